@@ -1,0 +1,1 @@
+//! WebSocket, REST, streaming codec, gRPC-web and static UI, translated onto gRPC.

@@ -1,0 +1,1 @@
+//! gRPC queries and control operations.

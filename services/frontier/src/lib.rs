@@ -1,0 +1,1 @@
+//! gRPC ingestion and presign: validates, publishes, never stores.

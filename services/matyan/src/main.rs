@@ -1,0 +1,3 @@
+//! The binary: command line, settings, telemetry and wiring; nothing else.
+
+fn main() {}

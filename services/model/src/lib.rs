@@ -1,0 +1,1 @@
+//! What the bytes mean: runs, params, series, entities, indexes.

@@ -1,0 +1,1 @@
+//! MatyanQL: parse, check, plan and evaluate. Pure, no I/O.

@@ -1,0 +1,51 @@
+//! The few ways a store can fail, each with what the caller does next.
+
+use std::sync::Arc;
+
+/// The cause below an error: shared, because one failed sync answers many callers.
+pub(crate) type Source = Arc<dyn std::error::Error + Send + Sync>;
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// Wait and try again, with back-off and without limit: the store cannot be reached or is recovering.
+    #[error("the store is not available: {reason}")]
+    Unavailable {
+        reason: String,
+        #[source]
+        source: Option<Source>,
+    },
+    /// Take a new snapshot and go on from the last key.
+    #[error("the snapshot is older than 5 seconds")]
+    SnapshotTooOld,
+    /// Fix the input: no retry helps.
+    #[error("{what} of {size} bytes is over the store's limit of {max}")]
+    TooLarge { what: &'static str, size: usize, max: usize },
+    /// Give up on this attempt: `transact` ran into conflicts for too long.
+    #[error("gave up after {attempts} conflicting attempts")]
+    Contended { attempts: u32 },
+    /// Call a human: what was read is not what was written.
+    #[error("the store holds something unreadable: {reason}")]
+    Corrupt {
+        reason: String,
+        #[source]
+        source: Option<Source>,
+    },
+    /// Start again with another directory, or stop the process that holds this one.
+    #[error("{reason}")]
+    InUse { reason: String },
+}
+
+impl Error {
+    pub fn unavailable(reason: impl Into<String>) -> Self {
+        Self::Unavailable { reason: reason.into(), source: None }
+    }
+
+    pub fn corrupt(reason: impl Into<String>) -> Self {
+        Self::Corrupt { reason: reason.into(), source: None }
+    }
+
+    /// True when the same call may succeed later.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::SnapshotTooOld | Self::Contended { .. })
+    }
+}

@@ -1,0 +1,106 @@
+//! STORE: an ordered, transactional key-value store behind one page of trait.
+//!
+//! A write is a value (`Batch`: checks and mutations) that a backend applies whole or not at all; there are no
+//! interactive transactions, so a batch can be logged, replayed and compared. `transact` owns the only retry loop.
+//! Deliberately absent: anything that knows what a key or a value means (that is `matyan-model`).
+
+mod batch;
+mod error;
+mod transact;
+
+pub mod embedded;
+pub mod layers;
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+
+pub use batch::{Batch, Check, Durability, Key, Limits, Mutation, Range, Value};
+pub use error::Error;
+pub use transact::{Transaction, transact};
+
+use async_trait::async_trait;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A point in the store's history. Later commits have greater versions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version(pub u64);
+
+/// Ten bytes that order like commits do; what a versionstamped key is filled with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stamp(pub [u8; 10]);
+
+/// What became of a batch. A failed check is an answer, not an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Commit {
+    /// Applied. `stamp` begins with `version` in big-endian.
+    Done { version: Version, stamp: Stamp },
+    /// A check did not hold; nothing was applied.
+    Conflict,
+}
+
+/// One page of a scan.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// In key order, or reversed if asked so.
+    pub rows: Vec<(Key, Value)>,
+    /// True when the range may hold more rows: go on behind the last key.
+    pub more: bool,
+}
+
+/// How much of a range one page takes: it ends at whichever limit comes first, and always holds a row if there is one.
+#[derive(Clone, Copy, Debug)]
+pub struct Scan {
+    pub rows: usize,
+    pub bytes: usize,
+    pub reverse: bool,
+}
+
+impl Default for Scan {
+    fn default() -> Self {
+        Self { rows: usize::MAX, bytes: 1 << 20, reverse: false }
+    }
+}
+
+/// The store's guarantees, each the name of a conformance case:
+///
+/// 1. *atomic*: all mutations of a batch are seen, or none.
+/// 2. *serializable*: batches behave as if applied one after another, each against the checks it carries.
+/// 3. *own order*: mutations of one batch apply in their order; a later one sees the earlier.
+/// 4. *snapshot*: every read of a snapshot sees the same version: all commits answered before it was taken, no half of one.
+/// 5. *durable*: a batch with `Durability::Synced` survives kill -9 and power loss once it is answered. One with
+///    `Durability::Buffered` may be lost with the process, but only together with every commit after it; `sync` ends that.
+/// 6. *limits*: keys, values and batches over `Limits` are refused whole, before anything is applied.
+/// 7. *ends*: a snapshot older than `Limits::SNAPSHOT_AGE` answers `Error::SnapshotTooOld`.
+/// 8. *absent*: clearing what is absent succeeds.
+/// 9. *settled*: `commit` never answers "maybe". An error from it means that the batch was not applied and never will be,
+///    or that this process has lost the store for good.
+/// 10. *recovers*: after a full disk or an I/O error calls answer `Error::Unavailable` until the store works again by itself.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// A consistent view of everything committed so far.
+    async fn snapshot(&self) -> Result<Box<dyn Snapshot>>;
+
+    /// Applies a batch if its checks hold.
+    async fn commit(&self, batch: Batch) -> Result<Commit>;
+
+    /// Makes every commit answered so far durable.
+    async fn sync(&self) -> Result<()>;
+
+    /// Returns once the value of `key` is not `seen`, perhaps also without a reason: read again and compare. The caller
+    /// bounds the wait by dropping the future.
+    async fn changed(&self, key: &Key, seen: Option<&Value>) -> Result<()>;
+}
+
+/// A view of one version. Cheap to hold for a moment, and of no use after `Limits::SNAPSHOT_AGE`.
+#[async_trait]
+pub trait Snapshot: Send + Sync {
+    async fn get(&self, key: &Key) -> Result<Option<Value>>;
+
+    /// Values in the order of `keys`.
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>>;
+
+    async fn scan(&self, range: &Range, scan: Scan) -> Result<Page>;
+
+    fn version(&self) -> Version;
+}

@@ -1,0 +1,99 @@
+//! Read, decide, write: the one retry loop over optimistic transactions.
+
+use std::sync::Mutex;
+
+use crate::{Batch, Commit, Durability, Error, Key, Page, Range, Result, Scan, Snapshot, Stamp, Store, Value, Version};
+
+/// Reads through a snapshot and remembers what it read, so that the commit can check that it still holds.
+///
+/// Reads do not see the transaction's own writes: decide first, write last.
+pub struct Transaction {
+    snapshot: Box<dyn Snapshot>,
+    reads: Mutex<Batch>,
+    batch: Batch,
+}
+
+impl Transaction {
+    pub fn new(snapshot: Box<dyn Snapshot>) -> Self {
+        Self { snapshot, reads: Mutex::default(), batch: Batch::default() }
+    }
+
+    /// Reads a key; the commit fails if it has changed by then.
+    pub async fn get(&self, key: &Key) -> Result<Option<Value>> {
+        let value = self.snapshot.get(key).await?;
+        self.reads().expect(key.clone(), value.clone());
+        Ok(value)
+    }
+
+    /// Reads a page; the commit fails if the part of the range that the page covers has changed by then.
+    pub async fn scan(&self, range: &Range, scan: Scan) -> Result<Page> {
+        let page = self.snapshot.scan(range, scan).await?;
+        let covered = match (page.more, page.rows.last()) {
+            (true, Some((last, _))) if scan.reverse => Range::new(last.clone(), range.end.clone()),
+            (true, Some((last, _))) => Range::new(range.start.clone(), range.after(last).start),
+            _ => range.clone(),
+        };
+        let since = self.snapshot.version();
+        self.reads().expect_unchanged(covered, since);
+        Ok(page)
+    }
+
+    /// A snapshot whose reads the commit does not check: for what a stale answer cannot harm.
+    pub fn unchecked(&self) -> &dyn Snapshot {
+        self.snapshot.as_ref()
+    }
+
+    pub fn version(&self) -> Version {
+        self.snapshot.version()
+    }
+
+    /// The writes so far.
+    pub fn batch(&mut self) -> &mut Batch {
+        &mut self.batch
+    }
+
+    pub fn buffered(&mut self) {
+        self.batch.durability = Durability::Buffered;
+    }
+
+    /// The whole transaction as a value.
+    pub fn into_batch(mut self) -> Batch {
+        let reads = std::mem::take(&mut self.reads().checks);
+        self.batch.checks.extend(reads);
+        self.batch
+    }
+
+    fn reads(&self) -> std::sync::MutexGuard<'_, Batch> {
+        self.reads.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// More attempts than any fair contention needs; a caller that meets it can ask its user to try again.
+const MAX_ATTEMPTS: u32 = 100;
+
+/// Runs `decide` on fresh snapshots until its transaction commits. An error of `decide` ends it at once, without writing.
+/// A transaction that writes nothing is not committed. Answers with what `decide` returned and the stamp of the commit.
+pub async fn transact<T, E, F>(store: &dyn Store, mut decide: F) -> Result<(T, Option<Stamp>), E>
+where
+    E: From<Error>,
+    F: AsyncFnMut(&mut Transaction) -> Result<T, E>,
+{
+    for _ in 0..MAX_ATTEMPTS {
+        let mut transaction = Transaction::new(store.snapshot().await?);
+        let answer = match decide(&mut transaction).await {
+            Ok(answer) => answer,
+            Err(error) => return Err(error),
+        };
+        let batch = transaction.into_batch();
+        if batch.mutations.is_empty() {
+            return Ok((answer, None));
+        }
+        match store.commit(batch).await {
+            Ok(Commit::Done { stamp, .. }) => return Ok((answer, Some(stamp))),
+            Ok(Commit::Conflict) | Err(Error::SnapshotTooOld) => {}
+            Err(error) => return Err(error.into()),
+        }
+        tokio::task::yield_now().await;
+    }
+    Err(Error::Contended { attempts: MAX_ATTEMPTS }.into())
+}

@@ -1,0 +1,1 @@
+//! Ingestion worker, control worker and periodic jobs.

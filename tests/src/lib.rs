@@ -1,0 +1,1 @@
+//! Whole-system tests: harness, vectors, real peers.
