@@ -2,6 +2,7 @@
 
 mod error;
 mod key;
+mod signer;
 
 pub mod fs;
 pub mod layers;
@@ -11,6 +12,7 @@ pub mod conformance;
 
 pub use error::Error;
 pub use key::BlobKey;
+pub use signer::{Clock, UPLOAD_PATH, UrlSigner};
 
 use std::{ops::Range, time::Duration};
 
@@ -63,7 +65,13 @@ pub trait Blobs: Send + Sync + 'static {
     async fn presign(&self, key: &BlobKey, content_type: &str) -> Result<Upload>;
 
     /// Writes a blob through this process; `size` is known and is checked.
-    async fn put(&self, key: &BlobKey, content_type: &str, size: Option<u64>, content: Content) -> Result<Meta>;
+    async fn put(
+        &self,
+        key: &BlobKey,
+        content_type: &str,
+        size: Option<u64>,
+        content: Content,
+    ) -> Result<Meta>;
 
     /// The asked range of a blob (`None`: all of it) with its description, or `None` if it is not there.
     async fn read(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<(Meta, Content)>>;
