@@ -1,1 +1,5 @@
-//! What the bytes mean: runs, params, series, entities, indexes.
+//! What the bytes mean: runs, params, series, entities, indexes. The only crate that knows a key.
+//! Deliberately absent: any I/O of its own. Everything here reads a `Snapshot` or fills a `Batch`.
+
+pub mod ids;
+pub mod keys;

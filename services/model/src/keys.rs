@@ -1,0 +1,699 @@
+//! Every key of the store, in one table. No other crate, and no other file of this one, packs a key.
+//! Values are not here: each stands with the type that it encodes.
+//!
+//! Keys are tuples in FoundationDB's encoding: they order as their elements do, and a shorter tuple is a prefix of a
+//! longer one that begins alike, so that "everything of a run" is one range. An element that clients choose never
+//! decides what kind of row a key is: the numbers of `Space`, `RunIdPart` and `RunPart` do, and stand before it.
+//!
+//! **The system's rows** begin with nil and belong to no project:
+//!
+//! | key | what |
+//! |---|---|
+//! | (nil, 0) | the format that the store is written in |
+//! | (nil, 1, topic) | log number, identity and partition count of a topic |
+//! | (nil, 2, topic, partition) | position up to which a partition is applied, and digest of the last record |
+//! | (nil, 3, job) | owner token of a job lock |
+//! | (nil, 4, project name) | number of a project |
+//! | (nil, 5) + stamp | outbox: an event for the control topic |
+//! | (nil, 6, stage, time, project, run id, producer) | producers whose rows are swept after this log time |
+//!
+//! **Rows of a project** begin with its number, then the space:
+//!
+//! | key | what |
+//! |---|---|
+//! | (p, 1, run id, 0) | head: live run number or tombstone, pending delete |
+//! | (p, 1, run id, 1) | cursor: position of the last record applied to this run id |
+//! | (p, 1, run id, 2, producer) | mark: the last sequence applied of a producer |
+//! | (p, 1, run id, 3, producer, page) | dictionary of a producer, 512 definitions a page |
+//! | (p, 2, run number) | run document: props, tag ids, experiment id, small params |
+//! | (p, 3, run number, part, …) | everything else of a run, see below |
+//! | (p, 4, index, …, run number) | indexes: see `index_*` |
+//! | (p, 5, run number) | run id of every number ever given; never cleared, so that none is given twice |
+//! | (p, 6, kind, id) | entity: experiment, tag, note, dashboard, app, report |
+//! | (p, 7, kind, name) | id of the entity with this name |
+//! | (p, 8, kind, id, counter) | counter of an entity, added to atomically |
+//! | (p, 9, part) | name, description and pinned sequences of the project |
+//! | (p, 10) + stamp + (run number) | change: a transaction touched this run |
+//! | (p, 11, run id, log, partition, offset, item, part) | parked item: what could not be applied, and why |
+//! | (p, 12, run id, note id) | notes of a run |
+//! | (p, 13, counter) | counters of the whole project, added to atomically |
+//! | (p, 14, run id) | list of tombstones |
+//! | (p, 15, run number) | list of dead run numbers whose rows are still to be swept |
+//! | (p, 16, due, run number, series, chunk) | garbage: a replaced chunk, to be cleared after this time |
+//! | (p, 17, run number) | list of runs that have blocks to fold |
+//!
+//! A run id's own rows (space 1) outlive deletion. All others hold the run number, which is never reused, so that a row
+//! under a dead number counts for nothing and may be cleared later, in steps.
+//!
+//! **Parts of a run** (space 3, after the run number):
+//!
+//! | part | rest of the key | what |
+//! |---|---|---|
+//! | 0 | | writing state: next numbers of series and blocks, last data time, what is not yet folded |
+//! | 1 | sequence | block: the points of one applied transaction, over all its series |
+//! | 2 | | fold row: which blocks are being folded, and up to which series |
+//! | 3 | series | header of a metric series |
+//! | 4 | kind, name, context digest | series number by kind, name and context |
+//! | 5 | series | chunk list of a series |
+//! | 6 | series, chunk | chunk: sealed or tail points of one series |
+//! | 7 | series, level, page | pyramid page |
+//! | 8 | piece | params too large for the document: one CBOR map cut into pieces |
+//! | 9 | series | header of an object series |
+//! | 10 | series, step | object |
+//! | 11 | line, piece | terminal line |
+//! | 12 | sequence, piece | log record |
+//! | 13 | digest | log records that are stored already |
+//! | 14 | path | artifact |
+//! | 15 | counter | counters of the run, added to atomically |
+//! | 16 | metric name | metric names of the run, for removing its index rows |
+
+use std::borrow::Cow;
+
+use foundationdb_tuple::{Bytes as TupleBytes, TuplePack, TupleUnpack, pack, unpack};
+use matyan_store::{Error, Key, Range, Result};
+
+use crate::ids::{ProducerId, Project, RunId, RunNumber, SeriesNumber};
+
+/// The system's rows, behind nil.
+#[derive(Clone, Copy)]
+enum System {
+    Format = 0,
+    Log = 1,
+    Applied = 2,
+    Lock = 3,
+    Project = 4,
+    Outbox = 5,
+    IdleProducer = 6,
+}
+
+/// The rows of a project, behind its number.
+#[derive(Clone, Copy)]
+enum Space {
+    RunId = 1,
+    Document = 2,
+    Run = 3,
+    Index = 4,
+    Number = 5,
+    Entity = 6,
+    EntityName = 7,
+    EntityCounter = 8,
+    ProjectInfo = 9,
+    Change = 10,
+    Parked = 11,
+    RunNote = 12,
+    ProjectCounter = 13,
+    Tombstone = 14,
+    DeadRun = 15,
+    Garbage = 16,
+    Unfolded = 17,
+}
+
+/// The rows of a run id, behind it.
+#[derive(Clone, Copy)]
+enum RunIdPart {
+    Head = 0,
+    Cursor = 1,
+    Mark = 2,
+    Dictionary = 3,
+}
+
+/// The rows of a run, behind its number.
+#[derive(Clone, Copy)]
+enum RunPart {
+    Writing = 0,
+    Block = 1,
+    Fold = 2,
+    SeriesHeader = 3,
+    SeriesByName = 4,
+    ChunkList = 5,
+    Chunk = 6,
+    Pyramid = 7,
+    Params = 8,
+    ObjectHeader = 9,
+    Object = 10,
+    TerminalLine = 11,
+    LogRecord = 12,
+    LogRecordSeen = 13,
+    Artifact = 14,
+    Counter = 15,
+    MetricName = 16,
+}
+
+/// The indexes of a project.
+#[derive(Clone, Copy)]
+enum Index {
+    Experiment = 0,
+    Tag = 1,
+    Archived = 2,
+    Active = 3,
+    Param = 4,
+    MetricName = 5,
+    Partial = 6,
+}
+
+/// What series numbers a name is looked up for: metrics and objects count theirs apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SeriesKind {
+    Metric = 0,
+    Object = 1,
+}
+
+/// What has a row of its own with an id, and perhaps a unique name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EntityKind {
+    Experiment = 0,
+    Tag = 1,
+    Note = 2,
+    Dashboard = 3,
+    App = 4,
+    Report = 5,
+}
+
+/// Counters of a run and of its project.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Counter {
+    Series = 0,
+    Points = 1,
+    Bytes = 2,
+    Runs = 3,
+}
+
+/// The topics whose positions are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LogTopic {
+    Ingestion = 0,
+    Control = 1,
+}
+
+fn system<T: TuplePack>(row: System, rest: T) -> Key {
+    joined(pack(&((), row as u16)), rest)
+}
+
+fn project<T: TuplePack>(project: Project, space: Space, rest: T) -> Key {
+    joined(pack(&(project.0, space as u16)), rest)
+}
+
+fn run_id<T: TuplePack>(project: Project, id: &RunId, part: RunIdPart, rest: T) -> Key {
+    joined(pack(&(project.0, Space::RunId as u16, id.as_str(), part as u16)), rest)
+}
+
+fn run<T: TuplePack>(project: Project, number: RunNumber, part: RunPart, rest: T) -> Key {
+    joined(pack(&(project.0, Space::Run as u16, number.0, part as u16)), rest)
+}
+
+fn index<T: TuplePack>(project: Project, index: Index, rest: T) -> Key {
+    joined(pack(&(project.0, Space::Index as u16, index as u16)), rest)
+}
+
+fn joined<T: TuplePack>(mut key: Vec<u8>, rest: T) -> Key {
+    rest.pack_root(&mut key).expect("writing to memory does not fail");
+    key.into()
+}
+
+/// Every key that continues the tuple `prefix`, which is not every key that begins with its bytes: "a" with a nul byte
+/// behind it begins with the bytes of "a".
+fn below(prefix: Key) -> Range {
+    let mut end = Vec::with_capacity(prefix.len() + 1);
+    end.extend_from_slice(&prefix);
+    end.push(0xff);
+    Range::new(prefix, end)
+}
+
+/// The elements of `key` behind those of `prefix`, which is the start of the range that it was scanned in.
+pub fn tail<'de, T: TupleUnpack<'de>>(prefix: &Key, key: &'de Key) -> Result<T> {
+    let rest = key.strip_prefix(prefix.as_ref()).ok_or_else(|| corrupt(key))?;
+    unpack(rest).map_err(|_| corrupt(key))
+}
+
+fn corrupt(key: &Key) -> Error {
+    Error::corrupt(format!("key {} does not have the form of its space", key.escape_ascii()))
+}
+
+// The system's rows.
+
+pub fn format() -> Key {
+    system(System::Format, ())
+}
+
+pub fn log(topic: LogTopic) -> Key {
+    system(System::Log, (topic as u16,))
+}
+
+pub fn applied(topic: LogTopic, partition: u32) -> Key {
+    system(System::Applied, (topic as u16, partition))
+}
+
+/// Rows of every partition; the tail is (partition: u32).
+pub fn applied_all(topic: LogTopic) -> Range {
+    below(system(System::Applied, (topic as u16,)))
+}
+
+pub fn lock(job: &str) -> Key {
+    system(System::Lock, (job,))
+}
+
+pub fn project_by_name(name: &str) -> Key {
+    system(System::Project, (name,))
+}
+
+/// The tail is (name: String).
+pub fn projects() -> Range {
+    below(system(System::Project, ()))
+}
+
+/// What a stamped outbox key begins with.
+pub fn outbox_prefix() -> Key {
+    system(System::Outbox, ())
+}
+
+/// Oldest first.
+pub fn outbox() -> Range {
+    Range::prefix(outbox_prefix())
+}
+
+/// What is swept of a producer that has fallen silent: first its mark, much later its dictionary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SweepStage {
+    Mark = 0,
+    Dictionary = 1,
+}
+
+pub fn idle_producer(
+    stage: SweepStage,
+    seen_us: i64,
+    project: Project,
+    id: &RunId,
+    producer: ProducerId,
+) -> Key {
+    let producer = TupleBytes::from(&producer.0[..]);
+    system(System::IdleProducer, (stage as u16, seen_us, project.0, id.as_str(), producer))
+}
+
+/// Producers last seen before `before_us`, the longest silent first; the tail is that of `idle_producer_tail`.
+pub fn idle_producers(stage: SweepStage, before_us: i64) -> Range {
+    let start = system(System::IdleProducer, (stage as u16,));
+    Range::new(start, system(System::IdleProducer, (stage as u16, before_us)))
+}
+
+pub fn idle_producer_tail(range: &Range, key: &Key) -> Result<(i64, Project, RunId, ProducerId)> {
+    let (seen_us, project, id, producer): (i64, u32, String, TupleBytes<'_>) = tail(&range.start, key)?;
+    let producer = producer.as_ref().try_into().map_err(|_| corrupt(key))?;
+    Ok((seen_us, Project(project), RunId::new(id), ProducerId(producer)))
+}
+
+// A run id's own rows.
+
+pub fn head(project: Project, id: &RunId) -> Key {
+    run_id(project, id, RunIdPart::Head, ())
+}
+
+pub fn cursor(project: Project, id: &RunId) -> Key {
+    run_id(project, id, RunIdPart::Cursor, ())
+}
+
+pub fn mark(project: Project, id: &RunId, producer: ProducerId) -> Key {
+    run_id(project, id, RunIdPart::Mark, (TupleBytes::from(&producer.0[..]),))
+}
+
+/// The page that holds the definitions from `page * DICTIONARY_PAGE` on.
+pub fn dictionary_page(project: Project, id: &RunId, producer: ProducerId, page: u32) -> Key {
+    run_id(project, id, RunIdPart::Dictionary, (TupleBytes::from(&producer.0[..]), page))
+}
+
+/// Pages in order.
+pub fn dictionary(project: Project, id: &RunId, producer: ProducerId) -> Range {
+    below(run_id(project, id, RunIdPart::Dictionary, (TupleBytes::from(&producer.0[..]),)))
+}
+
+// Documents and lists of runs.
+
+pub fn document(project: Project, number: RunNumber) -> Key {
+    self::project(project, Space::Document, (number.0,))
+}
+
+/// All documents by run number, so by creation time; the tail is (number: u64).
+pub fn documents(project: Project) -> Range {
+    below(self::project(project, Space::Document, ()))
+}
+
+pub fn number(project: Project, number: RunNumber) -> Key {
+    self::project(project, Space::Number, (number.0,))
+}
+
+pub fn tombstone(project: Project, id: &RunId) -> Key {
+    self::project(project, Space::Tombstone, (id.as_str(),))
+}
+
+/// The tail is (run id: String).
+pub fn tombstones(project: Project) -> Range {
+    below(self::project(project, Space::Tombstone, ()))
+}
+
+pub fn dead_run(project: Project, number: RunNumber) -> Key {
+    self::project(project, Space::DeadRun, (number.0,))
+}
+
+/// The tail is (number: u64).
+pub fn dead_runs(project: Project) -> Range {
+    below(self::project(project, Space::DeadRun, ()))
+}
+
+pub fn unfolded(project: Project, number: RunNumber) -> Key {
+    self::project(project, Space::Unfolded, (number.0,))
+}
+
+/// The tail is (number: u64).
+pub fn unfolded_all(project: Project) -> Range {
+    below(self::project(project, Space::Unfolded, ()))
+}
+
+// Parts of a run.
+
+/// Every row under a run number but its document and its index rows.
+pub fn run_rows(project: Project, number: RunNumber) -> Range {
+    below(self::project(project, Space::Run, (number.0,)))
+}
+
+pub fn writing(project: Project, number: RunNumber) -> Key {
+    run(project, number, RunPart::Writing, ())
+}
+
+pub fn block(project: Project, number: RunNumber, sequence: u64) -> Key {
+    run(project, number, RunPart::Block, (sequence,))
+}
+
+/// Blocks in the order they were applied; the tail is (sequence: u64).
+pub fn blocks(project: Project, number: RunNumber) -> Range {
+    below(run(project, number, RunPart::Block, ()))
+}
+
+/// The blocks from sequence `first` up to and without `end`.
+pub fn blocks_between(project: Project, number: RunNumber, first: u64, end: u64) -> Range {
+    Range::new(block(project, number, first), block(project, number, end))
+}
+
+pub fn fold(project: Project, number: RunNumber) -> Key {
+    run(project, number, RunPart::Fold, ())
+}
+
+pub fn series_header(project: Project, number: RunNumber, series: SeriesNumber) -> Key {
+    run(project, number, RunPart::SeriesHeader, (series.0,))
+}
+
+/// The tail is (series: u32).
+pub fn series_headers(project: Project, number: RunNumber) -> Range {
+    below(run(project, number, RunPart::SeriesHeader, ()))
+}
+
+/// The value is the series number. Contexts stand in the key by the digest of their canonical text.
+pub fn series_by_name(
+    project: Project,
+    number: RunNumber,
+    kind: SeriesKind,
+    name: &str,
+    context_digest: &[u8; 16],
+) -> Key {
+    run(project, number, RunPart::SeriesByName, (kind as u16, name, TupleBytes::from(&context_digest[..])))
+}
+
+/// Every series of one name, whatever its context; the tail is (context digest: bytes).
+pub fn series_of_name(project: Project, number: RunNumber, kind: SeriesKind, name: &str) -> Range {
+    below(run(project, number, RunPart::SeriesByName, (kind as u16, name)))
+}
+
+/// The tail is (name: String, context digest: bytes).
+pub fn series_names(project: Project, number: RunNumber, kind: SeriesKind) -> Range {
+    below(run(project, number, RunPart::SeriesByName, (kind as u16,)))
+}
+
+pub fn chunk_list(project: Project, number: RunNumber, series: SeriesNumber) -> Key {
+    run(project, number, RunPart::ChunkList, (series.0,))
+}
+
+pub fn chunk(project: Project, number: RunNumber, series: SeriesNumber, chunk: u64) -> Key {
+    run(project, number, RunPart::Chunk, (series.0, chunk))
+}
+
+/// The tail is (chunk: u64).
+pub fn chunks(project: Project, number: RunNumber, series: SeriesNumber) -> Range {
+    below(run(project, number, RunPart::Chunk, (series.0,)))
+}
+
+/// Pages are numbered by steps, which may be negative.
+pub fn pyramid_page(project: Project, number: RunNumber, series: SeriesNumber, level: u8, page: i64) -> Key {
+    run(project, number, RunPart::Pyramid, (series.0, u16::from(level), page))
+}
+
+/// One level of a series' pyramid, by step; the tail is (page: i64).
+pub fn pyramid_level(project: Project, number: RunNumber, series: SeriesNumber, level: u8) -> Range {
+    below(run(project, number, RunPart::Pyramid, (series.0, u16::from(level))))
+}
+
+/// The whole pyramid of a series; the tail is (level: u16, page: i64).
+pub fn pyramid(project: Project, number: RunNumber, series: SeriesNumber) -> Range {
+    below(run(project, number, RunPart::Pyramid, (series.0,)))
+}
+
+pub fn garbage(project: Project, due_us: i64, number: RunNumber, series: SeriesNumber, chunk: u64) -> Key {
+    self::project(project, Space::Garbage, (due_us, number.0, series.0, chunk))
+}
+
+/// What is due before `now_us`; the tail is (due: i64, number: u64, series: u32, chunk: u64), counted from `garbage_prefix`.
+pub fn garbage_due(project: Project, now_us: i64) -> Range {
+    Range::new(garbage_prefix(project), self::project(project, Space::Garbage, (now_us,)))
+}
+
+pub fn garbage_prefix(project: Project) -> Key {
+    self::project(project, Space::Garbage, ())
+}
+
+pub fn params_piece(project: Project, number: RunNumber, piece: u32) -> Key {
+    run(project, number, RunPart::Params, (piece,))
+}
+
+pub fn params(project: Project, number: RunNumber) -> Range {
+    below(run(project, number, RunPart::Params, ()))
+}
+
+pub fn object_header(project: Project, number: RunNumber, series: SeriesNumber) -> Key {
+    run(project, number, RunPart::ObjectHeader, (series.0,))
+}
+
+/// The tail is (series: u32).
+pub fn object_headers(project: Project, number: RunNumber) -> Range {
+    below(run(project, number, RunPart::ObjectHeader, ()))
+}
+
+pub fn object(project: Project, number: RunNumber, series: SeriesNumber, step: i64) -> Key {
+    run(project, number, RunPart::Object, (series.0, step))
+}
+
+/// The tail is (step: i64).
+pub fn objects(project: Project, number: RunNumber, series: SeriesNumber) -> Range {
+    below(run(project, number, RunPart::Object, (series.0,)))
+}
+
+pub fn terminal_piece(project: Project, number: RunNumber, line: i64, piece: u32) -> Key {
+    run(project, number, RunPart::TerminalLine, (line, piece))
+}
+
+/// All pieces of one line; the tail is (piece: u32).
+pub fn terminal_line(project: Project, number: RunNumber, line: i64) -> Range {
+    below(run(project, number, RunPart::TerminalLine, (line,)))
+}
+
+/// The tail is (line: i64, piece: u32).
+pub fn terminal_lines(project: Project, number: RunNumber) -> Range {
+    below(run(project, number, RunPart::TerminalLine, ()))
+}
+
+pub fn log_record_piece(project: Project, number: RunNumber, sequence: u64, piece: u32) -> Key {
+    run(project, number, RunPart::LogRecord, (sequence, piece))
+}
+
+/// The tail is (sequence: u64, piece: u32).
+pub fn log_records(project: Project, number: RunNumber) -> Range {
+    below(run(project, number, RunPart::LogRecord, ()))
+}
+
+pub fn log_record_seen(project: Project, number: RunNumber, digest: &[u8; 16]) -> Key {
+    run(project, number, RunPart::LogRecordSeen, (TupleBytes::from(&digest[..]),))
+}
+
+pub fn artifact(project: Project, number: RunNumber, path: &str) -> Key {
+    run(project, number, RunPart::Artifact, (path,))
+}
+
+/// The tail is (path: String).
+pub fn artifacts(project: Project, number: RunNumber) -> Range {
+    below(run(project, number, RunPart::Artifact, ()))
+}
+
+pub fn run_counter(project: Project, number: RunNumber, counter: Counter) -> Key {
+    run(project, number, RunPart::Counter, (counter as u16,))
+}
+
+pub fn run_metric_name(project: Project, number: RunNumber, name: &str) -> Key {
+    run(project, number, RunPart::MetricName, (name,))
+}
+
+/// The tail is (name: String).
+pub fn run_metric_names(project: Project, number: RunNumber) -> Range {
+    below(run(project, number, RunPart::MetricName, ()))
+}
+
+// Indexes. The last element of each key is the run number; the tail of each range, too, unless it says otherwise.
+
+pub fn index_experiment(project: Project, experiment: &str, number: RunNumber) -> Key {
+    index(project, Index::Experiment, (experiment, number.0))
+}
+
+pub fn index_experiment_all(project: Project, experiment: &str) -> Range {
+    below(index(project, Index::Experiment, (experiment,)))
+}
+
+pub fn index_tag(project: Project, tag: &str, number: RunNumber) -> Key {
+    index(project, Index::Tag, (tag, number.0))
+}
+
+pub fn index_tag_all(project: Project, tag: &str) -> Range {
+    below(index(project, Index::Tag, (tag,)))
+}
+
+pub fn index_archived(project: Project, archived: bool, number: RunNumber) -> Key {
+    index(project, Index::Archived, (archived, number.0))
+}
+
+pub fn index_archived_all(project: Project, archived: bool) -> Range {
+    below(index(project, Index::Archived, (archived,)))
+}
+
+pub fn index_active(project: Project, active: bool, number: RunNumber) -> Key {
+    index(project, Index::Active, (active, number.0))
+}
+
+pub fn index_active_all(project: Project, active: bool) -> Range {
+    below(index(project, Index::Active, (active,)))
+}
+
+/// `path` holds the keys from the root of the tree; `value` orders as `index::IndexedValue` says.
+pub fn index_param(project: Project, path: &[Cow<'_, str>], value: &[u8], number: RunNumber) -> Key {
+    index(project, Index::Param, (path, TupleBytes::from(value), number.0))
+}
+
+/// Every run that has a scalar at this path; the tail is (value: bytes, number: u64).
+pub fn index_param_path(project: Project, path: &[Cow<'_, str>]) -> Range {
+    below(index(project, Index::Param, (path,)))
+}
+
+/// The rows of one path whose values lie from `low` up to and with `high`.
+pub fn index_param_between(project: Project, path: &[Cow<'_, str>], low: &[u8], high: &[u8]) -> Range {
+    let end = below(index(project, Index::Param, (path, TupleBytes::from(high)))).end;
+    Range::new(index(project, Index::Param, (path, TupleBytes::from(low))), end)
+}
+
+pub fn index_metric_name(project: Project, name: &str, number: RunNumber) -> Key {
+    index(project, Index::MetricName, (name, number.0))
+}
+
+pub fn index_metric_name_all(project: Project, name: &str) -> Range {
+    below(index(project, Index::MetricName, (name,)))
+}
+
+/// All metric names; the tail is (name: String, number: u64).
+pub fn index_metric_names(project: Project) -> Range {
+    below(index(project, Index::MetricName, ()))
+}
+
+/// Runs with more params than are indexed: every plan that uses the param index adds them.
+pub fn index_partial(project: Project, number: RunNumber) -> Key {
+    index(project, Index::Partial, (number.0,))
+}
+
+pub fn index_partial_all(project: Project) -> Range {
+    below(index(project, Index::Partial, ()))
+}
+
+// Entities and the project.
+
+pub fn entity(project: Project, kind: EntityKind, id: &str) -> Key {
+    self::project(project, Space::Entity, (kind as u16, id))
+}
+
+/// The tail is (id: String).
+pub fn entities(project: Project, kind: EntityKind) -> Range {
+    below(self::project(project, Space::Entity, (kind as u16,)))
+}
+
+pub fn entity_name(project: Project, kind: EntityKind, name: &str) -> Key {
+    self::project(project, Space::EntityName, (kind as u16, name))
+}
+
+pub fn entity_counter(project: Project, kind: EntityKind, id: &str, counter: Counter) -> Key {
+    self::project(project, Space::EntityCounter, (kind as u16, id, counter as u16))
+}
+
+/// The tail is (id: String, counter: u16).
+pub fn entity_counters(project: Project, kind: EntityKind) -> Range {
+    below(self::project(project, Space::EntityCounter, (kind as u16,)))
+}
+
+pub fn project_info(project: Project) -> Key {
+    self::project(project, Space::ProjectInfo, (0_u16,))
+}
+
+pub fn project_pinned(project: Project) -> Key {
+    self::project(project, Space::ProjectInfo, (1_u16,))
+}
+
+pub fn project_counter(project: Project, counter: Counter) -> Key {
+    self::project(project, Space::ProjectCounter, (counter as u16,))
+}
+
+pub fn run_note(project: Project, id: &RunId, note: &str) -> Key {
+    self::project(project, Space::RunNote, (id.as_str(), note))
+}
+
+/// The tail is (note id: String).
+pub fn run_notes(project: Project, id: &RunId) -> Range {
+    below(self::project(project, Space::RunNote, (id.as_str(),)))
+}
+
+// Changes and parked items.
+
+/// What a stamped change key begins with.
+pub fn change_prefix(project: Project) -> Key {
+    self::project(project, Space::Change, ())
+}
+
+/// What follows the stamp.
+pub fn change_suffix(number: RunNumber) -> Key {
+    pack(&(number.0,)).into()
+}
+
+/// Changes in commit order; behind the prefix stand the ten bytes of the stamp and the tail (number: u64).
+pub fn changes(project: Project) -> Range {
+    Range::prefix(change_prefix(project))
+}
+
+/// Position of an item inside the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ItemPosition {
+    pub log: u32,
+    pub partition: u32,
+    pub offset: u64,
+    pub item: u32,
+}
+
+pub fn parked_piece(project: Project, id: &RunId, at: ItemPosition, piece: u32) -> Key {
+    let rest = (id.as_str(), at.log, at.partition, at.offset, at.item, piece);
+    self::project(project, Space::Parked, rest)
+}
+
+/// All parked items; the tail is (run id: String, log: u32, partition: u32, offset: u64, item: u32, piece: u32).
+pub fn parked(project: Project) -> Range {
+    below(self::project(project, Space::Parked, ()))
+}
+
+#[cfg(test)]
+mod tests;

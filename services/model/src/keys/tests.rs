@@ -1,0 +1,124 @@
+//! Tests of the table: order, prefixes and the way back from a key.
+
+use super::*;
+
+const P: Project = Project(0);
+
+#[test]
+fn no_two_rows_share_a_key() {
+    let id = RunId::new("r");
+    let n = RunNumber(7);
+    let s = SeriesNumber(0);
+    let producer = ProducerId([0; 16]);
+    let keys = [
+        format(),
+        log(LogTopic::Ingestion),
+        log(LogTopic::Control),
+        applied(LogTopic::Ingestion, 0),
+        lock("r"),
+        project_by_name("r"),
+        outbox_prefix(),
+        head(P, &id),
+        cursor(P, &id),
+        mark(P, &id, producer),
+        dictionary_page(P, &id, producer, 0),
+        document(P, n),
+        number(P, n),
+        tombstone(P, &id),
+        dead_run(P, n),
+        unfolded(P, n),
+        writing(P, n),
+        block(P, n, 0),
+        fold(P, n),
+        series_header(P, n, s),
+        series_by_name(P, n, SeriesKind::Metric, "r", &[0; 16]),
+        series_by_name(P, n, SeriesKind::Object, "r", &[0; 16]),
+        chunk_list(P, n, s),
+        chunk(P, n, s, 0),
+        pyramid_page(P, n, s, 0, 0),
+        params_piece(P, n, 0),
+        object_header(P, n, s),
+        object(P, n, s, 0),
+        terminal_piece(P, n, 0, 0),
+        log_record_piece(P, n, 0, 0),
+        log_record_seen(P, n, &[0; 16]),
+        artifact(P, n, "r"),
+        run_counter(P, n, Counter::Series),
+        run_metric_name(P, n, "r"),
+        index_experiment(P, "r", n),
+        index_tag(P, "r", n),
+        index_archived(P, false, n),
+        index_active(P, false, n),
+        index_param(P, &["r".into()], b"", n),
+        index_metric_name(P, "r", n),
+        index_partial(P, n),
+        entity(P, EntityKind::Tag, "r"),
+        entity_name(P, EntityKind::Tag, "r"),
+        entity_counter(P, EntityKind::Tag, "r", Counter::Runs),
+        project_info(P),
+        project_pinned(P),
+        project_counter(P, Counter::Series),
+        run_note(P, &id, "r"),
+        change_prefix(P),
+        parked_piece(P, &id, ItemPosition::default(), 0),
+        garbage(P, 0, n, s, 0),
+        document(Project(1), n),
+    ];
+    let distinct: std::collections::BTreeSet<_> = keys.iter().collect();
+    assert_eq!(distinct.len(), keys.len());
+}
+
+#[test]
+fn steps_and_pages_order_from_negative_to_positive() {
+    let steps = [i64::MIN, -300, -1, 0, 1, 255, 256, i64::MAX];
+    let keys = steps.map(|step| object(P, RunNumber(1), SeriesNumber(2), step));
+    assert!(keys.is_sorted(), "{keys:?}");
+    let range = objects(P, RunNumber(1), SeriesNumber(2));
+    for (key, step) in keys.iter().zip(steps) {
+        assert!(range.contains(key));
+        let (back,): (i64,) = tail(&range.start, key).unwrap();
+        assert_eq!(back, step);
+    }
+}
+
+#[test]
+fn a_range_holds_its_own_rows_alone() {
+    let own = run_rows(P, RunNumber(1));
+    assert!(own.contains(&block(P, RunNumber(1), 9)));
+    for other in [RunNumber(0), RunNumber(2), RunNumber(256), RunNumber(1 << 40)] {
+        assert!(!own.contains(&block(P, other, 9)), "{other}");
+    }
+    assert!(!own.contains(&document(P, RunNumber(1))));
+    let name = index_metric_name_all(P, "loss");
+    assert!(name.contains(&index_metric_name(P, "loss", RunNumber(3))));
+    assert!(!name.contains(&index_metric_name(P, "loss2", RunNumber(3))));
+    assert!(!name.contains(&index_metric_name(P, "loss\0", RunNumber(3))));
+}
+
+#[test]
+fn an_idle_producer_is_read_back() {
+    let (id, producer) = (RunId::new("run\0id"), ProducerId([0xff; 16]));
+    let range = idle_producers(SweepStage::Mark, 10);
+    let key = idle_producer(SweepStage::Mark, 9, Project(3), &id, producer);
+    assert!(range.contains(&key));
+    assert!(!range.contains(&idle_producer(SweepStage::Mark, 10, Project(3), &id, producer)));
+    assert_eq!(idle_producer_tail(&range, &key).unwrap(), (9, Project(3), id, producer));
+}
+
+#[test]
+fn a_key_of_another_form_is_refused() {
+    let range = documents(P);
+    assert!(tail::<(u64,)>(&range.start, &format()).is_err());
+    assert!(tail::<(u64,)>(&range.start, &range.start).is_err());
+}
+
+#[test]
+fn values_of_a_param_lie_between_their_bounds() {
+    let path = ["a".into(), "b".into()];
+    let row = |value: &[u8]| index_param(P, &path, value, RunNumber(1));
+    let range = index_param_between(P, &path, b"b", b"d");
+    for (value, inside) in [(&b"a"[..], false), (b"b", true), (b"c", true), (b"d", true), (b"d0", false)] {
+        assert_eq!(range.contains(&row(value)), inside, "{value:?}");
+    }
+    assert!(!index_param_path(P, &["a".into()]).contains(&row(b"b")));
+}
