@@ -1,14 +1,51 @@
 //! The gRPC API of the whole system, generated from the files under `proto/proto`. They are the documentation; there is
 //! no logic and no helper here. Why a crate of its own: the edge may depend on the API and on nothing behind it.
 
-#![allow(clippy::all, clippy::large_futures, clippy::too_many_lines, unreachable_pub, reason = "generated code")]
+#![allow(
+    clippy::all,
+    clippy::large_futures,
+    clippy::too_many_lines,
+    unreachable_pub,
+    reason = "generated code"
+)]
 
 /// The descriptor set of every file, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
+/// The table of limits: the defaults of `matyan.common.v1.Limits`.
+pub mod limits {
+    include!(concat!(env!("OUT_DIR"), "/limits.rs"));
+}
+
+pub mod admin {
+    pub mod v1 {
+        tonic::include_proto!("matyan.admin.v1");
+    }
+}
+pub mod apps {
+    pub mod v1 {
+        tonic::include_proto!("matyan.apps.v1");
+    }
+}
+pub mod artifacts {
+    pub mod v1 {
+        tonic::include_proto!("matyan.artifacts.v1");
+    }
+}
 pub mod common {
     pub mod v1 {
         tonic::include_proto!("matyan.common.v1");
+        include!(concat!(env!("OUT_DIR"), "/statuses.rs"));
+    }
+}
+pub mod dashboards {
+    pub mod v1 {
+        tonic::include_proto!("matyan.dashboards.v1");
+    }
+}
+pub mod experiments {
+    pub mod v1 {
+        tonic::include_proto!("matyan.experiments.v1");
     }
 }
 pub mod ingest {
@@ -19,5 +56,55 @@ pub mod ingest {
 pub mod log {
     pub mod v1 {
         tonic::include_proto!("matyan.log.v1");
+    }
+}
+pub mod logs {
+    pub mod v1 {
+        tonic::include_proto!("matyan.logs.v1");
+    }
+}
+pub mod notes {
+    pub mod v1 {
+        tonic::include_proto!("matyan.notes.v1");
+    }
+}
+pub mod objects {
+    pub mod v1 {
+        tonic::include_proto!("matyan.objects.v1");
+    }
+}
+pub mod project {
+    pub mod v1 {
+        tonic::include_proto!("matyan.project.v1");
+    }
+}
+pub mod reports {
+    pub mod v1 {
+        tonic::include_proto!("matyan.reports.v1");
+    }
+}
+pub mod runs {
+    pub mod v1 {
+        tonic::include_proto!("matyan.runs.v1");
+    }
+}
+pub mod search {
+    pub mod v1 {
+        tonic::include_proto!("matyan.search.v1");
+    }
+}
+pub mod series {
+    pub mod v1 {
+        tonic::include_proto!("matyan.series.v1");
+    }
+}
+pub mod system {
+    pub mod v1 {
+        tonic::include_proto!("matyan.system.v1");
+    }
+}
+pub mod tags {
+    pub mod v1 {
+        tonic::include_proto!("matyan.tags.v1");
     }
 }
