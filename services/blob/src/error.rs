@@ -16,6 +16,9 @@ pub enum Error {
     /// Fix the input: this is no key of a blob.
     #[error("`{key}` is not a blob key: {reason}")]
     BadKey { key: String, reason: &'static str },
+    /// Fix the input: this cannot be kept as a content type.
+    #[error("the content type is not valid: {reason}")]
+    BadContentType { reason: &'static str },
     /// Ask for a new URL.
     #[error("the upload URL is not valid: {reason}")]
     BadToken { reason: &'static str },

@@ -1,1 +1,189 @@
-//! To be written.
+//! BLOBS in a local directory: one file per blob, seen whole or not at all, durable when answered.
+//! Uploads come through a signed URL of our own edge, as a directory has no address on the network.
+//!
+//! ```text
+//! {root}/format    the number of this layout
+//! {root}/tmp/      uploads under way, each locked by its process; what nobody locks is swept when the store is opened
+//! {root}/data/     the blobs: `path` says which key lies where, `trailer` what a file holds besides the blob
+//! ```
+//!
+//! A blob is written to `tmp`, synced, and renamed over the old one; then every folder up to the root is synced. All paths
+//! are resolved beneath the open directory (`cap-std`), so that no symbolic link leads out of it. The file system has to
+//! tell upper from lower case. Deliberately absent: a lock on the directory (processes may share it) and an index (the
+//! folders are one).
+
+mod list;
+mod path;
+mod read;
+#[cfg(test)]
+mod tests;
+mod trailer;
+mod write;
+
+use std::{io, ops::Range, path::Path, sync::Arc};
+
+use async_trait::async_trait;
+use cap_std::{ambient_authority, fs::Dir};
+use futures::StreamExt;
+
+use crate::{BlobKey, Blobs, Clock, Content, Error, Listing, Meta, Result, Upload, UrlSigner};
+use write::Draft;
+
+/// The layout that this code reads and writes.
+const FORMAT: &str = "1\n";
+
+/// Pieces of an upload that have already arrived are written together: an HTTP body comes in pieces of 16 KiB.
+const PIECES_PER_WRITE: usize = 32;
+
+pub struct FsBlobs {
+    folders: Arc<Folders>,
+    signer: UrlSigner,
+    clock: Clock,
+}
+
+/// The open directories; everything blocking happens on them.
+struct Folders {
+    tmp: Dir,
+    data: Dir,
+}
+
+impl FsBlobs {
+    /// Opens the store in `root`, making it if it is not there, and sweeps what a crash has left. Blocks.
+    pub fn open(root: &Path, signer: UrlSigner, clock: Clock) -> Result<Self> {
+        let folders = Folders::open(root).map_err(|source| Error::Setup {
+            reason: format!("the blob directory `{}` cannot be opened: {source}", root.display()),
+        })?;
+        Ok(Self { folders: Arc::new(folders), signer, clock })
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        work: impl FnOnce(&Folders) -> io::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let folders = self.folders.clone();
+        blocking(doing, move || work(&folders)).await
+    }
+}
+
+impl Folders {
+    fn open(root: &Path) -> io::Result<Self> {
+        Dir::create_ambient_dir_all(root, ambient_authority())?;
+        let root = Dir::open_ambient_dir(root, ambient_authority())?;
+        for folder in ["tmp", "data"] {
+            root.create_dir_all(folder)?;
+        }
+        let folders = Self { tmp: root.open_dir("tmp")?, data: root.open_dir("data")? };
+        write::sweep(&folders.tmp)?;
+        format_check(&root, &folders.tmp)?;
+        Ok(folders)
+    }
+}
+
+fn format_check(root: &Dir, tmp: &Dir) -> io::Result<()> {
+    match root.read_to_string("format") {
+        Ok(format) if format == FORMAT => Ok(()),
+        Ok(format) => Err(io::Error::other(format!(
+            "its layout is number {}, and this program knows number {}: use the version that wrote it",
+            format.trim(),
+            FORMAT.trim(),
+        ))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let mut draft = Draft::create(tmp)?;
+            draft.write(&[FORMAT.into()])?;
+            draft.publish(root, Path::new("format"))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+#[async_trait]
+impl Blobs for FsBlobs {
+    async fn presign(&self, key: &BlobKey, _content_type: &str) -> Result<Upload> {
+        Ok(self.signer.upload(key))
+    }
+
+    async fn put(
+        &self,
+        key: &BlobKey,
+        content_type: &str,
+        size: Option<u64>,
+        content: Content,
+    ) -> Result<Meta> {
+        trailer::content_type_check(content_type)?;
+        let mut draft = self.blocking("making a file", |folders| Draft::create(&folders.tmp)).await?;
+        let most = size.unwrap_or(u64::MAX);
+        let mut content = content.ready_chunks(PIECES_PER_WRITE);
+        while let Some(pieces) = content.next().await {
+            let pieces = pieces.into_iter().collect::<Result<Vec<_>>>()?;
+            draft = blocking("writing", move || draft.write(&pieces).map(|()| draft)).await?;
+            if draft.size() > most {
+                break;
+            }
+        }
+        let received = draft.size();
+        if let Some(announced) = size
+            && announced != received
+        {
+            return Err(Error::Length { announced, received });
+        }
+
+        let meta =
+            Meta { size: received, content_type: content_type.to_owned(), modified_us: (self.clock)() };
+        let trailer = trailer::encode(&meta);
+        let path = path::of_blob(key);
+        self.blocking("publishing", move |folders| {
+            draft.write(&[trailer])?;
+            draft.publish(&folders.data, &path)
+        })
+        .await?;
+        Ok(meta)
+    }
+
+    async fn read(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<(Meta, Content)>> {
+        let path = path::of_blob(key);
+        self.blocking("reading", move |folders| read::open(&folders.data, &path, range)).await
+    }
+
+    async fn describe(&self, key: &BlobKey) -> Result<Option<Meta>> {
+        let path = path::of_blob(key);
+        self.blocking("describing", move |folders| read::describe(&folders.data, &path)).await
+    }
+
+    async fn delete(&self, keys: &[BlobKey]) -> Result<Vec<(BlobKey, Error)>> {
+        let keys = keys.to_vec();
+        let failed = self.blocking("deleting", |folders| Ok(write::delete(&folders.data, keys))).await?;
+        Ok(failed.into_iter().map(|(key, source)| (key, failure("deleting", source))).collect())
+    }
+
+    async fn list(&self, prefix: &str, from: Option<&BlobKey>) -> Result<Listing> {
+        let (prefix, from) = (prefix.to_owned(), from.cloned());
+        self.blocking("listing", move |folders| list::page(&folders.data, &prefix, from.as_ref())).await
+    }
+}
+
+/// Runs work that waits for the disk where it holds up nobody.
+async fn blocking<T: Send + 'static>(
+    doing: &'static str,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(|source| failure(doing, source)),
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(Error::unavailable("the process is shutting down")),
+        },
+    }
+}
+
+/// `cap-std` answers "permission denied" also for a link that leads outside; both want a person, all else may pass by.
+fn failure(doing: &'static str, source: io::Error) -> Error {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidData => {
+            Error::Setup { reason: format!("{doing} failed: {source}") }
+        }
+        _ => {
+            Error::Unavailable { reason: format!("{doing} failed: {source}"), source: Some(Arc::new(source)) }
+        }
+    }
+}

@@ -1,1 +1,5 @@
-//! To be written.
+//! Wrappers that implement the trait around another store; they are composed where everything is wired.
+
+mod faults;
+
+pub use faults::{Call, Fault, Faulty};

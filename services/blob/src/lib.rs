@@ -22,6 +22,9 @@ use futures::stream::BoxStream;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// The most blobs that one page of a listing holds: the limit of S3.
+pub const MAX_PAGE: usize = 1_000;
+
 /// Bytes of a blob as they come, in pieces of at most 1 MiB.
 pub type Content = BoxStream<'static, Result<Bytes>>;
 
@@ -81,6 +84,6 @@ pub trait Blobs: Send + Sync + 'static {
     /// Deletes these; those that could not be deleted come back with the reason.
     async fn delete(&self, keys: &[BlobKey]) -> Result<Vec<(BlobKey, Error)>>;
 
-    /// One page, of at most 1,000, of the blobs whose keys begin with `prefix`, from `from` on.
+    /// One page, of at most `MAX_PAGE`, of the blobs whose keys begin with `prefix`, from `from` on.
     async fn list(&self, prefix: &str, from: Option<&BlobKey>) -> Result<Listing>;
 }

@@ -1,0 +1,135 @@
+//! Guarantees *range*, *absent* and *safe keys*.
+
+use std::{ops::Range, sync::Arc};
+
+use super::{
+    Fixture,
+    tools::{key, list_all, put, read, read_all},
+};
+use crate::BlobKey;
+
+fn pattern(size: usize) -> Vec<u8> {
+    (0..size).map(|at| (at * 31 % 251) as u8).collect()
+}
+
+pub(super) async fn exact_bytes(fixture: Arc<dyn Fixture>) {
+    const SIZE: usize = 2_500_000;
+    let blobs = fixture.open().await;
+    let bytes = pattern(SIZE);
+    put(&*blobs, "run/x", bytes.clone()).await;
+    put(&*blobs, "run/empty", "").await;
+    let size = SIZE as u64;
+    let ranges: [Range<u64>; 10] = [
+        0..0,
+        0..1,
+        1..2,
+        0..size,
+        0..size + 1,
+        0..u64::MAX,
+        size - 1..size + 9,
+        size..size + 1,
+        size + 5..u64::MAX,
+        1_048_575..2_097_153,
+    ];
+    for range in ranges {
+        let cut = range.start.min(size) as usize..range.end.min(size) as usize;
+        let (meta, answer) = read(&*blobs, "run/x", Some(range.clone())).await.unwrap();
+        assert_eq!(meta.size, size, "{range:?}");
+        assert!(answer == bytes[cut], "{range:?}: {} bytes", answer.len());
+        assert!(read(&*blobs, "run/empty", Some(range)).await.unwrap().1.is_empty());
+    }
+}
+
+pub(super) async fn every_size_reads_back(fixture: Arc<dyn Fixture>) {
+    let blobs = fixture.open().await;
+    for size in [0, 1, 99_999, 100_000, 262_143, 262_144, 262_145, 1_048_576, 9_000_001] {
+        let bytes = pattern(size);
+        let written = put(&*blobs, "run/x", bytes.clone()).await;
+        assert_eq!((written.size, written.content_type.as_str()), (size as u64, "text/plain"));
+        assert!(written.modified_us > 0);
+        let (meta, answer) = read(&*blobs, "run/x", None).await.unwrap();
+        assert!(answer == bytes, "{size}");
+        assert_eq!(blobs.describe(&key("run/x")).await.unwrap(), Some(meta.clone()));
+        assert_eq!(meta, written);
+    }
+}
+
+pub(super) async fn absent_answers(fixture: Arc<dyn Fixture>) {
+    let blobs = fixture.open().await;
+    put(&*blobs, "run/a/b", "x").await;
+    for at in ["run", "run/a", "run/a/b/c", "other/a/b", "run/a/bb"] {
+        assert!(read(&*blobs, at, Some(0..9)).await.is_none(), "{at}");
+        assert_eq!(blobs.describe(&key(at)).await.unwrap(), None, "{at}");
+        assert!(blobs.delete(&[key(at), key(at)]).await.unwrap().is_empty(), "{at}");
+    }
+    assert!(blobs.delete(&[]).await.unwrap().is_empty());
+    assert_eq!(read_all(&*blobs, "run/a/b").await.unwrap(), b"x");
+    assert!(list_all(&*blobs, "other/").await.is_empty());
+}
+
+pub(super) async fn strange_keys_read_back(fixture: Arc<dyn Fixture>) {
+    let long = "y".repeat(1_024);
+    let deep = vec!["z"; 300].join("/");
+    let mut keys = [
+        "a",
+        "a/b",
+        "a/b/c",
+        "a.f",
+        "a.d",
+        "a.d/b",
+        "a.c",
+        ".f",
+        "...",
+        ".../..x",
+        "a-b",
+        "a b/ c",
+        "a\\..\\b",
+        "%2e%2e/x",
+        "~",
+        "con",
+        "Ünï/côdé 🚀",
+        "a:b*c?d\"e<f>g|h",
+        "-rf",
+        "seq/loss/1.png",
+        &long,
+        &long[..200],
+        &long[..201],
+        &deep,
+    ];
+    keys.sort_unstable();
+    let blobs = fixture.open().await;
+    for at in keys {
+        put(&*blobs, at, at.to_owned()).await;
+    }
+    for at in keys {
+        assert_eq!(read_all(&*blobs, at).await.unwrap(), at.as_bytes(), "{at}");
+    }
+    assert_eq!(list_all(&*blobs, "").await, keys);
+    for (number, at) in keys.iter().enumerate() {
+        assert!(blobs.delete(&[key(at)]).await.unwrap().is_empty(), "{at}");
+        assert_eq!(list_all(&*blobs, "").await, keys[number + 1..], "{at}");
+    }
+}
+
+/// The type is the guard: what a key may not be does not reach a store.
+pub(super) async fn bad_keys_are_refused(_fixture: Arc<dyn Fixture>) {
+    let long = "x".repeat(1_025);
+    for bad in [
+        "",
+        "/",
+        "/etc/passwd",
+        "a/",
+        "a//b",
+        ".",
+        "..",
+        "../a",
+        "a/..",
+        "a/./b",
+        "a/../../b",
+        "a\0b",
+        "a\nb",
+        &long,
+    ] {
+        BlobKey::new(bad).unwrap_err();
+    }
+}

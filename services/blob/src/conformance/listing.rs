@@ -1,0 +1,80 @@
+//! Guarantee *list*.
+
+use std::sync::Arc;
+
+use futures::{StreamExt, future, stream};
+
+use super::{
+    Fixture,
+    tools::{key, list_all, put},
+};
+use crate::MAX_PAGE;
+
+/// Characters on both sides of the slash, so that folders and files of one name have others between them.
+const ORDERED: [&str; 11] = ["a", "a b", "a-b", "a.f", "a/b", "a/b-c", "a/b/c", "a/c", "a0", "a0/x", "b"];
+
+pub(super) async fn key_order_and_pages(fixture: Arc<dyn Fixture>) {
+    let blobs = fixture.open().await;
+    for at in ORDERED {
+        put(&*blobs, at, "x").await;
+    }
+    for prefix in
+        ["", "a", "a/", "a/b", "a/b/", "a0", "b", "c", "a/b/c/", "/", "a//", "..", "../", "\0", "a/b/c"]
+    {
+        let expected: Vec<_> = ORDERED.into_iter().filter(|at| at.starts_with(prefix)).collect();
+        assert_eq!(list_all(&*blobs, prefix).await, expected, "prefix {prefix:?}");
+        for from in
+            ORDERED.into_iter().chain(["a/", "a/bb", "A", "zz"].map(|from| from.trim_end_matches('/')))
+        {
+            let page = blobs.list(prefix, Some(&key(from))).await.unwrap();
+            let keys: Vec<_> = page.blobs.iter().map(|(key, _)| key.as_str()).collect();
+            let expected: Vec<_> = expected.iter().copied().filter(|at| *at >= from).collect();
+            assert_eq!((keys, page.next), (expected, None), "prefix {prefix:?} from {from:?}");
+        }
+    }
+
+    let mut keys: Vec<_> =
+        (0..MAX_PAGE + 5).map(|number| format!("many/{}/{number:04}", number % 3)).collect();
+    keys.sort_unstable();
+    stream::iter(&keys).for_each_concurrent(8, async |at| drop(put(&*blobs, at, at.clone()).await)).await;
+    assert_eq!(list_all(&*blobs, "many/").await, keys);
+    let page = blobs.list("many/", None).await.unwrap();
+    assert_eq!((page.blobs.len(), page.next), (MAX_PAGE, Some(key(&keys[MAX_PAGE]))));
+    let (first, meta) = &page.blobs[0];
+    assert_eq!(Some(meta.clone()), blobs.describe(first).await.unwrap());
+}
+
+pub(super) async fn complete_while_others_change(fixture: Arc<dyn Fixture>) {
+    const LISTINGS: usize = 30;
+    let blobs = fixture.open().await;
+    let lasting: Vec<_> =
+        (0..60).map(|number| format!("run/{:02}/lasting", number % 20 * 3 + number / 20)).collect();
+    for at in &lasting {
+        put(&*blobs, at, "x").await;
+    }
+    let changes = async {
+        for number in (0..60).cycle() {
+            let passing = [
+                format!("run/{number:02}/passing"),
+                format!("run/{number:02}p/x"),
+                format!("run/{number:02}"),
+            ];
+            future::join_all(passing.iter().map(|at| put(&*blobs, at, "x"))).await;
+            // One that lasts is replaced, too: it exists all the while.
+            put(&*blobs, &lasting[number], "y").await;
+            let passing = passing.map(|at| key(&at));
+            assert!(blobs.delete(&passing).await.unwrap().is_empty());
+        }
+    };
+    let listings = async {
+        let mut expected = lasting.clone();
+        expected.sort_unstable();
+        for _ in 0..LISTINGS {
+            let all = list_all(&*blobs, "run/").await;
+            assert!(all.is_sorted_by(|a, b| a < b), "not in order, or twice: {all:?}");
+            let seen: Vec<_> = all.into_iter().filter(|at| at.ends_with("lasting")).collect();
+            assert_eq!(seen, expected);
+        }
+    };
+    tokio::select! { () = changes => {}, () = listings => {} }
+}

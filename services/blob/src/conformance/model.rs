@@ -1,0 +1,90 @@
+//! Random calls, compared with a map. Keys are made of few parts, so that they are often each other's folders.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures::FutureExt;
+use proptest::{
+    prelude::*,
+    strategy::ValueTree,
+    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
+};
+
+use super::{
+    Fixture,
+    tools::{key, put, read_all},
+};
+use crate::Blobs;
+
+const CALLS: usize = 400;
+
+#[derive(Clone, Debug)]
+enum Call {
+    Put(String, u8),
+    Delete(Vec<String>),
+    Read(String),
+    List { prefix: String, from: String },
+    Reopen,
+}
+
+fn keys() -> impl Strategy<Value = String> {
+    let long = prop_oneof![Just("l".repeat(199)), Just("l".repeat(200)), Just("l".repeat(201))];
+    let segment = prop_oneof![8 => "[-a0]{1,2}", 1 => long];
+    proptest::collection::vec(segment, 1..4).prop_map(|segments| segments.join("/"))
+}
+
+fn calls() -> impl Strategy<Value = Call> {
+    let prefix = (keys(), 0..4_usize).prop_map(|(key, size)| key.chars().take(size).collect());
+    prop_oneof![
+        4 => (keys(), any::<u8>()).prop_map(|(key, byte)| Call::Put(key, byte)),
+        2 => proptest::collection::vec(keys(), 0..4).prop_map(Call::Delete),
+        2 => keys().prop_map(Call::Read),
+        2 => (prefix, keys()).prop_map(|(prefix, from)| Call::List { prefix, from }),
+        1 => Just(Call::Reopen),
+    ]
+}
+
+pub(super) async fn random_calls(fixture: Arc<dyn Fixture>) {
+    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let mut blobs = fixture.open().await;
+    let mut model = BTreeMap::new();
+    for number in 0..CALLS {
+        let call = calls().new_tree(&mut runner).unwrap().current();
+        if let Call::Reopen = call {
+            drop(blobs);
+            blobs = fixture.open().await;
+        } else {
+            let checked = std::panic::AssertUnwindSafe(step(&*blobs, &mut model, &call)).catch_unwind().await;
+            assert!(checked.is_ok(), "call {number}: {call:?} differs from the model, see above");
+        }
+    }
+}
+
+async fn step(blobs: &dyn Blobs, model: &mut BTreeMap<String, u8>, call: &Call) {
+    match call {
+        Call::Put(at, byte) => {
+            put(blobs, at, vec![*byte; 10]).await;
+            model.insert(at.clone(), *byte);
+        }
+        Call::Delete(keys) => {
+            let named: Vec<_> = keys.iter().map(|at| key(at)).collect();
+            assert!(blobs.delete(&named).await.unwrap().is_empty());
+            model.retain(|at, _| !keys.contains(at));
+        }
+        Call::Read(at) => {
+            let expected = model.get(at).map(|byte| vec![*byte; 10]);
+            assert_eq!(read_all(blobs, at).await, expected);
+        }
+        Call::List { prefix, from } => {
+            let page = blobs.list(prefix, Some(&key(from))).await.unwrap();
+            let keys: Vec<_> = page.blobs.iter().map(|(key, _)| key.as_str()).collect();
+            let expected: Vec<_> = model
+                .range(from.clone()..)
+                .map(|(at, _)| at.as_str())
+                .filter(|at| at.starts_with(prefix))
+                .collect();
+            assert_eq!(keys, expected);
+        }
+        Call::Reopen => {}
+    }
+}

@@ -1,0 +1,51 @@
+//! Guarantee *url*.
+
+use std::sync::Arc;
+
+use super::{
+    Fixture,
+    tools::{key, put, read, read_all},
+};
+use crate::Upload;
+
+pub(super) async fn works_for_its_key_alone(fixture: Arc<dyn Fixture>) {
+    let blobs = fixture.open().await;
+    put(&*blobs, "run/other", "untouched").await;
+    let upload = blobs.presign(&key("run/a b/ü#?%.png"), "image/png").await.unwrap();
+    assert!(fixture.upload(&upload, Some("image/png"), "first".into()).await);
+    let other = blobs.presign(&key("run/other"), "image/png").await.unwrap();
+
+    // The address of one, the signature of the other.
+    let (address, _) = other.url.split_once('?').unwrap();
+    let (_, token) = upload.url.split_once('?').unwrap();
+    let forged = Upload { url: format!("{address}?{token}"), ..upload.clone() };
+    assert!(!fixture.upload(&forged, Some("image/png"), "forged".into()).await);
+    let unsigned = Upload { url: address.to_owned(), ..upload.clone() };
+    assert!(!fixture.upload(&unsigned, Some("image/png"), "unsigned".into()).await);
+
+    let (meta, bytes) = read(&*blobs, "run/a b/ü#?%.png", None).await.unwrap();
+    assert_eq!((meta.content_type.as_str(), bytes.as_slice()), ("image/png", b"first".as_slice()));
+    assert_eq!(read_all(&*blobs, "run/other").await.unwrap(), b"untouched");
+}
+
+pub(super) async fn content_type_is_optional(fixture: Arc<dyn Fixture>) {
+    let blobs = fixture.open().await;
+    for (at, content_type) in
+        [("run/none", None), ("run/same", Some("image/png")), ("run/other", Some("text/css"))]
+    {
+        let upload = blobs.presign(&key(at), "image/png").await.unwrap();
+        assert!(fixture.upload(&upload, content_type, at.to_owned().into()).await, "{at}");
+        let (meta, bytes) = read(&*blobs, at, None).await.unwrap();
+        assert_eq!(bytes, at.as_bytes());
+        if let Some(content_type) = content_type {
+            assert_eq!(meta.content_type, content_type);
+        }
+    }
+}
+
+pub(super) async fn expires(fixture: Arc<dyn Fixture>) {
+    let blobs = fixture.open().await;
+    let upload = fixture.presign_expired(&key("run/late")).await;
+    assert!(!fixture.upload(&upload, None, "late".into()).await);
+    assert_eq!(read_all(&*blobs, "run/late").await, None);
+}

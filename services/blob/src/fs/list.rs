@@ -1,0 +1,130 @@
+//! Listing: a walk over the folders in key order, from a given key on, a page at a time.
+//! A page reads each folder on its way whole but keeps no more names of it than the page can hold.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+};
+
+use cap_std::fs::Dir;
+
+use super::{
+    path::{self, Kind},
+    read,
+};
+use crate::{BlobKey, Listing, MAX_PAGE};
+
+pub(super) fn page(root: &Dir, prefix: &str, from: Option<&BlobKey>) -> io::Result<Listing> {
+    let mut listing = Listing::default();
+    // What no key can begin with is no name of a folder either.
+    if !prefix.is_empty() && BlobKey::new(prefix.strip_suffix('/').unwrap_or(prefix)).is_err() {
+        return Ok(listing);
+    }
+    let wanted = Wanted { prefix: prefix.as_bytes(), from: from.map_or(b"", |key| key.as_str().as_bytes()) };
+    let mut found = walk(root, prefix, &wanted)?;
+    if found.len() > MAX_PAGE {
+        listing.next = found.pop().map(|(key, _)| key);
+    }
+    for (key, path) in found {
+        match read::describe(root, &path) {
+            Ok(Some(meta)) => listing.blobs.push((key, meta)),
+            Ok(None) => {}
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                tracing::warn!(%key, %error, "a file in the blob directory is left out of a listing");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(listing)
+}
+
+/// Of a folder, what all keys in it begin with; of a blob, the key.
+enum Entry {
+    Folder(Vec<u8>),
+    Blob(BlobKey),
+}
+
+/// The first blobs that are wanted, one more than a page holds.
+fn walk(root: &Dir, prefix: &str, wanted: &Wanted<'_>) -> io::Result<Vec<(BlobKey, PathBuf)>> {
+    let (folder, base) = path::of_prefix(prefix);
+    let mut found = Vec::new();
+    // What comes next is on top.
+    let mut ahead = vec![(Entry::Folder(base.as_bytes().to_vec()), folder)];
+    while found.len() <= MAX_PAGE
+        && let Some((entry, path)) = ahead.pop()
+    {
+        match entry {
+            Entry::Blob(key) => found.push((key, path)),
+            Entry::Folder(base) => {
+                let entries = entries(root, &base, &path, wanted, MAX_PAGE + 1 - found.len())?;
+                ahead.extend(entries.into_values().rev());
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The wanted entries of a folder in key order, the first `most` blobs and the folders among them.
+fn entries(
+    root: &Dir,
+    base: &[u8],
+    folder: &Path,
+    wanted: &Wanted<'_>,
+    most: usize,
+) -> io::Result<BTreeMap<Vec<u8>, (Entry, PathBuf)>> {
+    let mut kept = BTreeMap::new();
+    let mut blobs = 0;
+    let read = if folder.as_os_str().is_empty() { root.entries() } else { root.read_dir(folder) };
+    let read = match read {
+        Ok(read) => read,
+        // Pruned meanwhile, or nothing was ever there.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(kept),
+        Err(error) => return Err(error),
+    };
+    for name in read {
+        let name = name?.file_name();
+        let Some((kind, piece)) = path::entry(&name) else { continue };
+        let (key, path) = ([base, &piece].concat(), folder.join(name));
+        if !wanted.holds(&key, kind) {
+            continue;
+        }
+        let Some(entry) = entry(kind, &key) else { continue };
+        let is_blob = kind == Kind::File;
+        // A name that is seen twice was replaced meanwhile.
+        if kept.insert(key, (entry, path)).is_none() && is_blob {
+            blobs += 1;
+        }
+        while blobs > most {
+            let (_, (last, _)) = kept.pop_last().expect("it holds the blobs that were counted");
+            blobs -= usize::from(matches!(last, Entry::Blob(_)));
+        }
+    }
+    Ok(kept)
+}
+
+fn entry(kind: Kind, key: &[u8]) -> Option<Entry> {
+    match kind {
+        Kind::Folder => Some(Entry::Folder(key.to_vec())),
+        Kind::File => BlobKey::new(str::from_utf8(key).ok()?).ok().map(Entry::Blob),
+    }
+}
+
+struct Wanted<'a> {
+    prefix: &'a [u8],
+    from: &'a [u8],
+}
+
+impl Wanted<'_> {
+    /// For a folder, `key` is what all keys in it begin with.
+    fn holds(&self, key: &[u8], kind: Kind) -> bool {
+        let prefix_fits = key.starts_with(self.prefix);
+        let ahead = key >= self.from;
+        match kind {
+            Kind::File => prefix_fits && ahead,
+            Kind::Folder => {
+                (prefix_fits || self.prefix.starts_with(key)) && (ahead || self.from.starts_with(key))
+            }
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Which key lies in which file. The mapping is one to one, keeps key order, and no name can stand for two things.
+//!
+//! Each segment becomes names that tell by their ending what they are: `{segment}.f` the file of the last segment,
+//! `{segment}.d` the folder of any other. So `a` is `a.f`, `a/b` is `a.d/b.f`, and both may exist; nothing is called `..`.
+//! A file name holds 255 bytes and a segment more, so while 200 bytes or more are left of one, the first 200 become a
+//! folder `{200 bytes}.c` ("continued"); what is left, perhaps nothing, follows inside it.
+//!
+//! Order: the keys below an entry of a folder begin with its name, followed by `/` for `.d`; entries sorted by that
+//! give their keys sorted, as a name of 200 bytes is always `.c`.
+
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
+use crate::BlobKey;
+
+/// Long enough for people's names, and with its ending far below the 255 of a file system.
+const PIECE: usize = 200;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    File,
+    Folder,
+}
+
+pub(super) fn of_blob(key: &BlobKey) -> PathBuf {
+    let mut path = PathBuf::new();
+    let (folders, last) = key.as_str().rsplit_once('/').map_or((None, key.as_str()), |(f, l)| (Some(f), l));
+    for segment in folders.into_iter().flat_map(|folders| folders.split('/')) {
+        push(&mut path, segment.as_bytes(), b".d");
+    }
+    push(&mut path, last.as_bytes(), b".f");
+    path
+}
+
+/// The folder that holds every key beginning with `prefix`, and what all keys in it begin with.
+pub(super) fn of_prefix(prefix: &str) -> (PathBuf, &str) {
+    let base = &prefix[..prefix.rfind('/').map_or(0, |slash| slash + 1)];
+    let mut path = PathBuf::new();
+    for segment in base.split_terminator('/') {
+        push(&mut path, segment.as_bytes(), b".d");
+    }
+    (path, base)
+}
+
+/// What an entry's name adds to the key, or `None` for a name that this store does not make.
+pub(super) fn entry(name: &OsStr) -> Option<(Kind, Vec<u8>)> {
+    let name = name.as_bytes();
+    let (piece, ending) = name.split_at_checked(name.len().checked_sub(2)?)?;
+    match ending {
+        b".f" if piece.len() < PIECE => Some((Kind::File, piece.to_vec())),
+        b".d" if piece.len() < PIECE => Some((Kind::Folder, [piece, b"/"].concat())),
+        b".c" if piece.len() == PIECE => Some((Kind::Folder, piece.to_vec())),
+        _ => None,
+    }
+}
+
+fn push(path: &mut PathBuf, mut segment: &[u8], ending: &[u8]) {
+    while let Some((piece, rest)) = segment.split_at_checked(PIECE) {
+        path.push(name(piece, b".c"));
+        segment = rest;
+    }
+    path.push(name(segment, ending));
+}
+
+fn name(piece: &[u8], ending: &[u8]) -> PathBuf {
+    Path::new(OsStr::from_bytes(&[piece, ending].concat())).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(key: &str, path: &str) {
+        assert_eq!(of_blob(&BlobKey::new(key).unwrap()), Path::new(path));
+    }
+
+    #[test]
+    fn a_key_has_one_place() {
+        let (long, exact) = ("x".repeat(201), "x".repeat(200));
+        check("a", "a.f");
+        check("a/b", "a.d/b.f");
+        check("a.f", "a.f.f");
+        check("a.d/b", "a.d.d/b.f");
+        check(".../..x", "....d/..x.f");
+        check(&long, &format!("{exact}.c/x.f"));
+        check(&exact, &format!("{exact}.c/.f"));
+        check(&format!("{exact}/b"), &format!("{exact}.c/.d/b.f"));
+    }
+
+    #[test]
+    fn a_prefix_has_one_folder() {
+        assert_eq!(of_prefix(""), (PathBuf::new(), ""));
+        assert_eq!(of_prefix("ru"), (PathBuf::new(), ""));
+        assert_eq!(of_prefix("run/a"), (PathBuf::from("run.d"), "run/"));
+        assert_eq!(of_prefix("run/a/"), (PathBuf::from("run.d/a.d"), "run/a/"));
+    }
+
+    fn segment() -> impl Strategy<Value = String> {
+        prop_oneof!["[-.0-9a-c ]{1,3}", "[ax]{199,201}", "é{99,101}"]
+    }
+
+    fn key() -> impl Strategy<Value = BlobKey> {
+        proptest::collection::vec(segment(), 1..4)
+            .prop_filter_map("no key", |segments| BlobKey::new(segments.join("/")).ok())
+    }
+
+    /// What the names of a path add up to, read back the way a listing does, and by what each name is sorted.
+    fn read_back(path: &Path) -> Vec<Vec<u8>> {
+        path.iter().map(|name| entry(name).unwrap().1).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn paths_read_back_and_sort_like_keys(a in key(), b in key()) {
+            let (path_a, path_b) = (of_blob(&a), of_blob(&b));
+            prop_assert_eq!(read_back(&path_a).concat(), a.as_str().as_bytes());
+            prop_assert!(path_a.iter().all(|name| name.len() <= 255));
+            prop_assert_eq!(read_back(&path_a).cmp(&read_back(&path_b)), a.cmp(&b));
+            prop_assert_eq!(path_a == path_b, a == b);
+        }
+    }
+}

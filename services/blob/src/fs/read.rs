@@ -1,0 +1,76 @@
+//! Reading a blob: its description from the trailer, its bytes in pieces.
+//! The file stays open while its pieces are read, so a blob that is replaced meanwhile is read to its old end.
+
+use std::{fs::File, io, ops::Range, os::unix::fs::FileExt, path::Path};
+
+use bytes::{Bytes, BytesMut};
+use cap_std::fs::Dir;
+use futures::{StreamExt, stream};
+
+use super::{blocking, trailer};
+use crate::{Content, Meta};
+
+/// Large enough that the hop to another thread does not count, small enough for many readers at once.
+const PIECE: u64 = 256 << 10;
+
+pub(super) fn describe(root: &Dir, path: &Path) -> io::Result<Option<Meta>> {
+    Ok(file_open(root, path)?.map(|(_, meta)| meta))
+}
+
+/// The first piece is read here, so that a small blob costs one hop.
+pub(super) fn open(
+    root: &Dir,
+    path: &Path,
+    range: Option<Range<u64>>,
+) -> io::Result<Option<(Meta, Content)>> {
+    let Some((file, meta)) = file_open(root, path)? else { return Ok(None) };
+    let asked = range.unwrap_or(0..meta.size);
+    let mut rest = Rest { file, at: asked.start, end: asked.end.min(meta.size) };
+    let first = rest.next()?;
+    let others = stream::unfold(Some(rest), async |rest| {
+        let mut rest = rest?;
+        match blocking("reading", move || Ok((rest.next()?, rest))).await {
+            Ok((piece, rest)) => Some((Ok(piece?), Some(rest))),
+            Err(error) => Some((Err(error), None)),
+        }
+    });
+    Ok(Some((meta, stream::iter(first.map(Ok)).chain(others).boxed())))
+}
+
+fn file_open(root: &Dir, path: &Path) -> io::Result<Option<(File, Meta)>> {
+    let file = match root.open(path) {
+        Ok(file) => file.into_std(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let size = file.metadata()?.len();
+    let mut end = [0; trailer::MAX];
+    let end = &mut end[..(trailer::MAX as u64).min(size) as usize];
+    file.read_exact_at(end, size - end.len() as u64)?;
+    match trailer::decode(end, size) {
+        Some(meta) => Ok(Some((file, meta))),
+        None => {
+            let reason = format!("`{}` was not written by this store, or is damaged", path.display());
+            Err(io::Error::new(io::ErrorKind::InvalidData, reason))
+        }
+    }
+}
+
+struct Rest {
+    file: File,
+    at: u64,
+    end: u64,
+}
+
+impl Rest {
+    fn next(&mut self) -> io::Result<Option<Bytes>> {
+        let size = self.end.saturating_sub(self.at).min(PIECE);
+        if size == 0 {
+            return Ok(None);
+        }
+        let mut piece = BytesMut::zeroed(size as usize);
+        self.file.read_exact_at(&mut piece, self.at)?;
+        self.at += size;
+        Ok(Some(piece.freeze()))
+    }
+}

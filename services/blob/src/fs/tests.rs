@@ -1,0 +1,139 @@
+//! What is true of the directory alone: crash leftovers, links that lead outside, foreign files, the layout's number.
+
+use std::{fs, os::unix::fs::symlink, path::Path, time::Duration};
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::*;
+
+fn open(root: &Path) -> Result<FsBlobs> {
+    let clock: Clock = Arc::new(|| 1_700_000_000_000_000);
+    FsBlobs::open(root, UrlSigner::new(b"secret", Duration::from_secs(1), clock.clone()), clock)
+}
+
+fn key(key: &str) -> BlobKey {
+    BlobKey::new(key).unwrap()
+}
+
+async fn put(blobs: &FsBlobs, at: &str) -> Result<Meta> {
+    blobs.put(&key(at), "text/plain", None, stream::iter([Ok(Bytes::from("content"))]).boxed()).await
+}
+
+/// Every path under the root, folders too.
+fn tree(root: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut ahead = vec![root.to_owned()];
+    while let Some(folder) = ahead.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            found.push(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
+            if path.is_dir() {
+                ahead.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[tokio::test]
+async fn a_delete_prunes_the_folders_that_it_empties() {
+    let root = tempfile::tempdir().unwrap();
+    let blobs = open(root.path()).unwrap();
+    put(&blobs, "run/a/b/c").await.unwrap();
+    put(&blobs, "run/a/x").await.unwrap();
+    let kept = ["data", "data/run.d", "data/run.d/a.d", "data/run.d/a.d/x.f", "format", "tmp"];
+    assert!(blobs.delete(&[key("run/a/b/c")]).await.unwrap().is_empty());
+    assert_eq!(tree(root.path()), kept);
+    assert!(blobs.delete(&[key("run/a/x")]).await.unwrap().is_empty());
+    assert_eq!(tree(root.path()), ["data", "format", "tmp"]);
+}
+
+#[tokio::test]
+async fn opening_sweeps_what_a_crash_left_and_nothing_under_way() {
+    let root = tempfile::tempdir().unwrap();
+    let blobs = open(root.path()).unwrap();
+    fs::write(root.path().join("tmp/4711-0"), "half").unwrap();
+    let draft = Draft::create(&blobs.folders.tmp).unwrap();
+    let second = open(root.path()).unwrap();
+    assert_eq!(fs::read_dir(root.path().join("tmp")).unwrap().count(), 1, "only what is under way");
+    draft.publish(&blobs.folders.data, Path::new("x.d/y.f")).unwrap();
+    put(&second, "run/x").await.unwrap();
+    assert_eq!(fs::read_dir(root.path().join("tmp")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn no_link_leads_outside() {
+    let root = tempfile::tempdir().unwrap();
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("secret.f"), "secret").unwrap();
+    let blobs = open(root.path()).unwrap();
+    symlink(outside.path(), root.path().join("data/run.d")).unwrap();
+    symlink(outside.path().join("secret.f"), root.path().join("data/link.f")).unwrap();
+
+    for at in ["run/secret", "link"] {
+        blobs.describe(&key(at)).await.unwrap_err();
+        assert!(blobs.read(&key(at), None).await.is_err());
+    }
+    put(&blobs, "run/new").await.unwrap_err();
+    assert_eq!(blobs.delete(&[key("run/secret")]).await.unwrap().len(), 1);
+    blobs.list("run/", None).await.unwrap_err();
+    assert_eq!(tree(outside.path()), ["secret.f"]);
+
+    // A put goes over the link itself.
+    put(&blobs, "link").await.unwrap();
+    assert_eq!(fs::read(outside.path().join("secret.f")).unwrap(), b"secret");
+}
+
+#[tokio::test]
+async fn foreign_and_damaged_files_are_no_blobs() {
+    let root = tempfile::tempdir().unwrap();
+    let blobs = open(root.path()).unwrap();
+    put(&blobs, "a").await.unwrap();
+    put(&blobs, "cut").await.unwrap();
+    let data = root.path().join("data");
+    fs::create_dir(data.join("a.c")).unwrap();
+    for foreign in ["a.c/b.f", "lost+found", "x", ".f", "foreign.f"] {
+        fs::write(data.join(foreign), "not ours").unwrap();
+    }
+    let cut = fs::OpenOptions::new().write(true).open(data.join("cut.f")).unwrap();
+    cut.set_len(cut.metadata().unwrap().len() - 1).unwrap();
+
+    let listing = blobs.list("", None).await.unwrap();
+    assert_eq!(listing.blobs.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["a"]);
+    for damaged in ["cut", "foreign"] {
+        let answer = blobs.describe(&key(damaged)).await;
+        assert!(matches!(answer, Err(Error::Setup { .. })), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn another_layout_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    drop(open(root.path()).unwrap());
+    drop(open(root.path()).unwrap());
+    fs::write(root.path().join("format"), "2\n").unwrap();
+    let refused = open(root.path()).err().unwrap();
+    assert!(refused.to_string().contains("number 2"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_content_type_that_cannot_be_kept_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let blobs = open(root.path()).unwrap();
+    let answer = blobs.put(&key("a"), "a\nb", None, stream::empty().boxed()).await;
+    assert!(matches!(answer, Err(Error::BadContentType { .. })), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_reader_goes_on_with_what_it_has_opened() {
+    let root = tempfile::tempdir().unwrap();
+    let blobs = open(root.path()).unwrap();
+    let old = Bytes::from(vec![b'o'; 1_000_000]);
+    blobs.put(&key("a"), "", None, stream::iter([Ok(old.clone())]).boxed()).await.unwrap();
+    let (_, content) = blobs.read(&key("a"), None).await.unwrap().unwrap();
+    blobs.delete(&[key("a")]).await.unwrap();
+    let pieces: Vec<Bytes> = content.try_collect().await.unwrap();
+    assert_eq!(pieces.concat(), old);
+}

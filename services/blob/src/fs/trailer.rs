@@ -1,0 +1,96 @@
+//! What a blob's file holds besides the blob. It stands in the same file, so that one rename publishes both, and behind
+//! the content, so that any program can look at the file.
+//!
+//! ```text
+//! content | content type, UTF-8 | modified, i64 | length of content type, u16 | version, u8 = 1 | "blob!"
+//! ```
+//!
+//! Integers are big-endian. Deliberately absent: a checksum (hash and size stand in the reference that points here).
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use crate::{Error, Meta, Result};
+
+const VERSION: u8 = 1;
+const MAGIC: &[u8; 5] = b"blob!";
+const FIXED: usize = 8 + 2 + 1 + MAGIC.len();
+const MAX_CONTENT_TYPE: usize = 1_024;
+
+/// No trailer is longer.
+pub(super) const MAX: usize = FIXED + MAX_CONTENT_TYPE;
+
+pub(super) fn encode(meta: &Meta) -> Bytes {
+    let mut trailer = BytesMut::with_capacity(FIXED + meta.content_type.len());
+    trailer.put_slice(meta.content_type.as_bytes());
+    trailer.put_i64(meta.modified_us);
+    trailer.put_u16(u16::try_from(meta.content_type.len()).expect("`content_type_check` bounds it"));
+    trailer.put_u8(VERSION);
+    trailer.put_slice(MAGIC);
+    trailer.freeze()
+}
+
+/// Reads the description from the end of a file of `file_size` bytes, or tells that this is none of our files.
+pub(super) fn decode(end: &[u8], file_size: u64) -> Option<Meta> {
+    let (rest, mut fixed) = end.split_at_checked(end.len().checked_sub(FIXED)?)?;
+    let modified_us = fixed.get_i64();
+    let length = usize::from(fixed.get_u16());
+    if fixed.get_u8() != VERSION || fixed != MAGIC {
+        return None;
+    }
+    let content_type = rest.get(rest.len().checked_sub(length)?..)?;
+    let size = file_size.checked_sub((FIXED + length) as u64)?;
+    Some(Meta { size, content_type: str::from_utf8(content_type).ok()?.to_owned(), modified_us })
+}
+
+pub(super) fn content_type_check(content_type: &str) -> Result<()> {
+    let reason = if content_type.len() > MAX_CONTENT_TYPE {
+        "it is longer than 1,024 bytes"
+    } else if content_type.chars().any(char::is_control) {
+        "it holds a control character"
+    } else {
+        return Ok(());
+    };
+    Err(Error::BadContentType { reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(content_type: &str, size: usize) {
+        let meta = Meta { size: size as u64, content_type: content_type.to_owned(), modified_us: -7 };
+        let file = [vec![b'x'; size], encode(&meta).to_vec()].concat();
+        let end = &file[file.len().saturating_sub(MAX)..];
+        assert_eq!(decode(end, file.len() as u64), Some(meta));
+    }
+
+    #[test]
+    fn a_trailer_reads_back() {
+        check("", 0);
+        check("image/png", 0);
+        check("image/png", 5_000);
+        check(&"t".repeat(MAX_CONTENT_TYPE), 1);
+    }
+
+    #[test]
+    fn another_file_is_no_blob() {
+        let meta = Meta { size: 0, content_type: "text/plain".to_owned(), modified_us: 1 };
+        let good = encode(&meta);
+        for cut in 1..=good.len() {
+            assert_eq!(decode(&good[cut..], (good.len() - cut) as u64), None, "cut {cut}");
+        }
+        for at in good.len() - 8..good.len() {
+            let mut bad = good.to_vec();
+            bad[at] ^= 0x80;
+            assert_eq!(decode(&bad, bad.len() as u64), None, "flipped {at}");
+        }
+    }
+
+    #[test]
+    fn content_types_are_checked() {
+        content_type_check("").unwrap();
+        content_type_check("text/plain; charset=utf-8").unwrap();
+        content_type_check("a\r\nb").unwrap_err();
+        content_type_check(&"t".repeat(MAX_CONTENT_TYPE + 1)).unwrap_err();
+    }
+}

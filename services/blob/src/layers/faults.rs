@@ -1,0 +1,152 @@
+//! A store that is slow, fails before or after its work, or breaks a stream half way: whatever the plan says.
+//! The plan is a function of the call, so that a test holds the seed and the counters.
+
+use std::{ops::Range, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt, future, stream};
+
+use crate::{BlobKey, Blobs, Content, Error, Listing, Meta, Result, Upload};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Call {
+    Presign,
+    Put,
+    Read,
+    Describe,
+    Delete,
+    List,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    None,
+    /// The call begins later.
+    Delay(Duration),
+    /// Nothing is done, and an error is answered.
+    Refuse,
+    /// All is done, and an error is answered nevertheless.
+    LoseAnswer,
+    /// The bytes of a put or read break off after so many; other calls are as `Refuse`.
+    Cut(u64),
+}
+
+pub struct Faulty {
+    inner: Arc<dyn Blobs>,
+    plan: Box<dyn Fn(Call) -> Fault + Send + Sync>,
+}
+
+impl Faulty {
+    pub fn new(inner: Arc<dyn Blobs>, plan: impl Fn(Call) -> Fault + Send + Sync + 'static) -> Self {
+        Self { inner, plan: Box::new(plan) }
+    }
+
+    async fn run<T>(&self, fault: Fault, work: impl Future<Output = Result<T>>) -> Result<T> {
+        match fault {
+            Fault::None => work.await,
+            Fault::Delay(time) => {
+                tokio::time::sleep(time).await;
+                work.await
+            }
+            Fault::Refuse | Fault::Cut(_) => Err(injected()),
+            Fault::LoseAnswer => work.await.and_then(|_| Err(injected())),
+        }
+    }
+
+    /// A broken stream is no fault of the call that hands it over.
+    fn plan_content(&self, call: Call) -> (Fault, Option<u64>) {
+        match (self.plan)(call) {
+            Fault::Cut(after) => (Fault::None, Some(after)),
+            fault => (fault, None),
+        }
+    }
+}
+
+fn injected() -> Error {
+    Error::unavailable("injected fault")
+}
+
+/// The first `after` bytes, then an error.
+fn cut(content: Content, after: Option<u64>) -> Content {
+    let Some(after) = after else { return content };
+    let kept = content.scan(after, |left, piece| {
+        if *left == 0 {
+            return future::ready(None);
+        }
+        let piece = piece.map(|mut piece: Bytes| {
+            piece.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+            *left -= piece.len() as u64;
+            piece
+        });
+        future::ready(Some(piece))
+    });
+    kept.chain(stream::once(future::ready(Err(injected())))).boxed()
+}
+
+#[async_trait]
+impl Blobs for Faulty {
+    async fn presign(&self, key: &BlobKey, content_type: &str) -> Result<Upload> {
+        self.run((self.plan)(Call::Presign), self.inner.presign(key, content_type)).await
+    }
+
+    async fn put(
+        &self,
+        key: &BlobKey,
+        content_type: &str,
+        size: Option<u64>,
+        content: Content,
+    ) -> Result<Meta> {
+        let (fault, after) = self.plan_content(Call::Put);
+        self.run(fault, self.inner.put(key, content_type, size, cut(content, after))).await
+    }
+
+    async fn read(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<(Meta, Content)>> {
+        let (fault, after) = self.plan_content(Call::Read);
+        let found = self.run(fault, self.inner.read(key, range)).await?;
+        Ok(found.map(|(meta, content)| (meta, cut(content, after))))
+    }
+
+    async fn describe(&self, key: &BlobKey) -> Result<Option<Meta>> {
+        self.run((self.plan)(Call::Describe), self.inner.describe(key)).await
+    }
+
+    async fn delete(&self, keys: &[BlobKey]) -> Result<Vec<(BlobKey, Error)>> {
+        self.run((self.plan)(Call::Delete), self.inner.delete(keys)).await
+    }
+
+    async fn list(&self, prefix: &str, from: Option<&BlobKey>) -> Result<Listing> {
+        self.run((self.plan)(Call::List), self.inner.list(prefix, from)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::TryStreamExt;
+
+    use super::*;
+
+    async fn check(pieces: &[&'static str], after: u64, expected: &str) {
+        let pieces: Vec<_> = pieces.iter().map(|piece| Ok(Bytes::from_static(piece.as_bytes()))).collect();
+        let mut seen = Vec::new();
+        let end = cut(stream::iter(pieces).boxed(), Some(after))
+            .try_for_each(|piece| {
+                future::ready({
+                    seen.extend_from_slice(&piece);
+                    Ok(())
+                })
+            })
+            .await;
+        assert!(end.is_err(), "a cut stream ends in an error");
+        assert_eq!(seen, expected.as_bytes());
+    }
+
+    #[tokio::test]
+    async fn a_cut_stream_gives_so_many_bytes_and_an_error() {
+        check(&["abc", "def"], 0, "").await;
+        check(&["abc", "def"], 2, "ab").await;
+        check(&["abc", "", "def"], 3, "abc").await;
+        check(&["abc", "def"], 4, "abcd").await;
+        check(&["abc", "def"], 9, "abcdef").await;
+    }
+}

@@ -1,0 +1,84 @@
+//! The suite on the local directory: plain, and with every call delayed, so that calls overlap in other ways.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::{
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use matyan_blob::{
+    BlobKey, Blobs, UPLOAD_PATH, Upload, UrlSigner,
+    conformance::{Fixture, run},
+    fs::FsBlobs,
+    layers::{Fault, Faulty},
+};
+use percent_encoding::percent_decode_str;
+
+const LIFETIME: Duration = Duration::from_secs(60);
+
+struct Fs {
+    root: tempfile::TempDir,
+    now_us: Arc<AtomicI64>,
+    signer: UrlSigner,
+    slow: bool,
+}
+
+impl Fs {
+    fn fixture(slow: bool) -> Arc<dyn Fixture> {
+        let now_us = Arc::new(AtomicI64::new(1_700_000_000_000_000));
+        let signer = UrlSigner::new(b"secret", LIFETIME, clock(&now_us));
+        Arc::new(Self { root: tempfile::tempdir().unwrap(), now_us, signer, slow })
+    }
+
+    fn store(&self) -> FsBlobs {
+        FsBlobs::open(self.root.path(), self.signer.clone(), clock(&self.now_us)).unwrap()
+    }
+}
+
+fn clock(now_us: &Arc<AtomicI64>) -> matyan_blob::Clock {
+    let now_us = now_us.clone();
+    Arc::new(move || now_us.fetch_add(1, Ordering::Relaxed))
+}
+
+#[async_trait]
+impl Fixture for Fs {
+    async fn open(&self) -> Arc<dyn Blobs> {
+        let blobs = Arc::new(self.store());
+        if self.slow {
+            return Arc::new(Faulty::new(blobs, |_| Fault::Delay(Duration::from_micros(100))));
+        }
+        blobs
+    }
+
+    /// What edge and frontier do together.
+    async fn upload(&self, upload: &Upload, content_type: Option<&str>, body: Bytes) -> bool {
+        let (path, token) = upload.url.split_once('?').unwrap_or((&upload.url, ""));
+        let key = percent_decode_str(path.strip_prefix(UPLOAD_PATH).unwrap()).decode_utf8().unwrap();
+        let key = BlobKey::new(key).unwrap();
+        if self.signer.verify(&key, token).is_err() {
+            return false;
+        }
+        let size = Some(body.len() as u64);
+        let body = stream::iter([Ok(body)]).boxed();
+        self.store().put(&key, content_type.unwrap_or_default(), size, body).await.unwrap();
+        true
+    }
+
+    async fn presign_expired(&self, key: &BlobKey) -> Upload {
+        let upload = self.signer.upload(key);
+        let passed = upload.expires + Duration::from_secs(1);
+        self.now_us.fetch_add(i64::try_from(passed.as_micros()).unwrap(), Ordering::Relaxed);
+        upload
+    }
+}
+
+fn main() -> ExitCode {
+    run(&[("fs", || Fs::fixture(false)), ("fs_slow", || Fs::fixture(true))])
+}
