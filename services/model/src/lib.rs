@@ -3,3 +3,9 @@
 
 pub mod ids;
 pub mod keys;
+
+pub mod value;
+
+pub mod cbor;
+pub mod context;
+pub mod json;

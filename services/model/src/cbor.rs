@@ -1,0 +1,263 @@
+//! Values as CBOR (RFC 8949), as they travel and as they are stored. What we write has one form: definite lengths, keys
+//! in byte order, shortest integers, floats always as 64 bits. What we read may be any CBOR that a `Value` can hold.
+
+use std::borrow::Cow;
+
+use minicbor::{
+    Decoder, Encoder,
+    data::{IanaTag, Type},
+};
+
+use crate::value::{BigInteger, Map, Value};
+
+/// Maps and lists inside each other: as many as the table of limits says.
+pub const MAX_DEPTH: usize = 128;
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CborError {
+    #[error("not valid CBOR at byte {at}: {reason}")]
+    Syntax { at: usize, reason: String },
+    #[error("nested deeper than {MAX_DEPTH} levels")]
+    TooDeep,
+    #[error("a map key at byte {at} is not text")]
+    Key { at: usize },
+    #[error("bytes follow the value at byte {at}")]
+    Trailing { at: usize },
+    #[error("a map was expected")]
+    NotAMap,
+}
+
+pub fn encode(value: &Value) -> Vec<u8> {
+    let mut encoder = Encoder::new(Vec::new());
+    put(&mut encoder, value);
+    encoder.into_writer()
+}
+
+pub fn encode_map(map: &Map) -> Vec<u8> {
+    let mut encoder = Encoder::new(Vec::new());
+    put_map(&mut encoder, map);
+    encoder.into_writer()
+}
+
+/// Decodes a value and nothing behind it.
+pub fn decode(bytes: &[u8]) -> Result<Value, CborError> {
+    let mut decoder = Decoder::new(bytes);
+    let value = take(&mut decoder, 0)?;
+    let at = decoder.position();
+    if at == bytes.len() { Ok(value) } else { Err(CborError::Trailing { at }) }
+}
+
+pub fn decode_map(bytes: &[u8]) -> Result<Map, CborError> {
+    match decode(bytes)? {
+        Value::Map(map) => Ok(map),
+        _ => Err(CborError::NotAMap),
+    }
+}
+
+/// The encoded value at a path of keys inside an encoded map that we wrote: nothing else is decoded.
+pub fn find<'b>(mut bytes: &'b [u8], path: &[impl AsRef<str>]) -> Result<Option<&'b [u8]>, CborError> {
+    for key in path {
+        match find_key(bytes, key.as_ref()).map_err(|error| syntax(bytes, &error))? {
+            Some(inner) => bytes = inner,
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(bytes))
+}
+
+fn find_key<'b>(bytes: &'b [u8], wanted: &str) -> Result<Option<&'b [u8]>, minicbor::decode::Error> {
+    let mut decoder = Decoder::new(bytes);
+    if decoder.datatype()? != Type::Map {
+        return Ok(None);
+    }
+    for _ in 0..decoder.map()?.unwrap_or(0) {
+        let key = decoder.str()?;
+        let start = decoder.position();
+        if key > wanted {
+            return Ok(None);
+        }
+        decoder.skip()?;
+        if key == wanted {
+            return Ok(Some(&bytes[start..decoder.position()]));
+        }
+    }
+    Ok(None)
+}
+
+fn put(encoder: &mut Encoder<Vec<u8>>, value: &Value) {
+    let written = match value {
+        Value::Null => encoder.null().map(|_| ()),
+        Value::Bool(bool) => encoder.bool(*bool).map(|_| ()),
+        Value::Integer(integer) => encoder.i64(*integer).map(|_| ()),
+        Value::Big(big) => {
+            put_big(encoder, big);
+            Ok(())
+        }
+        Value::Float(float) => encoder.f64(*float).map(|_| ()),
+        Value::Text(text) => encoder.str(text).map(|_| ()),
+        Value::Bytes(bytes) => encoder.bytes(bytes).map(|_| ()),
+        Value::List(list) => {
+            let written = encoder.array(list.len() as u64).map(|_| ());
+            list.iter().for_each(|item| put(encoder, item));
+            written
+        }
+        Value::Map(map) => {
+            put_map(encoder, map);
+            Ok(())
+        }
+    };
+    written.expect("writing to memory does not fail");
+}
+
+fn put_map(encoder: &mut Encoder<Vec<u8>>, map: &Map) {
+    encoder.map(map.len() as u64).expect("writing to memory does not fail");
+    for (key, value) in map {
+        encoder.str(key).expect("writing to memory does not fail");
+        put(encoder, value);
+    }
+}
+
+/// Integers that fit CBOR's plain form take it, as the shortest one.
+fn put_big(encoder: &mut Encoder<Vec<u8>>, big: &BigInteger) {
+    let magnitude = big.magnitude();
+    if magnitude.len() > size_of::<u64>() {
+        let tag = if big.is_negative() { IanaTag::NegBignum } else { IanaTag::PosBignum };
+        encoder
+            .tag(tag)
+            .and_then(|encoder| encoder.bytes(magnitude))
+            .expect("writing to memory does not fail");
+        return;
+    }
+    let value = magnitude.iter().fold(0_u64, |sum, byte| (sum << 8) | u64::from(*byte));
+    let integer = i128::from(value);
+    let integer = if big.is_negative() { -1 - integer } else { integer };
+    let integer = integer.try_into().expect("an integer of at most 64 bits and a sign");
+    encoder.int(integer).expect("writing to memory does not fail");
+}
+
+fn take(decoder: &mut Decoder<'_>, depth: usize) -> Result<Value, CborError> {
+    let at = decoder.position();
+    take_inner(decoder, depth).map_err(|error| match error {
+        Failure::Decode(error) => CborError::Syntax { at, reason: error.to_string() },
+        Failure::Ours(error) => error,
+    })
+}
+
+enum Failure {
+    Decode(minicbor::decode::Error),
+    Ours(CborError),
+}
+
+impl From<minicbor::decode::Error> for Failure {
+    fn from(error: minicbor::decode::Error) -> Self {
+        Self::Decode(error)
+    }
+}
+
+impl From<CborError> for Failure {
+    fn from(error: CborError) -> Self {
+        Self::Ours(error)
+    }
+}
+
+fn take_inner(decoder: &mut Decoder<'_>, depth: usize) -> Result<Value, Failure> {
+    Ok(match decoder.datatype()? {
+        Type::Null | Type::Undefined => {
+            decoder.skip()?;
+            Value::Null
+        }
+        Type::Bool => Value::Bool(decoder.bool()?),
+        Type::U8 | Type::U16 | Type::U32 | Type::U64 => Value::integer(false, &decoder.u64()?.to_be_bytes()),
+        Type::I8 | Type::I16 | Type::I32 | Type::I64 | Type::Int => {
+            let integer = i128::from(decoder.int()?);
+            let magnitude = if integer < 0 { -1 - integer } else { integer };
+            Value::integer(integer < 0, &magnitude.to_be_bytes())
+        }
+        Type::F16 => Value::Float(f64::from(decoder.f16()?)),
+        Type::F32 => Value::Float(f64::from(decoder.f32()?)),
+        Type::F64 => Value::Float(decoder.f64()?),
+        Type::Bytes | Type::BytesIndef => Value::Bytes(bytes(decoder)?.into_owned()),
+        Type::String | Type::StringIndef => Value::Text(text(decoder)?.into_owned()),
+        Type::Array | Type::ArrayIndef => take_list(decoder, deeper(depth)?)?,
+        Type::Map | Type::MapIndef => take_map(decoder, deeper(depth)?)?,
+        Type::Tag => take_tagged(decoder, depth)?,
+        other => {
+            let reason = format!("{other} has no meaning here");
+            return Err(CborError::Syntax { at: decoder.position(), reason }.into());
+        }
+    })
+}
+
+fn deeper(depth: usize) -> Result<usize, CborError> {
+    if depth == MAX_DEPTH { Err(CborError::TooDeep) } else { Ok(depth + 1) }
+}
+
+fn take_list(decoder: &mut Decoder<'_>, depth: usize) -> Result<Value, Failure> {
+    let length = decoder.array()?;
+    let mut list = Vec::new();
+    while more(decoder, length, list.len())? {
+        list.push(take(decoder, depth)?);
+    }
+    Ok(Value::List(list))
+}
+
+fn take_map(decoder: &mut Decoder<'_>, depth: usize) -> Result<Value, Failure> {
+    let length = decoder.map()?;
+    let mut map = Map::new();
+    let mut seen = 0;
+    while more(decoder, length, seen)? {
+        let at = decoder.position();
+        if !matches!(decoder.datatype()?, Type::String | Type::StringIndef) {
+            return Err(CborError::Key { at }.into());
+        }
+        let key = text(decoder)?.into_owned();
+        map.insert(key, take(decoder, depth)?);
+        seen += 1;
+    }
+    Ok(Value::Map(map))
+}
+
+/// Whether another entry follows; takes the end mark of an indefinite length.
+fn more(decoder: &mut Decoder<'_>, length: Option<u64>, seen: usize) -> Result<bool, Failure> {
+    if let Some(length) = length {
+        return Ok((seen as u64) < length);
+    }
+    let more = decoder.datatype()? != Type::Break;
+    if !more {
+        decoder.skip()?;
+    }
+    Ok(more)
+}
+
+fn take_tagged(decoder: &mut Decoder<'_>, depth: usize) -> Result<Value, Failure> {
+    let tag = decoder.tag()?;
+    if tag == IanaTag::PosBignum.tag() || tag == IanaTag::NegBignum.tag() {
+        let magnitude = bytes(decoder)?;
+        return Ok(Value::integer(tag == IanaTag::NegBignum.tag(), &magnitude));
+    }
+    // Other tags only annotate what they enclose.
+    Ok(take(decoder, deeper(depth)?)?)
+}
+
+fn bytes<'b>(decoder: &mut Decoder<'b>) -> Result<Cow<'b, [u8]>, minicbor::decode::Error> {
+    if decoder.datatype()? == Type::Bytes {
+        return Ok(Cow::Borrowed(decoder.bytes()?));
+    }
+    let pieces: Result<Vec<&[u8]>, _> = decoder.bytes_iter()?.collect();
+    Ok(Cow::Owned(pieces?.concat()))
+}
+
+fn text<'b>(decoder: &mut Decoder<'b>) -> Result<Cow<'b, str>, minicbor::decode::Error> {
+    if decoder.datatype()? == Type::String {
+        return Ok(Cow::Borrowed(decoder.str()?));
+    }
+    let pieces: Result<Vec<&str>, _> = decoder.str_iter()?.collect();
+    Ok(Cow::Owned(pieces?.concat()))
+}
+
+fn syntax(bytes: &[u8], error: &minicbor::decode::Error) -> CborError {
+    CborError::Syntax { at: error.position().unwrap_or(bytes.len()), reason: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,90 @@
+//! Tests of the codec: every value survives, and outside bytes never panic.
+
+use proptest::prelude::*;
+
+use super::*;
+
+pub(crate) fn any_value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::Bool),
+        any::<i64>().prop_map(Value::Integer),
+        any::<u64>().prop_map(|bits| Value::Float(f64::from_bits(bits))),
+        "\\PC{0,8}".prop_map(Value::Text),
+        proptest::collection::vec(any::<u8>(), 0..8).prop_map(Value::Bytes),
+        (any::<bool>(), proptest::collection::vec(any::<u8>(), 0..20))
+            .prop_map(|(negative, magnitude)| Value::integer(negative, &magnitude)),
+    ];
+    leaf.prop_recursive(4, 64, 8, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..8).prop_map(Value::List),
+            proptest::collection::btree_map("\\PC{0,4}", inner, 0..8).prop_map(Value::Map),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn every_value_survives(value in any_value()) {
+        prop_assert_eq!(decode(&encode(&value)).unwrap(), value);
+    }
+
+    #[test]
+    fn any_bytes_are_decoded_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+        if let Ok(value) = decode(&bytes) {
+            prop_assert_eq!(decode(&encode(&value)).unwrap(), value);
+        }
+    }
+
+    #[test]
+    fn a_key_is_found_where_decoding_finds_it(map in proptest::collection::btree_map("[a-c]{0,2}", any_value(), 0..8)) {
+        let bytes = encode_map(&map);
+        for wanted in ["", "a", "b", "ab", "cc", "d"] {
+            let found = find(&bytes, &[wanted]).unwrap().map(|bytes| decode(bytes).unwrap());
+            prop_assert_eq!(found.as_ref(), map.get(wanted));
+        }
+    }
+}
+
+fn check(hex: &str, expected: Result<Value, CborError>) {
+    let bytes: Vec<u8> =
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
+    assert_eq!(decode(&bytes), expected, "{hex}");
+}
+
+#[test]
+fn foreign_forms_are_read() {
+    let big = |text| Value::integer_from_decimal(text).unwrap();
+    check("1bffffffffffffffff", Ok(big("18446744073709551615")));
+    check("3bffffffffffffffff", Ok(big("-18446744073709551616")));
+    check("c249010000000000000000", Ok(big("18446744073709551616")));
+    check("c349010000000000000000", Ok(big("-18446744073709551617")));
+    check("c24101", Ok(Value::Integer(1)));
+    check("c34100", Ok(Value::Integer(-1)));
+    check("f93c00", Ok(Value::Float(1.0)));
+    check("fa47c35000", Ok(Value::Float(100_000.0)));
+    check("f7", Ok(Value::Null));
+    check("9f01ff", Ok(Value::List(vec![Value::Integer(1)])));
+    check("bf616101616102ff", Ok(Value::Map([("a".to_owned(), Value::Integer(2))].into())));
+    check("7f61616162ff", Ok(Value::Text("ab".into())));
+    check("c11a514b67b0", Ok(Value::Integer(1_363_896_240)));
+}
+
+#[test]
+fn what_a_value_cannot_hold_is_refused() {
+    check("a10102", Err(CborError::Key { at: 1 }));
+    check("0101", Err(CborError::Trailing { at: 1 }));
+    assert_eq!(decode(&[0x81; MAX_DEPTH + 1]).unwrap_err(), CborError::TooDeep);
+    assert!(matches!(decode(&[]), Err(CborError::Syntax { at: 0, .. })));
+    assert!(decode(&[0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]).is_err());
+    assert_eq!(decode_map(&[0x01]).unwrap_err(), CborError::NotAMap);
+}
+
+#[test]
+fn integers_take_their_shortest_form() {
+    assert_eq!(
+        encode(&Value::integer_from_decimal("18446744073709551615").unwrap()),
+        [0x1b, 255, 255, 255, 255, 255, 255, 255, 255]
+    );
+    assert_eq!(encode(&Value::Integer(10)), [0x0a]);
+}
