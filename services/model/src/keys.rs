@@ -24,12 +24,12 @@
 //! | (p, 1, run id, 0) | head: live run number or tombstone, pending delete |
 //! | (p, 1, run id, 1) | cursor: position of the last record applied to this run id |
 //! | (p, 1, run id, 2, producer) | mark: the last sequence applied of a producer |
-//! | (p, 1, run id, 3, producer, page) | dictionary of a producer, 512 definitions a page |
+//! | (p, 1, run id, 3, producer, first) | dictionary of a producer: the definitions from number `first` on, as they came |
 //! | (p, 2, run number) | run document: props, tag ids, experiment id, small params |
 //! | (p, 3, run number, part, …) | everything else of a run, see below |
 //! | (p, 4, index, …, run number) | indexes: see `index_*` |
 //! | (p, 5, run number) | run id of every number ever given; never cleared, so that none is given twice |
-//! | (p, 6, kind, id) | entity: experiment, tag, note, dashboard, app, report |
+//! | (p, 6, kind, id, piece) | entity: experiment, tag, note, dashboard, app, report |
 //! | (p, 7, kind, name) | id of the entity with this name |
 //! | (p, 8, kind, id, counter) | counter of an entity, added to atomically |
 //! | (p, 9, part) | name, description and pinned sequences of the project |
@@ -41,6 +41,7 @@
 //! | (p, 15, run number) | list of dead run numbers whose rows are still to be swept |
 //! | (p, 16, due, run number, series, chunk) | garbage: a replaced chunk, to be cleared after this time |
 //! | (p, 17, run number) | list of runs that have blocks to fold |
+//! | (p, 18, kind, id) | list of deleted entities whose links are still to be swept |
 //!
 //! A run id's own rows (space 1) outlive deletion. All others hold the run number, which is never reused, so that a row
 //! under a dead number counts for nothing and may be cleared later, in steps.
@@ -64,8 +65,6 @@
 //! | 12 | sequence, piece | log record |
 //! | 13 | digest | log records that are stored already |
 //! | 14 | path | artifact |
-//! | 15 | counter | counters of the run, added to atomically |
-//! | 16 | metric name | metric names of the run, for removing its index rows |
 
 use std::borrow::Cow;
 
@@ -106,6 +105,7 @@ enum Space {
     DeadRun = 15,
     Garbage = 16,
     Unfolded = 17,
+    DeadEntity = 18,
 }
 
 /// The rows of a run id, behind it.
@@ -135,8 +135,6 @@ enum RunPart {
     LogRecord = 12,
     LogRecordSeen = 13,
     Artifact = 14,
-    Counter = 15,
-    MetricName = 16,
 }
 
 /// The indexes of a project.
@@ -147,7 +145,7 @@ enum Index {
     Archived = 2,
     Active = 3,
     Param = 4,
-    MetricName = 5,
+    SeriesName = 5,
     Partial = 6,
 }
 
@@ -169,7 +167,7 @@ pub enum EntityKind {
     Report = 5,
 }
 
-/// Counters of a run and of its project.
+/// What is counted of an entity (its runs) and of a project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Counter {
     Series = 0,
@@ -315,12 +313,12 @@ pub fn mark(project: Project, id: &RunId, producer: ProducerId) -> Key {
     run_id(project, id, RunIdPart::Mark, (TupleBytes::from(&producer.0[..]),))
 }
 
-/// The page that holds the definitions from `page * DICTIONARY_PAGE` on.
-pub fn dictionary_page(project: Project, id: &RunId, producer: ProducerId, page: u32) -> Key {
-    run_id(project, id, RunIdPart::Dictionary, (TupleBytes::from(&producer.0[..]), page))
+/// The definitions that begin with number `first`.
+pub fn dictionary_page(project: Project, id: &RunId, producer: ProducerId, first: u32) -> Key {
+    run_id(project, id, RunIdPart::Dictionary, (TupleBytes::from(&producer.0[..]), first))
 }
 
-/// Pages in order.
+/// Pages in order; the tail is (first: u32).
 pub fn dictionary(project: Project, id: &RunId, producer: ProducerId) -> Range {
     below(run_id(project, id, RunIdPart::Dictionary, (TupleBytes::from(&producer.0[..]),)))
 }
@@ -529,19 +527,6 @@ pub fn artifacts(project: Project, number: RunNumber) -> Range {
     below(run(project, number, RunPart::Artifact, ()))
 }
 
-pub fn run_counter(project: Project, number: RunNumber, counter: Counter) -> Key {
-    run(project, number, RunPart::Counter, (counter as u16,))
-}
-
-pub fn run_metric_name(project: Project, number: RunNumber, name: &str) -> Key {
-    run(project, number, RunPart::MetricName, (name,))
-}
-
-/// The tail is (name: String).
-pub fn run_metric_names(project: Project, number: RunNumber) -> Range {
-    below(run(project, number, RunPart::MetricName, ()))
-}
-
 // Indexes. The last element of each key is the run number; the tail of each range, too, unless it says otherwise.
 
 pub fn index_experiment(project: Project, experiment: &str, number: RunNumber) -> Key {
@@ -592,17 +577,17 @@ pub fn index_param_between(project: Project, path: &[Cow<'_, str>], low: &[u8], 
     Range::new(index(project, Index::Param, (path, TupleBytes::from(low))), end)
 }
 
-pub fn index_metric_name(project: Project, name: &str, number: RunNumber) -> Key {
-    index(project, Index::MetricName, (name, number.0))
+pub fn index_series_name(project: Project, kind: SeriesKind, name: &str, number: RunNumber) -> Key {
+    index(project, Index::SeriesName, (kind as u16, name, number.0))
 }
 
-pub fn index_metric_name_all(project: Project, name: &str) -> Range {
-    below(index(project, Index::MetricName, (name,)))
+pub fn index_series_name_all(project: Project, kind: SeriesKind, name: &str) -> Range {
+    below(index(project, Index::SeriesName, (kind as u16, name)))
 }
 
-/// All metric names; the tail is (name: String, number: u64).
-pub fn index_metric_names(project: Project) -> Range {
-    below(index(project, Index::MetricName, ()))
+/// All names of a kind; the tail is (name: String, number: u64).
+pub fn index_series_names(project: Project, kind: SeriesKind) -> Range {
+    below(index(project, Index::SeriesName, (kind as u16,)))
 }
 
 /// Runs with more params than are indexed: every plan that uses the param index adds them.
@@ -616,11 +601,16 @@ pub fn index_partial_all(project: Project) -> Range {
 
 // Entities and the project.
 
-pub fn entity(project: Project, kind: EntityKind, id: &str) -> Key {
-    self::project(project, Space::Entity, (kind as u16, id))
+pub fn entity_piece(project: Project, kind: EntityKind, id: &str, piece: u32) -> Key {
+    self::project(project, Space::Entity, (kind as u16, id, piece))
 }
 
-/// The tail is (id: String).
+/// The tail is (piece: u32).
+pub fn entity(project: Project, kind: EntityKind, id: &str) -> Range {
+    below(self::project(project, Space::Entity, (kind as u16, id)))
+}
+
+/// The tail is (id: String, piece: u32).
 pub fn entities(project: Project, kind: EntityKind) -> Range {
     below(self::project(project, Space::Entity, (kind as u16,)))
 }
@@ -636,6 +626,15 @@ pub fn entity_counter(project: Project, kind: EntityKind, id: &str, counter: Cou
 /// The tail is (id: String, counter: u16).
 pub fn entity_counters(project: Project, kind: EntityKind) -> Range {
     below(self::project(project, Space::EntityCounter, (kind as u16,)))
+}
+
+pub fn dead_entity(project: Project, kind: EntityKind, id: &str) -> Key {
+    self::project(project, Space::DeadEntity, (kind as u16, id))
+}
+
+/// The tail is (id: String).
+pub fn dead_entities(project: Project, kind: EntityKind) -> Range {
+    below(self::project(project, Space::DeadEntity, (kind as u16,)))
 }
 
 pub fn project_info(project: Project) -> Key {

@@ -43,16 +43,15 @@ fn no_two_rows_share_a_key() {
         log_record_piece(P, n, 0, 0),
         log_record_seen(P, n, &[0; 16]),
         artifact(P, n, "r"),
-        run_counter(P, n, Counter::Series),
-        run_metric_name(P, n, "r"),
         index_experiment(P, "r", n),
         index_tag(P, "r", n),
         index_archived(P, false, n),
         index_active(P, false, n),
         index_param(P, &["r".into()], b"", n),
-        index_metric_name(P, "r", n),
+        index_series_name(P, SeriesKind::Metric, "r", n),
         index_partial(P, n),
-        entity(P, EntityKind::Tag, "r"),
+        entity_piece(P, EntityKind::Tag, "r", 0),
+        dead_entity(P, EntityKind::Tag, "r"),
         entity_name(P, EntityKind::Tag, "r"),
         entity_counter(P, EntityKind::Tag, "r", Counter::Runs),
         project_info(P),
@@ -89,10 +88,10 @@ fn a_range_holds_its_own_rows_alone() {
         assert!(!own.contains(&block(P, other, 9)), "{other}");
     }
     assert!(!own.contains(&document(P, RunNumber(1))));
-    let name = index_metric_name_all(P, "loss");
-    assert!(name.contains(&index_metric_name(P, "loss", RunNumber(3))));
-    assert!(!name.contains(&index_metric_name(P, "loss2", RunNumber(3))));
-    assert!(!name.contains(&index_metric_name(P, "loss\0", RunNumber(3))));
+    let name = index_series_name_all(P, SeriesKind::Metric, "loss");
+    assert!(name.contains(&index_series_name(P, SeriesKind::Metric, "loss", RunNumber(3))));
+    assert!(!name.contains(&index_series_name(P, SeriesKind::Metric, "loss2", RunNumber(3))));
+    assert!(!name.contains(&index_series_name(P, SeriesKind::Metric, "loss\0", RunNumber(3))));
 }
 
 #[test]
