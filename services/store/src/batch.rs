@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::{Error, Result, Version};
+use crate::{Error, Result, Stamp, Version};
 
 pub type Key = Bytes;
 pub type Value = Bytes;
@@ -12,7 +12,10 @@ pub type Value = Bytes;
 pub struct Limits;
 
 impl Limits {
+    /// Keys have at least one byte, and their first is below 0xff.
     pub const KEY_BYTES: usize = 10_000;
+    /// Behind every key.
+    pub const KEYS_END: &'static [u8] = &[0xff];
     pub const VALUE_BYTES: usize = 100_000;
     /// Keys and values of all checks and mutations together.
     pub const BATCH_BYTES: usize = 10_000_000;
@@ -38,7 +41,7 @@ impl Range {
         while end.pop_if(|last| *last == 0xff).is_some() {}
         match end.last_mut() {
             Some(last) => *last += 1,
-            None => end = vec![0xff; Limits::KEY_BYTES],
+            None => end = Limits::KEYS_END.to_vec(),
         }
         Self { start, end: end.into() }
     }
@@ -72,13 +75,27 @@ pub enum Check {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mutation {
-    Set { key: Key, value: Value },
-    Clear { key: Key },
-    ClearRange { range: Range },
+    Set {
+        key: Key,
+        value: Value,
+    },
+    Clear {
+        key: Key,
+    },
+    ClearRange {
+        range: Range,
+    },
     /// Adds to a little-endian i64, wrapping; an absent key counts as 0.
-    Add { key: Key, delta: i64 },
+    Add {
+        key: Key,
+        delta: i64,
+    },
     /// Sets `prefix + stamp of this commit + suffix`.
-    SetStamped { prefix: Key, suffix: Key, value: Value },
+    SetStamped {
+        prefix: Key,
+        suffix: Key,
+        value: Value,
+    },
 }
 
 /// When `commit` answers.
@@ -151,15 +168,28 @@ impl Batch {
 
     /// Refuses what no backend takes. Every backend calls this first.
     pub fn validate(&self) -> Result<()> {
-        let keys = self.checks.iter().flat_map(Check::keys).chain(self.mutations.iter().flat_map(Mutation::keys));
-        for size in keys {
-            limit("key", size, Limits::KEY_BYTES)?;
-        }
-        for size in self.checks.iter().map(Check::value_bytes).chain(self.mutations.iter().map(Mutation::value_bytes)) {
-            limit("value", size, Limits::VALUE_BYTES)?;
-        }
+        self.checks.iter().try_for_each(Check::validate)?;
+        self.mutations.iter().try_for_each(Mutation::validate)?;
         limit("batch", self.bytes(), Limits::BATCH_BYTES)
     }
+}
+
+pub(crate) fn validate_key(key: &[u8]) -> Result<()> {
+    match key.first() {
+        None => Err(Error::BadKey { reason: "is empty" }),
+        Some(0xff) => Err(Error::BadKey { reason: "begins with 0xff" }),
+        Some(_) => limit("key", key.len(), Limits::KEY_BYTES),
+    }
+}
+
+/// The ends of a range need not be keys: they may be empty, or one byte longer, just behind the longest key.
+pub(crate) fn validate_range(range: &Range) -> Result<()> {
+    limit("range start", range.start.len(), Limits::KEY_BYTES + 1)?;
+    limit("range end", range.end.len(), Limits::KEY_BYTES + 1)
+}
+
+fn validate_value(value: &[u8]) -> Result<()> {
+    limit("value", value.len(), Limits::VALUE_BYTES)
 }
 
 fn limit(what: &'static str, size: usize, max: usize) -> Result<()> {
@@ -167,46 +197,51 @@ fn limit(what: &'static str, size: usize, max: usize) -> Result<()> {
 }
 
 impl Check {
-    fn keys(&self) -> impl Iterator<Item = usize> {
+    fn validate(&self) -> Result<()> {
         match self {
-            Self::Value { key, .. } => [key.len(), 0].into_iter(),
-            Self::Unchanged { range, .. } => [range.start.len(), range.end.len()].into_iter(),
-        }
-    }
-
-    fn value_bytes(&self) -> usize {
-        match self {
-            Self::Value { expected, .. } => expected.as_ref().map_or(0, Bytes::len),
-            Self::Unchanged { .. } => 0,
+            Self::Value { key, expected } => {
+                validate_key(key)?;
+                validate_value(expected.as_deref().unwrap_or_default())
+            }
+            Self::Unchanged { range, .. } => validate_range(range),
         }
     }
 
     fn bytes(&self) -> usize {
-        self.keys().sum::<usize>() + self.value_bytes()
+        match self {
+            Self::Value { key, expected } => key.len() + expected.as_ref().map_or(0, Bytes::len),
+            Self::Unchanged { range, .. } => range.start.len() + range.end.len(),
+        }
     }
 }
 
-/// Length of a commit stamp inside a key.
-const STAMP_BYTES: usize = 10;
-
 impl Mutation {
-    fn keys(&self) -> impl Iterator<Item = usize> {
+    fn validate(&self) -> Result<()> {
         match self {
-            Self::Set { key, .. } | Self::Clear { key } | Self::Add { key, .. } => [key.len(), 0].into_iter(),
-            Self::ClearRange { range } => [range.start.len(), range.end.len()].into_iter(),
-            Self::SetStamped { prefix, suffix, .. } => [prefix.len() + STAMP_BYTES + suffix.len(), 0].into_iter(),
-        }
-    }
-
-    fn value_bytes(&self) -> usize {
-        match self {
-            Self::Set { value, .. } | Self::SetStamped { value, .. } => value.len(),
-            Self::Add { .. } => size_of::<i64>(),
-            Self::Clear { .. } | Self::ClearRange { .. } => 0,
+            Self::Set { key, value } => {
+                validate_key(key)?;
+                validate_value(value)
+            }
+            Self::Clear { key } | Self::Add { key, .. } => validate_key(key),
+            Self::ClearRange { range } => validate_range(range),
+            Self::SetStamped { prefix, suffix, value } => {
+                // A stamp alone would order its keys among everybody's.
+                validate_key(prefix)?;
+                limit("key", prefix.len() + Stamp::BYTES + suffix.len(), Limits::KEY_BYTES)?;
+                validate_value(value)
+            }
         }
     }
 
     fn bytes(&self) -> usize {
-        self.keys().sum::<usize>() + self.value_bytes()
+        match self {
+            Self::Set { key, value } => key.len() + value.len(),
+            Self::Clear { key } => key.len(),
+            Self::Add { key, .. } => key.len() + size_of::<i64>(),
+            Self::ClearRange { range } => range.start.len() + range.end.len(),
+            Self::SetStamped { prefix, suffix, value } => {
+                prefix.len() + Stamp::BYTES + suffix.len() + value.len()
+            }
+        }
     }
 }

@@ -20,6 +20,9 @@ pub enum Error {
     /// Fix the input: no retry helps.
     #[error("{what} of {size} bytes is over the store's limit of {max}")]
     TooLarge { what: &'static str, size: usize, max: usize },
+    /// Fix the input: no retry helps.
+    #[error("the key {reason}")]
+    BadKey { reason: &'static str },
     /// Give up on this attempt: `transact` ran into conflicts for too long.
     #[error("gave up after {attempts} conflicting attempts")]
     Contended { attempts: u32 },

@@ -1,1 +1,1 @@
-//! To be written.
+//! Wrappers that are stores themselves, put around any store where the program is wired.

@@ -28,7 +28,31 @@ pub struct Version(pub u64);
 
 /// Ten bytes that order like commits do; what a versionstamped key is filled with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Stamp(pub [u8; 10]);
+pub struct Stamp(pub [u8; Stamp::BYTES]);
+
+impl Version {
+    /// The stamp of a commit that made this version; `order` tells commits of one version apart.
+    pub fn stamp(self, order: u16) -> Stamp {
+        let mut stamp = [0; Stamp::BYTES];
+        stamp[..8].copy_from_slice(&self.0.to_be_bytes());
+        stamp[8..].copy_from_slice(&order.to_be_bytes());
+        Stamp(stamp)
+    }
+}
+
+impl Stamp {
+    pub const BYTES: usize = 10;
+
+    /// The stamp that stands behind `prefix` in a versionstamped key.
+    pub fn in_key(key: &[u8], prefix: usize) -> Option<Self> {
+        key.get(prefix..)?.first_chunk().copied().map(Self)
+    }
+
+    pub fn version(self) -> Version {
+        let (version, _order) = self.0.split_at(8);
+        Version(u64::from_be_bytes(version.try_into().expect("split at 8")))
+    }
+}
 
 /// What became of a batch. A failed check is an answer, not an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,9 @@
 
 use std::sync::Mutex;
 
-use crate::{Batch, Commit, Durability, Error, Key, Page, Range, Result, Scan, Snapshot, Stamp, Store, Value, Version};
+use crate::{
+    Batch, Commit, Durability, Error, Key, Page, Range, Result, Scan, Snapshot, Stamp, Store, Value, Version,
+};
 
 /// Reads through a snapshot and remembers what it read, so that the commit can check that it still holds.
 ///

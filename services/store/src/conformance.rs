@@ -1,0 +1,1 @@
+//! The suite that every store passes: one case per guarantee, by its name.

@@ -1,0 +1,211 @@
+//! The thread that writes: takes what is queued, applies each batch by itself, syncs once, answers.
+//!
+//! No delay is added to collect more: while one group syncs, the next one queues. A commit is visible when its group is
+//! written, and answered then if it is buffered, or else after the sync.
+
+mod request;
+mod unsynced;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use tokio::sync::oneshot;
+
+use super::effects::{Effects, checks_hold};
+use super::engine::Engine;
+use super::lock::DirectoryLock;
+use super::shared::{self, Shared};
+use super::window::Window;
+use super::{Clock, Settings};
+use crate::{Batch, Commit, Durability, Error, Result, Version};
+use request::Group;
+pub(super) use request::{Answer, Request};
+use unsynced::Unsynced;
+
+/// A group ends at whichever comes first; measured to be where larger ones gain nothing.
+const GROUP_REQUESTS: usize = 512;
+const GROUP_BYTES: usize = 4 << 20;
+/// Buffered commits are synced when there are this many bytes of them, so that a later sync never takes long. The engine
+/// itself syncs as often, whenever a memtable is full.
+const UNSYNCED_BYTES: usize = 8 << 20;
+
+pub(super) struct Committer {
+    directory: PathBuf,
+    settings: Settings,
+    lock: DirectoryLock,
+    shared: Arc<Shared>,
+    requests: Receiver<Request>,
+    /// Of the last batch that was applied, visible or not.
+    version: Version,
+    /// Of the snapshot that was published last. Nothing up to here may be lost while the process lives.
+    visible: Version,
+    window: Window,
+    unsynced: Unsynced,
+}
+
+impl Committer {
+    /// Opens the store on a thread of its own, which ends when the store is closed or dropped.
+    pub(super) async fn start(
+        directory: PathBuf,
+        settings: Settings,
+        clock: Clock,
+        requests: Receiver<Request>,
+    ) -> Result<Arc<Shared>> {
+        let (answer, opened) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("store-committer".to_owned());
+        let spawned = thread.spawn(move || match Self::open(directory, settings, clock, requests) {
+            Ok((committer, engine)) => {
+                if answer.send(Ok(committer.shared.clone())).is_ok() {
+                    committer.run(engine);
+                }
+            }
+            // Whoever asked has gone away if this fails, and with him the store.
+            Err(error) => drop(answer.send(Err(error))),
+        });
+        spawned.map_err(|error| Error::Unavailable {
+            reason: "cannot start its thread".to_owned(),
+            source: Some(Arc::new(error)),
+        })?;
+        opened.await.unwrap_or_else(|_| Err(shared::stopped()))
+    }
+
+    fn open(
+        directory: PathBuf,
+        settings: Settings,
+        clock: Clock,
+        requests: Receiver<Request>,
+    ) -> Result<(Self, Engine)> {
+        let lock = DirectoryLock::acquire(&directory)?;
+        let engine = Engine::open(&directory, &settings)?;
+        let version = next_opening(engine.version()?);
+        let committer = Self {
+            directory,
+            settings,
+            lock,
+            shared: Arc::new(Shared::new(engine.clone(), version, clock)),
+            requests,
+            version,
+            visible: version,
+            window: Window::new(version),
+            unsynced: Unsynced::default(),
+        };
+        Ok((committer, engine))
+    }
+
+    fn run(mut self, engine: Engine) {
+        loop {
+            let Ok(first) = self.requests.recv() else { return self.end(engine, None) };
+            let (requests, close) = self.gather(first);
+            let mut group = Group::default();
+            if let Err(error) = self.serve(&engine, requests, &mut group) {
+                tracing::error!(%error, "the engine failed");
+                return;
+            }
+            if close.is_some() {
+                return self.end(engine, close);
+            }
+        }
+    }
+
+    fn gather(&self, first: Request) -> (Vec<Request>, Option<Answer<()>>) {
+        let mut requests = Vec::new();
+        let mut bytes = 0;
+        let mut next = Some(first);
+        while let Some(request) = next {
+            bytes += match request {
+                Request::Close { answer } => return (requests, Some(answer)),
+                Request::Commit { ref batch, .. } => batch.bytes(),
+                Request::Sync { .. } => 0,
+            };
+            requests.push(request);
+            let more = requests.len() < GROUP_REQUESTS && bytes < GROUP_BYTES;
+            next = more.then(|| self.requests.try_recv().ok()).flatten();
+        }
+        (requests, None)
+    }
+
+    /// Applies the requests and answers them. After an error, those in `group` are not answered yet.
+    fn serve(&mut self, engine: &Engine, requests: Vec<Request>, group: &mut Group) -> Result<()> {
+        for request in requests {
+            match request {
+                Request::Commit { batch, answer } => self.commit(engine, batch, answer, group)?,
+                Request::Sync { answer } | Request::Close { answer } => group.syncs.push(answer),
+            }
+        }
+        self.publish(engine)?;
+        group.answer_visible();
+        if group.waits_for_sync() || self.unsynced.bytes() > UNSYNCED_BYTES {
+            engine.sync()?;
+            self.unsynced.clear();
+            group.answer_durable();
+        }
+        Ok(())
+    }
+
+    fn commit(
+        &mut self,
+        engine: &Engine,
+        batch: Batch,
+        answer: Answer<Commit>,
+        group: &mut Group,
+    ) -> Result<()> {
+        let durability = batch.durability;
+        let version = Version(self.version.0 + 1);
+        let effects = match self.evaluate(engine, batch, version) {
+            Ok(Some(effects)) => effects,
+            Ok(None) => return group.settled(answer, Ok(Commit::Conflict)),
+            Err(error) => return group.settled(answer, Err(error)),
+        };
+        let done = Commit::Done { version, stamp: version.stamp(0) };
+        match durability {
+            Durability::Buffered => group.visible.push((answer, Ok(done))),
+            Durability::Synced => group.durable.push((answer, done)),
+        }
+        self.version = version;
+        self.window.record(version, (self.shared.clock)(), &effects);
+        let effects = self.unsynced.push(version, effects);
+        engine.write(&effects.writes, version)
+    }
+
+    /// None if a check does not hold.
+    fn evaluate(&self, engine: &Engine, batch: Batch, version: Version) -> Result<Option<Effects>> {
+        if !checks_hold(&batch, engine, &self.window)? {
+            return Ok(None);
+        }
+        Effects::of(batch, version.stamp(0), engine).map(Some)
+    }
+
+    fn publish(&mut self, engine: &Engine) -> Result<()> {
+        if self.visible == self.version {
+            return Ok(());
+        }
+        engine.flush()?;
+        self.shared.publish(engine, self.version);
+        for effects in self.unsynced.after(self.visible) {
+            self.shared.watches.tell(effects.writes.keys(), &effects.cleared);
+        }
+        self.visible = self.version;
+        Ok(())
+    }
+
+    fn end(self, engine: Engine, close: Option<Answer<()>>) {
+        let synced = engine.sync();
+        self.shared.withdraw(shared::closed());
+        drop(engine);
+        drop(self.lock);
+        match close {
+            Some(answer) => answer.give(synced),
+            None => {
+                if let Err(error) = synced {
+                    tracing::error!(%error, "the last buffered commits may not outlive the machine");
+                }
+            }
+        }
+    }
+}
+
+/// Versions that a crash took back are never given out again: each opening begins a range of its own.
+fn next_opening(version: Version) -> Version {
+    Version(((version.0 >> 32) + 1) << 32)
+}

@@ -1,0 +1,35 @@
+//! The effects of commits that no sync has covered yet, so that they can be written again.
+//!
+//! An engine that is opened again after an error may have lost them. Bounded, because the committer syncs when it is long.
+
+use std::collections::VecDeque;
+
+use super::super::effects::Effects;
+use crate::Version;
+
+#[derive(Default)]
+pub(super) struct Unsynced {
+    commits: VecDeque<(Version, Effects)>,
+    bytes: usize,
+}
+
+impl Unsynced {
+    pub(super) fn push(&mut self, version: Version, effects: Effects) -> &Effects {
+        self.bytes += effects.bytes();
+        self.commits.push_back((version, effects));
+        &self.commits.back().expect("just pushed").1
+    }
+
+    pub(super) fn after(&self, version: Version) -> impl Iterator<Item = &Effects> {
+        let first = self.commits.partition_point(|(commit, _)| *commit <= version);
+        self.commits.range(first..).map(|(_, effects)| effects)
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}

@@ -1,0 +1,91 @@
+//! What a batch comes to: its checks judged and its mutations folded into one write per key.
+//!
+//! The engine gives all writes of a batch one number, so the order within a batch must be settled here: each mutation is
+//! applied to the writes of those before it. Clearing a range costs a read and a tombstone per key that it holds.
+
+use std::collections::BTreeMap;
+
+use super::engine::Engine;
+use super::window::Window;
+use crate::{Batch, Check, Key, Mutation, Range, Result, Stamp, Value};
+
+/// The value that each key is left with; none if it is cleared.
+pub(super) type Writes = BTreeMap<Key, Option<Value>>;
+
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    pub(super) writes: Writes,
+    pub(super) cleared: Vec<Range>,
+}
+
+pub(super) fn checks_hold(batch: &Batch, engine: &Engine, window: &Window) -> Result<bool> {
+    for check in &batch.checks {
+        let holds = match check {
+            Check::Value { key, expected } => engine.get_latest(key)? == *expected,
+            Check::Unchanged { range, since } => window.unchanged(range, *since),
+        };
+        if !holds {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+impl Effects {
+    pub(super) fn of(batch: Batch, stamp: Stamp, engine: &Engine) -> Result<Self> {
+        let mut effects = Self::default();
+        for mutation in batch.mutations {
+            effects.apply(mutation, stamp, engine)?;
+        }
+        Ok(effects)
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        let value = |value: &Option<Value>| value.as_ref().map_or(0, Value::len);
+        self.writes.iter().map(|(key, written)| key.len() + value(written)).sum()
+    }
+
+    fn apply(&mut self, mutation: Mutation, stamp: Stamp, engine: &Engine) -> Result<()> {
+        match mutation {
+            Mutation::Set { key, value } => self.write(key, Some(value)),
+            Mutation::Clear { key } => self.write(key, None),
+            Mutation::ClearRange { range } => self.clear_range(range, engine)?,
+            Mutation::Add { key, delta } => {
+                let before = match self.writes.get(&key) {
+                    Some(written) => written.clone(),
+                    None => engine.get_latest(&key)?,
+                };
+                let sum = number(before.as_deref().unwrap_or_default()).wrapping_add(delta);
+                self.write(key, Some(Value::copy_from_slice(&sum.to_le_bytes())));
+            }
+            Mutation::SetStamped { prefix, suffix, value } => {
+                self.write([&*prefix, &stamp.0, &*suffix].concat().into(), Some(value));
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, key: Key, value: Option<Value>) {
+        self.writes.insert(key, value);
+    }
+
+    fn clear_range(&mut self, range: Range, engine: &Engine) -> Result<()> {
+        if range.start >= range.end {
+            return Ok(());
+        }
+        self.writes.range_mut(range.start.clone()..range.end.clone()).for_each(|(_, value)| *value = None);
+        for key in engine.keys_latest(&range) {
+            self.write(key?, None);
+        }
+        self.cleared.push(range);
+        Ok(())
+    }
+}
+
+/// A little-endian number, zero-extended or cut to eight bytes as FoundationDB does.
+fn number(value: &[u8]) -> i64 {
+    let mut bytes = [0; 8];
+    let length = value.len().min(8);
+    bytes[..length].copy_from_slice(&value[..length]);
+    i64::from_le_bytes(bytes)
+}

@@ -1,0 +1,48 @@
+//! One process per directory: a file that is locked for as long as the store is open.
+//!
+//! It is not the engine's own lock, which is released whenever the engine is opened again after an error.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::path::Path;
+
+use crate::{Error, Result};
+
+/// Held by the committer; the operating system releases it with the process, however that ends.
+pub(super) struct DirectoryLock(#[expect(dead_code, reason = "holds the lock until it is dropped")] File);
+
+impl DirectoryLock {
+    pub(super) fn acquire(directory: &Path) -> Result<Self> {
+        let path = directory.join("lock");
+        let failed = |error: std::io::Error| Error::Unavailable {
+            reason: format!("cannot lock {}", path.display()),
+            source: Some(std::sync::Arc::new(error)),
+        };
+        std::fs::create_dir_all(directory).map_err(failed)?;
+        let mut options = OpenOptions::new();
+        let mut file =
+            options.read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(in_use(directory, file)),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        file.set_len(0).map_err(failed)?;
+        write!(file, "{}", std::process::id()).map_err(failed)?;
+        Ok(Self(file))
+    }
+}
+
+fn in_use(directory: &Path, mut file: File) -> Error {
+    let mut holder = String::new();
+    let holder = match file.read_to_string(&mut holder) {
+        Ok(length) if length > 0 => format!("process {holder}"),
+        _ => "another process".to_owned(),
+    };
+    let directory = directory.display();
+    Error::InUse {
+        reason: format!(
+            "the store in {directory} is in use by {holder}: stop that process, or start this one with another data directory"
+        ),
+    }
+}

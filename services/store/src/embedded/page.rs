@@ -1,0 +1,83 @@
+//! One page of a scan, read from the engine and packed for the caller.
+//!
+//! Small rows are copied one behind the other into shared segments: an allocation per segment instead of two per row,
+//! and no block of the cache is kept alive. A segment is small, so a row that is kept does not keep a megabyte.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::{Key, Page, Range, Scan, Value};
+
+/// Values from this size on are not copied: the engine gives each its own memory.
+pub(super) const SEPARATE_BYTES: usize = 4 << 10;
+/// Segments start small for the many scans that find a row or two, and then keep what a cached row pins small.
+const FIRST_SEGMENT: usize = 1 << 10;
+const SEGMENT: usize = 32 << 10;
+
+pub(super) struct PageBuilder {
+    scan: Scan,
+    rows: Vec<(Key, Value)>,
+    bytes: usize,
+    segment: BytesMut,
+}
+
+/// How much of a page is read in one go.
+#[derive(Clone, Copy)]
+pub(super) struct Budget {
+    pub(super) rows: usize,
+    pub(super) bytes: usize,
+}
+
+impl PageBuilder {
+    pub(super) fn new(scan: Scan) -> Self {
+        Self { scan, rows: Vec::new(), bytes: 0, segment: BytesMut::with_capacity(FIRST_SEGMENT) }
+    }
+
+    /// Reads until the page is complete (true) or the budget is used up (false).
+    pub(super) fn read(&mut self, mut rows: fjall::Iter, budget: Budget) -> fjall::Result<bool> {
+        while !self.is_full() {
+            if self.rows.len() >= budget.rows || self.bytes >= budget.bytes {
+                return Ok(false);
+            }
+            let next = if self.scan.reverse { rows.next_back() } else { rows.next() };
+            let Some(row) = next else { return Ok(true) };
+            let (key, value) = row.into_inner()?;
+            self.push(&key, value);
+        }
+        Ok(true)
+    }
+
+    /// What is left to read of the range that the page is taken from.
+    pub(super) fn rest(&self, range: &Range) -> Range {
+        match self.rows.last() {
+            Some((last, _)) if self.scan.reverse => range.before(last),
+            Some((last, _)) => range.after(last),
+            None => range.clone(),
+        }
+    }
+
+    pub(super) fn finish(self) -> Page {
+        Page { more: self.is_full(), rows: self.rows }
+    }
+
+    /// A page holds a row if there is one, however small its limits.
+    fn is_full(&self) -> bool {
+        !self.rows.is_empty() && (self.rows.len() >= self.scan.rows || self.bytes >= self.scan.bytes)
+    }
+
+    fn push(&mut self, key: &[u8], value: fjall::Slice) {
+        self.bytes += key.len() + value.len();
+        let separate = value.len() >= SEPARATE_BYTES;
+        let copied = if separate { key.len() } else { key.len() + value.len() };
+        if self.segment.capacity() < copied {
+            self.segment = BytesMut::with_capacity(copied.max(SEGMENT));
+        }
+        let key = self.copy(key);
+        let value = if separate { Bytes::from_owner(value) } else { self.copy(&value) };
+        self.rows.push((key, value));
+    }
+
+    fn copy(&mut self, bytes: &[u8]) -> Bytes {
+        self.segment.extend_from_slice(bytes);
+        self.segment.split().freeze()
+    }
+}

@@ -1,0 +1,63 @@
+//! Who waits for which key: the committer tells them what it wrote, so nobody polls.
+//!
+//! There is one entry per key that has waiters, shared by them, and it goes with the last of them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::{Key, Range};
+
+#[derive(Default)]
+pub(super) struct Watches(Mutex<BTreeMap<Key, watch::Sender<()>>>);
+
+/// A wait for one key. It sees every write that is told after it was made.
+pub(super) struct Watch {
+    key: Key,
+    told: watch::Receiver<()>,
+    watches: Arc<Watches>,
+}
+
+impl Watches {
+    pub(super) fn watch(self: &Arc<Self>, key: &Key) -> Watch {
+        let told = self.lock().entry(key.clone()).or_insert_with(|| watch::Sender::new(())).subscribe();
+        Watch { key: key.clone(), told, watches: self.clone() }
+    }
+
+    pub(super) fn tell<'a>(&self, keys: impl Iterator<Item = &'a Key>, ranges: &[Range]) {
+        let watches = self.lock();
+        if watches.is_empty() {
+            return;
+        }
+        keys.filter_map(|key| watches.get(key)).for_each(|watch| watch.send_replace(()));
+        for range in ranges.iter().filter(|range| range.start < range.end) {
+            watches
+                .range(range.start.clone()..range.end.clone())
+                .for_each(|(_, watch)| watch.send_replace(()));
+        }
+    }
+
+    pub(super) fn tell_all(&self) {
+        self.lock().values().for_each(|watch| watch.send_replace(()));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, watch::Sender<()>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watch {
+    pub(super) async fn wait(&mut self) {
+        self.told.changed().await.expect("the sender stays while it has receivers");
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut watches = self.watches.lock();
+        if watches.get(&self.key).is_some_and(|watch| watch.receiver_count() == 1) {
+            watches.remove(&self.key);
+        }
+    }
+}
