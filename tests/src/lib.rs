@@ -1,1 +1,12 @@
-//! Whole-system tests: harness, vectors, real peers.
+//! The harness of the whole-system tests: a real server process, and clients that speak to it as users do.
+//! It knows no crate of the server but the generated API, so a test sees what a user sees.
+
+pub mod binary;
+pub mod eventually;
+pub mod json;
+pub mod reading;
+pub mod server;
+
+pub use eventually::eventually;
+pub use reading::Reader;
+pub use server::Server;

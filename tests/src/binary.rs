@@ -1,0 +1,145 @@
+//! A client of the binary WebSocket subprotocol: numbered batches, cumulative acknowledgements, and everything that is
+//! not acknowledged sent again after a cut. What it does is what makes a resend safe.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use futures::{SinkExt, StreamExt};
+use matyan_proto::ingest::v1::{
+    IngestionBatch, SeriesDef, StreamBatch, StreamOpen, StreamRequest, StreamResponse, stream_request,
+};
+use prost::Message as _;
+use tokio::net::TcpStream;
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream,
+    tungstenite::{Message, client::IntoClientRequest, http::HeaderValue},
+};
+
+use crate::json::url;
+
+/// The name that the subprotocol is offered under.
+pub const PROTOCOL: &str = "matyan.v1.binary";
+
+/// A producer of one run: lives through any number of connections.
+pub struct BinaryWriter {
+    run_id: String,
+    producer_id: Bytes,
+    dictionary: Vec<SeriesDef>,
+    /// The last sequence given out.
+    sequence: u64,
+    /// Everything up to here is durable.
+    pub acknowledged: u64,
+    unacknowledged: VecDeque<StreamBatch>,
+    socket: Option<WebSocketStream<MaybeTlsStream<TcpStream>>>,
+}
+
+impl BinaryWriter {
+    pub fn new(run_id: &str) -> Self {
+        Self {
+            run_id: run_id.into(),
+            producer_id: Bytes::copy_from_slice(uuid::Uuid::new_v4().as_bytes()),
+            dictionary: Vec::new(),
+            sequence: 0,
+            acknowledged: 0,
+            unacknowledged: VecDeque::new(),
+            socket: None,
+        }
+    }
+
+    /// The number of a series; a new one is defined in the batch that is being built.
+    pub fn series(&mut self, batch: &mut IngestionBatch, name: &str) -> u32 {
+        if let Some(known) = self.dictionary.iter().position(|series| series.name == name) {
+            return u32::try_from(known).expect("few series");
+        }
+        if batch.series.is_empty() {
+            batch.series_base = u32::try_from(self.dictionary.len()).expect("few series");
+        }
+        let definition = SeriesDef { name: name.into(), dtype: "float".into(), ..SeriesDef::default() };
+        batch.series.push(definition.clone());
+        self.dictionary.push(definition);
+        u32::try_from(self.dictionary.len() - 1).expect("few series")
+    }
+
+    /// Connects, opens the stream again and sends what was not acknowledged.
+    pub async fn connect(&mut self, base: &str) -> Result<(), String> {
+        self.socket = None;
+        let mut request = url(base, &self.run_id).into_client_request().map_err(|e| e.to_string())?;
+        request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(PROTOCOL));
+        let (socket, _) = tokio_tungstenite::connect_async(request).await.map_err(|e| e.to_string())?;
+        self.socket = Some(socket);
+        let open = StreamOpen {
+            run_id: self.run_id.clone(),
+            producer_id: self.producer_id.clone(),
+            series: self.known_series(),
+            acknowledged: self.acknowledged,
+        };
+        self.write(stream_request::Message::Open(open)).await?;
+        for batch in self.unacknowledged.clone() {
+            self.write(stream_request::Message::Batch(batch)).await?;
+        }
+        Ok(())
+    }
+
+    /// The dictionary without what the batches that are sent again define.
+    fn known_series(&self) -> Vec<SeriesDef> {
+        let defined_again = self.unacknowledged.iter().map(|batch| {
+            let batch = IngestionBatch::decode(batch.batch.clone()).expect("this writer encoded it");
+            batch.series.len()
+        });
+        let known = self.dictionary.len() - defined_again.sum::<usize>();
+        self.dictionary[..known].to_vec()
+    }
+
+    /// Sends a batch without waiting. On an error it is kept, and sent again by the next `connect`.
+    pub async fn send(&mut self, batch: &IngestionBatch) -> Result<(), String> {
+        self.sequence += 1;
+        let batch = StreamBatch { sequence: self.sequence, batch: batch.encode_to_vec().into() };
+        self.unacknowledged.push_back(batch.clone());
+        self.write(stream_request::Message::Batch(batch)).await
+    }
+
+    async fn write(&mut self, message: stream_request::Message) -> Result<(), String> {
+        let bytes = StreamRequest { message: Some(message) }.encode_to_vec();
+        let socket = self.socket.as_mut().ok_or("not connected")?;
+        socket.send(Message::binary(bytes)).await.map_err(|error| error.to_string())
+    }
+
+    /// Waits for one acknowledgement.
+    pub async fn ack(&mut self) -> Result<StreamResponse, String> {
+        let socket = self.socket.as_mut().ok_or("not connected")?;
+        loop {
+            match socket.next().await {
+                Some(Ok(Message::Binary(bytes))) => {
+                    let response = StreamResponse::decode(bytes).map_err(|error| error.to_string())?;
+                    self.acknowledged = self.acknowledged.max(response.sequence);
+                    while self.unacknowledged.front().is_some_and(|first| first.sequence <= self.acknowledged)
+                    {
+                        self.unacknowledged.pop_front();
+                    }
+                    return Ok(response);
+                }
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                Some(Ok(other)) => return Err(format!("unexpected {other:?}")),
+                Some(Err(error)) => return Err(error.to_string()),
+                None => return Err("the connection ended".into()),
+            }
+        }
+    }
+
+    pub fn outstanding(&self) -> usize {
+        self.unacknowledged.len()
+    }
+
+    /// Waits until at most `most` batches are unacknowledged.
+    pub async fn settle(&mut self, most: usize) -> Result<(), String> {
+        while self.outstanding() > most {
+            self.ack().await?;
+        }
+        Ok(())
+    }
+
+    /// Closes without waiting for anything.
+    pub fn cut(&mut self) {
+        self.socket = None;
+    }
+}

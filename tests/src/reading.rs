@@ -1,0 +1,87 @@
+//! Reads back what was written, through the gRPC API and exactly.
+
+use matyan_proto::{
+    common::v1::{SeriesKey, StepRange},
+    logs::v1::{LinesRequest, RecordsRequest, log_service_client::LogServiceClient},
+    series::v1::{PointColumns, PointsRequest, RunSelection, series_service_client::SeriesServiceClient},
+};
+use tonic::{Code, Status, transport::Channel};
+
+/// One point of a series; epoch and time where there is one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Point {
+    pub step: i64,
+    pub value: f64,
+    pub epoch: Option<i64>,
+    pub time_us: Option<i64>,
+}
+
+pub struct Reader {
+    channel: Channel,
+}
+
+/// What the API says for "no epoch" inside a column.
+const NONE: i64 = i64::MIN;
+
+impl Reader {
+    pub async fn connect(base: &str) -> Self {
+        let endpoint = Channel::from_shared(base.to_owned()).expect("the base is a URL");
+        Self { channel: endpoint.connect().await.expect("the server listens") }
+    }
+
+    /// All points of a metric series, steps ascending; none if the series or the run is not there.
+    pub async fn points(&self, run_id: &str, name: &str, context: &str) -> Result<Vec<Point>, Status> {
+        let key = SeriesKey { name: name.into(), context: context.into() };
+        let request = PointsRequest {
+            run: Some(RunSelection { run_id: run_id.into(), keys: vec![key], ..RunSelection::default() }),
+            steps: None,
+            columns: Some(PointColumns { values: true, epochs: true, times: true }),
+        };
+        let mut client = SeriesServiceClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX);
+        let mut pieces = match client.points(request).await {
+            Ok(pieces) => pieces.into_inner(),
+            Err(status) if status.code() == Code::NotFound => return Ok(Vec::new()),
+            Err(status) => return Err(status),
+        };
+        let mut points = Vec::new();
+        while let Some(piece) = pieces.message().await? {
+            let piece = piece.points.unwrap_or_default();
+            let optional = |column: &[i64], at: usize| column.get(at).copied().filter(|value| *value != NONE);
+            points.extend(piece.steps.iter().enumerate().map(|(at, step)| Point {
+                step: *step,
+                value: piece.values[at],
+                epoch: optional(&piece.epochs, at),
+                time_us: optional(&piece.times_us, at),
+            }));
+        }
+        Ok(points)
+    }
+
+    /// All terminal lines.
+    pub async fn lines(&self, run_id: &str) -> Result<Vec<(i64, String)>, Status> {
+        let request =
+            LinesRequest { run_id: run_id.into(), steps: Some(everything()), ..LinesRequest::default() };
+        let mut pieces = LogServiceClient::new(self.channel.clone()).lines(request).await?.into_inner();
+        let mut lines = Vec::new();
+        while let Some(piece) = pieces.message().await? {
+            lines.extend(piece.lines.into_iter().map(|line| (line.step, line.text)));
+        }
+        Ok(lines)
+    }
+
+    /// The messages of all log records, in order.
+    pub async fn records(&self, run_id: &str) -> Result<Vec<String>, Status> {
+        let request =
+            RecordsRequest { run_id: run_id.into(), steps: Some(everything()), ..RecordsRequest::default() };
+        let mut pieces = LogServiceClient::new(self.channel.clone()).records(request).await?.into_inner();
+        let mut messages = Vec::new();
+        while let Some(piece) = pieces.message().await? {
+            messages.extend(piece.records.into_iter().map(|record| record.message));
+        }
+        Ok(messages)
+    }
+}
+
+fn everything() -> StepRange {
+    StepRange { start: Some(i64::MIN), stop: None }
+}

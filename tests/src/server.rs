@@ -1,0 +1,163 @@
+//! A `matyan up` process on free ports and a directory of its own, which a test may stop, kill and start again.
+
+use std::{
+    fs::{File, OpenOptions},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::eventually;
+
+pub struct Server {
+    directory: Directory,
+    flags: Vec<String>,
+    process: Option<Child>,
+    /// `http://127.0.0.1:port` of the query side.
+    pub query: String,
+    /// The same of the ingest side.
+    pub ingest: String,
+}
+
+/// A temporary directory that stays when its test fails, so that the server's log can be read.
+struct Directory(Option<TempDir>);
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(directory) = self.0.take()
+        {
+            eprintln!("the server's files are kept in {}", directory.keep().display());
+        }
+    }
+}
+
+/// The binary under test: `MATYAN_BIN`, or the one that cargo built beside this test.
+pub fn binary() -> PathBuf {
+    #[expect(clippy::disallowed_methods, reason = "the harness is a program of its own, with one setting")]
+    let named = std::env::var("MATYAN_BIN");
+    let path = named.map_or_else(|_| beside_this_test(), PathBuf::from);
+    assert!(path.exists(), "{} is missing: build it with `cargo build -p matyan`", path.display());
+    path
+}
+
+fn beside_this_test() -> PathBuf {
+    let test = std::env::current_exe().expect("a running program has a path");
+    let directory = test.parent().expect("a program lies in a directory");
+    let profile = if directory.ends_with("deps") { directory.parent() } else { Some(directory) };
+    profile.expect("cargo's directories are nested").join("matyan")
+}
+
+impl Server {
+    /// Starts with an empty data directory.
+    pub async fn up() -> Self {
+        Self::up_with(&[]).await
+    }
+
+    pub async fn up_with(flags: &[&str]) -> Self {
+        let directory = Directory(Some(TempDir::new().expect("the temporary directory is writable")));
+        let flags = flags.iter().map(ToString::to_string).collect();
+        let mut server =
+            Self { directory, flags, process: None, query: String::new(), ingest: String::new() };
+        server.start().await;
+        server
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.0.as_ref().expect("taken only on drop").path()
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.path().join("data")
+    }
+
+    /// What the server has written to its standard streams.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.path().join("server.log")).unwrap_or_default()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("the server runs").id()
+    }
+
+    fn log_file(&self) -> File {
+        let path = self.path().join("server.log");
+        OpenOptions::new().create(true).append(true).open(path).expect("the log file is writable")
+    }
+
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(binary());
+        command
+            .args(["up", "--port", "0", "--frontier-port", "0", "--data-dir"])
+            .arg(self.data_dir())
+            .args(&self.flags)
+            .stdin(Stdio::null())
+            .stdout(self.log_file())
+            .stderr(self.log_file());
+        command
+    }
+
+    /// Starts on the same data directory, on new ports, and waits until it says that it is ready.
+    pub async fn start(&mut self) {
+        let ready = self.path().join("ready.json");
+        if ready.exists() {
+            std::fs::remove_file(&ready).expect("the ready file can be removed");
+        }
+        let mut command = self.command();
+        self.process = Some(command.arg("--ready-file").arg(&ready).spawn().expect("the binary starts"));
+        let addresses = eventually("the server announces its addresses", async || {
+            self.check_alive();
+            let text = std::fs::read_to_string(&ready).map_err(|error| error.to_string())?;
+            serde_json::from_str::<Value>(&text).map_err(|error| error.to_string())
+        })
+        .await;
+        let address = |name: &str| addresses[name].as_str().expect("an address is text").to_owned();
+        (self.query, self.ingest) = (address("query"), address("ingest"));
+    }
+
+    fn check_alive(&mut self) {
+        let process = self.process.as_mut().expect("the server was started");
+        if let Some(status) = process.try_wait().expect("a child can be asked") {
+            panic!("the server ended with {status}:\n{}", self.log());
+        }
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().expect("a child can be killed");
+            process.wait().expect("a killed child can be waited for");
+        }
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        let mut process = self.process.take().expect("the server runs");
+        let pid = process.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill is a command");
+        assert!(sent.success(), "SIGTERM could not be sent");
+        tokio::task::spawn_blocking(move || process.wait().expect("a child can be waited for"))
+            .await
+            .expect("waiting does not panic")
+    }
+
+    /// A GET on the query side that must answer 200 with JSON.
+    pub async fn get(&self, path: &str) -> Result<Value, String> {
+        let answer =
+            reqwest::get(format!("{}{path}", self.query)).await.map_err(|error| error.to_string())?;
+        let status = answer.status();
+        let text = answer.text().await.map_err(|error| error.to_string())?;
+        if !status.is_success() {
+            return Err(format!("{status}: {text}"));
+        }
+        serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
