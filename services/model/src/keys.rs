@@ -55,7 +55,7 @@
 //! | 2 | | fold row: which blocks are being folded, and up to which series |
 //! | 3 | series | header of a metric series |
 //! | 4 | kind, name, context digest | series number by kind, name and context |
-//! | 5 | series | chunk list of a series |
+//! | 5 | series, first step | chunk list of a series: one row a chunk |
 //! | 6 | series, chunk | chunk: sealed or tail points of one series |
 //! | 7 | series, level, page | pyramid page |
 //! | 8 | piece | params too large for the document: one CBOR map cut into pieces |
@@ -65,6 +65,7 @@
 //! | 12 | sequence, piece | log record |
 //! | 13 | digest | log records that are stored already |
 //! | 14 | path | artifact |
+//! | 15 | series | summary of the folded points of a series |
 
 use std::borrow::Cow;
 
@@ -135,6 +136,7 @@ enum RunPart {
     LogRecord = 12,
     LogRecordSeen = 13,
     Artifact = 14,
+    SeriesSummary = 15,
 }
 
 /// The indexes of a project.
@@ -424,8 +426,22 @@ pub fn series_names(project: Project, number: RunNumber, kind: SeriesKind) -> Ra
     below(run(project, number, RunPart::SeriesByName, (kind as u16,)))
 }
 
-pub fn chunk_list(project: Project, number: RunNumber, series: SeriesNumber) -> Key {
-    run(project, number, RunPart::ChunkList, (series.0,))
+pub fn series_summary(project: Project, number: RunNumber, series: SeriesNumber) -> Key {
+    run(project, number, RunPart::SeriesSummary, (series.0,))
+}
+
+/// The tail is (series: u32).
+pub fn series_summaries(project: Project, number: RunNumber) -> Range {
+    below(run(project, number, RunPart::SeriesSummary, ()))
+}
+
+pub fn chunk_entry(project: Project, number: RunNumber, series: SeriesNumber, first_step: i64) -> Key {
+    run(project, number, RunPart::ChunkList, (series.0, first_step))
+}
+
+/// Chunks in the order of steps; the tail is (first step: i64).
+pub fn chunk_list(project: Project, number: RunNumber, series: SeriesNumber) -> Range {
+    below(run(project, number, RunPart::ChunkList, (series.0,)))
 }
 
 pub fn chunk(project: Project, number: RunNumber, series: SeriesNumber, chunk: u64) -> Key {
