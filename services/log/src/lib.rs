@@ -4,6 +4,7 @@
 //! position is not the log's business: a worker keeps its cursor in the batch that its data is in.
 
 mod error;
+mod murmur2;
 
 pub mod embedded;
 pub mod layers;
@@ -12,6 +13,8 @@ pub mod layers;
 pub mod conformance;
 
 pub use error::Error;
+
+use std::{future::Future, pin::Pin};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -32,6 +35,12 @@ pub enum Topic {
 /// The largest value of a record: a client's frame of 16 MiB and its envelope.
 pub const MAX_RECORD_BYTES: usize = 17 << 20;
 
+/// The most that key and headers of a record may take together.
+pub const MAX_EXTRA_BYTES: usize = 64 << 10;
+
+/// The answer to an append. It belongs to nobody: many may be kept and awaited at once.
+pub type Append = Pin<Box<dyn Future<Output = Result<Vec<Position>>> + Send>>;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewRecord {
     /// Records of one key go to one partition, in order. An empty key goes anywhere.
@@ -39,6 +48,19 @@ pub struct NewRecord {
     pub value: Bytes,
     /// Content type and trace context.
     pub headers: Vec<(String, Bytes)>,
+}
+
+impl NewRecord {
+    /// Refuses what no log takes. Every backend calls this first.
+    pub fn validate(&self) -> Result<()> {
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        limit(self.value.len(), MAX_RECORD_BYTES)?;
+        limit(self.key.len() + headers, MAX_EXTRA_BYTES)
+    }
+}
+
+fn limit(size: usize, max: usize) -> Result<()> {
+    if size > max { Err(Error::TooLarge { size, max }) } else { Ok(()) }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,17 +110,19 @@ pub enum Delivery {
 ///
 /// 1. *durable*: an answered append survives kill -9 and power loss.
 /// 2. *ordered*: appends of one key that are answered one after another have ascending offsets of one partition; the
-///    records of one append are in its order. Appends started in order by one caller keep that order.
+///    records of one append are in its order. Appends started in order by one caller keep that order: an append is
+///    started by the call itself, not by the first poll of what it returns.
 /// 3. *whole or unknown*: an error means that any prefix of the records may be in the log, or come into it until the
 ///    call's time is over; never later, and never a later record without the earlier ones of the same key.
 /// 4. *bounded*: when the log is full or slow, append waits, at most for the time that it was built with, and then answers
 ///    `Error::Unavailable`.
-/// 5. *size*: a record over `MAX_RECORD_BYTES` is refused, and no other with it is written.
+/// 5. *size*: a record over `MAX_RECORD_BYTES` or `MAX_EXTRA_BYTES` is refused, and no other with it is written.
 /// 6. *recovers*: after a full disk or an I/O error it works again by itself.
 #[async_trait]
 pub trait LogWriter: Send + Sync + 'static {
-    /// Positions in the order of `records`.
-    async fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Result<Vec<Position>>;
+    /// Positions in the order of `records`. Never blocks. To keep several appends under way, call again before the first is
+    /// answered. Whoever drops the answer does not know whether the records are in the log.
+    fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Append;
 
     /// Where every partition begins and ends now. `end` covers every append answered before the call.
     async fn describe(&self, topic: Topic) -> Result<TopicInfo>;

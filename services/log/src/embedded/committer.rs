@@ -1,0 +1,282 @@
+//! The one thread that writes: it takes what is queued, writes it, syncs once, makes it readable, and then answers.
+//! There is no delay to collect more: while one group is synced, the next one gathers by itself.
+//!
+//! A group that could not be written is written again after the engine was closed and opened anew. Its callers wait
+//! meanwhile, each until its own time is over; what then turns out to be written without anybody waiting for it is taken
+//! back before anyone can read it. So an error means that nothing of the append is in the log, unless the process ended
+//! before it could be taken back.
+
+use std::{fs::File, sync::Arc, time::Duration};
+
+use super::{
+    Shared,
+    engine::{self, Engine, Extent},
+    queue::{Group, PendingTrim},
+    record,
+};
+use crate::{Error, NewRecord, Position, Record, Result, Topic};
+
+/// How long the engine stays closed after a failure: at first, and at most.
+const REOPEN_AFTER: Duration = Duration::from_millis(50);
+const REOPEN_AFTER_AT_MOST: Duration = Duration::from_secs(2);
+
+/// How often a commit looks whether fjall has flushed: it does not tell.
+const FLUSH_POLL: Duration = Duration::from_millis(2);
+
+pub(super) struct Committer {
+    shared: Arc<Shared>,
+    /// Held until the engine is closed for good.
+    lock: File,
+}
+
+/// A group that is on disk, but not readable yet.
+struct Written {
+    appends: Vec<WrittenAppend>,
+    trims: Vec<Trim>,
+    appended_us: i64,
+}
+
+struct WrittenAppend {
+    positions: Vec<Position>,
+    is_taken_back: bool,
+}
+
+struct Trim {
+    slot: usize,
+    first: u64,
+    bytes_before: u64,
+}
+
+impl Committer {
+    pub(super) fn new(shared: Arc<Shared>, lock: File) -> Self {
+        Self { shared, lock }
+    }
+
+    /// Works until the queue is closed and everything that fits is written.
+    pub(super) fn run(self) {
+        while let Some(group) = self.shared.queue.take(|topic| self.shared.has_room(topic)) {
+            if !self.settle(group) {
+                break;
+            }
+            self.retain_dead_letters();
+        }
+        self.shared.queue.refuse_rest();
+        *self.shared.engine_mut() = None;
+        drop(self.lock);
+        self.shared.announce_all();
+    }
+
+    /// Writes a group, however long it takes. False when the queue was closed before that was possible.
+    fn settle(&self, mut group: Group) -> bool {
+        loop {
+            group.appends.retain(|append| !append.is_abandoned());
+            match self.write(&group) {
+                Ok(written) => {
+                    self.publish(group, written);
+                    return true;
+                }
+                Err(error) if self.reopen(&error) => {}
+                Err(_) => return false,
+            }
+        }
+    }
+
+    fn write(&self, group: &Group) -> Result<Written> {
+        let engine = self.shared.engine();
+        let engine = engine.as_ref().ok_or_else(|| Error::unavailable("its engine is closed"))?;
+        self.wait_for_flush(engine)?;
+        let appended_us = (self.shared.components.clock)();
+        let mut writes = engine.writes();
+        let mut ends = self.extents();
+        let mut appends = Vec::with_capacity(group.appends.len());
+        for append in &group.appends {
+            let slots = self.shared.layout.slots(append.topic);
+            let place = |(partition, record): &(u32, NewRecord)| {
+                let slot = slots.start + *partition as usize;
+                let stored = record::encode(record, appended_us, ends[slot].bytes_before_end);
+                let offset = ends[slot].advance(stored.len());
+                engine.insert(&mut writes, slot, offset, stored);
+                Position { partition: *partition, offset }
+            };
+            let positions = append.records.iter().map(place).collect();
+            appends.push(WrittenAppend { positions, is_taken_back: false });
+        }
+        let trims = self.trims(engine, &group.trims)?;
+        for trim in &trims {
+            engine.set_first(&mut writes, trim.slot, trim.first, trim.bytes_before);
+        }
+        engine.commit(writes).and_then(|()| engine.sync()).map_err(engine::failed)?;
+        self.take_back_abandoned(engine, group, &mut appends)?;
+        engine.rotate().map_err(engine::failed)?;
+        Ok(Written { appends, trims, appended_us })
+    }
+
+    /// Blocks while fjall flushes, which it does on its own thread, and fails when it cannot.
+    fn wait_for_flush(&self, engine: &Engine) -> Result<()> {
+        while !engine.is_settled() {
+            engine.check().map_err(engine::failed)?;
+            std::thread::park_timeout(FLUSH_POLL);
+        }
+        Ok(())
+    }
+
+    /// Where trimming to the asked offsets leads: to the end at most, and never back.
+    fn trims(&self, engine: &Engine, asked: &[PendingTrim]) -> Result<Vec<Trim>> {
+        let mut trims: Vec<Trim> = Vec::new();
+        for PendingTrim { slot, offset, .. } in asked {
+            let extent = self.shared.partitions[*slot].lock().extent();
+            let first = (*offset).min(extent.end);
+            let reached = trims.iter().filter(|trim| trim.slot == *slot).map(|trim| trim.first).max();
+            if first > reached.unwrap_or(extent.first) {
+                let bytes_before =
+                    engine.bytes_before(*slot, first, extent.end)?.unwrap_or(extent.bytes_before_end);
+                trims.push(Trim { slot: *slot, first, bytes_before });
+            }
+        }
+        Ok(trims)
+    }
+
+    /// Removes what nobody waits for any more. It need not be synced: what loses it loses the process.
+    fn take_back_abandoned(
+        &self,
+        engine: &Engine,
+        group: &Group,
+        written: &mut [WrittenAppend],
+    ) -> Result<()> {
+        let mut writes = engine.writes();
+        for (append, written) in group.appends.iter().zip(written) {
+            if append.is_abandoned() {
+                written.is_taken_back = true;
+                let slots = self.shared.layout.slots(append.topic);
+                for position in &written.positions {
+                    engine.remove(&mut writes, slots.start + position.partition as usize, position.offset);
+                }
+            }
+        }
+        engine.commit(writes).map_err(engine::failed)
+    }
+
+    /// Makes a group readable, and answers.
+    fn publish(&self, group: Group, written: Written) {
+        let mut news: Vec<Vec<Record>> = self.shared.partitions.iter().map(|_| Vec::new()).collect();
+        let mut ends = self.extents();
+        let mut reached = ends.clone();
+        let mut replies = Vec::with_capacity(group.appends.len());
+        for (append, WrittenAppend { positions, is_taken_back }) in
+            group.appends.into_iter().zip(written.appends)
+        {
+            let slots = self.shared.layout.slots(append.topic);
+            for (partition, record) in append.records {
+                let slot = slots.start + partition as usize;
+                let offset = reached[slot].advance(record::size(&record));
+                if !is_taken_back {
+                    ends[slot] = reached[slot];
+                    let NewRecord { key, value, headers } = record;
+                    news[slot].push(Record { offset, key, value, headers, appended_us: written.appended_us });
+                }
+            }
+            replies.push((append.reply, positions));
+        }
+        for (partition, (records, end)) in self.shared.partitions.iter().zip(news.into_iter().zip(ends)) {
+            if !records.is_empty() {
+                partition.lock().publish(records, end, self.shared.settings.hand_off_bytes);
+            }
+        }
+        for trim in written.trims {
+            self.shared.partitions[trim.slot].lock().trim(trim.first, trim.bytes_before);
+        }
+        self.shared.announce_all();
+        // Whoever does not wait any more has dropped the other end; that is no failure.
+        for (reply, positions) in replies {
+            drop(reply.send(Ok(positions)));
+        }
+        for reply in group.trims.into_iter().filter_map(|trim| trim.reply) {
+            drop(reply.send(Ok(())));
+        }
+    }
+
+    /// Closes the engine and opens it again, as often as it takes. False when the queue was closed meanwhile.
+    fn reopen(&self, error: &Error) -> bool {
+        tracing::error!(
+            error = error as &dyn std::error::Error,
+            "the log cannot be written, opening it again"
+        );
+        *self.shared.engine_mut() = None;
+        let mut wait = REOPEN_AFTER;
+        loop {
+            if self.shared.queue.pause(wait) {
+                return false;
+            }
+            let Shared { engine_path, settings, identity, .. } = &*self.shared;
+            match Engine::open(engine_path, settings, *identity).and_then(|engine| self.restore(engine)) {
+                Ok(()) => {
+                    tracing::info!("the log is open again");
+                    return true;
+                }
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "the log cannot be opened yet")
+                }
+            }
+            wait = (wait * 2).min(REOPEN_AFTER_AT_MOST);
+        }
+    }
+
+    /// Puts an engine into service, without what it holds of a group that was never readable.
+    fn restore(&self, engine: Engine) -> Result<()> {
+        let mut writes = engine.writes();
+        for (slot, readable) in self.extents().into_iter().enumerate() {
+            let found = engine.extent(slot)?;
+            if found.end < readable.end {
+                return Err(Error::corrupt(format!(
+                    "it ended at offset {}, and now ends at {}",
+                    readable.end, found.end
+                )));
+            }
+            for offset in readable.end..found.end {
+                engine.remove(&mut writes, slot, offset);
+            }
+        }
+        engine.commit(writes).and_then(|()| engine.sync()).map_err(engine::failed)?;
+        *self.shared.engine_mut() = Some(engine);
+        Ok(())
+    }
+
+    /// Dead letters are copies that perhaps nobody ever reads: the oldest go.
+    fn retain_dead_letters(&self) {
+        let slot = self.shared.layout.slots(Topic::DeadLetters).start;
+        let extent = self.shared.partitions[slot].lock().extent();
+        if extent.bytes() <= self.shared.settings.dead_letter_bytes {
+            return;
+        }
+        let offset = match self.shared.engine().as_ref().map(|engine| middle(engine, slot, extent)) {
+            Some(Ok(offset)) => offset,
+            Some(Err(error)) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "old dead letters cannot be found");
+                return;
+            }
+            None => return,
+        };
+        let trims = vec![PendingTrim { slot, offset, reply: None }];
+        if self.settle(Group { trims, ..Group::default() }) {
+            self.shared.drop_tables(slot);
+        }
+    }
+
+    fn extents(&self) -> Vec<Extent> {
+        self.shared.partitions.iter().map(|partition| partition.lock().extent()).collect()
+    }
+}
+
+/// The offset that has half of the bytes before it.
+fn middle(engine: &Engine, slot: usize, extent: Extent) -> Result<u64> {
+    let wanted = extent.bytes_before_first + extent.bytes() / 2;
+    let (mut low, mut high) = (extent.first, extent.end);
+    while low < high {
+        let offset = low + (high - low) / 2;
+        match engine.bytes_before(slot, offset, extent.end)? {
+            Some(bytes) if bytes < wanted => low = offset + 1,
+            _ => high = offset,
+        }
+    }
+    Ok(low)
+}

@@ -1,0 +1,194 @@
+//! Appends and trims on their way to the committer: one line per topic, so that a full topic does not hold up another.
+//! What waits here has already been called for; its records are in memory either way, so a line keeps what does not fit into
+//! the log yet, until its caller gives up.
+
+use std::{
+    collections::VecDeque,
+    sync::{Condvar, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use tokio::sync::oneshot;
+
+use super::{
+    layout::{self, TOPICS},
+    record,
+};
+use crate::{Error, NewRecord, Position, Result, Topic};
+
+/// One sync pays for at most this much: enough for the disk to be busy, little enough to answer soon.
+const GROUP_APPENDS: usize = 512;
+const GROUP_BYTES: usize = 4 << 20;
+
+/// Beyond this an append is refused at once: sixteen of the largest records, or one small append each of 64k connections.
+const QUEUE_BYTES: usize = 272 << 20;
+const QUEUE_APPENDS: usize = 1 << 16;
+
+pub(super) struct PendingAppend {
+    pub(super) topic: Topic,
+    /// Each with its partition.
+    pub(super) records: Vec<(u32, NewRecord)>,
+    pub(super) bytes: usize,
+    pub(super) reply: oneshot::Sender<Result<Vec<Position>>>,
+}
+
+pub(super) struct PendingTrim {
+    pub(super) slot: usize,
+    pub(super) offset: u64,
+    /// None for what the log trims by itself.
+    pub(super) reply: Option<oneshot::Sender<Result<()>>>,
+}
+
+/// What one sync pays for.
+#[derive(Default)]
+pub(super) struct Group {
+    pub(super) appends: Vec<PendingAppend>,
+    pub(super) trims: Vec<PendingTrim>,
+}
+
+#[derive(Default)]
+pub(super) struct Queue {
+    lines: Mutex<Lines>,
+    arrived: Condvar,
+}
+
+#[derive(Default)]
+struct Lines {
+    appends: [VecDeque<PendingAppend>; TOPICS.len()],
+    bytes: usize,
+    count: usize,
+    trims: Vec<PendingTrim>,
+    closing: bool,
+}
+
+impl PendingAppend {
+    pub(super) fn new(
+        topic: Topic,
+        records: Vec<(u32, NewRecord)>,
+        reply: oneshot::Sender<Result<Vec<Position>>>,
+    ) -> Self {
+        let bytes = records.iter().map(|(_, record)| record::size(record)).sum();
+        Self { topic, records, bytes, reply }
+    }
+
+    /// True when nobody waits for the answer any more.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.reply.is_closed()
+    }
+}
+
+impl Queue {
+    pub(super) fn append(&self, append: PendingAppend) -> Result<()> {
+        let mut lines = self.lock();
+        lines.forget_abandoned(layout::index(append.topic));
+        if lines.closing {
+            return Err(closed());
+        }
+        let fits = lines.bytes + append.bytes <= QUEUE_BYTES && lines.count < QUEUE_APPENDS;
+        if !fits && lines.count > 0 {
+            return Err(Error::unavailable("too many records are waiting to be written: try again later"));
+        }
+        lines.bytes += append.bytes;
+        lines.count += 1;
+        lines.appends[layout::index(append.topic)].push_back(append);
+        drop(lines);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    pub(super) fn trim(&self, trim: PendingTrim) -> Result<()> {
+        let mut lines = self.lock();
+        if lines.closing {
+            return Err(closed());
+        }
+        lines.trims.push(trim);
+        drop(lines);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Waits for work in topics that have room. None when the queue is closed and nothing more can be written.
+    pub(super) fn take(&self, has_room: impl Fn(Topic) -> bool) -> Option<Group> {
+        let mut lines = self.lock();
+        loop {
+            let group = lines.take(&has_room);
+            if !group.appends.is_empty() || !group.trims.is_empty() {
+                return Some(group);
+            }
+            if lines.closing {
+                return None;
+            }
+            lines = self.arrived.wait(lines).expect("nobody panics while holding the lines");
+        }
+    }
+
+    /// Waits, and tells whether the queue was closed meanwhile.
+    pub(super) fn pause(&self, time: Duration) -> bool {
+        let lines = self.lock();
+        let (lines, _) = self
+            .arrived
+            .wait_timeout_while(lines, time, |lines| !lines.closing)
+            .expect("nobody panics while holding the lines");
+        lines.closing
+    }
+
+    pub(super) fn check_open(&self) -> Result<()> {
+        if self.lock().closing { Err(closed()) } else { Ok(()) }
+    }
+
+    pub(super) fn close(&self) {
+        self.lock().closing = true;
+        self.arrived.notify_all();
+    }
+
+    /// After closing: dropping what waits answers it.
+    pub(super) fn refuse_rest(&self) {
+        let mut lines = self.lock();
+        lines.appends.iter_mut().for_each(VecDeque::clear);
+        lines.trims.clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().expect("nobody panics while holding the lines")
+    }
+}
+
+/// The answer to whatever comes after `close`.
+pub(super) fn closed() -> Error {
+    Error::unavailable("the log is closed")
+}
+
+impl Lines {
+    /// Control first: it is little, and people wait for it.
+    const ORDER: [Topic; 3] = [Topic::Control, Topic::DeadLetters, Topic::Ingestion];
+
+    fn take(&mut self, has_room: &impl Fn(Topic) -> bool) -> Group {
+        let mut group = Group { trims: std::mem::take(&mut self.trims), ..Group::default() };
+        let mut bytes = 0;
+        for topic in Self::ORDER.into_iter().filter(|topic| has_room(*topic)) {
+            let line = layout::index(topic);
+            while group.appends.len() < GROUP_APPENDS
+                && let Some(next) = self.appends[line].front()
+                && (bytes + next.bytes <= GROUP_BYTES || group.appends.is_empty())
+            {
+                bytes += next.bytes;
+                group.appends.extend(self.pop(line));
+            }
+        }
+        group
+    }
+
+    /// Appends of one topic give up in the order in which they came.
+    fn forget_abandoned(&mut self, line: usize) {
+        while self.appends[line].front().is_some_and(PendingAppend::is_abandoned) {
+            self.pop(line);
+        }
+    }
+
+    fn pop(&mut self, line: usize) -> Option<PendingAppend> {
+        let append = self.appends[line].pop_front()?;
+        self.bytes -= append.bytes;
+        self.count -= 1;
+        Some(append)
+    }
+}

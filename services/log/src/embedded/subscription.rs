@@ -1,0 +1,136 @@
+//! One reader of a topic: claims partitions that nobody reads, and reads each from where it was told to start.
+//! Its place in a partition moves only when a delivery is returned, so `next` may be dropped at any moment.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{Shared, partition::Found};
+use crate::{Delivery, Error, Record, Result, Subscription, Topic};
+
+/// What is read from the engine at once; the same as what one delivery holds from memory.
+const PAGE_BYTES: usize = 1 << 20;
+
+pub(super) struct EmbeddedSubscription {
+    shared: Arc<Shared>,
+    topic: Topic,
+    id: u64,
+    /// By partition.
+    places: Vec<Place>,
+    /// The partition whose turn it is.
+    turn: usize,
+}
+
+#[derive(Clone, Copy)]
+enum Place {
+    NotOurs,
+    Assigned,
+    /// Everything before this offset was delivered, or not asked for.
+    At(u64),
+}
+
+impl EmbeddedSubscription {
+    pub(super) fn new(shared: Arc<Shared>, topic: Topic, id: u64) -> Self {
+        let places = shared.layout.slots(topic).map(|_| Place::NotOurs).collect();
+        Self { shared, topic, id, places, turn: 0 }
+    }
+
+    fn claim(&mut self) -> Option<u32> {
+        let slots = self.shared.layout.slots(self.topic);
+        for (partition, slot) in slots.enumerate() {
+            let is_new = matches!(self.places[partition], Place::NotOurs);
+            if is_new && self.shared.partitions[slot].lock().claim(self.id) {
+                self.places[partition] = Place::Assigned;
+                return Some(partition as u32);
+            }
+        }
+        None
+    }
+
+    /// Looks at every partition once, beginning behind the one that was delivered last.
+    async fn read(&mut self) -> Result<Option<Delivery>> {
+        for _ in 0..self.places.len() {
+            let partition = self.turn;
+            let records = self.read_partition(partition).await?;
+            self.turn = (partition + 1) % self.places.len();
+            if !records.is_empty() {
+                return Ok(Some(Delivery::Records { partition: partition as u32, records }));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn read_partition(&mut self, partition: usize) -> Result<Vec<Record>> {
+        let slot = self.shared.layout.slots(self.topic).start + partition;
+        while let Place::At(from) = self.places[partition] {
+            let found = {
+                let mut state = self.shared.partitions[slot].lock();
+                state.check(partition as u32, from)?;
+                state.find(from)
+            };
+            let (records, looked_until) = match found {
+                Found::Nothing => break,
+                Found::Records(records) => (records, from),
+                Found::Stored { end } => (self.read_stored(slot, from, end).await?, end),
+            };
+            self.places[partition] = Place::At(records.last().map_or(looked_until, |last| last.offset + 1));
+            if !records.is_empty() {
+                return Ok(records);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    async fn read_stored(&self, slot: usize, from: u64, end: u64) -> Result<Vec<Record>> {
+        let shared = self.shared.clone();
+        let read = move || match shared.engine().as_ref() {
+            Some(engine) => engine.read(slot, from, end, PAGE_BYTES),
+            None => Err(Error::unavailable("it is being opened again")),
+        };
+        tokio::task::spawn_blocking(read)
+            .await
+            .map_err(|failure| Error::unavailable(format!("reading was interrupted: {failure}")))?
+    }
+}
+
+#[async_trait]
+impl Subscription for EmbeddedSubscription {
+    async fn next(&mut self) -> Result<Delivery> {
+        let shared = self.shared.clone();
+        let news = shared.news(self.topic);
+        loop {
+            let mut changed = std::pin::pin!(news.notified());
+            changed.as_mut().enable();
+            shared.queue.check_open()?;
+            if let Some(partition) = self.claim() {
+                return Ok(Delivery::Assigned { partition });
+            }
+            if let Some(delivery) = self.read().await? {
+                return Ok(delivery);
+            }
+            changed.await;
+        }
+    }
+
+    async fn start(&mut self, partition: u32, offset: u64) -> Result<()> {
+        let slot = self.shared.layout.slot(self.topic, partition)?;
+        let place = &mut self.places[partition as usize];
+        if matches!(place, Place::NotOurs) {
+            return Err(Error::Topic {
+                reason: format!("partition {partition} is not assigned to this subscription"),
+            });
+        }
+        self.shared.partitions[slot].lock().check(partition, offset)?;
+        *place = Place::At(offset);
+        Ok(())
+    }
+}
+
+impl Drop for EmbeddedSubscription {
+    fn drop(&mut self) {
+        for slot in self.shared.layout.slots(self.topic) {
+            self.shared.partitions[slot].lock().give_up(self.id);
+        }
+        self.shared.news(self.topic).notify_waiters();
+    }
+}

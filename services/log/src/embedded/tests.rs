@@ -1,0 +1,141 @@
+//! What only this log has: its directory, its settings, its hand-off. The guarantees of the traits are in `conformance`.
+
+use bytes::Bytes;
+use tempfile::TempDir;
+
+use super::*;
+use crate::{Delivery, Position, Record};
+
+fn record(key: &str, value: impl Into<Bytes>) -> NewRecord {
+    NewRecord { key: Bytes::copy_from_slice(key.as_bytes()), value: value.into(), headers: vec![] }
+}
+
+fn numbered(numbers: std::ops::Range<u64>) -> Vec<NewRecord> {
+    numbers.map(|number| record("run", number.to_string())).collect()
+}
+
+async fn open(directory: &TempDir) -> EmbeddedLog {
+    EmbeddedLog::open(directory.path(), Settings::default()).await.unwrap()
+}
+
+async fn subscribe(log: &EmbeddedLog, offset: u64) -> Box<dyn Subscription> {
+    let mut subscription = log.subscribe(Topic::Ingestion).await.unwrap();
+    assert!(matches!(subscription.next().await.unwrap(), Delivery::Assigned { partition: 0 }));
+    subscription.start(0, offset).await.unwrap();
+    subscription
+}
+
+async fn read(subscription: &mut dyn Subscription, count: usize) -> Vec<Record> {
+    let mut all = Vec::new();
+    while all.len() < count {
+        match subscription.next().await.unwrap() {
+            Delivery::Records { records, .. } => all.extend(records),
+            other => panic!("{other:?}"),
+        }
+    }
+    all
+}
+
+fn values(records: &[Record]) -> Vec<u64> {
+    records.iter().map(|record| std::str::from_utf8(&record.value).unwrap().parse().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn what_was_written_is_there_after_reopening() {
+    let directory = TempDir::new().unwrap();
+    let log = open(&directory).await;
+    let positions = log.append(Topic::Ingestion, numbered(0..3)).await.unwrap();
+    assert_eq!(positions.iter().map(|position| position.offset).collect::<Vec<_>>(), [0, 1, 2]);
+    let before = log.describe(Topic::Ingestion).await.unwrap();
+    log.close().await.unwrap();
+
+    let log = open(&directory).await;
+    assert_eq!(log.describe(Topic::Ingestion).await.unwrap(), before);
+    let mut subscription = subscribe(&log, 1).await;
+    assert_eq!(values(&read(&mut *subscription, 2).await), [1, 2]);
+    let more = log.append(Topic::Ingestion, numbered(3..4)).await.unwrap();
+    assert_eq!(more, [Position { partition: 0, offset: 3 }]);
+    assert_eq!(values(&read(&mut *subscription, 1).await), [3]);
+}
+
+#[tokio::test]
+async fn offsets_go_on_after_everything_was_trimmed() {
+    let directory = TempDir::new().unwrap();
+    let log = open(&directory).await;
+    log.append(Topic::Ingestion, numbered(0..5)).await.unwrap();
+    log.trim(Topic::Ingestion, 0, 5).await.unwrap();
+    log.close().await.unwrap();
+
+    let log = open(&directory).await;
+    assert_eq!(
+        log.describe(Topic::Ingestion).await.unwrap().partitions,
+        [PartitionInfo { first: 5, end: 5 }]
+    );
+    assert_eq!(
+        log.append(Topic::Ingestion, numbered(5..6)).await.unwrap(),
+        [Position { partition: 0, offset: 5 }]
+    );
+}
+
+#[tokio::test]
+async fn another_partition_count_is_refused() {
+    let directory = TempDir::new().unwrap();
+    open(&directory).await.close().await.unwrap();
+    let settings = Settings { ingestion_partitions: 2, ..Settings::default() };
+    let error = EmbeddedLog::open(directory.path(), settings).await.err().unwrap();
+    assert!(
+        matches!(&error, Error::Topic { reason } if reason.contains("made with 1") && reason.contains("2 are set"))
+    );
+    open(&directory).await.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_second_process_is_refused() {
+    let directory = TempDir::new().unwrap();
+    let log = open(&directory).await;
+    let error = EmbeddedLog::open(directory.path(), Settings::default()).await.err().unwrap();
+    assert!(matches!(error, Error::InUse { .. }), "{error}");
+    drop(log);
+    open(&directory).await;
+}
+
+#[tokio::test]
+async fn a_full_log_waits_until_it_is_trimmed() {
+    let directory = TempDir::new().unwrap();
+    let settings =
+        Settings { max_unread_bytes: 1000, append_wait: Duration::from_millis(50), ..Settings::default() };
+    let log = EmbeddedLog::open(directory.path(), settings).await.unwrap();
+    log.append(Topic::Ingestion, vec![record("run", vec![0; 1000])]).await.unwrap();
+    let error = log.append(Topic::Ingestion, numbered(0..1)).await.unwrap_err();
+    assert!(error.is_temporary(), "{error}");
+    log.append(Topic::Control, numbered(0..1)).await.unwrap();
+    log.trim(Topic::Ingestion, 0, 1).await.unwrap();
+    let positions = log.append(Topic::Ingestion, numbered(1..2)).await.unwrap();
+    assert_eq!(positions[0].offset, 1, "what was refused has left no trace");
+}
+
+#[tokio::test]
+async fn dead_letters_make_room_for_themselves() {
+    let directory = TempDir::new().unwrap();
+    let settings = Settings { dead_letter_bytes: 10_000, max_unread_bytes: 1000, ..Settings::default() };
+    let log = EmbeddedLog::open(directory.path(), settings).await.unwrap();
+    for _ in 0..100 {
+        log.append(Topic::DeadLetters, vec![record("", vec![0; 1000])]).await.unwrap();
+    }
+    log.close().await.unwrap();
+    let info = log.describe(Topic::DeadLetters).await.unwrap().partitions[0];
+    assert_eq!(info.end, 100);
+    assert!((90..100).contains(&info.first), "{info:?}");
+}
+
+#[tokio::test]
+async fn a_subscriber_that_falls_behind_reads_the_log() {
+    let directory = TempDir::new().unwrap();
+    let settings = Settings { hand_off_bytes: 500, ..Settings::default() };
+    let log = EmbeddedLog::open(directory.path(), settings).await.unwrap();
+    let mut subscription = subscribe(&log, 0).await;
+    for number in 0..100 {
+        log.append(Topic::Ingestion, numbered(number..number + 1)).await.unwrap();
+    }
+    assert_eq!(values(&read(&mut *subscription, 100).await), (0..100).collect::<Vec<_>>());
+}
