@@ -93,7 +93,11 @@ impl BinaryWriter {
     /// Sends a batch without waiting. On an error it is kept, and sent again by the next `connect`.
     pub async fn send(&mut self, batch: &IngestionBatch) -> Result<(), String> {
         self.sequence += 1;
-        let batch = StreamBatch { sequence: self.sequence, batch: batch.encode_to_vec().into() };
+        let batch = StreamBatch {
+            sequence: self.sequence,
+            batch: batch.encode_to_vec().into(),
+            ..StreamBatch::default()
+        };
         self.unacknowledged.push_back(batch.clone());
         self.write(stream_request::Message::Batch(batch)).await
     }

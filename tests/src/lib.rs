@@ -6,6 +6,7 @@ pub mod eventually;
 pub mod json;
 pub mod reading;
 pub mod server;
+pub mod vectors;
 
 pub use eventually::eventually;
 pub use reading::Reader;

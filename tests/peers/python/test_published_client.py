@@ -170,7 +170,7 @@ def test_automatic_steps_and_kinds_of_numbers(server, http, open_run):
     assert (x["iters"], x["values"]) == ([5], [1.0])
 
 
-def test_same_step_again_replaces(server, http, open_run):
+def test_same_step_again_replaces(server, http, open_run, stubs):
     run = open_run()
     run.track(1.0, name="m", step=3, epoch=9)
     run.track(2.0, name="m", step=3)

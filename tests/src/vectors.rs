@@ -1,0 +1,29 @@
+//! Finds recorded data: every matching file of `tests/vectors`, and of the folder that `MATYAN_VECTORS_DIR` names, so that
+//! more cases can be run without code.
+
+use std::path::{Path, PathBuf};
+
+/// The texts of all files whose name begins and ends so. At least one must be there.
+pub fn files(prefix: &str, extension: &str) -> Vec<(PathBuf, String)> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors");
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "where more vectors lie is the only setting of these tests"
+    )]
+    let more = std::env::var("MATYAN_VECTORS_DIR").ok().map(PathBuf::from);
+    let mut found = Vec::new();
+    for folder in std::iter::once(own).chain(more) {
+        let entries =
+            std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        found.extend(entries.map(|entry| entry.expect("the folder can be listed").path()).filter(|path| {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            name.starts_with(prefix) && name.ends_with(extension)
+        }));
+    }
+    found.sort();
+    assert!(!found.is_empty(), "no {prefix}*{extension}");
+    found
+        .into_iter()
+        .map(|path| (path.clone(), std::fs::read_to_string(&path).expect("a vector file is text")))
+        .collect()
+}
