@@ -2,3 +2,4 @@
 //! It decides nothing: every answer comes from a service behind a transport, and no store, log or blob is reachable from here.
 
 pub mod stream;
+pub mod ws;

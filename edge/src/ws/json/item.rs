@@ -1,0 +1,312 @@
+//! One message: its members collected by name, then read by its type.
+//! The type may stand anywhere, so members are kept as tokens until the object ends; a repeated key replaces the earlier one.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use matyan_proto::ingest::v1::{self as pb, event::Kind as EventKind};
+
+use super::convert::{self, Reason};
+use super::scan::{Kind, Scanner, Token};
+use super::{ABSENT, Frame, FrameError, Metric, Rejection, text};
+
+/// Which form a message has. The order is that of `Frame::counts`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessageType {
+    CreateRun,
+    LogMetric,
+    LogHparams,
+    FinishRun,
+    SetRunProperty,
+    AddTag,
+    RemoveTag,
+    LogCustomObject,
+    LogTerminalLine,
+    LogRecord,
+    BlobRef,
+}
+
+impl MessageType {
+    pub const COUNT: usize = Self::ALL.len();
+
+    pub const ALL: [MessageType; 11] = [
+        MessageType::CreateRun,
+        MessageType::LogMetric,
+        MessageType::LogHparams,
+        MessageType::FinishRun,
+        MessageType::SetRunProperty,
+        MessageType::AddTag,
+        MessageType::RemoveTag,
+        MessageType::LogCustomObject,
+        MessageType::LogTerminalLine,
+        MessageType::LogRecord,
+        MessageType::BlobRef,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            MessageType::CreateRun => "create_run",
+            MessageType::LogMetric => "log_metric",
+            MessageType::LogHparams => "log_hparams",
+            MessageType::FinishRun => "finish_run",
+            MessageType::SetRunProperty => "set_run_property",
+            MessageType::AddTag => "add_tag",
+            MessageType::RemoveTag => "remove_tag",
+            MessageType::LogCustomObject => "log_custom_object",
+            MessageType::LogTerminalLine => "log_terminal_line",
+            MessageType::LogRecord => "log_record",
+            MessageType::BlobRef => "blob_ref",
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.name() == name)
+    }
+}
+
+/// Declares every member that any form knows: the enum, its names, and the way back.
+macro_rules! fields {
+    ($($variant:ident $name:literal),+ $(,)?) => {
+        #[derive(Clone, Copy)]
+        enum Field { $($variant),+ }
+
+        impl Field {
+            const COUNT: usize = [$($name),+].len();
+
+            fn name(self) -> &'static str {
+                match self { $(Field::$variant => $name),+ }
+            }
+
+            fn from_name(name: &str) -> Option<Self> {
+                match name { $($name => Some(Field::$variant),)+ _ => None }
+            }
+        }
+    };
+}
+
+fields! {
+    Type "type", Name "name", Value "value", Step "step", Epoch "epoch", Context "context", Dtype "dtype",
+    ClientDatetime "client_datetime", ForceResume "force_resume", Description "description", Archived "archived",
+    Experiment "experiment", TagName "tag_name", Line "line", Message "message", Level "level",
+    Timestamp "timestamp", LoggerInfo "logger_info", ExtraArgs "extra_args", S3Key "s3_key",
+    ArtifactPath "artifact_path", ContentType "content_type",
+}
+
+/// The members of one message. Made once per frame: `seen` says which of the tokens belong to the current message.
+pub(super) struct Fields<'a> {
+    tokens: [Token<'a>; Field::COUNT],
+    seen: u32,
+}
+
+/// Why a message is refused.
+struct Invalid {
+    field: Field,
+    reason: Reason,
+}
+
+type Convert<'a, T> = fn(&Token<'a>) -> Result<T, Reason>;
+
+impl<'a> Fields<'a> {
+    pub(super) fn new() -> Self {
+        Fields { tokens: [Token::NULL; Field::COUNT], seen: 0 }
+    }
+
+    /// Reads an object that begins here.
+    fn read(&mut self, scanner: &mut Scanner<'a>) -> Result<(), FrameError> {
+        self.seen = 0;
+        scanner.open();
+        let mut more = !scanner.close(b'}');
+        while more {
+            let key = scanner.key()?;
+            let token = scanner.value()?;
+            let field = match key.kind {
+                Kind::Text => Field::from_name(key.text),
+                _ => Field::from_name(&text::decode(&key)),
+            };
+            if let Some(field) = field {
+                self.tokens[field as usize] = token;
+                self.seen |= 1 << field as u32;
+            }
+            more = scanner.next_or_close(b'}')?;
+        }
+        Ok(())
+    }
+
+    fn get(&self, field: Field) -> Option<&Token<'a>> {
+        (self.seen & (1 << field as u32) != 0).then(|| &self.tokens[field as usize])
+    }
+
+    /// The member must be there, and may not be null unless `convert` takes it.
+    fn required<T>(&self, field: Field, convert: Convert<'a, T>) -> Result<T, Invalid> {
+        let token = self.get(field).ok_or(Invalid { field, reason: "required, but missing".into() })?;
+        convert(token).map_err(|reason| Invalid { field, reason })
+    }
+
+    /// The member must be there, and may be null.
+    fn required_or_null<T>(&self, field: Field, convert: Convert<'a, T>) -> Result<Option<T>, Invalid> {
+        match self.get(field) {
+            Some(token) if token.kind == Kind::Null => Ok(None),
+            _ => self.required(field, convert).map(Some),
+        }
+    }
+
+    /// The member may be missing, but may not be null.
+    fn optional<T>(&self, field: Field, convert: Convert<'a, T>) -> Result<Option<T>, Invalid> {
+        self.get(field).map(|_| self.required(field, convert)).transpose()
+    }
+
+    /// The member may be missing or null.
+    fn optional_or_null<T>(&self, field: Field, convert: Convert<'a, T>) -> Result<Option<T>, Invalid> {
+        self.get(field).map_or(Ok(None), |_| self.required_or_null(field, convert))
+    }
+}
+
+/// Reads the message object that begins here and files it in `frame`.
+pub(super) fn read<'a>(
+    scanner: &mut Scanner<'a>,
+    fields: &mut Fields<'a>,
+    item: u32,
+    frame: &mut Frame<'a>,
+) -> Result<(), FrameError> {
+    fields.read(scanner)?;
+    if let Err(Invalid { field, reason }) = file(fields, item, frame) {
+        frame.rejections.push(Rejection { item, field: field.name().into(), reason });
+    }
+    Ok(())
+}
+
+fn file<'a>(fields: &Fields<'a>, item: u32, frame: &mut Frame<'a>) -> Result<(), Invalid> {
+    let name = fields.required(Field::Type, convert::text)?;
+    let Some(message_type) = MessageType::from_name(&name) else {
+        let reason = format!("no message type is called `{}`", shortened(&name));
+        return Err(Invalid { field: Field::Type, reason: reason.into() });
+    };
+    if message_type == MessageType::LogMetric && !is_object_of_metric(fields)? {
+        frame.metrics.push(metric(fields, item)?);
+    } else {
+        frame.events.push(event(fields, message_type)?);
+        frame.event_items.push(item);
+    }
+    frame.counts[message_type as usize] += 1;
+    Ok(())
+}
+
+/// Names that go into an answer are cut: an answer has to stay small.
+fn shortened(name: &str) -> &str {
+    const LONGEST: usize = 64;
+    &name[..name.floor_char_boundary(LONGEST)]
+}
+
+/// The replay of an archive sends objects as metrics: a `log_metric` whose value is an object of a known kind.
+fn is_object_of_metric(fields: &Fields<'_>) -> Result<bool, Invalid> {
+    const SINGULAR: [&str; 5] = ["image", "text", "distribution", "audio", "figure"];
+    if fields.get(Field::Value).is_none_or(|token| token.kind != Kind::Object) {
+        return Ok(false);
+    }
+    let dtype = fields.required_or_null(Field::Dtype, convert::text)?.unwrap_or_default();
+    Ok(SINGULAR.contains(&dtype.strip_suffix('s').unwrap_or(&dtype)))
+}
+
+fn metric<'a>(fields: &Fields<'a>, item: u32) -> Result<Metric<'a>, Invalid> {
+    Ok(Metric {
+        item,
+        name: fields.required(Field::Name, convert::text)?,
+        value: fields.required(Field::Value, convert::float)?,
+        step: fields.required_or_null(Field::Step, convert::step)?.unwrap_or(ABSENT),
+        epoch: fields.required_or_null(Field::Epoch, convert::step)?.unwrap_or(ABSENT),
+        context: fields.required_or_null(Field::Context, convert::context)?.unwrap_or_default(),
+        dtype: fields.required_or_null(Field::Dtype, convert::text)?.unwrap_or_default(),
+        time_us: fields.required(Field::ClientDatetime, convert::time_us)?,
+    })
+}
+
+fn event(fields: &Fields<'_>, message_type: MessageType) -> Result<pb::Event, Invalid> {
+    let time = match message_type {
+        MessageType::CreateRun | MessageType::LogMetric => {
+            Some(fields.required(Field::ClientDatetime, convert::time_us)?)
+        }
+        MessageType::FinishRun | MessageType::LogCustomObject => {
+            fields.optional_or_null(Field::ClientDatetime, convert::time_us)?
+        }
+        _ => None,
+    };
+    let kind = match message_type {
+        MessageType::CreateRun => EventKind::CreateRun(pb::CreateRun {
+            force_resume: fields.optional(Field::ForceResume, convert::boolean)?.unwrap_or(false),
+            ..Default::default()
+        }),
+        MessageType::FinishRun => EventKind::FinishRun(pb::FinishRun {}),
+        MessageType::LogHparams => {
+            EventKind::LogParams(pb::LogParams { value: fields.required(Field::Value, convert::map)? })
+        }
+        MessageType::SetRunProperty => EventKind::SetRunProperty(set_run_property(fields)?),
+        MessageType::AddTag => {
+            EventKind::AddTag(pb::AddTag { name: fields.required(Field::TagName, convert::owned_text)? })
+        }
+        MessageType::RemoveTag => EventKind::RemoveTag(pb::RemoveTag {
+            name: fields.required(Field::TagName, convert::owned_text)?,
+        }),
+        MessageType::LogMetric => EventKind::LogObject(log_object_of_metric(fields)?),
+        MessageType::LogCustomObject => EventKind::LogObject(log_object(fields)?),
+        MessageType::LogTerminalLine => EventKind::LogTerminalLine(pb::LogTerminalLine {
+            line: fields.required(Field::Line, convert::owned_text)?,
+            step: fields.required(Field::Step, convert::step)?,
+        }),
+        MessageType::LogRecord => EventKind::LogRecord(log_record(fields)?),
+        MessageType::BlobRef => EventKind::BlobRef(blob_ref(fields)?),
+    };
+    Ok(pb::Event { client_time_us: time, kind: Some(kind) })
+}
+
+fn set_run_property(fields: &Fields<'_>) -> Result<pb::SetRunProperty, Invalid> {
+    Ok(pb::SetRunProperty {
+        name: fields.optional_or_null(Field::Name, convert::owned_text)?,
+        description: fields.optional_or_null(Field::Description, convert::owned_text)?,
+        archived: fields.optional_or_null(Field::Archived, convert::boolean)?,
+        experiment: fields.optional_or_null(Field::Experiment, convert::owned_text)?,
+    })
+}
+
+fn log_object(fields: &Fields<'_>) -> Result<pb::LogObject, Invalid> {
+    Ok(pb::LogObject {
+        name: fields.required(Field::Name, convert::owned_text)?,
+        value: fields.required(Field::Value, convert::map)?,
+        step: fields.optional_or_null(Field::Step, convert::step)?,
+        epoch: fields.optional_or_null(Field::Epoch, convert::step)?,
+        context: fields.optional_or_null(Field::Context, convert::context)?.unwrap_or_default().into_owned(),
+        dtype: fields.optional(Field::Dtype, convert::owned_text)?.unwrap_or_else(|| "custom".into()),
+    })
+}
+
+/// The same, with the members that a metric must have.
+fn log_object_of_metric(fields: &Fields<'_>) -> Result<pb::LogObject, Invalid> {
+    Ok(pb::LogObject {
+        name: fields.required(Field::Name, convert::owned_text)?,
+        value: fields.required(Field::Value, convert::map)?,
+        step: fields.required_or_null(Field::Step, convert::step)?,
+        epoch: fields.required_or_null(Field::Epoch, convert::step)?,
+        context: fields.required_or_null(Field::Context, convert::context)?.unwrap_or_default().into_owned(),
+        dtype: fields.required(Field::Dtype, convert::owned_text)?,
+    })
+}
+
+fn log_record(fields: &Fields<'_>) -> Result<pb::LogRecord, Invalid> {
+    let bytes = |value: Option<Bytes>| value.unwrap_or_default();
+    Ok(pb::LogRecord {
+        message: fields.required(Field::Message, convert::owned_text)?,
+        level: fields.required(Field::Level, convert::integer)?,
+        timestamp: fields.required(Field::Timestamp, convert::float)?,
+        logger_info: bytes(fields.optional_or_null(Field::LoggerInfo, convert::list)?),
+        extra_args: bytes(fields.optional_or_null(Field::ExtraArgs, convert::map)?),
+    })
+}
+
+fn blob_ref(fields: &Fields<'_>) -> Result<pb::BlobRef, Invalid> {
+    let content_type = fields.optional(Field::ContentType, convert::text)?;
+    Ok(pb::BlobRef {
+        key: fields.required(Field::S3Key, convert::owned_text)?,
+        path: fields.required(Field::ArtifactPath, convert::owned_text)?,
+        content_type: content_type.unwrap_or(Cow::Borrowed("application/octet-stream")).into_owned(),
+        ..Default::default()
+    })
+}

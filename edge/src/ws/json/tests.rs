@@ -1,0 +1,596 @@
+//! The dialect against its table of conversions, against recorded frames, and against a strict parser.
+//! Every recorded frame is also cut at every byte: a cut frame is refused as a whole, and nothing panics.
+
+use matyan_proto::ingest::v1::event::Kind as EventKind;
+use minicbor::data::{Token, Type};
+use proptest::prelude::*;
+use serde_json::Value as Json;
+
+use super::*;
+
+const METRIC: &str = r#"{"type": "log_metric", "name": "loss", "value": 0.5, "step": 3, "epoch": null,
+    "context": {"subset": "train"}, "dtype": "float", "client_datetime": "2024-01-02T03:04:05.123456+00:00"}"#;
+
+/// `METRIC` with one member replaced.
+fn metric_with(field: &str, value: &str) -> String {
+    let mut message: serde_json::Map<String, Json> = serde_json::from_str(METRIC).unwrap();
+    message.remove(field);
+    let rest = serde_json::to_string(&message).unwrap();
+    format!("{{\"{field}\": {value}, {}", &rest[1..])
+}
+
+fn only_metric(frame: &str) -> Metric<'_> {
+    let mut frame = decode_frame(frame.as_bytes()).unwrap();
+    assert_eq!(frame.rejections, Rejections::default());
+    assert_eq!(frame.metrics.len(), 1);
+    frame.metrics.remove(0)
+}
+
+fn only_event(frame: &str) -> pb::Event {
+    let mut frame = decode_frame(frame.as_bytes()).unwrap();
+    assert_eq!(frame.rejections, Rejections::default());
+    assert_eq!(frame.event_items, [0]);
+    frame.events.remove(0)
+}
+
+fn only_rejection(frame: &str) -> (u32, String, String) {
+    let frame = decode_frame(frame.as_bytes()).unwrap();
+    assert_eq!(frame.rejections.count, 1, "{frame:?}");
+    let rejection = &frame.rejections.reasons[0];
+    (rejection.item, rejection.field.to_string(), rejection.reason.to_string())
+}
+
+#[test]
+fn a_metric_is_read_as_it_stands() {
+    let metric = only_metric(METRIC);
+    assert_eq!(metric.name, "loss");
+    assert_eq!(metric.context, r#"{"subset": "train"}"#);
+    assert_eq!(metric.dtype, "float");
+    assert_eq!((metric.value, metric.step, metric.epoch), (0.5, 3, ABSENT));
+    assert_eq!(metric.time_us, 1_704_164_645_123_456);
+}
+
+#[test]
+fn values_keep_their_bits() {
+    let check = |text: &str, expected: f64| {
+        let frame = metric_with("value", text);
+        assert_eq!(only_metric(&frame).value.to_bits(), expected.to_bits(), "{text}");
+    };
+    check("NaN", f64::NAN);
+    check("Infinity", f64::INFINITY);
+    check("-Infinity", f64::NEG_INFINITY);
+    check("1e400", f64::INFINITY);
+    check("-1e400", f64::NEG_INFINITY);
+    check("-0.0", -0.0);
+    check("-0", -0.0);
+    check("5e-324", 5e-324);
+    check("1e-07", 1e-7);
+    check("0.1", 0.1);
+    check("1.7976931348623157e+308", f64::MAX);
+    check("2.2250738585072011e-308", 2.225_073_858_507_201e-308);
+    check("9007199254740993", 9_007_199_254_740_992.0);
+    check("12345678901234567890123", 12_345_678_901_234_567_890_123.0);
+    check("true", 1.0);
+    check("false", 0.0);
+    check(r#""1.5""#, 1.5);
+    check(r#"" -2e3 ""#, -2000.0);
+    check(r#""nan""#, f64::NAN);
+    check(r#""\u0031""#, 1.0);
+}
+
+#[test]
+fn steps_are_integers_in_any_spelling() {
+    let check = |text: &str, expected: i64| {
+        assert_eq!(only_metric(&metric_with("step", text)).step, expected, "{text}");
+        assert_eq!(only_metric(&metric_with("epoch", text)).epoch, expected, "{text}");
+    };
+    check("null", ABSENT);
+    check("7", 7);
+    check("-7", -7);
+    check("7.0", 7);
+    check("1e3", 1000);
+    check("true", 1);
+    check(r#""42""#, 42);
+    check(r#"" +42 ""#, 42);
+    check("9223372036854775807", i64::MAX);
+    check("-9223372036854775807", i64::MIN + 1);
+    check("5000000000", 5_000_000_000);
+}
+
+#[test]
+fn times_are_read_in_every_accepted_form() {
+    let check = |text: &str, expected: i64| {
+        assert_eq!(only_metric(&metric_with("client_datetime", text)).time_us, expected, "{text}");
+    };
+    let seconds = 1_704_164_645_000_000;
+    check(r#""2024-01-02T03:04:05+00:00""#, seconds);
+    check(r#""2024-01-02T03:04:05""#, seconds);
+    check(r#""2024-01-02T03:04:05Z""#, seconds);
+    check(r#""2024-01-02 03:04:05z""#, seconds);
+    check(r#""2024-01-02T03:04:05.5""#, seconds + 500_000);
+    check(r#""2024-01-02T03:04:05.1234567891""#, seconds + 123_456);
+    check(r#""2024-01-02T05:34:05+02:30""#, seconds);
+    check(r#""2024-01-02T05:34:05+0230""#, seconds);
+    check(r#""2024-01-01T22:04:05-05""#, seconds);
+    check(r#""2024-01-02T03:04""#, seconds - 5_000_000);
+    check(r#""2024-01-02""#, 1_704_153_600_000_000);
+    check(r#""2024-02-29""#, 1_709_164_800_000_000);
+    check(r#""1969-12-31T23:59:59.999999""#, -1);
+    check(r#""0001-01-01T00:00:00""#, -62_135_596_800_000_000);
+    check(r#""9999-12-31T23:59:59.999999""#, 253_402_300_799_999_999);
+    check("1704164645", seconds);
+    check("1704164645.25", seconds + 250_000);
+    check("1704164645250", seconds + 250_000);
+    check(r#""1704164645""#, seconds);
+    check("-1.5", -1_500_000);
+}
+
+#[test]
+fn what_a_metric_may_not_be_is_named() {
+    let check = |field: &str, value: &str, reason: &str| {
+        let (item, named, found) = only_rejection(&metric_with(field, value));
+        assert_eq!((item, named.as_str()), (0, field), "{value}");
+        assert!(found.contains(reason), "{field} {value}: {found}");
+    };
+    check("value", "null", "expected a number, found null");
+    check("value", r#""x""#, "expected a number");
+    check("value", "[]", "found an array");
+    check("value", r#"{"a": 1}"#, "found an object");
+    check("value", &"9".repeat(400), "beyond the range");
+    check("step", "0.5", "expected an integer");
+    check("step", "NaN", "expected an integer");
+    check("step", "1e300", "beyond 64 bits");
+    check("step", "1e400", "expected an integer");
+    check("step", "9223372036854775808", "beyond 64 bits");
+    check("step", "-9223372036854775808", "reserved");
+    check("step", r#""5x""#, "expected an integer");
+    check("step", r#""""#, "expected an integer");
+    check("epoch", "{}", "expected an integer");
+    check("name", "5", "expected text, found an integer");
+    check("name", "null", "expected text, found null");
+    check("dtype", "1", "expected text");
+    check("context", "[1]", "expected an object, found an array");
+    check("context", &format!("{}1{}", r#"{"a":"#.repeat(129), "}".repeat(129)), "nested deeper than 128");
+    check("client_datetime", "null", "expected a date");
+    check("client_datetime", r#""yesterday""#, "expected a date");
+    check("client_datetime", r#""2024-13-01""#, "expected a date");
+    check("client_datetime", r#""2023-02-29""#, "expected a date");
+    check("client_datetime", r#""2024-01-02T24:00:00""#, "expected a date");
+    check("client_datetime", r#""2024-01-02T03:04:05+24:00""#, "expected a date");
+    check("client_datetime", "NaN", "expected a date");
+    check("client_datetime", "1e18", "expected a date");
+    check("type", "5", "expected text");
+    check("type", r#""nope""#, "no message type is called `nope`");
+    check("type", r#""delete_run""#, "no message type is called `delete_run`");
+    for field in ["name", "value", "step", "epoch", "context", "dtype", "client_datetime", "type"] {
+        let without = METRIC.replace(&format!("\"{field}\":"), "\"other\":");
+        assert_eq!(only_rejection(&without).1, field);
+    }
+}
+
+#[test]
+fn a_frame_that_is_no_message_is_refused_as_a_whole() {
+    let check = |frame: &str, message: &str| {
+        let error = decode_frame(frame.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains(message), "{frame}: {error}");
+    };
+    check("", "expected a value at byte 0");
+    check("{bad", "expected a key in double quotes at byte 1");
+    check("5", "not an integer");
+    check("-Infinity", "not a number");
+    check("\"x\"", "not text");
+    check("null", "not null");
+    check("true", "not a boolean");
+    check("{} {}", "expected the end at byte 3");
+    check("[{},]", "expected a value at byte 4");
+    check("[{}", "expected `,` or `]`");
+    check("{\"a\": 01}", "expected `,` or `}`");
+    check("{\"a\": .5}", "expected a value");
+    check("{\"a\": 1.}", "expected a digit");
+    check("{\"a\": +1}", "expected a value");
+    check("{\"a\": nul}", "expected a value");
+    check("{\"a\": \"\u{1}\"}", "control character");
+    check("{\"a\": \"\\x\"}", "expected an escape");
+    check("{\"a\": \"\\u12g4\"}", "hexadecimal");
+    check("{\"a\": [1, {\"b\": ]}}", "expected a value");
+    check("{\"a\": [1}", "expected `,` or `]`");
+    assert_eq!(decode_frame(b"[\"\xff\"]").unwrap_err(), FrameError::Utf8(2));
+}
+
+#[test]
+fn items_are_judged_one_by_one() {
+    let bad = metric_with("value", r#""x""#);
+    let text =
+        format!("[{METRIC}, {bad}, 5, {METRIC}, {{}}, {{\"type\": \"add_tag\", \"tag_name\": \"t\"}}]");
+    let frame = decode_frame(text.as_bytes()).unwrap();
+    assert_eq!(frame.metrics.iter().map(|it| it.item).collect::<Vec<_>>(), [0, 3]);
+    assert_eq!(frame.event_items, [5]);
+    let rejected: Vec<_> = frame.rejections.reasons.iter().map(|it| (it.item, it.field.as_ref())).collect();
+    assert_eq!(rejected, [(1, "value"), (2, ""), (4, "type")]);
+    assert_eq!(frame.counts[MessageType::LogMetric as usize], 2);
+    assert_eq!(frame.counts[MessageType::AddTag as usize], 1);
+}
+
+#[test]
+fn a_frame_of_garbage_keeps_few_reasons() {
+    let frame = format!("[{}]", vec!["1"; 5000].join(","));
+    let frame = decode_frame(frame.as_bytes()).unwrap();
+    assert_eq!((frame.rejections.count, frame.rejections.reasons.len()), (5000, MAX_REASONS));
+}
+
+#[test]
+fn the_last_of_equal_keys_wins() {
+    let EventKind::AddTag(tag) =
+        only_event(r#"{"tag_name": "a", "type": "nope", "type": "add_tag", "tag\u005fname": "b"}"#)
+            .kind
+            .unwrap()
+    else {
+        panic!("no tag")
+    };
+    assert_eq!(tag.name, "b");
+}
+
+#[test]
+fn strings_are_unescaped() {
+    let check =
+        |text: &str, expected: &str| assert_eq!(only_metric(&metric_with("name", text)).name, expected);
+    check(r#""gr\u00f6\u00dfe \u6a21\u578b \ud83d\ude80""#, "größe 模型 🚀");
+    check("\"größe 模型 🚀\"", "größe 模型 🚀");
+    check(r#""\"\\\/\b\f\n\r\t""#, "\"\\/\u{8}\u{c}\n\r\t");
+    check(r#""\ud800""#, "\u{fffd}");
+    check(r#""\ud800x\udc00""#, "\u{fffd}x\u{fffd}");
+    check(r#""\ud800\u0041""#, "\u{fffd}A");
+    check(r#""\ud83d\ud83d\ude80""#, "\u{fffd}🚀");
+    check(r#""""#, "");
+    check("\"\u{7f}\"", "\u{7f}");
+}
+
+#[test]
+fn contexts_go_on_as_text() {
+    let check =
+        |text: &str, expected: &str| assert_eq!(only_metric(&metric_with("context", text)).context, expected);
+    check("null", "");
+    check("{}", "");
+    check(
+        r#"{"b": 1, "a": [1.0, NaN, {"x": null}], "b": 2}"#,
+        r#"{"b": 1, "a": [1.0, NaN, {"x": null}], "b": 2}"#,
+    );
+    check(r#"{"\ud83d\ude80": "\u00e9"}"#, r#"{"\ud83d\ude80": "\u00e9"}"#);
+    check(r#"{"a": "\ud800 \\ud800 \udc00"}"#, r#"{"a": "\ufffd \\ud800 \ufffd"}"#);
+}
+
+#[test]
+fn objects_sent_as_metrics_are_objects() {
+    for dtype in ["image", "text", "distribution", "audio", "figure", "images"] {
+        let frame = METRIC.replace("0.5", r#"{"type": "text", "data": "x"}"#).replace("float", dtype);
+        let event = only_event(&frame);
+        let Some(EventKind::LogObject(object)) = event.kind else { panic!("{dtype}") };
+        assert_eq!((object.dtype.as_str(), object.step, object.epoch), (dtype, Some(3), None));
+        assert_eq!(object.context, r#"{"subset": "train"}"#);
+        assert_eq!(event.client_time_us, Some(1_704_164_645_123_456));
+    }
+    let frame = METRIC.replace("0.5", "{}").replace("\"float\"", "null");
+    assert_eq!(only_rejection(&frame).1, "value");
+}
+
+#[test]
+fn every_form_becomes_its_event() {
+    let check =
+        |frame: &str, expected: EventKind| assert_eq!(only_event(frame).kind, Some(expected), "{frame}");
+    check(
+        r#"{"type": "create_run", "client_datetime": 0, "force_resume": "on"}"#,
+        EventKind::CreateRun(pb::CreateRun { force_resume: true, ..Default::default() }),
+    );
+    check(r#"{"type": "finish_run", "client_datetime": null}"#, EventKind::FinishRun(pb::FinishRun {}));
+    check(
+        r#"{"type": "set_run_property", "name": "n", "description": null, "archived": 0, "experiment": ""}"#,
+        EventKind::SetRunProperty(pb::SetRunProperty {
+            name: Some("n".into()),
+            description: None,
+            archived: Some(false),
+            experiment: Some(String::new()),
+        }),
+    );
+    check(
+        r#"{"type": "remove_tag", "tag_name": ""}"#,
+        EventKind::RemoveTag(pb::RemoveTag { name: String::new() }),
+    );
+    check(
+        r#"{"type": "log_terminal_line", "line": "l", "step": "2"}"#,
+        EventKind::LogTerminalLine(pb::LogTerminalLine { line: "l".into(), step: 2 }),
+    );
+    check(
+        r#"{"type": "log_record", "message": "m", "level": 20, "timestamp": 1.5, "logger_info": ["f", 1], "extra_args": {}}"#,
+        EventKind::LogRecord(pb::LogRecord {
+            message: "m".into(),
+            level: 20,
+            timestamp: 1.5,
+            logger_info: vec![0x82, 0x61, b'f', 1].into(),
+            extra_args: vec![0xa0].into(),
+        }),
+    );
+    check(
+        r#"{"type": "log_custom_object", "name": "t", "value": {"data": "x"}}"#,
+        EventKind::LogObject(pb::LogObject {
+            name: "t".into(),
+            dtype: "custom".into(),
+            value: vec![0xa1, 0x64, b'd', b'a', b't', b'a', 0x61, b'x'].into(),
+            ..Default::default()
+        }),
+    );
+    check(
+        r#"{"type": "blob_ref", "s3_key": "k", "artifact_path": "p"}"#,
+        EventKind::BlobRef(pb::BlobRef {
+            key: "k".into(),
+            path: "p".into(),
+            content_type: "application/octet-stream".into(),
+            ..Default::default()
+        }),
+    );
+}
+
+#[test]
+fn what_an_event_may_not_be_is_named() {
+    let check = |frame: &str, field: &str| assert_eq!(only_rejection(frame).1, field, "{frame}");
+    check(r#"{"type": "create_run"}"#, "client_datetime");
+    check(r#"{"type": "create_run", "client_datetime": 0, "force_resume": null}"#, "force_resume");
+    check(r#"{"type": "create_run", "client_datetime": 0, "force_resume": 2}"#, "force_resume");
+    check(r#"{"type": "log_hparams", "value": [1]}"#, "value");
+    check(r#"{"type": "log_hparams"}"#, "value");
+    check(r#"{"type": "add_tag", "tag_name": null}"#, "tag_name");
+    check(r#"{"type": "log_custom_object", "name": "t", "value": {}, "dtype": null}"#, "dtype");
+    check(r#"{"type": "log_terminal_line", "line": "l", "step": null}"#, "step");
+    check(r#"{"type": "log_record", "message": "m", "level": null, "timestamp": 1}"#, "level");
+    check(
+        r#"{"type": "log_record", "message": "m", "level": 1, "timestamp": 1, "extra_args": []}"#,
+        "extra_args",
+    );
+    check(
+        r#"{"type": "blob_ref", "s3_key": "k", "artifact_path": "p", "content_type": null}"#,
+        "content_type",
+    );
+}
+
+/// CBOR of a params message, as its tokens.
+fn params(json: &str) -> Vec<u8> {
+    let frame = format!(r#"{{"type": "log_hparams", "value": {json}}}"#);
+    let Some(EventKind::LogParams(params)) = only_event(&frame).kind else { panic!("no params") };
+    params.value.to_vec()
+}
+
+#[test]
+fn params_become_cbor() {
+    let check = |json: &str, expected: &[u8]| {
+        let value = params(&format!("{{\"a\": {json}}}"));
+        assert_eq!(value[..3], [0xa1, 0x61, b'a']);
+        assert_eq!(&value[3..], expected, "{json}");
+    };
+    check("null", &[0xf6]);
+    check("true", &[0xf5]);
+    check("0", &[0]);
+    check("-0", &[0]);
+    check("1", &[1]);
+    check("1.0", &[0xfb, 0x3f, 0xf0, 0, 0, 0, 0, 0, 0]);
+    check("-0.0", &[0xfb, 0x80, 0, 0, 0, 0, 0, 0, 0]);
+    check("NaN", &[0xfb, 0x7f, 0xf8, 0, 0, 0, 0, 0, 0]);
+    check("-Infinity", &[0xfb, 0xff, 0xf0, 0, 0, 0, 0, 0, 0]);
+    check("1e400", &[0xfb, 0x7f, 0xf0, 0, 0, 0, 0, 0, 0]);
+    check("24", &[0x18, 24]);
+    check("-25", &[0x38, 24]);
+    check("256", &[0x19, 1, 0]);
+    check("65536", &[0x1a, 0, 1, 0, 0]);
+    check("4294967296", &[0x1b, 0, 0, 0, 1, 0, 0, 0, 0]);
+    check("18446744073709551615", &[0x1b, 255, 255, 255, 255, 255, 255, 255, 255]);
+    check("-18446744073709551616", &[0x3b, 255, 255, 255, 255, 255, 255, 255, 255]);
+    check("18446744073709551616", &[0xc2, 0x49, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+    check("-18446744073709551617", &[0xc3, 0x49, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+    check(
+        "12345678901234567890123",
+        &[0xc2, 0x4a, 0x02, 0x9d, 0x42, 0xb6, 0x4e, 0x76, 0x71, 0x42, 0x44, 0xcb],
+    );
+    check("[]", &[0x80]);
+    check("{}", &[0xa0]);
+    check(r#"{"x": 1, "y": 2, "x": 3}"#, &[0xa2, 0x61, b'y', 2, 0x61, b'x', 3]);
+    check(r#""\ud800""#, &[0x63, 0xef, 0xbf, 0xbd]);
+}
+
+#[test]
+fn long_containers_have_longer_heads() {
+    for length in [0, 1, 16, 17, 23, 24, 255, 256, 65535, 65536] {
+        let members: Vec<String> = (0..length).map(|index| format!("\"k{index}\": {index}")).collect();
+        let value = params(&format!("{{{}, \"k0\": -1}}", members.join(",")).replace("{, ", "{"));
+        let mut decoder = minicbor::Decoder::new(&value);
+        let count = decoder.map().unwrap().unwrap();
+        assert_eq!(count, length.max(1));
+        let pairs: Vec<(&str, i64)> =
+            (0..count).map(|_| (decoder.str().unwrap(), decoder.i64().unwrap())).collect();
+        assert_eq!(pairs.iter().filter(|(key, _)| *key == "k0").collect::<Vec<_>>(), [&("k0", -1)]);
+        assert_eq!(decoder.position(), value.len());
+    }
+}
+
+#[test]
+fn bignums_are_exact_at_every_length() {
+    for digits in [20, 38, 39, 40, 100, 4300] {
+        let text = "9".repeat(digits);
+        let value = params(&format!("{{\"a\": {text}}}"));
+        // 10^n - 1 is all nines: adding one to the bytes and dividing by ten n times gives one.
+        let mut decoder = minicbor::Decoder::new(&value[3..]);
+        decoder.tag().unwrap();
+        let mut number = decoder.bytes().unwrap().to_vec();
+        assert_ne!(number[0], 0);
+        for byte in number.iter_mut().rev() {
+            *byte = byte.wrapping_add(1);
+            if *byte != 0 {
+                break;
+            }
+        }
+        for _ in 0..digits {
+            let mut rest = 0_u16;
+            for byte in &mut number {
+                let value = rest * 256 + u16::from(*byte);
+                *byte = (value / 10) as u8;
+                rest = value % 10;
+            }
+            assert_eq!(rest, 0, "{digits}");
+        }
+        assert_eq!(number.iter().map(|byte| u32::from(*byte)).sum::<u32>(), 1);
+    }
+    let (_, field, reason) =
+        only_rejection(&format!(r#"{{"type": "log_hparams", "value": {{"a": {}}}}}"#, "9".repeat(4301)));
+    assert_eq!((field.as_str(), reason.as_str()), ("value", "an integer of more than 4300 digits"));
+}
+
+#[test]
+fn nesting_has_a_limit_and_spares_the_others() {
+    let nested = |depth: usize| format!("{}1{}", r#"{"a":"#.repeat(depth), "}".repeat(depth));
+    params(&nested(128));
+    let deep = format!(r#"[{{"type": "log_hparams", "value": {}}}, {METRIC}]"#, nested(100_000));
+    let frame = decode_frame(deep.as_bytes()).unwrap();
+    assert_eq!(frame.rejections.reasons[0].reason, "nested deeper than 128");
+    assert_eq!(frame.metrics.len(), 1);
+}
+
+/// Text frames of the client as they were recorded.
+fn recorded_frames() -> Vec<(String, String)> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/vectors/ws_transcripts.jsonl");
+    let lines = std::fs::read_to_string(path).unwrap();
+    let records = lines.lines().map(|line| serde_json::from_str::<Json>(line).unwrap());
+    let frames: Vec<(String, String)> = records
+        .filter(|it| it["method"] == "TEXT" && it["direction"] == "client->server")
+        .map(|it| (it["scenario"].as_str().unwrap().into(), it["raw"].as_str().unwrap().into()))
+        .collect();
+    assert!(frames.len() > 50);
+    frames
+}
+
+#[test]
+fn vectors_ws_transcripts_hold_only_valid_items() {
+    for (scenario, text) in recorded_frames() {
+        let frame = decode_frame(text.as_bytes()).unwrap();
+        let items = text.matches("\"type\": \"").count();
+        assert!(frame.rejections.is_empty(), "{scenario}: {:?}", frame.rejections);
+        assert!(frame.metrics.len() + frame.events.len() <= items, "{scenario}");
+        if let Ok(strict) = serde_json::from_str::<Json>(&text) {
+            let count = strict.as_array().map_or(1, Vec::len);
+            assert_eq!(frame.metrics.len() + frame.events.len(), count, "{scenario}");
+        }
+    }
+}
+
+#[test]
+fn a_frame_cut_at_any_byte_is_refused() {
+    for (scenario, text) in recorded_frames() {
+        for end in 0..text.len() {
+            assert!(decode_frame(&text.as_bytes()[..end]).is_err(), "{scenario} at {end}");
+        }
+    }
+}
+
+#[test]
+fn a_frame_with_any_byte_changed_never_panics() {
+    let frames = recorded_frames();
+    let mut refused = 0;
+    for (index, (_, text)) in frames.iter().enumerate().filter(|(_, (_, text))| text.len() < 2000) {
+        for at in 0..text.len() {
+            let mut bytes = text.clone().into_bytes();
+            bytes[at] = b"\"\\{}[],:0-eNIu \x00\xff"[(at + index) % 17];
+            refused += usize::from(decode_frame(&bytes).is_err());
+        }
+    }
+    assert!(refused > 1000);
+}
+
+/// The same value by a strict parser, as CBOR tokens.
+fn strict_tokens<'a>(value: &'a Json, tokens: &mut Vec<Token<'a>>) {
+    match value {
+        Json::Null => tokens.push(Token::Null),
+        Json::Bool(value) => tokens.push(Token::Bool(*value)),
+        Json::Number(number) => tokens.push(match number.as_i64() {
+            Some(value) => Token::Int(value.into()),
+            None => Token::F64(number.as_f64().unwrap()),
+        }),
+        Json::String(text) => tokens.push(Token::String(text)),
+        Json::Array(list) => {
+            tokens.push(Token::Array(list.len() as u64));
+            list.iter().for_each(|it| strict_tokens(it, tokens));
+        }
+        Json::Object(map) => {
+            tokens.push(Token::Map(map.len() as u64));
+            for (key, value) in map {
+                tokens.push(Token::String(key));
+                strict_tokens(value, tokens);
+            }
+        }
+    }
+}
+
+/// Tokens of CBOR; small integers all as `Int`, so that widths do not matter.
+fn cbor_tokens(cbor: &[u8]) -> Vec<Token<'_>> {
+    let mut decoder = minicbor::Decoder::new(cbor);
+    let mut tokens = Vec::new();
+    while let Ok(kind) = decoder.datatype() {
+        tokens.push(match kind {
+            Type::F64 => Token::F64(decoder.f64().unwrap()),
+            Type::Map => Token::Map(decoder.map().unwrap().unwrap()),
+            Type::Array => Token::Array(decoder.array().unwrap().unwrap()),
+            Type::String => Token::String(decoder.str().unwrap()),
+            Type::Bool => Token::Bool(decoder.bool().unwrap()),
+            Type::Null => decoder.null().map(|()| Token::Null).unwrap(),
+            _ => Token::Int(decoder.int().unwrap()),
+        });
+    }
+    assert_eq!(decoder.position(), cbor.len());
+    tokens
+}
+
+fn any_json() -> impl Strategy<Value = Json> {
+    let leaf = prop_oneof![
+        Just(Json::Null),
+        any::<bool>().prop_map(Json::from),
+        any::<i64>().prop_map(Json::from),
+        any::<f64>().prop_filter("finite", |it| it.is_finite()).prop_map(Json::from),
+        any::<String>().prop_map(Json::from),
+    ];
+    leaf.prop_recursive(5, 60, 30, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..30).prop_map(Json::from),
+            proptest::collection::btree_map(any::<String>(), inner, 0..30)
+                .prop_map(|map| Json::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn strict_json_is_read_as_a_strict_parser_does(value in any_json(), pretty in any::<bool>()) {
+        let value = serde_json::json!({"a": value});
+        let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
+        let mut expected = Vec::new();
+        strict_tokens(&value, &mut expected);
+        let cbor = params(&text);
+        prop_assert_eq!(cbor_tokens(&cbor), expected);
+    }
+
+    #[test]
+    fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let frame = decode_frame(&bytes);
+        prop_assert!(frame.is_err() || bytes.len() > 1);
+    }
+
+    #[test]
+    fn json_like_garbage_never_panics(text in r#"([\[\]{}:,"\\ue0-9.NaIInfty -]|"type":|"log_metric"|"value":){0,60}"#) {
+        let frame = decode_frame(text.as_bytes());
+        let strict = serde_json::from_str::<Json>(&text);
+        // Whatever a strict parser takes as an object or array, we take as well.
+        prop_assert!(frame.is_ok() || !strict.is_ok_and(|it| it.is_object() || it.is_array()));
+    }
+
+    #[test]
+    fn floats_survive_to_the_bit(bits in any::<u64>()) {
+        let value = f64::from_bits(bits);
+        prop_assume!(value.is_finite());
+        let frame = metric_with("value", &serde_json::to_string(&value).unwrap());
+        prop_assert_eq!(only_metric(&frame).value.to_bits(), bits);
+    }
+}
