@@ -3,7 +3,10 @@
 use matyan_proto::{
     common::v1::{SeriesKey, StepRange},
     logs::v1::{LinesRequest, RecordsRequest, log_service_client::LogServiceClient},
-    series::v1::{PointColumns, PointsRequest, RunSelection, series_service_client::SeriesServiceClient},
+    series::v1::{
+        BucketsRequest, ListRequest, PointColumns, PointsRequest, RunSelection, SeriesBuckets,
+        series_service_client::SeriesServiceClient,
+    },
 };
 use tonic::{Code, Status, transport::Channel};
 
@@ -55,6 +58,34 @@ impl Reader {
             }));
         }
         Ok(points)
+    }
+
+    /// How many points all metric series of a run have together; 0 while the run is not there.
+    pub async fn count(&self, run_id: &str) -> Result<u64, Status> {
+        let request = ListRequest { run_id: run_id.into(), ..ListRequest::default() };
+        let mut client = SeriesServiceClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX);
+        let mut pieces = match client.list(request).await {
+            Ok(pieces) => pieces.into_inner(),
+            Err(status) if status.code() == Code::NotFound => return Ok(0),
+            Err(status) => return Err(status),
+        };
+        let mut count = 0;
+        while let Some(piece) = pieces.message().await? {
+            count += piece.series.iter().map(|series| series.count).sum::<u64>();
+        }
+        Ok(count)
+    }
+
+    /// A series as a chart of so many pixels reads it.
+    pub async fn chart(&self, run_id: &str, key: SeriesKey, pixels: u32) -> Result<Option<SeriesBuckets>, Status> {
+        let selection = RunSelection { run_id: run_id.into(), keys: vec![key], ..RunSelection::default() };
+        let request = BucketsRequest { runs: vec![selection], pixels, ..BucketsRequest::default() };
+        let mut pieces = SeriesServiceClient::new(self.channel.clone()).buckets(request).await?.into_inner();
+        let mut found = None;
+        while let Some(piece) = pieces.message().await? {
+            found = piece.series.into_iter().next().or(found);
+        }
+        Ok(found)
     }
 
     /// All terminal lines.

@@ -1,0 +1,107 @@
+//! Ingest, end to end: from the first frame until every point can be read.
+
+use std::time::Instant;
+
+use matyan_proto::ingest::v1::IngestionBatch;
+use matyan_tests::{
+    Reader, Server,
+    binary::BinaryWriter,
+    eventually,
+    json::{Ack, JsonWriter},
+};
+
+use crate::{
+    load,
+    table::{Budget, Table, Unit},
+};
+
+const CONNECTIONS: usize = 8;
+
+pub(crate) async fn rows(table: &mut Table, scale: usize) {
+    for (per_frame, frames, budget) in [(100, 2_000, 800e3), (10, 8_000, 120e3), (1, 8_000, 15e3)] {
+        let work = format!(
+            "WebSocket JSON, {CONNECTIONS} connections, {per_frame} messages a frame, until readable"
+        );
+        let frames = frames / scale;
+        table
+            .row(&work, Budget::AtLeast(budget), Unit::PerSecond("points"), async || {
+                json(frames, per_frame).await
+            })
+            .await;
+    }
+    let work = format!("binary WebSocket, {CONNECTIONS} connections, 2,000 points a batch, until readable");
+    table
+        .row(&work, Budget::AtLeast(3e6), Unit::PerSecond("points"), async || binary(1_000 / scale).await)
+        .await;
+}
+
+fn run_id(connection: usize) -> String {
+    format!("bench-{connection}")
+}
+
+/// Waits until all runs have as many points, and answers with the points per second since `start`.
+pub(crate) async fn until_readable(server: &Server, runs: usize, points_a_run: usize, start: Instant) -> f64 {
+    let reader = Reader::connect(&server.query).await;
+    for run in 0..runs {
+        eventually("every point is readable", async || match reader.count(&run_id(run)).await {
+            Ok(count) if count == points_a_run as u64 => Ok(()),
+            other => Err(format!("{other:?} of {points_a_run}")),
+        })
+        .await;
+    }
+    (runs * points_a_run) as f64 / start.elapsed().as_secs_f64()
+}
+
+async fn json(frames: usize, per_frame: usize) -> f64 {
+    let server = Server::up().await;
+    let texts: Vec<String> = load::json_frames(frames, per_frame, 4);
+    let mut writers = Vec::new();
+    for connection in 0..CONNECTIONS {
+        writers.push(
+            JsonWriter::connect(&server.ingest, &run_id(connection)).await.expect("the server listens"),
+        );
+    }
+    let start = Instant::now();
+    let texts = std::sync::Arc::new(texts);
+    let tasks: Vec<_> =
+        writers.into_iter().map(|writer| tokio::spawn(send_all(writer, texts.clone()))).collect();
+    for task in tasks {
+        task.await.expect("a writer does not panic");
+    }
+    until_readable(&server, CONNECTIONS, frames * per_frame, start).await
+}
+
+async fn send_all(mut writer: JsonWriter, texts: std::sync::Arc<Vec<String>>) {
+    for text in texts.iter() {
+        assert_eq!(writer.send_text(text.clone()).await, Ok(Ack::Ok));
+    }
+}
+
+async fn binary(batches: usize) -> f64 {
+    const POINTS: usize = 2_000;
+    let server = Server::up().await;
+    let load = std::sync::Arc::new(load::binary_batches(batches, POINTS, 4));
+    let mut writers = Vec::new();
+    for connection in 0..CONNECTIONS {
+        let mut writer = BinaryWriter::new(&run_id(connection));
+        writer.connect(&server.ingest).await.expect("the server listens");
+        writers.push(writer);
+    }
+    let start = Instant::now();
+    let tasks: Vec<_> =
+        writers.into_iter().map(|writer| tokio::spawn(send_batches(writer, load.clone()))).collect();
+    for task in tasks {
+        task.await.expect("a writer does not panic");
+    }
+    until_readable(&server, CONNECTIONS, batches * POINTS, start).await
+}
+
+/// Sends with a few batches outstanding, and waits for the last acknowledgement.
+pub(crate) async fn send_batches(mut writer: BinaryWriter, load: std::sync::Arc<Vec<IngestionBatch>>) {
+    const OUTSTANDING: usize = 8;
+    for batch in load.iter() {
+        writer.send(batch).await.expect("the server takes the batch");
+        writer.settle(OUTSTANDING).await.expect("the server acknowledges");
+    }
+    writer.settle(0).await.expect("the server acknowledges");
+}

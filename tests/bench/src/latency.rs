@@ -1,0 +1,89 @@
+//! How long a writer waits for its acknowledgement, at a load that leaves room and at one that leaves little.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use matyan_tests::{
+    Server,
+    binary::BinaryWriter,
+    json::{Ack, JsonWriter},
+};
+
+use crate::{
+    load,
+    table::{Budget, Table, Unit},
+};
+
+const CONNECTIONS: usize = 8;
+
+pub(crate) async fn rows(table: &mut Table, scale: usize) {
+    let work = "acknowledgement p99 at 10k points/s (JSON, 8 connections, 10 messages a frame)";
+    table.row(work, Budget::AtMost(3.0), Unit::Milliseconds, async || quiet(1_000 / scale).await).await;
+    let work = "acknowledgement p99 at 3M points/s (binary, 8 connections, 2,000 points a batch)";
+    table.row(work, Budget::AtMost(20.0), Unit::Milliseconds, async || busy(800 / scale).await).await;
+}
+
+/// The 99th percentile in milliseconds.
+fn p99(mut times: Vec<Duration>) -> f64 {
+    times.sort();
+    times[times.len() * 99 / 100].as_secs_f64() * 1e3
+}
+
+async fn gather(tasks: Vec<tokio::task::JoinHandle<Vec<Duration>>>) -> f64 {
+    let mut times = Vec::new();
+    for task in tasks {
+        times.extend(task.await.expect("a writer does not panic"));
+    }
+    p99(times)
+}
+
+async fn quiet(frames: usize) -> f64 {
+    const PER_FRAME: usize = 10;
+    let server = Server::up().await;
+    let texts = Arc::new(load::json_frames(frames, PER_FRAME, 4));
+    let pause = Duration::from_secs_f64((CONNECTIONS * PER_FRAME) as f64 / 10e3);
+    let tasks = (0..CONNECTIONS).map(|connection| {
+        let (texts, base) = (texts.clone(), server.ingest.clone());
+        tokio::spawn(async move {
+            let mut writer =
+                JsonWriter::connect(&base, &format!("quiet-{connection}")).await.expect("listening");
+            let mut clock = tokio::time::interval(pause);
+            let mut times = Vec::with_capacity(texts.len());
+            for text in texts.iter() {
+                clock.tick().await;
+                let start = Instant::now();
+                assert_eq!(writer.send_text(text.clone()).await, Ok(Ack::Ok));
+                times.push(start.elapsed());
+            }
+            times
+        })
+    });
+    gather(tasks.collect()).await
+}
+
+async fn busy(batches: usize) -> f64 {
+    const POINTS: usize = 2_000;
+    let server = Server::up().await;
+    let load = Arc::new(load::binary_batches(batches, POINTS, 4));
+    let pause = Duration::from_secs_f64((CONNECTIONS * POINTS) as f64 / 3e6);
+    let tasks = (0..CONNECTIONS).map(|connection| {
+        let (load, base) = (load.clone(), server.ingest.clone());
+        tokio::spawn(async move {
+            let mut writer = BinaryWriter::new(&format!("busy-{connection}"));
+            writer.connect(&base).await.expect("listening");
+            let mut clock = tokio::time::interval(pause);
+            let mut times = Vec::with_capacity(load.len());
+            for batch in load.iter() {
+                clock.tick().await;
+                let start = Instant::now();
+                writer.send(batch).await.expect("the server takes the batch");
+                writer.settle(0).await.expect("the server acknowledges");
+                times.push(start.elapsed());
+            }
+            times
+        })
+    });
+    gather(tasks.collect()).await
+}

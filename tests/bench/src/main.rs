@@ -1,0 +1,44 @@
+//! Prints the budget table with this machine's figures beside the budgets. Never a test: machines are noisy, so compare
+//! ratios within one run, and read every ingest figure with the disk's sync time above it in mind.
+
+#![expect(clippy::print_stdout, reason = "printing a table is what this program is for")]
+
+mod chart;
+mod ingest;
+mod latency;
+mod load;
+mod machine;
+mod process;
+mod table;
+mod wide;
+
+use clap::Parser;
+use table::Table;
+
+/// Prints the budget table: work, budget, measured.
+#[derive(Parser)]
+struct Options {
+    /// Only rows whose work contains this text.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Runs of each measurement; the median is printed.
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+    /// A tenth of the load, to see that everything works.
+    #[arg(long)]
+    quick: bool,
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() {
+    let options = Options::parse();
+    println!("{}", machine::describe());
+    let scale = if options.quick { 10 } else { 1 };
+    let mut table = Table::new(options.only, options.runs);
+    ingest::rows(&mut table, scale).await;
+    latency::rows(&mut table, scale).await;
+    wide::rows(&mut table, scale).await;
+    chart::rows(&mut table, scale).await;
+    process::rows(&mut table, scale).await;
+    table.close();
+}

@@ -1,0 +1,94 @@
+//! The table: a row is measured some times, and its median printed beside the budget as soon as it is known.
+
+/// What a budget asks of a figure.
+#[derive(Clone, Copy)]
+pub(crate) enum Budget {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+/// How a figure is written.
+#[derive(Clone, Copy)]
+pub(crate) enum Unit {
+    PerSecond(&'static str),
+    Milliseconds,
+    Seconds,
+    Megabytes,
+    BytesPerPoint,
+}
+
+pub(crate) struct Table {
+    only: String,
+    runs: usize,
+    missed: Vec<String>,
+}
+
+impl Table {
+    pub(crate) fn new(only: String, runs: usize) -> Self {
+        println!("{:<74} {:>16} {:>16} {:>8}", "work", "budget", "measured", "");
+        Self { only, runs, missed: Vec::new() }
+    }
+
+    /// Whether the caller asked for this row.
+    pub(crate) fn wants(&self, work: &str) -> bool {
+        work.contains(&self.only)
+    }
+
+    /// Measures a row and prints it.
+    pub(crate) async fn row(
+        &mut self,
+        work: &str,
+        budget: Budget,
+        unit: Unit,
+        mut measure: impl AsyncFnMut() -> f64,
+    ) {
+        if !self.wants(work) {
+            return;
+        }
+        let mut figures = Vec::with_capacity(self.runs);
+        for _ in 0..self.runs {
+            figures.push(measure().await);
+        }
+        self.print(work, budget, unit, figures);
+    }
+
+    /// Prints figures that were measured together with others.
+    pub(crate) fn print(&mut self, work: &str, budget: Budget, unit: Unit, mut figures: Vec<f64>) {
+        figures.sort_by(f64::total_cmp);
+        let median = figures[figures.len() / 2];
+        let (sign, bound, kept) = match budget {
+            Budget::AtLeast(bound) => ("≥", bound, median >= bound),
+            Budget::AtMost(bound) => ("≤", bound, median <= bound),
+        };
+        let budget = format!("{sign} {}", unit.write(bound));
+        println!(
+            "{work:<74} {budget:>16} {:>16} {:>8}",
+            unit.write(median),
+            if kept { "" } else { "MISSED" }
+        );
+        if !kept {
+            self.missed.push(work.to_owned());
+        }
+    }
+
+    pub(crate) fn close(self) {
+        match self.missed.len() {
+            0 => println!("every budget is kept"),
+            missed => println!("{missed} budgets are missed: {}", self.missed.join("; ")),
+        }
+    }
+}
+
+impl Unit {
+    fn write(self, figure: f64) -> String {
+        match self {
+            Self::PerSecond(what) if figure >= 1e6 => format!("{:.2}M {what}/s", figure / 1e6),
+            Self::PerSecond(what) if figure >= 1e4 => format!("{:.0}k {what}/s", figure / 1e3),
+            Self::PerSecond(what) => format!("{figure:.0} {what}/s"),
+            Self::Milliseconds => format!("{figure:.2} ms"),
+            Self::Seconds => format!("{figure:.3} s"),
+            Self::Megabytes => format!("{figure:.0} MB"),
+            Self::BytesPerPoint => format!("{figure:.2} B"),
+        }
+    }
+}
