@@ -70,7 +70,7 @@
 use std::borrow::Cow;
 
 use foundationdb_tuple::{Bytes as TupleBytes, TuplePack, TupleUnpack, pack, unpack};
-use matyan_store::{Error, Key, Range, Result};
+use matyan_store::{Error, Key, Range, Result, Stamp};
 
 use crate::ids::{ProducerId, Project, RunId, RunNumber, SeriesNumber};
 
@@ -440,6 +440,12 @@ pub fn chunk_entry(project: Project, number: RunNumber, series: SeriesNumber, fi
 }
 
 /// Chunks in the order of steps; the tail is (first step: i64).
+/// The name in a key that was scanned in `series_names`.
+pub fn series_name_of(range: &Range, key: &Key) -> Result<String> {
+    let (name, _digest): (String, TupleBytes<'_>) = tail(&range.start, key)?;
+    Ok(name)
+}
+
 pub fn chunk_list(project: Project, number: RunNumber, series: SeriesNumber) -> Range {
     below(run(project, number, RunPart::ChunkList, (series.0,)))
 }
@@ -544,6 +550,15 @@ pub fn artifacts(project: Project, number: RunNumber) -> Range {
 }
 
 // Indexes. The last element of each key is the run number; the tail of each range, too, unless it says otherwise.
+
+/// The run number that ends a key of any index.
+pub fn index_run(key: &Key) -> Result<RunNumber> {
+    let elements: Vec<foundationdb_tuple::Element<'_>> = unpack(key).map_err(|_| corrupt(key))?;
+    match elements.last() {
+        Some(foundationdb_tuple::Element::Int(number)) => Ok(RunNumber(number.cast_unsigned())),
+        _ => Err(corrupt(key)),
+    }
+}
 
 pub fn index_experiment(project: Project, experiment: &str, number: RunNumber) -> Key {
     index(project, Index::Experiment, (experiment, number.0))
@@ -689,6 +704,21 @@ pub fn change_suffix(number: RunNumber) -> Key {
 /// Changes in commit order; behind the prefix stand the ten bytes of the stamp and the tail (number: u64).
 pub fn changes(project: Project) -> Range {
     Range::prefix(change_prefix(project))
+}
+
+/// The first key behind every change of this commit.
+pub fn change_behind(project: Project, stamp: Stamp) -> Key {
+    let mut key = change_prefix(project).to_vec();
+    key.extend_from_slice(&stamp.0);
+    key.push(0xff);
+    key.into()
+}
+
+pub fn change_of(project: Project, key: &Key) -> Result<(Stamp, RunNumber)> {
+    let rest = key.strip_prefix(change_prefix(project).as_ref()).ok_or_else(|| corrupt(key))?;
+    let (stamp, suffix) = rest.split_first_chunk().ok_or_else(|| corrupt(key))?;
+    let (number,) = unpack(suffix).map_err(|_| corrupt(key))?;
+    Ok((Stamp(*stamp), RunNumber(number)))
 }
 
 /// Position of an item inside the log.

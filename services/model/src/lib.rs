@@ -4,8 +4,20 @@
 pub mod ids;
 pub mod keys;
 
+mod rows;
+
 pub mod value;
 
 pub mod cbor;
 pub mod context;
 pub mod json;
+
+pub mod position;
+
+pub mod params;
+pub mod run;
+
+pub mod index;
+
+pub mod change;
+pub mod events;

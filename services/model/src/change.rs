@@ -1,0 +1,83 @@
+//! Changes: every transaction that touches a run leaves a row, ordered as the commits are, so that a watch has a source.
+//! A row is kept for an hour; one reader per process tails them.
+
+use matyan_store::{Batch, Range, Result, Scan, Snapshot, Stamp};
+use minicbor::{Decode, Encode};
+
+use crate::{
+    ids::{Project, RunNumber},
+    keys, rows,
+};
+
+/// How long a change is kept, in microseconds.
+pub const KEPT_US: i64 = 3_600_000_000;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub stamp: Stamp,
+    pub number: RunNumber,
+    /// Receive time of what was applied.
+    pub time_us: i64,
+    /// Whose call it was; empty until access control exists.
+    pub caller: String,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(array)]
+struct ChangeRow {
+    #[n(0)]
+    time_us: i64,
+    #[n(1)]
+    caller: String,
+}
+
+/// Tells that this batch touches a run. At most once for each run of a batch.
+pub fn change_put(batch: &mut Batch, project: Project, number: RunNumber, time_us: i64, caller: &str) {
+    let row = ChangeRow { time_us, caller: caller.to_owned() };
+    batch.set_stamped(keys::change_prefix(project), keys::change_suffix(number), rows::encode(&row));
+}
+
+/// The changes of a project behind `after`, oldest first; `true` if there are more.
+pub async fn changes_list(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    after: Option<Stamp>,
+    rows: usize,
+) -> Result<(Vec<Change>, bool)> {
+    let all = keys::changes(project);
+    let range = match after {
+        Some(stamp) => Range::new(keys::change_behind(project, stamp), all.end),
+        None => all,
+    };
+    let page = snapshot.scan(&range, Scan { rows, ..Scan::default() }).await?;
+    let mut changes = Vec::with_capacity(page.rows.len());
+    for (key, value) in &page.rows {
+        let (stamp, number) = keys::change_of(project, key)?;
+        let ChangeRow { time_us, caller } = rows::decode(key, value)?;
+        changes.push(Change { stamp, number, time_us, caller });
+    }
+    Ok((changes, page.more))
+}
+
+/// The stamp of the newest change: where a new watch begins.
+pub async fn change_last(snapshot: &dyn Snapshot, project: Project) -> Result<Option<Stamp>> {
+    let scan = Scan { rows: 1, reverse: true, ..Scan::default() };
+    let page = snapshot.scan(&keys::changes(project), scan).await?;
+    page.rows.first().map(|(key, _)| keys::change_of(project, key).map(|(stamp, _)| stamp)).transpose()
+}
+
+/// Clears a page of the changes that are older than `before_us`; `false` if there was none.
+pub async fn changes_trim(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    before_us: i64,
+    batch: &mut Batch,
+) -> Result<bool> {
+    let (changes, _) = changes_list(snapshot, project, None, 2_000).await?;
+    // Receive times of different runs are not quite in commit order: what is cut off is a prefix all the same.
+    let old = changes.iter().take_while(|change| change.time_us < before_us).last();
+    let Some(last) = old else { return Ok(false) };
+    let start = keys::changes(project).start;
+    batch.clear_range(Range::new(start, keys::change_behind(project, last.stamp)));
+    Ok(true)
+}

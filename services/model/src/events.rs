@@ -1,0 +1,37 @@
+//! The outbox: events for the control topic, written in the transaction that they tell of. A publisher copies them to the
+//! topic and clears them, so none is lost between a commit and its telling; handlers may see one more than once.
+
+use matyan_proto::log::v1::{ControlEvent, control_event};
+use matyan_store::{Batch, Key, Result, Scan, Snapshot};
+use prost::Message;
+
+use crate::{ids::Project, keys, rows};
+
+/// Events are told apart by what they say: the same words make the same id, however often they are written.
+pub fn event_put(batch: &mut Batch, project: Project, time_us: i64, caller: &str, kind: control_event::Kind) {
+    let mut event = ControlEvent {
+        id: Default::default(),
+        time_us,
+        project: project_text(project),
+        caller: caller.to_owned(),
+        kind: Some(kind),
+    };
+    event.id = blake3::hash(&event.encode_to_vec()).as_bytes()[..16].to_vec().into();
+    let suffix = event.id.clone();
+    batch.set_stamped(keys::outbox_prefix(), suffix, event.encode_to_vec());
+}
+
+/// The oldest events that are not published, with their keys.
+pub async fn events_list(snapshot: &dyn Snapshot, rows: usize) -> Result<Vec<(Key, ControlEvent)>> {
+    let page = snapshot.scan(&keys::outbox(), Scan { rows, ..Scan::default() }).await?;
+    let decoded = page.rows.into_iter().map(|(key, value)| match ControlEvent::decode(value) {
+        Ok(event) => Ok((key, event)),
+        Err(error) => Err(rows::corrupt(&key, &error)),
+    });
+    decoded.collect()
+}
+
+/// How messages name a project: empty for the default one.
+fn project_text(project: Project) -> String {
+    if project == Project::default() { String::new() } else { project.0.to_string() }
+}

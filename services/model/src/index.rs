@@ -1,0 +1,132 @@
+//! The rows by which runs are found. They are a function of the document and nothing else, so a change of a document is
+//! the difference of two sets of rows. An index proposes and the document decides: rows of dead runs, values that differ
+//! beyond the precision of a float and the like may stand in the answer of an index.
+
+use std::{borrow::Cow, collections::BTreeSet};
+
+use matyan_store::{Batch, Key, Page, Range, Result, Scan, Snapshot};
+
+use crate::{
+    ids::{Project, RunNumber},
+    keys, params,
+    run::Props,
+    value::{Map, Value},
+};
+
+/// Scalars of a run that are indexed; a run with more is in the list "not fully indexed".
+pub const MAX_PARAMS: usize = 2_000;
+/// Bytes of an indexed text.
+pub const MAX_TEXT_BYTES: usize = 256;
+/// Bytes of an indexed path: leaves room for the value inside of the store's limit of a key.
+const MAX_PATH_BYTES: usize = 4_096;
+
+/// An index key's form of a scalar. Numbers compare as Python compares them: 1, 1.0 and true are one value; integers
+/// beyond 2^53 stand at the nearest float.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Scalar<'a> {
+    Null,
+    Number(f64),
+    Text(&'a str),
+}
+
+const NULL: u8 = 0;
+const NUMBER: u8 = 1;
+const TEXT: u8 = 2;
+
+impl<'a> Scalar<'a> {
+    /// `None` for what is never compared by an index: maps, lists, bytes and NaN.
+    pub fn of(value: &'a Value) -> Option<Self> {
+        match value {
+            Value::Null => Some(Self::Null),
+            Value::Bool(bool) => Some(Self::Number(f64::from(u8::from(*bool)))),
+            Value::Integer(integer) => Some(Self::Number(*integer as f64)),
+            Value::Big(big) => Some(Self::Number(big.to_f64())),
+            Value::Float(float) => (!float.is_nan()).then_some(Self::Number(*float)),
+            Value::Text(text) => Some(Self::Text(text)),
+            Value::Bytes(_) | Value::List(_) | Value::Map(_) => None,
+        }
+    }
+
+    /// Bytes that order as the scalars do: null, numbers, texts.
+    pub fn key(&self) -> Vec<u8> {
+        match self {
+            Self::Null => vec![NULL],
+            Self::Number(number) => {
+                // -0.0 is 0.0. A negative float's bits fall as it grows; turned over, and the others moved above, they rise.
+                let bits = (number + 0.0).to_bits();
+                let ordered = if bits >> 63 == 1 { !bits } else { bits | (1 << 63) };
+                [&[NUMBER], ordered.to_be_bytes().as_slice()].concat()
+            }
+            Self::Text(text) => [&[TEXT], text.as_bytes()].concat(),
+        }
+    }
+}
+
+/// The lowest and the highest key of all numbers, and of all texts: the open ends of a range.
+pub fn number_bounds() -> (Vec<u8>, Vec<u8>) {
+    (Scalar::Number(f64::NEG_INFINITY).key(), Scalar::Number(f64::INFINITY).key())
+}
+
+pub fn text_bounds() -> (Vec<u8>, Vec<u8>) {
+    (vec![TEXT], vec![TEXT + 1])
+}
+
+/// Rows of everything but the params.
+pub(crate) fn props_rows(project: Project, number: RunNumber, props: &Props) -> BTreeSet<Key> {
+    let mut rows = BTreeSet::from([
+        keys::index_archived(project, props.archived, number),
+        keys::index_active(project, props.active, number),
+    ]);
+    rows.extend(props.experiment.iter().map(|id| keys::index_experiment(project, id, number)));
+    rows.extend(props.tags.iter().map(|id| keys::index_tag(project, id, number)));
+    rows
+}
+
+/// Rows of the params, in the order of their paths up to the limit.
+pub(crate) fn params_rows(project: Project, number: RunNumber, tree: &Map) -> BTreeSet<Key> {
+    let mut rows = BTreeSet::new();
+    let mut is_partial = false;
+    params::scalars(tree, &mut |path, value| {
+        let Some(scalar) = Scalar::of(value) else { return };
+        if rows.len() < MAX_PARAMS && fits(path, &scalar) {
+            rows.insert(keys::index_param(project, path, &scalar.key(), number));
+        } else {
+            is_partial = true;
+        }
+    });
+    if is_partial {
+        rows.insert(keys::index_partial(project, number));
+    }
+    rows
+}
+
+fn fits(path: &[Cow<'_, str>], scalar: &Scalar<'_>) -> bool {
+    let is_short = !matches!(scalar, Scalar::Text(text) if text.len() > MAX_TEXT_BYTES);
+    is_short && path.iter().map(|key| key.len()).sum::<usize>() <= MAX_PATH_BYTES
+}
+
+/// Sets and clears what differs.
+pub(crate) fn write_difference(batch: &mut Batch, before: &BTreeSet<Key>, after: &BTreeSet<Key>) {
+    for key in before.difference(after) {
+        batch.clear(key.clone());
+    }
+    for key in after.difference(before) {
+        batch.set(key.clone(), Vec::new());
+    }
+}
+
+/// One page of the run numbers that an index range proposes, and where the next begins. The last element of each key is
+/// the run number, whatever stands before it; the order is that of the keys.
+pub async fn runs_proposed(
+    snapshot: &dyn Snapshot,
+    range: &Range,
+    rows: usize,
+) -> Result<(Vec<RunNumber>, Option<Range>)> {
+    let Page { rows, more } = snapshot.scan(range, Scan { rows, ..Scan::default() }).await?;
+    let numbers = rows.iter().map(|(key, _)| keys::index_run(key)).collect::<Result<_>>()?;
+    let rest = rows.last().filter(|_| more).map(|(key, _)| range.after(key));
+    Ok((numbers, rest))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,71 @@
+//! Tests of the order of scalars and of what is indexed.
+
+use super::*;
+use crate::json;
+
+fn key(text: &str) -> Vec<u8> {
+    Scalar::of(&json::parse(text).unwrap()).unwrap().key()
+}
+
+#[test]
+fn scalars_order_as_python_compares_them() {
+    let rising = [
+        "null",
+        "-Infinity",
+        "-1e300",
+        "-99999999999999999999",
+        "-1.5",
+        "-1",
+        "-5e-324",
+        "0",
+        "5e-324",
+        "0.5",
+        "1",
+        "2",
+        "9007199254740993",
+        "1e300",
+        "Infinity",
+        r#""""#,
+        r#""a""#,
+        r#""a\u0000""#,
+        r#""b""#,
+    ];
+    assert!(rising.map(key).is_sorted_by(|low, high| low < high));
+    assert_eq!(key("1"), key("1.0"));
+    assert_eq!(key("1"), key("true"));
+    assert_eq!(key("0.0"), key("-0.0"));
+    assert_eq!(Scalar::of(&Value::Float(f64::NAN)), None);
+}
+
+fn tree(text: &str) -> Map {
+    json::parse(text).unwrap().as_map().unwrap().clone()
+}
+
+const P: Project = Project(0);
+const N: RunNumber = RunNumber(1);
+
+#[test]
+fn every_scalar_has_a_row() {
+    let rows = params_rows(P, N, &tree(r#"{"a":{"b":1,"c":"x"},"d":[1],"e":{},"f":null}"#));
+    let expected =
+        [(vec!["a", "b"], "1"), (vec!["a", "c"], r#""x""#), (vec!["f"], "null")].map(|(path, value)| {
+            let path: Vec<_> = path.into_iter().map(Cow::Borrowed).collect();
+            keys::index_param(P, &path, &key(value), N)
+        });
+    assert_eq!(rows, BTreeSet::from(expected));
+}
+
+#[test]
+fn rule_28_a_run_with_too_much_to_index_is_listed() {
+    let partial = keys::index_partial(P, N);
+    let many: Map = (0..=MAX_PARAMS).map(|at| (format!("k{at:05}"), Value::Integer(1))).collect();
+    let rows = params_rows(P, N, &many);
+    assert_eq!(rows.len(), MAX_PARAMS + 1);
+    assert!(rows.contains(&partial));
+    let long = tree(&format!(r#"{{"a":1,"b":"{}"}}"#, "x".repeat(MAX_TEXT_BYTES + 1)));
+    let rows = params_rows(P, N, &long);
+    assert!(rows.contains(&partial));
+    assert_eq!(rows.len(), 2);
+    let deep = Map::from([("x".repeat(MAX_PATH_BYTES + 1), Value::Null)]);
+    assert_eq!(params_rows(P, N, &deep), BTreeSet::from([partial]));
+}

@@ -1,0 +1,114 @@
+//! The tree of a run's params: how a message changes it, and which of its scalars are indexed.
+//!
+//! A message descends: from the root, while the value is a map of exactly one key, that key is gone into; then the
+//! subtree at that place is replaced. A root map of several keys is as many messages. Whatever is no map and stands in
+//! the way of a path becomes one. Lists are values: they are replaced whole, and what is inside is not indexed.
+
+use std::borrow::Cow;
+
+use crate::value::{Map, Value};
+
+/// Changes `tree` by one message. An empty message changes nothing.
+pub fn merge(tree: &mut Map, message: Map) {
+    for (key, value) in message {
+        set(tree, key, value);
+    }
+}
+
+fn set(mut tree: &mut Map, mut key: String, mut value: Value) {
+    loop {
+        match value {
+            Value::Map(mut inner) if inner.len() == 1 => {
+                tree = child(tree, key);
+                (key, value) = inner.pop_first().expect("the map has one entry");
+            }
+            leaf => {
+                tree.insert(key, leaf);
+                return;
+            }
+        }
+    }
+}
+
+fn child(tree: &mut Map, key: String) -> &mut Map {
+    let value = tree.entry(key).or_insert(Value::Null);
+    if !matches!(value, Value::Map(_)) {
+        *value = Value::Map(Map::new());
+    }
+    match value {
+        Value::Map(map) => map,
+        _ => unreachable!("it was made a map above"),
+    }
+}
+
+/// Calls `visit` for every scalar that maps alone lead to, with the keys from the root, in the order of their bytes.
+pub fn scalars<'a>(tree: &'a Map, visit: &mut dyn FnMut(&[Cow<'a, str>], &'a Value)) {
+    fn walk<'a>(
+        tree: &'a Map,
+        path: &mut Vec<Cow<'a, str>>,
+        visit: &mut dyn FnMut(&[Cow<'a, str>], &'a Value),
+    ) {
+        for (key, value) in tree {
+            path.push(Cow::Borrowed(key));
+            match value {
+                Value::Map(inner) => walk(inner, path, visit),
+                Value::List(_) => {}
+                scalar => visit(path, scalar),
+            }
+            path.pop();
+        }
+    }
+    walk(tree, &mut Vec::new(), visit);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json;
+
+    fn map(text: &str) -> Map {
+        match json::parse(text).unwrap() {
+            Value::Map(map) => map,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn check(before: &str, message: &str, after: &str) {
+        let mut tree = map(before);
+        merge(&mut tree, map(message));
+        assert_eq!(tree, map(after), "{before} + {message}");
+    }
+
+    #[test]
+    fn a_message_descends_while_there_is_one_key() {
+        check("{}", "{}", "{}");
+        check("{}", r#"{"seed":42}"#, r#"{"seed":42}"#);
+        check(r#"{"h":{"z":0}}"#, r#"{"h":{"a":1,"b":2}}"#, r#"{"h":{"a":1,"b":2}}"#);
+        check(r#"{"h":{"z":0}}"#, r#"{"h":{"a":1}}"#, r#"{"h":{"a":1,"z":0}}"#);
+        check(r#"{"h":{"z":0}}"#, r#"{"h":{"a":{"b":{"c":1}}}}"#, r#"{"h":{"a":{"b":{"c":1}},"z":0}}"#);
+        check(r#"{"h":{"z":0}}"#, r#"{"h":{}}"#, r#"{"h":{}}"#);
+        check(r#"{"h":{"z":0}}"#, r#"{"h":[{"a":1}]}"#, r#"{"h":[{"a":1}]}"#);
+        check(r#"{"h":{"z":0}}"#, r#"{"h":null}"#, r#"{"h":null}"#);
+    }
+
+    #[test]
+    fn several_root_keys_are_several_messages() {
+        check(r#"{"a":0,"c":{"x":1}}"#, r#"{"a":1,"b":2}"#, r#"{"a":1,"b":2,"c":{"x":1}}"#);
+        check(r#"{"c":{"x":1}}"#, r#"{"b":2,"c":{"y":2}}"#, r#"{"b":2,"c":{"x":1,"y":2}}"#);
+    }
+
+    #[test]
+    fn a_path_goes_through_what_stands_in_its_way() {
+        for blocker in ["5", "[]", "[1]", "{}", "null", "\"s\""] {
+            check(&format!(r#"{{"cfg":{blocker}}}"#), r#"{"cfg":{"lr":1}}"#, r#"{"cfg":{"lr":1}}"#);
+        }
+    }
+
+    #[test]
+    fn scalars_are_found_at_any_depth_outside_of_lists() {
+        let tree = map(r#"{"b":{"y":[1,{"z":2}],"x":null},"a":1,"c":{}}"#);
+        let mut found = Vec::new();
+        scalars(&tree, &mut |path, value| found.push(format!("{} {value:?}", path.join("."))));
+        assert_eq!(found, ["a Integer(1)", "b.x Null"]);
+    }
+}

@@ -1,0 +1,190 @@
+//! Places in the logs, and how far the store has come: what makes a redelivered record change nothing.
+//!
+//! A log is named by a number that counts up when a topic is made anew, because its offsets then begin at 0 again. A
+//! cursor says what was applied to one run id; an applied row says how far a whole partition is, with the digest of its
+//! last record, by which a log without an identity of its own is recognised.
+
+use matyan_store::{Batch, Result, Snapshot, Store, Value};
+use minicbor::{Decode, Encode};
+
+use crate::{
+    ids::{Project, RunId},
+    keys::{self, LogTopic},
+    rows,
+};
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
+#[cbor(array)]
+pub struct LogPosition {
+    #[n(0)]
+    pub log: u32,
+    #[n(1)]
+    pub partition: u32,
+    #[n(2)]
+    pub offset: u64,
+}
+
+/// What comes next for a run id: everything before it has been applied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Cursor {
+    #[n(0)]
+    pub position: LogPosition,
+    /// Number of the next item inside the record at `position`.
+    #[n(1)]
+    pub item: u32,
+}
+
+impl Cursor {
+    /// Behind the whole record at `position`.
+    pub fn behind(position: LogPosition) -> Self {
+        Self { position: LogPosition { offset: position.offset + 1, ..position }, item: 0 }
+    }
+
+    /// The first item of the record at `position` that is still to be applied; `None` if all of it was. A run has one
+    /// partition in each log, so that positions compare by log and offset.
+    pub fn next_item(&self, position: LogPosition) -> Option<u32> {
+        let (own, other) = (self.position, position);
+        match (own.log, own.offset).cmp(&(other.log, other.offset)) {
+            std::cmp::Ordering::Less => Some(0),
+            std::cmp::Ordering::Equal => Some(self.item),
+            std::cmp::Ordering::Greater => None,
+        }
+    }
+
+    pub fn encode(&self) -> Value {
+        rows::encode(self)
+    }
+}
+
+pub async fn cursor_get(snapshot: &dyn Snapshot, project: Project, id: &RunId) -> Result<Option<Cursor>> {
+    rows::get(snapshot, &keys::cursor(project, id)).await
+}
+
+pub fn cursor_put(batch: &mut Batch, project: Project, id: &RunId, cursor: Cursor) {
+    batch.set(keys::cursor(project, id), cursor.encode());
+}
+
+/// What is known of a topic's log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct LogState {
+    #[n(0)]
+    pub number: u32,
+    /// `None` where the log has none.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub identity: Option<[u8; 16]>,
+    #[n(2)]
+    pub partitions: u32,
+}
+
+pub async fn log_get(snapshot: &dyn Snapshot, topic: LogTopic) -> Result<Option<LogState>> {
+    rows::get(snapshot, &keys::log(topic)).await
+}
+
+pub fn log_put(batch: &mut Batch, topic: LogTopic, state: &LogState) {
+    batch.set(keys::log(topic), rows::encode(state));
+}
+
+/// How far a partition is applied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Applied {
+    #[n(0)]
+    pub log: u32,
+    /// The lowest offset that is not applied.
+    #[n(1)]
+    pub next: u64,
+    #[n(2)]
+    pub last: Option<LastRecord>,
+}
+
+/// The last record before `Applied::next`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct LastRecord {
+    #[n(0)]
+    pub offset: u64,
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub digest: [u8; 16],
+    #[n(2)]
+    pub appended_us: i64,
+}
+
+impl Applied {
+    pub fn covers(&self, position: LogPosition) -> bool {
+        self.log > position.log || (self.log == position.log && self.next > position.offset)
+    }
+}
+
+pub async fn applied_get(
+    snapshot: &dyn Snapshot,
+    topic: LogTopic,
+    partition: u32,
+) -> Result<Option<Applied>> {
+    rows::get(snapshot, &keys::applied(topic, partition)).await
+}
+
+/// Every partition that anything was applied of.
+pub async fn applied_list(snapshot: &dyn Snapshot, topic: LogTopic) -> Result<Vec<(u32, Applied)>> {
+    let range = keys::applied_all(topic);
+    let rows = rows::scan_all(snapshot, &range).await?;
+    rows.iter()
+        .map(|(key, value)| {
+            let (partition,) = keys::tail(&range.start, key)?;
+            Ok((partition, rows::decode(key, value)?))
+        })
+        .collect()
+}
+
+pub fn applied_put(batch: &mut Batch, topic: LogTopic, partition: u32, applied: &Applied) {
+    batch.set(keys::applied(topic, partition), rows::encode(applied));
+}
+
+/// Returns once the record at `position` is applied. The caller bounds the wait by dropping the future.
+pub async fn applied_wait(store: &dyn Store, topic: LogTopic, position: LogPosition) -> Result<()> {
+    let key = keys::applied(topic, position.partition);
+    loop {
+        let seen = store.snapshot().await?.get(&key).await?;
+        if let Some(value) = &seen
+            && rows::decode::<Applied>(&key, value)?.covers(position)
+        {
+            return Ok(());
+        }
+        store.changed(&key, seen.as_ref()).await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(log: u32, offset: u64) -> LogPosition {
+        LogPosition { log, partition: 3, offset }
+    }
+
+    #[test]
+    fn a_cursor_tells_what_is_left_of_a_record() {
+        let cursor = Cursor { position: at(1, 10), item: 4 };
+        assert_eq!(cursor.next_item(at(1, 9)), None);
+        assert_eq!(cursor.next_item(at(1, 10)), Some(4));
+        assert_eq!(cursor.next_item(at(1, 11)), Some(0));
+        assert_eq!(Cursor::behind(at(1, 10)).next_item(at(1, 10)), None);
+    }
+
+    #[test]
+    fn rule_01_offsets_of_a_new_log_are_not_behind_the_old() {
+        let cursor = Cursor::behind(at(0, 50_000));
+        assert_eq!(cursor.next_item(at(1, 0)), Some(0));
+        assert_eq!(Cursor::behind(at(1, 0)).next_item(at(0, 60_000)), None);
+    }
+
+    #[test]
+    fn applied_covers_what_lies_before_it() {
+        let applied = Applied { log: 1, next: 5, last: None };
+        for (position, covered) in [(at(1, 4), true), (at(1, 5), false), (at(0, 9), true), (at(2, 0), false)]
+        {
+            assert_eq!(applied.covers(position), covered, "{position:?}");
+        }
+    }
+}

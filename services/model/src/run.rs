@@ -1,0 +1,171 @@
+//! Runs: the document that a run is, the head that says whether a run id lives, and what ingestion counts for it.
+//!
+//! A document is one row, so that listing runs is one scan: props, then params unless they are large; large params lie in
+//! pieces under the run number. What every applied record changes (cursor, counts, time of the last data) is not in it,
+//! so that control writes and ingestion rarely meet.
+
+mod edit;
+mod life;
+mod read;
+mod writing;
+
+pub use edit::RunEdit;
+pub use life::{
+    Clearing, Deletion, Head, Tombstone, blobs_gone_put, dead_runs_list, delete_pending_put, head_get,
+    head_live, run_create, run_delete, sweep_step, tombstone_clear, tombstone_put, tombstones_list,
+};
+pub use read::{
+    ListPage, document_get, params_get, params_get_bytes, run_find, run_id_of, runs_list, runs_list_between,
+};
+pub use writing::{Writing, writing_get, writing_put};
+
+use bytes::Bytes;
+use matyan_store::{Key, Result, Value};
+use minicbor::{Decode, Encode};
+
+use crate::rows;
+
+/// Everything of a run but its params. Times are microseconds since the Unix epoch.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Props {
+    #[n(0)]
+    pub run_id: String,
+    #[n(1)]
+    pub name: String,
+    #[n(2)]
+    pub description: String,
+    /// Receive time of the record that created the run.
+    #[n(3)]
+    pub created_us: i64,
+    /// Last change of props or params.
+    #[n(4)]
+    pub updated_us: i64,
+    #[n(5)]
+    pub finalized_us: Option<i64>,
+    #[n(6)]
+    pub archived: bool,
+    #[n(7)]
+    pub active: bool,
+    #[n(8)]
+    pub experiment: Option<String>,
+    /// Tag ids, sorted.
+    #[n(9)]
+    pub tags: Vec<String>,
+    /// When the client said that it started, the first time.
+    #[n(10)]
+    pub client_start_us: Option<i64>,
+    #[n(11)]
+    pub duration_us: Option<i64>,
+    /// The run that this one branches from.
+    #[n(12)]
+    pub parent: Option<Parent>,
+    /// A delete is in the log: readers hide the run.
+    #[n(13)]
+    pub pending_delete: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Parent {
+    #[n(0)]
+    pub number: u64,
+    #[n(1)]
+    pub step: Option<i64>,
+}
+
+impl Props {
+    pub fn new(run_id: &str, created_us: i64) -> Self {
+        Self {
+            run_id: run_id.to_owned(),
+            name: format!("Run: {run_id}"),
+            created_us,
+            updated_us: created_us,
+            active: true,
+            ..Self::default()
+        }
+    }
+
+    /// When the run ended: by the client's clock if it told both ends, else when the end was received.
+    pub fn ended_us(&self) -> Option<i64> {
+        match self.duration_us {
+            Some(duration) => Some(self.created_us.saturating_add(duration)),
+            None => self.finalized_us,
+        }
+    }
+}
+
+/// Where a run's params are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Params {
+    /// An encoded map.
+    Inline(Bytes),
+    /// In rows of their own.
+    Pieces,
+}
+
+impl Params {
+    /// The encoded empty map.
+    pub(crate) fn none() -> Self {
+        Self::Inline(Bytes::from_static(&[0xa0]))
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    pub props: Props,
+    pub params: Params,
+}
+
+impl Document {
+    /// Shares the params with `value`.
+    pub(crate) fn decode(key: &Key, value: &Value) -> Result<Self> {
+        let body = rows::body(key, value)?;
+        let mut decoder = minicbor::Decoder::new(body);
+        let props = decoder.decode().map_err(|error| rows::corrupt(key, &error))?;
+        let params = match &body[decoder.position()..] {
+            [] => Params::Pieces,
+            params => Params::Inline(value.slice_ref(params)),
+        };
+        Ok(Self { props, params })
+    }
+
+    pub(crate) fn encode(&self) -> Value {
+        match &self.params {
+            Params::Inline(params) => [rows::encode(&self.props), params.clone()].concat().into(),
+            Params::Pieces => rows::encode(&self.props),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ids::Project, keys};
+
+    #[test]
+    fn a_document_comes_back() {
+        let key = keys::document(Project(0), crate::ids::RunNumber(1));
+        let props = Props {
+            tags: vec!["t".into()],
+            parent: Some(Parent { number: 4, step: Some(-1) }),
+            experiment: Some(String::new()),
+            ..Props::new("r", 17)
+        };
+        for params in [Params::none(), Params::Pieces] {
+            let document = Document { props: props.clone(), params };
+            assert_eq!(Document::decode(&key, &document.encode()).unwrap(), document);
+        }
+        assert!(Document::decode(&key, &Bytes::from_static(&[9, 0x80])).is_err());
+    }
+
+    #[test]
+    fn a_run_ends_by_the_clock_that_knows() {
+        let mut props = Props::new("r", 100);
+        assert_eq!(props.ended_us(), None);
+        props.finalized_us = Some(170);
+        assert_eq!(props.ended_us(), Some(170));
+        props.duration_us = Some(50);
+        assert_eq!(props.ended_us(), Some(150));
+    }
+}

@@ -1,0 +1,157 @@
+//! Changing a run's document: read, change, write the difference with the index rows and counters that follow from it.
+//! Everyone who changes a document does it here, so that indexes and counts cannot disagree with it.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use matyan_store::{Batch, Result, Snapshot, Transaction};
+
+use super::{Document, Params, Props, read};
+use crate::{
+    cbor,
+    ids::{Project, RunNumber},
+    index,
+    keys::{self, Counter, EntityKind},
+    rows,
+    value::Map,
+};
+
+/// Params up to this size lie in the document: larger ones would slow every scan of the list.
+const INLINE_PARAMS_BYTES: usize = 16 * 1024;
+
+pub struct RunEdit {
+    project: Project,
+    number: RunNumber,
+    before: Option<Document>,
+    pub props: Props,
+    /// Read when they are first asked for: as they were, and as they shall be.
+    params: Option<(Map, Map)>,
+}
+
+impl RunEdit {
+    /// A document that is not there yet.
+    pub(super) fn create(project: Project, number: RunNumber, props: Props) -> Self {
+        Self { project, number, before: None, props, params: None }
+    }
+
+    /// The document of a live run number; the transaction fails if it is changed by somebody else meanwhile.
+    pub async fn load(
+        transaction: &Transaction,
+        project: Project,
+        number: RunNumber,
+    ) -> Result<Option<Self>> {
+        let key = keys::document(project, number);
+        let Some(value) = transaction.get(&key).await? else { return Ok(None) };
+        let before = Document::decode(&key, &value)?;
+        let props = before.props.clone();
+        Ok(Some(Self { project, number, before: Some(before), props, params: None }))
+    }
+
+    pub fn number(&self) -> RunNumber {
+        self.number
+    }
+
+    /// The params, to be changed.
+    pub async fn params(&mut self, snapshot: &dyn Snapshot) -> Result<&mut Map> {
+        if self.params.is_none() {
+            let tree = match &self.before {
+                Some(document) => read::params_get(snapshot, self.project, self.number, document).await?,
+                None => Map::new(),
+            };
+            self.params = Some((tree.clone(), tree));
+        }
+        Ok(&mut self.params.as_mut().expect("it was filled above").1)
+    }
+
+    pub fn tag_add(&mut self, tag: &str) {
+        if let Err(place) = self.props.tags.binary_search_by(|known| known.as_str().cmp(tag)) {
+            self.props.tags.insert(place, tag.to_owned());
+        }
+    }
+
+    pub fn tag_remove(&mut self, tag: &str) {
+        self.props.tags.retain(|known| known != tag);
+    }
+
+    /// Writes what differs; nothing if nothing does.
+    pub fn write(self, batch: &mut Batch) {
+        let Self { project, number, before, props, params } = self;
+        let kept = before.as_ref().map_or_else(Params::none, |document| document.params.clone());
+        let params = match params {
+            Some((old, new)) if old != new => {
+                let rows = |tree| index::params_rows(project, number, tree);
+                index::write_difference(batch, &rows(&old), &rows(&new));
+                write_params(batch, project, number, &kept, cbor::encode_map(&new).into())
+            }
+            _ => kept,
+        };
+        let document = Document { props, params };
+        if before.as_ref() == Some(&document) {
+            return;
+        }
+        write_links(
+            batch,
+            project,
+            number,
+            before.as_ref().map(|document| &document.props),
+            Some(&document.props),
+        );
+        batch.set(keys::document(project, number), document.encode());
+    }
+
+    /// Clears the document with all that follows from it. The rows under the run number stay for the sweep.
+    pub async fn clear(mut self, snapshot: &dyn Snapshot, batch: &mut Batch) -> Result<()> {
+        let tree = self.params(snapshot).await?.clone();
+        let rows = index::params_rows(self.project, self.number, &tree);
+        index::write_difference(batch, &rows, &BTreeSet::new());
+        let before = self.before.as_ref().map(|document| &document.props);
+        write_links(batch, self.project, self.number, before, None);
+        batch.clear(keys::document(self.project, self.number));
+        Ok(())
+    }
+}
+
+fn write_params(
+    batch: &mut Batch,
+    project: Project,
+    number: RunNumber,
+    before: &Params,
+    encoded: Bytes,
+) -> Params {
+    let range = keys::params(project, number);
+    if encoded.len() > INLINE_PARAMS_BYTES {
+        rows::put_pieces(batch, range, |piece| keys::params_piece(project, number, piece), &encoded);
+        return Params::Pieces;
+    }
+    if *before == Params::Pieces {
+        batch.clear_range(range);
+    }
+    Params::Inline(encoded)
+}
+
+/// Index rows of the props, and the counts of runs per tag and experiment.
+fn write_links(
+    batch: &mut Batch,
+    project: Project,
+    number: RunNumber,
+    before: Option<&Props>,
+    after: Option<&Props>,
+) {
+    let rows = |props: Option<&Props>| match props {
+        Some(props) => index::props_rows(project, number, props),
+        None => BTreeSet::new(),
+    };
+    index::write_difference(batch, &rows(before), &rows(after));
+    for (props, delta) in [(before, -1), (after, 1)] {
+        let Some(props) = props else { continue };
+        let other = if delta < 0 { after } else { before };
+        for tag in props.tags.iter().filter(|tag| other.is_none_or(|other| !other.tags.contains(tag))) {
+            batch.add(keys::entity_counter(project, EntityKind::Tag, tag, Counter::Runs), delta);
+        }
+        if let Some(id) = &props.experiment
+            && other.is_none_or(|other| other.experiment != props.experiment)
+        {
+            batch.add(keys::entity_counter(project, EntityKind::Experiment, id, Counter::Runs), delta);
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! The life of a run id: made, deleted, swept, perhaps made again. Its head says which run number lives under it, or that
+//! none may (the tombstone); it outlives every run number. Deleting unlinks the number in one transaction, and the rows
+//! under the dead number are cleared later, in steps: they count for nothing meanwhile.
+
+use matyan_proto::log::v1::{RunDeleted, control_event};
+use matyan_store::{Batch, Commit, Key, Range, Result, Scan, Snapshot, Store, Transaction, Value};
+use minicbor::{Decode, Encode};
+
+use super::{Props, RunEdit, Writing, document_get};
+use crate::{
+    change, events,
+    ids::{Project, RunId, RunNumber},
+    keys::{self, Counter, SeriesKind},
+    position::LogPosition,
+    rows,
+};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Head {
+    Live(RunNumber),
+    Tombstone(Tombstone),
+}
+
+/// Stands for a deleted run: whatever comes for its id is skipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Tombstone {
+    /// The number that lived; `None` if there was no run to delete.
+    #[n(0)]
+    pub number: Option<u64>,
+    /// Where the delete stands in the log.
+    #[n(1)]
+    pub at: LogPosition,
+    #[n(2)]
+    pub deleted_us: i64,
+    /// The control worker has deleted everything under the run id.
+    #[n(3)]
+    pub blobs_gone: bool,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(array)]
+struct HeadRow {
+    #[n(0)]
+    live: Option<u64>,
+    #[n(1)]
+    tombstone: Option<Tombstone>,
+}
+
+impl Head {
+    pub fn decode(key: &Key, value: &Value) -> Result<Self> {
+        match rows::decode(key, value)? {
+            HeadRow { live: Some(number), tombstone: None } => Ok(Self::Live(RunNumber(number))),
+            HeadRow { live: None, tombstone: Some(tombstone) } => Ok(Self::Tombstone(tombstone)),
+            _ => Err(rows::corrupt(key, &"a head is either live or a tombstone")),
+        }
+    }
+
+    pub fn encode(&self) -> Value {
+        let row = match self {
+            Self::Live(number) => HeadRow { live: Some(number.0), tombstone: None },
+            Self::Tombstone(tombstone) => HeadRow { live: None, tombstone: Some(*tombstone) },
+        };
+        rows::encode(&row)
+    }
+}
+
+pub async fn head_get(snapshot: &dyn Snapshot, project: Project, id: &RunId) -> Result<Option<Head>> {
+    let key = keys::head(project, id);
+    snapshot.get(&key).await?.map(|value| Head::decode(&key, &value)).transpose()
+}
+
+pub async fn head_live(snapshot: &dyn Snapshot, project: Project, id: &RunId) -> Result<Option<RunNumber>> {
+    Ok(match head_get(snapshot, project, id).await? {
+        Some(Head::Live(number)) => Some(number),
+        Some(Head::Tombstone(_)) | None => None,
+    })
+}
+
+/// As `head_get`; the transaction fails if the head changes meanwhile.
+async fn head_checked(transaction: &Transaction, project: Project, id: &RunId) -> Result<Option<Head>> {
+    let key = keys::head(project, id);
+    transaction.get(&key).await?.map(|value| Head::decode(&key, &value)).transpose()
+}
+
+/// Makes a run under an id whose head the caller has found absent, and checks. The caller writes the edit.
+pub async fn run_create(
+    transaction: &mut Transaction,
+    project: Project,
+    id: &RunId,
+    created_us: i64,
+) -> Result<RunEdit> {
+    let mut number = RunNumber(u64::try_from(created_us).unwrap_or_default());
+    while transaction.get(&keys::number(project, number)).await?.is_some() {
+        number.0 += 1;
+    }
+    let batch = transaction.batch();
+    batch.set(keys::number(project, number), rows::encode(&id.as_str()));
+    batch.set(keys::head(project, id), Head::Live(number).encode());
+    batch.add(keys::project_counter(project, Counter::Runs), 1);
+    Ok(RunEdit::create(project, number, Props::new(id.as_str(), created_us)))
+}
+
+/// What a delete says beside the run id.
+#[derive(Clone, Copy, Debug)]
+pub struct Deletion<'a> {
+    pub at: LogPosition,
+    pub time_us: i64,
+    pub caller: &'a str,
+}
+
+/// Unlinks the run, if there is one, and leaves a tombstone. `head` is what the caller has read, and checks.
+pub async fn run_delete(
+    transaction: &mut Transaction,
+    project: Project,
+    id: &RunId,
+    head: Option<&Head>,
+    deletion: Deletion<'_>,
+) -> Result<()> {
+    let number = match head {
+        Some(Head::Tombstone(_)) => return Ok(()),
+        Some(Head::Live(number)) => Some(*number),
+        None => None,
+    };
+    if let Some(number) = number {
+        let mut cleared = Batch::default();
+        if let Some(edit) = RunEdit::load(transaction, project, number).await? {
+            edit.clear(transaction.unchecked(), &mut cleared).await?;
+        }
+        let batch = transaction.batch();
+        batch.mutations.append(&mut cleared.mutations);
+        batch.set(keys::dead_run(project, number), Vec::new());
+        batch.add(keys::project_counter(project, Counter::Runs), -1);
+        change::change_put(batch, project, number, deletion.time_us, deletion.caller);
+    }
+    let event = RunDeleted {
+        run_id: id.as_str().to_owned(),
+        run_number: number.unwrap_or_default().0,
+        blob_keys: Vec::new(),
+    };
+    let batch = transaction.batch();
+    let kind = control_event::Kind::RunDeleted(event);
+    events::event_put(batch, project, deletion.time_us, deletion.caller, kind);
+    let tombstone = Tombstone {
+        number: number.map(|number| number.0),
+        at: deletion.at,
+        deleted_us: deletion.time_us,
+        blobs_gone: false,
+    };
+    tombstone_put(batch, project, id, tombstone);
+    Ok(())
+}
+
+pub fn tombstone_put(batch: &mut Batch, project: Project, id: &RunId, tombstone: Tombstone) {
+    batch.set(keys::head(project, id), Head::Tombstone(tombstone).encode());
+    batch.set(keys::tombstone(project, id), Vec::new());
+}
+
+/// Hides a run whose delete has been appended to the log: only the run that lived then, so that a run made anew is not
+/// hidden for ever. Returns whether it did.
+pub async fn delete_pending_put(
+    transaction: &mut Transaction,
+    project: Project,
+    id: &RunId,
+    number: RunNumber,
+) -> Result<bool> {
+    if head_checked(transaction, project, id).await? != Some(Head::Live(number)) {
+        return Ok(false);
+    }
+    let Some(mut edit) = RunEdit::load(transaction, project, number).await? else { return Ok(false) };
+    edit.props.pending_delete = true;
+    edit.write(transaction.batch());
+    Ok(true)
+}
+
+/// Notes that nothing is left under a deleted run's id in the blob store. Returns false if the id lives or was deleted
+/// another time.
+pub async fn blobs_gone_put(
+    transaction: &mut Transaction,
+    project: Project,
+    id: &RunId,
+    number: RunNumber,
+) -> Result<bool> {
+    let Some(Head::Tombstone(tombstone)) = head_checked(transaction, project, id).await? else {
+        return Ok(false);
+    };
+    if tombstone.number.unwrap_or_default() != number.0 {
+        return Ok(false);
+    }
+    tombstone_put(transaction.batch(), project, id, Tombstone { blobs_gone: true, ..tombstone });
+    Ok(true)
+}
+
+/// What became of the wish to clear a tombstone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clearing {
+    /// The id is free: the next message makes a run.
+    Free,
+    /// The run lives and nobody deletes it.
+    Live,
+    /// Ask again: the delete is in the log and not applied, or blobs are still there.
+    Waiting,
+}
+
+pub async fn tombstone_clear(
+    transaction: &mut Transaction,
+    project: Project,
+    id: &RunId,
+) -> Result<Clearing> {
+    match head_checked(transaction, project, id).await? {
+        None => Ok(Clearing::Free),
+        Some(Head::Live(number)) => {
+            let document = document_get(transaction.unchecked(), project, number).await?;
+            let is_pending = document.is_some_and(|document| document.props.pending_delete);
+            Ok(if is_pending { Clearing::Waiting } else { Clearing::Live })
+        }
+        Some(Head::Tombstone(tombstone)) if !tombstone.blobs_gone => Ok(Clearing::Waiting),
+        Some(Head::Tombstone(_)) => {
+            let batch = transaction.batch();
+            batch.clear(keys::head(project, id));
+            batch.clear(keys::tombstone(project, id));
+            Ok(Clearing::Free)
+        }
+    }
+}
+
+/// One page of the tombstones of a project, and the range of those behind.
+pub async fn tombstones_list(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    range: &Range,
+) -> Result<(Vec<(RunId, Tombstone)>, Option<Range>)> {
+    let prefix = keys::tombstones(project).start;
+    let page = snapshot.scan(range, Scan { rows: 1_000, ..Scan::default() }).await?;
+    let mut found = Vec::with_capacity(page.rows.len());
+    for (key, _) in &page.rows {
+        let (id,): (String,) = keys::tail(&prefix, key)?;
+        let id = RunId::new(id);
+        if let Some(Head::Tombstone(tombstone)) = head_get(snapshot, project, &id).await? {
+            found.push((id, tombstone));
+        }
+    }
+    let rest = page.rows.last().filter(|_| page.more).map(|(last, _)| range.after(last));
+    Ok((found, rest))
+}
+
+/// Dead run numbers whose rows are still there, up to a page of them.
+pub async fn dead_runs_list(snapshot: &dyn Snapshot, project: Project) -> Result<Vec<RunNumber>> {
+    let range = keys::dead_runs(project);
+    let page = snapshot.scan(&range, Scan { rows: 1_000, ..Scan::default() }).await?;
+    page.rows
+        .iter()
+        .map(|(key, _)| keys::tail(&range.start, key).map(|(number,)| RunNumber(number)))
+        .collect()
+}
+
+/// Rows cleared in one step of a sweep: bounded work for a store whose range clears cost by row.
+const SWEEP_ROWS: usize = 2_000;
+
+/// Clears a part of what stands under a dead run number; true when nothing is left. A conflict or a repeat does no harm.
+pub async fn sweep_step(store: &dyn Store, project: Project, number: RunNumber) -> Result<bool> {
+    let transaction = Transaction::new(store.snapshot().await?);
+    let (batch, is_done) = sweep_batch(transaction, project, number).await?;
+    Ok(matches!(store.commit(batch).await?, Commit::Done { .. }) && is_done)
+}
+
+async fn sweep_batch(
+    mut transaction: Transaction,
+    project: Project,
+    number: RunNumber,
+) -> Result<(Batch, bool)> {
+    let writing = keys::writing(project, number);
+    if let Some(value) = transaction.get(&writing).await? {
+        let counted: Writing = rows::decode(&writing, &value)?;
+        let batch = transaction.batch();
+        for (counter, count) in counted.project_counters() {
+            batch.add(keys::project_counter(project, counter), -count);
+        }
+        batch.clear(writing);
+        return Ok((transaction.into_batch(), false));
+    }
+    let scan = Scan { rows: SWEEP_ROWS, ..Scan::default() };
+    for kind in [SeriesKind::Metric, SeriesKind::Object] {
+        let range = keys::series_names(project, number, kind);
+        let page = transaction.unchecked().scan(&range, scan).await?;
+        let Some((last, _)) = page.rows.last() else { continue };
+        let cleared = Range::new(range.start.clone(), range.after(last).start);
+        for (key, _) in &page.rows {
+            let name = keys::series_name_of(&range, key)?;
+            transaction.batch().clear(keys::index_series_name(project, kind, &name, number));
+        }
+        transaction.batch().clear_range(cleared);
+        return Ok((transaction.into_batch(), false));
+    }
+    let range = keys::run_rows(project, number);
+    let page = transaction.scan(&range, scan).await?;
+    let batch = transaction.batch();
+    if let Some((last, _)) = page.rows.last() {
+        batch.clear_range(Range::new(range.start.clone(), range.after(last).start));
+        return Ok((transaction.into_batch(), false));
+    }
+    batch.clear(keys::dead_run(project, number)).clear(keys::unfolded(project, number));
+    Ok((transaction.into_batch(), true))
+}

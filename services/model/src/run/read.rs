@@ -1,0 +1,108 @@
+//! Reading runs. Every function reads the snapshot that it is given, so that a caller sees one version of the run.
+
+use bytes::Bytes;
+use matyan_store::{Range, Result, Scan, Snapshot};
+
+use super::{Document, Params, head_live};
+use crate::{
+    cbor,
+    ids::{Project, RunId, RunNumber},
+    keys, rows,
+    value::Map,
+};
+
+/// The live run of this id, pending deletion or not.
+pub async fn run_find(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    id: &RunId,
+) -> Result<Option<(RunNumber, Document)>> {
+    let Some(number) = head_live(snapshot, project, id).await? else { return Ok(None) };
+    Ok(document_get(snapshot, project, number).await?.map(|document| (number, document)))
+}
+
+/// `None` for a dead run number.
+pub async fn document_get(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    number: RunNumber,
+) -> Result<Option<Document>> {
+    let key = keys::document(project, number);
+    match snapshot.get(&key).await? {
+        Some(value) => Ok(Some(Document::decode(&key, &value)?)),
+        None => Ok(None),
+    }
+}
+
+/// The run id that a number was given to, also when the run is dead.
+pub async fn run_id_of(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    number: RunNumber,
+) -> Result<Option<RunId>> {
+    let id: Option<String> = rows::get(snapshot, &keys::number(project, number)).await?;
+    Ok(id.map(RunId::new))
+}
+
+/// Runs in the order of the scan, and the range of those behind them.
+#[derive(Debug, Default)]
+pub struct ListPage {
+    pub runs: Vec<(RunNumber, Document)>,
+    pub rest: Option<Range>,
+}
+
+/// One page of all runs of the project by creation, from `range` on (`keys::documents` for the first page, then `rest`).
+/// Runs that are pending deletion are among them.
+pub async fn runs_list(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    range: &Range,
+    scan: Scan,
+) -> Result<ListPage> {
+    let prefix = keys::documents(project).start;
+    let page = snapshot.scan(range, scan).await?;
+    let mut runs = Vec::with_capacity(page.rows.len());
+    for (key, value) in &page.rows {
+        let (number,) = keys::tail(&prefix, key)?;
+        runs.push((RunNumber(number), Document::decode(key, value)?));
+    }
+    let rest = page
+        .rows
+        .last()
+        .filter(|_| page.more)
+        .map(|(last, _)| if scan.reverse { range.before(last) } else { range.after(last) });
+    Ok(ListPage { runs, rest })
+}
+
+/// The range of the runs with numbers from `first` up to and without `end`: run numbers are microseconds of creation,
+/// moved on by a few where two runs began at once.
+pub fn runs_list_between(project: Project, first: RunNumber, end: RunNumber) -> Range {
+    Range::new(keys::document(project, first), keys::document(project, end))
+}
+
+/// The encoded map of the params, without decoding it.
+pub async fn params_get_bytes(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    number: RunNumber,
+    document: &Document,
+) -> Result<Bytes> {
+    match &document.params {
+        Params::Inline(bytes) => Ok(bytes.clone()),
+        Params::Pieces => {
+            let range = keys::params(project, number);
+            let pieces = rows::get_pieces(snapshot, &range).await?;
+            pieces.ok_or_else(|| rows::corrupt(&range.start, &"the params of the document are not there"))
+        }
+    }
+}
+
+pub async fn params_get(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    number: RunNumber,
+    document: &Document,
+) -> Result<Map> {
+    let bytes = params_get_bytes(snapshot, project, number, document).await?;
+    cbor::decode_map(&bytes).map_err(|error| rows::corrupt(&keys::document(project, number), &error))
+}

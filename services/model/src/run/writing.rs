@@ -1,0 +1,55 @@
+//! What ingestion keeps for a run: the next free numbers and the counts. Only ingestion writes it, in the transactions that
+//! apply data, so that it is exact however often a record is delivered.
+
+use matyan_store::{Batch, Result, Snapshot};
+use minicbor::{Decode, Encode};
+
+use crate::{
+    ids::{Project, RunNumber},
+    keys::{self, Counter},
+    rows,
+};
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Writing {
+    /// Metric series so far, which is the next series number.
+    #[n(0)]
+    pub series: u32,
+    #[n(1)]
+    pub object_series: u32,
+    #[n(2)]
+    pub next_block: u64,
+    #[n(3)]
+    pub next_log_record: u64,
+    /// Points written, a repeated step counted each time.
+    #[n(4)]
+    pub points: u64,
+    /// Bytes of blocks, objects, lines and log records written.
+    #[n(5)]
+    pub bytes: u64,
+    /// Receive time of the last data.
+    #[n(6)]
+    pub last_data_us: i64,
+}
+
+impl Writing {
+    /// What a run adds to the counters of its project.
+    pub fn project_counters(&self) -> [(Counter, i64); 3] {
+        let series = i64::from(self.series) + i64::from(self.object_series);
+        let count = |counted: u64| i64::try_from(counted).unwrap_or(i64::MAX);
+        [
+            (Counter::Series, series),
+            (Counter::Points, count(self.points)),
+            (Counter::Bytes, count(self.bytes)),
+        ]
+    }
+}
+
+pub async fn writing_get(snapshot: &dyn Snapshot, project: Project, number: RunNumber) -> Result<Writing> {
+    Ok(rows::get(snapshot, &keys::writing(project, number)).await?.unwrap_or_default())
+}
+
+pub fn writing_put(batch: &mut Batch, project: Project, number: RunNumber, writing: &Writing) {
+    batch.set(keys::writing(project, number), rows::encode(writing));
+}
