@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! {path}/lock      held by the process that has the log open
-//! {path}/engine/   the fjall database that `engine` describes
+//! {path}/engine/   the fjall database that `engine` describes; made in `engine.new/`
 //! ```
 //!
 //! The way of a record: `append` puts it into the `queue`; the `committer` takes a group, writes it to the `engine`, syncs,
@@ -12,6 +12,7 @@
 
 mod committer;
 mod engine;
+mod journal;
 mod layout;
 mod partition;
 mod queue;
@@ -254,7 +255,10 @@ impl Shared {
     fn open(path: &Path, settings: Settings, components: Components) -> Result<Self> {
         let engine_path = path.join("engine");
         let layout = Layout { ingestion_partitions: settings.ingestion_partitions };
-        let engine = Engine::open(&engine_path, &settings, components.new_identity)?;
+        if !engine_path.exists() {
+            engine::create(&path.join("engine.new"), &engine_path, layout, components.new_identity)?;
+        }
+        let engine = Engine::open(&engine_path, layout)?;
         let identity = engine.identity();
         let partitions =
             layout.all_slots().map(|slot| Ok(Partition::new(engine.extent(slot)?))).collect::<Result<_>>()?;

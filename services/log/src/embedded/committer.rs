@@ -6,7 +6,7 @@
 //! back before anyone can read it. So an error means that nothing of the append is in the log, unless the process ended
 //! before it could be taken back.
 
-use std::{fs::File, sync::Arc, time::Duration};
+use std::{error::Error, fs::File, sync::Arc, time::Duration};
 
 use super::{
     Shared,
@@ -14,7 +14,7 @@ use super::{
     queue::{Group, PendingTrim},
     record,
 };
-use crate::{Error, NewRecord, Position, Record, Result, Topic};
+use crate::{Error as LogError, NewRecord, Position, Record, Result, Topic};
 
 /// How long the engine stays closed after a failure: at first, and at most.
 const REOPEN_AFTER: Duration = Duration::from_millis(50);
@@ -68,22 +68,33 @@ impl Committer {
 
     /// Writes a group, however long it takes. False when the queue was closed before that was possible.
     fn settle(&self, mut group: Group) -> bool {
+        let mut wait = REOPEN_AFTER;
         loop {
             group.appends.retain(|append| !append.is_abandoned());
-            match self.write(&group) {
+            let failure = match self.write(&group) {
                 Ok(written) => {
                     self.publish(group, written);
                     return true;
                 }
-                Err(error) if self.reopen(&error) => {}
-                Err(_) => return false,
+                Err(failure) => failure,
+            };
+            tracing::error!(error = &failure as &dyn Error, "the log cannot be written: opening it again");
+            *self.shared.engine_mut() = None;
+            while self.shared.engine().is_none() {
+                if self.shared.queue.pause(wait) {
+                    return false;
+                }
+                wait = (wait * 2).min(REOPEN_AFTER_AT_MOST);
+                if let Err(failure) = self.reopen() {
+                    tracing::warn!(error = &failure as &dyn Error, "the log cannot be opened yet");
+                }
             }
         }
     }
 
     fn write(&self, group: &Group) -> Result<Written> {
         let engine = self.shared.engine();
-        let engine = engine.as_ref().ok_or_else(|| Error::unavailable("its engine is closed"))?;
+        let engine = engine.as_ref().ok_or_else(|| LogError::unavailable("its engine is closed"))?;
         self.wait_for_flush(engine)?;
         let appended_us = (self.shared.components.clock)();
         let mut writes = engine.writes();
@@ -136,7 +147,7 @@ impl Committer {
         Ok(trims)
     }
 
-    /// Removes what nobody waits for any more. It need not be synced: what loses it loses the process.
+    /// Removes what nobody waits for any more. Synced, because only the last batch of a journal may be torn.
     fn take_back_abandoned(
         &self,
         engine: &Engine,
@@ -144,16 +155,18 @@ impl Committer {
         written: &mut [WrittenAppend],
     ) -> Result<()> {
         let mut writes = engine.writes();
-        for (append, written) in group.appends.iter().zip(written) {
-            if append.is_abandoned() {
-                written.is_taken_back = true;
-                let slots = self.shared.layout.slots(append.topic);
-                for position in &written.positions {
-                    engine.remove(&mut writes, slots.start + position.partition as usize, position.offset);
-                }
+        let abandoned = group.appends.iter().zip(written).filter(|(append, _)| append.is_abandoned());
+        for (append, written) in abandoned {
+            written.is_taken_back = true;
+            let slots = self.shared.layout.slots(append.topic);
+            for position in &written.positions {
+                engine.remove(&mut writes, slots.start + position.partition as usize, position.offset);
             }
         }
-        engine.commit(writes).map_err(engine::failed)
+        if writes.is_empty() {
+            return Ok(());
+        }
+        engine.commit(writes).and_then(|()| engine.sync()).map_err(engine::failed)
     }
 
     /// Makes a group readable, and answers.
@@ -195,39 +208,14 @@ impl Committer {
         }
     }
 
-    /// Closes the engine and opens it again, as often as it takes. False when the queue was closed meanwhile.
-    fn reopen(&self, error: &Error) -> bool {
-        tracing::error!(
-            error = error as &dyn std::error::Error,
-            "the log cannot be written, opening it again"
-        );
-        *self.shared.engine_mut() = None;
-        let mut wait = REOPEN_AFTER;
-        loop {
-            if self.shared.queue.pause(wait) {
-                return false;
-            }
-            let Shared { engine_path, settings, identity, .. } = &*self.shared;
-            match Engine::open(engine_path, settings, *identity).and_then(|engine| self.restore(engine)) {
-                Ok(()) => {
-                    tracing::info!("the log is open again");
-                    return true;
-                }
-                Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "the log cannot be opened yet")
-                }
-            }
-            wait = (wait * 2).min(REOPEN_AFTER_AT_MOST);
-        }
-    }
-
-    /// Puts an engine into service, without what it holds of a group that was never readable.
-    fn restore(&self, engine: Engine) -> Result<()> {
+    /// Puts the engine into service again, without what it holds of a group that was never readable.
+    fn reopen(&self) -> Result<()> {
+        let engine = Engine::reopen(&self.shared.engine_path, self.shared.layout)?;
         let mut writes = engine.writes();
         for (slot, readable) in self.extents().into_iter().enumerate() {
             let found = engine.extent(slot)?;
             if found.end < readable.end {
-                return Err(Error::corrupt(format!(
+                return Err(LogError::corrupt(format!(
                     "it ended at offset {}, and now ends at {}",
                     readable.end, found.end
                 )));
@@ -238,6 +226,7 @@ impl Committer {
         }
         engine.commit(writes).and_then(|()| engine.sync()).map_err(engine::failed)?;
         *self.shared.engine_mut() = Some(engine);
+        tracing::info!("the log is open again");
         Ok(())
     }
 
@@ -251,7 +240,7 @@ impl Committer {
         let offset = match self.shared.engine().as_ref().map(|engine| middle(engine, slot, extent)) {
             Some(Ok(offset)) => offset,
             Some(Err(error)) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "old dead letters cannot be found");
+                tracing::warn!(error = &error as &dyn Error, "old dead letters cannot be found");
                 return;
             }
             None => return,

@@ -12,7 +12,12 @@
 //! by record would leave as many tombstones, so whole tables are dropped behind the first offset (`drop_tables`). Offsets
 //! only grow, so tables do not overlap and compaction only ever moves them.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    fs::{self, File},
+    io,
+    path::Path,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use fjall::{
@@ -20,7 +25,7 @@ use fjall::{
     config::{BlockSizePolicy, CompressionPolicy, FilterPolicy},
 };
 
-use super::{Settings, layout::Layout, record};
+use super::{journal, layout::Layout, record};
 use crate::{Error, Record, Result, error::Source};
 
 const FORMAT: u8 = 1;
@@ -73,23 +78,64 @@ impl Extent {
 /// Written together, or not at all.
 pub(super) struct Writes(OwnedWriteBatch);
 
+impl Writes {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Makes an empty log, whole or not at all: what a crash leaves in `draft` is thrown away by the next attempt.
+pub(super) fn create(draft: &Path, path: &Path, layout: Layout, identity: [u8; 16]) -> Result<()> {
+    let failed_io = |source: io::Error| failed(source.into());
+    if draft.exists() {
+        fs::remove_dir_all(draft).map_err(failed_io)?;
+    }
+    write_identity(draft, layout, identity).map_err(failed)?;
+    fs::rename(draft, path).map_err(failed_io)?;
+    let parent = path.parent().expect("the engine lies in the log's directory");
+    File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed_io)
+}
+
+fn write_identity(path: &Path, layout: Layout, identity: [u8; 16]) -> fjall::Result<()> {
+    let db = open_database(path)?;
+    let meta = db.keyspace("meta", options)?;
+    let mut batch = db.batch();
+    batch.insert(&meta, "format", [FORMAT]);
+    batch.insert(&meta, "identity", identity);
+    batch.insert(&meta, "ingestion-partitions", layout.ingestion_partitions.to_le_bytes());
+    batch.commit()?;
+    db.persist(PersistMode::SyncAll)
+}
+
 impl Engine {
-    /// Opens the engine, or makes a new log in an empty directory. What an existing one was made with is refused if it is
-    /// not what is set now.
-    pub(super) fn open(path: &Path, settings: &Settings, new_identity: [u8; 16]) -> Result<Self> {
-        let names = Layout { ingestion_partitions: settings.ingestion_partitions }.names();
-        let db = open_database(path).map_err(failed)?;
-        let meta = db.keyspace("meta", options).map_err(failed)?;
-        let identity = match meta.get("format").map_err(failed)? {
-            Some(format) => read_identity(&meta, &format, settings)?,
-            None => write_identity(&db, &meta, settings, new_identity).map_err(failed)?,
+    /// What it was made with is refused if it is not what is set now.
+    pub(super) fn open(path: &Path, layout: Layout) -> Result<Self> {
+        let db = match open_database(path) {
+            Err(fjall::Error::JournalRecovery(cause)) => {
+                if !journal::cut_torn_tail(path).map_err(|source| failed(source.into()))? {
+                    return Err(failed(fjall::Error::JournalRecovery(cause)));
+                }
+                tracing::warn!("the last write was torn by a crash and is dropped: nobody was told of it");
+                open_database(path)
+            }
+            opened => opened,
         };
+        let db = db.map_err(failed)?;
+        let meta = db.keyspace("meta", options).map_err(failed)?;
+        let identity = read_identity(&meta, layout)?;
+        let names = layout.names();
         let slots = names
             .iter()
             .map(|name| db.keyspace(name, options))
             .collect::<fjall::Result<_>>()
             .map_err(failed)?;
         Ok(Self { db, meta, slots, names, identity })
+    }
+
+    /// Opens it again after a failure, so that nothing is relied on that the failure may have spoiled.
+    pub(super) fn reopen(path: &Path, layout: Layout) -> Result<Self> {
+        journal::renew(path).map_err(|source| failed(source.into()))?;
+        Self::open(path, layout)
     }
 
     pub(super) fn identity(&self) -> [u8; 16] {
@@ -204,36 +250,20 @@ fn open_database(path: &Path) -> fjall::Result<Database> {
         .open()
 }
 
-fn write_identity(
-    db: &Database,
-    meta: &Keyspace,
-    settings: &Settings,
-    identity: [u8; 16],
-) -> fjall::Result<[u8; 16]> {
-    let mut batch = db.batch();
-    batch.insert(meta, "format", [FORMAT]);
-    batch.insert(meta, "identity", identity);
-    batch.insert(meta, "ingestion-partitions", settings.ingestion_partitions.to_le_bytes());
-    batch.commit()?;
-    db.persist(PersistMode::SyncAll)?;
-    Ok(identity)
-}
-
-fn read_identity(meta: &Keyspace, format: &[u8], settings: &Settings) -> Result<[u8; 16]> {
-    if *format != [FORMAT] {
+fn read_identity(meta: &Keyspace, layout: Layout) -> Result<[u8; 16]> {
+    let [format] = meta_row(meta, "format")?;
+    if format != FORMAT {
         return Err(Error::corrupt(format!(
-            "it is written in format {}, and this program reads format {FORMAT}: use a newer program",
-            format.first().copied().unwrap_or_default()
+            "it is written in format {format}, and this program reads format {FORMAT}: use the program that wrote it"
         )));
     }
-    let partitions: [u8; 4] = meta_row(meta, "ingestion-partitions")?;
-    let partitions = u32::from_le_bytes(partitions);
-    if partitions != settings.ingestion_partitions {
+    let made_with = u32::from_le_bytes(meta_row(meta, "ingestion-partitions")?);
+    if made_with != layout.ingestion_partitions {
         return Err(Error::Topic {
             reason: format!(
-                "the log was made with {partitions} ingestion partitions, and {} are set: their number never changes, so \
-                 set it to {partitions} again",
-                settings.ingestion_partitions
+                "the log was made with {made_with} ingestion partitions, and {} are set: their number never changes, so set \
+                 it to {made_with} again",
+                layout.ingestion_partitions
             ),
         });
     }

@@ -1,0 +1,147 @@
+//! Appends per second by number of writers and size of a record, with a worker that reads and trims behind them.
+//! Run with `cargo run --release -p matyan-log --example bench [directory] [seconds]`: the disk decides, so its own figure stands first.
+
+use std::{
+    fs::File,
+    io::Write,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use matyan_log::{
+    Delivery, LogReader, LogWriter, NewRecord, Topic,
+    embedded::{EmbeddedLog, Settings},
+};
+
+const WRITERS: [usize; 3] = [1, 8, 64];
+const SIZES: [usize; 3] = [100, 4 << 10, 64 << 10];
+const SYNCS: usize = 500;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let parent = arguments.next().map_or_else(std::env::temp_dir, PathBuf::from);
+    let seconds: f64 = arguments.next().map_or(Ok(2.0), |seconds| seconds.parse())?;
+    let mut out = std::io::stdout();
+    writeln!(out, "fdatasync after 4 KB: median {:?}", sync_time(&parent)?)?;
+    writeln!(
+        out,
+        "{:>8} {:>8} {:>12} {:>10} {:>10} {:>10}",
+        "writers", "bytes", "appends/s", "MB/s", "p50", "p99"
+    )?;
+    for size in SIZES {
+        for writers in WRITERS {
+            let directory = tempfile::tempdir_in(&parent)?;
+            let mut times = run(directory.path(), writers, size, Duration::from_secs_f64(seconds)).await?;
+            times.sort_unstable();
+            let rate = times.len() as f64 / seconds;
+            let at = |share: f64| times[(times.len() as f64 * share) as usize];
+            let megabytes = rate * size as f64 / 1e6;
+            writeln!(
+                out,
+                "{writers:>8} {size:>8} {rate:>12.0} {megabytes:>10.1} {:>10.1?} {:>10.1?}",
+                at(0.5),
+                at(0.99)
+            )?;
+        }
+    }
+    writeln!(out, "peak memory of the process: {}", peak_memory()?)?;
+    Ok(())
+}
+
+/// How long every append took.
+async fn run(
+    path: &Path,
+    writers: usize,
+    size: usize,
+    time: Duration,
+) -> Result<Vec<Duration>, Box<dyn std::error::Error>> {
+    let log = Arc::new(EmbeddedLog::open(path, Settings::default()).await?);
+    let reader = tokio::spawn(read_and_trim(log.clone()));
+    let is_over = Arc::new(AtomicBool::new(false));
+    let value = Bytes::from(noise(size));
+    let writers: Vec<_> = (0..writers)
+        .map(|writer| tokio::spawn(write(log.clone(), writer, value.clone(), is_over.clone())))
+        .collect();
+    tokio::time::sleep(time).await;
+    is_over.store(true, Ordering::Relaxed);
+    let mut times = Vec::new();
+    for writer in writers {
+        times.extend(writer.await??);
+    }
+    reader.abort();
+    log.close().await?;
+    Ok(times)
+}
+
+async fn write(
+    log: Arc<EmbeddedLog>,
+    writer: usize,
+    value: Bytes,
+    is_over: Arc<AtomicBool>,
+) -> matyan_log::Result<Vec<Duration>> {
+    let key = Bytes::from(format!("run-{writer}"));
+    let mut times = Vec::new();
+    while !is_over.load(Ordering::Relaxed) {
+        let record = NewRecord { key: key.clone(), value: value.clone(), headers: vec![] };
+        let start = Instant::now();
+        log.append(Topic::Ingestion, vec![record]).await?;
+        times.push(start.elapsed());
+    }
+    Ok(times)
+}
+
+/// What a worker does to the log: everything is read, and trimmed every 64 MB.
+async fn read_and_trim(log: Arc<EmbeddedLog>) -> matyan_log::Result<()> {
+    let mut subscription = log.subscribe(Topic::Ingestion).await?;
+    let mut bytes = 0;
+    loop {
+        match subscription.next().await? {
+            Delivery::Assigned { partition } => subscription.start(partition, 0).await?,
+            Delivery::Revoked { .. } => {}
+            Delivery::Records { partition, records } => {
+                bytes += records.iter().map(|record| record.value.len()).sum::<usize>();
+                if let Some(last) = records.last().filter(|_| bytes > 64 << 20) {
+                    bytes = 0;
+                    log.trim(Topic::Ingestion, partition, last.offset + 1).await?;
+                }
+            }
+        }
+    }
+}
+
+fn sync_time(parent: &Path) -> std::io::Result<Duration> {
+    let directory = tempfile::tempdir_in(parent)?;
+    let mut file = File::create(directory.path().join("sync"))?;
+    let mut times = Vec::with_capacity(SYNCS);
+    for _ in 0..SYNCS {
+        file.write_all(&[7; 4096])?;
+        let start = Instant::now();
+        file.sync_data()?;
+        times.push(start.elapsed());
+    }
+    times.sort_unstable();
+    Ok(times[SYNCS / 2])
+}
+
+/// Bytes that no compression makes smaller.
+fn noise(size: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    std::iter::repeat_with(next).take(size).collect()
+}
+
+fn peak_memory() -> std::io::Result<String> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    Ok(status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("unknown").trim().to_owned())
+}

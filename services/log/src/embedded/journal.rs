@@ -1,0 +1,236 @@
+//! Two repairs of fjall's journal that fjall leaves to others, both on the newest file (`{number}.jnl`).
+//!
+//! *Torn tail.* When the power fails during a write, any pages of the last batch may be missing. fjall drops a batch that
+//! ends too early, but refuses to open when the pages in the middle are the missing ones: then it finds a whole batch with
+//! a wrong checksum. The log syncs each batch before it writes the next, so a wrong batch is unacknowledged if nothing
+//! comes behind it, and can go. Anything else is real damage, and stays refused.
+//!
+//! *Failed sync.* Afterwards the kernel may hold pages as clean that never reached the disk, and no later sync writes them.
+//! So the file is written anew from what can be read.
+//!
+//! Format 3 of the journal, as far as it is needed here, integers in little-endian:
+//!
+//! ```text
+//! batch   start, then items and clears, then end
+//! start   1, u32 number of items, u64 sequence number
+//! item    2, u8 kind, u8 compression, u64 keyspace, u16 key length, u32 length, u32 stored length, key, stored value
+//! clear   4, u64 keyspace
+//! end     3, u64 xxh3 of all items and clears, "FJL" 3
+//! ```
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use bytes::Buf;
+use xxhash_rust::xxh3::Xxh3;
+
+const START: u8 = 1;
+const ITEM: u8 = 2;
+const END: u8 = 3;
+const CLEAR: u8 = 4;
+const END_MAGIC: [u8; 4] = *b"FJL\x03";
+
+/// What a batch turns out to be.
+#[derive(Debug, PartialEq, Eq)]
+enum Batch {
+    Whole { bytes: usize },
+    WrongChecksum { bytes: usize },
+    Incomplete,
+}
+
+/// Cuts off a last batch with a wrong checksum. True if there was one.
+pub(super) fn cut_torn_tail(engine: &Path) -> io::Result<bool> {
+    let path = newest(engine)?;
+    let Some(start) = torn_batch(&fs::read(&path)?) else { return Ok(false) };
+    let file = File::options().write(true).open(path)?;
+    file.set_len(start as u64)?;
+    file.sync_all()?;
+    Ok(true)
+}
+
+/// Writes the newest journal again, in full, into another file that takes its place.
+pub(super) fn renew(engine: &Path) -> io::Result<()> {
+    let path = newest(engine)?;
+    let content = fs::read(&path)?;
+    // Behind the last batch, which ends in a byte that is not 0, there is only space reserved for later.
+    let used = content.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let copy = engine.join("journal.new");
+    let written = write_synced(&copy, &content[..used]).and_then(|()| fs::rename(&copy, &path));
+    if written.is_err() && copy.exists() {
+        fs::remove_file(&copy)?;
+    }
+    written?;
+    File::open(engine)?.sync_all()
+}
+
+fn write_synced(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+fn newest(engine: &Path) -> io::Result<PathBuf> {
+    let mut newest: Option<(u64, PathBuf)> = None;
+    for entry in fs::read_dir(engine)? {
+        let path = entry?.path();
+        let is_journal = path.extension().is_some_and(|extension| extension == "jnl");
+        let number = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
+        if let Some(number) = number.filter(|_| is_journal)
+            && newest.as_ref().is_none_or(|(highest, _)| number > *highest)
+        {
+            newest = Some((number, path));
+        }
+    }
+    newest.map(|(_, path)| path).ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no journal"))
+}
+
+/// Where the last batch begins, if it is a whole one with a wrong checksum and nothing comes behind it.
+fn torn_batch(mut journal: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        match batch(journal) {
+            Batch::Whole { bytes } => {
+                at += bytes;
+                journal = &journal[bytes..];
+            }
+            Batch::WrongChecksum { bytes } => {
+                return journal[bytes..].iter().all(|byte| *byte == 0).then_some(at);
+            }
+            Batch::Incomplete => return None,
+        }
+    }
+}
+
+fn batch(journal: &[u8]) -> Batch {
+    parse(journal).unwrap_or(Batch::Incomplete)
+}
+
+fn parse(journal: &[u8]) -> Option<Batch> {
+    let mut rest = journal;
+    if rest.try_get_u8().ok()? != START {
+        return None;
+    }
+    skip(&mut rest, 4 + 8)?;
+    let mut hash = Xxh3::new();
+    loop {
+        let item = rest;
+        match rest.try_get_u8().ok()? {
+            ITEM => {
+                skip(&mut rest, 1 + 1 + 8)?;
+                let key = rest.try_get_u16_le().ok()?;
+                skip(&mut rest, 4)?;
+                let value = rest.try_get_u32_le().ok()?;
+                skip(&mut rest, key as usize + value as usize)?;
+            }
+            CLEAR => skip(&mut rest, 8)?,
+            END => {
+                let expected = rest.try_get_u64_le().ok()?;
+                rest = rest.strip_prefix(&END_MAGIC)?;
+                let bytes = journal.len() - rest.len();
+                let is_right = hash.digest() == expected;
+                return Some(if is_right { Batch::Whole { bytes } } else { Batch::WrongChecksum { bytes } });
+            }
+            _ => return None,
+        }
+        hash.update(&item[..item.len() - rest.len()]);
+    }
+}
+
+fn skip(rest: &mut &[u8], bytes: usize) -> Option<()> {
+    *rest = rest.get(bytes..)?;
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use fjall::{Database, KeyspaceCreateOptions, PersistMode};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const VALUE_BYTES: usize = 20_000;
+    const BATCHES: u64 = 5;
+
+    fn database(path: &Path) -> fjall::Result<(Database, fjall::Keyspace)> {
+        let database = Database::builder(path).journal_compression(fjall::CompressionType::None).open()?;
+        let keyspace = database.keyspace("records", KeyspaceCreateOptions::default)?;
+        Ok((database, keyspace))
+    }
+
+    fn filled() -> TempDir {
+        let directory = TempDir::new().unwrap();
+        let (database, keyspace) = database(directory.path()).unwrap();
+        for number in 0..BATCHES {
+            let mut batch = database.batch();
+            batch.insert(&keyspace, number.to_be_bytes(), vec![7; VALUE_BYTES]);
+            batch.insert(&keyspace, [number as u8], "small");
+            batch.remove(&keyspace, "absent");
+            batch.commit().unwrap();
+            database.persist(PersistMode::SyncData).unwrap();
+        }
+        directory
+    }
+
+    fn readable(path: &Path) -> fjall::Result<usize> {
+        database(path)?.1.len()
+    }
+
+    /// What a lost page leaves.
+    fn clear_bytes(path: &Path, at: usize, bytes: usize) {
+        let journal = newest(path).unwrap();
+        let mut content = fs::read(&journal).unwrap();
+        content[at..at + bytes].fill(0);
+        fs::write(journal, content).unwrap();
+    }
+
+    fn starts(path: &Path) -> Vec<usize> {
+        let content = fs::read(newest(path).unwrap()).unwrap();
+        let mut starts = vec![0];
+        while let Batch::Whole { bytes } = batch(&content[starts[starts.len() - 1]..]) {
+            starts.push(starts[starts.len() - 1] + bytes);
+        }
+        starts
+    }
+
+    #[test]
+    fn every_batch_of_a_real_journal_is_understood() {
+        let directory = filled();
+        assert_eq!(starts(directory.path()).len() as u64, BATCHES + 1);
+        assert!(!cut_torn_tail(directory.path()).unwrap());
+        assert_eq!(readable(directory.path()).unwrap() as u64, 2 * BATCHES);
+    }
+
+    #[test]
+    fn a_page_that_the_last_batch_lost_costs_that_batch_alone() {
+        let directory = filled();
+        let last = starts(directory.path())[BATCHES as usize - 1];
+        clear_bytes(directory.path(), last + VALUE_BYTES / 2, 4096);
+        assert!(readable(directory.path()).is_err(), "fjall now does this by itself: the repair can go");
+        assert!(cut_torn_tail(directory.path()).unwrap());
+        assert_eq!(readable(directory.path()).unwrap() as u64, 2 * (BATCHES - 1));
+    }
+
+    #[test]
+    fn damage_in_the_middle_stays_refused() {
+        let directory = filled();
+        let middle = starts(directory.path())[2];
+        clear_bytes(directory.path(), middle + VALUE_BYTES / 2, 4096);
+        assert!(!cut_torn_tail(directory.path()).unwrap());
+        assert!(readable(directory.path()).is_err());
+    }
+
+    #[test]
+    fn a_renewed_journal_holds_the_same_in_another_file() {
+        use std::os::unix::fs::MetadataExt;
+
+        let directory = filled();
+        let before = fs::metadata(newest(directory.path()).unwrap()).unwrap();
+        renew(directory.path()).unwrap();
+        let after = fs::metadata(newest(directory.path()).unwrap()).unwrap();
+        assert_ne!(before.ino(), after.ino());
+        assert_eq!(readable(directory.path()).unwrap() as u64, 2 * BATCHES);
+    }
+}
