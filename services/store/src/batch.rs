@@ -50,6 +50,11 @@ impl Range {
         self.start.as_ref() <= key && key < self.end.as_ref()
     }
 
+    /// False if either is empty.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        (&self.start).max(&other.start) < (&self.end).min(&other.end)
+    }
+
     /// The rest of the range behind `key`, for the next page of a forward scan.
     pub fn after(&self, key: &Key) -> Self {
         let mut start = Vec::with_capacity(key.len() + 1);

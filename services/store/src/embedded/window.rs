@@ -72,7 +72,7 @@ impl Touched {
     }
 
     fn touches(&self, range: &Range) -> bool {
-        self.ranges.iter().any(|cleared| cleared.start < range.end && range.start < cleared.end)
+        self.ranges.iter().any(|cleared| cleared.overlaps(range))
             || keys(&self.keys).any(|key| range.contains(key))
     }
 }

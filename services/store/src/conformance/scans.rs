@@ -1,0 +1,129 @@
+//! Scans: pages in both directions, whatever ends them, put together give the range.
+
+use super::{Instance, batch, done};
+use crate::{Key, Page, Range, Scan, Snapshot, Store, Value};
+
+const ROWS: usize = 1_000;
+
+async fn fill(store: &dyn Store) -> Vec<(Key, Value)> {
+    let rows: Vec<(Key, Value)> = (0..ROWS)
+        .map(|row| {
+            (
+                Key::from(format!("row/{row:04}")),
+                Value::from(vec![u8::try_from(row % 251).unwrap(); row % 300]),
+            )
+        })
+        .collect();
+    done(store, batch(|b| rows.iter().fold(b, |b, (key, value)| b.set(key.clone(), value.clone())))).await;
+    done(store, batch(|b| b.set("row.", "before").set("row0", "behind"))).await;
+    rows
+}
+
+/// All pages of a range, as a caller that goes on from the last key reads them.
+async fn pages(snapshot: &dyn Snapshot, range: &Range, scan: Scan) -> Vec<Page> {
+    let mut rest = range.clone();
+    let mut pages = Vec::new();
+    loop {
+        let page = snapshot.scan(&rest, scan).await.unwrap();
+        let Some((last, _)) = page.rows.last() else { break };
+        rest = if scan.reverse { rest.before(last) } else { rest.after(last) };
+        let more = page.more;
+        pages.push(page);
+        if !more {
+            break;
+        }
+    }
+    pages
+}
+
+async fn check_pages(instance: &mut dyn Instance, reverse: bool) {
+    let store = instance.store();
+    let mut expected = fill(store.as_ref()).await;
+    if reverse {
+        expected.reverse();
+    }
+    let snapshot = store.snapshot().await.unwrap();
+    for (rows, bytes) in
+        [(usize::MAX, usize::MAX), (usize::MAX, 1 << 20), (7, 1 << 20), (64, 1 << 20), (999, 1 << 20)]
+            .into_iter()
+            .chain([
+                (1_000, usize::MAX),
+                (1_001, usize::MAX),
+                (usize::MAX, 500),
+                (usize::MAX, 40_000),
+                (3, 300),
+            ])
+    {
+        let pages = pages(snapshot.as_ref(), &Range::prefix("row/"), Scan { rows, bytes, reverse }).await;
+        assert!(pages.iter().all(|page| page.rows.len() <= rows), "rows {rows}, bytes {bytes}");
+        let without_last = |page: &Page| {
+            let (_, kept) = page.rows.split_last().unwrap();
+            kept.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>()
+        };
+        assert!(pages.iter().all(|page| without_last(page) < bytes), "rows {rows}, bytes {bytes}");
+        let all: Vec<(Key, Value)> = pages.into_iter().flat_map(|page| page.rows).collect();
+        assert_eq!(all, expected, "rows {rows}, bytes {bytes}");
+    }
+}
+
+pub(super) async fn pages_forward(instance: &mut dyn Instance) {
+    check_pages(instance, false).await;
+}
+
+pub(super) async fn pages_backward(instance: &mut dyn Instance) {
+    check_pages(instance, true).await;
+}
+
+pub(super) async fn pages_hold_a_row(instance: &mut dyn Instance) {
+    let store = instance.store();
+    let expected = fill(store.as_ref()).await;
+    let snapshot = store.snapshot().await.unwrap();
+    for (rows, bytes) in [(1, 0), (0, 0), (1, usize::MAX), (0, usize::MAX)] {
+        let page =
+            snapshot.scan(&Range::prefix("row/09"), Scan { rows, bytes, reverse: false }).await.unwrap();
+        assert_eq!((page.rows, page.more), (vec![expected[900].clone()], true));
+    }
+}
+
+pub(super) async fn ranges_end_before_their_end(instance: &mut dyn Instance) {
+    let store = instance.store();
+    let expected = fill(store.as_ref()).await;
+    let snapshot = store.snapshot().await.unwrap();
+    let cases = [
+        (Range::new("row/0010", "row/0013"), &expected[10..13]),
+        (Range::new("row/0010", "row/0010"), &[]),
+        (Range::new("row/0013", "row/0010"), &[]),
+        (Range::new("row/0009x", "row/0010\0"), &expected[10..11]),
+        (Range::prefix("row/099"), &expected[990..]),
+        (Range::prefix("nothing"), &[]),
+    ];
+    for (range, rows) in cases {
+        for reverse in [false, true] {
+            let mut page = snapshot.scan(&range, Scan { reverse, ..Scan::default() }).await.unwrap();
+            if reverse {
+                page.rows.reverse();
+            }
+            assert_eq!(page, Page { rows: rows.to_vec(), more: false }, "{range:?}");
+        }
+    }
+    let whole =
+        snapshot.scan(&Range::prefix(""), Scan { bytes: usize::MAX, ..Scan::default() }).await.unwrap();
+    assert_eq!(whole.rows.len(), ROWS + 2);
+}
+
+pub(super) async fn large_values_come_whole(instance: &mut dyn Instance) {
+    let store = instance.store();
+    let sizes = [0, 1, 4_095, 4_096, 4_097, 65_536, 100_000];
+    let value = |size: usize| Value::from((0..size).map(|byte| (byte % 253) as u8).collect::<Vec<_>>());
+    done(
+        store.as_ref(),
+        batch(|b| sizes.iter().fold(b, |b, size| b.set(format!("l/{size:06}"), value(*size)))),
+    )
+    .await;
+    let expected = sizes.map(|size| (Key::from(format!("l/{size:06}")), value(size)));
+    assert_eq!(super::rows(store.as_ref(), "l/").await, expected);
+    let snapshot = store.snapshot().await.unwrap();
+    for (key, value) in expected {
+        assert_eq!(snapshot.get(&key).await.unwrap(), Some(value));
+    }
+}

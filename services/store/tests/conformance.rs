@@ -1,0 +1,70 @@
+//! The suite on the embedded store, plain and under the fault layer.
+//!
+//! Run it with `--features conformance`.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use matyan_store::Store;
+use matyan_store::conformance::{Instance, OpenInstance, Suite, run};
+use matyan_store::embedded::{EmbeddedStore, Settings};
+use matyan_store::layers::{FaultStore, Faults};
+
+fn main() -> ExitCode {
+    run(vec![
+        Suite { name: "embedded", open: Ok(open(None)) },
+        Suite { name: "embedded_slow", open: Ok(open(Some(Faults::delays(1, Duration::from_millis(2))))) },
+    ])
+}
+
+fn open(faults: Option<Faults>) -> OpenInstance {
+    Arc::new(move || {
+        let faults = faults.clone();
+        Box::pin(async move {
+            let directory = tempfile::tempdir().expect("a directory");
+            let mut embedded = Embedded { directory, faults, passed: Arc::default(), opened: None };
+            embedded.reopen().await;
+            Box::new(embedded) as Box<dyn Instance>
+        })
+    })
+}
+
+struct Embedded {
+    directory: tempfile::TempDir,
+    faults: Option<Faults>,
+    /// Milliseconds by which the store's clock was moved.
+    passed: Arc<AtomicU64>,
+    opened: Option<Arc<EmbeddedStore>>,
+}
+
+#[async_trait]
+impl Instance for Embedded {
+    fn store(&self) -> Arc<dyn Store> {
+        let store = self.opened.clone().expect("it is open");
+        match &self.faults {
+            Some(faults) => Arc::new(FaultStore::new(store, faults.clone())),
+            None => store,
+        }
+    }
+
+    async fn reopen(&mut self) {
+        self.close().await;
+        let (start, passed) = (Instant::now(), self.passed.clone());
+        let clock = Arc::new(move || start + Duration::from_millis(passed.load(Ordering::SeqCst)));
+        let store = EmbeddedStore::open_with_clock(self.directory.path(), Settings::default(), clock).await;
+        self.opened = Some(Arc::new(store.expect("the store opens")));
+    }
+
+    async fn pass(&self, time: Duration) {
+        self.passed.fetch_add(u64::try_from(time.as_millis()).expect("a short time"), Ordering::SeqCst);
+    }
+
+    async fn close(&mut self) {
+        if let Some(store) = self.opened.take() {
+            store.close().await.expect("the store closes");
+        }
+    }
+}
