@@ -15,7 +15,7 @@
 //! | (nil, 3, job) | owner token of a job lock |
 //! | (nil, 4, project name) | number of a project |
 //! | (nil, 5) + stamp | outbox: an event for the control topic |
-//! | (nil, 6, stage, time, project, run id, producer) | producers whose rows are swept after this log time |
+//! | (nil, 6, stage, time, project, run id, producer) | producers that are swept unless they were seen after this time |
 //!
 //! **Rows of a project** begin with its number, then the space:
 //!
@@ -32,7 +32,8 @@
 //! | (p, 6, kind, id, piece) | entity: experiment, tag, note, dashboard, app, report |
 //! | (p, 7, kind, name) | id of the entity with this name |
 //! | (p, 8, kind, id, counter) | counter of an entity, added to atomically |
-//! | (p, 9, part) | name, description and pinned sequences of the project |
+//! | (p, 9, 0) | name and description of the project |
+//! | (p, 9, 1, piece) | its pinned sequences |
 //! | (p, 10) + stamp + (run number) | change: a transaction touched this run |
 //! | (p, 11, run id, log, partition, offset, item, part) | parked item: what could not be applied, and why |
 //! | (p, 12, run id, note id) | notes of a run |
@@ -271,7 +272,7 @@ pub fn outbox() -> Range {
     Range::prefix(outbox_prefix())
 }
 
-/// What is swept of a producer that has fallen silent: first its mark, much later its dictionary.
+/// How long a producer that falls silent is kept: one with a mark alone not for long, one with a dictionary for a month.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SweepStage {
     Mark = 0,
@@ -672,8 +673,12 @@ pub fn project_info(project: Project) -> Key {
     self::project(project, Space::ProjectInfo, (0_u16,))
 }
 
-pub fn project_pinned(project: Project) -> Key {
-    self::project(project, Space::ProjectInfo, (1_u16,))
+pub fn project_pinned_piece(project: Project, piece: u32) -> Key {
+    self::project(project, Space::ProjectInfo, (1_u16, piece))
+}
+
+pub fn project_pinned(project: Project) -> Range {
+    below(self::project(project, Space::ProjectInfo, (1_u16,)))
 }
 
 pub fn project_counter(project: Project, counter: Counter) -> Key {
@@ -735,9 +740,24 @@ pub fn parked_piece(project: Project, id: &RunId, at: ItemPosition, piece: u32) 
     self::project(project, Space::Parked, rest)
 }
 
-/// All parked items; the tail is (run id: String, log: u32, partition: u32, offset: u64, item: u32, piece: u32).
+/// All parked items.
 pub fn parked(project: Project) -> Range {
     below(self::project(project, Space::Parked, ()))
+}
+
+pub fn parked_run(project: Project, id: &RunId) -> Range {
+    below(self::project(project, Space::Parked, (id.as_str(),)))
+}
+
+pub fn parked_item(project: Project, id: &RunId, at: ItemPosition) -> Range {
+    let rest = (id.as_str(), at.log, at.partition, at.offset, at.item);
+    below(self::project(project, Space::Parked, rest))
+}
+
+/// What a key of a parked item names, and the piece; the prefix is the start of `parked`.
+pub fn parked_of(prefix: &Key, key: &Key) -> Result<(RunId, ItemPosition, u32)> {
+    let (id, log, partition, offset, item, piece): (String, u32, u32, u64, u32, u32) = tail(prefix, key)?;
+    Ok((RunId::new(id), ItemPosition { log, partition, offset, item }, piece))
 }
 
 #[cfg(test)]

@@ -17,7 +17,23 @@ pub mod position;
 pub mod params;
 pub mod run;
 
+pub mod artifact;
+pub mod logs;
+pub mod object;
+
+pub mod entity;
+pub mod project;
+
+pub mod parked;
+pub mod producer;
+
 pub mod index;
 
 pub mod change;
 pub mod events;
+pub mod lock;
+
+#[cfg(test)]
+mod testing;
+
+pub mod series;

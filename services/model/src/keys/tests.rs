@@ -56,7 +56,7 @@ fn no_two_rows_share_a_key() {
         entity_name(P, EntityKind::Tag, "r"),
         entity_counter(P, EntityKind::Tag, "r", Counter::Runs),
         project_info(P),
-        project_pinned(P),
+        project_pinned_piece(P, 0),
         project_counter(P, Counter::Series),
         run_note(P, &id, "r"),
         change_prefix(P),

@@ -1,0 +1,63 @@
+//! Artifacts: what a run has uploaded, by path. A second upload to a path replaces the first.
+//! The bytes are not here: a row refers to a blob, with its size and hash where the client told them.
+
+use matyan_store::{Batch, Result, Snapshot};
+use minicbor::{Decode, Encode};
+
+use crate::{
+    ids::{Project, RunNumber},
+    keys, rows,
+};
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Artifact {
+    /// `{run_id}/{path}`
+    #[n(0)]
+    pub blob_key: String,
+    #[n(1)]
+    pub content_type: String,
+    #[n(2)]
+    pub size: Option<u64>,
+    /// BLAKE3 of the content.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub hash: Option<[u8; 32]>,
+    #[n(4)]
+    pub time_us: i64,
+}
+
+/// What belongs to sequences is uploaded under this path, and is no artifact to a reader.
+const SEQUENCES: &str = "seq/";
+
+pub fn artifact_put(batch: &mut Batch, project: Project, number: RunNumber, path: &str, artifact: &Artifact) {
+    batch.set(keys::artifact(project, number, path), rows::encode(artifact));
+}
+
+pub async fn artifact_get(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    number: RunNumber,
+    path: &str,
+) -> Result<Option<Artifact>> {
+    rows::get(snapshot, &keys::artifact(project, number, path)).await
+}
+
+/// Everything uploaded, by path; `is_of_sequence` tells what to hide from a list of artifacts.
+pub async fn artifacts_list(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    number: RunNumber,
+) -> Result<Vec<(String, Artifact)>> {
+    let range = keys::artifacts(project, number);
+    let rows = rows::scan_all(snapshot, &range).await?;
+    rows.iter()
+        .map(|(key, value)| {
+            let (path,) = keys::tail(&range.start, key)?;
+            Ok((path, rows::decode(key, value)?))
+        })
+        .collect()
+}
+
+pub fn is_of_sequence(path: &str) -> bool {
+    path.starts_with(SEQUENCES)
+}

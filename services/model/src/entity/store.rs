@@ -1,0 +1,195 @@
+//! Reading and writing entities of any kind. An entity lies in pieces, because a report may be larger than a value.
+
+use bytes::Bytes;
+use matyan_store::{Error, Key, Result, Snapshot, Transaction};
+
+use super::Entity;
+use crate::{
+    ids::{Project, RunId},
+    keys::{self, Counter, EntityKind},
+    rows,
+};
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum EntityError {
+    #[error(transparent)]
+    Store(#[from] Error),
+    /// Choose another name, or use the entity that has it.
+    #[error("the name `{name}` is taken by {id}")]
+    NameTaken { name: String, id: String },
+    #[error("there is nothing with the id {id}")]
+    NotFound { id: String },
+}
+
+pub async fn entity_get<E: Entity>(snapshot: &dyn Snapshot, project: Project, id: &str) -> Result<Option<E>> {
+    let range = keys::entity(project, E::KIND, id);
+    let Some(bytes) = rows::get_pieces(snapshot, &range).await? else { return Ok(None) };
+    rows::decode(&range.start, &bytes).map(Some)
+}
+
+/// All entities of a kind by id: there are few of each, or they would be no use to people.
+pub async fn entity_list<E: Entity>(snapshot: &dyn Snapshot, project: Project) -> Result<Vec<(String, E)>> {
+    let range = keys::entities(project, E::KIND);
+    let mut found: Vec<(String, Vec<Bytes>)> = Vec::new();
+    for (key, value) in rows::scan_all(snapshot, &range).await? {
+        let (id, _piece): (String, u32) = keys::tail(&range.start, &key)?;
+        match found.last_mut() {
+            Some((last, pieces)) if *last == id => pieces.push(value),
+            _ => found.push((id, vec![value])),
+        }
+    }
+    let decoded = found.into_iter().map(|(id, pieces)| {
+        let entity = rows::decode(&keys::entity_piece(project, E::KIND, &id, 0), &pieces.concat())?;
+        Ok((id, entity))
+    });
+    decoded.collect()
+}
+
+/// The id of the entity with this name.
+pub async fn entity_find(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    kind: EntityKind,
+    name: &str,
+) -> Result<Option<String>> {
+    rows::get(snapshot, &keys::entity_name(project, kind, name)).await
+}
+
+/// The id of the entity with this name, made if missing. Two that make it at once end with one.
+pub async fn entity_named<E: Entity>(
+    transaction: &mut Transaction,
+    project: Project,
+    entity: &E,
+    new_id: &str,
+) -> Result<String> {
+    let name = entity.unique_name().expect("only kinds with unique names are looked up by name");
+    let key = keys::entity_name(project, E::KIND, name);
+    if let Some(value) = transaction.get(&key).await? {
+        return rows::decode(&key, &value);
+    }
+    put(transaction, project, new_id, entity, None);
+    Ok(new_id.to_owned())
+}
+
+/// Makes an entity under a new id.
+pub async fn entity_create<E: Entity>(
+    transaction: &mut Transaction,
+    project: Project,
+    id: &str,
+    entity: &E,
+) -> Result<(), EntityError> {
+    name_free(transaction, project, id, entity).await?;
+    put(transaction, project, id, entity, None);
+    Ok(())
+}
+
+/// Changes an entity by `change`, its name too, and returns what it became.
+pub async fn entity_put<E: Entity>(
+    transaction: &mut Transaction,
+    project: Project,
+    id: &str,
+    change: impl FnOnce(&mut E),
+) -> Result<E, EntityError> {
+    let before: E = checked(transaction, project, id).await?;
+    let mut after = before.clone();
+    change(&mut after);
+    if after.unique_name() != before.unique_name() {
+        name_free(transaction, project, id, &after).await?;
+    }
+    put(transaction, project, id, &after, Some(&before));
+    Ok(after)
+}
+
+/// Deletes an entity and returns what it was. Links to it are left to the sweep.
+pub async fn entity_delete<E: Entity>(
+    transaction: &mut Transaction,
+    project: Project,
+    id: &str,
+) -> Result<E, EntityError> {
+    let before: E = checked(transaction, project, id).await?;
+    let batch = transaction.batch();
+    if let Some(name) = before.unique_name() {
+        batch.clear(keys::entity_name(project, E::KIND, name));
+        batch.clear(keys::entity_counter(project, E::KIND, id, Counter::Runs));
+        batch.set(keys::dead_entity(project, E::KIND, id), Vec::new());
+    }
+    if let Some(run) = before.run_id() {
+        batch.clear(keys::run_note(project, &RunId::new(run), id));
+    }
+    batch.clear_range(keys::entity(project, E::KIND, id));
+    Ok(before)
+}
+
+/// How many runs an experiment or a tag has.
+pub async fn runs_count(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    kind: EntityKind,
+    id: &str,
+) -> Result<i64> {
+    let key = keys::entity_counter(project, kind, id, Counter::Runs);
+    Ok(snapshot.get(&key).await?.map(|value| count(&key, &value)).transpose()?.unwrap_or_default())
+}
+
+/// The same of all experiments or tags that have any.
+pub async fn runs_counts(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    kind: EntityKind,
+) -> Result<Vec<(String, i64)>> {
+    let range = keys::entity_counters(project, kind);
+    let rows = rows::scan_all(snapshot, &range).await?;
+    let counts = rows.iter().map(|(key, value)| {
+        let (id, _counter): (String, u16) = keys::tail(&range.start, key)?;
+        Ok((id, count(key, value)?))
+    });
+    counts.collect()
+}
+
+/// Counters are the store's own little-endian integers.
+pub(crate) fn count(key: &Key, value: &[u8]) -> Result<i64> {
+    value.try_into().map(i64::from_le_bytes).map_err(|_| rows::corrupt(key, &"a counter has 8 bytes"))
+}
+
+async fn checked<E: Entity>(transaction: &Transaction, project: Project, id: &str) -> Result<E, EntityError> {
+    let range = keys::entity(project, E::KIND, id);
+    let first = keys::entity_piece(project, E::KIND, id, 0);
+    // The first piece holds the time of the last change: checking it checks all.
+    if transaction.get(&first).await?.is_none() {
+        return Err(EntityError::NotFound { id: id.to_owned() });
+    }
+    let bytes = rows::get_pieces(transaction.unchecked(), &range).await?.unwrap_or_default();
+    Ok(rows::decode(&range.start, &bytes)?)
+}
+
+async fn name_free<E: Entity>(
+    transaction: &Transaction,
+    project: Project,
+    id: &str,
+    entity: &E,
+) -> Result<(), EntityError> {
+    let Some(name) = entity.unique_name() else { return Ok(()) };
+    let key = keys::entity_name(project, E::KIND, name);
+    let Some(value) = transaction.get(&key).await? else { return Ok(()) };
+    let owner: String = rows::decode(&key, &value)?;
+    if owner == id { Ok(()) } else { Err(EntityError::NameTaken { name: name.to_owned(), id: owner }) }
+}
+
+fn put<E: Entity>(transaction: &mut Transaction, project: Project, id: &str, entity: &E, before: Option<&E>) {
+    let batch = transaction.batch();
+    if let Some(name) = entity.unique_name() {
+        if let Some(old) = before.and_then(Entity::unique_name).filter(|old| *old != name) {
+            batch.clear(keys::entity_name(project, E::KIND, old));
+        }
+        batch.set(keys::entity_name(project, E::KIND, name), rows::encode(&id));
+    }
+    if let Some(old) = before.and_then(Entity::run_id) {
+        batch.clear(keys::run_note(project, &RunId::new(old), id));
+    }
+    if let Some(run) = entity.run_id() {
+        batch.set(keys::run_note(project, &RunId::new(run), id), Vec::new());
+    }
+    let encoded = rows::encode(entity);
+    let range = keys::entity(project, E::KIND, id);
+    rows::put_pieces(batch, range, |piece| keys::entity_piece(project, E::KIND, id, piece), &encoded);
+}

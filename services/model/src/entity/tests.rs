@@ -1,0 +1,96 @@
+//! Entities on the embedded store: unique names, renames, large bodies, deletes.
+
+use matyan_store::Store;
+
+use super::*;
+use crate::{
+    ids::{Project, RunId},
+    keys::{self, EntityKind},
+    rows,
+    testing::TestStore,
+};
+
+const P: Project = Project(0);
+
+fn tag(name: &str) -> Tag {
+    Tag { name: name.to_owned(), ..Tag::default() }
+}
+
+async fn create<E: Entity>(store: &TestStore, id: &str, entity: &E) -> Result<(), EntityError> {
+    store.run(async |transaction| entity_create(transaction, P, id, entity).await).await
+}
+
+#[tokio::test]
+async fn a_name_belongs_to_one() {
+    let store = TestStore::open().await;
+    create(&store, "1", &tag("a")).await.unwrap();
+    let taken = create(&store, "2", &tag("a")).await.unwrap_err();
+    assert!(matches!(taken, EntityError::NameTaken { id, .. } if id == "1"));
+    create(&store, "2", &Experiment { name: "a".into(), ..Experiment::default() }).await.unwrap();
+    let snapshot = store.snapshot().await.unwrap();
+    assert_eq!(entity_find(&*snapshot, P, EntityKind::Tag, "a").await.unwrap(), Some("1".to_owned()));
+    assert_eq!(entity_find(&*snapshot, P, EntityKind::Tag, "b").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn rule_26_a_rename_frees_the_old_name() {
+    let store = TestStore::open().await;
+    create(&store, "1", &tag("a")).await.unwrap();
+    create(&store, "2", &tag("b")).await.unwrap();
+    let rename = async |id: &str, name: &str| {
+        let change = |tag: &mut Tag| tag.name = name.to_owned();
+        store.run(async |transaction| entity_put(transaction, P, id, change).await).await
+    };
+    assert!(matches!(rename("1", "b").await, Err(EntityError::NameTaken { .. })));
+    assert_eq!(rename("1", "c").await.unwrap().name, "c");
+    rename("2", "a").await.unwrap();
+    assert!(matches!(rename("3", "x").await, Err(EntityError::NotFound { .. })));
+    let list: Vec<(String, Tag)> = entity_list(&*store.snapshot().await.unwrap(), P).await.unwrap();
+    assert_eq!(list, [("1".to_owned(), tag("c")), ("2".to_owned(), tag("a"))]);
+}
+
+#[tokio::test]
+async fn two_that_look_a_name_up_at_once_end_with_one() {
+    let store = TestStore::open().await;
+    let named = async |id: &str| {
+        store.run(async |transaction| entity_named(transaction, P, &tag("new"), id).await).await.unwrap()
+    };
+    let (first, second) = tokio::join!(named("1"), named("2"));
+    assert_eq!(first, second);
+    let list: Vec<(String, Tag)> = entity_list(&*store.snapshot().await.unwrap(), P).await.unwrap();
+    assert_eq!(list.len(), 1);
+}
+
+#[tokio::test]
+async fn a_large_report_shrinks_again() {
+    let store = TestStore::open().await;
+    let large = Report { name: "r".into(), code: "x".repeat(3 * rows::PIECE_BYTES), ..Report::default() };
+    create(&store, "1", &large).await.unwrap();
+    create(&store, "2", &Report::default()).await.unwrap();
+    let list: Vec<(String, Report)> = entity_list(&*store.snapshot().await.unwrap(), P).await.unwrap();
+    assert_eq!(list, [("1".to_owned(), large), ("2".to_owned(), Report::default())]);
+    let change = |report: &mut Report| (report.updated_us, report.code) = (1, "y".to_owned());
+    store.run(async |transaction| entity_put(transaction, P, "1", change).await).await.unwrap();
+    let small: Report = entity_get(&*store.snapshot().await.unwrap(), P, "1").await.unwrap().unwrap();
+    assert_eq!(small.code, "y");
+}
+
+#[tokio::test]
+async fn a_deleted_entity_leaves_its_links_to_the_sweep() {
+    let store = TestStore::open().await;
+    create(&store, "1", &tag("a")).await.unwrap();
+    let note = Note { run_id: Some("r".into()), content: "n".into(), ..Note::default() };
+    create(&store, "n", &note).await.unwrap();
+    let notes = || async {
+        let snapshot = store.snapshot().await.unwrap();
+        rows::scan_all(&*snapshot, &keys::run_notes(P, &RunId::new("r"))).await.unwrap().len()
+    };
+    assert_eq!(notes().await, 1);
+    store.run(async |transaction| entity_delete::<Tag>(transaction, P, "1").await).await.unwrap();
+    store.run(async |transaction| entity_delete::<Note>(transaction, P, "n").await).await.unwrap();
+    assert_eq!(notes().await, 0);
+    let snapshot = store.snapshot().await.unwrap();
+    assert_eq!(entity_get::<Tag>(&*snapshot, P, "1").await.unwrap(), None);
+    assert!(snapshot.get(&keys::dead_entity(P, EntityKind::Tag, "1")).await.unwrap().is_some());
+    create(&store, "2", &tag("a")).await.unwrap();
+}

@@ -1,0 +1,167 @@
+//! The fields of each kind of entity. Times are microseconds since the Unix epoch, and come first: every change of an
+//! entity then changes its first piece.
+
+use minicbor::{Decode, Encode};
+
+use crate::keys::EntityKind;
+
+/// A kind of entity: where its rows are, and whether its names are unique.
+pub trait Entity: Clone + Encode<()> + for<'b> Decode<'b, ()> + Send + Sync + 'static {
+    const KIND: EntityKind;
+
+    /// The name that no other entity of the kind may have; `None` for kinds whose names are free.
+    fn unique_name(&self) -> Option<&str>;
+
+    /// The run whose list this is in.
+    fn run_id(&self) -> Option<&str> {
+        None
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Experiment {
+    #[n(0)]
+    pub created_us: i64,
+    #[n(1)]
+    pub updated_us: i64,
+    #[n(2)]
+    pub name: String,
+    #[n(3)]
+    pub description: String,
+    #[n(4)]
+    pub archived: bool,
+}
+
+impl Entity for Experiment {
+    const KIND: EntityKind = EntityKind::Experiment;
+
+    fn unique_name(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Tag {
+    #[n(0)]
+    pub created_us: i64,
+    #[n(1)]
+    pub updated_us: i64,
+    #[n(2)]
+    pub name: String,
+    #[n(3)]
+    pub color: String,
+    #[n(4)]
+    pub description: String,
+    #[n(5)]
+    pub archived: bool,
+}
+
+impl Entity for Tag {
+    const KIND: EntityKind = EntityKind::Tag;
+
+    fn unique_name(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Note {
+    #[n(0)]
+    pub created_us: i64,
+    #[n(1)]
+    pub updated_us: i64,
+    #[n(2)]
+    pub content: String,
+    #[n(3)]
+    pub run_id: Option<String>,
+    #[n(4)]
+    pub experiment_id: Option<String>,
+}
+
+impl Entity for Note {
+    const KIND: EntityKind = EntityKind::Note;
+
+    fn unique_name(&self) -> Option<&str> {
+        None
+    }
+
+    fn run_id(&self) -> Option<&str> {
+        self.run_id.as_deref()
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Dashboard {
+    #[n(0)]
+    pub created_us: i64,
+    #[n(1)]
+    pub updated_us: i64,
+    #[n(2)]
+    pub name: String,
+    #[n(3)]
+    pub description: String,
+    #[n(4)]
+    pub archived: bool,
+    #[n(5)]
+    pub app_id: Option<String>,
+}
+
+impl Entity for Dashboard {
+    const KIND: EntityKind = EntityKind::Dashboard;
+
+    fn unique_name(&self) -> Option<&str> {
+        None
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct App {
+    #[n(0)]
+    pub created_us: i64,
+    #[n(1)]
+    pub updated_us: i64,
+    /// What kind of app this is the state of.
+    #[n(2)]
+    pub app_type: String,
+    /// An encoded map.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub state: Vec<u8>,
+    #[n(4)]
+    pub dashboard_id: Option<String>,
+}
+
+impl Entity for App {
+    const KIND: EntityKind = EntityKind::App;
+
+    fn unique_name(&self) -> Option<&str> {
+        None
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Report {
+    #[n(0)]
+    pub created_us: i64,
+    #[n(1)]
+    pub updated_us: i64,
+    #[n(2)]
+    pub name: String,
+    #[n(3)]
+    pub code: String,
+    #[n(4)]
+    pub description: String,
+}
+
+impl Entity for Report {
+    const KIND: EntityKind = EntityKind::Report;
+
+    fn unique_name(&self) -> Option<&str> {
+        None
+    }
+}

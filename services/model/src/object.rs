@@ -1,0 +1,243 @@
+//! Sequences of objects: texts, images, audios, distributions, figures and types of the client's own.
+//!
+//! An object series is (run, name, context) as a metric series is, with numbers of its own: a metric and an image of the
+//! same name are two series. An object is one row by step; one of more than 64 KiB is a blob that the row refers to.
+
+use bytes::Bytes;
+use matyan_store::{Batch, Range, Result, Scan, Snapshot};
+use minicbor::{Decode, Encode};
+
+use crate::{
+    ids::{Project, RunNumber, SeriesNumber},
+    keys::{self, SeriesKind},
+    rows,
+};
+
+/// Values up to this size lie in the row.
+pub const INLINE_BYTES: usize = rows::PIECE_BYTES;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct ObjectHeader {
+    #[n(0)]
+    pub name: String,
+    /// Canonical text.
+    #[n(1)]
+    pub context: String,
+    /// Of the last object applied.
+    #[n(2)]
+    pub dtype: String,
+    /// Distinct steps.
+    #[n(3)]
+    pub count: u64,
+    #[n(4)]
+    pub first_step: i64,
+    #[n(5)]
+    pub last_step: i64,
+}
+
+impl ObjectHeader {
+    pub fn new(name: &str, context: &str) -> Self {
+        Self { name: name.to_owned(), context: context.to_owned(), ..Self::default() }
+    }
+
+    /// The step after the highest, or 0; `None` when there is none left.
+    pub fn next_step(&self) -> Option<i64> {
+        if self.count == 0 { Some(0) } else { self.last_step.checked_add(1) }
+    }
+
+    /// Counts an object in. `is_new` tells that its step was not there before.
+    pub fn add(&mut self, step: i64, dtype: &str, is_new: bool) {
+        let is_first = self.count == 0;
+        self.first_step = if is_first { step } else { self.first_step.min(step) };
+        self.last_step = if is_first { step } else { self.last_step.max(step) };
+        self.count += u64::from(is_new);
+        self.dtype = singular(dtype).to_owned();
+    }
+}
+
+/// Archives name the kinds of objects in the plural; they are stored in the singular.
+pub fn singular(dtype: &str) -> &str {
+    match dtype {
+        "images" => "image",
+        "texts" => "text",
+        "distributions" => "distribution",
+        "audios" => "audio",
+        "figures" => "figure",
+        other => other,
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    pub step: i64,
+    pub epoch: Option<i64>,
+    pub time_us: i64,
+    pub value: ObjectValue,
+}
+
+/// An encoded value, or the blob that holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ObjectValue {
+    Inline(Bytes),
+    Blob(BlobRef),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct BlobRef {
+    #[n(0)]
+    pub key: String,
+    #[n(1)]
+    pub size: u64,
+    /// BLAKE3 of the content.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub hash: [u8; 32],
+}
+
+/// Stands before the value itself, which is the rest of the row.
+#[derive(Encode, Decode)]
+#[cbor(array)]
+struct ObjectRow {
+    #[n(0)]
+    epoch: Option<i64>,
+    #[n(1)]
+    time_us: i64,
+    #[n(2)]
+    blob: Option<BlobRef>,
+}
+
+pub fn object_header_put(
+    batch: &mut Batch,
+    project: Project,
+    number: RunNumber,
+    series: SeriesNumber,
+    header: &ObjectHeader,
+) {
+    batch.set(keys::object_header(project, number, series), rows::encode(header));
+}
+
+/// Names a new object series: by its name and context, in the index, and with its header.
+pub fn object_series_create(
+    batch: &mut Batch,
+    project: Project,
+    number: RunNumber,
+    series: SeriesNumber,
+    header: &ObjectHeader,
+    digest: &[u8; 16],
+) {
+    let by_name = keys::series_by_name(project, number, SeriesKind::Object, &header.name, digest);
+    batch.set(by_name, rows::encode(&series.0));
+    batch.set(keys::index_series_name(project, SeriesKind::Object, &header.name, number), Vec::new());
+    object_header_put(batch, project, number, series, header);
+}
+
+pub async fn object_series_find(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    number: RunNumber,
+    name: &str,
+    digest: &[u8; 16],
+) -> Result<Option<(SeriesNumber, ObjectHeader)>> {
+    let by_name = keys::series_by_name(project, number, SeriesKind::Object, name, digest);
+    let Some(series) = rows::get(snapshot, &by_name).await? else { return Ok(None) };
+    let series = SeriesNumber(series);
+    let key = keys::object_header(project, number, series);
+    match rows::get(snapshot, &key).await? {
+        Some(header) => Ok(Some((series, header))),
+        None => Err(rows::corrupt(&key, &"a named series has no header")),
+    }
+}
+
+/// All object series of a run.
+pub async fn object_series_list(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    number: RunNumber,
+) -> Result<Vec<(SeriesNumber, ObjectHeader)>> {
+    let range = keys::object_headers(project, number);
+    let rows = rows::scan_all(snapshot, &range).await?;
+    rows.iter()
+        .map(|(key, value)| {
+            let (series,) = keys::tail(&range.start, key)?;
+            Ok((SeriesNumber(series), rows::decode(key, value)?))
+        })
+        .collect()
+}
+
+pub fn object_put(
+    batch: &mut Batch,
+    project: Project,
+    number: RunNumber,
+    series: SeriesNumber,
+    object: &Object,
+) {
+    let blob = match &object.value {
+        ObjectValue::Inline(_) => None,
+        ObjectValue::Blob(blob) => Some(blob.clone()),
+    };
+    let mut row = rows::encode(&ObjectRow { epoch: object.epoch, time_us: object.time_us, blob }).to_vec();
+    if let ObjectValue::Inline(value) = &object.value {
+        row.extend_from_slice(value);
+    }
+    batch.set(keys::object(project, number, series, object.step), row);
+}
+
+pub async fn object_get(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    number: RunNumber,
+    series: SeriesNumber,
+    step: i64,
+) -> Result<Option<Object>> {
+    let key = keys::object(project, number, series, step);
+    snapshot.get(&key).await?.map(|value| decode(&key, &value, step)).transpose()
+}
+
+/// One page of a series by step, and the range of those behind; the first page is of `objects_between`.
+pub async fn objects_list(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    number: RunNumber,
+    series: SeriesNumber,
+    range: &Range,
+    scan: Scan,
+) -> Result<(Vec<Object>, Option<Range>)> {
+    let prefix = keys::objects(project, number, series).start;
+    let page = snapshot.scan(range, scan).await?;
+    let objects = page.rows.iter().map(|(key, value)| {
+        let (step,) = keys::tail(&prefix, key)?;
+        decode(key, value, step)
+    });
+    let objects = objects.collect::<Result<_>>()?;
+    let rest = page
+        .rows
+        .last()
+        .filter(|_| page.more)
+        .map(|(last, _)| if scan.reverse { range.before(last) } else { range.after(last) });
+    Ok((objects, rest))
+}
+
+/// The objects from step `first` up to and with `last`.
+pub fn objects_between(
+    project: Project,
+    number: RunNumber,
+    series: SeriesNumber,
+    first: i64,
+    last: i64,
+) -> Range {
+    let end = match last.checked_add(1) {
+        Some(end) => keys::object(project, number, series, end),
+        None => keys::objects(project, number, series).end,
+    };
+    Range::new(keys::object(project, number, series, first), end)
+}
+
+fn decode(key: &matyan_store::Key, value: &Bytes, step: i64) -> Result<Object> {
+    let body = rows::body(key, value)?;
+    let mut decoder = minicbor::Decoder::new(body);
+    let ObjectRow { epoch, time_us, blob } = decoder.decode().map_err(|error| rows::corrupt(key, &error))?;
+    let inline = value.slice_ref(&body[decoder.position()..]);
+    let value = blob.map_or(ObjectValue::Inline(inline), ObjectValue::Blob);
+    Ok(Object { step, epoch, time_us, value })
+}

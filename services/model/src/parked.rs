@@ -1,0 +1,94 @@
+//! Parked items: what could not be applied, with the reason. An item is kept as a batch of its own, so that it can be
+//! looked at and sent again once the reason is gone.
+
+use bytes::Bytes;
+use matyan_store::{Batch, Range, Result, Scan, Snapshot};
+use minicbor::{Decode, Encode};
+
+use crate::{
+    ids::{Project, RunId},
+    keys::{self, ItemPosition},
+    rows,
+};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parked {
+    pub run_id: RunId,
+    pub at: ItemPosition,
+    pub reason: String,
+    /// When the record was received.
+    pub received_us: i64,
+    /// An encoded `IngestionBatch` with this item alone; of a record that could not be read at all, its value.
+    pub item: Bytes,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(array)]
+struct ParkedRow {
+    #[n(0)]
+    reason: String,
+    #[n(1)]
+    received_us: i64,
+    #[n(2)]
+    item_bytes: u64,
+}
+
+/// Bytes that parking this item writes.
+pub fn parked_put(batch: &mut Batch, project: Project, parked: &Parked) -> usize {
+    let Parked { run_id, at, .. } = parked;
+    let row = ParkedRow {
+        reason: parked.reason.clone(),
+        received_us: parked.received_us,
+        item_bytes: parked.item.len() as u64,
+    };
+    batch.set(keys::parked_piece(project, run_id, *at, 0), rows::encode(&row));
+    for (start, piece) in (0..parked.item.len()).step_by(rows::PIECE_BYTES).zip(1..) {
+        let end = parked.item.len().min(start + rows::PIECE_BYTES);
+        batch.set(keys::parked_piece(project, run_id, *at, piece), parked.item.slice(start..end));
+    }
+    parked.item.len() + parked.reason.len()
+}
+
+/// The parked items of a project, or of one run, up to about `count`, and the range of those behind.
+pub async fn parked_list(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    range: &Range,
+    count: usize,
+) -> Result<(Vec<Parked>, Option<Range>)> {
+    let prefix = keys::parked(project).start;
+    let mut rest = range.clone();
+    let mut list: Vec<(Parked, u64, Vec<u8>)> = Vec::new();
+    loop {
+        let page = snapshot.scan(&rest, Scan { rows: count.max(1), ..Scan::default() }).await?;
+        for (key, value) in &page.rows {
+            let (run_id, at, piece) = keys::parked_of(&prefix, key)?;
+            if piece > 0 {
+                if let Some((_, _, item)) = list.last_mut() {
+                    item.extend_from_slice(value);
+                }
+                continue;
+            }
+            if list.len() == count {
+                return Ok((finish(list), Some(Range::new(key.clone(), range.end.clone()))));
+            }
+            let row: ParkedRow = rows::decode(key, value)?;
+            let parked =
+                Parked { run_id, at, reason: row.reason, received_us: row.received_us, item: Bytes::new() };
+            list.push((parked, row.item_bytes, Vec::new()));
+        }
+        match page.rows.last() {
+            Some((last, _)) if page.more => rest = rest.after(last),
+            _ => return Ok((finish(list), None)),
+        }
+    }
+}
+
+fn finish(list: Vec<(Parked, u64, Vec<u8>)>) -> Vec<Parked> {
+    list.into_iter().map(|(parked, _, item)| Parked { item: item.into(), ..parked }).collect()
+}
+
+/// Forgets a parked item.
+pub fn parked_clear(batch: &mut Batch, project: Project, run_id: &RunId, at: ItemPosition) {
+    batch.clear_range(keys::parked_item(project, run_id, at));
+}

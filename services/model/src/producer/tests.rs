@@ -1,0 +1,106 @@
+//! Marks, dictionaries and their sweep.
+
+use matyan_store::Store;
+use proptest::prelude::*;
+
+use super::*;
+use crate::testing::TestStore;
+
+const P: Project = Project(0);
+const PRODUCER: ProducerId = ProducerId([7; 16]);
+
+fn mark(sequence: u64) -> Option<Mark> {
+    (sequence > 0).then_some(Mark { sequence, ..Mark::default() })
+}
+
+#[test]
+fn rule_05_only_what_continues_the_sequence_is_applied() {
+    for (applied, sequence, acknowledged, expected) in [
+        (0, 1, 0, true),
+        (0, 2, 0, false),
+        (5, 6, 5, true),
+        (5, 6, 0, true),
+        (5, 5, 4, false),
+        (5, 1, 0, false),
+        (5, 7, 5, false),
+        // The mark was swept: what the producer knows acknowledged stands in for it.
+        (0, 9, 8, true),
+        (0, 10, 8, false),
+        (0, 8, 8, false),
+        (u64::MAX, 0, 0, false),
+    ] {
+        let is_next = Mark::is_next(mark(applied).as_ref(), sequence, acknowledged);
+        assert_eq!(is_next, expected, "{applied} {sequence} {acknowledged}");
+    }
+}
+
+fn definition(name: String) -> Definition {
+    Definition { name, context: "{}".into(), dtype: "float".into() }
+}
+
+proptest! {
+    #[test]
+    fn pages_hold_every_definition_and_fit(lengths in proptest::collection::vec(0..40_000_usize, 0..20), first in 0..1000_u32) {
+        let definitions: Vec<_> = lengths.iter().map(|length| definition("x".repeat(*length))).collect();
+        let pages = dictionary_pages(first, &definitions);
+        let mut next = first as usize;
+        for (start, count) in pages {
+            prop_assert_eq!(start as usize, next);
+            let page = &definitions[next - first as usize..][..count];
+            prop_assert!(rows::encode(&page).len() <= rows::PIECE_BYTES + 16 || count == 1);
+            next += count;
+        }
+        prop_assert_eq!(next - first as usize, definitions.len());
+    }
+}
+
+#[tokio::test]
+async fn definitions_come_back_and_are_replaced_from_a_number_on() {
+    let store = TestStore::open().await;
+    let id = RunId::new("r");
+    let names = |names: &[&str]| names.iter().map(|name| definition((*name).to_owned())).collect::<Vec<_>>();
+    let mut batch = Batch::default();
+    dictionary_put(&mut batch, P, &id, PRODUCER, 0, &names(&["a", "b"]));
+    dictionary_put(&mut batch, P, &id, PRODUCER, 2, &names(&["c"]));
+    dictionary_cut(&mut batch, P, &id, PRODUCER, 1);
+    dictionary_put(&mut batch, P, &id, PRODUCER, 1, &names(&["d", "e"]));
+    store.commit(batch).await.unwrap();
+    let read = dictionary_get(&*store.snapshot().await.unwrap(), P, &id, PRODUCER).await.unwrap();
+    assert_eq!(read, names(&["a", "d", "e"]));
+}
+
+async fn sweep(store: &TestStore, now_us: i64) -> bool {
+    store.run(async |transaction| producers_sweep(transaction, now_us).await).await.unwrap()
+}
+
+async fn seen(store: &TestStore, id: &RunId, sequence: u64, seen_us: i64) {
+    let before = mark_get(&*store.snapshot().await.unwrap(), P, id, PRODUCER).await.unwrap();
+    let mut batch = Batch::default();
+    mark_put(&mut batch, P, id, PRODUCER, before.as_ref(), (sequence, seen_us, true));
+    store.commit(batch).await.unwrap();
+}
+
+#[tokio::test]
+async fn rule_05_marks_of_silent_connections_are_swept() {
+    let store = TestStore::open().await;
+    let (id, with_dictionary) = (RunId::new("r"), RunId::new("d"));
+    let is_kept = async |id: &RunId| {
+        mark_get(&*store.snapshot().await.unwrap(), P, id, PRODUCER).await.unwrap().is_some()
+    };
+    seen(&store, &id, 1, 0).await;
+    seen(&store, &id, 2, MARK_KEPT_US).await;
+    seen(&store, &with_dictionary, 1, 0).await;
+    let mut batch = Batch::default();
+    dictionary_put(&mut batch, P, &with_dictionary, PRODUCER, 0, &[definition("a".into())]);
+    store.commit(batch).await.unwrap();
+
+    while sweep(&store, MARK_KEPT_US + 1).await {}
+    assert!(is_kept(&id).await, "it was heard of a moment ago");
+    while sweep(&store, 2 * MARK_KEPT_US + 1).await {}
+    assert!(!is_kept(&id).await);
+    assert!(is_kept(&with_dictionary).await);
+    while sweep(&store, DICTIONARY_KEPT_US + 1).await {}
+    assert!(!is_kept(&with_dictionary).await);
+    let snapshot = store.snapshot().await.unwrap();
+    assert_eq!(dictionary_get(&*snapshot, P, &with_dictionary, PRODUCER).await.unwrap(), []);
+}

@@ -1,0 +1,96 @@
+//! Projects: what a project says of itself, what is counted of it, and the row that says in which format all is written.
+
+use matyan_store::{Batch, Error, Result, Snapshot, Store, Transaction};
+use minicbor::{Decode, Encode};
+
+use crate::{
+    entity,
+    ids::Project,
+    keys::{self, Counter},
+    rows,
+};
+
+/// The format that this binary writes; it reads no other yet.
+pub const FORMAT: u32 = 1;
+
+/// Writes the format into an empty store, and refuses one of another format.
+pub async fn format_open(store: &dyn Store) -> Result<()> {
+    let found = matyan_store::transact(store, async |mut transaction: Transaction| -> Result<_> {
+        let key = keys::format();
+        let format = match transaction.get(&key).await? {
+            Some(value) => rows::decode(&key, &value)?,
+            None => {
+                transaction.batch().set(key, rows::encode(&FORMAT));
+                FORMAT
+            }
+        };
+        Ok((transaction, format))
+    });
+    match found.await?.0 {
+        FORMAT => Ok(()),
+        other => Err(Error::corrupt(format!(
+            "the store is of format {other} and this binary of format {FORMAT}: use a newer one"
+        ))),
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct ProjectInfo {
+    #[n(0)]
+    pub name: String,
+    #[n(1)]
+    pub description: String,
+}
+
+impl Default for ProjectInfo {
+    fn default() -> Self {
+        Self { name: "My project".to_owned(), description: String::new() }
+    }
+}
+
+pub async fn project_info_get(snapshot: &dyn Snapshot, project: Project) -> Result<ProjectInfo> {
+    Ok(rows::get(snapshot, &keys::project_info(project)).await?.unwrap_or_default())
+}
+
+pub fn project_info_put(batch: &mut Batch, project: Project, info: &ProjectInfo) {
+    batch.set(keys::project_info(project), rows::encode(info));
+}
+
+/// Pinned sequences, each an encoded value, in their order.
+pub async fn pinned_get(snapshot: &dyn Snapshot, project: Project) -> Result<Vec<Vec<u8>>> {
+    let range = keys::project_pinned(project);
+    let Some(bytes) = rows::get_pieces(snapshot, &range).await? else { return Ok(Vec::new()) };
+    let list: Vec<minicbor::bytes::ByteVec> = rows::decode(&range.start, &bytes)?;
+    Ok(list.into_iter().map(Into::into).collect())
+}
+
+pub fn pinned_put(batch: &mut Batch, project: Project, pinned: &[Vec<u8>]) {
+    let list: Vec<&minicbor::bytes::ByteSlice> = pinned.iter().map(|value| value.as_slice().into()).collect();
+    let range = keys::project_pinned(project);
+    rows::put_pieces(batch, range, |piece| keys::project_pinned_piece(project, piece), &rows::encode(&list));
+}
+
+/// The number of a project by its name; the default one has none.
+pub async fn project_find(snapshot: &dyn Snapshot, name: &str) -> Result<Option<Project>> {
+    if name.is_empty() {
+        return Ok(Some(Project::default()));
+    }
+    let number: Option<u32> = rows::get(snapshot, &keys::project_by_name(name)).await?;
+    Ok(number.map(Project))
+}
+
+/// Every project, the default one first.
+pub async fn projects_list(snapshot: &dyn Snapshot) -> Result<Vec<Project>> {
+    let mut projects = vec![Project::default()];
+    for (key, value) in rows::scan_all(snapshot, &keys::projects()).await? {
+        projects.push(Project(rows::decode(&key, &value)?));
+    }
+    Ok(projects)
+}
+
+/// What is counted of a project: runs, series, points, bytes.
+pub async fn project_count(snapshot: &dyn Snapshot, project: Project, counter: Counter) -> Result<i64> {
+    let key = keys::project_counter(project, counter);
+    Ok(snapshot.get(&key).await?.map(|value| entity::count(&key, &value)).transpose()?.unwrap_or_default())
+}
