@@ -19,6 +19,7 @@ pub mod run;
 
 pub mod artifact;
 pub mod logs;
+pub mod metric;
 pub mod object;
 
 pub mod entity;

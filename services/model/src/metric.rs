@@ -1,0 +1,72 @@
+//! Who a run's metric series are: by number, and by name and context. Their points are in `series`.
+
+use matyan_store::{Batch, Result, Snapshot};
+
+use crate::{
+    ids::{Project, RunNumber, SeriesNumber},
+    keys::{self, SeriesKind},
+    rows,
+    series::Header,
+};
+
+/// Names a new metric series: by its name and context, in the index, and with its header.
+pub fn metric_series_create(
+    batch: &mut Batch,
+    project: Project,
+    number: RunNumber,
+    series: SeriesNumber,
+    header: &Header,
+    digest: &[u8; 16],
+) {
+    let by_name = keys::series_by_name(project, number, SeriesKind::Metric, &header.name, digest);
+    batch.set(by_name, rows::encode(&series.0));
+    batch.set(keys::index_series_name(project, SeriesKind::Metric, &header.name, number), Vec::new());
+    metric_header_put(batch, project, number, series, header);
+}
+
+pub fn metric_header_put(
+    batch: &mut Batch,
+    project: Project,
+    number: RunNumber,
+    series: SeriesNumber,
+    header: &Header,
+) {
+    batch.set(keys::series_header(project, number, series), header.encode());
+}
+
+pub async fn metric_series_find(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    number: RunNumber,
+    name: &str,
+    digest: &[u8; 16],
+) -> Result<Option<SeriesNumber>> {
+    let by_name = keys::series_by_name(project, number, SeriesKind::Metric, name, digest);
+    Ok(rows::get(snapshot, &by_name).await?.map(SeriesNumber))
+}
+
+pub async fn metric_header_get(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    number: RunNumber,
+    series: SeriesNumber,
+) -> Result<Option<Header>> {
+    let value = snapshot.get(&keys::series_header(project, number, series)).await?;
+    value.map(|value| Ok(Header::decode(&value)?)).transpose()
+}
+
+/// All metric series of a run, by number.
+pub async fn metric_series_list(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    number: RunNumber,
+) -> Result<Vec<(SeriesNumber, Header)>> {
+    let range = keys::series_headers(project, number);
+    let rows = rows::scan_all(snapshot, &range).await?;
+    rows.iter()
+        .map(|(key, value)| {
+            let (series,) = keys::tail(&range.start, key)?;
+            Ok((SeriesNumber(series), Header::decode(value)?))
+        })
+        .collect()
+}
