@@ -1,2 +1,149 @@
-//! The guarantees of `LogWriter` and `LogReader`, each a case of that name, for every implementation to run.
-//! Cases know only the traits and a `Fixture`.
+//! The guarantees of `LogWriter` and `LogReader`, each as cases of its name, for every implementation to run.
+//! Cases know only the traits and a `Fixture`, and wait on states, never on time. An implementation's test binary
+//! (`harness = false`) is a call of `run` with its fixtures; a fixture whose server is missing says so, and its cases show as
+//! ignored.
+
+mod append;
+mod faults;
+mod kill;
+mod layered;
+mod order;
+mod read;
+mod sequences;
+mod support;
+mod trim;
+
+pub use kill::{Acknowledged, write_until_killed};
+pub use layered::Delayed;
+
+use std::{future::Future, pin::Pin, process::ExitCode, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use crate::{LogReader, LogWriter};
+
+/// No case takes a tenth of it: it only ends one that hangs.
+const HANG_GUARD: Duration = Duration::from_secs(300);
+
+/// What the log of a case has to be like.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Of the ingestion topic.
+    pub partitions: u32,
+    /// How long an append waits.
+    pub append_wait: Duration,
+    /// When given, appends wait beyond it.
+    pub max_unread_bytes: Option<u64>,
+    /// The case will call `obstruct`.
+    pub is_obstructed: bool,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self {
+            partitions: 1,
+            append_wait: Duration::from_secs(40),
+            max_unread_bytes: None,
+            is_obstructed: false,
+        }
+    }
+}
+
+/// What a case needs besides a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    Log,
+    /// A bound on unread bytes.
+    Bound,
+    /// A way to make appends fail.
+    Obstruction,
+    /// A way to kill what keeps the log.
+    Kill,
+}
+
+/// An implementation, as the cases see it.
+#[async_trait]
+pub trait Fixture: Send + Sync + 'static {
+    /// Stands before the names of the cases.
+    fn name(&self) -> String;
+
+    /// Why cases with this need cannot run here.
+    fn lacks(&self, need: Need) -> Option<String>;
+
+    /// A new, empty log.
+    async fn create(&self, shape: Shape) -> Box<dyn Instance>;
+
+    /// Writes with `write_until_killed` until about `count` records are acknowledged, then kills what keeps the log, with
+    /// SIGKILL, and opens it again.
+    async fn kill(&self, count: usize) -> (Box<dyn Instance>, Vec<Acknowledged>);
+}
+
+/// A log. Dropping it cleans up.
+#[async_trait]
+pub trait Instance: Send {
+    fn writer(&self) -> Arc<dyn LogWriter>;
+
+    fn reader(&self) -> Arc<dyn LogReader>;
+
+    /// As a restart of the program does.
+    async fn reopen(&mut self);
+
+    /// From now on appends of 64 KiB fail, sooner or later.
+    async fn obstruct(&mut self);
+
+    async fn clear(&mut self);
+}
+
+type Case = (&'static str, Need, fn(Arc<dyn Fixture>) -> Pin<Box<dyn Future<Output = ()>>>);
+
+/// Every case: its name begins with the guarantee that it plays.
+macro_rules! cases {
+    ($($need:ident: $($module:ident::$case:ident),+;)+) => {
+        const CASES: &[Case] = &[$($(
+            (stringify!($case), Need::$need, |fixture| Box::pin($module::$case(fixture))),
+        )+)+];
+    };
+}
+
+cases! {
+    Log: append::durable_after_reopening, append::durable_before_described, append::size_over_the_limit_is_refused,
+        append::size_at_the_limit_is_kept, append::every_field_comes_back, append::identity_is_kept,
+        append::empty_append_is_answered,
+        order::ordered_within_an_append, order::ordered_when_pipelined, order::ordered_by_many_writers,
+        order::ordered_keys_agree_with_kafka, order::ordered_over_thousands_of_keys,
+        read::complete_while_written, read::complete_when_next_is_dropped, read::complete_again_after_redelivery,
+        read::exclusive_between_two_subscribers, read::any_position_from_first_to_end,
+        read::any_position_beyond_the_end_is_refused, read::nothing_before_start, read::no_blocking_by_a_slow_subscriber,
+        trim::trim_refuses_an_earlier_start, trim::trim_keeps_what_is_behind, trim::trim_of_everything_keeps_offsets,
+        trim::trim_never_goes_back,
+        sequences::generated_sequences_match_the_model;
+    Bound: faults::bounded_by_unread_bytes;
+    Obstruction: faults::bounded_when_obstructed, faults::recovers_by_itself, faults::whole_or_unknown_when_obstructed,
+        faults::durable_through_an_obstruction;
+    Kill: kill::durable_after_kill;
+}
+
+/// Runs all cases on every fixture, as `cargo test` expects it.
+pub fn run(fixtures: Vec<Arc<dyn Fixture>>) -> ExitCode {
+    let trials =
+        fixtures.iter().flat_map(|fixture| CASES.iter().map(|case| trial(fixture.clone(), case))).collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+fn trial(fixture: Arc<dyn Fixture>, (name, need, case): &'static Case) -> Trial {
+    let lacking = fixture.lacks(*need);
+    let name = format!("{}::{name}", fixture.name());
+    let trial = Trial::test(name, move || play(case(fixture)));
+    match lacking {
+        Some(reason) => trial.with_kind(reason).with_ignored_flag(true),
+        None => trial,
+    }
+}
+
+fn play(case: impl Future<Output = ()>) -> Result<(), Failed> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let played = runtime.block_on(async { tokio::time::timeout(HANG_GUARD, case).await });
+    runtime.shutdown_background();
+    played.map_err(|_| Failed::from(format!("hung: it was still waiting after {HANG_GUARD:?}")))
+}

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::task::JoinHandle;
 
 use super::{Shared, partition::Found};
 use crate::{Delivery, Error, Record, Result, Subscription, Topic};
@@ -19,6 +20,16 @@ pub(super) struct EmbeddedSubscription {
     places: Vec<Place>,
     /// The partition whose turn it is.
     turn: usize,
+    /// A page on its way from the engine. It is kept while nobody waits, so that `next` comes to an end even if it is
+    /// dropped again and again.
+    page: Option<Page>,
+}
+
+struct Page {
+    partition: usize,
+    /// Up to here it was looked for.
+    end: u64,
+    records: JoinHandle<Result<Vec<Record>>>,
 }
 
 #[derive(Clone, Copy)]
@@ -32,7 +43,7 @@ enum Place {
 impl EmbeddedSubscription {
     pub(super) fn new(shared: Arc<Shared>, topic: Topic, id: u64) -> Self {
         let places = shared.layout.slots(topic).map(|_| Place::NotOurs).collect();
-        Self { shared, topic, id, places, turn: 0 }
+        Self { shared, topic, id, places, turn: 0, page: None }
     }
 
     fn claim(&mut self) -> Option<u32> {
@@ -50,7 +61,7 @@ impl EmbeddedSubscription {
     /// Looks at every partition once, beginning behind the one that was delivered last.
     async fn read(&mut self) -> Result<Option<Delivery>> {
         for _ in 0..self.places.len() {
-            let partition = self.turn;
+            let partition = self.page.as_ref().map_or(self.turn, |page| page.partition);
             let records = self.read_partition(partition).await?;
             self.turn = (partition + 1) % self.places.len();
             if !records.is_empty() {
@@ -61,35 +72,52 @@ impl EmbeddedSubscription {
     }
 
     async fn read_partition(&mut self, partition: usize) -> Result<Vec<Record>> {
-        let slot = self.shared.layout.slots(self.topic).start + partition;
         while let Place::At(from) = self.places[partition] {
-            let found = {
-                let mut state = self.shared.partitions[slot].lock();
-                state.check(partition as u32, from)?;
-                state.find(from)
-            };
-            let (records, looked_until) = match found {
-                Found::Nothing => break,
-                Found::Records(records) => (records, from),
-                Found::Stored { end } => (self.read_stored(slot, from, end).await?, end),
-            };
-            self.places[partition] = Place::At(records.last().map_or(looked_until, |last| last.offset + 1));
-            if !records.is_empty() {
-                return Ok(records);
+            if self.page.is_none() {
+                match self.find(partition, from)? {
+                    Found::Nothing => break,
+                    Found::Records(records) => return Ok(self.advance(partition, from, records)),
+                    Found::Stored { end } => self.page = Some(self.read_stored(partition, from, end)),
+                }
+            }
+            if let Some(page) = &mut self.page {
+                let records = (&mut page.records).await;
+                let end = page.end;
+                self.page = None;
+                let records = records
+                    .map_err(|failure| Error::unavailable(format!("reading was interrupted: {failure}")))??;
+                let records = self.advance(partition, end, records);
+                if !records.is_empty() {
+                    return Ok(records);
+                }
             }
         }
         Ok(Vec::new())
     }
 
-    async fn read_stored(&self, slot: usize, from: u64, end: u64) -> Result<Vec<Record>> {
-        let shared = self.shared.clone();
+    fn find(&self, partition: usize, from: u64) -> Result<Found> {
+        let mut state = self.shared.partitions[self.slot(partition)].lock();
+        state.check(partition as u32, from)?;
+        Ok(state.find(from))
+    }
+
+    /// Goes on behind the records, or from `otherwise` if there are none.
+    fn advance(&mut self, partition: usize, otherwise: u64, records: Vec<Record>) -> Vec<Record> {
+        self.places[partition] = Place::At(records.last().map_or(otherwise, |last| last.offset + 1));
+        records
+    }
+
+    fn read_stored(&self, partition: usize, from: u64, end: u64) -> Page {
+        let (shared, slot) = (self.shared.clone(), self.slot(partition));
         let read = move || match shared.engine().as_ref() {
             Some(engine) => engine.read(slot, from, end, PAGE_BYTES),
             None => Err(Error::unavailable("it is being opened again")),
         };
-        tokio::task::spawn_blocking(read)
-            .await
-            .map_err(|failure| Error::unavailable(format!("reading was interrupted: {failure}")))?
+        Page { partition, end, records: tokio::task::spawn_blocking(read) }
+    }
+
+    fn slot(&self, partition: usize) -> usize {
+        self.shared.layout.slots(self.topic).start + partition
     }
 }
 
@@ -122,6 +150,7 @@ impl Subscription for EmbeddedSubscription {
         }
         self.shared.partitions[slot].lock().check(partition, offset)?;
         *place = Place::At(offset);
+        self.page = None;
         Ok(())
     }
 }

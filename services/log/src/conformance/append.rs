@@ -1,0 +1,109 @@
+//! Guarantees 1 and 5, and that a record comes back as it was given.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{
+    Fixture, Shape,
+    support::{Random, Reading, append, numbered, numbers, range, read_all, record},
+};
+use crate::{Error, MAX_EXTRA_BYTES, MAX_RECORD_BYTES, NewRecord, Topic};
+
+pub(super) async fn durable_after_reopening(fixture: Arc<dyn Fixture>) {
+    let mut log = fixture.create(Shape::default()).await;
+    for round in 0..3 {
+        append(&*log, numbered("run", round * 10..round * 10 + 10)).await;
+        log.reopen().await;
+        let all = read_all(&*log).await;
+        assert_eq!(numbers(&all), (0..round * 10 + 10).collect::<Vec<_>>());
+    }
+}
+
+pub(super) async fn durable_before_described(fixture: Arc<dyn Fixture>) {
+    let log = fixture.create(Shape::default()).await;
+    let (first, end) = range(&*log).await;
+    assert_eq!(first, end, "a new log is empty");
+    for number in 0..20 {
+        let positions = append(&*log, numbered("run", [number])).await;
+        assert!(range(&*log).await.1 > positions[0].offset, "the end covers every answered append");
+    }
+}
+
+pub(super) async fn size_over_the_limit_is_refused(fixture: Arc<dyn Fixture>) {
+    let log = fixture.create(Shape::default()).await;
+    let too_long = record("run", vec![0; MAX_RECORD_BYTES + 1]);
+    let header = ("name".to_owned(), Bytes::from(vec![0; MAX_EXTRA_BYTES]));
+    let too_much_beside = NewRecord { headers: vec![header], ..record("run", "") };
+    for refused in [too_long, too_much_beside] {
+        let mut records = numbered("run", [1]);
+        records.push(refused);
+        let error =
+            log.writer().append(Topic::Ingestion, records).await.expect_err("one record is too large");
+        assert!(matches!(error, Error::TooLarge { .. }), "{error}");
+    }
+    append(&*log, numbered("run", [2])).await;
+    assert_eq!(numbers(&read_all(&*log).await), [2], "nothing beside a refused record is written");
+}
+
+pub(super) async fn size_at_the_limit_is_kept(fixture: Arc<dyn Fixture>) {
+    let mut log = fixture.create(Shape::default()).await;
+    let values: Vec<_> = (0..3).map(|seed| Random::new(seed).bytes(MAX_RECORD_BYTES)).collect();
+    for value in &values {
+        append(&*log, vec![NewRecord { value: value.clone(), ..record("run", "") }]).await;
+    }
+    for _ in 0..2 {
+        let all = read_all(&*log).await;
+        assert!(
+            all.iter().map(|record| &record.value).eq(&values),
+            "the largest records come back as they were"
+        );
+        log.reopen().await;
+    }
+}
+
+pub(super) async fn every_field_comes_back(fixture: Arc<dyn Fixture>) {
+    let mut log = fixture.create(Shape::default()).await;
+    let header = |name: &str, value: &'static [u8]| (name.to_owned(), Bytes::from_static(value));
+    let headers =
+        vec![header("type", b"json"), header("type", b"again"), header("", b""), header("ü", &[0, 255])];
+    let given = vec![
+        NewRecord { headers, ..record("run", "value") },
+        record("run", ""),
+        record("", "without a key"),
+        record(vec![0, 255, 128], vec![0; 3]),
+        NewRecord { key: Random::new(1).bytes(MAX_EXTRA_BYTES), ..record("", "a long key") },
+    ];
+    append(&*log, given.clone()).await;
+    // From memory, and from where it is stored.
+    let mut live = Reading::of(&*log).await;
+    let live = live.until(given.len()).await.records().to_vec();
+    log.reopen().await;
+    let stored = read_all(&*log).await;
+    assert_eq!(live, stored);
+    for (record, given) in stored.into_iter().zip(given) {
+        assert!(
+            record.appended_us > 1_500_000_000_000_000,
+            "a time of these years, not {}",
+            record.appended_us
+        );
+        assert_eq!(NewRecord { key: record.key, value: record.value, headers: record.headers }, given);
+    }
+}
+
+pub(super) async fn identity_is_kept(fixture: Arc<dyn Fixture>) {
+    let mut log = fixture.create(Shape::default()).await;
+    let identity = log.writer().describe(Topic::Ingestion).await.expect("it is described").identity;
+    log.reopen().await;
+    assert_eq!(log.writer().describe(Topic::Ingestion).await.expect("it is described").identity, identity);
+    assert_eq!(log.writer().describe(Topic::Control).await.expect("it is described").identity, identity);
+    let other = fixture.create(Shape::default()).await;
+    let other = other.writer().describe(Topic::Ingestion).await.expect("it is described").identity;
+    assert!(identity.is_none() || identity != other, "another log has another identity");
+}
+
+pub(super) async fn empty_append_is_answered(fixture: Arc<dyn Fixture>) {
+    let log = fixture.create(Shape::default()).await;
+    assert_eq!(append(&*log, vec![]).await, []);
+    assert_eq!(range(&*log).await, (0, 0));
+}

@@ -1,0 +1,135 @@
+//! Guarantees 3, 4 and 6: what a log that is full or broken answers, what of it is in the log, and that it ends.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Fixture, Instance, Shape,
+    support::{append, number, numbered, range, read_all, record},
+};
+use crate::{Error, NewRecord, Record, Topic};
+
+/// Short, because these cases wait it out.
+const APPEND_WAIT: Duration = Duration::from_millis(300);
+
+fn obstructed() -> Shape {
+    Shape { append_wait: APPEND_WAIT, is_obstructed: true, ..Shape::default() }
+}
+
+/// A record that no page of a disk has room for by accident.
+fn large(number: u64) -> NewRecord {
+    record("run", [number.to_be_bytes().as_slice(), &[7; 64 << 10]].concat())
+}
+
+fn large_number(record: &Record) -> u64 {
+    u64::from_be_bytes(record.value[..8].try_into().expect("the value begins with a number"))
+}
+
+pub(super) async fn bounded_by_unread_bytes(fixture: Arc<dyn Fixture>) {
+    let bound = Some(1 << 20);
+    let log =
+        fixture.create(Shape { append_wait: APPEND_WAIT, max_unread_bytes: bound, ..Shape::default() }).await;
+    let mut answered = 0;
+    let error = loop {
+        match log.writer().append(Topic::Ingestion, vec![large(answered)]).await {
+            Ok(_) => answered += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, Error::Unavailable { .. }), "{error}");
+    assert!((15..=18).contains(&answered), "{answered} records of 64 KiB fit into 1 MiB");
+    let waiting = log.writer().append(Topic::Ingestion, numbered("run", [7]));
+    log.reader().trim(Topic::Ingestion, 0, answered).await.expect("the log is trimmed");
+    let positions = waiting.await.expect("there is room now");
+    let all = read_all(&*log).await;
+    assert_eq!(all.iter().map(|record| record.offset).collect::<Vec<_>>(), [positions[0].offset]);
+    assert_eq!(number(&all[0]), 7, "what was refused is not in the log");
+}
+
+pub(super) async fn bounded_when_obstructed(fixture: Arc<dyn Fixture>) {
+    let mut log = fixture.create(obstructed()).await;
+    append(&*log, vec![large(0)]).await;
+    log.obstruct().await;
+    let error = until_refused(&*log, 1).await.1;
+    assert!(matches!(error, Error::Unavailable { .. }), "{error}");
+    log.clear().await;
+}
+
+pub(super) async fn recovers_by_itself(fixture: Arc<dyn Fixture>) {
+    let mut log = fixture.create(obstructed()).await;
+    for _ in 0..3 {
+        log.obstruct().await;
+        until_refused(&*log, 0).await;
+        log.clear().await;
+        until_answered(&*log, 1).await;
+    }
+}
+
+pub(super) async fn whole_or_unknown_when_obstructed(fixture: Arc<dyn Fixture>) {
+    let mut log = fixture.create(obstructed()).await;
+    log.obstruct().await;
+    let mut next = 0;
+    for _ in 0..3 {
+        let three: Vec<_> = (next..next + 3).map(large).collect();
+        drop(log.writer().append(Topic::Ingestion, three).await);
+        next += 3;
+    }
+    log.clear().await;
+    let at = until_answered(&*log, 1000).await;
+    let before: Vec<_> = read_all(&*log).await;
+    until_answered(&*log, 2000).await;
+    let after = read_all(&*log).await;
+    assert!(after.starts_with(&before), "nothing comes in between later");
+    let late = after.iter().filter(|record| record.offset > at && large_number(record) < 1000).count();
+    assert_eq!(late, 0, "what was refused does not come behind what was answered later");
+    for start in (0..next).step_by(3) {
+        let got: Vec<_> =
+            before.iter().map(large_number).filter(|n| (start..start + 3).contains(n)).collect();
+        assert!(
+            (start..start + 3).take(got.len()).eq(got.iter().copied()),
+            "a prefix of an append, not {got:?}"
+        );
+    }
+}
+
+pub(super) async fn durable_through_an_obstruction(fixture: Arc<dyn Fixture>) {
+    let mut log = fixture.create(obstructed()).await;
+    let mut answered = Vec::new();
+    for round in 0..3 {
+        log.obstruct().await;
+        let (numbers, _) = until_refused(&*log, round * 1000).await;
+        answered.extend(numbers);
+        log.clear().await;
+        until_answered(&*log, round * 1000 + 999).await;
+        answered.push(round * 1000 + 999);
+        log.reopen().await;
+        let all: Vec<_> = read_all(&*log).await.iter().map(large_number).collect();
+        let kept: Vec<_> = all.iter().copied().filter(|number| answered.contains(number)).collect();
+        assert_eq!(kept, answered, "what was answered is there once, in order");
+        let (_, end) = range(&*log).await;
+        log.reader().trim(Topic::Ingestion, 0, end).await.expect("the log is trimmed");
+        answered.clear();
+    }
+}
+
+/// Appends from this number on until one is refused: the numbers that were answered, and the error.
+async fn until_refused(log: &dyn Instance, from: u64) -> (Vec<u64>, Error) {
+    let mut answered = Vec::new();
+    let mut number = from;
+    loop {
+        match log.writer().append(Topic::Ingestion, vec![large(number)]).await {
+            Ok(_) => answered.push(number),
+            Err(error) => return (answered, error),
+        }
+        number += 1;
+    }
+}
+
+/// The offset at which it was appended at last.
+async fn until_answered(log: &dyn Instance, number: u64) -> u64 {
+    loop {
+        match log.writer().append(Topic::Ingestion, vec![large(number)]).await {
+            Ok(positions) => return positions[0].offset,
+            Err(error) => assert!(error.is_temporary(), "{error}"),
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Guarantee 1 the hard way: several writers, SIGKILL at some moment, and then a count of what was acknowledged.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::{
+    Fixture,
+    support::{Random, Reading, record},
+};
+use crate::{LogWriter, NewRecord, Position, Topic};
+
+const WRITERS: u64 = 8;
+const ROUNDS: u64 = 4;
+const KEY_PREFIX: &str = "writer-";
+
+/// An append that was answered before the kill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acknowledged {
+    pub writer: u64,
+    pub number: u64,
+    pub position: Position,
+}
+
+/// Writes with several writers at once, and reports each answer. Ends when an append fails.
+pub async fn write_until_killed(
+    log: Arc<dyn LogWriter>,
+    report: impl Fn(Acknowledged) + Clone + Send + 'static,
+) {
+    let write = |writer: u64| {
+        let (log, report) = (log.clone(), report.clone());
+        async move {
+            for number in 0.. {
+                let Ok(positions) = log.append(Topic::Ingestion, vec![numbered(writer, number)]).await else {
+                    return;
+                };
+                report(Acknowledged { writer, number, position: positions[0] });
+            }
+        }
+    };
+    let writers: Vec<_> = (0..WRITERS).map(|writer| tokio::spawn(write(writer))).collect();
+    for writer in writers {
+        writer.await.expect("the writer ends well");
+    }
+}
+
+/// The same for the same numbers, from empty to 20 kB.
+fn numbered(writer: u64, number: u64) -> NewRecord {
+    let mut random = Random::new(writer << 32 | number);
+    let bytes = random.below(20) * random.below(1000);
+    let value = [number.to_be_bytes().as_slice(), &random.bytes(bytes as usize)].concat();
+    record(format!("{KEY_PREFIX}{writer}"), value)
+}
+
+pub(super) async fn durable_after_kill(fixture: Arc<dyn Fixture>) {
+    for round in 0..ROUNDS {
+        let count = 20 + Random::new(round).below(500) as usize;
+        let (log, acknowledged) = fixture.kill(count).await;
+        assert!(acknowledged.len() >= count, "{} of {count} were acknowledged", acknowledged.len());
+        let info = log.writer().describe(Topic::Ingestion).await.expect("the topic is described");
+        let is_all = |reading: &Reading| {
+            info.partitions.iter().zip(0..).all(|(partition, number)| {
+                let last = reading.got.get(&number).and_then(|records| records.last());
+                partition.end == partition.first || last.is_some_and(|last| last.offset + 1 >= partition.end)
+            })
+        };
+        let mut reading = Reading::of(&*log).await;
+        while !is_all(&reading) {
+            reading.step().await;
+        }
+        check(&reading, &acknowledged);
+    }
+}
+
+fn check(reading: &Reading, acknowledged: &[Acknowledged]) {
+    let mut by_position = BTreeMap::new();
+    let mut by_writer: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    for (partition, records) in &reading.got {
+        for record in records {
+            let key = std::str::from_utf8(&record.key).expect("the key is text");
+            let writer = key
+                .strip_prefix(KEY_PREFIX)
+                .and_then(|number| number.parse().ok())
+                .expect("the key of a writer");
+            let number =
+                u64::from_be_bytes(record.value[..8].try_into().expect("the value begins with a number"));
+            assert_eq!(
+                record.value,
+                numbered(writer, number).value,
+                "{writer}/{number} is as it was written"
+            );
+            by_position.insert(Position { partition: *partition, offset: record.offset }, (writer, number));
+            by_writer.entry(writer).or_default().push(number);
+        }
+    }
+    for Acknowledged { writer, number, position } in acknowledged {
+        assert_eq!(
+            by_position.get(position),
+            Some(&(*writer, *number)),
+            "{writer}/{number} was acknowledged at {position:?}"
+        );
+    }
+    for (writer, numbers) in by_writer {
+        assert!(numbers.is_sorted(), "the order of {writer} is kept: {numbers:?}");
+        assert_eq!(
+            numbers.iter().collect::<BTreeSet<_>>().len(),
+            numbers.len(),
+            "nothing of {writer} is doubled"
+        );
+        let answered = acknowledged.iter().filter(|acknowledged| acknowledged.writer == writer).count();
+        assert!(numbers.len() <= answered + 1, "{writer} had one append under way at most");
+    }
+}

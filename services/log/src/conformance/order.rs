@@ -1,0 +1,134 @@
+//! Guarantee 2: what has one key stays in order, however it is written.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::{
+    Fixture, Shape,
+    support::{Reading, append, number, numbered, numbers, read_all, record},
+};
+use crate::{Position, Topic, murmur2};
+
+const PARTITIONS: u32 = 5;
+
+fn partitioned() -> Shape {
+    Shape { partitions: PARTITIONS, ..Shape::default() }
+}
+
+pub(super) async fn ordered_within_an_append(fixture: Arc<dyn Fixture>) {
+    let log = fixture.create(partitioned()).await;
+    let records: Vec<_> = (0..1000_u64).map(|n| record(format!("run-{}", n % 7), n.to_be_bytes())).collect();
+    let positions = append(&*log, records).await;
+    let mut reading = Reading::of(&*log).await;
+    reading.until(1000).await;
+    for (number, position) in positions.iter().enumerate() {
+        let found = at(&reading, *position);
+        assert_eq!(found, Some(number as u64), "positions are in the order of the records");
+    }
+    check_keys(&reading);
+}
+
+pub(super) async fn ordered_when_pipelined(fixture: Arc<dyn Fixture>) {
+    let log = fixture.create(Shape::default()).await;
+    let writer = log.writer();
+    let started: Vec<_> = (0..2000).map(|n| writer.append(Topic::Ingestion, numbered("run", [n]))).collect();
+    // Answers may be awaited in any order; what counts is the order of the calls.
+    for append in started.into_iter().rev() {
+        append.await.expect("the append is answered");
+    }
+    assert_eq!(numbers(&read_all(&*log).await), (0..2000).collect::<Vec<_>>());
+}
+
+pub(super) async fn ordered_by_many_writers(fixture: Arc<dyn Fixture>) {
+    const WRITERS: u64 = 16;
+    const EACH: u64 = 100;
+    let log = fixture.create(partitioned()).await;
+    let write = |key: u64| {
+        let writer = log.writer();
+        async move {
+            let mut last = None;
+            for number in 0..EACH {
+                let positions =
+                    writer.append(Topic::Ingestion, numbered(&format!("run-{key}"), [number])).await;
+                let [position] = positions.expect("the append is answered")[..] else {
+                    panic!("one position")
+                };
+                assert!(last.is_none_or(|last| last < position), "{position:?} is not behind {last:?}");
+                last = Some(position);
+            }
+        }
+    };
+    let writers: Vec<_> = (0..WRITERS).map(|key| tokio::spawn(write(key))).collect();
+    for writer in writers {
+        writer.await.expect("the writer ends well");
+    }
+    let mut reading = Reading::of(&*log).await;
+    reading.until((WRITERS * EACH) as usize).await;
+    check_keys(&reading);
+}
+
+/// So that embedded and distributed logs put a run into partitions of the same number.
+pub(super) async fn ordered_keys_agree_with_kafka(fixture: Arc<dyn Fixture>) {
+    let log = fixture.create(partitioned()).await;
+    let keys: Vec<_> = (0..200).map(|number| format!("run-{number}")).collect();
+    let positions = append(&*log, keys.iter().map(|key| record(key.as_str(), "")).collect()).await;
+    for (key, position) in keys.iter().zip(positions) {
+        assert_eq!(position.partition, murmur2::partition(key.as_bytes(), PARTITIONS), "{key}");
+    }
+}
+
+pub(super) async fn ordered_over_thousands_of_keys(fixture: Arc<dyn Fixture>) {
+    const KEYS: u64 = 5000;
+    const EACH: u64 = 4;
+    let log = fixture.create(partitioned()).await;
+    let writer = log.writer();
+    let round = |number: u64| {
+        let records = |keys: std::ops::Range<u64>| {
+            keys.map(|key| record(format!("run-{key}"), number.to_be_bytes())).collect::<Vec<_>>()
+        };
+        (0..KEYS / 50)
+            .map(|part| writer.append(Topic::Ingestion, records(part * 50..part * 50 + 50)))
+            .collect::<Vec<_>>()
+    };
+    let started: Vec<_> = (0..EACH).flat_map(round).collect();
+    for append in started {
+        append.await.expect("the append is answered");
+    }
+    let mut reading = Reading::of(&*log).await;
+    reading.until((KEYS * EACH) as usize).await;
+    assert_eq!(check_keys(&reading), KEYS as usize);
+    assert_eq!(reading.got.len(), PARTITIONS as usize, "every partition is used");
+}
+
+/// Every key in one partition, its numbers without a gap and in order. Tells how many keys there are.
+fn check_keys(reading: &Reading) -> usize {
+    let mut partitions: BTreeMap<&[u8], BTreeSet<u32>> = BTreeMap::new();
+    let mut by_key: BTreeMap<&[u8], Vec<u64>> = BTreeMap::new();
+    for (partition, records) in &reading.got {
+        for record in records {
+            partitions.entry(&record.key).or_default().insert(*partition);
+            by_key.entry(&record.key).or_default().push(number(record));
+        }
+    }
+    assert!(
+        partitions.values().all(|of_key| of_key.len() == 1),
+        "a key is in one partition only: {partitions:?}"
+    );
+    for (key, numbers) in &by_key {
+        assert!(numbers.is_sorted(), "{key:?} is out of order: {numbers:?}");
+        assert_eq!(
+            numbers.iter().collect::<BTreeSet<_>>().len(),
+            numbers.len(),
+            "{key:?} has doubles: {numbers:?}"
+        );
+    }
+    by_key.len()
+}
+
+fn at(reading: &Reading, position: Position) -> Option<u64> {
+    let records = reading.got.get(&position.partition)?;
+    let found = records.binary_search_by_key(&position.offset, |record| record.offset).ok()?;
+    Some(number(&records[found]))
+}

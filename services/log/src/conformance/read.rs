@@ -1,0 +1,166 @@
+//! Guarantees 7, 8, 9 and 11: who reads gets everything, from anywhere, alone, and disturbs nobody.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use futures::FutureExt;
+
+use super::{
+    Fixture, Shape,
+    support::{Reading, append, numbered, numbers, range, read_all, record},
+};
+use crate::{Delivery, Error, Topic};
+
+pub(super) async fn complete_while_written(fixture: Arc<dyn Fixture>) {
+    const COUNT: u64 = 3000;
+    let log = fixture.create(Shape::default()).await;
+    let writer = log.writer();
+    let writing = tokio::spawn(async move {
+        for start in (0..COUNT).step_by(3) {
+            writer
+                .append(Topic::Ingestion, numbered("run", start..start + 3))
+                .await
+                .expect("the append is answered");
+        }
+    });
+    let mut reading = Reading::of(&*log).await;
+    while reading.count() < COUNT as usize {
+        reading.step().await;
+        let last = reading.records().last().map(|last| last.offset);
+        assert!(last < Some(range(&*log).await.1), "nothing is delivered before it is in the log");
+    }
+    writing.await.expect("the writer ends well");
+    assert_eq!(numbers(reading.records()), (0..COUNT).collect::<Vec<_>>());
+}
+
+/// A future of `next` that is dropped, polled or not, takes nothing with it.
+pub(super) async fn complete_when_next_is_dropped(fixture: Arc<dyn Fixture>) {
+    const COUNT: u64 = 500;
+    let log = fixture.create(Shape::default()).await;
+    let writer = log.writer();
+    let writing = tokio::spawn(async move {
+        for number in 0..COUNT {
+            let value = [number.to_be_bytes().as_slice(), &[0; 5000]].concat();
+            writer
+                .append(Topic::Ingestion, vec![record("run", value)])
+                .await
+                .expect("the append is answered");
+        }
+    });
+    let mut subscription = log.reader().subscribe(Topic::Ingestion).await.expect("the subscription is made");
+    let mut got = Vec::new();
+    while got.len() < COUNT as usize {
+        let delivery = match subscription.next().now_or_never() {
+            Some(delivery) => delivery,
+            None => {
+                tokio::task::yield_now().await;
+                continue;
+            }
+        };
+        match delivery.expect("something is delivered") {
+            Delivery::Assigned { partition } => {
+                subscription.start(partition, got.len() as u64).await.expect("the partition is started");
+            }
+            Delivery::Revoked { .. } => {}
+            Delivery::Records { records, .. } => got.extend(records.into_iter().map(|record| record.offset)),
+        }
+    }
+    writing.await.expect("the writer ends well");
+    assert!(got.is_sorted());
+    assert_eq!(got.iter().collect::<BTreeSet<_>>().len(), COUNT as usize, "everything came once");
+}
+
+pub(super) async fn complete_again_after_redelivery(fixture: Arc<dyn Fixture>) {
+    let log = fixture.create(Shape::default()).await;
+    append(&*log, numbered("run", 0..100)).await;
+    let all = read_all(&*log).await;
+    for from in [0, 50, 99] {
+        let mut reading = Reading::from(&*log, &[(0, from)]).await;
+        let again = reading.until(100 - from as usize).await.records();
+        assert_eq!(again, &all[from as usize..], "what comes again is the same to the bit");
+    }
+}
+
+pub(super) async fn exclusive_between_two_subscribers(fixture: Arc<dyn Fixture>) {
+    const PARTITIONS: usize = 4;
+    let log = fixture.create(Shape { partitions: PARTITIONS as u32, ..Shape::default() }).await;
+    let records = (0..400_u64).map(|n| record(format!("run-{n}"), n.to_be_bytes())).collect();
+    append(&*log, records).await;
+    let mut one = Reading::of(&*log).await;
+    one.until_assigned(PARTITIONS).await;
+    let mut two = Reading::of(&*log).await;
+    while one.count() + two.count() < 400 {
+        tokio::select! {
+            delivery = one.next() => one.take(delivery).await,
+            delivery = two.next() => two.take(delivery).await,
+        }
+        let owned =
+            |reading: &Reading| reading.owned.iter().filter(|(_, owned)| **owned).map(|(p, _)| *p).collect();
+        let (first, second): (BTreeSet<u32>, BTreeSet<u32>) = (owned(&one), owned(&two));
+        assert!(first.is_disjoint(&second), "{first:?} and {second:?} have a partition in common");
+    }
+    drop(one);
+    two.until_assigned(PARTITIONS).await;
+    append(&*log, vec![record("run-0", 400_u64.to_be_bytes())]).await;
+    while !two.got.values().flatten().any(|record| super::support::number(record) == 400) {
+        two.step().await;
+    }
+}
+
+pub(super) async fn any_position_from_first_to_end(fixture: Arc<dyn Fixture>) {
+    let log = fixture.create(Shape::default()).await;
+    append(&*log, numbered("run", 0..20)).await;
+    for from in [0, 1, 7, 19, 20, 25] {
+        let (_, end) = range(&*log).await;
+        let from = from.min(end);
+        let mut reading = Reading::from(&*log, &[(0, from)]).await;
+        reading.until((end - from) as usize).await;
+        append(&*log, numbered("run", [99])).await;
+        let records = reading.until((end - from) as usize + 1).await.records();
+        assert_eq!(records[0].offset, from, "the first record is the one that was asked for");
+    }
+}
+
+pub(super) async fn any_position_beyond_the_end_is_refused(fixture: Arc<dyn Fixture>) {
+    let log = fixture.create(Shape::default()).await;
+    append(&*log, numbered("run", 0..3)).await;
+    let mut subscription = log.reader().subscribe(Topic::Ingestion).await.expect("the subscription is made");
+    let Ok(Delivery::Assigned { partition }) = subscription.next().await else {
+        panic!("first comes the assignment")
+    };
+    let error = subscription.start(partition, 4).await.expect_err("the log ends at 3");
+    assert!(matches!(error, Error::Topic { .. }), "{error}");
+    subscription.start(partition, 3).await.expect("the end itself can be waited at");
+}
+
+pub(super) async fn nothing_before_start(fixture: Arc<dyn Fixture>) {
+    let log = fixture.create(Shape::default()).await;
+    append(&*log, numbered("run", 0..3)).await;
+    let mut subscription = log.reader().subscribe(Topic::Ingestion).await.expect("the subscription is made");
+    let Ok(Delivery::Assigned { partition }) = subscription.next().await else {
+        panic!("first comes the assignment")
+    };
+    for _ in 0..100 {
+        assert!(subscription.next().now_or_never().is_none(), "something came before the start");
+        append(&*log, numbered("run", [3])).await;
+    }
+    subscription.start(partition, 0).await.expect("the partition is started");
+    let Ok(Delivery::Records { records, .. }) = subscription.next().await else {
+        panic!("then come records")
+    };
+    assert_eq!(records[0].offset, 0);
+}
+
+pub(super) async fn no_blocking_by_a_slow_subscriber(fixture: Arc<dyn Fixture>) {
+    const COUNT: u64 = 600;
+    let log = fixture.create(Shape::default()).await;
+    append(&*log, numbered("run", [0])).await;
+    let mut reading = Reading::of(&*log).await;
+    reading.until(1).await;
+    // More than any buffer between writer and reader holds.
+    for number in 1..COUNT {
+        let value = [number.to_be_bytes().as_slice(), &[0; 100_000]].concat();
+        append(&*log, vec![record("run", value)]).await;
+    }
+    let got = reading.until(COUNT as usize).await.records();
+    assert!(got.iter().enumerate().skip(1).all(|(n, record)| record.value[..8] == (n as u64).to_be_bytes()));
+}

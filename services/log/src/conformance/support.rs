@@ -1,0 +1,164 @@
+//! What the cases are written with: records by number, and a reader that follows its partitions and keeps what it got.
+//! A failed expectation panics, as in any test.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::Instance;
+use crate::{Delivery, NewRecord, Position, Record, Subscription, Topic};
+
+pub(super) fn record(key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> NewRecord {
+    NewRecord { key: key.into().into(), value: value.into().into(), headers: vec![] }
+}
+
+/// One record per number, with the number as its value.
+pub(super) fn numbered(key: &str, numbers: impl IntoIterator<Item = u64>) -> Vec<NewRecord> {
+    numbers.into_iter().map(|number| record(key, number.to_be_bytes())).collect()
+}
+
+pub(super) fn number(record: &Record) -> u64 {
+    u64::from_be_bytes((*record.value).try_into().expect("the value is a number"))
+}
+
+pub(super) fn numbers(records: &[Record]) -> Vec<u64> {
+    records.iter().map(number).collect()
+}
+
+pub(super) async fn append(log: &dyn Instance, records: Vec<NewRecord>) -> Vec<Position> {
+    log.writer().append(Topic::Ingestion, records).await.expect("the append is answered")
+}
+
+/// First and end of the only partition.
+pub(super) async fn range(log: &dyn Instance) -> (u64, u64) {
+    let info = log.writer().describe(Topic::Ingestion).await.expect("the topic is described");
+    let [partition] = info.partitions[..] else { panic!("one partition, not {:?}", info.partitions) };
+    (partition.first, partition.end)
+}
+
+/// Reads the ingestion topic, each partition from where it is told or from its first offset, and keeps what it got.
+pub(super) struct Reading {
+    subscription: Box<dyn Subscription>,
+    log_first: Vec<u64>,
+    /// By partition; None while it is not ours.
+    pub(super) owned: BTreeMap<u32, bool>,
+    pub(super) got: BTreeMap<u32, Vec<Record>>,
+    starts: BTreeMap<u32, u64>,
+}
+
+impl Reading {
+    pub(super) async fn of(log: &dyn Instance) -> Self {
+        Self::from(log, &[]).await
+    }
+
+    /// From these offsets on.
+    pub(super) async fn from(log: &dyn Instance, starts: &[(u32, u64)]) -> Self {
+        let info = log.writer().describe(Topic::Ingestion).await.expect("the topic is described");
+        Self {
+            subscription: log.reader().subscribe(Topic::Ingestion).await.expect("the subscription is made"),
+            log_first: info.partitions.iter().map(|partition| partition.first).collect(),
+            owned: BTreeMap::new(),
+            got: BTreeMap::new(),
+            starts: starts.iter().copied().collect(),
+        }
+    }
+
+    pub(super) async fn step(&mut self) {
+        let delivery = self.next().await;
+        self.take(delivery).await;
+    }
+
+    /// Cancel-safe.
+    pub(super) async fn next(&mut self) -> Delivery {
+        self.subscription.next().await.expect("something is delivered")
+    }
+
+    /// An assigned partition goes on behind what was got of it.
+    pub(super) async fn take(&mut self, delivery: Delivery) {
+        match delivery {
+            Delivery::Assigned { partition } => {
+                self.owned.insert(partition, true);
+                let start = match self.got.get(&partition).and_then(|records| records.last()) {
+                    Some(last) => last.offset + 1,
+                    None => *self.starts.get(&partition).unwrap_or(&self.log_first[partition as usize]),
+                };
+                self.subscription.start(partition, start).await.expect("the partition is started");
+            }
+            Delivery::Revoked { partition } => {
+                self.owned.insert(partition, false);
+            }
+            Delivery::Records { partition, records } => {
+                assert_eq!(
+                    self.owned.get(&partition),
+                    Some(&true),
+                    "records of partition {partition}, which is not ours"
+                );
+                assert!(!records.is_empty(), "a delivery without records");
+                let all = self.got.entry(partition).or_default();
+                for record in records {
+                    let last = all.last().map(|last| last.offset);
+                    assert!(
+                        last.is_none_or(|last| last < record.offset),
+                        "{} behind {last:?}",
+                        record.offset
+                    );
+                    all.push(record);
+                }
+            }
+        }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.got.values().map(Vec::len).sum()
+    }
+
+    pub(super) async fn until(&mut self, count: usize) -> &mut Self {
+        while self.count() < count {
+            self.step().await;
+        }
+        assert_eq!(self.count(), count, "more was delivered than is in the log");
+        self
+    }
+
+    pub(super) async fn until_assigned(&mut self, partitions: usize) {
+        while self.owned.values().filter(|owned| **owned).count() < partitions {
+            self.step().await;
+        }
+    }
+
+    /// What was got of the only partition.
+    pub(super) fn records(&self) -> &[Record] {
+        self.got.get(&0).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// All records that are in the log now, of its only partition.
+pub(super) async fn read_all(log: &dyn Instance) -> Vec<Record> {
+    let (first, end) = range(log).await;
+    let mut reading = Reading::of(log).await;
+    while first < end && reading.records().last().is_none_or(|last| last.offset + 1 < end) {
+        reading.step().await;
+    }
+    reading.records().to_vec()
+}
+
+/// The same for the same seed.
+pub(super) struct Random(u64);
+
+impl Random {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % limit
+    }
+
+    pub(super) fn bytes(&mut self, count: usize) -> Bytes {
+        std::iter::repeat_with(|| self.below(256) as u8).take(count).collect()
+    }
+}

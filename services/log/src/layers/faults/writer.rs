@@ -1,0 +1,57 @@
+//! The writing half of the fault layer.
+//! An append reaches the inner log inside the call, so that delays do not change the order of appends.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{AppendFault, Faults, injected};
+use crate::{Append, LogWriter, NewRecord, Result, Topic, TopicInfo};
+
+pub struct FaultyWriter {
+    inner: Arc<dyn LogWriter>,
+    faults: Arc<Faults>,
+}
+
+impl FaultyWriter {
+    pub fn new(inner: Arc<dyn LogWriter>, faults: Arc<Faults>) -> Self {
+        Self { inner, faults }
+    }
+}
+
+#[async_trait]
+impl LogWriter for FaultyWriter {
+    fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Append {
+        let faults = self.faults.clone();
+        if faults.is_stopped() {
+            return Box::pin(async move { unanswered(&faults).await });
+        }
+        let fault = faults.append_fault();
+        if fault == Some(AppendFault::ErrorBefore) {
+            return Box::pin(std::future::ready(Err(injected("the append was refused"))));
+        }
+        let append = self.inner.append(topic, records);
+        Box::pin(async move {
+            let answer = append.await;
+            match fault {
+                Some(AppendFault::Delay(time)) => tokio::time::sleep(time).await,
+                Some(AppendFault::NoAnswer) => std::future::pending().await,
+                Some(AppendFault::ErrorAfter) => return Err(injected("the answer was lost")),
+                Some(AppendFault::ErrorBefore) | None => {}
+            }
+            if faults.is_stopped() { unanswered(&faults).await } else { answer }
+        })
+    }
+
+    async fn describe(&self, topic: Topic) -> Result<TopicInfo> {
+        self.faults.resumed().await;
+        self.inner.describe(topic).await
+    }
+}
+
+/// Whoever waits for a stopped log learns at last that it is not there.
+async fn unanswered<T>(faults: &Faults) -> Result<T> {
+    // Both ends of the wait mean the same.
+    drop(tokio::time::timeout(faults.append_wait, faults.resumed()).await);
+    Err(injected("the log stopped"))
+}

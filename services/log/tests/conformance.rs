@@ -1,0 +1,19 @@
+//! Every implementation under the conformance suite, bare and under a layer of delays.
+//! The binary is also the program that `durable_after_kill` kills: started with `--write-until-killed`, it only writes.
+
+#[path = "conformance/embedded.rs"]
+mod embedded;
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
+
+use matyan_log::conformance::{Delayed, run};
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() == Some(embedded::WRITE_UNTIL_KILLED) {
+        let directory = arguments.next().map(PathBuf::from).expect("a directory follows");
+        embedded::write_until_killed(directory);
+        return ExitCode::FAILURE;
+    }
+    run(vec![Arc::new(embedded::Embedded), Arc::new(Delayed(embedded::Embedded))])
+}

@@ -1,0 +1,194 @@
+//! The embedded log as a fixture: a temporary directory each, a small tmpfs where the disk has to become full.
+//! What is killed is a process of its own, by its number.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{Arc, OnceLock},
+};
+
+use async_trait::async_trait;
+use matyan_log::{
+    LogReader, LogWriter, Position,
+    conformance::{self, Acknowledged, Fixture, Instance, Need, Shape},
+    embedded::{EmbeddedLog, Settings},
+};
+use tempfile::TempDir;
+
+pub(crate) const WRITE_UNTIL_KILLED: &str = "--write-until-killed";
+
+/// The engine's journal alone reserves 64 MiB, of which only what is written counts.
+const SMALL_DISK: &str = "size=100m";
+
+#[derive(Clone, Copy)]
+pub(crate) struct Embedded;
+
+struct EmbeddedInstance {
+    log: Option<Arc<EmbeddedLog>>,
+    settings: Settings,
+    home: Home,
+}
+
+/// Where a log lies: unmounted and removed at the end.
+struct Home {
+    directory: TempDir,
+    is_mounted: bool,
+}
+
+#[async_trait]
+impl Fixture for Embedded {
+    fn name(&self) -> String {
+        "embedded".into()
+    }
+
+    fn lacks(&self, need: Need) -> Option<String> {
+        static MOUNT: OnceLock<Option<String>> = OnceLock::new();
+        let try_mount = || Home::on_small_disk().err().map(|reason| format!("no small disk: {reason}"));
+        if need == Need::Obstruction { MOUNT.get_or_init(try_mount).clone() } else { None }
+    }
+
+    async fn create(&self, shape: Shape) -> Box<dyn Instance> {
+        let home = if shape.is_obstructed {
+            Home::on_small_disk().expect("it was possible before")
+        } else {
+            Home::new()
+        };
+        let defaults = Settings::default();
+        let settings = Settings {
+            ingestion_partitions: shape.partitions,
+            append_wait: shape.append_wait,
+            max_unread_bytes: shape.max_unread_bytes.unwrap_or(defaults.max_unread_bytes),
+            ..defaults
+        };
+        Box::new(EmbeddedInstance::open(home, settings).await)
+    }
+
+    async fn kill(&self, count: usize) -> (Box<dyn Instance>, Vec<Acknowledged>) {
+        let home = Home::new();
+        let directory = home.directory.path().to_owned();
+        let acknowledged =
+            tokio::task::spawn_blocking(move || kill_writer(&directory, count)).await.expect("no panic");
+        (Box::new(EmbeddedInstance::open(home, Settings::default()).await), acknowledged)
+    }
+}
+
+impl EmbeddedInstance {
+    async fn open(home: Home, settings: Settings) -> Self {
+        let log = EmbeddedLog::open(home.log(), settings.clone()).await.expect("the log is opened");
+        Self { log: Some(Arc::new(log)), settings, home }
+    }
+
+    fn log(&self) -> Arc<EmbeddedLog> {
+        self.log.clone().expect("it is open but while it is opened again")
+    }
+}
+
+#[async_trait]
+impl Instance for EmbeddedInstance {
+    fn writer(&self) -> Arc<dyn LogWriter> {
+        self.log()
+    }
+
+    fn reader(&self) -> Arc<dyn LogReader> {
+        self.log()
+    }
+
+    async fn reopen(&mut self) {
+        self.log().close().await.expect("the log is closed");
+        let log =
+            EmbeddedLog::open(self.home.log(), self.settings.clone()).await.expect("the log is opened again");
+        self.log = Some(Arc::new(log));
+    }
+
+    async fn obstruct(&mut self) {
+        let mut filler = std::fs::File::create(self.home.filler()).expect("the filler is made");
+        while filler.write_all(&[0; 1 << 16]).is_ok() {}
+        while filler.write_all(&[0; 1]).is_ok() {}
+    }
+
+    async fn clear(&mut self) {
+        std::fs::remove_file(self.home.filler()).expect("the filler is removed");
+    }
+}
+
+impl Home {
+    fn new() -> Self {
+        Self { directory: TempDir::new().expect("a directory is made"), is_mounted: false }
+    }
+
+    fn on_small_disk() -> Result<Self, String> {
+        let mut home = Self::new();
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", SMALL_DISK, "tmpfs"])
+            .arg(home.directory.path())
+            .output();
+        let output = mount.map_err(|error| error.to_string())?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
+        }
+        home.is_mounted = true;
+        Ok(home)
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.path().join("log")
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.directory.path().join("filler")
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if self.is_mounted {
+            let unmounted = Command::new("umount").arg("--lazy").arg(self.directory.path()).status();
+            assert!(
+                unmounted.is_ok_and(|status| status.success()) || std::thread::panicking(),
+                "the disk is unmounted"
+            );
+        }
+    }
+}
+
+/// Starts this program as a writer, and kills it when it has reported enough.
+fn kill_writer(directory: &Path, count: usize) -> Vec<Acknowledged> {
+    let program = std::env::current_exe().expect("this program has a path");
+    let mut writer = Command::new(program)
+        .arg(WRITE_UNTIL_KILLED)
+        .arg(directory)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the writer is started");
+    let mut lines = BufReader::new(writer.stdout.take().expect("its output is piped")).lines();
+    let mut acknowledged: Vec<_> =
+        lines.by_ref().take(count).map(|line| parse(&line.expect("a line"))).collect();
+    writer.kill().expect("the writer is killed");
+    // What it had reported by then counts too; the very last line may be cut.
+    let rest: Vec<_> = lines.map_while(Result::ok).collect();
+    acknowledged.extend(rest.iter().take(rest.len().saturating_sub(1)).map(|line| parse(line)));
+    writer.wait().expect("the writer is gone");
+    acknowledged
+}
+
+fn parse(line: &str) -> Acknowledged {
+    let fields: Vec<u64> = line.split(' ').map(|field| field.parse().expect("a number")).collect();
+    let [writer, number, partition, offset] = fields[..] else { panic!("four numbers, not {line}") };
+    Acknowledged { writer, number, position: Position { partition: partition as u32, offset } }
+}
+
+/// What the killed program does.
+pub(crate) fn write_until_killed(directory: PathBuf) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async move {
+        let log =
+            EmbeddedLog::open(directory.join("log"), Settings::default()).await.expect("the log is opened");
+        conformance::write_until_killed(Arc::new(log), |acknowledged| {
+            let Acknowledged { writer, number, position: Position { partition, offset } } = acknowledged;
+            let line = format!("{writer} {number} {partition} {offset}\n");
+            std::io::stdout().write_all(line.as_bytes()).expect("the report is read");
+        })
+        .await;
+    });
+}
