@@ -11,7 +11,7 @@ use minicbor::{
 use crate::value::{BigInteger, Map, Value};
 
 /// Maps and lists inside each other: as many as the table of limits says.
-pub const MAX_DEPTH: usize = 128;
+pub const MAX_DEPTH: usize = matyan_proto::limits::VALUE_DEPTH;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CborError {

@@ -42,15 +42,23 @@ impl Context {
         Self::from_canonical(canonical)
     }
 
-    /// A text that `canonical` gave.
+    /// A text that `canonical` or `stored` gave.
     pub fn from_canonical(canonical: String) -> Self {
-        let hash = if canonical == "{}" { [0; 32] } else { Sha256::digest(&canonical).into() };
+        if canonical.is_empty() || canonical == "{}" {
+            return Self::default();
+        }
+        let hash = Sha256::digest(&canonical).into();
         Self { canonical, hash }
     }
 
     /// ASCII JSON with sorted keys; `{}` for no context.
     pub fn canonical(&self) -> &str {
         &self.canonical
+    }
+
+    /// As headers hold it: empty for no context.
+    pub fn stored(&self) -> &str {
+        if self.hash == [0; 32] { "" } else { &self.canonical }
     }
 
     pub fn id(&self) -> u32 {

@@ -4,6 +4,7 @@
 
 use std::{borrow::Cow, collections::BTreeSet};
 
+use matyan_proto::limits;
 use matyan_store::{Batch, Key, Page, Range, Result, Scan, Snapshot};
 
 use crate::{
@@ -14,9 +15,9 @@ use crate::{
 };
 
 /// Scalars of a run that are indexed; a run with more is in the list "not fully indexed".
-pub const MAX_PARAMS: usize = 2_000;
+pub const MAX_PARAMS: usize = limits::INDEXED_PARAMS;
 /// Bytes of an indexed text.
-pub const MAX_TEXT_BYTES: usize = 256;
+pub const MAX_TEXT_BYTES: usize = limits::INDEXED_PARAM_BYTES;
 /// Bytes of an indexed path: leaves room for the value inside of the store's limit of a key.
 const MAX_PATH_BYTES: usize = 4_096;
 

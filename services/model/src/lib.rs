@@ -18,6 +18,7 @@ pub mod params;
 pub mod run;
 
 pub mod artifact;
+pub mod blobs;
 pub mod logs;
 pub mod metric;
 pub mod object;

@@ -21,7 +21,7 @@ pub const INLINE_BYTES: usize = rows::PIECE_BYTES;
 pub struct ObjectHeader {
     #[n(0)]
     pub name: String,
-    /// Canonical text.
+    /// Canonical text; empty for no context.
     #[n(1)]
     pub context: String,
     /// Of the last object applied.

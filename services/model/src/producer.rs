@@ -18,25 +18,60 @@ use crate::{
 pub const MARK_KEPT_US: i64 = 3_600_000_000;
 pub const DICTIONARY_KEPT_US: i64 = 30 * 24 * 3_600_000_000;
 
+/// How far a producer has come. A batch is one record, or, as JSON envelopes, a record for each of its items.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct Mark {
+    /// The last sequence that is applied whole.
     #[n(0)]
     pub sequence: u64,
-    /// Receive time of the record with that sequence.
+    /// Items applied of the next one.
     #[n(1)]
-    pub seen_us: i64,
-    /// The sweep's row of this producer stands at this time; `None` for producers that are kept.
+    pub items: u32,
+    /// Receive time of the last record.
     #[n(2)]
-    pub swept_from_us: Option<i64>,
+    pub seen_us: i64,
+}
+
+/// What a record says of its producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    pub producer: ProducerId,
+    pub sequence: u64,
+    /// The items of the batch that this record carries, and how many the batch has; `None` if it carries all.
+    pub part: Option<Part>,
+    /// Every sequence up to this one has been acknowledged to the producer.
+    pub acknowledged: u64,
+    /// The frontier made this producer for a connection.
+    pub is_ephemeral: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    pub first: u32,
+    pub count: u32,
+    pub of: u32,
 }
 
 impl Mark {
-    /// Whether a record continues its producer: below the mark it is a repeat; behind a gap it was never acknowledged, and
-    /// will come again. What the producer knows acknowledged stands in for a mark that was swept.
-    pub fn is_next(mark: Option<&Self>, sequence: u64, acknowledged: u64) -> bool {
-        let applied = mark.map_or(0, |mark| mark.sequence).max(acknowledged);
-        applied.checked_add(1) == Some(sequence)
+    /// The mark behind a record, if the record continues its producer. Before the mark it is a repeat; behind a gap it was
+    /// never acknowledged, and will come again. What the producer knows acknowledged stands in for a mark that was swept.
+    pub fn moved_by(self, sent: &Sent, seen_us: i64) -> Option<Self> {
+        let known = if sent.acknowledged > self.sequence {
+            (sent.acknowledged, 0)
+        } else {
+            (self.sequence, self.items)
+        };
+        let first = sent.part.map_or(0, |part| part.first);
+        if known.0.checked_add(1) != Some(sent.sequence) || known.1 != first {
+            return None;
+        }
+        Some(match sent.part {
+            Some(part) if part.first + part.count < part.of => {
+                Self { sequence: known.0, items: part.first + part.count, seen_us }
+            }
+            _ => Self { sequence: sent.sequence, items: 0, seen_us },
+        })
     }
 }
 
@@ -49,23 +84,13 @@ pub async fn mark_get(
     rows::get(snapshot, &keys::mark(project, id, producer)).await
 }
 
-/// Moves the mark of a producer, and tells the sweep of one that is new and does not stay.
-pub fn mark_put(
-    batch: &mut Batch,
-    project: Project,
-    id: &RunId,
-    producer: ProducerId,
-    before: Option<&Mark>,
-    (sequence, seen_us, is_ephemeral): (u64, i64, bool),
-) -> Mark {
-    let swept_from_us =
-        before.and_then(|mark| mark.swept_from_us).or_else(|| is_ephemeral.then_some(seen_us));
-    if let (None, Some(from_us)) = (before, swept_from_us) {
-        batch.set(keys::idle_producer(SweepStage::Mark, from_us, project, id, producer), Vec::new());
+/// Writes a mark, and tells the sweep of a producer that is new and does not stay.
+pub fn mark_put(batch: &mut Batch, project: Project, id: &RunId, sent: &Sent, mark: &Mark, is_new: bool) {
+    if is_new && sent.is_ephemeral {
+        batch
+            .set(keys::idle_producer(SweepStage::Mark, mark.seen_us, project, id, sent.producer), Vec::new());
     }
-    let mark = Mark { sequence, seen_us, swept_from_us };
-    batch.set(keys::mark(project, id, producer), rows::encode(&mark));
-    mark
+    batch.set(keys::mark(project, id, sent.producer), rows::encode(mark));
 }
 
 /// One definition, as it came.

@@ -52,7 +52,7 @@ pub struct Props {
     /// Tag ids, sorted.
     #[n(9)]
     pub tags: Vec<String>,
-    /// When the client said that it started, the first time.
+    /// When the client said that it started, the last time.
     #[n(10)]
     pub client_start_us: Option<i64>,
     #[n(11)]
@@ -63,6 +63,9 @@ pub struct Props {
     /// A delete is in the log: readers hide the run.
     #[n(13)]
     pub pending_delete: bool,
+    /// When the client said that it started, the first time: what the duration counts from.
+    #[n(14)]
+    pub first_start_us: Option<i64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]

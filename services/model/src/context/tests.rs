@@ -57,5 +57,8 @@ fn other_values_are_refused() {
 fn a_canonical_text_is_its_own() {
     let context = Context::parse(r#"{"b":[1,2.5e-9,"\u007f"],"a":{"z":null}}"#).unwrap();
     assert_eq!(Context::parse(context.canonical()).unwrap(), context);
-    assert_eq!(Context::from_canonical(context.canonical().to_owned()), context);
+    for context in [context, Context::default()] {
+        assert_eq!(Context::from_canonical(context.canonical().to_owned()), context);
+        assert_eq!(Context::from_canonical(context.stored().to_owned()), context);
+    }
 }

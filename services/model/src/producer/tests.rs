@@ -9,8 +9,8 @@ use crate::testing::TestStore;
 const P: Project = Project(0);
 const PRODUCER: ProducerId = ProducerId([7; 16]);
 
-fn mark(sequence: u64) -> Option<Mark> {
-    (sequence > 0).then_some(Mark { sequence, ..Mark::default() })
+fn sent(sequence: u64, acknowledged: u64) -> Sent {
+    Sent { producer: PRODUCER, sequence, part: None, acknowledged, is_ephemeral: true }
 }
 
 #[test]
@@ -29,9 +29,24 @@ fn rule_05_only_what_continues_the_sequence_is_applied() {
         (0, 8, 8, false),
         (u64::MAX, 0, 0, false),
     ] {
-        let is_next = Mark::is_next(mark(applied).as_ref(), sequence, acknowledged);
-        assert_eq!(is_next, expected, "{applied} {sequence} {acknowledged}");
+        let mark = Mark { sequence: applied, ..Mark::default() };
+        let moved = mark.moved_by(&sent(sequence, acknowledged), 7);
+        let expected = expected.then_some(Mark { sequence, items: 0, seen_us: 7 });
+        assert_eq!(moved, expected, "{applied} {sequence} {acknowledged}");
     }
+}
+
+#[test]
+fn rule_05_records_of_one_batch_continue_each_other() {
+    let part = |first, of| Sent { part: Some(Part { first, count: 1, of }), ..sent(1, 0) };
+    let start = Mark::default();
+    assert_eq!(start.moved_by(&part(1, 3), 0), None);
+    let first = start.moved_by(&part(0, 3), 0).unwrap();
+    assert_eq!(first, Mark { sequence: 0, items: 1, seen_us: 0 });
+    assert_eq!(first.moved_by(&part(0, 3), 0), None);
+    assert_eq!(first.moved_by(&sent(1, 0), 0), None);
+    let last = first.moved_by(&part(1, 3), 0).unwrap().moved_by(&part(2, 3), 0).unwrap();
+    assert_eq!(last, Mark { sequence: 1, items: 0, seen_us: 0 });
 }
 
 fn definition(name: String) -> Definition {
@@ -76,7 +91,8 @@ async fn sweep(store: &TestStore, now_us: i64) -> bool {
 async fn seen(store: &TestStore, id: &RunId, sequence: u64, seen_us: i64) {
     let before = mark_get(&*store.snapshot().await.unwrap(), P, id, PRODUCER).await.unwrap();
     let mut batch = Batch::default();
-    mark_put(&mut batch, P, id, PRODUCER, before.as_ref(), (sequence, seen_us, true));
+    let mark = Mark { sequence, items: 0, seen_us };
+    mark_put(&mut batch, P, id, &sent(sequence, 0), &mark, before.is_none());
     store.commit(batch).await.unwrap();
 }
 
