@@ -21,15 +21,18 @@ fn proto_files(dir: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// One constant for each field of `Limits`: its default.
+/// One constant for each field of `Limits`: its default; and the message that spells all of them out.
 fn limits(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
     let table = pool.get_message_by_name("matyan.common.v1.Limits").ok_or("no message `Limits`")?;
-    let mut code = String::new();
+    let (mut constants, mut fields) = (String::new(), String::new());
     for field in table.fields() {
-        let value = field.default_value().as_u32().ok_or("a limit that is not uint32")?;
-        writeln!(code, "pub const {}: usize = {value};", field.name().to_uppercase())?;
+        let (name, value) =
+            (field.name(), field.default_value().as_u32().ok_or("a limit that is not uint32")?);
+        writeln!(constants, "pub const {}: usize = {value};", name.to_uppercase())?;
+        writeln!(fields, "{name}: Some({value}),")?;
     }
-    Ok(code)
+    let result = "crate::common::v1::Limits";
+    Ok(format!("{constants}\npub const fn message() -> {result} {{\n{result} {{\n{fields}}}\n}}\n"))
 }
 
 /// `Code::grpc` and `Code::http`, from the option that stands beside each code.
