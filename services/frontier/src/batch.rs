@@ -1,0 +1,169 @@
+//! The check of one batch. Bad items are taken out one by one, each with its number and a reason; all others go on. A batch
+//! without bad items goes on as the very bytes that came.
+//!
+//! Whatever the bytes are, checking them costs memory in proportion: events and groups are counted before they are decoded,
+//! because two bytes on the wire decode to hundreds. Deliberately absent: anything that needs to know what is stored.
+
+mod cbor;
+mod context;
+mod dictionary;
+mod event;
+mod points;
+mod rejections;
+
+use bytes::{Buf, Bytes};
+use matyan_proto::{ingest::v1 as pb, limits};
+use prost::{
+    Message,
+    encoding::{DecodeContext, WireType, decode_key, skip_field},
+};
+
+pub(crate) use cbor::{write_float as float_to_json, write_json as cbor_to_json, write_text as text_to_json};
+pub(crate) use context::write_json as context_to_json;
+pub(crate) use dictionary::Dictionary;
+pub(crate) use rejections::Rejections;
+
+use crate::{
+    convert::RunId,
+    error::{Error, Result},
+};
+
+/// Why an item is refused: a field's name, and what would be right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    field: &'static str,
+    reason: String,
+}
+
+impl Problem {
+    pub(crate) fn new(field: &'static str, reason: impl Into<String>) -> Self {
+        Self { field, reason: reason.into() }
+    }
+
+    fn too_long(field: &'static str, size: usize, limit: usize) -> Self {
+        Self::new(field, format!("has {size} bytes, and the limit is {limit}"))
+    }
+}
+
+/// What is left of a batch, and what was taken out.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    /// Holds no item if none is left, but always where the dictionary stands.
+    pub(crate) bytes: Bytes,
+    /// The same, decoded.
+    pub(crate) batch: pb::IngestionBatch,
+    pub(crate) rejections: Rejections,
+}
+
+/// What else an event has to fulfil.
+pub(crate) type EventCheck = fn(&pb::Event) -> Result<(), Problem>;
+
+/// Checks a batch and grows the dictionary by its definitions. The error is one of the stream, not of the batch.
+pub(crate) fn check(
+    run: &RunId,
+    dictionary: &mut Dictionary,
+    also: EventCheck,
+    bytes: Bytes,
+) -> Result<Checked> {
+    let mut batch = match decode(&bytes) {
+        Ok(batch) => batch,
+        Err(problem) => return Ok(rejected_whole(dictionary, &problem)),
+    };
+    let base = batch.series_base as usize;
+    if base != dictionary.len() {
+        let len = dictionary.len();
+        return Err(Error::OutOfSequence(format!(
+            "`series_base` is {base}, and the dictionary has {len} entries"
+        )));
+    }
+    let mut rejections = Rejections::default();
+    let has_all_definitions = dictionary.extend(&mut batch);
+    items_check(&mut batch, dictionary, &mut rejections, |event| {
+        event::check(run, event).and_then(|()| also(event))
+    });
+    let is_whole = has_all_definitions && rejections.total() == 0;
+    Ok(Checked { bytes: if is_whole { bytes } else { encode(&batch) }, batch, rejections })
+}
+
+fn rejected_whole(dictionary: &Dictionary, problem: &Problem) -> Checked {
+    let mut rejections = Rejections::default();
+    rejections.push(0, problem);
+    let batch =
+        pb::IngestionBatch { series_base: dictionary.logged_len() as u32, ..pb::IngestionBatch::default() };
+    Checked { bytes: encode(&batch), batch, rejections }
+}
+
+fn encode(batch: &pb::IngestionBatch) -> Bytes {
+    batch.encode_to_vec().into()
+}
+
+fn items_check(
+    batch: &mut pb::IngestionBatch,
+    dictionary: &Dictionary,
+    rejections: &mut Rejections,
+    event_check: impl Fn(&pb::Event) -> Result<(), Problem>,
+) {
+    let items = batch.events.len() + batch.points.iter().map(points::items).sum::<usize>();
+    if items > limits::BATCH_ITEMS {
+        let problem =
+            Problem::new("batch", format!("has {items} items: send at most {} at once", limits::BATCH_ITEMS));
+        batch.events.clear();
+        batch.points.clear();
+        return rejections.push_many(0, items, &problem);
+    }
+    let mut item = 0;
+    batch.events.retain(|event| {
+        let problem = event_check(event).err();
+        problem.iter().for_each(|problem| rejections.push(item, problem));
+        item += 1;
+        problem.is_none()
+    });
+    batch.points.retain_mut(|group| {
+        let count = points::items(group);
+        let keeps_any = points::check(dictionary, group, item, rejections);
+        item += count;
+        keeps_any
+    });
+}
+
+fn decode(bytes: &Bytes) -> Result<pb::IngestionBatch, Problem> {
+    let limit = limits::BATCH_BYTES;
+    if bytes.len() > limit {
+        return Err(Problem::new(
+            "batch",
+            format!("has {} bytes: send at most {limit} at once", bytes.len()),
+        ));
+    }
+    let undecodable = |error| Problem::new("batch", format!("is no IngestionBatch: {error}"));
+    let (definitions, parts) = count_fields(bytes).map_err(undecodable)?;
+    if definitions > limits::SERIES_PER_RUN {
+        let reason = format!("defines {definitions} series: a run has at most {}", limits::SERIES_PER_RUN);
+        return Err(Problem::new("batch", reason));
+    }
+    if parts > limits::BATCH_EVENTS {
+        let reason = format!("has {parts} events and groups: send at most {} at once", limits::BATCH_EVENTS);
+        return Err(Problem::new("batch", reason));
+    }
+    pb::IngestionBatch::decode(bytes.clone()).map_err(undecodable)
+}
+
+/// How many definitions, and how many events and groups of points, decoding will make.
+fn count_fields(mut bytes: &[u8]) -> Result<(usize, usize), prost::DecodeError> {
+    const SERIES: u32 = 1;
+    const EVENTS: u32 = 3;
+    const POINTS: u32 = 4;
+    let (mut definitions, mut parts) = (0, 0);
+    while bytes.has_remaining() {
+        let (field, wire_type) = decode_key(&mut bytes)?;
+        skip_field(wire_type, field, &mut bytes, DecodeContext::default())?;
+        match (field, wire_type) {
+            (SERIES, WireType::LengthDelimited) => definitions += 1,
+            (EVENTS | POINTS, WireType::LengthDelimited) => parts += 1,
+            _ => {}
+        }
+    }
+    Ok((definitions, parts))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! The series that a producer has defined so far. For checking it is enough to know how many there are and which of them are
+//! bad; what they are called is kept only where envelopes need it.
+//!
+//! A bad definition keeps its number, as the client counts it too: in the log an empty one stands in its place, and points
+//! that refer to it are rejected. Definitions beyond the limit of a run do not go into the log.
+
+use std::collections::HashMap;
+
+use matyan_proto::{ingest::v1 as pb, limits};
+
+use super::{Problem, context};
+
+#[derive(Debug, Default)]
+pub(crate) struct Dictionary {
+    len: usize,
+    bytes: usize,
+    bad: HashMap<u32, Problem>,
+}
+
+impl Dictionary {
+    /// A dictionary as it was when a client opens a stream again. Bad definitions become empty.
+    pub(crate) fn new(series: &mut Vec<pb::SeriesDef>) -> Self {
+        let mut dictionary = Self::default();
+        dictionary.add_all(series);
+        series.truncate(limits::SERIES_PER_RUN);
+        dictionary
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// How many of its entries the log has.
+    pub(super) fn logged_len(&self) -> usize {
+        self.len.min(limits::SERIES_PER_RUN)
+    }
+
+    /// Adds the definitions of a batch and makes the batch fit for the log. True if that changed nothing in it.
+    pub(super) fn extend(&mut self, batch: &mut pb::IngestionBatch) -> bool {
+        let base = self.len;
+        let mut unchanged = self.add_all(&mut batch.series);
+        if self.len > self.logged_len() {
+            let logged_base = base.min(limits::SERIES_PER_RUN);
+            batch.series.truncate(limits::SERIES_PER_RUN - logged_base);
+            batch.series_base = logged_base as u32;
+            unchanged = false;
+        }
+        unchanged
+    }
+
+    /// True if all were good.
+    fn add_all(&mut self, series: &mut [pb::SeriesDef]) -> bool {
+        let mut all_good = true;
+        for definition in series {
+            if !self.add(definition) {
+                *definition = pb::SeriesDef::default();
+                all_good = false;
+            }
+        }
+        all_good
+    }
+
+    fn add(&mut self, definition: &pb::SeriesDef) -> bool {
+        let number = self.len;
+        self.len += 1;
+        if number >= limits::SERIES_PER_RUN {
+            return false;
+        }
+        match self.check(definition) {
+            Ok(bytes) => {
+                self.bytes += bytes;
+                true
+            }
+            Err(problem) => {
+                self.bad.insert(number as u32, problem);
+                false
+            }
+        }
+    }
+
+    /// True if points may refer to every one of these.
+    pub(super) fn has_all(&self, series: &[u32]) -> bool {
+        let len = self.logged_len();
+        let highest = series.iter().copied().max();
+        highest.is_none_or(|highest| (highest as usize) < len)
+            && (self.bad.is_empty() || !series.iter().any(|number| self.bad.contains_key(number)))
+    }
+
+    pub(super) fn has(&self, number: u32) -> bool {
+        (number as usize) < self.logged_len() && !self.bad.contains_key(&number)
+    }
+
+    /// Why `has` says no.
+    pub(super) fn problem(&self, number: u32) -> Problem {
+        if let Some(problem) = self.bad.get(&number) {
+            return Problem::new(problem.field, format!("of series {number} {}", problem.reason));
+        }
+        let reason = match (number as usize) < self.len {
+            true => format!("{number} is beyond the {} series that a run may have", limits::SERIES_PER_RUN),
+            false => format!("{number} is not defined: the dictionary has {} entries", self.len),
+        };
+        Problem::new("series", reason)
+    }
+
+    fn check(&self, definition: &pb::SeriesDef) -> Result<usize, Problem> {
+        let pb::SeriesDef { name, context, dtype } = definition;
+        if name.len() > limits::NAME_BYTES {
+            return Err(Problem::too_long("name", name.len(), limits::NAME_BYTES));
+        }
+        if dtype.len() > limits::DTYPE_BYTES {
+            return Err(Problem::too_long("dtype", dtype.len(), limits::DTYPE_BYTES));
+        }
+        context::check(context)?;
+        let bytes = name.len() + context.len() + dtype.len();
+        if self.bytes + bytes > limits::DICTIONARY_BYTES {
+            let reason =
+                format!("has no room: names and contexts take at most {} bytes", limits::DICTIONARY_BYTES);
+            return Err(Problem::new("series", reason));
+        }
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,103 @@
+//! The check of an event: one function per kind, by what `batch.proto` and the table of limits say.
+
+use matyan_proto::{
+    ingest::v1::{self as pb, event::Kind},
+    limits,
+};
+
+use super::{Problem, cbor, context};
+use crate::convert::{RunId, artifact_path_check, content_type_check};
+
+pub(super) fn check(run: &RunId, event: &pb::Event) -> Result<(), Problem> {
+    match &event.kind {
+        Some(Kind::CreateRun(create)) => create_run(create),
+        Some(Kind::FinishRun(pb::FinishRun {})) => Ok(()),
+        Some(Kind::SetRunProperty(set)) => set_run_property(set),
+        Some(Kind::AddTag(pb::AddTag { name }) | Kind::RemoveTag(pb::RemoveTag { name })) => {
+            size("name", name, limits::NAME_BYTES)
+        }
+        Some(Kind::LogParams(params)) => log_params(params),
+        Some(Kind::LogObject(object)) => log_object(run, object),
+        // Only the size of a batch limits text.
+        Some(Kind::LogTerminalLine(_)) => Ok(()),
+        Some(Kind::LogRecord(record)) => log_record(record),
+        Some(Kind::BlobRef(blob)) => blob_ref(run, blob),
+        Some(Kind::DeleteRun(pb::DeleteRun {})) => {
+            Err(Problem::new("delete_run", "is not for clients: call RunService.Delete"))
+        }
+        None => Err(Problem::new("kind", "is none that this server knows")),
+    }
+}
+
+fn size(field: &'static str, text: &str, limit: usize) -> Result<(), Problem> {
+    if text.len() > limit { Err(Problem::too_long(field, text.len(), limit)) } else { Ok(()) }
+}
+
+fn create_run(create: &pb::CreateRun) -> Result<(), Problem> {
+    match (create.parent_run_id.is_empty(), create.parent_step) {
+        (true, None) => Ok(()),
+        (true, Some(_)) => Err(Problem::new("parent_run_id", "is missing beside a parent step")),
+        (false, None) => Err(Problem::new("parent_step", "is missing beside a parent run")),
+        (false, Some(_)) => match RunId::parse(create.parent_run_id.clone()) {
+            Ok(_) => Ok(()),
+            Err(reason) => Err(Problem::new("parent_run_id", reason)),
+        },
+    }
+}
+
+fn set_run_property(set: &pb::SetRunProperty) -> Result<(), Problem> {
+    size("name", set.name(), limits::NAME_BYTES)?;
+    size("description", set.description(), limits::DESCRIPTION_BYTES)?;
+    size("experiment", set.experiment(), limits::NAME_BYTES)
+}
+
+fn log_params(params: &pb::LogParams) -> Result<(), Problem> {
+    if params.value.len() > limits::PARAMS_BYTES {
+        return Err(Problem::too_long("value", params.value.len(), limits::PARAMS_BYTES));
+    }
+    cbor::check_map("value", &params.value)
+}
+
+fn log_object(run: &RunId, object: &pb::LogObject) -> Result<(), Problem> {
+    size("name", &object.name, limits::NAME_BYTES)?;
+    size("dtype", &object.dtype, limits::DTYPE_BYTES)?;
+    context::check(&object.context)?;
+    cbor::check_map("value", &object.value)?;
+    match cbor::map_text(&object.value, "s3_key") {
+        Some(key) => payload_key(run, &key),
+        None => Ok(()),
+    }
+}
+
+/// A key without a slash leads nowhere, as every blob lies in the folder of a run.
+fn payload_key(run: &RunId, key: &str) -> Result<(), Problem> {
+    let mut segments = key.split('/');
+    let is_inside = !key.contains('/') || segments.next() == Some(run.as_str());
+    if is_inside && !segments.any(|segment| segment == "..") {
+        return Ok(());
+    }
+    Err(Problem::new("s3_key", format!("leads out of the run: it has to begin with `{run}/`")))
+}
+
+fn log_record(record: &pb::LogRecord) -> Result<(), Problem> {
+    if !record.logger_info.is_empty() {
+        cbor::check_list("logger_info", &record.logger_info)?;
+    }
+    if !record.extra_args.is_empty() {
+        cbor::check_map("extra_args", &record.extra_args)?;
+    }
+    Ok(())
+}
+
+fn blob_ref(run: &RunId, blob: &pb::BlobRef) -> Result<(), Problem> {
+    artifact_path_check(&blob.path).map_err(|reason| Problem::new("path", reason))?;
+    let expected = [run.as_str(), &blob.path].join("/");
+    if blob.key != expected {
+        return Err(Problem::new("key", format!("is not `{expected}`")));
+    }
+    content_type_check(&blob.content_type).map_err(|reason| Problem::new("content_type", reason))?;
+    match blob.content_hash.len() {
+        0 | limits::CONTENT_HASH_BYTES => Ok(()),
+        len => Err(Problem::new("content_hash", format!("has {len} bytes: BLAKE3 has 32"))),
+    }
+}

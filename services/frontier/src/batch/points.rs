@@ -1,0 +1,65 @@
+//! The check of a group of points. The common case, in which nothing is wrong, looks at each series number once and copies
+//! nothing.
+
+use matyan_proto::ingest::v1 as pb;
+
+use super::{Dictionary, Problem, Rejections};
+
+/// How many item numbers a group takes. Only a broken one has series without values, or the other way round.
+pub(super) fn items(group: &pb::Points) -> usize {
+    group.series.len().max(group.values.len())
+}
+
+/// Takes out what is bad; `first` is the number of the group's first item. True if anything is left.
+pub(super) fn check(
+    dictionary: &Dictionary,
+    group: &mut pb::Points,
+    first: usize,
+    rejections: &mut Rejections,
+) -> bool {
+    if let Err(problem) = columns_check(group) {
+        rejections.push_many(first, items(group), &problem);
+        return false;
+    }
+    if dictionary.has_all(&group.series) {
+        return !group.values.is_empty();
+    }
+    let kept: Vec<bool> = group.series.iter().map(|number| dictionary.has(*number)).collect();
+    for (at, number) in group.series.iter().enumerate().filter(|(at, _)| !kept[*at]) {
+        if rejections.is_full() {
+            rejections.count_only();
+        } else {
+            rejections.push(first + at, &dictionary.problem(*number));
+        }
+    }
+    keep(&mut group.steps, &kept);
+    keep(&mut group.epochs, &kept);
+    keep(&mut group.times_us, &kept);
+    keep(&mut group.values, &kept);
+    keep(&mut group.series, &kept);
+    !group.values.is_empty()
+}
+
+fn columns_check(group: &pb::Points) -> Result<(), Problem> {
+    let (items, series) = (group.values.len(), group.series.len());
+    if series != items {
+        return Err(Problem::new("series", format!("has {series} entries for {items} values")));
+    }
+    let columns =
+        [("steps", group.steps.len()), ("epochs", group.epochs.len()), ("times_us", group.times_us.len())];
+    match columns.into_iter().find(|(_, len)| ![0, 1, items].contains(len)) {
+        Some((field, len)) => Err(Problem::new(
+            field,
+            format!("has {len} entries for {items} values: send as many, one or none"),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Columns of one entry stand for all points, and stay.
+fn keep<T: Copy>(column: &mut Vec<T>, kept: &[bool]) {
+    if column.len() == kept.len() {
+        let mut kept = kept.iter();
+        column.retain(|_| *kept.next().expect("the column is as long"));
+    }
+}

@@ -1,0 +1,119 @@
+//! From a client's batch to log records: check, then write in the configured format. One composer belongs to one stream or call,
+//! because the dictionary does.
+
+use bytes::Bytes;
+use matyan_proto::ingest::v1 as pb;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+
+use crate::{
+    Shared,
+    batch::{self, Dictionary},
+    envelope::{self, Definitions},
+    error::Result,
+    metrics::Items,
+    pipeline::Frame,
+    record::{self, Author, Stamp},
+    settings::Format,
+};
+
+/// Checking more takes about half a millisecond, and is done where it holds up no other stream.
+const HEAVY_BYTES: usize = 256 << 10;
+
+/// A batch as it came.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    sequence: u64,
+    trace: Option<Bytes>,
+    batch: Bytes,
+    received_us: i64,
+    received: Instant,
+}
+
+impl Arrival {
+    pub(crate) fn new(shared: &Shared, sequence: u64, trace: Option<Bytes>, batch: Bytes) -> Self {
+        Self { sequence, trace, batch, received_us: (shared.clock)(), received: Instant::now() }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.batch.len()
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Composer {
+    author: Author,
+    dictionary: Dictionary,
+    /// None where records are protobuf.
+    definitions: Option<Definitions>,
+}
+
+impl Composer {
+    /// `series` is what the producer has defined before, on a stream that is gone.
+    pub(crate) fn new(format: Format, author: Author, mut series: Vec<pb::SeriesDef>) -> Self {
+        let dictionary = Dictionary::new(&mut series);
+        let definitions = (format == Format::Json).then(|| Definitions::new(&series));
+        Self { author, dictionary, definitions }
+    }
+
+    /// Makes a batch ready for the log. Everything up to `acknowledged` is durable.
+    pub(crate) async fn frame(
+        mut self,
+        shared: &Shared,
+        arrival: Arrival,
+        acknowledged: u64,
+    ) -> (Self, Result<Frame>) {
+        let (composer, composed) = if arrival.bytes() <= HEAVY_BYTES {
+            let composed = self.compose(arrival, acknowledged);
+            (self, composed)
+        } else {
+            let _permit = shared.heavy_checks.acquire().await.expect("it is never closed");
+            let work = move || {
+                let composed = self.compose(arrival, acknowledged);
+                (self, composed)
+            };
+            match tokio::task::spawn_blocking(work).await {
+                Ok(done) => done,
+                Err(failure) => std::panic::resume_unwind(failure.into_panic()),
+            }
+        };
+        let frame = composed.map(|(frame, items)| {
+            shared.metrics.count_items(items);
+            shared.metrics.rejected_items.inc_by(frame.rejections.total() as u64);
+            frame
+        });
+        (composer, frame)
+    }
+
+    fn compose(&mut self, arrival: Arrival, acknowledged: u64) -> Result<(Frame, Items)> {
+        let Arrival { sequence, trace, batch, received_us, received } = arrival;
+        let bytes = batch.len();
+        let also = if self.definitions.is_some() { envelope::check } else { |_: &pb::Event| Ok(()) };
+        let checked = batch::check(&self.author.run, &mut self.dictionary, also, batch)?;
+        let items = Items::of(&checked.batch);
+        let stamp = Stamp { received_us, sequence, acknowledged, trace };
+        let records = match &mut self.definitions {
+            None => vec![record::encode(&self.author, stamp, checked.bytes)],
+            Some(definitions) => {
+                definitions.extend(&checked.batch.series);
+                envelope::encode(&self.author, &stamp, definitions, &checked.batch)
+            }
+        };
+        Ok((Frame { sequence, records, rejections: checked.rejections, bytes, received }, items))
+    }
+}
+
+impl Shared {
+    /// A batch's share of what all streams may hold, if nobody has to wait for it.
+    pub(crate) fn share_now(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        self.budget.clone().try_acquire_many_owned(self.permits(bytes)).ok()
+    }
+
+    /// The same, and waits.
+    pub(crate) async fn share(&self, bytes: usize) -> OwnedSemaphorePermit {
+        self.budget.clone().acquire_many_owned(self.permits(bytes)).await.expect("the budget is never closed")
+    }
+
+    fn permits(&self, bytes: usize) -> u32 {
+        bytes.min(self.settings.total_bytes) as u32
+    }
+}

@@ -1,0 +1,225 @@
+//! From requests to domain types: all checks of what stands beside a batch, one error per field. What stands inside a batch
+//! is checked in `batch`, because there a bad item must not spoil its neighbours.
+
+use std::fmt;
+
+use bytes::Bytes;
+use matyan_blob::BlobKey;
+use matyan_proto::{ingest::v1 as pb, limits};
+use tonic::metadata::MetadataMap;
+
+use crate::error::{Error, Result};
+
+/// The folder of blobs outside the default project: no run may be called so.
+const PROJECTS_FOLDER: &str = ".projects";
+
+const DEFAULT_CONTENT_TYPE: &str = "application/octet-stream";
+
+/// What a client calls its run.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct RunId(String);
+
+impl RunId {
+    pub(crate) fn parse(run_id: String) -> Result<Self, &'static str> {
+        let reason = if run_id.is_empty() {
+            "is empty"
+        } else if run_id.len() > limits::RUN_ID_BYTES {
+            "is longer than 256 bytes"
+        } else if run_id.contains('/') || run_id.chars().any(char::is_control) {
+            "holds a `/` or a control character"
+        } else if [".", "..", PROJECTS_FOLDER].contains(&run_id.as_str()) {
+            "is a reserved name"
+        } else {
+            return Ok(Self(run_id));
+        };
+        Err(reason)
+    }
+
+    fn from_field(run_id: String) -> Result<Self> {
+        Self::parse(run_id).map_err(|reason| Error::field("run_id", format!("{reason}: choose another")))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What the metadata of a call says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Caller {
+    /// Empty: the default project.
+    pub(crate) project: String,
+    /// Empty: nobody in particular.
+    pub(crate) identity: String,
+    pub(crate) trace: Option<Bytes>,
+}
+
+impl Caller {
+    pub(crate) fn parse(metadata: &MetadataMap) -> Result<Self> {
+        let project = text(metadata, "matyan-project")?;
+        if project.contains('/') || [".", ".."].contains(&project) {
+            return Err(Error::field("matyan-project", "is no name of a project"));
+        }
+        let identity = text(metadata, "matyan-caller")?;
+        let trace = metadata.get("traceparent").and_then(|trace| traceparent(trace.as_bytes()));
+        Ok(Self { project: project.to_owned(), identity: identity.to_owned(), trace })
+    }
+
+    /// The key of an artifact in the blob store.
+    fn blob_key(&self, run: &RunId, path: &str) -> Result<BlobKey> {
+        let key = match self.project.as_str() {
+            "" => format!("{run}/{path}"),
+            project => format!("{PROJECTS_FOLDER}/{project}/{run}/{path}"),
+        };
+        BlobKey::new(key).map_err(|error| match error {
+            matyan_blob::Error::BadKey { reason, .. } => {
+                Error::field("artifact_path", format!("is not a path inside the run: {reason}"))
+            }
+            error => error.into(),
+        })
+    }
+}
+
+fn text<'m>(metadata: &'m MetadataMap, name: &'static str) -> Result<&'m str> {
+    let Some(value) = metadata.get(name) else { return Ok("") };
+    match value.to_str() {
+        Ok(value) if value.len() <= limits::NAME_BYTES => Ok(value),
+        Ok(_) => Err(Error::field(name, "is longer than 1,024 bytes")),
+        Err(_) => Err(Error::field(name, "is not visible ASCII")),
+    }
+}
+
+/// A trace context in W3C's form `version-trace-span-flags`; any other is none, as a trace is no reason to refuse data.
+pub(crate) fn traceparent(text: &[u8]) -> Option<Bytes> {
+    let is_dash = |at: usize| matches!(at, 2 | 35 | 52);
+    let fits = |(at, byte): (usize, &u8)| if is_dash(at) { *byte == b'-' } else { byte.is_ascii_hexdigit() };
+    (text.len() == 55 && text.iter().enumerate().all(fits)).then(|| Bytes::copy_from_slice(text))
+}
+
+/// Who numbers batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Producer {
+    pub(crate) id: [u8; 16],
+    /// The client knows no id, and this one was made for it.
+    pub(crate) ephemeral: bool,
+}
+
+impl Producer {
+    /// The client's, or one that `new_id` makes.
+    fn parse(id: &[u8], new_id: impl FnOnce() -> [u8; 16]) -> Result<Self> {
+        if id.is_empty() {
+            return Ok(Self { id: new_id(), ephemeral: true });
+        }
+        let id = id.try_into().map_err(|_| Error::field("producer_id", "has to have 16 bytes, or none"))?;
+        Ok(Self { id, ephemeral: false })
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Open {
+    pub(crate) run: RunId,
+    pub(crate) producer: Producer,
+    pub(crate) series: Vec<pb::SeriesDef>,
+    pub(crate) acknowledged: u64,
+}
+
+impl Open {
+    pub(crate) fn parse(open: pb::StreamOpen, new_id: impl FnOnce() -> [u8; 16]) -> Result<Self> {
+        let producer = Producer::parse(&open.producer_id, new_id)?;
+        if producer.ephemeral && open.acknowledged > 0 {
+            return Err(Error::field("acknowledged", "is given without a producer id"));
+        }
+        // The log would lack the definitions.
+        if open.acknowledged == 0 && !open.series.is_empty() {
+            return Err(Error::field(
+                "series",
+                "is given, but no batch has been acknowledged that defined them",
+            ));
+        }
+        Ok(Self {
+            run: RunId::from_field(open.run_id)?,
+            producer,
+            series: open.series,
+            acknowledged: open.acknowledged,
+        })
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Publish {
+    pub(crate) run: RunId,
+    pub(crate) producer: Producer,
+    pub(crate) sequence: u64,
+    pub(crate) batch: Bytes,
+}
+
+impl Publish {
+    pub(crate) fn parse(request: pb::PublishRequest, new_id: impl FnOnce() -> [u8; 16]) -> Result<Self> {
+        let producer = Producer::parse(&request.producer_id, new_id)?;
+        let sequence = match (producer.ephemeral, request.sequence) {
+            (true, 0) => 1,
+            (true, _) => return Err(Error::field("sequence", "is given without a producer id")),
+            (false, 0) => return Err(Error::field("sequence", "is 0: with a producer id it counts from 1")),
+            (false, sequence) => sequence,
+        };
+        Ok(Self { run: RunId::from_field(request.run_id)?, producer, sequence, batch: request.batch })
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Presign {
+    pub(crate) key: BlobKey,
+    /// As the run refers to it.
+    pub(crate) reference: String,
+    pub(crate) content_type: String,
+}
+
+impl Presign {
+    pub(crate) fn parse(caller: &Caller, request: pb::PresignRequest) -> Result<Self> {
+        let run = RunId::from_field(request.run_id)?;
+        artifact_path_check(&request.artifact_path)
+            .map_err(|reason| Error::field("artifact_path", reason))?;
+        content_type_check(&request.content_type).map_err(|reason| Error::field("content_type", reason))?;
+        let content_type = match request.content_type.is_empty() {
+            true => DEFAULT_CONTENT_TYPE.to_owned(),
+            false => request.content_type,
+        };
+        Ok(Self {
+            key: caller.blob_key(&run, &request.artifact_path)?,
+            reference: format!("{run}/{}", request.artifact_path),
+            content_type,
+        })
+    }
+}
+
+pub(crate) fn artifact_path_check(path: &str) -> Result<(), String> {
+    if path.len() > limits::ARTIFACT_PATH_BYTES {
+        return Err("is longer than 1,024 bytes".into());
+    }
+    match BlobKey::new(path) {
+        Ok(_) => Ok(()),
+        Err(matyan_blob::Error::BadKey { reason, .. }) => {
+            Err(format!("is not a path inside the run: {reason}"))
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+pub(crate) fn content_type_check(content_type: &str) -> Result<(), &'static str> {
+    if content_type.len() > limits::CONTENT_TYPE_BYTES {
+        return Err("is longer than 256 bytes");
+    }
+    if content_type.chars().any(char::is_control) {
+        return Err("holds a control character");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

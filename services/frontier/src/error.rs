@@ -1,0 +1,140 @@
+//! What a call to the frontier can fail with, and the one place that turns it into a status. Bad items of a batch are no
+//! errors: they are answered as rejections, and the rest of the batch goes on.
+
+use std::collections::HashMap;
+
+use matyan_proto::common::v1::Code;
+use tonic::Status;
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// The domain of every `google.rpc.ErrorInfo` of the product.
+const DOMAIN: &str = "matyan";
+
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("`{field}` {reason}")]
+    InvalidField { field: &'static str, reason: String },
+    #[error("`{field}` has {size} bytes, and the limit is {limit}: send less at once")]
+    TooLarge { field: &'static str, size: usize, limit: usize },
+    #[error("{0}: open a new stream under a new producer id")]
+    OutOfSequence(String),
+    #[error("{0}")]
+    PermissionDenied(String),
+    #[error("{0}: send it again")]
+    UploadIncomplete(String),
+    #[error("this blob store takes uploads by its own URLs: PUT to the URL that `Presign` answered")]
+    NoUploads,
+    #[error("the server is stopping: connect again")]
+    Stopping,
+    #[error("the log could not be written: send it again")]
+    Log(#[source] matyan_log::Error),
+    #[error("the log did not answer in time: send it again")]
+    LogSilent,
+    #[error("the blob store cannot be reached: send it again")]
+    Blobs(#[source] matyan_blob::Error),
+    #[error("an internal error: report it")]
+    Internal(#[source] matyan_blob::Error),
+}
+
+impl Error {
+    pub(crate) fn field(field: &'static str, reason: impl Into<String>) -> Self {
+        Self::InvalidField { field, reason: reason.into() }
+    }
+
+    pub(crate) fn code(&self) -> Code {
+        match self {
+            Self::InvalidField { .. } => Code::InvalidField,
+            Self::TooLarge { .. } => Code::TooLarge,
+            Self::OutOfSequence(_) => Code::OutOfSequence,
+            Self::PermissionDenied(_) => Code::PermissionDenied,
+            Self::UploadIncomplete(_) => Code::UploadIncomplete,
+            Self::NoUploads => Code::Unimplemented,
+            Self::Stopping | Self::Log(_) | Self::LogSilent | Self::Blobs(_) => Code::Unavailable,
+            Self::Internal(_) => Code::Internal,
+        }
+    }
+
+    fn metadata(&self) -> HashMap<String, String> {
+        match self {
+            Self::InvalidField { field, .. } => HashMap::from([("field".into(), (*field).into())]),
+            Self::TooLarge { field, limit, .. } => {
+                HashMap::from([("field".into(), (*field).into()), ("limit".into(), limit.to_string())])
+            }
+            _ => HashMap::new(),
+        }
+    }
+}
+
+impl From<matyan_blob::Error> for Error {
+    fn from(error: matyan_blob::Error) -> Self {
+        use matyan_blob::Error as Blob;
+        match error {
+            Blob::Unavailable { .. } => Self::Blobs(error),
+            Blob::BadKey { reason, .. } => Self::field("key", format!("is not valid: {reason}")),
+            Blob::BadContentType { reason } => Self::field("content_type", format!("is not valid: {reason}")),
+            Blob::BadToken { .. } => Self::PermissionDenied(error.to_string()),
+            Blob::Length { .. } => Self::UploadIncomplete(error.to_string()),
+            Blob::Setup { .. } => Self::Internal(error),
+        }
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        let code = error.code();
+        if matches!(code, Code::Unavailable | Code::Internal) {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a call failed");
+        }
+        let reason = code.as_str_name().trim_start_matches("CODE_");
+        let details = ErrorDetails::with_error_info(reason, DOMAIN, error.metadata());
+        Self::with_error_details(tonic::Code::from_i32(code.grpc()), error.to_string(), details)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(error: Error, code: tonic::Code, reason: &str, field: Option<&str>) {
+        let status = Status::from(error);
+        assert_eq!(status.code(), code);
+        let details = status.get_error_details();
+        let info = details.error_info().unwrap();
+        assert_eq!((info.domain.as_str(), info.reason.as_str()), ("matyan", reason));
+        assert_eq!(info.metadata.get("field").map(String::as_str), field);
+    }
+
+    #[test]
+    fn a_status_says_code_and_field() {
+        let silent = || matyan_blob::Error::unavailable("away");
+        check(
+            Error::field("run_id", "is empty"),
+            tonic::Code::InvalidArgument,
+            "INVALID_FIELD",
+            Some("run_id"),
+        );
+        check(
+            Error::TooLarge { field: "batch", size: 2, limit: 1 },
+            tonic::Code::ResourceExhausted,
+            "TOO_LARGE",
+            Some("batch"),
+        );
+        check(Error::OutOfSequence("x".into()), tonic::Code::FailedPrecondition, "OUT_OF_SEQUENCE", None);
+        check(Error::LogSilent, tonic::Code::Unavailable, "UNAVAILABLE", None);
+        check(silent().into(), tonic::Code::Unavailable, "UNAVAILABLE", None);
+        check(
+            matyan_blob::Error::BadToken { reason: "x" }.into(),
+            tonic::Code::PermissionDenied,
+            "PERMISSION_DENIED",
+            None,
+        );
+        check(
+            matyan_blob::Error::Length { announced: 2, received: 1 }.into(),
+            tonic::Code::Aborted,
+            "UPLOAD_INCOMPLETE",
+            None,
+        );
+    }
+}

@@ -1,0 +1,128 @@
+//! Every metric of the frontier. Labels are resolved once, here, so that counting a batch is a few additions.
+
+use matyan_proto::ingest::v1::{self as pb, event::Kind};
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, core::Collector,
+};
+
+/// From an embedded log on a good disk to the end of the hold time.
+const ACK_SECONDS: [f64; 16] =
+    [0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 40.0];
+
+/// The names of Matyan 0.3, in the order of `Items`.
+const MESSAGE_TYPES: [&str; KINDS] = [
+    "log_metric",
+    "create_run",
+    "finish_run",
+    "set_run_property",
+    "add_tag",
+    "remove_tag",
+    "log_hparams",
+    "log_custom_object",
+    "log_terminal_line",
+    "log_record",
+    "blob_ref",
+];
+
+const KINDS: usize = 11;
+
+/// How many items of each type a batch has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Items([u64; KINDS]);
+
+impl Items {
+    pub(crate) fn of(batch: &pb::IngestionBatch) -> Self {
+        let mut items = [0; KINDS];
+        items[0] = batch.points.iter().map(|group| group.values.len() as u64).sum();
+        for kind in batch.events.iter().filter_map(|event| event.kind.as_ref()) {
+            items[place(kind)] += 1;
+        }
+        Self(items)
+    }
+}
+
+fn place(kind: &Kind) -> usize {
+    match kind {
+        Kind::CreateRun(_) => 1,
+        // Clients are refused the second one.
+        Kind::FinishRun(_) | Kind::DeleteRun(_) => 2,
+        Kind::SetRunProperty(_) => 3,
+        Kind::AddTag(_) => 4,
+        Kind::RemoveTag(_) => 5,
+        Kind::LogParams(_) => 6,
+        Kind::LogObject(_) => 7,
+        Kind::LogTerminalLine(_) => 8,
+        Kind::LogRecord(_) => 9,
+        Kind::BlobRef(_) => 10,
+    }
+}
+
+pub struct Metrics {
+    messages: [IntCounter; KINDS],
+    pub(crate) rejected_items: IntCounter,
+    pub(crate) streams: IntGauge,
+    pub(crate) batches: IntCounter,
+    pub(crate) batch_bytes: IntCounter,
+    pub(crate) in_flight_bytes: IntGauge,
+    pub(crate) ack_seconds: Histogram,
+    pub(crate) append_failures: IntCounter,
+    pub(crate) delayed_acks: IntCounter,
+    pub(crate) presigns: IntCounter,
+    pub(crate) uploads: IntCounter,
+    pub(crate) upload_bytes: IntCounter,
+}
+
+impl Metrics {
+    /// Registers them; fails if a registry has them already.
+    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let messages = add(
+            registry,
+            IntCounterVec::new(
+                Opts::new("matyan_ws_messages_total", "Valid items, by type, before they are published"),
+                &["message_type"],
+            )?,
+        )?;
+        let counter = |name, help| add(registry, IntCounter::new(name, help)?);
+        let gauge = |name, help| add(registry, IntGauge::new(name, help)?);
+        Ok(Self {
+            messages: MESSAGE_TYPES.map(|message_type| messages.with_label_values(&[message_type])),
+            rejected_items: counter(
+                "matyan_ingest_rejected_items_total",
+                "Items that can never be accepted",
+            )?,
+            streams: gauge("matyan_ingest_streams_active", "Open ingestion streams")?,
+            batches: counter("matyan_ingest_batches_total", "Batches that were acknowledged")?,
+            batch_bytes: counter("matyan_ingest_batch_bytes_total", "Bytes of acknowledged batches")?,
+            in_flight_bytes: gauge("matyan_ingest_in_flight_bytes", "Bytes of batches not yet acknowledged")?,
+            ack_seconds: add(
+                registry,
+                Histogram::with_opts(
+                    HistogramOpts::new(
+                        "matyan_ingest_ack_seconds",
+                        "From the receipt of a batch to its acknowledgement",
+                    )
+                    .buckets(ACK_SECONDS.to_vec()),
+                )?,
+            )?,
+            append_failures: counter("matyan_ingest_append_failures_total", "Appends that the log refused")?,
+            delayed_acks: counter(
+                "matyan_ingest_delayed_acks_total",
+                "Acknowledgements that were held back because their run sends too fast",
+            )?,
+            presigns: counter("matyan_presign_total", "Upload URLs handed out")?,
+            uploads: counter("matyan_uploads_total", "Uploads through this server that were stored")?,
+            upload_bytes: counter("matyan_upload_bytes_total", "Bytes of uploads that were stored")?,
+        })
+    }
+
+    pub(crate) fn count_items(&self, items: Items) {
+        for (counter, count) in self.messages.iter().zip(items.0).filter(|(_, count)| *count > 0) {
+            counter.inc_by(count);
+        }
+    }
+}
+
+fn add<M: Collector + Clone + 'static>(registry: &Registry, metric: M) -> prometheus::Result<M> {
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}

@@ -1,0 +1,213 @@
+//! Batches of one stream on their way into the log: appended as they come, answered in order. The promises:
+//!
+//! - The order of batches is the order in the log. If an append fails, all that were started behind it are waited for, and
+//!   then all are appended again from the failed one on: a worker drops what it gets twice, and what came past a gap.
+//! - A batch is held and tried again until its hold time is over; then the pipeline fails, and is of no further use.
+//! - A batch is answered when it is durable, and, within its hold time, not before its run may send on (`throttle`).
+
+use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
+
+use futures::future::{MaybeDone, maybe_done};
+use matyan_log::{Append, NewRecord, Position, Topic};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, Sleep, sleep, sleep_until, timeout_at},
+};
+
+use crate::{
+    Shared,
+    batch::Rejections,
+    error::{Error, Result},
+};
+
+/// Between two tries: at first, doubling, and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// A batch that is to be appended.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    pub(crate) sequence: u64,
+    /// At least one.
+    pub(crate) records: Vec<NewRecord>,
+    pub(crate) rejections: Rejections,
+    /// As they came from the client.
+    pub(crate) bytes: usize,
+    pub(crate) received: Instant,
+}
+
+/// A batch that is durable and may be acknowledged.
+#[derive(Debug)]
+pub(crate) struct Appended {
+    pub(crate) sequence: u64,
+    /// Of its last record.
+    pub(crate) position: Position,
+    pub(crate) rejections: Rejections,
+}
+
+pub(crate) struct Pipeline {
+    shared: Arc<Shared>,
+    project: String,
+    run: String,
+    queue: VecDeque<Pending>,
+    bytes: usize,
+    /// What the front waits for.
+    mode: Mode,
+    pause: Duration,
+    /// Why the front is not in the log yet.
+    last_error: Option<matyan_log::Error>,
+}
+
+struct Pending {
+    frame: Frame,
+    /// Of what all streams may hold.
+    _share: OwnedSemaphorePermit,
+    append: MaybeDone<Append>,
+}
+
+enum Mode {
+    Append,
+    /// Every append that was started has to end, before all begin anew.
+    Settle,
+    Pause(Pin<Box<Sleep>>),
+    /// The front is appended, and is due later.
+    Delay(Pin<Box<Sleep>>, Position),
+}
+
+impl Pipeline {
+    pub(crate) fn new(shared: Arc<Shared>, project: &str, run: &str) -> Self {
+        Self {
+            shared,
+            project: project.to_owned(),
+            run: run.to_owned(),
+            queue: VecDeque::new(),
+            bytes: 0,
+            mode: Mode::Append,
+            pause: FIRST_PAUSE,
+            last_error: None,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        let settings = &self.shared.settings;
+        self.bytes < settings.stream_bytes && self.queue.len() < settings.stream_batches
+    }
+
+    /// Appends a batch behind all others.
+    pub(crate) fn push(&mut self, frame: Frame, share: OwnedSemaphorePermit) {
+        self.bytes += frame.bytes;
+        self.shared.metrics.in_flight_bytes.add(frame.bytes as i64);
+        // While the log is failing, nothing is started that would have to be started again.
+        let append = match self.mode {
+            Mode::Append | Mode::Delay(..) => start(&self.shared, &frame),
+            Mode::Settle | Mode::Pause(_) => MaybeDone::Gone,
+        };
+        self.queue.push_back(Pending { frame, _share: share, append });
+    }
+
+    /// Gives up everything that is not answered.
+    pub(crate) fn clear(&mut self) {
+        self.shared.metrics.in_flight_bytes.sub(self.bytes as i64);
+        self.bytes = 0;
+        self.queue.clear();
+    }
+
+    /// The next batch in order. Waits for ever if there is none. Cancel-safe: all state is kept here.
+    pub(crate) async fn next(&mut self) -> Result<Appended> {
+        let Some(front) = self.queue.front() else { return std::future::pending().await };
+        let deadline = front.frame.received + self.shared.settings.hold;
+        let position = match timeout_at(deadline, self.front_position()).await {
+            Ok(position) => position,
+            Err(_) => return Err(self.last_error.take().map_or(Error::LogSilent, Error::Log)),
+        };
+        self.delay(position).await;
+        Ok(self.pop(position))
+    }
+
+    /// Where the front stands in the log, once it does.
+    async fn front_position(&mut self) -> Position {
+        loop {
+            match &mut self.mode {
+                Mode::Delay(_, position) => return *position,
+                Mode::Append => {
+                    let front = self.queue.front_mut().expect("the caller has seen a front");
+                    let mut append = Pin::new(&mut front.append);
+                    append.as_mut().await;
+                    match append.take_output().expect("it was awaited, and is taken once") {
+                        Ok(positions) => return *positions.last().expect("a batch has at least one record"),
+                        Err(error) => self.failed(error),
+                    }
+                }
+                Mode::Settle => {
+                    for pending in &mut self.queue {
+                        if !matches!(pending.append, MaybeDone::Gone) {
+                            Pin::new(&mut pending.append).await;
+                        }
+                    }
+                    self.mode = Mode::Pause(Box::pin(sleep(self.pause)));
+                    self.pause = LONGEST_PAUSE.min(self.pause * 2);
+                }
+                Mode::Pause(pause) => {
+                    pause.await;
+                    for pending in &mut self.queue {
+                        pending.append = start(&self.shared, &pending.frame);
+                    }
+                    self.mode = Mode::Append;
+                }
+            }
+        }
+    }
+
+    fn failed(&mut self, error: matyan_log::Error) {
+        self.shared.metrics.append_failures.inc();
+        self.shared.log_health.failed(Instant::now());
+        let (run, batches, cause) = (&self.run, self.queue.len(), &error as &dyn std::error::Error);
+        tracing::warn!(run, batches, error = cause, "the log refused a batch, which is tried again");
+        self.last_error = Some(error);
+        self.mode = Mode::Settle;
+    }
+
+    /// Waits until the run may send on.
+    async fn delay(&mut self, position: Position) {
+        if matches!(self.mode, Mode::Append) {
+            let frame = &self.queue.front().expect("the caller has awaited it").frame;
+            let due = self.shared.throttle.charge(&self.project, &self.run, frame.bytes, Instant::now());
+            let Some(due) = due else { return };
+            let latest = frame.received + self.shared.settings.hold;
+            self.shared.metrics.delayed_acks.inc();
+            self.mode = Mode::Delay(Box::pin(sleep_until(due.min(latest))), position);
+        }
+        if let Mode::Delay(delay, _) = &mut self.mode {
+            delay.await;
+        }
+        self.mode = Mode::Append;
+    }
+
+    fn pop(&mut self, position: Position) -> Appended {
+        let frame = self.queue.pop_front().expect("the caller has awaited it").frame;
+        self.bytes -= frame.bytes;
+        self.pause = FIRST_PAUSE;
+        self.last_error = None;
+        self.shared.log_health.succeeded();
+        let metrics = &self.shared.metrics;
+        metrics.in_flight_bytes.sub(frame.bytes as i64);
+        metrics.batches.inc();
+        metrics.batch_bytes.inc_by(frame.bytes as u64);
+        metrics.ack_seconds.observe(frame.received.elapsed().as_secs_f64());
+        Appended { sequence: frame.sequence, position, rejections: frame.rejections }
+    }
+}
+
+fn start(shared: &Shared, frame: &Frame) -> MaybeDone<Append> {
+    maybe_done(shared.log.append(Topic::Ingestion, frame.records.clone()))
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}

@@ -1,0 +1,16 @@
+//! A URL for one upload. Touches neither the log nor what is stored.
+
+use matyan_proto::ingest::v1 as pb;
+
+use crate::{Shared, convert::Presign, error::Result};
+
+pub(crate) async fn presign(shared: &Shared, request: Presign) -> Result<pb::PresignResponse> {
+    let upload = shared.blobs.presign(&request.key, &request.content_type).await?;
+    shared.metrics.presigns.inc();
+    Ok(pb::PresignResponse {
+        upload_url: upload.url,
+        key: request.reference,
+        headers: upload.headers.into_iter().collect(),
+        expires_s: upload.expires.as_secs().try_into().unwrap_or(u32::MAX),
+    })
+}

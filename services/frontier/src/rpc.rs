@@ -1,0 +1,50 @@
+//! The generated trait: decode, one call, encode.
+
+use async_trait::async_trait;
+use matyan_proto::ingest::v1::{self as pb, ingest_service_server::IngestService};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Result, Streaming};
+
+use crate::{
+    Frontier,
+    convert::{Caller, Presign, Publish},
+    presign, publish, stream, upload,
+};
+
+/// Answers on their way to the transport. Few, because what waits is merged before it gets here.
+const ANSWERS: usize = 4;
+
+#[async_trait]
+impl IngestService for Frontier {
+    async fn publish(&self, request: Request<pb::PublishRequest>) -> Result<Response<pb::PublishResponse>> {
+        let caller = Caller::parse(request.metadata())?;
+        let publish = Publish::parse(request.into_inner(), || (self.shared.new_id)())?;
+        Ok(Response::new(publish::publish(&self.shared, caller, publish).await?))
+    }
+
+    type StreamStream = ReceiverStream<Result<pb::StreamResponse>>;
+
+    async fn stream(
+        &self,
+        request: Request<Streaming<pb::StreamRequest>>,
+    ) -> Result<Response<Self::StreamStream>> {
+        let caller = Caller::parse(request.metadata())?;
+        let (answers, receiver) = mpsc::channel(ANSWERS);
+        stream::spawn(&self.shared, caller, request.into_inner(), answers)?;
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn presign(&self, request: Request<pb::PresignRequest>) -> Result<Response<pb::PresignResponse>> {
+        let caller = Caller::parse(request.metadata())?;
+        let presign = Presign::parse(&caller, request.into_inner())?;
+        Ok(Response::new(presign::presign(&self.shared, presign).await?))
+    }
+
+    async fn upload(
+        &self,
+        request: Request<Streaming<pb::UploadRequest>>,
+    ) -> Result<Response<pb::UploadResponse>> {
+        Ok(Response::new(upload::upload(&self.shared, request.into_inner()).await?))
+    }
+}

@@ -1,0 +1,88 @@
+//! What an operator may change about the frontier. Limits of the API are not here: they are `matyan_proto::limits`.
+
+use std::time::Duration;
+
+use matyan_proto::limits;
+
+/// How records are written to the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// One `LogEntry` a batch.
+    #[default]
+    Protobuf,
+    /// One JSON envelope an item, as Matyan 0.3 writes and reads them.
+    Json,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub format: Format,
+    /// Which log this is, as acknowledged positions name it: counts up when a topic is made anew.
+    pub log_number: u32,
+    /// How long a batch that the log refuses is held and tried again, from its receipt on. The published client gives up
+    /// after 45 s.
+    pub hold: Duration,
+    /// Unacknowledged bytes of one stream: beyond, it is not read. One batch is always taken.
+    pub stream_bytes: usize,
+    /// Unacknowledged batches of one stream, likewise.
+    pub stream_batches: usize,
+    /// Unacknowledged bytes of all streams and calls together. A batch beyond waits.
+    pub total_bytes: usize,
+    /// Acknowledgements of one run are delayed beyond this rate.
+    pub run_bytes_per_second: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            format: Format::Protobuf,
+            log_number: 0,
+            hold: Duration::from_secs(40),
+            stream_bytes: 8 << 20,
+            stream_batches: 1_024,
+            total_bytes: 128 << 20,
+            run_bytes_per_second: 256 << 20,
+        }
+    }
+}
+
+impl Settings {
+    /// Every violation, in words that name the setting; none is success.
+    pub fn violations(&self) -> Vec<String> {
+        let mut violations = Vec::new();
+        let mut require = |holds: bool, violation: String| {
+            if !holds {
+                violations.push(violation);
+            }
+        };
+        let (batch, most) = (limits::BATCH_BYTES, tokio::sync::Semaphore::MAX_PERMITS.min(u32::MAX as usize));
+        require(
+            self.total_bytes >= batch,
+            format!("`total_bytes` is below {batch}: the largest batch has to fit"),
+        );
+        require(self.total_bytes <= most, format!("`total_bytes` is above {most}"));
+        require(self.stream_bytes > 0, "`stream_bytes` is 0: no stream would be read".into());
+        require(self.stream_batches > 0, "`stream_batches` is 0: no stream would be read".into());
+        require(
+            self.run_bytes_per_second > 0,
+            "`run_bytes_per_second` is 0: nothing would be acknowledged".into(),
+        );
+        violations
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn violations_name_the_setting() {
+        assert_eq!(Settings::default().violations(), Vec::<String>::new());
+        let broken =
+            Settings { stream_bytes: 0, total_bytes: 1, run_bytes_per_second: 0, ..Settings::default() };
+        let violations = broken.violations().join("\n");
+        for setting in ["total_bytes", "stream_bytes", "run_bytes_per_second"] {
+            assert!(violations.contains(setting), "{setting}: {violations}");
+        }
+    }
+}

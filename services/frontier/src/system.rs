@@ -1,0 +1,86 @@
+//! What this server is and whether it works. Ready means that batches can be published; the blob store is told of, but
+//! without it training goes on.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use matyan_blob::BlobKey;
+use matyan_log::Topic;
+use matyan_proto::{
+    limits,
+    system::v1::{self as pb, system_service_server::SystemService},
+};
+use tokio::time::Instant;
+use tonic::{Request, Response, Result};
+
+use crate::{Frontier, Shared};
+
+/// After a failed append the log counts as not writable for so long, unless another succeeds: without traffic nothing would
+/// ever show that it is well again.
+const FAILURE_COUNTS: Duration = Duration::from_secs(10);
+
+/// What the last append has shown.
+#[derive(Default)]
+pub(crate) struct LogHealth(Mutex<Option<Instant>>);
+
+impl LogHealth {
+    pub(crate) fn failed(&self, now: Instant) {
+        *self.last_failure() = Some(now);
+    }
+
+    pub(crate) fn succeeded(&self) {
+        *self.last_failure() = None;
+    }
+
+    fn is_failing(&self, now: Instant) -> bool {
+        self.last_failure().is_some_and(|failure| now < failure + FAILURE_COUNTS)
+    }
+
+    fn last_failure(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl SystemService for Frontier {
+    async fn version(&self, _: Request<pb::VersionRequest>) -> Result<Response<pb::VersionResponse>> {
+        Ok(Response::new(pb::VersionResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            component: "frontier".to_owned(),
+            ..pb::VersionResponse::default()
+        }))
+    }
+
+    async fn readiness(&self, _: Request<pb::ReadinessRequest>) -> Result<Response<pb::ReadinessResponse>> {
+        let checks = vec![log_check(&self.shared).await, blobs_check(&self.shared).await];
+        let ready = checks.iter().all(|check| check.ok || !check.required);
+        Ok(Response::new(pb::ReadinessResponse { ready, checks }))
+    }
+
+    async fn limits(&self, _: Request<pb::LimitsRequest>) -> Result<Response<pb::LimitsResponse>> {
+        Ok(Response::new(pb::LimitsResponse { limits: Some(limits::message()) }))
+    }
+}
+
+async fn log_check(shared: &Shared) -> pb::Check {
+    let problem = if shared.stopping.is_cancelled() {
+        Some("the server is stopping".to_owned())
+    } else if shared.log_health.is_failing(Instant::now()) {
+        Some("the last append failed".to_owned())
+    } else {
+        shared.log.describe(Topic::Ingestion).await.err().map(|error| error.to_string())
+    };
+    check("log", problem, true)
+}
+
+async fn blobs_check(shared: &Shared) -> pb::Check {
+    let probe = BlobKey::new(".ready/probe").expect("it is a key");
+    check("blobs", shared.blobs.describe(&probe).await.err().map(|error| error.to_string()), false)
+}
+
+fn check(name: &str, problem: Option<String>, required: bool) -> pb::Check {
+    pb::Check { name: name.to_owned(), ok: problem.is_none(), message: problem.unwrap_or_default(), required }
+}
