@@ -1,0 +1,273 @@
+//! Blocks: the points of one applied transaction, over all series of a run that it touched, in columns.
+//!
+//! Ingestion writes a block however many series it touches, so it costs bytes and not series; a fold later turns blocks into
+//! chunks by series. Blocks are short-lived: they are packed for speed, not for size, and one series is read without the
+//! others. A block is at most 64 KiB; what does not fit makes several, in the order of writing.
+//!
+//! Format: the byte 1; as varints the number n of points, m of series and r of rows; series numbers, rising, as m packed
+//! integers; the position of each series' first point as m packed integers; then steps as packed integers, epochs and times
+//! as packed optional integers, each of r values, and the row of each point as n packed integers; last the values as n
+//! packed floats. Points lie by series, and within a series in the order of writing: the same step may stand there twice.
+//! Metrics logged together share a row of step, epoch and time. If r is 0 they do not, steps, epochs and times have n values,
+//! and no row numbers stand behind them.
+
+use std::ops::Range;
+
+use super::packed::{Floats, Integers, Optionals, put_floats, put_integers, put_optionals};
+use super::points::{Point, Points};
+use super::wire::{Input, Malformed, put_varint};
+use crate::ids::SeriesNumber;
+
+const FORMAT: u8 = 1;
+/// Size up to which a block goes. The store takes values of up to 100 kB.
+pub const BLOCK_BYTES: usize = 64 * 1024;
+/// Bounds what reading a block allocates.
+const BLOCK_POINTS: usize = 32 * 1024;
+/// Points tried for the first block of a transaction: 4 bytes each, as float32 of metrics logged together.
+const FIRST_TRY: usize = 16 * 1024;
+
+/// Points of one run in the order of writing. Both columns are equally long.
+#[derive(Clone, Debug, Default)]
+pub struct Written {
+    pub series: Vec<SeriesNumber>,
+    pub points: Points,
+}
+
+impl Written {
+    pub fn push(&mut self, series: SeriesNumber, point: Point) {
+        self.series.push(series);
+        self.points.push(point);
+    }
+
+    pub fn len(&self) -> usize {
+        self.series.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.series.is_empty()
+    }
+
+    /// The points as blocks, to be stored under rising sequence numbers.
+    pub fn blocks(&self) -> Vec<Vec<u8>> {
+        let mut blocks = Vec::new();
+        let (mut start, mut size) = (0, FIRST_TRY);
+        while start < self.len() {
+            let end = self.len().min(start + size);
+            let block = encode(self, start..end);
+            if block.len() <= BLOCK_BYTES {
+                blocks.push(block);
+                start = end;
+            } else {
+                // Aims a little below the limit, so that the next try fits.
+                size = ((end - start) * (BLOCK_BYTES - BLOCK_BYTES / 16) / block.len()).max(1);
+            }
+        }
+        blocks
+    }
+}
+
+fn encode(written: &Written, range: Range<usize>) -> Vec<u8> {
+    let order = order_by_series(&written.series[range.clone()]);
+    let points = &written.points;
+    let mut out = Vec::with_capacity(BLOCK_BYTES);
+    let (series, starts) = directory(&order);
+    let rows = shared_rows(points, range.clone());
+    out.push(FORMAT);
+    put_varint(&mut out, order.len() as u64);
+    put_varint(&mut out, series.len() as u64);
+    put_varint(&mut out, rows.as_ref().map_or(0, |rows| rows.firsts.len() as u64));
+    put_integers(&mut out, &series);
+    put_integers(&mut out, &starts);
+    match rows {
+        Some(rows) => {
+            put_stamps(&mut out, points, || rows.firsts.iter().copied());
+            put_integers(&mut out, &gathered(&rows.of_points, || order.iter().map(|key| place(*key))));
+        }
+        None => put_stamps(&mut out, points, || order.iter().map(|key| range.start + place(*key))),
+    }
+    let values: Vec<f64> = order.iter().map(|key| points.values[range.start + place(*key)]).collect();
+    put_floats(&mut out, &values);
+    out
+}
+
+/// Series number and place of each point in one integer, sorted: by series, and within it in the order of writing.
+fn order_by_series(series: &[SeriesNumber]) -> Vec<u64> {
+    let mut order: Vec<u64> =
+        series.iter().enumerate().map(|(place, series)| u64::from(series.0) << 32 | place as u64).collect();
+    // The stable sort finds the rising runs of metrics that were logged together.
+    order.sort();
+    order
+}
+
+fn place(key: u64) -> usize {
+    (key & u64::from(u32::MAX)) as usize
+}
+
+/// Distinct series and where the first point of each stands.
+fn directory(order: &[u64]) -> (Vec<i64>, Vec<i64>) {
+    let (mut series, mut starts) = (Vec::new(), Vec::new());
+    for (position, key) in order.iter().enumerate() {
+        let number = (key >> 32) as i64;
+        if series.last() != Some(&number) {
+            series.push(number);
+            starts.push(position as i64);
+        }
+    }
+    (series, starts)
+}
+
+/// Steps, epochs and times that several points share.
+struct Rows {
+    /// Places of the points that begin a row.
+    firsts: Vec<usize>,
+    /// The row of each point, in the order of writing.
+    of_points: Vec<i64>,
+}
+
+/// `None` unless two points share a row on average.
+fn shared_rows(points: &Points, range: Range<usize>) -> Option<Rows> {
+    let stamp = |place: usize| (points.steps[place], points.times_us[place], points.epochs[place]);
+    let mut rows = Rows { firsts: Vec::new(), of_points: Vec::with_capacity(range.len()) };
+    for place in range.clone() {
+        if rows.firsts.last().is_none_or(|first| stamp(*first) != stamp(place)) {
+            rows.firsts.push(place);
+            if rows.firsts.len() * 2 > range.len() {
+                return None;
+            }
+        }
+        rows.of_points.push(rows.firsts.len() as i64 - 1);
+    }
+    Some(rows)
+}
+
+fn put_stamps<I: Iterator<Item = usize>>(out: &mut Vec<u8>, points: &Points, places: impl Fn() -> I) {
+    put_integers(out, &gathered(&points.steps, &places));
+    put_optionals(out, &gathered(&points.epochs, &places), put_integers);
+    put_optionals(out, &gathered(&points.times_us, &places), put_integers);
+}
+
+fn gathered<I: Iterator<Item = usize>>(column: &[i64], places: impl Fn() -> I) -> Vec<i64> {
+    places().map(|place| column[place]).collect()
+}
+
+/// A block opened for reading; nothing is decoded before it is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Block<'a> {
+    points: usize,
+    series_count: usize,
+    row_count: usize,
+    series: Integers<'a>,
+    starts: Integers<'a>,
+    steps: Integers<'a>,
+    epochs: Optionals<'a>,
+    times_us: Optionals<'a>,
+    rows: Option<Integers<'a>>,
+    values: Floats<'a>,
+}
+
+impl<'a> Block<'a> {
+    pub fn open(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let mut input = Input::of_format(bytes, FORMAT)?;
+        let points = input.count(BLOCK_POINTS)?;
+        let series_count = input.count(points)?;
+        let row_count = input.count(points)?;
+        let stamps = if row_count == 0 { points } else { row_count };
+        let block = Self {
+            points,
+            series_count,
+            row_count,
+            series: Integers::open(&mut input, series_count)?,
+            starts: Integers::open(&mut input, series_count)?,
+            steps: Integers::open(&mut input, stamps)?,
+            epochs: Optionals::open(&mut input, stamps)?,
+            times_us: Optionals::open(&mut input, stamps)?,
+            rows: if row_count == 0 { None } else { Some(Integers::open(&mut input, points)?) },
+            values: Floats::open(&mut input, points)?,
+        };
+        input.end()?;
+        Ok(block)
+    }
+
+    pub fn len(&self) -> usize {
+        self.points
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.points == 0
+    }
+
+    pub fn series_count(&self) -> usize {
+        self.series_count
+    }
+
+    /// Series in rising order; `index` must be below `series_count`.
+    pub fn series(&self, index: usize) -> SeriesNumber {
+        SeriesNumber(self.series.get(index) as u32)
+    }
+
+    /// Index of the first series whose number is not below `series`.
+    pub fn lower_bound(&self, series: SeriesNumber) -> usize {
+        let (mut low, mut high) = (0, self.series_count);
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            if self.series(middle) < series { low = middle + 1 } else { high = middle }
+        }
+        low
+    }
+
+    /// Adds the points of the series at `index`, in the order of writing.
+    pub fn read(&self, index: usize, out: &mut Points) -> Result<(), Malformed> {
+        let range = self.range(index)?;
+        match &self.rows {
+            None => {
+                self.steps.read(range.clone(), &mut out.steps);
+                self.epochs.read(range.clone(), &mut out.epochs);
+                self.times_us.read(range.clone(), &mut out.times_us);
+            }
+            Some(rows) => {
+                for position in range.clone() {
+                    let row = self.row(rows, position)?;
+                    out.steps.push(self.steps.get(row));
+                    out.epochs.push(self.epochs.get(row));
+                    out.times_us.push(self.times_us.get(row));
+                }
+            }
+        }
+        self.values.read(range, &mut out.values);
+        Ok(())
+    }
+
+    /// How many points the series at `index` has here.
+    pub fn points_of(&self, index: usize) -> Result<usize, Malformed> {
+        self.range(index).map(|range| range.len())
+    }
+
+    /// The highest step of the series at `index`.
+    pub fn highest_step(&self, index: usize) -> Result<Option<i64>, Malformed> {
+        let mut highest = None;
+        for position in self.range(index)? {
+            let row = self.rows.as_ref().map_or(Ok(position), |rows| self.row(rows, position))?;
+            highest = highest.max(Some(self.steps.get(row)));
+        }
+        Ok(highest)
+    }
+
+    fn range(&self, index: usize) -> Result<Range<usize>, Malformed> {
+        let start = self.starts.get(index) as usize;
+        let end =
+            if index + 1 == self.series_count { self.points } else { self.starts.get(index + 1) as usize };
+        if start <= end && end <= self.points {
+            Ok(start..end)
+        } else {
+            Err(Malformed("positions out of order"))
+        }
+    }
+
+    fn row(&self, rows: &Integers<'_>, position: usize) -> Result<usize, Malformed> {
+        let row = rows.get(position) as usize;
+        if row < self.row_count { Ok(row) } else { Err(Malformed("row out of bounds")) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

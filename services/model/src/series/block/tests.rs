@@ -1,0 +1,126 @@
+//! Blocks: every point comes back, series by series and in the order of writing, whatever was written.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::super::generate;
+use super::super::packed::ABSENT;
+use super::*;
+
+fn by_series(written: &Written) -> BTreeMap<SeriesNumber, Points> {
+    let mut series = BTreeMap::<_, Points>::new();
+    for (number, point) in written.series.iter().zip(written.points.iter()) {
+        series.entry(*number).or_default().push(point);
+    }
+    series
+}
+
+fn read_all(blocks: &[Vec<u8>]) -> BTreeMap<SeriesNumber, Points> {
+    let mut series = BTreeMap::<_, Points>::new();
+    for bytes in blocks {
+        let block = Block::open(bytes).unwrap();
+        let mut count = 0;
+        for index in 0..block.series_count() {
+            let points = series.entry(block.series(index)).or_default();
+            block.read(index, points).unwrap();
+            count += block.points_of(index).unwrap();
+            assert_eq!(block.lower_bound(block.series(index)), index);
+        }
+        assert_eq!(count, block.len());
+    }
+    series
+}
+
+/// Points of a few series, either anyhow or logged together step by step.
+fn written() -> impl Strategy<Value = Written> {
+    let numbers = prop_oneof![0..5_u32, any::<u32>()];
+    let anyhow =
+        (generate::points(80), proptest::collection::vec(numbers, 80)).prop_map(|(points, numbers)| {
+            let series = numbers.into_iter().take(points.len()).map(SeriesNumber).collect();
+            Written { series, points }
+        });
+    let together =
+        (1..30_u32, proptest::collection::vec(generate::point(), 0..6)).prop_map(|(series, points)| {
+            let mut written = Written::default();
+            for point in points {
+                (0..series).for_each(|number| written.push(SeriesNumber(number), point));
+            }
+            written
+        });
+    prop_oneof![anyhow, together]
+}
+
+proptest! {
+    #[test]
+    fn points_come_back_by_series(written in written()) {
+        prop_assert_eq!(read_all(&written.blocks()), by_series(&written));
+    }
+
+    #[test]
+    fn damaged_blocks_are_read_or_refused(
+        written in written(),
+        places in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..4),
+    ) {
+        for mut bytes in written.blocks() {
+            for (place, byte) in &places {
+                let place = place.index(bytes.len());
+                bytes[place] = *byte;
+            }
+            read_or_refused(&bytes);
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_read_or_refused(mut bytes: Vec<u8>) {
+        bytes.insert(0, FORMAT);
+        read_or_refused(&bytes);
+    }
+}
+
+fn read_or_refused(bytes: &[u8]) {
+    let Ok(block) = Block::open(bytes) else { return };
+    for index in 0..block.series_count() {
+        let mut points = Points::default();
+        if block.read(index, &mut points).is_ok() {
+            assert_eq!(points.len(), block.points_of(index).unwrap());
+        }
+        block.lower_bound(block.series(index));
+    }
+}
+
+#[test]
+fn ten_thousand_series_share_their_step_and_time() {
+    let mut written = Written::default();
+    for series in 0..10_000 {
+        let value = f64::from(series as f32 * 0.37);
+        written.push(
+            SeriesNumber(series),
+            Point { step: 17, value, epoch: ABSENT, time_us: 1_700_000_000_123_456 },
+        );
+    }
+    let blocks = written.blocks();
+    assert_eq!(blocks.len(), 1);
+    assert!(blocks[0].len() < 40_100, "{} bytes", blocks[0].len());
+    assert_eq!(read_all(&blocks), by_series(&written));
+}
+
+#[test]
+fn blocks_stay_within_their_size() {
+    let mut written = Written::default();
+    let mut random = 1_u64;
+    for index in 0..40_000_i64 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let point = Point {
+            step: random as i64,
+            value: f64::from_bits(random.rotate_left(17)),
+            epoch: (random >> 7) as i64,
+            time_us: index * 1000,
+        };
+        written.push(SeriesNumber((random >> 60) as u32), point);
+    }
+    let blocks = written.blocks();
+    assert!(blocks.iter().all(|block| block.len() <= BLOCK_BYTES));
+    assert!(blocks.len() <= 40_000 * 32 / BLOCK_BYTES + 2, "{} blocks", blocks.len());
+    assert_eq!(read_all(&blocks), by_series(&written));
+}

@@ -1,0 +1,121 @@
+//! Chunks: the points of one series over a range of steps, compressed for keeping, and the rows of the list that names them.
+//!
+//! Chunks are never changed in place: a rewritten one gets a new id, ids are never reused, and the old one stays for ten
+//! minutes. The chunks of a series cover disjoint ranges of steps. All but the last few are *sealed*: full, and under the
+//! pyramid. The unsealed ones at the end merge as the series grows.
+//!
+//! Format of a chunk: the byte 1; the number n of points as varint, at most 16,384; steps as integer column, values as float
+//! column, epochs and times as optional columns, each of n values. Steps rise strictly.
+//!
+//! Format of a list row, whose key holds the first step: the byte 1; chunk id and bytes of the chunk as varints; 0 for an
+//! unsealed chunk, or 1 + its base level in the pyramid; the summary of its points.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::column::{
+    float_column, integer_column, optional_column, put_float_column, put_integer_column, put_optional_column,
+};
+use super::points::{Points, StepRange};
+use super::pyramid::MAX_LEVEL;
+use super::summary::{Summary, put_summary, summary};
+use super::wire::{Input, Malformed, put_varint};
+
+const FORMAT: u8 = 1;
+pub(crate) const CHUNK_POINTS: usize = 16 * 1024;
+/// Noisy float64 points outgrow the store's values before they are 16,384.
+pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Points in the order of steps, each once, at most `CHUNK_POINTS`.
+pub(crate) fn encode(points: &Points) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64 + 8 * points.len());
+    out.push(FORMAT);
+    put_varint(&mut out, points.len() as u64);
+    put_integer_column(&mut out, &points.steps);
+    put_float_column(&mut out, &points.values);
+    put_optional_column(&mut out, &points.epochs);
+    put_optional_column(&mut out, &points.times_us);
+    out
+}
+
+pub(crate) fn decode(bytes: &[u8]) -> Result<Points, Malformed> {
+    let mut input = Input::of_format(bytes, FORMAT)?;
+    let count = input.count(CHUNK_POINTS)?;
+    let points = Points {
+        steps: integer_column(&mut input, count)?,
+        values: float_column(&mut input, count)?,
+        epochs: optional_column(&mut input, count)?,
+        times_us: optional_column(&mut input, count)?,
+    };
+    input.end()?;
+    if points.steps.is_sorted_by(|left, right| left < right) {
+        Ok(points)
+    } else {
+        Err(Malformed("steps out of order"))
+    }
+}
+
+/// One row of a series' chunk list.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Entry {
+    pub(crate) id: u64,
+    pub(crate) bytes: u64,
+    /// The lowest level of the pyramid that counts a sealed chunk in; `None` while it is unsealed.
+    pub(crate) base: Option<u8>,
+    pub(crate) summary: Summary,
+}
+
+impl Entry {
+    pub(crate) fn encode(&self) -> Bytes {
+        let mut out = Vec::with_capacity(128);
+        out.push(FORMAT);
+        put_varint(&mut out, self.id);
+        put_varint(&mut out, self.bytes);
+        out.push(self.base.map_or(0, |base| base + 1));
+        put_summary(&mut out, &self.summary);
+        out.into()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut input = Input::of_format(bytes, FORMAT)?;
+        let (id, size) = (input.varint()?, input.varint()?);
+        let base = input.byte()?.checked_sub(1);
+        if base > Some(MAX_LEVEL) {
+            return Err(Malformed("base above the highest level"));
+        }
+        let summary = summary(&mut input)?;
+        input.end()?;
+        Ok(Self { id, bytes: size, base, summary })
+    }
+
+    pub(crate) fn sealed(&self) -> bool {
+        self.base.is_some()
+    }
+
+    pub(crate) fn steps(&self) -> StepRange {
+        self.summary.steps()
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.summary.count as usize
+    }
+}
+
+/// Which of `steps`, rising, belong to which chunk: those before the first chunk to the first, any other to the last chunk
+/// that begins at or before it.
+pub(crate) fn groups(entries: &[Entry], steps: &[i64]) -> Vec<Range<usize>> {
+    let mut end = steps.len();
+    let mut groups: Vec<Range<usize>> = Vec::with_capacity(entries.len());
+    for (index, entry) in entries.iter().enumerate().rev() {
+        let start =
+            if index == 0 { 0 } else { steps[..end].partition_point(|step| *step < entry.steps().first) };
+        groups.push(start..end);
+        end = start;
+    }
+    groups.reverse();
+    groups
+}
+
+#[cfg(test)]
+mod tests;

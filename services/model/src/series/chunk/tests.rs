@@ -1,0 +1,79 @@
+//! Chunks and list rows: round trips to the bit, and values that nobody wrote.
+
+use proptest::prelude::*;
+
+use super::super::generate;
+use super::*;
+
+proptest! {
+    #[test]
+    fn chunks_come_back(points in generate::settled_points(400)) {
+        prop_assert_eq!(decode(&encode(&points)).unwrap(), points);
+    }
+
+    #[test]
+    fn list_rows_come_back(points in generate::settled_points(5), id: u64, bytes: u64, base in proptest::option::of(0..=MAX_LEVEL)) {
+        let Some(summary) = Summary::of(&points, 0..points.len()) else { return Ok(()) };
+        let entry = Entry { id, bytes, base, summary };
+        let read = Entry::decode(&entry.encode()).unwrap();
+        prop_assert_eq!((read.id, read.bytes, read.base, read.steps()), (id, bytes, base, entry.steps()));
+        prop_assert_eq!(read.encode(), entry.encode());
+    }
+
+    #[test]
+    fn damaged_values_are_read_or_refused(
+        points in generate::settled_points(100),
+        places in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let mut bytes = encode(&points);
+        for (place, byte) in places {
+            let place = place.index(bytes.len());
+            bytes[place] = byte;
+        }
+        if let Ok(read) = decode(&bytes) {
+            prop_assert!(read.steps.is_sorted());
+        }
+        let _: Result<Entry, Malformed> = Entry::decode(&bytes);
+    }
+
+    #[test]
+    fn any_bytes_are_read_or_refused(mut bytes: Vec<u8>) {
+        bytes.insert(0, FORMAT);
+        if let Ok(read) = decode(&bytes) {
+            prop_assert!(read.len() <= CHUNK_POINTS);
+        }
+        let _: Result<Entry, Malformed> = Entry::decode(&bytes);
+    }
+
+    #[test]
+    fn groups_cover_the_steps_in_order(points in generate::settled_points(30), firsts in generate::settled_points(6)) {
+        let entry = |point| Entry { id: 0, bytes: 0, base: None, summary: Summary::of(&[point].into_iter().collect(), 0..1).unwrap() };
+        let entries: Vec<Entry> = firsts.iter().map(entry).collect();
+        let groups = groups(&entries, &points.steps);
+        prop_assert_eq!(groups.len(), entries.len());
+        let mut next = 0;
+        for (index, group) in groups.iter().enumerate() {
+            prop_assert_eq!(group.start, next);
+            next = group.end;
+            for step in &points.steps[group.clone()] {
+                let owner = firsts.steps.partition_point(|first| first <= step).saturating_sub(1);
+                prop_assert_eq!(owner, index);
+            }
+        }
+        prop_assert!(entries.is_empty() || next == points.len());
+    }
+}
+
+#[test]
+fn an_unknown_format_is_refused() {
+    let mut bytes = encode(&Points::default());
+    bytes[0] = FORMAT + 1;
+    assert!(decode(&bytes).is_err());
+}
+
+#[test]
+fn a_count_over_the_limit_is_refused_before_anything_is_allocated() {
+    let mut bytes = vec![FORMAT];
+    put_varint(&mut bytes, u64::MAX);
+    assert_eq!(decode(&bytes).err(), Some(Malformed("count out of bounds")));
+}

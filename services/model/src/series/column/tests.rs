@@ -1,0 +1,77 @@
+//! Round trips to the bit through pco, and damaged columns.
+
+use proptest::prelude::*;
+
+use super::super::generate;
+use super::*;
+
+fn bits(values: &[f64]) -> Vec<u64> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+proptest! {
+    #[test]
+    fn integers_come_back(values in (0..600_usize).prop_flat_map(generate::integers)) {
+        let mut out = Vec::new();
+        put_integer_column(&mut out, &values);
+        let mut input = Input::all(&out);
+        prop_assert_eq!(integer_column(&mut input, values.len()).unwrap(), values);
+        input.end().unwrap();
+    }
+
+    #[test]
+    fn optionals_come_back(values in (0..600_usize).prop_flat_map(generate::optionals)) {
+        let mut out = Vec::new();
+        put_optional_column(&mut out, &values);
+        let mut input = Input::all(&out);
+        prop_assert_eq!(optional_column(&mut input, values.len()).unwrap(), values);
+        input.end().unwrap();
+    }
+
+    #[test]
+    fn floats_come_back_to_the_bit(values in (0..600_usize).prop_flat_map(generate::values)) {
+        let mut out = Vec::new();
+        put_float_column(&mut out, &values);
+        let mut input = Input::all(&out);
+        prop_assert_eq!(bits(&float_column(&mut input, values.len()).unwrap()), bits(&values));
+        input.end().unwrap();
+    }
+
+    #[test]
+    fn damaged_columns_are_read_or_refused(
+        values in (100..300_usize).prop_flat_map(generate::values),
+        places in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..4),
+        cut in any::<proptest::sample::Index>(),
+    ) {
+        let integers: Vec<i64> = values.iter().map(|value| value.to_bits() as i64).collect();
+        let (mut floats, mut whole) = (Vec::new(), Vec::new());
+        put_float_column(&mut floats, &values);
+        put_integer_column(&mut whole, &integers);
+        for out in [&mut floats, &mut whole] {
+            for (place, byte) in &places {
+                let place = place.index(out.len());
+                out[place] = *byte;
+            }
+            out.truncate(cut.index(out.len() * 4).max(1));
+            // Whatever they read as, they end without a panic and hold as many values as were asked for.
+            if let Ok(read) = float_column(&mut Input::all(out), values.len()) {
+                prop_assert_eq!(read.len(), values.len());
+            }
+            if let Ok(read) = optional_column(&mut Input::all(out), values.len()) {
+                prop_assert_eq!(read.len(), values.len());
+            }
+        }
+    }
+}
+
+/// NaNs with payloads among numbers for which pco would choose a mode that does arithmetic.
+#[test]
+fn nans_keep_their_bits_among_decimals() {
+    let mut values: Vec<f64> = (0..2000).map(|index| f64::from(index % 97) * 0.01).collect();
+    for (place, payload) in (0..2000).step_by(31).zip(1..) {
+        values[place] = f64::from_bits(0x7ff8_0000_0000_0000 + payload);
+    }
+    let mut out = Vec::new();
+    put_float_column(&mut out, &values);
+    assert_eq!(bits(&float_column(&mut Input::all(&out), 2000).unwrap()), bits(&values));
+}

@@ -1,0 +1,290 @@
+//! Folding of one series: which chunks its new points rewrite, and what becomes of list, pyramid and summary.
+//!
+//! Points behind the sealed chunks go to the tail. It grows by size tiers: a chunk of n points is of tier log4 n, and four of a
+//! tier make one of the next, so that a point is rewritten once a tier. When the tail is a chunk full, full chunks are
+//! cut off its front and sealed. Late points rewrite the sealed chunks that they fall into, which may split them.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use matyan_store::{Batch, Key, Result, Snapshot};
+
+use super::super::chunk::{self, CHUNK_BYTES, CHUNK_POINTS, Entry, groups};
+use super::super::header::Folded;
+use super::super::points::{Points, StepRange};
+use super::super::pyramid::rebuild::{Pages, Rebuild};
+use super::super::pyramid::{Sealed, base_level, bucket_steps, encode_page, exponent};
+use super::super::stored::SeriesPlace;
+use super::super::summary::Summary;
+
+/// Points of one series in one transaction: about 1 MB of chunks at most, with what they are merged with.
+const SERIES_POINTS: usize = 64 * 1024;
+/// Sealed chunks that one transaction rewrites of one series.
+const REWRITTEN: usize = 8;
+/// Chunks of one tier that stay apart.
+const TIER_CHUNKS: usize = 3;
+
+/// What folding some points of a series changes.
+pub(super) struct Rewrite {
+    /// How many points were folded.
+    pub(super) points: usize,
+    /// Points from this step on are left for the next transaction.
+    pub(super) next_step: Option<i64>,
+    folded: Folded,
+    removed: Vec<Entry>,
+    added: Vec<(Entry, Bytes)>,
+    pages: Pages,
+}
+
+impl Rewrite {
+    /// `points` are in the order of steps, each once, and at least one.
+    pub(super) async fn compute(
+        snapshot: &dyn Snapshot,
+        place: SeriesPlace,
+        mut points: Points,
+        ended: bool,
+    ) -> Result<Self> {
+        let old = place.folded(snapshot).await?;
+        let mut series = Series::load(snapshot, place, old, &points).await?;
+        let next_step = series.limit(&mut points);
+        let late = series.late(&points);
+        series.rewrite_sealed(&points.slice(0..late)).await?;
+        series.extend_tail(points.slice(late..points.len()), ended).await?;
+        let (folded, pages) = series.summarised(late > 0).await?;
+        let Series { removed, added, .. } = series;
+        Ok(Self { points: points.len(), next_step, folded, removed, added, pages })
+    }
+
+    /// Adds the mutations; answers how many bytes they take.
+    pub(super) fn write(self, batch: &mut Batch, place: &SeriesPlace, garbage_due_us: i64) -> usize {
+        let mut written = 0;
+        let mut set = |batch: &mut Batch, key: Key, value: Bytes| {
+            written += key.len() + value.len();
+            batch.set(key, value);
+        };
+        for entry in &self.removed {
+            batch.clear(place.entry_key(entry.steps().first));
+            set(batch, place.garbage_key(garbage_due_us, entry.id), Bytes::new());
+        }
+        for (entry, bytes) in self.added {
+            set(batch, place.entry_key(entry.steps().first), entry.encode());
+            set(batch, place.chunk_key(entry.id), bytes);
+        }
+        for ((level, number), page) in &self.pages {
+            let key = place.page_key(*level, *number);
+            if page.is_empty() {
+                batch.clear(key);
+            } else {
+                set(batch, key, encode_page(page));
+            }
+        }
+        set(batch, place.summary_key(), self.folded.encode());
+        written
+    }
+}
+
+/// A series between its old state and its new one.
+struct Series<'a> {
+    snapshot: &'a dyn Snapshot,
+    place: SeriesPlace,
+    old: Option<Folded>,
+    /// The part of the chunk list that matters, as it will be.
+    entries: Vec<Entry>,
+    removed: Vec<Entry>,
+    added: Vec<(Entry, Bytes)>,
+    /// Points of added sealed chunks, by id.
+    fresh: HashMap<u64, Points>,
+    next_chunk: u64,
+}
+
+impl<'a> Series<'a> {
+    async fn load(
+        snapshot: &'a dyn Snapshot,
+        place: SeriesPlace,
+        old: Option<Folded>,
+        points: &Points,
+    ) -> Result<Series<'a>> {
+        let sealed = old.and_then(|old| old.sealed);
+        let from = match (&sealed, points.first()) {
+            // What is late changes the summary of all sealed chunks.
+            (Some(sealed), Some(first)) if first.step <= sealed.summary.last.step => Some(i64::MIN),
+            // The pyramid's buckets over the next sealed chunk begin no earlier.
+            (Some(sealed), _) => {
+                let exponent = exponent(sealed.highest);
+                Some(bucket_steps(sealed.summary.last.step >> exponent, exponent).first)
+            }
+            (None, _) => old.map(|_| i64::MIN),
+        };
+        let entries = match from {
+            Some(from) => place.entries(snapshot, StepRange::new(from, i64::MAX)).await?,
+            None => Vec::new(),
+        };
+        let next_chunk = old.map_or(0, |old| old.next_chunk);
+        let (removed, added, fresh) = Default::default();
+        Ok(Self { snapshot, place, old, entries, removed, added, fresh, next_chunk })
+    }
+
+    fn sealed_entries(&self) -> &[Entry] {
+        &self.entries[..self.entries.partition_point(Entry::sealed)]
+    }
+
+    /// How many of the points lie before the end of the sealed chunks.
+    fn late(&self, points: &Points) -> usize {
+        let last = self.old.and_then(|old| old.sealed).map(|sealed| sealed.summary.last.step);
+        last.map_or(0, |last| points.positions(&StepRange::new(i64::MIN, last)).end)
+    }
+
+    /// Leaves as many points as a transaction takes; answers the step of the first one taken away.
+    fn limit(&self, points: &mut Points) -> Option<i64> {
+        let late = self.late(points);
+        let touched = groups(self.sealed_entries(), &points.steps[..late])
+            .into_iter()
+            .filter(|group| !group.is_empty());
+        let end = touched.skip(REWRITTEN - 1).map(|group| group.end).next().filter(|end| *end < late);
+        let end = end.unwrap_or(points.len()).min(SERIES_POINTS);
+        let next_step = points.steps.get(end).copied();
+        *points = points.slice(0..end);
+        next_step
+    }
+
+    async fn rewrite_sealed(&mut self, late: &Points) -> Result<()> {
+        let touched = self.sealed_entries().to_vec();
+        for (entry, group) in touched.iter().zip(groups(&touched, &late.steps)) {
+            if !group.is_empty() {
+                let points = self.place.listed_chunk(self.snapshot, entry).await?;
+                let rewritten = points.overlaid(&late.slice(group));
+                self.remove(entry.steps().first);
+                for piece in cut(&rewritten, true) {
+                    self.add(piece, true);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn extend_tail(&mut self, points: Points, ended: bool) -> Result<()> {
+        let Some(first) = points.first() else { return Ok(()) };
+        let tail = self.entries[self.sealed_entries().len()..].to_vec();
+        let mut from = if ended { 0 } else { absorbed(&tail, first.step, points.len()) };
+        let mut pieces = cut(&self.merged(&tail[from..], &points).await?, false);
+        if from > 0 && pieces.iter().any(|piece| piece.full) {
+            // Nothing unsealed may lie before a sealed chunk.
+            from = 0;
+            pieces = cut(&self.merged(&tail, &points).await?, false);
+        }
+        for entry in &tail[from..] {
+            self.remove(entry.steps().first);
+        }
+        for piece in pieces {
+            let full = piece.full;
+            self.add(piece, full);
+        }
+        Ok(())
+    }
+
+    async fn merged(&self, tail: &[Entry], points: &Points) -> Result<Points> {
+        let mut merged = Points::default();
+        for entry in tail {
+            let chunk = self.place.listed_chunk(self.snapshot, entry).await?;
+            merged.extend(&chunk, 0..chunk.len());
+        }
+        Ok(merged.overlaid(points))
+    }
+
+    fn remove(&mut self, first_step: i64) {
+        let index = self.entries.partition_point(|entry| entry.steps().first < first_step);
+        self.removed.push(self.entries.remove(index));
+    }
+
+    fn add(&mut self, piece: Piece, sealed: bool) {
+        let Some(summary) = Summary::of(&piece.points, 0..piece.points.len()) else { return };
+        let base = sealed.then(|| base_level(piece.points.len(), &summary.steps()));
+        let entry = Entry { id: self.next_chunk, bytes: piece.bytes.len() as u64, base, summary };
+        self.next_chunk += 1;
+        let index = self.entries.partition_point(|other| other.steps().first < summary.first.step);
+        self.entries.insert(index, entry.clone());
+        if sealed {
+            self.fresh.insert(entry.id, piece.points);
+        }
+        self.added.push((entry, piece.bytes.into()));
+    }
+
+    /// The new summary row, and the pages over what was sealed, rewritten or replaced.
+    async fn summarised(&self, rewritten: bool) -> Result<(Folded, Pages)> {
+        let old = self.old.and_then(|old| old.sealed);
+        let added = || self.added.iter().map(|(entry, _)| entry).filter(|entry| entry.sealed());
+        let mut sum = if rewritten { None } else { old.map(|old| old.summary) };
+        if rewritten {
+            self.sealed_entries().iter().for_each(|entry| Summary::add(&mut sum, &entry.summary));
+        } else {
+            added().for_each(|entry| Summary::add(&mut sum, &entry.summary));
+        }
+        let bases = || added().filter_map(|entry| entry.base);
+        let lowest = bases().chain(old.map(|old| old.lowest)).min();
+        let highest = bases().chain(old.map(|old| old.highest)).max();
+        let new =
+            sum.zip(lowest.zip(highest)).map(|(sum, (lowest, highest))| Sealed::new(sum, lowest, highest));
+        let pages = match new {
+            Some(new) if added().next().is_some() => {
+                let changed: Vec<&Entry> =
+                    added().chain(self.removed.iter().filter(|entry| entry.sealed())).collect();
+                let entries = self.sealed_entries();
+                let (snapshot, place, fresh) = (self.snapshot, self.place, &self.fresh);
+                Rebuild { snapshot, place, old, new, entries, fresh }.pages(&changed).await?
+            }
+            _ => Pages::new(),
+        };
+        let mut total = sum;
+        let unsealed = self.entries.iter().filter(|entry| !entry.sealed());
+        unsealed.for_each(|entry| Summary::add(&mut total, &entry.summary));
+        let total = total.ok_or(super::Malformed("a folded series without points"))?;
+        Ok((Folded { next_chunk: self.next_chunk, total, sealed: new }, pages))
+    }
+}
+
+/// From which chunk of the tail on `count` points that begin at step `first` are merged with it.
+fn absorbed(tail: &[Entry], first: i64, count: usize) -> usize {
+    let tier = |count: usize| count.max(1).ilog(4);
+    let mut from = tail.partition_point(|entry| entry.steps().last < first);
+    let mut count = count + tail[from..].iter().map(Entry::count).sum::<usize>();
+    loop {
+        let before = &tail[..from];
+        let lower = before.iter().rev().take_while(|entry| tier(entry.count()) < tier(count)).count();
+        let equal = before.iter().rev().take_while(|entry| tier(entry.count()) == tier(count)).count();
+        let taken = if lower > 0 { lower } else { equal };
+        if lower == 0 && equal < TIER_CHUNKS {
+            return if count < CHUNK_POINTS { from } else { 0 };
+        }
+        count += before[from - taken..].iter().map(Entry::count).sum::<usize>();
+        from -= taken;
+    }
+}
+
+/// Points of a chunk to be, encoded.
+struct Piece {
+    points: Points,
+    bytes: Vec<u8>,
+    /// It takes no more points.
+    full: bool,
+}
+
+/// Points as chunks within the limits: full ones and a rest, or `even` ones.
+fn cut(points: &Points, even: bool) -> Vec<Piece> {
+    let evened = |left: usize, size: usize| if even { left.div_ceil(left.div_ceil(size)) } else { size };
+    let mut pieces = Vec::new();
+    let (mut start, mut size) = (0, CHUNK_POINTS);
+    while start < points.len() {
+        let left = points.len() - start;
+        let count = evened(left, size).min(left);
+        let part = points.slice(start..start + count);
+        let bytes = chunk::encode(&part);
+        if bytes.len() > CHUNK_BYTES {
+            // Aims a little below the limit, so that the next try fits.
+            size = (count * (CHUNK_BYTES - CHUNK_BYTES / 16) / bytes.len()).max(1);
+        } else {
+            pieces.push(Piece { points: part, bytes, full: count == size });
+            start += count;
+        }
+    }
+    pieces
+}

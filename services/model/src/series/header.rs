@@ -1,0 +1,129 @@
+//! The two rows that every series has: who it is, and what is known of its folded points.
+//!
+//! They are apart so that ingestion (which writes the header when the series is new or changes its dtype) and folding (which
+//! writes the summary) never overwrite each other.
+//!
+//! Format of a header: the byte 1; name, canonical context and dtype as texts with their lengths as varints.
+//!
+//! Format of a summary row: the byte 1; the next chunk id as varint; the summary of all folded points; the byte 0 if none of
+//! them is in a sealed chunk, else 1, then lowest base, highest base and top level of the pyramid, a byte each, and the
+//! summary of the points in sealed chunks.
+
+use bytes::Bytes;
+
+use super::pyramid::{MAX_LEVEL, Sealed};
+use super::summary::{Summary, put_summary, summary};
+use super::wire::{Input, Malformed, put_text, put_varint};
+
+const FORMAT: u8 = 1;
+
+/// Who a metric series is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    pub name: String,
+    /// Canonical JSON text; empty for no context.
+    pub context: String,
+    /// Python type name of the value applied last.
+    pub dtype: String,
+}
+
+impl Header {
+    pub fn encode(&self) -> Bytes {
+        let mut out = Vec::with_capacity(8 + self.name.len() + self.context.len() + self.dtype.len());
+        out.push(FORMAT);
+        put_text(&mut out, &self.name);
+        put_text(&mut out, &self.context);
+        put_text(&mut out, &self.dtype);
+        out.into()
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut input = Input::of_format(bytes, FORMAT)?;
+        let (name, context, dtype) = (input.text()?, input.text()?, input.text()?);
+        input.end()?;
+        Ok(Self { name: name.into(), context: context.into(), dtype: dtype.into() })
+    }
+}
+
+/// What is known of a series' folded points.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Folded {
+    pub(crate) next_chunk: u64,
+    pub(crate) total: Summary,
+    pub(crate) sealed: Option<Sealed>,
+}
+
+impl Folded {
+    pub(crate) fn encode(&self) -> Bytes {
+        let mut out = Vec::with_capacity(256);
+        out.push(FORMAT);
+        put_varint(&mut out, self.next_chunk);
+        put_summary(&mut out, &self.total);
+        match &self.sealed {
+            None => out.push(0),
+            Some(sealed) => {
+                out.extend_from_slice(&[1, sealed.lowest, sealed.highest, sealed.top]);
+                put_summary(&mut out, &sealed.summary);
+            }
+        }
+        out.into()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut input = Input::of_format(bytes, FORMAT)?;
+        let next_chunk = input.varint()?;
+        let total = summary(&mut input)?;
+        let sealed = match input.byte()? {
+            0 => None,
+            1 => Some(sealed(&mut input)?),
+            _ => return Err(Malformed("unknown form of summary row")),
+        };
+        input.end()?;
+        Ok(Self { next_chunk, total, sealed })
+    }
+}
+
+fn sealed(input: &mut Input<'_>) -> Result<Sealed, Malformed> {
+    let [lowest, highest, top] = input.array()?;
+    let summary = summary(input)?;
+    if lowest <= highest && highest <= top && top <= MAX_LEVEL {
+        Ok(Sealed { summary, lowest, highest, top })
+    } else {
+        Err(Malformed("levels out of order"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::generate;
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn headers_come_back(name: String, context: String, dtype: String) {
+            let header = Header { name, context, dtype };
+            prop_assert_eq!(Header::decode(&header.encode()), Ok(header));
+        }
+
+        #[test]
+        fn summary_rows_come_back(points in generate::settled_points(9), next_chunk: u64, levels in proptest::option::of([0..9_u8, 9..19, 19..MAX_LEVEL + 1])) {
+            let Some(total) = Summary::of(&points, 0..points.len()) else { return Ok(()) };
+            let sealed = levels.map(|[lowest, highest, top]| Sealed { summary: total, lowest, highest, top });
+            let folded = Folded { next_chunk, total, sealed };
+            let read = Folded::decode(&folded.encode()).unwrap();
+            prop_assert_eq!(read.encode(), folded.encode());
+            prop_assert_eq!(read.total.steps(), total.steps());
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(mut bytes: Vec<u8>) {
+            bytes.insert(0, FORMAT);
+            let _: Result<Header, Malformed> = Header::decode(&bytes);
+            if let Ok(Folded { sealed: Some(sealed), .. }) = Folded::decode(&bytes) {
+                prop_assert!(sealed.top <= MAX_LEVEL);
+            }
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! Columns packed for speed: written in one pass, and any value readable without the others.
+//! They serve blocks, pyramid pages and short chunk columns; `column` compresses the long ones further.
+//!
+//! The number of values, n, stands outside. Formats:
+//!
+//! - **Integers**: a byte w from 0 to 8, then base and stride as signed varints, then n residuals of w little-endian
+//!   bytes. Value i is base + stride · i + residual i, modulo 2^64. Constant and regular columns have w = 0.
+//! - **Optional integers**: a byte. 0: all are absent. 1: none is, and integers follow. 2: a bit map of n bits follows (lowest
+//!   bit first, 1 = present), then integers whose absent places hold anything.
+//! - **Floats**: a byte. 0: one float64 that all are equal to, to the bit. 1: n float32. 2: n float64. Little-endian.
+//!   In a float32 column NaN stands for the bits 7ff8000000000000; a NaN of other bits makes the column float64.
+
+use super::wire::{Input, Malformed, put_signed};
+
+/// An epoch or time that is not there. The wire format has the same convention, so no client can mean this number.
+pub const ABSENT: i64 = i64::MIN;
+
+const NAN_BITS: u64 = 0x7ff8_0000_0000_0000;
+const NARROW_NAN_BITS: u32 = 0x7fc0_0000;
+
+pub(crate) fn put_integers(out: &mut Vec<u8>, values: &[i64]) {
+    let frame = Frame::of(values);
+    out.push(frame.width as u8);
+    put_signed(out, frame.base);
+    put_signed(out, frame.stride);
+    if frame.width > 0 {
+        put_residuals(out, values, &frame);
+    }
+}
+
+/// Writes eight bytes a value and moves on by the width: quicker than a copy of varying length.
+fn put_residuals(out: &mut Vec<u8>, values: &[i64], frame: &Frame) {
+    let start = out.len();
+    let end = start + values.len() * frame.width;
+    out.resize(end + 8, 0);
+    let mut line = frame.base;
+    for (place, value) in (start..).step_by(frame.width).zip(values) {
+        let residual = value.wrapping_sub(line) as u64;
+        out[place..place + 8].copy_from_slice(&residual.to_le_bytes());
+        line = line.wrapping_add(frame.stride);
+    }
+    out.truncate(end);
+}
+
+/// The line below a column, and the bytes that the distance from it takes.
+struct Frame {
+    base: i64,
+    stride: i64,
+    width: usize,
+}
+
+impl Frame {
+    /// Tries a flat line and the one from the first to the last value, and takes the flat one unless it is wider.
+    fn of(values: &[i64]) -> Self {
+        let (Some(first), Some(last)) = (values.first(), values.last()) else {
+            return Self { base: 0, stride: 0, width: 0 };
+        };
+        let flat = Self::along(values, 0);
+        if flat.width == 0 {
+            return flat;
+        }
+        let slope = last.wrapping_sub(*first) / (values.len() as i64 - 1);
+        let sloped = Self::along(values, slope);
+        if sloped.width < flat.width { sloped } else { flat }
+    }
+
+    fn along(values: &[i64], stride: i64) -> Self {
+        let (mut min, mut max, mut line) = (i64::MAX, i64::MIN, 0_i64);
+        for value in values {
+            let distance = value.wrapping_sub(line);
+            min = min.min(distance);
+            max = max.max(distance);
+            line = line.wrapping_add(stride);
+        }
+        let span = max.wrapping_sub(min) as u64;
+        Self { base: min, stride, width: (u64::BITS - span.leading_zeros()).div_ceil(8) as usize }
+    }
+}
+
+/// Bytes that `put_integers` takes for the values alone.
+pub(crate) fn integers_width(values: &[i64]) -> usize {
+    Frame::of(values).width * values.len()
+}
+
+/// A packed integer column, checked to hold as many values as it was opened with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Integers<'a> {
+    base: i64,
+    stride: i64,
+    width: usize,
+    residuals: &'a [u8],
+}
+
+impl<'a> Integers<'a> {
+    pub(crate) fn open(input: &mut Input<'a>, count: usize) -> Result<Self, Malformed> {
+        let width = usize::from(input.byte()?);
+        if width > 8 {
+            return Err(Malformed("integer wider than 8 bytes"));
+        }
+        let (base, stride) = (input.signed()?, input.signed()?);
+        let bytes = count.checked_mul(width).ok_or(Malformed("value ends early"))?;
+        Ok(Self { base, stride, width, residuals: input.take(bytes)? })
+    }
+
+    /// `index` must be below the count that the column was opened with.
+    pub(crate) fn get(&self, index: usize) -> i64 {
+        let line = self.base.wrapping_add(self.stride.wrapping_mul(index as i64));
+        line.wrapping_add(self.residual(index) as i64)
+    }
+
+    fn residual(&self, index: usize) -> u64 {
+        let start = index * self.width;
+        let mut bytes = [0; 8];
+        match self.residuals.get(start..start + 8) {
+            Some(eight) => bytes.copy_from_slice(eight),
+            None => bytes[..self.width].copy_from_slice(&self.residuals[start..start + self.width]),
+        }
+        let unused = 64 - 8 * self.width as u32;
+        u64::from_le_bytes(bytes).checked_shl(unused).map_or(0, |shifted| shifted >> unused)
+    }
+
+    pub(crate) fn read(&self, range: std::ops::Range<usize>, out: &mut Vec<i64>) {
+        out.extend(range.map(|index| self.get(index)));
+    }
+}
+
+pub(crate) fn put_optionals(out: &mut Vec<u8>, values: &[i64], put: fn(&mut Vec<u8>, &[i64])) {
+    let present = values.iter().filter(|value| **value != ABSENT).count();
+    if present == 0 {
+        out.push(0);
+    } else if present == values.len() {
+        out.push(1);
+        put(out, values);
+    } else {
+        out.push(2);
+        put_bits(out, values);
+        put(out, &filled(values));
+    }
+}
+
+fn put_bits(out: &mut Vec<u8>, values: &[i64]) {
+    out.extend(values.chunks(8).map(|eight| {
+        eight.iter().enumerate().fold(0, |byte, (bit, value)| byte | u8::from(*value != ABSENT) << bit)
+    }));
+}
+
+/// Absent places repeat their neighbour, which costs least.
+fn filled(values: &[i64]) -> Vec<i64> {
+    let mut last = values.iter().copied().find(|value| *value != ABSENT).unwrap_or(0);
+    let fill = |value: &i64| {
+        last = if *value == ABSENT { last } else { *value };
+        last
+    };
+    values.iter().map(fill).collect()
+}
+
+/// Which values of a column are there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Presence<'a> {
+    None,
+    All,
+    Some(&'a [u8]),
+}
+
+impl<'a> Presence<'a> {
+    pub(crate) fn open(input: &mut Input<'a>, count: usize) -> Result<Self, Malformed> {
+        match input.byte()? {
+            0 => Ok(Self::None),
+            1 => Ok(Self::All),
+            2 => Ok(Self::Some(input.take(count.div_ceil(8))?)),
+            _ => Err(Malformed("unknown form of optional column")),
+        }
+    }
+
+    pub(crate) fn has(&self, index: usize) -> bool {
+        match self {
+            Self::None => false,
+            Self::All => true,
+            Self::Some(bits) => bits[index / 8] >> (index % 8) & 1 == 1,
+        }
+    }
+}
+
+/// A packed optional column; `None` inside when all are absent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Optionals<'a> {
+    presence: Presence<'a>,
+    integers: Option<Integers<'a>>,
+}
+
+impl<'a> Optionals<'a> {
+    pub(crate) fn open(input: &mut Input<'a>, count: usize) -> Result<Self, Malformed> {
+        let presence = Presence::open(input, count)?;
+        let integers = match presence {
+            Presence::None => None,
+            Presence::All | Presence::Some(_) => Some(Integers::open(input, count)?),
+        };
+        Ok(Self { presence, integers })
+    }
+
+    pub(crate) fn get(&self, index: usize) -> i64 {
+        match &self.integers {
+            Some(integers) if self.presence.has(index) => integers.get(index),
+            _ => ABSENT,
+        }
+    }
+
+    pub(crate) fn read(&self, range: std::ops::Range<usize>, out: &mut Vec<i64>) {
+        match (&self.integers, &self.presence) {
+            (None, _) => out.resize(out.len() + range.len(), ABSENT),
+            (Some(integers), Presence::All) => integers.read(range, out),
+            _ => out.extend(range.map(|index| self.get(index))),
+        }
+    }
+}
+
+/// True if a float32 column keeps every value to the bit.
+pub(crate) fn fit_float32(values: &[f64]) -> bool {
+    // A block at a time without branches inside, so that the loop is vectorised and yet ends early.
+    let fits = |value: &f64| widened(narrowed(*value)).to_bits() == value.to_bits();
+    values.chunks(64).all(|block| block.iter().fold(true, |all, value| all & fits(value)))
+}
+
+/// Conversions between the float types may change a NaN's bits, so NaN is spelled out both ways.
+pub(crate) fn narrowed(value: f64) -> f32 {
+    if value.is_nan() { f32::from_bits(NARROW_NAN_BITS) } else { value as f32 }
+}
+
+pub(crate) fn widened(value: f32) -> f64 {
+    if value.is_nan() { f64::from_bits(NAN_BITS) } else { f64::from(value) }
+}
+
+pub(crate) fn put_floats(out: &mut Vec<u8>, values: &[f64]) {
+    let first = values.first().map_or(0, |value| value.to_bits());
+    let constant = values.iter().all(|value| value.to_bits() == first);
+    let narrow = fit_float32(values);
+    if constant && !(narrow && values.len() == 1) {
+        out.push(0);
+        out.extend_from_slice(&first.to_le_bytes());
+    } else if narrow {
+        out.push(1);
+        out.extend(values.iter().flat_map(|value| narrowed(*value).to_le_bytes()));
+    } else {
+        out.push(2);
+        out.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    }
+}
+
+/// A packed float column, checked to hold as many values as it was opened with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Floats<'a> {
+    Constant(f64),
+    Narrow(&'a [[u8; 4]]),
+    Wide(&'a [[u8; 8]]),
+}
+
+impl<'a> Floats<'a> {
+    pub(crate) fn open(input: &mut Input<'a>, count: usize) -> Result<Self, Malformed> {
+        match input.byte()? {
+            0 => Ok(Self::Constant(f64::from_le_bytes(input.array()?))),
+            1 => Ok(Self::Narrow(floats_of(input, count)?)),
+            2 => Ok(Self::Wide(floats_of(input, count)?)),
+            _ => Err(Malformed("unknown form of float column")),
+        }
+    }
+
+    /// `index` must be below the count that the column was opened with.
+    pub(crate) fn get(&self, index: usize) -> f64 {
+        match self {
+            Self::Constant(value) => *value,
+            Self::Narrow(values) => widened(f32::from_le_bytes(values[index])),
+            Self::Wide(values) => f64::from_le_bytes(values[index]),
+        }
+    }
+
+    pub(crate) fn read(&self, range: std::ops::Range<usize>, out: &mut Vec<f64>) {
+        match self {
+            Self::Constant(value) => out.resize(out.len() + range.len(), *value),
+            Self::Narrow(values) => {
+                out.extend(values[range].iter().map(|value| widened(f32::from_le_bytes(*value))))
+            }
+            Self::Wide(values) => out.extend(values[range].iter().map(|value| f64::from_le_bytes(*value))),
+        }
+    }
+}
+
+fn floats_of<'a, const N: usize>(input: &mut Input<'a>, count: usize) -> Result<&'a [[u8; N]], Malformed> {
+    let bytes = count.checked_mul(N).ok_or(Malformed("value ends early"))?;
+    Ok(input.take(bytes)?.as_chunks().0)
+}
+
+#[cfg(test)]
+mod tests;

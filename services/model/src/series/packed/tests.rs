@@ -1,0 +1,92 @@
+//! Round trips to the bit, random access, and bytes that nobody wrote.
+
+use proptest::prelude::*;
+
+use super::super::generate;
+use super::*;
+
+fn bits(values: &[f64]) -> Vec<u64> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+proptest! {
+    #[test]
+    fn integers_come_back(values in (0..200_usize).prop_flat_map(generate::integers)) {
+        let mut out = Vec::new();
+        put_integers(&mut out, &values);
+        let mut input = Input::all(&out);
+        let column = Integers::open(&mut input, values.len()).unwrap();
+        input.end().unwrap();
+        let mut read = Vec::new();
+        column.read(0..values.len(), &mut read);
+        prop_assert_eq!(&read, &values);
+    }
+
+    #[test]
+    fn optionals_come_back(values in (0..200_usize).prop_flat_map(generate::optionals)) {
+        let mut out = Vec::new();
+        put_optionals(&mut out, &values, put_integers);
+        let mut input = Input::all(&out);
+        let column = Optionals::open(&mut input, values.len()).unwrap();
+        input.end().unwrap();
+        let mut read = Vec::new();
+        column.read(0..values.len(), &mut read);
+        prop_assert_eq!(&read, &values);
+        let each: Vec<i64> = (0..values.len()).map(|index| column.get(index)).collect();
+        prop_assert_eq!(&each, &values);
+    }
+
+    #[test]
+    fn floats_come_back_to_the_bit(values in (0..200_usize).prop_flat_map(generate::values)) {
+        let mut out = Vec::new();
+        put_floats(&mut out, &values);
+        let mut input = Input::all(&out);
+        let column = Floats::open(&mut input, values.len()).unwrap();
+        input.end().unwrap();
+        let mut read = Vec::new();
+        column.read(0..values.len(), &mut read);
+        prop_assert_eq!(bits(&read), bits(&values));
+        let each: Vec<f64> = (0..values.len()).map(|index| column.get(index)).collect();
+        prop_assert_eq!(bits(&each), bits(&values));
+    }
+
+    #[test]
+    fn any_bytes_are_read_or_refused(bytes: Vec<u8>, count in 0..100_usize) {
+        if let Ok(column) = Integers::open(&mut Input::all(&bytes), count) {
+            column.read(0..count, &mut Vec::new());
+        }
+        if let Ok(column) = Optionals::open(&mut Input::all(&bytes), count) {
+            column.read(0..count, &mut Vec::new());
+        }
+        if let Ok(column) = Floats::open(&mut Input::all(&bytes), count) {
+            column.read(0..count, &mut Vec::new());
+        }
+    }
+}
+
+fn size(values: &[i64]) -> usize {
+    let mut out = Vec::new();
+    put_integers(&mut out, values);
+    out.len()
+}
+
+#[test]
+fn columns_take_the_bytes_that_their_shape_needs() {
+    assert_eq!(size(&[7; 1000]), 3);
+    assert_eq!(size(&(0..1000).collect::<Vec<_>>()), 3);
+    assert_eq!(size(&(0..1000).map(|index| index * 50 - 10_000).collect::<Vec<_>>()), 5);
+    let jitter: Vec<i64> = (0..1000).map(|index| index * 100_000 + index % 7).collect();
+    assert!(size(&jitter) < 1010, "{}", size(&jitter));
+    assert!(size(&[i64::MIN, i64::MAX, 0]) <= 3 * 8 + 21);
+}
+
+#[test]
+fn float32_columns_are_found() {
+    let check = |values: &[f64], fits| assert_eq!(fit_float32(values), fits, "{values:?}");
+    check(&[0.5, -0.0, f64::INFINITY, f64::NAN, f64::from(f32::MIN_POSITIVE)], true);
+    check(&[0.1], false);
+    check(&[f64::MAX], false);
+    check(&[f64::from_bits(0x7ff8_0000_0000_0001)], false);
+    check(&[-f64::NAN], false);
+    check(&[1e-50], false);
+}

@@ -1,0 +1,69 @@
+//! Order, repeated steps and overlays against a map.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::super::generate;
+use super::*;
+
+#[derive(Default)]
+struct Model(BTreeMap<i64, Point>);
+
+impl Model {
+    fn write(&mut self, points: &Points) {
+        for point in points.iter() {
+            self.0
+                .entry(point.step)
+                .and_modify(|old| {
+                    old.value = point.value;
+                    old.epoch = point.epoch().unwrap_or(old.epoch);
+                    old.time_us = point.time_us().unwrap_or(old.time_us);
+                })
+                .or_insert(point);
+        }
+    }
+
+    fn points(&self) -> Points {
+        self.0.values().copied().collect()
+    }
+}
+
+proptest! {
+    #[test]
+    fn settled_points_are_what_a_map_holds(mut points in generate::points(60)) {
+        let mut model = Model::default();
+        model.write(&points);
+        points.settle();
+        prop_assert_eq!(points, model.points());
+    }
+
+    #[test]
+    fn an_overlay_is_a_later_writing(old in generate::settled_points(60), new in generate::settled_points(60)) {
+        let mut model = Model::default();
+        model.write(&old);
+        model.write(&new);
+        prop_assert_eq!(old.overlaid(&new), model.points());
+    }
+
+    #[test]
+    fn positions_are_those_of_the_steps(points in generate::settled_points(40), first: i8, last: i8) {
+        let range = StepRange::new(first.into(), last.into());
+        let expected: Points = points.iter().filter(|point| range.contains(point.step)).collect();
+        prop_assert_eq!(points.slice(points.positions(&range)), expected);
+    }
+}
+
+#[test]
+fn an_absent_column_does_not_erase_an_earlier_one() {
+    let check = |first: (i64, i64), second: (i64, i64), epoch, time_us| {
+        let point = |value, (epoch, time_us)| Point { step: 3, value, epoch, time_us };
+        let mut points: Points = [point(1.0, first), point(2.0, second)].into_iter().collect();
+        points.settle();
+        assert_eq!(points, [point(2.0, (epoch, time_us))].into_iter().collect());
+    };
+    check((5, 50), (ABSENT, ABSENT), 5, 50);
+    check((5, 50), (6, ABSENT), 6, 50);
+    check((ABSENT, 50), (ABSENT, 60), ABSENT, 60);
+    check((ABSENT, ABSENT), (7, 70), 7, 70);
+}

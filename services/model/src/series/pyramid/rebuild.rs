@@ -1,0 +1,130 @@
+//! Computes the buckets over added and removed sealed chunks anew, level by level from below.
+
+use std::collections::{BTreeMap, HashMap};
+
+use matyan_store::{Result, Snapshot};
+
+use super::{Page, Sealed, bucket_steps, bucketed, exponent, page_of};
+use crate::series::chunk::Entry;
+use crate::series::points::{Points, StepRange};
+use crate::series::stored::SeriesPlace;
+use crate::series::summary::Summary;
+
+/// What a rebuild reads.
+pub(crate) struct Rebuild<'a> {
+    pub(crate) snapshot: &'a dyn Snapshot,
+    pub(crate) place: SeriesPlace,
+    /// Before and after the change.
+    pub(crate) old: Option<Sealed>,
+    pub(crate) new: Sealed,
+    /// Sealed chunks after the change: at least all in the highest old level's buckets around it.
+    pub(crate) entries: &'a [Entry],
+    /// Points of chunks that are not stored yet, by id.
+    pub(crate) fresh: &'a HashMap<u64, Points>,
+}
+
+/// Pages as they shall be, by level and number; an empty one is to be cleared.
+pub(crate) type Pages = BTreeMap<(u8, i64), Page>;
+
+impl Rebuild<'_> {
+    /// `changed` holds every sealed chunk added or removed.
+    pub(crate) async fn pages(&self, changed: &[&Entry]) -> Result<Pages> {
+        let mut pages = Pages::new();
+        for level in self.new.lowest..=self.new.top {
+            for (first, last) in self.outdated(changed, level) {
+                let buckets = self.buckets(&pages, level, first, last).await?;
+                self.replace(&mut pages, level, first, last, buckets).await?;
+            }
+        }
+        Ok(pages)
+    }
+
+    /// Ranges of buckets to compute at a level, in order: those over changes, or all if the level is new.
+    fn outdated(&self, changed: &[&Entry], level: u8) -> Vec<(i64, i64)> {
+        let exponent = exponent(level);
+        let range = |steps: StepRange| (steps.first >> exponent, steps.last >> exponent);
+        if self.old.is_none_or(|old| level > old.top) {
+            return vec![range(self.new.summary.steps())];
+        }
+        let counted = changed.iter().filter(|entry| entry.base.is_some_and(|base| base <= level));
+        let mut ranges: Vec<(i64, i64)> = counted.map(|entry| range(entry.steps())).collect();
+        ranges.sort_unstable();
+        ranges.dedup_by(|next, kept| {
+            let touching = next.0 <= kept.1;
+            if touching {
+                kept.1 = kept.1.max(next.1);
+            }
+            touching
+        });
+        ranges
+    }
+
+    /// The sum of the buckets one level down and of the chunks whose base this is.
+    async fn buckets(&self, pages: &Pages, level: u8, first: i64, last: i64) -> Result<Page> {
+        let mut buckets = BTreeMap::<i64, Option<Summary>>::new();
+        if level > self.new.lowest {
+            for (bucket, summary) in self.current(pages, level - 1, first << 2, last << 2 | 3).await? {
+                Summary::add(buckets.entry(bucket >> 2).or_default(), &summary);
+            }
+        }
+        let exponent = exponent(level);
+        let steps = StepRange::new(bucket_steps(first, exponent).first, bucket_steps(last, exponent).last);
+        for entry in
+            self.entries.iter().filter(|entry| entry.base == Some(level) && entry.steps().overlaps(&steps))
+        {
+            let stored;
+            let points = match self.fresh.get(&entry.id) {
+                Some(points) => points,
+                None => {
+                    stored = self.place.listed_chunk(self.snapshot, entry).await?;
+                    &stored
+                }
+            };
+            for (bucket, summary) in bucketed(points, points.positions(&steps), exponent) {
+                Summary::add(buckets.entry(bucket).or_default(), &summary);
+            }
+        }
+        Ok(buckets.into_iter().filter_map(|(bucket, summary)| Some((bucket, summary?))).collect())
+    }
+
+    /// Buckets of a level as they are after the changes so far.
+    async fn current(&self, pages: &Pages, level: u8, first: i64, last: i64) -> Result<Vec<(i64, Summary)>> {
+        let mut buckets = self.stored(level, first, last).await?;
+        buckets.retain(|(bucket, _)| !pages.contains_key(&(level, page_of(*bucket))));
+        for page in pages.range((level, page_of(first))..=(level, page_of(last))).map(|(_, page)| page) {
+            buckets.extend(page.iter().map(|(bucket, summary)| (*bucket, *summary)));
+        }
+        buckets.retain(|(bucket, _)| (first..=last).contains(bucket));
+        Ok(buckets)
+    }
+
+    async fn stored(&self, level: u8, first: i64, last: i64) -> Result<Vec<(i64, Summary)>> {
+        if self.old.is_none_or(|old| level < old.lowest || level > old.top) {
+            return Ok(Vec::new());
+        }
+        self.place.buckets(self.snapshot, level, first, last).await
+    }
+
+    /// Puts `buckets` in the place of those from `first` to `last`.
+    async fn replace(
+        &self,
+        pages: &mut Pages,
+        level: u8,
+        first: i64,
+        last: i64,
+        buckets: Page,
+    ) -> Result<()> {
+        let mut stored = self.stored(level, first, last).await?;
+        stored.retain(|(bucket, _)| !pages.contains_key(&(level, page_of(*bucket))));
+        for (bucket, summary) in stored {
+            pages.entry((level, page_of(bucket))).or_default().insert(bucket, summary);
+        }
+        for page in pages.range_mut((level, page_of(first))..=(level, page_of(last))).map(|(_, page)| page) {
+            page.retain(|bucket, _| !(first..=last).contains(bucket));
+        }
+        for (bucket, summary) in buckets {
+            pages.entry((level, page_of(bucket))).or_default().insert(bucket, summary);
+        }
+        Ok(())
+    }
+}

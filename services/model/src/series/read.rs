@@ -1,0 +1,252 @@
+//! Reading series: folded chunks and unfolded blocks as one.
+//!
+//! `RunSeries` reads the fold row and the blocks of a run once, from one snapshot; a `SeriesView` of it is one series as of that
+//! snapshot. Everything else about the series must be read from the same snapshot, except the chunks of a `PointScan`:
+//! chunks never change and stay for ten minutes, so a long read goes on with newer snapshots.
+//!
+//! Unfolded points are few (the fold policy bounds them) and may be late: a late one belongs to the chunk whose range it falls
+//! into, exactly as folding will put it, and whatever is told of that chunk is computed from its points.
+
+mod buckets;
+mod sample;
+mod scan;
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use matyan_store::{Result, Snapshot};
+
+pub use self::sample::Sampling;
+pub use self::scan::PointScan;
+use super::block::Block;
+use super::chunk::{Entry, groups};
+use super::fold::{FoldRow, Unfolded};
+use super::header::Folded;
+use super::points::{Points, StepRange};
+use super::stored::{RunPlace, SeriesPlace};
+use super::summary::Summary;
+use super::wire::Malformed;
+use crate::ids::SeriesNumber;
+
+/// The unfolded points of a run, still in blocks, as of one snapshot.
+pub struct RunSeries {
+    place: RunPlace,
+    fold: FoldRow,
+    blocks: Vec<(u64, Bytes)>,
+}
+
+impl RunSeries {
+    pub async fn open(snapshot: &dyn Snapshot, place: RunPlace) -> Result<Self> {
+        let fold = place.fold_row(snapshot).await?;
+        let blocks = place.blocks(snapshot, u64::MAX, usize::MAX).await?;
+        Ok(Self { place, fold, blocks })
+    }
+
+    /// Views of series, in the order asked for. One that has no points, or is not known, is empty.
+    pub async fn views(&self, snapshot: &dyn Snapshot, series: &[SeriesNumber]) -> Result<Vec<SeriesView>> {
+        let keys: Vec<_> = series.iter().map(|series| self.place.series(*series).summary_key()).collect();
+        let rows = snapshot.get_many(&keys).await?;
+        let unfolded = self.unfolded_points(series)?;
+        let view = |((series, row), unfolded): ((&SeriesNumber, Option<Bytes>), Points)| {
+            let folded = row.map(|row| Folded::decode(&row)).transpose()?;
+            Ok(SeriesView { place: self.place.series(*series), folded, unfolded })
+        };
+        series.iter().zip(rows).zip(unfolded).map(view).collect()
+    }
+
+    pub async fn view(&self, snapshot: &dyn Snapshot, series: SeriesNumber) -> Result<SeriesView> {
+        let folded = self.place.series(series).folded(snapshot).await?;
+        let unfolded = self.unfolded_points(&[series])?.pop().unwrap_or_default();
+        Ok(SeriesView { place: self.place.series(series), folded, unfolded })
+    }
+
+    /// The highest step of each series, for whoever numbers the next one. `None` where there are no points.
+    pub async fn highest_steps(
+        &self,
+        snapshot: &dyn Snapshot,
+        series: &[SeriesNumber],
+    ) -> Result<Vec<Option<i64>>> {
+        let views = self.views(snapshot, series).await?;
+        Ok(views.iter().map(|view| view.span().map(|span| span.last)).collect())
+    }
+
+    /// What the fold policy decides by: blocks that no fold has begun to fold.
+    pub fn unfolded(&self) -> Result<Unfolded> {
+        let mut unfolded = Unfolded::default();
+        let begun = |sequence: u64| self.fold.position.is_some() && sequence < self.fold.end;
+        for (_, bytes) in self.blocks.iter().filter(|(sequence, _)| !begun(*sequence)) {
+            unfolded.add(bytes)?;
+        }
+        Ok(unfolded)
+    }
+
+    /// True if a fold was begun and not ended.
+    pub fn is_folding(&self) -> bool {
+        self.fold.position.is_some()
+    }
+
+    /// A sequence number above those of all blocks that are or were there.
+    pub fn next_block(&self) -> u64 {
+        self.blocks.last().map_or(0, |(sequence, _)| sequence + 1).max(self.fold.end)
+    }
+
+    /// What the blocks hold of each series, in the order of steps.
+    fn unfolded_points(&self, series: &[SeriesNumber]) -> Result<Vec<Points>, Malformed> {
+        let mut unfolded = vec![Points::default(); series.len()];
+        let mut wanted: HashMap<SeriesNumber, usize> = HashMap::with_capacity(series.len());
+        wanted.extend(series.iter().enumerate().map(|(place, series)| (*series, place)));
+        for (sequence, bytes) in &self.blocks {
+            let block = Block::open(bytes)?;
+            if series.len() < block.series_count() / 8 {
+                for (place, series) in series.iter().enumerate() {
+                    let index = block.lower_bound(*series);
+                    if index < block.series_count() && block.series(index) == *series {
+                        self.read(&block, *sequence, index, &mut unfolded[place])?;
+                    }
+                }
+            } else {
+                for index in 0..block.series_count() {
+                    if let Some(place) = wanted.get(&block.series(index)) {
+                        self.read(&block, *sequence, index, &mut unfolded[*place])?;
+                    }
+                }
+            }
+        }
+        unfolded.iter_mut().for_each(Points::settle);
+        Ok(unfolded)
+    }
+
+    /// Adds what one block holds of a series and is not folded.
+    fn read(
+        &self,
+        block: &Block<'_>,
+        sequence: u64,
+        index: usize,
+        out: &mut Points,
+    ) -> Result<(), Malformed> {
+        match self.fold.first_unfolded(sequence, block.series(index)) {
+            None => Ok(()),
+            Some(i64::MIN) => block.read(index, out),
+            Some(first) => {
+                let mut points = Points::default();
+                block.read(index, &mut points)?;
+                points.iter().filter(|point| point.step >= first).for_each(|point| out.push(point));
+                Ok(())
+            }
+        }
+    }
+}
+
+/// One series as of the snapshot that its `RunSeries` was opened on.
+#[derive(Clone, Debug)]
+pub struct SeriesView {
+    place: SeriesPlace,
+    folded: Option<Folded>,
+    /// In the order of steps, each once.
+    unfolded: Points,
+}
+
+impl SeriesView {
+    /// From the lowest to the highest step; `None` of a series without points.
+    pub fn span(&self) -> Option<StepRange> {
+        let unfolded = self.unfolded.first().zip(self.unfolded.last());
+        let unfolded = unfolded.map(|(first, last)| StepRange::new(first.step, last.step));
+        let folded = self.folded.map(|folded| folded.total.steps());
+        match (folded, unfolded) {
+            (Some(folded), Some(unfolded)) => {
+                Some(StepRange::new(folded.first.min(unfolded.first), folded.last.max(unfolded.last)))
+            }
+            (folded, unfolded) => folded.or(unfolded),
+        }
+    }
+
+    /// What is told of the whole series: count, first and last point, min, max, mean. Reads chunks only if points came late.
+    pub async fn summary(&self, snapshot: &dyn Snapshot) -> Result<Option<Summary>> {
+        let mut total = None;
+        let Some(folded) = &self.folded else {
+            return Ok(Summary::of(&self.unfolded, 0..self.unfolded.len()));
+        };
+        if self.unfolded.first().is_none_or(|first| first.step > folded.total.last.step) {
+            total = Some(folded.total);
+            if let Some(unfolded) = Summary::of(&self.unfolded, 0..self.unfolded.len()) {
+                Summary::add(&mut total, &unfolded);
+            }
+            return Ok(total);
+        }
+        for part in self.parts(snapshot, StepRange::ALL).await? {
+            match (&part.entry, part.late.is_empty()) {
+                (Some(entry), true) => Summary::add(&mut total, &entry.summary),
+                _ => {
+                    let points = part.points(snapshot, &self.place).await?;
+                    if let Some(summary) = Summary::of(&points, 0..points.len()) {
+                        Summary::add(&mut total, &summary);
+                    }
+                }
+            }
+        }
+        Ok(total)
+    }
+
+    /// The points of `steps`, to be read chunk by chunk.
+    pub async fn scan(&self, snapshot: &dyn Snapshot, steps: StepRange) -> Result<PointScan> {
+        let parts = self.parts(snapshot, steps).await?;
+        Ok(PointScan::new(self.place, steps, snapshot.version(), parts))
+    }
+
+    /// All points of `steps` at once: for ranges that are known to be short.
+    pub async fn points(&self, snapshot: &dyn Snapshot, steps: StepRange) -> Result<Points> {
+        let mut scan = self.scan(snapshot, steps).await?;
+        let mut all = Points::default();
+        while let Some(points) = scan.next(snapshot).await? {
+            all.extend(&points, 0..points.len());
+        }
+        Ok(all)
+    }
+
+    /// The chunks that hold steps of `steps`, each with the unfolded points in its range, and the unfolded points behind.
+    async fn parts(&self, snapshot: &dyn Snapshot, steps: StepRange) -> Result<Vec<Part>> {
+        let entries = match &self.folded {
+            Some(folded) if folded.total.steps().overlaps(&steps) => {
+                self.place.entries(snapshot, steps).await?
+            }
+            _ => Vec::new(),
+        };
+        Ok(self.parts_of(entries, steps))
+    }
+
+    /// Spreads the unfolded points over `entries`, which hold all chunks around `steps`.
+    fn parts_of(&self, entries: Vec<Entry>, steps: StepRange) -> Vec<Part> {
+        let unfolded = self.unfolded.slice(self.unfolded.positions(&steps));
+        let tail = entries
+            .last()
+            .map_or(0, |last| unfolded.positions(&StepRange::new(i64::MIN, last.steps().last)).end);
+        let late = groups(&entries, &unfolded.steps[..tail]);
+        let part = |(entry, group)| Part { entry: Some(entry), late: unfolded.slice(group) };
+        let mut parts: Vec<Part> = entries.into_iter().zip(late).map(part).collect();
+        parts.push(Part { entry: None, late: unfolded.slice(tail..unfolded.len()) });
+        parts.retain(|part| {
+            !part.late.is_empty() || part.entry.as_ref().is_some_and(|e| e.steps().overlaps(&steps))
+        });
+        parts
+    }
+}
+
+/// A chunk with the unfolded points that fall into its range, or those behind all chunks.
+#[derive(Clone, Debug)]
+struct Part {
+    entry: Option<Entry>,
+    late: Points,
+}
+
+impl Part {
+    async fn points(&self, snapshot: &dyn Snapshot, place: &SeriesPlace) -> Result<Points> {
+        match &self.entry {
+            None => Ok(self.late.clone()),
+            Some(entry) => Ok(self.over(place.listed_chunk(snapshot, entry).await?)),
+        }
+    }
+
+    fn over(&self, chunk: Points) -> Points {
+        if self.late.is_empty() { chunk } else { chunk.overlaid(&self.late) }
+    }
+}

@@ -1,0 +1,139 @@
+//! Buckets of a step range: what a chart draws. Reads pyramid pages where they serve and points where they cannot.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use matyan_store::{Result, Snapshot};
+
+use super::SeriesView;
+use crate::series::points::{Points, StepRange};
+use crate::series::pyramid::{Sealed, bucketed, level_within};
+use crate::series::summary::Summary;
+
+impl SeriesView {
+    /// Summaries of the points in `steps`, one for each bucket of 2^exponent steps (aligned; exponent at most 63) that has any,
+    /// in the order of steps. A bucket that `steps` cuts holds only the points inside.
+    pub async fn buckets(
+        &self,
+        snapshot: &dyn Snapshot,
+        steps: StepRange,
+        exponent: u32,
+    ) -> Result<Vec<Summary>> {
+        let Some(span) = self.span() else { return Ok(Vec::new()) };
+        let wanted = steps.cut(&span);
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let exponent = exponent.min(63);
+        let mut sums =
+            Sums { wanted, exponent, read: self.to_read(wanted, span, exponent), buckets: BTreeMap::new() };
+        let pyramid = self.level(exponent);
+        if let Some((level, _)) = pyramid {
+            self.add_stored(snapshot, level, &mut sums).await?;
+        }
+        self.add_read(snapshot, pyramid, &mut sums).await?;
+        Ok(sums.buckets.into_values().collect())
+    }
+
+    /// The level to read, and the pyramid that it belongs to.
+    fn level(&self, exponent: u32) -> Option<(u8, Sealed)> {
+        let sealed = self.folded?.sealed?;
+        let level = level_within(exponent)?.min(sealed.top);
+        (level >= sealed.lowest).then_some((level, sealed))
+    }
+
+    /// Buckets for which the pyramid does not hold what is wanted: those with unfolded points before the end of the chunks, and
+    /// those that the range cuts.
+    fn to_read(&self, wanted: StepRange, span: StepRange, exponent: u32) -> BTreeSet<i64> {
+        let folded = self.folded.map_or(i64::MIN, |folded| folded.total.last.step);
+        let late = self.unfolded.positions(&StepRange::new(wanted.first, wanted.last.min(folded)));
+        let mut read: BTreeSet<i64> = self.unfolded.steps[late].iter().map(|step| step >> exponent).collect();
+        let cut = |step: i64, outside: Option<i64>| {
+            outside.is_some_and(|outside| outside >> exponent == step >> exponent)
+        };
+        if wanted.first > span.first && cut(wanted.first, wanted.first.checked_sub(1)) {
+            read.insert(wanted.first >> exponent);
+        }
+        if wanted.last < span.last && cut(wanted.last, wanted.last.checked_add(1)) {
+            read.insert(wanted.last >> exponent);
+        }
+        read
+    }
+
+    async fn add_stored(&self, snapshot: &dyn Snapshot, level: u8, sums: &mut Sums) -> Result<()> {
+        let level_exponent = crate::series::pyramid::exponent(level);
+        let (first, last) = (sums.wanted.first >> level_exponent, sums.wanted.last >> level_exponent);
+        for (bucket, summary) in self.place.buckets(snapshot, level, first, last).await? {
+            let wide = bucket >> (sums.exponent - level_exponent);
+            if (first..=last).contains(&bucket) && !sums.read.contains(&wide) {
+                sums.add(wide, &summary);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what the stored level does not count: unsealed and sparse chunks, unfolded points, buckets to be read.
+    async fn add_read(
+        &self,
+        snapshot: &dyn Snapshot,
+        pyramid: Option<(u8, Sealed)>,
+        sums: &mut Sums,
+    ) -> Result<()> {
+        let mut steps = sums.wanted;
+        if let Some((level, sealed)) = pyramid
+            && sums.read.is_empty()
+            && sealed.highest <= level
+        {
+            // All sealed chunks are counted, and the unsealed ones lie behind them.
+            steps.first = steps.first.max(sealed.summary.last.step.saturating_add(1));
+        }
+        for part in self.parts(snapshot, steps).await? {
+            let counted = part
+                .entry
+                .as_ref()
+                .and_then(|entry| entry.base)
+                .zip(pyramid)
+                .is_some_and(|(base, (level, _))| base <= level);
+            match &part.entry {
+                Some(entry) if counted && part.late.is_empty() && !sums.reads(&entry.steps()) => {}
+                Some(entry) if !counted && part.late.is_empty() && sums.is_one_bucket(&entry.steps()) => {
+                    sums.add(entry.steps().first >> sums.exponent, &entry.summary);
+                }
+                _ => sums.add_points(&part.points(snapshot, &self.place).await?, counted),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The buckets so far.
+struct Sums {
+    wanted: StepRange,
+    exponent: u32,
+    /// Buckets that are read from points alone.
+    read: BTreeSet<i64>,
+    buckets: BTreeMap<i64, Summary>,
+}
+
+impl Sums {
+    fn add(&mut self, bucket: i64, summary: &Summary) {
+        self.buckets.entry(bucket).and_modify(|sum| *sum = sum.merged(summary)).or_insert(*summary);
+    }
+
+    /// Points of a part; of one that the pyramid counts only those in buckets that are read from points.
+    fn add_points(&mut self, points: &Points, counted: bool) {
+        for (bucket, summary) in bucketed(points, points.positions(&self.wanted), self.exponent) {
+            if !counted || self.read.contains(&bucket) {
+                self.add(bucket, &summary);
+            }
+        }
+    }
+
+    /// True if buckets over these steps are read from points.
+    fn reads(&self, steps: &StepRange) -> bool {
+        self.read.range(steps.first >> self.exponent..=steps.last >> self.exponent).next().is_some()
+    }
+
+    fn is_one_bucket(&self, steps: &StepRange) -> bool {
+        self.wanted.covers(steps) && steps.first >> self.exponent == steps.last >> self.exponent
+    }
+}

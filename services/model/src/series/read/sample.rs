@@ -1,0 +1,120 @@
+//! Few points for many: the sampling rules that charts of the published clients rely on.
+//!
+//! Short ranges follow the rules to the letter. Of long ones the rules choose among the first points of fine buckets and the last
+//! point of all: points as logged, in order, first and last included, without reading every chunk.
+
+use matyan_store::{Result, Snapshot};
+
+use super::SeriesView;
+use crate::series::points::{Points, StepRange};
+use crate::series::pyramid::exponent_for;
+
+/// Up to so many points a range is read whole.
+const EXACT_POINTS: u64 = 64 * 1024;
+/// Candidates for each point of a long range.
+const CANDIDATES: usize = 4;
+
+/// How to choose at most `n` points of a range, first and last among them (of n = 1 only the first).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sampling {
+    /// The first points at or behind n evenly spread steps; if those are fewer than n, points at even positions.
+    Spread(usize),
+    /// First, last, and the first point in each of n − 2 equal parts of the steps between.
+    Buckets(usize),
+}
+
+impl Sampling {
+    fn limit(self) -> usize {
+        match self {
+            Self::Spread(limit) | Self::Buckets(limit) => limit,
+        }
+    }
+
+    /// The chosen ones of `points`, which are in the order of steps.
+    pub fn choose(self, points: &Points) -> Points {
+        let chosen = match self {
+            _ if points.len() <= 1 || self.limit() <= 1 => (0..points.len().min(self.limit())).collect(),
+            Self::Spread(limit) => spread(&points.steps, limit),
+            Self::Buckets(limit) => buckets(&points.steps, limit),
+        };
+        chosen.into_iter().map(|place| points.get(place)).collect()
+    }
+}
+
+/// At least two steps and a limit of at least two.
+fn spread(steps: &[i64], limit: usize) -> Vec<usize> {
+    if steps.len() <= limit {
+        return (0..steps.len()).collect();
+    }
+    let (first, last) = (i128::from(steps[0]), i128::from(steps[steps.len() - 1]));
+    let parts = limit as i128 - 1;
+    let target = |index: usize| first + rounded(index as i128 * (last - first), parts);
+    let place = |index: usize| steps.partition_point(|step| i128::from(*step) < target(index));
+    let mut chosen: Vec<usize> = (0..limit).map(place).collect();
+    chosen.dedup();
+    if chosen.len() == limit {
+        return chosen;
+    }
+    // More points than places, so that no two are the same.
+    let place = |index: usize| rounded(index as i128 * (steps.len() as i128 - 1), parts) as usize;
+    (0..limit).map(place).collect()
+}
+
+/// Half rounds to even; the numerator is not negative.
+fn rounded(numerator: i128, denominator: i128) -> i128 {
+    let (quotient, rest) = (numerator / denominator, numerator % denominator);
+    match (2 * rest).cmp(&denominator) {
+        std::cmp::Ordering::Less => quotient,
+        std::cmp::Ordering::Greater => quotient + 1,
+        std::cmp::Ordering::Equal => quotient + quotient % 2,
+    }
+}
+
+/// At least two steps and a limit of at least two.
+fn buckets(steps: &[i64], limit: usize) -> Vec<usize> {
+    let end = steps.len() - 1;
+    let (first, last) = (i128::from(steps[0]), i128::from(steps[end]));
+    let parts = limit as i128 - 2;
+    let mut chosen = vec![0];
+    let mut previous = None;
+    for (place, step) in steps.iter().enumerate().take(end).skip(1) {
+        let part = (i128::from(*step) - first - 1) * parts / (last - first - 1).max(1);
+        let bucket = part.min(parts - 1);
+        if parts > 0 && previous != Some(bucket) {
+            chosen.push(place);
+            previous = Some(bucket);
+        }
+    }
+    chosen.push(end);
+    chosen
+}
+
+impl SeriesView {
+    /// Some logged points of `steps`, as the sampling says.
+    pub async fn sample(
+        &self,
+        snapshot: &dyn Snapshot,
+        steps: StepRange,
+        sampling: Sampling,
+    ) -> Result<Points> {
+        let Some(span) = self.span() else { return Ok(Points::default()) };
+        let folded = self.folded.map_or(0, |folded| folded.total.count);
+        if folded + self.unfolded.len() as u64 <= EXACT_POINTS {
+            return Ok(sampling.choose(&self.points(snapshot, steps).await?));
+        }
+        let wanted = steps.cut(&span);
+        if wanted.is_empty() {
+            return Ok(Points::default());
+        }
+        let exponent = exponent_for(&wanted, sampling.limit().saturating_mul(CANDIDATES));
+        let buckets = self.buckets(snapshot, wanted, exponent).await?;
+        if buckets.iter().map(|bucket| bucket.count).sum::<u64>() <= EXACT_POINTS {
+            return Ok(sampling.choose(&self.points(snapshot, steps).await?));
+        }
+        let mut candidates: Points = buckets.iter().map(|bucket| bucket.first).collect();
+        if let Some(last) = buckets.last().filter(|last| last.count > 1) {
+            candidates.push(last.last);
+        }
+        Ok(sampling.choose(&candidates))
+    }
+}

@@ -1,0 +1,49 @@
+//! Points at full resolution, a chunk at a time, so that ten million of them are never in memory at once.
+
+use std::collections::VecDeque;
+
+use matyan_store::{Error, Result, Snapshot, Version};
+
+use super::Part;
+use crate::series::points::{Points, StepRange};
+use crate::series::stored::SeriesPlace;
+
+/// A read of a step range under way. Owns all that it needs but the chunks.
+pub struct PointScan {
+    place: SeriesPlace,
+    steps: StepRange,
+    opened: Version,
+    parts: VecDeque<Part>,
+}
+
+impl PointScan {
+    pub(super) fn new(place: SeriesPlace, steps: StepRange, opened: Version, parts: Vec<Part>) -> Self {
+        Self { place, steps, opened, parts: parts.into() }
+    }
+
+    /// The next points, in the order of steps, never none of them; `None` at the end. Takes the snapshot that the scan was opened
+    /// on or any newer one. `SnapshotTooOld`: the run was deleted meanwhile or the scan took over ten minutes; open it again.
+    pub async fn next(&mut self, snapshot: &dyn Snapshot) -> Result<Option<Points>> {
+        while let Some(part) = self.parts.front() {
+            let points = match &part.entry {
+                None => part.late.clone(),
+                Some(entry) => match self.place.chunk(snapshot, entry).await? {
+                    Some(chunk) => part.over(chunk),
+                    None if snapshot.version() > self.opened => return Err(Error::SnapshotTooOld),
+                    None => {
+                        return Err(Error::corrupt(format!("chunk {} is listed and not there", entry.id)));
+                    }
+                },
+            };
+            self.parts.pop_front();
+            let wanted = points.positions(&self.steps);
+            if wanted.len() == points.len() && !points.is_empty() {
+                return Ok(Some(points));
+            }
+            if !wanted.is_empty() {
+                return Ok(Some(points.slice(wanted)));
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,155 @@
+//! The rows of series, read from a snapshot: the one place where keys and values of this module meet.
+
+use bytes::Bytes;
+use matyan_store::{Error, Key, Range, Result, Scan, Snapshot, Value};
+
+use super::chunk::{self, Entry};
+use super::fold::FoldRow;
+use super::header::Folded;
+use super::points::{Points, StepRange};
+use super::pyramid::{decode_page, page_of};
+use super::summary::Summary;
+use crate::ids::{Project, RunNumber, SeriesNumber};
+use crate::keys;
+
+/// The run whose series are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RunPlace {
+    pub project: Project,
+    pub number: RunNumber,
+}
+
+impl RunPlace {
+    pub(crate) async fn fold_row(&self, snapshot: &dyn Snapshot) -> Result<FoldRow> {
+        let value = snapshot.get(&keys::fold(self.project, self.number)).await?;
+        Ok(FoldRow::decode(value.as_ref())?)
+    }
+
+    /// Blocks by sequence number, from the first on; stops behind the block that brings them to `max_bytes`.
+    pub(crate) async fn blocks(
+        &self,
+        snapshot: &dyn Snapshot,
+        end: u64,
+        max_bytes: usize,
+    ) -> Result<Vec<(u64, Bytes)>> {
+        let all = keys::blocks(self.project, self.number);
+        let mut range = Range::new(all.start.clone(), keys::block(self.project, self.number, end));
+        let (mut blocks, mut bytes) = (Vec::new(), 0);
+        while bytes < max_bytes {
+            let page = snapshot.scan(&range, Scan { bytes: max_bytes - bytes, ..Scan::default() }).await?;
+            let Some((last, _)) = page.rows.last() else { break };
+            range = range.after(last);
+            for (key, value) in page.rows {
+                let (sequence,): (u64,) = keys::tail(&all.start, &key)?;
+                bytes += value.len();
+                blocks.push((sequence, value));
+            }
+            if !page.more {
+                break;
+            }
+        }
+        Ok(blocks)
+    }
+
+    pub(crate) fn series(&self, series: SeriesNumber) -> SeriesPlace {
+        SeriesPlace { run: *self, series }
+    }
+}
+
+/// One series of a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SeriesPlace {
+    run: RunPlace,
+    series: SeriesNumber,
+}
+
+impl SeriesPlace {
+    pub(crate) fn summary_key(&self) -> Key {
+        keys::series_summary(self.run.project, self.run.number, self.series)
+    }
+
+    pub(crate) fn entry_key(&self, first_step: i64) -> Key {
+        keys::chunk_entry(self.run.project, self.run.number, self.series, first_step)
+    }
+
+    pub(crate) fn chunk_key(&self, id: u64) -> Key {
+        keys::chunk(self.run.project, self.run.number, self.series, id)
+    }
+
+    pub(crate) fn page_key(&self, level: u8, page: i64) -> Key {
+        keys::pyramid_page(self.run.project, self.run.number, self.series, level, page)
+    }
+
+    pub(crate) fn garbage_key(&self, due_us: i64, id: u64) -> Key {
+        keys::garbage(self.run.project, due_us, self.run.number, self.series, id)
+    }
+
+    pub(crate) async fn folded(&self, snapshot: &dyn Snapshot) -> Result<Option<Folded>> {
+        snapshot.get(&self.summary_key()).await?.map(|value| Ok(Folded::decode(&value)?)).transpose()
+    }
+
+    /// Chunks that hold or may hold steps of `steps`: those that overlap them, and the one before.
+    pub(crate) async fn entries(&self, snapshot: &dyn Snapshot, steps: StepRange) -> Result<Vec<Entry>> {
+        let all = keys::chunk_list(self.run.project, self.run.number, self.series);
+        let from = self.entry_key(steps.first);
+        let before = Range::new(all.start, from.clone());
+        let previous = snapshot.scan(&before, Scan { rows: 1, reverse: true, ..Scan::default() }).await?;
+        let mut end = self.entry_key(steps.last).to_vec();
+        end.push(0);
+        let rows = rows(snapshot, Range::new(from, end)).await?;
+        let values = previous.rows.into_iter().take(1).chain(rows);
+        values.map(|(_, value)| Ok(Entry::decode(&value)?)).collect()
+    }
+
+    pub(crate) async fn chunk(&self, snapshot: &dyn Snapshot, entry: &Entry) -> Result<Option<Points>> {
+        let value = snapshot.get(&self.chunk_key(entry.id)).await?;
+        value.map(|bytes| decode_chunk(&bytes, entry)).transpose()
+    }
+
+    /// A chunk that stands in the list of this very snapshot.
+    pub(crate) async fn listed_chunk(&self, snapshot: &dyn Snapshot, entry: &Entry) -> Result<Points> {
+        let missing = || Error::corrupt(format!("chunk {} is listed and not there", entry.id));
+        self.chunk(snapshot, entry).await?.ok_or_else(missing)
+    }
+
+    /// The buckets of one level from bucket `first` to bucket `last`, with those that share their pages.
+    pub(crate) async fn buckets(
+        &self,
+        snapshot: &dyn Snapshot,
+        level: u8,
+        first: i64,
+        last: i64,
+    ) -> Result<Vec<(i64, Summary)>> {
+        let all = keys::pyramid_level(self.run.project, self.run.number, self.series, level);
+        let mut end = self.page_key(level, page_of(last)).to_vec();
+        end.push(0);
+        let mut buckets = Vec::new();
+        for (key, value) in rows(snapshot, Range::new(self.page_key(level, page_of(first)), end)).await? {
+            let (page,): (i64,) = keys::tail(&all.start, &key)?;
+            buckets.extend(decode_page(page, &value)?);
+        }
+        Ok(buckets)
+    }
+}
+
+fn decode_chunk(bytes: &[u8], entry: &Entry) -> Result<Points> {
+    let points = chunk::decode(bytes)?;
+    let steps = points.first().zip(points.last()).map(|(first, last)| StepRange::new(first.step, last.step));
+    if points.len() == entry.count() && steps == Some(entry.steps()) {
+        Ok(points)
+    } else {
+        Err(Error::corrupt(format!("chunk {} is not the one that is listed", entry.id)))
+    }
+}
+
+async fn rows(snapshot: &dyn Snapshot, mut range: Range) -> Result<Vec<(Key, Value)>> {
+    let mut rows = Vec::new();
+    loop {
+        let page = snapshot.scan(&range, Scan::default()).await?;
+        rows.extend(page.rows);
+        match rows.last() {
+            Some((last, _)) if page.more => range = range.after(last),
+            _ => return Ok(rows),
+        }
+    }
+}

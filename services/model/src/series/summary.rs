@@ -1,0 +1,184 @@
+//! What is told of many points at once: of a whole series, of a chunk, of a bucket of the pyramid.
+//!
+//! Summaries of disjoint step ranges merge in any order; nothing can be taken out of one, so that whoever removes or rewrites
+//! points summarises anew. Min, max and mean are of the finite values; NaN and infinities are counted beside them.
+//!
+//! Formats. One summary: the columns below, each with one value. Several (n stands outside): packed columns in this
+//! order: counts; first steps; last steps less first steps; first, last, min, max, mean as floats; first epochs, last epochs, first
+//! times, last times as optional integers; counts of NaN, +∞ and −∞.
+
+use super::packed::{Floats, Integers, Optionals, put_floats, put_integers, put_optionals};
+use super::points::{Point, Points, StepRange};
+use super::wire::{Input, Malformed};
+
+/// Of at least one point.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Summary {
+    pub count: u64,
+    /// The points at the lowest and at the highest step, complete.
+    pub first: Point,
+    pub last: Point,
+    /// NaN, as are `max` and `mean`, when no value is finite.
+    pub min: f64,
+    pub max: f64,
+    pub mean: f64,
+    pub nan: u64,
+    pub positive_infinite: u64,
+    pub negative_infinite: u64,
+}
+
+impl Summary {
+    /// `None` of no points; they must be in the order of steps.
+    pub fn of(points: &Points, range: std::ops::Range<usize>) -> Option<Self> {
+        let values = points.values.get(range.clone()).filter(|values| !values.is_empty())?;
+        let mut summary = Self {
+            count: values.len() as u64,
+            first: points.get(range.start),
+            last: points.get(range.end - 1),
+            min: f64::NAN,
+            max: f64::NAN,
+            mean: f64::NAN,
+            nan: 0,
+            positive_infinite: 0,
+            negative_infinite: 0,
+        };
+        summary.add_values(values);
+        Some(summary)
+    }
+
+    fn add_values(&mut self, values: &[f64]) {
+        let (mut min, mut max, mut sum) = (f64::INFINITY, f64::NEG_INFINITY, 0.0);
+        for value in values {
+            if value.is_finite() {
+                min = min.min(*value);
+                max = max.max(*value);
+                sum += value;
+            } else if value.is_nan() {
+                self.nan += 1;
+            } else if *value > 0.0 {
+                self.positive_infinite += 1;
+            } else {
+                self.negative_infinite += 1;
+            }
+        }
+        let finite = self.finite() as f64;
+        if finite > 0.0 {
+            (self.min, self.max) = (min, max);
+            let parts = || values.iter().filter(|value| value.is_finite()).map(|value| value / finite).sum();
+            let mean: f64 = if f64::is_finite(sum) { sum / finite } else { parts() };
+            self.mean = mean.clamp(min, max);
+        }
+    }
+
+    /// How many values min, max and mean are of.
+    pub fn finite(&self) -> u64 {
+        self.count
+            .saturating_sub(self.nan)
+            .saturating_sub(self.positive_infinite)
+            .saturating_sub(self.negative_infinite)
+    }
+
+    pub fn steps(&self) -> StepRange {
+        StepRange::new(self.first.step, self.last.step)
+    }
+
+    /// Both together; their steps must not overlap.
+    pub fn merged(&self, other: &Self) -> Self {
+        let (before, after) = if self.first.step <= other.first.step { (self, other) } else { (other, self) };
+        Self {
+            count: self.count.saturating_add(other.count),
+            first: before.first,
+            last: after.last,
+            // The lesser of a number and NaN is the number.
+            min: self.min.min(other.min),
+            max: self.max.max(other.max),
+            mean: self.merged_mean(other),
+            nan: self.nan.saturating_add(other.nan),
+            positive_infinite: self.positive_infinite.saturating_add(other.positive_infinite),
+            negative_infinite: self.negative_infinite.saturating_add(other.negative_infinite),
+        }
+    }
+
+    fn merged_mean(&self, other: &Self) -> f64 {
+        let (left, right) = (self.finite() as f64, other.finite() as f64);
+        if left == 0.0 {
+            other.mean
+        } else if right == 0.0 {
+            self.mean
+        } else {
+            let total = left + right;
+            self.mean * (left / total) + other.mean * (right / total)
+        }
+    }
+
+    /// Adds `next` to what was summarised so far.
+    pub fn add(total: &mut Option<Self>, next: &Self) {
+        *total = Some(total.map_or(*next, |total| total.merged(next)));
+    }
+}
+
+pub(crate) fn put_summaries(out: &mut Vec<u8>, summaries: &[Summary]) {
+    let integers = |get: fn(&Summary) -> i64| summaries.iter().map(get).collect::<Vec<_>>();
+    let floats = |get: fn(&Summary) -> f64| summaries.iter().map(get).collect::<Vec<_>>();
+    put_integers(out, &integers(|summary| summary.count as i64));
+    put_integers(out, &integers(|summary| summary.first.step));
+    put_integers(out, &integers(|summary| summary.last.step.wrapping_sub(summary.first.step)));
+    put_floats(out, &floats(|summary| summary.first.value));
+    put_floats(out, &floats(|summary| summary.last.value));
+    put_floats(out, &floats(|summary| summary.min));
+    put_floats(out, &floats(|summary| summary.max));
+    put_floats(out, &floats(|summary| summary.mean));
+    put_optionals(out, &integers(|summary| summary.first.epoch), put_integers);
+    put_optionals(out, &integers(|summary| summary.last.epoch), put_integers);
+    put_optionals(out, &integers(|summary| summary.first.time_us), put_integers);
+    put_optionals(out, &integers(|summary| summary.last.time_us), put_integers);
+    put_integers(out, &integers(|summary| summary.nan as i64));
+    put_integers(out, &integers(|summary| summary.positive_infinite as i64));
+    put_integers(out, &integers(|summary| summary.negative_infinite as i64));
+}
+
+/// The caller bounds `count`.
+pub(crate) fn summaries(input: &mut Input<'_>, count: usize) -> Result<Vec<Summary>, Malformed> {
+    let counts = Integers::open(input, count)?;
+    let (first_steps, spans) = (Integers::open(input, count)?, Integers::open(input, count)?);
+    let (first_values, last_values) = (Floats::open(input, count)?, Floats::open(input, count)?);
+    let (mins, maxs, means) =
+        (Floats::open(input, count)?, Floats::open(input, count)?, Floats::open(input, count)?);
+    let (first_epochs, last_epochs) = (Optionals::open(input, count)?, Optionals::open(input, count)?);
+    let (first_times, last_times) = (Optionals::open(input, count)?, Optionals::open(input, count)?);
+    let nans = Integers::open(input, count)?;
+    let (positives, negatives) = (Integers::open(input, count)?, Integers::open(input, count)?);
+    let summary = |index| Summary {
+        count: counts.get(index) as u64,
+        first: Point {
+            step: first_steps.get(index),
+            value: first_values.get(index),
+            epoch: first_epochs.get(index),
+            time_us: first_times.get(index),
+        },
+        last: Point {
+            step: first_steps.get(index).wrapping_add(spans.get(index)),
+            value: last_values.get(index),
+            epoch: last_epochs.get(index),
+            time_us: last_times.get(index),
+        },
+        min: mins.get(index),
+        max: maxs.get(index),
+        mean: means.get(index),
+        nan: nans.get(index) as u64,
+        positive_infinite: positives.get(index) as u64,
+        negative_infinite: negatives.get(index) as u64,
+    };
+    Ok((0..count).map(summary).collect())
+}
+
+pub(crate) fn put_summary(out: &mut Vec<u8>, summary: &Summary) {
+    put_summaries(out, std::slice::from_ref(summary));
+}
+
+pub(crate) fn summary(input: &mut Input<'_>) -> Result<Summary, Malformed> {
+    summaries(input, 1)?.pop().ok_or(Malformed("no summary"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,83 @@
+//! Sums against brute force, merging in any order, and the codec.
+
+use proptest::prelude::*;
+
+use super::super::generate;
+use super::*;
+
+/// Equal but for the rounding of the mean, which depends on the order of merging.
+fn alike(left: &Summary, right: &Summary) -> bool {
+    let close = left.mean == right.mean
+        || left.mean.is_nan() && right.mean.is_nan()
+        || (left.mean / 2.0 - right.mean / 2.0).abs() <= 1e-9 * left.min.abs().max(left.max.abs());
+    let same = |left: f64, right: f64| left == right || left.is_nan() && right.is_nan();
+    close
+        && same(left.min, right.min)
+        && same(left.max, right.max)
+        && (left.count, left.first, left.last) == (right.count, right.first, right.last)
+        && (left.nan, left.positive_infinite, left.negative_infinite)
+            == (right.nan, right.positive_infinite, right.negative_infinite)
+}
+
+proptest! {
+    #[test]
+    fn a_summary_tells_what_the_points_hold(points in generate::settled_points(60)) {
+        let summary = Summary::of(&points, 0..points.len());
+        prop_assert_eq!(summary.is_none(), points.is_empty());
+        let Some(summary) = summary else { return Ok(()) };
+        let finite: Vec<f64> = points.values.iter().copied().filter(|value| value.is_finite()).collect();
+        let count = |matches: fn(&f64) -> bool| points.values.iter().filter(|value| matches(value)).count() as u64;
+        prop_assert_eq!(summary.count, points.len() as u64);
+        prop_assert_eq!(summary.first, points.get(0));
+        prop_assert_eq!(summary.last, points.get(points.len() - 1));
+        prop_assert_eq!(summary.finite(), finite.len() as u64);
+        prop_assert_eq!(summary.nan, count(|value| value.is_nan()));
+        prop_assert_eq!(summary.positive_infinite, count(|value| *value == f64::INFINITY));
+        prop_assert_eq!(summary.negative_infinite, count(|value| *value == f64::NEG_INFINITY));
+        if finite.is_empty() {
+            prop_assert!(summary.min.is_nan() && summary.max.is_nan() && summary.mean.is_nan());
+        } else {
+            prop_assert_eq!(Some(summary.min), finite.iter().copied().reduce(f64::min));
+            prop_assert_eq!(Some(summary.max), finite.iter().copied().reduce(f64::max));
+            prop_assert!(summary.min <= summary.mean && summary.mean <= summary.max, "{:?}", summary);
+        }
+    }
+
+    #[test]
+    fn parts_merge_to_the_whole(points in generate::settled_points(60), at: proptest::sample::Index, swap: bool) {
+        prop_assume!(points.len() >= 2);
+        let middle = 1 + at.index(points.len() - 1);
+        let whole = Summary::of(&points, 0..points.len()).unwrap();
+        let left = Summary::of(&points, 0..middle).unwrap();
+        let right = Summary::of(&points, middle..points.len()).unwrap();
+        let merged = if swap { right.merged(&left) } else { left.merged(&right) };
+        prop_assert!(alike(&merged, &whole), "{:?} is not {:?}", merged, whole);
+    }
+
+    #[test]
+    fn summaries_come_back(parts in proptest::collection::vec(generate::settled_points(9), 0..20)) {
+        let whole: Vec<Summary> = parts.iter().filter_map(|points| Summary::of(points, 0..points.len())).collect();
+        let mut out = Vec::new();
+        put_summaries(&mut out, &whole);
+        let mut input = Input::all(&out);
+        let read = summaries(&mut input, whole.len()).unwrap();
+        input.end().unwrap();
+        prop_assert!(read.iter().zip(&whole).all(|(read, whole)| alike(read, whole)));
+        prop_assert_eq!(read.len(), whole.len());
+    }
+
+    #[test]
+    fn any_bytes_are_read_or_refused(bytes: Vec<u8>, count in 0..40_usize) {
+        if let Ok(read) = summaries(&mut Input::all(&bytes), count) {
+            prop_assert_eq!(read.len(), count);
+        }
+    }
+}
+
+#[test]
+fn a_mean_of_huge_values_is_finite() {
+    let point = |step, value| Point { step, value, epoch: 0, time_us: 0 };
+    let points: Points = [point(0, f64::MAX), point(1, f64::MAX), point(2, f64::MIN)].into_iter().collect();
+    let summary = Summary::of(&points, 0..3).unwrap();
+    assert!((summary.mean / f64::MAX - 1.0 / 3.0).abs() < 1e-12, "{}", summary.mean);
+}

@@ -1,0 +1,206 @@
+//! A run in an embedded store, and the map that it is compared with.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use matyan_store::{Batch, Scan, Snapshot, Store};
+
+use crate::ids::{Project, RunNumber, SeriesNumber};
+use crate::keys;
+use crate::series::chunk::{CHUNK_BYTES, CHUNK_POINTS, Entry};
+use crate::series::{
+    Fold, Folding, Live, Point, Points, RunPlace, RunSeries, Sampling, SeriesView, StepRange, Summary,
+    Written,
+};
+use crate::testing::TestStore;
+
+pub(super) const PROJECT: Project = Project(0);
+pub(super) const SERIES: u32 = 3;
+
+pub(super) struct Harness<'a> {
+    pub(super) store: &'a TestStore,
+    pub(super) place: RunPlace,
+    pub(super) live: Live,
+    pub(super) model: BTreeMap<SeriesNumber, BTreeMap<i64, Point>>,
+    pub(super) fold: Option<Fold>,
+    next_block: u64,
+}
+
+static NEXT_RUN: AtomicU64 = AtomicU64::new(1);
+
+impl<'a> Harness<'a> {
+    /// A new run in a store that many tests share.
+    pub(super) async fn new(store: &'a TestStore) -> Self {
+        let number = RunNumber(NEXT_RUN.fetch_add(1, Ordering::Relaxed));
+        let live = Live { key: keys::document(PROJECT, number), value: "alive".into() };
+        let mut batch = Batch::buffered();
+        batch.set(live.key.clone(), live.value.clone());
+        store.commit(batch).await.unwrap();
+        let place = RunPlace { project: PROJECT, number };
+        Self { store, place, live, model: BTreeMap::new(), fold: None, next_block: 0 }
+    }
+
+    pub(super) async fn snapshot(&self) -> Box<dyn Snapshot> {
+        self.store.snapshot().await.unwrap()
+    }
+
+    /// Applies points in one transaction, as a worker does.
+    pub(super) async fn write(&mut self, written: &Written) {
+        let mut batch = Batch::buffered();
+        for block in written.blocks() {
+            batch.set(keys::block(PROJECT, self.place.number, self.next_block), block);
+            self.next_block += 1;
+        }
+        self.store.commit(batch).await.unwrap();
+        for (series, point) in written.series.iter().zip(written.points.iter()) {
+            let old = self.model.entry(*series).or_default().entry(point.step).or_insert(point);
+            *old = Point {
+                epoch: point.epoch().unwrap_or(old.epoch),
+                time_us: point.time_us().unwrap_or(old.time_us),
+                ..point
+            };
+        }
+    }
+
+    /// One transaction of a fold, of the one under way or of a new one.
+    pub(super) async fn fold_step(&mut self, ended: bool) -> Folding {
+        if self.fold.is_none() {
+            self.fold = Fold::begin(self.snapshot().await.as_ref(), self.place, ended).await.unwrap();
+        }
+        let Some(fold) = &mut self.fold else { return Folding::Done };
+        let folding = fold.step(self.store.deref(), &self.live, 1_000_000).await.unwrap();
+        if folding != Folding::Under {
+            self.fold = None;
+        }
+        folding
+    }
+
+    pub(super) async fn fold_all(&mut self, ended: bool) -> usize {
+        let mut steps = 1;
+        while self.fold_step(ended).await == Folding::Under {
+            steps += 1;
+        }
+        steps
+    }
+
+    pub(super) fn points(&self, series: SeriesNumber, steps: StepRange) -> Points {
+        let points = self.model.get(&series).into_iter().flat_map(|points| points.values());
+        points.filter(|point| steps.contains(point.step)).copied().collect()
+    }
+
+    pub(super) async fn views(&self, snapshot: &dyn Snapshot) -> Vec<(SeriesNumber, SeriesView)> {
+        let numbers: Vec<SeriesNumber> = self.model.keys().copied().collect();
+        let run = RunSeries::open(snapshot, self.place).await.unwrap();
+        assert!(run.next_block() >= self.next_block || self.next_block == 0);
+        let views = run.views(snapshot, &numbers).await.unwrap();
+        numbers.into_iter().zip(views).collect()
+    }
+
+    /// Compares everything that can be read with the map.
+    pub(super) async fn verify(&self, ranges: &[(StepRange, u32)]) {
+        let snapshot = self.snapshot().await;
+        for (series, view) in self.views(snapshot.as_ref()).await {
+            let all = self.points(series, StepRange::ALL);
+            assert_eq!(
+                view.points(snapshot.as_ref(), StepRange::ALL).await.unwrap(),
+                all,
+                "points of {series:?}"
+            );
+            let summary = view.summary(snapshot.as_ref()).await.unwrap();
+            assert_alike(&summary.into_iter().collect::<Vec<_>>(), &brute_force(&all, 64));
+            assert_eq!(view.span().map(|span| span.last), all.last().map(|last| last.step));
+            for (range, exponent) in ranges {
+                let points = self.points(series, *range);
+                let buckets = view.buckets(snapshot.as_ref(), *range, *exponent).await.unwrap();
+                assert_alike(&buckets, &brute_force(&points, *exponent));
+                let read = view.points(snapshot.as_ref(), *range).await.unwrap();
+                assert_eq!(read, points, "points of {series:?} in {range:?}");
+                for sampling in [Sampling::Spread(50), Sampling::Buckets(200)] {
+                    let sample = view.sample(snapshot.as_ref(), *range, sampling).await.unwrap();
+                    assert_sample(&sample, &points, sampling);
+                }
+            }
+        }
+        self.verify_rows(snapshot.as_ref()).await;
+    }
+
+    /// The chunk lists are in order, and every chunk is listed or garbage.
+    async fn verify_rows(&self, snapshot: &dyn Snapshot) {
+        let garbage = self.garbage(snapshot).await;
+        for series in self.model.keys() {
+            let entries = self.place.series(*series).entries(snapshot, StepRange::ALL).await.unwrap();
+            assert!(entries.windows(2).all(|pair| pair[0].steps().last < pair[1].steps().first));
+            assert!(
+                entries.is_sorted_by_key(|entry| !entry.sealed()),
+                "an unsealed chunk before a sealed one"
+            );
+            assert!(entries.iter().filter(|entry| !entry.sealed()).count() <= 24);
+            assert!(
+                entries
+                    .iter()
+                    .all(|entry| entry.count() <= CHUNK_POINTS && entry.bytes <= CHUNK_BYTES as u64)
+            );
+            let listed: BTreeSet<u64> = entries.iter().map(|entry: &Entry| entry.id).collect();
+            let replaced: BTreeSet<u64> =
+                garbage.iter().filter(|(number, _)| number == series).map(|(_, chunk)| *chunk).collect();
+            assert_eq!(self.chunks(snapshot, *series).await, &listed | &replaced);
+            assert!(listed.is_disjoint(&replaced));
+        }
+    }
+
+    pub(super) async fn chunks(&self, snapshot: &dyn Snapshot, series: SeriesNumber) -> BTreeSet<u64> {
+        let range = keys::chunks(PROJECT, self.place.number, series);
+        let page = snapshot.scan(&range, Scan { bytes: usize::MAX, ..Scan::default() }).await.unwrap();
+        page.rows.iter().map(|(key, _)| keys::tail::<(u64,)>(&range.start, key).unwrap().0).collect()
+    }
+
+    pub(super) async fn garbage(&self, snapshot: &dyn Snapshot) -> Vec<(SeriesNumber, u64)> {
+        let range = keys::garbage_due(PROJECT, i64::MAX);
+        let page = snapshot.scan(&range, Scan { bytes: usize::MAX, ..Scan::default() }).await.unwrap();
+        let tail = |key| keys::tail::<(i64, u64, u32, u64)>(&keys::garbage_prefix(PROJECT), key).unwrap();
+        let rows = page.rows.iter().map(|(key, _)| tail(key));
+        rows.filter(|row| row.1 == self.place.number.0).map(|row| (SeriesNumber(row.2), row.3)).collect()
+    }
+}
+
+/// Summaries by bucket; exponent 64 means one of all.
+fn brute_force(points: &Points, exponent: u32) -> Vec<Summary> {
+    let mut buckets = BTreeMap::<i64, Points>::new();
+    for point in points.iter() {
+        let bucket = if exponent > 63 { 0 } else { point.step >> exponent };
+        buckets.entry(bucket).or_default().push(point);
+    }
+    buckets.values().filter_map(|points| Summary::of(points, 0..points.len())).collect()
+}
+
+/// Equal but for the rounding of means, which depends on the order of merging.
+fn assert_alike(left: &[Summary], right: &[Summary]) {
+    assert_eq!(left.len(), right.len());
+    for (left, right) in left.iter().zip(right) {
+        let close = (left.mean / 2.0 - right.mean / 2.0).abs() <= 1e-9 * right.min.abs().max(right.max.abs());
+        assert!(
+            close || left.mean == right.mean || left.mean.is_nan() && right.mean.is_nan(),
+            "{left:?} {right:?}"
+        );
+        let bits = |summary: &Summary| (summary.min + 0.0).to_bits() ^ (summary.max + 0.0).to_bits();
+        assert_eq!(bits(left), bits(right), "{left:?} {right:?}");
+        let rest = |s: &Summary| (s.count, s.first, s.last, s.nan, s.positive_infinite, s.negative_infinite);
+        assert_eq!(rest(left), rest(right));
+    }
+}
+
+/// Short ranges follow the rules exactly; long ones keep what clients rely on.
+fn assert_sample(sample: &Points, points: &Points, sampling: Sampling) {
+    if points.len() <= 64 * 1024 {
+        assert_eq!(sample, &sampling.choose(points));
+    }
+    let (Sampling::Spread(limit) | Sampling::Buckets(limit)) = sampling;
+    assert!(sample.len() <= limit);
+    assert!(sample.steps.is_sorted_by(|left, right| left < right));
+    assert_eq!((sample.first(), sample.last()), (points.first(), points.last()));
+    for point in sample.iter() {
+        let logged = points.positions(&StepRange::new(point.step, point.step));
+        assert_eq!(points.get(logged.start), point);
+    }
+}

@@ -1,0 +1,129 @@
+//! Generated histories: batches with late and repeated steps, folds at any moment, crashes between any two of their transactions.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use super::harness::{Harness, SERIES};
+use crate::ids::SeriesNumber;
+use crate::series::{ABSENT, Point, StepRange, Written, generate};
+use crate::testing::TestStore;
+
+#[derive(Clone, Debug)]
+enum Action {
+    /// Many points behind the highest step of a series.
+    Append {
+        series: u32,
+        count: usize,
+        stride: i64,
+        noisy: bool,
+    },
+    /// Points at any steps below a bound, most of them repeated or late.
+    Scatter {
+        points: Vec<(u32, i64, f64, i64, i64)>,
+        spread: i64,
+    },
+    /// Points at any steps at all.
+    Anywhere {
+        points: Vec<(u32, Point)>,
+    },
+    FoldStep {
+        ended: bool,
+    },
+    FoldAll {
+        ended: bool,
+    },
+    /// The task that folds dies.
+    Crash,
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    let series = 0..SERIES;
+    let optional = || prop_oneof![Just(ABSENT), 0..100_i64];
+    let scattered = (series.clone(), 0..1_000_000_i64, generate::value(), optional(), optional());
+    prop_oneof![
+        3 => (series.clone(), prop_oneof![1..300_usize, 1..20_000_usize], 1..20_i64, any::<bool>())
+            .prop_map(|(series, count, stride, noisy)| Action::Append { series, count, stride, noisy }),
+        3 => (vec(scattered, 1..40), prop_oneof![Just(100), Just(20_000), Just(1_000_000)])
+            .prop_map(|(points, spread)| Action::Scatter { points, spread }),
+        1 => vec((series, generate::point()), 1..6).prop_map(|points| Action::Anywhere { points }),
+        4 => any::<bool>().prop_map(|ended| Action::FoldStep { ended }),
+        2 => prop::bool::weighted(0.2).prop_map(|ended| Action::FoldAll { ended }),
+        2 => Just(Action::Crash),
+    ]
+}
+
+fn ranges() -> impl Strategy<Value = Vec<(StepRange, u32)>> {
+    let range = prop_oneof![
+        Just(StepRange::ALL),
+        (-10..200_000_i64, 0..200_000_i64).prop_map(|(first, count)| StepRange::new(first, first + count)),
+        (generate::integer(), generate::integer()).prop_map(|(first, last)| StepRange::new(first, last)),
+    ];
+    vec((range, prop_oneof![0..20_u32, 0..=63_u32]), 1..4)
+}
+
+fn appended(harness: &Harness<'_>, series: u32, count: usize, stride: i64, noisy: bool) -> Written {
+    let points = harness.points(SeriesNumber(series), StepRange::ALL);
+    let highest = points.last().map_or(0, |last| last.step);
+    let mut written = Written::default();
+    let mut random = count as u64;
+    for index in 1..=count as i64 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let noise = (random >> 11) as f64 / (1_u64 << 53) as f64;
+        let value = if noisy { noise } else { f64::from((index as f32 * 0.01).sin()) };
+        let step = highest.saturating_add(index.saturating_mul(stride));
+        let point =
+            Point { step, value, epoch: index / 1000, time_us: index * 100_000 + (random >> 52) as i64 };
+        written.push(SeriesNumber(series), point);
+    }
+    written
+}
+
+async fn play(store: &TestStore, actions: Vec<Action>, ranges: Vec<(StepRange, u32)>) {
+    let mut harness = Harness::new(store).await;
+    for action in actions {
+        match action {
+            Action::Append { series, count, stride, noisy } => {
+                let written = appended(&harness, series, count, stride, noisy);
+                harness.write(&written).await;
+            }
+            Action::Scatter { points, spread } => {
+                let mut written = Written::default();
+                for (series, step, value, epoch, time_us) in points {
+                    written.push(SeriesNumber(series), Point { step: step % spread, value, epoch, time_us });
+                }
+                harness.write(&written).await;
+            }
+            Action::Anywhere { points } => {
+                let mut written = Written::default();
+                points.into_iter().for_each(|(series, point)| written.push(SeriesNumber(series), point));
+                harness.write(&written).await;
+            }
+            Action::FoldStep { ended } => {
+                harness.fold_step(ended).await;
+            }
+            Action::FoldAll { ended } => {
+                harness.fold_all(ended).await;
+            }
+            Action::Crash => harness.fold = None,
+        }
+        harness.verify(&ranges).await;
+    }
+    harness.fold_all(true).await;
+    harness.verify(&ranges).await;
+}
+
+#[test]
+fn any_history_reads_as_the_map() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let store = runtime.block_on(TestStore::open());
+    // Histories are long: a quarter of the usual number, which PROPTEST_CASES raises.
+    let cases = Config::default().cases / 4;
+    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+    let histories = (vec(action(), 1..25), ranges());
+    let played = runner.run(&histories, |(actions, ranges)| {
+        runtime.block_on(play(&store, actions, ranges));
+        Ok(())
+    });
+    played.unwrap();
+}

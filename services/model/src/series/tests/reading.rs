@@ -1,0 +1,1 @@
+//! Reading: how much it reads, over how long, and the sampling rules.

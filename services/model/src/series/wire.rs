@@ -1,0 +1,145 @@
+//! Reading and writing the small parts of stored values: bytes, varints, texts.
+//! Everything that reads is total: bytes that no writer of ours made give `Malformed`, never a panic.
+
+use matyan_store::Error;
+
+/// A stored value is not what was written. Nothing helps but a human.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("malformed series data: {0}")]
+pub struct Malformed(pub &'static str);
+
+impl From<Malformed> for Error {
+    fn from(malformed: Malformed) -> Self {
+        Self::corrupt(malformed.to_string())
+    }
+}
+
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Signed numbers zigzag, so that small negative ones are short too.
+pub(crate) fn put_signed(out: &mut Vec<u8>, value: i64) {
+    put_varint(out, ((value << 1) ^ (value >> 63)) as u64);
+}
+
+pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
+    put_varint(out, text.len() as u64);
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// What is left to read of a value.
+pub(crate) struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    /// The rest of a value whose first byte must be `format`.
+    pub(crate) fn of_format(bytes: &'a [u8], format: u8) -> Result<Self, Malformed> {
+        let mut input = Self(bytes);
+        if input.byte()? == format { Ok(input) } else { Err(Malformed("unknown format byte")) }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn all(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) fn byte(&mut self) -> Result<u8, Malformed> {
+        self.take(1).map(|bytes| bytes[0])
+    }
+
+    pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
+        let (taken, rest) = self.0.split_at_checked(count).ok_or(Malformed("value ends early"))?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let (taken, rest) = self.0.split_first_chunk().ok_or(Malformed("value ends early"))?;
+        self.0 = rest;
+        Ok(*taken)
+    }
+
+    pub(crate) fn varint(&mut self) -> Result<u64, Malformed> {
+        let mut value = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return if shift == 63 && byte > 1 {
+                    Err(Malformed("varint over 64 bits"))
+                } else {
+                    Ok(value)
+                };
+            }
+        }
+        Err(Malformed("varint over 64 bits"))
+    }
+
+    pub(crate) fn signed(&mut self) -> Result<i64, Malformed> {
+        let value = self.varint()?;
+        Ok((value >> 1) as i64 ^ -((value & 1) as i64))
+    }
+
+    /// A count of things that are at most `max`: what bounds every allocation.
+    pub(crate) fn count(&mut self, max: usize) -> Result<usize, Malformed> {
+        let count = usize::try_from(self.varint()?).map_err(|_| Malformed("count out of bounds"))?;
+        if count > max { Err(Malformed("count out of bounds")) } else { Ok(count) }
+    }
+
+    pub(crate) fn text(&mut self) -> Result<&'a str, Malformed> {
+        let length = self.count(self.0.len())?;
+        std::str::from_utf8(self.take(length)?).map_err(|_| Malformed("text is not UTF-8"))
+    }
+
+    /// A value holds nothing behind its last part.
+    pub(crate) fn end(self) -> Result<(), Malformed> {
+        if self.0.is_empty() { Ok(()) } else { Err(Malformed("bytes behind the end")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn numbers_come_back(unsigned in prop_oneof![any::<u64>(), 0..300_u64], signed in prop_oneof![any::<i64>(), -300..300_i64]) {
+            let mut out = Vec::new();
+            put_varint(&mut out, unsigned);
+            put_signed(&mut out, signed);
+            put_text(&mut out, "sé");
+            let mut input = Input(&out);
+            prop_assert_eq!(input.varint(), Ok(unsigned));
+            prop_assert_eq!(input.signed(), Ok(signed));
+            prop_assert_eq!(input.text(), Ok("sé"));
+            prop_assert_eq!(input.end(), Ok(()));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
+            let read = |bytes: &[u8]| -> Result<(), Malformed> {
+                let mut input = Input(bytes);
+                input.varint()?;
+                input.signed()?;
+                input.text()?;
+                input.end()
+            };
+            let _: Result<(), Malformed> = read(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_varint_of_more_than_64_bits_is_refused() {
+        let mut bytes = [0xff; 10];
+        bytes[9] = 0x02;
+        assert!(Input(&bytes).varint().is_err());
+        bytes[9] = 0x01;
+        assert_eq!(Input(&bytes).varint(), Ok(u64::MAX));
+    }
+}
