@@ -7,10 +7,12 @@
 mod committer;
 mod effects;
 mod engine;
+mod journal;
 mod lock;
 mod page;
 mod shared;
 mod snapshot;
+mod sweep;
 mod watches;
 mod window;
 

@@ -47,6 +47,15 @@ impl Error {
         Self::Corrupt { reason: reason.into(), source: None }
     }
 
+    /// True when the cause is that the disk, the quota or the file is full.
+    pub fn is_out_of_space(&self) -> bool {
+        use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        let causes = std::iter::successors(Some(self as &dyn std::error::Error), |error| error.source());
+        causes
+            .filter_map(|error| error.downcast_ref::<std::io::Error>())
+            .any(|error| matches!(error.kind(), FileTooLarge | QuotaExceeded | StorageFull))
+    }
+
     /// True when the same call may succeed later.
     pub fn is_temporary(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::SnapshotTooOld | Self::Contended { .. })

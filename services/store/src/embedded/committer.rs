@@ -1,8 +1,9 @@
 //! The thread that writes: takes what is queued, applies each batch by itself, syncs once, answers.
 //!
 //! No delay is added to collect more: while one group syncs, the next one queues. A commit is visible when its group is
-//! written, and answered then if it is buffered, or else after the sync.
+//! written, and answered then if it is buffered, or else after the sync. `recovery` says what an error of the engine does.
 
+mod recovery;
 mod request;
 mod unsynced;
 
@@ -13,12 +14,13 @@ use std::sync::mpsc::Receiver;
 use tokio::sync::oneshot;
 
 use super::effects::{Effects, checks_hold};
-use super::engine::Engine;
+use super::engine::{Engine, Mark};
 use super::lock::DirectoryLock;
 use super::shared::{self, Shared};
 use super::window::Window;
 use super::{Clock, Settings};
 use crate::{Batch, Commit, Durability, Error, Result, Version};
+use recovery::Stopped;
 use request::Group;
 pub(super) use request::{Answer, Request};
 use unsynced::Unsynced;
@@ -40,8 +42,24 @@ pub(super) struct Committer {
     version: Version,
     /// Of the snapshot that was published last. Nothing up to here may be lost while the process lives.
     visible: Version,
+    /// Up to here a sync has covered everything.
+    synced: Version,
     window: Window,
+    /// The commits behind `synced`.
     unsynced: Unsynced,
+    /// The kernel may have given up pages of the journal.
+    sync_failed: bool,
+}
+
+/// Tells callers when the thread ends by a panic; any other end has told them before.
+struct LastWords(Arc<Shared>);
+
+impl Drop for LastWords {
+    fn drop(&mut self) {
+        if self.0.working().is_ok() {
+            self.0.withdraw(shared::stopped());
+        }
+    }
 }
 
 impl Committer {
@@ -56,6 +74,7 @@ impl Committer {
         let thread = std::thread::Builder::new().name("store-committer".to_owned());
         let spawned = thread.spawn(move || match Self::open(directory, settings, clock, requests) {
             Ok((committer, engine)) => {
+                let _last_words = LastWords(committer.shared.clone());
                 if answer.send(Ok(committer.shared.clone())).is_ok() {
                     committer.run(engine);
                 }
@@ -87,20 +106,26 @@ impl Committer {
             requests,
             version,
             visible: version,
+            synced: version,
             window: Window::new(version),
             unsynced: Unsynced::default(),
+            sync_failed: false,
         };
         Ok((committer, engine))
     }
 
-    fn run(mut self, engine: Engine) {
+    fn run(mut self, mut engine: Engine) {
         loop {
             let Ok(first) = self.requests.recv() else { return self.end(engine, None) };
             let (requests, close) = self.gather(first);
+            let mut requests = requests.into_iter();
             let mut group = Group::default();
-            if let Err(error) = self.serve(&engine, requests, &mut group) {
-                tracing::error!(%error, "the engine failed");
-                return;
+            if let Err(error) = self.serve(&engine, &mut requests, &mut group) {
+                requests.for_each(|request| request.refuse(&error));
+                engine = match self.recover(engine, error, group, close.is_some()) {
+                    Ok(engine) => engine,
+                    Err(Stopped { error, asked_by }) => return self.abandon(error, close.or(asked_by)),
+                };
             }
             if close.is_some() {
                 return self.end(engine, close);
@@ -125,8 +150,14 @@ impl Committer {
         (requests, None)
     }
 
-    /// Applies the requests and answers them. After an error, those in `group` are not answered yet.
-    fn serve(&mut self, engine: &Engine, requests: Vec<Request>, group: &mut Group) -> Result<()> {
+    /// Applies the requests and answers them. After an error, `requests` holds those that were not looked at, and `group`
+    /// those that wait to learn what became of them.
+    fn serve(
+        &mut self,
+        engine: &Engine,
+        requests: &mut impl Iterator<Item = Request>,
+        group: &mut Group,
+    ) -> Result<()> {
         for request in requests {
             match request {
                 Request::Commit { batch, answer } => self.commit(engine, batch, answer, group)?,
@@ -136,10 +167,16 @@ impl Committer {
         self.publish(engine)?;
         group.answer_visible();
         if group.waits_for_sync() || self.unsynced.bytes() > UNSYNCED_BYTES {
-            engine.sync()?;
-            self.unsynced.clear();
+            self.sync(engine)?;
             group.answer_durable();
         }
+        Ok(())
+    }
+
+    fn sync(&mut self, engine: &Engine) -> Result<()> {
+        engine.sync().inspect_err(|_| self.sync_failed = true)?;
+        self.unsynced.clear();
+        self.synced = self.version;
         Ok(())
     }
 
@@ -154,18 +191,19 @@ impl Committer {
         let version = Version(self.version.0 + 1);
         let effects = match self.evaluate(engine, batch, version) {
             Ok(Some(effects)) => effects,
-            Ok(None) => return group.settled(answer, Ok(Commit::Conflict)),
-            Err(error) => return group.settled(answer, Err(error)),
+            refused => {
+                group.undone.push((answer, refused.map(|_| Commit::Conflict)));
+                return Ok(());
+            }
         };
-        let done = Commit::Done { version, stamp: version.stamp(0) };
         match durability {
-            Durability::Buffered => group.visible.push((answer, Ok(done))),
-            Durability::Synced => group.durable.push((answer, done)),
+            Durability::Buffered => group.buffered.push((answer, version)),
+            Durability::Synced => group.durable.push((answer, version)),
         }
         self.version = version;
         self.window.record(version, (self.shared.clock)(), &effects);
         let effects = self.unsynced.push(version, effects);
-        engine.write(&effects.writes, version)
+        engine.write(effects, Mark { version, synced: self.synced })
     }
 
     /// None if a check does not hold.
@@ -182,7 +220,7 @@ impl Committer {
         }
         engine.flush()?;
         self.shared.publish(engine, self.version);
-        for effects in self.unsynced.after(self.visible) {
+        for (_, effects) in self.unsynced.after(self.visible) {
             self.shared.watches.tell(effects.writes.keys(), &effects.cleared);
         }
         self.visible = self.version;
@@ -193,13 +231,23 @@ impl Committer {
         let synced = engine.sync();
         self.shared.withdraw(shared::closed());
         drop(engine);
+        self.leave(synced, close);
+    }
+
+    /// Ends without an engine: what it did not sync may be lost.
+    fn abandon(self, error: Error, close: Option<Answer<()>>) {
+        self.shared.withdraw(shared::closed());
+        self.leave(Err(error), close);
+    }
+
+    fn leave(self, outcome: Result<()>, close: Option<Answer<()>>) {
         drop(self.lock);
-        match close {
-            Some(answer) => answer.give(synced),
-            None => {
-                if let Err(error) = synced {
-                    tracing::error!(%error, "the last buffered commits may not outlive the machine");
-                }
+        match (close, outcome) {
+            (Some(answer), outcome) => answer.give(outcome),
+            (None, Ok(())) => {}
+            (None, Err(error)) => {
+                let error = shared::chain(&error);
+                tracing::error!(error, "the store was dropped, its last buffered commits may be lost");
             }
         }
     }

@@ -1,11 +1,12 @@
 //! What a batch comes to: its checks judged and its mutations folded into one write per key.
 //!
 //! The engine gives all writes of a batch one number, so the order within a batch must be settled here: each mutation is
-//! applied to the writes of those before it. Clearing a range costs a read and a tombstone per key that it holds.
+//! applied to the writes of those before it. Clearing a range costs a read and a tombstone per key that it holds; see `sweep`.
 
 use std::collections::BTreeMap;
 
 use super::engine::Engine;
+use super::sweep::CHUNK_KEYS;
 use super::window::Window;
 use crate::{Batch, Check, Key, Mutation, Range, Result, Stamp, Value};
 
@@ -16,6 +17,8 @@ pub(super) type Writes = BTreeMap<Key, Option<Value>>;
 pub(super) struct Effects {
     pub(super) writes: Writes,
     pub(super) cleared: Vec<Range>,
+    /// Those of them with too many keys to list: all keys go except those in `writes`.
+    pub(super) swept: Vec<Range>,
 }
 
 pub(super) fn checks_hold(batch: &Batch, engine: &Engine, window: &Window) -> Result<bool> {
@@ -51,10 +54,7 @@ impl Effects {
             Mutation::Clear { key } => self.write(key, None),
             Mutation::ClearRange { range } => self.clear_range(range, engine)?,
             Mutation::Add { key, delta } => {
-                let before = match self.writes.get(&key) {
-                    Some(written) => written.clone(),
-                    None => engine.get_latest(&key)?,
-                };
+                let before = self.current(&key, engine)?;
                 let sum = number(before.as_deref().unwrap_or_default()).wrapping_add(delta);
                 self.write(key, Some(Value::copy_from_slice(&sum.to_le_bytes())));
             }
@@ -74,11 +74,23 @@ impl Effects {
             return Ok(());
         }
         self.writes.range_mut(range.start.clone()..range.end.clone()).for_each(|(_, value)| *value = None);
+        self.cleared.push(range.clone());
         for key in engine.keys_latest(&range) {
+            if self.writes.len() >= CHUNK_KEYS {
+                self.swept.push(range);
+                break;
+            }
             self.write(key?, None);
         }
-        self.cleared.push(range);
         Ok(())
+    }
+
+    fn current(&self, key: &Key, engine: &Engine) -> Result<Option<Value>> {
+        match self.writes.get(key) {
+            Some(written) => Ok(written.clone()),
+            None if self.swept.iter().any(|range| range.contains(key)) => Ok(None),
+            None => engine.get_latest(key),
+        }
     }
 }
 

@@ -1,9 +1,8 @@
 //! fjall as this store uses it: its settings, its rows, and what its errors mean.
 //!
 //! On disk: `lock` and the directory `engine`. Callers' keys begin below 0xff and are stored as they are; the store's own
-//! rows begin with 0xff: `format` (u32), and `version` (u64) of the last commit, written by each of them. The engine is
-//! made aside and renamed, so that a crash leaves no half of one. There is one keyspace: large values are separated from
-//! keys, so a second one for them would add memory and gain nothing.
+//! rows begin with 0xff: `format` (u32), `version` (see `Mark`), which every commit writes, and `sweep` (see there). There
+//! is one keyspace: large values are separated from keys, so a second one for them would add memory and gain nothing.
 
 use std::fs::File;
 use std::path::Path;
@@ -13,18 +12,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use fjall::config::BlockSizePolicy;
 use fjall::{
-    CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable,
+    CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, OwnedWriteBatch,
+    PersistMode, Readable,
 };
 
-use super::Settings;
-use super::effects::Writes;
+use super::effects::Effects;
 use super::page::{Budget, PageBuilder, SEPARATE_BYTES};
+use super::sweep::{SWEEP_KEY, Sweep};
+use super::{Settings, journal};
 use crate::{Error, Key, Limits, Range, Result, Value, Version};
 
 /// The layout described above. A newer one is refused.
 const FORMAT: u32 = 1;
 const FORMAT_KEY: &[u8] = b"\xffformat";
-const VERSION_KEY: &[u8] = b"\xffversion";
+pub(super) const VERSION_KEY: &[u8] = b"\xffversion";
 
 /// Defaults of the engine cost 178 to 244 MB after 1 GB written, these 40 to 49. They are fixed when a store is made.
 const MEMTABLE_BYTES: u64 = 8 << 20;
@@ -40,6 +41,27 @@ const SEALED_MEMTABLES: usize = 2;
 const FIRST_LEVEL_TABLES: usize = 24;
 const STALL_PAUSE: Duration = Duration::from_millis(1);
 
+/// What each commit writes about itself, two u64 in big-endian.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) version: Version,
+    /// Up to here a sync had covered all commits before this one was written.
+    pub(super) synced: Version,
+}
+
+impl Mark {
+    fn encode(self) -> [u8; 16] {
+        (u128::from(self.version.0) << 64 | u128::from(self.synced.0)).to_be_bytes()
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (version, synced) = bytes.split_first_chunk()?;
+        let (synced, []) = synced.split_first_chunk()? else { return None };
+        let number = |bytes: &[u8; 8]| Version(u64::from_be_bytes(*bytes));
+        Some(Self { version: number(version), synced: number(synced) })
+    }
+}
+
 #[derive(Clone)]
 pub(super) struct Engine {
     database: Database,
@@ -49,12 +71,36 @@ pub(super) struct Engine {
 impl Engine {
     pub(super) fn open(directory: &Path, settings: &Settings) -> Result<Self> {
         let path = directory.join("engine");
-        if !path.exists() {
-            create(directory, &path, settings)?;
+        let making = directory.join("engine.new");
+        let exists = |path: &Path| path.try_exists().map_err(io_failure);
+        if exists(&making)? || !exists(&path)? {
+            return create(&path, &making, settings);
         }
-        let engine = Self::open_at(&path, settings).map_err(failure)?;
+        Self::open_existing(directory, settings)
+    }
+
+    fn open_existing(directory: &Path, settings: &Settings) -> Result<Self> {
+        let path = directory.join("engine");
+        let mut opened = Self::open_at(&path, settings);
+        if matches!(opened, Err(fjall::Error::JournalRecovery(_)))
+            && journal::cut_torn_tail(&path, &directory.join("torn")).map_err(io_failure)?
+        {
+            opened = Self::open_at(&path, settings);
+        }
+        let engine = opened.map_err(failure)?;
         engine.check_format()?;
+        engine.finish_sweep()?;
         Ok(engine)
+    }
+
+    /// Opens an engine that was closed after an error, and never makes one. Its journal is written anew if pages of it may
+    /// be lost.
+    pub(super) fn reopen(directory: &Path, settings: &Settings, renew_journal: bool) -> Result<Self> {
+        injected(&directory.join("engine"), "open")?;
+        if renew_journal {
+            journal::renew(&directory.join("engine")).map_err(io_failure)?;
+        }
+        Self::open_existing(directory, settings)
     }
 
     fn open_at(path: &Path, settings: &Settings) -> fjall::Result<Self> {
@@ -77,25 +123,24 @@ impl Engine {
     }
 
     fn check_format(&self) -> Result<()> {
-        let stored = self.get_own(FORMAT_KEY)?.map(u32::from_be_bytes);
-        match stored {
-            Some(FORMAT) => Ok(()),
-            Some(newer) => Err(Error::corrupt(format!(
-                "it is in format {newer}, this program knows {FORMAT}: use a newer program"
-            ))),
-            None => Err(Error::corrupt("it has no format number")),
+        let stored = self.get_latest(FORMAT_KEY)?;
+        match stored.as_deref().map(<[u8; 4]>::try_from) {
+            Some(Ok(bytes)) if u32::from_be_bytes(bytes) == FORMAT => Ok(()),
+            Some(Ok(bytes)) => {
+                let format = u32::from_be_bytes(bytes);
+                Err(Error::corrupt(format!(
+                    "it is in format {format}, this program knows {FORMAT}: use a newer one"
+                )))
+            }
+            _ => Err(Error::corrupt("it has no format number")),
         }
     }
 
     /// The version of the last commit that the engine holds.
     pub(super) fn version(&self) -> Result<Version> {
-        Ok(Version(self.get_own(VERSION_KEY)?.map_or(0, u64::from_be_bytes)))
-    }
-
-    fn get_own<const N: usize>(&self, key: &[u8]) -> Result<Option<[u8; N]>> {
-        let Some(value) = self.rows.get(key).map_err(failure)? else { return Ok(None) };
-        let bytes = <[u8; N]>::try_from(&*value);
-        bytes.map(Some).map_err(|_| Error::corrupt(format!("row {} has a wrong size", key.escape_ascii())))
+        let Some(row) = self.get_latest(VERSION_KEY)? else { return Ok(Version::default()) };
+        let mark = Mark::decode(&row).ok_or_else(|| Error::corrupt("its version has a wrong size"))?;
+        Ok(mark.version)
     }
 
     /// A view of everything written so far.
@@ -130,17 +175,44 @@ impl Engine {
         rows.map(|row| row.key().map(|key| Bytes::copy_from_slice(&key)).map_err(failure))
     }
 
-    /// Writes all or nothing into the buffer of the journal, with the version that this makes.
-    pub(super) fn write(&self, writes: &Writes, version: Version) -> Result<()> {
-        self.wait_for_room()?;
-        let mut batch = fjall::OwnedWriteBatch::with_capacity(self.database.clone(), writes.len() + 1);
-        for (key, value) in writes {
+    /// Writes all or nothing into the buffer of the journal. What is too large for one write is finished by the next
+    /// opening if this call does not, and must not be seen before.
+    pub(super) fn write(&self, effects: &Effects, mark: Mark) -> Result<()> {
+        let mut batch = self.batch(effects.writes.len() + 2);
+        for (key, value) in &effects.writes {
             match value {
                 Some(value) => batch.insert(&self.rows, key.as_ref(), value.as_ref()),
                 None => batch.remove(&self.rows, key.as_ref()),
             }
         }
-        batch.insert(&self.rows, VERSION_KEY, version.0.to_be_bytes().as_slice());
+        batch.insert(&self.rows, VERSION_KEY, mark.encode().as_slice());
+        if effects.swept.is_empty() {
+            return self.put(batch);
+        }
+        batch.insert(&self.rows, SWEEP_KEY, Sweep::of(effects).encode());
+        self.put(batch)?;
+        self.finish_sweep()
+    }
+
+    fn finish_sweep(&self) -> Result<()> {
+        let Some(row) = self.get_latest(SWEEP_KEY)? else { return Ok(()) };
+        Sweep::decode(row)?.chunks(self, |keys| {
+            let mut batch = self.batch(keys.len());
+            keys.iter().for_each(|key| batch.remove(&self.rows, key.as_ref()));
+            self.put(batch)
+        })?;
+        let mut batch = self.batch(1);
+        batch.remove(&self.rows, SWEEP_KEY);
+        self.put(batch)
+    }
+
+    fn batch(&self, writes: usize) -> OwnedWriteBatch {
+        OwnedWriteBatch::with_capacity(self.database.clone(), writes)
+    }
+
+    fn put(&self, batch: OwnedWriteBatch) -> Result<()> {
+        self.wait_for_room()?;
+        injected(self.rows.path(), "write")?;
         batch.commit().map_err(failure)
     }
 
@@ -162,22 +234,37 @@ impl Engine {
 
     /// Makes what was written outlive the machine.
     pub(super) fn sync(&self) -> Result<()> {
+        injected(self.rows.path(), "sync")?;
         self.database.persist(PersistMode::SyncData).map_err(failure)
     }
 }
 
-fn create(directory: &Path, path: &Path, settings: &Settings) -> Result<()> {
-    let io = |error: std::io::Error| failure(error.into());
-    let aside = directory.join("engine.new");
-    if aside.exists() {
-        std::fs::remove_dir_all(&aside).map_err(io)?;
+/// Tests let a step of the engine fail by making a file `fail-{step}` in the directory of the store.
+#[cfg(test)]
+fn injected(path: &Path, step: &str) -> Result<()> {
+    let fails = path.ancestors().any(|directory| directory.join(format!("fail-{step}")).exists());
+    if fails { Err(io_failure(std::io::Error::other("an injected fault"))) } else { Ok(()) }
+}
+
+#[cfg(not(test))]
+fn injected(_: &Path, _: &str) -> Result<()> {
+    Ok(())
+}
+
+/// Makes a new engine. A file says so from before the first step until after the last, and what it is found with is made
+/// again. (Renaming a finished one would cost a second opening, after which the engine no longer writes into space that
+/// its journal has reserved.)
+fn create(path: &Path, making: &Path, settings: &Settings) -> Result<Engine> {
+    let directory = File::open(path.parent().expect("it is in the store's directory")).map_err(io_failure)?;
+    if path.exists() {
+        std::fs::remove_dir_all(path).map_err(io_failure)?;
     }
-    let engine = Engine::open_at(&aside, settings).map_err(failure)?;
+    File::create(making).and_then(|_| directory.sync_all()).map_err(io_failure)?;
+    let engine = Engine::open_at(path, settings).map_err(failure)?;
     engine.rows.insert(FORMAT_KEY, FORMAT.to_be_bytes()).map_err(failure)?;
     engine.database.persist(PersistMode::SyncAll).map_err(failure)?;
-    drop(engine);
-    std::fs::rename(&aside, path).map_err(io)?;
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(io)
+    std::fs::remove_file(making).and_then(|()| directory.sync_all()).map_err(io_failure)?;
+    Ok(engine)
 }
 
 /// The part of a range that holds callers' keys; empty if it is upside down, which the engine would not forgive.
@@ -188,6 +275,10 @@ fn bounds(range: &Range) -> std::ops::Range<Key> {
 
 fn value(value: fjall::Slice) -> Value {
     if value.len() < SEPARATE_BYTES { Bytes::copy_from_slice(&value) } else { Bytes::from_owner(value) }
+}
+
+fn io_failure(error: std::io::Error) -> Error {
+    failure(error.into())
 }
 
 /// Damage that a second try cannot heal needs a human; everything else may pass.

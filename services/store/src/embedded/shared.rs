@@ -78,6 +78,17 @@ impl Shared {
         self.watches.tell_all();
     }
 
+    /// Takes an engine that was opened again. Snapshots of the one before are too old.
+    pub(super) fn restore(&self, engine: Engine, version: Version) {
+        let opening = {
+            let mut published = self.published();
+            let opening = published.opening + 1;
+            *published = Arc::new(Published { snapshot: engine.snapshot(), version, opening });
+            opening
+        };
+        *self.engine.write().unwrap_or_else(PoisonError::into_inner) = Ok(Opened { engine, opening });
+    }
+
     fn published(&self) -> MutexGuard<'_, Arc<Published>> {
         self.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -85,6 +96,17 @@ impl Shared {
 
 pub(super) fn closed() -> Error {
     Error::unavailable("it is closed")
+}
+
+pub(super) fn recovering(error: Error) -> Error {
+    let reason = "the engine failed and is being opened again".to_owned();
+    Error::Unavailable { reason, source: Some(Arc::new(error)) }
+}
+
+/// An error with all its causes, for the log.
+pub(super) fn chain(error: &Error) -> String {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 pub(super) fn stopped() -> Error {

@@ -20,9 +20,13 @@ impl Unsynced {
         &self.commits.back().expect("just pushed").1
     }
 
-    pub(super) fn after(&self, version: Version) -> impl Iterator<Item = &Effects> {
-        let first = self.commits.partition_point(|(commit, _)| *commit <= version);
-        self.commits.range(first..).map(|(_, effects)| effects)
+    pub(super) fn after(&self, version: Version) -> impl Iterator<Item = &(Version, Effects)> {
+        self.commits.range(self.position_after(version)..)
+    }
+
+    /// Forgets commits that are not to be written again.
+    pub(super) fn truncate_after(&mut self, version: Version) {
+        self.commits.truncate(self.position_after(version));
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -31,5 +35,9 @@ impl Unsynced {
 
     pub(super) fn clear(&mut self) {
         *self = Self::default();
+    }
+
+    fn position_after(&self, version: Version) -> usize {
+        self.commits.partition_point(|(commit, _)| *commit <= version)
     }
 }

@@ -1,0 +1,200 @@
+//! The engine's steps are made to fail by files that it looks for in tests: see `injected` there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::embedded::{EmbeddedStore, Settings};
+use crate::{Batch, Commit, Durability, Error, Key, Range, Result, Scan, Store, Version};
+
+struct Broken {
+    directory: tempfile::TempDir,
+    store: Arc<EmbeddedStore>,
+}
+
+impl Broken {
+    async fn open() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(directory.path(), Settings::default()).await.unwrap();
+        Self { directory, store: Arc::new(store) }
+    }
+
+    fn fail(&self, step: &str) {
+        fs::write(self.directory.path().join(format!("fail-{step}")), "").unwrap();
+    }
+
+    fn heal(&self, step: &str) {
+        fs::remove_file(self.directory.path().join(format!("fail-{step}"))).unwrap();
+    }
+
+    async fn set(&self, key: &'static str, durability: Durability) -> Result<Version> {
+        set(&self.store, key, durability).await
+    }
+
+    async fn keys(&self) -> Vec<Key> {
+        let snapshot = self.store.snapshot().await.unwrap();
+        let page = snapshot.scan(&Range::prefix(""), Scan::default()).await.unwrap();
+        page.rows.into_iter().map(|(key, _)| key).collect()
+    }
+
+    async fn until_unavailable(&self) {
+        while self.store.snapshot().await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn until_available(&self) {
+        while self.store.snapshot().await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn journal(&self) -> PathBuf {
+        let files = fs::read_dir(self.directory.path().join("engine")).unwrap();
+        let mut paths = files.map(|file| file.unwrap().path());
+        paths.find(|path| path.extension().is_some_and(|extension| extension == "jnl")).unwrap()
+    }
+}
+
+async fn set(store: &EmbeddedStore, key: &'static str, durability: Durability) -> Result<Version> {
+    let mut batch = Batch { durability, ..Batch::default() };
+    batch.set(key, "1");
+    match store.commit(batch).await? {
+        Commit::Done { version, .. } => Ok(version),
+        Commit::Conflict => panic!("no checks"),
+    }
+}
+
+fn used(journal: &Path) -> u64 {
+    let content = fs::read(journal).unwrap();
+    content.iter().rposition(|byte| *byte != 0).unwrap() as u64 + 1
+}
+
+fn is_unavailable<T>(answer: &Result<T>) -> bool {
+    matches!(answer, Err(Error::Unavailable { .. }))
+}
+
+/// A sync fails, and the disk forgets everything since the last one: what was answered comes back from memory, what
+/// waited for that sync is answered when it is durable after all, and who looked at the old engine must look again.
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_sync_loses_nothing_that_was_seen() {
+    let broken = Broken::open().await;
+    broken.set("1 synced", Durability::Synced).await.unwrap();
+    let durable = used(&broken.journal());
+    broken.set("2 buffered", Durability::Buffered).await.unwrap();
+    let before = broken.store.snapshot().await.unwrap();
+    broken.fail("sync");
+    broken.fail("open");
+    let held = tokio::spawn({
+        let store = broken.store.clone();
+        async move { set(&store, "3 held", Durability::Synced).await }
+    });
+    broken.until_unavailable().await;
+    assert!(is_unavailable(&broken.set("4 refused", Durability::Synced).await));
+    assert!(is_unavailable(&broken.store.sync().await));
+    assert!(is_unavailable(&before.get(&"1 synced".into()).await));
+    assert!(is_unavailable(&broken.store.changed(&"1 synced".into(), Some(&"1".into())).await));
+    assert!(!held.is_finished());
+
+    let journal = fs::File::options().write(true).open(broken.journal()).unwrap();
+    journal.set_len(durable).unwrap();
+    broken.heal("open");
+    broken.heal("sync");
+    let held = held.await.unwrap().unwrap();
+    assert_eq!(broken.keys().await, ["1 synced", "2 buffered", "3 held"]);
+    let now = broken.store.snapshot().await.unwrap().version();
+    assert!(now > held && held > before.version());
+    assert!(matches!(before.get(&"1 synced".into()).await, Err(Error::SnapshotTooOld)));
+    let mut batch = Batch::default();
+    batch.expect_unchanged(Range::prefix("elsewhere"), held).set("5 stale", "1");
+    assert_eq!(broken.store.commit(batch).await.unwrap(), Commit::Conflict);
+
+    broken.store.close().await.unwrap();
+    let store = EmbeddedStore::open(broken.directory.path(), Settings::default()).await.unwrap();
+    assert!(set(&store, "6 after", Durability::Synced).await.unwrap() > now);
+    assert_eq!(store.snapshot().await.unwrap().get(&"3 held".into()).await.unwrap(), Some("1".into()));
+}
+
+/// A write fails: its batch is refused and never applied, those before it stay.
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_write_applies_nothing() {
+    let broken = Broken::open().await;
+    for round in 0..3 {
+        broken.set("1 before", Durability::Buffered).await.unwrap();
+        broken.fail("write");
+        assert!(is_unavailable(&broken.set("2 failed", Durability::Buffered).await));
+        broken.until_unavailable().await;
+        broken.heal("write");
+        broken.until_available().await;
+        assert_eq!(
+            broken.keys().await,
+            if round == 0 { vec!["1 before"] } else { vec!["1 before", "3 after"] }
+        );
+        broken.set("3 after", Durability::Synced).await.unwrap();
+    }
+    broken.store.close().await.unwrap();
+    let store = EmbeddedStore::open(broken.directory.path(), Settings::default()).await.unwrap();
+    let snapshot = store.snapshot().await.unwrap();
+    assert_eq!(snapshot.get(&"2 failed".into()).await.unwrap(), None);
+    assert_eq!(snapshot.get(&"3 after".into()).await.unwrap(), Some("1".into()));
+}
+
+/// Many writers of one group, with a failure among them: each is answered, and each answer is true.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_is_true_whatever_fails() {
+    const WRITERS: usize = 64;
+    for step in ["write", "sync"] {
+        let broken = Arc::new(Broken::open().await);
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                let store = broken.store.clone();
+                tokio::spawn(async move {
+                    let durability = if writer % 3 == 0 { Durability::Synced } else { Durability::Buffered };
+                    let mut outcomes = Vec::new();
+                    for turn in 0..20 {
+                        let key = Key::from(format!("{writer:02}/{turn:02}"));
+                        let mut batch = Batch { durability, ..Batch::default() };
+                        batch.set(key.clone(), "1");
+                        outcomes.push((key, store.commit(batch).await));
+                        tokio::task::yield_now().await;
+                    }
+                    outcomes
+                })
+            })
+            .collect();
+        broken.fail(step);
+        broken.until_unavailable().await;
+        broken.heal(step);
+        let mut applied = Vec::new();
+        for writer in writers {
+            for (key, outcome) in writer.await.unwrap() {
+                match outcome {
+                    Ok(Commit::Done { .. }) => applied.push(key),
+                    outcome => assert!(is_unavailable(&outcome), "{outcome:?}"),
+                }
+            }
+        }
+        broken.until_available().await;
+        assert_eq!(broken.keys().await, applied, "failing {step}");
+    }
+}
+
+/// The store can be closed while it has no engine; the next process finds what was durable.
+#[tokio::test(flavor = "multi_thread")]
+async fn closes_without_an_engine() {
+    let broken = Broken::open().await;
+    broken.set("1 synced", Durability::Synced).await.unwrap();
+    broken.fail("write");
+    broken.fail("open");
+    let failed = tokio::spawn({
+        let store = broken.store.clone();
+        async move { set(&store, "2 failed", Durability::Synced).await }
+    });
+    broken.until_unavailable().await;
+    assert!(is_unavailable(&broken.store.close().await));
+    assert!(is_unavailable(&failed.await.unwrap()));
+    broken.heal("open");
+    broken.heal("write");
+    let store = EmbeddedStore::open(broken.directory.path(), Settings::default()).await.unwrap();
+    assert_eq!(store.snapshot().await.unwrap().get(&"1 synced".into()).await.unwrap(), Some("1".into()));
+}

@@ -1,0 +1,179 @@
+//! Two repairs of fjall's journal that fjall leaves to others, both on its newest file (`{number}.jnl`).
+//!
+//! *Torn tail.* When the power fails, any pages behind the last sync may be missing, also in the middle. fjall stops at
+//! the first gap, which keeps what came before it, but it refuses to open when a gap lies within one value: then a whole
+//! batch has a wrong checksum. Such a batch and all behind it are cut off, as after any other gap, unless a later batch
+//! says that a sync had covered it: then it is damage, and stays refused. What is cut off is kept beside the engine.
+//!
+//! *Failed sync.* Afterwards the kernel may hold pages as clean that never reached the disk, and no later sync writes
+//! them. So the file is written anew from what can be read.
+//!
+//! Format 3 of the journal, as far as it is needed here, integers in little-endian:
+//!
+//! ```text
+//! batch   start, items and clears, end
+//! start   1, number of items u32, sequence number u64
+//! item    2, kind u8, compression u8, keyspace u64, key length u16, length u32, stored length u32, key, stored value
+//! clear   4, keyspace u64
+//! end     3, xxh3 of all items and clears u64, "FJL" 3
+//! ```
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use bytes::Buf;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::engine::{Mark, VERSION_KEY};
+
+const START: u8 = 1;
+const ITEM: u8 = 2;
+const END: u8 = 3;
+const CLEAR: u8 = 4;
+const TRAILER: &[u8] = b"FJL\x03";
+const COPY_BYTES: usize = 1 << 20;
+
+/// Cuts the newest journal of `engine` off before its first wrong batch and moves the rest to `aside`. False if there is
+/// nothing to cut, or if it must not be cut.
+pub(super) fn cut_torn_tail(engine: &Path, aside: &Path) -> io::Result<bool> {
+    let path = newest(engine)?;
+    let journal = fs::read(&path)?;
+    let Some(sound) = sound_length(&journal) else { return Ok(false) };
+    let (_, torn) = journal.split_at(sound);
+    fs::write(aside, trimmed(torn))?;
+    let file = File::options().write(true).open(&path)?;
+    file.set_len(sound as u64)?;
+    file.sync_all()?;
+    tracing::warn!(bytes = trimmed(torn).len(), kept = %aside.display(), "cut off a torn end of the journal");
+    Ok(true)
+}
+
+/// Replaces the newest journal of `engine` by a copy of what can be read from it, with pages of its own.
+pub(super) fn renew(engine: &Path) -> io::Result<()> {
+    let path = newest(engine)?;
+    let copy = engine.join("journal.new");
+    let renewed = copy_synced(&path, &copy).and_then(|()| fs::rename(&copy, &path));
+    if renewed.is_err() {
+        // It is made again at the next attempt; until then it only takes space.
+        drop(fs::remove_file(&copy));
+    }
+    renewed?;
+    File::open(engine)?.sync_all()
+}
+
+/// Not `io::copy`, which would let a file system share the very pages that are in doubt.
+fn copy_synced(from: &Path, to: &Path) -> io::Result<()> {
+    let (mut from, mut to) = (File::open(from)?, File::create(to)?);
+    let mut buffer = vec![0; COPY_BYTES];
+    let mut reserved = 0;
+    loop {
+        let bytes = from.read(&mut buffer)?;
+        if bytes == 0 {
+            return to.sync_all();
+        }
+        if buffer[..bytes].iter().all(|byte| *byte == 0) {
+            // Perhaps the space that is reserved behind the last batch, which needs no copy.
+            reserved += bytes;
+            continue;
+        }
+        to.write_all(&vec![0; std::mem::take(&mut reserved)])?;
+        to.write_all(&buffer[..bytes])?;
+    }
+}
+
+fn newest(engine: &Path) -> io::Result<PathBuf> {
+    let mut journals = Vec::new();
+    for entry in fs::read_dir(engine)? {
+        let path = entry?.path();
+        let number =
+            path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse::<u64>().ok());
+        if let (Some(number), Some("jnl")) = (number, path.extension().and_then(|end| end.to_str())) {
+            journals.push((number, path));
+        }
+    }
+    journals.sort_unstable();
+    journals.pop().map(|(_, path)| path).ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no journal"))
+}
+
+/// Without the space that is reserved behind the last batch.
+fn trimmed(journal: &[u8]) -> &[u8] {
+    let used = journal.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    &journal[..used]
+}
+
+/// How much of the journal stands before its first wrong batch. None if no batch is wrong, or if it was synced.
+fn sound_length(journal: &[u8]) -> Option<usize> {
+    let mut sound = 0;
+    let wrong = loop {
+        let batch = Batch::read(&journal[sound..])?;
+        if !batch.is_right {
+            break batch;
+        }
+        sound += batch.bytes;
+    };
+    let mut rest = &journal[sound + wrong.bytes..];
+    let mut next = None;
+    while let Some(batch) = Batch::read(rest) {
+        rest = &rest[batch.bytes..];
+        let Some(mark) = batch.mark.filter(|_| batch.is_right) else { continue };
+        // Versions follow one another, so the wrong batch made the one before that of the next, or belongs to it.
+        let next = *next.get_or_insert(mark.version.0);
+        if mark.synced.0 + 1 >= next {
+            return None;
+        }
+    }
+    Some(sound)
+}
+
+/// A batch that has a start and an end. Its content may be wrong.
+struct Batch {
+    bytes: usize,
+    is_right: bool,
+    /// What the store wrote about its commit.
+    mark: Option<Mark>,
+}
+
+impl Batch {
+    fn read(journal: &[u8]) -> Option<Self> {
+        let mut rest = journal;
+        if rest.try_get_u8().ok()? != START {
+            return None;
+        }
+        let expected_items = rest.try_get_u32_le().ok()?;
+        rest.try_get_u64_le().ok()?;
+        let content = rest;
+        let (mut items, mut mark) = (0, None);
+        loop {
+            let read = content.len() - rest.len();
+            match rest.try_get_u8().ok()? {
+                ITEM => mark = item(&mut rest)?.or(mark),
+                CLEAR => drop(rest.try_get_u64_le().ok()?),
+                END => {
+                    let checksum = rest.try_get_u64_le().ok()?;
+                    rest = rest.strip_prefix(TRAILER)?;
+                    let is_right = items == expected_items && checksum == xxh3_64(&content[..read]);
+                    return Some(Self { bytes: journal.len() - rest.len(), is_right, mark });
+                }
+                _ => return None,
+            }
+            items += 1;
+        }
+    }
+}
+
+/// Skips an item; answers with the mark if it is one.
+fn item(rest: &mut &[u8]) -> Option<Option<Mark>> {
+    let _kind_and_compression = rest.try_get_u16_le().ok()?;
+    let _keyspace = rest.try_get_u64_le().ok()?;
+    let key_bytes = usize::from(rest.try_get_u16_le().ok()?);
+    let _bytes = rest.try_get_u32_le().ok()?;
+    let value_bytes = usize::try_from(rest.try_get_u32_le().ok()?).ok()?;
+    let (key, behind) = rest.split_at_checked(key_bytes)?;
+    let (value, behind) = behind.split_at_checked(value_bytes)?;
+    *rest = behind;
+    Some(if key == VERSION_KEY { Mark::decode(value) } else { None })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,118 @@
+use super::super::Settings;
+use super::super::effects::Effects;
+use super::super::engine::Engine;
+use super::*;
+use crate::{Error, Result, Version};
+
+const VALUE_BYTES: usize = 20_000;
+const COMMITS: u8 = 9;
+
+fn open(directory: &Path) -> Result<Engine> {
+    Engine::open(directory, &Settings::default())
+}
+
+/// Commits 1 to 9, each with one large value, of which a sync covered some when the last was written.
+fn written(directory: &Path, synced: u8) {
+    let engine = open(directory).unwrap();
+    for commit in 1..=COMMITS {
+        let mut effects = Effects::default();
+        effects.writes.insert(vec![commit].into(), Some(vec![commit; VALUE_BYTES].into()));
+        let synced = if commit == COMMITS { synced } else { 0 };
+        let mark = Mark { version: Version(commit.into()), synced: Version(synced.into()) };
+        engine.write(&effects, mark).unwrap();
+    }
+    engine.flush().unwrap();
+}
+
+/// Clears what a lost page of the journal would have held, in the middle of the value of a commit.
+fn lose_page(directory: &Path, commit: u8) {
+    let path = newest(&directory.join("engine")).unwrap();
+    let mut journal = fs::read(&path).unwrap();
+    let value = journal.windows(100).position(|bytes| bytes == [commit; 100]).unwrap();
+    journal[value + 4_096..value + 8_192].fill(0);
+    fs::write(path, journal).unwrap();
+}
+
+fn commits(engine: &Engine) -> Vec<u8> {
+    let found = (1..=COMMITS).filter(|commit| {
+        let value = engine.get_latest(&[*commit]).unwrap();
+        value.is_some_and(|value| value == vec![*commit; VALUE_BYTES])
+    });
+    found.collect()
+}
+
+#[test]
+fn a_torn_tail_is_cut_off_and_kept_aside() {
+    for torn in [1, 5, 8, 9] {
+        let directory = tempfile::tempdir().unwrap();
+        written(directory.path(), torn - 1);
+        lose_page(directory.path(), torn);
+        let engine = open(directory.path()).unwrap();
+        assert_eq!(commits(&engine), (1..torn).collect::<Vec<_>>());
+        assert_eq!(engine.version().unwrap(), Version(u64::from(torn) - 1));
+        let aside = fs::metadata(directory.path().join("torn")).unwrap().len();
+        let cut = u64::from(COMMITS - torn + 1);
+        assert!((cut * 20_000..cut * 20_200).contains(&aside), "{aside} bytes from commit {torn} on");
+        let effects = Effects::default();
+        engine.write(&effects, Mark { version: Version(70), synced: Version(0) }).unwrap();
+        drop(engine);
+        assert_eq!(open(directory.path()).unwrap().version().unwrap(), Version(70));
+    }
+}
+
+#[test]
+fn damage_to_what_was_synced_is_refused() {
+    for (torn, synced) in [(1, 1), (4, 4), (4, 8)] {
+        let directory = tempfile::tempdir().unwrap();
+        written(directory.path(), synced);
+        lose_page(directory.path(), torn);
+        let path = newest(&directory.path().join("engine")).unwrap();
+        let before = fs::read(&path).unwrap();
+        assert!(matches!(open(directory.path()), Err(Error::Corrupt { .. })), "{torn} of {synced}");
+        assert_eq!(fs::read(&path).unwrap(), before);
+    }
+}
+
+#[test]
+fn every_way_to_end_early_keeps_what_came_before() {
+    let directory = tempfile::tempdir().unwrap();
+    written(directory.path(), 0);
+    let path = newest(&directory.path().join("engine")).unwrap();
+    let journal = trimmed(&fs::read(&path).unwrap()).to_vec();
+    assert_eq!(sound_length(&journal), None);
+    for length in (0..journal.len()).step_by(97) {
+        assert_eq!(sound_length(&journal[..length]), None, "cut at {length}");
+        let mut flipped = journal.clone();
+        flipped[length] ^= 1;
+        let sound = sound_length(&flipped);
+        assert!(sound.is_none_or(|sound| sound <= length), "flipped at {length}");
+    }
+}
+
+#[test]
+fn a_renewed_journal_holds_the_same_in_another_file() {
+    use std::os::unix::fs::MetadataExt;
+    let directory = tempfile::tempdir().unwrap();
+    written(directory.path(), 0);
+    let path = newest(&directory.path().join("engine")).unwrap();
+    let (before, content) = (fs::metadata(&path).unwrap(), fs::read(&path).unwrap());
+    renew(&directory.path().join("engine")).unwrap();
+    let (after, renewed) = (fs::metadata(&path).unwrap(), fs::read(&path).unwrap());
+    assert_ne!(before.ino(), after.ino());
+    assert!(renewed.len() < content.len(), "reserved space is not copied");
+    assert_eq!(trimmed(&renewed), trimmed(&content));
+    let engine = open(directory.path()).unwrap();
+    assert_eq!(commits(&engine), (1..=COMMITS).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_gap_is_copied_where_something_follows() {
+    let directory = tempfile::tempdir().unwrap();
+    let (from, to) = (directory.path().join("from"), directory.path().join("to"));
+    let mut content = vec![0; 3 * COPY_BYTES];
+    content[0] = 1;
+    content[2 * COPY_BYTES + 5] = 2;
+    fs::write(&from, &content).unwrap();
+    copy_synced(&from, &to).unwrap();
+    assert_eq!(fs::read(&to).unwrap(), content);
+}

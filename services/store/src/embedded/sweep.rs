@@ -1,0 +1,107 @@
+//! Clearing a range of any size as one commit.
+//!
+//! The engine cannot delete a range, and one write of all its keys would need memory for all of them. So a commit that
+//! clears many keys writes a `sweep` row with the ranges, and the keys in them that the commit itself leaves behind; the
+//! rest is removed in chunks before anybody sees the commit. An opening finishes what it finds begun. Removing a key
+//! costs about 3 µs, and other commits wait for it: better to clear in steps what need not go at once.
+
+use bytes::{Buf, Bytes};
+
+use super::effects::Effects;
+use super::engine::Engine;
+use crate::{Error, Key, Range, Result};
+
+pub(super) const SWEEP_KEY: &[u8] = b"\xffsweep";
+
+/// Up to here keys are removed by the commit's own write; beyond, by sweeping in chunks of this size.
+pub(super) const CHUNK_KEYS: usize = 10_000;
+const CHUNK_BYTES: usize = 1 << 20;
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Sweep {
+    ranges: Vec<Range>,
+    /// In order.
+    kept: Vec<Key>,
+}
+
+impl Sweep {
+    pub(super) fn of(effects: &Effects) -> Self {
+        let is_swept = |key: &&Key| effects.swept.iter().any(|range| range.contains(key));
+        let kept = effects.writes.keys().filter(is_swept).cloned().collect();
+        Self { ranges: effects.swept.clone(), kept }
+    }
+
+    /// Hands all keys that go to `remove`, chunk by chunk.
+    pub(super) fn chunks(
+        &self,
+        engine: &Engine,
+        mut remove: impl FnMut(Vec<Key>) -> Result<()>,
+    ) -> Result<()> {
+        for range in &self.ranges {
+            let mut rest = range.clone();
+            loop {
+                let mut keys = chunk(engine, &rest)?;
+                let Some(last) = keys.last() else { break };
+                rest = rest.after(last);
+                keys.retain(|key| self.kept.binary_search(key).is_err());
+                remove(keys)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of ranges (u32), the ends of each and the kept keys, each behind its length (u32), in big-endian.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        put_length(&mut bytes, self.ranges.len());
+        let ends = self.ranges.iter().flat_map(|range| [&range.start, &range.end]);
+        for key in ends.chain(&self.kept) {
+            put_length(&mut bytes, key.len());
+            bytes.extend_from_slice(key);
+        }
+        bytes
+    }
+
+    pub(super) fn decode(mut row: Bytes) -> Result<Self> {
+        Self::read(&mut row).ok_or_else(|| Error::corrupt("its sweep row ends too early"))
+    }
+
+    fn read(row: &mut Bytes) -> Option<Self> {
+        let mut ranges = Vec::new();
+        for _ in 0..row.try_get_u32().ok()? {
+            ranges.push(Range { start: take_key(row)?, end: take_key(row)? });
+        }
+        let mut kept = Vec::new();
+        while row.has_remaining() {
+            kept.push(take_key(row)?);
+        }
+        Some(Self { ranges, kept })
+    }
+}
+
+fn chunk(engine: &Engine, range: &Range) -> Result<Vec<Key>> {
+    let mut keys = Vec::new();
+    let mut bytes = 0;
+    for key in engine.keys_latest(range) {
+        let key = key?;
+        bytes += key.len();
+        keys.push(key);
+        if keys.len() >= CHUNK_KEYS || bytes >= CHUNK_BYTES {
+            break;
+        }
+    }
+    Ok(keys)
+}
+
+fn put_length(bytes: &mut Vec<u8>, length: usize) {
+    let length = u32::try_from(length).expect("a batch has at most 10 MB");
+    bytes.extend_from_slice(&length.to_be_bytes());
+}
+
+fn take_key(row: &mut Bytes) -> Option<Key> {
+    let length = usize::try_from(row.try_get_u32().ok()?).ok()?;
+    (length <= row.len()).then(|| row.split_to(length))
+}
+
+#[cfg(test)]
+mod tests;
