@@ -1,1 +1,55 @@
-//! gRPC queries and control operations.
+//! gRPC queries and control operations: reads the store, writes control changes to it, and appends deletions to the log.
+//! It never reads the log: it holds the writing half alone.
+
+mod call;
+mod context;
+mod convert;
+mod error;
+
+mod artifacts;
+mod logs;
+mod runs;
+mod search;
+mod series;
+mod stream;
+mod view;
+
+pub use context::{Clock, Context};
+
+use std::sync::Arc;
+
+use matyan_proto::{
+    artifacts::v1::artifact_service_server::ArtifactServiceServer, limits,
+    logs::v1::log_service_server::LogServiceServer, runs::v1::run_service_server::RunServiceServer,
+    search::v1::search_service_server::SearchServiceServer,
+    series::v1::series_service_server::SeriesServiceServer,
+};
+use tonic::service::Routes;
+
+/// The services of the query side. Cheap to clone.
+#[derive(Clone)]
+pub struct Backend {
+    context: Arc<Context>,
+}
+
+impl Backend {
+    pub fn new(context: Context) -> Self {
+        Self { context: Arc::new(context) }
+    }
+
+    /// Every service, as one tower service.
+    pub fn into_routes(self) -> Routes {
+        macro_rules! server {
+            ($server:ident) => {
+                $server::new(self.clone())
+                    .max_decoding_message_size(limits::MESSAGE_BYTES)
+                    .max_encoding_message_size(limits::MESSAGE_BYTES)
+            };
+        }
+        Routes::new(server!(RunServiceServer))
+            .add_service(server!(SeriesServiceServer))
+            .add_service(server!(LogServiceServer))
+            .add_service(server!(ArtifactServiceServer))
+            .add_service(server!(SearchServiceServer))
+    }
+}

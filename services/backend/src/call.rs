@@ -1,0 +1,68 @@
+//! What every call brings beside its message: project, caller, and the positions that must be applied before it is
+//! answered.
+
+use matyan_model::{ids::Project, position::LogPosition, project::project_find};
+use tonic::metadata::MetadataMap;
+
+use crate::{
+    Context,
+    error::{Error, Result},
+};
+
+const PROJECT: &str = "matyan-project";
+const CALLER: &str = "matyan-caller";
+const AFTER: &str = "matyan-after";
+
+/// A call whose metadata has been read, and which has waited for what it asked to wait for.
+pub(crate) struct Call {
+    pub(crate) project: Project,
+    /// As the caller names it; empty for the default one.
+    pub(crate) project_name: String,
+    pub(crate) caller: String,
+}
+
+impl Call {
+    pub(crate) async fn begin(context: &Context, metadata: &MetadataMap) -> Result<Self> {
+        let project_name = text(metadata, PROJECT)?.unwrap_or_default().to_owned();
+        let project = project(context, &project_name).await?;
+        let caller = text(metadata, CALLER)?.unwrap_or_default().to_owned();
+        for position in after(metadata)? {
+            context.wait_applied(position).await?;
+        }
+        Ok(Self { project, project_name, caller })
+    }
+}
+
+fn text<'m>(metadata: &'m MetadataMap, key: &'static str) -> Result<Option<&'m str>> {
+    let read = |value: &'m tonic::metadata::AsciiMetadataValue| {
+        value.to_str().map_err(|_| Error::InvalidRequest(format!("the metadata `{key}` is not ASCII text")))
+    };
+    metadata.get(key).map(read).transpose()
+}
+
+async fn project(context: &Context, name: &str) -> Result<Project> {
+    if name.is_empty() {
+        return Ok(Project::default());
+    }
+    let snapshot = context.store.snapshot().await?;
+    project_find(snapshot.as_ref(), name).await?.ok_or_else(|| Error::not_found("project", name))
+}
+
+fn after(metadata: &MetadataMap) -> Result<Vec<LogPosition>> {
+    let wrong = || {
+        let wanted = "`matyan-after` is `log/partition/offset`, three decimal numbers";
+        Error::InvalidRequest(wanted.into())
+    };
+    let parse = |value: &tonic::metadata::AsciiMetadataValue| {
+        let text = value.to_str().map_err(|_| wrong())?;
+        let mut parts = text.split('/');
+        let mut next = || parts.next().ok_or_else(wrong);
+        let (log, partition, offset) = (next()?, next()?, next()?);
+        Ok(LogPosition {
+            log: log.parse().map_err(|_| wrong())?,
+            partition: partition.parse().map_err(|_| wrong())?,
+            offset: offset.parse().map_err(|_| wrong())?,
+        })
+    };
+    metadata.get_all(AFTER).iter().map(parse).collect()
+}

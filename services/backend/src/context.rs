@@ -1,0 +1,116 @@
+//! What every handler works with: the substrates, the clock, and the two ways of waiting until what was written can be
+//! read.
+
+use std::{sync::Arc, time::Duration};
+
+use matyan_blob::Blobs;
+use matyan_log::{LogWriter, Topic};
+use matyan_model::{
+    ids::{RunId, RunNumber},
+    keys::LogTopic,
+    position::{LogPosition, applied_wait, log_get},
+    run::{Document, Head, head_get, run_find},
+};
+use matyan_store::{Snapshot, Store};
+
+use crate::{
+    call::Call,
+    error::{Error, Result},
+};
+
+/// Microseconds since the Unix epoch.
+pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
+
+pub struct Context {
+    pub store: Arc<dyn Store>,
+    pub log: Arc<dyn LogWriter>,
+    pub blobs: Arc<dyn Blobs>,
+    /// What the URIs of artifacts begin with, for people: `s3://bucket`, `file:///data/blobs`.
+    pub blob_uri: String,
+    pub clock: Clock,
+    /// A new id of an entity: UUID text.
+    pub new_id: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+/// The longest that a call waits for the worker.
+const APPLIED_WITHIN: Duration = Duration::from_secs(5);
+
+/// A run that was found, and the snapshot that it was found in.
+pub(crate) struct Found {
+    pub(crate) snapshot: Box<dyn Snapshot>,
+    pub(crate) id: RunId,
+    pub(crate) number: RunNumber,
+    pub(crate) document: Document,
+}
+
+impl Context {
+    /// Waits until the record at `position` is applied.
+    pub(crate) async fn wait_applied(&self, position: LogPosition) -> Result<()> {
+        let waited = applied_wait(self.store.as_ref(), LogTopic::Ingestion, position);
+        match tokio::time::timeout(APPLIED_WITHIN, waited).await {
+            Ok(applied) => Ok(applied?),
+            Err(_) => Err(Error::NotYetApplied(format!("offset {} is not applied yet", position.offset))),
+        }
+    }
+
+    /// The run, if it is there once everything is applied that was in the log when the call came.
+    pub(crate) async fn run(&self, call: &Call, run_id: &str) -> Result<Found> {
+        match self.run_now(call, run_id).await? {
+            Lookup::Found(found) => return Ok(*found),
+            Lookup::Deleted => return Err(Error::not_found("run", run_id)),
+            Lookup::Unknown => self.wait_for_log_end().await?,
+        }
+        match self.run_now(call, run_id).await? {
+            Lookup::Found(found) => Ok(*found),
+            Lookup::Deleted | Lookup::Unknown => Err(Error::not_found("run", run_id)),
+        }
+    }
+
+    /// As `run`, without a run as an answer instead of an error.
+    pub(crate) async fn run_if_there(&self, call: &Call, run_id: &str) -> Result<Option<Found>> {
+        match self.run(call, run_id).await {
+            Ok(found) => Ok(Some(found)),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn run_now(&self, call: &Call, run_id: &str) -> Result<Lookup> {
+        let snapshot = self.store.snapshot().await?;
+        let id = RunId::new(run_id);
+        if let Some((number, document)) = run_find(snapshot.as_ref(), call.project, &id).await? {
+            if document.props.pending_delete {
+                return Ok(Lookup::Deleted);
+            }
+            return Ok(Lookup::Found(Box::new(Found { snapshot, id, number, document })));
+        }
+        match head_get(snapshot.as_ref(), call.project, &id).await? {
+            Some(Head::Tombstone(_)) => Ok(Lookup::Deleted),
+            Some(Head::Live(_)) | None => Ok(Lookup::Unknown),
+        }
+    }
+
+    /// Waits, at most for a while, until what is in the log now is applied. Too long is no error: the caller then answers
+    /// from what there is.
+    async fn wait_for_log_end(&self) -> Result<()> {
+        let info = self.log.describe(Topic::Ingestion).await?;
+        let snapshot = self.store.snapshot().await?;
+        let log = log_get(snapshot.as_ref(), LogTopic::Ingestion).await?.unwrap_or_default().number;
+        let ends = (0..).zip(&info.partitions).filter(|(_, partition)| partition.end > partition.first);
+        let waits = ends.map(|(partition, info)| {
+            let position = LogPosition { log, partition, offset: info.end - 1 };
+            applied_wait(self.store.as_ref(), LogTopic::Ingestion, position)
+        });
+        match tokio::time::timeout(APPLIED_WITHIN, futures::future::try_join_all(waits)).await {
+            Ok(applied) => applied.map(|_| ()).map_err(Error::from),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+enum Lookup {
+    Found(Box<Found>),
+    /// Deleted, or about to be: nothing in the log can bring it back.
+    Deleted,
+    Unknown,
+}

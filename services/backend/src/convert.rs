@@ -1,0 +1,33 @@
+//! What requests mean in the model's terms. All limits are checked here, one error per field.
+
+use matyan_model::{context::Context as SeriesContext, series::StepRange};
+use matyan_proto::{
+    common::v1::{SeriesKey, StepRange as HalfOpen},
+    limits,
+};
+
+use crate::error::{Error, Result};
+
+/// Half-open to closed, the form that can name every step there is.
+pub(crate) fn steps(range: Option<&HalfOpen>) -> StepRange {
+    let (start, stop) = range.map_or((None, None), |range| (range.start, range.stop));
+    let first = start.unwrap_or(i64::MIN);
+    match stop.map(|stop| stop.checked_sub(1)) {
+        None => StepRange::new(first, i64::MAX),
+        Some(Some(last)) => StepRange::new(first, last),
+        Some(None) => StepRange::new(i64::MAX, i64::MIN),
+    }
+}
+
+pub(crate) fn context(key: &SeriesKey) -> Result<SeriesContext> {
+    if key.context.len() > limits::CONTEXT_BYTES {
+        let size = key.context.len();
+        return Err(Error::TooLarge { field: "context", size, limit: limits::CONTEXT_BYTES });
+    }
+    SeriesContext::parse(&key.context).map_err(|error| Error::field("context", error.to_string()))
+}
+
+/// A count that must not be over its limit.
+pub(crate) fn at_most(field: &'static str, size: usize, limit: usize) -> Result<()> {
+    if size > limit { Err(Error::TooLarge { field, size, limit }) } else { Ok(()) }
+}

@@ -1,0 +1,134 @@
+//! Runs: reading one, changing and deleting them.
+
+mod change;
+mod delete;
+
+use matyan_proto::{
+    limits,
+    runs::v1::{self as pb, run_service_server::RunService},
+};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    Backend,
+    call::Call,
+    convert,
+    error::Error,
+    stream::Answers,
+    view::{Names, run_view},
+};
+
+#[tonic::async_trait]
+impl RunService for Backend {
+    type WatchStream = Answers<pb::WatchResponse>;
+
+    async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let request = request.into_inner();
+        let found = self.context.run(&call, &request.run_id).await?;
+        let parts = request.parts.unwrap_or_default();
+        let run = run_view(&self.context, &mut Names::new(call.project), &found, &parts).await?;
+        Ok(Response::new(pb::GetResponse { run: Some(run) }))
+    }
+
+    async fn list(&self, _: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
+        Err(Error::Unimplemented("pages of runs").into())
+    }
+
+    async fn update(
+        &self,
+        request: Request<pb::UpdateRequest>,
+    ) -> Result<Response<pb::UpdateResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let request = request.into_inner();
+        change::update(&self.context, &call, &request).await?;
+        Ok(Response::new(pb::UpdateResponse {}))
+    }
+
+    async fn delete_params(
+        &self,
+        _: Request<pb::DeleteParamsRequest>,
+    ) -> Result<Response<pb::DeleteParamsResponse>, Status> {
+        Err(Error::Unimplemented("removing params").into())
+    }
+
+    async fn delete(
+        &self,
+        request: Request<pb::DeleteRequest>,
+    ) -> Result<Response<pb::DeleteResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let run_id = request.into_inner().run_id;
+        let position = delete::delete(&self.context, &call, &run_id).await?;
+        Ok(Response::new(pb::DeleteResponse { position: Some(position) }))
+    }
+
+    async fn delete_batch(
+        &self,
+        request: Request<pb::DeleteBatchRequest>,
+    ) -> Result<Response<pb::DeleteBatchResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let run_ids = request.into_inner().run_ids;
+        convert::at_most("run_ids", run_ids.len(), limits::RUNS_PER_CALL)?;
+        Ok(Response::new(delete::delete_batch(&self.context, &call, run_ids).await?))
+    }
+
+    async fn archive_batch(
+        &self,
+        request: Request<pb::ArchiveBatchRequest>,
+    ) -> Result<Response<pb::ArchiveBatchResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let pb::ArchiveBatchRequest { run_ids, archived } = request.into_inner();
+        convert::at_most("run_ids", run_ids.len(), limits::RUNS_PER_CALL)?;
+        let update =
+            |run_id| pb::UpdateRequest { run_id, archived: Some(archived), ..pb::UpdateRequest::default() };
+        let unknown = change::update_all(&self.context, &call, run_ids, update).await?;
+        Ok(Response::new(pb::ArchiveBatchResponse { unknown }))
+    }
+
+    async fn finish_batch(
+        &self,
+        request: Request<pb::FinishBatchRequest>,
+    ) -> Result<Response<pb::FinishBatchResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let run_ids = request.into_inner().run_ids;
+        convert::at_most("run_ids", run_ids.len(), limits::RUNS_PER_CALL)?;
+        let update =
+            |run_id| pb::UpdateRequest { run_id, active: Some(false), ..pb::UpdateRequest::default() };
+        let unknown = change::update_all(&self.context, &call, run_ids, update).await?;
+        Ok(Response::new(pb::FinishBatchResponse { unknown }))
+    }
+
+    async fn clear_tombstone(
+        &self,
+        request: Request<pb::ClearTombstoneRequest>,
+    ) -> Result<Response<pb::ClearTombstoneResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let run_id = request.into_inner().run_id;
+        let cleared = delete::clear_tombstone(&self.context, &call, &run_id).await?;
+        Ok(Response::new(pb::ClearTombstoneResponse { cleared }))
+    }
+
+    async fn add_tag(
+        &self,
+        request: Request<pb::AddTagRequest>,
+    ) -> Result<Response<pb::AddTagResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let request = request.into_inner();
+        let tag_id = change::tag_add(&self.context, &call, &request.run_id, &request.name).await?;
+        Ok(Response::new(pb::AddTagResponse { tag_id }))
+    }
+
+    async fn remove_tag(
+        &self,
+        request: Request<pb::RemoveTagRequest>,
+    ) -> Result<Response<pb::RemoveTagResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let request = request.into_inner();
+        let removed = change::tag_remove(&self.context, &call, &request.run_id, &request.tag_id).await?;
+        Ok(Response::new(pb::RemoveTagResponse { removed }))
+    }
+
+    async fn watch(&self, _: Request<pb::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        Err(Error::Unimplemented("watching runs").into())
+    }
+}

@@ -1,0 +1,165 @@
+//! Control changes of one run, each a transaction: the document, its indexes and counts, the change row, and the event
+//! that tells of it.
+
+use matyan_model::{
+    change::change_put,
+    entity::{Experiment, Tag, entity_get, entity_named},
+    events::event_put,
+    ids::RunNumber,
+    run::RunEdit,
+};
+use matyan_proto::{
+    limits,
+    log::v1::{RunArchived, control_event::Kind},
+    runs::v1::UpdateRequest,
+};
+use matyan_store::{Transaction, transact};
+
+use crate::{
+    Context,
+    call::Call,
+    convert,
+    error::{Error, Result},
+};
+
+pub(crate) async fn update(context: &Context, call: &Call, request: &UpdateRequest) -> Result<()> {
+    check(request)?;
+    let found = context.run(call, &request.run_id).await?;
+    let number = found.number;
+    drop(found);
+    let now = (context.clock)();
+    let new_experiment = (context.new_id)();
+    transact(context.store.as_ref(), async |mut transaction: Transaction| {
+        let mut edit = load(&transaction, call, number, &request.run_id).await?;
+        let before = edit.props.clone();
+        if let Some(name) = &request.experiment {
+            edit.props.experiment = match name.as_str() {
+                "" => None,
+                name => Some(experiment(&mut transaction, call, name, &new_experiment, now).await?),
+            };
+        }
+        set(&mut edit, request, now);
+        if edit.props == before {
+            return Ok((transaction, ()));
+        }
+        edit.props.updated_us = now;
+        if edit.props.archived != before.archived {
+            let event = RunArchived { run_id: request.run_id.clone(), archived: edit.props.archived };
+            event_put(transaction.batch(), call.project, now, &call.caller, Kind::RunArchived(event));
+        }
+        write(&mut transaction, call, edit, now);
+        Ok::<_, Error>((transaction, ()))
+    })
+    .await?;
+    Ok(())
+}
+
+fn check(request: &UpdateRequest) -> Result<()> {
+    let size = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    convert::at_most("name", size(&request.name), limits::NAME_BYTES)?;
+    convert::at_most("description", size(&request.description), limits::DESCRIPTION_BYTES)?;
+    convert::at_most("experiment", size(&request.experiment), limits::NAME_BYTES)
+}
+
+fn set(edit: &mut RunEdit, request: &UpdateRequest, now: i64) {
+    let props = &mut edit.props;
+    if let Some(name) = &request.name {
+        props.name.clone_from(name);
+    }
+    if let Some(description) = &request.description {
+        props.description.clone_from(description);
+    }
+    props.archived = request.archived.unwrap_or(props.archived);
+    match request.active {
+        Some(true) => (props.active, props.finalized_us, props.duration_us) = (true, None, None),
+        Some(false) => (props.active, props.finalized_us) = (false, props.finalized_us.or(Some(now))),
+        None => {}
+    }
+}
+
+/// The document of the run, checked; it may have been deleted since it was found.
+async fn load(transaction: &Transaction, call: &Call, number: RunNumber, run_id: &str) -> Result<RunEdit> {
+    let edit = RunEdit::load(transaction, call.project, number).await?;
+    edit.filter(|edit| !edit.props.pending_delete).ok_or_else(|| Error::not_found("run", run_id))
+}
+
+fn write(transaction: &mut Transaction, call: &Call, edit: RunEdit, now: i64) {
+    let number = edit.number();
+    edit.write(transaction.batch());
+    change_put(transaction.batch(), call.project, number, now, &call.caller);
+}
+
+async fn experiment(
+    transaction: &mut Transaction,
+    call: &Call,
+    name: &str,
+    new_id: &str,
+    now: i64,
+) -> Result<String> {
+    let entity =
+        Experiment { created_us: now, updated_us: now, name: name.to_owned(), ..Experiment::default() };
+    Ok(entity_named(transaction, call.project, &entity, new_id).await?)
+}
+
+/// Applies an update to many runs, one transaction each; answers with the ids that no run has.
+pub(crate) async fn update_all(
+    context: &Context,
+    call: &Call,
+    run_ids: Vec<String>,
+    request: impl Fn(String) -> UpdateRequest,
+) -> Result<Vec<String>> {
+    let mut unknown = Vec::new();
+    for run_id in run_ids {
+        match update(context, call, &request(run_id.clone())).await {
+            Ok(()) => {}
+            Err(Error::NotFound { .. }) => unknown.push(run_id),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(unknown)
+}
+
+/// Adds a tag by name, made if missing; answers with its id.
+pub(crate) async fn tag_add(context: &Context, call: &Call, run_id: &str, name: &str) -> Result<String> {
+    let name = name.trim();
+    convert::at_most("name", name.len(), limits::NAME_BYTES)?;
+    let number = context.run(call, run_id).await?.number;
+    let now = (context.clock)();
+    let new_id = (context.new_id)();
+    let entity = Tag { created_us: now, updated_us: now, name: name.to_owned(), ..Tag::default() };
+    let (id, _) = transact(context.store.as_ref(), async |mut transaction: Transaction| {
+        let id = entity_named(&mut transaction, call.project, &entity, &new_id).await?;
+        let mut edit = load(&transaction, call, number, run_id).await?;
+        if !edit.props.tags.contains(&id) {
+            edit.tag_add(&id);
+            edit.props.updated_us = now;
+            write(&mut transaction, call, edit, now);
+        }
+        Ok::<_, Error>((transaction, id))
+    })
+    .await?;
+    Ok(id)
+}
+
+/// Removes a tag from a run; answers whether the run had it.
+pub(crate) async fn tag_remove(context: &Context, call: &Call, run_id: &str, tag_id: &str) -> Result<bool> {
+    let found = context.run(call, run_id).await?;
+    if entity_get::<Tag>(found.snapshot.as_ref(), call.project, tag_id).await?.is_none() {
+        return Err(Error::not_found("tag", tag_id));
+    }
+    let number = found.number;
+    drop(found);
+    let now = (context.clock)();
+    let (removed, _) = transact(context.store.as_ref(), async |mut transaction: Transaction| {
+        let mut edit = load(&transaction, call, number, run_id).await?;
+        let had = edit.props.tags.iter().any(|id| id == tag_id);
+        if had {
+            edit.tag_remove(tag_id);
+            edit.props.updated_us = now;
+            write(&mut transaction, call, edit, now);
+        }
+        Ok::<_, Error>((transaction, had))
+    })
+    .await?;
+    Ok(removed)
+}

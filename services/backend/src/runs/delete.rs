@@ -1,0 +1,135 @@
+//! Deleting runs: first into the log, behind everything that was written to the run, then the flag that hides it. In this
+//! order a failure leaves either nothing, or a run that will be gone once the worker has come to it.
+
+use bytes::Bytes;
+use matyan_log::{NewRecord, Topic};
+use matyan_model::{
+    ids::{RunId, RunNumber},
+    keys::LogTopic,
+    position::log_get,
+    run::{Clearing, Head, delete_pending_put, head_get, tombstone_clear},
+};
+use matyan_proto::{
+    common::v1::LogPosition,
+    ingest::v1::{DeleteRun, Event, IngestionBatch, event::Kind},
+    log::v1::LogEntry,
+    runs::v1::DeleteBatchResponse,
+};
+use matyan_store::{Transaction, transact};
+use prost::Message;
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::{
+    Context,
+    call::Call,
+    error::{Error, Result},
+};
+
+/// What stands before a `LogEntry` in a record.
+const FORMAT: u8 = 1;
+
+/// The longest that clearing a tombstone waits for the deletion before it.
+const CLEARED_WITHIN: Duration = Duration::from_secs(10);
+
+/// Between two looks at a deletion that goes on.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+pub(crate) async fn delete(context: &Context, call: &Call, run_id: &str) -> Result<LogPosition> {
+    let id = RunId::new(run_id);
+    let number = match context.run(call, run_id).await {
+        Ok(found) => Some(found.number),
+        // Deleting what is being deleted, or is deleted, succeeds once more.
+        Err(Error::NotFound { .. }) if is_known(context, call, &id).await? => None,
+        Err(error) => return Err(error),
+    };
+    let position = append(context, call, run_id).await?;
+    if let Some(number) = number {
+        hide(context, call, &id, number).await?;
+    }
+    Ok(position)
+}
+
+async fn is_known(context: &Context, call: &Call, id: &RunId) -> Result<bool> {
+    let snapshot = context.store.snapshot().await?;
+    Ok(matches!(
+        head_get(snapshot.as_ref(), call.project, id).await?,
+        Some(Head::Live(_) | Head::Tombstone(_))
+    ))
+}
+
+async fn append(context: &Context, call: &Call, run_id: &str) -> Result<LogPosition> {
+    let event = Event { client_time_us: None, kind: Some(Kind::DeleteRun(DeleteRun {})) };
+    let batch = IngestionBatch { events: vec![event], ..IngestionBatch::default() };
+    let entry = LogEntry {
+        run_id: run_id.to_owned(),
+        project: call.project_name.clone(),
+        caller: call.caller.clone(),
+        received_us: (context.clock)(),
+        batch: batch.encode_to_vec().into(),
+        ..LogEntry::default()
+    };
+    let mut value = vec![FORMAT];
+    entry.encode(&mut value).expect("writing to memory does not fail");
+    let key = Bytes::copy_from_slice(run_id.as_bytes());
+    let content_type = Bytes::from_static(b"application/x-protobuf;type=matyan.log.v1.LogEntry");
+    let record = NewRecord { key, value: value.into(), headers: vec![("content-type".into(), content_type)] };
+    let positions = context.log.append(Topic::Ingestion, vec![record]).await?;
+    let at = positions.first().copied().ok_or_else(|| {
+        let source = matyan_store::Error::corrupt("the log accepted a record and gave no position");
+        Error::Internal(source)
+    })?;
+    let snapshot = context.store.snapshot().await?;
+    let log = log_get(snapshot.as_ref(), LogTopic::Ingestion).await?.unwrap_or_default().number;
+    Ok(LogPosition { log, partition: at.partition, offset: at.offset })
+}
+
+/// Hides the run from every reader, if it is still the one that the delete was written for.
+async fn hide(context: &Context, call: &Call, id: &RunId, number: RunNumber) -> Result<()> {
+    transact(context.store.as_ref(), async |mut transaction: Transaction| {
+        let hidden = delete_pending_put(&mut transaction, call.project, id, number).await?;
+        Ok::<_, Error>((transaction, hidden))
+    })
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn delete_batch(
+    context: &Context,
+    call: &Call,
+    run_ids: Vec<String>,
+) -> Result<DeleteBatchResponse> {
+    let mut unknown = Vec::new();
+    let mut highest: BTreeMap<u32, LogPosition> = BTreeMap::new();
+    for run_id in run_ids {
+        match delete(context, call, &run_id).await {
+            Ok(position) => {
+                highest.insert(position.partition, position);
+            }
+            Err(Error::NotFound { .. }) => unknown.push(run_id),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(DeleteBatchResponse { unknown, positions: highest.into_values().collect() })
+}
+
+/// Frees a deleted run id; answers whether there was a tombstone. Waits until the deletion is applied and the blobs are
+/// gone.
+pub(crate) async fn clear_tombstone(context: &Context, call: &Call, run_id: &str) -> Result<bool> {
+    let id = RunId::new(run_id);
+    let cleared = async {
+        loop {
+            let (clearing, stamp) = transact(context.store.as_ref(), async |mut transaction: Transaction| {
+                let clearing = tombstone_clear(&mut transaction, call.project, &id).await?;
+                Ok::<_, Error>((transaction, clearing))
+            })
+            .await?;
+            match clearing {
+                Clearing::Free => return Ok(stamp.is_some()),
+                Clearing::Live => return Ok(false),
+                Clearing::Waiting => tokio::time::sleep(LOOK_EVERY).await,
+            }
+        }
+    };
+    let waited = tokio::time::timeout(CLEARED_WITHIN, cleared).await;
+    waited.unwrap_or(Err(Error::Waiting("the deletion of the run is not complete yet")))
+}

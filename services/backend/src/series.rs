@@ -1,0 +1,111 @@
+//! Metric series: what there is, charts from the pyramid, samples, and every point.
+
+mod charts;
+mod points;
+mod select;
+
+use matyan_model::series::RunPlace;
+use matyan_proto::{
+    common::v1::SeriesType,
+    limits,
+    series::v1::{self as pb, series_service_server::SeriesService},
+};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    Backend,
+    call::Call,
+    convert,
+    error::Error,
+    stream::{Answers, answers},
+    view,
+};
+
+/// Series in one message of a list: some 100 kB.
+const LISTED: usize = 1_000;
+
+const ALL_TYPES: [SeriesType; 6] = [
+    SeriesType::Metric,
+    SeriesType::Images,
+    SeriesType::Texts,
+    SeriesType::Distributions,
+    SeriesType::Audios,
+    SeriesType::Figures,
+];
+
+#[tonic::async_trait]
+impl SeriesService for Backend {
+    type ListStream = Answers<pb::ListResponse>;
+    type BucketsStream = Answers<pb::BucketsResponse>;
+    type SampleStream = Answers<pb::SampleResponse>;
+    type PointsStream = Answers<pb::PointsResponse>;
+    type AlignStream = Answers<pb::AlignResponse>;
+
+    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let request = request.into_inner();
+        let found = self.context.run(&call, &request.run_id).await?;
+        let place = RunPlace { project: call.project, number: found.number };
+        let asked: Vec<SeriesType> = request.types().collect();
+        let types = if asked.is_empty() { ALL_TYPES.to_vec() } else { asked };
+        let listed = view::series_view(found.snapshot.as_ref(), place, &types, &request.names).await?;
+        Ok(Response::new(answers(async move |sender| {
+            let mut listed = listed.into_iter();
+            loop {
+                let series: Vec<_> = listed.by_ref().take(LISTED).collect();
+                if series.is_empty() {
+                    return Ok(());
+                }
+                sender.send(pb::ListResponse { series }).await?;
+            }
+        })))
+    }
+
+    async fn buckets(
+        &self,
+        request: Request<pb::BucketsRequest>,
+    ) -> Result<Response<Self::BucketsStream>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let request = request.into_inner();
+        select::check(&request.runs)?;
+        if request.pixels == 0 {
+            return Err(Error::field("pixels", "is 0: ask for at least 1").into());
+        }
+        convert::at_most("pixels", request.pixels as usize, limits::POINTS_PER_SERIES)?;
+        let context = self.context.clone();
+        Ok(Response::new(answers(async move |sender| charts::send(&context, &call, request, &sender).await)))
+    }
+
+    async fn sample(
+        &self,
+        request: Request<pb::SampleRequest>,
+    ) -> Result<Response<Self::SampleStream>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let request = request.into_inner();
+        select::check(&request.runs)?;
+        convert::at_most("density", request.density as usize, limits::POINTS_PER_SERIES)?;
+        let context = self.context.clone();
+        Ok(Response::new(answers(async move |sender| {
+            points::send_samples(&context, &call, request, &sender).await
+        })))
+    }
+
+    async fn points(
+        &self,
+        request: Request<pb::PointsRequest>,
+    ) -> Result<Response<Self::PointsStream>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let request = request.into_inner();
+        let selection = request.run.clone().ok_or_else(|| Error::field("run", "is missing"))?;
+        let found = self.context.run(&call, &selection.run_id).await?;
+        let selected = select::series(&call, &found, &selection).await?;
+        let context = self.context.clone();
+        Ok(Response::new(answers(async move |sender| {
+            points::send_all(&context, &call, found, selected, &request, &sender).await
+        })))
+    }
+
+    async fn align(&self, _: Request<pb::AlignRequest>) -> Result<Response<Self::AlignStream>, Status> {
+        Err(Error::Unimplemented("aligning series").into())
+    }
+}

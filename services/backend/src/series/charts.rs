@@ -1,0 +1,117 @@
+//! Charts: at most as many buckets of each series as the chart has pixels.
+
+use matyan_model::series::{RunPlace, RunSeries, SeriesView, StepRange, Summary, exponent_for};
+use matyan_proto::series::v1::{BucketColumn, BucketsRequest, BucketsResponse, Place, SeriesBuckets};
+use matyan_store::Snapshot;
+
+use super::select;
+use crate::{
+    Context,
+    call::Call,
+    convert,
+    error::Result,
+    stream::{End, Sender},
+    view,
+};
+
+/// Columns of a request that names none.
+const DEFAULT: [BucketColumn; 5] = [
+    BucketColumn::Min,
+    BucketColumn::Max,
+    BucketColumn::Last,
+    BucketColumn::LastStep,
+    BucketColumn::NotFinite,
+];
+
+pub(crate) async fn send(
+    context: &Context,
+    call: &Call,
+    request: BucketsRequest,
+    sender: &Sender<BucketsResponse>,
+) -> Result<(), End> {
+    let steps = convert::steps(request.steps.as_ref());
+    let asked: Vec<BucketColumn> = request.columns().collect();
+    let columns = if asked.is_empty() { DEFAULT.to_vec() } else { asked };
+    for (run, selection) in (0..).zip(&request.runs) {
+        let Some(found) = context.run_if_there(call, &selection.run_id).await? else { continue };
+        let selected = select::series(call, &found, selection).await?;
+        let numbers: Vec<_> = selected.iter().map(|series| series.number).collect();
+        let snapshot = found.snapshot.as_ref();
+        let opened =
+            RunSeries::open(snapshot, RunPlace { project: call.project, number: found.number }).await?;
+        let views = opened.views(snapshot, &numbers).await?;
+        let mut charts = Vec::with_capacity(selected.len());
+        for (series, opened) in selected.into_iter().zip(views) {
+            let summary = opened.summary(snapshot).await?;
+            let mut chart = chart(snapshot, &opened, steps, request.pixels as usize, &columns).await?;
+            chart.place = Some(Place { run, series: series.place });
+            chart.info = Some(view::metric_info(series.number, series.header, summary.as_ref()));
+            charts.push(chart);
+        }
+        drop(found);
+        for chart in charts {
+            sender.send(BucketsResponse { series: vec![chart] }).await?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) async fn chart(
+    snapshot: &dyn Snapshot,
+    series: &SeriesView,
+    steps: StepRange,
+    pixels: usize,
+    columns: &[BucketColumn],
+) -> Result<SeriesBuckets> {
+    let Some(span) = series.span() else { return Ok(SeriesBuckets::default()) };
+    let exponent = exponent_for(&steps.cut(&span), pixels);
+    let buckets = series.buckets(snapshot, steps, exponent).await?;
+    Ok(columnar(&buckets, exponent, columns))
+}
+
+fn columnar(buckets: &[Summary], exponent: u32, columns: &[BucketColumn]) -> SeriesBuckets {
+    let Some(first) = buckets.first() else { return SeriesBuckets::default() };
+    let origin = first.first.step >> exponent;
+    let index = |bucket: &Summary| {
+        let place = (bucket.first.step >> exponent).wrapping_sub(origin) as u64;
+        u32::try_from(place).expect("a chart has at most as many buckets as pixels")
+    };
+    let mut chart = SeriesBuckets {
+        width: 1 << exponent,
+        origin: origin << exponent,
+        index: buckets.iter().map(index).collect(),
+        ..SeriesBuckets::default()
+    };
+    for column in columns {
+        fill(&mut chart, buckets, *column);
+    }
+    chart
+}
+
+fn fill(chart: &mut SeriesBuckets, buckets: &[Summary], column: BucketColumn) {
+    let floats = |get: fn(&Summary) -> f64| buckets.iter().map(get).collect();
+    let steps = |get: fn(&Summary) -> i64| buckets.iter().map(get).collect();
+    let counts = |get: fn(&Summary) -> u64| {
+        let saturated = |bucket| u32::try_from(get(bucket)).unwrap_or(u32::MAX);
+        buckets.iter().map(saturated).collect::<Vec<u32>>()
+    };
+    match column {
+        BucketColumn::Unspecified => {}
+        BucketColumn::Count => chart.count = counts(|bucket| bucket.count),
+        BucketColumn::Min => chart.min = floats(|bucket| bucket.min),
+        BucketColumn::Max => chart.max = floats(|bucket| bucket.max),
+        BucketColumn::First => chart.first = floats(|bucket| bucket.first.value),
+        BucketColumn::Last => chart.last = floats(|bucket| bucket.last.value),
+        BucketColumn::Mean => chart.mean = floats(|bucket| bucket.mean),
+        BucketColumn::FirstStep => chart.first_step = steps(|bucket| bucket.first.step),
+        BucketColumn::LastStep => chart.last_step = steps(|bucket| bucket.last.step),
+        BucketColumn::FirstTime => chart.first_time_us = steps(|bucket| bucket.first.time_us),
+        BucketColumn::LastTime => chart.last_time_us = steps(|bucket| bucket.last.time_us),
+        BucketColumn::NotFinite if buckets.iter().all(|bucket| bucket.finite() == bucket.count) => {}
+        BucketColumn::NotFinite => {
+            chart.nan = counts(|bucket| bucket.nan);
+            chart.positive_infinity = counts(|bucket| bucket.positive_infinite);
+            chart.negative_infinity = counts(|bucket| bucket.negative_infinite);
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! A run as the API answers it: only the parts that were asked for are read, all from one snapshot.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use matyan_model::{
+    artifact::{artifacts_list, is_of_sequence},
+    cbor,
+    context::Context as SeriesContext,
+    entity::{Experiment, Tag, entity_get},
+    ids::{Project, RunNumber, SeriesNumber},
+    metric::metric_series_list,
+    object::{ObjectHeader, object_series_list},
+    run::{Props, params_get_bytes, run_id_of},
+    series::{Header, RunPlace, RunSeries, Summary},
+    value::{Map, Value},
+};
+use matyan_proto::{
+    artifacts::v1::Artifact,
+    common::v1::SeriesType,
+    runs::v1::{self as pb, RunParts, SeriesInfo},
+};
+use matyan_store::Snapshot;
+
+use crate::{
+    Context,
+    context::Found,
+    error::{Error, Result},
+};
+
+/// The params that a reader asks for by name if it wants them.
+const SYSTEM_PARAMS: &str = "__system_params";
+
+/// Names of experiments and tags, each read once for an answer of many runs.
+pub(crate) struct Names {
+    project: Project,
+    experiments: HashMap<String, Option<pb::ExperimentRef>>,
+    tags: HashMap<String, Option<pb::TagRef>>,
+}
+
+impl Names {
+    pub(crate) fn new(project: Project) -> Self {
+        Self { project, experiments: HashMap::new(), tags: HashMap::new() }
+    }
+
+    async fn experiment(&mut self, snapshot: &dyn Snapshot, id: &str) -> Result<Option<pb::ExperimentRef>> {
+        if !self.experiments.contains_key(id) {
+            let found = entity_get::<Experiment>(snapshot, self.project, id).await?;
+            let named = found.map(|entity| pb::ExperimentRef {
+                id: id.to_owned(),
+                name: entity.name,
+                description: entity.description,
+            });
+            self.experiments.insert(id.to_owned(), named);
+        }
+        Ok(self.experiments.get(id).cloned().flatten())
+    }
+
+    async fn tag(&mut self, snapshot: &dyn Snapshot, id: &str) -> Result<Option<pb::TagRef>> {
+        if !self.tags.contains_key(id) {
+            let found = entity_get::<Tag>(snapshot, self.project, id).await?;
+            let named = found.map(|tag| pb::TagRef {
+                id: id.to_owned(),
+                name: tag.name,
+                color: tag.color,
+                description: tag.description,
+            });
+            self.tags.insert(id.to_owned(), named);
+        }
+        Ok(self.tags.get(id).cloned().flatten())
+    }
+}
+
+/// The run with the parts that were asked for.
+pub(crate) async fn run_view(
+    context: &Context,
+    names: &mut Names,
+    found: &Found,
+    parts: &RunParts,
+) -> Result<pb::Run> {
+    let snapshot = found.snapshot.as_ref();
+    let mut run = pb::Run { run_id: found.id.as_str().to_owned(), ..pb::Run::default() };
+    if parts.props {
+        run.props = Some(props_view(snapshot, names, &found.document.props).await?);
+    }
+    if parts.params || !parts.param_paths.is_empty() {
+        let params = params_get_bytes(snapshot, names.project, found.number, &found.document).await?;
+        run.params = params_view(params, parts)?;
+    }
+    let place = RunPlace { project: names.project, number: found.number };
+    run.series =
+        series_view(snapshot, place, &parts.series_types().collect::<Vec<_>>(), &parts.series_names).await?;
+    if parts.artifacts {
+        run.artifacts = artifacts_view(context, found, names.project).await?;
+    }
+    Ok(run)
+}
+
+async fn props_view(snapshot: &dyn Snapshot, names: &mut Names, props: &Props) -> Result<pb::Props> {
+    let experiment = match &props.experiment {
+        Some(id) => names.experiment(snapshot, id).await?,
+        None => None,
+    };
+    let mut tags = Vec::with_capacity(props.tags.len());
+    for id in &props.tags {
+        tags.extend(names.tag(snapshot, id).await?);
+    }
+    let parent = match props.parent {
+        Some(parent) => run_id_of(snapshot, names.project, RunNumber(parent.number))
+            .await?
+            .map(|id| pb::Parent { run_id: id.as_str().to_owned(), step: parent.step.unwrap_or_default() }),
+        None => None,
+    };
+    Ok(pb::Props {
+        name: props.name.clone(),
+        description: props.description.clone(),
+        experiment,
+        tags,
+        created_us: props.created_us,
+        ended_us: if props.active { None } else { props.ended_us() },
+        archived: props.archived,
+        active: props.active,
+        updated_us: props.updated_us,
+        finalized_us: props.finalized_us,
+        client_started_us: props.client_start_us,
+        duration_us: props.duration_us,
+        parent,
+    })
+}
+
+fn corrupt(error: &cbor::CborError) -> Error {
+    Error::Internal(matyan_store::Error::corrupt(format!("the params of a run: {error}")))
+}
+
+/// The params, or the asked places of them. What is wanted whole goes out as it lies in the store.
+fn params_view(params: Bytes, parts: &RunParts) -> Result<Bytes> {
+    if !parts.param_paths.is_empty() {
+        let mut tree = Map::new();
+        for path in &parts.param_paths {
+            if let Some(leaf) = cbor::find(&params, &path.segments).map_err(|error| corrupt(&error))? {
+                insert(&mut tree, &path.segments, cbor::decode(leaf).map_err(|error| corrupt(&error))?);
+            }
+        }
+        return Ok(cbor::encode_map(&tree).into());
+    }
+    let has_system_params = cbor::find(&params, &[SYSTEM_PARAMS]).map_err(|error| corrupt(&error))?.is_some();
+    if parts.system_params || !has_system_params {
+        return Ok(params);
+    }
+    let mut tree = cbor::decode_map(&params).map_err(|error| corrupt(&error))?;
+    tree.remove(SYSTEM_PARAMS);
+    Ok(cbor::encode_map(&tree).into())
+}
+
+fn insert(tree: &mut Map, path: &[String], leaf: Value) {
+    let Some((last, parents)) = path.split_last() else { return };
+    let mut node = tree;
+    for key in parents {
+        let child = node.entry(key.clone()).or_insert_with(|| Value::Map(Map::new()));
+        match child {
+            Value::Map(map) => node = map,
+            // The place above was asked for as well and holds the leaf already.
+            _ => return,
+        }
+    }
+    node.insert(last.clone(), leaf);
+}
+
+/// What a sequence of this dtype is in the API; `None` of a client's own type, which nothing can show.
+pub(crate) fn object_type(dtype: &str) -> Option<SeriesType> {
+    match dtype {
+        "image" => Some(SeriesType::Images),
+        "text" => Some(SeriesType::Texts),
+        "distribution" => Some(SeriesType::Distributions),
+        "audio" => Some(SeriesType::Audios),
+        "figure" => Some(SeriesType::Figures),
+        _ => None,
+    }
+}
+
+/// The series of a run that a reader asks for, in the order of the API.
+pub(crate) async fn series_view(
+    snapshot: &dyn Snapshot,
+    place: RunPlace,
+    types: &[SeriesType],
+    names: &[String],
+) -> Result<Vec<SeriesInfo>> {
+    let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
+    let mut series = Vec::new();
+    if types.contains(&SeriesType::Metric) {
+        let mut headers = metric_series_list(snapshot, place.project, place.number).await?;
+        headers.retain(|(_, header)| wanted(&header.name));
+        series.extend(metrics_view(snapshot, place, headers).await?);
+    }
+    if types.iter().any(|of| *of != SeriesType::Metric) {
+        let headers = object_series_list(snapshot, place.project, place.number).await?;
+        let shown = headers.into_iter().filter(|(_, header)| wanted(&header.name)).filter_map(object_info);
+        series.extend(shown.filter(|info| types.contains(&info.r#type())));
+    }
+    sort(&mut series);
+    Ok(series)
+}
+
+/// By type, then stored context id (signed), then name bytes.
+fn sort(series: &mut [SeriesInfo]) {
+    let mut ids: HashMap<String, i64> = HashMap::new();
+    for info in series.iter() {
+        if !ids.contains_key(&info.context) {
+            let id = SeriesContext::from_canonical(info.context.clone()).id();
+            ids.insert(info.context.clone(), i64::from(id));
+        }
+    }
+    series.sort_by(|left, right| {
+        let key = |info: &SeriesInfo| (info.r#type, ids.get(&info.context).copied());
+        key(left).cmp(&key(right)).then_with(|| left.name.as_bytes().cmp(right.name.as_bytes()))
+    });
+}
+
+pub(crate) fn object_info((number, header): (SeriesNumber, ObjectHeader)) -> Option<SeriesInfo> {
+    let of = object_type(&header.dtype)?;
+    Some(SeriesInfo {
+        number: number.0,
+        name: header.name,
+        context: header.context,
+        r#type: of.into(),
+        dtype: header.dtype,
+        count: header.count,
+        first_step: header.first_step,
+        last_step: header.last_step,
+        ..SeriesInfo::default()
+    })
+}
+
+pub(crate) async fn metrics_view(
+    snapshot: &dyn Snapshot,
+    place: RunPlace,
+    headers: Vec<(SeriesNumber, Header)>,
+) -> Result<Vec<SeriesInfo>> {
+    if headers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let run = RunSeries::open(snapshot, place).await?;
+    let numbers: Vec<SeriesNumber> = headers.iter().map(|(number, _)| *number).collect();
+    let views = run.views(snapshot, &numbers).await?;
+    let mut series = Vec::with_capacity(headers.len());
+    for ((number, header), view) in headers.into_iter().zip(views) {
+        series.push(metric_info(number, header, view.summary(snapshot).await?.as_ref()));
+    }
+    Ok(series)
+}
+
+pub(crate) fn metric_info(number: SeriesNumber, header: Header, summary: Option<&Summary>) -> SeriesInfo {
+    let finite = summary.filter(|summary| summary.finite() > 0);
+    SeriesInfo {
+        number: number.0,
+        name: header.name,
+        context: header.context,
+        r#type: SeriesType::Metric.into(),
+        dtype: header.dtype,
+        count: summary.map_or(0, |summary| summary.count),
+        first_step: summary.map_or(0, |summary| summary.first.step),
+        last_step: summary.map_or(0, |summary| summary.last.step),
+        last: summary.map(|summary| summary.last.value),
+        first: summary.map(|summary| summary.first.value),
+        min: finite.map(|summary| summary.min),
+        max: finite.map(|summary| summary.max),
+    }
+}
+
+pub(crate) async fn artifacts_view(
+    context: &Context,
+    found: &Found,
+    project: Project,
+) -> Result<Vec<Artifact>> {
+    let listed = artifacts_list(found.snapshot.as_ref(), project, found.number).await?;
+    let shown = listed.into_iter().filter(|(path, _)| !is_of_sequence(path));
+    Ok(shown.map(|(path, artifact)| artifact_view(context, path, artifact)).collect())
+}
+
+pub(crate) fn artifact_view(
+    context: &Context,
+    path: String,
+    artifact: matyan_model::artifact::Artifact,
+) -> Artifact {
+    Artifact {
+        path,
+        uri: format!("{}/{}", context.blob_uri, artifact.blob_key),
+        content_type: artifact.content_type,
+        size: artifact.size,
+        content_hash: Bytes::from(artifact.hash.map(|hash| hash.to_vec()).unwrap_or_default()),
+        logged_us: artifact.time_us,
+    }
+}
