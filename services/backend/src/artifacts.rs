@@ -1,18 +1,21 @@
 //! Artifacts: what a run has uploaded, and the bytes of it.
 
+use bytes::Bytes;
 use futures::StreamExt;
 use matyan_blob::BlobKey;
 use matyan_model::artifact::artifact_get;
-use matyan_proto::artifacts::v1::{
-    self as pb, artifact_service_server::ArtifactService, get_response::Message,
+use matyan_proto::{
+    artifacts::v1::{self as pb, artifact_service_server::ArtifactService, get_response::Message},
+    limits,
 };
 use tonic::{Request, Response, Status};
 
 use crate::{
-    Backend,
+    Backend, Context,
     call::Call,
+    convert,
     error::Error,
-    stream::{Answers, answers},
+    stream::{Answers, End, Sender, answers},
     view,
 };
 
@@ -57,7 +60,38 @@ impl ArtifactService for Backend {
         Err(Error::Unimplemented("archives of all artifacts").into())
     }
 
-    async fn blobs(&self, _: Request<pb::BlobsRequest>) -> Result<Response<Self::BlobsStream>, Status> {
-        Err(Error::Unimplemented("payloads of objects").into())
+    async fn blobs(&self, request: Request<pb::BlobsRequest>) -> Result<Response<Self::BlobsStream>, Status> {
+        Call::begin(&self.context, request.metadata()).await?;
+        let uris = request.into_inner().uris;
+        convert::at_most("uris", uris.len(), limits::BLOBS_PER_CALL)?;
+        let context = self.context.clone();
+        Ok(Response::new(answers(async move |sender| {
+            for (index, uri) in (0..).zip(&uris) {
+                if let Some(key) = context.uri_key.blob(uri) {
+                    send_blob(&context, index, &key, &sender).await?;
+                }
+            }
+            Ok(())
+        })))
     }
+}
+
+/// The pieces of one payload, the last marked; a payload that is gone is one empty piece.
+async fn send_blob(
+    context: &Context,
+    index: u32,
+    key: &BlobKey,
+    sender: &Sender<pb::BlobsResponse>,
+) -> Result<(), End> {
+    let mut waiting = Bytes::new();
+    if let Some((_, mut content)) = context.blobs.read(key, None).await? {
+        while let Some(piece) = content.next().await {
+            let chunk = std::mem::replace(&mut waiting, piece?);
+            if !chunk.is_empty() {
+                sender.send(pb::BlobsResponse { index, chunk, last: false }).await?;
+            }
+        }
+    }
+    sender.send(pb::BlobsResponse { index, chunk: waiting, last: true }).await?;
+    Ok(())
 }

@@ -14,6 +14,7 @@ use matyan_model::{
 use matyan_store::{Snapshot, Store};
 
 use crate::{
+    UriKey,
     call::Call,
     error::{Error, Result},
 };
@@ -27,6 +28,8 @@ pub struct Context {
     pub blobs: Arc<dyn Blobs>,
     /// What the URIs of artifacts begin with, for people: `s3://bucket`, `file:///data/blobs`.
     pub blob_uri: String,
+    /// Makes and checks the URIs of payloads.
+    pub uri_key: UriKey,
     pub clock: Clock,
     /// A new id of an entity: UUID text.
     pub new_id: Arc<dyn Fn() -> String + Send + Sync>,

@@ -8,20 +8,23 @@ mod error;
 
 mod artifacts;
 mod logs;
+mod objects;
 mod runs;
 mod search;
 mod series;
 mod stream;
+mod token;
 mod view;
 
 pub use context::{Clock, Context};
+pub use token::UriKey;
 
 use std::sync::Arc;
 
 use matyan_proto::{
     artifacts::v1::artifact_service_server::ArtifactServiceServer, limits,
-    logs::v1::log_service_server::LogServiceServer, runs::v1::run_service_server::RunServiceServer,
-    search::v1::search_service_server::SearchServiceServer,
+    logs::v1::log_service_server::LogServiceServer, objects::v1::object_service_server::ObjectServiceServer,
+    runs::v1::run_service_server::RunServiceServer, search::v1::search_service_server::SearchServiceServer,
     series::v1::series_service_server::SeriesServiceServer,
 };
 use tonic::service::Routes;
@@ -49,6 +52,7 @@ impl Backend {
         Routes::new(server!(RunServiceServer))
             .add_service(server!(SeriesServiceServer))
             .add_service(server!(LogServiceServer))
+            .add_service(server!(ObjectServiceServer))
             .add_service(server!(ArtifactServiceServer))
             .add_service(server!(SearchServiceServer))
     }

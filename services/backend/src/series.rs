@@ -4,6 +4,8 @@ mod charts;
 mod points;
 mod select;
 
+pub(crate) use select::contexts_match;
+
 use matyan_model::series::RunPlace;
 use matyan_proto::{
     common::v1::SeriesType,

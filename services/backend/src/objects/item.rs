@@ -1,0 +1,156 @@
+//! What a stored object is to a reader. Values come from clients: whatever is missing or of another type has its default,
+//! so that one odd object hides none of its neighbours.
+
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use matyan_blob::BlobKey;
+use matyan_model::{
+    cbor,
+    object::{Object, ObjectValue},
+    value::{Map, Value},
+};
+use matyan_proto::{
+    common::v1::SeriesType,
+    objects::v1::{Audio, Distribution, Figure, Image, Object as Item, Selection, Text, object::Kind},
+};
+
+use crate::{
+    Context,
+    error::{Error, Result},
+};
+
+/// The objects of one step: usually one, or a list.
+pub(crate) async fn items(context: &Context, of: SeriesType, object: &Object) -> Result<Vec<Item>> {
+    let encoded = match &object.value {
+        ObjectValue::Inline(encoded) => encoded.clone(),
+        ObjectValue::Blob(blob) => payload(context, &blob.key).await?,
+    };
+    let corrupt = |error| Error::Internal(matyan_store::Error::corrupt(format!("an object: {error}")));
+    let values = match cbor::decode(&encoded).map_err(corrupt)? {
+        Value::List(values) => values,
+        value => vec![value],
+    };
+    let item = |(index, value): (u32, Value)| {
+        let map = if let Value::Map(map) = value { map } else { Map::new() };
+        Some(Item { index, kind: Some(kind(context, of, map)?) })
+    };
+    Ok((0..).zip(values).filter_map(item).collect())
+}
+
+/// A value that was too large for a row.
+async fn payload(context: &Context, key: &str) -> Result<Bytes> {
+    let key = BlobKey::new(key)?;
+    let Some((_, mut content)) = context.blobs.read(&key, None).await? else {
+        return Err(Error::not_found("blob", key.as_str()));
+    };
+    let mut whole = BytesMut::new();
+    while let Some(piece) = content.next().await {
+        whole.extend_from_slice(&piece?);
+    }
+    Ok(whole.freeze())
+}
+
+fn kind(context: &Context, of: SeriesType, mut map: Map) -> Option<Kind> {
+    Some(match of {
+        SeriesType::Images => Kind::Image(Image {
+            caption: text(&mut map, "caption"),
+            width: natural(&map, "width"),
+            height: natural(&map, "height"),
+            format: format(&mut map, "png"),
+            blob_uri: uri(context, &mut map),
+        }),
+        SeriesType::Audios => Kind::Audio(Audio {
+            caption: text(&mut map, "caption"),
+            rate: natural(&map, "rate"),
+            format: format(&mut map, "wav"),
+            blob_uri: uri(context, &mut map),
+        }),
+        SeriesType::Texts => Kind::Text(Text { data: text(&mut map, "data") }),
+        SeriesType::Distributions => Kind::Distribution(distribution(&map)),
+        SeriesType::Figures => Kind::Figure(Figure { data: figure(map) }),
+        SeriesType::Metric | SeriesType::Unspecified => return None,
+    })
+}
+
+fn text(map: &mut Map, key: &str) -> String {
+    match map.remove(key) {
+        Some(Value::Text(text)) => text,
+        _ => String::new(),
+    }
+}
+
+fn format(map: &mut Map, default: &str) -> String {
+    let format = text(map, "format").to_ascii_lowercase();
+    if format.is_empty() { default.to_owned() } else { format }
+}
+
+fn natural(map: &Map, key: &str) -> Option<u32> {
+    match map.get(key) {
+        Some(Value::Integer(number)) => u32::try_from(*number).ok(),
+        _ => None,
+    }
+}
+
+/// Empty when the client named no blob.
+fn uri(context: &Context, map: &mut Map) -> String {
+    match text(map, "s3_key") {
+        key if key.is_empty() => key,
+        key => context.uri_key.uri(&key),
+    }
+}
+
+fn float(value: &Value) -> Option<f64> {
+    match value {
+        Value::Float(float) => Some(*float),
+        Value::Integer(integer) => Some(*integer as f64),
+        Value::Big(big) => Some(big.to_f64()),
+        Value::Bool(bool) => Some(f64::from(u8::from(*bool))),
+        _ => None,
+    }
+}
+
+/// Weights are a list of numbers, or, from converted TensorBoard files, hexadecimal text of little-endian floats.
+fn distribution(map: &Map) -> Distribution {
+    let weights = match map.get("data") {
+        Some(Value::List(weights)) => {
+            weights.iter().map(|weight| float(weight).unwrap_or(f64::NAN)).collect()
+        }
+        Some(Value::Text(hexadecimal)) => floats(&hex::decode(hexadecimal).unwrap_or_default()),
+        Some(Value::Bytes(bytes)) => floats(bytes),
+        _ => Vec::new(),
+    };
+    let bound = |index: usize| match map.get("range") {
+        Some(Value::List(range)) => range.get(index).and_then(float).unwrap_or_default(),
+        _ => 0.0,
+    };
+    Distribution { weights, low: bound(0), high: bound(1) }
+}
+
+fn floats(bytes: &[u8]) -> Vec<f64> {
+    let (floats, _) = bytes.as_chunks();
+    floats.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect()
+}
+
+fn figure(mut map: Map) -> Bytes {
+    match map.remove("data") {
+        Some(Value::Map(figure)) => cbor::encode_map(&figure).into(),
+        _ => cbor::encode_map(&Map::new()).into(),
+    }
+}
+
+/// The asked objects of a step, each with its place in the whole list.
+pub(crate) fn select(items: Vec<Item>, selection: &Selection) -> Vec<Item> {
+    let range = selection.index_range.unwrap_or_default();
+    let (start, stop) = (range.start.unwrap_or_default(), range.stop.unwrap_or(u32::MAX));
+    let inside: Vec<Item> = items.into_iter().filter(|item| (start..stop).contains(&item.index)).collect();
+    let density = selection.index_density as usize;
+    if density == 0 || inside.len() <= density {
+        return inside;
+    }
+    if density == 1 {
+        return inside.into_iter().take(1).collect();
+    }
+    let place =
+        |index: usize| (index as f64 * (inside.len() - 1) as f64 / (density - 1) as f64).round_ties_even();
+    (0..density).map(|index| inside[place(index) as usize].clone()).collect()
+}
