@@ -30,14 +30,18 @@ impl Sampling {
         }
     }
 
+    /// Places of the chosen ones of `steps`, which rise.
+    pub fn places(self, steps: &[i64]) -> Vec<usize> {
+        match self {
+            _ if steps.len() <= 1 || self.limit() <= 1 => (0..steps.len().min(self.limit())).collect(),
+            Self::Spread(limit) => spread(steps, limit),
+            Self::Buckets(limit) => buckets(steps, limit),
+        }
+    }
+
     /// The chosen ones of `points`, which are in the order of steps.
     pub fn choose(self, points: &Points) -> Points {
-        let chosen = match self {
-            _ if points.len() <= 1 || self.limit() <= 1 => (0..points.len().min(self.limit())).collect(),
-            Self::Spread(limit) => spread(&points.steps, limit),
-            Self::Buckets(limit) => buckets(&points.steps, limit),
-        };
-        chosen.into_iter().map(|place| points.get(place)).collect()
+        self.places(&points.steps).into_iter().map(|place| points.get(place)).collect()
     }
 }
 

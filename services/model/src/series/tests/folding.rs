@@ -1,1 +1,295 @@
-//! Folding: rules 17, 19, 20 and 21, and who may fold.
+//! Folding: rules 17 to 21 and 23 of the invariants, and who may fold.
+
+use std::ops::Deref;
+
+use matyan_store::{Batch, Error, Store};
+
+use super::harness::{Harness, PROJECT, series};
+use crate::ids::SeriesNumber;
+use crate::keys;
+use crate::series::chunk::{self, CHUNK_POINTS};
+use crate::series::{ABSENT, Fold, Folding, Point, RunSeries, StepRange, Written, garbage_clear};
+use crate::testing::TestStore;
+
+const CLOCK_US: i64 = 1_000_000;
+const TEN_MINUTES_US: i64 = 600_000_000;
+
+fn noise(index: i64) -> f64 {
+    let mixed = (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    ((mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+fn noisy(number: u32, steps: impl IntoIterator<Item = i64>) -> Written {
+    let mut written = Written::default();
+    for step in steps {
+        written
+            .push(series(number), Point { step, value: noise(step), epoch: ABSENT, time_us: step.wrapping_mul(100_000) });
+    }
+    written
+}
+
+#[tokio::test]
+async fn rule_17_a_fold_stopped_between_any_two_transactions_goes_on() {
+    let store = TestStore::open().await;
+    let mut harness = Harness::new(&store).await;
+    for number in 0..60 {
+        harness.write(&noisy(number, 0..4000)).await;
+    }
+    harness.write(&noisy(17, 4000..160_000)).await;
+    let mut steps = 1;
+    while harness.fold_step(false).await == Folding::Under {
+        harness.fold = None;
+        // Points of series that are folded, half folded and not folded yet; late ones among them.
+        for number in [0, 17, 59] {
+            harness.write(&noisy(number, [5 * steps, 3999 + steps, 1_000_000 + steps])).await;
+        }
+        harness.verify(&[(StepRange::ALL, 9), (StepRange::new(100, 5000), 4)]).await;
+        steps += 1;
+    }
+    assert!(steps > 3, "the fold took {steps} transactions only");
+    harness.fold_all(false).await;
+    harness.verify(&[(StepRange::ALL, 9)]).await;
+}
+
+#[tokio::test]
+async fn rule_17_a_fold_stops_inside_a_series_that_is_late_everywhere() {
+    let store = TestStore::open().await;
+    let mut harness = Harness::new(&store).await;
+    harness.write(&noisy(0, 0..160_000)).await;
+    harness.fold_all(false).await;
+    harness.write(&noisy(0, (0..160).map(|index| index * 1000))).await;
+    harness.write(&noisy(0, (-20_000..-19_000).chain(170_000..171_000))).await;
+    let mut inside = 0;
+    while harness.fold_step(false).await == Folding::Under {
+        let row = harness.place.fold_row(harness.snapshot().await.as_ref()).await.unwrap();
+        inside += usize::from(row.position.is_some_and(|(_, step)| step > i64::MIN));
+        harness.fold = None;
+        harness.verify(&[(StepRange::ALL, 12), (StepRange::ALL, 5)]).await;
+    }
+    assert!(inside > 1, "the fold stopped {inside} times inside the series");
+    harness.verify(&[(StepRange::ALL, 12), (StepRange::ALL, 5)]).await;
+}
+
+#[tokio::test]
+async fn rule_18_a_repeated_step_merges_column_by_column_across_chunks_and_blocks() {
+    let store = TestStore::open().await;
+    let mut harness = Harness::new(&store).await;
+    let write = async |harness: &mut Harness<'_>, value, epoch, time_us| {
+        let mut written = Written::default();
+        written.push(series(0), Point { step: 4, value, epoch, time_us });
+        harness.write(&written).await;
+        harness.verify(&[]).await;
+    };
+    write(&mut harness, 1.0, 10, ABSENT).await;
+    harness.fold_all(false).await;
+    write(&mut harness, 2.0, ABSENT, 20).await;
+    write(&mut harness, 3.0, ABSENT, ABSENT).await;
+    harness.fold_all(false).await;
+    harness.verify(&[]).await;
+    let merged = Point { step: 4, value: 3.0, epoch: 10, time_us: 20 };
+    assert_eq!(harness.points(series(0), StepRange::ALL).first(), Some(merged));
+}
+
+#[tokio::test]
+async fn rule_19_a_long_tail_is_rewritten_a_few_times_a_point() {
+    let store = TestStore::open().await;
+    let mut harness = Harness::new(&store).await;
+    let (folds, points) = (128, 256);
+    for fold in 0..folds {
+        harness.write(&noisy(0, fold * points..(fold + 1) * points)).await;
+        harness.fold_all(false).await;
+    }
+    harness.verify(&[]).await;
+    let snapshot = harness.snapshot().await;
+    let mut rewritten = 0;
+    for id in harness.chunks(snapshot.as_ref(), series(0)).await {
+        let key = harness.place.series(series(0)).chunk_key(id);
+        rewritten += chunk::decode(&snapshot.get(&key).await.unwrap().unwrap()).unwrap().len();
+    }
+    // Tiers of 256, 1,024 and 4,096 points, and the sealed chunk.
+    assert!(rewritten <= 4 * (folds * points) as usize, "{rewritten} points written for {}", folds * points);
+}
+
+#[tokio::test]
+async fn rule_20_noisy_chunks_end_at_64_kib() {
+    let store = TestStore::open().await;
+    let mut harness = Harness::new(&store).await;
+    harness.write(&noisy(0, 0..CHUNK_POINTS as i64)).await;
+    harness.fold_all(false).await;
+    // Checks the bytes of every chunk.
+    harness.verify(&[]).await;
+    assert!(harness.chunks(harness.snapshot().await.as_ref(), series(0)).await.len() >= 2);
+}
+
+#[tokio::test]
+async fn rule_21_late_steps_recompute_the_buckets_above() {
+    let store = TestStore::open().await;
+    let mut harness = Harness::new(&store).await;
+    harness.write(&noisy(0, (0..100_000).map(|step| step * 2))).await;
+    harness.fold_all(false).await;
+    let everywhere: Vec<_> = (0..=20).map(|exponent| (StepRange::ALL, exponent)).collect();
+    harness.verify(&everywhere).await;
+    let mut written = Written::default();
+    for (step, value) in [
+        (2001, -5.0),
+        (2001, 0.5),
+        (40_000, f64::NAN),
+        (40_001, f64::INFINITY),
+        (90_001, f64::NEG_INFINITY),
+        (-3_000_000, 0.25),
+    ] {
+        written.push(series(0), Point { step, value, epoch: ABSENT, time_us: 1 });
+    }
+    harness.write(&written).await;
+    harness.verify(&everywhere).await;
+    harness.fold_all(false).await;
+    harness.verify(&everywhere).await;
+    // A minimum that was overwritten is gone from every level.
+    let lowest = Point { step: 60_000, value: -9.0, epoch: ABSENT, time_us: 1 };
+    for value in [-9.0, 0.5] {
+        let mut written = Written::default();
+        written.push(series(0), Point { value, ..lowest });
+        harness.write(&written).await;
+        harness.fold_all(false).await;
+        harness.verify(&everywhere).await;
+    }
+}
+
+#[tokio::test]
+async fn the_pyramid_grows_with_sparse_and_dense_chunks() {
+    let store = TestStore::open().await;
+    let mut harness = Harness::new(&store).await;
+    let (dense, sparse) = (0..40_000_i64, (0..40_000_i64).map(|index| 50_000 + index * 5_000));
+    let far = (0..40_000_i64).map(|index| 1 << 60 | index * 3);
+    let everywhere: Vec<_> = (0..=63).step_by(3).map(|exponent| (StepRange::ALL, exponent)).collect();
+    for steps in [dense.collect::<Vec<_>>(), sparse.collect(), far.collect(), (-90_000..-50_000).collect()] {
+        harness.write(&noisy(0, steps)).await;
+        harness.fold_all(false).await;
+        harness.verify(&everywhere).await;
+    }
+    let ranges = [(39_000, 60_000), (-60_000, 10), (1 << 59, i64::MAX), (51_000, 9_000_000)];
+    let cut: Vec<_> = ranges
+        .into_iter()
+        .flat_map(|(first, last)| [6, 9, 16].map(|e| (StepRange::new(first, last), e)))
+        .collect();
+    harness.verify(&cut).await;
+}
+
+#[tokio::test]
+async fn rule_23_a_replaced_chunk_serves_readers_for_ten_minutes() {
+    let store = TestStore::open().await;
+    let mut harness = Harness::new(&store).await;
+    harness.write(&noisy(0, 0..20_000)).await;
+    harness.fold_all(false).await;
+    let before = harness.points(series(0), StepRange::ALL);
+    let snapshot = harness.snapshot().await;
+    let view = RunSeries::open(snapshot.as_ref(), harness.place)
+        .await
+        .unwrap()
+        .view(snapshot.as_ref(), series(0))
+        .await;
+    let open = async || view.as_ref().unwrap().scan(snapshot.as_ref(), StepRange::ALL).await.unwrap();
+    let (mut scan, mut late_scan) = (open().await, open().await);
+    harness.write(&noisy(0, [-1, 1_000_000])).await;
+    harness.fold_all(true).await;
+
+    let replaced = harness.garbage(harness.snapshot().await.as_ref()).await.len();
+    assert!(replaced >= 2, "{replaced} chunks were replaced");
+    let due_us = CLOCK_US + TEN_MINUTES_US;
+    assert_eq!(garbage_clear(store.deref(), PROJECT, due_us).await.unwrap(), 0);
+    let newer = harness.snapshot().await;
+    let mut read = crate::series::Points::default();
+    while let Some(points) = scan.next(newer.as_ref()).await.unwrap() {
+        read.extend(&points, 0..points.len());
+    }
+    assert_eq!(read, before);
+
+    assert_eq!(garbage_clear(store.deref(), PROJECT, due_us + 1).await.unwrap(), replaced);
+    assert_eq!(garbage_clear(store.deref(), PROJECT, due_us + 1).await.unwrap(), 0);
+    // Checks that no chunk is left that is neither listed nor garbage.
+    harness.verify(&[]).await;
+    let newer = harness.snapshot().await;
+    assert!(matches!(late_scan.next(newer.as_ref()).await, Err(Error::SnapshotTooOld)));
+}
+
+#[tokio::test]
+async fn an_ended_run_keeps_one_tail_chunk_a_series() {
+    let store = TestStore::open().await;
+    let mut harness = Harness::new(&store).await;
+    for batch in 0..7 {
+        for number in 0..5 {
+            harness.write(&noisy(number, batch * 100..(batch + 1) * 100)).await;
+        }
+        harness.fold_all(batch == 6).await;
+    }
+    harness.verify(&[]).await;
+    let snapshot = harness.snapshot().await;
+    for number in 0..5 {
+        let entries =
+            harness.place.series(series(number)).entries(snapshot.as_ref(), StepRange::ALL).await.unwrap();
+        assert_eq!(entries.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn the_slower_of_two_folds_gives_way() {
+    let store = TestStore::open().await;
+    let mut harness = Harness::new(&store).await;
+    for number in 0..40 {
+        harness.write(&noisy(number, 0..5000)).await;
+    }
+    let mut slower =
+        Fold::begin(harness.snapshot().await.as_ref(), harness.place, false).await.unwrap().unwrap();
+    assert_eq!(slower.step(store.deref(), &harness.live, CLOCK_US).await.unwrap(), Folding::Under);
+    harness.fold_step(false).await;
+    assert_eq!(slower.step(store.deref(), &harness.live, CLOCK_US).await.unwrap(), Folding::Superseded);
+    harness.verify(&[]).await;
+    harness.fold_all(false).await;
+    assert_eq!(slower.step(store.deref(), &harness.live, CLOCK_US).await.unwrap(), Folding::Superseded);
+    harness.verify(&[]).await;
+}
+
+#[tokio::test]
+async fn a_fold_of_a_dead_run_writes_nothing() {
+    let store = TestStore::open().await;
+    let mut harness = Harness::new(&store).await;
+    harness.write(&noisy(0, 0..10)).await;
+    let mut batch = Batch::buffered();
+    batch.set(harness.live.key.clone(), "another life");
+    store.commit(batch).await.unwrap();
+    assert_eq!(harness.fold_step(false).await, Folding::Gone);
+    harness.verify(&[]).await;
+    let snapshot = harness.snapshot().await;
+    assert!(harness.chunks(snapshot.as_ref(), series(0)).await.is_empty());
+    assert!(snapshot.get(&keys::fold(PROJECT, harness.place.number)).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_long_backlog_is_folded_in_turns() {
+    let store = TestStore::open().await;
+    let mut harness = Harness::new(&store).await;
+    for part in 0..20_i64 {
+        let mut written = Written::default();
+        for index in part * 40_000..(part + 1) * 40_000 {
+            let (epoch, time_us) = ((noise(index) * 1e18) as i64, (noise(-index) * 1e18) as i64);
+            written.push(series(0), Point { step: index, value: noise(index), epoch, time_us });
+        }
+        harness.write(&written).await;
+    }
+    let unfolded = async |harness: &Harness<'_>| {
+        let run = RunSeries::open(harness.snapshot().await.as_ref(), harness.place).await.unwrap();
+        (run.unfolded().unwrap().bytes, run.is_folding(), run.next_block())
+    };
+    let (bytes, _, next_block) = unfolded(&harness).await;
+    assert!(bytes > 17 << 20, "{bytes} bytes of blocks");
+    harness.fold_all(false).await;
+    let (left, folding, _) = unfolded(&harness).await;
+    assert!(0 < left && left < bytes - (15 << 20) && !folding, "{left} bytes left");
+    harness.fold_all(false).await;
+    // Numbers of blocks are not given twice, even when none is left.
+    assert_eq!(unfolded(&harness).await, (0, false, next_block));
+    let snapshot = harness.snapshot().await;
+    let view = &harness.views(snapshot.as_ref()).await[0].1;
+    let expected = harness.points(SeriesNumber(0), StepRange::ALL);
+    assert_eq!(view.points(snapshot.as_ref(), StepRange::ALL).await.unwrap(), expected);
+}

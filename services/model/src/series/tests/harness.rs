@@ -18,6 +18,10 @@ use crate::testing::TestStore;
 pub(super) const PROJECT: Project = Project(0);
 pub(super) const SERIES: u32 = 3;
 
+pub(super) fn series(number: u32) -> SeriesNumber {
+    SeriesNumber(number)
+}
+
 pub(super) struct Harness<'a> {
     pub(super) store: &'a TestStore,
     pub(super) place: RunPlace,

@@ -1,1 +1,183 @@
-//! Reading: how much it reads, over how long, and the sampling rules.
+//! Reading: how much is read for a chart, over how long, and the sampling rules.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use matyan_store::{Key, Page, Range, Result, Scan, Snapshot, Value, Version};
+
+use super::harness::{Harness, series};
+use crate::ids::SeriesNumber;
+use crate::series::chunk::CHUNK_POINTS;
+use crate::series::{ABSENT, Point, RunSeries, Sampling, StepRange, Written, exponent_for};
+use crate::testing::TestStore;
+
+/// Counts the rows and bytes that are read.
+struct Counting {
+    snapshot: Box<dyn Snapshot>,
+    rows: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Counting {
+    fn new(snapshot: Box<dyn Snapshot>) -> Self {
+        Self { snapshot, rows: AtomicUsize::new(0), bytes: AtomicUsize::new(0) }
+    }
+
+    fn count<'a>(&self, values: impl Iterator<Item = &'a Value>) {
+        for value in values {
+            self.rows.fetch_add(1, Ordering::Relaxed);
+            self.bytes.fetch_add(value.len(), Ordering::Relaxed);
+        }
+    }
+}
+
+#[async_trait]
+impl Snapshot for Counting {
+    async fn get(&self, key: &Key) -> Result<Option<Value>> {
+        let value = self.snapshot.get(key).await?;
+        self.count(value.iter());
+        Ok(value)
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>> {
+        let values = self.snapshot.get_many(keys).await?;
+        self.count(values.iter().flatten());
+        Ok(values)
+    }
+
+    async fn scan(&self, range: &Range, scan: Scan) -> Result<Page> {
+        let page = self.snapshot.scan(range, scan).await?;
+        self.count(page.rows.iter().map(|(_, value)| value));
+        Ok(page)
+    }
+
+    fn version(&self) -> Version {
+        self.snapshot.version()
+    }
+}
+
+fn curve(number: u32, steps: std::ops::Range<i64>) -> Written {
+    let mut written = Written::default();
+    for step in steps {
+        let value = f64::from((step as f32 * 0.001).sin());
+        written.push(series(number), Point { step, value, epoch: ABSENT, time_us: step * 1000 });
+    }
+    written
+}
+
+#[tokio::test]
+async fn a_chart_reads_as_much_of_a_long_series_as_of_a_short_one() {
+    let store = TestStore::open().await;
+    let mut costs = Vec::new();
+    for length in [200_000, 1_000_000_i64] {
+        let mut harness = Harness::new(&store).await;
+        harness.write(&curve(0, 0..length)).await;
+        harness.fold_all(true).await;
+        let counting = Counting::new(harness.snapshot().await);
+        let view = RunSeries::open(&counting, harness.place)
+            .await
+            .unwrap()
+            .view(&counting, series(0))
+            .await
+            .unwrap();
+        let span = view.span().unwrap();
+        let buckets = view.buckets(&counting, span, exponent_for(&span, 500)).await.unwrap();
+        assert!((125..=500).contains(&buckets.len()), "{} buckets", buckets.len());
+        assert_eq!(buckets.iter().map(|bucket| bucket.count).sum::<u64>(), length as u64);
+        costs.push((counting.rows.load(Ordering::Relaxed), counting.bytes.load(Ordering::Relaxed)));
+    }
+    assert!(costs.iter().all(|(rows, bytes)| *rows <= 12 && *bytes <= 200_000), "{costs:?}");
+}
+
+#[tokio::test]
+async fn a_scan_brings_one_chunk_at_a_time() {
+    let store = TestStore::open().await;
+    let mut harness = Harness::new(&store).await;
+    harness.write(&curve(0, 0..100_000)).await;
+    harness.fold_all(false).await;
+    harness.write(&curve(0, 100_000..100_500)).await;
+    let snapshot = harness.snapshot().await;
+    let run = RunSeries::open(snapshot.as_ref(), harness.place).await.unwrap();
+    let view = run.view(snapshot.as_ref(), series(0)).await.unwrap();
+    let mut scan = view.scan(snapshot.as_ref(), StepRange::new(10, 100_400)).await.unwrap();
+    let mut next = 10;
+    while let Some(points) = scan.next(snapshot.as_ref()).await.unwrap() {
+        assert!(!points.is_empty() && points.len() <= CHUNK_POINTS);
+        assert_eq!(points.steps, (next..next + points.len() as i64).collect::<Vec<_>>());
+        next += points.len() as i64;
+    }
+    assert_eq!(next, 100_401);
+}
+
+#[tokio::test]
+async fn many_series_are_read_with_one_look_at_the_blocks() {
+    let store = TestStore::open().await;
+    let mut harness = Harness::new(&store).await;
+    for step in 0..5 {
+        let mut written = Written::default();
+        for number in 0..5000 {
+            let value = f64::from(number) + step as f64;
+            written.push(series(number), Point { step, value, epoch: step, time_us: ABSENT });
+        }
+        harness.write(&written).await;
+    }
+    let counting = Counting::new(harness.snapshot().await);
+    let run = RunSeries::open(&counting, harness.place).await.unwrap();
+    let blocks = counting.rows.load(Ordering::Relaxed);
+    let wanted: Vec<SeriesNumber> = (0..300).rev().map(|index| SeriesNumber(index * 17)).collect();
+    let views = run.views(&counting, &wanted).await.unwrap();
+    let steps = run.highest_steps(&counting, &[series(9999), series(3)]).await.unwrap();
+    assert_eq!(steps, [None, Some(4)]);
+    assert_eq!(counting.rows.load(Ordering::Relaxed), blocks, "no series has a summary row yet");
+    for (number, view) in wanted.iter().zip(views) {
+        let points = view.points(&counting, StepRange::ALL).await.unwrap();
+        assert_eq!(points, harness.points(*number, StepRange::ALL));
+    }
+}
+
+#[test]
+fn sampling_follows_the_rules() {
+    let check = |sampling: Sampling, steps: &[i64], expected: &[i64]| {
+        let chosen: Vec<i64> = sampling.places(steps).into_iter().map(|place| steps[place]).collect();
+        assert_eq!(chosen, expected, "{sampling:?} of {steps:?}");
+    };
+    let all: Vec<i64> = (0..100).collect();
+    check(Sampling::Spread(5), &all, &[0, 25, 50, 74, 99]);
+    check(Sampling::Spread(2), &all, &[0, 99]);
+    check(Sampling::Spread(1), &all, &[0]);
+    check(Sampling::Spread(0), &all, &[]);
+    check(Sampling::Spread(5), &[], &[]);
+    check(Sampling::Spread(5), &[7], &[7]);
+    check(Sampling::Spread(5), &[3, 4], &[3, 4]);
+    // Halves round to even: 0.5 to 0, 1.5 to 2.
+    check(Sampling::Spread(3), &[0, 1, 2, 3], &[0, 2, 3]);
+    check(Sampling::Spread(3), &[10, 11, 12, 15], &[10, 12, 15]);
+    // Targets in one gap are one step, so the places decide.
+    check(Sampling::Spread(4), &[0, 1, 2, 3, 1000], &[0, 1, 3, 1000]);
+    check(Sampling::Spread(usize::MAX), &[0, 5, 6], &[0, 5, 6]);
+    check(Sampling::Spread(3), &[i64::MIN, -2, -1, i64::MAX], &[i64::MIN, -1, i64::MAX]);
+    check(Sampling::Buckets(2), &all, &[0, 99]);
+    check(Sampling::Buckets(4), &all, &[0, 1, 50, 99]);
+    check(Sampling::Buckets(4), &[0, 60, 70, 99], &[0, 60, 99]);
+    check(Sampling::Buckets(200), &all, &all);
+    check(Sampling::Buckets(usize::MAX), &[i64::MIN, 0, i64::MAX], &[i64::MIN, 0, i64::MAX]);
+}
+
+#[tokio::test]
+async fn a_sample_of_a_long_series_keeps_first_last_order_and_limit() {
+    let store = TestStore::open().await;
+    let mut harness = Harness::new(&store).await;
+    harness.write(&curve(0, 0..300_000)).await;
+    harness.fold_all(false).await;
+    harness.write(&curve(0, 299_990..300_100)).await;
+    // Checks the samples of each range.
+    harness.verify(&[(StepRange::ALL, 10), (StepRange::new(333, 280_001), 3)]).await;
+    let snapshot = harness.snapshot().await;
+    let view = &harness.views(snapshot.as_ref()).await[0].1;
+    for limit in [2, 50, 200, 1000] {
+        for sampling in [Sampling::Spread(limit), Sampling::Buckets(limit)] {
+            let sample = view.sample(snapshot.as_ref(), StepRange::ALL, sampling).await.unwrap();
+            assert!(sample.len() <= limit && sample.len() * 10 >= limit * 9, "{} of {limit}", sample.len());
+        }
+    }
+}
