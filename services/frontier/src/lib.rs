@@ -126,3 +126,6 @@ impl Frontier {
         self.shared.streams.wait().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

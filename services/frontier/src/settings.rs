@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use matyan_proto::limits;
+use serde::Deserialize;
 
 /// How records are written to the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Format {
     /// One `LogEntry` a batch.
     #[default]
@@ -14,7 +16,8 @@ pub enum Format {
     Json,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Settings {
     pub format: Format,
     /// Which log this is, as acknowledged positions name it: counts up when a topic is made anew.

@@ -1,0 +1,155 @@
+//! How much one core and one connection get through the frontier, beside what the log alone does: run it with `--release`.
+//! Prints four lines; it is a measurement, not a test.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use matyan_blob::{UrlSigner, fs::FsBlobs};
+use matyan_frontier::{Components, Frontier, Metrics, Settings};
+use matyan_log::{
+    Append, LogWriter, NewRecord, Position, Result, Topic, TopicInfo,
+    embedded::{EmbeddedLog, Settings as LogSettings},
+};
+use matyan_proto::ingest::v1::{
+    self as pb, ingest_service_client::IngestServiceClient, stream_request::Message,
+};
+use prost::Message as _;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+const SECONDS: Duration = Duration::from_secs(3);
+
+/// A log that takes everything at once: what is measured with it is the frontier alone.
+struct NoLog;
+
+#[async_trait::async_trait]
+impl LogWriter for NoLog {
+    fn append(&self, _: Topic, records: Vec<NewRecord>) -> Append {
+        let positions = vec![Position { partition: 0, offset: 0 }; records.len()];
+        Box::pin(std::future::ready(Ok(positions)))
+    }
+
+    async fn describe(&self, _: Topic) -> Result<TopicInfo> {
+        Ok(TopicInfo { identity: None, partitions: Vec::new() })
+    }
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let one_core = tokio::task::spawn_blocking(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let directory = tempfile::tempdir().expect("a directory");
+        runtime.block_on(async {
+            let frames = stream(frontier(Arc::new(NoLog), directory.path()), columnar(2_000)).await;
+            print("one core, no log, 2,000 points a frame", frames, 2_000);
+            let frames = stream(frontier(Arc::new(NoLog), directory.path()), columnar(1)).await;
+            print("one core, no log, 1 point a frame", frames, 1);
+        });
+    });
+    one_core.await.expect("it does not panic");
+
+    let log = EmbeddedLog::open(
+        directory.path().join("log"),
+        LogSettings { max_unread_bytes: 1 << 40, ..LogSettings::default() },
+    );
+    let log = Arc::new(log.await.expect("a log"));
+    let frames = appends(log.clone(), columnar(1)).await;
+    print("the log alone, 1 point a record", frames, 1);
+    let frames = stream(frontier(log.clone(), directory.path()), columnar(1)).await;
+    print("one connection, 1 point a frame", frames, 1);
+    let frames = stream(frontier(log, directory.path()), columnar(2_000)).await;
+    print("one connection, 2,000 points a frame", frames, 2_000);
+}
+
+fn print(what: &str, frames_per_second: f64, points: u32) {
+    let points_per_second = frames_per_second * f64::from(points);
+    #[expect(clippy::print_stdout, reason = "it is what this program is for")]
+    {
+        println!("{what:45} {frames_per_second:10.0} frames/s {points_per_second:12.0} points/s");
+    }
+}
+
+fn frontier(log: Arc<dyn LogWriter>, directory: &std::path::Path) -> Frontier {
+    let clock: matyan_frontier::Clock = Arc::new(|| 1_767_323_045_678_901);
+    let signer = UrlSigner::new(b"secret", SECONDS, clock.clone());
+    let blobs = FsBlobs::open(&directory.join("blobs"), signer, clock.clone()).expect("a blob store");
+    let components = Components {
+        log,
+        blobs: Arc::new(blobs),
+        uploads: None,
+        clock,
+        new_id: Arc::new(|| [1; 16]),
+        metrics: Metrics::new(&prometheus::Registry::new()).expect("a new registry"),
+    };
+    Frontier::new(components, Settings { run_bytes_per_second: 1 << 40, ..Settings::default() })
+}
+
+/// As an SDK sends points: 50 series, values and times as they come, steps in a row.
+fn columnar(points: u32) -> Bytes {
+    let batch = pb::IngestionBatch {
+        series_base: 50,
+        points: vec![pb::Points {
+            series: (0..points).map(|point| point % 50).collect(),
+            values: (0..points).map(|point| f64::from(point).sin()).collect(),
+            steps: (0..points).map(|point| 100_000 + i64::from(point / 50)).collect(),
+            epochs: Vec::new(),
+            times_us: (0..points).map(|point| 1_767_323_045_678_901 + i64::from(point) * 137).collect(),
+        }],
+        ..Default::default()
+    };
+    batch.encode_to_vec().into()
+}
+
+fn definitions() -> Bytes {
+    let series = |number: u32| pb::SeriesDef { name: format!("series {number}"), ..Default::default() };
+    pb::IngestionBatch { series: (0..50).map(series).collect(), ..Default::default() }.encode_to_vec().into()
+}
+
+/// Frames a second that one client gets acknowledged.
+async fn stream(frontier: Frontier, frame: Bytes) -> f64 {
+    let mut client = IngestServiceClient::new(frontier.ingest_server());
+    let (requests, receiver) = mpsc::channel(256);
+    let message = |message| pb::StreamRequest { message: Some(message) };
+    let open = pb::StreamOpen { run_id: "run".into(), ..Default::default() };
+    requests.send(message(Message::Open(open))).await.expect("the server listens");
+    let mut answers = client.stream(ReceiverStream::new(receiver)).await.expect("a stream").into_inner();
+    let start = Instant::now();
+    let send = async move {
+        let mut sequence = 1;
+        while start.elapsed() < SECONDS {
+            let batch = if sequence == 1 { definitions() } else { frame.clone() };
+            let batch = pb::StreamBatch { sequence, batch, traceparent: String::new() };
+            requests.send(message(Message::Batch(batch))).await.expect("the server listens");
+            sequence += 1;
+        }
+    };
+    let receive = async {
+        let mut last = 0;
+        while let Some(answer) = answers.message().await.expect("the stream goes on") {
+            last = answer.sequence;
+        }
+        last
+    };
+    let ((), last) = tokio::join!(send, receive);
+    last as f64 / start.elapsed().as_secs_f64()
+}
+
+/// Appends a second of one caller that keeps as many under way as a stream does.
+async fn appends(log: Arc<dyn LogWriter>, value: Bytes) -> f64 {
+    let record = NewRecord { key: Bytes::from_static(b"run"), value, headers: Vec::new() };
+    let mut under_way = std::collections::VecDeque::new();
+    let start = Instant::now();
+    let mut done = 0;
+    while start.elapsed() < SECONDS {
+        under_way.push_back(log.append(Topic::Ingestion, vec![record.clone()]));
+        if under_way.len() == Settings::default().stream_batches {
+            under_way.pop_front().expect("it is not empty").await.expect("the log works");
+            done += 1;
+        }
+    }
+    f64::from(done) / start.elapsed().as_secs_f64()
+}

@@ -1,0 +1,257 @@
+//! JSON envelopes as they stand in the log, against what Matyan 0.3 published.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use matyan_proto::ingest::v1::{self as pb, event::Kind};
+use minicbor::Encoder;
+use serde_json::{Map, Value};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use super::harness::*;
+
+/// The folders that hold vectors: ours, and one that an operator names.
+fn vector_files(name: &str) -> Vec<PathBuf> {
+    let ours = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors");
+    #[expect(clippy::disallowed_methods, reason = "the one variable that tests read")]
+    let others = std::env::var("MATYAN_VECTORS_DIR").ok().map(PathBuf::from);
+    let mut files = Vec::new();
+    for folder in std::iter::once(ours).chain(others) {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let file = path.file_name().unwrap().to_str().unwrap();
+            if file.starts_with(name) && file.ends_with(".json") {
+                files.push(path);
+            }
+        }
+    }
+    assert!(!files.is_empty());
+    files
+}
+
+/// What a client must have sent, for its envelope to be this one.
+struct Sent {
+    batch: pb::IngestionBatch,
+    envelope: Value,
+}
+
+impl Sent {
+    fn new(mut envelope: Value) -> Self {
+        // The key of a blob is always the run's and the path; Matyan 0.3 took any.
+        let run = envelope["run_id"].as_str().unwrap().to_owned();
+        if let Some(path) = envelope["payload"]["artifact_path"].as_str() {
+            envelope["payload"]["s3_key"] = format!("{run}/{path}").into();
+        }
+        // A time without zone is UTC.
+        let time = envelope["payload"]["client_datetime"].as_str().map(str::to_owned);
+        let client_time_us = time.map(|time| {
+            let time = if time.len() == 19 { format!("{time}+00:00") } else { time };
+            envelope["payload"]["client_datetime"] = time.clone().into();
+            let time = OffsetDateTime::parse(&time, &Rfc3339).unwrap();
+            (time.unix_timestamp_nanos() / 1_000) as i64
+        });
+        let payload = envelope["payload"].as_object().unwrap().clone();
+        let kind = envelope["type"].as_str().unwrap().to_owned();
+        let batch = match kind.as_str() {
+            "log_metric" => point(&payload, client_time_us.unwrap()),
+            kind => {
+                let event = pb::Event { client_time_us, kind: Some(event(kind, &payload)) };
+                pb::IngestionBatch { events: vec![event], ..Default::default() }
+            }
+        };
+        Self { batch, envelope }
+    }
+}
+
+fn point(payload: &Map<String, Value>, time_us: i64) -> pb::IngestionBatch {
+    let integer = |key: &str| payload[key].as_i64().unwrap_or(i64::MIN);
+    pb::IngestionBatch {
+        series: vec![pb::SeriesDef {
+            name: text(payload, "name"),
+            context: context(payload),
+            dtype: text(payload, "dtype"),
+        }],
+        points: vec![pb::Points {
+            series: vec![0],
+            values: vec![payload["value"].as_f64().unwrap_or(f64::NAN)],
+            steps: vec![integer("step")],
+            epochs: vec![integer("epoch")],
+            times_us: vec![time_us],
+        }],
+        ..Default::default()
+    }
+}
+
+fn event(kind: &str, payload: &Map<String, Value>) -> Kind {
+    let optional = |key: &str| payload.get(key).map(|value| value.as_str().unwrap().to_owned());
+    let cbor = |key: &str| payload.get(key).map_or(Bytes::new(), to_cbor);
+    match kind {
+        "create_run" => Kind::CreateRun(pb::CreateRun {
+            force_resume: payload["force_resume"].as_bool().unwrap(),
+            ..Default::default()
+        }),
+        "finish_run" => Kind::FinishRun(pb::FinishRun {}),
+        "set_run_property" => Kind::SetRunProperty(pb::SetRunProperty {
+            name: optional("name"),
+            description: optional("description"),
+            archived: payload.get("archived").map(|value| value.as_bool().unwrap()),
+            experiment: optional("experiment"),
+        }),
+        "add_tag" => Kind::AddTag(pb::AddTag { name: text(payload, "tag_name") }),
+        "remove_tag" => Kind::RemoveTag(pb::RemoveTag { name: text(payload, "tag_name") }),
+        "log_hparams" => Kind::LogParams(pb::LogParams { value: cbor("value") }),
+        "log_custom_object" => Kind::LogObject(pb::LogObject {
+            name: text(payload, "name"),
+            context: context(payload),
+            dtype: text(payload, "dtype"),
+            step: payload["step"].as_i64(),
+            epoch: payload["epoch"].as_i64(),
+            value: cbor("value"),
+        }),
+        "log_terminal_line" => Kind::LogTerminalLine(pb::LogTerminalLine {
+            line: text(payload, "line"),
+            step: payload["step"].as_i64().unwrap(),
+        }),
+        "log_record" => Kind::LogRecord(pb::LogRecord {
+            message: text(payload, "message"),
+            level: payload["level"].as_i64().unwrap(),
+            timestamp: payload["timestamp"].as_f64().unwrap(),
+            logger_info: cbor("logger_info"),
+            extra_args: cbor("extra_args"),
+        }),
+        "blob_ref" => Kind::BlobRef(pb::BlobRef {
+            key: text(payload, "s3_key"),
+            path: text(payload, "artifact_path"),
+            content_type: text(payload, "content_type"),
+            ..Default::default()
+        }),
+        other => panic!("a new kind of envelope: {other}"),
+    }
+}
+
+fn text(payload: &Map<String, Value>, key: &str) -> String {
+    payload[key].as_str().unwrap().to_owned()
+}
+
+fn context(payload: &Map<String, Value>) -> String {
+    payload["context"].to_string()
+}
+
+fn to_cbor(value: &Value) -> Bytes {
+    let mut encoder = Encoder::new(Vec::new());
+    put(&mut encoder, value);
+    encoder.into_writer().into()
+}
+
+fn put(encoder: &mut Encoder<Vec<u8>>, value: &Value) {
+    match value {
+        Value::Null => drop(encoder.null().unwrap().writer()),
+        Value::Bool(bool) => drop(encoder.bool(*bool).unwrap().writer()),
+        Value::Number(number) => put_number(encoder, &number.to_string()),
+        Value::String(text) => drop(encoder.str(text).unwrap().writer()),
+        Value::Array(list) => {
+            encoder.array(list.len() as u64).unwrap();
+            list.iter().for_each(|item| put(encoder, item));
+        }
+        Value::Object(map) => {
+            encoder.map(map.len() as u64).unwrap();
+            for (key, value) in map {
+                encoder.str(key).unwrap();
+                put(encoder, value);
+            }
+        }
+    }
+}
+
+fn put_number(encoder: &mut Encoder<Vec<u8>>, text: &str) {
+    if let Ok(integer) = text.parse::<i64>() {
+        encoder.i64(integer).unwrap();
+    } else {
+        encoder.f64(text.parse().unwrap()).unwrap();
+    }
+}
+
+/// Every envelope that the gateway of Matyan 0.3 published, written by ours from what its client had sent.
+#[tokio::test]
+async fn vectors_gateway_edge_cases_are_published_as_before() {
+    let mut compared = 0;
+    for path in vector_files("gateway_edge_cases") {
+        let vectors: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        for case in vectors["ws"].as_array().unwrap() {
+            let published = case["reference_published"].as_array().unwrap();
+            let sent: Vec<Sent> = published.iter().map(|record| Sent::new(record["value"].clone())).collect();
+            check_published(case["name"].as_str().unwrap(), &sent).await;
+            compared += sent.len();
+        }
+    }
+    println!("{compared} envelopes compared");
+    assert!(compared > 20);
+}
+
+async fn check_published(name: &str, sent: &[Sent]) {
+    let world = World::json().await;
+    for sent in sent {
+        let request = pb::PublishRequest {
+            run_id: sent.envelope["run_id"].as_str().unwrap().to_owned(),
+            batch: prost::Message::encode_to_vec(&sent.batch).into(),
+            ..Default::default()
+        };
+        let answer = world.client().publish(request).await.unwrap().into_inner();
+        assert_eq!(answer.rejections, [], "{name}");
+    }
+    let records = world.all_records().await;
+    assert_eq!(records.len(), sent.len(), "{name}");
+    for (record, sent) in records.iter().zip(sent) {
+        let mut envelope: Value = serde_json::from_slice(&record.value).unwrap();
+        assert_eq!(envelope["timestamp"], "2026-01-02T03:04:05.678901Z", "{name}");
+        envelope["timestamp"] = "<server time>".into();
+        assert_eq!(envelope, sent.envelope, "{name}");
+        assert_eq!(record.key, sent.envelope["run_id"].as_str().unwrap(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_names_series_that_earlier_batches_defined() {
+    let world = World::json().await;
+    let mut stream = world.stream_open(open_producer(0), &[]).await;
+    stream.send(1, &points(0, &["a"], &[0])).await;
+    stream.send(2, &points(1, &["b"], &[1, 0])).await;
+    stream.acknowledged(2).await;
+    stream.hang_up();
+    let reopened = pb::StreamOpen { series: vec![series("a"), series("b")], ..open_producer(2) };
+    let mut stream = world.stream_open(reopened, &[]).await;
+    stream.send(3, &points(2, &["c"], &[2, 0, 1])).await;
+    stream.acknowledged(3).await;
+
+    let name = |record: &matyan_log::Record| {
+        let envelope: Value = serde_json::from_slice(&record.value).unwrap();
+        let header = |name: &str| {
+            let value =
+                record.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.clone());
+            String::from_utf8(value.unwrap().to_vec()).unwrap()
+        };
+        let place =
+            format!("{}:{}/{}", header("matyan-sequence"), header("matyan-item"), header("matyan-items"));
+        (envelope["payload"]["name"].as_str().unwrap().to_owned(), place)
+    };
+    let names: Vec<_> = world.all_records().await.iter().map(name).collect();
+    let expected =
+        [("a", "1:0/1"), ("b", "2:0/2"), ("a", "2:1/2"), ("c", "3:0/3"), ("a", "3:1/3"), ("b", "3:2/3")];
+    assert_eq!(names, expected.map(|(name, place)| (name.to_owned(), place.to_owned())));
+}
+
+#[tokio::test]
+async fn an_item_too_large_as_json_is_rejected_alone() {
+    let world = World::json().await;
+    let mut stream = world.stream().await;
+    let object = |text: &str| {
+        let value = to_cbor(&serde_json::json!({"data": text}));
+        Kind::LogObject(pb::LogObject { name: "o".into(), value, ..Default::default() })
+    };
+    let kinds = [object(&"\u{1}".repeat(3 << 20)), object("small")];
+    let events = kinds.map(|kind| pb::Event { client_time_us: None, kind: Some(kind) }).to_vec();
+    stream.send(1, &pb::IngestionBatch { events, ..Default::default() }).await;
+    let answer = stream.acknowledged(1).await;
+    assert_eq!((answer.rejected_items, answer.rejections[0].item), (1, 0));
+    assert_eq!(world.record_count().await, 1);
+}

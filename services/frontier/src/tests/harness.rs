@@ -1,0 +1,289 @@
+//! A frontier on an embedded log of its own, a client that speaks the generated API, and a reader of what stands in the log.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use matyan_blob::{Blobs, UrlSigner, fs::FsBlobs};
+use matyan_log::{
+    Delivery, LogReader, Record, Topic,
+    embedded::{EmbeddedLog, Settings as LogSettings},
+    layers::{Faults, FaultyWriter},
+};
+use matyan_proto::{
+    ingest::v1::{
+        self as pb, event::Kind, ingest_service_client::IngestServiceClient,
+        ingest_service_server::IngestServiceServer, stream_request::Message,
+    },
+    log::v1::LogEntry,
+};
+use prometheus::Registry;
+use prost::Message as _;
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Status, Streaming};
+
+use crate::{Components, Format, Frontier, Metrics, Settings};
+
+pub(super) const NOW_US: i64 = 1_767_323_045_678_901;
+
+/// Longer than any test: what waits so long hangs.
+const NEVER: Duration = Duration::from_secs(3_600);
+
+pub(super) type Client = IngestServiceClient<IngestServiceServer<Frontier>>;
+
+pub(super) struct World {
+    pub(super) frontier: Frontier,
+    pub(super) faults: Arc<Faults>,
+    pub(super) log: Arc<EmbeddedLog>,
+    pub(super) blobs: Arc<FsBlobs>,
+    pub(super) now_us: Arc<AtomicI64>,
+    pub(super) registry: Registry,
+    _directory: TempDir,
+}
+
+impl World {
+    pub(super) async fn new() -> Self {
+        Self::with(Settings::default()).await
+    }
+
+    pub(super) async fn json() -> Self {
+        Self::with(Settings { format: Format::Json, ..Settings::default() }).await
+    }
+
+    pub(super) async fn with(settings: Settings) -> Self {
+        Self::build(settings, true, Faults::scripted(NEVER)).await
+    }
+
+    pub(super) async fn build(settings: Settings, takes_uploads: bool, faults: Faults) -> Self {
+        assert_eq!(settings.violations(), Vec::<String>::new());
+        let directory = tempfile::tempdir().unwrap();
+        let log =
+            Arc::new(EmbeddedLog::open(directory.path().join("log"), LogSettings::default()).await.unwrap());
+        let faults = Arc::new(faults);
+        let now_us = Arc::new(AtomicI64::new(NOW_US));
+        let clock: crate::Clock = {
+            let now_us = now_us.clone();
+            Arc::new(move || now_us.load(Ordering::Relaxed))
+        };
+        let signer = UrlSigner::new(b"secret", Duration::from_secs(60), clock.clone());
+        let blobs =
+            Arc::new(FsBlobs::open(&directory.path().join("blobs"), signer.clone(), clock.clone()).unwrap());
+        let next_id = AtomicU8::new(1);
+        let registry = Registry::new();
+        let components = Components {
+            log: Arc::new(FaultyWriter::new(log.clone(), faults.clone())),
+            blobs: blobs.clone(),
+            uploads: takes_uploads.then_some(signer),
+            clock,
+            new_id: Arc::new(move || [next_id.fetch_add(1, Ordering::Relaxed); 16]),
+            metrics: Metrics::new(&registry).unwrap(),
+        };
+        let frontier = Frontier::new(components, settings);
+        Self { frontier, faults, log, blobs, now_us, registry, _directory: directory }
+    }
+
+    /// Another frontier, on other blobs.
+    pub(super) fn with_blobs(&self, blobs: Arc<dyn Blobs>) -> Frontier {
+        let components = Components {
+            log: self.log.clone(),
+            blobs,
+            uploads: None,
+            clock: Arc::new(|| NOW_US),
+            new_id: Arc::new(|| [0; 16]),
+            metrics: Metrics::new(&Registry::new()).unwrap(),
+        };
+        Frontier::new(components, Settings::default())
+    }
+
+    pub(super) fn client(&self) -> Client {
+        IngestServiceClient::new(self.frontier.ingest_server())
+            .max_decoding_message_size(matyan_proto::limits::MESSAGE_BYTES)
+    }
+
+    /// A stream that is opened as a client without ids does it.
+    pub(super) async fn stream(&self) -> Stream {
+        self.stream_open(open(), &[]).await
+    }
+
+    pub(super) async fn stream_open(
+        &self,
+        open: pb::StreamOpen,
+        metadata: &[(&'static str, &str)],
+    ) -> Stream {
+        self.stream_with(Some(Message::Open(open)), metadata).await
+    }
+
+    pub(super) async fn stream_with(
+        &self,
+        first: Option<Message>,
+        metadata: &[(&'static str, &str)],
+    ) -> Stream {
+        let (requests, receiver) = mpsc::channel(1);
+        let mut request = Request::new(ReceiverStream::new(receiver));
+        for (name, value) in metadata {
+            request.metadata_mut().insert(*name, value.parse().unwrap());
+        }
+        let answers = self.client().stream(request).await.unwrap().into_inner();
+        let stream = Stream { requests, answers };
+        stream.requests.send(pb::StreamRequest { message: first }).await.unwrap();
+        stream
+    }
+
+    /// The first records of the log.
+    pub(super) async fn records(&self, count: usize) -> Vec<Record> {
+        let mut subscription = self.log.subscribe(Topic::Ingestion).await.unwrap();
+        let mut found = Vec::new();
+        while found.len() < count {
+            match subscription.next().await.unwrap() {
+                Delivery::Assigned { partition } => subscription.start(partition, 0).await.unwrap(),
+                Delivery::Records { records, .. } => found.extend(records),
+                Delivery::Revoked { .. } => {}
+            }
+        }
+        found
+    }
+
+    /// All records of the log, which nobody writes to any more.
+    pub(super) async fn all_records(&self) -> Vec<Record> {
+        self.records(self.record_count().await).await
+    }
+
+    pub(super) async fn record_count(&self) -> usize {
+        use matyan_log::LogWriter as _;
+        let info = self.log.describe(Topic::Ingestion).await.unwrap();
+        info.partitions.iter().map(|partition| partition.end as usize).sum()
+    }
+
+    pub(super) async fn entries(&self) -> Vec<LogEntry> {
+        self.all_records().await.iter().map(entry).collect()
+    }
+
+    pub(super) fn metric(&self, name: &str) -> f64 {
+        let families = self.registry.gather();
+        let family = families.iter().find(|family| family.name() == name).unwrap();
+        let value = |metric: &prometheus::proto::Metric| {
+            metric.get_counter().get_value() + metric.get_gauge().get_value()
+        };
+        family.get_metric().iter().map(value).sum()
+    }
+
+    /// Lets everything run until a metric is as wished.
+    pub(super) async fn until(&self, name: &str, holds: impl Fn(f64) -> bool) {
+        while !holds(self.metric(name)) {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+pub(super) fn entry(record: &Record) -> LogEntry {
+    assert_eq!(record.value[0], 1, "the format byte");
+    LogEntry::decode(&record.value[1..]).unwrap()
+}
+
+/// A client's side of a stream.
+pub(super) struct Stream {
+    requests: mpsc::Sender<pb::StreamRequest>,
+    answers: Streaming<pb::StreamResponse>,
+}
+
+impl Stream {
+    pub(super) async fn send(&self, sequence: u64, batch: &pb::IngestionBatch) {
+        self.send_bytes(sequence, batch.encode_to_vec().into()).await;
+    }
+
+    pub(super) async fn send_bytes(&self, sequence: u64, batch: Bytes) {
+        let batch = pb::StreamBatch { sequence, batch, traceparent: String::new() };
+        self.send_message(Message::Batch(batch)).await;
+    }
+
+    pub(super) async fn send_message(&self, message: Message) {
+        self.requests.send(pb::StreamRequest { message: Some(message) }).await.unwrap();
+    }
+
+    pub(super) fn sender(&self) -> mpsc::Sender<pb::StreamRequest> {
+        self.requests.clone()
+    }
+
+    pub(super) async fn answer(&mut self) -> Result<Option<pb::StreamResponse>, Status> {
+        self.answers.message().await
+    }
+
+    /// Takes answers until this sequence is acknowledged, and returns that one.
+    pub(super) async fn acknowledged(&mut self, sequence: u64) -> pb::StreamResponse {
+        loop {
+            let answer = self.answer().await.unwrap().expect("the stream goes on");
+            assert!(answer.sequence <= sequence, "{answer:?}");
+            if answer.sequence == sequence {
+                return answer;
+            }
+        }
+    }
+
+    /// Takes answers until at least this sequence is acknowledged.
+    pub(super) async fn reached(&mut self, sequence: u64) {
+        while self.answer().await.unwrap().expect("the stream goes on").sequence < sequence {}
+    }
+
+    /// Sends no more, takes all answers, and returns the last acknowledged sequence and how the stream ended.
+    pub(super) async fn finish(self) -> (u64, Result<(), Status>) {
+        let Self { requests, mut answers } = self;
+        drop(requests);
+        let mut last = 0;
+        loop {
+            match answers.message().await {
+                Ok(Some(answer)) => last = answer.sequence,
+                Ok(None) => return (last, Ok(())),
+                Err(status) => return (last, Err(status)),
+            }
+        }
+    }
+
+    /// Goes away without a word.
+    pub(super) fn hang_up(self) {}
+}
+
+pub(super) fn open() -> pb::StreamOpen {
+    pb::StreamOpen { run_id: "run".into(), ..Default::default() }
+}
+
+pub(super) fn open_producer(acknowledged: u64) -> pb::StreamOpen {
+    pb::StreamOpen { producer_id: Bytes::from_static(&[9; 16]), acknowledged, ..open() }
+}
+
+pub(super) fn tag(name: &str) -> pb::IngestionBatch {
+    let kind = Some(Kind::AddTag(pb::AddTag { name: name.into() }));
+    pb::IngestionBatch { events: vec![pb::Event { client_time_us: None, kind }], ..Default::default() }
+}
+
+/// A batch of about so many bytes.
+pub(super) fn heavy(bytes: usize) -> pb::IngestionBatch {
+    let line = pb::LogTerminalLine { line: "x".repeat(bytes), step: 0 };
+    let event = pb::Event { client_time_us: None, kind: Some(Kind::LogTerminalLine(line)) };
+    pb::IngestionBatch { events: vec![event], ..Default::default() }
+}
+
+pub(super) fn series(name: &str) -> pb::SeriesDef {
+    pb::SeriesDef { name: name.into(), ..Default::default() }
+}
+
+pub(super) fn points(series_base: u32, names: &[&str], numbers: &[u32]) -> pb::IngestionBatch {
+    let values = numbers.iter().map(|number| f64::from(*number)).collect();
+    pb::IngestionBatch {
+        series: names.iter().map(|name| series(name)).collect(),
+        series_base,
+        points: vec![pb::Points { series: numbers.to_vec(), values, ..Default::default() }],
+        ..Default::default()
+    }
+}
+
+pub(super) fn reason(status: &Status) -> String {
+    use tonic_types::StatusExt as _;
+    status.get_error_details().error_info().expect("every error of the product has one").reason.clone()
+}

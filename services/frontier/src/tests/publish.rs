@@ -1,0 +1,72 @@
+//! The unary call.
+
+use bytes::Bytes;
+use matyan_log::layers::AppendFault;
+use matyan_proto::ingest::v1 as pb;
+use prost::Message as _;
+use tonic::Code;
+
+use super::harness::*;
+
+fn request(batch: &pb::IngestionBatch) -> pb::PublishRequest {
+    pb::PublishRequest { run_id: "run".into(), batch: batch.encode_to_vec().into(), ..Default::default() }
+}
+
+#[tokio::test]
+async fn a_batch_is_durable_when_it_is_answered() {
+    let world = World::new().await;
+    let mut client = world.client();
+    let batch = points(0, &["loss"], &[0, 0, 5]);
+    let answer = client.publish(request(&batch)).await.unwrap().into_inner();
+    assert_eq!(answer.position.unwrap().offset, 0);
+    assert_eq!((answer.rejected_items, answer.rejections[0].item), (1, 2));
+    let answer = client.publish(request(&tag("t"))).await.unwrap().into_inner();
+    assert_eq!((answer.position.unwrap().offset, answer.rejected_items), (1, 0));
+
+    let entries = world.entries().await;
+    assert!(entries.iter().all(|entry| entry.ephemeral_producer && entry.sequence == 1));
+    assert_ne!(entries[0].producer_id, entries[1].producer_id, "each call stands alone");
+}
+
+#[tokio::test]
+async fn calls_of_a_producer_are_numbered() {
+    let world = World::new().await;
+    for sequence in 1..=2 {
+        let producer_id = Bytes::from_static(&[9; 16]);
+        let request = pb::PublishRequest { producer_id, sequence, ..request(&points(0, &["loss"], &[0])) };
+        world.client().publish(request).await.unwrap();
+    }
+    let marks: Vec<_> =
+        world.entries().await.iter().map(|entry| (entry.sequence, entry.acknowledged)).collect();
+    assert_eq!(marks, [(1, 0), (2, 1)]);
+}
+
+#[tokio::test]
+async fn a_call_is_tried_again_without_doubling() {
+    let world = World::new().await;
+    world.faults.script_appends([Some(AppendFault::ErrorAfter)]);
+    world.client().publish(request(&tag("t"))).await.unwrap();
+    let entries = world.entries().await;
+    assert_eq!((entries.len(), &entries[0]), (2, &entries[1]));
+}
+
+#[tokio::test]
+async fn wrong_requests_are_refused() {
+    let world = World::new().await;
+    let good = request(&tag("t"));
+    for (request, code, word) in [
+        (pb::PublishRequest { run_id: "..".into(), ..good.clone() }, Code::InvalidArgument, "run_id"),
+        (pb::PublishRequest { sequence: 1, ..good.clone() }, Code::InvalidArgument, "sequence"),
+        (
+            pb::PublishRequest { producer_id: Bytes::from_static(b"x"), ..good.clone() },
+            Code::InvalidArgument,
+            "producer_id",
+        ),
+        (request(&points(3, &[], &[0])), Code::FailedPrecondition, "series_base"),
+    ] {
+        let status = world.client().publish(request).await.unwrap_err();
+        assert_eq!(status.code(), code, "{status}");
+        assert!(status.message().contains(word), "{status}");
+    }
+    assert_eq!(world.record_count().await, 0);
+}

@@ -1,0 +1,303 @@
+//! One client's stream on a log that works.
+
+use bytes::Bytes;
+use matyan_proto::ingest::v1::{self as pb, stream_request::Message};
+use prost::Message as _;
+use tonic::Code;
+
+use super::harness::*;
+
+#[tokio::test]
+async fn a_batch_stands_in_the_log_as_it_came() {
+    let world = World::new().await;
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let metadata = [("matyan-project", "team"), ("matyan-caller", "ann"), ("traceparent", trace)];
+    let mut stream = world.stream_open(open_producer(0), &metadata).await;
+    let batch = points(0, &["loss", "acc"], &[0, 1, 1]);
+    stream.send(1, &batch).await;
+    let answer = stream.acknowledged(1).await;
+    let position = answer.position.unwrap();
+    assert_eq!((position.log, position.partition, position.offset), (0, 0, 0));
+
+    let records = world.all_records().await;
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0].key, "run");
+    let content_type = "application/x-protobuf;type=matyan.log.v1.LogEntry";
+    assert_eq!(
+        records[0].headers,
+        [
+            ("content-type".to_owned(), Bytes::from(content_type)),
+            ("traceparent".to_owned(), Bytes::from(trace)),
+        ]
+    );
+    let entry = entry(&records[0]);
+    assert_eq!(
+        (entry.run_id.as_str(), entry.project.as_str(), entry.caller.as_str()),
+        ("run", "team", "ann")
+    );
+    assert_eq!((entry.received_us, entry.sequence, entry.acknowledged), (NOW_US, 1, 0));
+    assert_eq!((&entry.producer_id[..], entry.ephemeral_producer), (&[9; 16][..], false));
+    assert_eq!(entry.batch, batch.encode_to_vec());
+}
+
+#[tokio::test]
+async fn a_batch_may_have_a_trace_of_its_own() {
+    let world = World::new().await;
+    let trace = |digit: &str| format!("00-{}-{}-01", digit.repeat(32), digit.repeat(16));
+    let mut stream = world.stream_open(open(), &[("traceparent", &trace("a"))]).await;
+    for (sequence, traceparent) in [(1, String::new()), (2, trace("b")), (3, "nonsense".to_owned())] {
+        let batch = tag("t").encode_to_vec().into();
+        stream.send_message(Message::Batch(pb::StreamBatch { sequence, batch, traceparent })).await;
+    }
+    stream.acknowledged(3).await;
+    let headers = |record: &matyan_log::Record| record.headers.get(1).map(|(_, value)| value.clone());
+    let traces: Vec<_> = world.all_records().await.iter().map(headers).collect();
+    assert_eq!(traces, [Some(trace("a").into()), Some(trace("b").into()), None]);
+}
+
+#[tokio::test]
+async fn a_client_without_ids_gets_a_producer_for_the_stream() {
+    let world = World::new().await;
+    for _ in 0..2 {
+        let mut stream = world.stream().await;
+        stream.send(1, &tag("t")).await;
+        stream.acknowledged(1).await;
+        assert_eq!(stream.finish().await.1.ok(), Some(()));
+    }
+    let entries = world.entries().await;
+    assert!(entries.iter().all(|entry| entry.ephemeral_producer && entry.sequence == 1));
+    assert_ne!(entries[0].producer_id, entries[1].producer_id);
+}
+
+#[tokio::test]
+async fn acknowledgements_are_cumulative_and_in_order() {
+    const BATCHES: u64 = 2_000;
+    let world = World::new().await;
+    let stream = world.stream().await;
+    let sender = stream.sender();
+    let send = tokio::spawn(async move {
+        for sequence in 1..=BATCHES {
+            let batch = pb::StreamBatch {
+                sequence,
+                batch: tag("t").encode_to_vec().into(),
+                traceparent: String::new(),
+            };
+            sender.send(pb::StreamRequest { message: Some(Message::Batch(batch)) }).await.unwrap();
+        }
+    });
+    let mut stream = stream;
+    let mut last = pb::StreamResponse::default();
+    while last.sequence < BATCHES {
+        let answer = stream.answer().await.unwrap().unwrap();
+        assert!(answer.sequence > last.sequence);
+        let offset = answer.position.unwrap().offset;
+        assert_eq!(offset + 1, answer.sequence);
+        last = answer;
+    }
+    send.await.unwrap();
+    let entries = world.entries().await;
+    assert!(entries.iter().map(|entry| entry.sequence).eq(1..=BATCHES));
+    assert!(entries.iter().all(|entry| entry.acknowledged < entry.sequence));
+    assert!(entries.is_sorted_by_key(|entry| entry.acknowledged));
+    assert!(entries.last().unwrap().acknowledged > 0);
+}
+
+#[tokio::test]
+async fn bad_items_are_rejected_and_the_rest_goes_on() {
+    let world = World::new().await;
+    let mut stream = world.stream().await;
+    let long = "x".repeat(2_000);
+    let mut batch = points(0, &["loss", &long], &[0, 1, 0]);
+    batch.events = [tag(&long).events, tag("good").events].concat();
+    stream.send(1, &batch).await;
+    stream.send(2, &points(2, &[], &[0, 1])).await;
+
+    let answer = stream.answer().await.unwrap().unwrap();
+    assert_eq!((answer.sequence, answer.rejected_items), (1, 2));
+    let places: Vec<_> = answer.rejections.iter().map(|entry| (entry.item, entry.field.as_str())).collect();
+    assert_eq!(places, [(0, "name"), (3, "name")]);
+    assert!(answer.rejections[1].reason.contains("series 1"), "{answer:?}");
+    assert_eq!(stream.acknowledged(2).await.rejections[0].item, 1);
+
+    let entries = world.entries().await;
+    let first = pb::IngestionBatch::decode(entries[0].batch.clone()).unwrap();
+    assert_eq!((first.events, first.points[0].series.as_slice()), (tag("good").events, &[0, 0][..]));
+    assert_eq!(first.series, [series("loss"), pb::SeriesDef::default()]);
+    assert_eq!(world.metric("matyan_ingest_rejected_items_total"), 3.0);
+    assert_eq!(world.metric("matyan_ws_messages_total"), 4.0);
+}
+
+#[tokio::test]
+async fn a_batch_rejected_whole_carries_its_sequence_on() {
+    let world = World::new().await;
+    let mut stream = world.stream().await;
+    stream.send(1, &points(0, &["loss"], &[0])).await;
+    stream.send_bytes(2, Bytes::from_static(b"{\"type\":\"create_run\"}")).await;
+    stream.send_bytes(3, vec![0; (16 << 20) + 1].into()).await;
+    stream.send(4, &points(1, &[], &[7])).await;
+    stream.send(5, &points(1, &[], &[0])).await;
+    for (sequence, field) in [(2, "batch"), (3, "batch"), (4, "series")] {
+        let answer = stream.acknowledged(sequence).await;
+        assert_eq!((answer.rejections[0].field.as_str(), answer.rejected_items), (field, 1));
+    }
+    stream.acknowledged(5).await;
+    let entries = world.entries().await;
+    assert!(entries.iter().map(|entry| entry.sequence).eq(1..=5));
+    for entry in &entries[1..4] {
+        let nothing = pb::IngestionBatch { series_base: 1, ..Default::default() };
+        assert_eq!(pb::IngestionBatch::decode(entry.batch.clone()).unwrap(), nothing);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_of_the_largest_size_passes() {
+    let world = World::new().await;
+    let mut stream = world.stream().await;
+    let batch = heavy((16 << 20) - 32);
+    stream.send(1, &batch).await;
+    stream.acknowledged(1).await;
+    assert_eq!(world.entries().await[0].batch, batch.encode_to_vec());
+}
+
+#[tokio::test]
+async fn what_is_durable_is_acknowledged_again_and_not_appended_again() {
+    let world = World::new().await;
+    let mut stream = world.stream_open(open_producer(0), &[]).await;
+    stream.send(1, &tag("a")).await;
+    stream.send(2, &tag("b")).await;
+    let first = stream.acknowledged(2).await;
+    stream.send(1, &tag("a")).await;
+    assert_eq!(stream.answer().await.unwrap().unwrap(), first);
+    stream.send(3, &tag("c")).await;
+    stream.acknowledged(3).await;
+    assert!(world.entries().await.iter().map(|entry| entry.sequence).eq(1..=3));
+}
+
+#[tokio::test]
+async fn a_stream_opened_again_goes_on_where_its_client_is() {
+    let world = World::new().await;
+    let mut stream = world.stream_open(open_producer(0), &[]).await;
+    stream.send(1, &points(0, &["a"], &[0])).await;
+    stream.send(2, &points(1, &["b"], &[1])).await;
+    stream.acknowledged(2).await;
+    stream.hang_up();
+
+    // The client has not seen the second acknowledgement, and sends that batch again, unchanged.
+    let open = pb::StreamOpen { series: vec![series("a")], ..open_producer(1) };
+    let mut stream = world.stream_open(open, &[]).await;
+    stream.send(1, &tag("long acknowledged")).await;
+    assert_eq!(stream.answer().await.unwrap().unwrap().sequence, 1);
+    stream.send(2, &points(1, &["b"], &[1])).await;
+    stream.send(3, &points(2, &["c"], &[0, 1, 2])).await;
+    stream.acknowledged(3).await;
+
+    let entries = world.entries().await;
+    let sequences: Vec<_> = entries.iter().map(|entry| (entry.sequence, entry.acknowledged)).collect();
+    assert_eq!(sequences[2], (2, 1));
+    assert_eq!(sequences.iter().map(|(sequence, _)| *sequence).collect::<Vec<_>>(), [1, 2, 2, 3]);
+    assert_eq!(entries[1].batch, entries[2].batch, "a worker drops the repeat");
+}
+
+#[track_caller]
+fn check_end(ended: (u64, Result<(), tonic::Status>), durable: u64, code: Code, why: &str, word: &str) {
+    let status = ended.1.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (code, why), "{status}");
+    assert!(status.message().contains(word), "{status}");
+    assert_eq!(ended.0, durable);
+}
+
+#[tokio::test]
+async fn a_gap_ends_the_stream_behind_what_was_good() {
+    let world = World::new().await;
+    let stream = world.stream().await;
+    stream.send(1, &tag("a")).await;
+    stream.send(3, &tag("c")).await;
+    check_end(stream.finish().await, 1, Code::FailedPrecondition, "OUT_OF_SEQUENCE", "2 was expected");
+    assert_eq!(world.record_count().await, 1);
+}
+
+#[tokio::test]
+async fn a_dictionary_that_does_not_fit_ends_the_stream() {
+    let world = World::new().await;
+    let stream = world.stream().await;
+    stream.send(1, &points(0, &["a"], &[0])).await;
+    stream.send(2, &points(0, &["b"], &[0])).await;
+    check_end(stream.finish().await, 1, Code::FailedPrecondition, "OUT_OF_SEQUENCE", "series_base");
+    assert_eq!(world.record_count().await, 1);
+}
+
+#[tokio::test]
+async fn wrong_messages_end_the_stream() {
+    let world = World::new().await;
+    let batch = |sequence| {
+        Some(Message::Batch(pb::StreamBatch {
+            sequence,
+            batch: tag("a").encode_to_vec().into(),
+            ..Default::default()
+        }))
+    };
+    for (first, second, word) in [
+        (batch(1), None, "open"),
+        (None, None, "open"),
+        (Some(Message::Open(pb::StreamOpen { run_id: "a/b".into(), ..open() })), None, "run_id"),
+        (Some(Message::Open(pb::StreamOpen { run_id: ".projects".into(), ..open() })), None, "run_id"),
+        (
+            Some(Message::Open(pb::StreamOpen { producer_id: Bytes::from_static(&[1; 3]), ..open() })),
+            None,
+            "producer_id",
+        ),
+        (Some(Message::Open(open())), Some(Message::Open(open())), "batch"),
+        (Some(Message::Open(open())), batch(0), "sequence"),
+    ] {
+        let stream = world.stream_with(first, &[]).await;
+        if let Some(second) = second {
+            stream.send_message(second).await;
+        }
+        check_end(stream.finish().await, 0, Code::InvalidArgument, "INVALID_FIELD", word);
+    }
+    assert_eq!(world.record_count().await, 0);
+}
+
+#[tokio::test]
+async fn bad_metadata_is_refused() {
+    let world = World::new().await;
+    let mut request = tonic::Request::new(tokio_stream::empty());
+    request.metadata_mut().insert("matyan-project", "a/b".parse().unwrap());
+    let status = world.client().stream(request).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::InvalidArgument, "INVALID_FIELD"));
+}
+
+#[tokio::test]
+async fn an_ended_stream_is_acknowledged_to_the_end() {
+    let world = World::new().await;
+    let stream = world.stream().await;
+    for sequence in 1..=50 {
+        stream.send(sequence, &tag("t")).await;
+    }
+    let (last, ended) = stream.finish().await;
+    ended.unwrap();
+    assert_eq!(last, 50);
+    world.until("matyan_ingest_streams_active", |streams| streams == 0.0).await;
+    assert_eq!(world.metric("matyan_ingest_in_flight_bytes"), 0.0);
+}
+
+#[tokio::test]
+async fn an_empty_stream_ends_well() {
+    let world = World::new().await;
+    let stream = world.stream().await;
+    assert_eq!(stream.finish().await.1.ok(), Some(()));
+}
+
+/// A client that never looks at its answers holds nothing up: they are merged.
+#[tokio::test]
+async fn answers_that_nobody_takes_are_merged() {
+    let world = World::new().await;
+    let stream = world.stream().await;
+    for sequence in 1..=1_000 {
+        stream.send(sequence, &tag("t")).await;
+    }
+    world.until("matyan_ingest_batches_total", |batches| batches == 1_000.0).await;
+    let (last, ended) = stream.finish().await;
+    ended.unwrap();
+    assert_eq!(last, 1_000);
+}

@@ -1,0 +1,50 @@
+//! What the server says of itself.
+
+use matyan_log::layers::AppendFault;
+use matyan_proto::{
+    limits,
+    system::v1::{
+        self as pb, system_service_client::SystemServiceClient, system_service_server::SystemServiceServer,
+    },
+};
+
+use super::harness::*;
+use crate::Frontier;
+
+fn client(world: &World) -> SystemServiceClient<SystemServiceServer<Frontier>> {
+    SystemServiceClient::new(world.frontier.system_server())
+}
+
+async fn readiness(world: &World) -> (bool, Vec<(String, bool)>) {
+    let answer = client(world).readiness(pb::ReadinessRequest {}).await.unwrap().into_inner();
+    (answer.ready, answer.checks.into_iter().map(|check| (check.name, check.ok)).collect())
+}
+
+#[tokio::test]
+async fn it_is_ready_while_the_log_takes_records() {
+    let world = World::new().await;
+    let checks = |log| vec![("log".to_owned(), log), ("blobs".to_owned(), true)];
+    assert_eq!(readiness(&world).await, (true, checks(true)));
+
+    world.faults.script_appends([const { Some(AppendFault::ErrorBefore) }; 3]);
+    let mut stream = world.stream().await;
+    stream.send(1, &tag("t")).await;
+    world.until("matyan_ingest_append_failures_total", |failures| failures > 0.0).await;
+    assert_eq!(readiness(&world).await, (false, checks(false)));
+    stream.acknowledged(1).await;
+    assert_eq!(readiness(&world).await, (true, checks(true)));
+
+    stream.hang_up();
+    world.frontier.drain().await;
+    assert_eq!(readiness(&world).await, (false, checks(false)));
+}
+
+#[tokio::test]
+async fn it_tells_version_and_limits() {
+    let world = World::new().await;
+    let version = client(&world).version(pb::VersionRequest {}).await.unwrap().into_inner();
+    assert_eq!((version.component.as_str(), version.version.is_empty()), ("frontier", false));
+    let answer = client(&world).limits(pb::LimitsRequest {}).await.unwrap().into_inner().limits.unwrap();
+    assert_eq!(answer.run_id_bytes, Some(256));
+    assert_eq!(answer.batch_bytes(), limits::BATCH_BYTES as u32);
+}

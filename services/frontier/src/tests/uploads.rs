@@ -1,0 +1,166 @@
+//! Upload URLs, and uploads through this server.
+
+use std::sync::atomic::Ordering;
+
+use futures::StreamExt;
+use matyan_blob::{BlobKey, Blobs, layers::Faulty};
+use matyan_log::layers::Faults;
+use matyan_proto::ingest::v1::{self as pb, upload_request::Message};
+use std::sync::Arc;
+use tonic::{Code, Status};
+
+use super::harness::*;
+use crate::Settings;
+
+async fn presign(world: &World, path: &str) -> pb::PresignResponse {
+    let request = pb::PresignRequest {
+        run_id: "run".into(),
+        artifact_path: path.into(),
+        content_type: "text/plain".into(),
+    };
+    world.client().presign(request).await.unwrap().into_inner()
+}
+
+async fn open(world: &World, path: &str) -> pb::UploadOpen {
+    let url = presign(world, path).await.upload_url;
+    let (_, token) = url.split_once('?').unwrap();
+    pb::UploadOpen {
+        key: format!("run/{path}"),
+        token: token.to_owned(),
+        content_type: "text/plain".into(),
+        content_length: None,
+    }
+}
+
+async fn upload(world: &World, messages: Vec<Message>) -> Result<u64, Status> {
+    let requests = messages.into_iter().map(|message| pb::UploadRequest { message: Some(message) });
+    let answer = world.client().upload(tokio_stream::iter(requests.collect::<Vec<_>>())).await?;
+    Ok(answer.into_inner().size)
+}
+
+fn chunk(text: &str) -> Message {
+    Message::Chunk(text.to_owned().into())
+}
+
+async fn content(world: &World, key: &str) -> Option<String> {
+    let (_, mut content) = world.blobs.read(&BlobKey::new(key).unwrap(), None).await.unwrap()?;
+    let mut bytes = Vec::new();
+    while let Some(piece) = content.next().await {
+        bytes.extend_from_slice(&piece.unwrap());
+    }
+    Some(String::from_utf8(bytes).unwrap())
+}
+
+#[tokio::test]
+async fn a_url_is_for_one_artifact_of_the_run() {
+    let world = World::new().await;
+    let answer = presign(&world, "a/b c.txt").await;
+    assert!(answer.upload_url.starts_with("/api/v1/rest/blobs/run/a/b%20c.txt?expires="), "{answer:?}");
+    assert_eq!((answer.key.as_str(), answer.expires_s), ("run/a/b c.txt", 60));
+    assert_eq!(world.metric("matyan_presign_total"), 1.0);
+    assert_eq!(world.record_count().await, 0, "the log is not touched");
+
+    for (run_id, path) in [("run", "../x"), ("run", ""), ("", "x"), ("a/b", "x"), ("run", "/x")] {
+        let request =
+            pb::PresignRequest { run_id: run_id.into(), artifact_path: path.into(), ..Default::default() };
+        let status = world.client().presign(request).await.unwrap_err();
+        assert_eq!((status.code(), reason(&status).as_str()), (Code::InvalidArgument, "INVALID_FIELD"));
+    }
+}
+
+#[tokio::test]
+async fn an_upload_is_stored() {
+    let world = World::new().await;
+    let known = pb::UploadOpen { content_length: Some(6), ..open(&world, "known").await };
+    assert_eq!(upload(&world, vec![Message::Open(known), chunk("abc"), chunk("def")]).await.unwrap(), 6);
+    assert_eq!(content(&world, "run/known").await.unwrap(), "abcdef");
+
+    let unknown = open(&world, "unknown").await;
+    assert_eq!(
+        upload(&world, vec![Message::Open(unknown), chunk("abc"), Message::Done(true)]).await.unwrap(),
+        3
+    );
+    let empty = open(&world, "empty").await;
+    assert_eq!(upload(&world, vec![Message::Open(empty), Message::Done(true)]).await.unwrap(), 0);
+    assert_eq!((world.metric("matyan_uploads_total"), world.metric("matyan_upload_bytes_total")), (3.0, 9.0));
+}
+
+#[tokio::test]
+async fn an_upload_that_breaks_off_leaves_nothing() {
+    let world = World::new().await;
+    let short = pb::UploadOpen { content_length: Some(6), ..open(&world, "x").await };
+    let long = pb::UploadOpen { content_length: Some(2), ..open(&world, "x").await };
+    let unknown = open(&world, "x").await;
+    for messages in [
+        vec![Message::Open(short), chunk("abc")],
+        vec![Message::Open(long), chunk("abc")],
+        vec![Message::Open(unknown), chunk("abc")],
+    ] {
+        let status = upload(&world, messages).await.unwrap_err();
+        assert_eq!(
+            (status.code(), reason(&status).as_str()),
+            (Code::Aborted, "UPLOAD_INCOMPLETE"),
+            "{status}"
+        );
+    }
+    assert_eq!(content(&world, "run/x").await, None);
+    assert_eq!(world.metric("matyan_uploads_total"), 0.0);
+}
+
+#[tokio::test]
+async fn a_token_opens_its_own_blob_until_it_expires() {
+    let world = World::new().await;
+    let mine = open(&world, "mine").await;
+    let other = pb::UploadOpen { key: "run/other".into(), ..mine.clone() };
+    let none = pb::UploadOpen { token: String::new(), ..mine.clone() };
+    for open in [other, none] {
+        let status = upload(&world, vec![Message::Open(open), Message::Done(true)]).await.unwrap_err();
+        assert_eq!((status.code(), reason(&status).as_str()), (Code::PermissionDenied, "PERMISSION_DENIED"));
+    }
+    world.now_us.fetch_add(61_000_000, Ordering::Relaxed);
+    let status = upload(&world, vec![Message::Open(mine), Message::Done(true)]).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn wrong_messages_are_refused() {
+    let world = World::new().await;
+    let good = open(&world, "x").await;
+    let too_large = Message::Chunk(vec![0; (1 << 20) + 1].into());
+    for (messages, code) in [
+        (vec![], Code::InvalidArgument),
+        (vec![chunk("abc")], Code::InvalidArgument),
+        (vec![Message::Open(good.clone()), Message::Open(good.clone())], Code::InvalidArgument),
+        (
+            vec![Message::Open(pb::UploadOpen { key: "run/../x".into(), ..good.clone() })],
+            Code::InvalidArgument,
+        ),
+        (
+            vec![Message::Open(pb::UploadOpen { content_type: "a\nb".into(), ..good.clone() })],
+            Code::InvalidArgument,
+        ),
+        (vec![Message::Open(good), too_large], Code::ResourceExhausted),
+    ] {
+        assert_eq!(upload(&world, messages).await.unwrap_err().code(), code);
+    }
+    assert_eq!(content(&world, "run/x").await, None);
+}
+
+#[tokio::test]
+async fn other_blob_stores_take_no_uploads() {
+    let world = World::build(Settings::default(), false, Faults::scripted(std::time::Duration::ZERO)).await;
+    let open = open(&world, "x").await;
+    let status = upload(&world, vec![Message::Open(open)]).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::Unimplemented, "UNIMPLEMENTED"));
+}
+
+#[tokio::test]
+async fn a_blob_store_that_is_away_is_told_of() {
+    let world = World::new().await;
+    let away = Faulty::new(world.blobs.clone(), |_| matyan_blob::layers::Fault::Refuse);
+    let frontier = world.with_blobs(Arc::new(away));
+    let request =
+        pb::PresignRequest { run_id: "run".into(), artifact_path: "x".into(), ..Default::default() };
+    let mut client = pb::ingest_service_client::IngestServiceClient::new(frontier.ingest_server());
+    assert_eq!(client.presign(request).await.unwrap_err().code(), Code::Unavailable);
+}
