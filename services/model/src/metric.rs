@@ -45,6 +45,36 @@ pub async fn metric_series_find(
     Ok(rows::get(snapshot, &by_name).await?.map(SeriesNumber))
 }
 
+/// The series of many names and contexts at once, in their order.
+pub async fn metric_series_find_many(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    number: RunNumber,
+    names: &[(String, [u8; 16])],
+) -> Result<Vec<Option<SeriesNumber>>> {
+    let key = |(name, digest): &(String, [u8; 16])| {
+        keys::series_by_name(project, number, SeriesKind::Metric, name, digest)
+    };
+    let keys: Vec<_> = names.iter().map(key).collect();
+    let values = snapshot.get_many(&keys).await?;
+    keys.iter()
+        .zip(values)
+        .map(|(key, value)| value.map(|value| Ok(SeriesNumber(rows::decode(key, &value)?))).transpose())
+        .collect()
+}
+
+/// The headers of many series at once, in their order.
+pub async fn metric_headers_get(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    number: RunNumber,
+    series: &[SeriesNumber],
+) -> Result<Vec<Option<Header>>> {
+    let keys: Vec<_> = series.iter().map(|series| keys::series_header(project, number, *series)).collect();
+    let values = snapshot.get_many(&keys).await?;
+    values.into_iter().map(|value| value.map(|value| Ok(Header::decode(&value)?)).transpose()).collect()
+}
+
 pub async fn metric_header_get(
     snapshot: &dyn Snapshot,
     project: Project,

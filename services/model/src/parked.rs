@@ -8,6 +8,7 @@ use minicbor::{Decode, Encode};
 use crate::{
     ids::{Project, RunId},
     keys::{self, ItemPosition},
+    object::BlobRef,
     rows,
 };
 
@@ -20,6 +21,8 @@ pub struct Parked {
     pub received_us: i64,
     /// An encoded `IngestionBatch` with this item alone; of a record that could not be read at all, its value.
     pub item: Bytes,
+    /// Holds the item instead, if it is large.
+    pub blob: Option<BlobRef>,
 }
 
 #[derive(Encode, Decode)]
@@ -30,7 +33,7 @@ struct ParkedRow {
     #[n(1)]
     received_us: i64,
     #[n(2)]
-    item_bytes: u64,
+    blob: Option<BlobRef>,
 }
 
 /// Bytes that parking this item writes.
@@ -39,7 +42,7 @@ pub fn parked_put(batch: &mut Batch, project: Project, parked: &Parked) -> usize
     let row = ParkedRow {
         reason: parked.reason.clone(),
         received_us: parked.received_us,
-        item_bytes: parked.item.len() as u64,
+        blob: parked.blob.clone(),
     };
     batch.set(keys::parked_piece(project, run_id, *at, 0), rows::encode(&row));
     for (start, piece) in (0..parked.item.len()).step_by(rows::PIECE_BYTES).zip(1..) {
@@ -58,13 +61,13 @@ pub async fn parked_list(
 ) -> Result<(Vec<Parked>, Option<Range>)> {
     let prefix = keys::parked(project).start;
     let mut rest = range.clone();
-    let mut list: Vec<(Parked, u64, Vec<u8>)> = Vec::new();
+    let mut list: Vec<(Parked, Vec<u8>)> = Vec::new();
     loop {
         let page = snapshot.scan(&rest, Scan { rows: count.max(1), ..Scan::default() }).await?;
         for (key, value) in &page.rows {
             let (run_id, at, piece) = keys::parked_of(&prefix, key)?;
             if piece > 0 {
-                if let Some((_, _, item)) = list.last_mut() {
+                if let Some((_, item)) = list.last_mut() {
                     item.extend_from_slice(value);
                 }
                 continue;
@@ -72,10 +75,8 @@ pub async fn parked_list(
             if list.len() == count {
                 return Ok((finish(list), Some(Range::new(key.clone(), range.end.clone()))));
             }
-            let row: ParkedRow = rows::decode(key, value)?;
-            let parked =
-                Parked { run_id, at, reason: row.reason, received_us: row.received_us, item: Bytes::new() };
-            list.push((parked, row.item_bytes, Vec::new()));
+            let ParkedRow { reason, received_us, blob } = rows::decode(key, value)?;
+            list.push((Parked { run_id, at, reason, received_us, item: Bytes::new(), blob }, Vec::new()));
         }
         match page.rows.last() {
             Some((last, _)) if page.more => rest = rest.after(last),
@@ -84,8 +85,8 @@ pub async fn parked_list(
     }
 }
 
-fn finish(list: Vec<(Parked, u64, Vec<u8>)>) -> Vec<Parked> {
-    list.into_iter().map(|(parked, _, item)| Parked { item: item.into(), ..parked }).collect()
+fn finish(list: Vec<(Parked, Vec<u8>)>) -> Vec<Parked> {
+    list.into_iter().map(|(parked, item)| Parked { item: item.into(), ..parked }).collect()
 }
 
 /// Forgets a parked item.

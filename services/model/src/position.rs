@@ -4,7 +4,7 @@
 //! cursor says what was applied to one run id; an applied row says how far a whole partition is, with the digest of its
 //! last record, by which a log without an identity of its own is recognised.
 
-use matyan_store::{Batch, Result, Snapshot, Store, Value};
+use matyan_store::{Batch, Key, Result, Snapshot, Store, Value};
 use minicbor::{Decode, Encode};
 
 use crate::{
@@ -54,6 +54,10 @@ impl Cursor {
 
     pub fn encode(&self) -> Value {
         rows::encode(self)
+    }
+
+    pub fn decode(key: &Key, value: &Value) -> Result<Self> {
+        rows::decode(key, value)
     }
 }
 

@@ -109,16 +109,17 @@ pub struct Deletion<'a> {
     pub caller: &'a str,
 }
 
-/// Unlinks the run, if there is one, and leaves a tombstone. `head` is what the caller has read, and checks.
+/// Unlinks the run, if there is one, and leaves a tombstone, which it returns. `head` is what the caller has read, and
+/// checks.
 pub async fn run_delete(
     transaction: &mut Transaction,
     project: Project,
     id: &RunId,
     head: Option<&Head>,
     deletion: Deletion<'_>,
-) -> Result<()> {
+) -> Result<Head> {
     let number = match head {
-        Some(Head::Tombstone(_)) => return Ok(()),
+        Some(Head::Tombstone(tombstone)) => return Ok(Head::Tombstone(*tombstone)),
         Some(Head::Live(number)) => Some(*number),
         None => None,
     };
@@ -148,7 +149,7 @@ pub async fn run_delete(
         blobs_gone: false,
     };
     tombstone_put(batch, project, id, tombstone);
-    Ok(())
+    Ok(Head::Tombstone(tombstone))
 }
 
 pub fn tombstone_put(batch: &mut Batch, project: Project, id: &RunId, tombstone: Tombstone) {

@@ -1,0 +1,59 @@
+//! Applying records to one run: from entries of the log, in order, to transactions of the store.
+//!
+//! A transaction takes items until it is full, from several records or from a part of one, and moves the cursor of the run
+//! id behind the last of them. It expects the cursor and the head that this writer knows; so whatever a writer keeps in
+//! memory (`State`) is good exactly as long as its transactions commit, and a conflict throws it away. Redelivery, a worker
+//! that was cut off, and a crash between two transactions all come down to that one check.
+//!
+//! Errors of the store are waited for. A deterministic failure (a panic, a transaction that the store refuses for its size)
+//! is narrowed down by halving the number of items; the one that is left is parked.
+
+mod dictionary;
+mod event;
+mod object;
+mod park;
+mod points;
+mod state;
+mod step;
+mod writer;
+
+
+
+
+pub(crate) use step::Blocks;
+pub(crate) use writer::{Applied, RunWriter};
+
+use matyan_model::ids::{Project, RunId};
+
+/// The run that a writer writes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct RunKey {
+    pub(crate) project: Project,
+    pub(crate) id: RunId,
+}
+
+/// Why a transaction was not made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// Wait, and begin anew.
+    #[error(transparent)]
+    Store(matyan_store::Error),
+    /// Wait, and begin anew.
+    #[error(transparent)]
+    Blob(#[from] matyan_blob::Error),
+    /// Somebody else wrote the run: begin anew from what is stored.
+    #[error("the run was written by somebody else")]
+    Conflict,
+    /// Take fewer items; park the one that fails alone.
+    #[error("{0}")]
+    Poison(String),
+}
+
+impl From<matyan_store::Error> for Failure {
+    fn from(error: matyan_store::Error) -> Self {
+        match error {
+            matyan_store::Error::TooLarge { .. } | matyan_store::Error::BadKey { .. } => Self::Poison(error.to_string()),
+            other => Self::Store(other),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Parking: what cannot be applied is kept in the store with its reason, in the transaction that moves the cursor past it, as
+//! a batch of its own. The dead-letter topic gets a copy afterwards.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use matyan_model::parked::{Parked, parked_put};
+use matyan_proto::ingest::v1::{Event, IngestionBatch, Points, SeriesDef};
+use prost::Message;
+
+use super::{Failure, dictionary::Dictionary, step::{Record, Step}};
+
+/// A parked item, for the dead-letter topic.
+#[derive(Clone, Debug)]
+pub(super) struct ParkedItem {
+    pub(super) reason: String,
+    pub(super) item: Bytes,
+}
+
+/// A larger item is moved to the blob store, so that parking it always fits a transaction.
+const INLINE_BYTES: usize = 1 << 20;
+
+impl Step<'_> {
+    pub(super) async fn park_event(
+        &mut self,
+        record: &Record,
+        event: &Event,
+        item: u32,
+        reason: &str,
+    ) -> Result<(), Failure> {
+        let batch = IngestionBatch { events: vec![event.clone()], ..IngestionBatch::default() };
+        self.park(record, item, batch.encode_to_vec().into(), reason).await
+    }
+
+    /// Parks neighbours that share the reason, as one item. They bring their definitions along, where there are any.
+    pub(super) async fn park_points(
+        &mut self,
+        record: &Record,
+        dictionary: &Dictionary,
+        group: &Points,
+        range: Range<usize>,
+        item: u32,
+        reason: &str,
+    ) -> Result<(), Failure> {
+        let reference = group.series[range.start];
+        let is_one_series = group.series[range.clone()].iter().all(|own| *own == reference);
+        let mut points = slice(group, range);
+        let mut batch = IngestionBatch::default();
+        if let Some(definition) = dictionary.definitions.get(reference as usize).filter(|_| is_one_series) {
+            let (name, context, dtype) = (&definition.name, &definition.context, &definition.dtype);
+            batch.series.push(SeriesDef { name: name.clone(), context: context.clone(), dtype: dtype.clone() });
+            points.series.fill(0);
+        }
+        batch.points.push(points);
+        self.park(record, item, batch.encode_to_vec().into(), reason).await
+    }
+
+    /// Parks a record of which no item can be read.
+    pub(super) async fn park_record(&mut self, record: &Record, reason: &str) -> Result<(), Failure> {
+        self.items += 1;
+        self.park(record, 0, record.entry.raw(), reason).await
+    }
+
+    async fn park(&mut self, record: &Record, item: u32, bytes: Bytes, reason: &str) -> Result<(), Failure> {
+        let at = Self::item_position(record, item);
+        tracing::warn!(run = self.run.id.as_str(), ?at, reason, "parked what cannot be applied");
+        self.outcome.parked.push(ParkedItem { reason: reason.to_owned(), item: bytes.clone() });
+        let mut parked = Parked {
+            run_id: self.run.id.clone(),
+            at,
+            reason: reason.to_owned(),
+            received_us: record.entry.received_us,
+            item: bytes,
+            blob: None,
+        };
+        if parked.item.len() > INLINE_BYTES {
+            let content = std::mem::take(&mut parked.item);
+            parked.blob = Some(self.move_to_blob(content, "application/x-protobuf").await?);
+        }
+        self.bytes += parked_put(self.transaction.batch(), self.run.project, &parked);
+        Ok(())
+    }
+}
+
+/// The points of a range. A column of one value may hold for all, and stays.
+fn slice(group: &Points, range: Range<usize>) -> Points {
+    let count = group.series.len();
+    let cut = |column: &Vec<i64>| if column.len() == count { column[range.clone()].to_vec() } else { column.clone() };
+    Points {
+        series: group.series[range.clone()].to_vec(),
+        values: group.values.get(range.clone()).unwrap_or(&group.values).to_vec(),
+        steps: cut(&group.steps),
+        epochs: cut(&group.epochs),
+        times_us: cut(&group.times_us),
+    }
+}

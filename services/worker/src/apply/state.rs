@@ -1,0 +1,137 @@
+//! What a writer keeps of its run between transactions: only what nobody else writes, and only as long as its cursor holds.
+
+use std::collections::HashMap;
+
+use matyan_model::{
+    ids::{ProducerId, RunNumber, SeriesNumber},
+    keys,
+    object::ObjectHeader,
+    position::Cursor,
+    producer::Mark,
+    run::{Head, Writing, writing_get},
+};
+use matyan_store::{Snapshot, Value};
+
+use super::{Failure, RunKey, dictionary::Dictionary};
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) cursor: Cursor,
+    /// The row as it is stored; what the next transaction expects.
+    pub(super) cursor_value: Option<Value>,
+    pub(super) head: Option<Head>,
+    pub(super) head_value: Option<Value>,
+    /// The live run; a new one after each delete.
+    pub(super) live: LiveState,
+    pub(super) producers: HashMap<ProducerId, Producer>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct LiveState {
+    pub(super) writing: Writing,
+    /// By number; those that this writer has not met are unknown.
+    pub(super) series: Vec<Series>,
+    pub(super) dtypes: Dtypes,
+    /// By name and context digest.
+    pub(super) objects: HashMap<(String, [u8; 16]), (SeriesNumber, ObjectHeader)>,
+}
+
+/// What is known of a metric series.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Series {
+    /// Of the header as it will stand.
+    pub(super) dtype: u16,
+    /// Whether `highest` counts what was stored before this writer met the series.
+    pub(super) is_complete: bool,
+    pub(super) highest: Option<i64>,
+}
+
+impl Default for Series {
+    fn default() -> Self {
+        Self { dtype: Dtypes::UNKNOWN, is_complete: false, highest: None }
+    }
+}
+
+/// Type names by small numbers, so that points compare numbers.
+#[derive(Debug, Default)]
+pub(super) struct Dtypes(Vec<String>);
+
+impl Dtypes {
+    pub(super) const UNKNOWN: u16 = u16::MAX;
+
+    /// A run with more type names than this has its headers rewritten more often than they change, and nothing else.
+    const MAX: usize = 1_000;
+
+    pub(super) fn number(&mut self, dtype: &str) -> u16 {
+        let dtype = if dtype.is_empty() { DEFAULT_DTYPE } else { dtype };
+        let known = self.0.iter().position(|known| known == dtype);
+        let number = known.unwrap_or_else(|| {
+            if self.0.len() < Self::MAX {
+                self.0.push(dtype.to_owned());
+                self.0.len() - 1
+            } else {
+                usize::from(Self::UNKNOWN)
+            }
+        });
+        number as u16
+    }
+}
+
+pub(super) const DEFAULT_DTYPE: &str = "float";
+
+#[derive(Debug, Default)]
+pub(super) struct Producer {
+    pub(super) mark: Mark,
+    /// The mark's row is there.
+    pub(super) is_known: bool,
+    pub(super) dictionary: Option<Dictionary>,
+}
+
+/// More producers of one run are not kept in memory: each connection brings one, and old ones rarely come back.
+const MAX_PRODUCERS: usize = 64;
+
+impl State {
+    pub(super) async fn load(snapshot: &dyn Snapshot, run: &RunKey) -> Result<Self, Failure> {
+        let (cursor_key, head_key) = (keys::cursor(run.project, &run.id), keys::head(run.project, &run.id));
+        let mut values = snapshot.get_many(&[cursor_key.clone(), head_key.clone()]).await?;
+        let head_value = values.pop().flatten();
+        let cursor_value = values.pop().flatten();
+        let cursor = cursor_value.as_ref().map(|value| Cursor::decode(&cursor_key, value)).transpose()?;
+        let head = head_value.as_ref().map(|value| Head::decode(&head_key, value)).transpose()?;
+        let mut state =
+            Self { cursor: cursor.unwrap_or_default(), cursor_value, head, head_value, ..Self::default() };
+        if let Some(number) = state.live_number() {
+            state.live.writing = writing_get(snapshot, run.project, number).await?;
+        }
+        Ok(state)
+    }
+
+    pub(super) fn live_number(&self) -> Option<RunNumber> {
+        match self.head {
+            Some(Head::Live(number)) => Some(number),
+            Some(Head::Tombstone(_)) | None => None,
+        }
+    }
+
+    pub(super) fn is_dead(&self) -> bool {
+        matches!(self.head, Some(Head::Tombstone(_)))
+    }
+
+    /// Forgets producers that have not been heard of for the longest time, if there are too many.
+    pub(super) fn trim_producers(&mut self) {
+        if self.producers.len() > MAX_PRODUCERS {
+            let mut seen: Vec<i64> = self.producers.values().map(|producer| producer.mark.seen_us).collect();
+            seen.sort_unstable();
+            let middle = seen[seen.len() / 2];
+            self.producers.retain(|_, producer| producer.mark.seen_us > middle);
+        }
+    }
+
+    /// About what this takes in memory.
+    pub(super) fn bytes(&self) -> usize {
+        let dictionaries = self.producers.values().filter_map(|producer| producer.dictionary.as_ref());
+        let dictionaries: usize = dictionaries.map(Dictionary::bytes).sum();
+        let objects: usize = self.live.objects.keys().map(|(name, _)| 2 * name.len() + 128).sum();
+        size_of::<Self>() + self.live.series.capacity() * size_of::<Series>() + dictionaries + objects
+    }
+}

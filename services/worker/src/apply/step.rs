@@ -1,0 +1,440 @@
+//! One transaction of one run: takes items until it is full, then writes what they came to.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use bytes::Bytes;
+use matyan_model::{
+    change::change_put,
+    ids::{ProducerId, RunNumber, SeriesNumber},
+    keys::{self, EntityKind, ItemPosition},
+    object::object_header_put,
+    position::Cursor,
+    producer::{Definition, Mark, dictionary_cut, dictionary_get, dictionary_pages, dictionary_put, mark_get, mark_put},
+    run::{RunEdit, run_create, writing_put},
+    series::{Header, Written},
+};
+use matyan_proto::ingest::v1::{Event, event::Kind};
+use matyan_store::{Batch as StoreBatch, Commit, Transaction};
+
+use super::{
+    Failure, RunKey,
+    dictionary::{Dictionary, definition},
+    park::ParkedItem,
+    state::{LiveState, Producer, State},
+};
+use crate::{
+    deps::Deps,
+    record::{Batch, Entry},
+};
+
+/// An entry with its batch, or the reason why there is none.
+pub(super) struct Record {
+    pub(super) entry: Entry,
+    pub(super) batch: Result<Batch, String>,
+}
+
+impl Record {
+    pub(super) fn new(entry: Entry) -> Self {
+        let batch = entry.batch();
+        Self { entry, batch }
+    }
+
+    /// How many items it has; one that cannot be read counts as one.
+    pub(super) fn items(&self) -> u32 {
+        match &self.batch {
+            Ok(batch) => {
+                let points: usize = batch.items.points.iter().map(|points| points.series.len()).sum();
+                (batch.items.events.len() + points) as u32
+            }
+            Err(_) => 1,
+        }
+    }
+}
+
+/// Bytes that a transaction takes before it ends: what FoundationDB advises.
+pub(super) const TRANSACTION_BYTES: usize = 1 << 20;
+/// What an event writes beside its own bytes: keys, index rows.
+const EVENT_EXTRA_BYTES: usize = 256;
+
+/// How a step deals with its items.
+#[derive(Clone, Debug)]
+pub(super) enum Mode {
+    /// At most so many items.
+    Apply { items: u32 },
+    /// Parks the first item for this reason, and ends.
+    Park { reason: String },
+}
+
+/// The blocks that a transaction wrote, for whoever folds them.
+#[derive(Clone, Debug)]
+pub(crate) struct Blocks {
+    pub(crate) number: RunNumber,
+    pub(crate) blocks: Vec<Bytes>,
+    /// The run has ended.
+    pub(crate) is_ended: bool,
+}
+
+/// What a committed step means to others.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    pub(super) blocks: Option<Blocks>,
+    pub(super) parked: Vec<ParkedItem>,
+    pub(super) applied_items: u64,
+    pub(super) skipped_records: u64,
+}
+
+pub(super) struct Step<'a> {
+    pub(super) deps: &'a Deps,
+    pub(super) run: &'a RunKey,
+    pub(super) state: &'a mut State,
+    pub(super) transaction: Transaction,
+    pub(super) mode: Mode,
+    /// Items taken so far.
+    pub(super) items: u32,
+    /// Bytes that they will write, about.
+    pub(super) bytes: usize,
+    pub(super) edit: Option<RunEdit>,
+    /// Tags and experiments that were looked up or made, by name.
+    pub(super) entities: HashMap<(EntityKind, String), String>,
+    /// Objects written, with what their epochs became.
+    pub(super) objects: HashMap<(SeriesNumber, i64), Option<i64>>,
+    pub(super) dirty_objects: HashSet<(String, [u8; 16])>,
+    pub(super) log_records: HashSet<[u8; 16]>,
+    pub(super) written: Written,
+    /// Series made in this very transaction, by name and context digest.
+    pub(super) created: HashMap<(String, [u8; 16]), u32>,
+    pub(super) dirty_headers: BTreeMap<u32, Header>,
+    is_ended: bool,
+    is_deleted: bool,
+    last_received_us: i64,
+    caller: String,
+    pub(super) outcome: Outcome,
+}
+
+impl<'a> Step<'a> {
+    pub(super) async fn begin(
+        deps: &'a Deps,
+        run: &'a RunKey,
+        state: &'a mut State,
+        mode: Mode,
+    ) -> Result<Self, Failure> {
+        let mut transaction = Transaction::new(deps.store.snapshot().await?);
+        transaction.buffered();
+        let batch = transaction.batch();
+        batch.expect(keys::cursor(run.project, &run.id), state.cursor_value.clone());
+        batch.expect(keys::head(run.project, &run.id), state.head_value.clone());
+        Ok(Self {
+            deps,
+            run,
+            state,
+            transaction,
+            mode,
+            items: 0,
+            bytes: 0,
+            edit: None,
+            entities: HashMap::new(),
+            objects: HashMap::new(),
+            dirty_objects: HashSet::new(),
+            log_records: HashSet::new(),
+            written: Written::default(),
+            created: HashMap::new(),
+            dirty_headers: BTreeMap::new(),
+            is_ended: false,
+            is_deleted: false,
+            last_received_us: 0,
+            caller: String::new(),
+            outcome: Outcome::default(),
+        })
+    }
+
+    /// Takes what it can of the records, and returns how many of them are done.
+    pub(super) async fn take(&mut self, records: &[Record]) -> Result<usize, Failure> {
+        for (at, record) in records.iter().enumerate() {
+            let position = record.entry.position;
+            // Applied before this delivery, or behind the cursor of a newer log.
+            let Some(item) = self.state.cursor.next_item(position) else { continue };
+            if self.is_full() || !self.take_record(record, item).await? {
+                return Ok(at);
+            }
+            self.state.cursor = Cursor::behind(position);
+        }
+        Ok(records.len())
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        let items = match self.mode {
+            Mode::Apply { items } => items,
+            Mode::Park { .. } => 1,
+        };
+        self.items >= items || self.bytes >= TRANSACTION_BYTES || self.is_deleted
+    }
+
+    /// How many items may still be taken.
+    pub(super) fn items_left(&self) -> u32 {
+        match self.mode {
+            Mode::Apply { items } => items - self.items,
+            Mode::Park { .. } => 1 - self.items,
+        }
+    }
+
+    /// Takes a record from this item on; `false` if some of it is left.
+    async fn take_record(&mut self, record: &Record, mut item: u32) -> Result<bool, Failure> {
+        let entry = &record.entry;
+        self.load_producer(entry).await?;
+        let mark = match self.moved_mark(entry) {
+            Ok(mark) => mark,
+            Err(()) if item == 0 => {
+                self.outcome.skipped_records += 1;
+                return Ok(true);
+            }
+            // Begun before its producer's rows were swept: it goes on.
+            Err(()) => None,
+        };
+        self.last_received_us = self.last_received_us.max(entry.received_us);
+        self.caller.clone_from(&entry.caller);
+        if item == 0 {
+            self.define(record).await?;
+        }
+        let done = self.take_items(record, &mut item).await?;
+        if !done {
+            self.state.cursor = Cursor { position: entry.position, item };
+            return Ok(false);
+        }
+        if let (Some(sent), Some(mark)) = (&entry.sent, mark) {
+            let producer = self.state.producers.entry(sent.producer).or_default();
+            let is_new = !std::mem::replace(&mut producer.is_known, true);
+            producer.mark = mark;
+            mark_put(self.transaction.batch(), self.run.project, &self.run.id, sent, &mark, is_new);
+        }
+        Ok(true)
+    }
+
+    /// `Err` if the record does not continue its producer's sequence.
+    fn moved_mark(&self, entry: &Entry) -> Result<Option<Mark>, ()> {
+        let Some(sent) = &entry.sent else { return Ok(None) };
+        let mark = self.state.producers.get(&sent.producer).map(|producer| producer.mark).unwrap_or_default();
+        mark.moved_by(sent, entry.received_us).map(Some).ok_or(())
+    }
+
+    async fn load_producer(&mut self, entry: &Entry) -> Result<(), Failure> {
+        let Some(sent) = &entry.sent else { return Ok(()) };
+        if !self.state.producers.contains_key(&sent.producer) {
+            let snapshot = self.transaction.unchecked();
+            let mark = mark_get(snapshot, self.run.project, &self.run.id, sent.producer).await?;
+            let producer = Producer { mark: mark.unwrap_or_default(), is_known: mark.is_some(), dictionary: None };
+            self.state.producers.insert(sent.producer, producer);
+        }
+        Ok(())
+    }
+
+    async fn take_items(&mut self, record: &Record, item: &mut u32) -> Result<bool, Failure> {
+        let batch = match &record.batch {
+            Ok(batch) => batch,
+            Err(reason) => {
+                self.park_record(record, reason).await?;
+                return Ok(true);
+            }
+        };
+        let events = &batch.items.events;
+        while let Some(event) = events.get(*item as usize) {
+            if self.is_full() || (is_delete(event) && self.items > 0) {
+                return Ok(false);
+            }
+            self.take_event(record, event, *item).await?;
+            *item += 1;
+        }
+        if *item >= record.items() {
+            return Ok(true);
+        }
+        if self.state.is_dead() {
+            self.items += 1;
+            *item = record.items();
+            return Ok(true);
+        }
+        let mut dictionary = self.take_dictionary(record).await?;
+        let done = self.take_points(record, &mut dictionary, item).await;
+        self.put_dictionary_back(record, dictionary);
+        done
+    }
+
+    async fn take_event(&mut self, record: &Record, event: &Event, item: u32) -> Result<(), Failure> {
+        self.items += 1;
+        self.bytes += prost::Message::encoded_len(event) + EVENT_EXTRA_BYTES;
+        self.is_deleted |= is_delete(event);
+        let reason = match &self.mode {
+            Mode::Park { reason } => Some(reason.clone()),
+            Mode::Apply { .. } if self.state.is_dead() => None,
+            Mode::Apply { .. } => {
+                self.is_ended |= matches!(event.kind, Some(Kind::FinishRun(_)));
+                self.apply_event(&record.entry, event).await?.err()
+            }
+        };
+        match reason {
+            Some(reason) => self.park_event(record, event, item, &reason).await,
+            None => {
+                self.outcome.applied_items += 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// The live run, made if the id is free.
+    pub(super) async fn live(&mut self, received_us: i64) -> Result<RunNumber, Failure> {
+        if let Some(number) = self.state.live_number() {
+            return Ok(number);
+        }
+        let edit = run_create(&mut self.transaction, self.run.project, &self.run.id, received_us).await?;
+        let number = edit.number();
+        self.edit = Some(edit);
+        self.state.head = Some(matyan_model::run::Head::Live(number));
+        self.state.live = LiveState::default();
+        self.unresolve();
+        Ok(number)
+    }
+
+    /// Definitions outlive a run, and the numbers that they were resolved to do not.
+    pub(super) fn unresolve(&mut self) {
+        let dictionaries = self.state.producers.values_mut().filter_map(|producer| producer.dictionary.as_mut());
+        dictionaries.for_each(Dictionary::unresolve);
+    }
+
+    /// The live run's document, to be changed.
+    pub(super) async fn edit(&mut self, received_us: i64) -> Result<&mut RunEdit, Failure> {
+        let number = self.live(received_us).await?;
+        if self.edit.is_none() {
+            let edit = RunEdit::load(&self.transaction, self.run.project, number).await?;
+            let missing = || matyan_store::Error::corrupt(format!("run {number} lives and has no document"));
+            self.edit = Some(edit.ok_or_else(missing)?);
+        }
+        Ok(self.edit.as_mut().expect("it was filled above"))
+    }
+
+    /// Stores the definitions that a record brings, if its producer has a dictionary of its own. A record whose definitions
+    /// leave a gap brings none: its points refer to what nobody knows.
+    async fn define(&mut self, record: &Record) -> Result<(), Failure> {
+        let (Ok(batch), Some(sent)) = (&record.batch, &record.entry.sent) else { return Ok(()) };
+        if batch.has_own_dictionary || batch.items.series.is_empty() {
+            return Ok(());
+        }
+        let mut dictionary = self.take_dictionary(record).await?;
+        let first = batch.items.series_base;
+        if first as usize <= dictionary.len() {
+            let definitions: Vec<Definition> = batch.items.series.iter().map(definition).collect();
+            self.store_definitions(sent.producer, first, &definitions).await?;
+            dictionary.extend_from(first as usize, definitions);
+        }
+        self.put_dictionary_back(record, dictionary);
+        Ok(())
+    }
+
+    /// Many definitions get transactions of their own, ahead of the items: they change nothing until a point refers to them,
+    /// and writing them again changes nothing either.
+    async fn store_definitions(
+        &mut self,
+        producer: ProducerId,
+        first: u32,
+        definitions: &[Definition],
+    ) -> Result<(), Failure> {
+        let (project, id) = (self.run.project, &self.run.id);
+        let mut batch = StoreBatch::buffered();
+        dictionary_cut(&mut batch, project, id, producer, first);
+        let mut rest = definitions;
+        for (page, count) in dictionary_pages(first, definitions) {
+            let (own, behind) = rest.split_at(count);
+            dictionary_put(&mut batch, project, id, producer, page, own);
+            rest = behind;
+            if batch.bytes() > TRANSACTION_BYTES {
+                self.commit_ahead(std::mem::replace(&mut batch, StoreBatch::buffered())).await?;
+            }
+        }
+        self.bytes += batch.bytes();
+        self.transaction.batch().mutations.append(&mut batch.mutations);
+        Ok(())
+    }
+
+    async fn commit_ahead(&self, mut batch: StoreBatch) -> Result<(), Failure> {
+        batch.expect(keys::cursor(self.run.project, &self.run.id), self.state.cursor_value.clone());
+        match self.deps.store.commit(batch).await? {
+            Commit::Done { .. } => Ok(()),
+            Commit::Conflict => Err(Failure::Conflict),
+        }
+    }
+
+    /// The dictionary that the numbers of a record mean.
+    async fn take_dictionary(&mut self, record: &Record) -> Result<Dictionary, Failure> {
+        let batch = record.batch.as_ref().expect("only records with a batch have points");
+        let Some(sent) = record.entry.sent.filter(|_| !batch.has_own_dictionary) else {
+            return Ok(Dictionary::new(batch.items.series.iter().map(definition).collect()));
+        };
+        let producer = self.state.producers.entry(sent.producer).or_default();
+        if let Some(dictionary) = producer.dictionary.take() {
+            return Ok(dictionary);
+        }
+        let (project, id) = (self.run.project, &self.run.id);
+        let stored = dictionary_get(self.transaction.unchecked(), project, id, sent.producer).await?;
+        Ok(Dictionary::new(stored))
+    }
+
+    fn put_dictionary_back(&mut self, record: &Record, dictionary: Dictionary) {
+        let is_own = record.batch.as_ref().is_ok_and(|batch| batch.has_own_dictionary);
+        if let Some(sent) = record.entry.sent.filter(|_| !is_own) {
+            self.state.producers.entry(sent.producer).or_default().dictionary = Some(dictionary);
+        }
+    }
+
+    pub(super) fn item_position(record: &Record, item: u32) -> ItemPosition {
+        let position = record.entry.position;
+        ItemPosition { log: position.log, partition: position.partition, offset: position.offset, item }
+    }
+
+    /// The transaction, with everything that its items came to.
+    pub(super) fn finish(mut self) -> (StoreBatch, Outcome) {
+        let mut outcome = std::mem::take(&mut self.outcome);
+        let (project, id) = (self.run.project, &self.run.id);
+        if let Some(number) = self.state.live_number().filter(|_| !self.is_deleted) {
+            outcome.blocks = self.finish_run(number);
+        }
+        let batch = self.transaction.batch();
+        let cursor = self.state.cursor.encode();
+        if self.state.cursor_value.as_ref() != Some(&cursor) {
+            batch.set(keys::cursor(project, id), cursor.clone());
+            self.state.cursor_value = Some(cursor);
+        }
+        self.state.head_value = self.state.head.as_ref().map(matyan_model::run::Head::encode);
+        self.state.trim_producers();
+        (self.transaction.into_batch(), outcome)
+    }
+
+    fn finish_run(&mut self, number: RunNumber) -> Option<Blocks> {
+        let project = self.run.project;
+        let before = self.state.live.writing;
+        let blocks = self.finish_points(number);
+        let live = &mut self.state.live;
+        for (name, digest) in std::mem::take(&mut self.dirty_objects) {
+            if let Some((series, header)) = live.objects.get(&(name, digest)) {
+                object_header_put(self.transaction.batch(), project, number, *series, header);
+            }
+        }
+        if let Some(edit) = self.edit.take() {
+            edit.write(self.transaction.batch());
+        }
+        let is_touched = self.items > 0;
+        let batch = self.transaction.batch();
+        if is_touched {
+            live.writing.last_data_us = live.writing.last_data_us.max(self.last_received_us);
+            writing_put(batch, project, number, &live.writing);
+            change_put(batch, project, number, self.last_received_us, &self.caller);
+        }
+        for ((counter, before), (_, after)) in before.project_counters().into_iter().zip(live.writing.project_counters()) {
+            if after != before {
+                batch.add(keys::project_counter(project, counter), after - before);
+            }
+        }
+        let is_ended = self.is_ended;
+        (!blocks.is_empty() || is_ended).then_some(Blocks { number, blocks, is_ended })
+    }
+}
+
+fn is_delete(event: &Event) -> bool {
+    matches!(event.kind, Some(Kind::DeleteRun(_)))
+}

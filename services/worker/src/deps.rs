@@ -1,0 +1,34 @@
+//! What the workers are given: the substrates, the clock and randomness. Nothing here is ambient, so that tests decide.
+
+use std::sync::Arc;
+
+use matyan_blob::Blobs;
+use matyan_log::{LogReader, LogWriter};
+use matyan_store::Store;
+
+/// Microseconds since the Unix epoch.
+pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
+
+/// Fresh random bytes for ids and tokens.
+pub type Random = Arc<dyn Fn() -> [u8; 16] + Send + Sync>;
+
+#[derive(Clone)]
+pub struct Deps {
+    pub store: Arc<dyn Store>,
+    pub log_reader: Arc<dyn LogReader>,
+    pub log_writer: Arc<dyn LogWriter>,
+    pub blobs: Arc<dyn Blobs>,
+    pub clock: Clock,
+    pub random: Random,
+}
+
+impl Deps {
+    /// A new id for an entity: a version 4 UUID as text.
+    pub(crate) fn new_id(&self) -> String {
+        uuid::Builder::from_random_bytes((self.random)()).into_uuid().to_string()
+    }
+
+    pub(crate) fn now_us(&self) -> i64 {
+        (self.clock)()
+    }
+}

@@ -1,0 +1,155 @@
+//! A record of the ingestion log, read: whose it is, and the batch in it. Both forms are read, whatever a frontier is set to:
+//! the format byte 1 with a `LogEntry`, and the JSON envelopes of Matyan 0.3.
+//!
+//! The batch itself is decoded later, beside the batches of other runs. What cannot be read is kept as it is, to be parked.
+
+mod date;
+mod envelope;
+
+use bytes::Bytes;
+use matyan_log::Record;
+use matyan_model::{
+    ids::{ProducerId, RunId},
+    position::LogPosition,
+    producer::{Part, Sent},
+};
+use matyan_proto::{ingest::v1::IngestionBatch, log::v1::LogEntry};
+use prost::Message;
+
+/// A record, as far as it concerns the partition.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) position: LogPosition,
+    /// Name; empty for the default project.
+    pub(crate) project: String,
+    pub(crate) run_id: RunId,
+    pub(crate) caller: String,
+    pub(crate) received_us: i64,
+    pub(crate) sent: Option<Sent>,
+    pub(crate) content: Content,
+    /// What it takes of the window.
+    pub(crate) bytes: usize,
+}
+
+#[derive(Debug)]
+pub(crate) enum Content {
+    Batch(Bytes),
+    Envelope(Box<envelope::Envelope>),
+    Unreadable { reason: String, value: Bytes },
+}
+
+/// A batch to be applied.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) items: IngestionBatch,
+    /// Its series numbers mean its own definitions, also where it has a producer.
+    pub(crate) has_own_dictionary: bool,
+}
+
+const FORMAT: u8 = 1;
+
+impl Entry {
+    pub(crate) fn read(log: u32, partition: u32, record: Record) -> Self {
+        let position = LogPosition { log, partition, offset: record.offset };
+        let bytes = record.value.len() + ENTRY_BYTES;
+        let read = match record.value.first() {
+            Some(&FORMAT) => read_entry(&record),
+            Some(b'{') => envelope::read(&record),
+            Some(format) => Err(format!("its format is {format}, and this worker reads {FORMAT} and JSON")),
+            None => Err("it is empty".to_owned()),
+        };
+        let unreadable = |reason| Self {
+            position,
+            project: String::new(),
+            run_id: RunId::new(String::from_utf8_lossy(&record.key)),
+            caller: String::new(),
+            received_us: record.appended_us,
+            sent: None,
+            content: Content::Unreadable { reason, value: record.value.clone() },
+            bytes,
+        };
+        match read {
+            Ok(entry) => Self { position, bytes, ..entry },
+            Err(reason) => unreadable(reason),
+        }
+    }
+
+    /// The batch, decoded; what cannot be is told with the reason.
+    pub(crate) fn batch(&self) -> Result<Batch, String> {
+        match &self.content {
+            Content::Batch(bytes) => match IngestionBatch::decode(bytes.clone()) {
+                Ok(items) => Ok(Batch { items, has_own_dictionary: self.sent.is_none() }),
+                Err(error) => Err(format!("its batch cannot be decoded: {error}")),
+            },
+            Content::Envelope(envelope) => Ok(Batch { items: envelope.batch()?, has_own_dictionary: true }),
+            Content::Unreadable { reason, .. } => Err(reason.clone()),
+        }
+    }
+
+    /// The bytes that are parked when no batch can be made of them.
+    pub(crate) fn raw(&self) -> Bytes {
+        match &self.content {
+            Content::Batch(bytes) => bytes.clone(),
+            Content::Envelope(envelope) => envelope.value.clone(),
+            Content::Unreadable { value, .. } => value.clone(),
+        }
+    }
+}
+
+/// What an entry takes beside its bytes.
+const ENTRY_BYTES: usize = 256;
+
+fn read_entry(record: &Record) -> Result<Entry, String> {
+    let body = record.value.slice(1..);
+    let entry = LogEntry::decode(body).map_err(|error| format!("its entry cannot be decoded: {error}"))?;
+    let sent = if entry.producer_id.is_empty() {
+        None
+    } else {
+        let id = entry.producer_id.as_ref().try_into();
+        Some(Sent {
+            producer: ProducerId(id.map_err(|_| "its producer id has not 16 bytes".to_owned())?),
+            sequence: entry.sequence,
+            part: None,
+            acknowledged: entry.acknowledged,
+            is_ephemeral: entry.ephemeral_producer,
+        })
+    };
+    Ok(Entry {
+        position: LogPosition::default(),
+        project: entry.project,
+        run_id: RunId::new(entry.run_id),
+        caller: entry.caller,
+        received_us: entry.received_us,
+        sent,
+        content: Content::Batch(entry.batch),
+        bytes: 0,
+    })
+}
+
+/// What a JSON envelope's headers say of its producer.
+fn sent_of_headers(record: &Record) -> Result<Option<Sent>, String> {
+    let header = |name: &str| record.headers.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_ref());
+    let Some(producer) = header("matyan-producer") else { return Ok(None) };
+    let mut id = [0; 16];
+    hex::decode_to_slice(producer, &mut id).map_err(|error| format!("header `matyan-producer`: {error}"))?;
+    let number = |name: &str| -> Result<u64, String> {
+        let text = header(name).and_then(|value| std::str::from_utf8(value).ok());
+        text.and_then(|text| text.parse().ok()).ok_or_else(|| format!("header `{name}` is not a number"))
+    };
+    let small = |name: &str| u32::try_from(number(name)?).map_err(|_| format!("header `{name}` is too large"));
+    Ok(Some(Sent {
+        producer: ProducerId(id),
+        sequence: number("matyan-sequence")?,
+        part: Some(Part { first: small("matyan-item")?, count: 1, of: small("matyan-items")? }),
+        acknowledged: number("matyan-acknowledged")?,
+        is_ephemeral: header("matyan-ephemeral") == Some(b"1"),
+    }))
+}
+
+fn text_header(record: &Record, name: &str) -> String {
+    let value = record.headers.iter().find(|(own, _)| own == name).map(|(_, value)| value);
+    value.map(|value| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

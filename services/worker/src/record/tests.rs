@@ -1,0 +1,106 @@
+//! Both forms of a record, and what cannot be read.
+
+use matyan_proto::ingest::v1::event::Kind;
+
+use super::*;
+
+fn record(value: impl Into<Bytes>, headers: &[(&str, &str)]) -> Record {
+    let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), Bytes::copy_from_slice(value.as_bytes())));
+    Record { offset: 7, key: Bytes::from("r"), value: value.into(), headers: headers.collect(), appended_us: 99 }
+}
+
+#[test]
+fn an_entry_is_read() {
+    let batch = IngestionBatch { series_base: 3, ..IngestionBatch::default() };
+    let entry = LogEntry {
+        run_id: "r".into(),
+        caller: "me".into(),
+        received_us: 5,
+        producer_id: vec![1; 16].into(),
+        sequence: 2,
+        acknowledged: 1,
+        batch: batch.encode_to_vec().into(),
+        ephemeral_producer: true,
+        ..LogEntry::default()
+    };
+    let entry = Entry::read(1, 2, record([vec![1], entry.encode_to_vec()].concat(), &[]));
+    assert_eq!(entry.position, LogPosition { log: 1, partition: 2, offset: 7 });
+    assert_eq!((entry.run_id.as_str(), entry.caller.as_str(), entry.received_us), ("r", "me", 5));
+    let sent = Sent { producer: ProducerId([1; 16]), sequence: 2, part: None, acknowledged: 1, is_ephemeral: true };
+    assert_eq!(entry.sent, Some(sent));
+    let read = entry.batch().unwrap();
+    assert_eq!(read.items, batch);
+    assert!(!read.has_own_dictionary);
+}
+
+#[test]
+fn an_envelope_is_read_with_its_headers() {
+    let value = r#"{"type":"log_metric","run_id":"r","timestamp":"2024-01-02T03:04:05.000001Z","payload":
+        {"name":"loss","value":NaN,"step":3,"epoch":null,"context":{"b":1,"a":2},"dtype":"float","client_datetime":null}}"#;
+    let headers = [
+        ("matyan-producer", "01010101010101010101010101010101"),
+        ("matyan-sequence", "4"),
+        ("matyan-acknowledged", "3"),
+        ("matyan-item", "1"),
+        ("matyan-items", "2"),
+        ("matyan-caller", "me"),
+    ];
+    let entry = Entry::read(0, 0, record(value, &headers));
+    assert_eq!((entry.run_id.as_str(), entry.caller.as_str()), ("r", "me"));
+    assert_eq!(entry.received_us, 1_704_164_645_000_001);
+    assert_eq!(entry.sent.unwrap().part, Some(Part { first: 1, count: 1, of: 2 }));
+    let batch = entry.batch().unwrap();
+    assert!(batch.has_own_dictionary);
+    assert_eq!(batch.items.series[0].context, r#"{"a":2,"b":1}"#);
+    assert!(batch.items.points[0].values[0].is_nan());
+    assert_eq!((&batch.items.points[0].steps[..], &batch.items.points[0].epochs[..]), (&[3][..], &[][..]));
+}
+
+#[test]
+fn every_type_of_envelope_is_an_event() {
+    for (kind, payload) in [
+        ("create_run", r#"{"client_datetime":"2024-01-02T03:04:05+00:00","force_resume":true}"#),
+        ("finish_run", "{}"),
+        ("set_run_property", r#"{"name":"n","archived":true}"#),
+        ("add_tag", r#"{"tag_name":"t"}"#),
+        ("remove_tag", r#"{"tag_name":"t"}"#),
+        ("log_hparams", r#"{"value":{"a":1}}"#),
+        ("log_custom_object", r#"{"name":"o","value":{"type":"text"},"step":null,"dtype":"texts"}"#),
+        ("log_metric", r#"{"name":"o","value":{"type":"text"},"step":1,"dtype":"text"}"#),
+        ("log_terminal_line", r#"{"line":"x","step":1}"#),
+        ("log_record", r#"{"message":"m","level":20,"timestamp":1.5,"logger_info":["f",1]}"#),
+        ("blob_ref", r#"{"s3_key":"r/a","artifact_path":"a","content_type":"text/plain"}"#),
+        ("delete_run", "{}"),
+    ] {
+        let value = format!(r#"{{"type":"{kind}","run_id":"r","timestamp":"","payload":{payload}}}"#);
+        let entry = Entry::read(0, 0, record(value, &[]));
+        let batch = entry.batch().unwrap_or_else(|reason| panic!("{kind}: {reason}")).items;
+        assert_eq!((batch.events.len(), batch.points.len()), (1, 0), "{kind}");
+        if let Some(Kind::LogObject(object)) = &batch.events[0].kind {
+            assert_eq!(object.dtype, "text");
+        }
+        assert_eq!(entry.received_us, 99, "a time that cannot be read is the log's");
+    }
+}
+
+#[test]
+fn an_unknown_type_is_skipped() {
+    for kind in ["nothing", "no_such_type"] {
+        let value = format!(r#"{{"type":"{kind}","run_id":"r","timestamp":"","payload":{{}}}}"#);
+        assert_eq!(Entry::read(0, 0, record(value, &[])).batch().unwrap().items, IngestionBatch::default());
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_kept_as_it_is() {
+    for value in ["", "x", "{", "{}", r#"{"type":"add_tag"}"#, "\u{1}\u{ff}", "{\"type\":\"add_tag\",\"run_id\":\"r\",\"payload\":1}"] {
+        let entry = Entry::read(0, 0, record(value, &[]));
+        assert_eq!(entry.run_id.as_str(), "r");
+        assert!(entry.batch().is_err(), "{value}");
+        assert_eq!(entry.raw(), value);
+    }
+    let bad_payload = r#"{"type":"add_tag","run_id":"r","timestamp":"","payload":{"tag_name":1}}"#;
+    assert_eq!(Entry::read(0, 0, record(bad_payload, &[])).batch().unwrap_err(), "`tag_name` is not a text");
+    let producer = Entry::read(0, 0, record(r#"{"type":"nothing","run_id":"r"}"#, &[("matyan-producer", "xy")]));
+    assert!(producer.batch().unwrap_err().contains("matyan-producer"));
+}
