@@ -1,0 +1,298 @@
+//! Measures series storage: blocks, bytes a point, folding and chart reads. Run with `--release`.
+//! Prints; asserts nothing: figures depend on the machine.
+
+#![expect(clippy::print_stdout, reason = "its output is what it is for")]
+
+use std::error::Error;
+use std::path::Path;
+use std::time::Instant;
+
+use matyan_model::ids::{Project, RunNumber, SeriesNumber};
+use matyan_model::keys;
+use matyan_model::series::{
+    ABSENT, Block, Live, Point, Points, RunPlace, RunSeries, Sampling, StepRange, Written, exponent_for,
+    fold_run,
+};
+use matyan_store::embedded::{EmbeddedStore, Settings};
+use matyan_store::{Batch, Range, Scan, Store};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
+
+const LONG: i64 = 10_000_000;
+const PIXELS: usize = 1000;
+
+/// Values as training makes them, with a clock that ticks about ten times a second.
+struct Source {
+    random: StdRng,
+    time_us: i64,
+}
+
+impl Source {
+    fn new() -> Self {
+        Self { random: StdRng::seed_from_u64(1), time_us: 1_700_000_000_000_000 }
+    }
+
+    /// A loss that falls, with noise, born as float32.
+    fn curve(&mut self, step: i64) -> f64 {
+        let noise = self.random.random::<f32>() * 0.1;
+        f64::from(2.0 * (-(step as f32) * 3e-7).exp() + noise)
+    }
+
+    fn noise(&mut self) -> f64 {
+        self.random.random::<f64>() * 2.0 - 1.0
+    }
+
+    fn tick(&mut self) -> i64 {
+        let jitter = self.random.random::<f64>() * self.random.random::<f64>() * 3000.0;
+        self.time_us += 100_000 + jitter as i64;
+        self.time_us
+    }
+
+    fn point(&mut self, step: i64, narrow: bool) -> Point {
+        let value = if narrow { self.curve(step) } else { self.noise() };
+        Point { step, value, epoch: ABSENT, time_us: self.tick() }
+    }
+}
+
+fn blocks(name: &str, written: &Written) -> Result<()> {
+    let rounds = 4_000_000 / written.len();
+    let start = Instant::now();
+    let mut encoded = Vec::new();
+    for _ in 0..rounds {
+        encoded = written.blocks();
+    }
+    let encoding = start.elapsed().as_secs_f64();
+    let start = Instant::now();
+    let mut read = 0;
+    for _ in 0..rounds {
+        for bytes in &encoded {
+            let block = Block::open(bytes)?;
+            let mut points = Points::default();
+            for index in 0..block.series_count() {
+                block.read(index, &mut points)?;
+            }
+            read += points.len();
+        }
+    }
+    let decoding = start.elapsed().as_secs_f64();
+    let bytes: usize = encoded.iter().map(Vec::len).sum();
+    println!(
+        "block {name:44} encode {:6.1} M/s  decode {:6.1} M/s  {:5.2} bytes/point  {} blocks",
+        (rounds * written.len()) as f64 / encoding / 1e6,
+        read as f64 / decoding / 1e6,
+        bytes as f64 / written.len() as f64,
+        encoded.len(),
+    );
+    Ok(())
+}
+
+fn all_blocks() -> Result<()> {
+    let mut source = Source::new();
+    let mut together = Written::default();
+    for series in 0..10_000 {
+        let point = Point { step: 7, epoch: ABSENT, time_us: 5, ..source.point(7, true) };
+        together.push(SeriesNumber(series), point);
+    }
+    blocks("10,000 series × 1 step, shared time, float32", &together)?;
+    let mut apart = Written::default();
+    for step in 0..100 {
+        (0..100).for_each(|series| apart.push(SeriesNumber(series), source.point(step, false)));
+    }
+    blocks("100 series × 100 steps, own times, float64", &apart)?;
+    let mut single = Written::default();
+    (0..10_000).for_each(|step| single.push(SeriesNumber(3), source.point(step, true)));
+    blocks("1 series × 10,000 steps, float32", &single)
+}
+
+struct Run {
+    store: EmbeddedStore,
+    place: RunPlace,
+    live: Live,
+    next_block: u64,
+}
+
+impl Run {
+    async fn open(directory: &Path, number: u64) -> Result<Self> {
+        let store = EmbeddedStore::open(directory, Settings::default()).await?;
+        let place = RunPlace { project: Project(0), number: RunNumber(number) };
+        let live = Live { key: keys::document(place.project, place.number), value: "alive".into() };
+        let mut batch = Batch::buffered();
+        batch.set(live.key.clone(), live.value.clone());
+        store.commit(batch).await?;
+        Ok(Self { store, place, live, next_block: 0 })
+    }
+
+    async fn write(&mut self, written: &Written) -> Result<()> {
+        let mut batch = Batch::buffered();
+        for block in written.blocks() {
+            batch.set(keys::block(self.place.project, self.place.number, self.next_block), block);
+            self.next_block += 1;
+        }
+        self.store.commit(batch).await?;
+        Ok(())
+    }
+
+    /// Seconds that folding takes.
+    async fn fold(&self, ended: bool) -> Result<f64> {
+        let start = Instant::now();
+        fold_run(&self.store, self.place, &self.live, ended, &|| 0).await?;
+        Ok(start.elapsed().as_secs_f64())
+    }
+
+    async fn bytes(&self, range: Range) -> Result<usize> {
+        let snapshot = self.store.snapshot().await?;
+        let (mut rest, mut bytes) = (range, 0);
+        loop {
+            let page = snapshot.scan(&rest, Scan::default()).await?;
+            bytes += page.rows.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+            match page.rows.last() {
+                Some((last, _)) if page.more => rest = rest.after(last),
+                _ => return Ok(bytes),
+            }
+        }
+    }
+
+    async fn sizes(&self, name: &str, points: i64, folding: f64) -> Result<()> {
+        let (project, number, series) = (self.place.project, self.place.number, SeriesNumber(0));
+        let garbage = self.garbage_bytes().await?;
+        let chunks = self.bytes(keys::chunks(project, number, series)).await? - garbage;
+        let list = self.bytes(keys::chunk_list(project, number, series)).await?;
+        let pyramid = self.bytes(keys::pyramid(project, number, series)).await?;
+        let each = |bytes: usize| bytes as f64 / points as f64;
+        println!(
+            "fold  {name:44} {:5.2} M/s  {:5.3} bytes/point: chunks {:5.3}, list {:5.3}, pyramid {:5.3}",
+            points as f64 / folding / 1e6,
+            each(chunks + list + pyramid),
+            each(chunks),
+            each(list),
+            each(pyramid),
+        );
+        Ok(())
+    }
+
+    /// Of chunks that are replaced and not cleared yet.
+    async fn garbage_bytes(&self) -> Result<usize> {
+        let snapshot = self.store.snapshot().await?;
+        let prefix = keys::garbage_prefix(self.place.project);
+        let due = keys::garbage_due(self.place.project, i64::MAX);
+        let page = snapshot.scan(&due, Scan { bytes: usize::MAX, ..Scan::default() }).await?;
+        let mut bytes = 0;
+        for (key, _) in &page.rows {
+            let (_, run, series, chunk): (i64, u64, u32, u64) = keys::tail(&prefix, key)?;
+            let key = keys::chunk(self.place.project, RunNumber(run), SeriesNumber(series), chunk);
+            bytes += snapshot.get(&key).await?.map_or(0, |value| key.len() + value.len());
+        }
+        Ok(bytes)
+    }
+}
+
+async fn long_series(directory: &Path, narrow: bool) -> Result<()> {
+    let mut run = Run::open(directory, 1).await?;
+    let mut source = Source::new();
+    let (mut folding, mut writing) = (0.0, 0.0);
+    for start in (0..LONG).step_by(500_000) {
+        for batch in (start..start + 500_000).step_by(10_000) {
+            let mut written = Written::default();
+            (batch..batch + 10_000)
+                .for_each(|step| written.push(SeriesNumber(0), source.point(step, narrow)));
+            let started = Instant::now();
+            run.write(&written).await?;
+            writing += started.elapsed().as_secs_f64();
+        }
+        folding += run.fold(start + 500_000 == LONG).await?;
+    }
+    println!("write {:44} {:5.2} M/s", "encode and commit, not synced", LONG as f64 / writing / 1e6);
+    let name = if narrow { "1 series × 10M, float32 curve" } else { "1 series × 10M, float64 noise" };
+    run.sizes(name, LONG, folding).await?;
+    run.store.close().await?;
+    Ok(())
+}
+
+async fn chart(directory: &Path) -> Result<()> {
+    for round in ["cold", "warm"] {
+        let run = Run::open(directory, 1).await?;
+        for (name, steps) in [
+            ("whole", StepRange::ALL),
+            ("a tenth", StepRange::new(3_333_333, 4_333_333)),
+            ("a hundredth", StepRange::new(3_333_333, 3_433_333)),
+        ] {
+            let start = Instant::now();
+            let snapshot = run.store.snapshot().await?;
+            let snapshot = snapshot.as_ref();
+            let view = RunSeries::open(snapshot, run.place).await?.view(snapshot, SeriesNumber(0)).await?;
+            let wanted = view.span().map_or(steps, |span| span.cut(&steps));
+            let buckets = view.buckets(snapshot, wanted, exponent_for(&wanted, PIXELS)).await?;
+            let millis = start.elapsed().as_secs_f64() * 1e3;
+            println!("chart {round}, {name}, of 10M points: {} buckets in {millis:.2} ms", buckets.len());
+        }
+        let snapshot = run.store.snapshot().await?;
+        let snapshot = snapshot.as_ref();
+        let view = RunSeries::open(snapshot, run.place).await?.view(snapshot, SeriesNumber(0)).await?;
+        let start = Instant::now();
+        let sample = view.sample(snapshot, StepRange::ALL, Sampling::Spread(500)).await?;
+        println!("sample {round}: {} points in {:.2} ms", sample.len(), start.elapsed().as_secs_f64() * 1e3);
+        let start = Instant::now();
+        let mut scan = view.scan(snapshot, StepRange::ALL).await?;
+        let mut count = 0;
+        while let Some(points) = scan.next(snapshot).await? {
+            count += points.len();
+        }
+        println!("scan {round}: {:.1} M points/s", count as f64 / start.elapsed().as_secs_f64() / 1e6);
+        run.store.close().await?;
+    }
+    Ok(())
+}
+
+async fn many_series(directory: &Path) -> Result<()> {
+    let mut run = Run::open(directory, 2).await?;
+    let mut source = Source::new();
+    let (series, steps) = (10_000, 256);
+    let start = Instant::now();
+    for step in 0..steps {
+        let time_us = source.tick();
+        let mut written = Written::default();
+        for number in 0..series {
+            let value = source.curve(step);
+            written.push(SeriesNumber(number), Point { step, value, epoch: ABSENT, time_us });
+        }
+        run.write(&written).await?;
+    }
+    let writing = start.elapsed().as_secs_f64();
+    println!("write 10,000 series: {:.0} steps/s", steps as f64 / writing);
+    let numbers: Vec<SeriesNumber> = (0..500).map(|index| SeriesNumber(index * 20)).collect();
+    for state in ["unfolded", "folded"] {
+        let start = Instant::now();
+        let snapshot = run.store.snapshot().await?;
+        let views =
+            RunSeries::open(snapshot.as_ref(), run.place).await?.views(snapshot.as_ref(), &numbers).await?;
+        let mut count = 0;
+        for view in views {
+            count += view.points(snapshot.as_ref(), StepRange::ALL).await?.len();
+        }
+        let millis = start.elapsed().as_secs_f64() * 1e3;
+        println!("500 of 10,000 series × {steps}, {state}: {count} points in {millis:.1} ms");
+        if state == "unfolded" {
+            let seconds = run.fold(true).await?;
+            let points = f64::from(series) * steps as f64;
+            println!(
+                "fold  10,000 series × {steps}: {:.2} M/s, {:.0} series/s",
+                points / seconds / 1e6,
+                f64::from(series) / seconds
+            );
+        }
+    }
+    run.store.close().await?;
+    Ok(())
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    all_blocks()?;
+    let (curves, noise, many) = (tempfile::tempdir()?, tempfile::tempdir()?, tempfile::tempdir()?);
+    long_series(curves.path(), true).await?;
+    chart(curves.path()).await?;
+    long_series(noise.path(), false).await?;
+    many_series(many.path()).await
+}
