@@ -1,0 +1,399 @@
+//! Evaluation of the typed tree for one candidate: Python's meaning, its own value types, a budget of steps and bytes.
+//! There is nothing here to escape to: values are data, names are enums, and no operation has a side effect.
+
+mod access;
+mod arithmetic;
+mod builtins;
+mod call;
+mod compare;
+mod convert;
+mod format;
+mod integer;
+mod iterate;
+mod math;
+mod method;
+mod names;
+mod repr;
+mod time;
+mod unicode;
+
+use std::cell::Cell;
+
+use bumpalo::Bump;
+
+use crate::Options;
+use crate::limits::{BudgetError, Limits, MAX_ACTIVE_LEVELS, MAX_FOLDED_BYTES};
+use crate::tree::{BigConstant, Chain, Compare, Comparison, Constant, Node};
+use crate::value::{Frame, Slots, Value};
+use crate::view::{RunView, SequenceView};
+
+/// The Python exception that made a query false for a candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Raise {
+    IndexError,
+    KeyError,
+    NameError,
+    NotImplementedError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    ZeroDivisionError,
+}
+
+/// Why evaluation ended without a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    Raise(Raise),
+    Budget(BudgetError),
+}
+
+impl From<Raise> for Stop {
+    fn from(raise: Raise) -> Self {
+        Stop::Raise(raise)
+    }
+}
+
+impl From<BudgetError> for Stop {
+    fn from(budget: BudgetError) -> Self {
+        Stop::Budget(budget)
+    }
+}
+
+pub(crate) type Result<T> = std::result::Result<T, Stop>;
+
+/// What the evaluation of one candidate has at hand.
+pub(crate) struct Machine<'a> {
+    bump: &'a Bump,
+    run: &'a dyn RunView,
+    sequence: Option<&'a dyn SequenceView>,
+    now: f64,
+    /// Minutes to add to local time to get UTC.
+    offset_minutes: i32,
+    /// Steps left for this candidate, and what running out of them means.
+    steps: Cell<u64>,
+    out_of_steps: BudgetError,
+    /// Levels of stack in use by nested calls, and how many one call may take.
+    levels: Cell<u32>,
+    height: u32,
+}
+
+/// Evaluates one query for many candidates, reusing the arena between them.
+pub(crate) struct Workspace {
+    bump: Bump,
+    limits: Limits,
+    steps_left: u64,
+}
+
+impl Workspace {
+    pub(crate) fn new(limits: Limits) -> Self {
+        let bump = Bump::new();
+        bump.set_allocation_limit(Some(limits.memory));
+        Self { bump, limits, steps_left: limits.steps_in_total }
+    }
+
+    /// The truth of a query for a candidate.
+    pub(crate) fn truth(
+        &mut self,
+        query: &crate::Query,
+        run: &dyn RunView,
+        sequence: Option<&dyn SequenceView>,
+    ) -> Result<bool> {
+        self.bump.reset();
+        let granted = self.limits.steps_per_candidate.min(self.steps_left);
+        let machine = Machine {
+            bump: &self.bump,
+            run,
+            sequence,
+            now: query.options().now,
+            offset_minutes: query.options().offset_minutes,
+            steps: Cell::new(granted),
+            out_of_steps: match granted == self.limits.steps_per_candidate {
+                true => BudgetError::CandidateSteps,
+                false => BudgetError::TotalSteps,
+            },
+            levels: Cell::new(query.height()),
+            height: query.height(),
+        };
+        let result = machine.query(query).map(|value| value.truth());
+        let used = granted - machine.steps.get();
+        self.steps_left -= used;
+        result
+    }
+}
+
+/// The constant that a node without names is; `None` when it raises or is no scalar.
+pub(crate) fn constant(
+    node: &Node,
+    options: &Options,
+    steps: &mut u64,
+) -> std::result::Result<Option<Constant>, BudgetError> {
+    let bump = Bump::new();
+    bump.set_allocation_limit(Some(Limits::default().memory));
+    let machine = Machine {
+        bump: &bump,
+        run: &NoRun,
+        sequence: None,
+        now: options.now,
+        offset_minutes: options.offset_minutes,
+        steps: Cell::new(*steps),
+        out_of_steps: BudgetError::CandidateSteps,
+        levels: Cell::new(0),
+        height: 1,
+    };
+    let result = machine.eval(None, node);
+    *steps = machine.steps.get();
+    match result {
+        Ok(value) => Ok(to_constant(value)),
+        Err(Stop::Raise(_)) => Ok(None),
+        Err(Stop::Budget(budget)) => Err(budget),
+    }
+}
+
+fn to_constant(value: Value<'_>) -> Option<Constant> {
+    Some(match value {
+        Value::None => Constant::None,
+        Value::Bool(value) => Constant::Bool(value),
+        Value::Int(value) => Constant::Int(value),
+        Value::Big(big) => Constant::Big(BigConstant { negative: big.negative, digits: big.digits.into() }),
+        Value::Float(value) => Constant::Float(value),
+        Value::Time(value) => Constant::Time(value),
+        Value::Span(value) => Constant::Span(value),
+        Value::Complex(real, imaginary) => Constant::Complex(real, imaginary),
+        Value::Text(text) if text.len() <= MAX_FOLDED_BYTES => Constant::Text(text.into()),
+        Value::Bytes(bytes) if bytes.len() <= MAX_FOLDED_BYTES => Constant::Bytes(bytes.into()),
+        _ => return None,
+    })
+}
+
+impl<'a> Machine<'a> {
+    /// Takes steps from the budget.
+    pub(crate) fn spend(&self, steps: u64) -> Result<()> {
+        match self.steps.get().checked_sub(steps) {
+            Some(left) => {
+                self.steps.set(left);
+                Ok(())
+            }
+            None => {
+                self.steps.set(0);
+                Err(self.out_of_steps.into())
+            }
+        }
+    }
+
+    /// Takes steps for looking at that many bytes.
+    pub(crate) fn spend_bytes(&self, bytes: usize) -> Result<()> {
+        self.spend(bytes as u64 / 64)
+    }
+
+    /// Runs something that evaluates a whole expression further down the stack.
+    pub(crate) fn nested<T>(&self, run: impl FnOnce() -> Result<T>) -> Result<T> {
+        let outer = self.levels.get();
+        if outer + self.height > MAX_ACTIVE_LEVELS {
+            return Err(BudgetError::Depth.into());
+        }
+        self.levels.set(outer + self.height.max(1));
+        let result = run();
+        self.levels.set(outer);
+        result
+    }
+
+    pub(crate) fn alloc<T>(&self, value: T) -> Result<&'a T> {
+        self.bump.try_alloc(value).map(|value| &*value).map_err(|_| BudgetError::Memory.into())
+    }
+
+    pub(crate) fn alloc_values(&self, values: &[Value<'a>]) -> Result<&'a [Value<'a>]> {
+        self.bump.try_alloc_slice_copy(values).map(|values| &*values).map_err(|_| BudgetError::Memory.into())
+    }
+
+    pub(crate) fn alloc_bytes(&self, bytes: &[u8]) -> Result<&'a [u8]> {
+        self.bump.try_alloc_slice_copy(bytes).map(|bytes| &*bytes).map_err(|_| BudgetError::Memory.into())
+    }
+
+    pub(crate) fn text(&self, text: &str) -> Result<Value<'a>> {
+        let text = self.bump.try_alloc_str(text).map_err(|_| BudgetError::Memory)?;
+        Ok(Value::Text(text))
+    }
+
+    pub(crate) fn list(&self, values: &[Value<'a>]) -> Result<Value<'a>> {
+        self.alloc_values(values).map(Value::List)
+    }
+
+    pub(crate) fn tuple(&self, values: &[Value<'a>]) -> Result<Value<'a>> {
+        self.alloc_values(values).map(Value::Tuple)
+    }
+
+    /// A frame of empty slots; none for a scope without names.
+    pub(crate) fn frame(&self, slots: u16, outer: Frame<'a>) -> Result<Frame<'a>> {
+        if slots == 0 {
+            return Ok(outer);
+        }
+        let values = self
+            .bump
+            .try_alloc_slice_fill_with(usize::from(slots), |_| Cell::new(None))
+            .map_err(|_| BudgetError::Memory)?;
+        Ok(Some(self.alloc(Slots { values, outer })?))
+    }
+
+    fn query(&self, query: &'a crate::Query) -> Result<Value<'a>> {
+        let frame = self.frame(query.slots(), None)?;
+        self.eval(frame, query.root())
+    }
+
+    pub(crate) fn eval(&self, frame: Frame<'a>, node: &'a Node) -> Result<Value<'a>> {
+        self.spend(1)?;
+        match node {
+            Node::Const(constant) => Ok(Value::constant(constant)),
+            Node::And(nodes) => self.logic(frame, nodes, false),
+            Node::Or(nodes) => self.logic(frame, nodes, true),
+            Node::Not(operand) => Ok(Value::Bool(!self.eval(frame, operand)?.truth())),
+            Node::Compare(compare) => self.comparison(frame, compare),
+            Node::Property(property) => self.property(*property),
+            Node::Param(lookup) => self.param(lookup),
+            Node::SequenceField(field) => self.sequence_field(*field),
+            Node::MethodCall(call) => self.method_call(frame, call),
+            Node::Call(call) => self.call(frame, call),
+            Node::If(parts) => {
+                let [test, body, otherwise] = &**parts;
+                match self.eval(frame, test)?.truth() {
+                    true => self.eval(frame, body),
+                    false => self.eval(frame, otherwise),
+                }
+            }
+            _ => self.eval_rare(frame, node),
+        }
+    }
+
+    #[inline(never)]
+    fn eval_rare(&self, frame: Frame<'a>, node: &'a Node) -> Result<Value<'a>> {
+        match node {
+            Node::Chain(chain) => self.chain(frame, chain),
+            Node::Context(lookup) => self.context(lookup),
+            Node::ParamOr(lookup, property) => match self.run.param(&lookup.path) {
+                Some(datum) => self.datum(datum),
+                None => self.property(*property),
+            },
+            Node::HasSequence(names) => {
+                Ok(Value::Bool(names.iter().any(|name| !self.run.sequences(name).is_empty())))
+            }
+            Node::Metric(metric) => self.metric(frame, metric),
+            Node::Run => Ok(Value::Run),
+            Node::Tags => Ok(Value::Tags),
+            Node::Metrics => Ok(Value::Metrics),
+            Node::Sequence => self.sequence.map(Value::Sequence).ok_or(Raise::NameError.into()),
+            Node::Builtin(builtin) => self.builtin(*builtin),
+            Node::Unknown => Err(Raise::NameError.into()),
+            Node::Local(local) => self.local(frame, local),
+            Node::Assign(assign) => self.assign(frame, assign),
+            Node::Attribute(attribute) => {
+                let object = self.eval(frame, &attribute.object)?;
+                self.attribute(object, &attribute.name, attribute.member)
+            }
+            Node::Index(parts) => {
+                let (object, index) = (self.eval(frame, &parts[0])?, self.eval(frame, &parts[1])?);
+                self.index(object, index)
+            }
+            Node::Slice(parts) => {
+                let mut values = [Value::None; 3];
+                for (value, part) in values.iter_mut().zip(&**parts) {
+                    if let Some(part) = part {
+                        *value = self.eval(frame, part)?;
+                    }
+                }
+                self.alloc(values).map(Value::Slice)
+            }
+            Node::Unary(operator, operand) => {
+                let operand = self.eval(frame, operand)?;
+                self.unary(*operator, operand)
+            }
+            Node::Binary(binary) => {
+                let (left, right) = (self.eval(frame, &binary.left)?, self.eval(frame, &binary.right)?);
+                self.binary(binary.operator, left, right)
+            }
+            Node::Display(kind, items) => self.display(frame, *kind, items),
+            Node::Dict(items) => self.dict_display(frame, items),
+            Node::Comprehension(comprehension) => self.comprehension(frame, comprehension),
+            Node::Lambda(lambda) => self.lambda(frame, lambda),
+            Node::Format(pieces) => self.f_string(frame, pieces),
+            _ => unreachable!("the common nodes are evaluated by `eval`"),
+        }
+    }
+
+    /// `and` and `or`: the first value whose truth decides, else the last.
+    fn logic(&self, frame: Frame<'a>, nodes: &'a [Node], decisive: bool) -> Result<Value<'a>> {
+        let mut value = Value::None;
+        for node in nodes {
+            value = self.eval(frame, node)?;
+            if value.truth() == decisive {
+                break;
+            }
+        }
+        Ok(value)
+    }
+
+    fn comparison(&self, frame: Frame<'a>, compare: &'a Compare) -> Result<Value<'a>> {
+        let left = self.eval(frame, &compare.left)?;
+        if let Comparison::In | Comparison::NotIn = compare.operator
+            && let Some(found) = self.in_constants(left, &compare.right)?
+        {
+            return Ok(Value::Bool(found == (compare.operator == Comparison::In)));
+        }
+        let right = self.eval(frame, &compare.right)?;
+        self.compare(compare.operator, left, right).map(Value::Bool)
+    }
+
+    /// Each operand is evaluated once, and none behind the first comparison that does not hold.
+    fn chain(&self, frame: Frame<'a>, chain: &'a Chain) -> Result<Value<'a>> {
+        let mut left = self.eval(frame, &chain.first)?;
+        for (operator, node) in &chain.rest {
+            let right = self.eval(frame, node)?;
+            if !self.compare(*operator, left, right)? {
+                return Ok(Value::Bool(false));
+            }
+            left = right;
+        }
+        Ok(Value::Bool(true))
+    }
+}
+
+/// The run of an expression that names none.
+struct NoRun;
+
+impl RunView for NoRun {
+    fn hash(&self) -> &str {
+        ""
+    }
+    fn name(&self) -> Option<&str> {
+        None
+    }
+    fn description(&self) -> Option<&str> {
+        None
+    }
+    fn experiment(&self) -> Option<&str> {
+        None
+    }
+    fn created_at(&self) -> f64 {
+        0.0
+    }
+    fn end_time(&self) -> Option<f64> {
+        None
+    }
+    fn active(&self) -> bool {
+        false
+    }
+    fn archived(&self) -> bool {
+        false
+    }
+    fn tags(&self) -> Vec<&str> {
+        Vec::new()
+    }
+    fn param(&self, _: &crate::view::Path) -> Option<crate::view::Datum<'_>> {
+        None
+    }
+    fn sequences(&self, _: &str) -> Vec<&dyn SequenceView> {
+        Vec::new()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,89 @@
+//! Complex numbers: what literals such as `2j` and roots of negative numbers need.
+//! Order, floors and remainders do not exist for them.
+
+use crate::eval::integer::Number;
+use crate::eval::{Machine, Raise, Result};
+use crate::tree::Operator;
+use crate::value::Value;
+
+type Parts = (f64, f64);
+
+impl<'a> Machine<'a> {
+    pub(in crate::eval) fn complex(
+        &self,
+        operator: Operator,
+        left: Value<'a>,
+        right: Value<'a>,
+    ) -> Result<Value<'a>> {
+        let ((a, b), (c, d)) = (parts(left)?, parts(right)?);
+        let (real, imaginary) = match operator {
+            Operator::Add => (a + c, b + d),
+            Operator::Subtract => (a - c, b - d),
+            Operator::Multiply => multiply((a, b), (c, d)),
+            Operator::Divide if c == 0.0 && d == 0.0 => return Err(Raise::ZeroDivisionError.into()),
+            Operator::Divide => divide((a, b), (c, d)),
+            Operator::Power => power((a, b), (c, d))?,
+            _ => return Err(Raise::TypeError.into()),
+        };
+        Ok(Value::Complex(real, imaginary))
+    }
+}
+
+pub(in crate::eval) fn parts(value: Value<'_>) -> Result<Parts> {
+    match value {
+        Value::Complex(real, imaginary) => Ok((real, imaginary)),
+        value => Ok((Number::of(value).ok_or(Raise::TypeError)?.to_float()?, 0.0)),
+    }
+}
+
+fn multiply((a, b): Parts, (c, d): Parts) -> Parts {
+    (a * c - b * d, a * d + b * c)
+}
+
+/// Scaled by the larger part of the divisor, so that nothing overflows on the way.
+fn divide((a, b): Parts, (c, d): Parts) -> Parts {
+    if c.abs() >= d.abs() {
+        let ratio = d / c;
+        let scale = c + d * ratio;
+        ((a + b * ratio) / scale, (b - a * ratio) / scale)
+    } else {
+        let ratio = c / d;
+        let scale = c * ratio + d;
+        ((a * ratio + b) / scale, (b * ratio - a) / scale)
+    }
+}
+
+fn power((a, b): Parts, (c, d): Parts) -> Result<Parts> {
+    if c == 0.0 && d == 0.0 {
+        return Ok((1.0, 0.0));
+    }
+    if a == 0.0 && b == 0.0 {
+        return match c < 0.0 || d != 0.0 {
+            true => Err(Raise::ZeroDivisionError.into()),
+            false => Ok((0.0, 0.0)),
+        };
+    }
+    if d == 0.0 && c.fract() == 0.0 && (1.0..=100.0).contains(&c.abs()) {
+        return Ok(whole_power((a, b), c as i32));
+    }
+    let (length, angle) = (a.hypot(b), b.atan2(a));
+    let mut scale = length.powf(c);
+    let mut turn = angle * c;
+    if d != 0.0 {
+        scale *= (-angle * d).exp();
+        turn += d * length.ln();
+    }
+    Ok((scale * turn.cos(), scale * turn.sin()))
+}
+
+fn whole_power(base: Parts, exponent: i32) -> Parts {
+    let (mut result, mut square, mut left) = ((1.0, 0.0), base, exponent.unsigned_abs());
+    while left > 0 {
+        if left & 1 == 1 {
+            result = multiply(result, square);
+        }
+        square = multiply(square, square);
+        left >>= 1;
+    }
+    if exponent < 0 { divide((1.0, 0.0), result) } else { result }
+}

@@ -1,0 +1,191 @@
+//! Operators on integers and floats. Small integers first; what does not fit goes on with big ones.
+//! Division, remainder and powers follow Python: floors, signs of the divisor, and errors instead of infinities.
+
+use num_bigint::BigInt;
+use num_integer::Integer;
+use num_traits::{Signed, ToPrimitive, Zero};
+
+use crate::eval::integer::Number;
+use crate::eval::{Machine, Raise, Result};
+use crate::limits::{BudgetError, MAX_INT_BITS};
+use crate::tree::Operator;
+use crate::value::Value;
+
+impl<'a> Machine<'a> {
+    pub(in crate::eval) fn arithmetic(
+        &self,
+        operator: Operator,
+        left: Value<'a>,
+        right: Value<'a>,
+    ) -> Result<Value<'a>> {
+        if let (Some(a), Some(b)) = (left.small_int(), right.small_int()) {
+            if let (Value::Bool(a), Value::Bool(b)) = (left, right) {
+                match operator {
+                    Operator::And => return Ok(Value::Bool(a & b)),
+                    Operator::Or => return Ok(Value::Bool(a | b)),
+                    Operator::Xor => return Ok(Value::Bool(a ^ b)),
+                    _ => {}
+                }
+            }
+            if let Some(value) = small(operator, a, b)? {
+                return Ok(value);
+            }
+        }
+        let (Some(left), Some(right)) = (Number::of(left), Number::of(right)) else {
+            return Err(Raise::TypeError.into());
+        };
+        match (left.to_bigint(), right.to_bigint()) {
+            (Some(a), Some(b)) => self.integers(operator, &a, &b),
+            _ => self.floats(operator, left.to_float()?, right.to_float()?),
+        }
+    }
+
+    fn integers(&self, operator: Operator, a: &BigInt, b: &BigInt) -> Result<Value<'a>> {
+        let words = (a.bits() / 64 + 1) * (b.bits() / 64 + 1);
+        self.spend(words / 8)?;
+        match operator {
+            Operator::Add => self.integer(a + b),
+            Operator::Subtract => self.integer(a - b),
+            Operator::Multiply => self.integer(a * b),
+            Operator::Divide => true_quotient(a, b).map(Value::Float),
+            Operator::FloorDivide if b.is_zero() => Err(Raise::ZeroDivisionError.into()),
+            Operator::Modulo if b.is_zero() => Err(Raise::ZeroDivisionError.into()),
+            Operator::FloorDivide => self.integer(a.div_floor(b)),
+            Operator::Modulo => self.integer(a.mod_floor(b)),
+            Operator::Power => self.integer_power(a, b),
+            Operator::ShiftLeft | Operator::ShiftRight => self.shift(operator, a, b),
+            Operator::And => self.integer(a & b),
+            Operator::Or => self.integer(a | b),
+            Operator::Xor => self.integer(a ^ b),
+            Operator::MatrixMultiply => Err(Raise::TypeError.into()),
+        }
+    }
+
+    fn integer_power(&self, base: &BigInt, exponent: &BigInt) -> Result<Value<'a>> {
+        if exponent.is_negative() {
+            let (base, exponent) = (Number::Big(base.clone()), Number::Big(exponent.clone()));
+            return self.floats(Operator::Power, base.to_float()?, exponent.to_float()?);
+        }
+        if base.magnitude().bits() <= 1 {
+            // 0, 1 and -1 stay small whatever the exponent.
+            let odd = exponent.is_odd();
+            let value = if exponent.is_zero() { 1 } else { base.to_i64().unwrap_or_default() };
+            return Ok(Value::Int(if value == -1 && !odd { 1 } else { value }));
+        }
+        let exponent = exponent.to_u32().ok_or(BudgetError::Memory)?;
+        if (base.bits() - 1).saturating_mul(u64::from(exponent)) > MAX_INT_BITS {
+            return Err(BudgetError::Memory.into());
+        }
+        let power = base.pow(exponent);
+        self.spend(power.bits() * power.bits() / 65_536)?;
+        self.integer(power)
+    }
+
+    fn shift(&self, operator: Operator, a: &BigInt, b: &BigInt) -> Result<Value<'a>> {
+        if b.is_negative() {
+            return Err(Raise::ValueError.into());
+        }
+        match (operator, b.to_u64()) {
+            (Operator::ShiftLeft, _) if a.is_zero() => Ok(Value::Int(0)),
+            (Operator::ShiftLeft, Some(count)) if a.bits() + count.min(MAX_INT_BITS) <= MAX_INT_BITS => {
+                self.integer(a << count)
+            }
+            (Operator::ShiftLeft, _) => Err(BudgetError::Memory.into()),
+            (_, count) => self.integer(a >> count.unwrap_or(MAX_INT_BITS).min(MAX_INT_BITS)),
+        }
+    }
+
+    pub(in crate::eval) fn floats(&self, operator: Operator, a: f64, b: f64) -> Result<Value<'a>> {
+        if b == 0.0 && matches!(operator, Operator::Divide | Operator::FloorDivide | Operator::Modulo) {
+            return Err(Raise::ZeroDivisionError.into());
+        }
+        Ok(Value::Float(match operator {
+            Operator::Add => a + b,
+            Operator::Subtract => a - b,
+            Operator::Multiply => a * b,
+            Operator::Divide => a / b,
+            Operator::FloorDivide => floor_divide(a, b).0,
+            Operator::Modulo => floor_divide(a, b).1,
+            Operator::Power => return self.float_power(a, b),
+            _ => return Err(Raise::TypeError.into()),
+        }))
+    }
+
+    fn float_power(&self, a: f64, b: f64) -> Result<Value<'a>> {
+        if a == 0.0 && b < 0.0 {
+            return Err(Raise::ZeroDivisionError.into());
+        }
+        if a < 0.0 && a.is_finite() && b.is_finite() && b.fract() != 0.0 {
+            return self.complex(Operator::Power, Value::Float(a), Value::Float(b));
+        }
+        match a.powf(b) {
+            power if power.is_infinite() && a.is_finite() && b.is_finite() => {
+                Err(Raise::OverflowError.into())
+            }
+            power => Ok(Value::Float(power)),
+        }
+    }
+}
+
+/// An operation on small integers, when its result is one.
+fn small<'a>(operator: Operator, a: i64, b: i64) -> Result<Option<Value<'a>>> {
+    let zero = b == 0 && matches!(operator, Operator::Divide | Operator::FloorDivide | Operator::Modulo);
+    if zero {
+        return Err(Raise::ZeroDivisionError.into());
+    }
+    let exact = |value: i64| value.unsigned_abs() <= 1 << 53;
+    let result = match operator {
+        Operator::Add => a.checked_add(b),
+        Operator::Subtract => a.checked_sub(b),
+        Operator::Multiply => a.checked_mul(b),
+        Operator::Divide if exact(a) && exact(b) => return Ok(Some(Value::Float(a as f64 / b as f64))),
+        Operator::FloorDivide if a != i64::MIN => Some(Integer::div_floor(&a, &b)),
+        Operator::Modulo if a != i64::MIN => Some(Integer::mod_floor(&a, &b)),
+        Operator::Power => u32::try_from(b).ok().and_then(|b| a.checked_pow(b)),
+        Operator::ShiftRight if b >= 0 => Some(a >> b.min(63)),
+        Operator::And => Some(a & b),
+        Operator::Or => Some(a | b),
+        Operator::Xor => Some(a ^ b),
+        _ => None,
+    };
+    Ok(result.map(Value::Int))
+}
+
+/// Python's `//` and `%` of floats, `b` not zero: the remainder has the sign of the divisor.
+fn floor_divide(a: f64, b: f64) -> (f64, f64) {
+    let mut remainder = a % b;
+    let mut quotient = (a - remainder) / b;
+    if remainder == 0.0 {
+        remainder = 0.0_f64.copysign(b);
+    } else if (b < 0.0) != (remainder < 0.0) {
+        remainder += b;
+        quotient -= 1.0;
+    }
+    if quotient == 0.0 {
+        return (0.0_f64.copysign(a / b), remainder);
+    }
+    let floor = quotient.floor();
+    (if quotient - floor > 0.5 { floor + 1.0 } else { floor }, remainder)
+}
+
+/// The quotient of two integers, rounded once.
+fn true_quotient(a: &BigInt, b: &BigInt) -> Result<f64> {
+    if b.is_zero() {
+        return Err(Raise::ZeroDivisionError.into());
+    }
+    // Enough bits that what is cut off can only break ties, which one sticky bit then records.
+    let shift =
+        66 + i64::try_from(b.bits()).unwrap_or(i64::MAX) - i64::try_from(a.bits()).unwrap_or(i64::MAX);
+    let (numerator, denominator) = match shift >= 0 {
+        true => (a << shift, b.clone()),
+        false => (a.clone(), b << -shift),
+    };
+    let (quotient, remainder) = numerator.abs().div_rem(&denominator.abs());
+    let sticky = if remainder.is_zero() { quotient } else { quotient | BigInt::from(1) };
+    let magnitude =
+        libm::ldexp(sticky.to_f64().unwrap_or(f64::INFINITY), i32::try_from(-shift).unwrap_or(i32::MAX));
+    match magnitude.is_finite() {
+        true => Ok(if a.is_negative() != b.is_negative() { -magnitude } else { magnitude }),
+        false => Err(Raise::OverflowError.into()),
+    }
+}

@@ -1,0 +1,390 @@
+//! The built-in functions. Those that could reach beyond values do not exist; the few that always failed still do.
+//! `hash` and `id` are stable here: they depend on the value, not on the process.
+
+use std::cmp::Ordering;
+
+use num_bigint::BigInt;
+use num_traits::Signed;
+
+use super::call::take;
+use super::integer::Number;
+use super::names::Arguments;
+use super::{Machine, Raise, Result, Stop};
+use crate::names::{Builtin, Class, Function};
+use crate::tree::Operator;
+use crate::value::Value;
+
+impl<'a> Machine<'a> {
+    pub(super) fn function(&self, function: Function, arguments: Arguments<'a>) -> Result<Value<'a>> {
+        match function {
+            Function::Max => return self.extreme(arguments, Ordering::Greater),
+            Function::Min => return self.extreme(arguments, Ordering::Less),
+            Function::Sorted => return self.sorted(arguments),
+            Function::Sum => {
+                let [items, start] = take(arguments, ["", "start"], 1)?;
+                return self.sum(items, start);
+            }
+            Function::Round => {
+                let [number, digits] = take(arguments, ["number", "ndigits"], 1)?;
+                return self.round(number.unwrap_or(Value::None), digits.unwrap_or(Value::None));
+            }
+            Function::Pow => {
+                let [base, exponent, modulus] = take(arguments, ["base", "exp", "mod"], 2)?;
+                return self.pow(base, exponent, modulus.unwrap_or(Value::None));
+            }
+            _ if !arguments.keywords.is_empty() => return Err(Raise::TypeError.into()),
+            _ => {}
+        }
+        match (function, arguments.positional) {
+            (Function::Abs, [value]) => self.absolute(*value),
+            (Function::All, [items]) => self.decide(*items, false),
+            (Function::Any, [items]) => self.decide(*items, true),
+            (Function::Callable, [value]) => Ok(Value::Bool(is_callable(*value))),
+            (Function::Chr, [value]) => {
+                let code = value.small_int().ok_or(Raise::TypeError)?;
+                let character = u32::try_from(code).ok().and_then(char::from_u32).ok_or(Raise::ValueError)?;
+                self.text(character.encode_utf8(&mut [0; 4]))
+            }
+            (Function::DivMod, [a, b]) => {
+                let quotient = self.binary(Operator::FloorDivide, *a, *b)?;
+                self.tuple(&[quotient, self.binary(Operator::Modulo, *a, *b)?])
+            }
+            (Function::Hash, [value]) => match value.small_int() {
+                Some(int) => Ok(Value::Int(int)),
+                None => Ok(Value::Int(self.hash(*value)?.cast_signed())),
+            },
+            (Function::Id, [value]) => match self.hash(*value) {
+                Ok(hash) => Ok(Value::Int((hash >> 1).cast_signed() | 1)),
+                Err(Stop::Budget(budget)) => Err(budget.into()),
+                Err(Stop::Raise(_)) => Ok(Value::Int(1)),
+            },
+            (Function::Hex, [value]) => self.in_radix(*value, 16, "0x"),
+            (Function::Oct, [value]) => self.in_radix(*value, 8, "0o"),
+            (Function::IsInstance, [value, classes]) => self.is_instance(*value, *classes).map(Value::Bool),
+            (Function::IsSubclass, [class, classes]) => self.is_subclass(*class, *classes).map(Value::Bool),
+            (Function::Len, [value]) => self.length(*value),
+            (Function::Ord, [value]) => ordinal(*value),
+            (Function::Repr, [value]) => self.repr(*value),
+            (Function::SameType, [first, rest @ ..]) => {
+                Ok(Value::Bool(rest.iter().all(|value| type_name(*value) == type_name(*first))))
+            }
+            (Function::Test, arguments) => test(arguments),
+            (Function::Reorder, [items, by]) => self.reorder(*items, *by),
+            _ => Err(Raise::TypeError.into()),
+        }
+    }
+
+    /// `any` and `all`: the first element whose truth decides.
+    fn decide(&self, items: Value<'a>, decisive: bool) -> Result<Value<'a>> {
+        let mut found = false;
+        self.each(items, &mut |item| {
+            found = item.truth() == decisive;
+            Ok(!found)
+        })?;
+        Ok(Value::Bool(found == decisive))
+    }
+
+    fn absolute(&self, value: Value<'a>) -> Result<Value<'a>> {
+        match value {
+            Value::Complex(real, imaginary) => Ok(Value::Float(real.hypot(imaginary))),
+            Value::Span(seconds) => Ok(Value::Span(seconds.abs())),
+            value => match Number::of(value).ok_or(Raise::TypeError)? {
+                Number::Int(int) => self.integer(BigInt::from(int).abs()),
+                Number::Big(big) => self.integer(big.abs()),
+                Number::Float(float) => Ok(Value::Float(float.abs())),
+            },
+        }
+    }
+
+    pub(super) fn length(&self, value: Value<'a>) -> Result<Value<'a>> {
+        let length = match value {
+            Value::Text(text) => {
+                self.spend_bytes(text.len())?;
+                text.chars().count()
+            }
+            Value::Bytes(bytes) => bytes.len(),
+            Value::List(items) | Value::Tuple(items) => items.len(),
+            Value::Dict(dict) | Value::Object(dict) => dict.entries().len(),
+            Value::Set(set) => set.items().len(),
+            Value::Range(range) => return Ok(Value::Int(range.len())),
+            Value::Tags => self.run.tags().len(),
+            _ => return Err(Raise::TypeError.into()),
+        };
+        Ok(Value::Int(i64::try_from(length).unwrap_or(i64::MAX)))
+    }
+
+    fn extreme(&self, arguments: Arguments<'a>, wanted: Ordering) -> Result<Value<'a>> {
+        let keyword =
+            |name: &str| arguments.keywords.iter().find(|(known, _)| *known == name).map(|(_, v)| *v);
+        if arguments.keywords.iter().any(|(name, _)| !matches!(*name, "key" | "default")) {
+            return Err(Raise::TypeError.into());
+        }
+        let items = match arguments.positional {
+            [items] => self.collect(*items)?,
+            [] => return Err(Raise::TypeError.into()),
+            items if keyword("default").is_some() => {
+                return Err(if items.is_empty() { Raise::ValueError } else { Raise::TypeError }.into());
+            }
+            items => items.to_vec(),
+        };
+        let key = keyword("key").unwrap_or(Value::None);
+        let mut best: Option<(Value<'a>, Value<'a>)> = None;
+        for item in items {
+            let rank = self.rank(key, item)?;
+            let better = match best {
+                None => true,
+                Some((_, known)) => self.order_of(rank, known)? == Some(wanted),
+            };
+            if better {
+                best = Some((item, rank));
+            }
+        }
+        best.map(|(item, _)| item).or(keyword("default")).ok_or(Raise::ValueError.into())
+    }
+
+    fn rank(&self, key: Value<'a>, item: Value<'a>) -> Result<Value<'a>> {
+        match key {
+            Value::None => Ok(item),
+            key => self.call_value(key, Arguments::of(std::slice::from_ref(self.alloc(item)?))),
+        }
+    }
+
+    /// Order as `<` sees it; sets, which are ordered by inclusion, count as unordered.
+    fn order_of(&self, left: Value<'a>, right: Value<'a>) -> Result<Option<Ordering>> {
+        match (left, right) {
+            (Value::Set(left), Value::Set(right)) => {
+                match (self.is_subset(left, right)?, self.is_subset(right, left)?) {
+                    (true, false) => Ok(Some(Ordering::Less)),
+                    (false, true) => Ok(Some(Ordering::Greater)),
+                    (true, true) => Ok(Some(Ordering::Equal)),
+                    (false, false) => Ok(None),
+                }
+            }
+            _ => self.order(left, right, 0),
+        }
+    }
+
+    fn sorted(&self, arguments: Arguments<'a>) -> Result<Value<'a>> {
+        let [items] = arguments.positional else { return Err(Raise::TypeError.into()) };
+        let (mut key, mut reverse) = (Value::None, false);
+        for (name, value) in arguments.keywords {
+            match *name {
+                "key" => key = *value,
+                "reverse" => reverse = value.truth(),
+                _ => return Err(Raise::TypeError.into()),
+            }
+        }
+        let mut ranked = Vec::new();
+        for item in self.collect(*items)? {
+            ranked.push((self.rank(key, item)?, item));
+        }
+        self.sort(&mut ranked, reverse)?;
+        let items: Vec<Value<'a>> = ranked.into_iter().map(|(_, item)| item).collect();
+        self.list(&items)
+    }
+
+    /// Stable in both directions, by merging: an order that raises, or is none (NaN), stops or ends somewhere, never panics.
+    fn sort(&self, items: &mut Vec<(Value<'a>, Value<'a>)>, reverse: bool) -> Result<()> {
+        let later = if reverse { Ordering::Greater } else { Ordering::Less };
+        let mut width = 1;
+        while width < items.len() {
+            let mut merged = Vec::with_capacity(items.len());
+            for pair in items.chunks(width * 2) {
+                let (left, right) = pair.split_at(width.min(pair.len()));
+                let (mut a, mut b) = (0, 0);
+                while a < left.len() && b < right.len() {
+                    self.spend(1)?;
+                    if self.order_of(right[b].0, left[a].0)? == Some(later) {
+                        merged.push(right[b]);
+                        b += 1;
+                    } else {
+                        merged.push(left[a]);
+                        a += 1;
+                    }
+                }
+                merged.extend_from_slice(&left[a..]);
+                merged.extend_from_slice(&right[b..]);
+            }
+            *items = merged;
+            width *= 2;
+        }
+        Ok(())
+    }
+
+    fn sum(&self, items: Option<Value<'a>>, start: Option<Value<'a>>) -> Result<Value<'a>> {
+        let mut total = start.unwrap_or(Value::Int(0));
+        if matches!(total, Value::Text(_) | Value::Bytes(_)) {
+            return Err(Raise::TypeError.into());
+        }
+        // Floats are added with their rounding errors kept apart, as Python 3.12 does.
+        let mut lost = 0.0;
+        self.each(items.unwrap_or(Value::None), &mut |item| {
+            total = match (total, item) {
+                (Value::Float(sum), Value::Float(term)) => {
+                    let next = sum + term;
+                    lost += match sum.abs() >= term.abs() {
+                        true => (sum - next) + term,
+                        false => (term - next) + sum,
+                    };
+                    Value::Float(next)
+                }
+                (sum, item) => self.binary(Operator::Add, sum, item)?,
+            };
+            Ok(true)
+        })?;
+        Ok(match total {
+            Value::Float(sum) if lost.is_finite() => Value::Float(sum + lost),
+            total => total,
+        })
+    }
+
+    fn pow(
+        &self,
+        base: Option<Value<'a>>,
+        exponent: Option<Value<'a>>,
+        modulus: Value<'a>,
+    ) -> Result<Value<'a>> {
+        let (base, exponent) = (base.unwrap_or(Value::None), exponent.unwrap_or(Value::None));
+        if matches!(modulus, Value::None) {
+            return self.binary(Operator::Power, base, exponent);
+        }
+        let integer = |value| Number::of(value).and_then(|number| number.to_bigint()).ok_or(Raise::TypeError);
+        let (base, exponent, modulus) = (integer(base)?, integer(exponent)?, integer(modulus)?);
+        if modulus == BigInt::ZERO {
+            return Err(Raise::ValueError.into());
+        }
+        self.spend(exponent.bits() * (modulus.bits() / 64 + 1) * (modulus.bits() / 64 + 1) / 8)?;
+        if exponent.is_negative() {
+            let inverse = base.modinv(&modulus).ok_or(Raise::ValueError)?;
+            return self.integer(inverse.modpow(&-exponent, &modulus));
+        }
+        self.integer(base.modpow(&exponent, &modulus))
+    }
+
+    fn in_radix(&self, value: Value<'a>, radix: u32, prefix: &str) -> Result<Value<'a>> {
+        let integer = Number::of(value).and_then(|number| number.to_bigint()).ok_or(Raise::TypeError)?;
+        let sign = if integer.is_negative() { "-" } else { "" };
+        self.text(&format!("{sign}{prefix}{}", integer.abs().to_str_radix(radix)))
+    }
+
+    fn is_instance(&self, value: Value<'a>, classes: Value<'a>) -> Result<bool> {
+        self.spend(1)?;
+        match classes {
+            Value::Builtin(Builtin::Class(class)) => Ok(self.is_instance_of(value, class)),
+            Value::Builtin(Builtin::Exception(kind)) => {
+                Ok(matches!(value, Value::Exception(other) if other == kind))
+            }
+            Value::Tuple(classes) => {
+                for class in classes {
+                    if self.is_instance(value, *class)? {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
+            _ => Err(Raise::TypeError.into()),
+        }
+    }
+
+    pub(super) fn is_instance_of(&self, value: Value<'a>, class: Class) -> bool {
+        match (class, value) {
+            (Class::Int, Value::Bool(_)) => true,
+            (Class::DateTime, value) => matches!(value, Value::Time(_)),
+            (Class::TimeDelta, value) => matches!(value, Value::Span(_)),
+            (class, value) => type_name(value) == class.name(),
+        }
+    }
+
+    fn is_subclass(&self, class: Value<'a>, classes: Value<'a>) -> Result<bool> {
+        self.spend(1)?;
+        match (class, classes) {
+            (Value::Builtin(Builtin::Class(class)), Value::Builtin(Builtin::Class(other))) => {
+                Ok(class == other || (class, other) == (Class::Bool, Class::Int))
+            }
+            (Value::Builtin(Builtin::Class(_)), Value::Tuple(classes)) => {
+                for other in classes {
+                    if self.is_subclass(class, *other)? {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
+            (Value::Builtin(Builtin::Exception(class)), Value::Builtin(Builtin::Exception(other))) => {
+                Ok(class == other)
+            }
+            _ => Err(Raise::TypeError.into()),
+        }
+    }
+
+    /// The elements of the first that are in the second, in the order of the second.
+    fn reorder(&self, items: Value<'a>, by: Value<'a>) -> Result<Value<'a>> {
+        let known = self.collect_set(items, false)?;
+        let mut ordered = Vec::new();
+        self.each(by, &mut |item| {
+            if self.contains(known, item)? {
+                ordered.push(item);
+            }
+            Ok(true)
+        })?;
+        self.list(&ordered)
+    }
+}
+
+/// `test(c1, v1, c2, v2, …, default)`: the value of the first true condition.
+fn test<'a>(arguments: &[Value<'a>]) -> Result<Value<'a>> {
+    let pairs = arguments.chunks_exact(2);
+    let default = pairs.remainder().first().copied().unwrap_or(Value::None);
+    Ok(pairs.into_iter().find(|pair| pair[0].truth()).map_or(default, |pair| pair[1]))
+}
+
+fn ordinal<'a>(value: Value<'a>) -> Result<Value<'a>> {
+    match value {
+        Value::Text(text) => {
+            let mut characters = text.chars();
+            match (characters.next(), characters.next()) {
+                (Some(character), None) => Ok(Value::Int(i64::from(u32::from(character)))),
+                _ => Err(Raise::TypeError.into()),
+            }
+        }
+        Value::Bytes([byte]) => Ok(Value::Int(i64::from(*byte))),
+        _ => Err(Raise::TypeError.into()),
+    }
+}
+
+fn is_callable(value: Value<'_>) -> bool {
+    match value {
+        Value::Builtin(builtin) => !matches!(builtin, Builtin::Module(_)),
+        Value::Bound(_) | Value::Closure(_) => true,
+        _ => false,
+    }
+}
+
+/// The name of a value's type; times are floats, stored objects dicts.
+pub(super) fn type_name(value: Value<'_>) -> &'static str {
+    match value {
+        Value::None => "NoneType",
+        Value::Bool(_) => "bool",
+        Value::Int(_) | Value::Big(_) => "int",
+        Value::Float(_) | Value::Time(_) | Value::Span(_) => "float",
+        Value::Complex(..) => "complex",
+        Value::Text(_) => "str",
+        Value::Bytes(_) => "bytes",
+        Value::List(_) => "list",
+        Value::Tuple(_) => "tuple",
+        Value::Dict(_) | Value::Object(_) => "dict",
+        Value::Set(set) if set.frozen => "frozenset",
+        Value::Set(_) => "set",
+        Value::Range(_) => "range",
+        Value::Slice(_) => "slice",
+        Value::Run => "Run",
+        Value::Tags => "Tags",
+        Value::Metrics => "Metrics",
+        Value::Sequence(_) | Value::NoSequence => "Sequence",
+        Value::Builtin(Builtin::Class(_) | Builtin::Exception(_)) => "type",
+        Value::Builtin(Builtin::Module(_)) => "module",
+        Value::Builtin(_) | Value::Bound(_) => "builtin_function_or_method",
+        Value::Closure(_) => "function",
+        Value::Iterator(lazy) => lazy.type_name(),
+        Value::Exception(_) => "Exception",
+    }
+}

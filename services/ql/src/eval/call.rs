@@ -1,0 +1,125 @@
+//! Calls: arguments first, then whatever is called, by its kind.
+//! `*args` and `**kwargs` are taken; a call of something that cannot be called raises.
+
+use super::names::Arguments;
+use super::{Machine, Raise, Result};
+use crate::names::{Builtin, Class, Member};
+use crate::tree::{Call, Item, MethodCall};
+use crate::value::{Frame, Value};
+
+impl<'a> Machine<'a> {
+    pub(super) fn call(&self, frame: Frame<'a>, call: &'a Call) -> Result<Value<'a>> {
+        let function = self.eval(frame, &call.function)?;
+        let arguments = self.arguments(frame, &call.arguments)?;
+        self.call_value(function, arguments)
+    }
+
+    pub(super) fn method_call(&self, frame: Frame<'a>, call: &'a MethodCall) -> Result<Value<'a>> {
+        let object = self.eval(frame, &call.object)?;
+        if let Value::Object(dict) = object
+            && self.entry(dict, &call.name)?.is_some()
+        {
+            // A stored value of that name hides the method, and cannot be called.
+            return Err(Raise::TypeError.into());
+        }
+        if let (Value::Builtin(_) | Value::Sequence(_), _) | (_, None) = (object, call.member) {
+            let function = self.attribute(object, &call.name, call.member)?;
+            let arguments = self.arguments(frame, &call.arguments)?;
+            return self.call_value(function, arguments);
+        }
+        let member = call.member.expect("a call without a known member is handled above");
+        let arguments = self.arguments(frame, &call.arguments)?;
+        self.method(object, member, arguments)
+    }
+
+    fn arguments(&self, frame: Frame<'a>, arguments: &'a crate::tree::Arguments) -> Result<Arguments<'a>> {
+        if let ([Item::One(node)], []) = (&*arguments.positional, &*arguments.keywords) {
+            let value = self.eval(frame, node)?;
+            return Ok(Arguments::of(std::slice::from_ref(self.alloc(value)?)));
+        }
+        let positional = self.items(frame, &arguments.positional)?;
+        let mut keywords: Vec<(&'a str, Value<'a>)> = Vec::with_capacity(arguments.keywords.len());
+        for (name, node) in &arguments.keywords {
+            let value = self.eval(frame, node)?;
+            match (name, value) {
+                (Some(name), value) => keywords.push((name, value)),
+                (None, Value::Dict(dict) | Value::Object(dict)) => {
+                    for entry in dict.entries() {
+                        keywords.push((entry.key.text().ok_or(Raise::TypeError)?, entry.value));
+                    }
+                }
+                (None, _) => return Err(Raise::TypeError.into()),
+            }
+        }
+        let repeated = |at: usize| keywords[..at].iter().any(|(name, _)| *name == keywords[at].0);
+        self.spend((keywords.len() * keywords.len()) as u64)?;
+        if (0..keywords.len()).any(repeated) {
+            return Err(Raise::TypeError.into());
+        }
+        let positional = self.alloc_values(&positional)?;
+        let keywords =
+            self.bump.try_alloc_slice_copy(&keywords).map_err(|_| crate::limits::BudgetError::Memory)?;
+        Ok(Arguments { positional, keywords })
+    }
+
+    pub(super) fn call_value(&self, function: Value<'a>, arguments: Arguments<'a>) -> Result<Value<'a>> {
+        match function {
+            Value::Closure(closure) => self.call_closure(closure, arguments),
+            Value::Bound(bound) => match bound.receiver {
+                Value::Builtin(Builtin::Class(class)) => self.call_unbound(class, bound.member, arguments),
+                receiver => self.method(receiver, bound.member, arguments),
+            },
+            Value::Builtin(Builtin::Class(class)) => self.construct(class, arguments),
+            Value::Builtin(Builtin::Function(function)) => self.function(function, arguments),
+            Value::Builtin(Builtin::Math(function)) => self.math(function, arguments),
+            Value::Builtin(Builtin::Time(function)) => self.time_function(function, arguments),
+            Value::Builtin(Builtin::Exception(kind)) => Ok(Value::Exception(kind)),
+            Value::Builtin(Builtin::CapWords) => match arguments.positional {
+                [Value::Text(text)] => self.cap_words(text),
+                _ => Err(Raise::TypeError.into()),
+            },
+            _ => Err(Raise::TypeError.into()),
+        }
+    }
+
+    /// `str.lower(name)`: the first argument is the value the method belongs to.
+    fn call_unbound(&self, class: Class, member: Member, arguments: Arguments<'a>) -> Result<Value<'a>> {
+        if (class, member) == (Class::Str, Member::MakeTrans) {
+            return self.method(Value::Text(""), member, arguments);
+        }
+        let (receiver, rest) = arguments.positional.split_first().ok_or(Raise::TypeError)?;
+        if matches!(member, Member::Format | Member::FormatMap) {
+            return Err(Raise::NotImplementedError.into());
+        }
+        match self.is_instance_of(*receiver, class) {
+            true => self.method(*receiver, member, Arguments { positional: rest, ..arguments }),
+            false => Err(Raise::TypeError.into()),
+        }
+    }
+}
+
+/// Arguments by position or name, as far as a built-in function takes them.
+pub(super) fn take<'a, const N: usize>(
+    arguments: Arguments<'a>,
+    names: [&str; N],
+    required: usize,
+) -> Result<[Option<Value<'a>>; N]> {
+    let mut taken = [None; N];
+    if arguments.positional.len() > N {
+        return Err(Raise::TypeError.into());
+    }
+    for (slot, value) in taken.iter_mut().zip(arguments.positional) {
+        *slot = Some(*value);
+    }
+    for (name, value) in arguments.keywords {
+        let position =
+            names.iter().position(|known| known == name && !known.is_empty()).ok_or(Raise::TypeError)?;
+        if taken[position].replace(*value).is_some() {
+            return Err(Raise::TypeError.into());
+        }
+    }
+    match taken[..required].iter().all(Option::is_some) {
+        true => Ok(taken),
+        false => Err(Raise::TypeError.into()),
+    }
+}

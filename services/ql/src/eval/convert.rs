@@ -1,0 +1,337 @@
+//! Calling a type: `int("12")`, `list(x)`, `datetime(2024, 1, 1)`, and rounding.
+//! As documented, `list` and `tuple` do not take text apart, and a `range` has at most 1,000 elements.
+
+use num_bigint::BigInt;
+use num_traits::{FromPrimitive, Num, ToPrimitive};
+
+use super::call::take;
+use super::integer::Number;
+use super::names::Arguments;
+use super::{Machine, Raise, Result};
+use crate::limits::{MAX_INT_DIGITS, MAX_RANGE};
+use crate::names::Class;
+use crate::value::table::{Builder, Entry};
+use crate::value::{Range, Value};
+
+impl<'a> Machine<'a> {
+    pub(super) fn construct(&self, class: Class, arguments: Arguments<'a>) -> Result<Value<'a>> {
+        match class {
+            Class::DateTime => return self.make_time(arguments),
+            Class::TimeDelta => return self.make_span(arguments),
+            Class::Dict => return self.make_dict(arguments),
+            Class::Enumerate => {
+                let [_, start] = take(arguments, ["iterable", "start"], 1)?;
+                let start = start.map_or(Some(0), |start| start.small_int()).ok_or(Raise::TypeError)?;
+                return self.make_lazy(class, arguments.positional.get(..1).ok_or(Raise::TypeError)?, start);
+            }
+            Class::Complex => {
+                let [real, imaginary] = take(arguments, ["real", "imag"], 0)?;
+                return make_complex(real, imaginary);
+            }
+            Class::Int => {
+                let [value, base] = take(arguments, ["", "base"], 0)?;
+                return self.make_int(value, base);
+            }
+            _ => {}
+        }
+        match (class, take_one(class, arguments)?) {
+            (Class::Zip | Class::Map | Class::Filter | Class::Reversed, _) => {
+                self.make_lazy(class, arguments.positional, 0)
+            }
+            (Class::Range, _) => self.make_range(arguments.positional),
+            (Class::Slice, _) => self.make_slice(arguments.positional),
+            (Class::Bool, value) => Ok(Value::Bool(value.is_some_and(|value| value.truth()))),
+            (Class::Str, None) => Ok(Value::Text("")),
+            (Class::Str, Some(value)) => self.str(value),
+            (Class::Bytes, value) => self.make_bytes(value),
+            (Class::Float, None) => Ok(Value::Float(0.0)),
+            (Class::Float, Some(value)) => self.make_float(value),
+            (Class::List, None) => self.list(&[]),
+            (Class::Tuple, None) => self.tuple(&[]),
+            (Class::List | Class::Tuple, Some(Value::Text(_))) => Err(Raise::TypeError.into()),
+            (Class::List, Some(value)) => self.list(&self.collect(value)?),
+            (Class::Tuple, Some(value)) => self.tuple(&self.collect(value)?),
+            (Class::Set | Class::FrozenSet, value) => match value {
+                Some(value) => self.collect_set(value, class == Class::FrozenSet),
+                None => self.set(Builder::default(), class == Class::FrozenSet),
+            },
+            _ => Err(Raise::TypeError.into()),
+        }
+    }
+
+    fn make_dict(&self, arguments: Arguments<'a>) -> Result<Value<'a>> {
+        let mut builder = Builder::default();
+        match arguments.positional {
+            [] => {}
+            [Value::Dict(dict) | Value::Object(dict)] => {
+                dict.entries().iter().try_for_each(|entry| self.insert(&mut builder, *entry))?;
+            }
+            [pairs] => self.each(*pairs, &mut |pair| {
+                let [key, value] = self.collect(pair)?[..] else { return Err(Raise::ValueError.into()) };
+                self.insert(&mut builder, Entry { hash: self.hash(key)?, key, value })?;
+                Ok(true)
+            })?,
+            _ => return Err(Raise::TypeError.into()),
+        }
+        for &(name, value) in arguments.keywords {
+            let hash = super::compare::hash_text(name);
+            self.insert(&mut builder, Entry { hash, key: Value::Text(name), value })?;
+        }
+        self.dict(builder)
+    }
+
+    fn make_range(&self, arguments: &[Value<'a>]) -> Result<Value<'a>> {
+        let integers: Option<Vec<i64>> = arguments.iter().map(Value::small_int).collect();
+        let range = match integers.ok_or(Raise::TypeError)?[..] {
+            [stop] => Range { start: 0, stop, step: 1 },
+            [start, stop] => Range { start, stop, step: 1 },
+            [_, _, 0] => return Err(Raise::ValueError.into()),
+            [start, stop, step] => Range { start, stop, step },
+            _ => return Err(Raise::TypeError.into()),
+        };
+        match range.len() <= MAX_RANGE {
+            true => self.alloc(range).map(Value::Range),
+            false => Err(Raise::ValueError.into()),
+        }
+    }
+
+    fn make_slice(&self, arguments: &[Value<'a>]) -> Result<Value<'a>> {
+        let parts = match *arguments {
+            [stop] => [Value::None, stop, Value::None],
+            [start, stop] => [start, stop, Value::None],
+            [start, stop, step] => [start, stop, step],
+            _ => return Err(Raise::TypeError.into()),
+        };
+        self.alloc(parts).map(Value::Slice)
+    }
+
+    fn make_bytes(&self, value: Option<Value<'a>>) -> Result<Value<'a>> {
+        match value {
+            None => Ok(Value::Bytes(&[])),
+            Some(Value::Bytes(bytes)) => Ok(Value::Bytes(bytes)),
+            Some(Value::Text(_)) => Err(Raise::TypeError.into()),
+            Some(length) if length.small_int().is_some() => {
+                let length = usize::try_from(length.small_int().unwrap_or_default());
+                let length = length.map_err(|_| Raise::ValueError)?;
+                self.check_size(length)?;
+                self.alloc_bytes(&vec![0; length]).map(Value::Bytes)
+            }
+            Some(items) => {
+                let mut bytes = Vec::new();
+                self.each(items, &mut |item| {
+                    let byte = u8::try_from(item.small_int().ok_or(Raise::TypeError)?);
+                    bytes.push(byte.map_err(|_| Raise::ValueError)?);
+                    Ok(true)
+                })?;
+                self.alloc_bytes(&bytes).map(Value::Bytes)
+            }
+        }
+    }
+
+    fn make_int(&self, value: Option<Value<'a>>, base: Option<Value<'a>>) -> Result<Value<'a>> {
+        let base = match base {
+            None => None,
+            Some(base) => Some(base.small_int().ok_or(Raise::TypeError)?),
+        };
+        match (value, base) {
+            (None, None) => Ok(Value::Int(0)),
+            (None, Some(_)) => Err(Raise::TypeError.into()),
+            (Some(Value::Text(text)), base) => self.parse_int(text, base.unwrap_or(10)),
+            (Some(Value::Bytes(bytes)), base) => {
+                let text = std::str::from_utf8(bytes).map_err(|_| Raise::ValueError)?;
+                self.parse_int(text, base.unwrap_or(10))
+            }
+            (Some(_), Some(_)) => Err(Raise::TypeError.into()),
+            (Some(value), None) => match value.float() {
+                Some(float) => self.truncated(float),
+                None => self.unary(crate::tree::Unary::Plus, value).and_then(|value| match value {
+                    Value::Complex(..) => Err(Raise::TypeError.into()),
+                    value => Ok(value),
+                }),
+            },
+        }
+    }
+
+    fn parse_int(&self, text: &str, base: i64) -> Result<Value<'a>> {
+        self.spend_bytes(text.len())?;
+        let digits = ascii_digits(text);
+        let (negative, digits) = sign(digits.trim());
+        let (radix, digits, prefixed) = radix(digits, base)?;
+        if digits.len() > MAX_INT_DIGITS && !radix.is_power_of_two() {
+            return Err(Raise::ValueError.into());
+        }
+        self.check_size(digits.len() * digits.len() / 16)?;
+        let plain = without_underscores(digits, prefixed).ok_or(Raise::ValueError)?;
+        let value = BigInt::from_str_radix(&plain, radix).map_err(|_| Raise::ValueError)?;
+        self.integer(if negative { -value } else { value })
+    }
+
+    fn make_float(&self, value: Value<'a>) -> Result<Value<'a>> {
+        match value {
+            Value::Text(text) => {
+                self.spend_bytes(text.len())?;
+                parse_float(&ascii_digits(text)).map(Value::Float).ok_or(Raise::ValueError.into())
+            }
+            Value::Bytes(bytes) => {
+                let text = std::str::from_utf8(bytes).map_err(|_| Raise::ValueError)?;
+                parse_float(text).map(Value::Float).ok_or(Raise::ValueError.into())
+            }
+            value => Number::of(value).ok_or(Raise::TypeError)?.to_float().map(Value::Float),
+        }
+    }
+
+    pub(super) fn round(&self, number: Value<'a>, digits: Value<'a>) -> Result<Value<'a>> {
+        let digits = match digits {
+            Value::None => None,
+            digits => Some(digits.small_int().ok_or(Raise::TypeError)?),
+        };
+        match (Number::of(number).ok_or(Raise::TypeError)?, digits) {
+            (Number::Float(value), None) => self.truncated(value.round_ties_even()),
+            (Number::Float(value), Some(digits)) => round_float(value, digits).map(Value::Float),
+            (integer, digits) => {
+                let value = integer.to_bigint().ok_or(Raise::TypeError)?;
+                self.integer(round_integer(value, digits.unwrap_or(0)))
+            }
+        }
+    }
+}
+
+fn take_one<'a>(class: Class, arguments: Arguments<'a>) -> Result<Option<Value<'a>>> {
+    let many = matches!(class, Class::Zip | Class::Map | Class::Filter | Class::Range | Class::Slice);
+    match (arguments.positional, arguments.keywords) {
+        (positional, []) if many => Ok(positional.first().copied()),
+        ([], []) => Ok(None),
+        ([value], []) => Ok(Some(*value)),
+        ([], [("object", value)]) if class == Class::Str => Ok(Some(*value)),
+        _ => Err(Raise::TypeError.into()),
+    }
+}
+
+fn make_complex<'a>(real: Option<Value<'a>>, imaginary: Option<Value<'a>>) -> Result<Value<'a>> {
+    let part = |value: Option<Value<'a>>| value.map_or(Ok((0.0, 0.0)), super::arithmetic::complex_parts);
+    let ((a, b), (c, d)) = (part(real)?, part(imaginary)?);
+    Ok(Value::Complex(a - d, b + c))
+}
+
+/// Decimal digits of any script as ASCII ones, as Python reads them.
+fn ascii_digits(text: &str) -> String {
+    let digit =
+        |c: char| super::unicode::decimal(c).and_then(|value| char::from_digit(value, 10)).unwrap_or(c);
+    text.chars().map(digit).collect()
+}
+
+fn sign(text: &str) -> (bool, &str) {
+    match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    }
+}
+
+/// The radix that a base and a prefix name together, the digits, and whether there was a prefix.
+fn radix(digits: &str, base: i64) -> Result<(u32, &str, bool)> {
+    let lower = digits.get(..2).map(str::to_ascii_lowercase);
+    let prefix = match lower.as_deref() {
+        Some("0x") => Some(16),
+        Some("0o") => Some(8),
+        Some("0b") => Some(2),
+        _ => None,
+    };
+    match (base, prefix) {
+        (0, Some(radix)) => Ok((radix, &digits[2..], true)),
+        (0, None) => {
+            let zeros = digits.chars().all(|c| matches!(c, '0' | '_'));
+            if digits.starts_with('0') && !zeros {
+                Err(Raise::ValueError.into())
+            } else {
+                Ok((10, digits, false))
+            }
+        }
+        (base, Some(radix)) if base == i64::from(radix) => Ok((radix, &digits[2..], true)),
+        (2..=36, _) => Ok((u32::try_from(base).unwrap_or(10), digits, false)),
+        _ => Err(Raise::ValueError.into()),
+    }
+}
+
+/// Underscores may stand between digits, and between a prefix and the first digit.
+fn without_underscores(digits: &str, prefixed: bool) -> Option<String> {
+    let digits = if prefixed { digits.strip_prefix('_').unwrap_or(digits) } else { digits };
+    let parts: Vec<&str> = digits.split('_').collect();
+    let plain = |part: &&str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric());
+    parts.iter().all(plain).then(|| parts.concat())
+}
+
+fn parse_float(text: &str) -> Option<f64> {
+    let (negative, rest) = sign(text.trim());
+    let magnitude = match rest.to_ascii_lowercase().as_str() {
+        "inf" | "infinity" => f64::INFINITY,
+        "nan" => f64::NAN,
+        _ => {
+            let mut parts = rest.split('_').peekable();
+            let mut plain = String::with_capacity(rest.len());
+            while let Some(part) = parts.next() {
+                let next = parts.peek().and_then(|next| next.bytes().next());
+                if next.is_some_and(|next| !next.is_ascii_digit()) || parts.peek() == Some(&"") {
+                    return None;
+                }
+                if parts.peek().is_some()
+                    && !part.bytes().next_back().is_some_and(|last| last.is_ascii_digit())
+                {
+                    return None;
+                }
+                plain.push_str(part);
+            }
+            let first = plain.bytes().next()?;
+            if !first.is_ascii_digit() && first != b'.' {
+                return None;
+            }
+            plain.parse().ok()?
+        }
+    };
+    Some(if negative { -magnitude } else { magnitude })
+}
+
+/// Rounds the exact decimal value of a float, ties to even, as `round(x, n)` does.
+fn round_float(value: f64, digits: i64) -> Result<f64> {
+    if !value.is_finite() || digits > 323 {
+        return Ok(value);
+    }
+    if digits < -308 {
+        return Ok(0.0_f64.copysign(value));
+    }
+    if digits >= 0 {
+        let digits = usize::try_from(digits).unwrap_or_default();
+        return format!("{value:.digits$}").parse().map_err(|_| Raise::ValueError.into());
+    }
+    let whole = BigInt::from_f64(value.abs()).unwrap_or_default();
+    // A tie of the whole part is none when a fraction follows.
+    let nudge = i32::from(value.fract() != 0.0);
+    let unit = BigInt::from(10).pow(u32::try_from(-digits).unwrap_or(u32::MAX));
+    let rounded = match &whole % &unit * 2 == unit {
+        true => round_integer(whole + nudge, digits),
+        false => round_integer(whole, digits),
+    };
+    match rounded.to_f64().filter(|rounded| rounded.is_finite()) {
+        Some(rounded) => Ok(rounded.copysign(value)),
+        None => Err(Raise::OverflowError.into()),
+    }
+}
+
+/// Rounds to a power of ten, ties to even; not at all for digits behind the point.
+fn round_integer(value: BigInt, digits: i64) -> BigInt {
+    if digits >= 0 {
+        return value;
+    }
+    let places = u32::try_from(-digits).unwrap_or(u32::MAX);
+    if places as usize > MAX_INT_DIGITS * 2 {
+        return BigInt::ZERO;
+    }
+    let unit = BigInt::from(10).pow(places);
+    let down = num_integer::Integer::div_floor(&value, &unit) * &unit;
+    let rest = &value - &down;
+    let doubled = &rest * 2;
+    let odd = num_integer::Integer::is_odd(&(&down / &unit));
+    match doubled > unit || doubled == unit && odd {
+        true => down + unit,
+        false => down,
+    }
+}

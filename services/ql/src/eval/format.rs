@@ -1,0 +1,73 @@
+//! Formatting: f-strings with conversions and format specs, and `%` on text.
+//! `str.format` is refused by contract: it reads attributes by name.
+
+mod float;
+mod percent;
+mod spec;
+
+use super::{Machine, Raise, Result};
+use crate::tree::{Conversion, Piece};
+use crate::value::{Frame, Value};
+pub(super) use spec::Spec;
+
+impl<'a> Machine<'a> {
+    pub(super) fn f_string(&self, frame: Frame<'a>, pieces: &'a [Piece]) -> Result<Value<'a>> {
+        let text = self.pieces(frame, pieces)?;
+        self.text(&text)
+    }
+
+    fn pieces(&self, frame: Frame<'a>, pieces: &'a [Piece]) -> Result<String> {
+        let mut text = String::new();
+        for piece in pieces {
+            match piece {
+                Piece::Text(literal) => text.push_str(literal),
+                Piece::Value { value, conversion, spec } => {
+                    let value = self.converted(self.eval(frame, value)?, *conversion)?;
+                    let spec = match spec {
+                        Some(spec) => self.pieces(frame, spec)?,
+                        None => String::new(),
+                    };
+                    text.push_str(&self.formatted(value, &spec)?);
+                }
+            }
+            self.check_size(text.len())?;
+        }
+        Ok(text)
+    }
+
+    fn converted(&self, value: Value<'a>, conversion: Conversion) -> Result<Value<'a>> {
+        match conversion {
+            Conversion::None => Ok(value),
+            Conversion::Str => self.str(value),
+            Conversion::Repr => self.repr(value),
+            Conversion::Ascii => {
+                let mut repr = String::new();
+                self.write_repr(&mut repr, value, 0)?;
+                self.text(&super::repr::ascii(&repr))
+            }
+        }
+    }
+
+    /// `format(value, spec)`.
+    fn formatted(&self, value: Value<'a>, spec: &str) -> Result<String> {
+        if spec.is_empty() {
+            return self.str_of(value);
+        }
+        if let Value::Time(seconds) = value
+            && spec.contains('%')
+            && spec.len() > 1
+            && !spec.ends_with('%')
+        {
+            return self.strftime(seconds, spec);
+        }
+        let spec = Spec::parse(spec).ok_or(Raise::ValueError)?;
+        self.check_size(spec.width.max(spec.precision.unwrap_or(0)))?;
+        match value {
+            Value::Text(text) => spec.text(text),
+            Value::Bool(_) if spec.kind.is_none() => spec.text(&self.str_of(value)?),
+            Value::Bool(_) | Value::Int(_) | Value::Big(_) => spec.integer(value),
+            Value::Float(number) | Value::Time(number) | Value::Span(number) => spec.float(number),
+            _ => Err(Raise::TypeError.into()),
+        }
+    }
+}

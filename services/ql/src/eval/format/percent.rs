@@ -1,0 +1,216 @@
+//! `'%s of %d' % (a, b)`: printf-style formatting of text, with positional values or names from a dict.
+//! All values must be used, all directives must have one.
+
+use num_bigint::BigInt;
+use num_traits::Signed;
+
+use super::float;
+use super::spec::pad;
+use crate::eval::integer::Number;
+use crate::eval::{Machine, Raise, Result};
+use crate::value::Value;
+
+/// One directive: `%[(name)][flags][width][.precision]kind`.
+#[derive(Default)]
+struct Directive {
+    alternate: bool,
+    zero: bool,
+    left: bool,
+    space: bool,
+    plus: bool,
+    width: usize,
+    precision: Option<usize>,
+}
+
+struct Template<'t, 'a> {
+    rest: &'t str,
+    values: Value<'a>,
+    next: usize,
+}
+
+impl<'a> Machine<'a> {
+    pub(in crate::eval) fn percent(&self, template: &str, values: Value<'a>) -> Result<Value<'a>> {
+        let mut text = String::new();
+        let mut template = Template { rest: template, values, next: 0 };
+        while let Some((literal, behind)) = template.rest.split_once('%') {
+            text.push_str(literal);
+            template.rest = behind;
+            self.directive(&mut template, &mut text)?;
+            self.check_size(text.len())?;
+        }
+        text.push_str(template.rest);
+        match template.all_used() {
+            true => self.text(&text),
+            false => Err(Raise::TypeError.into()),
+        }
+    }
+
+    fn directive(&self, template: &mut Template<'_, 'a>, text: &mut String) -> Result<()> {
+        self.spend(1)?;
+        let named = match template.rest.strip_prefix('(') {
+            Some(behind) => {
+                let (name, rest) = behind.split_once(')').ok_or(Raise::ValueError)?;
+                template.rest = rest;
+                let name = self.text(name)?;
+                match template.values {
+                    Value::Dict(_) | Value::Object(_) => Some(self.index(template.values, name)?),
+                    _ => return Err(Raise::TypeError.into()),
+                }
+            }
+            None => None,
+        };
+        let mut directive = Directive::default();
+        template.flags(&mut directive);
+        if let Some(width) = template.size()? {
+            directive.left |= width < 0;
+            directive.width = usize::try_from(width.unsigned_abs()).unwrap_or(usize::MAX);
+        }
+        if let Some(rest) = template.rest.strip_prefix('.') {
+            template.rest = rest;
+            let precision = template.size()?.unwrap_or(0);
+            directive.precision = Some(usize::try_from(precision.max(0)).unwrap_or(usize::MAX));
+        }
+        self.check_size(directive.width.max(directive.precision.unwrap_or(0)))?;
+        template.rest = template.rest.trim_start_matches(['h', 'l', 'L']);
+        let kind = template.rest.chars().next().ok_or(Raise::ValueError)?;
+        template.rest = &template.rest[kind.len_utf8()..];
+        if kind == '%' {
+            text.push('%');
+            return Ok(());
+        }
+        let value = match named {
+            Some(value) => value,
+            None => template.take()?,
+        };
+        text.push_str(&self.directed(&directive, kind, value)?);
+        Ok(())
+    }
+
+    fn directed(&self, directive: &Directive, kind: char, value: Value<'a>) -> Result<String> {
+        let cut = |text: String| match directive.precision {
+            Some(precision) => text.chars().take(precision).collect(),
+            None => text,
+        };
+        match kind {
+            's' => Ok(directive.padded("", &cut(self.str_of(value)?), false)),
+            'r' | 'a' => {
+                let mut repr = String::new();
+                self.write_repr(&mut repr, value, 0)?;
+                let repr = if kind == 'a' { crate::eval::repr::ascii(&repr) } else { repr };
+                Ok(directive.padded("", &cut(repr), false))
+            }
+            'c' => match value {
+                Value::Text(text) if text.chars().count() == 1 => Ok(directive.padded("", text, false)),
+                value => {
+                    let code = value.small_int().ok_or(Raise::TypeError)?;
+                    let character = u32::try_from(code).ok().and_then(char::from_u32);
+                    Ok(directive.padded("", &character.ok_or(Raise::OverflowError)?.to_string(), false))
+                }
+            },
+            'd' | 'i' | 'u' => {
+                let integer = match value.float() {
+                    Some(float) => self.truncated(float)?,
+                    None => value,
+                };
+                let integer = integer_of(integer)?;
+                Ok(directive.integer(&integer, &crate::eval::repr::decimal(&integer.abs())?, ""))
+            }
+            'x' | 'X' | 'o' => {
+                let integer = integer_of(value)?;
+                let (radix, prefix) = if kind == 'o' { (8, "0o") } else { (16, "0x") };
+                let text = directive.integer(&integer, &integer.abs().to_str_radix(radix), prefix);
+                Ok(if kind == 'X' { text.to_uppercase() } else { text })
+            }
+            'e' | 'E' | 'f' | 'F' | 'g' | 'G' => {
+                let number = Number::of(value).ok_or(Raise::TypeError)?.to_float()?;
+                let precision = directive.precision.unwrap_or(6);
+                let text = float::by_kind(number.abs(), kind, precision, directive.alternate);
+                let text = if kind.is_uppercase() { text.to_uppercase() } else { text };
+                let negative = number.is_sign_negative() && !number.is_nan();
+                Ok(directive.padded(directive.sign(negative), &text, number.is_finite()))
+            }
+            _ => Err(Raise::ValueError.into()),
+        }
+    }
+}
+
+fn integer_of(value: Value<'_>) -> Result<BigInt> {
+    Number::of(value).and_then(|number| number.to_bigint()).ok_or(Raise::TypeError.into())
+}
+
+impl Directive {
+    fn sign(&self, negative: bool) -> &'static str {
+        match (negative, self.plus, self.space) {
+            (true, _, _) => "-",
+            (false, true, _) => "+",
+            (false, false, true) => " ",
+            _ => "",
+        }
+    }
+
+    fn integer(&self, integer: &BigInt, digits: &str, prefix: &str) -> String {
+        let prefix = if self.alternate { prefix } else { "" };
+        let zeros = self.precision.unwrap_or(0).saturating_sub(digits.len());
+        let lead = format!("{}{prefix}", self.sign(integer.is_negative()));
+        self.padded(&lead, &format!("{}{digits}", "0".repeat(zeros)), true)
+    }
+
+    fn padded(&self, lead: &str, body: &str, number: bool) -> String {
+        if self.left {
+            return pad(&format!("{lead}{body}"), self.width, ' ', '<');
+        }
+        match self.zero && number {
+            true => format!("{lead}{}", pad(body, self.width.saturating_sub(lead.len()), '0', '>')),
+            false => pad(&format!("{lead}{body}"), self.width, ' ', '>'),
+        }
+    }
+}
+
+impl<'a> Template<'_, 'a> {
+    fn flags(&mut self, directive: &mut Directive) {
+        while let Some(flag) = self.rest.chars().next() {
+            match flag {
+                '#' => directive.alternate = true,
+                '0' => directive.zero = true,
+                '-' => directive.left = true,
+                ' ' => directive.space = true,
+                '+' => directive.plus = true,
+                _ => return,
+            }
+            self.rest = &self.rest[1..];
+        }
+    }
+
+    /// A number, or `*` for one of the values.
+    fn size(&mut self) -> Result<Option<i64>> {
+        if let Some(rest) = self.rest.strip_prefix('*') {
+            self.rest = rest;
+            return Ok(Some(self.take()?.small_int().ok_or(Raise::TypeError)?));
+        }
+        let end = self.rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (digits, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        match digits.is_empty() {
+            true => Ok(None),
+            false => digits.parse().map(Some).map_err(|_| Raise::ValueError.into()),
+        }
+    }
+
+    fn take(&mut self) -> Result<Value<'a>> {
+        self.next += 1;
+        match self.values {
+            Value::Tuple(values) => values.get(self.next - 1).copied().ok_or(Raise::TypeError.into()),
+            value if self.next == 1 => Ok(value),
+            _ => Err(Raise::TypeError.into()),
+        }
+    }
+
+    /// A tuple must be used up; a dict, a list and the like may stay unused.
+    fn all_used(&self) -> bool {
+        match self.values {
+            Value::Tuple(values) => self.next >= values.len(),
+            Value::Dict(_) | Value::Object(_) | Value::List(_) | Value::Bytes(_) | Value::Range(_) => true,
+            _ => self.next >= 1,
+        }
+    }
+}

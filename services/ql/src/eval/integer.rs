@@ -1,0 +1,119 @@
+//! Integers beyond 64 bits, and exact comparison of integers with floats.
+//! Results that fit 64 bits always are small ints, so an integer has one form.
+
+use std::cmp::Ordering;
+
+use num_bigint::{BigInt, Sign};
+use num_traits::{FromPrimitive, ToPrimitive};
+
+use super::{Machine, Raise, Result};
+use crate::limits::{BudgetError, MAX_INT_BITS};
+use crate::value::{Big, Value};
+
+/// An integer or a float, as arithmetic takes them.
+pub(super) enum Number {
+    Int(i64),
+    Big(BigInt),
+    Float(f64),
+}
+
+impl Number {
+    pub(super) fn of(value: Value<'_>) -> Option<Self> {
+        match value {
+            Value::Big(big) => Some(Number::Big(big.to_bigint())),
+            value => value.small_int().map(Number::Int).or_else(|| value.float().map(Number::Float)),
+        }
+    }
+
+    /// As a float; an integer beyond the floats raises.
+    pub(super) fn to_float(&self) -> Result<f64> {
+        match self {
+            Number::Int(value) => Ok(*value as f64),
+            Number::Float(value) => Ok(*value),
+            Number::Big(value) => {
+                value.to_f64().filter(|float| float.is_finite()).ok_or(Raise::OverflowError.into())
+            }
+        }
+    }
+
+    pub(super) fn to_bigint(&self) -> Option<BigInt> {
+        match self {
+            Number::Int(value) => Some(BigInt::from(*value)),
+            Number::Big(value) => Some(value.clone()),
+            Number::Float(_) => None,
+        }
+    }
+}
+
+impl Big<'_> {
+    pub(super) fn to_bigint(self) -> BigInt {
+        BigInt::from_slice(if self.negative { Sign::Minus } else { Sign::Plus }, self.digits)
+    }
+
+    pub(super) fn compare(self, other: Big<'_>) -> Ordering {
+        let magnitude =
+            |a: &[u32], b: &[u32]| a.len().cmp(&b.len()).then_with(|| a.iter().rev().cmp(b.iter().rev()));
+        match (self.negative, other.negative) {
+            (false, false) => magnitude(self.digits, other.digits),
+            (true, true) => magnitude(other.digits, self.digits),
+            (false, true) => Ordering::Greater,
+            (true, false) => Ordering::Less,
+        }
+    }
+
+    pub(super) fn sign(self) -> Ordering {
+        if self.negative { Ordering::Less } else { Ordering::Greater }
+    }
+}
+
+impl<'a> Machine<'a> {
+    /// An integer of any size as a value.
+    pub(super) fn integer(&self, value: BigInt) -> Result<Value<'a>> {
+        if let Some(small) = value.to_i64() {
+            return Ok(Value::Int(small));
+        }
+        if value.bits() > MAX_INT_BITS {
+            return Err(BudgetError::Memory.into());
+        }
+        let (sign, digits) = value.to_u32_digits();
+        let digits = self.bump.try_alloc_slice_copy(&digits).map_err(|_| BudgetError::Memory)?;
+        Ok(Value::Big(Big { negative: sign == Sign::Minus, digits }))
+    }
+
+    /// A float's integer part as an integer.
+    pub(super) fn truncated(&self, value: f64) -> Result<Value<'a>> {
+        if value.is_nan() {
+            return Err(Raise::ValueError.into());
+        }
+        let integer = BigInt::from_f64(value).ok_or(Raise::OverflowError)?;
+        self.integer(integer)
+    }
+}
+
+/// Exact order of an integer and a float; none with NaN.
+pub(super) fn compare_int_float(int: i64, float: f64) -> Option<Ordering> {
+    // 2^63 is a float; every float below it and not below -2^63 has an integer part that fits.
+    const BEYOND: f64 = 9_223_372_036_854_775_808.0;
+    if float.is_nan() {
+        return None;
+    }
+    if float >= BEYOND {
+        return Some(Ordering::Less);
+    }
+    if float < -BEYOND {
+        return Some(Ordering::Greater);
+    }
+    let whole = float.trunc();
+    Some(int.cmp(&(whole as i64)).then_with(|| whole.total_cmp(&float)))
+}
+
+pub(super) fn compare_big_float(big: Big<'_>, float: f64) -> Option<Ordering> {
+    if float.is_nan() {
+        return None;
+    }
+    match BigInt::from_f64(float) {
+        Some(whole) => Some(big.to_bigint().cmp(&whole).then_with(|| float.trunc().total_cmp(&float))),
+        None if float > 0.0 => Some(Ordering::Less),
+        None => Some(Ordering::Greater),
+    }
+}

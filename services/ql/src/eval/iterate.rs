@@ -1,0 +1,372 @@
+//! Walking values: displays, comprehensions, generators and the lazy iterators.
+//! Iteration is pushed: `each` calls back with every element until told to stop, so nothing is made that is not wanted.
+
+use std::cell::Cell;
+
+use super::{Machine, Raise, Result, Stop};
+use crate::limits::BudgetError;
+use crate::names::Class;
+use crate::tree::{Clause, Collect, Comprehension, Display, Item, Node, Target};
+use crate::value::table::{Builder, Entry};
+use crate::value::{Frame, Lazy, LazyKind, Slots, Value};
+
+/// Takes an element; tells whether more are wanted.
+pub(super) type Visit<'v, 'a> = &'v mut dyn FnMut(Value<'a>) -> Result<bool>;
+
+impl<'a> Machine<'a> {
+    /// Calls `visit` with each element until it wants no more.
+    pub(super) fn each(&self, value: Value<'a>, visit: Visit<'_, 'a>) -> Result<()> {
+        match value {
+            Value::List(items) | Value::Tuple(items) => self.each_of(items.iter().copied(), visit),
+            Value::Text(text) => {
+                let characters = text.char_indices();
+                self.each_of(characters.map(|(at, c)| Value::Text(&text[at..at + c.len_utf8()])), visit)
+            }
+            Value::Bytes(bytes) => self.each_of(bytes.iter().map(|byte| Value::Int(i64::from(*byte))), visit),
+            Value::Dict(dict) | Value::Object(dict) => {
+                self.each_of(dict.entries().iter().map(|entry| entry.key), visit)
+            }
+            Value::Set(set) => self.each_of(set.items().iter().map(|entry| entry.key), visit),
+            Value::Range(range) => self.each_of((0..range.len()).map(|at| Value::Int(range.at(at))), visit),
+            Value::Tags => self.each_of(self.run.tags().into_iter().map(Value::Text), visit),
+            Value::Iterator(lazy) => self.each_lazy(lazy, visit),
+            _ => Err(Raise::TypeError.into()),
+        }
+    }
+
+    fn each_of(&self, values: impl Iterator<Item = Value<'a>>, visit: Visit<'_, 'a>) -> Result<()> {
+        for value in values {
+            self.spend(1)?;
+            if !visit(value)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on where the iterator was left, by walking again and skipping what was taken.
+    fn each_lazy(&self, lazy: &'a Lazy<'a>, visit: Visit<'_, 'a>) -> Result<()> {
+        if lazy.finished.get() {
+            return Ok(());
+        }
+        let (taken, position, stopped) = (lazy.taken.get(), Cell::new(0), Cell::new(false));
+        let mut next = |value: Value<'a>| {
+            let current = position.replace(position.get() + 1);
+            if current < taken {
+                return Ok(true);
+            }
+            lazy.taken.set(current + 1);
+            let more = visit(value)?;
+            stopped.set(!more);
+            Ok(more)
+        };
+        let walked = self.nested(|| self.walk(&lazy.kind, &mut next));
+        if !stopped.get() {
+            lazy.finished.set(true);
+        }
+        walked
+    }
+
+    fn walk(&self, kind: &'a LazyKind<'a>, visit: Visit<'_, 'a>) -> Result<()> {
+        match kind {
+            LazyKind::Generator(comprehension, first, outer) => {
+                let frame = self.frame(comprehension.slots, *outer)?;
+                self.clauses(comprehension, *first, frame, &mut |machine, frame| {
+                    visit(machine.eval(frame, &comprehension.element)?)
+                })
+            }
+            LazyKind::Zip(sources) => self.each_together(sources, &mut |items| visit(self.tuple(items)?)),
+            LazyKind::Map(function, sources) => self.each_together(sources, &mut |items| {
+                let arguments = self.alloc_values(items)?;
+                visit(self.call_value(*function, super::names::Arguments::of(arguments))?)
+            }),
+            LazyKind::Filter(function, source) => self.each(*source, &mut |item| {
+                let keep = match function {
+                    Value::None => item.truth(),
+                    function => {
+                        let arguments = self.alloc_values(&[item])?;
+                        self.call_value(*function, super::names::Arguments::of(arguments))?.truth()
+                    }
+                };
+                if keep { visit(item) } else { Ok(true) }
+            }),
+            LazyKind::Enumerate(source, start) => {
+                let mut count = *start;
+                self.each(*source, &mut |item| {
+                    let numbered = self.tuple(&[Value::Int(count), item])?;
+                    count = count.checked_add(1).ok_or(Raise::OverflowError)?;
+                    visit(numbered)
+                })
+            }
+            LazyKind::Reversed(items) => self.each_of(items.iter().rev().copied(), visit),
+        }
+    }
+
+    /// Elements of several values side by side, to the end of the shortest. An error in one counts only when it is reached.
+    fn each_together(
+        &self,
+        sources: &[Value<'a>],
+        visit: &mut dyn FnMut(&[Value<'a>]) -> Result<bool>,
+    ) -> Result<()> {
+        let mut columns = Vec::with_capacity(sources.len());
+        for source in sources {
+            let mut items = Vec::new();
+            let end = self.each(*source, &mut |item| {
+                items.push(item);
+                Ok(true)
+            });
+            if let Err(Stop::Budget(budget)) = end {
+                return Err(budget.into());
+            }
+            columns.push((items, end));
+        }
+        if columns.is_empty() {
+            return Ok(());
+        }
+        let mut row = Vec::with_capacity(columns.len());
+        for position in 0.. {
+            row.clear();
+            for (items, end) in &columns {
+                match items.get(position) {
+                    Some(item) => row.push(*item),
+                    None => return *end,
+                }
+            }
+            self.spend(1)?;
+            if !visit(&row)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn collect(&self, value: Value<'a>) -> Result<Vec<Value<'a>>> {
+        let mut items = Vec::new();
+        self.each(value, &mut |item| {
+            items.push(item);
+            self.check_items(items.len())?;
+            Ok(true)
+        })?;
+        Ok(items)
+    }
+
+    fn check_items(&self, items: usize) -> Result<()> {
+        let limit = self.bump.allocation_limit().unwrap_or(usize::MAX) / size_of::<Value<'_>>();
+        if items > limit { Err(BudgetError::Memory.into()) } else { Ok(()) }
+    }
+
+    pub(super) fn collect_set(&self, value: Value<'a>, frozen: bool) -> Result<Value<'a>> {
+        let mut builder = Builder::default();
+        self.each(value, &mut |item| {
+            self.insert_item(&mut builder, item)?;
+            Ok(true)
+        })?;
+        self.set(builder, frozen)
+    }
+
+    fn insert_item(&self, builder: &mut Builder<'a>, item: Value<'a>) -> Result<()> {
+        self.check_items(builder.len() * 2)?;
+        self.insert(builder, Entry { hash: self.hash(item)?, key: item, value: Value::None })
+    }
+
+    /// Can a value be walked at all? Asked before a generator is made, as Python does.
+    pub(super) fn check_iterable(&self, value: Value<'a>) -> Result<()> {
+        match value {
+            Value::List(_) | Value::Tuple(_) | Value::Text(_) | Value::Bytes(_) | Value::Dict(_) => Ok(()),
+            Value::Object(_) | Value::Set(_) | Value::Range(_) | Value::Tags | Value::Iterator(_) => Ok(()),
+            _ => Err(Raise::TypeError.into()),
+        }
+    }
+
+    /// Values of a display or of positional arguments.
+    pub(super) fn items(&self, frame: Frame<'a>, items: &'a [Item]) -> Result<Vec<Value<'a>>> {
+        let mut values = Vec::with_capacity(items.len());
+        for item in items {
+            match item {
+                Item::One(node) => values.push(self.eval(frame, node)?),
+                Item::Spread(node) => values.extend(self.collect(self.eval(frame, node)?)?),
+            }
+        }
+        Ok(values)
+    }
+
+    pub(super) fn display(&self, frame: Frame<'a>, kind: Display, items: &'a [Item]) -> Result<Value<'a>> {
+        let values = self.items(frame, items)?;
+        match kind {
+            Display::List => self.list(&values),
+            Display::Tuple => self.tuple(&values),
+            Display::Set => {
+                let mut builder = Builder::default();
+                values.into_iter().try_for_each(|value| self.insert_item(&mut builder, value))?;
+                self.set(builder, false)
+            }
+        }
+    }
+
+    pub(super) fn dict_display(
+        &self,
+        frame: Frame<'a>,
+        items: &'a [(Option<Node>, Node)],
+    ) -> Result<Value<'a>> {
+        let mut builder = Builder::default();
+        for (key, value) in items {
+            match key {
+                Some(key) => {
+                    let (key, value) = (self.eval(frame, key)?, self.eval(frame, value)?);
+                    self.insert(&mut builder, Entry { hash: self.hash(key)?, key, value })?;
+                }
+                None => match self.eval(frame, value)? {
+                    Value::Dict(dict) | Value::Object(dict) => {
+                        for entry in dict.entries() {
+                            self.insert(&mut builder, *entry)?;
+                        }
+                    }
+                    _ => return Err(Raise::TypeError.into()),
+                },
+            }
+        }
+        self.dict(builder)
+    }
+
+    pub(super) fn comprehension(
+        &self,
+        outer: Frame<'a>,
+        comprehension: &'a Comprehension,
+    ) -> Result<Value<'a>> {
+        let first = self.eval(outer, &comprehension.first)?;
+        self.check_iterable(first)?;
+        if comprehension.collect == Collect::Generator {
+            let lazy = Lazy::new(LazyKind::Generator(comprehension, first, outer));
+            return self.alloc(lazy).map(Value::Iterator);
+        }
+        let frame = self.frame(comprehension.slots, outer)?;
+        let (mut list, mut builder) = (Vec::new(), Builder::default());
+        self.clauses(comprehension, first, frame, &mut |machine, frame| {
+            let element = machine.eval(frame, &comprehension.element)?;
+            match (comprehension.collect, &comprehension.value) {
+                (Collect::Set, _) => machine.insert_item(&mut builder, element)?,
+                (Collect::Dict, Some(value)) => {
+                    let value = machine.eval(frame, value)?;
+                    machine.check_items(builder.len() * 2)?;
+                    machine
+                        .insert(&mut builder, Entry { hash: machine.hash(element)?, key: element, value })?;
+                }
+                _ => {
+                    list.push(element);
+                    machine.check_items(list.len())?;
+                }
+            }
+            Ok(true)
+        })?;
+        match comprehension.collect {
+            Collect::Set => self.set(builder, false),
+            Collect::Dict => self.dict(builder),
+            _ => self.list(&list),
+        }
+    }
+
+    /// Runs all clauses of a comprehension; `body` is called for every combination until it wants no more.
+    fn clauses(
+        &self,
+        comprehension: &'a Comprehension,
+        first: Value<'a>,
+        frame: Frame<'a>,
+        body: &mut dyn FnMut(&Self, Frame<'a>) -> Result<bool>,
+    ) -> Result<()> {
+        self.clause(&comprehension.clauses, Some(first), frame, body).map(|_| ())
+    }
+
+    fn clause(
+        &self,
+        clauses: &'a [Clause],
+        first: Option<Value<'a>>,
+        frame: Frame<'a>,
+        body: &mut dyn FnMut(&Self, Frame<'a>) -> Result<bool>,
+    ) -> Result<bool> {
+        let Some((clause, inner)) = clauses.split_first() else { return body(self, frame) };
+        let iterable = match (first, &clause.iterable) {
+            (Some(first), _) => first,
+            (None, Some(iterable)) => self.eval(frame, iterable)?,
+            (None, None) => return Err(Raise::TypeError.into()),
+        };
+        let mut more = true;
+        self.each(iterable, &mut |item| {
+            self.bind_target(&clause.target, item, frame)?;
+            for condition in &clause.conditions {
+                if !self.eval(frame, condition)?.truth() {
+                    return Ok(true);
+                }
+            }
+            more = self.clause(inner, None, frame, body)?;
+            Ok(more)
+        })?;
+        Ok(more)
+    }
+
+    fn bind_target(&self, target: &'a Target, value: Value<'a>, frame: Frame<'a>) -> Result<()> {
+        match target {
+            Target::Slot(slot) => {
+                let slots: &'a Slots<'a> = frame.expect("a comprehension with loop variables has a frame");
+                slots.values[usize::from(*slot)].set(Some(value));
+                Ok(())
+            }
+            Target::Refused => Err(Raise::TypeError.into()),
+            Target::Unpack(before, star, after) => {
+                let items = self.collect(value)?;
+                let fixed = before.len() + after.len();
+                let fits = if star.is_some() { items.len() >= fixed } else { items.len() == fixed };
+                if !fits {
+                    return Err(Raise::ValueError.into());
+                }
+                let behind = items.len() - after.len();
+                for (target, item) in before.iter().zip(&items) {
+                    self.bind_target(target, *item, frame)?;
+                }
+                if let Some(star) = star {
+                    let middle = self.list(&items[before.len()..behind])?;
+                    self.bind_target(star, middle, frame)?;
+                }
+                for (target, item) in after.iter().zip(&items[behind..]) {
+                    self.bind_target(target, *item, frame)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// A lazy iterator made by calling its class.
+    pub(super) fn make_lazy(
+        &self,
+        class: Class,
+        arguments: &'a [Value<'a>],
+        start: i64,
+    ) -> Result<Value<'a>> {
+        let kind = match (class, arguments) {
+            (Class::Zip, sources) => {
+                sources.iter().try_for_each(|source| self.check_iterable(*source))?;
+                LazyKind::Zip(sources)
+            }
+            (Class::Map, [function, sources @ ..]) if !sources.is_empty() => {
+                sources.iter().try_for_each(|source| self.check_iterable(*source))?;
+                LazyKind::Map(*function, sources)
+            }
+            (Class::Filter, [function, source]) => {
+                self.check_iterable(*source)?;
+                LazyKind::Filter(*function, *source)
+            }
+            (Class::Enumerate, [source]) => {
+                self.check_iterable(*source)?;
+                LazyKind::Enumerate(*source, start)
+            }
+            (Class::Reversed, [source]) => match source {
+                Value::Iterator(_) | Value::Set(_) => return Err(Raise::TypeError.into()),
+                source => {
+                    let items = self.collect(*source)?;
+                    LazyKind::Reversed(self.alloc_values(&items)?)
+                }
+            },
+            _ => return Err(Raise::TypeError.into()),
+        };
+        self.alloc(Lazy::new(kind)).map(Value::Iterator)
+    }
+}

@@ -1,0 +1,369 @@
+//! The module `math`. Domain errors raise as in Python instead of giving NaN, overflows raise instead of giving infinity.
+//! Functions on integers are exact at any size that the budget allows.
+
+use num_bigint::BigInt;
+use num_integer::Integer;
+use num_traits::{One, Signed, ToPrimitive};
+
+use super::call::take;
+use super::integer::Number;
+use super::names::Arguments;
+use super::{Machine, Raise, Result};
+use crate::limits::{BudgetError, MAX_INT_BITS};
+use crate::names::MathFunction;
+use crate::tree::Operator;
+use crate::value::Value;
+
+impl<'a> Machine<'a> {
+    pub(super) fn math(&self, function: MathFunction, arguments: Arguments<'a>) -> Result<Value<'a>> {
+        match function {
+            MathFunction::IsClose => return self.is_close(arguments),
+            MathFunction::Prod => {
+                let [items, start] = take(arguments, ["", "start"], 1)?;
+                let mut product = start.unwrap_or(Value::Int(1));
+                self.each(items.unwrap_or(Value::None), &mut |item| {
+                    product = self.binary(Operator::Multiply, product, item)?;
+                    Ok(true)
+                })?;
+                return Ok(product);
+            }
+            _ if !arguments.keywords.is_empty() => return Err(Raise::TypeError.into()),
+            _ => {}
+        }
+        match (function, arguments.positional) {
+            (MathFunction::Ceil | MathFunction::Floor | MathFunction::Trunc, [value]) => {
+                match value.float() {
+                    Some(float) => self.truncated(match function {
+                        MathFunction::Ceil => float.ceil(),
+                        MathFunction::Floor => float.floor(),
+                        _ => float,
+                    }),
+                    None => self.unary(crate::tree::Unary::Plus, *value),
+                }
+            }
+            (MathFunction::Gcd | MathFunction::Lcm, values) => self.common(function, values),
+            (MathFunction::Factorial | MathFunction::Isqrt, [value]) => self.of_integer(function, *value),
+            (MathFunction::Comb | MathFunction::Perm, [n, k]) => self.choose(function, *n, *k),
+            (MathFunction::Perm, [n]) => self.of_integer(MathFunction::Factorial, *n),
+            (MathFunction::Hypot, values) => {
+                let mut length = 0.0_f64;
+                for value in values {
+                    length = length.hypot(real(*value)?);
+                }
+                Ok(Value::Float(length))
+            }
+            (MathFunction::Fsum, [items]) => self.exact_sum(*items),
+            (MathFunction::Dist, [p, q]) => {
+                let (p, q) = (self.collect(*p)?, self.collect(*q)?);
+                if p.len() != q.len() {
+                    return Err(Raise::ValueError.into());
+                }
+                let mut length = 0.0_f64;
+                for (p, q) in p.iter().zip(&q) {
+                    length = length.hypot(real(*p)? - real(*q)?);
+                }
+                Ok(Value::Float(length))
+            }
+            (MathFunction::SumProd, [p, q]) => {
+                let (p, q) = (self.collect(*p)?, self.collect(*q)?);
+                if p.len() != q.len() {
+                    return Err(Raise::ValueError.into());
+                }
+                let mut total = Value::Int(0);
+                for (p, q) in p.iter().zip(&q) {
+                    total = self.binary(Operator::Add, total, self.binary(Operator::Multiply, *p, *q)?)?;
+                }
+                Ok(total)
+            }
+            (MathFunction::Log | MathFunction::Log2 | MathFunction::Log10, [Value::Big(big)]) => {
+                log_of_big(function, &big.to_bigint()).map(Value::Float)
+            }
+            (MathFunction::Frexp, [value]) => {
+                let (fraction, exponent) = libm::frexp(real(*value)?);
+                self.tuple(&[Value::Float(fraction), Value::Int(i64::from(exponent))])
+            }
+            (MathFunction::Modf, [value]) => {
+                let value = real(*value)?;
+                let fraction = if value.is_infinite() { 0.0 } else { value.fract() };
+                self.tuple(&[Value::Float(fraction.copysign(value)), Value::Float(value.trunc())])
+            }
+            (MathFunction::IsFinite, [value]) => Ok(Value::Bool(real(*value)?.is_finite())),
+            (MathFunction::IsInf, [value]) => Ok(Value::Bool(real(*value)?.is_infinite())),
+            (MathFunction::IsNan, [value]) => Ok(Value::Bool(real(*value)?.is_nan())),
+            (function, [value]) => one(function, real(*value)?).map(Value::Float),
+            (function, [a, b]) => two(function, *a, *b).map(Value::Float),
+            _ => Err(Raise::TypeError.into()),
+        }
+    }
+
+    fn is_close(&self, arguments: Arguments<'a>) -> Result<Value<'a>> {
+        let (mut relative, mut absolute) = (1e-9, 0.0);
+        for (name, value) in arguments.keywords {
+            match *name {
+                "rel_tol" => relative = real(*value)?,
+                "abs_tol" => absolute = real(*value)?,
+                _ => return Err(Raise::TypeError.into()),
+            }
+        }
+        let [a, b] = arguments.positional else { return Err(Raise::TypeError.into()) };
+        let (a, b) = (real(*a)?, real(*b)?);
+        if relative < 0.0 || absolute < 0.0 {
+            return Err(Raise::ValueError.into());
+        }
+        let difference = (a - b).abs();
+        let near = difference <= relative * a.abs().max(b.abs()) || difference <= absolute;
+        Ok(Value::Bool(a == b || !a.is_infinite() && !b.is_infinite() && near))
+    }
+
+    fn common(&self, function: MathFunction, values: &[Value<'a>]) -> Result<Value<'a>> {
+        let mut result = BigInt::from(i32::from(function == MathFunction::Lcm));
+        for value in values {
+            let value = integer(*value)?;
+            self.spend((value.bits() / 64 + 1) * (result.bits() / 64 + 1))?;
+            result = match function {
+                MathFunction::Gcd => result.gcd(&value),
+                _ => result.lcm(&value),
+            };
+            if result.bits() > MAX_INT_BITS {
+                return Err(BudgetError::Memory.into());
+            }
+        }
+        self.integer(result.abs())
+    }
+
+    fn of_integer(&self, function: MathFunction, value: Value<'a>) -> Result<Value<'a>> {
+        let value = integer(value)?;
+        if value.is_negative() {
+            return Err(Raise::ValueError.into());
+        }
+        if function == MathFunction::Isqrt {
+            self.spend(value.bits() / 8)?;
+            return self.integer(value.sqrt());
+        }
+        self.product(BigInt::one(), &value)
+    }
+
+    /// The product of the integers above `low` up to `high`.
+    fn product(&self, low: BigInt, high: &BigInt) -> Result<Value<'a>> {
+        let mut product = BigInt::one();
+        let mut factor = low.max(BigInt::one());
+        while &factor <= high {
+            self.spend(product.bits() / 64 + 1)?;
+            product *= &factor;
+            factor += 1;
+            if product.bits() > MAX_INT_BITS {
+                return Err(BudgetError::Memory.into());
+            }
+        }
+        self.integer(product)
+    }
+
+    fn choose(&self, function: MathFunction, n: Value<'a>, k: Value<'a>) -> Result<Value<'a>> {
+        let n = integer(n)?;
+        let k = match k {
+            Value::None if function == MathFunction::Perm => n.clone(),
+            k => integer(k)?,
+        };
+        if n.is_negative() || k.is_negative() {
+            return Err(Raise::ValueError.into());
+        }
+        if k > n {
+            return Ok(Value::Int(0));
+        }
+        if function == MathFunction::Perm {
+            return self.product(&n - &k + 1, &n);
+        }
+        let k = k.clone().min(&n - &k);
+        let (mut result, mut step) = (BigInt::one(), BigInt::one());
+        while step <= k {
+            self.spend(result.bits() / 32 + 1)?;
+            result = result * (&n - &k + &step) / &step;
+            step += 1;
+            if result.bits() > MAX_INT_BITS {
+                return Err(BudgetError::Memory.into());
+            }
+        }
+        self.integer(result)
+    }
+
+    /// Shewchuk's sum: exact partial sums, rounded once.
+    fn exact_sum(&self, items: Value<'a>) -> Result<Value<'a>> {
+        let mut partials: Vec<f64> = Vec::new();
+        let mut special = 0.0;
+        self.each(items, &mut |item| {
+            let mut term = real(item)?;
+            if !term.is_finite() {
+                special += term;
+                return Ok(true);
+            }
+            let mut kept = 0;
+            for at in 0..partials.len() {
+                let mut other = partials[at];
+                if term.abs() < other.abs() {
+                    std::mem::swap(&mut term, &mut other);
+                }
+                let high = term + other;
+                let low = other - (high - term);
+                if low != 0.0 {
+                    partials[kept] = low;
+                    kept += 1;
+                }
+                term = high;
+            }
+            partials.truncate(kept);
+            partials.push(term);
+            Ok(true)
+        })?;
+        if special != 0.0 || special.is_nan() {
+            return Ok(Value::Float(special));
+        }
+        Ok(Value::Float(rounded_sum(&partials)))
+    }
+}
+
+/// Sums non-overlapping partials from the largest, correcting a half-way last step.
+fn rounded_sum(partials: &[f64]) -> f64 {
+    let mut rest = partials.iter().rev().copied();
+    let Some(mut high) = rest.next() else { return 0.0 };
+    let mut low = 0.0;
+    for term in rest.by_ref() {
+        let before = high;
+        high = before + term;
+        low = term - (high - before);
+        if low != 0.0 {
+            break;
+        }
+    }
+    if let Some(next) = rest.next()
+        && (low < 0.0 && next < 0.0 || low > 0.0 && next > 0.0)
+    {
+        let doubled = low * 2.0;
+        let corrected = high + doubled;
+        if doubled == corrected - high {
+            return corrected;
+        }
+    }
+    high
+}
+
+fn real(value: Value<'_>) -> Result<f64> {
+    Number::of(value).ok_or(Raise::TypeError)?.to_float()
+}
+
+fn integer(value: Value<'_>) -> Result<BigInt> {
+    Number::of(value).and_then(|number| number.to_bigint()).ok_or(Raise::TypeError.into())
+}
+
+fn log_of_big(function: MathFunction, value: &BigInt) -> Result<f64> {
+    if !value.is_positive() {
+        return Err(Raise::ValueError.into());
+    }
+    let shift = value.bits().saturating_sub(64);
+    let high = (value >> shift).to_f64().unwrap_or(f64::MAX);
+    let shift = shift as f64;
+    Ok(match function {
+        MathFunction::Log2 => high.log2() + shift,
+        MathFunction::Log10 => high.log10() + shift * 2.0_f64.log10(),
+        _ => high.ln() + shift * std::f64::consts::LN_2,
+    })
+}
+
+fn one(function: MathFunction, x: f64) -> Result<f64> {
+    use MathFunction as F;
+    let result = match function {
+        F::Acos => x.acos(),
+        F::Acosh => libm::acosh(x),
+        F::Asin => x.asin(),
+        F::Asinh => libm::asinh(x),
+        F::Atan => x.atan(),
+        F::Atanh if x.abs() == 1.0 => return Err(Raise::ValueError.into()),
+        F::Atanh => libm::atanh(x),
+        F::Cbrt => x.cbrt(),
+        F::Cos => x.cos(),
+        F::Cosh => x.cosh(),
+        F::Degrees => x * (180.0 / std::f64::consts::PI),
+        F::Erf => libm::erf(x),
+        F::Erfc => libm::erfc(x),
+        F::Exp => x.exp(),
+        F::Exp2 => x.exp2(),
+        F::Expm1 => x.exp_m1(),
+        F::Fabs => x.abs(),
+        F::Gamma if x == 0.0 || x < 0.0 && x.fract() == 0.0 || x == f64::NEG_INFINITY => {
+            return Err(Raise::ValueError.into());
+        }
+        F::Gamma => libm::tgamma(x),
+        F::Lgamma if x <= 0.0 && x.fract() == 0.0 && x.is_finite() => return Err(Raise::ValueError.into()),
+        F::Lgamma => libm::lgamma(x),
+        F::Log | F::Log2 | F::Log10 if x <= 0.0 => return Err(Raise::ValueError.into()),
+        F::Log1p if x <= -1.0 => return Err(Raise::ValueError.into()),
+        F::Log => x.ln(),
+        F::Log10 => x.log10(),
+        F::Log1p => x.ln_1p(),
+        F::Log2 => x.log2(),
+        F::Radians => x * (std::f64::consts::PI / 180.0),
+        F::Sin => x.sin(),
+        F::Sinh => x.sinh(),
+        F::Sqrt => x.sqrt(),
+        F::Tan => x.tan(),
+        F::Tanh => x.tanh(),
+        F::Ulp => return Ok(ulp(x)),
+        _ => return Err(Raise::TypeError.into()),
+    };
+    checked(result, &[x])
+}
+
+fn two<'a>(function: MathFunction, a: Value<'a>, b: Value<'a>) -> Result<f64> {
+    use MathFunction as F;
+    if function == F::Log {
+        let numerator = logarithm(a)?;
+        let denominator = logarithm(b)?;
+        return match denominator == 0.0 {
+            true => Err(Raise::ZeroDivisionError.into()),
+            false => Ok(numerator / denominator),
+        };
+    }
+    let x = real(a)?;
+    if function == F::Ldexp {
+        let exponent = integer(b)?.to_i64().unwrap_or(i64::MAX).clamp(-100_000, 100_000);
+        return checked(libm::ldexp(x, exponent as i32), &[x]);
+    }
+    let y = real(b)?;
+    let result = match function {
+        F::Atan2 => return Ok(x.atan2(y)),
+        F::CopySign => return Ok(x.copysign(y)),
+        F::NextAfter => return Ok(libm::nextafter(x, y)),
+        F::Fmod => x % y,
+        F::Remainder if y == 0.0 && !x.is_nan() => return Err(Raise::ValueError.into()),
+        F::Remainder => libm::remainder(x, y),
+        F::Pow if x == 0.0 && y < 0.0 && y.is_finite() => return Err(Raise::ValueError.into()),
+        F::Pow => x.powf(y),
+        _ => return Err(Raise::TypeError.into()),
+    };
+    checked(result, &[x, y])
+}
+
+fn logarithm(value: Value<'_>) -> Result<f64> {
+    match value {
+        Value::Big(big) => log_of_big(MathFunction::Log, &big.to_bigint()),
+        value => one(MathFunction::Log, real(value)?),
+    }
+}
+
+/// NaN out of numbers is a domain error, infinity out of finite ones an overflow.
+fn checked(result: f64, inputs: &[f64]) -> Result<f64> {
+    if result.is_nan() && !inputs.iter().any(|input| input.is_nan()) {
+        return Err(Raise::ValueError.into());
+    }
+    if result.is_infinite() && inputs.iter().all(|input| input.is_finite()) {
+        return Err(Raise::OverflowError.into());
+    }
+    Ok(result)
+}
+
+fn ulp(x: f64) -> f64 {
+    match x.abs() {
+        x if x.is_nan() || x.is_infinite() => x,
+        f64::MAX => f64::MAX - f64::MAX.next_down(),
+        x => x.next_up() - x,
+    }
+}

@@ -1,0 +1,48 @@
+//! Methods of values, by type. Only those that read: nothing in a query changes anything.
+//! A name that a type does not have is None by contract, so calling it raises.
+
+mod collection;
+mod number;
+mod search;
+mod text;
+
+use super::names::Arguments;
+use super::{Machine, Raise, Result};
+use crate::names::Member;
+use crate::value::Value;
+
+impl<'a> Machine<'a> {
+    pub(super) fn method(
+        &self,
+        object: Value<'a>,
+        member: Member,
+        arguments: Arguments<'a>,
+    ) -> Result<Value<'a>> {
+        if !self.has_method(object, member) {
+            return Err(Raise::TypeError.into());
+        }
+        match object {
+            Value::Text(text) => self.text_method(text, member, arguments),
+            Value::Time(seconds) if number::of_float(member) => self.float_method(seconds, member, arguments),
+            Value::Time(seconds) => self.time_method(seconds, member, arguments),
+            Value::Bool(_) | Value::Int(_) | Value::Big(_) => self.int_method(object, member, arguments),
+            Value::Float(value) | Value::Span(value) => self.float_method(value, member, arguments),
+            Value::Complex(real, imaginary) => Ok(Value::Complex(real, -imaginary)),
+            Value::Bytes(bytes) => self.bytes_method(bytes, member, arguments),
+            _ => self.collection_method(object, member, arguments),
+        }
+    }
+
+    pub(super) fn has_method(&self, object: Value<'a>, member: Member) -> bool {
+        match object {
+            Value::Text(_) => text::has(member),
+            Value::Bool(_) | Value::Int(_) | Value::Big(_) => number::of_int(member),
+            Value::Float(_) => number::of_float(member),
+            Value::Time(_) => number::of_time(member) || number::of_float(member),
+            Value::Span(_) => member == Member::TotalSeconds || number::of_float(member),
+            Value::Complex(..) => member == Member::Conjugate,
+            Value::Bytes(_) => search::of_bytes(member),
+            _ => collection::has(object, member),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Methods of integers and floats; times and spans are floats with more.
+//! Nothing here depends on how a number is stored.
+
+use num_bigint::BigInt;
+
+use crate::eval::integer::Number;
+use crate::eval::names::Arguments;
+use crate::eval::{Machine, Raise, Result};
+use crate::names::Member;
+use crate::value::Value;
+
+pub(super) fn of_int(member: Member) -> bool {
+    matches!(
+        member,
+        Member::AsIntegerRatio | Member::BitCount | Member::BitLength | Member::Conjugate | Member::IsInteger
+    )
+}
+
+pub(super) fn of_float(member: Member) -> bool {
+    matches!(member, Member::AsIntegerRatio | Member::Conjugate | Member::Hex | Member::IsInteger)
+}
+
+pub(super) fn of_time(member: Member) -> bool {
+    matches!(
+        member,
+        Member::Date
+            | Member::IsoFormat
+            | Member::IsoWeekday
+            | Member::Replace
+            | Member::StrfTime
+            | Member::Timestamp
+            | Member::Weekday
+    )
+}
+
+impl<'a> Machine<'a> {
+    pub(super) fn int_method(
+        &self,
+        object: Value<'a>,
+        member: Member,
+        arguments: Arguments<'a>,
+    ) -> Result<Value<'a>> {
+        no_arguments(arguments)?;
+        let integer = Number::of(object).and_then(|number| number.to_bigint()).ok_or(Raise::TypeError)?;
+        match member {
+            Member::BitLength => Ok(Value::Int(integer.bits().cast_signed())),
+            Member::BitCount => {
+                let ones: u32 = integer.magnitude().iter_u32_digits().map(u32::count_ones).sum();
+                Ok(Value::Int(i64::from(ones)))
+            }
+            Member::AsIntegerRatio => self.tuple(&[self.integer(integer)?, Value::Int(1)]),
+            Member::IsInteger => Ok(Value::Bool(true)),
+            _ => self.integer(integer),
+        }
+    }
+
+    pub(super) fn float_method(
+        &self,
+        value: f64,
+        member: Member,
+        arguments: Arguments<'a>,
+    ) -> Result<Value<'a>> {
+        no_arguments(arguments)?;
+        match member {
+            Member::IsInteger => Ok(Value::Bool(value.is_finite() && value.fract() == 0.0)),
+            Member::AsIntegerRatio => self.ratio(value),
+            Member::Hex => self.text(&hex(value)),
+            _ => Ok(Value::Float(value)),
+        }
+    }
+
+    fn ratio(&self, value: f64) -> Result<Value<'a>> {
+        if value.is_nan() {
+            return Err(Raise::ValueError.into());
+        }
+        if value.is_infinite() {
+            return Err(Raise::OverflowError.into());
+        }
+        let (mut fraction, mut exponent) = libm::frexp(value);
+        while fraction.fract() != 0.0 {
+            fraction *= 2.0;
+            exponent -= 1;
+        }
+        let numerator = BigInt::from(fraction as i64);
+        let power = BigInt::from(1) << exponent.unsigned_abs();
+        match exponent >= 0 {
+            true => self.tuple(&[self.integer(numerator * power)?, Value::Int(1)]),
+            false => self.tuple(&[self.integer(numerator)?, self.integer(power)?]),
+        }
+    }
+}
+
+fn no_arguments(arguments: Arguments<'_>) -> Result<()> {
+    match arguments.positional.is_empty() && arguments.keywords.is_empty() {
+        true => Ok(()),
+        false => Err(Raise::TypeError.into()),
+    }
+}
+
+/// `0x1.8000000000000p+1`.
+fn hex(value: f64) -> String {
+    let sign = if value.is_sign_negative() && !value.is_nan() { "-" } else { "" };
+    if !value.is_finite() {
+        return format!("{sign}{}", if value.is_nan() { "nan" } else { "inf" });
+    }
+    if value == 0.0 {
+        return format!("{sign}0x0.0p+0");
+    }
+    let bits = value.abs().to_bits();
+    let (biased, fraction) = (bits >> 52, bits & ((1 << 52) - 1));
+    let exponent = if biased == 0 { -1022 } else { biased.cast_signed() - 1023 };
+    format!("{sign}0x{}.{fraction:013x}p{exponent:+}", u8::from(biased != 0))
+}

@@ -1,0 +1,263 @@
+//! Searching and splitting of text, and the few methods of bytes.
+//! Positions count characters, so on text that is not ASCII they are translated to bytes and back.
+
+use crate::eval::call::take;
+use crate::eval::names::Arguments;
+use crate::eval::unicode::is_space;
+use crate::eval::{Machine, Raise, Result};
+use crate::names::Member;
+use crate::value::Value;
+
+pub(super) fn of_bytes(member: Member) -> bool {
+    matches!(
+        member,
+        Member::Count
+            | Member::Decode
+            | Member::EndsWith
+            | Member::Find
+            | Member::Hex
+            | Member::IsAscii
+            | Member::Lower
+            | Member::StartsWith
+            | Member::Upper
+    )
+}
+
+/// A part of a text between two positions, and where it begins in characters.
+struct Window<'t> {
+    text: &'t str,
+    start: i64,
+}
+
+impl<'a> Machine<'a> {
+    /// `text[start:stop]`, or none when the start is behind the end.
+    fn window(&self, text: &'a str, bounds: &[Option<Value<'a>>]) -> Result<Option<Window<'a>>> {
+        self.spend_bytes(text.len())?;
+        let bound = |at: usize| match bounds.get(at).copied().flatten() {
+            None | Some(Value::None) => Ok(None),
+            Some(value) => value.small_int().map(Some).ok_or(Raise::TypeError),
+        };
+        let (start, stop) = (bound(0)?, bound(1)?);
+        if start.is_none() && stop.is_none() {
+            return Ok(Some(Window { text, start: 0 }));
+        }
+        let length = i64::try_from(text.chars().count()).unwrap_or(i64::MAX);
+        let clamp = |at: i64| if at < 0 { (at + length).max(0) } else { at };
+        let (start, stop) = (clamp(start.unwrap_or(0)), clamp(stop.unwrap_or(length)).min(length));
+        if start > stop {
+            return Ok(None);
+        }
+        let byte = |at: i64| text.char_indices().nth(at as usize).map_or(text.len(), |(byte, _)| byte);
+        Ok(Some(Window { text: &text[byte(start)..byte(stop)], start }))
+    }
+
+    pub(super) fn find_text(
+        &self,
+        text: &'a str,
+        member: Member,
+        arguments: Arguments<'a>,
+    ) -> Result<Value<'a>> {
+        let [part, bounds @ ..] = take(arguments, ["", "", ""], 1)?;
+        let part = part.and_then(|part| part.text()).ok_or(Raise::TypeError)?;
+        let found = self.window(text, &bounds)?.and_then(|window| {
+            let at = match member {
+                Member::Find | Member::Index => window.text.find(part),
+                _ => window.text.rfind(part),
+            };
+            at.map(|at| window.start + window.text[..at].chars().count() as i64)
+        });
+        match (found, member) {
+            (Some(at), _) => Ok(Value::Int(at)),
+            (None, Member::Find | Member::Rfind) => Ok(Value::Int(-1)),
+            (None, _) => Err(Raise::ValueError.into()),
+        }
+    }
+
+    pub(super) fn count_text(&self, text: &'a str, arguments: Arguments<'a>) -> Result<Value<'a>> {
+        let [part, bounds @ ..] = take(arguments, ["", "", ""], 1)?;
+        let part = part.and_then(|part| part.text()).ok_or(Raise::TypeError)?;
+        let count = self.window(text, &bounds)?.map_or(0, |window| window.text.matches(part).count());
+        Ok(Value::Int(i64::try_from(count).unwrap_or(i64::MAX)))
+    }
+
+    /// `startswith` and `endswith`, with one text or a tuple of them.
+    pub(super) fn affix(&self, text: &'a str, member: Member, arguments: Arguments<'a>) -> Result<Value<'a>> {
+        if let ([Value::Text(affix)], []) = (arguments.positional, arguments.keywords) {
+            return Ok(Value::Bool(has_affix(text, affix, member)));
+        }
+        let [affix, bounds @ ..] = take(arguments, ["", "", ""], 1)?;
+        let window = self.window(text, &bounds)?;
+        let test = |affix: Value<'a>| {
+            let affix = affix.text().ok_or(Raise::TypeError)?;
+            Ok(window.as_ref().is_some_and(|window| has_affix(window.text, affix, member)))
+        };
+        match affix.unwrap_or(Value::None) {
+            Value::Tuple(affixes) => {
+                for affix in affixes {
+                    if test(*affix)? {
+                        return Ok(Value::Bool(true));
+                    }
+                }
+                Ok(Value::Bool(false))
+            }
+            affix => test(affix).map(Value::Bool),
+        }
+    }
+
+    pub(super) fn split(&self, text: &'a str, member: Member, arguments: Arguments<'a>) -> Result<Value<'a>> {
+        let [separator, limit] = take(arguments, ["sep", "maxsplit"], 0)?;
+        let limit = limit.map_or(Some(-1), |limit| limit.small_int()).ok_or(Raise::TypeError)?;
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX - 1);
+        self.spend_bytes(text.len() * 8)?;
+        let parts: Vec<&'a str> = match separator {
+            None | Some(Value::None) => split_blanks(text, member, limit),
+            Some(Value::Text("")) => return Err(Raise::ValueError.into()),
+            Some(Value::Text(separator)) => match member {
+                Member::Split => text.splitn(limit.saturating_add(1), separator).collect(),
+                _ => {
+                    let mut parts: Vec<_> = text.rsplitn(limit.saturating_add(1), separator).collect();
+                    parts.reverse();
+                    parts
+                }
+            },
+            Some(_) => return Err(Raise::TypeError.into()),
+        };
+        self.texts(parts)
+    }
+
+    pub(super) fn texts(&self, parts: impl IntoIterator<Item = &'a str>) -> Result<Value<'a>> {
+        let parts: Vec<Value<'a>> = parts.into_iter().map(Value::Text).collect();
+        self.list(&parts)
+    }
+
+    pub(super) fn partition(
+        &self,
+        text: &'a str,
+        member: Member,
+        arguments: Arguments<'a>,
+    ) -> Result<Value<'a>> {
+        let [Value::Text(separator)] = arguments.positional else { return Err(Raise::TypeError.into()) };
+        if separator.is_empty() {
+            return Err(Raise::ValueError.into());
+        }
+        self.spend_bytes(text.len())?;
+        let (before, middle, after) = match member {
+            Member::Partition => match text.split_once(separator) {
+                Some((before, after)) => (before, *separator, after),
+                None => (text, "", ""),
+            },
+            _ => match text.rsplit_once(separator) {
+                Some((before, after)) => (before, *separator, after),
+                None => ("", "", text),
+            },
+        };
+        self.tuple(&[Value::Text(before), Value::Text(middle), Value::Text(after)])
+    }
+
+    pub(super) fn split_lines(&self, text: &'a str, arguments: Arguments<'a>) -> Result<Value<'a>> {
+        let [keep] = take(arguments, ["keepends"], 0)?;
+        let keep = keep.is_some_and(|keep| keep.truth());
+        self.spend_bytes(text.len() * 8)?;
+        let mut lines = Vec::new();
+        let mut rest = text;
+        while !rest.is_empty() {
+            let is_end = |c: char| {
+                matches!(
+                    c,
+                    '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{1c}'
+                        ..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}'
+                )
+            };
+            let Some(end) = rest.find(is_end) else {
+                lines.push(rest);
+                break;
+            };
+            let length = match rest[end..].starts_with("\r\n") {
+                true => 2,
+                false => rest[end..].chars().next().map_or(0, char::len_utf8),
+            };
+            lines.push(&rest[..if keep { end + length } else { end }]);
+            rest = &rest[end + length..];
+        }
+        self.texts(lines)
+    }
+
+    pub(super) fn bytes_method(
+        &self,
+        bytes: &'a [u8],
+        member: Member,
+        arguments: Arguments<'a>,
+    ) -> Result<Value<'a>> {
+        self.spend_bytes(bytes.len())?;
+        let find = |part: &[u8]| match part.is_empty() {
+            true => Some(0),
+            false => bytes.windows(part.len()).position(|window| window == part),
+        };
+        match (member, arguments.positional) {
+            (Member::Decode, []) | (Member::Decode, [Value::Text("utf-8" | "utf8" | "UTF-8" | "ascii")]) => {
+                std::str::from_utf8(bytes).map(Value::Text).map_err(|_| Raise::ValueError.into())
+            }
+            (Member::Hex, []) => {
+                let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                self.text(&hex)
+            }
+            (Member::IsAscii, []) => Ok(Value::Bool(bytes.is_ascii())),
+            (Member::Lower, []) => self.alloc_bytes(&bytes.to_ascii_lowercase()).map(Value::Bytes),
+            (Member::Upper, []) => self.alloc_bytes(&bytes.to_ascii_uppercase()).map(Value::Bytes),
+            (Member::StartsWith, [Value::Bytes(part)]) => Ok(Value::Bool(bytes.starts_with(part))),
+            (Member::EndsWith, [Value::Bytes(part)]) => Ok(Value::Bool(bytes.ends_with(part))),
+            (Member::Find, [Value::Bytes(part)]) => Ok(Value::Int(find(part).map_or(-1, |at| at as i64))),
+            (Member::Count, [Value::Bytes([])]) => Ok(Value::Int(bytes.len() as i64 + 1)),
+            (Member::Count, [Value::Bytes(part)]) => {
+                let (mut count, mut at) = (0, 0);
+                while at + part.len() <= bytes.len() {
+                    let found = bytes[at..].starts_with(part);
+                    count += i64::from(found);
+                    at += if found { part.len() } else { 1 };
+                }
+                Ok(Value::Int(count))
+            }
+            _ => Err(Raise::TypeError.into()),
+        }
+    }
+}
+
+fn has_affix(text: &str, affix: &str, member: Member) -> bool {
+    match member {
+        Member::StartsWith => text.starts_with(affix),
+        _ => text.ends_with(affix),
+    }
+}
+
+/// Words between blanks; once the limit is reached the rest stays one, without blanks at the side that was cut.
+fn split_blanks(text: &str, member: Member, limit: usize) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let forward = member == Member::Split;
+    let mut rest = text.trim_matches(is_space);
+    if rest.len() < text.len() && limit == 0 {
+        // Nothing is split off, so only one side is trimmed.
+        rest = if forward { text.trim_start_matches(is_space) } else { text.trim_end_matches(is_space) };
+    }
+    while !rest.is_empty() {
+        let cut = if forward { rest.find(is_space) } else { rest.rfind(is_space) };
+        match cut.filter(|_| parts.len() < limit) {
+            None => {
+                parts.push(rest);
+                break;
+            }
+            Some(at) if forward => {
+                parts.push(&rest[..at]);
+                rest = rest[at..].trim_start_matches(is_space);
+            }
+            Some(at) => {
+                let blank = rest[at..].chars().next().map_or(1, char::len_utf8);
+                parts.push(&rest[at + blank..]);
+                rest = rest[..at].trim_end_matches(is_space);
+            }
+        }
+    }
+    if !forward {
+        parts.reverse();
+    }
+    parts
+}

@@ -1,0 +1,119 @@
+//! Bound names: reading and binding slots, making and entering lambdas.
+//! A closure keeps its frame, not the values in it: what is bound later is seen, as in Python.
+
+use super::{Machine, Raise, Result};
+use crate::tree::{Assign, Lambda, Local, Node};
+use crate::value::{Closure, Frame, Slots, Value};
+
+/// Evaluated arguments of a call.
+#[derive(Clone, Copy)]
+pub(super) struct Arguments<'a> {
+    pub(super) positional: &'a [Value<'a>],
+    pub(super) keywords: &'a [(&'a str, Value<'a>)],
+}
+
+impl<'a> Arguments<'a> {
+    pub(super) fn of(positional: &'a [Value<'a>]) -> Self {
+        Self { positional, keywords: &[] }
+    }
+}
+
+fn out<'a>(frame: Frame<'a>, hops: u16) -> &'a Slots<'a> {
+    let mut slots = frame.expect("a bound name has a frame");
+    for _ in 0..hops {
+        slots = slots.outer.expect("a bound name has a frame");
+    }
+    slots
+}
+
+impl<'a> Machine<'a> {
+    pub(super) fn local(&self, frame: Frame<'a>, local: &'a Local) -> Result<Value<'a>> {
+        match (out(frame, local.hops).values[usize::from(local.slot)].get(), &local.unbound) {
+            (Some(value), _) => Ok(value),
+            (None, Some(outside)) => self.eval(frame, outside),
+            (None, None) => Err(Raise::NameError.into()),
+        }
+    }
+
+    pub(super) fn assign(&self, frame: Frame<'a>, assign: &'a Assign) -> Result<Value<'a>> {
+        let value = self.eval(frame, &assign.value)?;
+        out(frame, assign.hops).values[usize::from(assign.slot)].set(Some(value));
+        Ok(value)
+    }
+
+    pub(super) fn lambda(&self, frame: Frame<'a>, lambda: &'a Lambda) -> Result<Value<'a>> {
+        let defaults = lambda.parameters.iter().filter_map(|parameter| parameter.default.as_ref());
+        let defaults: Vec<Value<'a>> =
+            defaults.map(|default: &'a Node| self.eval(frame, default)).collect::<Result<_>>()?;
+        let defaults = self.alloc_values(&defaults)?;
+        self.alloc(Closure { lambda, frame, defaults }).map(Value::Closure)
+    }
+
+    pub(super) fn call_closure(
+        &self,
+        closure: &'a Closure<'a>,
+        arguments: Arguments<'a>,
+    ) -> Result<Value<'a>> {
+        let lambda = closure.lambda;
+        let frame = self.frame(lambda.slots, closure.frame)?;
+        if let Some(slots) = frame.filter(|_| lambda.slots > 0) {
+            self.bind(closure, slots, arguments)?;
+        } else if !arguments.positional.is_empty() || !arguments.keywords.is_empty() {
+            return Err(Raise::TypeError.into());
+        }
+        self.nested(|| self.eval(frame, &lambda.body))
+    }
+
+    fn bind(&self, closure: &'a Closure<'a>, slots: &'a Slots<'a>, arguments: Arguments<'a>) -> Result<()> {
+        let lambda = closure.lambda;
+        let set = |slot: usize, value| slots.values[slot].set(Some(value));
+        let taken = arguments.positional.len().min(lambda.positional);
+        for (slot, value) in arguments.positional[..taken].iter().enumerate() {
+            set(slot, *value);
+        }
+        match lambda.rest {
+            Some(rest) => set(usize::from(rest), self.tuple(&arguments.positional[taken..])?),
+            None if arguments.positional.len() > taken => return Err(Raise::TypeError.into()),
+            None => {}
+        }
+        let extra = self.bind_keywords(lambda, slots, arguments)?;
+        match lambda.keywords {
+            Some(slot) => set(usize::from(slot), self.text_dict(&extra)?),
+            None if !extra.is_empty() => return Err(Raise::TypeError.into()),
+            None => {}
+        }
+        let mut defaults = closure.defaults.iter();
+        for (slot, parameter) in lambda.parameters.iter().enumerate() {
+            let default = parameter.default.as_ref().and_then(|_| defaults.next());
+            match (slots.values[slot].get(), default) {
+                (None, Some(default)) => set(slot, *default),
+                (None, None) => return Err(Raise::TypeError.into()),
+                (Some(_), _) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Binds keyword arguments to parameters; gives back those that have none.
+    fn bind_keywords(
+        &self,
+        lambda: &'a Lambda,
+        slots: &'a Slots<'a>,
+        arguments: Arguments<'a>,
+    ) -> Result<Vec<(&'a str, Value<'a>)>> {
+        let mut extra = Vec::new();
+        for &(name, value) in arguments.keywords {
+            let named = lambda.parameters.iter().skip(lambda.positional_only);
+            match named.clone().position(|parameter| &*parameter.name == name) {
+                Some(position) => {
+                    let cell = &slots.values[lambda.positional_only + position];
+                    if cell.replace(Some(value)).is_some() {
+                        return Err(Raise::TypeError.into());
+                    }
+                }
+                None => extra.push((name, value)),
+            }
+        }
+        Ok(extra)
+    }
+}

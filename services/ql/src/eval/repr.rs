@@ -1,0 +1,219 @@
+//! `str` and `repr` of every value, to the letter of CPython where a query can see it.
+//! Floats are written with the fewest digits that read back the same.
+
+use num_bigint::BigInt;
+use num_traits::Signed;
+
+use super::{Machine, Raise, Result};
+use crate::limits::{BudgetError, MAX_INT_DIGITS, MAX_VALUE_DEPTH};
+use crate::names::Builtin;
+use crate::value::{Set, Value};
+
+impl<'a> Machine<'a> {
+    pub(super) fn str(&self, value: Value<'a>) -> Result<Value<'a>> {
+        match value {
+            Value::Text(_) => Ok(value),
+            value => self.repr(value),
+        }
+    }
+
+    pub(super) fn repr(&self, value: Value<'a>) -> Result<Value<'a>> {
+        let mut text = String::new();
+        self.write_repr(&mut text, value, 0)?;
+        self.text(&text)
+    }
+
+    pub(super) fn str_of(&self, value: Value<'a>) -> Result<String> {
+        let mut text = String::new();
+        match value {
+            Value::Text(plain) => text.push_str(plain),
+            value => self.write_repr(&mut text, value, 0)?,
+        }
+        Ok(text)
+    }
+
+    pub(super) fn write_repr(&self, text: &mut String, value: Value<'a>, depth: u32) -> Result<()> {
+        if depth > MAX_VALUE_DEPTH {
+            return Err(Raise::RecursionError.into());
+        }
+        self.spend(1)?;
+        if text.len() > self.bump.allocation_limit().unwrap_or(usize::MAX) {
+            return Err(BudgetError::Memory.into());
+        }
+        let depth = depth + 1;
+        match value {
+            Value::None => text.push_str("None"),
+            Value::Bool(value) => text.push_str(if value { "True" } else { "False" }),
+            Value::Int(value) => text.push_str(&value.to_string()),
+            Value::Big(big) => text.push_str(&decimal(&big.to_bigint())?),
+            Value::Float(value) | Value::Time(value) | Value::Span(value) => text.push_str(&float(value)),
+            Value::Complex(real, imaginary) => text.push_str(&complex(real, imaginary)),
+            Value::Text(value) => {
+                self.spend_bytes(value.len())?;
+                write_text(text, value);
+            }
+            Value::Bytes(value) => {
+                self.spend_bytes(value.len())?;
+                write_bytes(text, value);
+            }
+            Value::List(items) => self.write_items(text, ("[", "]"), items, depth)?,
+            Value::Tuple([item]) => {
+                text.push('(');
+                self.write_repr(text, *item, depth)?;
+                text.push_str(",)");
+            }
+            Value::Tuple(items) => self.write_items(text, ("(", ")"), items, depth)?,
+            Value::Dict(dict) | Value::Object(dict) => {
+                text.push('{');
+                for (position, entry) in dict.entries().iter().enumerate() {
+                    text.push_str(if position > 0 { ", " } else { "" });
+                    self.write_repr(text, entry.key, depth)?;
+                    text.push_str(": ");
+                    self.write_repr(text, entry.value, depth)?;
+                }
+                text.push('}');
+            }
+            Value::Set(set) => self.write_set(text, set, depth)?,
+            Value::Range(range) => {
+                let step = if range.step == 1 { String::new() } else { format!(", {}", range.step) };
+                text.push_str(&format!("range({}, {}{step})", range.start, range.stop));
+            }
+            Value::Slice(parts) => self.write_items(text, ("slice(", ")"), parts, depth)?,
+            Value::Tags => {
+                let tags: Vec<Value<'a>> = self.run.tags().into_iter().map(Value::Text).collect();
+                self.write_items(text, ("[", "]"), &tags, depth)?;
+            }
+            Value::Builtin(Builtin::Class(class)) => text.push_str(&format!("<class '{}'>", class.name())),
+            other => text.push_str(&format!("<{}>", super::builtins::type_name(other))),
+        }
+        Ok(())
+    }
+
+    fn write_items(
+        &self,
+        text: &mut String,
+        (open, close): (&str, &str),
+        items: &[Value<'a>],
+        depth: u32,
+    ) -> Result<()> {
+        text.push_str(open);
+        for (position, item) in items.iter().enumerate() {
+            text.push_str(if position > 0 { ", " } else { "" });
+            self.write_repr(text, *item, depth)?;
+        }
+        text.push_str(close);
+        Ok(())
+    }
+
+    fn write_set(&self, text: &mut String, set: &'a Set<'a>, depth: u32) -> Result<()> {
+        let items: Vec<Value<'a>> = set.items().iter().map(|entry| entry.key).collect();
+        match (set.frozen, items.is_empty()) {
+            (false, true) => text.push_str("set()"),
+            (true, true) => text.push_str("frozenset()"),
+            (false, false) => self.write_items(text, ("{", "}"), &items, depth)?,
+            (true, false) => self.write_items(text, ("frozenset({", "})"), &items, depth)?,
+        }
+        Ok(())
+    }
+}
+
+/// An integer in decimal, if it is not longer than CPython writes.
+pub(super) fn decimal(value: &BigInt) -> Result<String> {
+    let text = value.to_string();
+    match text.len() - usize::from(value.is_negative()) <= MAX_INT_DIGITS {
+        true => Ok(text),
+        false => Err(Raise::ValueError.into()),
+    }
+}
+
+pub(super) fn float(value: f64) -> String {
+    let text = float_digits(value);
+    match text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') {
+        true => text + ".0",
+        false => text,
+    }
+}
+
+/// Shortest digits, in scientific form below 1e-4 and from 1e16 on, without a trailing `.0`.
+fn float_digits(value: f64) -> String {
+    if value.is_nan() {
+        return "nan".into();
+    }
+    if value.is_infinite() {
+        return if value > 0.0 { "inf" } else { "-inf" }.into();
+    }
+    let scientific = format!("{value:e}");
+    let (digits, exponent) = scientific.split_once('e').expect("this format has an exponent");
+    let exponent: i32 = exponent.parse().expect("this format has an exponent");
+    match (-4..16).contains(&exponent) {
+        true => format!("{value}"),
+        false => {
+            let sign = if exponent < 0 { '-' } else { '+' };
+            format!("{digits}e{sign}{:02}", exponent.abs())
+        }
+    }
+}
+
+pub(super) fn complex(real: f64, imaginary: f64) -> String {
+    let imaginary_text = float_digits(imaginary);
+    if real == 0.0 && real.is_sign_positive() {
+        return format!("{imaginary_text}j");
+    }
+    let plus = if imaginary_text.starts_with('-') { "" } else { "+" };
+    format!("({}{plus}{imaginary_text}j)", float_digits(real))
+}
+
+pub(super) fn write_text(text: &mut String, value: &str) {
+    let quote = if value.contains('\'') && !value.contains('"') { '"' } else { '\'' };
+    text.push(quote);
+    for character in value.chars() {
+        match character {
+            '\\' => text.push_str("\\\\"),
+            '\n' => text.push_str("\\n"),
+            '\r' => text.push_str("\\r"),
+            '\t' => text.push_str("\\t"),
+            c if c == quote => text.extend(['\\', quote]),
+            c if super::unicode::is_printable(c) => text.push(c),
+            c => push_escape(text, c),
+        }
+    }
+    text.push(quote);
+}
+
+fn push_escape(text: &mut String, character: char) {
+    let code = u32::from(character);
+    text.push_str(&match code {
+        0..=0xff => format!("\\x{code:02x}"),
+        0x100..=0xffff => format!("\\u{code:04x}"),
+        _ => format!("\\U{code:08x}"),
+    });
+}
+
+/// `ascii(value)` from its `repr`.
+pub(super) fn ascii(repr: &str) -> String {
+    let mut text = String::with_capacity(repr.len());
+    for character in repr.chars() {
+        match character.is_ascii() {
+            true => text.push(character),
+            false => push_escape(&mut text, character),
+        }
+    }
+    text
+}
+
+fn write_bytes(text: &mut String, value: &[u8]) {
+    let quote = if value.contains(&b'\'') && !value.contains(&b'"') { '"' } else { '\'' };
+    text.extend(['b', quote]);
+    for &byte in value {
+        match byte {
+            b'\\' => text.push_str("\\\\"),
+            b'\n' => text.push_str("\\n"),
+            b'\r' => text.push_str("\\r"),
+            b'\t' => text.push_str("\\t"),
+            _ if char::from(byte) == quote => text.extend(['\\', quote]),
+            b' '..=b'~' => text.push(char::from(byte)),
+            _ => text.push_str(&format!("\\x{byte:02x}")),
+        }
+    }
+    text.push(quote);
+}

@@ -1,0 +1,215 @@
+//! Attributes, items and calls: the accesses that end in a view become paths and fields here, once.
+//! Whatever is not such an access keeps Python's general form and is resolved on values.
+
+use super::Lowering;
+use crate::Endpoint;
+use crate::error::Fault;
+use crate::names::{self, Builtin, Member, Property, SequenceField};
+use crate::tree::{
+    Arguments, Attribute, Call, Constant, Display, Item, Lookup, MethodCall, Metric, Node, Step,
+};
+use crate::view::Path;
+use ruff_python_ast as ast;
+use ruff_python_ast::Expr;
+
+/// What Aim calls the end of a run.
+const FINALIZED_AT: &str = "finalized_at";
+
+impl Lowering<'_> {
+    pub(super) fn attribute(&mut self, node: &ast::ExprAttribute) -> Result<Node, Fault> {
+        let object = self.node(&node.value)?;
+        let name = node.attr.id.as_str();
+        let member = Member::find(name);
+        Ok(match object {
+            Node::Run => self.run_attribute(name),
+            Node::Param(lookup) => Node::Param(extended(*lookup, name, Step::Attribute(member))),
+            Node::Context(lookup) => Node::Context(extended(*lookup, name, Step::Attribute(member))),
+            Node::Sequence => match SequenceField::find(name) {
+                Some(SequenceField::Run) => Node::Run,
+                Some(SequenceField::Context) => {
+                    Node::Context(Box::new(Lookup { path: Path::default(), steps: Box::default() }))
+                }
+                Some(field) => Node::SequenceField(field),
+                None => Node::Const(Constant::None),
+            },
+            Node::Builtin(owner) => builtin_attribute(owner, name)
+                .unwrap_or_else(|| attribute(Node::Builtin(owner), name, member)),
+            object => attribute(object, name, member),
+        })
+    }
+
+    fn run_attribute(&mut self, name: &str) -> Node {
+        match Property::find(name) {
+            Some(property) => Node::Property(property),
+            None if name == "tags" => Node::Tags,
+            None if name == "metrics" => Node::Metrics,
+            None => {
+                let lookup = Box::new(Lookup { path: Path::new([name]), steps: [Step::Lenient].into() });
+                match name == FINALIZED_AT {
+                    true => Node::ParamOr(lookup, Property::EndTime),
+                    false => Node::Param(lookup),
+                }
+            }
+        }
+    }
+
+    pub(super) fn subscript(&mut self, node: &ast::ExprSubscript) -> Result<Node, Fault> {
+        let object = self.node(&node.value)?;
+        let index = self.node(&node.slice)?;
+        Ok(match (object, index) {
+            (Node::Run, index) => match run_path(&index) {
+                Some(path) => {
+                    let steps = path.keys().iter().map(|_| Step::Lenient).collect();
+                    Node::Param(Box::new(Lookup { path, steps }))
+                }
+                None => Node::Index(Box::new([Node::Run, index])),
+            },
+            (Node::Param(lookup), Node::Const(Constant::Text(key))) => {
+                Node::Param(extended(*lookup, &key, Step::Item))
+            }
+            (Node::Context(lookup), Node::Const(Constant::Text(key))) => {
+                Node::Context(extended(*lookup, &key, Step::Item))
+            }
+            (Node::Metrics, Node::Display(Display::Tuple, items)) => metric_in_context(items),
+            (Node::Metrics, name) => Node::Metric(Box::new(Metric { name, context: None })),
+            (object, index) => Node::Index(Box::new([object, index])),
+        })
+    }
+
+    pub(super) fn call(&mut self, node: &ast::ExprCall) -> Result<Node, Fault> {
+        let callee = match &*node.func {
+            Expr::Attribute(method) => {
+                let object = self.node(&method.value)?;
+                let name = method.attr.id.as_str();
+                match bound(object, name) {
+                    Ok(function) => Callee::Function(function),
+                    Err(object) => Callee::Method(object, name),
+                }
+            }
+            function => Callee::Function(self.node(function)?),
+        };
+        let arguments = self.arguments(&node.arguments)?;
+        Ok(match callee {
+            Callee::Method(Node::Run, "get") if only_text(&arguments).is_some() => {
+                let path = Path::new(only_text(&arguments));
+                Node::Param(Box::new(Lookup { path, steps: [Step::Lenient].into() }))
+            }
+            Callee::Function(function) => Node::Call(Box::new(Call { function, arguments })),
+            Callee::Method(object, name) => Node::MethodCall(Box::new(MethodCall {
+                object,
+                name: name.into(),
+                member: Member::find(name),
+                arguments,
+            })),
+        })
+    }
+
+    fn arguments(&mut self, arguments: &ast::Arguments) -> Result<Arguments, Fault> {
+        let positional = self.items(&arguments.args)?;
+        let keywords = arguments.keywords.iter().map(|keyword| {
+            let name = keyword.arg.as_ref().map(|name| name.id.as_str().into());
+            Ok((name, self.node(&keyword.value)?))
+        });
+        Ok(Arguments { positional, keywords: keywords.collect::<Result<_, Fault>>()? })
+    }
+
+    /// `metric.name == "a"`, its mirror image, or `metric.name in [..]` in a run search.
+    pub(super) fn names_compared(&mut self, node: &ast::ExprCompare) -> Option<Box<[Box<str>]>> {
+        let ([operator], [right]) = (&*node.ops, &*node.comparators) else { return None };
+        let text = |operand: &Expr| {
+            operand.as_string_literal_expr().map(|text| Box::<str>::from(text.value.to_str()))
+        };
+        match operator {
+            ast::CmpOp::Eq if self.is_metric_name(&node.left) => Some([text(right)?].into()),
+            ast::CmpOp::Eq if self.is_metric_name(right) => Some([text(&node.left)?].into()),
+            ast::CmpOp::In if self.is_metric_name(&node.left) => {
+                let elements = match right {
+                    Expr::List(list) => &list.elts,
+                    Expr::Tuple(tuple) => &tuple.elts,
+                    Expr::Set(set) => &set.elts,
+                    _ => return None,
+                };
+                elements.iter().map(text).collect()
+            }
+            _ => None,
+        }
+    }
+
+    fn is_metric_name(&self, operand: &Expr) -> bool {
+        let Expr::Attribute(attribute) = operand else { return false };
+        let Expr::Name(name) = &*attribute.value else { return false };
+        self.options.endpoint == Endpoint::Run
+            && name.id.as_str() == "metric"
+            && attribute.attr.id.as_str() == "name"
+            && self.scopes.find("metric").is_none()
+    }
+}
+
+enum Callee<'n> {
+    Function(Node),
+    Method(Node, &'n str),
+}
+
+/// The text, if that is all the arguments there are.
+fn only_text(arguments: &Arguments) -> Option<&str> {
+    match (&*arguments.positional, &*arguments.keywords) {
+        ([Item::One(key)], []) => key.text(),
+        _ => None,
+    }
+}
+
+/// A function that a module or class has by that name; otherwise the object back.
+fn bound(object: Node, name: &str) -> Result<Node, Node> {
+    let Node::Builtin(owner) = object else { return Err(object) };
+    names::member_function(owner, name).map(Node::Builtin).ok_or(Node::Builtin(owner))
+}
+
+fn attribute(object: Node, name: &str, member: Option<Member>) -> Node {
+    Node::Attribute(Box::new(Attribute { object, name: name.into(), member }))
+}
+
+fn builtin_attribute(owner: Builtin, name: &str) -> Option<Node> {
+    if let Builtin::Module(module) = owner {
+        let number = names::module_number(module, name).map(Constant::Float);
+        let text = || names::module_text(module, name).map(|text| Constant::Text(text.into()));
+        if let Some(constant) = number.or_else(text) {
+            return Some(Node::Const(constant));
+        }
+    }
+    names::member_function(owner, name).map(Node::Builtin)
+}
+
+fn extended(lookup: Lookup, key: &str, step: Step) -> Box<Lookup> {
+    let steps = lookup.steps.iter().copied().chain([step]).collect();
+    Box::new(Lookup { path: lookup.path.join(key), steps })
+}
+
+/// `run["a"]` and `run["a", "b"]` with literal keys.
+fn run_path(index: &Node) -> Option<Path> {
+    if let Some(key) = index.text() {
+        return Some(Path::new([key]));
+    }
+    let Node::Display(Display::Tuple, items) = index else { return None };
+    let keys: Option<Vec<&str>> = items
+        .iter()
+        .map(|item| match item {
+            Item::One(node) => node.text(),
+            Item::Spread(_) => None,
+        })
+        .collect();
+    keys.filter(|keys| !keys.is_empty()).map(Path::new)
+}
+
+fn metric_in_context(items: Box<[Item]>) -> Node {
+    match <[Item; 2]>::try_from(items.into_vec()) {
+        Ok([Item::One(name), Item::One(context)]) => {
+            Node::Metric(Box::new(Metric { name, context: Some(context) }))
+        }
+        Ok(items) => index_metrics(items.into()),
+        Err(items) => index_metrics(items),
+    }
+}
+
+fn index_metrics(items: Vec<Item>) -> Node {
+    Node::Index(Box::new([Node::Metrics, Node::Display(Display::Tuple, items.into())]))
+}

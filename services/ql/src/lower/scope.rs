@@ -1,0 +1,95 @@
+//! Which frame and slot a name lives in, by Python's rules: loop variables belong to their comprehension,
+//! `:=` binds in the lambda or the query around all comprehensions. Scopes without names have no frame.
+
+use ruff_python_ast::Expr;
+use ruff_python_ast::visitor::{self, Visitor};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Query,
+    Lambda,
+    Comprehension,
+}
+
+struct Scope {
+    kind: Kind,
+    names: Vec<String>,
+}
+
+#[derive(Default)]
+pub(super) struct Scopes(Vec<Scope>);
+
+pub(super) struct Found {
+    pub(super) hops: u16,
+    pub(super) slot: u16,
+    /// Bound by `:=` of the query itself, so until then the name means what it means outside.
+    pub(super) of_query: bool,
+}
+
+impl Scopes {
+    pub(super) fn enter(&mut self, kind: Kind, names: impl IntoIterator<Item = String>) {
+        let mut unique: Vec<String> = Vec::new();
+        for name in names {
+            if !unique.contains(&name) {
+                unique.push(name);
+            }
+        }
+        self.0.push(Scope { kind, names: unique });
+    }
+
+    /// Leaves the innermost scope; tells how many slots its frame has.
+    pub(super) fn leave(&mut self) -> u16 {
+        self.0.pop().map_or(0, |scope| super::slot(scope.names.len()))
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<Found> {
+        self.search(name, |_| true)
+    }
+
+    /// The place that `:=` binds: the scopes were entered with every name that it binds in them.
+    pub(super) fn assign(&self, name: &str) -> (u16, u16) {
+        let found = self.search(name, |kind| kind != Kind::Comprehension);
+        found.map(|found| (found.hops, found.slot)).expect("assigned names are collected on entering")
+    }
+
+    fn search(&self, name: &str, takes: impl Fn(Kind) -> bool) -> Option<Found> {
+        let mut hops = 0;
+        for scope in self.0.iter().rev() {
+            let position = scope.names.iter().position(|known| known == name);
+            if let Some(position) = position.filter(|_| takes(scope.kind)) {
+                return Some(Found {
+                    hops,
+                    slot: super::slot(position),
+                    of_query: scope.kind == Kind::Query,
+                });
+            }
+            hops += u16::from(!scope.names.is_empty());
+        }
+        None
+    }
+}
+
+/// Names that `:=` binds in the scope that an expression belongs to: not those inside its lambdas.
+pub(super) fn assigned(expression: &Expr) -> Vec<String> {
+    struct Finder(Vec<String>);
+    impl<'a> Visitor<'a> for Finder {
+        fn visit_expr(&mut self, expression: &'a Expr) {
+            match expression {
+                Expr::Lambda(lambda) => {
+                    let parameters = lambda.parameters.iter().flat_map(|p| p.iter_non_variadic_params());
+                    parameters.filter_map(|p| p.default()).for_each(|default| self.visit_expr(default));
+                }
+                Expr::Named(named) => {
+                    if let Expr::Name(name) = &*named.target {
+                        self.0.push(name.id.to_string());
+                    }
+                    visitor::walk_expr(self, expression);
+                }
+                _ => visitor::walk_expr(self, expression),
+            }
+        }
+    }
+    let mut finder = Finder(Vec::new());
+    finder.visit_expr(expression);
+    finder.0
+}

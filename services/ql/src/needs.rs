@@ -1,0 +1,68 @@
+//! What a query will ask of a view, so that a scan loads that much and no more before it evaluates.
+//! An upper bound: a query that hands `run` around as a value needs everything.
+
+use std::collections::BTreeSet;
+
+use crate::names::Property;
+use crate::tree::Node;
+use crate::view::Path;
+
+/// A set that may be everything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted<T> {
+    These(BTreeSet<T>),
+    All,
+}
+
+impl<T: Ord> Wanted<T> {
+    fn add(&mut self, item: T) {
+        if let Wanted::These(items) = self {
+            items.insert(item);
+        }
+    }
+
+    pub fn is_nothing(&self) -> bool {
+        matches!(self, Wanted::These(items) if items.is_empty())
+    }
+}
+
+/// Beside the run's own document, which always is at hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Needs {
+    /// The experiment's name.
+    pub experiment: bool,
+    /// The names of tags.
+    pub tags: bool,
+    /// Params at and below these paths.
+    pub params: Wanted<Path>,
+    /// Sequences of these names, whatever sequence is under evaluation.
+    pub sequences: Wanted<Box<str>>,
+}
+
+impl Needs {
+    pub(crate) fn of(root: &Node) -> Self {
+        let (params, sequences) = (Wanted::These(BTreeSet::new()), Wanted::These(BTreeSet::new()));
+        let mut needs = Self { experiment: false, tags: false, params, sequences };
+        root.walk(&mut |node| needs.note(node));
+        needs
+    }
+
+    fn note(&mut self, node: &Node) {
+        match node {
+            // The sequence knows its run: `metric.run`.
+            Node::Run | Node::Sequence => {
+                *self = Self { experiment: true, tags: true, params: Wanted::All, sequences: Wanted::All };
+            }
+            Node::Tags => self.tags = true,
+            Node::Property(Property::Experiment) => self.experiment = true,
+            Node::Param(lookup) | Node::ParamOr(lookup, _) => self.params.add(lookup.path.clone()),
+            Node::Metrics => self.sequences = Wanted::All,
+            Node::HasSequence(names) => names.iter().for_each(|name| self.sequences.add(name.clone())),
+            Node::Metric(metric) => match metric.name.text() {
+                Some(name) => self.sequences.add(name.into()),
+                None => self.sequences = Wanted::All,
+            },
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! How deep can the tree of a text become? An upper bound over its tokens, taken before there is a tree.
+//! Needed because the parser's tree is dropped recursively, which a hostile text would turn into a stack overflow.
+
+use ruff_python_ast::token::TokenKind;
+use ruff_python_parser::{Mode, lexer};
+use ruff_text_size::{TextRange, TextSize};
+
+use crate::error::{ErrorKind, Fault};
+use crate::limits::{MAX_BRACKETS, MAX_TOKEN_DEPTH};
+
+/// An open bracket, by what stands in it so far.
+#[derive(Default)]
+struct Group {
+    /// Keywords such as `not` and `lambda`, which may take all that follows under them, over commas too.
+    prefixes: usize,
+    /// Operators since the last comma, `and`, `or` or comparison: these make lists in the tree, not levels.
+    operators: usize,
+    /// Deepest bracket since then.
+    inner: usize,
+    /// Deepest part before that.
+    deepest: usize,
+}
+
+impl Group {
+    fn end_part(&mut self) {
+        self.deepest = self.deepest.max(self.operators + self.inner);
+        (self.operators, self.inner) = (0, 0);
+    }
+
+    fn depth(&self) -> usize {
+        self.prefixes + self.deepest.max(self.operators + self.inner)
+    }
+}
+
+enum TooDeep {
+    Brackets,
+    Tree,
+}
+
+/// Refuses a text whose tree could be too deep to handle.
+pub(super) fn check(wrapped: &str) -> Result<(), Fault> {
+    let Err(kind) = measure(wrapped) else { return Ok(()) };
+    let range = first_too_deep(wrapped);
+    Err(match kind {
+        TooDeep::Brackets => Fault::syntax(range, "too many nested parentheses"),
+        TooDeep::Tree => Fault::new(ErrorKind::Limit, range, "the query nests too deeply; make it simpler"),
+    })
+}
+
+/// The lexer tells kinds without places, so the place is searched: the shortest beginning that is too deep.
+fn first_too_deep(wrapped: &str) -> TextRange {
+    let (mut fine, mut deep) = (0, wrapped.len());
+    while deep - fine > 1 {
+        let middle = fine.midpoint(deep);
+        match measure(&wrapped[..wrapped.floor_char_boundary(middle)]) {
+            Ok(()) => fine = middle,
+            Err(_) => deep = middle,
+        }
+    }
+    let size = |at: usize| TextSize::new(u32::try_from(at).expect("a query is far shorter than 4 GB"));
+    TextRange::new(size(wrapped.floor_char_boundary(deep - 1)), size(wrapped.ceil_char_boundary(deep)))
+}
+
+fn measure(text: &str) -> Result<(), TooDeep> {
+    let mut lexer = lexer::lex(text, Mode::Expression);
+    let mut groups = vec![Group::default()];
+    loop {
+        match lexer.next_token() {
+            TokenKind::EndOfFile => return Ok(()),
+            TokenKind::Lpar | TokenKind::Lsqb | TokenKind::Lbrace | TokenKind::FStringStart => {
+                groups.last_mut().expect("the outermost group stays").operators += 1;
+                groups.push(Group::default());
+            }
+            TokenKind::Rpar | TokenKind::Rsqb | TokenKind::Rbrace | TokenKind::FStringEnd => {
+                close(&mut groups)
+            }
+            kind => note(groups.last_mut().expect("the outermost group stays"), kind),
+        }
+        if groups.len() > MAX_BRACKETS + 1 {
+            return Err(TooDeep::Brackets);
+        }
+        if groups.iter().map(Group::depth).sum::<usize>() > MAX_TOKEN_DEPTH {
+            return Err(TooDeep::Tree);
+        }
+    }
+}
+
+fn close(groups: &mut Vec<Group>) {
+    if groups.len() == 1 {
+        return;
+    }
+    let depth = groups.pop().map_or(0, |group| group.depth());
+    let outer = groups.last_mut().expect("the outermost group stays");
+    outer.inner = outer.inner.max(depth);
+}
+
+fn note(group: &mut Group, kind: TokenKind) {
+    use TokenKind as T;
+    match kind {
+        T::Name | T::Int | T::Float | T::Complex | T::String | T::FStringMiddle => {}
+        T::True | T::False | T::None | T::Ellipsis => {}
+        T::Comment | T::Newline | T::NonLogicalNewline => {}
+        _ if kind.is_soft_keyword() => {}
+        T::Comma | T::And | T::Or | T::In | T::Is => group.end_part(),
+        T::EqEqual | T::NotEqual | T::Less | T::LessEqual | T::Greater | T::GreaterEqual => group.end_part(),
+        _ if kind.is_keyword() || kind == T::ColonEqual => group.prefixes += 1,
+        _ => group.operators += 1,
+    }
+}

@@ -1,0 +1,309 @@
+//! The typed tree of a checked query: names resolved, paths split, constants folded. Built once, read by many threads.
+//! It is evaluated as it stands; there is no second form.
+
+mod walk;
+
+use crate::names::{Builtin, Member, Property, SequenceField};
+use crate::view::Path;
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Constant {
+    None,
+    Bool(bool),
+    Int(i64),
+    Big(BigConstant),
+    Float(f64),
+    /// A point in time, Unix seconds.
+    Time(f64),
+    /// A length of time in seconds.
+    Span(f64),
+    Complex(f64, f64),
+    Text(Box<str>),
+    Bytes(Box<[u8]>),
+}
+
+/// An integer beyond 64 bits; digits of 32 bits, lowest first.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct BigConstant {
+    pub(crate) negative: bool,
+    pub(crate) digits: Box<[u32]>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Node {
+    Const(Constant),
+    Builtin(Builtin),
+    /// A name that is bound nowhere: raises.
+    Unknown,
+    Local(Local),
+    Run,
+    Property(Property),
+    Tags,
+    Metrics,
+    Param(Box<Lookup>),
+    /// A param that gives way to a property when absent: `run.finalized_at`.
+    ParamOr(Box<Lookup>, Property),
+    Sequence,
+    SequenceField(SequenceField),
+    Context(Box<Lookup>),
+    /// `metric.name` compared with names in a run search: does the run have such a sequence?
+    HasSequence(Box<[Box<str>]>),
+    /// `run.metrics[name]`, `run.metrics[name, context]`.
+    Metric(Box<Metric>),
+    Attribute(Box<Attribute>),
+    Index(Box<[Node; 2]>),
+    Slice(Box<[Option<Node>; 3]>),
+    Call(Box<Call>),
+    MethodCall(Box<MethodCall>),
+    And(Box<[Node]>),
+    Or(Box<[Node]>),
+    Not(Box<Node>),
+    /// Test, then, else.
+    If(Box<[Node; 3]>),
+    Compare(Box<Compare>),
+    Chain(Box<Chain>),
+    Unary(Unary, Box<Node>),
+    Binary(Box<Binary>),
+    Display(Display, Box<[Item]>),
+    Dict(Box<[(Option<Node>, Node)]>),
+    Comprehension(Box<Comprehension>),
+    Lambda(Box<Lambda>),
+    Assign(Box<Assign>),
+    Format(Box<[Piece]>),
+}
+
+/// A bound name: so many frames out, that slot; what it means while the slot is empty.
+#[derive(Debug)]
+pub(crate) struct Local {
+    pub(crate) hops: u16,
+    pub(crate) slot: u16,
+    pub(crate) unbound: Option<Box<Node>>,
+}
+
+/// A path into params or a context, and how each step was written.
+#[derive(Debug)]
+pub(crate) struct Lookup {
+    pub(crate) path: Path,
+    pub(crate) steps: Box<[Step]>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// `.key`: absent is None, unless a value of some type has such a member.
+    Attribute(Option<Member>),
+    /// `["key"]`: absent raises.
+    Item,
+    /// `["key"]` directly on the run: absent is None.
+    Lenient,
+}
+
+impl Lookup {
+    /// Is the value None whenever the path leads nowhere? Else the steps must be taken one by one.
+    pub(crate) fn absent_is_none(&self) -> bool {
+        self.steps.iter().all(|step| matches!(step, Step::Attribute(None) | Step::Lenient))
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Metric {
+    pub(crate) name: Node,
+    pub(crate) context: Option<Node>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Attribute {
+    pub(crate) object: Node,
+    pub(crate) name: Box<str>,
+    pub(crate) member: Option<Member>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) function: Node,
+    pub(crate) arguments: Arguments,
+}
+
+#[derive(Debug)]
+pub(crate) struct MethodCall {
+    pub(crate) object: Node,
+    pub(crate) name: Box<str>,
+    pub(crate) member: Option<Member>,
+    pub(crate) arguments: Arguments,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Arguments {
+    pub(crate) positional: Box<[Item]>,
+    /// Without a name: `**mapping`.
+    pub(crate) keywords: Box<[(Option<Box<str>>, Node)]>,
+}
+
+/// An element of a display or a positional argument.
+#[derive(Debug)]
+pub(crate) enum Item {
+    One(Node),
+    Spread(Node),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Comparison {
+    Eq,
+    NotEq,
+    Less,
+    LessEq,
+    Greater,
+    GreaterEq,
+    Is,
+    IsNot,
+    In,
+    NotIn,
+}
+
+#[derive(Debug)]
+pub(crate) struct Compare {
+    pub(crate) left: Node,
+    pub(crate) operator: Comparison,
+    pub(crate) right: Node,
+}
+
+#[derive(Debug)]
+pub(crate) struct Chain {
+    pub(crate) first: Node,
+    pub(crate) rest: Box<[(Comparison, Node)]>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unary {
+    Plus,
+    Minus,
+    Invert,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operator {
+    Add,
+    Subtract,
+    Multiply,
+    MatrixMultiply,
+    Divide,
+    FloorDivide,
+    Modulo,
+    Power,
+    ShiftLeft,
+    ShiftRight,
+    And,
+    Or,
+    Xor,
+}
+
+#[derive(Debug)]
+pub(crate) struct Binary {
+    pub(crate) left: Node,
+    pub(crate) operator: Operator,
+    pub(crate) right: Node,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Display {
+    List,
+    Tuple,
+    Set,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Collect {
+    List,
+    Set,
+    Dict,
+    Generator,
+}
+
+#[derive(Debug)]
+pub(crate) struct Comprehension {
+    pub(crate) collect: Collect,
+    /// Evaluated outside, before there is a frame.
+    pub(crate) first: Node,
+    pub(crate) clauses: Box<[Clause]>,
+    pub(crate) element: Node,
+    /// The value of a dict comprehension, whose key is `element`.
+    pub(crate) value: Option<Node>,
+    pub(crate) slots: u16,
+}
+
+#[derive(Debug)]
+pub(crate) struct Clause {
+    pub(crate) target: Target,
+    /// None for the first clause, whose iterable is [`Comprehension::first`].
+    pub(crate) iterable: Option<Node>,
+    pub(crate) conditions: Box<[Node]>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Target {
+    Slot(u16),
+    /// Targets before a starred one, the starred one, and those behind it.
+    Unpack(Box<[Target]>, Option<Box<Target>>, Box<[Target]>),
+    /// An attribute or an item: raises.
+    Refused,
+}
+
+#[derive(Debug)]
+pub(crate) struct Lambda {
+    /// In slot order: positional-only, ordinary, keyword-only.
+    pub(crate) parameters: Box<[Parameter]>,
+    pub(crate) positional_only: usize,
+    pub(crate) positional: usize,
+    pub(crate) rest: Option<u16>,
+    pub(crate) keywords: Option<u16>,
+    pub(crate) slots: u16,
+    pub(crate) body: Node,
+}
+
+#[derive(Debug)]
+pub(crate) struct Parameter {
+    pub(crate) name: Box<str>,
+    pub(crate) default: Option<Node>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Assign {
+    pub(crate) hops: u16,
+    pub(crate) slot: u16,
+    pub(crate) value: Node,
+}
+
+/// A part of an f-string.
+#[derive(Debug)]
+pub(crate) enum Piece {
+    Text(Box<str>),
+    Value { value: Node, conversion: Conversion, spec: Option<Box<[Piece]>> },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Conversion {
+    None,
+    Str,
+    Repr,
+    Ascii,
+}
+
+impl Node {
+    pub(crate) fn text(&self) -> Option<&str> {
+        match self {
+            Node::Const(Constant::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The constants of a display that has nothing else in it.
+    pub(crate) fn constants(&self) -> Option<impl Iterator<Item = &Constant>> {
+        let Node::Display(_, items) = self else { return None };
+        let constant = |item: &Item| matches!(item, Item::One(Node::Const(_)));
+        items.iter().all(constant).then(|| {
+            items.iter().filter_map(|item| match item {
+                Item::One(Node::Const(constant)) => Some(constant),
+                _ => None,
+            })
+        })
+    }
+}

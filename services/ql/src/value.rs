@@ -1,0 +1,191 @@
+//! Values under evaluation: small, copied freely, living in one arena per candidate, which is emptied before the next.
+//! Nothing here is ever dropped or counted, so deep and cyclic values are harmless; integers beyond 64 bits are digit slices.
+
+pub(crate) mod table;
+
+use std::cell::Cell;
+
+use crate::names::{Builtin, Member};
+use crate::tree::{Comprehension, Constant, Lambda};
+use crate::view::SequenceView;
+pub(crate) use table::{Dict, Set};
+
+#[derive(Clone, Copy)]
+pub(crate) enum Value<'a> {
+    None,
+    Bool(bool),
+    Int(i64),
+    Big(Big<'a>),
+    Float(f64),
+    /// A point in time: a float of Unix seconds that also has a calendar.
+    Time(f64),
+    /// A length of time: a float of seconds that also has days.
+    Span(f64),
+    Complex(f64, f64),
+    Text(&'a str),
+    Bytes(&'a [u8]),
+    List(&'a [Value<'a>]),
+    Tuple(&'a [Value<'a>]),
+    Dict(&'a Dict<'a>),
+    /// A stored object: a dict whose keys are attributes too.
+    Object(&'a Dict<'a>),
+    Set(&'a Set<'a>),
+    Range(&'a Range),
+    Slice(&'a [Value<'a>; 3]),
+    Run,
+    Tags,
+    Metrics,
+    Sequence(&'a dyn SequenceView),
+    /// `run.metrics[..]` that the run does not have: false, and all its members are None.
+    NoSequence,
+    Builtin(Builtin),
+    Bound(&'a Bound<'a>),
+    Closure(&'a Closure<'a>),
+    Iterator(&'a Lazy<'a>),
+    /// What calling an exception class gives.
+    Exception(u8),
+}
+
+/// An integer beyond 64 bits; digits of 32 bits, lowest first, the highest not zero.
+#[derive(Clone, Copy)]
+pub(crate) struct Big<'a> {
+    pub(crate) negative: bool,
+    pub(crate) digits: &'a [u32],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Range {
+    pub(crate) start: i64,
+    pub(crate) stop: i64,
+    pub(crate) step: i64,
+}
+
+impl Range {
+    pub(crate) fn len(&self) -> i64 {
+        let (low, high, step) = match self.step > 0 {
+            true => (self.start, self.stop, i128::from(self.step)),
+            false => (self.stop, self.start, -i128::from(self.step)),
+        };
+        let span = (i128::from(high) - i128::from(low)).max(0);
+        i64::try_from((span + step - 1) / step).unwrap_or(i64::MAX)
+    }
+
+    /// The element at a position below `len`.
+    pub(crate) fn at(&self, position: i64) -> i64 {
+        self.start + position * self.step
+    }
+}
+
+/// A method with the value it belongs to; of a class itself, the value comes as the first argument.
+pub(crate) struct Bound<'a> {
+    pub(crate) receiver: Value<'a>,
+    pub(crate) member: Member,
+}
+
+/// A lambda with what it sees of the outside.
+pub(crate) struct Closure<'a> {
+    pub(crate) lambda: &'a Lambda,
+    pub(crate) frame: Frame<'a>,
+    /// One per parameter that has a default, in order.
+    pub(crate) defaults: &'a [Value<'a>],
+}
+
+/// Bound names of a scope. Cells, because a closure sees what is bound later.
+pub(crate) struct Slots<'a> {
+    pub(crate) values: &'a [Cell<Option<Value<'a>>>],
+    pub(crate) outer: Frame<'a>,
+}
+
+pub(crate) type Frame<'a> = Option<&'a Slots<'a>>;
+
+/// An iterator. It is walked from the start each time, skipping what was taken before: expressions have no side effects.
+pub(crate) struct Lazy<'a> {
+    pub(crate) kind: LazyKind<'a>,
+    pub(crate) taken: Cell<u64>,
+    pub(crate) finished: Cell<bool>,
+}
+
+pub(crate) enum LazyKind<'a> {
+    /// The comprehension, its first iterable, and its frame.
+    Generator(&'a Comprehension, Value<'a>, Frame<'a>),
+    Zip(&'a [Value<'a>]),
+    Map(Value<'a>, &'a [Value<'a>]),
+    Filter(Value<'a>, Value<'a>),
+    Enumerate(Value<'a>, i64),
+    Reversed(&'a [Value<'a>]),
+}
+
+impl<'a> Value<'a> {
+    pub(crate) fn constant(constant: &'a Constant) -> Self {
+        match constant {
+            Constant::None => Value::None,
+            Constant::Bool(value) => Value::Bool(*value),
+            Constant::Int(value) => Value::Int(*value),
+            Constant::Big(big) => Value::Big(Big { negative: big.negative, digits: &big.digits }),
+            Constant::Float(value) => Value::Float(*value),
+            Constant::Time(value) => Value::Time(*value),
+            Constant::Span(value) => Value::Span(*value),
+            Constant::Complex(real, imaginary) => Value::Complex(*real, *imaginary),
+            Constant::Text(text) => Value::Text(text),
+            Constant::Bytes(bytes) => Value::Bytes(bytes),
+        }
+    }
+
+    pub(crate) fn truth(&self) -> bool {
+        match self {
+            Value::None | Value::NoSequence => false,
+            Value::Bool(value) => *value,
+            Value::Int(value) => *value != 0,
+            Value::Float(value) | Value::Time(value) | Value::Span(value) => *value != 0.0,
+            Value::Complex(real, imaginary) => *real != 0.0 || *imaginary != 0.0,
+            Value::Text(text) => !text.is_empty(),
+            Value::Bytes(bytes) => !bytes.is_empty(),
+            Value::List(items) | Value::Tuple(items) => !items.is_empty(),
+            Value::Dict(dict) | Value::Object(dict) => !dict.entries().is_empty(),
+            Value::Set(set) => !set.items().is_empty(),
+            Value::Range(range) => range.len() > 0,
+            _ => true,
+        }
+    }
+
+    /// A float, a time or a span, which all count as one.
+    pub(crate) fn float(&self) -> Option<f64> {
+        match self {
+            Value::Float(value) | Value::Time(value) | Value::Span(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// The integer that a bool or a small int is.
+    pub(crate) fn small_int(&self) -> Option<i64> {
+        match self {
+            Value::Bool(value) => Some(i64::from(*value)),
+            Value::Int(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn text(&self) -> Option<&'a str> {
+        match self {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+impl<'a> Lazy<'a> {
+    pub(crate) fn new(kind: LazyKind<'a>) -> Self {
+        Self { kind, taken: Cell::new(0), finished: Cell::new(false) }
+    }
+
+    pub(crate) fn type_name(&self) -> &'static str {
+        match self.kind {
+            LazyKind::Generator(..) => "generator",
+            LazyKind::Zip(_) => "zip",
+            LazyKind::Map(..) => "map",
+            LazyKind::Filter(..) => "filter",
+            LazyKind::Enumerate(..) => "enumerate",
+            LazyKind::Reversed(_) => "reversed",
+        }
+    }
+}

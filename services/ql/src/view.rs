@@ -1,0 +1,107 @@
+//! What a query reads: one run, and one of its sequences, through traits that a backend answers lazily.
+//! Methods are synchronous and cannot fail: whoever scans loads what [`crate::Query::needs`] names beforehand.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// A run under a query. Parameters are asked for by whole paths, so a view need not decode what lies beside them.
+pub trait RunView {
+    fn hash(&self) -> &str;
+    fn name(&self) -> Option<&str>;
+    fn description(&self) -> Option<&str>;
+    /// The experiment's name.
+    fn experiment(&self) -> Option<&str>;
+    /// Unix seconds.
+    fn created_at(&self) -> f64;
+    /// Unix seconds; `None` while the run is active.
+    fn end_time(&self) -> Option<f64>;
+    fn active(&self) -> bool;
+    fn archived(&self) -> bool;
+    /// Names of the tags, in a stable order.
+    fn tags(&self) -> Vec<&str>;
+    fn has_tag(&self, name: &str) -> bool {
+        self.tags().contains(&name)
+    }
+    /// The value at a path of object keys, `None` if there is none; never called with an empty path.
+    fn param(&self, path: &Path) -> Option<Datum<'_>>;
+    /// The sequences of that name, of any dtype, in order of context id.
+    fn sequences(&self, name: &str) -> Vec<&dyn SequenceView>;
+}
+
+/// A sequence (a metric, or a series of objects) of a run.
+pub trait SequenceView {
+    fn name(&self) -> &str;
+    fn dtype(&self) -> &str;
+    /// The value at a path in the context; the empty path is the whole context.
+    fn context(&self, path: &Path) -> Option<Datum<'_>>;
+    fn summary(&self) -> Summary;
+}
+
+/// What is known of a sequence without reading its points; `last` is the value written last, not that of the largest step.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Summary {
+    pub first: Option<f64>,
+    pub last: Option<f64>,
+    pub min: Option<f64>,
+    pub max: Option<f64>,
+    pub first_step: Option<i64>,
+    pub last_step: Option<i64>,
+}
+
+/// A stored free-form value, borrowed from the view where it can be.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Datum<'v> {
+    None,
+    Bool(bool),
+    Int(i64),
+    /// Beyond 64 bits: sign and big-endian magnitude.
+    BigInt {
+        negative: bool,
+        magnitude: Cow<'v, [u8]>,
+    },
+    Float(f64),
+    Text(Cow<'v, str>),
+    Bytes(Cow<'v, [u8]>),
+    List(Vec<Datum<'v>>),
+    Object(Vec<(Cow<'v, str>, Datum<'v>)>),
+}
+
+/// Keys from the outside in, split once when the query is compiled.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Path(Box<[Box<str>]>);
+
+impl Path {
+    pub fn new<K: Into<Box<str>>>(keys: impl IntoIterator<Item = K>) -> Self {
+        Self(keys.into_iter().map(Into::into).collect())
+    }
+
+    pub fn keys(&self) -> &[Box<str>] {
+        &self.0
+    }
+
+    pub(crate) fn join(&self, key: &str) -> Self {
+        Self(self.0.iter().cloned().chain([key.into()]).collect())
+    }
+}
+
+/// Keys joined by dots; a key that is not a plain word is quoted, so that no two paths read alike.
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, key) in self.0.iter().enumerate() {
+            if position > 0 {
+                f.write_str(".")?;
+            }
+            match !key.is_empty() && key.chars().all(|c| c == '_' || c.is_alphanumeric()) {
+                true => f.write_str(key)?,
+                false => write!(f, "{key:?}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Path({self})")
+    }
+}
