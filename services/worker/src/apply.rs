@@ -17,9 +17,6 @@ mod state;
 mod step;
 mod writer;
 
-
-
-
 pub(crate) use step::Blocks;
 pub(crate) use writer::{Applied, RunWriter};
 
@@ -52,7 +49,9 @@ pub(crate) enum Failure {
 impl From<matyan_store::Error> for Failure {
     fn from(error: matyan_store::Error) -> Self {
         match error {
-            matyan_store::Error::TooLarge { .. } | matyan_store::Error::BadKey { .. } => Self::Poison(error.to_string()),
+            matyan_store::Error::TooLarge { .. } | matyan_store::Error::BadKey { .. } => {
+                Self::Poison(error.to_string())
+            }
             other => Self::Store(other),
         }
     }

@@ -2,8 +2,20 @@
 //! Deliberately absent: any API. What a worker did is seen in the store, and in its metrics.
 
 mod deps;
+mod error;
+mod metrics;
+
 mod record;
 
 mod apply;
+mod ingest;
 
+mod control;
+mod fold;
+
+pub use control::Control;
 pub use deps::{Clock, Deps, Random};
+pub use error::Error;
+pub use fold::{FoldNotices, FoldThread};
+pub use ingest::{IngestSettings, Ingestion};
+pub use metrics::Metrics;

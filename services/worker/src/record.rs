@@ -128,7 +128,8 @@ fn read_entry(record: &Record) -> Result<Entry, String> {
 
 /// What a JSON envelope's headers say of its producer.
 fn sent_of_headers(record: &Record) -> Result<Option<Sent>, String> {
-    let header = |name: &str| record.headers.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_ref());
+    let header =
+        |name: &str| record.headers.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_ref());
     let Some(producer) = header("matyan-producer") else { return Ok(None) };
     let mut id = [0; 16];
     hex::decode_to_slice(producer, &mut id).map_err(|error| format!("header `matyan-producer`: {error}"))?;
@@ -136,7 +137,8 @@ fn sent_of_headers(record: &Record) -> Result<Option<Sent>, String> {
         let text = header(name).and_then(|value| std::str::from_utf8(value).ok());
         text.and_then(|text| text.parse().ok()).ok_or_else(|| format!("header `{name}` is not a number"))
     };
-    let small = |name: &str| u32::try_from(number(name)?).map_err(|_| format!("header `{name}` is too large"));
+    let small =
+        |name: &str| u32::try_from(number(name)?).map_err(|_| format!("header `{name}` is too large"));
     Ok(Some(Sent {
         producer: ProducerId(id),
         sequence: number("matyan-sequence")?,

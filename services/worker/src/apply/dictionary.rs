@@ -45,7 +45,10 @@ impl Dictionary {
 
     pub(super) fn bytes(&self) -> usize {
         let texts = |definition: &Definition| {
-            definition.name.len() + definition.context.len() + definition.dtype.len() + size_of::<Definition>()
+            definition.name.len()
+                + definition.context.len()
+                + definition.dtype.len()
+                + size_of::<Definition>()
         };
         self.definitions.iter().map(texts).sum::<usize>() + self.numbers.len() * 6
     }

@@ -26,7 +26,9 @@ pub(super) type Verdict = Result<(), String>;
 impl Step<'_> {
     pub(super) async fn apply_event(&mut self, entry: &Entry, event: &Event) -> Result<Verdict, Failure> {
         let time_us = event.client_time_us.unwrap_or(entry.received_us);
-        let Some(kind) = &event.kind else { return Ok(Err("the event is of a kind that is not known here".into())) };
+        let Some(kind) = &event.kind else {
+            return Ok(Err("the event is of a kind that is not known here".into()));
+        };
         match kind {
             Kind::CreateRun(create) => self.create_run(entry, create, event.client_time_us).await,
             Kind::FinishRun(_) => self.finish_run_event(entry, event.client_time_us).await,
@@ -74,7 +76,11 @@ impl Step<'_> {
         })
     }
 
-    async fn finish_run_event(&mut self, entry: &Entry, client_time_us: Option<i64>) -> Result<Verdict, Failure> {
+    async fn finish_run_event(
+        &mut self,
+        entry: &Entry,
+        client_time_us: Option<i64>,
+    ) -> Result<Verdict, Failure> {
         let props = &mut self.edit(entry.received_us).await?.props;
         props.active = false;
         let start_us = props.first_start_us.or(props.client_start_us);
@@ -92,7 +98,8 @@ impl Step<'_> {
         let experiment = match &set.experiment {
             Some(name) => {
                 let (created_us, updated_us) = (entry.received_us, entry.received_us);
-                let experiment = Experiment { name: name.clone(), created_us, updated_us, ..Experiment::default() };
+                let experiment =
+                    Experiment { name: name.clone(), created_us, updated_us, ..Experiment::default() };
                 Some(self.named(&experiment).await?)
             }
             None => None,
@@ -129,7 +136,9 @@ impl Step<'_> {
                 edit.tag_remove(&id);
                 edit.props.updated_us = entry.received_us;
             }
-            None => tracing::warn!(run = self.run.id.as_str(), tag = name, "a tag to be removed is not known"),
+            None => {
+                tracing::warn!(run = self.run.id.as_str(), tag = name, "a tag to be removed is not known")
+            }
         }
         Ok(Ok(()))
     }
@@ -202,9 +211,18 @@ impl Step<'_> {
         Ok(Ok(()))
     }
 
-    async fn blob_ref(&mut self, entry: &Entry, blob: &pb::BlobRef, time_us: i64) -> Result<Verdict, Failure> {
+    async fn blob_ref(
+        &mut self,
+        entry: &Entry,
+        blob: &pb::BlobRef,
+        time_us: i64,
+    ) -> Result<Verdict, Failure> {
         if blob.path.is_empty() || blob.path.len() > limits::ARTIFACT_PATH_BYTES {
-            return Ok(Err(format!("`path` has {} bytes, and 1 to {} are good", blob.path.len(), limits::ARTIFACT_PATH_BYTES)));
+            return Ok(Err(format!(
+                "`path` has {} bytes, and 1 to {} are good",
+                blob.path.len(),
+                limits::ARTIFACT_PATH_BYTES
+            )));
         }
         let artifact = Artifact {
             blob_key: blob.key.clone(),

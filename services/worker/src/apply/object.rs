@@ -10,8 +10,8 @@ use matyan_model::{
     context::Context,
     ids::{RunNumber, SeriesNumber},
     object::{
-        BlobRef, INLINE_BYTES, Object, ObjectHeader, ObjectValue, object_get, object_put, object_series_create,
-        object_series_find,
+        BlobRef, INLINE_BYTES, Object, ObjectHeader, ObjectValue, object_get, object_put,
+        object_series_create, object_series_find,
     },
 };
 use matyan_proto::{ingest::v1 as pb, limits};
@@ -40,7 +40,8 @@ impl Step<'_> {
         let stored = match self.objects.get(&(series, step)) {
             Some(epoch) => Some(*epoch),
             None => {
-                let stored = object_get(self.transaction.unchecked(), self.run.project, number, series, step).await?;
+                let stored =
+                    object_get(self.transaction.unchecked(), self.run.project, number, series, step).await?;
                 stored.map(|object| object.epoch)
             }
         };
@@ -108,7 +109,11 @@ impl Step<'_> {
 /// The context, if the object can be stored at all.
 fn checked(object: &pb::LogObject) -> Result<Context, String> {
     if object.name.len() > limits::NAME_BYTES {
-        return Err(format!("`name` has {} bytes, and {} are the limit", object.name.len(), limits::NAME_BYTES));
+        return Err(format!(
+            "`name` has {} bytes, and {} are the limit",
+            object.name.len(),
+            limits::NAME_BYTES
+        ));
     }
     cbor::decode_map(&object.value).map_err(|error| format!("`value` is no map: {error}"))?;
     Context::parse(&object.context).map_err(|error| error.to_string())

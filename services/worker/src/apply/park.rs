@@ -8,7 +8,11 @@ use matyan_model::parked::{Parked, parked_put};
 use matyan_proto::ingest::v1::{Event, IngestionBatch, Points, SeriesDef};
 use prost::Message;
 
-use super::{Failure, dictionary::Dictionary, step::{Record, Step}};
+use super::{
+    Failure,
+    dictionary::Dictionary,
+    step::{Record, Step},
+};
 
 /// A parked item, for the dead-letter topic.
 #[derive(Clone, Debug)]
@@ -48,7 +52,11 @@ impl Step<'_> {
         let mut batch = IngestionBatch::default();
         if let Some(definition) = dictionary.definitions.get(reference as usize).filter(|_| is_one_series) {
             let (name, context, dtype) = (&definition.name, &definition.context, &definition.dtype);
-            batch.series.push(SeriesDef { name: name.clone(), context: context.clone(), dtype: dtype.clone() });
+            batch.series.push(SeriesDef {
+                name: name.clone(),
+                context: context.clone(),
+                dtype: dtype.clone(),
+            });
             points.series.fill(0);
         }
         batch.points.push(points);
@@ -85,7 +93,9 @@ impl Step<'_> {
 /// The points of a range. A column of one value may hold for all, and stays.
 fn slice(group: &Points, range: Range<usize>) -> Points {
     let count = group.series.len();
-    let cut = |column: &Vec<i64>| if column.len() == count { column[range.clone()].to_vec() } else { column.clone() };
+    let cut = |column: &Vec<i64>| {
+        if column.len() == count { column[range.clone()].to_vec() } else { column.clone() }
+    };
     Points {
         series: group.series[range.clone()].to_vec(),
         values: group.values.get(range.clone()).unwrap_or(&group.values).to_vec(),

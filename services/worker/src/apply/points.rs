@@ -84,7 +84,15 @@ impl Step<'_> {
             if at < end {
                 let bad = refused(dictionary, group, at..end);
                 let reason = self.refusal(dictionary, group.series[at]);
-                self.park_points(record, dictionary, group, at..at + bad, item + (at - first) as u32, &reason).await?;
+                self.park_points(
+                    record,
+                    dictionary,
+                    group,
+                    at..at + bad,
+                    item + (at - first) as u32,
+                    &reason,
+                )
+                .await?;
                 at += bad;
             }
         }
@@ -93,7 +101,12 @@ impl Step<'_> {
     }
 
     /// How far the transaction reaches, and the definitions in it that nobody has looked up.
-    fn select(&mut self, dictionary: &mut Dictionary, group: &Points, range: Range<usize>) -> (usize, Vec<u32>) {
+    fn select(
+        &mut self,
+        dictionary: &mut Dictionary,
+        group: &Points,
+        range: Range<usize>,
+    ) -> (usize, Vec<u32>) {
         let mut unresolved = Vec::new();
         for at in range.clone() {
             if self.bytes >= TRANSACTION_BYTES && at > range.start {
@@ -135,7 +148,8 @@ impl Step<'_> {
             (dictionary.definitions[*reference as usize].name.clone(), context.digest())
         };
         let names: Vec<_> = wanted.iter().map(name).collect();
-        let found = metric_series_find_many(self.transaction.unchecked(), self.run.project, number, &names).await?;
+        let found =
+            metric_series_find_many(self.transaction.unchecked(), self.run.project, number, &names).await?;
         self.load_dtypes(number, &found).await?;
         for (((reference, context), name), found) in wanted.into_iter().zip(names).zip(found) {
             let definition = &dictionary.definitions[reference as usize];
@@ -149,10 +163,15 @@ impl Step<'_> {
     }
 
     /// Looks up what type the headers say of stored series that this writer has not met.
-    async fn load_dtypes(&mut self, number: RunNumber, found: &[Option<SeriesNumber>]) -> Result<(), Failure> {
+    async fn load_dtypes(
+        &mut self,
+        number: RunNumber,
+        found: &[Option<SeriesNumber>],
+    ) -> Result<(), Failure> {
         let mut strange: Vec<SeriesNumber> = found.iter().flatten().copied().collect();
         strange.retain(|series| self.series(series.0).dtype == Dtypes::UNKNOWN);
-        let headers = metric_headers_get(self.transaction.unchecked(), self.run.project, number, &strange).await?;
+        let headers =
+            metric_headers_get(self.transaction.unchecked(), self.run.project, number, &strange).await?;
         for (series, header) in strange.iter().zip(headers) {
             let dtype = self.state.live.dtypes.number(&header.map(|header| header.dtype).unwrap_or_default());
             self.series(series.0).dtype = dtype;
@@ -225,15 +244,25 @@ impl Step<'_> {
     }
 
     /// Adds points up to the first that has no series or no step left, and returns how many.
-    fn append(&mut self, dictionary: &Dictionary, group: &Points, range: Range<usize>, received_us: i64) -> usize {
+    fn append(
+        &mut self,
+        dictionary: &Dictionary,
+        group: &Points,
+        range: Range<usize>,
+        received_us: i64,
+    ) -> usize {
         let written = &mut self.written;
         let start = written.series.len();
         let live = &mut self.state.live;
         for at in range.clone() {
             let reference = group.series[at] as usize;
-            let Some(&number) = dictionary.numbers.get(reference).filter(|number| **number < REFUSED) else { break };
+            let Some(&number) = dictionary.numbers.get(reference).filter(|number| **number < REFUSED) else {
+                break;
+            };
             let series = &mut live.series[number as usize];
-            let Some(step) = column(&group.steps, at, ABSENT).or_else(|| next_step(series.highest)) else { break };
+            let Some(step) = column(&group.steps, at, ABSENT).or_else(|| next_step(series.highest)) else {
+                break;
+            };
             if series.dtype != dictionary.dtypes[reference] {
                 series.dtype = dictionary.dtypes[reference];
                 let definition = &dictionary.definitions[reference];
@@ -261,7 +290,11 @@ impl Step<'_> {
             return "no step is left behind the last one".into();
         }
         if definition.name.len() > limits::NAME_BYTES {
-            return format!("`name` has {} bytes, and {} are the limit", definition.name.len(), limits::NAME_BYTES);
+            return format!(
+                "`name` has {} bytes, and {} are the limit",
+                definition.name.len(),
+                limits::NAME_BYTES
+            );
         }
         match Context::parse(&definition.context) {
             Err(error) => error.to_string(),

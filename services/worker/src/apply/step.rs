@@ -9,7 +9,10 @@ use matyan_model::{
     keys::{self, EntityKind, ItemPosition},
     object::object_header_put,
     position::Cursor,
-    producer::{Definition, Mark, dictionary_cut, dictionary_get, dictionary_pages, dictionary_put, mark_get, mark_put},
+    producer::{
+        Definition, Mark, dictionary_cut, dictionary_get, dictionary_pages, dictionary_put, mark_get,
+        mark_put,
+    },
     run::{RunEdit, run_create, writing_put},
     series::{Header, Written},
 };
@@ -221,7 +224,8 @@ impl<'a> Step<'a> {
         if !self.state.producers.contains_key(&sent.producer) {
             let snapshot = self.transaction.unchecked();
             let mark = mark_get(snapshot, self.run.project, &self.run.id, sent.producer).await?;
-            let producer = Producer { mark: mark.unwrap_or_default(), is_known: mark.is_some(), dictionary: None };
+            let producer =
+                Producer { mark: mark.unwrap_or_default(), is_known: mark.is_some(), dictionary: None };
             self.state.producers.insert(sent.producer, producer);
         }
         Ok(())
@@ -294,7 +298,8 @@ impl<'a> Step<'a> {
 
     /// Definitions outlive a run, and the numbers that they were resolved to do not.
     pub(super) fn unresolve(&mut self) {
-        let dictionaries = self.state.producers.values_mut().filter_map(|producer| producer.dictionary.as_mut());
+        let dictionaries =
+            self.state.producers.values_mut().filter_map(|producer| producer.dictionary.as_mut());
         dictionaries.for_each(Dictionary::unresolve);
     }
 
@@ -425,7 +430,9 @@ impl<'a> Step<'a> {
             writing_put(batch, project, number, &live.writing);
             change_put(batch, project, number, self.last_received_us, &self.caller);
         }
-        for ((counter, before), (_, after)) in before.project_counters().into_iter().zip(live.writing.project_counters()) {
+        for ((counter, before), (_, after)) in
+            before.project_counters().into_iter().zip(live.writing.project_counters())
+        {
             if after != before {
                 batch.add(keys::project_counter(project, counter), after - before);
             }

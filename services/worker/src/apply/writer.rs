@@ -82,7 +82,12 @@ impl RunWriter {
     }
 
     /// One transaction; returns how many records it brought to their end. The state survives only a commit.
-    async fn step(&mut self, records: &[Record], mode: &Mode, applied: &mut Applied) -> Result<usize, Failure> {
+    async fn step(
+        &mut self,
+        records: &[Record],
+        mode: &Mode,
+        applied: &mut Applied,
+    ) -> Result<usize, Failure> {
         let mut state = match self.state.take() {
             Some(state) => state,
             None => State::load(&*self.deps.store.snapshot().await?, &self.run).await?,
@@ -128,7 +133,11 @@ impl RunWriter {
             }
             Mode::Apply { .. } => Mode::Park { reason },
             Mode::Park { .. } => {
-                tracing::error!(run = self.run.id.as_str(), reason, "an item can be neither applied nor parked");
+                tracing::error!(
+                    run = self.run.id.as_str(),
+                    reason,
+                    "an item can be neither applied nor parked"
+                );
                 Mode::Park { reason }
             }
         }

@@ -5,8 +5,15 @@ use matyan_proto::ingest::v1::event::Kind;
 use super::*;
 
 fn record(value: impl Into<Bytes>, headers: &[(&str, &str)]) -> Record {
-    let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), Bytes::copy_from_slice(value.as_bytes())));
-    Record { offset: 7, key: Bytes::from("r"), value: value.into(), headers: headers.collect(), appended_us: 99 }
+    let headers =
+        headers.iter().map(|(name, value)| ((*name).to_owned(), Bytes::copy_from_slice(value.as_bytes())));
+    Record {
+        offset: 7,
+        key: Bytes::from("r"),
+        value: value.into(),
+        headers: headers.collect(),
+        appended_us: 99,
+    }
 }
 
 #[test]
@@ -26,7 +33,8 @@ fn an_entry_is_read() {
     let entry = Entry::read(1, 2, record([vec![1], entry.encode_to_vec()].concat(), &[]));
     assert_eq!(entry.position, LogPosition { log: 1, partition: 2, offset: 7 });
     assert_eq!((entry.run_id.as_str(), entry.caller.as_str(), entry.received_us), ("r", "me", 5));
-    let sent = Sent { producer: ProducerId([1; 16]), sequence: 2, part: None, acknowledged: 1, is_ephemeral: true };
+    let sent =
+        Sent { producer: ProducerId([1; 16]), sequence: 2, part: None, acknowledged: 1, is_ephemeral: true };
     assert_eq!(entry.sent, Some(sent));
     let read = entry.batch().unwrap();
     assert_eq!(read.items, batch);
@@ -93,7 +101,15 @@ fn an_unknown_type_is_skipped() {
 
 #[test]
 fn what_cannot_be_read_is_kept_as_it_is() {
-    for value in ["", "x", "{", "{}", r#"{"type":"add_tag"}"#, "\u{1}\u{ff}", "{\"type\":\"add_tag\",\"run_id\":\"r\",\"payload\":1}"] {
+    for value in [
+        "",
+        "x",
+        "{",
+        "{}",
+        r#"{"type":"add_tag"}"#,
+        "\u{1}\u{ff}",
+        "{\"type\":\"add_tag\",\"run_id\":\"r\",\"payload\":1}",
+    ] {
         let entry = Entry::read(0, 0, record(value, &[]));
         assert_eq!(entry.run_id.as_str(), "r");
         assert!(entry.batch().is_err(), "{value}");
@@ -101,6 +117,7 @@ fn what_cannot_be_read_is_kept_as_it_is() {
     }
     let bad_payload = r#"{"type":"add_tag","run_id":"r","timestamp":"","payload":{"tag_name":1}}"#;
     assert_eq!(Entry::read(0, 0, record(bad_payload, &[])).batch().unwrap_err(), "`tag_name` is not a text");
-    let producer = Entry::read(0, 0, record(r#"{"type":"nothing","run_id":"r"}"#, &[("matyan-producer", "xy")]));
+    let producer =
+        Entry::read(0, 0, record(r#"{"type":"nothing","run_id":"r"}"#, &[("matyan-producer", "xy")]));
     assert!(producer.batch().unwrap_err().contains("matyan-producer"));
 }

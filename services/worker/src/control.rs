@@ -1,0 +1,206 @@
+//! The control worker: publishes the outbox to the control topic, reads the topic, and deletes the blobs of deleted runs.
+//!
+//! An event is dealt with as often as it takes; only then is the position behind it told. Handlers check before each page
+//! that the run is still the deleted one, so a late event cannot hurt a run that was made anew.
+
+mod blobs;
+mod outbox;
+
+use std::time::Duration;
+
+use matyan_log::{Delivery, Record, Subscription, Topic};
+use matyan_model::{
+    keys::{self, LogTopic},
+    position::{Applied, LastRecord, LogState, applied_get, applied_put, log_get, log_put},
+};
+use matyan_proto::log::v1::{ControlEvent, control_event::Kind};
+use matyan_store::{Transaction, transact};
+use prost::Message;
+use tokio_util::sync::CancellationToken;
+
+use crate::{deps::Deps, error::Error, metrics::Metrics};
+
+/// Waits between attempts while something is away: doubling from the first to the last.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LAST_WAIT: Duration = Duration::from_secs(30);
+
+pub struct Control {
+    deps: Deps,
+    metrics: Metrics,
+    subscription: Box<dyn Subscription>,
+}
+
+impl Control {
+    pub async fn new(deps: Deps, metrics: Metrics) -> Result<Self, Error> {
+        let subscription = deps.log_reader.subscribe(Topic::Control).await?;
+        Ok(Self { deps, metrics, subscription })
+    }
+
+    /// Works until it is stopped: between two events, or in a wait.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
+        let publisher = outbox::run(self.deps.clone(), stop.clone());
+        let (read, ()) = tokio::join!(self.read(&stop), publisher);
+        read
+    }
+
+    async fn read(mut self, stop: &CancellationToken) -> Result<(), Error> {
+        let mut wait = FIRST_WAIT;
+        loop {
+            let Some(delivery) = stop.run_until_cancelled(self.subscription.next()).await else {
+                return Ok(());
+            };
+            let taken = match delivery {
+                Ok(delivery) => self.take(delivery, stop).await,
+                Err(error) => Err(error.into()),
+            };
+            match taken {
+                Ok(()) => wait = FIRST_WAIT,
+                Err(error) if error.is_temporary() => {
+                    tracing::warn!(%error, "waiting for the control topic");
+                    stop.run_until_cancelled(tokio::time::sleep(wait)).await;
+                    wait = LAST_WAIT.min(wait * 2);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn take(&mut self, delivery: Delivery, stop: &CancellationToken) -> Result<(), Error> {
+        match delivery {
+            Delivery::Assigned { partition } => {
+                retried(stop, "beginning the control topic", async || {
+                    let start = begin(&self.deps, partition).await?;
+                    Ok(self.subscription.start(partition, start).await?)
+                })
+                .await
+            }
+            Delivery::Revoked { .. } => Ok(()),
+            Delivery::Records { partition, records } => {
+                for record in records {
+                    if stop.is_cancelled() {
+                        return Ok(());
+                    }
+                    self.take_record(partition, &record, stop).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn take_record(
+        &self,
+        partition: u32,
+        record: &Record,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        self.metrics.events_consumed.inc();
+        let started = tokio::time::Instant::now();
+        match ControlEvent::decode(record.value.clone()) {
+            Ok(event) => {
+                let kind = kind_name(&event);
+                retried(stop, kind, async || {
+                    let handled = self.handle(&event).await;
+                    if let Err(error) = &handled {
+                        self.metrics.event_errors.with_label_values(&[error_name(error)]).inc();
+                    }
+                    handled
+                })
+                .await?;
+                if stop.is_cancelled() {
+                    return Ok(());
+                }
+                self.metrics.events_processed.with_label_values(&[kind]).inc();
+            }
+            Err(error) => {
+                tracing::warn!(offset = record.offset, %error, "skipped a control record that cannot be read");
+                self.metrics.event_errors.with_label_values(&["validation"]).inc();
+            }
+        }
+        self.metrics.event_seconds.observe(started.elapsed().as_secs_f64());
+        retried(stop, "telling the position in the control topic", async || {
+            tell(&self.deps, partition, record).await
+        })
+        .await
+    }
+
+    async fn handle(&self, event: &ControlEvent) -> Result<(), Error> {
+        match &event.kind {
+            Some(Kind::RunDeleted(deleted)) => {
+                blobs::delete_run(&self.deps, &self.metrics, &event.project, deleted).await
+            }
+            // What these tell has been written before they were sent; they are for whoever listens besides.
+            Some(Kind::RunArchived(_) | Kind::ExperimentDeleted(_) | Kind::TagDeleted(_)) | None => Ok(()),
+        }
+    }
+}
+
+/// Tries until it succeeds or is stopped. Errors that a human must mend are waited for as well, loudly: the events behind
+/// this one are worth no less.
+async fn retried(
+    stop: &CancellationToken,
+    what: &str,
+    mut attempt: impl AsyncFnMut() -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut wait = FIRST_WAIT;
+    while let Err(error) = attempt().await {
+        if error.is_temporary() {
+            tracing::warn!(%error, what, "waiting to try again");
+        } else {
+            tracing::error!(%error, what, "failed, and is tried again");
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+            return Ok(());
+        }
+        wait = LAST_WAIT.min(wait * 2);
+    }
+    Ok(())
+}
+
+/// Handlers may see an event again, so that a topic made anew is read from its beginning without more care.
+async fn begin(deps: &Deps, partition: u32) -> Result<u64, Error> {
+    let info = deps.log_writer.describe(Topic::Control).await?;
+    let snapshot = deps.store.snapshot().await?;
+    let known = log_get(&*snapshot, LogTopic::Control).await?.unwrap_or_default();
+    let applied = applied_get(&*snapshot, LogTopic::Control, partition).await?;
+    let Some(bounds) = info.partitions.get(partition as usize) else { return Ok(0) };
+    let next = applied.map_or(bounds.first, |applied| applied.next);
+    if known.identity == info.identity && (bounds.first..=bounds.end).contains(&next) {
+        return Ok(next);
+    }
+    let state = LogState { identity: info.identity, partitions: info.partitions.len() as u32, ..known };
+    let mut batch = matyan_store::Batch::default();
+    log_put(&mut batch, LogTopic::Control, &state);
+    deps.store.commit(batch).await?;
+    Ok(bounds.first)
+}
+
+async fn tell(deps: &Deps, partition: u32, record: &Record) -> Result<(), Error> {
+    let last = LastRecord { offset: record.offset, digest: [0; 16], appended_us: record.appended_us };
+    let applied = Applied { log: 0, next: record.offset + 1, last: Some(last) };
+    transact(&*deps.store, async |mut transaction: Transaction| {
+        transaction.get(&keys::applied(LogTopic::Control, partition)).await?;
+        applied_put(transaction.batch(), LogTopic::Control, partition, &applied);
+        Ok::<_, Error>((transaction, ()))
+    })
+    .await?;
+    Ok(deps.log_reader.trim(Topic::Control, partition, applied.next).await?)
+}
+
+fn kind_name(event: &ControlEvent) -> &'static str {
+    match &event.kind {
+        Some(Kind::RunDeleted(_)) => "run_deleted",
+        Some(Kind::RunArchived(archived)) if archived.archived => "run_archived",
+        Some(Kind::RunArchived(_)) => "run_unarchived",
+        Some(Kind::ExperimentDeleted(_)) => "experiment_deleted",
+        Some(Kind::TagDeleted(_)) => "tag_deleted",
+        None => "unknown",
+    }
+}
+
+fn error_name(error: &Error) -> &'static str {
+    match error {
+        Error::Store(_) => "fdb",
+        Error::Blob(_) | Error::BlobsLeft { .. } => "blob_storage",
+        Error::Log(_) | Error::Partitions { .. } | Error::Writer(_) => "unknown",
+    }
+}

@@ -1,0 +1,86 @@
+//! Deletes what a deleted run has left in the blob store: everything in its folder, page by page, and looks before each page
+//! that the run id still has the tombstone of that very delete.
+
+use matyan_blob::BlobKey;
+use matyan_model::{
+    blobs::run_folder,
+    ids::{Project, RunId, RunNumber},
+    run::{Head, blobs_gone_put, head_get},
+};
+use matyan_proto::log::v1::RunDeleted;
+use matyan_store::{Transaction, transact};
+
+use crate::{deps::Deps, error::Error, metrics::Metrics};
+
+pub(super) async fn delete_run(
+    deps: &Deps,
+    metrics: &Metrics,
+    project: &str,
+    deleted: &RunDeleted,
+) -> Result<(), Error> {
+    if deleted.run_id.is_empty() {
+        tracing::warn!("skipped an event about a deleted run that names none");
+        return Ok(());
+    }
+    let project = Project(if project.is_empty() { 0 } else { project.parse().unwrap_or_default() });
+    let (id, number) = (RunId::new(deleted.run_id.as_str()), RunNumber(deleted.run_number));
+    if !deleted.blob_keys.is_empty() {
+        let keys = deleted.blob_keys.iter().filter_map(|key| BlobKey::new(key.as_str()).ok()).collect();
+        return if is_dead(deps, project, &id, number).await? {
+            delete(deps, metrics, keys).await
+        } else {
+            Ok(())
+        };
+    }
+    delete_folder(deps, metrics, project, &id, number).await
+}
+
+/// Deletes the folder of a run and notes that it is gone. A run that lives, or was deleted another time, is left alone.
+pub(crate) async fn delete_folder(
+    deps: &Deps,
+    metrics: &Metrics,
+    project: Project,
+    id: &RunId,
+    number: RunNumber,
+) -> Result<(), Error> {
+    let folder = run_folder(project, id);
+    let mut from = None;
+    loop {
+        if !is_dead(deps, project, id, number).await? {
+            return Ok(());
+        }
+        let listing = deps.blobs.list(&folder, from.as_ref()).await?;
+        delete(deps, metrics, listing.blobs.into_iter().map(|(key, _)| key).collect()).await?;
+        from = listing.next;
+        if from.is_none() {
+            break;
+        }
+    }
+    transact(&*deps.store, async |mut transaction: Transaction| {
+        blobs_gone_put(&mut transaction, project, id, number).await?;
+        Ok::<_, Error>((transaction, ()))
+    })
+    .await?;
+    Ok(())
+}
+
+async fn is_dead(deps: &Deps, project: Project, id: &RunId, number: RunNumber) -> Result<bool, Error> {
+    let head = head_get(&*deps.store.snapshot().await?, project, id).await?;
+    Ok(match head {
+        Some(Head::Tombstone(tombstone)) => tombstone.number.unwrap_or_default() == number.0,
+        Some(Head::Live(_)) | None => false,
+    })
+}
+
+async fn delete(deps: &Deps, metrics: &Metrics, keys: Vec<BlobKey>) -> Result<(), Error> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let failed = deps.blobs.delete(&keys).await?;
+    metrics.blobs_deleted.inc_by((keys.len() - failed.len()) as u64);
+    metrics.blob_failures.inc_by(failed.len() as u64);
+    match failed.into_iter().next() {
+        None => Ok(()),
+        Some((key, source)) => Err(Error::BlobsLeft { key: key.to_string(), source }),
+    }
+}

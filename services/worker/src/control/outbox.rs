@@ -1,0 +1,56 @@
+//! Publishes the outbox: copies events to the control topic, oldest first, and clears them when the topic has them. An event
+//! may be copied twice, and never lost.
+
+use std::time::Duration;
+
+use matyan_log::{NewRecord, Topic};
+use matyan_model::events::events_list;
+use matyan_store::Batch;
+use prost::Message;
+use tokio_util::sync::CancellationToken;
+
+use crate::{deps::Deps, error::Error};
+
+/// Events copied in one append.
+const PAGE: usize = 100;
+/// How often the outbox is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// The same after a failure.
+const WAIT: Duration = Duration::from_secs(2);
+
+pub(super) async fn run(deps: Deps, stop: CancellationToken) {
+    loop {
+        let wait = match publish(&deps).await {
+            Ok(PAGE..) => Duration::ZERO,
+            Ok(_) => LOOK_EVERY,
+            Err(error) => {
+                tracing::warn!(%error, "control events wait in the outbox");
+                WAIT
+            }
+        };
+        if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// Publishes a page of events and returns how many.
+pub(crate) async fn publish(deps: &Deps) -> Result<usize, Error> {
+    let events = events_list(&*deps.store.snapshot().await?, PAGE).await?;
+    if events.is_empty() {
+        return Ok(0);
+    }
+    let record = |event: &matyan_proto::log::v1::ControlEvent| NewRecord {
+        key: event.id.clone(),
+        value: event.encode_to_vec().into(),
+        headers: Vec::new(),
+    };
+    let records = events.iter().map(|(_, event)| record(event)).collect();
+    deps.log_writer.append(Topic::Control, records).await?;
+    let mut batch = Batch::buffered();
+    for (key, _) in &events {
+        batch.clear(key.clone());
+    }
+    deps.store.commit(batch).await?;
+    Ok(events.len())
+}

@@ -1,0 +1,37 @@
+//! Why a worker ends by itself. Everything that time may mend is waited for instead.
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Store(#[from] matyan_store::Error),
+    #[error(transparent)]
+    Log(#[from] matyan_log::Error),
+    #[error(transparent)]
+    Blob(#[from] matyan_blob::Error),
+    #[error("some blobs could not be deleted, the first of them `{key}`")]
+    BlobsLeft {
+        key: String,
+        #[source]
+        source: matyan_blob::Error,
+    },
+    /// Give the topic its old number of partitions, or make a new topic and read it after this one.
+    #[error(
+        "the ingestion topic had {known} partitions and now has {found}: a topic's number of partitions never changes"
+    )]
+    Partitions { known: u32, found: u32 },
+    /// A bug: start again, from the last position that was applied.
+    #[error("a writer ended badly: {0}")]
+    Writer(String),
+}
+
+impl Error {
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_temporary(),
+            Self::Log(error) => error.is_temporary(),
+            Self::Blob(error) => error.is_temporary(),
+            Self::BlobsLeft { source, .. } => source.is_temporary(),
+            Self::Partitions { .. } | Self::Writer(_) => false,
+        }
+    }
+}

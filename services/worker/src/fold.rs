@@ -1,0 +1,268 @@
+//! Folding blocks into chunks, on a thread of its own: folding computes for tens of milliseconds at a time.
+//!
+//! Writers send the blocks that they have written; when a run has enough of them, has ended, or has been silent for a while,
+//! it is folded. What is on the way is only a hint: the list of runs with blocks is in the store, and is read at the start
+//! and whenever a hint was dropped. Two processes may fold one run; the fold's own row lets one of them win.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use matyan_model::{
+    ids::{Project, RunId, RunNumber},
+    keys,
+    project::projects_list,
+    run::{Head, document_get, run_id_of},
+    series::{Fold, Folding, Live, RunPlace, RunSeries, Unfolded},
+};
+use matyan_store::{Commit, Scan, Transaction};
+use tokio::{sync::mpsc, time::MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    apply::{Blocks, RunKey},
+    deps::Deps,
+    error::Error,
+    metrics::Metrics,
+};
+
+/// Hints on their way: some tens of MB of blocks at most, and a dropped one costs a look into the store.
+const NOTICES: usize = 256;
+/// How often silent runs are looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// A run that was not written for this long is folded as if it had ended.
+const SILENT_US: i64 = 300_000_000;
+
+struct Notice {
+    run: RunKey,
+    blocks: Blocks,
+}
+
+/// Where writers send their blocks.
+#[derive(Clone)]
+pub struct FoldNotices {
+    sender: mpsc::Sender<Notice>,
+    missed: Arc<AtomicBool>,
+}
+
+impl FoldNotices {
+    pub(crate) fn notice(&self, run: &RunKey, blocks: Blocks) {
+        if self.sender.try_send(Notice { run: run.clone(), blocks }).is_err() {
+            self.missed.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The thread that folds.
+pub struct FoldThread {
+    thread: JoinHandle<()>,
+}
+
+impl FoldThread {
+    /// Starts it; it ends when `stop` is cancelled, after the transaction in hand.
+    pub fn start(
+        deps: Deps,
+        metrics: Metrics,
+        stop: CancellationToken,
+    ) -> std::io::Result<(FoldNotices, Self)> {
+        let (sender, notices) = mpsc::channel(NOTICES);
+        let missed = Arc::new(AtomicBool::new(true));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let folder = Folder { deps, metrics, notices, missed: missed.clone(), pending: HashMap::new() };
+        let thread = std::thread::Builder::new().name("fold".to_owned());
+        let thread = thread.spawn(move || runtime.block_on(folder.run(stop)))?;
+        Ok((FoldNotices { sender, missed }, Self { thread }))
+    }
+
+    /// Waits for its end.
+    pub async fn finish(self) {
+        let joined = tokio::task::spawn_blocking(|| self.thread.join()).await;
+        if !matches!(joined, Ok(Ok(()))) {
+            tracing::error!("the fold thread ended badly");
+        }
+    }
+}
+
+struct Folder {
+    deps: Deps,
+    metrics: Metrics,
+    notices: mpsc::Receiver<Notice>,
+    missed: Arc<AtomicBool>,
+    pending: HashMap<(Project, RunNumber), Pending>,
+}
+
+/// A run with blocks.
+struct Pending {
+    id: RunId,
+    unfolded: Unfolded,
+    is_ended: bool,
+    touched_us: i64,
+}
+
+impl Folder {
+    async fn run(mut self, stop: CancellationToken) {
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let worked = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                _ = looks.tick() => self.look(&stop).await,
+                Some(notice) = self.notices.recv() => self.take(notice, &stop).await,
+            };
+            if let Err(error) = worked {
+                tracing::warn!(%error, "folding goes on later");
+            }
+        }
+    }
+
+    async fn take(&mut self, notice: Notice, stop: &CancellationToken) -> Result<(), Error> {
+        let Notice { run, blocks } = notice;
+        let key = (run.project, blocks.number);
+        let touched_us = self.deps.now_us();
+        let pending = self.pending.entry(key).or_insert_with(|| Pending {
+            id: run.id,
+            unfolded: Unfolded::default(),
+            is_ended: false,
+            touched_us,
+        });
+        pending.touched_us = touched_us;
+        pending.is_ended |= blocks.is_ended;
+        for block in &blocks.blocks {
+            if let Err(error) = pending.unfolded.add(block) {
+                tracing::error!(run = pending.id.as_str(), %error, "a block that was just written cannot be read");
+            }
+        }
+        self.fold_if_due(key, stop).await
+    }
+
+    /// Reads the list of the store if a hint was missed, and folds runs that are due or silent.
+    async fn look(&mut self, stop: &CancellationToken) -> Result<(), Error> {
+        if self.missed.swap(false, Ordering::Relaxed)
+            && let Err(error) = self.read_list().await
+        {
+            self.missed.store(true, Ordering::Relaxed);
+            return Err(error);
+        }
+        let silent_before = self.deps.now_us().saturating_sub(SILENT_US);
+        for pending in self.pending.values_mut().filter(|pending| pending.touched_us < silent_before) {
+            pending.is_ended = true;
+        }
+        let keys: Vec<_> = self.pending.keys().copied().collect();
+        for key in keys {
+            self.fold_if_due(key, stop).await?;
+        }
+        Ok(())
+    }
+
+    async fn read_list(&mut self) -> Result<(), Error> {
+        let projects = projects_list(&*self.deps.store.snapshot().await?).await?;
+        for project in projects {
+            let mut range = keys::unfolded_all(project);
+            let prefix = range.start.clone();
+            loop {
+                let snapshot = self.deps.store.snapshot().await?;
+                let page = snapshot.scan(&range, Scan { rows: 1_000, ..Scan::default() }).await?;
+                for (key, _) in &page.rows {
+                    let (number,): (u64,) = keys::tail(&prefix, key)?;
+                    self.read_run(project, RunNumber(number)).await?;
+                }
+                match page.rows.last() {
+                    Some((last, _)) if page.more => range = range.after(last),
+                    _ => break,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_run(&mut self, project: Project, number: RunNumber) -> Result<(), Error> {
+        let snapshot = self.deps.store.snapshot().await?;
+        let Some(id) = run_id_of(&*snapshot, project, number).await? else { return Ok(()) };
+        let document = document_get(&*snapshot, project, number).await?;
+        let series = RunSeries::open(&*snapshot, RunPlace { project, number }).await?;
+        let is_ended = series.is_folding() || document.is_some_and(|document| !document.props.active);
+        let pending = Pending { id, unfolded: series.unfolded()?, is_ended, touched_us: self.deps.now_us() };
+        self.pending.insert((project, number), pending);
+        Ok(())
+    }
+
+    async fn fold_if_due(
+        &mut self,
+        key: (Project, RunNumber),
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        while let Some(pending) = self.pending.get(&key)
+            && (pending.is_ended || pending.unfolded.is_due(false))
+            && !stop.is_cancelled()
+        {
+            let started = tokio::time::Instant::now();
+            let (id, is_ended) = (pending.id.clone(), pending.is_ended);
+            match self.fold(key, &id, is_ended, stop).await? {
+                Folding::Under => return Ok(()),
+                Folding::Gone => {
+                    self.pending.remove(&key);
+                }
+                Folding::Done | Folding::Superseded => {
+                    self.metrics.folds.inc();
+                    self.metrics.fold_seconds.observe(started.elapsed().as_secs_f64());
+                    self.settle(key).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn fold(
+        &self,
+        (project, number): (Project, RunNumber),
+        id: &RunId,
+        is_ended: bool,
+        stop: &CancellationToken,
+    ) -> Result<Folding, Error> {
+        let live = Live { key: keys::head(project, id), value: Head::Live(number).encode() };
+        let snapshot = self.deps.store.snapshot().await?;
+        let begun = Fold::begin(&*snapshot, RunPlace { project, number }, is_ended).await?;
+        drop(snapshot);
+        let Some(mut fold) = begun else { return Ok(Folding::Done) };
+        loop {
+            if stop.is_cancelled() {
+                return Ok(Folding::Under);
+            }
+            match fold.step(&*self.deps.store, &live, self.deps.now_us()).await? {
+                Folding::Under => tokio::task::yield_now().await,
+                end => return Ok(end),
+            }
+        }
+    }
+
+    /// After a fold: the run leaves the list if it has no block left; else what is left is counted anew.
+    async fn settle(&mut self, key: (Project, RunNumber)) -> Result<(), Error> {
+        let (project, number) = key;
+        let mut transaction = Transaction::new(self.deps.store.snapshot().await?);
+        transaction.buffered();
+        let blocks =
+            transaction.scan(&keys::blocks(project, number), Scan { rows: 1, ..Scan::default() }).await?;
+        if blocks.rows.is_empty() {
+            transaction.batch().clear(keys::unfolded(project, number));
+            if let Commit::Done { .. } = self.deps.store.commit(transaction.into_batch()).await? {
+                self.pending.remove(&key);
+                return Ok(());
+            }
+        }
+        let snapshot = self.deps.store.snapshot().await?;
+        let series = RunSeries::open(&*snapshot, RunPlace { project, number }).await?;
+        let (unfolded, is_folding) = (series.unfolded()?, series.is_folding());
+        if let Some(pending) = self.pending.get_mut(&key) {
+            pending.unfolded = unfolded;
+            pending.is_ended = is_folding;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,119 @@
+//! Which log is it? Offsets mean nothing in a log that was made anew, so every log has a number, and a partition is read only
+//! after it is clear which number it has.
+//!
+//! A log with an identity of its own tells by that. Of one without (Kafka) the record that was applied last is read again:
+//! another record there, or a position past the end, is another log. A record that retention has taken tells nothing, and
+//! the log counts as the same.
+
+use matyan_log::{PartitionInfo, Topic};
+use matyan_model::{
+    keys::LogTopic,
+    position::{Applied, LastRecord, LogState, applied_get, log_get, log_put},
+};
+use matyan_store::{Transaction, transact};
+
+use crate::{deps::Deps, error::Error};
+
+/// Where a partition begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Begun {
+    /// Number of the log.
+    pub(super) log: u32,
+    pub(super) start: u64,
+    /// The record that must come first, or else this is another log.
+    pub(super) expected: Option<LastRecord>,
+    pub(super) has_identity: bool,
+}
+
+pub(super) async fn begin(deps: &Deps, partition: u32) -> Result<Begun, Error> {
+    let info = deps.log_writer.describe(Topic::Ingestion).await?;
+    let partitions = info.partitions.len() as u32;
+    let bounds = info.partitions.get(partition as usize).copied();
+    let Some(bounds) = bounds else {
+        return Err(Error::Partitions { known: partition + 1, found: partitions });
+    };
+    let identity = info.identity;
+    let (begun, _) = transact(&*deps.store, async |mut transaction: Transaction| {
+        let snapshot = transaction.unchecked();
+        let known = log_get(snapshot, LogTopic::Ingestion).await?;
+        let applied = applied_get(snapshot, LogTopic::Ingestion, partition).await?;
+        let (state, begun) = decide(known, applied, identity, partitions, bounds)?;
+        if known != Some(state) {
+            // Checked: two workers that find the same new log give it one number.
+            transaction.get(&matyan_model::keys::log(LogTopic::Ingestion)).await?;
+            log_put(transaction.batch(), LogTopic::Ingestion, &state);
+        }
+        Ok::<_, Error>((transaction, begun))
+    })
+    .await?;
+    Ok(begun)
+}
+
+/// Gives the next number to a log that turned out to be another than number `known`, unless that was done already.
+pub(super) async fn replace(deps: &Deps, partition: u32, known: u32) -> Result<(), Error> {
+    tracing::warn!(partition, log = known, "the log was made anew");
+    let partitions = deps.log_writer.describe(Topic::Ingestion).await?.partitions.len() as u32;
+    transact(&*deps.store, async |mut transaction: Transaction| {
+        transaction.get(&matyan_model::keys::log(LogTopic::Ingestion)).await?;
+        let state = log_get(transaction.unchecked(), LogTopic::Ingestion).await?.unwrap_or_default();
+        if state.number == known {
+            let next = LogState { number: known + 1, identity: None, partitions };
+            log_put(transaction.batch(), LogTopic::Ingestion, &next);
+        }
+        Ok::<_, Error>((transaction, ()))
+    })
+    .await?;
+    Ok(())
+}
+
+fn decide(
+    known: Option<LogState>,
+    applied: Option<Applied>,
+    identity: Option<[u8; 16]>,
+    partitions: u32,
+    bounds: PartitionInfo,
+) -> Result<(LogState, Begun), Error> {
+    let Some(known) = known else {
+        let state = LogState { number: 0, identity, partitions };
+        return Ok((state, first(state, bounds)));
+    };
+    if known.identity != identity && identity.is_some() {
+        let state = LogState { number: known.number + 1, identity, partitions };
+        return Ok((state, first(state, bounds)));
+    }
+    if known.partitions != partitions {
+        return Err(Error::Partitions { known: known.partitions, found: partitions });
+    }
+    let Some(applied) = applied else { return Ok((known, first(known, bounds))) };
+    if identity.is_some() {
+        if applied.log != known.number {
+            return Ok((known, first(known, bounds)));
+        }
+        if applied.next > bounds.end {
+            // The same log with less in it than was applied: what it has is applied, what it will get is not.
+            let state = LogState { number: known.number + 1, ..known };
+            return Ok((state, Begun { start: bounds.end, ..first(state, bounds) }));
+        }
+        let begun = Begun { log: known.number, start: applied.next, expected: None, has_identity: true };
+        return Ok((known, begun));
+    }
+    if applied.next > bounds.end {
+        let number = known.number.max(applied.log + 1);
+        let state = LogState { number, ..known };
+        return Ok((state, first(state, bounds)));
+    }
+    let last = applied.last.filter(|last| bounds.first <= last.offset);
+    let start = last.map_or(applied.next, |last| last.offset);
+    // A partition whose own record is still there has its own number, whatever the others found.
+    if applied.log != known.number && last.is_none() {
+        return Ok((known, first(known, bounds)));
+    }
+    Ok((known, Begun { log: applied.log, start, expected: last, has_identity: false }))
+}
+
+fn first(state: LogState, bounds: PartitionInfo) -> Begun {
+    Begun { log: state.number, start: bounds.first, expected: None, has_identity: state.identity.is_some() }
+}
+
+#[cfg(test)]
+mod tests;

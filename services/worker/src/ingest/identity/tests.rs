@@ -1,0 +1,68 @@
+//! Which log a partition belongs to, by what is known of it.
+
+use super::*;
+
+const ID: Option<[u8; 16]> = Some([1; 16]);
+const OTHER: Option<[u8; 16]> = Some([2; 16]);
+
+fn state(number: u32, identity: Option<[u8; 16]>) -> LogState {
+    LogState { number, identity, partitions: 2 }
+}
+
+fn applied(log: u32, next: u64) -> Option<Applied> {
+    let last = LastRecord { offset: next - 1, digest: [9; 16], appended_us: 0 };
+    Some(Applied { log, next, last: Some(last) })
+}
+
+fn check(
+    known: Option<LogState>,
+    applied: Option<Applied>,
+    identity: Option<[u8; 16]>,
+    (bounds_first, end): (u64, u64),
+    (number, log, start, is_verified): (u32, u32, u64, bool),
+) {
+    let bounds = PartitionInfo { first: bounds_first, end };
+    let (state, begun) = decide(known, applied, identity, 2, bounds).unwrap();
+    let found = (state.number, begun.log, begun.start, begun.expected.is_some());
+    assert_eq!(found, (number, log, start, is_verified), "{known:?} {applied:?}");
+    assert_eq!(state.identity, identity);
+}
+
+#[test]
+fn rule_01_a_log_with_an_identity_tells_by_it() {
+    check(None, None, ID, (0, 0), (0, 0, 0, false));
+    check(Some(state(4, ID)), None, ID, (3, 9), (4, 4, 3, false));
+    check(Some(state(4, ID)), applied(4, 7), ID, (3, 9), (4, 4, 7, false));
+    check(Some(state(4, ID)), applied(4, 7), OTHER, (0, 2), (5, 5, 0, false));
+    // Another partition found the new log first.
+    check(Some(state(5, OTHER)), applied(4, 7), OTHER, (0, 9), (5, 5, 0, false));
+    // Less is in it than was applied: its tail was lost.
+    check(Some(state(4, ID)), applied(4, 7), ID, (3, 5), (5, 5, 5, false));
+}
+
+#[test]
+fn rule_01_a_log_without_one_tells_by_the_last_record() {
+    check(None, None, None, (0, 0), (0, 0, 0, false));
+    check(Some(state(4, None)), applied(4, 7), None, (3, 9), (4, 4, 6, true));
+    // The end of the partition: the last record is still read again.
+    check(Some(state(4, None)), applied(4, 7), None, (3, 7), (4, 4, 6, true));
+    // Retention has taken the record: the same log.
+    check(Some(state(4, None)), applied(4, 7), None, (7, 9), (4, 4, 7, false));
+    // Past the end: another log.
+    check(Some(state(4, None)), applied(4, 7), None, (0, 6), (5, 5, 0, false));
+    check(Some(state(5, None)), applied(4, 7), None, (0, 6), (5, 5, 0, false));
+    // Another partition found a new log, and this one is looked at for itself.
+    check(Some(state(5, None)), applied(4, 7), None, (0, 9), (5, 4, 6, true));
+    check(Some(state(5, None)), applied(4, 7), None, (8, 9), (5, 5, 8, false));
+}
+
+#[test]
+fn rule_02_a_changed_partition_count_is_refused() {
+    let bounds = PartitionInfo { first: 0, end: 9 };
+    for identity in [None, ID] {
+        let refused = decide(Some(state(0, identity)), None, identity, 3, bounds).unwrap_err();
+        assert!(matches!(refused, Error::Partitions { known: 2, found: 3 }));
+    }
+    // A new log may have as many as it likes.
+    assert!(decide(Some(state(0, ID)), None, OTHER, 3, bounds).is_ok());
+}
