@@ -33,6 +33,7 @@ pub use settings::{Format, Settings};
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use matyan_blob::{Blobs, UrlSigner};
 use matyan_log::LogWriter;
 use matyan_proto::{
@@ -84,6 +85,14 @@ struct Shared {
     heavy_checks: Semaphore,
     stopping: CancellationToken,
     streams: TaskTracker,
+}
+
+/// What the check leaves of a batch that opens a dictionary, or `None` if it would end the stream. For fuzzing: the
+/// services do the same.
+pub fn batch_check(run_id: &str, batch: Bytes) -> Option<Bytes> {
+    let run = convert::RunId::parse(run_id.to_owned()).ok()?;
+    let checked = batch::check(&run, &mut batch::Dictionary::default(), |_| Ok(()), batch);
+    Some(checked.ok()?.bytes)
 }
 
 impl Frontier {
