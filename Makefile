@@ -1,0 +1,72 @@
+# What a developer does here. Everything a target needs it builds or installs itself, outside the working copy.
+
+.DEFAULT_GOAL := help
+.PHONY: help up test lint format clippy proto unit build system bench soak
+
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/matyan/target
+export CARGO_TERM_COLOR ?= never
+
+CACHE ?= $(HOME)/.cache/matyan
+VENV := $(CACHE)/venv
+BUF_VERSION := 1.75.0
+BUF := $(CACHE)/buf-$(BUF_VERSION)/node_modules/.bin/buf
+PEERS := tests/peers/python
+# What was installed, by the list of what is needed: a changed list installs again.
+PEERS_STAMP := $(VENV)/installed-$(shell cksum < $(PEERS)/requirements.txt | cut -d' ' -f1)
+
+DATA_DIR ?= data
+DEBUG_BIN := $(CARGO_TARGET_DIR)/debug/matyan
+RELEASE_BIN := $(CARGO_TARGET_DIR)/release/matyan
+
+help: ## Show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: ## Build and start everything in one process; data in ./data (DATA_DIR=…, ARGS=… for more flags)
+	cargo build --release --quiet -p matyan
+	exec $(RELEASE_BIN) up --data-dir $(DATA_DIR) $(ARGS)
+
+test: lint unit system ## Check and test everything
+	@echo "make test: all checks and tests passed"
+
+lint: format clippy proto ## Check form: rustfmt, clippy, buf
+
+format:
+	cargo fmt --all --check
+
+clippy:
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+
+# The API may grow, and nothing in it may break what was released; before the first release there is nothing to break.
+proto: $(BUF)
+	$(BUF) lint
+	$(BUF) format --diff --exit-code
+	@released=$$(git tag --list 'v*' --sort=-version:refname | head -n 1); \
+	if [ -n "$$released" ]; then set -x; $(BUF) breaking --against ".git#tag=$$released"; fi
+
+$(BUF):
+	npm install --silent --no-fund --no-audit --prefix $(CACHE)/buf-$(BUF_VERSION) @bufbuild/buf@$(BUF_VERSION)
+
+build:
+	cargo build --workspace --quiet
+
+# Unit tests, conformance suites, and the tests that drive the binary from Rust.
+unit: build
+	MATYAN_BIN=$(DEBUG_BIN) cargo test --workspace --quiet
+
+# The published Python client against the binary.
+system: build $(PEERS_STAMP)
+	MATYAN_BIN=$(DEBUG_BIN) $(VENV)/bin/python -m pytest -q -p no:cacheprovider $(PEERS)
+
+$(PEERS_STAMP): $(PEERS)/requirements.txt
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+bench: ## Print the budget table with this machine's figures (ARGS="--only text", ARGS=--quick)
+	cargo build --release --quiet -p matyan -p matyan-bench
+	MATYAN_BIN=$(RELEASE_BIN) $(CARGO_TARGET_DIR)/release/matyan-bench $(ARGS)
+
+soak: $(PEERS_STAMP) ## Run the fault and scale tests at full length
+	cargo build --release --quiet -p matyan
+	MATYAN_KILLS=200 MATYAN_BIN=$(RELEASE_BIN) cargo test --release -p matyan-tests -- --nocapture
+	@echo "make soak: all runs passed"

@@ -1,0 +1,158 @@
+//! The command line. Flags stay text here: `settings` reads them together with environment and file, so that everything
+//! that is wrong is told at once and in one way.
+
+use std::collections::BTreeMap;
+
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::settings::Role;
+
+const EXAMPLES: &str = "\
+Examples:
+  matyan up                                   everything in one process, data in ./matyan-data
+  matyan up --data-dir /srv/matyan --host 0.0.0.0
+  matyan up --port 0 --frontier-port 0 --ready-file /tmp/ready.json
+
+Every flag is also a variable of the environment and a key of the file given by --config:
+`--log-level debug`, `LOG_LEVEL=debug`, `log_level = \"debug\"`. Flags win over the environment, and that over the file.";
+
+/// An experiment tracker: keeps what training code logs, and shows it.
+#[derive(Debug, Parser)]
+#[command(name = "matyan", version, after_help = EXAMPLES, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run everything in one process, without any other server
+    Up(UpFlags),
+    /// Run the ingest side: WebSocket and gRPC ingestion, upload URLs
+    Frontier(ServiceFlags),
+    /// Run the query side: REST, gRPC and gRPC-web
+    Backend(ServiceFlags),
+    /// Apply what was ingested to the store
+    IngestWorker(CommonFlags),
+    /// Do what deletions leave to be done
+    ControlWorker(CommonFlags),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpFlags {
+    /// Port of the query side; 0 takes a free one [default: 53800]
+    #[arg(long, value_name = "PORT")]
+    port: Option<String>,
+    /// Port of the ingest side; 0 takes a free one [default: 53801]
+    #[arg(long, value_name = "PORT")]
+    frontier_port: Option<String>,
+    /// Address to listen on [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS")]
+    host: Option<String>,
+    #[command(flatten)]
+    common: CommonFlags,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServiceFlags {
+    /// Port to listen on; 0 takes a free one [default: 53800 for the backend, 53801 for the frontier]
+    #[arg(long, value_name = "PORT")]
+    port: Option<String>,
+    /// Address to listen on [default: 0.0.0.0]
+    #[arg(long, value_name = "ADDRESS")]
+    host: Option<String>,
+    #[command(flatten)]
+    common: CommonFlags,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CommonFlags {
+    /// Where the embedded store, log and blobs live [default: matyan-data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Where state is kept: `embedded:` or `fdb:///path/to/fdb.cluster`
+    #[arg(long, value_name = "URI")]
+    store: Option<String>,
+    /// The log between ingestion and store: `embedded:` or `kafka://host:port,host:port`
+    #[arg(long, value_name = "URI")]
+    log: Option<String>,
+    /// Where large objects are kept: `embedded:`, `file:///directory`, `s3://bucket`, `gs://bucket`, `azure://container`
+    #[arg(long, value_name = "URI")]
+    blobs: Option<String>,
+    /// A TOML file of settings
+    #[arg(long, value_name = "FILE")]
+    config: Option<String>,
+    /// error, warn, info, debug or trace; or filters such as `info,matyan_worker=debug` [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// text or json [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// Write the addresses to this file, as JSON, when everything is ready
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<String>,
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) role: Role,
+    /// By the flag's name without dashes in front.
+    pub(crate) flags: BTreeMap<String, String>,
+}
+
+/// Reads the command line; ends the process after `--help`, `--version` and what is no command.
+pub(crate) fn parse() -> Asked {
+    asked(&Cli::command().get_matches())
+}
+
+fn asked(matches: &ArgMatches) -> Asked {
+    let cli = Cli::from_arg_matches(matches).unwrap_or_else(|error| error.exit());
+    let role = match cli.command {
+        Command::Up(_) => Role::Up,
+        Command::Frontier(_) => Role::Frontier,
+        Command::Backend(_) => Role::Backend,
+        Command::IngestWorker(_) => Role::IngestWorker,
+        Command::ControlWorker(_) => Role::ControlWorker,
+    };
+    let flags = matches.subcommand().map(|(_, matches)| flags(matches)).unwrap_or_default();
+    Asked { role, flags }
+}
+
+/// Ids of groups are among the ids; they hold no text.
+fn flags(matches: &ArgMatches) -> BTreeMap<String, String> {
+    let value = |id: &str| matches.try_get_one::<String>(id).ok().flatten().cloned();
+    matches.ids().filter_map(|id| Some((id.as_str().replace('_', "-"), value(id.as_str())?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(line: &[&str], role: Role, expected: &[(&str, &str)]) {
+        let matches = Cli::command().try_get_matches_from([&["matyan"], line].concat()).unwrap();
+        let asked = asked(&matches);
+        let expected = expected.iter().map(|(flag, value)| (flag.to_string(), value.to_string())).collect();
+        assert_eq!((asked.role, asked.flags), (role, expected));
+    }
+
+    #[test]
+    fn commands_and_flags() {
+        Cli::command().debug_assert();
+        check(&["up"], Role::Up, &[]);
+        check(&["up", "--port", "x", "--data-dir=/d"], Role::Up, &[("port", "x"), ("data-dir", "/d")]);
+        check(&["frontier", "--log", "kafka://a:1"], Role::Frontier, &[("log", "kafka://a:1")]);
+        check(&["backend", "--host", "::"], Role::Backend, &[("host", "::")]);
+        check(&["ingest-worker", "--log-format", "json"], Role::IngestWorker, &[("log-format", "json")]);
+        check(&["control-worker"], Role::ControlWorker, &[]);
+    }
+
+    #[test]
+    fn what_a_command_does_not_know_is_refused() {
+        for line in
+            [&["ingest-worker", "--port", "1"][..], &["frontier", "--frontier-port", "1"], &["down"], &[]]
+        {
+            assert!(Cli::command().try_get_matches_from([&["matyan"], line].concat()).is_err(), "{line:?}");
+        }
+    }
+}

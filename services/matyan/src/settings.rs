@@ -1,0 +1,145 @@
+//! Every setting of every command: read from flags, environment and file, in that order, and checked before anything
+//! starts. All violations are told at once, each with the setting's name and the next step; secrets are never printed.
+//!
+//! The names of the environment are those of Matyan 0.3 where it had one. Deliberately absent: settings for what was
+//! measured and is a constant of the crate that it concerns.
+
+mod distributed;
+mod names;
+mod parse;
+mod reader;
+mod secret;
+mod source;
+
+#[cfg(test)]
+mod tests;
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+pub(crate) use reader::Violations;
+pub(crate) use secret::Secret;
+pub(crate) use source::Environment;
+
+use crate::cli::Asked;
+use reader::Reader;
+use source::Sources;
+
+/// What a process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// All others in one.
+    Up,
+    Frontier,
+    Backend,
+    IngestWorker,
+    ControlWorker,
+}
+
+impl Role {
+    pub(crate) fn has_frontier(self) -> bool {
+        matches!(self, Self::Up | Self::Frontier)
+    }
+
+    pub(crate) fn has_backend(self) -> bool {
+        matches!(self, Self::Up | Self::Backend)
+    }
+
+    pub(crate) fn has_ingest_worker(self) -> bool {
+        matches!(self, Self::Up | Self::IngestWorker)
+    }
+
+    pub(crate) fn has_control_worker(self) -> bool {
+        matches!(self, Self::Up | Self::ControlWorker)
+    }
+
+    /// The frontier cannot reach state.
+    pub(crate) fn has_store(self) -> bool {
+        self != Self::Frontier
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// What is inside a record of the log; workers read both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MessageFormat {
+    Protobuf,
+    /// That of Matyan 0.3.
+    Json,
+}
+
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) role: Role,
+    pub(crate) host: IpAddr,
+    /// Port of the query side, where there is one.
+    pub(crate) port: u16,
+    /// Port of the ingest side, where there is one.
+    pub(crate) frontier_port: u16,
+    pub(crate) data_dir: PathBuf,
+    /// Where blobs lie if not in the data directory.
+    pub(crate) blobs_dir: Option<PathBuf>,
+    /// Directives of `tracing`.
+    pub(crate) log_level: String,
+    pub(crate) log_format: LogFormat,
+    pub(crate) ready_file: Option<PathBuf>,
+    /// How long an upload URL works.
+    pub(crate) upload_lifetime: Duration,
+    /// What blob tokens and upload URLs are signed with; without one, the data directory keeps one.
+    pub(crate) secret: Option<Secret>,
+    /// How long connections may take to end at shutdown.
+    pub(crate) shutdown_timeout: Duration,
+    pub(crate) cors_origins: Vec<String>,
+    /// False: HTTP requests are not counted.
+    pub(crate) metrics_enabled: bool,
+    /// How the frontier writes records.
+    pub(crate) message_format: MessageFormat,
+}
+
+impl Settings {
+    /// Everything that is asked for, or everything that is wrong with it.
+    pub(crate) fn resolve(asked: Asked, environment: Environment) -> Result<Self, Violations> {
+        let mut reader = Reader::default();
+        let sources = Sources::open(asked.flags, environment, &mut reader);
+        let settings = Self::read(asked.role, &sources, &mut reader);
+        if settings.role == Role::Up && settings.port == settings.frontier_port && settings.port != 0 {
+            reader
+                .refuse(names::FRONTIER_PORT.variables[0], "it is the same as PORT; give two different ones");
+        }
+        reader.finish(settings)
+    }
+
+    fn read(role: Role, from: &Sources, reader: &mut Reader) -> Self {
+        // On a laptop nobody else is let in unasked; in a container nobody gets in otherwise.
+        let host = if role == Role::Up { "127.0.0.1" } else { "0.0.0.0" };
+        // Alone it is the only port, and has the plain name.
+        let frontier_port = if role == Role::Frontier { names::PORT } else { names::FRONTIER_PORT };
+        distributed::check(role, from, reader);
+        Self {
+            role,
+            host: reader.parse(from, names::HOST, host, parse::address),
+            port: reader.parse(from, names::PORT, "53800", parse::port),
+            frontier_port: reader.parse(from, frontier_port, "53801", parse::port),
+            data_dir: reader.parse(from, names::DATA_DIR, "matyan-data", parse::path),
+            blobs_dir: distributed::blobs_dir(role, from),
+            log_level: reader.parse(from, names::LOG_LEVEL, "info", parse::log_level),
+            log_format: reader.parse(from, names::LOG_FORMAT, "text", parse::log_format),
+            ready_file: reader.optional(from, names::READY_FILE, parse::path),
+            upload_lifetime: reader.parse(from, names::S3_PRESIGN_EXPIRY, "3600", parse::lifetime),
+            secret: distributed::secret(role, from, reader),
+            shutdown_timeout: reader.parse(from, names::SHUTDOWN_FLUSH_TIMEOUT, "5", parse::seconds),
+            cors_origins: reader.parse(from, names::CORS_ORIGINS, parse::CORS_DEFAULT, parse::origins),
+            metrics_enabled: reader.parse(from, names::METRICS_ENABLED, "true", parse::truth),
+            message_format: reader.parse(
+                from,
+                names::KAFKA_MESSAGE_FORMAT,
+                "protobuf",
+                parse::message_format,
+            ),
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Every setting by name, in one table. `key` is its key in the file and, with dashes, its flag, where it has one.
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Name {
+    pub(super) key: &'static str,
+    /// In the environment; the first that is set counts, and the first is what people are told.
+    pub(super) variables: &'static [&'static str],
+    /// Never shown.
+    pub(super) secret: bool,
+}
+
+const fn name(key: &'static str, variables: &'static [&'static str]) -> Name {
+    Name { key, variables, secret: false }
+}
+
+const fn secret(key: &'static str, variables: &'static [&'static str]) -> Name {
+    Name { key, variables, secret: true }
+}
+
+macro_rules! names {
+    ($($constant:ident = $make:ident($key:literal, $variables:expr);)*) => {
+        $(pub(super) const $constant: Name = $make($key, $variables);)*
+        /// What a file may hold.
+        pub(super) const ALL: &[Name] = &[$($constant),*];
+    };
+}
+
+names! {
+    ENVIRONMENT = name("environment", &["MATYAN_ENVIRONMENT", "ENVIRONMENT"]);
+    HOST = name("host", &["HOST"]);
+    PORT = name("port", &["PORT"]);
+    FRONTIER_PORT = name("frontier_port", &["FRONTIER_PORT"]);
+    DATA_DIR = name("data_dir", &["MATYAN_DATA_DIR"]);
+    STORE = name("store", &["MATYAN_STORE"]);
+    LOG = name("log", &["MATYAN_LOG"]);
+    BLOBS = name("blobs", &["MATYAN_BLOBS"]);
+    CONFIG = name("config", &["MATYAN_CONFIG"]);
+    LOG_LEVEL = name("log_level", &["LOG_LEVEL"]);
+    LOG_FORMAT = name("log_format", &["LOG_FORMAT"]);
+    READY_FILE = name("ready_file", &["MATYAN_READY_FILE"]);
+    SHUTDOWN_FLUSH_TIMEOUT = name("shutdown_flush_timeout", &["SHUTDOWN_FLUSH_TIMEOUT"]);
+    CORS_ORIGINS = name("cors_origins", &["CORS_ORIGINS"]);
+    METRICS_ENABLED = name("metrics_enabled", &["METRICS_ENABLED"]);
+    BLOB_URI_SECRET = secret("blob_uri_secret", &["BLOB_URI_SECRET"]);
+
+    FDB_CLUSTER_FILE = name("fdb_cluster_file", &["FDB_CLUSTER_FILE"]);
+    KAFKA_BOOTSTRAP_SERVERS = name("kafka_bootstrap_servers", &["KAFKA_BOOTSTRAP_SERVERS"]);
+    KAFKA_MESSAGE_FORMAT = name("kafka_message_format", &["KAFKA_MESSAGE_FORMAT"]);
+
+    BLOB_BACKEND_TYPE = name("blob_backend_type", &["BLOB_BACKEND_TYPE"]);
+    S3_ENDPOINT = name("s3_endpoint", &["S3_ENDPOINT"]);
+    S3_PUBLIC_ENDPOINT = name("s3_public_endpoint", &["S3_PUBLIC_ENDPOINT"]);
+    S3_ACCESS_KEY = secret("s3_access_key", &["S3_ACCESS_KEY"]);
+    S3_SECRET_KEY = secret("s3_secret_key", &["S3_SECRET_KEY"]);
+    S3_BUCKET = name("s3_bucket", &["S3_BUCKET"]);
+    S3_PRESIGN_EXPIRY = name("s3_presign_expiry", &["S3_PRESIGN_EXPIRY"]);
+    GCS_BUCKET = name("gcs_bucket", &["GCS_BUCKET"]);
+    AZURE_CONN_STR = secret("azure_conn_str", &["AZURE_CONN_STR"]);
+    AZURE_ACCOUNT_URL = name("azure_account_url", &["AZURE_ACCOUNT_URL"]);
+    AZURE_CONTAINER = name("azure_container", &["AZURE_CONTAINER"]);
+}

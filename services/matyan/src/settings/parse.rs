@@ -1,0 +1,132 @@
+//! Text to value, for each kind of setting. An error says what is wrong with the value and what would be right.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use tracing_subscriber::EnvFilter;
+
+use super::{LogFormat, MessageFormat};
+
+/// Where the user interfaces of Matyan 0.3 run during development, and where we do.
+pub(super) const CORS_DEFAULT: &str = "http://localhost:3000,http://localhost:8000,http://localhost:8080,\
+    http://127.0.0.1:8000,http://localhost:53800,http://127.0.0.1:53800";
+
+/// Signed URLs of S3 and GCS live at most a week.
+const MAX_LIFETIME_S: u64 = 7 * 24 * 3_600;
+
+pub(super) fn address(text: &str) -> Result<IpAddr, String> {
+    if text == "localhost" {
+        return Ok(Ipv4Addr::LOCALHOST.into());
+    }
+    text.parse()
+        .map_err(|_| "is no IP address; give one such as 127.0.0.1, or 0.0.0.0 for every interface".into())
+}
+
+pub(super) fn port(text: &str) -> Result<u16, String> {
+    text.parse().map_err(|_| "is no port; give a number from 0 (any free one) to 65535".into())
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "one shape for all parsers")]
+pub(super) fn path(text: &str) -> Result<PathBuf, String> {
+    Ok(text.into())
+}
+
+/// Also the names that Python gives to levels, as deployments of Matyan 0.3 set those.
+pub(super) fn log_level(text: &str) -> Result<String, String> {
+    let directives = match text.to_lowercase().as_str() {
+        "warning" => "warn".to_owned(),
+        "critical" | "fatal" => "error".to_owned(),
+        "notset" => "trace".to_owned(),
+        level @ ("off" | "error" | "warn" | "info" | "debug" | "trace") => level.to_owned(),
+        _ if text.contains('=') => text.to_owned(),
+        _ => String::new(),
+    };
+    if directives.is_empty() || EnvFilter::try_new(&directives).is_err() {
+        return Err("is no level; give error, warn, info, debug or trace, or filters such as info,matyan_worker=debug".into());
+    }
+    Ok(directives)
+}
+
+pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("is no format; give text or json".into()),
+    }
+}
+
+pub(super) fn message_format(text: &str) -> Result<MessageFormat, String> {
+    match text {
+        "protobuf" => Ok(MessageFormat::Protobuf),
+        "json" => Ok(MessageFormat::Json),
+        _ => Err("is no message format; give protobuf, or json for workers of Matyan 0.3".into()),
+    }
+}
+
+/// In the words that Matyan 0.3 takes.
+pub(super) fn truth(text: &str) -> Result<bool, String> {
+    match text.to_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err("is neither yes nor no; give true or false".into()),
+    }
+}
+
+pub(super) fn lifetime(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds @ 1..=MAX_LIFETIME_S) => Ok(Duration::from_secs(seconds)),
+        _ => Err(format!("is no lifetime; give seconds from 1 to {MAX_LIFETIME_S}")),
+    }
+}
+
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.ok_or_else(|| "is no time; give seconds, such as 5 or 0.5".into())
+}
+
+/// A JSON list, as Matyan 0.3 takes it, or plain text with commas, as people write it.
+pub(super) fn origins(text: &str) -> Result<Vec<String>, String> {
+    let origins = match serde_json::from_str::<Vec<String>>(text) {
+        Ok(origins) => origins,
+        Err(_) if text.starts_with('[') => {
+            return Err("is no JSON list of texts; give [\"https://ui.example\"]".into());
+        }
+        Err(_) => text.split(',').map(|origin| origin.trim().to_owned()).collect(),
+    };
+    match origins.iter().find(|origin| web_host(origin).is_none()) {
+        Some(wrong) => Err(format!(
+            "names `{wrong}`, which is no origin; write scheme and host, such as https://ui.example"
+        )),
+        None => Ok(origins),
+    }
+}
+
+pub(super) fn web_url(text: &str) -> Result<String, String> {
+    match web_host(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err("is no URL; give http:// or https:// and a host".into()),
+    }
+}
+
+fn web_host(url: &str) -> Option<&str> {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"))?;
+    let host = rest.split(['/', '?', '#', ':']).next()?;
+    (!host.is_empty()).then_some(host)
+}
+
+/// `host:port,host:port`
+pub(super) fn brokers(text: &str) -> Result<String, String> {
+    let is_broker = |broker: &str| {
+        let (host, port) = broker.trim().rsplit_once(':')?;
+        (!host.is_empty() && port.parse::<u16>().ok()? > 0).then_some(())
+    };
+    match text.split(',').find(|broker| is_broker(broker).is_none()) {
+        Some(wrong) => {
+            Err(format!("names `{wrong}`, which is no broker; give host:port, several with commas between"))
+        }
+        None => Ok(text.to_owned()),
+    }
+}

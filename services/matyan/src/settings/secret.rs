@@ -1,0 +1,23 @@
+//! A text that is never shown: not in a log line, not in an error, not by `{:?}`.
+//! Deliberately absent: wiping it from memory, as the same bytes lie in the environment.
+
+use std::fmt;
+
+#[derive(Clone)]
+pub(crate) struct Secret(Vec<u8>);
+
+impl Secret {
+    pub(crate) fn new(secret: impl Into<Vec<u8>>) -> Self {
+        Self(secret.into())
+    }
+
+    pub(crate) fn reveal(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}

@@ -1,0 +1,182 @@
+//! Where settings come from: flags, then the environment (and a `.env` file beneath it), then the file.
+//! The environment is taken once, as a value; a test makes its own.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    names::{self, Name},
+    reader::Reader,
+};
+
+/// Variables by name in capitals, as names are not case-sensitive.
+#[derive(Debug, Default)]
+pub(crate) struct Environment {
+    variables: BTreeMap<String, String>,
+    /// Where a `.env` file may be.
+    dotenv: Option<PathBuf>,
+}
+
+impl Environment {
+    /// That of this process, and the `.env` file of its working directory.
+    pub(crate) fn of_process() -> Self {
+        let variables = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Self { dotenv: Some(".env".into()), ..variables.collect() }
+    }
+}
+
+#[cfg(test)]
+impl Environment {
+    pub(super) fn with_dotenv(self, path: PathBuf) -> Self {
+        Self { dotenv: Some(path), ..self }
+    }
+}
+
+impl FromIterator<(String, String)> for Environment {
+    fn from_iter<T: IntoIterator<Item = (String, String)>>(variables: T) -> Self {
+        let variables = variables.into_iter().map(|(name, value)| (name.to_uppercase(), value)).collect();
+        Self { variables, dotenv: None }
+    }
+}
+
+/// A value and where it was found, in words.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    pub(super) value: String,
+    pub(super) origin: String,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Sources {
+    flags: BTreeMap<String, String>,
+    variables: BTreeMap<String, String>,
+    dotenv: BTreeMap<String, String>,
+    file: BTreeMap<String, String>,
+    file_path: String,
+}
+
+impl Sources {
+    pub(super) fn open(
+        flags: BTreeMap<String, String>,
+        environment: Environment,
+        reader: &mut Reader,
+    ) -> Self {
+        let dotenv = environment.dotenv.map_or_else(BTreeMap::new, |path| dotenv_read(&path, reader));
+        let mut sources = Self { flags, variables: environment.variables, dotenv, ..Self::default() };
+        if let Some(found) = sources.find(names::CONFIG) {
+            sources.file = file_read(&found.value, reader);
+            sources.file_path = found.value;
+        }
+        sources
+    }
+
+    /// The value that counts. A blank one is as none.
+    pub(super) fn find(&self, name: Name) -> Option<Found> {
+        self.find_even_blank(name).filter(|found| !found.value.is_empty())
+    }
+
+    /// True if somebody wrote the setting down and gave it no value.
+    pub(super) fn is_blank(&self, name: Name) -> bool {
+        self.find_even_blank(name).is_some_and(|found| found.value.is_empty())
+    }
+
+    fn find_even_blank(&self, name: Name) -> Option<Found> {
+        let found = |value: &String, origin: String| Found { value: value.trim().to_owned(), origin };
+        let flag = name.key.replace('_', "-");
+        if let Some(value) = self.flags.get(&flag) {
+            return Some(found(value, format!("--{flag}")));
+        }
+        for (variables, place) in [(&self.variables, "the environment"), (&self.dotenv, "the file .env")] {
+            if let Some((variable, value)) =
+                name.variables.iter().find_map(|variable| variables.get_key_value(*variable))
+            {
+                return Some(found(value, format!("{variable} in {place}")));
+            }
+        }
+        let value = self.file.get(name.key)?;
+        Some(found(value, format!("`{}` in {}", name.key, self.file_path)))
+    }
+}
+
+fn dotenv_read(path: &Path, reader: &mut Reader) -> BTreeMap<String, String> {
+    let variables = match dotenvy::from_path_iter(path) {
+        Ok(variables) => variables.collect::<Result<Vec<_>, _>>(),
+        Err(error) => Err(error),
+    };
+    match variables {
+        Ok(variables) => variables.into_iter().map(|(name, value)| (name.to_uppercase(), value)).collect(),
+        Err(dotenvy::Error::Io(error)) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+        // Its message would repeat the line, and with it perhaps a secret.
+        Err(dotenvy::Error::LineParse(_, column)) => {
+            reader.refuse(
+                ".env",
+                format!("a line cannot be read from its character {column} on; write NAME=value"),
+            );
+            BTreeMap::new()
+        }
+        Err(error) => {
+            reader.refuse(".env", format!("it cannot be read ({error}); mend or remove it"));
+            BTreeMap::new()
+        }
+    }
+}
+
+fn file_read(path: &str, reader: &mut Reader) -> BTreeMap<String, String> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            reader.refuse(
+                names::CONFIG.variables[0],
+                format!("`{path}` cannot be read ({error}); name a readable file"),
+            );
+            return BTreeMap::new();
+        }
+    };
+    match text.parse::<toml::Table>() {
+        Ok(table) => {
+            table.into_iter().filter_map(|(key, value)| file_entry(path, key, &value, reader)).collect()
+        }
+        Err(error) => {
+            let line = error.span().map_or(0, |span| text[..span.start].lines().count());
+            let problem = format!("line {line} of `{path}` is not TOML ({}); mend it", error.message());
+            reader.refuse(names::CONFIG.variables[0], problem);
+            BTreeMap::new()
+        }
+    }
+}
+
+fn file_entry(path: &str, key: String, value: &toml::Value, reader: &mut Reader) -> Option<(String, String)> {
+    if key == names::CONFIG.key || !names::ALL.iter().any(|name| name.key == key) {
+        reader.refuse(&key, format!("`{path}` may not hold this key; correct or remove it"));
+        return None;
+    }
+    match value_text(value) {
+        Some(value) => Some((key, value)),
+        None => {
+            reader.refuse(
+                &key,
+                format!("`{path}` holds no plain value here; write a text, a number or a list of texts"),
+            );
+            None
+        }
+    }
+}
+
+fn value_text(value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Float(number) => Some(number.to_string()),
+        toml::Value::Boolean(truth) => Some(truth.to_string()),
+        toml::Value::Array(items) => items
+            .iter()
+            .map(|item| Some(item.as_str()?.to_owned()))
+            .collect::<Option<Vec<_>>>()
+            .map(|items| items.join(",")),
+        toml::Value::Table(_) | toml::Value::Datetime(_) => None,
+    }
+}

@@ -1,0 +1,234 @@
+//! Precedence, every kind of violation, and that all are told at once without a secret among them.
+
+use std::{collections::BTreeMap, fs};
+
+use super::*;
+
+type Pairs<'a> = &'a [(&'a str, &'a str)];
+
+fn map<T: FromIterator<(String, String)>>(pairs: Pairs<'_>) -> T {
+    pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+}
+
+fn resolve(role: Role, flags: Pairs<'_>, variables: Pairs<'_>) -> Result<Settings, Violations> {
+    let flags: BTreeMap<String, String> = map(flags);
+    Settings::resolve(Asked { role, flags }, map(variables))
+}
+
+/// Each violation must hold its expected text, and there are no others.
+fn check_refused(role: Role, flags: Pairs<'_>, variables: Pairs<'_>, expected: &[&str]) {
+    let text = resolve(role, flags, variables).expect_err("it is refused").to_string();
+    let lines: Vec<_> = text.lines().skip(1).collect();
+    assert_eq!(lines.len(), expected.len(), "{text}");
+    for (line, expected) in lines.iter().zip(expected) {
+        assert!(line.trim_start().starts_with(expected), "{line}\nshould begin with: {expected}");
+    }
+}
+
+#[test]
+fn defaults() {
+    let up = resolve(Role::Up, &[], &[]).unwrap();
+    assert_eq!((up.host.to_string().as_str(), up.port, up.frontier_port), ("127.0.0.1", 53800, 53801));
+    assert_eq!((up.log_level.as_str(), up.log_format), ("info", LogFormat::Text));
+    assert_eq!(up.upload_lifetime, Duration::from_secs(3600));
+    assert_eq!(up.cors_origins.len(), 6);
+    assert!(up.secret.is_none() && up.ready_file.is_none() && up.blobs_dir.is_none());
+
+    let embedded = [("log", "embedded:"), ("blobs", "file:///srv/blobs")];
+    let frontier = resolve(Role::Frontier, &embedded, &[("PORT", "7")]).unwrap();
+    assert_eq!((frontier.host.to_string().as_str(), frontier.frontier_port), ("0.0.0.0", 7));
+    assert_eq!(frontier.blobs_dir, Some("/srv/blobs".into()));
+}
+
+#[test]
+fn flags_win_over_the_environment_and_that_over_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("matyan.toml");
+    fs::write(
+        &path,
+        "port = 1\nhost = '::1'\nlog_level = 'debug'\ncors_origins = ['http://a', 'http://b']\n",
+    )
+    .unwrap();
+    let config = ("config", path.to_str().unwrap());
+
+    let settings =
+        resolve(Role::Up, &[config, ("port", "3")], &[("Port", "2"), ("LOG_LEVEL", "WARNING")]).unwrap();
+    assert_eq!((settings.port, settings.host.to_string().as_str()), (3, "::1"));
+    assert_eq!(settings.log_level, "warn");
+    assert_eq!(settings.cors_origins, ["http://a", "http://b"]);
+    assert_eq!(resolve(Role::Up, &[config], &[("PORT", "2")]).unwrap().port, 2);
+    assert_eq!(resolve(Role::Up, &[config], &[("PORT", " ")]).unwrap().port, 53800, "blank is as none");
+    assert_eq!(resolve(Role::Up, &[], &[("MATYAN_CONFIG", config.1)]).unwrap().port, 1);
+}
+
+#[test]
+fn a_dotenv_file_lies_beneath_the_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    let dotenv = folder.path().join(".env");
+    fs::write(&dotenv, "# comment\nport=5\nLOG_LEVEL='debug'\nSOMETHING_ELSE=1\n").unwrap();
+    let resolve = |variables: Pairs<'_>| {
+        let environment = map::<Environment>(variables).with_dotenv(dotenv.clone());
+        Settings::resolve(Asked { role: Role::Up, flags: BTreeMap::new() }, environment)
+    };
+    let settings = resolve(&[("LOG_LEVEL", "error")]).unwrap();
+    assert_eq!((settings.port, settings.log_level.as_str()), (5, "error"));
+
+    fs::write(&dotenv, "S3_SECRET_KEY='hunter2\n").unwrap();
+    let refused = resolve(&[]).unwrap_err().to_string();
+    assert!(refused.contains(".env: ") && !refused.contains("hunter2"), "{refused}");
+    fs::remove_file(&dotenv).unwrap();
+    resolve(&[]).unwrap();
+}
+
+#[test]
+fn all_violations_are_told_at_once() {
+    let flags = [("port", "x"), ("host", "here"), ("log-format", "xml"), ("store", "redis://a")];
+    let variables = [
+        ("FRONTIER_PORT", "65536"),
+        ("LOG_LEVEL", "LOUD"),
+        ("SHUTDOWN_FLUSH_TIMEOUT", "-1"),
+        ("S3_PRESIGN_EXPIRY", "0"),
+        ("CORS_ORIGINS", "http://a,b"),
+        ("ENVIRONMENT", "staging"),
+        ("METRICS_ENABLED", "perhaps"),
+        ("KAFKA_MESSAGE_FORMAT", "avro"),
+    ];
+    check_refused(
+        Role::Up,
+        &flags,
+        &variables,
+        &[
+            "MATYAN_ENVIRONMENT: `staging` (from ENVIRONMENT in the environment) is no environment; give",
+            "MATYAN_STORE: `redis://a` is nothing that can be used; give --store embedded:",
+            "HOST: `here` (from --host) is no IP address; give",
+            "PORT: `x` (from --port) is no port; give",
+            "FRONTIER_PORT: `65536` (from FRONTIER_PORT in the environment) is no port; give",
+            "LOG_LEVEL: `LOUD` (from LOG_LEVEL in the environment) is no level; give",
+            "LOG_FORMAT: `xml` (from --log-format) is no format; give",
+            "S3_PRESIGN_EXPIRY: `0` (from S3_PRESIGN_EXPIRY in the environment) is no lifetime; give",
+            "SHUTDOWN_FLUSH_TIMEOUT: `-1` (from SHUTDOWN_FLUSH_TIMEOUT in the environment) is no time; give",
+            "CORS_ORIGINS: `http://a,b` (from CORS_ORIGINS in the environment) names `b`, which is no origin; write",
+            "METRICS_ENABLED: `perhaps` (from METRICS_ENABLED in the environment) is neither yes nor no; give",
+            "KAFKA_MESSAGE_FORMAT: `avro` (from KAFKA_MESSAGE_FORMAT in the environment) is no message format; give",
+        ],
+    );
+}
+
+#[test]
+fn one_port_cannot_serve_both_sides() {
+    check_refused(
+        Role::Up,
+        &[("port", "7"), ("frontier-port", "7")],
+        &[],
+        &["FRONTIER_PORT: it is the same as PORT; give"],
+    );
+    resolve(Role::Up, &[("port", "0"), ("frontier-port", "0")], &[]).unwrap();
+}
+
+#[test]
+fn a_file_holds_known_keys_and_plain_values_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("matyan.toml");
+    let config = [("config", path.to_str().unwrap())];
+    check_refused(Role::Up, &config, &[], &["MATYAN_CONFIG: "]);
+    fs::write(&path, "port = 1\nprot = 2\nconfig = 'x'\n[host]\nname = 'x'\n").unwrap();
+    check_refused(Role::Up, &config, &[], &["config: ", "host: ", "prot: "]);
+    fs::write(&path, "port = 1\nhost = \n").unwrap();
+    check_refused(Role::Up, &config, &[], &["MATYAN_CONFIG: line 2 of "]);
+}
+
+const SERVICES: [Role; 4] = [Role::Frontier, Role::Backend, Role::IngestWorker, Role::ControlWorker];
+
+#[test]
+fn what_this_version_cannot_use_is_refused_by_name() {
+    let fdb = "MATYAN_STORE: this version cannot use FoundationDB; give";
+    let kafka = "MATYAN_LOG: this version cannot use Apache Kafka; give";
+    let s3 = "MATYAN_BLOBS: this version cannot use S3; give";
+    check_refused(Role::Frontier, &[], &[], &[kafka, s3]);
+    check_refused(Role::IngestWorker, &[], &[], &[fdb, kafka, s3]);
+    check_refused(Role::ControlWorker, &[], &[], &[fdb, kafka, s3]);
+    check_refused(Role::Backend, &[], &[("BLOB_URI_SECRET", "x")], &[fdb, kafka, s3]);
+    check_refused(Role::Backend, &[], &[], &[fdb, kafka, s3, "BLOB_URI_SECRET: it is not set; set"]);
+    check_refused(
+        Role::Up,
+        &[("log", "kafka://a:1,b")],
+        &[],
+        &["MATYAN_LOG: `kafka://a:1,b` names `b`, which", kafka],
+    );
+
+    let embedded = ["store", "log", "blobs"].map(|name| (name, "embedded:"));
+    for role in SERVICES {
+        resolve(role, &embedded, &[]).unwrap();
+    }
+    // Names of Matyan 0.3 choose for its services, and leave `up` alone.
+    resolve(Role::Up, &[], &[("KAFKA_BOOTSTRAP_SERVERS", "a:1"), ("BLOB_BACKEND_TYPE", "gcs")]).unwrap();
+    let gcs = "MATYAN_BLOBS: this version cannot use Google Cloud Storage; give";
+    check_refused(Role::Frontier, &[("log", "embedded:")], &[("BLOB_BACKEND_TYPE", "gcs")], &[gcs]);
+    let other = "MATYAN_BLOBS: `ftp:` is nothing that can be used; give";
+    check_refused(Role::Frontier, &[("log", "embedded:")], &[("BLOB_BACKEND_TYPE", "ftp")], &[other]);
+}
+
+/// The rows of the table of start-up checks; what the version cannot use is told besides.
+#[test]
+fn production_asks_each_service_for_what_it_uses() {
+    let production = ("MATYAN_ENVIRONMENT", "production");
+    let refused = |role, variables: Pairs<'_>| {
+        let text = resolve(role, &[], &[&[production], variables].concat()).unwrap_err().to_string();
+        let names = text.lines().skip(1).filter(|line| !line.contains("this version cannot use"));
+        names.map(|line| line.trim_start().split(':').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let s3 = ["S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY"];
+    for role in SERVICES {
+        let secret = if role == Role::Backend { &["BLOB_URI_SECRET"][..] } else { &[] };
+        assert_eq!(refused(role, &[]), [&["KAFKA_BOOTSTRAP_SERVERS"], &s3[..], secret].concat(), "{role:?}");
+    }
+    let development = [
+        ("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092"),
+        ("S3_ENDPOINT", "http://localhost:9000"),
+        ("S3_ACCESS_KEY", "rustfsadmin"),
+        ("S3_SECRET_KEY", "rustfsadmin"),
+        ("BLOB_URI_SECRET", "Juw5-cLlemQI2jAWvceOUB3_CrVfBmI99YIzkpGUXR4="),
+        ("FDB_CLUSTER_FILE", ""),
+    ];
+    let all = ["FDB_CLUSTER_FILE", "KAFKA_BOOTSTRAP_SERVERS", s3[0], s3[1], s3[2], "BLOB_URI_SECRET"];
+    assert_eq!(refused(Role::Backend, &development), all);
+
+    let good = [("KAFKA_BOOTSTRAP_SERVERS", "k.example:9092"), ("BLOB_URI_SECRET", "own")];
+    let azure = [&good[..], &[("BLOB_BACKEND_TYPE", "azure"), ("AZURE_CONTAINER", "")]].concat();
+    assert_eq!(refused(Role::Backend, &azure), ["AZURE_CONTAINER", "AZURE_CONN_STR"]);
+    let gcs = [&good[..], &[("BLOB_BACKEND_TYPE", "gcs"), ("GCS_BUCKET", "")]].concat();
+    assert_eq!(refused(Role::Frontier, &gcs), ["GCS_BUCKET"]);
+    let s3 =
+        [&good[..], &[("S3_ENDPOINT", "https://s3.example"), ("S3_ACCESS_KEY", "a"), ("S3_SECRET_KEY", "b")]]
+            .concat();
+    assert!(refused(Role::IngestWorker, &s3).is_empty());
+    assert_eq!(
+        refused(Role::IngestWorker, &[&s3[..], &[("S3_PUBLIC_ENDPOINT", "ftp://x")]].concat()),
+        ["S3_PUBLIC_ENDPOINT"]
+    );
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let settings = resolve(Role::Up, &[], &[("BLOB_URI_SECRET", "hunter2")]).unwrap();
+    assert!(!format!("{settings:?}").contains("hunter2"));
+    assert_eq!(settings.secret.unwrap().reveal(), b"hunter2");
+}
+
+fn check_origins(text: &str, expected: Option<&[&str]>) {
+    assert_eq!(
+        parse::origins(text).ok().as_deref(),
+        expected.map(|o| o.iter().map(ToString::to_string).collect::<Vec<_>>()).as_deref()
+    );
+}
+
+#[test]
+fn origins_are_a_json_list_or_have_commas() {
+    check_origins(r#"["https://ui.example"]"#, Some(&["https://ui.example"]));
+    check_origins("https://a, http://b:80", Some(&["https://a", "http://b:80"]));
+    check_origins("[]", Some(&[]));
+    check_origins("[1]", None);
+    check_origins("a", None);
+    check_origins("*", None);
+    check_origins("https://", None);
+}

@@ -1,0 +1,115 @@
+//! The only composition root: opens what is asked for, gives every part what it works with, and ends all in order.
+//! It can be read top to bottom: what `run` does is what happens.
+
+mod announce;
+mod clock;
+mod data_dir;
+mod listeners;
+mod parts;
+mod signals;
+mod substrates;
+
+use std::{io, io::Write, net::SocketAddr, path::PathBuf, thread};
+
+use tokio::runtime::{Builder, Runtime};
+
+use crate::settings::Settings;
+use announce::Announcement;
+use data_dir::DataDir;
+use listeners::Listeners;
+use parts::Parts;
+use signals::Signals;
+use substrates::Substrates;
+
+/// Work that waits for the disk: reads of the store, blobs. Far more than disks do at once, far less than would hurt.
+const BLOCKING_THREADS: usize = 64;
+
+/// With one, a task that computes for a moment would hold up every connection.
+const LEAST_WORKERS: usize = 2;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("the process cannot be set up")]
+    SetUp(#[source] io::Error),
+    #[error("{address} cannot be listened on; choose another port with {flag}, or stop what uses it")]
+    Bind { address: SocketAddr, flag: &'static str, source: io::Error },
+    #[error(transparent)]
+    DataDir(#[from] data_dir::Error),
+    #[error(transparent)]
+    Store(#[from] matyan_store::Error),
+    #[error(transparent)]
+    Log(#[from] matyan_log::Error),
+    #[error(transparent)]
+    Blobs(#[from] matyan_blob::Error),
+    #[error("the metrics cannot be registered")]
+    Metrics(#[from] prometheus::Error),
+    #[error("the file {} cannot be written", path.display())]
+    ReadyFile { path: PathBuf, source: io::Error },
+    #[error("{part} ended unasked; see the log above")]
+    PartEnded { part: &'static str },
+}
+
+/// Runs what the settings ask for, until a signal asks for the end.
+pub(crate) fn run(settings: &Settings) -> Result<(), Error> {
+    runtime().map_err(Error::SetUp)?.block_on(serve(settings))
+}
+
+fn runtime() -> io::Result<Runtime> {
+    let workers = thread::available_parallelism()?.get().max(LEAST_WORKERS);
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(workers).max_blocking_threads(BLOCKING_THREADS).thread_name("matyan").enable_all();
+    builder.build()
+}
+
+async fn serve(settings: &Settings) -> Result<(), Error> {
+    let mut signals = Signals::install().map_err(Error::SetUp)?;
+    let data_dir = DataDir::open(&settings.data_dir)?;
+    let listeners = Listeners::bind(settings).await?;
+    let secret = settings.secret.clone().map_or_else(|| data_dir.secret(), Ok)?;
+    let substrates = Substrates::open(settings, data_dir.path(), &secret).await?;
+
+    let announcement = Announcement {
+        query: listeners.query_address(),
+        ingest: listeners.ingest_address(),
+        data_dir: data_dir.path(),
+    };
+    let mut parts = Parts::start(settings, &substrates, &secret, listeners)?;
+    announce(settings, &announcement)?;
+
+    let ended = tokio::select! {
+        (signal, _) = signals.next() => {
+            tracing::info!(signal, "stopping");
+            Ok(())
+        }
+        part = parts.ended() => Err(Error::PartEnded { part }),
+    };
+    tokio::select! {
+        closed = close(settings, parts, &substrates) => ended.and(closed),
+        never = signals.exit_on_next() => never,
+    }
+}
+
+/// Whoever waits for the file may come at once, so everything must be up before.
+fn announce(settings: &Settings, announcement: &Announcement<'_>) -> Result<(), Error> {
+    if let Some(path) = &settings.ready_file {
+        announcement.write_file(path).map_err(|source| Error::ReadyFile { path: path.clone(), source })?;
+    }
+    if let Err(error) = write!(io::stdout(), "{}", announcement.banner()) {
+        tracing::info!(%error, "nobody reads the banner");
+    }
+    let Announcement { query, ingest, data_dir } = announcement;
+    tracing::info!(
+        query = query.map(tracing::field::display),
+        ingest = ingest.map(tracing::field::display),
+        data_dir = %data_dir.display(),
+        "ready"
+    );
+    Ok(())
+}
+
+async fn close(settings: &Settings, parts: Parts, substrates: &Substrates) -> Result<(), Error> {
+    parts.stop(settings.shutdown_timeout).await;
+    substrates.close().await?;
+    tracing::info!("stopped");
+    Ok(())
+}

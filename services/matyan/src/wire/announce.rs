@@ -1,0 +1,94 @@
+//! What a person and a waiting program are told when everything is ready: the banner, and the file of `--ready-file`.
+
+use std::{
+    io::{self, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
+};
+
+use serde_json::json;
+use tempfile::NamedTempFile;
+
+/// Where the process listens, and what it works on.
+#[derive(Debug)]
+pub(crate) struct Announcement<'a> {
+    pub(crate) query: Option<SocketAddr>,
+    pub(crate) ingest: Option<SocketAddr>,
+    pub(crate) data_dir: &'a Path,
+}
+
+impl Announcement<'_> {
+    /// On standard output, for people; the log is on standard error.
+    pub(crate) fn banner(&self) -> String {
+        let mut lines = vec![format!("matyan {} is ready\n", env!("CARGO_PKG_VERSION"))];
+        if let Some(query) = self.query.map(url) {
+            lines.push(format!("  browser   {query}"));
+            lines.push(format!("  script    run = matyan_client.Run(repo=\"{query}\")"));
+        }
+        if let Some(ingest) = self.ingest.map(url) {
+            lines.push(format!("  ingest    {ingest}"));
+        }
+        lines.push(format!("  data      {}\n", self.data_dir.display()));
+        lines.push("Ctrl-C stops it.\n".to_owned());
+        lines.join("\n")
+    }
+
+    /// Seen whole or not at all, so that a program may wait for the file to be there.
+    pub(crate) fn write_file(&self, path: &Path) -> io::Result<()> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut file = NamedTempFile::new_in(folder)?;
+        let (query, ingest) = (self.query.map(url), self.ingest.map(url));
+        writeln!(file, "{}", json!({"query": query, "ingest": ingest, "pid": std::process::id()}))?;
+        file.persist(path)?;
+        Ok(())
+    }
+}
+
+/// An address that can be gone to: one that stands for every interface is reached by its loopback.
+fn url(address: SocketAddr) -> String {
+    let ip = match address.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    format!("http://{}", SocketAddr::new(ip, address.port()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(address: &str, expected: &str) {
+        assert_eq!(url(address.parse().unwrap()), expected);
+    }
+
+    #[test]
+    fn urls_can_be_gone_to() {
+        check("127.0.0.1:53800", "http://127.0.0.1:53800");
+        check("0.0.0.0:1", "http://127.0.0.1:1");
+        check("[::]:1", "http://[::1]:1");
+        check("10.0.0.1:80", "http://10.0.0.1:80");
+    }
+
+    #[test]
+    fn the_banner_tells_where_to_go_and_the_file_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let announcement = Announcement {
+            query: Some("127.0.0.1:53800".parse().unwrap()),
+            ingest: None,
+            data_dir: Path::new("/srv/matyan"),
+        };
+        let banner = announcement.banner();
+        for expected in ["http://127.0.0.1:53800", "Run(repo=\"http://127.0.0.1:53800\")", "/srv/matyan"] {
+            assert!(banner.contains(expected), "{banner}");
+        }
+        assert!(!banner.contains("ingest"), "{banner}");
+
+        let path = folder.path().join("ready.json");
+        announcement.write_file(&path).unwrap();
+        let file: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let expected = json!({"query": "http://127.0.0.1:53800", "ingest": null, "pid": std::process::id()});
+        assert_eq!(file, expected);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,27 @@
+//! Time and chance of the real world, for parts that take them as arguments.
+//! Nothing below this crate asks for either on its own.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use uuid::Uuid;
+
+/// Microseconds since the Unix epoch.
+pub(crate) fn now_us() -> Arc<dyn Fn() -> i64 + Send + Sync> {
+    Arc::new(|| {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
+    })
+}
+
+/// Sixteen bytes that nobody else makes.
+pub(crate) fn new_id() -> Arc<dyn Fn() -> [u8; 16] + Send + Sync> {
+    Arc::new(|| Uuid::new_v4().into_bytes())
+}
+
+/// The same as text.
+pub(crate) fn new_id_text() -> Arc<dyn Fn() -> String + Send + Sync> {
+    Arc::new(|| Uuid::new_v4().to_string())
+}

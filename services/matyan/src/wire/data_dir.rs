@@ -1,0 +1,144 @@
+//! The data directory: one process at a time, and a secret that is made once.
+//!
+//! ```text
+//! {data_dir}/lock      locked by the process that uses the directory; holds its number
+//! {data_dir}/secret    64 hex digits that tokens and URLs are signed with, readable by the owner alone
+//! {data_dir}/store/  log/  blobs/
+//! ```
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use rand::Rng;
+use tempfile::NamedTempFile;
+
+use crate::settings::Secret;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(
+        "the data directory {} is in use by {holder}: stop that process, or give this one another --data-dir",
+        path.display()
+    )]
+    InUse { path: PathBuf, holder: String },
+    #[error("the data directory {} cannot be used ({what}): check its path and permissions", path.display())]
+    Unusable { path: PathBuf, what: &'static str, source: io::Error },
+    #[error("the file {} does not hold 64 hex digits: restore it from a backup, or remove it for a new one", .0.display())]
+    BadSecret(PathBuf),
+}
+
+#[derive(Debug)]
+pub(crate) struct DataDir {
+    path: PathBuf,
+    /// Locked until it is dropped; the operating system sees to it however the process ends.
+    _lock: File,
+}
+
+impl DataDir {
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        let unusable = |what| move |source| Error::Unusable { path: path.to_owned(), what, source };
+        fs::create_dir_all(path).map_err(unusable("making it"))?;
+        let path = path.canonicalize().map_err(unusable("finding it"))?;
+        let lock_path = path.join("lock");
+        let mut lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path)
+            .map_err(unusable("opening its lock"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Error::InUse { holder: holder(&lock_path), path }),
+            Err(TryLockError::Error(source)) => return Err(unusable("locking it")(source)),
+        }
+        lock.set_len(0)
+            .and_then(|()| writeln!(lock, "{}", std::process::id()))
+            .map_err(unusable("writing its lock"))?;
+        Ok(Self { path, _lock: lock })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The secret of this directory; made, and synced, before its first use.
+    pub(crate) fn secret(&self) -> Result<Secret, Error> {
+        let path = self.path.join("secret");
+        let unusable = |source| Error::Unusable { path: self.path.clone(), what: "its secret", source };
+        match fs::read_to_string(&path) {
+            Ok(text) => match text.trim() {
+                secret if secret.len() == 64 && secret.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+                    Ok(Secret::new(secret))
+                }
+                _ => Err(Error::BadSecret(path)),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.secret_make(&path).map_err(unusable)
+            }
+            Err(error) => Err(unusable(error)),
+        }
+    }
+
+    fn secret_make(&self, path: &Path) -> io::Result<Secret> {
+        let secret = hex::encode(rand::rng().random::<[u8; 32]>());
+        // A temporary file is readable by its owner alone.
+        let mut file = NamedTempFile::new_in(&self.path)?;
+        writeln!(file, "{secret}")?;
+        file.as_file().sync_all()?;
+        file.persist_noclobber(path)?;
+        File::open(&self.path)?.sync_all()?;
+        Ok(Secret::new(secret))
+    }
+}
+
+/// What the lock says of who holds it; that process may not have written yet.
+fn holder(lock: &Path) -> String {
+    match fs::read_to_string(lock) {
+        Ok(number) if !number.trim().is_empty() => format!("process {}", number.trim()),
+        _ => "another process".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_has_one_user_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("made/on/demand");
+        let first = DataDir::open(&path).unwrap();
+        let refused = DataDir::open(&path).unwrap_err().to_string();
+        assert!(refused.contains(&format!("in use by process {}:", std::process::id())), "{refused}");
+        drop(first);
+        DataDir::open(&path).unwrap();
+    }
+
+    #[test]
+    fn the_secret_is_made_once_for_the_owner_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let secret = DataDir::open(folder.path()).unwrap().secret().unwrap();
+        let again = DataDir::open(folder.path()).unwrap().secret().unwrap();
+        assert_eq!(secret.reveal(), again.reveal());
+        let mode = fs::metadata(folder.path().join("secret")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+
+        let other = tempfile::tempdir().unwrap();
+        assert_ne!(DataDir::open(other.path()).unwrap().secret().unwrap().reveal(), secret.reveal());
+    }
+
+    #[test]
+    fn a_damaged_secret_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let data_dir = DataDir::open(folder.path()).unwrap();
+        for damaged in ["", "abc", &"x".repeat(64)] {
+            fs::write(folder.path().join("secret"), damaged).unwrap();
+            assert!(matches!(data_dir.secret(), Err(Error::BadSecret(_))));
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! The ports, bound before anything else is begun: a port that is taken is the first thing that one is told.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+};
+
+use tokio::net::TcpListener;
+
+use super::Error;
+use crate::settings::Settings;
+
+pub(crate) struct Listeners {
+    pub(crate) query: Option<Listener>,
+    pub(crate) ingest: Option<Listener>,
+}
+
+pub(crate) struct Listener {
+    pub(crate) socket: TcpListener,
+    /// With the port that was given where any was asked for.
+    pub(crate) address: SocketAddr,
+}
+
+impl Listeners {
+    pub(crate) async fn bind(settings: &Settings) -> Result<Self, Error> {
+        let Settings { role, host, port, frontier_port, .. } = settings;
+        let frontier_flag = if role.has_backend() { "--frontier-port" } else { "--port" };
+        Ok(Self {
+            query: bind(role.has_backend(), *host, *port, "--port").await?,
+            ingest: bind(role.has_frontier(), *host, *frontier_port, frontier_flag).await?,
+        })
+    }
+
+    pub(crate) fn query_address(&self) -> Option<SocketAddr> {
+        self.query.as_ref().map(|listener| listener.address)
+    }
+
+    pub(crate) fn ingest_address(&self) -> Option<SocketAddr> {
+        self.ingest.as_ref().map(|listener| listener.address)
+    }
+}
+
+async fn bind(wanted: bool, host: IpAddr, port: u16, flag: &'static str) -> Result<Option<Listener>, Error> {
+    if !wanted {
+        return Ok(None);
+    }
+    let address = SocketAddr::new(host, port);
+    let bound = async {
+        let socket = TcpListener::bind(address).await?;
+        let address = socket.local_addr()?;
+        io::Result::Ok(Listener { socket, address })
+    };
+    bound.await.map(Some).map_err(|source| Error::Bind { address, flag, source })
+}

@@ -1,0 +1,59 @@
+//! Store, log and blobs: opened once, shared by every part of the process, closed last.
+//! The only place that names an implementation.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use matyan_blob::{Blobs, UrlSigner, fs::FsBlobs};
+use matyan_log::embedded::EmbeddedLog;
+use matyan_store::embedded::EmbeddedStore;
+
+use super::{Error, clock};
+use crate::settings::{Secret, Settings};
+
+pub(crate) struct Substrates {
+    pub(crate) log: Arc<EmbeddedLog>,
+    /// None in a process that may not reach state.
+    pub(crate) store: Option<Arc<EmbeddedStore>>,
+    pub(crate) blobs: Arc<dyn Blobs>,
+    /// What the URIs of artifacts begin with.
+    pub(crate) blob_uri: String,
+    pub(crate) signer: UrlSigner,
+}
+
+impl Substrates {
+    /// Side by side: each of them waits for the disk.
+    pub(crate) async fn open(settings: &Settings, data_dir: &Path, secret: &Secret) -> Result<Self, Error> {
+        let signer = UrlSigner::new(secret.reveal(), settings.upload_lifetime, clock::now_us());
+        let blobs_dir = settings.blobs_dir.clone().unwrap_or_else(|| data_dir.join("blobs"));
+        let blob_uri = format!("file://{}", blobs_dir.display());
+        let (log, store, blobs) = tokio::try_join!(
+            async { Ok(EmbeddedLog::open(data_dir.join("log"), Default::default()).await?) },
+            store_open(settings, data_dir.join("store")),
+            blobs_open(blobs_dir, signer.clone()),
+        )?;
+        Ok(Self { log: Arc::new(log), store, blobs, blob_uri, signer })
+    }
+
+    /// Called when nobody uses them any more. The store comes first: what it has lost, the log still has.
+    pub(crate) async fn close(&self) -> Result<(), Error> {
+        if let Some(store) = &self.store {
+            store.close().await?;
+        }
+        Ok(self.log.close().await?)
+    }
+}
+
+async fn store_open(settings: &Settings, path: PathBuf) -> Result<Option<Arc<EmbeddedStore>>, Error> {
+    if !settings.role.has_store() {
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(EmbeddedStore::open(path, Default::default()).await?)))
+}
+
+async fn blobs_open(path: PathBuf, signer: UrlSigner) -> Result<Arc<dyn Blobs>, Error> {
+    let opened = tokio::task::spawn_blocking(move || FsBlobs::open(&path, signer, clock::now_us())).await;
+    Ok(Arc::new(opened.expect("opening does not panic, and nobody cancels it")?))
+}
