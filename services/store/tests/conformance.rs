@@ -1,6 +1,6 @@
 //! The suite on the embedded store, plain and under the fault layer.
 //!
-//! Run it with `--features conformance`.
+//! Another store needs an `Instance` of its own and a line in `main`.
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! The thread that writes: takes what is queued, applies each batch by itself, syncs once, answers.
 //!
-//! No delay is added to collect more: while one group syncs, the next one queues. A commit is visible when its group is
-//! written, and answered then if it is buffered, or else after the sync. `recovery` says what an error of the engine does.
+//! No delay is added to collect more: while one group syncs, the next one queues. What waits at the same time has no order,
+//! so the buffered commits of a group go first, and are seen and answered without waiting for the sync; the others are seen
+//! when they are durable. `recovery` says what an error of the engine does.
 
 mod recovery;
 mod request;
@@ -21,8 +22,8 @@ use super::window::Window;
 use super::{Clock, Settings};
 use crate::{Batch, Commit, Durability, Error, Result, Version};
 use recovery::Stopped;
-use request::Group;
 pub(super) use request::{Answer, Request};
+use request::{Group, Requests};
 use unsynced::Unsynced;
 
 /// A group ends at whichever comes first; measured to be where larger ones gain nothing.
@@ -117,67 +118,78 @@ impl Committer {
     fn run(mut self, mut engine: Engine) {
         loop {
             let Ok(first) = self.requests.recv() else { return self.end(engine, None) };
-            let (requests, close) = self.gather(first);
-            let mut requests = requests.into_iter();
+            let mut requests = self.gather(first);
             let mut group = Group::default();
             if let Err(error) = self.serve(&engine, &mut requests, &mut group) {
-                requests.for_each(|request| request.refuse(&error));
+                let close = requests.refuse(&error);
                 engine = match self.recover(engine, error, group, close.is_some()) {
                     Ok(engine) => engine,
                     Err(Stopped { error, asked_by }) => return self.abandon(error, close.or(asked_by)),
                 };
+                requests.close = close;
             }
-            if close.is_some() {
-                return self.end(engine, close);
+            if requests.close.is_some() {
+                return self.end(engine, requests.close);
             }
         }
     }
 
-    fn gather(&self, first: Request) -> (Vec<Request>, Option<Answer<()>>) {
-        let mut requests = Vec::new();
-        let mut bytes = 0;
+    fn gather(&self, first: Request) -> Requests {
+        let mut requests = Requests::default();
+        let (mut count, mut bytes) = (0, 0);
         let mut next = Some(first);
         while let Some(request) = next {
-            bytes += match request {
-                Request::Close { answer } => return (requests, Some(answer)),
-                Request::Commit { ref batch, .. } => batch.bytes(),
-                Request::Sync { .. } => 0,
-            };
+            count += 1;
+            bytes += request.bytes();
             requests.push(request);
-            let more = requests.len() < GROUP_REQUESTS && bytes < GROUP_BYTES;
+            let more = count < GROUP_REQUESTS && bytes < GROUP_BYTES && requests.close.is_none();
             next = more.then(|| self.requests.try_recv().ok()).flatten();
         }
-        (requests, None)
+        requests
     }
 
     /// Applies the requests and answers them. After an error, `requests` holds those that were not looked at, and `group`
     /// those that wait to learn what became of them.
-    fn serve(
-        &mut self,
-        engine: &Engine,
-        requests: &mut impl Iterator<Item = Request>,
-        group: &mut Group,
-    ) -> Result<()> {
-        for request in requests {
-            match request {
-                Request::Commit { batch, answer } => self.commit(engine, batch, answer, group)?,
-                Request::Sync { answer } | Request::Close { answer } => group.syncs.push(answer),
-            }
+    fn serve(&mut self, engine: &Engine, requests: &mut Requests, group: &mut Group) -> Result<()> {
+        while let Some((batch, answer)) = requests.buffered.pop_front() {
+            self.commit(engine, batch, answer, group)?;
         }
-        self.publish(engine)?;
+        if self.version > self.visible {
+            engine.flush()?;
+            self.publish(engine);
+        }
         group.answer_visible();
+
+        while let Some((batch, answer)) = requests.synced.pop_front() {
+            self.commit(engine, batch, answer, group)?;
+        }
+        group.syncs.append(&mut requests.syncs);
         if group.waits_for_sync() || self.unsynced.bytes() > UNSYNCED_BYTES {
             self.sync(engine)?;
-            group.answer_durable();
         }
+        group.answer_visible();
+        group.answer_durable();
         Ok(())
     }
 
     fn sync(&mut self, engine: &Engine) -> Result<()> {
         engine.sync().inspect_err(|_| self.sync_failed = true)?;
-        self.unsynced.clear();
         self.synced = self.version;
+        self.publish(engine);
+        self.unsynced.clear();
         Ok(())
+    }
+
+    /// Lets everything be seen that was applied.
+    fn publish(&mut self, engine: &Engine) {
+        if self.version == self.visible {
+            return;
+        }
+        self.shared.publish(engine, self.version);
+        for (_, effects) in self.unsynced.after(self.visible) {
+            self.shared.watches.tell(effects.writes.keys(), &effects.cleared);
+        }
+        self.visible = self.version;
     }
 
     fn commit(
@@ -212,19 +224,6 @@ impl Committer {
             return Ok(None);
         }
         Effects::of(batch, version.stamp(0), engine).map(Some)
-    }
-
-    fn publish(&mut self, engine: &Engine) -> Result<()> {
-        if self.visible == self.version {
-            return Ok(());
-        }
-        engine.flush()?;
-        self.shared.publish(engine, self.version);
-        for (_, effects) in self.unsynced.after(self.visible) {
-            self.shared.watches.tell(effects.writes.keys(), &effects.cleared);
-        }
-        self.visible = self.version;
-        Ok(())
     }
 
     fn end(self, engine: Engine, close: Option<Answer<()>>) {

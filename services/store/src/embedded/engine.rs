@@ -93,14 +93,21 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Opens an engine that was closed after an error, and never makes one. Its journal is written anew if pages of it may
-    /// be lost.
-    pub(super) fn reopen(directory: &Path, settings: &Settings, renew_journal: bool) -> Result<Self> {
-        injected(&directory.join("engine"), "open")?;
-        if renew_journal {
-            journal::renew(&directory.join("engine")).map_err(io_failure)?;
-        }
+    /// Opens an engine that was closed after an error, and never makes one.
+    pub(super) fn reopen(directory: &Path, settings: &Settings) -> Result<Self> {
+        injected(directory, "open")?;
         Self::open_existing(directory, settings)
+    }
+
+    /// Takes commits after `version` out of the journal of a closed engine. Some may already lie elsewhere, and stay.
+    pub(super) fn forget_after(directory: &Path, version: Version) -> Result<()> {
+        journal::cut_after(&directory.join("engine"), version).map_err(io_failure)
+    }
+
+    /// Before an engine is opened whose journal may have lost pages to a failed sync.
+    pub(super) fn renew_journal(directory: &Path) -> Result<()> {
+        injected(directory, "renew")?;
+        journal::renew(&directory.join("engine")).map_err(io_failure)
     }
 
     fn open_at(path: &Path, settings: &Settings) -> fjall::Result<Self> {

@@ -1,9 +1,11 @@
-//! Two repairs of fjall's journal that fjall leaves to others, both on its newest file (`{number}.jnl`).
+//! What fjall leaves to others to do with its journal, always with its newest file (`{number}.jnl`).
 //!
 //! *Torn tail.* When the power fails, any pages behind the last sync may be missing, also in the middle. fjall stops at
 //! the first gap, which keeps what came before it, but it refuses to open when a gap lies within one value: then a whole
 //! batch has a wrong checksum. Such a batch and all behind it are cut off, as after any other gap, unless a later batch
 //! says that a sync had covered it: then it is damage, and stays refused. What is cut off is kept beside the engine.
+//!
+//! *Unseen commits.* After an error, commits that were written but never seen are cut off, to refuse their callers.
 //!
 //! *Failed sync.* Afterwards the kernel may hold pages as clean that never reached the disk, and no later sync writes
 //! them. So the file is written anew from what can be read.
@@ -26,6 +28,7 @@ use bytes::Buf;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::engine::{Mark, VERSION_KEY};
+use crate::Version;
 
 const START: u8 = 1;
 const ITEM: u8 = 2;
@@ -42,11 +45,24 @@ pub(super) fn cut_torn_tail(engine: &Path, aside: &Path) -> io::Result<bool> {
     let Some(sound) = sound_length(&journal) else { return Ok(false) };
     let (_, torn) = journal.split_at(sound);
     fs::write(aside, trimmed(torn))?;
-    let file = File::options().write(true).open(&path)?;
-    file.set_len(sound as u64)?;
-    file.sync_all()?;
+    truncate(&path, sound)?;
     tracing::warn!(bytes = trimmed(torn).len(), kept = %aside.display(), "cut off a torn end of the journal");
     Ok(true)
+}
+
+/// Cuts the newest journal of `engine` off before the first commit after `version`.
+pub(super) fn cut_after(engine: &Path, version: Version) -> io::Result<()> {
+    let path = newest(engine)?;
+    match length_until(&fs::read(&path)?, version) {
+        Some(kept) => truncate(&path, kept),
+        None => Ok(()),
+    }
+}
+
+fn truncate(path: &Path, length: usize) -> io::Result<()> {
+    let file = File::options().write(true).open(path)?;
+    file.set_len(length as u64)?;
+    file.sync_all()
 }
 
 /// Replaces the newest journal of `engine` by a copy of what can be read from it, with pages of its own.
@@ -124,6 +140,18 @@ fn sound_length(journal: &[u8]) -> Option<usize> {
         }
     }
     Some(sound)
+}
+
+/// How much of the journal stands before the first commit after `version`, if there is one.
+fn length_until(journal: &[u8], version: Version) -> Option<usize> {
+    let mut length = 0;
+    loop {
+        let batch = Batch::read(&journal[length..]).filter(|batch| batch.is_right)?;
+        if batch.mark.is_some_and(|mark| mark.version > version) {
+            return Some(length);
+        }
+        length += batch.bytes;
+    }
 }
 
 /// A batch that has a start and an end. Its content may be wrong.

@@ -1,9 +1,10 @@
 //! After an error the engine takes no more writes: it is closed and opened again, until that works.
 //!
-//! Meanwhile calls answer `Unavailable`. Whoever waits for a commit that was being written learns what became of it:
-//! applied if it had been seen or is found in the engine, else not applied, now and for good. What had been seen is
-//! written again from memory where the engine has lost it, so an opening within the process takes nothing back; but
-//! snapshots of before end, and checks against their versions fail.
+//! Meanwhile calls answer `Unavailable`. What had been seen before stays: where the engine has lost it, it is written again
+//! from memory, so an opening within the process takes nothing back. What was being written and nobody had seen is cut off
+//! the journal and refused, unless it had already gone further: then its callers are answered when it is durable. They
+//! wait until one opening has shown which; that needs no space on the disk. Snapshots of before end, and checks against
+//! their versions fail.
 
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use super::super::effects::Effects;
 use super::super::engine::{Engine, Mark};
 use super::super::shared;
 use super::super::window::Window;
-use super::request::{Answer, Group, Request};
+use super::request::{Answer, Group};
 use super::{Committer, next_opening};
 use crate::{Error, Result, Version};
 
@@ -41,10 +42,12 @@ impl Committer {
         self.shared.withdraw(reason.clone());
         drop(engine);
         let mut pause = Duration::ZERO;
-        let mut decided = false;
+        let mut is_settled = false;
         loop {
             self.refuse_for(pause, &reason)?;
-            match self.reopen(&mut group, &mut decided, &reason) {
+            let settled = if is_settled { Ok(()) } else { self.settle(&mut group, &reason) };
+            is_settled = settled.is_ok();
+            match settled.and_then(|()| self.reopen()) {
                 Ok(engine) => {
                     group.answer_visible();
                     group.answer_durable();
@@ -53,7 +56,7 @@ impl Committer {
                 }
                 Err(error) if closing => return Err(Stopped { error, asked_by: None }),
                 Err(error) => {
-                    tracing::warn!(error = shared::chain(&error), "the engine does not open yet");
+                    tracing::warn!(error = shared::chain(&error), "the engine does not work yet");
                     reason = shared::recovering(error);
                     self.shared.withdraw(reason.clone());
                 }
@@ -66,29 +69,35 @@ impl Committer {
     fn refuse_for(&self, pause: Duration, reason: &Error) -> Result<(), Stopped> {
         let end = Instant::now() + pause;
         loop {
+            let stopped = |asked_by| Stopped { error: reason.clone(), asked_by };
             match self.requests.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                Ok(Request::Close { answer }) => {
-                    return Err(Stopped { error: reason.clone(), asked_by: Some(answer) });
+                Ok(first) => {
+                    if let Some(answer) = self.gather(first).refuse(reason) {
+                        return Err(stopped(Some(answer)));
+                    }
                 }
-                Ok(request) => request.refuse(reason),
                 Err(RecvTimeoutError::Timeout) => return Ok(()),
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Err(Stopped { error: reason.clone(), asked_by: None });
-                }
+                Err(RecvTimeoutError::Disconnected) => return Err(stopped(None)),
             }
         }
     }
 
-    fn reopen(&mut self, group: &mut Group, decided: &mut bool, reason: &Error) -> Result<Engine> {
-        let engine = Engine::reopen(&self.directory, &self.settings, self.sync_failed)?;
-        let found = engine.version()?;
-        if !*decided {
-            // Once: from here on, what is kept is kept also if the next attempt finds less.
-            *decided = true;
-            self.version = self.visible.max(found.min(self.version));
-            self.unsynced.truncate_after(self.version);
-            group.refuse_after(self.version, reason);
+    /// Finds out what became of the commits that were being written. What is kept from here on is kept for good.
+    fn settle(&mut self, group: &mut Group, reason: &Error) -> Result<()> {
+        Engine::forget_after(&self.directory, self.visible)?;
+        let found = Engine::reopen(&self.directory, &self.settings)?.version()?;
+        self.version = self.visible.max(found.min(self.version));
+        self.unsynced.truncate_after(self.version);
+        group.refuse_after(self.version, reason);
+        Ok(())
+    }
+
+    fn reopen(&mut self) -> Result<Engine> {
+        if self.sync_failed {
+            Engine::renew_journal(&self.directory)?;
         }
+        let engine = Engine::reopen(&self.directory, &self.settings)?;
+        let found = engine.version()?;
         for (version, effects) in self.unsynced.after(found) {
             engine.write(effects, Mark { version: *version, synced: self.synced })?;
         }

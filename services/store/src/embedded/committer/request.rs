@@ -2,9 +2,11 @@
 //!
 //! An answer holds its caller's place in the queue, so that waiting answers are bounded like waiting requests.
 
+use std::collections::VecDeque;
+
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::{Batch, Commit, Error, Result, Version};
+use crate::{Batch, Commit, Durability, Error, Result, Version};
 
 pub(in super::super) enum Request {
     Commit { batch: Batch, answer: Answer<Commit> },
@@ -15,6 +17,15 @@ pub(in super::super) enum Request {
 pub(in super::super) struct Answer<T> {
     sender: oneshot::Sender<Result<T>>,
     _room: OwnedSemaphorePermit,
+}
+
+/// The requests of one group that were not looked at yet.
+#[derive(Default)]
+pub(super) struct Requests {
+    pub(super) buffered: VecDeque<(Batch, Answer<Commit>)>,
+    pub(super) synced: VecDeque<(Batch, Answer<Commit>)>,
+    pub(super) syncs: Vec<Answer<()>>,
+    pub(super) close: Option<Answer<()>>,
 }
 
 /// The answers owed to one group of requests, by what they wait for.
@@ -28,11 +39,30 @@ pub(super) struct Group {
 }
 
 impl Request {
-    pub(super) fn refuse(self, error: &Error) {
-        match self {
-            Self::Commit { answer, .. } => answer.give(Err(error.clone())),
-            Self::Sync { answer } | Self::Close { answer } => answer.give(Err(error.clone())),
+    pub(super) fn bytes(&self) -> usize {
+        if let Self::Commit { batch, .. } = self { batch.bytes() } else { 0 }
+    }
+}
+
+impl Requests {
+    pub(super) fn push(&mut self, request: Request) {
+        match request {
+            Request::Commit { batch, answer } => match batch.durability {
+                Durability::Buffered => self.buffered.push_back((batch, answer)),
+                Durability::Synced => self.synced.push_back((batch, answer)),
+            },
+            Request::Sync { answer } => self.syncs.push(answer),
+            Request::Close { answer } => self.close = Some(answer),
         }
+    }
+
+    /// Leaves only who wants the store closed.
+    pub(super) fn refuse(&mut self, error: &Error) -> Option<Answer<()>> {
+        let requests = std::mem::take(self);
+        let commits = requests.buffered.into_iter().chain(requests.synced);
+        commits.for_each(|(_, answer)| answer.give(Err(error.clone())));
+        requests.syncs.into_iter().for_each(|answer| answer.give(Err(error.clone())));
+        requests.close
     }
 }
 

@@ -2,7 +2,7 @@ use super::super::Settings;
 use super::super::effects::Effects;
 use super::super::engine::Engine;
 use super::*;
-use crate::{Error, Result, Version};
+use crate::{Error, Result};
 
 const VALUE_BYTES: usize = 20_000;
 const COMMITS: u8 = 9;
@@ -86,6 +86,18 @@ fn every_way_to_end_early_keeps_what_came_before() {
         flipped[length] ^= 1;
         let sound = sound_length(&flipped);
         assert!(sound.is_none_or(|sound| sound <= length), "flipped at {length}");
+    }
+}
+
+#[test]
+fn commits_are_cut_off_by_version() {
+    let directory = tempfile::tempdir().unwrap();
+    written(directory.path(), 0);
+    for (version, kept) in [(20, 9), (COMMITS, 9), (6, 6), (6, 6), (0, 0)] {
+        cut_after(&directory.path().join("engine"), Version(version.into())).unwrap();
+        let engine = open(directory.path()).unwrap();
+        assert_eq!(commits(&engine), (1..=kept).collect::<Vec<_>>());
+        assert_eq!(engine.version().unwrap(), Version(kept.into()));
     }
 }
 

@@ -1,0 +1,324 @@
+//! Guarantees 5 and 10 for real: processes that are killed under load, and a disk that is full.
+//!
+//! The test starts itself again as the process that is killed, or whose files may not grow where no file system can be
+//! mounted. Power loss is played in the unit tests of the journal, which lose its pages.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test, and a child that prints what it was answered"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Trial};
+use matyan_store::embedded::{EmbeddedStore, Settings};
+use matyan_store::{Batch, Commit, Durability, Error, Key, Range, Scan, Stamp, Store, Value};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+const WRITERS: u64 = 8;
+const KILLS: u64 = 20;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    match &arguments[1..] {
+        [child, directory] if child == "child-writes" => {
+            runtime.block_on(write_for_ever(Path::new(directory)))
+        }
+        [child, directory] if child == "child-fills" => {
+            runtime.block_on(fill_own_limit(Path::new(directory)))
+        }
+        _ => {
+            let trials = vec![
+                trial("durable_when_killed", kill_many_times),
+                trial("recovers_when_there_is_space_again", move || fill_disk(&runtime)),
+            ];
+            return libtest_mimic::run(&Arguments::from_args(), trials).exit_code();
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn trial(name: &str, test: impl FnOnce() + Send + 'static) -> Trial {
+    Trial::test(name, || {
+        test();
+        Ok(())
+    })
+}
+
+// What is killed
+
+/// Eight writers, each counting up, who print every answer as soon as they have it.
+async fn write_for_ever(directory: &Path) {
+    let store = Arc::new(EmbeddedStore::open(directory, Settings::default()).await.unwrap());
+    let cursors = cursors(store.as_ref()).await;
+    let writers = (0..WRITERS).map(|writer| {
+        let (store, cursor) = (store.clone(), cursors[&writer]);
+        tokio::spawn(async move {
+            for turn in cursor + 1.. {
+                let is_synced = (writer + turn).is_multiple_of(3);
+                let Commit::Done { version, .. } =
+                    store.commit(turn_of(writer, turn, is_synced)).await.unwrap()
+                else {
+                    panic!("nobody else moves this cursor")
+                };
+                let mut out = std::io::stdout().lock();
+                writeln!(out, "{writer} {turn} {} {is_synced}", version.0)
+                    .and_then(|()| out.flush())
+                    .unwrap();
+            }
+        })
+    });
+    futures::future::join_all(writers.collect::<Vec<_>>()).await;
+}
+
+fn turn_of(writer: u64, turn: u64, is_synced: bool) -> Batch {
+    let durability = if is_synced { Durability::Synced } else { Durability::Buffered };
+    let mut batch = Batch { durability, ..Batch::default() };
+    let cursor = |turn: u64| Value::copy_from_slice(&turn.to_be_bytes());
+    let value = vec![b'v'; usize::try_from(turn * 7_919 % 20_000 / (1 + turn % 9)).unwrap()];
+    batch.expect(format!("cursor/{writer}"), (turn > 1).then(|| cursor(turn - 1)));
+    batch.set(format!("cursor/{writer}"), cursor(turn)).add("count", 1);
+    batch
+        .set(format!("left/{writer}/{turn:08}"), value.clone())
+        .set(format!("right/{writer}/{turn:08}"), value);
+    batch.set_stamped("log/", "", format!("{writer}/{turn:08}"));
+    batch
+}
+
+async fn cursors(store: &dyn Store) -> BTreeMap<u64, u64> {
+    let snapshot = store.snapshot().await.unwrap();
+    let mut cursors = BTreeMap::new();
+    for writer in 0..WRITERS {
+        let value = snapshot.get(&Key::from(format!("cursor/{writer}"))).await.unwrap();
+        let turn = value.map_or(0, |value| u64::from_be_bytes(value.as_ref().try_into().unwrap()));
+        cursors.insert(writer, turn);
+    }
+    cursors
+}
+
+// Who kills it
+
+struct Answered {
+    writer: u64,
+    turn: u64,
+    version: u64,
+    is_synced: bool,
+}
+
+fn kill_many_times() {
+    let seed = rand::random();
+    println!("seed {seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let directory = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (mut answered, mut synced) = (0, 0);
+    for _ in 0..KILLS {
+        let answers = answers_until_killed(directory.path(), random.random_range(1..3_000));
+        answered += answers.len();
+        synced += answers.iter().filter(|answer| answer.is_synced).count();
+        runtime.block_on(compare(directory.path(), &answers));
+    }
+    println!(
+        "{KILLS} kills, {answered} commits answered, {synced} of them synced: 0 lost, 0 doubled, order kept"
+    );
+}
+
+fn answers_until_killed(directory: &Path, count: usize) -> Vec<Answered> {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args([Path::new("child-writes"), directory])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut answers: Vec<Answered> = lines.by_ref().take(count).map(|line| parse(&line.unwrap())).collect();
+    assert_eq!(answers.len(), count, "the child ended by itself");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // Whatever it printed before it died was answered too. Lines are written whole.
+    answers.extend(lines.map(|line| parse(&line.unwrap())));
+    answers
+}
+
+fn parse(line: &str) -> Answered {
+    let fields: Vec<&str> = line.split(' ').collect();
+    let [writer, turn, version, is_synced] = fields[..] else { panic!("a line of four: {line}") };
+    Answered {
+        writer: writer.parse().unwrap(),
+        turn: turn.parse().unwrap(),
+        version: version.parse().unwrap(),
+        is_synced: is_synced.parse().unwrap(),
+    }
+}
+
+async fn compare(directory: &Path, answers: &[Answered]) {
+    let store = EmbeddedStore::open(directory, Settings::default()).await.unwrap();
+    let cursors = cursors(&store).await;
+    let is_stored = |answer: &&Answered| answer.turn <= cursors[&answer.writer];
+
+    // Nothing synced is lost, and of the buffered ones only the last.
+    let (stored, lost): (Vec<&Answered>, Vec<&Answered>) = answers.iter().partition(is_stored);
+    assert!(lost.iter().all(|answer| !answer.is_synced));
+    let last_stored = stored.iter().map(|answer| answer.version).max();
+    assert!(lost.iter().all(|answer| Some(answer.version) > last_stored));
+
+    // Every batch is there whole, once, and nothing besides.
+    let turns =
+        |writer: &u64| (1..=cursors[writer]).map(|turn| format!("{writer}/{turn:08}")).collect::<Vec<_>>();
+    let expected: BTreeSet<String> = cursors.keys().flat_map(turns).collect();
+    for side in ["left/", "right/"] {
+        let found: BTreeSet<String> =
+            rows(&store, side).await.iter().map(|(key, _)| name(&key[side.len()..])).collect();
+        assert_eq!(found, expected);
+    }
+    let count = rows(&store, "count").await;
+    let count = count.first().map_or(0, |(_, value)| i64::from_le_bytes(value.as_ref().try_into().unwrap()));
+    assert_eq!(usize::try_from(count).unwrap(), expected.len());
+
+    // In the order of the stamps each writer counts up, also over restarts.
+    let log = rows(&store, "log/").await;
+    assert!(log.iter().all(|(key, _)| Stamp::in_key(key, 4).is_some()));
+    for writer in cursors.keys() {
+        let own = format!("{writer}/");
+        let logged: Vec<String> =
+            log.iter().map(|(_, value)| name(value)).filter(|turn| turn.starts_with(&own)).collect();
+        assert_eq!(logged, turns(writer));
+    }
+    store.close().await.unwrap();
+}
+
+fn name(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+async fn rows(store: &dyn Store, prefix: &'static str) -> Vec<(Key, Value)> {
+    let snapshot = store.snapshot().await.unwrap();
+    let scan = Scan { bytes: usize::MAX, ..Scan::default() };
+    snapshot.scan(&Range::prefix(prefix), scan).await.unwrap().rows
+}
+
+// The full disk
+
+/// A file system of 24 MB that grows later; where none can be mounted, a process whose files may not pass 4 MB.
+fn fill_disk(runtime: &tokio::runtime::Runtime) {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(disk) = SmallDisk::mount(directory.path()) else {
+        println!("no file system can be mounted here: a limit on the size of files stands in for it");
+        return fill_limit_of_child(directory.path());
+    };
+    runtime.block_on(fill(&disk.path.join("store"), || disk.remount("400m")));
+    println!("a full tmpfs was survived");
+}
+
+struct SmallDisk {
+    path: PathBuf,
+}
+
+impl SmallDisk {
+    fn mount(path: &Path) -> Option<Self> {
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=24m", "none"]).arg(path).status();
+        mount.is_ok_and(|status| status.success()).then(|| Self { path: path.to_owned() })
+    }
+
+    fn remount(&self, size: &str) {
+        let options = format!("remount,size={size}");
+        assert!(Command::new("mount").args(["-o", &options]).arg(&self.path).status().unwrap().success());
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // It goes with the machine if it stays, and the test has its result.
+        drop(Command::new("umount").arg("--lazy").arg(&self.path).status());
+    }
+}
+
+/// The signal that comes with the limit must be ignored from the start, which a shell can do for its child.
+fn fill_limit_of_child(directory: &Path) {
+    let status = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; exec \"$0\" child-fills \"$1\""])
+        .args([std::env::current_exe().unwrap().as_path(), directory])
+        .status();
+    assert!(status.unwrap().success());
+}
+
+async fn fill_own_limit(directory: &Path) {
+    let limit = |bytes: &str| {
+        let pid = std::process::id().to_string();
+        assert!(
+            Command::new("prlimit")
+                .args(["--pid", &pid, &format!("--fsize={bytes}:")])
+                .status()
+                .unwrap()
+                .success()
+        );
+    };
+    let store = EmbeddedStore::open(directory, Settings::default()).await.unwrap();
+    store.close().await.unwrap();
+    limit("4194304");
+    fill(directory, || limit("unlimited")).await;
+    println!("a limit on the size of files was survived");
+}
+
+/// Writes until the store has no room, goes on in vain, gets room, goes on: every answer was true.
+async fn fill(directory: &Path, make_room: impl FnOnce()) {
+    let store = EmbeddedStore::open(directory, Settings::default()).await.unwrap();
+    let mut stored = Vec::new();
+    let mut refused = 0;
+    let mut number = 0_u64;
+    while refused < 20 {
+        let is_synced = number.is_multiple_of(3);
+        match set(&store, number, is_synced).await {
+            Ok(()) => stored.push(number),
+            Err(error) => {
+                assert!(matches!(error, Error::Unavailable { .. }), "{error}");
+                refused += 1;
+            }
+        }
+        number += 1;
+    }
+    let before = stored.len();
+    assert!(before > 100, "there was room for {before}");
+    make_room();
+    while set(&store, number, true).await.is_err() {
+        number += 1;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    stored.push(number);
+    for number in number + 1..number + 1_000 {
+        set(&store, number, false).await.unwrap();
+        stored.push(number);
+    }
+    println!("{before} commits until it was full, {refused} refused, {} after", stored.len() - before);
+    let expected: Vec<Key> = stored.into_iter().map(key).collect();
+    assert_eq!(keys(&store).await, expected);
+    store.close().await.unwrap();
+    let store = EmbeddedStore::open(directory, Settings::default()).await.unwrap();
+    assert_eq!(keys(&store).await, expected);
+    store.close().await.unwrap();
+}
+
+fn key(number: u64) -> Key {
+    Key::from(format!("n/{number:08}"))
+}
+
+async fn keys(store: &dyn Store) -> Vec<Key> {
+    rows(store, "n/").await.into_iter().map(|(key, _)| key).collect()
+}
+
+async fn set(store: &EmbeddedStore, number: u64, is_synced: bool) -> Result<(), Error> {
+    let durability = if is_synced { Durability::Synced } else { Durability::Buffered };
+    let mut batch = Batch { durability, ..Batch::default() };
+    // Random bytes, which no compression makes smaller.
+    let mut value = vec![0; 10_000];
+    StdRng::seed_from_u64(number).fill(&mut value[..]);
+    batch.set(key(number), value);
+    store.commit(batch).await.map(|_| ())
+}
