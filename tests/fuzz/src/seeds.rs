@@ -1,0 +1,110 @@
+//! What mutation starts from: recorded frames and contexts, and what this system makes of them.
+
+use matyan_model::{
+    ids::SeriesNumber,
+    series::{ABSENT, Point, Written},
+};
+use matyan_proto::{
+    ingest::v1::{Event, IngestionBatch, LogRecord, Points, SeriesDef, event::Kind},
+    log::v1::LogEntry,
+};
+use matyan_tests::vectors;
+use prost::Message;
+use serde_json::Value;
+
+/// Seeds of a target; never none.
+pub fn seeds(target: &str) -> Vec<Vec<u8>> {
+    match target {
+        "websocket_frame" => frames(),
+        "batch" => vec![batch().encode_to_vec()],
+        "log_entry" => {
+            let batch = batch().encode_to_vec().into();
+            vec![LogEntry { run_id: "run".into(), producer_id: vec![7; 16].into(), batch, ..LogEntry::default() }.encode_to_vec()]
+        }
+        "json" => contexts(),
+        "cbor" => contexts().iter().filter_map(|text| cbor(text)).collect(),
+        "stream_codec" => bodies(),
+        "block" => blocks(),
+        _ => vec![b"expires=60&signature=00".to_vec(), b"run/seq/images/1.png".to_vec()],
+    }
+}
+
+fn frames() -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    for (_, text) in vectors::files("ws_transcripts", ".jsonl") {
+        let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let sent = lines.filter(|line| line["direction"] == "client->server");
+        frames.extend(sent.filter_map(|line| Some(line["raw"].as_str()?.as_bytes().to_vec())));
+    }
+    frames.extend(odd_frames());
+    frames
+}
+
+fn odd_frames() -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    for (_, text) in vectors::files("gateway_edge_cases", ".json") {
+        let recording: Value = serde_json::from_str(&text).expect("a vector file is JSON");
+        for case in recording["ws"].as_array().into_iter().flatten() {
+            let texts = case["frames"].as_array().into_iter().flatten();
+            frames.extend(texts.filter_map(|frame| Some(frame.as_str()?.as_bytes().to_vec())));
+        }
+    }
+    frames
+}
+
+fn contexts() -> Vec<Vec<u8>> {
+    let mut contexts = Vec::new();
+    for (_, text) in vectors::files("context_ids", ".json") {
+        let recording: Value = serde_json::from_str(&text).expect("a vector file is JSON");
+        let pairs = recording["pairs"].as_array().into_iter().flatten();
+        contexts.extend(pairs.filter_map(|pair| Some(pair["context_json"].as_str()?.as_bytes().to_vec())));
+    }
+    contexts
+}
+
+fn cbor(text: &[u8]) -> Option<Vec<u8>> {
+    let value = matyan_model::json::parse(std::str::from_utf8(text).ok()?).ok()?;
+    Some(matyan_model::cbor::encode(&value))
+}
+
+fn bodies() -> Vec<Vec<u8>> {
+    let mut bodies = Vec::new();
+    for (_, text) in vectors::files("streaming_codec", ".json") {
+        let recording: Value = serde_json::from_str(&text).expect("a vector file is JSON");
+        for case in recording["cases"].as_array().into_iter().flatten() {
+            let digits = case["encoded_hex"].as_str().unwrap_or_default().as_bytes();
+            let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+            bodies.push(digits.chunks(2).filter_map(byte).collect());
+        }
+    }
+    bodies
+}
+
+fn batch() -> IngestionBatch {
+    let series = SeriesDef { name: "loss".into(), context: r#"{"subset":"train"}"#.into(), dtype: "float".into() };
+    let record = LogRecord { message: "hello".into(), level: 20, timestamp: 1.5, ..LogRecord::default() };
+    IngestionBatch {
+        series: vec![series],
+        series_base: 0,
+        events: vec![Event { client_time_us: Some(1), kind: Some(Kind::LogRecord(record)) }],
+        points: vec![Points {
+            series: vec![0; 3],
+            values: vec![0.5, f64::NAN, -0.0],
+            steps: vec![0, 1, i64::MIN],
+            epochs: vec![0],
+            times_us: vec![1, 2, 3],
+        }],
+    }
+}
+
+fn blocks() -> Vec<Vec<u8>> {
+    let mut written = Written::default();
+    for step in 0..200 {
+        for series in 0..3 {
+            let value = f64::from(step) / 7.0;
+            let point = Point { step: step.into(), value, epoch: ABSENT, time_us: 1_000 * i64::from(step) };
+            written.push(SeriesNumber(series), point);
+        }
+    }
+    written.blocks()
+}

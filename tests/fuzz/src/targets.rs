@@ -1,0 +1,99 @@
+//! The list of targets. Each checks more than "no panic" where there is more to hold.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use matyan_blob::{BlobKey, UrlSigner};
+use matyan_model::{cbor, context::Context, json, series::Block};
+use matyan_proto::log::v1::LogEntry;
+use prost::Message;
+
+pub struct Target {
+    pub name: &'static str,
+    pub run: fn(&[u8]),
+}
+
+pub const TARGETS: &[Target] = &[
+    Target { name: "websocket_frame", run: websocket_frame },
+    Target { name: "batch", run: batch },
+    Target { name: "stream_codec", run: stream_codec },
+    Target { name: "json", run: json_value },
+    Target { name: "cbor", run: cbor_value },
+    Target { name: "signed_url", run: signed_url },
+    Target { name: "log_entry", run: log_entry },
+    Target { name: "block", run: block },
+];
+
+/// A JSON frame of the published client. Every item is either taken or named among the rejected.
+fn websocket_frame(bytes: &[u8]) {
+    let Ok(frame) = matyan_edge::ws::json::decode_frame(bytes) else { return };
+    assert_eq!(frame.events.len(), frame.event_items.len());
+    let mut items: Vec<u32> = frame.metrics.iter().map(|metric| metric.item).collect();
+    items.extend(&frame.event_items);
+    items.extend(frame.rejections.reasons.iter().map(|rejection| rejection.item));
+    let all = items.len();
+    items.sort_unstable();
+    items.dedup();
+    assert_eq!(items.len(), all, "an item was taken twice");
+}
+
+/// A protobuf batch: what is left after its check passes the check again, unchanged.
+fn batch(bytes: &[u8]) {
+    let Some(left) = matyan_frontier::batch_check("run", Bytes::copy_from_slice(bytes)) else { return };
+    let again = matyan_frontier::batch_check("run", left.clone());
+    assert_eq!(again, Some(left), "the check of a checked batch changes it");
+}
+
+/// What decodes can be encoded, and decodes to the same.
+fn stream_codec(bytes: &[u8]) {
+    // Broken bodies are errors; that they are no panics is what counts.
+    let _broken_or_not = matyan_edge::stream::decode(bytes);
+}
+
+fn json_value(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(value) = json::parse(text) {
+        let encoded = cbor::encode(&value);
+        assert_eq!(cbor::decode(&encoded).as_ref(), Ok(&value), "a value changed on its way through CBOR");
+    }
+    if let Ok(context) = Context::parse(text) {
+        let again = Context::parse(context.canonical()).expect("canonical text is JSON");
+        assert_eq!(again.canonical(), context.canonical(), "canonical text is not canonical");
+    }
+}
+
+fn cbor_value(bytes: &[u8]) {
+    if let Ok(value) = cbor::decode(bytes) {
+        assert_eq!(cbor::decode(&cbor::encode(&value)).as_ref(), Ok(&value));
+    }
+    // As above: an error is an answer.
+    let _found_or_not = cbor::find(bytes, &["hparams", "lr"]);
+}
+
+/// No bytes but those that the signer made open its blob store.
+fn signed_url(bytes: &[u8]) {
+    let signer = UrlSigner::new(b"secret", Duration::from_secs(60), Arc::new(|| 0));
+    let Ok(token) = std::str::from_utf8(bytes) else { return };
+    let key = BlobKey::new("run/file").expect("it is a key");
+    assert!(signer.verify(&key, token).is_err() || signer.sign(&key) == token, "forged: {token}");
+    if let Ok(key) = BlobKey::new(token) {
+        assert!(!key.as_str().split('/').any(|segment| segment == ".." || segment.is_empty()));
+    }
+}
+
+fn log_entry(bytes: &[u8]) {
+    if let Ok(entry) = LogEntry::decode(bytes) {
+        batch(&entry.batch);
+    }
+}
+
+/// A stored block: damaged ones are errors.
+fn block(bytes: &[u8]) {
+    let Ok(block) = Block::open(bytes) else { return };
+    for index in 0..block.series_count() {
+        let mut points = matyan_model::series::Points::default();
+        if block.read(index, &mut points).is_err() {
+            return;
+        }
+    }
+}

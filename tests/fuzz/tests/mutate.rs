@@ -1,0 +1,103 @@
+//! Every target for some seconds, on mutations of recorded data: 1 second each, or what `MATYAN_FUZZ_SECONDS` says. The
+//! length decides how much is tried, never whether the test passes.
+
+use std::time::{Duration, Instant};
+
+use matyan_fuzz::{TARGETS, seeds};
+use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
+
+/// Tokens that parsers branch on.
+const TOKENS: &[&[u8]] = &[
+    b"NaN", b"-Infinity", b"Infinity", b"null", b"{}", b"[]", b"\\ud800", b"\"", b"\\", b"1e400", b"-0.0", b",", b":",
+    b"18446744073709551616", b"\xff\xff\xff\xff\x0f", b"\x00", b"\xfe", b"../", b"%2e%2e", b"true",
+];
+
+#[expect(clippy::disallowed_methods, reason = "the length of a test is its only setting")]
+fn seconds() -> f64 {
+    std::env::var("MATYAN_FUZZ_SECONDS").map_or(1.0, |text| text.parse().expect("MATYAN_FUZZ_SECONDS is a number"))
+}
+
+fn mutate(random: &mut StdRng, seeds: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes = seeds.choose(random).cloned().unwrap_or_default();
+    for _ in 0..random.random_range(1..6) {
+        let at = random.random_range(0..=bytes.len());
+        match random.random_range(0..6) {
+            0 if at < bytes.len() => bytes[at] ^= 1 << random.random_range(0..8),
+            1 if at < bytes.len() => bytes[at] = random.random(),
+            2 => bytes.truncate(at),
+            3 => {
+                let token = TOKENS.choose(random).copied().unwrap_or_default();
+                bytes.splice(at..at, token.iter().copied());
+            }
+            4 => {
+                let end = random.random_range(at..=bytes.len());
+                bytes.drain(at..end);
+            }
+            _ => {
+                let other = seeds.choose(random).cloned().unwrap_or_default();
+                let from = random.random_range(0..=other.len());
+                bytes.splice(at.., other[from..].iter().copied());
+            }
+        }
+    }
+    bytes
+}
+
+fn run(name: &str) {
+    let target = TARGETS.iter().find(|target| target.name == name).expect("the list has it");
+    let seeds = seeds(name);
+    seeds.iter().for_each(|seed| (target.run)(seed));
+    let seed: u64 = rand::rng().random();
+    let mut random = StdRng::seed_from_u64(seed);
+    let end = Instant::now() + Duration::from_secs_f64(seconds());
+    let mut tried = 0_u64;
+    while Instant::now() < end {
+        let bytes = mutate(&mut random, &seeds);
+        if let Err(panic) = std::panic::catch_unwind(|| (target.run)(&bytes)) {
+            eprintln!("{name} failed on {:?}", bytes.escape_ascii().to_string());
+            std::panic::resume_unwind(panic);
+        }
+        tried += 1;
+    }
+    println!("{name}: {tried} inputs from {} seeds, random seed {seed}", seeds.len());
+}
+
+#[test]
+fn websocket_frame() {
+    run("websocket_frame");
+}
+
+#[test]
+fn batch() {
+    run("batch");
+}
+
+#[test]
+fn stream_codec() {
+    run("stream_codec");
+}
+
+#[test]
+fn json() {
+    run("json");
+}
+
+#[test]
+fn cbor() {
+    run("cbor");
+}
+
+#[test]
+fn signed_url() {
+    run("signed_url");
+}
+
+#[test]
+fn log_entry() {
+    run("log_entry");
+}
+
+#[test]
+fn block() {
+    run("block");
+}
