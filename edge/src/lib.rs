@@ -1,5 +1,49 @@
 //! WebSocket, REST, streaming codec, gRPC-web and static UI, translated onto gRPC.
 //! It decides nothing: every answer comes from a service behind a transport, and no store, log or blob is reachable from here.
+//!
+//! Two ports, one for writing and one for reading, and each speaks both sides where it is given both transports: clients that
+//! know a single URL send everything there.
 
+mod cors;
+mod edge;
+mod error;
+mod grpc;
+mod metrics;
+mod rest;
+mod serve;
+mod services;
+mod settings;
 pub mod stream;
+mod transport;
 pub mod ws;
+
+pub use edge::Edge;
+pub use metrics::Metrics;
+pub use serve::serve;
+pub use settings::{SettingError, Settings};
+pub use transport::Transport;
+
+use grpc::Grpc;
+use services::{Services, Side};
+
+/// The port that training code writes to. With a backend it answers queries as well.
+pub fn ingest(settings: Settings, metrics: Metrics, frontier: Transport, backend: Option<Transport>) -> Edge {
+    build(Side::Ingest, settings, metrics, frontier.clone(), Some(frontier), backend)
+}
+
+/// The port that people and programs read from. With a frontier it takes data as well.
+pub fn query(settings: Settings, metrics: Metrics, backend: Transport, frontier: Option<Transport>) -> Edge {
+    build(Side::Query, settings, metrics, backend.clone(), frontier, Some(backend))
+}
+
+fn build(
+    side: Side,
+    settings: Settings,
+    metrics: Metrics,
+    own: Transport,
+    frontier: Option<Transport>,
+    backend: Option<Transport>,
+) -> Edge {
+    let services = Services::new(side, settings, metrics, &own, frontier.as_ref());
+    Edge::new(services, Grpc::new(own, frontier, backend))
+}

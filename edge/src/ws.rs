@@ -1,3 +1,227 @@
 //! The WebSocket side of ingestion: a socket is a client of `IngestService.Stream`, in JSON or in protobuf.
+//! The handshake knows nothing of the run: it is accepted at once, or refused with 503, which is the one refusal that clients
+//! come back from.
 
+mod ack;
+pub mod batch;
+mod binary;
+mod connection;
 pub mod json;
+mod session;
+mod socket;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use matyan_proto::system::v1::ReadinessRequest;
+use matyan_proto::system::v1::system_service_client::SystemServiceClient;
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::error::ApiError;
+use crate::metrics::Metrics;
+use crate::settings::Settings;
+use crate::transport::Transport;
+use connection::Context;
+pub(crate) use session::IngestClient;
+use socket::Socket;
+
+/// Speaks protobuf instead of JSON.
+pub const BINARY_PROTOCOL: &str = "matyan.v1.binary";
+
+/// How long an answer about readiness holds, and how long it may take: a thousand clients that come back at once ask once.
+const READINESS_AGE: Duration = Duration::from_secs(1);
+
+/// Accepts WebSockets and owns their tasks.
+pub(crate) struct Sockets {
+    ingest: IngestClient,
+    system: SystemServiceClient<Transport>,
+    metrics: Metrics,
+    settings: Arc<Settings>,
+    permits: Arc<Semaphore>,
+    readiness: Mutex<Option<(Instant, bool)>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Json,
+    Binary,
+}
+
+impl Sockets {
+    pub(crate) fn new(
+        ingest: IngestClient,
+        system: SystemServiceClient<Transport>,
+        metrics: Metrics,
+        settings: Arc<Settings>,
+    ) -> Self {
+        Sockets {
+            ingest,
+            system,
+            metrics,
+            permits: Arc::new(Semaphore::new(settings.max_connections)),
+            settings,
+            readiness: Mutex::new(None),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    /// Takes no more frames, acknowledges those that were read, closes every socket and waits for the last.
+    pub(crate) async fn drain(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// The answer to a request on the path of a run's socket.
+    pub(crate) async fn accept<B>(
+        &self,
+        run_id: String,
+        mut request: Request<B>,
+    ) -> Result<Response, ApiError> {
+        let handshake = Handshake::read(request.method(), request.headers())?;
+        let permit = self.admit().await?;
+        let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
+            return Err(ApiError::new(StatusCode::BAD_REQUEST, "this connection cannot become a WebSocket"));
+        };
+        let context = Context {
+            run_id,
+            ingest: self.ingest.clone(),
+            metrics: self.metrics.clone(),
+            hold: self.settings.hold,
+            stop: self.stop.clone(),
+        };
+        let serving = serve(upgrade, handshake.protocol, context, self.settings.ping_interval, permit);
+        self.tasks.spawn(serving);
+        Ok(handshake.answer())
+    }
+
+    /// A place for one more connection, or 503.
+    async fn admit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        let permit = self.permits.clone().try_acquire_owned();
+        match permit {
+            Ok(permit) if !self.stop.is_cancelled() && self.is_ready().await => Ok(permit),
+            _ => {
+                self.metrics.ws_refused.inc();
+                Err(ApiError::unavailable("the server takes no more connections now: try again"))
+            }
+        }
+    }
+
+    /// Whether the frontier can take data. Asked at most once a second.
+    async fn is_ready(&self) -> bool {
+        let mut known = self.readiness.lock().await;
+        if let Some((asked, ready)) = *known
+            && asked.elapsed() < READINESS_AGE
+        {
+            return ready;
+        }
+        let mut system = self.system.clone();
+        let ready = match timeout(READINESS_AGE, system.readiness(ReadinessRequest {})).await {
+            Ok(Ok(answer)) => answer.into_inner().ready,
+            Ok(Err(_)) | Err(_) => false,
+        };
+        *known = Some((Instant::now(), ready));
+        ready
+    }
+}
+
+async fn serve(
+    upgrade: OnUpgrade,
+    protocol: Protocol,
+    context: Context,
+    ping_interval: Duration,
+    permit: OwnedSemaphorePermit,
+) {
+    let connection = match upgrade.await {
+        Ok(connection) => TokioIo::new(connection),
+        Err(error) => {
+            tracing::debug!(%error, "connection ended before it became a websocket");
+            return;
+        }
+    };
+    let _open = Open::new(context.metrics.clone(), permit);
+    let socket = Socket::new(connection, ping_interval).await;
+    match protocol {
+        Protocol::Json => connection::serve(socket, context).await,
+        Protocol::Binary => binary::serve(socket, context).await,
+    }
+}
+
+/// An open connection, counted for as long as this lives.
+struct Open {
+    metrics: Metrics,
+    since: Instant,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Open {
+    fn new(metrics: Metrics, permit: OwnedSemaphorePermit) -> Self {
+        metrics.ws_connections.inc();
+        Open { metrics, since: Instant::now(), _permit: permit }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.metrics.ws_connections.dec();
+        self.metrics.ws_connection_seconds.observe(self.since.elapsed().as_secs_f64());
+    }
+}
+
+/// What a valid upgrade request asks for.
+struct Handshake {
+    accept_key: String,
+    protocol: Protocol,
+}
+
+impl Handshake {
+    fn read(method: &Method, headers: &HeaderMap) -> Result<Self, ApiError> {
+        let lists = |name, token: &str| {
+            let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+            values.flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(token))
+        };
+        let wants_upgrade = lists(header::CONNECTION, "upgrade") && lists(header::UPGRADE, "websocket");
+        if method != Method::GET || !wants_upgrade {
+            return Err(ApiError::no_route());
+        }
+        let key = headers.get(header::SEC_WEBSOCKET_KEY);
+        match (key, headers.get(header::SEC_WEBSOCKET_VERSION)) {
+            (Some(key), Some(version)) if version == "13" => Ok(Handshake {
+                accept_key: derive_accept_key(key.as_bytes()),
+                protocol: if lists(header::SEC_WEBSOCKET_PROTOCOL, BINARY_PROTOCOL) {
+                    Protocol::Binary
+                } else {
+                    Protocol::Json
+                },
+            }),
+            _ => Err(ApiError::new(
+                StatusCode::BAD_REQUEST,
+                "a WebSocket handshake needs a key and version 13",
+            )),
+        }
+    }
+
+    fn answer(self) -> Response {
+        let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        let accept = HeaderValue::from_str(&self.accept_key).expect("base64 is a header value");
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+        if self.protocol == Protocol::Binary {
+            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(BINARY_PROTOCOL));
+        }
+        response
+    }
+}

@@ -21,7 +21,6 @@ use std::borrow::Cow;
 use matyan_proto::ingest::v1 as pb;
 
 use item::Fields;
-pub use item::MessageType;
 use scan::{Kind, Scanner};
 
 /// How deep arrays and objects may be nested inside one field. Later readers of the value recurse.
@@ -41,8 +40,6 @@ pub struct Frame<'a> {
     /// For each event, which item of the frame it is.
     pub event_items: Vec<u32>,
     pub rejections: Rejections,
-    /// Valid items by `MessageType`.
-    pub counts: [u32; MessageType::COUNT],
 }
 
 /// One point of one series.

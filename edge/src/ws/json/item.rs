@@ -10,9 +10,9 @@ use super::convert::{self, Reason};
 use super::scan::{Kind, Scanner, Token};
 use super::{ABSENT, Frame, FrameError, Metric, Rejection, text};
 
-/// Which form a message has. The order is that of `Frame::counts`.
+/// Which form a message has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MessageType {
+enum MessageType {
     CreateRun,
     LogMetric,
     LogHparams,
@@ -27,40 +27,21 @@ pub enum MessageType {
 }
 
 impl MessageType {
-    pub const COUNT: usize = Self::ALL.len();
-
-    pub const ALL: [MessageType; 11] = [
-        MessageType::CreateRun,
-        MessageType::LogMetric,
-        MessageType::LogHparams,
-        MessageType::FinishRun,
-        MessageType::SetRunProperty,
-        MessageType::AddTag,
-        MessageType::RemoveTag,
-        MessageType::LogCustomObject,
-        MessageType::LogTerminalLine,
-        MessageType::LogRecord,
-        MessageType::BlobRef,
-    ];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            MessageType::CreateRun => "create_run",
-            MessageType::LogMetric => "log_metric",
-            MessageType::LogHparams => "log_hparams",
-            MessageType::FinishRun => "finish_run",
-            MessageType::SetRunProperty => "set_run_property",
-            MessageType::AddTag => "add_tag",
-            MessageType::RemoveTag => "remove_tag",
-            MessageType::LogCustomObject => "log_custom_object",
-            MessageType::LogTerminalLine => "log_terminal_line",
-            MessageType::LogRecord => "log_record",
-            MessageType::BlobRef => "blob_ref",
-        }
-    }
-
     fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|it| it.name() == name)
+        Some(match name {
+            "create_run" => MessageType::CreateRun,
+            "log_metric" => MessageType::LogMetric,
+            "log_hparams" => MessageType::LogHparams,
+            "finish_run" => MessageType::FinishRun,
+            "set_run_property" => MessageType::SetRunProperty,
+            "add_tag" => MessageType::AddTag,
+            "remove_tag" => MessageType::RemoveTag,
+            "log_custom_object" => MessageType::LogCustomObject,
+            "log_terminal_line" => MessageType::LogTerminalLine,
+            "log_record" => MessageType::LogRecord,
+            "blob_ref" => MessageType::BlobRef,
+            _ => return None,
+        })
     }
 }
 
@@ -187,7 +168,6 @@ fn file<'a>(fields: &Fields<'a>, item: u32, frame: &mut Frame<'a>) -> Result<(),
         frame.events.push(event(fields, message_type)?);
         frame.event_items.push(item);
     }
-    frame.counts[message_type as usize] += 1;
     Ok(())
 }
 

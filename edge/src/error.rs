@@ -1,0 +1,260 @@
+//! What HTTP callers are told when a call fails: one envelope, whose status comes from the product's code.
+//! The edge invents no status: a service's code stands in the details of its gRPC status, and `Code::http` says the rest.
+
+use std::fmt;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use matyan_proto::common::v1::Code as ProductCode;
+use serde_json::{Value, json};
+use tonic::{Code, Status};
+use tonic_types::{ErrorInfo, StatusExt};
+
+/// The body is not JSON.
+pub(crate) const NO_JSON: &str = "JSON decode error";
+
+const DOMAIN: &str = "matyan";
+
+/// An answer that is no success.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    message: String,
+    /// Stands for `detail` in place of the message.
+    detail: Option<Value>,
+    /// Stands for the top-level `message` in place of the message.
+    title: Option<&'static str>,
+    /// Methods that the path knows.
+    allow: Option<String>,
+}
+
+impl ApiError {
+    pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        ApiError { status, message: message.into(), detail: None, title: None, allow: None }
+    }
+
+    /// No such route.
+    pub(crate) fn no_route() -> Self {
+        Self::not_found()
+    }
+
+    /// No such thing: the contract wants these very words.
+    pub(crate) fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "Not Found")
+    }
+
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
+    }
+
+    /// `allow` lists the methods that the path has.
+    pub(crate) fn method_not_allowed(allow: String) -> Self {
+        ApiError { allow: Some(allow), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed") }
+    }
+
+    /// One message per problem, each naming its field.
+    pub(crate) fn validation(problems: &[Problem]) -> Self {
+        let messages: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, messages.join("; "))
+    }
+
+    /// The same, with `detail` as the list that the old gateway answered.
+    pub(crate) fn validation_list(problems: &[Problem]) -> Self {
+        let entry = |problem: &Problem| {
+            let place: Vec<&str> = problem.field.split('.').collect();
+            json!({"type": "value_error", "loc": place, "msg": problem.message})
+        };
+        let detail = problems.iter().map(entry).collect();
+        ApiError { detail: Some(detail), ..Self::validation(problems) }
+    }
+}
+
+/// What is wrong with one field of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    pub(crate) field: String,
+    pub(crate) message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.message.as_str() {
+            // Of the body as a whole, in these very words.
+            NO_JSON => formatter.write_str(NO_JSON),
+            message => write!(formatter, "{}: {message}", self.field),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let code = match self.status.as_u16() {
+            400 => "bad_request",
+            401 => "unauthorized",
+            403 => "forbidden",
+            404 => "not_found",
+            409 => "conflict",
+            422 => "validation_error",
+            500 => "internal_error",
+            _ => "error",
+        };
+        let body = json!({
+            "error": {"code": code, "message": self.message},
+            "detail": self.detail.unwrap_or_else(|| Value::from(self.message.as_str())),
+            "message": self.title.unwrap_or(&self.message),
+        });
+        let mut response = Response::new(Body::from(body.to_string()));
+        *response.status_mut() = self.status;
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(allow) = self.allow {
+            let allow = HeaderValue::from_str(&allow).expect("methods are tokens");
+            response.headers_mut().insert(header::ALLOW, allow);
+        }
+        response
+    }
+}
+
+/// The product's code of a failed call, if a service of ours has made the status.
+pub(crate) fn product_code(status: &Status) -> Option<ProductCode> {
+    code_of(&error_info(status)?)
+}
+
+/// The field that a failed call blames.
+pub(crate) fn blamed_field(status: &Status) -> Option<String> {
+    error_info(status)?.metadata.get("field").cloned()
+}
+
+fn error_info(status: &Status) -> Option<ErrorInfo> {
+    status.get_details_error_info().filter(|info| info.domain == DOMAIN)
+}
+
+fn code_of(info: &ErrorInfo) -> Option<ProductCode> {
+    ProductCode::from_str_name(&format!("CODE_{}", info.reason))
+}
+
+impl From<Status> for ApiError {
+    fn from(status: Status) -> Self {
+        let info = error_info(&status);
+        let code = info.as_ref().and_then(code_of);
+        let http = code.map_or_else(|| http_of(status.code()), ProductCode::http);
+        let http = StatusCode::from_u16(http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let get = |key: &str| info.as_ref().and_then(|info| info.metadata.get(key)).map(String::as_str);
+        match http {
+            StatusCode::NOT_FOUND => Self::not_found(),
+            StatusCode::INTERNAL_SERVER_ERROR => {
+                tracing::error!(code = ?status.code(), message = status.message(), "a call failed inside");
+                Self::new(http, "Internal server error")
+            }
+            StatusCode::CONFLICT => match (get("resource"), get("name")) {
+                (Some(resource), Some(name)) => {
+                    Self::new(http, format!("{} with name '{name}' already exists", capitalized(resource)))
+                }
+                _ => Self::new(http, status.message()),
+            },
+            _ if code == Some(ProductCode::InvalidQuery) => syntax_error(http, status.message(), get),
+            _ => Self::new(http, status.message()),
+        }
+    }
+}
+
+/// The place of the error goes along, so that an editor can underline it.
+fn syntax_error<'a>(http: StatusCode, message: &str, get: impl Fn(&str) -> Option<&'a str>) -> ApiError {
+    let number = |key: &str| get(key).and_then(|text| text.parse::<u64>().ok());
+    let detail = json!({
+        "name": "SyntaxError",
+        "statement": get("statement"),
+        "line": number("line"),
+        "offset": number("offset"),
+        "end_offset": number("end_offset"),
+    });
+    let error = ApiError::new(http, format!("Invalid query syntax: {message}"));
+    ApiError { detail: Some(detail), title: Some("SyntaxError"), ..error }
+}
+
+fn capitalized(word: &str) -> String {
+    let mut characters = word.chars();
+    characters.next().into_iter().flat_map(char::to_uppercase).chain(characters).collect()
+}
+
+/// For statuses that no service of ours has made: a transport's, or a generated server's.
+fn http_of(code: Code) -> u16 {
+    match code {
+        Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss => 500,
+        Code::InvalidArgument | Code::OutOfRange | Code::Aborted => 400,
+        Code::Unauthenticated => 401,
+        Code::PermissionDenied => 403,
+        Code::NotFound => 404,
+        Code::AlreadyExists | Code::FailedPrecondition => 409,
+        Code::ResourceExhausted => 413,
+        Code::Unimplemented => 501,
+        Code::Unavailable | Code::Cancelled => 503,
+        Code::DeadlineExceeded => 504,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    fn status(code: ProductCode, message: &str, metadata: &[(&str, &str)]) -> Status {
+        let metadata: HashMap<String, String> =
+            metadata.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+        let reason = code.as_str_name().trim_start_matches("CODE_");
+        let details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
+        Status::with_error_details(Code::from_i32(code.grpc()), message, details)
+    }
+
+    async fn answer(error: ApiError) -> (u16, Value) {
+        let response = error.into_response();
+        let status = response.status().as_u16();
+        let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn the_status_comes_from_the_products_code() {
+        let check = async |code, message: &str, metadata: &[(&str, &str)], http: u16, told: &str| {
+            let (status, body) = answer(self::status(code, message, metadata).into()).await;
+            assert_eq!((status, &body["error"]["message"]), (http, &Value::from(told)));
+            assert_eq!(body["detail"], told);
+            assert_eq!(body["message"], told);
+        };
+        check(ProductCode::InvalidField, "`name` is empty", &[("field", "name")], 422, "`name` is empty")
+            .await;
+        check(ProductCode::InvalidRequest, "Invalid range format", &[], 400, "Invalid range format").await;
+        check(ProductCode::NotFound, "no run `x`", &[("resource", "run")], 404, "Not Found").await;
+        let taken = [("resource", "experiment"), ("name", "x")];
+        check(ProductCode::AlreadyExists, "taken", &taken, 409, "Experiment with name 'x' already exists")
+            .await;
+        check(ProductCode::Unavailable, "try again", &[], 503, "try again").await;
+        check(ProductCode::Internal, "secret", &[], 500, "Internal server error").await;
+    }
+
+    #[tokio::test]
+    async fn a_query_error_tells_its_place() {
+        let metadata = [("statement", "run."), ("line", "1"), ("offset", "6"), ("end_offset", "7")];
+        let (status, body) =
+            answer(self::status(ProductCode::InvalidQuery, "a name is missing", &metadata).into()).await;
+        assert_eq!(status, 400);
+        assert_eq!(
+            body,
+            json!({
+                "error": {"code": "bad_request", "message": "Invalid query syntax: a name is missing"},
+                "detail": {"name": "SyntaxError", "statement": "run.", "line": 1, "offset": 6, "end_offset": 7},
+                "message": "SyntaxError",
+            })
+        );
+    }
+
+    #[tokio::test]
+    async fn a_status_without_details_is_mapped_by_its_number() {
+        assert_eq!(answer(Status::unavailable("gone").into()).await.0, 503);
+        assert_eq!(answer(Status::unimplemented("later").into()).await.0, 501);
+        assert_eq!(answer(Status::unknown("?").into()).await.0, 500);
+    }
+}

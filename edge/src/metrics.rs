@@ -1,0 +1,100 @@
+//! Every Prometheus metric of the edge, by the names that dashboards know.
+//! Items by type are counted by the frontier, for every way in. Registered once in a process, into the registry that all its services share; `/metrics/` shows that registry.
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+};
+
+const REQUEST_LABELS: [&str; 3] = ["method", "path_template", "status_class"];
+const SHORT_SECONDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const LONG_SECONDS: [f64; 10] = [1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0];
+const ACK_SECONDS: [f64; 12] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 10.0, 40.0];
+
+/// Cheap to clone; the edges of both ports share one.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Registry,
+    pub(crate) http_requests: IntCounterVec,
+    pub(crate) http_seconds: HistogramVec,
+    pub(crate) ws_connections: IntGauge,
+    pub(crate) ws_connection_seconds: Histogram,
+    pub(crate) ws_ack_seconds: Histogram,
+    pub(crate) ws_error_acks: IntCounter,
+    pub(crate) ws_resends: IntCounter,
+    pub(crate) ws_reopened_streams: IntCounter,
+    pub(crate) ws_refused: IntCounter,
+}
+
+impl Metrics {
+    /// Fails when the registry has them already.
+    pub fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let counter = |name: &str, help: &str| -> prometheus::Result<IntCounter> {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let histogram = |name: &str, help: &str, buckets: &[f64]| -> prometheus::Result<Histogram> {
+            let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?;
+            registry.register(Box::new(histogram.clone()))?;
+            Ok(histogram)
+        };
+        let http_requests = IntCounterVec::new(
+            Opts::new("matyan_http_requests_total", "HTTP requests answered."),
+            &REQUEST_LABELS,
+        )?;
+        registry.register(Box::new(http_requests.clone()))?;
+        let http_seconds = HistogramVec::new(
+            HistogramOpts::new(
+                "matyan_http_request_duration_seconds",
+                "Time to the first byte of an answer.",
+            )
+            .buckets(SHORT_SECONDS.to_vec()),
+            &REQUEST_LABELS,
+        )?;
+        registry.register(Box::new(http_seconds.clone()))?;
+        let ws_connections = IntGauge::new("matyan_ws_connections_active", "WebSockets that are open.")?;
+        registry.register(Box::new(ws_connections.clone()))?;
+
+        Ok(Metrics {
+            registry: registry.clone(),
+            http_requests,
+            http_seconds,
+            ws_connections,
+            ws_connection_seconds: histogram(
+                "matyan_ws_connection_duration_seconds",
+                "How long WebSockets were open.",
+                &LONG_SECONDS,
+            )?,
+            ws_ack_seconds: histogram("matyan_ws_ack_seconds", "From a frame to its ack.", &ACK_SECONDS)?,
+            ws_error_acks: counter("matyan_ws_error_acks_total", "Frames acknowledged with an error.")?,
+            ws_resends: counter(
+                "matyan_ws_resent_frames_total",
+                "Frames that repeated an unacknowledged one.",
+            )?,
+            ws_reopened_streams: counter(
+                "matyan_ws_reopened_streams_total",
+                "Streams to the frontier that failed and were opened again.",
+            )?,
+            ws_refused: counter("matyan_ws_refused_total", "WebSockets refused with 503.")?,
+        })
+    }
+
+    /// The whole registry in Prometheus' text form.
+    pub(crate) fn text(&self) -> prometheus::Result<String> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_takes_them_once_and_shows_them() {
+        let registry = Registry::new();
+        let metrics = Metrics::register(&registry).unwrap();
+        metrics.ws_connections.inc();
+        assert!(metrics.text().unwrap().contains("matyan_ws_connections_active 1"));
+        assert!(Metrics::register(&registry).is_err());
+    }
+}

@@ -1,0 +1,212 @@
+//! One REST call after its checks: path, parameters, body and caller's zone, in plain form.
+//! What an operation declares is all that its handler can ask for; asking for anything else is a mistake of ours.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use axum::body::Body;
+use axum::extract::{FromRequestParts, RawPathParams};
+use bytes::Bytes;
+use http::StatusCode;
+use http::request::Parts;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use matyan_proto::limits::BATCH_BYTES;
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+
+use super::shape::{parse_bool, parse_int};
+use super::table::{Input, Kind, Operation};
+use crate::error::{ApiError, NO_JSON, Problem};
+
+/// A JSON body. The largest is an app's state of 1 MiB; a batch of 10,000 series is smaller.
+const BODY_BYTES: usize = BATCH_BYTES;
+
+const TIMEZONE: &str = "x-timezone-offset";
+
+/// Which client family asks: they share the routes and differ in a few answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// `/api/v1/rest`
+    Matyan,
+    /// `/api`, for the stock bundle of Aim 3.x.
+    Aim,
+}
+
+pub(crate) struct Call {
+    pub(crate) dialect: Dialect,
+    pub(crate) parts: Parts,
+    /// The JSON body in plain form; null where the operation takes none.
+    pub(crate) json: Value,
+    /// The body as it comes, where the operation takes it so. The lock makes it shareable; nobody ever waits for it.
+    raw: Mutex<Body>,
+    path: HashMap<String, String>,
+    query: HashMap<&'static str, Parameter>,
+    timezone: i32,
+}
+
+enum Parameter {
+    Text(String),
+    Int(i64),
+    Bool(bool),
+    Texts(Vec<String>),
+}
+
+impl Call {
+    /// Checks the request against what `operation` declares.
+    pub(crate) async fn read(
+        operation: &Operation,
+        dialect: Dialect,
+        mut parts: Parts,
+        body: Body,
+    ) -> Result<Self, ApiError> {
+        let path = path(&mut parts).await?;
+        let mut problems = Vec::new();
+        let query = read_query(operation, parts.uri.query().unwrap_or_default(), &mut problems);
+        let timezone = read_timezone(&parts, &mut problems);
+        let (json, raw) = match &operation.input {
+            Input::None => (Value::Null, Body::empty()),
+            Input::Raw => (Value::Null, body),
+            Input::Json(shape) => {
+                let whole = read_whole(body).await?;
+                match serde_json::from_slice(&whole) {
+                    Ok(mut json) => {
+                        shape.check(&mut json, "body", &mut problems);
+                        (json, Body::empty())
+                    }
+                    Err(_) => {
+                        problems.push(Problem { field: "body".into(), message: NO_JSON.into() });
+                        (Value::Null, Body::empty())
+                    }
+                }
+            }
+        };
+        if !problems.is_empty() {
+            let told =
+                if operation.lists_problems { ApiError::validation_list } else { ApiError::validation };
+            return Err(told(&problems));
+        }
+        Ok(Call { dialect, parts, json, raw: Mutex::new(raw), path, query, timezone })
+    }
+
+    /// A segment of the path, decoded.
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.path.get(name).cloned().expect("a handler asks for segments of its own path")
+    }
+
+    /// A text; one that is absent and has no default is `None`.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        match self.query.get(name) {
+            Some(Parameter::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn int(&self, name: &str) -> Option<i64> {
+        match self.query.get(name) {
+            Some(Parameter::Int(int)) => Some(*int),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn bool(&self, name: &str) -> bool {
+        matches!(self.query.get(name), Some(Parameter::Bool(true)))
+    }
+
+    pub(crate) fn texts(&self, name: &str) -> &[String] {
+        match self.query.get(name) {
+            Some(Parameter::Texts(texts)) => texts,
+            _ => &[],
+        }
+    }
+
+    /// Minutes: UTC minus local.
+    pub(crate) fn timezone(&self) -> i32 {
+        self.timezone
+    }
+
+    /// The body as it comes; a second call finds none.
+    pub(crate) fn take_raw(&self) -> Body {
+        let mut raw = self.raw.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut raw, Body::empty())
+    }
+
+    /// A text member of the JSON body.
+    pub(crate) fn member(&self, name: &str) -> Option<&str> {
+        self.json.get(name)?.as_str()
+    }
+}
+
+async fn path(parts: &mut Parts) -> Result<HashMap<String, String>, ApiError> {
+    let params = RawPathParams::from_request_parts(parts, &()).await;
+    // Segments that are not UTF-8 name nothing that exists.
+    let params = params.map_err(|_| ApiError::not_found())?;
+    Ok(params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+}
+
+fn read_query(
+    operation: &Operation,
+    query: &str,
+    problems: &mut Vec<Problem>,
+) -> HashMap<&'static str, Parameter> {
+    let mut given: HashMap<String, Vec<String>> = HashMap::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        given.entry(decode(name)).or_default().push(decode(value));
+    }
+    let mut read = HashMap::new();
+    for parameter in operation.query {
+        let values = given.remove(parameter.name).unwrap_or_default();
+        if let Kind::Texts = parameter.kind {
+            read.insert(parameter.name, Parameter::Texts(values));
+            continue;
+        }
+        let Some(value) = values.into_iter().next_back().or_else(|| parameter.default.map(str::to_owned))
+        else {
+            if parameter.required {
+                problems.push(Problem { field: parameter.name.into(), message: "Field required".into() });
+            }
+            continue;
+        };
+        match parse(parameter.kind, value) {
+            Ok(value) => {
+                read.insert(parameter.name, value);
+            }
+            Err(message) => problems.push(Problem { field: parameter.name.into(), message: message.into() }),
+        }
+    }
+    read
+}
+
+fn parse(kind: Kind, value: String) -> Result<Parameter, &'static str> {
+    match kind {
+        Kind::Text => Ok(Parameter::Text(value)),
+        Kind::Texts => Ok(Parameter::Texts(vec![value])),
+        Kind::Int => parse_int(&value).map(Parameter::Int).ok_or("Input should be a valid integer"),
+        Kind::Bool => parse_bool(&value).map(Parameter::Bool).ok_or("Input should be a valid boolean"),
+    }
+}
+
+/// `%XX` and `+`; bytes that are no UTF-8 become U+FFFD.
+fn decode(text: &str) -> String {
+    percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
+}
+
+fn read_timezone(parts: &Parts, problems: &mut Vec<Problem>) -> i32 {
+    let Some(value) = parts.headers.get(TIMEZONE) else { return 0 };
+    let minutes = value.to_str().ok().and_then(parse_int).and_then(|minutes| i32::try_from(minutes).ok());
+    minutes.unwrap_or_else(|| {
+        problems.push(Problem { field: TIMEZONE.into(), message: "Input should be a valid integer".into() });
+        0
+    })
+}
+
+async fn read_whole(body: Body) -> Result<Bytes, ApiError> {
+    match Limited::new(body, BODY_BYTES).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            let message = format!("the body is larger than {BODY_BYTES} bytes");
+            Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message))
+        }
+        Err(_) => Err(ApiError::new(StatusCode::BAD_REQUEST, "the body ended early")),
+    }
+}

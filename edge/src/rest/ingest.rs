@@ -1,0 +1,148 @@
+//! Uploads: presigned URLs, and the way into a blob store that has no URLs of its own.
+//! The bytes of an upload go through in the pieces in which they come; nothing is collected.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::response::IntoResponse;
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use http::request::Parts;
+use http::{HeaderMap, Method, StatusCode, header};
+use matyan_proto::ingest::v1::upload_request::Message;
+use matyan_proto::ingest::v1::{PresignRequest, UploadOpen, UploadRequest};
+use matyan_proto::limits::CHUNK_BYTES;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status};
+
+use super::call::Call;
+use super::shape::{Member, Shape};
+use super::table::{Answer, Base, Operation};
+use crate::error::{ApiError, Problem, blamed_field};
+use crate::services::Services;
+
+/// Where uploads to a blob store without URLs of its own go.
+pub(crate) const BLOBS: &str = "/api/v1/rest/blobs/";
+
+const PRESIGN: Shape = Shape::Record(&[
+    Member::required("run_id", Shape::Text),
+    Member::required("artifact_path", Shape::Text),
+    Member::optional("content_type", Shape::Text),
+]);
+
+pub(crate) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::new(
+            Method::POST,
+            "/artifacts/presign",
+            "A URL to PUT one artifact to",
+            |services, call| Box::pin(presign(services, call)),
+        )
+        .base(Base::Rest)
+        .json(&PRESIGN)
+        .listing_problems(),
+        Operation::new(
+            Method::PUT,
+            "/blobs/{*key}",
+            "Upload to a URL that presigning has answered",
+            |services, call| Box::pin(upload(services, call)),
+        )
+        .base(Base::Rest)
+        .raw(),
+    ]
+}
+
+async fn presign(services: Arc<Services>, call: Call) -> Answer {
+    let text = |name| call.member(name).unwrap_or_default().to_owned();
+    let request = PresignRequest {
+        run_id: text("run_id"),
+        artifact_path: text("artifact_path"),
+        content_type: text("content_type"),
+    };
+    let answer = services.ingest().presign(request).await.map_err(refused)?.into_inner();
+    let mut upload_url = answer.upload_url;
+    if upload_url.starts_with('/') {
+        upload_url.insert_str(0, &origin(&call.parts)?);
+    }
+    let headers = if answer.headers.is_empty() { Value::Null } else { json!(answer.headers) };
+    Ok(Json(json!({"upload_url": upload_url, "s3_key": answer.key, "headers": headers})).into_response())
+}
+
+/// A refused field in the form that the old gateway answered: a list.
+fn refused(status: Status) -> ApiError {
+    if status.code() != Code::InvalidArgument {
+        return status.into();
+    }
+    let field = format!("body.{}", blamed_field(&status).unwrap_or_default());
+    ApiError::validation_list(&[Problem { field, message: status.message().to_owned() }])
+}
+
+/// How the caller has reached this server: what it will reach again.
+fn origin(parts: &Parts) -> Result<String, ApiError> {
+    let scheme = header(&parts.headers, "x-forwarded-proto").unwrap_or("http");
+    let host = header(&parts.headers, header::HOST.as_str()).or(parts.uri.authority().map(|it| it.as_str()));
+    let host = host.ok_or_else(|| ApiError::new(StatusCode::BAD_REQUEST, "the request names no host"))?;
+    Ok(format!("{scheme}://{host}"))
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+async fn upload(services: Arc<Services>, call: Call) -> Answer {
+    let headers = &call.parts.headers;
+    let open = UploadOpen {
+        key: call.path("key"),
+        token: call.parts.uri.query().unwrap_or_default().to_owned(),
+        content_type: header(headers, header::CONTENT_TYPE.as_str()).unwrap_or_default().to_owned(),
+        content_length: header(headers, header::CONTENT_LENGTH.as_str()).and_then(|it| it.parse().ok()),
+    };
+    // One piece may wait: the frontier's pace is the client's pace.
+    let (pieces, requests) = mpsc::channel(1);
+    let mut client = services.ingest();
+    let uploading = client.upload(ReceiverStream::new(requests));
+    let sending = send(open, call.take_raw(), pieces);
+    tokio::pin!(uploading, sending);
+    let answer = tokio::select! {
+        answer = &mut uploading => answer,
+        sent = &mut sending => match sent {
+            Ok(()) => uploading.await,
+            // Dropping the call takes back what has been sent: it never was complete.
+            Err(Cut) => return Err(ApiError::new(StatusCode::BAD_REQUEST, "the body ended early")),
+        },
+    };
+    Ok(Json(json!({"size": answer?.into_inner().size})).into_response())
+}
+
+/// The client went away before the end of its body.
+struct Cut;
+
+/// Hands the body on in pieces. The channel is closed only when the body is complete.
+async fn send(open: UploadOpen, body: Body, pieces: mpsc::Sender<UploadRequest>) -> Result<(), Cut> {
+    let mut messages = std::pin::pin!(messages(open, body));
+    while let Some(message) = messages.next().await {
+        if pieces.send(UploadRequest { message: Some(message?) }).await.is_err() {
+            // The frontier has answered already: that answer is the outcome.
+            return std::future::pending().await;
+        }
+    }
+    Ok(())
+}
+
+fn messages(open: UploadOpen, body: Body) -> impl Stream<Item = Result<Message, Cut>> {
+    let chunks = body.into_data_stream().flat_map(|data| {
+        let pieces = match data {
+            Ok(data) => split(data).map(|piece| Ok(Message::Chunk(piece))).collect(),
+            Err(_) => vec![Err(Cut)],
+        };
+        futures::stream::iter(pieces)
+    });
+    futures::stream::iter([Ok(Message::Open(open))]).chain(chunks)
+}
+
+fn split(mut data: Bytes) -> impl Iterator<Item = Bytes> {
+    std::iter::from_fn(move || (!data.is_empty()).then(|| data.split_to(data.len().min(CHUNK_BYTES))))
+}

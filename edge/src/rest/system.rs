@@ -1,0 +1,106 @@
+//! Version, health, metrics, and the description of the API itself.
+//! Health keeps the keys of 0.3 (`fdb`, `kafka`, `blob`) whatever store, log and blob store there are: dashboards read them.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::response::{Html, IntoResponse};
+use http::{Method, StatusCode, header};
+use matyan_proto::system::v1::{Check, ReadinessRequest, ReadinessResponse, VersionRequest};
+use serde_json::{Value, json};
+
+use super::call::Call;
+use super::table::{Answer, Base, Operation, Output};
+use super::{openapi, operations as all_operations};
+use crate::error::ApiError;
+use crate::services::{Services, Side};
+
+pub(crate) fn operations() -> Vec<Operation> {
+    let get = |path, summary, handler| Operation::new(Method::GET, path, summary, handler);
+    vec![
+        get("/version", "Version of the product, and which component answers", |services, call| {
+            Box::pin(version(services, call))
+        }),
+        get("/health/live", "The process is up", |_, _| Box::pin(live())).base(Base::Root),
+        get("/health/ready", "Whether it can do its work; 503 when not", |services, call| {
+            Box::pin(ready(services, call))
+        })
+        .base(Base::Root),
+        get("/metrics", "Prometheus metrics", |services, call| Box::pin(metrics(services, call)))
+            .base(Base::Root)
+            .output(Output::Text),
+        get("/docs", "This page", |services, call| Box::pin(docs(services, call)))
+            .base(Base::Root)
+            .output(Output::Html),
+        get("/openapi.json", "The description of this API", |services, call| {
+            Box::pin(description(services, call))
+        })
+        .base(Base::Root),
+    ]
+}
+
+async fn version(services: Arc<Services>, _: Call) -> Answer {
+    let version = services.system().version(VersionRequest {}).await?.into_inner();
+    let mut answer = json!({"version": version.version, "component": version.component});
+    if services.side() == Side::Query {
+        answer["fdb_api_version"] = version.fdb_api_version.into();
+    }
+    Ok(Json(answer).into_response())
+}
+
+async fn live() -> Answer {
+    Ok(Json(json!({"status": "ok"})).into_response())
+}
+
+async fn ready(services: Arc<Services>, _: Call) -> Answer {
+    let answer = match services.system().readiness(ReadinessRequest {}).await {
+        Ok(answer) => answer.into_inner(),
+        Err(status) => {
+            let failed = |name: &str| Check {
+                name: name.to_owned(),
+                ok: false,
+                message: status.message().to_owned(),
+                required: true,
+            };
+            let checks = ["log", "control_log", "store", "blobs"].map(failed).to_vec();
+            ReadinessResponse { ready: false, checks }
+        }
+    };
+    let checks = checks(services.side(), &answer.checks);
+    let (status, word) =
+        if answer.ready { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "degraded") };
+    Ok((status, Json(json!({"status": word, "checks": checks}))).into_response())
+}
+
+/// The checks under the names of 0.3.
+fn checks(side: Side, checks: &[Check]) -> Value {
+    let find = |name: &str| checks.iter().find(|check| check.name == name);
+    let told = |name: &str| match find(name) {
+        Some(check) if !check.ok => Value::from(check.message.as_str()),
+        _ => Value::from("ok"),
+    };
+    let ok = |name: &str| find(name).is_none_or(|check| check.ok);
+    match side {
+        Side::Ingest => json!({"kafka": told("log"), "blob": told("blobs")}),
+        Side::Query => json!({
+            "fdb": told("store"),
+            "kafka": {"control_producer": ok("control_log"), "ingestion_producer": ok("log")},
+        }),
+    }
+}
+
+async fn metrics(services: Arc<Services>, _: Call) -> Answer {
+    let text = services.metrics().text().map_err(|error| {
+        tracing::error!(%error, "metrics cannot be shown");
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error")
+    })?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
+}
+
+async fn docs(services: Arc<Services>, _: Call) -> Answer {
+    Ok(Html(openapi::page(&all_operations(&services))).into_response())
+}
+
+async fn description(services: Arc<Services>, _: Call) -> Answer {
+    Ok(Json(openapi::document(&all_operations(&services))).into_response())
+}

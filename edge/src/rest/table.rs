@@ -1,0 +1,221 @@
+//! The table of operations, and how a request finds its row.
+//! Written here and not with a framework's method router, because the table also makes the OpenAPI description, answers 405
+//! in the contract's envelope, and does not let HEAD pass for GET.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use futures::future::BoxFuture;
+use http::Method;
+
+use super::call::{Call, Dialect};
+use super::shape::Shape;
+use crate::error::ApiError;
+use crate::services::Services;
+
+pub(crate) type Answer = Result<Response, ApiError>;
+pub(crate) type Handler = fn(Arc<Services>, Call) -> BoxFuture<'static, Answer>;
+
+/// Where an operation is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Base {
+    /// Below `/`.
+    Root,
+    /// Below `/api/v1/rest`.
+    Rest,
+    /// There, and below `/api` as well.
+    RestAndAim,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Text,
+    Int,
+    Bool,
+    /// May be repeated.
+    Texts,
+}
+
+/// A parameter of the query.
+#[derive(Debug)]
+pub(crate) struct Parameter {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) default: Option<&'static str>,
+    pub(crate) required: bool,
+}
+
+impl Parameter {
+    /// Absent unless given, or with the default.
+    pub(crate) const fn new(name: &'static str, kind: Kind, default: Option<&'static str>) -> Self {
+        Parameter { name, kind, default, required: false }
+    }
+
+    pub(crate) const fn required(name: &'static str, kind: Kind) -> Self {
+        Parameter { name, kind, default: None, required: true }
+    }
+}
+
+/// What an operation takes as its body.
+#[derive(Debug)]
+pub(crate) enum Input {
+    None,
+    Json(&'static Shape),
+    Raw,
+}
+
+/// What it answers when all is well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    Json,
+    /// Entries of the streaming codec, or plain bytes.
+    Bytes,
+    Zip,
+    Text,
+    Html,
+    Nothing,
+}
+
+pub(crate) struct Operation {
+    pub(crate) base: Base,
+    pub(crate) method: Method,
+    /// Below the base, without slash at the end.
+    pub(crate) path: &'static str,
+    pub(crate) summary: &'static str,
+    pub(crate) query: &'static [Parameter],
+    pub(crate) input: Input,
+    pub(crate) success: u16,
+    pub(crate) output: Output,
+    /// Problems of the request are told as a list in `detail`.
+    pub(crate) lists_problems: bool,
+    pub(crate) handler: Handler,
+}
+
+impl Operation {
+    pub(crate) fn new(method: Method, path: &'static str, summary: &'static str, handler: Handler) -> Self {
+        Operation {
+            base: Base::RestAndAim,
+            method,
+            path,
+            summary,
+            query: &[],
+            input: Input::None,
+            success: 200,
+            output: Output::Json,
+            lists_problems: false,
+            handler,
+        }
+    }
+
+    pub(crate) fn base(self, base: Base) -> Self {
+        Operation { base, ..self }
+    }
+
+    pub(crate) fn query(self, query: &'static [Parameter]) -> Self {
+        Operation { query, ..self }
+    }
+
+    pub(crate) fn json(self, shape: &'static Shape) -> Self {
+        Operation { input: Input::Json(shape), ..self }
+    }
+
+    pub(crate) fn raw(self) -> Self {
+        Operation { input: Input::Raw, ..self }
+    }
+
+    pub(crate) fn success(self, success: u16) -> Self {
+        Operation { success, ..self }
+    }
+
+    pub(crate) fn listing_problems(self) -> Self {
+        Operation { lists_problems: true, ..self }
+    }
+
+    pub(crate) fn output(self, output: Output) -> Self {
+        Operation { output, ..self }
+    }
+
+    /// Full paths, each with the dialect that is spoken there.
+    pub(crate) fn paths(&self) -> Vec<(String, Dialect)> {
+        let bases: &[(&str, Dialect)] = match self.base {
+            Base::Root => &[("", Dialect::Matyan)],
+            Base::Rest => &[("/api/v1/rest", Dialect::Matyan)],
+            Base::RestAndAim => &[("/api/v1/rest", Dialect::Matyan), ("/api", Dialect::Aim)],
+        };
+        bases.iter().map(|(base, dialect)| (format!("{base}{}", self.path), *dialect)).collect()
+    }
+}
+
+/// The route that answered, as metrics label it. Stands among the extensions of a response.
+#[derive(Clone, Debug)]
+pub(crate) struct PathTemplate(pub(crate) Arc<str>);
+
+/// The operations of one path.
+struct Row {
+    template: PathTemplate,
+    dialect: Dialect,
+    operations: Vec<Arc<Operation>>,
+}
+
+/// Routes for every operation.
+pub(crate) fn router(operations: Vec<Operation>, services: &Arc<Services>) -> Router {
+    let mut rows: BTreeMap<String, Row> = BTreeMap::new();
+    for operation in operations.into_iter().map(Arc::new) {
+        for (path, dialect) in operation.paths() {
+            let row = rows.entry(path).or_insert_with_key(|path| Row {
+                template: PathTemplate(template(path)),
+                dialect,
+                operations: Vec::new(),
+            });
+            row.operations.push(Arc::clone(&operation));
+        }
+    }
+    rows.into_iter().fold(Router::new(), |router, (path, row)| {
+        let (row, services) = (Arc::new(row), Arc::clone(services));
+        let handler = move |request: Request| answer(Arc::clone(&row), Arc::clone(&services), request);
+        router.route(&path, any(handler))
+    })
+}
+
+async fn answer(row: Arc<Row>, services: Arc<Services>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let answered = dispatch(&row, services, parts, body).await;
+    let mut response = answered.unwrap_or_else(IntoResponse::into_response);
+    response.extensions_mut().insert(row.template.clone());
+    response
+}
+
+async fn dispatch(row: &Row, services: Arc<Services>, parts: http::request::Parts, body: Body) -> Answer {
+    let Some(operation) = row.operations.iter().find(|operation| operation.method == parts.method) else {
+        let methods: Vec<&str> = row.operations.iter().map(|operation| operation.method.as_str()).collect();
+        return Err(ApiError::method_not_allowed(methods.join(", ")));
+    };
+    let call = Call::read(operation, row.dialect, parts, body).await?;
+    (operation.handler)(services, call).await
+}
+
+/// Every variable segment is called `{id}`, and the path ends with a slash.
+fn template(path: &str) -> Arc<str> {
+    let segments = path.split('/').map(|it| if it.starts_with('{') { "{id}" } else { it });
+    let mut template = segments.collect::<Vec<_>>().join("/");
+    template.push('/');
+    template.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_hold_no_values() {
+        let check = |path: &str, expected: &str| assert_eq!(&*template(path), expected);
+        check("/health/live", "/health/live/");
+        check("/api/runs/{run_id}/note/{note_id}", "/api/runs/{id}/note/{id}/");
+        check("/api/v1/rest/blobs/{*key}", "/api/v1/rest/blobs/{id}/");
+    }
+}

@@ -1,0 +1,75 @@
+//! A listening port: accepts, serves HTTP/1 and HTTP/2 on every connection, and ends in order.
+//! Shutdown in one sentence: stop accepting, acknowledge what WebSockets have sent, let requests under way finish, close.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::body::Body;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::edge::Edge;
+
+/// A client that has connected has this long to send a request's head.
+const HEAD_TIME: Duration = Duration::from_secs(30);
+
+/// After an accept that failed (no file descriptors left, say) the next one waits, or the loop would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves until `stop` is cancelled and everything under way has ended.
+pub async fn serve(listener: TcpListener, edge: Edge, stop: CancellationToken) {
+    let graceful = GracefulShutdown::new();
+    let connections = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => break,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                connections.spawn(connection(stream, edge.clone(), &graceful));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    tokio::join!(edge.drain(), graceful.shutdown());
+    connections.close();
+    connections.wait().await;
+}
+
+/// One connection until its end.
+fn connection(
+    stream: TcpStream,
+    edge: Edge,
+    graceful: &GracefulShutdown,
+) -> impl Future<Output = ()> + Send + 'static {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection keeps its delay");
+    }
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(1_000);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let edge = edge.clone();
+        async move { Ok::<_, Infallible>(edge.answer(request.map(Body::new)).await) }
+    });
+    let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+    let serving = graceful.watch(serving);
+    async move {
+        if let Err(error) = serving.await {
+            tracing::debug!(error = &*error, "a connection ended with an error");
+        }
+    }
+}

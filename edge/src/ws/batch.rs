@@ -1,0 +1,334 @@
+//! A decoded frame into encoded `IngestionBatch`es: metrics in columns over the connection's series dictionary.
+//! Encoded once: the same bytes go through the frontier into the log. A frame is one batch unless it passes the advised size.
+
+use std::hash::BuildHasher;
+
+use bytes::Bytes;
+use hashbrown::{DefaultHashBuilder, HashTable};
+use matyan_proto::ingest::v1 as pb;
+use matyan_proto::limits::{BATCH_ADVISED_BYTES, BATCH_BYTES, SERIES_PER_RUN};
+use prost::Message;
+
+use super::json::{ABSENT, Frame, Metric, Rejection};
+
+/// What a point may cost at most: its number, its value and three columns.
+const POINT_BYTES: usize = 5 + 8 + 3 * 10;
+
+/// What a member of a repeated field costs beside its content, at most.
+const MEMBER_BYTES: usize = 16;
+
+/// Past this a dictionary is given up for a new one: it holds the names of all the series that a run may have.
+const DICTIONARY_BYTES: usize = 24 << 20;
+
+/// Which series a connection has named so far: (name, context, dtype) to number, in the order in which they came.
+#[derive(Default)]
+pub(super) struct Dictionary {
+    series: Vec<pb::SeriesDef>,
+    numbers: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    bytes: usize,
+    /// Number found last. Training logs its series in the same order each step, so the next one is the best guess, and
+    /// comparing is five times quicker than hashing.
+    last: usize,
+}
+
+impl Dictionary {
+    /// True when it should be given up before another frame is taken.
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes > DICTIONARY_BYTES || self.series.len() > SERIES_PER_RUN / 2
+    }
+
+    fn find(&mut self, metric: &Metric<'_>) -> Option<u32> {
+        let names = |it: &pb::SeriesDef| {
+            it.name == metric.name && it.context == metric.context && it.dtype == metric.dtype
+        };
+        let guess = if self.last + 1 < self.series.len() { self.last + 1 } else { 0 };
+        if self.series.get(guess).is_some_and(names) {
+            self.last = guess;
+            return Some(guess as u32);
+        }
+        let hash = self.hasher.hash_one((&*metric.name, &*metric.context, &*metric.dtype));
+        let number = *self.numbers.find(hash, |number| names(&self.series[*number as usize]))?;
+        self.last = number as usize;
+        Some(number)
+    }
+
+    fn insert(&mut self, metric: &Metric<'_>) -> pb::SeriesDef {
+        let definition = pb::SeriesDef {
+            name: metric.name.to_string(),
+            context: metric.context.to_string(),
+            dtype: metric.dtype.to_string(),
+        };
+        let hash_of = |hasher: &DefaultHashBuilder, it: &pb::SeriesDef| {
+            hasher.hash_one((it.name.as_str(), it.context.as_str(), it.dtype.as_str()))
+        };
+        let hash = hash_of(&self.hasher, &definition);
+        self.last = self.series.len();
+        self.bytes += definition_bytes(metric);
+        self.series.push(definition.clone());
+        let (series, hasher) = (&self.series, &self.hasher);
+        self.numbers
+            .insert_unique(hash, self.last as u32, |number| hash_of(hasher, &series[*number as usize]));
+        definition
+    }
+}
+
+fn definition_bytes(metric: &Metric<'_>) -> usize {
+    metric.name.len() + metric.context.len() + metric.dtype.len() + MEMBER_BYTES
+}
+
+/// An encoded batch and how many items it holds, which tells an item's place in the frame from its number.
+#[derive(Debug, PartialEq)]
+pub(super) struct Batch {
+    pub(super) bytes: Bytes,
+    pub(super) items: Items,
+}
+
+/// Items of a batch: events come first, as the numbering of `batch.proto` wants it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Items {
+    pub(super) events: u32,
+    pub(super) points: u32,
+}
+
+/// Encodes a frame of `run_id`. An item too large for any batch joins the frame's rejections.
+pub(super) fn encode(run_id: &str, frame: &mut Frame<'_>, dictionary: &mut Dictionary) -> Vec<Batch> {
+    let mut builder = Builder::new(dictionary);
+    for (mut event, item) in std::mem::take(&mut frame.events).into_iter().zip(&frame.event_items) {
+        name_blob(run_id, &mut event);
+        if !builder.event(event) {
+            let reason = format!("larger than {BATCH_BYTES} bytes once encoded");
+            frame.rejections.push(Rejection { item: *item, field: "".into(), reason: reason.into() });
+        }
+    }
+    for metric in &frame.metrics {
+        builder.point(metric);
+    }
+    builder.flush();
+    builder.done
+}
+
+/// A blob lies where presigning put it: the key follows from the run of the URL and the path, whatever the client repeats.
+fn name_blob(run_id: &str, event: &mut pb::Event) {
+    if let Some(pb::event::Kind::BlobRef(blob)) = &mut event.kind {
+        blob.key = format!("{run_id}/{}", blob.path);
+    }
+}
+
+struct Builder<'d> {
+    dictionary: &'d mut Dictionary,
+    batch: pb::IngestionBatch,
+    points: pb::Points,
+    bytes: usize,
+    done: Vec<Batch>,
+}
+
+impl<'d> Builder<'d> {
+    fn new(dictionary: &'d mut Dictionary) -> Self {
+        let series_base = dictionary.series.len() as u32;
+        let batch = pb::IngestionBatch { series_base, ..Default::default() };
+        Builder { dictionary, batch, points: pb::Points::default(), bytes: 0, done: Vec::new() }
+    }
+
+    /// False when no batch can hold it.
+    fn event(&mut self, event: pb::Event) -> bool {
+        let bytes = event.encoded_len() + MEMBER_BYTES;
+        if bytes > BATCH_BYTES {
+            return false;
+        }
+        self.make_room(bytes);
+        self.batch.events.push(event);
+        true
+    }
+
+    fn point(&mut self, metric: &Metric<'_>) {
+        let known = self.dictionary.find(metric);
+        let new_bytes = if known.is_some() { 0 } else { definition_bytes(metric) };
+        self.make_room(POINT_BYTES + new_bytes);
+        let number = known.unwrap_or_else(|| {
+            let number = self.dictionary.series.len() as u32;
+            self.batch.series.push(self.dictionary.insert(metric));
+            number
+        });
+        self.points.series.push(number);
+        self.points.values.push(metric.value);
+        self.points.steps.push(metric.step);
+        self.points.epochs.push(metric.epoch);
+        self.points.times_us.push(metric.time_us);
+    }
+
+    /// Begins another batch if `bytes` more would make this one larger than is good.
+    fn make_room(&mut self, bytes: usize) {
+        if self.bytes > 0 && self.bytes + bytes > BATCH_ADVISED_BYTES {
+            self.flush();
+        }
+        self.bytes += bytes;
+    }
+
+    fn flush(&mut self) {
+        let next =
+            pb::IngestionBatch { series_base: self.dictionary.series.len() as u32, ..Default::default() };
+        let mut batch = std::mem::replace(&mut self.batch, next);
+        let mut points = std::mem::take(&mut self.points);
+        self.bytes = 0;
+        let items = Items { events: batch.events.len() as u32, points: points.values.len() as u32 };
+        if items == Items::default() {
+            return;
+        }
+        if items.points > 0 {
+            for column in [&mut points.steps, &mut points.epochs, &mut points.times_us] {
+                shorten(column);
+            }
+            batch.points.push(points);
+        }
+        self.done.push(Batch { bytes: batch.encode_to_vec().into(), items });
+    }
+}
+
+/// One entry holds for all points, none says that all lack it.
+fn shorten(column: &mut Vec<i64>) {
+    if column.iter().all(|value| *value == column[0]) {
+        column.truncate(usize::from(column[0] != ABSENT));
+    }
+}
+
+/// The frame's item that item `number` of batch `batch` is.
+pub(super) fn item_of_frame(frame: &Frame<'_>, batches: &[Items], batch: usize, number: u32) -> Option<u32> {
+    let items = batches.get(batch)?;
+    let before = |count: fn(&Items) -> u32| batches[..batch].iter().map(count).sum::<u32>();
+    match number.checked_sub(items.events) {
+        None => frame.event_items.get((before(|it| it.events) + number) as usize).copied(),
+        Some(point) => frame.metrics.get((before(|it| it.points) + point) as usize).map(|metric| metric.item),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::json::decode_frame;
+    use super::*;
+
+    const RUN: &str = "r";
+
+    fn metric(name: &str, step: &str, time: u32) -> String {
+        format!(
+            r#"{{"type":"log_metric","name":"{name}","value":{time},"step":{step},"epoch":null,"context":null,
+               "dtype":"float","client_datetime":{time}}}"#
+        )
+    }
+
+    fn encode_text(text: &str, dictionary: &mut Dictionary) -> Vec<(pb::IngestionBatch, Items)> {
+        let mut frame = decode_frame(text.as_bytes()).unwrap();
+        assert!(frame.rejections.is_empty(), "{:?}", frame.rejections);
+        let batches = encode(RUN, &mut frame, dictionary);
+        batches.iter().map(|it| (pb::IngestionBatch::decode(&*it.bytes).unwrap(), it.items)).collect()
+    }
+
+    #[test]
+    fn series_are_defined_once_and_numbered_on() {
+        let mut dictionary = Dictionary::default();
+        let frame = format!("[{}, {}, {}]", metric("a", "1", 5), metric("b", "1", 5), metric("a", "2", 5));
+        let (batch, items) = encode_text(&frame, &mut dictionary).remove(0);
+        assert_eq!(items, Items { events: 0, points: 3 });
+        assert_eq!(batch.series.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(batch.points[0].series, [0, 1, 0]);
+        assert_eq!(batch.points[0].values, [5.0; 3]);
+        assert_eq!(batch.points[0].steps, [1, 1, 2]);
+        assert_eq!(batch.points[0].times_us, [5_000_000]);
+        assert_eq!(batch.points[0].epochs, [] as [i64; 0]);
+
+        let frame = format!("[{}, {}]", metric("c", "null", 6), metric("b", "null", 7));
+        let (batch, _) = encode_text(&frame, &mut dictionary).remove(0);
+        assert_eq!((batch.series_base, batch.series.len()), (2, 1));
+        assert_eq!(batch.points[0].series, [2, 1]);
+        assert_eq!(batch.points[0].steps, [] as [i64; 0]);
+        assert_eq!(batch.points[0].times_us, [6_000_000, 7_000_000]);
+    }
+
+    #[test]
+    fn a_dictionary_tells_names_contexts_and_types_apart() {
+        let mut dictionary = Dictionary::default();
+        let texts = ["", "a", "b", "ab"];
+        for round in 0..2 {
+            for number in 0..texts.len().pow(3) {
+                let text = |place: u32| texts[number / texts.len().pow(place) % texts.len()].into();
+                let metric = Metric {
+                    item: 0,
+                    name: text(0),
+                    context: text(1),
+                    dtype: text(2),
+                    value: 0.0,
+                    step: 0,
+                    epoch: 0,
+                    time_us: 0,
+                };
+                // Asked backwards as well, so that the guess is wrong.
+                dictionary.last = if number % 2 == 0 { dictionary.last } else { 0 };
+                let found = dictionary.find(&metric);
+                assert_eq!(found, (round == 1).then_some(number as u32));
+                if found.is_none() {
+                    dictionary.insert(&metric);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_large_frame_is_split_and_its_items_are_found_again() {
+        let mut items: Vec<String> =
+            (0..40_000).map(|index| metric(&format!("m{}", index % 7), "1", index)).collect();
+        let line = "x".repeat(100_000);
+        for index in 0..12 {
+            let event = format!(r#"{{"type":"log_terminal_line","line":"{line}","step":{index}}}"#);
+            items.insert(index * 3000, event);
+        }
+        let text = format!("[{}]", items.join(","));
+        let mut dictionary = Dictionary::default();
+        let batches = encode_text(&text, &mut dictionary);
+        assert!(batches.len() > 3, "{}", batches.len());
+        let counts: Vec<Items> = batches.iter().map(|(_, items)| *items).collect();
+        let frame = decode_frame(text.as_bytes()).unwrap();
+        let mut seen = 0;
+        for (index, (batch, counts_here)) in batches.iter().enumerate() {
+            assert!(batch.encoded_len() <= BATCH_ADVISED_BYTES, "{}", batch.encoded_len());
+            for number in 0..counts_here.events {
+                let item = item_of_frame(&frame, &counts, index, number).unwrap();
+                assert!(items[item as usize].contains("log_terminal_line"));
+                seen += 1;
+            }
+            for point in 0..counts_here.points {
+                let item = item_of_frame(&frame, &counts, index, counts_here.events + point).unwrap();
+                let value = batch.points[0].values[point as usize];
+                assert!(items[item as usize].contains(&format!("\"value\":{value},")));
+                seen += 1;
+            }
+            assert_eq!(item_of_frame(&frame, &counts, index, 1_000_000), None);
+        }
+        assert_eq!(seen, items.len());
+    }
+
+    #[test]
+    fn an_item_that_no_batch_can_hold_is_rejected() {
+        let zeros = vec!["0.1"; 2_000_000].join(",");
+        let text = format!(
+            r#"[{{"type":"log_custom_object","name":"f","value":{{"a":[{zeros}]}}}}, {}]"#,
+            metric("a", "1", 1)
+        );
+        let mut frame = decode_frame(text.as_bytes()).unwrap();
+        let batches = encode(RUN, &mut frame, &mut Dictionary::default());
+        assert_eq!(batches[0].items, Items { events: 0, points: 1 });
+        assert_eq!((frame.rejections.count, frame.rejections.reasons[0].item), (1, 0));
+    }
+
+    #[test]
+    fn a_blob_is_named_by_its_run_and_path() {
+        let text = r#"{"type":"blob_ref","s3_key":"other/x","artifact_path":"a/b"}"#;
+        let (batch, _) = encode_text(text, &mut Dictionary::default()).remove(0);
+        let Some(pb::event::Kind::BlobRef(blob)) = &batch.events[0].kind else { panic!("no blob") };
+        assert_eq!(blob.key, "r/a/b");
+    }
+
+    #[test]
+    fn nothing_valid_is_no_batch() {
+        assert_eq!(encode_text("[]", &mut Dictionary::default()), []);
+    }
+}

@@ -1,0 +1,414 @@
+//! The JSON protocol: one ack for each text frame, in order, after the log has all of it.
+//! A frame is kept as it came until it is acknowledged: when the stream to the frontier fails, what waits is encoded anew
+//! under a new producer and a new dictionary. Bad input is answered, never punished by closing.
+//!
+//! The client sends nothing while it waits for an ack, repeats the very bytes after 15 s, and stops for good after 45 s. So
+//! a frame equal to the unacknowledged one before it is a repeat and gets no ack of its own, and a frame that the log has not
+//! taken within `hold` gets an error ack: silence would be worse.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use matyan_proto::ingest::v1::{StreamBatch, StreamOpen, StreamResponse};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, sleep_until};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status};
+
+use super::ack;
+use super::batch::{self, Batch, Dictionary, Items};
+use super::json::{self, FrameError, Rejection, Rejections};
+use super::session::{IngestClient, MAX_WAITING_BYTES, MAX_WAITING_FRAMES, Session};
+use super::socket::{End, Incoming, Socket};
+use crate::metrics::Metrics;
+
+/// Larger frames are decoded off the async threads: 256 KiB take half a millisecond.
+const LARGE_FRAME_BYTES: usize = 256 << 10;
+
+/// How much longer than `hold` the frontier may be silent about a frame. It gives up by itself after as long as `hold`.
+const GRACE: Duration = Duration::from_secs(2);
+
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// What a connection works with.
+pub(super) struct Context {
+    pub(super) run_id: String,
+    pub(super) ingest: IngestClient,
+    pub(super) metrics: Metrics,
+    pub(super) hold: Duration,
+    pub(super) stop: CancellationToken,
+}
+
+/// A frame that has been read and not been acknowledged.
+struct Waiting {
+    /// Absent for a binary frame, which is refused.
+    text: Option<Utf8Bytes>,
+    received: Instant,
+    state: State,
+    rejections: Rejections,
+}
+
+enum State {
+    /// To be encoded, at first or again.
+    Unsent,
+    /// Handed to the frontier as `batches`, the first of them under the sequence `first`.
+    Sent { first: u64, batches: Vec<Items> },
+    /// The ack may go out: an error if there is a text or a rejection.
+    Done(Option<Cow<'static, str>>),
+}
+
+/// A stream to the frontier with what belongs to its producer.
+struct Stream {
+    session: Session,
+    dictionary: Dictionary,
+    next_sequence: u64,
+}
+
+/// Serves the connection until either side ends it.
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(socket: Socket<S>, context: Context) {
+    let connection = Connection {
+        waiting: VecDeque::new(),
+        waiting_bytes: 0,
+        stream: None,
+        retry_at: None,
+        pause: FIRST_PAUSE,
+        ending: None,
+        context,
+    };
+    connection.run(socket).await;
+}
+
+struct Connection {
+    context: Context,
+    waiting: VecDeque<Waiting>,
+    waiting_bytes: usize,
+    stream: Option<Stream>,
+    /// When to open a stream again after one has failed.
+    retry_at: Option<Instant>,
+    pause: Duration,
+    ending: Option<Ending>,
+}
+
+/// Nothing more is read; the connection ends when nothing waits.
+#[derive(Clone, Copy)]
+enum Ending {
+    /// The peer is not there any more. What it sent is still brought to the log.
+    Gone,
+    Close(CloseCode, &'static str),
+}
+
+impl Connection {
+    async fn run<S: AsyncRead + AsyncWrite + Unpin>(mut self, mut socket: Socket<S>) {
+        let stop = self.context.stop.clone();
+        loop {
+            let acks = self.take_acks();
+            match self.ending {
+                Some(Ending::Gone) if self.waiting.is_empty() => return,
+                Some(Ending::Gone) => {}
+                Some(Ending::Close(code, reason)) if self.waiting.is_empty() => {
+                    return socket.close(acks, code, reason).await;
+                }
+                _ if acks.is_empty() => {}
+                _ => {
+                    if socket.send(acks).await.is_err() {
+                        self.ending = Some(Ending::Gone);
+                        continue;
+                    }
+                }
+            }
+            let readable = self.readable();
+            if !readable {
+                socket.excuse();
+            }
+            let deadline = self.deadline();
+            tokio::select! {
+                biased;
+                answer = answer(&mut self.stream), if self.stream.is_some() => self.answered(answer).await,
+                () = sleep_until(deadline), if !self.waiting.is_empty() => self.overdue().await,
+                () = stop.cancelled(), if self.ending.is_none() => {
+                    self.ending = Some(Ending::Close(CloseCode::Restart, "the server stops"));
+                }
+                incoming = socket.next(), if readable => self.received(incoming).await,
+            }
+        }
+    }
+
+    fn readable(&self) -> bool {
+        self.ending.is_none()
+            && self.waiting.len() < MAX_WAITING_FRAMES
+            && self.waiting_bytes < MAX_WAITING_BYTES
+            && (self.waiting.is_empty() || !self.stream.as_ref().is_some_and(|it| it.dictionary.is_full()))
+    }
+
+    /// Acks of the frames at the front that are done, in order.
+    fn take_acks(&mut self) -> Vec<Message> {
+        let mut acks = Vec::new();
+        while let Some(Waiting { state: State::Done(_), .. }) = self.waiting.front() {
+            let Some(frame) = self.waiting.pop_front() else { break };
+            self.waiting_bytes -= frame.bytes();
+            let State::Done(error) = frame.state else { break };
+            let metrics = &self.context.metrics;
+            metrics.ws_ack_seconds.observe(frame.received.elapsed().as_secs_f64());
+            let text = if error.is_none() && frame.rejections.is_empty() {
+                ack::OK
+            } else {
+                metrics.ws_error_acks.inc();
+                ack::error(error.as_deref(), &frame.rejections)
+            };
+            acks.push(Message::Text(text));
+        }
+        acks
+    }
+
+    async fn received(&mut self, incoming: Result<Incoming, End>) {
+        let (text, state) = match incoming {
+            Ok(Incoming::Text(text)) if self.is_repeat(&text) => {
+                return self.context.metrics.ws_resends.inc();
+            }
+            Ok(Incoming::Text(text)) => (Some(text), State::Unsent),
+            Ok(Incoming::Binary(_)) => {
+                (None, State::Done(Some("a binary frame: this protocol is JSON text".into())))
+            }
+            Err(End::Gone) => return self.ending = Some(Ending::Gone),
+            Err(End::Refuse(code)) => return self.ending = Some(Ending::Close(code, "")),
+        };
+        let received = Instant::now();
+        let frame = Waiting { text, received, state, rejections: Rejections::default() };
+        self.waiting_bytes += frame.bytes();
+        self.waiting.push_back(frame);
+        if self.retry_at.is_none() {
+            self.send_unsent().await;
+        }
+    }
+
+    /// A client that waits for an ack sends nothing new: the same bytes again are the frame before.
+    fn is_repeat(&self, text: &Utf8Bytes) -> bool {
+        self.waiting.back().is_some_and(|frame| frame.text.as_ref() == Some(text))
+    }
+
+    async fn send_unsent(&mut self) {
+        if self.stream.as_ref().is_some_and(|it| it.dictionary.is_full() && self.nothing_sent()) {
+            self.stream = None;
+        }
+        for index in 0..self.waiting.len() {
+            if let (State::Unsent, Some(text)) =
+                (&self.waiting[index].state, self.waiting[index].text.clone())
+            {
+                self.send_frame(index, text).await;
+            }
+        }
+    }
+
+    fn nothing_sent(&self) -> bool {
+        !self.waiting.iter().any(|frame| matches!(frame.state, State::Sent { .. }))
+    }
+
+    async fn send_frame(&mut self, index: usize, text: Utf8Bytes) {
+        let dictionary =
+            self.stream.as_mut().map(|it| std::mem::take(&mut it.dictionary)).unwrap_or_default();
+        let (encoded, dictionary) = encode(self.context.run_id.clone(), text, dictionary).await;
+        let frame = &mut self.waiting[index];
+        let encoded = match encoded {
+            Ok(encoded) => encoded,
+            Err(error) => {
+                frame.state = State::Done(Some(error.to_string().into()));
+                Encoded::default()
+            }
+        };
+        frame.rejections = encoded.rejections;
+        if encoded.batches.is_empty() {
+            if let State::Unsent = frame.state {
+                frame.state = State::Done(None);
+            }
+            self.give_back(dictionary);
+            return;
+        }
+        let stream = self.stream.get_or_insert_with(|| Stream::open(&self.context));
+        stream.dictionary = dictionary;
+        frame.state = State::Sent { first: stream.next_sequence, batches: stream.send(encoded.batches) };
+    }
+
+    fn give_back(&mut self, dictionary: Dictionary) {
+        if let Some(stream) = &mut self.stream {
+            stream.dictionary = dictionary;
+        }
+    }
+
+    async fn answered(&mut self, answer: Result<StreamResponse, Status>) {
+        match answer {
+            Ok(answer) => self.acknowledged(&answer),
+            Err(status) => self.failed(&status),
+        }
+    }
+
+    fn acknowledged(&mut self, answer: &StreamResponse) {
+        self.pause = FIRST_PAUSE;
+        for frame in &mut self.waiting {
+            let State::Sent { first, batches } = &frame.state else { continue };
+            let (first, last) = (*first, *first + batches.len() as u64 - 1);
+            if !answer.rejections.is_empty() && (first..=last).contains(&answer.sequence) {
+                reject(frame, (answer.sequence - first) as usize, answer);
+            }
+            if last <= answer.sequence {
+                frame.state = State::Done(None);
+            }
+        }
+    }
+
+    /// The stream is over. What it had not acknowledged is sent again, unless it can never be accepted or is too old.
+    fn failed(&mut self, status: &Status) {
+        self.stream = None;
+        let waited = self.waiting.iter().any(|frame| !matches!(frame.state, State::Done(_)));
+        if !waited {
+            return;
+        }
+        tracing::warn!(run_id = self.context.run_id, code = ?status.code(), message = status.message(), "ingest stream failed");
+        let oldest_too = is_permanent(status.code());
+        for frame in self.waiting.iter_mut().filter(|frame| matches!(frame.state, State::Sent { .. })) {
+            frame.state = State::Unsent;
+        }
+        if oldest_too
+            && let Some(frame) = self.waiting.iter_mut().find(|it| matches!(it.state, State::Unsent))
+        {
+            frame.state = State::Done(Some(status.message().to_owned().into()));
+        }
+        self.give_up_old(status.message());
+        self.retry_at = Some(Instant::now() + self.pause);
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        self.context.metrics.ws_reopened_streams.inc();
+    }
+
+    fn give_up_old(&mut self, message: &str) {
+        let hold = self.context.hold;
+        for frame in self.waiting.iter_mut().filter(|frame| matches!(frame.state, State::Unsent)) {
+            if frame.received.elapsed() >= hold {
+                let error = format!("not stored within {} s: {message}", hold.as_secs());
+                frame.state = State::Done(Some(error.into()));
+            }
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        let silence = self.waiting.front().map(|frame| frame.received + self.context.hold + GRACE);
+        self.retry_at.or(silence).unwrap_or_else(Instant::now)
+    }
+
+    async fn overdue(&mut self) {
+        if self.retry_at.take().is_some() {
+            self.send_unsent().await;
+        } else {
+            self.failed(&Status::deadline_exceeded("the frontier does not answer"));
+        }
+    }
+}
+
+impl Waiting {
+    fn bytes(&self) -> usize {
+        self.text.as_ref().map_or(0, |text| text.len())
+    }
+}
+
+impl Stream {
+    fn open(context: &Context) -> Self {
+        // Without a producer id the frontier makes one for this stream: nothing is ever sent again under it.
+        let open = StreamOpen { run_id: context.run_id.clone(), ..Default::default() };
+        let session = Session::open(&context.ingest, open);
+        Stream { session, dictionary: Dictionary::default(), next_sequence: 1 }
+    }
+
+    fn send(&mut self, batches: Vec<Batch>) -> Vec<Items> {
+        let items = batches.iter().map(|batch| batch.items).collect();
+        for batch in batches {
+            self.session.send(StreamBatch {
+                sequence: self.next_sequence,
+                batch: batch.bytes,
+                ..Default::default()
+            });
+            self.next_sequence += 1;
+        }
+        items
+    }
+}
+
+async fn answer(stream: &mut Option<Stream>) -> Result<StreamResponse, Status> {
+    match stream {
+        Some(stream) => stream.session.answer().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Sending the same again can never succeed.
+fn is_permanent(code: Code) -> bool {
+    match code {
+        Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::Unauthenticated => true,
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::Aborted
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss => false,
+    }
+}
+
+#[derive(Default)]
+struct Encoded {
+    batches: Vec<Batch>,
+    rejections: Rejections,
+}
+
+/// Decodes a frame and encodes its batches, off the async threads when it is large.
+async fn encode(
+    run_id: String,
+    text: Utf8Bytes,
+    mut dictionary: Dictionary,
+) -> (Result<Encoded, FrameError>, Dictionary) {
+    let large = text.len() > LARGE_FRAME_BYTES;
+    let work = move || {
+        let encoded = json::decode_text(&text).map(|mut frame| Encoded {
+            batches: batch::encode(&run_id, &mut frame, &mut dictionary),
+            rejections: frame.rejections,
+        });
+        (encoded, dictionary)
+    };
+    if !large {
+        return work();
+    }
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
+
+/// Items that the frontier refused, found again in the frame by decoding it once more: this is rare, and the way there
+/// then costs nothing.
+fn reject(waiting: &mut Waiting, batch: usize, answer: &StreamResponse) {
+    let State::Sent { batches, .. } = &waiting.state else { return };
+    let Some(Ok(frame)) = waiting.text.as_ref().map(|text| json::decode_text(text)) else { return };
+    let mut listed = 0;
+    for rejection in &answer.rejections {
+        for number in rejection.item..rejection.item.saturating_add(rejection.count.max(1)) {
+            let Some(item) = batch::item_of_frame(&frame, batches, batch, number) else { break };
+            listed += 1;
+            waiting.rejections.push(Rejection {
+                item,
+                field: rejection.field.clone().into(),
+                reason: rejection.reason.clone().into(),
+            });
+        }
+    }
+    waiting.rejections.count += (answer.rejected_items as usize).saturating_sub(listed);
+}

@@ -1,0 +1,73 @@
+//! A stream to the frontier: batches go in, cumulative acknowledgements come out.
+//! It never retries: a stream that fails is over, and what follows from that differs between the two protocols.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use matyan_proto::ingest::v1::ingest_service_client::IngestServiceClient;
+use matyan_proto::ingest::v1::stream_request::Message;
+use matyan_proto::ingest::v1::{StreamBatch, StreamOpen, StreamRequest, StreamResponse};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Response, Status, Streaming};
+
+use crate::transport::Transport;
+
+pub(crate) type IngestClient = IngestServiceClient<Transport>;
+
+/// Frames read and not yet acknowledged. Past this the socket is not read any more.
+pub(super) const MAX_WAITING_FRAMES: usize = 128;
+
+/// The same in bytes; one frame of 16 MiB may come on top.
+pub(super) const MAX_WAITING_BYTES: usize = 4 << 20;
+
+/// Batches on their way into the stream. Frames that wait make fewer: 128 of them, and where large ones are split, no two
+/// neighbours fit into one batch: 37 more of 4 MiB and 145 of the one frame on top, at 2.25 bytes of CBOR a byte of JSON.
+const MAX_BATCHES: usize = 512;
+
+type Opening = Pin<Box<dyn Future<Output = Result<Response<Streaming<StreamResponse>>, Status>> + Send>>;
+
+pub(super) struct Session {
+    requests: mpsc::Sender<StreamRequest>,
+    answers: Answers,
+}
+
+enum Answers {
+    Opening(Opening),
+    Open(Box<Streaming<StreamResponse>>),
+}
+
+impl Session {
+    /// The stream is opened by the first call of `answer`; batches may be sent before.
+    pub(super) fn open(client: &IngestClient, open: StreamOpen) -> Self {
+        let (requests, receiver) = mpsc::channel(MAX_BATCHES + 1);
+        requests
+            .try_send(StreamRequest { message: Some(Message::Open(open)) })
+            .expect("a channel that was just made has room");
+        let mut client = client.clone();
+        let opening = async move { client.stream(ReceiverStream::new(receiver)).await };
+        Session { requests, answers: Answers::Opening(Box::pin(opening)) }
+    }
+
+    /// Hands a batch over. A stream that has failed takes it silently: `answer` tells.
+    pub(super) fn send(&self, batch: StreamBatch) {
+        if let Err(mpsc::error::TrySendError::Full(_)) =
+            self.requests.try_send(StreamRequest { message: Some(Message::Batch(batch)) })
+        {
+            unreachable!("waiting frames are bounded below the size of the channel");
+        }
+    }
+
+    /// The next acknowledgement, or why there will be none. Cancel-safe.
+    pub(super) async fn answer(&mut self) -> Result<StreamResponse, Status> {
+        if let Answers::Opening(opening) = &mut self.answers {
+            let stream = opening.await?.into_inner();
+            self.answers = Answers::Open(Box::new(stream));
+        }
+        let Answers::Open(stream) = &mut self.answers else { unreachable!("it was opened above") };
+        match stream.message().await? {
+            Some(answer) => Ok(answer),
+            None => Err(Status::unavailable("the frontier ended the stream")),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! One WebSocket: frames in and out, keep-alive, and an orderly end.
+//! Why not a framework's socket: a frame over the limit is answered with 1009, and the rest of it has to be read from the raw
+//! connection so that the answer arrives; and a slow peer is told from a dead one by its bytes, not by its messages.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{SinkExt, StreamExt};
+use matyan_proto::limits::BATCH_BYTES;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::CapacityError;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
+
+/// The frame limit of the contract, uncompressed.
+const FRAME_BYTES: usize = BATCH_BYTES;
+
+/// Read at a time and held by an idle connection. A frame of 100 messages has 20 KiB.
+const READ_BYTES: usize = 16 << 10;
+
+/// How long a peer may take to read an answer, and to close after it was told to.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Silence after which a peer that was refused has nothing more to send.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Longest reason of a close frame.
+const REASON_BYTES: usize = 123;
+
+/// What the peer sent.
+#[derive(Debug)]
+pub(super) enum Incoming {
+    Text(Utf8Bytes),
+    Binary(Bytes),
+}
+
+/// Nothing more can come from the peer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// It closed, vanished or fell silent.
+    Gone,
+    /// It broke the protocol and is still there to be told: close with this code.
+    Refuse(CloseCode),
+}
+
+pub(super) struct Socket<S> {
+    inner: WebSocketStream<Counted<S>>,
+    tick: Interval,
+    /// Bytes read when the last ping went out.
+    pinged_at: Option<u64>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
+    /// Over a connection whose handshake is done.
+    pub(super) async fn new(connection: S, ping_interval: Duration) -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BYTES)
+            .max_frame_size(Some(FRAME_BYTES))
+            .max_message_size(Some(FRAME_BYTES));
+        let counted = Counted { inner: connection, bytes: 0 };
+        let inner = WebSocketStream::from_raw_socket(counted, Role::Server, Some(config)).await;
+        let mut tick = interval(ping_interval);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        tick.reset();
+        Socket { inner, tick, pinged_at: None }
+    }
+
+    /// The next data frame. Answers pings and sends its own on the way. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Result<Incoming, End> {
+        loop {
+            tokio::select! {
+                biased;
+                message = self.inner.next() => match message {
+                    Some(Ok(Message::Text(text))) => return Ok(Incoming::Text(text)),
+                    Some(Ok(Message::Binary(bytes))) => return Ok(Incoming::Binary(bytes)),
+                    // The answer to a close frame is queued by now: the next read sends it and ends.
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => return Err(end(&error)),
+                    None => return Err(End::Gone),
+                },
+                _ = self.tick.tick() => self.ping().await?,
+            }
+        }
+    }
+
+    async fn ping(&mut self) -> Result<(), End> {
+        let read = self.inner.get_ref().bytes;
+        if self.pinged_at == Some(read) {
+            return Err(End::Gone);
+        }
+        self.pinged_at = Some(read);
+        self.send([Message::Ping(Bytes::new())]).await
+    }
+
+    /// While nothing is read, silence says nothing about the peer.
+    pub(super) fn excuse(&mut self) {
+        self.tick.reset();
+        self.pinged_at = None;
+    }
+
+    /// Sends all of `messages` with one write where they fit.
+    pub(super) async fn send(&mut self, messages: impl IntoIterator<Item = Message>) -> Result<(), End> {
+        let sending = async {
+            for message in messages {
+                self.inner.feed(message).await?;
+            }
+            self.inner.flush().await
+        };
+        match timeout(PATIENCE, sending).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(End::Gone),
+        }
+    }
+
+    /// Sends what is left and a close frame in one write, then waits for the peer to close too. The peer is told together
+    /// with its last answer, so that it does not begin another frame in between.
+    pub(super) async fn close(mut self, last: Vec<Message>, code: CloseCode, reason: &str) {
+        let reason = &reason[..reason.floor_char_boundary(REASON_BYTES)];
+        let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
+        let told = self.send(last.into_iter().chain([close])).await;
+        if told == Ok(()) && timeout(PATIENCE, self.drain()).await.is_err() {
+            tracing::debug!("a peer did not close its websocket in time");
+        }
+    }
+
+    /// Reads what still comes, until the peer has closed too. None of it can be answered any more, but a connection with
+    /// unread bytes would be reset before the peer has read the close frame.
+    async fn drain(&mut self) {
+        while let Some(Ok(_)) = self.inner.next().await {}
+        // After a frame that could not be read the closing handshake cannot be seen either: then silence ends it.
+        let rest = self.inner.get_mut();
+        let mut buffer = vec![0; READ_BYTES];
+        while let Ok(Ok(1..)) = timeout(LINGER, rest.read(&mut buffer)).await {}
+    }
+}
+
+fn end(error: &Error) -> End {
+    match error {
+        Error::Capacity(CapacityError::MessageTooLong { .. }) => End::Refuse(CloseCode::Size),
+        Error::Utf8(_) => End::Refuse(CloseCode::Invalid),
+        Error::Protocol(
+            tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
+        ) => End::Gone,
+        Error::Protocol(_) => End::Refuse(CloseCode::Protocol),
+        _ => End::Gone,
+    }
+}
+
+/// Counts what was read: any byte is a sign of life, also in the middle of a long frame.
+struct Counted<S> {
+    inner: S,
+    bytes: u64,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.inner).poll_read(context, buffer);
+        self.bytes += (buffer.filled().len() - before) as u64;
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(context, buffer)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+}

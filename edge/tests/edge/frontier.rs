@@ -1,0 +1,268 @@
+//! A frontier that keeps what it receives, and holds, rejects or fails as told.
+//! It follows the protocol (sequences without gaps, dictionary in step) and panics where the edge does not.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use futures::Stream;
+use matyan_proto::ingest::v1::ingest_service_server::{IngestService, IngestServiceServer};
+use matyan_proto::ingest::v1::stream_request::Message as StreamMessage;
+use matyan_proto::ingest::v1::upload_request::Message as UploadMessage;
+use matyan_proto::ingest::v1::*;
+use matyan_proto::system::v1::system_service_server::{SystemService, SystemServiceServer};
+use matyan_proto::system::v1::*;
+use prost::Message;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+/// One batch as it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Received {
+    pub(crate) run_id: String,
+    /// Counts the streams from 0.
+    pub(crate) stream: usize,
+    pub(crate) sequence: u64,
+    pub(crate) batch: IngestionBatch,
+}
+
+/// What the frontier does with the batches to come.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Behaviour {
+    /// Batches are kept, but neither acknowledged nor failed.
+    pub(crate) hold: bool,
+    /// The next batch ends its stream so.
+    pub(crate) fail_next: Option<Status>,
+    /// Rejections of the next batch.
+    pub(crate) reject_next: Vec<Rejection>,
+    pub(crate) not_ready: bool,
+}
+
+#[derive(Clone)]
+pub(crate) struct Frontier(Arc<Inner>);
+
+struct Inner {
+    behaviour: watch::Sender<Behaviour>,
+    received: watch::Sender<Vec<Received>>,
+    streams: Mutex<usize>,
+    /// Batches received and not answered, of all streams, and the most there were at a time.
+    waiting: AtomicUsize,
+    most_waiting: AtomicUsize,
+    uploads: watch::Sender<Vec<(UploadOpen, Vec<usize>, Vec<u8>, bool)>>,
+}
+
+impl Frontier {
+    pub(crate) fn new() -> Self {
+        Frontier(Arc::new(Inner {
+            behaviour: watch::Sender::new(Behaviour::default()),
+            received: watch::Sender::new(Vec::new()),
+            streams: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            most_waiting: AtomicUsize::new(0),
+            uploads: watch::Sender::new(Vec::new()),
+        }))
+    }
+
+    pub(crate) fn routes(&self) -> tonic::service::Routes {
+        tonic::service::Routes::new(
+            IngestServiceServer::new(self.clone()).max_decoding_message_size(17 << 20),
+        )
+        .add_service(SystemServiceServer::new(self.clone()))
+    }
+
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Behaviour)) {
+        self.0.behaviour.send_modify(change);
+    }
+
+    pub(crate) fn received(&self) -> Vec<Received> {
+        self.0.received.borrow().clone()
+    }
+
+    pub(crate) fn streams(&self) -> usize {
+        *self.0.streams.lock().unwrap()
+    }
+
+    pub(crate) fn most_waiting(&self) -> usize {
+        self.0.most_waiting.load(Ordering::SeqCst)
+    }
+
+    /// Waits until so many batches have come.
+    pub(crate) async fn wait_for(&self, count: usize) -> Vec<Received> {
+        let mut received = self.0.received.subscribe();
+        received.wait_for(|it| it.len() >= count).await.unwrap().clone()
+    }
+
+    /// Opening message, sizes of the pieces, content, and whether it was complete.
+    pub(crate) async fn wait_for_upload(&self) -> (UploadOpen, Vec<usize>, Vec<u8>, bool) {
+        let mut uploads = self.0.uploads.subscribe();
+        uploads.wait_for(|it| !it.is_empty()).await.unwrap()[0].clone()
+    }
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl IngestService for Frontier {
+    type StreamStream = Answers<StreamResponse>;
+
+    async fn publish(&self, _: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
+        Err(Status::unimplemented("the edge publishes through streams"))
+    }
+
+    async fn stream(
+        &self,
+        request: Request<Streaming<StreamRequest>>,
+    ) -> Result<Response<Self::StreamStream>, Status> {
+        let (answers, receiver) = mpsc::channel(1024);
+        let number = {
+            let mut streams = self.0.streams.lock().unwrap();
+            *streams += 1;
+            *streams - 1
+        };
+        tokio::spawn(serve(Arc::clone(&self.0), number, request.into_inner(), answers));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn presign(&self, request: Request<PresignRequest>) -> Result<Response<PresignResponse>, Status> {
+        let request = request.into_inner();
+        if request.artifact_path.contains("..") {
+            return Err(Status::invalid_argument("`artifact_path` has a `..` segment"));
+        }
+        let key = format!("{}/{}", request.run_id, request.artifact_path);
+        Ok(Response::new(PresignResponse {
+            upload_url: format!("/api/v1/rest/blobs/{}?expires=1&signature=s", key.replace(' ', "%20")),
+            key,
+            headers: if request.content_type == "azure" {
+                [("x-ms-blob-type".to_owned(), "BlockBlob".to_owned())].into()
+            } else {
+                Default::default()
+            },
+            expires_s: 3600,
+        }))
+    }
+
+    async fn upload(
+        &self,
+        request: Request<Streaming<UploadRequest>>,
+    ) -> Result<Response<UploadResponse>, Status> {
+        let mut stream = request.into_inner();
+        let Some(UploadMessage::Open(open)) = stream.message().await?.and_then(|it| it.message) else {
+            panic!("an upload begins with its open message");
+        };
+        if open.token.contains("forged") {
+            return Err(Status::permission_denied("the signature is wrong"));
+        }
+        let (mut sizes, mut content, mut guard) = (
+            Vec::new(),
+            Vec::new(),
+            UploadGuard(self.clone(), Some((open.clone(), Vec::new(), Vec::new(), false))),
+        );
+        while let Some(message) = stream.message().await? {
+            let Some(UploadMessage::Chunk(chunk)) = message.message else { panic!("chunks follow") };
+            sizes.push(chunk.len());
+            content.extend_from_slice(&chunk);
+            guard.1 = Some((open.clone(), sizes.clone(), content.clone(), false));
+        }
+        let size = content.len() as u64;
+        guard.1 = Some((open, sizes, content, true));
+        Ok(Response::new(UploadResponse { size }))
+    }
+}
+
+/// Tells about an upload when it ends, also when its call is dropped.
+struct UploadGuard(Frontier, Option<(UploadOpen, Vec<usize>, Vec<u8>, bool)>);
+
+impl Drop for UploadGuard {
+    fn drop(&mut self) {
+        let upload = self.1.take();
+        self.0.0.uploads.send_modify(|it| it.extend(upload));
+    }
+}
+
+async fn serve(
+    inner: Arc<Inner>,
+    stream: usize,
+    mut requests: Streaming<StreamRequest>,
+    answers: mpsc::Sender<Result<StreamResponse, Status>>,
+) {
+    let Ok(Some(StreamRequest { message: Some(StreamMessage::Open(open)) })) = requests.message().await
+    else {
+        panic!("a stream begins with its open message");
+    };
+    let (waiting, mut to_answer) = mpsc::unbounded_channel();
+    let answering = {
+        let inner = Arc::clone(&inner);
+        tokio::spawn(async move {
+            while let Some(sequence) = to_answer.recv().await {
+                let mut behaviour = inner.behaviour.subscribe();
+                behaviour.wait_for(|it| !it.hold).await.unwrap();
+                let mut answer = Ok(StreamResponse { sequence, ..Default::default() });
+                inner.behaviour.send_modify(|it| {
+                    if let Some(status) = it.fail_next.take() {
+                        answer = Err(status);
+                    } else if let Ok(answer) = &mut answer {
+                        answer.rejections = std::mem::take(&mut it.reject_next);
+                        answer.rejected_items = answer.rejections.iter().map(|it| it.count.max(1)).sum();
+                    }
+                });
+                let failed = answer.is_err();
+                inner.waiting.fetch_sub(1, Ordering::SeqCst);
+                if answers.send(answer).await.is_err() || failed {
+                    return;
+                }
+            }
+        })
+    };
+    let (mut next, mut series) = (open.acknowledged + 1, 0);
+    while let Ok(Some(request)) = requests.message().await {
+        let Some(StreamMessage::Batch(batch)) = request.message else { panic!("batches follow") };
+        let sequence = batch.sequence;
+        let batch = IngestionBatch::decode(batch.batch).unwrap();
+        assert_eq!(sequence, next, "sequences have no gaps");
+        assert_eq!(batch.series_base as usize, series, "the dictionary is in step");
+        next += 1;
+        series += batch.series.len();
+        for number in batch.points.iter().flat_map(|it| &it.series) {
+            assert!((*number as usize) < series, "a series is used before it is defined");
+        }
+        inner.received.send_modify(|it| {
+            it.push(Received { run_id: open.run_id.clone(), stream, sequence, batch });
+        });
+        let now_waiting = inner.waiting.fetch_add(1, Ordering::SeqCst) + 1;
+        inner.most_waiting.fetch_max(now_waiting, Ordering::SeqCst);
+        if waiting.send(sequence).is_err() {
+            break;
+        }
+    }
+    drop(waiting);
+    answering.await.unwrap();
+}
+
+#[tonic::async_trait]
+impl SystemService for Frontier {
+    async fn version(&self, _: Request<VersionRequest>) -> Result<Response<VersionResponse>, Status> {
+        Ok(Response::new(VersionResponse {
+            version: "1.2.3".into(),
+            component: "frontier".into(),
+            ..Default::default()
+        }))
+    }
+
+    async fn readiness(&self, _: Request<ReadinessRequest>) -> Result<Response<ReadinessResponse>, Status> {
+        let ready = !self.0.behaviour.borrow().not_ready;
+        let check = |name: &str, ok, message: &str| Check {
+            name: name.into(),
+            ok,
+            message: message.into(),
+            required: name == "log",
+        };
+        let log = check("log", ready, if ready { "" } else { "the log is full" });
+        let blobs = check("blobs", false, "bucket not found");
+        Ok(Response::new(ReadinessResponse { ready, checks: vec![log, blobs] }))
+    }
+
+    async fn limits(&self, _: Request<LimitsRequest>) -> Result<Response<LimitsResponse>, Status> {
+        Ok(Response::new(LimitsResponse::default()))
+    }
+}

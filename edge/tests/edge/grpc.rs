@@ -1,0 +1,83 @@
+//! gRPC, gRPC-web and reflection on the port that HTTP uses.
+
+use axum::body::Body;
+use futures::StreamExt;
+use http::Request;
+use matyan_proto::ingest::v1::ingest_service_client::IngestServiceClient;
+use matyan_proto::ingest::v1::{PresignRequest, PresignResponse};
+use prost::Message;
+use tonic::transport::Channel;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+
+use super::server::Server;
+
+async fn channel(server: &Server) -> Channel {
+    Channel::from_shared(format!("http://{}", server.address)).unwrap().connect().await.unwrap()
+}
+
+fn request() -> PresignRequest {
+    PresignRequest { run_id: "r".into(), artifact_path: "a".into(), content_type: String::new() }
+}
+
+#[tokio::test]
+async fn native_calls_reach_their_service() {
+    let server = Server::start().await;
+    let mut client = IngestServiceClient::new(channel(&server).await);
+    assert_eq!(client.presign(request()).await.unwrap().into_inner().key, "r/a");
+    let refused = PresignRequest { artifact_path: "../a".into(), ..request() };
+    assert_eq!(client.presign(refused).await.unwrap_err().code(), tonic::Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn a_service_that_is_not_here_is_unimplemented() {
+    let server = Server::start().await;
+    let mut client =
+        matyan_proto::runs::v1::run_service_client::RunServiceClient::new(channel(&server).await);
+    let status = client.get(matyan_proto::runs::v1::GetRequest::default()).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::Unimplemented);
+}
+
+#[tokio::test]
+async fn reflection_lists_the_services() {
+    let server = Server::start().await;
+    let mut client = ServerReflectionClient::new(channel(&server).await);
+    let asked = ServerReflectionRequest {
+        message_request: Some(MessageRequest::ListServices(String::new())),
+        ..Default::default()
+    };
+    let mut answers =
+        client.server_reflection_info(futures::stream::iter([asked])).await.unwrap().into_inner();
+    let Some(MessageResponse::ListServicesResponse(list)) =
+        answers.next().await.unwrap().unwrap().message_response
+    else {
+        panic!("no list");
+    };
+    let names: Vec<String> = list.service.into_iter().map(|it| it.name).collect();
+    assert!(names.contains(&"matyan.ingest.v1.IngestService".to_owned()), "{names:?}");
+    assert!(names.contains(&"matyan.search.v1.SearchService".to_owned()), "{names:?}");
+}
+
+#[tokio::test]
+async fn a_browser_calls_by_grpc_web() {
+    let server = Server::start().await;
+    let message = request().encode_to_vec();
+    let mut body = vec![0];
+    body.extend_from_slice(&(message.len() as u32).to_be_bytes());
+    body.extend_from_slice(&message);
+    let request = Request::post("/matyan.ingest.v1.IngestService/Presign")
+        .header("content-type", "application/grpc-web+proto")
+        .header("origin", "http://localhost:3000")
+        .body(Body::from(body))
+        .unwrap();
+    let answer = server.http(request).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("access-control-allow-origin"), Some("http://localhost:3000"));
+    assert!(answer.header("access-control-expose-headers").unwrap().contains("grpc-status"));
+    let length = u32::from_be_bytes(answer.body[1..5].try_into().unwrap()) as usize;
+    assert_eq!(PresignResponse::decode(&answer.body[5..5 + length]).unwrap().key, "r/a");
+    let trailers = String::from_utf8_lossy(&answer.body[5 + length..]).to_lowercase();
+    assert!(trailers.contains("grpc-status:0") || trailers.contains("grpc-status: 0"), "{trailers}");
+}

@@ -1,0 +1,206 @@
+//! Routes of the ingest side over plain HTTP: answers word for word, CORS, errors, uploads.
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{Method, Request};
+use serde_json::json;
+
+use super::server::{Answer, Server};
+
+async fn presign(server: &Server, body: &str) -> Answer {
+    let request = Request::post("/api/v1/rest/artifacts/presign").header("host", "here:53801");
+    server.http(request.body(Body::from(body.to_owned())).unwrap()).await
+}
+
+#[tokio::test]
+async fn presigning_answers_three_members() {
+    let server = Server::start().await;
+    let answer = presign(&server, r#"{"run_id": "r", "artifact_path": "a/b c.png", "other": 1}"#).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(
+        std::str::from_utf8(&answer.body).unwrap(),
+        r#"{"upload_url":"http://here:53801/api/v1/rest/blobs/r/a/b%20c.png?expires=1&signature=s","s3_key":"r/a/b c.png","headers":null}"#
+    );
+    let answer = presign(&server, r#"{"run_id": "r", "artifact_path": "x", "content_type": "azure"}"#).await;
+    assert_eq!(answer.json()["headers"], json!({"x-ms-blob-type": "BlockBlob"}));
+}
+
+#[tokio::test]
+async fn presigning_refuses_with_a_list_of_details() {
+    let server = Server::start().await;
+    for body in [
+        "{",
+        r#"{"run_id": "r"}"#,
+        r#"{"run_id": 5, "artifact_path": "x"}"#,
+        r#"{"run_id": "r", "artifact_path": "../x"}"#,
+    ] {
+        let answer = presign(&server, body).await;
+        assert_eq!(answer.status, 422, "{body}");
+        let json = answer.json();
+        assert!(json["detail"].as_array().is_some_and(|it| !it.is_empty()), "{json}");
+        assert_eq!(json["error"]["code"], "validation_error");
+    }
+    let answer = presign(&server, r#"{"run_id": "r"}"#).await;
+    assert_eq!(answer.json()["detail"][0]["loc"], json!(["body", "artifact_path"]));
+}
+
+#[tokio::test]
+async fn both_forms_of_every_path_are_answered() {
+    let server = Server::start().await;
+    for path in ["/api/v1/rest/version", "/api/v1/rest/version/", "//api//v1/rest/version//"] {
+        let answer = server.get(path).await;
+        assert_eq!(
+            (answer.status, answer.json()),
+            (200, json!({"version": "1.2.3", "component": "frontier"}))
+        );
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+        assert_eq!(answer.header("x-request-id").unwrap().len(), 36);
+    }
+    assert_eq!(server.get("/health/live/").await.json(), json!({"status": "ok"}));
+}
+
+#[tokio::test]
+async fn readiness_tells_log_and_blobs() {
+    let server = Server::start().await;
+    let ready = server.get("/health/ready/").await;
+    assert_eq!(ready.status, 200);
+    assert_eq!(ready.json(), json!({"status": "ok", "checks": {"kafka": "ok", "blob": "bucket not found"}}));
+    server.frontier.change(|it| it.not_ready = true);
+    let degraded = server.get("/health/ready").await;
+    assert_eq!(degraded.status, 503);
+    assert_eq!(
+        degraded.json(),
+        json!({"status": "degraded", "checks": {"kafka": "the log is full", "blob": "bucket not found"}})
+    );
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_have_the_envelope() {
+    let server = Server::start().await;
+    for path in ["/nope", "/api/v1/ws/runs/abc", "/api/v1/rest/nope/"] {
+        let answer = server.get(path).await;
+        assert_eq!(answer.status, 404, "{path}");
+        assert_eq!(
+            answer.json(),
+            json!({"error": {"code": "not_found", "message": "Not Found"}, "detail": "Not Found", "message": "Not Found"})
+        );
+    }
+    let answer = server.get("/api/v1/rest/artifacts/presign").await;
+    assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")));
+    assert_eq!(answer.json()["detail"], "Method Not Allowed");
+    let head = Request::head("/health/live").body(Body::empty()).unwrap();
+    assert_eq!(server.http(head).await.status, 405);
+    let options = Request::options("/health/live").body(Body::empty()).unwrap();
+    assert_eq!(server.http(options).await.status, 405);
+}
+
+fn preflight(origin: &str) -> Request<Body> {
+    Request::options("/api/v1/rest/artifacts/presign")
+        .header("origin", origin)
+        .header("access-control-request-method", "POST")
+        .header("access-control-request-headers", "content-type, x-a")
+        .body(Body::empty())
+        .unwrap()
+}
+
+#[tokio::test]
+async fn browsers_are_told_what_they_may() {
+    let server = Server::start().await;
+    let allowed = server.http(preflight("http://localhost:3000")).await;
+    assert_eq!((allowed.status, allowed.body.as_slice()), (200, b"OK".as_slice()));
+    assert_eq!(allowed.header("access-control-allow-origin"), Some("http://localhost:3000"));
+    assert_eq!(allowed.header("access-control-allow-headers"), Some("content-type, x-a"));
+    assert_eq!(allowed.header("access-control-max-age"), Some("600"));
+    assert_eq!(allowed.header("access-control-allow-credentials"), Some("true"));
+    assert_eq!(allowed.header("x-request-id"), None);
+
+    let foreign = server.http(preflight("http://evil.example")).await;
+    assert_eq!((foreign.status, foreign.body.as_slice()), (400, b"Disallowed CORS origin".as_slice()));
+    assert_eq!(foreign.header("access-control-allow-origin"), None);
+
+    let simple = |origin: &str| Request::get("/nope").header("origin", origin).body(Body::empty()).unwrap();
+    let allowed = server.http(simple("http://localhost:3000")).await;
+    assert_eq!((allowed.status, allowed.header("vary")), (404, Some("Origin")));
+    assert_eq!(allowed.header("access-control-allow-origin"), Some("http://localhost:3000"));
+    let foreign = server.http(simple("http://evil.example")).await;
+    assert_eq!((foreign.status, foreign.header("access-control-allow-origin")), (404, None));
+}
+
+fn upload(body: Body) -> Request<Body> {
+    Request::put("/api/v1/rest/blobs/r/a%20b//c?expires=1&signature=s")
+        .header("content-type", "image/png")
+        .body(body)
+        .unwrap()
+}
+
+#[tokio::test]
+async fn an_upload_goes_through_in_pieces() {
+    let server = Server::start().await;
+    let content = Bytes::from((0..3_000_000_u32).map(|it| it as u8).collect::<Vec<_>>());
+    let mut request = upload(Body::from(content.clone()));
+    request.headers_mut().insert("content-length", content.len().into());
+    let answer = server.http(request).await;
+    assert_eq!((answer.status, answer.json()), (200, json!({"size": 3_000_000})));
+    let (open, sizes, received, complete) = server.frontier.wait_for_upload().await;
+    assert_eq!((open.key.as_str(), open.token.as_str()), ("r/a b//c", "expires=1&signature=s"));
+    assert_eq!((open.content_type.as_str(), open.content_length), ("image/png", Some(3_000_000)));
+    assert!(sizes.iter().all(|size| *size <= 1 << 20), "{sizes:?}");
+    assert!(complete && received == content);
+}
+
+#[tokio::test]
+async fn an_upload_that_breaks_off_is_never_complete() {
+    let server = Server::start().await;
+    let pieces = [Ok(Bytes::from_static(b"begin")), Err(std::io::Error::other("gone"))];
+    let answer = server.http(upload(Body::from_stream(futures::stream::iter(pieces)))).await;
+    assert_eq!(answer.status, 400);
+    let (_, _, _, complete) = server.frontier.wait_for_upload().await;
+    assert!(!complete);
+}
+
+#[tokio::test]
+async fn a_refused_upload_tells_why() {
+    let server = Server::start().await;
+    let request = Request::put("/api/v1/rest/blobs/r/x?signature=forged").body(Body::from("x")).unwrap();
+    let answer = server.http(request).await;
+    assert_eq!((answer.status, answer.json()["message"].clone()), (403, json!("the signature is wrong")));
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_route() {
+    let server = Server::start().await;
+    server.get("/health/live").await;
+    server.get("/health/live/").await;
+    server.get("/some/secret").await;
+    let count = |method: &str, template: &str, class: &str| {
+        format!(
+            "matyan_http_requests_total{{method=\"{method}\",path_template=\"{template}\",status_class=\"{class}\"}}"
+        )
+    };
+    assert_eq!(server.metric(&count("GET", "/health/live/", "2xx")).await, "2");
+    assert_eq!(server.metric(&count("GET", "unmatched", "4xx")).await, "1");
+    let text = server.get("/metrics/").await;
+    assert_eq!(text.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+}
+
+#[tokio::test]
+async fn the_api_describes_itself() {
+    let server = Server::start().await;
+    let description = server.get("/openapi.json").await.json();
+    let presign = &description["paths"]["/api/v1/rest/artifacts/presign/"]["post"];
+    let schema = &presign["requestBody"]["content"]["application/json"]["schema"];
+    assert_eq!(schema["required"], json!(["run_id", "artifact_path"]));
+    let page = server.get("/docs").await;
+    assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+    assert!(String::from_utf8(page.body).unwrap().contains("/api/v1/rest/artifacts/presign/"));
+    // Every described operation has a route: none is unknown, and none refuses its own method.
+    for (path, item) in description["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys() {
+            let path = path.replace(['{', '}'], "x");
+            let method: Method = method.to_uppercase().parse().unwrap();
+            let request = Request::builder().method(method.clone()).uri(&path).body(Body::empty()).unwrap();
+            let answer = server.http(request).await;
+            assert!(answer.status != 405, "{method} {path}");
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The edge through its front door: real sockets on loopback, and behind it a small frontier that does as a test says.
+//! What the real frontier answers is tested where it lives; here it is what the edge makes of the answers.
+
+mod frontier;
+mod grpc;
+mod http_calls;
+mod server;
+mod websocket;
+mod websocket_binary;

@@ -1,0 +1,146 @@
+//! An edge on a free port of loopback, and clients of it.
+
+use std::time::Duration;
+
+use futures::{SinkExt, StreamExt};
+use http_body_util::BodyExt;
+use matyan_edge::{Edge, Metrics, Settings, Transport};
+use serde_json::Value;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use tokio_util::sync::CancellationToken;
+
+use super::frontier::Frontier;
+
+/// A test that waits longer than this is stuck. It measures nothing.
+const STUCK: Duration = Duration::from_secs(60);
+
+pub(crate) struct Server {
+    pub(crate) frontier: Frontier,
+    pub(crate) edge: Edge,
+    pub(crate) address: String,
+    stop: CancellationToken,
+    serving: JoinHandle<()>,
+}
+
+impl Server {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(Settings::default()).await
+    }
+
+    pub(crate) async fn start_with(settings: Settings) -> Self {
+        let frontier = Frontier::new();
+        let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+        let edge = matyan_edge::ingest(settings, metrics, Transport::new(frontier.routes()), None);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(matyan_edge::serve(listener, edge.clone(), stop.clone()));
+        Server { frontier, edge, address, stop, serving }
+    }
+
+    pub(crate) async fn connect(&self, run_id: &str) -> Client {
+        self.connect_to(&format!("/api/v1/ws/runs/{run_id}")).await.unwrap()
+    }
+
+    pub(crate) async fn connect_to(&self, path: &str) -> Result<Client, Error> {
+        let (socket, _) = tokio_tungstenite::connect_async(format!("ws://{}{path}", self.address)).await?;
+        Ok(Client { socket })
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    pub(crate) async fn stopped(self) {
+        timeout(STUCK, self.serving).await.expect("the server stops").unwrap();
+    }
+
+    /// One request without a socket.
+    pub(crate) async fn http(&self, request: http::Request<axum::body::Body>) -> Answer {
+        let response = self.edge.answer(request).await;
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Answer { status: parts.status.as_u16(), headers: parts.headers, body: body.to_vec() }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.http(http::Request::get(path).body(axum::body::Body::empty()).unwrap()).await
+    }
+
+    pub(crate) async fn metric(&self, name: &str) -> String {
+        let text = String::from_utf8(self.get("/metrics").await.body).unwrap();
+        let line = text.lines().find(|line| line.starts_with(name));
+        line.unwrap_or_else(|| panic!("no metric {name}")).rsplit(' ').next().unwrap().to_owned()
+    }
+}
+
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+}
+
+pub(crate) struct Client {
+    pub(crate) socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+}
+
+impl Client {
+    pub(crate) async fn send(&mut self, text: &str) {
+        self.socket.send(Message::text(text)).await.unwrap();
+    }
+
+    pub(crate) async fn message(&mut self) -> Option<Result<Message, Error>> {
+        timeout(STUCK, self.socket.next()).await.expect("the server says something")
+    }
+
+    /// The next ack; pings and pongs are passed over.
+    pub(crate) async fn ack(&mut self) -> Value {
+        loop {
+            match self.message().await {
+                Some(Ok(Message::Text(text))) => return serde_json::from_str(&text).unwrap(),
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                other => panic!("no ack but {other:?}"),
+            }
+        }
+    }
+
+    pub(crate) async fn ok(&mut self) {
+        assert_eq!(self.ack().await, serde_json::json!({"status": "ok", "error": null}));
+    }
+
+    /// The text of an error ack.
+    pub(crate) async fn error(&mut self) -> String {
+        let ack = self.ack().await;
+        assert_eq!(ack["status"], "error", "{ack}");
+        ack["error"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits for the server's close frame and the end of the connection.
+    pub(crate) async fn closed(&mut self) -> (CloseCode, String) {
+        let mut told = None;
+        loop {
+            match self.message().await {
+                Some(Ok(Message::Close(Some(frame)))) => told = Some((frame.code, frame.reason.to_string())),
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                None => return told.expect("a close frame comes before the end"),
+                Some(Err(_)) if told.is_some() => return told.unwrap(),
+                other => panic!("no close but {other:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! The JSON protocol: acks, repeats, holding, bad input, limits, keep-alive and shutdown.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{SinkExt, StreamExt};
+use matyan_edge::Settings;
+use matyan_proto::ingest::v1::Rejection;
+use matyan_proto::ingest::v1::event::Kind;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tonic::Status;
+
+use super::server::{Client, Server};
+
+fn metric(name: &str, value: impl std::fmt::Display) -> String {
+    format!(
+        r#"{{"type": "log_metric", "name": "{name}", "value": {value}, "step": 1, "epoch": null, "context": null,
+           "dtype": "float", "client_datetime": "2024-01-02T03:04:05+00:00"}}"#
+    )
+}
+
+fn tag(name: &str) -> String {
+    format!(r#"{{"type": "add_tag", "tag_name": "{name}"}}"#)
+}
+
+#[tokio::test]
+async fn every_frame_gets_its_ack_in_order() {
+    let server = Server::start().await;
+    let mut client = server.connect("run_1").await;
+    client.send(&tag("a")).await;
+    client.send("{bad").await;
+    client.send(&format!("[{}, {}]", metric("m", 0.5), metric("n", "NaN"))).await;
+    client.send("[]").await;
+    client.ok().await;
+    assert!(client.error().await.contains("not JSON"));
+    client.ok().await;
+    client.ok().await;
+    let received = server.frontier.received();
+    assert_eq!(received.len(), 2);
+    assert!(received.iter().all(|it| it.run_id == "run_1"));
+    assert!(matches!(&received[0].batch.events[0].kind, Some(Kind::AddTag(tag)) if tag.name == "a"));
+    let points = &received[1].batch.points[0];
+    assert_eq!(points.series, [0, 1]);
+    assert_eq!(points.values[0], 0.5);
+    assert_eq!(points.values[1].to_bits(), f64::NAN.to_bits());
+    assert_eq!(server.frontier.streams(), 1);
+}
+
+#[tokio::test]
+async fn both_spellings_of_the_path_are_accepted() {
+    let server = Server::start().await;
+    let mut client = server.connect_to("//api/v1/ws/runs/a%20b").await.unwrap();
+    client.send(&tag("a")).await;
+    client.ok().await;
+    assert_eq!(server.frontier.received()[0].run_id, "a b");
+}
+
+#[tokio::test]
+async fn a_repeated_frame_shares_the_ack_of_the_first() {
+    let server = Server::start().await;
+    let mut client = server.connect("r").await;
+    server.frontier.change(|it| it.hold = true);
+    for _ in 0..3 {
+        client.send(&tag("a")).await;
+    }
+    client.send(&tag("b")).await;
+    server.frontier.wait_for(2).await;
+    server.frontier.change(|it| it.hold = false);
+    client.ok().await;
+    client.ok().await;
+    // After its ack the same frame is new.
+    client.send(&tag("b")).await;
+    client.ok().await;
+    let names: Vec<String> =
+        server.frontier.received().iter().map(|it| format!("{:?}", it.batch.events[0].kind)).collect();
+    assert_eq!(names.len(), 3);
+    assert_eq!(names[1], names[2]);
+    assert_eq!(server.metric("matyan_ws_resent_frames_total").await, "2");
+}
+
+#[tokio::test]
+async fn pings_are_answered_while_frames_wait() {
+    let server = Server::start().await;
+    let mut client = server.connect("r").await;
+    server.frontier.change(|it| it.hold = true);
+    client.send(&tag("a")).await;
+    server.frontier.wait_for(1).await;
+    client.socket.send(Message::Ping(Bytes::from_static(b"x"))).await.unwrap();
+    assert_eq!(client.message().await.unwrap().unwrap(), Message::Pong(Bytes::from_static(b"x")));
+    server.frontier.change(|it| it.hold = false);
+    client.ok().await;
+}
+
+#[tokio::test]
+async fn bad_input_is_answered_and_the_connection_stays() {
+    let server = Server::start().await;
+    let mut client = server.connect("r").await;
+    let mut check = async |frame: Message, expected: &str| {
+        client.socket.send(frame).await.unwrap();
+        let error = client.error().await;
+        assert!(error.contains(expected), "{error}");
+    };
+    check(Message::text("5"), "not an integer").await;
+    check(Message::text("\"x\""), "not text").await;
+    check(Message::text("null"), "not null").await;
+    check(Message::text(""), "not JSON").await;
+    check(Message::text("[1]"), "item 0: a message is an object").await;
+    check(Message::binary(vec![0, 1]), "JSON text").await;
+    check(Message::text(r#"{"type": "nope"}"#), "item 0: type: no message type").await;
+    let frame = format!("[{}, {}, {}]", metric("m", 1), metric("m", "\"x\""), metric("m", 2));
+    check(Message::text(frame), "item 1: value: expected a number").await;
+    client.send(r#"{"type":"add_tag","tag_name":"\ud800"}"#).await;
+    client.ok().await;
+    let received = server.frontier.received();
+    assert_eq!(received[0].batch.points[0].values, [1.0, 2.0]);
+    assert!(matches!(&received[1].batch.events[0].kind, Some(Kind::AddTag(tag)) if tag.name == "\u{fffd}"));
+    assert_eq!(server.metric("matyan_ws_error_acks_total").await, "8");
+}
+
+#[tokio::test]
+async fn items_that_the_frontier_rejects_are_named_by_their_place_in_the_frame() {
+    let server = Server::start().await;
+    let mut client = server.connect("r").await;
+    // In the batch: the tag is item 0, then the points of items 0, 2 and 3.
+    let frame = format!("[{}, {}, {}, {}]", metric("a", 1), tag("t"), metric("b", 2), metric("c", 3));
+    server.frontier.change(|it| {
+        let rejection = |item, count, field: &str| Rejection {
+            item,
+            count,
+            field: field.into(),
+            reason: "is too long".into(),
+        };
+        it.reject_next = vec![rejection(0, 1, "name"), rejection(2, 2, "series")];
+    });
+    client.send(&frame).await;
+    assert_eq!(
+        client.error().await,
+        "item 1: name: is too long; item 2: series: is too long; item 3: series: is too long"
+    );
+    client.send(&frame).await;
+    client.ok().await;
+}
+
+#[tokio::test]
+async fn a_failed_stream_is_opened_again_with_what_waits() {
+    let server = Server::start().await;
+    let mut client = server.connect("r").await;
+    client.send(&metric("a", 1)).await;
+    client.ok().await;
+    server.frontier.change(|it| {
+        it.hold = true;
+        it.fail_next = Some(Status::unavailable("the log is away"));
+    });
+    client.send(&metric("a", 2)).await;
+    client.send("{bad").await;
+    client.send(&metric("b", 3)).await;
+    server.frontier.wait_for(3).await;
+    server.frontier.change(|it| it.hold = false);
+    client.ok().await;
+    client.error().await;
+    client.ok().await;
+    let received = server.frontier.received();
+    let told: Vec<_> = received.iter().map(|it| (it.stream, it.sequence, it.batch.series_base)).collect();
+    assert_eq!(told, [(0, 1, 0), (0, 2, 1), (0, 3, 1), (1, 1, 0), (1, 2, 1)]);
+    assert_eq!(received[3].batch.points[0].values, [2.0]);
+    assert_eq!(received[4].batch.points[0].values, [3.0]);
+    assert_eq!(server.metric("matyan_ws_reopened_streams_total").await, "1");
+}
+
+#[tokio::test]
+async fn what_can_never_be_accepted_is_not_tried_again() {
+    let server = Server::start().await;
+    let mut client = server.connect("..").await;
+    server.frontier.change(|it| it.fail_next = Some(Status::invalid_argument("`run_id` is `..`")));
+    client.send(&tag("a")).await;
+    assert_eq!(client.error().await, "`run_id` is `..`");
+    client.send(&tag("b")).await;
+    client.ok().await;
+    assert_eq!(server.frontier.received().len(), 2);
+}
+
+#[tokio::test]
+async fn a_frame_is_given_up_after_the_hold_time_and_the_next_ones_go_on() {
+    let hold = Duration::from_millis(200);
+    let server = Server::start_with(Settings { hold, ..Default::default() }).await;
+    let mut client = server.connect("r").await;
+    server.frontier.change(|it| it.hold = true);
+    client.send(&tag("a")).await;
+    assert!(client.error().await.contains("not stored within"));
+    server.frontier.change(|it| it.hold = false);
+    client.send(&tag("b")).await;
+    client.ok().await;
+}
+
+#[tokio::test]
+async fn a_log_that_stays_away_ends_in_an_error_ack() {
+    let hold = Duration::from_millis(300);
+    let server = Server::start_with(Settings { hold, ..Default::default() }).await;
+    let mut client = server.connect("r").await;
+    let away = server.frontier.clone();
+    // Every stream fails at its first batch.
+    let failing = tokio::spawn(async move {
+        loop {
+            away.change(|it| it.fail_next = Some(Status::unavailable("away")));
+            tokio::task::yield_now().await;
+        }
+    });
+    client.send(&tag("a")).await;
+    assert!(client.error().await.contains("not stored within 0 s: away"));
+    failing.abort();
+    assert!(server.frontier.received().len() > 2, "it was tried again meanwhile");
+}
+
+#[tokio::test]
+async fn a_flood_is_read_no_further_than_the_bound() {
+    let server = Server::start().await;
+    let client = server.connect("r").await;
+    server.frontier.change(|it| it.hold = true);
+    let (mut sink, mut stream) = client.socket.split();
+    let sending = tokio::spawn(async move {
+        for number in 0..2000 {
+            sink.send(Message::text(tag(&number.to_string()))).await.unwrap();
+        }
+        sink
+    });
+    server.frontier.wait_for(128).await;
+    server.frontier.change(|it| it.hold = false);
+    for _ in 0..2000 {
+        while !matches!(stream.next().await.unwrap().unwrap(), Message::Text(_)) {}
+    }
+    drop(sending.await.unwrap());
+    assert!(server.frontier.most_waiting() <= 128, "{}", server.frontier.most_waiting());
+    let tags: Vec<String> = server
+        .frontier
+        .received()
+        .iter()
+        .map(|it| match &it.batch.events[0].kind {
+            Some(Kind::AddTag(tag)) => tag.name.clone(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(tags, (0..2000).map(|number| number.to_string()).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn frames_up_to_the_limit_pass_and_larger_ones_end_the_connection() {
+    let server = Server::start().await;
+    let mut client = server.connect("r").await;
+    let line = |bytes: usize| {
+        let frame = r#"{"type": "log_terminal_line", "step": 0, "line": ""}"#;
+        frame.replace("\"\"}", &format!("\"{}\"}}", "x".repeat(bytes - frame.len())))
+    };
+    let largest = line(16 << 20);
+    assert_eq!(largest.len(), 16 << 20);
+    client.send(&largest).await;
+    client.ok().await;
+    // The server may close before it has read all of it.
+    let sent = client.socket.send(Message::text(line((16 << 20) + 1))).await;
+    assert_eq!(client.closed().await.0, CloseCode::Size, "{sent:?}");
+}
+
+#[tokio::test]
+async fn a_silent_peer_is_let_go_and_a_living_one_is_kept() {
+    let ping_interval = Duration::from_millis(100);
+    let server = Server::start_with(Settings { ping_interval, ..Default::default() }).await;
+    let mut alive = server.connect("alive").await;
+    // A peer that answers nothing: a raw socket that only speaks the handshake.
+    let mut silent = tokio::net::TcpStream::connect(&server.address).await.unwrap();
+    let handshake = "GET /api/v1/ws/runs/silent HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                     sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+    tokio::io::AsyncWriteExt::write_all(&mut silent, handshake.as_bytes()).await.unwrap();
+    let mut everything = Vec::new();
+    let ended = tokio::io::AsyncReadExt::read_to_end(&mut silent, &mut everything);
+    let keeping = async {
+        // Reading answers the pings.
+        for _ in 0..6 {
+            assert!(matches!(alive.message().await.unwrap().unwrap(), Message::Ping(_)));
+        }
+    };
+    let (ended, ()) = tokio::join!(ended, keeping);
+    assert!(ended.is_ok());
+    alive.send(&tag("a")).await;
+    alive.ok().await;
+}
+
+#[tokio::test]
+async fn shutdown_acknowledges_what_was_read_and_closes_with_the_last_ack() {
+    let server = Server::start().await;
+    let mut busy = server.connect("busy").await;
+    let mut idle = server.connect("idle").await;
+    idle.send(&tag("i")).await;
+    idle.ok().await;
+    server.frontier.change(|it| it.hold = true);
+    busy.send(&tag("a")).await;
+    server.frontier.wait_for(2).await;
+    server.stop();
+    assert_eq!(idle.closed().await.0, CloseCode::Restart);
+    // The port takes nobody any more, while the frame still waits.
+    assert!(matches!(server.connect_to("/api/v1/ws/runs/late").await, Err(Error::Io(_))));
+    server.frontier.change(|it| it.hold = false);
+    busy.ok().await;
+    assert_eq!(busy.closed().await.0, CloseCode::Restart);
+    server.stopped().await;
+}
+
+async fn refusal(server: &Server) -> u16 {
+    match server.connect_to("/api/v1/ws/runs/r").await {
+        Err(Error::Http(response)) => response.status().as_u16(),
+        Ok(_) => panic!("it was accepted"),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[tokio::test]
+async fn load_is_shed_with_503() {
+    let server = Server::start_with(Settings { max_connections: 1, ..Default::default() }).await;
+    let mut only: Client = server.connect("r").await;
+    assert_eq!(refusal(&server).await, 503);
+    only.send(&tag("a")).await;
+    only.ok().await;
+
+    let server = Server::start().await;
+    server.frontier.change(|it| it.not_ready = true);
+    assert_eq!(refusal(&server).await, 503);
+    assert_eq!(server.metric("matyan_ws_refused_total").await, "1");
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_leaves_nothing_behind() {
+    let server = Server::start().await;
+    let mut client = server.connect("r").await;
+    server.frontier.change(|it| it.hold = true);
+    client.send(&tag("a")).await;
+    server.frontier.wait_for(1).await;
+    drop(client);
+    server.frontier.change(|it| it.hold = false);
+    server.stop();
+    let metrics = server.edge.clone();
+    server.stopped().await;
+    let request = http::Request::get("/metrics").body(axum::body::Body::empty()).unwrap();
+    let response = metrics.answer(request).await;
+    let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+    assert!(String::from_utf8(body.to_vec()).unwrap().contains("matyan_ws_connections_active 0"));
+}
