@@ -62,7 +62,10 @@ impl Committer {
         }
         self.shared.queue.refuse_rest();
         *self.shared.engine_mut() = None;
-        drop(self.lock);
+        // Closing the file is not enough: a process that is just being started may still share it.
+        if let Err(failure) = self.lock.unlock() {
+            tracing::warn!(error = &failure as &dyn Error, "the log's lock cannot be given back");
+        }
         self.shared.announce_all();
     }
 
@@ -269,3 +272,6 @@ fn middle(engine: &Engine, slot: usize, extent: Extent) -> Result<u64> {
     }
     Ok(low)
 }
+
+#[cfg(test)]
+mod tests;

@@ -139,3 +139,109 @@ async fn a_subscriber_that_falls_behind_reads_the_log() {
     }
     assert_eq!(values(&read(&mut *subscription, 100).await), (0..100).collect::<Vec<_>>());
 }
+
+#[tokio::test]
+async fn a_log_whose_making_was_cut_is_made_again() {
+    let directory = TempDir::new().unwrap();
+    let draft = directory.path().join("engine.new");
+    std::fs::create_dir_all(&draft).unwrap();
+    std::fs::write(draft.join("0.jnl"), [0; 10]).unwrap();
+    std::fs::write(draft.join("version"), []).unwrap();
+    let log = open(&directory).await;
+    log.append(Topic::Ingestion, numbered(0..1)).await.unwrap();
+    assert!(!draft.exists());
+}
+
+#[tokio::test]
+async fn a_newer_format_is_refused() {
+    let directory = TempDir::new().unwrap();
+    open(&directory).await.close().await.unwrap();
+    {
+        let engine = fjall::Database::builder(directory.path().join("engine")).open().unwrap();
+        let meta = engine.keyspace("meta", fjall::KeyspaceCreateOptions::default).unwrap();
+        meta.insert("format", [2]).unwrap();
+    }
+    let error = EmbeddedLog::open(directory.path(), Settings::default()).await.err().unwrap();
+    assert!(error.to_string().contains("format 2, and this program reads format 1"), "{error}");
+}
+
+#[tokio::test]
+async fn a_torn_last_write_does_not_hide_what_was_acknowledged() {
+    let directory = TempDir::new().unwrap();
+    let log = open(&directory).await;
+    log.append(Topic::Ingestion, numbered(0..3)).await.unwrap();
+    log.append(Topic::Ingestion, vec![record("run", vec![7; 50_000])]).await.unwrap();
+    log.close().await.unwrap();
+    let journal = directory.path().join("engine/0.jnl");
+    let mut content = std::fs::read(&journal).unwrap();
+    let end = content.iter().rposition(|byte| *byte != 0).unwrap();
+    content[end - 30_000..end - 25_000].fill(0);
+    std::fs::write(&journal, content).unwrap();
+
+    let log = open(&directory).await;
+    assert_eq!(
+        log.describe(Topic::Ingestion).await.unwrap().partitions,
+        [PartitionInfo { first: 0, end: 3 }]
+    );
+    assert_eq!(log.append(Topic::Ingestion, numbered(3..4)).await.unwrap()[0].offset, 3);
+}
+
+#[tokio::test]
+async fn closing_answers_what_waits() {
+    let directory = TempDir::new().unwrap();
+    let log = open(&directory).await;
+    let mut subscription = subscribe(&log, 0).await;
+    let appends: Vec<_> =
+        (0..500).map(|number| log.append(Topic::Ingestion, numbered(number..number + 1))).collect();
+    log.close().await.unwrap();
+    for append in appends {
+        append.await.unwrap();
+    }
+    let error = log.append(Topic::Ingestion, numbered(0..1)).await.unwrap_err();
+    assert!(error.to_string().contains("closed"), "{error}");
+    assert!(subscription.next().await.unwrap_err().is_temporary());
+    assert!(log.trim(Topic::Ingestion, 0, 1).await.is_err());
+}
+
+#[tokio::test]
+async fn a_reader_whose_place_is_trimmed_is_told() {
+    let directory = TempDir::new().unwrap();
+    let log = open(&directory).await;
+    log.append(Topic::Ingestion, numbered(0..5)).await.unwrap();
+    let mut subscription = subscribe(&log, 0).await;
+    log.trim(Topic::Ingestion, 0, 3).await.unwrap();
+    let error = subscription.next().await.unwrap_err();
+    assert!(matches!(error, Error::Trimmed { asked: 0, first: 3, .. }), "{error}");
+    subscription.start(0, 3).await.unwrap();
+    assert_eq!(values(&read(&mut *subscription, 2).await), [3, 4]);
+}
+
+#[tokio::test]
+async fn trimming_gives_the_disk_back() {
+    let directory = TempDir::new().unwrap();
+    let log = open(&directory).await;
+    for first in (0..2000).step_by(50) {
+        log.append(Topic::Ingestion, (0..50).map(|_| record("run", vec![7; 100_000])).collect())
+            .await
+            .unwrap();
+        log.trim(Topic::Ingestion, 0, first + 50).await.unwrap();
+    }
+    let bytes = directory_bytes(directory.path());
+    assert!(bytes < 170 << 20, "200 MB went through and are trimmed, and {bytes} bytes are used");
+}
+
+/// As the file system counts: space reserved in a file costs nothing.
+fn directory_bytes(path: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+
+    let entries = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .map(|path| {
+            if path.is_dir() {
+                directory_bytes(&path)
+            } else {
+                path.metadata().map_or(0, |meta| meta.blocks() * 512)
+            }
+        })
+        .sum()
+}

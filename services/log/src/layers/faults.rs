@@ -163,3 +163,6 @@ impl Plan {
 fn injected(what: &str) -> Error {
     Error::unavailable(format!("{what}, as a fault layer was told"))
 }
+
+#[cfg(test)]
+mod tests;

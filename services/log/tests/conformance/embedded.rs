@@ -2,7 +2,7 @@
 //! What is killed is a process of its own, by its number.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Arc, OnceLock},
@@ -161,13 +161,15 @@ fn kill_writer(directory: &Path, count: usize) -> Vec<Acknowledged> {
         .stdout(Stdio::piped())
         .spawn()
         .expect("the writer is started");
-    let mut lines = BufReader::new(writer.stdout.take().expect("its output is piped")).lines();
+    let mut reports = BufReader::new(writer.stdout.take().expect("its output is piped"));
     let mut acknowledged: Vec<_> =
-        lines.by_ref().take(count).map(|line| parse(&line.expect("a line"))).collect();
+        reports.by_ref().lines().take(count).map(|line| parse(&line.expect("a line"))).collect();
     writer.kill().expect("the writer is killed");
     // What it had reported by then counts too; the very last line may be cut.
-    let rest: Vec<_> = lines.map_while(Result::ok).collect();
-    acknowledged.extend(rest.iter().take(rest.len().saturating_sub(1)).map(|line| parse(line)));
+    let mut rest = String::new();
+    reports.read_to_string(&mut rest).expect("the reports are text");
+    let (whole, _) = rest.rsplit_once('\n').unwrap_or_default();
+    acknowledged.extend(whole.lines().map(parse));
     writer.wait().expect("the writer is gone");
     acknowledged
 }

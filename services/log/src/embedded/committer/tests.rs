@@ -1,0 +1,127 @@
+//! The moments between writing, syncing and answering, which no caller can time: the committer without its thread.
+
+use bytes::Bytes;
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::embedded::{Components, Settings, lock, queue::PendingAppend};
+
+type Answer = oneshot::Receiver<Result<Vec<Position>>>;
+
+fn committer(directory: &TempDir) -> Committer {
+    let shared = Shared::open(directory.path(), Settings::default(), Components::system()).unwrap();
+    Committer::new(Arc::new(shared), lock(directory.path()).unwrap())
+}
+
+fn append(value: &'static str) -> (PendingAppend, Answer) {
+    let record =
+        NewRecord { key: Bytes::new(), value: Bytes::from_static(value.as_bytes()), headers: vec![] };
+    let (reply, answer) = oneshot::channel();
+    (PendingAppend::new(Topic::Ingestion, vec![(0, record)], reply), answer)
+}
+
+/// A group of appends, and the answers of those that somebody waits for.
+fn group(values: &[(&'static str, bool)]) -> (Group, Vec<Answer>) {
+    let mut group = Group::default();
+    let mut answers = Vec::new();
+    for (value, is_waited_for) in values {
+        let (append, answer) = append(value);
+        group.appends.push(append);
+        answers.extend(is_waited_for.then_some(answer));
+    }
+    (group, answers)
+}
+
+fn stored(committer: &Committer) -> Vec<(u64, String)> {
+    let engine = committer.shared.engine();
+    let records = engine.as_ref().unwrap().read(0, 0, u64::MAX, usize::MAX).unwrap();
+    records
+        .into_iter()
+        .map(|record| (record.offset, String::from_utf8(record.value.to_vec()).unwrap()))
+        .collect()
+}
+
+fn readable(committer: &Committer) -> Extent {
+    committer.shared.partitions[0].lock().extent()
+}
+
+#[test]
+fn what_nobody_waits_for_after_the_sync_is_taken_back() {
+    let directory = TempDir::new().unwrap();
+    let committer = committer(&directory);
+    let (group, answers) = group(&[("a", true), ("b", false), ("c", true), ("d", false)]);
+    let written = committer.write(&group).unwrap();
+    committer.publish(group, written);
+    let offsets: Vec<_> =
+        answers.into_iter().map(|mut answer| answer.try_recv().unwrap().unwrap()[0].offset).collect();
+    assert_eq!(offsets, [0, 2]);
+    assert_eq!(stored(&committer), [(0, "a".into()), (2, "c".into())]);
+    assert_eq!(readable(&committer).end, 3, "the end is behind the last record that is there");
+    let engine = committer.shared.engine();
+    assert_eq!(
+        engine.as_ref().unwrap().extent(0).unwrap(),
+        readable(&committer),
+        "and stays so when it is opened again"
+    );
+}
+
+#[test]
+fn a_group_that_failed_is_not_there_when_the_engine_is_open_again() {
+    let directory = TempDir::new().unwrap();
+    let committer = committer(&directory);
+    let (first, _answers) = group(&[("kept", true)]);
+    assert!(committer.settle(first));
+    let before = readable(&committer);
+
+    let (second, _answers) = group(&[("spoiled", true), ("spoiled too", true)]);
+    committer.write(&second).unwrap();
+    assert_eq!(stored(&committer).len(), 3);
+    *committer.shared.engine_mut() = None;
+    committer.reopen().unwrap();
+    assert_eq!(stored(&committer), [(0, "kept".into())]);
+    assert_eq!(readable(&committer), before);
+
+    let (again, mut answers) = group(&[("again", true)]);
+    assert!(committer.settle(again));
+    assert_eq!(answers[0].try_recv().unwrap().unwrap()[0].offset, 1);
+    assert_eq!(stored(&committer), [(0, "kept".into()), (1, "again".into())]);
+}
+
+#[test]
+fn a_closed_engine_is_opened_again_and_the_group_written() {
+    let directory = TempDir::new().unwrap();
+    let committer = committer(&directory);
+    *committer.shared.engine_mut() = None;
+    let (group, mut answers) = group(&[("late", true)]);
+    assert!(committer.settle(group));
+    answers[0].try_recv().unwrap().unwrap();
+    assert_eq!(stored(&committer), [(0, "late".into())]);
+}
+
+#[test]
+fn closing_ends_the_wait_for_a_broken_engine() {
+    let directory = TempDir::new().unwrap();
+    let committer = committer(&directory);
+    *committer.shared.engine_mut() = None;
+    committer.shared.queue.close();
+    let (group, mut answers) = group(&[("never", true)]);
+    assert!(!committer.settle(group));
+    answers[0].try_recv().unwrap_err();
+}
+
+#[test]
+fn lost_records_are_noticed() {
+    let directory = TempDir::new().unwrap();
+    let committer = committer(&directory);
+    let (first, _answers) = group(&[("kept", true), ("lost", true)]);
+    assert!(committer.settle(first));
+    let engine = committer.shared.engine_mut().take().unwrap();
+    let mut writes = engine.writes();
+    engine.remove(&mut writes, 0, 1);
+    engine.commit(writes).unwrap();
+    engine.sync().unwrap();
+    drop(engine);
+    let error = committer.reopen().unwrap_err();
+    assert!(matches!(error, LogError::Corrupt { .. }), "{error}");
+}
