@@ -18,6 +18,9 @@ use matyan_store::{Batch, Range, Scan, Store};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
 const LONG: i64 = 10_000_000;

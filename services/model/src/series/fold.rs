@@ -1,7 +1,7 @@
 //! Folding: a resumable task that turns the blocks of a run into chunks by series.
 //!
 //! A fold takes the run's blocks below a sequence number and works through their series in rising order, a slice in each
-//! transaction of about 1 MB. Every transaction checks the row that says the run lives and the fold row, writes the
+//! transaction of about 1 MB. Blocks with very many points of one series are folded in parts, one after another. Every transaction checks the row that says the run lives and the fold row, writes the
 //! chunks, lists, pages and summaries of its slice, and moves the fold row. Readers skip what the fold row says is folded;
 //! the last transaction clears the blocks. So a crash between any two of them loses and doubles nothing: a fold begun anew
 //! goes on from the row. Within a slice everything is decided by counts, not by clocks.
@@ -14,35 +14,31 @@
 //!
 //! Deliberately absent: the thread. Folding is CPU-bound between its awaits; run it off the async threads.
 
+mod part;
 mod policy;
 mod rewrite;
 
-use std::collections::BTreeSet;
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use futures::future::try_join_all;
 use matyan_store::{Batch, Error, Key, Result, Snapshot, Store, Transaction, Value, transact};
 
+use self::part::{Part, Pending};
 pub use self::policy::Unfolded;
 use self::rewrite::Rewrite;
-use super::block::Block;
-use super::points::{Points, StepRange};
 use super::stored::RunPlace;
 use super::wire::{Input, Malformed, put_signed, put_varint};
 use crate::ids::SeriesNumber;
 use crate::keys;
 
 const FORMAT: u8 = 1;
-/// Blocks that one fold takes; a longer backlog is folded in turns.
+/// Bytes of blocks that one fold takes; a longer backlog is folded in turns.
 const FOLD_BYTES: usize = 16 << 20;
 /// Keys and values written in a transaction before it ends. The last series may bring several times as much.
 const TRANSACTION_BYTES: usize = 1 << 20;
 /// Points that a transaction takes from blocks before it ends: well below a second of work.
 const TRANSACTION_POINTS: usize = 256 * 1024;
-/// Series whose rows are read side by side, which hides the latency of a distributed store.
-const GROUP_SERIES: usize = 32;
-/// Points of a group, unless its first series alone has more.
-const GROUP_POINTS: usize = 64 * 1024;
 /// How long a replaced chunk stays for readers that have a list with it.
 const GARBAGE_US: i64 = 600 * 1_000_000;
 
@@ -125,10 +121,9 @@ pub struct Fold {
     run: RunPlace,
     /// As stored; what the next transaction expects.
     row: FoldRow,
-    end: u64,
-    blocks: Vec<(u64, Bytes)>,
-    /// All series of the blocks, rising.
-    series: Vec<SeriesNumber>,
+    part: Part,
+    /// Blocks behind the part.
+    later: VecDeque<(u64, Bytes)>,
     /// The run has ended: the unsealed chunks of a series become one.
     ended: bool,
 }
@@ -137,13 +132,11 @@ impl Fold {
     /// The fold under way, or a new one if there are blocks.
     pub async fn begin(snapshot: &dyn Snapshot, run: RunPlace, ended: bool) -> Result<Option<Self>> {
         let row = run.fold_row(snapshot).await?;
-        let (end, max_bytes) =
-            if row.position.is_some() { (row.end, usize::MAX) } else { (u64::MAX, FOLD_BYTES) };
-        let blocks = run.blocks(snapshot, end, max_bytes).await?;
-        let Some((last, _)) = blocks.last() else { return Ok(None) };
-        let end = if row.position.is_some() { row.end } else { last + 1 };
-        let series = series_of(&blocks)?;
-        Ok(Some(Self { run, row, end, blocks, series, ended }))
+        let resumed = row.position.is_some();
+        let (end, room) = if resumed { (row.end, usize::MAX) } else { (u64::MAX, FOLD_BYTES) };
+        let mut later: VecDeque<_> = run.blocks(snapshot, end, room).await?.into();
+        let part = if resumed { Part::whole(&mut later, row.end)? } else { Part::next(&mut later)? };
+        Ok(part.map(|part| Self { run, row, part, later, ended }))
     }
 
     /// Folds a slice of series in one transaction. `now_us` dates what is replaced.
@@ -156,6 +149,12 @@ impl Fold {
         })
         .await?;
         self.row = row;
+        if folding == Folding::Done
+            && let Some(next) = Part::next(&mut self.later)?
+        {
+            self.part = next;
+            return Ok(Folding::Under);
+        }
         Ok(folding)
     }
 
@@ -175,9 +174,9 @@ impl Fold {
         let mut batch = Batch::default();
         let position = self.fold_from(transaction.unchecked(), &mut batch, now_us).await?;
         if position.is_none() {
-            batch.clear_range(keys::blocks_between(self.run.project, self.run.number, 0, self.end));
+            batch.clear_range(keys::blocks_between(self.run.project, self.run.number, 0, self.part.end));
         }
-        let row = FoldRow { end: self.end, position };
+        let row = FoldRow { end: self.part.end, position };
         batch.set(key, row.encode());
         transaction.batch().mutations.append(&mut batch.mutations);
         Ok((row, if position.is_none() { Folding::Done } else { Folding::Under }))
@@ -190,7 +189,7 @@ impl Fold {
         batch: &mut Batch,
         now_us: i64,
     ) -> Result<Option<(u32, i64)>> {
-        let mut slices = Slices::open(self)?;
+        let mut slices = self.part.slices(self.row.position)?;
         let (mut bytes, mut points) = (0, 0);
         let mut position = None;
         while bytes < TRANSACTION_BYTES && points < TRANSACTION_POINTS {
@@ -200,14 +199,14 @@ impl Fold {
             }
             let rewrites = group.into_iter().map(|pending| self.rewrite(snapshot, pending));
             for (index, rewrite) in try_join_all(rewrites).await? {
-                let series = self.series[index];
+                let series = self.part.series[index];
                 points += rewrite.points;
                 let next_step = rewrite.next_step;
                 bytes += rewrite.write(batch, &self.run.series(series), now_us.saturating_add(GARBAGE_US));
                 if let Some(step) = next_step {
                     return Ok(Some((series.0, step)));
                 }
-                position = self.series.get(index + 1).map(|series| (series.0, i64::MIN));
+                position = self.part.series.get(index + 1).map(|series| (series.0, i64::MIN));
                 if bytes >= TRANSACTION_BYTES {
                     break;
                 }
@@ -217,79 +216,14 @@ impl Fold {
     }
 
     async fn rewrite(&self, snapshot: &dyn Snapshot, pending: Pending) -> Result<(usize, Rewrite)> {
-        let place = self.run.series(self.series[pending.index]);
-        let rewrite = Rewrite::compute(snapshot, place, pending.points, self.ended).await?;
+        let place = self.run.series(self.part.series[pending.index]);
+        let rewrite =
+            Rewrite::compute(snapshot, place, pending.points, self.ended && self.later.is_empty()).await?;
         Ok((pending.index, rewrite))
     }
 }
 
-fn series_of(blocks: &[(u64, Bytes)]) -> Result<Vec<SeriesNumber>, Malformed> {
-    let mut series = BTreeSet::new();
-    for (_, bytes) in blocks {
-        let block = Block::open(bytes)?;
-        series.extend((0..block.series_count()).map(|index| block.series(index)));
-    }
-    Ok(series.into_iter().collect())
-}
-
-/// One series of a slice and what its blocks hold of it that is not folded.
-struct Pending {
-    /// In the fold's list of series.
-    index: usize,
-    points: Points,
-}
-
-/// Goes through the series of a fold in order, and through each block beside it.
-struct Slices<'a> {
-    fold: &'a Fold,
-    index: usize,
-    /// Each block and the index in it of the first series that was not taken yet.
-    blocks: Vec<(Block<'a>, usize)>,
-}
-
-impl<'a> Slices<'a> {
-    fn open(fold: &'a Fold) -> Result<Self, Malformed> {
-        let first = SeriesNumber(fold.row.position.map_or(0, |(series, _)| series));
-        let open = |(_, bytes): &'a (u64, Bytes)| {
-            let block = Block::open(bytes)?;
-            Ok((block, block.lower_bound(first)))
-        };
-        let blocks = fold.blocks.iter().map(open).collect::<Result<_, Malformed>>()?;
-        Ok(Self { fold, index: fold.series.partition_point(|series| *series < first), blocks })
-    }
-
-    /// The next few series; none at the end.
-    fn next_group(&mut self) -> Result<Vec<Pending>, Malformed> {
-        let (mut group, mut points) = (Vec::new(), 0);
-        while group.len() < GROUP_SERIES && points < GROUP_POINTS && self.index < self.fold.series.len() {
-            let pending = Pending { index: self.index, points: self.take(self.fold.series[self.index])? };
-            points += pending.points.len();
-            group.push(pending);
-            self.index += 1;
-        }
-        Ok(group)
-    }
-
-    fn take(&mut self, series: SeriesNumber) -> Result<Points, Malformed> {
-        let mut points = Points::default();
-        for (block, next) in &mut self.blocks {
-            if *next < block.series_count() && block.series(*next) == series {
-                block.read(*next, &mut points)?;
-                *next += 1;
-            }
-        }
-        points.settle();
-        match self.fold.row.position {
-            Some((position, step)) if position == series.0 => {
-                let unfolded = points.positions(&StepRange::new(step, i64::MAX));
-                Ok(points.slice(unfolded))
-            }
-            _ => Ok(points),
-        }
-    }
-}
-
-/// Folds what a run has unfolded now, however many transactions it takes. `now_us` is the clock.
+/// Folds until the run has no blocks left: for a run that is not written meanwhile. `now_us` is the clock.
 pub async fn fold_run(
     store: &dyn Store,
     run: RunPlace,
@@ -297,13 +231,18 @@ pub async fn fold_run(
     ended: bool,
     now_us: &(dyn Fn() -> i64 + Sync),
 ) -> Result<Folding> {
-    let snapshot = store.snapshot().await?;
-    let Some(mut fold) = Fold::begin(snapshot.as_ref(), run, ended).await? else { return Ok(Folding::Done) };
-    drop(snapshot);
     loop {
-        match fold.step(store, live, now_us()).await? {
-            Folding::Under => {}
-            end => return Ok(end),
+        let snapshot = store.snapshot().await?;
+        let Some(mut fold) = Fold::begin(snapshot.as_ref(), run, ended).await? else {
+            return Ok(Folding::Done);
+        };
+        drop(snapshot);
+        loop {
+            match fold.step(store, live, now_us()).await? {
+                Folding::Under => {}
+                Folding::Done => break,
+                end => return Ok(end),
+            }
         }
     }
 }

@@ -137,6 +137,11 @@ impl Points {
     /// Both in order and each step once; a point of `later` wins over one of `self` at the same step.
     pub fn overlaid(&self, later: &Self) -> Self {
         let mut merged = Self::with_capacity(self.len() + later.len());
+        if self.steps.last() < later.steps.first() {
+            merged.extend(self, 0..self.len());
+            merged.extend(later, 0..later.len());
+            return merged;
+        }
         let mut done = 0;
         for point in later.iter() {
             let end = done + self.steps[done..].partition_point(|step| *step <= point.step);

@@ -11,8 +11,6 @@ mod buckets;
 mod sample;
 mod scan;
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
 use matyan_store::{Result, Snapshot};
 
@@ -93,22 +91,22 @@ impl RunSeries {
     /// What the blocks hold of each series, in the order of steps.
     fn unfolded_points(&self, series: &[SeriesNumber]) -> Result<Vec<Points>, Malformed> {
         let mut unfolded = vec![Points::default(); series.len()];
-        let mut wanted: HashMap<SeriesNumber, usize> = HashMap::with_capacity(series.len());
-        wanted.extend(series.iter().enumerate().map(|(place, series)| (*series, place)));
+        let mut wanted: Vec<(SeriesNumber, usize)> =
+            series.iter().enumerate().map(|(place, series)| (*series, place)).collect();
+        wanted.sort_unstable();
         for (sequence, bytes) in &self.blocks {
             let block = Block::open(bytes)?;
-            if series.len() < block.series_count() / 8 {
-                for (place, series) in series.iter().enumerate() {
-                    let index = block.lower_bound(*series);
-                    if index < block.series_count() && block.series(index) == *series {
-                        self.read(&block, *sequence, index, &mut unfolded[place])?;
-                    }
+            let few = wanted.len() < block.series_count() / 8;
+            let mut index = 0;
+            for (series, place) in &wanted {
+                if few {
+                    index = block.lower_bound(*series);
                 }
-            } else {
-                for index in 0..block.series_count() {
-                    if let Some(place) = wanted.get(&block.series(index)) {
-                        self.read(&block, *sequence, index, &mut unfolded[*place])?;
-                    }
+                while index < block.series_count() && block.series(index) < *series {
+                    index += 1;
+                }
+                if index < block.series_count() && block.series(index) == *series {
+                    self.read(&block, *sequence, index, &mut unfolded[*place])?;
                 }
             }
         }

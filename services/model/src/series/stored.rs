@@ -1,7 +1,7 @@
 //! The rows of series, read from a snapshot: the one place where keys and values of this module meet.
 
 use bytes::Bytes;
-use matyan_store::{Error, Key, Range, Result, Scan, Snapshot, Value};
+use matyan_store::{Error, Key, Range, Result, Scan, Snapshot};
 
 use super::chunk::{self, Entry};
 use super::fold::FoldRow;
@@ -11,6 +11,7 @@ use super::pyramid::{decode_page, page_of};
 use super::summary::Summary;
 use crate::ids::{Project, RunNumber, SeriesNumber};
 use crate::keys;
+use crate::rows::scan_all;
 
 /// The run whose series are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,30 +26,28 @@ impl RunPlace {
         Ok(FoldRow::decode(value.as_ref())?)
     }
 
-    /// Blocks by sequence number, from the first on; stops behind the block that brings them to `max_bytes`.
+    /// Blocks below `end` by sequence number, from the first on, up to the page that brings them to `room` bytes.
     pub(crate) async fn blocks(
         &self,
         snapshot: &dyn Snapshot,
         end: u64,
-        max_bytes: usize,
+        mut room: usize,
     ) -> Result<Vec<(u64, Bytes)>> {
         let all = keys::blocks(self.project, self.number);
         let mut range = Range::new(all.start.clone(), keys::block(self.project, self.number, end));
-        let (mut blocks, mut bytes) = (Vec::new(), 0);
-        while bytes < max_bytes {
-            let page = snapshot.scan(&range, Scan { bytes: max_bytes - bytes, ..Scan::default() }).await?;
-            let Some((last, _)) = page.rows.last() else { break };
-            range = range.after(last);
+        let mut blocks = Vec::new();
+        loop {
+            let page = snapshot.scan(&range, Scan::default()).await?;
             for (key, value) in page.rows {
                 let (sequence,): (u64,) = keys::tail(&all.start, &key)?;
-                bytes += value.len();
+                room = room.saturating_sub(value.len());
                 blocks.push((sequence, value));
+                range = range.after(&key);
             }
-            if !page.more {
-                break;
+            if !page.more || room == 0 {
+                return Ok(blocks);
             }
         }
-        Ok(blocks)
     }
 
     pub(crate) fn series(&self, series: SeriesNumber) -> SeriesPlace {
@@ -96,7 +95,7 @@ impl SeriesPlace {
         let previous = snapshot.scan(&before, Scan { rows: 1, reverse: true, ..Scan::default() }).await?;
         let mut end = self.entry_key(steps.last).to_vec();
         end.push(0);
-        let rows = rows(snapshot, Range::new(from, end)).await?;
+        let rows = scan_all(snapshot, &Range::new(from, end)).await?;
         let values = previous.rows.into_iter().take(1).chain(rows);
         values.map(|(_, value)| Ok(Entry::decode(&value)?)).collect()
     }
@@ -124,7 +123,8 @@ impl SeriesPlace {
         let mut end = self.page_key(level, page_of(last)).to_vec();
         end.push(0);
         let mut buckets = Vec::new();
-        for (key, value) in rows(snapshot, Range::new(self.page_key(level, page_of(first)), end)).await? {
+        for (key, value) in scan_all(snapshot, &Range::new(self.page_key(level, page_of(first)), end)).await?
+        {
             let (page,): (i64,) = keys::tail(&all.start, &key)?;
             buckets.extend(decode_page(page, &value)?);
         }
@@ -139,17 +139,5 @@ fn decode_chunk(bytes: &[u8], entry: &Entry) -> Result<Points> {
         Ok(points)
     } else {
         Err(Error::corrupt(format!("chunk {} is not the one that is listed", entry.id)))
-    }
-}
-
-async fn rows(snapshot: &dyn Snapshot, mut range: Range) -> Result<Vec<(Key, Value)>> {
-    let mut rows = Vec::new();
-    loop {
-        let page = snapshot.scan(&range, Scan::default()).await?;
-        rows.extend(page.rows);
-        match rows.last() {
-            Some((last, _)) if page.more => range = range.after(last),
-            _ => return Ok(rows),
-        }
     }
 }

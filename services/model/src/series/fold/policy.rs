@@ -12,6 +12,9 @@ const BYTES: u64 = 16 << 20;
 /// Blocks that a reader has to open.
 const BLOCKS: u64 = 512;
 
+/// Far above what a run may have; bounds what counting touched series allocates.
+const MAX_SERIES: u32 = 1 << 20;
+
 /// What the blocks of a run hold that no fold has begun to fold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unfolded {
@@ -29,16 +32,19 @@ impl Unfolded {
         self.blocks += 1;
         self.bytes += bytes.len() as u64;
         self.points += block.len() as u64;
-        (0..block.series_count()).for_each(|index| self.touch(block.series(index)));
-        Ok(())
+        (0..block.series_count()).try_for_each(|index| self.touch(block.series(index)))
     }
 
-    fn touch(&mut self, series: SeriesNumber) {
+    fn touch(&mut self, series: SeriesNumber) -> Result<(), Malformed> {
+        if series.0 >= MAX_SERIES {
+            return Err(Malformed("series number out of bounds"));
+        }
         let word = series.0 as usize / 64;
         if word >= self.touched.len() {
             self.touched.resize(word + 1, 0);
         }
         self.touched[word] |= 1 << (series.0 % 64);
+        Ok(())
     }
 
     pub fn series(&self) -> u64 {

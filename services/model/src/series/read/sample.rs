@@ -24,9 +24,10 @@ pub enum Sampling {
 }
 
 impl Sampling {
+    /// Products of limits and steps stay within 128 bits.
     fn limit(self) -> usize {
         match self {
-            Self::Spread(limit) | Self::Buckets(limit) => limit,
+            Self::Spread(limit) | Self::Buckets(limit) => limit.min(u32::MAX as usize),
         }
     }
 
@@ -34,8 +35,8 @@ impl Sampling {
     pub fn places(self, steps: &[i64]) -> Vec<usize> {
         match self {
             _ if steps.len() <= 1 || self.limit() <= 1 => (0..steps.len().min(self.limit())).collect(),
-            Self::Spread(limit) => spread(steps, limit),
-            Self::Buckets(limit) => buckets(steps, limit),
+            Self::Spread(_) => spread(steps, self.limit()),
+            Self::Buckets(_) => buckets(steps, self.limit()),
         }
     }
 

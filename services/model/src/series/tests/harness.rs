@@ -80,12 +80,8 @@ impl<'a> Harness<'a> {
         folding
     }
 
-    pub(super) async fn fold_all(&mut self, ended: bool) -> usize {
-        let mut steps = 1;
-        while self.fold_step(ended).await == Folding::Under {
-            steps += 1;
-        }
-        steps
+    pub(super) async fn fold_all(&mut self, ended: bool) {
+        while self.fold_step(ended).await == Folding::Under {}
     }
 
     pub(super) fn points(&self, series: SeriesNumber, steps: StepRange) -> Points {

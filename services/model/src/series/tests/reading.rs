@@ -124,7 +124,7 @@ async fn many_series_are_read_with_one_look_at_the_blocks() {
     let counting = Counting::new(harness.snapshot().await);
     let run = RunSeries::open(&counting, harness.place).await.unwrap();
     let blocks = counting.rows.load(Ordering::Relaxed);
-    let wanted: Vec<SeriesNumber> = (0..300).rev().map(|index| SeriesNumber(index * 17)).collect();
+    let wanted: Vec<SeriesNumber> = (0..300).rev().map(|index| SeriesNumber(index / 2 * 34)).collect();
     let views = run.views(&counting, &wanted).await.unwrap();
     let steps = run.highest_steps(&counting, &[series(9999), series(3)]).await.unwrap();
     assert_eq!(steps, [None, Some(4)]);

@@ -1,0 +1,128 @@
+//! The blocks that are folded together, gone through series by series.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use super::super::block::Block;
+use super::super::points::{Points, StepRange};
+use super::super::wire::Malformed;
+use crate::ids::SeriesNumber;
+
+/// Points of one series that fill a part: with those of its last block about what a transaction takes, so that they are
+/// gathered once.
+const SERIES_POINTS: usize = 48 * 1024;
+/// Series whose rows are read side by side, which hides the latency of a distributed store.
+const GROUP_SERIES: usize = 32;
+/// Points of a group, unless its first series alone has more.
+const GROUP_POINTS: usize = 64 * 1024;
+
+/// Consecutive blocks, the first of a run.
+pub(super) struct Part {
+    /// The sequence number behind the last block.
+    pub(super) end: u64,
+    /// All series of the blocks, rising.
+    pub(super) series: Vec<SeriesNumber>,
+    blocks: Vec<Bytes>,
+}
+
+impl Part {
+    /// Takes as many blocks off the front as fit together; `None` if there is none.
+    pub(super) fn next(blocks: &mut VecDeque<(u64, Bytes)>) -> Result<Option<Self>, Malformed> {
+        let mut part = Self { end: 0, series: Vec::new(), blocks: Vec::new() };
+        let (mut points, mut full) = (BTreeMap::new(), false);
+        while !full && let Some((sequence, bytes)) = blocks.pop_front() {
+            full = count(&bytes, &mut points)? >= SERIES_POINTS;
+            part.end = sequence + 1;
+            part.blocks.push(bytes);
+        }
+        part.series = points.into_keys().collect();
+        Ok((part.end > 0).then_some(part))
+    }
+
+    /// Takes all blocks: those below `end`, of a fold that was begun before.
+    pub(super) fn whole(blocks: &mut VecDeque<(u64, Bytes)>, end: u64) -> Result<Option<Self>, Malformed> {
+        let mut points = BTreeMap::new();
+        let blocks: Vec<Bytes> = blocks.drain(..).map(|(_, bytes)| bytes).collect();
+        for bytes in &blocks {
+            count(bytes, &mut points)?;
+        }
+        let part = Self { end, series: points.into_keys().collect(), blocks };
+        Ok((!part.blocks.is_empty()).then_some(part))
+    }
+
+    /// The series from a position on, with their points.
+    pub(super) fn slices(&self, position: Option<(u32, i64)>) -> Result<Slices<'_>, Malformed> {
+        let first = SeriesNumber(position.map_or(0, |(series, _)| series));
+        let mut blocks = Vec::with_capacity(self.blocks.len());
+        for bytes in &self.blocks {
+            let block = Block::open(bytes)?;
+            blocks.push((block, block.lower_bound(first)));
+        }
+        let index = self.series.partition_point(|series| *series < first);
+        Ok(Slices { series: &self.series, position, index, blocks })
+    }
+}
+
+/// Adds the points of a block by series; answers the most that a series in it has.
+fn count(bytes: &Bytes, points: &mut BTreeMap<SeriesNumber, usize>) -> Result<usize, Malformed> {
+    let block = Block::open(bytes)?;
+    let mut most = 0;
+    for index in 0..block.series_count() {
+        let points = points.entry(block.series(index)).or_default();
+        *points += block.points_of(index)?;
+        most = most.max(*points);
+    }
+    Ok(most)
+}
+
+/// One series of a part and what it has unfolded there, in the order of steps.
+pub(super) struct Pending {
+    /// In the part's list of series.
+    pub(super) index: usize,
+    pub(super) points: Points,
+}
+
+/// Goes through the series of a part in order, and through each block beside it.
+pub(super) struct Slices<'a> {
+    series: &'a [SeriesNumber],
+    position: Option<(u32, i64)>,
+    index: usize,
+    /// Each block and the index in it of the first series that was not taken yet.
+    blocks: Vec<(Block<'a>, usize)>,
+}
+
+impl Slices<'_> {
+    /// The next few series; none at the end.
+    pub(super) fn next_group(&mut self) -> Result<Vec<Pending>, Malformed> {
+        let (mut group, mut points) = (Vec::new(), 0);
+        while group.len() < GROUP_SERIES
+            && points < GROUP_POINTS
+            && let Some(series) = self.series.get(self.index)
+        {
+            let pending = Pending { index: self.index, points: self.take(*series)? };
+            points += pending.points.len();
+            group.push(pending);
+            self.index += 1;
+        }
+        Ok(group)
+    }
+
+    fn take(&mut self, series: SeriesNumber) -> Result<Points, Malformed> {
+        let mut points = Points::default();
+        for (block, next) in &mut self.blocks {
+            if *next < block.series_count() && block.series(*next) == series {
+                block.read(*next, &mut points)?;
+                *next += 1;
+            }
+        }
+        points.settle();
+        match self.position {
+            Some((position, step)) if position == series.0 => {
+                let unfolded = points.positions(&StepRange::new(step, i64::MAX));
+                Ok(points.slice(unfolded))
+            }
+            _ => Ok(points),
+        }
+    }
+}
