@@ -146,7 +146,7 @@ pub trait LogReader: Send + Sync + 'static {
 
 /// Dropping it gives its partitions up.
 #[async_trait]
-pub trait Subscription: Send {
+pub trait Subscription: Send + Sync {
     /// The next delivery; waits for one. Cancel-safe.
     async fn next(&mut self) -> Result<Delivery>;
 
