@@ -75,6 +75,7 @@ pub fn text_bounds() -> (Vec<u8>, Vec<u8>) {
 /// Rows of everything but the params.
 pub(crate) fn props_rows(project: Project, number: RunNumber, props: &Props) -> BTreeSet<Key> {
     let mut rows = BTreeSet::from([
+        keys::index_created(project, props.created_us, number),
         keys::index_archived(project, props.archived, number),
         keys::index_active(project, props.active, number),
     ]);

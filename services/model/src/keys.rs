@@ -150,6 +150,7 @@ enum Index {
     Param = 4,
     SeriesName = 5,
     Partial = 6,
+    Created = 7,
 }
 
 /// What series numbers a name is looked up for: metrics and objects count theirs apart.
@@ -559,6 +560,16 @@ pub fn index_run(key: &Key) -> Result<RunNumber> {
         Some(foundationdb_tuple::Element::Int(number)) => Ok(RunNumber(number.cast_unsigned())),
         _ => Err(corrupt(key)),
     }
+}
+
+pub fn index_created(project: Project, created_us: i64, number: RunNumber) -> Key {
+    index(project, Index::Created, (created_us, number.0))
+}
+
+/// The runs created from `first_us` up to and without `end_us`, in that order; the tail is (created: i64, number: u64).
+pub fn index_created_between(project: Project, first_us: i64, end_us: i64) -> Range {
+    let bound = |time_us| index(project, Index::Created, (time_us,));
+    Range::new(bound(first_us), bound(end_us))
 }
 
 pub fn index_experiment(project: Project, experiment: &str, number: RunNumber) -> Key {

@@ -15,7 +15,7 @@ pub use life::{
     head_live, run_create, run_delete, sweep_step, tombstone_clear, tombstone_put, tombstones_list,
 };
 pub use read::{
-    ListPage, document_get, params_get, params_get_bytes, run_find, run_id_of, runs_list, runs_list_between,
+    ListPage, document_get, params_get, params_get_bytes, run_find, run_id_of, runs_list,
 };
 pub use writing::{Writing, writing_get, writing_put};
 
@@ -35,7 +35,7 @@ pub struct Props {
     pub name: String,
     #[n(2)]
     pub description: String,
-    /// Receive time of the record that created the run.
+    /// Receive time of the record that created the run, also if data came before it.
     #[n(3)]
     pub created_us: i64,
     /// Last change of props or params.
@@ -66,6 +66,9 @@ pub struct Props {
     /// When the client said that it started, the first time: what the duration counts from.
     #[n(14)]
     pub first_start_us: Option<i64>,
+    /// Only data has come so far, and nothing that says when the run began.
+    #[n(15)]
+    pub is_implicit: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -85,7 +88,15 @@ impl Props {
             created_us,
             updated_us: created_us,
             active: true,
+            is_implicit: true,
             ..Self::default()
+        }
+    }
+
+    /// Notes that the run was made on purpose, at this time if not before.
+    pub fn announced(&mut self, created_us: i64) {
+        if std::mem::take(&mut self.is_implicit) {
+            self.created_us = created_us;
         }
     }
 

@@ -68,11 +68,9 @@ impl Control {
     async fn take(&mut self, delivery: Delivery, stop: &CancellationToken) -> Result<(), Error> {
         match delivery {
             Delivery::Assigned { partition } => {
-                retried(stop, "beginning the control topic", async || {
-                    let start = begin(&self.deps, partition).await?;
-                    Ok(self.subscription.start(partition, start).await?)
-                })
-                .await
+                let mut patience = Patience::new(stop, "beginning the control topic");
+                while !patience.is_over(self.begin(partition).await).await {}
+                Ok(())
             }
             Delivery::Revoked { .. } => Ok(()),
             Delivery::Records { partition, records } => {
@@ -98,14 +96,8 @@ impl Control {
         match ControlEvent::decode(record.value.clone()) {
             Ok(event) => {
                 let kind = kind_name(&event);
-                retried(stop, kind, async || {
-                    let handled = self.handle(&event).await;
-                    if let Err(error) = &handled {
-                        self.metrics.event_errors.with_label_values(&[error_name(error)]).inc();
-                    }
-                    handled
-                })
-                .await?;
+                let mut patience = Patience::new(stop, kind);
+                while !patience.is_over(self.handle_counted(&event).await).await {}
                 if stop.is_cancelled() {
                     return Ok(());
                 }
@@ -117,10 +109,22 @@ impl Control {
             }
         }
         self.metrics.event_seconds.observe(started.elapsed().as_secs_f64());
-        retried(stop, "telling the position in the control topic", async || {
-            tell(&self.deps, partition, record).await
-        })
-        .await
+        let mut patience = Patience::new(stop, "telling the position in the control topic");
+        while !patience.is_over(tell(&self.deps, partition, record).await).await {}
+        Ok(())
+    }
+
+    async fn begin(&mut self, partition: u32) -> Result<(), Error> {
+        let start = begin(&self.deps, partition).await?;
+        Ok(self.subscription.start(partition, start).await?)
+    }
+
+    async fn handle_counted(&self, event: &ControlEvent) -> Result<(), Error> {
+        let handled = self.handle(event).await;
+        if let Err(error) = &handled {
+            self.metrics.event_errors.with_label_values(&[error_name(error)]).inc();
+        }
+        handled
     }
 
     async fn handle(&self, event: &ControlEvent) -> Result<(), Error> {
@@ -134,26 +138,31 @@ impl Control {
     }
 }
 
-/// Tries until it succeeds or is stopped. Errors that a human must mend are waited for as well, loudly: the events behind
-/// this one are worth no less.
-async fn retried(
-    stop: &CancellationToken,
-    what: &str,
-    mut attempt: impl AsyncFnMut() -> Result<(), Error>,
-) -> Result<(), Error> {
-    let mut wait = FIRST_WAIT;
-    while let Err(error) = attempt().await {
-        if error.is_temporary() {
-            tracing::warn!(%error, what, "waiting to try again");
-        } else {
-            tracing::error!(%error, what, "failed, and is tried again");
-        }
-        if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
-            return Ok(());
-        }
-        wait = LAST_WAIT.min(wait * 2);
+/// Waits between attempts of one thing, longer each time, until it succeeds or the worker is stopped. Errors that a human
+/// must mend are waited for as well, loudly: the events behind this one are worth no less.
+struct Patience<'a> {
+    stop: &'a CancellationToken,
+    what: &'a str,
+    wait: Duration,
+}
+
+impl<'a> Patience<'a> {
+    fn new(stop: &'a CancellationToken, what: &'a str) -> Self {
+        Self { stop, what, wait: FIRST_WAIT }
     }
-    Ok(())
+
+    /// True once the attempt has succeeded, or none is to follow.
+    async fn is_over(&mut self, attempt: Result<(), Error>) -> bool {
+        let what = self.what;
+        match attempt {
+            Ok(()) => return true,
+            Err(error) if error.is_temporary() => tracing::warn!(%error, what, "waiting to try again"),
+            Err(error) => tracing::error!(%error, what, "failed, and is tried again"),
+        }
+        let waited = self.stop.run_until_cancelled(tokio::time::sleep(self.wait)).await;
+        self.wait = LAST_WAIT.min(self.wait * 2);
+        waited.is_none()
+    }
 }
 
 /// Handlers may see an event again, so that a topic made anew is read from its beginning without more care.

@@ -236,8 +236,8 @@ impl Ingestion {
         self.metrics.records.inc_by(records.len() as u64);
         let mut touched = Vec::new();
         for record in records {
-            if let Some(partition) = self.partitions.get_mut(&number) {
-                partition.taken(&record);
+            if !self.partitions.get_mut(&number).is_some_and(|partition| partition.take(&record)) {
+                continue;
             }
             let mut entry = Entry::read(log, number, record);
             let project = self.project(&mut entry).await?;

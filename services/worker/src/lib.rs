@@ -19,3 +19,6 @@ pub use error::Error;
 pub use fold::{FoldNotices, FoldThread};
 pub use ingest::{IngestSettings, Ingestion};
 pub use metrics::Metrics;
+
+#[cfg(test)]
+mod tests;

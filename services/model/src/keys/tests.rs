@@ -44,6 +44,7 @@ fn no_two_rows_share_a_key() {
         log_record_piece(P, n, 0, 0),
         log_record_seen(P, n, &[0; 16]),
         artifact(P, n, "r"),
+        index_created(P, 0, n),
         index_experiment(P, "r", n),
         index_tag(P, "r", n),
         index_archived(P, false, n),

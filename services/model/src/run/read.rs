@@ -51,7 +51,7 @@ pub struct ListPage {
     pub rest: Option<Range>,
 }
 
-/// One page of all runs of the project by creation, from `range` on (`keys::documents` for the first page, then `rest`).
+/// One page of all runs of the project by run number, which is close to the order of creation, from `range` on (`keys::documents` for the first page, then `rest`).
 /// Runs that are pending deletion are among them.
 pub async fn runs_list(
     snapshot: &dyn Snapshot,
@@ -72,12 +72,6 @@ pub async fn runs_list(
         .filter(|_| page.more)
         .map(|(last, _)| if scan.reverse { range.before(last) } else { range.after(last) });
     Ok(ListPage { runs, rest })
-}
-
-/// The range of the runs with numbers from `first` up to and without `end`: run numbers are microseconds of creation,
-/// moved on by a few where two runs began at once.
-pub fn runs_list_between(project: Project, first: RunNumber, end: RunNumber) -> Range {
-    Range::new(keys::document(project, first), keys::document(project, end))
 }
 
 /// The encoded map of the params, without decoding it.

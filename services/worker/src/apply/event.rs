@@ -53,6 +53,7 @@ impl Step<'_> {
         let parent = self.parent(create).await?;
         let edit = self.edit(entry.received_us).await?;
         let props = &mut edit.props;
+        props.announced(entry.received_us);
         props.active = true;
         props.finalized_us = None;
         props.duration_us = None;
@@ -105,6 +106,7 @@ impl Step<'_> {
             None => None,
         };
         let props = &mut self.edit(entry.received_us).await?.props;
+        props.announced(entry.received_us);
         props.name = set.name.clone().unwrap_or_else(|| std::mem::take(&mut props.name));
         props.description = set.description.clone().unwrap_or_else(|| std::mem::take(&mut props.description));
         props.archived = set.archived.unwrap_or(props.archived);
@@ -119,6 +121,7 @@ impl Step<'_> {
         let tag = Tag { name: name.to_owned(), created_us, updated_us, ..Tag::default() };
         let id = self.named(&tag).await?;
         let edit = self.edit(entry.received_us).await?;
+        edit.props.announced(entry.received_us);
         edit.tag_add(&id);
         edit.props.updated_us = entry.received_us;
         Ok(Ok(()))

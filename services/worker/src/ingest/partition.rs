@@ -11,6 +11,8 @@ pub(super) struct Partition {
     begun: Begun,
     /// Taken and not yet below the applied position, in offset order.
     under_way: VecDeque<UnderWay>,
+    /// Behind the last record that was taken.
+    next: u64,
 }
 
 struct UnderWay {
@@ -26,7 +28,7 @@ pub(super) enum Verified {
 
 impl Partition {
     pub(super) fn new(begun: Begun) -> Self {
-        Self { begun, under_way: VecDeque::new() }
+        Self { begun, under_way: VecDeque::new(), next: begun.start }
     }
 
     pub(super) fn log(&self) -> u32 {
@@ -47,10 +49,16 @@ impl Partition {
         Verified::Good(records)
     }
 
-    pub(super) fn taken(&mut self, record: &Record) {
+    /// Takes a record up, unless it was taken before.
+    pub(super) fn take(&mut self, record: &Record) -> bool {
+        if record.offset < self.next {
+            return false;
+        }
+        self.next = record.offset + 1;
         let digest = if self.begun.has_identity { [0; 16] } else { digest(record) };
         let record = LastRecord { offset: record.offset, digest, appended_us: record.appended_us };
         self.under_way.push_back(UnderWay { record, is_done: false });
+        true
     }
 
     /// Notes that a record is applied; tells the new position if that moved it.
@@ -97,7 +105,8 @@ mod tests {
     #[test]
     fn rule_10_the_lowest_unapplied_offset_is_told() {
         let mut partition = partition(None);
-        [4, 5, 9].into_iter().for_each(|offset| partition.taken(&record(offset, "v")));
+        assert!([4, 5, 9].into_iter().all(|offset| partition.take(&record(offset, "v"))));
+        assert!(!partition.take(&record(5, "v")), "it was delivered again");
         assert_eq!(partition.done(9), None);
         assert_eq!(partition.done(4).map(|applied| (applied.log, applied.next)), Some((3, 5)));
         assert_eq!(partition.done(7), None, "it was never taken");

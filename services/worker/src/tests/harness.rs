@@ -1,0 +1,227 @@
+//! A world to test in: embedded substrates in a directory of their own, a clock that only tests move, ids that count up.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use matyan_blob::{Blobs, UrlSigner, fs::FsBlobs};
+use matyan_log::{
+    LogWriter, NewRecord, Record, Topic,
+    embedded::{Components, EmbeddedLog},
+};
+use matyan_model::ids::{ProducerId, Project, RunId};
+use matyan_proto::{
+    ingest::v1::{self as pb, Event, IngestionBatch, Points, SeriesDef, event::Kind},
+    log::v1::LogEntry,
+};
+use matyan_store::{
+    Store,
+    embedded::EmbeddedStore,
+    layers::{FaultStore, Faults},
+};
+use prost::Message;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    apply::{Applied, RunKey, RunWriter},
+    deps::Deps,
+    record::Entry,
+};
+
+pub(super) const P: Project = Project(0);
+
+pub(super) struct World {
+    pub(super) deps: Deps,
+    /// Between the workers and the store.
+    pub(super) faults: Arc<FaultStore>,
+    pub(super) now_us: Arc<AtomicI64>,
+    pub(super) log: Arc<EmbeddedLog>,
+    directory: tempfile::TempDir,
+}
+
+impl World {
+    pub(super) async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(directory.path().join("store"), Default::default()).await.unwrap();
+        let faults = Arc::new(FaultStore::new(Arc::new(store), Faults::script([])));
+        let log = open_log(&directory.path().join("log"), 0).await;
+        let now_us = Arc::new(AtomicI64::new(1_000_000_000));
+        let clock = {
+            let now_us = now_us.clone();
+            Arc::new(move || now_us.load(Ordering::Relaxed))
+        };
+        let signer = UrlSigner::new(b"secret", Duration::from_secs(60), clock.clone());
+        let blobs = FsBlobs::open(&directory.path().join("blobs"), signer, clock.clone()).unwrap();
+        let ids = AtomicU64::new(1);
+        let deps = Deps {
+            store: faults.clone(),
+            log_reader: log.clone(),
+            log_writer: log.clone(),
+            blobs: Arc::new(blobs),
+            clock,
+            random: Arc::new(move || {
+                let mut id = [0; 16];
+                id[8..].copy_from_slice(&ids.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+                id
+            }),
+        };
+        Self { deps, faults, now_us, log, directory }
+    }
+
+    /// Another log in the place of the first, with offsets from 0.
+    pub(super) async fn replace_log(&mut self, number: u8) {
+        let log = open_log(&self.directory.path().join(format!("log-{number}")), number).await;
+        (self.deps.log_reader, self.deps.log_writer, self.log) = (log.clone(), log.clone(), log);
+    }
+
+    pub(super) fn store(&self) -> &dyn Store {
+        &*self.deps.store
+    }
+
+    pub(super) fn blobs(&self) -> &dyn Blobs {
+        &*self.deps.blobs
+    }
+
+    pub(super) fn writer(&self, run: &str) -> RunWriter {
+        RunWriter::new(self.deps.clone(), RunKey { project: P, id: RunId::new(run) })
+    }
+
+    /// Applies records to run `r` by a writer that knows nothing yet.
+    pub(super) async fn apply(&self, records: Vec<TestRecord>) -> Applied {
+        self.apply_with(&mut self.writer("r"), records).await
+    }
+
+    pub(super) async fn apply_with(&self, writer: &mut RunWriter, records: Vec<TestRecord>) -> Applied {
+        let applied =
+            writer.apply(records.iter().map(TestRecord::entry).collect(), &CancellationToken::new()).await;
+        assert!(applied.is_complete);
+        applied
+    }
+
+    pub(super) async fn append(&self, records: impl IntoIterator<Item = TestRecord>) {
+        let records = records.into_iter().map(|record| record.new_record()).collect();
+        self.log.append(Topic::Ingestion, records).await.unwrap();
+    }
+}
+
+async fn open_log(path: &Path, number: u8) -> Arc<EmbeddedLog> {
+    let components = Components { clock: Arc::new(|| 7), new_identity: [number; 16] };
+    Arc::new(EmbeddedLog::open_with(path, Default::default(), components).await.unwrap())
+}
+
+/// A record of the log that is about to be written: a batch of run `r`, received at its offset in seconds.
+#[derive(Clone, Debug)]
+pub(super) struct TestRecord {
+    pub(super) log: u32,
+    pub(super) offset: u64,
+    pub(super) entry: LogEntry,
+    pub(super) batch: IngestionBatch,
+}
+
+pub(super) fn record(offset: u64) -> TestRecord {
+    let entry =
+        LogEntry { run_id: "r".into(), received_us: offset as i64 * 1_000_000, ..LogEntry::default() };
+    TestRecord { log: 0, offset, entry, batch: IngestionBatch::default() }
+}
+
+impl TestRecord {
+    pub(super) fn log(mut self, log: u32) -> Self {
+        self.log = log;
+        self
+    }
+
+    pub(super) fn run(mut self, run: &str) -> Self {
+        self.entry.run_id = run.to_owned();
+        self
+    }
+
+    pub(super) fn sent(mut self, producer: u8, sequence: u64, acknowledged: u64) -> Self {
+        self.entry.producer_id = vec![producer; 16].into();
+        self.entry.sequence = sequence;
+        self.entry.acknowledged = acknowledged;
+        self
+    }
+
+    pub(super) fn event(mut self, kind: Kind) -> Self {
+        self.batch.events.push(Event { client_time_us: None, kind: Some(kind) });
+        self
+    }
+
+    pub(super) fn create(self) -> Self {
+        self.event(Kind::CreateRun(pb::CreateRun::default()))
+    }
+
+    pub(super) fn delete(self) -> Self {
+        self.event(Kind::DeleteRun(pb::DeleteRun {}))
+    }
+
+    pub(super) fn tag(self, name: &str) -> Self {
+        self.event(Kind::AddTag(pb::AddTag { name: name.to_owned() }))
+    }
+
+    pub(super) fn line(self, step: i64, line: &str) -> Self {
+        self.event(Kind::LogTerminalLine(pb::LogTerminalLine { line: line.to_owned(), step }))
+    }
+
+    pub(super) fn params(self, json: &str) -> Self {
+        let value = matyan_model::cbor::encode(&matyan_model::json::parse(json).unwrap());
+        self.event(Kind::LogParams(pb::LogParams { value: value.into() }))
+    }
+
+    pub(super) fn object(self, name: &str, step: Option<i64>, text: &str) -> Self {
+        let value = [("data".to_owned(), matyan_model::value::Value::Text(text.to_owned()))].into();
+        self.event(Kind::LogObject(pb::LogObject {
+            name: name.to_owned(),
+            dtype: "text".into(),
+            step,
+            value: matyan_model::cbor::encode_map(&value).into(),
+            ..pb::LogObject::default()
+        }))
+    }
+
+    /// Definitions from this number on.
+    pub(super) fn define(mut self, base: u32, names: &[&str]) -> Self {
+        self.batch.series_base = base;
+        self.batch
+            .series
+            .extend(names.iter().map(|name| SeriesDef { name: (*name).to_owned(), ..SeriesDef::default() }));
+        self
+    }
+
+    /// Points of a series by number: steps (`None`: the next free one) and values.
+    pub(super) fn points(mut self, series: u32, points: &[(Option<i64>, f64)]) -> Self {
+        self.batch.points.push(Points {
+            series: vec![series; points.len()],
+            values: points.iter().map(|(_, value)| *value).collect(),
+            steps: points.iter().map(|(step, _)| step.unwrap_or(i64::MIN)).collect(),
+            ..Points::default()
+        });
+        self
+    }
+
+    pub(super) fn value(&self) -> Bytes {
+        let entry = LogEntry { batch: self.batch.encode_to_vec().into(), ..self.entry.clone() };
+        [vec![1], entry.encode_to_vec()].concat().into()
+    }
+
+    pub(super) fn entry(&self) -> Entry {
+        let key = Bytes::from(self.entry.run_id.clone());
+        let record =
+            Record { offset: self.offset, key, value: self.value(), headers: Vec::new(), appended_us: 0 };
+        Entry::read(self.log, 0, record)
+    }
+
+    pub(super) fn new_record(&self) -> NewRecord {
+        NewRecord { key: self.entry.run_id.clone().into(), value: self.value(), headers: Vec::new() }
+    }
+}
+
+pub(super) fn producer(number: u8) -> ProducerId {
+    ProducerId([number; 16])
+}
