@@ -250,3 +250,6 @@ impl Mutation {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,8 @@ mod unsynced;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -29,9 +30,10 @@ use unsynced::Unsynced;
 /// A group ends at whichever comes first; measured to be where larger ones gain nothing.
 const GROUP_REQUESTS: usize = 512;
 const GROUP_BYTES: usize = 4 << 20;
-/// Buffered commits are synced when there are this many bytes of them, so that a later sync never takes long. The engine
-/// itself syncs as often, whenever a memtable is full.
-const UNSYNCED_BYTES: usize = 8 << 20;
+/// Buffered commits are synced when there are this many bytes of them, so that a later sync never takes long, or when
+/// nothing has come for a while. The engine itself syncs nearly as often, whenever a memtable is full.
+const UNSYNCED_BYTES: usize = 4 << 20;
+const IDLE: Duration = Duration::from_secs(1);
 
 pub(super) struct Committer {
     directory: PathBuf,
@@ -117,8 +119,7 @@ impl Committer {
 
     fn run(mut self, mut engine: Engine) {
         loop {
-            let Ok(first) = self.requests.recv() else { return self.end(engine, None) };
-            let mut requests = self.gather(first);
+            let Some(mut requests) = self.wait() else { return self.end(engine, None) };
             let mut group = Group::default();
             if let Err(error) = self.serve(&engine, &mut requests, &mut group) {
                 let close = requests.refuse(&error);
@@ -131,6 +132,18 @@ impl Committer {
             if requests.close.is_some() {
                 return self.end(engine, requests.close);
             }
+        }
+    }
+
+    /// None when nobody can ask any more.
+    fn wait(&self) -> Option<Requests> {
+        if self.unsynced.bytes() == 0 {
+            return self.requests.recv().ok().map(|first| self.gather(first));
+        }
+        match self.requests.recv_timeout(IDLE) {
+            Ok(first) => Some(self.gather(first)),
+            Err(RecvTimeoutError::Timeout) => Some(Requests { is_idle: true, ..Requests::default() }),
+            Err(RecvTimeoutError::Disconnected) => None,
         }
     }
 
@@ -164,7 +177,7 @@ impl Committer {
             self.commit(engine, batch, answer, group)?;
         }
         group.syncs.append(&mut requests.syncs);
-        if group.waits_for_sync() || self.unsynced.bytes() > UNSYNCED_BYTES {
+        if group.waits_for_sync() || requests.is_idle || self.unsynced.bytes() > UNSYNCED_BYTES {
             self.sync(engine)?;
         }
         group.answer_visible();

@@ -85,3 +85,6 @@ fn keys(mut packed: &[u8]) -> impl Iterator<Item = &[u8]> {
         Some(key)
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,6 +26,8 @@ pub(super) struct Requests {
     pub(super) synced: VecDeque<(Batch, Answer<Commit>)>,
     pub(super) syncs: Vec<Answer<()>>,
     pub(super) close: Option<Answer<()>>,
+    /// Nobody asks for anything: time to sync what is buffered.
+    pub(super) is_idle: bool,
 }
 
 /// The answers owed to one group of requests, by what they wait for.

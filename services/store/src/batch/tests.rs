@@ -1,0 +1,49 @@
+use super::*;
+
+#[test]
+fn prefixes_end_behind_their_last_key() {
+    let check = |prefix: &[u8], end: &[u8]| {
+        let range = Range::prefix(prefix.to_vec());
+        assert_eq!((range.start.as_ref(), range.end.as_ref()), (prefix, end));
+    };
+    check(b"a", b"b");
+    check(b"a\xff", b"b");
+    check(b"a\xfe\xff\xff", b"a\xff");
+    check(b"", Limits::KEYS_END);
+    check(b"\xff", Limits::KEYS_END);
+}
+
+#[test]
+fn ranges_overlap_where_both_hold_a_key() {
+    let check = |left: (&'static str, &'static str), right: (&'static str, &'static str), expected: bool| {
+        let (left, right) = (Range::new(left.0, left.1), Range::new(right.0, right.1));
+        assert_eq!(left.overlaps(&right), expected, "{left:?} {right:?}");
+        assert_eq!(right.overlaps(&left), expected, "{right:?} {left:?}");
+    };
+    check(("a", "c"), ("b", "d"), true);
+    check(("a", "d"), ("b", "c"), true);
+    check(("a", "b"), ("b", "c"), false);
+    check(("a", "b"), ("a", "b"), true);
+    check(("a", "d"), ("b", "b"), false);
+    check(("a", "d"), ("c", "b"), false);
+}
+
+#[test]
+fn the_rest_of_a_range_goes_on_behind_a_key() {
+    let range = Range::prefix("a/");
+    assert_eq!(range.after(&"a/1".into()), Range::new("a/1\0", "a0"));
+    assert_eq!(range.before(&"a/1".into()), Range::new("a/", "a/1"));
+}
+
+#[test]
+fn bytes_count_what_is_stored_and_checked() {
+    let mut batch = Batch::default();
+    batch.set("k", "value").clear("k").clear_range(Range::new("a", "bc")).add("k", 1);
+    batch
+        .set_stamped("p", "s", "v")
+        .expect("k", Some("v".into()))
+        .expect_unchanged(Range::prefix("x"), Version(1));
+    assert_eq!(batch.bytes(), 6 + 1 + 3 + 9 + 13 + 2 + 2);
+    assert_eq!(batch.durability, Durability::Synced);
+    assert!(batch.validate().is_ok());
+}
