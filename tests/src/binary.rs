@@ -70,8 +70,8 @@ impl BinaryWriter {
         let open = StreamOpen {
             run_id: self.run_id.clone(),
             producer_id: self.producer_id.clone(),
-            series: self.known_series(),
             acknowledged: self.acknowledged,
+            dictionary: self.known_series().encode_to_vec().into(),
         };
         self.write(stream_request::Message::Open(open)).await?;
         for batch in self.unacknowledged.clone() {
@@ -81,13 +81,13 @@ impl BinaryWriter {
     }
 
     /// The dictionary without what the batches that are sent again define.
-    fn known_series(&self) -> Vec<SeriesDef> {
+    fn known_series(&self) -> IngestionBatch {
         let defined_again = self.unacknowledged.iter().map(|batch| {
             let batch = IngestionBatch::decode(batch.batch.clone()).expect("this writer encoded it");
             batch.series.len()
         });
         let known = self.dictionary.len() - defined_again.sum::<usize>();
-        self.dictionary[..known].to_vec()
+        IngestionBatch { series: self.dictionary[..known].to_vec(), ..IngestionBatch::default() }
     }
 
     /// Sends a batch without waiting. On an error it is kept, and sent again by the next `connect`.
