@@ -48,7 +48,7 @@ impl Problem {
 /// What is left of a batch, and what was taken out.
 #[derive(Debug)]
 pub(crate) struct Checked {
-    /// Holds no item if none is left, but always where the dictionary stands.
+    /// Empty if nothing is left.
     pub(crate) bytes: Bytes,
     /// The same, decoded.
     pub(crate) batch: pb::IngestionBatch,
@@ -67,14 +67,12 @@ pub(crate) fn check(
 ) -> Result<Checked> {
     let mut batch = match decode(&bytes) {
         Ok(batch) => batch,
-        Err(problem) => return Ok(rejected_whole(dictionary, &problem)),
+        Err(problem) => return Ok(rejected_whole(&problem)),
     };
-    let base = batch.series_base as usize;
-    if base != dictionary.len() {
-        let len = dictionary.len();
-        return Err(Error::OutOfSequence(format!(
-            "`series_base` is {base}, and the dictionary has {len} entries"
-        )));
+    let (base, len) = (batch.series_base as usize, dictionary.len());
+    if !batch.series.is_empty() && base != len {
+        let reason = format!("`series_base` is {base}, and the dictionary has {len} entries");
+        return Err(Error::OutOfSequence(reason));
     }
     let mut rejections = Rejections::default();
     let has_all_definitions = dictionary.extend(&mut batch);
@@ -85,16 +83,15 @@ pub(crate) fn check(
     Ok(Checked { bytes: if is_whole { bytes } else { encode(&batch) }, batch, rejections })
 }
 
-fn rejected_whole(dictionary: &Dictionary, problem: &Problem) -> Checked {
+fn rejected_whole(problem: &Problem) -> Checked {
     let mut rejections = Rejections::default();
     rejections.push(0, problem);
-    let batch =
-        pb::IngestionBatch { series_base: dictionary.logged_len() as u32, ..pb::IngestionBatch::default() };
-    Checked { bytes: encode(&batch), batch, rejections }
+    Checked { bytes: Bytes::new(), batch: pb::IngestionBatch::default(), rejections }
 }
 
 fn encode(batch: &pb::IngestionBatch) -> Bytes {
-    batch.encode_to_vec().into()
+    let is_empty = batch.series.is_empty() && batch.events.is_empty() && batch.points.is_empty();
+    if is_empty { Bytes::new() } else { batch.encode_to_vec().into() }
 }
 
 fn items_check(
@@ -124,6 +121,11 @@ fn items_check(
         item += count;
         keeps_any
     });
+}
+
+/// The definitions of a dictionary that a client sends when it opens a stream again.
+pub(crate) fn decode_series(bytes: &Bytes) -> Result<Vec<pb::SeriesDef>, String> {
+    decode(bytes).map(|batch| batch.series).map_err(|problem| problem.reason)
 }
 
 fn decode(bytes: &Bytes) -> Result<pb::IngestionBatch, Problem> {

@@ -73,7 +73,11 @@ impl Composer {
             };
             match tokio::task::spawn_blocking(work).await {
                 Ok(done) => done,
-                Err(failure) => std::panic::resume_unwind(failure.into_panic()),
+                Err(failure) => match failure.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    // The runtime is shutting down, and this task with it.
+                    Err(_) => std::future::pending().await,
+                },
             }
         };
         let frame = composed.map(|(frame, items)| {

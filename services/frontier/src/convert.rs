@@ -8,7 +8,10 @@ use matyan_blob::BlobKey;
 use matyan_proto::{ingest::v1 as pb, limits};
 use tonic::metadata::MetadataMap;
 
-use crate::error::{Error, Result};
+use crate::{
+    batch,
+    error::{Error, Result},
+};
 
 /// The folder of blobs outside the default project: no run may be called so.
 const PROJECTS_FOLDER: &str = ".projects";
@@ -131,23 +134,18 @@ pub(crate) struct Open {
 
 impl Open {
     pub(crate) fn parse(open: pb::StreamOpen, new_id: impl FnOnce() -> [u8; 16]) -> Result<Self> {
+        let series =
+            batch::decode_series(&open.dictionary).map_err(|reason| Error::field("dictionary", reason))?;
         let producer = Producer::parse(&open.producer_id, new_id)?;
         if producer.ephemeral && open.acknowledged > 0 {
             return Err(Error::field("acknowledged", "is given without a producer id"));
         }
         // The log would lack the definitions.
-        if open.acknowledged == 0 && !open.series.is_empty() {
-            return Err(Error::field(
-                "series",
-                "is given, but no batch has been acknowledged that defined them",
-            ));
+        if open.acknowledged == 0 && !series.is_empty() {
+            let reason = "is given, but no batch has been acknowledged that defined its series";
+            return Err(Error::field("dictionary", reason));
         }
-        Ok(Self {
-            run: RunId::from_field(open.run_id)?,
-            producer,
-            series: open.series,
-            acknowledged: open.acknowledged,
-        })
+        Ok(Self { run: RunId::from_field(open.run_id)?, producer, series, acknowledged: open.acknowledged })
     }
 }
 

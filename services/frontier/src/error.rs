@@ -84,7 +84,7 @@ impl From<matyan_blob::Error> for Error {
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let code = error.code();
-        if matches!(code, Code::Unavailable | Code::Internal) {
+        if std::error::Error::source(&error).is_some() {
             tracing::warn!(error = &error as &dyn std::error::Error, "a call failed");
         }
         let reason = code.as_str_name().trim_start_matches("CODE_");

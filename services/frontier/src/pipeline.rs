@@ -1,7 +1,7 @@
 //! Batches of one stream on their way into the log: appended as they come, answered in order. The promises:
 //!
-//! - The order of batches is the order in the log. If an append fails, all that were started behind it are waited for, and
-//!   then all are appended again from the failed one on: a worker drops what it gets twice, and what came past a gap.
+//! - The order of batches is the order in the log. If an append fails, all from that one on are appended again, in order: a
+//!   worker drops what it gets twice, and what came past a gap.
 //! - A batch is held and tried again until its hold time is over; then the pipeline fails, and is of no further use.
 //! - A batch is answered when it is durable, and, within its hold time, not before its run may send on (`throttle`).
 
@@ -67,8 +67,6 @@ struct Pending {
 
 enum Mode {
     Append,
-    /// Every append that was started has to end, before all begin anew.
-    Settle,
     Pause(Pin<Box<Sleep>>),
     /// The front is appended, and is due later.
     Delay(Pin<Box<Sleep>>, Position),
@@ -104,7 +102,7 @@ impl Pipeline {
         // While the log is failing, nothing is started that would have to be started again.
         let append = match self.mode {
             Mode::Append | Mode::Delay(..) => start(&self.shared, &frame),
-            Mode::Settle | Mode::Pause(_) => MaybeDone::Gone,
+            Mode::Pause(_) => MaybeDone::Gone,
         };
         self.queue.push_back(Pending { frame, _share: share, append });
     }
@@ -142,15 +140,6 @@ impl Pipeline {
                         Err(error) => self.failed(error),
                     }
                 }
-                Mode::Settle => {
-                    for pending in &mut self.queue {
-                        if !matches!(pending.append, MaybeDone::Gone) {
-                            Pin::new(&mut pending.append).await;
-                        }
-                    }
-                    self.mode = Mode::Pause(Box::pin(sleep(self.pause)));
-                    self.pause = LONGEST_PAUSE.min(self.pause * 2);
-                }
                 Mode::Pause(pause) => {
                     pause.await;
                     for pending in &mut self.queue {
@@ -168,7 +157,8 @@ impl Pipeline {
         let (run, batches, cause) = (&self.run, self.queue.len(), &error as &dyn std::error::Error);
         tracing::warn!(run, batches, error = cause, "the log refused a batch, which is tried again");
         self.last_error = Some(error);
-        self.mode = Mode::Settle;
+        self.mode = Mode::Pause(Box::pin(sleep(self.pause)));
+        self.pause = LONGEST_PAUSE.min(self.pause * 2);
     }
 
     /// Waits until the run may send on.

@@ -13,6 +13,7 @@ use matyan_proto::{
     common::v1::LogPosition,
     ingest::v1::{self as pb, stream_request::Message},
 };
+use prometheus::IntGauge;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tonic::Status;
 
@@ -51,7 +52,7 @@ async fn run(
     mut requests: impl Stream<Item = Result<pb::StreamRequest, Status>> + Unpin,
     answers: Answers,
 ) {
-    shared.metrics.streams.inc();
+    let _counted = Counted::new(shared.metrics.streams.clone());
     let ended = match open(&shared, &mut requests).await {
         Ok(Some(open)) => Session::new(shared.clone(), caller, open).run(requests, &answers).await,
         Ok(None) => Ok(()),
@@ -61,7 +62,22 @@ async fn run(
         // Fails only if the client is gone.
         answers.send(Err(error.into())).await.ok();
     }
-    shared.metrics.streams.dec();
+}
+
+/// A stream that is open, however it ends.
+struct Counted(IntGauge);
+
+impl Counted {
+    fn new(gauge: IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// The first message; `None` if there is none.
@@ -245,7 +261,7 @@ impl Session {
         if self.client_is_gone {
             return;
         }
-        if rejected_items == 0 && self.outbox.back().is_some_and(|last| last.rejected_items == 0) {
+        if self.outbox.back().is_some_and(|last| last.rejected_items == 0) {
             self.outbox.pop_back();
         }
         let position = self.durable_position;

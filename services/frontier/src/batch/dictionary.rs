@@ -31,7 +31,7 @@ impl Dictionary {
     }
 
     /// How many of its entries the log has.
-    pub(super) fn logged_len(&self) -> usize {
+    fn logged_len(&self) -> usize {
         self.len.min(limits::SERIES_PER_RUN)
     }
 
@@ -39,7 +39,7 @@ impl Dictionary {
     pub(super) fn extend(&mut self, batch: &mut pb::IngestionBatch) -> bool {
         let base = self.len;
         let mut unchanged = self.add_all(&mut batch.series);
-        if self.len > self.logged_len() {
+        if self.len > self.logged_len() && !batch.series.is_empty() {
             let logged_base = base.min(limits::SERIES_PER_RUN);
             batch.series.truncate(limits::SERIES_PER_RUN - logged_base);
             batch.series_base = logged_base as u32;

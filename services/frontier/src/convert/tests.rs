@@ -75,8 +75,8 @@ fn open(producer_id: &'static [u8], acknowledged: u64) -> Result<Open> {
     let open = pb::StreamOpen {
         run_id: "run".into(),
         producer_id: Bytes::from_static(producer_id),
-        series: Vec::new(),
         acknowledged,
+        ..Default::default()
     };
     Open::parse(open, || [7; 16])
 }
@@ -94,8 +94,8 @@ fn a_dictionary_needs_a_batch_that_defined_it() {
     let open = |acknowledged| pb::StreamOpen {
         run_id: "run".into(),
         producer_id: Bytes::from_static(&[1; 16]),
-        series: vec![pb::SeriesDef::default()],
         acknowledged,
+        dictionary: Bytes::from_static(&[0x0a, 0x00]),
     };
     assert!(Open::parse(open(0), || [7; 16]).is_err());
     assert_eq!(Open::parse(open(1), || [7; 16]).unwrap().series.len(), 1);

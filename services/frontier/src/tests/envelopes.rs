@@ -218,7 +218,7 @@ async fn a_stream_names_series_that_earlier_batches_defined() {
     stream.send(2, &points(1, &["b"], &[1, 0])).await;
     stream.acknowledged(2).await;
     stream.hang_up();
-    let reopened = pb::StreamOpen { series: vec![series("a"), series("b")], ..open_producer(2) };
+    let reopened = pb::StreamOpen { dictionary: dictionary(&["a", "b"]), ..open_producer(2) };
     let mut stream = world.stream_open(reopened, &[]).await;
     stream.send(3, &points(2, &["c"], &[2, 0, 1])).await;
     stream.acknowledged(3).await;

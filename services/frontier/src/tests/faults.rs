@@ -20,6 +20,9 @@ use tonic::Code;
 use super::harness::*;
 use crate::Settings;
 
+/// A hold time in which the log of a busy machine still answers.
+const LONG_ENOUGH: Duration = Duration::from_secs(3);
+
 /// What a worker would apply: a record counts if it continues its producer's sequence.
 fn applied(entries: &[LogEntry]) -> Vec<u64> {
     let mut applied = Vec::new();
@@ -93,7 +96,7 @@ async fn a_log_that_often_fails_loses_and_doubles_nothing() {
 
 #[tokio::test]
 async fn a_log_that_stays_away_ends_the_stream_and_its_client_goes_on_later() {
-    let settings = Settings { hold: Duration::from_millis(200), ..Settings::default() };
+    let settings = Settings { hold: LONG_ENOUGH, ..Settings::default() };
     let world = World::build(settings, true, Faults::scripted(Duration::ZERO)).await;
     let mut stream = world.stream_open(open_producer(0), &[]).await;
     stream.send(1, &tag("a")).await;
@@ -124,15 +127,24 @@ async fn a_log_that_never_answers_ends_the_stream() {
     assert_eq!((last, ended.unwrap_err().code()), (0, Code::Unavailable));
 }
 
+/// The client has not taken its answers when the log fails; none of them may be merged.
 #[tokio::test]
-async fn an_acknowledgement_before_a_failure_is_still_sent() {
-    let world = World::with(Settings { hold: Duration::from_millis(100), ..Settings::default() }).await;
-    world.faults.script_appends([None, Some(AppendFault::NoAnswer)]);
-    let stream = world.stream().await;
-    stream.send(1, &tag("a")).await;
-    stream.send(2, &tag("b")).await;
-    let (last, ended) = stream.finish().await;
-    assert_eq!((last, ended.unwrap_err().code()), (1, Code::Unavailable));
+async fn what_is_durable_is_acknowledged_before_the_stream_fails() {
+    const DURABLE: usize = 10;
+    let world = World::with(Settings { hold: LONG_ENOUGH, ..Settings::default() }).await;
+    let faults = std::iter::repeat_n(None, DURABLE).chain([Some(AppendFault::NoAnswer)]);
+    world.faults.script_appends(faults);
+    let mut stream = world.stream().await;
+    for sequence in 1..=DURABLE as u64 + 1 {
+        stream.send(sequence, &points(0, &[], &[7])).await;
+    }
+    world.until("matyan_ingest_batches_total", |batches| batches == DURABLE as f64).await;
+    world.until("matyan_ingest_in_flight_bytes", |bytes| bytes == 0.0).await;
+    for sequence in 1..=DURABLE as u64 {
+        let answer = stream.answer().await.unwrap().unwrap();
+        assert_eq!((answer.sequence, answer.rejected_items), (sequence, 1));
+    }
+    assert_eq!(stream.answer().await.unwrap_err().code(), Code::Unavailable);
 }
 
 #[tokio::test]

@@ -273,6 +273,11 @@ pub(super) fn series(name: &str) -> pb::SeriesDef {
     pb::SeriesDef { name: name.into(), ..Default::default() }
 }
 
+/// A dictionary as a client sends it when it opens a stream again.
+pub(super) fn dictionary(names: &[&str]) -> Bytes {
+    points(0, names, &[]).encode_to_vec().into()
+}
+
 pub(super) fn points(series_base: u32, names: &[&str], numbers: &[u32]) -> pb::IngestionBatch {
     let values = numbers.iter().map(|number| f64::from(*number)).collect();
     pb::IngestionBatch {

@@ -62,7 +62,7 @@ async fn wrong_requests_are_refused() {
             Code::InvalidArgument,
             "producer_id",
         ),
-        (request(&points(3, &[], &[0])), Code::FailedPrecondition, "series_base"),
+        (request(&points(3, &["a"], &[3])), Code::FailedPrecondition, "series_base"),
     ] {
         let status = world.client().publish(request).await.unwrap_err();
         assert_eq!(status.code(), code, "{status}");
