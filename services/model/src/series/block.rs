@@ -242,16 +242,6 @@ impl<'a> Block<'a> {
         self.range(index).map(|range| range.len())
     }
 
-    /// The highest step of the series at `index`.
-    pub fn highest_step(&self, index: usize) -> Result<Option<i64>, Malformed> {
-        let mut highest = None;
-        for position in self.range(index)? {
-            let row = self.rows.as_ref().map_or(Ok(position), |rows| self.row(rows, position))?;
-            highest = highest.max(Some(self.steps.get(row)));
-        }
-        Ok(highest)
-    }
-
     fn range(&self, index: usize) -> Result<Range<usize>, Malformed> {
         let start = self.starts.get(index) as usize;
         let end =

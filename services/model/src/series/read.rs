@@ -203,6 +203,9 @@ impl SeriesView {
 
     /// The chunks that hold steps of `steps`, each with the unfolded points in its range, and the unfolded points behind.
     async fn parts(&self, snapshot: &dyn Snapshot, steps: StepRange) -> Result<Vec<Part>> {
+        if steps.is_empty() {
+            return Ok(Vec::new());
+        }
         let entries = match &self.folded {
             Some(folded) if folded.total.steps().overlaps(&steps) => {
                 self.place.entries(snapshot, steps).await?

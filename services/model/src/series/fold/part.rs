@@ -13,9 +13,9 @@ use crate::ids::SeriesNumber;
 /// gathered once.
 const SERIES_POINTS: usize = 48 * 1024;
 /// Series whose rows are read side by side, which hides the latency of a distributed store.
-const GROUP_SERIES: usize = 32;
-/// Points of a group, unless its first series alone has more.
-const GROUP_POINTS: usize = 64 * 1024;
+const GROUP_SERIES: usize = 16;
+/// Points of a group, unless its first series alone has more: what does not fit the transaction is computed in vain.
+const GROUP_POINTS: usize = 32 * 1024;
 
 /// Consecutive blocks, the first of a run.
 pub(super) struct Part {

@@ -59,7 +59,12 @@ fn ranges() -> impl Strategy<Value = Vec<(StepRange, u32)>> {
         (-10..200_000_i64, 0..200_000_i64).prop_map(|(first, count)| StepRange::new(first, first + count)),
         (generate::integer(), generate::integer()).prop_map(|(first, last)| StepRange::new(first, last)),
     ];
-    vec((range, prop_oneof![0..20_u32, 0..=63_u32]), 1..4)
+    let any = (range, prop_oneof![0..20_u32, 0..=63_u32]);
+    // Whole buckets, so that nothing is cut.
+    let aligned = (6..14_u32, -2..40_i64, 0..40_i64).prop_map(|(exponent, first, count)| {
+        (StepRange::new(first << exponent, ((first + count) << exponent) - 1), exponent)
+    });
+    vec(prop_oneof![any, aligned], 1..5)
 }
 
 fn appended(harness: &Harness<'_>, series: u32, count: usize, stride: i64, noisy: bool) -> Written {

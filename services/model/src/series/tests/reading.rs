@@ -135,6 +135,46 @@ async fn many_series_are_read_with_one_look_at_the_blocks() {
     }
 }
 
+/// Rows that the summary of a series takes beyond the run's blocks and the series' own row.
+async fn summary_rows(harness: &Harness<'_>, number: u32) -> usize {
+    let counting = Counting::new(harness.snapshot().await);
+    let run = RunSeries::open(&counting, harness.place).await.unwrap();
+    let view = run.view(&counting, series(number)).await.unwrap();
+    let before = counting.rows.load(Ordering::Relaxed);
+    view.summary(&counting).await.unwrap();
+    counting.rows.load(Ordering::Relaxed) - before
+}
+
+#[tokio::test]
+async fn rule_17_readers_skip_what_is_folded_already() {
+    let store = TestStore::open().await;
+    let mut harness = Harness::new(&store).await;
+    for number in 0..100 {
+        harness.write(&curve(number, 0..4000)).await;
+    }
+    harness.fold_step(false).await;
+    let run = RunSeries::open(harness.snapshot().await.as_ref(), harness.place).await.unwrap();
+    assert!(run.is_folding());
+    // What is folded is not laid over its chunk again, which would take reading it.
+    assert_eq!(summary_rows(&harness, 0).await, 0);
+
+    let mut harness = Harness::new(&store).await;
+    harness.write(&curve(0, 0..200_000)).await;
+    harness.fold_all(false).await;
+    let mut late = Written::default();
+    let point = Point { step: 0, value: 0.5, epoch: ABSENT, time_us: ABSENT };
+    (0..12).for_each(|chunk| late.push(series(0), Point { step: chunk * CHUNK_POINTS as i64, ..point }));
+    harness.write(&late).await;
+    let before = summary_rows(&harness, 0).await;
+    harness.fold_step(false).await;
+    let after = summary_rows(&harness, 0).await;
+    assert_eq!(
+        (before, after),
+        (13 + 12, 13 + 4),
+        "the list, and the chunks that points are still to be laid over"
+    );
+}
+
 #[test]
 fn sampling_follows_the_rules() {
     let check = |sampling: Sampling, steps: &[i64], expected: &[i64]| {
