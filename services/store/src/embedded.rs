@@ -54,7 +54,7 @@ const QUEUE_BYTES: usize = 32 << 20;
 const PERMIT_BYTES: usize = 4 << 10;
 const QUEUE_PERMITS: usize = QUEUE_BYTES / PERMIT_BYTES;
 
-/// A store in a directory of its own.
+/// A store in a directory of its own. Close it at the end; one that is dropped closes by itself, some time later.
 pub struct EmbeddedStore {
     shared: Arc<Shared>,
     queue: SyncSender<Request>,

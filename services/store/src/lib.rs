@@ -49,8 +49,8 @@ impl Stamp {
     }
 
     pub fn version(self) -> Version {
-        let (version, _order) = self.0.split_at(8);
-        Version(u64::from_be_bytes(version.try_into().expect("split at 8")))
+        let version = self.0.first_chunk().expect("a stamp has ten bytes");
+        Version(u64::from_be_bytes(*version))
     }
 }
 
@@ -94,6 +94,7 @@ impl Default for Scan {
 /// 4. *snapshot*: every read of a snapshot sees the same version: all commits answered before it was taken, no half of one.
 /// 5. *durable*: a batch with `Durability::Synced` survives kill -9 and power loss once it is answered. One with
 ///    `Durability::Buffered` may be lost with the process, but only together with every commit after it; `sync` ends that.
+///    While the process lives, nothing is lost that was answered or seen. (Calls that wait at the same time have no order.)
 /// 6. *limits*: keys, values and batches over `Limits` are refused whole, before anything is applied.
 /// 7. *ends*: a snapshot older than `Limits::SNAPSHOT_AGE` answers `Error::SnapshotTooOld`.
 /// 8. *absent*: clearing what is absent succeeds.

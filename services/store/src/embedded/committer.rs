@@ -137,7 +137,7 @@ impl Committer {
 
     /// None when nobody can ask any more.
     fn wait(&self) -> Option<Requests> {
-        if self.unsynced.bytes() == 0 {
+        if self.unsynced.is_empty() {
             return self.requests.recv().ok().map(|first| self.gather(first));
         }
         match self.requests.recv_timeout(IDLE) {

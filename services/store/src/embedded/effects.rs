@@ -43,9 +43,11 @@ impl Effects {
         Ok(effects)
     }
 
+    /// The memory that they take, roughly.
     pub(super) fn bytes(&self) -> usize {
         let value = |value: &Option<Value>| value.as_ref().map_or(0, Value::len);
-        self.writes.iter().map(|(key, written)| key.len() + value(written)).sum()
+        let write = |(key, written)| size_of::<(Key, Option<Value>)>() + Key::len(key) + value(written);
+        size_of::<Self>() + self.writes.iter().map(write).sum::<usize>()
     }
 
     fn apply(&mut self, mutation: Mutation, stamp: Stamp, engine: &Engine) -> Result<()> {

@@ -29,6 +29,10 @@ impl Unsynced {
         self.commits.truncate(self.position_after(version));
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.commits.is_empty()
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
