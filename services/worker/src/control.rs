@@ -1,10 +1,13 @@
-//! The control worker: publishes the outbox to the control topic, reads the topic, and deletes the blobs of deleted runs.
+//! The control worker: publishes the outbox to the control topic, reads the topic, deletes the blobs of deleted runs, and runs
+//! the periodic jobs.
 //!
 //! An event is dealt with as often as it takes; only then is the position behind it told. Handlers check before each page
 //! that the run is still the deleted one, so a late event cannot hurt a run that was made anew.
 
 mod blobs;
 mod outbox;
+
+pub(crate) use blobs::delete_folder;
 
 use std::time::Duration;
 
@@ -18,7 +21,7 @@ use matyan_store::{Transaction, transact};
 use prost::Message;
 use tokio_util::sync::CancellationToken;
 
-use crate::{deps::Deps, error::Error, metrics::Metrics};
+use crate::{deps::Deps, error::Error, jobs::Jobs, metrics::Metrics};
 
 /// Waits between attempts while something is away: doubling from the first to the last.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -39,7 +42,8 @@ impl Control {
     /// Works until it is stopped: between two events, or in a wait.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let publisher = outbox::run(self.deps.clone(), stop.clone());
-        let (read, ()) = tokio::join!(self.read(&stop), publisher);
+        let jobs = Jobs::new(self.deps.clone(), self.metrics.clone()).run(stop.clone());
+        let (read, (), ()) = tokio::join!(self.read(&stop), publisher, jobs);
         read
     }
 

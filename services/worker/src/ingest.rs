@@ -135,6 +135,7 @@ impl Ingestion {
     async fn work(&mut self, stop: &CancellationToken) -> Result<(), Error> {
         loop {
             let has_room = self.window < self.settings.window_bytes;
+            self.metrics.unapplied_bytes.set(self.window as i64);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),

@@ -12,6 +12,7 @@ mod ingest;
 
 mod control;
 mod fold;
+mod jobs;
 
 pub use control::Control;
 pub use deps::{Clock, Deps, Random};

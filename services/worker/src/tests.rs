@@ -7,3 +7,15 @@ mod control;
 mod ingest;
 mod rules;
 mod vectors;
+
+use std::time::Duration;
+
+/// Waits for a state, with a guard against hanging.
+async fn eventually<F: Future<Output = bool>>(what: &str, is_so: impl Fn() -> F) {
+    let wait = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap_or_else(|_| panic!("{what} never came"));
+}

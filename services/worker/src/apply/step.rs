@@ -13,7 +13,7 @@ use matyan_model::{
         Definition, Mark, dictionary_cut, dictionary_get, dictionary_pages, dictionary_put, mark_get,
         mark_put,
     },
-    run::{RunEdit, run_create, writing_put},
+    run::{RunEdit, Writing, run_create, writing_put},
     series::{Header, Written},
 };
 use matyan_proto::ingest::v1::{Event, event::Kind};
@@ -107,6 +107,8 @@ pub(super) struct Step<'a> {
     /// Series made in this very transaction, by name and context digest.
     pub(super) created: HashMap<(String, [u8; 16]), u32>,
     pub(super) dirty_headers: BTreeMap<u32, Header>,
+    /// What the project's counters know of the run.
+    counted: Writing,
     is_ended: bool,
     is_deleted: bool,
     last_received_us: i64,
@@ -126,7 +128,9 @@ impl<'a> Step<'a> {
         let batch = transaction.batch();
         batch.expect(keys::cursor(run.project, &run.id), state.cursor_value.clone());
         batch.expect(keys::head(run.project, &run.id), state.head_value.clone());
+        let counted = state.live.writing;
         Ok(Self {
+            counted,
             deps,
             run,
             state,
@@ -292,6 +296,7 @@ impl<'a> Step<'a> {
         self.edit = Some(edit);
         self.state.head = Some(matyan_model::run::Head::Live(number));
         self.state.live = LiveState::default();
+        self.counted = Writing::default();
         self.unresolve();
         Ok(number)
     }
@@ -412,8 +417,8 @@ impl<'a> Step<'a> {
 
     fn finish_run(&mut self, number: RunNumber) -> Option<Blocks> {
         let project = self.run.project;
-        let before = self.state.live.writing;
         let blocks = self.finish_points(number);
+        let counted = self.counted.project_counters();
         let live = &mut self.state.live;
         for (name, digest) in std::mem::take(&mut self.dirty_objects) {
             if let Some((series, header)) = live.objects.get(&(name, digest)) {
@@ -430,9 +435,7 @@ impl<'a> Step<'a> {
             writing_put(batch, project, number, &live.writing);
             change_put(batch, project, number, self.last_received_us, &self.caller);
         }
-        for ((counter, before), (_, after)) in
-            before.project_counters().into_iter().zip(live.writing.project_counters())
-        {
+        for ((counter, before), (_, after)) in counted.into_iter().zip(live.writing.project_counters()) {
             if after != before {
                 batch.add(keys::project_counter(project, counter), after - before);
             }

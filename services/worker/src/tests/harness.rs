@@ -15,7 +15,7 @@ use matyan_log::{
     LogWriter, NewRecord, Record, Topic,
     embedded::{Components, EmbeddedLog},
 };
-use matyan_model::ids::{ProducerId, Project, RunId};
+use matyan_model::ids::{Project, RunId};
 use matyan_proto::{
     ingest::v1::{self as pb, Event, IngestionBatch, Points, SeriesDef, event::Kind},
     log::v1::LogEntry,
@@ -38,7 +38,8 @@ pub(super) const P: Project = Project(0);
 
 pub(super) struct World {
     pub(super) deps: Deps,
-    /// Between the workers and the store.
+    /// What tests read, and workers through `faults`.
+    inner: Arc<EmbeddedStore>,
     pub(super) faults: Arc<FaultStore>,
     pub(super) now_us: Arc<AtomicI64>,
     pub(super) log: Arc<EmbeddedLog>,
@@ -49,7 +50,8 @@ impl World {
     pub(super) async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = EmbeddedStore::open(directory.path().join("store"), Default::default()).await.unwrap();
-        let faults = Arc::new(FaultStore::new(Arc::new(store), Faults::script([])));
+        let inner = Arc::new(store);
+        let faults = Arc::new(FaultStore::new(inner.clone(), Faults::script([])));
         let log = open_log(&directory.path().join("log"), 0).await;
         let now_us = Arc::new(AtomicI64::new(1_000_000_000));
         let clock = {
@@ -71,7 +73,7 @@ impl World {
                 id
             }),
         };
-        Self { deps, faults, now_us, log, directory }
+        Self { deps, inner, faults, now_us, log, directory }
     }
 
     /// Another log in the place of the first, with offsets from 0.
@@ -81,7 +83,7 @@ impl World {
     }
 
     pub(super) fn store(&self) -> &dyn Store {
-        &*self.deps.store
+        &*self.inner
     }
 
     pub(super) fn blobs(&self) -> &dyn Blobs {
@@ -220,8 +222,4 @@ impl TestRecord {
     pub(super) fn new_record(&self) -> NewRecord {
         NewRecord { key: self.entry.run_id.clone().into(), value: self.value(), headers: Vec::new() }
     }
-}
-
-pub(super) fn producer(number: u8) -> ProducerId {
-    ProducerId([number; 16])
 }

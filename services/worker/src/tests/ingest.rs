@@ -1,1 +1,189 @@
-//! to come
+//! The whole ingestion worker on the embedded log: read, apply, tell, stop, begin again.
+
+use std::time::Duration;
+
+use matyan_model::{
+    ids::RunId,
+    keys::LogTopic,
+    position::{Applied, LogPosition, applied_get, applied_wait},
+};
+use matyan_store::layers::{Fault, Faults};
+use prometheus::Registry;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::harness::{P, TestRecord, World, record};
+use crate::{Error, FoldThread, IngestSettings, Ingestion, Metrics};
+
+/// A worker at work.
+pub(super) struct Working {
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), Error>>,
+    fold: FoldThread,
+    pub(super) metrics: Metrics,
+}
+
+impl World {
+    pub(super) async fn work(&self) -> Working {
+        self.work_with(IngestSettings { trim_every: Duration::from_millis(20), ..IngestSettings::default() })
+            .await
+    }
+
+    pub(super) async fn work_with(&self, settings: IngestSettings) -> Working {
+        let stop = CancellationToken::new();
+        let metrics = Metrics::new(&Registry::new()).unwrap();
+        let (notices, fold) = FoldThread::start(self.deps.clone(), metrics.clone(), stop.clone()).unwrap();
+        let ingestion = Ingestion::new(self.deps.clone(), settings, notices, metrics.clone()).await.unwrap();
+        let task = tokio::spawn(ingestion.run(stop.clone()));
+        Working { stop, task, fold, metrics }
+    }
+
+    /// Waits until the worker says that this offset of the log is applied.
+    pub(super) async fn applied(&self, log: u32, offset: u64) {
+        let position = LogPosition { log, partition: 0, offset };
+        let wait = applied_wait(self.store(), LogTopic::Ingestion, position);
+        let done = tokio::time::timeout(Duration::from_secs(60), wait).await;
+        if done.is_err() {
+            panic!("{position:?} is not applied; the store says {:?}", self.progress().await);
+        }
+        done.unwrap().unwrap();
+    }
+
+    async fn progress(&self) -> Option<Applied> {
+        applied_get(&*self.store().snapshot().await.unwrap(), LogTopic::Ingestion, 0).await.unwrap()
+    }
+}
+
+impl Working {
+    pub(super) async fn stop(self) -> Result<(), Error> {
+        self.stop.cancel();
+        let worked = self.task.await.unwrap();
+        self.fold.finish().await;
+        worked
+    }
+}
+
+fn metric(steps: std::ops::Range<i64>) -> TestRecord {
+    let points: Vec<_> = steps.map(|step| (Some(step), step as f64 / 2.0)).collect();
+    record(0).define(0, &["loss"]).points(0, &points)
+}
+
+#[tokio::test]
+async fn a_worker_applies_tells_and_goes_on_after_a_stop() {
+    let world = World::new().await;
+    let worker = world.work().await;
+    world.append([record(0).create(), metric(0..10), record(0).run("s").create().tag("t")]).await;
+    world.applied(0, 2).await;
+    assert_eq!(world.points("loss").await.len(), 10);
+    assert_eq!(world.tags(&world.read_run("s").await.unwrap().props).await, [("t".to_owned(), 1)]);
+    worker.stop().await.unwrap();
+
+    world.append([metric(10..20)]).await;
+    let worker = world.work().await;
+    world.applied(0, 3).await;
+    assert_eq!(world.points("loss").await.len(), 20);
+    assert_eq!(worker.metrics.records.get(), 1, "what was applied is not read again");
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn many_runs_are_applied_side_by_side_in_a_small_window() {
+    let world = World::new().await;
+    let settings = IngestSettings { window_bytes: 2_000, idle_bytes: 10_000, ..IngestSettings::default() };
+    let worker = world.work_with(settings).await;
+    let runs: Vec<String> = (0..40).map(|number| format!("run-{number}")).collect();
+    for round in 0..5 {
+        world.append(runs.iter().map(|run| metric(round * 3..round * 3 + 3).run(run))).await;
+    }
+    world.applied(0, 199).await;
+    for run in &runs {
+        let read = world.read_run(run).await.unwrap();
+        assert_eq!(read.metrics[0].1.steps, (0..15).collect::<Vec<_>>(), "{run}");
+    }
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn rule_08_errors_of_the_store_are_waited_for() {
+    let world = World::new().await;
+    world.faults.set_faults(Faults::script(std::iter::repeat_n(Fault::Error, 12)));
+    world.append([record(0).create(), metric(0..3)]).await;
+    let worker = world.work().await;
+    world.applied(0, 1).await;
+    assert_eq!(world.points("loss").await.len(), 3);
+    assert!(world.parked().await.is_empty());
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn rule_24_an_acknowledged_position_can_be_waited_for() {
+    let world = World::new().await;
+    let position = LogPosition { log: 0, partition: 0, offset: 0 };
+    let early = applied_wait(world.store(), LogTopic::Ingestion, position);
+    assert!(tokio::time::timeout(Duration::from_millis(50), early).await.is_err(), "nothing is applied yet");
+    let worker = world.work().await;
+    world.append([record(0).create()]).await;
+    world.applied(0, 0).await;
+    assert!(world.read().await.is_some());
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn rule_30_the_log_is_trimmed_behind_what_is_durable() {
+    let world = World::new().await;
+    let worker = world.work().await;
+    world.append([record(0).create(), metric(0..3)]).await;
+    world.applied(0, 1).await;
+    worker.stop().await.unwrap();
+    let info = matyan_log::LogWriter::describe(&*world.log, matyan_log::Topic::Ingestion).await.unwrap();
+    assert_eq!(info.partitions[0].first, 2);
+}
+
+#[tokio::test]
+async fn rule_30_nothing_is_trimmed_while_the_store_cannot_be_synced() {
+    let world = World::new().await;
+    let settings = IngestSettings { trim_every: Duration::from_secs(3_600), ..IngestSettings::default() };
+    let worker = world.work_with(settings).await;
+    world.append([record(0).create()]).await;
+    world.applied(0, 0).await;
+    world.faults.set_faults(Faults::errors(1, 1.0));
+    worker.stop().await.unwrap();
+    let info = matyan_log::LogWriter::describe(&*world.log, matyan_log::Topic::Ingestion).await.unwrap();
+    assert_eq!(info.partitions[0].first, 0);
+}
+
+#[tokio::test]
+async fn rule_01_a_log_made_anew_is_read_from_its_beginning() {
+    let mut world = World::new().await;
+    let worker = world.work().await;
+    world.append([record(0).create(), metric(0..5), metric(5..10)]).await;
+    world.applied(0, 2).await;
+    worker.stop().await.unwrap();
+
+    world.replace_log(1).await;
+    let worker = world.work().await;
+    world.append([metric(10..12)]).await;
+    world.applied(1, 0).await;
+    assert_eq!(world.points("loss").await.len(), 12);
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn runs_are_folded_while_they_are_written() {
+    let world = World::new().await;
+    let worker = world.work().await;
+    world.append([metric(0..400), metric(400..800)]).await;
+    world.applied(0, 1).await;
+    let folds = worker.metrics.folds.clone();
+    super::eventually("a fold", || async { folds.get() > 0 }).await;
+    assert_eq!(world.points("loss").await.len(), 800);
+    worker.stop().await.unwrap();
+
+    let number = world.read().await.unwrap().number;
+    let snapshot = world.store().snapshot().await.unwrap();
+    let unfolded = matyan_model::keys::unfolded(P, number);
+    let blocks = snapshot.scan(&matyan_model::keys::blocks(P, number), Default::default()).await.unwrap();
+    assert_eq!(snapshot.get(&unfolded).await.unwrap().is_some(), !blocks.rows.is_empty());
+    assert_eq!(world.points("loss").await.len(), 800);
+    assert!(matyan_model::run::run_id_of(&*snapshot, P, number).await.unwrap() == Some(RunId::new("r")));
+}

@@ -1,1 +1,469 @@
-//! to come
+//! Rules of correctness, each played by its scenario on a writer: what is delivered again, out of order, too large, broken, or
+//! meant for a run that is no more.
+
+use std::sync::atomic::Ordering;
+
+use matyan_model::{
+    change::changes_list,
+    keys::{self, Counter, EntityKind},
+    object::ObjectValue,
+    position::{Cursor, LogPosition, cursor_get},
+    project::project_count,
+    run::{Head, tombstone_clear},
+};
+use matyan_proto::{
+    ingest::v1::{self as pb, event::Kind},
+    limits,
+};
+use matyan_store::{
+    Commit, Transaction,
+    layers::{Fault, Faults},
+};
+
+use super::harness::{P, TestRecord, World, record};
+use crate::apply::RunWriter;
+
+async fn cursor(world: &World) -> Option<Cursor> {
+    let snapshot = world.store().snapshot().await.unwrap();
+    cursor_get(&*snapshot, P, &matyan_model::ids::RunId::new("r")).await.unwrap()
+}
+
+fn steps(count: usize) -> Vec<(Option<i64>, f64)> {
+    (0..count).map(|at| (None, at as f64)).collect()
+}
+
+fn auto(offset: u64, count: usize) -> TestRecord {
+    record(offset).define(0, &["loss"]).points(0, &steps(count))
+}
+
+#[tokio::test]
+async fn rule_04_redelivery_changes_nothing_even_where_steps_are_numbered() {
+    let world = World::new().await;
+    let records = vec![record(0).create().tag("t"), auto(1, 3), record(2).line(0, "x"), auto(3, 2)];
+    world.apply(records.clone()).await;
+    for delivered in [&records[..], &records[1..2], &records[3..], &records[..1]] {
+        let applied = world.apply(delivered.to_vec()).await;
+        assert_eq!((applied.items, applied.conflicts), (0, 0));
+    }
+    assert_eq!(world.points("loss").await, [(0, 0.0), (1, 1.0), (2, 2.0), (3, 0.0), (4, 1.0)]);
+    let run = world.read().await.unwrap();
+    assert_eq!(world.tags(&run.props).await, [("t".to_owned(), 1)]);
+    let snapshot = world.store().snapshot().await.unwrap();
+    assert_eq!(project_count(&*snapshot, P, Counter::Points).await.unwrap(), 5);
+    assert_eq!(project_count(&*snapshot, P, Counter::Series).await.unwrap(), 1);
+    assert_eq!(project_count(&*snapshot, P, Counter::Runs).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn rule_04_a_worker_that_was_cut_off_cannot_number_steps_from_its_cache() {
+    let world = World::new().await;
+    let (mut zombie, mut heir) = (world.writer("r"), world.writer("r"));
+    world.apply_with(&mut zombie, vec![auto(0, 2)]).await;
+    world.apply_with(&mut heir, vec![auto(1, 2)]).await;
+    // It still has records in hand, and a cache that says that step 2 is next.
+    let applied = world.apply_with(&mut zombie, vec![auto(1, 2), auto(2, 1)]).await;
+    assert_eq!(applied.conflicts, 1);
+    let applied = world.apply_with(&mut heir, vec![auto(2, 1), auto(3, 1)]).await;
+    assert_eq!(applied.conflicts, 1);
+    let found = world.points("loss").await;
+    assert_eq!(found.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+}
+
+#[tokio::test]
+async fn rule_04_a_fresh_writer_goes_on_behind_the_highest_stored_step() {
+    let world = World::new().await;
+    world
+        .apply(vec![
+            record(0).define(0, &["loss"]).points(0, &[(Some(-5), 1.0), (Some(10), 2.0), (None, 3.0)]),
+        ])
+        .await;
+    world.apply(vec![record(1).define(0, &["loss"]).points(0, &[(Some(3), 4.0), (None, 5.0)])]).await;
+    let found = world.points("loss").await;
+    assert_eq!(found, [(-5, 1.0), (3, 4.0), (10, 2.0), (11, 3.0), (12, 5.0)]);
+}
+
+#[tokio::test]
+async fn rule_05_resends_and_gaps_of_a_producer_are_dropped() {
+    let world = World::new().await;
+    let batch = |offset, sequence, acknowledged| auto(offset, 1).sent(1, sequence, acknowledged);
+    world.apply(vec![record(0).define(0, &["loss"]).points(0, &steps(1)).sent(1, 1, 0)]).await;
+    // A gap: the batch before it was never acknowledged, and both come again.
+    let applied = world.apply(vec![batch(1, 3, 0), batch(2, 2, 0), batch(3, 3, 0)]).await;
+    assert_eq!(applied.skipped_records, 1);
+    // Sent again after a cut, at other offsets.
+    let applied = world.apply(vec![batch(4, 2, 0), batch(5, 3, 0), batch(6, 4, 1)]).await;
+    assert_eq!(applied.skipped_records, 2);
+    assert_eq!(world.points("loss").await.len(), 4);
+    assert_eq!(cursor(&world).await, Some(Cursor::behind(LogPosition { log: 0, partition: 0, offset: 6 })));
+    // Another producer counts for itself, and a mark that was swept is no gap.
+    world.apply(vec![auto(7, 1).sent(2, 1, 0), auto(8, 1).sent(3, 9, 8), auto(9, 1).sent(3, 9, 8)]).await;
+    assert_eq!(world.points("loss").await.len(), 6);
+}
+
+#[tokio::test]
+async fn rule_05_an_empty_record_carries_the_sequence_on() {
+    let world = World::new().await;
+    world.apply(vec![auto(0, 1).sent(1, 1, 0), record(1).sent(1, 2, 0), auto(2, 1).sent(1, 3, 0)]).await;
+    assert_eq!(world.points("loss").await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_dictionary_grows_with_its_producer_and_survives_a_restart() {
+    let world = World::new().await;
+    world.apply(vec![record(0).sent(1, 1, 0).define(0, &["a", "b"]).points(1, &[(Some(0), 1.0)])]).await;
+    world.apply(vec![record(1).sent(1, 2, 0).define(2, &["c"]).points(2, &[(Some(0), 2.0)])]).await;
+    // Nothing but numbers, and a second producer whose numbers mean something else.
+    world
+        .apply(vec![
+            record(2).sent(1, 3, 0).points(0, &[(Some(0), 3.0)]).points(1, &[(Some(1), 4.0)]),
+            record(3).sent(2, 1, 0).define(0, &["c"]).points(0, &[(Some(1), 5.0)]),
+        ])
+        .await;
+    assert_eq!(world.points("a").await, [(0, 3.0)]);
+    assert_eq!(world.points("b").await, [(0, 1.0), (1, 4.0)]);
+    assert_eq!(world.points("c").await, [(0, 2.0), (1, 5.0)]);
+    let run = world.read().await.unwrap();
+    assert_eq!(run.metrics.len(), 3, "an entry makes no series, a point does");
+}
+
+#[tokio::test]
+async fn rule_07_a_record_larger_than_a_transaction_is_applied_in_parts() {
+    let world = World::new().await;
+    let names: Vec<String> = (0..6_000).map(|at| format!("{at:0200}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut large = record(0).sent(1, 1, 0).define(0, &names);
+    for series in 0..names.len() as u32 {
+        large = large.points(series, &[(None, f64::from(series)), (None, 0.5)]);
+    }
+    for at in 0..30 {
+        large = large.line(at, &"x".repeat(100_000));
+    }
+    // The store goes away in the middle, more than once.
+    let faults = (0..60).map(|call| if call % 7 == 3 { Fault::Error } else { Fault::None });
+    world.faults.set_faults(Faults::script(faults));
+    let applied = world.apply(vec![large.clone(), record(1).sent(1, 2, 0).points(7, &[(None, 9.0)])]).await;
+    assert!(applied.blocks.len() > 1, "it was one transaction");
+    let run = world.read().await.unwrap();
+    assert_eq!((run.metrics.len(), run.lines.len()), (6_000, 30));
+    assert_eq!(run.lines[29].text.len(), 100_000);
+    for (at, (header, points)) in run.metrics.iter().enumerate() {
+        let expected = if at == 7 { vec![0, 1, 2] } else { vec![0, 1] };
+        assert_eq!((header.name.as_str(), &points.steps), (names[at], &expected));
+    }
+    assert_eq!(world.apply(vec![large]).await.items, 0);
+    assert!(world.parked().await.is_empty());
+}
+
+#[tokio::test]
+async fn rule_07_a_cut_between_two_parts_goes_on_at_the_item() {
+    let world = World::new().await;
+    let mut large = record(0);
+    for at in 0..40 {
+        large = large.line(at, &"x".repeat(60_000)).object("o", None, "small");
+    }
+    // The process dies at its third commit: a writer that knows nothing goes on.
+    let mut writer = world.writer("r");
+    let dying = stopped_after(&world, &mut writer, large.clone(), 3).await;
+    assert!(!dying, "it was applied whole");
+    let at = cursor(&world).await.unwrap();
+    assert!(at.item > 0 && at.position.offset == 0, "{at:?}");
+    world.apply(vec![large]).await;
+    let run = world.read().await.unwrap();
+    assert_eq!((run.lines.len(), run.objects[0].1.len()), (40, 40));
+    let steps: Vec<i64> = run.objects[0].1.iter().map(|object| object.step).collect();
+    assert_eq!(steps, (0..40).collect::<Vec<_>>());
+}
+
+/// Lets a store die after so many calls, and stops the writer that waits for it; returns whether it came to its end.
+async fn stopped_after(world: &World, writer: &mut RunWriter, record: TestRecord, calls: usize) -> bool {
+    let alive = std::iter::repeat_n(Fault::None, calls);
+    world.faults.set_faults(Faults::script(alive.chain(std::iter::repeat_n(Fault::Error, 1_000))));
+    let stop = tokio_util::sync::CancellationToken::new();
+    let apply = writer.apply(vec![record.entry()], &stop);
+    let cancel = async {
+        super::eventually("a first part", || async { cursor(world).await.is_some() }).await;
+        stop.cancel();
+    };
+    let (applied, ()) = tokio::join!(apply, cancel);
+    world.faults.set_faults(Faults::script([]));
+    applied.is_complete
+}
+
+#[tokio::test]
+async fn rule_07_large_payloads_lie_in_the_blob_store() {
+    let world = World::new().await;
+    let text = "x".repeat(300_000);
+    world.apply(vec![record(0).object("o", Some(0), &text).object("o", Some(1), "small")]).await;
+    let run = world.read().await.unwrap();
+    let objects = &run.objects[0].1;
+    assert!(matches!(&objects[0].value, ObjectValue::Blob(blob) if blob.key.starts_with("r/.matyan/")));
+    assert!(matches!(&objects[1].value, ObjectValue::Inline(_)));
+    let value = world.value(&objects[0]).await;
+    assert_eq!(value.as_map().unwrap()["data"], matyan_model::value::Value::Text(text));
+}
+
+#[tokio::test]
+async fn rule_07_four_mib_of_params_are_stored_and_come_back() {
+    let world = World::new().await;
+    let tree: Vec<String> =
+        (0..40_000).map(|at| format!(r#""key {at:06}":{{"v":"{at:080}","w":{at}}}"#)).collect();
+    let json = format!(r#"{{"big":{{{}}}}}"#, tree.join(","));
+    assert!(json.len() > 4 << 20);
+    world.apply(vec![record(0).params(&json), record(1).params(r#"{"big":{"key 000007":{"w":-1}}}"#)]).await;
+    let run = world.read().await.unwrap();
+    let big = run.params["big"].as_map().unwrap();
+    assert_eq!(big.len(), 40_000);
+    assert_eq!(big["key 000007"].as_map().unwrap()["w"], matyan_model::value::Value::Integer(-1));
+    let snapshot = world.store().snapshot().await.unwrap();
+    assert!(snapshot.get(&keys::index_partial(P, run.number)).await.unwrap().is_some());
+    world.apply(vec![record(2).params(r#"{"big":1}"#)]).await;
+    let run = world.read().await.unwrap();
+    assert_eq!(run.params["big"], matyan_model::value::Value::Integer(1));
+    let snapshot = world.store().snapshot().await.unwrap();
+    let left = snapshot.scan(&keys::params(P, run.number), Default::default()).await.unwrap();
+    assert!(left.rows.is_empty());
+    assert!(snapshot.get(&keys::index_partial(P, run.number)).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn rule_08_bad_items_are_parked_with_their_reasons_and_spoil_no_other() {
+    let world = World::new().await;
+    let bad_params = Kind::LogParams(pb::LogParams { value: vec![0xff].into() });
+    let bad_object = Kind::LogObject(pb::LogObject { value: vec![0x01].into(), ..pb::LogObject::default() });
+    let bad_path = Kind::BlobRef(pb::BlobRef { path: "x".repeat(2_000), ..pb::BlobRef::default() });
+    let mut mixed =
+        record(0).create().event(bad_params).tag("t").event(bad_object).event(bad_path).line(0, "good");
+    mixed = mixed.define(0, &["good", "bad context"]).points(0, &[(Some(0), 1.0)]);
+    mixed.batch.series[1].context = "[]".into();
+    mixed = mixed
+        .points(1, &[(Some(0), 2.0), (Some(1), 3.0)])
+        .points(9, &[(Some(0), 4.0)])
+        .points(0, &[(Some(1), 5.0)]);
+    let applied = world.apply(vec![mixed]).await;
+    assert_eq!(applied.parked, 5);
+    let run = world.read().await.unwrap();
+    assert_eq!(world.points("good").await, [(0, 1.0), (1, 5.0)]);
+    assert_eq!((run.lines.len(), run.props.tags.len(), run.metrics.len()), (1, 1, 1));
+    let parked = world.parked().await;
+    let found: Vec<_> = parked.iter().map(|parked| (parked.at.item, parked.reason.as_str())).collect();
+    let expected = [
+        (1, "the params are no map"),
+        (3, "`value` is no map"),
+        (4, "`path` has 2000 bytes"),
+        (7, "the context is neither an object nor null"),
+        (9, "series 9 is not in the producer's dictionary"),
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:?}");
+    for ((item, reason), (expected_item, beginning)) in found.iter().zip(expected) {
+        assert_eq!(*item, expected_item);
+        assert!(reason.starts_with(beginning), "{reason}");
+    }
+    let points: pb::IngestionBatch = prost::Message::decode(parked[3].item.clone()).unwrap();
+    assert_eq!(
+        (points.points[0].values.as_slice(), points.series[0].name.as_str()),
+        (&[2.0, 3.0][..], "bad context")
+    );
+}
+
+#[tokio::test]
+async fn rule_08_what_no_batch_can_be_made_of_is_parked_whole() {
+    let world = World::new().await;
+    let mut broken = record(0);
+    broken.entry.producer_id = vec![1; 3].into();
+    let applied = world.apply(vec![broken, record(1).line(0, "good")]).await;
+    assert_eq!(applied.parked, 1);
+    assert_eq!(world.read().await.unwrap().lines.len(), 1);
+    assert_eq!(world.parked().await[0].reason, "its producer id has not 16 bytes");
+}
+
+/// A text that no index row, and no entity row, has room for: the transaction is refused by the store.
+fn unstorable() -> Kind {
+    Kind::AddTag(pb::AddTag { name: "x".repeat(20_000) })
+}
+
+#[tokio::test]
+async fn rule_08_what_the_store_refuses_is_found_by_halving() {
+    let world = World::new().await;
+    let mut mixed = record(0).create();
+    for at in 0..50 {
+        mixed = mixed.line(at, "good");
+        if at == 17 || at == 18 || at == 40 {
+            mixed = mixed.event(unstorable());
+        }
+    }
+    let applied = world.apply(vec![mixed, auto(1, 3)]).await;
+    assert_eq!(applied.parked, 3);
+    let items: Vec<u32> = world.parked().await.iter().map(|parked| parked.at.item).collect();
+    assert_eq!(items, [19, 21, 44]);
+    assert_eq!(world.read().await.unwrap().lines.len(), 50);
+    assert_eq!(world.points("loss").await.len(), 3);
+}
+
+#[tokio::test]
+async fn rule_11_late_data_does_not_bring_a_deleted_run_back() {
+    let world = World::new().await;
+    world.apply(vec![record(0).create().tag("t"), auto(1, 2)]).await;
+    world
+        .apply(vec![record(2).line(0, "x").delete().create().line(1, "y"), record(3).create(), auto(4, 1)])
+        .await;
+    assert!(matches!(world.head().await, Some(Head::Tombstone(tombstone)) if tombstone.at.offset == 2));
+    assert!(world.read().await.is_none() && world.listed().await.is_empty());
+    let snapshot = world.store().snapshot().await.unwrap();
+    let tag = matyan_model::entity::entity_find(&*snapshot, P, EntityKind::Tag, "t").await.unwrap().unwrap();
+    let links = snapshot.scan(&keys::index_tag_all(P, &tag), Default::default()).await.unwrap();
+    assert!(links.rows.is_empty());
+    let count = matyan_model::entity::runs_count(&*snapshot, P, EntityKind::Tag, &tag).await.unwrap();
+    assert_eq!(count, 0);
+    assert_eq!(project_count(&*snapshot, P, Counter::Runs).await.unwrap(), 0);
+    drop(snapshot);
+    // Deleting what is deleted, or was never there, leaves a tombstone as well.
+    world.apply(vec![record(5).delete()]).await;
+    world.apply_with(&mut world.writer("other"), vec![record(6).run("other").delete()]).await;
+    assert!(matches!(world.head().await, Some(Head::Tombstone(tombstone)) if tombstone.at.offset == 2));
+}
+
+async fn clear_tombstone(world: &World) {
+    let mut transaction = Transaction::new(world.store().snapshot().await.unwrap());
+    let id = matyan_model::ids::RunId::new("r");
+    let Some(Head::Tombstone(tombstone)) = world.head().await else { panic!("there is no tombstone") };
+    let number = matyan_model::ids::RunNumber(tombstone.number.unwrap());
+    matyan_model::run::blobs_gone_put(&mut transaction, P, &id, number).await.unwrap();
+    assert!(matches!(world.store().commit(transaction.into_batch()).await.unwrap(), Commit::Done { .. }));
+    let mut transaction = Transaction::new(world.store().snapshot().await.unwrap());
+    tombstone_clear(&mut transaction, P, &id).await.unwrap();
+    assert!(matches!(world.store().commit(transaction.into_batch()).await.unwrap(), Commit::Done { .. }));
+}
+
+#[tokio::test]
+async fn rule_11_a_run_made_anew_shares_nothing_with_the_deleted_one() {
+    let world = World::new().await;
+    let mut writer = world.writer("r");
+    let first = vec![
+        record(0).sent(1, 1, 0).create().params(r#"{"a":1}"#).object("o", None, "1").line(0, "x"),
+        record(1).sent(1, 2, 0).define(0, &["loss", "acc"]).points(0, &steps(3)),
+    ];
+    world.apply_with(&mut writer, first.clone()).await;
+    let old = world.read().await.unwrap().number;
+    world
+        .apply_with(
+            &mut writer,
+            vec![record(2).delete(), record(3).sent(1, 3, 0).define(2, &["lr"]).points(2, &steps(1))],
+        )
+        .await;
+    clear_tombstone(&world).await;
+    // The same connection goes on, with numbers that it defined before and while the run was dead.
+    let again = record(4)
+        .sent(1, 4, 0)
+        .points(0, &steps(2))
+        .points(1, &steps(1))
+        .points(2, &steps(1))
+        .object("o", None, "2");
+    let applied = world.apply_with(&mut writer, vec![again]).await;
+    assert_eq!((applied.conflicts, applied.parked), (1, 0), "the writer's cache was of the dead run");
+    let run = world.read().await.unwrap();
+    assert!(run.number > old);
+    for (name, count) in [("loss", 2), ("acc", 1), ("lr", 1)] {
+        assert_eq!(world.points(name).await.len(), count, "{name}");
+    }
+    assert!(run.params.is_empty() && run.lines.is_empty());
+    assert_eq!(run.objects[0].1.iter().map(|object| object.step).collect::<Vec<_>>(), [0]);
+    // What came before the delete is delivered once more.
+    assert_eq!(world.apply(first).await.items, 0);
+    assert_eq!(world.points("loss").await.len(), 2);
+}
+
+#[tokio::test]
+async fn rule_25_every_transaction_that_touches_a_run_leaves_a_change() {
+    let world = World::new().await;
+    let changes = async |after| {
+        let snapshot = world.store().snapshot().await.unwrap();
+        changes_list(&*snapshot, P, after, 100).await.unwrap().0
+    };
+    let mut caller = record(0).create();
+    caller.entry.caller = "me".into();
+    world.apply(vec![caller]).await;
+    let first = changes(None).await;
+    let number = world.read().await.unwrap().number;
+    assert_eq!((first.len(), first[0].number, first[0].caller.as_str()), (1, number, "me"));
+    world.apply(vec![auto(1, 1)]).await;
+    world.apply(vec![auto(1, 1)]).await;
+    world.apply(vec![record(2).delete()]).await;
+    assert_eq!(changes(Some(first[0].stamp)).await.len(), 2, "a repeat is no change");
+
+    let deps = &world.deps;
+    world.now_us.store(2_000_000 + matyan_model::change::KEPT_US, Ordering::Relaxed);
+    crate::jobs::trim_changes(deps).await.unwrap();
+    assert_eq!(changes(None).await.iter().map(|change| change.time_us).collect::<Vec<_>>(), [2_000_000]);
+}
+
+#[tokio::test]
+async fn rule_27_runs_that_create_themselves_in_one_experiment_all_count() {
+    let world = World::new().await;
+    let join = |at: u64| {
+        let run = format!("run-{at}");
+        let experiment = pb::SetRunProperty { experiment: Some("e".into()), ..pb::SetRunProperty::default() };
+        let record = record(at).run(&run).create().event(Kind::SetRunProperty(experiment)).tag("t");
+        let mut writer = world.writer(&run);
+        let world = &world;
+        async move { world.apply_with(&mut writer, vec![record]).await }
+    };
+    futures::future::join_all((0..40).map(join)).await;
+    let run = world.read_run("run-3").await.unwrap();
+    assert_eq!(world.experiment(&run.props).await, Some(("e".to_owned(), 40)));
+    assert_eq!(world.tags(&run.props).await, [("t".to_owned(), 40)]);
+}
+
+#[tokio::test]
+async fn rule_33_a_run_is_created_when_it_was_received() {
+    let world = World::new().await;
+    world.now_us.store(i64::MAX / 2, Ordering::Relaxed);
+    world.apply(vec![record(5).create(), record(9).create()]).await;
+    assert_eq!(world.read().await.unwrap().props.created_us, 5_000_000);
+}
+
+#[tokio::test]
+async fn rule_38_a_run_has_a_limit_of_series() {
+    let world = World::new().await;
+    world.apply(vec![record(0).define(0, &["a"]).points(0, &[(Some(0), 1.0)])]).await;
+    let number = world.read().await.unwrap().number;
+    let mut batch = matyan_store::Batch::default();
+    let mut full =
+        matyan_model::run::writing_get(&*world.store().snapshot().await.unwrap(), P, number).await.unwrap();
+    full.series = limits::SERIES_PER_RUN as u32;
+    matyan_model::run::writing_put(&mut batch, P, number, &full);
+    world.store().commit(batch).await.unwrap();
+    let applied = world
+        .apply(vec![
+            record(1).define(0, &["a", "b"]).points(1, &[(Some(0), 1.0)]).points(0, &[(Some(1), 1.0)]),
+        ])
+        .await;
+    assert_eq!(applied.parked, 1);
+    assert_eq!(world.parked().await[0].reason, "the run has 200000 series");
+    assert_eq!(world.points("a").await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_step_behind_the_last_is_refused_and_not_wrapped() {
+    let world = World::new().await;
+    let records =
+        vec![record(0).define(0, &["a"]).points(0, &[(Some(i64::MAX), 1.0), (None, 2.0), (Some(3), 3.0)])];
+    world.apply(records).await;
+    assert_eq!(world.points("a").await, [(3, 3.0), (i64::MAX, 1.0)]);
+    assert_eq!(world.parked().await[0].reason, "no step is left behind the last one");
+}
+
+#[tokio::test]
+async fn the_type_of_the_last_value_stands_in_the_header() {
+    let world = World::new().await;
+    let with_type = |offset, dtype: &str| {
+        let mut record = record(offset).define(0, &["a"]).points(0, &[(None, 1.0)]);
+        record.batch.series[0].dtype = dtype.to_owned();
+        record
+    };
+    for (offset, dtype, expected) in
+        [(0, "int", "int"), (1, "", "float"), (2, "float64", "float64"), (3, "float64", "float64")]
+    {
+        world.apply(vec![with_type(offset, dtype)]).await;
+        assert_eq!(world.read().await.unwrap().metrics[0].0.dtype, expected);
+    }
+}

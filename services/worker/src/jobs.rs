@@ -1,0 +1,125 @@
+//! What keeps the store in shape: sweeps behind deletes, and rows that are kept for a time only. Each job is a loop of its own
+//! that looks every so often; all of them may run in several processes at once, because each transaction checks what it
+//! read. The clock decides what is old enough, never who may write.
+
+mod entities;
+mod tombstones;
+
+#[cfg(test)]
+pub(crate) use {entities::sweep as sweep_entities, tombstones::sweep as sweep_tombstones};
+
+use std::time::Duration;
+
+use matyan_model::{
+    change::{KEPT_US, changes_trim},
+    ids::Project,
+    keys::LogTopic,
+    position::applied_list,
+    producer::producers_sweep,
+    project::projects_list,
+    run::{dead_runs_list, sweep_step},
+    series::garbage_clear,
+};
+use matyan_store::{Batch, Transaction, transact};
+use tokio_util::sync::CancellationToken;
+
+use crate::{deps::Deps, error::Error, metrics::Metrics};
+
+/// Deleted runs: people look at the counts.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// Rows that are kept for minutes or hours.
+const TIDY_EVERY: Duration = Duration::from_secs(60);
+/// Rows that are kept for days.
+const TOMBSTONES_EVERY: Duration = Duration::from_secs(3_600);
+
+pub(crate) struct Jobs {
+    deps: Deps,
+    metrics: Metrics,
+}
+
+impl Jobs {
+    pub(crate) fn new(deps: Deps, metrics: Metrics) -> Self {
+        Self { deps, metrics }
+    }
+
+    /// Works until it is stopped, between two transactions.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let deps = &self.deps;
+        let (metrics, stop) = (&self.metrics, &stop);
+        tokio::join!(
+            every(SWEEP_EVERY, "dead-runs", metrics, stop, || sweep_runs(deps, stop)),
+            every(TIDY_EVERY, "dead-entities", metrics, stop, || entities::sweep(deps, stop)),
+            every(TIDY_EVERY, "changes", metrics, stop, || trim_changes(deps)),
+            every(TIDY_EVERY, "garbage", metrics, stop, || clear_garbage(deps)),
+            every(TIDY_EVERY, "producers", metrics, stop, || sweep_producers(deps)),
+            every(TOMBSTONES_EVERY, "tombstones", metrics, stop, || tombstones::sweep(deps, metrics)),
+        );
+    }
+}
+
+async fn every<F: Future<Output = Result<(), Error>>>(
+    period: Duration,
+    name: &'static str,
+    metrics: &Metrics,
+    stop: &CancellationToken,
+    job: impl Fn() -> F,
+) {
+    while stop.run_until_cancelled(tokio::time::sleep(period)).await.is_some() {
+        match job().await {
+            Ok(()) => metrics.job_runs.with_label_values(&[name]).inc(),
+            Err(error) => tracing::warn!(job = name, %error, "a job goes on in its next round"),
+        }
+    }
+}
+
+async fn projects(deps: &Deps) -> Result<Vec<Project>, Error> {
+    Ok(projects_list(&*deps.store.snapshot().await?).await?)
+}
+
+/// Clears the rows of dead runs, a bounded number at a time.
+pub(crate) async fn sweep_runs(deps: &Deps, stop: &CancellationToken) -> Result<(), Error> {
+    for project in projects(deps).await? {
+        for number in dead_runs_list(&*deps.store.snapshot().await?, project).await? {
+            while !stop.is_cancelled() && !sweep_step(&*deps.store, project, number).await? {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Drops changes that nobody is behind any more.
+pub(crate) async fn trim_changes(deps: &Deps) -> Result<(), Error> {
+    let before_us = deps.now_us().saturating_sub(KEPT_US);
+    for project in projects(deps).await? {
+        loop {
+            let mut batch = Batch::buffered();
+            if !changes_trim(&*deps.store.snapshot().await?, project, before_us, &mut batch).await? {
+                break;
+            }
+            deps.store.commit(batch).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn clear_garbage(deps: &Deps) -> Result<(), Error> {
+    for project in projects(deps).await? {
+        while garbage_clear(&*deps.store, project, deps.now_us()).await? > 0 {}
+    }
+    Ok(())
+}
+
+/// Producers are silent by the time of the log, not of this clock: while nothing is applied nothing is forgotten.
+pub(crate) async fn sweep_producers(deps: &Deps) -> Result<(), Error> {
+    let applied = applied_list(&*deps.store.snapshot().await?, LogTopic::Ingestion).await?;
+    let last = applied.iter().filter_map(|(_, applied)| applied.last);
+    let Some(log_time_us) = last.map(|last| last.appended_us).min() else { return Ok(()) };
+    let step = async |mut transaction: Transaction| {
+        transaction.buffered();
+        let more = producers_sweep(&mut transaction, log_time_us).await?;
+        Ok::<_, Error>((transaction, more))
+    };
+    while transact(&*deps.store, step).await?.0 {}
+    Ok(())
+}

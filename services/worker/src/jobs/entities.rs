@@ -1,0 +1,82 @@
+//! Links of deleted tags and experiments. They count for nothing since the entity is gone; this takes them out of the
+//! documents, one run at a time, and then the last rows of the entity.
+
+use matyan_model::{
+    ids::Project,
+    index::runs_proposed,
+    keys::{self, Counter, EntityKind},
+    run::RunEdit,
+};
+use matyan_store::{Commit, Range, Scan, Transaction, transact};
+use tokio_util::sync::CancellationToken;
+
+use super::projects;
+use crate::{deps::Deps, error::Error};
+
+/// Runs looked up at once.
+const PAGE: usize = 500;
+
+pub(crate) async fn sweep(deps: &Deps, stop: &CancellationToken) -> Result<(), Error> {
+    for project in projects(deps).await? {
+        for kind in [EntityKind::Tag, EntityKind::Experiment] {
+            let range = keys::dead_entities(project, kind);
+            let page =
+                deps.store.snapshot().await?.scan(&range, Scan { rows: PAGE, ..Scan::default() }).await?;
+            for (key, _) in &page.rows {
+                let (id,): (String,) = keys::tail(&range.start, key)?;
+                unlink_all(deps, project, kind, &id, stop).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn links(project: Project, kind: EntityKind, id: &str) -> Range {
+    match kind {
+        EntityKind::Tag => keys::index_tag_all(project, id),
+        _ => keys::index_experiment_all(project, id),
+    }
+}
+
+async fn unlink_all(
+    deps: &Deps,
+    project: Project,
+    kind: EntityKind,
+    id: &str,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    let range = links(project, kind, id);
+    while !stop.is_cancelled() {
+        let mut transaction = Transaction::new(deps.store.snapshot().await?);
+        let (runs, _) = runs_proposed(transaction.unchecked(), &range, PAGE).await?;
+        if runs.is_empty() {
+            transaction.scan(&range, Scan { rows: 1, ..Scan::default() }).await?;
+            let batch = transaction.batch();
+            batch.clear(keys::dead_entity(project, kind, id));
+            batch.clear(keys::entity_counter(project, kind, id, Counter::Runs));
+            match deps.store.commit(transaction.into_batch()).await? {
+                Commit::Done { .. } => return Ok(()),
+                Commit::Conflict => continue,
+            }
+        }
+        for number in runs {
+            transact(&*deps.store, async |mut transaction: Transaction| {
+                match RunEdit::load(&transaction, project, number).await? {
+                    Some(mut edit) => {
+                        edit.tag_remove(id);
+                        edit.props.experiment = edit.props.experiment.take().filter(|own| own != id);
+                        edit.write(transaction.batch());
+                    }
+                    // A row that a document does not stand behind.
+                    None => {
+                        transaction.batch().clear(keys::index_tag(project, id, number));
+                        transaction.batch().clear(keys::index_experiment(project, id, number));
+                    }
+                }
+                Ok::<_, Error>((transaction, ()))
+            })
+            .await?;
+        }
+    }
+    Ok(())
+}
