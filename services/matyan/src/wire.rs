@@ -8,6 +8,8 @@ mod listeners;
 mod parts;
 mod signals;
 mod substrates;
+mod tasks;
+mod workers;
 
 use std::{io, io::Write, net::SocketAddr, path::PathBuf, thread};
 
@@ -45,13 +47,21 @@ pub(crate) enum Error {
     Metrics(#[from] prometheus::Error),
     #[error("the file {} cannot be written", path.display())]
     ReadyFile { path: PathBuf, source: io::Error },
-    #[error("{part} ended unasked; see the log above")]
+    #[error("{part} cannot go on")]
+    Part { part: &'static str, source: matyan_worker::Error },
+    #[error("{part} ended unasked")]
     PartEnded { part: &'static str },
+    #[error("a part panicked")]
+    Panicked(#[source] tokio::task::JoinError),
 }
 
 /// Runs what the settings ask for, until a signal asks for the end.
 pub(crate) fn run(settings: &Settings) -> Result<(), Error> {
-    runtime().map_err(Error::SetUp)?.block_on(serve(settings))
+    let runtime = runtime().map_err(Error::SetUp)?;
+    let ended = runtime.block_on(serve(settings));
+    // Everything that matters has been awaited; a reader that was cut off waits for its disk alone.
+    runtime.shutdown_background();
+    ended
 }
 
 fn runtime() -> io::Result<Runtime> {
@@ -73,7 +83,7 @@ async fn serve(settings: &Settings) -> Result<(), Error> {
         ingest: listeners.ingest_address(),
         data_dir: data_dir.path(),
     };
-    let mut parts = Parts::start(settings, &substrates, &secret, listeners)?;
+    let mut parts = Parts::start(settings, &substrates, &secret, listeners).await?;
     announce(settings, &announcement)?;
 
     let ended = tokio::select! {
@@ -81,7 +91,7 @@ async fn serve(settings: &Settings) -> Result<(), Error> {
             tracing::info!(signal, "stopping");
             Ok(())
         }
-        part = parts.ended() => Err(Error::PartEnded { part }),
+        error = parts.ended() => Err(error),
     };
     tokio::select! {
         closed = close(settings, parts, &substrates) => ended.and(closed),

@@ -1,5 +1,6 @@
 //! The binary as an operator meets it: how it starts, how it refuses, how it ends.
 //! What it does in between is tested from the whole system's side.
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! The parts of a process and their tasks: each is started here, watched here, and awaited here.
+//! The parts of a process: made here, watched here, ended here in order.
 //! In one process the edge reaches services through the generated servers themselves, without a socket in between.
 
 use std::{sync::Arc, time::Duration};
@@ -7,27 +7,27 @@ use matyan_backend::{Backend, UriKey};
 use matyan_edge::{Edge, Transport};
 use matyan_frontier::Frontier;
 use prometheus::{Registry, process_collector::ProcessCollector};
-use tokio::{task::JoinSet, time::timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::time::timeout;
 use tonic::service::Routes;
 
 use super::{
     Error, clock,
     listeners::{Listener, Listeners},
     substrates::Substrates,
+    tasks::Tasks,
+    workers::Workers,
 };
 use crate::settings::{MessageFormat, Secret, Settings};
 
 pub(crate) struct Parts {
     frontier: Option<Frontier>,
-    /// Cancelled to make the ports close.
-    stop_ports: CancellationToken,
-    /// Each ends with the name of its part.
-    ports: JoinSet<&'static str>,
+    ports: Tasks,
+    workers: Workers,
 }
 
 impl Parts {
-    pub(crate) fn start(
+    /// The workers come first: what the ports take can then be applied.
+    pub(crate) async fn start(
         settings: &Settings,
         substrates: &Substrates,
         secret: &Secret,
@@ -36,51 +36,39 @@ impl Parts {
         let registry = Registry::new();
         registry.register(Box::new(ProcessCollector::for_self()))?;
         let role = settings.role;
+        let workers = Workers::start(role, substrates, &registry).await?;
         let frontier = role.has_frontier().then(|| frontier(settings, substrates, &registry)).transpose()?;
         let to_frontier = frontier.as_ref().map(frontier_transport);
         let to_backend = role.has_backend().then(|| backend_transport(substrates, secret));
 
-        let mut parts = Self { frontier, stop_ports: CancellationToken::new(), ports: JoinSet::new() };
+        let mut ports = Tasks::default();
         let edge = edge_settings(settings);
         let metrics = matyan_edge::Metrics::register(&registry)?;
         if let (Some(listener), Some(frontier)) = (listeners.ingest, &to_frontier) {
             let edge =
                 matyan_edge::ingest(edge.clone(), metrics.clone(), frontier.clone(), to_backend.clone());
-            parts.port_start("the ingest side", listener, edge);
+            port_start(&mut ports, "the ingest side", listener, edge);
         }
         if let (Some(listener), Some(backend)) = (listeners.query, to_backend) {
-            parts.port_start(
-                "the query side",
-                listener,
-                matyan_edge::query(edge, metrics, backend, to_frontier),
-            );
+            let edge = matyan_edge::query(edge, metrics, backend, to_frontier);
+            port_start(&mut ports, "the query side", listener, edge);
         }
-        Ok(parts)
+        Ok(Self { frontier, ports, workers })
     }
 
-    fn port_start(&mut self, part: &'static str, listener: Listener, edge: Edge) {
-        let stop = self.stop_ports.clone();
-        self.ports.spawn(async move {
-            matyan_edge::serve(listener.socket, edge, stop).await;
-            part
-        });
-    }
-
-    /// The part that ended although nobody asked it to. Cancel-safe.
-    pub(crate) async fn ended(&mut self) -> &'static str {
-        match self.ports.join_next().await {
-            Some(Ok(part)) => part,
-            Some(Err(_)) => "a part",
-            None => std::future::pending().await,
+    /// Why the process cannot go on. Cancel-safe.
+    pub(crate) async fn ended(&mut self) -> Error {
+        tokio::select! {
+            error = self.ports.ended() => error,
+            error = self.workers.ended() => error,
         }
     }
 
-    /// Takes nothing new, acknowledges what was read, and lets the parts end from the outside in. What does not end within
-    /// `patience` is cut off: it was not acknowledged.
+    /// Takes nothing new, acknowledges what was read, and lets the parts end from the outside in. Connections that do not
+    /// end within `patience` are cut off: what they sent was not acknowledged.
     pub(crate) async fn stop(mut self, patience: Duration) {
-        self.stop_ports.cancel();
         let drained = async {
-            while self.ports.join_next().await.is_some() {}
+            self.ports.stop().await;
             if let Some(frontier) = &self.frontier {
                 frontier.drain().await;
             }
@@ -88,8 +76,15 @@ impl Parts {
         if timeout(patience, drained).await.is_err() {
             tracing::warn!(?patience, "connections did not end in time and are cut off");
         }
-        self.ports.shutdown().await;
+        self.workers.stop().await;
     }
+}
+
+fn port_start(ports: &mut Tasks, part: &'static str, listener: Listener, edge: Edge) {
+    ports.spawn(part, |stop| async move {
+        matyan_edge::serve(listener.socket, edge, stop).await;
+        Ok(())
+    });
 }
 
 fn frontier(settings: &Settings, substrates: &Substrates, registry: &Registry) -> Result<Frontier, Error> {

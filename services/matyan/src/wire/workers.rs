@@ -1,0 +1,70 @@
+//! The workers of a process: ingestion with its folding, and control. What they need is the substrates, nothing of the ports.
+
+use std::sync::Arc;
+
+use matyan_worker::{Control, Deps, FoldThread, Ingestion, Metrics};
+use tokio_util::sync::CancellationToken;
+
+use super::{Error, clock, substrates::Substrates, tasks::Tasks};
+use crate::settings::Role;
+
+pub(crate) struct Workers {
+    tasks: Tasks,
+    fold: Option<(FoldThread, CancellationToken)>,
+}
+
+impl Workers {
+    pub(crate) async fn start(
+        role: Role,
+        substrates: &Substrates,
+        registry: &prometheus::Registry,
+    ) -> Result<Self, Error> {
+        let mut workers = Self { tasks: Tasks::default(), fold: None };
+        let Some(deps) = deps(substrates).filter(|_| role.has_ingest_worker() || role.has_control_worker())
+        else {
+            return Ok(workers);
+        };
+        let metrics = Metrics::new(registry)?;
+        if role.has_ingest_worker() {
+            let stop_fold = CancellationToken::new();
+            let fold = FoldThread::start(deps.clone(), metrics.clone(), stop_fold.clone());
+            let (notices, thread) = fold.map_err(Error::SetUp)?;
+            workers.fold = Some((thread, stop_fold));
+            let ingestion = Ingestion::new(deps.clone(), Default::default(), notices, metrics.clone());
+            let ingestion =
+                ingestion.await.map_err(|source| Error::Part { part: "the ingestion worker", source })?;
+            workers.tasks.spawn("the ingestion worker", |stop| ingestion.run(stop));
+        }
+        if role.has_control_worker() {
+            let control = Control::new(deps, metrics).await;
+            let control = control.map_err(|source| Error::Part { part: "the control worker", source })?;
+            workers.tasks.spawn("the control worker", |stop| control.run(stop));
+        }
+        Ok(workers)
+    }
+
+    /// Cancel-safe.
+    pub(crate) async fn ended(&mut self) -> Error {
+        self.tasks.ended().await
+    }
+
+    /// Each ends behind the transaction in hand. Folding ends last, as ingestion tells it what to fold.
+    pub(crate) async fn stop(&mut self) {
+        self.tasks.stop().await;
+        if let Some((thread, stop)) = self.fold.take() {
+            stop.cancel();
+            thread.finish().await;
+        }
+    }
+}
+
+fn deps(substrates: &Substrates) -> Option<Deps> {
+    Some(Deps {
+        store: substrates.store.clone()?,
+        log_reader: substrates.log.clone(),
+        log_writer: substrates.log.clone(),
+        blobs: Arc::clone(&substrates.blobs),
+        clock: clock::now_us(),
+        random: clock::new_id(),
+    })
+}
