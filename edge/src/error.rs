@@ -21,6 +21,12 @@ const DOMAIN: &str = "matyan";
 pub(crate) struct ApiError {
     status: StatusCode,
     message: String,
+    extra: Option<Box<Extra>>,
+}
+
+/// What few errors have.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Extra {
     /// Stands for `detail` in place of the message.
     detail: Option<Value>,
     /// Stands for the top-level `message` in place of the message.
@@ -31,7 +37,11 @@ pub(crate) struct ApiError {
 
 impl ApiError {
     pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        ApiError { status, message: message.into(), detail: None, title: None, allow: None }
+        ApiError { status, message: message.into(), extra: None }
+    }
+
+    fn with(self, extra: Extra) -> Self {
+        ApiError { extra: Some(Box::new(extra)), ..self }
     }
 
     /// No such route.
@@ -50,7 +60,8 @@ impl ApiError {
 
     /// `allow` lists the methods that the path has.
     pub(crate) fn method_not_allowed(allow: String) -> Self {
-        ApiError { allow: Some(allow), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed") }
+        let extra = Extra { allow: Some(allow), ..Default::default() };
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed").with(extra)
     }
 
     /// One message per problem, each naming its field.
@@ -66,7 +77,7 @@ impl ApiError {
             json!({"type": "value_error", "loc": place, "msg": problem.message})
         };
         let detail = problems.iter().map(entry).collect();
-        ApiError { detail: Some(detail), ..Self::validation(problems) }
+        Self::validation(problems).with(Extra { detail: Some(detail), ..Default::default() })
     }
 }
 
@@ -99,15 +110,16 @@ impl IntoResponse for ApiError {
             500 => "internal_error",
             _ => "error",
         };
+        let extra = self.extra.map(|extra| *extra).unwrap_or_default();
         let body = json!({
             "error": {"code": code, "message": self.message},
-            "detail": self.detail.unwrap_or_else(|| Value::from(self.message.as_str())),
-            "message": self.title.unwrap_or(&self.message),
+            "detail": extra.detail.unwrap_or_else(|| Value::from(self.message.as_str())),
+            "message": extra.title.unwrap_or(&self.message),
         });
         let mut response = Response::new(Body::from(body.to_string()));
         *response.status_mut() = self.status;
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(allow) = self.allow {
+        if let Some(allow) = extra.allow {
             let allow = HeaderValue::from_str(&allow).expect("methods are tokens");
             response.headers_mut().insert(header::ALLOW, allow);
         }
@@ -168,8 +180,8 @@ fn syntax_error<'a>(http: StatusCode, message: &str, get: impl Fn(&str) -> Optio
         "offset": number("offset"),
         "end_offset": number("end_offset"),
     });
-    let error = ApiError::new(http, format!("Invalid query syntax: {message}"));
-    ApiError { detail: Some(detail), title: Some("SyntaxError"), ..error }
+    let extra = Extra { detail: Some(detail), title: Some("SyntaxError"), allow: None };
+    ApiError::new(http, format!("Invalid query syntax: {message}")).with(extra)
 }
 
 fn capitalized(word: &str) -> String {

@@ -44,6 +44,6 @@ fn build(
     frontier: Option<Transport>,
     backend: Option<Transport>,
 ) -> Edge {
-    let services = Services::new(side, settings, metrics, &own, frontier.as_ref());
+    let services = Services::new(side, settings, metrics, &own, frontier.as_ref(), backend.as_ref());
     Edge::new(services, Grpc::new(own, frontier, backend))
 }

@@ -13,6 +13,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use matyan_proto::limits::BATCH_BYTES;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::shape::{parse_bool, parse_int};
 use super::table::{Input, Kind, Operation};
@@ -37,6 +38,8 @@ pub(crate) struct Call {
     pub(crate) parts: Parts,
     /// The JSON body in plain form; null where the operation takes none.
     pub(crate) json: Value,
+    /// The JSON body as it came.
+    body: Bytes,
     /// The body as it comes, where the operation takes it so. The lock makes it shareable; nobody ever waits for it.
     raw: Mutex<Body>,
     path: HashMap<String, String>,
@@ -63,29 +66,27 @@ impl Call {
         let mut problems = Vec::new();
         let query = read_query(operation, parts.uri.query().unwrap_or_default(), &mut problems);
         let timezone = read_timezone(&parts, &mut problems);
-        let (json, raw) = match &operation.input {
-            Input::None => (Value::Null, Body::empty()),
-            Input::Raw => (Value::Null, body),
+        let (mut json, mut whole, mut raw) = (Value::Null, Bytes::new(), Body::empty());
+        match &operation.input {
+            Input::None => {}
+            Input::Raw => raw = body,
             Input::Json(shape) => {
-                let whole = read_whole(body).await?;
+                whole = read_whole(body).await?;
                 match serde_json::from_slice(&whole) {
-                    Ok(mut json) => {
+                    Ok(parsed) => {
+                        json = parsed;
                         shape.check(&mut json, "body", &mut problems);
-                        (json, Body::empty())
                     }
-                    Err(_) => {
-                        problems.push(Problem { field: "body".into(), message: NO_JSON.into() });
-                        (Value::Null, Body::empty())
-                    }
+                    Err(_) => problems.push(Problem { field: "body".into(), message: NO_JSON.into() }),
                 }
             }
-        };
+        }
         if !problems.is_empty() {
             let told =
                 if operation.lists_problems { ApiError::validation_list } else { ApiError::validation };
             return Err(told(&problems));
         }
-        Ok(Call { dialect, parts, json, raw: Mutex::new(raw), path, query, timezone })
+        Ok(Call { dialect, parts, json, body: whole, raw: Mutex::new(raw), path, query, timezone })
     }
 
     /// A segment of the path, decoded.
@@ -130,6 +131,12 @@ impl Call {
         std::mem::replace(&mut raw, Body::empty())
     }
 
+    /// The text of a member of the JSON body, as it came.
+    pub(crate) fn raw_member(&self, name: &str) -> Option<String> {
+        let members: HashMap<String, &RawValue> = serde_json::from_slice(&self.body).ok()?;
+        members.get(name).map(|raw| raw.get().to_owned())
+    }
+
     /// A text member of the JSON body.
     pub(crate) fn member(&self, name: &str) -> Option<&str> {
         self.json.get(name)?.as_str()
@@ -154,7 +161,7 @@ fn read_query(
         given.entry(decode(name)).or_default().push(decode(value));
     }
     let mut read = HashMap::new();
-    for parameter in operation.query {
+    for parameter in &operation.query {
         let values = given.remove(parameter.name).unwrap_or_default();
         if let Kind::Texts = parameter.kind {
             read.insert(parameter.name, Parameter::Texts(values));

@@ -42,7 +42,7 @@ pub(crate) enum Kind {
 }
 
 /// A parameter of the query.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Parameter {
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
@@ -87,7 +87,7 @@ pub(crate) struct Operation {
     /// Below the base, without slash at the end.
     pub(crate) path: &'static str,
     pub(crate) summary: &'static str,
-    pub(crate) query: &'static [Parameter],
+    pub(crate) query: Vec<Parameter>,
     pub(crate) input: Input,
     pub(crate) success: u16,
     pub(crate) output: Output,
@@ -103,7 +103,7 @@ impl Operation {
             method,
             path,
             summary,
-            query: &[],
+            query: Vec::new(),
             input: Input::None,
             success: 200,
             output: Output::Json,
@@ -116,8 +116,8 @@ impl Operation {
         Operation { base, ..self }
     }
 
-    pub(crate) fn query(self, query: &'static [Parameter]) -> Self {
-        Operation { query, ..self }
+    pub(crate) fn query(self, query: &[Parameter]) -> Self {
+        Operation { query: query.to_vec(), ..self }
     }
 
     pub(crate) fn json(self, shape: &'static Shape) -> Self {

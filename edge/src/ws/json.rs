@@ -18,8 +18,10 @@ mod tests;
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use matyan_proto::ingest::v1 as pb;
 
+pub(crate) use cbor::ValueError;
 use item::Fields;
 use scan::{Kind, Scanner};
 
@@ -99,6 +101,15 @@ impl Rejections {
             self.reasons.push(rejection);
         }
     }
+}
+
+/// JSON text of this dialect as CBOR.
+pub(crate) fn to_cbor(text: &str) -> Result<Bytes, ValueError> {
+    let mut scanner = Scanner::new(text);
+    scanner.blank();
+    let value = scanner.value()?;
+    scanner.end()?;
+    cbor::transcode(&value)
 }
 
 /// Reads one text frame. Never panics, whatever the bytes.

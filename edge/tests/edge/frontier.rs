@@ -39,6 +39,9 @@ pub(crate) struct Behaviour {
     pub(crate) not_ready: bool,
 }
 
+/// Opening message, sizes of the pieces, content, and whether it was complete.
+pub(crate) type Upload = (UploadOpen, Vec<usize>, Vec<u8>, bool);
+
 #[derive(Clone)]
 pub(crate) struct Frontier(Arc<Inner>);
 
@@ -49,7 +52,7 @@ struct Inner {
     /// Batches received and not answered, of all streams, and the most there were at a time.
     waiting: AtomicUsize,
     most_waiting: AtomicUsize,
-    uploads: watch::Sender<Vec<(UploadOpen, Vec<usize>, Vec<u8>, bool)>>,
+    uploads: watch::Sender<Vec<Upload>>,
 }
 
 impl Frontier {
@@ -93,8 +96,7 @@ impl Frontier {
         received.wait_for(|it| it.len() >= count).await.unwrap().clone()
     }
 
-    /// Opening message, sizes of the pieces, content, and whether it was complete.
-    pub(crate) async fn wait_for_upload(&self) -> (UploadOpen, Vec<usize>, Vec<u8>, bool) {
+    pub(crate) async fn wait_for_upload(&self) -> Upload {
         let mut uploads = self.0.uploads.subscribe();
         uploads.wait_for(|it| !it.is_empty()).await.unwrap()[0].clone()
     }
@@ -171,7 +173,7 @@ impl IngestService for Frontier {
 }
 
 /// Tells about an upload when it ends, also when its call is dropped.
-struct UploadGuard(Frontier, Option<(UploadOpen, Vec<usize>, Vec<u8>, bool)>);
+struct UploadGuard(Frontier, Option<Upload>);
 
 impl Drop for UploadGuard {
     fn drop(&mut self) {

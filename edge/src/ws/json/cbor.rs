@@ -33,7 +33,7 @@ const NEGATIVE_BIGNUM: u64 = 3;
 const FEW_MEMBERS: usize = 16;
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Problem {
+pub(crate) enum ValueError {
     #[error("nested deeper than {MAX_DEPTH}")]
     TooDeep,
     #[error("an integer of more than {MAX_DIGITS} digits")]
@@ -43,9 +43,9 @@ pub(super) enum Problem {
 }
 
 /// The value of `token` in CBOR.
-pub(super) fn transcode(token: &Token<'_>) -> Result<Bytes, Problem> {
+pub(super) fn transcode(token: &Token<'_>) -> Result<Bytes, ValueError> {
     if token.depth > MAX_DEPTH {
-        return Err(Problem::TooDeep);
+        return Err(ValueError::TooDeep);
     }
     let mut writer = Writer { out: Vec::with_capacity(token.text.len()), members: Vec::new() };
     writer.value(&mut Scanner::new(token.text))?;
@@ -65,7 +65,7 @@ struct Member {
 }
 
 impl Writer {
-    fn value(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Problem> {
+    fn value(&mut self, scanner: &mut Scanner<'_>) -> Result<(), ValueError> {
         match scanner.peek() {
             Some(b'{') => self.map(scanner),
             Some(b'[') => self.array(scanner),
@@ -73,7 +73,7 @@ impl Writer {
         }
     }
 
-    fn scalar(&mut self, token: &Token<'_>) -> Result<(), Problem> {
+    fn scalar(&mut self, token: &Token<'_>) -> Result<(), ValueError> {
         match token.kind {
             Kind::Null => self.out.push(NULL),
             Kind::True => self.out.push(TRUE),
@@ -81,12 +81,12 @@ impl Writer {
             Kind::Integer => self.integer(token.text)?,
             Kind::Float => self.float(token.text),
             Kind::Text | Kind::EscapedText => self.text(&text::decode(token)),
-            Kind::Array | Kind::Object => return Err(Problem::TooDeep),
+            Kind::Array | Kind::Object => return Err(ValueError::TooDeep),
         }
         Ok(())
     }
 
-    fn array(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Problem> {
+    fn array(&mut self, scanner: &mut Scanner<'_>) -> Result<(), ValueError> {
         let start = self.begin();
         let mut count = 0;
         scanner.open();
@@ -100,7 +100,7 @@ impl Writer {
         Ok(())
     }
 
-    fn map(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Problem> {
+    fn map(&mut self, scanner: &mut Scanner<'_>) -> Result<(), ValueError> {
         let start = self.begin();
         let outer = self.members.len();
         scanner.open();
@@ -147,11 +147,11 @@ impl Writer {
         self.out.extend_from_slice(&value.to_be_bytes());
     }
 
-    fn integer(&mut self, text: &str) -> Result<(), Problem> {
+    fn integer(&mut self, text: &str) -> Result<(), ValueError> {
         let digits = text.strip_prefix('-').unwrap_or(text);
         let negative = digits.len() < text.len();
         if digits.len() > MAX_DIGITS {
-            return Err(Problem::TooManyDigits);
+            return Err(ValueError::TooManyDigits);
         }
         // CBOR counts negative numbers down from -1.
         let magnitude = digits.parse::<u128>().map(|value| value.saturating_sub(u128::from(negative)));
@@ -237,8 +237,8 @@ fn big_endian(digits: &str, less_one: bool) -> Vec<u8> {
     bytes.skip_while(|byte| *byte == 0).collect()
 }
 
-impl From<Problem> for Cow<'static, str> {
-    fn from(problem: Problem) -> Self {
+impl From<ValueError> for Cow<'static, str> {
+    fn from(problem: ValueError) -> Self {
         Cow::Owned(problem.to_string())
     }
 }

@@ -128,7 +128,7 @@ pub(super) fn time_us(token: &Token<'_>) -> Result<i64, Reason> {
 pub(super) fn context<'a>(token: &Token<'a>) -> Result<Cow<'a, str>, Reason> {
     match token.kind {
         Kind::Object if token.text == "{}" => Ok("".into()),
-        Kind::Object if token.depth > MAX_DEPTH => Err(cbor::Problem::TooDeep.into()),
+        Kind::Object if token.depth > MAX_DEPTH => Err(cbor::ValueError::TooDeep.into()),
         Kind::Object => Ok(text_token::without_lone_surrogates(token.text)),
         _ => wanted("an object", token),
     }

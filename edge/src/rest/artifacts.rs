@@ -1,0 +1,146 @@
+//! Artifacts of a run: one of them, or all as an archive. Bytes go through as they come.
+
+use std::io;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use http::{HeaderName, HeaderValue, Method, header};
+use matyan_proto::artifacts::v1::get_response::Message;
+use matyan_proto::artifacts::v1::{Artifact, GetRequest, ZipRequest};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use tonic::{Status, Streaming};
+
+use super::call::Call;
+use super::table::{Answer, Kind, Operation, Output, Parameter};
+use crate::error::ApiError;
+use crate::services::Services;
+
+/// Characters that stand for themselves in an extended header value.
+const EXTENDED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+pub(crate) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::new(
+            Method::GET,
+            "/runs/{id}/artifacts/download",
+            "The bytes of one artifact",
+            |services, call| Box::pin(download(services, call)),
+        )
+        .output(Output::Bytes)
+        .query(&[Parameter::required("path", Kind::Text)]),
+        Operation::new(
+            Method::GET,
+            "/runs/{id}/artifacts/download-all",
+            "All artifacts of a run as a ZIP archive",
+            |services, call| Box::pin(download_all(services, call)),
+        )
+        .output(Output::Zip),
+    ]
+}
+
+async fn download(services: Arc<Services>, call: Call) -> Answer {
+    let path = call.text("path").unwrap_or_default().to_owned();
+    let request = GetRequest { run_id: call.path("id"), path, ..Default::default() };
+    let mut messages = services.backend().artifacts.clone().get(request).await?.into_inner();
+    let Some(Message::Artifact(artifact)) = messages.message().await?.and_then(|it| it.message) else {
+        tracing::error!("an artifact came without its description");
+        return Err(ApiError::new(http::StatusCode::INTERNAL_SERVER_ERROR, "Internal server error"));
+    };
+    let body = chunks(messages, |it| match it.message {
+        Some(Message::Chunk(chunk)) => chunk,
+        _ => Bytes::new(),
+    });
+    let mut response = Response::new(body);
+    let mut set = |name: HeaderName, value: HeaderValue| response.headers_mut().insert(name, value);
+    set(header::CONTENT_TYPE, content_type(&artifact));
+    set(header::CONTENT_DISPOSITION, attachment(artifact.path.rsplit('/').next().unwrap_or_default()));
+    if let Some(size) = artifact.size {
+        set(header::CONTENT_LENGTH, size.into());
+    }
+    Ok(response)
+}
+
+fn content_type(artifact: &Artifact) -> HeaderValue {
+    let octets = HeaderValue::from_static("application/octet-stream");
+    let named = artifact.content_type.as_str();
+    let charset =
+        if named.starts_with("text/") && !named.contains("charset") { "; charset=utf-8" } else { "" };
+    match named {
+        "" => octets,
+        named => HeaderValue::from_str(&format!("{named}{charset}")).unwrap_or(octets),
+    }
+}
+
+/// A file name of any characters: plain ASCII for all, and the exact one for those who know RFC 6266.
+fn attachment(name: &str) -> HeaderValue {
+    let plain: String = name
+        .chars()
+        .map(|it| if it.is_ascii_graphic() && !"\"\\%".contains(it) || it == ' ' { it } else { '_' })
+        .collect();
+    let exact = if plain == name {
+        String::new()
+    } else {
+        format!("; filename*=UTF-8''{}", utf8_percent_encode(name, EXTENDED))
+    };
+    HeaderValue::from_str(&format!("attachment; filename=\"{plain}\"{exact}")).expect("it is plain ASCII")
+}
+
+async fn download_all(services: Arc<Services>, call: Call) -> Answer {
+    let run_id = call.path("id");
+    let request = ZipRequest { run_id: run_id.clone() };
+    let mut messages = services.backend().artifacts.clone().zip(request).await?.into_inner();
+    let first = messages.message().await?.map(|it| it.chunk).unwrap_or_default();
+    let first = stream::iter([Ok::<_, io::Error>(first)]);
+    let body = Body::from_stream(first.chain(pieces(messages, |it| it.chunk)));
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/zip"));
+    headers.insert(header::CONTENT_DISPOSITION, attachment(&format!("{run_id}-artifacts.zip")));
+    Ok(response)
+}
+
+fn chunks<M: Send + 'static>(messages: Streaming<M>, chunk: fn(M) -> Bytes) -> Body {
+    Body::from_stream(pieces(messages, chunk))
+}
+
+/// A failure in the middle breaks the connection off: a cut file must not look whole.
+fn pieces<M: Send + 'static>(
+    messages: Streaming<M>,
+    chunk: fn(M) -> Bytes,
+) -> impl futures::Stream<Item = io::Result<Bytes>> + Send {
+    messages.map(move |message| {
+        message.map(chunk).map_err(|status: Status| {
+            tracing::warn!(code = ?status.code(), message = status.message(), "a download is broken off");
+            io::Error::other(status)
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_names_of_any_characters_make_a_header() {
+        let check = |name: &str, expected: &str| assert_eq!(attachment(name), expected);
+        check("model v1.pt", "attachment; filename=\"model v1.pt\"");
+        check("größe.png", "attachment; filename=\"gr__e.png\"; filename*=UTF-8''gr%C3%B6%C3%9Fe.png");
+        check("a\"b\\c\n", "attachment; filename=\"a_b_c_\"; filename*=UTF-8''a%22b%5Cc%0A");
+    }
+
+    #[test]
+    fn text_has_a_charset() {
+        let check = |named: &str, expected: &str| {
+            let artifact = Artifact { content_type: named.into(), ..Default::default() };
+            assert_eq!(content_type(&artifact), expected);
+        };
+        check("", "application/octet-stream");
+        check("image/png", "image/png");
+        check("text/plain", "text/plain; charset=utf-8");
+        check("text/csv; charset=latin-1", "text/csv; charset=latin-1");
+        check("bad\nvalue", "application/octet-stream");
+    }
+}

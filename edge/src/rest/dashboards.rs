@@ -1,0 +1,273 @@
+//! Dashboards, apps and reports: what the UI keeps of itself. Three resources with the same calls.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use http::{Method, StatusCode};
+use matyan_proto::{apps, dashboards, reports};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::call::{Call, Dialect};
+use super::shape::{Member, Shape};
+use super::shared::iso;
+use super::table::{Answer, Operation, Output};
+use super::values::{self, Style};
+use crate::error::ApiError;
+use crate::services::Services;
+use crate::ws::json::to_cbor;
+
+const DASHBOARD: Shape = Shape::Record(&[
+    Member::required("name", Shape::Text),
+    Member::optional("description", Shape::Text),
+    Member::optional("app_id", Shape::Text),
+]);
+
+const DASHBOARD_CHANGES: Shape =
+    Shape::Record(&[Member::optional("name", Shape::Text), Member::optional("description", Shape::Text)]);
+
+const APP: Shape =
+    Shape::Record(&[Member::required("type", Shape::Text), Member::required("state", Shape::Free)]);
+
+const APP_CHANGES: Shape =
+    Shape::Record(&[Member::optional("type", Shape::Text), Member::optional("state", Shape::Free)]);
+
+const REPORT: Shape = Shape::Record(&[
+    Member::required("name", Shape::Text),
+    Member::optional("code", Shape::Text),
+    Member::optional("description", Shape::Text),
+]);
+
+const REPORT_CHANGES: Shape = Shape::Record(&[
+    Member::optional("name", Shape::Text),
+    Member::optional("code", Shape::Text),
+    Member::optional("description", Shape::Text),
+]);
+
+/// The five calls of a resource whose messages differ only by their module.
+macro_rules! operations_of {
+    ($list:ident, $path:literal, $word:literal, $new:ident, $changes:ident, $module:ident) => {
+        let one = concat!($path, "/{id}");
+        $list.extend([
+            Operation::new(Method::GET, $path, concat!("All ", $word, "s"), |s, call| {
+                Box::pin($module::list(s, call))
+            }),
+            Operation::new(Method::POST, $path, concat!("A new ", $word), |s, call| {
+                Box::pin($module::create(s, call))
+            })
+            .success(201)
+            .json(&$new),
+            Operation::new(Method::GET, one, concat!("One ", $word), |s, call| {
+                Box::pin($module::get(s, call))
+            }),
+            Operation::new(Method::PUT, one, concat!("Change a ", $word), |s, call| {
+                Box::pin($module::update(s, call))
+            })
+            .json(&$changes),
+            Operation::new(Method::DELETE, one, concat!("Delete a ", $word), |s, call| {
+                Box::pin($module::delete(s, call))
+            })
+            .success(204)
+            .output(Output::Nothing),
+        ]);
+    };
+}
+
+pub(crate) fn operations() -> Vec<Operation> {
+    let mut operations = Vec::new();
+    operations_of!(operations, "/dashboards", "dashboard", DASHBOARD, DASHBOARD_CHANGES, dashboard);
+    operations_of!(operations, "/apps", "app", APP, APP_CHANGES, app);
+    operations_of!(operations, "/reports", "report", REPORT, REPORT_CHANGES, report);
+    operations
+}
+
+fn text(call: &Call, name: &str) -> Option<String> {
+    call.member(name).map(str::to_owned)
+}
+
+/// The bundle of Aim parses JSON from every success.
+fn deleted(call: &Call) -> Response {
+    match call.dialect {
+        Dialect::Matyan => StatusCode::NO_CONTENT.into_response(),
+        Dialect::Aim => Json(Value::Null).into_response(),
+    }
+}
+
+fn created(value: Value) -> Response {
+    (StatusCode::CREATED, Json(value)).into_response()
+}
+
+mod dashboard {
+    use super::dashboards::v1::*;
+    use super::*;
+
+    fn show(it: &Dashboard) -> Value {
+        let known = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        json!({
+            "id": it.id,
+            "name": it.name,
+            "description": it.description,
+            "app_id": it.app_id,
+            "app_type": known(&it.app_type),
+            "updated_at": iso(it.updated_us),
+            "created_at": iso(it.created_us),
+        })
+    }
+
+    pub(super) async fn list(services: Arc<Services>, _: Call) -> Answer {
+        let answer = services.backend().dashboards.clone().list(ListRequest {}).await?.into_inner();
+        Ok(Json(answer.dashboards.iter().map(show).collect::<Vec<_>>()).into_response())
+    }
+
+    pub(super) async fn create(services: Arc<Services>, call: Call) -> Answer {
+        let request = CreateRequest {
+            name: text(&call, "name").unwrap_or_default(),
+            description: text(&call, "description").unwrap_or_default(),
+            app_id: text(&call, "app_id").unwrap_or_default(),
+        };
+        let answer = services.backend().dashboards.clone().create(request).await?.into_inner();
+        Ok(created(show(&answer.dashboard.unwrap_or_default())))
+    }
+
+    pub(super) async fn get(services: Arc<Services>, call: Call) -> Answer {
+        let request = GetRequest { id: call.path("id") };
+        let answer = services.backend().dashboards.clone().get(request).await?.into_inner();
+        Ok(Json(show(&answer.dashboard.unwrap_or_default())).into_response())
+    }
+
+    pub(super) async fn update(services: Arc<Services>, call: Call) -> Answer {
+        let (name, description) = (text(&call, "name"), text(&call, "description"));
+        let request = UpdateRequest { id: call.path("id"), name, description };
+        let answer = services.backend().dashboards.clone().update(request).await?.into_inner();
+        Ok(Json(show(&answer.dashboard.unwrap_or_default())).into_response())
+    }
+
+    pub(super) async fn delete(services: Arc<Services>, call: Call) -> Answer {
+        let request = DeleteRequest { id: call.path("id") };
+        services.backend().dashboards.clone().delete(request).await?;
+        Ok(deleted(&call))
+    }
+}
+
+mod app {
+    use bytes::Bytes;
+    use serde::Serialize;
+
+    use super::apps::v1::*;
+    use super::*;
+
+    #[derive(Serialize)]
+    struct Shown<'a> {
+        id: &'a str,
+        r#type: &'a str,
+        updated_at: String,
+        created_at: String,
+        state: Box<RawValue>,
+    }
+
+    fn show(it: &App) -> Result<Shown<'_>, ApiError> {
+        Ok(Shown {
+            id: &it.id,
+            r#type: &it.r#type,
+            updated_at: iso(it.updated_us),
+            created_at: iso(it.created_us),
+            state: values::json(&it.state, Style::default())?,
+        })
+    }
+
+    /// The state from the text of the body: a tree would lose what numbers were.
+    fn state(call: &Call) -> Result<Option<Bytes>, ApiError> {
+        let state = call.raw_member("state").filter(|text| text != "null");
+        let encode = |text: String| {
+            to_cbor(&text).map_err(|error| {
+                ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, format!("body.state: {error}"))
+            })
+        };
+        state.map(encode).transpose()
+    }
+
+    pub(super) async fn list(services: Arc<Services>, _: Call) -> Answer {
+        let answer = services.backend().apps.clone().list(ListRequest {}).await?.into_inner();
+        let shown = answer.apps.iter().map(show).collect::<Result<Vec<_>, _>>()?;
+        Ok(Json(shown).into_response())
+    }
+
+    pub(super) async fn create(services: Arc<Services>, call: Call) -> Answer {
+        let request = CreateRequest {
+            r#type: text(&call, "type").unwrap_or_default(),
+            state: state(&call)?.unwrap_or_default(),
+        };
+        let answer = services.backend().apps.clone().create(request).await?.into_inner();
+        Ok((StatusCode::CREATED, Json(show(&answer.app.unwrap_or_default())?)).into_response())
+    }
+
+    pub(super) async fn get(services: Arc<Services>, call: Call) -> Answer {
+        let answer = services.backend().apps.clone().get(GetRequest { id: call.path("id") }).await?;
+        Ok(Json(show(&answer.into_inner().app.unwrap_or_default())?).into_response())
+    }
+
+    pub(super) async fn update(services: Arc<Services>, call: Call) -> Answer {
+        let request =
+            UpdateRequest { id: call.path("id"), r#type: text(&call, "type"), state: state(&call)? };
+        let answer = services.backend().apps.clone().update(request).await?.into_inner();
+        Ok(Json(show(&answer.app.unwrap_or_default())?).into_response())
+    }
+
+    pub(super) async fn delete(services: Arc<Services>, call: Call) -> Answer {
+        services.backend().apps.clone().delete(DeleteRequest { id: call.path("id") }).await?;
+        Ok(deleted(&call))
+    }
+}
+
+mod report {
+    use super::reports::v1::*;
+    use super::*;
+
+    fn show(it: &Report) -> Value {
+        json!({
+            "id": it.id,
+            "name": it.name,
+            "code": it.code,
+            "description": it.description,
+            "updated_at": iso(it.updated_us),
+            "created_at": iso(it.created_us),
+        })
+    }
+
+    pub(super) async fn list(services: Arc<Services>, _: Call) -> Answer {
+        let answer = services.backend().reports.clone().list(ListRequest {}).await?.into_inner();
+        Ok(Json(answer.reports.iter().map(show).collect::<Vec<_>>()).into_response())
+    }
+
+    pub(super) async fn create(services: Arc<Services>, call: Call) -> Answer {
+        let request = CreateRequest {
+            name: text(&call, "name").unwrap_or_default(),
+            code: text(&call, "code").unwrap_or_default(),
+            description: text(&call, "description").unwrap_or_default(),
+        };
+        let answer = services.backend().reports.clone().create(request).await?.into_inner();
+        Ok(created(show(&answer.report.unwrap_or_default())))
+    }
+
+    pub(super) async fn get(services: Arc<Services>, call: Call) -> Answer {
+        let answer = services.backend().reports.clone().get(GetRequest { id: call.path("id") }).await?;
+        Ok(Json(show(&answer.into_inner().report.unwrap_or_default())).into_response())
+    }
+
+    pub(super) async fn update(services: Arc<Services>, call: Call) -> Answer {
+        let request = UpdateRequest {
+            id: call.path("id"),
+            name: text(&call, "name"),
+            code: text(&call, "code"),
+            description: text(&call, "description"),
+        };
+        let answer = services.backend().reports.clone().update(request).await?.into_inner();
+        Ok(Json(show(&answer.report.unwrap_or_default())).into_response())
+    }
+
+    pub(super) async fn delete(services: Arc<Services>, call: Call) -> Answer {
+        services.backend().reports.clone().delete(DeleteRequest { id: call.path("id") }).await?;
+        Ok(deleted(&call))
+    }
+}

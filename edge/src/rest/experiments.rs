@@ -1,0 +1,156 @@
+//! Experiments, and the runs in them.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::response::IntoResponse;
+use http::Method;
+use matyan_proto::common::v1::ActivityCount;
+use matyan_proto::experiments::v1::{
+    ActivityRequest, CreateRequest, DeleteRequest, Experiment, ExperimentRun, GetRequest, ListRequest,
+    ListRunsRequest, UpdateRequest,
+};
+use serde_json::{Map, Value, json};
+
+use super::call::Call;
+use super::shape::{Member, Shape};
+use super::shared::{hour_key, seconds};
+use super::table::{Answer, Kind, Operation, Parameter};
+use crate::services::Services;
+
+const NEW: Shape = Shape::Record(&[Member::required("name", Shape::Text)]);
+
+const CHANGES: Shape = Shape::Record(&[
+    Member::optional("name", Shape::Text),
+    Member::optional("description", Shape::Text),
+    Member::optional("archived", Shape::Bool),
+]);
+
+pub(crate) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::new(Method::GET, "/experiments", "All experiments", |s, call| Box::pin(list(s, call))),
+        Operation::new(
+            Method::GET,
+            "/experiments/search",
+            "Experiments by a part of their name",
+            |s, call| Box::pin(list(s, call)),
+        )
+        .query(&[Parameter::new("q", Kind::Text, Some(""))]),
+        Operation::new(Method::POST, "/experiments", "A new experiment", |s, call| Box::pin(create(s, call)))
+            .json(&NEW),
+        Operation::new(Method::GET, "/experiments/{id}", "One experiment", |s, call| Box::pin(get(s, call))),
+        Operation::new(Method::PUT, "/experiments/{id}", "Change an experiment", |s, call| {
+            Box::pin(update(s, call))
+        })
+        .json(&CHANGES),
+        Operation::new(
+            Method::DELETE,
+            "/experiments/{id}",
+            "Delete an experiment; its runs stay",
+            |s, call| Box::pin(delete(s, call)),
+        ),
+        Operation::new(
+            Method::GET,
+            "/experiments/{id}/runs",
+            "Runs of an experiment, newest first",
+            |s, call| Box::pin(runs(s, call)),
+        )
+        .query(&[Parameter::new("limit", Kind::Int, None), Parameter::new("offset", Kind::Text, None)]),
+        Operation::new(
+            Method::GET,
+            "/experiments/{id}/activity",
+            "When runs of an experiment were made",
+            |s, call| Box::pin(activity(s, call)),
+        ),
+    ]
+}
+
+fn show(experiment: &Experiment) -> Value {
+    json!({
+        "id": experiment.id,
+        "name": experiment.name,
+        "description": experiment.description,
+        "run_count": experiment.run_count,
+        "archived": experiment.archived,
+        "creation_time": experiment.created_us.map(seconds),
+    })
+}
+
+async fn list(services: Arc<Services>, call: Call) -> Answer {
+    let request = ListRequest { name_contains: call.text("q").unwrap_or_default().to_owned() };
+    let answer = services.backend().experiments.clone().list(request).await?.into_inner();
+    Ok(Json(answer.experiments.iter().map(show).collect::<Vec<_>>()).into_response())
+}
+
+async fn create(services: Arc<Services>, call: Call) -> Answer {
+    let name = call.member("name").unwrap_or_default().to_owned();
+    let request = CreateRequest { name, ..Default::default() };
+    let answer = services.backend().experiments.clone().create(request).await?.into_inner();
+    Ok(Json(json!({"id": answer.experiment.unwrap_or_default().id, "status": "OK"})).into_response())
+}
+
+async fn get(services: Arc<Services>, call: Call) -> Answer {
+    let answer = services.backend().experiments.clone().get(GetRequest { id: call.path("id") }).await?;
+    Ok(Json(show(&answer.into_inner().experiment.unwrap_or_default())).into_response())
+}
+
+async fn update(services: Arc<Services>, call: Call) -> Answer {
+    let text = |name| call.member(name).map(str::to_owned);
+    let id = call.path("id");
+    let request = UpdateRequest {
+        id: id.clone(),
+        name: text("name"),
+        description: text("description"),
+        archived: call.json.get("archived").and_then(Value::as_bool),
+    };
+    services.backend().experiments.clone().update(request).await?;
+    Ok(Json(json!({"id": id, "status": "OK"})).into_response())
+}
+
+async fn delete(services: Arc<Services>, call: Call) -> Answer {
+    services.backend().experiments.clone().delete(DeleteRequest { id: call.path("id") }).await?;
+    Ok(Json(json!({"status": "OK"})).into_response())
+}
+
+async fn runs(services: Arc<Services>, call: Call) -> Answer {
+    let id = call.path("id");
+    let request = ListRunsRequest {
+        id: id.clone(),
+        limit: u32::try_from(call.int("limit").unwrap_or(0).max(0)).unwrap_or(u32::MAX),
+        after_run_id: call.text("offset").unwrap_or_default().to_owned(),
+    };
+    let answer = services.backend().experiments.clone().list_runs(request).await?.into_inner();
+    let show = |run: &ExperimentRun| {
+        json!({
+            "run_id": run.run_id,
+            "name": run.name,
+            "creation_time": seconds(run.created_us),
+            "end_time": run.ended_us.map(seconds),
+            "archived": run.archived,
+        })
+    };
+    let runs: Vec<Value> = answer.runs.iter().map(show).collect();
+    Ok(Json(json!({"id": id, "runs": runs})).into_response())
+}
+
+async fn activity(services: Arc<Services>, call: Call) -> Answer {
+    let request = ActivityRequest { id: call.path("id"), timezone_offset_min: call.timezone() };
+    let answer = services.backend().experiments.clone().activity(request).await?.into_inner();
+    Ok(Json(json!({
+        "num_runs": answer.run_count,
+        "num_archived_runs": answer.archived_run_count,
+        "num_active_runs": answer.active_run_count,
+        "activity_map": activity_map(&answer.hours, hour_key),
+    }))
+    .into_response())
+}
+
+/// Runs by the key of their hour; hours of one key are added up.
+pub(crate) fn activity_map(hours: &[ActivityCount], key: fn(i64) -> String) -> Map<String, Value> {
+    let mut map: Map<String, Value> = Map::new();
+    for hour in hours {
+        let count = map.entry(key(hour.local_s)).or_insert_with(|| 0.into());
+        *count = (count.as_u64().unwrap_or(0) + u64::from(hour.runs)).into();
+    }
+    map
+}

@@ -1,0 +1,124 @@
+//! Notes on runs and on experiments: the same calls below two owners.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::response::IntoResponse;
+use http::{Method, StatusCode};
+use matyan_proto::notes::v1::owner::Kind as OwnerKind;
+use matyan_proto::notes::v1::{
+    CreateRequest, DeleteRequest, GetRequest, ListRequest, Note, Owner, UpdateRequest,
+};
+use serde_json::{Value, json};
+
+use super::call::Call;
+use super::shape::{Member, Shape};
+use super::shared::iso;
+use super::table::{Answer, Operation};
+use crate::services::Services;
+
+const CONTENT: Shape = Shape::Record(&[Member::required("content", Shape::Text)]);
+
+/// Whose notes a path is about.
+#[derive(Clone, Copy)]
+enum Of {
+    Run,
+    Experiment,
+}
+
+/// The operations of one owner. Handlers are plain functions, so each owner has its own.
+macro_rules! operations_of {
+    ($list:ident, $base:literal, $word:literal, $of:expr) => {
+        let notes = concat!($base, "/{id}/note");
+        let note = concat!($base, "/{id}/note/{note_id}");
+        $list.extend([
+            Operation::new(Method::GET, notes, concat!("Notes of ", $word), |s, call| {
+                Box::pin(list(s, call, $of))
+            }),
+            Operation::new(Method::POST, notes, concat!("A new note of ", $word), |s, call| {
+                Box::pin(create(s, call, $of))
+            })
+            .success(201)
+            .json(&CONTENT),
+            Operation::new(Method::GET, note, concat!("One note of ", $word), |s, call| {
+                Box::pin(get(s, call, $of))
+            }),
+            Operation::new(Method::PUT, note, concat!("Change a note of ", $word), |s, call| {
+                Box::pin(update(s, call, $of))
+            })
+            .json(&CONTENT),
+            Operation::new(Method::DELETE, note, concat!("Delete a note of ", $word), |s, call| {
+                Box::pin(delete(s, call, $of))
+            }),
+        ]);
+    };
+}
+
+pub(crate) fn operations() -> Vec<Operation> {
+    let mut operations = Vec::new();
+    operations_of!(operations, "/runs", "a run", Of::Run);
+    operations_of!(operations, "/experiments", "an experiment", Of::Experiment);
+    operations
+}
+
+fn owner(call: &Call, of: Of) -> Option<Owner> {
+    let id = call.path("id");
+    let kind = match of {
+        Of::Run => OwnerKind::RunId(id),
+        Of::Experiment => OwnerKind::ExperimentId(id),
+    };
+    Some(Owner { kind: Some(kind) })
+}
+
+fn content(call: &Call) -> String {
+    call.member("content").unwrap_or_default().to_owned()
+}
+
+async fn list(services: Arc<Services>, call: Call, of: Of) -> Answer {
+    let request = ListRequest { owner: owner(&call, of) };
+    let answer = services.backend().notes.clone().list(request).await?.into_inner();
+    let (key, id) = match of {
+        Of::Run => ("run_hash", call.path("id")),
+        Of::Experiment => ("experiment_id", call.path("id")),
+    };
+    let show = |note: &Note| {
+        json!({
+            "id": note.id,
+            "content": note.content,
+            "created_at": iso(note.created_us),
+            (key): id,
+            "updated_at": iso(note.updated_us),
+        })
+    };
+    Ok(Json(answer.notes.iter().map(show).collect::<Vec<_>>()).into_response())
+}
+
+async fn create(services: Arc<Services>, call: Call, of: Of) -> Answer {
+    let request = CreateRequest { owner: owner(&call, of), content: content(&call) };
+    let note = services.backend().notes.clone().create(request).await?.into_inner().note.unwrap_or_default();
+    let created = json!({"id": note.id, "created_at": iso(note.created_us)});
+    Ok((StatusCode::CREATED, Json(created)).into_response())
+}
+
+async fn get(services: Arc<Services>, call: Call, of: Of) -> Answer {
+    let request = GetRequest { owner: owner(&call, of), id: call.path("note_id") };
+    let answer = services.backend().notes.clone().get(request).await?.into_inner();
+    Ok(Json(show(&answer.note.unwrap_or_default())).into_response())
+}
+
+async fn update(services: Arc<Services>, call: Call, of: Of) -> Answer {
+    let request =
+        UpdateRequest { owner: owner(&call, of), id: call.path("note_id"), content: content(&call) };
+    let answer = services.backend().notes.clone().update(request).await?.into_inner();
+    Ok(Json(show(&answer.note.unwrap_or_default())).into_response())
+}
+
+fn show(note: &Note) -> Value {
+    json!({"id": note.id, "content": note.content, "updated_at": iso(note.updated_us)})
+}
+
+async fn delete(services: Arc<Services>, call: Call, of: Of) -> Answer {
+    let request = DeleteRequest { owner: owner(&call, of), id: call.path("note_id") };
+    services.backend().notes.clone().delete(request).await?;
+    Ok(Json(json!({"status": "OK"})).into_response())
+}

@@ -1,0 +1,139 @@
+//! The project: its name, what is in it, and what the UI pins.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::response::IntoResponse;
+use http::Method;
+use matyan_proto::common::v1::SeriesKey;
+use matyan_proto::project::v1::{
+    ActivityRequest, GetPinnedSequencesRequest, GetRequest, ParamsRequest, SetPinnedSequencesRequest,
+    StatusRequest, TypeNames,
+};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+
+use super::call::{Call, Dialect};
+use super::experiments::activity_map;
+use super::shape::{Member, Shape};
+use super::shared::{SERIES_KEYS, TYPES, asked_types, day_key, hour_key, series_keys};
+use super::table::{Answer, Kind, Operation, Parameter};
+use super::values::{self, Style};
+use crate::error::ApiError;
+use crate::services::Services;
+
+const PINNED: Shape = Shape::Record(&[Member::required("sequences", SERIES_KEYS)]);
+
+pub(crate) fn operations() -> Vec<Operation> {
+    let get = |path, summary, handler| Operation::new(Method::GET, path, summary, handler);
+    vec![
+        get("/projects", "The project", |s, call| Box::pin(project(s, call))),
+        get("/projects/activity", "Numbers of runs, and when they were made", |s, call| {
+            Box::pin(activity(s, call))
+        }),
+        get("/projects/params", "Params and names of series of all runs, merged", |s, call| {
+            Box::pin(params(s, call))
+        })
+        .query(&[
+            Parameter::new("sequence", Kind::Texts, None),
+            Parameter::new("exclude_params", Kind::Bool, Some("false")),
+        ]),
+        get("/projects/pinned-sequences", "Sequences that every run page shows", |s, call| {
+            Box::pin(pinned(s, call))
+        }),
+        Operation::new(Method::POST, "/projects/pinned-sequences", "Replace them", |s, call| {
+            Box::pin(set_pinned(s, call))
+        })
+        .json(&PINNED),
+        get("/projects/status", "Whether the indexes are complete", |s, call| Box::pin(status(s, call))),
+    ]
+}
+
+async fn project(services: Arc<Services>, _: Call) -> Answer {
+    let project = services.backend().project.clone().get(GetRequest {}).await?.into_inner();
+    Ok(Json(json!({
+        "name": project.name,
+        "path": "",
+        "description": project.description,
+        "telemetry_enabled": 0,
+        "warn_index": false,
+        "warn_runs": false,
+    }))
+    .into_response())
+}
+
+async fn activity(services: Arc<Services>, call: Call) -> Answer {
+    let request = ActivityRequest { timezone_offset_min: call.timezone() };
+    let answer = services.backend().project.clone().activity(request).await?.into_inner();
+    let key = match call.dialect {
+        Dialect::Matyan => day_key,
+        Dialect::Aim => hour_key,
+    };
+    Ok(Json(json!({
+        "num_experiments": answer.experiment_count,
+        "num_runs": answer.run_count,
+        "num_archived_runs": answer.archived_run_count,
+        "num_active_runs": answer.active_run_count,
+        "activity_map": activity_map(&answer.hours, key),
+    }))
+    .into_response())
+}
+
+async fn params(services: Arc<Services>, call: Call) -> Answer {
+    let types = asked_types(call.texts("sequence"))?;
+    let exclude_params = call.bool("exclude_params");
+    let request = ParamsRequest { types: types.iter().map(|it| (*it).into()).collect(), exclude_params };
+    let answer = services.backend().project.clone().params(request).await?.into_inner();
+    let mut shown: Map<String, Value> = Map::new();
+    for (series_type, name) in TYPES.iter().filter(|(series_type, _)| types.contains(series_type)) {
+        let names = answer.types.iter().find(|it| it.r#type == i32::from(*series_type));
+        shown.insert((*name).to_owned(), names.map_or(Ok(json!({})), contexts_by_name)?);
+    }
+    let mut text = serde_json::to_string(&shown).expect("a map of JSON is JSON");
+    if !exclude_params {
+        // The params stand first, and are never built as a tree.
+        let params = values::json(&answer.params, Style::default())?;
+        let comma = if shown.is_empty() { "" } else { "," };
+        text = format!("{{\"params\":{}{comma}{}", params.get(), &text[1..]);
+    }
+    let answer = RawValue::from_string(text).expect("its parts are JSON");
+    Ok(Json(answer).into_response())
+}
+
+fn contexts_by_name(names: &TypeNames) -> Result<Value, ApiError> {
+    let mut map = Map::new();
+    for name in &names.names {
+        let contexts = name.contexts.iter().map(|it| context(it)).collect::<Result<_, _>>()?;
+        map.insert(name.name.clone(), Value::Array(contexts));
+    }
+    Ok(Value::Object(map))
+}
+
+fn context(text: &str) -> Result<Value, ApiError> {
+    let json = values::context_json(text, Style::default())?;
+    Ok(serde_json::from_str(json.get()).expect("it was written as JSON"))
+}
+
+async fn pinned(services: Arc<Services>, _: Call) -> Answer {
+    let request = GetPinnedSequencesRequest {};
+    let answer = services.backend().project.clone().get_pinned_sequences(request).await?.into_inner();
+    show_pinned(&answer.sequences)
+}
+
+async fn set_pinned(services: Arc<Services>, call: Call) -> Answer {
+    let request = SetPinnedSequencesRequest { sequences: series_keys(&call.json["sequences"]) };
+    let answer = services.backend().project.clone().set_pinned_sequences(request).await?.into_inner();
+    show_pinned(&answer.sequences)
+}
+
+fn show_pinned(sequences: &[SeriesKey]) -> Answer {
+    let show = |it: &SeriesKey| Ok::<_, ApiError>(json!({"name": it.name, "context": context(&it.context)?}));
+    let sequences = sequences.iter().map(show).collect::<Result<Vec<_>, _>>()?;
+    Ok(Json(json!({"sequences": sequences})).into_response())
+}
+
+async fn status(services: Arc<Services>, _: Call) -> Answer {
+    let answer = services.backend().project.clone().status(StatusRequest {}).await?.into_inner();
+    let word = if answer.up_to_date { "up-to-date" } else { "needs-update" };
+    Ok(Json(word).into_response())
+}

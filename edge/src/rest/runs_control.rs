@@ -1,0 +1,151 @@
+//! Changing runs: properties, deletion, batches, tags.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::response::IntoResponse;
+use http::{Method, StatusCode};
+use matyan_proto::limits::RUNS_PER_CALL;
+use matyan_proto::runs::v1::{
+    AddTagRequest, ArchiveBatchRequest, ClearTombstoneRequest, DeleteBatchRequest, DeleteRequest,
+    FinishBatchRequest, RemoveTagRequest, UpdateRequest,
+};
+use serde_json::{Value, json};
+
+use super::call::Call;
+use super::shape::{Member, Shape};
+use super::shared::texts;
+use super::table::{Answer, Kind, Operation, Output, Parameter};
+use crate::services::Services;
+
+const RUN_IDS: Shape = Shape::List(&Shape::Text);
+
+const CHANGES: Shape = Shape::Record(&[
+    Member::optional("name", Shape::Text),
+    Member::optional("description", Shape::Text),
+    Member::optional("archived", Shape::Bool),
+    Member::optional("active", Shape::Bool),
+    Member::optional("experiment", Shape::Text),
+]);
+
+const TAG: Shape = Shape::Record(&[Member::required("tag_name", Shape::Text)]);
+
+pub(crate) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::new(Method::PUT, "/runs/{id}", "Set properties of a run", |services, call| {
+            Box::pin(update(services, call))
+        })
+        .json(&CHANGES),
+        Operation::new(Method::DELETE, "/runs/{id}", "Delete a run", |services, call| {
+            Box::pin(delete(services, call))
+        }),
+        Operation::new(Method::POST, "/runs/delete-batch", "Delete runs", |services, call| {
+            Box::pin(delete_batch(services, call))
+        })
+        .json(&RUN_IDS),
+        Operation::new(
+            Method::POST,
+            "/runs/archive-batch",
+            "Archive runs, or take them out",
+            |services, call| Box::pin(archive_batch(services, call)),
+        )
+        .query(&[Parameter::new("archive", Kind::Bool, Some("true"))])
+        .json(&RUN_IDS),
+        Operation::new(Method::POST, "/runs/finish-batch", "End runs that are active", |services, call| {
+            Box::pin(finish_batch(services, call))
+        })
+        .json(&RUN_IDS),
+        Operation::new(
+            Method::POST,
+            "/runs/{id}/clear-tombstone",
+            "Let the id of a deleted run be used again",
+            |services, call| Box::pin(clear_tombstone(services, call)),
+        )
+        .success(204)
+        .output(Output::Nothing),
+        Operation::new(Method::POST, "/runs/{id}/tags/new", "Put a tag on a run", |services, call| {
+            Box::pin(add_tag(services, call))
+        })
+        .json(&TAG),
+        Operation::new(
+            Method::DELETE,
+            "/runs/{id}/tags/{tag_id}",
+            "Take a tag off a run",
+            |services, call| Box::pin(remove_tag(services, call)),
+        ),
+    ]
+}
+
+async fn update(services: Arc<Services>, call: Call) -> Answer {
+    let run_id = call.path("id");
+    let text = |name| call.member(name).map(str::to_owned);
+    let flag = |name: &str| call.json.get(name).and_then(Value::as_bool);
+    let request = UpdateRequest {
+        run_id: run_id.clone(),
+        name: text("name"),
+        description: text("description"),
+        archived: flag("archived"),
+        active: flag("active"),
+        experiment: text("experiment"),
+    };
+    services.backend().runs.clone().update(request).await?;
+    Ok(Json(json!({"id": run_id, "status": "OK"})).into_response())
+}
+
+async fn delete(services: Arc<Services>, call: Call) -> Answer {
+    let run_id = call.path("id");
+    services.backend().runs.clone().delete(DeleteRequest { run_id: run_id.clone() }).await?;
+    Ok(Json(json!({"id": run_id, "status": "OK"})).into_response())
+}
+
+/// Run ids of a body, as many at a time as a call takes.
+fn batches(call: &Call) -> Vec<Vec<String>> {
+    texts(&call.json).chunks(RUNS_PER_CALL).map(<[String]>::to_vec).collect()
+}
+
+fn ok() -> Answer {
+    Ok(Json(json!({"status": "OK"})).into_response())
+}
+
+async fn delete_batch(services: Arc<Services>, call: Call) -> Answer {
+    for run_ids in batches(&call) {
+        services.backend().runs.clone().delete_batch(DeleteBatchRequest { run_ids }).await?;
+    }
+    ok()
+}
+
+async fn archive_batch(services: Arc<Services>, call: Call) -> Answer {
+    let archived = call.bool("archive");
+    for run_ids in batches(&call) {
+        services.backend().runs.clone().archive_batch(ArchiveBatchRequest { run_ids, archived }).await?;
+    }
+    ok()
+}
+
+async fn finish_batch(services: Arc<Services>, call: Call) -> Answer {
+    for run_ids in batches(&call) {
+        services.backend().runs.clone().finish_batch(FinishBatchRequest { run_ids }).await?;
+    }
+    ok()
+}
+
+async fn clear_tombstone(services: Arc<Services>, call: Call) -> Answer {
+    let request = ClearTombstoneRequest { run_id: call.path("id") };
+    services.backend().runs.clone().clear_tombstone(request).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn add_tag(services: Arc<Services>, call: Call) -> Answer {
+    let run_id = call.path("id");
+    let name = call.member("tag_name").unwrap_or_default().to_owned();
+    let request = AddTagRequest { run_id: run_id.clone(), name };
+    let answer = services.backend().runs.clone().add_tag(request).await?.into_inner();
+    Ok(Json(json!({"id": run_id, "tag_id": answer.tag_id, "status": "OK"})).into_response())
+}
+
+async fn remove_tag(services: Arc<Services>, call: Call) -> Answer {
+    let run_id = call.path("id");
+    let request = RemoveTagRequest { run_id: run_id.clone(), tag_id: call.path("tag_id") };
+    let answer = services.backend().runs.clone().remove_tag(request).await?.into_inner();
+    Ok(Json(json!({"id": run_id, "removed": answer.removed, "status": "OK"})).into_response())
+}

@@ -1,0 +1,118 @@
+//! Terminal lines and log records of a run.
+
+use std::sync::Arc;
+
+use http::Method;
+use matyan_proto::logs::v1::{LinesRequest, LinesResponse, Record, RecordsRequest, RecordsResponse};
+
+use super::call::Call;
+use super::shared::step_range;
+use super::streamed::{self, Rows};
+use super::table::{Answer, Kind, Operation, Output, Parameter};
+use super::values;
+use crate::services::Services;
+use crate::stream::Encoder;
+
+const RANGE: &[Parameter] = &[Parameter::new("record_range", Kind::Text, Some(""))];
+
+pub(crate) fn operations() -> Vec<Operation> {
+    let get = |path, summary, handler| {
+        Operation::new(Method::GET, path, summary, handler).output(Output::Bytes).query(RANGE)
+    };
+    vec![
+        get("/runs/{id}/logs", "Terminal lines of a run, as a stream", |services, call| {
+            Box::pin(lines(services, call))
+        }),
+        get("/runs/{id}/log-records", "Log records of a run, as a stream", |services, call| {
+            Box::pin(records(services, call))
+        }),
+    ]
+}
+
+async fn lines(services: Arc<Services>, call: Call) -> Answer {
+    let steps = step_range(&call)?;
+    let request = LinesRequest { run_id: call.path("id"), steps, ..Default::default() };
+    let messages = services.backend().logs.clone().lines(request).await?.into_inner();
+    streamed::answer(messages, LineRows).await
+}
+
+struct LineRows;
+
+impl Rows for LineRows {
+    type Message = LinesResponse;
+
+    fn write(&mut self, message: LinesResponse, encoder: &mut Encoder) {
+        for line in &message.lines {
+            encoder.element(line.step, |it| it.text(&line.text));
+        }
+    }
+
+    fn finish(&mut self, _: &mut Encoder) -> bool {
+        true
+    }
+}
+
+async fn records(services: Arc<Services>, call: Call) -> Answer {
+    let steps = step_range(&call)?;
+    let request = RecordsRequest { run_id: call.path("id"), steps, ..Default::default() };
+    let messages = services.backend().logs.clone().records(request).await?.into_inner();
+    streamed::answer(messages, RecordRows { counted: false }).await
+}
+
+struct RecordRows {
+    /// The number of records has been told: it comes first, and once.
+    counted: bool,
+}
+
+impl Rows for RecordRows {
+    type Message = RecordsResponse;
+
+    fn write(&mut self, message: RecordsResponse, encoder: &mut Encoder) {
+        if !std::mem::replace(&mut self.counted, true) {
+            encoder.member("log_records_count", |it| it.int(message.count as i64));
+        }
+        for record in &message.records {
+            encoder.element(record.step, |it| write_record(record, it));
+        }
+    }
+
+    fn finish(&mut self, encoder: &mut Encoder) -> bool {
+        if !self.counted {
+            encoder.member("log_records_count", |it| it.int(0));
+        }
+        true
+    }
+}
+
+fn write_record(record: &Record, encoder: &mut Encoder) {
+    encoder.member("message", |it| it.text(&record.message));
+    encoder.member("log_level", |it| it.text(level_name(record.level)));
+    encoder.member("timestamp", |it| match record.timestamp {
+        0.0 => it.int(0),
+        time => it.float(time),
+    });
+    if !record.logger_info.is_empty() {
+        encoder.member("logger_info", |it| write_value(&record.logger_info, it));
+    }
+    encoder.member("args", |it| match record.args.is_empty() {
+        true => it.null(),
+        false => write_value(&record.args, it),
+    });
+    encoder.member("is_notified", |it| it.bool(true));
+}
+
+fn write_value(cbor: &[u8], encoder: &mut Encoder) {
+    if let Err(error) = values::stream(cbor, encoder) {
+        tracing::error!(error = &error as &dyn std::error::Error, "a part of a log record cannot be shown");
+    }
+}
+
+fn level_name(level: i64) -> &'static str {
+    match level {
+        10 => "DEBUG",
+        30 => "WARNING",
+        40 => "ERROR",
+        50 => "CRITICAL",
+        _ => "INFO",
+    }
+}

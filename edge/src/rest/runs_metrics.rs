@@ -1,0 +1,242 @@
+//! Metric search with its points, and the x axes of charts.
+
+use std::sync::Arc;
+
+use http::Method;
+use matyan_proto::common::v1::StepRange;
+use matyan_proto::limits::POINTS_PER_SERIES;
+use matyan_proto::runs::v1::{Run, RunParts};
+use matyan_proto::search::v1::metrics_request::Points;
+use matyan_proto::search::v1::{MetricsRequest, MetricsResponse, RunMetrics};
+use matyan_proto::series::v1::align_request::Axis;
+use matyan_proto::series::v1::{
+    AlignRequest, AlignResponse, AlignRun, AlignSeries, PointColumns, SeriesPoints,
+};
+use serde_json::Value;
+
+use super::call::Call;
+use super::runs_search::{query, write_context, write_params, write_props};
+use super::shape::{Member, Shape};
+use super::shared::series_key;
+use super::streamed::{self, Progress, Rows};
+use super::table::{Answer, Kind, Operation, Output, Parameter};
+use crate::error::{ApiError, Problem};
+use crate::services::Services;
+use crate::stream::Encoder;
+
+/// "None" in a column of epochs.
+const ABSENT: i64 = i64::MIN;
+
+const ALIGN: Shape = Shape::Record(&[
+    Member::required("align_by", Shape::Text),
+    Member::required("runs", Shape::List(&ALIGN_RUN)),
+]);
+
+const ALIGN_RUN: Shape = Shape::Record(&[
+    Member::required("run_id", Shape::Text),
+    Member::required("traces", Shape::List(&ALIGN_TRACE)),
+]);
+
+const ALIGN_TRACE: Shape = Shape::Record(&[
+    Member::required("name", Shape::Text),
+    Member::required("context", Shape::Free),
+    Member::required("slice", Shape::Tuple(&Shape::Int, 3)),
+]);
+
+pub(crate) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::new(
+            Method::GET,
+            "/runs/search/metric",
+            "Metric series that match a query, with their points, as a stream",
+            |services, call| Box::pin(search(services, call)),
+        )
+        .output(Output::Bytes)
+        .query(&[
+            Parameter::new("q", Kind::Text, Some("")),
+            Parameter::new("p", Kind::Int, Some("50")),
+            Parameter::new("x_axis", Kind::Text, None),
+            Parameter::new("skip_system", Kind::Bool, Some("true")),
+            Parameter::new("report_progress", Kind::Bool, Some("true")),
+            Parameter::new("trace_chunk_size", Kind::Int, Some("10")),
+        ]),
+        Operation::new(
+            Method::POST,
+            "/runs/search/metric/align",
+            "The x axis of series by another metric, as a stream",
+            |services, call| Box::pin(align(services, call)),
+        )
+        .output(Output::Bytes)
+        .json(&ALIGN),
+    ]
+}
+
+async fn search(services: Arc<Services>, call: Call) -> Answer {
+    let points = call.int("p").unwrap_or_default();
+    if points < 1 {
+        let message = "Input should be greater than or equal to 1".to_owned();
+        return Err(ApiError::validation(&[Problem { field: "p".to_owned(), message }]));
+    }
+    let density = u32::try_from(points).unwrap_or(u32::MAX).min(POINTS_PER_SERIES as u32);
+    let parts = RunParts {
+        props: true,
+        params: true,
+        system_params: !call.bool("skip_system"),
+        ..Default::default()
+    };
+    let x_axis = call.text("x_axis").map(str::to_owned);
+    let request = MetricsRequest {
+        query: Some(query(&call)),
+        parts: Some(parts),
+        points: Some(Points::Density(density)),
+        columns: Some(PointColumns { values: true, epochs: true, times: true }),
+        x_axis: x_axis.clone(),
+        ..Default::default()
+    };
+    let messages = services.backend().search.clone().metrics(request).await?.into_inner();
+    let rows = MetricRows {
+        progress: Progress::new(call.bool("report_progress")),
+        with_x_axis: x_axis.is_some(),
+        open: None,
+        done: false,
+    };
+    streamed::answer(messages, rows).await
+}
+
+struct MetricRows {
+    progress: Progress,
+    with_x_axis: bool,
+    /// A run of which more series are to come, and how many have.
+    open: Option<(Run, i64)>,
+    done: bool,
+}
+
+impl Rows for MetricRows {
+    type Message = MetricsResponse;
+
+    fn write(&mut self, message: MetricsResponse, encoder: &mut Encoder) {
+        for found in message.runs {
+            self.write_run(found, encoder);
+        }
+        // A frame in the middle of a run would tear its tree.
+        if let (Some(progress), None) = (&message.progress, &self.open) {
+            self.progress.tell(encoder, progress.checked as i64, progress.total as i64);
+        }
+        self.done |= message.done;
+    }
+
+    fn finish(&mut self, encoder: &mut Encoder) -> bool {
+        self.progress.done(encoder);
+        self.done && self.open.is_none()
+    }
+}
+
+impl MetricRows {
+    fn write_run(&mut self, found: RunMetrics, encoder: &mut Encoder) {
+        let (run, sent) = match self.open.take() {
+            Some(open) => open,
+            None => {
+                let run = found.run.unwrap_or_default();
+                encoder.member(&run.run_id, |it| {
+                    it.member("params", |it| write_params(&run, it));
+                    it.member("traces", Encoder::array);
+                });
+                (run, 0)
+            }
+        };
+        encoder.member(&run.run_id, |it| {
+            it.member("traces", |it| {
+                for (index, points) in (sent..).zip(&found.points) {
+                    it.element(index, |it| write_trace(points, self.with_x_axis, it));
+                }
+            });
+            if !found.more {
+                write_props(&run, it);
+            }
+        });
+        self.open = found.more.then_some((run, sent + found.points.len() as i64));
+    }
+}
+
+fn write_trace(points: &SeriesPoints, with_x_axis: bool, encoder: &mut Encoder) {
+    let (name, context) = points.info.as_ref().map_or(("", ""), |it| (&it.name, &it.context));
+    let steps = &points.steps;
+    encoder.member("name", |it| it.text(name));
+    encoder.member("context", |it| write_context(context, it));
+    encoder.member("slice", |it| {
+        it.array();
+        for (index, value) in [0, steps.last().copied().unwrap_or(0), 1].into_iter().enumerate() {
+            it.element(index as i64, |it| it.int(value));
+        }
+    });
+    encoder.member("values", |it| it.doubles(points.values.iter().copied()));
+    encoder.member("iters", |it| it.doubles(steps.iter().map(|step| *step as f64)));
+    let epoch =
+        |index| points.epochs.get(index).filter(|epoch| **epoch != ABSENT).map_or(f64::NAN, |it| *it as f64);
+    encoder.member("epochs", |it| it.doubles((0..steps.len()).map(epoch)));
+    let time = |index| points.times_us.get(index).map_or(f64::NAN, |time| *time as f64 / 1e6);
+    encoder.member("timestamps", |it| it.doubles((0..steps.len()).map(time)));
+    if with_x_axis {
+        let x_step = |place: &u32| steps.get(*place as usize).map_or(f64::NAN, |step| *step as f64);
+        encoder.member("x_axis_values", |it| it.doubles(points.x_values.iter().copied()));
+        encoder.member("x_axis_iters", |it| it.doubles(points.x_places.iter().map(x_step)));
+    }
+}
+
+async fn align(services: Arc<Services>, call: Call) -> Answer {
+    let asked = call.json["runs"].as_array().cloned().unwrap_or_default();
+    let runs = asked.iter().map(align_run).collect();
+    let axis = Axis::Metric(call.member("align_by").unwrap_or_default().to_owned());
+    let request = AlignRequest { axis: Some(axis), runs };
+    let messages = services.backend().series.clone().align(request).await?.into_inner();
+    streamed::answer(messages, AlignRows { asked, open: None }).await
+}
+
+fn align_run(run: &Value) -> AlignRun {
+    let series = |trace: &Value| {
+        let stop = trace["slice"][1].as_i64().filter(|stop| *stop > 0);
+        let steps = stop.map(|stop| StepRange { start: None, stop: Some(stop.saturating_add(1)) });
+        AlignSeries { key: Some(series_key(trace)), steps }
+    };
+    AlignRun {
+        run_id: run["run_id"].as_str().unwrap_or_default().to_owned(),
+        series: run["traces"].as_array().into_iter().flatten().map(series).collect(),
+    }
+}
+
+struct AlignRows {
+    asked: Vec<Value>,
+    /// Place of the run that was written last, and how many of its series were.
+    open: Option<(u32, i64)>,
+}
+
+impl Rows for AlignRows {
+    type Message = AlignResponse;
+
+    fn write(&mut self, message: AlignResponse, encoder: &mut Encoder) {
+        encoder.member(&message.run_id, |it| {
+            let mut sent = match self.open {
+                Some((run, sent)) if run == message.run => sent,
+                _ => {
+                    it.array();
+                    0
+                }
+            };
+            for aligned in &message.series {
+                let trace = &self.asked[message.run as usize]["traces"][aligned.series as usize];
+                it.element(sent, |it| {
+                    it.member("name", |it| it.text(trace["name"].as_str().unwrap_or_default()));
+                    it.member("context", |it| write_context(&trace["context"].to_string(), it));
+                    it.member("x_axis_values", |it| it.doubles(aligned.x_values.iter().copied()));
+                    it.member("x_axis_iters", |it| it.doubles(aligned.steps.iter().map(|step| *step as f64)));
+                });
+                sent += 1;
+            }
+            self.open = Some((message.run, sent));
+        });
+    }
+
+    fn finish(&mut self, _: &mut Encoder) -> bool {
+        true
+    }
+}

@@ -1,0 +1,472 @@
+//! Objects: found by a query, read by sequence and step, and their payloads.
+
+use std::sync::Arc;
+
+use axum::response::IntoResponse;
+use bytes::BytesMut;
+use http::{HeaderValue, Method, header};
+use matyan_proto::artifacts::v1::{BlobsRequest, BlobsResponse};
+use matyan_proto::common::v1::{IndexRange, SeriesType, StepRange};
+use matyan_proto::objects::v1::object::Kind as ObjectKind;
+use matyan_proto::objects::v1::{
+    BatchRequest, BatchResponse, Object, Selection, Sequence, Step, StepRequest, StepResponse,
+};
+use matyan_proto::runs::v1::{GetRequest, Run, RunParts};
+use matyan_proto::search::v1::{ObjectsRequest, ObjectsResponse, RunObjects};
+
+use super::call::Call;
+use super::runs_search::{query, write_context, write_params, write_props};
+use super::shape::Shape;
+use super::shared::{
+    SERIES_KEYS, density, index_range, seconds, series_keys, step_range, stream_pair, texts,
+};
+use super::streamed::{self, Progress, Rows};
+use super::table::{Answer, Kind, Operation, Output, Parameter};
+use super::values::{self, Style};
+use crate::services::Services;
+use crate::stream::Encoder;
+
+const SEARCH: &[Parameter] = &[
+    Parameter::new("q", Kind::Text, Some("")),
+    Parameter::new("skip_system", Kind::Bool, Some("true")),
+    Parameter::new("report_progress", Kind::Bool, Some("true")),
+    Parameter::new("record_range", Kind::Text, Some("")),
+    Parameter::new("record_density", Kind::Int, Some("50")),
+    Parameter::new("index_range", Kind::Text, Some("")),
+    Parameter::new("index_density", Kind::Int, Some("5")),
+];
+
+const BATCH: &[Parameter] = &[
+    Parameter::new("record_range", Kind::Text, Some("")),
+    Parameter::new("record_density", Kind::Int, Some("50")),
+    Parameter::new("index_range", Kind::Text, Some("")),
+    Parameter::new("index_density", Kind::Int, Some("5")),
+];
+
+const STEP: &[Parameter] = &[
+    Parameter::new("record_step", Kind::Int, Some("-1")),
+    Parameter::new("index_range", Kind::Text, Some("")),
+    Parameter::new("index_density", Kind::Int, Some("5")),
+];
+
+const URIS: Shape = Shape::List(&Shape::Text);
+
+/// The operations of one type. Handlers are plain functions, so each type has its own.
+macro_rules! operations_of {
+    ($list:ident, $name:literal, $series_type:expr) => {
+        $list.extend([
+            Operation::new(
+                Method::GET,
+                concat!("/runs/search/", $name),
+                concat!("Sequences of ", $name, " that match a query, as a stream"),
+                |services, call| Box::pin(search(services, call, $series_type)),
+            )
+            .output(Output::Bytes)
+            .query(SEARCH),
+            Operation::new(
+                Method::POST,
+                concat!("/runs/{id}/", $name, "/get-batch"),
+                concat!("Steps of sequences of ", $name, " of one run, as a stream"),
+                |services, call| Box::pin(batch(services, call, $series_type)),
+            )
+            .output(Output::Bytes)
+            .query(BATCH)
+            .json(&SERIES_KEYS),
+            Operation::new(
+                Method::POST,
+                concat!("/runs/{id}/", $name, "/get-step"),
+                concat!("One step of sequences of ", $name, " of one run, as a stream"),
+                |services, call| Box::pin(step(services, call, $series_type)),
+            )
+            .output(Output::Bytes)
+            .query(STEP)
+            .json(&SERIES_KEYS),
+        ]);
+    };
+}
+
+pub(crate) fn operations() -> Vec<Operation> {
+    let mut operations = Vec::new();
+    operations_of!(operations, "images", SeriesType::Images);
+    operations_of!(operations, "texts", SeriesType::Texts);
+    operations_of!(operations, "distributions", SeriesType::Distributions);
+    operations_of!(operations, "audios", SeriesType::Audios);
+    operations_of!(operations, "figures", SeriesType::Figures);
+    for path in ["/runs/images/get-batch", "/runs/audios/get-batch"] {
+        let payloads =
+            Operation::new(Method::POST, path, "Payloads by their URIs, as a stream", |services, call| {
+                Box::pin(blobs(services, call))
+            });
+        operations.push(payloads.output(Output::Bytes).json(&URIS));
+    }
+    operations
+}
+
+/// Several objects may stand at one step.
+fn is_list(series_type: SeriesType) -> bool {
+    matches!(series_type, SeriesType::Images | SeriesType::Texts | SeriesType::Audios)
+}
+
+fn selection(call: &Call) -> Result<Selection, crate::error::ApiError> {
+    Ok(Selection {
+        record_range: step_range(call)?,
+        record_density: density(call.int("record_density")),
+        index_range: index_range(call)?,
+        index_density: density(call.int("index_density")),
+    })
+}
+
+async fn search(services: Arc<Services>, call: Call, series_type: SeriesType) -> Answer {
+    let selection = selection(&call)?;
+    let parts = RunParts {
+        props: true,
+        params: true,
+        system_params: !call.bool("skip_system"),
+        ..Default::default()
+    };
+    let request = ObjectsRequest {
+        query: Some(query(&call)),
+        r#type: series_type.into(),
+        selection: Some(selection),
+        parts: Some(parts),
+        limit: 0,
+    };
+    let messages = services.backend().search.clone().objects(request).await?.into_inner();
+    let rows = SearchRows {
+        progress: Progress::new(call.bool("report_progress")),
+        series_type,
+        selection,
+        open: None,
+        done: false,
+    };
+    streamed::answer(messages, rows).await
+}
+
+struct SearchRows {
+    progress: Progress,
+    series_type: SeriesType,
+    selection: Selection,
+    open: Option<OpenRun>,
+    done: bool,
+}
+
+/// A run of which more sequences are to come.
+#[derive(Default)]
+struct OpenRun {
+    run: Run,
+    sent: i64,
+    steps: Option<(i64, i64)>,
+    longest: u32,
+}
+
+impl Rows for SearchRows {
+    type Message = ObjectsResponse;
+
+    fn write(&mut self, message: ObjectsResponse, encoder: &mut Encoder) {
+        for found in message.runs {
+            self.write_run(found, encoder);
+        }
+        // A frame in the middle of a run would tear its tree.
+        if let (Some(progress), None) = (&message.progress, &self.open) {
+            self.progress.tell(encoder, progress.checked as i64, progress.total as i64);
+        }
+        self.done |= message.done;
+    }
+
+    fn finish(&mut self, encoder: &mut Encoder) -> bool {
+        self.progress.done(encoder);
+        self.done && self.open.is_none()
+    }
+}
+
+impl SearchRows {
+    fn write_run(&mut self, found: RunObjects, encoder: &mut Encoder) {
+        let mut open = self.open.take().unwrap_or_else(|| {
+            let run = found.run.clone().unwrap_or_default();
+            encoder.member(&run.run_id, |it| {
+                it.member("params", |it| write_params(&run, it));
+                it.member("traces", Encoder::array);
+            });
+            OpenRun { run, ..Default::default() }
+        });
+        let here = found.record_range_total.as_ref().and_then(|it| it.start.zip(it.stop));
+        open.steps = match (open.steps, here) {
+            (Some(all), Some(here)) => Some((all.0.min(here.0), all.1.max(here.1))),
+            (all, here) => all.or(here),
+        };
+        open.longest = open.longest.max(found.index_total);
+        encoder.member(&open.run.run_id, |it| {
+            it.member("traces", |it| {
+                for (index, sequence) in (open.sent..).zip(&found.sequences) {
+                    it.element(index, |it| self.write_sequence(sequence, it));
+                }
+            });
+            if !found.more {
+                write_props(&open.run, it);
+                it.member("ranges", |it| self.write_ranges(&open, it));
+            }
+        });
+        open.sent += found.sequences.len() as i64;
+        self.open = found.more.then_some(open);
+    }
+
+    fn write_sequence(&self, sequence: &Sequence, encoder: &mut Encoder) {
+        encoder.member("name", |it| it.text(&sequence.name));
+        encoder.member("context", |it| write_context(&sequence.context, it));
+        let steps = &sequence.steps;
+        write_list(encoder, "values", steps, |step, it| write_objects(step, self.series_type, it));
+        write_list(encoder, "iters", steps, |step, it| it.int(step.step));
+        write_list(encoder, "epochs", steps, |step, it| match step.epoch {
+            Some(epoch) => it.int(epoch),
+            None => it.null(),
+        });
+        write_list(encoder, "timestamps", steps, |step, it| match step.time_us {
+            Some(time) => it.float(seconds(time)),
+            None => it.null(),
+        });
+    }
+
+    fn write_ranges(&self, open: &OpenRun, encoder: &mut Encoder) {
+        let (first, stop) = open.steps.unwrap_or((0, 0));
+        let used = self.selection.record_range.unwrap_or_default();
+        encoder.member("record_range_total", |it| stream_pair(it, first, stop));
+        encoder.member("record_range_used", |it| {
+            stream_pair(it, used.start.unwrap_or(first), used.stop.unwrap_or(stop));
+        });
+        if is_list(self.series_type) {
+            let longest = i64::from(open.longest.max(1));
+            encoder.member("index_range_total", |it| stream_pair(it, 0, longest));
+            encoder
+                .member("index_range_used", |it| write_index_used(it, self.selection.index_range, longest));
+        }
+    }
+}
+
+fn write_index_used(encoder: &mut Encoder, asked: Option<IndexRange>, longest: i64) {
+    let asked = asked.unwrap_or_default();
+    stream_pair(encoder, asked.start.map_or(0, i64::from), asked.stop.map_or(longest, i64::from));
+}
+
+fn write_list<T>(encoder: &mut Encoder, key: &str, items: &[T], write: impl Fn(&T, &mut Encoder)) {
+    encoder.member(key, |it| {
+        it.array();
+        for (index, item) in items.iter().enumerate() {
+            it.element(index as i64, |it| write(item, it));
+        }
+    });
+}
+
+/// What stands at one step: a list, or the one object.
+fn write_objects(step: &Step, series_type: SeriesType, encoder: &mut Encoder) {
+    match step.objects.first() {
+        Some(object) if !is_list(series_type) => write_object(object, encoder),
+        None if !is_list(series_type) => encoder.null(),
+        _ => {
+            encoder.array();
+            for (index, object) in step.objects.iter().enumerate() {
+                encoder.element(index as i64, |it| write_object(object, it));
+            }
+        }
+    }
+}
+
+fn write_object(object: &Object, encoder: &mut Encoder) {
+    let index = i64::from(object.index);
+    let size = |value: Option<u32>, it: &mut Encoder| match value {
+        Some(value) => it.int(value.into()),
+        None => it.null(),
+    };
+    match &object.kind {
+        Some(ObjectKind::Image(image)) => {
+            encoder.member("caption", |it| it.text(&image.caption));
+            encoder.member("width", |it| size(image.width, it));
+            encoder.member("height", |it| size(image.height, it));
+            encoder.member("format", |it| it.text(&image.format));
+            encoder.member("blob_uri", |it| it.text(&image.blob_uri));
+            encoder.member("index", |it| it.int(index));
+        }
+        Some(ObjectKind::Audio(audio)) => {
+            encoder.member("caption", |it| it.text(&audio.caption));
+            encoder.member("format", |it| it.text(&audio.format));
+            encoder.member("blob_uri", |it| it.text(&audio.blob_uri));
+            encoder.member("index", |it| it.int(index));
+        }
+        Some(ObjectKind::Text(text)) => {
+            encoder.member("data", |it| it.text(&text.data));
+            encoder.member("index", |it| it.int(index));
+        }
+        Some(ObjectKind::Distribution(distribution)) => {
+            encoder.member("data", |it| it.doubles(distribution.weights.iter().copied()));
+            encoder.member("bin_count", |it| it.int(distribution.weights.len() as i64));
+            write_list(encoder, "range", &[distribution.low, distribution.high], |bound, it| {
+                it.float(*bound)
+            });
+        }
+        Some(ObjectKind::Figure(figure)) => {
+            let style = Style { spaced: true, ..Default::default() };
+            let data = values::json_text(&figure.data, style).unwrap_or_else(|error| {
+                tracing::error!(error = &error as &dyn std::error::Error, "a figure cannot be shown");
+                r#"{"data": [], "layout": {}}"#.to_owned()
+            });
+            encoder.member("data", |it| it.text(&data));
+            encoder.member("index", |it| it.int(index));
+        }
+        None => encoder.empty_object(),
+    }
+}
+
+async fn batch(services: Arc<Services>, call: Call, series_type: SeriesType) -> Answer {
+    let selection = selection(&call)?;
+    let request = BatchRequest {
+        run_id: call.path("id"),
+        r#type: series_type.into(),
+        sequences: series_keys(&call.json),
+        selection: Some(selection),
+    };
+    let messages = services.backend().objects.clone().batch(request).await?.into_inner();
+    let rows = BatchRows { series_type, index_range: selection.index_range, open: None };
+    streamed::answer(messages, rows).await
+}
+
+struct BatchRows {
+    series_type: SeriesType,
+    index_range: Option<IndexRange>,
+    /// The steps of a sequence that has not come to its end, and its longest list.
+    open: Option<(Vec<i64>, u32)>,
+}
+
+impl Rows for BatchRows {
+    type Message = BatchResponse;
+
+    fn write(&mut self, message: BatchResponse, encoder: &mut Encoder) {
+        let sequence = message.sequence.unwrap_or_default();
+        let (mut steps, longest) = self.open.take().unwrap_or_else(|| {
+            encoder.member("name", |it| it.text(&sequence.name));
+            encoder.member("context", |it| write_context(&sequence.context, it));
+            encoder.member("values", Encoder::array);
+            (Vec::new(), 0)
+        });
+        encoder.member("values", |it| {
+            for (index, step) in (steps.len()..).zip(&sequence.steps) {
+                it.element(index as i64, |it| write_objects(step, self.series_type, it));
+            }
+        });
+        steps.extend(sequence.steps.iter().map(|step| step.step));
+        let longest = longest.max(sequence.index_total);
+        if !message.last {
+            self.open = Some((steps, longest));
+            return;
+        }
+        write_list(encoder, "iters", &steps, |step, it| it.int(*step));
+        let used = steps.first().zip(steps.last()).map_or((0, 0), |(first, last)| (*first, last + 1));
+        let longest = is_list(self.series_type).then_some(longest.into());
+        write_batch_ranges(encoder, used, sequence.record_range_total, self.index_range, longest);
+    }
+
+    fn finish(&mut self, _: &mut Encoder) -> bool {
+        self.open.is_none()
+    }
+}
+
+/// `longest` is absent for types that have one object a step.
+fn write_batch_ranges(
+    encoder: &mut Encoder,
+    used: (i64, i64),
+    total: Option<StepRange>,
+    index_range: Option<IndexRange>,
+    longest: Option<i64>,
+) {
+    let total = total.unwrap_or_default();
+    encoder.member("record_range_used", |it| stream_pair(it, used.0, used.1));
+    encoder.member("record_range_total", |it| {
+        stream_pair(it, total.start.unwrap_or(0), total.stop.unwrap_or(0));
+    });
+    encoder.member("index_range_used", |it| match longest {
+        Some(longest) => write_index_used(it, index_range, longest),
+        None => it.null(),
+    });
+    encoder.member("index_range_total", |it| match longest {
+        Some(longest) => stream_pair(it, 0, longest),
+        None => it.null(),
+    });
+}
+
+async fn step(services: Arc<Services>, call: Call, series_type: SeriesType) -> Answer {
+    let asked = call.int("record_step").unwrap_or(-1);
+    let index_range = index_range(&call)?;
+    let backend = services.backend();
+    if asked < -1 {
+        // No sequence has such a step; an unknown run is still told.
+        backend.runs.clone().get(GetRequest { run_id: call.path("id"), parts: None }).await?;
+        return Ok(streamed::whole(Encoder::new()));
+    }
+    let request = StepRequest {
+        run_id: call.path("id"),
+        r#type: series_type.into(),
+        sequences: series_keys(&call.json),
+        step: (asked >= 0).then_some(asked),
+        index_range,
+        index_density: density(call.int("index_density")),
+    };
+    let messages = backend.objects.clone().step(request).await?.into_inner();
+    streamed::answer(messages, StepRows { series_type, index_range }).await
+}
+
+struct StepRows {
+    series_type: SeriesType,
+    index_range: Option<IndexRange>,
+}
+
+impl Rows for StepRows {
+    type Message = StepResponse;
+
+    fn write(&mut self, message: StepResponse, encoder: &mut Encoder) {
+        let sequence = message.sequence.unwrap_or_default();
+        let Some(step) = sequence.steps.first() else { return };
+        encoder.member("name", |it| it.text(&sequence.name));
+        encoder.member("context", |it| write_context(&sequence.context, it));
+        write_list(encoder, "values", &step.objects, write_object);
+        write_list(encoder, "iters", &[step.step], |step, it| it.int(*step));
+        let longest = is_list(self.series_type).then_some(i64::from(step.object_count));
+        let used = (step.step, step.step + 1);
+        write_batch_ranges(encoder, used, sequence.record_range_total, self.index_range, longest);
+    }
+
+    fn finish(&mut self, _: &mut Encoder) -> bool {
+        true
+    }
+}
+
+async fn blobs(services: Arc<Services>, call: Call) -> Answer {
+    let uris = texts(&call.json);
+    let request = BlobsRequest { uris: uris.clone() };
+    let messages = services.backend().artifacts.clone().blobs(request).await?.into_inner();
+    let mut answer =
+        streamed::answer(messages, BlobRows { uris, payload: BytesMut::new() }).await?.into_response();
+    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(answer)
+}
+
+/// A payload is an entry, whose length stands before it: each is collected, one at a time.
+struct BlobRows {
+    uris: Vec<String>,
+    payload: BytesMut,
+}
+
+impl Rows for BlobRows {
+    type Message = BlobsResponse;
+
+    fn write(&mut self, message: BlobsResponse, encoder: &mut Encoder) {
+        self.payload.extend_from_slice(&message.chunk);
+        if message.last {
+            let payload = self.payload.split();
+            if let Some(uri) = self.uris.get(message.index as usize) {
+                encoder.member(uri, |it| it.bytes(&payload));
+            }
+        }
+    }
+
+    fn finish(&mut self, _: &mut Encoder) -> bool {
+        self.payload.is_empty()
+    }
+}

@@ -1,0 +1,348 @@
+//! Run search and the list of active runs: one tree per run, in the order of the search.
+
+use std::sync::Arc;
+
+use http::{Method, StatusCode};
+use matyan_proto::common::v1::SeriesType;
+use matyan_proto::runs::v1::{Run, RunParts, SeriesInfo};
+use matyan_proto::search::v1::sort::By;
+use matyan_proto::search::v1::{Query, RunsRequest, RunsResponse, Sort, SortField};
+use serde_json::Value;
+
+use super::call::Call;
+use super::shared::Props;
+use super::streamed::{self, Progress, Rows};
+use super::table::{Answer, Kind, Operation, Output, Parameter};
+use super::values;
+use crate::error::{ApiError, Problem};
+use crate::services::Services;
+use crate::stream::Encoder;
+
+/// Names all active runs, the archived ones too.
+const ACTIVE: &str = "run.active == True and (run.archived == True or run.archived == False)";
+
+pub(crate) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::new(
+            Method::GET,
+            "/runs/search/run",
+            "Runs that match a query, as a stream",
+            |services, call| Box::pin(search(services, call)),
+        )
+        .output(Output::Bytes)
+        .query(&[
+            Parameter::new("q", Kind::Text, Some("")),
+            Parameter::new("limit", Kind::Int, Some("0")),
+            Parameter::new("offset", Kind::Text, Some("")),
+            Parameter::new("sort", Kind::Text, Some("")),
+            Parameter::new("skip_system", Kind::Bool, Some("true")),
+            Parameter::new("report_progress", Kind::Bool, Some("true")),
+            Parameter::new("exclude_params", Kind::Bool, Some("false")),
+            Parameter::new("exclude_traces", Kind::Bool, Some("false")),
+        ]),
+        Operation::new(
+            Method::GET,
+            "/runs/active",
+            "Runs that are going on, as a stream",
+            |services, call| Box::pin(active(services, call)),
+        )
+        .output(Output::Bytes)
+        .query(&[Parameter::new("report_progress", Kind::Bool, Some("true"))]),
+    ]
+}
+
+/// The query of a search call.
+pub(crate) fn query(call: &Call) -> Query {
+    Query {
+        text: call.text("q").unwrap_or_default().to_owned(),
+        timezone_offset_min: call.timezone(),
+        report_progress: call.bool("report_progress"),
+    }
+}
+
+async fn search(services: Arc<Services>, call: Call) -> Answer {
+    let limit = u32::try_from(call.int("limit").unwrap_or_default()).map_err(|_| {
+        let message = "Input should be greater than or equal to 0".to_owned();
+        ApiError::validation(&[Problem { field: "limit".to_owned(), message }])
+    })?;
+    let parts = RunParts {
+        props: true,
+        params: !call.bool("exclude_params"),
+        system_params: !call.bool("skip_system"),
+        series_types: metric_unless(call.bool("exclude_traces")),
+        ..Default::default()
+    };
+    let request = RunsRequest {
+        query: Some(query(&call)),
+        sort: sort(call.text("sort").unwrap_or_default())?,
+        limit,
+        after_run_id: call.text("offset").unwrap_or_default().to_owned(),
+        parts: Some(parts),
+    };
+    let messages = services.backend().search.clone().runs(request).await?.into_inner();
+    let rows = SearchRows { progress: Progress::new(call.bool("report_progress")), done: false };
+    streamed::answer(messages, rows).await
+}
+
+fn metric_unless(excluded: bool) -> Vec<i32> {
+    if excluded { Vec::new() } else { vec![SeriesType::Metric.into()] }
+}
+
+/// The order that `sort` names; anything that is JSON and no array is as if it were absent.
+fn sort(text: &str) -> Result<Vec<Sort>, ApiError> {
+    let refused = |message: String| ApiError::new(StatusCode::BAD_REQUEST, message);
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    let json: Value =
+        serde_json::from_str(text).map_err(|error| refused(format!("Invalid sort JSON: {error}")))?;
+    let Value::Array(items) = json else { return Ok(Vec::new()) };
+    let mut sort = Vec::new();
+    for item in items {
+        let Value::Object(item) = item else {
+            return Err(refused("Invalid sort JSON: each item should be an object".to_owned()));
+        };
+        let word = |key: &str, default: &str| match item.get(key) {
+            None => default.to_owned(),
+            Some(Value::String(word)) => word.clone(),
+            Some(other) => other.to_string(),
+        };
+        let descending = match word("order", "asc").as_str() {
+            "asc" => false,
+            "desc" => true,
+            order => return Err(refused(format!("Invalid sort order: '{order}'"))),
+        };
+        let field = match word("field", "").as_str() {
+            "run" => SortField::Name,
+            "experiment" => SortField::Experiment,
+            "hash" => SortField::RunId,
+            "date" => SortField::Created,
+            "duration" => SortField::Duration,
+            "description" => SortField::Description,
+            // The same for every run.
+            "creator" => continue,
+            field => return Err(refused(format!("Unknown sort field: '{field}'"))),
+        };
+        sort.push(Sort { by: Some(By::Field(field.into())), descending });
+    }
+    Ok(sort)
+}
+
+struct SearchRows {
+    progress: Progress,
+    done: bool,
+}
+
+impl Rows for SearchRows {
+    type Message = RunsResponse;
+
+    fn write(&mut self, message: RunsResponse, encoder: &mut Encoder) {
+        let total = message.match_count as i64;
+        if message.runs.is_empty() {
+            match &message.progress {
+                Some(progress) if self.progress.is_silent() && progress.total > 0 => {
+                    self.progress.tell(encoder, progress.checked as i64, progress.total as i64);
+                }
+                Some(_) if !message.done => self.progress.heartbeat(encoder),
+                _ => {}
+            }
+        } else if message.first_place <= 1 || self.progress.is_silent() {
+            self.progress.tell(encoder, 0, total);
+        }
+        for (place, run) in (message.first_place as i64..).zip(&message.runs) {
+            encoder.member(&run.run_id, |it| write_run(run, it));
+            self.progress.tell(encoder, place, total);
+        }
+        self.done |= message.done;
+    }
+
+    fn finish(&mut self, encoder: &mut Encoder) -> bool {
+        self.progress.done(encoder);
+        self.done
+    }
+}
+
+fn write_run(run: &Run, encoder: &mut Encoder) {
+    encoder.member("params", |it| write_params(run, it));
+    encoder.member("traces", |it| it.member("metric", |it| write_series(&run.series, it, Values::All)));
+    write_props(run, encoder);
+}
+
+/// The params of a run; what of them cannot be read is left out, and told to the operator.
+pub(crate) fn write_params(run: &Run, encoder: &mut Encoder) {
+    if let Err(error) = values::stream(&run.params, encoder) {
+        tracing::error!(
+            run_id = run.run_id,
+            error = &error as &dyn std::error::Error,
+            "params cannot be shown"
+        );
+    }
+}
+
+pub(crate) fn write_props(run: &Run, encoder: &mut Encoder) {
+    if let Some(props) = &run.props {
+        encoder.member("props", |it| Props::new(props, None).stream(it));
+    }
+}
+
+/// A context; one that cannot be read is shown as none, and told to the operator.
+pub(crate) fn write_context(context: &str, encoder: &mut Encoder) {
+    if let Err(error) = values::stream_context(context, encoder) {
+        tracing::error!(context, error = &error as &dyn std::error::Error, "a context cannot be shown");
+    }
+}
+
+/// Which values of a series an overview has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Values {
+    All,
+    Last,
+}
+
+fn write_series(series: &[SeriesInfo], encoder: &mut Encoder, values: Values) {
+    encoder.array();
+    for (index, info) in series.iter().enumerate() {
+        encoder.element(index as i64, |it| {
+            it.member("name", |it| it.text(&info.name));
+            it.member("context", |it| write_context(&info.context, it));
+            it.member("values", |it| write_overview(info, it, values));
+        });
+    }
+}
+
+fn write_overview(info: &SeriesInfo, encoder: &mut Encoder, values: Values) {
+    let last = info.last.unwrap_or(0.0);
+    encoder.member("last", |it| it.float(last));
+    encoder.member("last_step", |it| it.int(info.last_step));
+    if values == Values::All {
+        encoder.member("first", |it| it.float(info.first.unwrap_or(last)));
+        // Without a finite value there is no extreme.
+        encoder.member("min", |it| it.float(info.min.unwrap_or(f64::NAN)));
+        encoder.member("max", |it| it.float(info.max.unwrap_or(f64::NAN)));
+    }
+}
+
+async fn active(services: Arc<Services>, call: Call) -> Answer {
+    let query = Query { text: ACTIVE.to_owned(), report_progress: true, ..Default::default() };
+    let parts = RunParts { props: true, series_types: metric_unless(false), ..Default::default() };
+    let request = RunsRequest { query: Some(query), parts: Some(parts), ..Default::default() };
+    let messages = services.backend().search.clone().runs(request).await?.into_inner();
+    let rows = ActiveRows { progress: Progress::new(call.bool("report_progress")), done: false };
+    streamed::answer(messages, rows).await
+}
+
+/// Neither a first nor a last progress, as clients of this call expect.
+struct ActiveRows {
+    progress: Progress,
+    done: bool,
+}
+
+impl Rows for ActiveRows {
+    type Message = RunsResponse;
+
+    fn write(&mut self, message: RunsResponse, encoder: &mut Encoder) {
+        for (place, run) in (message.first_place as i64..).zip(&message.runs) {
+            encoder.member(&run.run_id, |it| {
+                it.member("traces", |it| {
+                    it.member("metric", |it| write_series(&run.series, it, Values::Last));
+                });
+                write_props(run, it);
+            });
+            self.progress.tell(encoder, place, message.match_count as i64);
+        }
+        self.done |= message.done;
+    }
+
+    fn finish(&mut self, _: &mut Encoder) -> bool {
+        self.done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::{Key, decode};
+
+    /// Top-level keys of what is written.
+    fn keys(encoder: &mut Encoder) -> Vec<String> {
+        let mut keys: Vec<String> = Vec::new();
+        for entry in decode(&encoder.take()).unwrap() {
+            let Key::Text(key) = &entry.path[0] else { panic!("{entry:?}") };
+            if keys.last() != Some(key) {
+                keys.push(key.clone());
+            }
+        }
+        keys
+    }
+
+    fn run(run_id: &str) -> Run {
+        Run { run_id: run_id.into(), ..Default::default() }
+    }
+
+    #[test]
+    fn progress_comes_first_between_and_last() {
+        let mut rows = SearchRows { progress: Progress::new(true), done: false };
+        let mut encoder = Encoder::new();
+        rows.write(
+            RunsResponse {
+                runs: vec![run("a"), run("b")],
+                first_place: 1,
+                match_count: 3,
+                ..Default::default()
+            },
+            &mut encoder,
+        );
+        assert_eq!(keys(&mut encoder), ["progress_0", "a", "progress_1", "b", "progress_2"]);
+        let alive = Some(matyan_proto::common::v1::Progress { checked: 3, total: 3, matched: 3 });
+        rows.write(RunsResponse { progress: alive, ..Default::default() }, &mut encoder);
+        assert_eq!(keys(&mut encoder), ["progress_3"]);
+        rows.write(
+            RunsResponse {
+                runs: vec![run("c")],
+                first_place: 3,
+                match_count: 3,
+                done: true,
+                ..Default::default()
+            },
+            &mut encoder,
+        );
+        assert!(rows.finish(&mut encoder));
+        assert_eq!(keys(&mut encoder), ["c", "progress_4", "progress_5"]);
+    }
+
+    #[test]
+    fn nothing_found_is_one_progress() {
+        let mut rows = SearchRows { progress: Progress::new(true), done: false };
+        let mut encoder = Encoder::new();
+        assert!(!rows.finish(&mut Encoder::new()), "a stream without its last message is broken");
+        let mut rows_done = SearchRows { progress: Progress::new(true), done: false };
+        rows_done.write(RunsResponse { done: true, ..Default::default() }, &mut encoder);
+        assert!(rows_done.finish(&mut encoder));
+        assert_eq!(keys(&mut encoder), ["progress_0"]);
+    }
+
+    #[test]
+    fn sorts_are_read_and_refused() {
+        let fields = |text: &str| -> Vec<(i32, bool)> {
+            let by = |it: &Sort| match it.by {
+                Some(By::Field(field)) => field,
+                _ => panic!("{it:?}"),
+            };
+            sort(text).unwrap().iter().map(|it| (by(it), it.descending)).collect()
+        };
+        assert_eq!(fields(""), []);
+        assert_eq!(fields("{}"), []);
+        assert_eq!(
+            fields(r#"[{"field": "run", "order": "desc"}, {"field": "creator"}, {"field": "date"}]"#),
+            [(SortField::Name.into(), true), (SortField::Created.into(), false)]
+        );
+        let check = |text: &str, message: &str| {
+            let error = format!("{:?}", sort(text).unwrap_err());
+            assert!(error.contains(message), "{error}");
+        };
+        check("[", "Invalid sort JSON: ");
+        check("[1]", "Invalid sort JSON: ");
+        check(r#"[{"field": "x"}]"#, "Unknown sort field: 'x'");
+        check(r#"[{"field": "run", "order": "up"}]"#, "Invalid sort order: 'up'");
+    }
+}

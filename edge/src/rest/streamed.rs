@@ -1,0 +1,142 @@
+//! Answers that are streams: messages of a gRPC stream in, entries of the codec out, as they come.
+//! The first message is awaited before the status line, so that whatever a service refuses is an error and not a torn body. A
+//! stream that fails later, or ends without saying so, aborts the connection: a clean end always means that it is complete.
+
+use std::io;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures::stream;
+use http::{HeaderValue, header};
+use tonic::{Status, Streaming};
+
+use super::shared::stream_pair;
+use super::table::Answer;
+use crate::stream::Encoder;
+
+/// Turns the messages of one call into entries.
+pub(crate) trait Rows: Send + 'static {
+    type Message: Send + 'static;
+
+    fn write(&mut self, message: Self::Message, encoder: &mut Encoder);
+
+    /// After the last message. False when the stream has not come to its proper end.
+    fn finish(&mut self, encoder: &mut Encoder) -> bool;
+}
+
+/// The answer whose body is what `rows` makes of `messages`.
+pub(crate) async fn answer<R: Rows>(messages: Streaming<R::Message>, rows: R) -> Answer {
+    answer_after(Bytes::new(), messages, rows).await
+}
+
+/// The same behind some entries that are known already.
+pub(crate) async fn answer_after<R: Rows>(
+    before: Bytes,
+    mut messages: Streaming<R::Message>,
+    rows: R,
+) -> Answer {
+    let first = messages.message().await?;
+    let state = State { messages, rows, encoder: Encoder::new(), next: Next::Message(first) };
+    let chunks = stream::try_unfold(state, State::chunk);
+    let before = stream::iter((!before.is_empty()).then_some(Ok(before)));
+    Ok(response(Body::from_stream(futures::StreamExt::chain(before, chunks))))
+}
+
+/// An answer that is complete already.
+pub(crate) fn whole(mut encoder: Encoder) -> Response {
+    response(Body::from(encoder.take()))
+}
+
+fn response(body: Body) -> Response {
+    let mut response = Response::new(body);
+    let octets = HeaderValue::from_static("application/octet-stream");
+    response.headers_mut().insert(header::CONTENT_TYPE, octets);
+    response
+}
+
+struct State<R: Rows> {
+    messages: Streaming<R::Message>,
+    rows: R,
+    encoder: Encoder,
+    next: Next<R::Message>,
+}
+
+enum Next<M> {
+    /// One that was received already; `None` is the end.
+    Message(Option<M>),
+    Receive,
+    End,
+}
+
+impl<R: Rows> State<R> {
+    /// The next piece of the body that is not empty.
+    async fn chunk(mut self) -> io::Result<Option<(Bytes, Self)>> {
+        loop {
+            let message = match std::mem::replace(&mut self.next, Next::Receive) {
+                Next::Message(message) => message,
+                Next::Receive => self.messages.message().await.map_err(broken)?,
+                Next::End => return Ok(None),
+            };
+            match message {
+                Some(message) => self.rows.write(message, &mut self.encoder),
+                None if self.rows.finish(&mut self.encoder) => self.next = Next::End,
+                None => return Err(io::Error::other("the stream ended before its end")),
+            }
+            let chunk = self.encoder.take();
+            if !chunk.is_empty() {
+                return Ok(Some((chunk, self)));
+            }
+        }
+    }
+}
+
+fn broken(status: Status) -> io::Error {
+    tracing::warn!(code = ?status.code(), message = status.message(), "a streamed answer is broken off");
+    io::Error::other(status)
+}
+
+/// Progress of a search, told in trees of their own. Each has another key, or readers would merge them.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    wanted: bool,
+    frames: u64,
+    last: Option<(i64, i64)>,
+}
+
+impl Progress {
+    pub(crate) fn new(wanted: bool) -> Self {
+        Progress { wanted, frames: 0, last: None }
+    }
+
+    /// Tells how far the search is, unless that was told last.
+    pub(crate) fn tell(&mut self, encoder: &mut Encoder, checked: i64, total: i64) {
+        if self.last != Some((checked, total)) {
+            self.frame(encoder, checked, total);
+        }
+    }
+
+    /// Repeats what was told last, as a sign of life.
+    pub(crate) fn heartbeat(&mut self, encoder: &mut Encoder) {
+        if let Some((checked, total)) = self.last {
+            self.frame(encoder, checked, total);
+        }
+    }
+
+    /// The mark of a complete answer.
+    pub(crate) fn done(&mut self, encoder: &mut Encoder) {
+        self.frame(encoder, 0, 0);
+    }
+
+    pub(crate) fn is_silent(&self) -> bool {
+        self.last.is_none()
+    }
+
+    fn frame(&mut self, encoder: &mut Encoder, checked: i64, total: i64) {
+        self.last = Some((checked, total));
+        if self.wanted {
+            encoder.member(&format!("progress_{}", self.frames), |it| stream_pair(it, checked, total));
+            self.frames += 1;
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Tags, and the runs that have them.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::response::IntoResponse;
+use http::Method;
+use matyan_proto::tags::v1::{
+    CreateRequest, DeleteRequest, GetRequest, ListRequest, ListRunsRequest, Tag, TagRun, UpdateRequest,
+};
+use serde_json::{Value, json};
+
+use super::call::Call;
+use super::shape::{Member, Shape};
+use super::shared::seconds;
+use super::table::{Answer, Kind, Operation, Parameter};
+use crate::services::Services;
+
+const NEW: Shape = Shape::Record(&[
+    Member::required("name", Shape::Text),
+    Member::optional("color", Shape::Text),
+    Member::optional("description", Shape::Text),
+]);
+
+const CHANGES: Shape = Shape::Record(&[
+    Member::optional("name", Shape::Text),
+    Member::optional("color", Shape::Text),
+    Member::optional("description", Shape::Text),
+    Member::optional("archived", Shape::Bool),
+]);
+
+pub(crate) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::new(Method::GET, "/tags", "All tags", |s, call| Box::pin(list(s, call))),
+        Operation::new(Method::GET, "/tags/search", "Tags by a part of their name", |s, call| {
+            Box::pin(list(s, call))
+        })
+        .query(&[Parameter::new("q", Kind::Text, Some(""))]),
+        Operation::new(Method::POST, "/tags", "A new tag", |s, call| Box::pin(create(s, call))).json(&NEW),
+        Operation::new(Method::GET, "/tags/{id}", "One tag", |s, call| Box::pin(get(s, call))),
+        Operation::new(Method::PUT, "/tags/{id}", "Change a tag", |s, call| Box::pin(update(s, call)))
+            .json(&CHANGES),
+        Operation::new(Method::DELETE, "/tags/{id}", "Delete a tag, and take it off every run", |s, call| {
+            Box::pin(delete(s, call))
+        }),
+        Operation::new(Method::GET, "/tags/{id}/runs", "Runs that have a tag", |s, call| {
+            Box::pin(runs(s, call))
+        }),
+    ]
+}
+
+fn show(tag: &Tag) -> Value {
+    json!({
+        "id": tag.id,
+        "name": tag.name,
+        "color": tag.color,
+        "description": tag.description,
+        "run_count": tag.run_count,
+        "archived": tag.archived,
+    })
+}
+
+async fn list(services: Arc<Services>, call: Call) -> Answer {
+    let request = ListRequest { name_contains: call.text("q").unwrap_or_default().to_owned() };
+    let answer = services.backend().tags.clone().list(request).await?.into_inner();
+    Ok(Json(answer.tags.iter().map(show).collect::<Vec<_>>()).into_response())
+}
+
+async fn create(services: Arc<Services>, call: Call) -> Answer {
+    let text = |name| call.member(name).unwrap_or_default().to_owned();
+    let request =
+        CreateRequest { name: text("name"), color: text("color"), description: text("description") };
+    let answer = services.backend().tags.clone().create(request).await?.into_inner();
+    Ok(Json(json!({"id": answer.tag.unwrap_or_default().id, "status": "OK"})).into_response())
+}
+
+async fn get(services: Arc<Services>, call: Call) -> Answer {
+    let answer = services.backend().tags.clone().get(GetRequest { id: call.path("id") }).await?;
+    Ok(Json(show(&answer.into_inner().tag.unwrap_or_default())).into_response())
+}
+
+async fn update(services: Arc<Services>, call: Call) -> Answer {
+    let text = |name| call.member(name).map(str::to_owned);
+    let id = call.path("id");
+    let request = UpdateRequest {
+        id: id.clone(),
+        name: text("name"),
+        color: text("color"),
+        description: text("description"),
+        archived: call.json.get("archived").and_then(Value::as_bool),
+    };
+    services.backend().tags.clone().update(request).await?;
+    Ok(Json(json!({"id": id, "status": "OK"})).into_response())
+}
+
+async fn delete(services: Arc<Services>, call: Call) -> Answer {
+    services.backend().tags.clone().delete(DeleteRequest { id: call.path("id") }).await?;
+    Ok(Json(Value::Null).into_response())
+}
+
+async fn runs(services: Arc<Services>, call: Call) -> Answer {
+    let id = call.path("id");
+    let request = ListRunsRequest { id: id.clone(), ..Default::default() };
+    let answer = services.backend().tags.clone().list_runs(request).await?.into_inner();
+    let show = |run: &TagRun| {
+        json!({
+            "run_id": run.run_id,
+            "name": run.name,
+            "experiment": run.experiment,
+            "creation_time": seconds(run.created_us),
+            "end_time": run.ended_us.map(seconds),
+        })
+    };
+    let runs: Vec<Value> = answer.runs.iter().map(show).collect();
+    Ok(Json(json!({"id": id, "runs": runs})).into_response())
+}

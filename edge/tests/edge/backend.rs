@@ -1,0 +1,100 @@
+//! A backend that answers each method with messages that a test has laid down, and keeps what it was asked.
+//! It speaks gRPC's framing itself, so that one page serves all services.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures::future::BoxFuture;
+use http::{HeaderMap, Request, Response};
+use http_body_util::{BodyExt, StreamBody};
+use prost::Message;
+use tonic::Status;
+use tonic::body::Body;
+use tower::Service;
+
+#[derive(Clone, Default)]
+pub(crate) struct Backend(Arc<Mutex<Methods>>);
+
+#[derive(Default)]
+struct Methods {
+    answers: HashMap<String, (Vec<Bytes>, Option<Status>)>,
+    requests: HashMap<String, Vec<Bytes>>,
+}
+
+impl Backend {
+    /// The messages that `method` (as "runs.v1.RunService/Get") answers from now on.
+    pub(crate) fn answers<M: Message>(&self, method: &str, messages: impl IntoIterator<Item = M>) {
+        self.lay(method, messages, None);
+    }
+
+    /// The same, and then how it fails.
+    pub(crate) fn fails<M: Message>(
+        &self,
+        method: &str,
+        messages: impl IntoIterator<Item = M>,
+        status: Status,
+    ) {
+        self.lay(method, messages, Some(status));
+    }
+
+    fn lay<M: Message>(&self, method: &str, messages: impl IntoIterator<Item = M>, status: Option<Status>) {
+        let messages = messages.into_iter().map(|it| it.encode_to_vec().into()).collect();
+        self.0.lock().unwrap().answers.insert(format!("/matyan.{method}"), (messages, status));
+    }
+
+    /// What `method` was asked last.
+    pub(crate) fn asked<M: Message + Default>(&self, method: &str) -> M {
+        let methods = self.0.lock().unwrap();
+        let requests = methods.requests.get(&format!("/matyan.{method}"));
+        let last = requests.and_then(|it| it.last()).unwrap_or_else(|| panic!("{method} was not asked"));
+        M::decode(last.clone()).unwrap()
+    }
+
+    pub(crate) fn times_asked(&self, method: &str) -> usize {
+        self.0.lock().unwrap().requests.get(&format!("/matyan.{method}")).map_or(0, Vec::len)
+    }
+}
+
+impl Service<Request<Body>> for Backend {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let backend = self.clone();
+        Box::pin(async move {
+            let path = request.uri().path().to_owned();
+            let mut body = request.into_body().collect().await.unwrap().to_bytes();
+            let message = body.split_off(5);
+            let mut methods = backend.0.lock().unwrap();
+            methods.requests.entry(path.clone()).or_default().push(message);
+            let answer = methods.answers.get(&path).cloned();
+            let (messages, status) = answer.unwrap_or_else(|| panic!("nothing is laid down for {path}"));
+            Ok(respond(messages, status.unwrap_or_else(|| Status::ok(""))))
+        })
+    }
+}
+
+fn respond(messages: Vec<Bytes>, status: Status) -> Response<Body> {
+    let mut trailers = HeaderMap::new();
+    status.add_header(&mut trailers).unwrap();
+    let frames = messages.into_iter().map(|message| {
+        let mut framed = BytesMut::new();
+        framed.put_u8(0);
+        framed.put_u32(message.len() as u32);
+        framed.put(message);
+        Ok::<_, Infallible>(http_body::Frame::data(framed.freeze()))
+    });
+    let frames = futures::stream::iter(frames.chain([Ok(http_body::Frame::trailers(trailers))]));
+    Response::builder()
+        .header("content-type", "application/grpc")
+        .body(Body::new(StreamBody::new(frames)))
+        .unwrap()
+}
