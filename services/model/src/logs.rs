@@ -197,3 +197,6 @@ fn join<N>(entry: &Entry<N>) -> Result<Vec<u8>> {
     }
     Err(Error::corrupt(format!("the pieces at {} do not end", entry.key.escape_ascii())))
 }
+
+#[cfg(test)]
+mod tests;

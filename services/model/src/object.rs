@@ -241,3 +241,6 @@ fn decode(key: &matyan_store::Key, value: &Bytes, step: i64) -> Result<Object> {
     let value = blob.map_or(ObjectValue::Inline(inline), ObjectValue::Blob);
     Ok(Object { step, epoch, time_us, value })
 }
+
+#[cfg(test)]
+mod tests;

@@ -93,3 +93,6 @@ fn finish(list: Vec<(Parked, Vec<u8>)>) -> Vec<Parked> {
 pub fn parked_clear(batch: &mut Batch, project: Project, run_id: &RunId, at: ItemPosition) {
     batch.clear_range(keys::parked_item(project, run_id, at));
 }
+
+#[cfg(test)]
+mod tests;

@@ -94,3 +94,6 @@ pub async fn project_count(snapshot: &dyn Snapshot, project: Project, counter: C
     let key = keys::project_counter(project, counter);
     Ok(snapshot.get(&key).await?.map(|value| entity::count(&key, &value)).transpose()?.unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,9 +14,7 @@ pub use life::{
     Clearing, Deletion, Head, Tombstone, blobs_gone_put, dead_runs_list, delete_pending_put, head_get,
     head_live, run_create, run_delete, sweep_step, tombstone_clear, tombstone_put, tombstones_list,
 };
-pub use read::{
-    ListPage, document_get, params_get, params_get_bytes, run_find, run_id_of, runs_list,
-};
+pub use read::{ListPage, document_get, params_get, params_get_bytes, run_find, run_id_of, runs_list};
 pub use writing::{Writing, writing_get, writing_put};
 
 use bytes::Bytes;
@@ -153,33 +151,4 @@ impl Document {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{ids::Project, keys};
-
-    #[test]
-    fn a_document_comes_back() {
-        let key = keys::document(Project(0), crate::ids::RunNumber(1));
-        let props = Props {
-            tags: vec!["t".into()],
-            parent: Some(Parent { number: 4, step: Some(-1) }),
-            experiment: Some(String::new()),
-            ..Props::new("r", 17)
-        };
-        for params in [Params::none(), Params::Pieces] {
-            let document = Document { props: props.clone(), params };
-            assert_eq!(Document::decode(&key, &document.encode()).unwrap(), document);
-        }
-        assert!(Document::decode(&key, &Bytes::from_static(&[9, 0x80])).is_err());
-    }
-
-    #[test]
-    fn a_run_ends_by_the_clock_that_knows() {
-        let mut props = Props::new("r", 100);
-        assert_eq!(props.ended_us(), None);
-        props.finalized_us = Some(170);
-        assert_eq!(props.ended_us(), Some(170));
-        props.duration_us = Some(50);
-        assert_eq!(props.ended_us(), Some(150));
-    }
-}
+mod tests;

@@ -1,0 +1,47 @@
+//! Parked items on the embedded store.
+
+use matyan_store::Store;
+
+use super::*;
+use crate::testing::TestStore;
+
+const P: Project = Project(0);
+
+#[tokio::test]
+async fn items_are_listed_in_pages_and_forgotten() {
+    let store = TestStore::open().await;
+    let parked = |run: &str, item: u32, bytes: usize| Parked {
+        run_id: RunId::new(run),
+        at: ItemPosition { log: 1, partition: 2, offset: 3, item },
+        reason: "why".into(),
+        received_us: 4,
+        item: vec![item as u8; bytes].into(),
+        blob: None,
+    };
+    let all = [
+        parked("a", 0, 0),
+        parked("a", 1, 200_000),
+        parked("a", 2, 5),
+        parked("b", 0, 70_000),
+        parked("b", 7, 1),
+    ];
+    let mut batch = Batch::default();
+    for parked in &all {
+        parked_put(&mut batch, P, parked);
+    }
+    store.commit(batch).await.unwrap();
+    let list = async |range: Range, count: usize| {
+        let snapshot = store.snapshot().await.unwrap();
+        parked_list(&*snapshot, P, &range, count).await.unwrap()
+    };
+    assert_eq!(list(keys::parked(P), usize::MAX).await, (all.to_vec(), None));
+    assert_eq!(list(keys::parked_run(P, &RunId::new("b")), 9).await.0, all[3..]);
+    let (first, rest) = list(keys::parked(P), 2).await;
+    assert_eq!(first, all[..2]);
+    let (second, rest) = list(rest.unwrap(), 3).await;
+    assert_eq!((second.as_slice(), rest), (&all[2..], None));
+    let mut batch = Batch::default();
+    parked_clear(&mut batch, P, &RunId::new("a"), all[1].at);
+    store.commit(batch).await.unwrap();
+    assert_eq!(list(keys::parked(P), 9).await.0.len(), 4);
+}

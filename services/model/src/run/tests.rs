@@ -1,0 +1,248 @@
+//! The life of runs on the embedded store: created, changed with their indexes, hidden, deleted, swept.
+
+use matyan_store::Store;
+
+use super::*;
+use crate::{
+    ids::{Project, RunId, RunNumber},
+    index::runs_proposed,
+    json,
+    keys::{self, Counter, EntityKind},
+    position::LogPosition,
+    project::project_count,
+    testing::TestStore,
+    value::Value as Tree,
+};
+
+const P: Project = Project(0);
+
+#[test]
+fn a_document_comes_back() {
+    let key = keys::document(P, RunNumber(1));
+    let props = Props {
+        tags: vec!["t".into()],
+        parent: Some(Parent { number: 4, step: Some(-1) }),
+        experiment: Some(String::new()),
+        ..Props::new("r", 17)
+    };
+    for params in [Params::none(), Params::Pieces] {
+        let document = Document { props: props.clone(), params };
+        assert_eq!(Document::decode(&key, &document.encode()).unwrap(), document);
+    }
+    assert!(Document::decode(&key, &Bytes::from_static(&[9, 0x80])).is_err());
+}
+
+#[test]
+fn a_run_ends_by_the_clock_that_knows() {
+    let mut props = Props::new("r", 100);
+    assert_eq!(props.ended_us(), None);
+    props.finalized_us = Some(170);
+    assert_eq!(props.ended_us(), Some(170));
+    props.duration_us = Some(50);
+    assert_eq!(props.ended_us(), Some(150));
+}
+
+#[test]
+fn the_first_announcement_dates_a_run_that_began_with_data() {
+    let mut props = Props::new("r", 100);
+    props.announced(150);
+    props.announced(200);
+    assert_eq!(props.created_us, 150);
+}
+
+async fn create(store: &TestStore, id: &str, created_us: i64) -> RunNumber {
+    let id = RunId::new(id);
+    store
+        .run(async |transaction| -> Result<_> {
+            let edit = run_create(transaction, P, &id, created_us).await?;
+            let number = edit.number();
+            edit.write(transaction.batch());
+            Ok(number)
+        })
+        .await
+        .unwrap()
+}
+
+async fn edit(store: &TestStore, number: RunNumber, change: impl Fn(&mut Props), params: Option<&str>) {
+    store
+        .run(async |transaction| -> Result<()> {
+            let mut edit = RunEdit::load(transaction, P, number).await?.expect("the run lives");
+            change(&mut edit.props);
+            if let Some(Tree::Map(map)) = params.map(|text| json::parse(text).unwrap()) {
+                *edit.params(transaction.unchecked()).await? = map;
+            }
+            edit.write(transaction.batch());
+            Ok(())
+        })
+        .await
+        .unwrap();
+}
+
+async fn proposed(store: &TestStore, range: matyan_store::Range) -> Vec<RunNumber> {
+    runs_proposed(&*store.snapshot().await.unwrap(), &range, 100).await.unwrap().0
+}
+
+#[tokio::test]
+async fn rule_11_numbers_are_given_once() {
+    let store = TestStore::open().await;
+    let mut numbers = Vec::new();
+    for id in ["a", "b", "c"] {
+        numbers.push(create(&store, id, 1_000).await.0);
+    }
+    assert_eq!(numbers, [1_000, 1_001, 1_002]);
+    delete(&store, "b").await;
+    while !sweep_step(&*store, P, RunNumber(1_001)).await.unwrap() {}
+    assert_eq!(create(&store, "d", 1_001).await, RunNumber(1_003));
+    let snapshot = store.snapshot().await.unwrap();
+    assert_eq!(run_id_of(&*snapshot, P, RunNumber(1_001)).await.unwrap(), Some(RunId::new("b")));
+    assert_eq!(project_count(&*snapshot, P, Counter::Runs).await.unwrap(), 3);
+}
+
+async fn delete(store: &TestStore, id: &str) {
+    let id = RunId::new(id);
+    let deletion = Deletion { at: LogPosition::default(), time_us: 5, caller: "" };
+    store
+        .run(async |transaction| -> Result<Head> {
+            let key = keys::head(P, &id);
+            let head = transaction.get(&key).await?.map(|value| Head::decode(&key, &value)).transpose()?;
+            run_delete(transaction, P, &id, head.as_ref(), deletion).await
+        })
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn indexes_follow_the_document() {
+    let store = TestStore::open().await;
+    let number = create(&store, "r", 1_000).await;
+    let has = async |range| proposed(&store, range).await == [number];
+    let lr = [std::borrow::Cow::Borrowed("lr")];
+    let lr_is = |value: f64| {
+        let key = crate::index::Scalar::Number(value).key();
+        keys::index_param_between(P, &lr, &key, &key)
+    };
+    let change = |props: &mut Props| {
+        props.archived = true;
+        props.tags = vec!["t1".into(), "t2".into()];
+        props.experiment = Some("e".into());
+    };
+    edit(&store, number, change, Some(r#"{"lr":0.5,"x":[1]}"#)).await;
+    assert!(has(keys::index_created_between(P, 1_000, 1_001)).await);
+    assert!(has(keys::index_archived_all(P, true)).await && has(keys::index_active_all(P, true)).await);
+    assert!(has(keys::index_tag_all(P, "t1")).await && has(keys::index_tag_all(P, "t2")).await);
+    assert!(has(keys::index_experiment_all(P, "e")).await && has(lr_is(0.5)).await);
+    assert!(!has(keys::index_archived_all(P, false)).await);
+
+    let change = |props: &mut Props| {
+        props.tags = vec!["t2".into()];
+        props.experiment = Some("f".into());
+        props.active = false;
+    };
+    edit(&store, number, change, Some(r#"{"lr":1}"#)).await;
+    assert!(!has(keys::index_tag_all(P, "t1")).await && has(keys::index_tag_all(P, "t2")).await);
+    assert!(!has(keys::index_experiment_all(P, "e")).await && has(keys::index_experiment_all(P, "f")).await);
+    assert!(!has(lr_is(0.5)).await && has(lr_is(1.0)).await);
+    assert!(!has(keys::index_active_all(P, true)).await && has(keys::index_active_all(P, false)).await);
+    let count = async |kind, id: &str| {
+        let snapshot = store.snapshot().await.unwrap();
+        crate::entity::runs_count(&*snapshot, P, kind, id).await.unwrap()
+    };
+    assert_eq!(count(EntityKind::Tag, "t1").await, 0);
+    assert_eq!(count(EntityKind::Tag, "t2").await, 1);
+    assert_eq!((count(EntityKind::Experiment, "e").await, count(EntityKind::Experiment, "f").await), (0, 1));
+
+    delete(&store, "r").await;
+    let left =
+        [keys::index_tag_all(P, "t2"), keys::index_experiment_all(P, "f"), lr_is(1.0), keys::documents(P)];
+    let snapshot = store.snapshot().await.unwrap();
+    for range in left {
+        assert!(snapshot.scan(&range, Default::default()).await.unwrap().rows.is_empty());
+    }
+    assert_eq!(count(EntityKind::Tag, "t2").await, 0);
+}
+
+#[tokio::test]
+async fn an_edit_without_a_change_writes_nothing() {
+    let store = TestStore::open().await;
+    let number = create(&store, "r", 1_000).await;
+    let mut transaction = matyan_store::Transaction::new(store.snapshot().await.unwrap());
+    let mut same = RunEdit::load(&transaction, P, number).await.unwrap().unwrap();
+    same.params(transaction.unchecked()).await.unwrap();
+    same.write(transaction.batch());
+    assert!(transaction.into_batch().mutations.is_empty());
+}
+
+#[tokio::test]
+async fn large_params_move_out_of_the_document_and_back() {
+    let store = TestStore::open().await;
+    let number = create(&store, "r", 1_000).await;
+    let large = format!(r#"{{"a":"{}"}}"#, "x".repeat(200_000));
+    let read = async || {
+        let snapshot = store.snapshot().await.unwrap();
+        let document = document_get(&*snapshot, P, number).await.unwrap().unwrap();
+        (params_get(&*snapshot, P, number, &document).await.unwrap(), document.params)
+    };
+    edit(&store, number, |_| {}, Some(&large)).await;
+    let (tree, place) = read().await;
+    assert_eq!((Tree::Map(tree), place), (json::parse(&large).unwrap(), Params::Pieces));
+    edit(&store, number, |props| props.name = "n".into(), None).await;
+    assert_eq!(read().await.1, Params::Pieces, "the params were not touched");
+    edit(&store, number, |_| {}, Some(r#"{"a":1}"#)).await;
+    let (tree, place) = read().await;
+    assert_eq!(tree, json::parse(r#"{"a":1}"#).unwrap().as_map().unwrap().clone());
+    assert!(matches!(place, Params::Inline(_)));
+}
+
+#[tokio::test]
+async fn rule_12_a_flag_hides_only_the_run_that_it_was_meant_for() {
+    let store = TestStore::open().await;
+    let id = RunId::new("r");
+    let old = create(&store, "r", 1_000).await;
+    let pend = async |number| {
+        store.run(async |transaction| delete_pending_put(transaction, P, &id, number).await).await.unwrap()
+    };
+    let is_hidden = async || {
+        let snapshot = store.snapshot().await.unwrap();
+        run_find(&*snapshot, P, &id).await.unwrap().is_some_and(|(_, document)| document.props.pending_delete)
+    };
+    assert!(pend(old).await && is_hidden().await);
+    let clearing =
+        async || store.run(async |transaction| tombstone_clear(transaction, P, &id).await).await.unwrap();
+    assert_eq!(clearing().await, Clearing::Waiting, "the delete is not applied yet");
+    delete(&store, "r").await;
+    assert_eq!(clearing().await, Clearing::Waiting, "its blobs are there");
+    let gone = async |number| {
+        store.run(async |transaction| blobs_gone_put(transaction, P, &id, number).await).await.unwrap()
+    };
+    assert!(!gone(RunNumber(7)).await && gone(old).await);
+    assert_eq!(clearing().await, Clearing::Free);
+    let new = create(&store, "r", 2_000).await;
+    assert_eq!(clearing().await, Clearing::Live);
+    // The flag comes late.
+    assert!(!pend(old).await && !is_hidden().await);
+    assert!(!gone(new).await, "it lives");
+}
+
+#[tokio::test]
+async fn runs_are_listed_in_pages_from_either_end() {
+    let store = TestStore::open().await;
+    for at in 0..7 {
+        create(&store, &format!("r{at}"), 1_000 + at).await;
+    }
+    let snapshot = store.snapshot().await.unwrap();
+    for reverse in [false, true] {
+        let (mut found, mut range) = (Vec::new(), Some(keys::documents(P)));
+        while let Some(own) = range {
+            let scan = matyan_store::Scan { rows: 3, reverse, ..Default::default() };
+            let page = runs_list(&*snapshot, P, &own, scan).await.unwrap();
+            found
+                .extend(page.runs.iter().map(|(number, document)| (number.0, document.props.run_id.clone())));
+            range = page.rest;
+        }
+        let mut expected: Vec<_> = (0..7).map(|at| (1_000 + at, format!("r{at}"))).collect();
+        if reverse {
+            expected.reverse();
+        }
+        assert_eq!(found, expected);
+    }
+}
