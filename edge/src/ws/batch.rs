@@ -22,7 +22,7 @@ const DICTIONARY_BYTES: usize = 24 << 20;
 
 /// Which series a connection has named so far: (name, context, dtype) to number, in the order in which they came.
 #[derive(Default)]
-pub(super) struct Dictionary {
+pub struct Dictionary {
     series: Vec<pb::SeriesDef>,
     numbers: HashTable<u32>,
     hasher: DefaultHashBuilder,
@@ -34,7 +34,7 @@ pub(super) struct Dictionary {
 
 impl Dictionary {
     /// True when it should be given up before another frame is taken.
-    pub(super) fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         self.bytes > DICTIONARY_BYTES || self.series.len() > SERIES_PER_RUN / 2
     }
 
@@ -79,20 +79,20 @@ fn definition_bytes(metric: &Metric<'_>) -> usize {
 
 /// An encoded batch and how many items it holds, which tells an item's place in the frame from its number.
 #[derive(Debug, PartialEq)]
-pub(super) struct Batch {
-    pub(super) bytes: Bytes,
-    pub(super) items: Items,
+pub struct Batch {
+    pub bytes: Bytes,
+    pub items: Items,
 }
 
 /// Items of a batch: events come first, as the numbering of `batch.proto` wants it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Items {
-    pub(super) events: u32,
-    pub(super) points: u32,
+pub struct Items {
+    pub events: u32,
+    pub points: u32,
 }
 
 /// Encodes a frame of `run_id`. An item too large for any batch joins the frame's rejections.
-pub(super) fn encode(run_id: &str, frame: &mut Frame<'_>, dictionary: &mut Dictionary) -> Vec<Batch> {
+pub fn encode(run_id: &str, frame: &mut Frame<'_>, dictionary: &mut Dictionary) -> Vec<Batch> {
     let mut builder = Builder::new(dictionary);
     for (mut event, item) in std::mem::take(&mut frame.events).into_iter().zip(&frame.event_items) {
         name_blob(run_id, &mut event);
@@ -193,7 +193,7 @@ fn shorten(column: &mut Vec<i64>) {
 }
 
 /// The frame's item that item `number` of batch `batch` is.
-pub(super) fn item_of_frame(frame: &Frame<'_>, batches: &[Items], batch: usize, number: u32) -> Option<u32> {
+pub fn item_of_frame(frame: &Frame<'_>, batches: &[Items], batch: usize, number: u32) -> Option<u32> {
     let items = batches.get(batch)?;
     let before = |count: fn(&Items) -> u32| batches[..batch].iter().map(count).sum::<u32>();
     match number.checked_sub(items.events) {

@@ -77,6 +77,9 @@ fields! {
 pub(super) struct Fields<'a> {
     tokens: [Token<'a>; Field::COUNT],
     seen: u32,
+    /// Keys of the message before, each with its quotes and colon, in their order. Messages of a frame are mostly alike:
+    /// comparing with what is expected is several times quicker than reading a key.
+    expected: Vec<(&'a str, Option<Field>)>,
 }
 
 /// Why a message is refused.
@@ -89,7 +92,7 @@ type Convert<'a, T> = fn(&Token<'a>) -> Result<T, Reason>;
 
 impl<'a> Fields<'a> {
     pub(super) fn new() -> Self {
-        Fields { tokens: [Token::NULL; Field::COUNT], seen: 0 }
+        Fields { tokens: [Token::NULL; Field::COUNT], seen: 0, expected: Vec::with_capacity(Field::COUNT) }
     }
 
     /// Reads an object that begins here.
@@ -97,13 +100,12 @@ impl<'a> Fields<'a> {
         self.seen = 0;
         scanner.open();
         let mut more = !scanner.close(b'}');
-        while more {
-            let key = scanner.key()?;
+        for place in 0.. {
+            if !more {
+                break;
+            }
+            let field = self.key(scanner, place)?;
             let token = scanner.value()?;
-            let field = match key.kind {
-                Kind::Text => Field::from_name(key.text),
-                _ => Field::from_name(&text::decode(&key)),
-            };
             if let Some(field) = field {
                 self.tokens[field as usize] = token;
                 self.seen |= 1 << field as u32;
@@ -111,6 +113,28 @@ impl<'a> Fields<'a> {
             more = scanner.next_or_close(b'}')?;
         }
         Ok(())
+    }
+
+    /// Which field the key here names, the one at `place` of its message.
+    fn key(&mut self, scanner: &mut Scanner<'a>, place: usize) -> Result<Option<Field>, FrameError> {
+        if let Some((text, field)) = self.expected.get(place)
+            && scanner.skip(text)
+        {
+            return Ok(*field);
+        }
+        let start = scanner.position();
+        let key = scanner.key()?;
+        let field = match key.kind {
+            Kind::Text => Field::from_name(key.text),
+            _ => Field::from_name(&text::decode(&key)),
+        };
+        let read = (scanner.read_since(start), field);
+        match self.expected.get_mut(place) {
+            Some(expected) => *expected = read,
+            None if place < Field::COUNT => self.expected.push(read),
+            None => {}
+        }
+        Ok(field)
     }
 
     fn get(&self, field: Field) -> Option<&Token<'a>> {
@@ -163,13 +187,20 @@ fn file<'a>(fields: &Fields<'a>, item: u32, frame: &mut Frame<'a>) -> Result<(),
         return Err(Invalid { field: Field::Type, reason: reason.into() });
     };
     if message_type == MessageType::LogMetric && !is_object_of_metric(fields)? {
-        frame.metrics.push(metric(fields, item)?);
+        let metric = metric(fields, item)?;
+        if frame.metrics.len() == 1 {
+            frame.metrics.reserve(USUAL_ITEMS);
+        }
+        frame.metrics.push(metric);
     } else {
         frame.events.push(event(fields, message_type)?);
         frame.event_items.push(item);
     }
     Ok(())
 }
+
+/// Items of a frame of the Python client, at most.
+const USUAL_ITEMS: usize = 100;
 
 /// Names that go into an answer are cut: an answer has to stay small.
 fn shortened(name: &str) -> &str {

@@ -106,6 +106,25 @@ impl<'a> Scanner<'a> {
         Ok(key)
     }
 
+    /// Steps over `text` if it stands here, and over blanks behind it.
+    pub(super) fn skip(&mut self, text: &str) -> bool {
+        let here = self.text.as_bytes()[self.at..].starts_with(text.as_bytes());
+        if here {
+            self.at += text.len();
+            self.blank();
+        }
+        here
+    }
+
+    pub(super) fn position(&self) -> usize {
+        self.at
+    }
+
+    /// What has been read since `start`.
+    pub(super) fn read_since(&self, start: usize) -> &'a str {
+        &self.text[start..self.at]
+    }
+
     /// The value that begins here, however large.
     pub(super) fn value(&mut self) -> Result<Token<'a>, FrameError> {
         match self.peek() {

@@ -229,6 +229,30 @@ fn the_last_of_equal_keys_wins() {
 }
 
 #[test]
+fn members_are_found_in_any_order_and_spelling() {
+    let messages = [
+        r#"{"type": "add_tag", "tag_name": "a"}"#,
+        r#"{"type": "add_tag", "tag_name": "b"}"#,
+        r#"{"tag_name": "c", "type": "add_tag"}"#,
+        r#"{"type":"add_tag","tag_name":"d"}"#,
+        r#"{ "type" :  "add_tag" , "tag_name"  :"e" }"#,
+        r#"{"type": "add_tag", "tag_names": "x", "tag_name": "f"}"#,
+        r#"{"type": "add_tag", "tag\u005fname": "g"}"#,
+        r#"{"type": "add_tag", "tag\u005fname": "h"}"#,
+        r#"{"1":1,"2":1,"3":1,"4":1,"5":1,"6":1,"7":1,"8":1,"9":1,"a":1,"b":1,"c":1,"d":1,"e":1,"f":1,"g":1,"h":1,"i":1,
+            "j":1,"k":1,"l":1,"m":1,"n":1,"type": "add_tag","tag_name": "i"}"#,
+        r#"{"type":   "add_tag", "tag_name": "j"}"#,
+    ];
+    let text = format!("[{}]", messages.join(","));
+    let frame = decode_frame(text.as_bytes()).unwrap();
+    let name = |event: &pb::Event| match &event.kind {
+        Some(EventKind::AddTag(tag)) => tag.name.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(frame.events.iter().map(name).collect::<String>(), "abcdefghij");
+}
+
+#[test]
 fn strings_are_unescaped() {
     let check =
         |text: &str, expected: &str| assert_eq!(only_metric(&metric_with("name", text)).name, expected);
