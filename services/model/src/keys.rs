@@ -1,4 +1,4 @@
-//! Every key of the store, in one table. No other crate, and no other file of this one, packs a key.
+//! Every key of the store, in one table. No other crate, and nothing of this one outside of this module, packs a key.
 //! Values are not here: each stands with the type that it encodes.
 //!
 //! Keys are tuples in FoundationDB's encoding: they order as their elements do, and a shorter tuple is a prefix of a
@@ -68,7 +68,9 @@
 //! | 14 | path | artifact |
 //! | 15 | series | summary of the folded points of a series |
 
-use std::borrow::Cow;
+mod index;
+
+pub use index::*;
 
 use foundationdb_tuple::{Bytes as TupleBytes, TuplePack, TupleUnpack, pack, unpack};
 use matyan_store::{Error, Key, Range, Result, Stamp};
@@ -140,19 +142,6 @@ enum RunPart {
     SeriesSummary = 15,
 }
 
-/// The indexes of a project.
-#[derive(Clone, Copy)]
-enum Index {
-    Experiment = 0,
-    Tag = 1,
-    Archived = 2,
-    Active = 3,
-    Param = 4,
-    SeriesName = 5,
-    Partial = 6,
-    Created = 7,
-}
-
 /// What series numbers a name is looked up for: metrics and objects count theirs apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SeriesKind {
@@ -201,10 +190,6 @@ fn run_id<T: TuplePack>(project: Project, id: &RunId, part: RunIdPart, rest: T) 
 
 fn run<T: TuplePack>(project: Project, number: RunNumber, part: RunPart, rest: T) -> Key {
     joined(pack(&(project.0, Space::Run as u16, number.0, part as u16)), rest)
-}
-
-fn index<T: TuplePack>(project: Project, index: Index, rest: T) -> Key {
-    joined(pack(&(project.0, Space::Index as u16, index as u16)), rest)
 }
 
 fn joined<T: TuplePack>(mut key: Vec<u8>, rest: T) -> Key {
@@ -549,97 +534,6 @@ pub fn artifact(project: Project, number: RunNumber, path: &str) -> Key {
 /// The tail is (path: String).
 pub fn artifacts(project: Project, number: RunNumber) -> Range {
     below(run(project, number, RunPart::Artifact, ()))
-}
-
-// Indexes. The last element of each key is the run number; the tail of each range, too, unless it says otherwise.
-
-/// The run number that ends a key of any index.
-pub fn index_run(key: &Key) -> Result<RunNumber> {
-    let elements: Vec<foundationdb_tuple::Element<'_>> = unpack(key).map_err(|_| corrupt(key))?;
-    match elements.last() {
-        Some(foundationdb_tuple::Element::Int(number)) => Ok(RunNumber(number.cast_unsigned())),
-        _ => Err(corrupt(key)),
-    }
-}
-
-pub fn index_created(project: Project, created_us: i64, number: RunNumber) -> Key {
-    index(project, Index::Created, (created_us, number.0))
-}
-
-/// The runs created from `first_us` up to and without `end_us`, in that order; the tail is (created: i64, number: u64).
-pub fn index_created_between(project: Project, first_us: i64, end_us: i64) -> Range {
-    let bound = |time_us| index(project, Index::Created, (time_us,));
-    Range::new(bound(first_us), bound(end_us))
-}
-
-pub fn index_experiment(project: Project, experiment: &str, number: RunNumber) -> Key {
-    index(project, Index::Experiment, (experiment, number.0))
-}
-
-pub fn index_experiment_all(project: Project, experiment: &str) -> Range {
-    below(index(project, Index::Experiment, (experiment,)))
-}
-
-pub fn index_tag(project: Project, tag: &str, number: RunNumber) -> Key {
-    index(project, Index::Tag, (tag, number.0))
-}
-
-pub fn index_tag_all(project: Project, tag: &str) -> Range {
-    below(index(project, Index::Tag, (tag,)))
-}
-
-pub fn index_archived(project: Project, archived: bool, number: RunNumber) -> Key {
-    index(project, Index::Archived, (archived, number.0))
-}
-
-pub fn index_archived_all(project: Project, archived: bool) -> Range {
-    below(index(project, Index::Archived, (archived,)))
-}
-
-pub fn index_active(project: Project, active: bool, number: RunNumber) -> Key {
-    index(project, Index::Active, (active, number.0))
-}
-
-pub fn index_active_all(project: Project, active: bool) -> Range {
-    below(index(project, Index::Active, (active,)))
-}
-
-/// `path` holds the keys from the root of the tree; `value` orders as `index::IndexedValue` says.
-pub fn index_param(project: Project, path: &[Cow<'_, str>], value: &[u8], number: RunNumber) -> Key {
-    index(project, Index::Param, (path, TupleBytes::from(value), number.0))
-}
-
-/// Every run that has a scalar at this path; the tail is (value: bytes, number: u64).
-pub fn index_param_path(project: Project, path: &[Cow<'_, str>]) -> Range {
-    below(index(project, Index::Param, (path,)))
-}
-
-/// The rows of one path whose values lie from `low` up to and with `high`.
-pub fn index_param_between(project: Project, path: &[Cow<'_, str>], low: &[u8], high: &[u8]) -> Range {
-    let end = below(index(project, Index::Param, (path, TupleBytes::from(high)))).end;
-    Range::new(index(project, Index::Param, (path, TupleBytes::from(low))), end)
-}
-
-pub fn index_series_name(project: Project, kind: SeriesKind, name: &str, number: RunNumber) -> Key {
-    index(project, Index::SeriesName, (kind as u16, name, number.0))
-}
-
-pub fn index_series_name_all(project: Project, kind: SeriesKind, name: &str) -> Range {
-    below(index(project, Index::SeriesName, (kind as u16, name)))
-}
-
-/// All names of a kind; the tail is (name: String, number: u64).
-pub fn index_series_names(project: Project, kind: SeriesKind) -> Range {
-    below(index(project, Index::SeriesName, (kind as u16,)))
-}
-
-/// Runs with more params than are indexed: every plan that uses the param index adds them.
-pub fn index_partial(project: Project, number: RunNumber) -> Key {
-    index(project, Index::Partial, (number.0,))
-}
-
-pub fn index_partial_all(project: Project) -> Range {
-    below(index(project, Index::Partial, ()))
 }
 
 // Entities and the project.

@@ -1,0 +1,116 @@
+//! Keys of the indexes: (p, 4, index, …, run number). The last element of each key is the run number; so is the tail of each
+//! range, unless it says otherwise. Who writes these rows, and from what, is in `crate::index`.
+
+use std::borrow::Cow;
+
+use foundationdb_tuple::{Bytes as TupleBytes, Element, TuplePack, pack, unpack};
+use matyan_store::{Key, Range, Result};
+
+use super::{SeriesKind, Space, below, corrupt, joined};
+use crate::ids::{Project, RunNumber};
+
+/// The indexes of a project.
+#[derive(Clone, Copy)]
+enum Index {
+    Experiment = 0,
+    Tag = 1,
+    Archived = 2,
+    Active = 3,
+    Param = 4,
+    SeriesName = 5,
+    Partial = 6,
+    Created = 7,
+}
+
+fn index<T: TuplePack>(project: Project, index: Index, rest: T) -> Key {
+    joined(pack(&(project.0, Space::Index as u16, index as u16)), rest)
+}
+
+/// The run number that ends a key of any index.
+pub fn index_run(key: &Key) -> Result<RunNumber> {
+    let elements: Vec<Element<'_>> = unpack(key).map_err(|_| corrupt(key))?;
+    match elements.last() {
+        Some(Element::Int(number)) => Ok(RunNumber(number.cast_unsigned())),
+        _ => Err(corrupt(key)),
+    }
+}
+
+pub fn index_created(project: Project, created_us: i64, number: RunNumber) -> Key {
+    index(project, Index::Created, (created_us, number.0))
+}
+
+/// The runs created from `first_us` up to and without `end_us`, in that order; the tail is (created: i64, number: u64).
+pub fn index_created_between(project: Project, first_us: i64, end_us: i64) -> Range {
+    let bound = |time_us| index(project, Index::Created, (time_us,));
+    Range::new(bound(first_us), bound(end_us))
+}
+
+pub fn index_experiment(project: Project, experiment: &str, number: RunNumber) -> Key {
+    index(project, Index::Experiment, (experiment, number.0))
+}
+
+pub fn index_experiment_all(project: Project, experiment: &str) -> Range {
+    below(index(project, Index::Experiment, (experiment,)))
+}
+
+pub fn index_tag(project: Project, tag: &str, number: RunNumber) -> Key {
+    index(project, Index::Tag, (tag, number.0))
+}
+
+pub fn index_tag_all(project: Project, tag: &str) -> Range {
+    below(index(project, Index::Tag, (tag,)))
+}
+
+pub fn index_archived(project: Project, archived: bool, number: RunNumber) -> Key {
+    index(project, Index::Archived, (archived, number.0))
+}
+
+pub fn index_archived_all(project: Project, archived: bool) -> Range {
+    below(index(project, Index::Archived, (archived,)))
+}
+
+pub fn index_active(project: Project, active: bool, number: RunNumber) -> Key {
+    index(project, Index::Active, (active, number.0))
+}
+
+pub fn index_active_all(project: Project, active: bool) -> Range {
+    below(index(project, Index::Active, (active,)))
+}
+
+/// `path` holds the keys from the root of the tree; `value` orders as `index::IndexedValue` says.
+pub fn index_param(project: Project, path: &[Cow<'_, str>], value: &[u8], number: RunNumber) -> Key {
+    index(project, Index::Param, (path, TupleBytes::from(value), number.0))
+}
+
+/// Every run that has a scalar at this path; the tail is (value: bytes, number: u64).
+pub fn index_param_path(project: Project, path: &[Cow<'_, str>]) -> Range {
+    below(index(project, Index::Param, (path,)))
+}
+
+/// The rows of one path whose values lie from `low` up to and with `high`.
+pub fn index_param_between(project: Project, path: &[Cow<'_, str>], low: &[u8], high: &[u8]) -> Range {
+    let end = below(index(project, Index::Param, (path, TupleBytes::from(high)))).end;
+    Range::new(index(project, Index::Param, (path, TupleBytes::from(low))), end)
+}
+
+pub fn index_series_name(project: Project, kind: SeriesKind, name: &str, number: RunNumber) -> Key {
+    index(project, Index::SeriesName, (kind as u16, name, number.0))
+}
+
+pub fn index_series_name_all(project: Project, kind: SeriesKind, name: &str) -> Range {
+    below(index(project, Index::SeriesName, (kind as u16, name)))
+}
+
+/// All names of a kind; the tail is (name: String, number: u64).
+pub fn index_series_names(project: Project, kind: SeriesKind) -> Range {
+    below(index(project, Index::SeriesName, (kind as u16,)))
+}
+
+/// Runs with more params than are indexed: every plan that uses the param index adds them.
+pub fn index_partial(project: Project, number: RunNumber) -> Key {
+    index(project, Index::Partial, (number.0,))
+}
+
+pub fn index_partial_all(project: Project) -> Range {
+    below(index(project, Index::Partial, ()))
+}
