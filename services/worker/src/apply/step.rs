@@ -5,23 +5,19 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use bytes::Bytes;
 use matyan_model::{
     change::change_put,
-    ids::{ProducerId, RunNumber, SeriesNumber},
+    ids::{RunNumber, SeriesNumber},
     keys::{self, EntityKind, ItemPosition},
     object::object_header_put,
     position::Cursor,
-    producer::{
-        Definition, Mark, dictionary_cut, dictionary_get, dictionary_pages, dictionary_put, mark_get,
-        mark_put,
-    },
+    producer::{Mark, mark_get, mark_put},
     run::{RunEdit, Writing, run_create, writing_put},
     series::{Header, Written},
 };
 use matyan_proto::ingest::v1::{Event, event::Kind};
-use matyan_store::{Batch as StoreBatch, Commit, Transaction};
+use matyan_store::{Batch as StoreBatch, Transaction};
 
 use super::{
     Failure, RunKey,
-    dictionary::{Dictionary, definition},
     park::ParkedItem,
     state::{LiveState, Producer, State},
 };
@@ -301,13 +297,6 @@ impl<'a> Step<'a> {
         Ok(number)
     }
 
-    /// Definitions outlive a run, and the numbers that they were resolved to do not.
-    pub(super) fn unresolve(&mut self) {
-        let dictionaries =
-            self.state.producers.values_mut().filter_map(|producer| producer.dictionary.as_mut());
-        dictionaries.for_each(Dictionary::unresolve);
-    }
-
     /// The live run's document, to be changed.
     pub(super) async fn edit(&mut self, received_us: i64) -> Result<&mut RunEdit, Failure> {
         let number = self.live(received_us).await?;
@@ -317,79 +306,6 @@ impl<'a> Step<'a> {
             self.edit = Some(edit.ok_or_else(missing)?);
         }
         Ok(self.edit.as_mut().expect("it was filled above"))
-    }
-
-    /// Stores the definitions that a record brings, if its producer has a dictionary of its own. A record whose definitions
-    /// leave a gap brings none: its points refer to what nobody knows.
-    async fn define(&mut self, record: &Record) -> Result<(), Failure> {
-        let (Ok(batch), Some(sent)) = (&record.batch, &record.entry.sent) else { return Ok(()) };
-        if batch.has_own_dictionary || batch.items.series.is_empty() {
-            return Ok(());
-        }
-        let mut dictionary = self.take_dictionary(record).await?;
-        let first = batch.items.series_base;
-        if first as usize <= dictionary.len() {
-            let definitions: Vec<Definition> = batch.items.series.iter().map(definition).collect();
-            self.store_definitions(sent.producer, first, &definitions).await?;
-            dictionary.extend_from(first as usize, definitions);
-        }
-        self.put_dictionary_back(record, dictionary);
-        Ok(())
-    }
-
-    /// Many definitions get transactions of their own, ahead of the items: they change nothing until a point refers to them,
-    /// and writing them again changes nothing either.
-    async fn store_definitions(
-        &mut self,
-        producer: ProducerId,
-        first: u32,
-        definitions: &[Definition],
-    ) -> Result<(), Failure> {
-        let (project, id) = (self.run.project, &self.run.id);
-        let mut batch = StoreBatch::buffered();
-        dictionary_cut(&mut batch, project, id, producer, first);
-        let mut rest = definitions;
-        for (page, count) in dictionary_pages(first, definitions) {
-            let (own, behind) = rest.split_at(count);
-            dictionary_put(&mut batch, project, id, producer, page, own);
-            rest = behind;
-            if batch.bytes() > TRANSACTION_BYTES {
-                self.commit_ahead(std::mem::replace(&mut batch, StoreBatch::buffered())).await?;
-            }
-        }
-        self.bytes += batch.bytes();
-        self.transaction.batch().mutations.append(&mut batch.mutations);
-        Ok(())
-    }
-
-    async fn commit_ahead(&self, mut batch: StoreBatch) -> Result<(), Failure> {
-        batch.expect(keys::cursor(self.run.project, &self.run.id), self.state.cursor_value.clone());
-        match self.deps.store.commit(batch).await? {
-            Commit::Done { .. } => Ok(()),
-            Commit::Conflict => Err(Failure::Conflict),
-        }
-    }
-
-    /// The dictionary that the numbers of a record mean.
-    async fn take_dictionary(&mut self, record: &Record) -> Result<Dictionary, Failure> {
-        let batch = record.batch.as_ref().expect("only records with a batch have points");
-        let Some(sent) = record.entry.sent.filter(|_| !batch.has_own_dictionary) else {
-            return Ok(Dictionary::new(batch.items.series.iter().map(definition).collect()));
-        };
-        let producer = self.state.producers.entry(sent.producer).or_default();
-        if let Some(dictionary) = producer.dictionary.take() {
-            return Ok(dictionary);
-        }
-        let (project, id) = (self.run.project, &self.run.id);
-        let stored = dictionary_get(self.transaction.unchecked(), project, id, sent.producer).await?;
-        Ok(Dictionary::new(stored))
-    }
-
-    fn put_dictionary_back(&mut self, record: &Record, dictionary: Dictionary) {
-        let is_own = record.batch.as_ref().is_ok_and(|batch| batch.has_own_dictionary);
-        if let Some(sent) = record.entry.sent.filter(|_| !is_own) {
-            self.state.producers.entry(sent.producer).or_default().dictionary = Some(dictionary);
-        }
     }
 
     pub(super) fn item_position(record: &Record, item: u32) -> ItemPosition {

@@ -1,8 +1,10 @@
 //! Rules of correctness, each played by its scenario on a writer: what is delivered again, out of order, too large, broken, or
 //! meant for a run that is no more.
 
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 
+use matyan_blob::{BlobKey, Blobs, Content, Listing, Meta, Upload};
+use matyan_log::{LogWriter, Topic};
 use matyan_model::{
     change::changes_list,
     keys::{self, Counter, EntityKind},
@@ -34,6 +36,16 @@ fn steps(count: usize) -> Vec<(Option<i64>, f64)> {
 
 fn auto(offset: u64, count: usize) -> TestRecord {
     record(offset).define(0, &["loss"]).points(0, &steps(count))
+}
+
+#[tokio::test]
+async fn rule_01_records_of_a_new_log_are_not_repeats_of_the_old() {
+    let world = World::new().await;
+    world.apply(vec![auto(50_000, 2)]).await;
+    // The topic was made anew: offsets begin at 0 again.
+    world.apply(vec![auto(0, 1).log(1), auto(1, 1).log(1)]).await;
+    assert_eq!(world.apply(vec![auto(60_000, 1), auto(1, 1).log(1)]).await.items, 0, "the old log is over");
+    assert_eq!(world.points("loss").await.len(), 4);
 }
 
 #[tokio::test]
@@ -297,6 +309,71 @@ async fn rule_08_what_the_store_refuses_is_found_by_halving() {
     assert_eq!(items, [19, 21, 44]);
     assert_eq!(world.read().await.unwrap().lines.len(), 50);
     assert_eq!(world.points("loss").await.len(), 3);
+}
+
+/// Blobs whose code has a bug.
+struct PanickingBlobs;
+
+#[async_trait::async_trait]
+impl Blobs for PanickingBlobs {
+    async fn presign(&self, _: &BlobKey, _: &str) -> matyan_blob::Result<Upload> {
+        panic!("presign")
+    }
+
+    async fn put(&self, key: &BlobKey, _: &str, _: Option<u64>, _: Content) -> matyan_blob::Result<Meta> {
+        panic!("no room for {key}")
+    }
+
+    async fn read(
+        &self,
+        _: &BlobKey,
+        _: Option<std::ops::Range<u64>>,
+    ) -> matyan_blob::Result<Option<(Meta, Content)>> {
+        panic!("read")
+    }
+
+    async fn describe(&self, _: &BlobKey) -> matyan_blob::Result<Option<Meta>> {
+        panic!("describe")
+    }
+
+    async fn delete(&self, _: &[BlobKey]) -> matyan_blob::Result<Vec<(BlobKey, matyan_blob::Error)>> {
+        panic!("delete")
+    }
+
+    async fn list(&self, _: &str, _: Option<&BlobKey>) -> matyan_blob::Result<Listing> {
+        panic!("list")
+    }
+}
+
+#[tokio::test]
+async fn rule_08_a_panic_is_a_bad_item_like_another() {
+    let mut world = World::new().await;
+    world.deps.blobs = Arc::new(PanickingBlobs);
+    let large = "x".repeat(100_000);
+    let mut mixed = record(0).create();
+    for at in 0..20 {
+        mixed = mixed.line(at, "good");
+    }
+    mixed = mixed.object("o", Some(0), &large).object("o", Some(1), "small");
+    let applied = world.apply(vec![mixed, auto(1, 2).sent(1, 1, 0), auto(2, 2).sent(1, 2, 0)]).await;
+    assert_eq!(applied.parked, 1);
+    let parked = world.parked().await;
+    assert!(parked[0].reason.starts_with("applying it panics: no room for r/"), "{}", parked[0].reason);
+    let run = world.read().await.unwrap();
+    assert_eq!((run.lines.len(), run.objects[0].1.len(), world.points("loss").await.len()), (20, 1, 4));
+}
+
+#[tokio::test]
+async fn rule_08_dead_letters_are_copies() {
+    let world = World::new().await;
+    world.apply(vec![record(0).event(unstorable())]).await;
+    let info = world.log.describe(Topic::DeadLetters).await.unwrap();
+    assert_eq!(info.partitions.iter().map(|partition| partition.end).sum::<u64>(), 1);
+    // A log that takes no more holds nothing up: the store has the item.
+    world.log.close().await.unwrap();
+    let applied = world.apply(vec![record(1).event(unstorable()).line(0, "good")]).await;
+    assert_eq!((applied.parked, world.parked().await.len()), (1, 2));
+    assert_eq!(world.read().await.unwrap().lines.len(), 1);
 }
 
 #[tokio::test]
