@@ -7,12 +7,14 @@ mod convert;
 mod error;
 
 mod artifacts;
+mod experiments;
 mod logs;
 mod objects;
 mod runs;
 mod search;
 mod series;
 mod stream;
+mod system;
 mod token;
 mod view;
 
@@ -22,10 +24,12 @@ pub use token::UriKey;
 use std::sync::Arc;
 
 use matyan_proto::{
-    artifacts::v1::artifact_service_server::ArtifactServiceServer, limits,
+    artifacts::v1::artifact_service_server::ArtifactServiceServer,
+    experiments::v1::experiment_service_server::ExperimentServiceServer, limits,
     logs::v1::log_service_server::LogServiceServer, objects::v1::object_service_server::ObjectServiceServer,
     runs::v1::run_service_server::RunServiceServer, search::v1::search_service_server::SearchServiceServer,
     series::v1::series_service_server::SeriesServiceServer,
+    system::v1::system_service_server::SystemServiceServer,
 };
 use tonic::service::Routes;
 
@@ -50,6 +54,8 @@ impl Backend {
             };
         }
         Routes::new(server!(RunServiceServer))
+            .add_service(server!(SystemServiceServer))
+            .add_service(server!(ExperimentServiceServer))
             .add_service(server!(SeriesServiceServer))
             .add_service(server!(LogServiceServer))
             .add_service(server!(ObjectServiceServer))

@@ -84,11 +84,14 @@ def server(tmp_path_factory):
 @pytest.fixture(scope="session")
 def stubs(tmp_path_factory):
     """The API as any Python user of gRPC generates it."""
+    import grpc_tools
     from grpc_tools import protoc
 
     out = tmp_path_factory.mktemp("stubs")
     files = sorted(str(path) for path in PROTO_ROOT.rglob("*.proto"))
-    assert protoc.main(["protoc", f"-I{PROTO_ROOT}", f"--python_out={out}", f"--grpc_python_out={out}", *files]) == 0
+    well_known = Path(grpc_tools.__file__).with_name("_proto")
+    include = [f"-I{PROTO_ROOT}", f"-I{well_known}"]
+    assert protoc.main(["protoc", *include, f"--python_out={out}", f"--grpc_python_out={out}", *files]) == 0
     sys.path.insert(0, str(out))
     yield out
     sys.path.remove(str(out))

@@ -80,7 +80,7 @@ fn text(map: &mut Map, key: &str) -> String {
 }
 
 fn format(map: &mut Map, default: &str) -> String {
-    let format = text(map, "format").to_ascii_lowercase();
+    let format = text(map, "format");
     if format.is_empty() { default.to_owned() } else { format }
 }
 
