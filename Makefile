@@ -51,7 +51,7 @@ build:
 
 # Unit tests, conformance suites, and the tests that drive the binary from Rust.
 unit: build
-	MATYAN_BIN=$(DEBUG_BIN) cargo test --workspace --quiet
+	MATYAN_BIN=$(DEBUG_BIN) MATYAN_FUZZ_SECONDS=10 cargo test --workspace --quiet
 
 # The published Python client against the binary.
 system: build $(PEERS_STAMP)
@@ -66,7 +66,25 @@ bench: ## Print the budget table with this machine's figures (ARGS="--only text"
 	cargo build --release --quiet -p matyan -p matyan-bench
 	MATYAN_BIN=$(RELEASE_BIN) $(CARGO_TARGET_DIR)/release/matyan-bench $(ARGS)
 
-soak: $(PEERS_STAMP) ## Run the fault and scale tests at full length
+# Guided by coverage: the instrumentation is the compiler's own, so that the stable toolchain does.
+FUZZ_SECONDS ?= 600
+FUZZ_TARGETS := websocket_frame batch stream_codec json cbor signed_url log_entry block
+FUZZ_DIR := $(CACHE)/fuzz
+FUZZ_FLAGS := -Ccodegen-units=1 -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+	-Cllvm-args=-sanitizer-coverage-trace-compares
+HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+FUZZ_BIN := $(FUZZ_DIR)/target/$(HOST)/release/fuzz
+
+soak: ## Run the fault and fuzz tests at full length (FUZZ_SECONDS=…, each target)
 	cargo build --release --quiet -p matyan
 	MATYAN_KILLS=200 MATYAN_BIN=$(RELEASE_BIN) cargo test --release -p matyan-tests -- --nocapture
+	CARGO_TARGET_DIR=$(FUZZ_DIR)/target RUSTFLAGS="$(FUZZ_FLAGS)" \
+		cargo build --release --quiet --target $(HOST) -p matyan-fuzz --features libfuzzer --bin fuzz
+	@mkdir -p $(addprefix $(FUZZ_DIR)/corpus/,$(FUZZ_TARGETS)) $(addprefix $(FUZZ_DIR)/found/,$(FUZZ_TARGETS))
+	@printf '%s\n' $(FUZZ_TARGETS) | xargs -P 2 -I{} sh -c 'MATYAN_FUZZ_TARGET={} \
+		MATYAN_FUZZ_SEEDS=$(FUZZ_DIR)/corpus/{} $(FUZZ_BIN) -max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=2048 \
+		-print_final_stats=1 -artifact_prefix=$(FUZZ_DIR)/found/{}/ $(FUZZ_DIR)/corpus/{} > $(FUZZ_DIR)/{}.log 2>&1 \
+		|| { tail -n 40 $(FUZZ_DIR)/{}.log; exit 255; }; \
+		echo "{}: $$(grep -E "^Done|stat::number_of_executed_units" $(FUZZ_DIR)/{}.log | tr "\n" " ")"'
 	@echo "make soak: all runs passed"

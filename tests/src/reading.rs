@@ -77,7 +77,12 @@ impl Reader {
     }
 
     /// A series as a chart of so many pixels reads it.
-    pub async fn chart(&self, run_id: &str, key: SeriesKey, pixels: u32) -> Result<Option<SeriesBuckets>, Status> {
+    pub async fn chart(
+        &self,
+        run_id: &str,
+        key: SeriesKey,
+        pixels: u32,
+    ) -> Result<Option<SeriesBuckets>, Status> {
         let selection = RunSelection { run_id: run_id.into(), keys: vec![key], ..RunSelection::default() };
         let request = BucketsRequest { runs: vec![selection], pixels, ..BucketsRequest::default() };
         let mut pieces = SeriesServiceClient::new(self.channel.clone()).buckets(request).await?.into_inner();

@@ -19,7 +19,15 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "batch" => vec![batch().encode_to_vec()],
         "log_entry" => {
             let batch = batch().encode_to_vec().into();
-            vec![LogEntry { run_id: "run".into(), producer_id: vec![7; 16].into(), batch, ..LogEntry::default() }.encode_to_vec()]
+            vec![
+                LogEntry {
+                    run_id: "run".into(),
+                    producer_id: vec![7; 16].into(),
+                    batch,
+                    ..LogEntry::default()
+                }
+                .encode_to_vec(),
+            ]
         }
         "json" => contexts(),
         "cbor" => contexts().iter().filter_map(|text| cbor(text)).collect(),
@@ -81,7 +89,8 @@ fn bodies() -> Vec<Vec<u8>> {
 }
 
 fn batch() -> IngestionBatch {
-    let series = SeriesDef { name: "loss".into(), context: r#"{"subset":"train"}"#.into(), dtype: "float".into() };
+    let series =
+        SeriesDef { name: "loss".into(), context: r#"{"subset":"train"}"#.into(), dtype: "float".into() };
     let record = LogRecord { message: "hello".into(), level: 20, timestamp: 1.5, ..LogRecord::default() };
     IngestionBatch {
         series: vec![series],

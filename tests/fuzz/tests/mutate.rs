@@ -8,13 +8,32 @@ use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 
 /// Tokens that parsers branch on.
 const TOKENS: &[&[u8]] = &[
-    b"NaN", b"-Infinity", b"Infinity", b"null", b"{}", b"[]", b"\\ud800", b"\"", b"\\", b"1e400", b"-0.0", b",", b":",
-    b"18446744073709551616", b"\xff\xff\xff\xff\x0f", b"\x00", b"\xfe", b"../", b"%2e%2e", b"true",
+    b"NaN",
+    b"-Infinity",
+    b"Infinity",
+    b"null",
+    b"{}",
+    b"[]",
+    b"\\ud800",
+    b"\"",
+    b"\\",
+    b"1e400",
+    b"-0.0",
+    b",",
+    b":",
+    b"18446744073709551616",
+    b"\xff\xff\xff\xff\x0f",
+    b"\x00",
+    b"\xfe",
+    b"../",
+    b"%2e%2e",
+    b"true",
 ];
 
 #[expect(clippy::disallowed_methods, reason = "the length of a test is its only setting")]
 fn seconds() -> f64 {
-    std::env::var("MATYAN_FUZZ_SECONDS").map_or(1.0, |text| text.parse().expect("MATYAN_FUZZ_SECONDS is a number"))
+    std::env::var("MATYAN_FUZZ_SECONDS")
+        .map_or(1.0, |text| text.parse().expect("MATYAN_FUZZ_SECONDS is a number"))
 }
 
 fn mutate(random: &mut StdRng, seeds: &[Vec<u8>]) -> Vec<u8> {
