@@ -142,13 +142,27 @@ impl Ingestion {
                 Some(turn) = self.writers.join_next() => self.finish_turn(turn)?,
                 delivery = self.subscription.next(), if has_room => match delivery {
                     Ok(delivery) => self.take(delivery, stop).await?,
-                    Err(error) if error.is_temporary() => {
-                        tracing::warn!(%error, "waiting for the log");
-                        stop.run_until_cancelled(tokio::time::sleep(WAIT)).await;
-                    }
-                    Err(error) => return Err(error.into()),
+                    Err(error) => self.survive(error, stop).await?,
                 },
             }
+        }
+    }
+
+    /// Waits where waiting helps. A partition that was overtaken by retention is alarmed about, and the others go on.
+    async fn survive(&mut self, error: matyan_log::Error, stop: &CancellationToken) -> Result<(), Error> {
+        match error {
+            matyan_log::Error::Trimmed { partition, .. } => self.lost(partition, &error),
+            error if error.is_temporary() => tracing::warn!(%error, "waiting for the log"),
+            error => return Err(error.into()),
+        }
+        stop.run_until_cancelled(tokio::time::sleep(WAIT)).await;
+        Ok(())
+    }
+
+    fn lost(&mut self, partition: u32, error: &matyan_log::Error) {
+        tracing::error!(partition, %error, "records that were never applied are gone");
+        if self.partitions.remove(&partition).is_some() {
+            self.metrics.partitions_lost.inc();
         }
     }
 

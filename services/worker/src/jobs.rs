@@ -3,10 +3,13 @@
 //! read. The clock decides what is old enough, never who may write.
 
 mod entities;
+mod orphans;
 mod tombstones;
 
 #[cfg(test)]
-pub(crate) use {entities::sweep as sweep_entities, tombstones::sweep as sweep_tombstones};
+pub(crate) use {
+    entities::sweep as sweep_entities, orphans::sweep as sweep_orphans, tombstones::sweep as sweep_tombstones,
+};
 
 use std::time::Duration;
 
@@ -31,6 +34,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 const TIDY_EVERY: Duration = Duration::from_secs(60);
 /// Rows that are kept for days.
 const TOMBSTONES_EVERY: Duration = Duration::from_secs(3_600);
+/// Blobs that nothing refers to.
+const ORPHANS_EVERY: Duration = Duration::from_secs(24 * 3_600);
 
 pub(crate) struct Jobs {
     deps: Deps,
@@ -53,6 +58,7 @@ impl Jobs {
             every(TIDY_EVERY, "garbage", metrics, stop, || clear_garbage(deps)),
             every(TIDY_EVERY, "producers", metrics, stop, || sweep_producers(deps)),
             every(TOMBSTONES_EVERY, "tombstones", metrics, stop, || tombstones::sweep(deps, metrics)),
+            every(ORPHANS_EVERY, "orphans", metrics, stop, || orphans::sweep(deps, metrics, stop)),
         );
     }
 }

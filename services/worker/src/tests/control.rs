@@ -20,6 +20,7 @@ use matyan_model::{
     project::project_count,
     run::{Clearing, Head, tombstone_clear},
 };
+use matyan_proto::ingest::v1::{self as pb, event::Kind};
 use matyan_store::{Transaction, transact};
 use prometheus::Registry;
 use tokio::task::JoinHandle;
@@ -278,4 +279,52 @@ async fn rule_14_a_job_that_lost_its_lock_cannot_write() {
     assert_eq!(commit(&first, true).await, matyan_store::Commit::Conflict);
     assert_ne!(commit(&second, true).await, matyan_store::Commit::Conflict);
     assert!(take(3, 21, 10).await.is_some());
+}
+
+#[tokio::test]
+async fn rule_16_blobs_that_nothing_refers_to_go_and_no_others() {
+    let world = World::new().await;
+    let metrics = Metrics::new(&Registry::new()).unwrap();
+    let blob_ref = |path: &str| {
+        let (key, path) = (format!("r/{path}"), path.to_owned());
+        Kind::BlobRef(pb::BlobRef { key, path, ..pb::BlobRef::default() })
+    };
+    let large = format!("{}{}", "x".repeat(100_000), "end");
+    let known =
+        record(0).event(blob_ref("artifact")).object("o", None, "r/image.png").object("o", None, &large);
+    world.append([known.clone()]).await;
+    let worker = world.work().await;
+    world.applied(0, 0).await;
+    worker.stop().await.unwrap();
+    for key in ["r/artifact", "r/image.png", "r/orphan", "stranger/orphan"] {
+        world.put_blob(key).await;
+    }
+    let left = async || {
+        let listing = world.blobs().list("", None).await.unwrap();
+        listing
+            .blobs
+            .into_iter()
+            .map(|(key, _)| key.to_string())
+            .filter(|key| !key.contains("/.matyan/"))
+            .collect::<Vec<_>>()
+    };
+    let sweep = async || jobs::sweep_orphans(&world.deps, &metrics, &CancellationToken::new()).await.unwrap();
+    sweep().await;
+    assert_eq!(left().await.len(), 4, "all of them are young");
+    // A reference may be in a record that is not applied: it is younger than the last one that is.
+    world.now_us.store(1_000_000_000 + 8 * 24 * 3_600_000_000, Ordering::Relaxed);
+    world.append([record(0).event(blob_ref("orphan"))]).await;
+    sweep().await;
+    assert_eq!(left().await.len(), 4, "the log is not applied");
+    let worker = world.work().await;
+    world.applied(0, 1).await;
+    worker.stop().await.unwrap();
+    sweep().await;
+    assert_eq!(left().await.len(), 4, "it was referred to");
+    world.put_blob("r/second orphan").await;
+    world.now_us.store(1_000_000_000 + 20 * 24 * 3_600_000_000, Ordering::Relaxed);
+    sweep().await;
+    assert_eq!(left().await, ["r/artifact", "r/image.png", "r/orphan", "stranger/orphan"]);
+    let objects = &world.read().await.unwrap().objects[0].1;
+    world.value(&objects[1]).await;
 }

@@ -1,7 +1,9 @@
 //! The whole ingestion worker on the embedded log: read, apply, tell, stop, begin again.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use matyan_blob::{BlobKey, Blobs, Content, Listing, Meta, Upload};
+use matyan_log::layers::{Faults as LogFaults, FaultyReader, Rates};
 use matyan_model::{
     ids::RunId,
     keys::LogTopic,
@@ -186,4 +188,105 @@ async fn runs_are_folded_while_they_are_written() {
     assert_eq!(snapshot.get(&unfolded).await.unwrap().is_some(), !blocks.rows.is_empty());
     assert_eq!(world.points("loss").await.len(), 800);
     assert!(matyan_model::run::run_id_of(&*snapshot, P, number).await.unwrap() == Some(RunId::new("r")));
+}
+
+/// Lets one call through when it is told to.
+struct Gate {
+    inner: Arc<dyn Blobs>,
+    opened: tokio::sync::Semaphore,
+}
+
+#[async_trait::async_trait]
+impl Blobs for Gate {
+    async fn presign(&self, key: &BlobKey, content_type: &str) -> matyan_blob::Result<Upload> {
+        self.inner.presign(key, content_type).await
+    }
+
+    async fn put(
+        &self,
+        key: &BlobKey,
+        content_type: &str,
+        size: Option<u64>,
+        content: Content,
+    ) -> matyan_blob::Result<Meta> {
+        let _opened = self.opened.acquire().await.unwrap();
+        self.inner.put(key, content_type, size, content).await
+    }
+
+    async fn read(
+        &self,
+        key: &BlobKey,
+        range: Option<std::ops::Range<u64>>,
+    ) -> matyan_blob::Result<Option<(Meta, Content)>> {
+        self.inner.read(key, range).await
+    }
+
+    async fn describe(&self, key: &BlobKey) -> matyan_blob::Result<Option<Meta>> {
+        self.inner.describe(key).await
+    }
+
+    async fn delete(&self, keys: &[BlobKey]) -> matyan_blob::Result<Vec<(BlobKey, matyan_blob::Error)>> {
+        self.inner.delete(keys).await
+    }
+
+    async fn list(&self, prefix: &str, from: Option<&BlobKey>) -> matyan_blob::Result<Listing> {
+        self.inner.list(prefix, from).await
+    }
+}
+
+#[tokio::test]
+async fn rule_10_a_run_that_waits_holds_up_no_other() {
+    let mut world = World::new().await;
+    let gate = Arc::new(Gate { inner: world.deps.blobs.clone(), opened: tokio::sync::Semaphore::new(0) });
+    world.deps.blobs = gate.clone();
+    let worker = world.work().await;
+    let stuck = record(0).run("stuck").object("o", None, &"x".repeat(100_000));
+    world.append([record(0).create(), stuck, metric(0..3), metric(3..6)]).await;
+    super::eventually("the other run", || async { world.points("loss").await.len() == 6 }).await;
+    assert!(world.read_run("stuck").await.is_none());
+    super::eventually("progress up to the stuck record", || async {
+        world.progress().await.is_some_and(|applied| applied.next == 1)
+    })
+    .await;
+    gate.opened.add_permits(1);
+    world.applied(0, 3).await;
+    assert!(world.read_run("stuck").await.is_some());
+    worker.stop().await.unwrap();
+}
+
+/// Everything that may go wrong goes wrong, by a seed: the log repeats, takes partitions away and fails; the store fails.
+async fn nothing_is_lost_or_doubled(seed: u64) {
+    let mut world = World::new().await;
+    let rates = Rates { delivery_error: 0.2, repeat: 0.2, reassign: 0.2, ..Rates::default() };
+    let faults = Arc::new(LogFaults::seeded(seed, rates, Duration::from_secs(1)));
+    world.deps.log_reader = Arc::new(FaultyReader::new(world.log.clone(), faults));
+    world.faults.set_faults(Faults::errors(seed, 0.1));
+    let worker = world.work().await;
+    let runs = ["a", "b", "c"];
+    for round in 0..30_u64 {
+        let record = |run: &str| {
+            // Each connection sends its batch once more, and numbers no step itself.
+            let base =
+                record(0).run(run).sent(1, round + 1, 0).points(0, &[(None, round as f64), (None, 0.5)]);
+            if round == 0 { base.define(0, &["loss"]).tag("t") } else { base.object("o", None, "x").tag("t") }
+        };
+        world.append(runs.iter().flat_map(|run| [record(run), record(run)])).await;
+    }
+    world.applied(0, 179).await;
+    worker.stop().await.unwrap();
+    for run in runs {
+        let read = world.read_run(run).await.unwrap();
+        let expected: Vec<f64> = (0..30).flat_map(|round| [f64::from(round), 0.5]).collect();
+        assert_eq!(read.metrics[0].1.values, expected, "seed {seed}, run {run}");
+        assert_eq!(read.metrics[0].1.steps, (0..60).collect::<Vec<_>>(), "seed {seed}, run {run}");
+        let steps: Vec<i64> = read.objects[0].1.iter().map(|object| object.step).collect();
+        assert_eq!(steps, (0..29).collect::<Vec<_>>(), "seed {seed}, run {run}");
+        assert_eq!(world.tags(&read.props).await, [("t".to_owned(), 3)], "seed {seed}");
+    }
+    assert!(world.parked().await.is_empty(), "seed {seed}");
+}
+
+#[tokio::test]
+async fn faults_lose_and_double_nothing() {
+    futures::future::join_all((1..=4).map(nothing_is_lost_or_doubled)).await;
 }
