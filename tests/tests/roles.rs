@@ -74,6 +74,7 @@ async fn services_apart_do_what_they_do_together() {
         JsonWriter::connect(frontier.address("ingest"), "run").await.expect("the frontier listens");
     let frame = json!([create_run(), metric("loss", 0.5, None), metric("loss", f64::MIN_POSITIVE, None)]);
     assert_eq!(writer.send(&frame).await, Ok(Ack::Ok));
+    drop(writer);
     frontier.stop().await;
 
     let values = eventually("the points are applied", async || {

@@ -22,7 +22,7 @@ impl Announcement<'_> {
     pub(crate) fn banner(&self) -> String {
         let mut lines = vec![format!("matyan {} is ready\n", env!("CARGO_PKG_VERSION"))];
         if let Some(query) = self.query.map(url) {
-            lines.push(format!("  browser   {query}"));
+            lines.push(format!("  browser   {query}/docs"));
             lines.push(format!("  script    run = matyan_client.Run(repo=\"{query}\")"));
         }
         if let Some(ingest) = self.ingest.map(url) {

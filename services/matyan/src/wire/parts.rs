@@ -9,6 +9,10 @@ use matyan_frontier::Frontier;
 use prometheus::{Registry, process_collector::ProcessCollector};
 use tokio::time::timeout;
 use tonic::service::Routes;
+use tonic_health::{
+    ServingStatus,
+    server::{HealthReporter, health_reporter},
+};
 
 use super::{
     Error, clock,
@@ -21,6 +25,7 @@ use crate::settings::{MessageFormat, Secret, Settings};
 
 pub(crate) struct Parts {
     frontier: Option<Frontier>,
+    health: HealthReporter,
     ports: Tasks,
     workers: Workers,
 }
@@ -38,8 +43,10 @@ impl Parts {
         let role = settings.role;
         let workers = Workers::start(role, substrates, &registry).await?;
         let frontier = role.has_frontier().then(|| frontier(settings, substrates, &registry)).transpose()?;
-        let to_frontier = frontier.as_ref().map(frontier_transport);
-        let to_backend = role.has_backend().then(|| backend_transport(substrates, secret));
+        let (health, health_server) = health_reporter();
+        let in_process = |routes: Routes| Transport::new(routes.add_service(health_server.clone()).prepare());
+        let to_frontier = frontier.as_ref().map(|frontier| in_process(frontier_routes(frontier)));
+        let to_backend = role.has_backend().then(|| in_process(backend_routes(substrates, secret)));
 
         let mut ports = Tasks::default();
         let edge = edge_settings(settings);
@@ -53,7 +60,7 @@ impl Parts {
             let edge = matyan_edge::query(edge, metrics, backend, to_frontier);
             port_start(&mut ports, "the query side", listener, edge);
         }
-        Ok(Self { frontier, ports, workers })
+        Ok(Self { frontier, health, ports, workers })
     }
 
     /// Why the process cannot go on. Cancel-safe.
@@ -67,6 +74,9 @@ impl Parts {
     /// Takes nothing new, acknowledges what was read, and lets the parts end from the outside in. Connections that do not
     /// end within `patience` are cut off: what they sent was not acknowledged.
     pub(crate) async fn stop(mut self, patience: Duration) {
+        // Whoever watches is told, and then let go, or would hold its connection.
+        self.health.set_service_status("", ServingStatus::NotServing).await;
+        self.health.clear_service_status("").await;
         let drained = async {
             self.ports.stop().await;
             if let Some(frontier) = &self.frontier {
@@ -103,11 +113,11 @@ fn frontier(settings: &Settings, substrates: &Substrates, registry: &Registry) -
     Ok(Frontier::new(components, matyan_frontier::Settings { format, ..Default::default() }))
 }
 
-fn frontier_transport(frontier: &Frontier) -> Transport {
-    Transport::new(Routes::new(frontier.ingest_server()).add_service(frontier.system_server()).prepare())
+fn frontier_routes(frontier: &Frontier) -> Routes {
+    Routes::new(frontier.ingest_server()).add_service(frontier.system_server())
 }
 
-fn backend_transport(substrates: &Substrates, secret: &Secret) -> Transport {
+fn backend_routes(substrates: &Substrates, secret: &Secret) -> Routes {
     let store = substrates.store.clone().expect("a process with a backend opens the store");
     let context = matyan_backend::Context {
         store,
@@ -118,7 +128,7 @@ fn backend_transport(substrates: &Substrates, secret: &Secret) -> Transport {
         clock: clock::now_us(),
         new_id: clock::new_id_text(),
     };
-    Transport::new(Backend::new(context).into_routes().prepare())
+    Backend::new(context).into_routes()
 }
 
 fn edge_settings(settings: &Settings) -> matyan_edge::Settings {

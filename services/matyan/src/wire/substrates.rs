@@ -8,6 +8,7 @@ use std::{
 
 use matyan_blob::{Blobs, UrlSigner, fs::FsBlobs};
 use matyan_log::embedded::EmbeddedLog;
+use matyan_model::project::format_open;
 use matyan_store::embedded::EmbeddedStore;
 
 use super::{Error, clock};
@@ -50,7 +51,9 @@ async fn store_open(settings: &Settings, path: PathBuf) -> Result<Option<Arc<Emb
     if !settings.role.has_store() {
         return Ok(None);
     }
-    Ok(Some(Arc::new(EmbeddedStore::open(path, Default::default()).await?)))
+    let store = EmbeddedStore::open(path, Default::default()).await?;
+    format_open(&store).await?;
+    Ok(Some(Arc::new(store)))
 }
 
 async fn blobs_open(path: PathBuf, signer: UrlSigner) -> Result<Arc<dyn Blobs>, Error> {

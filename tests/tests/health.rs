@@ -1,0 +1,68 @@
+//! Each port tells who it is and whether it works: in the words of Matyan 0.3, and in those of gRPC.
+
+use matyan_proto::system::v1::{
+    ReadinessRequest, VersionRequest, system_service_client::SystemServiceClient,
+};
+use matyan_tests::Server;
+use serde_json::{Value, json};
+use tonic::transport::Channel;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+
+async fn get(base: &str, path: &str) -> Value {
+    let answer = reqwest::get(format!("{base}{path}")).await.expect("the server answers");
+    assert!(answer.status().is_success(), "{path}: {}", answer.status());
+    answer.json().await.expect("it answers in JSON")
+}
+
+async fn channel(base: &str) -> Channel {
+    Channel::from_shared(base.to_owned())
+        .expect("the base is a URL")
+        .connect()
+        .await
+        .expect("the server listens")
+}
+
+#[tokio::test]
+async fn both_ports_tell_who_they_are_and_that_they_work() {
+    let server = Server::up().await;
+    let ingest_checks = json!({"kafka": "ok", "blob": "ok"});
+    let query_checks = json!({"fdb": "ok", "kafka": {"control_producer": true, "ingestion_producer": true}});
+    for (base, component, checks) in
+        [(&server.ingest, "frontier", ingest_checks), (&server.query, "backend", query_checks)]
+    {
+        let version = get(base, "/api/v1/rest/version/").await;
+        assert_eq!(
+            (&version["component"], &version["version"]),
+            (&json!(component), &json!(env!("CARGO_PKG_VERSION")))
+        );
+        assert_eq!(get(base, "/health/live/").await, json!({"status": "ok"}));
+        assert_eq!(get(base, "/health/ready/").await, json!({"status": "ok", "checks": checks}));
+
+        let channel = channel(base).await;
+        let mut system = SystemServiceClient::new(channel.clone());
+        let told = system.version(VersionRequest {}).await.expect("it answers").into_inner();
+        assert_eq!(told.component, component);
+        assert!(system.readiness(ReadinessRequest {}).await.expect("it answers").into_inner().ready);
+        let health =
+            HealthClient::new(channel).check(HealthCheckRequest::default()).await.expect("it answers");
+        assert_eq!(health.into_inner().status(), ServingStatus::Serving);
+    }
+}
+
+/// Whoever watches is told of the end before the connection goes.
+#[tokio::test]
+async fn a_stopping_server_says_so_first() {
+    let mut server = Server::up().await;
+    let mut health = HealthClient::new(channel(&server.ingest).await);
+    let mut watch = health.watch(HealthCheckRequest::default()).await.expect("it answers").into_inner();
+    let mut next = async || watch.message().await.map(|told| told.map(|told| told.status()));
+    assert_eq!(next().await.expect("it is told"), Some(ServingStatus::Serving));
+    let stopped = server.terminate();
+    let told = async { [next().await.expect("it is told"), next().await.expect("it is let go")] };
+    let (status, told) = tokio::join!(stopped, told);
+    assert!(status.success());
+    assert_eq!(told, [Some(ServingStatus::NotServing), None]);
+    assert!(!server.log().contains("cut off"), "{}", server.log());
+}
