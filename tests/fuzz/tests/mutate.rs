@@ -78,7 +78,7 @@ fn run(name: &str) {
         }
         tried += 1;
     }
-    println!("{name}: {tried} inputs from {} seeds, random seed {seed}", seeds.len());
+    eprintln!("{name}: {tried} inputs from {} seeds, random seed {seed}", seeds.len());
 }
 
 #[test]
