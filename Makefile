@@ -53,9 +53,9 @@ build:
 unit: build
 	MATYAN_BIN=$(DEBUG_BIN) MATYAN_FUZZ_SECONDS=10 cargo test --workspace --quiet
 
-# The published Python client against the binary.
+# The published Python client against the binary. Its own log would go on after pytest has closed the output.
 system: build $(PEERS_STAMP)
-	MATYAN_BIN=$(DEBUG_BIN) $(VENV)/bin/python -m pytest -q -p no:cacheprovider $(PEERS)
+	LOGURU_AUTOINIT=0 MATYAN_BIN=$(DEBUG_BIN) $(VENV)/bin/python -m pytest -q -p no:cacheprovider $(PEERS)
 
 $(PEERS_STAMP): $(PEERS)/requirements.txt
 	python3 -m venv $(VENV)
