@@ -14,7 +14,6 @@ pub(crate) enum Unit {
     Milliseconds,
     Seconds,
     Megabytes,
-    BytesPerPoint,
 }
 
 pub(crate) struct Table {
@@ -88,7 +87,6 @@ impl Unit {
             Self::Milliseconds => format!("{figure:.2} ms"),
             Self::Seconds => format!("{figure:.3} s"),
             Self::Megabytes => format!("{figure:.0} MB"),
-            Self::BytesPerPoint => format!("{figure:.2} B"),
         }
     }
 }
