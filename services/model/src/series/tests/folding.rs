@@ -30,6 +30,16 @@ fn noisy(number: u32, steps: impl IntoIterator<Item = i64>) -> Written {
     written
 }
 
+/// Points that no compression makes smaller.
+fn bulky(number: u32, steps: std::ops::Range<i64>) -> Written {
+    let mut written = Written::default();
+    for step in steps {
+        let (epoch, time_us) = ((noise(step) * 1e18) as i64, (noise(-step) * 1e18) as i64);
+        written.push(series(number), Point { step, value: noise(step), epoch, time_us });
+    }
+    written
+}
+
 #[tokio::test]
 async fn rule_17_a_fold_stopped_between_any_two_transactions_goes_on() {
     let store = TestStore::open().await;
@@ -126,6 +136,20 @@ async fn rule_20_noisy_chunks_end_at_64_kib() {
 }
 
 #[tokio::test]
+async fn rule_20_chunks_that_are_full_by_bytes_leave_nothing_unsealed_before_them() {
+    let store = TestStore::open().await;
+    let mut harness = Harness::new(&store).await;
+    harness.write(&noisy(0, 0..5000)).await;
+    harness.fold_all(false).await;
+    harness.verify(&[]).await;
+    // Of the same tier as the chunk before, so it would stay apart, but more bytes than a chunk holds.
+    harness.write(&bulky(0, 5000..14_000)).await;
+    harness.fold_all(false).await;
+    // Checks the order of the chunks.
+    harness.verify(&[(StepRange::ALL, 9)]).await;
+}
+
+#[tokio::test]
 async fn rule_21_late_steps_recompute_the_buckets_above() {
     let store = TestStore::open().await;
     let mut harness = Harness::new(&store).await;
@@ -164,7 +188,7 @@ async fn the_pyramid_grows_with_sparse_and_dense_chunks() {
     let store = TestStore::open().await;
     let mut harness = Harness::new(&store).await;
     let (dense, sparse) = (0..40_000_i64, (0..40_000_i64).map(|index| 50_000 + index * 5_000));
-    let far = (0..40_000_i64).map(|index| 1 << 60 | index * 3);
+    let far = (0..40_000_i64).map(|index| (1 << 60) | (index * 3));
     let everywhere: Vec<_> = (0..=63).step_by(3).map(|exponent| (StepRange::ALL, exponent)).collect();
     for steps in [dense.collect::<Vec<_>>(), sparse.collect(), far.collect(), (-90_000..-50_000).collect()] {
         harness.write(&noisy(0, steps)).await;
@@ -273,12 +297,7 @@ async fn a_long_backlog_is_folded_in_turns() {
     let store = TestStore::open().await;
     let mut harness = Harness::new(&store).await;
     for part in 0..20_i64 {
-        let mut written = Written::default();
-        for index in part * 40_000..(part + 1) * 40_000 {
-            let (epoch, time_us) = ((noise(index) * 1e18) as i64, (noise(-index) * 1e18) as i64);
-            written.push(series(0), Point { step: index, value: noise(index), epoch, time_us });
-        }
-        harness.write(&written).await;
+        harness.write(&bulky(0, part * 40_000..(part + 1) * 40_000)).await;
     }
     let unfolded = async |harness: &Harness<'_>| {
         let run = RunSeries::open(harness.snapshot().await.as_ref(), harness.place).await.unwrap();
