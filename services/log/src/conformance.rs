@@ -1,6 +1,6 @@
 //! The guarantees of `LogWriter` and `LogReader`, each as cases of its name, for every implementation to run.
 //! Cases know only the traits and a `Fixture`, and wait on states, never on time. An implementation's test binary
-//! (`harness = false`) is a call of `run` with its fixtures; a fixture whose server is missing says so, and its cases show as
+//! (`harness = false`) runs the `trials` of its fixtures; a fixture whose server is missing says so, and its cases show as
 //! ignored.
 
 mod append;
@@ -16,10 +16,10 @@ mod trim;
 pub use kill::{Acknowledged, write_until_killed};
 pub use layered::Delayed;
 
-use std::{future::Future, pin::Pin, process::ExitCode, sync::Arc, time::Duration};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Failed, Trial};
 
 use crate::{LogReader, LogWriter};
 
@@ -124,24 +124,27 @@ cases! {
     Kill: kill::durable_after_kill;
 }
 
-/// Runs all cases on every fixture, as `cargo test` expects it.
-pub fn run(fixtures: Vec<Arc<dyn Fixture>>) -> ExitCode {
-    let trials =
-        fixtures.iter().flat_map(|fixture| CASES.iter().map(|case| trial(fixture.clone(), case))).collect();
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+/// All cases on every fixture, for libtest-mimic to run.
+pub fn trials(fixtures: &[Arc<dyn Fixture>]) -> Vec<Trial> {
+    fixtures.iter().flat_map(|fixture| CASES.iter().map(|case| trial(fixture.clone(), case))).collect()
 }
 
 fn trial(fixture: Arc<dyn Fixture>, (name, need, case): &'static Case) -> Trial {
     let lacking = fixture.lacks(*need);
     let name = format!("{}::{name}", fixture.name());
-    let trial = Trial::test(name, move || play(case(fixture)));
-    match lacking {
+    ignored_for(lacking, Trial::test(name, move || play(case(fixture))))
+}
+
+/// Shows a case that cannot run as ignored, with the reason.
+pub fn ignored_for(reason: Option<String>, trial: Trial) -> Trial {
+    match reason {
         Some(reason) => trial.with_kind(reason).with_ignored_flag(true),
         None => trial,
     }
 }
 
-fn play(case: impl Future<Output = ()>) -> Result<(), Failed> {
+/// Runs a case to its end, on a runtime of its own.
+pub fn play(case: impl Future<Output = ()>) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let played = runtime.block_on(async { tokio::time::timeout(HANG_GUARD, case).await });
     runtime.shutdown_background();

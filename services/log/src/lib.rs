@@ -7,6 +7,8 @@ mod error;
 mod murmur2;
 
 pub mod embedded;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod layers;
 
 #[cfg(feature = "conformance")]
@@ -112,8 +114,8 @@ pub enum Delivery {
 /// 2. *ordered*: appends of one key that are answered one after another have ascending offsets of one partition; the
 ///    records of one append are in its order. Appends started in order by one caller keep that order: an append is
 ///    started by the call itself, not by the first poll of what it returns.
-/// 3. *whole or unknown*: an error means that any prefix of the records may be in the log, or come into it until the
-///    call's time is over; never later, and never a later record without the earlier ones of the same key.
+/// 3. *whole or unknown*: an error means that any prefix of the records may be in the log, or come into it until the next
+///    append of the same key is answered; never later, and never a later record without the earlier ones of the same key.
 /// 4. *bounded*: when the log is full or slow, append waits, at most for the time that it was built with, and then answers
 ///    `Error::Unavailable`.
 /// 5. *size*: a record over `MAX_RECORD_BYTES` or `MAX_EXTRA_BYTES` is refused, and no other with it is written.
@@ -133,14 +135,15 @@ pub trait LogWriter: Send + Sync + 'static {
 /// 7. *complete*: from the started offset on, every durable record is delivered in offset order; none before it is durable.
 /// 8. *exclusive*: of the subscribers of one topic, a partition is assigned to at most one at a time, as far as the log can
 ///    tell; a reader that was cut off may learn late that it lost one.
-/// 9. *any position*: start takes every offset from `first` to `end`; one before `first` answers `Error::Trimmed`.
+/// 9. *any position*: start takes every offset from `first` to `end`; one before `first` answers `Error::Trimmed`, one
+///    behind `end` `Error::Topic`.
 /// 10. *trim*: what lies before a trimmed offset may be gone at once or later, but stays gone; offsets are never reused.
 /// 11. *no blocking*: a slow subscriber slows no writer, until unread bytes reach the bound that the log was built with.
 #[async_trait]
 pub trait LogReader: Send + Sync + 'static {
     async fn subscribe(&self, topic: Topic) -> Result<Box<dyn Subscription>>;
 
-    /// Tells that nothing before `offset` will be read again.
+    /// Tells that nothing before `offset` will be read again; an offset behind the end counts as the end.
     async fn trim(&self, topic: Topic, partition: u32, offset: u64) -> Result<()>;
 }
 

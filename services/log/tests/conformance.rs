@@ -3,10 +3,14 @@
 
 #[path = "conformance/embedded.rs"]
 mod embedded;
+#[cfg(feature = "kafka")]
+#[path = "conformance/kafka.rs"]
+mod kafka;
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
-use matyan_log::conformance::{Delayed, run};
+use libtest_mimic::Arguments;
+use matyan_log::conformance::{Delayed, Fixture, trials};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -15,5 +19,19 @@ fn main() -> ExitCode {
         embedded::write_until_killed(directory);
         return ExitCode::FAILURE;
     }
-    run(vec![Arc::new(embedded::Embedded), Arc::new(Delayed(embedded::Embedded))])
+    let fixtures: Vec<Arc<dyn Fixture>> = vec![
+        Arc::new(embedded::Embedded),
+        Arc::new(Delayed(embedded::Embedded)),
+        #[cfg(feature = "kafka")]
+        Arc::new(kafka::Kafka),
+        #[cfg(feature = "kafka")]
+        Arc::new(Delayed(kafka::Kafka)),
+    ];
+    let mut trials = trials(&fixtures);
+    #[cfg(feature = "kafka")]
+    trials.extend(kafka::own_trials());
+    let outcome = libtest_mimic::run(&Arguments::from_args(), trials);
+    #[cfg(feature = "kafka")]
+    kafka::stop();
+    outcome.exit_code()
 }

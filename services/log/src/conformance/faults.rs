@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Fixture, Instance, Shape,
-    support::{append, number, numbered, range, read_all, record},
+    support::{number, numbered, range, read_all, record},
 };
 use crate::{Error, NewRecord, Record, Topic};
 
@@ -47,7 +47,7 @@ pub(super) async fn bounded_by_unread_bytes(fixture: Arc<dyn Fixture>) {
 
 pub(super) async fn bounded_when_obstructed(fixture: Arc<dyn Fixture>) {
     let mut log = fixture.create(obstructed()).await;
-    append(&*log, vec![large(0)]).await;
+    until_answered(&*log, 0).await;
     log.obstruct().await;
     let error = until_refused(&*log, 1).await.1;
     assert!(matches!(error, Error::Unavailable { .. }), "{error}");

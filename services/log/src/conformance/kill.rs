@@ -5,9 +5,11 @@ use std::{
     sync::Arc,
 };
 
+use tokio::task::JoinSet;
+
 use super::{
     Fixture,
-    support::{Random, Reading, record},
+    support::{Random, Reading, describe, record},
 };
 use crate::{LogWriter, NewRecord, Position, Topic};
 
@@ -23,7 +25,7 @@ pub struct Acknowledged {
     pub position: Position,
 }
 
-/// Writes with several writers at once, and reports each answer. Ends when an append fails.
+/// Writes with several writers at once, and reports each answer. Ends when appends fail, or when it is dropped.
 pub async fn write_until_killed(
     log: Arc<dyn LogWriter>,
     report: impl Fn(Acknowledged) + Clone + Send + 'static,
@@ -39,10 +41,8 @@ pub async fn write_until_killed(
             }
         }
     };
-    let writers: Vec<_> = (0..WRITERS).map(|writer| tokio::spawn(write(writer))).collect();
-    for writer in writers {
-        writer.await.expect("the writer ends well");
-    }
+    let writers: JoinSet<()> = (0..WRITERS).map(write).collect();
+    writers.join_all().await;
 }
 
 /// The same for the same numbers, from empty to 20 kB.
@@ -58,7 +58,7 @@ pub(super) async fn durable_after_kill(fixture: Arc<dyn Fixture>) {
         let count = 20 + Random::new(round).below(500) as usize;
         let (log, acknowledged) = fixture.kill(count).await;
         assert!(acknowledged.len() >= count, "{} of {count} were acknowledged", acknowledged.len());
-        let info = log.writer().describe(Topic::Ingestion).await.expect("the topic is described");
+        let info = describe(&*log).await;
         let is_all = |reading: &Reading| {
             info.partitions.iter().zip(0..).all(|(partition, number)| {
                 let last = reading.got.get(&number).and_then(|records| records.last());

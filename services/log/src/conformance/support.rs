@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::Instance;
-use crate::{Delivery, NewRecord, Position, Record, Subscription, Topic};
+use crate::{Delivery, NewRecord, Position, Record, Subscription, Topic, TopicInfo};
 
 pub(super) fn record(key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> NewRecord {
     NewRecord { key: key.into().into(), value: value.into().into(), headers: vec![] }
@@ -29,9 +29,19 @@ pub(super) async fn append(log: &dyn Instance, records: Vec<NewRecord>) -> Vec<P
     log.writer().append(Topic::Ingestion, records).await.expect("the append is answered")
 }
 
+/// Asks again while the log is not available: a restarted server may need a moment.
+pub(super) async fn describe(log: &dyn Instance) -> TopicInfo {
+    loop {
+        match log.writer().describe(Topic::Ingestion).await {
+            Ok(info) => return info,
+            Err(error) => assert!(error.is_temporary(), "{error}"),
+        }
+    }
+}
+
 /// First and end of the only partition.
 pub(super) async fn range(log: &dyn Instance) -> (u64, u64) {
-    let info = log.writer().describe(Topic::Ingestion).await.expect("the topic is described");
+    let info = describe(log).await;
     let [partition] = info.partitions[..] else { panic!("one partition, not {:?}", info.partitions) };
     (partition.first, partition.end)
 }
@@ -53,7 +63,7 @@ impl Reading {
 
     /// From these offsets on.
     pub(super) async fn from(log: &dyn Instance, starts: &[(u32, u64)]) -> Self {
-        let info = log.writer().describe(Topic::Ingestion).await.expect("the topic is described");
+        let info = describe(log).await;
         Self {
             subscription: log.reader().subscribe(Topic::Ingestion).await.expect("the subscription is made"),
             log_first: info.partitions.iter().map(|partition| partition.first).collect(),
@@ -82,7 +92,9 @@ impl Reading {
                     Some(last) => last.offset + 1,
                     None => *self.starts.get(&partition).unwrap_or(&self.log_first[partition as usize]),
                 };
-                self.subscription.start(partition, start).await.expect("the partition is started");
+                while let Err(error) = self.subscription.start(partition, start).await {
+                    assert!(error.is_temporary(), "{error}");
+                }
             }
             Delivery::Revoked { partition } => {
                 self.owned.insert(partition, false);

@@ -227,7 +227,7 @@ async fn trimming_gives_the_disk_back() {
         log.trim(Topic::Ingestion, 0, first + 50).await.unwrap();
     }
     let bytes = directory_bytes(directory.path());
-    assert!(bytes < 170 << 20, "200 MB went through and are trimmed, and {bytes} bytes are used");
+    assert!(bytes < 100 << 20, "200 MB went through and are trimmed, and {bytes} bytes are used");
 }
 
 /// As the file system counts: space reserved in a file costs nothing.

@@ -1,0 +1,146 @@
+//! LOG on Apache Kafka, for many machines: topics are Kafka's, and partitions are shared out by a consumer group.
+//! A position is never committed to Kafka: workers keep theirs with the data. Deliberately absent: transactions, compaction,
+//! and growing a topic (a run would move to another partition; a new topic is the way).
+//!
+//! Where Kafka is less than the traits could wish:
+//! - The length of an append's wait is kept to about a second, as librdkafka looks at its clock no oftener.
+//! - After a stall of the broker, what an append left unknown may still come into the log until the next append reaches the
+//!   partition: then the idempotent producer's new epoch shuts it out.
+//! - An append of several records to one partition may lose a later part of them, never an earlier one.
+//! - Trimming deletes only when told to (`delete_trimmed`): others may read the same topics; otherwise retention does it.
+
+mod config;
+mod error;
+mod membership;
+mod subscription;
+mod topics;
+mod writer;
+
+pub use config::{CreateTopics, Security, Settings, TopicNames};
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use rdkafka::{
+    Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer},
+};
+
+use crate::{
+    Append, Error, LogReader, LogWriter, NewRecord, PartitionInfo, Result, Subscription, Topic, TopicInfo,
+};
+use membership::Keeper;
+use subscription::KafkaSubscription;
+use writer::Writer;
+
+/// How long questions to the brokers may take; no record depends on them.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub struct KafkaLog {
+    shared: Arc<Shared>,
+    writer: Writer,
+}
+
+struct Shared {
+    settings: Settings,
+    partitions: topics::Partitions,
+    admin: Arc<AdminClient<DefaultClientContext>>,
+    /// Asks where partitions begin and end. It is never polled.
+    watermarks: BaseConsumer,
+    /// The threads of subscriptions: they outlive those for as long as it takes to leave the group.
+    keepers: Mutex<Vec<Keeper>>,
+}
+
+impl KafkaLog {
+    /// Reaches the brokers, checks the topics, and makes those that are missing if the settings say so.
+    pub async fn open(settings: Settings) -> Result<Self> {
+        settings.validate()?;
+        let admin = Arc::new(settings.client().create::<AdminClient<_>>().map_err(error::client)?);
+        let watermarks: BaseConsumer = settings.client().create().map_err(error::client)?;
+        let partitions = topics::open(&admin, &settings).await?;
+        let writer = Writer::new(&settings)?;
+        let shared = Shared { settings, partitions, admin, watermarks, keepers: Mutex::default() };
+        Ok(Self { shared: Arc::new(shared), writer })
+    }
+
+    /// Ends all subscriptions, and waits until their groups are left and everything is answered that was appended.
+    pub async fn close(&self) -> Result<()> {
+        let keepers = std::mem::take(&mut *self.shared.keepers());
+        keepers.iter().for_each(Keeper::stop);
+        let flushed = self.writer.flush(self.shared.settings.append_wait).await;
+        blocking(move || keepers.into_iter().try_for_each(Keeper::join))
+            .await?
+            .map_err(|_| Error::unavailable("the thread of a subscription has panicked"))?;
+        flushed
+    }
+}
+
+#[async_trait]
+impl LogWriter for KafkaLog {
+    fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Append {
+        self.writer.append(self.shared.settings.topics.name(topic), records)
+    }
+
+    async fn describe(&self, topic: Topic) -> Result<TopicInfo> {
+        let count = self.shared.partitions.of(topic);
+        let shared = self.shared.clone();
+        topics::check_count(&shared.admin, shared.settings.topics.name(topic), count).await?;
+        let all =
+            move || (0..count).map(|partition| shared.watermarks(topic, partition)).collect::<Result<_>>();
+        Ok(TopicInfo { identity: None, partitions: blocking(all).await?? })
+    }
+}
+
+#[async_trait]
+impl LogReader for KafkaLog {
+    async fn subscribe(&self, topic: Topic) -> Result<Box<dyn Subscription>> {
+        Ok(Box::new(KafkaSubscription::new(self.shared.clone(), topic)?))
+    }
+
+    async fn trim(&self, topic: Topic, partition: u32, offset: u64) -> Result<()> {
+        self.shared.partitions.check(topic, partition)?;
+        if !self.shared.settings.delete_trimmed {
+            return Ok(());
+        }
+        let shared = self.shared.clone();
+        let PartitionInfo { first, end } = blocking(move || shared.watermarks(topic, partition)).await??;
+        let offset = offset.min(end);
+        if offset <= first {
+            return Ok(());
+        }
+        let name = self.shared.settings.topics.name(topic);
+        let mut before = TopicPartitionList::new();
+        before
+            .add_partition_offset(name, partition as i32, Offset::Offset(offset as i64))
+            .map_err(error::client)?;
+        let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+        let deleted = self.shared.admin.delete_records(&before, &options).await.map_err(error::request)?;
+        deleted.elements().iter().try_for_each(|element| element.error()).map_err(error::request)
+    }
+}
+
+impl Shared {
+    /// Blocks.
+    fn watermarks(&self, topic: Topic, partition: u32) -> Result<PartitionInfo> {
+        let name = self.settings.topics.name(topic);
+        let (first, end) = self
+            .watermarks
+            .fetch_watermarks(name, partition as i32, REQUEST_TIMEOUT)
+            .map_err(error::request)?;
+        Ok(PartitionInfo { first: first as u64, end: end as u64 })
+    }
+
+    fn keepers(&self) -> MutexGuard<'_, Vec<Keeper>> {
+        self.keepers.lock().expect("nobody panics while holding the keepers")
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|failure| Error::unavailable(format!("the request was interrupted: {failure}")))
+}

@@ -1,0 +1,97 @@
+//! The properties that promises hang on, and what is refused before any broker is asked.
+
+use super::*;
+
+fn settings() -> Settings {
+    Settings {
+        bootstrap_servers: "127.0.0.1:9092".into(),
+        topics: TopicNames::default(),
+        ingestion_partitions: None,
+        group: "workers".into(),
+        create_topics: None,
+        append_wait: append_wait(),
+        delete_trimmed: false,
+        security: Security::default(),
+    }
+}
+
+#[track_caller]
+fn check(config: &ClientConfig, expected: &[(&str, &str)]) {
+    for (name, value) in expected {
+        assert_eq!(config.get(name), Some(*value), "{name}");
+    }
+}
+
+#[test]
+fn nothing_is_reordered_skipped_or_acknowledged_by_one_broker() {
+    let producer = [
+        ("partitioner", "murmur2_random"),
+        ("acks", "all"),
+        ("enable.idempotence", "true"),
+        ("message.timeout.ms", "40000"),
+    ];
+    check(&settings().producer(), &producer);
+    for config in [settings().member(Topic::Ingestion), settings().fetcher(Topic::Ingestion)] {
+        let consumer = [
+            ("auto.offset.reset", "error"),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("group.id", "workers-data-ingestion"),
+        ];
+        check(&config, &consumer);
+    }
+    check(&settings().member(Topic::Control), &[("partition.assignment.strategy", "cooperative-sticky")]);
+}
+
+#[test]
+fn security_reaches_every_client_and_no_log_line() {
+    let security = Security {
+        protocol: Some("SASL_SSL".into()),
+        sasl_mechanism: Some("PLAIN".into()),
+        sasl_username: Some("user".into()),
+        sasl_password: Some("secret".into()),
+        ca_file: Some("/certificates/ca.pem".into()),
+    };
+    let settings = Settings { security, ..settings() };
+    let expected = [
+        ("security.protocol", "SASL_SSL"),
+        ("sasl.mechanism", "PLAIN"),
+        ("sasl.username", "user"),
+        ("sasl.password", "secret"),
+        ("ssl.ca.location", "/certificates/ca.pem"),
+    ];
+    for config in [
+        settings.client(),
+        settings.producer(),
+        settings.member(Topic::Control),
+        settings.fetcher(Topic::Control),
+    ] {
+        check(&config, &expected);
+    }
+    assert!(!format!("{settings:?}").contains("secret"));
+}
+
+#[test]
+fn what_is_empty_is_left_to_the_library() {
+    for name in ["security.protocol", "sasl.mechanism", "sasl.username", "ssl.ca.location"] {
+        assert_eq!(settings().client().get(name), None, "{name}");
+    }
+}
+
+#[track_caller]
+fn refused(settings: Settings, word: &str) {
+    let error = settings.validate().unwrap_err();
+    assert!(error.to_string().contains(word), "{error}");
+}
+
+#[test]
+fn wrong_settings_are_refused_by_name() {
+    settings().validate().unwrap();
+    refused(Settings { bootstrap_servers: " ".into(), ..settings() }, "bootstrap_servers");
+    refused(Settings { group: String::new(), ..settings() }, "group");
+    refused(Settings { append_wait: Duration::from_millis(1), ..settings() }, "append_wait");
+    let topics = TopicNames { control: "data-ingestion".into(), ..TopicNames::default() };
+    refused(Settings { topics, ..settings() }, "same name");
+    let security = Security { sasl_username: Some("user".into()), ..Security::default() };
+    refused(Settings { security, ..settings() }, "password");
+}

@@ -1,0 +1,190 @@
+//! Apache Kafka as a fixture: a topic of its own for every log, on a broker that all share, or, for what stalls or kills
+//! brokers, on a second one that is used by one case at a time. Without a broker the cases are ignored, unless
+//! `REQUIRE=kafka` asks for them.
+
+#[path = "kafka/broker.rs"]
+mod broker;
+#[path = "kafka/own.rs"]
+mod own;
+
+pub(crate) use own::own_trials;
+
+use std::sync::{
+    Arc, Mutex, OnceLock,
+    atomic::{AtomicU64, Ordering},
+};
+
+use async_trait::async_trait;
+use matyan_log::{
+    LogReader, LogWriter,
+    conformance::{Acknowledged, Fixture, Instance, Need, Shape, write_until_killed},
+    kafka::{CreateTopics, KafkaLog, Settings, TopicNames},
+};
+use tokio::sync::OwnedMutexGuard;
+
+use broker::Broker;
+
+#[derive(Clone, Copy)]
+pub(crate) struct Kafka;
+
+/// Started by the first case that needs it.
+static SHARED: Mutex<Option<Broker>> = Mutex::new(None);
+static DISTURBED: OnceLock<Arc<tokio::sync::Mutex<Option<Broker>>>> = OnceLock::new();
+
+struct KafkaInstance {
+    log: Option<Arc<KafkaLog>>,
+    settings: Settings,
+    /// The broker that this case alone has.
+    own: Option<OwnedMutexGuard<Option<Broker>>>,
+}
+
+/// Kills the brokers; to be called when all cases are over.
+pub(crate) fn stop() {
+    *SHARED.lock().expect("no case panics while starting it") = None;
+    if let Some(disturbed) = DISTURBED.get() {
+        *disturbed.blocking_lock() = None;
+    }
+}
+
+#[async_trait]
+impl Fixture for Kafka {
+    fn name(&self) -> String {
+        "kafka".into()
+    }
+
+    fn lacks(&self, need: Need) -> Option<String> {
+        static UNAVAILABLE: OnceLock<Option<String>> = OnceLock::new();
+        match need {
+            Need::Bound => Some("Kafka keeps records by time".into()),
+            Need::Log | Need::Obstruction | Need::Kill if is_required() => None,
+            Need::Log | Need::Obstruction | Need::Kill => {
+                UNAVAILABLE.get_or_init(|| broker::jars().err()).clone()
+            }
+        }
+    }
+
+    async fn create(&self, shape: Shape) -> Box<dyn Instance> {
+        let own = if shape.is_obstructed { Some(own_broker().await) } else { None };
+        let servers = match &own {
+            Some(own) => own.as_ref().map(Broker::address).expect("it was started"),
+            None => blocking(shared_address).await,
+        };
+        Box::new(KafkaInstance::open(new_settings(servers, shape), own).await)
+    }
+
+    async fn kill(&self, count: usize) -> (Box<dyn Instance>, Vec<Acknowledged>) {
+        let mut own = own_broker().await;
+        let servers = own.as_ref().map(Broker::address).expect("it was started");
+        let settings = new_settings(servers, Shape::default());
+        let log = open(&settings).await;
+        let acknowledged = Arc::new(Mutex::new(Vec::new()));
+        let report = {
+            let acknowledged = acknowledged.clone();
+            move |one| acknowledged.lock().expect("no panic").push(one)
+        };
+        let writing = tokio::spawn(write_until_killed(log.clone(), report));
+        while acknowledged.lock().expect("no panic").len() < count {
+            tokio::task::yield_now().await;
+        }
+        let mut broker = own.take().expect("it was started");
+        broker.kill();
+        writing.abort();
+        assert!(writing.await.is_err_and(|end| end.is_cancelled()), "it was still writing");
+        // With the producer goes what nobody was told of, before there is a broker again to take it.
+        blocking(move || drop(log)).await;
+        *own = Some(blocking(move || broker.restart()).await);
+        let acknowledged = acknowledged.lock().expect("no panic").clone();
+        (Box::new(KafkaInstance::open(settings, Some(own)).await), acknowledged)
+    }
+}
+
+impl KafkaInstance {
+    async fn open(settings: Settings, own: Option<OwnedMutexGuard<Option<Broker>>>) -> Self {
+        Self { log: Some(open(&settings).await), settings, own }
+    }
+
+    fn log(&self) -> Arc<KafkaLog> {
+        self.log.clone().expect("it is open but while it is opened again")
+    }
+
+    fn broker(&self) -> &Broker {
+        self.own.as_ref().and_then(|own| own.as_ref()).expect("the case has a broker of its own")
+    }
+}
+
+#[async_trait]
+impl Instance for KafkaInstance {
+    fn writer(&self) -> Arc<dyn LogWriter> {
+        self.log()
+    }
+
+    fn reader(&self) -> Arc<dyn LogReader> {
+        self.log()
+    }
+
+    async fn reopen(&mut self) {
+        self.log().close().await.expect("the log is closed");
+        self.log = Some(open(&self.settings).await);
+    }
+
+    async fn obstruct(&mut self) {
+        self.broker().stall();
+    }
+
+    async fn clear(&mut self) {
+        self.broker().go_on();
+    }
+}
+
+async fn open(settings: &Settings) -> Arc<KafkaLog> {
+    Arc::new(KafkaLog::open(settings.clone()).await.expect("the log is opened"))
+}
+
+fn new_settings(bootstrap_servers: String, shape: Shape) -> Settings {
+    static LOGS: AtomicU64 = AtomicU64::new(0);
+    let number = LOGS.fetch_add(1, Ordering::Relaxed);
+    Settings {
+        bootstrap_servers,
+        topics: TopicNames {
+            ingestion: format!("ingestion-{number}"),
+            control: format!("control-{number}"),
+            dead_letters: format!("dead-letters-{number}"),
+        },
+        ingestion_partitions: Some(shape.partitions),
+        group: format!("workers-{number}"),
+        create_topics: Some(CreateTopics {
+            ingestion_partitions: shape.partitions,
+            replication: 1,
+            min_insync_replicas: 1,
+        }),
+        append_wait: shape.append_wait,
+        delete_trimmed: true,
+        security: Default::default(),
+    }
+}
+
+fn shared_address() -> String {
+    shared(Broker::address)
+}
+
+fn shared<T>(ask: impl FnOnce(&Broker) -> T) -> T {
+    let mut shared = SHARED.lock().expect("no case panics while starting it");
+    ask(shared.get_or_insert_with(Broker::start))
+}
+
+async fn own_broker() -> OwnedMutexGuard<Option<Broker>> {
+    let mut own = DISTURBED.get_or_init(Arc::default).clone().lock_owned().await;
+    if own.is_none() {
+        *own = Some(blocking(Broker::start).await);
+    }
+    own
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.expect("no panic")
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test binary is its own composition root")]
+fn is_required() -> bool {
+    std::env::var("REQUIRE").is_ok_and(|required| required.split(',').any(|name| name == "kafka"))
+}
