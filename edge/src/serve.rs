@@ -11,6 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +21,12 @@ use crate::edge::Edge;
 
 /// A client that has connected has this long to send a request's head.
 const HEAD_TIME: Duration = Duration::from_secs(30);
+
+/// Silence after which a peer is asked whether it is still there.
+const SILENCE: Duration = Duration::from_secs(20);
+
+/// Calls at a time on one HTTP/2 connection.
+const MAX_STREAMS: u32 = 1_000;
 
 /// After an accept that failed (no file descriptors left, say) the next one waits, or the loop would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -49,18 +56,30 @@ pub async fn serve(listener: TcpListener, edge: Edge, stop: CancellationToken) {
     connections.wait().await;
 }
 
+/// Answers go out at once, and a peer that is gone is noticed even while we only wait for its bytes.
+fn prepare(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(SILENCE).with_interval(SILENCE);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}
+
 /// One connection until its end.
 fn connection(
     stream: TcpStream,
     edge: Edge,
     graceful: &GracefulShutdown,
 ) -> impl Future<Output = ()> + Send + 'static {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a connection keeps its delay");
+    if let Err(error) = prepare(&stream) {
+        tracing::debug!(%error, "a connection keeps its defaults");
     }
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(1_000);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .keep_alive_interval(SILENCE)
+        .keep_alive_timeout(SILENCE);
     let service = service_fn(move |request: Request<Incoming>| {
         let edge = edge.clone();
         async move { Ok::<_, Infallible>(edge.answer(request.map(Body::new)).await) }

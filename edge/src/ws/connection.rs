@@ -148,9 +148,10 @@ impl Connection {
     fn take_acks(&mut self) -> Vec<Message> {
         let mut acks = Vec::new();
         while let Some(Waiting { state: State::Done(_), .. }) = self.waiting.front() {
-            let Some(frame) = self.waiting.pop_front() else { break };
+            let Some(mut frame) = self.waiting.pop_front() else { break };
             self.waiting_bytes -= frame.bytes();
             let State::Done(error) = frame.state else { break };
+            frame.rejections.reasons.sort_by_key(|rejection| rejection.item);
             let metrics = &self.context.metrics;
             metrics.ws_ack_seconds.observe(frame.received.elapsed().as_secs_f64());
             let text = if error.is_none() && frame.rejections.is_empty() {
@@ -277,9 +278,11 @@ impl Connection {
             frame.state = State::Done(Some(status.message().to_owned().into()));
         }
         self.give_up_old(status.message());
-        self.retry_at = Some(Instant::now() + self.pause);
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-        self.context.metrics.ws_reopened_streams.inc();
+        if self.waiting.iter().any(|frame| matches!(frame.state, State::Unsent)) {
+            self.retry_at = Some(Instant::now() + self.pause);
+            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+            self.context.metrics.ws_reopened_streams.inc();
+        }
     }
 
     fn give_up_old(&mut self, message: &str) {

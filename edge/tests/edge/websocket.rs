@@ -140,6 +140,17 @@ async fn items_that_the_frontier_rejects_are_named_by_their_place_in_the_frame()
     );
     client.send(&frame).await;
     client.ok().await;
+
+    // Together with what the edge refuses, in the order of the frame.
+    server.frontier.change(|it| {
+        it.reject_next =
+            vec![Rejection { item: 0, count: 1, field: "name".into(), reason: "is too long".into() }];
+    });
+    client.send(&format!("[{}, 5]", tag("t"))).await;
+    assert_eq!(
+        client.error().await,
+        "item 0: name: is too long; item 1: a message is an object, not an integer"
+    );
 }
 
 #[tokio::test]
