@@ -13,7 +13,7 @@ use matyan_model::{
     position::LogPosition,
     producer::{Part, Sent},
 };
-use matyan_proto::{ingest::v1::IngestionBatch, log::v1::LogEntry};
+use matyan_proto::{ingest::v1::IngestionBatch, limits, log::v1::LogEntry};
 use prost::Message;
 
 /// A record, as far as it concerns the partition.
@@ -61,7 +61,7 @@ impl Entry {
         let unreadable = |reason| Self {
             position,
             project: String::new(),
-            run_id: RunId::new(String::from_utf8_lossy(&record.key)),
+            run_id: run_of_key(&record.key),
             caller: String::new(),
             received_us: record.appended_us,
             sent: None,
@@ -69,7 +69,13 @@ impl Entry {
             bytes,
         };
         match read {
-            Ok(entry) => Self { position, bytes, ..entry },
+            Ok(entry) if (1..=limits::RUN_ID_BYTES).contains(&entry.run_id.as_str().len()) => {
+                Self { position, bytes, ..entry }
+            }
+            Ok(entry) => {
+                let size = entry.run_id.as_str().len();
+                unreadable(format!("its run id has {size} bytes, and 1 to {} are good", limits::RUN_ID_BYTES))
+            }
             Err(reason) => unreadable(reason),
         }
     }
@@ -93,6 +99,14 @@ impl Entry {
             Content::Envelope(envelope) => envelope.value.clone(),
             Content::Unreadable { value, .. } => value.clone(),
         }
+    }
+}
+
+/// Where a record is parked that does not say whose it is: under its key, if that can be a run id.
+fn run_of_key(key: &Bytes) -> RunId {
+    match std::str::from_utf8(key) {
+        Ok(id) if (1..=limits::RUN_ID_BYTES).contains(&id.len()) => RunId::new(id),
+        _ => RunId::new(format!("unreadable-{}", blake3::hash(key).to_hex())),
     }
 }
 

@@ -6,7 +6,7 @@ use matyan_model::{
     keys,
     producer::{Definition, dictionary_cut, dictionary_get, dictionary_pages, dictionary_put},
 };
-use matyan_proto::ingest::v1::SeriesDef;
+use matyan_proto::{ingest::v1::SeriesDef, limits};
 use matyan_store::{Batch, Commit};
 
 use super::{
@@ -146,6 +146,12 @@ impl Step<'_> {
     }
 }
 
+/// A definition over the limits is cut to just above them: it fits a row, and no series is made of it.
 fn definition(series: &SeriesDef) -> Definition {
-    Definition { name: series.name.clone(), context: series.context.clone(), dtype: series.dtype.clone() }
+    let cut = |text: &str, limit: usize| text[..text.ceil_char_boundary(limit + 1)].to_owned();
+    Definition {
+        name: cut(&series.name, limits::NAME_BYTES),
+        context: cut(&series.context, limits::CONTEXT_BYTES),
+        dtype: cut(&series.dtype, limits::DTYPE_BYTES),
+    }
 }

@@ -139,7 +139,7 @@ impl Step<'_> {
         for reference in unresolved {
             let definition = &dictionary.definitions[reference as usize];
             if let Ok(context) = Context::parse(&definition.context)
-                && definition.name.len() <= limits::NAME_BYTES
+                && over_limit(definition).is_none()
             {
                 wanted.push((reference, context));
             }
@@ -289,12 +289,8 @@ impl Step<'_> {
         if dictionary.numbers[reference as usize] < REFUSED {
             return "no step is left behind the last one".into();
         }
-        if definition.name.len() > limits::NAME_BYTES {
-            return format!(
-                "`name` has {} bytes, and {} are the limit",
-                definition.name.len(),
-                limits::NAME_BYTES
-            );
+        if let Some(reason) = over_limit(definition) {
+            return reason;
         }
         match Context::parse(&definition.context) {
             Err(error) => error.to_string(),
@@ -324,6 +320,17 @@ impl Step<'_> {
         batch.set(keys::unfolded(project, number), Vec::new());
         blocks
     }
+}
+
+/// The text of a definition that is too long.
+fn over_limit(definition: &Definition) -> Option<String> {
+    let texts = [
+        ("name", &definition.name, limits::NAME_BYTES),
+        ("context", &definition.context, limits::CONTEXT_BYTES),
+        ("dtype", &definition.dtype, limits::DTYPE_BYTES),
+    ];
+    let over = texts.into_iter().find(|(_, text, limit)| text.len() > *limit);
+    over.map(|(name, _, limit)| format!("`{name}` has more than {limit} bytes"))
 }
 
 fn header(definition: &Definition, context: &Context) -> Header {

@@ -121,3 +121,20 @@ fn what_cannot_be_read_is_kept_as_it_is() {
         Entry::read(0, 0, record(r#"{"type":"nothing","run_id":"r"}"#, &[("matyan-producer", "xy")]));
     assert!(producer.batch().unwrap_err().contains("matyan-producer"));
 }
+
+#[test]
+fn a_run_id_that_no_key_takes_is_not_used() {
+    for (id, key) in [
+        ("x".repeat(300), "k".to_owned()),
+        (String::new(), "k".to_owned()),
+        ("x".repeat(300), "x".repeat(300)),
+    ] {
+        let entry = LogEntry { run_id: id.clone(), ..LogEntry::default() };
+        let value = Bytes::from([vec![1], entry.encode_to_vec()].concat());
+        let record = Record { key: key.clone().into(), ..record(value, &[]) };
+        let read = Entry::read(0, 0, record);
+        assert!(read.batch().unwrap_err().contains("its run id has"));
+        assert_eq!(read.run_id.as_str() == key, key.len() < 300);
+        assert!(read.run_id.as_str().len() < 100);
+    }
+}

@@ -190,6 +190,29 @@ async fn runs_are_folded_while_they_are_written() {
     assert!(matyan_model::run::run_id_of(&*snapshot, P, number).await.unwrap() == Some(RunId::new("r")));
 }
 
+#[tokio::test]
+async fn rule_37_projects_share_nothing_and_unknown_ones_are_parked() {
+    let world = World::new().await;
+    let mut batch = matyan_store::Batch::default();
+    batch.set(matyan_model::keys::project_by_name("other"), vec![1, 7]);
+    matyan_store::Store::commit(world.store(), batch).await.unwrap();
+    let of = |project: &str, record: TestRecord| {
+        let mut record = record;
+        record.entry.project = project.to_owned();
+        record
+    };
+    let worker = world.work().await;
+    world.append([of("other", metric(0..3)), of("nobody", metric(0..3)), of("other", metric(3..5))]).await;
+    world.applied(0, 2).await;
+    assert!(world.read().await.is_none(), "the default project has no such run");
+    let snapshot = world.store().snapshot().await.unwrap();
+    let other = matyan_model::ids::Project(7);
+    let found = matyan_model::run::run_find(&*snapshot, other, &RunId::new("r")).await.unwrap();
+    assert_eq!(found.unwrap().1.props.run_id, "r");
+    assert_eq!(world.parked().await[0].reason, "there is no project `nobody`");
+    worker.stop().await.unwrap();
+}
+
 /// Lets one call through when it is told to.
 struct Gate {
     inner: Arc<dyn Blobs>,

@@ -245,14 +245,16 @@ async fn rule_08_bad_items_are_parked_with_their_reasons_and_spoil_no_other() {
     let bad_path = Kind::BlobRef(pb::BlobRef { path: "x".repeat(2_000), ..pb::BlobRef::default() });
     let mut mixed =
         record(0).create().event(bad_params).tag("t").event(bad_object).event(bad_path).line(0, "good");
-    mixed = mixed.define(0, &["good", "bad context"]).points(0, &[(Some(0), 1.0)]);
+    let long = "x".repeat(1 << 20);
+    mixed = mixed.sent(1, 1, 0).define(0, &["good", "bad context", &long]).points(0, &[(Some(0), 1.0)]);
     mixed.batch.series[1].context = "[]".into();
     mixed = mixed
         .points(1, &[(Some(0), 2.0), (Some(1), 3.0)])
         .points(9, &[(Some(0), 4.0)])
         .points(0, &[(Some(1), 5.0)]);
+    mixed = mixed.points(2, &[(Some(0), 6.0)]);
     let applied = world.apply(vec![mixed]).await;
-    assert_eq!(applied.parked, 5);
+    assert_eq!(applied.parked, 6);
     let run = world.read().await.unwrap();
     assert_eq!(world.points("good").await, [(0, 1.0), (1, 5.0)]);
     assert_eq!((run.lines.len(), run.props.tags.len(), run.metrics.len()), (1, 1, 1));
@@ -264,6 +266,7 @@ async fn rule_08_bad_items_are_parked_with_their_reasons_and_spoil_no_other() {
         (4, "`path` has 2000 bytes"),
         (7, "the context is neither an object nor null"),
         (9, "series 9 is not in the producer's dictionary"),
+        (11, "`name` has more than 1024 bytes"),
     ];
     assert_eq!(found.len(), expected.len(), "{found:?}");
     for ((item, reason), (expected_item, beginning)) in found.iter().zip(expected) {
@@ -496,6 +499,22 @@ async fn rule_33_a_run_is_created_when_it_was_received() {
     world.now_us.store(i64::MAX / 2, Ordering::Relaxed);
     world.apply(vec![record(5).create(), record(9).create()]).await;
     assert_eq!(world.read().await.unwrap().props.created_us, 5_000_000);
+}
+
+#[tokio::test]
+async fn rule_35_a_run_may_have_a_parent() {
+    let world = World::new().await;
+    world.apply_with(&mut world.writer("parent"), vec![record(0).run("parent").create()]).await;
+    let parent = world.read_run("parent").await.unwrap().number;
+    let branch = |parent: &str| {
+        let (parent_run_id, parent_step) = (parent.to_owned(), Some(-3));
+        Kind::CreateRun(pb::CreateRun { parent_run_id, parent_step, ..pb::CreateRun::default() })
+    };
+    world.apply(vec![record(1).event(branch("nobody"))]).await;
+    assert_eq!(world.read().await.unwrap().props.parent, None);
+    world.apply(vec![record(2).event(branch("parent")), record(3).create()]).await;
+    let found = world.read().await.unwrap().props.parent.unwrap();
+    assert_eq!((found.number, found.step), (parent.0, Some(-3)));
 }
 
 #[tokio::test]
