@@ -73,29 +73,55 @@ fn runtime() -> io::Result<Runtime> {
 
 async fn serve(settings: &Settings) -> Result<(), Error> {
     let mut signals = Signals::install().map_err(Error::SetUp)?;
-    let data_dir = DataDir::open(&settings.data_dir)?;
-    let listeners = Listeners::bind(settings).await?;
-    let secret = settings.secret.clone().map_or_else(|| data_dir.secret(), Ok)?;
-    let substrates = Substrates::open(settings, data_dir.path(), &secret).await?;
-
-    let announcement = Announcement {
-        query: listeners.query_address(),
-        ingest: listeners.ingest_address(),
-        data_dir: data_dir.path(),
+    let mut process = tokio::select! {
+        started = Process::start(settings) => started?,
+        // Nothing has been taken yet, so there is nothing to end in order.
+        (signal, _) = signals.next() => {
+            tracing::info!(signal, "stopped while starting");
+            return Ok(());
+        }
     };
-    let mut parts = Parts::start(settings, &substrates, &secret, listeners).await?;
-    announce(settings, &announcement)?;
-
     let ended = tokio::select! {
         (signal, _) = signals.next() => {
             tracing::info!(signal, "stopping");
             Ok(())
         }
-        error = parts.ended() => Err(error),
+        error = process.parts.ended() => Err(error),
     };
     tokio::select! {
-        closed = close(settings, parts, &substrates) => ended.and(closed),
+        stopped = process.stop(settings) => ended.and(stopped),
         never = signals.exit_on_next() => never,
+    }
+}
+
+/// What is up. Fields are dropped in this order: the directory is given free last.
+struct Process {
+    parts: Parts,
+    substrates: Substrates,
+    _data_dir: DataDir,
+}
+
+impl Process {
+    async fn start(settings: &Settings) -> Result<Self, Error> {
+        let data_dir = DataDir::open(&settings.data_dir)?;
+        let listeners = Listeners::bind(settings).await?;
+        let secret = settings.secret.clone().map_or_else(|| data_dir.secret(), Ok)?;
+        let substrates = Substrates::open(settings, data_dir.path(), &secret).await?;
+        let announcement = Announcement {
+            query: listeners.query_address(),
+            ingest: listeners.ingest_address(),
+            data_dir: data_dir.path(),
+        };
+        let parts = Parts::start(settings, &substrates, &secret, listeners).await?;
+        announce(settings, &announcement)?;
+        Ok(Self { parts, substrates, _data_dir: data_dir })
+    }
+
+    async fn stop(self, settings: &Settings) -> Result<(), Error> {
+        self.parts.stop(settings.shutdown_timeout).await;
+        self.substrates.close().await?;
+        tracing::info!("stopped");
+        Ok(())
     }
 }
 
@@ -114,12 +140,5 @@ fn announce(settings: &Settings, announcement: &Announcement<'_>) -> Result<(), 
         data_dir = %data_dir.display(),
         "ready"
     );
-    Ok(())
-}
-
-async fn close(settings: &Settings, parts: Parts, substrates: &Substrates) -> Result<(), Error> {
-    parts.stop(settings.shutdown_timeout).await;
-    substrates.close().await?;
-    tracing::info!("stopped");
     Ok(())
 }
