@@ -31,7 +31,15 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     // Whatever parses bytes from outside.
     (
         "matyan-fuzz",
-        &["matyan-proto", "matyan-blob", "matyan-model", "matyan-frontier", "matyan-edge", "matyan-tests"],
+        &[
+            "matyan-proto",
+            "matyan-blob",
+            "matyan-model",
+            "matyan-frontier",
+            "matyan-edge",
+            "matyan-ql",
+            "matyan-tests",
+        ],
     ),
 ];
 

@@ -64,7 +64,7 @@ impl<'a> Visitor<'a> for Checker<'a> {
     }
 
     fn visit_parameter(&mut self, parameter: &'a Parameter) {
-        self.name(&parameter.name.id, parameter.range());
+        self.name(&parameter.name.id, parameter.name.range);
     }
 
     fn visit_comprehension(&mut self, clause: &'a Comprehension) {
@@ -218,6 +218,3 @@ fn assignment_in(expression: &Expr) -> Option<TextRange> {
     finder.visit_expr(expression);
     finder.0
 }
-
-#[cfg(test)]
-mod tests;

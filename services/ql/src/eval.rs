@@ -1,13 +1,15 @@
 //! Evaluation of the typed tree for one candidate: Python's meaning, its own value types, a budget of steps and bytes.
 //! There is nothing here to escape to: values are data, names are enums, and no operation has a side effect.
 
-mod access;
 mod arithmetic;
+mod attribute;
 mod builtins;
 mod call;
 mod compare;
 mod convert;
+mod datum;
 mod format;
+mod index;
 mod integer;
 mod iterate;
 mod math;
@@ -16,22 +18,27 @@ mod names;
 mod repr;
 mod time;
 mod unicode;
+mod view;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use bumpalo::Bump;
+use num_traits::ToPrimitive;
 
 use crate::Options;
-use crate::limits::{BudgetError, Limits, MAX_ACTIVE_LEVELS, MAX_FOLDED_BYTES};
-use crate::tree::{BigConstant, Chain, Compare, Comparison, Constant, Node};
+use crate::limits::{BudgetError, Limits, MAX_ACTIVE_LEVELS, MAX_FOLD_STEPS, MAX_FOLDED_BYTES};
+use crate::tree::{BigConstant, Chain, Compare, Comparison, Constant, Lookup, Node};
 use crate::value::{Frame, Slots, Value};
 use crate::view::{RunView, SequenceView};
+use integer::Number;
 
 /// The Python exception that made a query false for a candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Raise {
     IndexError,
     KeyError,
+    /// A stored value is too large for [`Limits`].
+    MemoryError,
     NameError,
     NotImplementedError,
     OverflowError,
@@ -76,6 +83,8 @@ pub(crate) struct Machine<'a> {
     /// Levels of stack in use by nested calls, and how many one call may take.
     levels: Cell<u32>,
     height: u32,
+    /// Lists and objects of the run that were built already, by the place in the query that names them.
+    containers: RefCell<Vec<(&'a Lookup, Value<'a>)>>,
 }
 
 /// Evaluates one query for many candidates, reusing the arena between them.
@@ -114,6 +123,7 @@ impl Workspace {
             },
             levels: Cell::new(query.height()),
             height: query.height(),
+            containers: RefCell::default(),
         };
         let result = machine.query(query).map(|value| value.truth());
         let used = granted - machine.steps.get();
@@ -140,6 +150,7 @@ pub(crate) fn constant(
         out_of_steps: BudgetError::CandidateSteps,
         levels: Cell::new(0),
         height: 1,
+        containers: RefCell::default(),
     };
     let result = machine.eval(None, node);
     *steps = machine.steps.get();
@@ -148,6 +159,31 @@ pub(crate) fn constant(
         Err(Stop::Raise(_)) => Ok(None),
         Err(Stop::Budget(budget)) => Err(budget),
     }
+}
+
+/// Is a constant true?
+pub(crate) fn truth(constant: &Constant) -> bool {
+    Value::constant(constant).truth()
+}
+
+/// The truth of an expression of constants; `None` when it raises.
+pub(crate) fn condition(node: &Node) -> Option<bool> {
+    let options = Options { endpoint: crate::Endpoint::Run, offset_minutes: 0, now: 0.0 };
+    let mut steps = MAX_FOLD_STEPS;
+    match constant(node, &options, &mut steps) {
+        Ok(Some(constant)) => Some(truth(&constant)),
+        Ok(None) | Err(_) => None,
+    }
+}
+
+/// The float that a number has as its index key: the nearest one. NaN has none.
+pub(crate) fn number_key(constant: &Constant) -> Option<f64> {
+    let key = match Number::of(Value::constant(constant))? {
+        Number::Int(int) => int as f64,
+        Number::Float(float) => float,
+        Number::Big(big) => big.to_f64().unwrap_or(f64::INFINITY),
+    };
+    (!key.is_nan()).then_some(key)
 }
 
 fn to_constant(value: Value<'_>) -> Option<Constant> {
@@ -394,6 +430,3 @@ impl RunView for NoRun {
         Vec::new()
     }
 }
-
-#[cfg(test)]
-mod tests;

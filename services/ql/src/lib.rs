@@ -1,4 +1,75 @@
-//! MatyanQL: parse, check, plan and evaluate. Pure, no I/O.
+//! MatyanQL: parse, check, plan and evaluate. Pure, no I/O: no clock, no randomness, no store.
+//!
+//! A query is one Python expression; a candidate (a run, or a sequence of a run) matches when it is true. It never runs as
+//! Python: ruff's parser gives a tree, which is checked, resolved and folded once, and evaluated on value types of its own.
+//! An exception makes the query false for that candidate, by contract.
+//!
+//! # A search, step by step
+//!
+//! 1. [`compile`] the text. A [`QueryError`] is the caller's fault and known before anything is streamed: answer 400 with
+//!    its text as `message`, and `statement`, `line`, [`QueryError::wrapped_offset`] and [`QueryError::wrapped_end_offset`]
+//!    as the detail that user interfaces underline. [`Query::warnings`] belong into a progress frame.
+//! 2. Take its [`Query::plan`], which says what indexes can answer, ask the store for the counts of [`Plan::probes`], and
+//!    let [`Plan::choose`] pick the access path. Runs that the path proposes, **and** the runs that are listed as not fully
+//!    indexed, are the candidates; with [`Access::Scan`] all runs are. `Display` of a plan is what `explain` prints.
+//! 3. Load what [`Query::needs`] names of each candidate, and wrap it in a [`RunView`]. A view answers from memory: params by
+//!    whole path, decoding no more than is asked for.
+//! 4. Give each candidate to an [`Evaluator`] (one per thread). Skip this only where [`Choice::exact`] holds and the run is
+//!    fully indexed. A [`BudgetError`] ends the search: the query costs more than [`Limits`] allow. If every candidate was
+//!    [`Outcome::Raised`], tell the user.
+//! 5. In a search of sequences, candidates are the sequences whose dtype [`Endpoint::accepts`], and whose name is in one of
+//!    [`Plan::sequences`] if that is given.
+//!
+//! ```
+//! use matyan_ql::{Datum, Endpoint, Limits, Options, Outcome, Path, RunView, SequenceView, compile};
+//!
+//! struct Run {
+//!     lr: f64,
+//! }
+//!
+//! impl RunView for Run {
+//!     fn hash(&self) -> &str { "0123" }
+//!     fn name(&self) -> Option<&str> { Some("baseline") }
+//!     fn description(&self) -> Option<&str> { None }
+//!     fn experiment(&self) -> Option<&str> { None }
+//!     fn created_at(&self) -> f64 { 1_704_067_200.0 }
+//!     fn end_time(&self) -> Option<f64> { None }
+//!     fn active(&self) -> bool { true }
+//!     fn archived(&self) -> bool { false }
+//!     fn tags(&self) -> Vec<&str> { vec!["cv"] }
+//!     fn param(&self, path: &Path) -> Option<Datum<'_>> {
+//!         (path.to_string() == "hparams.lr").then_some(Datum::Float(self.lr))
+//!     }
+//!     fn sequences(&self, _name: &str) -> Vec<&dyn SequenceView> { Vec::new() }
+//! }
+//!
+//! let options = Options { endpoint: Endpoint::Run, offset_minutes: -240, now: 1_704_070_000.0 };
+//! let query = compile("run.hparams.lr < 0.01 and run.name.startswith('b')", options)?;
+//! assert_eq!(
+//!     query.plan().to_string(),
+//!     r#"archived = false and param hparams.lr < 0.01 and name starts with "b"; exact"#
+//! );
+//! let mut evaluator = query.evaluator(Limits::default());
+//! assert_eq!(evaluator.run(&Run { lr: 0.001 }), Ok(Outcome::Match));
+//! assert_eq!(evaluator.run(&Run { lr: 0.1 }), Ok(Outcome::NoMatch));
+//!
+//! let error = compile("run.hparams.lr <", options).unwrap_err();
+//! assert_eq!((error.line, error.column, error.expected.as_deref()), (1, 17, Some("an expression")));
+//! # Ok::<(), matyan_ql::QueryError>(())
+//! ```
+//!
+//! # What holds, and where it is proved
+//!
+//! - A query means what it means in Python: `tests/contract.rs` row by row, `tests/python.rs` against recorded CPython,
+//!   `tests/vectors.rs` against the recorded system. Beyond Python, one time type serves for dates, numbers and lengths of
+//!   time, and stored objects have attributes.
+//! - A plan never leaves out a match, and an exact one adds none: `tests/plans.rs`, over random runs and queries.
+//! - Any text ends in a query or an error with a place, any evaluation in a verdict or a budget error, on the stack of an
+//!   ordinary thread: `tests/hostile.rs`.
+//!
+//! # Reading order
+//!
+//! `source` (text to statement), `parse`, `check` (what is refused), `lower` (to the typed `tree`), `eval`, `plan`.
 
 mod check;
 mod error;
@@ -8,6 +79,7 @@ mod lower;
 mod names;
 mod needs;
 mod parse;
+mod plan;
 mod query;
 mod source;
 mod tree;
@@ -18,5 +90,6 @@ pub use error::{ErrorKind, QueryError};
 pub use eval::Raise;
 pub use limits::{BudgetError, Limits, MAX_BRACKETS, MAX_QUERY_BYTES, MAX_TREE_HEIGHT};
 pub use needs::{Needs, Wanted};
+pub use plan::{Access, Choice, Interval, Keys, Plan, Probe, Proposal, Statistics};
 pub use query::{Endpoint, Evaluator, Options, Outcome, Query, Warning, compile};
 pub use view::{Datum, Path, RunView, SequenceView, Summary};

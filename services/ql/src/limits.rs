@@ -25,6 +25,9 @@ pub(crate) const MAX_INT_DIGITS: usize = 4_300;
 /// Bits of an integer: a little more than [`MAX_INT_DIGITS`] decimal digits need.
 pub(crate) const MAX_INT_BITS: u64 = 16 * 1024;
 
+/// Digits behind the point in formatted floats: every float ends before.
+pub(crate) const MAX_PRECISION: usize = 1_100;
+
 /// Elements of a `range`, as documented.
 pub(crate) const MAX_RANGE: i64 = 1_000;
 

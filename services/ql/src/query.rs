@@ -8,6 +8,7 @@ use crate::eval::{Raise, Stop, Workspace};
 use crate::limits::{BudgetError, Limits};
 use crate::lower::{Lowered, lower, not_archived};
 use crate::needs::Needs;
+use crate::plan::{self, Plan};
 use crate::source::Source;
 use crate::tree::Node;
 use crate::view::{RunView, SequenceView};
@@ -138,6 +139,11 @@ impl Query {
 
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
+    }
+
+    /// What indexes can answer of it.
+    pub fn plan(&self) -> Plan {
+        plan::derive(&self.root, self.options.endpoint)
     }
 
     pub fn evaluator(&self, limits: Limits) -> Evaluator<'_> {

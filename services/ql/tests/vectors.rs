@@ -3,6 +3,8 @@
 
 #![cfg(test)]
 
+#[path = "support/indexes.rs"]
+mod indexes;
 #[path = "support/memory.rs"]
 mod memory;
 
@@ -248,6 +250,33 @@ fn vectors_matyanql_lines_of_errors() {
             let found = answer(vector, &[]);
             if found.refused.is_some() && found.place.map(|(line, _)| u64::from(line)) != Some(line) {
                 wrong.push(format!("{file} {}: {} {found:?}", vector["id"], vector["q"]));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Indexes leave out nothing that a query finds, by its plan or by what is chosen of it.
+#[test]
+fn vectors_matyanql_plans() {
+    let mut wrong = Vec::new();
+    for (file, content) in files() {
+        let runs = runs(&content);
+        for vector in content["vectors"].as_array().unwrap() {
+            let endpoint = endpoint(vector["mode"].as_str().unwrap());
+            let offset_minutes = vector["tz_offset_min"].as_i64().unwrap_or(0) as i32;
+            let options = Options { endpoint, offset_minutes, now: NOW };
+            let Ok(query) = compile(vector["q"].as_str().unwrap(), options) else { continue };
+            let plan = query.plan();
+            let found = answer(vector, &runs).matches;
+            for run in &runs {
+                let hash = id(&Value::from(run.hash.clone()));
+                let matches =
+                    found.iter().any(|found| *found == hash || found.starts_with(&format!("[{hash},")));
+                let proposed = indexes::proposed(&plan.runs, run);
+                if matches && !proposed || plan.exact && endpoint == Endpoint::Run && matches != proposed {
+                    wrong.push(format!("{file} {}: {} {plan} {}", vector["id"], vector["q"], run.hash));
+                }
             }
         }
     }

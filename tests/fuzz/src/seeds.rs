@@ -33,6 +33,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "cbor" => contexts().iter().filter_map(|text| cbor(text)).collect(),
         "stream_codec" => bodies(),
         "block" => blocks(),
+        "query" => queries(),
         _ => vec![b"expires=60&signature=00".to_vec(), b"run/seq/images/1.png".to_vec()],
     }
 }
@@ -68,6 +69,16 @@ fn contexts() -> Vec<Vec<u8>> {
         contexts.extend(pairs.filter_map(|pair| Some(pair["context_json"].as_str()?.as_bytes().to_vec())));
     }
     contexts
+}
+
+fn queries() -> Vec<Vec<u8>> {
+    let mut queries = Vec::new();
+    for (_, text) in vectors::files("matyanql", ".json") {
+        let recording: Value = serde_json::from_str(&text).expect("a vector file is JSON");
+        let vectors = recording["vectors"].as_array().into_iter().flatten();
+        queries.extend(vectors.filter_map(|vector| Some(vector["q"].as_str()?.as_bytes().to_vec())));
+    }
+    queries
 }
 
 fn cbor(text: &[u8]) -> Option<Vec<u8>> {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use matyan_blob::{BlobKey, UrlSigner};
 use matyan_model::{cbor, context::Context, json, series::Block};
 use matyan_proto::log::v1::LogEntry;
+use matyan_ql::{Datum, Endpoint, Limits, Options, Path, RunView, SequenceView};
 use prost::Message;
 
 pub struct Target {
@@ -22,6 +23,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "signed_url", run: signed_url },
     Target { name: "log_entry", run: log_entry },
     Target { name: "block", run: block },
+    Target { name: "query", run: query },
 ];
 
 /// A JSON frame of the published client. Every item is either taken or named among the rejected.
@@ -84,6 +86,72 @@ fn signed_url(bytes: &[u8]) {
 fn log_entry(bytes: &[u8]) {
     if let Ok(entry) = LogEntry::decode(bytes) {
         batch(&entry.batch);
+    }
+}
+
+/// A query text: it is refused at a place inside of it, or has a plan and ends within its budget.
+fn query(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let endpoint = if text.contains("metric") { Endpoint::Metric } else { Endpoint::Run };
+    match matyan_ql::compile(text, Options { endpoint, offset_minutes: 60, now: 1e9 }) {
+        Err(error) => {
+            assert!(text.get(error.typed.clone()).is_some(), "{:?} is no place in the text", error.typed);
+            assert!((error.end_line, error.end_column) >= (error.line, error.column));
+        }
+        Ok(query) => {
+            assert!(!query.plan().to_string().is_empty());
+            let limits = Limits { steps_per_candidate: 20_000, steps_in_total: 20_000, memory: 1 << 20 };
+            // Every verdict is right, and so is a budget error.
+            let _verdict = query.evaluator(limits).run(&FuzzedRun);
+        }
+    }
+}
+
+/// Has a value of every kind, whatever the path.
+struct FuzzedRun;
+
+impl RunView for FuzzedRun {
+    fn hash(&self) -> &str {
+        "0a1b"
+    }
+    fn name(&self) -> Option<&str> {
+        Some("Größe 42")
+    }
+    fn description(&self) -> Option<&str> {
+        None
+    }
+    fn experiment(&self) -> Option<&str> {
+        Some("baseline")
+    }
+    fn created_at(&self) -> f64 {
+        1.7e9
+    }
+    fn end_time(&self) -> Option<f64> {
+        Some(1.7e9 + 0.5)
+    }
+    fn active(&self) -> bool {
+        false
+    }
+    fn archived(&self) -> bool {
+        false
+    }
+    fn tags(&self) -> Vec<&str> {
+        vec!["cv", "nlp"]
+    }
+    fn param(&self, path: &Path) -> Option<Datum<'_>> {
+        Some(match path.to_string().len() % 8 {
+            0 => Datum::Float(-0.0),
+            1 => Datum::Int(i64::MIN),
+            2 => Datum::BigInt { negative: true, magnitude: vec![0xff; 20].into() },
+            3 => Datum::Text("ünïcode 7".into()),
+            4 => Datum::List(vec![Datum::None, Datum::Bool(true), Datum::Float(f64::NAN)]),
+            5 => Datum::Object(vec![("lr".into(), Datum::Float(0.1)), ("get".into(), Datum::None)]),
+            6 => Datum::Bytes(vec![0, 255].into()),
+            _ => return None,
+        })
+    }
+    fn sequences(&self, _name: &str) -> Vec<&dyn SequenceView> {
+        Vec::new()
     }
 }
 

@@ -120,3 +120,8 @@ fn log_entry() {
 fn block() {
     run("block");
 }
+
+#[test]
+fn query() {
+    run("query");
+}

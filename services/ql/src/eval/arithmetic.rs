@@ -46,6 +46,7 @@ impl<'a> Machine<'a> {
             };
         }
         match (operator, left, right) {
+            (Operator::Modulo, Value::Text(template), values) => self.percent(template, values),
             (Operator::Add, Value::Text(left), Value::Text(right)) => {
                 let length = left.len() + right.len();
                 self.check_size(length)?;
@@ -61,6 +62,7 @@ impl<'a> Machine<'a> {
             (Operator::Add, Value::Tuple(left), Value::Tuple(right)) => {
                 self.tuple(&self.joined(left, right)?)
             }
+            (_, Value::Complex(..), _) | (_, _, Value::Complex(..)) => self.complex(operator, left, right),
             (Operator::Multiply, sequence, times) if times.small_int().is_some() => {
                 self.repeated(sequence, times.small_int().unwrap_or_default())
             }
@@ -74,7 +76,6 @@ impl<'a> Machine<'a> {
                     false => self.repeated(sequence, i64::MAX),
                 }
             }
-            (Operator::Modulo, Value::Text(template), values) => self.percent(template, values),
             (_, Value::Set(left), Value::Set(right)) => self.set_operation(operator, left, right),
             (
                 Operator::Or,
@@ -87,7 +88,6 @@ impl<'a> Machine<'a> {
                 }
                 self.dict(merged)
             }
-            (_, Value::Complex(..), _) | (_, _, Value::Complex(..)) => self.complex(operator, left, right),
             _ => Err(Raise::TypeError.into()),
         }
     }

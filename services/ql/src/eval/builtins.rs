@@ -41,17 +41,24 @@ impl<'a> Machine<'a> {
             (Function::Any, [items]) => self.decide(*items, true),
             (Function::Callable, [value]) => Ok(Value::Bool(is_callable(*value))),
             (Function::Chr, [value]) => {
-                let code = value.small_int().ok_or(Raise::TypeError)?;
-                let character = u32::try_from(code).ok().and_then(char::from_u32).ok_or(Raise::ValueError)?;
+                let code = match value {
+                    Value::Big(_) => return Err(Raise::OverflowError.into()),
+                    value => value.small_int().ok_or(Raise::TypeError)?,
+                };
+                let code = i32::try_from(code).map_err(|_| Raise::OverflowError)?.cast_unsigned();
+                let character = char::from_u32(code).ok_or(Raise::ValueError)?;
                 self.text(character.encode_utf8(&mut [0; 4]))
             }
             (Function::DivMod, [a, b]) => {
                 let quotient = self.binary(Operator::FloorDivide, *a, *b)?;
                 self.tuple(&[quotient, self.binary(Operator::Modulo, *a, *b)?])
             }
-            (Function::Hash, [value]) => match value.small_int() {
-                Some(int) => Ok(Value::Int(int)),
-                None => Ok(Value::Int(self.hash(*value)?.cast_signed())),
+            (Function::Hash, [value]) => match (value.small_int(), value.float()) {
+                (Some(int), _) => Ok(Value::Int(int)),
+                (None, Some(float)) if float.fract() == 0.0 && float.abs() < 1e15 => {
+                    Ok(Value::Int(float as i64))
+                }
+                _ => Ok(Value::Int(self.hash(*value)?.cast_signed())),
             },
             (Function::Id, [value]) => match self.hash(*value) {
                 Ok(hash) => Ok(Value::Int((hash >> 1).cast_signed() | 1)),

@@ -7,7 +7,7 @@ use std::hash::Hasher;
 use super::integer::{Number, compare_big_float, compare_int_float};
 use super::{Machine, Raise, Result};
 use crate::limits::MAX_VALUE_DEPTH;
-use crate::tree::Comparison;
+use crate::tree::{Comparison, Display, Node};
 use crate::value::table::Entry;
 use crate::value::{Dict, Set, Value};
 use crate::view::Path;
@@ -245,6 +245,20 @@ impl<'a> Machine<'a> {
         }
     }
 
+    pub(super) fn in_constants(&self, needle: Value<'a>, haystack: &'a Node) -> Result<Option<bool>> {
+        let Some(constants) = haystack.constants() else { return Ok(None) };
+        if matches!(haystack, Node::Display(Display::Set, _)) {
+            self.hash(needle)?;
+        }
+        for constant in constants {
+            self.spend(1)?;
+            if self.equal(needle, Value::constant(constant))? {
+                return Ok(Some(true));
+            }
+        }
+        Ok(Some(false))
+    }
+
     pub(super) fn contains(&self, container: Value<'a>, item: Value<'a>) -> Result<bool> {
         match container {
             Value::Text(text) => {
@@ -259,7 +273,12 @@ impl<'a> Machine<'a> {
                 Ok(self.find_entry(dict, self.hash(item)?, item)?.is_some())
             }
             Value::Set(set) => {
-                let entry = Entry { hash: self.hash(item)?, key: item, value: Value::None };
+                // A set is looked up as the frozen set that equals it.
+                let key = match item {
+                    Value::Set(inner) => self.alloc(inner.frozen()).map(Value::Set)?,
+                    item => item,
+                };
+                let entry = Entry { hash: self.hash(key)?, key, value: Value::None };
                 self.in_set(set, &entry)
             }
             Value::Bytes(bytes) => self.bytes_contain(bytes, item),

@@ -25,8 +25,13 @@ impl<'a> Machine<'a> {
                 return self.make_lazy(class, arguments.positional.get(..1).ok_or(Raise::TypeError)?, start);
             }
             Class::Complex => {
-                let [real, imaginary] = take(arguments, ["real", "imag"], 0)?;
-                return make_complex(real, imaginary);
+                return match take(arguments, ["real", "imag"], 0)? {
+                    [Some(Value::Text(text)), None] => {
+                        self.spend_bytes(text.len())?;
+                        parse_complex(&ascii_digits(text)).ok_or(Raise::ValueError.into())
+                    }
+                    [real, imaginary] => make_complex(real, imaginary),
+                };
             }
             Class::Int => {
                 let [value, base] = take(arguments, ["", "base"], 0)?;
@@ -210,7 +215,29 @@ fn take_one<'a>(class: Class, arguments: Arguments<'a>) -> Result<Option<Value<'
 fn make_complex<'a>(real: Option<Value<'a>>, imaginary: Option<Value<'a>>) -> Result<Value<'a>> {
     let part = |value: Option<Value<'a>>| value.map_or(Ok((0.0, 0.0)), super::arithmetic::complex_parts);
     let ((a, b), (c, d)) = (part(real)?, part(imaginary)?);
-    Ok(Value::Complex(a - d, b + c))
+    // A part that is not there must not turn -0.0 into 0.0.
+    Ok(Value::Complex(if d == 0.0 { a } else { a - d }, if b == 0.0 { c } else { b + c }))
+}
+
+/// `1+2j`, `-3`, `.5j`, perhaps in parentheses.
+fn parse_complex<'a>(text: &str) -> Option<Value<'a>> {
+    let text = text.trim();
+    let inner = text.strip_prefix('(').and_then(|text| text.strip_suffix(')'));
+    let text = inner.unwrap_or(text).trim();
+    let Some(parts) = text.strip_suffix(['j', 'J']) else {
+        return parse_float(text).map(|real| Value::Complex(real, 0.0));
+    };
+    // The sign that splits the parts is the last one that is not an exponent's.
+    let bytes = parts.as_bytes();
+    let is_split = |at: &usize| matches!(bytes[*at], b'+' | b'-') && !matches!(bytes[at - 1], b'e' | b'E');
+    let (real, imaginary) = parts.split_at((1..bytes.len()).rev().find(is_split).unwrap_or(0));
+    let imaginary = match imaginary {
+        "" | "+" => 1.0,
+        "-" => -1.0,
+        digits => parse_float(digits)?,
+    };
+    let real = if real.is_empty() { 0.0 } else { parse_float(real)? };
+    Some(Value::Complex(real, imaginary))
 }
 
 /// Decimal digits of any script as ASCII ones, as Python reads them.

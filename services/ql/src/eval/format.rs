@@ -64,7 +64,6 @@ impl<'a> Machine<'a> {
         self.check_size(spec.width.max(spec.precision.unwrap_or(0)))?;
         match value {
             Value::Text(text) => spec.text(text),
-            Value::Bool(_) if spec.kind.is_none() => spec.text(&self.str_of(value)?),
             Value::Bool(_) | Value::Int(_) | Value::Big(_) => spec.integer(value),
             Value::Float(number) | Value::Time(number) | Value::Span(number) => spec.float(number),
             _ => Err(Raise::TypeError.into()),

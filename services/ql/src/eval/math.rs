@@ -38,6 +38,7 @@ impl<'a> Machine<'a> {
                         MathFunction::Floor => float.floor(),
                         _ => float,
                     }),
+                    None if matches!(value, Value::Complex(..)) => Err(Raise::TypeError.into()),
                     None => self.unary(crate::tree::Unary::Plus, *value),
                 }
             }

@@ -142,16 +142,24 @@ fn float_digits(value: f64) -> String {
     if value.is_infinite() {
         return if value > 0.0 { "inf" } else { "-inf" }.into();
     }
-    let scientific = format!("{value:e}");
+    let scientific = shortest(value);
     let (digits, exponent) = scientific.split_once('e').expect("this format has an exponent");
     let exponent: i32 = exponent.parse().expect("this format has an exponent");
-    match (-4..16).contains(&exponent) {
-        true => format!("{value}"),
-        false => {
-            let sign = if exponent < 0 { '-' } else { '+' };
-            format!("{digits}e{sign}{:02}", exponent.abs())
-        }
+    if !(-4..16).contains(&exponent) {
+        let sign = if exponent < 0 { '-' } else { '+' };
+        return format!("{digits}e{sign}{:02}", exponent.abs());
     }
+    let places = digits.bytes().filter(u8::is_ascii_digit).count() as i32 - 1 - exponent;
+    let places = usize::try_from(places).unwrap_or(0);
+    format!("{value:.places$}")
+}
+
+/// As few digits as read back the same; of two such texts equally near, the one with the even digit.
+fn shortest(value: f64) -> String {
+    let text = format!("{value:e}");
+    let digits = text.bytes().take_while(|byte| *byte != b'e').filter(u8::is_ascii_digit).count();
+    let rounded = format!("{value:.*e}", digits - 1);
+    if rounded.parse() == Ok(value) { rounded } else { text }
 }
 
 pub(super) fn complex(real: f64, imaginary: f64) -> String {

@@ -28,14 +28,12 @@ impl<'a> Machine<'a> {
             Some(value) => value.small_int().ok_or(Raise::TypeError),
         };
         let local = civil([part(0)?, part(1)?, part(2)?, part(3)?, part(4)?, part(5)?, part(6)?]);
-        Ok(self.local_time(local.ok_or(Raise::ValueError)?))
+        self.local_time(local.ok_or(Raise::ValueError)?)
     }
 
     /// UTC is local time plus the offset.
-    fn local_time(&self, local: PrimitiveDateTime) -> Value<'a> {
-        let utc = local.assume_utc() + Duration::minutes(i64::from(self.offset_minutes));
-        let microseconds = utc.unix_timestamp_nanos() / 1_000;
-        Value::Time(microseconds as f64 / MICROSECONDS)
+    fn local_time(&self, local: PrimitiveDateTime) -> Result<Value<'a>> {
+        shifted(local, i64::from(self.offset_minutes))
     }
 
     fn to_local(&self, seconds: f64) -> Result<PrimitiveDateTime> {
@@ -74,14 +72,10 @@ impl<'a> Machine<'a> {
 
     /// ISO 8601: a date, perhaps a time, perhaps an offset from UTC.
     fn parse_iso(&self, text: &str) -> Result<Value<'a>> {
-        let parsed = parse_iso(text).ok_or(Raise::ValueError)?;
-        Ok(match parsed {
+        match parse_iso(text).ok_or(Raise::ValueError)? {
             (local, None) => self.local_time(local),
-            (local, Some(offset)) => {
-                let utc = local.assume_utc() - Duration::minutes(offset);
-                Value::Time((utc.unix_timestamp_nanos() / 1_000) as f64 / MICROSECONDS)
-            }
-        })
+            (local, Some(offset)) => shifted(local, -offset),
+        }
     }
 
     /// `timedelta(days, seconds, microseconds, milliseconds, minutes, hours, weeks)`, to the microsecond.
@@ -159,7 +153,7 @@ impl<'a> Machine<'a> {
             (Member::IsoWeekday, []) => {
                 Ok(Value::Int(i64::from(self.to_local(seconds)?.weekday().number_from_monday())))
             }
-            (Member::Date, []) => Ok(self.local_time(self.to_local(seconds)?.replace_time(Time::MIDNIGHT))),
+            (Member::Date, []) => self.local_time(self.to_local(seconds)?.replace_time(Time::MIDNIGHT)),
             (Member::IsoFormat, []) => self.text(&iso(self.to_local(seconds)?, 'T')),
             (Member::IsoFormat, [Value::Text(separator)]) => {
                 let mut characters = separator.chars();
@@ -193,7 +187,7 @@ impl<'a> Machine<'a> {
                 *part = given.small_int().ok_or(Raise::TypeError)?;
             }
         }
-        Ok(self.local_time(civil(parts).ok_or(Raise::ValueError)?))
+        self.local_time(civil(parts).ok_or(Raise::ValueError)?)
     }
 
     pub(super) fn strftime(&self, seconds: f64, format: &str) -> Result<String> {
@@ -254,6 +248,12 @@ fn iso(local: PrimitiveDateTime, separator: char) -> String {
         microsecond => format!(".{microsecond:06}"),
     };
     format!("{year:04}-{month:02}-{day:02}{separator}{hour:02}:{minute:02}:{second:02}{fraction}")
+}
+
+/// Unix seconds of a civil time that many minutes behind UTC.
+fn shifted<'a>(local: PrimitiveDateTime, minutes: i64) -> Result<Value<'a>> {
+    let utc = local.assume_utc().checked_add(Duration::minutes(minutes)).ok_or(Raise::OverflowError)?;
+    Ok(Value::Time((utc.unix_timestamp_nanos() / 1_000) as f64 / MICROSECONDS))
 }
 
 fn civil([year, month, day, hour, minute, second, microsecond]: [i64; 7]) -> Option<PrimitiveDateTime> {

@@ -65,6 +65,11 @@ impl<'a> Set<'a> {
         self.items.entries
     }
 
+    /// The same set, hashable.
+    pub(crate) fn frozen(&self) -> Self {
+        Set { items: Dict { entries: self.items.entries, positions: self.items.positions }, frozen: true }
+    }
+
     pub(crate) fn find<E>(
         &self,
         hash: u64,

@@ -240,10 +240,9 @@ impl Committer {
     }
 
     fn end(self, engine: Engine, close: Option<Answer<()>>) {
-        let synced = engine.sync();
         self.shared.withdraw(shared::closed());
-        drop(engine);
-        self.leave(synced, close);
+        let closed = engine.close(&self.directory);
+        self.leave(closed, close);
     }
 
     /// Ends without an engine: what it did not sync may be lost.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fjall::compaction::Leveled;
 use fjall::config::BlockSizePolicy;
 use fjall::{
     AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions,
@@ -27,8 +28,11 @@ const FORMAT: u32 = 1;
 const FORMAT_KEY: &[u8] = b"\xffformat";
 pub(super) const VERSION_KEY: &[u8] = b"\xffversion";
 
-/// Fixed when a store is made: blocks of 16 KiB are for documents that are read one behind the other.
+/// These two are fixed when a store is made. Blocks of 16 KiB are for documents that are read one behind the other.
 const BLOCK_BYTES: u32 = 16 << 10;
+/// Every memtable spans all keys, so each four of them rewrite the first level, which is four tables large. Tables of 64 MB
+/// cost 6.7 s of processor time for 1 GB of large values over 300 MB of small rows, these 3.8 s.
+const TABLE_BYTES: u64 = 8 << 20;
 /// Keeps opening after a crash at 30 ms.
 const JOURNAL_BYTES: u64 = 64 << 20;
 /// One flushes while the other compacts.
@@ -127,6 +131,7 @@ impl Engine {
         let rows = database.keyspace("rows", || {
             KeyspaceCreateOptions::default()
                 .max_memtable_size(u64::MAX)
+                .compaction_strategy(Arc::new(Leveled::default().with_table_target_size(TABLE_BYTES)))
                 .data_block_size_policy(BlockSizePolicy::all(BLOCK_BYTES))
                 .with_kv_separation(Some(
                     KvSeparationOptions::default().separation_threshold(SEPARATE_BYTES as u32),
@@ -242,6 +247,23 @@ impl Engine {
         }
         if is_full {
             self.rows.rotate_memtable().map_err(failure)?;
+        }
+        Ok(())
+    }
+
+    /// Syncs, and leaves nothing to do to the next opening, which would read the whole journal however little of it was
+    /// needed: what it holds is put into tables, and the journal emptied. Nobody else may hold the engine.
+    pub(super) fn close(self, directory: &Path) -> Result<()> {
+        self.sync()?;
+        self.rows.rotate_memtable().map_err(failure)?;
+        while self.rows.sealed_memtable_count() > 0 {
+            self.flush()?;
+            std::thread::park_timeout(STALL_PAUSE);
+        }
+        let is_in_tables = self.rows.tree.get_highest_memtable_seqno().is_none();
+        drop(self);
+        if is_in_tables {
+            journal::empty(&directory.join("engine")).map_err(io_failure)?;
         }
         Ok(())
     }

@@ -1,5 +1,8 @@
 //! What fjall leaves to others to do with its journal, always with its newest file (`{number}.jnl`).
 //!
+//! *Long journal.* It is read at every opening, at about 1 µs a key, and fjall begins a new one only at 64 MB. So it is
+//! emptied when a store is closed and all that it holds lies in tables.
+//!
 //! *Torn tail.* When the power fails, any pages behind the last sync may be missing, also in the middle. fjall stops at
 //! the first gap, which keeps what came before it, but it refuses to open when a gap lies within one value: then a whole
 //! batch has a wrong checksum. Such a batch and all behind it are cut off, as after any other gap, unless a later batch
@@ -48,6 +51,14 @@ pub(super) fn cut_torn_tail(engine: &Path, aside: &Path) -> io::Result<bool> {
     truncate(&path, sound)?;
     tracing::warn!(bytes = trimmed(torn).len(), kept = %aside.display(), "cut off a torn end of the journal");
     Ok(true)
+}
+
+/// Empties the journal of `engine`, if there is one only: an older one is there because it is needed.
+pub(super) fn empty(engine: &Path) -> io::Result<()> {
+    match &journals(engine)?[..] {
+        [(_, journal)] => truncate(journal, 0),
+        _ => Ok(()),
+    }
 }
 
 /// Cuts the newest journal of `engine` off before the first commit after `version`.
@@ -99,6 +110,12 @@ fn copy_synced(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 fn newest(engine: &Path) -> io::Result<PathBuf> {
+    let newest = journals(engine)?.pop().map(|(_, path)| path);
+    newest.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no journal"))
+}
+
+/// From the oldest to the newest.
+fn journals(engine: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut journals = Vec::new();
     for entry in fs::read_dir(engine)? {
         let path = entry?.path();
@@ -109,7 +126,7 @@ fn newest(engine: &Path) -> io::Result<PathBuf> {
         }
     }
     journals.sort_unstable();
-    journals.pop().map(|(_, path)| path).ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no journal"))
+    Ok(journals)
 }
 
 /// Without the space that is reserved behind the last batch.

@@ -30,6 +30,8 @@ async fn reopens_with_what_was_committed() {
     store.close().await.unwrap();
     store.close().await.unwrap();
     assert!(matches!(store.commit(Batch::default()).await, Err(Error::Unavailable { .. })));
+    let journal = std::fs::metadata(directory.path().join("engine/0.jnl")).unwrap();
+    assert_eq!(journal.len(), 0, "everything is in tables");
 
     let store = open(directory.path()).await;
     let snapshot = store.snapshot().await.unwrap();

@@ -25,7 +25,11 @@ impl<'a> Machine<'a> {
             Operator::Power => power((a, b), (c, d))?,
             _ => return Err(Raise::TypeError.into()),
         };
-        Ok(Value::Complex(real, imaginary))
+        let finite = [a, b, c, d].iter().all(|part| part.is_finite());
+        match finite && !(real.is_finite() && imaginary.is_finite()) && operator == Operator::Power {
+            true => Err(Raise::OverflowError.into()),
+            false => Ok(Value::Complex(real, imaginary)),
+        }
     }
 }
 
@@ -70,7 +74,7 @@ fn power((a, b): Parts, (c, d): Parts) -> Result<Parts> {
     let mut scale = length.powf(c);
     let mut turn = angle * c;
     if d != 0.0 {
-        scale *= (-angle * d).exp();
+        scale /= (angle * d).exp();
         turn += d * length.ln();
     }
     Ok((scale * turn.cos(), scale * turn.sin()))

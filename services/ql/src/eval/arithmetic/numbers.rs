@@ -112,7 +112,7 @@ impl<'a> Machine<'a> {
     }
 
     fn float_power(&self, a: f64, b: f64) -> Result<Value<'a>> {
-        if a == 0.0 && b < 0.0 {
+        if a == 0.0 && b < 0.0 && b.is_finite() {
             return Err(Raise::ZeroDivisionError.into());
         }
         if a < 0.0 && a.is_finite() && b.is_finite() && b.fract() != 0.0 {

@@ -8,6 +8,7 @@ use super::float;
 use super::spec::pad;
 use crate::eval::integer::Number;
 use crate::eval::{Machine, Raise, Result};
+use crate::limits::MAX_PRECISION;
 use crate::value::Value;
 
 /// One directive: `%[(name)][flags][width][.precision]kind`.
@@ -47,6 +48,11 @@ impl<'a> Machine<'a> {
 
     fn directive(&self, template: &mut Template<'_, 'a>, text: &mut String) -> Result<()> {
         self.spend(1)?;
+        if let Some(rest) = template.rest.strip_prefix('%') {
+            template.rest = rest;
+            text.push('%');
+            return Ok(());
+        }
         let named = match template.rest.strip_prefix('(') {
             Some(behind) => {
                 let (name, rest) = behind.split_once(')').ok_or(Raise::ValueError)?;
@@ -74,10 +80,6 @@ impl<'a> Machine<'a> {
         template.rest = template.rest.trim_start_matches(['h', 'l', 'L']);
         let kind = template.rest.chars().next().ok_or(Raise::ValueError)?;
         template.rest = &template.rest[kind.len_utf8()..];
-        if kind == '%' {
-            text.push('%');
-            return Ok(());
-        }
         let value = match named {
             Some(value) => value,
             None => template.take()?,
@@ -124,10 +126,13 @@ impl<'a> Machine<'a> {
             'e' | 'E' | 'f' | 'F' | 'g' | 'G' => {
                 let number = Number::of(value).ok_or(Raise::TypeError)?.to_float()?;
                 let precision = directive.precision.unwrap_or(6);
+                if precision > MAX_PRECISION {
+                    return Err(Raise::ValueError.into());
+                }
                 let text = float::by_kind(number.abs(), kind, precision, directive.alternate);
                 let text = if kind.is_uppercase() { text.to_uppercase() } else { text };
                 let negative = number.is_sign_negative() && !number.is_nan();
-                Ok(directive.padded(directive.sign(negative), &text, number.is_finite()))
+                Ok(directive.padded(directive.sign(negative), &text, true))
             }
             _ => Err(Raise::ValueError.into()),
         }

@@ -7,6 +7,7 @@ use num_traits::{Signed, ToPrimitive};
 use super::float;
 use crate::eval::integer::Number;
 use crate::eval::{Raise, Result};
+use crate::limits::MAX_PRECISION;
 use crate::value::Value;
 
 /// Wider or more precise than this is refused, as CPython refuses what does not fit its sizes.
@@ -131,6 +132,9 @@ impl Spec {
         if !matches!(kind, '\0' | 'e' | 'E' | 'f' | 'F' | 'g' | 'G' | 'n' | '%') {
             return Err(Raise::ValueError.into());
         }
+        if self.precision.is_some_and(|precision| precision > MAX_PRECISION) {
+            return Err(Raise::ValueError.into());
+        }
         let text = match (kind, self.precision) {
             ('\0', None) => crate::eval::repr::float(value.abs()),
             ('\0', Some(precision)) => float::general(value.abs(), precision.max(1), self.alternate, true),
@@ -206,10 +210,9 @@ fn grouped(digits: &str, separator: char, group: usize, least: usize) -> String 
     for count in 0.. {
         let next = source.next();
         let separate = count > 0 && count % group == 0;
-        let width = reversed.len() + usize::from(separate);
         let digit = match next {
             Some(digit) => digit,
-            None if width < least => '0',
+            None if reversed.len() < least => '0',
             None => break,
         };
         if separate {

@@ -207,6 +207,10 @@ impl<'a> Machine<'a> {
             (Member::StartsWith, [Value::Bytes(part)]) => Ok(Value::Bool(bytes.starts_with(part))),
             (Member::EndsWith, [Value::Bytes(part)]) => Ok(Value::Bool(bytes.ends_with(part))),
             (Member::Find, [Value::Bytes(part)]) => Ok(Value::Int(find(part).map_or(-1, |at| at as i64))),
+            (Member::Count, [byte]) if byte.small_int().is_some() => {
+                let is_byte = |known: &&u8| Some(i64::from(**known)) == byte.small_int();
+                Ok(Value::Int(bytes.iter().filter(is_byte).count() as i64))
+            }
             (Member::Count, [Value::Bytes([])]) => Ok(Value::Int(bytes.len() as i64 + 1)),
             (Member::Count, [Value::Bytes(part)]) => {
                 let (mut count, mut at) = (0, 0);
@@ -229,32 +233,28 @@ fn has_affix(text: &str, affix: &str, member: Member) -> bool {
     }
 }
 
-/// Words between blanks; once the limit is reached the rest stays one, without blanks at the side that was cut.
+/// Words between blanks; once the limit is reached the rest stays one, blanks at its other side included.
 fn split_blanks(text: &str, member: Member, limit: usize) -> Vec<&str> {
-    let mut parts = Vec::new();
     let forward = member == Member::Split;
-    let mut rest = text.trim_matches(is_space);
-    if rest.len() < text.len() && limit == 0 {
-        // Nothing is split off, so only one side is trimmed.
-        rest = if forward { text.trim_start_matches(is_space) } else { text.trim_end_matches(is_space) };
-    }
+    let trim = |text| match forward {
+        true => str::trim_start_matches(text, is_space),
+        false => str::trim_end_matches(text, is_space),
+    };
+    let mut parts = Vec::new();
+    let mut rest = trim(text);
     while !rest.is_empty() {
         let cut = if forward { rest.find(is_space) } else { rest.rfind(is_space) };
-        match cut.filter(|_| parts.len() < limit) {
-            None => {
-                parts.push(rest);
-                break;
-            }
-            Some(at) if forward => {
-                parts.push(&rest[..at]);
-                rest = rest[at..].trim_start_matches(is_space);
-            }
-            Some(at) => {
-                let blank = rest[at..].chars().next().map_or(1, char::len_utf8);
-                parts.push(&rest[at + blank..]);
-                rest = rest[..at].trim_end_matches(is_space);
-            }
-        }
+        let Some(at) = cut.filter(|_| parts.len() < limit) else {
+            parts.push(rest);
+            break;
+        };
+        let blank = rest[at..].chars().next().map_or(1, char::len_utf8);
+        let (word, behind) = match forward {
+            true => (&rest[..at], &rest[at..]),
+            false => (&rest[at + blank..], &rest[..at]),
+        };
+        parts.push(word);
+        rest = trim(behind);
     }
     if !forward {
         parts.reverse();

@@ -162,7 +162,7 @@ impl<'a> Machine<'a> {
             }
             first = false;
             let part = part.text().ok_or(Raise::TypeError)?;
-            self.check_size(text.len() + part.len() - text.len().min(part.len()))?;
+            self.spend_bytes(part.len())?;
             text.push_str(part);
             self.check_length(text.len())?;
             Ok(true)

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::embedded::{EmbeddedStore, Settings};
 use crate::{Batch, Commit, Durability, Error, Key, Range, Result, Scan, Store, Version};
@@ -70,6 +71,11 @@ fn used(journal: &Path) -> u64 {
     content.iter().rposition(|byte| *byte != 0).unwrap() as u64 + 1
 }
 
+/// A hang guard, not a limit: what these tests wait for comes within a second.
+async fn guarded(test: impl Future<Output = ()>) {
+    tokio::time::timeout(Duration::from_secs(100), test).await.expect("the store answers");
+}
+
 fn is_unavailable<T>(answer: &Result<T>) -> bool {
     matches!(answer, Err(Error::Unavailable { .. }))
 }
@@ -78,126 +84,142 @@ fn is_unavailable<T>(answer: &Result<T>) -> bool {
 /// that sync is refused for good, and who looked at the old engine must look again.
 #[tokio::test(flavor = "multi_thread")]
 async fn failed_sync_loses_nothing_that_was_seen() {
-    let broken = Broken::open().await;
-    broken.set("1 synced", Durability::Synced).await.unwrap();
-    let durable = used(&broken.journal());
-    let last = broken.set("2 buffered", Durability::Buffered).await.unwrap();
-    let before = broken.store.snapshot().await.unwrap();
-    broken.fail("sync");
-    broken.fail("open");
-    let held = tokio::spawn({
-        let store = broken.store.clone();
-        async move { set(&store, "3 held", Durability::Synced).await }
-    });
-    broken.until_unavailable().await;
-    assert!(is_unavailable(&broken.set("4 refused", Durability::Synced).await));
-    assert!(is_unavailable(&broken.store.sync().await));
-    assert!(is_unavailable(&before.get(&"1 synced".into()).await));
-    assert!(is_unavailable(&broken.store.changed(&"1 synced".into(), Some(&"1".into())).await));
-    assert!(!held.is_finished(), "nobody can know yet");
+    guarded(async {
+        let broken = Broken::open().await;
+        broken.set("1 synced", Durability::Synced).await.unwrap();
+        let durable = used(&broken.journal());
+        let last = broken.set("2 buffered", Durability::Buffered).await.unwrap();
+        let before = broken.store.snapshot().await.unwrap();
+        broken.fail("sync");
+        broken.fail("open");
+        let held = tokio::spawn({
+            let store = broken.store.clone();
+            async move { set(&store, "3 held", Durability::Synced).await }
+        });
+        broken.until_unavailable().await;
+        assert!(is_unavailable(&broken.set("4 refused", Durability::Synced).await));
+        assert!(is_unavailable(&broken.store.sync().await));
+        assert!(is_unavailable(&before.get(&"1 synced".into()).await));
+        assert!(is_unavailable(&broken.store.changed(&"1 synced".into(), Some(&"1".into())).await));
+        assert!(!held.is_finished(), "nobody can know yet");
 
-    broken.fail("renew");
-    broken.heal("open");
-    assert!(is_unavailable(&held.await.unwrap()));
-    let journal = fs::File::options().write(true).open(broken.journal()).unwrap();
-    journal.set_len(durable).unwrap();
-    broken.heal("sync");
-    broken.heal("renew");
-    broken.until_available().await;
-    assert_eq!(broken.keys().await, ["1 synced", "2 buffered"]);
-    let now = broken.store.snapshot().await.unwrap().version();
-    assert!(now > before.version() && before.version() >= last);
-    assert!(matches!(before.get(&"1 synced".into()).await, Err(Error::SnapshotTooOld)));
-    let mut batch = Batch::default();
-    batch.expect_unchanged(Range::prefix("elsewhere"), last).set("5 stale", "1");
-    assert_eq!(broken.store.commit(batch).await.unwrap(), Commit::Conflict);
+        broken.fail("renew");
+        broken.heal("open");
+        assert!(is_unavailable(&held.await.unwrap()));
+        let journal = fs::File::options().write(true).open(broken.journal()).unwrap();
+        journal.set_len(durable).unwrap();
+        broken.heal("sync");
+        broken.heal("renew");
+        broken.until_available().await;
+        assert_eq!(broken.keys().await, ["1 synced", "2 buffered"]);
+        let now = broken.store.snapshot().await.unwrap().version();
+        assert!(now > before.version() && before.version() >= last);
+        assert!(matches!(before.get(&"1 synced".into()).await, Err(Error::SnapshotTooOld)));
+        let mut batch = Batch::default();
+        batch.expect_unchanged(Range::prefix("elsewhere"), last).set("5 stale", "1");
+        assert_eq!(broken.store.commit(batch).await.unwrap(), Commit::Conflict);
 
-    broken.store.close().await.unwrap();
-    let store = EmbeddedStore::open(broken.directory.path(), Settings::default()).await.unwrap();
-    assert!(set(&store, "6 after", Durability::Synced).await.unwrap() > now);
-    assert_eq!(store.snapshot().await.unwrap().get(&"2 buffered".into()).await.unwrap(), Some("1".into()));
+        broken.store.close().await.unwrap();
+        let store = EmbeddedStore::open(broken.directory.path(), Settings::default()).await.unwrap();
+        assert!(set(&store, "6 after", Durability::Synced).await.unwrap() > now);
+        assert_eq!(
+            store.snapshot().await.unwrap().get(&"2 buffered".into()).await.unwrap(),
+            Some("1".into())
+        );
+    })
+    .await;
 }
 
 /// A write fails: its batch is refused and never applied, those before it stay.
 #[tokio::test(flavor = "multi_thread")]
 async fn failed_write_applies_nothing() {
-    let broken = Broken::open().await;
-    for round in 0..3 {
-        broken.set("1 before", Durability::Buffered).await.unwrap();
-        broken.fail("write");
-        assert!(is_unavailable(&broken.set("2 failed", Durability::Buffered).await));
-        broken.until_unavailable().await;
-        broken.heal("write");
-        broken.until_available().await;
-        assert_eq!(
-            broken.keys().await,
-            if round == 0 { vec!["1 before"] } else { vec!["1 before", "3 after"] }
-        );
-        broken.set("3 after", Durability::Synced).await.unwrap();
-    }
-    broken.store.close().await.unwrap();
-    let store = EmbeddedStore::open(broken.directory.path(), Settings::default()).await.unwrap();
-    let snapshot = store.snapshot().await.unwrap();
-    assert_eq!(snapshot.get(&"2 failed".into()).await.unwrap(), None);
-    assert_eq!(snapshot.get(&"3 after".into()).await.unwrap(), Some("1".into()));
+    guarded(async {
+        let broken = Broken::open().await;
+        for round in 0..3 {
+            broken.set("1 before", Durability::Buffered).await.unwrap();
+            broken.fail("write");
+            assert!(is_unavailable(&broken.set("2 failed", Durability::Buffered).await));
+            broken.until_unavailable().await;
+            broken.heal("write");
+            broken.until_available().await;
+            assert_eq!(
+                broken.keys().await,
+                if round == 0 { vec!["1 before"] } else { vec!["1 before", "3 after"] }
+            );
+            broken.set("3 after", Durability::Synced).await.unwrap();
+        }
+        broken.store.close().await.unwrap();
+        let store = EmbeddedStore::open(broken.directory.path(), Settings::default()).await.unwrap();
+        let snapshot = store.snapshot().await.unwrap();
+        assert_eq!(snapshot.get(&"2 failed".into()).await.unwrap(), None);
+        assert_eq!(snapshot.get(&"3 after".into()).await.unwrap(), Some("1".into()));
+    })
+    .await;
 }
 
 /// Many writers of one group, with a failure among them: each is answered, and each answer is true.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_answer_is_true_whatever_fails() {
-    const WRITERS: usize = 64;
-    for step in ["write", "sync"] {
-        let broken = Arc::new(Broken::open().await);
-        let writers: Vec<_> = (0..WRITERS)
-            .map(|writer| {
-                let store = broken.store.clone();
-                tokio::spawn(async move {
-                    let durability = if writer % 3 == 0 { Durability::Synced } else { Durability::Buffered };
-                    let mut outcomes = Vec::new();
-                    for turn in 0..20 {
-                        let key = Key::from(format!("{writer:02}/{turn:02}"));
-                        let mut batch = Batch { durability, ..Batch::default() };
-                        batch.set(key.clone(), "1");
-                        outcomes.push((key, store.commit(batch).await));
-                        tokio::task::yield_now().await;
-                    }
-                    outcomes
+    guarded(async {
+        const WRITERS: usize = 64;
+        for step in ["write", "sync"] {
+            let broken = Arc::new(Broken::open().await);
+            let writers: Vec<_> = (0..WRITERS)
+                .map(|writer| {
+                    let store = broken.store.clone();
+                    tokio::spawn(async move {
+                        let durability =
+                            if writer % 3 == 0 { Durability::Synced } else { Durability::Buffered };
+                        let mut outcomes = Vec::new();
+                        for turn in 0..20 {
+                            let key = Key::from(format!("{writer:02}/{turn:02}"));
+                            let mut batch = Batch { durability, ..Batch::default() };
+                            batch.set(key.clone(), "1");
+                            outcomes.push((key, store.commit(batch).await));
+                            tokio::task::yield_now().await;
+                        }
+                        outcomes
+                    })
                 })
-            })
-            .collect();
-        broken.fail(step);
-        broken.until_unavailable().await;
-        broken.heal(step);
-        let mut applied = Vec::new();
-        for writer in writers {
-            for (key, outcome) in writer.await.unwrap() {
-                match outcome {
-                    Ok(Commit::Done { .. }) => applied.push(key),
-                    outcome => assert!(is_unavailable(&outcome), "{outcome:?}"),
+                .collect();
+            broken.fail(step);
+            broken.until_unavailable().await;
+            broken.heal(step);
+            let mut applied = Vec::new();
+            for writer in writers {
+                for (key, outcome) in writer.await.unwrap() {
+                    match outcome {
+                        Ok(Commit::Done { .. }) => applied.push(key),
+                        outcome => assert!(is_unavailable(&outcome), "{outcome:?}"),
+                    }
                 }
             }
+            broken.until_available().await;
+            assert_eq!(broken.keys().await, applied, "failing {step}");
         }
-        broken.until_available().await;
-        assert_eq!(broken.keys().await, applied, "failing {step}");
-    }
+    })
+    .await;
 }
 
 /// The store can be closed while it has no engine; the next process finds what was durable.
 #[tokio::test(flavor = "multi_thread")]
 async fn closes_without_an_engine() {
-    let broken = Broken::open().await;
-    broken.set("1 synced", Durability::Synced).await.unwrap();
-    broken.fail("write");
-    broken.fail("open");
-    let failed = tokio::spawn({
-        let store = broken.store.clone();
-        async move { set(&store, "2 failed", Durability::Synced).await }
-    });
-    broken.until_unavailable().await;
-    assert!(is_unavailable(&broken.store.close().await));
-    assert!(is_unavailable(&failed.await.unwrap()));
-    broken.heal("open");
-    broken.heal("write");
-    let store = EmbeddedStore::open(broken.directory.path(), Settings::default()).await.unwrap();
-    assert_eq!(store.snapshot().await.unwrap().get(&"1 synced".into()).await.unwrap(), Some("1".into()));
+    guarded(async {
+        let broken = Broken::open().await;
+        broken.set("1 synced", Durability::Synced).await.unwrap();
+        broken.fail("write");
+        broken.fail("open");
+        let failed = tokio::spawn({
+            let store = broken.store.clone();
+            async move { set(&store, "2 failed", Durability::Synced).await }
+        });
+        broken.until_unavailable().await;
+        assert!(is_unavailable(&broken.store.close().await));
+        assert!(is_unavailable(&failed.await.unwrap()));
+        broken.heal("open");
+        broken.heal("write");
+        let store = EmbeddedStore::open(broken.directory.path(), Settings::default()).await.unwrap();
+        assert_eq!(store.snapshot().await.unwrap().get(&"1 synced".into()).await.unwrap(), Some("1".into()));
+    })
+    .await;
 }

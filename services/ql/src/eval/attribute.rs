@@ -1,0 +1,107 @@
+//! Attributes of any value. By contract attribute access never fails: what is not there is None.
+//! On a stored object the keys come first, and hide the methods that a dict has.
+
+use super::{Machine, Raise, Result};
+use crate::names::{self, Builtin, Member, Property, SequenceField};
+use crate::value::{Bound, Dict, Value};
+
+impl<'a> Machine<'a> {
+    pub(super) fn attribute(
+        &self,
+        object: Value<'a>,
+        name: &str,
+        member: Option<Member>,
+    ) -> Result<Value<'a>> {
+        match object {
+            Value::Object(dict) => Ok(self.entry(dict, name)?.unwrap_or(Value::None)),
+            Value::Run => self.run_attribute(name),
+            Value::Sequence(sequence) => match SequenceField::find(name) {
+                Some(field) => self.field_of(sequence, field),
+                None => Ok(Value::None),
+            },
+            Value::Builtin(builtin) => self.builtin_attribute(builtin, name, member),
+            _ => match member {
+                Some(member) => self.member(object, member),
+                None => Ok(Value::None),
+            },
+        }
+    }
+
+    fn run_attribute(&self, name: &str) -> Result<Value<'a>> {
+        match name {
+            "tags" => Ok(Value::Tags),
+            "metrics" => Ok(Value::Metrics),
+            _ => match Property::find(name) {
+                Some(property) => self.property(property),
+                None => self.param_of(name),
+            },
+        }
+    }
+
+    fn builtin_attribute(&self, owner: Builtin, name: &str, member: Option<Member>) -> Result<Value<'a>> {
+        if let Builtin::Module(module) = owner {
+            if let Some(number) = names::module_number(module, name) {
+                return Ok(Value::Float(number));
+            }
+            if let Some(text) = names::module_text(module, name) {
+                return Ok(Value::Text(text));
+            }
+        }
+        match (names::member_function(owner, name), owner, member) {
+            (Some(function), _, _) => self.builtin(function),
+            (None, Builtin::Class(_), Some(member)) => {
+                self.alloc(Bound { receiver: Value::Builtin(owner), member }).map(Value::Bound)
+            }
+            _ => Ok(Value::None),
+        }
+    }
+
+    /// A built-in name as a value; `string.Formatter` is refused as soon as it is touched.
+    pub(super) fn builtin(&self, builtin: Builtin) -> Result<Value<'a>> {
+        match builtin {
+            Builtin::Formatter => Err(Raise::NotImplementedError.into()),
+            _ => Ok(Value::Builtin(builtin)),
+        }
+    }
+
+    /// The value at a text key of a dict.
+    pub(super) fn entry(&self, dict: &'a Dict<'a>, key: &str) -> Result<Option<Value<'a>>> {
+        self.spend(1)?;
+        let same = |known: &Value<'a>| Ok::<bool, super::Stop>(known.text() == Some(key));
+        Ok(dict.find(super::compare::hash_text(key), same)?.map(|entry| entry.value))
+    }
+
+    /// An attribute that the type of a value has: a field at once, a method bound to the value.
+    pub(super) fn member(&self, object: Value<'a>, member: Member) -> Result<Value<'a>> {
+        if let Some(value) = self.field(object, member)? {
+            return Ok(value);
+        }
+        match self.has_method(object, member) {
+            true => self.alloc(Bound { receiver: object, member }).map(Value::Bound),
+            false => Ok(Value::None),
+        }
+    }
+
+    fn field(&self, object: Value<'a>, member: Member) -> Result<Option<Value<'a>>> {
+        Ok(Some(match (object, member) {
+            (Value::Bool(_) | Value::Int(_) | Value::Big(_), Member::Real | Member::Numerator) => {
+                self.unary(crate::tree::Unary::Plus, object)?
+            }
+            (Value::Bool(_) | Value::Int(_) | Value::Big(_), Member::Imag) => Value::Int(0),
+            (Value::Bool(_) | Value::Int(_) | Value::Big(_), Member::Denominator) => Value::Int(1),
+            (Value::Float(value), Member::Real) => Value::Float(value),
+            (Value::Float(_), Member::Imag) => Value::Float(0.0),
+            (Value::Complex(real, _), Member::Real) => Value::Float(real),
+            (Value::Complex(_, imaginary), Member::Imag) => Value::Float(imaginary),
+            (Value::Range(range), Member::Start) => Value::Int(range.start),
+            (Value::Range(range), Member::Stop) => Value::Int(range.stop),
+            (Value::Range(range), Member::Step) => Value::Int(range.step),
+            (Value::Slice(parts), Member::Start) => parts[0],
+            (Value::Slice(parts), Member::Stop) => parts[1],
+            (Value::Slice(parts), Member::Step) => parts[2],
+            (Value::Time(seconds), member) => return self.time_field(seconds, member),
+            (Value::Span(seconds), member) => return Ok(super::time::span_field(seconds, member)),
+            _ => return Ok(None),
+        }))
+    }
+}

@@ -1,0 +1,181 @@
+//! Which of a parser's complaints explains a text best, and where: strings and brackets first, as CPython does.
+//! A parser stumbles behind an unclosed quote or a wrong bracket, at a place that does not show what is wrong.
+
+use ruff_python_ast::token::{Token, TokenKind};
+use ruff_python_parser::{LexicalErrorType, ParseError, ParseErrorType};
+use ruff_text_size::{Ranged, TextRange, TextSize};
+
+use crate::error::Fault;
+
+/// The fault to report for a text with errors; none if there are none.
+pub(super) fn fault(wrapped: &str, tokens: &[Token], errors: &[ParseError]) -> Option<Fault> {
+    let first = errors.first()?;
+    let lexical = errors.iter().find(|error| is_lexical(&error.error));
+    let (mismatch, unclosed) = match bracket(wrapped, tokens) {
+        Bracket::Fits => (None, None),
+        Bracket::Mismatch(fault) => (Some(fault), None),
+        Bracket::Unclosed(fault) => (None, Some(fault)),
+    };
+    let before = |fault: &Fault, error: &ParseError| fault.range.start() < error.location.start();
+    if let Some(fault) = mismatch
+        && lexical.is_none_or(|error| before(&fault, error))
+    {
+        return Some(fault);
+    }
+    if let Some(error) = lexical {
+        return Some(of_parser(error, tokens));
+    }
+    // An open bracket explains what fails on a later line, and at the end.
+    let later = |fault: &Fault| {
+        let between = TextRange::new(fault.range.start(), first.location.start().max(fault.range.start()));
+        wrapped[between].contains('\n') || first.location.end() >= TextSize::of(wrapped.trim_end_matches(')'))
+    };
+    unclosed.filter(later).or_else(|| Some(of_parser(first, tokens)))
+}
+
+/// Can the text not even be cut into tokens? `$`, `?` and an early end only puzzle the parser.
+fn is_lexical(error: &ParseErrorType) -> bool {
+    match error {
+        ParseErrorType::Lexical(LexicalErrorType::UnrecognizedToken { tok }) => !tok.is_ascii(),
+        ParseErrorType::Lexical(LexicalErrorType::Eof) => false,
+        ParseErrorType::Lexical(_) => true,
+        _ => false,
+    }
+}
+
+enum Bracket {
+    Fits,
+    /// A closing bracket without its opening one.
+    Mismatch(Fault),
+    /// The innermost bracket that stays open.
+    Unclosed(Fault),
+}
+
+fn bracket(wrapped: &str, tokens: &[Token]) -> Bracket {
+    let mut open: Vec<&Token> = Vec::new();
+    for token in tokens {
+        if is_open(token.kind()) {
+            open.push(token);
+        } else if is_close(token.kind()) {
+            let closing = &wrapped[token.range()];
+            let message = match open.pop() {
+                None => format!("unmatched '{closing}'"),
+                Some(opening) if closes(opening.kind()) != token.kind() => {
+                    let opening = &wrapped[opening.range()];
+                    format!("closing parenthesis '{closing}' does not match opening parenthesis '{opening}'")
+                }
+                Some(_) => continue,
+            };
+            return Bracket::Mismatch(Fault::syntax(token.range(), message));
+        }
+    }
+    open.last().map_or(Bracket::Fits, |opening| {
+        let message = format!("'{}' was never closed", &wrapped[opening.range()]);
+        Bracket::Unclosed(Fault::syntax(opening.range(), message))
+    })
+}
+
+fn is_open(kind: TokenKind) -> bool {
+    matches!(kind, TokenKind::Lpar | TokenKind::Lsqb | TokenKind::Lbrace | TokenKind::FStringStart)
+}
+
+fn is_close(kind: TokenKind) -> bool {
+    matches!(kind, TokenKind::Rpar | TokenKind::Rsqb | TokenKind::Rbrace | TokenKind::FStringEnd)
+}
+
+fn closes(open: TokenKind) -> TokenKind {
+    match open {
+        TokenKind::Lpar => TokenKind::Rpar,
+        TokenKind::Lsqb => TokenKind::Rsqb,
+        TokenKind::Lbrace => TokenKind::Rbrace,
+        _ => TokenKind::FStringEnd,
+    }
+}
+
+fn of_parser(error: &ParseError, tokens: &[Token]) -> Fault {
+    let start = match error.error {
+        ParseErrorType::ExpectedToken { expected, found } if spans(expected, found) => {
+            start_of_operand(tokens, error.location.start(), expected).unwrap_or(error.location.start())
+        }
+        _ => error.location.start(),
+    };
+    let range = TextRange::new(start, error.location.end());
+    Fault { expected: expected(&error.error), ..Fault::syntax(range, message(&error.error)) }
+}
+
+/// Is the error one of two expressions that stand side by side, or of one that cannot be assigned to?
+fn spans(expected: TokenKind, found: TokenKind) -> bool {
+    let begins = matches!(
+        found,
+        TokenKind::Name
+            | TokenKind::Int
+            | TokenKind::Float
+            | TokenKind::Complex
+            | TokenKind::String
+            | TokenKind::FStringStart
+            | TokenKind::True
+            | TokenKind::False
+            | TokenKind::None
+            | TokenKind::Ellipsis
+            | TokenKind::Equal
+            | TokenKind::Await
+            | TokenKind::Lambda
+    );
+    expected == TokenKind::Else || begins && (is_close(expected) || expected == TokenKind::Comma)
+}
+
+/// Where the expression before a place begins, inside the same brackets.
+fn start_of_operand(tokens: &[Token], end: TextSize, expected: TokenKind) -> Option<TextSize> {
+    let mut start = None;
+    let mut depth = 0_u32;
+    for token in tokens.iter().rev().skip_while(|token| token.start() >= end) {
+        let kind = token.kind();
+        if is_close(kind) {
+            depth += 1;
+        } else if is_open(kind) {
+            let Some(outer) = depth.checked_sub(1) else { break };
+            depth = outer;
+        } else if depth == 0 && separates(kind, expected) {
+            break;
+        }
+        if !kind.is_any_newline() {
+            start = Some(token.start());
+        }
+    }
+    start
+}
+
+fn separates(kind: TokenKind, expected: TokenKind) -> bool {
+    match kind {
+        TokenKind::Comma | TokenKind::Colon | TokenKind::ColonEqual | TokenKind::Equal => true,
+        TokenKind::Else | TokenKind::For | TokenKind::Lambda => true,
+        TokenKind::If => expected != TokenKind::Else,
+        _ => false,
+    }
+}
+
+fn message(error: &ParseErrorType) -> String {
+    match error {
+        ParseErrorType::ExpectedToken { found: TokenKind::Equal, expected } if is_close(*expected) => {
+            "a query cannot assign; compare with '=='".into()
+        }
+        ParseErrorType::ExpectedToken { found, expected } if is_close(*expected) && !is_close(*found) => {
+            format!("expected an operator, found {found}")
+        }
+        error => error.to_string(),
+    }
+}
+
+fn expected(error: &ParseErrorType) -> Option<String> {
+    match error {
+        ParseErrorType::ExpectedToken { found: TokenKind::Equal, .. } => Some("'=='".into()),
+        ParseErrorType::ExpectedToken { found, expected } if is_close(*expected) && !is_close(*found) => {
+            Some("an operator, or the end of the expression".into())
+        }
+        ParseErrorType::ExpectedToken { expected, .. } => Some(expected.to_string()),
+        ParseErrorType::ExpectedExpression => Some("an expression".into()),
+        ParseErrorType::EmptySlice => Some("an index or a slice".into()),
+        ParseErrorType::Lexical(LexicalErrorType::UnclosedStringError) => Some("a closing quote".into()),
+        _ => None,
+    }
+}

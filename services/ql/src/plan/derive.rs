@@ -1,0 +1,219 @@
+//! From the typed tree to a plan. For every expression two sets are derived: runs for which it can be true, and runs for
+//! which it can be false without raising, as `not` swaps them and a raise anywhere makes the whole query false.
+
+use super::{Keys, Plan, Probe, Proposal, leaf, names};
+use crate::Endpoint;
+use crate::tree::{Compare, Node};
+
+/// A proposal of more parts than this helps nobody: everything is looked at instead.
+const MAX_PARTS: usize = 4_096;
+
+/// What indexes know of an expression.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    /// Holds every run for which the expression is true; if exact, no other.
+    pub(super) when_true: Set,
+    /// Holds every run for which it is false and does not raise.
+    pub(super) when_false: Set,
+    /// Can it raise? If not, `when_true` and `when_false` are all runs together.
+    pub(super) raises: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Set {
+    pub(super) runs: Proposal,
+    pub(super) exact: bool,
+}
+
+impl Set {
+    pub(super) fn exact(runs: Proposal) -> Self {
+        Self { runs, exact: true }
+    }
+
+    pub(super) fn superset(runs: Proposal) -> Self {
+        Self { runs, exact: false }
+    }
+
+    pub(super) fn unknown() -> Self {
+        Self::superset(Proposal::Everything)
+    }
+}
+
+impl Known {
+    pub(super) fn nothing() -> Self {
+        Self { when_true: Set::unknown(), when_false: Set::unknown(), raises: true }
+    }
+}
+
+pub(crate) fn derive(root: &Node, endpoint: Endpoint) -> Plan {
+    let known = known(root);
+    let of_sequences = endpoint != Endpoint::Run;
+    Plan {
+        exact: known.when_true.exact,
+        runs: known.when_true.runs,
+        sequences: of_sequences.then(|| names::names(root).when_true).flatten(),
+    }
+}
+
+fn known(node: &Node) -> Known {
+    match node {
+        Node::And(nodes) => nodes.iter().map(known).reduce(and).unwrap_or_else(Known::nothing),
+        Node::Or(nodes) => nodes.iter().map(known).reduce(or).unwrap_or_else(Known::nothing),
+        Node::Not(operand) => {
+            let Known { when_true, when_false, raises } = known(operand);
+            Known { when_true: when_false, when_false: when_true, raises }
+        }
+        Node::If(parts) => {
+            let [test, body, otherwise] = &**parts;
+            conditional(known(test), known(body), known(otherwise))
+        }
+        Node::Chain(chain) => {
+            let pairs = std::iter::once(&chain.first).chain(chain.rest.iter().map(|(_, node)| node));
+            let compared =
+                pairs.zip(&chain.rest).map(|(left, (operator, right))| leaf::compare(left, *operator, right));
+            compared.reduce(and).unwrap_or_else(Known::nothing)
+        }
+        Node::Compare(compare) => {
+            let Compare { left, operator, right } = &**compare;
+            leaf::compare(left, *operator, right)
+        }
+        node => leaf::truth(node),
+    }
+}
+
+/// `a and b`: true where both are; false where `a` is, or `b` is and `a` is true.
+fn and(a: Known, b: Known) -> Known {
+    Known {
+        when_true: intersect(a.when_true.clone(), b.when_true),
+        when_false: union(a.when_false, intersect(a.when_true, b.when_false)),
+        raises: a.raises || b.raises,
+    }
+}
+
+/// `a or b`: true where `a` is, or `b` is and `a` is false; false where both are.
+fn or(a: Known, b: Known) -> Known {
+    let second = match a.raises {
+        true => intersect(a.when_false.clone(), b.when_true),
+        // Where `a` is not true it is false, and `when_false` adds nothing.
+        false => b.when_true,
+    };
+    Known {
+        when_true: union(a.when_true, second),
+        when_false: intersect(a.when_false, b.when_false),
+        raises: a.raises || b.raises,
+    }
+}
+
+fn conditional(test: Known, body: Known, otherwise: Known) -> Known {
+    let both = |body: Set, otherwise: Set| {
+        union(intersect(test.when_true.clone(), body), intersect(test.when_false.clone(), otherwise))
+    };
+    Known {
+        when_true: both(body.when_true, otherwise.when_true),
+        when_false: both(body.when_false, otherwise.when_false),
+        raises: test.raises || body.raises || otherwise.raises,
+    }
+}
+
+fn intersect(a: Set, b: Set) -> Set {
+    match (a, b) {
+        // Nothing is exact however it came about.
+        (Set { runs: Proposal::Nothing, .. }, _) | (_, Set { runs: Proposal::Nothing, .. }) => {
+            Set::exact(Proposal::Nothing)
+        }
+        (a, b) => {
+            let exact = a.exact && b.exact;
+            let runs = match (a.runs, b.runs) {
+                (Proposal::Everything, runs) | (runs, Proposal::Everything) => runs,
+                (a, b) => merged(a, b),
+            };
+            bounded(Set { runs, exact })
+        }
+    }
+}
+
+/// Both parts in one list, intervals over the same thing joined to one.
+fn merged(a: Proposal, b: Proposal) -> Proposal {
+    let list = |proposal| match proposal {
+        Proposal::Intersect(parts) => parts,
+        other => vec![other],
+    };
+    let mut parts = list(a);
+    for part in list(b) {
+        if parts.contains(&part) {
+            continue;
+        }
+        let joined = parts.iter_mut().find_map(|known| {
+            let (Proposal::Probe(a), Proposal::Probe(b)) = (&*known, &part) else { return None };
+            join(a, b).map(|joined| (known, joined))
+        });
+        match joined {
+            Some((_, None)) => return Proposal::Nothing,
+            Some((known, Some(probe))) => *known = Proposal::Probe(probe),
+            None => parts.push(part),
+        }
+    }
+    match parts.len() {
+        1 => parts.remove(0),
+        _ => Proposal::Intersect(parts),
+    }
+}
+
+/// Two questions about one value of a run as one question; `Some(None)` when no value answers both.
+fn join(a: &Probe, b: &Probe) -> Option<Option<Probe>> {
+    match (a, b) {
+        (Probe::Archived(a), Probe::Archived(b)) if a != b => Some(None),
+        (Probe::Active(a), Probe::Active(b)) if a != b => Some(None),
+        (Probe::Hash(a), Probe::Hash(b)) if a != b => Some(None),
+        (Probe::Experiment(a), Probe::Experiment(b)) if a != b => Some(None),
+        (Probe::Name(a), Probe::Name(b)) => Some(some(a.intersect(b)).map(Probe::Name)),
+        (Probe::CreatedAt(a), Probe::CreatedAt(b)) => Some(some(a.intersect(b)).map(Probe::CreatedAt)),
+        (Probe::EndTime(a), Probe::EndTime(b)) => Some(some(a.intersect(b)).map(Probe::EndTime)),
+        (Probe::Param { path, keys: a }, Probe::Param { path: other, keys: b }) if path == other => {
+            let keys = match (a, b) {
+                (Keys::Numbers(a), Keys::Numbers(b)) => some(a.intersect(b)).map(Keys::Numbers),
+                (Keys::Texts(a), Keys::Texts(b)) => some(a.intersect(b)).map(Keys::Texts),
+                // No value is a number and a text.
+                _ => None,
+            };
+            Some(keys.map(|keys| Probe::Param { path: path.clone(), keys }))
+        }
+        _ => None,
+    }
+}
+
+fn some<T: PartialOrd>(interval: super::Interval<T>) -> Option<super::Interval<T>> {
+    (!interval.is_empty()).then_some(interval)
+}
+
+pub(super) fn union(a: Set, b: Set) -> Set {
+    let exact = a.exact && b.exact;
+    match (a.runs, b.runs) {
+        (Proposal::Nothing, runs) | (runs, Proposal::Nothing) => Set { runs, exact },
+        // Everything is exact when one side is everything, and exactly that.
+        (Proposal::Everything, _) if a.exact => Set::exact(Proposal::Everything),
+        (_, Proposal::Everything) if b.exact => Set::exact(Proposal::Everything),
+        (Proposal::Everything, _) | (_, Proposal::Everything) => Set::unknown(),
+        (a, b) => {
+            let list = |proposal| match proposal {
+                Proposal::Union(parts) => parts,
+                other => vec![other],
+            };
+            let mut parts = list(a);
+            for part in list(b) {
+                if !parts.contains(&part) {
+                    parts.push(part);
+                }
+            }
+            let runs = match parts.len() {
+                1 => parts.remove(0),
+                _ => Proposal::Union(parts),
+            };
+            bounded(Set { runs, exact })
+        }
+    }
+}
+
+fn bounded(set: Set) -> Set {
+    if set.runs.size() > MAX_PARTS { Set::unknown() } else { set }
+}
