@@ -225,18 +225,19 @@ fn method(call: &MethodCall) -> Known {
     }
 }
 
+fn text_of(constant: &Constant) -> Option<&str> {
+    match constant {
+        Constant::Text(text) => Some(text),
+        _ => None,
+    }
+}
+
 /// `.startswith("x")`, also with a tuple of beginnings: what is no text raises.
 fn starts_with(subject: &Node, arguments: &Arguments) -> Known {
     let prefixes: Option<Vec<&str>> = match only_argument(arguments) {
         Some(Node::Const(Constant::Text(prefix))) => Some(vec![prefix]),
         Some(tuple @ Node::Display(crate::tree::Display::Tuple, _)) => {
-            tuple.constants().and_then(|prefixes| {
-                let text = |prefix| match prefix {
-                    Constant::Text(text) => Some(&**text),
-                    _ => None,
-                };
-                prefixes.map(text).collect()
-            })
+            tuple.constants().and_then(|prefixes| prefixes.map(text_of).collect())
         }
         _ => None,
     };
