@@ -6,6 +6,7 @@ mod artifacts;
 pub(crate) mod call;
 mod dashboards;
 mod experiments;
+mod form;
 pub(crate) mod ingest;
 mod notes;
 mod openapi;
@@ -22,7 +23,7 @@ mod streamed;
 mod system;
 pub(crate) mod table;
 mod tags;
-mod values;
+pub(crate) mod values;
 
 use table::Operation;
 

@@ -29,7 +29,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             "The bytes of one artifact",
             |services, call| Box::pin(download(services, call)),
         )
-        .output(Output::Bytes)
+        .output(Output::File)
         .query(&[Parameter::required("path", Kind::Text)]),
         Operation::new(
             Method::GET,

@@ -22,7 +22,7 @@ use crate::error::{ApiError, NO_JSON, Problem};
 /// A JSON body. The largest is an app's state of 1 MiB; a batch of 10,000 series is smaller.
 const BODY_BYTES: usize = BATCH_BYTES;
 
-const TIMEZONE: &str = "x-timezone-offset";
+pub(crate) const TIMEZONE: &str = "x-timezone-offset";
 
 /// Which client family asks: they share the routes and differ in a few answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl Call {
         let path = path(&mut parts).await?;
         let mut problems = Vec::new();
         let query = read_query(operation, parts.uri.query().unwrap_or_default(), &mut problems);
-        let timezone = read_timezone(&parts, &mut problems);
+        let timezone = if operation.is_zoned { read_timezone(&parts, &mut problems) } else { 0 };
         let (mut json, mut whole, mut raw) = (Value::Null, Bytes::new(), Body::empty());
         match &operation.input {
             Input::None => {}

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::call::{Call, Dialect};
+use super::form::Form;
 use super::shape::{Member, Shape};
 use super::shared::iso;
 use super::table::{Answer, Operation, Output};
@@ -45,40 +46,79 @@ const REPORT_CHANGES: Shape = Shape::Record(&[
     Member::optional("description", Shape::Text),
 ]);
 
+const DASHBOARD_FORM: Form = Form::Record(&[
+    ("id", Form::Text),
+    ("name", Form::Text),
+    ("description", Form::Text),
+    ("app_id", Form::TextOrNull),
+    ("app_type", Form::TextOrNull),
+    ("updated_at", Form::Text),
+    ("created_at", Form::Text),
+]);
+
+const APP_FORM: Form = Form::Record(&[
+    ("id", Form::Text),
+    ("type", Form::Text),
+    ("updated_at", Form::Text),
+    ("created_at", Form::Text),
+    ("state", Form::Free),
+]);
+
+const REPORT_FORM: Form = Form::Record(&[
+    ("id", Form::Text),
+    ("name", Form::Text),
+    ("code", Form::Text),
+    ("description", Form::Text),
+    ("updated_at", Form::Text),
+    ("created_at", Form::Text),
+]);
+
 /// The five calls of a resource whose messages differ only by their module.
 macro_rules! operations_of {
-    ($list:ident, $path:literal, $word:literal, $new:ident, $changes:ident, $module:ident) => {
+    ($list:ident, $path:literal, $word:literal, $new:ident, $changes:ident, $form:ident, $module:ident) => {
         let one = concat!($path, "/{id}");
         $list.extend([
             Operation::new(Method::GET, $path, concat!("All ", $word, "s"), |s, call| {
                 Box::pin($module::list(s, call))
-            }),
+            })
+            .answers(const { &Form::List(&$form) }),
             Operation::new(Method::POST, $path, concat!("A new ", $word), |s, call| {
                 Box::pin($module::create(s, call))
             })
             .success(201)
-            .json(&$new),
+            .json(&$new)
+            .answers(&$form),
             Operation::new(Method::GET, one, concat!("One ", $word), |s, call| {
                 Box::pin($module::get(s, call))
-            }),
+            })
+            .answers(&$form),
             Operation::new(Method::PUT, one, concat!("Change a ", $word), |s, call| {
                 Box::pin($module::update(s, call))
             })
-            .json(&$changes),
+            .json(&$changes)
+            .answers(&$form),
             Operation::new(Method::DELETE, one, concat!("Delete a ", $word), |s, call| {
                 Box::pin($module::delete(s, call))
             })
             .success(204)
-            .output(Output::Nothing),
+            .output(Output::Gone),
         ]);
     };
 }
 
 pub(crate) fn operations() -> Vec<Operation> {
     let mut operations = Vec::new();
-    operations_of!(operations, "/dashboards", "dashboard", DASHBOARD, DASHBOARD_CHANGES, dashboard);
-    operations_of!(operations, "/apps", "app", APP, APP_CHANGES, app);
-    operations_of!(operations, "/reports", "report", REPORT, REPORT_CHANGES, report);
+    operations_of!(
+        operations,
+        "/dashboards",
+        "dashboard",
+        DASHBOARD,
+        DASHBOARD_CHANGES,
+        DASHBOARD_FORM,
+        dashboard
+    );
+    operations_of!(operations, "/apps", "app", APP, APP_CHANGES, APP_FORM, app);
+    operations_of!(operations, "/reports", "report", REPORT, REPORT_CHANGES, REPORT_FORM, report);
     operations
 }
 

@@ -13,6 +13,7 @@ use matyan_proto::experiments::v1::{
 use serde_json::{Map, Value, json};
 
 use super::call::Call;
+use super::form::{ACTIVITY, CHANGED, DONE, Form};
 use super::shape::{Member, Shape};
 use super::shared::{hour_key, seconds};
 use super::table::{Answer, Kind, Operation, Parameter};
@@ -26,42 +27,72 @@ const CHANGES: Shape = Shape::Record(&[
     Member::optional("archived", Shape::Bool),
 ]);
 
+const EXPERIMENT: Form = Form::Record(&[
+    ("id", Form::Text),
+    ("name", Form::Text),
+    ("description", Form::Text),
+    ("run_count", Form::Int),
+    ("archived", Form::Bool),
+    ("creation_time", Form::NumberOrNull),
+]);
+
+const EXPERIMENTS: Form = Form::List(&EXPERIMENT);
+
+const RUNS: Form = Form::Record(&[("id", Form::Text), ("runs", Form::List(&RUN))]);
+
+const RUN: Form = Form::Record(&[
+    ("run_id", Form::Text),
+    ("name", Form::Text),
+    ("creation_time", Form::Number),
+    ("end_time", Form::NumberOrNull),
+    ("archived", Form::Bool),
+]);
+
 pub(crate) fn operations() -> Vec<Operation> {
     vec![
-        Operation::new(Method::GET, "/experiments", "All experiments", |s, call| Box::pin(list(s, call))),
+        Operation::new(Method::GET, "/experiments", "All experiments", |s, call| Box::pin(list(s, call)))
+            .answers(&EXPERIMENTS),
         Operation::new(
             Method::GET,
             "/experiments/search",
             "Experiments by a part of their name",
             |s, call| Box::pin(list(s, call)),
         )
-        .query(&[Parameter::new("q", Kind::Text, Some(""))]),
+        .query(&[Parameter::new("q", Kind::Text, Some(""))])
+        .answers(&EXPERIMENTS),
         Operation::new(Method::POST, "/experiments", "A new experiment", |s, call| Box::pin(create(s, call)))
-            .json(&NEW),
-        Operation::new(Method::GET, "/experiments/{id}", "One experiment", |s, call| Box::pin(get(s, call))),
+            .json(&NEW)
+            .answers(&CHANGED),
+        Operation::new(Method::GET, "/experiments/{id}", "One experiment", |s, call| Box::pin(get(s, call)))
+            .answers(&EXPERIMENT),
         Operation::new(Method::PUT, "/experiments/{id}", "Change an experiment", |s, call| {
             Box::pin(update(s, call))
         })
-        .json(&CHANGES),
+        .json(&CHANGES)
+        .answers(&CHANGED),
         Operation::new(
             Method::DELETE,
             "/experiments/{id}",
             "Delete an experiment; its runs stay",
             |s, call| Box::pin(delete(s, call)),
-        ),
+        )
+        .answers(&DONE),
         Operation::new(
             Method::GET,
             "/experiments/{id}/runs",
             "Runs of an experiment, newest first",
             |s, call| Box::pin(runs(s, call)),
         )
-        .query(&[Parameter::new("limit", Kind::Int, None), Parameter::new("offset", Kind::Text, None)]),
+        .query(&[Parameter::new("limit", Kind::Int, None), Parameter::new("offset", Kind::Text, None)])
+        .answers(&RUNS),
         Operation::new(
             Method::GET,
             "/experiments/{id}/activity",
             "When runs of an experiment were made",
             |s, call| Box::pin(activity(s, call)),
-        ),
+        )
+        .zoned()
+        .answers(&ACTIVITY),
     ]
 }
 

@@ -19,6 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
 use super::call::Call;
+use super::form::Form;
 use super::shape::{Member, Shape};
 use super::table::{Answer, Base, Operation};
 use crate::error::{ApiError, Problem, blamed_field};
@@ -33,6 +34,14 @@ const PRESIGN: Shape = Shape::Record(&[
     Member::optional("content_type", Shape::Text),
 ]);
 
+const PRESIGNED: Form = Form::Record(&[
+    ("upload_url", Form::Text),
+    ("s3_key", Form::Text),
+    ("headers", Form::MapOrNull(&Form::Text)),
+]);
+
+const UPLOADED: Form = Form::Record(&[("size", Form::Int)]);
+
 pub(crate) fn operations() -> Vec<Operation> {
     vec![
         Operation::new(
@@ -43,6 +52,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         )
         .base(Base::Rest)
         .json(&PRESIGN)
+        .answers(&PRESIGNED)
         .listing_problems(),
         Operation::new(
             Method::PUT,
@@ -51,7 +61,8 @@ pub(crate) fn operations() -> Vec<Operation> {
             |services, call| Box::pin(upload(services, call)),
         )
         .base(Base::Rest)
-        .raw(),
+        .raw()
+        .answers(&UPLOADED),
     ]
 }
 

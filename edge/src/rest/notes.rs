@@ -12,12 +12,26 @@ use matyan_proto::notes::v1::{
 use serde_json::{Value, json};
 
 use super::call::Call;
+use super::form::{DONE, Form};
 use super::shape::{Member, Shape};
 use super::shared::iso;
 use super::table::{Answer, Operation};
 use crate::services::Services;
 
 const CONTENT: Shape = Shape::Record(&[Member::required("content", Shape::Text)]);
+
+const NOTES: Form = Form::List(&Form::Record(&[
+    ("id", Form::Text),
+    ("content", Form::Text),
+    ("created_at", Form::Text),
+    ("run_hash", Form::Optional(&Form::Text)),
+    ("experiment_id", Form::Optional(&Form::Text)),
+    ("updated_at", Form::Text),
+]));
+
+const CREATED: Form = Form::Record(&[("id", Form::Text), ("created_at", Form::Text)]);
+
+const NOTE: Form = Form::Record(&[("id", Form::Text), ("content", Form::Text), ("updated_at", Form::Text)]);
 
 /// Whose notes a path is about.
 #[derive(Clone, Copy)]
@@ -34,22 +48,27 @@ macro_rules! operations_of {
         $list.extend([
             Operation::new(Method::GET, notes, concat!("Notes of ", $word), |s, call| {
                 Box::pin(list(s, call, $of))
-            }),
+            })
+            .answers(&NOTES),
             Operation::new(Method::POST, notes, concat!("A new note of ", $word), |s, call| {
                 Box::pin(create(s, call, $of))
             })
             .success(201)
-            .json(&CONTENT),
+            .json(&CONTENT)
+            .answers(&CREATED),
             Operation::new(Method::GET, note, concat!("One note of ", $word), |s, call| {
                 Box::pin(get(s, call, $of))
-            }),
+            })
+            .answers(&NOTE),
             Operation::new(Method::PUT, note, concat!("Change a note of ", $word), |s, call| {
                 Box::pin(update(s, call, $of))
             })
-            .json(&CONTENT),
+            .json(&CONTENT)
+            .answers(&NOTE),
             Operation::new(Method::DELETE, note, concat!("Delete a note of ", $word), |s, call| {
                 Box::pin(delete(s, call, $of))
-            }),
+            })
+            .answers(&DONE),
         ]);
     };
 }

@@ -1,20 +1,22 @@
 //! The OpenAPI description and a page that lists the operations, both from the table that makes the routes.
-//! It says what a caller may send and which statuses may come back; the forms of answers are described in words only.
+//! It says what a caller may send, which statuses may come back, and what they bring; a stream's entries it does not describe.
 
 use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
 
-use super::table::{Input, Kind, Operation, Output, Parameter};
+use super::call::{Dialect, TIMEZONE};
+use super::form::Form;
+use super::table::{Base, Input, Kind, Operation, Output, Parameter};
 
 /// The description of `operations`, in OpenAPI 3.1.
 pub(crate) fn document(operations: &[Operation]) -> Value {
     let mut paths = Map::new();
     for operation in operations {
-        for (path, _) in operation.paths() {
+        for (path, dialect) in operation.paths() {
             let path = path.replace("{*", "{") + "/";
             let item = paths.entry(path.clone()).or_insert_with(|| json!({}));
-            item[operation.method.as_str().to_lowercase()] = describe(operation, &path);
+            item[operation.method.as_str().to_lowercase()] = describe(operation, &path, dialect);
         }
     }
     json!({
@@ -52,11 +54,13 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-fn describe(operation: &Operation, path: &str) -> Value {
+fn describe(operation: &Operation, path: &str, dialect: Dialect) -> Value {
     let mut description = json!({
+        "operationId": operation_id(operation, path),
+        "tags": [tag(operation.path)],
         "summary": operation.summary,
         "parameters": parameters(operation, path),
-        "responses": responses(operation),
+        "responses": responses(operation, dialect),
     });
     match &operation.input {
         Input::None => {}
@@ -72,11 +76,31 @@ fn describe(operation: &Operation, path: &str) -> Value {
     description
 }
 
+/// What generated clients call it: the method and the words of the path.
+fn operation_id(operation: &Operation, path: &str) -> String {
+    let words = path.split(|it: char| !it.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let method = operation.method.as_str().to_lowercase();
+    std::iter::once(method.as_str()).chain(words).collect::<Vec<_>>().join("_")
+}
+
+/// The first segment names the section.
+fn tag(path: &str) -> &str {
+    path.split('/').find(|segment| !segment.is_empty()).unwrap_or_default()
+}
+
 fn parameters(operation: &Operation, path: &str) -> Vec<Value> {
     let names = path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'));
     let in_path =
         names.map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}));
-    in_path.chain(operation.query.iter().map(query_parameter)).collect()
+    let zone = operation.is_zoned.then(|| {
+        json!({
+            "name": TIMEZONE,
+            "in": "header",
+            "description": "minutes, UTC minus local: UTC+4 is -240",
+            "schema": {"type": "integer", "format": "int32", "default": 0},
+        })
+    });
+    in_path.chain(operation.query.iter().map(query_parameter)).chain(zone).collect()
 }
 
 fn query_parameter(parameter: &Parameter) -> Value {
@@ -92,28 +116,41 @@ fn query_parameter(parameter: &Parameter) -> Value {
     json!({"name": parameter.name, "in": "query", "required": parameter.required, "schema": schema})
 }
 
-fn responses(operation: &Operation) -> Value {
-    let media = match operation.output {
-        Output::Json => Some("application/json"),
-        Output::Bytes => Some("application/octet-stream"),
-        Output::Zip => Some("application/zip"),
-        Output::Text => Some("text/plain"),
-        Output::Html => Some("text/html"),
-        Output::Nothing => None,
-    };
-    let success = match media {
-        Some(media) => json!({"description": "success", "content": {(media): {"schema": {}}}}),
-        None => json!({"description": "success, without a body"}),
+fn responses(operation: &Operation, dialect: Dialect) -> Value {
+    let content = |media: &str, schema: Value| json!({"description": "success", "content": {(media): {"schema": schema}}});
+    let (status, success) = match operation.output {
+        Output::Json(form) => (operation.success, content("application/json", form.schema())),
+        Output::Bytes => (operation.success, content("application/octet-stream", json!({}))),
+        Output::File => (operation.success, content("*/*", json!({}))),
+        Output::Zip => (operation.success, content("application/zip", json!({}))),
+        Output::Text => (operation.success, content("text/plain", json!({}))),
+        Output::Html => (operation.success, content("text/html", json!({}))),
+        Output::Gone if dialect == Dialect::Aim => (200, content("application/json", Form::Null.schema())),
+        Output::Nothing | Output::Gone => {
+            (operation.success, json!({"description": "success, without a body"}))
+        }
     };
     let error = json!({
         "description": "an error",
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
     });
-    let mut responses = json!({(operation.success.to_string()): success});
-    for status in ["400", "404", "405", "409", "413", "422", "503"] {
-        responses[status] = error.clone();
+    let mut responses = Map::new();
+    for status in errors(operation) {
+        responses.insert((*status).to_owned(), error.clone());
     }
-    responses
+    if operation.may_be_unready {
+        responses.insert("503".to_owned(), success.clone());
+    }
+    responses.insert(status.to_string(), success);
+    Value::Object(responses)
+}
+
+/// Statuses of answers that are no success. What asks no service cannot fail.
+fn errors(operation: &Operation) -> &'static [&'static str] {
+    match operation.base {
+        Base::Root => &["405"],
+        Base::Rest | Base::RestAndAim => &["400", "404", "405", "409", "413", "422", "503"],
+    }
 }
 
 fn error_schema() -> Value {

@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 
 use super::call::{Call, Dialect};
 use super::experiments::activity_map;
+use super::form::{ACTIVITY, Form};
 use super::shape::{Member, Shape};
 use super::shared::{SERIES_KEYS, TYPES, asked_types, day_key, hour_key, series_keys};
 use super::table::{Answer, Kind, Operation, Parameter};
@@ -24,28 +25,61 @@ use crate::services::Services;
 
 const PINNED: Shape = Shape::Record(&[Member::required("sequences", SERIES_KEYS)]);
 
+const PROJECT: Form = Form::Record(&[
+    ("name", Form::Text),
+    ("path", Form::Text),
+    ("description", Form::Text),
+    ("telemetry_enabled", Form::Int),
+    ("warn_index", Form::Bool),
+    ("warn_runs", Form::Bool),
+]);
+
+/// Contexts by name.
+const SEQUENCES: Form = Form::Optional(&Form::Map(&Form::List(&Form::Free)));
+
+const PARAMS: Form = Form::Record(&[
+    ("params", Form::Optional(&Form::Free)),
+    ("metric", SEQUENCES),
+    ("images", SEQUENCES),
+    ("texts", SEQUENCES),
+    ("distributions", SEQUENCES),
+    ("audios", SEQUENCES),
+    ("figures", SEQUENCES),
+]);
+
+const PINNED_FORM: Form = Form::Record(&[(
+    "sequences",
+    Form::List(&Form::Record(&[("name", Form::Text), ("context", Form::Free)])),
+)]);
+
 pub(crate) fn operations() -> Vec<Operation> {
     let get = |path, summary, handler| Operation::new(Method::GET, path, summary, handler);
     vec![
-        get("/projects", "The project", |s, call| Box::pin(project(s, call))),
+        get("/projects", "The project", |s, call| Box::pin(project(s, call))).answers(&PROJECT),
         get("/projects/activity", "Numbers of runs, and when they were made", |s, call| {
             Box::pin(activity(s, call))
-        }),
+        })
+        .zoned()
+        .answers(&ACTIVITY),
         get("/projects/params", "Params and names of series of all runs, merged", |s, call| {
             Box::pin(params(s, call))
         })
         .query(&[
             Parameter::new("sequence", Kind::Texts, None),
             Parameter::new("exclude_params", Kind::Bool, Some("false")),
-        ]),
+        ])
+        .answers(&PARAMS),
         get("/projects/pinned-sequences", "Sequences that every run page shows", |s, call| {
             Box::pin(pinned(s, call))
-        }),
+        })
+        .answers(&PINNED_FORM),
         Operation::new(Method::POST, "/projects/pinned-sequences", "Replace them", |s, call| {
             Box::pin(set_pinned(s, call))
         })
-        .json(&PINNED),
-        get("/projects/status", "Whether the indexes are complete", |s, call| Box::pin(status(s, call))),
+        .json(&PINNED)
+        .answers(&PINNED_FORM),
+        get("/projects/status", "Whether the indexes are complete", |s, call| Box::pin(status(s, call)))
+            .answers(&Form::Text),
     ]
 }
 

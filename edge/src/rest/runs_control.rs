@@ -13,6 +13,7 @@ use matyan_proto::runs::v1::{
 use serde_json::{Value, json};
 
 use super::call::Call;
+use super::form::{CHANGED, DONE, Form};
 use super::shape::{Member, Shape};
 use super::shared::texts;
 use super::table::{Answer, Kind, Operation, Output, Parameter};
@@ -28,6 +29,10 @@ const CHANGES: Shape = Shape::Record(&[
     Member::optional("experiment", Shape::Text),
 ]);
 
+const TAGGED: Form = Form::Record(&[("id", Form::Text), ("tag_id", Form::Text), ("status", Form::Text)]);
+
+const UNTAGGED: Form = Form::Record(&[("id", Form::Text), ("removed", Form::Bool), ("status", Form::Text)]);
+
 const TAG: Shape = Shape::Record(&[Member::required("tag_name", Shape::Text)]);
 
 pub(crate) fn operations() -> Vec<Operation> {
@@ -35,14 +40,17 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::new(Method::PUT, "/runs/{id}", "Set properties of a run", |services, call| {
             Box::pin(update(services, call))
         })
-        .json(&CHANGES),
+        .json(&CHANGES)
+        .answers(&CHANGED),
         Operation::new(Method::DELETE, "/runs/{id}", "Delete a run", |services, call| {
             Box::pin(delete(services, call))
-        }),
+        })
+        .answers(&CHANGED),
         Operation::new(Method::POST, "/runs/delete-batch", "Delete runs", |services, call| {
             Box::pin(delete_batch(services, call))
         })
-        .json(&RUN_IDS),
+        .json(&RUN_IDS)
+        .answers(&DONE),
         Operation::new(
             Method::POST,
             "/runs/archive-batch",
@@ -50,11 +58,13 @@ pub(crate) fn operations() -> Vec<Operation> {
             |services, call| Box::pin(archive_batch(services, call)),
         )
         .query(&[Parameter::new("archive", Kind::Bool, Some("true"))])
-        .json(&RUN_IDS),
+        .json(&RUN_IDS)
+        .answers(&DONE),
         Operation::new(Method::POST, "/runs/finish-batch", "End runs that are active", |services, call| {
             Box::pin(finish_batch(services, call))
         })
-        .json(&RUN_IDS),
+        .json(&RUN_IDS)
+        .answers(&DONE),
         Operation::new(
             Method::POST,
             "/runs/{id}/clear-tombstone",
@@ -66,13 +76,15 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::new(Method::POST, "/runs/{id}/tags/new", "Put a tag on a run", |services, call| {
             Box::pin(add_tag(services, call))
         })
-        .json(&TAG),
+        .json(&TAG)
+        .answers(&TAGGED),
         Operation::new(
             Method::DELETE,
             "/runs/{id}/tags/{tag_id}",
             "Take a tag off a run",
             |services, call| Box::pin(remove_tag(services, call)),
-        ),
+        )
+        .answers(&UNTAGGED),
     ]
 }
 

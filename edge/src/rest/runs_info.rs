@@ -13,11 +13,34 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::call::{Call, Dialect};
-use super::shared::{Props, SERIES_KEYS, TYPES, asked_types, density, series_keys, step_range};
+use super::form::Form;
+use super::shared::{PROPS, Props, SERIES_KEYS, TYPES, asked_types, density, series_keys, step_range};
 use super::table::{Answer, Kind, Operation, Parameter};
 use super::values::{self, Style};
 use crate::error::ApiError;
 use crate::services::Services;
+
+const INFO: Form = Form::Record(&[
+    ("params", Form::Free),
+    ("traces", Form::Map(&Form::List(&TRACE))),
+    ("props", PROPS),
+    ("artifacts", Form::List(&ARTIFACT)),
+]);
+
+const TRACE: Form = Form::Record(&[
+    ("context", Form::Free),
+    ("name", Form::Text),
+    ("last_value", Form::Optional(&Form::Figure)),
+]);
+
+const ARTIFACT: Form = Form::Record(&[("name", Form::Text), ("path", Form::Text), ("uri", Form::Text)]);
+
+const POINTS: Form = Form::List(&Form::Record(&[
+    ("name", Form::Text),
+    ("context", Form::Free),
+    ("iters", Form::List(&Form::Int)),
+    ("values", Form::List(&Form::NumberOrNull)),
+]));
 
 pub(crate) fn operations() -> Vec<Operation> {
     vec![
@@ -27,7 +50,8 @@ pub(crate) fn operations() -> Vec<Operation> {
         .query(&[
             Parameter::new("skip_system", Kind::Bool, Some("false")),
             Parameter::new("sequence", Kind::Texts, None),
-        ]),
+        ])
+        .answers(&INFO),
         Operation::new(
             Method::POST,
             "/runs/{id}/metric/get-batch",
@@ -38,7 +62,8 @@ pub(crate) fn operations() -> Vec<Operation> {
             Parameter::new("record_range", Kind::Text, Some("")),
             Parameter::new("record_density", Kind::Int, Some("50")),
         ])
-        .json(&SERIES_KEYS),
+        .json(&SERIES_KEYS)
+        .answers(&POINTS),
     ]
 }
 
@@ -95,8 +120,7 @@ fn trace(info: &SeriesInfo, series_type: SeriesType, style: Style) -> Result<Val
     let context: Value = serde_json::from_str(context.get()).expect("it was written as JSON");
     let mut trace = json!({"context": context, "name": info.name});
     if series_type == SeriesType::Metric {
-        // What is not finite becomes null.
-        trace["last_value"] = json!(info.last.unwrap_or(0.0));
+        trace["last_value"] = values::number(info.last.unwrap_or(0.0), style);
     }
     Ok(trace)
 }

@@ -51,6 +51,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Metric series that match a query, with their points, as a stream",
             |services, call| Box::pin(search(services, call)),
         )
+        .zoned()
         .output(Output::Bytes)
         .query(&[
             Parameter::new("q", Kind::Text, Some("")),

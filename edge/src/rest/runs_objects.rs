@@ -61,6 +61,7 @@ macro_rules! operations_of {
                 concat!("Sequences of ", $name, " that match a query, as a stream"),
                 |services, call| Box::pin(search(services, call, $series_type)),
             )
+            .zoned()
             .output(Output::Bytes)
             .query(SEARCH),
             Operation::new(

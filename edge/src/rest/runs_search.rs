@@ -29,6 +29,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Runs that match a query, as a stream",
             |services, call| Box::pin(search(services, call)),
         )
+        .zoned()
         .output(Output::Bytes)
         .query(&[
             Parameter::new("q", Kind::Text, Some("")),

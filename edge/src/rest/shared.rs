@@ -9,6 +9,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::call::Call;
+use super::form::Form;
 use super::shape::{Member, Shape};
 use crate::error::ApiError;
 use crate::stream::Encoder;
@@ -123,6 +124,33 @@ fn moment(unix_s: i64) -> Option<OffsetDateTime> {
 fn date(time: OffsetDateTime) -> String {
     format!("{:04}-{:02}-{:02}", time.year(), u8::from(time.month()), time.day())
 }
+
+/// The form of `Props`.
+pub(crate) const PROPS: Form = Form::Record(&[
+    ("name", Form::TextOrNull),
+    ("description", Form::TextOrNull),
+    (
+        "experiment",
+        Form::Record(&[
+            ("id", Form::TextOrNull),
+            ("name", Form::TextOrNull),
+            ("description", Form::TextOrNull),
+        ]),
+    ),
+    ("tags", Form::List(&TAG)),
+    ("creation_time", Form::Number),
+    ("end_time", Form::NumberOrNull),
+    ("archived", Form::Bool),
+    ("active", Form::Bool),
+    ("notes", Form::Optional(&Form::Int)),
+]);
+
+const TAG: Form = Form::Record(&[
+    ("id", Form::Text),
+    ("name", Form::Text),
+    ("color", Form::TextOrNull),
+    ("description", Form::TextOrNull),
+]);
 
 /// Properties of a run in JSON, in the order of the contract.
 #[derive(Serialize)]

@@ -10,22 +10,34 @@ use matyan_proto::system::v1::{Check, ReadinessRequest, ReadinessResponse, Versi
 use serde_json::{Value, json};
 
 use super::call::Call;
+use super::form::{DONE, Form};
 use super::table::{Answer, Base, Operation, Output};
 use super::{openapi, operations as all_operations};
 use crate::error::ApiError;
 use crate::services::{Services, Side};
+
+const VERSION: Form = Form::Record(&[
+    ("version", Form::Text),
+    ("component", Form::Text),
+    ("fdb_api_version", Form::Optional(&Form::Int)),
+]);
+
+const READY: Form = Form::Record(&[("status", Form::Text), ("checks", Form::Free)]);
 
 pub(crate) fn operations() -> Vec<Operation> {
     let get = |path, summary, handler| Operation::new(Method::GET, path, summary, handler);
     vec![
         get("/version", "Version of the product, and which component answers", |services, call| {
             Box::pin(version(services, call))
-        }),
-        get("/health/live", "The process is up", |_, _| Box::pin(live())).base(Base::Root),
+        })
+        .answers(&VERSION),
+        get("/health/live", "The process is up", |_, _| Box::pin(live())).base(Base::Root).answers(&DONE),
         get("/health/ready", "Whether it can do its work; 503 when not", |services, call| {
             Box::pin(ready(services, call))
         })
-        .base(Base::Root),
+        .base(Base::Root)
+        .maybe_unready()
+        .answers(&READY),
         get("/metrics", "Prometheus metrics", |services, call| Box::pin(metrics(services, call)))
             .base(Base::Root)
             .output(Output::Text),
@@ -35,7 +47,8 @@ pub(crate) fn operations() -> Vec<Operation> {
         get("/openapi.json", "The description of this API", |services, call| {
             Box::pin(description(services, call))
         })
-        .base(Base::Root),
+        .base(Base::Root)
+        .answers(&Form::Free),
     ]
 }
 

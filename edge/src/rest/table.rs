@@ -14,6 +14,7 @@ use futures::future::BoxFuture;
 use http::Method;
 
 use super::call::{Call, Dialect};
+use super::form::Form;
 use super::shape::Shape;
 use crate::error::ApiError;
 use crate::services::Services;
@@ -70,15 +71,19 @@ pub(crate) enum Input {
 }
 
 /// What it answers when all is well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Output {
-    Json,
-    /// Entries of the streaming codec, or plain bytes.
+    Json(&'static Form),
+    /// Entries of the streaming codec.
     Bytes,
+    /// A file of any type.
+    File,
     Zip,
     Text,
     Html,
     Nothing,
+    /// Nothing; null with status 200 for the bundle of Aim, which parses JSON from every success.
+    Gone,
 }
 
 pub(crate) struct Operation {
@@ -91,6 +96,10 @@ pub(crate) struct Operation {
     pub(crate) input: Input,
     pub(crate) success: u16,
     pub(crate) output: Output,
+    /// Dates in it are read in the zone that the caller names in a header.
+    pub(crate) is_zoned: bool,
+    /// It answers in the form of a success with 503, too.
+    pub(crate) may_be_unready: bool,
     /// Problems of the request are told as a list in `detail`.
     pub(crate) lists_problems: bool,
     pub(crate) handler: Handler,
@@ -106,7 +115,9 @@ impl Operation {
             query: Vec::new(),
             input: Input::None,
             success: 200,
-            output: Output::Json,
+            output: Output::Json(&Form::Any),
+            is_zoned: false,
+            may_be_unready: false,
             lists_problems: false,
             handler,
         }
@@ -130,6 +141,18 @@ impl Operation {
 
     pub(crate) fn success(self, success: u16) -> Self {
         Operation { success, ..self }
+    }
+
+    pub(crate) fn answers(self, form: &'static Form) -> Self {
+        Operation { output: Output::Json(form), ..self }
+    }
+
+    pub(crate) fn zoned(self) -> Self {
+        Operation { is_zoned: true, ..self }
+    }
+
+    pub(crate) fn maybe_unready(self) -> Self {
+        Operation { may_be_unready: true, ..self }
     }
 
     pub(crate) fn listing_problems(self) -> Self {

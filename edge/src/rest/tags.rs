@@ -11,6 +11,7 @@ use matyan_proto::tags::v1::{
 use serde_json::{Value, json};
 
 use super::call::Call;
+use super::form::{CHANGED, Form};
 use super::shape::{Member, Shape};
 use super::shared::seconds;
 use super::table::{Answer, Kind, Operation, Parameter};
@@ -29,23 +30,50 @@ const CHANGES: Shape = Shape::Record(&[
     Member::optional("archived", Shape::Bool),
 ]);
 
+const TAG: Form = Form::Record(&[
+    ("id", Form::Text),
+    ("name", Form::Text),
+    ("color", Form::TextOrNull),
+    ("description", Form::TextOrNull),
+    ("run_count", Form::Int),
+    ("archived", Form::Bool),
+]);
+
+const TAGS: Form = Form::List(&TAG);
+
+const RUNS: Form = Form::Record(&[("id", Form::Text), ("runs", Form::List(&RUN))]);
+
+const RUN: Form = Form::Record(&[
+    ("run_id", Form::Text),
+    ("name", Form::Text),
+    ("experiment", Form::TextOrNull),
+    ("creation_time", Form::Number),
+    ("end_time", Form::NumberOrNull),
+]);
+
 pub(crate) fn operations() -> Vec<Operation> {
     vec![
-        Operation::new(Method::GET, "/tags", "All tags", |s, call| Box::pin(list(s, call))),
+        Operation::new(Method::GET, "/tags", "All tags", |s, call| Box::pin(list(s, call))).answers(&TAGS),
         Operation::new(Method::GET, "/tags/search", "Tags by a part of their name", |s, call| {
             Box::pin(list(s, call))
         })
-        .query(&[Parameter::new("q", Kind::Text, Some(""))]),
-        Operation::new(Method::POST, "/tags", "A new tag", |s, call| Box::pin(create(s, call))).json(&NEW),
-        Operation::new(Method::GET, "/tags/{id}", "One tag", |s, call| Box::pin(get(s, call))),
+        .query(&[Parameter::new("q", Kind::Text, Some(""))])
+        .answers(&TAGS),
+        Operation::new(Method::POST, "/tags", "A new tag", |s, call| Box::pin(create(s, call)))
+            .json(&NEW)
+            .answers(&CHANGED),
+        Operation::new(Method::GET, "/tags/{id}", "One tag", |s, call| Box::pin(get(s, call))).answers(&TAG),
         Operation::new(Method::PUT, "/tags/{id}", "Change a tag", |s, call| Box::pin(update(s, call)))
-            .json(&CHANGES),
+            .json(&CHANGES)
+            .answers(&CHANGED),
         Operation::new(Method::DELETE, "/tags/{id}", "Delete a tag, and take it off every run", |s, call| {
             Box::pin(delete(s, call))
-        }),
+        })
+        .answers(&Form::Null),
         Operation::new(Method::GET, "/tags/{id}/runs", "Runs that have a tag", |s, call| {
             Box::pin(runs(s, call))
-        }),
+        })
+        .answers(&RUNS),
     ]
 }
 

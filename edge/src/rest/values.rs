@@ -57,6 +57,17 @@ pub(crate) fn json_text(cbor: &[u8], style: Style) -> Result<String, BadValue> {
     Ok(String::from_utf8(out).expect("only text is written"))
 }
 
+/// One number as JSON.
+pub(crate) fn number(value: f64, style: Style) -> serde_json::Value {
+    match value {
+        // Null is what JSON has for numbers that are not finite.
+        _ if value.is_finite() || !style.words => value.into(),
+        _ if value.is_nan() => "NaN".into(),
+        _ if value > 0.0 => "inf".into(),
+        _ => "-inf".into(),
+    }
+}
+
 /// The same, to stand inside a larger answer.
 pub(crate) fn json(cbor: &[u8], style: Style) -> Result<Box<RawValue>, BadValue> {
     Ok(RawValue::from_string(json_text(cbor, style)?).expect("what is written is JSON"))

@@ -193,6 +193,17 @@ async fn the_api_describes_itself() {
     let page = server.get("/docs").await;
     assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
     assert!(String::from_utf8(page.body).unwrap().contains("/api/v1/rest/artifacts/presign/"));
+    // Every answer that is JSON has a form, but that of the description itself.
+    let mut ids = std::collections::BTreeSet::new();
+    for (path, item) in description["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            for (status, answer) in operation["responses"].as_object().unwrap() {
+                let schema = &answer["content"]["application/json"]["schema"];
+                assert_ne!(schema, &json!({}), "{method} {path} {status}");
+            }
+            assert!(ids.insert(operation["operationId"].to_string()), "{method} {path}");
+        }
+    }
     // Every described operation has a route: none is unknown, and none refuses its own method.
     for (path, item) in description["paths"].as_object().unwrap() {
         for method in item.as_object().unwrap().keys() {
