@@ -41,7 +41,7 @@ pub(crate) fn preflight(allowed: &[String], method: &Method, headers: &HeaderMap
 
 /// Lets the page that asked read the answer, if it may. `origin` is the one of the request.
 pub(crate) fn allow(allowed: &[String], origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
-    headers.insert(header::VARY, ORIGIN);
+    headers.append(header::VARY, ORIGIN);
     if let Some(origin) = origin.filter(|origin| is_allowed(allowed, origin)) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, TRUE);

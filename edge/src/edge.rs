@@ -21,6 +21,7 @@ use crate::rest::ingest::BLOBS;
 use crate::rest::table::{self, PathTemplate};
 use crate::rest::{self};
 use crate::services::Services;
+use crate::ui::Ui;
 
 const WEBSOCKETS: &str = "/api/v1/ws/runs/";
 
@@ -35,6 +36,7 @@ pub struct Edge {
     services: Arc<Services>,
     router: Router,
     grpc: Grpc,
+    ui: Option<Ui>,
 }
 
 impl Edge {
@@ -42,7 +44,17 @@ impl Edge {
         let services = Arc::new(services);
         let router = table::router(rest::operations(&services), &services);
         let router = router.fallback(|| async { ApiError::no_route().into_response() });
-        Edge { services, router, grpc }
+        Edge { services, router, grpc, ui: None }
+    }
+
+    /// Shows people a browser UI as well, on every path that is no other's.
+    pub fn with_ui(self, ui: Ui) -> Self {
+        let shown = ui.clone();
+        let fallback = move |request: Request<Body>| {
+            let shown = shown.clone();
+            async move { shown.answer(&request.into_parts().0).await }
+        };
+        Edge { router: self.router.fallback(fallback), ui: Some(ui), ..self }
     }
 
     /// Answers one request. `Request` must come from a connection that can be upgraded, or WebSockets are refused.
@@ -68,6 +80,12 @@ impl Edge {
 
     async fn answer_http(&self, mut request: Request<Body>) -> Response {
         let (method, begun) = (request.method().clone(), Instant::now());
+        if let Some(ui) = &self.ui {
+            *request.uri_mut() = ui.below_base(request.uri());
+            if ui.shadows(&request) {
+                return ui.page();
+            }
+        }
         *request.uri_mut() = normalized(request.uri());
         // A panic is a mistake of ours: this request fails, the server goes on.
         let routed = AssertUnwindSafe(self.route(request)).catch_unwind().await;

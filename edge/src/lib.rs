@@ -15,6 +15,7 @@ mod services;
 mod settings;
 pub mod stream;
 mod transport;
+mod ui;
 pub mod ws;
 
 pub use edge::Edge;
@@ -22,9 +23,15 @@ pub use metrics::Metrics;
 pub use serve::serve;
 pub use settings::{SettingError, Settings};
 pub use transport::Transport;
+pub use ui::{Ui, UiError, UiSettings};
 
 use grpc::Grpc;
 use services::{Services, Side};
+
+/// Params of a run, as the API answers them, as JSON text. `None` for what is not CBOR of this API.
+pub fn params_json(cbor: &[u8]) -> Option<String> {
+    rest::values::json_text(cbor, rest::values::Style::default()).ok()
+}
 
 /// The port that training code writes to. With a backend it answers queries as well.
 pub fn ingest(settings: Settings, metrics: Metrics, frontier: Transport, backend: Option<Transport>) -> Edge {

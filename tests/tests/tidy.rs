@@ -46,7 +46,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
 /// Crates that speak to disk or network on their own; who may use them is written here, and nobody else may.
 const DOES_IO: &[(&str, &[&str])] = &[
     ("axum", &["matyan-edge"]),
-    ("cap-std", &["matyan-blob"]),
+    ("cap-std", &["matyan-blob", "matyan-edge"]),
     ("fjall", &["matyan-store", "matyan-log"]),
     ("foundationdb", &["matyan-store"]),
     ("hyper", &["matyan-edge", "matyan-tests"]),

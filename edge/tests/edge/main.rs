@@ -9,5 +9,6 @@ mod grpc;
 mod http_calls;
 mod rest;
 mod server;
+mod ui;
 mod websocket;
 mod websocket_binary;

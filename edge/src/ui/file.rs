@@ -1,0 +1,216 @@
+//! One file of the bundle: found below its directory, in the best form that the browser takes, with what lets it keep it.
+//! Compressed forms were made by whoever built the bundle; nothing is compressed here.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use cap_std::fs::{Dir, Metadata};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use percent_encoding::percent_decode_str;
+use tokio_util::io::ReaderStream;
+
+use crate::error::ApiError;
+
+/// What is read and sent at a time.
+const PIECE: usize = 64 * 1024;
+
+/// Kept for a year without asking again.
+const KEEP: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+
+/// Kept, and asked about each time.
+const ASK: HeaderValue = HeaderValue::from_static("no-cache");
+
+/// Extensions of compressed forms, best first, each with its name in HTTP.
+const ENCODINGS: [(&str, &str); 2] = [("br", "br"), ("gz", "gzip")];
+
+/// By extension. Anything else is bytes.
+const TYPES: [(&str, &str); 22] = [
+    ("css", "text/css; charset=utf-8"),
+    ("eot", "application/vnd.ms-fontobject"),
+    ("gif", "image/gif"),
+    ("html", "text/html; charset=utf-8"),
+    ("ico", "image/x-icon"),
+    ("jpeg", "image/jpeg"),
+    ("jpg", "image/jpeg"),
+    ("js", "text/javascript; charset=utf-8"),
+    ("json", "application/json"),
+    ("map", "application/json"),
+    ("mjs", "text/javascript; charset=utf-8"),
+    ("otf", "font/otf"),
+    ("png", "image/png"),
+    ("py", "text/plain; charset=utf-8"),
+    ("svg", "image/svg+xml"),
+    ("ttf", "font/ttf"),
+    ("txt", "text/plain; charset=utf-8"),
+    ("wasm", "application/wasm"),
+    ("webmanifest", "application/manifest+json"),
+    ("webp", "image/webp"),
+    ("woff", "font/woff"),
+    ("woff2", "font/woff2"),
+];
+
+/// A request for a file.
+pub(super) struct Asked<'a> {
+    /// Below the bundle's directory, as it stands in the URL.
+    pub(super) name: &'a str,
+    /// The URL names the file's version.
+    pub(super) is_versioned: bool,
+    pub(super) headers: &'a HeaderMap,
+}
+
+pub(super) async fn answer(dir: &Arc<Dir>, asked: Asked<'_>) -> Response {
+    let Some(name) = safe(asked.name) else { return ApiError::not_found().into_response() };
+    let (dir, forms, content_type) = (Arc::clone(dir), forms(&name, asked.headers), content_type(&name));
+    let opened = tokio::task::spawn_blocking(move || open(&dir, &forms)).await;
+    match opened.map_err(io::Error::other).and_then(|opened| opened) {
+        Ok(Some(found)) => found.answer(&asked, content_type),
+        Ok(None) => ApiError::not_found().into_response(),
+        Err(error) => {
+            tracing::error!(%error, name, "a file of the UI cannot be read");
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error").into_response()
+        }
+    }
+}
+
+/// The decoded name, if it is one of plain segments. The directory lets none out anyway; this keeps hidden files in.
+fn safe(name: &str) -> Option<String> {
+    let name = percent_decode_str(name).decode_utf8().ok()?;
+    let is_plain =
+        |segment: &str| !segment.is_empty() && !segment.starts_with('.') && !segment.contains(['\\', '\0']);
+    name.split('/').all(is_plain).then(|| name.into_owned())
+}
+
+/// The names to try, in order, each with its encoding.
+fn forms(name: &str, headers: &HeaderMap) -> Vec<(String, Option<&'static str>)> {
+    let accepted = ENCODINGS.into_iter().filter(|(_, encoding)| accepts(headers, encoding));
+    let compressed = accepted.map(|(extension, encoding)| (format!("{name}.{extension}"), Some(encoding)));
+    compressed.chain([(name.to_owned(), None)]).collect()
+}
+
+fn accepts(headers: &HeaderMap, encoding: &str) -> bool {
+    let values = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|offer| {
+        let (name, weight) = offer.split_once(';').unwrap_or((offer, ""));
+        let is_refused = weight.trim().strip_prefix("q=").is_some_and(|it| it.parse() == Ok(0.0_f32));
+        name.trim().eq_ignore_ascii_case(encoding) && !is_refused
+    })
+}
+
+fn content_type(name: &str) -> HeaderValue {
+    let extension = Path::new(name).extension().and_then(|it| it.to_str()).map(str::to_ascii_lowercase);
+    let known = TYPES.into_iter().find(|(known, _)| extension.as_deref() == Some(known));
+    HeaderValue::from_static(known.map_or("application/octet-stream", |(_, content_type)| content_type))
+}
+
+/// A file that is there.
+struct Found {
+    file: cap_std::fs::File,
+    encoding: Option<&'static str>,
+    bytes: u64,
+    tag: HeaderValue,
+}
+
+/// The first of `forms` that is a file below `dir`.
+fn open(dir: &Dir, forms: &[(String, Option<&'static str>)]) -> io::Result<Option<Found>> {
+    for (name, encoding) in forms {
+        let file = match dir.open(name) {
+            Ok(file) => file,
+            Err(error) if is_absent(&error) => continue,
+            Err(error) => return Err(error),
+        };
+        let metadata = file.metadata()?;
+        if metadata.is_file() {
+            let tag = tag(&metadata, *encoding);
+            return Ok(Some(Found { file, encoding: *encoding, bytes: metadata.len(), tag }));
+        }
+    }
+    Ok(None)
+}
+
+/// Also what a link that leads out, or a name that no file system takes, is for the one who asks.
+fn is_absent(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound, PermissionDenied};
+    matches!(error.kind(), NotFound | NotADirectory | PermissionDenied | InvalidFilename | InvalidInput)
+}
+
+/// Changes with the file. Forms differ, so each has its own.
+fn tag(metadata: &Metadata, encoding: Option<&str>) -> HeaderValue {
+    let changed = metadata.modified().ok().and_then(|time| time.into_std().duration_since(UNIX_EPOCH).ok());
+    let changed = changed.unwrap_or_default().as_nanos();
+    let tag = format!("W/\"{:x}-{changed:x}-{}\"", metadata.len(), encoding.unwrap_or_default());
+    HeaderValue::from_str(&tag).expect("it is plain ASCII")
+}
+
+impl Found {
+    fn answer(self, asked: &Asked<'_>, content_type: HeaderValue) -> Response {
+        let is_known = is_known(asked.headers, &self.tag);
+        let mut response = Response::new(Body::empty());
+        let mut set = |name: HeaderName, value: HeaderValue| response.headers_mut().insert(name, value);
+        set(header::CACHE_CONTROL, if asked.is_versioned { KEEP } else { ASK });
+        set(header::ETAG, self.tag);
+        set(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+        if is_known {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            return response;
+        }
+        set(header::CONTENT_TYPE, content_type);
+        set(header::CONTENT_LENGTH, self.bytes.into());
+        set(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if let Some(encoding) = self.encoding {
+            set(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
+        }
+        let file = tokio::fs::File::from_std(self.file.into_std());
+        *response.body_mut() = Body::from_stream(ReaderStream::with_capacity(file, PIECE));
+        response
+    }
+}
+
+/// Whether the browser has this very form.
+fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> bool {
+    let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    known
+        .flat_map(|value| value.split(','))
+        .any(|it| it.trim() == "*" || it.trim().as_bytes() == tag.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_not_plain_are_refused() {
+        for name in
+            ["", "a/", "/a", "a//b", "..", "a/../b", "%2e%2e/a", ".git", "a\\b", "a%5cb", "a%00", "%ff"]
+        {
+            assert_eq!(safe(name), None, "{name}");
+        }
+        assert_eq!(safe("static/js/a~b%20c.js").as_deref(), Some("static/js/a~b c.js"));
+    }
+
+    #[test]
+    fn encodings_are_taken_as_offered() {
+        let check = |offer: &'static str, expected: &[&str]| {
+            let headers = HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static(offer))]);
+            let names: Vec<String> = forms("a.js", &headers).into_iter().map(|(name, _)| name).collect();
+            assert_eq!(names, expected, "{offer}");
+        };
+        check("gzip, deflate, br, zstd", &["a.js.br", "a.js.gz", "a.js"]);
+        check("GZIP;q=0.5", &["a.js.gz", "a.js"]);
+        check("gzip;q=0, br;q=0.0", &["a.js"]);
+        check("identity", &["a.js"]);
+    }
+
+    #[test]
+    fn types_are_told_by_extension() {
+        let check = |name: &str, expected: &str| assert_eq!(content_type(name), expected, "{name}");
+        check("a/b.min.JS", "text/javascript; charset=utf-8");
+        check("x.css", "text/css; charset=utf-8");
+        check("Inter.ttf", "font/ttf");
+        check("js", "application/octet-stream");
+        check("x.unknown", "application/octet-stream");
+    }
+}
