@@ -1,8 +1,9 @@
 //! Folding blocks into chunks, on a thread of its own: folding computes for tens of milliseconds at a time.
 //!
 //! Writers send the blocks that they have written; when a run has enough of them, has ended, or has been silent for a while,
-//! it is folded. What is on the way is only a hint: the list of runs with blocks is in the store, and is read at the start
-//! and whenever a hint was dropped. Two processes may fold one run; the fold's own row lets one of them win.
+//! it is folded. Writers wait for room before they write more, so that blocks never pile up faster than they are folded. What
+//! is on the way is only a hint: the list of runs with blocks is in the store, and is read at the start and after a failure.
+//! Two processes may fold one run; the fold's own row lets one of them win.
 
 use std::{
     collections::HashMap,
@@ -22,7 +23,10 @@ use matyan_model::{
     series::{Fold, Folding, Live, RunPlace, RunSeries, Unfolded},
 };
 use matyan_store::{Commit, Scan, Transaction};
-use tokio::{sync::mpsc, time::MissedTickBehavior};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::MissedTickBehavior,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -32,8 +36,9 @@ use crate::{
     metrics::Metrics,
 };
 
-/// Hints on their way: some tens of MB of blocks at most, and a dropped one costs a look into the store.
-const NOTICES: usize = 256;
+/// Units of room for hints on their way, each at least one: 32 MB of blocks altogether, or as many small ones.
+const ROOM: usize = 1_024;
+const ROOM_UNIT_BYTES: usize = 32 << 10;
 /// How often silent runs are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// A run that was not written for this long is folded as if it had ended.
@@ -41,19 +46,37 @@ const SILENT_US: i64 = 300_000_000;
 
 struct Notice {
     run: RunKey,
-    blocks: Blocks,
+    blocks: Vec<Blocks>,
+    /// Given back when the notice was dealt with.
+    _room: Room,
+}
+
+/// Leave to write some bytes, held until what was written is folded as far as it is due.
+pub(crate) struct Room {
+    _permits: OwnedSemaphorePermit,
 }
 
 /// Where writers send their blocks.
 #[derive(Clone)]
 pub struct FoldNotices {
     sender: mpsc::Sender<Notice>,
+    room: Arc<Semaphore>,
     missed: Arc<AtomicBool>,
 }
 
 impl FoldNotices {
-    pub(crate) fn notice(&self, run: &RunKey, blocks: Blocks) {
-        if self.sender.try_send(Notice { run: run.clone(), blocks }).is_err() {
+    /// Waits until about so many bytes of blocks may be written.
+    pub(crate) async fn room(&self, bytes: usize) -> Room {
+        let units = (bytes / ROOM_UNIT_BYTES + 1).min(ROOM) as u32;
+        let permits = self.room.clone().acquire_many_owned(units).await;
+        Room { _permits: permits.expect("nobody closes the semaphore") }
+    }
+
+    pub(crate) fn notice(&self, run: &RunKey, blocks: Vec<Blocks>, room: Room) {
+        // There is place for as many notices as there is room, so only the thread's end refuses one.
+        if !blocks.is_empty()
+            && self.sender.try_send(Notice { run: run.clone(), blocks, _room: room }).is_err()
+        {
             self.missed.store(true, Ordering::Relaxed);
         }
     }
@@ -71,13 +94,13 @@ impl FoldThread {
         metrics: Metrics,
         stop: CancellationToken,
     ) -> std::io::Result<(FoldNotices, Self)> {
-        let (sender, notices) = mpsc::channel(NOTICES);
+        let (sender, notices) = mpsc::channel(ROOM);
         let missed = Arc::new(AtomicBool::new(true));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let folder = Folder { deps, metrics, notices, missed: missed.clone(), pending: HashMap::new() };
         let thread = std::thread::Builder::new().name("fold".to_owned());
         let thread = thread.spawn(move || runtime.block_on(folder.run(stop)))?;
-        Ok((FoldNotices { sender, missed }, Self { thread }))
+        Ok((FoldNotices { sender, room: Arc::new(Semaphore::new(ROOM)), missed }, Self { thread }))
     }
 
     /// Waits for its end.
@@ -123,11 +146,18 @@ impl Folder {
     }
 
     async fn take(&mut self, notice: Notice, stop: &CancellationToken) -> Result<(), Error> {
-        let Notice { run, blocks } = notice;
+        let Notice { run, blocks, _room } = notice;
+        for blocks in blocks {
+            self.count(&run, blocks, stop).await?;
+        }
+        Ok(())
+    }
+
+    async fn count(&mut self, run: &RunKey, blocks: Blocks, stop: &CancellationToken) -> Result<(), Error> {
         let key = (run.project, blocks.number);
         let touched_us = self.deps.now_us();
         let pending = self.pending.entry(key).or_insert_with(|| Pending {
-            id: run.id,
+            id: run.id.clone(),
             unfolded: Unfolded::default(),
             is_ended: false,
             touched_us,

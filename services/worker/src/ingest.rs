@@ -316,8 +316,11 @@ impl Ingestion {
         let offsets =
             entries.iter().map(|entry: &Entry| (entry.position.partition, entry.position.offset)).collect();
         let stop = self.stop_writers.clone();
+        let folds = self.folds.clone();
         self.writers.spawn(async move {
-            let applied = writer.apply(entries, &stop).await;
+            let room = folds.room(bytes).await;
+            let mut applied = writer.apply(entries, &stop).await;
+            folds.notice(&key, std::mem::take(&mut applied.blocks), room);
             Turn { key, writer, offsets, bytes, applied }
         });
     }
@@ -327,9 +330,6 @@ impl Ingestion {
             turn.map_err(|error| Error::Writer(error.to_string()))?;
         self.window -= bytes;
         self.metrics.applied(&applied);
-        for blocks in applied.blocks {
-            self.folds.notice(&key, blocks);
-        }
         if applied.is_complete {
             for (number, offset) in offsets {
                 if let Some(partition) = self.partitions.get_mut(&number)

@@ -174,11 +174,11 @@ async fn rule_01_a_log_made_anew_is_read_from_its_beginning() {
 async fn runs_are_folded_while_they_are_written() {
     let world = World::new().await;
     let worker = world.work().await;
-    world.append([metric(0..400), metric(400..800)]).await;
+    world.append([metric(0..50_000), metric(50_000..100_000)]).await;
     world.applied(0, 1).await;
     let folds = worker.metrics.folds.clone();
     super::eventually("a fold", || async { folds.get() > 0 }).await;
-    assert_eq!(world.points("loss").await.len(), 800);
+    assert_eq!(world.points("loss").await.len(), 100_000);
     worker.stop().await.unwrap();
 
     let number = world.read().await.unwrap().number;
@@ -186,7 +186,7 @@ async fn runs_are_folded_while_they_are_written() {
     let unfolded = matyan_model::keys::unfolded(P, number);
     let blocks = snapshot.scan(&matyan_model::keys::blocks(P, number), Default::default()).await.unwrap();
     assert_eq!(snapshot.get(&unfolded).await.unwrap().is_some(), !blocks.rows.is_empty());
-    assert_eq!(world.points("loss").await.len(), 800);
+    assert_eq!(world.points("loss").await.len(), 100_000);
     assert!(matyan_model::run::run_id_of(&*snapshot, P, number).await.unwrap() == Some(RunId::new("r")));
 }
 

@@ -7,7 +7,10 @@ use crate::ids::SeriesNumber;
 /// Points that each touched series has on average when folding pays. Folding 10,000 series at 23 points each halved
 /// the throughput of ingestion.
 const POINTS_PER_SERIES: u64 = 256;
-/// Bytes of blocks that a reader of one series has to read.
+/// Bytes of blocks that a reader of one series hardly notices: folds of less only cost. Runs with few series would be folded
+/// every few frames otherwise, each point as often as its chunk grows.
+const READER_BYTES: u64 = 128 << 10;
+/// Bytes of blocks that a reader of one series has to read at most.
 const BYTES: u64 = 16 << 20;
 /// Blocks that a reader has to open.
 const BLOCKS: u64 = 512;
@@ -57,7 +60,7 @@ impl Unfolded {
             && (ended
                 || self.blocks >= BLOCKS
                 || self.bytes >= BYTES
-                || self.points >= POINTS_PER_SERIES * self.series())
+                || (self.bytes >= READER_BYTES && self.points >= POINTS_PER_SERIES * self.series()))
     }
 }
 
@@ -66,7 +69,7 @@ mod tests {
     use super::*;
     use crate::series::{ABSENT, Point, Written};
 
-    fn unfolded(blocks: u64, series: u32, points: i64) -> Unfolded {
+    fn block(series: u32, points: i64) -> Vec<u8> {
         let mut written = Written::default();
         for step in 0..points {
             for number in 0..series {
@@ -74,32 +77,38 @@ mod tests {
                 written.push(SeriesNumber(number), point);
             }
         }
-        let block = written.blocks().remove(0);
-        let mut unfolded = Unfolded::default();
-        (0..blocks).for_each(|_| unfolded.add(&block).unwrap());
-        unfolded
+        written.blocks().remove(0)
     }
 
     #[test]
     fn a_fold_waits_for_points_bytes_blocks_or_the_end() {
-        let check = |blocks, series, points, ended, due| {
-            let unfolded = unfolded(blocks, series, points);
-            assert_eq!(unfolded.is_due(ended), due, "{blocks} blocks of {points} points of {series} series");
+        let check = |blocks, bytes, series, points, ended, due| {
+            let mut unfolded = Unfolded { blocks, bytes, points, ..Unfolded::default() };
+            (0..series).for_each(|number| unfolded.touch(SeriesNumber(number)).unwrap());
+            assert_eq!(
+                unfolded.is_due(ended),
+                due,
+                "{blocks} blocks of {bytes} bytes, {points} points, {series} series"
+            );
         };
-        check(0, 1, 1, true, false);
-        check(1, 1, 255, false, false);
-        check(1, 1, 255, true, true);
-        check(1, 1, 256, false, true);
-        check(2, 10, 127, false, false);
-        check(2, 10, 128, false, true);
-        check(511, 100, 1, false, true);
-        check(255, 100, 1, false, false);
-        check(511, 10_000, 1, false, true);
-        check(100, 10_000, 1, false, false);
+        check(0, 0, 0, 0, true, false);
+        check(1, 20, 1, 1, false, false);
+        check(1, 20, 1, 1, true, true);
+        check(1, READER_BYTES, 10, 2_559, false, false);
+        check(1, READER_BYTES, 10, 2_560, false, true);
+        check(1, READER_BYTES - 1, 10, 2_560, false, false);
+        check(511, READER_BYTES - 1, 10, 2_560, false, false);
+        check(512, 1_000, 10, 10, false, true);
+        check(100, BYTES - 1, 10_000, 10_000, false, false);
+        check(100, BYTES, 10_000, 10_000, false, true);
     }
 
     #[test]
-    fn touched_series_are_counted_once() {
-        assert_eq!(unfolded(3, 130, 2).series(), 130);
+    fn blocks_are_counted_in_and_touched_series_once() {
+        let block = block(130, 2);
+        let mut unfolded = Unfolded::default();
+        (0..3).for_each(|_| unfolded.add(&block).unwrap());
+        assert_eq!((unfolded.series(), unfolded.blocks, unfolded.points), (130, 3, 780));
+        assert_eq!(unfolded.bytes, 3 * block.len() as u64);
     }
 }
