@@ -65,6 +65,35 @@ pub fn find<'b>(mut bytes: &'b [u8], path: &[impl AsRef<str>]) -> Result<Option<
     Ok(Some(bytes))
 }
 
+/// A scalar as it lies in an encoded value, without a copy.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Leaf<'b> {
+    Null,
+    Bool(bool),
+    Integer(i64),
+    Float(f64),
+    Text(&'b str),
+}
+
+/// The scalar that a value we wrote is; `None` of anything larger, which `decode` reads.
+pub fn leaf(bytes: &[u8]) -> Result<Option<Leaf<'_>>, CborError> {
+    read_leaf(bytes).map_err(|error| syntax(bytes, &error))
+}
+
+fn read_leaf(bytes: &[u8]) -> Result<Option<Leaf<'_>>, minicbor::decode::Error> {
+    let mut decoder = Decoder::new(bytes);
+    Ok(Some(match decoder.datatype()? {
+        Type::Null => Leaf::Null,
+        Type::Bool => Leaf::Bool(decoder.bool()?),
+        Type::U8 | Type::U16 | Type::U32 | Type::I8 | Type::I16 | Type::I32 | Type::I64 => {
+            Leaf::Integer(decoder.i64()?)
+        }
+        Type::F64 => Leaf::Float(decoder.f64()?),
+        Type::String => Leaf::Text(decoder.str()?),
+        _ => return Ok(None),
+    }))
+}
+
 fn find_key<'b>(bytes: &'b [u8], wanted: &str) -> Result<Option<&'b [u8]>, minicbor::decode::Error> {
     let mut decoder = Decoder::new(bytes);
     if decoder.datatype()? != Type::Map {

@@ -1,7 +1,7 @@
 //! Changes: every transaction that touches a run leaves a row, ordered as the commits are, so that a watch has a source.
 //! A row is kept for an hour; one reader per process tails them.
 
-use matyan_store::{Batch, Range, Result, Scan, Snapshot, Stamp};
+use matyan_store::{Batch, Range, Result, Scan, Snapshot, Stamp, Store};
 use minicbor::{Decode, Encode};
 
 use crate::{
@@ -35,9 +35,11 @@ struct ChangeRow {
 pub fn change_put(batch: &mut Batch, project: Project, number: RunNumber, time_us: i64, caller: &str) {
     let row = ChangeRow { time_us, caller: caller.to_owned() };
     batch.set_stamped(keys::change_prefix(project), keys::change_suffix(number), rows::encode(&row));
+    batch.add(keys::change_count(project), 1);
 }
 
-/// The changes of a project behind `after`, oldest first; `true` if there are more.
+/// The changes of a project behind `after`, oldest first; `true` if there are more. A page does not end inside of a commit
+/// unless that alone is larger.
 pub async fn changes_list(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -56,14 +58,39 @@ pub async fn changes_list(
         let ChangeRow { time_us, caller } = rows::decode(key, value)?;
         changes.push(Change { stamp, number, time_us, caller });
     }
+    if page.more
+        && let Some((first, last)) = changes.first().zip(changes.last())
+        && first.stamp != last.stamp
+    {
+        let last = last.stamp;
+        changes.retain(|change| change.stamp != last);
+    }
     Ok((changes, page.more))
 }
 
-/// The stamp of the newest change: where a new watch begins.
-pub async fn change_last(snapshot: &dyn Snapshot, project: Project) -> Result<Option<Stamp>> {
-    let scan = Scan { rows: 1, reverse: true, ..Scan::default() };
-    let page = snapshot.scan(&keys::changes(project), scan).await?;
-    page.rows.first().map(|(key, _)| keys::change_of(project, key).map(|(stamp, _)| stamp)).transpose()
+/// Returns once there is a change behind `after`. The caller bounds the wait by dropping the future.
+pub async fn changes_wait(store: &dyn Store, project: Project, after: Stamp) -> Result<()> {
+    let key = keys::change_count(project);
+    loop {
+        let snapshot = store.snapshot().await?;
+        let seen = snapshot.get(&key).await?;
+        let (found, _) = changes_list(snapshot.as_ref(), project, Some(after), 1).await?;
+        drop(snapshot);
+        if !found.is_empty() {
+            return Ok(());
+        }
+        store.changed(&key, seen.as_ref()).await?;
+    }
+}
+
+/// The stamp up to which changes have been dropped: whoever has seen less has missed some.
+pub async fn changes_trimmed(snapshot: &dyn Snapshot, project: Project) -> Result<Option<Stamp>> {
+    let key = keys::changes_trimmed(project);
+    let Some(value) = snapshot.get(&key).await? else { return Ok(None) };
+    match rows::body(&key, &value)?.try_into() {
+        Ok(stamp) => Ok(Some(Stamp(stamp))),
+        Err(_) => Err(rows::corrupt(&key, &"a stamp has ten bytes")),
+    }
 }
 
 /// Clears a page of the changes that are older than `before_us`; `false` if there was none.
@@ -79,5 +106,9 @@ pub async fn changes_trim(
     let Some(last) = old else { return Ok(false) };
     let start = keys::changes(project).start;
     batch.clear_range(Range::new(start, keys::change_behind(project, last.stamp)));
+    batch.set(keys::changes_trimmed(project), rows::with_format(&last.stamp.0));
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,15 +3,18 @@
 //! Runs and indexes hold ids, never names, so that renaming touches one row and deleting one more: links of a dead id count
 //! for nothing and are swept. Names of experiments and tags are unique inside a project.
 
+mod note;
 mod store;
 mod types;
 
+pub(crate) use note::notes_clear;
+pub use note::{notes_count, notes_list};
 pub(crate) use store::count;
 pub use store::{
-    EntityError, entity_create, entity_delete, entity_find, entity_get, entity_list, entity_named,
-    entity_put, runs_count, runs_counts,
+    EntityError, entity_create, entity_delete, entity_find, entity_get, entity_list, entity_load,
+    entity_named, entity_put, runs_count, runs_counts,
 };
-pub use types::{App, Dashboard, Entity, Experiment, Note, Report, Tag};
+pub use types::{App, Dashboard, Entity, Experiment, Note, NoteOwner, Report, Tag};
 
 #[cfg(test)]
 mod tests;

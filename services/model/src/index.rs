@@ -2,10 +2,14 @@
 //! the difference of two sets of rows. An index proposes and the document decides: rows of dead runs, values that differ
 //! beyond the precision of a float and the like may stand in the answer of an index.
 
+mod repair;
+
+pub use repair::{index_repair, link_count, rows_of_gone};
+
 use std::{borrow::Cow, collections::BTreeSet};
 
 use matyan_proto::limits;
-use matyan_store::{Batch, Key, Page, Range, Result, Scan, Snapshot};
+use matyan_store::{Batch, Key, Page, Range, Result, Scan, Snapshot, Value as Bytes};
 
 use crate::{
     ids::{Project, RunNumber},
@@ -72,8 +76,11 @@ pub fn text_bounds() -> (Vec<u8>, Vec<u8>) {
     (vec![TEXT], vec![TEXT + 1])
 }
 
-/// Rows of everything but the params.
+/// Rows of everything but the params. A run that is hidden has none: whoever counts by an index counts what is seen.
 pub(crate) fn props_rows(project: Project, number: RunNumber, props: &Props) -> BTreeSet<Key> {
+    if props.pending_delete {
+        return BTreeSet::new();
+    }
     let mut rows = BTreeSet::from([
         keys::index_created(project, props.created_us, number),
         keys::index_archived(project, props.archived, number),
@@ -125,9 +132,23 @@ pub async fn runs_proposed(
     rows: usize,
 ) -> Result<(Vec<RunNumber>, Option<Range>)> {
     let Page { rows, more } = snapshot.scan(range, Scan { rows, ..Scan::default() }).await?;
-    let numbers = rows.iter().map(|(key, _)| keys::index_run(key)).collect::<Result<_>>()?;
     let rest = rows.last().filter(|_| more).map(|(key, _)| range.after(key));
-    Ok((numbers, rest))
+    Ok((numbers(&rows)?, rest))
+}
+
+/// The same from the end of the range: of the runs of one tag, say, the newest first.
+pub async fn runs_proposed_last(
+    snapshot: &dyn Snapshot,
+    range: &Range,
+    rows: usize,
+) -> Result<(Vec<RunNumber>, Option<Range>)> {
+    let Page { rows, more } = snapshot.scan(range, Scan { rows, reverse: true, ..Scan::default() }).await?;
+    let rest = rows.last().filter(|_| more).map(|(key, _)| range.before(key));
+    Ok((numbers(&rows)?, rest))
+}
+
+fn numbers(rows: &[(Key, Bytes)]) -> Result<Vec<RunNumber>> {
+    rows.iter().map(|(key, _)| keys::index_run(key)).collect()
 }
 
 #[cfg(test)]

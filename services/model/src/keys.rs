@@ -16,6 +16,7 @@
 //! | (nil, 4, project name) | number of a project |
 //! | (nil, 5) + stamp | outbox: an event for the control topic |
 //! | (nil, 6, stage, time, project, run id, producer) | producers that are swept unless they were seen after this time |
+//! | (nil, 7, job) | when a job last succeeded |
 //!
 //! **Rows of a project** begin with its number, then the space:
 //!
@@ -36,13 +37,16 @@
 //! | (p, 9, 1, piece) | its pinned sequences |
 //! | (p, 10) + stamp + (run number) | change: a transaction touched this run |
 //! | (p, 11, run id, log, partition, offset, item, part) | parked item: what could not be applied, and why |
-//! | (p, 12, run id, note id) | notes of a run |
+//! | (p, 12, experiment id, note id) | notes of an experiment |
 //! | (p, 13, counter) | counters of the whole project, added to atomically |
 //! | (p, 14, run id) | list of tombstones |
 //! | (p, 15, run number) | list of dead run numbers whose rows are still to be swept |
 //! | (p, 16, due, run number, series, chunk) | garbage: a replaced chunk, to be cleared after this time |
 //! | (p, 17, run number) | list of runs that have blocks to fold |
 //! | (p, 18, kind, id) | list of deleted entities whose links are still to be swept |
+//! | (p, 19, 0) | how many changes there were, added to atomically: what a watch waits for |
+//! | (p, 19, 1) | stamp up to which changes have been dropped |
+//! | (p, 20, time, run id, log, partition, offset, item) | parked items by the time of their records |
 //!
 //! A run id's own rows (space 1) outlive deletion. All others hold the run number, which is never reused, so that a row
 //! under a dead number counts for nothing and may be cleared later, in steps.
@@ -67,13 +71,17 @@
 //! | 13 | digest | log records that are stored already |
 //! | 14 | path | artifact |
 //! | 15 | series | summary of the folded points of a series |
+//! | 16 | note id | notes of the run |
+//! | 17 | sequence | number of the terminal line that was written then |
 
+mod feed;
 mod index;
 
+pub use feed::*;
 pub use index::*;
 
 use foundationdb_tuple::{Bytes as TupleBytes, TuplePack, TupleUnpack, pack, unpack};
-use matyan_store::{Error, Key, Range, Result, Stamp};
+use matyan_store::{Error, Key, Range, Result};
 
 use crate::ids::{ProducerId, Project, RunId, RunNumber, SeriesNumber};
 
@@ -87,6 +95,7 @@ enum System {
     Project = 4,
     Outbox = 5,
     IdleProducer = 6,
+    Job = 7,
 }
 
 /// The rows of a project, behind its number.
@@ -103,13 +112,15 @@ enum Space {
     ProjectInfo = 9,
     Change = 10,
     Parked = 11,
-    RunNote = 12,
+    ExperimentNote = 12,
     ProjectCounter = 13,
     Tombstone = 14,
     DeadRun = 15,
     Garbage = 16,
     Unfolded = 17,
     DeadEntity = 18,
+    ChangeMark = 19,
+    ParkedByTime = 20,
 }
 
 /// The rows of a run id, behind it.
@@ -140,6 +151,8 @@ enum RunPart {
     LogRecordSeen = 13,
     Artifact = 14,
     SeriesSummary = 15,
+    Note = 16,
+    LineWritten = 17,
 }
 
 /// What series numbers a name is looked up for: metrics and objects count theirs apart.
@@ -167,6 +180,7 @@ pub enum Counter {
     Points = 1,
     Bytes = 2,
     Runs = 3,
+    Parked = 4,
 }
 
 /// The topics whose positions are kept.
@@ -237,6 +251,21 @@ pub fn applied_all(topic: LogTopic) -> Range {
 
 pub fn lock(job: &str) -> Key {
     system(System::Lock, (job,))
+}
+
+/// When a job last succeeded.
+pub fn job(job: &str) -> Key {
+    system(System::Job, (job,))
+}
+
+/// The tail is (job: String).
+pub fn jobs() -> Range {
+    below(system(System::Job, ()))
+}
+
+/// The tail is (job: String).
+pub fn locks() -> Range {
+    below(system(System::Lock, ()))
 }
 
 pub fn project_by_name(name: &str) -> Key {
@@ -426,13 +455,19 @@ pub fn chunk_entry(project: Project, number: RunNumber, series: SeriesNumber, fi
     run(project, number, RunPart::ChunkList, (series.0, first_step))
 }
 
-/// Chunks in the order of steps; the tail is (first step: i64).
 /// The name in a key that was scanned in `series_names`.
 pub fn series_name_of(range: &Range, key: &Key) -> Result<String> {
     let (name, _digest): (String, TupleBytes<'_>) = tail(&range.start, key)?;
     Ok(name)
 }
 
+/// The same with the digest of the context.
+pub fn series_context_of(range: &Range, key: &Key) -> Result<(String, [u8; 16])> {
+    let (name, digest): (String, TupleBytes<'_>) = tail(&range.start, key)?;
+    Ok((name, digest.as_ref().try_into().map_err(|_| corrupt(key))?))
+}
+
+/// Chunks in the order of steps; the tail is (first step: i64).
 pub fn chunk_list(project: Project, number: RunNumber, series: SeriesNumber) -> Range {
     below(run(project, number, RunPart::ChunkList, (series.0,)))
 }
@@ -590,79 +625,22 @@ pub fn project_counter(project: Project, counter: Counter) -> Key {
     self::project(project, Space::ProjectCounter, (counter as u16,))
 }
 
-pub fn run_note(project: Project, id: &RunId, note: &str) -> Key {
-    self::project(project, Space::RunNote, (id.as_str(), note))
+pub fn run_note(project: Project, number: RunNumber, note: &str) -> Key {
+    run(project, number, RunPart::Note, (note,))
 }
 
 /// The tail is (note id: String).
-pub fn run_notes(project: Project, id: &RunId) -> Range {
-    below(self::project(project, Space::RunNote, (id.as_str(),)))
+pub fn run_notes(project: Project, number: RunNumber) -> Range {
+    below(run(project, number, RunPart::Note, ()))
 }
 
-// Changes and parked items.
-
-/// What a stamped change key begins with.
-pub fn change_prefix(project: Project) -> Key {
-    self::project(project, Space::Change, ())
+pub fn experiment_note(project: Project, experiment: &str, note: &str) -> Key {
+    self::project(project, Space::ExperimentNote, (experiment, note))
 }
 
-/// What follows the stamp.
-pub fn change_suffix(number: RunNumber) -> Key {
-    pack(&(number.0,)).into()
-}
-
-/// Changes in commit order; behind the prefix stand the ten bytes of the stamp and the tail (number: u64).
-pub fn changes(project: Project) -> Range {
-    Range::prefix(change_prefix(project))
-}
-
-/// The first key behind every change of this commit.
-pub fn change_behind(project: Project, stamp: Stamp) -> Key {
-    let mut key = change_prefix(project).to_vec();
-    key.extend_from_slice(&stamp.0);
-    key.push(0xff);
-    key.into()
-}
-
-pub fn change_of(project: Project, key: &Key) -> Result<(Stamp, RunNumber)> {
-    let rest = key.strip_prefix(change_prefix(project).as_ref()).ok_or_else(|| corrupt(key))?;
-    let (stamp, suffix) = rest.split_first_chunk().ok_or_else(|| corrupt(key))?;
-    let (number,) = unpack(suffix).map_err(|_| corrupt(key))?;
-    Ok((Stamp(*stamp), RunNumber(number)))
-}
-
-/// Position of an item inside the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ItemPosition {
-    pub log: u32,
-    pub partition: u32,
-    pub offset: u64,
-    pub item: u32,
-}
-
-pub fn parked_piece(project: Project, id: &RunId, at: ItemPosition, piece: u32) -> Key {
-    let rest = (id.as_str(), at.log, at.partition, at.offset, at.item, piece);
-    self::project(project, Space::Parked, rest)
-}
-
-/// All parked items.
-pub fn parked(project: Project) -> Range {
-    below(self::project(project, Space::Parked, ()))
-}
-
-pub fn parked_run(project: Project, id: &RunId) -> Range {
-    below(self::project(project, Space::Parked, (id.as_str(),)))
-}
-
-pub fn parked_item(project: Project, id: &RunId, at: ItemPosition) -> Range {
-    let rest = (id.as_str(), at.log, at.partition, at.offset, at.item);
-    below(self::project(project, Space::Parked, rest))
-}
-
-/// What a key of a parked item names, and the piece; the prefix is the start of `parked`.
-pub fn parked_of(prefix: &Key, key: &Key) -> Result<(RunId, ItemPosition, u32)> {
-    let (id, log, partition, offset, item, piece): (String, u32, u32, u64, u32, u32) = tail(prefix, key)?;
-    Ok((RunId::new(id), ItemPosition { log, partition, offset, item }, piece))
+/// The tail is (note id: String).
+pub fn experiment_notes(project: Project, experiment: &str) -> Range {
+    below(self::project(project, Space::ExperimentNote, (experiment,)))
 }
 
 #[cfg(test)]

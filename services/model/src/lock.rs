@@ -1,7 +1,9 @@
 //! Job locks: who runs a job. A lock is an owner token that every transaction of the job checks, so that a job that has
 //! outlived its lock cannot write. Clocks only decide when another may take it, never whether a write is good.
 
-use matyan_store::{Batch, Result, Transaction, Value};
+use std::collections::BTreeMap;
+
+use matyan_store::{Batch, Result, Snapshot, Transaction, Value};
 use minicbor::{Decode, Encode};
 
 use crate::{keys, rows};
@@ -50,4 +52,46 @@ pub fn lock_check(batch: &mut Batch, lock: &Lock) {
 pub fn lock_release(batch: &mut Batch, lock: &Lock) {
     lock_check(batch, lock);
     batch.clear(keys::lock(&lock.job));
+}
+
+/// As `lock_release`, of a job that has done what it should.
+pub fn lock_release_done(batch: &mut Batch, lock: &Lock, now_us: i64) {
+    lock_release(batch, lock);
+    batch.set(keys::job(&lock.job), rows::encode(&now_us));
+}
+
+/// Who runs a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    pub owner: [u8; 16],
+    pub taken_us: i64,
+}
+
+pub async fn lock_held(snapshot: &dyn Snapshot, job: &str) -> Result<Option<Held>> {
+    let row: Option<LockRow> = rows::get(snapshot, &keys::lock(job)).await?;
+    Ok(row.map(|LockRow { owner, taken_us }| Held { owner, taken_us }))
+}
+
+/// What is known of a job that ran under a lock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Job {
+    pub held: Option<Held>,
+    pub last_success_us: Option<i64>,
+}
+
+/// Every job that is held, or has ever succeeded.
+pub async fn jobs_list(snapshot: &dyn Snapshot) -> Result<BTreeMap<String, Job>> {
+    let mut jobs: BTreeMap<String, Job> = BTreeMap::new();
+    let locks = keys::locks();
+    for (key, value) in rows::scan_all(snapshot, &locks).await? {
+        let (name,): (String,) = keys::tail(&locks.start, &key)?;
+        let LockRow { owner, taken_us } = rows::decode(&key, &value)?;
+        jobs.entry(name).or_default().held = Some(Held { owner, taken_us });
+    }
+    let done = keys::jobs();
+    for (key, value) in rows::scan_all(snapshot, &done).await? {
+        let (name,): (String,) = keys::tail(&done.start, &key)?;
+        jobs.entry(name).or_default().last_success_us = Some(rows::decode(&key, &value)?);
+    }
+    Ok(jobs)
 }

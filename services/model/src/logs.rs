@@ -49,14 +49,17 @@ impl LogRecord {
     }
 }
 
-/// Writes a line over the one of that number; returns the bytes written.
+/// Writes a line over the one of that number; returns the bytes written. `sequence` counts the writes of a run's lines:
+/// whoever follows them reads which lines were written since.
 pub fn terminal_line_put(
     batch: &mut Batch,
     project: Project,
     number: RunNumber,
+    sequence: u64,
     line: i64,
     text: &str,
 ) -> usize {
+    batch.set(keys::line_written(project, number, sequence), rows::encode(&line));
     put(batch, |piece| keys::terminal_piece(project, number, line, piece), text.as_bytes())
 }
 
@@ -111,6 +114,26 @@ pub async fn terminal_lines_list(
         Err(error) => Err(rows::corrupt(&key, &error)),
     });
     lines.collect()
+}
+
+/// The numbers of the lines that were written under these sequences, each with its sequence.
+pub async fn lines_written_list(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    number: RunNumber,
+    sequences: std::ops::Range<u64>,
+    rows: usize,
+) -> Result<Vec<(u64, i64)>> {
+    let range = keys::lines_written_between(project, number, sequences.start, sequences.end);
+    let prefix = keys::lines_written_prefix(project, number);
+    let page = snapshot.scan(&range, Scan { rows, ..Scan::default() }).await?;
+    page.rows
+        .iter()
+        .map(|(key, value)| {
+            let (sequence,) = keys::tail(&prefix, key)?;
+            Ok((sequence, rows::decode(key, value)?))
+        })
+        .collect()
 }
 
 /// The records with sequences from `first` up to and without `end`, with their sequences.

@@ -63,6 +63,35 @@ pub async fn metric_series_find_many(
         .collect()
 }
 
+/// The series of one name and kind, whatever their contexts.
+pub async fn series_named(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    number: RunNumber,
+    kind: SeriesKind,
+    name: &str,
+) -> Result<Vec<SeriesNumber>> {
+    let rows = rows::scan_all(snapshot, &keys::series_of_name(project, number, kind, name)).await?;
+    rows.iter().map(|(key, value)| Ok(SeriesNumber(rows::decode(key, value)?))).collect()
+}
+
+/// Name, digest of the context and number of every series of a kind, by name.
+pub async fn series_contexts(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    number: RunNumber,
+    kind: SeriesKind,
+) -> Result<Vec<(String, [u8; 16], SeriesNumber)>> {
+    let range = keys::series_names(project, number, kind);
+    let rows = rows::scan_all(snapshot, &range).await?;
+    rows.iter()
+        .map(|(key, value)| {
+            let (name, digest) = keys::series_context_of(&range, key)?;
+            Ok((name, digest, SeriesNumber(rows::decode(key, value)?)))
+        })
+        .collect()
+}
+
 /// The headers of many series at once, in their order.
 pub async fn metric_headers_get(
     snapshot: &dyn Snapshot,

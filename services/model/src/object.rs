@@ -149,6 +149,19 @@ pub async fn object_series_find(
     }
 }
 
+/// The headers of many series at once, in their order.
+pub async fn object_headers_get(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    number: RunNumber,
+    series: &[SeriesNumber],
+) -> Result<Vec<Option<ObjectHeader>>> {
+    let keys: Vec<_> = series.iter().map(|series| keys::object_header(project, number, *series)).collect();
+    let values = snapshot.get_many(&keys).await?;
+    let decoded = keys.iter().zip(values);
+    decoded.map(|(key, value)| value.map(|value| rows::decode(key, &value)).transpose()).collect()
+}
+
 /// All object series of a run.
 pub async fn object_series_list(
     snapshot: &dyn Snapshot,

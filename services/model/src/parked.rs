@@ -2,12 +2,12 @@
 //! looked at and sent again once the reason is gone.
 
 use bytes::Bytes;
-use matyan_store::{Batch, Range, Result, Scan, Snapshot};
+use matyan_store::{Batch, Range, Result, Scan, Snapshot, Transaction};
 use minicbor::{Decode, Encode};
 
 use crate::{
     ids::{Project, RunId},
-    keys::{self, ItemPosition},
+    keys::{self, Counter, ItemPosition},
     object::BlobRef,
     rows,
 };
@@ -45,6 +45,8 @@ pub fn parked_put(batch: &mut Batch, project: Project, parked: &Parked) -> usize
         blob: parked.blob.clone(),
     };
     batch.set(keys::parked_piece(project, run_id, *at, 0), rows::encode(&row));
+    batch.set(keys::parked_by_time(project, parked.received_us, run_id, *at), Vec::new());
+    batch.add(keys::project_counter(project, Counter::Parked), 1);
     for (start, piece) in (0..parked.item.len()).step_by(rows::PIECE_BYTES).zip(1..) {
         let end = parked.item.len().min(start + rows::PIECE_BYTES);
         batch.set(keys::parked_piece(project, run_id, *at, piece), parked.item.slice(start..end));
@@ -89,9 +91,49 @@ fn finish(list: Vec<(Parked, Vec<u8>)>) -> Vec<Parked> {
     list.into_iter().map(|(parked, item)| Parked { item: item.into(), ..parked }).collect()
 }
 
-/// Forgets a parked item.
-pub fn parked_clear(batch: &mut Batch, project: Project, run_id: &RunId, at: ItemPosition) {
+/// One parked item.
+pub async fn parked_get(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    run_id: &RunId,
+    at: ItemPosition,
+) -> Result<Option<Parked>> {
+    let range = keys::parked_item(project, run_id, at);
+    Ok(parked_list(snapshot, project, &range, 1).await?.0.pop())
+}
+
+/// Names of parked items by the time of their records, the newest first, and the range of those behind.
+pub async fn parked_newest(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    range: &Range,
+    count: usize,
+) -> Result<(Vec<(RunId, ItemPosition)>, Option<Range>)> {
+    let prefix = keys::parked_by_time_all(project).start;
+    let page = snapshot.scan(range, Scan { rows: count, reverse: true, ..Scan::default() }).await?;
+    let named = page.rows.iter().map(|(key, _)| {
+        let (_, run_id, at) = keys::parked_by_time_of(&prefix, key)?;
+        Ok((run_id, at))
+    });
+    let rest = page.rows.last().filter(|_| page.more).map(|(key, _)| range.before(key));
+    Ok((named.collect::<Result<_>>()?, rest))
+}
+
+/// Forgets a parked item; false if there is none.
+pub async fn parked_clear(
+    transaction: &mut Transaction,
+    project: Project,
+    run_id: &RunId,
+    at: ItemPosition,
+) -> Result<bool> {
+    let key = keys::parked_piece(project, run_id, at, 0);
+    let Some(value) = transaction.get(&key).await? else { return Ok(false) };
+    let ParkedRow { received_us, .. } = rows::decode(&key, &value)?;
+    let batch = transaction.batch();
     batch.clear_range(keys::parked_item(project, run_id, at));
+    batch.clear(keys::parked_by_time(project, received_us, run_id, at));
+    batch.add(keys::project_counter(project, Counter::Parked), -1);
+    Ok(true)
 }
 
 #[cfg(test)]

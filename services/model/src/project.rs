@@ -53,6 +53,13 @@ pub async fn project_info_get(snapshot: &dyn Snapshot, project: Project) -> Resu
     Ok(rows::get(snapshot, &keys::project_info(project)).await?.unwrap_or_default())
 }
 
+/// As `project_info_get`; the transaction fails if it is changed by somebody else meanwhile.
+pub async fn project_info_load(transaction: &Transaction, project: Project) -> Result<ProjectInfo> {
+    let key = keys::project_info(project);
+    let stored = transaction.get(&key).await?;
+    Ok(stored.map(|value| rows::decode(&key, &value)).transpose()?.unwrap_or_default())
+}
+
 pub fn project_info_put(batch: &mut Batch, project: Project, info: &ProjectInfo) {
     batch.set(keys::project_info(project), rows::encode(info));
 }

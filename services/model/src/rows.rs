@@ -17,6 +17,11 @@ pub(crate) fn encode(row: &impl Encode<()>) -> Value {
     bytes.into()
 }
 
+/// A row that is no array.
+pub(crate) fn with_format(body: &[u8]) -> Value {
+    [&[FORMAT], body].concat().into()
+}
+
 pub(crate) fn decode<'b, T: Decode<'b, ()>>(key: &Key, value: &'b [u8]) -> Result<T> {
     minicbor::decode(body(key, value)?).map_err(|error| corrupt(key, &error))
 }

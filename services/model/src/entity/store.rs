@@ -1,11 +1,11 @@
 //! Reading and writing entities of any kind. An entity lies in pieces, because a report may be larger than a value.
 
 use bytes::Bytes;
-use matyan_store::{Error, Key, Result, Snapshot, Transaction};
+use matyan_store::{Error, Key, Mutation, Result, Snapshot, Transaction};
 
-use super::Entity;
+use super::{Entity, NoteOwner, notes_clear};
 use crate::{
-    ids::{Project, RunId},
+    ids::Project,
     keys::{self, Counter, EntityKind},
     rows,
 };
@@ -90,7 +90,7 @@ pub async fn entity_put<E: Entity>(
     id: &str,
     change: impl FnOnce(&mut E),
 ) -> Result<E, EntityError> {
-    let before: E = checked(transaction, project, id).await?;
+    let before: E = entity_load(transaction, project, id).await?;
     let mut after = before.clone();
     change(&mut after);
     if after.unique_name() != before.unique_name() {
@@ -106,16 +106,19 @@ pub async fn entity_delete<E: Entity>(
     project: Project,
     id: &str,
 ) -> Result<E, EntityError> {
-    let before: E = checked(transaction, project, id).await?;
+    let before: E = entity_load(transaction, project, id).await?;
+    if E::KIND == EntityKind::Experiment {
+        // An experiment has as many notes as people write.
+        let owner = NoteOwner::Experiment(id.to_owned());
+        while !notes_clear(transaction, project, &owner, usize::MAX).await? {}
+    }
     let batch = transaction.batch();
     if let Some(name) = before.unique_name() {
         batch.clear(keys::entity_name(project, E::KIND, name));
         batch.clear(keys::entity_counter(project, E::KIND, id, Counter::Runs));
         batch.set(keys::dead_entity(project, E::KIND, id), Vec::new());
     }
-    if let Some(run) = before.run_id() {
-        batch.clear(keys::run_note(project, &RunId::new(run), id));
-    }
+    batch.mutations.extend(before.link(project, id).map(|key| Mutation::Clear { key }));
     batch.clear_range(keys::entity(project, E::KIND, id));
     Ok(before)
 }
@@ -151,7 +154,12 @@ pub(crate) fn count(key: &Key, value: &[u8]) -> Result<i64> {
     value.try_into().map(i64::from_le_bytes).map_err(|_| rows::corrupt(key, &"a counter has 8 bytes"))
 }
 
-async fn checked<E: Entity>(transaction: &Transaction, project: Project, id: &str) -> Result<E, EntityError> {
+/// An entity that must be there; the transaction fails if it is changed by somebody else meanwhile.
+pub async fn entity_load<E: Entity>(
+    transaction: &Transaction,
+    project: Project,
+    id: &str,
+) -> Result<E, EntityError> {
     let range = keys::entity(project, E::KIND, id);
     let first = keys::entity_piece(project, E::KIND, id, 0);
     // The first piece holds the time of the last change: checking it checks all.
@@ -183,11 +191,8 @@ fn put<E: Entity>(transaction: &mut Transaction, project: Project, id: &str, ent
         }
         batch.set(keys::entity_name(project, E::KIND, name), rows::encode(&id));
     }
-    if let Some(old) = before.and_then(Entity::run_id) {
-        batch.clear(keys::run_note(project, &RunId::new(old), id));
-    }
-    if let Some(run) = entity.run_id() {
-        batch.set(keys::run_note(project, &RunId::new(run), id), Vec::new());
+    if let Some(link) = entity.link(project, id) {
+        batch.set(link, Vec::new());
     }
     let encoded = rows::encode(entity);
     let range = keys::entity(project, E::KIND, id);

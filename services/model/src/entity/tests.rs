@@ -4,7 +4,7 @@ use matyan_store::Store;
 
 use super::*;
 use crate::{
-    ids::{Project, RunId},
+    ids::{Project, RunNumber},
     keys::{self, EntityKind},
     rows,
     testing::TestStore,
@@ -79,11 +79,11 @@ async fn a_large_report_shrinks_again() {
 async fn a_deleted_entity_leaves_its_links_to_the_sweep() {
     let store = TestStore::open().await;
     create(&store, "1", &tag("a")).await.unwrap();
-    let note = Note { run_id: Some("r".into()), content: "n".into(), ..Note::default() };
+    let note = Note { owner: NoteOwner::Run(7), content: "n".into(), ..Note::default() };
     create(&store, "n", &note).await.unwrap();
     let notes = || async {
         let snapshot = store.snapshot().await.unwrap();
-        rows::scan_all(&*snapshot, &keys::run_notes(P, &RunId::new("r"))).await.unwrap().len()
+        rows::scan_all(&*snapshot, &keys::run_notes(P, RunNumber(7))).await.unwrap().len()
     };
     assert_eq!(notes().await, 1);
     store.run(async |transaction| entity_delete::<Tag>(transaction, P, "1").await).await.unwrap();
@@ -93,4 +93,26 @@ async fn a_deleted_entity_leaves_its_links_to_the_sweep() {
     assert_eq!(entity_get::<Tag>(&*snapshot, P, "1").await.unwrap(), None);
     assert!(snapshot.get(&keys::dead_entity(P, EntityKind::Tag, "1")).await.unwrap().is_some());
     create(&store, "2", &tag("a")).await.unwrap();
+}
+
+#[tokio::test]
+async fn notes_are_listed_by_owner_and_go_with_an_experiment() {
+    let store = TestStore::open().await;
+    let experiment = Experiment { name: "e".into(), ..Experiment::default() };
+    create(&store, "e", &experiment).await.unwrap();
+    let own = NoteOwner::Experiment("e".into());
+    for (id, created_us, owner) in [("a", 2, own.clone()), ("b", 1, own.clone()), ("c", 0, NoteOwner::Run(1))]
+    {
+        create(&store, id, &Note { created_us, owner, ..Note::default() }).await.unwrap();
+    }
+    let ids = async |owner: &NoteOwner| {
+        let notes = notes_list(&*store.snapshot().await.unwrap(), P, owner).await.unwrap();
+        notes.into_iter().map(|(id, _)| id).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&own).await, ["b", "a"]);
+    store.run(async |transaction| entity_delete::<Experiment>(transaction, P, "e").await).await.unwrap();
+    assert!(ids(&own).await.is_empty());
+    assert_eq!(ids(&NoteOwner::Run(1)).await, ["c"]);
+    let left: Vec<(String, Note)> = entity_list(&*store.snapshot().await.unwrap(), P).await.unwrap();
+    assert_eq!(left.len(), 1);
 }

@@ -3,7 +3,12 @@
 
 use minicbor::{Decode, Encode};
 
-use crate::keys::EntityKind;
+use matyan_store::Key;
+
+use crate::{
+    ids::{Project, RunNumber},
+    keys::{self, EntityKind},
+};
 
 /// A kind of entity: where its rows are, and whether its names are unique.
 pub trait Entity: Clone + Encode<()> + for<'b> Decode<'b, ()> + Send + Sync + 'static {
@@ -12,8 +17,8 @@ pub trait Entity: Clone + Encode<()> + for<'b> Decode<'b, ()> + Send + Sync + 's
     /// The name that no other entity of the kind may have; `None` for kinds whose names are free.
     fn unique_name(&self) -> Option<&str>;
 
-    /// The run whose list this is in.
-    fn run_id(&self) -> Option<&str> {
+    /// The row by which its owner finds it.
+    fn link(&self, _project: Project, _id: &str) -> Option<Key> {
         None
     }
 }
@@ -76,9 +81,23 @@ pub struct Note {
     #[n(2)]
     pub content: String,
     #[n(3)]
-    pub run_id: Option<String>,
-    #[n(4)]
-    pub experiment_id: Option<String>,
+    pub owner: NoteOwner,
+}
+
+/// Whose note it is. A run is meant by its number: the notes of a deleted run do not come back with its id.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub enum NoteOwner {
+    #[n(0)]
+    Run(#[n(0)] u64),
+    #[n(1)]
+    Experiment(#[n(0)] String),
+}
+
+impl Default for NoteOwner {
+    fn default() -> Self {
+        Self::Run(0)
+    }
 }
 
 impl Entity for Note {
@@ -88,8 +107,11 @@ impl Entity for Note {
         None
     }
 
-    fn run_id(&self) -> Option<&str> {
-        self.run_id.as_deref()
+    fn link(&self, project: Project, id: &str) -> Option<Key> {
+        Some(match &self.owner {
+            NoteOwner::Run(number) => keys::run_note(project, RunNumber(*number), id),
+            NoteOwner::Experiment(experiment) => keys::experiment_note(project, experiment, id),
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Keys of the indexes: (p, 4, index, …, run number). The last element of each key is the run number; so is the tail of each
 //! range, unless it says otherwise. Who writes these rows, and from what, is in `crate::index`.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Bound};
 
 use foundationdb_tuple::{Bytes as TupleBytes, Element, TuplePack, pack, unpack};
 use matyan_store::{Key, Range, Result};
@@ -35,6 +35,11 @@ pub fn index_run(key: &Key) -> Result<RunNumber> {
     }
 }
 
+/// Every row of every index.
+pub fn indexes(project: Project) -> Range {
+    below(super::project(project, Space::Index, ()))
+}
+
 pub fn index_created(project: Project, created_us: i64, number: RunNumber) -> Key {
     index(project, Index::Created, (created_us, number.0))
 }
@@ -43,6 +48,12 @@ pub fn index_created(project: Project, created_us: i64, number: RunNumber) -> Ke
 pub fn index_created_between(project: Project, first_us: i64, end_us: i64) -> Range {
     let bound = |time_us| index(project, Index::Created, (time_us,));
     Range::new(bound(first_us), bound(end_us))
+}
+
+/// When the run of a key of `index_created_between` was created.
+pub fn index_created_of(project: Project, key: &Key) -> Result<i64> {
+    let (created_us, _number): (i64, u64) = super::tail(&index(project, Index::Created, ()), key)?;
+    Ok(created_us)
 }
 
 pub fn index_experiment(project: Project, experiment: &str, number: RunNumber) -> Key {
@@ -93,6 +104,32 @@ pub fn index_param_between(project: Project, path: &[Cow<'_, str>], low: &[u8], 
     Range::new(index(project, Index::Param, (path, TupleBytes::from(low))), end)
 }
 
+/// The rows of one path whose values lie between two bounds.
+pub fn index_param_within(
+    project: Project,
+    path: &[Cow<'_, str>],
+    low: Bound<&[u8]>,
+    high: Bound<&[u8]>,
+) -> Range {
+    let value = |value: &[u8]| index(project, Index::Param, (path, TupleBytes::from(value)));
+    within(index_param_path(project, path), low.map(value), high.map(value))
+}
+
+/// From one bound to the other inside of `all`; every key below an excluded low one is left out with it.
+fn within(all: Range, low: Bound<Key>, high: Bound<Key>) -> Range {
+    let start = match low {
+        Bound::Included(key) => key,
+        Bound::Excluded(key) => below(key).end,
+        Bound::Unbounded => all.start,
+    };
+    let end = match high {
+        Bound::Included(key) => below(key).end,
+        Bound::Excluded(key) => key,
+        Bound::Unbounded => all.end,
+    };
+    Range::new(start, end)
+}
+
 pub fn index_series_name(project: Project, kind: SeriesKind, name: &str, number: RunNumber) -> Key {
     index(project, Index::SeriesName, (kind as u16, name, number.0))
 }
@@ -104,6 +141,17 @@ pub fn index_series_name_all(project: Project, kind: SeriesKind, name: &str) -> 
 /// All names of a kind; the tail is (name: String, number: u64).
 pub fn index_series_names(project: Project, kind: SeriesKind) -> Range {
     below(index(project, Index::SeriesName, (kind as u16,)))
+}
+
+/// The rows of a kind whose names lie between two bounds.
+pub fn index_series_names_within(
+    project: Project,
+    kind: SeriesKind,
+    low: Bound<&str>,
+    high: Bound<&str>,
+) -> Range {
+    let name = |name: &str| index(project, Index::SeriesName, (kind as u16, name));
+    within(index_series_names(project, kind), low.map(name), high.map(name))
 }
 
 /// Runs with more params than are indexed: every plan that uses the param index adds them.

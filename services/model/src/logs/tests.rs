@@ -10,8 +10,8 @@ const N: RunNumber = RunNumber(1);
 
 async fn put_lines(store: &TestStore, lines: &[(i64, String)]) {
     let mut batch = Batch::default();
-    for (number, text) in lines {
-        assert_eq!(terminal_line_put(&mut batch, P, N, *number, text), text.len());
+    for (sequence, (number, text)) in (0..).zip(lines) {
+        assert_eq!(terminal_line_put(&mut batch, P, N, sequence, *number, text), text.len());
     }
     store.commit(batch).await.unwrap();
 }
@@ -84,4 +84,16 @@ async fn records_come_back_by_sequence() {
     assert_eq!(read(1..2, ALL).await, all[1..2]);
     assert!(snapshot.get(&keys::log_record_seen(P, N, &records[1].digest())).await.unwrap().is_some());
     assert_ne!(records[0].digest(), records[2].digest());
+}
+
+#[tokio::test]
+async fn what_was_written_is_told_in_the_order_of_writing() {
+    let store = TestStore::open().await;
+    put_lines(&store, &[(5, "a".into()), (-1, "b".into()), (5, "c".into())]).await;
+    let written = async |sequences, rows| {
+        lines_written_list(&*store.snapshot().await.unwrap(), P, N, sequences, rows).await.unwrap()
+    };
+    assert_eq!(written(0..9, 9).await, [(0, 5), (1, -1), (2, 5)]);
+    assert_eq!(written(1..2, 9).await, [(1, -1)]);
+    assert_eq!(written(0..9, 1).await, [(0, 5)]);
 }

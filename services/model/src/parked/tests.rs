@@ -14,7 +14,7 @@ async fn items_are_listed_in_pages_and_forgotten() {
         run_id: RunId::new(run),
         at: ItemPosition { log: 1, partition: 2, offset: 3, item },
         reason: "why".into(),
-        received_us: 4,
+        received_us: 4 + i64::from(item),
         item: vec![item as u8; bytes].into(),
         blob: None,
     };
@@ -40,8 +40,19 @@ async fn items_are_listed_in_pages_and_forgotten() {
     assert_eq!(first, all[..2]);
     let (second, rest) = list(rest.unwrap(), 3).await;
     assert_eq!((second.as_slice(), rest), (&all[2..], None));
-    let mut batch = Batch::default();
-    parked_clear(&mut batch, P, &RunId::new("a"), all[1].at);
-    store.commit(batch).await.unwrap();
+    let clear = async || {
+        let clearing = async |transaction: &mut Transaction| {
+            parked_clear(transaction, P, &RunId::new("a"), all[1].at).await
+        };
+        store.run(clearing).await.unwrap()
+    };
+    assert!(clear().await && !clear().await);
     assert_eq!(list(keys::parked(P), 9).await.0.len(), 4);
+    let snapshot = store.snapshot().await.unwrap();
+    assert_eq!(crate::project::project_count(&*snapshot, P, Counter::Parked).await.unwrap(), 4);
+    let (newest, rest) = parked_newest(&*snapshot, P, &keys::parked_by_time_all(P), 2).await.unwrap();
+    assert_eq!(newest, [(RunId::new("b"), all[4].at), (RunId::new("a"), all[2].at)]);
+    let (older, rest) = parked_newest(&*snapshot, P, &rest.unwrap(), 9).await.unwrap();
+    assert_eq!((older.len(), rest), (2, None));
+    assert_eq!(parked_get(&*snapshot, P, &RunId::new("b"), all[3].at).await.unwrap(), Some(all[3].clone()));
 }

@@ -142,6 +142,8 @@ fn write_links(
         None => BTreeSet::new(),
     };
     index::write_difference(batch, &rows(before), &rows(after));
+    // As with the index rows: a hidden run is not counted.
+    let (before, after) = [before, after].map(|props| props.filter(|props| !props.pending_delete)).into();
     for (props, delta) in [(before, -1), (after, 1)] {
         let Some(props) = props else { continue };
         let other = if delta < 0 { after } else { before };

@@ -8,7 +8,9 @@ use minicbor::{Decode, Encode};
 
 use super::{Props, RunEdit, Writing, document_get};
 use crate::{
-    change, events,
+    change,
+    entity::{NoteOwner, notes_clear},
+    events,
     ids::{Project, RunId, RunNumber},
     keys::{self, Counter, SeriesKind},
     position::LogPosition,
@@ -291,6 +293,9 @@ async fn sweep_batch(
             transaction.batch().clear(keys::index_series_name(project, kind, &name, number));
         }
         transaction.batch().clear_range(cleared);
+        return Ok((transaction.into_batch(), false));
+    }
+    if !notes_clear(&mut transaction, project, &NoteOwner::Run(number.0), SWEEP_ROWS).await? {
         return Ok((transaction.into_batch(), false));
     }
     let range = keys::run_rows(project, number);

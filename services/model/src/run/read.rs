@@ -34,6 +34,18 @@ pub async fn document_get(
     }
 }
 
+/// The documents of many run numbers at once, in their order.
+pub async fn documents_get(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    numbers: &[RunNumber],
+) -> Result<Vec<Option<Document>>> {
+    let keys: Vec<_> = numbers.iter().map(|number| keys::document(project, *number)).collect();
+    let values = snapshot.get_many(&keys).await?;
+    let decoded = keys.iter().zip(values);
+    decoded.map(|(key, value)| value.map(|value| Document::decode(key, &value)).transpose()).collect()
+}
+
 /// The run id that a number was given to, also when the run is dead.
 pub async fn run_id_of(
     snapshot: &dyn Snapshot,

@@ -1,7 +1,7 @@
 //! What ingestion keeps for a run: the next free numbers and the counts. Only ingestion writes it, in the transactions that
 //! apply data, so that it is exact however often a record is delivered.
 
-use matyan_store::{Batch, Result, Snapshot};
+use matyan_store::{Batch, Result, Snapshot, Store, Value};
 use minicbor::{Decode, Encode};
 
 use crate::{
@@ -31,6 +31,10 @@ pub struct Writing {
     /// Receive time of the last data.
     #[n(6)]
     pub last_data_us: i64,
+    /// Writes of terminal lines so far.
+    #[n(7)]
+    #[cbor(default)]
+    pub next_line: u64,
 }
 
 impl Writing {
@@ -52,4 +56,31 @@ pub async fn writing_get(snapshot: &dyn Snapshot, project: Project, number: RunN
 
 pub fn writing_put(batch: &mut Batch, project: Project, number: RunNumber, writing: &Writing) {
     batch.set(keys::writing(project, number), rows::encode(writing));
+}
+
+/// What is written when ingestion or control touches a run, as it was.
+pub struct RunSeen {
+    document: Option<Value>,
+    writing: Option<Value>,
+}
+
+pub async fn run_seen(snapshot: &dyn Snapshot, project: Project, number: RunNumber) -> Result<RunSeen> {
+    Ok(RunSeen {
+        document: snapshot.get(&keys::document(project, number)).await?,
+        writing: snapshot.get(&keys::writing(project, number)).await?,
+    })
+}
+
+/// Returns once the run is not as it was seen, perhaps also without a reason. The caller bounds the wait by dropping the
+/// future.
+pub async fn run_changed(
+    store: &dyn Store,
+    project: Project,
+    number: RunNumber,
+    seen: &RunSeen,
+) -> Result<()> {
+    let (document, writing) = (keys::document(project, number), keys::writing(project, number));
+    let documents = std::pin::pin!(store.changed(&document, seen.document.as_ref()));
+    let writings = std::pin::pin!(store.changed(&writing, seen.writing.as_ref()));
+    futures::future::select(documents, writings).await.factor_first().0
 }

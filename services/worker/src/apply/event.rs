@@ -179,8 +179,11 @@ impl Step<'_> {
     async fn log_line(&mut self, entry: &Entry, line: &pb::LogTerminalLine) -> Result<Verdict, Failure> {
         let number = self.live(entry.received_us).await?;
         let batch = self.transaction.batch();
-        let bytes = terminal_line_put(batch, self.run.project, number, line.step, &line.line);
-        self.state.live.writing.bytes += bytes as u64;
+        let writing = &mut self.state.live.writing;
+        let sequence = writing.next_line;
+        let bytes = terminal_line_put(batch, self.run.project, number, sequence, line.step, &line.line);
+        writing.next_line += 1;
+        writing.bytes += bytes as u64;
         Ok(Ok(()))
     }
 

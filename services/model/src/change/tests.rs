@@ -1,0 +1,61 @@
+//! The feed of changes on the embedded store: in order, waited for, dropped with a mark.
+
+use matyan_store::{Commit, Version};
+
+use super::*;
+use crate::testing::TestStore;
+
+const P: Project = Project(0);
+
+async fn change(store: &TestStore, runs: &[u64], time_us: i64) -> Stamp {
+    let mut batch = Batch::default();
+    for run in runs {
+        change_put(&mut batch, P, RunNumber(*run), time_us, "");
+    }
+    match store.commit(batch).await.unwrap() {
+        Commit::Done { stamp, .. } => stamp,
+        Commit::Conflict => panic!("it checks nothing"),
+    }
+}
+
+async fn list(store: &TestStore, after: Option<Stamp>, rows: usize) -> (Vec<u64>, bool) {
+    let (changes, more) = changes_list(&*store.snapshot().await.unwrap(), P, after, rows).await.unwrap();
+    (changes.into_iter().map(|change| change.number.0).collect(), more)
+}
+
+#[tokio::test]
+async fn rule_25_changes_come_in_the_order_of_commits() {
+    let store = TestStore::open().await;
+    let first = change(&store, &[5], 1).await;
+    change(&store, &[3, 4], 2).await;
+    change(&store, &[5], 3).await;
+    assert_eq!(list(&store, None, 9).await, (vec![5, 3, 4, 5], false));
+    assert_eq!(list(&store, Some(first), 9).await, (vec![3, 4, 5], false));
+    assert_eq!(list(&store, None, 2).await, (vec![5], true), "a page does not end inside of a commit");
+}
+
+#[tokio::test]
+async fn a_wait_ends_with_the_next_change_of_the_project() {
+    let store = TestStore::open().await;
+    let now = store.snapshot().await.unwrap().version().stamp(u16::MAX);
+    let (waited, committed) = tokio::join!(changes_wait(&*store, P, now), change(&store, &[1], 1));
+    waited.unwrap();
+    assert!(committed > now);
+    changes_wait(&*store, P, now).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_dropped_is_told() {
+    let store = TestStore::open().await;
+    let old = change(&store, &[1], 10).await;
+    change(&store, &[2], 30).await;
+    let snapshot = store.snapshot().await.unwrap();
+    assert_eq!(changes_trimmed(&*snapshot, P).await.unwrap(), None);
+    let mut batch = Batch::default();
+    assert!(changes_trim(&*snapshot, P, 20, &mut batch).await.unwrap());
+    store.commit(batch).await.unwrap();
+    let snapshot = store.snapshot().await.unwrap();
+    assert_eq!(changes_trimmed(&*snapshot, P).await.unwrap(), Some(old));
+    assert!(old.version() > Version(0));
+    assert_eq!(list(&store, None, 9).await, (vec![2], false));
+}

@@ -1,0 +1,109 @@
+//! Keys of what is read in the order in which it came: changes of runs, written lines, parked items.
+
+use foundationdb_tuple::{pack, unpack};
+use matyan_store::{Key, Range, Result, Stamp};
+
+use super::{RunPart, Space, below, corrupt, run, tail};
+use crate::ids::{Project, RunId, RunNumber};
+
+/// What a stamped change key begins with.
+pub fn change_prefix(project: Project) -> Key {
+    super::project(project, Space::Change, ())
+}
+
+/// What follows the stamp.
+pub fn change_suffix(number: RunNumber) -> Key {
+    pack(&(number.0,)).into()
+}
+
+/// Changes in commit order; behind the prefix stand the ten bytes of the stamp and the tail (number: u64).
+pub fn changes(project: Project) -> Range {
+    Range::prefix(change_prefix(project))
+}
+
+/// The first key behind every change of this commit.
+pub fn change_behind(project: Project, stamp: Stamp) -> Key {
+    let mut key = change_prefix(project).to_vec();
+    key.extend_from_slice(&stamp.0);
+    key.push(0xff);
+    key.into()
+}
+
+pub fn change_of(project: Project, key: &Key) -> Result<(Stamp, RunNumber)> {
+    let rest = key.strip_prefix(change_prefix(project).as_ref()).ok_or_else(|| corrupt(key))?;
+    let (stamp, suffix) = rest.split_first_chunk().ok_or_else(|| corrupt(key))?;
+    let (number,) = unpack(suffix).map_err(|_| corrupt(key))?;
+    Ok((Stamp(*stamp), RunNumber(number)))
+}
+
+/// Position of an item inside the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ItemPosition {
+    pub log: u32,
+    pub partition: u32,
+    pub offset: u64,
+    pub item: u32,
+}
+
+pub fn parked_piece(project: Project, id: &RunId, at: ItemPosition, piece: u32) -> Key {
+    let rest = (id.as_str(), at.log, at.partition, at.offset, at.item, piece);
+    super::project(project, Space::Parked, rest)
+}
+
+/// All parked items.
+pub fn parked(project: Project) -> Range {
+    below(super::project(project, Space::Parked, ()))
+}
+
+pub fn parked_run(project: Project, id: &RunId) -> Range {
+    below(super::project(project, Space::Parked, (id.as_str(),)))
+}
+
+pub fn parked_item(project: Project, id: &RunId, at: ItemPosition) -> Range {
+    let rest = (id.as_str(), at.log, at.partition, at.offset, at.item);
+    below(super::project(project, Space::Parked, rest))
+}
+
+/// What a key of a parked item names, and the piece; the prefix is the start of `parked`.
+pub fn parked_of(prefix: &Key, key: &Key) -> Result<(RunId, ItemPosition, u32)> {
+    let (id, log, partition, offset, item, piece): (String, u32, u32, u64, u32, u32) = tail(prefix, key)?;
+    Ok((RunId::new(id), ItemPosition { log, partition, offset, item }, piece))
+}
+
+/// The value is an atomic counter.
+pub fn change_count(project: Project) -> Key {
+    super::project(project, Space::ChangeMark, (0_u16,))
+}
+
+pub fn changes_trimmed(project: Project) -> Key {
+    super::project(project, Space::ChangeMark, (1_u16,))
+}
+
+pub fn line_written(project: Project, number: RunNumber, sequence: u64) -> Key {
+    run(project, number, RunPart::LineWritten, (sequence,))
+}
+
+/// The tail is (sequence: u64), counted from `lines_written_prefix`.
+pub fn lines_written_between(project: Project, number: RunNumber, first: u64, end: u64) -> Range {
+    Range::new(line_written(project, number, first), line_written(project, number, end))
+}
+
+pub fn lines_written_prefix(project: Project, number: RunNumber) -> Key {
+    run(project, number, RunPart::LineWritten, ())
+}
+
+pub fn parked_by_time(project: Project, received_us: i64, id: &RunId, at: ItemPosition) -> Key {
+    let rest = (received_us, id.as_str(), at.log, at.partition, at.offset, at.item);
+    super::project(project, Space::ParkedByTime, rest)
+}
+
+/// Oldest first.
+pub fn parked_by_time_all(project: Project) -> Range {
+    below(super::project(project, Space::ParkedByTime, ()))
+}
+
+/// What a key of `parked_by_time_all` names; the prefix is the start of that range.
+pub fn parked_by_time_of(prefix: &Key, key: &Key) -> Result<(i64, RunId, ItemPosition)> {
+    let (time_us, id, log, partition, offset, item): (i64, String, u32, u32, u64, u32) = tail(prefix, key)?;
+    Ok((time_us, RunId::new(id), ItemPosition { log, partition, offset, item }))
+}
