@@ -1,9 +1,11 @@
-//! Artifacts: what a run has uploaded, and the bytes of it.
+//! Artifacts: what a run has uploaded, and the bytes of it. Bytes go through in pieces and are never held whole.
+
+mod zip;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use matyan_blob::BlobKey;
-use matyan_model::artifact::artifact_get;
+use matyan_model::artifact::{artifact_get, artifacts_list, is_of_sequence};
 use matyan_proto::{
     artifacts::v1::{self as pb, artifact_service_server::ArtifactService, get_response::Message},
     limits,
@@ -15,7 +17,7 @@ use crate::{
     call::Call,
     convert,
     error::Error,
-    stream::{Answers, End, Sender, answers},
+    stream::{Answers, End, Sender},
     view,
 };
 
@@ -36,18 +38,22 @@ impl ArtifactService for Backend {
         let call = Call::begin(&self.context, request.metadata()).await?;
         let request = request.into_inner();
         let found = self.context.run(&call, &request.run_id).await?;
+        if request.path.len() > limits::ARTIFACT_PATH_BYTES {
+            return Err(Error::not_found("artifact", request.path).into());
+        }
         let stored = artifact_get(found.snapshot.as_ref(), call.project, found.number, &request.path)
             .await
             .map_err(Error::from)?
             .ok_or_else(|| Error::not_found("artifact", &request.path))?;
         drop(found);
         let end = request.length.map_or(u64::MAX, |length| request.offset.saturating_add(length));
-        let key = BlobKey::new(&stored.blob_key).map_err(Error::from)?;
+        // What is no key names no blob.
+        let key = BlobKey::new(&stored.blob_key).map_err(|_| Error::not_found("blob", &stored.blob_key))?;
         let read = self.context.blobs.read(&key, Some(request.offset..end)).await.map_err(Error::from)?;
         let (meta, mut content) = read.ok_or_else(|| Error::not_found("blob", key.as_str()))?;
         let mut artifact = view::artifact_view(&self.context, request.path, stored);
         artifact.size = Some(meta.size);
-        Ok(Response::new(answers(async move |sender| {
+        Ok(Response::new(self.answers(async move |sender| {
             sender.send(pb::GetResponse { message: Some(Message::Artifact(artifact)) }).await?;
             while let Some(chunk) = content.next().await {
                 sender.send(pb::GetResponse { message: Some(Message::Chunk(chunk?)) }).await?;
@@ -56,8 +62,19 @@ impl ArtifactService for Backend {
         })))
     }
 
-    async fn zip(&self, _: Request<pb::ZipRequest>) -> Result<Response<Self::ZipStream>, Status> {
-        Err(Error::Unimplemented("archives of all artifacts").into())
+    async fn zip(&self, request: Request<pb::ZipRequest>) -> Result<Response<Self::ZipStream>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let run_id = request.into_inner().run_id;
+        let found = self.context.run(&call, &run_id).await?;
+        let listed = artifacts_list(found.snapshot.as_ref(), call.project, found.number).await;
+        let mut artifacts = listed.map_err(Error::from)?;
+        drop(found);
+        artifacts.retain(|(path, _)| !is_of_sequence(path));
+        if artifacts.is_empty() {
+            return Err(Error::not_found("artifact", run_id).into());
+        }
+        let context = self.context.clone();
+        Ok(Response::new(self.answers(async move |sender| zip::send(&context, artifacts, &sender).await)))
     }
 
     async fn blobs(&self, request: Request<pb::BlobsRequest>) -> Result<Response<Self::BlobsStream>, Status> {
@@ -65,7 +82,7 @@ impl ArtifactService for Backend {
         let uris = request.into_inner().uris;
         convert::at_most("uris", uris.len(), limits::BLOBS_PER_CALL)?;
         let context = self.context.clone();
-        Ok(Response::new(answers(async move |sender| {
+        Ok(Response::new(self.answers(async move |sender| {
             for (index, uri) in (0..).zip(&uris) {
                 if let Some(key) = context.uri_key.blob(uri) {
                     send_blob(&context, index, &key, &sender).await?;

@@ -11,6 +11,7 @@ use matyan_model::{
     position::{LogPosition, applied_wait, log_get},
     run::{Document, Head, head_get, run_find},
 };
+use matyan_proto::limits;
 use matyan_store::{Snapshot, Store};
 
 use crate::{
@@ -41,7 +42,6 @@ const APPLIED_WITHIN: Duration = Duration::from_secs(5);
 /// A run that was found, and the snapshot that it was found in.
 pub(crate) struct Found {
     pub(crate) snapshot: Box<dyn Snapshot>,
-    pub(crate) id: RunId,
     pub(crate) number: RunNumber,
     pub(crate) document: Document,
 }
@@ -78,14 +78,18 @@ impl Context {
         }
     }
 
+    /// The run as it is now, whatever is still in the log.
     async fn run_now(&self, call: &Call, run_id: &str) -> Result<Lookup> {
+        if !is_run_id(run_id) {
+            return Ok(Lookup::Deleted);
+        }
         let snapshot = self.store.snapshot().await?;
         let id = RunId::new(run_id);
         if let Some((number, document)) = run_find(snapshot.as_ref(), call.project, &id).await? {
             if document.props.pending_delete {
                 return Ok(Lookup::Deleted);
             }
-            return Ok(Lookup::Found(Box::new(Found { snapshot, id, number, document })));
+            return Ok(Lookup::Found(Box::new(Found { snapshot, number, document })));
         }
         match head_get(snapshot.as_ref(), call.project, &id).await? {
             Some(Head::Tombstone(_)) => Ok(Lookup::Deleted),
@@ -109,6 +113,11 @@ impl Context {
             Err(_) => Ok(()),
         }
     }
+}
+
+/// No run has another id, and no key could hold one that is longer.
+pub(crate) fn is_run_id(run_id: &str) -> bool {
+    !run_id.is_empty() && run_id.len() <= limits::RUN_ID_BYTES
 }
 
 enum Lookup {

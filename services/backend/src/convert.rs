@@ -4,6 +4,7 @@ use matyan_model::{context::Context as SeriesContext, series::StepRange};
 use matyan_proto::{
     common::v1::{SeriesKey, StepRange as HalfOpen},
     limits,
+    runs::v1::RunParts,
 };
 
 use crate::error::{Error, Result};
@@ -25,6 +26,14 @@ pub(crate) fn context(key: &SeriesKey) -> Result<SeriesContext> {
         return Err(Error::TooLarge { field: "context", size, limit: limits::CONTEXT_BYTES });
     }
     SeriesContext::parse(&key.context).map_err(|error| Error::field("context", error.to_string()))
+}
+
+/// Columns of a table, and names of series, in one call.
+const PLACES: usize = 1_000;
+
+pub(crate) fn parts(parts: &RunParts) -> Result<()> {
+    at_most("param_paths", parts.param_paths.len(), PLACES)?;
+    at_most("series_names", parts.series_names.len(), PLACES)
 }
 
 /// A count that must not be over its limit.

@@ -33,8 +33,24 @@ pub(crate) enum Error {
     Blobs(#[source] matyan_blob::Error),
     #[error("{0} is not built yet")]
     Unimplemented(&'static str),
+    #[error("{} (<query>, line {})", error.message, error.line)]
+    InvalidQuery { error: Box<matyan_ql::QueryError>, place: crate::search::Place },
+    #[error("{0}")]
+    QueryTooExpensive(#[from] matyan_ql::BudgetError),
+    #[error("sorting so many runs takes more than {limit} bytes: narrow the query, or leave out the order")]
+    SortTooLarge { limit: usize },
     #[error("an internal error: report it")]
     Internal(#[source] matyan_store::Error),
+    #[error("the server is stopping: send it again")]
+    Stopping,
+    #[error("an internal error ended the answer: report it")]
+    Broken,
+    #[error("the {resource} name `{name}` is taken: choose another")]
+    AlreadyExists { resource: &'static str, name: String },
+    #[error("the job {job} runs elsewhere: try later")]
+    Busy { job: &'static str, holder: String },
+    #[error("the position to go on from is older than what is kept: begin again without one")]
+    PositionExpired,
 }
 
 impl Error {
@@ -53,9 +69,16 @@ impl Error {
             Self::TooLarge { .. } => Code::TooLarge,
             Self::NotFound { .. } => Code::NotFound,
             Self::NotYetApplied(_) => Code::NotYetApplied,
-            Self::Waiting(_) | Self::Store(_) | Self::Log(_) | Self::Blobs(_) => Code::Unavailable,
+            Self::Waiting(_) | Self::Store(_) | Self::Log(_) | Self::Blobs(_) | Self::Stopping => {
+                Code::Unavailable
+            }
             Self::Unimplemented(_) => Code::Unimplemented,
-            Self::Internal(_) => Code::Internal,
+            Self::InvalidQuery { .. } => Code::InvalidQuery,
+            Self::QueryTooExpensive(_) | Self::SortTooLarge { .. } => Code::QueryTooExpensive,
+            Self::Internal(_) | Self::Broken => Code::Internal,
+            Self::AlreadyExists { .. } => Code::AlreadyExists,
+            Self::Busy { .. } => Code::Busy,
+            Self::PositionExpired => Code::PositionExpired,
         }
     }
 
@@ -66,7 +89,19 @@ impl Error {
         match self {
             Self::InvalidField { field, .. } => pairs(&[("field", field)]),
             Self::TooLarge { field, limit, .. } => pairs(&[("field", field), ("limit", &limit.to_string())]),
+            Self::InvalidQuery { error, place } => pairs(&[
+                ("statement", &error.statement),
+                ("line", &place.line.to_string()),
+                ("column", &place.column.to_string()),
+                ("end_column", &place.end_column.to_string()),
+                ("offset", &error.wrapped_offset().to_string()),
+                ("end_offset", &error.wrapped_end_offset().to_string()),
+            ]),
+            Self::QueryTooExpensive(budget) => pairs(&[("limit", &format!("{budget:?}"))]),
+            Self::SortTooLarge { limit } => pairs(&[("limit", &limit.to_string())]),
             Self::NotFound { resource, id } => pairs(&[("resource", resource), ("id", id)]),
+            Self::AlreadyExists { resource, name } => pairs(&[("resource", resource), ("name", name)]),
+            Self::Busy { holder, .. } => pairs(&[("holder", holder)]),
             _ => HashMap::new(),
         }
     }

@@ -1,15 +1,26 @@
-//! Experiments: listing and reading them.
+//! Experiments, and the runs in them.
 
 use std::collections::HashMap;
 
 use matyan_model::{
-    entity::{Entity, Experiment, entity_get, entity_list, runs_count, runs_counts},
-    keys::EntityKind,
+    entity::{Entity, Experiment, entity_list, runs_count, runs_counts},
+    keys,
 };
-use matyan_proto::experiments::v1::{self as pb, experiment_service_server::ExperimentService};
+use matyan_proto::{
+    experiments::v1::{self as pb, experiment_service_server::ExperimentService},
+    limits,
+    log::v1::{ExperimentDeleted, control_event::Kind},
+};
 use tonic::{Request, Response, Status};
 
-use crate::{Backend, call::Call, error::Error};
+use crate::{
+    Backend, Context,
+    call::Call,
+    entities::{self, bounded},
+    error::{Error, Result},
+    linked::{Hours, Linked},
+    view::ended_us,
+};
 
 fn view(id: String, experiment: Experiment, runs: i64) -> pb::Experiment {
     pb::Experiment {
@@ -24,8 +35,15 @@ fn view(id: String, experiment: Experiment, runs: i64) -> pb::Experiment {
 }
 
 /// Whether a name holds a part, in any case.
-fn name_contains(name: &str, part: &str) -> bool {
+pub(crate) fn name_contains(name: &str, part: &str) -> bool {
     name.to_lowercase().contains(&part.trim().to_lowercase())
+}
+
+/// The experiment with its number of runs.
+async fn counted(context: &Context, call: &Call, id: &str, experiment: Experiment) -> Result<pb::Experiment> {
+    let snapshot = context.store.snapshot().await?;
+    let runs = runs_count(snapshot.as_ref(), call.project, Experiment::KIND, id).await?;
+    Ok(view(id.to_owned(), experiment, runs))
 }
 
 #[tonic::async_trait]
@@ -39,49 +57,122 @@ impl ExperimentService for Backend {
             runs_counts(snapshot.as_ref(), call.project, Experiment::KIND).await.map_err(Error::from)?;
         let counts: HashMap<String, i64> = counts.into_iter().collect();
         let found = listed.into_iter().filter(|(_, experiment)| name_contains(&experiment.name, &part));
-        let experiments = found
-            .map(|(id, experiment)| {
-                let runs = counts.get(&id).copied().unwrap_or_default();
-                view(id, experiment, runs)
-            })
-            .collect();
-        Ok(Response::new(pb::ListResponse { experiments }))
+        let experiments = found.map(|(id, experiment)| {
+            let runs = counts.get(&id).copied().unwrap_or_default();
+            view(id, experiment, runs)
+        });
+        Ok(Response::new(pb::ListResponse { experiments: experiments.collect() }))
     }
 
     async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {
         let call = Call::begin(&self.context, request.metadata()).await?;
         let id = request.into_inner().id;
-        let snapshot = self.context.store.snapshot().await.map_err(Error::from)?;
-        let found = entity_get(snapshot.as_ref(), call.project, &id).await.map_err(Error::from)?;
-        let experiment = found.ok_or_else(|| Error::not_found("experiment", &id))?;
-        let runs = runs_count(snapshot.as_ref(), call.project, EntityKind::Experiment, &id).await;
-        let experiment = view(id, experiment, runs.map_err(Error::from)?);
+        let experiment = entities::get(&self.context, &call, &id).await?;
+        let experiment = counted(&self.context, &call, &id, experiment).await?;
         Ok(Response::new(pb::GetResponse { experiment: Some(experiment) }))
     }
 
-    async fn create(&self, _: Request<pb::CreateRequest>) -> Result<Response<pb::CreateResponse>, Status> {
-        Err(Error::Unimplemented("creating experiments by a call").into())
+    async fn create(
+        &self,
+        request: Request<pb::CreateRequest>,
+    ) -> Result<Response<pb::CreateResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let request = request.into_inner();
+        let now = (self.context.clock)();
+        let experiment = Experiment {
+            created_us: now,
+            updated_us: now,
+            name: entities::name("name", &request.name)?,
+            description: bounded("description", &request.description, limits::DESCRIPTION_BYTES)?,
+            archived: false,
+        };
+        let id = entities::create(&self.context, &call, &experiment).await?;
+        Ok(Response::new(pb::CreateResponse { experiment: Some(view(id, experiment, 0)) }))
     }
 
-    async fn update(&self, _: Request<pb::UpdateRequest>) -> Result<Response<pb::UpdateResponse>, Status> {
-        Err(Error::Unimplemented("changing experiments").into())
+    async fn update(
+        &self,
+        request: Request<pb::UpdateRequest>,
+    ) -> Result<Response<pb::UpdateResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let pb::UpdateRequest { id, name, description, archived } = request.into_inner();
+        let name = entities::new_name("name", name.as_deref())?;
+        let description = entities::new_text("description", description, limits::DESCRIPTION_BYTES)?;
+        let now = (self.context.clock)();
+        let changed = entities::update(&self.context, &call, &id, |experiment: &mut Experiment| {
+            experiment.updated_us = now;
+            entities::set(&mut experiment.name, name.as_ref());
+            entities::set(&mut experiment.description, description.as_ref());
+            experiment.archived = archived.unwrap_or(experiment.archived);
+        });
+        let experiment = counted(&self.context, &call, &id, changed.await?).await?;
+        Ok(Response::new(pb::UpdateResponse { experiment: Some(experiment) }))
     }
 
-    async fn delete(&self, _: Request<pb::DeleteRequest>) -> Result<Response<pb::DeleteResponse>, Status> {
-        Err(Error::Unimplemented("deleting experiments").into())
+    async fn delete(
+        &self,
+        request: Request<pb::DeleteRequest>,
+    ) -> Result<Response<pb::DeleteResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let id = request.into_inner().id;
+        let event = Kind::ExperimentDeleted(ExperimentDeleted { experiment_id: id.clone() });
+        entities::delete::<Experiment>(&self.context, &call, &id, Some(event)).await?;
+        Ok(Response::new(pb::DeleteResponse {}))
     }
 
     async fn list_runs(
         &self,
-        _: Request<pb::ListRunsRequest>,
+        request: Request<pb::ListRunsRequest>,
     ) -> Result<Response<pb::ListRunsResponse>, Status> {
-        Err(Error::Unimplemented("runs of an experiment").into())
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let pb::ListRunsRequest { id, limit, after_run_id } = request.into_inner();
+        entities::get::<Experiment>(&self.context, &call, &id).await?;
+        let limit = if limit == 0 { usize::MAX } else { limit as usize };
+        let range = keys::index_experiment_all(call.project, &id);
+        let row = |number| keys::index_experiment(call.project, &id, number);
+        let mut linked = Linked::behind(&self.context, &call, range, &after_run_id, row).await?;
+        let mut runs = Vec::new();
+        while runs.len() < limit
+            && let Some(page) = linked.next(&self.context, &call).await?
+        {
+            let own =
+                page.into_iter().filter(|(_, document)| document.props.experiment.as_ref() == Some(&id));
+            runs.extend(own.take(limit - runs.len()).map(|(_, document)| {
+                let props = document.props;
+                pb::ExperimentRun {
+                    ended_us: ended_us(&props),
+                    run_id: props.run_id,
+                    name: props.name,
+                    created_us: props.created_us,
+                    archived: props.archived,
+                }
+            }));
+        }
+        Ok(Response::new(pb::ListRunsResponse { runs }))
     }
 
     async fn activity(
         &self,
-        _: Request<pb::ActivityRequest>,
+        request: Request<pb::ActivityRequest>,
     ) -> Result<Response<pb::ActivityResponse>, Status> {
-        Err(Error::Unimplemented("activity of an experiment").into())
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let pb::ActivityRequest { id, timezone_offset_min } = request.into_inner();
+        entities::get::<Experiment>(&self.context, &call, &id).await?;
+        let mut answer = pb::ActivityResponse::default();
+        let mut hours = Hours::new(timezone_offset_min);
+        let mut linked = Linked::all(keys::index_experiment_all(call.project, &id));
+        while let Some(page) = linked.next(&self.context, &call).await? {
+            for (_, document) in page {
+                let props = document.props;
+                if props.experiment.as_ref() == Some(&id) {
+                    answer.run_count += 1;
+                    answer.archived_run_count += u32::from(props.archived);
+                    answer.active_run_count += u32::from(props.active);
+                    hours.add(props.created_us);
+                }
+            }
+        }
+        answer.hours = hours.into_counts();
+        Ok(Response::new(answer))
     }
 }

@@ -6,15 +6,24 @@ mod context;
 mod convert;
 mod error;
 
+mod admin;
+mod apps;
 mod artifacts;
+mod dashboards;
+mod entities;
 mod experiments;
+mod linked;
 mod logs;
+mod notes;
 mod objects;
+mod project;
+mod reports;
 mod runs;
 mod search;
 mod series;
 mod stream;
 mod system;
+mod tags;
 mod token;
 mod view;
 
@@ -24,24 +33,61 @@ pub use token::UriKey;
 use std::sync::Arc;
 
 use matyan_proto::{
+    admin::v1::admin_service_server::AdminServiceServer, apps::v1::app_service_server::AppServiceServer,
     artifacts::v1::artifact_service_server::ArtifactServiceServer,
+    dashboards::v1::dashboard_service_server::DashboardServiceServer,
     experiments::v1::experiment_service_server::ExperimentServiceServer, limits,
-    logs::v1::log_service_server::LogServiceServer, objects::v1::object_service_server::ObjectServiceServer,
-    runs::v1::run_service_server::RunServiceServer, search::v1::search_service_server::SearchServiceServer,
+    logs::v1::log_service_server::LogServiceServer, notes::v1::note_service_server::NoteServiceServer,
+    objects::v1::object_service_server::ObjectServiceServer,
+    project::v1::project_service_server::ProjectServiceServer,
+    reports::v1::report_service_server::ReportServiceServer, runs::v1::run_service_server::RunServiceServer,
+    search::v1::search_service_server::SearchServiceServer,
     series::v1::series_service_server::SeriesServiceServer,
-    system::v1::system_service_server::SystemServiceServer,
+    system::v1::system_service_server::SystemServiceServer, tags::v1::tag_service_server::TagServiceServer,
 };
 use tonic::service::Routes;
+
+use project::ParamsCache;
+use runs::Feeds;
+use stream::{Answers, End, Sender, Streams};
 
 /// The services of the query side. Cheap to clone.
 #[derive(Clone)]
 pub struct Backend {
     context: Arc<Context>,
+    streams: Streams,
+    params: ParamsCache,
+    feeds: Feeds,
 }
 
 impl Backend {
     pub fn new(context: Context) -> Self {
-        Self { context: Arc::new(context) }
+        Self {
+            context: Arc::new(context),
+            streams: Streams::default(),
+            params: ParamsCache::default(),
+            feeds: Feeds::default(),
+        }
+    }
+
+    /// Ends the streams that would go on for ever (watches, followed logs): their clients come again, elsewhere. All
+    /// others may end by themselves.
+    pub fn close(&self) {
+        self.streams.close();
+    }
+
+    /// Ends every stream, and waits until nothing of the backend runs any more.
+    pub async fn stop(&self) {
+        self.streams.stop().await;
+    }
+
+    /// Runs `answer` as the task of a stream.
+    fn answers<T, F>(&self, answer: impl FnOnce(Sender<T>) -> F) -> Answers<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<(), End>> + Send + 'static,
+    {
+        self.streams.answers(answer)
     }
 
     /// Every service, as one tower service.
@@ -61,5 +107,12 @@ impl Backend {
             .add_service(server!(ObjectServiceServer))
             .add_service(server!(ArtifactServiceServer))
             .add_service(server!(SearchServiceServer))
+            .add_service(server!(TagServiceServer))
+            .add_service(server!(NoteServiceServer))
+            .add_service(server!(DashboardServiceServer))
+            .add_service(server!(AppServiceServer))
+            .add_service(server!(ReportServiceServer))
+            .add_service(server!(ProjectServiceServer))
+            .add_service(server!(AdminServiceServer))
     }
 }

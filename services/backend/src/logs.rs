@@ -1,12 +1,15 @@
 //! Terminal lines and log records: a range of them, and what comes while the run is active.
 
+mod follow;
+
 use matyan_model::{
     ids::RunNumber,
-    logs::{LogScan, log_records_list, terminal_lines_list},
-    run::writing_get,
+    logs::{LogScan, TerminalLine, log_records_list, terminal_lines_list},
+    run::{Writing, writing_get},
     series::StepRange,
 };
 use matyan_proto::logs::v1::{self as pb, log_service_server::LogService};
+use matyan_store::Snapshot;
 use tonic::{Request, Response, Status};
 
 use crate::{
@@ -14,8 +17,9 @@ use crate::{
     call::Call,
     convert,
     error::Error,
-    stream::{Answers, End, Sender, answers},
+    stream::{Answers, End, Sender},
 };
+use follow::{Follower, Read};
 
 /// Lines or records that are sent when no range is asked for.
 const TAIL: u32 = 200;
@@ -31,11 +35,10 @@ impl LogService for Backend {
     async fn lines(&self, request: Request<pb::LinesRequest>) -> Result<Response<Self::LinesStream>, Status> {
         let call = Call::begin(&self.context, request.metadata()).await?;
         let request = request.into_inner();
-        if request.follow {
-            return Err(Error::Unimplemented("following a log").into());
-        }
         let context = self.context.clone();
-        Ok(Response::new(answers(async move |sender| send_lines(&context, &call, &request, &sender).await)))
+        Ok(Response::new(
+            self.answers(async move |sender| send_lines(&context, &call, &request, &sender).await),
+        ))
     }
 
     async fn records(
@@ -44,15 +47,19 @@ impl LogService for Backend {
     ) -> Result<Response<Self::RecordsStream>, Status> {
         let call = Call::begin(&self.context, request.metadata()).await?;
         let request = request.into_inner();
-        if request.follow {
-            return Err(Error::Unimplemented("following a log").into());
-        }
         let context = self.context.clone();
-        Ok(Response::new(answers(async move |sender| send_records(&context, &call, &request, &sender).await)))
+        Ok(Response::new(
+            self.answers(async move |sender| send_records(&context, &call, &request, &sender).await),
+        ))
     }
 }
 
-/// The lines from `first` on in pieces, each read from a snapshot of its own: lines do not depend on each other.
+fn line(line: TerminalLine) -> pb::Line {
+    pb::Line { step: line.number, text: line.text }
+}
+
+/// The lines from `first` on in pieces, each read from a snapshot of its own: lines do not depend on each other. Whoever
+/// follows gets what the log had when the call came, and then what was written since.
 async fn send_lines(
     context: &Context,
     call: &Call,
@@ -63,51 +70,70 @@ async fn send_lines(
         sender.send(pb::LinesResponse::default()).await?;
         return Ok(());
     };
-    let last_step = last_line(found.snapshot.as_ref(), call, found.number).await?;
+    let snapshot = found.snapshot.as_ref();
+    let last_step = last_line(snapshot, call, found.number).await?;
+    let written = writing_get(snapshot, call.project, found.number).await?.next_line;
     let number = found.number;
     drop(found);
     let asked = request.steps.filter(|steps| steps.start.is_some() || steps.stop.is_some());
-    let mut steps = match (asked, last_step) {
-        (Some(steps), _) => convert::steps(Some(&steps)),
+    let asked_steps = asked.map(|steps| convert::steps(Some(&steps)));
+    let mut backlog = match (asked_steps, last_step) {
+        (Some(steps), _) => steps,
         (None, Some(last)) => StepRange::new(last.saturating_sub(tail(request.tail) - 1), last),
         (None, None) => StepRange::ALL,
     };
+    let wanted = asked_steps.unwrap_or(StepRange::ALL);
+    let mut follower = Follower::new(call.project, number, wanted, written, last_step);
+    if request.follow {
+        backlog.last = last_step.map_or(i64::MIN, |last| backlog.last.min(last));
+    }
+    let mut rest = Some(backlog);
     let mut is_first = true;
-    loop {
-        let snapshot = context.store.snapshot().await?;
-        let listed =
-            terminal_lines_list(snapshot.as_ref(), call.project, number, (steps.first, steps.last), PIECE)
-                .await?;
-        drop(snapshot);
-        let next = listed.last().map(|line| line.number.checked_add(1));
-        let lines: Vec<_> =
-            listed.into_iter().map(|line| pb::Line { step: line.number, text: line.text }).collect();
-        if is_first || !lines.is_empty() {
+    while let Some(steps) = rest {
+        let (listed, writes) = read_lines(context, call, number, steps).await?;
+        rest = listed
+            .last()
+            .filter(|line| line.number < steps.last)
+            .map(|line| StepRange { first: line.number + 1, last: steps.last });
+        let read_to = rest.map_or(steps.last, |rest| rest.first - 1);
+        follower.has_read(Read { first: steps.first, last: read_to, writes });
+        if is_first || !listed.is_empty() {
+            let lines = listed.into_iter().map(line).collect();
             sender.send(pb::LinesResponse { lines, last_step }).await?;
         }
         is_first = false;
-        match next {
-            Some(Some(first)) if first <= steps.last => steps.first = first,
-            _ => return Ok(()),
-        }
     }
+    if request.follow { follower.lines(context, sender).await } else { Ok(()) }
+}
+
+/// A piece of the lines, and how many writes there had been when it was read.
+async fn read_lines(
+    context: &Context,
+    call: &Call,
+    number: RunNumber,
+    steps: StepRange,
+) -> Result<(Vec<TerminalLine>, u64), Error> {
+    let snapshot = context.store.snapshot().await?;
+    let writes = writing_get(snapshot.as_ref(), call.project, number).await?.next_line;
+    if steps.is_empty() {
+        return Ok((Vec::new(), writes));
+    }
+    let range = (steps.first, steps.last);
+    let lines = terminal_lines_list(snapshot.as_ref(), call.project, number, range, PIECE).await?;
+    Ok((lines, writes))
 }
 
 fn tail(asked: u32) -> i64 {
     i64::from(if asked == 0 { TAIL } else { asked })
 }
 
-async fn last_line(
-    snapshot: &dyn matyan_store::Snapshot,
-    call: &Call,
-    number: RunNumber,
-) -> Result<Option<i64>, Error> {
+async fn last_line(snapshot: &dyn Snapshot, call: &Call, number: RunNumber) -> Result<Option<i64>, Error> {
     let last = LogScan { count: 1, bytes: 1, last: true };
     let lines = terminal_lines_list(snapshot, call.project, number, (i64::MIN, i64::MAX), last).await?;
     Ok(lines.last().map(|line| line.number))
 }
 
-/// As `send_lines`. Records are numbered from 0 without gaps, so that their count is known.
+/// As `send_lines`. Records are numbered from 0 without gaps and never change, so that their number says all.
 async fn send_records(
     context: &Context,
     call: &Call,
@@ -118,28 +144,41 @@ async fn send_records(
         sender.send(pb::RecordsResponse::default()).await?;
         return Ok(());
     };
-    let count = writing_get(found.snapshot.as_ref(), call.project, found.number).await?.next_log_record;
+    let writing: Writing = writing_get(found.snapshot.as_ref(), call.project, found.number).await?;
     let number = found.number;
     drop(found);
-    let asked = request.steps.filter(|steps| steps.start.is_some() || steps.stop.is_some());
     let sequence = |step: i64| u64::try_from(step).unwrap_or_default();
-    let (mut first, end) = match asked.map(|steps| convert::steps(Some(&steps))) {
-        Some(steps) if steps.is_empty() => (0, 0),
-        Some(steps) => (sequence(steps.first), sequence(steps.last.saturating_add(1)).min(count)),
-        None => (count.saturating_sub(sequence(tail(request.tail))), count),
+    let asked = request.steps.filter(|steps| steps.start.is_some() || steps.stop.is_some());
+    let wanted = match asked.map(|steps| convert::steps(Some(&steps))) {
+        Some(steps) if steps.is_empty() => 0..0,
+        Some(steps) => sequence(steps.first)..sequence(steps.last.saturating_add(1)),
+        None => writing.next_log_record.saturating_sub(sequence(tail(request.tail)))..u64::MAX,
     };
-    let mut is_first = true;
-    while is_first || first < end {
-        let snapshot = context.store.snapshot().await?;
-        let range = first..end.max(first);
-        let listed = log_records_list(snapshot.as_ref(), call.project, number, range, PIECE).await?;
-        drop(snapshot);
-        first = listed.last().map_or(end, |(sequence, _)| sequence + 1);
-        let records = listed.into_iter().map(record).collect();
-        sender.send(pb::RecordsResponse { records, count }).await?;
-        is_first = false;
+    let backlog = wanted.start..wanted.end.min(writing.next_log_record);
+    follow::send_records(
+        context,
+        (call.project, number),
+        backlog.clone(),
+        writing.next_log_record,
+        true,
+        sender,
+    )
+    .await?;
+    if request.follow {
+        let next = wanted.start.max(writing.next_log_record)..wanted.end;
+        return follow::records(context, (call.project, number), next, sender).await;
     }
     Ok(())
+}
+
+async fn read_records(
+    context: &Context,
+    (project, number): follow::Place,
+    range: std::ops::Range<u64>,
+) -> Result<Vec<pb::Record>, Error> {
+    let snapshot = context.store.snapshot().await?;
+    let listed = log_records_list(snapshot.as_ref(), project, number, range, PIECE).await?;
+    Ok(listed.into_iter().map(record).collect())
 }
 
 fn record((sequence, record): (u64, matyan_model::logs::LogRecord)) -> pb::Record {

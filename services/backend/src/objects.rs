@@ -3,6 +3,8 @@
 mod item;
 mod read;
 
+pub(crate) use read::{Selected, found_sequence, is_list};
+
 use matyan_model::series::StepRange;
 use matyan_proto::{
     limits,
@@ -10,12 +12,7 @@ use matyan_proto::{
 };
 use tonic::{Request, Response, Status};
 
-use crate::{
-    Backend,
-    call::Call,
-    convert,
-    stream::{Answers, answers},
-};
+use crate::{Backend, call::Call, convert, stream::Answers};
 
 #[tonic::async_trait]
 impl ObjectService for Backend {
@@ -31,7 +28,7 @@ impl ObjectService for Backend {
         drop(found);
         let context = self.context.clone();
         let selection = request.selection.unwrap_or_default();
-        Ok(Response::new(answers(async move |sender| {
+        Ok(Response::new(self.answers(async move |sender| {
             for sequence in sequences {
                 read::send_batch(&context, &call, &sequence, &selection, &sender).await?;
             }
@@ -52,7 +49,7 @@ impl ObjectService for Backend {
             index_density: request.index_density,
             ..pb::Selection::default()
         };
-        Ok(Response::new(answers(async move |sender| {
+        Ok(Response::new(self.answers(async move |sender| {
             for sequence in sequences {
                 let step = request.step.unwrap_or(sequence.header.last_step);
                 let steps = StepRange::new(step, step);

@@ -2,6 +2,11 @@
 
 mod change;
 mod delete;
+mod list;
+mod params;
+mod watch;
+
+pub(crate) use watch::Feeds;
 
 use matyan_proto::{
     limits,
@@ -13,7 +18,6 @@ use crate::{
     Backend,
     call::Call,
     convert,
-    error::Error,
     stream::Answers,
     view::{Names, run_view},
 };
@@ -27,12 +31,14 @@ impl RunService for Backend {
         let request = request.into_inner();
         let found = self.context.run(&call, &request.run_id).await?;
         let parts = request.parts.unwrap_or_default();
+        convert::parts(&parts)?;
         let run = run_view(&self.context, &mut Names::new(call.project), &found, &parts).await?;
         Ok(Response::new(pb::GetResponse { run: Some(run) }))
     }
 
-    async fn list(&self, _: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
-        Err(Error::Unimplemented("pages of runs").into())
+    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        Ok(Response::new(list::list(&self.context, &call, request.into_inner()).await?))
     }
 
     async fn update(
@@ -47,9 +53,11 @@ impl RunService for Backend {
 
     async fn delete_params(
         &self,
-        _: Request<pb::DeleteParamsRequest>,
+        request: Request<pb::DeleteParamsRequest>,
     ) -> Result<Response<pb::DeleteParamsResponse>, Status> {
-        Err(Error::Unimplemented("removing params").into())
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        params::delete(&self.context, &call, &request.into_inner()).await?;
+        Ok(Response::new(pb::DeleteParamsResponse {}))
     }
 
     async fn delete(
@@ -128,7 +136,9 @@ impl RunService for Backend {
         Ok(Response::new(pb::RemoveTagResponse { removed }))
     }
 
-    async fn watch(&self, _: Request<pb::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        Err(Error::Unimplemented("watching runs").into())
+    async fn watch(&self, request: Request<pb::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let watch = watch::begin(self, call, request.into_inner()).await?;
+        Ok(Response::new(self.answers(async move |sender| watch.run(&sender).await)))
     }
 }

@@ -1,8 +1,14 @@
 //! Answers in pieces: a task per stream that reads ahead of a slow client by a message or two, holds no snapshot while it
-//! waits, and ends when the client leaves.
+//! waits, and ends when the client leaves. The server owns the tasks: it tells them to end, and awaits them.
 
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use futures::{FutureExt, Stream};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::Status;
 
 use crate::error::Error;
@@ -10,8 +16,66 @@ use crate::error::Error;
 /// Answers gathered before a slow client's stream waits: one being written, one on its way.
 const MESSAGES: usize = 2;
 
+/// The tasks of all streams.
+#[derive(Clone, Default)]
+pub(crate) struct Streams {
+    tasks: TaskTracker,
+    /// Streams that would never end by themselves shall end now.
+    closing: CancellationToken,
+    /// So shall all others.
+    cut: CancellationToken,
+}
+
+impl Streams {
+    /// Runs `answer` as the task of a stream. It ends by itself, or at its next message after the client has left.
+    pub(crate) fn answers<T, F>(&self, answer: impl FnOnce(Sender<T>) -> F) -> Answers<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<(), End>> + Send + 'static,
+    {
+        let (sender, messages) = mpsc::channel(MESSAGES);
+        let (ended, end) = oneshot::channel();
+        let work = answer(Sender { messages: sender, closing: self.closing.clone() });
+        let cut = self.cut.clone();
+        self.tasks.spawn(async move {
+            let result = match cut.run_until_cancelled_owned(work).await {
+                Some(Ok(()) | Err(End::Left)) => Ok(()),
+                Some(Err(End::Failed(error))) => Err(error.into()),
+                None => Err(Error::Stopping.into()),
+            };
+            // A client that has left needs no reason.
+            drop(ended.send(result));
+        });
+        Answers { messages, end: Some(end) }
+    }
+
+    /// A task that serves streams and belongs to none of them. It ends when the token is cancelled.
+    pub(crate) fn spawn<F>(&self, task: impl FnOnce(CancellationToken) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.tasks.spawn(task(self.closing.clone()));
+    }
+
+    /// Ends the streams that would go on for ever, each with an error that asks to come again.
+    pub(crate) fn close(&self) {
+        self.closing.cancel();
+    }
+
+    /// Ends all streams, and waits until they have.
+    pub(crate) async fn stop(&self) {
+        self.closing.cancel();
+        self.cut.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
 /// The way to the client.
-pub(crate) struct Sender<T>(mpsc::Sender<Result<T, Status>>);
+pub(crate) struct Sender<T> {
+    messages: mpsc::Sender<T>,
+    closing: CancellationToken,
+}
 
 /// The client has left: there is nobody to answer.
 #[derive(Debug)]
@@ -38,26 +102,115 @@ impl From<Left> for End {
 
 impl<T> Sender<T> {
     pub(crate) async fn send(&self, message: T) -> Result<(), Left> {
-        self.0.send(Ok(message)).await.map_err(|_| Left)
+        self.messages.send(message).await.map_err(|_| Left)
+    }
+
+    /// Sends if nobody has to wait; gives the message back otherwise.
+    pub(crate) fn try_send(&self, message: T) -> Result<(), T> {
+        self.messages.try_send(message).map_err(mpsc::error::TrySendError::into_inner)
+    }
+
+    /// Returns when the client has left.
+    pub(crate) async fn closed(&self) {
+        self.messages.closed().await;
+    }
+
+    /// Waits for what may never come: ends as well when the client leaves, or the server is about to stop.
+    pub(crate) async fn wait<O>(&self, event: impl Future<Output = O>) -> Result<O, End> {
+        tokio::select! {
+            biased;
+            () = self.messages.closed() => Err(End::Left),
+            () = self.closing.cancelled() => Err(End::Failed(Error::Stopping)),
+            happened = event => Ok(happened),
+        }
     }
 }
 
-pub(crate) type Answers<T> = ReceiverStream<Result<T, Status>>;
+/// What the client reads. It ends well only if the task did: a task that is gone without a word is an error.
+pub struct Answers<T> {
+    messages: mpsc::Receiver<T>,
+    end: Option<oneshot::Receiver<Result<(), Status>>>,
+}
 
-/// Runs `answer` as the task of a stream. It ends by itself, or at its next message after the client has left.
-pub(crate) fn answers<T, F>(answer: impl FnOnce(Sender<T>) -> F) -> Answers<T>
-where
-    T: Send + 'static,
-    F: Future<Output = Result<(), End>> + Send + 'static,
-{
-    let (sender, receiver) = mpsc::channel(MESSAGES);
-    let failures = sender.clone();
-    let work = answer(Sender(sender));
-    tokio::spawn(async move {
-        if let Err(End::Failed(error)) = work.await {
-            // A client that has left needs no reason.
-            drop(failures.send(Err(error.into())).await);
+impl<T> Stream for Answers<T> {
+    type Item = Result<T, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(message) = ready!(self.messages.poll_recv(context)) {
+            return Poll::Ready(Some(Ok(message)));
         }
-    });
-    ReceiverStream::new(receiver)
+        let Some(end) = &mut self.end else { return Poll::Ready(None) };
+        let ended = ready!(end.poll_unpin(context));
+        self.end = None;
+        Poll::Ready(match ended {
+            Ok(Ok(())) => None,
+            Ok(Err(status)) => Some(Err(status)),
+            Err(_) => Some(Err(Error::Broken.into())),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt;
+
+    use super::*;
+
+    async fn read(answers: Answers<u32>) -> Vec<Result<u32, tonic::Code>> {
+        answers.map(|answer| answer.map_err(|status| status.code())).collect().await
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_as_its_task_does() {
+        let streams = Streams::default();
+        let well = streams.answers(async move |sender| {
+            for number in 0..5 {
+                sender.send(number).await?;
+            }
+            Ok(())
+        });
+        assert_eq!(read(well).await, [Ok(0), Ok(1), Ok(2), Ok(3), Ok(4)]);
+        let badly = streams.answers(async move |sender| {
+            sender.send(1).await?;
+            Err(Error::not_found("run", "r").into())
+        });
+        assert_eq!(read(badly).await, [Ok(1), Err(tonic::Code::NotFound)]);
+        let panicked = streams.answers(async move |sender| {
+            sender.send(1).await?;
+            panic!("on purpose");
+        });
+        assert_eq!(read(panicked).await, [Ok(1), Err(tonic::Code::Internal)]);
+    }
+
+    #[tokio::test]
+    async fn a_task_ends_when_its_client_leaves() {
+        let streams = Streams::default();
+        let sending = streams.answers(async move |sender| {
+            loop {
+                sender.send(1).await?;
+            }
+        });
+        let waiting =
+            streams.answers(async move |sender: Sender<u32>| sender.wait(std::future::pending()).await);
+        drop((sending, waiting));
+        streams.tasks.close();
+        streams.tasks.wait().await;
+    }
+
+    #[tokio::test]
+    async fn closing_ends_what_waits_and_stopping_the_rest() {
+        let streams = Streams::default();
+        let waiting =
+            streams.answers(async move |sender: Sender<u32>| sender.wait(std::future::pending()).await);
+        let mut busy = streams.answers(async move |sender| {
+            loop {
+                sender.send(1).await?;
+            }
+        });
+        streams.close();
+        assert_eq!(read(waiting).await, [Err(tonic::Code::Unavailable)]);
+        assert_eq!(busy.next().await.unwrap().unwrap(), 1, "what ends by itself goes on");
+        streams.stop().await;
+        assert_eq!(read(busy).await.last(), Some(&Err(tonic::Code::Unavailable)));
+    }
 }

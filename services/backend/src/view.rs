@@ -7,11 +7,11 @@ use matyan_model::{
     artifact::{artifacts_list, is_of_sequence},
     cbor,
     context::Context as SeriesContext,
-    entity::{Experiment, Tag, entity_get},
+    entity::{Experiment, NoteOwner, Tag, entity_get, notes_count},
     ids::{Project, RunNumber, SeriesNumber},
     metric::metric_series_list,
     object::{ObjectHeader, object_series_list},
-    run::{Props, params_get_bytes, run_id_of},
+    run::{Document, Props, params_get_bytes, run_id_of},
     series::{Header, RunPlace, RunSeries, Summary},
     value::{Map, Value},
 };
@@ -78,20 +78,36 @@ pub(crate) async fn run_view(
     found: &Found,
     parts: &RunParts,
 ) -> Result<pb::Run> {
-    let snapshot = found.snapshot.as_ref();
-    let mut run = pb::Run { run_id: found.id.as_str().to_owned(), ..pb::Run::default() };
+    run_parts(context, names, found.snapshot.as_ref(), found.number, &found.document, parts).await
+}
+
+/// The same of a run that was found in a snapshot with others.
+pub(crate) async fn run_parts(
+    context: &Context,
+    names: &mut Names,
+    snapshot: &dyn Snapshot,
+    number: RunNumber,
+    document: &Document,
+    parts: &RunParts,
+) -> Result<pb::Run> {
+    let (run_id, version) = (document.props.run_id.clone(), snapshot.version().0);
+    let mut run = pb::Run { run_id, version, ..pb::Run::default() };
     if parts.props {
-        run.props = Some(props_view(snapshot, names, &found.document.props).await?);
+        run.props = Some(props_view(snapshot, names, &document.props).await?);
     }
     if parts.params || !parts.param_paths.is_empty() {
-        let params = params_get_bytes(snapshot, names.project, found.number, &found.document).await?;
+        let params = params_get_bytes(snapshot, names.project, number, document).await?;
         run.params = params_view(params, parts)?;
     }
-    let place = RunPlace { project: names.project, number: found.number };
+    let place = RunPlace { project: names.project, number };
     run.series =
         series_view(snapshot, place, &parts.series_types().collect::<Vec<_>>(), &parts.series_names).await?;
     if parts.artifacts {
-        run.artifacts = artifacts_view(context, found, names.project).await?;
+        run.artifacts = artifacts_of(context, snapshot, names.project, number).await?;
+    }
+    if parts.note_count {
+        let count = notes_count(snapshot, names.project, &NoteOwner::Run(number.0)).await?;
+        run.note_count = u32::try_from(count).unwrap_or(u32::MAX);
     }
     Ok(run)
 }
@@ -117,7 +133,7 @@ async fn props_view(snapshot: &dyn Snapshot, names: &mut Names, props: &Props) -
         experiment,
         tags,
         created_us: props.created_us,
-        ended_us: if props.active { None } else { props.ended_us() },
+        ended_us: ended_us(props),
         archived: props.archived,
         active: props.active,
         updated_us: props.updated_us,
@@ -126,6 +142,11 @@ async fn props_view(snapshot: &dyn Snapshot, names: &mut Names, props: &Props) -
         duration_us: props.duration_us,
         parent,
     })
+}
+
+/// A run that is active has no end, whatever it had before.
+pub(crate) fn ended_us(props: &Props) -> Option<i64> {
+    if props.active { None } else { props.ended_us() }
 }
 
 fn corrupt(error: &cbor::CborError) -> Error {
@@ -272,7 +293,16 @@ pub(crate) async fn artifacts_view(
     found: &Found,
     project: Project,
 ) -> Result<Vec<Artifact>> {
-    let listed = artifacts_list(found.snapshot.as_ref(), project, found.number).await?;
+    artifacts_of(context, found.snapshot.as_ref(), project, found.number).await
+}
+
+async fn artifacts_of(
+    context: &Context,
+    snapshot: &dyn Snapshot,
+    project: Project,
+    number: RunNumber,
+) -> Result<Vec<Artifact>> {
+    let listed = artifacts_list(snapshot, project, number).await?;
     let shown = listed.into_iter().filter(|(path, _)| !is_of_sequence(path));
     Ok(shown.map(|(path, artifact)| artifact_view(context, path, artifact)).collect())
 }

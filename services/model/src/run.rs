@@ -14,7 +14,9 @@ pub use life::{
     Clearing, Deletion, Head, Tombstone, blobs_gone_put, dead_runs_list, delete_pending_put, head_get,
     head_live, run_create, run_delete, sweep_step, tombstone_clear, tombstone_put, tombstones_list,
 };
-pub use read::{ListPage, document_get, documents_get, params_get, params_get_bytes, run_find, run_id_of, runs_list};
+pub use read::{
+    ListPage, document_get, documents_get, params_get, params_get_bytes, run_find, run_id_of, runs_list,
+};
 pub use writing::{RunSeen, Writing, run_changed, run_seen, writing_get, writing_put};
 
 use bytes::Bytes;

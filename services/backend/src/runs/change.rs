@@ -6,6 +6,7 @@ use matyan_model::{
     entity::{Experiment, Tag, entity_get, entity_named},
     events::event_put,
     ids::RunNumber,
+    keys::EntityKind,
     run::RunEdit,
 };
 use matyan_proto::{
@@ -18,7 +19,7 @@ use matyan_store::{Transaction, transact};
 use crate::{
     Context,
     call::Call,
-    convert,
+    convert, entities,
     error::{Error, Result},
 };
 
@@ -78,12 +79,17 @@ fn set(edit: &mut RunEdit, request: &UpdateRequest, now: i64) {
 }
 
 /// The document of the run, checked; it may have been deleted since it was found.
-async fn load(transaction: &Transaction, call: &Call, number: RunNumber, run_id: &str) -> Result<RunEdit> {
+pub(super) async fn load(
+    transaction: &Transaction,
+    call: &Call,
+    number: RunNumber,
+    run_id: &str,
+) -> Result<RunEdit> {
     let edit = RunEdit::load(transaction, call.project, number).await?;
     edit.filter(|edit| !edit.props.pending_delete).ok_or_else(|| Error::not_found("run", run_id))
 }
 
-fn write(transaction: &mut Transaction, call: &Call, edit: RunEdit, now: i64) {
+pub(super) fn write(transaction: &mut Transaction, call: &Call, edit: RunEdit, now: i64) {
     let number = edit.number();
     edit.write(transaction.batch());
     change_put(transaction.batch(), call.project, number, now, &call.caller);
@@ -121,8 +127,7 @@ pub(crate) async fn update_all(
 
 /// Adds a tag by name, made if missing; answers with its id.
 pub(crate) async fn tag_add(context: &Context, call: &Call, run_id: &str, name: &str) -> Result<String> {
-    let name = name.trim();
-    convert::at_most("name", name.len(), limits::NAME_BYTES)?;
+    let name = &entities::name("name", name)?;
     let number = context.run(call, run_id).await?.number;
     let now = (context.clock)();
     let new_id = (context.new_id)();
@@ -143,6 +148,7 @@ pub(crate) async fn tag_add(context: &Context, call: &Call, run_id: &str, name: 
 
 /// Removes a tag from a run; answers whether the run had it.
 pub(crate) async fn tag_remove(context: &Context, call: &Call, run_id: &str, tag_id: &str) -> Result<bool> {
+    entities::check_id(EntityKind::Tag, tag_id)?;
     let found = context.run(call, run_id).await?;
     if entity_get::<Tag>(found.snapshot.as_ref(), call.project, tag_id).await?.is_none() {
         return Err(Error::not_found("tag", tag_id));

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use matyan_log::{NewRecord, Topic};
 use matyan_model::{
+    change::change_put,
     ids::{RunId, RunNumber},
     keys::LogTopic,
     position::log_get,
@@ -22,6 +23,7 @@ use std::{collections::BTreeMap, time::Duration};
 use crate::{
     Context,
     call::Call,
+    context::is_run_id,
     error::{Error, Result},
 };
 
@@ -35,6 +37,9 @@ const CLEARED_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 pub(crate) async fn delete(context: &Context, call: &Call, run_id: &str) -> Result<LogPosition> {
+    if !is_run_id(run_id) {
+        return Err(Error::not_found("run", run_id));
+    }
     let id = RunId::new(run_id);
     let number = match context.run(call, run_id).await {
         Ok(found) => Some(found.number),
@@ -87,6 +92,9 @@ async fn append(context: &Context, call: &Call, run_id: &str) -> Result<LogPosit
 async fn hide(context: &Context, call: &Call, id: &RunId, number: RunNumber) -> Result<()> {
     transact(context.store.as_ref(), async |mut transaction: Transaction| {
         let hidden = delete_pending_put(&mut transaction, call.project, id, number).await?;
+        if hidden {
+            change_put(transaction.batch(), call.project, number, (context.clock)(), &call.caller);
+        }
         Ok::<_, Error>((transaction, hidden))
     })
     .await?;
@@ -115,6 +123,9 @@ pub(crate) async fn delete_batch(
 /// Frees a deleted run id; answers whether there was a tombstone. Waits until the deletion is applied and the blobs are
 /// gone.
 pub(crate) async fn clear_tombstone(context: &Context, call: &Call, run_id: &str) -> Result<bool> {
+    if !is_run_id(run_id) {
+        return Ok(false);
+    }
     let id = RunId::new(run_id);
     let cleared = async {
         loop {

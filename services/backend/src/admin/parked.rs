@@ -1,0 +1,192 @@
+//! Items that could not be applied: looking at them, and forgetting them.
+
+use matyan_blob::BlobKey;
+use matyan_model::{
+    ids::RunId,
+    keys::{self, Counter, ItemPosition},
+    parked::{Parked, parked_clear, parked_get, parked_list, parked_newest},
+    project::project_count,
+};
+use matyan_proto::{
+    admin::v1::{ListParkedItemsRequest, ListParkedItemsResponse, ParkedItem},
+    common::v1::LogPosition,
+    limits,
+};
+use matyan_store::{Range, Transaction, transact};
+
+use crate::{
+    Context,
+    call::Call,
+    convert,
+    error::{Error, Result},
+};
+
+const DEFAULT_SIZE: u32 = 100;
+const MAX_SIZE: u32 = 1_000;
+
+/// What is shown of an item.
+const CONTENT_BYTES: usize = 64 * 1024;
+
+/// A page ends behind this many bytes, however few items they are.
+const PAGE_BYTES: usize = 4 << 20;
+
+pub(super) async fn list(
+    context: &Context,
+    call: &Call,
+    request: &ListParkedItemsRequest,
+) -> Result<ListParkedItemsResponse> {
+    let size = if request.page_size == 0 { DEFAULT_SIZE } else { request.page_size };
+    if size > MAX_SIZE {
+        return Err(Error::field("page_size", format!("is {size}: ask for at most {MAX_SIZE}")));
+    }
+    let snapshot = context.store.snapshot().await?;
+    let snapshot = snapshot.as_ref();
+    let total = project_count(snapshot, call.project, Counter::Parked).await?;
+    let total = u64::try_from(total).unwrap_or_default();
+    let names = match request.run_id.as_str() {
+        "" => {
+            let all = keys::parked_by_time_all(call.project);
+            let range = match decode_end(&request.page_token, &all)? {
+                Some(end) => Range::new(all.start, end),
+                None => all,
+            };
+            parked_newest(snapshot, call.project, &range, size as usize).await?.0
+        }
+        run_id => of_run(context, call, run_id, request, size as usize).await?,
+    };
+    let (mut items, mut bytes, mut last_us) = (Vec::new(), 0, 0);
+    let count = names.len();
+    for (run_id, at) in names {
+        let Some(parked) = parked_get(snapshot, call.project, &run_id, at).await? else { continue };
+        last_us = parked.received_us;
+        let item = view(context, parked).await?;
+        bytes += item.content.len() + item.reason.len();
+        items.push((item, run_id, at));
+        if bytes >= PAGE_BYTES {
+            break;
+        }
+    }
+    let is_last = items.len() == count && count < size as usize;
+    let next_page_token = match items.last() {
+        Some((_, run_id, at)) if !is_last => {
+            hex::encode(keys::parked_by_time(call.project, last_us, run_id, *at))
+        }
+        _ => String::new(),
+    };
+    let items = items.into_iter().map(|(item, _, _)| item).collect();
+    Ok(ListParkedItemsResponse { items, next_page_token, total })
+}
+
+/// The items of one run behind the token, newest first. A run has few: what fails, fails alike.
+async fn of_run(
+    context: &Context,
+    call: &Call,
+    run_id: &str,
+    request: &ListParkedItemsRequest,
+    size: usize,
+) -> Result<Vec<(RunId, ItemPosition)>> {
+    if run_id.len() > limits::RUN_ID_BYTES {
+        return Ok(Vec::new());
+    }
+    let id = RunId::new(run_id);
+    let end = decode_end(&request.page_token, &keys::parked_by_time_all(call.project))?;
+    let (mut found, mut rest) = (Vec::new(), Some(keys::parked_run(call.project, &id)));
+    while let Some(range) = rest {
+        let snapshot = context.store.snapshot().await?;
+        let (listed, next) = parked_list(snapshot.as_ref(), call.project, &range, size).await?;
+        rest = next;
+        found.extend(listed.into_iter().map(|parked| {
+            (keys::parked_by_time(call.project, parked.received_us, &parked.run_id, parked.at), parked.at)
+        }));
+        found.sort_unstable_by(|left, right| right.0.cmp(&left.0));
+        found.retain(|(key, _)| end.as_ref().is_none_or(|end| key < end));
+        found.truncate(size);
+    }
+    Ok(found.into_iter().map(|(_, at)| (id.clone(), at)).collect())
+}
+
+/// A token is the place of the last item of its page, among all of the project.
+fn decode_end(token: &str, all: &Range) -> Result<Option<matyan_store::Key>> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let key = hex::decode(token).ok().filter(|key| all.contains(key));
+    let wrong = || Error::field("page_token", "is not one that this server has made");
+    key.map(|key| Some(key.into())).ok_or_else(wrong)
+}
+
+async fn view(context: &Context, parked: Parked) -> Result<ParkedItem> {
+    let mut content = match &parked.blob {
+        None => parked.item.clone(),
+        Some(blob) => first_bytes(context, &blob.key).await?,
+    };
+    content.truncate(CONTENT_BYTES);
+    let at = parked.at;
+    Ok(ParkedItem {
+        id: id(&parked.run_id, at),
+        run_id: parked.run_id.as_str().to_owned(),
+        position: Some(LogPosition { log: at.log, partition: at.partition, offset: at.offset }),
+        item: at.item,
+        reason: parked.reason,
+        parked_us: parked.received_us,
+        content,
+    })
+}
+
+/// The beginning of a blob; nothing if it is gone.
+async fn first_bytes(context: &Context, key: &str) -> Result<bytes::Bytes> {
+    let Ok(key) = BlobKey::new(key) else { return Ok(bytes::Bytes::new()) };
+    let Some((_, content)) = context.blobs.read(&key, Some(0..CONTENT_BYTES as u64)).await? else {
+        return Ok(bytes::Bytes::new());
+    };
+    Ok(futures::TryStreamExt::try_collect::<Vec<_>>(content).await?.concat().into())
+}
+
+/// Position and run: `log/partition/offset/item/run`.
+fn id(run_id: &RunId, at: ItemPosition) -> String {
+    format!("{}/{}/{}/{}/{run_id}", at.log, at.partition, at.offset, at.item)
+}
+
+fn parse_id(id: &str) -> Option<(RunId, ItemPosition)> {
+    let mut parts = id.splitn(5, '/');
+    let mut next = || parts.next();
+    let at = ItemPosition {
+        log: next()?.parse().ok()?,
+        partition: next()?.parse().ok()?,
+        offset: next()?.parse().ok()?,
+        item: next()?.parse().ok()?,
+    };
+    let run_id = next().filter(|run_id| run_id.len() <= limits::RUN_ID_BYTES)?;
+    Some((RunId::new(run_id), at))
+}
+
+/// Forgets items, one transaction each; what is no id names no item.
+pub(super) async fn delete(context: &Context, call: &Call, ids: &[String]) -> Result<u64> {
+    convert::at_most("ids", ids.len(), limits::RUNS_PER_CALL)?;
+    let mut deleted = 0;
+    for (run_id, at) in ids.iter().filter_map(|id| parse_id(id)) {
+        let (cleared, _) = transact(context.store.as_ref(), async |mut transaction: Transaction| {
+            let cleared = parked_clear(&mut transaction, call.project, &run_id, at).await?;
+            Ok::<_, Error>((transaction, cleared))
+        })
+        .await?;
+        deleted += u64::from(cleared);
+    }
+    Ok(deleted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_read_back() {
+        let at = ItemPosition { log: 1, partition: 2, offset: u64::MAX, item: 4 };
+        for run in ["r", "größe"] {
+            assert_eq!(parse_id(&id(&RunId::new(run), at)), Some((RunId::new(run), at)));
+        }
+        for wrong in ["", "1/2/3", "1/2/3/x/r", "1/2/3/4"] {
+            assert_eq!(parse_id(wrong), None, "{wrong}");
+        }
+    }
+}

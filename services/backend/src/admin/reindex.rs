@@ -1,0 +1,120 @@
+//! Mends the indexes in place: adds rows that are missing, clears those of runs that are gone, counts anew. Searches go on
+//! meanwhile, because an index proposes and the document decides. With indexes that are right it writes nothing.
+
+use matyan_model::{
+    entity::{Entity, Experiment, Tag, entity_list},
+    index::{index_repair, link_count, rows_of_gone},
+    keys,
+    run::runs_list,
+};
+use matyan_proto::admin::v1::{JobProgress, ReindexRequest, ReindexResponse};
+use matyan_store::{Scan, Transaction};
+
+use super::job::Job;
+use crate::{
+    Context,
+    call::Call,
+    error::Result,
+    stream::{End, Sender},
+};
+
+pub(crate) const JOB: &str = "reindex";
+
+/// Documents, or rows of an index, that are read at once.
+const PAGE: Scan = Scan { rows: 256, bytes: 1 << 20, reverse: false };
+
+pub(super) async fn run(
+    context: &Context,
+    call: &Call,
+    request: ReindexRequest,
+    sender: &Sender<ReindexResponse>,
+) -> Result<(), End> {
+    let mut job = Job::begin(context, JOB).await?;
+    let mut reindex = Reindex { context, call, dry_run: request.dry_run, done: 0, rows: 0 };
+    let result = reindex.all(&mut job, sender).await;
+    job.end(result).await
+}
+
+struct Reindex<'c> {
+    context: &'c Context,
+    call: &'c Call,
+    dry_run: bool,
+    /// Runs looked at.
+    done: u64,
+    rows: u64,
+}
+
+impl Reindex<'_> {
+    fn answer(&self, total: u64) -> ReindexResponse {
+        ReindexResponse { progress: Some(JobProgress { done: self.done, total, failed: 0 }), rows: self.rows }
+    }
+
+    async fn all(&mut self, job: &mut Job<'_>, sender: &Sender<ReindexResponse>) -> Result<(), End> {
+        let mut rest = Some(keys::documents(self.call.project));
+        while let Some(range) = rest {
+            let snapshot = self.context.store.snapshot().await?;
+            let page = runs_list(snapshot.as_ref(), self.call.project, &range, PAGE).await?;
+            drop(snapshot);
+            rest = page.rest;
+            for (number, _) in page.runs {
+                let repair = async |mut transaction: Transaction| {
+                    let rows = index_repair(&mut transaction, self.call.project, number).await?;
+                    Ok((self.kept(transaction).await?, rows))
+                };
+                let rows = job.write(repair).await?;
+                self.rows += rows as u64;
+                self.done += 1;
+            }
+            sender.send(self.answer(0)).await?;
+        }
+        self.clear_gone(job, sender).await?;
+        self.count::<Experiment>(job).await?;
+        self.count::<Tag>(job).await?;
+        sender.send(self.answer(self.done)).await?;
+        Ok(())
+    }
+
+    /// The transaction as it shall be written: without anything if it is only to be counted.
+    async fn kept(&self, transaction: Transaction) -> Result<Transaction> {
+        if self.dry_run {
+            Ok(Transaction::new(self.context.store.snapshot().await?))
+        } else {
+            Ok(transaction)
+        }
+    }
+
+    async fn clear_gone(&mut self, job: &mut Job<'_>, sender: &Sender<ReindexResponse>) -> Result<(), End> {
+        let mut rest = Some(keys::indexes(self.call.project));
+        while let Some(range) = rest {
+            let clear = async |mut transaction: Transaction| {
+                let gone = rows_of_gone(&transaction, self.call.project, &range, PAGE.rows).await?;
+                let (keys, rest) = gone;
+                let count = keys.len();
+                for key in keys {
+                    transaction.batch().clear(key);
+                }
+                Ok((self.kept(transaction).await?, (count, rest)))
+            };
+            let (count, next) = job.write(clear).await?;
+            self.rows += count as u64;
+            rest = next;
+            sender.send(self.answer(0)).await?;
+        }
+        Ok(())
+    }
+
+    async fn count<E: Entity>(&mut self, job: &mut Job<'_>) -> Result<()> {
+        let snapshot = self.context.store.snapshot().await?;
+        let listed = entity_list::<E>(snapshot.as_ref(), self.call.project).await?;
+        drop(snapshot);
+        for (id, _) in listed {
+            let count = async |mut transaction: Transaction| {
+                let changed = link_count(&mut transaction, self.call.project, E::KIND, &id).await?;
+                Ok((self.kept(transaction).await?, changed))
+            };
+            let changed = job.write(count).await?;
+            self.rows += u64::from(changed);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,97 @@
+//! Apps: saved states of explorers. A state comes back with every null and kind of number as it was.
+
+use bytes::Bytes;
+use matyan_model::{cbor, entity::App};
+use matyan_proto::{
+    apps::v1::{self as pb, app_service_server::AppService},
+    limits,
+};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    Backend,
+    call::Call,
+    convert,
+    entities::{self, bounded},
+    error::{Error, Result},
+};
+
+fn view(id: String, app: App) -> pb::App {
+    pb::App {
+        id,
+        r#type: app.app_type,
+        state: app.state.into(),
+        created_us: app.created_us,
+        updated_us: app.updated_us,
+    }
+}
+
+/// A state that can be read back; nothing at all is an empty one.
+fn state(encoded: &Bytes) -> Result<Vec<u8>> {
+    convert::at_most("state", encoded.len(), limits::DOCUMENT_BYTES)?;
+    let map = if encoded.is_empty() { Ok(Default::default()) } else { cbor::decode_map(encoded) };
+    map.map(|map| cbor::encode_map(&map))
+        .map_err(|error| Error::field("state", format!("is no map: {error}")))
+}
+
+#[tonic::async_trait]
+impl AppService for Backend {
+    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let listed = entities::list(&self.context, &call, |app: &App| app.created_us).await?;
+        let apps = listed.into_iter().map(|(id, app)| view(id, app)).collect();
+        Ok(Response::new(pb::ListResponse { apps }))
+    }
+
+    async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let id = request.into_inner().id;
+        let app = entities::get(&self.context, &call, &id).await?;
+        Ok(Response::new(pb::GetResponse { app: Some(view(id, app)) }))
+    }
+
+    async fn create(
+        &self,
+        request: Request<pb::CreateRequest>,
+    ) -> Result<Response<pb::CreateResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let request = request.into_inner();
+        let now = (self.context.clock)();
+        let app = App {
+            created_us: now,
+            updated_us: now,
+            app_type: bounded("type", &request.r#type, limits::NAME_BYTES)?,
+            state: state(&request.state)?,
+            dashboard_id: None,
+        };
+        let id = entities::create(&self.context, &call, &app).await?;
+        Ok(Response::new(pb::CreateResponse { app: Some(view(id, app)) }))
+    }
+
+    async fn update(
+        &self,
+        request: Request<pb::UpdateRequest>,
+    ) -> Result<Response<pb::UpdateResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let request = request.into_inner();
+        let app_type = entities::new_text("type", request.r#type, limits::NAME_BYTES)?;
+        let state = request.state.as_ref().map(state).transpose()?;
+        let now = (self.context.clock)();
+        let changed = entities::update(&self.context, &call, &request.id, |app: &mut App| {
+            app.updated_us = now;
+            entities::set(&mut app.app_type, app_type.as_ref());
+            entities::set(&mut app.state, state.as_ref());
+        });
+        let app = Some(view(request.id.clone(), changed.await?));
+        Ok(Response::new(pb::UpdateResponse { app }))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<pb::DeleteRequest>,
+    ) -> Result<Response<pb::DeleteResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        entities::delete::<App>(&self.context, &call, &request.into_inner().id, None).await?;
+        Ok(Response::new(pb::DeleteResponse {}))
+    }
+}

@@ -1,0 +1,214 @@
+//! All artifacts of a run as one ZIP archive, made while it is sent: what is held is one piece of one file. Not compressed,
+//! ZIP64 throughout, sizes and checksums behind each file, because they are known only then.
+
+use std::{
+    collections::HashSet,
+    io::{self, Write},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use matyan_blob::{BlobKey, Content};
+use matyan_model::artifact::Artifact;
+use matyan_proto::{artifacts::v1::ZipResponse, limits};
+use zip::{
+    CompressionMethod, DateTime, ZipWriter,
+    write::{SimpleFileOptions, StreamWriter},
+};
+
+use crate::{
+    Context,
+    error::{Error, Result},
+    stream::{End, Sender},
+};
+
+/// Owner may read and write.
+const MODE: u32 = 0o600;
+
+/// What an archive's comment may hold.
+const COMMENT_BYTES: usize = 60_000;
+
+pub(super) async fn send(
+    context: &Context,
+    artifacts: Vec<(String, Artifact)>,
+    sender: &Sender<ZipResponse>,
+) -> Result<(), End> {
+    let mut archive = Archive::new((context.clock)());
+    let mut missing = Vec::new();
+    for (path, artifact) in artifacts {
+        match read(context, &artifact.blob_key).await? {
+            Some(content) => send_file(&mut archive, &path, content, sender).await?,
+            None => missing.push(path),
+        }
+    }
+    archive.finish(&missing)?;
+    send_all(&archive.sink, sender).await
+}
+
+/// The bytes of a blob, or `None` if it is gone. What is no key names no blob.
+async fn read(context: &Context, key: &str) -> Result<Option<Content>> {
+    let Ok(key) = BlobKey::new(key) else { return Ok(None) };
+    Ok(context.blobs.read(&key, None).await?.map(|(_, content)| content))
+}
+
+async fn send_file(
+    archive: &mut Archive,
+    path: &str,
+    mut content: Content,
+    sender: &Sender<ZipResponse>,
+) -> Result<(), End> {
+    archive.begin(path)?;
+    while let Some(piece) = content.next().await {
+        archive.write(&piece?)?;
+        send_all(&archive.sink, sender).await?;
+    }
+    Ok(())
+}
+
+async fn send_all(sink: &Sink, sender: &Sender<ZipResponse>) -> Result<(), End> {
+    let mut written = sink.take();
+    while !written.is_empty() {
+        let chunk = written.split_to(written.len().min(limits::CHUNK_BYTES));
+        sender.send(ZipResponse { chunk }).await?;
+    }
+    Ok(())
+}
+
+/// What the archive has written and nobody has taken yet.
+#[derive(Clone, Default)]
+struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl Sink {
+    fn take(&self) -> Bytes {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)).into()
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Archive {
+    writer: ZipWriter<StreamWriter<Sink>>,
+    options: SimpleFileOptions,
+    names: HashSet<String>,
+    sink: Sink,
+}
+
+impl Archive {
+    fn new(now_us: i64) -> Self {
+        let sink = Sink::default();
+        let options = SimpleFileOptions::default()
+            .compression_method(CompressionMethod::Stored)
+            .large_file(true)
+            .unix_permissions(MODE)
+            .last_modified_time(date(now_us));
+        Self { writer: ZipWriter::new_stream(sink.clone()), options, names: HashSet::new(), sink }
+    }
+
+    fn begin(&mut self, path: &str) -> Result<()> {
+        let name = unique(&mut self.names, safe(path));
+        self.writer.start_file(name, self.options).map_err(|error| failed(&error))
+    }
+
+    fn write(&mut self, piece: &[u8]) -> Result<()> {
+        self.writer.write_all(piece).map_err(|error| failed(&error))
+    }
+
+    fn finish(&mut self, missing: &[String]) -> Result<()> {
+        if !missing.is_empty() {
+            let mut comment =
+                format!("Not in this archive, because the blobs are gone: {}", missing.join(", "));
+            comment.truncate(comment.floor_char_boundary(COMMENT_BYTES));
+            self.writer.set_comment(comment).map_err(|error| failed(&error))?;
+        }
+        let writer = std::mem::replace(&mut self.writer, ZipWriter::new_stream(Sink::default()));
+        writer.finish().map(drop).map_err(|error| failed(&error))
+    }
+}
+
+/// Memory takes everything, so that whatever fails is a mistake of ours.
+fn failed(error: &(dyn std::error::Error + 'static)) -> Error {
+    tracing::error!(error, "an archive could not be made");
+    Error::Broken
+}
+
+/// In UTC; archives know the years from 1980 to 2107.
+fn date(now_us: i64) -> DateTime {
+    let made = || {
+        let now = time::OffsetDateTime::from_unix_timestamp(now_us.div_euclid(1_000_000)).ok()?;
+        let year = u16::try_from(now.year()).ok()?;
+        DateTime::from_date_and_time(
+            year,
+            now.month().into(),
+            now.day(),
+            now.hour(),
+            now.minute(),
+            now.second(),
+        )
+        .ok()
+    };
+    made().unwrap_or_default()
+}
+
+/// A name that stays below the directory that an archive is unpacked into, wherever that is.
+fn safe(path: &str) -> String {
+    let plain =
+        |character: char| if character.is_control() || "\\:".contains(character) { '_' } else { character };
+    let segments: Vec<String> = path
+        .split('/')
+        .map(|segment| segment.chars().map(plain).collect::<String>())
+        .filter(|segment| !matches!(segment.as_str(), "" | "." | ".."))
+        .collect();
+    if segments.is_empty() { "_".to_owned() } else { segments.join("/") }
+}
+
+/// No name stands twice in an archive.
+fn unique(names: &mut HashSet<String>, name: String) -> String {
+    let mut own = name.clone();
+    let mut number = 1;
+    while !names.insert(own.clone()) {
+        number += 1;
+        own = format!("{name} ({number})");
+    }
+    own
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_inside() {
+        for (path, name) in [
+            ("a/b.txt", "a/b.txt"),
+            ("größe 🚀.bin", "größe 🚀.bin"),
+            ("../../etc/passwd", "etc/passwd"),
+            ("/etc/./passwd", "etc/passwd"),
+            ("a//..//b", "a/b"),
+            ("C:\\windows", "C__windows"),
+            ("a\nb", "a_b"),
+            ("..", "_"),
+        ] {
+            assert_eq!(safe(path), name, "{path}");
+        }
+        let mut names = HashSet::new();
+        let mut add = |name: &str| unique(&mut names, name.to_owned());
+        assert_eq!([add("a"), add("a"), add("a (2)"), add("b")], ["a", "a (2)", "a (2) (2)", "b"]);
+    }
+
+    #[test]
+    fn dates_beyond_the_format_are_its_first() {
+        assert_eq!(date(1_700_000_000_000_000).to_string(), "2023-11-14 22:13:20");
+        assert_eq!(date(0), DateTime::default());
+        assert_eq!(date(i64::MAX), DateTime::default());
+    }
+}

@@ -1,0 +1,133 @@
+//! Dashboards: names for the saved states of explorers. Deleting one hides it from the list and nothing more.
+
+use std::collections::HashMap;
+
+use matyan_model::entity::{App, Dashboard, entity_get};
+use matyan_proto::{
+    dashboards::v1::{self as pb, dashboard_service_server::DashboardService},
+    limits,
+};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    Backend, Context,
+    call::Call,
+    entities::{self, bounded},
+    error::Result,
+};
+
+/// The types of apps, each read once.
+#[derive(Default)]
+struct AppTypes(HashMap<String, String>);
+
+impl AppTypes {
+    /// Empty when the app is gone. What a dashboard names is not checked, so it may be no id at all.
+    async fn of(&mut self, context: &Context, call: &Call, app_id: &str) -> Result<String> {
+        if !self.0.contains_key(app_id) && app_id.len() <= limits::NAME_BYTES {
+            let snapshot = context.store.snapshot().await?;
+            let app: Option<App> = entity_get(snapshot.as_ref(), call.project, app_id).await?;
+            self.0.insert(app_id.to_owned(), app.map(|app| app.app_type).unwrap_or_default());
+        }
+        Ok(self.0.get(app_id).cloned().unwrap_or_default())
+    }
+
+    async fn view(
+        &mut self,
+        context: &Context,
+        call: &Call,
+        id: String,
+        dashboard: Dashboard,
+    ) -> Result<pb::Dashboard> {
+        let app_id = dashboard.app_id.unwrap_or_default();
+        Ok(pb::Dashboard {
+            id,
+            name: dashboard.name,
+            description: dashboard.description,
+            app_type: if app_id.is_empty() { String::new() } else { self.of(context, call, &app_id).await? },
+            app_id,
+            created_us: dashboard.created_us,
+            updated_us: dashboard.updated_us,
+        })
+    }
+}
+
+async fn view(
+    context: &Context,
+    call: &Call,
+    id: String,
+    dashboard: Dashboard,
+) -> Result<Option<pb::Dashboard>> {
+    AppTypes::default().view(context, call, id, dashboard).await.map(Some)
+}
+
+#[tonic::async_trait]
+impl DashboardService for Backend {
+    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let listed = entities::list(&self.context, &call, |it: &Dashboard| it.created_us).await?;
+        let (mut dashboards, mut types) = (Vec::with_capacity(listed.len()), AppTypes::default());
+        for (id, dashboard) in listed.into_iter().filter(|(_, dashboard)| !dashboard.archived) {
+            dashboards.push(types.view(&self.context, &call, id, dashboard).await?);
+        }
+        Ok(Response::new(pb::ListResponse { dashboards }))
+    }
+
+    async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let id = request.into_inner().id;
+        let found = entities::get(&self.context, &call, &id).await?;
+        let dashboard = view(&self.context, &call, id, found).await?;
+        Ok(Response::new(pb::GetResponse { dashboard }))
+    }
+
+    async fn create(
+        &self,
+        request: Request<pb::CreateRequest>,
+    ) -> Result<Response<pb::CreateResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let request = request.into_inner();
+        let now = (self.context.clock)();
+        let app_id = bounded("app_id", &request.app_id, limits::NAME_BYTES)?;
+        let made = Dashboard {
+            created_us: now,
+            updated_us: now,
+            name: bounded("name", &request.name, limits::NAME_BYTES)?,
+            description: bounded("description", &request.description, limits::DESCRIPTION_BYTES)?,
+            archived: false,
+            app_id: (!app_id.is_empty()).then_some(app_id),
+        };
+        let id = entities::create(&self.context, &call, &made).await?;
+        let dashboard = view(&self.context, &call, id, made).await?;
+        Ok(Response::new(pb::CreateResponse { dashboard }))
+    }
+
+    async fn update(
+        &self,
+        request: Request<pb::UpdateRequest>,
+    ) -> Result<Response<pb::UpdateResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let pb::UpdateRequest { id, name, description } = request.into_inner();
+        let name = entities::new_text("name", name, limits::NAME_BYTES)?;
+        let description = entities::new_text("description", description, limits::DESCRIPTION_BYTES)?;
+        let now = (self.context.clock)();
+        let changed = entities::update(&self.context, &call, &id, |dashboard: &mut Dashboard| {
+            dashboard.updated_us = now;
+            entities::set(&mut dashboard.name, name.as_ref());
+            entities::set(&mut dashboard.description, description.as_ref());
+        });
+        let changed = changed.await?;
+        let dashboard = view(&self.context, &call, id, changed).await?;
+        Ok(Response::new(pb::UpdateResponse { dashboard }))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<pb::DeleteRequest>,
+    ) -> Result<Response<pb::DeleteResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let id = request.into_inner().id;
+        entities::update(&self.context, &call, &id, |dashboard: &mut Dashboard| dashboard.archived = true)
+            .await?;
+        Ok(Response::new(pb::DeleteResponse {}))
+    }
+}

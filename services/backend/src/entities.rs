@@ -1,0 +1,150 @@
+//! What all kinds of entities have in common: reading one, and changing one in a transaction of its own. Each kind's own
+//! file says what its fields are.
+
+use matyan_model::{
+    entity::{Entity, EntityError, entity_create, entity_delete, entity_get, entity_list, entity_put},
+    events::event_put,
+    keys::EntityKind,
+};
+use matyan_proto::{limits, log::v1::control_event::Kind};
+use matyan_store::{Transaction, transact};
+
+use crate::{
+    Context,
+    call::Call,
+    convert,
+    error::{Error, Result},
+};
+
+/// What errors call a kind.
+fn resource(kind: EntityKind) -> &'static str {
+    match kind {
+        EntityKind::Experiment => "experiment",
+        EntityKind::Tag => "tag",
+        EntityKind::Note => "note",
+        EntityKind::Dashboard => "dashboard",
+        EntityKind::App => "app",
+        EntityKind::Report => "report",
+    }
+}
+
+pub(crate) fn not_found(kind: EntityKind, id: &str) -> Error {
+    Error::not_found(resource(kind), id)
+}
+
+/// Ids that we make are short; no key holds a long one.
+pub(crate) fn check_id(kind: EntityKind, id: &str) -> Result<()> {
+    if id.len() > limits::NAME_BYTES { Err(not_found(kind, id)) } else { Ok(()) }
+}
+
+pub(crate) fn failed(kind: EntityKind) -> impl Fn(EntityError) -> Error {
+    move |error| match error {
+        EntityError::Store(error) => error.into(),
+        EntityError::NameTaken { name, .. } => Error::AlreadyExists { resource: resource(kind), name },
+        EntityError::NotFound { id } => not_found(kind, &id),
+    }
+}
+
+/// A name that must be given: blanks at both ends are cut.
+pub(crate) fn name(field: &'static str, text: &str) -> Result<String> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(Error::field(field, "is blank: give it a name"));
+    }
+    bounded(field, text, limits::NAME_BYTES)
+}
+
+/// A new name; a blank one leaves the old.
+pub(crate) fn new_name(field: &'static str, text: Option<&str>) -> Result<Option<String>> {
+    text.filter(|text| !text.trim().is_empty()).map(|text| name(field, text)).transpose()
+}
+
+pub(crate) fn bounded(field: &'static str, text: &str, limit: usize) -> Result<String> {
+    convert::at_most(field, text.len(), limit)?;
+    Ok(text.to_owned())
+}
+
+/// A text that may be given, within its limit.
+pub(crate) fn new_text(field: &'static str, text: Option<String>, limit: usize) -> Result<Option<String>> {
+    if let Some(text) = &text {
+        convert::at_most(field, text.len(), limit)?;
+    }
+    Ok(text)
+}
+
+/// Changes a field if there is something new for it.
+pub(crate) fn set<T: Clone>(field: &mut T, new: Option<&T>) {
+    if let Some(new) = new {
+        field.clone_from(new);
+    }
+}
+
+pub(crate) async fn get<E: Entity>(context: &Context, call: &Call, id: &str) -> Result<E> {
+    check_id(E::KIND, id)?;
+    let snapshot = context.store.snapshot().await?;
+    let found = entity_get(snapshot.as_ref(), call.project, id).await?;
+    found.ok_or_else(|| not_found(E::KIND, id))
+}
+
+/// All of a kind, oldest first by the time that `created_us` tells.
+pub(crate) async fn list<E: Entity>(
+    context: &Context,
+    call: &Call,
+    created_us: impl Fn(&E) -> i64,
+) -> Result<Vec<(String, E)>> {
+    let snapshot = context.store.snapshot().await?;
+    let mut listed = entity_list::<E>(snapshot.as_ref(), call.project).await?;
+    // Stable: those of one time stay in the order of their ids.
+    listed.sort_by_key(|(_, entity)| created_us(entity));
+    Ok(listed)
+}
+
+/// Makes an entity, and answers with its id.
+pub(crate) async fn create<E: Entity>(context: &Context, call: &Call, entity: &E) -> Result<String> {
+    let id = (context.new_id)();
+    transact(context.store.as_ref(), async |mut transaction: Transaction| {
+        let made = entity_create(&mut transaction, call.project, &id, entity).await;
+        made.map_err(failed(E::KIND))?;
+        Ok::<_, Error>((transaction, ()))
+    })
+    .await?;
+    Ok(id)
+}
+
+/// Changes an entity, and answers with what it became.
+pub(crate) async fn update<E: Entity>(
+    context: &Context,
+    call: &Call,
+    id: &str,
+    change: impl Fn(&mut E),
+) -> Result<E> {
+    check_id(E::KIND, id)?;
+    let (entity, _) = transact(context.store.as_ref(), async |mut transaction: Transaction| {
+        let changed = entity_put(&mut transaction, call.project, id, &change).await;
+        let entity = changed.map_err(failed(E::KIND))?;
+        Ok::<_, Error>((transaction, entity))
+    })
+    .await?;
+    Ok(entity)
+}
+
+/// Deletes an entity, and tells of it if there is something to tell.
+pub(crate) async fn delete<E: Entity>(
+    context: &Context,
+    call: &Call,
+    id: &str,
+    event: Option<Kind>,
+) -> Result<()> {
+    check_id(E::KIND, id)?;
+    let now = (context.clock)();
+    transact(context.store.as_ref(), async |mut transaction: Transaction| {
+        let deleted = entity_delete::<E>(&mut transaction, call.project, id).await;
+        deleted.map_err(failed(E::KIND))?;
+        if let Some(event) = &event {
+            event_put(transaction.batch(), call.project, now, &call.caller, event.clone());
+        }
+        Ok::<_, Error>((transaction, ()))
+    })
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! Runs that an index lists: those of an experiment, those with a tag, those that are active. They are read in pages, each
+//! from a snapshot of its own, so that a long list outlives no snapshot. What an index proposes, the document decides.
+
+use matyan_model::{
+    ids::{RunId, RunNumber},
+    index::runs_proposed_last,
+    run::{Document, Head, documents_get, head_get},
+};
+use matyan_proto::common::v1::ActivityCount;
+use matyan_store::{Key, Range};
+use std::collections::BTreeMap;
+
+use crate::{Context, call::Call, context::is_run_id, error::Result};
+
+/// Documents that are read at once: some 100 kB.
+const PAGE: usize = 256;
+
+/// Visible runs of an index range, newest first.
+pub(crate) struct Linked {
+    rest: Option<Range>,
+}
+
+impl Linked {
+    pub(crate) fn all(range: Range) -> Self {
+        Self { rest: Some(range) }
+    }
+
+    /// The runs behind this one, whose own row in the index is, or was, `key`. All of them if it is not known.
+    pub(crate) async fn behind(
+        context: &Context,
+        call: &Call,
+        range: Range,
+        run_id: &str,
+        key: impl Fn(RunNumber) -> Key,
+    ) -> Result<Self> {
+        let number = if is_run_id(run_id) { run_number(context, call, run_id).await? } else { None };
+        Ok(Self::all(match number {
+            Some(number) => range.before(&key(number)),
+            None => range,
+        }))
+    }
+
+    /// The next page; empty pages are not the last, `None` is.
+    pub(crate) async fn next(
+        &mut self,
+        context: &Context,
+        call: &Call,
+    ) -> Result<Option<Vec<(RunNumber, Document)>>> {
+        let Some(range) = self.rest.take() else { return Ok(None) };
+        let snapshot = context.store.snapshot().await?;
+        let (numbers, rest) = runs_proposed_last(snapshot.as_ref(), &range, PAGE).await?;
+        let documents = documents_get(snapshot.as_ref(), call.project, &numbers).await?;
+        self.rest = rest;
+        let found = numbers.into_iter().zip(documents);
+        let visible = found.filter_map(|(number, document)| {
+            document.filter(|document| !document.props.pending_delete).map(|document| (number, document))
+        });
+        Ok(Some(visible.collect()))
+    }
+}
+
+/// The number of a run id, also of one that was deleted.
+async fn run_number(context: &Context, call: &Call, run_id: &str) -> Result<Option<RunNumber>> {
+    let snapshot = context.store.snapshot().await?;
+    Ok(match head_get(snapshot.as_ref(), call.project, &RunId::new(run_id)).await? {
+        Some(Head::Live(number)) => Some(number),
+        Some(Head::Tombstone(tombstone)) => tombstone.number.map(RunNumber),
+        None => None,
+    })
+}
+
+/// Runs by the hour of the caller's local time in which they were made.
+#[derive(Default)]
+pub(crate) struct Hours {
+    offset_s: i64,
+    counts: BTreeMap<i64, u32>,
+}
+
+impl Hours {
+    /// `timezone_offset_min`: UTC minus local.
+    pub(crate) fn new(timezone_offset_min: i32) -> Self {
+        Self { offset_s: i64::from(timezone_offset_min) * 60, counts: BTreeMap::new() }
+    }
+
+    pub(crate) fn add(&mut self, created_us: i64) {
+        let local_s = created_us.div_euclid(1_000_000) - self.offset_s;
+        *self.counts.entry(local_s.div_euclid(3_600) * 3_600).or_default() += 1;
+    }
+
+    pub(crate) fn into_counts(self) -> Vec<ActivityCount> {
+        self.counts.into_iter().map(|(local_s, runs)| ActivityCount { local_s, runs }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hours_are_those_of_the_caller() {
+        let check = |offset_min, created_s: i64, local_s: i64| {
+            let mut hours = Hours::new(offset_min);
+            hours.add(created_s * 1_000_000 + 999_999);
+            hours.add(created_s * 1_000_000);
+            assert_eq!(hours.into_counts(), [ActivityCount { local_s, runs: 2 }], "{offset_min} {created_s}");
+        };
+        check(0, 3_599, 0);
+        check(0, -1, -3_600);
+        check(-240, 3_600, 5 * 3_600);
+        check(210, 0, -4 * 3_600);
+        check(-345, 0, 5 * 3_600);
+    }
+}

@@ -1,0 +1,191 @@
+//! Notes on runs and experiments. A note of something else than the call names is not found: nobody reads a run's notes by
+//! way of another.
+
+use matyan_model::{
+    change::change_put,
+    entity::{
+        Entity, Experiment, Note, NoteOwner, entity_create, entity_delete, entity_get, entity_load,
+        entity_put, notes_list,
+    },
+    ids::RunNumber,
+    run::RunEdit,
+};
+use matyan_proto::{
+    limits,
+    notes::v1::{self as pb, note_service_server::NoteService, owner::Kind},
+};
+use matyan_store::{Transaction, transact};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    Backend, Context,
+    call::Call,
+    entities,
+    error::{Error, Result},
+};
+
+fn view(owner: &pb::Owner, id: String, note: Note) -> pb::Note {
+    pb::Note {
+        id,
+        owner: Some(owner.clone()),
+        content: note.content,
+        created_us: note.created_us,
+        updated_us: note.updated_us,
+    }
+}
+
+fn kind(owner: &pb::Owner) -> Result<&Kind> {
+    owner.kind.as_ref().ok_or_else(|| Error::field("owner", "names neither a run nor an experiment"))
+}
+
+/// The owner that a request names, as it is stored.
+async fn find(context: &Context, call: &Call, owner: &pb::Owner) -> Result<NoteOwner> {
+    Ok(match kind(owner)? {
+        Kind::RunId(run_id) => NoteOwner::Run(context.run(call, run_id).await?.number.0),
+        Kind::ExperimentId(id) => {
+            entities::get::<Experiment>(context, call, id).await?;
+            NoteOwner::Experiment(id.clone())
+        }
+    })
+}
+
+/// Fails the transaction unless the owner is still there; a run that gets a note has changed.
+async fn touch(
+    context: &Context,
+    call: &Call,
+    transaction: &mut Transaction,
+    owner: &pb::Owner,
+    stored: &NoteOwner,
+) -> Result<()> {
+    match stored {
+        NoteOwner::Run(number) => {
+            let number = RunNumber(*number);
+            let edit = RunEdit::load(transaction, call.project, number).await?;
+            if edit.is_none_or(|edit| edit.props.pending_delete) {
+                let Kind::RunId(run_id) = kind(owner)? else { return Ok(()) };
+                return Err(Error::not_found("run", run_id));
+            }
+            change_put(transaction.batch(), call.project, number, (context.clock)(), &call.caller);
+        }
+        NoteOwner::Experiment(id) => {
+            let loaded = entity_load::<Experiment>(transaction, call.project, id).await;
+            loaded.map_err(entities::failed(Experiment::KIND))?;
+        }
+    }
+    Ok(())
+}
+
+/// A note that must be this owner's.
+async fn own(transaction: &Transaction, call: &Call, id: &str, owner: &NoteOwner) -> Result<Note> {
+    let note: Note =
+        entity_load(transaction, call.project, id).await.map_err(entities::failed(Note::KIND))?;
+    if note.owner == *owner { Ok(note) } else { Err(entities::not_found(Note::KIND, id)) }
+}
+
+fn content(text: &str) -> Result<String> {
+    entities::bounded("content", text.trim(), limits::DOCUMENT_BYTES)
+}
+
+fn owner_of(owner: Option<pb::Owner>) -> pb::Owner {
+    owner.unwrap_or_default()
+}
+
+#[tonic::async_trait]
+impl NoteService for Backend {
+    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let owner = owner_of(request.into_inner().owner);
+        let stored = match find(&self.context, &call, &owner).await {
+            Ok(stored) => stored,
+            Err(Error::NotFound { resource: "run", .. }) => {
+                return Ok(Response::new(pb::ListResponse::default()));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let snapshot = self.context.store.snapshot().await.map_err(Error::from)?;
+        let notes = notes_list(snapshot.as_ref(), call.project, &stored).await.map_err(Error::from)?;
+        let notes = notes.into_iter().map(|(id, note)| view(&owner, id, note)).collect();
+        Ok(Response::new(pb::ListResponse { notes }))
+    }
+
+    async fn create(
+        &self,
+        request: Request<pb::CreateRequest>,
+    ) -> Result<Response<pb::CreateResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let request = request.into_inner();
+        let content = content(&request.content)?;
+        let owner = owner_of(request.owner);
+        let stored = find(&self.context, &call, &owner).await?;
+        let (id, now) = ((self.context.new_id)(), (self.context.clock)());
+        let note = Note { created_us: now, updated_us: now, content, owner: stored };
+        transact(self.context.store.as_ref(), async |mut transaction: Transaction| {
+            touch(&self.context, &call, &mut transaction, &owner, &note.owner).await?;
+            let made = entity_create(&mut transaction, call.project, &id, &note).await;
+            made.map_err(entities::failed(Note::KIND))?;
+            Ok::<_, Error>((transaction, ()))
+        })
+        .await?;
+        Ok(Response::new(pb::CreateResponse { note: Some(view(&owner, id, note)) }))
+    }
+
+    async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let request = request.into_inner();
+        entities::check_id(Note::KIND, &request.id)?;
+        let owner = owner_of(request.owner);
+        let stored = find(&self.context, &call, &owner).await?;
+        let snapshot = self.context.store.snapshot().await.map_err(Error::from)?;
+        let note: Option<Note> =
+            entity_get(snapshot.as_ref(), call.project, &request.id).await.map_err(Error::from)?;
+        let note = note.filter(|note| note.owner == stored);
+        let note = note.ok_or_else(|| entities::not_found(Note::KIND, &request.id))?;
+        Ok(Response::new(pb::GetResponse { note: Some(view(&owner, request.id, note)) }))
+    }
+
+    async fn update(
+        &self,
+        request: Request<pb::UpdateRequest>,
+    ) -> Result<Response<pb::UpdateResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let request = request.into_inner();
+        entities::check_id(Note::KIND, &request.id)?;
+        let content = content(&request.content)?;
+        let owner = owner_of(request.owner);
+        let stored = find(&self.context, &call, &owner).await?;
+        let now = (self.context.clock)();
+        let (note, _) = transact(self.context.store.as_ref(), async |mut transaction: Transaction| {
+            own(&transaction, &call, &request.id, &stored).await?;
+            touch(&self.context, &call, &mut transaction, &owner, &stored).await?;
+            let change = |note: &mut Note| {
+                note.updated_us = now;
+                note.content.clone_from(&content);
+            };
+            let changed = entity_put(&mut transaction, call.project, &request.id, change).await;
+            let note = changed.map_err(entities::failed(Note::KIND))?;
+            Ok::<_, Error>((transaction, note))
+        })
+        .await?;
+        Ok(Response::new(pb::UpdateResponse { note: Some(view(&owner, request.id, note)) }))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<pb::DeleteRequest>,
+    ) -> Result<Response<pb::DeleteResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let request = request.into_inner();
+        entities::check_id(Note::KIND, &request.id)?;
+        let owner = owner_of(request.owner);
+        let stored = find(&self.context, &call, &owner).await?;
+        transact(self.context.store.as_ref(), async |mut transaction: Transaction| {
+            own(&transaction, &call, &request.id, &stored).await?;
+            touch(&self.context, &call, &mut transaction, &owner, &stored).await?;
+            let deleted = entity_delete::<Note>(&mut transaction, call.project, &request.id).await;
+            deleted.map_err(entities::failed(Note::KIND))?;
+            Ok::<_, Error>((transaction, ()))
+        })
+        .await?;
+        Ok(Response::new(pb::DeleteResponse {}))
+    }
+}

@@ -1,0 +1,122 @@
+//! The project as a whole: its name, what is in it, what the UI pins.
+
+mod activity;
+mod params;
+
+pub(crate) use params::Cache as ParamsCache;
+
+use matyan_model::{
+    lock::lock_held,
+    project::{ProjectInfo, pinned_get, pinned_put, project_info_get, project_info_load, project_info_put},
+};
+use matyan_proto::{
+    common::v1::SeriesKey,
+    limits,
+    project::v1::{self as pb, project_service_server::ProjectService},
+};
+use matyan_store::{Batch, Transaction, transact};
+use prost::Message;
+use tonic::{Request, Response, Status};
+
+use crate::{
+    Backend,
+    admin::REINDEX,
+    call::Call,
+    convert, entities,
+    error::{Error, Result},
+};
+
+/// A pinned sequence as it is stored: its message, with the context in canonical form.
+fn encode_pinned(key: &SeriesKey) -> Result<Vec<u8>> {
+    convert::at_most("name", key.name.len(), limits::NAME_BYTES)?;
+    let context = convert::context(key)?.canonical().to_owned();
+    Ok(SeriesKey { name: key.name.clone(), context }.encode_to_vec())
+}
+
+fn decode_pinned(stored: &[Vec<u8>]) -> Result<Vec<SeriesKey>> {
+    let corrupt =
+        |error| Error::Internal(matyan_store::Error::corrupt(format!("a pinned sequence: {error}")));
+    stored.iter().map(|one| SeriesKey::decode(one.as_slice()).map_err(corrupt)).collect()
+}
+
+#[tonic::async_trait]
+impl ProjectService for Backend {
+    async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let snapshot = self.context.store.snapshot().await.map_err(Error::from)?;
+        let info = project_info_get(snapshot.as_ref(), call.project).await.map_err(Error::from)?;
+        Ok(Response::new(pb::GetResponse { name: info.name, description: info.description }))
+    }
+
+    async fn update(
+        &self,
+        request: Request<pb::UpdateRequest>,
+    ) -> Result<Response<pb::UpdateResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let request = request.into_inner();
+        let name = entities::new_text("name", request.name, limits::NAME_BYTES)?;
+        let description = entities::new_text("description", request.description, limits::DESCRIPTION_BYTES)?;
+        let (info, _) = transact(self.context.store.as_ref(), async |mut transaction: Transaction| {
+            let mut info: ProjectInfo = project_info_load(&transaction, call.project).await?;
+            entities::set(&mut info.name, name.as_ref());
+            entities::set(&mut info.description, description.as_ref());
+            project_info_put(transaction.batch(), call.project, &info);
+            Ok::<_, Error>((transaction, info))
+        })
+        .await?;
+        Ok(Response::new(pb::UpdateResponse { name: info.name, description: info.description }))
+    }
+
+    async fn activity(
+        &self,
+        request: Request<pb::ActivityRequest>,
+    ) -> Result<Response<pb::ActivityResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let offset = request.into_inner().timezone_offset_min;
+        Ok(Response::new(activity::activity(&self.context, &call, offset).await?))
+    }
+
+    async fn params(
+        &self,
+        request: Request<pb::ParamsRequest>,
+    ) -> Result<Response<pb::ParamsResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let request = request.into_inner();
+        Ok(Response::new(self.params.answer(&self.context, &call, &request).await?))
+    }
+
+    async fn get_pinned_sequences(
+        &self,
+        request: Request<pb::GetPinnedSequencesRequest>,
+    ) -> Result<Response<pb::GetPinnedSequencesResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let snapshot = self.context.store.snapshot().await.map_err(Error::from)?;
+        let pinned = pinned_get(snapshot.as_ref(), call.project).await.map_err(Error::from)?;
+        Ok(Response::new(pb::GetPinnedSequencesResponse { sequences: decode_pinned(&pinned)? }))
+    }
+
+    async fn set_pinned_sequences(
+        &self,
+        request: Request<pb::SetPinnedSequencesRequest>,
+    ) -> Result<Response<pb::SetPinnedSequencesResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let sequences = request.into_inner().sequences;
+        convert::at_most("sequences", sequences.len(), limits::PINNED_SEQUENCES)?;
+        let pinned = sequences.iter().map(encode_pinned).collect::<Result<Vec<_>>>()?;
+        // The whole list is replaced, whatever it was: there is nothing to check.
+        let mut batch = Batch::default();
+        pinned_put(&mut batch, call.project, &pinned);
+        self.context.store.commit(batch).await.map_err(Error::from)?;
+        Ok(Response::new(pb::SetPinnedSequencesResponse { sequences: decode_pinned(&pinned)? }))
+    }
+
+    async fn status(
+        &self,
+        request: Request<pb::StatusRequest>,
+    ) -> Result<Response<pb::StatusResponse>, Status> {
+        Call::begin(&self.context, request.metadata()).await?;
+        let snapshot = self.context.store.snapshot().await.map_err(Error::from)?;
+        let held = lock_held(snapshot.as_ref(), REINDEX).await.map_err(Error::from)?;
+        Ok(Response::new(pb::StatusResponse { up_to_date: held.is_none() }))
+    }
+}

@@ -1,0 +1,233 @@
+//! All params and names of series, merged over all visible runs. Every run is read for it, so that what was found is kept
+//! for a while, and whoever asks meanwhile waits for the one who reads.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use matyan_model::{
+    cbor,
+    ids::{Project, RunNumber, SeriesNumber},
+    keys::{self, SeriesKind},
+    metric::{metric_headers_get, series_contexts},
+    object::object_series_list,
+    run::{Document, params_get, runs_list},
+    value::{Map, Value},
+};
+use matyan_proto::{
+    common::v1::SeriesType,
+    project::v1::{ParamsRequest, ParamsResponse, SequenceName, TypeNames},
+};
+use matyan_store::{Scan, Snapshot};
+use tokio::{sync::OnceCell, time::Instant};
+
+use crate::{
+    Context,
+    call::Call,
+    error::{Error, Result},
+    series::ALL_TYPES,
+    view::object_type,
+};
+
+/// How old an answer may be.
+const KEPT: Duration = Duration::from_secs(30);
+
+/// Documents read with one snapshot.
+const PAGE: Scan = Scan { rows: 256, bytes: 1 << 20, reverse: false };
+
+/// What only its own reader asks for by name, and what is no param.
+const LEFT_OUT: [&str; 2] = ["__system_params", "__blobs__"];
+
+/// What there is in a project.
+struct Merged {
+    params: Bytes,
+    names: HashMap<SeriesType, Names>,
+}
+
+type Answer = Arc<OnceCell<Arc<Merged>>>;
+
+/// One answer for each project, with the time when it was begun.
+#[derive(Clone, Default)]
+pub(crate) struct Cache(Arc<Mutex<HashMap<Project, (Instant, Answer)>>>);
+
+impl Cache {
+    pub(crate) async fn answer(
+        &self,
+        context: &Context,
+        call: &Call,
+        request: &ParamsRequest,
+    ) -> Result<ParamsResponse> {
+        let merged = self.entry(call.project);
+        let merged =
+            merged.get_or_try_init(async || merge(context, call.project).await.map(Arc::new)).await?;
+        let asked: Vec<SeriesType> = request.types().collect();
+        if asked.contains(&SeriesType::Unspecified) || asked.len() < request.types.len() {
+            return Err(Error::field("types", "names a type that is not known"));
+        }
+        let asked = if asked.is_empty() { ALL_TYPES.to_vec() } else { asked };
+        let types = asked.into_iter().map(|of| TypeNames {
+            r#type: of.into(),
+            names: merged.names.get(&of).map(Names::view).unwrap_or_default(),
+        });
+        let params = if request.exclude_params { Bytes::new() } else { merged.params.clone() };
+        Ok(ParamsResponse { params, types: types.collect() })
+    }
+
+    fn entry(&self, project: Project) -> Answer {
+        let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        answers.retain(|_, (begun, _)| now.duration_since(*begun) < KEPT);
+        answers.entry(project).or_insert_with(|| (now, Answer::default())).1.clone()
+    }
+}
+
+/// Names in the order in which they were first seen, each with its contexts.
+#[derive(Default)]
+struct Names {
+    order: Vec<SequenceName>,
+    places: HashMap<String, usize>,
+    seen: HashSet<(String, String)>,
+}
+
+impl Names {
+    fn add(&mut self, name: String, context: String) {
+        if !self.seen.insert((name.clone(), context.clone())) {
+            return;
+        }
+        let place = *self.places.entry(name.clone()).or_insert_with(|| {
+            self.order.push(SequenceName { name, contexts: Vec::new() });
+            self.order.len() - 1
+        });
+        self.order[place].contexts.push(context);
+    }
+
+    fn view(&self) -> Vec<SequenceName> {
+        self.order.clone()
+    }
+}
+
+/// What was found so far.
+struct Merging {
+    project: Project,
+    tree: Map,
+    names: HashMap<SeriesType, Names>,
+    /// Metrics that were met in an earlier run: their headers need not be read again.
+    metrics: HashSet<(String, [u8; 16])>,
+}
+
+async fn merge(context: &Context, project: Project) -> Result<Merged> {
+    let mut merging = Merging { project, tree: Map::new(), names: HashMap::new(), metrics: HashSet::new() };
+    let mut rest = Some(keys::documents(project));
+    while let Some(range) = rest {
+        let page = runs_list(context.store.snapshot().await?.as_ref(), project, &range, PAGE).await?;
+        rest = page.rest;
+        for (number, document) in page.runs {
+            if !document.props.pending_delete {
+                let snapshot = context.store.snapshot().await?;
+                merging.run(snapshot.as_ref(), number, &document).await?;
+            }
+        }
+    }
+    Ok(Merged { params: cbor::encode_map(&merging.tree).into(), names: merging.names })
+}
+
+impl Merging {
+    async fn run(&mut self, snapshot: &dyn Snapshot, number: RunNumber, document: &Document) -> Result<()> {
+        let params = match params_get(snapshot, self.project, number, document).await {
+            // Large params lie in rows of their own, which may have gone since the document was read.
+            Err(matyan_store::Error::Corrupt { .. }) if is_gone(snapshot, self.project, number).await? => {
+                return Ok(());
+            }
+            params => params?,
+        };
+        for (key, value) in params {
+            if !LEFT_OUT.contains(&key.as_str()) {
+                insert(&mut self.tree, key, value);
+            }
+        }
+        self.metrics(snapshot, number).await?;
+        for (_, header) in object_series_list(snapshot, self.project, number).await? {
+            if let Some(of) = object_type(&header.dtype) {
+                self.names.entry(of).or_default().add(header.name, header.context);
+            }
+        }
+        Ok(())
+    }
+
+    async fn metrics(&mut self, snapshot: &dyn Snapshot, number: RunNumber) -> Result<()> {
+        let listed = series_contexts(snapshot, self.project, number, SeriesKind::Metric).await?;
+        let mut new: Vec<SeriesNumber> = Vec::new();
+        for (name, digest, series) in listed {
+            if self.metrics.insert((name, digest)) {
+                new.push(series);
+            }
+        }
+        new.sort_unstable();
+        let headers = metric_headers_get(snapshot, self.project, number, &new).await?;
+        for header in headers.into_iter().flatten() {
+            self.names.entry(SeriesType::Metric).or_default().add(header.name, header.context);
+        }
+        Ok(())
+    }
+}
+
+async fn is_gone(snapshot: &dyn Snapshot, project: Project, number: RunNumber) -> Result<bool> {
+    Ok(matyan_model::run::document_get(snapshot, project, number).await?.is_none())
+}
+
+/// Maps are merged, otherwise the later value stands.
+fn insert(tree: &mut Map, key: String, value: Value) {
+    match (tree.get_mut(&key), value) {
+        (Some(Value::Map(known)), Value::Map(new)) => {
+            for (key, value) in new {
+                insert(known, key, value);
+            }
+        }
+        (_, value) => {
+            tree.insert(key, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use matyan_model::json;
+
+    use super::*;
+
+    fn map(text: &str) -> Map {
+        match json::parse(text).unwrap() {
+            Value::Map(map) => map,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn maps_are_merged_and_later_values_win() {
+        let check = |runs: &[&str], merged: &str| {
+            let mut tree = Map::new();
+            for run in runs {
+                map(run).into_iter().for_each(|(key, value)| insert(&mut tree, key, value));
+            }
+            assert_eq!(tree, map(merged), "{runs:?}");
+        };
+        check(&[r#"{"a":{"x":1,"y":2}}"#, r#"{"a":{"y":3,"z":null}}"#], r#"{"a":{"x":1,"y":3,"z":null}}"#);
+        check(&[r#"{"a":{"x":1}}"#, r#"{"a":5}"#], r#"{"a":5}"#);
+        check(&[r#"{"a":5}"#, r#"{"a":{"x":1}}"#], r#"{"a":{"x":1}}"#);
+        check(&[r#"{"a":[1]}"#, r#"{"a":[2],"b":null}"#], r#"{"a":[2],"b":null}"#);
+    }
+
+    #[test]
+    fn names_and_contexts_stand_as_they_were_first_seen() {
+        let mut names = Names::default();
+        for (name, context) in [("b", "{}"), ("a", r#"{"x":1}"#), ("b", r#"{"x":1.0}"#), ("b", "{}")] {
+            names.add(name.into(), context.into());
+        }
+        let view = names.view();
+        assert_eq!(view.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["b", "a"]);
+        assert_eq!(view[0].contexts, ["{}", r#"{"x":1.0}"#]);
+    }
+}

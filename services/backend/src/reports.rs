@@ -1,0 +1,89 @@
+//! Reports: pages of text and charts, kept as the UI wrote them.
+
+use matyan_model::entity::Report;
+use matyan_proto::{
+    limits,
+    reports::v1::{self as pb, report_service_server::ReportService},
+};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    Backend,
+    call::Call,
+    entities::{self, bounded},
+};
+
+fn view(id: String, report: Report) -> pb::Report {
+    pb::Report {
+        id,
+        name: report.name,
+        code: report.code,
+        description: report.description,
+        created_us: report.created_us,
+        updated_us: report.updated_us,
+    }
+}
+
+#[tonic::async_trait]
+impl ReportService for Backend {
+    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let listed = entities::list(&self.context, &call, |report: &Report| report.created_us).await?;
+        let reports = listed.into_iter().map(|(id, report)| view(id, report)).collect();
+        Ok(Response::new(pb::ListResponse { reports }))
+    }
+
+    async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let id = request.into_inner().id;
+        let report = entities::get(&self.context, &call, &id).await?;
+        Ok(Response::new(pb::GetResponse { report: Some(view(id, report)) }))
+    }
+
+    async fn create(
+        &self,
+        request: Request<pb::CreateRequest>,
+    ) -> Result<Response<pb::CreateResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let request = request.into_inner();
+        let now = (self.context.clock)();
+        let report = Report {
+            created_us: now,
+            updated_us: now,
+            name: bounded("name", &request.name, limits::NAME_BYTES)?,
+            code: bounded("code", &request.code, limits::DOCUMENT_BYTES)?,
+            description: bounded("description", &request.description, limits::DESCRIPTION_BYTES)?,
+        };
+        let id = entities::create(&self.context, &call, &report).await?;
+        Ok(Response::new(pb::CreateResponse { report: Some(view(id, report)) }))
+    }
+
+    async fn update(
+        &self,
+        request: Request<pb::UpdateRequest>,
+    ) -> Result<Response<pb::UpdateResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let pb::UpdateRequest { id, name, code, description } = request.into_inner();
+        let name = entities::new_text("name", name, limits::NAME_BYTES)?;
+        let code = entities::new_text("code", code, limits::DOCUMENT_BYTES)?;
+        let description = entities::new_text("description", description, limits::DESCRIPTION_BYTES)?;
+        let now = (self.context.clock)();
+        let changed = entities::update(&self.context, &call, &id, |report: &mut Report| {
+            report.updated_us = now;
+            entities::set(&mut report.name, name.as_ref());
+            entities::set(&mut report.code, code.as_ref());
+            entities::set(&mut report.description, description.as_ref());
+        });
+        let changed = changed.await?;
+        Ok(Response::new(pb::UpdateResponse { report: Some(view(id, changed)) }))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<pb::DeleteRequest>,
+    ) -> Result<Response<pb::DeleteResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        entities::delete::<Report>(&self.context, &call, &request.into_inner().id, None).await?;
+        Ok(Response::new(pb::DeleteResponse {}))
+    }
+}

@@ -1,0 +1,91 @@
+//! Removing places of a run's params.
+
+use matyan_model::{
+    keys,
+    value::{Map, Value},
+};
+use matyan_proto::{limits, runs::v1::DeleteParamsRequest};
+use matyan_store::{Scan, Transaction, transact};
+
+use super::change::{load, write};
+use crate::{
+    Context,
+    call::Call,
+    convert,
+    error::{Error, Result},
+};
+
+/// Places in one call.
+const PATHS: usize = 1_000;
+
+/// What belongs to the system, not to whoever removes everything.
+const KEPT: &str = "__blobs__";
+
+pub(super) async fn delete(context: &Context, call: &Call, request: &DeleteParamsRequest) -> Result<()> {
+    convert::at_most("paths", request.paths.len(), PATHS)?;
+    for path in &request.paths {
+        convert::at_most("segments", path.segments.len(), limits::VALUE_DEPTH)?;
+    }
+    let number = context.run(call, &request.run_id).await?.number;
+    let now = (context.clock)();
+    transact(context.store.as_ref(), async |mut transaction: Transaction| {
+        let mut edit = load(&transaction, call, number, &request.run_id).await?;
+        // Large params lie in rows of their own, which may change without the document.
+        transaction.scan(&keys::params(call.project, number), Scan::default()).await?;
+        let tree = edit.params(transaction.unchecked()).await?;
+        let removed = request.paths.iter().filter(|path| remove(tree, &path.segments)).count();
+        if removed > 0 {
+            edit.props.updated_us = now;
+            write(&mut transaction, call, edit, now);
+        }
+        Ok::<_, Error>((transaction, ()))
+    })
+    .await?;
+    Ok(())
+}
+
+/// Removes a place, or all of them; answers whether there was something.
+fn remove(tree: &mut Map, path: &[String]) -> bool {
+    let Some((last, parents)) = path.split_last() else {
+        let before = tree.len();
+        tree.retain(|key, _| key == KEPT);
+        return tree.len() < before;
+    };
+    let mut node = tree;
+    for key in parents {
+        match node.get_mut(key) {
+            Some(Value::Map(map)) => node = map,
+            _ => return false,
+        }
+    }
+    node.remove(last).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use matyan_model::json;
+
+    use super::*;
+
+    #[test]
+    fn places_are_removed_where_they_are() {
+        let map = |text: &str| match json::parse(text).unwrap() {
+            Value::Map(map) => map,
+            other => panic!("{other:?}"),
+        };
+        let check = |before: &str, path: &[&str], after: &str, removed: bool| {
+            let mut tree = map(before);
+            let path: Vec<String> = path.iter().map(|key| (*key).to_owned()).collect();
+            assert_eq!(remove(&mut tree, &path), removed, "{before} {path:?}");
+            assert_eq!(tree, map(after), "{before} {path:?}");
+        };
+        check(r#"{"a":{"b":1,"c":2}}"#, &["a", "b"], r#"{"a":{"c":2}}"#, true);
+        check(r#"{"a":{"b":1}}"#, &["a", "b"], r#"{"a":{}}"#, true);
+        check(r#"{"a":{"b":1}}"#, &["a"], "{}", true);
+        check(r#"{"a":{"b":1}}"#, &["a", "x"], r#"{"a":{"b":1}}"#, false);
+        check(r#"{"a":{"b":1}}"#, &["a", "b", "c"], r#"{"a":{"b":1}}"#, false);
+        check(r#"{"a.b":1}"#, &["a.b"], "{}", true);
+        check(r#"{"a":1,"__blobs__":{"x":2}}"#, &[], r#"{"__blobs__":{"x":2}}"#, true);
+        check(r#"{"__blobs__":1}"#, &[], r#"{"__blobs__":1}"#, false);
+    }
+}

@@ -1,0 +1,337 @@
+//! Watching runs: first, if asked, every run as it is, then each change once.
+//!
+//! A change says that a transaction touched a run, not what it did: a watcher collects changes for a moment and sends the
+//! run as it is then. What a snapshot has shown already (a change that is committed before it) is not sent again. The
+//! `resume` of an answer lies before every change that was collected and not sent, so that a cut loses none.
+
+mod feed;
+mod filter;
+mod resume;
+mod waiting;
+
+pub(crate) use feed::Feeds;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use matyan_model::{
+    change::Change,
+    ids::{RunId, RunNumber},
+    keys,
+    run::{document_get, documents_get, head_live, run_id_of, runs_list, writing_get},
+};
+use matyan_proto::{
+    limits,
+    runs::v1::{RunChange, RunParts, WatchRequest, WatchResponse, run_change},
+};
+use matyan_store::{Scan, Stamp, Version};
+use prost::Message;
+use tokio::time::{Instant, sleep_until};
+
+use crate::{
+    Backend, Context,
+    call::Call,
+    convert,
+    error::{Error, Result},
+    stream::{End, Sender},
+    view::{Names, run_parts},
+};
+use feed::Feed;
+use filter::Filter;
+use waiting::Waiting;
+
+const DEFAULT_SETTLE_MS: u32 = 200;
+const MAX_SETTLE_MS: u32 = 60_000;
+
+/// A watcher hears something this often.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
+
+/// Runs that wait to be sent; with more, no changes are taken until some are sent.
+const MAX_WAITING: usize = limits::RUNS_PER_CALL;
+
+/// Runs in one message, and bytes that it may have before another run.
+const RUNS: usize = 100;
+const MESSAGE_BYTES: usize = 1 << 20;
+
+/// Runs that are remembered to tell less about them: forgetting them costs a needless word.
+const REMEMBERED: usize = 100_000;
+
+/// Documents read with one snapshot.
+const PAGE: Scan = Scan { rows: RUNS, bytes: 1 << 20, reverse: true };
+
+pub(super) struct Watch {
+    context: Arc<Context>,
+    call: Call,
+    parts: RunParts,
+    settle: Duration,
+    with_snapshot: bool,
+    filter: Filter,
+    feed: Feed,
+    waiting: Waiting,
+    /// As of which version a run was sent, for as long as changes before that may still come.
+    sent: HashMap<RunNumber, Version>,
+    /// Runs that were told to be gone.
+    gone: HashSet<RunNumber>,
+    /// Data of each run when it was last sent.
+    data: HashMap<RunNumber, u64>,
+}
+
+pub(super) async fn begin(backend: &Backend, call: Call, request: WatchRequest) -> Result<Watch> {
+    let context = backend.context.clone();
+    convert::at_most("run_ids", request.run_ids.len(), limits::RUNS_PER_CALL)?;
+    let parts = request.parts.clone().unwrap_or_default();
+    convert::parts(&parts)?;
+    let settle_ms = request.settle_ms.unwrap_or(DEFAULT_SETTLE_MS);
+    if settle_ms > MAX_SETTLE_MS {
+        return Err(Error::field("settle_ms", format!("is {settle_ms}: at most {MAX_SETTLE_MS} is good")));
+    }
+    let now = feed::now(context.store.as_ref()).await?;
+    let position = match &request.resume {
+        resume if resume.is_empty() || request.snapshot => now,
+        resume => match resume::parse(resume)? {
+            // Of another store, or one that was put back.
+            position if position > now => return Err(Error::PositionExpired),
+            position => position,
+        },
+    };
+    let filter = Filter::new(&context, &request)?;
+    let feed = backend.feeds.follow(&context.store, &backend.streams, call.project, position).await?;
+    Ok(Watch {
+        context,
+        call,
+        parts,
+        settle: Duration::from_millis(settle_ms.into()),
+        with_snapshot: request.snapshot,
+        filter,
+        feed,
+        waiting: Waiting::default(),
+        sent: HashMap::new(),
+        gone: HashSet::new(),
+        data: HashMap::new(),
+    })
+}
+
+/// What a watcher waits for.
+enum Event {
+    Changes(Vec<Change>),
+    Due,
+    Silence,
+}
+
+impl Watch {
+    pub(super) async fn run(mut self, sender: &Sender<WatchResponse>) -> Result<(), End> {
+        if self.with_snapshot {
+            self.send_snapshot(sender).await?;
+        }
+        let mut spoken = Instant::now();
+        loop {
+            let due = self.waiting.due();
+            let takes_more = self.waiting.len() < MAX_WAITING;
+            let feed = &mut self.feed;
+            let event = async {
+                tokio::select! {
+                    biased;
+                    () = sleep_until(due.unwrap_or(spoken)), if due.is_some() => Ok(Event::Due),
+                    changes = feed.next(), if takes_more => changes.map(Event::Changes),
+                    () = sleep_until(spoken + SIGN_OF_LIFE) => Ok(Event::Silence),
+                }
+            };
+            match sender.wait(event).await?? {
+                Event::Changes(changes) => self.collect(changes).await?,
+                Event::Due => {
+                    if self.send_due(sender).await? {
+                        spoken = Instant::now();
+                    }
+                }
+                Event::Silence => {
+                    sender.send(self.answer(Vec::new())).await?;
+                    spoken = Instant::now();
+                }
+            }
+        }
+    }
+
+    /// Everything before this was sent.
+    fn position(&self) -> Stamp {
+        self.waiting.before_first().unwrap_or(self.feed.position())
+    }
+
+    fn answer(&self, changes: Vec<RunChange>) -> WatchResponse {
+        WatchResponse { changes, resume: resume::encode(self.position()), snapshot_done: false }
+    }
+
+    /// Notes which runs have changed.
+    async fn collect(&mut self, changes: Vec<Change>) -> Result<()> {
+        let due = Instant::now() + self.settle;
+        for change in changes {
+            let shown = self.sent.get(&change.number);
+            if shown.is_none_or(|version| change.stamp.version() > *version)
+                && self.filter.may_want(&self.context, &self.call, change.number).await?
+            {
+                self.waiting.add(change.number, change.stamp, due);
+            }
+        }
+        let position = self.feed.position().version();
+        self.sent.retain(|_, version| *version > position);
+        Ok(())
+    }
+
+    /// Sends the runs that have waited long enough; false if none of them had anything to say.
+    async fn send_due(&mut self, sender: &Sender<WatchResponse>) -> Result<bool, End> {
+        let mut has_sent = false;
+        let now = Instant::now();
+        loop {
+            let before = resume::encode(self.position());
+            let numbers = self.waiting.take(now, RUNS);
+            if numbers.is_empty() {
+                return Ok(has_sent);
+            }
+            let mut messages = messages(self.changes(&numbers).await?);
+            // Going on behind these runs is right once all of them were sent.
+            let last = messages.pop().unwrap_or_default();
+            for changes in messages {
+                let resume = before.clone();
+                sender.send(WatchResponse { changes, resume, snapshot_done: false }).await?;
+            }
+            if !last.is_empty() {
+                has_sent = true;
+                sender.send(self.answer(last)).await?;
+            }
+        }
+    }
+
+    /// What these runs have become. A change that is committed behind the snapshot which decides is sent once more.
+    async fn changes(&mut self, numbers: &[RunNumber]) -> Result<Vec<RunChange>> {
+        let snapshot = self.context.store.snapshot().await?;
+        let version = snapshot.version();
+        let documents = documents_get(snapshot.as_ref(), self.call.project, numbers).await?;
+        let found = numbers.iter().copied().zip(documents);
+        let visible = found.filter_map(|(number, document)| {
+            document.filter(|document| !document.props.pending_delete).map(|document| (number, document))
+        });
+        let wanted = self.filter.matching(&self.call, snapshot.as_ref(), visible.collect()).await?;
+        drop(snapshot);
+        let mut names = Names::new(self.call.project);
+        let mut changes = Vec::new();
+        for number in numbers {
+            self.sent.insert(*number, version);
+            let change = match wanted.contains(number) {
+                true => self.changed(&mut names, *number).await?,
+                false => None,
+            };
+            changes.extend(match change {
+                Some(change) => Some(change),
+                None => self.left(*number).await?,
+            });
+        }
+        Ok(changes)
+    }
+
+    /// The run with the parts that are asked for, if it is still there.
+    async fn changed(&mut self, names: &mut Names, number: RunNumber) -> Result<Option<RunChange>> {
+        let snapshot = self.context.store.snapshot().await?;
+        let document = document_get(snapshot.as_ref(), self.call.project, number).await?;
+        let Some(document) = document.filter(|document| !document.props.pending_delete) else {
+            return Ok(None);
+        };
+        let writing = writing_get(snapshot.as_ref(), self.call.project, number).await?;
+        let run = run_parts(&self.context, names, snapshot.as_ref(), number, &document, &self.parts).await?;
+        self.gone.remove(&number);
+        if self.data.len() > REMEMBERED {
+            self.data.clear();
+        }
+        let data = writing.bytes.saturating_add(writing.points);
+        let before = self.data.insert(number, data).unwrap_or_default();
+        let run_id = run.run_id.clone();
+        Ok(Some(RunChange { run_id, change: Some(run_change::Change::Run(run)), data: data != before }))
+    }
+
+    /// The run is not there any more, or is not one of those that are watched; told once.
+    async fn left(&mut self, number: RunNumber) -> Result<Option<RunChange>> {
+        let snapshot = self.context.store.snapshot().await?;
+        let Some(id) = run_id_of(snapshot.as_ref(), self.call.project, number).await? else {
+            return Ok(None);
+        };
+        // The id belongs to another run by now, which has a change of its own.
+        let live = head_live(snapshot.as_ref(), self.call.project, &id).await?;
+        let is_replaced = live.is_some_and(|live| live != number);
+        if self.gone.len() > REMEMBERED {
+            self.gone.clear();
+        }
+        if is_replaced || !self.gone.insert(number) {
+            return Ok(None);
+        }
+        let change = Some(run_change::Change::Left(true));
+        Ok(Some(RunChange { run_id: id.as_str().to_owned(), change, data: false }))
+    }
+
+    /// Every watched run as it is.
+    async fn send_snapshot(&mut self, sender: &Sender<WatchResponse>) -> Result<(), End> {
+        let mut source = Source::new(&self.call, &self.filter);
+        while let Some(numbers) = source.next(&self.context, &self.call).await? {
+            let mut changes = self.changes(&numbers).await?;
+            changes.retain(|change| matches!(change.change, Some(run_change::Change::Run(_))));
+            for changes in messages(changes).into_iter().filter(|changes| !changes.is_empty()) {
+                sender.send(WatchResponse { changes, ..WatchResponse::default() }).await?;
+            }
+        }
+        sender.send(WatchResponse { snapshot_done: true, ..self.answer(Vec::new()) }).await?;
+        Ok(())
+    }
+}
+
+/// Cut into messages that are not too large; a run alone may be.
+fn messages(changes: Vec<RunChange>) -> Vec<Vec<RunChange>> {
+    let mut messages = vec![Vec::new()];
+    let mut bytes = 0;
+    for change in changes {
+        if bytes >= MESSAGE_BYTES {
+            messages.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += change.encoded_len();
+        messages.last_mut().expect("there is one from the beginning").push(change);
+    }
+    messages
+}
+
+/// Runs that are there when a watch begins, those of a project newest first.
+enum Source {
+    Documents(Option<matyan_store::Range>),
+    Ids(std::vec::IntoIter<String>),
+}
+
+impl Source {
+    fn new(call: &Call, filter: &Filter) -> Self {
+        match filter.run_ids() {
+            Some(ids) => Self::Ids(ids.into_iter()),
+            None => Self::Documents(Some(keys::documents(call.project))),
+        }
+    }
+
+    async fn next(&mut self, context: &Context, call: &Call) -> Result<Option<Vec<RunNumber>>> {
+        let snapshot = context.store.snapshot().await?;
+        match self {
+            Self::Documents(rest) => {
+                let Some(range) = rest.take() else { return Ok(None) };
+                let page = runs_list(snapshot.as_ref(), call.project, &range, PAGE).await?;
+                *rest = page.rest;
+                Ok(Some(page.runs.into_iter().map(|(number, _)| number).collect()))
+            }
+            Self::Ids(ids) => {
+                let ids: Vec<String> = ids.by_ref().take(RUNS).collect();
+                if ids.is_empty() {
+                    return Ok(None);
+                }
+                let mut numbers = Vec::with_capacity(ids.len());
+                for id in ids {
+                    numbers.extend(head_live(snapshot.as_ref(), call.project, &RunId::new(id)).await?);
+                }
+                Ok(Some(numbers))
+            }
+        }
+    }
+}

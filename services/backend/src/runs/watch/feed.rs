@@ -1,0 +1,180 @@
+//! The changes of a project, read once for all who watch it. One task tails them in the store and hands them on; a watcher
+//! that joins, or has fallen behind, reads from the store itself until it has caught up.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use matyan_model::{
+    change::{Change, changes_list, changes_trimmed, changes_wait},
+    ids::Project,
+};
+use matyan_store::{Stamp, Store};
+use tokio::sync::broadcast::{self, error::RecvError};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    error::{Error, Result},
+    stream::Streams,
+};
+
+/// Pages of changes that a watcher may lag behind before it reads by itself: some 10 MB at worst, 100 kB as a rule.
+const PAGES: usize = 256;
+
+/// Changes in one page.
+const ROWS: usize = 1_000;
+
+/// How often a task that nobody listens to any more is looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// Before reading again after an error of the store.
+const WAIT: Duration = Duration::from_secs(1);
+
+type Page = Arc<[Change]>;
+type Senders = HashMap<Project, broadcast::Sender<Page>>;
+
+/// The tails of all projects that are watched.
+#[derive(Clone, Default)]
+pub(crate) struct Feeds(Arc<Mutex<Senders>>);
+
+impl Feeds {
+    fn senders(&self) -> MutexGuard<'_, Senders> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes behind `position`, from now on.
+    pub(super) async fn follow(
+        &self,
+        store: &Arc<dyn Store>,
+        streams: &Streams,
+        project: Project,
+        position: Stamp,
+    ) -> Result<Feed> {
+        // A new tail begins before anything that this watcher will read by itself: no change lies between the two.
+        let begin = now(store.as_ref()).await?;
+        let mut senders = self.senders();
+        let pages = match senders.get(&project) {
+            Some(sender) => sender.subscribe(),
+            None => {
+                let (sender, pages) = broadcast::channel(PAGES);
+                senders.insert(project, sender.clone());
+                let tail =
+                    Tail { feeds: self.clone(), store: store.clone(), project, sender, position: begin };
+                streams.spawn(|stop| tail.run(stop));
+                pages
+            }
+        };
+        Ok(Feed { store: store.clone(), project, position, pages, is_behind: true })
+    }
+}
+
+/// The task that reads.
+struct Tail {
+    feeds: Feeds,
+    store: Arc<dyn Store>,
+    project: Project,
+    sender: broadcast::Sender<Page>,
+    /// Everything up to here was handed on, or lies before the first watcher came.
+    position: Stamp,
+}
+
+impl Tail {
+    async fn run(mut self, stop: CancellationToken) {
+        while !self.is_idle() {
+            let page = tokio::time::timeout(LOOK_EVERY, self.next());
+            match stop.run_until_cancelled(page).await {
+                None => return,
+                Some(Err(_)) => {}
+                Some(Ok(Ok(page))) => drop(self.sender.send(page)),
+                Some(Ok(Err(error))) => {
+                    tracing::warn!(%error, "the changes of runs are read again");
+                    if stop.run_until_cancelled(tokio::time::sleep(WAIT)).await.is_none() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether nobody listens; then nobody finds it any more.
+    fn is_idle(&self) -> bool {
+        let mut senders = self.feeds.senders();
+        let is_idle = self.sender.receiver_count() == 0;
+        if is_idle {
+            senders.remove(&self.project);
+        }
+        is_idle
+    }
+
+    /// The next page, once there is one. Cancel-safe: the position moves with the page.
+    async fn next(&mut self) -> matyan_store::Result<Page> {
+        let after = self.position;
+        changes_wait(self.store.as_ref(), self.project, after).await?;
+        let snapshot = self.store.snapshot().await?;
+        let (changes, _) = changes_list(snapshot.as_ref(), self.project, Some(after), ROWS).await?;
+        if let Some(last) = changes.last() {
+            self.position = last.stamp;
+        }
+        Ok(changes.into())
+    }
+}
+
+/// Behind everything that is committed.
+pub(super) async fn now(store: &dyn Store) -> matyan_store::Result<Stamp> {
+    Ok(store.snapshot().await?.version().stamp(u16::MAX))
+}
+
+/// Every change of a project behind a position, once and in order.
+pub(super) struct Feed {
+    store: Arc<dyn Store>,
+    project: Project,
+    /// Everything up to here was handed out.
+    position: Stamp,
+    pages: broadcast::Receiver<Page>,
+    /// What the tail hands on may begin behind what is missing: the store has it.
+    is_behind: bool,
+}
+
+impl Feed {
+    pub(super) fn position(&self) -> Stamp {
+        self.position
+    }
+
+    /// The next changes; waits for some. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Result<Vec<Change>> {
+        loop {
+            let changes = if self.is_behind { self.read().await? } else { self.receive().await };
+            if let Some(last) = changes.last() {
+                self.position = last.stamp;
+                return Ok(changes);
+            }
+        }
+    }
+
+    async fn read(&mut self) -> Result<Vec<Change>> {
+        let snapshot = self.store.snapshot().await?;
+        let trimmed = changes_trimmed(snapshot.as_ref(), self.project).await?;
+        if trimmed.is_some_and(|trimmed| trimmed > self.position) {
+            return Err(Error::PositionExpired);
+        }
+        let (changes, more) =
+            changes_list(snapshot.as_ref(), self.project, Some(self.position), ROWS).await?;
+        // Whatever is committed behind this snapshot comes by the pages, which were subscribed to before.
+        self.is_behind = more;
+        Ok(changes)
+    }
+
+    async fn receive(&mut self) -> Vec<Change> {
+        match self.pages.recv().await {
+            Ok(page) => page.iter().filter(|change| change.stamp > self.position).cloned().collect(),
+            Err(RecvError::Lagged(_)) => {
+                self.is_behind = true;
+                Vec::new()
+            }
+            // The tail has ended because the server does; this watcher is told so by its own stream.
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Which runs are watched: all, or these ids, and of them those that a query finds.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use matyan_model::{
+    ids::RunNumber,
+    run::{Document, run_id_of},
+};
+use matyan_proto::{runs::v1::WatchRequest, search::v1::Query as QueryText};
+use matyan_ql::{Endpoint, Query};
+use matyan_store::Snapshot;
+
+use crate::{
+    Context,
+    call::Call,
+    context::is_run_id,
+    error::Result,
+    search::{Judge, Loader, compiled},
+};
+
+/// Numbers whose ids are remembered.
+const REMEMBERED: usize = 100_000;
+
+pub(super) struct Filter {
+    /// `None`: all runs.
+    ids: Option<HashSet<String>>,
+    query: Option<Arc<Query>>,
+    known: HashMap<RunNumber, bool>,
+}
+
+impl Filter {
+    pub(super) fn new(context: &Context, request: &WatchRequest) -> Result<Self> {
+        let ids = request.run_ids.iter().filter(|id| is_run_id(id)).cloned().collect();
+        let query = if request.query.trim().is_empty() {
+            None
+        } else {
+            let text = QueryText {
+                text: request.query.clone(),
+                timezone_offset_min: request.timezone_offset_min,
+                ..QueryText::default()
+            };
+            Some(compiled(context, Some(text), Endpoint::Run)?.query)
+        };
+        Ok(Self { ids: (!request.run_ids.is_empty()).then_some(ids), query, known: HashMap::new() })
+    }
+
+    /// The ids to watch; `None`: all.
+    pub(super) fn run_ids(&self) -> Option<Vec<String>> {
+        self.ids.as_ref().map(|ids| ids.iter().cloned().collect())
+    }
+
+    /// Whether a run has one of the ids. A number has the same id for ever.
+    pub(super) async fn may_want(
+        &mut self,
+        context: &Context,
+        call: &Call,
+        number: RunNumber,
+    ) -> Result<bool> {
+        let Some(ids) = &self.ids else { return Ok(true) };
+        if let Some(known) = self.known.get(&number) {
+            return Ok(*known);
+        }
+        let snapshot = context.store.snapshot().await?;
+        let id = run_id_of(snapshot.as_ref(), call.project, number).await?;
+        let wanted = id.is_some_and(|id| ids.contains(id.as_str()));
+        if self.known.len() >= REMEMBERED {
+            self.known.clear();
+        }
+        self.known.insert(number, wanted);
+        Ok(wanted)
+    }
+
+    /// Those of the runs that the query finds.
+    pub(super) async fn matching(
+        &self,
+        call: &Call,
+        snapshot: &dyn Snapshot,
+        runs: Vec<(RunNumber, Document)>,
+    ) -> Result<HashSet<RunNumber>> {
+        let Some(query) = &self.query else {
+            return Ok(runs.into_iter().map(|(number, _)| number).collect());
+        };
+        // Names may have changed since the last time, and each time has a budget of its own.
+        let mut loader = Loader::new(call.project, query.clone(), None);
+        let mut candidates = Vec::with_capacity(runs.len());
+        for (number, document) in runs {
+            candidates.push(loader.load(snapshot, number, document).await?);
+        }
+        let matched = Judge::new(query.clone(), None).matching(candidates).await?;
+        Ok(matched.into_iter().map(|matched| matched.candidate.number).collect())
+    }
+}

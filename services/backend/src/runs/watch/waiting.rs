@@ -1,0 +1,102 @@
+//! Runs that have changed and are not sent yet, in the order of their first change.
+
+use std::collections::{HashSet, VecDeque};
+
+use matyan_model::ids::RunNumber;
+use matyan_store::Stamp;
+use tokio::time::Instant;
+
+struct Entry {
+    number: RunNumber,
+    first: Stamp,
+    due: Instant,
+}
+
+#[derive(Default)]
+pub(super) struct Waiting {
+    order: VecDeque<Entry>,
+    numbers: HashSet<RunNumber>,
+}
+
+impl Waiting {
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// A run that waits already goes when its first change is due.
+    pub(super) fn add(&mut self, number: RunNumber, first: Stamp, due: Instant) {
+        if self.numbers.insert(number) {
+            self.order.push_back(Entry { number, first, due });
+        }
+    }
+
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.order.front().map(|entry| entry.due)
+    }
+
+    /// Up to so many runs that are due.
+    pub(super) fn take(&mut self, now: Instant, count: usize) -> Vec<RunNumber> {
+        let mut taken = Vec::new();
+        while taken.len() < count
+            && let Some(entry) = self.order.pop_front_if(|entry| entry.due <= now)
+        {
+            self.numbers.remove(&entry.number);
+            taken.push(entry.number);
+        }
+        taken
+    }
+
+    /// The position right before the first change that is not sent.
+    pub(super) fn before_first(&self) -> Option<Stamp> {
+        self.order.front().map(|entry| before(entry.first))
+    }
+}
+
+fn before(Stamp(mut bytes): Stamp) -> Stamp {
+    for byte in bytes.iter_mut().rev() {
+        let (less, borrows) = byte.overflowing_sub(1);
+        *byte = less;
+        if !borrows {
+            break;
+        }
+    }
+    Stamp(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn stamp(last: u8) -> Stamp {
+        Stamp([0, 0, 0, 0, 0, 0, 0, 1, 0, last])
+    }
+
+    #[test]
+    fn runs_go_in_the_order_of_their_first_changes() {
+        let mut waiting = Waiting::default();
+        let now = Instant::now();
+        let later = now + Duration::from_secs(1);
+        for (number, at, due) in [(1, 1, now), (2, 2, now), (1, 3, later), (3, 4, later)] {
+            waiting.add(RunNumber(number), stamp(at), due);
+        }
+        assert_eq!((waiting.len(), waiting.before_first()), (3, Some(stamp(0))));
+        assert_eq!(waiting.take(now, 1), [RunNumber(1)]);
+        assert_eq!(waiting.before_first(), Some(stamp(1)));
+        assert_eq!(waiting.take(now, 9), [RunNumber(2)]);
+        assert_eq!(waiting.due(), Some(later));
+        waiting.add(RunNumber(1), stamp(5), later);
+        assert_eq!(waiting.take(later, 9), [RunNumber(3), RunNumber(1)]);
+        assert_eq!(waiting.before_first(), None);
+    }
+
+    #[test]
+    fn the_stamp_before_borrows() {
+        assert_eq!(
+            before(Stamp([1, 0, 0, 0, 0, 0, 0, 0, 0, 0])),
+            Stamp([0, 255, 255, 255, 255, 255, 255, 255, 255, 255])
+        );
+        assert_eq!(before(stamp(7)), stamp(6));
+    }
+}

@@ -1,0 +1,170 @@
+//! Operation: jobs under locks, what was parked, positions, usage.
+
+use matyan_model::{ids::Project, keys, lock::lock_take};
+use matyan_proto::{
+    admin::v1::{admin_service_client::AdminServiceClient, *},
+    ingest::v1 as pb,
+    ingest::v1::event::Kind,
+    runs::v1 as runs,
+};
+use matyan_store::{Batch, Store, Transaction};
+use tonic::{Code, service::Routes};
+
+use crate::world::{World, all, create, experiment, tag, wrong_field};
+
+type Client = AdminServiceClient<Routes>;
+
+#[tokio::test]
+async fn stale_runs_are_finished() {
+    let world = World::new().await;
+    let mut client = Client::new(world.routes());
+    world.create(&["old"]).await;
+    world.pass(3_600);
+    world.create(&["new"]).await;
+    let request = |dry_run| FinishStaleRequest { idle_s: 600, dry_run };
+    let ids =
+        |answers: Vec<FinishStaleResponse>| answers.into_iter().flat_map(|it| it.run_ids).collect::<Vec<_>>();
+    assert_eq!(ids(all(client.finish_stale(request(true)).await.unwrap()).await), ["old"]);
+    assert_eq!(ids(all(client.finish_stale(request(false)).await.unwrap()).await), ["old"]);
+    assert!(ids(all(client.finish_stale(request(false)).await.unwrap()).await).is_empty());
+    let mut of_runs = runs::run_service_client::RunServiceClient::new(world.routes());
+    let parts = Some(runs::RunParts { props: true, ..Default::default() });
+    let get = runs::GetRequest { run_id: "old".into(), parts };
+    let props = of_runs.get(get).await.unwrap().into_inner().run.unwrap().props.unwrap();
+    assert!(
+        !props.active && props.ended_us.unwrap() < world.now_us() - 3_000_000_000,
+        "it ended when it was last heard of"
+    );
+    wrong_field(client.finish_stale(FinishStaleRequest::default()).await, "idle_s");
+    let jobs = client.list_jobs(ListJobsRequest {}).await.unwrap().into_inner().jobs;
+    let job = jobs.iter().find(|job| job.name == "finish-stale").unwrap();
+    assert!(job.holder.is_empty() && job.last_success_us.is_some());
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_job_that_runs_elsewhere_is_busy() {
+    let world = World::new().await;
+    let mut client = Client::new(world.routes());
+    let take = async |now_us: i64| {
+        let mut transaction = Transaction::new(world.store.snapshot().await.unwrap());
+        lock_take(&mut transaction, "reindex", [9; 16], now_us, 0).await.unwrap().unwrap();
+        world.store.commit(transaction.into_batch()).await.unwrap();
+    };
+    take(world.now_us()).await;
+    let mut stream = client.reindex(ReindexRequest { dry_run: true }).await.unwrap().into_inner();
+    let busy = stream.message().await.unwrap_err();
+    assert_eq!(busy.code(), Code::FailedPrecondition);
+    let mut project =
+        matyan_proto::project::v1::project_service_client::ProjectServiceClient::new(world.routes());
+    let status = project.status(matyan_proto::project::v1::StatusRequest {}).await.unwrap().into_inner();
+    assert!(!status.up_to_date, "indexes are built");
+    let jobs = client.list_jobs(ListJobsRequest {}).await.unwrap().into_inner().jobs;
+    assert_eq!(jobs[0].holder, "09".repeat(16));
+    world.pass(3_600);
+    all(client.reindex(ReindexRequest { dry_run: true }).await.unwrap()).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn indexes_are_mended() {
+    let world = World::new().await;
+    let mut client = Client::new(world.routes());
+    world.log("r", [create(), tag("t"), experiment("e")]).await;
+    world.log_points("r", &[("loss", "", &[1.0])]).await;
+    world.applied().await;
+    let reindex = async |dry_run| {
+        let answers =
+            all(Client::new(world.routes()).reindex(ReindexRequest { dry_run }).await.unwrap()).await;
+        answers.last().unwrap().rows
+    };
+    assert_eq!(reindex(false).await, 0, "nothing is wrong");
+    let snapshot = world.store.snapshot().await.unwrap();
+    let before = snapshot.scan(&keys::indexes(Project(0)), Default::default()).await.unwrap().rows;
+    let mut batch = Batch::default();
+    batch.clear_range(keys::indexes(Project(0)));
+    batch.set(keys::index_tag(Project(0), "t", matyan_model::ids::RunNumber(1)), Vec::new());
+    world.store.commit(batch).await.unwrap();
+    let rows = before.len() as u64 + 1;
+    assert_eq!(reindex(true).await, rows + 2, "and two counts");
+    assert!(reindex(false).await >= rows);
+    let snapshot = world.store.snapshot().await.unwrap();
+    assert_eq!(snapshot.scan(&keys::indexes(Project(0)), Default::default()).await.unwrap().rows, before);
+    assert_eq!(reindex(true).await, 0);
+    let partitions = client.list_partitions(ListPartitionsRequest {}).await.unwrap().into_inner().partitions;
+    assert!(partitions.iter().all(|one| one.applied == one.end && one.oldest_unapplied_us.is_none()));
+    let usage = client.usage(UsageRequest { largest_runs: 5 }).await.unwrap().into_inner();
+    let total = usage.total.unwrap();
+    assert_eq!((total.runs, total.series, total.points), (1, 1, 1));
+    assert_eq!(usage.runs[0].run_id, "r");
+    wrong_field(client.usage(UsageRequest { largest_runs: 1_001 }).await, "largest_runs");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn parked_items_are_shown_and_forgotten() {
+    let world = World::new().await;
+    let mut client = Client::new(world.routes());
+    let bad = || Kind::LogParams(pb::LogParams { value: bytes::Bytes::from_static(b"\xff") });
+    for run in ["a", "b", "a"] {
+        world.log(run, [create(), bad()]).await;
+        world.applied().await;
+    }
+    let list = async |run: &str, size, token: &str| {
+        let request =
+            ListParkedItemsRequest { run_id: run.into(), page_size: size, page_token: token.into() };
+        Client::new(world.routes()).list_parked_items(request).await.unwrap().into_inner()
+    };
+    let all_items = list("", 0, "").await;
+    let runs: Vec<_> = all_items.items.iter().map(|item| item.run_id.as_str()).collect();
+    assert_eq!((runs, all_items.total), (vec!["a", "b", "a"], 3));
+    assert!(
+        all_items
+            .items
+            .iter()
+            .all(|item| item.item == 1 && !item.reason.is_empty() && !item.content.is_empty())
+    );
+    for (run, expected) in [("", vec!["a", "b", "a"]), ("a", vec!["a", "a"]), ("nobody", vec![])] {
+        let (mut found, mut token) = (Vec::new(), String::new());
+        loop {
+            let page = list(run, 1, &token).await;
+            found.extend(page.items.into_iter().map(|item| item.run_id));
+            token = page.next_page_token;
+            if token.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(found, expected);
+    }
+    let request = ListParkedItemsRequest { page_token: "forged".into(), ..Default::default() };
+    wrong_field(client.list_parked_items(request).await, "page_token");
+    let ids = vec![all_items.items[0].id.clone(), "forged".into(), all_items.items[0].id.clone()];
+    let deleted = client.delete_parked_items(DeleteParkedItemsRequest { ids }).await.unwrap().into_inner();
+    assert_eq!((deleted.deleted, list("", 0, "").await.total), (1, 2));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_deleted_runs_left_is_cleaned() {
+    let world = World::new().await;
+    let mut client = Client::new(world.routes());
+    world.create(&["r"]).await;
+    let mut of_runs = runs::run_service_client::RunServiceClient::new(world.routes());
+    of_runs.delete(runs::DeleteRequest { run_id: "r".into() }).await.unwrap();
+    world.applied().await;
+    world.put_blob("r/late.bin", b"12345").await;
+    let clean = |dry_run| CleanupOrphanBlobsRequest { dry_run, ..Default::default() };
+    let keys = |answers: &[CleanupOrphanBlobsResponse]| {
+        answers.iter().flat_map(|answer| answer.keys.clone()).collect::<Vec<_>>()
+    };
+    let looked = all(client.cleanup_orphan_blobs(clean(true)).await.unwrap()).await;
+    let cleaned = all(client.cleanup_orphan_blobs(clean(false)).await.unwrap()).await;
+    // The control worker may have been there in between.
+    assert!(keys(&looked).len() <= 1 && keys(&cleaned).len() <= 1);
+    let left = matyan_blob::Blobs::list(&*world.blobs, "r/", None).await.unwrap().blobs;
+    assert!(left.is_empty());
+    let tombstones = |older_than_s| CleanupTombstonesRequest { older_than_s, dry_run: false };
+    let ids = |answers: Vec<CleanupTombstonesResponse>| answers.into_iter().flat_map(|it| it.run_ids).count();
+    assert_eq!(ids(all(client.cleanup_tombstones(tombstones(0)).await.unwrap()).await), 0, "it is too young");
+    world.end().await;
+}

@@ -1,0 +1,152 @@
+//! Artifacts: listed, read in ranges, as an archive; payloads by URIs that nobody can make.
+
+use std::io::{Cursor, Read};
+
+use matyan_proto::{
+    artifacts::v1::{artifact_service_client::ArtifactServiceClient, get_response::Message, *},
+    common::v1::{SeriesKey, SeriesType},
+    ingest::v1 as pb,
+    ingest::v1::event::Kind,
+    objects::v1 as objects,
+};
+use tonic::service::Routes;
+
+use crate::world::{World, all, create, not_found};
+
+type Client = ArtifactServiceClient<Routes>;
+
+fn uploaded(path: &str, key: &str) -> Kind {
+    Kind::BlobRef(pb::BlobRef {
+        path: path.to_owned(),
+        key: key.to_owned(),
+        content_type: "text/plain".into(),
+        ..Default::default()
+    })
+}
+
+async fn get(world: &World, request: GetRequest) -> (Artifact, Vec<u8>) {
+    let answers = all(Client::new(world.routes()).get(request).await.unwrap()).await;
+    let mut messages = answers.into_iter().map(|answer| answer.message.unwrap());
+    let Some(Message::Artifact(artifact)) = messages.next() else { panic!("the description comes first") };
+    let mut bytes = Vec::new();
+    for message in messages {
+        let Message::Chunk(chunk) = message else { panic!("bytes follow") };
+        bytes.extend_from_slice(&chunk);
+    }
+    (artifact, bytes)
+}
+
+async fn zip(world: &World, run: &str) -> zip::ZipArchive<Cursor<Vec<u8>>> {
+    let request = ZipRequest { run_id: run.into() };
+    let chunks = all(Client::new(world.routes()).zip(request).await.unwrap()).await;
+    let bytes: Vec<u8> = chunks.iter().flat_map(|answer| answer.chunk.iter().copied()).collect();
+    zip::ZipArchive::new(Cursor::new(bytes)).unwrap()
+}
+
+#[tokio::test]
+async fn artifacts_are_read_alone_in_ranges_and_as_an_archive() {
+    let world = World::new().await;
+    let mut client = Client::new(world.routes());
+    let large: Vec<u8> = (0..3_000_000_u32).map(|number| number as u8).collect();
+    world.put_blob("r/a/large.bin", &large).await;
+    world.put_blob("r/empty", b"").await;
+    world.put_blob("r/odd", "größe".as_bytes()).await;
+    world.put_blob("r/seq/x/0.png", b"payload").await;
+    let events = [
+        create(),
+        uploaded("a/large.bin", "r/a/large.bin"),
+        uploaded("empty", "r/empty"),
+        uploaded("../../odd ü.txt", "r/odd"),
+        uploaded("gone.txt", "r/gone.txt"),
+        uploaded("seq/x/0.png", "r/seq/x/0.png"),
+    ];
+    world.log("r", events).await;
+    world.applied().await;
+    let listed = client.list(ListRequest { run_id: "r".into() }).await.unwrap().into_inner().artifacts;
+    let paths: Vec<_> = listed.iter().map(|artifact| artifact.path.as_str()).collect();
+    assert_eq!(paths, ["../../odd ü.txt", "a/large.bin", "empty", "gone.txt"]);
+
+    let whole = GetRequest { run_id: "r".into(), path: "a/large.bin".into(), ..Default::default() };
+    let (artifact, bytes) = get(&world, whole.clone()).await;
+    assert!(artifact.size == Some(3_000_000) && bytes == large);
+    let range = GetRequest { offset: 1_000_000, length: Some(500), ..whole.clone() };
+    assert_eq!(get(&world, range).await.1, large[1_000_000..1_000_500]);
+    let behind = GetRequest { offset: 2_999_999, length: Some(u64::MAX), ..whole.clone() };
+    assert_eq!(get(&world, behind).await.1, large[2_999_999..]);
+    let other = |path: &str| GetRequest { path: path.to_owned(), ..whole.clone() };
+    for path in ["", "no", &"x".repeat(20_000)] {
+        not_found(client.get(other(path)).await, "artifact", path);
+    }
+    not_found(client.get(other("gone.txt")).await, "blob", "r/gone.txt");
+
+    let mut archive = zip(&world, "r").await;
+    let names: Vec<_> = archive.file_names().map(|name| name.unwrap().into_owned()).collect();
+    assert_eq!(names, ["odd ü.txt", "a/large.bin", "empty"]);
+    assert!(String::from_utf8_lossy(archive.comment()).contains("gone.txt"));
+    for (name, content) in [("odd ü.txt", "größe".as_bytes()), ("a/large.bin", &large[..]), ("empty", b"")]
+    {
+        let mut file = archive.by_name(name).unwrap();
+        assert_eq!(file.unix_mode().map(|mode| mode & 0o777), Some(0o600));
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).unwrap();
+        assert!(bytes == content, "{name}");
+    }
+    not_found(client.zip(ZipRequest { run_id: "nobody".into() }).await, "run", "nobody");
+    world.create(&["without"]).await;
+    not_found(client.zip(ZipRequest { run_id: "without".into() }).await, "artifact", "without");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn uris_of_payloads_cannot_be_made_or_changed() {
+    let world = World::new().await;
+    let mut of_objects = objects::object_service_client::ObjectServiceClient::new(world.routes());
+    let (first, second) = (vec![1; 2_000_000], vec![2; 10]);
+    world.put_blob("r/seq/one.png", &first).await;
+    world.put_blob("r/seq/two.png", &second).await;
+    let image = |step, key: &str| {
+        let value = format!(r#"{{"format":"png","s3_key":"{key}"}}"#);
+        let value = matyan_model::cbor::encode(&matyan_model::json::parse(&value).unwrap());
+        Kind::LogObject(pb::LogObject {
+            name: "i".into(),
+            dtype: "image".into(),
+            step: Some(step),
+            value: value.into(),
+            ..Default::default()
+        })
+    };
+    let events = [create(), image(0, "r/seq/one.png"), image(1, "r/seq/two.png"), image(2, "r/seq/gone.png")];
+    world.log("r", events).await;
+    world.applied().await;
+    let request = objects::BatchRequest {
+        run_id: "r".into(),
+        r#type: SeriesType::Images.into(),
+        sequences: vec![SeriesKey { name: "i".into(), context: String::new() }],
+        ..Default::default()
+    };
+    let answers = all(of_objects.batch(request).await.unwrap()).await;
+    let steps = answers.into_iter().flat_map(|answer| answer.sequence.unwrap().steps);
+    let uris: Vec<String> = steps
+        .map(|step| match step.objects[0].kind.clone().unwrap() {
+            objects::object::Kind::Image(image) => image.blob_uri,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    // The signature of one on the name of another, a cut one, a longer one, plain keys.
+    let mut forged = uris[0][..28].to_owned();
+    forged.push_str(&uris[1][28..]);
+    let wrong =
+        [forged, uris[0][..20].into(), format!("{}AA", uris[0]), "r/seq/one.png".into(), String::new()];
+    let asked: Vec<String> = wrong.into_iter().chain(uris).collect();
+    let mut client = Client::new(world.routes());
+    let answers = all(client.blobs(BlobsRequest { uris: asked }).await.unwrap()).await;
+    let mut found = std::collections::BTreeMap::<u32, (Vec<u8>, bool)>::new();
+    for answer in answers {
+        let entry = found.entry(answer.index).or_default();
+        entry.0.extend_from_slice(&answer.chunk);
+        entry.1 = answer.last;
+    }
+    let expected = [(5, (first, true)), (6, (second, true)), (7, (Vec::new(), true))];
+    assert!(found == expected.into(), "forged ones are left out, and one that is gone is empty");
+    world.end().await;
+}

@@ -1,0 +1,142 @@
+//! Logs: what there is, and what comes while the run is active.
+
+use std::collections::BTreeMap;
+
+use matyan_proto::{
+    common::v1::StepRange,
+    ingest::v1 as pb,
+    ingest::v1::event::Kind,
+    logs::v1::{log_service_client::LogServiceClient, *},
+};
+use tonic::{Code, Streaming, service::Routes};
+
+use crate::world::{World, all, create, finish, line, until};
+
+type Client = LogServiceClient<Routes>;
+
+fn record(message: &str) -> Kind {
+    Kind::LogRecord(pb::LogRecord { message: message.to_owned(), level: 20, ..Default::default() })
+}
+
+async fn follow(world: &World, run: &str, steps: Option<StepRange>, tail: u32) -> Streaming<LinesResponse> {
+    let request = LinesRequest { run_id: run.to_owned(), steps, tail, follow: true };
+    Client::new(world.routes()).lines(request).await.unwrap().into_inner()
+}
+
+/// Lines until the stream ends well.
+async fn rest(stream: Streaming<LinesResponse>) -> Vec<(i64, String)> {
+    let answers = all(tonic::Response::new(stream)).await;
+    answers.into_iter().flat_map(|answer| answer.lines).map(|line| (line.step, line.text)).collect()
+}
+
+#[tokio::test]
+async fn following_misses_and_doubles_no_line_while_a_writer_writes() {
+    let world = World::new().await;
+    world.log("r", [create()]).await;
+    for step in 0..300 {
+        world.log("r", [line(step, &format!("line {step}"))]).await;
+    }
+    world.applied().await;
+    let writing = async {
+        for step in 300..1_500 {
+            world.log("r", [line(step, &format!("line {step}"))]).await;
+            if step % 100 == 0 {
+                world.applied().await;
+            }
+        }
+        world.log("r", [finish()]).await;
+    };
+    let from_start = Some(StepRange { start: Some(0), stop: None });
+    let followers = async {
+        let mut streams = Vec::new();
+        for _ in 0..4 {
+            streams.push(follow(&world, "r", from_start, 0).await);
+            tokio::task::yield_now().await;
+        }
+        futures::future::join_all(streams.into_iter().map(rest)).await
+    };
+    let ((), followed) = tokio::join!(writing, followers);
+    let expected: Vec<_> = (0..1_500).map(|step| (step, format!("line {step}"))).collect();
+    for mut lines in followed {
+        lines.sort();
+        assert_eq!(lines, expected);
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_line_that_is_written_again_comes_again() {
+    let world = World::new().await;
+    world.log("r", [create(), line(5, "a"), line(6, "10%")]).await;
+    world.applied().await;
+    let mut stream = follow(&world, "r", None, 1).await;
+    let first = stream.message().await.unwrap().unwrap();
+    assert_eq!((first.lines.len(), first.last_step), (1, Some(6)));
+    let mut seen: BTreeMap<i64, String> = BTreeMap::new();
+    for (step, text) in [(6, "50%"), (6, "100%"), (0, "resumed"), (9, "new")] {
+        world.log("r", [line(step, text)]).await;
+        until(&mut stream, |answer| {
+            seen.extend(answer.lines.into_iter().map(|line| (line.step, line.text)));
+            seen.get(&step).is_some_and(|seen| seen == text)
+        })
+        .await;
+    }
+    assert_eq!(
+        seen.keys().copied().collect::<Vec<_>>(),
+        [0, 6, 9],
+        "what was there before the tail stays out"
+    );
+    world.log("r", [line(9, "last"), finish()]).await;
+    assert_eq!(rest(stream).await, [(9, "last".to_owned())]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn records_are_followed_until_the_run_ends() {
+    let world = World::new().await;
+    world.log("r", [create(), record("0"), record("1"), record("2")]).await;
+    world.applied().await;
+    let request = RecordsRequest { run_id: "r".into(), steps: None, tail: 2, follow: true };
+    let stream = Client::new(world.routes()).records(request.clone()).await.unwrap();
+    let writing = async {
+        for number in 3..200 {
+            world.log("r", [record(&number.to_string())]).await;
+        }
+        world.log("r", [finish()]).await;
+    };
+    let ((), answers) = tokio::join!(writing, all(stream));
+    let messages: Vec<_> =
+        answers.into_iter().flat_map(|answer| answer.records).map(|one| one.message).collect();
+    assert_eq!(messages, (1..200).map(|number| number.to_string()).collect::<Vec<_>>());
+    let range = Some(StepRange { start: Some(198), stop: Some(500) });
+    let again =
+        Client::new(world.routes()).records(RecordsRequest { steps: range, ..request }).await.unwrap();
+    let answers = all(again).await;
+    assert_eq!((answers[0].records.len(), answers[0].count), (2, 200));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_follower_of_nothing_ends_at_once_and_one_of_a_deleted_run_ends_with_it() {
+    let world = World::new().await;
+    let answers = all(tonic::Response::new(follow(&world, "nobody", None, 0).await)).await;
+    assert_eq!(answers, [LinesResponse::default()]);
+    world.create(&["r"]).await;
+    let mut stream = follow(&world, "r", None, 0).await;
+    assert!(stream.message().await.unwrap().unwrap().lines.is_empty(), "the first answer comes at once");
+    let mut runs = matyan_proto::runs::v1::run_service_client::RunServiceClient::new(world.routes());
+    runs.delete(matyan_proto::runs::v1::DeleteRequest { run_id: "r".into() }).await.unwrap();
+    assert!(rest(stream).await.is_empty());
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_server_that_closes_sends_followers_away() {
+    let world = World::new().await;
+    world.create(&["r"]).await;
+    let mut stream = follow(&world, "r", None, 0).await;
+    stream.message().await.unwrap();
+    world.backend.close();
+    assert_eq!(stream.message().await.unwrap_err().code(), Code::Unavailable);
+    world.end().await;
+}

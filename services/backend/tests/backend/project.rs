@@ -1,0 +1,86 @@
+//! The project: name, numbers, merged params, pinned sequences.
+
+use matyan_proto::{
+    common::v1::{SeriesKey, SeriesType},
+    limits,
+    project::v1::{project_service_client::ProjectServiceClient, *},
+    runs::v1 as runs,
+};
+use tonic::service::Routes;
+
+use crate::world::{BEGIN_US, World, create, experiment, params, wrong_field};
+
+type Client = ProjectServiceClient<Routes>;
+
+#[tokio::test]
+async fn a_project_has_a_name_and_pinned_sequences() {
+    let world = World::new().await;
+    let mut client = Client::new(world.routes());
+    let info = client.get(GetRequest {}).await.unwrap().into_inner();
+    assert_eq!((info.name.as_str(), info.description.as_str()), ("My project", ""));
+    let update = UpdateRequest { name: Some("ours".into()), description: None };
+    client.update(update).await.unwrap();
+    let update = UpdateRequest { name: None, description: Some("what".into()) };
+    let info = client.update(update).await.unwrap().into_inner();
+    assert_eq!((info.name.as_str(), info.description.as_str()), ("ours", "what"));
+    let key = |name: &str, context: &str| SeriesKey { name: name.into(), context: context.into() };
+    let sequences = vec![key("loss", r#"{"b": 1, "a": null}"#), key("acc", "")];
+    let stored = vec![key("loss", r#"{"a":null,"b":1}"#), key("acc", "{}")];
+    let set = SetPinnedSequencesRequest { sequences };
+    assert_eq!(client.set_pinned_sequences(set).await.unwrap().into_inner().sequences, stored);
+    let get = GetPinnedSequencesRequest {};
+    assert_eq!(client.get_pinned_sequences(get).await.unwrap().into_inner().sequences, stored);
+    let set = |sequences| SetPinnedSequencesRequest { sequences };
+    wrong_field(client.set_pinned_sequences(set(vec![key("x", "[1")])).await, "context");
+    wrong_field(
+        client.set_pinned_sequences(set(vec![key("x", ""); limits::PINNED_SEQUENCES + 1])).await,
+        "sequences",
+    );
+    assert_eq!(client.get_pinned_sequences(get).await.unwrap().into_inner().sequences, stored);
+    assert!(client.set_pinned_sequences(set(Vec::new())).await.unwrap().into_inner().sequences.is_empty());
+    assert!(client.status(StatusRequest {}).await.unwrap().into_inner().up_to_date);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_is_in_a_project_is_counted_and_merged() {
+    let world = World::new().await;
+    let mut client = Client::new(world.routes());
+    world.log("r1", [create(), experiment("e"), params(r#"{"h":{"lr":1,"bs":null}}"#)]).await;
+    world.log_points("r1", &[("loss", r#"{"x":1}"#, &[1.0]), ("acc", "", &[1.0])]).await;
+    world.applied().await;
+    world
+        .log(
+            "r2",
+            [create(), params(r#"{"h":{"lr":0.5,"z":[1]}}"#), params(r#"{"__system_params":{"a":1}}"#)],
+        )
+        .await;
+    world.log_points("r2", &[("loss", r#"{"x":1}"#, &[1.0]), ("loss", r#"{"x":true}"#, &[1.0])]).await;
+    world.log("gone", [create(), params(r#"{"gone":1}"#)]).await;
+    world.applied().await;
+    let mut of_runs = runs::run_service_client::RunServiceClient::new(world.routes());
+    of_runs.delete(runs::DeleteRequest { run_id: "gone".into() }).await.unwrap();
+    let archive = runs::ArchiveBatchRequest { run_ids: vec!["r1".into()], archived: true };
+    of_runs.archive_batch(archive).await.unwrap();
+
+    let activity = client.activity(ActivityRequest { timezone_offset_min: 60 }).await.unwrap().into_inner();
+    assert_eq!((activity.experiment_count, activity.run_count), (1, 2));
+    assert_eq!((activity.archived_run_count, activity.active_run_count), (1, 2));
+    let hour = (BEGIN_US / 1_000_000 - 3_600) / 3_600 * 3_600;
+    assert_eq!((activity.hours[0].local_s, activity.hours[0].runs), (hour, 2));
+
+    let merged = client.params(ParamsRequest::default()).await.unwrap().into_inner();
+    let text = r#"{"h":{"bs":null,"lr":0.5,"z":[1]}}"#;
+    assert_eq!(merged.params, matyan_model::cbor::encode(&matyan_model::json::parse(text).unwrap()));
+    assert_eq!(merged.types.len(), 6);
+    let metrics = &merged.types[0];
+    assert_eq!(metrics.r#type(), SeriesType::Metric);
+    let loss = metrics.names.iter().find(|name| name.name == "loss").unwrap();
+    assert_eq!(loss.contexts, [r#"{"x":1}"#, r#"{"x":true}"#]);
+    assert_eq!(metrics.names.len(), 2);
+    let request = ParamsRequest { types: vec![SeriesType::Figures.into()], exclude_params: true };
+    let figures = client.params(request).await.unwrap().into_inner();
+    assert!(figures.params.is_empty() && figures.types.len() == 1 && figures.types[0].names.is_empty());
+    wrong_field(client.params(ParamsRequest { types: vec![99], exclude_params: true }).await, "types");
+    world.end().await;
+}

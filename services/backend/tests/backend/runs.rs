@@ -1,0 +1,146 @@
+//! Runs: pages, removal of params, changes by several at once, ids that nobody made.
+
+use matyan_proto::{
+    limits,
+    runs::v1::{run_service_client::RunServiceClient, *},
+};
+use tonic::{Code, service::Routes};
+
+use crate::world::{World, create, failure, finish, not_found, params, wrong_field};
+
+type Client = RunServiceClient<Routes>;
+
+fn props() -> Option<RunParts> {
+    Some(RunParts { props: true, ..RunParts::default() })
+}
+
+async fn pages(client: &mut Client, request: ListRequest) -> Vec<Vec<String>> {
+    let (mut pages, mut token) = (Vec::new(), String::new());
+    loop {
+        let request = ListRequest { page_token: token, ..request.clone() };
+        let page = client.list(request).await.unwrap().into_inner();
+        pages.push(page.runs.into_iter().map(|run| run.run_id).collect());
+        token = page.next_page_token;
+        if token.is_empty() {
+            return pages;
+        }
+    }
+}
+
+#[tokio::test]
+async fn runs_are_listed_in_pages_newest_first() {
+    let world = World::new().await;
+    let mut client = Client::new(world.routes());
+    let ids: Vec<String> = (0..7).map(|number| format!("r{number}")).collect();
+    world.create(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    world.log("r1", [finish()]).await;
+    world.applied().await;
+    client.delete(DeleteRequest { run_id: "r5".into() }).await.unwrap();
+    let archive = ArchiveBatchRequest { run_ids: vec!["r2".into(), "r3".into()], archived: true };
+    client.archive_batch(archive).await.unwrap();
+    let three = ListRequest { page_size: 3, parts: props(), ..ListRequest::default() };
+    let flat = async |request| pages(&mut Client::new(world.routes()), request).await.concat();
+    assert_eq!(
+        pages(&mut client, three.clone()).await,
+        [vec!["r6", "r4", "r3"], vec!["r2", "r1", "r0"], vec![]]
+    );
+    assert_eq!(
+        flat(ListRequest { active: Some(true), ..three.clone() }).await,
+        ["r6", "r4", "r3", "r2", "r0"]
+    );
+    assert_eq!(flat(ListRequest { active: Some(false), ..three.clone() }).await, ["r1"]);
+    assert_eq!(flat(ListRequest { archived: Some(true), page_size: 1, ..three.clone() }).await, ["r3", "r2"]);
+    let both = ListRequest { archived: Some(false), active: Some(true), ..three.clone() };
+    assert_eq!(flat(both).await, ["r6", "r4", "r0"]);
+    wrong_field(client.list(ListRequest { page_token: "zz".into(), ..three.clone() }).await, "page_token");
+    wrong_field(client.list(ListRequest { page_size: 1_001, ..three }).await, "page_size");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn places_of_params_are_removed() {
+    let world = World::new().await;
+    let mut client = Client::new(world.routes());
+    world
+        .log("r", [create(), params(r#"{"h":{"lr":1,"x.y":2,"deep":{"a":1,"b":2}}}"#), params(r#"{"t":1}"#)])
+        .await;
+    world.applied().await;
+    let read = async || {
+        let parts = Some(RunParts { params: true, ..RunParts::default() });
+        let request = GetRequest { run_id: "r".into(), parts };
+        let run = Client::new(world.routes()).get(request).await.unwrap().into_inner().run.unwrap();
+        matyan_model::cbor::decode(&run.params).unwrap()
+    };
+    let delete = |paths: &[&[&str]]| DeleteParamsRequest {
+        run_id: "r".into(),
+        paths: paths
+            .iter()
+            .map(|path| ParamPath { segments: path.iter().map(|one| (*one).to_owned()).collect() })
+            .collect(),
+    };
+    let json = |text| matyan_model::json::parse(text).unwrap();
+    client
+        .delete_params(delete(&[&["h", "x.y"], &["h", "deep", "a"], &["h", "lr", "no"], &["no"]]))
+        .await
+        .unwrap();
+    assert_eq!(read().await, json(r#"{"h":{"lr":1,"deep":{"b":2}},"t":1}"#));
+    client.delete_params(delete(&[&["t"]])).await.unwrap();
+    assert_eq!(read().await, json(r#"{"h":{"lr":1,"deep":{"b":2}}}"#));
+    client.delete_params(delete(&[&[]])).await.unwrap();
+    assert_eq!(read().await, json("{}"));
+    let many = DeleteParamsRequest { run_id: "r".into(), paths: vec![ParamPath::default(); 1_001] };
+    wrong_field(client.delete_params(many).await, "paths");
+    let nobody = DeleteParamsRequest { run_id: "nobody".into(), paths: Vec::new() };
+    not_found(client.delete_params(nobody).await, "run", "nobody");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn changes_by_several_at_once_all_hold() {
+    let world = World::new().await;
+    world.create(&["r"]).await;
+    let update = async |request: UpdateRequest| {
+        Client::new(world.routes()).update(UpdateRequest { run_id: "r".into(), ..request }).await.unwrap()
+    };
+    let changes = [
+        UpdateRequest { name: Some("n".into()), ..Default::default() },
+        UpdateRequest { description: Some("d".into()), ..Default::default() },
+        UpdateRequest { archived: Some(true), ..Default::default() },
+        UpdateRequest { experiment: Some("e".into()), ..Default::default() },
+        UpdateRequest { active: Some(false), ..Default::default() },
+    ];
+    futures::future::join_all(changes.map(update)).await;
+    let request = GetRequest { run_id: "r".into(), parts: props() };
+    let run = Client::new(world.routes()).get(request).await.unwrap().into_inner().run.unwrap();
+    let props = run.props.unwrap();
+    assert_eq!((props.name.as_str(), props.description.as_str()), ("n", "d"));
+    assert!(props.archived && !props.active && props.ended_us.is_some());
+    assert_eq!(props.experiment.unwrap().name, "e");
+    assert!(run.version > 0);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn batches_ignore_ids_that_nobody_made() {
+    let world = World::new().await;
+    let mut client = Client::new(world.routes());
+    world.create(&["r1", "r2"]).await;
+    let long = "x".repeat(20_000);
+    let ids = || vec!["r1".to_owned(), "nobody".into(), String::new(), long.clone()];
+    let unknown = vec!["nobody".to_owned(), String::new(), long.clone()];
+    let answer = client.archive_batch(ArchiveBatchRequest { run_ids: ids(), archived: true }).await.unwrap();
+    assert_eq!(answer.into_inner().unknown, unknown);
+    let answer = client.finish_batch(FinishBatchRequest { run_ids: ids() }).await.unwrap();
+    assert_eq!(answer.into_inner().unknown, unknown);
+    let answer = client.delete_batch(DeleteBatchRequest { run_ids: ids() }).await.unwrap().into_inner();
+    assert_eq!((answer.unknown, answer.positions.len()), (unknown, 1));
+    not_found(client.get(GetRequest { run_id: "r1".into(), parts: None }).await, "run", "r1");
+    not_found(client.get(GetRequest { run_id: long.clone(), parts: None }).await, "run", &long);
+    not_found(client.delete(DeleteRequest { run_id: long.clone() }).await, "run", &long);
+    client.delete(DeleteRequest { run_id: "r1".into() }).await.unwrap();
+    let many = ArchiveBatchRequest { run_ids: vec!["r".into(); limits::RUNS_PER_CALL + 1], archived: true };
+    assert_eq!(failure(client.archive_batch(many).await).0, Code::ResourceExhausted);
+    let parts = Some(RunParts { series_names: vec!["x".into(); 1_001], ..Default::default() });
+    wrong_field(client.get(GetRequest { run_id: "r2".into(), parts }).await, "series_names");
+    world.end().await;
+}

@@ -1,0 +1,294 @@
+//! Watching: each change once, nothing missed over a cut, deleted runs told, the stream's end.
+
+use std::collections::HashMap;
+
+use matyan_proto::{
+    limits,
+    runs::v1::{run_change::Change, run_service_client::RunServiceClient, *},
+};
+use tonic::{Code, Streaming, service::Routes};
+
+use crate::world::{World, create, failure, finish, tag, until, wrong_field};
+
+type Client = RunServiceClient<Routes>;
+
+fn request() -> WatchRequest {
+    let parts = Some(RunParts { props: true, ..RunParts::default() });
+    WatchRequest { parts, settle_ms: Some(0), ..WatchRequest::default() }
+}
+
+async fn watch(world: &World, request: WatchRequest) -> Streaming<WatchResponse> {
+    Client::new(world.routes()).watch(request).await.unwrap().into_inner()
+}
+
+/// What a watcher knows: each run as it was told last, and how often it was told.
+#[derive(Default)]
+struct Known {
+    runs: HashMap<String, Run>,
+    told: HashMap<String, Vec<String>>,
+    resume: bytes::Bytes,
+}
+
+impl Known {
+    fn take(&mut self, answer: WatchResponse) {
+        for change in answer.changes {
+            match change.change.unwrap() {
+                Change::Run(run) => {
+                    let name = run.props.as_ref().unwrap().name.clone();
+                    self.told.entry(change.run_id.clone()).or_default().push(name);
+                    self.runs.insert(change.run_id, run);
+                }
+                Change::Left(_) => {
+                    assert!(self.runs.remove(&change.run_id).is_some(), "a run leaves that was told");
+                }
+            }
+        }
+        if !answer.resume.is_empty() {
+            self.resume = answer.resume;
+        }
+    }
+
+    fn name(&self, run: &str) -> &str {
+        self.runs.get(run).map_or("", |run| &run.props.as_ref().unwrap().name)
+    }
+}
+
+async fn rename(world: &World, run: &str, name: &str) {
+    let request = UpdateRequest { run_id: run.into(), name: Some(name.into()), ..Default::default() };
+    Client::new(world.routes()).update(request).await.unwrap();
+}
+
+#[tokio::test]
+async fn each_change_is_told_once() {
+    let world = World::new().await;
+    world.create(&["old"]).await;
+    let mut stream = watch(&world, request()).await;
+    let mut known = Known::default();
+    world.log("new", [create()]).await;
+    until(&mut stream, |answer| {
+        known.take(answer);
+        known.runs.contains_key("new")
+    })
+    .await;
+    for number in 0..20 {
+        let name = format!("name {number}");
+        rename(&world, "old", &name).await;
+        until(&mut stream, |answer| {
+            known.take(answer);
+            known.name("old") == name
+        })
+        .await;
+    }
+    let names: Vec<_> = (0..20).map(|number| format!("name {number}")).collect();
+    assert_eq!(known.told["old"], names, "each state once, in order");
+    assert_eq!(known.told["new"].len(), 1);
+    let mut client = Client::new(world.routes());
+    client.delete(DeleteRequest { run_id: "old".into() }).await.unwrap();
+    until(&mut stream, |answer| {
+        known.take(answer);
+        !known.runs.contains_key("old")
+    })
+    .await;
+    // The deletion is applied after the run was hidden, and is no second departure: `take` would not have it.
+    world.applied().await;
+    rename(&world, "new", "last").await;
+    until(&mut stream, |answer| {
+        known.take(answer);
+        known.name("new") == "last"
+    })
+    .await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn changes_that_come_together_are_one_and_the_last_state_is_told() {
+    let world = World::new().await;
+    world.create(&["r"]).await;
+    let mut stream = watch(&world, WatchRequest { settle_ms: Some(500), ..request() }).await;
+    for number in 0..50 {
+        rename(&world, "r", &format!("{number}")).await;
+    }
+    let mut known = Known::default();
+    until(&mut stream, |answer| {
+        known.take(answer);
+        known.name("r") == "49"
+    })
+    .await;
+    assert!(known.told["r"].len() < 25, "{:?}", known.told["r"]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_snapshot_comes_first_and_nothing_is_missed_behind_it() {
+    let world = World::new().await;
+    let ids: Vec<String> = (0..250).map(|number| format!("r{number}")).collect();
+    for id in &ids {
+        world.log(id, [create()]).await;
+    }
+    world.applied().await;
+    let mut stream = watch(&world, WatchRequest { snapshot: true, ..request() }).await;
+    let writing = async {
+        for (number, id) in ids.iter().enumerate() {
+            rename(&world, id, &format!("new {number}")).await;
+        }
+    };
+    let mut known = Known::default();
+    let mut has_snapshot = false;
+    let reading = until(&mut stream, |answer| {
+        has_snapshot |= answer.snapshot_done;
+        known.take(answer);
+        let is_new = |(number, id): (usize, &String)| known.name(id) == format!("new {number}");
+        has_snapshot && ids.iter().enumerate().all(is_new)
+    });
+    tokio::join!(writing, reading);
+    assert!(known.told.values().all(|names| names.len() <= 2), "as it was, and as it is");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_watcher_that_was_cut_goes_on_where_it_was() {
+    let world = World::new().await;
+    world.create(&["a", "b"]).await;
+    let mut known = Known::default();
+    let mut stream = watch(&world, WatchRequest { snapshot: true, ..request() }).await;
+    until(&mut stream, |answer| {
+        let done = answer.snapshot_done;
+        known.take(answer);
+        done
+    })
+    .await;
+    drop(stream);
+    rename(&world, "a", "while away").await;
+    world.log("c", [create()]).await;
+    world.applied().await;
+    let mut stream = watch(&world, WatchRequest { resume: known.resume.clone(), ..request() }).await;
+    until(&mut stream, |answer| {
+        known.take(answer);
+        known.name("a") == "while away" && known.runs.contains_key("c")
+    })
+    .await;
+    assert_eq!(known.told["b"].len(), 1, "what did not change is not told again");
+    // With a settling time the position stays before what was not sent.
+    let slow = WatchRequest { settle_ms: Some(60_000), resume: known.resume.clone(), ..request() };
+    let held = watch(&world, slow).await;
+    rename(&world, "a", "held back").await;
+    drop(held);
+    let mut stream = watch(&world, WatchRequest { resume: known.resume.clone(), ..request() }).await;
+    until(&mut stream, |answer| {
+        known.take(answer);
+        known.name("a") == "held back"
+    })
+    .await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn only_what_is_watched_is_told() {
+    let world = World::new().await;
+    world.create(&["a", "b"]).await;
+    let by_id = WatchRequest { run_ids: vec!["a".into(), "later".into()], ..request() };
+    let by_query = WatchRequest { query: "'wanted' in run.tags".into(), snapshot: true, ..request() };
+    let (mut ids, mut query) = (watch(&world, by_id).await, watch(&world, by_query).await);
+    let (mut of_ids, mut of_query) = (Known::default(), Known::default());
+    world.log("b", [tag("wanted")]).await;
+    world.log("later", [create()]).await;
+    until(&mut ids, |answer| {
+        of_ids.take(answer);
+        of_ids.runs.contains_key("later")
+    })
+    .await;
+    assert_eq!(of_ids.runs.len(), 1);
+    until(&mut query, |answer| {
+        of_query.take(answer);
+        of_query.runs.contains_key("b")
+    })
+    .await;
+    assert_eq!(of_query.runs.len(), 1);
+    world
+        .log(
+            "b",
+            [matyan_proto::ingest::v1::event::Kind::RemoveTag(matyan_proto::ingest::v1::RemoveTag {
+                name: "wanted".into(),
+            })],
+        )
+        .await;
+    until(&mut query, |answer| {
+        of_query.runs.retain(|id, _| {
+            let left =
+                |change: &RunChange| change.run_id == *id && matches!(change.change, Some(Change::Left(_)));
+            !answer.changes.iter().any(left)
+        });
+        of_query.runs.is_empty()
+    })
+    .await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn data_is_told_apart_from_control() {
+    let world = World::new().await;
+    world.create(&["r"]).await;
+    let mut stream = watch(&world, WatchRequest { snapshot: true, ..request() }).await;
+    until(&mut stream, |answer| answer.snapshot_done).await;
+    world.log_points("r", &[("loss", "", &[1.0, 2.0])]).await;
+    until(&mut stream, |answer| answer.changes.iter().any(|change| change.data)).await;
+    rename(&world, "r", "n").await;
+    until(&mut stream, |answer| answer.changes.iter().any(|change| !change.data)).await;
+    world.log("r", [finish()]).await;
+    until(&mut stream, |answer| !answer.changes.is_empty()).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_call_is_named() {
+    let world = World::new().await;
+    let mut client = Client::new(world.routes());
+    let resume = |resume: &[u8]| WatchRequest { resume: bytes::Bytes::copy_from_slice(resume), ..request() };
+    wrong_field(client.watch(resume(b"forged")).await, "resume");
+    wrong_field(client.watch(WatchRequest { settle_ms: Some(60_001), ..request() }).await, "settle_ms");
+    let many = WatchRequest { run_ids: vec!["r".into(); limits::RUNS_PER_CALL + 1], ..request() };
+    wrong_field(client.watch(many).await, "run_ids");
+    let query = WatchRequest { query: "run.name ==".into(), ..request() };
+    assert_eq!(failure(client.watch(query).await).1, "INVALID_QUERY");
+    let future = [&[1][..], &[0xff; 10]].concat();
+    let (code, reason, _) = failure(client.watch(resume(&future)).await);
+    assert_eq!((code, reason.as_str()), (Code::OutOfRange, "POSITION_EXPIRED"));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_position_older_than_what_is_kept_is_refused() {
+    use matyan_model::{change::changes_trim, ids::Project};
+    use matyan_store::{Batch, Store};
+    let world = World::new().await;
+    world.create(&["r"]).await;
+    let mut stream = watch(&world, WatchRequest { snapshot: true, ..request() }).await;
+    let mut known = Known::default();
+    until(&mut stream, |answer| {
+        let done = answer.snapshot_done;
+        known.take(answer);
+        done
+    })
+    .await;
+    drop(stream);
+    rename(&world, "r", "missed").await;
+    let mut batch = Batch::default();
+    let snapshot = world.store.snapshot().await.unwrap();
+    assert!(changes_trim(&*snapshot, Project(0), i64::MAX, &mut batch).await.unwrap());
+    world.store.commit(batch).await.unwrap();
+    let mut stream = watch(&world, WatchRequest { resume: known.resume, ..request() }).await;
+    assert_eq!(stream.message().await.unwrap_err().code(), Code::OutOfRange);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn watchers_end_with_their_client_or_the_server() {
+    let world = World::new().await;
+    let stays = watch(&world, request()).await;
+    drop(watch(&world, request()).await);
+    world.backend.close();
+    let mut stays = stays;
+    assert_eq!(stays.message().await.unwrap_err().code(), Code::Unavailable);
+    // Awaits every task: one that nobody ends would hang here.
+    world.end().await;
+}

@@ -1,0 +1,291 @@
+//! A backend with everything below it, in a temporary folder. The clock moves by a millisecond whenever somebody looks at it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use matyan_backend::{Backend, Context, UriKey};
+use matyan_blob::{Blobs, UrlSigner, fs::FsBlobs};
+use matyan_log::{LogWriter, NewRecord, Topic, embedded::EmbeddedLog};
+use matyan_model::{
+    keys::LogTopic,
+    position::{LogPosition, applied_wait, log_get},
+};
+use matyan_proto::{
+    ingest::v1::{self as pb, Event, IngestionBatch, Points, SeriesDef, event::Kind},
+    log::v1::LogEntry,
+};
+use matyan_store::{Store, embedded::EmbeddedStore};
+use matyan_worker::{Control, Deps, FoldThread, Ingestion, Metrics};
+use prost::Message;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Response, Status, Streaming, service::Routes};
+use tonic_types::StatusExt;
+
+/// When the world begins: 2023-11-14 22:13:20 UTC.
+pub(crate) const BEGIN_US: i64 = 1_700_000_000_000_000;
+
+pub(crate) struct World {
+    pub(crate) backend: Backend,
+    pub(crate) store: Arc<EmbeddedStore>,
+    pub(crate) blobs: Arc<FsBlobs>,
+    log: Arc<EmbeddedLog>,
+    routes: Routes,
+    now_us: Arc<AtomicI64>,
+    workers: JoinSet<()>,
+    stop: CancellationToken,
+    fold: Option<FoldThread>,
+    _directory: tempfile::TempDir,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(directory.path().join("store"), Default::default()).await.unwrap();
+        let store = Arc::new(store);
+        matyan_model::project::format_open(&*store).await.unwrap();
+        let log = EmbeddedLog::open(directory.path().join("log"), Default::default()).await.unwrap();
+        let log = Arc::new(log);
+        let now_us = Arc::new(AtomicI64::new(BEGIN_US));
+        let clock = {
+            let now_us = now_us.clone();
+            Arc::new(move || now_us.fetch_add(1_000, Ordering::Relaxed))
+        };
+        let signer = UrlSigner::new(b"secret", Duration::from_secs(60), clock.clone());
+        let blobs = Arc::new(FsBlobs::open(&directory.path().join("blobs"), signer, clock.clone()).unwrap());
+        let ids = Arc::new(AtomicU64::new(1));
+        let new_id = {
+            let ids = ids.clone();
+            move || format!("00000000-0000-4000-8000-{:012x}", ids.fetch_add(1, Ordering::Relaxed))
+        };
+        let backend = Backend::new(Context {
+            store: store.clone(),
+            log: log.clone(),
+            blobs: blobs.clone(),
+            blob_uri: "file:///blobs".to_owned(),
+            uri_key: UriKey::new(b"secret"),
+            clock: clock.clone(),
+            new_id: Arc::new(new_id),
+        });
+        let random = move || {
+            let mut id = [7; 16];
+            id[8..].copy_from_slice(&ids.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+            id
+        };
+        let deps = Deps {
+            store: store.clone(),
+            log_reader: log.clone(),
+            log_writer: log.clone(),
+            blobs: blobs.clone(),
+            clock,
+            random: Arc::new(random),
+        };
+        let routes = backend.clone().into_routes();
+        let (workers, stop) = (JoinSet::new(), CancellationToken::new());
+        let mut world = Self {
+            backend,
+            store,
+            blobs,
+            log,
+            routes,
+            now_us,
+            workers,
+            stop,
+            fold: None,
+            _directory: directory,
+        };
+        world.start_workers(deps).await;
+        world
+    }
+
+    async fn start_workers(&mut self, deps: Deps) {
+        let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
+        let (notices, fold) = FoldThread::start(deps.clone(), metrics.clone(), self.stop.clone()).unwrap();
+        self.fold = Some(fold);
+        let ingestion =
+            Ingestion::new(deps.clone(), Default::default(), notices, metrics.clone()).await.unwrap();
+        let control = Control::new(deps, metrics).await.unwrap();
+        let stop = self.stop.clone();
+        self.workers.spawn(async move { ingestion.run(stop).await.unwrap() });
+        let stop = self.stop.clone();
+        self.workers.spawn(async move { control.run(stop).await.unwrap() });
+    }
+
+    /// What a generated client speaks to.
+    pub(crate) fn routes(&self) -> Routes {
+        self.routes.clone()
+    }
+
+    pub(crate) fn now_us(&self) -> i64 {
+        self.now_us.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn pass(&self, seconds: i64) {
+        self.now_us.fetch_add(seconds * 1_000_000, Ordering::Relaxed);
+    }
+
+    /// Ends everything; what does not end by itself hangs here.
+    pub(crate) async fn end(mut self) {
+        self.backend.stop().await;
+        self.stop.cancel();
+        while let Some(ended) = self.workers.join_next().await {
+            ended.unwrap();
+        }
+        if let Some(fold) = self.fold.take() {
+            fold.finish().await;
+        }
+    }
+
+    /// Appends what a client of this run logs, without waiting until it is applied.
+    pub(crate) async fn log(&self, run: &str, events: impl IntoIterator<Item = Kind>) {
+        let events =
+            events.into_iter().map(|kind| Event { client_time_us: None, kind: Some(kind) }).collect();
+        self.append(run, IngestionBatch { events, ..IngestionBatch::default() }).await;
+    }
+
+    /// Points of metric series by name, steps from 0.
+    pub(crate) async fn log_points(&self, run: &str, series: &[(&str, &str, &[f64])]) {
+        let mut batch = IngestionBatch::default();
+        let mut points = Points::default();
+        for (number, (name, context, values)) in (0..).zip(series) {
+            batch.series.push(SeriesDef {
+                name: (*name).to_owned(),
+                context: (*context).to_owned(),
+                ..SeriesDef::default()
+            });
+            for (step, value) in (0..).zip(*values) {
+                points.series.push(number);
+                points.steps.push(step);
+                points.values.push(*value);
+            }
+        }
+        batch.points.push(points);
+        self.append(run, batch).await;
+    }
+
+    async fn append(&self, run: &str, batch: IngestionBatch) {
+        let entry = LogEntry {
+            run_id: run.to_owned(),
+            received_us: self.now_us.fetch_add(1_000, Ordering::Relaxed),
+            batch: batch.encode_to_vec().into(),
+            ..LogEntry::default()
+        };
+        let value = [vec![1], entry.encode_to_vec()].concat();
+        let record =
+            NewRecord { key: run.to_owned().into_bytes().into(), value: value.into(), headers: Vec::new() };
+        LogWriter::append(&*self.log, Topic::Ingestion, vec![record]).await.unwrap();
+    }
+
+    /// Waits until everything that was logged is applied.
+    pub(crate) async fn applied(&self) {
+        let info = self.log.describe(Topic::Ingestion).await.unwrap();
+        let snapshot = self.store.snapshot().await.unwrap();
+        let log = log_get(&*snapshot, LogTopic::Ingestion).await.unwrap().unwrap_or_default().number;
+        drop(snapshot);
+        for (partition, bounds) in (0..).zip(info.partitions) {
+            if bounds.end > bounds.first {
+                let position = LogPosition { log, partition, offset: bounds.end - 1 };
+                applied_wait(&*self.store, LogTopic::Ingestion, position).await.unwrap();
+            }
+        }
+    }
+
+    /// Runs that are there, in the order of their creation.
+    pub(crate) async fn create(&self, runs: &[&str]) {
+        for run in runs {
+            self.log(run, [create()]).await;
+            self.applied().await;
+        }
+    }
+
+    pub(crate) async fn put_blob(&self, key: &str, content: &[u8]) {
+        let key = matyan_blob::BlobKey::new(key).unwrap();
+        let size = content.len() as u64;
+        let content = bytes::Bytes::copy_from_slice(content);
+        let content = futures::stream::once(async move { Ok(content) });
+        self.blobs.put(&key, "text/plain", Some(size), Box::pin(content)).await.unwrap();
+    }
+}
+
+pub(crate) fn create() -> Kind {
+    Kind::CreateRun(pb::CreateRun::default())
+}
+
+pub(crate) fn finish() -> Kind {
+    Kind::FinishRun(pb::FinishRun::default())
+}
+
+pub(crate) fn tag(name: &str) -> Kind {
+    Kind::AddTag(pb::AddTag { name: name.to_owned() })
+}
+
+pub(crate) fn experiment(name: &str) -> Kind {
+    Kind::SetRunProperty(pb::SetRunProperty {
+        experiment: Some(name.to_owned()),
+        ..pb::SetRunProperty::default()
+    })
+}
+
+pub(crate) fn line(step: i64, line: &str) -> Kind {
+    Kind::LogTerminalLine(pb::LogTerminalLine { line: line.to_owned(), step })
+}
+
+pub(crate) fn params(json: &str) -> Kind {
+    let value = matyan_model::cbor::encode(&matyan_model::json::parse(json).unwrap());
+    Kind::LogParams(pb::LogParams { value: value.into() })
+}
+
+/// What a stream says until it ends well.
+pub(crate) async fn all<T>(stream: Response<Streaming<T>>) -> Vec<T> {
+    let mut stream = stream.into_inner();
+    let mut messages = Vec::new();
+    while let Some(message) = stream.message().await.unwrap() {
+        messages.push(message);
+    }
+    messages
+}
+
+/// Reads on until `enough` says so. A test that waits for ever is stopped from outside.
+pub(crate) async fn until<T>(stream: &mut Streaming<T>, mut enough: impl FnMut(T) -> bool) {
+    let guard = Duration::from_secs(60);
+    let reading = async {
+        loop {
+            let message = stream.message().await.unwrap().expect("the stream goes on");
+            if enough(message) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(guard, reading).await.expect("what is waited for comes");
+}
+
+/// A failed call: its status, and the reason and metadata that go with it.
+pub(crate) fn failure<T>(answer: Result<T, Status>) -> (Code, String, Vec<(String, String)>) {
+    let Err(status) = answer else { panic!("the call succeeds") };
+    let info = status.get_error_details().error_info().cloned().expect("every error says its reason");
+    let mut metadata: Vec<_> = info.metadata.into_iter().collect();
+    metadata.sort();
+    (status.code(), info.reason, metadata)
+}
+
+/// The same of a resource that is not there.
+pub(crate) fn not_found<T>(answer: Result<T, Status>, resource: &str, id: &str) {
+    let (code, reason, metadata) = failure(answer);
+    let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    assert_eq!((code, reason.as_str()), (Code::NotFound, "NOT_FOUND"));
+    assert_eq!(metadata, [pair("id", id), pair("resource", resource)]);
+}
+
+/// The same of a field that is wrong.
+pub(crate) fn wrong_field<T>(answer: Result<T, Status>, field: &str) {
+    let (code, reason, metadata) = failure(answer);
+    let is_known = [(Code::InvalidArgument, "INVALID_FIELD"), (Code::ResourceExhausted, "TOO_LARGE")]
+        .contains(&(code, reason.as_str()));
+    assert!(is_known, "{code:?} {reason}");
+    assert!(metadata.contains(&("field".to_owned(), field.to_owned())), "{metadata:?}");
+}

@@ -1,0 +1,119 @@
+//! X axes of series, and what explaining a query tells.
+
+use matyan_proto::{
+    common::v1::{SeriesKey, StepRange},
+    search::v1::{ExplainRequest, ExplainResponse, SearchKind},
+    series::v1::{AlignRequest, AlignResponse, AlignRun, AlignSeries, align_request::Axis},
+};
+use tonic::Code;
+
+use crate::world::{self, Sequence, Spec, World, map, spec};
+
+fn sequence(name: &str, context: &str, steps: impl IntoIterator<Item = i64>) -> Sequence {
+    let points = steps.into_iter().map(|step| (step, step as f64 * 0.5)).collect();
+    Sequence { name: name.into(), context: map(context), dtype: "float".into(), points }
+}
+
+async fn project() -> World {
+    let world = World::new().await;
+    let sequences = vec![
+        sequence("loss", "{}", [0, 3, 10, 12]),
+        sequence("x", "{}", [0, 1, 2, 3, 4, 10]),
+        sequence("loss", r#"{"a":1}"#, [5]),
+        sequence("long", "{}", 0..150_000),
+    ];
+    world.create(&Spec { sequences, ..spec("r", 1) }).await;
+    world.create(&spec("empty", 2)).await;
+    world
+}
+
+fn series(name: &str, context: &str, stop: Option<i64>) -> AlignSeries {
+    let key = SeriesKey { name: name.into(), context: context.into() };
+    AlignSeries { key: Some(key), steps: stop.map(|stop| StepRange { start: None, stop: Some(stop) }) }
+}
+
+async fn align(world: &World, axis: Axis, series: Vec<AlignSeries>) -> Vec<AlignResponse> {
+    let run = |run_id: &str, series| AlignRun { run_id: run_id.into(), series };
+    let runs = vec![run("r", series.clone()), run("nobody", series.clone()), run("empty", series)];
+    let mut messages =
+        world.series().align(AlignRequest { axis: Some(axis), runs }).await.unwrap().into_inner();
+    let mut answers = Vec::new();
+    while let Some(message) = messages.message().await.unwrap() {
+        answers.push(message);
+    }
+    answers
+}
+
+/// Place, x values, steps.
+type Axes = Vec<(u32, Vec<f64>, Vec<i64>)>;
+
+fn of(answers: &[AlignResponse], run: u32) -> Axes {
+    let series = answers.iter().filter(|it| it.run == run).flat_map(|it| &it.series);
+    series.map(|it| (it.series, it.x_values.clone(), it.steps.clone())).collect()
+}
+
+#[tokio::test]
+async fn axes_are_metrics_epochs_and_times() {
+    let world = project().await;
+    let asked =
+        || vec![series("loss", "", None), series("nothing", "", None), series("loss", r#"{"a": 1}"#, None)];
+    let check = async |axis: Axis, expected: Axes| {
+        let answers = align(&world, axis.clone(), asked()).await;
+        assert_eq!(of(&answers, 0), expected, "{axis:?}");
+        let runs: Vec<(u32, &str)> = answers.iter().map(|it| (it.run, it.run_id.as_str())).collect();
+        assert!(runs.contains(&(2, "empty")) && !runs.iter().any(|it| it.0 == 1), "{runs:?}");
+    };
+    let x = (0, vec![0.0, 0.5, 1.0, 1.5, 2.0, 5.0], vec![0, 1, 2, 3, 4, 10]);
+    check(Axis::Metric("x".into()), vec![x]).await;
+    check(Axis::Metric("nothing".into()), vec![]).await;
+    let epochs = (0, vec![0.0, 1.0, 1.0], vec![0, 10, 12]);
+    check(Axis::Epoch(true), vec![epochs, (2, vec![], vec![])]).await;
+    let times = (0, vec![0.0, 3.0, 10.0, 12.0], vec![0, 3, 10, 12]);
+    check(Axis::Time(true), vec![times.clone(), (2, vec![5.0], vec![5])]).await;
+    check(Axis::RelativeTime(true), vec![times, (2, vec![0.0], vec![5])]).await;
+}
+
+#[tokio::test]
+async fn long_axes_come_in_pieces_and_ranges_cut_them() {
+    let world = project().await;
+    let answers = align(&world, Axis::Metric("long".into()), vec![series("loss", "", None)]).await;
+    let pieces = of(&answers, 0);
+    assert!(pieces.len() > 1 && pieces.iter().all(|it| it.1.len() <= 64 * 1024));
+    let steps: Vec<i64> = pieces.into_iter().flat_map(|it| it.2).collect();
+    assert_eq!(steps, (0..150_000).collect::<Vec<_>>());
+    let cut = align(&world, Axis::Metric("long".into()), vec![series("loss", "", Some(3))]).await;
+    assert_eq!(of(&cut, 0), vec![(0, vec![0.0, 0.5, 1.0], vec![0, 1, 2])]);
+    let status = world.series().align(AlignRequest::default()).await.expect_err("no axis is named");
+    assert_eq!(status.code(), Code::InvalidArgument);
+}
+
+async fn explain(world: &World, text: &str) -> ExplainResponse {
+    let request = ExplainRequest { kind: SearchKind::Runs.into(), query: world::query(text) };
+    world.search().explain(request).await.unwrap().into_inner()
+}
+
+#[tokio::test]
+async fn explaining_tells_meaning_and_plan() {
+    let world = World::new().await;
+    for at in 0..200 {
+        let mut run = spec(&format!("r{at}"), at);
+        run.params = map(&format!(r#"{{"lr":{at}}}"#));
+        world.create(&run).await;
+    }
+    let explained = explain(&world, "run.lr < 3").await;
+    assert_eq!(explained.normalized, "run.is_archived == False and (run.lr < 3)");
+    assert!(!explained.full_scan && explained.candidates == 3, "{explained:?}");
+    assert!(explained.plan.contains("param lr < 3"), "{explained:?}");
+    let explained = explain(&world, "run.archived == True and run.created_at > datetime(2023, 1, 1)").await;
+    assert_eq!(explained.normalized, "run.archived == True and run.created_at > 1672531200.0");
+    let explained = explain(&world, "").await;
+    assert!(explained.full_scan && explained.candidates == 200, "{explained:?}");
+    assert_eq!(explained.normalized, "run.is_archived == False");
+    let explained = explain(&world, "nobody == 3").await;
+    assert_eq!((explained.warnings[0].line, explained.warnings[0].column), (1, 1));
+    let explained = explain(&world, "SELECT x IF run.lr <\n  run.").await;
+    let error = explained.error.expect("it is refused");
+    assert_eq!((error.line, explained.full_scan, explained.normalized.as_str()), (2, false, ""));
+    let request = ExplainRequest { query: world::query(""), ..ExplainRequest::default() };
+    assert_eq!(world.search().explain(request).await.expect_err("no kind").code(), Code::InvalidArgument);
+}

@@ -1,0 +1,12 @@
+//! Searching, through the generated client, over runs in an embedded store of each test's own.
+
+#![cfg(test)]
+
+mod naive;
+mod world;
+
+mod align;
+mod paging;
+mod random;
+mod streaming;
+mod vectors;

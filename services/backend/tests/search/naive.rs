@@ -1,0 +1,143 @@
+//! What a search must find: the query evaluated over every described run, without index, store or stream.
+
+use std::borrow::Cow;
+
+use matyan_model::{
+    context::Context as SeriesContext,
+    value::{Map, Value},
+};
+use matyan_ql::{
+    Datum, Endpoint, Evaluator, Limits, Options, Outcome, Path, RunView, SequenceView, Summary, compile,
+};
+
+use crate::world::{NOW_US, Sequence, Spec, is_object};
+
+struct View<'a>(&'a Spec);
+
+fn datum(value: &Value) -> Datum<'_> {
+    match value {
+        Value::Null => Datum::None,
+        Value::Bool(value) => Datum::Bool(*value),
+        Value::Integer(value) => Datum::Int(*value),
+        Value::Float(value) => Datum::Float(*value),
+        Value::Text(text) => Datum::Text(Cow::Borrowed(text)),
+        Value::List(items) => Datum::List(items.iter().map(datum).collect()),
+        Value::Map(map) => {
+            Datum::Object(map.iter().map(|(key, value)| (Cow::Borrowed(&**key), datum(value))).collect())
+        }
+        Value::Big(_) | Value::Bytes(_) => panic!("no test has such a param"),
+    }
+}
+
+fn at<'a>(map: &'a Map, path: &Path) -> Option<Datum<'a>> {
+    let Some((first, rest)) = path.keys().split_first() else {
+        return Some(Datum::Object(map.iter().map(|(k, v)| (Cow::Borrowed(&**k), datum(v))).collect()));
+    };
+    rest.iter().try_fold(map.get(&**first)?, |value, key| value.as_map()?.get(&**key)).map(datum)
+}
+
+impl RunView for View<'_> {
+    fn hash(&self) -> &str {
+        &self.0.id
+    }
+    fn name(&self) -> Option<&str> {
+        Some(&self.0.name)
+    }
+    fn description(&self) -> Option<&str> {
+        Some(&self.0.description)
+    }
+    fn experiment(&self) -> Option<&str> {
+        self.0.experiment.as_deref()
+    }
+    fn created_at(&self) -> f64 {
+        self.0.created_us as f64 / 1e6
+    }
+    fn end_time(&self) -> Option<f64> {
+        self.0.finalized_us.filter(|_| !self.0.active).map(|end| end as f64 / 1e6)
+    }
+    fn active(&self) -> bool {
+        self.0.active
+    }
+    fn archived(&self) -> bool {
+        self.0.archived
+    }
+    fn tags(&self) -> Vec<&str> {
+        self.0.tags.iter().map(String::as_str).collect()
+    }
+    fn param(&self, path: &Path) -> Option<Datum<'_>> {
+        at(&self.0.params, path)
+    }
+    fn sequences(&self, name: &str) -> Vec<&dyn SequenceView> {
+        let mut named: Vec<&Sequence> = self.0.sequences.iter().filter(|it| it.name == name).collect();
+        named.sort_by_key(|it| SeriesContext::new(&it.context).id());
+        named.into_iter().map(|it| it as &dyn SequenceView).collect()
+    }
+}
+
+impl SequenceView for Sequence {
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn dtype(&self) -> &str {
+        &self.dtype
+    }
+    fn context(&self, path: &Path) -> Option<Datum<'_>> {
+        at(&self.context, path)
+    }
+    fn summary(&self) -> Summary {
+        let (first, last) = (self.points.first(), self.points.last());
+        let steps = Summary {
+            first_step: first.map(|it| it.0),
+            last_step: last.map(|it| it.0),
+            ..Summary::default()
+        };
+        if is_object(&self.dtype) {
+            return Summary { last: Some(0.0), ..steps };
+        }
+        let finite = || self.points.iter().map(|it| it.1).filter(|value| value.is_finite());
+        Summary {
+            first: first.map(|it| it.1),
+            last: last.map(|it| it.1),
+            min: finite().reduce(f64::min),
+            max: finite().reduce(f64::max),
+            ..steps
+        }
+    }
+}
+
+pub(crate) struct Naive {
+    query: matyan_ql::Query,
+}
+
+impl Naive {
+    pub(crate) fn new(text: &str, endpoint: Endpoint) -> Self {
+        let options = Options { endpoint, offset_minutes: 0, now: NOW_US as f64 / 1e6 };
+        Self { query: compile(text, options).unwrap_or_else(|error| panic!("{text}: {error}")) }
+    }
+
+    fn evaluator(&self) -> Evaluator<'_> {
+        self.query.evaluator(Limits::default())
+    }
+
+    pub(crate) fn matches(&self, run: &Spec) -> bool {
+        !run.pending_delete && self.evaluator().run(&View(run)).unwrap() == Outcome::Match
+    }
+
+    /// The matching runs, newest first.
+    pub(crate) fn runs<'a>(&self, runs: impl IntoIterator<Item = &'a Spec>) -> Vec<&'a Spec> {
+        let mut found: Vec<&Spec> = runs.into_iter().filter(|run| self.matches(run)).collect();
+        found.sort_by_key(|run| std::cmp::Reverse(run.created_us));
+        found
+    }
+
+    /// The matching sequences of a run, by context id and name.
+    pub(crate) fn sequences<'a>(&self, run: &'a Spec) -> Vec<&'a Sequence> {
+        let endpoint = self.query.options().endpoint;
+        let mut evaluator = self.evaluator();
+        let asked = run.sequences.iter().filter(|it| !run.pending_delete && endpoint.accepts(&it.dtype));
+        let mut found: Vec<&Sequence> =
+            asked.filter(|it| evaluator.sequence(&View(run), *it).unwrap() == Outcome::Match).collect();
+        found.sort_by_key(|it| (SeriesContext::new(&it.context).id(), it.name.clone()));
+        found
+    }
+}

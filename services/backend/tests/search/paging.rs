@@ -1,0 +1,122 @@
+//! Pages: each begins where the last has ended, whatever comes or goes meanwhile.
+
+use matyan_proto::{
+    runs::v1::RunParts,
+    search::v1::{RunsRequest, Sort, SortField, sort::By},
+};
+use tonic::Code;
+
+use crate::world::{self, World, spec};
+
+/// More than are read at once, so that later pages begin in the middle.
+const RUNS: i64 = 700;
+
+async fn project() -> World {
+    let world = World::new().await;
+    for at in 0..RUNS {
+        let mut run = spec(&format!("r{at:04}"), 1_000_000 + at);
+        run.archived = at % 7 == 0;
+        world.create(&run).await;
+    }
+    world
+}
+
+fn expected() -> Vec<String> {
+    (0..RUNS).rev().filter(|at| at % 7 != 0).map(|at| format!("r{at:04}")).collect()
+}
+
+fn page(sort: &[Sort], limit: u32, after: &str) -> RunsRequest {
+    RunsRequest { sort: sort.to_vec(), limit, after_run_id: after.to_owned(), ..world::of("") }
+}
+
+fn by_name() -> Vec<Sort> {
+    vec![Sort { by: Some(By::Field(SortField::Name.into())), descending: true }]
+}
+
+#[tokio::test]
+async fn pages_put_together_are_the_whole() {
+    let world = project().await;
+    for (sort, limit) in [(vec![], 45), (vec![], 1_000), (by_name(), 45), (by_name(), 299)] {
+        let mut all: Vec<String> = Vec::new();
+        let mut made = 0;
+        loop {
+            let after = all.last().cloned().unwrap_or_default();
+            let found = world.runs(page(&sort, limit, &after)).await.unwrap();
+            assert!(found.runs.len() <= limit as usize);
+            let place = all.len() as u64 + 1 + made;
+            let told = found.places.iter().zip(place..);
+            assert!(told.clone().all(|(told, place)| *told == 0 || *told == place), "{:?}", found.places);
+            assert!(sort.is_empty() || found.places.first().is_none_or(|first| *first == place));
+            all.extend(found.ids().iter().map(ToString::to_string));
+            if found.runs.len() < limit as usize {
+                break;
+            }
+            // Runs that come meanwhile stand before all pages, and shift none.
+            made += 1;
+            let number = all.len() as i64;
+            world.create(&spec(&format!("z-{}-{limit}-{number}", sort.len()), 9_000_000 + number)).await;
+        }
+        let all: Vec<String> = all.into_iter().filter(|id| !id.starts_with('z')).collect();
+        assert_eq!(all, expected(), "{} {limit}", sort.len());
+    }
+}
+
+#[tokio::test]
+async fn a_page_goes_on_although_others_are_deleted() {
+    let world = project().await;
+    let first = world.runs(page(&[], 100, "")).await.unwrap();
+    let after = first.ids()[99].to_owned();
+    for id in [first.ids()[98], "r0500"] {
+        world.delete(id).await;
+    }
+    let next = world.runs(page(&[], 100, &after)).await.unwrap();
+    let expected: Vec<String> =
+        expected().into_iter().skip(100).filter(|id| id != "r0500").take(100).collect();
+    assert_eq!(next.ids(), expected);
+    assert_eq!(first.match_count, 0, "a page that ends early has not counted the others");
+}
+
+/// Ids that no page ends with: unknown, deleted, of a run that does not match, of another project, not an id at all.
+#[tokio::test]
+async fn a_page_behind_what_does_not_match_is_empty() {
+    let world = project().await;
+    world.delete("r0300").await;
+    let long = "x".repeat(5_000);
+    for after in ["nobody", "r0300", "r0007", "r0693", "\u{0}", "../r0001", &long] {
+        for sort in [vec![], by_name()] {
+            let found = world.runs(page(&sort, 10, after)).await.unwrap();
+            assert_eq!(found.ids(), Vec::<&str>::new(), "{after:?}");
+        }
+    }
+    let found = world.runs(page(&[], 10, "r0001")).await.unwrap();
+    assert_eq!(found.ids(), Vec::<&str>::new(), "the last run ends the last page");
+}
+
+#[tokio::test]
+async fn small_projects_know_places_and_totals_on_every_page() {
+    let world = World::new().await;
+    for at in 0..10 {
+        world.create(&spec(&format!("r{at}"), at)).await;
+    }
+    let found = world.runs(page(&[], 3, "r7")).await.unwrap();
+    assert_eq!(found.ids(), ["r6", "r5", "r4"]);
+    assert_eq!((&*found.places, found.match_count), (&[4, 5, 6][..], 10));
+    let nowhere = world.runs(page(&[], 3, "nobody")).await.unwrap();
+    assert_eq!((nowhere.runs.len(), nowhere.match_count), (0, 10));
+}
+
+#[tokio::test]
+async fn what_is_asked_wrongly_is_refused() {
+    let world = World::new().await;
+    let refused = async |request: RunsRequest, code: Code, reason: &str| {
+        let status = world.search().runs(request).await.expect_err("it is refused");
+        assert_eq!(status.code(), code, "{status:?}");
+        assert!(status.message().contains(reason), "{status:?}");
+    };
+    refused(world::of("run."), Code::InvalidArgument, "line 1").await;
+    refused(world::of("run.__class__"), Code::InvalidArgument, "__class__").await;
+    refused(page(&[Sort::default()], 0, ""), Code::InvalidArgument, "sort").await;
+    let parts = RunParts { series_names: vec![String::new(); 1_001], ..RunParts::default() };
+    refused(RunsRequest { parts: Some(parts), ..world::of("") }, Code::ResourceExhausted, "series_names")
+        .await;
+}

@@ -1,0 +1,300 @@
+//! A search that goes on while the project changes, while its reader is slow, and after its reader has left.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use matyan_model::ids::RunNumber;
+use matyan_proto::search::v1::{MetricsRequest, metrics_request::Points};
+use matyan_store::{
+    Batch, Commit, Key, Page, Range, Result, Scan, Snapshot, Store, Value, Version, embedded::EmbeddedStore,
+};
+
+use crate::{
+    naive::Naive,
+    random::{self, Random},
+    world::{self, Sequence, Spec, World, map, spec},
+};
+
+/// A store that counts what is read through it, and the snapshots that are held.
+struct Counting {
+    store: Arc<EmbeddedStore>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    bytes: AtomicU64,
+    held: AtomicU64,
+}
+
+struct CountingSnapshot {
+    snapshot: Box<dyn Snapshot>,
+    counts: Arc<Counts>,
+}
+
+impl Drop for CountingSnapshot {
+    fn drop(&mut self) {
+        self.counts.held.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[async_trait]
+impl Store for Counting {
+    async fn snapshot(&self) -> Result<Box<dyn Snapshot>> {
+        self.counts.held.fetch_add(1, Ordering::Relaxed);
+        let snapshot = self.store.snapshot().await?;
+        Ok(Box::new(CountingSnapshot { snapshot, counts: self.counts.clone() }))
+    }
+
+    async fn commit(&self, batch: Batch) -> Result<Commit> {
+        self.store.commit(batch).await
+    }
+
+    async fn sync(&self) -> Result<()> {
+        self.store.sync().await
+    }
+
+    async fn changed(&self, key: &Key, seen: Option<&Value>) -> Result<()> {
+        self.store.changed(key, seen).await
+    }
+}
+
+impl CountingSnapshot {
+    fn count(&self, bytes: usize) {
+        self.counts.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+#[async_trait]
+impl Snapshot for CountingSnapshot {
+    async fn get(&self, key: &Key) -> Result<Option<Value>> {
+        let value = self.snapshot.get(key).await?;
+        self.count(value.as_ref().map_or(0, Value::len));
+        Ok(value)
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>> {
+        let values = self.snapshot.get_many(keys).await?;
+        self.count(values.iter().flatten().map(Value::len).sum());
+        Ok(values)
+    }
+
+    async fn scan(&self, range: &Range, scan: Scan) -> Result<Page> {
+        let page = self.snapshot.scan(range, scan).await?;
+        self.count(page.rows.iter().map(|(key, value)| key.len() + value.len()).sum());
+        Ok(page)
+    }
+
+    fn version(&self) -> Version {
+        self.snapshot.version()
+    }
+}
+
+async fn counting() -> (World, Arc<Counts>) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(directory.path().join("store"), Default::default()).await.unwrap();
+    let (store, counts) = (Arc::new(store), Arc::new(Counts::default()));
+    let layer = Arc::new(Counting { store: store.clone(), counts: counts.clone() });
+    (World::over(store, layer, directory).await, counts)
+}
+
+/// Params of about 12 kB: they lie in the document.
+fn heavy(id: &str, at: i64) -> Spec {
+    let mut run = spec(id, at);
+    run.params = map(&format!(r#"{{"at":{at},"text":"{}"}}"#, "x".repeat(12_000)));
+    run
+}
+
+/// What was read in all when nothing is read any more and no snapshot is held.
+async fn rest(counts: &Counts) -> u64 {
+    let mut read = 0;
+    loop {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        let now = counts.bytes.load(Ordering::Relaxed);
+        if now == read && counts.held.load(Ordering::Relaxed) == 0 {
+            return read;
+        }
+        read = now;
+    }
+}
+
+/// 20 MB of runs, of which a reader takes one message and then no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_reader_keeps_little_in_memory() {
+    let (world, counts) = counting().await;
+    for at in 0..1_700 {
+        world.create(&heavy(&format!("r{at:04}"), at)).await;
+    }
+    let request =
+        matyan_proto::search::v1::RunsRequest { parts: world::all_parts(), ..world::of("run.at >= 0") };
+    let mut messages = world.search().runs(request).await.unwrap().into_inner();
+    let first = messages.message().await.unwrap().unwrap();
+    assert!(!first.runs.is_empty());
+    let read = rest(&counts).await;
+    assert!(read < 10 << 20, "{read} bytes were read ahead");
+    let mut ids: Vec<String> = first.runs.iter().map(|run| run.run_id.clone()).collect();
+    while let Some(message) = messages.message().await.unwrap() {
+        ids.extend(message.runs.into_iter().map(|run| run.run_id));
+    }
+    assert_eq!(ids, (0..1_700).rev().map(|at| format!("r{at:04}")).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_leaves_stops_the_search() {
+    let (world, counts) = counting().await;
+    for at in 0..1_700 {
+        world.create(&heavy(&format!("r{at:04}"), at)).await;
+    }
+    let before = counts.bytes.load(Ordering::Relaxed);
+    // One run matches and is sent; no index helps to find that no other does.
+    let text = "len(run.text) < 0 or run.at + 1 == 1700";
+    let mut messages = world.search().runs(world::of(text)).await.unwrap().into_inner();
+    assert_eq!(messages.message().await.unwrap().unwrap().runs.len(), 1);
+    drop(messages);
+    let read = rest(&counts).await - before;
+    assert!(read < 10 << 20, "{read} bytes were read for nobody");
+}
+
+/// While a search streams, runs are made, changed, archived, tagged and deleted. A run that nobody touched is found if and
+/// only if it matches; one that was touched is found only as it was at some moment at which it matched.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_sees_each_run_as_of_one_moment() {
+    let world = World::new().await;
+    let mut random = Random(9);
+    let mut runs = Vec::new();
+    let mut numbers: Vec<RunNumber> = Vec::new();
+    for at in 0..600 {
+        let run = random::run(&mut random, at);
+        numbers.push(world.create(&run).await);
+        runs.push(run);
+    }
+    for (round, text) in
+        ["run.hparams.seed >= 0", "'cv' in run.tags", "run.experiment == 'rare' or run.active"]
+            .into_iter()
+            .enumerate()
+    {
+        let request = matyan_proto::search::v1::RunsRequest { parts: world::all_parts(), ..world::of(text) };
+        let mut messages = world.search().runs(request).await.unwrap().into_inner();
+        let naive = Naive::new(text, matyan_ql::Endpoint::Run);
+        let mut touched: HashSet<usize> = HashSet::new();
+        let mut moments: Vec<Vec<Spec>> = runs.iter().map(|run| vec![run.clone()]).collect();
+        let mut found = Vec::new();
+        loop {
+            for _ in 0..20 {
+                let at = random.below(600) as usize;
+                if runs[at].pending_delete {
+                    continue;
+                }
+                touched.insert(at);
+                let mut changed = random::run(&mut random, at as u64);
+                changed.id.clone_from(&runs[at].id);
+                changed.sequences.clone_from(&runs[at].sequences);
+                world.change(numbers[at], &changed).await;
+                moments[at].push(changed.clone());
+                runs[at] = changed;
+            }
+            world.create(&random::run(&mut random, 10_000 + round as u64 * 100 + found.len() as u64)).await;
+            match messages.message().await.unwrap() {
+                Some(message) => found.extend(message.runs),
+                None => break,
+            }
+        }
+        let ids: HashSet<&str> = found.iter().map(|run| run.run_id.as_str()).collect();
+        assert_eq!(ids.len(), found.len(), "no run comes twice");
+        for run in &found {
+            let Some(at) = moments.iter().position(|moments| moments[0].id == run.run_id) else { continue };
+            let props = run.props.as_ref().unwrap();
+            let params = matyan_model::cbor::decode_map(&run.params).unwrap();
+            let is_whole = moments[at].iter().any(|moment| {
+                let experiment = props.experiment.as_ref().map(|experiment| &experiment.name);
+                naive.matches(moment)
+                    && moment.params == params
+                    && moment.name == props.name
+                    && moment.archived == props.archived
+                    && moment.experiment.as_ref() == experiment
+                    && moment.tags.len() == props.tags.len()
+            });
+            assert!(is_whole, "{} was never so: {props:?}", run.run_id);
+        }
+        for (at, moments) in moments.iter().enumerate().filter(|(at, _)| !touched.contains(at)) {
+            assert_eq!(ids.contains(&*moments[0].id), naive.matches(&moments[0]), "{text}: run {at}");
+        }
+        assert!(!touched.is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_deleted_while_a_search_waits_are_left_out() {
+    let world = World::new().await;
+    for at in 0..800 {
+        world.create(&heavy(&format!("r{at:04}"), at)).await;
+    }
+    let request = matyan_proto::search::v1::RunsRequest { parts: world::all_parts(), ..world::of("") };
+    let mut messages = world.search().runs(request).await.unwrap().into_inner();
+    let first = messages.message().await.unwrap().unwrap();
+    world.delete("r0001").await;
+    world.delete("r0000").await;
+    let mut ids: Vec<String> = first.runs.into_iter().map(|run| run.run_id).collect();
+    while let Some(message) = messages.message().await.unwrap() {
+        ids.extend(message.runs.into_iter().map(|run| run.run_id));
+    }
+    assert_eq!(ids, (2..800).rev().map(|at| format!("r{at:04}")).collect::<Vec<_>>());
+}
+
+/// A run with so many series that it comes in pieces, to a reader who lets the search wait in the middle of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_with_very_many_series_comes_in_pieces() {
+    let world = World::new().await;
+    let mut run = spec("wide", 1);
+    for at in 0..6_000 {
+        run.sequences.push(Sequence {
+            name: format!("m{at:05}"),
+            context: map("{}"),
+            dtype: "float".into(),
+            points: (0..60).map(|step| (step, at as f64)).collect(),
+        });
+    }
+    world.create(&run).await;
+    world.create(&Spec { sequences: run.sequences[..1].to_vec(), ..spec("small", 0) }).await;
+    let points = Some(Points::Density(50));
+    let request = MetricsRequest { query: world::query(""), points, ..MetricsRequest::default() };
+    let mut messages = world.search().metrics(request.clone()).await.unwrap().into_inner();
+    let (mut pieces, mut open) = (0, false);
+    while let Some(message) = messages.message().await.unwrap() {
+        for row in &message.runs {
+            pieces += usize::from(row.more);
+            open = row.more;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert!(pieces >= 2 && !open, "{pieces} pieces");
+    let rows = world.metrics(request).await.unwrap();
+    assert_eq!(rows.len(), 2);
+    let names: Vec<&str> = rows[0].points.iter().map(|it| it.info.as_ref().unwrap().name.as_str()).collect();
+    assert_eq!(names, run.sequences.iter().map(|it| it.name.as_str()).collect::<Vec<_>>());
+    assert!(rows[0].points.iter().all(|it| it.steps.len() == 50));
+}
+
+/// A budget ends a search with an error, and a query that fails for every run says so.
+#[tokio::test]
+async fn mistakes_of_a_query_are_told() {
+    let world = World::new().await;
+    for at in 0..3 {
+        world.create(&heavy(&format!("r{at}"), at)).await;
+    }
+    let dear = "sum(len([y for y in range(1000)]) for x in range(1000) for z in range(1000)) > run.at";
+    let status = world.runs(world::of(dear)).await.expect_err("it takes too long");
+    assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status:?}");
+    let found = world.runs(world::of("run.text > 3")).await.unwrap();
+    assert!(found.runs.is_empty());
+    assert!(found.warnings.iter().any(|it| it.contains("fails for everything")), "{:?}", found.warnings);
+    let found = world.runs(world::of("experiment == 'x'")).await.unwrap();
+    assert!(found.warnings.iter().any(|it| it.contains("'experiment'")), "{:?}", found.warnings);
+    assert!(world.runs(world::of("run.at == 0")).await.unwrap().warnings.is_empty());
+}
