@@ -18,8 +18,7 @@ pub(super) fn check(run: &RunId, event: &pb::Event) -> Result<(), Problem> {
         }
         Some(Kind::LogParams(params)) => log_params(params),
         Some(Kind::LogObject(object)) => log_object(run, object),
-        // Only the size of a batch limits text.
-        Some(Kind::LogTerminalLine(_)) => Ok(()),
+        Some(Kind::LogTerminalLine(line)) => size("line", &line.line, limits::LOG_BYTES),
         Some(Kind::LogRecord(record)) => log_record(record),
         Some(Kind::BlobRef(blob)) => blob_ref(run, blob),
         Some(Kind::DeleteRun(pb::DeleteRun {})) => {
@@ -80,6 +79,10 @@ fn payload_key(run: &RunId, key: &str) -> Result<(), Problem> {
 }
 
 fn log_record(record: &pb::LogRecord) -> Result<(), Problem> {
+    let bytes = record.message.len() + record.logger_info.len() + record.extra_args.len();
+    if bytes > limits::LOG_BYTES {
+        return Err(Problem::too_long("message", bytes, limits::LOG_BYTES));
+    }
     if !record.logger_info.is_empty() {
         cbor::check_list("logger_info", &record.logger_info)?;
     }

@@ -344,7 +344,14 @@ fn events_over_the_limits_are_refused() {
     check_refused(parent("a/b", Some(0)), "parent_run_id");
     check_refused(parent("", Some(0)), "parent_run_id");
     check_refused(parent("a", None), "parent_step");
+    let line = |length| Kind::LogTerminalLine(pb::LogTerminalLine { line: text(length), step: 0 });
+    check_accepted(line(limits::LOG_BYTES));
+    check_refused(line(limits::LOG_BYTES + 1), "line");
     let record = pb::LogRecord::default();
+    let message = text(limits::LOG_BYTES);
+    check_accepted(Kind::LogRecord(pb::LogRecord { message: message.clone(), ..record.clone() }));
+    let extra_args = map(&[("k", "v")]);
+    check_refused(Kind::LogRecord(pb::LogRecord { message, extra_args, ..record.clone() }), "message");
     check_refused(Kind::LogRecord(pb::LogRecord { logger_info: map(&[]), ..record.clone() }), "logger_info");
     check_refused(
         Kind::LogRecord(pb::LogRecord { extra_args: Bytes::from_static(&[0xff]), ..record }),

@@ -264,9 +264,12 @@ pub(super) fn tag(name: &str) -> pb::IngestionBatch {
 
 /// A batch of about so many bytes.
 pub(super) fn heavy(bytes: usize) -> pb::IngestionBatch {
-    let line = pb::LogTerminalLine { line: "x".repeat(bytes), step: 0 };
-    let event = pb::Event { client_time_us: None, kind: Some(Kind::LogTerminalLine(line)) };
-    pb::IngestionBatch { events: vec![event], ..Default::default() }
+    const LINE: usize = 4 << 20;
+    let event = |at: usize| {
+        let line = pb::LogTerminalLine { line: "x".repeat(LINE.min(bytes - at)), step: 0 };
+        pb::Event { client_time_us: None, kind: Some(Kind::LogTerminalLine(line)) }
+    };
+    pb::IngestionBatch { events: (0..bytes).step_by(LINE).map(event).collect(), ..Default::default() }
 }
 
 pub(super) fn series(name: &str) -> pb::SeriesDef {

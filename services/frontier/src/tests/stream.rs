@@ -150,7 +150,7 @@ async fn a_batch_rejected_whole_carries_its_sequence_on() {
 async fn a_batch_of_the_largest_size_passes() {
     let world = World::new().await;
     let mut stream = world.stream().await;
-    let batch = heavy((16 << 20) - 32);
+    let batch = heavy((16 << 20) - 128);
     stream.send(1, &batch).await;
     stream.acknowledged(1).await;
     assert_eq!(world.entries().await[0].batch, batch.encode_to_vec());
