@@ -221,7 +221,13 @@ impl LogWriter for EmbeddedLog {
         })
     }
 
+    /// What is readable is known also without the engine; but whoever asks wants to know whether the log works.
     async fn describe(&self, topic: Topic) -> Result<TopicInfo> {
+        if self.shared.engine().is_none() {
+            return Err(Error::unavailable(
+                "its engine is closed: it failed and is being opened again, or the log is closed",
+            ));
+        }
         let slots = self.shared.layout.slots(topic);
         let info = |partition: &Partition| {
             let extent = partition.lock().extent();

@@ -118,11 +118,14 @@ async fn a_full_log_waits_until_it_is_trimmed() {
 async fn dead_letters_make_room_for_themselves() {
     let directory = TempDir::new().unwrap();
     let settings = Settings { dead_letter_bytes: 10_000, max_unread_bytes: 1000, ..Settings::default() };
-    let log = EmbeddedLog::open(directory.path(), settings).await.unwrap();
+    let log = EmbeddedLog::open(directory.path(), settings.clone()).await.unwrap();
     for _ in 0..100 {
         log.append(Topic::DeadLetters, vec![record("", vec![0; 1000])]).await.unwrap();
     }
     log.close().await.unwrap();
+    assert!(log.describe(Topic::DeadLetters).await.unwrap_err().is_temporary(), "a closed log is not well");
+    drop(log);
+    let log = EmbeddedLog::open(directory.path(), settings).await.unwrap();
     let info = log.describe(Topic::DeadLetters).await.unwrap().partitions[0];
     assert_eq!(info.end, 100);
     assert!((90..100).contains(&info.first), "{info:?}");

@@ -23,7 +23,7 @@ fn check(config: &ClientConfig, expected: &[(&str, &str)]) {
 }
 
 #[test]
-fn nothing_is_reordered_skipped_or_acknowledged_by_one_broker() {
+fn rule_03_nothing_is_reordered_skipped_or_acknowledged_by_one_broker() {
     let producer = [
         ("partitioner", "murmur2_random"),
         ("acks", "all"),
