@@ -1,6 +1,7 @@
 //! The binary: command line, settings, telemetry and wiring; nothing else.
 
 mod cli;
+mod open_files;
 mod settings;
 mod telemetry;
 mod wire;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         }
     };
     telemetry::start(&settings);
+    open_files::raise();
     match wire::run(&settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -29,6 +29,7 @@ use crate::{
     metrics::Metrics,
     record::{Content, Entry},
 };
+pub use identity::log_number;
 use partition::Partition;
 use progress::{Progress, ProgressHandle};
 

@@ -18,7 +18,7 @@ pub use control::Control;
 pub use deps::{Clock, Deps, Random};
 pub use error::Error;
 pub use fold::{FoldNotices, FoldThread};
-pub use ingest::{IngestSettings, Ingestion};
+pub use ingest::{IngestSettings, Ingestion, log_number};
 pub use metrics::Metrics;
 
 #[cfg(test)]

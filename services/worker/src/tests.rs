@@ -5,6 +5,8 @@ mod read;
 
 mod control;
 mod ingest;
+mod pipeline;
+mod rows;
 mod rules;
 mod vectors;
 

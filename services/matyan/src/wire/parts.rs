@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::future::join_all;
 use matyan_backend::{Backend, UriKey};
 use matyan_edge::{Edge, Transport};
 use matyan_frontier::Frontier;
@@ -19,13 +20,14 @@ use super::{
     listeners::{Listener, Listeners},
     substrates::Substrates,
     tasks::Tasks,
-    workers::Workers,
+    workers::{self, Workers},
 };
 use crate::settings::{MessageFormat, Secret, Settings};
 
 pub(crate) struct Parts {
     frontier: Option<Frontier>,
     health: HealthReporter,
+    edges: Vec<Edge>,
     ports: Tasks,
     workers: Workers,
 }
@@ -42,25 +44,30 @@ impl Parts {
         registry.register(Box::new(ProcessCollector::for_self()))?;
         let role = settings.role;
         let workers = Workers::start(role, substrates, &registry).await?;
-        let frontier = role.has_frontier().then(|| frontier(settings, substrates, &registry)).transpose()?;
+        let frontier = match role.has_frontier() {
+            true => Some(frontier(settings, substrates, &registry).await?),
+            false => None,
+        };
         let (health, health_server) = health_reporter();
         let in_process = |routes: Routes| Transport::new(routes.add_service(health_server.clone()).prepare());
         let to_frontier = frontier.as_ref().map(|frontier| in_process(frontier_routes(frontier)));
         let to_backend = role.has_backend().then(|| in_process(backend_routes(substrates, secret)));
 
-        let mut ports = Tasks::default();
+        let (mut ports, mut edges) = (Tasks::default(), Vec::new());
         let edge = edge_settings(settings);
         let metrics = matyan_edge::Metrics::register(&registry)?;
         if let (Some(listener), Some(frontier)) = (listeners.ingest, &to_frontier) {
             let edge =
                 matyan_edge::ingest(edge.clone(), metrics.clone(), frontier.clone(), to_backend.clone());
+            edges.push(edge.clone());
             port_start(&mut ports, "the ingest side", listener, edge);
         }
         if let (Some(listener), Some(backend)) = (listeners.query, to_backend) {
             let edge = matyan_edge::query(edge, metrics, backend, to_frontier);
+            edges.push(edge.clone());
             port_start(&mut ports, "the query side", listener, edge);
         }
-        Ok(Self { frontier, health, ports, workers })
+        Ok(Self { frontier, health, edges, ports, workers })
     }
 
     /// Why the process cannot go on. Cancel-safe.
@@ -78,10 +85,13 @@ impl Parts {
         self.health.set_service_status("", ServingStatus::NotServing).await;
         self.health.clear_service_status("").await;
         let drained = async {
-            self.ports.stop().await;
+            // Sockets end first, as what they have read still goes to the frontier; then its streams, which would hold their
+            // connections open; then there is nothing that the ports would wait for but short calls.
+            join_all(self.edges.iter().map(Edge::drain)).await;
             if let Some(frontier) = &self.frontier {
                 frontier.drain().await;
             }
+            self.ports.stop().await;
         };
         if timeout(patience, drained).await.is_err() {
             tracing::warn!(?patience, "connections did not end in time and are cut off");
@@ -97,11 +107,16 @@ fn port_start(ports: &mut Tasks, part: &'static str, listener: Listener, edge: E
     });
 }
 
-fn frontier(settings: &Settings, substrates: &Substrates, registry: &Registry) -> Result<Frontier, Error> {
+async fn frontier(
+    settings: &Settings,
+    substrates: &Substrates,
+    registry: &Registry,
+) -> Result<Frontier, Error> {
     let format = match settings.message_format {
         MessageFormat::Protobuf => matyan_frontier::Format::Protobuf,
         MessageFormat::Json => matyan_frontier::Format::Json,
     };
+    let log_number = workers::log_number(substrates).await?;
     let components = matyan_frontier::Components {
         log: substrates.log.clone(),
         blobs: Arc::clone(&substrates.blobs),
@@ -110,7 +125,7 @@ fn frontier(settings: &Settings, substrates: &Substrates, registry: &Registry) -
         new_id: clock::new_id(),
         metrics: matyan_frontier::Metrics::new(registry)?,
     };
-    Ok(Frontier::new(components, matyan_frontier::Settings { format, ..Default::default() }))
+    Ok(Frontier::new(components, matyan_frontier::Settings { format, log_number, ..Default::default() }))
 }
 
 fn frontier_routes(frontier: &Frontier) -> Routes {

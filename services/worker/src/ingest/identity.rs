@@ -5,12 +5,12 @@
 //! another record there, or a position past the end, is another log. A record that retention has taken tells nothing, and
 //! the log counts as the same.
 
-use matyan_log::{PartitionInfo, Topic};
+use matyan_log::{LogWriter, PartitionInfo, Topic};
 use matyan_model::{
     keys::LogTopic,
-    position::{Applied, LastRecord, LogState, applied_get, log_get, log_put},
+    position::{Applied, LastRecord, LogState, applied_get, applied_put, log_get, log_put},
 };
-use matyan_store::{Transaction, transact};
+use matyan_store::{Store, Transaction, transact};
 
 use crate::{deps::Deps, error::Error};
 
@@ -25,15 +25,30 @@ pub(super) struct Begun {
     pub(super) has_identity: bool,
 }
 
+/// The number of the ingestion log. For a process that takes data from its start on, when no worker may have looked yet.
+pub async fn log_number(store: &dyn Store, log: &dyn LogWriter) -> Result<u32, Error> {
+    let partitions = log.describe(Topic::Ingestion).await?.partitions.len() as u32;
+    let mut number = 0;
+    for partition in 0..partitions {
+        number = number.max(begin_in(store, log, partition).await?.log);
+    }
+    Ok(number)
+}
+
 pub(super) async fn begin(deps: &Deps, partition: u32) -> Result<Begun, Error> {
-    let info = deps.log_writer.describe(Topic::Ingestion).await?;
+    begin_in(&*deps.store, &*deps.log_writer, partition).await
+}
+
+/// Asking twice answers the same: what is decided is written down.
+async fn begin_in(store: &dyn Store, log: &dyn LogWriter, partition: u32) -> Result<Begun, Error> {
+    let info = log.describe(Topic::Ingestion).await?;
     let partitions = info.partitions.len() as u32;
     let bounds = info.partitions.get(partition as usize).copied();
     let Some(bounds) = bounds else {
         return Err(Error::Partitions { known: partition + 1, found: partitions });
     };
     let identity = info.identity;
-    let (begun, _) = transact(&*deps.store, async |mut transaction: Transaction| {
+    let (begun, _) = transact(store, async |mut transaction: Transaction| {
         let snapshot = transaction.unchecked();
         let known = log_get(snapshot, LogTopic::Ingestion).await?;
         let applied = applied_get(snapshot, LogTopic::Ingestion, partition).await?;
@@ -42,6 +57,10 @@ pub(super) async fn begin(deps: &Deps, partition: u32) -> Result<Begun, Error> {
             // Checked: two workers that find the same new log give it one number.
             transaction.get(&matyan_model::keys::log(LogTopic::Ingestion)).await?;
             log_put(transaction.batch(), LogTopic::Ingestion, &state);
+        }
+        if is_shortened(known, state) {
+            let applied = Applied { log: state.number, next: begun.start, last: None };
+            applied_put(transaction.batch(), LogTopic::Ingestion, partition, &applied);
         }
         Ok::<_, Error>((transaction, begun))
     })
@@ -109,6 +128,12 @@ fn decide(
         return Ok((known, first(known, bounds)));
     }
     Ok((known, Begun { log: applied.log, start, expected: last, has_identity: false }))
+}
+
+/// Whether the same log was found to have lost its tail: its number alone does not tell where it goes on.
+fn is_shortened(known: Option<LogState>, state: LogState) -> bool {
+    let same = |known: LogState| known.identity == state.identity && known.number != state.number;
+    state.identity.is_some() && known.is_some_and(same)
 }
 
 fn first(state: LogState, bounds: PartitionInfo) -> Begun {

@@ -2,6 +2,7 @@
 //! documents, one run at a time, and then the last rows of the entity.
 
 use matyan_model::{
+    change::change_put,
     ids::Project,
     index::runs_proposed,
     keys::{self, Counter, EntityKind},
@@ -66,6 +67,7 @@ async fn unlink_all(
                         edit.tag_remove(id);
                         edit.props.experiment = edit.props.experiment.take().filter(|own| own != id);
                         edit.write(transaction.batch());
+                        change_put(transaction.batch(), project, number, deps.now_us(), "");
                     }
                     // A row that a document does not stand behind.
                     None => {

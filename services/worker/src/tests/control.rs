@@ -213,6 +213,8 @@ async fn rule_26_links_of_a_deleted_tag_are_swept() {
     let snapshot = world.store().snapshot().await.unwrap();
     assert_eq!(runs_counts(&*snapshot, P, EntityKind::Tag).await.unwrap().len(), 1);
     assert!(snapshot.get(&keys::dead_entity(P, EntityKind::Tag, &id)).await.unwrap().is_none());
+    let (changes, _) = matyan_model::change::changes_list(&*snapshot, P, None, 100).await.unwrap();
+    assert_eq!(changes.len(), 6, "watchers are told of each run, when it was made and when it lost the tag");
 }
 
 #[tokio::test]

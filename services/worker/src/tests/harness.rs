@@ -82,6 +82,12 @@ impl World {
         (self.deps.log_reader, self.deps.log_writer, self.log) = (log.clone(), log.clone(), log);
     }
 
+    /// The same log without anything in it, as after a disk that has lost what it had synced.
+    pub(super) async fn empty_log(&mut self) {
+        let log = open_log(&self.directory.path().join("log-emptied"), 0).await;
+        (self.deps.log_reader, self.deps.log_writer, self.log) = (log.clone(), log.clone(), log);
+    }
+
     pub(super) fn store(&self) -> &dyn Store {
         &*self.inner
     }

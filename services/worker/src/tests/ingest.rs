@@ -171,6 +171,48 @@ async fn rule_01_a_log_made_anew_is_read_from_its_beginning() {
 }
 
 #[tokio::test]
+async fn rule_01_a_log_has_its_number_before_a_worker_has_looked() {
+    let mut world = World::new().await;
+    for (number, offset) in [(0, 1), (1, 1)] {
+        for _ in 0..2 {
+            assert_eq!(crate::log_number(world.store(), &*world.log).await.unwrap(), number);
+        }
+        let steps = i64::from(number) * 5;
+        world.append([record(0).create(), metric(steps..steps + 5)]).await;
+        let worker = world.work().await;
+        world.applied(number, offset).await;
+        worker.stop().await.unwrap();
+        assert_eq!(world.points("loss").await.len() as i64, steps + 5);
+        if number == 0 {
+            world.replace_log(1).await;
+        }
+    }
+}
+
+/// What the shortened log still has was applied under its old number, and is not under the new one; also not when it is
+/// looked at more than once before anything new comes.
+#[tokio::test]
+async fn rule_01_a_log_that_lost_its_tail_goes_on_where_it_ends() {
+    let mut world = World::new().await;
+    let automatic = || record(0).define(0, &["loss"]).points(0, &[(None, 1.0)]);
+    let worker = world.work().await;
+    world.append([automatic(), automatic(), automatic()]).await;
+    world.applied(0, 2).await;
+    worker.stop().await.unwrap();
+
+    world.empty_log().await;
+    world.append([automatic()]).await;
+    for _ in 0..2 {
+        assert_eq!(crate::log_number(world.store(), &*world.log).await.unwrap(), 1);
+    }
+    let worker = world.work().await;
+    world.append([automatic()]).await;
+    world.applied(1, 1).await;
+    assert_eq!(world.points("loss").await.len(), 4);
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn runs_are_folded_while_they_are_written() {
     let world = World::new().await;
     let worker = world.work().await;

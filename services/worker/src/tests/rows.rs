@@ -1,0 +1,83 @@
+//! Rules of correctness that are about the rows themselves: how many there are, what tells them apart, and what they say of
+//! blobs.
+
+use matyan_proto::ingest::v1::{self as pb, event::Kind};
+use matyan_store::{Key, Range, Scan, Store, Value};
+
+use super::harness::{World, record};
+
+/// Every row of a store.
+async fn rows(store: &dyn Store) -> Vec<(Key, Value)> {
+    let snapshot = store.snapshot().await.unwrap();
+    let (mut range, mut rows) = (Range::prefix(""), Vec::new());
+    loop {
+        let page = snapshot.scan(&range, Scan::default()).await.unwrap();
+        let Some((last, _)) = page.rows.last().cloned() else { return rows };
+        rows.extend(page.rows);
+        range = Range::new([&last[..], &[0]].concat(), range.end);
+    }
+}
+
+#[tokio::test]
+async fn rule_09_points_write_no_row_per_series() {
+    const SERIES: u32 = 1_000;
+    let world = World::new().await;
+    let names: Vec<String> = (0..SERIES).map(|number| format!("metric-{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let step = |offset: u64| {
+        let known = record(offset).sent(1, offset + 1, offset);
+        let known = if offset == 0 { known.define(0, &names) } else { known };
+        (0..SERIES).fold(known, |record, series| record.points(series, &[(None, f64::from(series))]))
+    };
+    world.apply(vec![step(0)]).await;
+    let before = rows(world.store()).await;
+    world.apply(vec![step(1)]).await;
+    let after = rows(world.store()).await;
+    let changed = after.iter().filter(|row| !before.contains(row)).count();
+    assert!(before.len() > SERIES as usize, "a new series has a row");
+    assert!((1..20).contains(&changed), "{changed} rows were written for one more point of {SERIES} series");
+    assert_eq!(world.points("metric-7").await, [(0, 7.0), (1, 7.0)]);
+}
+
+#[tokio::test]
+async fn rule_22_contexts_with_the_same_id_stay_apart() {
+    // Found by search: both have the id 8e3265b9.
+    let contexts = [r#"{"n":7335}"#, r#"{"n":13654}"#];
+    let ids = contexts.map(|context| matyan_model::context::Context::parse(context).unwrap().id());
+    assert_eq!(ids, [0x8e32_65b9; 2]);
+    let world = World::new().await;
+    let mut both = record(0).define(0, &["loss", "loss"]).points(0, &[(None, 1.0)]).points(1, &[(None, 2.0)]);
+    for (series, context) in both.batch.series.iter_mut().zip(contexts) {
+        series.context = context.to_owned();
+    }
+    world.apply(vec![both]).await;
+    let run = world.read().await.unwrap();
+    let found: Vec<_> =
+        run.metrics.iter().map(|(header, points)| (header.context.clone(), points.values.clone())).collect();
+    assert_eq!(found.len(), 2, "{found:?}");
+    for (context, value) in contexts.into_iter().zip([1.0, 2.0]) {
+        assert!(found.contains(&(context.to_owned(), vec![value])), "{context}: {found:?}");
+    }
+}
+
+#[tokio::test]
+async fn rule_34_references_carry_size_and_hash_where_they_are_known() {
+    let world = World::new().await;
+    let reference = |path: &str, size, content_hash: &[u8]| {
+        Kind::BlobRef(pb::BlobRef {
+            key: format!("r/{path}"),
+            path: path.to_owned(),
+            size,
+            content_hash: content_hash.to_vec().into(),
+            ..pb::BlobRef::default()
+        })
+    };
+    let told = record(0).event(reference("told", Some(5), &[7; 32])).event(reference("untold", None, &[]));
+    world.apply(vec![told.object("o", None, &"x".repeat(100_000))]).await;
+    let run = world.read().await.unwrap();
+    let found: Vec<_> =
+        run.artifacts.iter().map(|(path, artifact)| (path.as_str(), artifact.size, artifact.hash)).collect();
+    assert_eq!(found, [("told", Some(5), Some([7; 32])), ("untold", None, None)]);
+    // What the worker itself puts aside it knows; reading it compares both.
+    world.value(&run.objects[0].1[0]).await;
+}
