@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 
 use super::connection::Context;
 use super::session::{MAX_WAITING_BYTES, MAX_WAITING_FRAMES, Session};
-use super::socket::{End, Incoming, Socket};
+use super::socket::{self, End, Incoming, Socket};
 use crate::error;
 
 /// Serves the connection until either side ends it.
@@ -67,7 +67,7 @@ impl Connection {
                         return Some((CloseCode::Unsupported, "a text frame: this protocol is binary".into()));
                     }
                     Err(End::Gone) => return None,
-                    Err(End::Refuse(code)) => return Some((code, String::new())),
+                    Err(End::Refuse(code)) => return Some((code, socket::reason(code))),
                 },
             }
         }

@@ -22,7 +22,7 @@ use super::ack;
 use super::batch::{self, Batch, Dictionary, Items};
 use super::json::{self, FrameError, Rejection, Rejections};
 use super::session::{IngestClient, MAX_WAITING_BYTES, MAX_WAITING_FRAMES, Session};
-use super::socket::{End, Incoming, Socket};
+use super::socket::{self, End, Incoming, Socket};
 use crate::metrics::Metrics;
 
 /// Larger frames are decoded off the async threads: 256 KiB take half a millisecond.
@@ -94,11 +94,10 @@ struct Connection {
 }
 
 /// Nothing more is read; the connection ends when nothing waits.
-#[derive(Clone, Copy)]
 enum Ending {
     /// The peer is not there any more. What it sent is still brought to the log.
     Gone,
-    Close(CloseCode, &'static str),
+    Close(CloseCode, Cow<'static, str>),
 }
 
 impl Connection {
@@ -106,11 +105,11 @@ impl Connection {
         let stop = self.context.stop.clone();
         loop {
             let acks = self.take_acks();
-            match self.ending {
+            match &self.ending {
                 Some(Ending::Gone) if self.waiting.is_empty() => return,
                 Some(Ending::Gone) => {}
                 Some(Ending::Close(code, reason)) if self.waiting.is_empty() => {
-                    return socket.close(acks, code, reason).await;
+                    return socket.close(acks, *code, reason).await;
                 }
                 _ if acks.is_empty() => {}
                 _ => {
@@ -130,7 +129,7 @@ impl Connection {
                 answer = answer(&mut self.stream), if self.stream.is_some() => self.answered(answer).await,
                 () = sleep_until(deadline), if !self.waiting.is_empty() => self.overdue().await,
                 () = stop.cancelled(), if self.ending.is_none() => {
-                    self.ending = Some(Ending::Close(CloseCode::Restart, "the server stops"));
+                    self.ending = Some(Ending::Close(CloseCode::Restart, "the server stops".into()));
                 }
                 incoming = socket.next(), if readable => self.received(incoming).await,
             }
@@ -175,7 +174,9 @@ impl Connection {
                 (None, State::Done(Some("a binary frame: this protocol is JSON text".into())))
             }
             Err(End::Gone) => return self.ending = Some(Ending::Gone),
-            Err(End::Refuse(code)) => return self.ending = Some(Ending::Close(code, "")),
+            Err(End::Refuse(code)) => {
+                return self.ending = Some(Ending::Close(code, socket::reason(code).into()));
+            }
         };
         let received = Instant::now();
         let frame = Waiting { text, received, state, rejections: Rejections::default() };

@@ -140,6 +140,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     }
 }
 
+/// What a peer that broke the protocol is told, in words.
+pub(super) fn reason(code: CloseCode) -> String {
+    match code {
+        CloseCode::Size => format!("a frame may have {FRAME_BYTES} bytes: send less at a time"),
+        CloseCode::Invalid => "a text frame that is not UTF-8".to_owned(),
+        _ => "this is not the WebSocket protocol".to_owned(),
+    }
+}
+
 fn end(error: &Error) -> End {
     match error {
         Error::Capacity(CapacityError::MessageTooLong { .. }) => End::Refuse(CloseCode::Size),

@@ -268,7 +268,9 @@ async fn frames_up_to_the_limit_pass_and_larger_ones_end_the_connection() {
     client.ok().await;
     // The server may close before it has read all of it.
     let sent = client.socket.send(Message::text(line((16 << 20) + 1))).await;
-    assert_eq!(client.closed().await.0, CloseCode::Size, "{sent:?}");
+    let (code, reason) = client.closed().await;
+    assert_eq!(code, CloseCode::Size, "{sent:?}");
+    assert!(reason.contains("16777216 bytes"), "{reason}");
 }
 
 #[tokio::test]
