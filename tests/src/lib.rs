@@ -4,6 +4,8 @@
 pub mod binary;
 pub mod eventually;
 pub mod json;
+pub mod load;
+pub mod raw;
 pub mod reading;
 pub mod server;
 pub mod vectors;

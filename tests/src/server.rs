@@ -13,7 +13,11 @@ use crate::eventually;
 
 pub struct Server {
     directory: Directory,
+    /// Inside the directory where no other was asked for.
+    data_dir: PathBuf,
     flags: Vec<String>,
+    /// The limit that the process starts with, if not this one's.
+    open_files: Option<String>,
     process: Option<Child>,
     /// `http://127.0.0.1:port` of the query side.
     pub query: String,
@@ -57,10 +61,30 @@ impl Server {
     }
 
     pub async fn up_with(flags: &[&str]) -> Self {
-        let directory = Directory(Some(TempDir::new().expect("the temporary directory is writable")));
+        Self::new(flags, None).await
+    }
+
+    /// Starts with a data directory of the caller's.
+    pub async fn up_on(data_dir: &Path) -> Self {
+        Self::new(&[], Some(data_dir)).await
+    }
+
+    /// Starts where a process may have only so many files open, unless it asks for more.
+    pub async fn up_with_few_files(most: &str) -> Self {
+        let mut server = Self::new(&[], None).await;
+        server.kill();
+        server.open_files = Some(most.to_owned());
+        server.start().await;
+        server
+    }
+
+    async fn new(flags: &[&str], data_dir: Option<&Path>) -> Self {
+        let directory = TempDir::new().expect("the temporary directory is writable");
+        let data_dir = data_dir.map_or_else(|| directory.path().join("data"), Path::to_owned);
         let flags = flags.iter().map(ToString::to_string).collect();
-        let mut server =
-            Self { directory, flags, process: None, query: String::new(), ingest: String::new() };
+        let directory = Directory(Some(directory));
+        let (query, ingest) = Default::default();
+        let mut server = Self { directory, data_dir, flags, open_files: None, process: None, query, ingest };
         server.start().await;
         server
     }
@@ -70,7 +94,7 @@ impl Server {
     }
 
     pub fn data_dir(&self) -> PathBuf {
-        self.path().join("data")
+        self.data_dir.clone()
     }
 
     /// What the server has written to its standard streams.
@@ -82,13 +106,29 @@ impl Server {
         self.process.as_ref().expect("the server runs").id()
     }
 
+    /// A figure of the kernel's about the process, in bytes: `VmRSS` is its memory now, `VmHWM` was it at its largest.
+    pub fn memory(&self, figure: &str) -> u64 {
+        let path = format!("/proc/{}/status", self.pid());
+        let status = std::fs::read_to_string(path).expect("the process runs");
+        let line = status.lines().find(|line| line.starts_with(figure)).expect("a process has this figure");
+        let kibibytes = line.split_whitespace().nth(1).and_then(|size| size.parse::<u64>().ok());
+        kibibytes.expect("a number") << 10
+    }
+
     fn log_file(&self) -> File {
         let path = self.path().join("server.log");
         OpenOptions::new().create(true).append(true).open(path).expect("the log file is writable")
     }
 
     pub fn command(&self) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = match &self.open_files {
+            None => Command::new(binary()),
+            Some(most) => {
+                let mut command = Command::new("sh");
+                command.args(["-c", "ulimit -S -n \"$0\" && exec \"$@\"", most]).arg(binary());
+                command
+            }
+        };
         command
             .args(["up", "--port", "0", "--frontier-port", "0", "--data-dir"])
             .arg(self.data_dir())
@@ -117,7 +157,8 @@ impl Server {
         (self.query, self.ingest) = (address("query"), address("ingest"));
     }
 
-    fn check_alive(&mut self) {
+    /// Panics, with what the server has said, if it has ended by itself.
+    pub fn check_alive(&mut self) {
         let process = self.process.as_mut().expect("the server was started");
         if let Some(status) = process.try_wait().expect("a child can be asked") {
             panic!("the server ended with {status}:\n{}", self.log());

@@ -1,0 +1,270 @@
+//! Eight writers that never rest, and the comparison of what was acknowledged to them with what is stored: for tests that
+//! do something to the server meanwhile.
+//!
+//! Half of them are as the published client is: no ids, nothing sent again; a frame without an acknowledgement may be there
+//! or not, but whole. Half speak the binary protocol and send again: of theirs everything is there exactly once.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use matyan_proto::ingest::v1::{Event, IngestionBatch, LogRecord, Points, event::Kind};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tonic::Status;
+
+use crate::{
+    Reader,
+    binary::BinaryWriter,
+    eventually,
+    json::{Ack, JsonWriter, log_record, metric},
+    reading::Point,
+};
+
+const OUTSTANDING: usize = 16;
+
+/// Between two tries to connect.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Where the server listens now, whether the writers are to stop, and how far they are.
+struct Scene {
+    ingest: Mutex<String>,
+    over: AtomicBool,
+    acknowledged: AtomicU64,
+}
+
+impl Scene {
+    fn ingest(&self) -> String {
+        self.ingest.lock().expect("no writer panics with it").clone()
+    }
+
+    fn over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
+    fn count(&self, acknowledged: usize) {
+        self.acknowledged.fetch_add(acknowledged as u64, Ordering::Relaxed);
+    }
+}
+
+/// What became of a frame of a JSON writer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Acknowledged,
+    /// Answered with an error: the writer knows that it may be lost.
+    Refused,
+    /// The connection ended before an answer.
+    Unknown,
+}
+
+pub struct Load {
+    scene: Arc<Scene>,
+    json: Vec<(String, JoinHandle<Vec<Fate>>)>,
+    binary: Vec<(String, JoinHandle<i64>)>,
+}
+
+/// What was compared; nothing of it was lost, doubled or out of order.
+#[derive(Debug, Default)]
+pub struct Compared {
+    /// JSON frames acknowledged.
+    pub frames: usize,
+    pub refused: usize,
+    pub unknown: usize,
+    /// Of the refused and unknown ones.
+    pub applied_without_ack: usize,
+    /// Binary batches, all of them acknowledged in the end.
+    pub batches: i64,
+}
+
+impl Load {
+    /// Starts so many writers of each kind, each on a run of its own.
+    pub fn start(ingest: &str, of_a_kind: usize) -> Self {
+        let scene = Arc::new(Scene {
+            ingest: Mutex::new(ingest.to_owned()),
+            over: AtomicBool::new(false),
+            acknowledged: AtomicU64::new(0),
+        });
+        let runs = |kind: &str| (0..of_a_kind).map(|number| format!("{kind}-{number}")).collect::<Vec<_>>();
+        let json = runs("json").into_iter();
+        let json = json.map(|run| (run.clone(), tokio::spawn(write_json(scene.clone(), run)))).collect();
+        let binary = runs("binary").into_iter();
+        let binary =
+            binary.map(|run| (run.clone(), tokio::spawn(write_binary(scene.clone(), run)))).collect();
+        Self { scene, json, binary }
+    }
+
+    /// The server listens somewhere else now.
+    pub fn moved(&self, ingest: &str) {
+        ingest.clone_into(&mut self.scene.ingest.lock().expect("no writer panics with it"));
+    }
+
+    /// Frames and batches acknowledged so far.
+    pub fn acknowledged(&self) -> u64 {
+        self.scene.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Waits until so many more are acknowledged.
+    pub async fn goes_on(&self, more: u64) {
+        let wanted = self.acknowledged() + more;
+        eventually("more is acknowledged", async || match self.acknowledged() {
+            enough if enough >= wanted => Ok(()),
+            few => Err(format!("{few} of {wanted}")),
+        })
+        .await;
+    }
+
+    /// Lets the writers end, waits until everything is applied, and compares.
+    pub async fn finish(self, reader: &Reader) -> Compared {
+        self.scene.over.store(true, Ordering::Relaxed);
+        let mut compared = Compared::default();
+        for (run_id, writer) in self.json {
+            let fates = writer.await.expect("the writer does not panic");
+            compare_json(reader, &run_id, &fates, &mut compared).await;
+        }
+        for (run_id, writer) in self.binary {
+            let written = writer.await.expect("the writer does not panic");
+            let found = applied(reader, &run_id, written - 1).await;
+            let expected: Vec<i64> = (0..written).collect();
+            assert_eq!(found.explicit, expected, "{run_id}");
+            assert_eq!(found.automatic, expected, "{run_id}: doubled, lost or out of order");
+            assert_eq!(found.records, expected, "{run_id}");
+            compared.batches += written;
+        }
+        compared
+    }
+}
+
+async fn compare_json(reader: &Reader, run_id: &str, fates: &[Fate], compared: &mut Compared) {
+    let of =
+        |wanted: Fate| (0..).zip(fates).filter(move |(_, fate)| **fate == wanted).map(|(number, _)| number);
+    let acknowledged: Vec<i64> = of(Fate::Acknowledged).collect();
+    let found = applied(reader, run_id, *acknowledged.last().expect("something was acknowledged")).await;
+    assert_eq!(found.automatic, found.explicit, "{run_id}: doubled, lost or out of order");
+    assert_eq!(found.records, found.explicit, "{run_id}: a frame was applied in part, or a record doubled");
+    assert_eq!(found.lines, found.explicit, "{run_id}: a frame was applied in part");
+    let lost: Vec<_> = acknowledged.iter().filter(|number| !found.explicit.contains(number)).collect();
+    assert!(lost.is_empty(), "{run_id}: acknowledged and lost: {lost:?}");
+    compared.frames += acknowledged.len();
+    compared.refused += of(Fate::Refused).count();
+    compared.unknown += of(Fate::Unknown).count();
+    compared.applied_without_ack += found.explicit.len() - acknowledged.len();
+}
+
+/// One frame of every kind of item whose doubling or loss could be seen.
+fn frame(number: i64) -> Value {
+    #[expect(clippy::cast_precision_loss, reason = "frame numbers are small")]
+    let value = number as f64;
+    json!([
+        metric("explicit", value, Some(number)),
+        metric("automatic", value, None),
+        log_record(&number.to_string(), value),
+        {"type": "log_terminal_line", "line": number.to_string(), "step": number},
+    ])
+}
+
+/// Writes until the scene is over; answers with each frame's fate.
+async fn write_json(scene: Arc<Scene>, run_id: String) -> Vec<Fate> {
+    let mut fates = Vec::new();
+    while !scene.over() {
+        let Ok(mut writer) = JsonWriter::connect(&scene.ingest(), &run_id).await else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        while !scene.over() {
+            let number = i64::try_from(fates.len()).expect("few frames");
+            let fate = match writer.send(&frame(number)).await {
+                Ok(Ack::Ok) => Fate::Acknowledged,
+                Ok(Ack::Error(_)) => Fate::Refused,
+                Err(_) => Fate::Unknown,
+            };
+            fates.push(fate);
+            match fate {
+                Fate::Acknowledged => scene.count(1),
+                Fate::Refused => {}
+                Fate::Unknown => break,
+            }
+        }
+    }
+    fates
+}
+
+/// Writes with up to 16 batches outstanding until the scene is over, then settles; answers with the number of batches.
+async fn write_binary(scene: Arc<Scene>, run_id: String) -> i64 {
+    let mut writer = BinaryWriter::new(&run_id);
+    let mut batches = 0;
+    loop {
+        if writer.connect(&scene.ingest()).await.is_err() {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        }
+        let written = async {
+            while !scene.over() {
+                let batch = binary_batch(&mut writer, batches);
+                batches += 1;
+                writer.send(&batch).await?;
+                let before = writer.outstanding();
+                writer.settle(OUTSTANDING).await?;
+                scene.count(before - writer.outstanding());
+            }
+            writer.settle(0).await
+        };
+        if written.await.is_ok() {
+            return batches;
+        }
+    }
+}
+
+fn binary_batch(writer: &mut BinaryWriter, number: i64) -> IngestionBatch {
+    let mut batch = IngestionBatch::default();
+    let (explicit, automatic) =
+        (writer.series(&mut batch, "explicit"), writer.series(&mut batch, "automatic"));
+    #[expect(clippy::cast_precision_loss, reason = "batch numbers are small")]
+    let value = number as f64;
+    let points = Points { values: vec![value; 2], ..Points::default() };
+    batch.points =
+        vec![Points { series: vec![explicit, automatic], steps: vec![number, i64::MIN], ..points }];
+    let record =
+        LogRecord { message: number.to_string(), level: 20, timestamp: value, ..LogRecord::default() };
+    batch.events = vec![Event { client_time_us: None, kind: Some(Kind::LogRecord(record)) }];
+    batch
+}
+
+/// The frame numbers that each kind of item shows, in stored order.
+struct Found {
+    explicit: Vec<i64>,
+    automatic: Vec<i64>,
+    records: Vec<i64>,
+    lines: Vec<i64>,
+}
+
+async fn found(reader: &Reader, run_id: &str) -> Result<Found, Status> {
+    #[expect(clippy::cast_possible_truncation, reason = "the values are small whole numbers")]
+    let values = |points: Vec<Point>| points.iter().map(|point| point.value as i64).collect();
+    let number = |text: &String| text.parse::<i64>().expect("messages are numbers");
+    let explicit = reader.points(run_id, "explicit", "").await?;
+    assert!(explicit.iter().all(|point| point.step as f64 == point.value), "a point has another's value");
+    let automatic = reader.points(run_id, "automatic", "").await?;
+    assert!(
+        automatic.iter().enumerate().all(|(at, point)| point.step == at as i64),
+        "automatic steps have a gap"
+    );
+    Ok(Found {
+        explicit: values(explicit),
+        automatic: values(automatic),
+        records: reader.records(run_id).await?.iter().map(number).collect(),
+        lines: reader.lines(run_id).await?.iter().map(|(_, text)| number(text)).collect(),
+    })
+}
+
+/// What is stored of a run once its last acknowledged frame has been applied.
+async fn applied(reader: &Reader, run_id: &str, last: i64) -> Found {
+    eventually("the last acknowledged frame is applied", async || {
+        let found = found(reader, run_id).await.map_err(|status| status.to_string())?;
+        if found.explicit.contains(&last) { Ok(found) } else { Err(found.explicit.len().to_string()) }
+    })
+    .await
+}

@@ -1,0 +1,173 @@
+//! Memory under a thousand connections that do nothing, and fifty that send without end and without listening: what the
+//! server cannot take, it does not read.
+
+use std::{process::Command, sync::Arc};
+
+use matyan_proto::ingest::v1::{
+    Event, IngestionBatch, LogRecord, Points, SeriesDef, StreamBatch, StreamOpen, event::Kind,
+    stream_request::Message,
+};
+use matyan_tests::{
+    Reader, Server, eventually,
+    json::{log_record, metric},
+    raw::RawSocket,
+};
+use prost::Message as _;
+use serde_json::Value;
+use tokio::{sync::Notify, task::JoinSet};
+use tokio_tungstenite::tungstenite::Message as Frame;
+
+const IDLE: usize = 1_000;
+const FLOODING: usize = 50;
+
+/// A frame: records, and one point that is counted in the end.
+const RECORDS: usize = 100;
+const RECORD_BYTES: usize = 10_000;
+const FRAME_BYTES: usize = RECORDS * RECORD_BYTES;
+
+/// What the server may take, all in all.
+const BOUND: u64 = 1 << 30;
+
+/// What an idle connection may take: its buffers.
+const IDLE_BOUND: u64 = 64 << 10;
+
+/// Files that a process may have open where nobody has asked for more: the server asks.
+const FEW_FILES: &str = "256";
+
+/// Frames of each flooding connection: a bit more in all than the bound, or what `MATYAN_FLOOD_FRAMES` says.
+fn frames() -> usize {
+    #[expect(clippy::disallowed_methods, reason = "the length of a test is its only setting")]
+    let asked = std::env::var("MATYAN_FLOOD_FRAMES");
+    let frames = asked.map_or(24, |frames| frames.parse().expect("MATYAN_FLOOD_FRAMES is a number"));
+    assert!((frames * FLOODING * FRAME_BYTES) as u64 > BOUND, "a flood is more than fits");
+    frames
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for people")]
+fn megabytes(bytes: u64) -> String {
+    format!("{:.0} MB", bytes as f64 / 1e6)
+}
+
+/// Is idle until it is told, then sees that it was kept.
+async fn idle(ingest: String, run_id: String, over: Arc<Notify>) {
+    let mut socket = RawSocket::json(&ingest, &run_id).await;
+    tokio::select! {
+        // Answers pings; nothing else comes.
+        came = socket.next() => panic!("{run_id}: {came:?}"),
+        () = over.notified() => {}
+    }
+    socket.send(Frame::text(metric("good", 1.0, None).to_string())).await.expect("it was kept open");
+    assert_eq!(socket.next().await, Ok(Frame::text(r#"{"status":"ok","error":null}"#)));
+}
+
+/// Of records that differ, as equal ones would be one.
+#[expect(clippy::cast_precision_loss, reason = "the numbers are small")]
+fn json_frame(number: usize) -> Frame {
+    let record = |at: usize| log_record(&"x".repeat(RECORD_BYTES), (number * RECORDS + at) as f64);
+    let mut items: Vec<Value> = (0..RECORDS).map(record).collect();
+    items.push(metric("counted", 1.0, None));
+    Frame::text(Value::from(items).to_string())
+}
+
+fn batch(sequence: u64) -> StreamBatch {
+    #[expect(clippy::cast_precision_loss, reason = "the numbers are small")]
+    let event = |at: u64| {
+        let (message, timestamp) = ("x".repeat(RECORD_BYTES), (sequence * RECORDS as u64 + at) as f64);
+        let record = LogRecord { message, level: 20, timestamp, ..LogRecord::default() };
+        Event { client_time_us: None, kind: Some(Kind::LogRecord(record)) }
+    };
+    let series = SeriesDef { name: "counted".into(), ..SeriesDef::default() };
+    let batch = IngestionBatch {
+        series: if sequence == 1 { vec![series] } else { Vec::new() },
+        events: (0..RECORDS as u64).map(event).collect(),
+        points: vec![Points { series: vec![0], values: vec![1.0], ..Points::default() }],
+        ..IngestionBatch::default()
+    };
+    StreamBatch { sequence, batch: batch.encode_to_vec().into(), ..StreamBatch::default() }
+}
+
+/// Sends everything, then listens.
+async fn flood(ingest: String, run_id: String, frames: usize, is_json: bool) {
+    if is_json {
+        let mut socket = RawSocket::json(&ingest, &run_id).await;
+        for number in 0..frames {
+            socket.send(json_frame(number)).await.expect("it stays open");
+        }
+        for _ in 0..frames {
+            assert_eq!(socket.next().await, Ok(Frame::text(r#"{"status":"ok","error":null}"#)));
+        }
+        return;
+    }
+    let mut socket = RawSocket::binary(&ingest, &run_id).await;
+    socket.request(Message::Open(StreamOpen::default())).await.expect("it stays open");
+    for sequence in 1..=frames as u64 {
+        socket.request(Message::Batch(batch(sequence))).await.expect("it stays open");
+    }
+    while socket.response().await.expect("the stream goes on").sequence < frames as u64 {}
+}
+
+/// This process needs more open files than many a shell gives.
+fn open_files_allow() {
+    let pid = std::process::id().to_string();
+    let allowed = Command::new("prlimit").args(["--pid", &pid, "--nofile=4096:"]).status();
+    assert!(allowed.is_ok_and(|status| status.success()), "the test needs 4,096 open files");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_is_bounded_with_many_idle_and_flooding_connections() {
+    let frames = frames();
+    open_files_allow();
+    let mut server = Server::up_with_few_files(FEW_FILES).await;
+    let fresh = server.memory("VmRSS");
+    let over = Arc::new(Notify::new());
+    let mut idling = JoinSet::new();
+    for number in 0..IDLE {
+        idling.spawn(idle(server.ingest.clone(), format!("idle-{number}"), over.clone()));
+    }
+    eventually("all idle connections are open", async || {
+        let answer =
+            reqwest::get(format!("{}/metrics/", server.ingest)).await.map_err(|error| error.to_string())?;
+        let text = answer.text().await.map_err(|error| error.to_string())?;
+        let open =
+            text.lines().find(|line| line.starts_with("matyan_ws_connections_active ")).unwrap_or_default();
+        if open.ends_with(&format!(" {IDLE}")) { Ok(()) } else { Err(open.to_owned()) }
+    })
+    .await;
+    let with_idle = server.memory("VmRSS");
+
+    let mut flooding = JoinSet::new();
+    for number in 0..FLOODING {
+        flooding.spawn(flood(server.ingest.clone(), format!("flood-{number}"), frames, number % 2 == 0));
+    }
+    while let Some(flooded) = flooding.join_next().await {
+        flooded.expect("everything is acknowledged");
+    }
+    let largest = server.memory("VmHWM");
+    // Each hears it only once it waits for it; all of them do.
+    over.notify_waiters();
+    while let Some(idled) = idling.join_next().await {
+        idled.expect("it was kept open");
+    }
+    let reader = Reader::connect(&server.query).await;
+    for number in 0..FLOODING {
+        let run_id = format!("flood-{number}");
+        eventually("the flood is applied", async || match reader.count(&run_id).await {
+            Ok(count) if count == frames as u64 => Ok(()),
+            other => Err(format!("{run_id}: {other:?}")),
+        })
+        .await;
+    }
+    server.check_alive();
+    let largest = largest.max(server.memory("VmHWM"));
+    let flooded = (frames * FLOODING * FRAME_BYTES) as u64;
+    println!(
+        "fresh {}; {IDLE} idle connections {}, {} bytes each; a flood of {} over {FLOODING} more: at most {}",
+        megabytes(fresh),
+        megabytes(with_idle),
+        with_idle.saturating_sub(fresh) / IDLE as u64,
+        megabytes(flooded),
+        megabytes(largest),
+    );
+    assert!(with_idle.saturating_sub(fresh) <= IDLE_BOUND * IDLE as u64);
+    assert!(largest <= BOUND, "{} is more than {}", megabytes(largest), megabytes(BOUND));
+}
