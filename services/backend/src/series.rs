@@ -1,9 +1,12 @@
 //! Metric series: what there is, charts from the pyramid, samples, and every point.
 
+mod align;
 mod charts;
 mod points;
 mod select;
 
+pub(crate) use charts::{bucket_columns, chart};
+pub(crate) use points::{VALUES, columnar, sample, x_axis};
 pub(crate) use select::contexts_match;
 
 use matyan_model::series::RunPlace;
@@ -14,19 +17,12 @@ use matyan_proto::{
 };
 use tonic::{Request, Response, Status};
 
-use crate::{
-    Backend,
-    call::Call,
-    convert,
-    error::Error,
-    stream::{Answers, answers},
-    view,
-};
+use crate::{Backend, call::Call, convert, error::Error, stream::Answers, view};
 
 /// Series in one message of a list: some 100 kB.
 const LISTED: usize = 1_000;
 
-const ALL_TYPES: [SeriesType; 6] = [
+pub(crate) const ALL_TYPES: [SeriesType; 6] = [
     SeriesType::Metric,
     SeriesType::Images,
     SeriesType::Texts,
@@ -51,7 +47,7 @@ impl SeriesService for Backend {
         let asked: Vec<SeriesType> = request.types().collect();
         let types = if asked.is_empty() { ALL_TYPES.to_vec() } else { asked };
         let listed = view::series_view(found.snapshot.as_ref(), place, &types, &request.names).await?;
-        Ok(Response::new(answers(async move |sender| {
+        Ok(Response::new(self.answers(async move |sender| {
             let mut listed = listed.into_iter();
             loop {
                 let series: Vec<_> = listed.by_ref().take(LISTED).collect();
@@ -75,7 +71,9 @@ impl SeriesService for Backend {
         }
         convert::at_most("pixels", request.pixels as usize, limits::POINTS_PER_SERIES)?;
         let context = self.context.clone();
-        Ok(Response::new(answers(async move |sender| charts::send(&context, &call, request, &sender).await)))
+        Ok(Response::new(
+            self.answers(async move |sender| charts::send(&context, &call, request, &sender).await),
+        ))
     }
 
     async fn sample(
@@ -87,9 +85,9 @@ impl SeriesService for Backend {
         select::check(&request.runs)?;
         convert::at_most("density", request.density as usize, limits::POINTS_PER_SERIES)?;
         let context = self.context.clone();
-        Ok(Response::new(answers(async move |sender| {
-            points::send_samples(&context, &call, request, &sender).await
-        })))
+        Ok(Response::new(
+            self.answers(async move |sender| points::send_samples(&context, &call, request, &sender).await),
+        ))
     }
 
     async fn points(
@@ -102,12 +100,18 @@ impl SeriesService for Backend {
         let found = self.context.run(&call, &selection.run_id).await?;
         let selected = select::series(&call, &found, &selection).await?;
         let context = self.context.clone();
-        Ok(Response::new(answers(async move |sender| {
+        Ok(Response::new(self.answers(async move |sender| {
             points::send_all(&context, &call, found, selected, &request, &sender).await
         })))
     }
 
-    async fn align(&self, _: Request<pb::AlignRequest>) -> Result<Response<Self::AlignStream>, Status> {
-        Err(Error::Unimplemented("aligning series").into())
+    async fn align(&self, request: Request<pb::AlignRequest>) -> Result<Response<Self::AlignStream>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let request = request.into_inner();
+        align::check(&request)?;
+        let context = self.context.clone();
+        Ok(Response::new(
+            self.answers(async move |sender| align::send(&context, &call, request, &sender).await),
+        ))
     }
 }

@@ -101,6 +101,10 @@ impl Workspace {
         Self { bump, limits, steps_left: limits.steps_in_total }
     }
 
+    pub(crate) fn steps_left(&self) -> u64 {
+        self.steps_left
+    }
+
     /// The truth of a query for a candidate.
     pub(crate) fn truth(
         &mut self,

@@ -27,19 +27,24 @@ pub(crate) struct Lowered {
     pub(crate) slots: u16,
     /// Names that are bound nowhere, with their places.
     pub(crate) unknown: Vec<(String, TextRange)>,
+    /// The default filter stands before the query.
+    pub(crate) is_filtered: bool,
+    /// Expressions that are points or lengths of time, in seconds, with their places; none inside of another.
+    pub(crate) times: Vec<(f64, TextRange)>,
 }
 
 pub(crate) fn lower(expression: &Expr, options: &Options) -> Result<Lowered, Fault> {
-    let mut lowering =
-        Lowering { options, scopes: Scopes::default(), folder: Folder::new(options), unknown: Vec::new() };
+    let (scopes, folder) = (Scopes::default(), Folder::new(options));
+    let mut lowering = Lowering { options, scopes, folder, unknown: Vec::new(), times: Vec::new() };
     lowering.scopes.enter(Kind::Query, scope::assigned(expression));
     let query = lowering.node(expression)?;
     let slots = lowering.scopes.leave();
-    let root = match mentions_archived(expression) {
-        true => query,
-        false => Node::And(Box::new([not_archived(), query])),
+    let is_filtered = !mentions_archived(expression);
+    let root = match is_filtered {
+        true => Node::And(Box::new([not_archived(), query])),
+        false => query,
     };
-    Ok(Lowered { root, slots, unknown: lowering.unknown })
+    Ok(Lowered { root, slots, unknown: lowering.unknown, is_filtered, times: lowering.times })
 }
 
 /// `run.is_archived == False`: what a query that does not compare it means as well.
@@ -77,6 +82,7 @@ struct Lowering<'o> {
     scopes: Scopes,
     folder: Folder<'o>,
     unknown: Vec<(String, TextRange)>,
+    times: Vec<(f64, TextRange)>,
 }
 
 impl Lowering<'_> {
@@ -144,7 +150,17 @@ impl Lowering<'_> {
             | Expr::TString(_)
             | Expr::IpyEscapeCommand(_) => return Err(Fault::syntax(expression.range(), "invalid syntax")),
         };
-        self.folder.fold(node, expression.range())
+        let node = self.folder.fold(node, expression.range())?;
+        if let Node::Const(Constant::Time(seconds) | Constant::Span(seconds)) = node {
+            self.time(seconds, expression.range());
+        }
+        Ok(node)
+    }
+
+    /// Notes an expression that is a time, in the place of those inside of it.
+    fn time(&mut self, seconds: f64, range: TextRange) {
+        self.times.retain(|(_, inner)| !range.contains_range(*inner));
+        self.times.push((seconds, range));
     }
 
     fn items(&mut self, expressions: &[Expr]) -> Result<Box<[Item]>, Fault> {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::names::Property;
+use crate::names::{Property, SequenceField};
 use crate::tree::Node;
 use crate::view::Path;
 
@@ -37,21 +37,25 @@ pub struct Needs {
     pub params: Wanted<Path>,
     /// Sequences of these names, whatever sequence is under evaluation.
     pub sequences: Wanted<Box<str>>,
+    /// What is known of points: of those sequences, and of the one under evaluation.
+    pub summaries: bool,
 }
 
 impl Needs {
     pub(crate) fn of(root: &Node) -> Self {
         let (params, sequences) = (Wanted::These(BTreeSet::new()), Wanted::These(BTreeSet::new()));
-        let mut needs = Self { experiment: false, tags: false, params, sequences };
+        let mut needs = Self { experiment: false, tags: false, params, sequences, summaries: false };
         root.walk(&mut |node| needs.note(node));
         needs
     }
 
     fn note(&mut self, node: &Node) {
+        self.summaries |= tells_of_points(node);
         match node {
             // The sequence knows its run: `metric.run`.
-            Node::Run | Node::Sequence => {
-                *self = Self { experiment: true, tags: true, params: Wanted::All, sequences: Wanted::All };
+            Node::Run | Node::Sequence | Node::SequenceField(SequenceField::Run) => {
+                let (params, sequences) = (Wanted::All, Wanted::All);
+                *self = Self { experiment: true, tags: true, params, sequences, summaries: true };
             }
             Node::Tags => self.tags = true,
             Node::Property(Property::Experiment) => self.experiment = true,
@@ -64,5 +68,15 @@ impl Needs {
             },
             _ => {}
         }
+    }
+}
+
+/// Whoever holds a sequence as a value can ask it for its points.
+fn tells_of_points(node: &Node) -> bool {
+    use SequenceField::{Context, Dtype, Name, Run};
+    match node {
+        Node::SequenceField(field) => !matches!(field, Name | Context | Dtype | Run),
+        Node::Metric(_) | Node::Metrics => true,
+        _ => false,
     }
 }

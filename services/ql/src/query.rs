@@ -1,6 +1,8 @@
 //! A query from text to verdicts: compile once, evaluate for every candidate.
 //! Time and the caller's zone come in as values, so a query means the same wherever and whenever it is evaluated.
 
+use std::ops::Range;
+
 use ruff_text_size::TextRange;
 
 use crate::error::{ErrorKind, Fault, QueryError};
@@ -73,12 +75,15 @@ pub struct Warning {
     pub line: u32,
     pub column: u32,
     pub end_column: u32,
+    /// Byte range in the text as it was typed.
+    pub typed: Range<usize>,
 }
 
 /// A compiled query: shared between threads, evaluated by one [`Evaluator`] in each.
 #[derive(Debug)]
 pub struct Query {
     statement: String,
+    normalized: String,
     options: Options,
     root: Node,
     slots: u16,
@@ -92,7 +97,10 @@ pub fn compile(text: &str, options: Options) -> Result<Query, QueryError> {
     let source = Source::new(text)?;
     let compiled = |fault: Fault| source.error(fault);
     let (lowered, height) = match source.is_empty() {
-        true => (Lowered { root: not_archived(), slots: 0, unknown: Vec::new() }, 1),
+        true => {
+            let (unknown, times) = (Vec::new(), Vec::new());
+            (Lowered { root: not_archived(), slots: 0, unknown, is_filtered: true, times }, 1)
+        }
         false => {
             let expression = parse::parse(source.wrapped()).map_err(compiled)?;
             let height = check::check(&expression).map_err(compiled)?;
@@ -102,6 +110,7 @@ pub fn compile(text: &str, options: Options) -> Result<Query, QueryError> {
     };
     let warnings = lowered.unknown.iter().map(|(name, range)| unknown_name(&source, name, *range));
     Ok(Query {
+        normalized: normalized(&source, &lowered),
         statement: source.statement().to_owned(),
         options,
         warnings: warnings.collect(),
@@ -112,6 +121,30 @@ pub fn compile(text: &str, options: Options) -> Result<Query, QueryError> {
     })
 }
 
+/// The statement with the default filter, and times as numbers.
+fn normalized(source: &Source<'_>, lowered: &Lowered) -> String {
+    const FILTER: &str = "run.is_archived == False";
+    if source.is_empty() {
+        return FILTER.to_owned();
+    }
+    // They were found in the order of evaluation; a default of an argument may be found twice.
+    let mut times = lowered.times.clone();
+    times.sort_by_key(|(_, range)| range.start());
+    times.dedup_by_key(|(_, range)| range.start());
+    let (mut text, mut rest) = (String::new(), 0);
+    for (seconds, range) in &times {
+        text.push_str(&source.wrapped()[rest..range.start().to_usize()]);
+        text.push_str(&format!("{seconds:?}"));
+        rest = range.end().to_usize();
+    }
+    text.push_str(&source.wrapped()[rest..]);
+    match lowered.is_filtered {
+        true => format!("{FILTER} and {text}"),
+        // Without the parentheses that are no part of the statement.
+        false => text[1..text.len() - 1].trim_end().to_owned(),
+    }
+}
+
 fn unknown_name(source: &Source<'_>, name: &str, range: TextRange) -> Warning {
     let place = source.error(Fault::new(ErrorKind::Syntax, range, ""));
     Warning {
@@ -119,6 +152,7 @@ fn unknown_name(source: &Source<'_>, name: &str, range: TextRange) -> Warning {
         line: place.line,
         column: place.column,
         end_column: place.end_column,
+        typed: place.typed,
     }
 }
 
@@ -126,6 +160,11 @@ impl Query {
     /// The text that was compiled: stripped, without `SELECT … IF`.
     pub fn statement(&self) -> &str {
         &self.statement
+    }
+
+    /// The query as it is evaluated, in the language itself: with the default filter, and times as numbers.
+    pub fn normalized(&self) -> &str {
+        &self.normalized
     }
 
     pub fn options(&self) -> &Options {
@@ -185,6 +224,11 @@ pub struct Evaluator<'q> {
 }
 
 impl Evaluator<'_> {
+    /// What is left of [`Limits::steps_in_total`], for a search that goes on with another evaluator.
+    pub fn steps_left(&self) -> u64 {
+        self.workspace.steps_left()
+    }
+
     /// Evaluates a run, in a run search.
     pub fn run(&mut self, run: &dyn RunView) -> Result<Outcome, BudgetError> {
         self.outcome(run, None)

@@ -623,3 +623,25 @@ fn unknown_names_are_warned_of() {
     assert_eq!(places, [(2, 2, 12), (2, 37, 40)]);
     assert!(query.warnings()[0].message.contains("'experiment'"));
 }
+
+#[test]
+fn queries_are_told_as_they_are_evaluated() {
+    for (text, normalized) in [
+        ("", "run.is_archived == False"),
+        ("select run if run.active", "run.is_archived == False and (run.active)"),
+        ("run.archived == True", "run.archived == True"),
+        ("run.archived != True # all", "run.archived != True # all"),
+        (
+            "run.created_at > datetime(2024, 1, 1) - timedelta(days=1)",
+            "run.is_archived == False and (run.created_at > 1703980800.0)",
+        ),
+        // The condition is evaluated first, and stands second.
+        (
+            "run.end_time < (datetime(2024, 1, 1) if run.created_at > datetime(2024, 1, 2) else 3)",
+            "run.is_archived == False and (run.end_time < (1704067200.0 if run.created_at > 1704153600.0 else 3))",
+        ),
+    ] {
+        let query = compile(text, options(Endpoint::Run)).unwrap();
+        assert_eq!(query.normalized(), normalized, "{text}");
+    }
+}

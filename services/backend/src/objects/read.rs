@@ -1,7 +1,7 @@
 //! Reading sequences: the asked steps of each, in pieces, from snapshots that no slow client holds open.
 
 use matyan_model::{
-    ids::{RunNumber, SeriesNumber},
+    ids::{Project, RunNumber, SeriesNumber},
     object::{
         Object, ObjectHeader, object_get, object_series_find, object_series_list, objects_between,
         objects_list,
@@ -12,7 +12,7 @@ use matyan_proto::{
     common::v1::{SeriesKey, SeriesType, StepRange as HalfOpen},
     objects::v1::{BatchResponse, Selection, Sequence, Step},
 };
-use matyan_store::Scan;
+use matyan_store::{Scan, Snapshot};
 
 use super::item;
 use crate::{
@@ -35,6 +35,45 @@ pub(crate) struct Selected {
     number: SeriesNumber,
     pub(crate) header: ObjectHeader,
     of: SeriesType,
+}
+
+impl Selected {
+    pub(crate) fn new(run: RunNumber, number: SeriesNumber, header: ObjectHeader, of: SeriesType) -> Self {
+        Self { run, number, header, of }
+    }
+}
+
+/// The asked steps of a sequence, all from one snapshot.
+pub(crate) async fn found_sequence(
+    context: &Context,
+    snapshot: &dyn Snapshot,
+    project: Project,
+    selected: &Selected,
+    selection: &Selection,
+) -> Result<Sequence> {
+    let Selected { run, number, .. } = *selected;
+    let steps = convert::steps(selection.record_range.as_ref());
+    let density = selection.record_density as usize;
+    let mut objects = Vec::new();
+    let mut stored = Points::default();
+    let mut rest = Some(objects_between(project, run, number, steps.first, steps.last));
+    while let Some(range) = rest.filter(|_| !steps.is_empty()) {
+        let (page, next) = objects_list(snapshot, project, run, number, &range, PIECE).await?;
+        rest = next;
+        for object in page {
+            stored.push(Point { step: object.step, value: 0.0, epoch: ABSENT, time_us: ABSENT });
+            // What a density may leave out is read again when it is chosen, so that not all is kept.
+            if density == 0 {
+                objects.push(object);
+            }
+        }
+    }
+    if density > 0 {
+        for step in Sampling::Spread(density).choose(&stored).steps {
+            objects.extend(object_get(snapshot, project, run, number, step).await?);
+        }
+    }
+    sequence(context, selected, selection, objects).await
 }
 
 pub(crate) async fn select(
@@ -167,16 +206,20 @@ async fn sequence(
     }
     let header = &selected.header;
     let used = steps.first().zip(steps.last()).map(|(first, last)| half_open(first.step, last.step));
-    let is_list = !matches!(selected.of, SeriesType::Distributions | SeriesType::Figures);
     let longest = steps.iter().map(|step| step.object_count).max().unwrap_or_default();
     Ok(Sequence {
         name: header.name.clone(),
         context: header.context.clone(),
         record_range_total: Some(half_open(header.first_step, header.last_step)),
         record_range_used: used,
-        index_total: if is_list { longest } else { 0 },
+        index_total: if is_list(selected.of) { longest } else { 0 },
         steps,
     })
+}
+
+/// Several objects may stand at one step.
+pub(crate) fn is_list(of: SeriesType) -> bool {
+    !matches!(of, SeriesType::Distributions | SeriesType::Figures)
 }
 
 fn half_open(first: i64, last: i64) -> HalfOpen {

@@ -23,6 +23,12 @@ const DEFAULT: [BucketColumn; 5] = [
     BucketColumn::NotFinite,
 ];
 
+/// The columns that were asked for.
+pub(crate) fn bucket_columns(asked: impl Iterator<Item = BucketColumn>) -> Vec<BucketColumn> {
+    let asked: Vec<BucketColumn> = asked.collect();
+    if asked.is_empty() { DEFAULT.to_vec() } else { asked }
+}
+
 pub(crate) async fn send(
     context: &Context,
     call: &Call,
@@ -30,8 +36,7 @@ pub(crate) async fn send(
     sender: &Sender<BucketsResponse>,
 ) -> Result<(), End> {
     let steps = convert::steps(request.steps.as_ref());
-    let asked: Vec<BucketColumn> = request.columns().collect();
-    let columns = if asked.is_empty() { DEFAULT.to_vec() } else { asked };
+    let columns = bucket_columns(request.columns());
     for (run, selection) in (0..).zip(&request.runs) {
         let Some(found) = context.run_if_there(call, &selection.run_id).await? else { continue };
         let selected = select::series(call, &found, selection).await?;

@@ -26,7 +26,8 @@ const BUCKETED_FROM: u32 = 128;
 /// Points in one message at full resolution: some 1.5 MB.
 const PIECE: usize = 64 * 1024;
 
-const VALUES: PointColumns = PointColumns { values: true, epochs: false, times: false };
+/// The columns of a request that names none.
+pub(crate) const VALUES: PointColumns = PointColumns { values: true, epochs: false, times: false };
 
 pub(crate) async fn send_samples(
     context: &Context,
@@ -83,7 +84,11 @@ pub(crate) async fn sample(
 }
 
 /// For each chosen step that the axis has: its place among them, and the value.
-async fn x_axis(snapshot: &dyn Snapshot, axis: &SeriesView, chosen: &Points) -> Result<(Vec<u32>, Vec<f64>)> {
+pub(crate) async fn x_axis(
+    snapshot: &dyn Snapshot,
+    axis: &SeriesView,
+    chosen: &Points,
+) -> Result<(Vec<u32>, Vec<f64>)> {
     let (Some(first), Some(last)) = (chosen.first(), chosen.last()) else {
         return Ok((Vec::new(), Vec::new()));
     };
@@ -100,7 +105,7 @@ async fn x_axis(snapshot: &dyn Snapshot, axis: &SeriesView, chosen: &Points) -> 
     Ok((places, values))
 }
 
-fn columnar(points: &Points, columns: PointColumns) -> SeriesPoints {
+pub(crate) fn columnar(points: &Points, columns: PointColumns) -> SeriesPoints {
     let known = |wanted: bool, column: &[i64]| {
         if wanted && column.iter().any(|value| *value != ABSENT) { column.to_vec() } else { Vec::new() }
     };

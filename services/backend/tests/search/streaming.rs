@@ -252,7 +252,7 @@ async fn runs_deleted_while_a_search_waits_are_left_out() {
 async fn a_run_with_very_many_series_comes_in_pieces() {
     let world = World::new().await;
     let mut run = spec("wide", 1);
-    for at in 0..6_000 {
+    for at in 0..10_000 {
         run.sequences.push(Sequence {
             name: format!("m{at:05}"),
             context: map("{}"),

@@ -1,0 +1,94 @@
+//! What a query means and how it would be answered, without running it.
+
+use matyan_proto::search::v1::{ExplainRequest, ExplainResponse, QueryError, SearchKind};
+use matyan_ql::{Access, Endpoint, Plan, Statistics};
+
+use super::{
+    index,
+    text::{self, Place},
+};
+use crate::{
+    Context,
+    call::Call,
+    error::{Error, Result},
+};
+
+/// Candidates are counted up to here.
+const COUNTED: usize = 10_000;
+
+pub(super) async fn explain(
+    context: &Context,
+    call: &Call,
+    request: ExplainRequest,
+) -> Result<ExplainResponse> {
+    let endpoint = match request.kind() {
+        SearchKind::Unspecified => return Err(Error::field("kind", "is missing")),
+        SearchKind::Runs => Endpoint::Run,
+        SearchKind::Metrics => Endpoint::Metric,
+        SearchKind::Images => Endpoint::Images,
+        SearchKind::Texts => Endpoint::Texts,
+        SearchKind::Distributions => Endpoint::Distributions,
+        SearchKind::Audios => Endpoint::Audios,
+        SearchKind::Figures => Endpoint::Figures,
+    };
+    let compiled = match text::compiled(context, request.query, endpoint) {
+        Ok(compiled) => compiled,
+        Err(Error::InvalidQuery { error, place }) => {
+            let Place { line, column, end_column } = place;
+            let error = QueryError { message: error.message, line, column, end_column };
+            return Ok(ExplainResponse { error: Some(error), ..ExplainResponse::default() });
+        }
+        Err(error) => return Err(error),
+    };
+    let plan = compiled.query.plan();
+    let snapshot = context.store.snapshot().await?;
+    let counts = index::counts(snapshot.as_ref(), call.project, &plan).await?;
+    drop(snapshot);
+    let choice = plan.choose(&counts);
+    let proposed = index::proposed(context, call.project, &choice.access).await?;
+    let candidates = proposed.map_or(counts.runs(), |proposed| proposed.len() as u64);
+    Ok(ExplainResponse {
+        error: None,
+        normalized: compiled.query.normalized().to_owned(),
+        plan: lines(&plan, &choice.access, &counts),
+        full_scan: choice.access == Access::Scan,
+        exact: choice.exact,
+        candidates: candidates.min(COUNTED as u64),
+        warnings: compiled.warnings,
+    })
+}
+
+/// A node a line, each with what it proposes.
+fn lines(plan: &Plan, access: &Access<'_>, counts: &dyn Statistics) -> String {
+    let mut text = String::new();
+    write(&mut text, 0, access, counts);
+    if let Some(names) = &plan.sequences {
+        let told = plan.to_string();
+        let names = match names.is_empty() {
+            true => "no sequences",
+            false => told.rsplit("; ").next().unwrap_or_default(),
+        };
+        text.push_str(names);
+        text.push('\n');
+    }
+    text
+}
+
+fn write(text: &mut String, depth: usize, access: &Access<'_>, counts: &dyn Statistics) {
+    let line = match access {
+        Access::Scan => format!("every run: {}", counts.runs()),
+        Access::Nothing => "nothing".to_owned(),
+        Access::Probe(probe) => match counts.count(probe) {
+            Some(count) => format!("{probe}: {count}"),
+            None => probe.to_string(),
+        },
+        Access::Intersect(_) => "all of".to_owned(),
+        Access::Union(_) => "any of".to_owned(),
+    };
+    text.push_str(&"  ".repeat(depth));
+    text.push_str(&line);
+    text.push('\n');
+    if let Access::Intersect(parts) | Access::Union(parts) = access {
+        parts.iter().for_each(|part| write(text, depth + 1, part, counts));
+    }
+}

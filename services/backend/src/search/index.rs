@@ -1,0 +1,359 @@
+//! The half of the planner that reads: what rows answer a probe, how many there are, and which runs they name.
+//! Rows of an index may be those of dead or changed runs; the documents decide.
+
+use std::{borrow::Cow, ops::Bound};
+
+use matyan_model::{
+    entity::entity_find,
+    ids::{Project, RunId, RunNumber},
+    index::{MAX_TEXT_BYTES, Scalar, number_bounds, runs_proposed, text_bounds},
+    keys::{self, Counter, EntityKind, SeriesKind},
+    project::project_count,
+    run::head_live,
+};
+use matyan_ql::{Access, Interval, Keys, Path, Plan, Probe, Statistics};
+use matyan_store::{Range, Snapshot};
+
+use crate::{Context, error::Result};
+
+/// Rows that are counted at first, where something selective is found at once, and then.
+const COUNTED: [u64; 2] = [1_000, 10_000];
+/// From this part of all runs on a scan is cheaper, and nothing is counted any further.
+const SCAN_FROM: u64 = 6;
+/// Rows read at once.
+const PAGE: usize = 10_000;
+/// Keys of the store may not be much longer.
+const MAX_KEY_BYTES: usize = 4_096;
+
+/// The rows that answer a probe.
+enum Rows {
+    /// Known without an index.
+    Runs(Vec<RunNumber>),
+    Ranges(Vec<Range>),
+}
+
+/// What the indexes say of a plan.
+pub(crate) struct Counts<'p> {
+    runs: u64,
+    counts: Vec<(&'p Probe, Option<u64>)>,
+}
+
+impl Statistics for Counts<'_> {
+    fn runs(&self) -> u64 {
+        self.runs
+    }
+
+    fn count(&self, probe: &Probe) -> Option<u64> {
+        self.counts.iter().find(|(known, _)| *known == probe).and_then(|(_, count)| *count)
+    }
+}
+
+/// Counts the rows of each probe, further only while none of them is selective. What is more than that counts as all.
+pub(crate) async fn counts<'p>(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    plan: &'p Plan,
+) -> Result<Counts<'p>> {
+    let runs = project_count(snapshot, project, Counter::Runs).await?.max(0).cast_unsigned();
+    let mut rows = Vec::new();
+    for probe in plan.probes() {
+        rows.push((probe, rows_of(snapshot, project, probe).await?));
+    }
+    let mut counts = Vec::new();
+    for most in COUNTED.into_iter().chain([(runs / SCAN_FROM).max(COUNTED[1])]) {
+        counts.clear();
+        let mut is_selective = false;
+        for (probe, rows) in &rows {
+            let count = match rows {
+                Some(rows) => Some(counted(snapshot, rows, most).await?),
+                None => None,
+            };
+            is_selective |= count.is_some_and(|count| count < most);
+            counts.push((*probe, count.map(|count| if count < most { count } else { runs.max(count) })));
+        }
+        if is_selective || counts.iter().all(|(_, count)| count.is_none()) {
+            break;
+        }
+    }
+    Ok(Counts { runs, counts })
+}
+
+async fn counted(snapshot: &dyn Snapshot, rows: &Rows, most: u64) -> Result<u64> {
+    let ranges = match rows {
+        Rows::Runs(runs) => return Ok(runs.len() as u64),
+        Rows::Ranges(ranges) => ranges,
+    };
+    let mut count = 0;
+    for range in ranges {
+        let mut rest = Some(range.clone());
+        while let Some(range) = rest.filter(|_| count < most) {
+            let wanted = usize::try_from(most - count).unwrap_or(PAGE).min(PAGE);
+            let (numbers, next) = runs_proposed(snapshot, &range, wanted).await?;
+            count += numbers.len() as u64;
+            rest = next;
+        }
+    }
+    Ok(count)
+}
+
+/// The rows of a probe; `None` when no index answers it.
+async fn rows_of(snapshot: &dyn Snapshot, project: Project, probe: &Probe) -> Result<Option<Rows>> {
+    let ranges =
+        |ranges: Vec<Range>| Some(Rows::Ranges(ranges.into_iter().filter(|it| it.start < it.end).collect()));
+    let nothing = || Some(Rows::Runs(Vec::new()));
+    Ok(match probe {
+        Probe::Hash(hash) if hash.len() > matyan_proto::limits::RUN_ID_BYTES => nothing(),
+        Probe::Hash(hash) => {
+            let number = head_live(snapshot, project, &RunId::new(&**hash)).await?;
+            Some(Rows::Runs(number.into_iter().collect()))
+        }
+        Probe::Archived(value) => ranges(vec![keys::index_archived_all(project, *value)]),
+        Probe::Active(value) => ranges(vec![keys::index_active_all(project, *value)]),
+        Probe::Experiment(Some(name)) => match entity(snapshot, project, EntityKind::Experiment, name).await?
+        {
+            Some(id) => ranges(vec![keys::index_experiment_all(project, &id)]),
+            None => nothing(),
+        },
+        Probe::Tag(name) => match entity(snapshot, project, EntityKind::Tag, name).await? {
+            Some(id) => ranges(vec![keys::index_tag_all(project, &id)]),
+            None => nothing(),
+        },
+        Probe::CreatedAt(times) => {
+            let (first, end) = microseconds(times);
+            ranges(vec![keys::index_created_between(project, first, end)])
+        }
+        Probe::Param { path, keys } => param(project, path, keys).and_then(|range| ranges(vec![range])),
+        Probe::Sequence(names) => {
+            if text_bytes(names) > MAX_KEY_BYTES {
+                return Ok(None);
+            }
+            let (low, high) = (text(&names.low), text(&names.high));
+            let of = |kind| keys::index_series_names_within(project, kind, low, high);
+            ranges(vec![of(SeriesKind::Metric), of(SeriesKind::Object)])
+        }
+        Probe::Name(_) | Probe::Experiment(None) | Probe::EndTime(_) => None,
+    })
+}
+
+/// The id behind a name; no name is longer than the limit.
+async fn entity(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    kind: EntityKind,
+    name: &str,
+) -> Result<Option<String>> {
+    if name.len() > matyan_proto::limits::NAME_BYTES {
+        return Ok(None);
+    }
+    Ok(entity_find(snapshot, project, kind, name).await?)
+}
+
+fn text_bytes(texts: &Interval<Box<str>>) -> usize {
+    let bytes = |bound: &Bound<Box<str>>| match bound {
+        Bound::Included(text) | Bound::Excluded(text) => text.len(),
+        Bound::Unbounded => 0,
+    };
+    bytes(&texts.low).max(bytes(&texts.high))
+}
+
+/// `None` where keys would be longer than those of any row: then every run that has such a value is listed as not fully
+/// indexed.
+fn param(project: Project, path: &Path, keys: &Keys) -> Option<Range> {
+    if path.keys().iter().map(|key| key.len()).sum::<usize>() > MAX_KEY_BYTES {
+        return None;
+    }
+    let path: Vec<Cow<'_, str>> = path.keys().iter().map(|key| Cow::Borrowed(&**key)).collect();
+    let (low, high) = match keys {
+        Keys::Numbers(numbers) => {
+            let (lowest, highest) = number_bounds();
+            let key = |number: f64| Scalar::Number(number).key();
+            let low = closed(numbers.low.map(key), Bound::Included(lowest));
+            (low, closed(numbers.high.map(key), Bound::Included(highest)))
+        }
+        Keys::Texts(texts) if text_bytes(texts) > MAX_TEXT_BYTES => return None,
+        Keys::Texts(texts) => {
+            let (lowest, above) = text_bounds();
+            let key = |text: &str| Scalar::Text(text).key();
+            let low = closed(text(&texts.low).map(key), Bound::Included(lowest));
+            (low, closed(text(&texts.high).map(key), Bound::Excluded(above)))
+        }
+    };
+    let (low, high) = (low.as_ref().map(Vec::as_slice), high.as_ref().map(Vec::as_slice));
+    Some(keys::index_param_within(project, &path, low, high))
+}
+
+fn text(bound: &Bound<Box<str>>) -> Bound<&str> {
+    bound.as_ref().map(|text| &**text)
+}
+
+fn closed(bound: Bound<Vec<u8>>, end: Bound<Vec<u8>>) -> Bound<Vec<u8>> {
+    if bound == Bound::Unbounded { end } else { bound }
+}
+
+/// The microseconds whose seconds, as the language sees them, lie in the interval: from the first up to and without the
+/// second.
+fn microseconds(times: &Interval<f64>) -> (i64, i64) {
+    let first = match times.low {
+        Bound::Unbounded => i64::MIN,
+        Bound::Included(low) => first_where(|seconds| seconds >= low),
+        Bound::Excluded(low) => first_where(|seconds| seconds > low),
+    };
+    let end = match times.high {
+        Bound::Unbounded => i64::MAX,
+        Bound::Included(high) => first_where(|seconds| seconds > high),
+        Bound::Excluded(high) => first_where(|seconds| seconds >= high),
+    };
+    (first, end)
+}
+
+/// The first microsecond for which a condition holds that holds for all later ones too.
+fn first_where(holds: impl Fn(f64) -> bool) -> i64 {
+    let (mut below, mut above) = (i128::from(i64::MIN), i128::from(i64::MAX));
+    while below < above {
+        let middle = (below + above).div_euclid(2);
+        match holds(super::candidate::seconds(middle as i64)) {
+            true => above = middle,
+            false => below = middle + 1,
+        }
+    }
+    below as i64
+}
+
+/// The runs that an access path proposes and those that are not fully indexed, ascending; `None`: every run.
+pub(crate) async fn proposed(
+    context: &Context,
+    project: Project,
+    access: &Access<'_>,
+) -> Result<Option<Vec<RunNumber>>> {
+    let mut reader = Reader { context, project, snapshot: context.store.snapshot().await? };
+    let Some(found) = reader.runs(access).await? else { return Ok(None) };
+    let partial = reader.scanned(vec![keys::index_partial_all(project)]).await?;
+    Ok(Some(union(found, partial)))
+}
+
+/// Reads index rows, from one snapshot as long as it lives.
+struct Reader<'a> {
+    context: &'a Context,
+    project: Project,
+    snapshot: Box<dyn Snapshot>,
+}
+
+impl Reader<'_> {
+    async fn runs(&mut self, access: &Access<'_>) -> Result<Option<Vec<RunNumber>>> {
+        Ok(match access {
+            Access::Scan => None,
+            Access::Nothing => Some(Vec::new()),
+            Access::Probe(probe) => match rows_of(self.snapshot.as_ref(), self.project, probe).await? {
+                None => None,
+                Some(Rows::Runs(runs)) => Some(runs),
+                Some(Rows::Ranges(ranges)) => Some(self.scanned(ranges).await?),
+            },
+            Access::Intersect(parts) => {
+                let mut all: Option<Vec<RunNumber>> = None;
+                for part in parts.iter() {
+                    if all.as_ref().is_some_and(Vec::is_empty) {
+                        break;
+                    }
+                    let Some(part) = Box::pin(self.runs(part)).await? else { continue };
+                    all = Some(match all {
+                        Some(all) => intersection(&all, &part),
+                        None => part,
+                    });
+                }
+                all
+            }
+            Access::Union(parts) => {
+                let mut all = Vec::new();
+                for part in parts.iter() {
+                    match Box::pin(self.runs(part)).await? {
+                        Some(part) => all = union(all, part),
+                        None => return Ok(None),
+                    }
+                }
+                Some(all)
+            }
+        })
+    }
+
+    async fn scanned(&mut self, ranges: Vec<Range>) -> Result<Vec<RunNumber>> {
+        let mut numbers = Vec::new();
+        for range in ranges {
+            let mut rest = Some(range);
+            while let Some(range) = rest {
+                let page = match runs_proposed(self.snapshot.as_ref(), &range, PAGE).await {
+                    Err(matyan_store::Error::SnapshotTooOld) => {
+                        self.snapshot = self.context.store.snapshot().await?;
+                        runs_proposed(self.snapshot.as_ref(), &range, PAGE).await?
+                    }
+                    page => page?,
+                };
+                numbers.extend(page.0);
+                rest = page.1;
+            }
+        }
+        numbers.sort_unstable();
+        numbers.dedup();
+        Ok(numbers)
+    }
+}
+
+fn union(a: Vec<RunNumber>, b: Vec<RunNumber>) -> Vec<RunNumber> {
+    if b.is_empty() {
+        return a;
+    }
+    let mut all = a;
+    all.extend(b);
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// Both ascending.
+fn intersection(a: &[RunNumber], b: &[RunNumber]) -> Vec<RunNumber> {
+    let (few, many) = if a.len() <= b.len() { (a, b) } else { (b, a) };
+    let mut from = 0;
+    let mut both = Vec::new();
+    for number in few {
+        from += many[from..].partition_point(|other| other < number);
+        if many.get(from) == Some(number) {
+            both.push(*number);
+        }
+    }
+    both
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sorted_lists_are_merged() {
+        let runs = |numbers: &[u64]| numbers.iter().map(|number| RunNumber(*number)).collect::<Vec<_>>();
+        for (a, b, both, either) in [
+            (&[1, 2, 3][..], &[2, 3, 4][..], &[2, 3][..], &[1, 2, 3, 4][..]),
+            (&[], &[1], &[], &[1]),
+            (&[5], &[1, 2, 5, 9], &[5], &[1, 2, 5, 9]),
+            (&[1, 9], &[2, 3], &[], &[1, 2, 3, 9]),
+        ] {
+            assert_eq!(intersection(&runs(a), &runs(b)), runs(both));
+            assert_eq!(intersection(&runs(b), &runs(a)), runs(both));
+            assert_eq!(union(runs(a), runs(b)), runs(either));
+        }
+    }
+
+    #[test]
+    fn times_become_the_microseconds_that_the_language_compares_so() {
+        let interval = |low, high| Interval { low, high };
+        let second = 1_700_000_000.0;
+        for (times, expected) in [
+            (interval(Bound::Included(second), Bound::Unbounded), (1_700_000_000_000_000, i64::MAX)),
+            (interval(Bound::Excluded(second), Bound::Unbounded), (1_700_000_000_000_001, i64::MAX)),
+            (interval(Bound::Unbounded, Bound::Excluded(0.0)), (i64::MIN, 0)),
+            (interval(Bound::Unbounded, Bound::Included(0.0)), (i64::MIN, 1)),
+            (interval(Bound::Included(f64::INFINITY), Bound::Unbounded), (i64::MAX, i64::MAX)),
+            (interval(Bound::Included(0.000_000_5), Bound::Included(0.000_002_5)), (1, 3)),
+        ] {
+            assert_eq!(microseconds(&times), expected, "{times:?}");
+        }
+    }
+}

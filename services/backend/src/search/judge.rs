@@ -1,0 +1,107 @@
+//! Evaluates a query for loaded runs, away from the threads that serve: an expression may take milliseconds a run. What all
+//! runs of a search may take together is bounded by the language.
+
+use std::sync::Arc;
+
+use matyan_ql::{BudgetError, Interval, Limits, Outcome, Query, SequenceView};
+
+use super::candidate::Candidate;
+use crate::error::{Error, Result};
+
+/// A run that matches, and which of its sequences do.
+pub(crate) struct Matched {
+    pub(crate) candidate: Candidate,
+    /// Places among the candidate's sequences; none in a search of runs.
+    pub(crate) sequences: Vec<usize>,
+}
+
+pub(crate) struct Judge {
+    rules: Arc<Rules>,
+    steps_left: u64,
+    tally: Tally,
+}
+
+struct Rules {
+    query: Arc<Query>,
+    narrowed: Option<Vec<Interval<Box<str>>>>,
+}
+
+/// Verdicts so far.
+#[derive(Clone, Copy, Default)]
+struct Tally {
+    evaluated: u64,
+    raised: u64,
+}
+
+impl Judge {
+    pub(crate) fn new(query: Arc<Query>, narrowed: Option<Vec<Interval<Box<str>>>>) -> Self {
+        let steps_left = Limits::default().steps_in_total;
+        Self { rules: Arc::new(Rules { query, narrowed }), steps_left, tally: Tally::default() }
+    }
+
+    /// Those of the candidates that match, in their order.
+    pub(crate) async fn matching(&mut self, candidates: Vec<Candidate>) -> Result<Vec<Matched>> {
+        if candidates.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rules = self.rules.clone();
+        let limits = Limits { steps_in_total: self.steps_left, ..Limits::default() };
+        let evaluated = tokio::task::spawn_blocking(move || rules.evaluate(limits, candidates)).await;
+        let (matched, steps_left, tally) = match evaluated {
+            Ok(evaluated) => evaluated?,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => return Err(Error::Stopping),
+        };
+        self.steps_left = steps_left;
+        self.tally.evaluated += tally.evaluated;
+        self.tally.raised += tally.raised;
+        Ok(matched)
+    }
+
+    /// Nothing was found because the query fails for whatever it looks at.
+    pub(crate) fn always_raised(&self) -> bool {
+        self.tally.evaluated > 0 && self.tally.raised == self.tally.evaluated
+    }
+}
+
+impl Rules {
+    fn evaluate(
+        &self,
+        limits: Limits,
+        candidates: Vec<Candidate>,
+    ) -> Result<(Vec<Matched>, u64, Tally), BudgetError> {
+        let endpoint = self.query.options().endpoint;
+        let mut evaluator = self.query.evaluator(limits);
+        let mut tally = Tally::default();
+        let mut note = |outcome: Outcome| {
+            tally.evaluated += 1;
+            tally.raised += u64::from(matches!(outcome, Outcome::Raised(_)));
+            outcome.is_match()
+        };
+        let mut matched = Vec::new();
+        for candidate in candidates {
+            let mut sequences = Vec::new();
+            if endpoint.variable().is_none() {
+                if note(evaluator.run(&candidate)?) {
+                    matched.push(Matched { candidate, sequences });
+                }
+                continue;
+            }
+            for (place, sequence) in candidate.sequences.iter().enumerate() {
+                let is_asked = endpoint.accepts(sequence.dtype()) && self.can_match(sequence.name());
+                if is_asked && note(evaluator.sequence(&candidate, sequence)?) {
+                    sequences.push(place);
+                }
+            }
+            if !sequences.is_empty() {
+                matched.push(Matched { candidate, sequences });
+            }
+        }
+        Ok((matched, evaluator.steps_left(), tally))
+    }
+
+    fn can_match(&self, name: &str) -> bool {
+        let name = || Box::<str>::from(name);
+        self.narrowed.as_ref().is_none_or(|names| names.iter().any(|names| names.contains(&name())))
+    }
+}

@@ -1,0 +1,246 @@
+//! Loading of a run what a query names, and nothing else. Names of experiments and tags, and contexts, are read once for
+//! all runs of a search.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    ops::Bound,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use matyan_model::{
+    context::Context as SeriesContext,
+    entity::{Experiment, Tag, entity_get},
+    ids::{Project, RunNumber, SeriesNumber},
+    json,
+    keys::SeriesKind,
+    metric::{metric_headers_get, metric_series_list, series_named},
+    object::{ObjectHeader, object_headers_get, object_series_list},
+    run::{Document, params_get_bytes},
+    series::{RunPlace, RunSeries},
+    value::{Map, Value},
+};
+use matyan_ql::{Endpoint, Interval, Query, SequenceView, Summary, Wanted};
+use matyan_store::Snapshot;
+
+use super::candidate::{Candidate, Sequence, SequenceContext, SequenceHeader};
+use crate::error::Result;
+
+/// Contexts kept for the runs to come: some 10 MB at worst.
+const CONTEXTS: usize = 1_000;
+
+pub(crate) struct Loader {
+    project: Project,
+    query: Arc<Query>,
+    names: Names,
+    experiments: HashMap<String, Option<Arc<str>>>,
+    tags: HashMap<String, Option<Arc<str>>>,
+    contexts: HashMap<String, Arc<SequenceContext>>,
+}
+
+/// Which sequences of a run are loaded.
+enum Names {
+    All,
+    These(BTreeSet<Box<str>>),
+}
+
+impl Loader {
+    pub(crate) fn new(project: Project, query: Arc<Query>, narrowed: Option<&[Interval<Box<str>>]>) -> Self {
+        let names = names(&query, narrowed);
+        let (experiments, tags, contexts) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { project, query, names, experiments, tags, contexts }
+    }
+
+    pub(crate) async fn load(
+        &mut self,
+        snapshot: &dyn Snapshot,
+        number: RunNumber,
+        document: Document,
+    ) -> Result<Candidate> {
+        let query = self.query.clone();
+        let needs = query.needs();
+        let params = match needs.params.is_nothing() {
+            true => Bytes::new(),
+            false => params_get_bytes(snapshot, self.project, number, &document).await?,
+        };
+        let experiment = match &document.props.experiment {
+            Some(id) if needs.experiment => self.experiment(snapshot, id).await?,
+            _ => None,
+        };
+        let mut tags = Vec::new();
+        for id in document.props.tags.iter().filter(|_| needs.tags) {
+            tags.extend(self.tag(snapshot, id).await?);
+        }
+        let sequences = self.sequences(snapshot, number, &query).await?;
+        Ok(Candidate { number, document, params, experiment, tags, sequences })
+    }
+
+    async fn experiment(&mut self, snapshot: &dyn Snapshot, id: &str) -> Result<Option<Arc<str>>> {
+        if let Some(known) = self.experiments.get(id) {
+            return Ok(known.clone());
+        }
+        let found = entity_get::<Experiment>(snapshot, self.project, id).await?;
+        let name = found.map(|experiment| Arc::from(experiment.name));
+        self.experiments.insert(id.to_owned(), name.clone());
+        Ok(name)
+    }
+
+    async fn tag(&mut self, snapshot: &dyn Snapshot, id: &str) -> Result<Option<Arc<str>>> {
+        if let Some(known) = self.tags.get(id) {
+            return Ok(known.clone());
+        }
+        let found = entity_get::<Tag>(snapshot, self.project, id).await?;
+        let name = found.map(|tag| Arc::from(tag.name));
+        self.tags.insert(id.to_owned(), name.clone());
+        Ok(name)
+    }
+
+    async fn sequences(
+        &mut self,
+        snapshot: &dyn Snapshot,
+        number: RunNumber,
+        query: &Query,
+    ) -> Result<Vec<Sequence>> {
+        if matches!(&self.names, Names::These(names) if names.is_empty()) {
+            return Ok(Vec::new());
+        }
+        let named = !query.needs().sequences.is_nothing();
+        let endpoint = query.options().endpoint;
+        let mut sequences = Vec::new();
+        if named || endpoint == Endpoint::Metric {
+            let place = RunPlace { project: self.project, number };
+            sequences.extend(metrics(snapshot, place, &self.names, query.needs().summaries).await?);
+        }
+        if named || endpoint != Endpoint::Metric {
+            sequences.extend(objects(snapshot, self.project, number, &self.names).await?);
+        }
+        let mut sequences: Vec<Sequence> = sequences
+            .into_iter()
+            .map(|(number, header, summary)| {
+                let context = self.context(match &header {
+                    SequenceHeader::Metric(header) => &header.context,
+                    SequenceHeader::Object(header) => &header.context,
+                });
+                Sequence { number, header, context, summary }
+            })
+            .collect();
+        sequences.sort_by(|a, b| (a.context.id, a.name()).cmp(&(b.context.id, b.name())));
+        Ok(sequences)
+    }
+
+    /// A context that cannot be read is none: it hides no run.
+    fn context(&mut self, text: &str) -> Arc<SequenceContext> {
+        if let Some(known) = self.contexts.get(text) {
+            return known.clone();
+        }
+        let values = match json::parse(if text.is_empty() { "{}" } else { text }) {
+            Ok(Value::Map(map)) => map,
+            _ => Map::new(),
+        };
+        let id = SeriesContext::from_canonical(text.to_owned()).id();
+        let context = Arc::new(SequenceContext { id, values });
+        if self.contexts.len() >= CONTEXTS {
+            self.contexts.clear();
+        }
+        self.contexts.insert(text.to_owned(), context.clone());
+        context
+    }
+}
+
+/// Those that the query names, and, in a search of sequences, those that can match.
+fn names(query: &Query, narrowed: Option<&[Interval<Box<str>>]>) -> Names {
+    let Wanted::These(named) = &query.needs().sequences else { return Names::All };
+    let mut names = named.clone();
+    if query.options().endpoint != Endpoint::Run {
+        let Some(narrowed) = narrowed else { return Names::All };
+        for interval in narrowed {
+            match single(interval) {
+                Some(name) => names.insert(name.into()),
+                None => return Names::All,
+            };
+        }
+    }
+    Names::These(names)
+}
+
+fn single(names: &Interval<Box<str>>) -> Option<&str> {
+    match (&names.low, &names.high) {
+        (Bound::Included(low), Bound::Included(high)) if low == high => Some(low),
+        _ => None,
+    }
+}
+
+type Found = (SeriesNumber, SequenceHeader, Summary);
+
+async fn metrics(
+    snapshot: &dyn Snapshot,
+    place: RunPlace,
+    names: &Names,
+    with_summaries: bool,
+) -> Result<Vec<Found>> {
+    let RunPlace { project, number } = place;
+    let headers = match names {
+        Names::All => metric_series_list(snapshot, project, number).await?,
+        Names::These(names) => {
+            let mut numbers = Vec::new();
+            for name in names {
+                numbers.extend(series_named(snapshot, project, number, SeriesKind::Metric, name).await?);
+            }
+            let headers = metric_headers_get(snapshot, project, number, &numbers).await?;
+            numbers.into_iter().zip(headers).filter_map(|(it, header)| Some((it, header?))).collect()
+        }
+    };
+    let mut summaries = vec![Summary::default(); headers.len()];
+    if with_summaries && !headers.is_empty() {
+        let opened = RunSeries::open(snapshot, place).await?;
+        let numbers: Vec<SeriesNumber> = headers.iter().map(|(number, _)| *number).collect();
+        let views = opened.views(snapshot, &numbers).await?;
+        for (told, view) in summaries.iter_mut().zip(views) {
+            *told = view.summary(snapshot).await?.as_ref().map(summary).unwrap_or_default();
+        }
+    }
+    let found = headers.into_iter().zip(summaries);
+    Ok(found.map(|((number, header), summary)| (number, SequenceHeader::Metric(header), summary)).collect())
+}
+
+fn summary(points: &matyan_model::series::Summary) -> Summary {
+    let finite = points.finite() > 0;
+    Summary {
+        first: Some(points.first.value),
+        last: Some(points.last.value),
+        min: finite.then_some(points.min),
+        max: finite.then_some(points.max),
+        first_step: Some(points.first.step),
+        last_step: Some(points.last.step),
+    }
+}
+
+async fn objects(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    number: RunNumber,
+    names: &Names,
+) -> Result<Vec<Found>> {
+    let headers = match names {
+        Names::All => object_series_list(snapshot, project, number).await?,
+        Names::These(names) => {
+            let mut numbers = Vec::new();
+            for name in names {
+                numbers.extend(series_named(snapshot, project, number, SeriesKind::Object, name).await?);
+            }
+            let headers = object_headers_get(snapshot, project, number, &numbers).await?;
+            numbers.into_iter().zip(headers).filter_map(|(it, header)| Some((it, header?))).collect()
+        }
+    };
+    let told = |(number, header): (SeriesNumber, ObjectHeader)| {
+        // An object has no value to compare: 0, as users know it.
+        let summary = Summary {
+            last: Some(0.0),
+            first_step: (header.count > 0).then_some(header.first_step),
+            last_step: (header.count > 0).then_some(header.last_step),
+            ..Summary::default()
+        };
+        (number, SequenceHeader::Object(header), summary)
+    };
+    Ok(headers.into_iter().map(told).collect())
+}

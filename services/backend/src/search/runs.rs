@@ -1,0 +1,294 @@
+//! Searching runs. Without an order runs are sent newest first as they are found, from the place of the last page on; with
+//! one, keys are kept of all that match, and the runs are read again when it is their turn.
+
+use std::sync::Arc;
+
+use matyan_model::{
+    ids::{RunId, RunNumber},
+    run::head_live,
+};
+use matyan_proto::{
+    common::v1::Progress,
+    runs::v1::{Run, RunParts},
+    search::v1::{RunsRequest, RunsResponse, Warning},
+};
+use matyan_ql::Endpoint;
+use prost::Message;
+
+use super::{
+    candidate::Candidate,
+    delivery::{Delivery, Place},
+    judge::Matched,
+    pulse::Pulse,
+    scan::{Page, Scanner},
+    sort::{self, Key, Sorter},
+    text::{self, Compiled},
+};
+use crate::{
+    Context,
+    call::Call,
+    convert,
+    error::{Error, Result},
+    stream::{End, Sender},
+    view::{Names, run_parts},
+};
+
+/// A message is sent when it has grown to this.
+pub(super) const MESSAGE_BYTES: usize = 1 << 20;
+const MESSAGE_RUNS: usize = 256;
+
+/// A request that has been checked.
+pub(super) struct RunSearch {
+    context: Arc<Context>,
+    call: Call,
+    compiled: Compiled,
+    keys: Vec<Key>,
+    limit: Option<u64>,
+    /// The last run of the page before.
+    after: Option<String>,
+    parts: RunParts,
+}
+
+impl RunSearch {
+    pub(super) fn new(context: Arc<Context>, call: Call, request: RunsRequest) -> Result<Self> {
+        let parts = request.parts.unwrap_or_default();
+        check(&parts)?;
+        Ok(Self {
+            compiled: text::compiled(&context, request.query, Endpoint::Run)?,
+            keys: sort::keys(request.sort)?,
+            limit: (request.limit > 0).then_some(request.limit.into()),
+            after: (!request.after_run_id.is_empty()).then_some(request.after_run_id),
+            parts,
+            context,
+            call,
+        })
+    }
+
+    pub(super) async fn send(self, sender: &Sender<RunsResponse>) -> Result<(), End> {
+        let mut pulse = Pulse::new(sender);
+        let opened = Scanner::new(self.context.clone(), self.call.project, &self.compiled);
+        let scanner = pulse.during(opened, || None).await??;
+        let out = Out {
+            pulse,
+            names: Names::new(self.call.project),
+            context: self.context,
+            parts: self.parts,
+            report_progress: self.compiled.report_progress,
+            warnings: self.compiled.warnings,
+            scanner,
+            left: self.limit,
+            found: 0,
+            counts: true,
+            match_count: 0,
+            message: RunsResponse::default(),
+            bytes: 0,
+        };
+        match self.keys.is_empty() {
+            true => out.newest_first(&self.call, self.after).await,
+            false => out.sorted(&self.call, self.keys, self.after).await,
+        }
+    }
+}
+
+/// What of a run may be asked for.
+pub(super) fn check(parts: &RunParts) -> Result<()> {
+    const NAMED: usize = 1_000;
+    convert::at_most("param_paths", parts.param_paths.len(), NAMED)?;
+    convert::at_most("series_names", parts.series_names.len(), NAMED)
+}
+
+struct Out<'s> {
+    context: Arc<Context>,
+    pulse: Pulse<'s, RunsResponse>,
+    scanner: Scanner,
+    names: Names,
+    parts: RunParts,
+    report_progress: bool,
+    warnings: Vec<Warning>,
+    /// Runs still wanted; `None`: all.
+    left: Option<u64>,
+    /// Matches so far, and whether none was passed over.
+    found: u64,
+    counts: bool,
+    /// All matches, once they are counted.
+    match_count: u64,
+    /// What is sent next, and its size.
+    message: RunsResponse,
+    bytes: usize,
+}
+
+/// A page and the places of its runs.
+type Placed = (Page, Vec<Place>);
+
+impl Out<'_> {
+    /// In the order of run numbers, which is that of creation.
+    async fn newest_first(mut self, call: &Call, after: Option<String>) -> Result<(), End> {
+        let mut next = self.placed_page().await?;
+        if let Some(run_id) = after
+            && let Some(first) = next.take()
+        {
+            next = self.behind(call, run_id, first).await?;
+        }
+        while let Some((page, places)) = next {
+            self.deliver(Delivery::of_page(page, places)).await?;
+            if self.left == Some(0) {
+                break;
+            }
+            next = self.placed_page().await?;
+        }
+        self.end().await
+    }
+
+    async fn placed_page(&mut self) -> Result<Option<Placed>, End> {
+        let Some(page) = self.page().await? else { return Ok(None) };
+        let first = self.found + 1;
+        self.found += page.matched.len() as u64;
+        if self.counts && self.scanner.is_done() {
+            self.match_count = self.found;
+        }
+        let places = (first..=self.found).map(|place| if self.counts { place } else { 0 }).collect();
+        Ok(Some((page, places)))
+    }
+
+    /// What stands behind a run, beginning with this page; nothing if that run does not match. A run far behind is gone to
+    /// directly: then nobody knows how many stand before it.
+    async fn behind(&mut self, call: &Call, run_id: String, first: Placed) -> Result<Option<Placed>, End> {
+        let Some(number) = self.live(call, run_id).await? else { return Ok(None) };
+        let is_passed = first.0.matched.back().is_some_and(|last| last.candidate.number < number);
+        let found = cut(first, number);
+        if found.is_some() || is_passed || self.scanner.is_done() {
+            return Ok(found);
+        }
+        self.scanner.seek(number);
+        self.counts = false;
+        Ok(self.placed_page().await?.and_then(|page| cut(page, number)))
+    }
+
+    async fn live(&self, call: &Call, run_id: String) -> Result<Option<RunNumber>> {
+        if run_id.len() > matyan_proto::limits::RUN_ID_BYTES {
+            return Ok(None);
+        }
+        let snapshot = self.context.store.snapshot().await?;
+        Ok(head_live(snapshot.as_ref(), call.project, &RunId::new(run_id)).await?)
+    }
+
+    async fn sorted(mut self, call: &Call, keys: Vec<Key>, after: Option<String>) -> Result<(), End> {
+        let mut sorter = Sorter::new(keys, (self.context.clock)());
+        while let Some(page) = self.page().await? {
+            let mut delivery = Delivery::of_page(page, std::iter::repeat(0));
+            while let Some((place, matched)) = self.next(&mut delivery).await? {
+                let Candidate { number, document, .. } = &matched.candidate;
+                let added = sorter.add(delivery.snapshot(), call.project, *number, document);
+                let life = self.sign_of_life();
+                if let Err(error) = self.pulse.during(added, life).await? {
+                    delivery.take_back(*number, place, error)?;
+                }
+            }
+            self.found = sorter.found();
+        }
+        let sorting = tokio::task::spawn_blocking(move || sorter.sorted()).await;
+        let entries = sorting.map_err(|_| Error::Stopping)?;
+        self.match_count = entries.len() as u64;
+        let behind = match after {
+            None => Some(0),
+            Some(after) => entries.iter().position(|entry| entry.run_id == after).map(|place| place + 1),
+        };
+        if let Some(behind) = behind {
+            let numbers = entries.into_iter().map(|entry| entry.number).zip(1..).skip(behind);
+            self.deliver(Delivery::of(numbers)).await?;
+        }
+        self.end().await
+    }
+
+    async fn page(&mut self) -> Result<Option<Page>, End> {
+        let life = self.sign_of_life();
+        Ok(self.pulse.during(self.scanner.next(), life).await??)
+    }
+
+    async fn next(&mut self, delivery: &mut Delivery) -> Result<Option<(Place, Matched)>, End> {
+        let life = self.sign_of_life();
+        Ok(self.pulse.during(delivery.next(&mut self.scanner), life).await??)
+    }
+
+    fn progress(&self) -> Option<Progress> {
+        self.report_progress.then(|| self.scanner.progress(self.found))
+    }
+
+    fn sign_of_life(&self) -> impl Fn() -> Option<RunsResponse> + use<> {
+        let progress = self.progress();
+        move || progress.map(|progress| RunsResponse { progress: Some(progress), ..RunsResponse::default() })
+    }
+
+    async fn deliver(&mut self, mut delivery: Delivery) -> Result<(), End> {
+        while self.left != Some(0) {
+            let Some((place, matched)) = self.next(&mut delivery).await? else { break };
+            let Candidate { number, document, .. } = &matched.candidate;
+            let (snapshot, life) = (delivery.snapshot(), self.sign_of_life());
+            let read = run_parts(&self.context, &mut self.names, snapshot, *number, document, &self.parts);
+            match self.pulse.during(read, life).await? {
+                Ok(run) => self.add(run, place),
+                Err(error) => {
+                    delivery.take_back(*number, place, error)?;
+                    continue;
+                }
+            }
+            if self.bytes >= MESSAGE_BYTES || self.message.runs.len() >= MESSAGE_RUNS {
+                self.flush(&mut delivery).await?;
+            }
+        }
+        let is_more = self.left != Some(0) && !self.scanner.is_done();
+        if is_more && !self.message.runs.is_empty() {
+            self.flush(&mut delivery).await?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, run: Run, place: Place) {
+        if self.message.runs.is_empty() {
+            self.message.first_place = place;
+        }
+        self.left = self.left.map(|left| left - 1);
+        self.bytes += run.encoded_len();
+        self.message.runs.push(run);
+    }
+
+    /// Sends what there is; what is still to be delivered is forgotten if the client lets wait.
+    async fn flush(&mut self, delivery: &mut Delivery) -> Result<(), End> {
+        let message = self.message();
+        if let Err(message) = self.pulse.try_send(message) {
+            delivery.forget();
+            self.pulse.send(message).await?;
+        }
+        Ok(())
+    }
+
+    fn message(&mut self) -> RunsResponse {
+        self.bytes = 0;
+        let mut message = std::mem::take(&mut self.message);
+        message.match_count = self.match_count;
+        message.progress = self.progress();
+        message.warnings = std::mem::take(&mut self.warnings);
+        message
+    }
+
+    async fn end(mut self) -> Result<(), End> {
+        let mut message = self.message();
+        message.warnings.extend(always_raised(&self.scanner));
+        message.done = true;
+        Ok(self.pulse.send(message).await?)
+    }
+}
+
+/// Whoever finds nothing because of a mistake shall know.
+pub(super) fn always_raised(scanner: &Scanner) -> Option<Warning> {
+    let message = "the query fails for everything that it is asked of, so it finds nothing: look at its names and types";
+    scanner.always_raised().then(|| Warning { message: message.to_owned(), ..Warning::default() })
+}
+
+/// What of a page stands behind a run; nothing if it is not among the matches.
+fn cut((mut page, mut places): Placed, number: RunNumber) -> Option<Placed> {
+    let place = page.matched.iter().position(|matched| matched.candidate.number == number)?;
+    page.matched.drain(..=place);
+    places.drain(..=place);
+    Some((page, places))
+}

@@ -1,0 +1,267 @@
+//! Searching sequences, of whatever kind: runs with a match are sent newest first, each with its matching sequences. A run
+//! with very many comes in pieces; only one of them, of about a message, is in memory at a time.
+
+use std::sync::Arc;
+
+use matyan_model::series::RunPlace;
+use matyan_proto::{
+    common::v1::Progress,
+    runs::v1::{Run, RunParts},
+    search::v1::Warning,
+};
+use matyan_store::{Error as StoreError, Snapshot};
+
+use super::{
+    candidate::{Candidate, Sequence},
+    delivery::{Delivery, Place},
+    judge::Matched,
+    pulse::Pulse,
+    runs::{MESSAGE_BYTES, always_raised, check},
+    scan::Scanner,
+    text::Compiled,
+};
+use crate::{
+    Context,
+    call::Call,
+    error::{Error, Result},
+    stream::{End, Sender},
+    view::{Names, run_parts},
+};
+
+/// What is sent of the sequences of one kind.
+pub(super) trait Kind: Send + Sync {
+    type Message: Send;
+    /// One run and some of its sequences.
+    type Row: Send;
+    /// What is sent of one sequence.
+    type Piece: Send;
+
+    /// Sequences whose pieces are about a message together.
+    fn at_once(&self) -> usize;
+
+    /// What is asked for of these sequences, in their order.
+    fn read(
+        &self,
+        context: &Context,
+        snapshot: &dyn Snapshot,
+        run: RunPlace,
+        sequences: &[Sequence],
+    ) -> impl Future<Output = Result<Vec<Self::Piece>>> + Send;
+
+    fn bytes(piece: &Self::Piece) -> usize;
+
+    fn row(&self, run: Run, pieces: Vec<Self::Piece>, more: bool) -> Self::Row;
+
+    fn message(rows: Vec<Self::Row>, about: About) -> Self::Message;
+}
+
+/// What every message may tell beside its rows.
+#[derive(Default)]
+pub(super) struct About {
+    pub(super) progress: Option<Progress>,
+    pub(super) warnings: Vec<Warning>,
+    pub(super) done: bool,
+}
+
+/// A request that has been checked.
+pub(super) struct SequenceSearch {
+    pub(super) context: Arc<Context>,
+    pub(super) call: Call,
+    pub(super) compiled: Compiled,
+    pub(super) parts: RunParts,
+    /// Runs with a match; 0: all.
+    pub(super) limit: u32,
+}
+
+impl SequenceSearch {
+    pub(super) fn new(
+        context: Arc<Context>,
+        call: Call,
+        compiled: Compiled,
+        parts: Option<RunParts>,
+        limit: u32,
+    ) -> Result<Self> {
+        let parts = parts.unwrap_or_default();
+        check(&parts)?;
+        Ok(Self { context, call, compiled, parts, limit })
+    }
+
+    pub(super) async fn send<K: Kind>(self, kind: K, sender: &Sender<K::Message>) -> Result<(), End> {
+        let mut pulse = Pulse::new(sender);
+        let opened = Scanner::new(self.context.clone(), self.call.project, &self.compiled);
+        let scanner = pulse.during(opened, || None).await??;
+        let out = Out {
+            pulse,
+            scanner,
+            names: Names::new(self.call.project),
+            left: (self.limit > 0).then_some(self.limit),
+            found: 0,
+            rows: Vec::new(),
+            bytes: 0,
+            warnings: self.compiled.warnings,
+            report_progress: self.compiled.report_progress,
+            context: self.context,
+            call: self.call,
+            parts: self.parts,
+            kind,
+        };
+        out.run().await
+    }
+}
+
+struct Out<'s, K: Kind> {
+    context: Arc<Context>,
+    call: Call,
+    kind: K,
+    pulse: Pulse<'s, K::Message>,
+    scanner: Scanner,
+    names: Names,
+    parts: RunParts,
+    report_progress: bool,
+    warnings: Vec<Warning>,
+    left: Option<u32>,
+    /// Runs with a match so far.
+    found: u64,
+    /// What is sent next, and its size.
+    rows: Vec<K::Row>,
+    bytes: usize,
+}
+
+/// A run of which something is still to be sent.
+struct OpenRun {
+    place: RunPlace,
+    /// With its parts until the first piece is sent.
+    run: Run,
+    sequences: Vec<Sequence>,
+    read: usize,
+    /// Something of it is on its way, so that it cannot be begun anew.
+    is_begun: bool,
+    /// Where the rest is read from once the first snapshot was given up.
+    snapshot: Option<Box<dyn Snapshot>>,
+}
+
+impl<K: Kind> Out<'_, K> {
+    async fn run(mut self) -> Result<(), End> {
+        while self.left != Some(0) {
+            let life = self.sign_of_life();
+            let Some(page) = self.pulse.during(self.scanner.next(), life).await?? else { break };
+            let mut delivery = Delivery::of_page(page, std::iter::repeat(0));
+            while self.left != Some(0) {
+                let life = self.sign_of_life();
+                let next = self.pulse.during(delivery.next(&mut self.scanner), life).await??;
+                let Some((place, matched)) = next else { break };
+                self.one(&mut delivery, place, matched).await?;
+            }
+            if !self.rows.is_empty() && !self.scanner.is_done() {
+                self.flush(&mut delivery).await?;
+            }
+        }
+        self.warnings.extend(always_raised(&self.scanner));
+        let message = self.message(true);
+        Ok(self.pulse.send(message).await?)
+    }
+
+    fn progress(&self) -> Option<Progress> {
+        self.report_progress.then(|| self.scanner.progress(self.found))
+    }
+
+    fn sign_of_life(&self) -> impl Fn() -> Option<K::Message> + use<K> {
+        let progress = self.progress();
+        move || progress.map(|_| K::message(Vec::new(), About { progress, ..About::default() }))
+    }
+
+    async fn one(&mut self, delivery: &mut Delivery, place: Place, matched: Matched) -> Result<(), End> {
+        let number = matched.candidate.number;
+        match self.open(delivery, matched).await? {
+            Ok(mut open) => {
+                if let Err(error) = self.pieces(delivery, &mut open).await? {
+                    delivery.take_back(number, place, error)?;
+                    return Ok(());
+                }
+                self.found += 1;
+                self.left = self.left.map(|left| left - 1);
+            }
+            Err(error) => delivery.take_back(number, place, error)?,
+        }
+        Ok(())
+    }
+
+    async fn open(&mut self, delivery: &Delivery, matched: Matched) -> Result<Result<OpenRun>, End> {
+        let Matched { candidate, sequences: matching } = matched;
+        let Candidate { number, document, sequences, .. } = candidate;
+        let (snapshot, life) = (delivery.snapshot(), self.sign_of_life());
+        let read = run_parts(&self.context, &mut self.names, snapshot, number, &document, &self.parts);
+        let run = match self.pulse.during(read, life).await? {
+            Ok(run) => run,
+            Err(error) => return Ok(Err(error)),
+        };
+        let mut matching = matching.into_iter().peekable();
+        let kept = sequences.into_iter().enumerate().filter(|(at, _)| matching.next_if_eq(at).is_some());
+        let sequences = kept.map(|(_, sequence)| sequence).collect();
+        let place = RunPlace { project: self.call.project, number };
+        Ok(Ok(OpenRun { place, run, sequences, read: 0, is_begun: false, snapshot: None }))
+    }
+
+    /// Sends the sequences of a run; an inner error means that nothing of it was sent.
+    async fn pieces(&mut self, delivery: &mut Delivery, open: &mut OpenRun) -> Result<Result<()>, End> {
+        let mut pieces = Vec::new();
+        while open.read < open.sequences.len() {
+            let read = match self.read(delivery, open).await? {
+                Err(Error::Store(StoreError::SnapshotTooOld)) if open.is_begun => {
+                    open.snapshot = Some(self.context.store.snapshot().await?);
+                    self.read(delivery, open).await??
+                }
+                Err(error) if open.is_begun => return Err(error.into()),
+                Err(error) => return Ok(Err(error)),
+                Ok(read) => read,
+            };
+            open.read += read.len();
+            self.bytes += read.iter().map(K::bytes).sum::<usize>();
+            pieces.extend(read);
+            if self.bytes >= MESSAGE_BYTES && open.read < open.sequences.len() {
+                self.push(open, std::mem::take(&mut pieces), true);
+                open.is_begun = true;
+                open.snapshot = None;
+                if self.flush(delivery).await? {
+                    open.snapshot = Some(self.context.store.snapshot().await?);
+                }
+            }
+        }
+        self.push(open, pieces, false);
+        if self.bytes >= MESSAGE_BYTES {
+            self.flush(delivery).await?;
+        }
+        Ok(Ok(()))
+    }
+
+    async fn read(&mut self, delivery: &Delivery, open: &OpenRun) -> Result<Result<Vec<K::Piece>>, End> {
+        let to = open.sequences.len().min(open.read + self.kind.at_once());
+        let sequences = &open.sequences[open.read..to];
+        let snapshot = open.snapshot.as_deref().unwrap_or_else(|| delivery.snapshot());
+        let life = self.sign_of_life();
+        let read = self.kind.read(&self.context, snapshot, open.place, sequences);
+        Ok(self.pulse.during(read, life).await?)
+    }
+
+    fn push(&mut self, open: &mut OpenRun, pieces: Vec<K::Piece>, more: bool) {
+        let run_id = open.run.run_id.clone();
+        let run = std::mem::replace(&mut open.run, Run { run_id, ..Run::default() });
+        self.bytes += prost::Message::encoded_len(&run);
+        self.rows.push(self.kind.row(run, pieces, more));
+    }
+
+    /// Sends what there is, and tells whether the client had to be waited for: then no snapshot is held any more.
+    async fn flush(&mut self, delivery: &mut Delivery) -> Result<bool, End> {
+        let message = self.message(false);
+        let Err(message) = self.pulse.try_send(message) else { return Ok(false) };
+        delivery.forget();
+        self.pulse.send(message).await?;
+        Ok(true)
+    }
+
+    fn message(&mut self, done: bool) -> K::Message {
+        self.bytes = 0;
+        let (progress, warnings) = (self.progress(), std::mem::take(&mut self.warnings));
+        K::message(std::mem::take(&mut self.rows), About { progress, warnings, done })
+    }
+}

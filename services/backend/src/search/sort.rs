@@ -1,0 +1,295 @@
+//! The order of a search of runs: a key for each run that matches, and which comes first.
+//! Runs without a value come last, either way; ties go by run id.
+
+use std::cmp::Ordering;
+
+use matyan_model::{
+    cbor,
+    context::Context as SeriesContext,
+    entity::{Experiment, entity_get},
+    ids::{Project, RunNumber},
+    index::Scalar,
+    metric::metric_series_find,
+    run::{Document, params_get_bytes},
+    series::{RunPlace, RunSeries},
+    value::Value,
+};
+use matyan_proto::{
+    common::v1::SeriesKey,
+    limits,
+    search::v1::{Sort, SortField, sort::By},
+};
+use matyan_store::{Error as StoreError, Snapshot};
+
+use crate::{
+    convert,
+    error::{Error, Result},
+};
+
+/// What may be kept to sort by: some 300,000 runs by a name or two.
+const KEY_BYTES: usize = 64 << 20;
+/// Keys of one order.
+const KEYS: usize = 16;
+
+/// One key of a request, checked.
+pub(super) struct Key {
+    by: KeyBy,
+    descending: bool,
+}
+
+enum KeyBy {
+    Field(SortField),
+    Param(Vec<String>),
+    /// The last value of a metric.
+    Metric(String, SeriesContext),
+}
+
+pub(super) fn keys(sort: Vec<Sort>) -> Result<Vec<Key>> {
+    convert::at_most("sort", sort.len(), KEYS)?;
+    let key = |Sort { by, descending }: Sort| {
+        let by = match by.ok_or_else(|| Error::field("sort", "names nothing to sort by"))? {
+            By::Field(field) => match SortField::try_from(field) {
+                Ok(SortField::Unspecified) | Err(_) => {
+                    return Err(Error::field("sort", "names a field that is not known"));
+                }
+                Ok(field) => KeyBy::Field(field),
+            },
+            By::Param(path) if path.segments.is_empty() => {
+                return Err(Error::field("sort", "names a param by an empty path"));
+            }
+            By::Param(path) => KeyBy::Param(path.segments),
+            By::Metric(key) => metric(key)?,
+        };
+        Ok(Key { by, descending })
+    };
+    sort.into_iter().map(key).collect()
+}
+
+fn metric(key: SeriesKey) -> Result<KeyBy> {
+    convert::at_most("name", key.name.len(), limits::NAME_BYTES)?;
+    let context = convert::context(&key)?;
+    Ok(KeyBy::Metric(key.name, context))
+}
+
+/// What one run is sorted by.
+#[derive(Debug, PartialEq)]
+enum Term {
+    Absent,
+    Integer(i64),
+    Float(f64),
+    Text(String),
+}
+
+/// A run that is to be sorted.
+#[derive(Debug)]
+pub(super) struct Entry {
+    terms: Box<[Term]>,
+    pub(super) run_id: String,
+    pub(super) number: RunNumber,
+}
+
+impl Entry {
+    fn bytes(&self) -> usize {
+        let text = |term: &Term| if let Term::Text(text) = term { text.capacity() } else { 0 };
+        size_of::<Self>()
+            + self.run_id.capacity()
+            + self.terms.iter().map(|term| size_of::<Term>() + text(term)).sum::<usize>()
+    }
+}
+
+/// Runs as they are found, and in order in the end.
+pub(super) struct Sorter {
+    keys: Vec<Key>,
+    entries: Vec<Entry>,
+    bytes: usize,
+    /// Now, for the duration of runs that go on.
+    now_us: i64,
+}
+
+impl Sorter {
+    pub(super) fn new(keys: Vec<Key>, now_us: i64) -> Self {
+        Self { keys, entries: Vec::new(), bytes: 0, now_us }
+    }
+
+    pub(super) fn found(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    pub(super) async fn add(
+        &mut self,
+        snapshot: &dyn Snapshot,
+        project: Project,
+        number: RunNumber,
+        document: &Document,
+    ) -> Result<()> {
+        let mut terms = Vec::with_capacity(self.keys.len());
+        for key in &self.keys {
+            terms.push(match &key.by {
+                KeyBy::Field(field) => self.field(snapshot, project, *field, document).await?,
+                KeyBy::Param(path) => param(snapshot, project, number, document, path).await?,
+                KeyBy::Metric(name, context) => {
+                    last_value(snapshot, RunPlace { project, number }, name, context).await?
+                }
+            });
+        }
+        let run_id = document.props.run_id.clone();
+        let entry = Entry { terms: terms.into(), run_id, number };
+        self.bytes += entry.bytes();
+        if self.bytes > KEY_BYTES {
+            return Err(Error::SortTooLarge { limit: KEY_BYTES });
+        }
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    async fn field(
+        &self,
+        snapshot: &dyn Snapshot,
+        project: Project,
+        field: SortField,
+        document: &Document,
+    ) -> Result<Term> {
+        let props = &document.props;
+        Ok(match field {
+            SortField::Unspecified => Term::Absent,
+            SortField::Created => Term::Integer(props.created_us),
+            SortField::Duration => {
+                let ended = if props.active { Some(self.now_us) } else { props.ended_us() };
+                ended.map_or(Term::Absent, |ended| Term::Integer(ended.saturating_sub(props.created_us)))
+            }
+            SortField::Name => Term::Text(props.name.clone()),
+            SortField::RunId => Term::Text(props.run_id.clone()),
+            SortField::Description => Term::Text(props.description.clone()),
+            SortField::Experiment => {
+                let experiment = match &props.experiment {
+                    Some(id) => entity_get::<Experiment>(snapshot, project, id).await?,
+                    None => None,
+                };
+                experiment.map_or(Term::Absent, |experiment| Term::Text(experiment.name))
+            }
+        })
+    }
+
+    /// Most significant key first.
+    pub(super) fn sorted(self) -> Vec<Entry> {
+        let Self { keys, mut entries, .. } = self;
+        entries.sort_unstable_by(|a, b| {
+            let terms = keys.iter().zip(a.terms.iter().zip(&b.terms));
+            let differing = terms.map(|(key, (a, b))| compare(a, b, key.descending));
+            let first = differing.into_iter().find(|ordering| ordering.is_ne());
+            first.unwrap_or(Ordering::Equal).then_with(|| a.run_id.cmp(&b.run_id))
+        });
+        entries
+    }
+}
+
+fn compare(a: &Term, b: &Term, descending: bool) -> Ordering {
+    let ascending = match (a, b) {
+        (Term::Absent, Term::Absent) => return Ordering::Equal,
+        (Term::Absent, _) => return Ordering::Greater,
+        (_, Term::Absent) => return Ordering::Less,
+        (Term::Text(a), Term::Text(b)) => a.cmp(b),
+        (Term::Text(_), _) => Ordering::Greater,
+        (_, Term::Text(_)) => Ordering::Less,
+        (Term::Integer(a), Term::Integer(b)) => a.cmp(b),
+        (Term::Float(a), Term::Float(b)) => float(*a, *b),
+        (Term::Integer(a), Term::Float(b)) => mixed(*a, *b),
+        (Term::Float(a), Term::Integer(b)) => mixed(*b, *a).reverse(),
+    };
+    if descending { ascending.reverse() } else { ascending }
+}
+
+/// Neither is NaN; both zeros are one.
+fn float(a: f64, b: f64) -> Ordering {
+    (a + 0.0).total_cmp(&(b + 0.0))
+}
+
+/// Exact: an integer beyond 2^53 is no float.
+fn mixed(integer: i64, other: f64) -> Ordering {
+    match float(integer as f64, other) {
+        // Both are whole numbers here, and within the range of the wider type.
+        Ordering::Equal => i128::from(integer).cmp(&(other as i128)),
+        ordering => ordering,
+    }
+}
+
+async fn param(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    number: RunNumber,
+    document: &Document,
+    path: &[String],
+) -> Result<Term> {
+    let params = params_get_bytes(snapshot, project, number, document).await?;
+    let corrupt = |error: cbor::CborError| {
+        Error::Internal(StoreError::corrupt(format!("the params of run {number}: {error}")))
+    };
+    let Some(found) = cbor::find(&params, path).map_err(corrupt)? else { return Ok(Term::Absent) };
+    let value = cbor::decode(found).map_err(corrupt)?;
+    Ok(match (Scalar::of(&value), &value) {
+        (Some(Scalar::Number(_)), Value::Integer(integer)) => Term::Integer(*integer),
+        (Some(Scalar::Number(number)), _) => Term::Float(number),
+        (Some(Scalar::Text(text)), _) => Term::Text(text.to_owned()),
+        (Some(Scalar::Null) | None, _) => Term::Absent,
+    })
+}
+
+async fn last_value(
+    snapshot: &dyn Snapshot,
+    place: RunPlace,
+    name: &str,
+    context: &SeriesContext,
+) -> Result<Term> {
+    let found = metric_series_find(snapshot, place.project, place.number, name, &context.digest()).await?;
+    let Some(series) = found else { return Ok(Term::Absent) };
+    let view = RunSeries::open(snapshot, place).await?.view(snapshot, series).await?;
+    let last = view.summary(snapshot).await?.map(|summary| summary.last.value);
+    Ok(last.filter(|value| !value.is_nan()).map_or(Term::Absent, Term::Float))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terms_are_in_order_and_absent_ones_last() {
+        let text = |text: &str| Term::Text(text.into());
+        let rising = [
+            Term::Float(f64::NEG_INFINITY),
+            Term::Integer(-1),
+            Term::Float(-0.5),
+            Term::Integer(0),
+            Term::Float(9_007_199_254_740_992.0),
+            Term::Integer(9_007_199_254_740_993),
+            Term::Integer(i64::MAX),
+            Term::Float(9_223_372_036_854_775_808.0),
+            Term::Float(f64::INFINITY),
+            text(""),
+            text("Z"),
+            text("a"),
+            text("é"),
+        ];
+        for (place, a) in rising.iter().enumerate() {
+            for (other, b) in rising.iter().enumerate() {
+                assert_eq!(compare(a, b, false), place.cmp(&other), "{a:?} {b:?}");
+                assert_eq!(compare(a, b, true), other.cmp(&place), "{a:?} {b:?}");
+            }
+            for descending in [false, true] {
+                assert_eq!(compare(a, &Term::Absent, descending), Ordering::Less);
+                assert_eq!(compare(&Term::Absent, a, descending), Ordering::Greater);
+            }
+        }
+        assert_eq!(compare(&Term::Float(-0.0), &Term::Integer(0), false), Ordering::Equal);
+    }
+
+    #[test]
+    fn odd_orders_are_refused() {
+        let sort = |by| Sort { by, descending: false };
+        for wrong in [None, Some(By::Field(0)), Some(By::Field(99)), Some(By::Param(Default::default()))] {
+            assert!(keys(vec![sort(wrong)]).is_err());
+        }
+        let field = Some(By::Field(SortField::Name.into()));
+        assert!(keys(vec![sort(field.clone()); KEYS]).is_ok());
+        assert!(keys(vec![sort(field); KEYS + 1]).is_err());
+    }
+}

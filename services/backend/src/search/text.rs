@@ -1,0 +1,90 @@
+//! The query of a request, compiled. It is checked whole before anything is streamed; whatever is wrong with it is told
+//! with its place in the text as it was sent, because that is what its author sees.
+
+use std::{ops::Range, sync::Arc};
+
+use matyan_proto::search::v1::{self as pb};
+use matyan_ql::{Endpoint, Options, Query, QueryError, compile};
+
+use crate::{
+    Context,
+    error::{Error, Result},
+};
+
+/// A place in a text, from 1; columns count characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) line: u32,
+    pub(crate) column: u32,
+    pub(crate) end_column: u32,
+}
+
+impl Place {
+    pub(crate) fn of(text: &str, bytes: &Range<usize>) -> Self {
+        let (line, column) = position(text, bytes.start);
+        let (end_line, end_column) = position(text, bytes.end);
+        // An editor underlines within a line: what goes on behind it ends with it.
+        let end_column = if end_line == line { end_column } else { column + rest_of_line(text, bytes.start) };
+        Self { line, column, end_column }
+    }
+}
+
+fn position(text: &str, offset: usize) -> (u32, u32) {
+    let before = &text[..text.floor_char_boundary(offset)];
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    (count(line), count(column))
+}
+
+fn rest_of_line(text: &str, offset: usize) -> u32 {
+    let behind = &text[text.floor_char_boundary(offset)..];
+    count(behind.lines().next().unwrap_or_default().chars().count())
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// A query that can be run.
+pub(crate) struct Compiled {
+    pub(crate) query: Arc<Query>,
+    pub(crate) warnings: Vec<pb::Warning>,
+    pub(crate) report_progress: bool,
+}
+
+pub(crate) fn compiled(context: &Context, query: Option<pb::Query>, endpoint: Endpoint) -> Result<Compiled> {
+    let pb::Query { text, timezone_offset_min, report_progress } = query.unwrap_or_default();
+    let now = (context.clock)() as f64 / 1e6;
+    let options = Options { endpoint, offset_minutes: timezone_offset_min, now };
+    let query = compile(&text, options).map_err(|error| refused(&text, error))?;
+    let warnings = query.warnings().iter().map(|warning| {
+        let Place { line, column, end_column } = Place::of(&text, &warning.typed);
+        pb::Warning { message: warning.message.clone(), line, column, end_column }
+    });
+    Ok(Compiled { warnings: warnings.collect(), query: Arc::new(query), report_progress })
+}
+
+fn refused(text: &str, error: QueryError) -> Error {
+    Error::InvalidQuery { place: Place::of(text, &error.typed), error: Box::new(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_those_of_the_text_as_sent() {
+        let text = "SELECT x IF\r\n é + run.lr <\nz";
+        for (needle, line, column, end_column) in
+            [("é", 2, 2, 3), ("run", 2, 6, 9), ("<\nz", 2, 13, 14), ("z", 3, 1, 2)]
+        {
+            let start = text.find(needle).unwrap();
+            assert_eq!(
+                Place::of(text, &(start..start + needle.len())),
+                Place { line, column, end_column },
+                "{needle}"
+            );
+        }
+        assert_eq!(Place::of("", &(0..0)), Place { line: 1, column: 1, end_column: 1 });
+    }
+}
