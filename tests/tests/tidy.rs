@@ -27,7 +27,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("matyan-worker", &["matyan-proto", "matyan-store", "matyan-log", "matyan-blob", "matyan-model"]),
     ("matyan-edge", &["matyan-proto"]),
     ("matyan-tests", &["matyan-proto"]),
-    ("matyan-bench", &["matyan-proto", "matyan-tests"]),
+    ("matyan-bench", &["matyan-proto", "matyan-store", "matyan-model", "matyan-tests"]),
     // Whatever parses bytes from outside.
     (
         "matyan-fuzz",

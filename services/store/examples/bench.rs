@@ -16,7 +16,7 @@ use matyan_store::{Batch, Durability, Key, Range, Scan, Store};
 
 /// As the program that uses the store.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const ROWS: usize = 200_000;
 

@@ -9,6 +9,7 @@ mod latency;
 mod load;
 mod machine;
 mod process;
+mod storage;
 mod table;
 mod wide;
 
@@ -32,12 +33,14 @@ struct Options {
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
     let options = Options::parse();
-    println!("{}", machine::describe());
+    let machine = machine::Machine::measure();
+    println!("{}", machine.describe());
     let scale = if options.quick { 10 } else { 1 };
     let mut table = Table::new(options.only, options.runs);
     ingest::rows(&mut table, scale).await;
-    latency::rows(&mut table, scale).await;
+    latency::rows(&mut table, &machine, scale).await;
     wide::rows(&mut table, scale).await;
+    storage::rows(&mut table, scale).await;
     chart::rows(&mut table, scale).await;
     process::rows(&mut table, scale).await;
     table.close();

@@ -14,6 +14,7 @@ pub(crate) enum Unit {
     Milliseconds,
     Seconds,
     Megabytes,
+    Bytes,
 }
 
 pub(crate) struct Table {
@@ -87,6 +88,7 @@ impl Unit {
             Self::Milliseconds => format!("{figure:.2} ms"),
             Self::Seconds => format!("{figure:.3} s"),
             Self::Megabytes => format!("{figure:.0} MB"),
+            Self::Bytes => format!("{figure:.2} B"),
         }
     }
 }
