@@ -26,6 +26,7 @@ use crate::settings::{MessageFormat, Secret, Settings};
 
 pub(crate) struct Parts {
     frontier: Option<Frontier>,
+    backend: Option<Backend>,
     health: HealthReporter,
     edges: Vec<Edge>,
     ports: Tasks,
@@ -51,7 +52,8 @@ impl Parts {
         let (health, health_server) = health_reporter();
         let in_process = |routes: Routes| Transport::new(routes.add_service(health_server.clone()).prepare());
         let to_frontier = frontier.as_ref().map(|frontier| in_process(frontier_routes(frontier)));
-        let to_backend = role.has_backend().then(|| in_process(backend_routes(substrates, secret)));
+        let backend = role.has_backend().then(|| backend(substrates, secret));
+        let to_backend = backend.clone().map(|backend| in_process(backend.into_routes()));
 
         let (mut ports, mut edges) = (Tasks::default(), Vec::new());
         let edge = edge_settings(settings);
@@ -67,7 +69,7 @@ impl Parts {
             edges.push(edge.clone());
             port_start(&mut ports, "the query side", listener, edge);
         }
-        Ok(Self { frontier, health, edges, ports, workers })
+        Ok(Self { frontier, backend, health, edges, ports, workers })
     }
 
     /// Why the process cannot go on. Cancel-safe.
@@ -91,10 +93,17 @@ impl Parts {
             if let Some(frontier) = &self.frontier {
                 frontier.drain().await;
             }
+            if let Some(backend) = &self.backend {
+                // Watches would hold their connections as well.
+                backend.close();
+            }
             self.ports.stop().await;
         };
         if timeout(patience, drained).await.is_err() {
             tracing::warn!(?patience, "connections did not end in time and are cut off");
+        }
+        if let Some(backend) = &self.backend {
+            backend.stop().await;
         }
         self.workers.stop().await;
     }
@@ -132,7 +141,7 @@ fn frontier_routes(frontier: &Frontier) -> Routes {
     Routes::new(frontier.ingest_server()).add_service(frontier.system_server())
 }
 
-fn backend_routes(substrates: &Substrates, secret: &Secret) -> Routes {
+fn backend(substrates: &Substrates, secret: &Secret) -> Backend {
     let store = substrates.store.clone().expect("a process with a backend opens the store");
     let context = matyan_backend::Context {
         store,
@@ -143,7 +152,7 @@ fn backend_routes(substrates: &Substrates, secret: &Secret) -> Routes {
         clock: clock::now_us(),
         new_id: clock::new_id_text(),
     };
-    Backend::new(context).into_routes()
+    Backend::new(context)
 }
 
 fn edge_settings(settings: &Settings) -> matyan_edge::Settings {
