@@ -10,7 +10,7 @@ use matyan_proto::search::v1::metrics_request::Points;
 use matyan_proto::search::v1::{MetricsRequest, MetricsResponse, RunMetrics};
 use matyan_proto::series::v1::align_request::Axis;
 use matyan_proto::series::v1::{
-    AlignRequest, AlignResponse, AlignRun, AlignSeries, PointColumns, SeriesPoints,
+    AlignRequest, AlignResponse, AlignRun, AlignSeries, AlignedSeries, PointColumns, SeriesPoints,
 };
 use serde_json::Value;
 
@@ -190,7 +190,7 @@ async fn align(services: Arc<Services>, call: Call) -> Answer {
     let axis = Axis::Metric(call.member("align_by").unwrap_or_default().to_owned());
     let request = AlignRequest { axis: Some(axis), runs };
     let messages = services.backend().series.clone().align(request).await?.into_inner();
-    streamed::answer(messages, AlignRows { asked, open: None }).await
+    streamed::answer(messages, AlignRows { asked, run: None, series: None }).await
 }
 
 fn align_run(run: &Value) -> AlignRun {
@@ -208,36 +208,54 @@ fn align_run(run: &Value) -> AlignRun {
 struct AlignRows {
     asked: Vec<Value>,
     /// Place of the run that was written last, and how many of its series were.
-    open: Option<(u32, i64)>,
+    run: Option<(u32, i64)>,
+    /// The series that is being gathered, as its length stands before its values.
+    series: Option<AlignedSeries>,
 }
 
 impl Rows for AlignRows {
     type Message = AlignResponse;
 
     fn write(&mut self, message: AlignResponse, encoder: &mut Encoder) {
-        encoder.member(&message.run_id, |it| {
-            let mut sent = match self.open {
-                Some((run, sent)) if run == message.run => sent,
-                _ => {
-                    it.array();
-                    0
+        if self.run.is_none_or(|(run, _)| run != message.run) {
+            self.write_series(encoder);
+            encoder.member(&message.run_id, Encoder::array);
+            self.run = Some((message.run, 0));
+        }
+        for piece in message.series {
+            match &mut self.series {
+                Some(open) if open.series == piece.series => {
+                    open.x_values.extend(piece.x_values);
+                    open.steps.extend(piece.steps);
                 }
-            };
-            for aligned in &message.series {
-                let trace = &self.asked[message.run as usize]["traces"][aligned.series as usize];
-                it.element(sent, |it| {
-                    it.member("name", |it| it.text(trace["name"].as_str().unwrap_or_default()));
-                    it.member("context", |it| write_context(&trace["context"].to_string(), it));
-                    it.member("x_axis_values", |it| it.doubles(aligned.x_values.iter().copied()));
-                    it.member("x_axis_iters", |it| it.doubles(aligned.steps.iter().map(|step| *step as f64)));
-                });
-                sent += 1;
+                _ => {
+                    self.write_series(encoder);
+                    self.series = Some(piece);
+                }
             }
-            self.open = Some((message.run, sent));
-        });
+        }
     }
 
-    fn finish(&mut self, _: &mut Encoder) -> bool {
+    fn finish(&mut self, encoder: &mut Encoder) -> bool {
+        self.write_series(encoder);
         true
+    }
+}
+
+impl AlignRows {
+    /// Writes the series that was gathered.
+    fn write_series(&mut self, encoder: &mut Encoder) {
+        let (Some(aligned), Some((run, written))) = (self.series.take(), &mut self.run) else { return };
+        let asked = &self.asked[*run as usize];
+        let trace = &asked["traces"][aligned.series as usize];
+        encoder.member(asked["run_id"].as_str().unwrap_or_default(), |it| {
+            it.element(*written, |it| {
+                it.member("name", |it| it.text(trace["name"].as_str().unwrap_or_default()));
+                it.member("context", |it| write_context(&trace["context"].to_string(), it));
+                it.member("x_axis_values", |it| it.doubles(aligned.x_values.iter().copied()));
+                it.member("x_axis_iters", |it| it.doubles(aligned.steps.iter().map(|step| *step as f64)));
+            });
+        });
+        *written += 1;
     }
 }

@@ -81,7 +81,8 @@ async fn search(services: Arc<Services>, call: Call) -> Answer {
         parts: Some(parts),
     };
     let messages = services.backend().search.clone().runs(request).await?.into_inner();
-    let rows = SearchRows { progress: Progress::new(call.bool("report_progress")), done: false };
+    let progress = Progress::new(call.bool("report_progress"));
+    let rows = SearchRows { progress, places: Places::default(), done: false };
     streamed::answer(messages, rows).await
 }
 
@@ -131,26 +132,42 @@ fn sort(text: &str) -> Result<Vec<Sort>, ApiError> {
 
 struct SearchRows {
     progress: Progress,
+    places: Places,
     done: bool,
+}
+
+/// Places of runs among all matches; from where they are not counted on, among those of this answer.
+#[derive(Default)]
+struct Places {
+    last: i64,
+}
+
+impl Places {
+    fn of(&mut self, message: &RunsResponse) -> impl Iterator<Item = i64> + use<> {
+        let first = if message.first_place > 0 { message.first_place as i64 } else { self.last + 1 };
+        self.last = first - 1 + message.runs.len() as i64;
+        first..
+    }
+}
+
+/// All matches; as long as they are not counted, the runs that may match.
+fn total(message: &RunsResponse) -> i64 {
+    let runs = message.progress.as_ref().map_or(0, |progress| progress.total);
+    (if message.match_count > 0 { message.match_count } else { runs }) as i64
 }
 
 impl Rows for SearchRows {
     type Message = RunsResponse;
 
     fn write(&mut self, message: RunsResponse, encoder: &mut Encoder) {
-        let total = message.match_count as i64;
-        if message.runs.is_empty() {
-            match &message.progress {
-                Some(progress) if self.progress.is_silent() && progress.total > 0 => {
-                    self.progress.tell(encoder, progress.checked as i64, progress.total as i64);
-                }
-                Some(_) if !message.done => self.progress.heartbeat(encoder),
-                _ => {}
-            }
-        } else if message.first_place <= 1 || self.progress.is_silent() {
+        let total = total(&message);
+        let has_matches = message.match_count > 0 || !message.runs.is_empty();
+        if self.progress.is_silent() && (has_matches || total > 0 && !message.done) {
             self.progress.tell(encoder, 0, total);
+        } else if message.runs.is_empty() && !message.done && message.progress.is_some() {
+            self.progress.heartbeat(encoder);
         }
-        for (place, run) in (message.first_place as i64..).zip(&message.runs) {
+        for (place, run) in self.places.of(&message).zip(&message.runs) {
             encoder.member(&run.run_id, |it| write_run(run, it));
             self.progress.tell(encoder, place, total);
         }
@@ -228,13 +245,15 @@ async fn active(services: Arc<Services>, call: Call) -> Answer {
     let parts = RunParts { props: true, series_types: metric_unless(false), ..Default::default() };
     let request = RunsRequest { query: Some(query), parts: Some(parts), ..Default::default() };
     let messages = services.backend().search.clone().runs(request).await?.into_inner();
-    let rows = ActiveRows { progress: Progress::new(call.bool("report_progress")), done: false };
+    let progress = Progress::new(call.bool("report_progress"));
+    let rows = ActiveRows { progress, places: Places::default(), done: false };
     streamed::answer(messages, rows).await
 }
 
 /// Neither a first nor a last progress, as clients of this call expect.
 struct ActiveRows {
     progress: Progress,
+    places: Places,
     done: bool,
 }
 
@@ -242,14 +261,15 @@ impl Rows for ActiveRows {
     type Message = RunsResponse;
 
     fn write(&mut self, message: RunsResponse, encoder: &mut Encoder) {
-        for (place, run) in (message.first_place as i64..).zip(&message.runs) {
+        let total = total(&message);
+        for (place, run) in self.places.of(&message).zip(&message.runs) {
             encoder.member(&run.run_id, |it| {
                 it.member("traces", |it| {
                     it.member("metric", |it| write_series(&run.series, it, Values::Last));
                 });
                 write_props(run, it);
             });
-            self.progress.tell(encoder, place, message.match_count as i64);
+            self.progress.tell(encoder, place, total);
         }
         self.done |= message.done;
     }
@@ -282,7 +302,7 @@ mod tests {
 
     #[test]
     fn progress_comes_first_between_and_last() {
-        let mut rows = SearchRows { progress: Progress::new(true), done: false };
+        let mut rows = SearchRows { progress: Progress::new(true), places: Places::default(), done: false };
         let mut encoder = Encoder::new();
         rows.write(
             RunsResponse {
@@ -313,10 +333,11 @@ mod tests {
 
     #[test]
     fn nothing_found_is_one_progress() {
-        let mut rows = SearchRows { progress: Progress::new(true), done: false };
+        let mut rows = SearchRows { progress: Progress::new(true), places: Places::default(), done: false };
         let mut encoder = Encoder::new();
         assert!(!rows.finish(&mut Encoder::new()), "a stream without its last message is broken");
-        let mut rows_done = SearchRows { progress: Progress::new(true), done: false };
+        let mut rows_done =
+            SearchRows { progress: Progress::new(true), places: Places::default(), done: false };
         rows_done.write(RunsResponse { done: true, ..Default::default() }, &mut encoder);
         assert!(rows_done.finish(&mut encoder));
         assert_eq!(keys(&mut encoder), ["progress_0"]);
