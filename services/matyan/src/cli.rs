@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::settings::Role;
+use crate::{
+    client::flags::{Command as Question, LogsFlags, MetricsFlags, RunsFlags, StatusFlags},
+    settings::Role,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -13,7 +16,9 @@ Examples:
   matyan up --data-dir /srv/matyan --host 0.0.0.0
   matyan up --port 0 --frontier-port 0 --ready-file /tmp/ready.json
 
-Every flag is also a variable of the environment and a key of the file given by --config:
+  matyan runs search 'run.hparams.lr < 0.01'  what a running server knows: runs, logs, metrics, status
+
+Every flag of a server is also a variable of the environment and a key of the file given by --config:
 `--log-level debug`, `LOG_LEVEL=debug`, `log_level = \"debug\"`. Flags win over the environment, and that over the file.";
 
 /// An experiment tracker: keeps what training code logs, and shows it.
@@ -30,12 +35,20 @@ pub(crate) enum Command {
     Up(UpFlags),
     /// Run the ingest side: WebSocket and gRPC ingestion, upload URLs
     Frontier(ServiceFlags),
-    /// Run the query side: REST, gRPC and gRPC-web
-    Backend(ServiceFlags),
+    /// Run the query side: REST, gRPC, gRPC-web and the browser UI
+    Backend(BackendFlags),
     /// Apply what was ingested to the store
     IngestWorker(CommonFlags),
     /// Do what deletions leave to be done
     ControlWorker(CommonFlags),
+    /// List, find, show, archive and delete runs
+    Runs(RunsFlags),
+    /// Show what a run has printed and logged
+    Logs(LogsFlags),
+    /// Show metrics of a run, as numbers or as a plot
+    Metrics(MetricsFlags),
+    /// Tell whether a server is there and can do its work
+    Status(StatusFlags),
 }
 
 #[derive(Debug, Args)]
@@ -50,7 +63,27 @@ pub(crate) struct UpFlags {
     #[arg(long, value_name = "ADDRESS")]
     host: Option<String>,
     #[command(flatten)]
+    ui: UiFlags,
+    #[command(flatten)]
     common: CommonFlags,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UiFlags {
+    /// Serve the browser UI that lies in this directory, on the port of the query side
+    #[arg(long, value_name = "DIR")]
+    ui_dir: Option<String>,
+    /// The path below which a proxy shows this server, such as /matyan
+    #[arg(long, value_name = "PATH")]
+    ui_base_path: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackendFlags {
+    #[command(flatten)]
+    ui: UiFlags,
+    #[command(flatten)]
+    service: ServiceFlags,
 }
 
 #[derive(Debug, Args)]
@@ -95,6 +128,15 @@ pub(crate) struct CommonFlags {
 
 /// What the command line asks for.
 #[derive(Debug)]
+pub(crate) enum Line {
+    /// To be a server, or a part of one.
+    Serve(Asked),
+    /// To ask one.
+    Ask(Question),
+}
+
+/// Which server, with which flags.
+#[derive(Debug)]
 pub(crate) struct Asked {
     pub(crate) role: Role,
     /// By the flag's name without dashes in front.
@@ -102,13 +144,17 @@ pub(crate) struct Asked {
 }
 
 /// Reads the command line; ends the process after `--help`, `--version` and what is no command.
-pub(crate) fn parse() -> Asked {
-    asked(&Cli::command().get_matches())
+pub(crate) fn parse() -> Line {
+    line(&Cli::command().get_matches())
 }
 
-fn asked(matches: &ArgMatches) -> Asked {
+fn line(matches: &ArgMatches) -> Line {
     let cli = Cli::from_arg_matches(matches).unwrap_or_else(|error| error.exit());
     let role = match cli.command {
+        Command::Runs(flags) => return Line::Ask(Question::Runs(flags)),
+        Command::Logs(flags) => return Line::Ask(Question::Logs(flags)),
+        Command::Metrics(flags) => return Line::Ask(Question::Metrics(flags)),
+        Command::Status(flags) => return Line::Ask(Question::Status(flags)),
         Command::Up(_) => Role::Up,
         Command::Frontier(_) => Role::Frontier,
         Command::Backend(_) => Role::Backend,
@@ -116,7 +162,7 @@ fn asked(matches: &ArgMatches) -> Asked {
         Command::ControlWorker(_) => Role::ControlWorker,
     };
     let flags = matches.subcommand().map(|(_, matches)| flags(matches)).unwrap_or_default();
-    Asked { role, flags }
+    Line::Serve(Asked { role, flags })
 }
 
 /// Ids of groups are among the ids; they hold no text.
@@ -129,9 +175,9 @@ fn flags(matches: &ArgMatches) -> BTreeMap<String, String> {
 mod tests {
     use super::*;
 
-    fn check(line: &[&str], role: Role, expected: &[(&str, &str)]) {
-        let matches = Cli::command().try_get_matches_from([&["matyan"], line].concat()).unwrap();
-        let asked = asked(&matches);
+    fn check(words: &[&str], role: Role, expected: &[(&str, &str)]) {
+        let matches = Cli::command().try_get_matches_from([&["matyan"], words].concat()).unwrap();
+        let Line::Serve(asked) = line(&matches) else { panic!("{words:?} asks") };
         let expected = expected.iter().map(|(flag, value)| (flag.to_string(), value.to_string())).collect();
         assert_eq!((asked.role, asked.flags), (role, expected));
     }
@@ -143,8 +189,31 @@ mod tests {
         check(&["up", "--port", "x", "--data-dir=/d"], Role::Up, &[("port", "x"), ("data-dir", "/d")]);
         check(&["frontier", "--log", "kafka://a:1"], Role::Frontier, &[("log", "kafka://a:1")]);
         check(&["backend", "--host", "::"], Role::Backend, &[("host", "::")]);
+        check(&["backend", "--ui-dir", "/ui"], Role::Backend, &[("ui-dir", "/ui")]);
         check(&["ingest-worker", "--log-format", "json"], Role::IngestWorker, &[("log-format", "json")]);
         check(&["control-worker"], Role::ControlWorker, &[]);
+    }
+
+    #[test]
+    fn questions_have_their_own_flags() {
+        for words in [
+            "runs ls --active --json",
+            "runs search run.active --explain --server http://h:1",
+            "runs rm a b --yes",
+            "logs r -f --tail 3",
+            "metrics r loss --plot --width 40",
+            "status",
+        ] {
+            let words = ["matyan"].into_iter().chain(words.split(' '));
+            let matches = Cli::command().try_get_matches_from(words).unwrap();
+            assert!(matches!(line(&matches), Line::Ask(_)), "{matches:?}");
+        }
+        for words in
+            ["runs", "runs rm", "logs", "metrics r --plot", "metrics r m --plot --json", "logs r --tail 0"]
+        {
+            let words = ["matyan"].into_iter().chain(words.split(' '));
+            assert!(Cli::command().try_get_matches_from(words).is_err());
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The binary: command line, settings, telemetry and wiring; nothing else.
 
 mod cli;
+mod client;
 mod open_files;
 mod settings;
 mod telemetry;
@@ -8,16 +9,37 @@ mod wire;
 
 use std::{error::Error, process::ExitCode};
 
+use cli::{Asked, Line};
 use settings::{Environment, Settings};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Gives memory back a second after a burst of work: what ingestion needed for a while is not held while nothing happens.
+#[expect(unsafe_code, reason = "the allocator reads its settings from the symbol of this name")]
+#[unsafe(export_name = "_rjem_malloc_conf")]
+pub static ALLOCATOR_SETTINGS: &[u8; 63] =
+    b"background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:1000\0";
 
 /// What the shell calls wrong usage.
 const BAD_SETTINGS: u8 = 2;
 
 fn main() -> ExitCode {
-    let settings = match Settings::resolve(cli::parse(), Environment::of_process()) {
+    match cli::parse() {
+        Line::Serve(asked) => serve(asked),
+        Line::Ask(question) => match client::run(question) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("matyan: {error}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn serve(asked: Asked) -> ExitCode {
+    let settings = match Settings::resolve(asked, Environment::of_process()) {
         Ok(settings) => settings,
         Err(violations) => {
             eprintln!("{violations}");

@@ -20,6 +20,8 @@ pub(crate) use reader::Violations;
 pub(crate) use secret::Secret;
 pub(crate) use source::Environment;
 
+use matyan_edge::UiSettings;
+
 use crate::cli::Asked;
 use reader::Reader;
 use source::Sources;
@@ -96,6 +98,8 @@ pub(crate) struct Settings {
     pub(crate) cors_origins: Vec<String>,
     /// False: HTTP requests are not counted.
     pub(crate) metrics_enabled: bool,
+    /// What people see in a browser; without one, the port answers programs alone.
+    pub(crate) ui: Option<UiSettings>,
     /// How the frontier writes records.
     pub(crate) message_format: MessageFormat,
 }
@@ -111,6 +115,18 @@ impl Settings {
                 .refuse(names::FRONTIER_PORT.variables[0], "it is the same as PORT; give two different ones");
         }
         reader.finish(settings)
+    }
+
+    fn read_ui(role: Role, from: &Sources, reader: &mut Reader) -> Option<UiSettings> {
+        let dir = reader.optional(from, names::UI_DIR, parse::path).filter(|_| role.has_backend())?;
+        Some(UiSettings {
+            dir,
+            base_path: reader.parse(from, names::UI_BASE_PATH, "", parse::base_path),
+            api_base_path: reader.parse(from, names::UI_API_BASE_PATH, "/api/v1", parse::base_path),
+            // The page and the API are on one port, under whatever name the browser knows it.
+            api_host_base: reader.parse(from, names::UI_API_HOST_BASE, "", parse::api_host),
+            api_auth_token: reader.parse(from, names::UI_API_AUTH_TOKEN, "", parse::token),
+        })
     }
 
     fn read(role: Role, from: &Sources, reader: &mut Reader) -> Self {
@@ -134,6 +150,7 @@ impl Settings {
             shutdown_timeout: reader.parse(from, names::SHUTDOWN_FLUSH_TIMEOUT, "5", parse::seconds),
             cors_origins: reader.parse(from, names::CORS_ORIGINS, parse::CORS_DEFAULT, parse::origins),
             metrics_enabled: reader.parse(from, names::METRICS_ENABLED, "true", parse::truth),
+            ui: Self::read_ui(role, from, reader),
             message_format: reader.parse(
                 from,
                 names::KAFKA_MESSAGE_FORMAT,

@@ -13,6 +13,7 @@ mod workers;
 
 use std::{io, io::Write, net::SocketAddr, path::PathBuf, thread};
 
+use matyan_edge::{Ui, UiError};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::settings::Settings;
@@ -37,6 +38,8 @@ pub(crate) enum Error {
     Bind { address: SocketAddr, flag: &'static str, source: io::Error },
     #[error(transparent)]
     DataDir(#[from] data_dir::Error),
+    #[error(transparent)]
+    Ui(#[from] UiError),
     #[error(transparent)]
     Store(#[from] matyan_store::Error),
     #[error(transparent)]
@@ -103,6 +106,7 @@ struct Process {
 
 impl Process {
     async fn start(settings: &Settings) -> Result<Self, Error> {
+        let ui = settings.ui.as_ref().map(Ui::open).transpose()?;
         let data_dir = DataDir::open(&settings.data_dir)?;
         let listeners = Listeners::bind(settings).await?;
         let secret = settings.secret.clone().map_or_else(|| data_dir.secret(), Ok)?;
@@ -111,8 +115,9 @@ impl Process {
             query: listeners.query_address(),
             ingest: listeners.ingest_address(),
             data_dir: data_dir.path(),
+            has_ui: ui.is_some(),
         };
-        let parts = Parts::start(settings, &substrates, &secret, listeners).await?;
+        let parts = Parts::start(settings, &substrates, &secret, listeners, ui).await?;
         announce(settings, &announcement)?;
         Ok(Self { parts, substrates, _data_dir: data_dir })
     }
@@ -133,7 +138,7 @@ fn announce(settings: &Settings, announcement: &Announcement<'_>) -> Result<(), 
     if let Err(error) = write!(io::stdout(), "{}", announcement.banner()) {
         tracing::info!(%error, "nobody reads the banner");
     }
-    let Announcement { query, ingest, data_dir } = announcement;
+    let Announcement { query, ingest, data_dir, .. } = announcement;
     tracing::info!(
         query = query.map(tracing::field::display),
         ingest = ingest.map(tracing::field::display),

@@ -41,6 +41,11 @@ names! {
     SHUTDOWN_FLUSH_TIMEOUT = name("shutdown_flush_timeout", &["SHUTDOWN_FLUSH_TIMEOUT"]);
     CORS_ORIGINS = name("cors_origins", &["CORS_ORIGINS"]);
     METRICS_ENABLED = name("metrics_enabled", &["METRICS_ENABLED"]);
+    UI_DIR = name("ui_dir", &["MATYAN_UI_DIR"]);
+    UI_BASE_PATH = name("ui_base_path", &["MATYAN_UI_BASE_PATH"]);
+    UI_API_BASE_PATH = name("ui_api_base_path", &["MATYAN_UI_API_BASE_PATH"]);
+    UI_API_HOST_BASE = name("ui_api_host_base", &["MATYAN_UI_API_HOST_BASE"]);
+    UI_API_AUTH_TOKEN = secret("ui_api_auth_token", &["MATYAN_UI_API_AUTH_TOKEN"]);
     BLOB_URI_SECRET = secret("blob_uri_secret", &["BLOB_URI_SECRET"]);
 
     FDB_CLUSTER_FILE = name("fdb_cluster_file", &["FDB_CLUSTER_FILE"]);

@@ -111,6 +111,41 @@ pub(super) fn web_url(text: &str) -> Result<String, String> {
     }
 }
 
+/// Below which path a proxy shows the server, or the API is found: without a slash at the end.
+pub(super) fn base_path(text: &str) -> Result<String, String> {
+    let path = text.trim_end_matches('/');
+    let is_plain = |segment: &str| !segment.is_empty() && segment.chars().all(is_harmless);
+    match path.strip_prefix('/') {
+        Some(rest) if rest.split('/').all(is_plain) => Ok(path.to_owned()),
+        None if path.is_empty() => Ok(String::new()),
+        _ => Err("is no path; give one such as /matyan".into()),
+    }
+}
+
+/// A token as HTTP takes it behind `Bearer`.
+pub(super) fn token(text: &str) -> Result<String, String> {
+    match text.chars().all(|it| is_harmless(it) || "+/=".contains(it)) {
+        true => Ok(text.to_owned()),
+        false => Err("is no bearer token; give one of letters, digits and -._~+/=".into()),
+    }
+}
+
+/// Scheme, host and port; empty: those of the page.
+pub(super) fn api_host(text: &str) -> Result<String, String> {
+    let is_plain = |host: &str| host.chars().all(|it| is_harmless(it) || "[]:".contains(it));
+    match text.split_once("://") {
+        None if text.is_empty() => Ok(String::new()),
+        Some((_, host)) if web_host(text).is_some() && is_plain(host.trim_end_matches('/')) => {
+            Ok(text.trim_end_matches('/').to_owned())
+        }
+        _ => Err("is no host; give scheme and host, such as https://matyan.example".into()),
+    }
+}
+
+fn is_harmless(character: char) -> bool {
+    character.is_ascii_alphanumeric() || "-._~".contains(character)
+}
+
 fn web_host(url: &str) -> Option<&str> {
     let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"))?;
     let host = rest.split(['/', '?', '#', ':']).next()?;

@@ -232,3 +232,37 @@ fn origins_are_a_json_list_or_have_commas() {
     check_origins("*", None);
     check_origins("https://", None);
 }
+
+#[test]
+fn a_ui_is_what_the_page_is_told() {
+    assert!(resolve(Role::Up, &[], &[]).unwrap().ui.is_none());
+    let ui = resolve(Role::Up, &[("ui-dir", "/ui")], &[]).unwrap().ui.unwrap();
+    assert_eq!((ui.dir.to_str(), ui.base_path.as_str()), (Some("/ui"), ""));
+    assert_eq!((ui.api_base_path.as_str(), ui.api_host_base.as_str()), ("/api/v1", ""));
+    let told: Pairs<'_> = &[
+        ("MATYAN_UI_DIR", "/ui"),
+        ("MATYAN_UI_BASE_PATH", "/team/matyan/"),
+        ("MATYAN_UI_API_HOST_BASE", "https://api.example:8/"),
+        ("MATYAN_UI_API_AUTH_TOKEN", "a.b-c="),
+    ];
+    let ui = resolve(Role::Backend, &[], told).unwrap_err().to_string();
+    assert!(!ui.contains("MATYAN_UI"), "only the substrates are missing: {ui}");
+    let ui = resolve(Role::Up, &[], told).unwrap().ui.unwrap();
+    assert_eq!((ui.base_path.as_str(), ui.api_host_base.as_str()), ("/team/matyan", "https://api.example:8"));
+    assert_eq!(ui.api_auth_token, "a.b-c=");
+
+    let wrong: Pairs<'_> = &[
+        ("MATYAN_UI_DIR", "/ui"),
+        ("MATYAN_UI_BASE_PATH", "matyan"),
+        ("MATYAN_UI_API_BASE_PATH", "/a//b"),
+        ("MATYAN_UI_API_HOST_BASE", "http://\"x"),
+        ("MATYAN_UI_API_AUTH_TOKEN", "</script>"),
+    ];
+    let expected = [
+        "MATYAN_UI_BASE_PATH: `matyan`",
+        "MATYAN_UI_API_BASE_PATH: `/a//b`",
+        "MATYAN_UI_API_HOST_BASE: `http://\"x`",
+        "MATYAN_UI_API_AUTH_TOKEN: the value",
+    ];
+    check_refused(Role::Up, &[], wrong, &expected);
+}

@@ -15,6 +15,8 @@ pub(crate) struct Announcement<'a> {
     pub(crate) query: Option<SocketAddr>,
     pub(crate) ingest: Option<SocketAddr>,
     pub(crate) data_dir: &'a Path,
+    /// A browser finds more than the list of routes.
+    pub(crate) has_ui: bool,
 }
 
 impl Announcement<'_> {
@@ -22,7 +24,8 @@ impl Announcement<'_> {
     pub(crate) fn banner(&self) -> String {
         let mut lines = vec![format!("matyan {} is ready\n", env!("CARGO_PKG_VERSION"))];
         if let Some(query) = self.query.map(url) {
-            lines.push(format!("  browser   {query}/docs"));
+            let page = if self.has_ui { "" } else { "docs" };
+            lines.push(format!("  browser   {query}/{page}"));
             lines.push(format!("  script    run = matyan_client.Run(repo=\"{query}\")"));
         }
         if let Some(ingest) = self.ingest.map(url) {
@@ -77,12 +80,16 @@ mod tests {
             query: Some("127.0.0.1:53800".parse().unwrap()),
             ingest: None,
             data_dir: Path::new("/srv/matyan"),
+            has_ui: false,
         };
         let banner = announcement.banner();
         for expected in ["http://127.0.0.1:53800", "Run(repo=\"http://127.0.0.1:53800\")", "/srv/matyan"] {
             assert!(banner.contains(expected), "{banner}");
         }
         assert!(!banner.contains("ingest"), "{banner}");
+        assert!(banner.contains("http://127.0.0.1:53800/docs\n"), "{banner}");
+        let banner = Announcement { has_ui: true, ..announcement }.banner();
+        assert!(banner.contains("browser   http://127.0.0.1:53800/\n"), "{banner}");
 
         let path = folder.path().join("ready.json");
         announcement.write_file(&path).unwrap();

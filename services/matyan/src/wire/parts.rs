@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use matyan_backend::{Backend, UriKey};
-use matyan_edge::{Edge, Transport};
+use matyan_edge::{Edge, Transport, Ui};
 use matyan_frontier::Frontier;
 use prometheus::{Registry, process_collector::ProcessCollector};
 use tokio::time::timeout;
@@ -40,6 +40,7 @@ impl Parts {
         substrates: &Substrates,
         secret: &Secret,
         listeners: Listeners,
+        ui: Option<Ui>,
     ) -> Result<Self, Error> {
         let registry = Registry::new();
         registry.register(Box::new(ProcessCollector::for_self()))?;
@@ -66,6 +67,10 @@ impl Parts {
         }
         if let (Some(listener), Some(backend)) = (listeners.query, to_backend) {
             let edge = matyan_edge::query(edge, metrics, backend, to_frontier);
+            let edge = match ui {
+                Some(ui) => edge.with_ui(ui),
+                None => edge,
+            };
             edges.push(edge.clone());
             port_start(&mut ports, "the query side", listener, edge);
         }

@@ -1,0 +1,100 @@
+//! Commands that ask a running server, over its gRPC API: what a person or a script wants to know without a browser.
+//! They know nothing of stores and logs. Answers go to standard output, as tables or as JSON lines; errors to standard
+//! error, each with the next step.
+
+pub(crate) mod flags;
+mod logs;
+mod metrics;
+mod output;
+mod plot;
+mod runs;
+mod status;
+
+use std::io;
+
+use matyan_proto::limits::MESSAGE_BYTES;
+use tokio::runtime::Builder;
+use tonic::{Code, Status, transport::Channel};
+
+use flags::Command;
+use output::Output;
+
+/// Why a command has failed, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("the process cannot be set up")]
+    SetUp(#[source] io::Error),
+    #[error("`{0}` is no address of a server: give one such as http://127.0.0.1:53800 with --server")]
+    Address(String),
+    #[error("no server answers at {server}: start one with `matyan up`, or name another with --server")]
+    Unreachable { server: String, source: tonic::transport::Error },
+    #[error("{0}")]
+    Told(String),
+    #[error("the answer cannot be written")]
+    Output(#[from] io::Error),
+}
+
+impl Error {
+    /// Whoever reads has seen enough, as `head` has.
+    pub(crate) fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+impl From<Status> for Error {
+    fn from(status: Status) -> Self {
+        let message = status.message();
+        Self::Told(match status.code() {
+            Code::Unavailable | Code::DeadlineExceeded => {
+                format!("the server cannot answer now ({message}): ask `matyan status` why, or try again")
+            }
+            Code::Unimplemented => {
+                format!("the server does not know this ({message}): `matyan status` tells its version")
+            }
+            Code::InvalidArgument | Code::FailedPrecondition | Code::ResourceExhausted | Code::NotFound => {
+                format!("the server refuses this: {message}")
+            }
+            code => format!("the server failed ({code:?}: {message}): its log tells why"),
+        })
+    }
+}
+
+/// The same, with what to do when the run is not there.
+fn about_run(run_id: &str) -> impl Fn(Status) -> Error + '_ {
+    move |status| match status.code() {
+        Code::NotFound => Error::Told(format!("there is no run `{run_id}`: `matyan runs ls` lists them")),
+        _ => status.into(),
+    }
+}
+
+/// Does what `command` asks for.
+pub(crate) fn run(command: Command) -> Result<(), Error> {
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::SetUp)?;
+    runtime.block_on(async {
+        let out = &mut Output::new(command.client().json);
+        match command {
+            Command::Runs(flags) => runs::run(flags, out).await,
+            Command::Logs(flags) => logs::run(flags, out).await,
+            Command::Metrics(flags) => metrics::run(flags, out).await,
+            Command::Status(flags) => status::run(flags, out).await,
+        }
+    })
+}
+
+async fn connect(server: &str) -> Result<Channel, Error> {
+    let endpoint = Channel::from_shared(server.to_owned()).map_err(|_| Error::Address(server.to_owned()))?;
+    if endpoint.uri().scheme_str() != Some("http") {
+        return Err(Error::Address(server.to_owned()));
+    }
+    endpoint.connect().await.map_err(|source| Error::Unreachable { server: server.to_owned(), source })
+}
+
+/// A generated client on a channel, with the message limit of the system.
+macro_rules! client {
+    ($client:ident, $channel:expr) => {
+        $client::new($channel).max_decoding_message_size($crate::client::MESSAGE_LIMIT)
+    };
+}
+use client;
+
+const MESSAGE_LIMIT: usize = MESSAGE_BYTES;

@@ -1,0 +1,192 @@
+//! The command lines of the asking commands.
+
+use clap::{Args, Subcommand, ValueEnum};
+
+const RUNS_EXAMPLES: &str = "\
+Examples:
+  matyan runs ls                                            the newest twenty
+  matyan runs ls --active --json
+  matyan runs search 'run.hparams.lr < 0.01 and \"best\" in run.tags'
+  matyan runs search 'run.experiment == \"gpt\"' --sort duration --limit 5
+  matyan runs search 'run.hparams.lr < 0.01' --explain      how it would be answered
+  matyan runs show 3fd1c0
+  matyan runs archive 3fd1c0 77aa01
+  matyan runs rm 3fd1c0 --yes";
+
+const LOGS_EXAMPLES: &str = "\
+Examples:
+  matyan logs 3fd1c0                the last 200 terminal lines
+  matyan logs 3fd1c0 -f             and what comes, until the run ends
+  matyan logs 3fd1c0 --records      what the script has logged with levels
+  matyan logs 3fd1c0 --tail 5 --json";
+
+const METRICS_EXAMPLES: &str = "\
+Examples:
+  matyan metrics 3fd1c0                                      which there are
+  matyan metrics 3fd1c0 loss                                 twenty points, spread over all
+  matyan metrics 3fd1c0 loss --points 0 --json               every point
+  matyan metrics 3fd1c0 loss --context '{\"subset\":\"val\"}' --plot";
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  matyan status
+  matyan status --server http://tracker.lan:53800 --json
+
+Ends with 1 if the server is not ready.";
+
+/// A command that asks a server.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Runs(RunsFlags),
+    Logs(LogsFlags),
+    Metrics(MetricsFlags),
+    Status(StatusFlags),
+}
+
+impl Command {
+    pub(super) fn client(&self) -> &ClientFlags {
+        match self {
+            Self::Runs(flags) => &flags.client,
+            Self::Logs(flags) => &flags.client,
+            Self::Metrics(flags) => &flags.client,
+            Self::Status(flags) => &flags.client,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ClientFlags {
+    /// The query side of a server
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "MATYAN_BACKEND_URL",
+        default_value = "http://127.0.0.1:53800"
+    )]
+    pub(super) server: String,
+    /// Answer in JSON, one object a line
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = RUNS_EXAMPLES)]
+pub(crate) struct RunsFlags {
+    #[command(subcommand)]
+    pub(super) command: RunsCommand,
+    #[command(flatten)]
+    pub(super) client: ClientFlags,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RunsCommand {
+    /// List runs, newest first
+    Ls {
+        /// Runs at most; 0: all
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+        /// Only runs that are going on
+        #[arg(long)]
+        active: bool,
+        /// Only archived runs, which are left out otherwise
+        #[arg(long)]
+        archived: bool,
+    },
+    /// Find runs by MatyanQL
+    Search(SearchFlags),
+    /// Show a run: properties, params, series, artifacts
+    Show { run: String },
+    /// Delete runs
+    Rm {
+        #[arg(required = true, value_name = "RUN")]
+        runs: Vec<String>,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// Archive runs, or take them out of the archive
+    Archive {
+        #[arg(required = true, value_name = "RUN")]
+        runs: Vec<String>,
+        /// Take them out
+        #[arg(long)]
+        undo: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SearchFlags {
+    /// An expression over `run`, such as 'run.hparams.lr < 0.01'
+    pub(super) query: String,
+    /// Runs at most; 0: all
+    #[arg(long, default_value_t = 20)]
+    pub(super) limit: u32,
+    /// What to sort by
+    #[arg(long, value_enum, default_value_t = SortKey::Created)]
+    pub(super) sort: SortKey,
+    /// Lowest first
+    #[arg(long)]
+    pub(super) ascending: bool,
+    /// Tell how the query would be answered, and do not answer it
+    #[arg(long)]
+    pub(super) explain: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum SortKey {
+    Created,
+    Duration,
+    Name,
+    Experiment,
+    Id,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = LOGS_EXAMPLES)]
+pub(crate) struct LogsFlags {
+    pub(super) run: String,
+    /// Go on with what comes, until the run ends
+    #[arg(long, short)]
+    pub(super) follow: bool,
+    /// How many of the last steps to begin with
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) tail: u32,
+    /// Log records instead of terminal lines
+    #[arg(long)]
+    pub(super) records: bool,
+    #[command(flatten)]
+    pub(super) client: ClientFlags,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = METRICS_EXAMPLES)]
+pub(crate) struct MetricsFlags {
+    pub(super) run: String,
+    /// A metric; without one, all are listed
+    pub(super) name: Option<String>,
+    /// Only the series of this context
+    #[arg(long, value_name = "JSON", requires = "name")]
+    pub(super) context: Option<String>,
+    /// Draw it
+    #[arg(long, requires = "name", conflicts_with = "json")]
+    pub(super) plot: bool,
+    /// Points at most, spread over all; 0: every point
+    #[arg(long, default_value_t = 20)]
+    pub(super) points: u32,
+    /// Columns of a plot
+    #[arg(long, env = "COLUMNS", default_value_t = 80, value_parser = clap::value_parser!(u16).range(30..=1_000))]
+    pub(super) width: u16,
+    /// Lines of a plot
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(4..=200))]
+    pub(super) height: u16,
+    #[command(flatten)]
+    pub(super) client: ClientFlags,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = STATUS_EXAMPLES)]
+pub(crate) struct StatusFlags {
+    #[command(flatten)]
+    pub(super) client: ClientFlags,
+}

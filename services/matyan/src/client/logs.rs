@@ -1,0 +1,75 @@
+//! Terminal lines and log records of a run, as they were and as they come.
+
+use matyan_proto::{
+    logs::v1::{LinesRequest, Record, RecordsRequest, log_service_client::LogServiceClient},
+    runs::v1::{GetRequest, run_service_client::RunServiceClient},
+};
+use serde_json::json;
+use tonic::transport::Channel;
+
+use super::{
+    Error, about_run, client, connect,
+    flags::LogsFlags,
+    output::{Output, cell, moment},
+};
+
+pub(super) async fn run(flags: LogsFlags, out: &mut Output) -> Result<(), Error> {
+    let channel = connect(&flags.client.server).await?;
+    // An unknown run has an empty log; a misspelt one should not look like one that is silent.
+    let request = GetRequest { run_id: flags.run.clone(), parts: None };
+    client!(RunServiceClient, channel.clone()).get(request).await.map_err(about_run(&flags.run))?;
+    match flags.records {
+        true => records(channel, flags, out).await,
+        false => lines(channel, flags, out).await,
+    }
+}
+
+async fn lines(channel: Channel, flags: LogsFlags, out: &mut Output) -> Result<(), Error> {
+    let LogsFlags { run: run_id, follow, tail, .. } = flags;
+    let request = LinesRequest { run_id, steps: None, tail, follow };
+    let mut messages = client!(LogServiceClient, channel).lines(request).await?.into_inner();
+    while let Some(message) = messages.message().await? {
+        for line in message.lines {
+            match out.json {
+                true => out.object(&json!({"step": line.step, "text": line.text}))?,
+                // As the terminal has shown it, colours and all.
+                false => out.line(line.text.trim_end_matches(['\r', '\n']))?,
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn records(channel: Channel, flags: LogsFlags, out: &mut Output) -> Result<(), Error> {
+    let LogsFlags { run: run_id, follow, tail, .. } = flags;
+    let request = RecordsRequest { run_id, steps: None, tail, follow };
+    let mut messages = client!(LogServiceClient, channel).records(request).await?.into_inner();
+    while let Some(message) = messages.message().await? {
+        for record in message.records {
+            match out.json {
+                true => out.object(&json!({
+                    "step": record.step,
+                    "level": level(&record),
+                    "message": record.message,
+                    "timestamp": record.timestamp,
+                }))?,
+                false => {
+                    let time = moment((record.timestamp * 1e6) as i64);
+                    out.line(format!("{time}  {:<8}  {}", level(&record), cell(&record.message)))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// In the words of Python's logging.
+fn level(record: &Record) -> &'static str {
+    match record.level {
+        10 => "DEBUG",
+        30 => "WARNING",
+        40 => "ERROR",
+        50 => "CRITICAL",
+        _ => "INFO",
+    }
+}

@@ -1,0 +1,173 @@
+//! A plot of dots on a terminal: two dots wide and four high in each character, which Braille has letters for.
+//! What is drawn for a stretch of steps is all that lies between its lowest and its highest value, so no peak is lost.
+
+use super::output::number;
+
+/// Room for the numbers beside the vertical axis.
+const MARGIN: usize = 11;
+
+const DOTS_WIDE: usize = 2;
+const DOTS_HIGH: usize = 4;
+
+/// The first letter of Braille's block: no dot.
+const NO_DOT: u32 = 0x2800;
+
+/// The bit of each dot in a letter, by column and row.
+const DOTS: [[u32; DOTS_HIGH]; DOTS_WIDE] = [[0x01, 0x02, 0x04, 0x40], [0x08, 0x10, 0x20, 0x80]];
+
+/// Values over a stretch of steps. NaN: it has none that is finite.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Column {
+    pub(super) first_step: i64,
+    pub(super) last_step: i64,
+    pub(super) min: f64,
+    pub(super) max: f64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plot {
+    /// Letters in a line, and lines.
+    columns: usize,
+    lines: usize,
+}
+
+impl Plot {
+    /// In so many columns and lines of a terminal, all in all.
+    pub(super) fn new(width: usize, height: usize) -> Self {
+        Self { columns: width.saturating_sub(MARGIN + 1).max(1), lines: height.saturating_sub(2).max(1) }
+    }
+
+    /// How many stretches of steps can be told apart.
+    pub(super) fn pixels(self) -> u32 {
+        u32::try_from(self.columns * DOTS_WIDE).unwrap_or(u32::MAX)
+    }
+
+    /// Lines of text. `columns` ascend.
+    pub(super) fn draw(self, columns: &[Column]) -> Vec<String> {
+        let shown: Vec<Column> =
+            columns.iter().copied().filter(|it| it.min.is_finite() && it.max.is_finite()).collect();
+        let (Some(first), Some(last)) = (shown.first(), shown.last()) else {
+            return vec!["  no finite values".to_owned()];
+        };
+        let low = shown.iter().map(|it| it.min).fold(f64::INFINITY, f64::min);
+        let high = shown.iter().map(|it| it.max).fold(f64::NEG_INFINITY, f64::max);
+        let steps = Scale::new(first.first_step as f64, last.last_step as f64, self.columns * DOTS_WIDE);
+        let values = Scale::new(low, high, self.lines * DOTS_HIGH);
+        let mut canvas = Canvas::new(self);
+        let mut before = None;
+        for column in &shown {
+            let dots = [steps.dot(column.first_step as f64), steps.dot(column.last_step as f64)];
+            for x in dots[0]..=dots[1] {
+                (values.dot(column.min)..=values.dot(column.max)).for_each(|y| canvas.set(x, y));
+            }
+            let middle = values.dot(f64::midpoint(column.min, column.max));
+            if let Some(end) = before.replace([dots[1], middle]) {
+                canvas.line(end, [dots[0], middle]);
+            }
+        }
+        self.frame(&canvas.letters, [low, high], [first.first_step, last.last_step])
+    }
+
+    /// The canvas between its axes.
+    fn frame(self, canvas: &[Vec<u32>], [low, high]: [f64; 2], [first, last]: [i64; 2]) -> Vec<String> {
+        let letters =
+            |line: &Vec<u32>| line.iter().filter_map(|dots| char::from_u32(NO_DOT + dots)).collect();
+        let mut lines = Vec::new();
+        for (at, line) in canvas.iter().enumerate() {
+            let label = match at {
+                0 => number(high),
+                at if at + 1 == canvas.len() => number(low),
+                _ => String::new(),
+            };
+            let text: String = letters(line);
+            lines.push(format!("{label:>MARGIN$}┤{text}"));
+        }
+        lines.push(format!("{:>MARGIN$}└{}", "", "─".repeat(self.columns)));
+        let (first, last) = (first.to_string(), last.to_string());
+        let gap = self.columns.saturating_sub(first.len());
+        lines.push(format!("{:>MARGIN$} {first}{last:>gap$}", ""));
+        lines
+    }
+}
+
+/// Dots, the lowest row first.
+struct Canvas {
+    /// Bits of a letter, the highest line first.
+    letters: Vec<Vec<u32>>,
+}
+
+impl Canvas {
+    fn new(plot: Plot) -> Self {
+        Self { letters: vec![vec![0; plot.columns]; plot.lines] }
+    }
+
+    fn set(&mut self, x: usize, y: usize) {
+        let from_top = self.letters.len() * DOTS_HIGH - 1 - y;
+        self.letters[from_top / DOTS_HIGH][x / DOTS_WIDE] |= DOTS[x % DOTS_WIDE][from_top % DOTS_HIGH];
+    }
+
+    /// From one dot to another, so that few points are seen as one line.
+    fn line(&mut self, from: [usize; 2], to: [usize; 2]) {
+        let steps = from[0].abs_diff(to[0]).max(from[1].abs_diff(to[1]));
+        for step in 0..=steps {
+            let part = step as f64 / steps.max(1) as f64;
+            let along =
+                |from: usize, to: usize| (from as f64 + (to as f64 - from as f64) * part).round() as usize;
+            self.set(along(from[0], to[0]), along(from[1], to[1]));
+        }
+    }
+}
+
+/// From a range of numbers to dots.
+struct Scale {
+    low: f64,
+    range: f64,
+    dots: usize,
+}
+
+impl Scale {
+    fn new(low: f64, high: f64, dots: usize) -> Self {
+        Self { low, range: high - low, dots }
+    }
+
+    fn dot(&self, value: f64) -> usize {
+        // All the same: in the middle, as the ends would mean something.
+        let part = if self.range > 0.0 { (value - self.low) / self.range } else { 0.5 };
+        ((part * (self.dots - 1) as f64).round() as usize).min(self.dots - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn column(step: i64, min: f64, max: f64) -> Column {
+        Column { first_step: step, last_step: step, min, max }
+    }
+
+    fn plot(columns: &[Column]) -> Vec<String> {
+        // Two letters in two lines: four dots by eight.
+        Plot::new(MARGIN + 3, 4).draw(columns)
+    }
+
+    #[test]
+    fn a_line_goes_from_corner_to_corner() {
+        let lines = plot(&[column(0, 0.0, 0.0), column(30, 7.0, 7.0)]);
+        let expected = ["          7┤⠀⡜", "          0┤⡜⠀", "           └──", "            030"];
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn a_stretch_is_drawn_from_its_lowest_to_its_highest() {
+        let lines = plot(&[column(0, 0.0, 7.0), column(3, 3.5, 3.5)]);
+        assert_eq!(&lines[..2], ["          7┤⣇⣀", "          0┤⡇⠀"]);
+    }
+
+    #[test]
+    fn what_cannot_be_drawn_is_left_out() {
+        assert_eq!(plot(&[]), ["  no finite values"]);
+        assert_eq!(plot(&[column(0, f64::NAN, f64::NAN)]), ["  no finite values"]);
+        let lines = plot(&[column(0, f64::NAN, f64::NAN), column(5, 2.0, 2.0)]);
+        assert_eq!(lines.iter().flat_map(|it| it.chars()).filter(|it| ('⠁'..='⣿').contains(it)).count(), 1);
+    }
+}

@@ -1,0 +1,400 @@
+//! Listing, finding, showing, deleting and archiving runs.
+
+use std::io::{self, BufRead, IsTerminal};
+
+use matyan_proto::{
+    common::v1::SeriesType,
+    runs::v1::{
+        ArchiveBatchRequest, DeleteBatchRequest, GetRequest, Props, Run, RunParts, SeriesInfo,
+        run_service_client::RunServiceClient,
+    },
+    search::v1::{
+        ExplainRequest, ExplainResponse, Query, RunsRequest, SearchKind, Sort, SortField, Warning,
+        search_service_client::SearchServiceClient, sort::By,
+    },
+};
+use serde_json::{Map, Value, json};
+use tonic::{Code, transport::Channel};
+
+use super::{
+    Error, about_run, client, connect,
+    flags::{RunsCommand, RunsFlags, SearchFlags, SortKey},
+    output::{Output, cell, duration, moment, number},
+};
+
+pub(super) async fn run(flags: RunsFlags, out: &mut Output) -> Result<(), Error> {
+    if let RunsCommand::Rm { runs, yes: false } = &flags.command {
+        confirm(runs, out)?;
+    }
+    let channel = connect(&flags.client.server).await?;
+    match flags.command {
+        RunsCommand::Ls { limit, active, archived } => {
+            let mut terms = Vec::new();
+            terms.extend(active.then_some("run.active == True"));
+            terms.extend(archived.then_some("run.archived == True"));
+            let newest = Sort { by: Some(By::Field(SortField::Created.into())), descending: true };
+            // The order that no sort means: the server has the list at hand.
+            let sort = if terms.is_empty() { Vec::new() } else { vec![newest] };
+            list(channel, &terms.join(" and "), sort, limit, out).await
+        }
+        RunsCommand::Search(flags) if flags.explain => explain(channel, flags.query, out).await,
+        RunsCommand::Search(flags) => {
+            let sort = vec![sort(&flags)];
+            list(channel, &flags.query, sort, flags.limit, out).await
+        }
+        RunsCommand::Show { run } => show(channel, run, out).await,
+        RunsCommand::Rm { runs, .. } => remove(channel, runs, out).await,
+        RunsCommand::Archive { runs, undo } => archive(channel, runs, !undo, out).await,
+    }
+}
+
+fn sort(flags: &SearchFlags) -> Sort {
+    let field = match flags.sort {
+        SortKey::Created => SortField::Created,
+        SortKey::Duration => SortField::Duration,
+        SortKey::Name => SortField::Name,
+        SortKey::Experiment => SortField::Experiment,
+        SortKey::Id => SortField::RunId,
+    };
+    Sort { by: Some(By::Field(field.into())), descending: !flags.ascending }
+}
+
+fn query(text: &str) -> Query {
+    Query { text: text.to_owned(), ..Query::default() }
+}
+
+/// Rows as they are found for programs; for people a table, which must know all of them first.
+async fn list(
+    channel: Channel,
+    text: &str,
+    sort: Vec<Sort>,
+    limit: u32,
+    out: &mut Output,
+) -> Result<(), Error> {
+    let parts = RunParts { props: true, ..RunParts::default() };
+    let request =
+        RunsRequest { query: Some(query(text)), sort, limit, parts: Some(parts), ..RunsRequest::default() };
+    let mut search = client!(SearchServiceClient, channel.clone());
+    let mut messages = match search.runs(request).await {
+        Ok(messages) => messages.into_inner(),
+        Err(status) if status.code() == Code::InvalidArgument => {
+            return Err(wrong_query(channel, text, status).await);
+        }
+        Err(status) => return Err(status.into()),
+    };
+    let (mut rows, mut is_complete) = (Vec::new(), false);
+    loop {
+        let message = match messages.message().await {
+            Ok(Some(message)) => message,
+            Ok(None) => break,
+            Err(status) if status.code() == Code::InvalidArgument => {
+                return Err(wrong_query(channel, text, status).await);
+            }
+            Err(status) => return Err(status.into()),
+        };
+        message.warnings.iter().for_each(|warning| eprintln!("warning: {}", warning.message));
+        for run in &message.runs {
+            match out.json {
+                true => out.object(&run_json(run))?,
+                false => rows.push(row(run)),
+            }
+        }
+        is_complete = message.done;
+    }
+    if !out.json {
+        out.table(["RUN", "NAME", "EXPERIMENT", "CREATED (UTC)", "TOOK", "STATE", "TAGS"], &rows)?;
+    }
+    match is_complete {
+        true => Ok(()),
+        false => Err(Error::Told("the answer broke off before its end: try again".to_owned())),
+    }
+}
+
+/// The error with a mark below its place, as the server's explanation tells it.
+async fn wrong_query(channel: Channel, text: &str, status: tonic::Status) -> Error {
+    let request = ExplainRequest { kind: SearchKind::Runs.into(), query: Some(query(text)) };
+    let explained = client!(SearchServiceClient, channel).explain(request).await;
+    match explained.ok().and_then(|explained| explained.into_inner().error) {
+        Some(error) => Error::Told(format!(
+            "the query is wrong: {}{}\n`matyan runs search --help` shows some that are right",
+            error.message,
+            place(text, error.line, error.column, error.end_column)
+        )),
+        None => status.into(),
+    }
+}
+
+/// The line of the query, and below it a mark.
+fn place(text: &str, line: u32, column: u32, end_column: u32) -> String {
+    let Some(shown) = text.lines().nth((line as usize).wrapping_sub(1)) else { return String::new() };
+    let blank = " ".repeat((column as usize).saturating_sub(1));
+    let mark = "^".repeat((end_column.saturating_sub(column) as usize).max(1));
+    format!("\n  {shown}\n  {blank}{mark}")
+}
+
+fn names(props: &Props) -> Vec<&str> {
+    props.tags.iter().map(|tag| tag.name.as_str()).collect()
+}
+
+fn state(props: &Props) -> &'static str {
+    match (props.active, props.archived) {
+        (true, false) => "active",
+        (true, true) => "active, archived",
+        (false, true) => "archived",
+        (false, false) => "finished",
+    }
+}
+
+fn row(run: &Run) -> [String; 7] {
+    let props = run.props.clone().unwrap_or_default();
+    [
+        cell(&run.run_id),
+        cell(&props.name),
+        props.experiment.as_ref().map(|it| cell(&it.name)).unwrap_or_default(),
+        moment(props.created_us),
+        props.ended_us.map(|ended| duration(ended - props.created_us)).unwrap_or_default(),
+        state(&props).to_owned(),
+        cell(&names(&props).join(", ")),
+    ]
+}
+
+fn run_json(run: &Run) -> Value {
+    let props = run.props.clone().unwrap_or_default();
+    json!({
+        "run_id": run.run_id,
+        "name": props.name,
+        "description": props.description,
+        "experiment": props.experiment.as_ref().map(|it| &it.name),
+        "tags": names(&props),
+        "creation_time": props.created_us as f64 / 1e6,
+        "end_time": props.ended_us.map(|ended| ended as f64 / 1e6),
+        "archived": props.archived,
+        "active": props.active,
+    })
+}
+
+async fn explain(channel: Channel, text: String, out: &mut Output) -> Result<(), Error> {
+    let request = ExplainRequest { kind: SearchKind::Runs.into(), query: Some(query(&text)) };
+    let answer = client!(SearchServiceClient, channel).explain(request).await?.into_inner();
+    if let Some(error) = &answer.error {
+        let place = place(&text, error.line, error.column, error.end_column);
+        return Err(Error::Told(format!(
+            "the query is wrong: {}{place}\n`matyan runs search --help` shows some that are right",
+            error.message
+        )));
+    }
+    if out.json {
+        return Ok(out.object(&explained_json(&answer))?);
+    }
+    out.line(format!("query     {}", answer.normalized))?;
+    out.line(format!("answered  {}", how(&answer)))?;
+    out.line("plan")?;
+    for line in answer.plan.lines() {
+        out.line(format!("  {line}"))?;
+    }
+    for Warning { message, .. } in &answer.warnings {
+        out.line(format!("warning   {message}"))?;
+    }
+    Ok(())
+}
+
+fn how(answer: &ExplainResponse) -> String {
+    let candidates = answer.candidates;
+    match (answer.full_scan, answer.exact) {
+        (true, _) => "by looking at every run: no index narrows it".to_owned(),
+        (false, true) => format!("by indexes alone, {candidates} runs"),
+        (false, false) => format!("by looking at {candidates} runs that indexes propose"),
+    }
+}
+
+fn explained_json(answer: &ExplainResponse) -> Value {
+    json!({
+        "normalized": answer.normalized,
+        "plan": answer.plan,
+        "full_scan": answer.full_scan,
+        "exact": answer.exact,
+        "candidates": answer.candidates,
+        "warnings": answer.warnings.iter().map(|it| &it.message).collect::<Vec<_>>(),
+    })
+}
+
+async fn show(channel: Channel, run_id: String, out: &mut Output) -> Result<(), Error> {
+    let types = (1..).map_while(|number| SeriesType::try_from(number).ok()).map(i32::from).collect();
+    let parts =
+        RunParts { props: true, params: true, series_types: types, artifacts: true, ..RunParts::default() };
+    let request = GetRequest { run_id: run_id.clone(), parts: Some(parts) };
+    let answer = client!(RunServiceClient, channel).get(request).await.map_err(about_run(&run_id))?;
+    let run = answer.into_inner().run.unwrap_or_default();
+    let params = params(&run)?;
+    if out.json {
+        let mut shown = run_json(&run);
+        shown["params"] = params;
+        shown["series"] = run.series.iter().map(series_json).collect();
+        shown["artifacts"] =
+            run.artifacts.iter().map(|it| json!({"path": it.path, "size": it.size})).collect();
+        return Ok(out.object(&shown)?);
+    }
+    show_props(&run, out)?;
+    let mut leaves = Vec::new();
+    flatten("", &params, &mut leaves);
+    if !leaves.is_empty() {
+        out.line("")?;
+        out.table(["PARAM", "VALUE"], &leaves)?;
+    }
+    if !run.series.is_empty() {
+        out.line("")?;
+        let rows: Vec<_> = run.series.iter().map(series_row).collect();
+        out.table(["SERIES", "CONTEXT", "TYPE", "POINTS", "LAST STEP", "LAST"], &rows)?;
+    }
+    if !run.artifacts.is_empty() {
+        out.line("")?;
+        let size = |size: Option<u64>| size.map(|it| it.to_string()).unwrap_or_default();
+        let rows: Vec<_> = run.artifacts.iter().map(|it| [cell(&it.path), size(it.size)]).collect();
+        out.table(["ARTIFACT", "BYTES"], &rows)?;
+    }
+    Ok(())
+}
+
+fn params(run: &Run) -> Result<Value, Error> {
+    let unreadable =
+        || Error::Told("the params cannot be read: this command is older than the server".to_owned());
+    let text = matyan_edge::params_json(&run.params).ok_or_else(unreadable)?;
+    serde_json::from_str(&text).map_err(|_| unreadable())
+}
+
+fn show_props(run: &Run, out: &mut Output) -> io::Result<()> {
+    let props = run.props.clone().unwrap_or_default();
+    let ended =
+        props.ended_us.map(|ended| format!("{} ({})", moment(ended), duration(ended - props.created_us)));
+    let lines = [
+        ("run", cell(&run.run_id)),
+        ("name", cell(&props.name)),
+        ("description", cell(&props.description)),
+        ("experiment", props.experiment.as_ref().map(|it| cell(&it.name)).unwrap_or_default()),
+        ("tags", cell(&names(&props).join(", "))),
+        ("state", state(&props).to_owned()),
+        ("created", moment(props.created_us)),
+        ("ended", ended.unwrap_or_default()),
+    ];
+    lines
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .try_for_each(|(name, value)| out.line(format!("{name:<12}{value}")))
+}
+
+/// Leaves of a tree, with the path to each.
+fn flatten(path: &str, value: &Value, leaves: &mut Vec<[String; 2]>) {
+    match value {
+        Value::Object(members) if !members.is_empty() || path.is_empty() => {
+            for (name, member) in members {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                flatten(&path, member, leaves);
+            }
+        }
+        leaf => leaves.push([cell(path), cell(&leaf.to_string())]),
+    }
+}
+
+fn series_type(series: &SeriesInfo) -> String {
+    series.r#type().as_str_name().trim_start_matches("SERIES_TYPE_").to_lowercase()
+}
+
+pub(super) fn series_json(series: &SeriesInfo) -> Value {
+    let context = serde_json::from_str(&series.context).unwrap_or_else(|_| Value::Object(Map::new()));
+    let mut shown = json!({
+        "name": series.name,
+        "context": context,
+        "type": series_type(series),
+        "points": series.count,
+        "first_step": series.first_step,
+        "last_step": series.last_step,
+    });
+    let summary = [("last", series.last), ("first", series.first), ("min", series.min), ("max", series.max)];
+    for (name, value) in summary {
+        if let Some(value) = value {
+            shown[name] = json!(value);
+        }
+    }
+    shown
+}
+
+pub(super) fn series_row(series: &SeriesInfo) -> [String; 6] {
+    let context = if series.context == "{}" { "" } else { &series.context };
+    [
+        cell(&series.name),
+        cell(context),
+        series_type(series),
+        series.count.to_string(),
+        series.last_step.to_string(),
+        series.last.map(number).unwrap_or_default(),
+    ]
+}
+
+/// Asks on the terminal. A script has nobody to ask.
+fn confirm(runs: &[String], out: &mut Output) -> Result<(), Error> {
+    let refused = |why: &str| Err(Error::Told(format!("nothing was deleted: {why}")));
+    if !io::stdin().is_terminal() {
+        return refused("say --yes where nobody can be asked");
+    }
+    out.prompt(&format!("Delete {} for good? [y/N] ", runs.join(", ")))?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { refused("you said no") }
+}
+
+async fn remove(channel: Channel, run_ids: Vec<String>, out: &mut Output) -> Result<(), Error> {
+    let request = DeleteBatchRequest { run_ids: run_ids.clone() };
+    let answer = client!(RunServiceClient, channel).delete_batch(request).await?.into_inner();
+    tell_changed(&run_ids, &answer.unknown, "deleted", out)
+}
+
+async fn archive(
+    channel: Channel,
+    run_ids: Vec<String>,
+    archived: bool,
+    out: &mut Output,
+) -> Result<(), Error> {
+    let request = ArchiveBatchRequest { run_ids: run_ids.clone(), archived };
+    let answer = client!(RunServiceClient, channel).archive_batch(request).await?.into_inner();
+    let done = if archived { "archived" } else { "taken out of the archive" };
+    tell_changed(&run_ids, &answer.unknown, done, out)
+}
+
+/// Each run that was changed; those that nobody knows make the command fail.
+fn tell_changed(run_ids: &[String], unknown: &[String], done: &str, out: &mut Output) -> Result<(), Error> {
+    for run_id in run_ids.iter().filter(|run_id| !unknown.contains(run_id)) {
+        match out.json {
+            true => out.object(&json!({"run_id": run_id, "status": done}))?,
+            false => out.line(format!("{}  {done}", cell(run_id)))?,
+        }
+    }
+    match unknown {
+        [] => Ok(()),
+        unknown => Err(Error::Told(format!(
+            "there is no run `{}`: `matyan runs ls` lists them",
+            unknown.join("`, `")
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_place_of_an_error_is_marked() {
+        assert_eq!(place("run.x ==", 1, 7, 9), "\n  run.x ==\n        ^^");
+        assert_eq!(place("a and\nb b", 2, 3, 3), "\n  b b\n    ^");
+        assert_eq!(place("", 0, 0, 0), "");
+    }
+
+    #[test]
+    fn params_are_flattened_to_their_leaves() {
+        let mut leaves = Vec::new();
+        flatten("", &json!({"a": {"b": 1, "c": {}}, "d": [1, {"e": null}]}), &mut leaves);
+        let expected = [["a.b", "1"], ["a.c", "{}"], ["d", "[1,{\"e\":null}]"]];
+        assert_eq!(leaves, expected.map(|row| row.map(str::to_owned)));
+        flatten("", &json!({}), &mut leaves);
+        assert_eq!(leaves.len(), 3, "no params are no rows");
+    }
+}

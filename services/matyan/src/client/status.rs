@@ -1,0 +1,42 @@
+//! Whether a server is there and can do its work.
+
+use matyan_proto::system::v1::{
+    Check, ReadinessRequest, VersionRequest, system_service_client::SystemServiceClient,
+};
+use serde_json::json;
+
+use super::{
+    Error, client, connect,
+    flags::StatusFlags,
+    output::{Output, cell},
+};
+
+pub(super) async fn run(flags: StatusFlags, out: &mut Output) -> Result<(), Error> {
+    let server = flags.client.server;
+    let mut system = client!(SystemServiceClient, connect(&server).await?);
+    let version = system.version(VersionRequest {}).await?.into_inner();
+    let readiness = system.readiness(ReadinessRequest {}).await?.into_inner();
+    if out.json {
+        let check = |it: &Check| json!({"name": it.name, "ok": it.ok, "message": it.message, "required": it.required});
+        out.object(&json!({
+            "server": server,
+            "version": version.version,
+            "component": version.component,
+            "client_version": env!("CARGO_PKG_VERSION"),
+            "ready": readiness.ready,
+            "checks": readiness.checks.iter().map(check).collect::<Vec<_>>(),
+        }))?;
+    } else {
+        out.line(format!("server   {server}"))?;
+        out.line(format!("version  {} ({})", version.version, version.component))?;
+        out.line(format!("ready    {}", if readiness.ready { "yes" } else { "no" }))?;
+        for check in &readiness.checks {
+            let state = if check.ok { "ok".to_owned() } else { cell(&check.message) };
+            out.line(format!("  {:<14}{state}", check.name))?;
+        }
+    }
+    match readiness.ready {
+        true => Ok(()),
+        false => Err(Error::Told("the server is not ready: see what the checks say, and its log".to_owned())),
+    }
+}

@@ -1,0 +1,262 @@
+//! The commands that ask a server, as a person and a script meet them: the real binary against a real server.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Command, Output, Stdio},
+};
+
+use matyan_tests::{
+    Reader, Server, eventually,
+    json::{CLIENT_TIME, JsonWriter, create_run, finish_run, log_record, metric},
+    server::binary,
+};
+use serde_json::{Value, json};
+
+const RUN: &str = "3fd1c0";
+
+/// `matyan words… --server URL`, with nothing of the machine it runs on.
+fn command(server: &Server, words: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command.args(words).env_clear().env("MATYAN_BACKEND_URL", &server.query).stdin(Stdio::null());
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("it writes UTF-8")
+}
+
+/// What a command that succeeds writes.
+fn said(server: &Server, words: &[&str]) -> String {
+    let Output { status, stdout, stderr } = command(server, words).output().expect("it starts");
+    assert!(status.success(), "{words:?}: {}", text(&stderr));
+    text(&stdout)
+}
+
+/// The same, as JSON lines.
+fn objects(server: &Server, words: &[&str]) -> Vec<Value> {
+    let said = said(server, &[words, &["--json"]].concat());
+    said.lines().map(|line| serde_json::from_str(line).expect("every line is JSON")).collect()
+}
+
+/// What a command that fails tells on standard error; it writes nothing else.
+fn refused(command: &mut Command, code: i32) -> String {
+    let Output { status, stdout, stderr } = command.output().expect("it starts");
+    assert_eq!((status.code(), text(&stdout)), (Some(code), String::new()), "{}", text(&stderr));
+    text(&stderr)
+}
+
+async fn log(server: &Server, run_id: &str, frames: &[Value]) {
+    let mut writer = JsonWriter::connect(&server.ingest, run_id).await.expect("it connects");
+    for frame in frames {
+        writer.send(frame).await.expect("it is acknowledged");
+    }
+}
+
+fn line(step: u32, line: &str) -> Value {
+    json!({
+        "type": "log_terminal_line", "line": line, "step": step, "client_datetime": CLIENT_TIME,
+    })
+}
+
+/// A finished run that has one of everything.
+async fn log_run(server: &Server) {
+    let mut frames = vec![
+        create_run(),
+        json!({"type": "log_hparams", "value": {"hparams": {"lr": 0.5, "layers": [64, 64]}}}),
+        json!({"type": "set_run_property", "name": "first steps", "experiment": "gpt"}),
+        json!({"type": "add_tag", "tag_name": "best"}),
+        line(0, "epoch 1\r\n"),
+        line(1, "epoch 2"),
+        log_record("learning", 1_767_323_045.0),
+    ];
+    frames.extend((0..100).map(|step| metric("loss", f64::from(100 - step), Some(i64::from(step)))));
+    frames.push(finish_run());
+    log(server, RUN, &frames).await;
+    let is_finished = async || {
+        let shown = command(server, &["runs", "show", RUN, "--json"]).output().expect("it starts");
+        let shown: Value = serde_json::from_slice(&shown.stdout).map_err(|error| error.to_string())?;
+        if shown["active"] == false { Ok(()) } else { Err(shown.to_string()) }
+    };
+    eventually("the run is finished", is_finished).await;
+}
+
+#[tokio::test]
+async fn runs_are_listed_and_shown() {
+    let server = Server::up().await;
+    log_run(&server).await;
+    log(&server, "other", &[create_run()]).await;
+    let reader = Reader::connect(&server.query).await;
+    reader.count("other").await.expect("a call about a run waits for it");
+
+    let listed = said(&server, &["runs", "ls"]);
+    let row = listed.lines().find(|line| line.starts_with(RUN)).expect("it is listed");
+    for expected in ["first steps", "gpt", "finished", "best"] {
+        assert!(row.contains(expected), "{listed}");
+    }
+    let ids = |words: &[&str]| -> Vec<String> {
+        objects(&server, words).iter().map(|run| run["run_id"].as_str().expect("text").to_owned()).collect()
+    };
+    assert_eq!(ids(&["runs", "ls"]), ["other", RUN], "newest first");
+    assert_eq!(ids(&["runs", "ls", "--limit", "1"]), ["other"]);
+
+    let shown = &objects(&server, &["runs", "show", RUN])[0];
+    assert_eq!(
+        (&shown["experiment"], &shown["tags"], &shown["params"]["hparams"]),
+        (&json!("gpt"), &json!(["best"]), &json!({"lr": 0.5, "layers": [64, 64]}))
+    );
+    let series = shown["series"].as_array().expect("a list");
+    let loss = series.iter().find(|series| series["name"] == "loss").expect("it is there");
+    assert_eq!((&loss["points"], &loss["last"], &loss["last_step"]), (&json!(100), &json!(1.0), &json!(99)));
+    let shown = said(&server, &["runs", "show", RUN]);
+    for expected in ["name        first steps", "hparams.lr      0.5", "loss"] {
+        assert!(shown.contains(expected), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn runs_are_found_and_queries_explained() {
+    let server = Server::up().await;
+    log_run(&server).await;
+    let found = objects(&server, &["runs", "search", "run.hparams.lr < 1 and 'best' in run.tags"]);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0]["run_id"], RUN);
+    assert!(objects(&server, &["runs", "search", "run.hparams.lr > 1", "--sort", "name"]).is_empty());
+
+    let explained = said(&server, &["runs", "search", "run.hparams.lr < 1", "--explain"]);
+    for expected in ["query     run.", "answered  by", "plan\n  "] {
+        assert!(explained.contains(expected), "{explained}");
+    }
+    let explained = &objects(&server, &["runs", "search", "metric.name == 'other'", "--explain"])[0];
+    assert_eq!((&explained["full_scan"], &explained["candidates"]), (&json!(false), &json!(0)));
+
+    for words in
+        [&["runs", "search", "run.hparams.lr <"][..], &["runs", "search", "run.hparams.lr <", "--explain"]]
+    {
+        let told = refused(&mut command(&server, words), 1);
+        assert!(told.contains("run.hparams.lr <\n") && told.contains('^'), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn runs_are_archived_and_deleted() {
+    let server = Server::up().await;
+    log_run(&server).await;
+    let state = |key: &str| objects(&server, &["runs", "show", RUN])[0][key].clone();
+    assert!(said(&server, &["runs", "archive", RUN]).contains("archived"));
+    assert_eq!(state("archived"), true);
+    assert!(objects(&server, &["runs", "ls"]).is_empty());
+    said(&server, &["runs", "archive", RUN, "--undo"]);
+    assert_eq!(state("archived"), false);
+
+    let told = refused(&mut command(&server, &["runs", "rm", RUN]), 1);
+    assert!(told.contains("nothing was deleted") && told.contains("--yes"), "{told}");
+    assert_eq!(
+        objects(&server, &["runs", "rm", RUN, "--yes"]),
+        [json!({"run_id": RUN, "status": "deleted"})]
+    );
+    for words in [&["runs", "show", RUN][..], &["logs", RUN], &["metrics", RUN], &["runs", "archive", RUN]] {
+        let told = refused(&mut command(&server, words), 1);
+        assert!(told.contains("no run `3fd1c0`") && told.contains("matyan runs ls"), "{words:?}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn metrics_are_listed_sampled_and_drawn() {
+    let server = Server::up().await;
+    log_run(&server).await;
+    assert!(said(&server, &["metrics", RUN]).contains("loss"));
+    let points = &objects(&server, &["metrics", RUN, "loss", "--points", "0"])[0];
+    let expected: Vec<f64> = (0..100).map(|step| f64::from(100 - step)).collect();
+    assert_eq!((&points["values"], &points["steps"][99]), (&json!(expected), &json!(99)));
+    let some = said(&server, &["metrics", RUN, "loss", "--points", "5"]);
+    assert_eq!(some.lines().count(), 2 + 5, "{some}");
+
+    let plot = said(&server, &["metrics", RUN, "loss", "--plot", "--width", "40", "--height", "10"]);
+    let lines: Vec<&str> = plot.lines().collect();
+    assert_eq!((lines.len(), lines[0]), (11, "loss"), "{plot}");
+    // From the upper left corner to the lower right one.
+    let drawn =
+        |line: &str| line.split_once('┤').map(|(label, dots)| (label.trim().to_owned(), dots.to_owned()));
+    let (label, dots) = drawn(lines[1]).expect("it is the highest line");
+    assert!(label == "100" && !dots.starts_with('⠀') && dots.ends_with('⠀'), "{plot}");
+    let (label, dots) = drawn(lines[8]).expect("it is the lowest line");
+    assert!(label == "1" && dots.starts_with('⠀') && !dots.ends_with('⠀'), "{plot}");
+    assert!(lines[10].trim_start().starts_with('0') && lines[10].ends_with("99"), "{plot}");
+    assert!(lines.iter().all(|line| line.chars().count() <= 40), "{plot}");
+
+    let told = refused(&mut command(&server, &["metrics", RUN, "acc"]), 1);
+    assert!(told.contains("no metric `acc`") && told.contains("matyan metrics 3fd1c0"), "{told}");
+    let told = refused(&mut command(&server, &["metrics", RUN, "loss", "--context", "val"]), 1);
+    assert!(told.contains("`val` is no context"), "{told}");
+}
+
+#[tokio::test]
+async fn logs_are_shown_and_followed() {
+    let server = Server::up().await;
+    log_run(&server).await;
+    assert_eq!(said(&server, &["logs", RUN]), "epoch 1\nepoch 2\n");
+    assert_eq!(objects(&server, &["logs", RUN, "--tail", "1"]), [json!({"step": 1, "text": "epoch 2"})]);
+    assert_eq!(said(&server, &["logs", RUN, "--records"]), "2026-01-02 03:04:05  INFO      learning\n");
+
+    log(&server, "live", &[create_run(), line(0, "one")]).await;
+    let mut following =
+        command(&server, &["logs", "live", "-f"]).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut lines = BufReader::new(following.stdout.take().expect("it is piped")).lines();
+    let mut next = || lines.next().map(|line| line.expect("it is text"));
+    assert_eq!(next().as_deref(), Some("one"));
+    log(&server, "live", &[line(1, "two")]).await;
+    assert_eq!(next().as_deref(), Some("two"));
+    log(&server, "live", &[finish_run()]).await;
+    assert_eq!(next(), None, "it ends with its run");
+    assert!(following.wait().expect("it ends").success());
+}
+
+#[tokio::test]
+async fn the_state_of_a_server_is_told() {
+    let server = Server::up().await;
+    let status = said(&server, &["status"]);
+    for expected in [server.query.as_str(), env!("CARGO_PKG_VERSION"), "ready    yes", "store         ok"] {
+        assert!(status.contains(expected), "{status}");
+    }
+    let status = &objects(&server, &["status"])[0];
+    assert_eq!((&status["ready"], &status["component"]), (&json!(true), &json!("backend")));
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_no_riddle() {
+    let told = |server: &str| {
+        let mut command = Command::new(binary());
+        refused(command.args(["status", "--server", server]).env_clear(), 1)
+    };
+    // Nobody listens on a port that was bound and given back.
+    let free =
+        std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("there is a port");
+    let gone = told(&format!("http://{free}"));
+    assert!(gone.contains("no server answers") && gone.contains("`matyan up`"), "{gone}");
+    for wrong in ["nonsense", "ftp://a", "https://a"] {
+        assert!(told(wrong).contains("is no address"), "{wrong}");
+    }
+}
+
+#[test]
+fn every_command_has_examples() {
+    for words in [&["runs"][..], &["logs"], &["metrics"], &["status"], &["up"]] {
+        let help = Command::new(binary()).args(words).arg("--help").output().expect("it starts");
+        let own = text(&help.stdout);
+        let all = Command::new(binary()).arg("--help").output().expect("it starts");
+        let example = format!("  matyan {}", words[0]);
+        assert!(own.contains(&example) || text(&all.stdout).contains(&example), "{own}");
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_has_seen_enough_is_no_error() {
+    let server = Server::up().await;
+    log_run(&server).await;
+    let mut listing = command(&server, &["metrics", RUN, "loss", "--points", "0"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    drop(listing.stdout.take());
+    assert!(listing.wait().expect("it ends").success());
+}
