@@ -1,0 +1,91 @@
+"""The API as tools see it that were given no `.proto` files: found by reflection, called by what reflection tells."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+from google.protobuf import json_format
+from google.protobuf.descriptor_pb2 import MethodOptions
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+REFUSALS = {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND}
+"""What an empty request may be answered with."""
+
+SERVICES = {
+    "grpc.health.v1.Health", "matyan.admin.v1.AdminService", "matyan.apps.v1.AppService",
+    "matyan.artifacts.v1.ArtifactService", "matyan.dashboards.v1.DashboardService",
+    "matyan.experiments.v1.ExperimentService", "matyan.ingest.v1.IngestService", "matyan.logs.v1.LogService",
+    "matyan.notes.v1.NoteService", "matyan.objects.v1.ObjectService", "matyan.project.v1.ProjectService",
+    "matyan.reports.v1.ReportService", "matyan.runs.v1.RunService", "matyan.search.v1.SearchService",
+    "matyan.series.v1.SeriesService", "matyan.system.v1.SystemService", "matyan.tags.v1.TagService",
+}
+
+
+class Reflected:
+    """A channel whose methods are called by name, with requests in JSON, as grpcurl does."""
+
+    def __init__(self, base):
+        self.channel = grpc.insecure_channel(base.removeprefix("http://"))
+        self.database = ProtoReflectionDescriptorDatabase(self.channel)
+        self.pool = DescriptorPool(self.database)
+
+    def methods(self):
+        for name in self.database.get_services():
+            yield from self.pool.FindServiceByName(name).methods
+
+    def call(self, method, request):
+        """The answers in JSON; of a stream, the first."""
+        message = json_format.ParseDict(request, GetMessageClass(method.input_type)(), descriptor_pool=self.pool)
+        kind = self.channel.unary_stream if method.server_streaming else self.channel.unary_unary
+        answering = kind(
+            f"/{method.containing_service.full_name}/{method.name}",
+            request_serializer=type(message).SerializeToString,
+            response_deserializer=GetMessageClass(method.output_type).FromString,
+        )(message, wait_for_ready=True)
+        answers = [answering] if not method.server_streaming else [answer for answer, _ in zip(answering, range(1))]
+        if method.server_streaming:
+            answering.cancel()
+        return [json_format.MessageToDict(answer) for answer in answers]
+
+
+@pytest.fixture
+def reflected(server):
+    found = Reflected(server.query)
+    yield found
+    found.channel.close()
+
+
+def test_every_service_is_described(reflected):
+    assert SERVICES <= set(reflected.database.get_services())
+    described = {method.full_name for method in reflected.methods()}
+    assert {"matyan.runs.v1.RunService.Get", "matyan.search.v1.SearchService.Explain"} <= described
+
+
+def test_a_call_needs_nothing_but_reflection(reflected):
+    method = reflected.pool.FindMethodByName("matyan.system.v1.SystemService.Version")
+    [version] = reflected.call(method, {})
+    assert version["component"] == "backend" and version["version"]
+    explain = reflected.pool.FindMethodByName("matyan.search.v1.SearchService.Explain")
+    [wrong] = reflected.call(explain, {"kind": "SEARCH_KIND_RUNS", "query": {"text": "run.hparams.lr <"}})
+    assert wrong["error"]["line"] == 1 and wrong["error"]["message"]
+
+
+def test_every_reading_method_answers_an_empty_request(reflected):
+    """With something, or with what is missing: none is unknown, and none fails inside."""
+    reading = [
+        method for method in reflected.methods()
+        if method.GetOptions().idempotency_level == MethodOptions.NO_SIDE_EFFECTS and not method.client_streaming
+    ]
+    assert len(reading) > 30
+    told = {}
+    for method in reading:
+        try:
+            reflected.call(method, {})
+            code = grpc.StatusCode.OK
+        except grpc.RpcError as error:
+            code = error.code()
+        if code not in REFUSALS:
+            told[method.full_name] = code
+    assert told == {}

@@ -1,0 +1,72 @@
+"""The description of the API against the running server: whatever a client may send by it, no answer is outside of it.
+
+Random calls would find nothing under random ids, so ids of what a project holds take the place of most of them.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import httpx
+import pytest
+from conftest import eventually
+from matyan_client import Distribution, Run, Text
+
+HERE = Path(__file__).parent
+
+CHECKS = ",".join([
+    "not_a_server_error", "status_code_conformance", "content_type_conformance", "response_headers_conformance",
+    "response_schema_conformance", "unsupported_method",
+])
+"""Not among them: whether valid data is taken, as a text may be no query, and whether invalid data is refused, as the
+contract takes `1` and `yes` for true."""
+
+
+@pytest.fixture(scope="module")
+def ids(server, tmp_path_factory):
+    """A run with something of every kind, and one of every entity."""
+    run = Run(uuid.uuid4().hex, repo=server.query, frontier_url=server.ingest, capture_terminal_logs=False)
+    run["hparams"] = {"lr": 0.1, "nan": float("nan")}
+    for step in range(20):
+        run.track(float(step), name="loss", step=step, context={"subset": "train"})
+        run.track(Text(f"text {step}"), name="texts", step=step)
+        run.track(Distribution([1.0, 2.0, 3.0]), name="weights", step=step)
+    run.log_info("learning")
+    artifact = tmp_path_factory.mktemp("artifact") / "a.txt"
+    artifact.write_text("artifact")
+    run.log_artifact(str(artifact))
+    run.close()
+    with httpx.Client(base_url=f"{server.query}/api/v1/rest", timeout=60) as http:
+        eventually(lambda: http.get(f"/runs/{run.hash}/info/").json()["props"]["active"] is False, "it is finished")
+        post = lambda path, **body: http.post(path, json=body).raise_for_status().json()["id"]
+        app = post("/apps/", type="metrics", state={"a": None})
+        return {
+            "run": run.hash,
+            "experiment": post("/experiments/", name="fuzzed"),
+            "tag": post("/tags/", name="fuzzed"),
+            "note": post(f"/runs/{run.hash}/note/", content="note"),
+            "app": app,
+            "dashboard": post("/dashboards/", name="board", app_id=app),
+            "report": post("/reports/", name="report"),
+        }
+
+
+@pytest.mark.parametrize("side", ["query", "ingest"])
+def test_no_answer_is_outside_the_description(server, ids, side, tmp_path):
+    environment = {f"FUZZ_{name.upper()}": value for name, value in ids.items()}
+    # Hooks are found as a module.
+    environment |= {"SCHEMATHESIS_HOOKS": "openapi_hooks", "PYTHONPATH": str(HERE), "NO_COLOR": "1"}
+    examples = os.environ.get("MATYAN_API_EXAMPLES", "8")
+    run = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("schemathesis")), "run", f"{getattr(server, side)}/openapi.json",
+            "--checks", CHECKS, "--phases", "examples,coverage,fuzzing", "--max-examples", examples,
+            "--seed", "1", "--generation-deterministic", "--request-timeout", "60",
+        ],
+        env=os.environ | environment, cwd=tmp_path, capture_output=True, text=True, check=False,
+    )
+    assert run.returncode == 0, run.stdout[-20_000:] + run.stderr[-2_000:]
