@@ -1,7 +1,7 @@
 //! Values as CBOR (RFC 8949), as they travel and as they are stored. What we write has one form: definite lengths, keys
 //! in byte order, shortest integers, floats always as 64 bits. What we read may be any CBOR that a `Value` can hold.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, cmp::Ordering};
 
 use minicbor::{
     Decoder, Encoder,
@@ -54,15 +54,21 @@ pub fn decode_map(bytes: &[u8]) -> Result<Map, CborError> {
     }
 }
 
-/// The encoded value at a path of keys inside an encoded map that we wrote: nothing else is decoded.
+/// The encoded value at a path of keys inside an encoded map that we wrote: nothing else is decoded. A scan of many runs
+/// does little else, so what is passed over is passed by its length alone.
 pub fn find<'b>(mut bytes: &'b [u8], path: &[impl AsRef<str>]) -> Result<Option<&'b [u8]>, CborError> {
     for key in path {
-        match find_key(bytes, key.as_ref()).map_err(|error| syntax(bytes, &error))? {
+        match find_key(bytes, key.as_ref().as_bytes()).ok_or_else(cut_off)? {
             Some(inner) => bytes = inner,
             None => return Ok(None),
         }
     }
-    Ok(Some(bytes))
+    let end = length(bytes).ok_or_else(cut_off)?;
+    Ok(Some(&bytes[..end]))
+}
+
+fn cut_off() -> CborError {
+    CborError::Syntax { at: 0, reason: "it is cut off, or not of the form that is stored".to_owned() }
 }
 
 /// A scalar as it lies in an encoded value, without a copy.
@@ -94,23 +100,62 @@ fn read_leaf(bytes: &[u8]) -> Result<Option<Leaf<'_>>, minicbor::decode::Error> 
     }))
 }
 
-fn find_key<'b>(bytes: &'b [u8], wanted: &str) -> Result<Option<&'b [u8]>, minicbor::decode::Error> {
-    let mut decoder = Decoder::new(bytes);
-    if decoder.datatype()? != Type::Map {
-        return Ok(None);
+/// What follows a key in an encoded map, from its value on; an outer `None` of what is not well-formed.
+fn find_key<'b>(bytes: &'b [u8], wanted: &[u8]) -> Option<Option<&'b [u8]>> {
+    let (major, entries, mut at) = head(bytes)?;
+    if major != MAP {
+        return Some(None);
     }
-    for _ in 0..decoder.map()?.unwrap_or(0) {
-        let key = decoder.str()?;
-        let start = decoder.position();
-        if key > wanted {
-            return Ok(None);
-        }
-        decoder.skip()?;
-        if key == wanted {
-            return Ok(Some(&bytes[start..decoder.position()]));
+    for _ in 0..entries {
+        let (major, size, header) = head(bytes.get(at..)?)?;
+        let start = at + header;
+        at = start.checked_add(usize::try_from(size).ok()?)?;
+        let key = bytes.get(start..at).filter(|_| major == TEXT)?;
+        match key.cmp(wanted) {
+            Ordering::Less => at += length(bytes.get(at..)?)?,
+            Ordering::Equal => return Some(bytes.get(at..)),
+            Ordering::Greater => return Some(None),
         }
     }
-    Ok(None)
+    Some(None)
+}
+
+const BYTES: u8 = 2;
+const TEXT: u8 = 3;
+const LIST: u8 = 4;
+const MAP: u8 = 5;
+const TAG: u8 = 6;
+
+/// Major type, argument and size of the head of a value whose length is definite.
+fn head(bytes: &[u8]) -> Option<(u8, u64, usize)> {
+    let (first, rest) = bytes.split_first()?;
+    let (argument, size) = match first & 0x1f {
+        small @ 0..24 => (u64::from(small), 1),
+        24 => (u64::from(*rest.first()?), 2),
+        25 => (u64::from(u16::from_be_bytes(*rest.first_chunk()?)), 3),
+        26 => (u64::from(u32::from_be_bytes(*rest.first_chunk()?)), 5),
+        27 => (u64::from_be_bytes(*rest.first_chunk()?), 9),
+        _ => return None,
+    };
+    Some((first >> 5, argument, size))
+}
+
+/// Bytes of the value that `bytes` begin with.
+fn length(bytes: &[u8]) -> Option<usize> {
+    let (mut at, mut values) = (0_usize, 1_u64);
+    while values > 0 {
+        let (major, argument, size) = head(bytes.get(at..)?)?;
+        at += size;
+        values -= 1;
+        match major {
+            BYTES | TEXT => at = at.checked_add(usize::try_from(argument).ok()?)?,
+            LIST => values = values.checked_add(argument)?,
+            MAP => values = values.checked_add(argument.checked_mul(2)?)?,
+            TAG => values += 1,
+            _ => {}
+        }
+    }
+    (at <= bytes.len()).then_some(at)
 }
 
 fn put(encoder: &mut Encoder<Vec<u8>>, value: &Value) {

@@ -18,6 +18,8 @@ use crate::{Context, error::Result};
 
 /// Rows that are counted at first, where something selective is found at once, and then.
 const COUNTED: [u64; 2] = [1_000, 10_000];
+/// Rows that are counted for all probes of a plan together: a query may have thousands.
+const COUNTED_IN_ALL: u64 = 200_000;
 /// From this part of all runs on a scan is cheaper, and nothing is counted any further.
 const SCAN_FROM: u64 = 6;
 /// Rows read at once.
@@ -48,7 +50,7 @@ impl Statistics for Counts<'_> {
     }
 }
 
-/// Counts the rows of each probe, further only while none of them is selective. What is more than that counts as all.
+/// Counts the rows of each probe, further only while a scan is the best that is known. What is more counts as all.
 pub(crate) async fn counts<'p>(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -59,23 +61,28 @@ pub(crate) async fn counts<'p>(
     for probe in plan.probes() {
         rows.push((probe, rows_of(snapshot, project, probe).await?));
     }
-    let mut counts = Vec::new();
+    let mut known = Counts { runs, counts: Vec::new() };
     for most in COUNTED.into_iter().chain([(runs / SCAN_FROM).max(COUNTED[1])]) {
-        counts.clear();
-        let mut is_selective = false;
+        known.counts.clear();
+        let mut left = COUNTED_IN_ALL.max(2 * most);
         for (probe, rows) in &rows {
             let count = match rows {
-                Some(rows) => Some(counted(snapshot, rows, most).await?),
+                Some(rows) => {
+                    let most = most.min(left);
+                    let count = counted(snapshot, rows, most).await?;
+                    left -= count.min(left);
+                    Some(if count < most { count } else { runs.max(count) })
+                }
                 None => None,
             };
-            is_selective |= count.is_some_and(|count| count < most);
-            counts.push((*probe, count.map(|count| if count < most { count } else { runs.max(count) })));
+            known.counts.push((*probe, count));
         }
-        if is_selective || counts.iter().all(|(_, count)| count.is_none()) {
+        let is_unknown = known.counts.iter().all(|(_, count)| count.is_none());
+        if is_unknown || plan.choose(&known).access != Access::Scan {
             break;
         }
     }
-    Ok(Counts { runs, counts })
+    Ok(known)
 }
 
 async fn counted(snapshot: &dyn Snapshot, rows: &Rows, most: u64) -> Result<u64> {

@@ -88,3 +88,29 @@ fn integers_take_their_shortest_form() {
     );
     assert_eq!(encode(&Value::Integer(10)), [0x0a]);
 }
+
+#[test]
+fn values_are_found_below_others_and_never_beyond_the_end() {
+    let tree = crate::json::parse(
+        r#"{"a":[1,[2,{"x":"y"}]],"b":{"c":{"d":1.5,"e":null},"f":"text"},"g":123456789012345678901234567890}"#,
+    );
+    let tree = tree.unwrap();
+    let bytes = encode(&tree);
+    let check = |path: &[&str], expected: Option<&str>| {
+        let found = find(&bytes, path).unwrap().map(|bytes| decode(bytes).unwrap());
+        assert_eq!(found, expected.map(|json| crate::json::parse(json).unwrap()), "{path:?}");
+    };
+    check(&["a"], Some(r#"[1,[2,{"x":"y"}]]"#));
+    check(&["b", "c"], Some(r#"{"d":1.5,"e":null}"#));
+    check(&["b", "c", "e"], Some("null"));
+    check(&["b", "f"], Some(r#""text""#));
+    check(&["g"], Some("123456789012345678901234567890"));
+    for absent in [&["b", "c", "x"][..], &["a", "0"], &["b", "f", "g"], &["h"], &[""]] {
+        check(absent, None);
+    }
+    for end in 0..bytes.len() {
+        assert!(find(&bytes[..end], &["g"]).is_err(), "cut at {end}");
+    }
+    assert!(find(&[0xbb, 255, 255, 255, 255, 255, 255, 255, 255, 0x60], &["a"]).is_err());
+    assert!(find(&[0xa1, 0x61, b'a', 0x9b, 255, 255, 255, 255, 255, 255, 255, 255], &["a"]).is_err());
+}
