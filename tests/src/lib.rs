@@ -2,6 +2,7 @@
 //! It knows no crate of the server but the generated API, so a test sees what a user sees.
 
 pub mod binary;
+pub mod codec;
 pub mod eventually;
 pub mod json;
 pub mod load;
