@@ -633,12 +633,12 @@ fn queries_are_told_as_they_are_evaluated() {
         ("run.archived != True # all", "run.archived != True # all"),
         (
             "run.created_at > datetime(2024, 1, 1) - timedelta(days=1)",
-            "run.is_archived == False and (run.created_at > 1703980800.0)",
+            "run.is_archived == False and (run.created_at > 1703966400.0)",
         ),
         // The condition is evaluated first, and stands second.
         (
             "run.end_time < (datetime(2024, 1, 1) if run.created_at > datetime(2024, 1, 2) else 3)",
-            "run.is_archived == False and (run.end_time < (1704067200.0 if run.created_at > 1704153600.0 else 3))",
+            "run.is_archived == False and (run.end_time < (1704052800.0 if run.created_at > 1704139200.0 else 3))",
         ),
     ] {
         let query = compile(text, options(Endpoint::Run)).unwrap();
