@@ -1,7 +1,7 @@
 # What a developer does here. Everything a target needs it builds or installs itself, outside the working copy.
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint format clippy proto unit build system bench soak soak-faults soak-fuzz soak-scale
+.PHONY: help up ui test lint format clippy proto unit build system browser bench soak soak-faults soak-fuzz soak-scale
 
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/matyan/target
 export CARGO_TERM_COLOR ?= never
@@ -14,6 +14,13 @@ PEERS := tests/peers/python
 # What was installed, by the list of what is needed: a changed list installs again.
 PEERS_STAMP := $(VENV)/installed-$(shell cksum < $(PEERS)/requirements.txt | cut -d' ' -f1)
 
+# The browser UI that people already have. It is looked at in a browser by the tests.
+UI_VERSION := 3.29.1
+UI_DIR := $(CACHE)/ui-$(UI_VERSION)
+# Python in the browser, which the UI otherwise loads from the internet.
+PYODIDE_VERSION := 0.23.4
+PYODIDE := $(CACHE)/pyodide-$(PYODIDE_VERSION)/node_modules/pyodide
+
 DATA_DIR ?= data
 DEBUG_BIN := $(CARGO_TARGET_DIR)/debug/matyan
 RELEASE_BIN := $(CARGO_TARGET_DIR)/release/matyan
@@ -23,9 +30,19 @@ help: ## Show this
 
 up: ## Build and start everything in one process; data in ./data (DATA_DIR=…, ARGS=… for more flags)
 	cargo build --release --quiet -p matyan
-	exec $(RELEASE_BIN) up --data-dir $(DATA_DIR) $(ARGS)
+	@$(MAKE) --no-print-directory ui || echo 'make up: the browser UI could not be fetched, so there is none'
+	exec $(RELEASE_BIN) up --data-dir $(DATA_DIR) $$(test -d $(UI_DIR) && echo --ui-dir $(UI_DIR)) $(ARGS)
 
-test: lint unit system ## Check and test everything
+ui: $(UI_DIR) ## Fetch the browser UI for --ui-dir, and tell where it is
+	@echo $(UI_DIR)
+
+$(UI_DIR):
+	rm -rf $@.part
+	python3 -m pip install --quiet --disable-pip-version-check --no-deps --no-compile --target $@.part aim-ui==$(UI_VERSION)
+	mv $@.part/aim_ui/build $@
+	rm -rf $@.part
+
+test: lint unit system browser ## Check and test everything
 	@echo "make test: all checks and tests passed"
 
 lint: format clippy proto ## Check form: rustfmt, clippy, buf
@@ -56,6 +73,16 @@ unit: build
 # The published Python client against the binary. Its own log would go on after pytest has closed the output.
 system: build $(PEERS_STAMP)
 	LOGURU_AUTOINIT=0 MATYAN_BIN=$(DEBUG_BIN) $(VENV)/bin/python -m pytest -q -p no:cacheprovider $(PEERS)
+
+# The browser UI, driven by Chromium against fifty runs. Without a Chromium the tests say that they were skipped;
+# REQUIRE=browser makes that a failure. What was seen is kept in the cache, to be looked at.
+browser: build $(PEERS_STAMP) $(UI_DIR) $(PYODIDE)
+	sh tests/browser/chromium.sh
+	LOGURU_AUTOINIT=0 PYTHONPATH=$(PEERS) MATYAN_BIN=$(DEBUG_BIN) MATYAN_UI_BUNDLE=$(UI_DIR) MATYAN_PYODIDE=$(PYODIDE) \
+		MATYAN_SCREENSHOTS=$(CACHE)/screenshots $(VENV)/bin/python -m pytest -q -rs -p no:cacheprovider tests/browser
+
+$(PYODIDE):
+	npm install --silent --no-fund --no-audit --prefix $(CACHE)/pyodide-$(PYODIDE_VERSION) pyodide@$(PYODIDE_VERSION)
 
 $(PEERS_STAMP): $(PEERS)/requirements.txt
 	python3 -m venv $(VENV)

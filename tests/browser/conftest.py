@@ -1,0 +1,152 @@
+"""A browser on a project: the stock UI, served by the binary, in Debian's Chromium.
+
+Whatever a page does wrong fails the test that opened it: an error in the console, an exception, a request that failed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+from project import log_project
+from server import Server
+
+CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
+
+GUARD_MS = 60_000
+"""Keeps a broken page from hanging; no test waits for it to pass."""
+
+PYODIDE = "https://cdn.jsdelivr.net/pyodide/v0.23.4/full/"
+"""Where the UI loads Python for the browser from. Here it comes from the npm package of the same version."""
+
+
+def pytest_collection_modifyitems(items):
+    if CHROMIUM:
+        return
+    if "browser" in os.environ.get("REQUIRE", "").split(","):
+        pytest.exit("REQUIRE=browser, and there is no Chromium on the PATH", returncode=1)
+    for item in items:
+        item.add_marker(pytest.mark.skip(reason="there is no Chromium on the PATH: `apt-get install chromium`"))
+
+
+expect.set_options(timeout=GUARD_MS)
+
+
+class Page(BaseHTTPRequestHandler):
+    """A page of somebody else."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("content-type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<link rel=icon href='data:,'><p>a page")
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="session")
+def origins():
+    """Two origins with pages: the first may call the server, the second may not."""
+    servers = [ThreadingHTTPServer(("127.0.0.1", 0), Page) for _ in range(2)]
+    for each in servers:
+        Thread(target=each.serve_forever, daemon=True).start()
+    yield [f"http://127.0.0.1:{each.server_port}" for each in servers]
+    for each in servers:
+        each.shutdown()
+        each.server_close()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory, origins):
+    os.environ["CORS_ORIGINS"] = origins[0]
+    running = Server(tmp_path_factory.mktemp("server")).start("--ui-dir", os.environ["MATYAN_UI_BUNDLE"])
+    yield running
+    assert running.stop() == 0, (running.directory / "server.log").read_text()
+
+
+@pytest.fixture(scope="session")
+def project(server, tmp_path_factory):
+    return log_project(server.query, server.ingest, tmp_path_factory.mktemp("artifacts"))
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    with sync_playwright() as playwright:
+        # As root there is no sandbox; the pages are our own.
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """A page of the UI and all that went wrong on it."""
+
+    def __init__(self, context, base, screenshots):
+        self.base, self.screenshots = base, screenshots
+        self.errors: list[str] = []
+        self.requests: list[str] = []
+        self.provoked: tuple[str, ...] = ()
+        self.page = context.new_page()
+        self.page.on("console", self._console)
+        self.page.on("pageerror", lambda error: self.errors.append(f"exception: {error}"))
+        self.page.on("response", self._response)
+        self.page.on("requestfailed", self._failed)
+
+    def _console(self, message):
+        # The browser's own line about a failed request tells less than the response does.
+        if message.type == "error" and "Failed to load resource" not in message.text:
+            self.errors.append(f"console: {message.text}")
+
+    def _response(self, response):
+        path = response.url.removeprefix(self.base)
+        self.requests.append(f"{response.request.method} {path}")
+        if response.status >= 400 and f"{response.status} {path.split('?')[0]}" not in self.provoked:
+            self.errors.append(f"{response.status} {response.request.method} {path}")
+
+    def _failed(self, request):
+        # A page aborts a search itself when another begins.
+        if request.failure != "net::ERR_ABORTED":
+            self.errors.append(f"failed: {request.url}: {request.failure}")
+
+    def open(self, path):
+        # What the page loads besides, Python for the browser among it, may take its time.
+        self.page.goto(self.base + path, wait_until="commit")
+        return self.page
+
+    def shot(self, name):
+        self.page.screenshot(path=self.screenshots / f"{name}.png")
+
+
+@pytest.fixture
+def visit(server, project, chromium, request):
+    screenshots = Path(os.environ["MATYAN_SCREENSHOTS"])
+    screenshots.mkdir(parents=True, exist_ok=True)
+    context = chromium.new_context(viewport={"width": 1400, "height": 900}, accept_downloads=True)
+    context.set_default_timeout(GUARD_MS)
+    context.route(lambda url: not url.startswith("http://127.0.0.1:"), elsewhere)
+    # It has been asked already whether we want to join its community.
+    context.add_init_script("localStorage.setItem('communityPopupSeen', 'true')")
+    visit = Visit(context, server.query, screenshots)
+    yield visit
+    visit.shot(f"{request.node.name}-end")
+    context.close()
+    assert visit.errors == []
+
+
+def elsewhere(route):
+    """What the UI asks of the internet."""
+    url = route.request.url
+    if url.startswith(PYODIDE):
+        return route.fulfill(path=Path(os.environ["MATYAN_PYODIDE"]) / url.removeprefix(PYODIDE))
+    if url.startswith("https://api.github.com/"):
+        return route.fulfill(body=json.dumps([]), content_type="application/json")
+    if url.startswith("https://fonts."):
+        return route.fulfill(body="", content_type="text/css")
+    return route.abort()
