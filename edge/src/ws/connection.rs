@@ -136,11 +136,15 @@ impl Connection {
         }
     }
 
+    /// Behind a single frame the next one is always read, however large the first is: it may be its repeat, which must not
+    /// be left lying until it looks like new data, and a client that waits for one ack has its pings answered.
     fn readable(&self) -> bool {
-        self.ending.is_none()
-            && self.waiting.len() < MAX_WAITING_FRAMES
-            && self.waiting_bytes < MAX_WAITING_BYTES
-            && (self.waiting.is_empty() || !self.stream.as_ref().is_some_and(|it| it.dictionary.is_full()))
+        let room = || {
+            self.waiting.len() < MAX_WAITING_FRAMES
+                && self.waiting_bytes < MAX_WAITING_BYTES
+                && !self.stream.as_ref().is_some_and(|it| it.dictionary.is_full())
+        };
+        self.ending.is_none() && (self.waiting.len() < 2 || room())
     }
 
     /// Acks of the frames at the front that are done, in order.

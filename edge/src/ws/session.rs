@@ -18,11 +18,11 @@ pub(crate) type IngestClient = IngestServiceClient<Transport>;
 /// Frames read and not yet acknowledged. Past this the socket is not read any more.
 pub(super) const MAX_WAITING_FRAMES: usize = 128;
 
-/// The same in bytes; one frame of 16 MiB may come on top.
+/// The same in bytes, from the second frame on; one of 16 MiB may come on top.
 pub(super) const MAX_WAITING_BYTES: usize = 4 << 20;
 
 /// Batches on their way into the stream. Frames that wait make fewer: 128 of them, and where large ones are split, no two
-/// neighbours fit into one batch: 37 more of 4 MiB and 145 of the one frame on top, at 2.25 bytes of CBOR a byte of JSON.
+/// neighbours fit into one batch: 145 more for each of two frames of 16 MiB, at 2.25 bytes of CBOR a byte of JSON.
 const MAX_BATCHES: usize = 512;
 
 type Opening = Pin<Box<dyn Future<Output = Result<Response<Streaming<StreamResponse>>, Status>> + Send>>;

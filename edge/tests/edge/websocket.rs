@@ -57,7 +57,7 @@ async fn both_spellings_of_the_path_are_accepted() {
 }
 
 #[tokio::test]
-async fn a_repeated_frame_shares_the_ack_of_the_first() {
+async fn rule_06_a_repeated_frame_shares_the_ack_of_the_first() {
     let server = Server::start().await;
     let mut client = server.connect("r").await;
     server.frontier.change(|it| it.hold = true);
@@ -79,17 +79,34 @@ async fn a_repeated_frame_shares_the_ack_of_the_first() {
     assert_eq!(server.metric("matyan_ws_resent_frames_total").await, "2");
 }
 
+/// A frame of so many bytes, one item.
+fn line(bytes: usize) -> String {
+    let frame = r#"{"type": "log_terminal_line", "step": 0, "line": ""}"#;
+    frame.replace("\"\"}", &format!("\"{}\"}}", "x".repeat(bytes - frame.len())))
+}
+
 #[tokio::test]
-async fn pings_are_answered_while_frames_wait() {
-    let server = Server::start().await;
-    let mut client = server.connect("r").await;
-    server.frontier.change(|it| it.hold = true);
-    client.send(&tag("a")).await;
-    server.frontier.wait_for(1).await;
-    client.socket.send(Message::Ping(Bytes::from_static(b"x"))).await.unwrap();
-    assert_eq!(client.message().await.unwrap().unwrap(), Message::Pong(Bytes::from_static(b"x")));
-    server.frontier.change(|it| it.hold = false);
-    client.ok().await;
+async fn rule_06_while_a_frame_waits_pings_are_answered_and_a_repeat_shares_its_ack() {
+    for bytes in [100, 5 << 20, 16 << 20] {
+        let server = Server::start().await;
+        let mut client = server.connect("r").await;
+        server.frontier.change(|it| it.hold = true);
+        let frame = line(bytes);
+        client.send(&frame).await;
+        server.frontier.wait_for(1).await;
+        for _ in 0..2 {
+            client.send(&frame).await;
+            client.socket.send(Message::Ping(Bytes::from_static(b"x"))).await.unwrap();
+            assert_eq!(client.message().await.unwrap().unwrap(), Message::Pong(Bytes::from_static(b"x")));
+        }
+        server.frontier.change(|it| it.hold = false);
+        client.ok().await;
+        // The next ack is that of the next frame.
+        client.send("{bad").await;
+        client.error().await;
+        assert_eq!(server.frontier.received().len(), 1);
+        assert_eq!(server.metric("matyan_ws_resent_frames_total").await, "2");
+    }
 }
 
 #[tokio::test]
@@ -258,10 +275,6 @@ async fn a_flood_is_read_no_further_than_the_bound() {
 async fn frames_up_to_the_limit_pass_and_larger_ones_end_the_connection() {
     let server = Server::start().await;
     let mut client = server.connect("r").await;
-    let line = |bytes: usize| {
-        let frame = r#"{"type": "log_terminal_line", "step": 0, "line": ""}"#;
-        frame.replace("\"\"}", &format!("\"{}\"}}", "x".repeat(bytes - frame.len())))
-    };
     let largest = line(16 << 20);
     assert_eq!(largest.len(), 16 << 20);
     client.send(&largest).await;
