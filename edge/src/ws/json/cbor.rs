@@ -116,9 +116,7 @@ impl Writer {
         }
         let members: Vec<Member> = self.members.drain(outer..).collect();
         let repeated = overwritten(&self.out, &members);
-        for index in repeated.iter().rev() {
-            self.out.drain(members[*index].key.start..members[*index].end);
-        }
+        remove(&mut self.out, repeated.iter().map(|index| members[*index].key.start..members[*index].end));
         self.finish(MAP, start, members.len() - repeated.len());
         Ok(())
     }
@@ -184,6 +182,19 @@ fn overwritten(out: &[u8], members: &[Member]) -> Vec<usize> {
         (0..members.len()).rev().filter(|index| !seen.insert(key(&members[*index]))).collect();
     repeated.reverse();
     repeated
+}
+
+/// Takes ascending ranges out. What stays is moved once, however many they are: a frame may repeat a key a million times.
+fn remove(out: &mut Vec<u8>, ranges: impl Iterator<Item = Range<usize>>) {
+    let mut ranges = ranges.peekable();
+    let Some(first) = ranges.peek() else { return };
+    let mut kept = first.start;
+    while let Some(range) = ranges.next() {
+        let next = ranges.peek().map_or(out.len(), |next| next.start);
+        out.copy_within(range.end..next, kept);
+        kept += next - range.end;
+    }
+    out.truncate(kept);
 }
 
 /// A data item's head: its major type and its argument in the shortest form.

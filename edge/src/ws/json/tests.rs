@@ -616,3 +616,23 @@ proptest! {
         prop_assert_eq!(only_metric(&frame).value.to_bits(), bits);
     }
 }
+
+/// Quadratic work would take many minutes here.
+#[test]
+fn a_million_repeated_keys_cost_one_pass() {
+    let repeats = "\"a\":1,".repeat(1_100_000);
+    let frame = format!(
+        r#"{{"type":"log_hparams","value":{{{repeats}"b":{{{repeats}"c":2}},"d":"{}"}}}}"#,
+        "x".repeat(2_000_000)
+    );
+    let (done, decoded) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let frame = decode_text(&frame).unwrap();
+        let Some(EventKind::LogParams(params)) = &frame.events[0].kind else { panic!("no params") };
+        done.send(params.value.clone()).unwrap();
+    });
+    let cbor = decoded.recv_timeout(std::time::Duration::from_secs(120)).expect("it ends");
+    let head =
+        [&[0xa3, 0x61, b'a', 1, 0x61, b'b', 0xa2, 0x61, b'a', 1, 0x61, b'c', 2, 0x61, b'd'][..]].concat();
+    assert_eq!((&cbor[..head.len()], cbor.len()), (&head[..], head.len() + 5 + 2_000_000));
+}
