@@ -13,7 +13,7 @@ use matyan_proto::{
     limits,
     system::v1::{self as pb, system_service_server::SystemService},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tonic::{Request, Response, Result};
 
 use crate::{Frontier, Shared};
@@ -21,6 +21,10 @@ use crate::{Frontier, Shared};
 /// After a failed append the log counts as not writable for so long, unless another succeeds: without traffic nothing would
 /// ever show that it is well again.
 const FAILURE_COUNTS: Duration = Duration::from_secs(10);
+
+/// How long the blob store may take to show that it is there. Whoever asks for readiness waits about a second, and must not
+/// take a blob store that hangs for a log that does.
+const BLOBS_ANSWER: Duration = Duration::from_millis(500);
 
 /// What the last append has shown.
 #[derive(Default)]
@@ -55,7 +59,8 @@ impl SystemService for Frontier {
     }
 
     async fn readiness(&self, _: Request<pb::ReadinessRequest>) -> Result<Response<pb::ReadinessResponse>> {
-        let checks = vec![log_check(&self.shared).await, blobs_check(&self.shared).await];
+        let (log, blobs) = tokio::join!(log_check(&self.shared), blobs_check(&self.shared));
+        let checks = vec![log, blobs];
         let ready = checks.iter().all(|check| check.ok || !check.required);
         Ok(Response::new(pb::ReadinessResponse { ready, checks }))
     }
@@ -78,7 +83,11 @@ async fn log_check(shared: &Shared) -> pb::Check {
 
 async fn blobs_check(shared: &Shared) -> pb::Check {
     let probe = BlobKey::new(".ready/probe").expect("it is a key");
-    check("blobs", shared.blobs.describe(&probe).await.err().map(|error| error.to_string()), false)
+    let problem = match timeout(BLOBS_ANSWER, shared.blobs.describe(&probe)).await {
+        Ok(answer) => answer.err().map(|error| error.to_string()),
+        Err(_) => Some("the blob store does not answer".to_owned()),
+    };
+    check("blobs", problem, false)
 }
 
 fn check(name: &str, problem: Option<String>, required: bool) -> pb::Check {

@@ -1,5 +1,8 @@
 //! What the server says of itself.
 
+use std::{sync::Arc, time::Duration};
+
+use matyan_blob::layers::{Fault, Faulty};
 use matyan_log::layers::AppendFault;
 use matyan_proto::{
     limits,
@@ -7,6 +10,7 @@ use matyan_proto::{
         self as pb, system_service_client::SystemServiceClient, system_service_server::SystemServiceServer,
     },
 };
+use tokio::time::Instant;
 
 use super::harness::*;
 use crate::Frontier;
@@ -37,6 +41,21 @@ async fn it_is_ready_while_the_log_takes_records() {
     stream.hang_up();
     world.frontier.drain().await;
     assert_eq!(readiness(&world).await, (false, checks(false)));
+}
+
+#[tokio::test]
+async fn a_blob_store_that_hangs_is_told_of_before_anybody_gives_up() {
+    let world = World::new().await;
+    let hanging = Faulty::new(world.blobs.clone(), |_| Fault::Delay(Duration::from_secs(3_600)));
+    let frontier = world.with_blobs(Arc::new(hanging));
+    let mut client = SystemServiceClient::new(frontier.system_server());
+    tokio::time::pause();
+    let asked = Instant::now();
+    let answer = client.readiness(pb::ReadinessRequest {}).await.unwrap().into_inner();
+    // By the paused clock: the edge gives up after a second.
+    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    assert!(answer.ready, "{answer:?}");
+    assert_eq!(answer.checks[1].message, "the blob store does not answer");
 }
 
 #[tokio::test]
