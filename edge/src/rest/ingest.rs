@@ -93,7 +93,9 @@ fn refused(status: Status) -> ApiError {
 
 /// How the caller has reached this server: what it will reach again.
 fn origin(parts: &Parts) -> Result<String, ApiError> {
-    let scheme = header(&parts.headers, "x-forwarded-proto").unwrap_or("http");
+    let forwarded = header(&parts.headers, "x-forwarded-proto").and_then(|it| it.split(',').next());
+    let is_secure = forwarded.is_some_and(|scheme| scheme.trim().eq_ignore_ascii_case("https"));
+    let scheme = if is_secure { "https" } else { "http" };
     let host = header(&parts.headers, header::HOST.as_str()).or(parts.uri.authority().map(|it| it.as_str()));
     let host = host.ok_or_else(|| ApiError::new(StatusCode::BAD_REQUEST, "the request names no host"))?;
     Ok(format!("{scheme}://{host}"))
@@ -151,7 +153,9 @@ fn messages(open: UploadOpen, body: Body) -> impl Stream<Item = Result<Message, 
         };
         futures::stream::iter(pieces)
     });
-    futures::stream::iter([Ok(Message::Open(open))]).chain(chunks)
+    // An error ends the sending, so the end mark is only reached behind a complete body.
+    let end = futures::stream::iter([Ok(Message::Done(true))]);
+    futures::stream::iter([Ok(Message::Open(open))]).chain(chunks).chain(end)
 }
 
 fn split(mut data: Bytes) -> impl Iterator<Item = Bytes> {

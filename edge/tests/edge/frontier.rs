@@ -21,6 +21,7 @@ use tonic::{Request, Response, Status, Streaming};
 #[derive(Clone, Debug)]
 pub(crate) struct Received {
     pub(crate) run_id: String,
+    pub(crate) producer_id: Vec<u8>,
     /// Counts the streams from 0.
     pub(crate) stream: usize,
     pub(crate) sequence: u64,
@@ -160,11 +161,22 @@ impl IngestService for Frontier {
             Vec::new(),
             UploadGuard(self.clone(), Some((open.clone(), Vec::new(), Vec::new(), false))),
         );
+        let mut done = false;
         while let Some(message) = stream.message().await? {
-            let Some(UploadMessage::Chunk(chunk)) = message.message else { panic!("chunks follow") };
+            let chunk = match message.message {
+                Some(UploadMessage::Chunk(chunk)) => chunk,
+                Some(UploadMessage::Done(true)) => {
+                    done = true;
+                    break;
+                }
+                other => panic!("chunks follow, and not {other:?}"),
+            };
             sizes.push(chunk.len());
             content.extend_from_slice(&chunk);
             guard.1 = Some((open.clone(), sizes.clone(), content.clone(), false));
+        }
+        if open.content_length.is_none() && !done {
+            return Err(Status::aborted("no end mark"));
         }
         let size = content.len() as u64;
         guard.1 = Some((open, sizes, content, true));
@@ -216,7 +228,9 @@ async fn serve(
             }
         })
     };
-    let (mut next, mut series) = (open.acknowledged + 1, 0);
+    let known = IngestionBatch::decode(open.dictionary.clone()).unwrap();
+    let (mut next, mut series) = (open.acknowledged + 1, known.series.len());
+    assert!(open.acknowledged > 0 || series == 0, "nobody has defined these series");
     while let Ok(Some(request)) = requests.message().await {
         let Some(StreamMessage::Batch(batch)) = request.message else { panic!("batches follow") };
         let sequence = batch.sequence;
@@ -228,9 +242,8 @@ async fn serve(
         for number in batch.points.iter().flat_map(|it| &it.series) {
             assert!((*number as usize) < series, "a series is used before it is defined");
         }
-        inner.received.send_modify(|it| {
-            it.push(Received { run_id: open.run_id.clone(), stream, sequence, batch });
-        });
+        let (run_id, producer_id) = (open.run_id.clone(), open.producer_id.to_vec());
+        inner.received.send_modify(|it| it.push(Received { run_id, producer_id, stream, sequence, batch }));
         let now_waiting = inner.waiting.fetch_add(1, Ordering::SeqCst) + 1;
         inner.most_waiting.fetch_max(now_waiting, Ordering::SeqCst);
         if waiting.send(sequence).is_err() {

@@ -26,6 +26,22 @@ async fn presigning_answers_three_members() {
 }
 
 #[tokio::test]
+async fn an_upload_url_has_the_scheme_that_a_proxy_was_asked_by() {
+    let server = Server::start().await;
+    for (forwarded, scheme) in
+        [("https", "https"), ("HTTPS, http", "https"), ("http", "http"), ("javascript:x//", "http")]
+    {
+        let request = Request::post("/api/v1/rest/artifacts/presign")
+            .header("host", "here")
+            .header("x-forwarded-proto", forwarded)
+            .body(Body::from(r#"{"run_id": "r", "artifact_path": "x"}"#))
+            .unwrap();
+        let url = server.http(request).await.json()["upload_url"].as_str().unwrap().to_owned();
+        assert!(url.starts_with(&format!("{scheme}://here/")), "{forwarded}: {url}");
+    }
+}
+
+#[tokio::test]
 async fn presigning_refuses_with_a_list_of_details() {
     let server = Server::start().await;
     for body in [
@@ -146,6 +162,16 @@ async fn an_upload_goes_through_in_pieces() {
     assert_eq!((open.content_type.as_str(), open.content_length), ("image/png", Some(3_000_000)));
     assert!(sizes.iter().all(|size| *size <= 1 << 20), "{sizes:?}");
     assert!(complete && received == content);
+}
+
+#[tokio::test]
+async fn an_upload_that_tells_no_length_goes_through() {
+    let server = Server::start().await;
+    let pieces = [Bytes::from_static(b"begin"), Bytes::from_static(b"end")].map(Ok::<_, std::io::Error>);
+    let answer = server.http(upload(Body::from_stream(futures::stream::iter(pieces)))).await;
+    assert_eq!((answer.status, answer.json()), (200, json!({"size": 8})));
+    let (open, _, received, complete) = server.frontier.wait_for_upload().await;
+    assert_eq!((open.content_length, received.as_slice(), complete), (None, &b"beginend"[..], true));
 }
 
 #[tokio::test]

@@ -24,6 +24,8 @@ pub(crate) enum Error {
     PermissionDenied(String),
     #[error("{0}: send it again")]
     UploadIncomplete(String),
+    #[error("an upload may have {limit} bytes: split it, or have the server's `max_upload_bytes` raised")]
+    UploadTooLarge { limit: u64 },
     #[error("this blob store takes uploads by its own URLs: PUT to the URL that `Presign` answered")]
     NoUploads,
     #[error("the server is stopping: connect again")]
@@ -46,7 +48,7 @@ impl Error {
     pub(crate) fn code(&self) -> Code {
         match self {
             Self::InvalidField { .. } => Code::InvalidField,
-            Self::TooLarge { .. } => Code::TooLarge,
+            Self::TooLarge { .. } | Self::UploadTooLarge { .. } => Code::TooLarge,
             Self::OutOfSequence(_) => Code::OutOfSequence,
             Self::PermissionDenied(_) => Code::PermissionDenied,
             Self::UploadIncomplete(_) => Code::UploadIncomplete,
@@ -62,6 +64,7 @@ impl Error {
             Self::TooLarge { field, limit, .. } => {
                 HashMap::from([("field".into(), (*field).into()), ("limit".into(), limit.to_string())])
             }
+            Self::UploadTooLarge { limit } => HashMap::from([("limit".into(), limit.to_string())]),
             _ => HashMap::new(),
         }
     }

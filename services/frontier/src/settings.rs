@@ -31,6 +31,8 @@ pub struct Settings {
     pub stream_batches: usize,
     /// Unacknowledged bytes of all streams and calls together. A batch beyond waits.
     pub total_bytes: usize,
+    /// Bytes of one upload through this server: whoever holds a URL may write, and the disk is also the log's.
+    pub max_upload_bytes: u64,
     /// Acknowledgements of one run are delayed beyond this rate.
     pub run_bytes_per_second: u64,
 }
@@ -44,6 +46,7 @@ impl Default for Settings {
             stream_bytes: 8 << 20,
             stream_batches: 1_024,
             total_bytes: 128 << 20,
+            max_upload_bytes: 100 << 30,
             run_bytes_per_second: 256 << 20,
         }
     }

@@ -26,9 +26,14 @@ pub(crate) async fn upload(
     let key = BlobKey::new(open.key)?;
     content_type_check(&open.content_type).map_err(|reason| Error::field("content_type", reason))?;
     signer.verify(&key, &open.token)?;
+    let limit = shared.settings.max_upload_bytes;
+    if open.content_length.is_some_and(|length| length > limit) {
+        return Err(Error::UploadTooLarge { limit });
+    }
 
     let failure = Arc::new(OnceLock::new());
-    let content = content(requests, open.content_length.is_none(), failure.clone());
+    let chunks = Chunks { requests, needs_done: open.content_length.is_none(), left: limit, limit };
+    let content = content(chunks, failure.clone());
     let put = shared.blobs.put(&key, &open.content_type, open.content_length, content).await;
     // What the client did wrong tells more than what the store made of it.
     let meta = put.map_err(|error| failure.get().cloned().unwrap_or_else(|| error.into()))?;
@@ -44,18 +49,26 @@ fn open(first: Option<Result<pb::UploadRequest, Status>>) -> Result<pb::UploadOp
     }
 }
 
-/// The chunks of an upload. An error of the client is left in `failure`, and ends the content with an error.
-fn content(
-    requests: impl Stream<Item = Result<pb::UploadRequest, Status>> + Send + Unpin + 'static,
+/// What is still to come of an upload.
+struct Chunks<R> {
+    requests: R,
     needs_done: bool,
-    failure: Arc<OnceLock<Error>>,
-) -> Content {
-    let chunks = stream::unfold(Some(requests), move |requests| {
+    /// Bytes that may still come, and how many might at first.
+    left: u64,
+    limit: u64,
+}
+
+/// The chunks of an upload. An error of the client is left in `failure`, and ends the content with an error.
+fn content<R>(chunks: Chunks<R>, failure: Arc<OnceLock<Error>>) -> Content
+where
+    R: Stream<Item = Result<pb::UploadRequest, Status>> + Send + Unpin + 'static,
+{
+    let chunks = stream::unfold(Some(chunks), move |chunks| {
         let failure = failure.clone();
         async move {
-            let mut requests = requests?;
-            match chunk(requests.next().await, needs_done) {
-                Ok(Some(chunk)) => Some((Ok(chunk), Some(requests))),
+            let mut chunks = chunks?;
+            match chunks.next().await {
+                Ok(Some(chunk)) => Some((Ok(chunk), Some(chunks))),
                 Ok(None) => None,
                 Err(error) => {
                     let reason = error.to_string();
@@ -66,6 +79,16 @@ fn content(
         }
     });
     chunks.boxed()
+}
+
+impl<R: Stream<Item = Result<pb::UploadRequest, Status>> + Unpin> Chunks<R> {
+    /// `None` at the end of a complete upload.
+    async fn next(&mut self) -> Result<Option<bytes::Bytes>> {
+        let chunk = chunk(self.requests.next().await, self.needs_done)?;
+        let size = chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        self.left = self.left.checked_sub(size).ok_or(Error::UploadTooLarge { limit: self.limit })?;
+        Ok(chunk)
+    }
 }
 
 fn chunk(

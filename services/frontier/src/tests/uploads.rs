@@ -108,6 +108,29 @@ async fn an_upload_that_breaks_off_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn an_upload_has_an_upper_bound() {
+    let world = World::with(Settings { max_upload_bytes: 6, ..Settings::default() }).await;
+    let fits =
+        vec![Message::Open(open(&world, "fits").await), chunk("abc"), chunk("def"), Message::Done(true)];
+    assert_eq!(upload(&world, fits).await.unwrap(), 6);
+    let announced = pb::UploadOpen { content_length: Some(7), ..open(&world, "x").await };
+    let unknown = open(&world, "x").await;
+    for messages in [
+        vec![Message::Open(announced)],
+        vec![Message::Open(unknown), chunk("abc"), chunk("defg"), Message::Done(true)],
+    ] {
+        let status = upload(&world, messages).await.unwrap_err();
+        assert_eq!(
+            (status.code(), reason(&status).as_str()),
+            (Code::ResourceExhausted, "TOO_LARGE"),
+            "{status}"
+        );
+        assert!(status.message().contains("6 bytes"), "{status}");
+    }
+    assert_eq!(content(&world, "run/x").await, None);
+}
+
+#[tokio::test]
 async fn a_token_opens_its_own_blob_until_it_expires() {
     let world = World::new().await;
     let mine = open(&world, "mine").await;
