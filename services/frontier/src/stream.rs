@@ -22,7 +22,7 @@ use crate::{
     compose::{Arrival, Composer},
     convert::{Caller, Open, traceparent},
     error::{Error, Result},
-    pipeline::{Appended, Frame, Pipeline},
+    pipeline::{Appended, Pipeline},
     record::Author,
 };
 
@@ -103,7 +103,7 @@ struct Session {
     /// Always there between two steps; taken while it works.
     composer: Option<Composer>,
     pipeline: Pipeline,
-    /// A batch that waits for its share of what all streams may hold.
+    /// A batch that waits, as it came, for its share of what all streams may hold: decoded it takes several times as much.
     waiting: Option<Waiting>,
     /// What is to be sent to the client.
     outbox: VecDeque<pb::StreamResponse>,
@@ -119,7 +119,7 @@ struct Session {
 }
 
 struct Waiting {
-    frame: Frame,
+    arrival: Arrival,
     share: Pin<Box<dyn Future<Output = OwnedSemaphorePermit> + Send>>,
 }
 
@@ -162,7 +162,7 @@ impl Session {
                     Ok(appended) => self.acknowledge(appended),
                     Err(error) => self.log_failed(error),
                 },
-                share = share(&mut self.waiting), if self.waiting.is_some() => self.admit(share),
+                share = share(&mut self.waiting), if self.waiting.is_some() => self.admit(share).await,
                 () = stopping.cancelled(), if self.end.is_none() => self.end = Some(Err(Error::Stopping)),
                 request = requests.next(), if reads => self.take(request).await,
                 // Nothing is under way, and no more is read.
@@ -228,25 +228,32 @@ impl Session {
             false => traceparent(batch.traceparent.as_bytes()),
         };
         let arrival = Arrival::new(&self.shared, sequence, trace, batch.batch);
+        let bytes = arrival.bytes();
+        match self.shared.share_now(bytes) {
+            Some(share) => self.append(arrival, share).await,
+            None => {
+                let shared = self.shared.clone();
+                let share = Box::pin(async move { shared.share(bytes).await });
+                self.waiting = Some(Waiting { arrival, share });
+                Ok(())
+            }
+        }
+    }
+
+    async fn admit(&mut self, share: OwnedSemaphorePermit) {
+        let waiting = self.waiting.take().expect("its share was awaited");
+        if let Err(error) = self.append(waiting.arrival, share).await {
+            self.end = Some(Err(error));
+        }
+    }
+
+    async fn append(&mut self, arrival: Arrival, share: OwnedSemaphorePermit) -> Result<()> {
         let composer = self.composer.take().expect("it is put back below");
         let (composer, frame) = composer.frame(&self.shared, arrival, self.durable).await;
         self.composer = Some(composer);
-        let frame = frame?;
+        self.pipeline.push(frame?, share);
         self.expected += 1;
-        match self.shared.share_now(frame.bytes) {
-            Some(share) => self.pipeline.push(frame, share),
-            None => {
-                let (shared, bytes) = (self.shared.clone(), frame.bytes);
-                self.waiting =
-                    Some(Waiting { frame, share: Box::pin(async move { shared.share(bytes).await }) });
-            }
-        }
         Ok(())
-    }
-
-    fn admit(&mut self, share: OwnedSemaphorePermit) {
-        let waiting = self.waiting.take().expect("its share was awaited");
-        self.pipeline.push(waiting.frame, share);
     }
 
     fn acknowledge(&mut self, appended: Appended) {

@@ -250,6 +250,9 @@ async fn all_streams_together_are_not_read_beyond_their_bytes() {
     settle().await;
     let in_flight = world.metric("matyan_ingest_in_flight_bytes");
     assert!(in_flight <= total_bytes as f64, "{in_flight}");
+    // Decoded is only what has its share; a batch is one item.
+    let decoded = world.metric("matyan_ws_messages_total");
+    assert!(decoded <= (total_bytes >> 20) as f64, "{decoded}");
 
     // Each gets on when there is room.
     world.faults.resume();
