@@ -25,7 +25,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use tokio::sync::{OnceCell, Semaphore, oneshot};
+use tokio::sync::{OnceCell, Semaphore, oneshot, watch};
 
 use crate::{Batch, Commit, Error, Key, Result, Snapshot, Store, Value};
 use committer::{Answer, Committer, Request};
@@ -60,6 +60,8 @@ pub struct EmbeddedStore {
     queue: SyncSender<Request>,
     room: Arc<Semaphore>,
     closed: OnceCell<Result<()>>,
+    /// Open as long as the committer lives.
+    running: watch::Receiver<()>,
 }
 
 impl EmbeddedStore {
@@ -77,8 +79,17 @@ impl EmbeddedStore {
         let directory = directory.as_ref().to_owned();
         // Every request holds a permit, so a queue of that length never refuses one.
         let (queue, requests) = std::sync::mpsc::sync_channel(QUEUE_PERMITS);
-        let shared = Committer::start(directory, settings, clock, requests).await?;
-        Ok(Self { shared, queue, room: Arc::new(Semaphore::new(QUEUE_PERMITS)), closed: OnceCell::new() })
+        let (held, running) = watch::channel(());
+        let shared = Committer::start(directory, settings, clock, requests, held).await?;
+        let room = Arc::new(Semaphore::new(QUEUE_PERMITS));
+        Ok(Self { shared, queue, room, closed: OnceCell::new(), running })
+    }
+
+    /// Returns when the committer has ended: it was closed, or has panicked, after which nothing works any more and only a new
+    /// process helps. Cancel-safe.
+    pub async fn ended(&self) {
+        let mut running = self.running.clone();
+        while running.changed().await.is_ok() {}
     }
 
     /// Commits what is queued, syncs, and leaves the directory to the next process. Later calls answer `Unavailable`.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::effects::{Effects, checks_hold};
 use super::engine::{Engine, Mark};
@@ -66,24 +66,29 @@ impl Drop for LastWords {
 }
 
 impl Committer {
-    /// Opens the store on a thread of its own, which ends when the store is closed or dropped.
+    /// Opens the store on a thread of its own, which ends when the store is closed or dropped. The thread holds `running` for
+    /// as long as it lives.
     pub(super) async fn start(
         directory: PathBuf,
         settings: Settings,
         clock: Clock,
         requests: Receiver<Request>,
+        running: watch::Sender<()>,
     ) -> Result<Arc<Shared>> {
         let (answer, opened) = oneshot::channel();
         let thread = std::thread::Builder::new().name("store-committer".to_owned());
-        let spawned = thread.spawn(move || match Self::open(directory, settings, clock, requests) {
-            Ok((committer, engine)) => {
-                let _last_words = LastWords(committer.shared.clone());
-                if answer.send(Ok(committer.shared.clone())).is_ok() {
-                    committer.run(engine);
+        let spawned = thread.spawn(move || {
+            let _running = running;
+            match Self::open(directory, settings, clock, requests) {
+                Ok((committer, engine)) => {
+                    let _last_words = LastWords(committer.shared.clone());
+                    if answer.send(Ok(committer.shared.clone())).is_ok() {
+                        committer.run(engine);
+                    }
                 }
+                // Whoever asked has gone away if this fails, and with him the store.
+                Err(error) => drop(answer.send(Err(error))),
             }
-            // Whoever asked has gone away if this fails, and with him the store.
-            Err(error) => drop(answer.send(Err(error))),
         });
         spawned.map_err(|error| Error::Unavailable {
             reason: "cannot start its thread".to_owned(),

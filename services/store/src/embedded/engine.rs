@@ -81,10 +81,25 @@ impl Engine {
         let path = directory.join("engine");
         let making = directory.join("engine.new");
         let exists = |path: &Path| path.try_exists().map_err(io_failure);
-        if exists(&making)? || !exists(&path)? {
+        if !exists(&path)? {
             return create(&path, &making, settings);
         }
-        Self::open_existing(directory, settings)
+        if exists(&making)? {
+            // Whatever says so, an engine with a commit in it was finished once.
+            let found = Self::open_existing(directory, settings).ok();
+            let Some(engine) = found.filter(|engine| matches!(engine.version(), Ok(Version(1..)))) else {
+                return create(&path, &making, settings);
+            };
+            tracing::warn!("the store was marked as unfinished and holds commits: the mark is removed");
+            std::fs::remove_file(&making).and_then(|()| sync(directory)).map_err(io_failure)?;
+            return Ok(engine);
+        }
+        let engine = Self::open_existing(directory, settings)?;
+        if engine.version()? == Version::default() {
+            // The mark may be gone from memory alone. It must not come back when there are commits.
+            sync(directory).map_err(io_failure)?;
+        }
+        Ok(engine)
     }
 
     fn open_existing(directory: &Path, settings: &Settings) -> Result<Self> {
@@ -296,16 +311,21 @@ fn injected(_: &Path, _: &str) -> Result<()> {
 /// again. (Renaming a finished one would cost a second opening, after which the engine no longer writes into space that
 /// its journal has reserved.)
 fn create(path: &Path, making: &Path, settings: &Settings) -> Result<Engine> {
-    let directory = File::open(path.parent().expect("it is in the store's directory")).map_err(io_failure)?;
+    let directory = path.parent().expect("it is in the store's directory");
     if path.exists() {
         std::fs::remove_dir_all(path).map_err(io_failure)?;
     }
-    File::create(making).and_then(|_| directory.sync_all()).map_err(io_failure)?;
+    File::create(making).and_then(|_| sync(directory)).map_err(io_failure)?;
     let engine = Engine::open_at(path, settings).map_err(failure)?;
     engine.rows.insert(FORMAT_KEY, FORMAT.to_be_bytes()).map_err(failure)?;
     engine.database.persist(PersistMode::SyncAll).map_err(failure)?;
-    std::fs::remove_file(making).and_then(|()| directory.sync_all()).map_err(io_failure)?;
+    std::fs::remove_file(making).and_then(|()| sync(directory)).map_err(io_failure)?;
     Ok(engine)
+}
+
+/// Makes the names in a directory outlive the machine.
+fn sync(directory: &Path) -> std::io::Result<()> {
+    File::open(directory)?.sync_all()
 }
 
 /// The part of a range that holds callers' keys; empty if it is upside down, which the engine would not forgive.

@@ -18,7 +18,7 @@ impl DirectoryLock {
             reason: format!("cannot lock {}", path.display()),
             source: Some(std::sync::Arc::new(error)),
         };
-        std::fs::create_dir_all(directory).map_err(failed)?;
+        std::fs::create_dir_all(directory).and_then(|()| sync_parent(directory)).map_err(failed)?;
         let mut options = OpenOptions::new();
         let mut file =
             options.read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
@@ -31,6 +31,12 @@ impl DirectoryLock {
         write!(file, "{}", std::process::id()).map_err(failed)?;
         Ok(Self(file))
     }
+}
+
+/// A directory that was just made is lost with the power unless the one that it is in is synced.
+fn sync_parent(directory: &Path) -> std::io::Result<()> {
+    let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn in_use(directory: &Path, mut file: File) -> Error {

@@ -1,3 +1,8 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+
 use super::*;
 use crate::{Check, Durability, Range, Scan};
 
@@ -13,6 +18,53 @@ fn done(commit: Commit) -> crate::Version {
         }
         Commit::Conflict => panic!("unexpected conflict"),
     }
+}
+
+#[tokio::test]
+async fn a_committer_that_panics_is_heard_of() {
+    let directory = tempfile::tempdir().unwrap();
+    let is_broken = Arc::new(AtomicBool::new(false));
+    let breaks = is_broken.clone();
+    let clock: Clock = Arc::new(move || {
+        let is_committer = std::thread::current().name() == Some("store-committer");
+        assert!(!(is_committer && breaks.load(Ordering::Relaxed)), "a clock that breaks");
+        Instant::now()
+    });
+    let store = EmbeddedStore::open_with_clock(directory.path(), Settings::default(), clock).await.unwrap();
+    let mut batch = Batch::default();
+    batch.set("a", "1");
+    done(store.commit(batch.clone()).await.unwrap());
+    assert!(store.ended().now_or_never().is_none(), "it lives");
+    is_broken.store(true, Ordering::Relaxed);
+    assert!(matches!(store.commit(batch).await, Err(Error::Unavailable { .. })));
+    tokio::time::timeout(Duration::from_secs(60), store.ended()).await.unwrap();
+}
+
+/// A failed sync of the directory, or a backup, may bring the mark of an unfinished engine back.
+#[tokio::test]
+async fn an_engine_with_commits_is_never_unfinished() {
+    let directory = tempfile::tempdir().unwrap();
+    let marker = directory.path().join("engine.new");
+    let store = open(directory.path()).await;
+    let mut batch = Batch::default();
+    batch.set("a", "1");
+    done(store.commit(batch).await.unwrap());
+    for _ in 0..2 {
+        drop(store.close().await);
+        std::fs::write(&marker, "").unwrap();
+        let store = open(directory.path()).await;
+        let value = store.snapshot().await.unwrap().get(&Key::from("a")).await.unwrap();
+        assert_eq!(value.as_deref(), Some(&b"1"[..]));
+        assert!(!marker.exists());
+        store.close().await.unwrap();
+    }
+    // One without any is made again, whatever is in it.
+    let unfinished = tempfile::tempdir().unwrap();
+    std::fs::create_dir(unfinished.path().join("engine")).unwrap();
+    std::fs::write(unfinished.path().join("engine/0.jnl"), "half").unwrap();
+    std::fs::write(unfinished.path().join("engine.new"), "").unwrap();
+    open(unfinished.path()).await.close().await.unwrap();
+    assert!(!unfinished.path().join("engine.new").exists());
 }
 
 #[tokio::test]
