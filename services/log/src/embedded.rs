@@ -32,7 +32,7 @@ use std::{
 
 use async_trait::async_trait;
 use serde::Deserialize;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::{
     Append, Error, LogReader, LogWriter, NewRecord, PartitionInfo, Result, Subscription, Topic, TopicInfo,
@@ -111,6 +111,8 @@ impl Components {
 pub struct EmbeddedLog {
     shared: Arc<Shared>,
     committer: Mutex<Option<JoinHandle<()>>>,
+    /// Open as long as the committer lives.
+    running: watch::Receiver<()>,
 }
 
 /// What appenders, readers and the committer have in common.
@@ -151,11 +153,23 @@ impl EmbeddedLog {
         let lock = lock(path)?;
         let shared = Arc::new(Shared::open(path, settings, components)?);
         let committer = Committer::new(shared.clone(), lock);
+        let (held, running) = watch::channel(());
+        let work = move || {
+            let _held = held;
+            committer.run();
+        };
         let thread = std::thread::Builder::new()
             .name("log-committer".into())
-            .spawn(move || committer.run())
+            .spawn(work)
             .map_err(|source| unavailable("its thread cannot be started", source))?;
-        Ok(Self { shared, committer: Mutex::new(Some(thread)) })
+        Ok(Self { shared, committer: Mutex::new(Some(thread)), running })
+    }
+
+    /// Returns when the committer has ended: the log was closed, or the committer has panicked, after which nothing is ever
+    /// appended and only a new process helps. Cancel-safe.
+    pub async fn ended(&self) {
+        let mut running = self.running.clone();
+        while running.changed().await.is_ok() {}
     }
 
     /// Takes no more appends, writes and answers those that wait, and closes the files.
@@ -290,6 +304,12 @@ impl Shared {
         self.engine.write().expect("nobody panics while changing the engine")
     }
 
+    /// Closing waits for the engine's threads: nobody else waits meanwhile, as the lock is free by then.
+    fn engine_close(&self) {
+        let closed = self.engine_mut().take();
+        drop(closed);
+    }
+
     fn news(&self, topic: Topic) -> &Notify {
         &self.news[layout::index(topic)]
     }
@@ -319,6 +339,9 @@ impl Shared {
 fn lock(path: &Path) -> Result<File> {
     let open = || {
         std::fs::create_dir_all(path)?;
+        // Or it is lost with the power, and with it what will be in it.
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
         File::options().create(true).truncate(false).write(true).open(path.join("lock"))
     };
     let file =

@@ -61,7 +61,7 @@ impl Committer {
             self.retain_dead_letters();
         }
         self.shared.queue.refuse_rest();
-        *self.shared.engine_mut() = None;
+        self.shared.engine_close();
         // Closing the file is not enough: a process that is just being started may still share it.
         if let Err(failure) = self.lock.unlock() {
             tracing::warn!(error = &failure as &dyn Error, "the log's lock cannot be given back");
@@ -82,7 +82,7 @@ impl Committer {
                 Err(failure) => failure,
             };
             tracing::error!(error = &failure as &dyn Error, "the log cannot be written: opening it again");
-            *self.shared.engine_mut() = None;
+            self.shared.engine_close();
             while self.shared.engine().is_none() {
                 if self.shared.queue.pause(wait) {
                     return false;

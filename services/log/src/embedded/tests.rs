@@ -41,6 +41,17 @@ fn values(records: &[Record]) -> Vec<u64> {
 }
 
 #[tokio::test]
+async fn a_committer_that_panics_is_heard_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let components = Components { clock: Arc::new(|| panic!("a clock that breaks")), new_identity: [7; 16] };
+    let log = EmbeddedLog::open_with(folder.path(), Settings::default(), components).await.unwrap();
+    let record = NewRecord { key: Bytes::new(), value: Bytes::from_static(b"v"), headers: Vec::new() };
+    drop(log.append(Topic::Ingestion, vec![record]));
+    tokio::time::timeout(Duration::from_secs(60), log.ended()).await.unwrap();
+    assert!(log.close().await.is_err());
+}
+
+#[tokio::test]
 async fn what_was_written_is_there_after_reopening() {
     let directory = TempDir::new().unwrap();
     let log = open(&directory).await;
@@ -129,6 +140,28 @@ async fn dead_letters_make_room_for_themselves() {
     let info = log.describe(Topic::DeadLetters).await.unwrap().partitions[0];
     assert_eq!(info.end, 100);
     assert!((90..100).contains(&info.first), "{info:?}");
+}
+
+/// Unread bytes stay under the bound and a record: appends wait, say so, and go on behind a trim.
+#[tokio::test]
+async fn rule_31_a_full_log_waits_then_says_so_and_takes_more_behind_a_trim() {
+    let directory = TempDir::new().unwrap();
+    let append_wait = std::time::Duration::from_millis(50);
+    let settings = Settings { max_unread_bytes: 5_000, append_wait, ..Settings::default() };
+    let log = EmbeddedLog::open(directory.path(), settings).await.unwrap();
+    let append = async || log.append(Topic::Ingestion, vec![record("run", vec![7; 1_000])]).await;
+    let mut taken = 0;
+    let refused = loop {
+        match append().await {
+            Ok(_) => taken += 1,
+            Err(error) => break error,
+        }
+        assert!(taken < 10, "it takes without end");
+    };
+    assert!(refused.is_temporary() && refused.to_string().contains("took nothing"), "{refused}");
+    assert!((4..=5).contains(&taken), "{taken} records of a kilobyte");
+    log.trim(Topic::Ingestion, 0, 3).await.unwrap();
+    append().await.unwrap();
 }
 
 #[tokio::test]
