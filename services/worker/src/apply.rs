@@ -6,17 +6,22 @@
 //! that was cut off, and a crash between two transactions all come down to that one check.
 //!
 //! Errors of the store are waited for. A deterministic failure (a panic, a transaction that the store refuses for its size)
-//! is narrowed down by halving the number of items; the one that is left is parked.
+//! is narrowed down by halving the number of items; the one that is left is parked. A transaction that takes longer than its
+//! snapshot lasts is halved as well.
 
+mod dead_letters;
+mod decoded;
 mod dictionary;
 mod event;
 mod object;
 mod park;
+mod payloads;
 mod points;
 mod state;
 mod step;
 mod writer;
 
+pub(crate) use dead_letters::{Copier, DeadLetters};
 pub(crate) use step::Blocks;
 pub(crate) use writer::{Applied, RunWriter};
 
@@ -37,7 +42,10 @@ pub(crate) enum Failure {
     Store(matyan_store::Error),
     /// Wait, and begin anew.
     #[error(transparent)]
-    Blob(#[from] matyan_blob::Error),
+    Blob(matyan_blob::Error),
+    /// Take fewer items: these take longer than a snapshot lasts.
+    #[error("the snapshot became too old")]
+    Slow,
     /// Somebody else wrote the run: begin anew from what is stored.
     #[error("the run was written by somebody else")]
     Conflict,
@@ -52,7 +60,19 @@ impl From<matyan_store::Error> for Failure {
             matyan_store::Error::TooLarge { .. } | matyan_store::Error::BadKey { .. } => {
                 Self::Poison(error.to_string())
             }
+            matyan_store::Error::SnapshotTooOld => Self::Slow,
             other => Self::Store(other),
+        }
+    }
+}
+
+impl From<matyan_blob::Error> for Failure {
+    fn from(error: matyan_blob::Error) -> Self {
+        match error {
+            matyan_blob::Error::BadKey { .. } | matyan_blob::Error::BadContentType { .. } => {
+                Self::Poison(error.to_string())
+            }
+            other => Self::Blob(other),
         }
     }
 }

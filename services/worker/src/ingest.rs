@@ -22,7 +22,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    apply::{Applied, RunKey, RunWriter},
+    apply::{Applied, Copier, DeadLetters, RunKey, RunWriter},
     deps::Deps,
     error::Error,
     fold::FoldNotices,
@@ -86,6 +86,8 @@ pub struct Ingestion {
     writers: JoinSet<Turn>,
     stop_writers: CancellationToken,
     progress: ProgressHandle,
+    dead_letters: DeadLetters,
+    copier: Copier,
     projects: HashMap<String, Project>,
     /// Bytes of records that are taken and not applied.
     window: usize,
@@ -102,6 +104,8 @@ impl Ingestion {
     ) -> Result<Self, Error> {
         let subscription = deps.log_reader.subscribe(Topic::Ingestion).await?;
         let progress = Progress::start(deps.clone(), settings.trim_every);
+        let (dead_letters, copier) =
+            DeadLetters::start(deps.log_writer.clone(), metrics.dead_letters_dropped.clone());
         Ok(Self {
             deps,
             settings,
@@ -113,6 +117,8 @@ impl Ingestion {
             writers: JoinSet::new(),
             stop_writers: CancellationToken::new(),
             progress,
+            dead_letters,
+            copier,
             projects: HashMap::from([(String::new(), Project::default())]),
             window: 0,
             idle_bytes: 0,
@@ -130,6 +136,9 @@ impl Ingestion {
             }
         }
         self.progress.finish().await;
+        // With the writers the last go that could leave a copy.
+        drop((self.runs, self.dead_letters));
+        self.copier.finish().await;
         worked
     }
 
@@ -291,7 +300,7 @@ impl Ingestion {
     fn slot(&mut self, key: &RunKey) -> &mut Slot {
         self.uses += 1;
         if !self.runs.contains_key(key) {
-            let writer = Some(RunWriter::new(self.deps.clone(), key.clone()));
+            let writer = Some(RunWriter::new(self.deps.clone(), key.clone(), self.dead_letters.clone()));
             self.runs.insert(key.clone(), Slot { queue: VecDeque::new(), writer, bytes: 0, used: 0 });
         }
         let slot = self.runs.get_mut(key).expect("it was put there above");

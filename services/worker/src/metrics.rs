@@ -14,6 +14,7 @@ pub struct Metrics {
     items: IntCounter,
     skipped: IntCounter,
     parked: IntCounter,
+    pub(crate) dead_letters_dropped: IntCounter,
     conflicts: IntCounter,
     pub(crate) partitions_lost: IntCounter,
     pub(crate) unapplied_bytes: IntGauge,
@@ -47,6 +48,10 @@ impl Metrics {
             parked: counter(
                 "matyan_ingestion_items_parked_total",
                 "Items that could not be applied and were parked",
+            )?,
+            dead_letters_dropped: counter(
+                "matyan_ingestion_dead_letters_dropped_total",
+                "Parked items of which the dead-letter topic got no copy",
             )?,
             conflicts: counter(
                 "matyan_ingestion_conflicts_total",

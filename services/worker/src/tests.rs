@@ -12,6 +12,12 @@ mod vectors;
 
 use std::time::Duration;
 
+/// What must come to its end; the guard is against hanging alone.
+async fn ends<T>(what: &str, work: impl Future<Output = T>) -> T {
+    let ended = tokio::time::timeout(Duration::from_secs(60), work).await;
+    ended.unwrap_or_else(|_| panic!("{what} never ended"))
+}
+
 /// Waits for a state, with a guard against hanging.
 async fn eventually<F: Future<Output = bool>>(what: &str, is_so: impl Fn() -> F) {
     let wait = async {

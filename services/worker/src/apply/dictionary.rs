@@ -11,7 +11,8 @@ use matyan_store::{Batch, Commit};
 
 use super::{
     Failure,
-    step::{Record, Step, TRANSACTION_BYTES},
+    decoded::Record,
+    step::{Step, TRANSACTION_BYTES},
 };
 
 #[derive(Clone, Debug, Default)]

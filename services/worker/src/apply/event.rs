@@ -17,14 +17,20 @@ use matyan_proto::{
     limits,
 };
 
-use super::{Failure, state::LiveState, step::Step};
+use super::{Failure, decoded::Record, state::LiveState, step::Step};
 use crate::record::Entry;
 
 /// `Err` holds the reason for which an item is parked.
 pub(super) type Verdict = Result<(), String>;
 
 impl Step<'_> {
-    pub(super) async fn apply_event(&mut self, entry: &Entry, event: &Event) -> Result<Verdict, Failure> {
+    pub(super) async fn apply_event(
+        &mut self,
+        record: &Record,
+        event: &Event,
+        item: u32,
+    ) -> Result<Verdict, Failure> {
+        let entry = &record.entry;
         let time_us = event.client_time_us.unwrap_or(entry.received_us);
         let Some(kind) = &event.kind else {
             return Ok(Err("the event is of a kind that is not known here".into()));
@@ -36,7 +42,7 @@ impl Step<'_> {
             Kind::AddTag(add) => self.add_tag(entry, &add.name).await,
             Kind::RemoveTag(remove) => self.remove_tag(entry, &remove.name).await,
             Kind::LogParams(log) => self.log_params(entry, &log.value).await,
-            Kind::LogObject(object) => self.log_object(entry, object, time_us).await,
+            Kind::LogObject(object) => self.log_object(entry, object, record.blob(item), time_us).await,
             Kind::LogTerminalLine(line) => self.log_line(entry, line).await,
             Kind::LogRecord(record) => self.log_record(entry, record).await,
             Kind::BlobRef(blob) => self.blob_ref(entry, blob, time_us).await,

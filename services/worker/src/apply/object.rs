@@ -3,10 +3,8 @@
 use std::collections::hash_map::Entry as Slot;
 
 use bytes::Bytes;
-use futures::{FutureExt as _, StreamExt as _};
-use matyan_blob::BlobKey;
 use matyan_model::{
-    blobs, cbor,
+    cbor,
     context::Context,
     ids::{RunNumber, SeriesNumber},
     object::{
@@ -16,7 +14,7 @@ use matyan_model::{
 };
 use matyan_proto::{ingest::v1 as pb, limits};
 
-use super::{Failure, event::Verdict, step::Step};
+use super::{Failure, event::Verdict, payloads::blob_put, step::Step};
 use crate::record::Entry;
 
 impl Step<'_> {
@@ -24,6 +22,7 @@ impl Step<'_> {
         &mut self,
         entry: &Entry,
         object: &pb::LogObject,
+        blob: Option<&BlobRef>,
         time_us: i64,
     ) -> Result<Verdict, Failure> {
         let context = match checked(object) {
@@ -46,7 +45,7 @@ impl Step<'_> {
             }
         };
         let epoch = object.epoch.or(stored.flatten());
-        let value = self.payload(&object.value).await?;
+        let value = self.payload(&object.value, blob).await?;
         let key = (object.name.clone(), context.digest());
         let dtype = Self::object_dtype(&object.dtype);
         if let Some((_, header)) = self.state.live.objects.get_mut(&key) {
@@ -87,22 +86,15 @@ impl Step<'_> {
         Ok(Some(slot.insert((series, header)).clone()))
     }
 
-    /// A value as its row holds it. A large one is written to the blob store before the transaction that refers to it, under
-    /// a name made of its content, so that doing it again changes nothing.
-    async fn payload(&self, value: &Bytes) -> Result<ObjectValue, Failure> {
+    /// A value as its row holds it. A large one was moved ahead, unless it stands behind repeats that nobody foresaw.
+    async fn payload(&self, value: &Bytes, blob: Option<&BlobRef>) -> Result<ObjectValue, Failure> {
         if value.len() <= INLINE_BYTES {
             return Ok(ObjectValue::Inline(value.clone()));
         }
-        Ok(ObjectValue::Blob(self.move_to_blob(value.clone(), "application/cbor").await?))
-    }
-
-    pub(super) async fn move_to_blob(&self, content: Bytes, content_type: &str) -> Result<BlobRef, Failure> {
-        let hash = *blake3::hash(&content).as_bytes();
-        let size = content.len() as u64;
-        let key = BlobKey::new(blobs::payload_key(self.run.project, &self.run.id, &hash))?;
-        let stream = futures::future::ready(Ok(content)).into_stream().boxed();
-        self.deps.blobs.put(&key, content_type, Some(size), stream).await?;
-        Ok(BlobRef { key: key.as_str().to_owned(), size, hash })
+        Ok(ObjectValue::Blob(match blob {
+            Some(blob) => blob.clone(),
+            None => blob_put(self.deps, self.run, value.clone(), "application/cbor").await?,
+        }))
     }
 }
 

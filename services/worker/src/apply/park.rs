@@ -10,8 +10,10 @@ use prost::Message;
 
 use super::{
     Failure,
+    decoded::Record,
     dictionary::Dictionary,
-    step::{Record, Step},
+    payloads::blob_put,
+    step::{Mode, Step},
 };
 
 /// A parked item, for the dead-letter topic.
@@ -73,21 +75,31 @@ impl Step<'_> {
         let at = Self::item_position(record, item);
         tracing::warn!(run = self.run.id.as_str(), ?at, reason, "parked what cannot be applied");
         self.outcome.parked.push(ParkedItem { reason: reason.to_owned(), item: bytes.clone() });
+        let (bytes, reason) = match self.mode {
+            Mode::Park { is_bare: true, .. } => (Bytes::new(), without(&bytes, reason)),
+            Mode::Park { .. } | Mode::Apply { .. } => (bytes, reason.to_owned()),
+        };
         let mut parked = Parked {
             run_id: self.run.id.clone(),
             at,
-            reason: reason.to_owned(),
+            reason,
             received_us: record.entry.received_us,
             item: bytes,
             blob: None,
         };
         if parked.item.len() > INLINE_BYTES {
             let content = std::mem::take(&mut parked.item);
-            parked.blob = Some(self.move_to_blob(content, "application/x-protobuf").await?);
+            parked.blob = Some(blob_put(self.deps, self.run, content, "application/x-protobuf").await?);
         }
         self.bytes += parked_put(self.transaction.batch(), self.run.project, &parked);
         Ok(())
     }
+}
+
+/// The reason for which an item is parked of which not even the bytes could be kept.
+fn without(bytes: &[u8], reason: &str) -> String {
+    let (count, digest) = (bytes.len(), blake3::hash(bytes).to_hex());
+    format!("{reason}; its {count} bytes with the BLAKE3 {digest} could not be kept")
 }
 
 /// The points of a range. A column of one value may hold for all, and stays.

@@ -18,9 +18,10 @@ use matyan_proto::{ingest::v1::Points, limits};
 
 use super::{
     Failure,
+    decoded::Record,
     dictionary::{Dictionary, REFUSED, UNRESOLVED},
     state::{DEFAULT_DTYPE, Dtypes, Series},
-    step::{Mode, Record, Step, TRANSACTION_BYTES},
+    step::{Mode, Step, TRANSACTION_BYTES},
 };
 
 /// What a point writes, about: it is packed to less.
@@ -64,7 +65,7 @@ impl Step<'_> {
         item: u32,
     ) -> Result<usize, Failure> {
         let most = group.series.len().min(first.saturating_add(self.items_left() as usize));
-        if let Mode::Park { reason } = &self.mode {
+        if let Mode::Park { reason, .. } = &self.mode {
             let reason = reason.clone();
             self.park_points(record, dictionary, group, first..first + 1, item, &reason).await?;
             return Ok(1);

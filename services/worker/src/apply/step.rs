@@ -18,37 +18,11 @@ use matyan_store::{Batch as StoreBatch, Transaction};
 
 use super::{
     Failure, RunKey,
+    decoded::Record,
     park::ParkedItem,
     state::{LiveState, Producer, State},
 };
-use crate::{
-    deps::Deps,
-    record::{Batch, Entry},
-};
-
-/// An entry with its batch, or the reason why there is none.
-pub(super) struct Record {
-    pub(super) entry: Entry,
-    pub(super) batch: Result<Batch, String>,
-}
-
-impl Record {
-    pub(super) fn new(entry: Entry) -> Self {
-        let batch = entry.batch();
-        Self { entry, batch }
-    }
-
-    /// How many items it has; one that cannot be read counts as one.
-    pub(super) fn items(&self) -> u32 {
-        match &self.batch {
-            Ok(batch) => {
-                let points: usize = batch.items.points.iter().map(|points| points.series.len()).sum();
-                (batch.items.events.len() + points) as u32
-            }
-            Err(_) => 1,
-        }
-    }
-}
+use crate::{deps::Deps, record::Entry};
 
 /// Bytes that a transaction takes before it ends: what FoundationDB advises.
 pub(super) const TRANSACTION_BYTES: usize = 1 << 20;
@@ -60,8 +34,8 @@ const EVENT_EXTRA_BYTES: usize = 256;
 pub(super) enum Mode {
     /// At most so many items.
     Apply { items: u32 },
-    /// Parks the first item for this reason, and ends.
-    Park { reason: String },
+    /// Parks the first item for this reason, and ends; a bare one leaves nothing of itself but its digest.
+    Park { reason: String, is_bare: bool },
 }
 
 /// The blocks that a transaction wrote, for whoever folds them.
@@ -266,11 +240,11 @@ impl<'a> Step<'a> {
         self.bytes += prost::Message::encoded_len(event) + EVENT_EXTRA_BYTES;
         self.is_deleted |= is_delete(event);
         let reason = match &self.mode {
-            Mode::Park { reason } => Some(reason.clone()),
+            Mode::Park { reason, .. } => Some(reason.clone()),
             Mode::Apply { .. } if self.state.is_dead() => None,
             Mode::Apply { .. } => {
                 self.is_ended |= matches!(event.kind, Some(Kind::FinishRun(_)));
-                self.apply_event(&record.entry, event).await?.err()
+                self.apply_event(record, event, item).await?.err()
             }
         };
         match reason {

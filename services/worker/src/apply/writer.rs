@@ -4,15 +4,15 @@
 use std::{panic::AssertUnwindSafe, time::Duration};
 
 use futures::FutureExt as _;
-use matyan_log::{NewRecord, Topic};
 use matyan_store::Commit;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Blocks, Failure, RunKey,
-    park::ParkedItem,
+    Blocks, DeadLetters, Failure, RunKey,
+    decoded::{Ahead, Record},
+    payloads::payloads_move,
     state::State,
-    step::{Mode, Outcome, Record, Step},
+    step::{Mode, Outcome, Step},
 };
 use crate::{deps::Deps, record::Entry};
 
@@ -20,6 +20,7 @@ use crate::{deps::Deps, record::Entry};
 pub(crate) struct RunWriter {
     deps: Deps,
     run: RunKey,
+    dead_letters: DeadLetters,
     state: Option<State>,
 }
 
@@ -38,12 +39,10 @@ pub(crate) struct Applied {
 /// Waits between attempts while the store or the blobs are away: doubling from the first to the last.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LAST_WAIT: Duration = Duration::from_secs(5);
-/// How long a copy for the dead-letter topic may take; the store has the item.
-const DEAD_LETTER_WAIT: Duration = Duration::from_secs(5);
 
 impl RunWriter {
-    pub(crate) fn new(deps: Deps, run: RunKey) -> Self {
-        Self { deps, run, state: None }
+    pub(crate) fn new(deps: Deps, run: RunKey, dead_letters: DeadLetters) -> Self {
+        Self { deps, run, dead_letters, state: None }
     }
 
     /// About what is kept in memory for the next entries.
@@ -53,23 +52,33 @@ impl RunWriter {
 
     /// Applies entries in their order. Ends early only when it is stopped: between two transactions, or in a wait.
     pub(crate) async fn apply(&mut self, entries: Vec<Entry>, stop: &CancellationToken) -> Applied {
-        let records: Vec<Record> = entries.into_iter().map(Record::new).collect();
+        let mut ahead = Ahead::new(entries);
         let mut applied = Applied::default();
-        let (mut done, mut mode, mut wait) = (0, Mode::Apply { items: u32::MAX }, FIRST_WAIT);
-        while done < records.len() {
-            if stop.is_cancelled() {
+        let (mut mode, mut wait) = (Mode::Apply { items: u32::MAX }, FIRST_WAIT);
+        loop {
+            let records = ahead.next().await;
+            if records.is_empty() {
+                applied.is_complete = true;
                 return applied;
             }
-            match self.step(&records[done..], &mode, &mut applied).await {
-                Ok(more) => {
-                    done += more;
+            let stepped = match stop.run_until_cancelled(self.prepare(records, &mode)).await {
+                None => return applied,
+                Some(Ok(())) => self.step(records, &mode, &mut applied).await,
+                Some(Err(failure)) => Err(failure),
+            };
+            match stepped {
+                Ok(done) => {
+                    ahead.done(done);
                     wait = FIRST_WAIT;
                     mode = wider(&mode);
                 }
                 Err(Failure::Conflict) => applied.conflicts += 1,
-                Err(Failure::Poison(reason)) => mode = self.narrower(&records[done..], mode, reason),
-                Err(failure @ (Failure::Store(_) | Failure::Blob(_))) => {
-                    tracing::warn!(run = self.run.id.as_str(), error = %failure, ?wait, "waiting to apply");
+                Err(failure) => {
+                    tracing::warn!(run = self.run.id.as_str(), error = %failure, ?mode, "not applied yet");
+                    if let Some(narrower) = self.narrower(records, &mode, &failure) {
+                        mode = narrower;
+                        continue;
+                    }
                     if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
                         return applied;
                     }
@@ -77,8 +86,19 @@ impl RunWriter {
                 }
             }
         }
-        applied.is_complete = true;
-        applied
+    }
+
+    /// What takes as long as it takes, before the snapshot of a transaction begins to age.
+    async fn prepare(&mut self, records: &mut [Record], mode: &Mode) -> Result<(), Failure> {
+        let state = match &mut self.state {
+            Some(state) => state,
+            empty => empty.insert(State::load(&*self.deps.store.snapshot().await?, &self.run).await?),
+        };
+        let moved = payloads_move(&self.deps, &self.run, state, records, mode);
+        AssertUnwindSafe(moved)
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|panic| Err(Failure::Poison(message(&*panic))))
     }
 
     /// One transaction; returns how many records it brought to their end. The state survives only a commit.
@@ -88,10 +108,7 @@ impl RunWriter {
         mode: &Mode,
         applied: &mut Applied,
     ) -> Result<usize, Failure> {
-        let mut state = match self.state.take() {
-            Some(state) => state,
-            None => State::load(&*self.deps.store.snapshot().await?, &self.run).await?,
-        };
+        let mut state = self.state.take().expect("it was loaded by `prepare`");
         let built = self.build(&mut state, records, mode.clone());
         // A panic is a failure of the items like another. The state that it may have left half-changed is dropped.
         let built = AssertUnwindSafe(built).catch_unwind().await;
@@ -103,7 +120,7 @@ impl RunWriter {
             }
         }
         self.state = Some(state);
-        self.copy_parked(&outcome.parked).await;
+        self.dead_letters.copy(&self.run, &outcome.parked);
         applied.blocks.extend(outcome.blocks);
         applied.items += outcome.applied_items;
         applied.skipped_records += outcome.skipped_records;
@@ -123,41 +140,27 @@ impl RunWriter {
         Ok((done, batch, outcome))
     }
 
-    /// Half as many items as failed together; the item itself when it failed alone.
-    fn narrower(&self, records: &[Record], failed: Mode, reason: String) -> Mode {
-        let left: u64 = records.iter().map(|record| u64::from(record.items())).sum();
-        match failed {
-            Mode::Apply { items } if items > 1 => {
-                let tried = left.min(u64::from(items)) as u32;
-                Mode::Apply { items: (tried / 2).max(1) }
+    /// How to go on after a failure other than by waiting: with half as many items as failed together, by parking the item that
+    /// failed alone, and at last by keeping nothing of it but its digest.
+    fn narrower(&self, records: &[Record], failed: &Mode, failure: &Failure) -> Option<Mode> {
+        match (failed, failure) {
+            (_, Failure::Store(_) | Failure::Blob(_) | Failure::Conflict) => None,
+            (Mode::Apply { items }, _) if *items > 1 => {
+                let left: u64 = records.iter().map(|record| u64::from(record.items())).sum();
+                let tried = left.min(u64::from(*items)) as u32;
+                Some(Mode::Apply { items: (tried / 2).max(1) })
             }
-            Mode::Apply { .. } => Mode::Park { reason },
-            Mode::Park { .. } => {
-                tracing::error!(
-                    run = self.run.id.as_str(),
-                    reason,
-                    "an item can be neither applied nor parked"
-                );
-                Mode::Park { reason }
+            (Mode::Apply { .. }, Failure::Poison(reason)) => {
+                Some(Mode::Park { reason: reason.clone(), is_bare: false })
             }
-        }
-    }
-
-    async fn copy_parked(&self, parked: &[ParkedItem]) {
-        if parked.is_empty() {
-            return;
-        }
-        let copy = |item: &ParkedItem| NewRecord {
-            key: self.run.id.as_str().as_bytes().to_vec().into(),
-            value: item.item.clone(),
-            headers: vec![("matyan-reason".to_owned(), item.reason.clone().into())],
-        };
-        let records = parked.iter().map(copy).collect();
-        let append = self.deps.log_writer.append(Topic::DeadLetters, records);
-        match tokio::time::timeout(DEAD_LETTER_WAIT, append).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "dead letters were not copied; the store has them"),
-            Err(_) => tracing::warn!("copying dead letters takes too long; the store has them"),
+            (Mode::Park { reason, is_bare: false }, Failure::Poison(_)) => {
+                Some(Mode::Park { reason: reason.clone(), is_bare: true })
+            }
+            (Mode::Park { is_bare: true, .. }, Failure::Poison(_)) => {
+                tracing::error!(run = self.run.id.as_str(), "an item can be neither applied nor parked");
+                None
+            }
+            (_, Failure::Slow) => None,
         }
     }
 }

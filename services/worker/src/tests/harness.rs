@@ -25,11 +25,12 @@ use matyan_store::{
     embedded::EmbeddedStore,
     layers::{FaultStore, Faults},
 };
+use prometheus::IntCounter;
 use prost::Message;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    apply::{Applied, RunKey, RunWriter},
+    apply::{Applied, Copier, DeadLetters, RunKey, RunWriter},
     deps::Deps,
     record::Entry,
 };
@@ -43,6 +44,8 @@ pub(super) struct World {
     pub(super) faults: Arc<FaultStore>,
     pub(super) now_us: Arc<AtomicI64>,
     pub(super) log: Arc<EmbeddedLog>,
+    pub(super) dead_letters: DeadLetters,
+    _copier: Copier,
     directory: tempfile::TempDir,
 }
 
@@ -73,7 +76,8 @@ impl World {
                 id
             }),
         };
-        Self { deps, inner, faults, now_us, log, directory }
+        let (dead_letters, _copier) = DeadLetters::start(log.clone(), dropped());
+        Self { deps, inner, faults, now_us, log, dead_letters, _copier, directory }
     }
 
     /// Another log in the place of the first, with offsets from 0.
@@ -97,7 +101,8 @@ impl World {
     }
 
     pub(super) fn writer(&self, run: &str) -> RunWriter {
-        RunWriter::new(self.deps.clone(), RunKey { project: P, id: RunId::new(run) })
+        let run = RunKey { project: P, id: RunId::new(run) };
+        RunWriter::new(self.deps.clone(), run, self.dead_letters.clone())
     }
 
     /// Applies records to run `r` by a writer that knows nothing yet.
@@ -112,10 +117,19 @@ impl World {
         applied
     }
 
+    pub(super) async fn apply_entries(&self, run: &str, entries: Vec<Entry>) -> Applied {
+        self.writer(run).apply(entries, &CancellationToken::new()).await
+    }
+
     pub(super) async fn append(&self, records: impl IntoIterator<Item = TestRecord>) {
         let records = records.into_iter().map(|record| record.new_record()).collect();
         self.log.append(Topic::Ingestion, records).await.unwrap();
     }
+}
+
+/// A counter of dropped copies.
+pub(super) fn dropped() -> IntCounter {
+    IntCounter::new("dropped", "Dropped copies").unwrap()
 }
 
 async fn open_log(path: &Path, number: u8) -> Arc<EmbeddedLog> {

@@ -7,8 +7,7 @@ use bytes::Bytes;
 use matyan_frontier::{Components, Frontier, Settings as FrontierSettings};
 use matyan_log::layers::{AppendFault, Faults as LogFaults, FaultyReader, FaultyWriter, Rates};
 use matyan_proto::ingest::v1::{
-    self as pb, ingest_service_client::IngestServiceClient, ingest_service_server::IngestServiceServer,
-    stream_request::Message,
+    self as pb, ingest_service_client::IngestServiceClient, stream_request::Message,
 };
 use matyan_store::layers::Faults;
 use prometheus::Registry;

@@ -1,10 +1,19 @@
 //! Rules of correctness, each played by its scenario on a writer: what is delivered again, out of order, too large, broken, or
 //! meant for a run that is no more.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use matyan_blob::{BlobKey, Blobs, Content, Listing, Meta, Upload};
-use matyan_log::{LogWriter, Topic};
+use matyan_blob::{
+    BlobKey, Blobs, Content, Listing, Meta, Upload,
+    layers::{Call, Fault as BlobFault, Faulty},
+};
+use matyan_log::{Append, LogWriter, NewRecord, Record, Topic, TopicInfo};
 use matyan_model::{
     change::changes_list,
     keys::{self, Counter, EntityKind},
@@ -23,7 +32,10 @@ use matyan_store::{
 };
 
 use super::harness::{P, TestRecord, World, record};
-use crate::apply::RunWriter;
+use crate::{
+    apply::{DeadLetters, RunWriter},
+    record::Entry,
+};
 
 async fn cursor(world: &World) -> Option<Cursor> {
     let snapshot = world.store().snapshot().await.unwrap();
@@ -214,6 +226,45 @@ async fn rule_07_large_payloads_lie_in_the_blob_store() {
     assert_eq!(value.as_map().unwrap()["data"], matyan_model::value::Value::Text(text));
 }
 
+/// Together they take longer than a snapshot lasts.
+#[tokio::test]
+async fn rule_07_slow_blobs_do_not_wear_the_snapshot_out() {
+    let mut world = World::new().await;
+    let puts = Arc::new(AtomicU64::new(0));
+    let counted = puts.clone();
+    world.deps.blobs = Arc::new(Faulty::new(world.deps.blobs.clone(), move |call| match call {
+        Call::Put if counted.fetch_add(1, Ordering::Relaxed) == 7 => BlobFault::Refuse,
+        Call::Put => BlobFault::Delay(Duration::from_millis(400)),
+        _ => BlobFault::None,
+    }));
+    let mut large = record(0).create();
+    for at in 0..32 {
+        large = large.object("o", Some(at), &format!("{at}{}", "x".repeat(70_000)));
+    }
+    let applied = super::ends("applying", world.apply(vec![large])).await;
+    assert_eq!((applied.items, applied.parked), (33, 0));
+    assert_eq!(world.read().await.unwrap().objects[0].1.len(), 32);
+    assert_eq!(puts.load(Ordering::Relaxed), 33, "only the refused one came twice");
+}
+
+/// Repeats, whose payloads nobody needs, hide which payloads the transaction comes to.
+#[tokio::test]
+async fn rule_07_slow_blobs_behind_repeats_are_halved() {
+    let mut world = World::new().await;
+    let objects = |offset, sequence| {
+        let large = record(offset).sent(1, sequence, 0);
+        (0..16).fold(large, |large, at| {
+            large.object("o", Some(at), &format!("{sequence} {at}{}", "x".repeat(70_000)))
+        })
+    };
+    world.apply(vec![objects(0, 1)]).await;
+    let slow =
+        |call| if call == Call::Put { BlobFault::Delay(Duration::from_millis(400)) } else { BlobFault::None };
+    world.deps.blobs = Arc::new(Faulty::new(world.deps.blobs.clone(), slow));
+    let applied = super::ends("applying", world.apply(vec![objects(1, 1), objects(2, 2)])).await;
+    assert_eq!((applied.items, applied.skipped_records), (16, 1));
+}
+
 #[tokio::test]
 async fn rule_07_four_mib_of_params_are_stored_and_come_back() {
     let world = World::new().await;
@@ -314,17 +365,21 @@ async fn rule_08_what_the_store_refuses_is_found_by_halving() {
     assert_eq!(world.points("loss").await.len(), 3);
 }
 
-/// Blobs whose code has a bug.
-struct PanickingBlobs;
+/// Blobs that answer every upload in the same bad way.
+struct BadBlobs(fn(&BlobKey) -> matyan_blob::Error);
+
+fn panicking() -> Arc<BadBlobs> {
+    Arc::new(BadBlobs(|key| panic!("no room for {key}")))
+}
 
 #[async_trait::async_trait]
-impl Blobs for PanickingBlobs {
+impl Blobs for BadBlobs {
     async fn presign(&self, _: &BlobKey, _: &str) -> matyan_blob::Result<Upload> {
         panic!("presign")
     }
 
     async fn put(&self, key: &BlobKey, _: &str, _: Option<u64>, _: Content) -> matyan_blob::Result<Meta> {
-        panic!("no room for {key}")
+        Err(self.0(key))
     }
 
     async fn read(
@@ -351,7 +406,7 @@ impl Blobs for PanickingBlobs {
 #[tokio::test]
 async fn rule_08_a_panic_is_a_bad_item_like_another() {
     let mut world = World::new().await;
-    world.deps.blobs = Arc::new(PanickingBlobs);
+    world.deps.blobs = panicking();
     let large = "x".repeat(100_000);
     let mut mixed = record(0).create();
     for at in 0..20 {
@@ -370,13 +425,86 @@ async fn rule_08_a_panic_is_a_bad_item_like_another() {
 async fn rule_08_dead_letters_are_copies() {
     let world = World::new().await;
     world.apply(vec![record(0).event(unstorable())]).await;
-    let info = world.log.describe(Topic::DeadLetters).await.unwrap();
-    assert_eq!(info.partitions.iter().map(|partition| partition.end).sum::<u64>(), 1);
+    super::eventually("the copy", || async {
+        let info = world.log.describe(Topic::DeadLetters).await.unwrap();
+        info.partitions.iter().map(|partition| partition.end).sum::<u64>() == 1
+    })
+    .await;
     // A log that takes no more holds nothing up: the store has the item.
     world.log.close().await.unwrap();
     let applied = world.apply(vec![record(1).event(unstorable()).line(0, "good")]).await;
     assert_eq!((applied.parked, world.parked().await.len()), (1, 2));
     assert_eq!(world.read().await.unwrap().lines.len(), 1);
+}
+
+/// A log that takes nothing and says nothing, as one whose leader is missing.
+struct Silent;
+
+#[async_trait::async_trait]
+impl LogWriter for Silent {
+    fn append(&self, _: Topic, _: Vec<NewRecord>) -> Append {
+        Box::pin(std::future::pending())
+    }
+
+    async fn describe(&self, _: Topic) -> matyan_log::Result<TopicInfo> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn rule_08_a_dead_letter_topic_that_is_silent_holds_nothing_up() {
+    let mut world = World::new().await;
+    let (dead_letters, _copier) = DeadLetters::start(Arc::new(Silent), super::harness::dropped());
+    world.dead_letters = dead_letters;
+    let records = (0..20).map(|at| record(at).event(unstorable()).line(at as i64, "good")).collect();
+    let applied = super::ends("applying", world.apply(records)).await;
+    assert_eq!((applied.parked, world.read().await.unwrap().lines.len()), (20, 20));
+}
+
+/// A record that nobody can read.
+fn garbage(offset: u64, key: &'static str, size: usize) -> Entry {
+    let value = vec![9; size].into();
+    Entry::read(0, 0, Record { offset, key: key.into(), value, headers: Vec::new(), appended_us: 0 })
+}
+
+#[tokio::test]
+async fn rule_08_an_item_that_cannot_even_be_kept_leaves_its_digest() {
+    let mut world = World::new().await;
+    let bad_type: fn(&BlobKey) -> _ = |_| matyan_blob::Error::BadContentType { reason: "bad" };
+    for (blobs, run) in [(panicking(), "a"), (Arc::new(BadBlobs(bad_type)), "b")] {
+        world.deps.blobs = blobs;
+        let large = record(0).run(run).object("o", None, &"x".repeat(100_000)).line(0, "good");
+        let entries = vec![large.entry(), garbage(1, run, 2 << 20)];
+        let applied = super::ends("applying", world.apply_entries(run, entries)).await;
+        assert_eq!((applied.is_complete, applied.parked), (true, 2), "{run}");
+        assert_eq!(world.read_run(run).await.unwrap().lines.len(), 1, "{run}");
+    }
+    let parked = world.parked().await;
+    let kept: Vec<(usize, bool)> = parked
+        .iter()
+        .map(|parked| (parked.item.len(), parked.reason.contains("could not be kept")))
+        .collect();
+    assert!(matches!(kept[..], [(100_000.., false), (0, true), (100_000.., false), (0, true)]), "{kept:?}");
+    let digest = blake3::hash(&vec![9; 2 << 20]).to_hex();
+    assert!(parked[1].reason.contains(digest.as_str()), "{}", parked[1].reason);
+}
+
+/// Others than the frontier write to the topic as well, and call their runs what they like.
+#[tokio::test]
+async fn rule_08_what_cannot_be_a_folder_is_a_good_run_id_nevertheless() {
+    let world = World::new().await;
+    let text = "x".repeat(300_000);
+    for (run, at) in ["..", ".", "a/../b", "/", "a//b", "a\nb", ".projects"].into_iter().zip(0..) {
+        let entries = vec![record(0).run(run).object("o", None, &text).entry(), garbage(1, run, 2 << 20)];
+        let applied = super::ends("applying", world.apply_entries(run, entries)).await;
+        assert_eq!((applied.is_complete, applied.parked), (true, 1), "{run:?}");
+        let object = &world.read_run(run).await.unwrap().objects[0].1[0];
+        let value = world.value(object).await;
+        assert_eq!(value.as_map().unwrap()["data"], matyan_model::value::Value::Text(text.clone()));
+        let parked = world.parked().await;
+        assert_eq!(parked.len(), at + 1);
+        assert!(parked.iter().all(|parked| parked.blob.is_some()), "{run:?}");
+    }
 }
 
 #[tokio::test]

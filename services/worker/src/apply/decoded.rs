@@ -1,0 +1,150 @@
+//! Entries with their batches, decoded only as far ahead as transactions need them: the smallest event takes fifty times its
+//! bytes once it is decoded, so what the window counts would say little about memory.
+
+use std::{collections::VecDeque, panic::resume_unwind};
+
+use matyan_model::object::{BlobRef, INLINE_BYTES};
+use matyan_proto::ingest::v1::{Event, event::Kind};
+
+use crate::record::{Batch, Entry};
+
+/// What is decoded ahead, in memory: two transactions and more, so that none is cut short for want of items.
+const AHEAD_BYTES: usize = 8 << 20;
+/// Decoding more than this takes half a millisecond, and leaves the async threads.
+const LARGE_BYTES: usize = 256 << 10;
+/// Columns of a point.
+const POINT_BYTES: usize = 36;
+
+/// An entry with its batch, or the reason why there is none.
+pub(super) struct Record {
+    pub(super) entry: Entry,
+    pub(super) batch: Result<Batch, String>,
+    /// Values that no row has room for, by item.
+    pub(super) payloads: Vec<Payload>,
+}
+
+pub(super) struct Payload {
+    pub(super) item: u32,
+    /// Where it lies, once it does.
+    pub(super) blob: Option<BlobRef>,
+}
+
+impl Record {
+    fn new(entry: Entry) -> Self {
+        let batch = entry.batch();
+        let payloads = batch.as_ref().map(|batch| payloads(&batch.items.events)).unwrap_or_default();
+        Self { entry, batch, payloads }
+    }
+
+    async fn decode(entry: Entry) -> Self {
+        if entry.bytes <= LARGE_BYTES {
+            return Self::new(entry);
+        }
+        match tokio::task::spawn_blocking(|| Self::new(entry)).await {
+            Ok(record) => record,
+            Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+            // The runtime ends, and this task with it.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// How many items it has; one that cannot be read counts as one.
+    pub(super) fn items(&self) -> u32 {
+        match &self.batch {
+            Ok(batch) => (batch.items.events.len() + points(batch)) as u32,
+            Err(_) => 1,
+        }
+    }
+
+    /// Where the payload of an item lies.
+    pub(super) fn blob(&self, item: u32) -> Option<&BlobRef> {
+        let at = self.payloads.binary_search_by_key(&item, |payload| payload.item).ok()?;
+        self.payloads[at].blob.as_ref()
+    }
+
+    fn memory(&self) -> usize {
+        let decoded = self
+            .batch
+            .as_ref()
+            .map_or(0, |batch| batch.items.events.len() * size_of::<Event>() + points(batch) * POINT_BYTES);
+        self.entry.bytes + decoded
+    }
+}
+
+fn points(batch: &Batch) -> usize {
+    batch.items.points.iter().map(|points| points.series.len()).sum()
+}
+
+fn payloads(events: &[Event]) -> Vec<Payload> {
+    let is_large = |event: &Event| matches!(&event.kind, Some(Kind::LogObject(object)) if object.value.len() > INLINE_BYTES);
+    let large = events.iter().zip(0..).filter(|(event, _)| is_large(event));
+    large.map(|(_, item)| Payload { item, blob: None }).collect()
+}
+
+/// The entries of a turn: the first of them decoded.
+pub(super) struct Ahead {
+    entries: VecDeque<Entry>,
+    records: VecDeque<Record>,
+    bytes: usize,
+}
+
+impl Ahead {
+    pub(super) fn new(entries: Vec<Entry>) -> Self {
+        Self { entries: entries.into(), records: VecDeque::new(), bytes: 0 }
+    }
+
+    /// The records that are next; none when all are done.
+    pub(super) async fn next(&mut self) -> &mut [Record] {
+        while self.bytes < AHEAD_BYTES
+            && let Some(entry) = self.entries.pop_front()
+        {
+            let record = Record::decode(entry).await;
+            self.bytes += record.memory();
+            self.records.push_back(record);
+        }
+        self.records.make_contiguous()
+    }
+
+    /// Forgets the first records.
+    pub(super) fn done(&mut self, count: usize) {
+        self.bytes -= self.records.drain(..count).map(|record| record.memory()).sum::<usize>();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use matyan_proto::{ingest::v1 as pb, log::v1::LogEntry};
+    use prost::Message as _;
+
+    use super::*;
+
+    fn entry(offset: u64, events: usize) -> Entry {
+        let event = Event { client_time_us: None, kind: Some(Kind::FinishRun(pb::FinishRun {})) };
+        let batch = pb::IngestionBatch { events: vec![event; events], ..Default::default() };
+        let entry =
+            LogEntry { run_id: "r".into(), batch: batch.encode_to_vec().into(), ..Default::default() };
+        let value: Bytes = [vec![1], entry.encode_to_vec()].concat().into();
+        let record =
+            matyan_log::Record { offset, key: Bytes::new(), value, headers: Vec::new(), appended_us: 0 };
+        Entry::read(0, 0, record)
+    }
+
+    #[tokio::test]
+    async fn small_events_are_counted_by_what_they_take_decoded() {
+        let entries: Vec<Entry> = (0..40).map(|offset| entry(offset, 20_000)).collect();
+        assert!(entries.iter().map(|entry| entry.bytes).sum::<usize>() < 4 << 20, "a turn takes all of them");
+        let mut ahead = Ahead::new(entries);
+        let (mut seen, mut most) = (0, 0);
+        loop {
+            let records = ahead.next().await;
+            let Some(first) = records.first() else { break };
+            assert_eq!(first.entry.position.offset, seen);
+            seen += 1;
+            most = most.max(records.iter().map(Record::memory).sum::<usize>());
+            ahead.done(1);
+        }
+        assert_eq!((seen, ahead.bytes), (40, 0));
+        assert!(most < 2 * AHEAD_BYTES, "{most} bytes were decoded at once");
+    }
+}

@@ -1,0 +1,82 @@
+//! Payloads that no row has room for: written to the blob store before the transaction that refers to them, many at once, and
+//! outside of its snapshot, which ends after five seconds however slow the blobs are. What is moved stays moved: an attempt
+//! that comes again uploads only what is missing.
+
+use bytes::Bytes;
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
+use matyan_blob::BlobKey;
+use matyan_model::{blobs, object::BlobRef};
+use matyan_proto::ingest::v1::event::Kind;
+
+use super::{
+    Failure, RunKey,
+    decoded::{Payload, Record},
+    state::State,
+    step::{Mode, TRANSACTION_BYTES},
+};
+use crate::deps::Deps;
+
+/// Uploads of one run at once: enough to hide what a distant store takes to answer.
+const UPLOADS: usize = 8;
+
+/// Moves the payloads that the next transaction may refer to.
+pub(super) async fn payloads_move(
+    deps: &Deps,
+    run: &RunKey,
+    state: &State,
+    records: &mut [Record],
+    mode: &Mode,
+) -> Result<(), Failure> {
+    let Mode::Apply { items } = *mode else { return Ok(()) };
+    if state.is_dead() || records.iter().all(|record| record.payloads.is_empty()) {
+        return Ok(());
+    }
+    let mut moves: Vec<BoxFuture<'_, Result<(), Failure>>> = Vec::new();
+    for (payload, content) in wanted(state, records, items) {
+        moves.push(Box::pin(async move {
+            payload.blob = Some(blob_put(deps, run, content, "application/cbor").await?);
+            Ok(())
+        }));
+    }
+    // All of them are let come to their end: what one has moved need not be moved again because another failed.
+    let moved: Vec<_> = stream::iter(moves).buffer_unordered(UPLOADS).collect().await;
+    moved.into_iter().collect()
+}
+
+/// Payloads among the next items that lie nowhere yet, up to what fits a transaction.
+fn wanted<'a>(state: &State, records: &'a mut [Record], items: u32) -> Vec<(&'a mut Payload, Bytes)> {
+    let (mut wanted, mut bytes, mut seen) = (Vec::new(), 0, 0);
+    for record in records {
+        let Some(first) = state.cursor.next_item(record.entry.position) else { continue };
+        let own_items = record.items();
+        let Ok(batch) = &record.batch else { continue };
+        for payload in record.payloads.iter_mut().filter(|payload| payload.item >= first) {
+            if bytes >= TRANSACTION_BYTES || seen + (payload.item - first) >= items {
+                return wanted;
+            }
+            if payload.blob.is_none()
+                && let Some(Kind::LogObject(object)) = &batch.items.events[payload.item as usize].kind
+            {
+                bytes += object.value.len();
+                wanted.push((payload, object.value.clone()));
+            }
+        }
+        seen = seen.saturating_add(own_items.saturating_sub(first));
+    }
+    wanted
+}
+
+/// Writes a blob under a name made of its content, so that doing it again changes nothing.
+pub(super) async fn blob_put(
+    deps: &Deps,
+    run: &RunKey,
+    content: Bytes,
+    content_type: &str,
+) -> Result<BlobRef, Failure> {
+    let hash = *blake3::hash(&content).as_bytes();
+    let size = content.len() as u64;
+    let key = BlobKey::new(blobs::payload_key(run.project, &run.id, &hash))?;
+    let stream = futures::future::ready(Ok(content)).into_stream().boxed();
+    deps.blobs.put(&key, content_type, Some(size), stream).await?;
+    Ok(BlobRef { key: key.as_str().to_owned(), size, hash })
+}
