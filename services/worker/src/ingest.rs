@@ -252,7 +252,12 @@ impl Ingestion {
         let records = match partition.verify(records) {
             partition::Verified::Good(records) => records,
             partition::Verified::OtherLog => {
-                identity::replace(&self.deps, number, partition.log()).await?;
+                let (deps, log) = (&self.deps, partition.log());
+                let replaced =
+                    patiently(stop, "giving a new log its number", || identity::replace(deps, number, log));
+                if replaced.await?.is_none() {
+                    return Ok(());
+                }
                 self.partitions.remove(&number);
                 return self.assign(number, stop).await;
             }
@@ -265,7 +270,7 @@ impl Ingestion {
                 continue;
             }
             let mut entry = Entry::read(log, number, record);
-            let project = self.project(&mut entry).await?;
+            let Some(project) = self.project(&mut entry, stop).await? else { return Ok(()) };
             let key = RunKey { project, id: entry.run_id.clone() };
             self.window += entry.bytes;
             let slot = self.slot(&key);
@@ -278,23 +283,31 @@ impl Ingestion {
         Ok(())
     }
 
-    /// The project of an entry; one of a project that nobody knows cannot be applied.
-    async fn project(&mut self, entry: &mut Entry) -> Result<Project, Error> {
+    /// The project of an entry; one of a project that nobody knows cannot be applied. None if it was stopped meanwhile.
+    async fn project(
+        &mut self,
+        entry: &mut Entry,
+        stop: &CancellationToken,
+    ) -> Result<Option<Project>, Error> {
         if let Some(project) = self.projects.get(&entry.project) {
-            return Ok(*project);
+            return Ok(Some(*project));
         }
-        let found = project_find(&*self.deps.store.snapshot().await?, &entry.project).await?;
-        match found {
-            Some(project) => {
+        let (deps, name) = (&self.deps, &entry.project);
+        let found = patiently(stop, "looking a project up", || async {
+            Ok(project_find(&*deps.store.snapshot().await?, name).await?)
+        });
+        Ok(match found.await? {
+            Some(Some(project)) => {
                 self.projects.insert(entry.project.clone(), project);
-                Ok(project)
+                Some(project)
             }
-            None => {
+            Some(None) => {
                 let reason = format!("there is no project `{}`", entry.project);
                 entry.content = Content::Unreadable { reason, value: entry.raw() };
-                Ok(Project::default())
+                Some(Project::default())
             }
-        }
+            None => None,
+        })
     }
 
     fn slot(&mut self, key: &RunKey) -> &mut Slot {
@@ -381,5 +394,26 @@ impl Ingestion {
             }
             keep
         });
+    }
+}
+
+/// Tries until it succeeds, or fails in a way that waiting does not mend. None once it is stopped.
+async fn patiently<T, F>(
+    stop: &CancellationToken,
+    what: &str,
+    attempt: impl Fn() -> F,
+) -> Result<Option<T>, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    loop {
+        match attempt().await {
+            Ok(done) => return Ok(Some(done)),
+            Err(error) if error.is_temporary() => tracing::warn!(%error, what, "waiting to try again"),
+            Err(error) => return Err(error),
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(WAIT)).await.is_none() {
+            return Ok(None);
+        }
     }
 }

@@ -124,6 +124,24 @@ async fn rule_24_an_acknowledged_position_can_be_waited_for() {
     let early = applied_wait(world.store(), LogTopic::Ingestion, position);
     assert!(tokio::time::timeout(Duration::from_millis(50), early).await.is_err(), "nothing is applied yet");
     let worker = world.work().await;
+#[tokio::test]
+async fn rule_08_errors_of_the_store_are_waited_for_where_a_project_is_looked_up() {
+    let world = World::new().await;
+    let worker = world.work().await;
+    world.append([record(0).create()]).await;
+    world.applied(0, 0).await;
+    world.faults.set_faults(Faults::errors(1, 1.0));
+    let mut stranger = record(0).create();
+    stranger.entry.project = "nobody".into();
+    world.append([stranger]).await;
+    let records = worker.metrics.records.clone();
+    super::eventually("the record", || async { records.get() == 2 }).await;
+    world.faults.set_faults(Faults::script([]));
+    world.applied(0, 1).await;
+    assert_eq!(world.parked().await[0].reason, "there is no project `nobody`");
+    worker.stop().await.unwrap();
+}
+
     world.append([record(0).create()]).await;
     world.applied(0, 0).await;
     assert!(world.read().await.is_some());
