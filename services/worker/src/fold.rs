@@ -24,7 +24,7 @@ use matyan_model::{
 };
 use matyan_store::{Commit, Scan, Transaction};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     time::MissedTickBehavior,
 };
 use tokio_util::sync::CancellationToken;
@@ -85,6 +85,8 @@ impl FoldNotices {
 /// The thread that folds.
 pub struct FoldThread {
     thread: JoinHandle<()>,
+    /// Open as long as the thread lives.
+    running: watch::Receiver<()>,
 }
 
 impl FoldThread {
@@ -99,8 +101,18 @@ impl FoldThread {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let folder = Folder { deps, metrics, notices, missed: missed.clone(), pending: HashMap::new() };
         let thread = std::thread::Builder::new().name("fold".to_owned());
-        let thread = thread.spawn(move || runtime.block_on(folder.run(stop)))?;
-        Ok((FoldNotices { sender, room: Arc::new(Semaphore::new(ROOM)), missed }, Self { thread }))
+        let (held, running) = watch::channel(());
+        let thread = thread.spawn(move || {
+            let _held = held;
+            runtime.block_on(folder.run(stop));
+        })?;
+        Ok((FoldNotices { sender, room: Arc::new(Semaphore::new(ROOM)), missed }, Self { thread, running }))
+    }
+
+    /// Returns when the thread has ended: it was stopped, or has panicked. Cancel-safe.
+    pub async fn ended(&self) {
+        let mut running = self.running.clone();
+        while running.changed().await.is_ok() {}
     }
 
     /// Waits for its end.
@@ -133,27 +145,24 @@ impl Folder {
         let mut looks = tokio::time::interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let worked = tokio::select! {
+            tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 _ = looks.tick() => self.look(&stop).await,
                 Some(notice) = self.notices.recv() => self.take(notice, &stop).await,
-            };
-            if let Err(error) = worked {
-                tracing::warn!(%error, "folding goes on later");
             }
         }
     }
 
-    async fn take(&mut self, notice: Notice, stop: &CancellationToken) -> Result<(), Error> {
+    async fn take(&mut self, notice: Notice, stop: &CancellationToken) {
         let Notice { run, blocks, _room } = notice;
         for blocks in blocks {
-            self.count(&run, blocks, stop).await?;
+            let key = self.count(&run, blocks);
+            self.fold_if_due(key, stop).await;
         }
-        Ok(())
     }
 
-    async fn count(&mut self, run: &RunKey, blocks: Blocks, stop: &CancellationToken) -> Result<(), Error> {
+    fn count(&mut self, run: &RunKey, blocks: Blocks) -> (Project, RunNumber) {
         let key = (run.project, blocks.number);
         let touched_us = self.deps.now_us();
         let pending = self.pending.entry(key).or_insert_with(|| Pending {
@@ -169,16 +178,17 @@ impl Folder {
                 tracing::error!(run = pending.id.as_str(), %error, "a block that was just written cannot be read");
             }
         }
-        self.fold_if_due(key, stop).await
+        key
     }
 
-    /// Reads the list of the store if a hint was missed, and folds runs that are due or silent.
-    async fn look(&mut self, stop: &CancellationToken) -> Result<(), Error> {
+    /// Reads the list of the store if a hint was missed, and folds runs that are due or silent. One that cannot be folded is in
+    /// the way of no other.
+    async fn look(&mut self, stop: &CancellationToken) {
         if self.missed.swap(false, Ordering::Relaxed)
             && let Err(error) = self.read_list().await
         {
+            tracing::warn!(%error, "the list of runs to fold is read later");
             self.missed.store(true, Ordering::Relaxed);
-            return Err(error);
         }
         let silent_before = self.deps.now_us().saturating_sub(SILENT_US);
         for pending in self.pending.values_mut().filter(|pending| pending.touched_us < silent_before) {
@@ -186,9 +196,8 @@ impl Folder {
         }
         let keys: Vec<_> = self.pending.keys().copied().collect();
         for key in keys {
-            self.fold_if_due(key, stop).await?;
+            self.fold_if_due(key, stop).await;
         }
-        Ok(())
     }
 
     async fn read_list(&mut self) -> Result<(), Error> {
@@ -201,7 +210,12 @@ impl Folder {
                 let page = snapshot.scan(&range, Scan { rows: 1_000, ..Scan::default() }).await?;
                 for (key, _) in &page.rows {
                     let (number,): (u64,) = keys::tail(&prefix, key)?;
-                    self.read_run(project, RunNumber(number)).await?;
+                    match self.read_run(project, RunNumber(number)).await {
+                        Err(error) if !error.is_temporary() => {
+                            tracing::error!(number, %error, "a run cannot be folded");
+                        }
+                        read => read?,
+                    }
                 }
                 match page.rows.last() {
                     Some((last, _)) if page.more => range = range.after(last),
@@ -218,12 +232,23 @@ impl Folder {
         let document = document_get(&*snapshot, project, number).await?;
         let series = RunSeries::open(&*snapshot, RunPlace { project, number }).await?;
         let is_ended = series.is_folding() || document.is_some_and(|document| !document.props.active);
-        let pending = Pending { id, unfolded: series.unfolded()?, is_ended, touched_us: self.deps.now_us() };
+        // A run that is known already stays as silent as it is.
+        let touched_us = self.pending.get(&(project, number)).map(|pending| pending.touched_us);
+        let touched_us = touched_us.unwrap_or_else(|| self.deps.now_us());
+        let pending = Pending { id, unfolded: series.unfolded()?, is_ended, touched_us };
         self.pending.insert((project, number), pending);
         Ok(())
     }
 
-    async fn fold_if_due(
+    async fn fold_if_due(&mut self, key: (Project, RunNumber), stop: &CancellationToken) {
+        if let Err(error) = self.fold_while_due(key, stop).await {
+            // What is counted of it stays, so that the next look tries again.
+            let id = self.pending.get(&key).map(|pending| pending.id.as_str());
+            tracing::warn!(run = id, %error, "folding a run goes on later");
+        }
+    }
+
+    async fn fold_while_due(
         &mut self,
         key: (Project, RunNumber),
         stop: &CancellationToken,

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::harness::{P, TestRecord, World, record};
+use matyan_proto::ingest::v1::event::Kind;
 use crate::{Error, FoldThread, IngestSettings, Ingestion, Metrics};
 
 /// A worker at work.
@@ -256,6 +257,45 @@ async fn rule_37_projects_share_nothing_and_unknown_ones_are_parked() {
     let mut batch = matyan_store::Batch::default();
     batch.set(matyan_model::keys::project_by_name("other"), vec![1, 7]);
     matyan_store::Store::commit(world.store(), batch).await.unwrap();
+/// Everything that is silent is folded in the end, also behind a run that cannot be.
+#[tokio::test]
+async fn a_run_that_cannot_be_folded_is_in_the_way_of_no_other() {
+    let world = World::new().await;
+    let runs = ["bad", "a", "b", "c", "d"];
+    for (run, offset) in runs.into_iter().zip(0..) {
+        let ended = record(offset)
+            .run(run)
+            .define(0, &["loss"])
+            .points(0, &[(Some(0), 1.0)])
+            .event(Kind::FinishRun(Default::default()));
+        world.apply_with(&mut world.writer(run), vec![ended]).await;
+    }
+    let bad = world.read_run("bad").await.unwrap().number;
+    let mut batch = matyan_store::Batch::default();
+    batch.set(matyan_model::keys::block(P, bad, 0), vec![0xff; 9]);
+    world.store().commit(batch).await.unwrap();
+    let worker = world.work().await;
+    for run in &runs[1..] {
+        let number = world.read_run(run).await.unwrap().number;
+        super::eventually(run, || async {
+            let snapshot = world.store().snapshot().await.unwrap();
+            snapshot.get(&matyan_model::keys::unfolded(P, number)).await.unwrap().is_none()
+        })
+        .await;
+    }
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_fold_thread_that_panics_is_heard_of() {
+    let mut world = World::new().await;
+    world.deps.clock = Arc::new(|| panic!("a clock that breaks"));
+    let (stop, metrics) = (CancellationToken::new(), Metrics::new(&Registry::new()).unwrap());
+    let (_notices, fold) = FoldThread::start(world.deps.clone(), metrics, stop).unwrap();
+    super::ends("folding", fold.ended()).await;
+    fold.finish().await;
+}
+
     let of = |project: &str, record: TestRecord| {
         let mut record = record;
         record.entry.project = project.to_owned();
