@@ -1,13 +1,16 @@
 //! The control worker: publishes the outbox to the control topic, reads the topic, deletes the blobs of deleted runs, and runs
 //! the periodic jobs.
 //!
-//! An event is dealt with as often as it takes; only then is the position behind it told. Handlers check before each page
+//! An event is dealt with as often as it takes; only then is the position behind it told. Everything may be cut off between two
+//! steps, as everything may be done twice: so to stop waits for nothing. Handlers check before each page
 //! that the run is still the deleted one, so a late event cannot hurt a run that was made anew.
 
 mod blobs;
 mod outbox;
 
 pub(crate) use blobs::delete_folder;
+#[cfg(test)]
+pub(crate) use blobs::delete_run;
 
 use std::time::Duration;
 
@@ -39,7 +42,7 @@ impl Control {
         Ok(Self { deps, metrics, subscription })
     }
 
-    /// Works until it is stopped: between two events, or in a wait.
+    /// Works until it is stopped.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let publisher = outbox::run(self.deps.clone(), stop.clone());
         let jobs = Jobs::new(self.deps.clone(), self.metrics.clone()).run(stop.clone());
@@ -73,7 +76,7 @@ impl Control {
         match delivery {
             Delivery::Assigned { partition } => {
                 let mut patience = Patience::new(stop, "beginning the control topic");
-                while !patience.is_over(self.begin(partition).await).await {}
+                while !patience.is_over(self.begin(partition)).await {}
                 Ok(())
             }
             Delivery::Revoked { .. } => Ok(()),
@@ -101,7 +104,7 @@ impl Control {
             Ok(event) => {
                 let kind = kind_name(&event);
                 let mut patience = Patience::new(stop, kind);
-                while !patience.is_over(self.handle_counted(&event).await).await {}
+                while !patience.is_over(self.handle_counted(&event)).await {}
                 if stop.is_cancelled() {
                     return Ok(());
                 }
@@ -114,7 +117,7 @@ impl Control {
         }
         self.metrics.event_seconds.observe(started.elapsed().as_secs_f64());
         let mut patience = Patience::new(stop, "telling the position in the control topic");
-        while !patience.is_over(tell(&self.deps, partition, record).await).await {}
+        while !patience.is_over(tell(&self.deps, partition, record)).await {}
         Ok(())
     }
 
@@ -155,13 +158,14 @@ impl<'a> Patience<'a> {
         Self { stop, what, wait: FIRST_WAIT }
     }
 
-    /// True once the attempt has succeeded, or none is to follow.
-    async fn is_over(&mut self, attempt: Result<(), Error>) -> bool {
+    /// True once the attempt has succeeded, or none is to follow. An attempt is cut off when the worker is stopped, wherever it
+    /// is: deleting the blobs of a large run takes minutes, and is begun again after the next start.
+    async fn is_over(&mut self, attempt: impl Future<Output = Result<(), Error>>) -> bool {
         let what = self.what;
-        match attempt {
-            Ok(()) => return true,
-            Err(error) if error.is_temporary() => tracing::warn!(%error, what, "waiting to try again"),
-            Err(error) => tracing::error!(%error, what, "failed, and is tried again"),
+        match self.stop.run_until_cancelled(attempt).await {
+            None | Some(Ok(())) => return true,
+            Some(Err(error)) if error.is_temporary() => tracing::warn!(%error, what, "waiting to try again"),
+            Some(Err(error)) => tracing::error!(%error, what, "failed, and is tried again"),
         }
         let waited = self.stop.run_until_cancelled(tokio::time::sleep(self.wait)).await;
         self.wait = LAST_WAIT.min(self.wait * 2);

@@ -13,11 +13,12 @@ pub(crate) use {
 
 use std::time::Duration;
 
+use matyan_log::Topic;
 use matyan_model::{
     change::{KEPT_US, changes_trim},
     ids::Project,
     keys::LogTopic,
-    position::applied_list,
+    position::applied_get,
     producer::producers_sweep,
     project::projects_list,
     run::{dead_runs_list, sweep_step},
@@ -47,7 +48,7 @@ impl Jobs {
         Self { deps, metrics }
     }
 
-    /// Works until it is stopped, between two transactions.
+    /// Works until it is stopped. A round may be cut off anywhere: the next one finds what is left.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let deps = &self.deps;
         let (metrics, stop) = (&self.metrics, &stop);
@@ -71,9 +72,10 @@ async fn every<F: Future<Output = Result<(), Error>>>(
     job: impl Fn() -> F,
 ) {
     while stop.run_until_cancelled(tokio::time::sleep(period)).await.is_some() {
-        match job().await {
-            Ok(()) => metrics.job_runs.with_label_values(&[name]).inc(),
-            Err(error) => tracing::warn!(job = name, %error, "a job goes on in its next round"),
+        match stop.run_until_cancelled(job()).await {
+            None => return,
+            Some(Ok(())) => metrics.job_runs.with_label_values(&[name]).inc(),
+            Some(Err(error)) => tracing::warn!(job = name, %error, "a job goes on in its next round"),
         }
     }
 }
@@ -109,6 +111,21 @@ pub(crate) async fn trim_changes(deps: &Deps) -> Result<(), Error> {
     Ok(())
 }
 
+/// Before this everything in the log is applied. What comes behind the last applied record is younger than it.
+async fn oldest_unapplied_us(deps: &Deps) -> Result<i64, Error> {
+    let info = deps.log_writer.describe(Topic::Ingestion).await?;
+    let mut oldest_us = i64::MAX;
+    for (bounds, partition) in info.partitions.iter().zip(0..) {
+        let applied = applied_get(&*deps.store.snapshot().await?, LogTopic::Ingestion, partition).await?;
+        let next = applied.map_or(0, |applied| applied.next);
+        if bounds.end > next.max(bounds.first) {
+            let last = applied.and_then(|applied| applied.last);
+            oldest_us = oldest_us.min(last.map_or(i64::MIN, |last| last.appended_us));
+        }
+    }
+    Ok(oldest_us)
+}
+
 async fn clear_garbage(deps: &Deps) -> Result<(), Error> {
     for project in projects(deps).await? {
         while garbage_clear(&*deps.store, project, deps.now_us()).await? > 0 {}
@@ -116,11 +133,12 @@ async fn clear_garbage(deps: &Deps) -> Result<(), Error> {
     Ok(())
 }
 
-/// Producers are silent by the time of the log, not of this clock: while nothing is applied nothing is forgotten.
+/// Producers are silent by the time of the log, not of this clock: while something waits to be applied, nothing that came
+/// after it is forgotten.
 pub(crate) async fn sweep_producers(deps: &Deps) -> Result<(), Error> {
-    let applied = applied_list(&*deps.store.snapshot().await?, LogTopic::Ingestion).await?;
-    let last = applied.iter().filter_map(|(_, applied)| applied.last);
-    let Some(log_time_us) = last.map(|last| last.appended_us).min() else { return Ok(()) };
+    // Asked first: what is appended meanwhile is not older.
+    let now_us = deps.now_us();
+    let log_time_us = now_us.min(oldest_unapplied_us(deps).await?);
     let step = async |mut transaction: Transaction| {
         transaction.buffered();
         let more = producers_sweep(&mut transaction, log_time_us).await?;
@@ -128,4 +146,22 @@ pub(crate) async fn sweep_producers(deps: &Deps) -> Result<(), Error> {
     };
     while transact(&*deps.store, step).await?.0 {}
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::Registry;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_job_is_cut_off_by_a_stop() {
+        let (metrics, stop) = (Metrics::new(&Registry::new()).unwrap(), CancellationToken::new());
+        let job = || {
+            stop.cancel();
+            std::future::pending()
+        };
+        let loops = every(Duration::ZERO, "job", &metrics, &stop, job);
+        tokio::time::timeout(Duration::from_secs(60), loops).await.unwrap();
+    }
 }

@@ -9,7 +9,7 @@ use matyan_model::{
     keys::{self, EntityKind, ItemPosition},
     object::object_header_put,
     position::Cursor,
-    producer::{Mark, mark_get, mark_put},
+    producer::{MARK_KEPT_US, Mark, mark_get, mark_put},
     run::{RunEdit, Writing, run_create, writing_put},
     series::{Header, Written},
 };
@@ -179,7 +179,9 @@ impl<'a> Step<'a> {
         }
         if let (Some(sent), Some(mark)) = (&entry.sent, mark) {
             let producer = self.state.producers.entry(sent.producer).or_default();
-            let is_new = !std::mem::replace(&mut producer.is_known, true);
+            // One that was silent for long may have been swept behind the back of this cache: it is listed for the sweep again.
+            let silent_us = mark.seen_us.saturating_sub(producer.mark.seen_us);
+            let is_new = !std::mem::replace(&mut producer.is_known, true) || silent_us > MARK_KEPT_US / 2;
             producer.mark = mark;
             mark_put(self.transaction.batch(), self.run.project, &self.run.id, sent, &mark, is_new);
         }

@@ -5,6 +5,7 @@ use matyan_blob::BlobKey;
 use matyan_model::{
     blobs::run_folder,
     ids::{Project, RunId, RunNumber},
+    lock::{Lock, lock_still_held},
     run::{Head, blobs_gone_put, head_get},
 };
 use matyan_proto::log::v1::RunDeleted;
@@ -12,7 +13,7 @@ use matyan_store::{Transaction, transact};
 
 use crate::{deps::Deps, error::Error, metrics::Metrics};
 
-pub(super) async fn delete_run(
+pub(crate) async fn delete_run(
     deps: &Deps,
     metrics: &Metrics,
     project: &str,
@@ -22,26 +23,36 @@ pub(super) async fn delete_run(
         tracing::warn!("skipped an event about a deleted run that names none");
         return Ok(());
     }
-    let project = Project(if project.is_empty() { 0 } else { project.parse().unwrap_or_default() });
+    let number = if project.is_empty() { Ok(0) } else { project.parse() };
+    let Ok(project_number) = number else {
+        tracing::warn!(project, "skipped an event about a deleted run of a project that has no number");
+        return Ok(());
+    };
+    let project = Project(project_number);
     let (id, number) = (RunId::new(deleted.run_id.as_str()), RunNumber(deleted.run_number));
     if !deleted.blob_keys.is_empty() {
-        let keys = deleted.blob_keys.iter().filter_map(|key| BlobKey::new(key.as_str()).ok()).collect();
+        // Whoever wrote the event: what lies elsewhere is not the run's.
+        let folder = run_folder(project, &id);
+        let own = deleted.blob_keys.iter().filter(|key| key.starts_with(&folder));
+        let keys = own.filter_map(|key| BlobKey::new(key.as_str()).ok()).collect();
         return if is_dead(deps, project, &id, number).await? {
             delete(deps, metrics, keys).await
         } else {
             Ok(())
         };
     }
-    delete_folder(deps, metrics, project, &id, number).await
+    delete_folder(deps, metrics, project, &id, number, None).await
 }
 
-/// Deletes the folder of a run and notes that it is gone. A run that lives, or was deleted another time, is left alone.
+/// Deletes the folder of a run and notes that it is gone. A run that lives, or was deleted another time, is left alone; a job
+/// that has lost its lock notes nothing.
 pub(crate) async fn delete_folder(
     deps: &Deps,
     metrics: &Metrics,
     project: Project,
     id: &RunId,
     number: RunNumber,
+    lock: Option<&Lock>,
 ) -> Result<(), Error> {
     let folder = run_folder(project, id);
     let mut from = None;
@@ -57,7 +68,13 @@ pub(crate) async fn delete_folder(
         }
     }
     transact(&*deps.store, async |mut transaction: Transaction| {
-        blobs_gone_put(&mut transaction, project, id, number).await?;
+        let may_write = match lock {
+            Some(lock) => lock_still_held(&transaction, lock).await?,
+            None => true,
+        };
+        if may_write {
+            blobs_gone_put(&mut transaction, project, id, number).await?;
+        }
         Ok::<_, Error>((transaction, ()))
     })
     .await?;

@@ -20,10 +20,11 @@ const WAIT: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(deps: Deps, stop: CancellationToken) {
     loop {
-        let wait = match publish(&deps).await {
-            Ok(PAGE..) => Duration::ZERO,
-            Ok(_) => LOOK_EVERY,
-            Err(error) => {
+        let wait = match stop.run_until_cancelled(publish(&deps)).await {
+            None => return,
+            Some(Ok(PAGE..)) => Duration::ZERO,
+            Some(Ok(_)) => LOOK_EVERY,
+            Some(Err(error)) => {
                 tracing::warn!(%error, "control events wait in the outbox");
                 WAIT
             }

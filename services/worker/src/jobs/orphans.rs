@@ -7,23 +7,21 @@
 use std::collections::HashSet;
 
 use matyan_blob::{BlobKey, Meta};
-use matyan_log::Topic;
 use matyan_model::{
     artifact::artifacts_list,
     blobs::run_folder,
     cbor,
     ids::{Project, RunId, RunNumber, SeriesNumber},
-    keys::{self, LogTopic},
+    keys,
     object::{Object, ObjectValue, object_series_list, objects_between, objects_list},
     parked::parked_list,
-    position::applied_get,
     run::{head_live, runs_list},
     value::Value,
 };
 use matyan_store::Scan;
 use tokio_util::sync::CancellationToken;
 
-use super::projects;
+use super::{oldest_unapplied_us, projects};
 use crate::{deps::Deps, error::Error, metrics::Metrics};
 
 /// A client of ours checks, or uploads again, before it sends a reference that is more than a day old.
@@ -45,21 +43,6 @@ pub(crate) async fn sweep(deps: &Deps, metrics: &Metrics, stop: &CancellationTok
         }
     }
     Ok(())
-}
-
-/// Before this everything in the log is applied. What comes behind the last applied record is younger than it.
-async fn oldest_unapplied_us(deps: &Deps) -> Result<i64, Error> {
-    let info = deps.log_writer.describe(Topic::Ingestion).await?;
-    let mut oldest_us = i64::MAX;
-    for (bounds, partition) in info.partitions.iter().zip(0..) {
-        let applied = applied_get(&*deps.store.snapshot().await?, LogTopic::Ingestion, partition).await?;
-        let next = applied.map_or(0, |applied| applied.next);
-        if bounds.end > next.max(bounds.first) {
-            let last = applied.and_then(|applied| applied.last);
-            oldest_us = oldest_us.min(last.map_or(i64::MIN, |last| last.appended_us));
-        }
-    }
-    Ok(oldest_us)
 }
 
 async fn sweep_run(

@@ -29,7 +29,8 @@ pub(crate) async fn sweep(deps: &Deps, metrics: &Metrics) -> Result<(), Error> {
     let swept = sweep_locked(deps, metrics, &lock).await;
     let mut batch = Batch::default();
     lock_release(&mut batch, &lock);
-    // A conflict means that somebody took it over, and then it is not ours to release.
+    // A conflict means that somebody took it over, and then it is not ours to release. Of a sweep that is cut off the lock stays
+    // until it is stale.
     deps.store.commit(batch).await?;
     swept
 }
@@ -59,7 +60,10 @@ async fn sweep_locked(deps: &Deps, metrics: &Metrics, lock: &Lock) -> Result<(),
             for (id, tombstone) in tombstones {
                 if !tombstone.blobs_gone && is_older(&tombstone, BLOBS_EXPECTED_US) {
                     let number = RunNumber(tombstone.number.unwrap_or_default());
-                    delete_folder(deps, metrics, project, &id, number).await?;
+                    if let Err(error) = delete_folder(deps, metrics, project, &id, number, Some(lock)).await {
+                        // The others' blobs are worth no less.
+                        tracing::warn!(run = id.as_str(), %error, "blobs are deleted in the next round");
+                    }
                 }
                 if tombstone.blobs_gone && is_older(&tombstone, KEPT_US) && has_passed(&tombstone) {
                     clear(deps, project, &id, lock).await?;

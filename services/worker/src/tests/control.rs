@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use matyan_model::{
     events::events_list,
     ids::RunId,
     keys::{self, Counter, EntityKind},
+    lock::{lock_held, lock_take},
     project::project_count,
     run::{Clearing, Head, tombstone_clear},
 };
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     eventually,
     harness::{P, World, record},
+    ingest::Gate,
 };
 use crate::{Control, Error, Metrics, jobs};
 
@@ -253,9 +255,136 @@ async fn rule_13_a_tombstone_stays_while_the_log_holds_the_delete() {
     assert!(world.blobs_are_gone().await);
 }
 
+/// The lock is taken over while the sweep lists blobs: it deletes what is dead, and notes nothing.
+#[tokio::test]
+async fn rule_14_a_sweep_that_lost_its_lock_notes_nothing() {
+    let mut world = World::new().await;
+    world.append([record(0).create(), record(0).delete()]).await;
+    world.apply(vec![record(0).create(), record(1).delete()]).await;
+    world.now_us.store(100 * 24 * 3_600_000_000, Ordering::Relaxed);
+    let gate = Gate::closed(world.deps.blobs.clone());
+    world.deps.blobs = gate.clone();
+    let metrics = Metrics::new(&Registry::new()).unwrap();
+    let take_over = async {
+        eventually("the sweep at its list", || async { gate.is_reached.load(Ordering::Relaxed) }).await;
+        transact(world.store(), async |mut transaction: Transaction| {
+            let taken = lock_take(&mut transaction, "cleanup-tombstones", [9; 16], 1, i64::MAX).await?;
+            assert!(taken.is_some(), "the job is called otherwise");
+            Ok::<_, Error>((transaction, ()))
+        })
+        .await
+        .unwrap();
+        gate.opened.add_permits(1_000);
+    };
+    let (swept, ()) = tokio::join!(jobs::sweep_tombstones(&world.deps, &metrics), take_over);
+    swept.unwrap();
+    assert!(!world.blobs_are_gone().await);
+    let held = lock_held(&*world.store().snapshot().await.unwrap(), "cleanup-tombstones").await.unwrap();
+    assert_eq!(held.unwrap().owner, [9; 16], "it is not the sweep's to release");
+}
+
+/// A blob that cannot be deleted keeps its own tombstone alone.
+#[tokio::test]
+async fn rule_13_one_run_whose_blobs_stay_holds_up_no_other() {
+    let mut world = World::new().await;
+    for run in ["a", "b", "c"] {
+        let deleted = vec![record(0).run(run).create(), record(1).run(run).delete()];
+        world.apply_with(&mut world.writer(run), deleted).await;
+    }
+    world.now_us.store(100 * 24 * 3_600_000_000, Ordering::Relaxed);
+    let calls = AtomicU64::new(0);
+    world.deps.blobs = Arc::new(Faulty::new(world.deps.blobs.clone(), move |_| {
+        if calls.fetch_add(1, Ordering::Relaxed) == 0 { BlobFault::Refuse } else { BlobFault::None }
+    }));
+    let metrics = Metrics::new(&Registry::new()).unwrap();
+    jobs::sweep_tombstones(&world.deps, &metrics).await.unwrap();
+    let snapshot = world.store().snapshot().await.unwrap();
+    let (tombstones, _) =
+        matyan_model::run::tombstones_list(&*snapshot, P, &keys::tombstones(P)).await.unwrap();
+    let gone: Vec<bool> = tombstones.iter().map(|(_, tombstone)| tombstone.blobs_gone).collect();
+    assert_eq!(gone, [false, true, true]);
+}
+
+#[tokio::test]
+async fn stopping_does_not_wait_for_blobs() {
+    let mut world = World::new().await;
+    world.apply(vec![record(0).create(), record(1).delete()]).await;
+    let gate = Gate::closed(world.deps.blobs.clone());
+    world.deps.blobs = gate.clone();
+    let control = world.control().await;
+    eventually("the event at its list", || async { gate.is_reached.load(Ordering::Relaxed) }).await;
+    super::ends("stopping", control.stop()).await;
+    assert!(!world.blobs_are_gone().await);
+    // It comes again after the next start.
+    gate.opened.add_permits(1_000);
+    let control = world.control().await;
+    eventually("a mark that the blobs are gone", || world.blobs_are_gone()).await;
+    control.stop().await;
+}
+
+#[tokio::test]
+async fn an_event_names_blobs_of_its_own_run_alone() {
+    let world = World::new().await;
+    world.apply(vec![record(0).create(), record(1).delete()]).await;
+    let Some(Head::Tombstone(tombstone)) = world.head().await else { panic!("there is no tombstone") };
+    for key in ["r/a", "r2/a", "s/r/a"] {
+        world.put_blob(key).await;
+    }
+    let metrics = Metrics::new(&Registry::new()).unwrap();
+    let deleted = |blob_keys: &[&str]| matyan_proto::log::v1::RunDeleted {
+        run_id: "r".into(),
+        run_number: tombstone.number.unwrap(),
+        blob_keys: blob_keys.iter().map(|key| (*key).to_owned()).collect(),
+    };
+    let delete = async |project: &str, keys: &[&str]| {
+        crate::control::delete_run(&world.deps, &metrics, project, &deleted(keys)).await.unwrap();
+    };
+    delete("no number", &["r/a"]).await;
+    assert!(world.has_blob("r/a").await, "nobody knows of which project it was");
+    delete("", &["r/a", "r2/a", "s/r/a"]).await;
+    assert!(!world.has_blob("r/a").await && world.has_blob("r2/a").await && world.has_blob("s/r/a").await);
+}
+
+/// Marks of producers whose partition has been quiet go as well, and come back when the producer does.
+#[tokio::test]
+async fn producers_of_a_quiet_log_are_swept_and_listed_anew() {
+    let world = World::new().await;
+    let hour = 3_600_000_000;
+    let batch = |sequence: u64, received_us: i64| {
+        let mut sent = record(sequence - 1).sent(1, sequence, 0).line(0, "x");
+        (sent.entry.ephemeral_producer, sent.entry.received_us) = (true, received_us);
+        sent
+    };
+    let marks = async || {
+        let key = keys::mark(P, &RunId::new("r"), matyan_model::ids::ProducerId([1; 16]));
+        world.store().snapshot().await.unwrap().get(&key).await.unwrap().is_some()
+    };
+    let mut writer = world.writer("r");
+    world.apply_with(&mut writer, vec![batch(1, hour)]).await;
+    world.now_us.store(hour + hour / 2, Ordering::Relaxed);
+    jobs::sweep_producers(&world.deps).await.unwrap();
+    assert!(marks().await, "it is not silent for long");
+    // A record waits to be applied, which may be this producer's.
+    world.now_us.store(4 * hour, Ordering::Relaxed);
+    world.append([batch(1, hour)]).await;
+    jobs::sweep_producers(&world.deps).await.unwrap();
+    assert!(marks().await, "the log is not applied");
+    let worker = world.work().await;
+    world.applied(0, 0).await;
+    worker.stop().await.unwrap();
+    jobs::sweep_producers(&world.deps).await.unwrap();
+    assert!(!marks().await);
+    // The writer's cache still has the producer.
+    world.apply_with(&mut writer, vec![batch(2, 4 * hour)]).await;
+    assert!(marks().await);
+    world.now_us.store(6 * hour, Ordering::Relaxed);
+    jobs::sweep_producers(&world.deps).await.unwrap();
+    assert!(!marks().await, "nobody told the sweep of it");
+}
+
 #[tokio::test]
 async fn rule_14_a_job_that_lost_its_lock_cannot_write() {
-    use matyan_model::lock::{lock_check, lock_release, lock_take};
+    use matyan_model::lock::{lock_check, lock_release};
     let world = World::new().await;
     let take = async |owner: u8, now_us: i64, stale_us: i64| {
         let step = async |mut transaction: Transaction| {

@@ -1,6 +1,12 @@
 //! The whole ingestion worker on the embedded log: read, apply, tell, stop, begin again.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use matyan_blob::{BlobKey, Blobs, Content, Listing, Meta, Upload};
 use matyan_log::layers::{Faults as LogFaults, FaultyReader, Rates};
@@ -9,13 +15,13 @@ use matyan_model::{
     keys::LogTopic,
     position::{Applied, LogPosition, applied_get, applied_wait},
 };
+use matyan_proto::ingest::v1::event::Kind;
 use matyan_store::layers::{Fault, Faults};
 use prometheus::Registry;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::harness::{P, TestRecord, World, record};
-use matyan_proto::ingest::v1::event::Kind;
 use crate::{Error, FoldThread, IngestSettings, Ingestion, Metrics};
 
 /// A worker at work.
@@ -119,13 +125,6 @@ async fn rule_08_errors_of_the_store_are_waited_for() {
 }
 
 #[tokio::test]
-async fn rule_24_an_acknowledged_position_can_be_waited_for() {
-    let world = World::new().await;
-    let position = LogPosition { log: 0, partition: 0, offset: 0 };
-    let early = applied_wait(world.store(), LogTopic::Ingestion, position);
-    assert!(tokio::time::timeout(Duration::from_millis(50), early).await.is_err(), "nothing is applied yet");
-    let worker = world.work().await;
-#[tokio::test]
 async fn rule_08_errors_of_the_store_are_waited_for_where_a_project_is_looked_up() {
     let world = World::new().await;
     let worker = world.work().await;
@@ -143,6 +142,13 @@ async fn rule_08_errors_of_the_store_are_waited_for_where_a_project_is_looked_up
     worker.stop().await.unwrap();
 }
 
+#[tokio::test]
+async fn rule_24_an_acknowledged_position_can_be_waited_for() {
+    let world = World::new().await;
+    let position = LogPosition { log: 0, partition: 0, offset: 0 };
+    let early = applied_wait(world.store(), LogTopic::Ingestion, position);
+    assert!(tokio::time::timeout(Duration::from_millis(50), early).await.is_err(), "nothing is applied yet");
+    let worker = world.work().await;
     world.append([record(0).create()]).await;
     world.applied(0, 0).await;
     assert!(world.read().await.is_some());
@@ -251,12 +257,6 @@ async fn runs_are_folded_while_they_are_written() {
     assert!(matyan_model::run::run_id_of(&*snapshot, P, number).await.unwrap() == Some(RunId::new("r")));
 }
 
-#[tokio::test]
-async fn rule_37_projects_share_nothing_and_unknown_ones_are_parked() {
-    let world = World::new().await;
-    let mut batch = matyan_store::Batch::default();
-    batch.set(matyan_model::keys::project_by_name("other"), vec![1, 7]);
-    matyan_store::Store::commit(world.store(), batch).await.unwrap();
 /// Everything that is silent is folded in the end, also behind a run that cannot be.
 #[tokio::test]
 async fn a_run_that_cannot_be_folded_is_in_the_way_of_no_other() {
@@ -296,6 +296,12 @@ async fn a_fold_thread_that_panics_is_heard_of() {
     fold.finish().await;
 }
 
+#[tokio::test]
+async fn rule_37_projects_share_nothing_and_unknown_ones_are_parked() {
+    let world = World::new().await;
+    let mut batch = matyan_store::Batch::default();
+    batch.set(matyan_model::keys::project_by_name("other"), vec![1, 7]);
+    matyan_store::Store::commit(world.store(), batch).await.unwrap();
     let of = |project: &str, record: TestRecord| {
         let mut record = record;
         record.entry.project = project.to_owned();
@@ -313,10 +319,22 @@ async fn a_fold_thread_that_panics_is_heard_of() {
     worker.stop().await.unwrap();
 }
 
-/// Lets one call through when it is told to.
-struct Gate {
-    inner: Arc<dyn Blobs>,
-    opened: tokio::sync::Semaphore,
+/// Lets uploads and lists through when it is told to.
+pub(super) struct Gate {
+    pub(super) inner: Arc<dyn Blobs>,
+    pub(super) opened: tokio::sync::Semaphore,
+    pub(super) is_reached: AtomicBool,
+}
+
+impl Gate {
+    pub(super) fn closed(inner: Arc<dyn Blobs>) -> Arc<Self> {
+        Arc::new(Self { inner, opened: tokio::sync::Semaphore::new(0), is_reached: AtomicBool::new(false) })
+    }
+
+    async fn pass(&self) {
+        self.is_reached.store(true, Ordering::Relaxed);
+        drop(self.opened.acquire().await.unwrap());
+    }
 }
 
 #[async_trait::async_trait]
@@ -332,7 +350,7 @@ impl Blobs for Gate {
         size: Option<u64>,
         content: Content,
     ) -> matyan_blob::Result<Meta> {
-        let _opened = self.opened.acquire().await.unwrap();
+        self.pass().await;
         self.inner.put(key, content_type, size, content).await
     }
 
@@ -353,6 +371,7 @@ impl Blobs for Gate {
     }
 
     async fn list(&self, prefix: &str, from: Option<&BlobKey>) -> matyan_blob::Result<Listing> {
+        self.pass().await;
         self.inner.list(prefix, from).await
     }
 }
@@ -360,7 +379,7 @@ impl Blobs for Gate {
 #[tokio::test]
 async fn rule_10_a_run_that_waits_holds_up_no_other() {
     let mut world = World::new().await;
-    let gate = Arc::new(Gate { inner: world.deps.blobs.clone(), opened: tokio::sync::Semaphore::new(0) });
+    let gate = Gate::closed(world.deps.blobs.clone());
     world.deps.blobs = gate.clone();
     let worker = world.work().await;
     let stuck = record(0).run("stuck").object("o", None, &"x".repeat(100_000));
