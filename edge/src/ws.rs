@@ -7,6 +7,7 @@ pub mod batch;
 mod binary;
 mod connection;
 pub mod json;
+mod producer;
 mod session;
 mod socket;
 

@@ -72,6 +72,7 @@ impl BinaryWriter {
             producer_id: self.producer_id.clone(),
             acknowledged: self.acknowledged,
             dictionary: self.known_series().encode_to_vec().into(),
+            ..StreamOpen::default()
         };
         self.write(stream_request::Message::Open(open)).await?;
         for batch in self.unacknowledged.clone() {

@@ -17,8 +17,8 @@ const POINT_BYTES: usize = 5 + 8 + 3 * 10;
 /// What a member of a repeated field costs beside its content, at most.
 const MEMBER_BYTES: usize = 16;
 
-/// Past this a dictionary is given up for a new one: it holds the names of all the series that a run may have.
-const DICTIONARY_BYTES: usize = 24 << 20;
+/// What a metric takes in a frame at least: its members' names alone are longer.
+const LEAST_METRIC_BYTES: usize = 100;
 
 /// Which series a connection has named so far: (name, context, dtype) to number, in the order in which they came.
 #[derive(Default)]
@@ -33,9 +33,20 @@ pub struct Dictionary {
 }
 
 impl Dictionary {
-    /// True when it should be given up before another frame is taken.
-    pub fn is_full(&self) -> bool {
-        self.bytes > DICTIONARY_BYTES || self.series.len() > SERIES_PER_RUN / 2
+    /// Whether it stays small enough to be sent again whole, whatever series a frame of so many bytes names. An empty one
+    /// has room for any frame.
+    pub fn has_room(&self, frame_bytes: usize) -> bool {
+        let bytes = self.bytes + frame_bytes;
+        let series = self.series.len() + frame_bytes / LEAST_METRIC_BYTES;
+        self.series.is_empty() || (bytes <= BATCH_BYTES && series <= SERIES_PER_RUN)
+    }
+
+    /// Its first `len` definitions, or all, as a stream that is opened again wants them.
+    pub fn encode(&self, len: Option<u32>) -> Bytes {
+        let len = len.map_or(self.series.len(), |len| len as usize);
+        pb::IngestionBatch { series: self.series[..len].to_vec(), ..Default::default() }
+            .encode_to_vec()
+            .into()
     }
 
     fn find(&mut self, metric: &Metric<'_>) -> Option<u32> {
@@ -82,6 +93,8 @@ fn definition_bytes(metric: &Metric<'_>) -> usize {
 pub struct Batch {
     pub bytes: Bytes,
     pub items: Items,
+    /// How many series the dictionary held before.
+    pub series_base: u32,
 }
 
 /// Items of a batch: events come first, as the numbering of `batch.proto` wants it.
@@ -181,7 +194,8 @@ impl<'d> Builder<'d> {
             }
             batch.points.push(points);
         }
-        self.done.push(Batch { bytes: batch.encode_to_vec().into(), items });
+        let series_base = batch.series_base;
+        self.done.push(Batch { bytes: batch.encode_to_vec().into(), items, series_base });
     }
 }
 
@@ -270,6 +284,40 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_dictionary_is_sent_again_as_it_was_before_a_batch() {
+        let mut dictionary = Dictionary::default();
+        assert_eq!(dictionary.encode(None), Bytes::new());
+        let mut bases = Vec::new();
+        for names in [["a", "b"], ["b", "c"], ["c", "a"]] {
+            let text = format!("[{}, {}]", metric(names[0], "1", 5), metric(names[1], "1", 5));
+            let mut frame = decode_frame(text.as_bytes()).unwrap();
+            bases.extend(encode(RUN, &mut frame, &mut dictionary).iter().map(|batch| batch.series_base));
+        }
+        assert_eq!(bases, [0, 2, 3]);
+        for (len, expected) in [(Some(0), ""), (Some(2), "ab"), (Some(3), "abc"), (None, "abc")] {
+            let batch = pb::IngestionBatch::decode(dictionary.encode(len)).unwrap();
+            assert_eq!(batch.series.iter().map(|it| it.name.as_str()).collect::<String>(), expected);
+        }
+    }
+
+    #[test]
+    fn a_dictionary_stays_small_enough_to_be_sent_again() {
+        let least = metric("", "1", 5).replace(['\n', ' '], "").replace("\"context\":null", "\"context\":{}");
+        assert!(least.replace("\"float\"", "\"\"").len() >= LEAST_METRIC_BYTES, "{least}");
+        let mut dictionary = Dictionary::default();
+        assert!(dictionary.has_room(BATCH_BYTES), "any frame goes into an empty one");
+        let name = "n".repeat(1_000);
+        for round in 0..16 {
+            assert!(dictionary.has_room(900_000), "{round}");
+            let items: Vec<String> =
+                (0..800).map(|index| metric(&format!("{name}{round}-{index}"), "1", 5)).collect();
+            encode_text(&format!("[{}]", items.join(",")), &mut dictionary);
+        }
+        assert!(!dictionary.has_room(4 << 20));
+        assert!(dictionary.encode(None).len() <= dictionary.bytes && dictionary.bytes <= BATCH_BYTES);
     }
 
     #[test]

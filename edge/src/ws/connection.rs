@@ -1,6 +1,7 @@
 //! The JSON protocol: one ack for each text frame, in order, after the log has all of it.
-//! A frame is kept as it came until it is acknowledged: when the stream to the frontier fails, what waits is encoded anew
-//! under a new producer and a new dictionary. Bad input is answered, never punished by closing.
+//! A connection writes under a producer of its own, so that our own retries never double: when the stream to the frontier
+//! fails, the next one gets the same batches again. Only behind an error ack, or when its dictionary has no room, it is
+//! followed by another producer, and never while a frame waits for it. Bad input is answered, never punished by closing.
 //!
 //! The client sends nothing while it waits for an ack, repeats the very bytes after 15 s, and stops for good after 45 s. So
 //! a frame equal to the unacknowledged one before it is a repeat and gets no ack of its own, and a frame that the log has not
@@ -10,7 +11,7 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use matyan_proto::ingest::v1::{StreamBatch, StreamOpen, StreamResponse};
+use matyan_proto::ingest::v1::StreamResponse;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -21,7 +22,8 @@ use tonic::{Code, Status};
 use super::ack;
 use super::batch::{self, Batch, Dictionary, Items};
 use super::json::{self, FrameError, Rejection, Rejections};
-use super::session::{IngestClient, MAX_WAITING_BYTES, MAX_WAITING_FRAMES, Session};
+use super::producer::Producer;
+use super::session::{IngestClient, MAX_WAITING_BYTES, MAX_WAITING_FRAMES};
 use super::socket::{self, End, Incoming, Socket};
 use crate::metrics::Metrics;
 
@@ -61,19 +63,12 @@ enum State {
     Done(Option<Cow<'static, str>>),
 }
 
-/// A stream to the frontier with what belongs to its producer.
-struct Stream {
-    session: Session,
-    dictionary: Dictionary,
-    next_sequence: u64,
-}
-
 /// Serves the connection until either side ends it.
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(socket: Socket<S>, context: Context) {
     let connection = Connection {
         waiting: VecDeque::new(),
         waiting_bytes: 0,
-        stream: None,
+        producer: Producer::new(),
         retry_at: None,
         pause: FIRST_PAUSE,
         ending: None,
@@ -86,7 +81,7 @@ struct Connection {
     context: Context,
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
-    stream: Option<Stream>,
+    producer: Producer,
     /// When to open a stream again after one has failed.
     retry_at: Option<Instant>,
     pause: Duration,
@@ -126,7 +121,10 @@ impl Connection {
             let deadline = self.deadline();
             tokio::select! {
                 biased;
-                answer = answer(&mut self.stream), if self.stream.is_some() => self.answered(answer).await,
+                answer = self.producer.answer() => match answer {
+                    Ok(answer) => self.acknowledged(&answer).await,
+                    Err(status) => self.failed(&status),
+                },
                 () = sleep_until(deadline), if !self.waiting.is_empty() => self.overdue().await,
                 () = stop.cancelled(), if self.ending.is_none() => {
                     self.ending = Some(Ending::Close(CloseCode::Restart, "the server stops".into()));
@@ -139,11 +137,7 @@ impl Connection {
     /// Behind a single frame the next one is always read, however large the first is: it may be its repeat, which must not
     /// be left lying until it looks like new data, and a client that waits for one ack has its pings answered.
     fn readable(&self) -> bool {
-        let room = || {
-            self.waiting.len() < MAX_WAITING_FRAMES
-                && self.waiting_bytes < MAX_WAITING_BYTES
-                && !self.stream.as_ref().is_some_and(|it| it.dictionary.is_full())
-        };
+        let room = || self.waiting.len() < MAX_WAITING_FRAMES && self.waiting_bytes < MAX_WAITING_BYTES;
         self.ending.is_none() && (self.waiting.len() < 2 || room())
     }
 
@@ -151,9 +145,13 @@ impl Connection {
     fn take_acks(&mut self) -> Vec<Message> {
         let mut acks = Vec::new();
         while let Some(Waiting { state: State::Done(_), .. }) = self.waiting.front() {
-            let Some(mut frame) = self.waiting.pop_front() else { break };
+            let Some(mut frame) = self.waiting.pop_front() else {
+                break;
+            };
             self.waiting_bytes -= frame.bytes();
-            let State::Done(error) = frame.state else { break };
+            let State::Done(error) = frame.state else {
+                break;
+            };
             frame.rejections.reasons.sort_by_key(|rejection| rejection.item);
             let metrics = &self.context.metrics;
             metrics.ws_ack_seconds.observe(frame.received.elapsed().as_secs_f64());
@@ -196,65 +194,49 @@ impl Connection {
         self.waiting.back().is_some_and(|frame| frame.text.as_ref() == Some(text))
     }
 
+    /// Sends in order what has not been sent. Behind a producer that takes no more, frames wait until it has no others.
     async fn send_unsent(&mut self) {
-        if self.stream.as_ref().is_some_and(|it| it.dictionary.is_full() && self.nothing_sent()) {
-            self.stream = None;
-        }
         for index in 0..self.waiting.len() {
-            if let (State::Unsent, Some(text)) =
-                (&self.waiting[index].state, self.waiting[index].text.clone())
-            {
-                self.send_frame(index, text).await;
+            let Waiting { state: State::Unsent, text: Some(text), .. } = &self.waiting[index] else {
+                continue;
+            };
+            let text = text.clone();
+            if !self.producer.takes(text.len()) {
+                if self.waiting.iter().any(Waiting::is_sent) {
+                    return;
+                }
+                self.producer = Producer::new();
             }
+            self.send_frame(index, text).await;
         }
-    }
-
-    fn nothing_sent(&self) -> bool {
-        !self.waiting.iter().any(|frame| matches!(frame.state, State::Sent { .. }))
     }
 
     async fn send_frame(&mut self, index: usize, text: Utf8Bytes) {
-        let dictionary =
-            self.stream.as_mut().map(|it| std::mem::take(&mut it.dictionary)).unwrap_or_default();
+        let dictionary = std::mem::take(&mut self.producer.dictionary);
         let (encoded, dictionary) = encode(self.context.run_id.clone(), text, dictionary).await;
+        self.producer.dictionary = dictionary;
         let frame = &mut self.waiting[index];
-        let encoded = match encoded {
-            Ok(encoded) => encoded,
-            Err(error) => {
-                frame.state = State::Done(Some(error.to_string().into()));
-                Encoded::default()
+        match encoded {
+            Ok(Encoded { batches, rejections }) => {
+                frame.rejections = rejections;
+                frame.state = if batches.is_empty() {
+                    State::Done(None)
+                } else {
+                    let items = batches.iter().map(|batch| batch.items).collect();
+                    State::Sent { first: self.producer.send(&self.context, batches), batches: items }
+                };
             }
-        };
-        frame.rejections = encoded.rejections;
-        if encoded.batches.is_empty() {
-            if let State::Unsent = frame.state {
-                frame.state = State::Done(None);
-            }
-            self.give_back(dictionary);
-            return;
-        }
-        let stream = self.stream.get_or_insert_with(|| Stream::open(&self.context));
-        stream.dictionary = dictionary;
-        frame.state = State::Sent { first: stream.next_sequence, batches: stream.send(encoded.batches) };
-    }
-
-    fn give_back(&mut self, dictionary: Dictionary) {
-        if let Some(stream) = &mut self.stream {
-            stream.dictionary = dictionary;
+            Err(error) => frame.state = State::Done(Some(error.to_string().into())),
         }
     }
 
-    async fn answered(&mut self, answer: Result<StreamResponse, Status>) {
-        match answer {
-            Ok(answer) => self.acknowledged(&answer),
-            Err(status) => self.failed(&status),
-        }
-    }
-
-    fn acknowledged(&mut self, answer: &StreamResponse) {
+    async fn acknowledged(&mut self, answer: &StreamResponse) {
         self.pause = FIRST_PAUSE;
+        self.producer.acknowledge(answer.sequence);
         for frame in &mut self.waiting {
-            let State::Sent { first, batches } = &frame.state else { continue };
+            let State::Sent { first, batches } = &frame.state else {
+                continue;
+            };
             let (first, last) = (*first, *first + batches.len() as u64 - 1);
             if !answer.rejections.is_empty() && (first..=last).contains(&answer.sequence) {
                 reject(frame, (answer.sequence - first) as usize, answer);
@@ -263,40 +245,49 @@ impl Connection {
                 frame.state = State::Done(None);
             }
         }
+        self.send_unsent().await;
     }
 
     /// The stream is over. What it had not acknowledged is sent again, unless it can never be accepted or is too old.
     fn failed(&mut self, status: &Status) {
-        self.stream = None;
-        let waited = self.waiting.iter().any(|frame| !matches!(frame.state, State::Done(_)));
-        if !waited {
+        self.producer.close();
+        if self.waiting.iter().all(Waiting::is_done) {
             return;
         }
         tracing::warn!(run_id = self.context.run_id, code = ?status.code(), message = status.message(), "ingest stream failed");
-        let oldest_too = is_permanent(status.code());
-        for frame in self.waiting.iter_mut().filter(|frame| matches!(frame.state, State::Sent { .. })) {
-            frame.state = State::Unsent;
-        }
-        if oldest_too
-            && let Some(frame) = self.waiting.iter_mut().find(|it| matches!(it.state, State::Unsent))
-        {
-            frame.state = State::Done(Some(status.message().to_owned().into()));
+        if is_permanent(status.code()) {
+            self.refuse_oldest(status.message());
         }
         self.give_up_old(status.message());
-        if self.waiting.iter().any(|frame| matches!(frame.state, State::Unsent)) {
+        if !self.waiting.iter().all(Waiting::is_done) {
             self.retry_at = Some(Instant::now() + self.pause);
             self.pause = (self.pause * 2).min(LONGEST_PAUSE);
             self.context.metrics.ws_reopened_streams.inc();
         }
     }
 
+    /// The frontier takes nothing behind what it can never accept, and acknowledges what was before: so the frames behind
+    /// the oldest are new to the log, and go under another producer.
+    fn refuse_oldest(&mut self, message: &str) {
+        self.producer = Producer::new();
+        for frame in self.waiting.iter_mut().filter(|frame| frame.is_sent()) {
+            frame.state = State::Unsent;
+        }
+        if let Some(frame) = self.waiting.iter_mut().find(|frame| !frame.is_done()) {
+            frame.state = State::Done(Some(message.to_owned().into()));
+        }
+    }
+
     fn give_up_old(&mut self, message: &str) {
         let hold = self.context.hold;
-        for frame in self.waiting.iter_mut().filter(|frame| matches!(frame.state, State::Unsent)) {
-            if frame.received.elapsed() >= hold {
-                let error = format!("not stored within {} s: {message}", hold.as_secs());
-                frame.state = State::Done(Some(error.into()));
+        let is_old = |frame: &&mut Waiting| !frame.is_done() && frame.received.elapsed() >= hold;
+        for frame in self.waiting.iter_mut().filter(is_old) {
+            if frame.is_sent() {
+                // Its batches stay for those behind them, but what the client sends after the error is something new.
+                self.producer.retire();
             }
+            let error = format!("not stored within {} s: {message}", hold.as_secs());
+            frame.state = State::Done(Some(error.into()));
         }
     }
 
@@ -307,6 +298,9 @@ impl Connection {
 
     async fn overdue(&mut self) {
         if self.retry_at.take().is_some() {
+            if self.waiting.iter().any(Waiting::is_sent) {
+                self.producer.open(&self.context);
+            }
             self.send_unsent().await;
         } else {
             self.failed(&Status::deadline_exceeded("the frontier does not answer"));
@@ -318,34 +312,13 @@ impl Waiting {
     fn bytes(&self) -> usize {
         self.text.as_ref().map_or(0, |text| text.len())
     }
-}
 
-impl Stream {
-    fn open(context: &Context) -> Self {
-        // Without a producer id the frontier makes one for this stream: nothing is ever sent again under it.
-        let open = StreamOpen { run_id: context.run_id.clone(), ..Default::default() };
-        let session = Session::open(&context.ingest, open);
-        Stream { session, dictionary: Dictionary::default(), next_sequence: 1 }
+    fn is_sent(&self) -> bool {
+        matches!(self.state, State::Sent { .. })
     }
 
-    fn send(&mut self, batches: Vec<Batch>) -> Vec<Items> {
-        let items = batches.iter().map(|batch| batch.items).collect();
-        for batch in batches {
-            self.session.send(StreamBatch {
-                sequence: self.next_sequence,
-                batch: batch.bytes,
-                ..Default::default()
-            });
-            self.next_sequence += 1;
-        }
-        items
-    }
-}
-
-async fn answer(stream: &mut Option<Stream>) -> Result<StreamResponse, Status> {
-    match stream {
-        Some(stream) => stream.session.answer().await,
-        None => std::future::pending().await,
+    fn is_done(&self) -> bool {
+        matches!(self.state, State::Done(_))
     }
 }
 
@@ -372,7 +345,6 @@ fn is_permanent(code: Code) -> bool {
     }
 }
 
-#[derive(Default)]
 struct Encoded {
     batches: Vec<Batch>,
     rejections: Rejections,
@@ -404,12 +376,18 @@ async fn encode(
 /// Items that the frontier refused, found again in the frame by decoding it once more: this is rare, and the way there
 /// then costs nothing.
 fn reject(waiting: &mut Waiting, batch: usize, answer: &StreamResponse) {
-    let State::Sent { batches, .. } = &waiting.state else { return };
-    let Some(Ok(frame)) = waiting.text.as_ref().map(|text| json::decode_text(text)) else { return };
+    let State::Sent { batches, .. } = &waiting.state else {
+        return;
+    };
+    let Some(Ok(frame)) = waiting.text.as_ref().map(|text| json::decode_text(text)) else {
+        return;
+    };
     let mut listed = 0;
     for rejection in &answer.rejections {
         for number in rejection.item..rejection.item.saturating_add(rejection.count.max(1)) {
-            let Some(item) = batch::item_of_frame(&frame, batches, batch, number) else { break };
+            let Some(item) = batch::item_of_frame(&frame, batches, batch, number) else {
+                break;
+            };
             listed += 1;
             waiting.rejections.push(Rejection {
                 item,

@@ -1,5 +1,6 @@
 //! The JSON protocol: acks, repeats, holding, bad input, limits, keep-alive and shutdown.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tonic::Status;
 
+use super::frontier::Received;
 use super::server::{Client, Server};
 
 fn metric(name: &str, value: impl std::fmt::Display) -> String {
@@ -190,10 +192,68 @@ async fn a_failed_stream_is_opened_again_with_what_waits() {
     client.ok().await;
     let received = server.frontier.received();
     let told: Vec<_> = received.iter().map(|it| (it.stream, it.sequence, it.batch.series_base)).collect();
-    assert_eq!(told, [(0, 1, 0), (0, 2, 1), (0, 3, 1), (1, 1, 0), (1, 2, 1)]);
-    assert_eq!(received[3].batch.points[0].values, [2.0]);
-    assert_eq!(received[4].batch.points[0].values, [3.0]);
+    assert_eq!(told, [(0, 1, 0), (0, 2, 1), (0, 3, 1), (1, 2, 1), (1, 3, 1)]);
+    assert_eq!(received[3].batch, received[1].batch);
+    assert_eq!(received[4].batch, received[2].batch);
+    assert_eq!(producers(&received), 1, "the log drops the repeat of what it has");
     assert_eq!(server.metric("matyan_ws_reopened_streams_total").await, "1");
+}
+
+/// How many producers wrote; each has 16 bytes.
+fn producers(received: &[Received]) -> usize {
+    assert!(received.iter().all(|it| it.producer_id.len() == 16));
+    received.iter().map(|it| &it.producer_id).collect::<BTreeSet<_>>().len()
+}
+
+/// Sends two frames, the second long after the first, and lets the frontier keep both without a word until the first is given
+/// up: two seconds after its time.
+async fn first_given_up(server: &Server, client: &mut Client) {
+    server.frontier.change(|it| it.hold = true);
+    client.send(&metric("m", 1)).await;
+    server.frontier.wait_for(1).await;
+    tokio::time::sleep(HOLD).await;
+    client.send(&metric("m", 2)).await;
+    server.frontier.wait_for(2).await;
+    assert!(client.error().await.contains("not stored within"));
+}
+
+/// Far longer than a frame takes on its way.
+const HOLD: Duration = Duration::from_secs(4);
+
+#[tokio::test]
+async fn rule_06_a_frame_behind_one_that_was_given_up_is_not_doubled() {
+    let server = Server::start_with(Settings { hold: HOLD, ..Default::default() }).await;
+    let mut client = server.connect("r").await;
+    first_given_up(&server, &mut client).await;
+    server.frontier.change(|it| it.hold = false);
+    client.ok().await;
+    // Both were in the log already: what came again is what was there.
+    let received = server.frontier.received();
+    let told: Vec<_> = received.iter().map(|it| (it.stream, it.sequence)).collect();
+    assert_eq!(told, [(0, 1), (0, 2), (1, 1), (1, 2)]);
+    assert_eq!(producers(&received), 1);
+    // What follows is another producer's: the client may send again what it was told has failed.
+    client.send(&metric("m", 1)).await;
+    client.ok().await;
+    let received = server.frontier.received();
+    assert_eq!((received[4].sequence, received[4].batch.series_base, producers(&received)), (1, 0, 2));
+}
+
+#[tokio::test]
+async fn a_frame_that_comes_after_an_error_waits_for_those_of_the_old_producer() {
+    let server = Server::start_with(Settings { hold: HOLD, ..Default::default() }).await;
+    let mut client = server.connect("r").await;
+    first_given_up(&server, &mut client).await;
+    server.frontier.wait_for(4).await;
+    client.send(&metric("m", 3)).await;
+    client.send("{bad").await;
+    server.frontier.change(|it| it.hold = false);
+    client.ok().await;
+    client.ok().await;
+    assert!(client.error().await.contains("not JSON"));
+    let received = server.frontier.received();
+    assert_eq!((received.len(), producers(&received)), (5, 2));
+    assert_eq!((received[4].sequence, received[4].batch.points[0].values[0]), (1, 3.0));
 }
 
 #[tokio::test]

@@ -109,7 +109,7 @@ pub(crate) fn traceparent(text: &[u8]) -> Option<Bytes> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Producer {
     pub(crate) id: [u8; 16],
-    /// The client knows no id, and this one was made for it.
+    /// The client knows no id, and this one was made for its connection.
     pub(crate) ephemeral: bool,
 }
 
@@ -136,10 +136,11 @@ impl Open {
     pub(crate) fn parse(open: pb::StreamOpen, new_id: impl FnOnce() -> [u8; 16]) -> Result<Self> {
         let series =
             batch::decode_series(&open.dictionary).map_err(|reason| Error::field("dictionary", reason))?;
-        let producer = Producer::parse(&open.producer_id, new_id)?;
-        if producer.ephemeral && open.acknowledged > 0 {
+        if open.producer_id.is_empty() && open.acknowledged > 0 {
             return Err(Error::field("acknowledged", "is given without a producer id"));
         }
+        let mut producer = Producer::parse(&open.producer_id, new_id)?;
+        producer.ephemeral |= open.ephemeral;
         // The log would lack the definitions.
         if open.acknowledged == 0 && !series.is_empty() {
             let reason = "is given, but no batch has been acknowledged that defined its series";

@@ -87,6 +87,13 @@ fn producers() {
     assert_eq!(open(&[1; 16], 5).unwrap().producer, Producer { id: [1; 16], ephemeral: false });
     assert!(open(&[1; 15], 0).is_err());
     assert!(open(b"", 1).is_err());
+    let of_a_connection = pb::StreamOpen {
+        run_id: "run".into(),
+        producer_id: Bytes::from_static(&[1; 16]),
+        ..Default::default()
+    };
+    let open = Open::parse(pb::StreamOpen { ephemeral: true, ..of_a_connection }, || [7; 16]).unwrap();
+    assert_eq!(open.producer, Producer { id: [1; 16], ephemeral: true });
 }
 
 #[test]
@@ -96,6 +103,7 @@ fn a_dictionary_needs_a_batch_that_defined_it() {
         producer_id: Bytes::from_static(&[1; 16]),
         acknowledged,
         dictionary: Bytes::from_static(&[0x0a, 0x00]),
+        ..Default::default()
     };
     assert!(Open::parse(open(0), || [7; 16]).is_err());
     assert_eq!(Open::parse(open(1), || [7; 16]).unwrap().series.len(), 1);

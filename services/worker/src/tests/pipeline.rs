@@ -89,6 +89,7 @@ impl Client {
             producer_id: Bytes::copy_from_slice(&[self.producer; 16]),
             acknowledged: self.acknowledged,
             dictionary: known.batch.encode_to_vec().into(),
+            ..pb::StreamOpen::default()
         }
     }
 }
