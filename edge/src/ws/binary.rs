@@ -44,9 +44,11 @@ impl Connection {
             if stopping && self.waiting.is_empty() {
                 return Some((CloseCode::Restart, "the server stops".into()));
             }
+            // A peer that repeats sequences has its places given free before its frames are taken: so both are bounded.
             let readable = !stopping
                 && self.waiting.len() < MAX_WAITING_FRAMES
-                && self.waiting_bytes < MAX_WAITING_BYTES;
+                && self.waiting_bytes < MAX_WAITING_BYTES
+                && self.session.as_ref().is_none_or(Session::has_room);
             if !readable {
                 socket.excuse();
             }
@@ -92,7 +94,7 @@ impl Connection {
         let Ok(request) = StreamRequest::decode(bytes) else {
             return refuse("a frame that is no StreamRequest");
         };
-        match (request.message, &self.session) {
+        match (request.message, &mut self.session) {
             (Some(RequestMessage::Open(mut open)), None) => {
                 open.run_id.clone_from(&self.context.run_id);
                 self.session = Some(Session::open(&self.context.ingest, open));

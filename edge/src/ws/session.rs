@@ -35,6 +35,8 @@ pub(super) struct Session {
 enum Answers {
     Opening(Opening),
     Open(Box<Streaming<StreamResponse>>),
+    /// More was sent than the channel holds.
+    Overrun,
 }
 
 impl Session {
@@ -49,13 +51,18 @@ impl Session {
         Session { requests, answers: Answers::Opening(Box::pin(opening)) }
     }
 
-    /// Hands a batch over. A stream that has failed takes it silently: `answer` tells.
-    pub(super) fn send(&self, batch: StreamBatch) {
+    /// Hands a batch over. A stream that has failed, or fails by this, takes it silently: `answer` tells.
+    pub(super) fn send(&mut self, batch: StreamBatch) {
         if let Err(mpsc::error::TrySendError::Full(_)) =
             self.requests.try_send(StreamRequest { message: Some(Message::Batch(batch)) })
         {
-            unreachable!("waiting frames are bounded below the size of the channel");
+            self.answers = Answers::Overrun;
         }
+    }
+
+    /// Whether another batch may be sent. What was sent and not taken comes to an answer, after which there is more room.
+    pub(super) fn has_room(&self) -> bool {
+        self.requests.capacity() > 0
     }
 
     /// The next acknowledgement, or why there will be none. Cancel-safe.
@@ -64,10 +71,34 @@ impl Session {
             let stream = opening.await?.into_inner();
             self.answers = Answers::Open(Box::new(stream));
         }
-        let Answers::Open(stream) = &mut self.answers else { unreachable!("it was opened above") };
-        match stream.message().await? {
-            Some(answer) => Ok(answer),
-            None => Err(Status::unavailable("the frontier ended the stream")),
+        match &mut self.answers {
+            Answers::Open(stream) => match stream.message().await? {
+                Some(answer) => Ok(answer),
+                None => Err(Status::unavailable("the frontier ended the stream")),
+            },
+            Answers::Overrun => Err(Status::resource_exhausted("too many batches at once: wait for answers")),
+            Answers::Opening(_) => unreachable!("it was opened above"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::service::Routes;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stream_that_is_overrun_fails() {
+        // Nobody opens the stream, so nothing is taken.
+        let client = IngestClient::new(Transport::new(Routes::default()));
+        let mut session = Session::open(&client, StreamOpen::default());
+        for _ in 0..MAX_BATCHES {
+            assert!(session.has_room());
+            session.send(StreamBatch::default());
+        }
+        assert!(!session.has_room());
+        session.send(StreamBatch::default());
+        assert_eq!(session.answer().await.unwrap_err().code(), tonic::Code::ResourceExhausted);
     }
 }

@@ -234,6 +234,14 @@ async fn serve(
     while let Ok(Some(request)) = requests.message().await {
         let Some(StreamMessage::Batch(batch)) = request.message else { panic!("batches follow") };
         let sequence = batch.sequence;
+        if sequence < next {
+            // What is durable is only acknowledged again.
+            inner.waiting.fetch_add(1, Ordering::SeqCst);
+            if waiting.send(next - 1).is_err() {
+                break;
+            }
+            continue;
+        }
         let batch = IngestionBatch::decode(batch.batch).unwrap();
         assert_eq!(sequence, next, "sequences have no gaps");
         assert_eq!(batch.series_base as usize, series, "the dictionary is in step");

@@ -1,7 +1,7 @@
 //! The binary protocol: messages of the ingest stream, passed through.
 
 use bytes::Bytes;
-use futures::SinkExt;
+use futures::{SinkExt, StreamExt};
 use matyan_proto::ingest::v1::stream_request::Message as StreamMessage;
 use matyan_proto::ingest::v1::*;
 use prost::Message as _;
@@ -67,6 +67,31 @@ async fn batches_go_through_and_acks_come_back() {
     assert_eq!(received.len(), 300);
     assert!(received.iter().all(|it| it.run_id == "r"), "the URL names the run");
     assert_eq!(received[299].batch.points[0].values, [300.0]);
+}
+
+#[tokio::test]
+async fn a_flood_of_repeats_is_answered() {
+    const REPEATS: usize = 20_000;
+    let server = Server::start().await;
+    let mut client = connect(&server).await;
+    open(&mut client).await;
+    send(&mut client, batch(1)).await;
+    assert_eq!(answer(&mut client).await.sequence, 1);
+    let StreamMessage::Batch(repeat) = batch(1) else { panic!("it is a batch") };
+    let frame =
+        Message::binary(StreamRequest { message: Some(StreamMessage::Batch(repeat)) }.encode_to_vec());
+    let (mut sink, stream) = client.socket.split();
+    let sending = tokio::spawn(async move {
+        for _ in 0..REPEATS {
+            sink.feed(frame.clone()).await.unwrap();
+        }
+        sink.flush().await.unwrap();
+        sink
+    });
+    let answers = stream.filter(|message| std::future::ready(matches!(message, Ok(Message::Binary(_)))));
+    assert_eq!(answers.take(REPEATS).count().await, REPEATS);
+    drop(sending.await.unwrap());
+    assert_eq!(server.frontier.received().len(), 1);
 }
 
 #[tokio::test]
