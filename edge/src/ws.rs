@@ -7,6 +7,7 @@ pub mod batch;
 mod binary;
 mod connection;
 pub mod json;
+mod places;
 mod producer;
 mod session;
 mod socket;
@@ -40,6 +41,9 @@ pub const BINARY_PROTOCOL: &str = "matyan.v1.binary";
 /// How long an answer about readiness holds, and how long it may take: a thousand clients that come back at once ask once.
 const READINESS_AGE: Duration = Duration::from_secs(1);
 
+/// Large frames that are decoded at the same time: they share their threads with reads and uploads.
+const HEAVY_DECODES: usize = 4;
+
 /// Accepts WebSockets and owns their tasks.
 pub(crate) struct Sockets {
     ingest: IngestClient,
@@ -47,6 +51,7 @@ pub(crate) struct Sockets {
     metrics: Metrics,
     settings: Arc<Settings>,
     permits: Arc<Semaphore>,
+    heavy_decodes: Arc<Semaphore>,
     readiness: Mutex<Option<(Instant, bool)>>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -70,6 +75,7 @@ impl Sockets {
             system,
             metrics,
             permits: Arc::new(Semaphore::new(settings.max_connections)),
+            heavy_decodes: Arc::new(Semaphore::new(HEAVY_DECODES)),
             settings,
             readiness: Mutex::new(None),
             tasks: TaskTracker::new(),
@@ -99,6 +105,7 @@ impl Sockets {
             run_id,
             ingest: self.ingest.clone(),
             metrics: self.metrics.clone(),
+            heavy_decodes: Arc::clone(&self.heavy_decodes),
             hold: self.settings.hold,
             stop: self.stop.clone(),
         };

@@ -2,6 +2,7 @@
 //! Encoded once: the same bytes go through the frontier into the log. A frame is one batch unless it passes the advised size.
 
 use std::hash::BuildHasher;
+use std::iter::Sum;
 
 use bytes::Bytes;
 use hashbrown::{DefaultHashBuilder, HashTable};
@@ -206,19 +207,19 @@ fn shorten(column: &mut Vec<i64>) {
     }
 }
 
-/// The frame's item that item `number` of batch `batch` is.
-pub fn item_of_frame(frame: &Frame<'_>, batches: &[Items], batch: usize, number: u32) -> Option<u32> {
-    let items = batches.get(batch)?;
-    let before = |count: fn(&Items) -> u32| batches[..batch].iter().map(count).sum::<u32>();
-    match number.checked_sub(items.events) {
-        None => frame.event_items.get((before(|it| it.events) + number) as usize).copied(),
-        Some(point) => frame.metrics.get((before(|it| it.points) + point) as usize).map(|metric| metric.item),
+impl Sum for Items {
+    fn sum<I: Iterator<Item = Self>>(batches: I) -> Self {
+        batches.fold(Items::default(), |sum, it| Items {
+            events: sum.events + it.events,
+            points: sum.points + it.points,
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::json::decode_frame;
+    use super::super::places::Places;
     use super::*;
 
     const RUN: &str = "r";
@@ -335,21 +336,23 @@ mod tests {
         assert!(batches.len() > 3, "{}", batches.len());
         let counts: Vec<Items> = batches.iter().map(|(_, items)| *items).collect();
         let frame = decode_frame(text.as_bytes()).unwrap();
+        let places = Places::of(&frame);
         let mut seen = 0;
         for (index, (batch, counts_here)) in batches.iter().enumerate() {
             assert!(batch.encoded_len() <= BATCH_ADVISED_BYTES, "{}", batch.encoded_len());
+            let before = counts[..index].iter().copied().sum();
             for number in 0..counts_here.events {
-                let item = item_of_frame(&frame, &counts, index, number).unwrap();
+                let item = places.item(before, *counts_here, number).unwrap();
                 assert!(items[item as usize].contains("log_terminal_line"));
                 seen += 1;
             }
             for point in 0..counts_here.points {
-                let item = item_of_frame(&frame, &counts, index, counts_here.events + point).unwrap();
+                let item = places.item(before, *counts_here, counts_here.events + point).unwrap();
                 let value = batch.points[0].values[point as usize];
                 assert!(items[item as usize].contains(&format!("\"value\":{value},")));
                 seen += 1;
             }
-            assert_eq!(item_of_frame(&frame, &counts, index, 1_000_000), None);
+            assert_eq!(places.item(before, *counts_here, 1_000_000), None);
         }
         assert_eq!(seen, items.len());
     }

@@ -9,10 +9,12 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use matyan_proto::ingest::v1::StreamResponse;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
@@ -21,7 +23,8 @@ use tonic::{Code, Status};
 
 use super::ack;
 use super::batch::{self, Batch, Dictionary, Items};
-use super::json::{self, FrameError, Rejection, Rejections};
+use super::json::{self, FrameError, Rejections};
+use super::places::Places;
 use super::producer::Producer;
 use super::session::{IngestClient, MAX_WAITING_BYTES, MAX_WAITING_FRAMES};
 use super::socket::{self, End, Incoming, Socket};
@@ -41,6 +44,8 @@ pub(super) struct Context {
     pub(super) run_id: String,
     pub(super) ingest: IngestClient,
     pub(super) metrics: Metrics,
+    /// Large frames that may be decoded at the same time, on all connections.
+    pub(super) heavy_decodes: Arc<Semaphore>,
     pub(super) hold: Duration,
     pub(super) stop: CancellationToken,
 }
@@ -52,6 +57,8 @@ struct Waiting {
     received: Instant,
     state: State,
     rejections: Rejections,
+    /// Where its items stand, once the frontier has refused some.
+    places: Option<Places>,
 }
 
 enum State {
@@ -145,13 +152,9 @@ impl Connection {
     fn take_acks(&mut self) -> Vec<Message> {
         let mut acks = Vec::new();
         while let Some(Waiting { state: State::Done(_), .. }) = self.waiting.front() {
-            let Some(mut frame) = self.waiting.pop_front() else {
-                break;
-            };
+            let Some(mut frame) = self.waiting.pop_front() else { break };
             self.waiting_bytes -= frame.bytes();
-            let State::Done(error) = frame.state else {
-                break;
-            };
+            let State::Done(error) = frame.state else { break };
             frame.rejections.reasons.sort_by_key(|rejection| rejection.item);
             let metrics = &self.context.metrics;
             metrics.ws_ack_seconds.observe(frame.received.elapsed().as_secs_f64());
@@ -181,7 +184,7 @@ impl Connection {
             }
         };
         let received = Instant::now();
-        let frame = Waiting { text, received, state, rejections: Rejections::default() };
+        let frame = Waiting { text, received, state, rejections: Rejections::default(), places: None };
         self.waiting_bytes += frame.bytes();
         self.waiting.push_back(frame);
         if self.retry_at.is_none() {
@@ -213,7 +216,7 @@ impl Connection {
 
     async fn send_frame(&mut self, index: usize, text: Utf8Bytes) {
         let dictionary = std::mem::take(&mut self.producer.dictionary);
-        let (encoded, dictionary) = encode(self.context.run_id.clone(), text, dictionary).await;
+        let (encoded, dictionary) = encode(&self.context, text, dictionary).await;
         self.producer.dictionary = dictionary;
         let frame = &mut self.waiting[index];
         match encoded {
@@ -234,12 +237,10 @@ impl Connection {
         self.pause = FIRST_PAUSE;
         self.producer.acknowledge(answer.sequence);
         for frame in &mut self.waiting {
-            let State::Sent { first, batches } = &frame.state else {
-                continue;
-            };
+            let State::Sent { first, batches } = &frame.state else { continue };
             let (first, last) = (*first, *first + batches.len() as u64 - 1);
             if !answer.rejections.is_empty() && (first..=last).contains(&answer.sequence) {
-                reject(frame, (answer.sequence - first) as usize, answer);
+                reject(&self.context, frame, (answer.sequence - first) as usize, answer).await;
             }
             if last <= answer.sequence {
                 frame.state = State::Done(None);
@@ -350,51 +351,50 @@ struct Encoded {
     rejections: Rejections,
 }
 
-/// Decodes a frame and encodes its batches, off the async threads when it is large.
+/// Decodes a frame and encodes its batches.
 async fn encode(
-    run_id: String,
+    context: &Context,
     text: Utf8Bytes,
     mut dictionary: Dictionary,
 ) -> (Result<Encoded, FrameError>, Dictionary) {
-    let large = text.len() > LARGE_FRAME_BYTES;
-    let work = move || {
+    let run_id = context.run_id.clone();
+    compute(context, text.len(), move || {
         let encoded = json::decode_text(&text).map(|mut frame| Encoded {
             batches: batch::encode(&run_id, &mut frame, &mut dictionary),
             rejections: frame.rejections,
         });
         (encoded, dictionary)
+    })
+    .await
+}
+
+/// Adds to what is told of a frame which of its items the frontier refused in one of its batches.
+async fn reject(context: &Context, frame: &mut Waiting, batch: usize, answer: &StreamResponse) {
+    let (State::Sent { batches, .. }, Some(text)) = (&frame.state, &frame.text) else { return };
+    let places = match frame.places.take() {
+        Some(places) => places,
+        None => {
+            let text = text.clone();
+            let decode = move || json::decode_text(&text).as_ref().map(Places::of).unwrap_or_default();
+            compute(context, frame.bytes(), decode).await
+        }
     };
-    if !large {
+    places.reject(batches, batch, answer, &mut frame.rejections);
+    frame.places = Some(places);
+}
+
+/// Works on so many bytes: off the async threads, and not for all connections at once, when they are many.
+async fn compute<T: Send + 'static>(
+    context: &Context,
+    bytes: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    if bytes <= LARGE_FRAME_BYTES {
         return work();
     }
+    let _permit = context.heavy_decodes.acquire().await.expect("it is never closed");
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
-}
-
-/// Items that the frontier refused, found again in the frame by decoding it once more: this is rare, and the way there
-/// then costs nothing.
-fn reject(waiting: &mut Waiting, batch: usize, answer: &StreamResponse) {
-    let State::Sent { batches, .. } = &waiting.state else {
-        return;
-    };
-    let Some(Ok(frame)) = waiting.text.as_ref().map(|text| json::decode_text(text)) else {
-        return;
-    };
-    let mut listed = 0;
-    for rejection in &answer.rejections {
-        for number in rejection.item..rejection.item.saturating_add(rejection.count.max(1)) {
-            let Some(item) = batch::item_of_frame(&frame, batches, batch, number) else {
-                break;
-            };
-            listed += 1;
-            waiting.rejections.push(Rejection {
-                item,
-                field: rejection.field.clone().into(),
-                reason: rejection.reason.clone().into(),
-            });
-        }
-    }
-    waiting.rejections.count += (answer.rejected_items as usize).saturating_sub(listed);
 }

@@ -97,9 +97,16 @@ impl Rejections {
 
     pub fn push(&mut self, rejection: Rejection) {
         self.count += 1;
-        if self.reasons.len() < MAX_REASONS {
+        self.list(rejection);
+    }
+
+    /// Keeps the reason of one that is counted otherwise. False once no more are kept.
+    pub(super) fn list(&mut self, rejection: Rejection) -> bool {
+        let has_room = self.reasons.len() < MAX_REASONS;
+        if has_room {
             self.reasons.push(rejection);
         }
+        has_room
     }
 }
 

@@ -1,0 +1,103 @@
+//! Items that the frontier refused, found again in the frame that they came in.
+//! A frame is decoded a second time for this, because it is rare and the way there then costs nothing; but only once for
+//! all of its batches.
+
+use matyan_proto::ingest::v1::StreamResponse;
+
+use super::batch::Items;
+use super::json::{Frame, Rejection, Rejections};
+
+/// Which item of the frame each event and each point is.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    events: Vec<u32>,
+    points: Vec<u32>,
+}
+
+impl Places {
+    pub(super) fn of(frame: &Frame<'_>) -> Self {
+        let points = frame.metrics.iter().map(|metric| metric.item).collect();
+        Places { events: frame.event_items.clone(), points }
+    }
+
+    /// The frame's item that item `number` of a batch is, whose items come behind those of the batches `before`.
+    pub(super) fn item(&self, before: Items, batch: Items, number: u32) -> Option<u32> {
+        match number.checked_sub(batch.events) {
+            None => self.events.get((before.events + number) as usize).copied(),
+            Some(point) if point < batch.points => self.points.get((before.points + point) as usize).copied(),
+            Some(_) => None,
+        }
+    }
+
+    /// Lists the rejections of batch `index`, as far as reasons are kept, and counts all of them.
+    pub(super) fn reject(
+        &self,
+        batches: &[Items],
+        index: usize,
+        answer: &StreamResponse,
+        rejections: &mut Rejections,
+    ) {
+        let before = batches[..index].iter().copied().sum();
+        let refused = answer.rejections.iter().flat_map(|rejection| {
+            let end = rejection.item.saturating_add(rejection.count.max(1));
+            let items =
+                (rejection.item..end).map_while(move |number| self.item(before, batches[index], number));
+            items.map(move |item| (item, rejection))
+        });
+        for (item, rejection) in refused {
+            let (field, reason) = (rejection.field.clone().into(), rejection.reason.clone().into());
+            if !rejections.list(Rejection { item, field, reason }) {
+                break;
+            }
+        }
+        rejections.count += answer.rejected_items as usize;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use matyan_proto::ingest::v1 as pb;
+
+    use super::*;
+
+    fn answer(rejections: &[(u32, u32)]) -> StreamResponse {
+        let rejection =
+            |(item, count): &(u32, u32)| pb::Rejection { item: *item, count: *count, ..Default::default() };
+        StreamResponse {
+            rejections: rejections.iter().map(rejection).collect(),
+            rejected_items: rejections.iter().map(|(_, count)| count).sum(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn items_are_found_behind_those_of_earlier_batches() {
+        // Items 0, 2 and 4 are events, the others points; the batches hold two events, an event and a point, and two points.
+        let places = Places { events: vec![0, 2, 4], points: vec![1, 3, 5] };
+        let batches = [(2, 0), (1, 1), (0, 2)].map(|(events, points)| Items { events, points });
+        for (index, rejected, expected) in [
+            (0, &[(0, 2)][..], &[0, 2][..]),
+            (1, &[(0, 1), (1, 1)], &[4, 1]),
+            (2, &[(1, 1)], &[5]),
+            (2, &[(1, 7)], &[5]),
+        ] {
+            let mut rejections = Rejections::default();
+            places.reject(&batches, index, &answer(rejected), &mut rejections);
+            let items: Vec<u32> = rejections.reasons.iter().map(|it| it.item).collect();
+            let count = rejected.iter().map(|(_, count)| *count as usize).sum::<usize>();
+            assert_eq!((items.as_slice(), rejections.count), (expected, count), "{index}");
+        }
+    }
+
+    #[test]
+    fn only_the_first_reasons_are_kept_and_all_are_counted() {
+        let places = Places { events: Vec::new(), points: (0..1_000_000).collect() };
+        let batches = [Items { events: 0, points: 1_000_000 }];
+        let mut rejections = Rejections::default();
+        places.reject(&batches, 0, &answer(&[(0, 1_000_000)]), &mut rejections);
+        assert_eq!(
+            (rejections.count, rejections.reasons.len()),
+            (1_000_000, super::super::json::MAX_REASONS)
+        );
+    }
+}
