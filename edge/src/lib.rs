@@ -21,7 +21,7 @@ pub mod ws;
 pub use edge::Edge;
 pub use metrics::Metrics;
 pub use serve::serve;
-pub use settings::{SettingError, Settings};
+pub use settings::Settings;
 pub use transport::Transport;
 pub use ui::{Ui, UiError, UiSettings};
 

@@ -5,6 +5,7 @@
 mod ack;
 pub mod batch;
 mod binary;
+mod budget;
 mod connection;
 pub mod json;
 mod places;
@@ -31,6 +32,7 @@ use crate::error::ApiError;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::transport::Transport;
+use budget::Budget;
 use connection::Context;
 pub(crate) use session::IngestClient;
 use socket::Socket;
@@ -52,6 +54,7 @@ pub(crate) struct Sockets {
     settings: Arc<Settings>,
     permits: Arc<Semaphore>,
     heavy_decodes: Arc<Semaphore>,
+    budget: Budget,
     readiness: Mutex<Option<(Instant, bool)>>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -76,6 +79,7 @@ impl Sockets {
             metrics,
             permits: Arc::new(Semaphore::new(settings.max_connections)),
             heavy_decodes: Arc::new(Semaphore::new(HEAVY_DECODES)),
+            budget: Budget::new(settings.total_bytes),
             settings,
             readiness: Mutex::new(None),
             tasks: TaskTracker::new(),
@@ -105,6 +109,7 @@ impl Sockets {
             run_id,
             ingest: self.ingest.clone(),
             metrics: self.metrics.clone(),
+            budget: self.budget.clone(),
             heavy_decodes: Arc::clone(&self.heavy_decodes),
             hold: self.settings.hold,
             stop: self.stop.clone(),
@@ -159,7 +164,7 @@ async fn serve(
         }
     };
     let _open = Open::new(context.metrics.clone(), permit);
-    let socket = Socket::new(connection, ping_interval).await;
+    let socket = Socket::new(connection, ping_interval, context.budget.clone()).await;
     match protocol {
         Protocol::Json => connection::serve(socket, context).await,
         Protocol::Binary => binary::serve(socket, context).await,

@@ -12,6 +12,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tonic::{Code, Status};
 
+use super::budget::Share;
 use super::connection::Context;
 use super::session::{MAX_WAITING_BYTES, MAX_WAITING_FRAMES, Session};
 use super::socket::{self, End, Incoming, Socket};
@@ -28,9 +29,15 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut socket: Socket<
 struct Connection {
     context: Context,
     session: Option<Session>,
-    /// Sequence and size of each batch that is not acknowledged.
-    waiting: VecDeque<(u64, usize)>,
+    /// Each batch that is not acknowledged.
+    waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
+}
+
+struct Waiting {
+    sequence: u64,
+    bytes: usize,
+    share: Share,
 }
 
 type Close = (CloseCode, String);
@@ -39,16 +46,12 @@ impl Connection {
     /// Ends with what to tell the peer, if it is still there.
     async fn run<S: AsyncRead + AsyncWrite + Unpin>(&mut self, socket: &mut Socket<S>) -> Option<Close> {
         let stop = self.context.stop.clone();
+        let mut stopping = false;
         loop {
-            let stopping = stop.is_cancelled();
             if stopping && self.waiting.is_empty() {
                 return Some((CloseCode::Restart, "the server stops".into()));
             }
-            // A peer that repeats sequences has its places given free before its frames are taken: so both are bounded.
-            let readable = !stopping
-                && self.waiting.len() < MAX_WAITING_FRAMES
-                && self.waiting_bytes < MAX_WAITING_BYTES
-                && self.session.as_ref().is_none_or(Session::has_room);
+            let readable = !stopping && self.has_room();
             if !readable {
                 socket.excuse();
             }
@@ -58,21 +61,33 @@ impl Connection {
                     Ok(answer) => self.answered(socket, &answer).await.ok()?,
                     Err(status) => return Some(close_of(&status)),
                 },
-                () = stop.cancelled(), if !stopping => {}
-                incoming = socket.next(), if readable => match incoming {
-                    Ok(Incoming::Binary(bytes)) => {
-                        if let Err(close) = self.received(bytes) {
-                            return Some(close);
+                () = stop.cancelled(), if !stopping => {
+                    stopping = true;
+                    // What has been sent by now is still taken.
+                    while self.has_room()
+                        && let Some(incoming) = socket.last().await
+                    {
+                        if let Err(end) = self.received(incoming) {
+                            return end;
                         }
                     }
-                    Ok(Incoming::Text(_)) => {
-                        return Some((CloseCode::Unsupported, "a text frame: this protocol is binary".into()));
+                }
+                incoming = socket.next(), if readable => {
+                    if let Err(end) = self.received(incoming) {
+                        return end;
                     }
-                    Err(End::Gone) => return None,
-                    Err(End::Refuse(code)) => return Some((code, socket::reason(code))),
-                },
+                }
             }
         }
+    }
+
+    /// A peer that repeats sequences has its places given free before its frames are taken: so both are bounded.
+    fn has_room(&self) -> bool {
+        let shares = self.waiting.len() < 2 || self.waiting.back().is_some_and(|batch| batch.share.is_some());
+        shares
+            && self.waiting.len() < MAX_WAITING_FRAMES
+            && self.waiting_bytes < MAX_WAITING_BYTES
+            && self.session.as_ref().is_none_or(Session::has_room)
     }
 
     async fn answered<S: AsyncRead + AsyncWrite + Unpin>(
@@ -80,17 +95,29 @@ impl Connection {
         socket: &mut Socket<S>,
         answer: &StreamResponse,
     ) -> Result<(), End> {
-        while let Some((sequence, bytes)) = self.waiting.front().copied()
-            && sequence <= answer.sequence
-        {
-            self.waiting.pop_front();
-            self.waiting_bytes -= bytes;
+        while let Some(batch) = self.waiting.pop_front_if(|batch| batch.sequence <= answer.sequence) {
+            self.waiting_bytes -= batch.bytes;
         }
         socket.send([Message::Binary(answer.encode_to_vec().into())]).await
     }
 
-    fn received(&mut self, bytes: bytes::Bytes) -> Result<(), Close> {
+    /// An error ends the connection, and says what to tell the peer if it is still there.
+    fn received(&mut self, incoming: Result<Incoming, End>) -> Result<(), Option<Close>> {
+        match incoming {
+            Ok(Incoming::Binary(bytes, share)) => self.taken(bytes, share).map_err(Some),
+            Ok(Incoming::Text(..)) => {
+                Err(Some((CloseCode::Unsupported, "a text frame: this protocol is binary".into())))
+            }
+            Err(End::Gone) => Err(None),
+            Err(End::Refuse(code)) => Err(Some((code, socket::reason(code)))),
+        }
+    }
+
+    fn taken(&mut self, bytes: bytes::Bytes, mut share: Share) -> Result<(), Close> {
         let refuse = |reason: &str| Err((CloseCode::Policy, reason.to_owned()));
+        if share.is_none() && !self.waiting.is_empty() {
+            share = self.context.budget.share(bytes.len());
+        }
         let Ok(request) = StreamRequest::decode(bytes) else {
             return refuse("a frame that is no StreamRequest");
         };
@@ -100,8 +127,9 @@ impl Connection {
                 self.session = Some(Session::open(&self.context.ingest, open));
             }
             (Some(RequestMessage::Batch(batch)), Some(session)) => {
-                self.waiting.push_back((batch.sequence, batch.batch.len()));
-                self.waiting_bytes += batch.batch.len();
+                let (sequence, bytes) = (batch.sequence, batch.batch.len());
+                self.waiting.push_back(Waiting { sequence, bytes, share });
+                self.waiting_bytes += bytes;
                 session.send(batch);
             }
             (Some(RequestMessage::Open(_)), Some(_)) => return refuse("the stream is open already"),

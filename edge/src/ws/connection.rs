@@ -23,6 +23,7 @@ use tonic::{Code, Status};
 
 use super::ack;
 use super::batch::{self, Batch, Dictionary, Items};
+use super::budget::{Budget, Share};
 use super::json::{self, FrameError, Rejections};
 use super::places::Places;
 use super::producer::Producer;
@@ -44,6 +45,7 @@ pub(super) struct Context {
     pub(super) run_id: String,
     pub(super) ingest: IngestClient,
     pub(super) metrics: Metrics,
+    pub(super) budget: Budget,
     /// Large frames that may be decoded at the same time, on all connections.
     pub(super) heavy_decodes: Arc<Semaphore>,
     pub(super) hold: Duration,
@@ -54,6 +56,8 @@ pub(super) struct Context {
 struct Waiting {
     /// Absent for a binary frame, which is refused.
     text: Option<Utf8Bytes>,
+    /// Kept until it is acknowledged.
+    share: Share,
     received: Instant,
     state: State,
     rejections: Rejections,
@@ -133,9 +137,7 @@ impl Connection {
                     Err(status) => self.failed(&status),
                 },
                 () = sleep_until(deadline), if !self.waiting.is_empty() => self.overdue().await,
-                () = stop.cancelled(), if self.ending.is_none() => {
-                    self.ending = Some(Ending::Close(CloseCode::Restart, "the server stops".into()));
-                }
+                () = stop.cancelled(), if self.ending.is_none() => self.stopped(&mut socket).await,
                 incoming = socket.next(), if readable => self.received(incoming).await,
             }
         }
@@ -144,8 +146,22 @@ impl Connection {
     /// Behind a single frame the next one is always read, however large the first is: it may be its repeat, which must not
     /// be left lying until it looks like new data, and a client that waits for one ack has its pings answered.
     fn readable(&self) -> bool {
-        let room = || self.waiting.len() < MAX_WAITING_FRAMES && self.waiting_bytes < MAX_WAITING_BYTES;
-        self.ending.is_none() && (self.waiting.len() < 2 || room())
+        let has_room = || {
+            self.waiting.len() < MAX_WAITING_FRAMES
+                && self.waiting_bytes < MAX_WAITING_BYTES
+                && self.waiting.back().is_some_and(|frame| frame.share.is_some())
+        };
+        self.ending.is_none() && (self.waiting.len() < 2 || has_room())
+    }
+
+    /// What has been sent by now is still taken, as its client may never send it again.
+    async fn stopped<S: AsyncRead + AsyncWrite + Unpin>(&mut self, socket: &mut Socket<S>) {
+        while self.readable()
+            && let Some(incoming) = socket.last().await
+        {
+            self.received(incoming).await;
+        }
+        self.ending.get_or_insert_with(|| Ending::Close(CloseCode::Restart, "the server stops".into()));
     }
 
     /// Acks of the frames at the front that are done, in order.
@@ -170,21 +186,24 @@ impl Connection {
     }
 
     async fn received(&mut self, incoming: Result<Incoming, End>) {
-        let (text, state) = match incoming {
-            Ok(Incoming::Text(text)) if self.is_repeat(&text) => {
+        let (text, mut share, state) = match incoming {
+            Ok(Incoming::Text(text, _)) if self.is_repeat(&text) => {
                 return self.context.metrics.ws_resends.inc();
             }
-            Ok(Incoming::Text(text)) => (Some(text), State::Unsent),
-            Ok(Incoming::Binary(_)) => {
-                (None, State::Done(Some("a binary frame: this protocol is JSON text".into())))
+            Ok(Incoming::Text(text, share)) => (Some(text), share, State::Unsent),
+            Ok(Incoming::Binary(..)) => {
+                (None, None, State::Done(Some("a binary frame: this protocol is JSON text".into())))
             }
             Err(End::Gone) => return self.ending = Some(Ending::Gone),
             Err(End::Refuse(code)) => {
                 return self.ending = Some(Ending::Close(code, socket::reason(code).into()));
             }
         };
+        if share.is_none() && !self.waiting.is_empty() {
+            share = self.context.budget.share(text.as_ref().map_or(0, |text| text.len()));
+        }
         let received = Instant::now();
-        let frame = Waiting { text, received, state, rejections: Rejections::default(), places: None };
+        let frame = Waiting { text, share, received, state, rejections: Rejections::default(), places: None };
         self.waiting_bytes += frame.bytes();
         self.waiting.push_back(frame);
         if self.retry_at.is_none() {

@@ -20,13 +20,14 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use matyan_proto::ingest::v1 as pb;
+use matyan_proto::limits::VALUE_DEPTH;
 
 pub(crate) use cbor::ValueError;
 use item::Fields;
 use scan::{Kind, Scanner};
 
 /// How deep arrays and objects may be nested inside one field. Later readers of the value recurse.
-pub const MAX_DEPTH: u16 = 128;
+pub const MAX_DEPTH: u16 = VALUE_DEPTH as u16;
 
 /// Rejections that are kept with their reason; of more only the number, so that a frame of garbage costs no memory.
 pub const MAX_REASONS: usize = 100;

@@ -2,21 +2,20 @@
 //! Why not a framework's socket: a frame over the limit is answered with 1009, and the rest of it has to be read from the raw
 //! connection so that the answer arrives; and a slow peer is told from a dead one by its bytes, not by its messages.
 
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use matyan_proto::limits::BATCH_BYTES;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::CapacityError;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
+
+use super::budget::{Budget, Metered, Share};
 
 /// The frame limit of the contract, uncompressed.
 const FRAME_BYTES: usize = BATCH_BYTES;
@@ -27,17 +26,23 @@ const READ_BYTES: usize = 16 << 10;
 /// How long a peer may take to read an answer, and to close after it was told to.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long to look for a frame that is already there.
+const GLANCE: Duration = Duration::from_millis(20);
+
+/// How long a frame that has begun may take to end when nothing more is to be read.
+const LAST_FRAME: Duration = Duration::from_secs(2);
+
 /// Silence after which a peer that was refused has nothing more to send.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Longest reason of a close frame.
 const REASON_BYTES: usize = 123;
 
-/// What the peer sent.
+/// What the peer sent, with what it holds of the budget.
 #[derive(Debug)]
 pub(super) enum Incoming {
-    Text(Utf8Bytes),
-    Binary(Bytes),
+    Text(Utf8Bytes, Share),
+    Binary(Bytes, Share),
 }
 
 /// Nothing more can come from the peer.
@@ -50,7 +55,7 @@ pub(super) enum End {
 }
 
 pub(super) struct Socket<S> {
-    inner: WebSocketStream<Counted<S>>,
+    inner: WebSocketStream<Metered<S>>,
     tick: Interval,
     /// Bytes read when the last ping went out.
     pinged_at: Option<u64>,
@@ -58,13 +63,13 @@ pub(super) struct Socket<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// Over a connection whose handshake is done.
-    pub(super) async fn new(connection: S, ping_interval: Duration) -> Self {
+    pub(super) async fn new(connection: S, ping_interval: Duration, budget: Budget) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BYTES)
             .max_frame_size(Some(FRAME_BYTES))
             .max_message_size(Some(FRAME_BYTES));
-        let counted = Counted { inner: connection, bytes: 0 };
-        let inner = WebSocketStream::from_raw_socket(counted, Role::Server, Some(config)).await;
+        let metered = Metered::new(connection, budget);
+        let inner = WebSocketStream::from_raw_socket(metered, Role::Server, Some(config)).await;
         let mut tick = interval(ping_interval);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tick.reset();
@@ -77,8 +82,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             tokio::select! {
                 biased;
                 message = self.inner.next() => match message {
-                    Some(Ok(Message::Text(text))) => return Ok(Incoming::Text(text)),
-                    Some(Ok(Message::Binary(bytes))) => return Ok(Incoming::Binary(bytes)),
+                    Some(Ok(Message::Text(text))) => {
+                        let share = self.inner.get_mut().frame_ended(text.len());
+                        return Ok(Incoming::Text(text, share));
+                    }
+                    Some(Ok(Message::Binary(bytes))) => {
+                        let share = self.inner.get_mut().frame_ended(bytes.len());
+                        return Ok(Incoming::Binary(bytes, share));
+                    }
+                    Some(Ok(Message::Ping(payload) | Message::Pong(payload))) => {
+                        self.inner.get_mut().control_ended(payload.len());
+                    }
                     // The answer to a close frame is queued by now: the next read sends it and ends.
                     Some(Ok(_)) => {}
                     Some(Err(error)) => return Err(end(&error)),
@@ -90,11 +104,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     }
 
     async fn ping(&mut self) -> Result<(), End> {
-        let read = self.inner.get_ref().bytes;
-        if self.pinged_at == Some(read) {
+        let connection = self.inner.get_ref();
+        let read = connection.bytes();
+        if self.pinged_at == Some(read) && !connection.waits() {
             return Err(End::Gone);
         }
-        self.pinged_at = Some(read);
+        self.pinged_at = Some(read).filter(|_| !connection.waits());
         self.send([Message::Ping(Bytes::new())]).await
     }
 
@@ -102,6 +117,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     pub(super) fn excuse(&mut self) {
         self.tick.reset();
         self.pinged_at = None;
+    }
+
+    /// A last frame, if it has come or at least begun; for when nothing more is to be read.
+    pub(super) async fn last(&mut self) -> Option<Result<Incoming, End>> {
+        match timeout(GLANCE, self.next()).await {
+            Ok(incoming) => Some(incoming),
+            Err(_) if self.inner.get_ref().is_inside_frame() => timeout(LAST_FRAME, self.next()).await.ok(),
+            Err(_) => None,
+        }
     }
 
     /// Sends all of `messages` with one write where they fit.
@@ -132,9 +156,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// Reads what still comes, until the peer has closed too. None of it can be answered any more, but a connection with
     /// unread bytes would be reset before the peer has read the close frame.
     async fn drain(&mut self) {
-        while let Some(Ok(_)) = self.inner.next().await {}
+        while let Some(Ok(message)) = self.inner.next().await {
+            self.inner.get_mut().frame_ended(message.len());
+        }
         // After a frame that could not be read the closing handshake cannot be seen either: then silence ends it.
-        let rest = self.inner.get_mut();
+        let rest = self.inner.get_mut().unmetered();
         let mut buffer = vec![0; READ_BYTES];
         while let Ok(Ok(1..)) = timeout(LINGER, rest.read(&mut buffer)).await {}
     }
@@ -158,42 +184,5 @@ fn end(error: &Error) -> End {
         ) => End::Gone,
         Error::Protocol(_) => End::Refuse(CloseCode::Protocol),
         _ => End::Gone,
-    }
-}
-
-/// Counts what was read: any byte is a sign of life, also in the middle of a long frame.
-struct Counted<S> {
-    inner: S,
-    bytes: u64,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.inner).poll_read(context, buffer);
-        self.bytes += (buffer.filled().len() - before) as u64;
-        polled
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(context, buffer)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(context)
     }
 }

@@ -8,6 +8,7 @@ use futures::{SinkExt, StreamExt};
 use matyan_edge::Settings;
 use matyan_proto::ingest::v1::Rejection;
 use matyan_proto::ingest::v1::event::Kind;
+use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tonic::Status;
@@ -332,6 +333,39 @@ async fn a_flood_is_read_no_further_than_the_bound() {
 }
 
 #[tokio::test]
+async fn all_connections_together_hold_no_more_than_their_bytes() {
+    // Room for one of the largest frames; a connection that waits for it is not taken for dead.
+    let ping_interval = Duration::from_millis(50);
+    let server = Server::start_with(Settings { total_bytes: 0, ping_interval, ..Default::default() }).await;
+    let mut first = server.connect("first").await;
+    server.frontier.change(|it| it.hold = true);
+    first.send(&line(5 << 20)).await;
+    server.frontier.wait_for(1).await;
+    let first = tokio::spawn(async move { first.ok().await });
+    let second = server.connect("second").await;
+    let (mut sink, mut answers) = second.socket.split();
+    let second = tokio::spawn(async move {
+        sink.send(Message::text(line(5 << 20))).await.unwrap();
+        // Reading answers the pings.
+        while !matches!(answers.next().await.unwrap().unwrap(), Message::Text(_)) {}
+    });
+    // Small frames pass meanwhile, on any connection.
+    let mut small = server.connect("small").await;
+    small.send(&tag("a")).await;
+    server.frontier.wait_for(2).await;
+    for _ in 0..6 {
+        let ping = small.message().await.unwrap().unwrap();
+        assert!(matches!(ping, Message::Ping(_)), "{ping:?}");
+    }
+    assert_eq!(server.frontier.received().len(), 2, "the second large frame is not read");
+    server.frontier.change(|it| it.hold = false);
+    small.ok().await;
+    first.await.unwrap();
+    second.await.unwrap();
+    assert_eq!(server.frontier.received().len(), 3);
+}
+
+#[tokio::test]
 async fn frames_up_to_the_limit_pass_and_larger_ones_end_the_connection() {
     let server = Server::start().await;
     let mut client = server.connect("r").await;
@@ -387,6 +421,26 @@ async fn shutdown_acknowledges_what_was_read_and_closes_with_the_last_ack() {
     server.frontier.change(|it| it.hold = false);
     busy.ok().await;
     assert_eq!(busy.closed().await.0, CloseCode::Restart);
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn shutdown_takes_a_frame_that_has_begun() {
+    let server = Server::start().await;
+    let mut writing = server.connect("writing").await;
+    let mut idle = server.connect("idle").await;
+    let text = tag("last");
+    // A client's frame; its mask changes nothing.
+    let frame = [&[0x81, 0x80 | text.len() as u8, 0, 0, 0, 0], text.as_bytes()].concat();
+    let (begin, end) = frame.split_at(frame.len() / 2);
+    writing.socket.get_mut().write_all(begin).await.unwrap();
+    server.stop();
+    // Who has begun nothing is let go at once.
+    assert_eq!(idle.closed().await.0, CloseCode::Restart);
+    writing.socket.get_mut().write_all(end).await.unwrap();
+    writing.ok().await;
+    assert_eq!(writing.closed().await.0, CloseCode::Restart);
+    assert_eq!(server.frontier.received().len(), 1);
     server.stopped().await;
 }
 
