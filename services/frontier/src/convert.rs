@@ -16,6 +16,9 @@ use crate::{
 /// The folder of blobs outside the default project: no run may be called so.
 const PROJECTS_FOLDER: &str = ".projects";
 
+/// The folder of a run where payloads lie that are too large for a row: named by their content, which nobody may replace.
+const MOVED_FOLDER: &str = ".matyan";
+
 const DEFAULT_CONTENT_TYPE: &str = "application/octet-stream";
 
 /// What a client calls its run.
@@ -23,19 +26,18 @@ const DEFAULT_CONTENT_TYPE: &str = "application/octet-stream";
 pub(crate) struct RunId(String);
 
 impl RunId {
-    pub(crate) fn parse(run_id: String) -> Result<Self, &'static str> {
-        let reason = if run_id.is_empty() {
-            "is empty"
+    pub(crate) fn parse(run_id: String) -> Result<Self, String> {
+        if run_id.is_empty() {
+            Err("is empty".into())
         } else if run_id.len() > limits::RUN_ID_BYTES {
-            "is longer than 256 bytes"
+            Err(longer_than(limits::RUN_ID_BYTES))
         } else if run_id.contains('/') || run_id.chars().any(char::is_control) {
-            "holds a `/` or a control character"
+            Err("holds a `/` or a control character".into())
         } else if [".", "..", PROJECTS_FOLDER].contains(&run_id.as_str()) {
-            "is a reserved name"
+            Err("is a reserved name".into())
         } else {
-            return Ok(Self(run_id));
-        };
-        Err(reason)
+            Ok(Self(run_id))
+        }
     }
 
     fn from_field(run_id: String) -> Result<Self> {
@@ -93,7 +95,7 @@ fn text<'m>(metadata: &'m MetadataMap, name: &'static str) -> Result<&'m str> {
     let Some(value) = metadata.get(name) else { return Ok("") };
     match value.to_str() {
         Ok(value) if value.len() <= limits::NAME_BYTES => Ok(value),
-        Ok(_) => Err(Error::field(name, "is longer than 1,024 bytes")),
+        Ok(_) => Err(Error::field(name, longer_than(limits::NAME_BYTES))),
         Err(_) => Err(Error::field(name, "is not visible ASCII")),
     }
 }
@@ -199,7 +201,10 @@ impl Presign {
 
 pub(crate) fn artifact_path_check(path: &str) -> Result<(), String> {
     if path.len() > limits::ARTIFACT_PATH_BYTES {
-        return Err("is longer than 1,024 bytes".into());
+        return Err(longer_than(limits::ARTIFACT_PATH_BYTES));
+    }
+    if path.split('/').next() == Some(MOVED_FOLDER) {
+        return Err(format!("begins with `{MOVED_FOLDER}`, which is reserved"));
     }
     match BlobKey::new(path) {
         Ok(_) => Ok(()),
@@ -210,14 +215,18 @@ pub(crate) fn artifact_path_check(path: &str) -> Result<(), String> {
     }
 }
 
-pub(crate) fn content_type_check(content_type: &str) -> Result<(), &'static str> {
+pub(crate) fn content_type_check(content_type: &str) -> Result<(), String> {
     if content_type.len() > limits::CONTENT_TYPE_BYTES {
-        return Err("is longer than 256 bytes");
+        return Err(longer_than(limits::CONTENT_TYPE_BYTES));
     }
     if content_type.chars().any(char::is_control) {
-        return Err("holds a control character");
+        return Err("holds a control character".into());
     }
     Ok(())
+}
+
+fn longer_than(limit: usize) -> String {
+    format!("is longer than {limit} bytes")
 }
 
 #[cfg(test)]

@@ -41,7 +41,10 @@ use matyan_proto::{
     system::v1::system_service_server::SystemServiceServer,
 };
 use tokio::sync::Semaphore;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 
 /// Microseconds since the Unix epoch.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -84,7 +87,8 @@ struct Shared {
     budget: Arc<Semaphore>,
     heavy_checks: Semaphore,
     stopping: CancellationToken,
-    streams: TaskTracker,
+    /// Streams and calls that have not ended.
+    calls: TaskTracker,
 }
 
 /// What the check leaves of a batch that opens a dictionary, or `None` if it would end the stream. For fuzzing: the
@@ -96,7 +100,6 @@ pub fn batch_check(run_id: &str, batch: Bytes) -> Option<Bytes> {
 }
 
 impl Frontier {
-    /// `settings` without violations.
     pub fn new(components: Components, settings: Settings) -> Self {
         let Components { log, blobs, uploads, clock, new_id, metrics } = components;
         let shared = Shared {
@@ -111,7 +114,7 @@ impl Frontier {
             budget: Arc::new(Semaphore::new(settings.total_bytes)),
             heavy_checks: Semaphore::new(HEAVY_CHECKS),
             stopping: CancellationToken::new(),
-            streams: TaskTracker::new(),
+            calls: TaskTracker::new(),
             settings,
         };
         Self { shared: Arc::new(shared) }
@@ -131,8 +134,22 @@ impl Frontier {
     /// every stream has ended. A client that takes no answers holds it up: bound the wait, and close its connection.
     pub async fn drain(&self) {
         self.shared.stopping.cancel();
-        self.shared.streams.close();
-        self.shared.streams.wait().await;
+        self.shared.calls.close();
+        self.shared.calls.wait().await;
+    }
+}
+
+impl Shared {
+    /// Lets something begin that is waited for when the frontier is drained, unless that has begun.
+    fn begin(&self) -> error::Result<TaskTrackerToken> {
+        // Counted first: whoever is not refused is waited for.
+        let counted = self.calls.token();
+        if self.stopping.is_cancelled() { Err(error::Error::Stopping) } else { Ok(counted) }
+    }
+
+    async fn call<T>(&self, call: impl Future<Output = error::Result<T>>) -> error::Result<T> {
+        let _counted = self.begin()?;
+        call.await
     }
 }
 

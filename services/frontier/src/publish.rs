@@ -8,7 +8,7 @@ use crate::{
     Shared,
     compose::{Arrival, Composer},
     convert::{Caller, Publish},
-    error::{Error, Result},
+    error::Result,
     pipeline::Pipeline,
     record::Author,
     stream::position,
@@ -19,9 +19,6 @@ pub(crate) async fn publish(
     caller: Caller,
     request: Publish,
 ) -> Result<pb::PublishResponse> {
-    if shared.stopping.is_cancelled() {
-        return Err(Error::Stopping);
-    }
     let Publish { run, producer, sequence, batch } = request;
     let arrival = Arrival::new(shared, sequence, caller.trace.clone(), batch);
     let share = shared.share(arrival.bytes()).await;

@@ -20,7 +20,7 @@ impl IngestService for Frontier {
     async fn publish(&self, request: Request<pb::PublishRequest>) -> Result<Response<pb::PublishResponse>> {
         let caller = Caller::parse(request.metadata())?;
         let publish = Publish::parse(request.into_inner(), || (self.shared.new_id)())?;
-        Ok(Response::new(publish::publish(&self.shared, caller, publish).await?))
+        Ok(Response::new(self.shared.call(publish::publish(&self.shared, caller, publish)).await?))
     }
 
     type StreamStream = ReceiverStream<Result<pb::StreamResponse>>;
@@ -38,13 +38,13 @@ impl IngestService for Frontier {
     async fn presign(&self, request: Request<pb::PresignRequest>) -> Result<Response<pb::PresignResponse>> {
         let caller = Caller::parse(request.metadata())?;
         let presign = Presign::parse(&caller, request.into_inner())?;
-        Ok(Response::new(presign::presign(&self.shared, presign).await?))
+        Ok(Response::new(self.shared.call(presign::presign(&self.shared, presign)).await?))
     }
 
     async fn upload(
         &self,
         request: Request<Streaming<pb::UploadRequest>>,
     ) -> Result<Response<pb::UploadResponse>> {
-        Ok(Response::new(upload::upload(&self.shared, request.into_inner()).await?))
+        Ok(Response::new(self.shared.call(upload::upload(&self.shared, request.into_inner())).await?))
     }
 }

@@ -2,12 +2,8 @@
 
 use std::time::Duration;
 
-use matyan_proto::limits;
-use serde::Deserialize;
-
 /// How records are written to the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// One `LogEntry` a batch.
     #[default]
@@ -16,8 +12,7 @@ pub enum Format {
     Json,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     pub format: Format,
     /// Which log this is, as acknowledged positions name it: counts up when a topic is made anew.
@@ -48,47 +43,6 @@ impl Default for Settings {
             total_bytes: 128 << 20,
             max_upload_bytes: 100 << 30,
             run_bytes_per_second: 256 << 20,
-        }
-    }
-}
-
-impl Settings {
-    /// Every violation, in words that name the setting; none is success.
-    pub fn violations(&self) -> Vec<String> {
-        let mut violations = Vec::new();
-        let mut require = |holds: bool, violation: String| {
-            if !holds {
-                violations.push(violation);
-            }
-        };
-        let (batch, most) = (limits::BATCH_BYTES, tokio::sync::Semaphore::MAX_PERMITS.min(u32::MAX as usize));
-        require(
-            self.total_bytes >= batch,
-            format!("`total_bytes` is below {batch}: the largest batch has to fit"),
-        );
-        require(self.total_bytes <= most, format!("`total_bytes` is above {most}"));
-        require(self.stream_bytes > 0, "`stream_bytes` is 0: no stream would be read".into());
-        require(self.stream_batches > 0, "`stream_batches` is 0: no stream would be read".into());
-        require(
-            self.run_bytes_per_second > 0,
-            "`run_bytes_per_second` is 0: nothing would be acknowledged".into(),
-        );
-        violations
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn violations_name_the_setting() {
-        assert_eq!(Settings::default().violations(), Vec::<String>::new());
-        let broken =
-            Settings { stream_bytes: 0, total_bytes: 1, run_bytes_per_second: 0, ..Settings::default() };
-        let violations = broken.violations().join("\n");
-        for setting in ["total_bytes", "stream_bytes", "run_bytes_per_second"] {
-            assert!(violations.contains(setting), "{setting}: {violations}");
         }
     }
 }

@@ -38,11 +38,9 @@ pub(crate) fn spawn(
     requests: impl Stream<Item = Result<pb::StreamRequest, Status>> + Send + Unpin + 'static,
     answers: Answers,
 ) -> Result<()> {
-    if shared.stopping.is_cancelled() {
-        return Err(Error::Stopping);
-    }
+    let _counted = shared.begin()?;
     let task = run(shared.clone(), caller, requests, answers);
-    shared.streams.spawn(task);
+    shared.calls.spawn(task);
     Ok(())
 }
 

@@ -41,6 +41,10 @@ fn artifact_paths_stay_inside_the_run() {
     for path in ["", "/a", "a/", "a//b", "..", "../x", "a/../../x", "a/./b", "a\0b", &"x".repeat(1_025)] {
         check_path_refused(path);
     }
+    for path in [".matyan", ".matyan/x"] {
+        check_path_refused(path);
+    }
+    assert!(presign("", "run", "a/.matyan").is_ok() && presign("", "run", ".matyan2/x").is_ok());
     // Alone it is short enough, in its run it is not.
     check_path_refused(&"x".repeat(1_022));
 }

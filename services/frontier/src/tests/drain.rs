@@ -49,5 +49,27 @@ async fn nothing_new_is_begun() {
         ..Default::default()
     };
     assert_eq!(world.client().publish(publish).await.unwrap_err().code(), Code::Unavailable);
+    let presign =
+        pb::PresignRequest { run_id: "run".into(), artifact_path: "x".into(), ..Default::default() };
+    assert_eq!(world.client().presign(presign).await.unwrap_err().code(), Code::Unavailable);
+    let upload = world.client().upload(tokio_stream::iter([pb::UploadRequest::default()])).await;
+    assert_eq!(upload.unwrap_err().code(), Code::Unavailable);
     assert_eq!(world.record_count().await, 0);
+}
+
+#[tokio::test]
+async fn calls_that_have_begun_are_waited_for() {
+    let world = World::new().await;
+    world.faults.script_appends([Some(AppendFault::Delay(Duration::from_millis(100)))]);
+    let publish = pb::PublishRequest {
+        run_id: "run".into(),
+        batch: tag("a").encode_to_vec().into(),
+        ..Default::default()
+    };
+    let mut client = world.client();
+    let publishing = tokio::spawn(async move { client.publish(publish).await });
+    world.until("matyan_ingest_in_flight_bytes", |bytes| bytes > 0.0).await;
+    world.frontier.drain().await;
+    assert_eq!(world.metric("matyan_ingest_in_flight_bytes"), 0.0, "it was over when draining was");
+    publishing.await.unwrap().unwrap();
 }
