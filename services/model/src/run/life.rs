@@ -92,15 +92,43 @@ pub async fn run_create(
     id: &RunId,
     created_us: i64,
 ) -> Result<RunEdit> {
-    let mut number = RunNumber(u64::try_from(created_us).unwrap_or_default());
-    while transaction.get(&keys::number(project, number)).await?.is_some() {
-        number.0 += 1;
-    }
+    // Numbers begin with 1: 0 stands for no run.
+    let first = u64::try_from(created_us).unwrap_or_default().max(1);
+    let number = RunNumber(number_free(transaction.unchecked(), project, first).await?);
     let batch = transaction.batch();
+    batch.expect(keys::number(project, number), None);
     batch.set(keys::number(project, number), rows::encode(&id.as_str()));
     batch.set(keys::head(project, id), Head::Live(number).encode());
     batch.add(keys::project_counter(project, Counter::Runs), 1);
     Ok(RunEdit::create(project, number, Props::new(id.as_str(), created_us)))
+}
+
+/// A number from `first` on that is free. Those of runs of one moment lie in a row, so its end is found by doubling and halving,
+/// however many they are.
+async fn number_free(snapshot: &dyn Snapshot, project: Project, first: u64) -> Result<u64> {
+    let mut taken = first;
+    if !number_is_taken(snapshot, project, taken).await? {
+        return Ok(first);
+    }
+    let mut step = 1;
+    while number_is_taken(snapshot, project, taken + step).await? {
+        taken += step;
+        step *= 2;
+    }
+    let mut free = taken + step;
+    while free - taken > 1 {
+        let middle = taken + (free - taken) / 2;
+        if number_is_taken(snapshot, project, middle).await? {
+            taken = middle;
+        } else {
+            free = middle;
+        }
+    }
+    Ok(free)
+}
+
+async fn number_is_taken(snapshot: &dyn Snapshot, project: Project, number: u64) -> Result<bool> {
+    Ok(snapshot.get(&keys::number(project, RunNumber(number))).await?.is_some())
 }
 
 /// What a delete says beside the run id.

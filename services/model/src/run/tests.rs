@@ -98,6 +98,17 @@ async fn rule_11_numbers_are_given_once() {
     assert_eq!(project_count(&*snapshot, P, Counter::Runs).await.unwrap(), 3);
 }
 
+#[tokio::test]
+async fn rule_11_a_number_is_found_however_many_runs_are_of_one_moment() {
+    let store = TestStore::open().await;
+    for number in 0..100 {
+        assert_eq!(create(&store, &format!("r{number}"), -7).await, RunNumber(number + 1), "0 is no run");
+    }
+    let mut transaction = matyan_store::Transaction::new(store.snapshot().await.unwrap());
+    run_create(&mut transaction, P, &RunId::new("last"), -7).await.unwrap();
+    assert_eq!(transaction.into_batch().checks.len(), 1, "others' runs are no business of this one");
+}
+
 async fn delete(store: &TestStore, id: &str) {
     let id = RunId::new(id);
     let deletion = Deletion { at: LogPosition::default(), time_us: 5, caller: "" };
