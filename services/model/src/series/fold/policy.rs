@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fold_waits_for_points_bytes_blocks_or_the_end() {
+    fn rule_09_a_fold_waits_for_points_bytes_blocks_or_the_end() {
         let check = |blocks, bytes, series, points, ended, due| {
             let mut unfolded = Unfolded { blocks, bytes, points, ..Unfolded::default() };
             (0..series).for_each(|number| unfolded.touch(SeriesNumber(number)).unwrap());
