@@ -95,6 +95,10 @@ pub(crate) struct Settings {
     pub(crate) secret: Option<Secret>,
     /// How long connections may take to end at shutdown.
     pub(crate) shutdown_timeout: Duration,
+    /// WebSockets that each port takes.
+    pub(crate) max_connections: usize,
+    /// The largest upload through this process.
+    pub(crate) max_upload_bytes: u64,
     pub(crate) cors_origins: Vec<String>,
     /// False: HTTP requests are not counted.
     pub(crate) metrics_enabled: bool,
@@ -148,6 +152,13 @@ impl Settings {
             upload_lifetime: reader.parse(from, names::S3_PRESIGN_EXPIRY, "3600", parse::lifetime),
             secret: distributed::secret(role, from, reader),
             shutdown_timeout: reader.parse(from, names::SHUTDOWN_FLUSH_TIMEOUT, "5", parse::seconds),
+            max_connections: reader.parse(from, names::MAX_CONNECTIONS, "10000", parse::connections),
+            max_upload_bytes: reader.parse(
+                from,
+                names::MAX_UPLOAD_BYTES,
+                "107374182400",
+                parse::upload_bytes,
+            ),
             cors_origins: reader.parse(from, names::CORS_ORIGINS, parse::CORS_DEFAULT, parse::origins),
             metrics_enabled: reader.parse(from, names::METRICS_ENABLED, "true", parse::truth),
             ui: Self::read_ui(role, from, reader),

@@ -39,6 +39,8 @@ names! {
     LOG_FORMAT = name("log_format", &["LOG_FORMAT"]);
     READY_FILE = name("ready_file", &["MATYAN_READY_FILE"]);
     SHUTDOWN_FLUSH_TIMEOUT = name("shutdown_flush_timeout", &["SHUTDOWN_FLUSH_TIMEOUT"]);
+    MAX_CONNECTIONS = name("max_connections", &["MATYAN_MAX_CONNECTIONS"]);
+    MAX_UPLOAD_BYTES = name("max_upload_bytes", &["MATYAN_MAX_UPLOAD_BYTES"]);
     CORS_ORIGINS = name("cors_origins", &["CORS_ORIGINS"]);
     METRICS_ENABLED = name("metrics_enabled", &["METRICS_ENABLED"]);
     UI_DIR = name("ui_dir", &["MATYAN_UI_DIR"]);

@@ -14,6 +14,9 @@ use super::{LogFormat, MessageFormat};
 pub(super) const CORS_DEFAULT: &str = "http://localhost:3000,http://localhost:8000,http://localhost:8080,\
     http://127.0.0.1:8000,http://localhost:53800,http://127.0.0.1:53800";
 
+/// More than a machine has ports for.
+const MAX_CONNECTIONS: usize = 1_000_000;
+
 /// Signed URLs of S3 and GCS live at most a week.
 const MAX_LIFETIME_S: u64 = 7 * 24 * 3_600;
 
@@ -79,6 +82,20 @@ pub(super) fn lifetime(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(seconds @ 1..=MAX_LIFETIME_S) => Ok(Duration::from_secs(seconds)),
         _ => Err(format!("is no lifetime; give seconds from 1 to {MAX_LIFETIME_S}")),
+    }
+}
+
+pub(super) fn connections(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 1..=MAX_CONNECTIONS) => Ok(count),
+        _ => Err(format!("is no number of connections; give one from 1 to {MAX_CONNECTIONS}")),
+    }
+}
+
+pub(super) fn upload_bytes(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(bytes @ 1..) => Ok(bytes),
+        _ => Err("is no size; give bytes, such as 107374182400 for 100 GiB".into()),
     }
 }
 

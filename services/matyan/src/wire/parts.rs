@@ -139,7 +139,9 @@ async fn frontier(
         new_id: clock::new_id(),
         metrics: matyan_frontier::Metrics::new(registry)?,
     };
-    Ok(Frontier::new(components, matyan_frontier::Settings { format, log_number, ..Default::default() }))
+    let max_upload_bytes = settings.max_upload_bytes;
+    let settings = matyan_frontier::Settings { format, log_number, max_upload_bytes, ..Default::default() };
+    Ok(Frontier::new(components, settings))
 }
 
 fn frontier_routes(frontier: &Frontier) -> Routes {
@@ -164,6 +166,7 @@ fn edge_settings(settings: &Settings) -> matyan_edge::Settings {
     matyan_edge::Settings {
         cors_origins: settings.cors_origins.clone(),
         metrics_enabled: settings.metrics_enabled,
+        max_connections: settings.max_connections,
         ..Default::default()
     }
 }
