@@ -46,6 +46,9 @@ fn frames() -> Vec<Vec<u8>> {
         frames.extend(sent.filter_map(|line| Some(line["raw"].as_str()?.as_bytes().to_vec())));
     }
     frames.extend(odd_frames());
+    // Keys that are overwritten many times, in front of much that stays.
+    let (repeats, rest) = (r#""a":1,"#.repeat(1_000), "x".repeat(10_000));
+    frames.push(format!(r#"{{"type":"log_hparams","value":{{{repeats}"b":"{rest}"}}}}"#).into_bytes());
     frames
 }
 
