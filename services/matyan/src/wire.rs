@@ -89,7 +89,7 @@ async fn serve(settings: &Settings) -> Result<(), Error> {
             tracing::info!(signal, "stopping");
             Ok(())
         }
-        error = process.parts.ended() => Err(error),
+        error = process.ended() => Err(error),
     };
     tokio::select! {
         stopped = process.stop(settings) => ended.and(stopped),
@@ -120,6 +120,14 @@ impl Process {
         let parts = Parts::start(settings, &substrates, &secret, listeners, ui).await?;
         announce(settings, &announcement)?;
         Ok(Self { parts, substrates, _data_dir: data_dir })
+    }
+
+    /// Why the process cannot go on: a task or a thread that everything else needs has ended. Cancel-safe.
+    async fn ended(&mut self) -> Error {
+        tokio::select! {
+            error = self.parts.ended() => error,
+            error = self.substrates.ended() => error,
+        }
     }
 
     async fn stop(self, settings: &Settings) -> Result<(), Error> {

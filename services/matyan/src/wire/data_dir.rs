@@ -40,7 +40,7 @@ pub(crate) struct DataDir {
 impl DataDir {
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let unusable = |what| move |source| Error::Unusable { path: path.to_owned(), what, source };
-        fs::create_dir_all(path).map_err(unusable("making it"))?;
+        directory_make(path).map_err(unusable("making it"))?;
         let path = path.canonicalize().map_err(unusable("finding it"))?;
         let lock_path = path.join("lock");
         let mut lock = OpenOptions::new()
@@ -92,6 +92,22 @@ impl DataDir {
         File::open(&self.path)?.sync_all()?;
         Ok(Secret::new(secret))
     }
+}
+
+/// Makes a directory and those above it that are missing, and syncs them from the top, so that no power loss takes it away
+/// with everything in it.
+fn directory_make(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    directory_make(parent)?;
+    match fs::create_dir(path) {
+        // Another process may have been quicker.
+        Err(error) if !path.is_dir() => return Err(error),
+        _ => {}
+    }
+    File::open(parent)?.sync_all()
 }
 
 /// What the lock says of who holds it; that process may not have written yet.

@@ -29,13 +29,28 @@ impl Substrates {
     pub(crate) async fn open(settings: &Settings, data_dir: &Path, secret: &Secret) -> Result<Self, Error> {
         let signer = UrlSigner::new(secret.reveal(), settings.upload_lifetime, clock::now_us());
         let blobs_dir = settings.blobs_dir.clone().unwrap_or_else(|| data_dir.join("blobs"));
-        let blob_uri = format!("file://{}", blobs_dir.display());
+        // Where the directory is concerns nobody but the operator.
+        let blob_uri = "blobs:/".to_owned();
         let (log, store, blobs) = tokio::try_join!(
             async { Ok(EmbeddedLog::open(data_dir.join("log"), Default::default()).await?) },
             store_open(settings, data_dir.join("store")),
             blobs_open(blobs_dir, signer.clone()),
         )?;
         Ok(Self { log: Arc::new(log), store, blobs, blob_uri, signer })
+    }
+
+    /// Which of them has ended without being asked to, and takes the process with it. Cancel-safe.
+    pub(crate) async fn ended(&self) -> Error {
+        let store = async {
+            match &self.store {
+                Some(store) => store.ended().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = store => Error::PartEnded { part: "the writing thread of the store" },
+            () = self.log.ended() => Error::PartEnded { part: "the writing thread of the log" },
+        }
     }
 
     /// Called when nobody uses them any more. The store comes first: what it has lost, the log still has.

@@ -34,7 +34,12 @@ impl Tasks {
         }
     }
 
-    /// Asks all to end, and waits until they have.
+    /// Ends those that do not end by themselves.
+    pub(crate) async fn abort(&mut self) {
+        self.tasks.shutdown().await;
+    }
+
+    /// Asks all to end, and waits until they have. Cancel-safe.
     pub(crate) async fn stop(&mut self) {
         self.stop.cancel();
         while let Some(ended) = self.tasks.join_next().await {
@@ -54,5 +59,25 @@ fn error(ended: Result<Ended, JoinError>) -> Result<Error, &'static str> {
         Ok((part, Ok(()))) => Err(part),
         Ok((part, Err(source))) => Ok(Error::Part { part, source }),
         Err(source) => Ok(Error::Panicked(source)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_does_not_end_when_asked_is_ended() {
+        let mut tasks = Tasks::default();
+        tasks.spawn("a part", |_| std::future::pending());
+        tasks.spawn("another", |stop| async move {
+            stop.cancelled().await;
+            Ok(())
+        });
+        assert!(tokio::time::timeout(Duration::from_millis(50), tasks.stop()).await.is_err());
+        tokio::time::timeout(Duration::from_secs(60), tasks.abort()).await.unwrap();
+        assert!(tasks.tasks.is_empty());
     }
 }

@@ -1,12 +1,16 @@
 //! The workers of a process: ingestion with its folding, and control. What they need is the substrates, nothing of the ports.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use matyan_worker::{Control, Deps, FoldThread, Ingestion, Metrics};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{Error, clock, substrates::Substrates, tasks::Tasks};
 use crate::settings::Role;
+
+/// What a transaction in hand may take, and more than a worker needs that is in good order. The store is closed behind it.
+const PATIENCE: Duration = Duration::from_secs(8);
 
 pub(crate) struct Workers {
     tasks: Tasks,
@@ -45,15 +49,30 @@ impl Workers {
 
     /// Cancel-safe.
     pub(crate) async fn ended(&mut self) -> Error {
-        self.tasks.ended().await
+        let folding = async {
+            match &self.fold {
+                Some((thread, _)) => thread.ended().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            error = self.tasks.ended() => error,
+            () = folding => Error::PartEnded { part: "the fold thread" },
+        }
     }
 
-    /// Each ends behind the transaction in hand. Folding ends last, as ingestion tells it what to fold.
+    /// Each ends behind the transaction in hand. Folding ends last, as ingestion tells it what to fold. One that does not end
+    /// is left behind: what it had in hand was not told to anybody, and is done again.
     pub(crate) async fn stop(&mut self) {
-        self.tasks.stop().await;
+        if timeout(PATIENCE, self.tasks.stop()).await.is_err() {
+            tracing::warn!(?PATIENCE, "workers did not end in time and are cut off");
+            self.tasks.abort().await;
+        }
         if let Some((thread, stop)) = self.fold.take() {
             stop.cancel();
-            thread.finish().await;
+            if timeout(PATIENCE, thread.finish()).await.is_err() {
+                tracing::warn!(?PATIENCE, "folding did not end in time and is cut off");
+            }
         }
     }
 }
