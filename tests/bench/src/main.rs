@@ -4,16 +4,22 @@
 #![expect(clippy::print_stdout, reason = "printing a table is what this program is for")]
 
 mod chart;
+mod charts;
 mod ingest;
 mod latency;
 mod load;
 mod machine;
 mod process;
+mod project;
+mod search;
 mod storage;
 mod table;
 mod wide;
 
-use clap::Parser;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use project::Content;
 use table::Table;
 
 /// Prints the budget table: work, budget, measured.
@@ -28,11 +34,32 @@ struct Options {
     /// A tenth of the load, to see that everything works.
     #[arg(long)]
     quick: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Makes a project of many runs, as a data directory for `matyan up`
+    Generate {
+        #[arg(long, default_value_t = 100_000)]
+        runs: u64,
+        /// Points of each of the 50 series of a run
+        #[arg(long, default_value_t = 4)]
+        points: u32,
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// An empty folder, or one that was made by this command
+        directory: PathBuf,
+    },
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
     let options = Options::parse();
+    if let Some(Command::Generate { runs, points, seed, directory }) = options.command {
+        return project::generate(Content { runs, points, seed }, &directory).await;
+    }
     let machine = machine::Machine::measure();
     println!("{}", machine.describe());
     let scale = if options.quick { 10 } else { 1 };
@@ -42,6 +69,9 @@ async fn main() {
     wide::rows(&mut table, scale).await;
     storage::rows(&mut table, scale).await;
     chart::rows(&mut table, scale).await;
+    charts::rows(&mut table).await;
+    search::rows(&mut table, scale as u64).await;
+    search::slow_reader(&mut table, scale as u64).await;
     process::rows(&mut table, scale).await;
     table.close();
 }

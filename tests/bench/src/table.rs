@@ -5,6 +5,8 @@
 pub(crate) enum Budget {
     AtLeast(f64),
     AtMost(f64),
+    /// Nothing: the figure is told for itself.
+    None,
 }
 
 /// How a figure is written.
@@ -27,6 +29,11 @@ impl Table {
     pub(crate) fn new(only: String, runs: usize) -> Self {
         println!("{:<74} {:>16} {:>16} {:>8}", "work", "budget", "measured", "");
         Self { only, runs, missed: Vec::new() }
+    }
+
+    /// How often a row is measured.
+    pub(crate) fn runs(&self) -> usize {
+        self.runs
     }
 
     /// Whether the caller asked for this row.
@@ -56,11 +63,11 @@ impl Table {
     pub(crate) fn print(&mut self, work: &str, budget: Budget, unit: Unit, mut figures: Vec<f64>) {
         figures.sort_by(f64::total_cmp);
         let median = figures[figures.len() / 2];
-        let (sign, bound, kept) = match budget {
-            Budget::AtLeast(bound) => ("≥", bound, median >= bound),
-            Budget::AtMost(bound) => ("≤", bound, median <= bound),
+        let (budget, kept) = match budget {
+            Budget::AtLeast(bound) => (format!("≥ {}", unit.write(bound)), median >= bound),
+            Budget::AtMost(bound) => (format!("≤ {}", unit.write(bound)), median <= bound),
+            Budget::None => (String::new(), true),
         };
-        let budget = format!("{sign} {}", unit.write(bound));
         println!(
             "{work:<74} {budget:>16} {:>16} {:>8}",
             unit.write(median),

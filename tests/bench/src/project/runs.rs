@@ -1,0 +1,91 @@
+//! What a run of a project holds: a function of the seed and its place, so that a query's answer is known beforehand.
+
+use matyan_model::{
+    ids::SeriesNumber,
+    series::{ABSENT, Point, Written},
+    value::{Map, Value},
+};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+use super::{Content, PARAMS, SERIES};
+
+/// 2025-01-01. Runs are five minutes apart, so that 100,000 fill most of a year.
+const FIRST_US: i64 = 1_735_689_600_000_000;
+const APART_US: i64 = 300_000_000;
+
+/// How many params are of which type; the rest are floats.
+const INTEGERS: usize = 50;
+const TEXTS: usize = 30;
+const BOOLS: usize = 20;
+
+pub(super) fn random(content: Content, place: u64) -> StdRng {
+    StdRng::seed_from_u64(content.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ place)
+}
+
+pub(super) fn created_us(place: u64) -> i64 {
+    FIRST_US + place.cast_signed() * APART_US
+}
+
+/// 200 params: `hparams.seed` is the place, `hparams.shard` what an index finds.
+pub(super) fn params(content: Content, place: u64, random: &mut StdRng) -> Map {
+    let mut hparams: Map = [
+        ("seed", Value::Integer(place.cast_signed())),
+        ("shard", Value::Integer(random.random_range(0..content.shards()).cast_signed())),
+        ("lr", Value::Float(10_f64.powf(random.random_range(-6.0..-1.0)))),
+        ("batch_size", Value::Integer(1 << random.random_range(4..10))),
+        ("optimizer", Value::Text(["adam", "sgd", "lion"][random.random_range(0..3)].to_owned())),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into();
+    let floats = PARAMS - hparams.len() - INTEGERS - TEXTS - BOOLS;
+    hparams.extend((0..floats).map(|at| (format!("rate_{at:02}"), Value::Float(random.random()))));
+    let model =
+        (0..INTEGERS).map(|at| (format!("units_{at:02}"), Value::Integer(random.random_range(0..4096))));
+    let model = model.collect();
+    let data = (0..TEXTS).map(|at| {
+        (format!("source_{at:02}"), Value::Text(format!("shard-{:03}", random.random_range(0..200))))
+    });
+    let data = data.collect();
+    let flags = (0..BOOLS).map(|at| (format!("use_{at:02}"), Value::Bool(random.random())));
+    let flags = flags.collect();
+    [("hparams", hparams), ("model", model), ("data", data), ("flags", flags)]
+        .map(|(name, map)| (name.to_owned(), Value::Map(map)))
+        .into()
+}
+
+/// Name and context of a series: half of them are the other half in another subset.
+pub(super) fn series(number: u32) -> (String, &'static str) {
+    let subset = if number.is_multiple_of(2) { r#"{"subset": "train"}"# } else { r#"{"subset": "val"}"# };
+    (format!("metric_{:02}", number / 2), subset)
+}
+
+/// Falling curves with noise, all series logged together.
+pub(super) fn points(content: Content, place: u64, random: &mut StdRng) -> Written {
+    let mut written = Written::default();
+    for step in 0..i64::from(content.points) {
+        let time_us = created_us(place) + step * 10_000;
+        for number in 0..SERIES {
+            let noise = random.random::<f32>() * 0.1;
+            let value = f64::from(2.0 / (1.0 + step as f32 / 500.0) + noise);
+            written.push(SeriesNumber(number), Point { step, value, epoch: ABSENT, time_us });
+        }
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_a_function_of_seed_and_place() {
+        let content = Content::of_runs(1_000);
+        let params = |content, place| super::params(content, place, &mut random(content, place));
+        let (first, again) = (params(content, 7), params(content, 7));
+        assert_eq!(first, again);
+        assert_ne!(first, params(content, 8));
+        assert_ne!(first, params(Content { seed: 2, ..content }, 7));
+        let count: usize = first.values().map(|group| group.as_map().unwrap().len()).sum();
+        assert_eq!(count, PARAMS);
+    }
+}

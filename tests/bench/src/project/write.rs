@@ -1,0 +1,189 @@
+//! Rows of runs as ingestion would leave them, many runs in a transaction. Points lie in blocks, as those of runs that have
+//! not been folded yet, but for long series, which are folded here as the server would.
+
+use std::{io::Write, path::Path, sync::Arc};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use matyan_model::{
+    context::Context,
+    entity::{Experiment, Tag, entity_create},
+    ids::{Project, RunId, RunNumber, SeriesNumber},
+    keys::{self, Counter},
+    metric::metric_series_create,
+    project::format_open,
+    run::{Writing, run_create, writing_put},
+    series::{Folding, Header, Live, RunPlace, fold_run},
+};
+use matyan_store::{
+    Batch, Commit, Store, Transaction,
+    embedded::{EmbeddedStore, Settings},
+};
+
+use super::{Content, SERIES, run_id, runs};
+
+const PROJECT: Project = Project(0);
+const EXPERIMENTS: u64 = 10;
+const TAG: &str = "baseline";
+/// Runs in a transaction: some 20,000 rows.
+const AT_ONCE: u64 = 50;
+/// Transactions that are made while one is written.
+const AHEAD: usize = 3;
+/// Points of a series from which on folding is worth its time here.
+const FOLDED_FROM: u32 = 1_000;
+
+pub(super) async fn project(content: Content, directory: &Path) {
+    let store = EmbeddedStore::open(directory, Settings::default()).await.expect("a new store opens");
+    let store = Arc::new(store);
+    format_open(&*store).await.expect("the store is writable");
+    entities(&store).await;
+    let starts = (0..content.runs).step_by(AT_ONCE as usize);
+    let parts = stream::iter(starts.map(|start| {
+        let end = content.runs.min(start + AT_ONCE);
+        tokio::spawn(part(store.clone(), content, start, end))
+    }));
+    let written = parts.buffered(AHEAD).try_for_each(async |end| {
+        progress(end, content.runs);
+        Ok(())
+    });
+    written.await.expect("writing does not panic");
+    store.sync().await.expect("the store syncs");
+    store.close().await.expect("the store closes");
+}
+
+fn progress(done: u64, all: u64) {
+    const WIDTH: u64 = 50;
+    let bar = "#".repeat((done * WIDTH / all) as usize);
+    let end = if done == all { "\n" } else { "" };
+    let written = write!(std::io::stderr(), "\rmaking runs [{bar:<50}] {done} of {all}{end}");
+    written.and_then(|()| std::io::stderr().flush()).expect("the terminal is there");
+}
+
+async fn commit(store: &EmbeddedStore, transaction: Transaction) {
+    let committed = store.commit(transaction.into_batch()).await.expect("the store takes a batch");
+    assert!(matches!(committed, Commit::Done { .. }), "nobody else writes");
+}
+
+async fn begin(store: &EmbeddedStore) -> Transaction {
+    let mut transaction = Transaction::new(store.snapshot().await.expect("the store can be read"));
+    transaction.buffered();
+    transaction
+}
+
+fn experiment_id(number: u64) -> String {
+    format!("{number:08x}-0000-4000-8000-000000000000")
+}
+
+async fn entities(store: &EmbeddedStore) {
+    let mut transaction = begin(store).await;
+    for number in 0..EXPERIMENTS {
+        let experiment = Experiment { name: format!("experiment {number}"), ..Experiment::default() };
+        let made = entity_create(&mut transaction, PROJECT, &experiment_id(number), &experiment).await;
+        made.expect("the names differ");
+    }
+    let tag = Tag { name: TAG.to_owned(), ..Tag::default() };
+    entity_create(&mut transaction, PROJECT, TAG, &tag).await.expect("the only tag");
+    commit(store, transaction).await;
+}
+
+/// Writes some runs, and answers with the place behind them.
+async fn part(store: Arc<EmbeddedStore>, content: Content, start: u64, end: u64) -> u64 {
+    let mut transaction = begin(&store).await;
+    let mut numbers = Vec::new();
+    let mut sum = Sum::default();
+    for place in start..end {
+        numbers.push(run(&mut transaction, content, place, &mut sum).await);
+        if content.points >= FOLDED_FROM {
+            commit(&store, std::mem::replace(&mut transaction, begin(&store).await)).await;
+        }
+    }
+    sum.add_to(transaction.batch());
+    commit(&store, transaction).await;
+    if content.points >= FOLDED_FROM {
+        for number in numbers {
+            fold(&store, number).await;
+        }
+    }
+    end
+}
+
+/// What runs add to the counters of their project.
+#[derive(Default)]
+struct Sum {
+    series: i64,
+    points: i64,
+    bytes: i64,
+}
+
+impl Sum {
+    fn add_to(&self, batch: &mut Batch) {
+        for (counter, count) in
+            [(Counter::Series, self.series), (Counter::Points, self.points), (Counter::Bytes, self.bytes)]
+        {
+            batch.add(keys::project_counter(PROJECT, counter), count);
+        }
+    }
+}
+
+async fn run(transaction: &mut Transaction, content: Content, place: u64, sum: &mut Sum) -> RunNumber {
+    let mut random = runs::random(content, place);
+    let created_us = runs::created_us(place);
+    let id = RunId::new(run_id(place));
+    let mut edit = run_create(transaction, PROJECT, &id, created_us).await.expect("the store can be read");
+    let number = edit.number();
+    let params = edit.params(transaction.unchecked()).await.expect("a new run has none yet");
+    *params = runs::params(content, place, &mut random);
+    edit.props.announced(created_us);
+    edit.props.name = format!("run {place}");
+    edit.props.active = false;
+    edit.props.archived = place.is_multiple_of(50);
+    edit.props.finalized_us = Some(created_us + 60_000_000);
+    edit.props.experiment = Some(experiment_id(place % EXPERIMENTS));
+    if place.is_multiple_of(10) {
+        edit.tag_add(TAG);
+    }
+    let batch = transaction.batch();
+    edit.write(batch);
+    for series in 0..SERIES {
+        let (name, context) = runs::series(series);
+        let context = Context::parse(context).expect("a context of ours");
+        let header = Header { name, context: context.stored().to_owned(), dtype: "float".to_owned() };
+        metric_series_create(batch, PROJECT, number, SeriesNumber(series), &header, &context.digest());
+    }
+    points(batch, content, place, number, sum, &mut random);
+    number
+}
+
+fn points(
+    batch: &mut Batch,
+    content: Content,
+    place: u64,
+    number: RunNumber,
+    sum: &mut Sum,
+    random: &mut rand::rngs::StdRng,
+) {
+    let written = runs::points(content, place, random);
+    let mut writing = Writing {
+        series: SERIES,
+        points: written.len() as u64,
+        last_data_us: runs::created_us(place),
+        ..Writing::default()
+    };
+    for block in written.blocks() {
+        writing.bytes += block.len() as u64;
+        batch.set(keys::block(PROJECT, number, writing.next_block), block);
+        writing.next_block += 1;
+    }
+    sum.series += i64::from(writing.series);
+    sum.points += writing.points.cast_signed();
+    sum.bytes += writing.bytes.cast_signed();
+    writing_put(batch, PROJECT, number, &writing);
+}
+
+async fn fold(store: &EmbeddedStore, number: RunNumber) {
+    let key = keys::document(PROJECT, number);
+    let snapshot = store.snapshot().await.expect("the store can be read");
+    let value = snapshot.get(&key).await.expect("the store can be read").expect("the run was just written");
+    let place = RunPlace { project: PROJECT, number };
+    let folding = fold_run(store, place, &Live { key, value }, true, &|| 0).await.expect("blocks fold");
+    assert_eq!(folding, Folding::Done, "nobody else writes");
+}

@@ -1,0 +1,241 @@
+//! Searches of 1,000, 10,000 and 100,000 runs, from a server that has been asked before: to the first row and to the last,
+//! the same over REST, and what a project's front page costs. Answers are counted: a search that finds too little is not quick.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use matyan_proto::{
+    runs::v1::{ParamPath, RunParts},
+    search::v1::{Query, RunsRequest, Sort, SortField, search_service_client::SearchServiceClient, sort::By},
+};
+use matyan_tests::{Server, codec};
+use tonic::transport::Channel;
+
+use crate::{
+    project::{self, Content},
+    table::{Budget, Table, Unit},
+};
+
+type Client = SearchServiceClient<Channel>;
+
+/// Every run: who names the archived ones gets them.
+const ALL: &str = "run.archived in (True, False)";
+
+/// A search, and how many runs it has to find.
+struct Case {
+    name: &'static str,
+    request: RunsRequest,
+    finds: std::ops::RangeInclusive<usize>,
+    first: Budget,
+    last: Budget,
+}
+
+impl Case {
+    fn rows(&self, prefix: &str) -> [String; 2] {
+        ["first row", "last row"].map(|row| format!("{prefix}{}, {row}", self.name))
+    }
+}
+
+struct Timing {
+    first: f64,
+    last: f64,
+}
+
+pub(crate) async fn rows(table: &mut Table, scale: u64) {
+    for runs in [1_000, 10_000, 100_000 / scale] {
+        let prefix = format!("{}k runs: ", runs / 1_000);
+        let names = cases(runs).into_iter().flat_map(|case| case.rows(&prefix));
+        let mut names =
+            names.chain(REST.map(|(name, ..)| format!("{prefix}{name}"))).chain([start_up_row(&prefix)]);
+        if !names.any(|name| table.wants(&name)) {
+            continue;
+        }
+        let directory = project::cached(Content::of_runs(runs)).await;
+        let mut server = Server::up_on(&directory).await;
+        let mut client = connect(&server).await;
+        for case in cases(runs) {
+            grpc(table, &prefix, &mut client, case).await;
+        }
+        rest(table, &prefix, &server, runs).await;
+        start_up(table, &prefix, &mut server, runs).await;
+        assert!(server.terminate().await.success(), "{}", server.log());
+    }
+}
+
+async fn connect(server: &Server) -> Client {
+    let endpoint = Channel::from_shared(server.query.clone()).expect("the base is a URL");
+    let channel = endpoint.connect().await.expect("the server listens");
+    SearchServiceClient::new(channel).max_decoding_message_size(usize::MAX)
+}
+
+/// What a table of runs shows: props and three columns.
+fn columns() -> RunParts {
+    let path = |group: &str, name: &str| ParamPath { segments: vec![group.to_owned(), name.to_owned()] };
+    let param_paths = vec![path("hparams", "seed"), path("hparams", "lr"), path("model", "units_07")];
+    RunParts { props: true, param_paths, ..RunParts::default() }
+}
+
+fn cases(runs: u64) -> Vec<Case> {
+    let of = |text: &str, limit, sort: &[SortField]| RunsRequest {
+        query: Some(Query { text: text.to_owned(), ..Query::default() }),
+        limit,
+        sort: sort
+            .iter()
+            .map(|field| Sort { by: Some(By::Field((*field).into())), descending: true })
+            .collect(),
+        parts: Some(columns()),
+        ..RunsRequest::default()
+    };
+    let runs = usize::try_from(runs).expect("few runs");
+    let budget = |milliseconds| if runs == 100_000 { Budget::AtMost(milliseconds) } else { Budget::None };
+    let shown = runs - runs / 50;
+    let case = |name, request, finds| Case { name, request, finds, first: Budget::None, last: Budget::None };
+    let hits = runs / (runs / 1_000).max(10);
+    vec![
+        Case {
+            last: budget(10.0),
+            ..case("indexed predicate", of("run.hparams.shard == 7", 0, &[]), hits * 8 / 10..=hits * 11 / 10)
+        },
+        Case {
+            last: budget(200.0),
+            ..case("full scan, 1 % match", of("run.hparams.seed % 100 == 7", 0, &[]), runs / 100..=runs / 100)
+        },
+        case(
+            "full scan by a text",
+            of("'17' in run.name and run.hparams.seed % 100 == 17", 0, &[]),
+            runs / 100..=runs / 100,
+        ),
+        case("sort by date, 100 runs", of("", 100, &[SortField::Created]), 100..=100),
+        case("sort by name, 100 runs", of("", 100, &[SortField::Name]), 100..=100),
+        case("newest 1,000", of("", 1_000, &[]), shown.min(1_000)..=shown.min(1_000)),
+    ]
+}
+
+async fn grpc(table: &mut Table, prefix: &str, client: &mut Client, case: Case) {
+    let [first, last] = case.rows(prefix);
+    let timings = measured(table, &[&first, &last], async || search(client, &case).await).await;
+    if let Some(timings) = timings {
+        let (firsts, lasts) = timings.into_iter().map(|Timing { first, last }| (first, last)).unzip();
+        table.print(&first, case.first, Unit::Milliseconds, firsts);
+        table.print(&last, case.last, Unit::Milliseconds, lasts);
+    }
+}
+
+/// Figures of the rows, if any of them is wanted, behind one that warms.
+async fn measured<T>(table: &Table, rows: &[&str], mut measure: impl AsyncFnMut() -> T) -> Option<Vec<T>> {
+    if !rows.iter().any(|row| table.wants(row)) {
+        return None;
+    }
+    measure().await;
+    let mut figures = Vec::new();
+    for _ in 0..table.runs() {
+        figures.push(measure().await);
+    }
+    Some(figures)
+}
+
+async fn search(client: &mut Client, case: &Case) -> Timing {
+    let start = Instant::now();
+    let mut messages = client.runs(case.request.clone()).await.expect("the search begins").into_inner();
+    let (mut found, mut first, mut done) = (0, None, false);
+    while let Some(message) = messages.message().await.expect("the search goes on") {
+        if !message.runs.is_empty() {
+            first.get_or_insert_with(|| milliseconds(start));
+        }
+        found += message.runs.len();
+        done = message.done;
+    }
+    let last = milliseconds(start);
+    assert!(done && case.finds.contains(&found), "{}: {found} runs instead of {:?}", case.name, case.finds);
+    Timing { first: first.unwrap_or(last), last }
+}
+
+fn milliseconds(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1e3
+}
+
+/// What the browser asks for; the searches of a whole project only of the smallest.
+const REST: [(&str, &str, Budget); 4] = [
+    ("REST search of 200 params, all match, last row", SEARCH, Budget::AtMost(20.0)),
+    ("REST search of 200 params and 50 series, all match, last row", SEARCH_SERIES, Budget::None),
+    ("project params", "projects/params/", Budget::None),
+    ("project activity", "projects/activity/", Budget::None),
+];
+const SEARCH: &str = "runs/search/run/?q=run.archived%20in%20(True,False)&exclude_traces=true";
+const SEARCH_SERIES: &str = "runs/search/run/?q=run.archived%20in%20(True,False)";
+
+async fn rest(table: &mut Table, prefix: &str, server: &Server, runs: u64) {
+    let client = reqwest::Client::new();
+    for (name, path, budget) in REST {
+        let is_search = path.starts_with("runs/");
+        if is_search && runs != 1_000 {
+            continue;
+        }
+        let work = format!("{prefix}{name}");
+        let url = format!("{}/api/v1/rest/{path}", server.query);
+        let Some(answers) = measured(table, &[&work], async || rest_read(&client, &url).await).await else {
+            continue;
+        };
+        let (times, bodies): (_, Vec<_>) = answers.into_iter().unzip();
+        if is_search {
+            bodies.iter().for_each(|body| assert_eq!(runs_of(body), 1_000, "{work}"));
+        }
+        table.print(&work, budget, Unit::Milliseconds, times);
+    }
+}
+
+async fn rest_read(client: &reqwest::Client, url: &str) -> (f64, Bytes) {
+    let start = Instant::now();
+    let answer = client.get(url).send().await.expect("the server answers");
+    assert!(answer.status().is_success(), "{}", answer.status());
+    let body = answer.bytes().await.expect("the answer is whole");
+    (milliseconds(start), body)
+}
+
+fn runs_of(body: &[u8]) -> usize {
+    codec::entries(body).iter().filter(|entry| entry.place().ends_with("/props/name")).count()
+}
+
+fn start_up_row(prefix: &str) -> String {
+    format!("{prefix}`matyan up` from exec to ready")
+}
+
+async fn start_up(table: &mut Table, prefix: &str, server: &mut Server, runs: u64) {
+    let work = start_up_row(prefix);
+    let budget = if runs == 100_000 { Budget::AtMost(0.3) } else { Budget::None };
+    table
+        .row(&work, budget, Unit::Seconds, async || {
+            assert!(server.terminate().await.success(), "{}", server.log());
+            let start = Instant::now();
+            server.start().await;
+            start.elapsed().as_secs_f64()
+        })
+        .await;
+}
+
+/// The largest that the server becomes while it sends all runs with all their params to somebody who reads slowly.
+pub(crate) async fn slow_reader(table: &mut Table, scale: u64) {
+    const PAUSE: Duration = Duration::from_millis(20);
+    let runs = 100_000 / scale;
+    let work = format!("memory of the server while {}k runs stream to a slow reader", runs / 1_000);
+    if !table.wants(&work) {
+        return;
+    }
+    let directory = project::cached(Content::of_runs(runs)).await;
+    let server = Server::up_on(&directory).await;
+    let mut client = connect(&server).await;
+    let request = RunsRequest {
+        query: Some(Query { text: ALL.to_owned(), ..Query::default() }),
+        parts: Some(RunParts { props: true, params: true, ..RunParts::default() }),
+        ..RunsRequest::default()
+    };
+    let mut messages = client.runs(request).await.expect("the search begins").into_inner();
+    let mut found = 0;
+    while let Some(message) = messages.message().await.expect("the search goes on") {
+        found += message.runs.len() as u64;
+        tokio::time::sleep(PAUSE).await;
+    }
+    assert_eq!(found, runs, "all runs are sent");
+    let largest = server.memory("VmHWM") as f64 / 1e6;
+    table.print(&work, Budget::None, Unit::Megabytes, vec![largest]);
+}
