@@ -45,7 +45,8 @@ impl Control {
     /// Works until it is stopped.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let publisher = outbox::run(self.deps.clone(), stop.clone());
-        let jobs = Jobs::new(self.deps.clone(), self.metrics.clone()).run(stop.clone());
+        // Boxed: the jobs are most of what this task would be moved with.
+        let jobs = Box::pin(Jobs::new(self.deps.clone(), self.metrics.clone()).run(stop.clone()));
         let (read, (), ()) = tokio::join!(self.read(&stop), publisher, jobs);
         read
     }
