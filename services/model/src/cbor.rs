@@ -140,8 +140,18 @@ fn head(bytes: &[u8]) -> Option<(u8, u64, usize)> {
     Some((first >> 5, argument, size))
 }
 
-/// Bytes of the value that `bytes` begin with.
+/// Bytes of the value that `bytes` begin with. Nearly all that are passed over are scalars.
 fn length(bytes: &[u8]) -> Option<usize> {
+    let (major, argument, size) = head(bytes)?;
+    let end = match major {
+        LIST | MAP | TAG => return nested_length(bytes),
+        BYTES | TEXT => size.checked_add(usize::try_from(argument).ok()?)?,
+        _ => size,
+    };
+    (end <= bytes.len()).then_some(end)
+}
+
+fn nested_length(bytes: &[u8]) -> Option<usize> {
     let (mut at, mut values) = (0_usize, 1_u64);
     while values > 0 {
         let (major, argument, size) = head(bytes.get(at..)?)?;

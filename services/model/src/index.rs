@@ -2,11 +2,13 @@
 //! the difference of two sets of rows. An index proposes and the document decides: rows of dead runs, values that differ
 //! beyond the precision of a float and the like may stand in the answer of an index.
 
+mod column;
 mod repair;
 
+pub use column::{Column, Told};
 pub use repair::{index_repair, link_count, rows_of_gone};
 
-use std::{borrow::Cow, collections::BTreeSet};
+use std::{borrow::Cow, collections::BTreeMap};
 
 use matyan_proto::limits;
 use matyan_store::{Batch, Key, Page, Range, Result, Scan, Snapshot, Value as Bytes};
@@ -67,6 +69,9 @@ impl<'a> Scalar<'a> {
     }
 }
 
+/// Rows and what stands in them: nothing, but for the type of a param.
+pub(crate) type Rows = BTreeMap<Key, &'static [u8]>;
+
 /// The lowest and the highest key of all numbers, and of all texts: the open ends of a range.
 pub fn number_bounds() -> (Vec<u8>, Vec<u8>) {
     (Scalar::Number(f64::NEG_INFINITY).key(), Scalar::Number(f64::INFINITY).key())
@@ -77,34 +82,36 @@ pub fn text_bounds() -> (Vec<u8>, Vec<u8>) {
 }
 
 /// Rows of everything but the params. A run that is hidden has none: whoever counts by an index counts what is seen.
-pub(crate) fn props_rows(project: Project, number: RunNumber, props: &Props) -> BTreeSet<Key> {
+pub(crate) fn props_rows(project: Project, number: RunNumber, props: &Props) -> Rows {
     if props.pending_delete {
-        return BTreeSet::new();
+        return Rows::new();
     }
-    let mut rows = BTreeSet::from([
+    let mut rows = vec![
         keys::index_created(project, props.created_us, number),
         keys::index_archived(project, props.archived, number),
         keys::index_active(project, props.active, number),
-    ]);
+    ];
     rows.extend(props.experiment.iter().map(|id| keys::index_experiment(project, id, number)));
     rows.extend(props.tags.iter().map(|id| keys::index_tag(project, id, number)));
-    rows
+    rows.into_iter().map(|key| (key, EMPTY)).collect()
 }
 
+const EMPTY: &[u8] = &[];
+
 /// Rows of the params, in the order of their paths up to the limit.
-pub(crate) fn params_rows(project: Project, number: RunNumber, tree: &Map) -> BTreeSet<Key> {
-    let mut rows = BTreeSet::new();
+pub(crate) fn params_rows(project: Project, number: RunNumber, tree: &Map) -> Rows {
+    let mut rows = Rows::new();
     let mut is_partial = false;
     params::scalars(tree, &mut |path, value| {
         let Some(scalar) = Scalar::of(value) else { return };
         if rows.len() < MAX_PARAMS && fits(path, &scalar) {
-            rows.insert(keys::index_param(project, path, &scalar.key(), number));
+            rows.insert(keys::index_param(project, path, &scalar.key(), number), column::told_type(value));
         } else {
             is_partial = true;
         }
     });
     if is_partial {
-        rows.insert(keys::index_partial(project, number));
+        rows.insert(keys::index_partial(project, number), EMPTY);
     }
     rows
 }
@@ -115,13 +122,24 @@ fn fits(path: &[Cow<'_, str>], scalar: &Scalar<'_>) -> bool {
 }
 
 /// Sets and clears what differs.
-pub(crate) fn write_difference(batch: &mut Batch, before: &BTreeSet<Key>, after: &BTreeSet<Key>) {
-    for key in before.difference(after) {
+pub(crate) fn write_difference(batch: &mut Batch, before: &Rows, after: &Rows) {
+    for key in before.keys().filter(|key| !after.contains_key(*key)) {
         batch.clear(key.clone());
     }
-    for key in after.difference(before) {
-        batch.set(key.clone(), Vec::new());
+    for (key, value) in after.iter().filter(|(key, value)| before.get(*key) != Some(value)) {
+        batch.set(key.clone(), *value);
     }
+}
+
+/// How many rows a page of an index has, and where the next begins.
+pub async fn rows_counted(
+    snapshot: &dyn Snapshot,
+    range: &Range,
+    rows: usize,
+) -> Result<(usize, Option<Range>)> {
+    let Page { rows, more } = snapshot.scan(range, Scan { rows, ..Scan::default() }).await?;
+    let rest = rows.last().filter(|_| more).map(|(key, _)| range.after(key));
+    Ok((rows.len(), rest))
 }
 
 /// One page of the run numbers that an index range proposes, and where the next begins. The last element of each key is
@@ -133,7 +151,7 @@ pub async fn runs_proposed(
 ) -> Result<(Vec<RunNumber>, Option<Range>)> {
     let Page { rows, more } = snapshot.scan(range, Scan { rows, ..Scan::default() }).await?;
     let rest = rows.last().filter(|_| more).map(|(key, _)| range.after(key));
-    Ok((numbers(&rows)?, rest))
+    Ok((rows_proposed(&rows)?, rest))
 }
 
 /// The same from the end of the range: of the runs of one tag, say, the newest first.
@@ -144,10 +162,11 @@ pub async fn runs_proposed_last(
 ) -> Result<(Vec<RunNumber>, Option<Range>)> {
     let Page { rows, more } = snapshot.scan(range, Scan { rows, reverse: true, ..Scan::default() }).await?;
     let rest = rows.last().filter(|_| more).map(|(key, _)| range.before(key));
-    Ok((numbers(&rows)?, rest))
+    Ok((rows_proposed(&rows)?, rest))
 }
 
-fn numbers(rows: &[(Key, Bytes)]) -> Result<Vec<RunNumber>> {
+/// The run numbers that rows of any index propose.
+pub fn rows_proposed(rows: &[(Key, Bytes)]) -> Result<Vec<RunNumber>> {
     rows.iter().map(|(key, _)| keys::index_run(key)).collect()
 }
 

@@ -1,10 +1,10 @@
 //! Mending indexes: what should stand in them follows from the documents, so that it can be made anew at any time.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use matyan_store::{Key, Range, Result, Scan, Transaction};
 
-use super::{params_rows, props_rows};
+use super::{EMPTY, params_rows, props_rows};
 use crate::{
     entity,
     ids::{Project, RunNumber},
@@ -13,7 +13,7 @@ use crate::{
     run::RunEdit,
 };
 
-/// Adds the index rows of a run that are missing, and returns how many there were.
+/// Adds the index rows of a run that are missing or tell something else, and returns how many there were.
 pub async fn index_repair(
     transaction: &mut Transaction,
     project: Project,
@@ -21,23 +21,25 @@ pub async fn index_repair(
 ) -> Result<usize> {
     let Some(mut edit) = RunEdit::load(transaction, project, number).await? else { return Ok(0) };
     let tree = edit.params(transaction.unchecked()).await?.clone();
-    let mut wanted: BTreeSet<Key> = props_rows(project, number, &edit.props);
+    let mut wanted = props_rows(project, number, &edit.props);
     wanted.extend(params_rows(project, number, &tree));
     for kind in [SeriesKind::Metric, SeriesKind::Object] {
         let range = keys::series_names(project, number, kind);
         for (key, _) in rows::scan_all(transaction.unchecked(), &range).await? {
             let name = keys::series_name_of(&range, &key)?;
-            wanted.insert(keys::index_series_name(project, kind, &name, number));
+            wanted.insert(keys::index_series_name(project, kind, &name, number), EMPTY);
         }
     }
-    let wanted: Vec<Key> = wanted.into_iter().collect();
-    let found = transaction.unchecked().get_many(&wanted).await?;
-    let missing: Vec<Key> =
-        wanted.into_iter().zip(found).filter(|(_, value)| value.is_none()).map(|(key, _)| key).collect();
-    for key in &missing {
-        transaction.batch().set(key.clone(), Vec::new());
+    let (keys, values): (Vec<Key>, Vec<&[u8]>) = wanted.into_iter().unzip();
+    let found = transaction.unchecked().get_many(&keys).await?;
+    let mut mended = 0;
+    for ((key, value), found) in keys.into_iter().zip(values).zip(found) {
+        if found.as_deref() != Some(value) {
+            transaction.batch().set(key, value);
+            mended += 1;
+        }
     }
-    Ok(missing.len())
+    Ok(mended)
 }
 
 /// The rows of a page of indexes whose runs are gone, and the range of those behind the page.

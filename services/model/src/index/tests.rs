@@ -1,5 +1,7 @@
 //! Tests of the order of scalars and of what is indexed.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::json;
 
@@ -52,7 +54,7 @@ fn every_scalar_has_a_row() {
             let path: Vec<_> = path.into_iter().map(Cow::Borrowed).collect();
             keys::index_param(P, &path, &key(value), N)
         });
-    assert_eq!(rows, BTreeSet::from(expected));
+    assert!(rows.keys().eq(BTreeSet::from(expected).iter()));
 }
 
 #[test]
@@ -61,11 +63,11 @@ fn rule_28_a_run_with_too_much_to_index_is_listed() {
     let many: Map = (0..=MAX_PARAMS).map(|at| (format!("k{at:05}"), Value::Integer(1))).collect();
     let rows = params_rows(P, N, &many);
     assert_eq!(rows.len(), MAX_PARAMS + 1);
-    assert!(rows.contains(&partial));
+    assert!(rows.contains_key(&partial));
     let long = tree(&format!(r#"{{"a":1,"b":"{}"}}"#, "x".repeat(MAX_TEXT_BYTES + 1)));
     let rows = params_rows(P, N, &long);
-    assert!(rows.contains(&partial));
+    assert!(rows.contains_key(&partial));
     assert_eq!(rows.len(), 2);
     let deep = Map::from([("x".repeat(MAX_PATH_BYTES + 1), Value::Null)]);
-    assert_eq!(params_rows(P, N, &deep), BTreeSet::from([partial]));
+    assert!(params_rows(P, N, &deep).keys().eq([&partial]));
 }

@@ -28,11 +28,32 @@ fn index<T: TuplePack>(project: Project, index: Index, rest: T) -> Key {
 
 /// The run number that ends a key of any index.
 pub fn index_run(key: &Key) -> Result<RunNumber> {
+    if let Some(number) = ending_number(key) {
+        return Ok(RunNumber(number));
+    }
     let elements: Vec<Element<'_>> = unpack(key).map_err(|_| corrupt(key))?;
     match elements.last() {
         Some(Element::Int(number)) => Ok(RunNumber(number.cast_unsigned())),
         _ => Err(corrupt(key)),
     }
+}
+
+/// The number that a packed tuple ends with, where only one can: its bytes stand behind a code that counts them. A number
+/// may hold bytes that look like such a code; then all of the tuple has to be read, which takes a hundred times as long.
+fn ending_number(key: &[u8]) -> Option<u64> {
+    const ZERO: u8 = 0x14;
+    let mut found = None;
+    for count in 1..=size_of::<u64>() {
+        let (rest, number) = key.split_at_checked(key.len().checked_sub(count)?)?;
+        if *rest.last()? == ZERO + count as u8 {
+            if found.is_some() {
+                return None;
+            }
+            found = Some(number.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)));
+        }
+    }
+    // The number zero is its code alone.
+    found.filter(|_| key.last() != Some(&ZERO))
 }
 
 /// Every row of every index.
@@ -96,6 +117,12 @@ pub fn index_param(project: Project, path: &[Cow<'_, str>], value: &[u8], number
 /// Every run that has a scalar at this path; the tail is (value: bytes, number: u64).
 pub fn index_param_path(project: Project, path: &[Cow<'_, str>]) -> Range {
     below(index(project, Index::Param, (path,)))
+}
+
+/// The value and the run of a key of `index_param_path`.
+pub(crate) fn index_param_of<'k>(range: &Range, key: &'k Key) -> Result<(TupleBytes<'k>, RunNumber)> {
+    let (value, number): (TupleBytes<'k>, u64) = super::tail(&range.start, key)?;
+    Ok((value, RunNumber(number)))
 }
 
 /// The rows of one path whose values lie from `low` up to and with `high`.

@@ -1,8 +1,6 @@
 //! Changing a run's document: read, change, write the difference with the index rows and counters that follow from it.
 //! Everyone who changes a document does it here, so that indexes and counts cannot disagree with it.
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
 use matyan_store::{Batch, Result, Snapshot, Transaction};
 
@@ -103,7 +101,7 @@ impl RunEdit {
     pub async fn clear(mut self, snapshot: &dyn Snapshot, batch: &mut Batch) -> Result<()> {
         let tree = self.params(snapshot).await?.clone();
         let rows = index::params_rows(self.project, self.number, &tree);
-        index::write_difference(batch, &rows, &BTreeSet::new());
+        index::write_difference(batch, &rows, &index::Rows::new());
         let before = self.before.as_ref().map(|document| &document.props);
         write_links(batch, self.project, self.number, before, None);
         batch.clear(keys::document(self.project, self.number));
@@ -139,7 +137,7 @@ fn write_links(
 ) {
     let rows = |props: Option<&Props>| match props {
         Some(props) => index::props_rows(project, number, props),
-        None => BTreeSet::new(),
+        None => index::Rows::new(),
     };
     index::write_difference(batch, &rows(before), &rows(after));
     // As with the index rows: a hidden run is not counted.
