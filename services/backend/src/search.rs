@@ -1,10 +1,11 @@
 //! Searches: a query is compiled, the indexes propose runs, the documents decide, and what matches is streamed.
 //!
-//! `text` compiles, `index` asks the indexes, `scan` reads what they propose page by page, `load` and `candidate` make of a
+//! `text` compiles, `index` asks the indexes, `scan` reads what they propose page by page, `columns` spares it documents, `load` and `candidate` make of a
 //! document what the language reads, `judge` evaluates, `delivery` and `pulse` bring the matches to a client.
 
 mod text;
 
+mod columns;
 mod index;
 mod scan;
 

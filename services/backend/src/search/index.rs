@@ -6,7 +6,7 @@ use std::{borrow::Cow, ops::Bound};
 use matyan_model::{
     entity::entity_find,
     ids::{Project, RunId, RunNumber},
-    index::{MAX_TEXT_BYTES, Scalar, number_bounds, runs_proposed, text_bounds},
+    index::{MAX_TEXT_BYTES, Scalar, number_bounds, rows_counted, runs_proposed, text_bounds},
     keys::{self, Counter, EntityKind, SeriesKind},
     project::project_count,
     run::head_live,
@@ -17,7 +17,7 @@ use matyan_store::{Range, Snapshot};
 use crate::{Context, error::Result};
 
 /// Rows that are counted at first, where something selective is found at once, and then.
-const COUNTED: [u64; 2] = [1_000, 10_000];
+const COUNTED: [u64; 2] = [2_000, 10_000];
 /// Rows that are counted for all probes of a plan together: a query may have thousands.
 const COUNTED_IN_ALL: u64 = 200_000;
 /// From this part of all runs on a scan is cheaper, and nothing is counted any further.
@@ -95,8 +95,8 @@ async fn counted(snapshot: &dyn Snapshot, rows: &Rows, most: u64) -> Result<u64>
         let mut rest = Some(range.clone());
         while let Some(range) = rest.filter(|_| count < most) {
             let wanted = usize::try_from(most - count).unwrap_or(PAGE).min(PAGE);
-            let (numbers, next) = runs_proposed(snapshot, &range, wanted).await?;
-            count += numbers.len() as u64;
+            let (found, next) = rows_counted(snapshot, &range, wanted).await?;
+            count += found as u64;
             rest = next;
         }
     }

@@ -28,9 +28,21 @@ struct Rules {
 
 /// Verdicts so far.
 #[derive(Clone, Copy, Default)]
-struct Tally {
-    evaluated: u64,
+pub(super) struct Tally {
+    pub(super) evaluated: u64,
     raised: u64,
+}
+
+impl Tally {
+    pub(super) fn note(&mut self, outcome: Outcome) {
+        self.evaluated += 1;
+        self.raised += u64::from(matches!(outcome, Outcome::Raised(_)));
+    }
+
+    pub(super) fn add(&mut self, other: Self) {
+        self.evaluated += other.evaluated;
+        self.raised += other.raised;
+    }
 }
 
 impl Judge {
@@ -45,7 +57,7 @@ impl Judge {
             return Ok(Vec::new());
         }
         let rules = self.rules.clone();
-        let limits = Limits { steps_in_total: self.steps_left, ..Limits::default() };
+        let limits = self.limits();
         let evaluated = tokio::task::spawn_blocking(move || rules.evaluate(limits, candidates)).await;
         let (matched, steps_left, tally) = match evaluated {
             Ok(evaluated) => evaluated?,
@@ -53,9 +65,23 @@ impl Judge {
             Err(_) => return Err(Error::Stopping),
         };
         self.steps_left = steps_left;
-        self.tally.evaluated += tally.evaluated;
-        self.tally.raised += tally.raised;
+        self.tally.add(tally);
         Ok(matched)
+    }
+
+    pub(super) fn query(&self) -> &Arc<Query> {
+        &self.rules.query
+    }
+
+    /// What is left to spend.
+    pub(super) fn limits(&self) -> Limits {
+        Limits { steps_in_total: self.steps_left, ..Limits::default() }
+    }
+
+    /// Counts verdicts of others, who have spent of the same.
+    pub(super) fn count(&mut self, tally: Tally, steps_left: u64) {
+        self.steps_left = steps_left;
+        self.tally.add(tally);
     }
 
     /// Nothing was found because the query fails for whatever it looks at.
@@ -74,8 +100,7 @@ impl Rules {
         let mut evaluator = self.query.evaluator(limits);
         let mut tally = Tally::default();
         let mut note = |outcome: Outcome| {
-            tally.evaluated += 1;
-            tally.raised += u64::from(matches!(outcome, Outcome::Raised(_)));
+            tally.note(outcome);
             outcome.is_match()
         };
         let mut matched = Vec::new();

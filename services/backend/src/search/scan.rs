@@ -9,11 +9,11 @@ use matyan_model::{
     run::{Document, documents_get, runs_list},
 };
 use matyan_proto::common::v1::Progress;
-use matyan_ql::Plan;
+use matyan_ql::{Path, Plan};
 use matyan_store::{Error as StoreError, Range, Scan, Snapshot};
 
 use super::{
-    index,
+    columns, index,
     judge::{Judge, Matched},
     load::Loader,
     text::Compiled,
@@ -23,10 +23,16 @@ use crate::{
     error::{Error, Result},
 };
 
-/// Documents of a scan that are read at once.
-const SCANNED: Scan = Scan { rows: 256, bytes: 1 << 20, reverse: true };
-/// Documents fetched by number at once: as many as the embedded store reads without changing threads.
-const FETCHED: usize = 64;
+/// Documents of a scan that are read at once: at first few, so that something is found soon, and then so many that changes
+/// of threads do not count.
+const SCANNED: [Scan; 2] =
+    [Scan { rows: 256, bytes: 1 << 20, reverse: true }, Scan { rows: 1_024, bytes: 4 << 20, reverse: true }];
+/// Documents fetched by number at once: at first as many as the embedded store reads without changing threads, so that
+/// something is found soon, and then enough for two threads.
+const FETCHED: [usize; 2] = [64, 256];
+/// Documents are scanned until they are this part of all runs: by then columns would have cost as much, and many searches
+/// have found what they want.
+const SCANNED_PART: u64 = 64;
 /// Sequences loaded at once: a page ends with the run that goes over it.
 const SEQUENCES: usize = 4_096;
 
@@ -44,12 +50,17 @@ pub(crate) struct Scanner {
     ahead: Ahead,
     loader: Loader,
     judge: Judge,
+    /// Params whose columns may spare the rest of a scan; until that was tried.
+    columns: Option<Vec<Path>>,
     checked: u64,
     total: u64,
 }
 
 /// What is still to be looked at.
 struct Ahead {
+    /// Fetched and scanned at once, the next time.
+    fetched: usize,
+    scanned: Scan,
     /// Read once and put back; they come first.
     again: VecDeque<RunNumber>,
     rest: Rest,
@@ -84,7 +95,8 @@ impl Scanner {
             judge: Judge::new(compiled.query.clone(), narrowed),
             context,
             project,
-            ahead: Ahead { again: VecDeque::new(), rest },
+            columns: columns::paths(&compiled.query),
+            ahead: Ahead { fetched: FETCHED[0], scanned: SCANNED[0], again: VecDeque::new(), rest },
             checked: 0,
             total,
         })
@@ -126,12 +138,35 @@ impl Scanner {
             return Ok(None);
         }
         let snapshot = self.context.store.snapshot().await?;
+        self.sieve(snapshot.as_ref()).await?;
         let documents = self.ahead.read(snapshot.as_ref(), self.project).await?;
         let read = documents.len();
         let mut page = self.page(snapshot, documents).await?;
         self.checked += (read - page.unread.len()) as u64;
         self.ahead.put_back(std::mem::take(&mut page.unread));
         Ok(Some(page))
+    }
+
+    /// Leaves of a scan that goes on and on what the columns do not refuse.
+    async fn sieve(&mut self, snapshot: &dyn Snapshot) -> Result<()> {
+        let Rest::Scan(Some(range)) = &self.ahead.rest else { return Ok(()) };
+        if self.checked == 0 || self.checked * SCANNED_PART < self.total {
+            return Ok(());
+        }
+        let Some(paths) = self.columns.take() else { return Ok(()) };
+        let scan = columns::Scan {
+            project: self.project,
+            query: self.judge.query().clone(),
+            paths,
+            end: range.end.clone(),
+            limits: self.judge.limits(),
+        };
+        if let Some(sieved) = columns::sieve(snapshot, scan).await? {
+            self.checked += sieved.tally.evaluated;
+            self.judge.count(sieved.tally, sieved.steps_left);
+            self.ahead.rest = Rest::Listed(sieved.left);
+        }
+        Ok(())
     }
 
     /// The same runs as of now, in their order: those that are still there and still match. About a page may be asked for.
@@ -187,19 +222,21 @@ impl Ahead {
         snapshot: &dyn Snapshot,
         project: Project,
     ) -> Result<Vec<(RunNumber, Document)>> {
+        let fetched = std::mem::replace(&mut self.fetched, FETCHED[1]);
+        let scanned = std::mem::replace(&mut self.scanned, SCANNED[1]);
         let numbers: Vec<RunNumber> = match &mut self.rest {
             _ if !self.again.is_empty() => {
-                let taken = self.again.len().min(FETCHED);
+                let taken = self.again.len().min(fetched);
                 self.again.drain(..taken).collect()
             }
             Rest::Scan(rest) => {
                 let Some(range) = rest.take() else { return Ok(Vec::new()) };
-                let page = runs_list(snapshot, project, &range, SCANNED).await?;
+                let page = runs_list(snapshot, project, &range, scanned).await?;
                 *rest = page.rest;
                 return Ok(page.runs);
             }
             Rest::Listed(numbers) => {
-                let from = numbers.len().saturating_sub(FETCHED);
+                let from = numbers.len().saturating_sub(fetched);
                 numbers.drain(from..).rev().collect()
             }
         };

@@ -112,7 +112,7 @@ fn sequences(random: &mut Random) -> Vec<Sequence> {
 }
 
 /// Every kind of index, and what no index answers.
-const ATOMS: [&str; 34] = [
+const ATOMS: [&str; 39] = [
     "run.hparams.lr < 0.01",
     "run.hparams.lr <= 0.01",
     "run.hparams.lr == 1",
@@ -129,6 +129,11 @@ const ATOMS: [&str; 34] = [
     "run.hparams.model.depth == 45",
     "run.top == 'adam'",
     "run.top.startswith('a')",
+    "run.hparams.seed % 7 == 3",
+    "str(run.hparams.lr) == '1.0'",
+    "repr(run.top) in ['1', 'True', '-0.0']",
+    "str(run.top) + str(run.hparams.lr) == 'adamNone'",
+    "run.hparams.seed % 5 == 1 and run.name.startswith('bert')",
     "run.top != 1",
     "run.note == ''",
     "len(run.note) > 300",

@@ -251,7 +251,7 @@ async fn runs_deleted_while_a_search_waits_are_left_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_with_very_many_series_comes_in_pieces() {
     let world = World::new().await;
-    let mut run = spec("wide", 1);
+    let mut run = spec("wide", 2);
     for at in 0..10_000 {
         run.sequences.push(Sequence {
             name: format!("m{at:05}"),
@@ -261,7 +261,7 @@ async fn a_run_with_very_many_series_comes_in_pieces() {
         });
     }
     world.create(&run).await;
-    world.create(&Spec { sequences: run.sequences[..1].to_vec(), ..spec("small", 0) }).await;
+    world.create(&Spec { sequences: run.sequences[..1].to_vec(), ..spec("small", 1) }).await;
     let points = Some(Points::Density(50));
     let request = MetricsRequest { query: world::query(""), points, ..MetricsRequest::default() };
     let mut messages = world.search().metrics(request.clone()).await.unwrap().into_inner();
