@@ -96,6 +96,7 @@ bench: ## Print the budget table with this machine's figures (ARGS="--only text"
 # Guided by coverage: the instrumentation is the compiler's own, so that the stable toolchain does. With the assertions of a
 # debug build, as a wrong number is a finding too; without link-time optimisation, which only takes time here.
 FUZZ_SECONDS ?= 600
+FUZZ_JOBS ?= 2
 FUZZ_TARGETS := websocket_frame batch stream_codec json cbor signed_url log_entry block query
 FUZZ_DIR := $(CACHE)/fuzz
 FUZZ_TARGET_DIR := $(CACHE)/fuzz-target
@@ -123,7 +124,7 @@ soak-fuzz:
 		CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=true \
 		cargo build --release --quiet --target $(HOST) -p matyan-fuzz --features libfuzzer --bin fuzz
 	@mkdir -p $(addprefix $(FUZZ_DIR)/corpus/,$(FUZZ_TARGETS)) $(addprefix $(FUZZ_DIR)/found/,$(FUZZ_TARGETS))
-	@printf '%s\n' $(FUZZ_TARGETS) | xargs -P 2 -I{} sh -c 'MATYAN_FUZZ_TARGET={} \
+	@printf '%s\n' $(FUZZ_TARGETS) | xargs -P $(FUZZ_JOBS) -I{} sh -c 'MATYAN_FUZZ_TARGET={} \
 		MATYAN_FUZZ_SEEDS=$(FUZZ_DIR)/corpus/{} $(FUZZ_BIN) -max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=2048 \
 		-print_final_stats=1 -artifact_prefix=$(FUZZ_DIR)/found/{}/ $(FUZZ_DIR)/corpus/{} > $(FUZZ_DIR)/{}.log 2>&1 \
 		|| { tail -n 40 $(FUZZ_DIR)/{}.log; exit 255; }; \

@@ -27,7 +27,7 @@ pub struct Context {
     pub store: Arc<dyn Store>,
     pub log: Arc<dyn LogWriter>,
     pub blobs: Arc<dyn Blobs>,
-    /// What the URIs of artifacts begin with, for people: `s3://bucket`, `file:///data/blobs`.
+    /// What the URIs of artifacts begin with, for people: `s3://bucket`, `blobs:/`.
     pub blob_uri: String,
     /// Makes and checks the URIs of payloads.
     pub uri_key: UriKey,

@@ -27,6 +27,20 @@ async fn pages(client: &mut Client, request: ListRequest) -> Vec<Vec<String>> {
     }
 }
 
+/// Hidden before its delete is in the log, a run would be gone for readers and back with its next record.
+#[tokio::test]
+async fn rule_12_a_run_whose_delete_is_not_in_the_log_is_not_hidden() {
+    let world = World::new().await;
+    world.create(&["r"]).await;
+    world.applied().await;
+    world.log_close().await;
+    let mut client = Client::new(world.routes());
+    client.delete(DeleteRequest { run_id: "r".into() }).await.unwrap_err();
+    let all = ListRequest { page_size: 9, parts: props(), ..ListRequest::default() };
+    assert_eq!(pages(&mut client, all).await.concat(), ["r"]);
+    world.end().await;
+}
+
 #[tokio::test]
 async fn runs_are_listed_in_pages_newest_first() {
     let world = World::new().await;

@@ -116,6 +116,11 @@ impl World {
         self.workers.spawn(async move { control.run(stop).await.unwrap() });
     }
 
+    /// From here on the log takes nothing.
+    pub(crate) async fn log_close(&self) {
+        self.log.close().await.unwrap();
+    }
+
     /// What a generated client speaks to.
     pub(crate) fn routes(&self) -> Routes {
         self.routes.clone()
