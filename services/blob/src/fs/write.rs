@@ -68,8 +68,10 @@ impl Draft {
         let mut attempts = 0;
         while let Err(error) = self.rename(root, folder, path) {
             attempts += 1;
-            // A delete has pruned the folder between its making and our rename.
-            if error.kind() != io::ErrorKind::NotFound || attempts == PUBLISH_ATTEMPTS {
+            // A delete has pruned the folder between its making and our rename, or between our finding it there and our
+            // looking whether it is a folder.
+            let is_pruned = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists);
+            if !is_pruned || attempts == PUBLISH_ATTEMPTS {
                 return Err(error);
             }
         }
