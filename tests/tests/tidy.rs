@@ -52,7 +52,7 @@ const DOES_IO: &[(&str, &[&str])] = &[
     ("hyper", &["matyan-edge", "matyan-tests"]),
     ("hyper-util", &["matyan-edge", "matyan-tests", "matyan"]),
     ("rdkafka", &["matyan-log"]),
-    ("reqwest", &["matyan-tests"]),
+    ("reqwest", &["matyan-tests", "matyan-bench"]),
     ("tokio-tungstenite", &["matyan-edge", "matyan-tests", "matyan-bench"]),
 ];
 
