@@ -81,6 +81,22 @@ fn dear_expressions_end_at_the_budget() {
         ("(f := lambda: [f() for x in [1]])()", Depth),
         ("(g := [1]) and [g := map(lambda x: x, g) for i in range(1000)] and list(g)", Depth),
         ("pow(3, 10**4000 + len(run.name), 10**4000 + 1)", CandidateSteps),
+        (
+            "(lambda a, b: any(a != b for x in range(1000) for y in range(300)))(run.text * 30, run.text * 30)",
+            CandidateSteps,
+        ),
+        (
+            "(lambda a, b: any(a < b for x in range(1000) for y in range(300)))(run.text.encode() * 30, run.text.encode() * 30)",
+            CandidateSteps,
+        ),
+        (
+            "(lambda a, b: any(not a.startswith(b) for x in range(1000) for y in range(300)))(run.text * 30, run.text * 30)",
+            CandidateSteps,
+        ),
+        ("(run.text * 70).split('x')", Memory),
+        ("(run.text * 70).rsplit('x')", Memory),
+        ("(' ' + run.text.replace('x', 'x ') * 20).split()", Memory),
+        ("run.text.replace('x', '\\n\\n').splitlines() * 3", Memory),
     ] {
         let start = std::time::Instant::now();
         let found = end(text, Limits::default());
@@ -129,6 +145,21 @@ fn odd_arguments_find_nothing() {
     }
 }
 
+/// Megabytes are looked through in milliseconds, whatever they are looked through for.
+#[test]
+fn long_texts_are_looked_through_once() {
+    for text in [
+        "(run.text.encode() * 15 + b'y') in (run.text.encode() * 30)",
+        "(run.text.encode() * 30).find(run.text.encode() * 15 + b'y') >= 0",
+        "(run.text.encode() * 30).count(run.text.encode() * 15 + b'y') > 0",
+        "(run.text * 15 + 'y') in (run.text * 30)",
+        "(run.text * 20).strip(run.text.replace('x', 'y') * 15 + 'x') != ''",
+        "(lambda a, b: any(a is b for x in range(100) for y in range(1000)))(run.text * 30, run.text * 30)",
+    ] {
+        assert_eq!(end(text, Limits::default()), End::Evaluated(Outcome::NoMatch), "{text}");
+    }
+}
+
 /// A run with a huge value is no match of a query that reads it, and the search goes on.
 #[test]
 fn huge_values_of_one_run_do_not_end_a_search() {
@@ -160,6 +191,8 @@ fn deep_values_do_not_overflow_the_stack() {
         "(x := {}) and [x := [x, x] for i in range(60)] and x == x",
         "(x := []) == [] and [x := [x, x] for i in range(60)] and x == x",
         "(x := []) == [] and [x := [x, x] for i in range(60)] and repr(x)",
+        "(x := int) and any((x := (x,)) == 1 for i in range(1000) for j in range(90)) or isinstance(1, x)",
+        "(x := int) and any((x := (x,)) == 1 for i in range(1000) for j in range(90)) or issubclass(int, x)",
     ] {
         assert!(!matches!(end(text, Limits::default()), End::Refused(_)), "{text}");
     }

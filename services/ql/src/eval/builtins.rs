@@ -10,6 +10,7 @@ use super::call::take;
 use super::integer::Number;
 use super::names::Arguments;
 use super::{Machine, Raise, Result, Stop};
+use crate::limits::MAX_VALUE_DEPTH;
 use crate::names::{Builtin, Class, Function};
 use crate::tree::Operator;
 use crate::value::Value;
@@ -67,8 +68,12 @@ impl<'a> Machine<'a> {
             },
             (Function::Hex, [value]) => self.in_radix(*value, 16, "0x"),
             (Function::Oct, [value]) => self.in_radix(*value, 8, "0o"),
-            (Function::IsInstance, [value, classes]) => self.is_instance(*value, *classes).map(Value::Bool),
-            (Function::IsSubclass, [class, classes]) => self.is_subclass(*class, *classes).map(Value::Bool),
+            (Function::IsInstance, [value, classes]) => {
+                self.is_instance(*value, *classes, 0).map(Value::Bool)
+            }
+            (Function::IsSubclass, [class, classes]) => {
+                self.is_subclass(*class, *classes, 0).map(Value::Bool)
+            }
             (Function::Len, [value]) => self.length(*value),
             (Function::Ord, [value]) => ordinal(*value),
             (Function::Repr, [value]) => self.repr(*value),
@@ -274,8 +279,8 @@ impl<'a> Machine<'a> {
         self.text(&format!("{sign}{prefix}{}", integer.abs().to_str_radix(radix)))
     }
 
-    fn is_instance(&self, value: Value<'a>, classes: Value<'a>) -> Result<bool> {
-        self.spend(1)?;
+    fn is_instance(&self, value: Value<'a>, classes: Value<'a>, depth: u32) -> Result<bool> {
+        self.one_class(depth)?;
         match classes {
             Value::Builtin(Builtin::Class(class)) => Ok(self.is_instance_of(value, class)),
             Value::Builtin(Builtin::Exception(kind)) => {
@@ -283,7 +288,7 @@ impl<'a> Machine<'a> {
             }
             Value::Tuple(classes) => {
                 for class in classes {
-                    if self.is_instance(value, *class)? {
+                    if self.is_instance(value, *class, depth + 1)? {
                         return Ok(true);
                     }
                 }
@@ -302,15 +307,20 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn is_subclass(&self, class: Value<'a>, classes: Value<'a>) -> Result<bool> {
-        self.spend(1)?;
+    /// Tuples of classes may stand inside each other.
+    fn one_class(&self, depth: u32) -> Result<()> {
+        if depth > MAX_VALUE_DEPTH { Err(Raise::RecursionError.into()) } else { self.spend(1) }
+    }
+
+    fn is_subclass(&self, class: Value<'a>, classes: Value<'a>, depth: u32) -> Result<bool> {
+        self.one_class(depth)?;
         match (class, classes) {
             (Value::Builtin(Builtin::Class(class)), Value::Builtin(Builtin::Class(other))) => {
                 Ok(class == other || (class, other) == (Class::Bool, Class::Int))
             }
             (Value::Builtin(Builtin::Class(_)), Value::Tuple(classes)) => {
                 for other in classes {
-                    if self.is_subclass(class, *other)? {
+                    if self.is_subclass(class, *other, depth + 1)? {
                         return Ok(true);
                     }
                 }

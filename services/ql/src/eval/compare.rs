@@ -65,7 +65,7 @@ impl<'a> Machine<'a> {
 
     pub(super) fn equal(&self, left: Value<'a>, right: Value<'a>) -> Result<bool> {
         match (left, right) {
-            (Value::Text(left), Value::Text(right)) => Ok(left == right),
+            (Value::Text(left), Value::Text(right)) => self.equal_bytes(left.as_bytes(), right.as_bytes()),
             (Value::Int(left), Value::Int(right)) => Ok(left == right),
             (Value::Bool(left), Value::Bool(right)) => Ok(left == right),
             (Value::None, Value::None) => Ok(true),
@@ -80,11 +80,8 @@ impl<'a> Machine<'a> {
         self.spend(1)?;
         let depth = depth + 1;
         match (left, right) {
-            (Value::Text(left), Value::Text(right)) => {
-                self.spend_bytes(left.len().min(right.len()))?;
-                Ok(left == right)
-            }
-            (Value::Bytes(left), Value::Bytes(right)) => Ok(left == right),
+            (Value::Text(left), Value::Text(right)) => self.equal_bytes(left.as_bytes(), right.as_bytes()),
+            (Value::Bytes(left), Value::Bytes(right)) => self.equal_bytes(left, right),
             (Value::List(left), Value::List(right)) | (Value::Tuple(left), Value::Tuple(right)) => {
                 self.equal_items(left, right, depth)
             }
@@ -108,6 +105,15 @@ impl<'a> Machine<'a> {
             }
             _ => Ok(numeric(left, right) == Some(Ordering::Equal) || identical(left, right)),
         }
+    }
+
+    /// Only what is equally long is looked at.
+    fn equal_bytes(&self, left: &[u8], right: &[u8]) -> Result<bool> {
+        if left.len() != right.len() {
+            return Ok(false);
+        }
+        self.spend_bytes(left.len())?;
+        Ok(left == right)
     }
 
     fn equal_items(&self, left: &[Value<'a>], right: &[Value<'a>], depth: u32) -> Result<bool> {
@@ -231,7 +237,10 @@ impl<'a> Machine<'a> {
                 self.spend_bytes(left.len().min(right.len()))?;
                 Ok(Some(left.cmp(right)))
             }
-            (Value::Bytes(left), Value::Bytes(right)) => Ok(Some(left.cmp(right))),
+            (Value::Bytes(left), Value::Bytes(right)) => {
+                self.spend_bytes(left.len().min(right.len()))?;
+                Ok(Some(left.cmp(right)))
+            }
             (Value::List(left), Value::List(right)) | (Value::Tuple(left), Value::Tuple(right)) => {
                 for (left, right) in left.iter().zip(right) {
                     if !self.equal_within(*left, *right, depth + 1)? {
@@ -301,9 +310,7 @@ impl<'a> Machine<'a> {
     fn bytes_contain(&self, bytes: &[u8], item: Value<'a>) -> Result<bool> {
         self.spend_bytes(bytes.len())?;
         match item {
-            Value::Bytes(part) => {
-                Ok(part.is_empty() || bytes.windows(part.len()).any(|window| window == part))
-            }
+            Value::Bytes(part) => Ok(memchr::memmem::find(bytes, part).is_some()),
             item => {
                 let byte = u8::try_from(item.small_int().ok_or(Raise::TypeError)?);
                 Ok(bytes.contains(&byte.map_err(|_| Raise::ValueError)?))
@@ -413,7 +420,7 @@ fn identical<'a>(left: Value<'a>, right: Value<'a>) -> bool {
         (Value::Bool(left), Value::Bool(right)) => left == right,
         (Value::Int(left), Value::Int(right)) => left == right && (-5..=256).contains(&left),
         (Value::Text(left), Value::Text(right)) => {
-            left == right && (left.len() <= 1 || std::ptr::eq(left, right))
+            std::ptr::eq(left, right) || left.len() <= 1 && left == right
         }
         (Value::Bytes(left), Value::Bytes(right)) => std::ptr::eq(left, right),
         (Value::List(left), Value::List(right)) => std::ptr::eq(left, right) && !left.is_empty(),

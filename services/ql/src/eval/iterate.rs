@@ -113,6 +113,7 @@ impl<'a> Machine<'a> {
             let mut items = Vec::new();
             let end = self.each(*source, &mut |item| {
                 items.push(item);
+                self.check_items(items.len())?;
                 Ok(true)
             });
             if let Err(Stop::Budget(budget)) = end {
@@ -150,9 +151,13 @@ impl<'a> Machine<'a> {
         Ok(items)
     }
 
-    fn check_items(&self, items: usize) -> Result<()> {
-        let limit = self.bump.allocation_limit().unwrap_or(usize::MAX) / size_of::<Value<'_>>();
-        if items > limit { Err(BudgetError::Memory.into()) } else { Ok(()) }
+    pub(super) fn check_items(&self, items: usize) -> Result<()> {
+        if items > self.most_items() { Err(BudgetError::Memory.into()) } else { Ok(()) }
+    }
+
+    /// As many values as the arena could hold.
+    pub(super) fn most_items(&self) -> usize {
+        self.bump.allocation_limit().unwrap_or(usize::MAX) / size_of::<Value<'_>>()
     }
 
     pub(super) fn collect_set(&self, value: Value<'a>, frozen: bool) -> Result<Value<'a>> {

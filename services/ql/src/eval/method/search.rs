@@ -83,13 +83,16 @@ impl<'a> Machine<'a> {
     /// `startswith` and `endswith`, with one text or a tuple of them.
     pub(super) fn affix(&self, text: &'a str, member: Member, arguments: Arguments<'a>) -> Result<Value<'a>> {
         if let ([Value::Text(affix)], []) = (arguments.positional, arguments.keywords) {
-            return Ok(Value::Bool(has_affix(text, affix, member)));
+            return self.has_affix(text, affix, member).map(Value::Bool);
         }
         let [affix, bounds @ ..] = take(arguments, ["", "", ""], 1)?;
         let window = self.window(text, &bounds)?;
         let test = |affix: Value<'a>| {
             let affix = affix.text().ok_or(Raise::TypeError)?;
-            Ok(window.as_ref().is_some_and(|window| has_affix(window.text, affix, member)))
+            match &window {
+                Some(window) => self.has_affix(window.text, affix, member),
+                None => Ok(false),
+            }
         };
         match affix.unwrap_or(Value::None) {
             Value::Tuple(affixes) => {
@@ -104,18 +107,29 @@ impl<'a> Machine<'a> {
         }
     }
 
+    fn has_affix(&self, text: &str, affix: &str, member: Member) -> Result<bool> {
+        self.spend_bytes(affix.len().min(text.len()))?;
+        Ok(match member {
+            Member::StartsWith => text.starts_with(affix),
+            _ => text.ends_with(affix),
+        })
+    }
+
     pub(super) fn split(&self, text: &'a str, member: Member, arguments: Arguments<'a>) -> Result<Value<'a>> {
         let [separator, limit] = take(arguments, ["sep", "maxsplit"], 0)?;
         let limit = limit.map_or(Some(-1), |limit| limit.small_int()).ok_or(Raise::TypeError)?;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX - 1);
         self.spend_bytes(text.len() * 8)?;
+        // One more than fits is enough to know that they do not.
+        let most = self.most_items() + 1;
         let parts: Vec<&'a str> = match separator {
-            None | Some(Value::None) => split_blanks(text, member, limit),
+            None | Some(Value::None) => split_blanks(text, member, limit, most),
             Some(Value::Text("")) => return Err(Raise::ValueError.into()),
             Some(Value::Text(separator)) => match member {
-                Member::Split => text.splitn(limit.saturating_add(1), separator).collect(),
+                Member::Split => text.splitn(limit.saturating_add(1), separator).take(most).collect(),
                 _ => {
-                    let mut parts: Vec<_> = text.rsplitn(limit.saturating_add(1), separator).collect();
+                    let parts = text.rsplitn(limit.saturating_add(1), separator).take(most);
+                    let mut parts: Vec<_> = parts.collect();
                     parts.reverse();
                     parts
                 }
@@ -125,7 +139,8 @@ impl<'a> Machine<'a> {
         self.texts(parts)
     }
 
-    pub(super) fn texts(&self, parts: impl IntoIterator<Item = &'a str>) -> Result<Value<'a>> {
+    fn texts(&self, parts: Vec<&'a str>) -> Result<Value<'a>> {
+        self.check_items(parts.len())?;
         let parts: Vec<Value<'a>> = parts.into_iter().map(Value::Text).collect();
         self.list(&parts)
     }
@@ -161,6 +176,7 @@ impl<'a> Machine<'a> {
         let mut lines = Vec::new();
         let mut rest = text;
         while !rest.is_empty() {
+            self.check_items(lines.len())?;
             let is_end = |c: char| {
                 matches!(
                     c,
@@ -189,10 +205,6 @@ impl<'a> Machine<'a> {
         arguments: Arguments<'a>,
     ) -> Result<Value<'a>> {
         self.spend_bytes(bytes.len())?;
-        let find = |part: &[u8]| match part.is_empty() {
-            true => Some(0),
-            false => bytes.windows(part.len()).position(|window| window == part),
-        };
         match (member, arguments.positional) {
             (Member::Decode, []) | (Member::Decode, [Value::Text("utf-8" | "utf8" | "UTF-8" | "ascii")]) => {
                 std::str::from_utf8(bytes).map(Value::Text).map_err(|_| Raise::ValueError.into())
@@ -206,35 +218,24 @@ impl<'a> Machine<'a> {
             (Member::Upper, []) => self.alloc_bytes(&bytes.to_ascii_uppercase()).map(Value::Bytes),
             (Member::StartsWith, [Value::Bytes(part)]) => Ok(Value::Bool(bytes.starts_with(part))),
             (Member::EndsWith, [Value::Bytes(part)]) => Ok(Value::Bool(bytes.ends_with(part))),
-            (Member::Find, [Value::Bytes(part)]) => Ok(Value::Int(find(part).map_or(-1, |at| at as i64))),
+            (Member::Find, [Value::Bytes(part)]) => {
+                Ok(Value::Int(memchr::memmem::find(bytes, part).map_or(-1, |at| at as i64)))
+            }
             (Member::Count, [byte]) if byte.small_int().is_some() => {
                 let is_byte = |known: &&u8| Some(i64::from(**known)) == byte.small_int();
                 Ok(Value::Int(bytes.iter().filter(is_byte).count() as i64))
             }
             (Member::Count, [Value::Bytes([])]) => Ok(Value::Int(bytes.len() as i64 + 1)),
             (Member::Count, [Value::Bytes(part)]) => {
-                let (mut count, mut at) = (0, 0);
-                while at + part.len() <= bytes.len() {
-                    let found = bytes[at..].starts_with(part);
-                    count += i64::from(found);
-                    at += if found { part.len() } else { 1 };
-                }
-                Ok(Value::Int(count))
+                Ok(Value::Int(memchr::memmem::find_iter(bytes, part).count() as i64))
             }
             _ => Err(Raise::TypeError.into()),
         }
     }
 }
 
-fn has_affix(text: &str, affix: &str, member: Member) -> bool {
-    match member {
-        Member::StartsWith => text.starts_with(affix),
-        _ => text.ends_with(affix),
-    }
-}
-
-/// Words between blanks; once the limit is reached the rest stays one, blanks at its other side included.
-fn split_blanks(text: &str, member: Member, limit: usize) -> Vec<&str> {
+/// Words between blanks; once the limit is reached the rest stays one, blanks at its other side included. No more than `most`.
+fn split_blanks(text: &str, member: Member, limit: usize, most: usize) -> Vec<&str> {
     let forward = member == Member::Split;
     let trim = |text| match forward {
         true => str::trim_start_matches(text, is_space),
@@ -242,7 +243,7 @@ fn split_blanks(text: &str, member: Member, limit: usize) -> Vec<&str> {
     };
     let mut parts = Vec::new();
     let mut rest = trim(text);
-    while !rest.is_empty() {
+    while !rest.is_empty() && parts.len() < most {
         let cut = if forward { rest.find(is_space) } else { rest.rfind(is_space) };
         let Some(at) = cut.filter(|_| parts.len() < limit) else {
             parts.push(rest);

@@ -1,6 +1,8 @@
 //! Methods of text: case, tests, stripping, padding, joining and replacing.
 //! Sizes are checked against the budget before a larger text is made.
 
+use std::collections::BTreeSet;
+
 use crate::eval::call::take;
 use crate::eval::names::Arguments;
 use crate::eval::unicode;
@@ -95,7 +97,9 @@ impl<'a> Machine<'a> {
                 Ok(Value::Text(strip(text, member, unicode::is_space)))
             }
             (M::Strip | M::Lstrip | M::Rstrip, [Value::Text(set)]) => {
-                Ok(Value::Text(strip(text, member, |c| set.contains(c))))
+                self.spend(set.len() as u64 / 8)?;
+                let set: BTreeSet<char> = set.chars().collect();
+                Ok(Value::Text(strip(text, member, |c| set.contains(&c))))
             }
             (M::RemovePrefix, [Value::Text(affix)]) => {
                 Ok(Value::Text(text.strip_prefix(affix).unwrap_or(text)))
