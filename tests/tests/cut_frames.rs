@@ -15,11 +15,13 @@ use tokio_tungstenite::tungstenite::Message as Frame;
 
 const NAME: &str = "automatic";
 
-/// The values of the run's one series, which has no steps of the client's, once there are at least so many.
-async fn values(reader: &Reader, run_id: &str, least: usize) -> Vec<f64> {
+/// The values of the run's one series, which has no steps of the client's, once so many are there that were acknowledged.
+/// Those of frames that were cut are negative, and may be there besides.
+async fn values(reader: &Reader, run_id: &str, acknowledged: usize) -> Vec<f64> {
     let points = eventually("everything acknowledged is applied", async || {
         let points = reader.points(run_id, NAME, "").await.map_err(|status| status.to_string())?;
-        if points.len() >= least { Ok(points) } else { Err(points.len().to_string()) }
+        let applied = points.iter().filter(|point| point.value >= 0.0).count();
+        if applied >= acknowledged { Ok(points) } else { Err(applied.to_string()) }
     })
     .await;
     assert!(points.iter().enumerate().all(|(at, point)| point.step == at as i64), "steps have a gap");
