@@ -30,7 +30,7 @@ impl ArtifactService for Backend {
     async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
         let call = Call::begin(&self.context, request.metadata()).await?;
         let found = self.context.run(&call, &request.into_inner().run_id).await?;
-        let artifacts = view::artifacts_view(&self.context, &found, call.project).await?;
+        let artifacts = view::artifacts_view(&self.context, &found, &call).await?;
         Ok(Response::new(pb::ListResponse { artifacts }))
     }
 
@@ -48,10 +48,11 @@ impl ArtifactService for Backend {
         drop(found);
         let end = request.length.map_or(u64::MAX, |length| request.offset.saturating_add(length));
         // What is no key names no blob.
-        let key = BlobKey::new(&stored.blob_key).map_err(|_| Error::not_found("blob", &stored.blob_key))?;
+        let key = BlobKey::in_project(&call.project_name, &stored.blob_key)
+            .map_err(|_| Error::not_found("blob", &stored.blob_key))?;
         let read = self.context.blobs.read(&key, Some(request.offset..end)).await.map_err(Error::from)?;
         let (meta, mut content) = read.ok_or_else(|| Error::not_found("blob", key.as_str()))?;
-        let mut artifact = view::artifact_view(&self.context, request.path, stored);
+        let mut artifact = view::artifact_view(&self.context, &call.project_name, request.path, stored);
         artifact.size = Some(meta.size);
         Ok(Response::new(self.answers(async move |sender| {
             sender.send(pb::GetResponse { message: Some(Message::Artifact(artifact)) }).await?;
@@ -74,7 +75,9 @@ impl ArtifactService for Backend {
             return Err(Error::not_found("artifact", run_id).into());
         }
         let context = self.context.clone();
-        Ok(Response::new(self.answers(async move |sender| zip::send(&context, artifacts, &sender).await)))
+        Ok(Response::new(
+            self.answers(async move |sender| zip::send(&context, &call, artifacts, &sender).await),
+        ))
     }
 
     async fn blobs(&self, request: Request<pb::BlobsRequest>) -> Result<Response<Self::BlobsStream>, Status> {

@@ -141,7 +141,7 @@ pub(crate) async fn delete<E: Entity>(
         let deleted = entity_delete::<E>(&mut transaction, call.project, id).await;
         deleted.map_err(failed(E::KIND))?;
         if let Some(event) = &event {
-            event_put(transaction.batch(), call.project, now, &call.caller, event.clone());
+            event_put(transaction.batch(), &call.project_name, now, &call.caller, event.clone());
         }
         Ok::<_, Error>((transaction, ()))
     })

@@ -32,7 +32,7 @@ impl RunService for Backend {
         let found = self.context.run(&call, &request.run_id).await?;
         let parts = request.parts.unwrap_or_default();
         convert::parts(&parts)?;
-        let run = run_view(&self.context, &mut Names::new(call.project), &found, &parts).await?;
+        let run = run_view(&self.context, &mut Names::new(&call), &found, &parts).await?;
         Ok(Response::new(pb::GetResponse { run: Some(run) }))
     }
 

@@ -23,7 +23,8 @@ impl UriKey {
         blake3::keyed_hash(&self.0, key.as_bytes())
     }
 
-    pub(crate) fn uri(&self, key: &str) -> String {
+    pub(crate) fn uri(&self, key: &BlobKey) -> String {
+        let key = key.as_str();
         let mut token = Vec::with_capacity(1 + MAC_BYTES + key.len());
         token.push(FORMAT);
         token.extend_from_slice(&self.mac(key).as_bytes()[..MAC_BYTES]);
@@ -51,9 +52,10 @@ mod tests {
     #[test]
     fn a_uri_names_its_blob_and_no_other() {
         let key = UriKey::new(b"secret");
-        let uri = key.uri("run/seq/images/1.png");
+        let blob = BlobKey::new("run/seq/images/1.png").unwrap();
+        let uri = key.uri(&blob);
         assert_eq!(key.blob(&uri).unwrap().as_str(), "run/seq/images/1.png");
-        assert_eq!(uri, UriKey::new(b"secret").uri("run/seq/images/1.png"), "the same always");
+        assert_eq!(uri, UriKey::new(b"secret").uri(&blob), "the same always");
         assert!(UriKey::new(b"other").blob(&uri).is_none());
         let bytes = URL_SAFE_NO_PAD.decode(&uri).unwrap();
         for place in 0..bytes.len() {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use matyan_blob::BlobKey;
 use matyan_model::{
     artifact::{artifacts_list, is_of_sequence},
     cbor,
@@ -24,6 +25,7 @@ use matyan_store::Snapshot;
 
 use crate::{
     Context,
+    call::Call,
     context::Found,
     error::{Error, Result},
 };
@@ -34,13 +36,19 @@ const SYSTEM_PARAMS: &str = "__system_params";
 /// Names of experiments and tags, each read once for an answer of many runs.
 pub(crate) struct Names {
     project: Project,
+    project_name: String,
     experiments: HashMap<String, Option<pb::ExperimentRef>>,
     tags: HashMap<String, Option<pb::TagRef>>,
 }
 
 impl Names {
-    pub(crate) fn new(project: Project) -> Self {
-        Self { project, experiments: HashMap::new(), tags: HashMap::new() }
+    pub(crate) fn new(call: &Call) -> Self {
+        Self {
+            project: call.project,
+            project_name: call.project_name.clone(),
+            experiments: HashMap::new(),
+            tags: HashMap::new(),
+        }
     }
 
     async fn experiment(&mut self, snapshot: &dyn Snapshot, id: &str) -> Result<Option<pb::ExperimentRef>> {
@@ -103,7 +111,7 @@ pub(crate) async fn run_parts(
     run.series =
         series_view(snapshot, place, &parts.series_types().collect::<Vec<_>>(), &parts.series_names).await?;
     if parts.artifacts {
-        run.artifacts = artifacts_of(context, snapshot, names.project, number).await?;
+        run.artifacts = artifacts_of(context, snapshot, (names.project, &names.project_name), number).await?;
     }
     if parts.note_count {
         let count = notes_count(snapshot, names.project, &NoteOwner::Run(number.0)).await?;
@@ -288,33 +296,33 @@ pub(crate) fn metric_info(number: SeriesNumber, header: Header, summary: Option<
     }
 }
 
-pub(crate) async fn artifacts_view(
-    context: &Context,
-    found: &Found,
-    project: Project,
-) -> Result<Vec<Artifact>> {
+pub(crate) async fn artifacts_view(context: &Context, found: &Found, call: &Call) -> Result<Vec<Artifact>> {
+    let project = (call.project, call.project_name.as_str());
     artifacts_of(context, found.snapshot.as_ref(), project, found.number).await
 }
 
 async fn artifacts_of(
     context: &Context,
     snapshot: &dyn Snapshot,
-    project: Project,
+    (project, name): (Project, &str),
     number: RunNumber,
 ) -> Result<Vec<Artifact>> {
     let listed = artifacts_list(snapshot, project, number).await?;
     let shown = listed.into_iter().filter(|(path, _)| !is_of_sequence(path));
-    Ok(shown.map(|(path, artifact)| artifact_view(context, path, artifact)).collect())
+    Ok(shown.map(|(path, artifact)| artifact_view(context, name, path, artifact)).collect())
 }
 
 pub(crate) fn artifact_view(
     context: &Context,
+    project_name: &str,
     path: String,
     artifact: matyan_model::artifact::Artifact,
 ) -> Artifact {
+    let key = BlobKey::in_project(project_name, &artifact.blob_key);
+    let key = key.map_or(artifact.blob_key, |key| key.to_string());
     Artifact {
         path,
-        uri: format!("{}/{}", context.blob_uri, artifact.blob_key),
+        uri: format!("{}/{key}", context.blob_uri),
         content_type: artifact.content_type,
         size: artifact.size,
         content_hash: Bytes::from(artifact.hash.map(|hash| hash.to_vec()).unwrap_or_default()),

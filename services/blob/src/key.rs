@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{Error, Result};
 
-/// `{run_id}/{path}`, checked: relative, no empty, `.` or `..` segment, no control character, at most 1,024 bytes.
+/// Checked: relative, no empty, `.` or `..` segment, no control character, at most 1,024 bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlobKey(String);
 

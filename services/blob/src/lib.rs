@@ -2,6 +2,7 @@
 
 mod error;
 mod key;
+mod place;
 mod signer;
 
 pub mod fs;
@@ -12,6 +13,7 @@ pub mod conformance;
 
 pub use error::Error;
 pub use key::BlobKey;
+pub use place::{RunFolder, is_folder, is_reserved};
 pub use signer::{Clock, UPLOAD_PATH, UrlSigner};
 
 use std::{ops::Range, time::Duration};

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use matyan_blob::BlobKey;
+use matyan_blob::{BlobKey, RunFolder, is_folder, is_reserved};
 use matyan_proto::{ingest::v1 as pb, limits};
 use tonic::metadata::MetadataMap;
 
@@ -12,12 +12,6 @@ use crate::{
     batch,
     error::{Error, Result},
 };
-
-/// The folder of blobs outside the default project: no run may be called so.
-const PROJECTS_FOLDER: &str = ".projects";
-
-/// The folder of a run where payloads lie that are too large for a row: named by their content, which nobody may replace.
-const MOVED_FOLDER: &str = ".matyan";
 
 const DEFAULT_CONTENT_TYPE: &str = "application/octet-stream";
 
@@ -31,10 +25,8 @@ impl RunId {
             Err("is empty".into())
         } else if run_id.len() > limits::RUN_ID_BYTES {
             Err(longer_than(limits::RUN_ID_BYTES))
-        } else if run_id.contains('/') || run_id.chars().any(char::is_control) {
-            Err("holds a `/` or a control character".into())
-        } else if [".", "..", PROJECTS_FOLDER].contains(&run_id.as_str()) {
-            Err("is a reserved name".into())
+        } else if !is_folder(&run_id) {
+            Err("is a reserved name, or holds a `/` or a control character".into())
         } else {
             Ok(Self(run_id))
         }
@@ -67,22 +59,18 @@ pub(crate) struct Caller {
 
 impl Caller {
     pub(crate) fn parse(metadata: &MetadataMap) -> Result<Self> {
-        let project = text(metadata, "matyan-project")?;
-        if project.contains('/') || [".", ".."].contains(&project) {
+        let project = text(metadata, "matyan-project", limits::PROJECT_BYTES)?;
+        if !project.is_empty() && !is_folder(project) {
             return Err(Error::field("matyan-project", "is no name of a project"));
         }
-        let identity = text(metadata, "matyan-caller")?;
+        let identity = text(metadata, "matyan-caller", limits::NAME_BYTES)?;
         let trace = metadata.get("traceparent").and_then(|trace| traceparent(trace.as_bytes()));
         Ok(Self { project: project.to_owned(), identity: identity.to_owned(), trace })
     }
 
-    /// The key of an artifact in the blob store.
-    fn blob_key(&self, run: &RunId, path: &str) -> Result<BlobKey> {
-        let key = match self.project.as_str() {
-            "" => format!("{run}/{path}"),
-            project => format!("{PROJECTS_FOLDER}/{project}/{run}/{path}"),
-        };
-        BlobKey::new(key).map_err(|error| match error {
+    /// Where that lies which the run refers to so.
+    fn blob_key(&self, reference: &str) -> Result<BlobKey> {
+        BlobKey::in_project(&self.project, reference).map_err(|error| match error {
             matyan_blob::Error::BadKey { reason, .. } => {
                 Error::field("artifact_path", format!("is not a path inside the run: {reason}"))
             }
@@ -91,11 +79,11 @@ impl Caller {
     }
 }
 
-fn text<'m>(metadata: &'m MetadataMap, name: &'static str) -> Result<&'m str> {
+fn text<'m>(metadata: &'m MetadataMap, name: &'static str, limit: usize) -> Result<&'m str> {
     let Some(value) = metadata.get(name) else { return Ok("") };
     match value.to_str() {
-        Ok(value) if value.len() <= limits::NAME_BYTES => Ok(value),
-        Ok(_) => Err(Error::field(name, longer_than(limits::NAME_BYTES))),
+        Ok(value) if value.len() <= limit => Ok(value),
+        Ok(_) => Err(Error::field(name, longer_than(limit))),
         Err(_) => Err(Error::field(name, "is not visible ASCII")),
     }
 }
@@ -191,11 +179,9 @@ impl Presign {
             true => DEFAULT_CONTENT_TYPE.to_owned(),
             false => request.content_type,
         };
-        Ok(Self {
-            key: caller.blob_key(&run, &request.artifact_path)?,
-            reference: format!("{run}/{}", request.artifact_path),
-            content_type,
-        })
+        let folder = RunFolder::new(&caller.project, run.as_str())?;
+        let reference = folder.reference(&request.artifact_path);
+        Ok(Self { key: caller.blob_key(&reference)?, reference, content_type })
     }
 }
 
@@ -203,8 +189,8 @@ pub(crate) fn artifact_path_check(path: &str) -> Result<(), String> {
     if path.len() > limits::ARTIFACT_PATH_BYTES {
         return Err(longer_than(limits::ARTIFACT_PATH_BYTES));
     }
-    if path.split('/').next() == Some(MOVED_FOLDER) {
-        return Err(format!("begins with `{MOVED_FOLDER}`, which is reserved"));
+    if is_reserved(path) {
+        return Err("begins with a folder that is reserved".into());
     }
     match BlobKey::new(path) {
         Ok(_) => Ok(()),

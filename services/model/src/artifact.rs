@@ -12,7 +12,7 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct Artifact {
-    /// `{run_id}/{path}`
+    /// A reference: where it leads, the project says.
     #[n(0)]
     pub blob_key: String,
     #[n(1)]

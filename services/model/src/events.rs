@@ -5,14 +5,15 @@ use matyan_proto::log::v1::{ControlEvent, control_event};
 use matyan_store::{Batch, Key, Result, Scan, Snapshot};
 use prost::Message;
 
-use crate::{ids::Project, keys, rows};
+use crate::{keys, rows};
 
-/// Events are told apart by what they say: the same words make the same id, however often they are written.
-pub fn event_put(batch: &mut Batch, project: Project, time_us: i64, caller: &str, kind: control_event::Kind) {
+/// Events are told apart by what they say: the same words make the same id, however often they are written. `project` is its
+/// name, as in every message.
+pub fn event_put(batch: &mut Batch, project: &str, time_us: i64, caller: &str, kind: control_event::Kind) {
     let mut event = ControlEvent {
         id: Default::default(),
         time_us,
-        project: project_text(project),
+        project: project.to_owned(),
         caller: caller.to_owned(),
         kind: Some(kind),
     };
@@ -29,9 +30,4 @@ pub async fn events_list(snapshot: &dyn Snapshot, rows: usize) -> Result<Vec<(Ke
         Err(error) => Err(rows::corrupt(&key, &error)),
     });
     decoded.collect()
-}
-
-/// How messages name a project: empty for the default one.
-fn project_text(project: Project) -> String {
-    if project == Project::default() { String::new() } else { project.0.to_string() }
 }

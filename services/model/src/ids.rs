@@ -7,6 +7,13 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Project(pub u32);
 
+/// A project as rows know it, by number, and as messages and blobs do, by name: empty for the default one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamedProject {
+    pub number: Project,
+    pub name: String,
+}
+
 /// Number of one life of a run id: microseconds of the record that created it, made unique, never given again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunNumber(pub u64);

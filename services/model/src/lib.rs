@@ -18,7 +18,6 @@ pub mod params;
 pub mod run;
 
 pub mod artifact;
-pub mod blobs;
 pub mod logs;
 pub mod metric;
 pub mod object;

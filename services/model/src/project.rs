@@ -5,7 +5,7 @@ use minicbor::{Decode, Encode};
 
 use crate::{
     entity,
-    ids::Project,
+    ids::{NamedProject, Project},
     keys::{self, Counter},
     rows,
 };
@@ -88,10 +88,12 @@ pub async fn project_find(snapshot: &dyn Snapshot, name: &str) -> Result<Option<
 }
 
 /// Every project, the default one first.
-pub async fn projects_list(snapshot: &dyn Snapshot) -> Result<Vec<Project>> {
-    let mut projects = vec![Project::default()];
-    for (key, value) in rows::scan_all(snapshot, &keys::projects()).await? {
-        projects.push(Project(rows::decode(&key, &value)?));
+pub async fn projects_list(snapshot: &dyn Snapshot) -> Result<Vec<NamedProject>> {
+    let mut projects = vec![NamedProject::default()];
+    let range = keys::projects();
+    for (key, value) in rows::scan_all(snapshot, &range).await? {
+        let (name,) = keys::tail(&range.start, &key)?;
+        projects.push(NamedProject { number: Project(rows::decode(&key, &value)?), name });
     }
     Ok(projects)
 }

@@ -25,13 +25,24 @@ pub(crate) use dead_letters::{Copier, DeadLetters};
 pub(crate) use step::Blocks;
 pub(crate) use writer::{Applied, RunWriter};
 
+use std::sync::Arc;
+
+use matyan_blob::RunFolder;
 use matyan_model::ids::{Project, RunId};
 
 /// The run that a writer writes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct RunKey {
     pub(crate) project: Project,
+    /// By which its blobs lie.
+    pub(crate) project_name: Arc<str>,
     pub(crate) id: RunId,
+}
+
+impl RunKey {
+    fn folder(&self) -> matyan_blob::Result<RunFolder> {
+        RunFolder::new(&self.project_name, self.id.as_str())
+    }
 }
 
 /// Why a transaction was not made.

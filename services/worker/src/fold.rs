@@ -16,7 +16,7 @@ use std::{
 };
 
 use matyan_model::{
-    ids::{Project, RunId, RunNumber},
+    ids::{NamedProject, Project, RunId, RunNumber},
     keys,
     project::projects_list,
     run::{Head, document_get, run_id_of},
@@ -202,7 +202,7 @@ impl Folder {
 
     async fn read_list(&mut self) -> Result<(), Error> {
         let projects = projects_list(&*self.deps.store.snapshot().await?).await?;
-        for project in projects {
+        for NamedProject { number: project, .. } in projects {
             let mut range = keys::unfolded_all(project);
             let prefix = range.start.clone();
             loop {

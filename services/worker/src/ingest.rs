@@ -13,6 +13,7 @@ mod progress;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
@@ -88,7 +89,7 @@ pub struct Ingestion {
     progress: ProgressHandle,
     dead_letters: DeadLetters,
     copier: Copier,
-    projects: HashMap<String, Project>,
+    projects: HashMap<Arc<str>, Project>,
     /// Bytes of records that are taken and not applied.
     window: usize,
     idle_bytes: usize,
@@ -119,7 +120,7 @@ impl Ingestion {
             progress,
             dead_letters,
             copier,
-            projects: HashMap::from([(String::new(), Project::default())]),
+            projects: HashMap::from([("".into(), Project::default())]),
             window: 0,
             idle_bytes: 0,
             uses: 0,
@@ -271,7 +272,8 @@ impl Ingestion {
             }
             let mut entry = Entry::read(log, number, record);
             let Some(project) = self.project(&mut entry, stop).await? else { return Ok(()) };
-            let key = RunKey { project, id: entry.run_id.clone() };
+            let (project, project_name) = project;
+            let key = RunKey { project, project_name, id: entry.run_id.clone() };
             self.window += entry.bytes;
             let slot = self.slot(&key);
             if slot.queue.is_empty() && slot.writer.is_some() {
@@ -288,9 +290,9 @@ impl Ingestion {
         &mut self,
         entry: &mut Entry,
         stop: &CancellationToken,
-    ) -> Result<Option<Project>, Error> {
-        if let Some(project) = self.projects.get(&entry.project) {
-            return Ok(Some(*project));
+    ) -> Result<Option<(Project, Arc<str>)>, Error> {
+        if let Some((name, project)) = self.projects.get_key_value(entry.project.as_str()) {
+            return Ok(Some((*project, name.clone())));
         }
         let (deps, name) = (&self.deps, &entry.project);
         let found = patiently(stop, "looking a project up", || async {
@@ -298,13 +300,14 @@ impl Ingestion {
         });
         Ok(match found.await? {
             Some(Some(project)) => {
-                self.projects.insert(entry.project.clone(), project);
-                Some(project)
+                let name: Arc<str> = entry.project.as_str().into();
+                self.projects.insert(name.clone(), project);
+                Some((project, name))
             }
             Some(None) => {
                 let reason = format!("there is no project `{}`", entry.project);
                 entry.content = Content::Unreadable { reason, value: entry.raw() };
-                Some(Project::default())
+                Some((Project::default(), "".into()))
             }
             None => None,
         })

@@ -16,7 +16,7 @@ use std::time::Duration;
 use matyan_log::Topic;
 use matyan_model::{
     change::{KEPT_US, changes_trim},
-    ids::Project,
+    ids::NamedProject,
     keys::LogTopic,
     position::applied_get,
     producer::producers_sweep,
@@ -80,13 +80,13 @@ async fn every<F: Future<Output = Result<(), Error>>>(
     }
 }
 
-async fn projects(deps: &Deps) -> Result<Vec<Project>, Error> {
+async fn projects(deps: &Deps) -> Result<Vec<NamedProject>, Error> {
     Ok(projects_list(&*deps.store.snapshot().await?).await?)
 }
 
 /// Clears the rows of dead runs, a bounded number at a time.
 pub(crate) async fn sweep_runs(deps: &Deps, stop: &CancellationToken) -> Result<(), Error> {
-    for project in projects(deps).await? {
+    for NamedProject { number: project, .. } in projects(deps).await? {
         for number in dead_runs_list(&*deps.store.snapshot().await?, project).await? {
             while !stop.is_cancelled() && !sweep_step(&*deps.store, project, number).await? {
                 tokio::task::yield_now().await;
@@ -99,7 +99,7 @@ pub(crate) async fn sweep_runs(deps: &Deps, stop: &CancellationToken) -> Result<
 /// Drops changes that nobody is behind any more.
 pub(crate) async fn trim_changes(deps: &Deps) -> Result<(), Error> {
     let before_us = deps.now_us().saturating_sub(KEPT_US);
-    for project in projects(deps).await? {
+    for NamedProject { number: project, .. } in projects(deps).await? {
         loop {
             let mut batch = Batch::buffered();
             if !changes_trim(&*deps.store.snapshot().await?, project, before_us, &mut batch).await? {
@@ -127,7 +127,7 @@ async fn oldest_unapplied_us(deps: &Deps) -> Result<i64, Error> {
 }
 
 async fn clear_garbage(deps: &Deps) -> Result<(), Error> {
-    for project in projects(deps).await? {
+    for NamedProject { number: project, .. } in projects(deps).await? {
         while garbage_clear(&*deps.store, project, deps.now_us()).await? > 0 {}
     }
     Ok(())

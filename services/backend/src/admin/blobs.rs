@@ -1,9 +1,8 @@
 //! Deletes what deleted runs have left in the blob store, where the control worker has not come to it. Blobs of live runs
 //! that nothing refers to are a worker's daily job: it knows what may still be on its way.
 
-use matyan_blob::BlobKey;
+use matyan_blob::{BlobKey, RunFolder};
 use matyan_model::{
-    blobs::run_folder,
     ids::{RunId, RunNumber},
     keys,
     run::{Head, Tombstone, blobs_gone_put, head_get, tombstones_list},
@@ -84,14 +83,14 @@ impl Cleaning<'_> {
         job: &mut Job<'_>,
         sender: &Sender<CleanupOrphanBlobsResponse>,
     ) -> Result<(), End> {
-        let folder = run_folder(self.call.project, id);
+        let folder = RunFolder::new(&self.call.project_name, id.as_str())?;
         let (mut from, mut failed) = (None, 0);
         loop {
             job.renew().await?;
             if !self.is_dead(id, tombstone).await? {
                 return Ok(());
             }
-            let listing = self.context.blobs.list(&folder, from.as_ref()).await?;
+            let listing = self.context.blobs.list(folder.prefix(), from.as_ref()).await?;
             let keys: Vec<BlobKey> = listing.blobs.iter().map(|(key, _)| key.clone()).collect();
             if !keys.is_empty() {
                 if !self.request.dry_run {

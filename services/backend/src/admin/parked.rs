@@ -59,7 +59,7 @@ pub(super) async fn list(
     for (run_id, at) in names {
         let Some(parked) = parked_get(snapshot, call.project, &run_id, at).await? else { continue };
         last_us = parked.received_us;
-        let item = view(context, parked).await?;
+        let item = view(context, call, parked).await?;
         bytes += item.content.len() + item.reason.len();
         items.push((item, run_id, at));
         if bytes >= PAGE_BYTES {
@@ -115,10 +115,10 @@ fn decode_end(token: &str, all: &Range) -> Result<Option<matyan_store::Key>> {
     key.map(|key| Some(key.into())).ok_or_else(wrong)
 }
 
-async fn view(context: &Context, parked: Parked) -> Result<ParkedItem> {
+async fn view(context: &Context, call: &Call, parked: Parked) -> Result<ParkedItem> {
     let mut content = match &parked.blob {
         None => parked.item.clone(),
-        Some(blob) => first_bytes(context, &blob.key).await?,
+        Some(blob) => first_bytes(context, call, &blob.key).await?,
     };
     content.truncate(CONTENT_BYTES);
     let at = parked.at;
@@ -134,8 +134,10 @@ async fn view(context: &Context, parked: Parked) -> Result<ParkedItem> {
 }
 
 /// The beginning of a blob; nothing if it is gone.
-async fn first_bytes(context: &Context, key: &str) -> Result<bytes::Bytes> {
-    let Ok(key) = BlobKey::new(key) else { return Ok(bytes::Bytes::new()) };
+async fn first_bytes(context: &Context, call: &Call, reference: &str) -> Result<bytes::Bytes> {
+    let Ok(key) = BlobKey::in_project(&call.project_name, reference) else {
+        return Ok(bytes::Bytes::new());
+    };
     let Some((_, content)) = context.blobs.read(&key, Some(0..CONTENT_BYTES as u64)).await? else {
         return Ok(bytes::Bytes::new());
     };

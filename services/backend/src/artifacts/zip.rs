@@ -19,6 +19,7 @@ use zip::{
 
 use crate::{
     Context,
+    call::Call,
     error::{Error, Result},
     stream::{End, Sender},
 };
@@ -31,13 +32,14 @@ const COMMENT_BYTES: usize = 60_000;
 
 pub(super) async fn send(
     context: &Context,
+    call: &Call,
     artifacts: Vec<(String, Artifact)>,
     sender: &Sender<ZipResponse>,
 ) -> Result<(), End> {
     let mut archive = Archive::new((context.clock)());
     let mut missing = Vec::new();
     for (path, artifact) in artifacts {
-        match read(context, &artifact.blob_key).await? {
+        match read(context, call, &artifact.blob_key).await? {
             Some(content) => send_file(&mut archive, &path, content, sender).await?,
             None => missing.push(path),
         }
@@ -47,8 +49,8 @@ pub(super) async fn send(
 }
 
 /// The bytes of a blob, or `None` if it is gone. What is no key names no blob.
-async fn read(context: &Context, key: &str) -> Result<Option<Content>> {
-    let Ok(key) = BlobKey::new(key) else { return Ok(None) };
+async fn read(context: &Context, call: &Call, reference: &str) -> Result<Option<Content>> {
+    let Ok(key) = BlobKey::in_project(&call.project_name, reference) else { return Ok(None) };
     Ok(context.blobs.read(&key, None).await?.map(|(_, content)| content))
 }
 

@@ -20,10 +20,15 @@ use crate::{
 };
 
 /// The objects of one step: usually one, or a list.
-pub(crate) async fn items(context: &Context, of: SeriesType, object: &Object) -> Result<Vec<Item>> {
+pub(crate) async fn items(
+    context: &Context,
+    project_name: &str,
+    of: SeriesType,
+    object: &Object,
+) -> Result<Vec<Item>> {
     let encoded = match &object.value {
         ObjectValue::Inline(encoded) => encoded.clone(),
-        ObjectValue::Blob(blob) => payload(context, &blob.key).await?,
+        ObjectValue::Blob(blob) => payload(context, &BlobKey::in_project(project_name, &blob.key)?).await?,
     };
     let corrupt = |error| Error::Internal(matyan_store::Error::corrupt(format!("an object: {error}")));
     let values = match cbor::decode(&encoded).map_err(corrupt)? {
@@ -32,15 +37,14 @@ pub(crate) async fn items(context: &Context, of: SeriesType, object: &Object) ->
     };
     let item = |(index, value): (u32, Value)| {
         let map = if let Value::Map(map) = value { map } else { Map::new() };
-        Some(Item { index, kind: Some(kind(context, of, map)?) })
+        Some(Item { index, kind: Some(kind(context, project_name, of, map)?) })
     };
     Ok((0..).zip(values).filter_map(item).collect())
 }
 
 /// A value that was too large for a row.
-async fn payload(context: &Context, key: &str) -> Result<Bytes> {
-    let key = BlobKey::new(key)?;
-    let Some((_, mut content)) = context.blobs.read(&key, None).await? else {
+async fn payload(context: &Context, key: &BlobKey) -> Result<Bytes> {
+    let Some((_, mut content)) = context.blobs.read(key, None).await? else {
         return Err(Error::not_found("blob", key.as_str()));
     };
     let mut whole = BytesMut::new();
@@ -50,20 +54,20 @@ async fn payload(context: &Context, key: &str) -> Result<Bytes> {
     Ok(whole.freeze())
 }
 
-fn kind(context: &Context, of: SeriesType, mut map: Map) -> Option<Kind> {
+fn kind(context: &Context, project_name: &str, of: SeriesType, mut map: Map) -> Option<Kind> {
     Some(match of {
         SeriesType::Images => Kind::Image(Image {
             caption: text(&mut map, "caption"),
             width: natural(&map, "width"),
             height: natural(&map, "height"),
             format: format(&mut map, "png"),
-            blob_uri: uri(context, &mut map),
+            blob_uri: uri(context, project_name, &mut map),
         }),
         SeriesType::Audios => Kind::Audio(Audio {
             caption: text(&mut map, "caption"),
             rate: natural(&map, "rate"),
             format: format(&mut map, "wav"),
-            blob_uri: uri(context, &mut map),
+            blob_uri: uri(context, project_name, &mut map),
         }),
         SeriesType::Texts => Kind::Text(Text { data: text(&mut map, "data") }),
         SeriesType::Distributions => Kind::Distribution(distribution(&map)),
@@ -91,11 +95,11 @@ fn natural(map: &Map, key: &str) -> Option<u32> {
     }
 }
 
-/// Empty when the client named no blob.
-fn uri(context: &Context, map: &mut Map) -> String {
-    match text(map, "s3_key") {
-        key if key.is_empty() => key,
-        key => context.uri_key.uri(&key),
+/// Empty when the client named no blob, or what cannot be one.
+fn uri(context: &Context, project_name: &str, map: &mut Map) -> String {
+    match BlobKey::in_project(project_name, &text(map, "s3_key")) {
+        Ok(key) => context.uri_key.uri(&key),
+        Err(_) => String::new(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reading sequences: the asked steps of each, in pieces, from snapshots that no slow client holds open.
 
 use matyan_model::{
-    ids::{Project, RunNumber, SeriesNumber},
+    ids::{RunNumber, SeriesNumber},
     object::{
         Object, ObjectHeader, object_get, object_series_find, object_series_list, objects_between,
         objects_list,
@@ -47,10 +47,11 @@ impl Selected {
 pub(crate) async fn found_sequence(
     context: &Context,
     snapshot: &dyn Snapshot,
-    project: Project,
+    call: &Call,
     selected: &Selected,
     selection: &Selection,
 ) -> Result<Sequence> {
+    let project = call.project;
     let Selected { run, number, .. } = *selected;
     let steps = convert::steps(selection.record_range.as_ref());
     let density = selection.record_density as usize;
@@ -73,7 +74,7 @@ pub(crate) async fn found_sequence(
             objects.extend(object_get(snapshot, project, run, number, step).await?);
         }
     }
-    sequence(context, selected, selection, objects).await
+    sequence(context, call, selected, selection, objects).await
 }
 
 pub(crate) async fn select(
@@ -125,7 +126,7 @@ pub(crate) async fn send_batch(
             );
         }
         drop(snapshot);
-        let sequence = sequence(context, selected, selection, objects).await?;
+        let sequence = sequence(context, call, selected, selection, objects).await?;
         sender.send(BatchResponse { sequence: Some(sequence), last: true }).await?;
         return Ok(());
     }
@@ -138,7 +139,7 @@ pub(crate) async fn send_batch(
             objects_list(snapshot.as_ref(), place.0, place.1, place.2, &range, PIECE).await?;
         drop(snapshot);
         rest = next;
-        let sequence = sequence(context, selected, selection, objects).await?;
+        let sequence = sequence(context, call, selected, selection, objects).await?;
         sender.send(BatchResponse { sequence: Some(sequence), last: rest.is_none() }).await?;
     }
     Ok(())
@@ -181,20 +182,21 @@ pub(crate) async fn one_step(
         object_get(snapshot.as_ref(), call.project, selected.run, selected.number, steps.first).await?;
     drop(snapshot);
     match found {
-        Some(object) => Ok(Some(sequence(context, selected, selection, vec![object]).await?)),
+        Some(object) => Ok(Some(sequence(context, call, selected, selection, vec![object]).await?)),
         None => Ok(None),
     }
 }
 
 async fn sequence(
     context: &Context,
+    call: &Call,
     selected: &Selected,
     selection: &Selection,
     objects: Vec<Object>,
 ) -> Result<Sequence> {
     let mut steps: Vec<Step> = Vec::with_capacity(objects.len());
     for object in objects {
-        let items = item::items(context, selected.of, &object).await?;
+        let items = item::items(context, &call.project_name, selected.of, &object).await?;
         let object_count = u32::try_from(items.len()).unwrap_or(u32::MAX);
         steps.push(Step {
             step: object.step,

@@ -46,7 +46,7 @@ pub(crate) async fn update(context: &Context, call: &Call, request: &UpdateReque
         edit.props.updated_us = now;
         if edit.props.archived != before.archived {
             let event = RunArchived { run_id: request.run_id.clone(), archived: edit.props.archived };
-            event_put(transaction.batch(), call.project, now, &call.caller, Kind::RunArchived(event));
+            event_put(transaction.batch(), &call.project_name, now, &call.caller, Kind::RunArchived(event));
         }
         write(&mut transaction, call, edit, now);
         Ok::<_, Error>((transaction, ()))

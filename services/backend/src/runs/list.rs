@@ -39,7 +39,7 @@ pub(super) async fn list(context: &Context, call: &Call, request: ListRequest) -
     let parts = request.parts.clone().unwrap_or_default();
     convert::parts(&parts)?;
     let mut source = Source::new(call, &request)?;
-    let (mut names, mut runs, mut bytes) = (Names::new(call.project), Vec::new(), 0);
+    let (mut names, mut runs, mut bytes) = (Names::new(call), Vec::new(), 0);
     loop {
         let Some(page) = source.next(context, call).await? else {
             return Ok(ListResponse { runs, next_page_token: String::new() });

@@ -214,7 +214,7 @@ impl Watch {
         });
         let wanted = self.filter.matching(&self.call, snapshot.as_ref(), visible.collect()).await?;
         drop(snapshot);
-        let mut names = Names::new(self.call.project);
+        let mut names = Names::new(&self.call);
         let mut changes = Vec::new();
         for number in numbers {
             self.sent.insert(*number, version);

@@ -102,6 +102,7 @@ impl Kind for Metrics {
     async fn read(
         &self,
         _: &Context,
+        _: &Call,
         snapshot: &dyn Snapshot,
         run: RunPlace,
         sequences: &[Sequence],

@@ -65,6 +65,7 @@ impl Kind for Objects {
     async fn read(
         &self,
         context: &Context,
+        call: &Call,
         snapshot: &dyn Snapshot,
         run: RunPlace,
         sequences: &[Sequence],
@@ -73,7 +74,7 @@ impl Kind for Objects {
         for sequence in sequences {
             let SequenceHeader::Object(header) = &sequence.header else { continue };
             let selected = Selected::new(run.number, sequence.number, header.clone(), self.of);
-            read.push(found_sequence(context, snapshot, run.project, &selected, &self.selection).await?);
+            read.push(found_sequence(context, snapshot, call, &selected, &self.selection).await?);
         }
         Ok(read)
     }

@@ -70,7 +70,7 @@ impl RunSearch {
         let scanner = pulse.during(opened, || None).await??;
         let out = Out {
             pulse,
-            names: Names::new(self.call.project),
+            names: Names::new(&self.call),
             context: self.context,
             parts: self.parts,
             report_progress: self.compiled.report_progress,

@@ -43,6 +43,7 @@ pub(super) trait Kind: Send + Sync {
     fn read(
         &self,
         context: &Context,
+        call: &Call,
         snapshot: &dyn Snapshot,
         run: RunPlace,
         sequences: &[Sequence],
@@ -93,7 +94,7 @@ impl SequenceSearch {
         let out = Out {
             pulse,
             scanner,
-            names: Names::new(self.call.project),
+            names: Names::new(&self.call),
             left: (self.limit > 0).then_some(self.limit),
             found: 0,
             rows: Vec::new(),
@@ -239,7 +240,7 @@ impl<K: Kind> Out<'_, K> {
         let sequences = &open.sequences[open.read..to];
         let snapshot = open.snapshot.as_deref().unwrap_or_else(|| delivery.snapshot());
         let life = self.sign_of_life();
-        let read = self.kind.read(&self.context, snapshot, open.place, sequences);
+        let read = self.kind.read(&self.context, &self.call, snapshot, open.place, sequences);
         Ok(self.pulse.during(read, life).await?)
     }
 

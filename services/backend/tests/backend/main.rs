@@ -9,6 +9,7 @@ mod experiments;
 mod logs;
 mod notes;
 mod project;
+mod projects;
 mod runs;
 mod saved;
 mod tags;

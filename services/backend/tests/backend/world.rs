@@ -10,13 +10,17 @@ use std::{
 
 use matyan_backend::{Backend, Context, UriKey};
 use matyan_blob::{Blobs, UrlSigner, fs::FsBlobs};
+use matyan_frontier::Frontier;
 use matyan_log::{LogWriter, NewRecord, Topic, embedded::EmbeddedLog};
 use matyan_model::{
     keys::LogTopic,
     position::{LogPosition, applied_wait, log_get},
 };
 use matyan_proto::{
-    ingest::v1::{self as pb, Event, IngestionBatch, Points, SeriesDef, event::Kind},
+    ingest::v1::{
+        self as pb, Event, IngestionBatch, Points, SeriesDef, event::Kind,
+        ingest_service_client::IngestServiceClient, ingest_service_server::IngestServiceServer,
+    },
     log::v1::LogEntry,
 };
 use matyan_store::{Store, embedded::EmbeddedStore};
@@ -35,6 +39,7 @@ pub(crate) struct World {
     pub(crate) store: Arc<EmbeddedStore>,
     pub(crate) blobs: Arc<FsBlobs>,
     log: Arc<EmbeddedLog>,
+    frontier: Frontier,
     routes: Routes,
     now_us: Arc<AtomicI64>,
     workers: JoinSet<()>,
@@ -57,7 +62,19 @@ impl World {
             Arc::new(move || now_us.fetch_add(1_000, Ordering::Relaxed))
         };
         let signer = UrlSigner::new(b"secret", Duration::from_secs(60), clock.clone());
-        let blobs = Arc::new(FsBlobs::open(&directory.path().join("blobs"), signer, clock.clone()).unwrap());
+        let blobs =
+            Arc::new(FsBlobs::open(&directory.path().join("blobs"), signer.clone(), clock.clone()).unwrap());
+        let frontier = Frontier::new(
+            matyan_frontier::Components {
+                log: log.clone(),
+                blobs: blobs.clone(),
+                uploads: Some(signer),
+                clock: clock.clone(),
+                new_id: Arc::new(|| [9; 16]),
+                metrics: matyan_frontier::Metrics::new(&prometheus::Registry::new()).unwrap(),
+            },
+            Default::default(),
+        );
         let ids = Arc::new(AtomicU64::new(1));
         let new_id = {
             let ids = ids.clone();
@@ -92,6 +109,7 @@ impl World {
             store,
             blobs,
             log,
+            frontier,
             routes,
             now_us,
             workers,
@@ -121,6 +139,11 @@ impl World {
         self.log.close().await.unwrap();
     }
 
+    /// What uploads go through.
+    pub(crate) fn ingest_client(&self) -> IngestServiceClient<IngestServiceServer<Frontier>> {
+        IngestServiceClient::new(self.frontier.ingest_server())
+    }
+
     /// What a generated client speaks to.
     pub(crate) fn routes(&self) -> Routes {
         self.routes.clone()
@@ -148,9 +171,14 @@ impl World {
 
     /// Appends what a client of this run logs, without waiting until it is applied.
     pub(crate) async fn log(&self, run: &str, events: impl IntoIterator<Item = Kind>) {
+        self.log_in("", run, events).await;
+    }
+
+    /// The same in another project.
+    pub(crate) async fn log_in(&self, project: &str, run: &str, events: impl IntoIterator<Item = Kind>) {
         let events =
             events.into_iter().map(|kind| Event { client_time_us: None, kind: Some(kind) }).collect();
-        self.append(run, IngestionBatch { events, ..IngestionBatch::default() }).await;
+        self.append(project, run, IngestionBatch { events, ..IngestionBatch::default() }).await;
     }
 
     /// Points of metric series by name, steps from 0.
@@ -170,12 +198,13 @@ impl World {
             }
         }
         batch.points.push(points);
-        self.append(run, batch).await;
+        self.append("", run, batch).await;
     }
 
-    async fn append(&self, run: &str, batch: IngestionBatch) {
+    async fn append(&self, project: &str, run: &str, batch: IngestionBatch) {
         let entry = LogEntry {
             run_id: run.to_owned(),
+            project: project.to_owned(),
             received_us: self.now_us.fetch_add(1_000, Ordering::Relaxed),
             batch: batch.encode_to_vec().into(),
             ..LogEntry::default()

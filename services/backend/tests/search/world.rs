@@ -199,7 +199,7 @@ impl World {
 
     pub(crate) async fn delete(&self, id: &str) {
         let id = RunId::new(id);
-        let deletion = Deletion { at: LogPosition::default(), time_us: 5, caller: "" };
+        let deletion = Deletion { at: LogPosition::default(), time_us: 5, caller: "", project_name: "" };
         self.transact(async |transaction| {
             let key = keys::head(P, &id);
             let head = transaction.get(&key).await?.map(|value| Head::decode(&key, &value)).transpose()?;

@@ -49,5 +49,6 @@ async fn the_default_project_has_no_name() {
     assert_eq!(project_find(&*snapshot, "").await.unwrap(), Some(P));
     assert_eq!(project_find(&*snapshot, "other").await.unwrap(), Some(Project(7)));
     assert_eq!(project_find(&*snapshot, "unknown").await.unwrap(), None);
-    assert_eq!(projects_list(&*snapshot).await.unwrap(), [P, Project(7)]);
+    let other = NamedProject { number: Project(7), name: "other".to_owned() };
+    assert_eq!(projects_list(&*snapshot).await.unwrap(), [NamedProject::default(), other]);
 }

@@ -137,6 +137,8 @@ pub struct Deletion<'a> {
     pub at: LogPosition,
     pub time_us: i64,
     pub caller: &'a str,
+    /// Of the project, for those who are told.
+    pub project_name: &'a str,
 }
 
 /// Unlinks the run, if there is one, and leaves a tombstone, which it returns. `head` is what the caller has read, and
@@ -171,7 +173,7 @@ pub async fn run_delete(
     };
     let batch = transaction.batch();
     let kind = control_event::Kind::RunDeleted(event);
-    events::event_put(batch, project, deletion.time_us, deletion.caller, kind);
+    events::event_put(batch, deletion.project_name, deletion.time_us, deletion.caller, kind);
     let tombstone = Tombstone {
         number: number.map(|number| number.0),
         at: deletion.at,

@@ -111,7 +111,7 @@ async fn rule_11_a_number_is_found_however_many_runs_are_of_one_moment() {
 
 async fn delete(store: &TestStore, id: &str) {
     let id = RunId::new(id);
-    let deletion = Deletion { at: LogPosition::default(), time_us: 5, caller: "" };
+    let deletion = Deletion { at: LogPosition::default(), time_us: 5, caller: "", project_name: "" };
     store
         .run(async |transaction| -> Result<Head> {
             let key = keys::head(P, &id);

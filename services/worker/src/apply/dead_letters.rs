@@ -118,7 +118,7 @@ mod tests {
     async fn what_there_is_no_room_for_is_dropped_and_counted() {
         let dropped = IntCounter::new("dropped", "Dropped copies").unwrap();
         let (dead_letters, _copier) = DeadLetters::start(Arc::new(Silent), dropped.clone());
-        let run = RunKey { project: Project::default(), id: RunId::new("r") };
+        let run = RunKey { project: Project::default(), project_name: "".into(), id: RunId::new("r") };
         let item = |bytes| ParkedItem { reason: "bad".into(), item: vec![7; bytes].into() };
         dead_letters.copy(&run, &[item(15 << 20)]);
         assert_eq!(dropped.get(), 0);

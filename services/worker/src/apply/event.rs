@@ -250,7 +250,12 @@ impl Step<'_> {
     }
 
     async fn delete_run(&mut self, entry: &Entry) -> Result<Verdict, Failure> {
-        let deletion = Deletion { at: entry.position, time_us: entry.received_us, caller: &entry.caller };
+        let deletion = Deletion {
+            at: entry.position,
+            time_us: entry.received_us,
+            caller: &entry.caller,
+            project_name: &self.run.project_name,
+        };
         let head = self.state.head.clone();
         let (project, id) = (self.run.project, &self.run.id);
         let head = run_delete(&mut self.transaction, project, id, head.as_ref(), deletion).await?;

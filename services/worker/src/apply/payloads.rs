@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
 use matyan_blob::BlobKey;
-use matyan_model::{blobs, object::BlobRef};
+use matyan_model::object::BlobRef;
 use matyan_proto::ingest::v1::event::Kind;
 
 use super::{
@@ -73,10 +73,11 @@ pub(super) async fn blob_put(
     content: Bytes,
     content_type: &str,
 ) -> Result<BlobRef, Failure> {
-    let hash = *blake3::hash(&content).as_bytes();
+    let hash = blake3::hash(&content);
     let size = content.len() as u64;
-    let key = BlobKey::new(blobs::payload_key(run.project, &run.id, &hash))?;
+    let reference = run.folder()?.payload_reference(&hash);
+    let key = BlobKey::in_project(&run.project_name, &reference)?;
     let stream = futures::future::ready(Ok(content)).into_stream().boxed();
     deps.blobs.put(&key, content_type, Some(size), stream).await?;
-    Ok(BlobRef { key: key.as_str().to_owned(), size, hash })
+    Ok(BlobRef { key: reference, size, hash: *hash.as_bytes() })
 }

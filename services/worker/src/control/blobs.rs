@@ -1,11 +1,11 @@
 //! Deletes what a deleted run has left in the blob store: everything in its folder, page by page, and looks before each page
 //! that the run id still has the tombstone of that very delete.
 
-use matyan_blob::BlobKey;
+use matyan_blob::{BlobKey, RunFolder};
 use matyan_model::{
-    blobs::run_folder,
-    ids::{Project, RunId, RunNumber},
+    ids::{NamedProject, Project, RunId, RunNumber},
     lock::{Lock, lock_still_held},
+    project::project_find,
     run::{Head, blobs_gone_put, head_get},
 };
 use matyan_proto::log::v1::RunDeleted;
@@ -23,25 +23,24 @@ pub(crate) async fn delete_run(
         tracing::warn!("skipped an event about a deleted run that names none");
         return Ok(());
     }
-    let number = if project.is_empty() { Ok(0) } else { project.parse() };
-    let Ok(project_number) = number else {
-        tracing::warn!(project, "skipped an event about a deleted run of a project that has no number");
+    let Some(project_number) = project_find(&*deps.store.snapshot().await?, project).await? else {
+        tracing::warn!(project, "skipped an event about a deleted run of a project that is not there");
         return Ok(());
     };
-    let project = Project(project_number);
+    let project = NamedProject { number: project_number, name: project.to_owned() };
     let (id, number) = (RunId::new(deleted.run_id.as_str()), RunNumber(deleted.run_number));
     if !deleted.blob_keys.is_empty() {
         // Whoever wrote the event: what lies elsewhere is not the run's.
-        let folder = run_folder(project, &id);
-        let own = deleted.blob_keys.iter().filter(|key| key.starts_with(&folder));
-        let keys = own.filter_map(|key| BlobKey::new(key.as_str()).ok()).collect();
-        return if is_dead(deps, project, &id, number).await? {
+        let folder = RunFolder::new(&project.name, id.as_str())?;
+        let keys = deleted.blob_keys.iter().filter_map(|key| BlobKey::in_project(&project.name, key).ok());
+        let keys = keys.filter(|key| folder.reference_of(key).is_some()).collect();
+        return if is_dead(deps, project.number, &id, number).await? {
             delete(deps, metrics, keys).await
         } else {
             Ok(())
         };
     }
-    delete_folder(deps, metrics, project, &id, number, None).await
+    delete_folder(deps, metrics, &project, &id, number, None).await
 }
 
 /// Deletes the folder of a run and notes that it is gone. A run that lives, or was deleted another time, is left alone; a job
@@ -49,18 +48,19 @@ pub(crate) async fn delete_run(
 pub(crate) async fn delete_folder(
     deps: &Deps,
     metrics: &Metrics,
-    project: Project,
+    project: &NamedProject,
     id: &RunId,
     number: RunNumber,
     lock: Option<&Lock>,
 ) -> Result<(), Error> {
-    let folder = run_folder(project, id);
+    let folder = RunFolder::new(&project.name, id.as_str())?;
+    let project = project.number;
     let mut from = None;
     loop {
         if !is_dead(deps, project, id, number).await? {
             return Ok(());
         }
-        let listing = deps.blobs.list(&folder, from.as_ref()).await?;
+        let listing = deps.blobs.list(folder.prefix(), from.as_ref()).await?;
         delete(deps, metrics, listing.blobs.into_iter().map(|(key, _)| key).collect()).await?;
         from = listing.next;
         if from.is_none() {

@@ -3,7 +3,7 @@
 
 use matyan_model::{
     change::change_put,
-    ids::Project,
+    ids::{NamedProject, Project},
     index::runs_proposed,
     keys::{self, Counter, EntityKind},
     run::RunEdit,
@@ -18,7 +18,7 @@ use crate::{deps::Deps, error::Error};
 const PAGE: usize = 500;
 
 pub(crate) async fn sweep(deps: &Deps, stop: &CancellationToken) -> Result<(), Error> {
-    for project in projects(deps).await? {
+    for NamedProject { number: project, .. } in projects(deps).await? {
         for kind in [EntityKind::Tag, EntityKind::Experiment] {
             let range = keys::dead_entities(project, kind);
             let page =

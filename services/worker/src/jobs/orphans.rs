@@ -6,12 +6,11 @@
 
 use std::collections::HashSet;
 
-use matyan_blob::{BlobKey, Meta};
+use matyan_blob::{BlobKey, Meta, RunFolder};
 use matyan_model::{
     artifact::artifacts_list,
-    blobs::run_folder,
     cbor,
-    ids::{Project, RunId, RunNumber, SeriesNumber},
+    ids::{NamedProject, RunId, RunNumber, SeriesNumber},
     keys,
     object::{Object, ObjectValue, object_series_list, objects_between, objects_list},
     parked::parked_list,
@@ -30,14 +29,15 @@ const KEPT_US: i64 = 7 * 24 * 3_600_000_000;
 pub(crate) async fn sweep(deps: &Deps, metrics: &Metrics, stop: &CancellationToken) -> Result<(), Error> {
     let before_us = deps.now_us().saturating_sub(KEPT_US).min(oldest_unapplied_us(deps).await?);
     for project in projects(deps).await? {
-        let mut range = Some(keys::documents(project));
+        let mut range = Some(keys::documents(project.number));
         while let Some(own) = range.filter(|_| !stop.is_cancelled()) {
             let snapshot = deps.store.snapshot().await?;
-            let page = runs_list(&*snapshot, project, &own, Scan { rows: 100, ..Scan::default() }).await?;
+            let page =
+                runs_list(&*snapshot, project.number, &own, Scan { rows: 100, ..Scan::default() }).await?;
             drop(snapshot);
             for (number, document) in page.runs {
                 let id = RunId::new(document.props.run_id);
-                sweep_run(deps, metrics, project, &id, number, before_us).await?;
+                sweep_run(deps, metrics, &project, &id, number, before_us).await?;
             }
             range = page.rest;
         }
@@ -48,20 +48,23 @@ pub(crate) async fn sweep(deps: &Deps, metrics: &Metrics, stop: &CancellationTok
 async fn sweep_run(
     deps: &Deps,
     metrics: &Metrics,
-    project: Project,
+    project: &NamedProject,
     id: &RunId,
     number: RunNumber,
     before_us: i64,
 ) -> Result<(), Error> {
-    let old = old_blobs(deps, &run_folder(project, id), before_us).await?;
+    let folder = RunFolder::new(&project.name, id.as_str())?;
+    let old = old_blobs(deps, folder.prefix(), before_us).await?;
     if old.is_empty() {
         return Ok(());
     }
     // Read after the list: what is referred to by then stays.
     let Some(referred) = references(deps, project, id, number).await? else { return Ok(()) };
-    for (key, meta) in old.into_iter().filter(|(key, _)| !referred.contains(key.as_str())) {
+    let is_referred =
+        |key: &BlobKey| folder.reference_of(key).is_some_and(|reference| referred.contains(reference));
+    for (key, meta) in old.into_iter().filter(|(key, _)| !is_referred(key)) {
         let is_same = deps.blobs.describe(&key).await?.is_some_and(|now| now.modified_us == meta.modified_us);
-        let is_live = head_live(&*deps.store.snapshot().await?, project, id).await? == Some(number);
+        let is_live = head_live(&*deps.store.snapshot().await?, project.number, id).await? == Some(number);
         if is_same && is_live {
             tracing::info!(key = key.as_str(), "deleting a blob that nothing refers to");
             let failed = deps.blobs.delete(&[key]).await?;
@@ -84,19 +87,20 @@ async fn old_blobs(deps: &Deps, folder: &str, before_us: i64) -> Result<Vec<(Blo
     }
 }
 
-/// Every key that anything of the run may refer to; `None` if that cannot be told, because items of it are parked.
+/// Every reference that anything of the run may hold; `None` if that cannot be told, because items of it are parked.
 async fn references(
     deps: &Deps,
-    project: Project,
+    project: &NamedProject,
     id: &RunId,
     number: RunNumber,
 ) -> Result<Option<HashSet<String>>, Error> {
     let snapshot = deps.store.snapshot().await?;
-    if !parked_list(&*snapshot, project, &keys::parked_run(project, id), 1).await?.0.is_empty() {
+    if !parked_list(&*snapshot, project.number, &keys::parked_run(project.number, id), 1).await?.0.is_empty()
+    {
         return Ok(None);
     }
-    let artifacts = artifacts_list(&*snapshot, project, number).await?;
-    let series = object_series_list(&*snapshot, project, number).await?;
+    let artifacts = artifacts_list(&*snapshot, project.number, number).await?;
+    let series = object_series_list(&*snapshot, project.number, number).await?;
     drop(snapshot);
     let mut found: HashSet<String> = artifacts.into_iter().map(|(_, artifact)| artifact.blob_key).collect();
     for (series, _) in series {
@@ -107,18 +111,19 @@ async fn references(
 
 async fn objects(
     deps: &Deps,
-    project: Project,
+    project: &NamedProject,
     number: RunNumber,
     series: SeriesNumber,
     found: &mut HashSet<String>,
 ) -> Result<(), Error> {
-    let mut range = Some(objects_between(project, number, series, i64::MIN, i64::MAX));
+    let mut range = Some(objects_between(project.number, number, series, i64::MIN, i64::MAX));
     while let Some(own) = range {
         let snapshot = deps.store.snapshot().await?;
-        let (page, rest) = objects_list(&*snapshot, project, number, series, &own, Scan::default()).await?;
+        let (page, rest) =
+            objects_list(&*snapshot, project.number, number, series, &own, Scan::default()).await?;
         drop(snapshot);
         for object in page {
-            let value = value(deps, object, found).await?;
+            let value = value(deps, project, object, found).await?;
             texts(&value, found);
         }
         range = rest;
@@ -127,12 +132,18 @@ async fn objects(
 }
 
 /// An object's value, wherever it lies; where it lies is referred to as well.
-async fn value(deps: &Deps, object: Object, found: &mut HashSet<String>) -> Result<Value, Error> {
+async fn value(
+    deps: &Deps,
+    project: &NamedProject,
+    object: Object,
+    found: &mut HashSet<String>,
+) -> Result<Value, Error> {
     let bytes = match object.value {
         ObjectValue::Inline(bytes) => bytes,
         ObjectValue::Blob(blob) => {
-            found.insert(blob.key.clone());
-            let Some((_, content)) = deps.blobs.read(&BlobKey::new(blob.key)?, None).await? else {
+            let key = BlobKey::in_project(&project.name, &blob.key)?;
+            found.insert(blob.key);
+            let Some((_, content)) = deps.blobs.read(&key, None).await? else {
                 return Ok(Value::Null);
             };
             futures::TryStreamExt::try_collect::<Vec<_>>(content).await?.concat().into()
@@ -142,7 +153,7 @@ async fn value(deps: &Deps, object: Object, found: &mut HashSet<String>) -> Resu
     Ok(cbor::decode(&bytes).unwrap_or(Value::Null))
 }
 
-/// Any text of an object may be a key: to keep too much does no harm.
+/// Any text of an object may be a reference: to keep too much does no harm.
 fn texts(value: &Value, found: &mut HashSet<String>) {
     match value {
         Value::Text(text) => {

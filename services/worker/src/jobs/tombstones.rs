@@ -53,14 +53,15 @@ async fn sweep_locked(deps: &Deps, metrics: &Metrics, lock: &Lock) -> Result<(),
     };
     let now_us = deps.now_us();
     let is_older = |tombstone: &Tombstone, age_us| tombstone.deleted_us < now_us.saturating_sub(age_us);
-    for project in projects(deps).await? {
+    for named in projects(deps).await? {
+        let project = named.number;
         let mut range = Some(keys::tombstones(project));
         while let Some(own) = range {
             let (tombstones, rest) = tombstones_list(&*deps.store.snapshot().await?, project, &own).await?;
             for (id, tombstone) in tombstones {
                 if !tombstone.blobs_gone && is_older(&tombstone, BLOBS_EXPECTED_US) {
                     let number = RunNumber(tombstone.number.unwrap_or_default());
-                    if let Err(error) = delete_folder(deps, metrics, project, &id, number, Some(lock)).await {
+                    if let Err(error) = delete_folder(deps, metrics, &named, &id, number, Some(lock)).await {
                         // The others' blobs are worth no less.
                         tracing::warn!(run = id.as_str(), %error, "blobs are deleted in the next round");
                     }

@@ -459,3 +459,62 @@ async fn rule_16_blobs_that_nothing_refers_to_go_and_no_others() {
     let objects = &world.read().await.unwrap().objects[0].1;
     world.value(&objects[1]).await;
 }
+
+/// One run id in two projects. Each has an artifact, a payload that was moved aside, and blobs that it does not refer to.
+#[tokio::test]
+async fn rule_37_sweeps_and_deletes_stay_in_their_project() {
+    let world = World::new().await;
+    let mut batch = matyan_store::Batch::default();
+    batch.set(keys::project_by_name("other"), vec![1, 7]);
+    world.store().commit(batch).await.unwrap();
+    let large = "x".repeat(300_000);
+    let logged = |project: &str, offset: u64, paths: &[&str]| {
+        let mut logged = record(offset).object("o", None, &large);
+        for path in paths {
+            let (key, path) = (format!("r/{path}"), (*path).to_owned());
+            logged = logged.event(Kind::BlobRef(pb::BlobRef { key, path, ..pb::BlobRef::default() }));
+        }
+        logged.entry.project = project.to_owned();
+        logged
+    };
+    let place = |project: &str, path: &str| {
+        BlobKey::in_project(project, &format!("r/{path}")).unwrap().as_str().to_owned()
+    };
+    let payload = {
+        let value = [("data".to_owned(), matyan_model::value::Value::Text(large.clone()))].into();
+        format!(".matyan/{}", blake3::hash(&matyan_model::cbor::encode_map(&value)).to_hex())
+    };
+    for project in ["", "other"] {
+        for path in ["artifact", "only the default refers to it", "orphan"] {
+            world.put_blob(&place(project, path)).await;
+        }
+    }
+    world
+        .append([
+            logged("", 0, &["artifact", "only the default refers to it"]),
+            logged("other", 1, &["artifact"]),
+        ])
+        .await;
+    let worker = world.work().await;
+    world.applied(0, 1).await;
+
+    world.now_us.store(1_000_000_000 + 20 * 24 * 3_600_000_000, Ordering::Relaxed);
+    let metrics = Metrics::new(&Registry::new()).unwrap();
+    jobs::sweep_orphans(&world.deps, &metrics, &CancellationToken::new()).await.unwrap();
+    let left = async || {
+        let listing = world.blobs().list("", None).await.unwrap();
+        listing.blobs.into_iter().map(|(key, _)| key.to_string()).collect::<Vec<_>>()
+    };
+    let of_default = [place("", &payload), place("", "artifact"), place("", "only the default refers to it")];
+    let of_other = [place("other", &payload), place("other", "artifact")];
+    assert_eq!(left().await, [&of_other[..], &of_default].concat());
+
+    let mut delete = record(2).delete();
+    delete.entry.project = "other".to_owned();
+    world.append([delete]).await;
+    let control = world.control().await;
+    eventually("the end of the other project's blobs", async || left().await == of_default).await;
+    control.stop().await;
+    worker.stop().await.unwrap();
+    assert!(world.read().await.is_some(), "the run of the default project lives");
+}

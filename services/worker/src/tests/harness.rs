@@ -101,7 +101,7 @@ impl World {
     }
 
     pub(super) fn writer(&self, run: &str) -> RunWriter {
-        let run = RunKey { project: P, id: RunId::new(run) };
+        let run = RunKey { project: P, project_name: "".into(), id: RunId::new(run) };
         RunWriter::new(self.deps.clone(), run, self.dead_letters.clone())
     }
 

@@ -103,7 +103,7 @@ impl World {
         match &object.value {
             ObjectValue::Inline(bytes) => cbor::decode(bytes).unwrap(),
             ObjectValue::Blob(blob) => {
-                let key = matyan_blob::BlobKey::new(blob.key.as_str()).unwrap();
+                let key = matyan_blob::BlobKey::in_project("", &blob.key).unwrap();
                 let (meta, content) = self.blobs().read(&key, None).await.unwrap().unwrap();
                 let pieces: Vec<_> = futures::StreamExt::collect(content).await;
                 let bytes = pieces.into_iter().map(|piece| piece.unwrap()).collect::<Vec<_>>().concat();

@@ -1,0 +1,168 @@
+//! The same run id in two projects: upload, reference, reading and deletion of one are nothing to the other.
+
+use std::time::Duration;
+
+use matyan_blob::{BlobKey, Blobs};
+use matyan_proto::{
+    admin::v1::{CleanupOrphanBlobsRequest, admin_service_client::AdminServiceClient},
+    artifacts::v1::{self as artifacts, artifact_service_client::ArtifactServiceClient, get_response},
+    common::v1::{SeriesKey, SeriesType},
+    ingest::v1::{self as pb, event::Kind, upload_request::Message},
+    objects::v1::{self as objects, object, object_service_client::ObjectServiceClient},
+    runs::v1::{DeleteRequest, run_service_client::RunServiceClient},
+};
+use matyan_store::{Batch, Store};
+use tonic::Request;
+
+use crate::world::{World, all, create, not_found};
+
+const OTHER: &str = "other";
+
+fn of<T>(project: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    if !project.is_empty() {
+        request.metadata_mut().insert("matyan-project", project.parse().unwrap());
+    }
+    request
+}
+
+/// Uploads as a client does, and returns how the run has to refer to it.
+async fn upload(world: &World, project: &str, path: &str, content: &[u8]) -> String {
+    let mut client = world.ingest_client();
+    let wanted =
+        pb::PresignRequest { run_id: "r".into(), artifact_path: path.into(), content_type: String::new() };
+    let answer = client.presign(of(project, wanted)).await.unwrap().into_inner();
+    let (_, token) = answer.upload_url.split_once('?').unwrap();
+    let open = pb::UploadOpen {
+        key: BlobKey::in_project(project, &answer.key).unwrap().to_string(),
+        token: token.to_owned(),
+        content_length: Some(content.len() as u64),
+        ..Default::default()
+    };
+    let messages = [Message::Open(open), Message::Chunk(content.to_vec().into())];
+    let messages = messages.map(|message| pb::UploadRequest { message: Some(message) });
+    client.upload(futures::stream::iter(messages)).await.unwrap();
+    answer.key
+}
+
+fn object(name: &str, value: &str) -> Kind {
+    let value = matyan_model::cbor::encode(&matyan_model::json::parse(value).unwrap());
+    let (name, dtype) = (name.to_owned(), name.to_owned());
+    Kind::LogObject(pb::LogObject { name, dtype, step: Some(0), value: value.into(), ..Default::default() })
+}
+
+/// A text that no row has room for.
+fn text_of(project: &str) -> String {
+    format!("text of {project}").repeat(10_000)
+}
+
+async fn log(world: &World, project: &str) {
+    let artifact = upload(world, project, "a.txt", format!("artifact of {project}").as_bytes()).await;
+    let image = upload(world, project, "seq/image/0.png", format!("image of {project}").as_bytes()).await;
+    assert_eq!((artifact.as_str(), image.as_str()), ("r/a.txt", "r/seq/image/0.png"));
+    let events = [
+        create(),
+        Kind::BlobRef(pb::BlobRef { path: "a.txt".into(), key: artifact, ..Default::default() }),
+        object("image", &format!(r#"{{"format":"png","s3_key":"{image}"}}"#)),
+        object("text", &format!(r#"{{"data":"{}"}}"#, text_of(project))),
+    ];
+    world.log_in(project, "r", events).await;
+    world.applied().await;
+}
+
+fn wanted() -> artifacts::GetRequest {
+    artifacts::GetRequest { run_id: "r".into(), path: "a.txt".into(), ..Default::default() }
+}
+
+async fn artifact(world: &World, project: &str) -> (String, String) {
+    let mut client = ArtifactServiceClient::new(world.routes());
+    let (mut uri, mut content) = (String::new(), Vec::new());
+    for answer in all(client.get(of(project, wanted())).await.unwrap()).await {
+        match answer.message.unwrap() {
+            get_response::Message::Artifact(artifact) => uri = artifact.uri,
+            get_response::Message::Chunk(chunk) => content.extend_from_slice(&chunk),
+        }
+    }
+    (uri, String::from_utf8(content).unwrap())
+}
+
+async fn first_object(world: &World, project: &str, of_type: SeriesType, name: &str) -> object::Kind {
+    let request = objects::BatchRequest {
+        run_id: "r".into(),
+        r#type: of_type.into(),
+        sequences: vec![SeriesKey { name: name.into(), context: String::new() }],
+        ..Default::default()
+    };
+    let mut client = ObjectServiceClient::new(world.routes());
+    let answers = all(client.batch(of(project, request)).await.unwrap()).await;
+    let mut steps = answers.into_iter().flat_map(|answer| answer.sequence.unwrap().steps);
+    steps.next().unwrap().objects.remove(0).kind.unwrap()
+}
+
+async fn check_readable(world: &World, project: &str, folder: &str) {
+    let (uri, content) = artifact(world, project).await;
+    assert_eq!(uri, format!("file:///blobs/{folder}r/a.txt"));
+    assert_eq!(content, format!("artifact of {project}"));
+    let mut client = ArtifactServiceClient::new(world.routes());
+    let zipped =
+        all(client.zip(of(project, artifacts::ZipRequest { run_id: "r".into() })).await.unwrap()).await;
+    let zipped: Vec<u8> = zipped.into_iter().flat_map(|answer| answer.chunk).collect();
+    assert!(zipped.windows(content.len()).any(|bytes| bytes == content.as_bytes()));
+
+    let object::Kind::Image(image) = first_object(world, project, SeriesType::Images, "image").await else {
+        panic!("it is an image")
+    };
+    let request = artifacts::BlobsRequest { uris: vec![image.blob_uri] };
+    let answers = all(client.blobs(of(project, request)).await.unwrap()).await;
+    let bytes: Vec<u8> = answers.into_iter().flat_map(|answer| answer.chunk).collect();
+    assert_eq!(bytes, format!("image of {project}").as_bytes());
+    let object::Kind::Text(text) = first_object(world, project, SeriesType::Texts, "text").await else {
+        panic!("it is a text")
+    };
+    assert_eq!(text.data, text_of(project));
+}
+
+async fn blobs_below(world: &World, folder: &str) -> usize {
+    world.blobs.list(folder, None).await.unwrap().blobs.len()
+}
+
+/// Waits for the control worker, with a guard against hanging.
+async fn emptied(world: &World, folder: &str) {
+    let wait = async {
+        while blobs_below(world, folder).await > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), wait).await.expect("the blobs go");
+}
+
+#[tokio::test]
+async fn rule_37_blobs_of_projects_are_apart() {
+    let world = World::new().await;
+    let mut batch = Batch::default();
+    batch.set(matyan_model::keys::project_by_name(OTHER), vec![1, 7]);
+    world.store.commit(batch).await.unwrap();
+    log(&world, "").await;
+    log(&world, OTHER).await;
+    assert_eq!((blobs_below(&world, "r/").await, blobs_below(&world, ".projects/other/r/").await), (3, 3));
+    check_readable(&world, "", "").await;
+    check_readable(&world, OTHER, ".projects/other/").await;
+
+    let mut runs = RunServiceClient::new(world.routes());
+    runs.delete(of(OTHER, DeleteRequest { run_id: "r".into() })).await.unwrap();
+    emptied(&world, ".projects/").await;
+    let mut client = ArtifactServiceClient::new(world.routes());
+    not_found(client.get(of(OTHER, wanted())).await, "run", "r");
+    check_readable(&world, "", "").await;
+
+    // What came after the delete, of one project and of the other.
+    world.put_blob(".projects/other/r/late", b"late").await;
+    world.put_blob("r/late", b"late").await;
+    let mut admin = AdminServiceClient::new(world.routes());
+    let request = CleanupOrphanBlobsRequest::default();
+    let cleaned = all(admin.cleanup_orphan_blobs(of(OTHER, request)).await.unwrap()).await;
+    let keys: Vec<_> = cleaned.into_iter().flat_map(|answer| answer.keys).collect();
+    assert_eq!(keys, [".projects/other/r/late"]);
+    assert_eq!(blobs_below(&world, "r/").await, 4);
+    world.end().await;
+}

@@ -1,0 +1,144 @@
+//! Whose blobs lie where. Every key of a run is formed here, so that frontier, workers and backend mean the same blob.
+//!
+//! ```text
+//! {run}/{path}                            the default project
+//! .projects/{project}/{run}/{path}        another
+//! ```
+//!
+//! What clients send and rows hold is a *reference*: `{run}/{path}`, whatever the project. A frontier takes no run id that
+//! cannot be a folder; one that came past it (`..`, `a//b`) has `.projects/{BLAKE3 of the id}` in the place of its id. In the
+//! default project a reference that begins so lies one folder deeper, and therefore none leads into another project.
+
+use crate::{BlobKey, Error, Result};
+
+/// What the keys of other projects than the default one begin with. No run is called so, and no project.
+const PROJECTS: &str = ".projects";
+
+/// Payloads that were moved aside; no client writes there.
+const MOVED: &str = ".matyan";
+
+/// The only place where a key is made of a project and a reference.
+fn place(project: &str, reference: &str) -> Result<String> {
+    if !project.is_empty() {
+        if is_folder(project) {
+            return Ok(format!("{PROJECTS}/{project}/{reference}"));
+        }
+        return Err(Error::BadKey { key: project.to_owned(), reason: "it cannot be the name of a project" });
+    }
+    match reference.split('/').next() {
+        Some(PROJECTS) => Ok(format!("{PROJECTS}/{reference}")),
+        _ => Ok(reference.to_owned()),
+    }
+}
+
+/// Whether a run, or a project other than the default one, may have this name.
+pub fn is_folder(name: &str) -> bool {
+    !name.contains('/') && !name.chars().any(char::is_control) && !["", ".", "..", PROJECTS].contains(&name)
+}
+
+impl BlobKey {
+    /// Where that lies which a run of this project (empty: the default one) refers to so.
+    pub fn in_project(project: &str, reference: &str) -> Result<Self> {
+        Self::new(place(project, reference)?)
+    }
+}
+
+/// The folder that holds everything of a run: to delete the run's blobs is to delete it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunFolder {
+    /// With the slash at its end.
+    prefix: String,
+    /// How much of it stands before what references begin with.
+    project_bytes: usize,
+}
+
+impl RunFolder {
+    pub fn new(project: &str, run_id: &str) -> Result<Self> {
+        let reference = match is_folder(run_id) {
+            true => format!("{run_id}/"),
+            false => format!("{PROJECTS}/{}/", blake3::hash(run_id.as_bytes()).to_hex()),
+        };
+        let prefix = place(project, &reference)?;
+        Ok(Self { project_bytes: prefix.len() - reference.len(), prefix })
+    }
+
+    /// What the keys of all blobs of the run begin with, and no others.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// How the run refers to what lies at `path` in its folder.
+    pub fn reference(&self, path: &str) -> String {
+        format!("{}{path}", &self.prefix[self.project_bytes..])
+    }
+
+    /// How the run refers to a payload of its own that no row has room for: by its content, so that writing it again changes
+    /// nothing.
+    pub fn payload_reference(&self, hash: &blake3::Hash) -> String {
+        self.reference(&format!("{MOVED}/{}", hash.to_hex()))
+    }
+
+    /// How the run refers to a blob of its folder.
+    pub fn reference_of<'k>(&self, key: &'k BlobKey) -> Option<&'k str> {
+        key.as_str().starts_with(&self.prefix).then(|| &key.as_str()[self.project_bytes..])
+    }
+}
+
+/// Whether a path inside a run is kept for payloads that are moved aside.
+pub fn is_reserved(path: &str) -> bool {
+    path.split('/').next() == Some(MOVED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A run's folder, and the key of `x` in it by way of its reference.
+    fn check(project: &str, run_id: &str, prefix: &str) {
+        let folder = RunFolder::new(project, run_id).unwrap();
+        assert_eq!(folder.prefix(), prefix, "{project:?} {run_id:?}");
+        let key = BlobKey::in_project(project, &folder.reference("x")).unwrap();
+        assert_eq!(key.as_str(), format!("{prefix}x"));
+        assert_eq!(folder.reference_of(&key), Some(folder.reference("x").as_str()));
+        assert_eq!(folder.reference_of(&BlobKey::new("elsewhere/x").unwrap()), None);
+    }
+
+    #[test]
+    fn every_run_has_a_folder_of_its_own() {
+        check("", "run", "run/");
+        check("", "..run", "..run/");
+        check("team", "run", ".projects/team/run/");
+        check("7", "run", ".projects/7/run/");
+        let digest = |id: &str| blake3::hash(id.as_bytes()).to_hex();
+        for id in ["", ".", "..", ".projects", "a/b", "../a", "a//b", "a\u{85}b", "\n"] {
+            check("", id, &format!(".projects/.projects/{}/", digest(id)));
+            check("team", id, &format!(".projects/team/.projects/{}/", digest(id)));
+        }
+    }
+
+    #[test]
+    fn references_are_the_same_in_every_project() {
+        let hash = blake3::hash(b"payload");
+        let of = |project| RunFolder::new(project, "run").unwrap();
+        assert_eq!(of("").reference("a/b"), "run/a/b");
+        assert_eq!(of("team").reference("a/b"), "run/a/b");
+        assert_eq!(of("team").payload_reference(&hash), format!("run/.matyan/{}", hash.to_hex()));
+        assert!(is_reserved(".matyan") && is_reserved(".matyan/x") && !is_reserved("a/.matyan"));
+    }
+
+    #[test]
+    fn no_reference_leads_into_another_project() {
+        for reference in
+            [".projects/team/run/x", ".projects/.projects/x", ".projects/team/../team/run/x", ".projects"]
+        {
+            for project in ["", "other"] {
+                let Ok(key) = BlobKey::in_project(project, reference) else { continue };
+                assert!(!key.as_str().starts_with(".projects/team/"), "{project:?} {reference:?}: {key}");
+            }
+        }
+        for project in [".", "..", ".projects", "a/b", "\n"] {
+            BlobKey::in_project(project, "run/x").unwrap_err();
+            RunFolder::new(project, "run").unwrap_err();
+        }
+    }
+}
