@@ -8,15 +8,15 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
-use http::{HeaderName, HeaderValue, Request, StatusCode, Uri};
+use http::{Request, StatusCode, Uri};
 use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 use tower::ServiceExt;
-use uuid::Uuid;
 
 use crate::cors;
 use crate::error::ApiError;
 use crate::grpc::{self, Grpc};
+use crate::identify;
 use crate::rest::ingest::BLOBS;
 use crate::rest::table::{self, PathTemplate};
 use crate::rest::{self};
@@ -24,8 +24,6 @@ use crate::services::Services;
 use crate::ui::Ui;
 
 const WEBSOCKETS: &str = "/api/v1/ws/runs/";
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Label of requests that no route has matched: their paths are not ours to count.
 const UNMATCHED: &str = "unmatched";
@@ -58,23 +56,30 @@ impl Edge {
     }
 
     /// Answers one request. `Request` must come from a connection that can be upgraded, or WebSockets are refused.
-    pub async fn answer(&self, request: Request<Body>) -> Response {
+    pub async fn answer(&self, mut request: Request<Body>) -> Response {
         let origins = &self.services.settings().cors_origins;
         let origin = request.headers().get(http::header::ORIGIN).cloned();
         // A preflight asks about a request to come, and is answered for all paths alike.
         if let Some(response) = cors::preflight(origins, request.method(), request.headers()) {
             return response;
         }
-        // gRPC keeps its own statuses and has its own names for everything.
-        let mut response = if grpc::is_grpc(request.headers()) {
-            self.grpc.answer(request).await
-        } else {
-            self.answer_http(request).await
-        };
+        let id = identify::id(request.headers());
+        let span = identify::span(&request, &id);
+        request.headers_mut().insert(identify::HEADER, id.clone());
+        let mut response = identify::within(id.clone(), span, self.answer_identified(request)).await;
         // Errors too, or a browser hides them from its page.
         cors::allow(origins, origin.as_ref(), response.headers_mut());
-        let id = HeaderValue::from_str(&Uuid::new_v4().to_string()).expect("a UUID is a header value");
-        response.headers_mut().insert(REQUEST_ID, id);
+        response.headers_mut().insert(identify::HEADER, id);
+        response
+    }
+
+    /// gRPC keeps its own statuses and has its own names for everything.
+    async fn answer_identified(&self, request: Request<Body>) -> Response {
+        let response = match grpc::is_grpc(request.headers()) {
+            true => self.grpc.answer(request).await,
+            false => self.answer_http(request).await,
+        };
+        tracing::debug!(status = response.status().as_u16(), "answered");
         response
     }
 

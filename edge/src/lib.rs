@@ -8,6 +8,7 @@ mod cors;
 mod edge;
 mod error;
 mod grpc;
+mod identify;
 mod metrics;
 mod rest;
 mod serve;

@@ -8,6 +8,8 @@ use tonic::body::Body;
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Service, ServiceExt};
 
+use crate::identify;
+
 /// A service that takes gRPC requests. Cheap to clone.
 #[derive(Clone)]
 pub struct Transport(BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>);
@@ -34,7 +36,8 @@ impl Service<Request<Body>> for Transport {
         self.0.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        identify::stamp(request.headers_mut());
         self.0.call(request)
     }
 }

@@ -22,13 +22,16 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use matyan_proto::system::v1::ReadinessRequest;
 use matyan_proto::system::v1::system_service_client::SystemServiceClient;
+use matyan_trace::TARGET;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Span;
 
 use crate::error::ApiError;
+use crate::identify;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::transport::Transport;
@@ -114,8 +117,11 @@ impl Sockets {
             hold: self.settings.hold,
             stop: self.stop.clone(),
         };
+        let id = identify::id(request.headers());
+        let span =
+            tracing::info_span!(parent: None, "connection", id = id.to_str().ok(), run_id = context.run_id);
         let serving = serve(upgrade, handshake.protocol, context, self.settings.ping_interval, permit);
-        self.tasks.spawn(serving);
+        self.tasks.spawn(identify::within(id, span, serving));
         Ok(handshake.answer())
     }
 
@@ -147,6 +153,11 @@ impl Sockets {
         *known = Some((Instant::now(), ready));
         ready
     }
+}
+
+/// From reading a frame to acknowledging it. It begins a trace of its own: one of a whole connection would last for days.
+fn frame_span(run_id: &str, bytes: usize) -> Span {
+    tracing::info_span!(target: TARGET, parent: None, "frame", otel.kind = "server", run_id, bytes)
 }
 
 async fn serve(

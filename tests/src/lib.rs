@@ -3,6 +3,7 @@
 
 pub mod binary;
 pub mod codec;
+pub mod collector;
 pub mod eventually;
 pub mod json;
 pub mod load;

@@ -96,6 +96,8 @@ pub struct Batch {
     pub items: Items,
     /// How many series the dictionary held before.
     pub series_base: u32,
+    /// Of the frame's span; empty where it is not exported.
+    pub traceparent: String,
 }
 
 /// Items of a batch: events come first, as the numbering of `batch.proto` wants it.
@@ -196,7 +198,8 @@ impl<'d> Builder<'d> {
             batch.points.push(points);
         }
         let series_base = batch.series_base;
-        self.done.push(Batch { bytes: batch.encode_to_vec().into(), items, series_base });
+        let bytes = batch.encode_to_vec().into();
+        self.done.push(Batch { bytes, items, series_base, traceparent: String::new() });
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tonic::{Code, Status};
+use tracing::Span;
 
 use super::budget::Share;
 use super::connection::Context;
@@ -38,6 +39,8 @@ struct Waiting {
     sequence: u64,
     bytes: usize,
     share: Share,
+    /// Ends with the ack.
+    _span: Span,
 }
 
 type Close = (CloseCode, String);
@@ -126,9 +129,12 @@ impl Connection {
                 open.run_id.clone_from(&self.context.run_id);
                 self.session = Some(Session::open(&self.context.ingest, open));
             }
-            (Some(RequestMessage::Batch(batch)), Some(session)) => {
+            (Some(RequestMessage::Batch(mut batch)), Some(session)) => {
                 let (sequence, bytes) = (batch.sequence, batch.batch.len());
-                self.waiting.push_back(Waiting { sequence, bytes, share });
+                let span = super::frame_span(&self.context.run_id, bytes);
+                matyan_trace::follow(&span, batch.traceparent.as_bytes());
+                batch.traceparent = matyan_trace::traceparent(&span).unwrap_or(batch.traceparent);
+                self.waiting.push_back(Waiting { sequence, bytes, share, _span: span });
                 self.waiting_bytes += bytes;
                 session.send(batch);
             }

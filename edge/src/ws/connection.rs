@@ -20,6 +20,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
+use tracing::Span;
 
 use super::ack;
 use super::batch::{self, Batch, Dictionary, Items};
@@ -63,6 +64,8 @@ struct Waiting {
     rejections: Rejections,
     /// Where its items stand, once the frontier has refused some.
     places: Option<Places>,
+    /// Ends with the ack.
+    span: Span,
 }
 
 enum State {
@@ -203,7 +206,9 @@ impl Connection {
             share = self.context.budget.share(text.as_ref().map_or(0, |text| text.len()));
         }
         let received = Instant::now();
-        let frame = Waiting { text, share, received, state, rejections: Rejections::default(), places: None };
+        let span = super::frame_span(&self.context.run_id, text.as_ref().map_or(0, |text| text.len()));
+        let rejections = Rejections::default();
+        let frame = Waiting { text, share, received, state, rejections, places: None, span };
         self.waiting_bytes += frame.bytes();
         self.waiting.push_back(frame);
         if self.retry_at.is_none() {
@@ -239,8 +244,11 @@ impl Connection {
         self.producer.dictionary = dictionary;
         let frame = &mut self.waiting[index];
         match encoded {
-            Ok(Encoded { batches, rejections }) => {
+            Ok(Encoded { mut batches, rejections }) => {
                 frame.rejections = rejections;
+                if let Some(trace) = matyan_trace::traceparent(&frame.span) {
+                    batches.iter_mut().for_each(|batch| batch.traceparent.clone_from(&trace));
+                }
                 frame.state = if batches.is_empty() {
                     State::Done(None)
                 } else {

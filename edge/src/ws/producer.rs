@@ -74,7 +74,8 @@ impl Producer {
         let first = self.sequence(index);
         let Some(session) = &mut self.session else { return };
         for (batch, sequence) in self.pending.range(index..).zip(first..) {
-            session.send(StreamBatch { sequence, batch: batch.bytes.clone(), ..Default::default() });
+            let (batch, traceparent) = (batch.bytes.clone(), batch.traceparent.clone());
+            session.send(StreamBatch { sequence, batch, traceparent });
         }
     }
 

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use matyan_proto::ingest::v1 as pb;
+use matyan_trace::TARGET;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use crate::{
@@ -91,6 +92,10 @@ impl Composer {
     fn compose(&mut self, arrival: Arrival, acknowledged: u64) -> Result<(Frame, Items)> {
         let Arrival { sequence, trace, batch, received_us, received } = arrival;
         let bytes = batch.len();
+        let run_id = self.author.run.as_str();
+        let span = tracing::info_span!(target: TARGET, parent: None, "publish", run_id, sequence, bytes);
+        matyan_trace::follow(&span, trace.as_deref().unwrap_or_default());
+        let trace = matyan_trace::traceparent(&span).map(Bytes::from).or(trace);
         let also = if self.definitions.is_some() { envelope::check } else { |_: &pb::Event| Ok(()) };
         let checked = batch::check(&self.author.run, &mut self.dictionary, also, batch)?;
         let items = Items::of(&checked.batch);
@@ -102,7 +107,7 @@ impl Composer {
                 envelope::encode(&self.author, &stamp, definitions, &checked.batch)
             }
         };
-        Ok((Frame { sequence, records, rejections: checked.rejections, bytes, received }, items))
+        Ok((Frame { sequence, records, rejections: checked.rejections, bytes, received, _span: span }, items))
     }
 }
 

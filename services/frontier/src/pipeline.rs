@@ -13,6 +13,7 @@ use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, Sleep, sleep, sleep_until, timeout_at},
 };
+use tracing::Span;
 
 use crate::{
     Shared,
@@ -34,6 +35,8 @@ pub(crate) struct Frame {
     /// As they came from the client.
     pub(crate) bytes: usize,
     pub(crate) received: Instant,
+    /// Ends when the batch may be acknowledged.
+    pub(crate) _span: Span,
 }
 
 /// A batch that is durable and may be acknowledged.

@@ -121,6 +121,9 @@ pub(crate) struct CommonFlags {
     /// text or json [default: text]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
+    /// Send traces to the OpenTelemetry collector at this address, over gRPC: http://127.0.0.1:4317, say
+    #[arg(long, value_name = "URL")]
+    otlp_endpoint: Option<String>,
     /// Write the addresses to this file, as JSON, when everything is ready
     #[arg(long, value_name = "FILE")]
     ready_file: Option<String>,

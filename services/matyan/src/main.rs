@@ -46,8 +46,6 @@ fn serve(asked: Asked) -> ExitCode {
             return ExitCode::from(BAD_SETTINGS);
         }
     };
-    telemetry::start(&settings);
-    open_files::raise();
     match wire::run(&settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

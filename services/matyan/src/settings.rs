@@ -54,6 +54,16 @@ impl Role {
         matches!(self, Self::Up | Self::ControlWorker)
     }
 
+    fn service_name(self) -> &'static str {
+        match self {
+            Self::Up => "matyan",
+            Self::Frontier => "matyan-frontier",
+            Self::Backend => "matyan-backend",
+            Self::IngestWorker => "matyan-ingest-worker",
+            Self::ControlWorker => "matyan-control-worker",
+        }
+    }
+
     /// The frontier cannot reach state.
     pub(crate) fn has_store(self) -> bool {
         self != Self::Frontier
@@ -88,6 +98,10 @@ pub(crate) struct Settings {
     /// Directives of `tracing`.
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
+    /// Where spans are sent; without one they are not made.
+    pub(crate) otlp_endpoint: Option<String>,
+    /// What traces call this process.
+    pub(crate) service_name: String,
     pub(crate) ready_file: Option<PathBuf>,
     /// How long an upload URL works.
     pub(crate) upload_lifetime: Duration,
@@ -148,6 +162,8 @@ impl Settings {
             blobs_dir: distributed::blobs_dir(role, from),
             log_level: reader.parse(from, names::LOG_LEVEL, "info", parse::log_level),
             log_format: reader.parse(from, names::LOG_FORMAT, "text", parse::log_format),
+            otlp_endpoint: reader.optional(from, names::OTLP_ENDPOINT, parse::endpoint),
+            service_name: reader.parse(from, names::SERVICE_NAME, role.service_name(), parse::service_name),
             ready_file: reader.optional(from, names::READY_FILE, parse::path),
             upload_lifetime: reader.parse(from, names::S3_PRESIGN_EXPIRY, "3600", parse::lifetime),
             secret: distributed::secret(role, from, reader),

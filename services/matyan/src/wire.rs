@@ -16,7 +16,11 @@ use std::{io, io::Write, net::SocketAddr, path::PathBuf, thread};
 use matyan_edge::{Ui, UiError};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::settings::Settings;
+use crate::{
+    open_files,
+    settings::Settings,
+    telemetry::{self, Telemetry},
+};
 use announce::Announcement;
 use data_dir::DataDir;
 use listeners::Listeners;
@@ -36,6 +40,8 @@ pub(crate) enum Error {
     SetUp(#[source] io::Error),
     #[error("{address} cannot be listened on; choose another port with {flag}, or stop what uses it")]
     Bind { address: SocketAddr, flag: &'static str, source: io::Error },
+    #[error(transparent)]
+    Telemetry(#[from] telemetry::Error),
     #[error(transparent)]
     DataDir(#[from] data_dir::Error),
     #[error(transparent)]
@@ -61,7 +67,13 @@ pub(crate) enum Error {
 /// Runs what the settings ask for, until a signal asks for the end.
 pub(crate) fn run(settings: &Settings) -> Result<(), Error> {
     let runtime = runtime().map_err(Error::SetUp)?;
+    let telemetry = {
+        let _entered = runtime.enter();
+        Telemetry::start(settings)?
+    };
+    open_files::raise();
     let ended = runtime.block_on(serve(settings));
+    telemetry.stop();
     // Everything that matters has been awaited; a reader that was cut off waits for its disk alone.
     runtime.shutdown_background();
     ended

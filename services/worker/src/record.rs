@@ -14,7 +14,9 @@ use matyan_model::{
     producer::{Part, Sent},
 };
 use matyan_proto::{ingest::v1::IngestionBatch, limits, log::v1::LogEntry};
+use matyan_trace::{TARGET, TRACEPARENT};
 use prost::Message;
+use tracing::Span;
 
 /// A record, as far as it concerns the partition.
 #[derive(Debug)]
@@ -29,6 +31,8 @@ pub(crate) struct Entry {
     pub(crate) content: Content,
     /// What it takes of the window.
     pub(crate) bytes: usize,
+    /// Goes on with the trace that brought it into the log, until it is applied.
+    pub(crate) span: Span,
 }
 
 #[derive(Debug)]
@@ -67,10 +71,12 @@ impl Entry {
             sent: None,
             content: Content::Unreadable { reason, value: record.value.clone() },
             bytes,
+            span: Span::none(),
         };
         match read {
             Ok(entry) if (1..=limits::RUN_ID_BYTES).contains(&entry.run_id.as_str().len()) => {
-                Self { position, bytes, ..entry }
+                let span = span(&record, &entry.run_id, position);
+                Self { position, bytes, span, ..entry }
             }
             Ok(entry) => {
                 let size = entry.run_id.as_str().len();
@@ -100,6 +106,18 @@ impl Entry {
             Content::Unreadable { value, .. } => value.clone(),
         }
     }
+}
+
+/// None where nobody has begun a trace.
+fn span(record: &Record, run_id: &RunId, position: LogPosition) -> Span {
+    let Some((_, trace)) = record.headers.iter().find(|(name, _)| name == TRACEPARENT) else {
+        return Span::none();
+    };
+    let LogPosition { log, partition, offset } = position;
+    let run_id = run_id.as_str();
+    let span = tracing::info_span!(target: TARGET, parent: None, "apply", run_id, log, partition, offset);
+    matyan_trace::follow(&span, trace);
+    span
 }
 
 /// Where a record is parked that does not say whose it is: under its key, if that can be a run id.
@@ -137,6 +155,7 @@ fn read_entry(record: &Record) -> Result<Entry, String> {
         sent,
         content: Content::Batch(entry.batch),
         bytes: 0,
+        span: Span::none(),
     })
 }
 

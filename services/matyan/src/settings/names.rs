@@ -37,6 +37,8 @@ names! {
     CONFIG = name("config", &["MATYAN_CONFIG"]);
     LOG_LEVEL = name("log_level", &["LOG_LEVEL"]);
     LOG_FORMAT = name("log_format", &["LOG_FORMAT"]);
+    OTLP_ENDPOINT = name("otlp_endpoint", &["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"]);
+    SERVICE_NAME = name("service_name", &["OTEL_SERVICE_NAME"]);
     READY_FILE = name("ready_file", &["MATYAN_READY_FILE"]);
     SHUTDOWN_FLUSH_TIMEOUT = name("shutdown_flush_timeout", &["SHUTDOWN_FLUSH_TIMEOUT"]);
     MAX_CONNECTIONS = name("max_connections", &["MATYAN_MAX_CONNECTIONS"]);

@@ -61,6 +61,23 @@ pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
     }
 }
 
+pub(super) fn endpoint(text: &str) -> Result<String, String> {
+    let uri = text.parse::<http::Uri>().ok().filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")));
+    match uri {
+        Some(_) => Ok(text.to_owned()),
+        None => {
+            Err("is no address of a collector; give one such as http://127.0.0.1:4317, its gRPC port".into())
+        }
+    }
+}
+
+pub(super) fn service_name(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("is empty; give a name, or unset it".into()),
+        name => Ok(name.to_owned()),
+    }
+}
+
 pub(super) fn message_format(text: &str) -> Result<MessageFormat, String> {
     match text {
         "protobuf" => Ok(MessageFormat::Protobuf),

@@ -51,7 +51,9 @@ impl Parts {
             false => None,
         };
         let (health, health_server) = health_reporter();
-        let in_process = |routes: Routes| Transport::new(routes.add_service(health_server.clone()).prepare());
+        let in_process = |routes: Routes| {
+            Transport::new(matyan_trace::served(routes.add_service(health_server.clone()).prepare()))
+        };
         let to_frontier = frontier.as_ref().map(|frontier| in_process(frontier_routes(frontier)));
         let backend = role.has_backend().then(|| backend(substrates, secret));
         let to_backend = backend.clone().map(|backend| in_process(backend.into_routes()));

@@ -5,7 +5,9 @@ use std::{panic::AssertUnwindSafe, time::Duration};
 
 use futures::FutureExt as _;
 use matyan_store::Commit;
+use matyan_trace::TARGET;
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use super::{
     Blocks, DeadLetters, Failure, RunKey,
@@ -114,6 +116,7 @@ impl RunWriter {
         let built = AssertUnwindSafe(built).catch_unwind().await;
         let (done, batch, outcome) = built.unwrap_or_else(|panic| Err(Failure::Poison(message(&*panic))))?;
         if !batch.mutations.is_empty() {
+            let _commits = commits(&records[..done.max(1)]);
             match self.deps.store.commit(batch).await? {
                 Commit::Done { .. } => {}
                 Commit::Conflict => return Err(Failure::Conflict),
@@ -163,6 +166,12 @@ impl RunWriter {
             (_, Failure::Slow) => None,
         }
     }
+}
+
+/// A commit brings what several traces have begun: each shows it as its own.
+fn commits(records: &[Record]) -> Vec<Span> {
+    let spans = records.iter().map(|record| &record.entry.span).filter(|span| !span.is_disabled());
+    spans.map(|span| tracing::info_span!(target: TARGET, parent: span, "commit")).collect()
 }
 
 /// After a success more items are tried again.

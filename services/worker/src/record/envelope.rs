@@ -12,6 +12,7 @@ use matyan_model::{
     value::{Map, Value},
 };
 use matyan_proto::ingest::v1::{self as pb, IngestionBatch, event::Kind};
+use tracing::Span;
 
 use super::{Content, Entry, date, sent_of_headers, text_header};
 
@@ -44,6 +45,7 @@ pub(super) fn read(record: &Record) -> Result<Entry, String> {
         sent: sent_of_headers(record)?,
         content: Content::Envelope(Box::new(Envelope { kind, payload, value: record.value.clone() })),
         bytes: 0,
+        span: Span::none(),
     })
 }
 

@@ -1,0 +1,65 @@
+//! What ties the lines and spans of one request together: its id and its trace. Both go on with every call to a service.
+//! An id that a proxy has given is kept, as that is the one that its log holds.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use matyan_trace::{REQUEST_ID, TRACEPARENT, follow};
+use tracing::{Instrument, Span};
+use uuid::Uuid;
+
+pub(crate) const HEADER: HeaderName = HeaderName::from_static(REQUEST_ID);
+
+/// What others call their requests: long enough for theirs, and nothing that could forge a line of the log.
+const LONGEST_ID: usize = 128;
+
+tokio::task_local! {
+    static ID: HeaderValue;
+}
+
+/// The id of a request: its own, or a new one.
+pub(crate) fn id(headers: &HeaderMap) -> HeaderValue {
+    let is_good = |id: &&HeaderValue| {
+        (1..=LONGEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
+    };
+    let new = || HeaderValue::from_str(&Uuid::new_v4().to_string()).expect("a UUID is a header value");
+    headers.get(HEADER).filter(is_good).cloned().unwrap_or_else(new)
+}
+
+/// The span of a request, which goes on with its client's trace.
+pub(crate) fn span<B>(request: &Request<B>, id: &HeaderValue) -> Span {
+    let (method, path) = (request.method().as_str(), request.uri().path());
+    let id = id.to_str().unwrap_or_default();
+    let span = tracing::info_span!(parent: None, "request", otel.kind = "server", id, method, path);
+    follow(&span, request.headers().get(TRACEPARENT).map_or(&[], |it| it.as_bytes()));
+    span
+}
+
+/// Does the work of a request: what it logs, and the calls that it makes, are known as its own.
+pub(crate) async fn within<T>(id: HeaderValue, span: Span, work: impl Future<Output = T>) -> T {
+    ID.scope(id, work.instrument(span)).await
+}
+
+/// Tells the service that is called on behalf of which request, and as part of which trace.
+pub(crate) fn stamp(headers: &mut HeaderMap) {
+    if let Ok(id) = ID.try_with(HeaderValue::clone) {
+        headers.insert(HEADER, id);
+    }
+    matyan_trace::stamp(headers);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_of_a_proxy_is_kept_if_it_is_one() {
+        let given = |value: &'static [u8]| {
+            let headers = HeaderMap::from_iter([(HEADER, HeaderValue::from_bytes(value).unwrap())]);
+            id(&headers) == value
+        };
+        assert!(given(b"7f3a-proxy"));
+        assert!(!given(b""));
+        assert!(!given(b"two words"));
+        assert!(!given(&[b'x'; LONGEST_ID + 1]));
+        assert_ne!(id(&HeaderMap::new()), id(&HeaderMap::new()));
+    }
+}

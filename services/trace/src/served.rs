@@ -1,0 +1,46 @@
+//! A gRPC server with a span for each call, which goes on with the caller's trace and lasts until the last answer is sent.
+
+use http::{Request, Response};
+use tonic::body::Body;
+use tower::{Service, ServiceBuilder};
+use tower_http::trace::TraceLayer;
+use tracing::Span;
+
+use crate::{TRACEPARENT, follow, stamp};
+
+/// What the edge calls a request, and all lines of the log that belong to it.
+pub const REQUEST_ID: &str = "x-request-id";
+
+/// Wraps a server.
+pub fn served<S>(
+    server: S,
+) -> impl Service<Request<Body>, Response = Response<Body>, Error = S::Error, Future: Send> + Clone + Send + Sync
+where
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + Sync,
+    S::Future: Send,
+    S::Error: std::fmt::Display + 'static,
+{
+    // What failed is told by who answers it; here it would be told twice.
+    let spans = TraceLayer::new_for_grpc()
+        .make_span_with(span)
+        .on_request(())
+        .on_response(())
+        .on_body_chunk(())
+        .on_eos(())
+        .on_failure(());
+    let body = |response: Response<_>| response.map(Body::new);
+    // Whatever the call leads to comes behind the call.
+    let stamped = |mut request: Request<Body>| {
+        stamp(request.headers_mut());
+        request
+    };
+    ServiceBuilder::new().map_response(body).layer(spans).map_request(stamped).service(server)
+}
+
+fn span(request: &Request<Body>) -> Span {
+    let (rpc, headers) = (request.uri().path(), request.headers());
+    let id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
+    let span = tracing::info_span!(parent: None, "call", otel.name = rpc, otel.kind = "server", rpc, id);
+    follow(&span, headers.get(TRACEPARENT).map_or(&[], |it| it.as_bytes()));
+    span
+}
