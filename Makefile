@@ -1,7 +1,7 @@
 # What a developer does here. Everything a target needs it builds or installs itself, outside the working copy.
 
 .DEFAULT_GOAL := help
-.PHONY: help up ui test lint format clippy proto unit build system browser bench soak soak-faults soak-fuzz soak-scale
+.PHONY: help up install ui test lint format clippy proto unit build system browser bench soak soak-faults soak-fuzz soak-scale
 
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/matyan/target
 export CARGO_TERM_COLOR ?= never
@@ -32,6 +32,13 @@ up: ## Build and start everything in one process; data in ./data (DATA_DIR=…, 
 	cargo build --release --quiet -p matyan
 	@$(MAKE) --no-print-directory ui || echo 'make up: the browser UI could not be fetched, so there is none'
 	exec $(RELEASE_BIN) up --data-dir $(DATA_DIR) $$(test -d $(UI_DIR) && echo --ui-dir $(UI_DIR)) $(ARGS)
+
+PREFIX ?= $(HOME)/.local
+
+install: ## Build the program and put it into ~/.local/bin (PREFIX=…)
+	cargo build --release --quiet -p matyan
+	install -D -m 755 $(RELEASE_BIN) $(PREFIX)/bin/matyan
+	@echo "$(PREFIX)/bin/matyan"
 
 ui: $(UI_DIR) ## Fetch the browser UI for --ui-dir, and tell where it is
 	@echo $(UI_DIR)
