@@ -2,7 +2,7 @@
 //! It decides nothing: every answer comes from a service behind a transport, and no store, log or blob is reachable from here.
 //!
 //! Two ports, one for writing and one for reading, and each speaks both sides where it is given both transports: clients that
-//! know a single URL send everything there.
+//! know a single URL send everything there. A worker has a third, to be watched by.
 
 mod cors;
 mod edge;
@@ -42,6 +42,11 @@ pub fn ingest(settings: Settings, metrics: Metrics, frontier: Transport, backend
 /// The port that people and programs read from. With a frontier it takes data as well.
 pub fn query(settings: Settings, metrics: Metrics, backend: Transport, frontier: Option<Transport>) -> Edge {
     build(Side::Query, settings, metrics, backend.clone(), frontier, Some(backend))
+}
+
+/// The port of a process that has neither: what it is, whether it works, and its metrics.
+pub fn worker(settings: Settings, metrics: Metrics, own: Transport) -> Edge {
+    build(Side::Worker, settings, metrics, own, None, None)
 }
 
 fn build(

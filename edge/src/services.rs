@@ -24,11 +24,12 @@ use crate::settings::Settings;
 use crate::transport::{Transport, client};
 use crate::ws::{IngestClient, Sockets};
 
-/// Which of the two ports this is. It decides only who answers about version and health.
+/// Which port this is. It decides only who answers about version and health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     Ingest,
     Query,
+    Worker,
 }
 
 pub(crate) struct Services {

@@ -1,5 +1,5 @@
-//! The gRPC API of the whole system, generated from the files under `proto/proto`. They are the documentation; there is
-//! no logic and no helper here. Why a crate of its own: the edge may depend on the API and on nothing behind it.
+//! The gRPC API of the whole system, generated from the files under `proto/proto`. They are the documentation; beside
+//! the names that Matyan 0.3 has for items, nothing here is written by hand. Why a crate of its own: the edge may depend on the API and on nothing behind it.
 
 #![allow(
     clippy::all,
@@ -11,6 +11,10 @@
 
 /// The descriptor set of every file, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+mod message_type;
+
+pub use message_type::{MESSAGE_TYPES, MessageCounts, message_type};
 
 /// The table of limits: the defaults of `matyan.common.v1.Limits`.
 pub mod limits {

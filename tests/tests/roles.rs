@@ -25,9 +25,11 @@ impl Service {
         let mut command = Command::new(binary());
         command.arg(role).args(["--store", "embedded:", "--log", "embedded:", "--blobs", "embedded:"]);
         command.arg("--data-dir").arg(folder.join("data")).arg("--ready-file").arg(&ready);
-        if !role.ends_with("-worker") {
-            command.args(["--host", "127.0.0.1", "--port", "0"]);
-        }
+        command.args(["--host", "127.0.0.1"]);
+        match role.ends_with("-worker") {
+            true => command.arg("--metrics-port").arg(free_port().to_string()),
+            false => command.args(["--port", "0"]),
+        };
         let mut process = command.stdout(Stdio::null()).spawn().expect("the binary starts");
         let addresses = eventually(&format!("{role} is ready"), async || {
             let ended = process.try_wait().map_err(|error| error.to_string())?;
@@ -53,6 +55,12 @@ impl Service {
         });
         assert!(status.await.success());
     }
+}
+
+/// Of a worker's port 0 means none.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    listener.local_addr().expect("it listens").port()
 }
 
 impl Drop for Service {
@@ -92,4 +100,28 @@ async fn services_apart_do_what_they_do_together() {
     );
 
     Service::start("control-worker", folder.path()).await.stop().await;
+}
+
+/// Of a worker as of every other process one can ask whether it lives, whether it can do its work, and what it counts.
+#[tokio::test]
+async fn workers_tell_how_they_are() {
+    let folder = tempfile::tempdir().expect("the temporary directory is writable");
+    for role in ["ingest-worker", "control-worker"] {
+        let mut worker = Service::start(role, folder.path()).await;
+        let get = async |path: &str| {
+            let answer =
+                reqwest::get(format!("{}{path}", worker.address("metrics"))).await.expect("it answers");
+            (answer.status().as_u16(), answer.text().await.expect("it answers in text"))
+        };
+        let checks =
+            json!({"worker": "ok", "fdb": "ok", "kafka": {"control": "ok", "ingestion": "ok"}, "blob": "ok"});
+        let ready = json!({"status": "ok", "checks": checks});
+        assert_eq!(get("/health/live/").await, (200, json!({"status": "ok"}).to_string()), "{role}");
+        let (status, told) = get("/health/ready/").await;
+        assert_eq!((status, told.parse::<Value>().expect("it is JSON")), (200, ready), "{role}");
+        let (status, metrics) = get("/metrics").await;
+        assert!(status == 200 && metrics.contains("matyan_ingestion_window_bytes 0"), "{metrics}");
+        assert_eq!(get("/api/v1/rest/runs/").await.0, 404, "{role}");
+        worker.stop().await;
+    }
 }

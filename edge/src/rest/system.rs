@@ -31,7 +31,11 @@ pub(crate) fn operations() -> Vec<Operation> {
             Box::pin(version(services, call))
         })
         .answers(&VERSION),
-        get("/health/live", "The process is up", |_, _| Box::pin(live())).base(Base::Root).answers(&DONE),
+        get("/health/live", "The process is up; 503 when a worker hangs", |services, _| {
+            Box::pin(live(services))
+        })
+        .base(Base::Root)
+        .answers(&DONE),
         get("/health/ready", "Whether it can do its work; 503 when not", |services, call| {
             Box::pin(ready(services, call))
         })
@@ -61,7 +65,14 @@ async fn version(services: Arc<Services>, _: Call) -> Answer {
     Ok(Json(answer).into_response())
 }
 
-async fn live() -> Answer {
+/// A port that answers is up. A worker's loop may hang beside it.
+async fn live(services: Arc<Services>) -> Answer {
+    if services.side() == Side::Worker {
+        let checks = services.system().readiness(ReadinessRequest {}).await?.into_inner().checks;
+        if let Some(hangs) = checks.into_iter().find(|check| check.name == "worker" && !check.ok) {
+            return Err(ApiError::unavailable(hangs.message));
+        }
+    }
     Ok(Json(json!({"status": "ok"})).into_response())
 }
 
@@ -95,6 +106,12 @@ fn checks(side: Side, checks: &[Check]) -> Value {
     let ok = |name: &str| find(name).is_none_or(|check| check.ok);
     match side {
         Side::Ingest => json!({"kafka": told("log"), "blob": told("blobs")}),
+        Side::Worker => json!({
+            "worker": told("worker"),
+            "fdb": told("store"),
+            "kafka": {"control": told("control_log"), "ingestion": told("log")},
+            "blob": told("blobs"),
+        }),
         Side::Query => json!({
             "fdb": told("store"),
             "kafka": {"control_producer": ok("control_log"), "ingestion_producer": ok("log")},

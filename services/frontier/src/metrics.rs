@@ -1,6 +1,6 @@
 //! Every metric of the frontier. Labels are resolved once, here, so that counting a batch is a few additions.
 
-use matyan_proto::ingest::v1::{self as pb, event::Kind};
+use matyan_proto::{MESSAGE_TYPES, MessageCounts, ingest::v1 as pb, message_type};
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, core::Collector,
 };
@@ -9,56 +9,23 @@ use prometheus::{
 const ACK_SECONDS: [f64; 16] =
     [0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 40.0];
 
-/// The names of Matyan 0.3, in the order of `Items`.
-const MESSAGE_TYPES: [&str; KINDS] = [
-    "log_metric",
-    "create_run",
-    "finish_run",
-    "set_run_property",
-    "add_tag",
-    "remove_tag",
-    "log_hparams",
-    "log_custom_object",
-    "log_terminal_line",
-    "log_record",
-    "blob_ref",
-];
-
-const KINDS: usize = 11;
-
 /// How many items of each type a batch has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Items([u64; KINDS]);
+pub(crate) struct Items(MessageCounts);
 
 impl Items {
     pub(crate) fn of(batch: &pb::IngestionBatch) -> Self {
-        let mut items = [0; KINDS];
+        let mut items = MessageCounts::default();
         items[0] = batch.points.iter().map(|group| group.values.len() as u64).sum();
         for kind in batch.events.iter().filter_map(|event| event.kind.as_ref()) {
-            items[place(kind)] += 1;
+            items[message_type(kind)] += 1;
         }
         Self(items)
     }
 }
 
-fn place(kind: &Kind) -> usize {
-    match kind {
-        Kind::CreateRun(_) => 1,
-        // Clients are refused the second one.
-        Kind::FinishRun(_) | Kind::DeleteRun(_) => 2,
-        Kind::SetRunProperty(_) => 3,
-        Kind::AddTag(_) => 4,
-        Kind::RemoveTag(_) => 5,
-        Kind::LogParams(_) => 6,
-        Kind::LogObject(_) => 7,
-        Kind::LogTerminalLine(_) => 8,
-        Kind::LogRecord(_) => 9,
-        Kind::BlobRef(_) => 10,
-    }
-}
-
 pub struct Metrics {
-    messages: [IntCounter; KINDS],
+    messages: [IntCounter; MESSAGE_TYPES.len()],
     pub(crate) rejected_items: IntCounter,
     pub(crate) streams: IntGauge,
     pub(crate) batches: IntCounter,

@@ -38,9 +38,9 @@ pub(crate) enum Command {
     /// Run the query side: REST, gRPC, gRPC-web and the browser UI
     Backend(BackendFlags),
     /// Apply what was ingested to the store
-    IngestWorker(CommonFlags),
+    IngestWorker(WorkerFlags),
     /// Do what deletions leave to be done
-    ControlWorker(CommonFlags),
+    ControlWorker(WorkerFlags),
     /// List, find, show, archive and delete runs
     Runs(RunsFlags),
     /// Show what a run has printed and logged
@@ -91,6 +91,18 @@ pub(crate) struct ServiceFlags {
     /// Port to listen on; 0 takes a free one [default: 53800 for the backend, 53801 for the frontier]
     #[arg(long, value_name = "PORT")]
     port: Option<String>,
+    /// Address to listen on [default: 0.0.0.0]
+    #[arg(long, value_name = "ADDRESS")]
+    host: Option<String>,
+    #[command(flatten)]
+    common: CommonFlags,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WorkerFlags {
+    /// Port of health checks and Prometheus metrics; 0 for none [default: 9090]
+    #[arg(long, value_name = "PORT")]
+    metrics_port: Option<String>,
     /// Address to listen on [default: 0.0.0.0]
     #[arg(long, value_name = "ADDRESS")]
     host: Option<String>,

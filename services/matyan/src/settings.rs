@@ -64,6 +64,11 @@ impl Role {
         }
     }
 
+    /// It has no port but the one that it is watched by.
+    pub(crate) fn is_worker(self) -> bool {
+        matches!(self, Self::IngestWorker | Self::ControlWorker)
+    }
+
     /// The frontier cannot reach state.
     pub(crate) fn has_store(self) -> bool {
         self != Self::Frontier
@@ -92,6 +97,8 @@ pub(crate) struct Settings {
     pub(crate) port: u16,
     /// Port of the ingest side, where there is one.
     pub(crate) frontier_port: u16,
+    /// Port by which a worker is watched; 0 if it has none.
+    pub(crate) metrics_port: u16,
     pub(crate) data_dir: PathBuf,
     /// Where blobs lie if not in the data directory.
     pub(crate) blobs_dir: Option<PathBuf>,
@@ -158,6 +165,7 @@ impl Settings {
             host: reader.parse(from, names::HOST, host, parse::address),
             port: reader.parse(from, names::PORT, "53800", parse::port),
             frontier_port: reader.parse(from, frontier_port, "53801", parse::port),
+            metrics_port: reader.parse(from, names::METRICS_PORT, "9090", parse::port_or_none),
             data_dir: reader.parse(from, names::DATA_DIR, "matyan-data", parse::path),
             blobs_dir: distributed::blobs_dir(role, from),
             log_level: reader.parse(from, names::LOG_LEVEL, "info", parse::log_level),

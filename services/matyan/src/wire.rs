@@ -126,6 +126,7 @@ impl Process {
         let announcement = Announcement {
             query: listeners.query_address(),
             ingest: listeners.ingest_address(),
+            metrics: listeners.metrics_address(),
             data_dir: data_dir.path(),
             has_ui: ui.is_some(),
         };

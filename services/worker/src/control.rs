@@ -24,7 +24,7 @@ use matyan_store::{Transaction, transact};
 use prost::Message;
 use tokio_util::sync::CancellationToken;
 
-use crate::{deps::Deps, error::Error, jobs::Jobs, metrics::Metrics};
+use crate::{deps::Deps, error::Error, heartbeat::Heartbeat, jobs::Jobs, metrics::Metrics};
 
 /// Waits between attempts while something is away: doubling from the first to the last.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -34,12 +34,18 @@ pub struct Control {
     deps: Deps,
     metrics: Metrics,
     subscription: Box<dyn Subscription>,
+    heartbeat: Heartbeat,
 }
 
 impl Control {
     pub async fn new(deps: Deps, metrics: Metrics) -> Result<Self, Error> {
         let subscription = deps.log_reader.subscribe(Topic::Control).await?;
-        Ok(Self { deps, metrics, subscription })
+        Ok(Self { deps, metrics, subscription, heartbeat: Heartbeat::new("the control worker") })
+    }
+
+    /// Whether its loop goes round.
+    pub fn heartbeat(&self) -> Heartbeat {
+        self.heartbeat.clone()
     }
 
     /// Works until it is stopped.
@@ -47,7 +53,9 @@ impl Control {
         let publisher = outbox::run(self.deps.clone(), stop.clone());
         // Boxed: the jobs are most of what this task would be moved with.
         let jobs = Box::pin(Jobs::new(self.deps.clone(), self.metrics.clone()).run(stop.clone()));
-        let (read, (), ()) = tokio::join!(self.read(&stop), publisher, jobs);
+        // All of them are one task: if anything in it hangs, so does the heartbeat.
+        let heartbeat = self.heartbeat.clone();
+        let (read, (), (), ()) = tokio::join!(self.read(&stop), publisher, jobs, heartbeat.go_on(&stop));
         read
     }
 

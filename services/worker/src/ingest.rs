@@ -19,7 +19,10 @@ use std::{
 
 use matyan_log::{Delivery, Record, Subscription, Topic};
 use matyan_model::{ids::Project, project::project_find};
-use tokio::task::{JoinError, JoinSet};
+use tokio::{
+    task::{JoinError, JoinSet},
+    time::interval,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -27,6 +30,7 @@ use crate::{
     deps::Deps,
     error::Error,
     fold::FoldNotices,
+    heartbeat::{BEAT_EVERY, Heartbeat},
     metrics::Metrics,
     record::{Content, Entry},
 };
@@ -89,6 +93,7 @@ pub struct Ingestion {
     progress: ProgressHandle,
     dead_letters: DeadLetters,
     copier: Copier,
+    heartbeat: Heartbeat,
     projects: HashMap<Arc<str>, Project>,
     /// Bytes of records that are taken and not applied.
     window: usize,
@@ -104,7 +109,8 @@ impl Ingestion {
         metrics: Metrics,
     ) -> Result<Self, Error> {
         let subscription = deps.log_reader.subscribe(Topic::Ingestion).await?;
-        let progress = Progress::start(deps.clone(), settings.trim_every);
+        let lag = metrics.lag_records.clone();
+        let progress = Progress::start(deps.clone(), settings.trim_every, lag);
         let (dead_letters, copier) =
             DeadLetters::start(deps.log_writer.clone(), metrics.dead_letters_dropped.clone());
         Ok(Self {
@@ -120,11 +126,17 @@ impl Ingestion {
             progress,
             dead_letters,
             copier,
+            heartbeat: Heartbeat::new("the ingestion worker"),
             projects: HashMap::from([("".into(), Project::default())]),
             window: 0,
             idle_bytes: 0,
             uses: 0,
         })
+    }
+
+    /// Whether its loop goes round.
+    pub fn heartbeat(&self) -> Heartbeat {
+        self.heartbeat.clone()
     }
 
     /// Works until it is stopped, or until something happens that only a human or a restart can mend.
@@ -144,12 +156,15 @@ impl Ingestion {
     }
 
     async fn work(&mut self, stop: &CancellationToken) -> Result<(), Error> {
+        let mut beats = interval(BEAT_EVERY);
         loop {
+            self.heartbeat.beat();
             let has_room = self.window < self.settings.window_bytes;
-            self.metrics.unapplied_bytes.set(self.window as i64);
+            self.metrics.unapplied_bytes.set(self.window as f64);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
+                _ = beats.tick() => self.tell_age(),
                 Some(turn) = self.writers.join_next() => self.finish_turn(turn)?,
                 delivery = self.subscription.next(), if has_room => match delivery {
                     Ok(delivery) => self.take(delivery, stop).await?,
@@ -157,6 +172,12 @@ impl Ingestion {
                 },
             }
         }
+    }
+
+    fn tell_age(&self) {
+        let oldest_us = self.partitions.values().filter_map(Partition::oldest_unapplied_us).min();
+        let age_us = oldest_us.map_or(0, |oldest_us| self.deps.now_us().saturating_sub(oldest_us).max(0));
+        self.metrics.oldest_unapplied_seconds.set(age_us as f64 / 1e6);
     }
 
     /// Waits where waiting helps. A partition that was overtaken by retention is alarmed about, and the others go on.
@@ -192,6 +213,7 @@ impl Ingestion {
     /// applied is left alone, with an alarm: the others go on.
     async fn assign(&mut self, number: u32, stop: &CancellationToken) -> Result<(), Error> {
         loop {
+            self.heartbeat.beat();
             let begun = identity::begin(&self.deps, number).await;
             let started = match begun {
                 Ok(begun) => match self.subscription.start(number, begun.start).await {
@@ -254,8 +276,9 @@ impl Ingestion {
             partition::Verified::Good(records) => records,
             partition::Verified::OtherLog => {
                 let (deps, log) = (&self.deps, partition.log());
-                let replaced =
-                    patiently(stop, "giving a new log its number", || identity::replace(deps, number, log));
+                let replaced = patiently(stop, &self.heartbeat, "giving a new log its number", || {
+                    identity::replace(deps, number, log)
+                });
                 if replaced.await?.is_none() {
                     return Ok(());
                 }
@@ -265,6 +288,7 @@ impl Ingestion {
         };
         let log = partition.log();
         self.metrics.records.inc_by(records.len() as u64);
+        self.metrics.batch_records.observe(records.len() as f64);
         let mut touched = Vec::new();
         for record in records {
             if !self.partitions.get_mut(&number).is_some_and(|partition| partition.take(&record)) {
@@ -295,7 +319,7 @@ impl Ingestion {
             return Ok(Some((*project, name.clone())));
         }
         let (deps, name) = (&self.deps, &entry.project);
-        let found = patiently(stop, "looking a project up", || async {
+        let found = patiently(stop, &self.heartbeat, "looking a project up", || async {
             Ok(project_find(&*deps.store.snapshot().await?, name).await?)
         });
         Ok(match found.await? {
@@ -316,7 +340,12 @@ impl Ingestion {
     fn slot(&mut self, key: &RunKey) -> &mut Slot {
         self.uses += 1;
         if !self.runs.contains_key(key) {
-            let writer = Some(RunWriter::new(self.deps.clone(), key.clone(), self.dead_letters.clone()));
+            let writer = Some(RunWriter::new(
+                self.deps.clone(),
+                key.clone(),
+                self.dead_letters.clone(),
+                self.metrics.transactions.clone(),
+            ));
             self.runs.insert(key.clone(), Slot { queue: VecDeque::new(), writer, bytes: 0, used: 0 });
         }
         let slot = self.runs.get_mut(key).expect("it was put there above");
@@ -343,8 +372,10 @@ impl Ingestion {
             entries.iter().map(|entry: &Entry| (entry.position.partition, entry.position.offset)).collect();
         let stop = self.stop_writers.clone();
         let folds = self.folds.clone();
+        let seconds = self.metrics.turn_seconds.clone();
         self.writers.spawn(async move {
             let room = folds.room(bytes).await;
+            let _timer = seconds.start_timer();
             let mut applied = writer.apply(entries, &stop).await;
             folds.notice(&key, std::mem::take(&mut applied.blocks), room);
             Turn { key, writer, offsets, bytes, applied }
@@ -403,6 +434,7 @@ impl Ingestion {
 /// Tries until it succeeds, or fails in a way that waiting does not mend. None once it is stopped.
 async fn patiently<T, F>(
     stop: &CancellationToken,
+    heartbeat: &Heartbeat,
     what: &str,
     attempt: impl Fn() -> F,
 ) -> Result<Option<T>, Error>
@@ -410,6 +442,7 @@ where
     F: Future<Output = Result<T, Error>>,
 {
     loop {
+        heartbeat.beat();
         match attempt().await {
             Ok(done) => return Ok(Some(done)),
             Err(error) if error.is_temporary() => tracing::warn!(%error, what, "waiting to try again"),

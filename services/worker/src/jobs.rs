@@ -27,7 +27,11 @@ use matyan_model::{
 use matyan_store::{Batch, Transaction, transact};
 use tokio_util::sync::CancellationToken;
 
-use crate::{deps::Deps, error::Error, metrics::Metrics};
+use crate::{
+    deps::{Clock, Deps},
+    error::Error,
+    metrics::Metrics,
+};
 
 /// Deleted runs: people look at the counts.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -52,14 +56,15 @@ impl Jobs {
     pub(crate) async fn run(self, stop: CancellationToken) {
         let deps = &self.deps;
         let (metrics, stop) = (&self.metrics, &stop);
+        let told = (&deps.clock, metrics);
         tokio::join!(
-            every(SWEEP_EVERY, "dead-runs", metrics, stop, || sweep_runs(deps, stop)),
-            every(TIDY_EVERY, "dead-entities", metrics, stop, || entities::sweep(deps, stop)),
-            every(TIDY_EVERY, "changes", metrics, stop, || trim_changes(deps)),
-            every(TIDY_EVERY, "garbage", metrics, stop, || clear_garbage(deps)),
-            every(TIDY_EVERY, "producers", metrics, stop, || sweep_producers(deps)),
-            every(TOMBSTONES_EVERY, "tombstones", metrics, stop, || tombstones::sweep(deps, metrics)),
-            every(ORPHANS_EVERY, "orphans", metrics, stop, || orphans::sweep(deps, metrics, stop)),
+            every(SWEEP_EVERY, "dead-runs", told, stop, || sweep_runs(deps, stop)),
+            every(TIDY_EVERY, "dead-entities", told, stop, || entities::sweep(deps, stop)),
+            every(TIDY_EVERY, "changes", told, stop, || trim_changes(deps)),
+            every(TIDY_EVERY, "garbage", told, stop, || clear_garbage(deps)),
+            every(TIDY_EVERY, "producers", told, stop, || sweep_producers(deps)),
+            every(TOMBSTONES_EVERY, "tombstones", told, stop, || tombstones::sweep(deps, metrics)),
+            every(ORPHANS_EVERY, "orphans", told, stop, || orphans::sweep(deps, metrics, stop)),
         );
     }
 }
@@ -67,14 +72,14 @@ impl Jobs {
 async fn every<F: Future<Output = Result<(), Error>>>(
     period: Duration,
     name: &'static str,
-    metrics: &Metrics,
+    (clock, metrics): (&Clock, &Metrics),
     stop: &CancellationToken,
     job: impl Fn() -> F,
 ) {
     while stop.run_until_cancelled(tokio::time::sleep(period)).await.is_some() {
         match stop.run_until_cancelled(job()).await {
             None => return,
-            Some(Ok(())) => metrics.job_runs.with_label_values(&[name]).inc(),
+            Some(Ok(())) => metrics.jobs.done(name, clock()),
             Some(Err(error)) => tracing::warn!(job = name, %error, "a job goes on in its next round"),
         }
     }
@@ -150,6 +155,8 @@ pub(crate) async fn sweep_producers(deps: &Deps) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use prometheus::Registry;
 
     use super::*;
@@ -161,7 +168,8 @@ mod tests {
             stop.cancel();
             std::future::pending()
         };
-        let loops = every(Duration::ZERO, "job", &metrics, &stop, job);
+        let clock: Clock = Arc::new(|| 7_500_000);
+        let loops = every(Duration::ZERO, "job", (&clock, &metrics), &stop, job);
         tokio::time::timeout(Duration::from_secs(60), loops).await.unwrap();
     }
 }

@@ -1,8 +1,10 @@
 //! The workers: ingestion (log to store), control (events to blobs), and the jobs that keep the store in shape.
-//! Deliberately absent: any API. What a worker did is seen in the store, and in its metrics.
+//! Deliberately absent: any API but the one that tells whether it works. What a worker did is seen in the store, and in
+//! its metrics.
 
 mod deps;
 mod error;
+mod heartbeat;
 mod metrics;
 
 mod record;
@@ -14,12 +16,16 @@ mod control;
 mod fold;
 mod jobs;
 
+mod system;
+
 pub use control::Control;
 pub use deps::{Clock, Deps, Random};
 pub use error::Error;
 pub use fold::{FoldNotices, FoldThread};
+pub use heartbeat::Heartbeat;
 pub use ingest::{IngestSettings, Ingestion, log_number};
 pub use metrics::Metrics;
+pub use system::System;
 
 #[cfg(test)]
 mod tests;

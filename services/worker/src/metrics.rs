@@ -1,23 +1,29 @@
 //! Every metric of the workers. The names of Matyan 0.3 are kept where they mean the same.
 
+use matyan_proto::{MESSAGE_TYPES, MessageCounts};
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, core::Collector,
+    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry, core::Collector,
 };
 
-use crate::apply::Applied;
+use crate::apply::{Applied, Failure};
 
+const RECORDS: [f64; 8] = [1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 200.0, 500.0];
+const BYTES: [f64; 7] = [1e5, 5e5, 1e6, 2e6, 4e6, 8e6, 1e7];
 const SECONDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 #[derive(Clone)]
 pub struct Metrics {
     pub(crate) records: IntCounter,
-    items: IntCounter,
+    pub(crate) batch_records: Histogram,
+    pub(crate) turn_seconds: Histogram,
+    pub(crate) transactions: Transactions,
+    pub(crate) lag_records: GaugeVec,
+    pub(crate) oldest_unapplied_seconds: Gauge,
     skipped: IntCounter,
     parked: IntCounter,
     pub(crate) dead_letters_dropped: IntCounter,
-    conflicts: IntCounter,
     pub(crate) partitions_lost: IntCounter,
-    pub(crate) unapplied_bytes: IntGauge,
+    pub(crate) unapplied_bytes: Gauge,
     pub(crate) folds: IntCounter,
     pub(crate) fold_seconds: Histogram,
     pub(crate) events_consumed: IntCounter,
@@ -26,87 +32,216 @@ pub struct Metrics {
     pub(crate) event_seconds: Histogram,
     pub(crate) blobs_deleted: IntCounter,
     pub(crate) blob_failures: IntCounter,
-    pub(crate) job_runs: IntCounterVec,
+    pub(crate) jobs: JobMetrics,
+}
+
+/// What writers tell while they are at work.
+#[derive(Clone)]
+pub(crate) struct Transactions {
+    processed: [IntCounter; MESSAGE_TYPES.len()],
+    errors: IntCounterVec,
+    retries: IntCounter,
+    conflicts: IntCounter,
+    bytes: Histogram,
+}
+
+#[derive(Clone)]
+pub(crate) struct JobMetrics {
+    runs: IntCounterVec,
+    success: GaugeVec,
 }
 
 impl Metrics {
     /// Registers them; fails if a registry has them already.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let counter = |name, help| add(registry, IntCounter::new(name, help)?);
-        let counters =
-            |name, help, label| add(registry, IntCounterVec::new(Opts::new(name, help), &[label])?);
-        let seconds = |name, help| {
-            add(registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()))?)
-        };
+        let new = New(registry);
         Ok(Self {
-            records: counter("matyan_ingestion_messages_consumed_total", "Records taken from the log")?,
-            items: counter("matyan_ingestion_items_applied_total", "Items that were applied")?,
-            skipped: counter(
+            records: new.counter("matyan_ingestion_messages_consumed_total", "Records taken from the log")?,
+            batch_records: new.buckets("matyan_ingestion_batch_size", "Records taken at once", &RECORDS)?,
+            turn_seconds: new.seconds(
+                "matyan_ingestion_batch_processing_seconds",
+                "What applying the records of a run took that had queued up",
+            )?,
+            transactions: Transactions::new(&new)?,
+            lag_records: new.gauges(
+                "matyan_ingestion_lag_records",
+                "Records in the log that are not applied",
+                "partition",
+            )?,
+            oldest_unapplied_seconds: new.gauge(
+                "matyan_ingestion_oldest_unapplied_seconds",
+                "Since the oldest record came that was taken and is not applied; 0 if there is none",
+            )?,
+            skipped: new.counter(
                 "matyan_ingestion_records_skipped_total",
                 "Records that repeat or do not continue their producer",
             )?,
-            parked: counter(
+            parked: new.counter(
                 "matyan_ingestion_items_parked_total",
                 "Items that could not be applied and were parked",
             )?,
-            dead_letters_dropped: counter(
+            dead_letters_dropped: new.counter(
                 "matyan_ingestion_dead_letters_dropped_total",
                 "Parked items of which the dead-letter topic got no copy",
             )?,
-            conflicts: counter(
-                "matyan_ingestion_conflicts_total",
-                "Transactions that found the run changed",
-            )?,
-            partitions_lost: counter(
+            partitions_lost: new.counter(
                 "matyan_ingestion_partitions_lost_total",
                 "Partitions whose unapplied records were trimmed",
             )?,
-            unapplied_bytes: add(
-                registry,
-                IntGauge::new("matyan_ingestion_window_bytes", "Bytes of records taken and not yet applied")?,
-            )?,
-            folds: counter("matyan_fold_runs_total", "Folds of a run that came to their end")?,
-            fold_seconds: seconds("matyan_fold_seconds", "What a fold of a run took")?,
-            events_consumed: counter(
-                "matyan_control_events_consumed_total",
-                "Control events taken from the log",
-            )?,
-            events_processed: counters(
+            unapplied_bytes: new
+                .gauge("matyan_ingestion_window_bytes", "Bytes of records taken and not yet applied")?,
+            folds: new.counter("matyan_fold_runs_total", "Folds of a run that came to their end")?,
+            fold_seconds: new.seconds("matyan_fold_seconds", "What a fold of a run took")?,
+            events_consumed: new
+                .counter("matyan_control_events_consumed_total", "Control events taken from the log")?,
+            events_processed: new.counters(
                 "matyan_control_events_processed_total",
                 "Control events dealt with",
-                "event_type",
+                EVENTS,
             )?,
-            event_errors: counters(
+            event_errors: new.counters(
                 "matyan_control_processing_errors_total",
                 "Attempts at control events that failed",
-                "error_type",
+                EVENT_ERRORS,
             )?,
-            event_seconds: seconds(
-                "matyan_control_processing_duration_seconds",
-                "What a control event took",
-            )?,
-            blobs_deleted: counter("matyan_blobs_deleted_total", "Blobs of deleted runs that were deleted")?,
-            blob_failures: counter(
+            event_seconds: new
+                .seconds("matyan_control_processing_duration_seconds", "What a control event took")?,
+            blobs_deleted: new
+                .counter("matyan_blobs_deleted_total", "Blobs of deleted runs that were deleted")?,
+            blob_failures: new.counter(
                 "matyan_blob_delete_failures_total",
                 "Blobs that could not be deleted, counted at each attempt",
             )?,
-            job_runs: counters(
+            jobs: JobMetrics::new(&new)?,
+        })
+    }
+
+    pub(crate) fn applied(&self, applied: &Applied) {
+        self.skipped.inc_by(applied.skipped_records);
+        self.parked.inc_by(applied.parked);
+    }
+}
+
+impl Transactions {
+    fn new(new: &New<'_>) -> prometheus::Result<Self> {
+        let processed = new.counters(
+            "matyan_ingestion_messages_processed_total",
+            "Items that were applied",
+            ("message_type", &MESSAGE_TYPES),
+        )?;
+        Ok(Self {
+            processed: MESSAGE_TYPES.map(|message_type| processed.with_label_values(&[message_type])),
+            errors: new.counters(
+                "matyan_ingestion_processing_errors_total",
+                "Attempts at a transaction that failed",
+                APPLY_ERRORS,
+            )?,
+            retries: new.counter(
+                "matyan_ingestion_fdb_retries_total",
+                "Transactions made again, because the run had changed or the store was away",
+            )?,
+            conflicts: new
+                .counter("matyan_ingestion_conflicts_total", "Transactions that found the run changed")?,
+            bytes: new.buckets(
+                "matyan_ingestion_txn_estimated_bytes",
+                "What a transaction writes, about",
+                &BYTES,
+            )?,
+        })
+    }
+
+    pub(crate) fn committed(&self, applied: &MessageCounts, bytes: usize) {
+        for (counter, count) in self.processed.iter().zip(applied).filter(|(_, count)| **count > 0) {
+            counter.inc_by(*count);
+        }
+        self.bytes.observe(bytes as f64);
+    }
+
+    /// A transaction that has to be made again, or in parts.
+    pub(crate) fn failed(&self, failure: &Failure) {
+        let error = match failure {
+            Failure::Conflict => {
+                self.conflicts.inc();
+                return self.retries.inc();
+            }
+            Failure::Store(_) => {
+                self.retries.inc();
+                "fdb"
+            }
+            Failure::Blob(_) => "blob_storage",
+            Failure::Slow => "txn_too_large_split",
+            Failure::Poison(_) => "validation",
+        };
+        self.errors.with_label_values(&[error]).inc();
+    }
+}
+
+impl JobMetrics {
+    fn new(new: &New<'_>) -> prometheus::Result<Self> {
+        Ok(Self {
+            runs: new.counters(
                 "matyan_job_runs_total",
                 "Rounds of periodic jobs that came to their end",
+                ("job", &[]),
+            )?,
+            success: new.gauges(
+                "matyan_job_last_success_timestamp_seconds",
+                "When a job last came to its end",
                 "job",
             )?,
         })
     }
 
-    pub(crate) fn applied(&self, applied: &Applied) {
-        self.items.inc_by(applied.items);
-        self.skipped.inc_by(applied.skipped_records);
-        self.parked.inc_by(applied.parked);
-        self.conflicts.inc_by(applied.conflicts);
+    pub(crate) fn done(&self, job: &str, now_us: i64) {
+        self.runs.with_label_values(&[job]).inc();
+        self.success.with_label_values(&[job]).set(now_us as f64 / 1e6);
     }
 }
 
-fn add<M: Collector + Clone + 'static>(registry: &Registry, metric: M) -> prometheus::Result<M> {
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
+type Label = (&'static str, &'static [&'static str]);
+
+const EVENTS: Label = (
+    "event_type",
+    &["run_deleted", "run_archived", "run_unarchived", "experiment_deleted", "tag_deleted", "unknown"],
+);
+const EVENT_ERRORS: Label = ("error_type", &["validation", "fdb", "blob_storage", "unknown"]);
+const APPLY_ERRORS: Label = ("error_type", &["validation", "fdb", "blob_storage", "txn_too_large_split"]);
+
+/// Makes metrics and registers them.
+struct New<'a>(&'a Registry);
+
+impl New<'_> {
+    fn add<M: Collector + Clone + 'static>(&self, metric: M) -> prometheus::Result<M> {
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+        self.add(IntCounter::new(name, help)?)
+    }
+
+    /// With these values of the label from the beginning: a rate of what is not there yet is no rate.
+    fn counters(&self, name: &str, help: &str, (label, values): Label) -> prometheus::Result<IntCounterVec> {
+        let counters = self.add(IntCounterVec::new(Opts::new(name, help), &[label])?)?;
+        for value in values {
+            counters.with_label_values(&[value]).reset();
+        }
+        Ok(counters)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<Gauge> {
+        self.add(Gauge::new(name, help)?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, label: &str) -> prometheus::Result<GaugeVec> {
+        self.add(GaugeVec::new(Opts::new(name, help), &[label])?)
+    }
+
+    fn buckets(&self, name: &str, help: &str, buckets: &[f64]) -> prometheus::Result<Histogram> {
+        self.add(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?)
+    }
+
+    fn seconds(&self, name: &str, help: &str) -> prometheus::Result<Histogram> {
+        self.buckets(name, help, &SECONDS)
+    }
 }

@@ -30,6 +30,7 @@ names! {
     HOST = name("host", &["HOST"]);
     PORT = name("port", &["PORT"]);
     FRONTIER_PORT = name("frontier_port", &["FRONTIER_PORT"]);
+    METRICS_PORT = name("metrics_port", &["METRICS_PORT"]);
     DATA_DIR = name("data_dir", &["MATYAN_DATA_DIR"]);
     STORE = name("store", &["MATYAN_STORE"]);
     LOG = name("log", &["MATYAN_LOG"]);

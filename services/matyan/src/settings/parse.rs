@@ -32,6 +32,17 @@ pub(super) fn port(text: &str) -> Result<u16, String> {
     text.parse().map_err(|_| "is no port; give a number from 0 (any free one) to 65535".into())
 }
 
+/// As Matyan 0.3 has it, nothing and less than nothing is no port.
+pub(super) fn port_or_none(text: &str) -> Result<u16, String> {
+    match text.parse::<i64>() {
+        Ok(..=0) => Ok(0),
+        Ok(port) => {
+            u16::try_from(port).map_err(|_| "is no port; give one from 1 to 65535, or 0 for none".into())
+        }
+        Err(_) => Err("is no port; give a number from 1 to 65535, or 0 for none".into()),
+    }
+}
+
 #[expect(clippy::unnecessary_wraps, reason = "one shape for all parsers")]
 pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     Ok(text.into())

@@ -14,6 +14,7 @@ use tempfile::NamedTempFile;
 pub(crate) struct Announcement<'a> {
     pub(crate) query: Option<SocketAddr>,
     pub(crate) ingest: Option<SocketAddr>,
+    pub(crate) metrics: Option<SocketAddr>,
     pub(crate) data_dir: &'a Path,
     /// A browser finds more than the list of routes.
     pub(crate) has_ui: bool,
@@ -31,6 +32,9 @@ impl Announcement<'_> {
         if let Some(ingest) = self.ingest.map(url) {
             lines.push(format!("  ingest    {ingest}"));
         }
+        if let Some(metrics) = self.metrics.map(url) {
+            lines.push(format!("  metrics   {metrics}/metrics"));
+        }
         lines.push(format!("  data      {}\n", self.data_dir.display()));
         lines.push("Ctrl-C stops it.\n".to_owned());
         lines.join("\n")
@@ -40,8 +44,10 @@ impl Announcement<'_> {
     pub(crate) fn write_file(&self, path: &Path) -> io::Result<()> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut file = NamedTempFile::new_in(folder)?;
-        let (query, ingest) = (self.query.map(url), self.ingest.map(url));
-        writeln!(file, "{}", json!({"query": query, "ingest": ingest, "pid": std::process::id()}))?;
+        let [query, ingest, metrics] =
+            [self.query, self.ingest, self.metrics].map(|address| address.map(url));
+        let pid = std::process::id();
+        writeln!(file, "{}", json!({"query": query, "ingest": ingest, "metrics": metrics, "pid": pid}))?;
         file.persist(path)?;
         Ok(())
     }
@@ -79,6 +85,7 @@ mod tests {
         let announcement = Announcement {
             query: Some("127.0.0.1:53800".parse().unwrap()),
             ingest: None,
+            metrics: None,
             data_dir: Path::new("/srv/matyan"),
             has_ui: false,
         };
@@ -94,7 +101,7 @@ mod tests {
         let path = folder.path().join("ready.json");
         announcement.write_file(&path).unwrap();
         let file: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-        let expected = json!({"query": "http://127.0.0.1:53800", "ingest": null, "pid": std::process::id()});
+        let expected = json!({"query": "http://127.0.0.1:53800", "ingest": null, "metrics": null, "pid": std::process::id()});
         assert_eq!(file, expected);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }

@@ -13,6 +13,8 @@ use crate::settings::Settings;
 pub(crate) struct Listeners {
     pub(crate) query: Option<Listener>,
     pub(crate) ingest: Option<Listener>,
+    /// Of a process that has neither.
+    pub(crate) metrics: Option<Listener>,
 }
 
 pub(crate) struct Listener {
@@ -23,16 +25,23 @@ pub(crate) struct Listener {
 
 impl Listeners {
     pub(crate) async fn bind(settings: &Settings) -> Result<Self, Error> {
-        let Settings { role, host, port, frontier_port, .. } = settings;
+        let Settings { role, host, port, frontier_port, metrics_port, .. } = settings;
         let frontier_flag = if role.has_backend() { "--frontier-port" } else { "--port" };
         Ok(Self {
             query: bind(role.has_backend(), *host, *port, "--port").await?,
             ingest: bind(role.has_frontier(), *host, *frontier_port, frontier_flag).await?,
+            // As it always was, 0 means none here.
+            metrics: bind(role.is_worker() && *metrics_port > 0, *host, *metrics_port, "--metrics-port")
+                .await?,
         })
     }
 
     pub(crate) fn query_address(&self) -> Option<SocketAddr> {
         self.query.as_ref().map(|listener| listener.address)
+    }
+
+    pub(crate) fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(|listener| listener.address)
     }
 
     pub(crate) fn ingest_address(&self) -> Option<SocketAddr> {

@@ -68,13 +68,18 @@ impl Parts {
             port_start(&mut ports, "the ingest side", listener, edge);
         }
         if let (Some(listener), Some(backend)) = (listeners.query, to_backend) {
-            let edge = matyan_edge::query(edge, metrics, backend, to_frontier);
+            let edge = matyan_edge::query(edge.clone(), metrics.clone(), backend, to_frontier);
             let edge = match ui {
                 Some(ui) => edge.with_ui(ui),
                 None => edge,
             };
             edges.push(edge.clone());
             port_start(&mut ports, "the query side", listener, edge);
+        }
+        if let (Some(listener), Some(server)) = (listeners.metrics, workers.system_server(role, substrates)) {
+            let edge = matyan_edge::worker(edge, metrics, in_process(Routes::new(server)));
+            edges.push(edge.clone());
+            port_start(&mut ports, "the port of metrics", listener, edge);
         }
         Ok(Self { frontier, backend, health, edges, ports, workers })
     }

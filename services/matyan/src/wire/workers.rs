@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use matyan_worker::{Control, Deps, FoldThread, Ingestion, Metrics};
+use matyan_proto::system::v1::system_service_server::SystemServiceServer;
+use matyan_worker::{Control, Deps, FoldThread, Heartbeat, Ingestion, Metrics, System};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(8);
 pub(crate) struct Workers {
     tasks: Tasks,
     fold: Option<(FoldThread, CancellationToken)>,
+    heartbeats: Vec<Heartbeat>,
 }
 
 impl Workers {
@@ -23,7 +25,7 @@ impl Workers {
         substrates: &Substrates,
         registry: &prometheus::Registry,
     ) -> Result<Self, Error> {
-        let mut workers = Self { tasks: Tasks::default(), fold: None };
+        let mut workers = Self { tasks: Tasks::default(), fold: None, heartbeats: Vec::new() };
         let Some(deps) = deps(substrates).filter(|_| role.has_ingest_worker() || role.has_control_worker())
         else {
             return Ok(workers);
@@ -37,14 +39,27 @@ impl Workers {
             let ingestion = Ingestion::new(deps.clone(), Default::default(), notices, metrics.clone());
             let ingestion =
                 ingestion.await.map_err(|source| Error::Part { part: "the ingestion worker", source })?;
+            workers.heartbeats.push(ingestion.heartbeat());
             workers.tasks.spawn("the ingestion worker", |stop| ingestion.run(stop));
         }
         if role.has_control_worker() {
             let control = Control::new(deps, metrics).await;
             let control = control.map_err(|source| Error::Part { part: "the control worker", source })?;
+            workers.heartbeats.push(control.heartbeat());
             workers.tasks.spawn("the control worker", |stop| control.run(stop));
         }
         Ok(workers)
+    }
+
+    /// What tells of them, in a process that has nothing else.
+    pub(crate) fn system_server(
+        &self,
+        role: Role,
+        substrates: &Substrates,
+    ) -> Option<SystemServiceServer<System>> {
+        let component = if role.has_ingest_worker() { "ingest-worker" } else { "control-worker" };
+        let system = System::new(component, deps(substrates)?, self.heartbeats.clone());
+        Some(SystemServiceServer::new(system))
     }
 
     /// Cancel-safe.

@@ -97,7 +97,7 @@ impl Step<'_> {
                 at += bad;
             }
         }
-        self.outcome.applied_items += (end - first) as u64;
+        self.outcome.applied[0] += (end - first) as u64;
         Ok(end - first)
     }
 

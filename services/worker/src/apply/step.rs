@@ -13,7 +13,11 @@ use matyan_model::{
     run::{RunEdit, Writing, run_create, writing_put},
     series::{Header, Written},
 };
-use matyan_proto::ingest::v1::{Event, event::Kind};
+use matyan_proto::{
+    MessageCounts,
+    ingest::v1::{Event, event::Kind},
+    message_type,
+};
 use matyan_store::{Batch as StoreBatch, Transaction};
 
 use super::{
@@ -52,7 +56,9 @@ pub(crate) struct Blocks {
 pub(super) struct Outcome {
     pub(super) blocks: Option<Blocks>,
     pub(super) parked: Vec<ParkedItem>,
-    pub(super) applied_items: u64,
+    pub(super) applied: MessageCounts,
+    /// What the transaction was estimated at.
+    pub(super) bytes: usize,
     pub(super) skipped_records: u64,
 }
 
@@ -252,7 +258,9 @@ impl<'a> Step<'a> {
         match reason {
             Some(reason) => self.park_event(record, event, item, &reason).await,
             None => {
-                self.outcome.applied_items += 1;
+                if let Some(kind) = &event.kind {
+                    self.outcome.applied[message_type(kind)] += 1;
+                }
                 Ok(())
             }
         }
@@ -292,6 +300,7 @@ impl<'a> Step<'a> {
     /// The transaction, with everything that its items came to.
     pub(super) fn finish(mut self) -> (StoreBatch, Outcome) {
         let mut outcome = std::mem::take(&mut self.outcome);
+        outcome.bytes = self.bytes;
         let (project, id) = (self.run.project, &self.run.id);
         if let Some(number) = self.state.live_number().filter(|_| !self.is_deleted) {
             outcome.blocks = self.finish_run(number);

@@ -16,13 +16,14 @@ use super::{
     state::State,
     step::{Mode, Outcome, Step},
 };
-use crate::{deps::Deps, record::Entry};
+use crate::{deps::Deps, metrics::Transactions, record::Entry};
 
 /// Writes one run. There is at most one at work for each run of a process; a second process is told by conflicts.
 pub(crate) struct RunWriter {
     deps: Deps,
     run: RunKey,
     dead_letters: DeadLetters,
+    metrics: Transactions,
     state: Option<State>,
 }
 
@@ -43,8 +44,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LAST_WAIT: Duration = Duration::from_secs(5);
 
 impl RunWriter {
-    pub(crate) fn new(deps: Deps, run: RunKey, dead_letters: DeadLetters) -> Self {
-        Self { deps, run, dead_letters, state: None }
+    pub(crate) fn new(deps: Deps, run: RunKey, dead_letters: DeadLetters, metrics: Transactions) -> Self {
+        Self { deps, run, dead_letters, metrics, state: None }
     }
 
     /// About what is kept in memory for the next entries.
@@ -74,8 +75,12 @@ impl RunWriter {
                     wait = FIRST_WAIT;
                     mode = wider(&mode);
                 }
-                Err(Failure::Conflict) => applied.conflicts += 1,
+                Err(Failure::Conflict) => {
+                    self.metrics.failed(&Failure::Conflict);
+                    applied.conflicts += 1;
+                }
                 Err(failure) => {
+                    self.metrics.failed(&failure);
                     tracing::warn!(run = self.run.id.as_str(), error = %failure, ?mode, "not applied yet");
                     if let Some(narrower) = self.narrower(records, &mode, &failure) {
                         mode = narrower;
@@ -125,7 +130,8 @@ impl RunWriter {
         self.state = Some(state);
         self.dead_letters.copy(&self.run, &outcome.parked);
         applied.blocks.extend(outcome.blocks);
-        applied.items += outcome.applied_items;
+        self.metrics.committed(&outcome.applied, outcome.bytes);
+        applied.items += outcome.applied.iter().sum::<u64>();
         applied.skipped_records += outcome.skipped_records;
         applied.parked += outcome.parked.len() as u64;
         Ok(done)

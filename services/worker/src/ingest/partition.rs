@@ -61,6 +61,11 @@ impl Partition {
         true
     }
 
+    /// When the oldest record came that was taken and is not applied.
+    pub(super) fn oldest_unapplied_us(&self) -> Option<i64> {
+        self.under_way.iter().find(|under_way| !under_way.is_done).map(|oldest| oldest.record.appended_us)
+    }
+
     /// Notes that a record is applied; tells the new position if that moved it.
     pub(super) fn done(&mut self, offset: u64) -> Option<Applied> {
         let place = self.under_way.binary_search_by_key(&offset, |under_way| under_way.record.offset).ok()?;

@@ -9,6 +9,7 @@ use matyan_model::{
     position::{Applied, applied_get, applied_put},
 };
 use matyan_store::{Transaction, transact};
+use prometheus::GaugeVec;
 use tokio::{sync::watch, task::JoinHandle, time::MissedTickBehavior};
 
 use crate::{deps::Deps, error::Error};
@@ -20,6 +21,7 @@ pub(super) struct Progress {
     told: watch::Receiver<Positions>,
     written: Positions,
     trimmed: Positions,
+    lag: GaugeVec,
 }
 
 pub(super) struct ProgressHandle {
@@ -53,9 +55,9 @@ impl ProgressHandle {
 }
 
 impl Progress {
-    pub(super) fn start(deps: Deps, trim_every: Duration) -> ProgressHandle {
+    pub(super) fn start(deps: Deps, trim_every: Duration, lag: GaugeVec) -> ProgressHandle {
         let (tell, told) = watch::channel(Positions::new());
-        let progress = Self { deps, told, written: Positions::new(), trimmed: Positions::new() };
+        let progress = Self { deps, told, written: Positions::new(), trimmed: Positions::new(), lag };
         ProgressHandle { tell, task: tokio::spawn(progress.run(trim_every)) }
     }
 
@@ -67,6 +69,7 @@ impl Progress {
                 changed = self.told.changed() => changed.is_ok(),
                 _ = trims.tick() => {
                     self.trim().await;
+                    self.tell_lag().await;
                     continue;
                 }
             };
@@ -94,6 +97,19 @@ impl Progress {
         }
         self.written = told;
         true
+    }
+
+    /// How many records of each partition that it has are not applied.
+    async fn tell_lag(&self) {
+        let info = match self.deps.log_writer.describe(Topic::Ingestion).await {
+            Ok(info) => info,
+            Err(error) => return tracing::debug!(%error, "the lag is not known"),
+        };
+        for (partition, applied) in &self.written {
+            let Some(bounds) = info.partitions.get(*partition as usize) else { continue };
+            let lag = bounds.end.saturating_sub(applied.next.max(bounds.first));
+            self.lag.with_label_values(&[&partition.to_string()]).set(lag as f64);
+        }
     }
 
     /// Makes durable what is applied, then lets the log go up to there.

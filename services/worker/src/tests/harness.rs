@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     apply::{Applied, Copier, DeadLetters, RunKey, RunWriter},
     deps::Deps,
+    metrics::Metrics,
     record::Entry,
 };
 
@@ -45,6 +46,7 @@ pub(super) struct World {
     pub(super) now_us: Arc<AtomicI64>,
     pub(super) log: Arc<EmbeddedLog>,
     pub(super) dead_letters: DeadLetters,
+    metrics: Metrics,
     _copier: Copier,
     directory: tempfile::TempDir,
 }
@@ -77,7 +79,8 @@ impl World {
             }),
         };
         let (dead_letters, _copier) = DeadLetters::start(log.clone(), dropped());
-        Self { deps, inner, faults, now_us, log, dead_letters, _copier, directory }
+        let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
+        Self { deps, inner, faults, now_us, log, dead_letters, metrics, _copier, directory }
     }
 
     /// Another log in the place of the first, with offsets from 0.
@@ -102,7 +105,7 @@ impl World {
 
     pub(super) fn writer(&self, run: &str) -> RunWriter {
         let run = RunKey { project: P, project_name: "".into(), id: RunId::new(run) };
-        RunWriter::new(self.deps.clone(), run, self.dead_letters.clone())
+        RunWriter::new(self.deps.clone(), run, self.dead_letters.clone(), self.metrics.transactions.clone())
     }
 
     /// Applies records to run `r` by a writer that knows nothing yet.

@@ -1,0 +1,57 @@
+//! Whether a loop still goes round. Each round beats, and so does each wait: only one that hangs falls silent.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+/// A loop waits no longer than this without beating.
+pub(crate) const BEAT_EVERY: Duration = Duration::from_secs(1);
+
+/// Silence after which a loop counts as hanging: far more than a round takes on a machine that is short of everything.
+const SILENCE: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Debug)]
+pub struct Heartbeat {
+    what: &'static str,
+    last: Arc<watch::Sender<Instant>>,
+}
+
+impl Heartbeat {
+    pub(crate) fn new(what: &'static str) -> Self {
+        Self { what, last: Arc::new(watch::Sender::new(Instant::now())) }
+    }
+
+    pub(crate) fn beat(&self) {
+        self.last.send_replace(Instant::now());
+    }
+
+    /// Beats beside other work of the same task.
+    pub(crate) async fn go_on(&self, stop: &CancellationToken) {
+        while stop.run_until_cancelled(tokio::time::sleep(BEAT_EVERY)).await.is_some() {
+            self.beat();
+        }
+    }
+
+    /// What is wrong, if something is.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let silent = self.last.borrow().elapsed();
+        (silent > SILENCE).then(|| format!("{} has not gone round for {} s", self.what, silent.as_secs()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_loop_that_hangs_is_told_of_until_it_goes_on() {
+        let heartbeat = Heartbeat::new("the test");
+        tokio::time::advance(SILENCE).await;
+        assert_eq!(heartbeat.problem(), None);
+        tokio::time::advance(BEAT_EVERY).await;
+        assert_eq!(heartbeat.problem().unwrap(), "the test has not gone round for 61 s");
+        heartbeat.beat();
+        assert_eq!(heartbeat.problem(), None);
+    }
+}

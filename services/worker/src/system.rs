@@ -1,0 +1,80 @@
+//! What a worker process tells of itself: which version it is, whether its loops go round, and whether what it works with
+//! can be reached. It is the only API that a worker has.
+
+use std::time::Duration;
+
+use matyan_blob::BlobKey;
+use matyan_log::Topic;
+use matyan_model::keys;
+use matyan_proto::{
+    limits,
+    system::v1::{self as pb, system_service_server::SystemService},
+};
+use tokio::time::timeout;
+use tonic::{Request, Response, Result};
+
+use crate::{deps::Deps, heartbeat::Heartbeat};
+
+/// Longer than a substrate takes that is well, and shorter than whoever asks waits.
+const ANSWER: Duration = Duration::from_secs(2);
+
+pub struct System {
+    component: &'static str,
+    deps: Deps,
+    heartbeats: Vec<Heartbeat>,
+}
+
+impl System {
+    pub fn new(component: &'static str, deps: Deps, heartbeats: Vec<Heartbeat>) -> Self {
+        Self { component, deps, heartbeats }
+    }
+}
+
+#[tonic::async_trait]
+impl SystemService for System {
+    async fn version(&self, _: Request<pb::VersionRequest>) -> Result<Response<pb::VersionResponse>> {
+        Ok(Response::new(pb::VersionResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            component: self.component.to_owned(),
+            ..Default::default()
+        }))
+    }
+
+    async fn readiness(&self, _: Request<pb::ReadinessRequest>) -> Result<Response<pb::ReadinessResponse>> {
+        let deps = &self.deps;
+        let store = async { deps.store.snapshot().await?.get(&keys::format()).await };
+        let probe = BlobKey::new(".ready/probe").expect("it is a key");
+        let (store, log, control_log, blobs) = tokio::join!(
+            problem(store),
+            problem(deps.log_writer.describe(Topic::Ingestion)),
+            problem(deps.log_writer.describe(Topic::Control)),
+            problem(deps.blobs.describe(&probe)),
+        );
+        let checks = vec![
+            check("worker", self.heartbeats.iter().find_map(Heartbeat::problem)),
+            check("store", store),
+            check("log", log),
+            check("control_log", control_log),
+            // Payloads that no row has room for are moved there before anything that refers to them is written.
+            check("blobs", blobs),
+        ];
+        let ready = checks.iter().all(|check| check.ok);
+        Ok(Response::new(pb::ReadinessResponse { ready, checks }))
+    }
+
+    async fn limits(&self, _: Request<pb::LimitsRequest>) -> Result<Response<pb::LimitsResponse>> {
+        Ok(Response::new(pb::LimitsResponse { limits: Some(limits::message()) }))
+    }
+}
+
+async fn problem<T, E: std::fmt::Display>(asked: impl Future<Output = Result<T, E>>) -> Option<String> {
+    match timeout(ANSWER, asked).await {
+        Ok(answer) => answer.err().map(|error| error.to_string()),
+        Err(_) => Some(format!("no answer within {} s", ANSWER.as_secs())),
+    }
+}
+
+fn check(name: &str, problem: Option<String>) -> pb::Check {
+    let ok = problem.is_none();
+    pb::Check { name: name.to_owned(), ok, message: problem.unwrap_or_default(), required: true }
+}
