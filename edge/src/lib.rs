@@ -15,6 +15,7 @@ mod serve;
 mod services;
 mod settings;
 pub mod stream;
+mod tls;
 mod transport;
 mod ui;
 pub mod ws;
@@ -23,6 +24,7 @@ pub use edge::Edge;
 pub use metrics::Metrics;
 pub use serve::serve;
 pub use settings::Settings;
+pub use tls::{Tls, TlsError};
 pub use transport::Transport;
 pub use ui::{Ui, UiError, UiSettings};
 

@@ -10,14 +10,16 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::edge::Edge;
+use crate::tls::Tls;
 
 /// A client that has connected has this long to send a request's head.
 const HEAD_TIME: Duration = Duration::from_secs(30);
@@ -32,7 +34,7 @@ const MAX_STREAMS: u32 = 1_000;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves until `stop` is cancelled and everything under way has ended.
-pub async fn serve(listener: TcpListener, edge: Edge, stop: CancellationToken) {
+pub async fn serve(listener: TcpListener, tls: Option<Tls>, edge: Edge, stop: CancellationToken) {
     let graceful = GracefulShutdown::new();
     let connections = TaskTracker::new();
     loop {
@@ -42,7 +44,9 @@ pub async fn serve(listener: TcpListener, edge: Edge, stop: CancellationToken) {
         };
         match accepted {
             Ok((stream, _)) => {
-                connections.spawn(connection(stream, edge.clone(), &graceful));
+                let connection =
+                    connection(stream, tls.clone(), edge.clone(), graceful.watcher(), stop.clone());
+                connections.spawn(connection);
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -63,15 +67,30 @@ fn prepare(stream: &TcpStream) -> std::io::Result<()> {
     SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
-/// One connection until its end.
-fn connection(
+/// One connection until its end. What has not shaken hands when the server stops is dropped.
+async fn connection(
     stream: TcpStream,
+    tls: Option<Tls>,
     edge: Edge,
-    graceful: &GracefulShutdown,
-) -> impl Future<Output = ()> + Send + 'static {
+    watcher: Watcher,
+    stop: CancellationToken,
+) {
     if let Err(error) = prepare(&stream) {
         tracing::debug!(%error, "a connection keeps its defaults");
     }
+    let Some(tls) = tls else { return requests(stream, edge, watcher).await };
+    let shaken = timeout(HEAD_TIME, tls.acceptor().accept(stream));
+    match stop.run_until_cancelled(shaken).await {
+        Some(Ok(Ok(stream))) => requests(stream, edge, watcher).await,
+        Some(Ok(Err(error))) => tracing::debug!(%error, "a connection that cannot be secured"),
+        Some(Err(_)) | None => {}
+    }
+}
+
+async fn requests<S>(stream: S, edge: Edge, watcher: Watcher)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
     builder
@@ -85,10 +104,7 @@ fn connection(
         async move { Ok::<_, Infallible>(edge.answer(request.map(Body::new)).await) }
     });
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-    let serving = graceful.watch(serving);
-    async move {
-        if let Err(error) = serving.await {
-            tracing::debug!(error = &*error, "a connection ended with an error");
-        }
+    if let Err(error) = watcher.watch(serving).await {
+        tracing::debug!(error = &*error, "a connection ended with an error");
     }
 }

@@ -58,6 +58,7 @@ const DOES_IO: &[(&str, &[&str])] = &[
     ("opentelemetry-otlp", &["matyan"]),
     ("rdkafka", &["matyan-log"]),
     ("reqwest", &["matyan-tests", "matyan-bench"]),
+    ("tokio-rustls", &["matyan-edge", "matyan-tests"]),
     ("tokio-tungstenite", &["matyan-edge", "matyan-tests", "matyan-bench"]),
 ];
 

@@ -39,7 +39,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let stop = CancellationToken::new();
-        let serving = tokio::spawn(matyan_edge::serve(listener, edge.clone(), stop.clone()));
+        let serving = tokio::spawn(matyan_edge::serve(listener, None, edge.clone(), stop.clone()));
         Server { frontier, edge, address, stop, serving }
     }
 

@@ -133,6 +133,12 @@ pub(crate) struct CommonFlags {
     /// text or json [default: text]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
+    /// Speak TLS on every port, with the certificates in this PEM file
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<String>,
+    /// The key of the first certificate, in PEM; both files are read again when they change
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<String>,
     /// Send traces to the OpenTelemetry collector at this address, over gRPC: http://127.0.0.1:4317, say
     #[arg(long, value_name = "URL")]
     otlp_endpoint: Option<String>,

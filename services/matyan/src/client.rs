@@ -14,7 +14,10 @@ use std::io;
 
 use matyan_proto::limits::MESSAGE_BYTES;
 use tokio::runtime::Builder;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{
+    Code, Status,
+    transport::{Channel, ClientTlsConfig},
+};
 
 use flags::Command;
 use output::Output;
@@ -26,6 +29,10 @@ pub(crate) enum Error {
     SetUp(#[source] io::Error),
     #[error("`{0}` is no address of a server: give one such as http://127.0.0.1:53800 with --server")]
     Address(String),
+    #[error(
+        "the certificates that this machine trusts cannot be read; SSL_CERT_FILE can name a file of them"
+    )]
+    Roots { source: tonic::transport::Error },
     #[error("no server answers at {server}: start one with `matyan up`, or name another with --server")]
     Unreachable { server: String, source: tonic::transport::Error },
     #[error("{0}")]
@@ -83,9 +90,14 @@ pub(crate) fn run(command: Command) -> Result<(), Error> {
 
 async fn connect(server: &str) -> Result<Channel, Error> {
     let endpoint = Channel::from_shared(server.to_owned()).map_err(|_| Error::Address(server.to_owned()))?;
-    if endpoint.uri().scheme_str() != Some("http") {
-        return Err(Error::Address(server.to_owned()));
-    }
+    let endpoint = match endpoint.uri().scheme_str() {
+        Some("http") => endpoint,
+        Some("https") => {
+            let tls = endpoint.tls_config(ClientTlsConfig::new().with_native_roots());
+            tls.map_err(|source| Error::Roots { source })?
+        }
+        _ => return Err(Error::Address(server.to_owned())),
+    };
     endpoint.connect().await.map_err(|source| Error::Unreachable { server: server.to_owned(), source })
 }
 

@@ -26,6 +26,8 @@ use crate::cli::Asked;
 use reader::Reader;
 use source::Sources;
 
+const NO_PAIR: &str = "is missing; give a certificate and its key, or neither";
+
 /// What a process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -99,6 +101,8 @@ pub(crate) struct Settings {
     pub(crate) frontier_port: u16,
     /// Port by which a worker is watched; 0 if it has none.
     pub(crate) metrics_port: u16,
+    /// Certificate and key of every port; without them they speak in the clear.
+    pub(crate) tls: Option<(PathBuf, PathBuf)>,
     pub(crate) data_dir: PathBuf,
     /// Where blobs lie if not in the data directory.
     pub(crate) blobs_dir: Option<PathBuf>,
@@ -154,6 +158,17 @@ impl Settings {
         })
     }
 
+    fn read_tls(from: &Sources, reader: &mut Reader) -> Option<(PathBuf, PathBuf)> {
+        let certificate = reader.optional(from, names::TLS_CERT_FILE, parse::path);
+        match (certificate, reader.optional(from, names::TLS_KEY_FILE, parse::path)) {
+            (Some(certificate), Some(key)) => return Some((certificate, key)),
+            (None, None) => {}
+            (Some(_), None) => reader.refuse(names::TLS_KEY_FILE.variables[0], NO_PAIR),
+            (None, Some(_)) => reader.refuse(names::TLS_CERT_FILE.variables[0], NO_PAIR),
+        }
+        None
+    }
+
     fn read(role: Role, from: &Sources, reader: &mut Reader) -> Self {
         // On a laptop nobody else is let in unasked; in a container nobody gets in otherwise.
         let host = if role == Role::Up { "127.0.0.1" } else { "0.0.0.0" };
@@ -166,6 +181,7 @@ impl Settings {
             port: reader.parse(from, names::PORT, "53800", parse::port),
             frontier_port: reader.parse(from, frontier_port, "53801", parse::port),
             metrics_port: reader.parse(from, names::METRICS_PORT, "9090", parse::port_or_none),
+            tls: Self::read_tls(from, reader),
             data_dir: reader.parse(from, names::DATA_DIR, "matyan-data", parse::path),
             blobs_dir: distributed::blobs_dir(role, from),
             log_level: reader.parse(from, names::LOG_LEVEL, "info", parse::log_level),

@@ -13,7 +13,7 @@ mod workers;
 
 use std::{io, io::Write, net::SocketAddr, path::PathBuf, thread};
 
-use matyan_edge::{Ui, UiError};
+use matyan_edge::{Tls, TlsError, Ui, UiError};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
@@ -44,6 +44,8 @@ pub(crate) enum Error {
     Telemetry(#[from] telemetry::Error),
     #[error(transparent)]
     DataDir(#[from] data_dir::Error),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error(transparent)]
     Ui(#[from] UiError),
     #[error(transparent)]
@@ -119,6 +121,7 @@ struct Process {
 impl Process {
     async fn start(settings: &Settings) -> Result<Self, Error> {
         let ui = settings.ui.as_ref().map(Ui::open).transpose()?;
+        let tls = settings.tls.clone().map(|(certificate, key)| Tls::open(certificate, key)).transpose()?;
         let data_dir = DataDir::open(&settings.data_dir)?;
         let listeners = Listeners::bind(settings).await?;
         let secret = settings.secret.clone().map_or_else(|| data_dir.secret(), Ok)?;
@@ -128,9 +131,10 @@ impl Process {
             ingest: listeners.ingest_address(),
             metrics: listeners.metrics_address(),
             data_dir: data_dir.path(),
+            has_tls: tls.is_some(),
             has_ui: ui.is_some(),
         };
-        let parts = Parts::start(settings, &substrates, &secret, listeners, ui).await?;
+        let parts = Parts::start(settings, &substrates, &secret, listeners, (tls, ui)).await?;
         announce(settings, &announcement)?;
         Ok(Self { parts, substrates, _data_dir: data_dir })
     }

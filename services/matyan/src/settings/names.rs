@@ -30,6 +30,8 @@ names! {
     HOST = name("host", &["HOST"]);
     PORT = name("port", &["PORT"]);
     FRONTIER_PORT = name("frontier_port", &["FRONTIER_PORT"]);
+    TLS_CERT_FILE = name("tls_cert", &["TLS_CERT_FILE"]);
+    TLS_KEY_FILE = name("tls_key", &["TLS_KEY_FILE"]);
     METRICS_PORT = name("metrics_port", &["METRICS_PORT"]);
     DATA_DIR = name("data_dir", &["MATYAN_DATA_DIR"]);
     STORE = name("store", &["MATYAN_STORE"]);

@@ -16,23 +16,29 @@ pub(crate) struct Announcement<'a> {
     pub(crate) ingest: Option<SocketAddr>,
     pub(crate) metrics: Option<SocketAddr>,
     pub(crate) data_dir: &'a Path,
+    /// Every port speaks TLS.
+    pub(crate) has_tls: bool,
     /// A browser finds more than the list of routes.
     pub(crate) has_ui: bool,
 }
 
 impl Announcement<'_> {
+    fn url(&self, address: SocketAddr) -> String {
+        url(if self.has_tls { "https" } else { "http" }, address)
+    }
+
     /// On standard output, for people; the log is on standard error.
     pub(crate) fn banner(&self) -> String {
         let mut lines = vec![format!("matyan {} is ready\n", env!("CARGO_PKG_VERSION"))];
-        if let Some(query) = self.query.map(url) {
+        if let Some(query) = self.query.map(|address| self.url(address)) {
             let page = if self.has_ui { "" } else { "docs" };
             lines.push(format!("  browser   {query}/{page}"));
             lines.push(format!("  script    run = matyan_client.Run(repo=\"{query}\")"));
         }
-        if let Some(ingest) = self.ingest.map(url) {
+        if let Some(ingest) = self.ingest.map(|address| self.url(address)) {
             lines.push(format!("  ingest    {ingest}"));
         }
-        if let Some(metrics) = self.metrics.map(url) {
+        if let Some(metrics) = self.metrics.map(|address| self.url(address)) {
             lines.push(format!("  metrics   {metrics}/metrics"));
         }
         lines.push(format!("  data      {}\n", self.data_dir.display()));
@@ -45,7 +51,7 @@ impl Announcement<'_> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut file = NamedTempFile::new_in(folder)?;
         let [query, ingest, metrics] =
-            [self.query, self.ingest, self.metrics].map(|address| address.map(url));
+            [self.query, self.ingest, self.metrics].map(|address| address.map(|address| self.url(address)));
         let pid = std::process::id();
         writeln!(file, "{}", json!({"query": query, "ingest": ingest, "metrics": metrics, "pid": pid}))?;
         file.persist(path)?;
@@ -54,13 +60,13 @@ impl Announcement<'_> {
 }
 
 /// An address that can be gone to: one that stands for every interface is reached by its loopback.
-fn url(address: SocketAddr) -> String {
+fn url(scheme: &str, address: SocketAddr) -> String {
     let ip = match address.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
         ip => ip,
     };
-    format!("http://{}", SocketAddr::new(ip, address.port()))
+    format!("{scheme}://{}", SocketAddr::new(ip, address.port()))
 }
 
 #[cfg(test)]
@@ -68,7 +74,7 @@ mod tests {
     use super::*;
 
     fn check(address: &str, expected: &str) {
-        assert_eq!(url(address.parse().unwrap()), expected);
+        assert_eq!(url("http", address.parse().unwrap()), expected);
     }
 
     #[test]
@@ -87,6 +93,7 @@ mod tests {
             ingest: None,
             metrics: None,
             data_dir: Path::new("/srv/matyan"),
+            has_tls: false,
             has_ui: false,
         };
         let banner = announcement.banner();

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use matyan_backend::{Backend, UriKey};
-use matyan_edge::{Edge, Transport, Ui};
+use matyan_edge::{Edge, Tls, Transport, Ui};
 use matyan_frontier::Frontier;
 use prometheus::{Registry, process_collector::ProcessCollector};
 use tokio::time::timeout;
@@ -40,7 +40,7 @@ impl Parts {
         substrates: &Substrates,
         secret: &Secret,
         listeners: Listeners,
-        ui: Option<Ui>,
+        (tls, ui): (Option<Tls>, Option<Ui>),
     ) -> Result<Self, Error> {
         let registry = Registry::new();
         registry.register(Box::new(ProcessCollector::for_self()))?;
@@ -59,13 +59,19 @@ impl Parts {
         let to_backend = backend.clone().map(|backend| in_process(backend.into_routes()));
 
         let (mut ports, mut edges) = (Tasks::default(), Vec::new());
+        if let Some(tls) = tls.clone() {
+            ports.spawn("following the certificate", |stop| async move {
+                tls.follow(stop).await;
+                Ok(())
+            });
+        }
         let edge = edge_settings(settings);
         let metrics = matyan_edge::Metrics::register(&registry)?;
         if let (Some(listener), Some(frontier)) = (listeners.ingest, &to_frontier) {
             let edge =
                 matyan_edge::ingest(edge.clone(), metrics.clone(), frontier.clone(), to_backend.clone());
             edges.push(edge.clone());
-            port_start(&mut ports, "the ingest side", listener, edge);
+            port_start(&mut ports, "the ingest side", listener, tls.clone(), edge);
         }
         if let (Some(listener), Some(backend)) = (listeners.query, to_backend) {
             let edge = matyan_edge::query(edge.clone(), metrics.clone(), backend, to_frontier);
@@ -74,12 +80,12 @@ impl Parts {
                 None => edge,
             };
             edges.push(edge.clone());
-            port_start(&mut ports, "the query side", listener, edge);
+            port_start(&mut ports, "the query side", listener, tls.clone(), edge);
         }
         if let (Some(listener), Some(server)) = (listeners.metrics, workers.system_server(role, substrates)) {
             let edge = matyan_edge::worker(edge, metrics, in_process(Routes::new(server)));
             edges.push(edge.clone());
-            port_start(&mut ports, "the port of metrics", listener, edge);
+            port_start(&mut ports, "the port of metrics", listener, tls.clone(), edge);
         }
         Ok(Self { frontier, backend, health, edges, ports, workers })
     }
@@ -121,9 +127,9 @@ impl Parts {
     }
 }
 
-fn port_start(ports: &mut Tasks, part: &'static str, listener: Listener, edge: Edge) {
+fn port_start(ports: &mut Tasks, part: &'static str, listener: Listener, tls: Option<Tls>, edge: Edge) {
     ports.spawn(part, |stop| async move {
-        matyan_edge::serve(listener.socket, edge, stop).await;
+        matyan_edge::serve(listener.socket, tls, edge, stop).await;
         Ok(())
     });
 }

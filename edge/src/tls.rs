@@ -1,0 +1,131 @@
+//! TLS of a port, with the certificate that its files hold now: whoever renews one replaces the files, and no connection ends.
+//! A pair that cannot be used is told of, and the one before stays.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+use std::{fs, io};
+
+use rustls::ServerConfig;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use tokio::time::sleep;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+/// How soon a new certificate is in use.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    #[error("{} cannot be read", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{} holds no {what} in PEM form", path.display())]
+    Pem { path: PathBuf, what: &'static str, source: pem::Error },
+    #[error("the key in {} does not belong to the certificate in {}", key.display(), certificate.display())]
+    Pair { certificate: PathBuf, key: PathBuf, source: rustls::Error },
+    #[error("TLS cannot be set up")]
+    SetUp(#[source] rustls::Error),
+}
+
+/// A certificate and its key, as files. Cheap to clone.
+#[derive(Clone)]
+pub struct Tls {
+    current: Arc<Current>,
+    acceptor: TlsAcceptor,
+}
+
+#[derive(Debug)]
+struct Current {
+    certificate: PathBuf,
+    key: PathBuf,
+    pair: RwLock<Arc<CertifiedKey>>,
+}
+
+/// What tells one state of the files from another.
+type Stamp = [Option<(SystemTime, u64)>; 2];
+
+impl Tls {
+    /// `certificate` is followed in its file by those that lead to a root, if there are any.
+    pub fn open(certificate: PathBuf, key: PathBuf) -> Result<Self, TlsError> {
+        let pair = RwLock::new(Arc::new(read(&certificate, &key)?));
+        let current = Arc::new(Current { certificate, key, pair });
+        let config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(TlsError::SetUp)?;
+        let mut config = config.with_no_client_auth().with_cert_resolver(Arc::<Current>::clone(&current));
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Self { current, acceptor: TlsAcceptor::from(Arc::new(config)) })
+    }
+
+    pub(crate) fn acceptor(&self) -> &TlsAcceptor {
+        &self.acceptor
+    }
+
+    /// Takes what the files hold whenever they have changed, until it is stopped.
+    pub async fn follow(self, stop: CancellationToken) {
+        let mut seen = self.current.stamp();
+        while stop.run_until_cancelled(sleep(LOOK_EVERY)).await.is_some() {
+            let stamp = self.current.stamp();
+            if stamp != seen {
+                seen = stamp;
+                self.current.renew();
+            }
+        }
+    }
+}
+
+impl Current {
+    fn stamp(&self) -> Stamp {
+        [&self.certificate, &self.key].map(|path| {
+            let metadata = fs::metadata(path).ok()?;
+            Some((metadata.modified().ok()?, metadata.len()))
+        })
+    }
+
+    fn renew(&self) {
+        match read(&self.certificate, &self.key) {
+            Ok(pair) => {
+                *self.pair.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(pair);
+                tracing::info!(certificate = %self.certificate.display(), "another certificate is in use");
+            }
+            Err(error) => {
+                let cause = &error as &dyn std::error::Error;
+                tracing::warn!(error = cause, "the certificate before stays in use");
+            }
+        }
+    }
+}
+
+impl ResolvesServerCert for Current {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.pair.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
+    let content =
+        |path: &Path| fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source });
+    let no = |path: &Path, what| {
+        let path = path.to_owned();
+        move |source| TlsError::Pem { path, what, source }
+    };
+    let chain = CertificateDer::pem_slice_iter(&content(certificate)?).collect::<Result<Vec<_>, _>>();
+    let chain = chain.map_err(no(certificate, "certificate"))?;
+    if chain.is_empty() {
+        return Err(no(certificate, "certificate")(pem::Error::NoItemsFound));
+    }
+    let private = PrivateKeyDer::from_pem_slice(&content(key)?).map_err(no(key, "private key"))?;
+    CertifiedKey::from_der(chain, private, &provider()).map_err(|source| TlsError::Pair {
+        certificate: certificate.to_owned(),
+        key: key.to_owned(),
+        source,
+    })
+}

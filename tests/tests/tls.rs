@@ -1,0 +1,166 @@
+//! Every port speaks TLS where a certificate is given: REST, WebSocket, gRPC and the command line. A renewed certificate is
+//! taken from its files without a restart, and one that is broken changes nothing.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+};
+
+use futures::{SinkExt, StreamExt};
+use matyan_proto::system::v1::{VersionRequest, system_service_client::SystemServiceClient};
+use matyan_tests::{Server, eventually, json, server::binary};
+use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
+use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_tungstenite::tungstenite::Message;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig};
+
+/// A certificate that is its own root, and the files that a server reads it from.
+struct Files {
+    _folder: tempfile::TempDir,
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+impl Files {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("the temporary directory is writable");
+        let (certificate, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
+        let files = Self { _folder: folder, certificate, key };
+        files.renew();
+        files
+    }
+
+    /// Another certificate in the same files, as whoever renews one leaves it.
+    fn renew(&self) {
+        let CertifiedKey { cert, signing_key } = made();
+        replace(&self.certificate, &cert.pem());
+        replace(&self.key, &signing_key.serialize_pem());
+    }
+
+    fn pem(&self) -> String {
+        fs::read_to_string(&self.certificate).expect("it is there")
+    }
+
+    async fn server(&self) -> Server {
+        let path = |path: &Path| path.to_str().expect("it is text").to_owned();
+        Server::up_with(&["--tls-cert", &path(&self.certificate), "--tls-key", &path(&self.key)]).await
+    }
+}
+
+fn made() -> CertifiedKey<KeyPair> {
+    generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a name is all that it needs")
+}
+
+fn replace(path: &Path, content: &str) {
+    let new = path.with_extension("new");
+    fs::write(&new, content).and_then(|()| fs::rename(&new, path)).expect("the folder is writable");
+}
+
+/// A connection to a server whose certificate must be this one.
+async fn connect(base: &str, root: &str) -> Result<TlsStream<TcpStream>, String> {
+    let mut roots = rustls::RootCertStore::empty();
+    let root = CertificateDer::from_pem_slice(root.as_bytes()).map_err(|error| error.to_string())?;
+    roots.add(root).map_err(|error| error.to_string())?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let address = base.strip_prefix("https://").expect("the server says that it speaks TLS");
+    let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+    let name = ServerName::try_from("127.0.0.1").map_err(|error| error.to_string())?;
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn every_protocol_speaks_tls() {
+    let files = Files::new();
+    let server = files.server().await;
+
+    let mut rest = connect(&server.query, &files.pem()).await.expect("the certificate is good");
+    let request = b"GET /health/live/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    rest.write_all(request).await.expect("the server reads");
+    let mut answer = String::new();
+    rest.read_to_string(&mut answer).await.expect("the server answers");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+
+    let socket = connect(&server.ingest, &files.pem()).await.expect("the certificate is good");
+    let url = json::url(&server.ingest, "secured").replacen("wss", "ws", 1);
+    let (mut socket, _) = tokio_tungstenite::client_async(url, socket).await.expect("it is accepted");
+    socket.send(Message::text(json::create_run().to_string())).await.expect("the server reads");
+    let ack = socket.next().await.expect("the server answers").expect("it is a frame");
+    assert!(ack.to_text().expect("it is text").contains("\"ok\""), "{ack}");
+
+    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(files.pem()));
+    let channel = Channel::from_shared(server.query.clone()).expect("it is a URL").tls_config(tls);
+    let channel = channel.expect("the root can be read").connect().await.expect("the certificate is good");
+    let version = SystemServiceClient::new(channel).version(VersionRequest {}).await.expect("it answers");
+    assert_eq!(version.into_inner().component, "backend");
+
+    let shell = Command::new(binary())
+        .args(["runs", "ls", "--json", "--server", &server.query])
+        .env("SSL_CERT_FILE", &files.certificate)
+        .output()
+        .expect("the binary starts");
+    assert!(shell.status.success(), "{}", String::from_utf8_lossy(&shell.stderr));
+    assert!(String::from_utf8_lossy(&shell.stdout).contains("secured"), "{shell:?}");
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_taken_and_a_broken_one_is_not() {
+    let files = Files::new();
+    let server = files.server().await;
+    let first = files.pem();
+    let mut before = connect(&server.query, &first).await.expect("the certificate is good");
+
+    replace(&files.key, &made().signing_key.serialize_pem());
+    eventually("the server tells that the key is another's", async || {
+        let log = server.log();
+        if log.contains("the certificate before stays in use") { Ok(()) } else { Err(log) }
+    })
+    .await;
+    connect(&server.query, &first).await.expect("the first one is still in use");
+
+    files.renew();
+    let second = files.pem();
+    eventually("the second certificate is in use", async || connect(&server.query, &second).await).await;
+    connect(&server.query, &first).await.expect_err("the first one is not in use any more");
+    before.write_all(b"GET /health/live/ HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("it goes on");
+    let mut head = [0; 12];
+    before
+        .read_exact(&mut head)
+        .await
+        .expect("a connection goes on under the certificate that it began with");
+    assert_eq!(&head, b"HTTP/1.1 200");
+}
+
+#[test]
+fn what_is_no_pair_is_refused_with_the_file() {
+    let files = Files::new();
+    let folder = tempfile::tempdir().expect("the temporary directory is writable");
+    let refused = |certificate: Option<&Path>, key: Option<&Path>, told: &str| {
+        let mut command = Command::new(binary());
+        command.arg("up").args(["--port", "0", "--frontier-port", "0", "--data-dir"]).arg(folder.path());
+        for (flag, path) in [("--tls-cert", certificate), ("--tls-key", key)] {
+            command.args(path.map(|_| flag)).args(path);
+        }
+        let output = command.output().expect("the binary starts");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && error.contains(told), "{told}: {error}");
+    };
+    refused(Some(&files.certificate), None, "TLS_KEY_FILE");
+    refused(None, Some(&files.key), "TLS_CERT_FILE");
+    refused(Some(&files.key), Some(&files.key), "tls.key holds no certificate");
+    refused(Some(&files.certificate), Some(&files.certificate), "tls.crt holds no private key");
+    refused(Some(Path::new("/absent")), Some(&files.key), "/absent cannot be read");
+    replace(&files.key, &made().signing_key.serialize_pem());
+    refused(Some(&files.certificate), Some(&files.key), "does not belong to");
+}
