@@ -1,7 +1,7 @@
 # What a developer does here. Everything a target needs it builds or installs itself, outside the working copy.
 
 .DEFAULT_GOAL := help
-.PHONY: help up install ui test lint format clippy proto unit build system browser bench soak soak-faults soak-fuzz soak-scale
+.PHONY: help up install ui test lint format clippy proto unit build clouds system browser bench soak soak-faults soak-fuzz soak-scale
 
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/matyan/target
 export CARGO_TERM_COLOR ?= never
@@ -20,6 +20,15 @@ UI_DIR := $(CACHE)/ui-$(UI_VERSION)
 # Python in the browser, which the UI otherwise loads from the internet.
 PYODIDE_VERSION := 0.23.4
 PYODIDE := $(CACHE)/pyodide-$(PYODIDE_VERSION)/node_modules/pyodide
+
+# Real servers of three clouds' object stores, for the tests; what cannot be installed shows there as ignored, with the reason.
+S3PROXY_VERSION := 4.1.0
+S3PROXY := $(CACHE)/s3proxy-$(S3PROXY_VERSION)
+FAKE_GCS_VERSION := 1.56.1
+FAKE_GCS := $(CACHE)/fake-gcs-server-$(FAKE_GCS_VERSION)/fake-gcs-server
+AZURITE_VERSION := 3.37.0
+AZURITE := $(CACHE)/azurite-$(AZURITE_VERSION)/node_modules/azurite/dist/src/blob/main.js
+CLOUDS := MATYAN_S3PROXY=$(S3PROXY) MATYAN_FAKE_GCS_SERVER=$(FAKE_GCS) MATYAN_AZURITE=$(AZURITE)
 
 DATA_DIR ?= data
 DEBUG_BIN := $(CARGO_TARGET_DIR)/debug/matyan
@@ -73,13 +82,30 @@ $(BUF):
 build:
 	cargo build --workspace --quiet
 
+clouds:
+	-$(MAKE) --no-print-directory $(S3PROXY)
+	-$(MAKE) --no-print-directory $(FAKE_GCS)
+	-$(MAKE) --no-print-directory $(AZURITE)
+
+$(S3PROXY):
+	rm -rf $@.part
+	mvn -q -B -f services/blob/tests/conformance/s3proxy.xml -Ds3proxy.version=$(S3PROXY_VERSION) \
+		dependency:copy-dependencies -DoutputDirectory=$@.part
+	mv $@.part $@
+
+$(FAKE_GCS):
+	GOBIN=$(dir $@) go install github.com/fsouza/fake-gcs-server@v$(FAKE_GCS_VERSION)
+
+$(AZURITE):
+	npm install --silent --no-fund --no-audit --prefix $(CACHE)/azurite-$(AZURITE_VERSION) azurite@$(AZURITE_VERSION)
+
 # Unit tests, conformance suites, and the tests that drive the binary from Rust.
-unit: build
-	MATYAN_BIN=$(DEBUG_BIN) MATYAN_FUZZ_SECONDS=10 cargo test --workspace --quiet
+unit: build clouds
+	$(CLOUDS) MATYAN_BIN=$(DEBUG_BIN) MATYAN_FUZZ_SECONDS=10 cargo test --workspace --quiet
 
 # The published Python client against the binary. Its own log would go on after pytest has closed the output.
-system: build $(PEERS_STAMP)
-	LOGURU_AUTOINIT=0 MATYAN_BIN=$(DEBUG_BIN) $(VENV)/bin/python -m pytest -q -p no:cacheprovider $(PEERS)
+system: build clouds $(PEERS_STAMP)
+	LOGURU_AUTOINIT=0 $(CLOUDS) MATYAN_BIN=$(DEBUG_BIN) $(VENV)/bin/python -m pytest -q -p no:cacheprovider $(PEERS)
 
 # The browser UI, driven by Chromium against fifty runs. Without a Chromium the tests say that they were skipped;
 # REQUIRE=browser makes that a failure. What was seen is kept in the cache, to be looked at. The bundle redraws itself while it

@@ -56,8 +56,10 @@ const DOES_IO: &[(&str, &[&str])] = &[
     ("hyper", &["matyan-edge", "matyan-tests"]),
     ("hyper-util", &["matyan-edge", "matyan-tests", "matyan"]),
     ("opentelemetry-otlp", &["matyan"]),
+    ("object_store", &["matyan-blob"]),
     ("rdkafka", &["matyan-log"]),
-    ("reqwest", &["matyan-tests", "matyan-bench"]),
+    // In blobs only to choose what `object_store` uses.
+    ("reqwest", &["matyan-tests", "matyan-bench", "matyan-blob"]),
     ("tokio-rustls", &["matyan-edge", "matyan-tests"]),
     ("tokio-tungstenite", &["matyan-edge", "matyan-tests", "matyan-bench"]),
 ];

@@ -1,17 +1,22 @@
 //! What this server is and whether it works. Ready means that the store can be read and both topics can be reached.
 
-use matyan_blob::BlobKey;
+use std::time::Duration;
+
 use matyan_log::Topic;
 use matyan_proto::{
     limits,
     system::v1::{self as pb, system_service_server::SystemService},
 };
+use tokio::time::timeout;
 use tonic::{Request, Response, Result};
 
 use crate::{Backend, Context};
 
 /// The interface that FoundationDB is spoken to in; clients of Matyan 0.3 print it whatever the store is.
 const FDB_API_VERSION: u32 = 730;
+
+/// How long the blob store may take to show that it is there: whoever asks waits about a second for all.
+const BLOBS_ANSWER: Duration = Duration::from_millis(500);
 
 /// The format that the store is written in.
 const FORMAT: u32 = 1;
@@ -54,8 +59,8 @@ async fn log_problem(context: &Context, topic: Topic) -> Option<String> {
 }
 
 async fn blobs_problem(context: &Context) -> Option<String> {
-    let probe = BlobKey::new(".ready/probe").expect("it is a key");
-    context.blobs.describe(&probe).await.err().map(|error| error.to_string())
+    let answer = timeout(BLOBS_ANSWER, matyan_blob::probe(&*context.blobs)).await;
+    answer.unwrap_or_else(|_| Err("the blob store does not answer".to_owned())).err()
 }
 
 fn check(name: &str, problem: Option<String>, required: bool) -> pb::Check {

@@ -1,5 +1,5 @@
 //! What every implementation of `Blobs` has to show: one case for each guarantee of the trait, by its name.
-//! A backend's test is a `Fixture` and a call of `run`; cases see nothing but the trait and the fixture.
+//! A backend's test is a `Fixture` and a call of `trials`; cases see nothing but the trait and the fixture.
 #![expect(clippy::unwrap_used, reason = "a failed case is a panic")]
 
 mod content;
@@ -8,12 +8,12 @@ mod model;
 mod urls;
 mod writing;
 
-use std::{process::ExitCode, sync::Arc};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Failed, Trial};
 
 use crate::{BlobKey, Blobs, Upload};
 
@@ -28,6 +28,21 @@ pub trait Fixture: Send + Sync {
 
     /// An upload for `key` whose time is over.
     async fn presign_expired(&self, key: &BlobKey) -> Upload;
+
+    /// False if the server at hand keeps blobs as files, so that no key can be the folder of another.
+    fn keys_nest(&self) -> bool {
+        true
+    }
+
+    /// False if the server at hand keeps a blob and its content type apart, so that they may be seen of two versions.
+    fn keeps_type_with_content(&self) -> bool {
+        true
+    }
+
+    /// False if the store refuses keys that hold a backslash.
+    fn takes_backslash(&self) -> bool {
+        true
+    }
 }
 
 type Case = fn(Arc<dyn Fixture>) -> BoxFuture<'static, ()>;
@@ -39,11 +54,13 @@ const CASES: &[(&str, Case)] = &[
     ("whole/announced_size_is_checked", |f| Box::pin(writing::announced_size_is_checked(f))),
     ("durable/reopened", |f| Box::pin(writing::reopened(f))),
     ("durable/writers_and_deleters_of_one_folder", |f| Box::pin(writing::writers_and_deleters(f))),
-    ("url/works_for_its_key_alone", |f| Box::pin(urls::works_for_its_key_alone(f))),
+    ("url/works", |f| Box::pin(urls::works(f))),
+    ("url/of_another_key_is_refused", |f| Box::pin(urls::of_another_key_is_refused(f))),
     ("url/content_type_is_optional", |f| Box::pin(urls::content_type_is_optional(f))),
     ("url/expires", |f| Box::pin(urls::expires(f))),
     ("range/exact_bytes", |f| Box::pin(content::exact_bytes(f))),
     ("range/every_size_reads_back", |f| Box::pin(content::every_size_reads_back(f))),
+    ("range/large_content_goes_in_parts", |f| Box::pin(content::large_content_goes_in_parts(f))),
     ("absent/answers", |f| Box::pin(content::absent_answers(f))),
     ("list/key_order_and_pages", |f| Box::pin(listing::key_order_and_pages(f))),
     ("list/complete_while_others_change", |f| Box::pin(listing::complete_while_others_change(f))),
@@ -52,26 +69,36 @@ const CASES: &[(&str, Case)] = &[
     ("model/random_calls", |f| Box::pin(model::random_calls(f))),
 ];
 
-/// A backend under test: its name, and how a fixture of it is made.
-pub type Backend = (&'static str, fn() -> Arc<dyn Fixture>);
+/// A backend under test.
+pub struct Backend {
+    pub name: &'static str,
+    pub make: fn() -> Arc<dyn Fixture>,
+    /// Why there is no server to run on.
+    pub absent: Option<String>,
+    /// Cases that the server at hand cannot show, and why.
+    pub lacks: &'static [(&'static str, &'static str)],
+}
 
-/// Runs every case on every backend, each under its own name.
-pub fn run(backends: &[Backend]) -> ExitCode {
-    let arguments = Arguments::from_args();
-    let trials = backends.iter().flat_map(|&(backend, make)| {
-        CASES.iter().map(move |&(name, case)| {
-            Trial::test(format!("{backend}/{name}"), move || {
-                tokio::runtime::Builder::new_multi_thread()
-                    .worker_threads(2)
-                    .enable_all()
-                    .build()
-                    .map_err(Failed::from)?
-                    .block_on(case(make()));
-                Ok(())
-            })
-        })
-    });
-    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+/// Every case on every backend, each under its own name. What cannot run shows as ignored, with the reason.
+pub fn trials(backends: &[Backend]) -> Vec<Trial> {
+    let trials = backends.iter().flat_map(|backend| CASES.iter().map(|case| trial(backend, case)));
+    trials.collect()
+}
+
+fn trial(backend: &Backend, &(name, case): &(&'static str, Case)) -> Trial {
+    let make = backend.make;
+    let lacks = backend.lacks.iter().find(|(lacking, _)| *lacking == name).map(|(_, reason)| *reason);
+    let reason = backend.absent.as_deref().or(lacks);
+    let label = match reason {
+        Some(reason) => format!("{}/{name} ({reason})", backend.name),
+        None => format!("{}/{name}", backend.name),
+    };
+    let run = move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        runtime.map_err(Failed::from)?.block_on(case(make()));
+        Ok(())
+    };
+    Trial::test(label, run).with_ignored_flag(reason.is_some())
 }
 
 mod tools {
@@ -80,6 +107,7 @@ mod tools {
     use bytes::Bytes;
     use futures::{StreamExt, TryStreamExt, stream};
 
+    use super::Fixture;
     use crate::{BlobKey, Blobs, Content, Meta, Result};
 
     pub(super) fn key(key: &str) -> BlobKey {
@@ -95,8 +123,22 @@ mod tools {
         stream::iter(pieces).boxed()
     }
 
-    pub(super) async fn put(blobs: &dyn Blobs, at: &str, bytes: impl Into<Bytes>) -> Meta {
-        blobs.put(&key(at), "text/plain", None, content(bytes)).await.unwrap()
+    pub(super) async fn put(blobs: &dyn Blobs, at: &str, bytes: impl Into<Bytes>) {
+        let bytes = bytes.into();
+        let size = bytes.len() as u64;
+        let written = blobs.put(&key(at), "text/plain", None, content(bytes)).await.unwrap();
+        assert_eq!(written, size, "{at}");
+    }
+
+    /// The keys, in their order. Where none can be another's folder, their last segment is told apart from all folders.
+    pub(super) fn keys(fixture: &dyn Fixture, keys: &[&str]) -> Vec<String> {
+        let mut keys: Vec<_> = keys.iter().map(|at| leaf(fixture, at)).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    pub(super) fn leaf(fixture: &dyn Fixture, key: &str) -> String {
+        if fixture.keys_nest() { key.to_owned() } else { format!("{key}=") }
     }
 
     pub(super) async fn collect(content: Content) -> Result<Vec<u8>> {
@@ -123,16 +165,16 @@ mod tools {
         read(blobs, at, None).await.map(|(_, bytes)| bytes)
     }
 
-    /// Every key below a prefix, page by page.
-    pub(super) async fn list_all(blobs: &dyn Blobs, prefix: &str) -> Vec<String> {
-        let (mut keys, mut from) = (Vec::new(), None);
+    /// Every key below a folder, page by page.
+    pub(super) async fn list_all(blobs: &dyn Blobs, folder: &str) -> Vec<String> {
+        let (mut keys, mut after) = (Vec::new(), None);
         loop {
-            let page = blobs.list(prefix, from.as_ref()).await.unwrap();
+            let page = blobs.list(folder, after.as_ref()).await.unwrap();
             assert!(page.blobs.len() <= crate::MAX_PAGE);
             keys.extend(page.blobs.into_iter().map(|(key, _)| key.as_str().to_owned()));
             let Some(next) = page.next else { return keys };
-            assert!(from.is_none_or(|from| from < next), "the listing does not get on");
-            from = Some(next);
+            assert!(after.is_none_or(|after| after < next), "the listing does not get on");
+            after = Some(next);
         }
     }
 }

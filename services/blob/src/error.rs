@@ -25,7 +25,10 @@ pub enum Error {
     /// Send it again: fewer or more bytes came than were announced, and nothing was kept.
     #[error("{announced} bytes were announced and {received} came")]
     Length { announced: u64, received: u64 },
-    /// Fix the set-up: bucket, container, credentials.
+    /// Make it: `matyan bucket create`.
+    #[error("{what} not found: make `{name}` with `matyan bucket create`")]
+    NoBucket { what: &'static str, name: String },
+    /// Fix the set-up: addresses, credentials, what they may do.
     #[error("{reason}")]
     Setup { reason: String },
 }

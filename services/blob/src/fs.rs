@@ -26,7 +26,9 @@ use async_trait::async_trait;
 use cap_std::{ambient_authority, fs::Dir};
 use futures::StreamExt;
 
-use crate::{BlobKey, Blobs, Clock, Content, Error, Listing, Meta, Result, Upload, UrlSigner};
+use crate::{
+    BlobKey, Blobs, Clock, Content, Error, Listing, Meta, Result, Upload, UrlSigner, content_type as types,
+};
 use write::Draft;
 
 /// The layout that this code reads and writes.
@@ -109,8 +111,8 @@ impl Blobs for FsBlobs {
         content_type: &str,
         size: Option<u64>,
         content: Content,
-    ) -> Result<Meta> {
-        trailer::content_type_check(content_type)?;
+    ) -> Result<u64> {
+        types::check(content_type)?;
         let mut draft = self.blocking("making a file", |folders| Draft::create(&folders.tmp)).await?;
         let most = size.unwrap_or(u64::MAX);
         let mut content = content.ready_chunks(PIECES_PER_WRITE);
@@ -137,7 +139,7 @@ impl Blobs for FsBlobs {
             draft.publish(&folders.data, &path)
         })
         .await?;
-        Ok(meta)
+        Ok(received)
     }
 
     async fn read(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<(Meta, Content)>> {
@@ -156,9 +158,9 @@ impl Blobs for FsBlobs {
         Ok(failed.into_iter().map(|(key, source)| (key, failure("deleting", source))).collect())
     }
 
-    async fn list(&self, prefix: &str, from: Option<&BlobKey>) -> Result<Listing> {
-        let (prefix, from) = (prefix.to_owned(), from.cloned());
-        self.blocking("listing", move |folders| list::page(&folders.data, &prefix, from.as_ref())).await
+    async fn list(&self, folder: &str, after: Option<&BlobKey>) -> Result<Listing> {
+        let (folder, after) = (folder.to_owned(), after.cloned());
+        self.blocking("listing", move |folders| list::page(&folders.data, &folder, after.as_ref())).await
     }
 }
 

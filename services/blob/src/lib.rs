@@ -1,17 +1,27 @@
 //! BLOBS: large objects behind one page of trait, and the signed URLs that carry them past our servers.
 
+mod bucket;
+mod cloud;
+mod content_type;
 mod error;
+mod health;
 mod key;
 mod place;
 mod signer;
 
+pub mod azure;
 pub mod fs;
+pub mod gcs;
 pub mod layers;
+pub mod s3;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
+pub use bucket::Created;
+pub use cloud::Cloud;
 pub use error::Error;
+pub use health::probe;
 pub use key::BlobKey;
 pub use place::{RunFolder, is_folder, is_reserved};
 pub use signer::{Clock, UPLOAD_PATH, UrlSigner};
@@ -41,17 +51,24 @@ pub struct Upload {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Meta {
     pub size: u64,
-    /// Empty when the uploader gave none.
+    /// Where the uploader gave none, whatever the store calls that, or nothing.
     pub content_type: String,
-    /// Microseconds since the Unix epoch.
+    /// Microseconds since the Unix epoch; many stores tell whole seconds.
+    pub modified_us: i64,
+}
+
+/// What a listing tells of a blob: S3 tells no content type there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listed {
+    pub size: u64,
     pub modified_us: i64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
     /// Ascending by key.
-    pub blobs: Vec<(BlobKey, Meta)>,
-    /// Where the next page goes on; `None` at the end.
+    pub blobs: Vec<(BlobKey, Listed)>,
+    /// What the next page comes behind; `None` at the end.
     pub next: Option<BlobKey>,
 }
 
@@ -62,21 +79,21 @@ pub struct Listing {
 /// 3. *url*: an upload URL works for its key alone, until it expires, with or without a Content-Type.
 /// 4. *range*: `read` gives exactly the asked bytes, cut at the end of the blob.
 /// 5. *absent*: reading or describing what is not there answers `None`; deleting it succeeds.
-/// 6. *list*: every blob under the prefix that existed all the while is listed once, in key order.
+/// 6. *list*: every blob below the folder that existed all the while is listed once, in key order.
 /// 7. *safe keys*: no key reaches anything outside the store.
 #[async_trait]
 pub trait Blobs: Send + Sync + 'static {
     /// A URL for one PUT of this blob.
     async fn presign(&self, key: &BlobKey, content_type: &str) -> Result<Upload>;
 
-    /// Writes a blob through this process; `size` is known and is checked.
+    /// Writes a blob through this process, and answers how large it is. A `size` that is told is checked.
     async fn put(
         &self,
         key: &BlobKey,
         content_type: &str,
         size: Option<u64>,
         content: Content,
-    ) -> Result<Meta>;
+    ) -> Result<u64>;
 
     /// The asked range of a blob (`None`: all of it) with its description, or `None` if it is not there.
     async fn read(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<(Meta, Content)>>;
@@ -86,6 +103,7 @@ pub trait Blobs: Send + Sync + 'static {
     /// Deletes these; those that could not be deleted come back with the reason.
     async fn delete(&self, keys: &[BlobKey]) -> Result<Vec<(BlobKey, Error)>>;
 
-    /// One page, of at most `MAX_PAGE`, of the blobs whose keys begin with `prefix`, from `from` on.
-    async fn list(&self, prefix: &str, from: Option<&BlobKey>) -> Result<Listing>;
+    /// One page, of at most `MAX_PAGE`, of the blobs below a folder (empty, or with a slash at its end) that come behind
+    /// `after`.
+    async fn list(&self, folder: &str, after: Option<&BlobKey>) -> Result<Listing>;
 }

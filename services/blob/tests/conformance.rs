@@ -1,5 +1,11 @@
-//! The suite on the local directory: plain, and with every call delayed, so that calls overlap in other ways.
+//! The suite on the local directory, plain and with every call delayed so that calls overlap in other ways, and on real
+//! servers of the three clouds.
 #![expect(clippy::unwrap_used, reason = "a test")]
+
+#[path = "conformance/cloud.rs"]
+mod cloud;
+#[path = "conformance/server.rs"]
+mod server;
 
 use std::{
     process::ExitCode,
@@ -13,9 +19,10 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
+use libtest_mimic::Arguments;
 use matyan_blob::{
     BlobKey, Blobs, UPLOAD_PATH, Upload, UrlSigner,
-    conformance::{Fixture, run},
+    conformance::{Backend, Fixture, trials},
     fs::FsBlobs,
     layers::{Fault, Faulty},
 };
@@ -80,5 +87,12 @@ impl Fixture for Fs {
 }
 
 fn main() -> ExitCode {
-    run(&[("fs", || Fs::fixture(false)), ("fs_slow", || Fs::fixture(true))])
+    let fs = |name, make| Backend { name, make, absent: None, lacks: &[] };
+    let mut backends = vec![fs("fs", || Fs::fixture(false)), fs("fs_slow", || Fs::fixture(true))];
+    backends.extend(cloud::backends());
+    let mut trials = trials(&backends);
+    trials.extend(cloud::own_trials());
+    let outcome = libtest_mimic::run(&Arguments::from_args(), trials);
+    server::stop();
+    outcome.exit_code()
 }

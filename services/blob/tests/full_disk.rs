@@ -37,7 +37,7 @@ fn key(number: usize) -> BlobKey {
     BlobKey::new(format!("run/{number}")).unwrap()
 }
 
-async fn put(blobs: &FsBlobs, number: usize) -> matyan_blob::Result<matyan_blob::Meta> {
+async fn put(blobs: &FsBlobs, number: usize) -> matyan_blob::Result<u64> {
     blobs.put(&key(number), "", None, stream::iter([Ok(Bytes::from(vec![1; PIECE]))]).boxed()).await
 }
 

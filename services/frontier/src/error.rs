@@ -79,6 +79,7 @@ impl From<matyan_blob::Error> for Error {
             Blob::BadContentType { reason } => Self::field("content_type", format!("is not valid: {reason}")),
             Blob::BadToken { .. } => Self::PermissionDenied(error.to_string()),
             Blob::Length { .. } => Self::UploadIncomplete(error.to_string()),
+            Blob::NoBucket { .. } => Self::Blobs(error),
             Blob::Setup { .. } => Self::Internal(error),
         }
     }

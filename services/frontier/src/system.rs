@@ -7,7 +7,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use matyan_blob::BlobKey;
 use matyan_log::Topic;
 use matyan_proto::{
     limits,
@@ -82,12 +81,9 @@ async fn log_check(shared: &Shared) -> pb::Check {
 }
 
 async fn blobs_check(shared: &Shared) -> pb::Check {
-    let probe = BlobKey::new(".ready/probe").expect("it is a key");
-    let problem = match timeout(BLOBS_ANSWER, shared.blobs.describe(&probe)).await {
-        Ok(answer) => answer.err().map(|error| error.to_string()),
-        Err(_) => Some("the blob store does not answer".to_owned()),
-    };
-    check("blobs", problem, false)
+    let answer = timeout(BLOBS_ANSWER, matyan_blob::probe(&*shared.blobs)).await;
+    let answer = answer.unwrap_or_else(|_| Err("the blob store does not answer".to_owned()));
+    check("blobs", answer.err(), false)
 }
 
 fn check(name: &str, problem: Option<String>, required: bool) -> pb::Check {

@@ -36,10 +36,10 @@ pub(crate) async fn upload(
     let content = content(chunks, failure.clone());
     let put = shared.blobs.put(&key, &open.content_type, open.content_length, content).await;
     // What the client did wrong tells more than what the store made of it.
-    let meta = put.map_err(|error| failure.get().cloned().unwrap_or_else(|| error.into()))?;
+    let size = put.map_err(|error| failure.get().cloned().unwrap_or_else(|| error.into()))?;
     shared.metrics.uploads.inc();
-    shared.metrics.upload_bytes.inc_by(meta.size);
-    Ok(pb::UploadResponse { size: meta.size })
+    shared.metrics.upload_bytes.inc_by(size);
+    Ok(pb::UploadResponse { size })
 }
 
 fn open(first: Option<Result<pb::UploadRequest, Status>>) -> Result<pb::UploadOpen> {

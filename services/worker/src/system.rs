@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use matyan_blob::BlobKey;
 use matyan_log::Topic;
 use matyan_model::keys;
 use matyan_proto::{
@@ -43,12 +42,11 @@ impl SystemService for System {
     async fn readiness(&self, _: Request<pb::ReadinessRequest>) -> Result<Response<pb::ReadinessResponse>> {
         let deps = &self.deps;
         let store = async { deps.store.snapshot().await?.get(&keys::format()).await };
-        let probe = BlobKey::new(".ready/probe").expect("it is a key");
         let (store, log, control_log, blobs) = tokio::join!(
             problem(store),
             problem(deps.log_writer.describe(Topic::Ingestion)),
             problem(deps.log_writer.describe(Topic::Control)),
-            problem(deps.blobs.describe(&probe)),
+            problem(matyan_blob::probe(&*deps.blobs)),
         );
         let checks = vec![
             check("worker", self.heartbeats.iter().find_map(Heartbeat::problem)),

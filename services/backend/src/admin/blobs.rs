@@ -84,13 +84,13 @@ impl Cleaning<'_> {
         sender: &Sender<CleanupOrphanBlobsResponse>,
     ) -> Result<(), End> {
         let folder = RunFolder::new(&self.call.project_name, id.as_str())?;
-        let (mut from, mut failed) = (None, 0);
+        let (mut after, mut failed) = (None, 0);
         loop {
             job.renew().await?;
             if !self.is_dead(id, tombstone).await? {
                 return Ok(());
             }
-            let listing = self.context.blobs.list(folder.prefix(), from.as_ref()).await?;
+            let listing = self.context.blobs.list(folder.prefix(), after.as_ref()).await?;
             let keys: Vec<BlobKey> = listing.blobs.iter().map(|(key, _)| key.clone()).collect();
             if !keys.is_empty() {
                 if !self.request.dry_run {
@@ -99,8 +99,8 @@ impl Cleaning<'_> {
                 let keys = keys.into_iter().map(|key| key.as_str().to_owned()).collect();
                 sender.send(self.answer(keys)).await?;
             }
-            from = listing.next;
-            if from.is_none() {
+            after = listing.next;
+            if after.is_none() {
                 break;
             }
         }
@@ -115,7 +115,7 @@ impl Cleaning<'_> {
         Ok(())
     }
 
-    async fn delete(&mut self, blobs: &[(BlobKey, matyan_blob::Meta)], keys: &[BlobKey]) -> Result<u64> {
+    async fn delete(&mut self, blobs: &[(BlobKey, matyan_blob::Listed)], keys: &[BlobKey]) -> Result<u64> {
         let failed = self.context.blobs.delete(keys).await?;
         for (key, error) in &failed {
             tracing::warn!(key = key.as_str(), %error, "a blob of a deleted run stays");

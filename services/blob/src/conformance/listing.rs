@@ -6,7 +6,7 @@ use futures::{StreamExt, future, stream};
 
 use super::{
     Fixture,
-    tools::{key, list_all, put},
+    tools::{key, keys, leaf, list_all, put},
 };
 use crate::MAX_PAGE;
 
@@ -15,33 +15,35 @@ const ORDERED: [&str; 11] = ["a", "a b", "a-b", "a.f", "a/b", "a/b-c", "a/b/c", 
 
 pub(super) async fn key_order_and_pages(fixture: Arc<dyn Fixture>) {
     let blobs = fixture.open().await;
-    for at in ORDERED {
+    let ordered = keys(&*fixture, &ORDERED);
+    for at in &ordered {
         put(&*blobs, at, "x").await;
     }
-    for prefix in
-        ["", "a", "a/", "a/b", "a/b/", "a0", "b", "c", "a/b/c/", "/", "a//", "..", "../", "\0", "a/b/c"]
-    {
-        let expected: Vec<_> = ORDERED.into_iter().filter(|at| at.starts_with(prefix)).collect();
-        assert_eq!(list_all(&*blobs, prefix).await, expected, "prefix {prefix:?}");
-        for from in
-            ORDERED.into_iter().chain(["a/", "a/bb", "A", "zz"].map(|from| from.trim_end_matches('/')))
-        {
-            let page = blobs.list(prefix, Some(&key(from))).await.unwrap();
+    for folder in ["", "a/", "a/b/", "a0/", "b/", "c/", "a/b/c/", "/", "a//", "../", "\0/"] {
+        let below: Vec<_> = ordered.iter().filter(|at| at.starts_with(folder)).collect();
+        assert_eq!(list_all(&*blobs, folder).await.iter().collect::<Vec<_>>(), below, "folder {folder:?}");
+        for after in ordered.iter().map(String::as_str).chain(["a/bb", "A", "zz"]) {
+            let page = blobs.list(folder, Some(&key(after))).await.unwrap();
             let keys: Vec<_> = page.blobs.iter().map(|(key, _)| key.as_str()).collect();
-            let expected: Vec<_> = expected.iter().copied().filter(|at| *at >= from).collect();
-            assert_eq!((keys, page.next), (expected, None), "prefix {prefix:?} from {from:?}");
+            let expected: Vec<_> = below.iter().copied().filter(|at| at.as_str() > after).collect();
+            assert_eq!(
+                (keys, page.next),
+                (expected.iter().map(|at| at.as_str()).collect(), None),
+                "folder {folder:?} after {after:?}"
+            );
         }
     }
 
     let mut keys: Vec<_> =
         (0..MAX_PAGE + 5).map(|number| format!("many/{}/{number:04}", number % 3)).collect();
     keys.sort_unstable();
-    stream::iter(&keys).for_each_concurrent(8, async |at| drop(put(&*blobs, at, at.clone()).await)).await;
+    stream::iter(&keys).for_each_concurrent(8, async |at| put(&*blobs, at, at.clone()).await).await;
     assert_eq!(list_all(&*blobs, "many/").await, keys);
     let page = blobs.list("many/", None).await.unwrap();
-    assert_eq!((page.blobs.len(), page.next), (MAX_PAGE, Some(key(&keys[MAX_PAGE]))));
-    let (first, meta) = &page.blobs[0];
-    assert_eq!(Some(meta.clone()), blobs.describe(first).await.unwrap());
+    assert_eq!((page.blobs.len(), page.next), (MAX_PAGE, Some(key(&keys[MAX_PAGE - 1]))));
+    let (first, listed) = &page.blobs[0];
+    let meta = blobs.describe(first).await.unwrap().unwrap();
+    assert_eq!((listed.size, listed.modified_us), (meta.size, meta.modified_us));
 }
 
 pub(super) async fn complete_while_others_change(fixture: Arc<dyn Fixture>) {
@@ -57,7 +59,7 @@ pub(super) async fn complete_while_others_change(fixture: Arc<dyn Fixture>) {
             let passing = [
                 format!("run/{number:02}/passing"),
                 format!("run/{number:02}p/x"),
-                format!("run/{number:02}"),
+                leaf(&*fixture, &format!("run/{number:02}")),
             ];
             future::join_all(passing.iter().map(|at| put(&*blobs, at, "x"))).await;
             // One that lasts is replaced, too: it exists all the while.

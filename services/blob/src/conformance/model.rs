@@ -11,7 +11,7 @@ use proptest::{
 
 use super::{
     Fixture,
-    tools::{key, put, read_all},
+    tools::{key, leaf, put, read_all},
 };
 use crate::Blobs;
 
@@ -22,7 +22,7 @@ enum Call {
     Put(String, u8),
     Delete(Vec<String>),
     Read(String),
-    List { prefix: String, from: String },
+    List { folder: String, after: String },
     Reopen,
 }
 
@@ -33,14 +33,25 @@ fn keys() -> impl Strategy<Value = String> {
 }
 
 fn calls() -> impl Strategy<Value = Call> {
-    let prefix = (keys(), 0..4_usize).prop_map(|(key, size)| key.chars().take(size).collect());
+    let folder = prop_oneof![keys().prop_map(|key| format!("{key}/")), Just(String::new())];
     prop_oneof![
         4 => (keys(), any::<u8>()).prop_map(|(key, byte)| Call::Put(key, byte)),
         2 => proptest::collection::vec(keys(), 0..4).prop_map(Call::Delete),
         2 => keys().prop_map(Call::Read),
-        2 => (prefix, keys()).prop_map(|(prefix, from)| Call::List { prefix, from }),
+        2 => (folder, keys()).prop_map(|(folder, after)| Call::List { folder, after }),
         1 => Just(Call::Reopen),
     ]
+}
+
+impl Call {
+    fn with_leaves(self, fixture: &dyn Fixture) -> Self {
+        match self {
+            Self::Put(key, byte) => Self::Put(leaf(fixture, &key), byte),
+            Self::Delete(keys) => Self::Delete(keys.iter().map(|key| leaf(fixture, key)).collect()),
+            Self::Read(key) => Self::Read(leaf(fixture, &key)),
+            Self::List { .. } | Self::Reopen => self,
+        }
+    }
 }
 
 pub(super) async fn random_calls(fixture: Arc<dyn Fixture>) {
@@ -49,7 +60,7 @@ pub(super) async fn random_calls(fixture: Arc<dyn Fixture>) {
     let mut blobs = fixture.open().await;
     let mut model = BTreeMap::new();
     for number in 0..CALLS {
-        let call = calls().new_tree(&mut runner).unwrap().current();
+        let call = calls().new_tree(&mut runner).unwrap().current().with_leaves(&*fixture);
         if let Call::Reopen = call {
             drop(blobs);
             blobs = fixture.open().await;
@@ -75,14 +86,11 @@ async fn step(blobs: &dyn Blobs, model: &mut BTreeMap<String, u8>, call: &Call) 
             let expected = model.get(at).map(|byte| vec![*byte; 10]);
             assert_eq!(read_all(blobs, at).await, expected);
         }
-        Call::List { prefix, from } => {
-            let page = blobs.list(prefix, Some(&key(from))).await.unwrap();
+        Call::List { folder, after } => {
+            let page = blobs.list(folder, Some(&key(after))).await.unwrap();
             let keys: Vec<_> = page.blobs.iter().map(|(key, _)| key.as_str()).collect();
-            let expected: Vec<_> = model
-                .range(from.clone()..)
-                .map(|(at, _)| at.as_str())
-                .filter(|at| at.starts_with(prefix))
-                .collect();
+            let behind = model.keys().map(String::as_str).filter(|at| *at > after.as_str());
+            let expected: Vec<_> = behind.filter(|at| at.starts_with(folder)).collect();
             assert_eq!(keys, expected);
         }
         Call::Reopen => {}

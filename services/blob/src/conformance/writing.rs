@@ -29,9 +29,10 @@ pub(super) async fn replaced_while_read(fixture: Arc<dyn Fixture>) {
         for read_number in 0.. {
             let (meta, bytes) = read(&*blobs, "run/x", None).await.unwrap();
             assert_eq!(meta.size, bytes.len() as u64);
-            if let Some(version) = VERSIONS.iter().position(|version| version.0 == meta.content_type) {
-                let (_, byte, size) = VERSIONS[version];
-                assert!(bytes == vec![byte; size], "mixed content");
+            if let Some(version) = VERSIONS.iter().position(|version| version.2 == bytes.len()) {
+                let (content_type, byte, _) = VERSIONS[version];
+                assert!(bytes.iter().all(|own| *own == byte), "mixed content");
+                assert!(meta.content_type == content_type || !fixture.keeps_type_with_content());
                 seen[version] = true;
             }
             if read_number >= READS && seen == [true; 2] {
@@ -45,9 +46,12 @@ pub(super) async fn replaced_while_read(fixture: Arc<dyn Fixture>) {
 pub(super) async fn broken_put_leaves_the_old(fixture: Arc<dyn Fixture>) {
     let blobs = fixture.open().await;
     put(&*blobs, "run/old", "old").await;
-    for at in ["run/old", "run/new"] {
+    // Little, and so much that a store that takes it in parts has begun.
+    for (at, size) in
+        [("run/old", 300_000), ("run/new", 300_000), ("run/old", 9_000_000), ("run/new", 9_000_000)]
+    {
         let broken = stream::once(future::ready(Err(Error::unavailable("the client is gone"))));
-        let broken = content(vec![b'n'; 300_000]).chain(broken).boxed();
+        let broken = content(vec![b'n'; size]).chain(broken).boxed();
         blobs.put(&key(at), "x/y", None, broken).await.unwrap_err();
         // One that is given up when all that came was taken.
         let (taken, all_taken) = oneshot::channel();
@@ -56,7 +60,7 @@ pub(super) async fn broken_put_leaves_the_old(fixture: Arc<dyn Fixture>) {
             future::pending().await
         });
         let blob = key(at);
-        let endless = content(vec![b'n'; 300_000]).chain(silence).boxed();
+        let endless = content(vec![b'n'; size]).chain(silence).boxed();
         tokio::select! {
             _ = blobs.put(&blob, "x/y", None, endless) => panic!("it has no end"),
             taken = all_taken => taken.unwrap(),
@@ -77,13 +81,14 @@ pub(super) async fn announced_size_is_checked(fixture: Arc<dyn Fixture>) {
         );
         assert_eq!(blobs.describe(&key("run/x")).await.unwrap(), None);
     }
-    let meta = blobs.put(&key("run/x"), "", Some(300_000), content(vec![b'x'; 300_000])).await.unwrap();
-    assert_eq!(meta.size, 300_000);
+    let size = blobs.put(&key("run/x"), "", Some(300_000), content(vec![b'x'; 300_000])).await.unwrap();
+    assert_eq!(size, 300_000);
 }
 
 pub(super) async fn reopened(fixture: Arc<dyn Fixture>) {
     let blobs = fixture.open().await;
-    let written = put(&*blobs, "run/put", "put").await;
+    put(&*blobs, "run/put", "put").await;
+    let written = blobs.describe(&key("run/put")).await.unwrap().unwrap();
     put(&*blobs, "run/deleted/x", "deleted").await;
     let upload = blobs.presign(&key("run/upload"), "image/png").await.unwrap();
     assert!(fixture.upload(&upload, Some("image/png"), "upload".into()).await);

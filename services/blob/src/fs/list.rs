@@ -1,4 +1,4 @@
-//! Listing: a walk over the folders in key order, from a given key on, a page at a time.
+//! Listing: a walk over the folders in key order, behind a given key, a page at a time.
 //! A page reads each folder on its way whole but keeps no more names of it than the page can hold.
 
 use std::{
@@ -13,22 +13,26 @@ use super::{
     path::{self, Kind},
     read,
 };
-use crate::{BlobKey, Listing, MAX_PAGE};
+use crate::{BlobKey, Listed, Listing, MAX_PAGE, Meta};
 
-pub(super) fn page(root: &Dir, prefix: &str, from: Option<&BlobKey>) -> io::Result<Listing> {
+pub(super) fn page(root: &Dir, prefix: &str, after: Option<&BlobKey>) -> io::Result<Listing> {
     let mut listing = Listing::default();
     // What no key can begin with is no name of a folder either.
     if !prefix.is_empty() && BlobKey::new(prefix.strip_suffix('/').unwrap_or(prefix)).is_err() {
         return Ok(listing);
     }
-    let wanted = Wanted { prefix: prefix.as_bytes(), from: from.map_or(b"", |key| key.as_str().as_bytes()) };
+    let after = after.map_or(b"".as_slice(), |key| key.as_str().as_bytes());
+    let wanted = Wanted { prefix: prefix.as_bytes(), after };
     let mut found = walk(root, prefix, &wanted)?;
     if found.len() > MAX_PAGE {
-        listing.next = found.pop().map(|(key, _)| key);
+        found.truncate(MAX_PAGE);
+        listing.next = found.last().map(|(key, _)| key.clone());
     }
     for (key, path) in found {
         match read::describe(root, &path) {
-            Ok(Some(meta)) => listing.blobs.push((key, meta)),
+            Ok(Some(Meta { size, modified_us, .. })) => {
+                listing.blobs.push((key, Listed { size, modified_us }));
+            }
             Ok(None) => {}
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 tracing::warn!(%key, %error, "a file in the blob directory is left out of a listing");
@@ -112,18 +116,18 @@ fn entry(kind: Kind, key: &[u8]) -> Option<Entry> {
 
 struct Wanted<'a> {
     prefix: &'a [u8],
-    from: &'a [u8],
+    after: &'a [u8],
 }
 
 impl Wanted<'_> {
     /// For a folder, `key` is what all keys in it begin with.
     fn holds(&self, key: &[u8], kind: Kind) -> bool {
         let prefix_fits = key.starts_with(self.prefix);
-        let ahead = key >= self.from;
+        let ahead = key > self.after;
         match kind {
             Kind::File => prefix_fits && ahead,
             Kind::Folder => {
-                (prefix_fits || self.prefix.starts_with(key)) && (ahead || self.from.starts_with(key))
+                (prefix_fits || self.prefix.starts_with(key)) && (ahead || self.after.starts_with(key))
             }
         }
     }

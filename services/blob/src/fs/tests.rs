@@ -16,7 +16,7 @@ fn key(key: &str) -> BlobKey {
     BlobKey::new(key).unwrap()
 }
 
-async fn put(blobs: &FsBlobs, at: &str) -> Result<Meta> {
+async fn put(blobs: &FsBlobs, at: &str) -> Result<u64> {
     blobs.put(&key(at), "text/plain", None, stream::iter([Ok(Bytes::from("content"))]).boxed()).await
 }
 

@@ -96,7 +96,7 @@ impl Blobs for Faulty {
         content_type: &str,
         size: Option<u64>,
         content: Content,
-    ) -> Result<Meta> {
+    ) -> Result<u64> {
         let (fault, after) = self.plan_content(Call::Put);
         self.run(fault, self.inner.put(key, content_type, size, cut(content, after))).await
     }
@@ -115,8 +115,8 @@ impl Blobs for Faulty {
         self.run((self.plan)(Call::Delete), self.inner.delete(keys)).await
     }
 
-    async fn list(&self, prefix: &str, from: Option<&BlobKey>) -> Result<Listing> {
-        self.run((self.plan)(Call::List), self.inner.list(prefix, from)).await
+    async fn list(&self, folder: &str, after: Option<&BlobKey>) -> Result<Listing> {
+        self.run((self.plan)(Call::List), self.inner.list(folder, after)).await
     }
 }
 

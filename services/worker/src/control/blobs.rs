@@ -55,15 +55,15 @@ pub(crate) async fn delete_folder(
 ) -> Result<(), Error> {
     let folder = RunFolder::new(&project.name, id.as_str())?;
     let project = project.number;
-    let mut from = None;
+    let mut after = None;
     loop {
         if !is_dead(deps, project, id, number).await? {
             return Ok(());
         }
-        let listing = deps.blobs.list(folder.prefix(), from.as_ref()).await?;
+        let listing = deps.blobs.list(folder.prefix(), after.as_ref()).await?;
         delete(deps, metrics, listing.blobs.into_iter().map(|(key, _)| key).collect()).await?;
-        from = listing.next;
-        if from.is_none() {
+        after = listing.next;
+        if after.is_none() {
             break;
         }
     }

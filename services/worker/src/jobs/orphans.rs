@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use matyan_blob::{BlobKey, Meta, RunFolder};
+use matyan_blob::{BlobKey, Listed, RunFolder};
 use matyan_model::{
     artifact::artifacts_list,
     cbor,
@@ -75,13 +75,13 @@ async fn sweep_run(
     Ok(())
 }
 
-async fn old_blobs(deps: &Deps, folder: &str, before_us: i64) -> Result<Vec<(BlobKey, Meta)>, Error> {
-    let (mut old, mut from) = (Vec::new(), None);
+async fn old_blobs(deps: &Deps, folder: &str, before_us: i64) -> Result<Vec<(BlobKey, Listed)>, Error> {
+    let (mut old, mut after) = (Vec::new(), None);
     loop {
-        let listing = deps.blobs.list(folder, from.as_ref()).await?;
+        let listing = deps.blobs.list(folder, after.as_ref()).await?;
         old.extend(listing.blobs.into_iter().filter(|(_, meta)| meta.modified_us < before_us));
-        from = listing.next;
-        if from.is_none() {
+        after = listing.next;
+        if after.is_none() {
             return Ok(old);
         }
     }

@@ -349,7 +349,7 @@ impl Blobs for Gate {
         content_type: &str,
         size: Option<u64>,
         content: Content,
-    ) -> matyan_blob::Result<Meta> {
+    ) -> matyan_blob::Result<u64> {
         self.pass().await;
         self.inner.put(key, content_type, size, content).await
     }

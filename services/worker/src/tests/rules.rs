@@ -378,7 +378,7 @@ impl Blobs for BadBlobs {
         panic!("presign")
     }
 
-    async fn put(&self, key: &BlobKey, _: &str, _: Option<u64>, _: Content) -> matyan_blob::Result<Meta> {
+    async fn put(&self, key: &BlobKey, _: &str, _: Option<u64>, _: Content) -> matyan_blob::Result<u64> {
         Err(self.0(key))
     }
 

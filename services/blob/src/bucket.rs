@@ -1,0 +1,176 @@
+//! Blobs in a bucket of an object store: what S3, GCS and Azure have in common. Content goes through in parts of bounded
+//! size, a part of many waits for the slowest, and what could not be deleted is tried again.
+//!
+//! A blob of at most one part is one request. A larger one is an upload in parts, which shows nothing until it is finished; one
+//! that was given up, however, is stored until somebody discards it. So it is remembered, and discarded before the next put.
+//! A process that dies leaves its own behind: a rule of the bucket that discards unfinished uploads is good practice.
+
+mod client;
+mod delete;
+mod parts;
+mod put;
+
+pub(crate) use client::{Sign, Stored, options, retries, unavailable};
+
+use std::{
+    ops::Range,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use object_store::PutPayload;
+
+use crate::{BlobKey, Blobs, Content, Error, Listed, Listing, MAX_PAGE, Meta, Result, Upload, content_type};
+
+/// The largest piece of content that is handed out.
+const PIECE: usize = 1 << 20;
+
+/// Whether a bucket had to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Created {
+    Made,
+    WasThere,
+}
+
+/// One bucket, as its service speaks.
+#[async_trait]
+pub(crate) trait Bucket: Send + Sync + 'static {
+    async fn presign(&self, key: &BlobKey, lifetime: Duration) -> Result<Upload>;
+
+    /// The range is not empty. One that begins behind the end may be an error.
+    async fn get(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<(Meta, Content)>>;
+
+    async fn head(&self, key: &BlobKey) -> Result<Option<Meta>>;
+
+    async fn put(&self, key: &BlobKey, content_type: &str, content: PutPayload) -> Result<()>;
+
+    /// Begins an upload in parts.
+    async fn put_parts(&self, key: &BlobKey, content_type: &str) -> Result<Box<dyn Parts>>;
+
+    /// Each key that is still there, and why. What is not there is no failure.
+    async fn delete(&self, keys: &[BlobKey]) -> Vec<(BlobKey, Error)>;
+
+    /// The first `MAX_PAGE` blobs behind `after`, or more.
+    async fn list(&self, folder: &str, after: Option<&BlobKey>) -> Result<Page>;
+}
+
+/// An upload in parts of `put::PART` bytes, the last of which may be smaller, or empty.
+#[async_trait]
+pub(crate) trait Parts: Send {
+    async fn put(&mut self, part: PutPayload) -> Result<()>;
+
+    async fn finish(&mut self, last: PutPayload) -> Result<()>;
+
+    async fn discard(&mut self) -> Result<()>;
+}
+
+/// In key order.
+#[derive(Debug, Default)]
+pub(crate) struct Page {
+    pub(crate) blobs: Vec<(BlobKey, Listed)>,
+    /// More blobs follow these.
+    pub(crate) more: bool,
+}
+
+pub(crate) struct BucketBlobs<B> {
+    bucket: B,
+    /// How long upload URLs are good for.
+    lifetime: Duration,
+    given_up: Mutex<Vec<Box<dyn Parts>>>,
+}
+
+impl<B: Bucket> BucketBlobs<B> {
+    pub(crate) fn new(bucket: B, lifetime: Duration) -> Self {
+        Self { bucket, lifetime, given_up: Mutex::default() }
+    }
+
+    /// Discards uploads that ended in an error, or were dropped by their caller.
+    async fn discard(&self) {
+        let given_up = std::mem::take(&mut *self.given_up.lock().unwrap_or_else(PoisonError::into_inner));
+        for mut parts in given_up {
+            if let Err(error) = parts.discard().await {
+                tracing::warn!(%error, "an unfinished upload stays in the bucket");
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl<B: Bucket> Blobs for BucketBlobs<B> {
+    async fn presign(&self, key: &BlobKey, _content_type: &str) -> Result<Upload> {
+        self.bucket.presign(key, self.lifetime).await
+    }
+
+    async fn put(
+        &self,
+        key: &BlobKey,
+        content_type: &str,
+        size: Option<u64>,
+        content: Content,
+    ) -> Result<u64> {
+        content_type::check(content_type)?;
+        self.discard().await;
+        let done = put::put(&self.bucket, &self.given_up, key, content_type, size, content).await;
+        if done.is_err() {
+            self.discard().await;
+        }
+        done
+    }
+
+    async fn read(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<(Meta, Content)>> {
+        let pieces = |(meta, content)| (meta, in_pieces(content));
+        let Some(range) = range.filter(|range| *range != (0..u64::MAX)) else {
+            return Ok(self.bucket.get(key, None).await?.map(pieces));
+        };
+        let failure = match range.is_empty() {
+            true => None,
+            false => match self.bucket.get(key, Some(range.clone())).await {
+                Ok(found) => return Ok(found.map(pieces)),
+                Err(error) => Some(error),
+            },
+        };
+        // Stores refuse a range that begins behind the end, which is an empty one here.
+        let Some(meta) = self.bucket.head(key).await? else { return Ok(None) };
+        match failure {
+            Some(error) if range.start < meta.size => Err(error),
+            _ => Ok(Some((meta, stream::empty().boxed()))),
+        }
+    }
+
+    async fn describe(&self, key: &BlobKey) -> Result<Option<Meta>> {
+        self.bucket.head(key).await
+    }
+
+    async fn delete(&self, keys: &[BlobKey]) -> Result<Vec<(BlobKey, Error)>> {
+        Ok(delete::delete(&self.bucket, keys).await)
+    }
+
+    async fn list(&self, folder: &str, after: Option<&BlobKey>) -> Result<Listing> {
+        // What no key can begin with is in no folder either.
+        if !folder.is_empty() && BlobKey::new(folder.strip_suffix('/').unwrap_or("")).is_err() {
+            return Ok(Listing::default());
+        }
+        let Page { mut blobs, mut more } = self.bucket.list(folder, after).await?;
+        more |= blobs.len() > MAX_PAGE;
+        blobs.truncate(MAX_PAGE);
+        let next = blobs.last().filter(|_| more).map(|(key, _)| key.clone());
+        Ok(Listing { blobs, next })
+    }
+}
+
+fn in_pieces(content: Content) -> Content {
+    let split = |piece: Result<Bytes>| {
+        let pieces: Vec<Result<Bytes>> = match piece {
+            Err(error) => vec![Err(error)],
+            Ok(mut rest) => {
+                let count = rest.len().div_ceil(PIECE);
+                (0..count).map(|_| Ok(rest.split_to(rest.len().min(PIECE)))).collect()
+            }
+        };
+        stream::iter(pieces)
+    };
+    content.flat_map(split).boxed()
+}

@@ -1,0 +1,300 @@
+//! A bucket by way of the `object_store` crate: its clients sign, send, try again and stream; here their answers become ours.
+
+use std::{
+    collections::HashSet,
+    ops::Range,
+    sync::{Arc, Once},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::{StreamExt, TryStreamExt, stream, stream::FuturesUnordered};
+use object_store::{
+    Attribute, Attributes, ClientOptions, Error as StoreError, GetOptions, GetRange, GetResult,
+    MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, RetryConfig,
+    UploadPart,
+    list::{PaginatedListOptions, PaginatedListStore},
+    path::Path,
+    signer::{Method, Signer},
+};
+
+use super::{Bucket, Page, Parts};
+use crate::{BlobKey, Content, Error, Listed, MAX_PAGE, Meta, Result, Upload};
+
+/// Parts of one upload on their way at once: what hides the time that a distant store takes to answer.
+const PARTS_AT_ONCE: usize = 3;
+
+/// To connect. Whatever is tried again takes several times as long.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+
+/// What S3 and Azure call it that a bucket is not there.
+const MISSING: [&str; 2] = ["NoSuchBucket", "ContainerNotFound"];
+
+/// No attempt begins later.
+const RETRY_WITHIN: Duration = Duration::from_secs(20);
+
+/// Of silence in an answer. There is no limit for a whole answer: content is as large as it is.
+const READ_WITHIN: Duration = Duration::from_secs(60);
+
+/// An attempt and a few more, so that a caller that waits learns soon that the store is away, and one that can wait comes again.
+pub(crate) fn retries() -> RetryConfig {
+    RetryConfig { max_retries: 3, retry_timeout: RETRY_WITHIN, ..RetryConfig::default() }
+}
+
+pub(crate) trait Client: ObjectStore + PaginatedListStore {}
+
+impl<T: ObjectStore + PaginatedListStore> Client for T {}
+
+pub(crate) struct Stored {
+    pub(crate) client: Arc<dyn Client>,
+    /// May know the store by another address than `client` does.
+    pub(crate) signer: Box<dyn Sign>,
+    /// What a PUT to a signed URL must carry.
+    pub(crate) upload_headers: Vec<(String, String)>,
+    /// What this cloud calls a bucket, and the name of this one.
+    pub(crate) what: &'static str,
+    pub(crate) name: String,
+    /// Azure takes a backslash for a slash, so that one key would lead to another's blob.
+    pub(crate) takes_backslash: bool,
+}
+
+/// Makes URLs for one PUT.
+#[async_trait]
+pub(crate) trait Sign: Send + Sync {
+    async fn upload_url(&self, key: &BlobKey, lifetime: Duration) -> Result<String>;
+}
+
+#[async_trait]
+impl Sign for Arc<dyn Signer> {
+    async fn upload_url(&self, key: &BlobKey, lifetime: Duration) -> Result<String> {
+        let url = self.signed_url(Method::PUT, &path(key), lifetime).await;
+        Ok(url.map_err(|error| unavailable("signing an upload URL", error))?.into())
+    }
+}
+
+/// How every client connects.
+pub(crate) fn options(allow_http: bool) -> ClientOptions {
+    static TLS: Once = Once::new();
+    // An error means that somebody has chosen an implementation before, which is as good.
+    TLS.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+    ClientOptions::new()
+        .with_allow_http(allow_http)
+        .with_connect_timeout(CONNECT_WITHIN)
+        .with_read_timeout(READ_WITHIN)
+        .with_timeout_disabled()
+}
+
+pub(crate) fn unavailable(doing: &str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    let source: Box<dyn std::error::Error + Send + Sync> = source.into();
+    Error::Unavailable { reason: format!("{doing} failed: {source}"), source: Some(Arc::from(source)) }
+}
+
+fn path(key: &BlobKey) -> Path {
+    Path::parse(key.as_str()).expect("a key has neither empty segments, nor dots, nor control characters")
+}
+
+fn attributes(content_type: &str) -> Attributes {
+    let mut attributes = Attributes::new();
+    if !content_type.is_empty() {
+        attributes.insert(Attribute::ContentType, content_type.to_owned().into());
+    }
+    attributes
+}
+
+fn listed(meta: &ObjectMeta) -> Listed {
+    // Some stores tell milliseconds in one answer and seconds in the next.
+    Listed { size: meta.size, modified_us: meta.last_modified.timestamp() * 1_000_000 }
+}
+
+fn meta(found: &GetResult) -> Meta {
+    let Listed { size, modified_us } = listed(&found.meta);
+    let content_type = found.attributes.get(&Attribute::ContentType);
+    let content_type = content_type.map(|value| value.as_ref().to_owned()).unwrap_or_default();
+    Meta { size, content_type, modified_us }
+}
+
+impl Stored {
+    /// What a failure asks of whoever called.
+    fn failure(&self, doing: &'static str, error: StoreError) -> Error {
+        match error {
+            StoreError::NotFound { .. } => self.missing(),
+            // A listing does not tell it otherwise.
+            StoreError::Generic { .. } if MISSING.iter().any(|code| error.to_string().contains(code)) => {
+                self.missing()
+            }
+            StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => Error::Setup {
+                reason: format!("{doing} is refused: check the credentials and what they may do: {error}"),
+            },
+            error => unavailable(doing, error),
+        }
+    }
+
+    fn missing(&self) -> Error {
+        Error::NoBucket { what: self.what, name: self.name.clone() }
+    }
+
+    fn can_hold(&self, key: &BlobKey) -> bool {
+        self.takes_backslash || !key.as_str().contains('\\')
+    }
+
+    fn check(&self, key: &BlobKey) -> Result<()> {
+        if self.can_hold(key) {
+            return Ok(());
+        }
+        Err(Error::BadKey {
+            key: key.to_string(),
+            reason: "it holds a backslash, which Azure takes for a slash",
+        })
+    }
+
+    async fn find(
+        &self,
+        doing: &'static str,
+        key: &BlobKey,
+        options: GetOptions,
+    ) -> Result<Option<GetResult>> {
+        if !self.can_hold(key) {
+            return Ok(None);
+        }
+        match self.client.get_opts(&path(key), options).await {
+            Ok(found) => Ok(Some(found)),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.failure(doing, error)),
+        }
+    }
+}
+
+/// Servers read the end as a signed number.
+fn get_range(range: Range<u64>) -> GetRange {
+    match i64::try_from(range.end) {
+        Ok(_) => GetRange::Bounded(range),
+        Err(_) => GetRange::Offset(range.start),
+    }
+}
+
+#[async_trait]
+impl Bucket for Stored {
+    async fn presign(&self, key: &BlobKey, lifetime: Duration) -> Result<Upload> {
+        self.check(key)?;
+        let url = self.signer.upload_url(key, lifetime).await?;
+        Ok(Upload { url, headers: self.upload_headers.clone(), expires: lifetime })
+    }
+
+    async fn get(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<(Meta, Content)>> {
+        let options = GetOptions { range: range.map(get_range), ..GetOptions::default() };
+        let Some(found) = self.find("reading a blob", key, options).await? else { return Ok(None) };
+        let meta = meta(&found);
+        let content = found.into_stream().map_err(|error| unavailable("reading a blob", error)).boxed();
+        Ok(Some((meta, content)))
+    }
+
+    async fn head(&self, key: &BlobKey) -> Result<Option<Meta>> {
+        let options = GetOptions { head: true, ..GetOptions::default() };
+        Ok(self.find("describing a blob", key, options).await?.as_ref().map(meta))
+    }
+
+    async fn put(&self, key: &BlobKey, content_type: &str, content: PutPayload) -> Result<()> {
+        self.check(key)?;
+        let options = PutOptions { attributes: attributes(content_type), ..PutOptions::default() };
+        let put = self.client.put_opts(&path(key), content, options).await;
+        put.map(drop).map_err(|error| self.failure("writing a blob", error))
+    }
+
+    async fn put_parts(&self, key: &BlobKey, content_type: &str) -> Result<Box<dyn Parts>> {
+        self.check(key)?;
+        let options =
+            PutMultipartOptions { attributes: attributes(content_type), ..PutMultipartOptions::default() };
+        let upload = self.client.put_multipart_opts(&path(key), options).await;
+        let upload = upload.map_err(|error| self.failure("beginning an upload", error))?;
+        Ok(Box::new(Uploading { upload, under_way: FuturesUnordered::new(), is_empty: true }))
+    }
+
+    async fn delete(&self, keys: &[BlobKey]) -> Vec<(BlobKey, Error)> {
+        let keys = || keys.iter().filter(|key| self.can_hold(key));
+        let paths: Vec<_> = keys().map(|key| Ok(path(key))).collect();
+        let answers = self.client.delete_stream(stream::iter(paths).boxed()).collect::<Vec<_>>().await;
+        let (mut gone, mut failures) = (HashSet::new(), Vec::new());
+        for answer in answers {
+            match answer {
+                Ok(path) => drop(gone.insert(path.to_string())),
+                Err(StoreError::NotFound { path, .. }) => drop(gone.insert(path)),
+                Err(error) => failures.push(self.failure("deleting", error)),
+            }
+        }
+        // Failures come in the order of the keys; one of a whole request stands for all that it asked for.
+        let left = keys().filter(|key| !gone.contains(key.as_str()));
+        let mut failures = failures.into_iter();
+        let mut failure = Error::unavailable("the store did not say that it is gone");
+        let with_reason = left.map(|key| {
+            failure = failures.next().unwrap_or_else(|| failure.clone());
+            (key.clone(), failure.clone())
+        });
+        with_reason.collect()
+    }
+
+    async fn list(&self, folder: &str, after: Option<&BlobKey>) -> Result<Page> {
+        let mut page = Page::default();
+        let mut page_token = None;
+        loop {
+            let options = PaginatedListOptions {
+                offset: after.map(|key| key.as_str().to_owned()),
+                max_keys: Some(MAX_PAGE),
+                page_token,
+                ..PaginatedListOptions::default()
+            };
+            let found = self.client.list_paginated(Some(folder).filter(|it| !it.is_empty()), options).await;
+            let found = found.map_err(|error| self.failure("listing blobs", error))?;
+            for object in &found.result.objects {
+                match BlobKey::new(object.location.as_ref()) {
+                    Ok(key) if after.is_none_or(|after| key > *after) => {
+                        page.blobs.push((key, listed(object)));
+                    }
+                    Ok(_) => {}
+                    Err(error) => tracing::warn!(%error, "an object in the bucket is left out of a listing"),
+                }
+            }
+            page_token = found.page_token;
+            page.more = page_token.is_some();
+            if !page.more || !page.blobs.is_empty() {
+                return Ok(page);
+            }
+        }
+    }
+}
+
+struct Uploading {
+    upload: Box<dyn MultipartUpload>,
+    under_way: FuturesUnordered<UploadPart>,
+    is_empty: bool,
+}
+
+#[async_trait]
+impl Parts for Uploading {
+    async fn put(&mut self, part: PutPayload) -> Result<()> {
+        while self.under_way.len() >= PARTS_AT_ONCE {
+            self.under_way
+                .try_next()
+                .await
+                .map_err(|error| unavailable("writing a part of a blob", error))?;
+        }
+        self.under_way.push(self.upload.put_part(part));
+        self.is_empty = false;
+        Ok(())
+    }
+
+    async fn finish(&mut self, last: PutPayload) -> Result<()> {
+        if self.is_empty || last.content_length() > 0 {
+            self.put(last).await?;
+        }
+        let ended = async {
+            while self.under_way.try_next().await?.is_some() {}
+            self.upload.complete().await
+        };
+        ended.await.map(drop).map_err(|error| unavailable("finishing an upload", error))
+    }
+
+    async fn discard(&mut self) -> Result<()> {
+        self.under_way.clear();
+        self.upload.abort().await.map_err(|error| unavailable("discarding an upload", error))
+    }
+}

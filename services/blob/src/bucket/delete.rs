@@ -1,0 +1,27 @@
+//! Deleting many: what a store refuses for the moment is asked for again, a few times, and what is left is told.
+
+use std::time::Duration;
+
+use super::Bucket;
+use crate::{BlobKey, Error};
+
+const ATTEMPTS: u32 = 4;
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+
+pub(super) async fn delete<B: Bucket>(bucket: &B, keys: &[BlobKey]) -> Vec<(BlobKey, Error)> {
+    let (mut lasting, mut left) = (Vec::new(), keys.to_vec());
+    let mut attempt = 1;
+    loop {
+        let failed = if left.is_empty() { Vec::new() } else { bucket.delete(&left).await };
+        let (again, final_ones): (Vec<_>, Vec<_>) =
+            failed.into_iter().partition(|(_, error)| attempt < ATTEMPTS && error.is_temporary());
+        lasting.extend(final_ones);
+        if again.is_empty() {
+            return lasting;
+        }
+        tracing::debug!(count = again.len(), attempt, "deleting again what the store refused");
+        tokio::time::sleep(FIRST_WAIT * 4_u32.pow(attempt - 1)).await;
+        left = again.into_iter().map(|(key, _)| key).collect();
+        attempt += 1;
+    }
+}

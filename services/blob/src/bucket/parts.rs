@@ -1,0 +1,107 @@
+//! Content cut into parts of one size, whatever pieces it comes in, and counted on the way.
+
+use bytes::Bytes;
+use futures::StreamExt;
+use object_store::PutPayload;
+
+use crate::{Content, Error, Result};
+
+pub(super) struct Cutter {
+    content: Content,
+    size: usize,
+    /// What was left of a piece behind the last part.
+    rest: Bytes,
+    announced: Option<u64>,
+    received: u64,
+}
+
+pub(super) enum Part {
+    Full(PutPayload),
+    /// What is left behind the full ones, maybe nothing.
+    Last(PutPayload),
+}
+
+impl Cutter {
+    pub(super) fn new(content: Content, size: usize, announced: Option<u64>) -> Self {
+        Self { content, size, rest: Bytes::new(), announced, received: 0 }
+    }
+
+    pub(super) fn received(&self) -> u64 {
+        self.received
+    }
+
+    pub(super) async fn next(&mut self) -> Result<Part> {
+        let (mut part, mut room) = (Vec::new(), self.size);
+        loop {
+            let taken = self.rest.split_to(self.rest.len().min(room));
+            room -= taken.len();
+            if !taken.is_empty() {
+                part.push(taken);
+            }
+            if room == 0 {
+                return Ok(Part::Full(PutPayload::from_iter(part)));
+            }
+            match self.content.next().await.transpose()? {
+                Some(piece) => self.count(piece)?,
+                None => {
+                    self.check(|received, announced| received == announced)?;
+                    return Ok(Part::Last(PutPayload::from_iter(part)));
+                }
+            }
+        }
+    }
+
+    fn count(&mut self, piece: Bytes) -> Result<()> {
+        self.received += piece.len() as u64;
+        self.rest = piece;
+        self.check(|received, announced| received <= announced)
+    }
+
+    fn check(&self, is_good: impl Fn(u64, u64) -> bool) -> Result<()> {
+        match self.announced {
+            Some(announced) if !is_good(self.received, announced) => {
+                Err(Error::Length { announced, received: self.received })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+
+    use super::*;
+
+    async fn cut(pieces: &[&'static str], announced: Option<u64>) -> Result<Vec<usize>> {
+        let pieces: Vec<_> = pieces.iter().map(|piece| Ok(Bytes::from_static(piece.as_bytes()))).collect();
+        let mut cutter = Cutter::new(stream::iter(pieces).boxed(), 3, announced);
+        let mut sizes = Vec::new();
+        loop {
+            match cutter.next().await? {
+                Part::Full(part) => sizes.push(part.content_length()),
+                Part::Last(part) => {
+                    sizes.push(part.content_length());
+                    return Ok(sizes);
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn parts_are_full_but_for_the_last() {
+        assert_eq!(cut(&[], None).await.unwrap(), [0]);
+        assert_eq!(cut(&["ab"], None).await.unwrap(), [2]);
+        assert_eq!(cut(&["a", "", "bc"], Some(3)).await.unwrap(), [3, 0]);
+        assert_eq!(cut(&["abcdefgh"], None).await.unwrap(), [3, 3, 2]);
+        assert_eq!(cut(&["a", "bcdefg", "h"], Some(8)).await.unwrap(), [3, 3, 2]);
+    }
+
+    #[tokio::test]
+    async fn too_little_and_too_much_are_errors() {
+        for announced in [0, 3, 5] {
+            let answer = cut(&["ab", "cd"], Some(announced)).await;
+            assert!(matches!(answer, Err(Error::Length { .. })), "{answer:?}");
+        }
+    }
+}

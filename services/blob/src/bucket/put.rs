@@ -1,0 +1,85 @@
+//! Putting a blob: whole, or in parts if it is large.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::{
+    Bucket, Parts,
+    parts::{Cutter, Part},
+};
+use crate::{BlobKey, Content, Result};
+
+/// Over the least of S3, a multiple of what GCS asks for, and one upload holds a few of them in memory.
+pub(super) const PART: usize = 8 << 20;
+
+/// S3 takes no more in one upload.
+const MOST_PARTS: u64 = 10_000;
+
+/// Parts larger than `PART` only where a blob would have too many of them.
+fn part_size(size: Option<u64>) -> usize {
+    let parts = size.unwrap_or(0).div_ceil(MOST_PARTS * PART as u64).max(1);
+    PART * usize::try_from(parts).unwrap_or(1)
+}
+
+pub(super) async fn put<B: Bucket>(
+    bucket: &B,
+    given_up: &Mutex<Vec<Box<dyn Parts>>>,
+    key: &BlobKey,
+    content_type: &str,
+    size: Option<u64>,
+    content: Content,
+) -> Result<u64> {
+    let mut cutter = Cutter::new(content, part_size(size), size);
+    let mut part = match cutter.next().await? {
+        Part::Last(whole) => {
+            bucket.put(key, content_type, whole).await?;
+            return Ok(cutter.received());
+        }
+        Part::Full(first) => first,
+    };
+    let parts = bucket.put_parts(key, content_type).await?;
+    let mut open = Open { parts: Some(parts), given_up };
+    loop {
+        open.parts().put(part).await?;
+        part = match cutter.next().await? {
+            Part::Full(next) => next,
+            Part::Last(last) => {
+                open.parts().finish(last).await?;
+                open.parts = None;
+                return Ok(cutter.received());
+            }
+        };
+    }
+}
+
+/// An upload in parts that is not finished. Dropped so, it is left to whoever discards.
+struct Open<'a> {
+    parts: Option<Box<dyn Parts>>,
+    given_up: &'a Mutex<Vec<Box<dyn Parts>>>,
+}
+
+impl Open<'_> {
+    fn parts(&mut self) -> &mut dyn Parts {
+        &mut **self.parts.as_mut().expect("it is taken when the upload is finished, and nobody asks then")
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        if let Some(parts) = self.parts.take() {
+            self.given_up.lock().unwrap_or_else(PoisonError::into_inner).push(parts);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_blob_has_too_many_parts() {
+        for size in [0, 1, PART as u64, 80 << 30, 90 << 30, 5 << 40] {
+            assert!(size.div_ceil(part_size(Some(size)) as u64) <= MOST_PARTS, "{size}");
+        }
+        assert_eq!(part_size(None), PART);
+    }
+}

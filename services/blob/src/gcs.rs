@@ -1,0 +1,232 @@
+//! BLOBS in a bucket of Google Cloud Storage, by its JSON API, which the emulator speaks as well. Credentials and signed URLs
+//! come from the `object_store` crate: what Google finds by default, or a key file that is named.
+//!
+//! A URL needs a service account's key, or the right to have Google sign for it. An emulator checks no signature: without a
+//! key, its URLs only look like signed ones.
+
+mod api;
+mod upload;
+
+use std::{ops::Range, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::{
+    PutPayload,
+    gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder},
+    path::Path,
+    signer::{Method, Signer},
+};
+use percent_encoding::utf8_percent_encode;
+use serde_json::json;
+
+use crate::{
+    BlobKey, Blobs, Content, Created, Error, Listed, MAX_PAGE, Meta, Result, Upload,
+    bucket::{Bucket, BucketBlobs, Page, Parts, options, unavailable},
+};
+use api::{Api, Call, SEGMENT};
+use upload::Resumable;
+
+const GOOGLE: &str = "https://storage.googleapis.com";
+
+/// Blobs deleted at once: each is a request.
+const DELETES_AT_ONCE: usize = 16;
+
+#[derive(Clone)]
+pub struct Settings {
+    pub bucket: String,
+    /// Where a bucket is made that is not there.
+    pub project: String,
+    /// A file with a service account's key, or with what `gcloud` leaves behind; none: wherever Google looks by default.
+    pub credentials: Option<String>,
+    /// The address of an emulator, which asks for no credentials.
+    pub emulator: Option<String>,
+    /// What upload URLs name instead of Google's own address.
+    pub public_endpoint: Option<String>,
+    /// How long upload URLs are good for.
+    pub lifetime: Duration,
+}
+
+pub fn open(settings: &Settings) -> Result<Arc<dyn Blobs>> {
+    Ok(Arc::new(BucketBlobs::new(Gcs::new(settings)?, settings.lifetime)))
+}
+
+/// Makes the bucket if it is not there.
+pub async fn create_bucket(settings: &Settings) -> Result<Created> {
+    let gcs = Gcs::new(settings)?;
+    let mut call = Call::new(Method::POST, "/storage/v1/b".to_owned());
+    call.query("project", &settings.project);
+    call.json(&json!({ "name": settings.bucket }));
+    let answer = gcs.api.send("making the bucket", &call).await?;
+    match answer.status().as_u16() {
+        200..300 => Ok(Created::Made),
+        409 => match gcs.list("", None).await {
+            Ok(_) => Ok(Created::WasThere),
+            Err(error) => Err(Error::Setup { reason: format!("the bucket is somebody else's: {error}") }),
+        },
+        _ => Err(api::refused("making the bucket", &settings.bucket, answer).await),
+    }
+}
+
+struct Gcs {
+    api: Arc<Api>,
+    signer: Option<GoogleCloudStorage>,
+    public: String,
+}
+
+impl Gcs {
+    fn new(settings: &Settings) -> Result<Self> {
+        let base = settings.emulator.as_deref().unwrap_or(GOOGLE).trim_end_matches('/');
+        let public = settings.public_endpoint.as_deref().unwrap_or(base).trim_end_matches('/');
+        let client = match (&settings.emulator, &settings.credentials) {
+            (Some(_), None) => None,
+            _ => Some(client(settings, public)?),
+        };
+        let credentials = match settings.emulator {
+            Some(_) => None,
+            None => client.as_ref().map(|client| client.credentials().clone()),
+        };
+        Ok(Self {
+            api: Arc::new(Api::new(base, &settings.bucket, credentials)?),
+            signer: client,
+            public: public.to_owned(),
+        })
+    }
+
+    fn object(&self, method: Method, key: &BlobKey) -> Call {
+        let key = utf8_percent_encode(key.as_str(), SEGMENT);
+        Call::new(method, format!("/storage/v1/b/{}/o/{key}", self.api.bucket))
+    }
+
+    fn upload(&self, kind: &str, key: &BlobKey) -> Call {
+        let mut call = Call::new(Method::POST, format!("/upload/storage/v1/b/{}/o", self.api.bucket));
+        call.query("uploadType", kind);
+        call.query("name", key.as_str());
+        call
+    }
+
+    async fn delete_one(&self, key: &BlobKey) -> Result<()> {
+        let answer = self.api.send("deleting", &self.object(Method::DELETE, key)).await?;
+        match answer.status().as_u16() {
+            200..300 | 404 => Ok(()),
+            _ => Err(api::refused("deleting", &self.api.bucket, answer).await),
+        }
+    }
+}
+
+fn client(settings: &Settings, base: &str) -> Result<GoogleCloudStorage> {
+    let mut builder = GoogleCloudStorageBuilder::new()
+        .with_client_options(options(base.starts_with("http://")))
+        .with_base_url(base)
+        .with_bucket_name(&settings.bucket);
+    if let Some(path) = &settings.credentials {
+        builder = builder.with_application_credentials(path);
+    }
+    let built = builder.build();
+    built.map_err(|error| Error::Setup { reason: format!("the settings of GCS are not good: {error}") })
+}
+
+#[async_trait]
+impl Bucket for Gcs {
+    async fn presign(&self, key: &BlobKey, lifetime: Duration) -> Result<Upload> {
+        let url = match &self.signer {
+            Some(signer) => {
+                let path = Path::parse(key.as_str()).expect("every key is a path");
+                let url = signer.signed_url(Method::PUT, &path, lifetime).await;
+                url.map_err(|error| unavailable("signing an upload URL", error))?.into()
+            }
+            None => {
+                let key = utf8_percent_encode(key.as_str(), api::PATH);
+                let expires = lifetime.as_secs();
+                let query = format!("X-Goog-Algorithm=GOOG4-RSA-SHA256&X-Goog-Expires={expires}");
+                format!("{}/{}/{key}?{query}", self.public, self.api.bucket)
+            }
+        };
+        Ok(Upload { url, headers: Vec::new(), expires: lifetime })
+    }
+
+    async fn get(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<(Meta, Content)>> {
+        let mut call = self.object(Method::GET, key);
+        call.query("alt", "media");
+        if let Some(Range { start, end }) = range {
+            // Servers read the end as a signed number.
+            let end = i64::try_from(end).map_or_else(|_| String::new(), |end| (end - 1).to_string());
+            call.header("range", &format!("bytes={start}-{end}"));
+        }
+        let answer = self.api.send("reading a blob", &call).await?;
+        match answer.status().as_u16() {
+            200..300 => {}
+            404 => return Ok(None),
+            _ => return Err(api::refused("reading a blob", &self.api.bucket, answer).await),
+        }
+        let meta = api::meta(answer.headers())?;
+        let content = answer.into_body().bytes_stream();
+        Ok(Some((meta, content.map_err(|error| unavailable("reading a blob", error)).boxed())))
+    }
+
+    async fn head(&self, key: &BlobKey) -> Result<Option<Meta>> {
+        let answer = self.api.send("describing a blob", &self.object(Method::GET, key)).await?;
+        match answer.status().as_u16() {
+            200..300 => {
+                let object: api::Object = api::read("describing a blob", answer).await?;
+                let Listed { size, modified_us } = object.listed()?;
+                Ok(Some(Meta { size, content_type: object.content_type, modified_us }))
+            }
+            404 => Ok(None),
+            _ => Err(api::refused("describing a blob", &self.api.bucket, answer).await),
+        }
+    }
+
+    async fn put(&self, key: &BlobKey, content_type: &str, content: PutPayload) -> Result<()> {
+        let mut call = self.upload("media", key);
+        call.header("content-type", api::or_bytes(content_type));
+        call.body(content);
+        self.api.done("writing a blob", &call).await.map(drop)
+    }
+
+    async fn put_parts(&self, key: &BlobKey, content_type: &str) -> Result<Box<dyn Parts>> {
+        let mut call = self.upload("resumable", key);
+        call.json(&json!({ "name": key.as_str(), "contentType": api::or_bytes(content_type) }));
+        let answer = self.api.done("beginning an upload", &call).await?;
+        let session = answer.headers().get("location").and_then(|location| location.to_str().ok());
+        let session = session.ok_or_else(|| Error::unavailable("an upload was begun without an address"))?;
+        Ok(Box::new(Resumable::new(self.api.clone(), session)))
+    }
+
+    async fn delete(&self, keys: &[BlobKey]) -> Vec<(BlobKey, Error)> {
+        let deletes =
+            keys.iter().map(|key| async move { Some((key.clone(), self.delete_one(key).await.err()?)) });
+        let deletes: Vec<_> = deletes.collect();
+        stream::iter(deletes).buffered(DELETES_AT_ONCE).filter_map(std::future::ready).collect().await
+    }
+
+    async fn list(&self, folder: &str, after: Option<&BlobKey>) -> Result<Page> {
+        let (mut page, mut token) = (Page::default(), String::new());
+        loop {
+            let mut call = Call::new(Method::GET, format!("/storage/v1/b/{}/o", self.api.bucket));
+            call.query("prefix", folder);
+            // One more than a page, as the first may be `after` itself.
+            call.query("maxResults", &(MAX_PAGE + 1).to_string());
+            call.query("startOffset", after.map_or("", BlobKey::as_str));
+            call.query("pageToken", &token);
+            let answer = self.api.done("listing blobs", &call).await?;
+            let listing: api::Listing = api::read("listing blobs", answer).await?;
+            for object in listing.items {
+                match BlobKey::new(&object.name) {
+                    Ok(key) if after.is_none_or(|after| key > *after) => {
+                        page.blobs.push((key, object.listed()?));
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::warn!(%error, "an object in the bucket is left out of a listing");
+                    }
+                }
+            }
+            token = listing.next_page_token.unwrap_or_default();
+            page.more = !token.is_empty();
+            if !page.more || !page.blobs.is_empty() {
+                return Ok(page);
+            }
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! A resumable upload: its parts go one behind the other to an address that was given for it, and the blob is there when the
+//! last of them is.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use object_store::{PutPayload, signer::Method};
+
+use super::api::{self, Api, Call};
+use crate::{Result, bucket::Parts};
+
+/// The store has the part, and waits for more.
+const GO_ON: u16 = 308;
+
+pub(super) struct Resumable {
+    api: Arc<Api>,
+    session: String,
+    sent: u64,
+}
+
+impl Resumable {
+    pub(super) fn new(api: Arc<Api>, session: &str) -> Self {
+        Self { api, session: session.to_owned(), sent: 0 }
+    }
+
+    async fn send(&mut self, part: PutPayload, is_last: bool) -> Result<()> {
+        let end = self.sent + part.content_length() as u64;
+        let total = if is_last { end.to_string() } else { "*".to_owned() };
+        let range = match end == self.sent {
+            true => format!("bytes */{total}"),
+            false => format!("bytes {}-{}/{total}", self.sent, end - 1),
+        };
+        let mut call = Call::new(Method::PUT, self.session.clone());
+        call.header("content-range", &range);
+        call.body(part);
+        let answer = self.api.send("writing a part of a blob", &call).await?;
+        match answer.status().as_u16() {
+            200..300 if is_last => {}
+            GO_ON if !is_last => {}
+            _ => return Err(api::refused("writing a part of a blob", &self.api.bucket, answer).await),
+        }
+        self.sent = end;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Parts for Resumable {
+    async fn put(&mut self, part: PutPayload) -> Result<()> {
+        self.send(part, false).await
+    }
+
+    async fn finish(&mut self, last: PutPayload) -> Result<()> {
+        self.send(last, true).await
+    }
+
+    async fn discard(&mut self) -> Result<()> {
+        // A cancelled upload answers with a status of its own, and so does one that is gone.
+        self.api
+            .send("discarding an upload", &Call::new(Method::DELETE, self.session.clone()))
+            .await
+            .map(drop)
+    }
+}

@@ -1,0 +1,230 @@
+//! The three clouds as fixtures: a bucket of its own for every case, made as an operator makes one.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use libtest_mimic::{Failed, Trial};
+use matyan_blob::{
+    BlobKey, Blobs, Clock, Cloud, Created, Error, Upload, azure,
+    conformance::{Backend, Fixture},
+    gcs, s3,
+};
+use tokio::sync::OnceCell;
+
+use crate::server::{ACCESS_KEY, Kind, SECRET_KEY};
+
+const KINDS: [Kind; 3] = [Kind::S3, Kind::Gcs, Kind::Azure];
+
+const LIFETIME: Duration = Duration::from_secs(600);
+
+/// The shortest that every service signs for.
+const MOMENT: Duration = Duration::from_secs(1);
+
+pub(crate) fn backends() -> Vec<Backend> {
+    let lacks = |kind| match kind {
+        Kind::S3 | Kind::Azure => &[][..],
+        Kind::Gcs => &[
+            ("url/of_another_key_is_refused", "the emulator checks no signature"),
+            ("url/expires", "the emulator checks no signature"),
+        ],
+    };
+    let make = |kind| match kind {
+        Kind::S3 => || InCloud::fixture(Kind::S3),
+        Kind::Gcs => || InCloud::fixture(Kind::Gcs),
+        Kind::Azure => || InCloud::fixture(Kind::Azure),
+    };
+    let backend = |kind: Kind| Backend {
+        name: kind.name(),
+        make: make(kind),
+        absent: kind.absent(),
+        lacks: lacks(kind),
+    };
+    KINDS.map(backend).into()
+}
+
+struct InCloud {
+    kind: Kind,
+    bucket: String,
+    made: OnceCell<()>,
+}
+
+impl InCloud {
+    fn new(kind: Kind) -> Self {
+        static BUCKETS: AtomicU32 = AtomicU32::new(0);
+        let bucket = format!("bucket-{}", BUCKETS.fetch_add(1, Ordering::Relaxed));
+        Self { kind, bucket, made: OnceCell::new() }
+    }
+
+    fn fixture(kind: Kind) -> Arc<dyn Fixture> {
+        Arc::new(Self::new(kind))
+    }
+
+    async fn cloud(&self, lifetime: Duration) -> Cloud {
+        let kind = self.kind;
+        let port = tokio::task::spawn_blocking(move || kind.port()).await.expect("the server starts");
+        cloud(kind, port, &self.bucket, lifetime)
+    }
+}
+
+/// The servers' own.
+fn clock() -> Clock {
+    let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    Arc::new(move || i64::try_from(now().as_micros()).unwrap())
+}
+
+fn cloud(kind: Kind, port: u16, bucket: &str, lifetime: Duration) -> Cloud {
+    // A name, so that a bucket can stand before it.
+    let (endpoint, bucket) = (format!("http://localhost:{port}"), bucket.to_owned());
+    match kind {
+        Kind::S3 => Cloud::S3(s3::Settings {
+            endpoint,
+            public_endpoint: None,
+            access_key: ACCESS_KEY.to_owned(),
+            secret_key: SECRET_KEY.to_owned(),
+            bucket,
+            region: "us-east-1".to_owned(),
+            virtual_host: false,
+            lifetime,
+        }),
+        Kind::Gcs => Cloud::Gcs(gcs::Settings {
+            bucket,
+            project: "project".to_owned(),
+            credentials: None,
+            emulator: Some(endpoint),
+            public_endpoint: None,
+            lifetime,
+        }),
+        Kind::Azure => Cloud::Azure(azure::Settings {
+            // What every Azurite knows, at another port.
+            connection_string: format!(
+                "AccountName=devstoreaccount1;AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;BlobEndpoint={endpoint}/devstoreaccount1"
+            ),
+            account_url: String::new(),
+            container: bucket,
+            public_endpoint: None,
+            credentials: Vec::new(),
+            lifetime,
+        }),
+    }
+}
+
+#[async_trait]
+impl Fixture for InCloud {
+    async fn open(&self) -> Arc<dyn Blobs> {
+        let cloud = self.cloud(LIFETIME).await;
+        let make = || async { assert_eq!(cloud.create_bucket().await.unwrap(), Created::Made) };
+        self.made.get_or_init(make).await;
+        cloud.open(clock()).unwrap()
+    }
+
+    async fn upload(&self, upload: &Upload, content_type: Option<&str>, body: Bytes) -> bool {
+        put(upload, content_type, body).await
+    }
+
+    async fn presign_expired(&self, key: &BlobKey) -> Upload {
+        let upload = self.cloud(MOMENT).await.open(clock()).unwrap().presign(key, "").await.unwrap();
+        // The server looks at a clock that no test can move.
+        tokio::time::sleep(MOMENT * 2 + MOMENT / 2).await;
+        upload
+    }
+
+    fn takes_backslash(&self) -> bool {
+        self.kind != Kind::Azure
+    }
+
+    /// The S3 server keeps types in attributes of files.
+    fn keeps_type_with_content(&self) -> bool {
+        self.kind != Kind::S3
+    }
+
+    /// And blobs in files.
+    fn keys_nest(&self) -> bool {
+        self.kind != Kind::S3
+    }
+}
+
+/// One PUT, as any client does it. Names of hosts are all the loopback's.
+async fn put(upload: &Upload, content_type: Option<&str>, body: Bytes) -> bool {
+    let url = reqwest::Url::parse(&upload.url).unwrap();
+    let port = url.port().unwrap();
+    let client = reqwest::Client::builder()
+        .resolve(url.host_str().unwrap(), SocketAddr::from(([127, 0, 0, 1], port)))
+        .build()
+        .unwrap();
+    let mut request = client.put(url).body(body);
+    for (name, value) in &upload.headers {
+        request = request.header(name, value);
+    }
+    if let Some(content_type) = content_type {
+        request = request.header("content-type", content_type);
+    }
+    let answer = request.send().await.unwrap();
+    let status = answer.status();
+    if !status.is_success() {
+        let said = answer.text().await.unwrap();
+        assert!(status.is_client_error(), "{status}: {said}");
+    }
+    status.is_success()
+}
+
+/// What concerns buckets, and not blobs.
+pub(crate) fn own_trials() -> Vec<Trial> {
+    let bucket = |kind: Kind| {
+        trial(kind, format!("{}/bucket/is_made_once", kind.name()), move || async move {
+            is_made_once(kind).await
+        })
+    };
+    let mut trials: Vec<_> = KINDS.into_iter().map(bucket).collect();
+    let name = "s3/url/names_the_bucket_as_a_host".to_owned();
+    trials.push(trial(Kind::S3, name, || async { names_the_bucket_as_a_host().await }));
+    trials
+}
+
+fn trial<F: Future<Output = ()>>(
+    kind: Kind,
+    name: String,
+    case: impl Fn() -> F + Send + Sync + 'static,
+) -> Trial {
+    let absent = kind.absent();
+    let name = absent.as_ref().map_or(name.clone(), |reason| format!("{name} ({reason})"));
+    let run = move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        runtime.map_err(Failed::from)?.block_on(case());
+        Ok(())
+    };
+    Trial::test(name, run).with_ignored_flag(absent.is_some())
+}
+
+async fn is_made_once(kind: Kind) {
+    let fixture = InCloud::new(kind);
+    let cloud = fixture.cloud(LIFETIME).await;
+    let missing = cloud.open(clock()).unwrap().list(".ready/", None).await;
+    assert!(
+        matches!(&missing, Err(Error::NoBucket { name, .. }) if *name == fixture.bucket),
+        "what is missing is told: {missing:?}"
+    );
+    assert_eq!(cloud.create_bucket().await.unwrap(), Created::Made);
+    assert_eq!(cloud.create_bucket().await.unwrap(), Created::WasThere);
+    assert!(cloud.open(clock()).unwrap().list(".ready/", None).await.unwrap().blobs.is_empty());
+}
+
+async fn names_the_bucket_as_a_host() {
+    let fixture = InCloud::new(Kind::S3);
+    let blobs = fixture.open().await;
+    let Cloud::S3(settings) = fixture.cloud(LIFETIME).await else { unreachable!("it is S3") };
+    let by_host = s3::open(&s3::Settings { virtual_host: true, ..settings }).unwrap();
+    let key = BlobKey::new("run/a b.png").unwrap();
+    let upload = by_host.presign(&key, "").await.unwrap();
+    assert!(upload.url.contains(&format!("://{}.localhost:", fixture.bucket)), "{}", upload.url);
+    assert!(put(&upload, Some("image/png"), "by host".into()).await);
+    let meta = blobs.describe(&key).await.unwrap().unwrap();
+    assert_eq!((meta.size, meta.content_type.as_str()), (7, "image/png"));
+}
