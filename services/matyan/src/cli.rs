@@ -41,6 +41,8 @@ pub(crate) enum Command {
     IngestWorker(WorkerFlags),
     /// Do what deletions leave to be done
     ControlWorker(WorkerFlags),
+    /// Make the bucket, or container, that large objects are kept in
+    Bucket(BucketFlags),
     /// List, find, show, archive and delete runs
     Runs(RunsFlags),
     /// Show what a run has printed and logged
@@ -147,11 +149,45 @@ pub(crate) struct CommonFlags {
     ready_file: Option<String>,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct BucketFlags {
+    #[command(subcommand)]
+    command: BucketCommand,
+}
+
+const BUCKET_EXAMPLES: &str = "\
+Examples:
+  matyan bucket create                             as BLOB_BACKEND_TYPE, S3_BUCKET and their like say
+  matyan bucket create --blobs s3://artifacts      another bucket, with S3_ENDPOINT, S3_ACCESS_KEY and S3_SECRET_KEY
+  matyan bucket create --blobs azure://artifacts   with AZURE_CONN_STR, or AZURE_ACCOUNT_URL
+
+A bucket that is there already is left as it is, and the command succeeds. Blobs are made public to nobody. A rule of the
+bucket that discards unfinished uploads after some days is good practice.";
+
+#[derive(Debug, Subcommand)]
+enum BucketCommand {
+    /// Make it if it is not there
+    #[command(after_help = BUCKET_EXAMPLES)]
+    Create(BucketCreateFlags),
+}
+
+#[derive(Debug, Args)]
+struct BucketCreateFlags {
+    /// Which one: `s3://bucket`, `gs://bucket` or `azure://container` [default: as the services are set]
+    #[arg(long, value_name = "URI")]
+    blobs: Option<String>,
+    /// A TOML file of settings
+    #[arg(long, value_name = "FILE")]
+    config: Option<String>,
+}
+
 /// What the command line asks for.
 #[derive(Debug)]
 pub(crate) enum Line {
     /// To be a server, or a part of one.
     Serve(Asked),
+    /// To make a place for blobs; flags as in `Asked`.
+    MakeBucket(BTreeMap<String, String>),
     /// To ask one.
     Ask(Question),
 }
@@ -176,6 +212,10 @@ fn line(matches: &ArgMatches) -> Line {
         Command::Logs(flags) => return Line::Ask(Question::Logs(flags)),
         Command::Metrics(flags) => return Line::Ask(Question::Metrics(flags)),
         Command::Status(flags) => return Line::Ask(Question::Status(flags)),
+        Command::Bucket(BucketFlags { command: BucketCommand::Create(_) }) => {
+            let made = matches.subcommand().and_then(|(_, bucket)| bucket.subcommand());
+            return Line::MakeBucket(made.map(|(_, matches)| flags(matches)).unwrap_or_default());
+        }
         Command::Up(_) => Role::Up,
         Command::Frontier(_) => Role::Frontier,
         Command::Backend(_) => Role::Backend,
@@ -213,6 +253,15 @@ mod tests {
         check(&["backend", "--ui-dir", "/ui"], Role::Backend, &[("ui-dir", "/ui")]);
         check(&["ingest-worker", "--log-format", "json"], Role::IngestWorker, &[("log-format", "json")]);
         check(&["control-worker"], Role::ControlWorker, &[]);
+    }
+
+    #[test]
+    fn a_bucket_is_made_with_flags_of_its_own() {
+        let words = ["matyan", "bucket", "create", "--blobs", "s3://b"];
+        let matches = Cli::command().try_get_matches_from(words).unwrap();
+        let Line::MakeBucket(flags) = line(&matches) else { panic!("it makes a bucket") };
+        assert_eq!(flags, BTreeMap::from([("blobs".to_owned(), "s3://b".to_owned())]));
+        assert!(Cli::command().try_get_matches_from(["matyan", "bucket"]).is_err());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The binary: command line, settings, telemetry and wiring; nothing else.
 
+mod bucket;
 mod cli;
 mod client;
 mod open_files;
@@ -22,11 +23,12 @@ pub static ALLOCATOR_SETTINGS: &[u8; 63] =
     b"background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:1000\0";
 
 /// What the shell calls wrong usage.
-const BAD_SETTINGS: u8 = 2;
+pub(crate) const BAD_SETTINGS: u8 = 2;
 
 fn main() -> ExitCode {
     match cli::parse() {
         Line::Serve(asked) => serve(asked),
+        Line::MakeBucket(flags) => bucket::make(flags),
         Line::Ask(question) => match client::run(question) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
@@ -56,7 +58,7 @@ fn serve(asked: Asked) -> ExitCode {
 }
 
 /// An error and what is behind it, in one line.
-fn chain(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |&error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

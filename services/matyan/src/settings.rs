@@ -4,6 +4,7 @@
 //! The names of the environment are those of Matyan 0.3 where it had one. Deliberately absent: settings for what was
 //! measured and is a constant of the crate that it concerns.
 
+mod blobs;
 mod distributed;
 mod names;
 mod parse;
@@ -14,8 +15,9 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
+pub(crate) use blobs::BlobStore;
 pub(crate) use reader::Violations;
 pub(crate) use secret::Secret;
 pub(crate) use source::Environment;
@@ -104,8 +106,7 @@ pub(crate) struct Settings {
     /// Certificate and key of every port; without them they speak in the clear.
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
     pub(crate) data_dir: PathBuf,
-    /// Where blobs lie if not in the data directory.
-    pub(crate) blobs_dir: Option<PathBuf>,
+    pub(crate) blobs: BlobStore,
     /// Directives of `tracing`.
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
@@ -146,6 +147,18 @@ impl Settings {
         reader.finish(settings)
     }
 
+    /// Of all that is set, where blobs are kept.
+    pub(crate) fn resolve_blobs(
+        flags: BTreeMap<String, String>,
+        environment: Environment,
+    ) -> Result<BlobStore, Violations> {
+        let mut reader = Reader::default();
+        let sources = Sources::open(flags, environment, &mut reader);
+        // As a service reads them, and not `up`, which needs no bucket.
+        let blobs = distributed::blobs(Role::Frontier, &sources, &mut reader);
+        reader.finish(blobs)
+    }
+
     fn read_ui(role: Role, from: &Sources, reader: &mut Reader) -> Option<UiSettings> {
         let dir = reader.optional(from, names::UI_DIR, parse::path).filter(|_| role.has_backend())?;
         Some(UiSettings {
@@ -183,7 +196,7 @@ impl Settings {
             metrics_port: reader.parse(from, names::METRICS_PORT, "9090", parse::port_or_none),
             tls: Self::read_tls(from, reader),
             data_dir: reader.parse(from, names::DATA_DIR, "matyan-data", parse::path),
-            blobs_dir: distributed::blobs_dir(role, from),
+            blobs: distributed::blobs(role, from, reader),
             log_level: reader.parse(from, names::LOG_LEVEL, "info", parse::log_level),
             log_format: reader.parse(from, names::LOG_FORMAT, "text", parse::log_format),
             otlp_endpoint: reader.optional(from, names::OTLP_ENDPOINT, parse::endpoint),

@@ -1,10 +1,8 @@
 //! Which store, log and blob store a process uses, and what is wrong with how they are set. Each service is asked only for
 //! what it uses. This version has the embedded ones alone: another choice is checked like every setting, and refused.
 
-use std::path::PathBuf;
-
 use super::{
-    Role, Secret,
+    BlobStore, Role, Secret, blobs,
     names::{self, Name},
     parse,
     reader::Reader,
@@ -13,8 +11,6 @@ use super::{
 
 /// What is published with Matyan 0.3, and so is no secret.
 const DEVELOPMENT_BLOB_SECRET: &str = "Juw5-cLlemQI2jAWvceOUB3_CrVfBmI99YIzkpGUXR4=";
-const DEVELOPMENT_S3_KEY: &str = "rustfsadmin";
-const DEVELOPMENT_S3_ENDPOINT: &str = "http://localhost:9000";
 const DEVELOPMENT_BROKER: &str = "localhost:9092";
 
 const EMBEDDED: &str = "embedded:";
@@ -25,12 +21,11 @@ pub(super) fn check(role: Role, from: &Sources, reader: &mut Reader) {
         store_check(&uri(role, from, names::STORE), production, from, reader);
     }
     log_check(&uri(role, from, names::LOG), production, from, reader);
-    blobs_check(&uri(role, from, names::BLOBS), production, from, reader);
 }
 
-/// Of `file:///directory`; the data directory has its own.
-pub(super) fn blobs_dir(role: Role, from: &Sources) -> Option<PathBuf> {
-    uri(role, from, names::BLOBS).strip_prefix("file://").map(PathBuf::from)
+pub(super) fn blobs(role: Role, from: &Sources, reader: &mut Reader) -> BlobStore {
+    let production = is_production(from, &mut Reader::default());
+    blobs::read(&uri(role, from, names::BLOBS), production, from, reader)
 }
 
 /// Only a process with a data directory can make and keep one of its own.
@@ -131,58 +126,6 @@ fn log_check(uri: &str, production: bool, from: &Sources, reader: &mut Reader) {
             absent(names::LOG, "Apache Kafka", reader);
         }
         _ => unknown(names::LOG, uri, reader),
-    }
-}
-
-fn blobs_check(uri: &str, production: bool, from: &Sources, reader: &mut Reader) {
-    match scheme(uri) {
-        "embedded" if uri == EMBEDDED => {}
-        "file" if uri.starts_with("file:///") => {}
-        "s3" => {
-            s3_check(production, from, reader);
-            absent(names::BLOBS, "S3", reader);
-        }
-        "gs" => {
-            not_blank(names::GCS_BUCKET, "bucket", from, reader);
-            absent(names::BLOBS, "Google Cloud Storage", reader);
-        }
-        "azure" => {
-            not_blank(names::AZURE_CONTAINER, "container", from, reader);
-            let account = [names::AZURE_CONN_STR, names::AZURE_ACCOUNT_URL];
-            if production && account.iter().all(|name| from.find(*name).is_none()) {
-                let problem = "neither it nor AZURE_ACCOUNT_URL is set; set one of them";
-                reader.refuse(variable(names::AZURE_CONN_STR), problem);
-            }
-            absent(names::BLOBS, "Azure Blob Storage", reader);
-        }
-        _ => unknown(names::BLOBS, uri, reader),
-    }
-}
-
-fn s3_check(production: bool, from: &Sources, reader: &mut Reader) {
-    let endpoint = reader.parse(from, names::S3_ENDPOINT, DEVELOPMENT_S3_ENDPOINT, parse::web_url);
-    reader.optional(from, names::S3_PUBLIC_ENDPOINT, parse::web_url);
-    not_blank(names::S3_BUCKET, "bucket", from, reader);
-    if !production {
-        return;
-    }
-    if endpoint == DEVELOPMENT_S3_ENDPOINT {
-        reader
-            .refuse(variable(names::S3_ENDPOINT), "it is blank or the development value; set your endpoint");
-    }
-    for name in [names::S3_ACCESS_KEY, names::S3_SECRET_KEY] {
-        if from.find(name).is_none_or(|found| found.value == DEVELOPMENT_S3_KEY) {
-            reader.refuse(variable(name), "it is blank or the development value; set your own");
-        }
-    }
-}
-
-fn not_blank(name: Name, what: &str, from: &Sources, reader: &mut Reader) {
-    if from.is_blank(name) {
-        reader.refuse(
-            variable(name),
-            format!("it is blank; name the {what}, or remove it for matyan-artifacts"),
-        );
     }
 }
 

@@ -65,9 +65,21 @@ names! {
     S3_ACCESS_KEY = secret("s3_access_key", &["S3_ACCESS_KEY"]);
     S3_SECRET_KEY = secret("s3_secret_key", &["S3_SECRET_KEY"]);
     S3_BUCKET = name("s3_bucket", &["S3_BUCKET"]);
+    S3_REGION = name("s3_region", &["S3_REGION"]);
+    S3_ADDRESSING_STYLE = name("s3_addressing_style", &["S3_ADDRESSING_STYLE"]);
     S3_PRESIGN_EXPIRY = name("s3_presign_expiry", &["S3_PRESIGN_EXPIRY"]);
     GCS_BUCKET = name("gcs_bucket", &["GCS_BUCKET"]);
+    GCS_PUBLIC_ENDPOINT = name("gcs_public_endpoint", &["GCS_PUBLIC_ENDPOINT"]);
+    STORAGE_EMULATOR_HOST = name("storage_emulator_host", &["STORAGE_EMULATOR_HOST"]);
+    GOOGLE_APPLICATION_CREDENTIALS = name("google_application_credentials", &["GOOGLE_APPLICATION_CREDENTIALS"]);
+    GOOGLE_CLOUD_PROJECT = name("google_cloud_project", &["GOOGLE_CLOUD_PROJECT"]);
     AZURE_CONN_STR = secret("azure_conn_str", &["AZURE_CONN_STR"]);
     AZURE_ACCOUNT_URL = name("azure_account_url", &["AZURE_ACCOUNT_URL"]);
     AZURE_CONTAINER = name("azure_container", &["AZURE_CONTAINER"]);
+    AZURE_PUBLIC_ENDPOINT = name("azure_public_endpoint", &["AZURE_PUBLIC_ENDPOINT"]);
+    AZURE_CLIENT_ID = name("azure_client_id", &["AZURE_CLIENT_ID"]);
+    AZURE_CLIENT_SECRET = secret("azure_client_secret", &["AZURE_CLIENT_SECRET"]);
+    AZURE_TENANT_ID = name("azure_tenant_id", &["AZURE_TENANT_ID"]);
+    AZURE_FEDERATED_TOKEN_FILE = name("azure_federated_token_file", &["AZURE_FEDERATED_TOKEN_FILE"]);
+    AZURE_AUTHORITY_HOST = name("azure_authority_host", &["AZURE_AUTHORITY_HOST"]);
 }

@@ -156,6 +156,28 @@ pub(super) fn web_url(text: &str) -> Result<String, String> {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "one shape for all parsers")]
+pub(super) fn text(text: &str) -> Result<String, String> {
+    Ok(text.to_owned())
+}
+
+/// Where a bucket's name stands in an address.
+pub(super) fn is_virtual_host(text: &str) -> Result<bool, String> {
+    match text {
+        "path" => Ok(false),
+        "virtual" => Ok(true),
+        _ => Err("is no way to address a bucket; give path, or virtual for bucket.host".into()),
+    }
+}
+
+/// Google's own tools take host and port alone as well.
+pub(super) fn emulator(text: &str) -> Result<String, String> {
+    match text.contains("://") {
+        true => web_url(text),
+        false => web_url(&format!("http://{text}")),
+    }
+}
+
 /// Below which path a proxy shows the server, or the API is found: without a slash at the end.
 pub(super) fn base_path(text: &str) -> Result<String, String> {
     let path = text.trim_end_matches('/');

@@ -32,12 +32,12 @@ fn defaults() {
     assert_eq!((up.log_level.as_str(), up.log_format), ("info", LogFormat::Text));
     assert_eq!(up.upload_lifetime, Duration::from_secs(3600));
     assert_eq!(up.cors_origins.len(), 6);
-    assert!(up.secret.is_none() && up.ready_file.is_none() && up.blobs_dir.is_none());
+    assert!(up.secret.is_none() && up.ready_file.is_none() && matches!(up.blobs, BlobStore::Embedded));
 
     let embedded = [("log", "embedded:"), ("blobs", "file:///srv/blobs")];
     let frontier = resolve(Role::Frontier, &embedded, &[("PORT", "7")]).unwrap();
     assert_eq!((frontier.host.to_string().as_str(), frontier.frontier_port), ("0.0.0.0", 7));
-    assert_eq!(frontier.blobs_dir, Some("/srv/blobs".into()));
+    assert!(matches!(frontier.blobs, BlobStore::Directory(path) if path.to_str() == Some("/srv/blobs")));
 }
 
 #[test]
@@ -147,12 +147,11 @@ const SERVICES: [Role; 4] = [Role::Frontier, Role::Backend, Role::IngestWorker, 
 fn what_this_version_cannot_use_is_refused_by_name() {
     let fdb = "MATYAN_STORE: this version cannot use FoundationDB; give";
     let kafka = "MATYAN_LOG: this version cannot use Apache Kafka; give";
-    let s3 = "MATYAN_BLOBS: this version cannot use S3; give";
-    check_refused(Role::Frontier, &[], &[], &[kafka, s3]);
-    check_refused(Role::IngestWorker, &[], &[], &[fdb, kafka, s3]);
-    check_refused(Role::ControlWorker, &[], &[], &[fdb, kafka, s3]);
-    check_refused(Role::Backend, &[], &[("BLOB_URI_SECRET", "x")], &[fdb, kafka, s3]);
-    check_refused(Role::Backend, &[], &[], &[fdb, kafka, s3, "BLOB_URI_SECRET: it is not set; set"]);
+    check_refused(Role::Frontier, &[], &[], &[kafka]);
+    check_refused(Role::IngestWorker, &[], &[], &[fdb, kafka]);
+    check_refused(Role::ControlWorker, &[], &[], &[fdb, kafka]);
+    check_refused(Role::Backend, &[], &[("BLOB_URI_SECRET", "x")], &[fdb, kafka]);
+    check_refused(Role::Backend, &[], &[], &[fdb, kafka, "BLOB_URI_SECRET: it is not set; set"]);
     check_refused(
         Role::Up,
         &[("log", "kafka://a:1,b")],
@@ -166,8 +165,6 @@ fn what_this_version_cannot_use_is_refused_by_name() {
     }
     // Names of Matyan 0.3 choose for its services, and leave `up` alone.
     resolve(Role::Up, &[], &[("KAFKA_BOOTSTRAP_SERVERS", "a:1"), ("BLOB_BACKEND_TYPE", "gcs")]).unwrap();
-    let gcs = "MATYAN_BLOBS: this version cannot use Google Cloud Storage; give";
-    check_refused(Role::Frontier, &[("log", "embedded:")], &[("BLOB_BACKEND_TYPE", "gcs")], &[gcs]);
     let other = "MATYAN_BLOBS: `ftp:` is nothing that can be used; give";
     check_refused(Role::Frontier, &[("log", "embedded:")], &[("BLOB_BACKEND_TYPE", "ftp")], &[other]);
 }
@@ -212,8 +209,51 @@ fn production_asks_each_service_for_what_it_uses() {
     );
 }
 
+/// Blobs as a frontier on an embedded log has them, in its words for people.
+fn blobs(flags: Pairs<'_>, variables: Pairs<'_>) -> String {
+    let flags = [&[("log", "embedded:")], flags].concat();
+    format!("{:?}", resolve(Role::Frontier, &flags, variables).unwrap().blobs)
+}
+
+#[test]
+fn a_cloud_is_named_by_its_uri_or_by_the_variables_of_old() {
+    assert_eq!(blobs(&[], &[]), "Cloud(s3://matyan-artifacts)");
+    assert_eq!(blobs(&[], &[("BLOB_BACKEND_TYPE", "s3"), ("S3_BUCKET", "b")]), "Cloud(s3://b)");
+    assert_eq!(blobs(&[], &[("BLOB_BACKEND_TYPE", "gcs"), ("GCS_BUCKET", "b")]), "Cloud(gs://b)");
+    let azure = [("BLOB_BACKEND_TYPE", "azure"), ("AZURE_ACCOUNT_URL", "https://a.example")];
+    assert_eq!(blobs(&[], &azure), "Cloud(azure://matyan-artifacts)");
+    assert_eq!(blobs(&[("blobs", "s3://own")], &[("S3_BUCKET", "b")]), "Cloud(s3://own)");
+    assert_eq!(
+        blobs(&[("blobs", "gs:")], &[("STORAGE_EMULATOR_HOST", "localhost:4443")]),
+        "Cloud(gs://matyan-artifacts)"
+    );
+    let up = resolve(Role::Up, &[("blobs", "s3://own")], &[]).unwrap();
+    assert_eq!(format!("{:?}", up.blobs), "Cloud(s3://own)");
+
+    let wrong = [("blobs", "s3://a/b"), ("log", "embedded:")];
+    check_refused(
+        Role::Frontier,
+        &wrong,
+        &[],
+        &["MATYAN_BLOBS: `s3://a/b` is nothing that can be used; give"],
+    );
+    let style = [("S3_ADDRESSING_STYLE", "host"), ("S3_ENDPOINT", "s3.example")];
+    let told = ["S3_ENDPOINT: `s3.example`", "S3_ADDRESSING_STYLE: `host`"];
+    check_refused(Role::Up, &[("blobs", "s3:")], &style, &told);
+    let secret = [("blobs", "azure:"), ("log", "embedded:")];
+    let text = resolve(Role::Frontier, &secret, &[("AZURE_CONTAINER", "")]).unwrap_err().to_string();
+    assert!(
+        text.contains("AZURE_CONTAINER: it is blank") && text.contains("AZURE_CONN_STR: neither"),
+        "{text}"
+    );
+}
+
 #[test]
 fn secrets_are_never_shown() {
+    let secrets = [("S3_SECRET_KEY", "hunter2"), ("S3_ACCESS_KEY", "hunter3")];
+    let settings = resolve(Role::Up, &[("blobs", "s3:")], &secrets).unwrap();
+    assert!(!format!("{settings:?}").contains("hunter"));
+
     let settings = resolve(Role::Up, &[], &[("BLOB_URI_SECRET", "hunter2")]).unwrap();
     assert!(!format!("{settings:?}").contains("hunter2"));
     assert_eq!(settings.secret.unwrap().reveal(), b"hunter2");

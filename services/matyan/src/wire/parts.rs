@@ -147,7 +147,7 @@ async fn frontier(
     let components = matyan_frontier::Components {
         log: substrates.log.clone(),
         blobs: Arc::clone(&substrates.blobs),
-        uploads: Some(substrates.signer.clone()),
+        uploads: substrates.signer.clone(),
         clock: clock::now_us(),
         new_id: clock::new_id(),
         metrics: matyan_frontier::Metrics::new(registry)?,

@@ -4,15 +4,20 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
-use matyan_blob::{Blobs, UrlSigner, fs::FsBlobs};
+use matyan_blob::{Blobs, Cloud, UrlSigner, fs::FsBlobs};
 use matyan_log::embedded::EmbeddedLog;
 use matyan_model::project::format_open;
 use matyan_store::embedded::EmbeddedStore;
+use tokio::time::timeout;
 
 use super::{Error, clock};
-use crate::settings::{Secret, Settings};
+use crate::settings::{BlobStore, Secret, Settings};
+
+/// A start does not wait longer for a store of blobs.
+const BUCKET_WITHIN: Duration = Duration::from_secs(5);
 
 pub(crate) struct Substrates {
     pub(crate) log: Arc<EmbeddedLog>,
@@ -21,21 +26,19 @@ pub(crate) struct Substrates {
     pub(crate) blobs: Arc<dyn Blobs>,
     /// What the URIs of artifacts begin with.
     pub(crate) blob_uri: String,
-    pub(crate) signer: UrlSigner,
+    /// Of upload URLs of our own; a cloud signs by itself.
+    pub(crate) signer: Option<UrlSigner>,
 }
 
 impl Substrates {
     /// Side by side: each of them waits for the disk.
     pub(crate) async fn open(settings: &Settings, data_dir: &Path, secret: &Secret) -> Result<Self, Error> {
-        let signer = UrlSigner::new(secret.reveal(), settings.upload_lifetime, clock::now_us());
-        let blobs_dir = settings.blobs_dir.clone().unwrap_or_else(|| data_dir.join("blobs"));
-        // Where the directory is concerns nobody but the operator.
-        let blob_uri = "blobs:/".to_owned();
         let (log, store, blobs) = tokio::try_join!(
             async { Ok(EmbeddedLog::open(data_dir.join("log"), Default::default()).await?) },
             store_open(settings, data_dir.join("store")),
-            blobs_open(blobs_dir, signer.clone()),
+            blobs_open(settings, data_dir, secret),
         )?;
+        let OpenBlobs { blobs, uri: blob_uri, signer } = blobs;
         Ok(Self { log: Arc::new(log), store, blobs, blob_uri, signer })
     }
 
@@ -71,7 +74,41 @@ async fn store_open(settings: &Settings, path: PathBuf) -> Result<Option<Arc<Emb
     Ok(Some(Arc::new(store)))
 }
 
-async fn blobs_open(path: PathBuf, signer: UrlSigner) -> Result<Arc<dyn Blobs>, Error> {
-    let opened = tokio::task::spawn_blocking(move || FsBlobs::open(&path, signer, clock::now_us())).await;
-    Ok(Arc::new(opened.expect("opening does not panic, and nobody cancels it")?))
+struct OpenBlobs {
+    blobs: Arc<dyn Blobs>,
+    uri: String,
+    signer: Option<UrlSigner>,
+}
+
+async fn blobs_open(settings: &Settings, data_dir: &Path, secret: &Secret) -> Result<OpenBlobs, Error> {
+    let path = match &settings.blobs {
+        BlobStore::Embedded => data_dir.join("blobs"),
+        BlobStore::Directory(path) => path.clone(),
+        BlobStore::Cloud(cloud) => {
+            bucket_make(settings, cloud).await;
+            return Ok(OpenBlobs { blobs: cloud.open(clock::now_us())?, uri: cloud.uri(), signer: None });
+        }
+    };
+    let signer = UrlSigner::new(secret.reveal(), settings.upload_lifetime, clock::now_us());
+    let open = {
+        let signer = signer.clone();
+        move || FsBlobs::open(&path, signer, clock::now_us())
+    };
+    let opened = tokio::task::spawn_blocking(open).await;
+    let blobs = Arc::new(opened.expect("opening does not panic, and nobody cancels it")?);
+    // Where the directory is concerns nobody but the operator.
+    Ok(OpenBlobs { blobs, uri: "blobs:/".to_owned(), signer: Some(signer) })
+}
+
+/// As in Matyan 0.3, the frontier makes a bucket of Google or a container of Azure that is missing. One of S3 is made by
+/// whoever runs it. Training goes on without.
+async fn bucket_make(settings: &Settings, cloud: &Cloud) {
+    if !settings.role.has_frontier() || matches!(cloud, Cloud::S3(_)) {
+        return;
+    }
+    match timeout(BUCKET_WITHIN, cloud.create_bucket()).await {
+        Ok(Ok(created)) => tracing::info!(bucket = cloud.uri(), ?created, "the blobs have a place"),
+        Ok(Err(error)) => tracing::warn!(bucket = cloud.uri(), %error, "the bucket is not made"),
+        Err(_) => tracing::warn!(bucket = cloud.uri(), "the blob store does not answer"),
+    }
 }

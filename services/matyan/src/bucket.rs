@@ -1,0 +1,48 @@
+//! The command that makes a place for blobs, as often as it is called: for init jobs, and for the first day.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use matyan_blob::{Cloud, Created};
+use tokio::runtime::Builder;
+
+use crate::{
+    BAD_SETTINGS, chain,
+    settings::{BlobStore, Environment, Settings},
+};
+
+pub(crate) fn make(flags: BTreeMap<String, String>) -> ExitCode {
+    let cloud = match Settings::resolve_blobs(flags, Environment::of_process()) {
+        Ok(BlobStore::Cloud(cloud)) => cloud,
+        Ok(BlobStore::Embedded | BlobStore::Directory(_)) => {
+            return told("blobs are kept in a directory: there is no bucket to make");
+        }
+        Err(violations) => {
+            eprintln!("{violations}");
+            return ExitCode::from(BAD_SETTINGS);
+        }
+    };
+    match created(&cloud) {
+        Ok(Created::Made) => told(&format!("made {}", cloud.uri())),
+        Ok(Created::WasThere) => told(&format!("{} is there already", cloud.uri())),
+        Err(error) => {
+            eprintln!("matyan: {}", chain(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn created(cloud: &Cloud) -> Result<Created, Box<dyn std::error::Error>> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(cloud.create_bucket())?)
+}
+
+fn told(text: &str) -> ExitCode {
+    match writeln!(io::stdout(), "{text}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}

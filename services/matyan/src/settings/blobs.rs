@@ -1,0 +1,136 @@
+//! Where large objects are kept, and what is wrong with how that is set: each cloud is asked for what it uses, and told of
+//! under the names of Matyan 0.3, or those that its own tools know.
+
+use std::{path::PathBuf, time::Duration};
+
+use matyan_blob::{Cloud, azure, gcs, s3};
+
+use super::{
+    names::{self, Name},
+    parse,
+    reader::Reader,
+    source::Sources,
+};
+
+const DEVELOPMENT_S3_KEY: &str = "rustfsadmin";
+const DEVELOPMENT_S3_ENDPOINT: &str = "http://localhost:9000";
+const DEFAULT_BUCKET: &str = "matyan-artifacts";
+
+/// Of Azure's default chain of credentials, what this program knows.
+const AZURE_CREDENTIALS: [Name; 5] = [
+    names::AZURE_CLIENT_ID,
+    names::AZURE_CLIENT_SECRET,
+    names::AZURE_TENANT_ID,
+    names::AZURE_FEDERATED_TOKEN_FILE,
+    names::AZURE_AUTHORITY_HOST,
+];
+
+#[derive(Clone, Debug)]
+pub(crate) enum BlobStore {
+    /// Beside everything else in the data directory.
+    Embedded,
+    Directory(PathBuf),
+    Cloud(Cloud),
+}
+
+/// `embedded:`, `file:///directory`, or a cloud, whose bucket may stand behind: `s3:` or `s3://bucket`.
+pub(super) fn read(uri: &str, production: bool, from: &Sources, reader: &mut Reader) -> BlobStore {
+    let (scheme, rest) = uri.split_once(':').unwrap_or((uri, ""));
+    let bucket = rest.trim_start_matches('/').trim_end_matches('/');
+    // What is wrong with it is told where it is read for the directory.
+    let lifetime = Reader::default().parse(from, names::S3_PRESIGN_EXPIRY, "3600", parse::lifetime);
+    match scheme {
+        "embedded" if rest.is_empty() => return BlobStore::Embedded,
+        "file" if rest.starts_with("///") => return BlobStore::Directory(rest[2..].into()),
+        "s3" | "gs" | "azure" if !bucket.contains('/') => {}
+        _ => {
+            let problem = format!(
+                "`{uri}` is nothing that can be used; give --blobs embedded:, file:///directory, s3://bucket, \
+                 gs://bucket or azure://container"
+            );
+            reader.refuse(names::BLOBS.variables[0], problem);
+            return BlobStore::Embedded;
+        }
+    }
+    BlobStore::Cloud(match scheme {
+        "s3" => Cloud::S3(s3(bucket, lifetime, production, from, reader)),
+        "gs" => Cloud::Gcs(gcs(bucket, lifetime, from, reader)),
+        _ => Cloud::Azure(azure(bucket, lifetime, from, reader)),
+    })
+}
+
+fn s3(
+    bucket: &str,
+    lifetime: Duration,
+    production: bool,
+    from: &Sources,
+    reader: &mut Reader,
+) -> s3::Settings {
+    let settings = s3::Settings {
+        endpoint: reader.parse(from, names::S3_ENDPOINT, DEVELOPMENT_S3_ENDPOINT, parse::web_url),
+        public_endpoint: reader.optional(from, names::S3_PUBLIC_ENDPOINT, parse::web_url),
+        access_key: reader.parse(from, names::S3_ACCESS_KEY, DEVELOPMENT_S3_KEY, parse::text),
+        secret_key: reader.parse(from, names::S3_SECRET_KEY, DEVELOPMENT_S3_KEY, parse::text),
+        bucket: named(bucket, names::S3_BUCKET, "bucket", from, reader),
+        region: reader.parse(from, names::S3_REGION, "us-east-1", parse::text),
+        virtual_host: reader.parse(from, names::S3_ADDRESSING_STYLE, "path", parse::is_virtual_host),
+        lifetime,
+    };
+    if production {
+        development(names::S3_ENDPOINT, &settings.endpoint, DEVELOPMENT_S3_ENDPOINT, "endpoint", reader);
+        development(names::S3_ACCESS_KEY, &settings.access_key, DEVELOPMENT_S3_KEY, "own", reader);
+        development(names::S3_SECRET_KEY, &settings.secret_key, DEVELOPMENT_S3_KEY, "own", reader);
+    }
+    settings
+}
+
+fn development(name: Name, value: &str, published: &str, what: &str, reader: &mut Reader) {
+    if value == published {
+        let problem = format!("it is blank or the development value; set your {what}");
+        reader.refuse(name.variables[0], problem);
+    }
+}
+
+fn gcs(bucket: &str, lifetime: Duration, from: &Sources, reader: &mut Reader) -> gcs::Settings {
+    gcs::Settings {
+        bucket: named(bucket, names::GCS_BUCKET, "bucket", from, reader),
+        project: reader.parse(from, names::GOOGLE_CLOUD_PROJECT, "", parse::text),
+        credentials: reader.optional(from, names::GOOGLE_APPLICATION_CREDENTIALS, parse::text),
+        emulator: reader.optional(from, names::STORAGE_EMULATOR_HOST, parse::emulator),
+        public_endpoint: reader.optional(from, names::GCS_PUBLIC_ENDPOINT, parse::web_url),
+        lifetime,
+    }
+}
+
+fn azure(container: &str, lifetime: Duration, from: &Sources, reader: &mut Reader) -> azure::Settings {
+    let container = named(container, names::AZURE_CONTAINER, "container", from, reader);
+    let account = [names::AZURE_CONN_STR, names::AZURE_ACCOUNT_URL];
+    if account.iter().all(|name| from.find(*name).is_none()) {
+        let problem = "neither it nor AZURE_ACCOUNT_URL is set; set one of them";
+        reader.refuse(names::AZURE_CONN_STR.variables[0], problem);
+    }
+    let credentials = AZURE_CREDENTIALS.iter().filter_map(|name| {
+        let found = from.find(*name)?;
+        Some((name.variables[0].to_owned(), found.value))
+    });
+    azure::Settings {
+        connection_string: reader.parse(from, names::AZURE_CONN_STR, "", parse::text),
+        account_url: reader.optional(from, names::AZURE_ACCOUNT_URL, parse::web_url).unwrap_or_default(),
+        container,
+        public_endpoint: reader.optional(from, names::AZURE_PUBLIC_ENDPOINT, parse::web_url),
+        credentials: credentials.collect(),
+        lifetime,
+    }
+}
+
+/// The bucket of the URI, or else of its variable.
+fn named(in_uri: &str, name: Name, what: &str, from: &Sources, reader: &mut Reader) -> String {
+    if !in_uri.is_empty() {
+        return in_uri.to_owned();
+    }
+    if from.is_blank(name) {
+        let problem = format!("it is blank; name the {what}, or remove it for {DEFAULT_BUCKET}");
+        reader.refuse(name.variables[0], problem);
+    }
+    reader.parse(from, name, DEFAULT_BUCKET, parse::text)
+}
