@@ -36,6 +36,11 @@ pub mod artifacts {
         tonic::include_proto!("matyan.artifacts.v1");
     }
 }
+pub mod backup {
+    pub mod v1 {
+        tonic::include_proto!("matyan.backup.v1");
+    }
+}
 pub mod common {
     pub mod v1 {
         tonic::include_proto!("matyan.common.v1");

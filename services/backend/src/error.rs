@@ -49,6 +49,10 @@ pub(crate) enum Error {
     AlreadyExists { resource: &'static str, name: String },
     #[error("the job {job} runs elsewhere: try later")]
     Busy { job: &'static str, holder: String },
+    #[error("{0}: begin the run again")]
+    OutOfSequence(&'static str),
+    #[error("{0}: nothing was kept, send it again")]
+    UploadIncomplete(String),
     #[error("the position to go on from is older than what is kept: begin again without one")]
     PositionExpired,
 }
@@ -79,6 +83,8 @@ impl Error {
             Self::AlreadyExists { .. } => Code::AlreadyExists,
             Self::Busy { .. } => Code::Busy,
             Self::PositionExpired => Code::PositionExpired,
+            Self::OutOfSequence(_) => Code::OutOfSequence,
+            Self::UploadIncomplete(_) => Code::UploadIncomplete,
         }
     }
 

@@ -9,6 +9,7 @@ mod error;
 mod admin;
 mod apps;
 mod artifacts;
+mod backup;
 mod dashboards;
 mod entities;
 mod experiments;
@@ -35,6 +36,7 @@ use std::sync::Arc;
 use matyan_proto::{
     admin::v1::admin_service_server::AdminServiceServer, apps::v1::app_service_server::AppServiceServer,
     artifacts::v1::artifact_service_server::ArtifactServiceServer,
+    backup::v1::backup_service_server::BackupServiceServer,
     dashboards::v1::dashboard_service_server::DashboardServiceServer,
     experiments::v1::experiment_service_server::ExperimentServiceServer, limits,
     logs::v1::log_service_server::LogServiceServer, notes::v1::note_service_server::NoteServiceServer,
@@ -114,5 +116,6 @@ impl Backend {
             .add_service(server!(ReportServiceServer))
             .add_service(server!(ProjectServiceServer))
             .add_service(server!(AdminServiceServer))
+            .add_service(server!(BackupServiceServer))
     }
 }

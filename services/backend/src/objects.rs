@@ -3,6 +3,7 @@
 mod item;
 mod read;
 
+pub(crate) use item::value;
 pub(crate) use read::{Selected, found_sequence, is_list};
 
 use matyan_model::series::StepRange;

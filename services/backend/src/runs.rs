@@ -6,6 +6,7 @@ mod list;
 mod params;
 mod watch;
 
+pub(crate) use delete::clear_tombstone;
 pub(crate) use watch::Feeds;
 
 use matyan_proto::{

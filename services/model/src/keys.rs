@@ -17,6 +17,7 @@
 //! | (nil, 5) + stamp | outbox: an event for the control topic |
 //! | (nil, 6, stage, time, project, run id, producer) | producers that are swept unless they were seen after this time |
 //! | (nil, 7, job) | when a job last succeeded |
+//! | (nil, 8) | digest of the positions that were taken over from an archive |
 //!
 //! **Rows of a project** begin with its number, then the space:
 //!
@@ -47,6 +48,8 @@
 //! | (p, 19, 0) | how many changes there were, added to atomically: what a watch waits for |
 //! | (p, 19, 1) | stamp up to which changes have been dropped |
 //! | (p, 20, time, run id, log, partition, offset, item) | parked items by the time of their records |
+//! | (p, 21, run id, 0) | a run that is being restored: its number, its source, when that began |
+//! | (p, 21, run id, 1) | how far it has come |
 //!
 //! A run id's own rows (space 1) outlive deletion. All others hold the run number, which is never reused, so that a row
 //! under a dead number counts for nothing and may be cleared later, in steps.
@@ -73,6 +76,7 @@
 //! | 15 | series | summary of the folded points of a series |
 //! | 16 | note id | notes of the run |
 //! | 17 | sequence | number of the terminal line that was written then |
+//! | 18 | | what the run was restored from |
 
 mod feed;
 mod index;
@@ -96,6 +100,7 @@ enum System {
     Outbox = 5,
     IdleProducer = 6,
     Job = 7,
+    Cut = 8,
 }
 
 /// The rows of a project, behind its number.
@@ -121,6 +126,7 @@ enum Space {
     DeadEntity = 18,
     ChangeMark = 19,
     ParkedByTime = 20,
+    Staged = 21,
 }
 
 /// The rows of a run id, behind it.
@@ -153,6 +159,7 @@ enum RunPart {
     SeriesSummary = 15,
     Note = 16,
     LineWritten = 17,
+    Origin = 18,
 }
 
 /// What series numbers a name is looked up for: metrics and objects count theirs apart.
@@ -268,6 +275,10 @@ pub fn locks() -> Range {
     below(system(System::Lock, ()))
 }
 
+pub fn cut() -> Key {
+    system(System::Cut, ())
+}
+
 pub fn project_by_name(name: &str) -> Key {
     system(System::Project, (name,))
 }
@@ -331,6 +342,16 @@ pub fn mark(project: Project, id: &RunId, producer: ProducerId) -> Key {
     run_id(project, id, RunIdPart::Mark, (TupleBytes::from(&producer.0[..]),))
 }
 
+/// Marks of every producer; the tail is that of `mark_producer`.
+pub fn marks(project: Project, id: &RunId) -> Range {
+    below(run_id(project, id, RunIdPart::Mark, ()))
+}
+
+pub fn mark_producer(range: &Range, key: &Key) -> Result<ProducerId> {
+    let (producer,): (TupleBytes<'_>,) = tail(&range.start, key)?;
+    producer.as_ref().try_into().map(ProducerId).map_err(|_| corrupt(key))
+}
+
 /// The definitions that begin with number `first`.
 pub fn dictionary_page(project: Project, id: &RunId, producer: ProducerId, first: u32) -> Key {
     run_id(project, id, RunIdPart::Dictionary, (TupleBytes::from(&producer.0[..]), first))
@@ -339,6 +360,21 @@ pub fn dictionary_page(project: Project, id: &RunId, producer: ProducerId, first
 /// Pages in order; the tail is (first: u32).
 pub fn dictionary(project: Project, id: &RunId, producer: ProducerId) -> Range {
     below(run_id(project, id, RunIdPart::Dictionary, (TupleBytes::from(&producer.0[..]),)))
+}
+
+// Runs that are being restored.
+
+pub fn staged(project: Project, id: &RunId) -> Key {
+    self::project(project, Space::Staged, (id.as_str(), 0_u16))
+}
+
+pub fn staged_progress(project: Project, id: &RunId) -> Key {
+    self::project(project, Space::Staged, (id.as_str(), 1_u16))
+}
+
+/// Both rows of each; the tail is (run id: String, row: u16).
+pub fn staged_all(project: Project) -> Range {
+    below(self::project(project, Space::Staged, ()))
 }
 
 // Documents and lists of runs.
@@ -470,6 +506,11 @@ pub fn series_context_of(range: &Range, key: &Key) -> Result<(String, [u8; 16])>
 /// Chunks in the order of steps; the tail is (first step: i64).
 pub fn chunk_list(project: Project, number: RunNumber, series: SeriesNumber) -> Range {
     below(run(project, number, RunPart::ChunkList, (series.0,)))
+}
+
+/// The chunk lists of all series of a run; the tail is (series: u32, first step: i64).
+pub fn chunk_lists(project: Project, number: RunNumber) -> Range {
+    below(run(project, number, RunPart::ChunkList, ()))
 }
 
 pub fn chunk(project: Project, number: RunNumber, series: SeriesNumber, chunk: u64) -> Key {
@@ -623,6 +664,10 @@ pub fn project_pinned(project: Project) -> Range {
 
 pub fn project_counter(project: Project, counter: Counter) -> Key {
     self::project(project, Space::ProjectCounter, (counter as u16,))
+}
+
+pub fn origin(project: Project, number: RunNumber) -> Key {
+    run(project, number, RunPart::Origin, ())
 }
 
 pub fn run_note(project: Project, number: RunNumber, note: &str) -> Key {

@@ -145,6 +145,16 @@ pub fn applied_put(batch: &mut Batch, topic: LogTopic, partition: u32, applied: 
     batch.set(keys::applied(topic, partition), rows::encode(applied));
 }
 
+/// The digest of the positions that were taken over from an archive.
+pub async fn cut_get(snapshot: &dyn Snapshot) -> Result<Option<[u8; 32]>> {
+    let cut: Option<minicbor::bytes::ByteArray<32>> = rows::get(snapshot, &keys::cut()).await?;
+    Ok(cut.map(Into::into))
+}
+
+pub fn cut_put(batch: &mut Batch, digest: [u8; 32]) {
+    batch.set(keys::cut(), rows::encode(&minicbor::bytes::ByteArray::from(digest)));
+}
+
 /// Returns once the record at `position` is applied. The caller bounds the wait by dropping the future.
 pub async fn applied_wait(store: &dyn Store, topic: LogTopic, position: LogPosition) -> Result<()> {
     let key = keys::applied(topic, position.partition);

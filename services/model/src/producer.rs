@@ -93,6 +93,27 @@ pub fn mark_put(batch: &mut Batch, project: Project, id: &RunId, sent: &Sent, ma
     batch.set(keys::mark(project, id, sent.producer), rows::encode(mark));
 }
 
+/// Writes the mark of a producer that was read elsewhere. It goes when it has been silent for as long as one with a dictionary
+/// may be.
+pub fn mark_restore(batch: &mut Batch, project: Project, id: &RunId, producer: ProducerId, mark: &Mark) {
+    let idle = keys::idle_producer(SweepStage::Dictionary, mark.seen_us, project, id, producer);
+    batch.set(idle, Vec::new());
+    batch.set(keys::mark(project, id, producer), rows::encode(mark));
+}
+
+/// The marks of all producers of a run.
+pub async fn marks_list(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    id: &RunId,
+) -> Result<Vec<(ProducerId, Mark)>> {
+    let range = keys::marks(project, id);
+    let rows = rows::scan_all(snapshot, &range).await?;
+    rows.iter()
+        .map(|(key, value)| Ok((keys::mark_producer(&range, key)?, rows::decode(key, value)?)))
+        .collect()
+}
+
 /// One definition, as it came.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
 #[cbor(array)]

@@ -7,6 +7,7 @@
 mod edit;
 mod life;
 mod read;
+mod staging;
 mod writing;
 
 pub use edit::RunEdit;
@@ -16,6 +17,10 @@ pub use life::{
 };
 pub use read::{
     ListPage, document_get, documents_get, params_get, params_get_bytes, run_find, run_id_of, runs_list,
+};
+pub use staging::{
+    RESTORE_KEPT_US, Staged, origin_get, staged_begin, staged_drop, staged_drop_old, staged_get, staged_link,
+    staged_position, staged_position_put,
 };
 pub use writing::{RunSeen, Writing, run_changed, run_seen, writing_get, writing_put};
 

@@ -21,7 +21,7 @@ use matyan_model::{
     position::applied_get,
     producer::producers_sweep,
     project::projects_list,
-    run::{dead_runs_list, sweep_step},
+    run::{RESTORE_KEPT_US, dead_runs_list, staged_drop_old, sweep_step},
     series::garbage_clear,
 };
 use matyan_store::{Batch, Transaction, transact};
@@ -63,6 +63,7 @@ impl Jobs {
             every(TIDY_EVERY, "changes", told, stop, || trim_changes(deps)),
             every(TIDY_EVERY, "garbage", told, stop, || clear_garbage(deps)),
             every(TIDY_EVERY, "producers", told, stop, || sweep_producers(deps)),
+            every(TIDY_EVERY, "restores", told, stop, || drop_restores(deps)),
             every(TOMBSTONES_EVERY, "tombstones", told, stop, || tombstones::sweep(deps, metrics)),
             every(ORPHANS_EVERY, "orphans", told, stop, || orphans::sweep(deps, metrics, stop)),
         );
@@ -129,6 +130,18 @@ async fn oldest_unapplied_us(deps: &Deps) -> Result<i64, Error> {
         }
     }
     Ok(oldest_us)
+}
+
+/// Throws away what restores have left that were cut off and never gone on with.
+pub(crate) async fn drop_restores(deps: &Deps) -> Result<(), Error> {
+    let before_us = deps.now_us().saturating_sub(RESTORE_KEPT_US);
+    for NamedProject { number: project, .. } in projects(deps).await? {
+        let dropped = staged_drop_old(&*deps.store, project, before_us).await?;
+        if dropped > 0 {
+            tracing::info!(dropped, "restores that never ended were thrown away");
+        }
+    }
+    Ok(())
 }
 
 async fn clear_garbage(deps: &Deps) -> Result<(), Error> {

@@ -26,10 +26,7 @@ pub(crate) async fn items(
     of: SeriesType,
     object: &Object,
 ) -> Result<Vec<Item>> {
-    let encoded = match &object.value {
-        ObjectValue::Inline(encoded) => encoded.clone(),
-        ObjectValue::Blob(blob) => payload(context, &BlobKey::in_project(project_name, &blob.key)?).await?,
-    };
+    let encoded = value(context, project_name, &object.value).await?;
     let corrupt = |error| Error::Internal(matyan_store::Error::corrupt(format!("an object: {error}")));
     let values = match cbor::decode(&encoded).map_err(corrupt)? {
         Value::List(values) => values,
@@ -40,6 +37,14 @@ pub(crate) async fn items(
         Some(Item { index, kind: Some(kind(context, project_name, of, map)?) })
     };
     Ok((0..).zip(values).filter_map(item).collect())
+}
+
+/// An encoded value, wherever it lies.
+pub(crate) async fn value(context: &Context, project_name: &str, value: &ObjectValue) -> Result<Bytes> {
+    match value {
+        ObjectValue::Inline(encoded) => Ok(encoded.clone()),
+        ObjectValue::Blob(blob) => payload(context, &BlobKey::in_project(project_name, &blob.key)?).await,
+    }
 }
 
 /// A value that was too large for a row.

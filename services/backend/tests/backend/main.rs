@@ -5,6 +5,7 @@
 
 mod admin;
 mod artifacts;
+mod backup;
 mod experiments;
 mod logs;
 mod notes;

@@ -11,7 +11,7 @@ use std::{
 use matyan_backend::{Backend, Context, UriKey};
 use matyan_blob::{Blobs, UrlSigner, fs::FsBlobs};
 use matyan_frontier::Frontier;
-use matyan_log::{LogWriter, NewRecord, Topic, embedded::EmbeddedLog};
+use matyan_log::{LogReader, LogWriter, NewRecord, Subscription, Topic, embedded::EmbeddedLog};
 use matyan_model::{
     keys::LogTopic,
     position::{LogPosition, applied_wait, log_get},
@@ -45,17 +45,61 @@ pub(crate) struct World {
     workers: JoinSet<()>,
     stop: CancellationToken,
     fold: Option<FoldThread>,
-    _directory: tempfile::TempDir,
+    deps: Deps,
+    /// Its own, and that of the world whose log it has.
+    _directories: Vec<Arc<tempfile::TempDir>>,
+}
+
+/// A log that forgets nothing, as one with a long retention.
+struct Keeping(Arc<EmbeddedLog>);
+
+#[async_trait::async_trait]
+impl LogReader for Keeping {
+    async fn subscribe(&self, topic: Topic) -> matyan_log::Result<Box<dyn Subscription>> {
+        self.0.subscribe(topic).await
+    }
+
+    async fn trim(&self, _: Topic, _: u32, _: u64) -> matyan_log::Result<()> {
+        Ok(())
+    }
 }
 
 impl World {
     pub(crate) async fn new() -> Self {
+        let mut world = Self::without_workers(None).await;
+        world.start_workers().await;
+        world
+    }
+
+    /// One whose log forgets nothing.
+    pub(crate) async fn keeping() -> Self {
+        let mut world = Self::without_workers(None).await;
+        world.deps.log_reader = Arc::new(Keeping(world.log.clone()));
+        world.start_workers().await;
+        world
+    }
+
+    /// A new store beside the log of another world, which has ended.
+    pub(crate) async fn beside(other: World) -> Self {
+        let (log, directories) = (other.log.clone(), other._directories.clone());
+        other.end().await;
+        let mut world = Self::without_workers(Some(log)).await;
+        world._directories.extend(directories);
+        world.deps.log_reader = Arc::new(Keeping(world.log.clone()));
+        world
+    }
+
+    async fn without_workers(log: Option<Arc<EmbeddedLog>>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = EmbeddedStore::open(directory.path().join("store"), Default::default()).await.unwrap();
         let store = Arc::new(store);
         matyan_model::project::format_open(&*store).await.unwrap();
-        let log = EmbeddedLog::open(directory.path().join("log"), Default::default()).await.unwrap();
-        let log = Arc::new(log);
+        let log = match log {
+            Some(log) => log,
+            None => {
+                Arc::new(EmbeddedLog::open(directory.path().join("log"), Default::default()).await.unwrap())
+            }
+        };
         let now_us = Arc::new(AtomicI64::new(BEGIN_US));
         let clock = {
             let now_us = now_us.clone();
@@ -104,7 +148,7 @@ impl World {
         };
         let routes = backend.clone().into_routes();
         let (workers, stop) = (JoinSet::new(), CancellationToken::new());
-        let mut world = Self {
+        Self {
             backend,
             store,
             blobs,
@@ -115,13 +159,13 @@ impl World {
             workers,
             stop,
             fold: None,
-            _directory: directory,
-        };
-        world.start_workers(deps).await;
-        world
+            deps,
+            _directories: vec![Arc::new(directory)],
+        }
     }
 
-    async fn start_workers(&mut self, deps: Deps) {
+    pub(crate) async fn start_workers(&mut self) {
+        let deps = self.deps.clone();
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
         let (notices, fold) = FoldThread::start(deps.clone(), metrics.clone(), self.stop.clone()).unwrap();
         self.fold = Some(fold);
@@ -202,12 +246,17 @@ impl World {
     }
 
     async fn append(&self, project: &str, run: &str, batch: IngestionBatch) {
+        let entry = LogEntry { project: project.to_owned(), ..LogEntry::default() };
+        self.append_entry(run, batch, entry).await;
+    }
+
+    /// The same, with what the entry says besides: of its project, and of its producer.
+    pub(crate) async fn append_entry(&self, run: &str, batch: IngestionBatch, entry: LogEntry) {
         let entry = LogEntry {
             run_id: run.to_owned(),
-            project: project.to_owned(),
             received_us: self.now_us.fetch_add(1_000, Ordering::Relaxed),
             batch: batch.encode_to_vec().into(),
-            ..LogEntry::default()
+            ..entry
         };
         let value = [vec![1], entry.encode_to_vec()].concat();
         let record =

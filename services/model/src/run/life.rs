@@ -92,15 +92,27 @@ pub async fn run_create(
     id: &RunId,
     created_us: i64,
 ) -> Result<RunEdit> {
+    let number = number_take(transaction, project, id, created_us).await?;
+    let batch = transaction.batch();
+    batch.set(keys::head(project, id), Head::Live(number).encode());
+    batch.add(keys::project_counter(project, Counter::Runs), 1);
+    Ok(RunEdit::create(project, number, Props::new(id.as_str(), created_us)))
+}
+
+/// Gives a run id a number that was never given.
+pub(super) async fn number_take(
+    transaction: &mut Transaction,
+    project: Project,
+    id: &RunId,
+    created_us: i64,
+) -> Result<RunNumber> {
     // Numbers begin with 1: 0 stands for no run.
     let first = u64::try_from(created_us).unwrap_or_default().max(1);
     let number = RunNumber(number_free(transaction.unchecked(), project, first).await?);
     let batch = transaction.batch();
     batch.expect(keys::number(project, number), None);
     batch.set(keys::number(project, number), rows::encode(&id.as_str()));
-    batch.set(keys::head(project, id), Head::Live(number).encode());
-    batch.add(keys::project_counter(project, Counter::Runs), 1);
-    Ok(RunEdit::create(project, number, Props::new(id.as_str(), created_us)))
+    Ok(number)
 }
 
 /// A number from `first` on that is free. Those of runs of one moment lie in a row, so its end is found by doubling and halving,

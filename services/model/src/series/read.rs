@@ -58,6 +58,19 @@ impl RunSeries {
         Ok(SeriesView { place: self.place.series(series), folded, unfolded })
     }
 
+    /// Everything of many series, each to be read chunk by chunk, in the order asked for. The chunk lists of the run are read in
+    /// one go, so that this is quick however many series there are.
+    pub async fn scans(&self, snapshot: &dyn Snapshot, series: &[SeriesNumber]) -> Result<Vec<PointScan>> {
+        let mut lists = self.place.chunk_lists(snapshot).await?;
+        let views = self.views(snapshot, series).await?;
+        let scan = |(view, series): (&SeriesView, &SeriesNumber)| {
+            let entries = lists.remove(series).unwrap_or_default();
+            let parts = view.parts_of(entries, StepRange::ALL);
+            PointScan::new(view.place, StepRange::ALL, snapshot.version(), parts)
+        };
+        Ok(views.iter().zip(series).map(scan).collect())
+    }
+
     /// The highest step of each series, for whoever numbers the next one. `None` where there are no points.
     pub async fn highest_steps(
         &self,

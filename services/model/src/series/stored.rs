@@ -1,5 +1,7 @@
 //! The rows of series, read from a snapshot: the one place where keys and values of this module meet.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use matyan_store::{Error, Key, Range, Result, Scan, Snapshot};
 
@@ -48,6 +50,20 @@ impl RunPlace {
                 return Ok(blocks);
             }
         }
+    }
+
+    /// The chunk lists of all series, in one go.
+    pub(crate) async fn chunk_lists(
+        &self,
+        snapshot: &dyn Snapshot,
+    ) -> Result<HashMap<SeriesNumber, Vec<Entry>>> {
+        let range = keys::chunk_lists(self.project, self.number);
+        let mut lists: HashMap<SeriesNumber, Vec<Entry>> = HashMap::new();
+        for (key, value) in scan_all(snapshot, &range).await? {
+            let (series, _first_step): (u32, i64) = keys::tail(&range.start, &key)?;
+            lists.entry(SeriesNumber(series)).or_default().push(Entry::decode(&value)?);
+        }
+        Ok(lists)
     }
 
     pub(crate) fn series(&self, series: SeriesNumber) -> SeriesPlace {

@@ -1,0 +1,108 @@
+//! Backup and restore. Reading: every run as of one snapshot, which ends before anything of it is sent. Restoring: a run is
+//! written under a number that nothing links to, in transactions of about a megabyte that each move its position, and is made
+//! live in one. Deliberately absent: files and their formats, which are the client's.
+
+mod blobs;
+mod convert;
+mod cut;
+mod entities;
+mod finish;
+mod list;
+mod project;
+mod read;
+mod stage;
+mod write;
+mod writer;
+
+use matyan_proto::backup::v1::{self as pb, backup_service_server::BackupService};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{Backend, call::Call, stream::Answers};
+
+#[tonic::async_trait]
+impl BackupService for Backend {
+    type ReadProjectStream = Answers<pb::ReadProjectResponse>;
+    type ListRunsStream = Answers<pb::ListRunsResponse>;
+    type ReadRunStream = Answers<pb::ReadRunResponse>;
+    type ReadBlobStream = Answers<pb::ReadBlobResponse>;
+
+    async fn read_project(
+        &self,
+        request: Request<pb::ReadProjectRequest>,
+    ) -> Result<Response<Self::ReadProjectStream>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let context = self.context.clone();
+        Ok(Response::new(self.answers(async move |sender| project::send(&context, &call, &sender).await)))
+    }
+
+    async fn list_runs(
+        &self,
+        request: Request<pb::ListRunsRequest>,
+    ) -> Result<Response<Self::ListRunsStream>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let listing = list::Listing::begin(&self.context, &call, request.into_inner()).await?;
+        let context = self.context.clone();
+        Ok(Response::new(self.answers(async move |sender| listing.send(&context, &call, &sender).await)))
+    }
+
+    async fn read_run(
+        &self,
+        request: Request<pb::ReadRunRequest>,
+    ) -> Result<Response<Self::ReadRunStream>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let run = Box::pin(read::open(&self.context, &call, &request.into_inner().run_id)).await?;
+        let context = self.context.clone();
+        Ok(Response::new(self.answers(async move |sender| run.send(&context, &sender).await)))
+    }
+
+    async fn read_blob(
+        &self,
+        request: Request<pb::ReadBlobRequest>,
+    ) -> Result<Response<Self::ReadBlobStream>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let (blob, content) = blobs::open(&self.context, &call, &request.into_inner()).await?;
+        Ok(Response::new(self.answers(async move |sender| blobs::send(blob, content, &sender).await)))
+    }
+
+    async fn restore_project(
+        &self,
+        request: Request<pb::RestoreProjectRequest>,
+    ) -> Result<Response<pb::RestoreProjectResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        Ok(Response::new(entities::restore(&self.context, &call, request.into_inner()).await?))
+    }
+
+    async fn begin_run(
+        &self,
+        request: Request<pb::BeginRunRequest>,
+    ) -> Result<Response<pb::BeginRunResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        Ok(Response::new(stage::begin(&self.context, &call, &request.into_inner()).await?))
+    }
+
+    async fn write_run(
+        &self,
+        request: Request<Streaming<pb::WriteRunRequest>>,
+    ) -> Result<Response<pb::WriteRunResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let position = write::write(&self.context, &call, request.into_inner()).await?;
+        Ok(Response::new(pb::WriteRunResponse { position }))
+    }
+
+    async fn write_blob(
+        &self,
+        request: Request<Streaming<pb::WriteBlobRequest>>,
+    ) -> Result<Response<pb::WriteBlobResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        let position = blobs::write(&self.context, &call, request.into_inner()).await?;
+        Ok(Response::new(pb::WriteBlobResponse { position }))
+    }
+
+    async fn finish_run(
+        &self,
+        request: Request<pb::FinishRunRequest>,
+    ) -> Result<Response<pb::FinishRunResponse>, Status> {
+        let call = Call::begin(&self.context, request.metadata()).await?;
+        Ok(Response::new(Box::pin(finish::finish(&self.context, &call, request.into_inner())).await?))
+    }
+}

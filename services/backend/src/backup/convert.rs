@@ -1,0 +1,234 @@
+//! The content of a run as it travels, and back: all validation of what a restore sends stands here, one error per field.
+
+use matyan_model::{
+    artifact::Artifact,
+    cbor,
+    context::Context as SeriesContext,
+    ids::ProducerId,
+    logs::LogRecord,
+    object::{Object, ObjectHeader},
+    producer::{Definition, Mark, dictionary_pages},
+    run::Props,
+    series::{ABSENT, Header, Points},
+};
+use matyan_proto::{
+    backup::v1::{self as pb, piece::Content},
+    limits,
+};
+
+use crate::{
+    convert::at_most,
+    error::{Error, Result},
+};
+
+pub(super) fn head_view(props: &Props) -> pb::RunHead {
+    pb::RunHead {
+        run_id: props.run_id.clone(),
+        name: props.name.clone(),
+        description: props.description.clone(),
+        created_us: props.created_us,
+        updated_us: props.updated_us,
+        finalized_us: props.finalized_us,
+        archived: props.archived,
+        active: props.active,
+        client_started_us: props.client_start_us,
+        first_started_us: props.first_start_us,
+        duration_us: props.duration_us,
+        implicit: props.is_implicit,
+        ..pb::RunHead::default()
+    }
+}
+
+/// Without what links the run to others.
+pub(super) fn props(run_id: &str, head: &pb::RunHead) -> Result<Props> {
+    at_most("head.name", head.name.len(), limits::NAME_BYTES)?;
+    at_most("head.description", head.description.len(), limits::DESCRIPTION_BYTES)?;
+    Ok(Props {
+        run_id: run_id.to_owned(),
+        name: head.name.clone(),
+        description: head.description.clone(),
+        created_us: head.created_us,
+        updated_us: head.updated_us,
+        finalized_us: head.finalized_us,
+        archived: head.archived,
+        active: head.active,
+        client_start_us: head.client_started_us,
+        first_start_us: head.first_started_us,
+        duration_us: head.duration_us,
+        is_implicit: head.implicit,
+        ..Props::default()
+    })
+}
+
+/// 32 bytes that name a content.
+pub(super) fn source(bytes: &[u8]) -> Result<[u8; 32]> {
+    bytes.try_into().map_err(|_| Error::field("source", "has not 32 bytes"))
+}
+
+fn context(text: &str) -> Result<SeriesContext> {
+    at_most("context", text.len(), limits::CONTEXT_BYTES)?;
+    SeriesContext::parse(text).map_err(|error| Error::field("context", error.to_string()))
+}
+
+/// Name, context and type of a series.
+pub(super) fn series(name: &str, context_text: &str, dtype: &str) -> Result<SeriesContext> {
+    at_most("name", name.len(), limits::NAME_BYTES)?;
+    at_most("dtype", dtype.len(), limits::DTYPE_BYTES)?;
+    context(context_text)
+}
+
+pub(super) fn points_view(header: &Header, points: Points) -> Content {
+    let column = |column: Vec<i64>| match column.iter().all(|value| *value == ABSENT) {
+        true => Vec::new(),
+        false => column,
+    };
+    Content::Points(pb::Points {
+        name: header.name.clone(),
+        context: header.context.clone(),
+        dtype: header.dtype.clone(),
+        steps: points.steps,
+        values: points.values,
+        epochs: column(points.epochs),
+        times_us: column(points.times_us),
+    })
+}
+
+pub(super) fn points(points: pb::Points) -> Result<Points> {
+    let count = points.steps.len();
+    let filled = |field, column: Vec<i64>| match column.len() {
+        0 => Ok(vec![ABSENT; count]),
+        length if length == count => Ok(column),
+        length => Err(Error::field(field, format!("has {length} entries for {count} steps"))),
+    };
+    if points.values.len() != count {
+        return Err(Error::field(
+            "points.values",
+            format!("has {} entries for {count} steps", points.values.len()),
+        ));
+    }
+    Ok(Points {
+        steps: points.steps,
+        values: points.values,
+        epochs: filled("points.epochs", points.epochs)?,
+        times_us: filled("points.times_us", points.times_us)?,
+    })
+}
+
+pub(super) fn object_view(header: &ObjectHeader, object: &Object, value: bytes::Bytes) -> Content {
+    Content::Object(pb::Object {
+        name: header.name.clone(),
+        context: header.context.clone(),
+        dtype: header.dtype.clone(),
+        step: object.step,
+        epoch: object.epoch,
+        time_us: object.time_us,
+        value,
+    })
+}
+
+pub(super) fn object_check(object: &pb::Object) -> Result<()> {
+    at_most("object.value", object.value.len(), limits::BATCH_BYTES)?;
+    let decoded = cbor::decode(&object.value).map(drop);
+    decoded.map_err(|error| Error::field("object.value", error.to_string()))
+}
+
+pub(super) fn log_record_view(record: LogRecord) -> Content {
+    Content::Record(pb::LogRecord {
+        message: record.message,
+        level: record.level,
+        timestamp: record.timestamp,
+        logger_info: record.logger_info.into(),
+        extra_args: record.extra_args.into(),
+    })
+}
+
+pub(super) fn log_record(record: pb::LogRecord) -> Result<LogRecord> {
+    let parts = [("record.logger_info", &record.logger_info), ("record.extra_args", &record.extra_args)];
+    for (field, value) in parts.iter().filter(|(_, value)| !value.is_empty()) {
+        cbor::decode(value).map_err(|error| Error::field(field, error.to_string()))?;
+    }
+    let size = record.message.len() + record.logger_info.len() + record.extra_args.len();
+    at_most("record", size, limits::LOG_BYTES)?;
+    Ok(LogRecord {
+        message: record.message,
+        level: record.level,
+        timestamp: record.timestamp,
+        logger_info: record.logger_info.to_vec(),
+        extra_args: record.extra_args.to_vec(),
+    })
+}
+
+pub(super) fn artifact_view(path: String, artifact: Artifact) -> Content {
+    Content::Artifact(pb::Artifact {
+        path,
+        blob_key: artifact.blob_key,
+        content_type: artifact.content_type,
+        size: artifact.size,
+        content_hash: artifact.hash.map(|hash| hash.to_vec()).unwrap_or_default().into(),
+        time_us: artifact.time_us,
+    })
+}
+
+pub(super) fn artifact(artifact: pb::Artifact) -> Result<(String, Artifact)> {
+    if artifact.path.is_empty() {
+        return Err(Error::field("artifact.path", "is empty"));
+    }
+    at_most("artifact.path", artifact.path.len(), limits::ARTIFACT_PATH_BYTES)?;
+    at_most("artifact.blob_key", artifact.blob_key.len(), limits::ARTIFACT_PATH_BYTES)?;
+    at_most("artifact.content_type", artifact.content_type.len(), limits::CONTENT_TYPE_BYTES)?;
+    let stored = Artifact {
+        blob_key: artifact.blob_key,
+        content_type: artifact.content_type,
+        size: artifact.size,
+        hash: artifact.content_hash.as_ref().try_into().ok(),
+        time_us: artifact.time_us,
+    };
+    Ok((artifact.path, stored))
+}
+
+fn producer_id(bytes: &[u8]) -> Result<ProducerId> {
+    bytes.try_into().map(ProducerId).map_err(|_| Error::field("producer.id", "has not 16 bytes"))
+}
+
+pub(super) fn producer_view(producer: ProducerId, mark: Mark) -> Content {
+    Content::Producer(pb::Producer {
+        id: producer.0.to_vec().into(),
+        sequence: mark.sequence,
+        items: mark.items,
+        seen_us: mark.seen_us,
+    })
+}
+
+pub(super) fn producer(producer: &pb::Producer) -> Result<(ProducerId, Mark)> {
+    let mark = Mark { sequence: producer.sequence, items: producer.items, seen_us: producer.seen_us };
+    Ok((producer_id(&producer.id)?, mark))
+}
+
+/// Definitions in pieces as small as their rows.
+pub(super) fn dictionary_view(
+    producer: ProducerId,
+    definitions: &[Definition],
+) -> impl Iterator<Item = Content> + '_ {
+    let pages = dictionary_pages(0, definitions).into_iter().filter(|(_, count)| *count > 0);
+    pages.map(move |(first, count)| {
+        let page = definitions[first as usize..first as usize + count].iter();
+        let view = |one: &Definition| pb::Definition {
+            name: one.name.clone(),
+            context: one.context.clone(),
+            dtype: one.dtype.clone(),
+        };
+        let definitions = page.map(view).collect();
+        Content::Dictionary(pb::Dictionary { producer: producer.0.to_vec().into(), first, definitions })
+    })
+}
+
+pub(super) fn dictionary(dictionary: pb::Dictionary) -> Result<(ProducerId, u32, Vec<Definition>)> {
+    let producer = producer_id(&dictionary.producer)?;
+    let end = (dictionary.first as usize).saturating_add(dictionary.definitions.len());
+    at_most("dictionary.definitions", end, limits::SERIES_PER_RUN)?;
+    let definition = |one: pb::Definition| {
+        let pb::Definition { name, context, dtype } = one;
+        Definition { name, context, dtype }
+    };
+    Ok((producer, dictionary.first, dictionary.definitions.into_iter().map(definition).collect()))
+}

@@ -1,0 +1,149 @@
+//! Where the log stood when a backup was cut, and what that means to the store that it is restored into. A store without positions
+//! takes those of the archive over, and a worker then goes on behind them if the log is still the same: it looks at that
+//! itself, as it does after every start. In a store that has positions, those of an archive mean something only if both
+//! speak of one log, by its identity.
+
+use matyan_log::{Topic, TopicInfo};
+use matyan_model::{
+    keys::LogTopic,
+    position::{
+        Applied, Cursor, LastRecord, LogPosition, LogState, applied_list, applied_put, cut_get, cut_put,
+        log_get, log_put,
+    },
+};
+use matyan_proto::{backup::v1 as pb, common::v1 as common};
+use matyan_store::{Batch, Snapshot, Transaction, transact};
+use prost::Message;
+
+use crate::{
+    Context,
+    error::{Error, Result},
+};
+
+/// The positions of the store, as an archive keeps them.
+pub(super) async fn read(snapshot: &dyn Snapshot) -> Result<pb::Cut> {
+    let log = log_get(snapshot, LogTopic::Ingestion).await?.unwrap_or_default();
+    let applied = applied_list(snapshot, LogTopic::Ingestion).await?.into_iter();
+    Ok(pb::Cut {
+        log: log.number,
+        identity: log.identity.map(|identity| identity.to_vec()).unwrap_or_default().into(),
+        partitions: log.partitions,
+        applied: applied.map(|(partition, applied)| applied_view(partition, applied)).collect(),
+    })
+}
+
+fn applied_view(partition: u32, applied: Applied) -> pb::Applied {
+    let last = applied.last.as_ref();
+    pb::Applied {
+        partition,
+        log: applied.log,
+        next: applied.next,
+        last_offset: last.map(|last| last.offset),
+        digest: last.map(|last| last.digest.to_vec()).unwrap_or_default().into(),
+        appended_us: last.map(|last| last.appended_us).unwrap_or_default(),
+    }
+}
+
+fn applied_of(applied: &pb::Applied) -> Result<Applied> {
+    let last = applied.last_offset.map(|offset| last_record(applied, offset)).transpose()?;
+    Ok(Applied { log: applied.log, next: applied.next, last })
+}
+
+fn last_record(applied: &pb::Applied, offset: u64) -> Result<LastRecord> {
+    let digest = applied.digest.as_ref().try_into();
+    let digest = digest.map_err(|_| Error::field("cut.applied.digest", "has not 16 bytes"))?;
+    Ok(LastRecord { offset, digest, appended_us: applied.appended_us })
+}
+
+fn identity(cut: &pb::Cut) -> Result<Option<[u8; 16]>> {
+    if cut.identity.is_empty() {
+        return Ok(None);
+    }
+    let identity = cut.identity.as_ref().try_into();
+    identity.map(Some).map_err(|_| Error::field("cut.identity", "has not 16 bytes"))
+}
+
+fn digest(cut: &pb::Cut) -> [u8; 32] {
+    *blake3::hash(&cut.encode_to_vec()).as_bytes()
+}
+
+/// Partitions in a cut: far more than a topic has.
+const PARTITIONS: usize = 10_000;
+
+/// Takes the positions over if the store has none. Answers whether they hold here, and how many records behind them are gone.
+pub(super) async fn take(context: &Context, cut: &pb::Cut) -> Result<(bool, u64)> {
+    crate::convert::at_most("cut.applied", cut.applied.len(), PARTITIONS)?;
+    let info = context.log.describe(Topic::Ingestion).await?;
+    let (taken, _) = transact(context.store.as_ref(), async |mut transaction: Transaction| {
+        // Checked: a worker that begins meanwhile has written it.
+        transaction.get(&matyan_model::keys::log(LogTopic::Ingestion)).await?;
+        let snapshot = transaction.unchecked();
+        let known = log_get(snapshot, LogTopic::Ingestion).await?;
+        let is_fresh = applied_list(snapshot, LogTopic::Ingestion).await?.is_empty()
+            && known.is_none_or(|known| known.number == cut.log);
+        let lost = match is_fresh && is_possible(cut, &info)? {
+            true => adopt(transaction.batch(), cut, &info)?,
+            false => 0,
+        };
+        let holds = lost > 0
+            || !transaction.batch().mutations.is_empty()
+            || number(transaction.unchecked(), cut).await?.is_some();
+        Ok::<_, Error>((transaction, (holds, lost)))
+    })
+    .await?;
+    Ok(taken)
+}
+
+/// False if the log that is there cannot be the one of the cut.
+fn is_possible(cut: &pb::Cut, info: &TopicInfo) -> Result<bool> {
+    let identity = identity(cut)?;
+    Ok(cut.partitions as usize == info.partitions.len() && identity == info.identity)
+}
+
+/// Writes the positions down; returns how many records behind them the log does not have any more.
+fn adopt(batch: &mut Batch, cut: &pb::Cut, info: &TopicInfo) -> Result<u64> {
+    let state = LogState { number: cut.log, identity: identity(cut)?, partitions: cut.partitions };
+    log_put(batch, LogTopic::Ingestion, &state);
+    cut_put(batch, digest(cut));
+    let mut lost = 0;
+    for stored in &cut.applied {
+        let mut applied = applied_of(stored)?;
+        let first = info.partitions.get(stored.partition as usize).map_or(0, |bounds| bounds.first);
+        if applied.log == cut.log && applied.next < first {
+            lost += first - applied.next;
+            applied.next = first;
+        }
+        applied_put(batch, LogTopic::Ingestion, stored.partition, &applied);
+    }
+    Ok(lost)
+}
+
+/// The number by which this store knows the log of a cut; `None` if it knows another log.
+pub(super) async fn number(snapshot: &dyn Snapshot, cut: &pb::Cut) -> Result<Option<u32>> {
+    if cut_get(snapshot).await? == Some(digest(cut)) {
+        return Ok(Some(cut.log));
+    }
+    let known = log_get(snapshot, LogTopic::Ingestion).await?;
+    let identity = identity(cut)?;
+    Ok(known.filter(|known| identity.is_some() && known.identity == identity).map(|known| known.number))
+}
+
+/// A position of an archive in the terms of this store. One in an older log stays older than everything here.
+pub(super) fn position(at: common::LogPosition, cut: &pb::Cut, number: u32) -> Option<LogPosition> {
+    let behind = cut.log.checked_sub(at.log)?;
+    let log = number.checked_sub(behind)?;
+    Some(LogPosition { log, partition: at.partition, offset: at.offset })
+}
+
+pub(super) fn cursor(cursor: &pb::Cursor, cut: &pb::Cut, number: u32) -> Option<Cursor> {
+    let position = position(cursor.position?, cut, number)?;
+    Some(Cursor { position, item: cursor.item })
+}
+
+pub(super) fn position_view(position: LogPosition) -> common::LogPosition {
+    common::LogPosition { log: position.log, partition: position.partition, offset: position.offset }
+}
+
+pub(super) fn cursor_view(cursor: Cursor) -> pb::Cursor {
+    pb::Cursor { position: Some(position_view(cursor.position)), item: cursor.item }
+}

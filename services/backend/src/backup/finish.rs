@@ -1,0 +1,161 @@
+//! The end of a restore: what was written is folded, then one transaction makes the run live with all that its head says.
+
+use matyan_model::{
+    cbor,
+    change::change_put,
+    entity::{Entity, Experiment, Tag, entity_find, entity_get},
+    ids::RunId,
+    position::{cursor_get, cursor_put},
+    run::{Head, Parent, Props, head_get, origin_get, staged_link, writing_get, writing_put},
+    value::Map,
+};
+use matyan_proto::{backup::v1 as pb, limits};
+use matyan_store::{Snapshot, Transaction, transact};
+
+use super::{
+    convert, cut,
+    stage::{self, Open},
+    write::fold,
+};
+use crate::{
+    Context,
+    call::Call,
+    convert::at_most,
+    error::{Error, Result},
+};
+
+pub(super) async fn finish(
+    context: &Context,
+    call: &Call,
+    request: pb::FinishRunRequest,
+) -> Result<pb::FinishRunResponse> {
+    let head = request.head.ok_or_else(|| Error::field("head", "is missing"))?;
+    let params = params(&head)?;
+    let open = match stage::open(context, call, &request.run_id, &request.source).await {
+        Ok(open) => open,
+        Err(error) if is_finished(context, call, &request.run_id, &request.source).await? => {
+            tracing::debug!(%error, "a run was restored already");
+            return Ok(pb::FinishRunResponse::default());
+        }
+        Err(error) => return Err(error),
+    };
+    fold(context, call, &open, true).await?;
+    let (linked, _) = transact(context.store.as_ref(), async |transaction: Transaction| {
+        link(context, call, transaction, &open, (&head, &params), request.cut.as_ref()).await
+    })
+    .await?;
+    match linked {
+        Some(links_lost) => Ok(pb::FinishRunResponse { links_lost }),
+        None => {
+            stage::drop_staged(context, call, &open).await?;
+            Err(Error::AlreadyExists { resource: "run", name: request.run_id })
+        }
+    }
+}
+
+fn params(head: &pb::RunHead) -> Result<Map> {
+    at_most("head.params", head.params.len(), limits::BATCH_BYTES)?;
+    if head.params.is_empty() {
+        return Ok(Map::new());
+    }
+    cbor::decode_map(&head.params).map_err(|error| Error::field("head.params", error.to_string()))
+}
+
+/// Whether the run lives and was made of this source: the answer to the call before was lost.
+async fn is_finished(context: &Context, call: &Call, run_id: &str, source: &[u8]) -> Result<bool> {
+    let (id, source) = (stage::run_id(run_id)?, convert::source(source)?);
+    let snapshot = context.store.snapshot().await?;
+    let Some(Head::Live(number)) = head_get(snapshot.as_ref(), call.project, &id).await? else {
+        return Ok(false);
+    };
+    Ok(origin_get(snapshot.as_ref(), call.project, number).await? == Some(source))
+}
+
+/// `None` if the id lives, or was deleted again.
+async fn link(
+    context: &Context,
+    call: &Call,
+    mut transaction: Transaction,
+    open: &Open,
+    (head, params): (&pb::RunHead, &Map),
+    cut: Option<&pb::Cut>,
+) -> Result<(Transaction, Option<u32>)> {
+    let (project, id, number) = (call.project, &open.id, open.staged.number);
+    if transaction.get(&matyan_model::keys::head(project, id)).await?.is_some() {
+        return Ok((transaction, None));
+    }
+    let mut props = convert::props(id.as_str(), head)?;
+    let links_lost = links(&transaction, call, head, &mut props).await?;
+    let mut writing = writing_get(transaction.unchecked(), project, number).await?;
+    writing.last_data_us = head.last_data_us;
+    let cursor = cursor(transaction.unchecked(), call, id, head, cut).await?;
+    staged_link(&mut transaction, project, id, &open.staged, (props, params.clone())).await?;
+    let batch = transaction.batch();
+    writing_put(batch, project, number, &writing);
+    change_put(batch, project, number, (context.clock)(), &call.caller);
+    if let Some(cursor) = cursor {
+        cursor_put(batch, project, id, cursor);
+    }
+    Ok((transaction, Some(links_lost)))
+}
+
+/// Where the run's records go on: never before where they are already.
+async fn cursor(
+    snapshot: &dyn Snapshot,
+    call: &Call,
+    id: &RunId,
+    head: &pb::RunHead,
+    cut: Option<&pb::Cut>,
+) -> Result<Option<matyan_model::position::Cursor>> {
+    let (Some(stored), Some(cut)) = (&head.cursor, cut) else { return Ok(None) };
+    let Some(number) = cut::number(snapshot, cut).await? else { return Ok(None) };
+    let Some(cursor) = cut::cursor(stored, cut, number) else { return Ok(None) };
+    let place =
+        |cursor: &matyan_model::position::Cursor| (cursor.position.log, cursor.position.offset, cursor.item);
+    let own = cursor_get(snapshot, call.project, id).await?;
+    Ok(own.is_none_or(|own| place(&own) < place(&cursor)).then_some(cursor))
+}
+
+/// Experiment, tags and parent as they are called here; returns how many of the first two are not.
+async fn links(transaction: &Transaction, call: &Call, head: &pb::RunHead, props: &mut Props) -> Result<u32> {
+    let mut lost = 0;
+    if let Some(link) = &head.experiment {
+        props.experiment = found::<Experiment>(transaction, call, link).await?;
+        lost += u32::from(props.experiment.is_none());
+    }
+    at_most("head.tags", head.tags.len(), limits::RUNS_PER_CALL)?;
+    for link in &head.tags {
+        match found::<Tag>(transaction, call, link).await? {
+            Some(id) => props.tags.push(id),
+            None => lost += 1,
+        }
+    }
+    props.tags.sort();
+    props.tags.dedup();
+    if let Some(parent) = &head.parent {
+        let id = stage::run_id(&parent.run_id)?;
+        if let Some(Head::Live(number)) = head_get(transaction.unchecked(), call.project, &id).await? {
+            props.parent = Some(Parent { number: number.0, step: parent.step });
+        }
+    }
+    Ok(lost)
+}
+
+/// The entity of this id, or else of this name.
+pub(super) async fn found<E: Entity>(
+    transaction: &Transaction,
+    call: &Call,
+    link: &pb::Link,
+) -> Result<Option<String>> {
+    let snapshot = transaction.unchecked();
+    if !link.id.is_empty()
+        && link.id.len() <= limits::NAME_BYTES
+        && entity_get::<E>(snapshot, call.project, &link.id).await?.is_some()
+    {
+        return Ok(Some(link.id.clone()));
+    }
+    if link.name.len() > limits::NAME_BYTES {
+        return Ok(None);
+    }
+    Ok(entity_find(snapshot, call.project, E::KIND, &link.name).await?)
+}

@@ -1,0 +1,153 @@
+//! What of a project is no run's: positions first, so that everything before them is in whatever is read later; then settings,
+//! entities, and the tombstones that keep deleted runs from coming back.
+
+use matyan_model::{
+    entity::{App, Dashboard, Entity, Experiment, Note, NoteOwner, Report, Tag, entity_get, entity_list},
+    ids::{RunId, RunNumber},
+    keys,
+    position::cursor_get,
+    project::{pinned_get, project_info_get},
+    run::{Tombstone, head_live, run_id_of, tombstones_list},
+};
+use matyan_proto::backup::v1::{self as pb, entity::Kind, read_project_response::Content};
+use matyan_store::Snapshot;
+
+use super::cut;
+use crate::{
+    Context,
+    call::Call,
+    error::Result,
+    stream::{End, Left, Sender},
+};
+
+type Out = Sender<pb::ReadProjectResponse>;
+
+pub(super) async fn send(context: &Context, call: &Call, sender: &Out) -> Result<(), End> {
+    let cut = cut::read(context.store.snapshot().await?.as_ref()).await?;
+    one(sender, Content::Cut(cut)).await?;
+    let settings = settings(context.store.snapshot().await?.as_ref(), call).await?;
+    one(sender, Content::Settings(settings)).await?;
+    all(context, call, sender, experiment).await?;
+    all(context, call, sender, tag).await?;
+    all(context, call, sender, app).await?;
+    all(context, call, sender, dashboard).await?;
+    all(context, call, sender, report).await?;
+    notes(context, call, sender).await?;
+    tombstones(context, call, sender).await
+}
+
+async fn one(sender: &Out, content: Content) -> Result<(), Left> {
+    sender.send(pb::ReadProjectResponse { content: Some(content) }).await
+}
+
+async fn settings(snapshot: &dyn Snapshot, call: &Call) -> Result<pb::Settings> {
+    let info = project_info_get(snapshot, call.project).await?;
+    let pinned = pinned_get(snapshot, call.project).await?;
+    Ok(pb::Settings {
+        name: info.name,
+        description: info.description,
+        pinned: pinned.into_iter().map(Into::into).collect(),
+    })
+}
+
+async fn all<E: Entity>(
+    context: &Context,
+    call: &Call,
+    sender: &Out,
+    view: impl Fn(E) -> (i64, i64, Kind),
+) -> Result<(), End> {
+    let listed = entity_list::<E>(context.store.snapshot().await?.as_ref(), call.project).await?;
+    for (id, entity) in listed {
+        let (created_us, updated_us, kind) = view(entity);
+        one(sender, Content::Entity(pb::Entity { id, created_us, updated_us, kind: Some(kind) })).await?;
+    }
+    Ok(())
+}
+
+/// Notes of what is gone are gone, too: their rows wait for a sweep.
+async fn notes(context: &Context, call: &Call, sender: &Out) -> Result<(), End> {
+    let listed = entity_list::<Note>(context.store.snapshot().await?.as_ref(), call.project).await?;
+    for (id, note) in listed {
+        let owner = owner(context.store.snapshot().await?.as_ref(), call, &note.owner).await?;
+        if let Some(owner) = owner {
+            let kind = Some(Kind::Note(pb::Note { content: note.content, owner: Some(owner) }));
+            let (created_us, updated_us) = (note.created_us, note.updated_us);
+            one(sender, Content::Entity(pb::Entity { id, created_us, updated_us, kind })).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn owner(snapshot: &dyn Snapshot, call: &Call, owner: &NoteOwner) -> Result<Option<pb::note::Owner>> {
+    match owner {
+        NoteOwner::Run(number) => {
+            let number = RunNumber(*number);
+            let Some(id) = run_id_of(snapshot, call.project, number).await? else { return Ok(None) };
+            let is_live = head_live(snapshot, call.project, &id).await? == Some(number);
+            Ok(is_live.then(|| pb::note::Owner::RunId(id.as_str().to_owned())))
+        }
+        NoteOwner::Experiment(id) => {
+            let experiment: Option<Experiment> = entity_get(snapshot, call.project, id).await?;
+            let link = |experiment: Experiment| pb::Link { id: id.clone(), name: experiment.name };
+            Ok(experiment.map(|experiment| pb::note::Owner::Experiment(link(experiment))))
+        }
+    }
+}
+
+async fn tombstones(context: &Context, call: &Call, sender: &Out) -> Result<(), End> {
+    let mut rest = Some(keys::tombstones(call.project));
+    while let Some(range) = rest {
+        let snapshot = context.store.snapshot().await?;
+        let (found, behind) = tombstones_list(snapshot.as_ref(), call.project, &range).await?;
+        let mut views = Vec::with_capacity(found.len());
+        for (id, tombstone) in &found {
+            views.push(view(snapshot.as_ref(), call, id, tombstone).await?);
+        }
+        drop(snapshot);
+        for tombstone in views {
+            one(sender, Content::Tombstone(tombstone)).await?;
+        }
+        rest = behind;
+    }
+    Ok(())
+}
+
+async fn view(
+    snapshot: &dyn Snapshot,
+    call: &Call,
+    id: &RunId,
+    tombstone: &Tombstone,
+) -> Result<pb::Tombstone> {
+    let cursor = cursor_get(snapshot, call.project, id).await?;
+    Ok(pb::Tombstone {
+        run_id: id.as_str().to_owned(),
+        at: Some(cut::position_view(tombstone.at)),
+        deleted_us: tombstone.deleted_us,
+        cursor: cursor.map(cut::cursor_view),
+    })
+}
+
+fn experiment(from: Experiment) -> (i64, i64, Kind) {
+    let Experiment { created_us, updated_us, name, description, archived } = from;
+    (created_us, updated_us, Kind::Experiment(pb::Experiment { name, description, archived }))
+}
+
+fn tag(from: Tag) -> (i64, i64, Kind) {
+    let Tag { created_us, updated_us, name, color, description, archived } = from;
+    (created_us, updated_us, Kind::Tag(pb::Tag { name, color, description, archived }))
+}
+
+fn dashboard(from: Dashboard) -> (i64, i64, Kind) {
+    let Dashboard { created_us, updated_us, name, description, archived, app_id } = from;
+    (created_us, updated_us, Kind::Dashboard(pb::Dashboard { name, description, archived, app_id }))
+}
+
+fn app(from: App) -> (i64, i64, Kind) {
+    let App { created_us, updated_us, app_type, state, dashboard_id } = from;
+    (created_us, updated_us, Kind::App(pb::App { r#type: app_type, state: state.into(), dashboard_id }))
+}
+
+fn report(from: Report) -> (i64, i64, Kind) {
+    let Report { created_us, updated_us, name, code, description } = from;
+    (created_us, updated_us, Kind::Report(pb::Report { name, code, description }))
+}

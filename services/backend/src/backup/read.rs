@@ -1,0 +1,265 @@
+//! Reading a run whole. `open` takes from one snapshot whatever later records could change: document, params, cursor, producers,
+//! headers, chunk lists, unfolded blocks, and how far objects, lines and log records go. The rest is read later, with
+//! snapshots of a moment: chunks never change, and what is appended behind the bounds is left out. An object or a line inside
+//! of them that is written again says itself where it belongs, so that the record which did so may be applied once more.
+
+use matyan_model::{
+    artifact::artifacts_list,
+    entity::{Experiment, Tag, entity_get},
+    ids::{RunId, RunNumber, SeriesNumber},
+    logs::{LogScan, log_records_list, terminal_lines_list},
+    metric::metric_series_list,
+    object::{ObjectHeader, object_series_list, objects_between, objects_list},
+    position::cursor_get,
+    producer::{dictionary_get, marks_list},
+    run::{Props, head_live, params_get_bytes, run_id_of, writing_get},
+    series::{Header, PointScan, RunPlace, RunSeries},
+};
+use matyan_proto::backup::v1::{self as pb, piece::Content};
+use matyan_store::{Scan, Snapshot};
+
+use super::{blobs, convert, cut};
+use crate::{
+    Context,
+    call::Call,
+    context::Found,
+    error::{Error, Result},
+    objects,
+    stream::{End, Sender},
+};
+
+/// A message's worth of content.
+const MESSAGE_BYTES: usize = 512 << 10;
+/// Small pieces of one message.
+const MESSAGE_PIECES: usize = 4_096;
+
+/// A run as of one moment.
+pub(super) struct OpenRun {
+    place: RunPlace,
+    project_name: String,
+    id: RunId,
+    head: pb::RunHead,
+    /// Artifacts and producers.
+    pieces: Vec<pb::Piece>,
+    metrics: Vec<(Header, PointScan)>,
+    objects: Vec<(SeriesNumber, ObjectHeader)>,
+    last_line: Option<i64>,
+    log_records: u64,
+}
+
+pub(super) async fn open(context: &Context, call: &Call, run_id: &str) -> Result<OpenRun> {
+    let Found { snapshot, number, document } = context.run(call, run_id).await?;
+    let (snapshot, project, id) = (snapshot.as_ref(), call.project, RunId::new(run_id));
+    let place = RunPlace { project, number };
+    let writing = writing_get(snapshot, project, number).await?;
+    let mut head = head(snapshot, call, &document.props).await?;
+    head.params = params_get_bytes(snapshot, project, number, &document).await?;
+    head.last_data_us = writing.last_data_us;
+    head.cursor = cursor_get(snapshot, project, &id).await?.map(cut::cursor_view);
+    let (series, headers): (Vec<_>, Vec<_>) =
+        metric_series_list(snapshot, project, number).await?.into_iter().unzip();
+    let scans = RunSeries::open(snapshot, place).await?.scans(snapshot, &series).await?;
+    let mut pieces = artifacts(snapshot, call, number).await?;
+    pieces.extend(producers(snapshot, call, &id).await?);
+    let last = LogScan { count: 1, bytes: 0, last: true };
+    let last = terminal_lines_list(snapshot, project, number, (i64::MIN, i64::MAX), last).await?;
+    Ok(OpenRun {
+        place,
+        project_name: call.project_name.clone(),
+        id,
+        head,
+        pieces,
+        metrics: headers.into_iter().zip(scans).collect(),
+        objects: object_series_list(snapshot, project, number).await?,
+        last_line: last.last().map(|line| line.number),
+        log_records: writing.next_log_record,
+    })
+}
+
+async fn head(snapshot: &dyn Snapshot, call: &Call, props: &Props) -> Result<pb::RunHead> {
+    let mut head = convert::head_view(props);
+    if let Some(id) = &props.experiment {
+        let experiment: Option<Experiment> = entity_get(snapshot, call.project, id).await?;
+        let link = |experiment: Experiment| pb::Link { id: id.clone(), name: experiment.name };
+        head.experiment = experiment.map(link);
+    }
+    for id in &props.tags {
+        // The link of a deleted tag waits for its sweep.
+        if let Some(tag) = entity_get::<Tag>(snapshot, call.project, id).await? {
+            head.tags.push(pb::Link { id: id.clone(), name: tag.name });
+        }
+    }
+    if let Some(parent) = props.parent {
+        let run_id = run_id_of(snapshot, call.project, RunNumber(parent.number)).await?;
+        let parent = |id: RunId| pb::Parent { run_id: id.as_str().to_owned(), step: parent.step };
+        head.parent = run_id.map(parent);
+    }
+    Ok(head)
+}
+
+async fn artifacts(snapshot: &dyn Snapshot, call: &Call, number: RunNumber) -> Result<Vec<pb::Piece>> {
+    let listed = artifacts_list(snapshot, call.project, number).await?.into_iter();
+    Ok(listed.map(|(path, artifact)| piece(convert::artifact_view(path, artifact))).collect())
+}
+
+/// The mark of a producer comes behind its dictionary: it says what of that counts.
+async fn producers(snapshot: &dyn Snapshot, call: &Call, id: &RunId) -> Result<Vec<pb::Piece>> {
+    let mut pieces = Vec::new();
+    for (producer, mark) in marks_list(snapshot, call.project, id).await? {
+        let definitions = dictionary_get(snapshot, call.project, id, producer).await?;
+        pieces.extend(convert::dictionary_view(producer, &definitions).map(piece));
+        pieces.push(piece(convert::producer_view(producer, mark)));
+    }
+    Ok(pieces)
+}
+
+fn piece(content: Content) -> pb::Piece {
+    pb::Piece { content: Some(content) }
+}
+
+impl OpenRun {
+    pub(super) async fn send(
+        self,
+        context: &Context,
+        sender: &Sender<pb::ReadRunResponse>,
+    ) -> Result<(), End> {
+        let Self { place, project_name, id, head, pieces, metrics, objects, last_line, log_records } = self;
+        sender.send(pb::ReadRunResponse { head: Some(head), ..Default::default() }).await?;
+        let mut out =
+            Out { context, project_name: &project_name, place, sender, pieces: Vec::new(), bytes: 0 };
+        for piece in pieces {
+            out.push(piece.content).await?;
+        }
+        for (header, scan) in metrics {
+            out.points(&header, scan).await?;
+        }
+        for (series, header) in objects {
+            out.objects(series, &header).await?;
+        }
+        out.lines(last_line).await?;
+        out.log_records(log_records).await?;
+        out.flush().await?;
+        let mut from = None;
+        loop {
+            let (blobs, next) = blobs::list(context, &project_name, &id, from.as_ref()).await?;
+            sender.send(pb::ReadRunResponse { blobs, ..Default::default() }).await?;
+            from = match next {
+                Some(next) => Some(next),
+                None => break,
+            };
+        }
+        check_live(context, place, &id).await?;
+        Ok(())
+    }
+}
+
+/// Rows of a run that was deleted while they were read may be gone.
+async fn check_live(context: &Context, place: RunPlace, id: &RunId) -> Result<()> {
+    let snapshot = context.store.snapshot().await?;
+    match head_live(snapshot.as_ref(), place.project, id).await? == Some(place.number) {
+        true => Ok(()),
+        false => Err(Error::PositionExpired),
+    }
+}
+
+/// What is gathered for the next message. No snapshot is open while it is sent.
+struct Out<'c> {
+    context: &'c Context,
+    project_name: &'c str,
+    place: RunPlace,
+    sender: &'c Sender<pb::ReadRunResponse>,
+    pieces: Vec<pb::Piece>,
+    bytes: usize,
+}
+
+impl Out<'_> {
+    async fn push(&mut self, content: Option<Content>) -> Result<(), End> {
+        let piece = pb::Piece { content };
+        self.bytes += prost::Message::encoded_len(&piece);
+        self.pieces.push(piece);
+        if self.is_full() { self.flush().await } else { Ok(()) }
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes >= MESSAGE_BYTES || self.pieces.len() >= MESSAGE_PIECES
+    }
+
+    async fn flush(&mut self) -> Result<(), End> {
+        self.bytes = 0;
+        let pieces = std::mem::take(&mut self.pieces);
+        if !pieces.is_empty() {
+            self.sender.send(pb::ReadRunResponse { pieces, ..Default::default() }).await?;
+        }
+        Ok(())
+    }
+
+    async fn points(&mut self, header: &Header, mut scan: PointScan) -> Result<(), End> {
+        loop {
+            let snapshot = self.context.store.snapshot().await?;
+            let points = scan.next(snapshot.as_ref()).await.map_err(outdated)?;
+            drop(snapshot);
+            let Some(points) = points else { return Ok(()) };
+            self.push(Some(convert::points_view(header, points))).await?;
+        }
+    }
+
+    async fn objects(&mut self, series: SeriesNumber, header: &ObjectHeader) -> Result<(), End> {
+        let RunPlace { project, number } = self.place;
+        let range = objects_between(project, number, series, header.first_step, header.last_step);
+        let mut rest = Some(range).filter(|_| header.count > 0);
+        while let Some(range) = rest {
+            let snapshot = self.context.store.snapshot().await?;
+            let (page, behind) =
+                objects_list(snapshot.as_ref(), project, number, series, &range, Scan::default()).await?;
+            drop(snapshot);
+            for object in page {
+                let value = objects::value(self.context, self.project_name, &object.value).await?;
+                self.push(Some(convert::object_view(header, &object, value))).await?;
+            }
+            rest = behind;
+        }
+        Ok(())
+    }
+
+    async fn lines(&mut self, last: Option<i64>) -> Result<(), End> {
+        let Some(last) = last else { return Ok(()) };
+        let mut next = Some(i64::MIN);
+        while let Some(first) = next.filter(|first| *first <= last) {
+            let scan = LogScan { count: MESSAGE_PIECES, bytes: MESSAGE_BYTES, last: false };
+            let snapshot = self.context.store.snapshot().await?;
+            let RunPlace { project, number } = self.place;
+            let lines = terminal_lines_list(snapshot.as_ref(), project, number, (first, last), scan).await?;
+            drop(snapshot);
+            next = lines.last().and_then(|line| line.number.checked_add(1));
+            for line in lines {
+                let line = pb::TerminalLine { number: line.number, text: line.text };
+                self.push(Some(Content::Line(line))).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn log_records(&mut self, end: u64) -> Result<(), End> {
+        let mut next = Some(0);
+        while let Some(first) = next.filter(|first| *first < end) {
+            let scan = LogScan { count: MESSAGE_PIECES, bytes: MESSAGE_BYTES, last: false };
+            let snapshot = self.context.store.snapshot().await?;
+            let RunPlace { project, number } = self.place;
+            let records = log_records_list(snapshot.as_ref(), project, number, first..end, scan).await?;
+            drop(snapshot);
+            next = records.last().map(|(sequence, _)| sequence + 1);
+            for (_, record) in records {
+                self.push(Some(convert::log_record_view(record))).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the run's chunks were replaced by stands in newer lists: it has to be read from the beginning.
+fn outdated(error: matyan_store::Error) -> Error {
+    match error {
+        matyan_store::Error::SnapshotTooOld => Error::PositionExpired,
+        other => other.into(),
+    }
+}

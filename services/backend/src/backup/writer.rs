@@ -1,0 +1,311 @@
+//! Rows of a run that nobody sees yet. What a message comes to is one batch, with what is counted of the run and its project.
+
+use std::collections::HashMap;
+
+use matyan_blob::{BlobKey, RunFolder};
+use matyan_model::{
+    artifact::artifact_put,
+    context::Context as SeriesContext,
+    ids::{RunNumber, SeriesNumber},
+    keys,
+    logs::{log_record_put, terminal_line_put},
+    metric::{metric_series_create, metric_series_find},
+    object::{
+        BlobRef, INLINE_BYTES, Object, ObjectHeader, ObjectValue, object_get, object_header_put, object_put,
+        object_series_create, object_series_find, singular,
+    },
+    producer::{dictionary_cut, dictionary_pages, dictionary_put, mark_restore},
+    run::{Writing, writing_get, writing_put},
+    series::{Header, Written},
+};
+use matyan_proto::{
+    backup::v1::{self as pb, piece::Content},
+    limits,
+};
+use matyan_store::{Batch, Snapshot};
+
+use super::{
+    convert,
+    stage::{self, Open},
+};
+use crate::{
+    Context,
+    call::Call,
+    convert::at_most,
+    error::{Error, Result},
+};
+
+/// A series by its name and the digest of its context.
+type Name = (String, [u8; 16]);
+
+pub(super) struct Writer<'c> {
+    context: &'c Context,
+    call: &'c Call,
+    open: Open,
+    writing: Writing,
+    metrics: HashMap<Name, SeriesNumber>,
+    objects: HashMap<Name, (SeriesNumber, ObjectHeader)>,
+    pub(super) unfolded_bytes: usize,
+    pub(super) unfolded_blocks: usize,
+}
+
+/// What one message comes to.
+struct Message {
+    batch: Batch,
+    snapshot: Box<dyn Snapshot>,
+    written: Written,
+    dirty: Vec<Name>,
+    records: Vec<[u8; 16]>,
+}
+
+impl<'c> Writer<'c> {
+    pub(super) async fn load(context: &'c Context, call: &'c Call, open: Open) -> Result<Self> {
+        let snapshot = context.store.snapshot().await?;
+        let writing = writing_get(snapshot.as_ref(), call.project, open.staged.number).await?;
+        let (metrics, objects) = (HashMap::new(), HashMap::new());
+        Ok(Self { context, call, open, writing, metrics, objects, unfolded_bytes: 0, unfolded_blocks: 0 })
+    }
+
+    pub(super) fn open(&self) -> &Open {
+        &self.open
+    }
+
+    pub(super) fn position(&self) -> u64 {
+        self.open.position
+    }
+
+    pub(super) fn folded(&mut self) {
+        (self.unfolded_bytes, self.unfolded_blocks) = (0, 0);
+    }
+
+    fn number(&self) -> RunNumber {
+        self.open.staged.number
+    }
+
+    /// Stores the content and the position, or nothing.
+    pub(super) async fn write(&mut self, pieces: Vec<pb::Piece>, position: u64) -> Result<()> {
+        let counted = self.writing.project_counters();
+        // Payloads go ahead of the snapshot, which is short-lived.
+        let pieces = self.move_payloads(pieces).await?;
+        let mut message = Message {
+            batch: self.open.batch(self.call.project, position),
+            snapshot: self.context.store.snapshot().await?,
+            written: Written::default(),
+            dirty: Vec::new(),
+            records: Vec::new(),
+        };
+        for (content, value) in pieces {
+            self.piece(&mut message, content, value).await?;
+        }
+        self.finish(&mut message);
+        for ((counter, before), (_, after)) in counted.into_iter().zip(self.writing.project_counters()) {
+            if before != after {
+                message.batch.add(keys::project_counter(self.call.project, counter), after - before);
+            }
+        }
+        stage::commit(self.context, message.batch).await?;
+        self.open.position = position;
+        Ok(())
+    }
+
+    async fn move_payloads(&self, pieces: Vec<pb::Piece>) -> Result<Vec<(Content, Option<ObjectValue>)>> {
+        let mut moved = Vec::with_capacity(pieces.len());
+        for piece in pieces {
+            let Some(mut content) = piece.content else {
+                return Err(Error::field("pieces", "one is of a kind that is not known here"));
+            };
+            let value = match &mut content {
+                Content::Object(object) => Some(self.payload(object).await?),
+                _ => None,
+            };
+            moved.push((content, value));
+        }
+        Ok(moved)
+    }
+
+    async fn payload(&self, object: &mut pb::Object) -> Result<ObjectValue> {
+        convert::object_check(object)?;
+        let value = std::mem::take(&mut object.value);
+        if value.len() <= INLINE_BYTES {
+            return Ok(ObjectValue::Inline(value));
+        }
+        let (hash, size) = (blake3::hash(&value), value.len() as u64);
+        let folder = RunFolder::new(&self.call.project_name, self.open.id.as_str())?;
+        let reference = folder.payload_reference(&hash);
+        let key = BlobKey::in_project(&self.call.project_name, &reference)?;
+        let content = futures::stream::once(async move { Ok(value) });
+        self.context.blobs.put(&key, "application/cbor", Some(size), Box::pin(content)).await?;
+        Ok(ObjectValue::Blob(BlobRef { key: reference, size, hash: *hash.as_bytes() }))
+    }
+
+    async fn piece(
+        &mut self,
+        message: &mut Message,
+        content: Content,
+        value: Option<ObjectValue>,
+    ) -> Result<()> {
+        let (project, number) = (self.call.project, self.number());
+        match (content, value) {
+            (Content::Points(points), _) => self.points(message, points).await,
+            (Content::Object(object), Some(value)) => self.object(message, object, value).await,
+            (Content::Object(_), None) => Err(Error::Broken),
+            (Content::Line(line), _) => self.line(message, &line),
+            (Content::Record(record), _) => self.record(message, record).await,
+            (Content::Artifact(artifact), _) => {
+                let (path, artifact) = convert::artifact(artifact)?;
+                artifact_put(&mut message.batch, project, number, &path, &artifact);
+                Ok(())
+            }
+            (Content::Producer(producer), _) => {
+                let (producer, mark) = convert::producer(&producer)?;
+                mark_restore(&mut message.batch, project, &self.open.id, producer, &mark);
+                Ok(())
+            }
+            (Content::Dictionary(dictionary), _) => {
+                let (producer, first, definitions) = convert::dictionary(dictionary)?;
+                dictionary_cut(&mut message.batch, project, &self.open.id, producer, first);
+                for (page, count) in dictionary_pages(first, &definitions) {
+                    let start = (page - first) as usize;
+                    let page_of = &definitions[start..start + count];
+                    dictionary_put(&mut message.batch, project, &self.open.id, producer, page, page_of);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn points(&mut self, message: &mut Message, points: pb::Points) -> Result<()> {
+        let context = convert::series(&points.name, &points.context, &points.dtype)?;
+        let header = Header {
+            name: points.name.clone(),
+            context: context.stored().to_owned(),
+            dtype: points.dtype.clone(),
+        };
+        let points = convert::points(points)?;
+        if points.is_empty() {
+            return Ok(());
+        }
+        let series = self.metric(message, header, &context).await?;
+        message.written.series.resize(message.written.len() + points.len(), series);
+        message.written.points.extend(&points, 0..points.len());
+        Ok(())
+    }
+
+    async fn metric(
+        &mut self,
+        message: &mut Message,
+        header: Header,
+        context: &SeriesContext,
+    ) -> Result<SeriesNumber> {
+        let name = (header.name.clone(), context.digest());
+        if let Some(series) = self.metrics.get(&name) {
+            return Ok(*series);
+        }
+        let (project, number) = (self.call.project, self.number());
+        let snapshot = message.snapshot.as_ref();
+        let series = match metric_series_find(snapshot, project, number, &name.0, &name.1).await? {
+            Some(series) => series,
+            None => {
+                let series = SeriesNumber(self.writing.series);
+                at_most("series", series.0 as usize + 1, limits::SERIES_PER_RUN)?;
+                self.writing.series += 1;
+                metric_series_create(&mut message.batch, project, number, series, &header, &name.1);
+                series
+            }
+        };
+        self.metrics.insert(name, series);
+        Ok(series)
+    }
+
+    async fn object(&mut self, message: &mut Message, object: pb::Object, value: ObjectValue) -> Result<()> {
+        let context = convert::series(&object.name, &object.context, &object.dtype)?;
+        let name = (object.name.clone(), context.digest());
+        let (project, number) = (self.call.project, self.number());
+        self.object_series(message, &name, &context).await?;
+        let (series, header) = self.objects.get_mut(&name).ok_or(Error::Broken)?;
+        // Archives are in the order of steps; one that is not is looked up.
+        let is_new = header.count == 0
+            || object.step > header.last_step
+            || object_get(message.snapshot.as_ref(), project, number, *series, object.step).await?.is_none();
+        header.add(object.step, singular(&object.dtype), is_new);
+        self.writing.bytes += match &value {
+            ObjectValue::Inline(value) => value.len() as u64,
+            ObjectValue::Blob(blob) => blob.size,
+        };
+        let (epoch, time_us) = (object.epoch, object.time_us);
+        let row = Object { step: object.step, epoch, time_us, value };
+        object_put(&mut message.batch, project, number, *series, &row);
+        if message.dirty.last() != Some(&name) {
+            message.dirty.push(name);
+        }
+        Ok(())
+    }
+
+    async fn object_series(
+        &mut self,
+        message: &mut Message,
+        name: &Name,
+        context: &SeriesContext,
+    ) -> Result<()> {
+        if self.objects.contains_key(name) {
+            return Ok(());
+        }
+        let (project, number) = (self.call.project, self.number());
+        let found = object_series_find(message.snapshot.as_ref(), project, number, &name.0, &name.1).await?;
+        let found = match found {
+            Some(found) => found,
+            None => {
+                let series = SeriesNumber(self.writing.object_series);
+                at_most("object series", series.0 as usize + 1, limits::SERIES_PER_RUN)?;
+                self.writing.object_series += 1;
+                let header = ObjectHeader::new(&name.0, context.stored());
+                object_series_create(&mut message.batch, project, number, series, &header, &name.1);
+                (series, header)
+            }
+        };
+        self.objects.insert(name.clone(), found);
+        Ok(())
+    }
+
+    fn line(&mut self, message: &mut Message, line: &pb::TerminalLine) -> Result<()> {
+        at_most("line.text", line.text.len(), limits::LOG_BYTES)?;
+        let (project, number, sequence) = (self.call.project, self.number(), self.writing.next_line);
+        let bytes = terminal_line_put(&mut message.batch, project, number, sequence, line.number, &line.text);
+        self.writing.next_line += 1;
+        self.writing.bytes += bytes as u64;
+        Ok(())
+    }
+
+    async fn record(&mut self, message: &mut Message, record: pb::LogRecord) -> Result<()> {
+        let record = convert::log_record(record)?;
+        let (project, number, digest) = (self.call.project, self.number(), record.digest());
+        let seen = keys::log_record_seen(project, number, &digest);
+        if message.records.contains(&digest) || message.snapshot.get(&seen).await?.is_some() {
+            return Ok(());
+        }
+        message.records.push(digest);
+        let sequence = self.writing.next_log_record;
+        let bytes = log_record_put(&mut message.batch, project, number, sequence, &record);
+        self.writing.next_log_record += 1;
+        self.writing.bytes += bytes as u64;
+        Ok(())
+    }
+
+    fn finish(&mut self, message: &mut Message) {
+        let (project, number) = (self.call.project, self.number());
+        for name in std::mem::take(&mut message.dirty) {
+            if let Some((series, header)) = self.objects.get(&name) {
+                object_header_put(&mut message.batch, project, number, *series, header);
+            }
+        }
+        self.writing.points += message.written.len() as u64;
+        for block in message.written.blocks() {
+            self.unfolded_bytes += block.len();
+            self.unfolded_blocks += 1;
+            self.writing.bytes += block.len() as u64;
+            message.batch.set(keys::block(project, number, self.writing.next_block), block);
+            self.writing.next_block += 1;
+        }
+        writing_put(&mut message.batch, project, number, &self.writing);
+    }
+}

@@ -1,0 +1,417 @@
+//! Backup and restore by their rpcs: what goes out comes back, wherever it is cut off.
+
+use std::collections::BTreeMap;
+
+use matyan_proto::{
+    backup::v1::{
+        self as pb, RunState, backup_service_client::BackupServiceClient, piece::Content,
+        read_project_response::Content as Of,
+    },
+    ingest::v1::{self as ingest, Event, IngestionBatch, Points, SeriesDef, event::Kind},
+    log::v1::LogEntry,
+    runs::v1::{self as runs, run_service_client::RunServiceClient},
+};
+use tonic::{Code, service::Routes};
+
+use crate::world::{World, all, create, experiment, failure, finish, line, not_found, params, tag};
+
+type Client = BackupServiceClient<Routes>;
+
+fn client(world: &World) -> Client {
+    BackupServiceClient::new(world.routes())
+}
+
+/// A run as it is read.
+#[derive(Clone, Debug, PartialEq)]
+struct Read {
+    head: pb::RunHead,
+    pieces: Vec<pb::Piece>,
+    blobs: Vec<pb::Blob>,
+}
+
+async fn read(world: &World, run_id: &str) -> Read {
+    let answers =
+        all(client(world).read_run(pb::ReadRunRequest { run_id: run_id.into() }).await.unwrap()).await;
+    let mut read = Read { head: answers[0].head.clone().unwrap(), pieces: Vec::new(), blobs: Vec::new() };
+    for answer in answers {
+        read.pieces.extend(answer.pieces);
+        read.blobs.extend(answer.blobs);
+    }
+    read
+}
+
+/// What people see of it: how it came to the store and when it was folded is left out.
+fn seen(read: &Read) -> Read {
+    let mut seen = read.clone();
+    seen.head.cursor = None;
+    let of_people =
+        |piece: &pb::Piece| !matches!(piece.content, Some(Content::Producer(_) | Content::Dictionary(_)));
+    seen.pieces.retain(of_people);
+    seen.pieces = joined(seen.pieces);
+    seen
+}
+
+/// Points of one series, however they are cut into pieces.
+fn joined(pieces: Vec<pb::Piece>) -> Vec<pb::Piece> {
+    let mut joined: Vec<pb::Piece> = Vec::new();
+    for piece in pieces {
+        if let Some(Content::Points(next)) = &piece.content
+            && let Some(pb::Piece { content: Some(Content::Points(points)) }) = joined.last_mut()
+            && (&points.name, &points.context) == (&next.name, &next.context)
+        {
+            points.steps.extend(&next.steps);
+            points.values.extend(&next.values);
+            points.epochs.extend(&next.epochs);
+            points.times_us.extend(&next.times_us);
+        } else {
+            joined.push(piece);
+        }
+    }
+    joined
+}
+
+/// To the bit: of messages, NaN does not equal itself.
+fn bits(read: &Read) -> Vec<Vec<u8>> {
+    seen(read).pieces.iter().map(prost::Message::encode_to_vec).collect()
+}
+
+async fn project(world: &World) -> Vec<Of> {
+    let answers = all(client(world).read_project(pb::ReadProjectRequest {}).await.unwrap()).await;
+    answers.into_iter().map(|answer| answer.content.unwrap()).collect()
+}
+
+fn cut(project: &[Of]) -> pb::Cut {
+    match &project[0] {
+        Of::Cut(cut) => cut.clone(),
+        other => panic!("{other:?} comes first"),
+    }
+}
+
+fn entities(project: &[Of]) -> Vec<pb::Entity> {
+    let entity = |content: &Of| if let Of::Entity(entity) = content { Some(entity.clone()) } else { None };
+    project.iter().filter_map(entity).collect()
+}
+
+const SOURCE: &[u8] = &[5; 32];
+
+fn begin(read: &Read, source: &'static [u8]) -> pb::BeginRunRequest {
+    let (run_id, created_us) = (read.head.run_id.clone(), read.head.created_us);
+    pb::BeginRunRequest { run_id, source: source.into(), created_us, dry_run: false }
+}
+
+/// A message for each few pieces; positions count them.
+fn messages(read: &Read, source: &'static [u8]) -> Vec<pb::WriteRunRequest> {
+    let message = |(pieces, position): (&[pb::Piece], u64)| pb::WriteRunRequest {
+        run_id: if position == 1 { read.head.run_id.clone() } else { String::new() },
+        source: if position == 1 { source.into() } else { Default::default() },
+        pieces: pieces.to_vec(),
+        position,
+    };
+    read.pieces.chunks(3).zip(1..).map(message).collect()
+}
+
+fn end(read: &Read, cut: Option<&pb::Cut>, source: &'static [u8]) -> pb::FinishRunRequest {
+    let (run_id, head) = (read.head.run_id.clone(), Some(read.head.clone()));
+    pb::FinishRunRequest { run_id, source: source.into(), head, cut: cut.cloned() }
+}
+
+async fn put(world: &World, read: &Read, cut: Option<&pb::Cut>) {
+    let begun = client(world).begin_run(begin(read, SOURCE)).await.unwrap().into_inner();
+    assert_eq!((begun.state(), begun.position), (RunState::Open, 0));
+    client(world).write_run(futures::stream::iter(messages(read, SOURCE))).await.unwrap();
+    client(world).finish_run(end(read, cut, SOURCE)).await.unwrap();
+}
+
+fn object(name: &str, step: Option<i64>, json: &str) -> Kind {
+    let value = matyan_model::cbor::encode(&matyan_model::json::parse(json).unwrap());
+    Kind::LogObject(ingest::LogObject {
+        name: name.into(),
+        context: r#"{"subset": "val"}"#.into(),
+        dtype: "text".into(),
+        step,
+        epoch: Some(1),
+        value: value.into(),
+    })
+}
+
+fn record(message: &str) -> Kind {
+    Kind::LogRecord(ingest::LogRecord {
+        message: message.into(),
+        level: 20,
+        timestamp: 0.1,
+        ..Default::default()
+    })
+}
+
+/// Metrics without steps.
+async fn track(world: &World, run: &str, values: &[f64]) {
+    let batch = IngestionBatch {
+        series: vec![SeriesDef { name: "loss".into(), context: r#"{"a":1}"#.into(), dtype: "int".into() }],
+        points: vec![Points { series: vec![0; values.len()], values: values.to_vec(), ..Points::default() }],
+        ..IngestionBatch::default()
+    };
+    world.append_entry(run, batch, LogEntry::default()).await;
+}
+
+/// Some of everything, as a client without steps of its own sends it.
+async fn fill(world: &World, run: &str) {
+    let large = format!(r#"{{"type":"text","data":"{}"}}"#, "x".repeat(100_000));
+    let events = [
+        create(),
+        experiment("exp"),
+        tag("best"),
+        params(r#"{"hparams":{"lr":0.1,"nan":NaN,"big":99999999999999999999},"l":[1,{"a":-0.0}]}"#),
+        object("texts", None, r#"{"type":"text","data":"one"}"#),
+        object("texts", None, &large),
+        line(0, "first"),
+        line(1, "second"),
+        record("learning"),
+        Kind::BlobRef(ingest::BlobRef {
+            key: format!("{run}/model.bin"),
+            path: "model.bin".into(),
+            content_type: "application/x".into(),
+            size: Some(7),
+            content_hash: vec![3; 32].into(),
+        }),
+    ];
+    world.log(run, events).await;
+    track(world, run, &[1.0, f64::NAN, f64::INFINITY, -0.0]).await;
+    world.put_blob(&format!("{run}/model.bin"), b"content").await;
+}
+
+#[tokio::test]
+async fn a_run_comes_back_whole_and_is_not_touched_again() {
+    let world = World::new().await;
+    fill(&world, "r").await;
+    world.log("r", [finish()]).await;
+    world.applied().await;
+    let (before, of_project) = (read(&world, "r").await, project(&world).await);
+    assert_eq!(before.blobs.iter().map(|blob| blob.path.as_str()).collect::<Vec<_>>(), ["model.bin"]);
+    let other = World::new().await;
+    let request = pb::RestoreProjectRequest { entities: entities(&of_project), ..Default::default() };
+    let made = client(&other).restore_project(request.clone()).await.unwrap().into_inner();
+    assert_eq!((made.entities_made, made.entities_kept), (2, 0));
+    put(&other, &before, None).await;
+    assert_eq!(seen(&read(&other, "r").await).head, seen(&before).head);
+    assert_eq!(bits(&read(&other, "r").await), bits(&before));
+    // Once more: nothing is made and nothing changes.
+    let again = client(&other).restore_project(request).await.unwrap().into_inner();
+    assert_eq!((again.entities_made, again.entities_kept), (0, 2));
+    let begun = client(&other).begin_run(begin(&before, SOURCE)).await.unwrap().into_inner();
+    assert_eq!(begun.state(), RunState::Restored);
+    let of_other = client(&other).begin_run(begin(&before, &[6; 32])).await.unwrap().into_inner();
+    assert_eq!(of_other.state(), RunState::Live, "it was not made of this");
+    client(&other).finish_run(end(&before, None, SOURCE)).await.unwrap();
+    let written = client(&other).write_run(futures::stream::iter(messages(&before, SOURCE))).await;
+    let (code, reason, _) = failure(written);
+    assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "OUT_OF_SEQUENCE"));
+    other.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn nobody_sees_a_run_before_its_end_wherever_it_was_cut_off() {
+    let world = World::new().await;
+    fill(&world, "r").await;
+    track(&world, "r", &(0..5_000).map(f64::from).collect::<Vec<_>>()).await;
+    world.applied().await;
+    let before = read(&world, "r").await;
+    let all_messages = messages(&before, SOURCE);
+    let other = World::new().await;
+    for position in 0..all_messages.len() as u64 {
+        let begun = client(&other).begin_run(begin(&before, SOURCE)).await.unwrap().into_inner();
+        assert_eq!((begun.state(), begun.position), (RunState::Open, position));
+        // What was stored already is sent again, and one message more.
+        let mut sent = all_messages[position.saturating_sub(1) as usize..=position as usize].to_vec();
+        (sent[0].run_id, sent[0].source) = (before.head.run_id.clone(), SOURCE.into());
+        let written = client(&other).write_run(futures::stream::iter(sent)).await.unwrap().into_inner();
+        assert_eq!(written.position, position + 1);
+        let get = runs::GetRequest { run_id: "r".into(), parts: None };
+        not_found(RunServiceClient::new(other.routes()).get(get).await, "run", "r");
+        assert!(listed(&other).await.is_empty());
+    }
+    client(&other).finish_run(end(&before, None, SOURCE)).await.unwrap();
+    assert_eq!(listed(&other).await, ["r"]);
+    let after = read(&other, "r").await;
+    assert!(bits(&after) == bits(&before), "nothing is there twice");
+    other.end().await;
+    world.end().await;
+}
+
+async fn listed(world: &World) -> Vec<String> {
+    let answers = all(client(world).list_runs(pb::ListRunsRequest::default()).await.unwrap()).await;
+    answers.into_iter().flat_map(|answer| answer.run_ids).collect()
+}
+
+#[tokio::test]
+async fn a_run_that_was_made_meanwhile_is_left_alone() {
+    let world = World::new().await;
+    fill(&world, "r").await;
+    world.applied().await;
+    let before = read(&world, "r").await;
+    let other = World::new().await;
+    client(&other).begin_run(begin(&before, SOURCE)).await.unwrap();
+    client(&other).write_run(futures::stream::iter(messages(&before, SOURCE))).await.unwrap();
+    other.create(&["r"]).await;
+    let (code, reason, _) = failure(client(&other).finish_run(end(&before, None, SOURCE)).await);
+    assert_eq!((code, reason.as_str()), (Code::AlreadyExists, "ALREADY_EXISTS"));
+    assert!(read(&other, "r").await.pieces.is_empty(), "it is the one that was made");
+    other.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_piece_is_told_and_nothing_of_its_message_is_kept() {
+    let world = World::new().await;
+    let points = |points| pb::Piece { content: Some(Content::Points(points)) };
+    let good = pb::Points { name: "m".into(), steps: vec![1], values: vec![1.0], ..Default::default() };
+    let head = pb::RunHead { run_id: "r".into(), ..Default::default() };
+    let read = |pieces| Read { head: head.clone(), pieces, blobs: Vec::new() };
+    client(&world).begin_run(begin(&read(vec![]), SOURCE)).await.unwrap();
+    let object = pb::Object { name: "o".into(), value: vec![0xff].into(), ..Default::default() };
+    let producer = pb::Producer { id: vec![1].into(), ..Default::default() };
+    for (bad, field) in [
+        (points(pb::Points { values: vec![], ..good.clone() }), "points.values"),
+        (points(pb::Points { epochs: vec![1, 2], ..good.clone() }), "points.epochs"),
+        (points(pb::Points { context: "{".into(), ..good.clone() }), "context"),
+        (points(pb::Points { name: "n".repeat(2_000), ..good.clone() }), "name"),
+        (pb::Piece { content: Some(Content::Object(object)) }, "object.value"),
+        (pb::Piece { content: Some(Content::Producer(producer)) }, "producer.id"),
+        (pb::Piece { content: None }, "pieces"),
+    ] {
+        let sent = messages(&read(vec![points(good.clone()), bad]), SOURCE);
+        let (_, _, metadata) = failure(client(&world).write_run(futures::stream::iter(sent)).await);
+        assert!(metadata.contains(&("field".into(), field.into())), "{field}: {metadata:?}");
+    }
+    let begun = client(&world).begin_run(begin(&read(vec![]), SOURCE)).await.unwrap().into_inner();
+    assert_eq!(begun.position, 0);
+    world.end().await;
+}
+
+/// A record of a producer that knows its series by number.
+fn produced(sequence: u64, defines: bool, value: f64) -> (IngestionBatch, LogEntry) {
+    let definition = SeriesDef { name: "numbered".into(), ..SeriesDef::default() };
+    let batch = IngestionBatch {
+        series: if defines { vec![definition] } else { Vec::new() },
+        points: vec![Points { series: vec![0], values: vec![value], ..Points::default() }],
+        events: vec![Event { client_time_us: None, kind: Some(line(sequence as i64, "line")) }],
+        ..IngestionBatch::default()
+    };
+    let acknowledged = sequence.saturating_sub(3);
+    let entry = LogEntry { producer_id: vec![4; 16].into(), sequence, acknowledged, ..LogEntry::default() };
+    (batch, entry)
+}
+
+/// Data that numbers itself when it is applied, so that applying it twice shows.
+async fn more(world: &World, run: &str, sequences: std::ops::Range<u64>) {
+    for sequence in sequences {
+        track(world, run, &[sequence as f64]).await;
+        world.log(run, [object("texts", None, r#"{"type":"text","data":"more"}"#), record("again")]).await;
+        let (batch, entry) = produced(sequence, sequence == 1, sequence as f64);
+        world.append_entry(run, batch, entry).await;
+    }
+}
+
+/// Restores a backup into a new store beside the log that still has every record, and lets the worker replay.
+async fn replayed(takes_cut: bool) -> (BTreeMap<String, Read>, BTreeMap<String, Read>) {
+    let world = World::keeping().await;
+    for run in ["a", "b"] {
+        fill(&world, run).await;
+        more(&world, run, 1..4).await;
+    }
+    world.create(&["deleted"]).await;
+    let delete = runs::DeleteRequest { run_id: "deleted".into() };
+    RunServiceClient::new(world.routes()).delete(delete).await.unwrap();
+    world.applied().await;
+    let of_project = project(&world).await;
+    let archive = [read(&world, "a").await, read(&world, "b").await];
+    for run in ["a", "b"] {
+        more(&world, run, 4..7).await;
+    }
+    world.create(&["c"]).await;
+    world.applied().await;
+    let mut before = BTreeMap::new();
+    for run in listed(&world).await {
+        before.insert(run.clone(), seen(&read(&world, &run).await));
+    }
+    let mut other = World::beside(world).await;
+    let cut = Some(cut(&of_project)).filter(|_| takes_cut);
+    let tombstone = |content: &Of| if let Of::Tombstone(it) = content { Some(it.clone()) } else { None };
+    let tombstones = of_project.iter().filter_map(tombstone).collect();
+    let first = pb::RestoreProjectRequest {
+        entities: entities(&of_project),
+        tombstones,
+        cut: cut.clone(),
+        ..Default::default()
+    };
+    let answer = client(&other).restore_project(first).await.unwrap().into_inner();
+    assert_eq!((answer.cut_taken, answer.records_lost), (takes_cut, 0));
+    for run in &archive {
+        put(&other, run, cut.as_ref()).await;
+    }
+    other.start_workers().await;
+    other.applied().await;
+    let mut after = BTreeMap::new();
+    for run in listed(&other).await {
+        after.insert(run.clone(), seen(&read(&other, &run).await));
+    }
+    other.end().await;
+    (before, after)
+}
+
+#[tokio::test]
+async fn rule_36_restore_and_replay_double_nothing_and_lose_nothing() {
+    let (before, after) = replayed(true).await;
+    assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
+    for (run, before) in &before {
+        let after = &after[run];
+        assert!(bits(after) == bits(before), "{run}: {after:?} instead of {before:?}");
+        assert_eq!((&after.head.params, after.head.active), (&before.head.params, before.head.active));
+    }
+}
+
+/// What the rule is for: without positions the same replay numbers everything a second time.
+#[tokio::test]
+async fn rule_36_without_positions_a_replay_doubles() {
+    let (before, after) = replayed(false).await;
+    let points = |read: &Read| match read.pieces.iter().find_map(|piece| piece.content.as_ref()) {
+        Some(_) => joined(read.pieces.clone())
+            .iter()
+            .filter_map(|piece| {
+                if let Some(Content::Points(it)) = &piece.content { Some(it.steps.len()) } else { None }
+            })
+            .sum::<usize>(),
+        None => 0,
+    };
+    assert!(points(&after["a"]) > points(&before["a"]));
+}
+
+/// Positions of a store mean nothing beside another log.
+#[tokio::test]
+async fn rule_36_positions_are_not_taken_beside_another_log() {
+    let world = World::new().await;
+    fill(&world, "r").await;
+    world.applied().await;
+    let (before, of_project) = (read(&world, "r").await, project(&world).await);
+    let other = World::new().await;
+    let cut = cut(&of_project);
+    let first = pb::RestoreProjectRequest { cut: Some(cut.clone()), ..Default::default() };
+    let answer = client(&other).restore_project(first).await.unwrap().into_inner();
+    assert!(!answer.cut_taken);
+    put(&other, &before, Some(&cut)).await;
+    assert_eq!(read(&other, "r").await.head.cursor, None);
+    track(&other, "r", &[2.0]).await;
+    other.applied().await;
+    let points = |read: &Read| {
+        joined(read.pieces.clone())
+            .iter()
+            .filter_map(|piece| match &piece.content {
+                Some(Content::Points(points)) => Some(points.steps.len()),
+                _ => None,
+            })
+            .sum::<usize>()
+    };
+    assert_eq!(points(&read(&other, "r").await), points(&before) + 1, "its own records are applied");
+    other.end().await;
+    world.end().await;
+}

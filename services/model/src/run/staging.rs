@@ -1,0 +1,159 @@
+//! Runs that are being restored. All of one is written under a run number that nothing links to, so that nobody sees it; at the
+//! end one transaction makes it live. A row by the run id tells where it is and from which source, so that a restore which was
+//! cut off goes on; one that never does is swept as a dead run is.
+
+use matyan_store::{Batch, Result, Snapshot, Store, Transaction, transact};
+use minicbor::{Decode, Encode, bytes::ByteArray};
+
+use super::{Head, Props, RunEdit, life};
+use crate::{
+    ids::{Project, RunId, RunNumber},
+    keys::{self, Counter},
+    rows,
+    series::Live,
+    value::Map,
+};
+
+/// How long a restore that was cut off may be gone on with, in microseconds: blobs that nothing refers to are left alone for
+/// longer than that.
+pub const RESTORE_KEPT_US: i64 = 3 * 24 * 3_600 * 1_000_000;
+
+/// A run under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Staged {
+    pub number: RunNumber,
+    /// What its content is named by.
+    pub source: [u8; 32],
+    pub begun_us: i64,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(array)]
+struct StagedRow {
+    #[n(0)]
+    number: u64,
+    #[n(1)]
+    source: ByteArray<32>,
+    #[n(2)]
+    begun_us: i64,
+}
+
+impl Staged {
+    fn encode(&self) -> matyan_store::Value {
+        let (number, source) = (self.number.0, self.source.into());
+        rows::encode(&StagedRow { number, source, begun_us: self.begun_us })
+    }
+
+    /// What holds as long as this restore is under way: for folding, and to be expected by each transaction.
+    pub fn live(&self, project: Project, id: &RunId) -> Live {
+        Live { key: keys::staged(project, id), value: self.encode() }
+    }
+
+    /// Makes a transaction fail when the restore has ended meanwhile.
+    pub fn expect(&self, batch: &mut Batch, project: Project, id: &RunId) {
+        batch.expect(keys::staged(project, id), Some(self.encode()));
+    }
+}
+
+pub async fn staged_get(snapshot: &dyn Snapshot, project: Project, id: &RunId) -> Result<Option<Staged>> {
+    let row: Option<StagedRow> = rows::get(snapshot, &keys::staged(project, id)).await?;
+    Ok(row.map(|row| Staged {
+        number: RunNumber(row.number),
+        source: row.source.into(),
+        begun_us: row.begun_us,
+    }))
+}
+
+/// Where whoever restores has come to; 0 at the beginning.
+pub async fn staged_position(snapshot: &dyn Snapshot, project: Project, id: &RunId) -> Result<u64> {
+    Ok(rows::get(snapshot, &keys::staged_progress(project, id)).await?.unwrap_or_default())
+}
+
+pub fn staged_position_put(batch: &mut Batch, project: Project, id: &RunId, position: u64) {
+    batch.set(keys::staged_progress(project, id), rows::encode(&position));
+}
+
+/// Begins to restore a run. `created_us` decides its place among the others.
+pub async fn staged_begin(
+    transaction: &mut Transaction,
+    project: Project,
+    id: &RunId,
+    source: [u8; 32],
+    (created_us, now_us): (i64, i64),
+) -> Result<Staged> {
+    let number = life::number_take(transaction, project, id, created_us).await?;
+    let staged = Staged { number, source, begun_us: now_us };
+    let batch = transaction.batch();
+    batch.expect(keys::staged(project, id), None);
+    batch.set(keys::staged(project, id), staged.encode());
+    staged_position_put(batch, project, id, 0);
+    Ok(staged)
+}
+
+/// Gives a restore up: what it has written is swept.
+pub fn staged_drop(batch: &mut Batch, project: Project, id: &RunId, staged: &Staged) {
+    staged.expect(batch, project, id);
+    forget(batch, project, id);
+    batch.set(keys::dead_run(project, staged.number), Vec::new());
+}
+
+fn forget(batch: &mut Batch, project: Project, id: &RunId) {
+    batch.clear(keys::staged(project, id)).clear(keys::staged_progress(project, id));
+}
+
+/// Gives up the restores that began before `before_us`; returns how many there were.
+pub async fn staged_drop_old(store: &dyn Store, project: Project, before_us: i64) -> Result<usize> {
+    let rows = rows::scan_all(&*store.snapshot().await?, &keys::staged_all(project)).await?;
+    let start = keys::staged_all(project).start;
+    let mut dropped = 0;
+    for (key, _) in &rows {
+        let (id, row): (String, u16) = keys::tail(&start, key)?;
+        if row == 0 {
+            dropped += usize::from(drop_if_old(store, project, &RunId::new(id), before_us).await?);
+        }
+    }
+    Ok(dropped)
+}
+
+async fn drop_if_old(store: &dyn Store, project: Project, id: &RunId, before_us: i64) -> Result<bool> {
+    let (is_old, _) = transact(store, async |mut transaction: Transaction| {
+        let staged = staged_get(transaction.unchecked(), project, id).await?;
+        let old = staged.filter(|staged| staged.begun_us < before_us);
+        if let Some(staged) = &old {
+            staged_drop(transaction.batch(), project, id, staged);
+        }
+        Ok::<_, matyan_store::Error>((transaction, old.is_some()))
+    })
+    .await?;
+    Ok(is_old)
+}
+
+/// Makes a restored run live. The caller has found the head absent, and checks.
+pub async fn staged_link(
+    transaction: &mut Transaction,
+    project: Project,
+    id: &RunId,
+    staged: &Staged,
+    (props, params): (Props, Map),
+) -> Result<()> {
+    let mut edit = RunEdit::create(project, staged.number, props);
+    *edit.params(transaction.unchecked()).await? = params;
+    let batch = transaction.batch();
+    staged.expect(batch, project, id);
+    forget(batch, project, id);
+    batch.set(keys::head(project, id), Head::Live(staged.number).encode());
+    batch.set(keys::origin(project, staged.number), rows::encode(&ByteArray::from(staged.source)));
+    batch.add(keys::project_counter(project, Counter::Runs), 1);
+    edit.write(batch);
+    Ok(())
+}
+
+/// What a run was restored from, if it was.
+pub async fn origin_get(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    number: RunNumber,
+) -> Result<Option<[u8; 32]>> {
+    let origin: Option<ByteArray<32>> = rows::get(snapshot, &keys::origin(project, number)).await?;
+    Ok(origin.map(Into::into))
+}
