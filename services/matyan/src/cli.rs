@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
-    client::flags::{Command as Question, LogsFlags, MetricsFlags, RunsFlags, StatusFlags},
+    client::flags::{
+        BackupFlags, Command as Question, LogsFlags, MetricsFlags, RestoreFlags, RunsFlags, StatusFlags,
+    },
     settings::Role,
 };
 
@@ -49,6 +51,10 @@ pub(crate) enum Command {
     Logs(LogsFlags),
     /// Show metrics of a run, as numbers or as a plot
     Metrics(MetricsFlags),
+    /// Read a project out of a server into an archive
+    Backup(BackupFlags),
+    /// Put an archive back into a server
+    Restore(RestoreFlags),
     /// Tell whether a server is there and can do its work
     Status(StatusFlags),
 }
@@ -208,6 +214,8 @@ pub(crate) fn parse() -> Line {
 fn line(matches: &ArgMatches) -> Line {
     let cli = Cli::from_arg_matches(matches).unwrap_or_else(|error| error.exit());
     let role = match cli.command {
+        Command::Backup(flags) => return Line::Ask(Question::Backup(flags)),
+        Command::Restore(flags) => return Line::Ask(Question::Restore(flags)),
         Command::Runs(flags) => return Line::Ask(Question::Runs(flags)),
         Command::Logs(flags) => return Line::Ask(Question::Logs(flags)),
         Command::Metrics(flags) => return Line::Ask(Question::Metrics(flags)),
@@ -272,15 +280,24 @@ mod tests {
             "runs rm a b --yes",
             "logs r -f --tail 3",
             "metrics r loss --plot --width 40",
+            "backup /b --runs a,b --experiment e --since 2026-01-01 --no-blobs --compress --json",
+            "restore /b --dry-run --skip-entities --skip-blobs --server http://h:1",
             "status",
         ] {
             let words = ["matyan"].into_iter().chain(words.split(' '));
             let matches = Cli::command().try_get_matches_from(words).unwrap();
             assert!(matches!(line(&matches), Line::Ask(_)), "{matches:?}");
         }
-        for words in
-            ["runs", "runs rm", "logs", "metrics r --plot", "metrics r m --plot --json", "logs r --tail 0"]
-        {
+        for words in [
+            "runs",
+            "runs rm",
+            "backup",
+            "restore",
+            "logs",
+            "metrics r --plot",
+            "metrics r m --plot --json",
+            "logs r --tail 0",
+        ] {
             let words = ["matyan"].into_iter().chain(words.split(' '));
             assert!(Cli::command().try_get_matches_from(words).is_err());
         }

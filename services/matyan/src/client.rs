@@ -2,11 +2,15 @@
 //! They know nothing of stores and logs. Answers go to standard output, as tables or as JSON lines; errors to standard
 //! error, each with the next step.
 
+mod archive;
+mod backup;
 pub(crate) mod flags;
 mod logs;
 mod metrics;
 mod output;
 mod plot;
+mod progress;
+mod restore;
 mod runs;
 mod status;
 
@@ -37,6 +41,8 @@ pub(crate) enum Error {
     Unreachable { server: String, source: tonic::transport::Error },
     #[error("{0}")]
     Told(String),
+    #[error(transparent)]
+    Archive(#[from] archive::Error),
     #[error("the answer cannot be written")]
     Output(#[from] io::Error),
 }
@@ -80,6 +86,8 @@ pub(crate) fn run(command: Command) -> Result<(), Error> {
     runtime.block_on(async {
         let out = &mut Output::new(command.client().json);
         match command {
+            Command::Backup(flags) => backup::run(flags, out).await,
+            Command::Restore(flags) => restore::run(flags, out).await,
             Command::Runs(flags) => runs::run(flags, out).await,
             Command::Logs(flags) => logs::run(flags, out).await,
             Command::Metrics(flags) => metrics::run(flags, out).await,

@@ -1,5 +1,7 @@
 //! The command lines of the asking commands.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand, ValueEnum};
 
 const RUNS_EXAMPLES: &str = "\
@@ -34,9 +36,27 @@ Examples:
 
 Ends with 1 if the server is not ready.";
 
+const BACKUP_EXAMPLES: &str = "\
+Examples:
+  matyan backup /backups                                     a folder matyan-backup-20260131-120000 in /backups
+  matyan backup /backups --compress                          one file instead
+  matyan backup . --runs 3fd1c0,77aa01 --no-blobs
+  matyan backup . --experiment gpt --since 2026-01-01
+
+A backup that was cut off goes on when the same command is given again.";
+
+const RESTORE_EXAMPLES: &str = "\
+Examples:
+  matyan restore /backups/matyan-backup-20260131-120000
+  matyan restore matyan-backup-20260131-120000.tar.gz --dry-run
+
+What is there already stays as it is. A restore that was cut off goes on when the same command is given again.";
+
 /// A command that asks a server.
 #[derive(Debug)]
 pub(crate) enum Command {
+    Backup(BackupFlags),
+    Restore(RestoreFlags),
     Runs(RunsFlags),
     Logs(LogsFlags),
     Metrics(MetricsFlags),
@@ -46,6 +66,8 @@ pub(crate) enum Command {
 impl Command {
     pub(super) fn client(&self) -> &ClientFlags {
         match self {
+            Self::Backup(flags) => &flags.client,
+            Self::Restore(flags) => &flags.client,
             Self::Runs(flags) => &flags.client,
             Self::Logs(flags) => &flags.client,
             Self::Metrics(flags) => &flags.client,
@@ -187,6 +209,48 @@ pub(crate) struct MetricsFlags {
 #[derive(Debug, Args)]
 #[command(after_help = STATUS_EXAMPLES)]
 pub(crate) struct StatusFlags {
+    #[command(flatten)]
+    pub(super) client: ClientFlags,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = BACKUP_EXAMPLES)]
+pub(crate) struct BackupFlags {
+    /// The folder in which the archive is made
+    pub(super) output: PathBuf,
+    /// Only these runs
+    #[arg(long, value_name = "RUN,RUN", value_delimiter = ',')]
+    pub(super) runs: Vec<String>,
+    /// Only the runs of this experiment
+    #[arg(long, value_name = "NAME")]
+    pub(super) experiment: Option<String>,
+    /// Only runs made at this date or time, or later
+    #[arg(long, value_name = "ISO")]
+    pub(super) since: Option<String>,
+    /// Leave out the contents of artifacts, images and audios
+    #[arg(long)]
+    pub(super) no_blobs: bool,
+    /// Make one `.tar.gz` of it
+    #[arg(long)]
+    pub(super) compress: bool,
+    #[command(flatten)]
+    pub(super) client: ClientFlags,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = RESTORE_EXAMPLES)]
+pub(crate) struct RestoreFlags {
+    /// An archive: its folder, or its `.tar.gz`
+    pub(super) path: PathBuf,
+    /// Check the archive whole, tell what would be restored, and change nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Leave out experiments, tags, dashboards, reports and notes; runs keep links to those that are there
+    #[arg(long)]
+    pub(super) skip_entities: bool,
+    /// Leave out the contents of artifacts, images and audios
+    #[arg(long)]
+    pub(super) skip_blobs: bool,
     #[command(flatten)]
     pub(super) client: ClientFlags,
 }

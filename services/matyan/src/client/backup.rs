@@ -1,0 +1,283 @@
+//! `matyan backup`: reads a project out of a running server into an archive. Run by run, so that memory stays small and a backup
+//! that was cut off goes on with the next run.
+
+use std::path::Path;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use matyan_proto::backup::v1::{
+    Blob, Cut, Entity, ListRunsRequest, ReadBlobRequest, ReadProjectRequest, ReadRunRequest, Settings,
+    Tombstone, backup_service_client::BackupServiceClient, read_project_response::Content,
+};
+use serde_json::json;
+use time::{OffsetDateTime, PrimitiveDateTime, format_description::well_known::Iso8601};
+use tonic::{Code, Status, transport::Channel};
+
+use super::{
+    Error,
+    archive::{
+        pack,
+        writer::{Archive, BlobFile, Contents, Filters, RunWriter, exists},
+    },
+    client, connect,
+    flags::BackupFlags,
+    output::Output,
+    progress::Progress,
+};
+
+type Client = BackupServiceClient<Channel>;
+
+/// Blobs that are read at once: enough to hide what a distant store takes to answer.
+const BLOBS_AT_ONCE: usize = 8;
+/// A run that is written to may have to be read again.
+const ATTEMPTS: usize = 5;
+
+pub(super) async fn run(flags: BackupFlags, out: &mut Output) -> Result<(), Error> {
+    let filters = Filters {
+        runs: flags.runs.clone(),
+        experiment: flags.experiment.clone(),
+        since: flags.since.clone(),
+        blobs: !flags.no_blobs,
+    };
+    let since_us = flags.since.as_deref().map(since).transpose()?;
+    let mut client = client!(BackupServiceClient, connect(&flags.client.server).await?);
+    let mut archive = match Archive::resume(&flags.output, &filters)? {
+        Some(archive) => archive,
+        None => begin(&mut client, &flags, &filters).await?,
+    };
+    let runs = list(&mut client, &filters, since_us).await?;
+    let progress = Progress::new(runs.len() as u64, "runs", out.json);
+    let mut skipped = 0_u64;
+    for run_id in runs {
+        if !archive.has(&run_id) {
+            match Box::pin(read(&mut client, &archive, &run_id, &progress)).await? {
+                true => archive.run_done(&run_id),
+                false => skipped += 1,
+            }
+        }
+        progress.one();
+    }
+    let (settings, entities, tombstones) = project(&mut client).await?;
+    let is_resumed = archive.is_resumed;
+    let (root, contents) = archive.finish(&settings, &entities, &tombstones)?;
+    progress.finish();
+    let path = if flags.compress { pack(&root)? } else { root };
+    Ok(tell(out, &path, &contents, skipped, is_resumed)?)
+}
+
+fn tell(
+    out: &mut Output,
+    path: &Path,
+    contents: &Contents,
+    skipped: u64,
+    is_resumed: bool,
+) -> std::io::Result<()> {
+    if out.json {
+        return out.object(&json!({
+            "archive": path.to_string_lossy(),
+            "runs": contents.runs,
+            "runs_deleted_meanwhile": skipped,
+            "entities": contents.entities,
+            "blobs": contents.blobs,
+            "blob_bytes": contents.blob_bytes,
+            "resumed": is_resumed,
+        }));
+    }
+    let entities: u64 = contents.entities.values().sum();
+    let (runs, blobs, bytes) = (contents.runs, contents.blobs, contents.blob_bytes);
+    out.line(format!(
+        "{}: {runs} runs, {entities} entities, {blobs} blobs of {bytes} bytes",
+        path.display()
+    ))?;
+    if skipped > 0 {
+        out.line(format!("{skipped} runs were deleted while the backup was made, and are not in it"))?;
+    }
+    Ok(())
+}
+
+/// A date, or a date and a time; UTC unless it says otherwise.
+fn since(text: &str) -> Result<i64, Error> {
+    let wrong =
+        || Error::Told(format!("`{text}` is no date: give one such as 2026-01-31 or 2026-01-31T12:00:00Z"));
+    let moment = OffsetDateTime::parse(text, &Iso8601::DEFAULT)
+        .or_else(|_| PrimitiveDateTime::parse(text, &Iso8601::DEFAULT).map(PrimitiveDateTime::assume_utc))
+        .or_else(|_| time::Date::parse(text, &Iso8601::DEFAULT).map(|date| date.midnight().assume_utc()))
+        .map_err(|_| wrong())?;
+    i64::try_from(moment.unix_timestamp_nanos() / 1_000).map_err(|_| wrong())
+}
+
+/// The positions come first, before anything is read.
+async fn begin(client: &mut Client, flags: &BackupFlags, filters: &Filters) -> Result<Archive, Error> {
+    let mut messages = client.read_project(ReadProjectRequest {}).await?.into_inner();
+    let first = messages.message().await?.and_then(|message| message.content);
+    let Some(Content::Cut(cut)) = first else {
+        return Err(Error::Told("the server told no positions: ask `matyan status` for its version".into()));
+    };
+    create(&flags.output, filters, cut)
+}
+
+fn create(output: &Path, filters: &Filters, cut: Cut) -> Result<Archive, Error> {
+    let mut now = OffsetDateTime::from(std::time::SystemTime::now());
+    loop {
+        match Archive::begin(output, filters, cut.clone(), now) {
+            // Another backup began in this second: the name is of the next one.
+            Err(error) if exists(&error) => now += time::Duration::SECOND,
+            made => return Ok(made?),
+        }
+    }
+}
+
+async fn list(client: &mut Client, filters: &Filters, since_us: Option<i64>) -> Result<Vec<String>, Error> {
+    let experiment = filters.experiment.clone().unwrap_or_default();
+    let request = ListRunsRequest { run_ids: filters.runs.clone(), experiment, since_us };
+    let mut messages = client.list_runs(request).await?.into_inner();
+    let mut runs = Vec::new();
+    while let Some(message) = messages.message().await? {
+        runs.extend(message.run_ids);
+    }
+    Ok(runs)
+}
+
+/// False if the run is gone.
+async fn read(
+    client: &mut Client,
+    archive: &Archive,
+    run_id: &str,
+    progress: &Progress,
+) -> Result<bool, Error> {
+    for attempt in 1.. {
+        match Box::pin(read_once(client, archive, run_id, progress)).await {
+            Ok(()) => return Ok(true),
+            Err(Failure::Server(status)) if status.code() == Code::NotFound => return Ok(false),
+            Err(Failure::Server(status)) if status.code() == Code::OutOfRange && attempt < ATTEMPTS => {}
+            Err(Failure::Server(status)) => return Err(status.into()),
+            Err(Failure::Own(error)) => return Err(error),
+        }
+    }
+    Ok(false)
+}
+
+enum Failure {
+    Server(Status),
+    Own(Error),
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        Self::Server(status)
+    }
+}
+
+impl From<super::archive::Error> for Failure {
+    fn from(error: super::archive::Error) -> Self {
+        Self::Own(error.into())
+    }
+}
+
+async fn read_once(
+    client: &mut Client,
+    archive: &Archive,
+    run_id: &str,
+    progress: &Progress,
+) -> Result<(), Failure> {
+    let request = ReadRunRequest { run_id: run_id.to_owned() };
+    let mut messages = client.read_run(request).await?.into_inner();
+    let head = messages.message().await?.and_then(|message| message.head);
+    let head = head.ok_or_else(|| Status::internal("the server sends no head of a run"))?;
+    let mut run = archive.run(head)?;
+    let mut blobs = Vec::new();
+    while let Some(message) = messages.message().await? {
+        progress.bytes(prost_len(&message));
+        for piece in message.pieces {
+            run.add(piece)?;
+        }
+        blobs.extend(message.blobs);
+    }
+    if archive.has_blobs() {
+        read_blobs(client, &mut run, run_id, blobs, progress).await?;
+    }
+    Ok(run.finish()?)
+}
+
+fn prost_len(message: &impl prost::Message) -> u64 {
+    message.encoded_len() as u64
+}
+
+/// Several at once, in their order.
+async fn read_blobs(
+    client: &Client,
+    run: &mut RunWriter,
+    run_id: &str,
+    blobs: Vec<Blob>,
+    progress: &Progress,
+) -> Result<(), Failure> {
+    let place = run.place();
+    let reads = blobs.into_iter().map(|blob| {
+        let request = ReadBlobRequest { run_id: run_id.to_owned(), path: blob.path };
+        read_blob(client.clone(), request, &place, progress)
+    });
+    let mut done = std::pin::pin!(stream::iter(reads).buffered(BLOBS_AT_ONCE));
+    while let Some(file) = done.try_next().await? {
+        // One that is gone by now was deleted, or replaced by one of another name.
+        if let Some(file) = file {
+            run.blob_end(file)?;
+        }
+    }
+    Ok(())
+}
+
+async fn read_blob(
+    mut client: Client,
+    request: ReadBlobRequest,
+    place: &Path,
+    progress: &Progress,
+) -> Result<Option<BlobFile>, Failure> {
+    let mut messages = match client.read_blob(request).await {
+        Ok(messages) => messages.into_inner(),
+        Err(status) if status.code() == Code::NotFound => return Ok(None),
+        Err(status) => return Err(status.into()),
+    };
+    let first = messages.message().await?.and_then(|message| message.blob);
+    let first = first.ok_or_else(|| Status::internal("the server sends a blob without a name"))?;
+    let mut file = BlobFile::create(place, first)?;
+    while let Some(message) = messages.message().await? {
+        progress.bytes(message.chunk.len() as u64);
+        file.write(&message.chunk)?;
+    }
+    Ok(Some(file))
+}
+
+/// Read last, so that whatever a run refers to is among it.
+async fn project(client: &mut Client) -> Result<(Settings, Vec<Entity>, Vec<Tombstone>), Error> {
+    let mut messages = client.read_project(ReadProjectRequest {}).await?.into_inner();
+    let (mut settings, mut entities, mut tombstones) = (Settings::default(), Vec::new(), Vec::new());
+    while let Some(message) = messages.message().await? {
+        match message.content {
+            Some(Content::Settings(of)) => settings = of,
+            Some(Content::Entity(entity)) => entities.push(entity),
+            Some(Content::Tombstone(tombstone)) => tombstones.push(tombstone),
+            Some(Content::Cut(_)) | None => {}
+        }
+    }
+    Ok((settings, entities, tombstones))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_since_is_a_date_or_a_moment() {
+        for (text, seconds) in [
+            ("2026-01-31", 1_769_817_600),
+            ("2026-01-31T12:00:00", 1_769_860_800),
+            ("2026-01-31T12:00:00Z", 1_769_860_800),
+            ("2026-01-31T12:00:00.5+01:00", 1_769_857_200),
+        ] {
+            let since = since(text).unwrap();
+            assert_eq!(since / 1_000_000, seconds, "{text}");
+        }
+        for wrong in ["", "yesterday", "2026-13-01"] {
+            assert!(since(wrong).is_err(), "{wrong}");
+        }
+    }
+}
