@@ -15,7 +15,7 @@ REFUSALS = {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCod
 
 SERVICES = {
     "grpc.health.v1.Health", "matyan.admin.v1.AdminService", "matyan.apps.v1.AppService",
-    "matyan.artifacts.v1.ArtifactService", "matyan.dashboards.v1.DashboardService",
+    "matyan.artifacts.v1.ArtifactService", "matyan.backup.v1.BackupService", "matyan.dashboards.v1.DashboardService",
     "matyan.experiments.v1.ExperimentService", "matyan.ingest.v1.IngestService", "matyan.logs.v1.LogService",
     "matyan.notes.v1.NoteService", "matyan.objects.v1.ObjectService", "matyan.project.v1.ProjectService",
     "matyan.reports.v1.ReportService", "matyan.runs.v1.RunService", "matyan.search.v1.SearchService",

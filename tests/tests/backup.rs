@@ -1,0 +1,367 @@
+//! Archives that are damaged, and backups and restores that are cut off anywhere: the real commands against real servers.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, and helpers are no test functions")]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use matyan_tests::{
+    Server, eventually,
+    json::{JsonWriter, create_run, finish_run, log_record, metric},
+    server::binary,
+};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+/// The binary, beside a runtime that goes on.
+async fn command(server: &str, words: &[&str]) -> Output {
+    let mut command = tokio::process::Command::new(binary());
+    command.args(words).args(["--server", server, "--json"]).env_clear().stdin(Stdio::null());
+    command.output().await.expect("it starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+async fn said(server: &str, words: &[&str]) -> Value {
+    let output = command(server, words).await;
+    assert!(output.status.success(), "{words:?}: {}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("it answers in JSON")
+}
+
+async fn backup(server: &str, into: &Path) -> PathBuf {
+    let told = said(server, &["backup", into.to_str().expect("text")]).await;
+    PathBuf::from(told["archive"].as_str().expect("the archive is told"))
+}
+
+async fn log(server: &Server, run_id: &str, frames: &[Value]) {
+    let mut writer = JsonWriter::connect(&server.ingest, run_id).await.expect("it connects");
+    for frame in frames {
+        writer.send(frame).await.expect("it is acknowledged");
+    }
+}
+
+async fn shown(server: &Server, run_id: &str) -> Option<Value> {
+    let output = command(&server.query, &["runs", "show", run_id]).await;
+    output.status.success().then(|| serde_json::from_slice(&output.stdout).expect("it answers in JSON"))
+}
+
+/// A finished run with points, an object, a record, a line and a blob.
+async fn log_run(server: &Server, run_id: &str, points: i64) {
+    let object = json!({
+        "type": "log_custom_object", "name": "texts", "step": 0, "dtype": "text",
+        "value": {"type": "text", "data": "x".repeat(200)},
+    });
+    let line = json!({"type": "log_terminal_line", "line": "a line", "step": 0});
+    log(server, run_id, &[create_run(), object, line, log_record("learning", 1.5)]).await;
+    let values: Vec<Value> =
+        (0..points).map(|step| metric("loss", (step as f64).sin(), Some(step))).collect();
+    for frame in values.chunks(1_000) {
+        log(server, run_id, &[json!(frame)]).await;
+    }
+    let client = reqwest::Client::new();
+    let request = json!({"run_id": run_id, "artifact_path": "a/b.bin", "content_type": "text/plain"});
+    let url = format!("{}/api/v1/rest/artifacts/presign", server.ingest);
+    let signed: Value = client.post(url).json(&request).send().await.unwrap().json().await.unwrap();
+    let content = vec![7_u8; 300_000];
+    let put = client.put(signed["upload_url"].as_str().unwrap()).header("content-type", "text/plain");
+    assert!(put.body(content).send().await.unwrap().status().is_success());
+    let key = &signed["s3_key"];
+    let blob =
+        json!({"type": "blob_ref", "artifact_path": "a/b.bin", "s3_key": key, "content_type": "text/plain"});
+    log(server, run_id, &[blob, finish_run()]).await;
+    eventually("the run is finished", async || match shown(server, run_id).await {
+        Some(run) if run["active"] == false => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => assert!(fs::copy(entry.path(), target).is_ok()),
+        }
+    }
+}
+
+/// Every file of the runs, by its path; without what tells of the log that the run came from.
+fn contents(archive: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let (mut found, mut folders) = (BTreeMap::new(), vec![archive.join("runs")]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let inside = path.strip_prefix(archive).unwrap().to_owned();
+            let mut bytes = fs::read(&path).unwrap();
+            if inside.ends_with("run.json") {
+                let mut run: Value = serde_json::from_slice(&bytes).unwrap();
+                run.as_object_mut().unwrap().shift_remove("cursor");
+                bytes = serde_json::to_vec(&run).unwrap();
+            }
+            if !inside.ends_with("producers.jsonl") {
+                found.insert(inside, bytes);
+            }
+        }
+    }
+    found
+}
+
+/// Names the files that differ.
+fn assert_same(left: &Path, right: &Path, what: &str) {
+    let (left, right) = (contents(left), contents(right));
+    assert_eq!(left.keys().collect::<Vec<_>>(), right.keys().collect::<Vec<_>>(), "{what}");
+    for (file, left) in &left {
+        let right = &right[file];
+        let at = left.iter().zip(right).position(|(left, right)| left != right);
+        let around = |bytes: &[u8]| {
+            let at = at.unwrap_or(left.len().min(right.len()));
+            text(&bytes[at.saturating_sub(80)..bytes.len().min(at + 80)])
+        };
+        assert!(left == right, "{what}: {} has\n{}\nand\n{}", file.display(), around(left), around(right));
+    }
+}
+
+fn edit(archive: &Path, file: &str, from: &str, to: &str) {
+    let path = archive.join(file);
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{file} has no {from}: {text}");
+    fs::write(path, text.replacen(from, to, 1)).unwrap();
+}
+
+type Damage = (&'static str, &'static str, fn(&Path));
+
+/// What is told of each, with the list of checksums.
+const SUMMED: &[Damage] = &[
+    ("runs/r/sequences.jsonl", "is not what it was", |it| {
+        edit(it, "runs/r/sequences.jsonl", "0.8414", "0.8415")
+    }),
+    ("runs/r/attrs.json", "is not what it was", |it| edit(it, "runs/r/attrs.json", "{", "{ ")),
+    ("runs/r/blobs/a/b.bin", "is not what it was", |it| {
+        fs::write(it.join("runs/r/blobs/a/b.bin"), "other").unwrap()
+    }),
+    ("runs/r/blobs/a/b.bin", "is missing", |it| fs::remove_file(it.join("runs/r/blobs/a/b.bin")).unwrap()),
+    ("runs/r/blobs/new", "is not of the backup", |it| fs::write(it.join("runs/r/blobs/new"), "").unwrap()),
+    ("entities.jsonl", "is not what it was", |it| fs::write(it.join("entities.jsonl"), "{}").unwrap()),
+    ("runs/r/sequences.jsonl", "is missing", |it| {
+        fs::remove_file(it.join("runs/r/sequences.jsonl")).unwrap()
+    }),
+    ("runs/r/link", "neither a file nor a folder", |it| {
+        std::os::unix::fs::symlink("/etc/passwd", it.join("runs/r/link")).unwrap()
+    }),
+];
+
+/// The same without: an archive of another's making.
+const UNSUMMED: &[Damage] = &[
+    ("manifest.json", "not valid JSON", |it| fs::write(it.join("manifest.json"), "{").unwrap()),
+    ("manifest.json", "format 2", |it| {
+        edit(it, "manifest.json", "\"format_version\": 1", "\"format_version\": 2")
+    }),
+    ("manifest.json", "`format_version` is not there", |it| edit(it, "manifest.json", "format_version", "x")),
+    ("", "has no manifest.json", |it| fs::remove_file(it.join("manifest.json")).unwrap()),
+    ("runs", "is missing", |it| fs::remove_dir_all(it.join("runs")).unwrap()),
+    ("runs/r", "is in the manifest and missing", |it| fs::remove_dir_all(it.join("runs/r")).unwrap()),
+    ("runs/extra", "is not in the manifest", |it| fs::create_dir(it.join("runs/extra")).unwrap()),
+    ("runs/r/run.json", "is missing", |it| fs::remove_file(it.join("runs/r/run.json")).unwrap()),
+    ("runs/r/run.json", "lies in the folder of another", |it| {
+        edit(it, "runs/r/run.json", "\"hash\": \"r\"", "\"hash\": \"s\"")
+    }),
+    ("runs/r/run.json", "`created_at` is not a number", |it| {
+        edit(it, "runs/r/run.json", "\"created_at\": ", "\"created_at\": \"x\", \"y\": ")
+    }),
+    ("runs/r/attrs.json", "an object was expected", |it| {
+        fs::write(it.join("runs/r/attrs.json"), "[]").unwrap()
+    }),
+    ("runs/r/traces.json", "not valid JSON", |it| fs::write(it.join("runs/r/traces.json"), "[{").unwrap()),
+    ("runs/r/contexts.json", "is no context", |it| {
+        fs::write(it.join("runs/r/contexts.json"), "{\"x\": 1}").unwrap()
+    }),
+    ("runs/r/sequences.jsonl", "line 3: not valid JSON", |it| {
+        let path = it.join("runs/r/sequences.jsonl");
+        let text = fs::read_to_string(&path).unwrap();
+        let third = text.lines().take(3).map(|line| line.len() + 1).sum::<usize>();
+        fs::write(path, &text[..third - 9]).unwrap();
+    }),
+    ("runs/r/sequences.jsonl", "context 77 is not in contexts.json", |it| {
+        edit(
+            it,
+            "runs/r/sequences.jsonl",
+            "\"ctx_id\": 0, \"name\": \"loss\", \"step\": 1500",
+            "\"ctx_id\": 77, \"name\": \"loss\", \"step\": 1500",
+        )
+    }),
+    ("runs/r/sequences.jsonl", "`step` is not a whole number", |it| {
+        edit(it, "runs/r/sequences.jsonl", "\"step\": 1500", "\"step\": 1500.5")
+    }),
+    ("runs/r/sequences.jsonl", "neither a number nor an object", |it| {
+        edit(it, "runs/r/sequences.jsonl", "\"value\": 0.8414709848078965", "\"value\": \"0.84\"")
+    }),
+    ("entities.jsonl", "line 1: `data` is not there", |it| {
+        fs::write(it.join("entities.jsonl"), "{\"entity_type\": \"tag\"}\n").unwrap()
+    }),
+];
+
+#[tokio::test]
+async fn a_damaged_archive_is_refused_with_the_file_and_the_reason() {
+    let server = Server::up().await;
+    log_run(&server, "r", 2_000).await;
+    let directory = TempDir::new().unwrap();
+    let archive = backup(&server.query, directory.path()).await;
+    let empty = Server::up().await;
+    let cases = SUMMED.iter().map(|case| (case, true)).chain(UNSUMMED.iter().map(|case| (case, false)));
+    for (((file, reason, damage), is_summed), number) in cases.zip(0..) {
+        let copied = directory.path().join(format!("case-{number}"));
+        copy(&archive, &copied);
+        if !is_summed {
+            fs::remove_file(copied.join("checksums.sha256")).unwrap();
+        }
+        damage(&copied);
+        for words in
+            [&["restore", copied.to_str().unwrap()][..], &["restore", copied.to_str().unwrap(), "--dry-run"]]
+        {
+            let output = command(&empty.query, words).await;
+            let told = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{file} {reason}: {told}");
+            assert!(told.contains(file) && told.contains(reason), "{file} {reason}: {told}");
+        }
+        assert_eq!(shown(&empty, "r").await, None, "nothing of it is to be seen: {file} {reason}");
+    }
+    // A whole one is taken all the same.
+    let told = said(&empty.query, &["restore", archive.to_str().unwrap(), "--dry-run"]).await;
+    assert_eq!((&told["runs_restored"], shown(&empty, "r").await), (&json!(1), None));
+    said(&empty.query, &["restore", archive.to_str().unwrap()]).await;
+    assert!(shown(&empty, "r").await.is_some());
+}
+
+/// Lets so many bytes through to a server, in one direction, and then cuts every connection.
+struct Cutter {
+    url: String,
+    left: Arc<AtomicI64>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Cutter {
+    async fn start(server: &str, counts_answers: bool) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let target = server.trim_start_matches("http://").to_owned();
+        let left = Arc::new(AtomicI64::new(0));
+        let budget = left.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                let (client, _) = listener.accept().await.unwrap();
+                let (target, budget) = (target.clone(), budget.clone());
+                tokio::spawn(async move {
+                    let Ok(server) = TcpStream::connect(&target).await else { return };
+                    let (from_client, to_client) = client.into_split();
+                    let (from_server, to_server) = server.into_split();
+                    let unlimited = Arc::new(AtomicI64::new(i64::MAX));
+                    let (up, down) = if counts_answers { (unlimited, budget) } else { (budget, unlimited) };
+                    // Whichever ends first ends both.
+                    tokio::select! {
+                        () = pass(from_client, to_server, &up) => {}
+                        () = pass(from_server, to_client, &down) => {}
+                    }
+                });
+            }
+        });
+        Self { url, left, task }
+    }
+
+    fn allow(&self, bytes: i64) {
+        self.left.store(bytes, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Cutter {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, left: &AtomicI64) {
+    let mut buffer = vec![0; 8 << 10];
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        if left.fetch_sub(read as i64, Ordering::SeqCst) < read as i64
+            || to.write_all(&buffer[..read]).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn backups_and_restores_go_on_where_they_were_cut_off() {
+    let seed: u64 = rand::rng().random();
+    println!("seed {seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let server = Server::up().await;
+    for run in ["one", "two", "three"] {
+        log_run(&server, run, 20_000).await;
+    }
+    let directory = TempDir::new().unwrap();
+    let whole = backup(&server.query, &directory.path().join("whole")).await;
+
+    let cutter = Cutter::start(&server.query, true).await;
+    let into = directory.path().join("cut");
+    let mut cuts = 0;
+    let cut = loop {
+        cutter.allow(random.random_range(1_000..1_000_000));
+        let output = command(&cutter.url, &["backup", into.to_str().unwrap()]).await;
+        if output.status.success() {
+            let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+            break PathBuf::from(told["archive"].as_str().unwrap());
+        }
+        cuts += 1;
+        assert!(cuts < 200, "{}", text(&output.stderr));
+    };
+    println!("the backup was cut {cuts} times");
+    assert_same(&whole, &cut, &format!("seed {seed}"));
+    assert_eq!(fs::read_dir(&into).unwrap().count(), 1, "each attempt goes on with the one before");
+
+    let mut target = Server::up().await;
+    let mut cuts = 0;
+    loop {
+        let cutter = Cutter::start(&target.query, false).await;
+        cutter.allow(random.random_range(1_000..600_000));
+        let output = command(&cutter.url, &["restore", cut.to_str().unwrap()]).await;
+        if output.status.success() {
+            break;
+        }
+        for run in ["one", "two", "three"] {
+            if let Some(run) = shown(&target, run).await {
+                assert_eq!(run["active"], false, "what is seen is whole");
+            }
+        }
+        cuts += 1;
+        assert!(cuts < 200, "{}", text(&output.stderr));
+        if cuts % 2 == 0 {
+            target.kill();
+            target.start().await;
+        }
+    }
+    println!("the restore was cut {cuts} times, and the server killed every second time");
+    let again = backup(&target.query, &directory.path().join("again")).await;
+    assert_same(&whole, &again, &format!("seed {seed}"));
+}
