@@ -20,14 +20,31 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("matyan-ql", &[]),
     ("matyan-trace", &[]),
     ("matyan-model", &["matyan-proto", "matyan-store"]),
+    ("matyan-upkeep", &["matyan-store", "matyan-log", "matyan-blob", "matyan-model"]),
     ("matyan-frontier", &["matyan-proto", "matyan-log", "matyan-blob", "matyan-trace"]),
     (
         "matyan-backend",
-        &["matyan-proto", "matyan-store", "matyan-log", "matyan-blob", "matyan-model", "matyan-ql"],
+        &[
+            "matyan-proto",
+            "matyan-store",
+            "matyan-log",
+            "matyan-blob",
+            "matyan-model",
+            "matyan-ql",
+            "matyan-upkeep",
+        ],
     ),
     (
         "matyan-worker",
-        &["matyan-proto", "matyan-store", "matyan-log", "matyan-blob", "matyan-model", "matyan-trace"],
+        &[
+            "matyan-proto",
+            "matyan-store",
+            "matyan-log",
+            "matyan-blob",
+            "matyan-model",
+            "matyan-trace",
+            "matyan-upkeep",
+        ],
     ),
     ("matyan-edge", &["matyan-proto", "matyan-trace"]),
     ("matyan-tests", &["matyan-proto"]),
@@ -75,6 +92,7 @@ const MAY_NOT_NAME: &[(&str, &[&str])] = &[
     // They hold the writing half of the log.
     ("services/frontier/src", &["LogReader", "Subscription"]),
     ("services/backend/src", &["LogReader", "Subscription"]),
+    ("services/upkeep/src", &["LogReader", "Subscription"]),
 ];
 
 /// Lines of code of a file, tests not counted.

@@ -1,7 +1,11 @@
 //! What every call brings beside its message: project, caller, and the positions that must be applied before it is
 //! answered.
 
-use matyan_model::{ids::Project, position::LogPosition, project::project_find};
+use matyan_model::{
+    ids::{NamedProject, Project},
+    position::LogPosition,
+    project::project_find,
+};
 use tonic::metadata::MetadataMap;
 
 use crate::{
@@ -30,6 +34,10 @@ impl Call {
             context.wait_applied(position).await?;
         }
         Ok(Self { project, project_name, caller })
+    }
+
+    pub(crate) fn named(&self) -> NamedProject {
+        NamedProject { number: self.project, name: self.project_name.clone() }
     }
 }
 

@@ -9,6 +9,9 @@ use tonic_types::{ErrorDetails, StatusExt};
 /// The domain of every `google.rpc.ErrorInfo` of the product.
 const DOMAIN: &str = "matyan";
 
+/// What of a caller's text an error repeats: errors travel in headers, and those are small.
+const TOLD_BYTES: usize = 1_024;
+
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 #[derive(Clone, Debug, thiserror::Error)]
@@ -31,8 +34,6 @@ pub(crate) enum Error {
     Log(#[source] matyan_log::Error),
     #[error("the blob store cannot be reached: send it again")]
     Blobs(#[source] matyan_blob::Error),
-    #[error("{0} is not built yet")]
-    Unimplemented(&'static str),
     #[error("{} (<query>, line {})", error.message, error.line)]
     InvalidQuery { error: Box<matyan_ql::QueryError>, place: crate::search::Place },
     #[error("{0}")]
@@ -76,7 +77,6 @@ impl Error {
             Self::Waiting(_) | Self::Store(_) | Self::Log(_) | Self::Blobs(_) | Self::Stopping => {
                 Code::Unavailable
             }
-            Self::Unimplemented(_) => Code::Unimplemented,
             Self::InvalidQuery { .. } => Code::InvalidQuery,
             Self::QueryTooExpensive(_) | Self::SortTooLarge { .. } => Code::QueryTooExpensive,
             Self::Internal(_) | Self::Broken => Code::Internal,
@@ -131,6 +131,16 @@ impl From<matyan_blob::Error> for Error {
     }
 }
 
+impl From<matyan_upkeep::Error> for Error {
+    fn from(error: matyan_upkeep::Error) -> Self {
+        match error {
+            matyan_upkeep::Error::Store(error) => error.into(),
+            matyan_upkeep::Error::Log(error) => error.into(),
+            matyan_upkeep::Error::Blobs(error) => error.into(),
+        }
+    }
+}
+
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let code = error.code();
@@ -138,7 +148,33 @@ impl From<Error> for Status {
             tracing::warn!(error = &error as &dyn std::error::Error, "a call failed");
         }
         let reason = code.as_str_name().trim_start_matches("CODE_");
-        let details = ErrorDetails::with_error_info(reason, DOMAIN, error.metadata());
-        Self::with_error_details(tonic::Code::from_i32(code.grpc()), error.to_string(), details)
+        let metadata = error.metadata().into_iter().map(|(key, value)| (key, told(value)));
+        let details = ErrorDetails::with_error_info(reason, DOMAIN, metadata.collect::<HashMap<_, _>>());
+        Self::with_error_details(tonic::Code::from_i32(code.grpc()), told(error.to_string()), details)
+    }
+}
+
+fn told(mut text: String) -> String {
+    if text.len() > TOLD_BYTES {
+        text.truncate(text.floor_char_boundary(TOLD_BYTES));
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client's own text may be as long as a message; what is told of it travels in headers.
+    #[test]
+    fn an_error_fits_the_headers_of_an_answer() {
+        let status = Status::from(Error::not_found("run", "ä".repeat(1_000_000)));
+        assert_eq!(status.code(), tonic::Code::NotFound);
+        let mut headers = http::HeaderMap::new();
+        status.add_header(&mut headers).expect("it is ASCII by then");
+        let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        assert!(bytes < 12_000, "{bytes} bytes");
+        assert!(status.get_error_details().error_info().unwrap().metadata["id"].ends_with('…'));
     }
 }

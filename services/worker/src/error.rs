@@ -24,6 +24,16 @@ pub enum Error {
     Writer(String),
 }
 
+impl From<matyan_upkeep::Error> for Error {
+    fn from(error: matyan_upkeep::Error) -> Self {
+        match error {
+            matyan_upkeep::Error::Store(error) => Self::Store(error),
+            matyan_upkeep::Error::Log(error) => Self::Log(error),
+            matyan_upkeep::Error::Blobs(error) => Self::Blob(error),
+        }
+    }
+}
+
 impl Error {
     pub fn is_temporary(&self) -> bool {
         match self {

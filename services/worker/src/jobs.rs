@@ -13,18 +13,16 @@ pub(crate) use {
 
 use std::time::Duration;
 
-use matyan_log::Topic;
 use matyan_model::{
     change::{KEPT_US, changes_trim},
     ids::NamedProject,
-    keys::LogTopic,
-    position::applied_get,
     producer::producers_sweep,
     project::projects_list,
     run::{RESTORE_KEPT_US, dead_runs_list, staged_drop_old, sweep_step},
     series::garbage_clear,
 };
 use matyan_store::{Batch, Transaction, transact};
+use matyan_upkeep::oldest_unapplied_us;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -117,21 +115,6 @@ pub(crate) async fn trim_changes(deps: &Deps) -> Result<(), Error> {
     Ok(())
 }
 
-/// Before this everything in the log is applied. What comes behind the last applied record is younger than it.
-async fn oldest_unapplied_us(deps: &Deps) -> Result<i64, Error> {
-    let info = deps.log_writer.describe(Topic::Ingestion).await?;
-    let mut oldest_us = i64::MAX;
-    for (bounds, partition) in info.partitions.iter().zip(0..) {
-        let applied = applied_get(&*deps.store.snapshot().await?, LogTopic::Ingestion, partition).await?;
-        let next = applied.map_or(0, |applied| applied.next);
-        if bounds.end > next.max(bounds.first) {
-            let last = applied.and_then(|applied| applied.last);
-            oldest_us = oldest_us.min(last.map_or(i64::MIN, |last| last.appended_us));
-        }
-    }
-    Ok(oldest_us)
-}
-
 /// Throws away what restores have left that were cut off and never gone on with.
 pub(crate) async fn drop_restores(deps: &Deps) -> Result<(), Error> {
     let before_us = deps.now_us().saturating_sub(RESTORE_KEPT_US);
@@ -156,7 +139,7 @@ async fn clear_garbage(deps: &Deps) -> Result<(), Error> {
 pub(crate) async fn sweep_producers(deps: &Deps) -> Result<(), Error> {
     // Asked first: what is appended meanwhile is not older.
     let now_us = deps.now_us();
-    let log_time_us = now_us.min(oldest_unapplied_us(deps).await?);
+    let log_time_us = now_us.min(oldest_unapplied_us(&*deps.store, &*deps.log_writer).await?);
     let step = async |mut transaction: Transaction| {
         transaction.buffered();
         let more = producers_sweep(&mut transaction, log_time_us).await?;

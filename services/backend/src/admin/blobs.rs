@@ -1,24 +1,28 @@
-//! Deletes what deleted runs have left in the blob store, where the control worker has not come to it. Blobs of live runs
-//! that nothing refers to are a worker's daily job: it knows what may still be on its way.
+//! Deletes what deleted runs have left in the blob store, where the control worker has not come to it, and, if that is asked
+//! for, what nothing refers to in the folders of live runs, which a worker else does once a day.
 
-use matyan_blob::{BlobKey, RunFolder};
+use matyan_blob::{BlobKey, Listed, RunFolder};
 use matyan_model::{
     ids::{RunId, RunNumber},
     keys,
-    run::{Head, Tombstone, blobs_gone_put, head_get, tombstones_list},
+    run::{Head, Tombstone, blobs_gone_put, head_get, runs_list, tombstones_list},
 };
 use matyan_proto::admin::v1::{CleanupOrphanBlobsRequest, CleanupOrphanBlobsResponse, JobProgress};
-use matyan_store::Transaction;
+use matyan_store::{Scan, Transaction};
+use matyan_upkeep::Orphans;
 
 use super::job::Job;
 use crate::{
     Context,
     call::Call,
-    error::{Error, Result},
+    error::Result,
     stream::{End, Sender},
 };
 
 const JOB: &str = "cleanup-orphan-blobs";
+
+/// Runs that are looked at between two messages.
+const PAGE: Scan = Scan { rows: 100, bytes: 1 << 20, reverse: false };
 
 pub(super) async fn run(
     context: &Context,
@@ -26,9 +30,6 @@ pub(super) async fn run(
     request: CleanupOrphanBlobsRequest,
     sender: &Sender<CleanupOrphanBlobsResponse>,
 ) -> Result<(), End> {
-    if request.unreferenced {
-        return Err(Error::Unimplemented("looking for blobs that nothing refers to by a call").into());
-    }
     let mut cleaning =
         Cleaning { context, call, request, progress: JobProgress::default(), deleted_bytes: 0 };
     let mut job = Job::begin(context, JOB).await?;
@@ -66,9 +67,64 @@ impl Cleaning<'_> {
                 self.folder(&id, &tombstone, job, sender).await?;
             }
         }
+        if self.request.unreferenced {
+            self.unreferenced(job, sender).await?;
+        }
         self.progress.total = self.progress.done;
         sender.send(self.answer(Vec::new())).await?;
         Ok(())
+    }
+
+    /// Runs count as what is done, too.
+    async fn unreferenced(
+        &mut self,
+        job: &mut Job<'_>,
+        sender: &Sender<CleanupOrphanBlobsResponse>,
+    ) -> Result<(), End> {
+        let Context { store, log, blobs, .. } = self.context;
+        let orphans =
+            Orphans::new(store.as_ref(), log.as_ref(), blobs.as_ref(), (self.context.clock)()).await?;
+        let project = self.call.named();
+        let mut rest = Some(keys::documents(project.number));
+        while let Some(range) = rest {
+            let snapshot = store.snapshot().await?;
+            let page = runs_list(snapshot.as_ref(), project.number, &range, PAGE).await?;
+            drop(snapshot);
+            rest = page.rest;
+            let mut keys = Vec::new();
+            for (number, document) in page.runs {
+                job.renew().await?;
+                self.progress.done += 1;
+                let id = RunId::new(document.props.run_id);
+                for orphan in orphans.of_run(&project, &id, number).await? {
+                    if self.request.dry_run || self.delete_orphan(&orphans, &id, number, &orphan).await? {
+                        keys.push(orphan.0.as_str().to_owned());
+                    }
+                }
+            }
+            sender.send(self.answer(keys)).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete_orphan(
+        &mut self,
+        orphans: &Orphans<'_>,
+        id: &RunId,
+        number: RunNumber,
+        orphan: &(BlobKey, Listed),
+    ) -> Result<bool> {
+        match orphans.delete(self.call.project, id, number, orphan).await? {
+            Ok(is_gone) => {
+                self.deleted_bytes += if is_gone { orphan.1.size } else { 0 };
+                Ok(is_gone)
+            }
+            Err(error) => {
+                tracing::warn!(key = orphan.0.as_str(), %error, "a blob that nothing refers to stays");
+                self.progress.failed += 1;
+                Ok(false)
+            }
+        }
     }
 
     fn answer(&self, keys: Vec<String>) -> CleanupOrphanBlobsResponse {
@@ -115,7 +171,7 @@ impl Cleaning<'_> {
         Ok(())
     }
 
-    async fn delete(&mut self, blobs: &[(BlobKey, matyan_blob::Listed)], keys: &[BlobKey]) -> Result<u64> {
+    async fn delete(&mut self, blobs: &[(BlobKey, Listed)], keys: &[BlobKey]) -> Result<u64> {
         let failed = self.context.blobs.delete(keys).await?;
         for (key, error) in &failed {
             tracing::warn!(key = key.as_str(), %error, "a blob of a deleted run stays");

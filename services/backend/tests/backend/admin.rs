@@ -168,3 +168,33 @@ async fn what_deleted_runs_left_is_cleaned() {
     assert_eq!(ids(all(client.cleanup_tombstones(tombstones(0)).await.unwrap()).await), 0, "it is too young");
     world.end().await;
 }
+
+/// Young ones stay, as their reference may be on its way; so does what is referred to, and what is no run's of ours.
+#[tokio::test]
+async fn rule_16_what_nothing_refers_to_is_cleaned_when_asked() {
+    let world = World::new().await;
+    let kept = pb::BlobRef { key: "r/kept.bin".into(), path: "kept.bin".into(), ..pb::BlobRef::default() };
+    world.log("r", [create(), Kind::BlobRef(kept)]).await;
+    world.applied().await;
+    for key in ["r/kept.bin", "r/orphan.bin", "stranger/orphan.bin"] {
+        world.put_blob(key, b"12345").await;
+    }
+    let clean = async |dry_run, unreferenced| {
+        let request = CleanupOrphanBlobsRequest { dry_run, unreferenced, ..Default::default() };
+        let answers = all(Client::new(world.routes()).cleanup_orphan_blobs(request).await.unwrap()).await;
+        let keys: Vec<String> = answers.iter().flat_map(|answer| answer.keys.clone()).collect();
+        (keys, answers.last().unwrap().deleted_bytes)
+    };
+    let nothing = (Vec::new(), 0);
+    assert_eq!(clean(false, true).await, nothing, "it is young");
+    world.pass(8 * 24 * 3_600);
+    assert_eq!(clean(false, false).await, nothing, "nobody asks for it");
+    assert_eq!(clean(true, true).await, (vec!["r/orphan.bin".to_owned()], 0));
+    assert_eq!(clean(false, true).await, (vec!["r/orphan.bin".to_owned()], 5));
+    assert_eq!(clean(false, true).await, nothing);
+    for (folder, left) in [("r/", 1), ("stranger/", 1)] {
+        let listed = matyan_blob::Blobs::list(&*world.blobs, folder, None).await.unwrap().blobs;
+        assert_eq!(listed.len(), left, "{folder}");
+    }
+    world.end().await;
+}
