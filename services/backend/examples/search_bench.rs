@@ -125,6 +125,7 @@ async fn main() -> Result<()> {
         uri_key: UriKey::new(b"secret"),
         clock,
         new_id: Arc::new(String::new),
+        params_kept: Duration::from_secs(30),
     });
     let mut client = SearchServiceClient::new(backend.into_routes()).max_decoding_message_size(usize::MAX);
     writeln!(out, "{:>30} {:>8} {:>12} {:>12}", "search", "rows", "first row", "last row")?;

@@ -34,6 +34,8 @@ pub struct Context {
     pub clock: Clock,
     /// A new id of an entity: UUID text.
     pub new_id: Arc<dyn Fn() -> String + Send + Sync>,
+    /// How old what is told of all params of a project may be.
+    pub params_kept: Duration,
 }
 
 /// The longest that a call waits for the worker.

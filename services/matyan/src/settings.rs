@@ -128,6 +128,8 @@ pub(crate) struct Settings {
     pub(crate) cors_origins: Vec<String>,
     /// False: HTTP requests are not counted.
     pub(crate) metrics_enabled: bool,
+    /// How old what is told of all params of a project may be.
+    pub(crate) params_kept: Duration,
     /// What people see in a browser; without one, the port answers programs alone.
     pub(crate) ui: Option<UiSettings>,
     /// How the frontier writes records.
@@ -214,6 +216,7 @@ impl Settings {
             ),
             cors_origins: reader.parse(from, names::CORS_ORIGINS, parse::CORS_DEFAULT, parse::origins),
             metrics_enabled: reader.parse(from, names::METRICS_ENABLED, "true", parse::truth),
+            params_kept: reader.parse(from, names::PROJECT_PARAMS_CACHE_TTL, "30", parse::seconds),
             ui: Self::read_ui(role, from, reader),
             message_format: reader.parse(
                 from,

@@ -21,7 +21,7 @@ use matyan_proto::{
     common::v1::SeriesType,
     project::v1::{ParamsRequest, ParamsResponse, SequenceName, TypeNames},
 };
-use matyan_store::{Scan, Snapshot};
+use matyan_store::{Error as StoreError, Range, Scan, Snapshot};
 use tokio::{sync::OnceCell, time::Instant};
 
 use crate::{
@@ -31,9 +31,6 @@ use crate::{
     series::ALL_TYPES,
     view::object_type,
 };
-
-/// How old an answer may be.
-const KEPT: Duration = Duration::from_secs(30);
 
 /// Documents read with one snapshot.
 const PAGE: Scan = Scan { rows: 256, bytes: 1 << 20, reverse: false };
@@ -60,13 +57,13 @@ impl Cache {
         call: &Call,
         request: &ParamsRequest,
     ) -> Result<ParamsResponse> {
-        let merged = self.entry(call.project);
-        let merged =
-            merged.get_or_try_init(async || merge(context, call.project).await.map(Arc::new)).await?;
         let asked: Vec<SeriesType> = request.types().collect();
         if asked.contains(&SeriesType::Unspecified) || asked.len() < request.types.len() {
             return Err(Error::field("types", "names a type that is not known"));
         }
+        let merged = self.entry(call.project, context.params_kept);
+        let merged =
+            merged.get_or_try_init(async || merge(context, call.project).await.map(Arc::new)).await?;
         let asked = if asked.is_empty() { ALL_TYPES.to_vec() } else { asked };
         let types = asked.into_iter().map(|of| TypeNames {
             r#type: of.into(),
@@ -76,10 +73,10 @@ impl Cache {
         Ok(ParamsResponse { params, types: types.collect() })
     }
 
-    fn entry(&self, project: Project) -> Answer {
+    fn entry(&self, project: Project, kept: Duration) -> Answer {
         let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        answers.retain(|_, (begun, _)| now.duration_since(*begun) < KEPT);
+        answers.retain(|_, (begun, _)| now.duration_since(*begun) < kept);
         answers.entry(project).or_insert_with(|| (now, Answer::default())).1.clone()
     }
 }
@@ -122,12 +119,20 @@ async fn merge(context: &Context, project: Project) -> Result<Merged> {
     let mut merging = Merging { project, tree: Map::new(), names: HashMap::new(), metrics: HashSet::new() };
     let mut rest = Some(keys::documents(project));
     while let Some(range) = rest {
-        let page = runs_list(context.store.snapshot().await?.as_ref(), project, &range, PAGE).await?;
+        let snapshot = context.store.snapshot().await?;
+        let page = runs_list(snapshot.as_ref(), project, &range, PAGE).await?;
         rest = page.rest;
-        for (number, document) in page.runs {
-            if !document.props.pending_delete {
-                let snapshot = context.store.snapshot().await?;
-                merging.run(snapshot.as_ref(), number, &document).await?;
+        for (place, (number, document)) in page.runs.into_iter().enumerate() {
+            if document.props.pending_delete {
+                continue;
+            }
+            match merging.run(snapshot.as_ref(), number, &document).await {
+                // The page takes longer than its snapshot lives: it goes on with this run, read anew.
+                Err(Error::Store(StoreError::SnapshotTooOld)) if place > 0 => {
+                    rest = Some(Range::new(keys::document(project, number), range.end));
+                    break;
+                }
+                merged => merged?,
             }
         }
     }
@@ -136,14 +141,7 @@ async fn merge(context: &Context, project: Project) -> Result<Merged> {
 
 impl Merging {
     async fn run(&mut self, snapshot: &dyn Snapshot, number: RunNumber, document: &Document) -> Result<()> {
-        let params = match params_get(snapshot, self.project, number, document).await {
-            // Large params lie in rows of their own, which may have gone since the document was read.
-            Err(matyan_store::Error::Corrupt { .. }) if is_gone(snapshot, self.project, number).await? => {
-                return Ok(());
-            }
-            params => params?,
-        };
-        for (key, value) in params {
+        for (key, value) in params_get(snapshot, self.project, number, document).await? {
             if !LEFT_OUT.contains(&key.as_str()) {
                 insert(&mut self.tree, key, value);
             }
@@ -172,10 +170,6 @@ impl Merging {
         }
         Ok(())
     }
-}
-
-async fn is_gone(snapshot: &dyn Snapshot, project: Project, number: RunNumber) -> Result<bool> {
-    Ok(matyan_model::run::document_get(snapshot, project, number).await?.is_none())
 }
 
 /// Maps are merged, otherwise the later value stands.

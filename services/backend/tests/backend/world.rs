@@ -132,6 +132,7 @@ impl World {
             uri_key: UriKey::new(b"secret"),
             clock: clock.clone(),
             new_id: Arc::new(new_id),
+            params_kept: Duration::from_secs(30),
         });
         let random = move || {
             let mut id = [7; 16];

@@ -121,6 +121,7 @@ impl World {
             uri_key: UriKey::new(b"secret"),
             clock,
             new_id: Arc::new(|| "00000000-0000-4000-8000-000000000000".into()),
+            params_kept: Duration::from_secs(30),
         };
         Self { store, backend: Backend::new(context), _directory: directory }
     }

@@ -93,6 +93,7 @@ fn all_violations_are_told_at_once() {
         ("CORS_ORIGINS", "http://a,b"),
         ("ENVIRONMENT", "staging"),
         ("METRICS_ENABLED", "perhaps"),
+        ("PROJECT_PARAMS_CACHE_TTL", "-1"),
         ("KAFKA_MESSAGE_FORMAT", "avro"),
     ];
     check_refused(
@@ -113,6 +114,7 @@ fn all_violations_are_told_at_once() {
             "MATYAN_MAX_UPLOAD_BYTES: `1 GB` (from MATYAN_MAX_UPLOAD_BYTES in the environment) is no size; give",
             "CORS_ORIGINS: `http://a,b` (from CORS_ORIGINS in the environment) names `b`, which is no origin; write",
             "METRICS_ENABLED: `perhaps` (from METRICS_ENABLED in the environment) is neither yes nor no; give",
+            "PROJECT_PARAMS_CACHE_TTL: `-1` (from PROJECT_PARAMS_CACHE_TTL in the environment) is no time; give",
             "KAFKA_MESSAGE_FORMAT: `avro` (from KAFKA_MESSAGE_FORMAT in the environment) is no message format; give",
         ],
     );

@@ -55,7 +55,7 @@ impl Parts {
             Transport::new(matyan_trace::served(routes.add_service(health_server.clone()).prepare()))
         };
         let to_frontier = frontier.as_ref().map(|frontier| in_process(frontier_routes(frontier)));
-        let backend = role.has_backend().then(|| backend(substrates, secret));
+        let backend = role.has_backend().then(|| backend(substrates, settings, secret));
         let to_backend = backend.clone().map(|backend| in_process(backend.into_routes()));
 
         let (mut ports, mut edges) = (Tasks::default(), Vec::new());
@@ -161,7 +161,7 @@ fn frontier_routes(frontier: &Frontier) -> Routes {
     Routes::new(frontier.ingest_server()).add_service(frontier.system_server())
 }
 
-fn backend(substrates: &Substrates, secret: &Secret) -> Backend {
+fn backend(substrates: &Substrates, settings: &Settings, secret: &Secret) -> Backend {
     let store = substrates.store.clone().expect("a process with a backend opens the store");
     let context = matyan_backend::Context {
         store,
@@ -171,6 +171,7 @@ fn backend(substrates: &Substrates, secret: &Secret) -> Backend {
         uri_key: UriKey::new(secret.reveal()),
         clock: clock::now_us(),
         new_id: clock::new_id_text(),
+        params_kept: settings.params_kept,
     };
     Backend::new(context)
 }
