@@ -1,5 +1,6 @@
 //! Every key of the store, in one table. No other crate, and nothing of this one outside of this module, packs a key.
-//! Values are not here: each stands with the type that it encodes.
+//! Values are not here: each stands with the type that it encodes. The file is longer than others on purpose: that no two
+//! keys can meet is seen only where all of them stand together.
 //!
 //! Keys are tuples in FoundationDB's encoding: they order as their elements do, and a shorter tuple is a prefix of a
 //! longer one that begins alike, so that "everything of a run" is one range. An element that clients choose never

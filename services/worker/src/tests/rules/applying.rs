@@ -1,0 +1,360 @@
+//! Rules 7 and 8: a record that does not fit a transaction, and items that cannot be applied.
+
+use super::*;
+
+#[tokio::test]
+async fn rule_07_a_record_larger_than_a_transaction_is_applied_in_parts() {
+    let world = World::new().await;
+    let names: Vec<String> = (0..6_000).map(|at| format!("{at:0200}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut large = record(0).sent(1, 1, 0).define(0, &names);
+    for series in 0..names.len() as u32 {
+        large = large.points(series, &[(None, f64::from(series)), (None, 0.5)]);
+    }
+    for at in 0..30 {
+        large = large.line(at, &"x".repeat(100_000));
+    }
+    // The store goes away in the middle, more than once.
+    let faults = (0..60).map(|call| if call % 7 == 3 { Fault::Error } else { Fault::None });
+    world.faults.set_faults(Faults::script(faults));
+    let applied = world.apply(vec![large.clone(), record(1).sent(1, 2, 0).points(7, &[(None, 9.0)])]).await;
+    assert!(applied.blocks.len() > 1, "it was one transaction");
+    let run = world.read().await.unwrap();
+    assert_eq!((run.metrics.len(), run.lines.len()), (6_000, 30));
+    assert_eq!(run.lines[29].text.len(), 100_000);
+    for (at, (header, points)) in run.metrics.iter().enumerate() {
+        let expected = if at == 7 { vec![0, 1, 2] } else { vec![0, 1] };
+        assert_eq!((header.name.as_str(), &points.steps), (names[at], &expected));
+    }
+    assert_eq!(world.apply(vec![large]).await.items, 0);
+    assert!(world.parked().await.is_empty());
+}
+
+#[tokio::test]
+async fn rule_07_a_cut_between_two_parts_goes_on_at_the_item() {
+    let world = World::new().await;
+    let mut large = record(0);
+    for at in 0..40 {
+        large = large.line(at, &"x".repeat(60_000)).object("o", None, "small");
+    }
+    // The process dies at its third commit: a writer that knows nothing goes on.
+    let mut writer = world.writer("r");
+    let dying = stopped_after(&world, &mut writer, large.clone(), 3).await;
+    assert!(!dying, "it was applied whole");
+    let at = cursor(&world).await.unwrap();
+    assert!(at.item > 0 && at.position.offset == 0, "{at:?}");
+    world.apply(vec![large]).await;
+    let run = world.read().await.unwrap();
+    assert_eq!((run.lines.len(), run.objects[0].1.len()), (40, 40));
+    let steps: Vec<i64> = run.objects[0].1.iter().map(|object| object.step).collect();
+    assert_eq!(steps, (0..40).collect::<Vec<_>>());
+}
+
+/// Lets a store die after so many calls, and stops the writer that waits for it; returns whether it came to its end.
+async fn stopped_after(world: &World, writer: &mut RunWriter, record: TestRecord, calls: usize) -> bool {
+    let alive = std::iter::repeat_n(Fault::None, calls);
+    world.faults.set_faults(Faults::script(alive.chain(std::iter::repeat_n(Fault::Error, 1_000))));
+    let stop = tokio_util::sync::CancellationToken::new();
+    let apply = writer.apply(vec![record.entry()], &stop);
+    let cancel = async {
+        super::eventually("a first part", || async { cursor(world).await.is_some() }).await;
+        stop.cancel();
+    };
+    let (applied, ()) = tokio::join!(apply, cancel);
+    world.faults.set_faults(Faults::script([]));
+    applied.is_complete
+}
+
+#[tokio::test]
+async fn rule_07_large_payloads_lie_in_the_blob_store() {
+    let world = World::new().await;
+    let text = "x".repeat(300_000);
+    world.apply(vec![record(0).object("o", Some(0), &text).object("o", Some(1), "small")]).await;
+    let run = world.read().await.unwrap();
+    let objects = &run.objects[0].1;
+    assert!(matches!(&objects[0].value, ObjectValue::Blob(blob) if blob.key.starts_with("r/.matyan/")));
+    assert!(matches!(&objects[1].value, ObjectValue::Inline(_)));
+    let value = world.value(&objects[0]).await;
+    assert_eq!(value.as_map().unwrap()["data"], matyan_model::value::Value::Text(text));
+}
+
+/// Together they take longer than a snapshot lasts.
+#[tokio::test]
+async fn rule_07_slow_blobs_do_not_wear_the_snapshot_out() {
+    let mut world = World::new().await;
+    let puts = Arc::new(AtomicU64::new(0));
+    let counted = puts.clone();
+    world.deps.blobs = Arc::new(Faulty::new(world.deps.blobs.clone(), move |call| match call {
+        Call::Put if counted.fetch_add(1, Ordering::Relaxed) == 7 => BlobFault::Refuse,
+        Call::Put => BlobFault::Delay(Duration::from_millis(400)),
+        _ => BlobFault::None,
+    }));
+    let mut large = record(0).create();
+    for at in 0..32 {
+        large = large.object("o", Some(at), &format!("{at}{}", "x".repeat(70_000)));
+    }
+    let applied = super::ends("applying", world.apply(vec![large])).await;
+    assert_eq!((applied.items, applied.parked), (33, 0));
+    assert_eq!(world.read().await.unwrap().objects[0].1.len(), 32);
+    assert_eq!(puts.load(Ordering::Relaxed), 33, "only the refused one came twice");
+}
+
+/// Repeats, whose payloads nobody needs, hide which payloads the transaction comes to.
+#[tokio::test]
+async fn rule_07_slow_blobs_behind_repeats_are_halved() {
+    let mut world = World::new().await;
+    let objects = |offset, sequence| {
+        let large = record(offset).sent(1, sequence, 0);
+        (0..16).fold(large, |large, at| {
+            large.object("o", Some(at), &format!("{sequence} {at}{}", "x".repeat(70_000)))
+        })
+    };
+    world.apply(vec![objects(0, 1)]).await;
+    let slow =
+        |call| if call == Call::Put { BlobFault::Delay(Duration::from_millis(400)) } else { BlobFault::None };
+    world.deps.blobs = Arc::new(Faulty::new(world.deps.blobs.clone(), slow));
+    let applied = super::ends("applying", world.apply(vec![objects(1, 1), objects(2, 2)])).await;
+    assert_eq!((applied.items, applied.skipped_records), (16, 1));
+}
+
+#[tokio::test]
+async fn rule_07_four_mib_of_params_are_stored_and_come_back() {
+    let world = World::new().await;
+    let tree: Vec<String> =
+        (0..40_000).map(|at| format!(r#""key {at:06}":{{"v":"{at:080}","w":{at}}}"#)).collect();
+    let json = format!(r#"{{"big":{{{}}}}}"#, tree.join(","));
+    assert!(json.len() > 4 << 20);
+    world.apply(vec![record(0).params(&json), record(1).params(r#"{"big":{"key 000007":{"w":-1}}}"#)]).await;
+    let run = world.read().await.unwrap();
+    let big = run.params["big"].as_map().unwrap();
+    assert_eq!(big.len(), 40_000);
+    assert_eq!(big["key 000007"].as_map().unwrap()["w"], matyan_model::value::Value::Integer(-1));
+    let snapshot = world.store().snapshot().await.unwrap();
+    assert!(snapshot.get(&keys::index_partial(P, run.number)).await.unwrap().is_some());
+    world.apply(vec![record(2).params(r#"{"big":1}"#)]).await;
+    let run = world.read().await.unwrap();
+    assert_eq!(run.params["big"], matyan_model::value::Value::Integer(1));
+    let snapshot = world.store().snapshot().await.unwrap();
+    let left = snapshot.scan(&keys::params(P, run.number), Default::default()).await.unwrap();
+    assert!(left.rows.is_empty());
+    assert!(snapshot.get(&keys::index_partial(P, run.number)).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn rule_08_bad_items_are_parked_with_their_reasons_and_spoil_no_other() {
+    let world = World::new().await;
+    let bad_params = Kind::LogParams(pb::LogParams { value: vec![0xff].into() });
+    let bad_object = Kind::LogObject(pb::LogObject { value: vec![0x01].into(), ..pb::LogObject::default() });
+    let bad_path = Kind::BlobRef(pb::BlobRef { path: "x".repeat(2_000), ..pb::BlobRef::default() });
+    let mut mixed =
+        record(0).create().event(bad_params).tag("t").event(bad_object).event(bad_path).line(0, "good");
+    let long = "x".repeat(1 << 20);
+    mixed = mixed.sent(1, 1, 0).define(0, &["good", "bad context", &long]).points(0, &[(Some(0), 1.0)]);
+    mixed.batch.series[1].context = "[]".into();
+    mixed = mixed
+        .points(1, &[(Some(0), 2.0), (Some(1), 3.0)])
+        .points(9, &[(Some(0), 4.0)])
+        .points(0, &[(Some(1), 5.0)]);
+    mixed = mixed.points(2, &[(Some(0), 6.0)]);
+    let applied = world.apply(vec![mixed]).await;
+    assert_eq!(applied.parked, 6);
+    let run = world.read().await.unwrap();
+    assert_eq!(world.points("good").await, [(0, 1.0), (1, 5.0)]);
+    assert_eq!((run.lines.len(), run.props.tags.len(), run.metrics.len()), (1, 1, 1));
+    let parked = world.parked().await;
+    let found: Vec<_> = parked.iter().map(|parked| (parked.at.item, parked.reason.as_str())).collect();
+    let expected = [
+        (1, "the params are no map"),
+        (3, "`value` is no map"),
+        (4, "`path` has 2000 bytes"),
+        (7, "the context is neither an object nor null"),
+        (9, "series 9 is not in the producer's dictionary"),
+        (11, "`name` has more than 1024 bytes"),
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:?}");
+    for ((item, reason), (expected_item, beginning)) in found.iter().zip(expected) {
+        assert_eq!(*item, expected_item);
+        assert!(reason.starts_with(beginning), "{reason}");
+    }
+    let points: pb::IngestionBatch = prost::Message::decode(parked[3].item.clone()).unwrap();
+    assert_eq!(
+        (points.points[0].values.as_slice(), points.series[0].name.as_str()),
+        (&[2.0, 3.0][..], "bad context")
+    );
+}
+
+#[tokio::test]
+async fn rule_08_what_no_batch_can_be_made_of_is_parked_whole() {
+    let world = World::new().await;
+    let mut broken = record(0);
+    broken.entry.producer_id = vec![1; 3].into();
+    let applied = world.apply(vec![broken, record(1).line(0, "good")]).await;
+    assert_eq!(applied.parked, 1);
+    assert_eq!(world.read().await.unwrap().lines.len(), 1);
+    assert_eq!(world.parked().await[0].reason, "its producer id has not 16 bytes");
+}
+
+/// A text that no index row, and no entity row, has room for: the transaction is refused by the store.
+fn unstorable() -> Kind {
+    Kind::AddTag(pb::AddTag { name: "x".repeat(20_000) })
+}
+
+#[tokio::test]
+async fn rule_08_what_the_store_refuses_is_found_by_halving() {
+    let world = World::new().await;
+    let mut mixed = record(0).create();
+    for at in 0..50 {
+        mixed = mixed.line(at, "good");
+        if at == 17 || at == 18 || at == 40 {
+            mixed = mixed.event(unstorable());
+        }
+    }
+    let applied = world.apply(vec![mixed, auto(1, 3)]).await;
+    assert_eq!(applied.parked, 3);
+    let items: Vec<u32> = world.parked().await.iter().map(|parked| parked.at.item).collect();
+    assert_eq!(items, [19, 21, 44]);
+    assert_eq!(world.read().await.unwrap().lines.len(), 50);
+    assert_eq!(world.points("loss").await.len(), 3);
+}
+
+/// Blobs that answer every upload in the same bad way.
+struct BadBlobs(fn(&BlobKey) -> matyan_blob::Error);
+
+fn panicking() -> Arc<BadBlobs> {
+    Arc::new(BadBlobs(|key| panic!("no room for {key}")))
+}
+
+#[async_trait::async_trait]
+impl Blobs for BadBlobs {
+    async fn presign(&self, _: &BlobKey, _: &str) -> matyan_blob::Result<Upload> {
+        panic!("presign")
+    }
+
+    async fn put(&self, key: &BlobKey, _: &str, _: Option<u64>, _: Content) -> matyan_blob::Result<u64> {
+        Err(self.0(key))
+    }
+
+    async fn read(
+        &self,
+        _: &BlobKey,
+        _: Option<std::ops::Range<u64>>,
+    ) -> matyan_blob::Result<Option<(Meta, Content)>> {
+        panic!("read")
+    }
+
+    async fn describe(&self, _: &BlobKey) -> matyan_blob::Result<Option<Meta>> {
+        panic!("describe")
+    }
+
+    async fn delete(&self, _: &[BlobKey]) -> matyan_blob::Result<Vec<(BlobKey, matyan_blob::Error)>> {
+        panic!("delete")
+    }
+
+    async fn list(&self, _: &str, _: Option<&BlobKey>) -> matyan_blob::Result<Listing> {
+        panic!("list")
+    }
+}
+
+#[tokio::test]
+async fn rule_08_a_panic_is_a_bad_item_like_another() {
+    let mut world = World::new().await;
+    world.deps.blobs = panicking();
+    let large = "x".repeat(100_000);
+    let mut mixed = record(0).create();
+    for at in 0..20 {
+        mixed = mixed.line(at, "good");
+    }
+    mixed = mixed.object("o", Some(0), &large).object("o", Some(1), "small");
+    let applied = world.apply(vec![mixed, auto(1, 2).sent(1, 1, 0), auto(2, 2).sent(1, 2, 0)]).await;
+    assert_eq!(applied.parked, 1);
+    let parked = world.parked().await;
+    assert!(parked[0].reason.starts_with("applying it panics: no room for r/"), "{}", parked[0].reason);
+    let run = world.read().await.unwrap();
+    assert_eq!((run.lines.len(), run.objects[0].1.len(), world.points("loss").await.len()), (20, 1, 4));
+}
+
+#[tokio::test]
+async fn rule_08_dead_letters_are_copies() {
+    let world = World::new().await;
+    world.apply(vec![record(0).event(unstorable())]).await;
+    super::eventually("the copy", || async {
+        let info = world.log.describe(Topic::DeadLetters).await.unwrap();
+        info.partitions.iter().map(|partition| partition.end).sum::<u64>() == 1
+    })
+    .await;
+    // A log that takes no more holds nothing up: the store has the item.
+    world.log.close().await.unwrap();
+    let applied = world.apply(vec![record(1).event(unstorable()).line(0, "good")]).await;
+    assert_eq!((applied.parked, world.parked().await.len()), (1, 2));
+    assert_eq!(world.read().await.unwrap().lines.len(), 1);
+}
+
+/// A log that takes nothing and says nothing, as one whose leader is missing.
+struct Silent;
+
+#[async_trait::async_trait]
+impl LogWriter for Silent {
+    fn append(&self, _: Topic, _: Vec<NewRecord>) -> Append {
+        Box::pin(std::future::pending())
+    }
+
+    async fn describe(&self, _: Topic) -> matyan_log::Result<TopicInfo> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn rule_08_a_dead_letter_topic_that_is_silent_holds_nothing_up() {
+    let mut world = World::new().await;
+    let (dead_letters, _copier) = DeadLetters::start(Arc::new(Silent), super::harness::dropped());
+    world.dead_letters = dead_letters;
+    let records = (0..20).map(|at| record(at).event(unstorable()).line(at as i64, "good")).collect();
+    let applied = super::ends("applying", world.apply(records)).await;
+    assert_eq!((applied.parked, world.read().await.unwrap().lines.len()), (20, 20));
+}
+
+/// A record that nobody can read.
+fn garbage(offset: u64, key: &'static str, size: usize) -> Entry {
+    let value = vec![9; size].into();
+    Entry::read(0, 0, Record { offset, key: key.into(), value, headers: Vec::new(), appended_us: 0 })
+}
+
+#[tokio::test]
+async fn rule_08_an_item_that_cannot_even_be_kept_leaves_its_digest() {
+    let mut world = World::new().await;
+    let bad_type: fn(&BlobKey) -> _ = |_| matyan_blob::Error::BadContentType { reason: "bad" };
+    for (blobs, run) in [(panicking(), "a"), (Arc::new(BadBlobs(bad_type)), "b")] {
+        world.deps.blobs = blobs;
+        let large = record(0).run(run).object("o", None, &"x".repeat(100_000)).line(0, "good");
+        let entries = vec![large.entry(), garbage(1, run, 2 << 20)];
+        let applied = super::ends("applying", world.apply_entries(run, entries)).await;
+        assert_eq!((applied.is_complete, applied.parked), (true, 2), "{run}");
+        assert_eq!(world.read_run(run).await.unwrap().lines.len(), 1, "{run}");
+    }
+    let parked = world.parked().await;
+    let kept: Vec<(usize, bool)> = parked
+        .iter()
+        .map(|parked| (parked.item.len(), parked.reason.contains("could not be kept")))
+        .collect();
+    assert!(matches!(kept[..], [(100_000.., false), (0, true), (100_000.., false), (0, true)]), "{kept:?}");
+    let digest = blake3::hash(&vec![9; 2 << 20]).to_hex();
+    assert!(parked[1].reason.contains(digest.as_str()), "{}", parked[1].reason);
+}
+
+/// Others than the frontier write to the topic as well, and call their runs what they like.
+#[tokio::test]
+async fn rule_08_what_cannot_be_a_folder_is_a_good_run_id_nevertheless() {
+    let world = World::new().await;
+    let text = "x".repeat(300_000);
+    for (run, at) in ["..", ".", "a/../b", "/", "a//b", "a\nb", ".projects"].into_iter().zip(0..) {
+        let entries = vec![record(0).run(run).object("o", None, &text).entry(), garbage(1, run, 2 << 20)];
+        let applied = super::ends("applying", world.apply_entries(run, entries)).await;
+        assert_eq!((applied.is_complete, applied.parked), (true, 1), "{run:?}");
+        let object = &world.read_run(run).await.unwrap().objects[0].1[0];
+        let value = world.value(object).await;
+        assert_eq!(value.as_map().unwrap()["data"], matyan_model::value::Value::Text(text.clone()));
+        let parked = world.parked().await;
+        assert_eq!(parked.len(), at + 1);
+        assert!(parked.iter().all(|parked| parked.blob.is_some()), "{run:?}");
+    }
+}
