@@ -51,6 +51,7 @@ def log_project(query: str, ingest: str, folder: Path) -> Project:
             log_objects(run, number)
         if number == 0:
             log_texts(run, folder)
+            log_system(run)
         run.close()
         project.hashes.append(run.hash)
         project.names.append(f"run {number:02}")
@@ -66,6 +67,20 @@ def log_metrics(run: Run, dice: random.Random) -> None:
             run.track(1 - loss / 2, name="accuracy", step=step, epoch=step // 10, context={"subset": subset})
     run.track(float("nan"), name="gradient", step=0)
     run.track(1.0, name="gradient", step=1)
+
+
+def log_system(run: Run) -> None:
+    """What the client measures of the machine, under its names, but the same every time."""
+    for step in range(STEPS):
+        wave = math.sin(step / 5)
+        for name, percent in [
+            ("__system__cpu", 60 + 30 * wave),
+            ("__system__p_memory_percent", 2 + step / 100),
+            ("__system__memory_percent", 40 + wave),
+            ("__system__disk_percent", 71.5),
+        ]:
+            run.track(percent, name=name, step=step)
+        run.track(90 + 5 * wave, name="__system__gpu", step=step, context={"gpu": 0})
 
 
 def log_objects(run: Run, number: int) -> None:

@@ -15,12 +15,18 @@ def choose(page, button, *options):
     page.get_by_role("button", name="Search").click()
 
 
+def drawn(page, lines):
+    """Waits until the page has come to rest, with a line of each run in its charts."""
+    expect(lines).to_have_count(50)
+    expect(page.get_by_text("Processing").first).to_be_hidden()
+
+
 def test_metrics_are_drawn_and_grouped(visit):
     page = visit.open("/metrics")
     choose(page, "Metrics", 'loss subset="train"')
     lines = page.locator("svg path.Line")
     expect(page.get_by_text('metric.name="loss"').first).to_be_attached()
-    expect(lines).to_have_count(50)
+    drawn(page, lines)
     visit.shot("metrics")
 
     # One chart for each optimizer.
@@ -30,6 +36,7 @@ def test_metrics_are_drawn_and_grouped(visit):
     page.keyboard.press("Escape")
     for optimizer in ["adam", "sgd", "lion"]:
         expect(page.get_by_text(f'hparams.optimizer="{optimizer}"').first).to_be_attached()
+    drawn(page, lines)
     visit.shot("metrics-grouped")
 
 

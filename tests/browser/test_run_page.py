@@ -61,6 +61,8 @@ def test_a_run_is_shown_in_all_its_tabs(visit, project):
         body = tab(visit, name)
         for text in texts:
             expect(body).to_contain_text(text)
+        if name in ("Metrics", "System"):
+            expect(page.locator("svg path.Line").first).to_be_attached()
         visit.shot(f"run-{name.lower().replace(' ', '-')}")
 
 
