@@ -71,6 +71,7 @@ async fn main() {
     chart::rows(&mut table, scale).await;
     charts::rows(&mut table).await;
     search::rows(&mut table, scale as u64).await;
+    search::loaded::rows(&mut table, scale as u64).await;
     search::slow_reader(&mut table, scale as u64).await;
     process::rows(&mut table, scale).await;
     table.close();

@@ -1,6 +1,8 @@
 //! Searches of 1,000, 10,000 and 100,000 runs, from a server that has been asked before: to the first row and to the last,
 //! the same over REST, and what a project's front page costs. Answers are counted: a search that finds too little is not quick.
 
+pub(crate) mod loaded;
+
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;

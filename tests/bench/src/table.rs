@@ -17,6 +17,7 @@ pub(crate) enum Unit {
     Seconds,
     Megabytes,
     Bytes,
+    Times,
 }
 
 pub(crate) struct Table {
@@ -96,6 +97,7 @@ impl Unit {
             Self::Seconds => format!("{figure:.3} s"),
             Self::Megabytes => format!("{figure:.0} MB"),
             Self::Bytes => format!("{figure:.2} B"),
+            Self::Times => format!("{figure:.2} ×"),
         }
     }
 }
