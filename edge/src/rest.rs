@@ -8,6 +8,7 @@ mod dashboards;
 mod experiments;
 mod form;
 pub(crate) mod ingest;
+mod json_list;
 mod notes;
 mod openapi;
 mod project;
@@ -24,6 +25,7 @@ mod system;
 pub(crate) mod table;
 mod tags;
 pub(crate) mod values;
+mod whole_series;
 
 use table::Operation;
 

@@ -39,6 +39,7 @@ impl Reader {
             run: Some(RunSelection { run_id: run_id.into(), keys: vec![key], ..RunSelection::default() }),
             steps: None,
             columns: Some(PointColumns { values: true, epochs: true, times: true }),
+            by_column: false,
         };
         let mut client = SeriesServiceClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX);
         let mut pieces = match client.points(request).await {

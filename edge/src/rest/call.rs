@@ -22,6 +22,9 @@ use crate::error::{ApiError, NO_JSON, Problem};
 /// A JSON body. The largest is an app's state of 1 MiB; a batch of 10,000 series is smaller.
 const BODY_BYTES: usize = BATCH_BYTES;
 
+/// Values in a JSON body: a batch of 100,000 series has fewer. In memory each is many times as long as in its text.
+const BODY_VALUES: usize = 1_000_000;
+
 pub(crate) const TIMEZONE: &str = "x-timezone-offset";
 
 /// Which client family asks: they share the routes and differ in a few answers.
@@ -72,6 +75,7 @@ impl Call {
             Input::Raw => raw = body,
             Input::Json(shape) => {
                 whole = read_whole(body).await?;
+                check_values(&whole)?;
                 match serde_json::from_slice(&whole) {
                     Ok(parsed) => {
                         json = parsed;
@@ -205,6 +209,17 @@ fn read_timezone(parts: &Parts, problems: &mut Vec<Problem>) -> i32 {
         problems.push(Problem { field: TIMEZONE.into(), message: "Input should be a valid integer".into() });
         0
     })
+}
+
+/// Refuses what has too many values, before they are made: each is behind a comma or an opening bracket. Text may hold those
+/// too, so that a long one of nothing else is refused as well.
+fn check_values(json: &[u8]) -> Result<(), ApiError> {
+    let values = json.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
+    if values <= BODY_VALUES {
+        return Ok(());
+    }
+    let message = format!("the body has more than {BODY_VALUES} values: send less at once");
+    Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message))
 }
 
 async fn read_whole(body: Body) -> Result<Bytes, ApiError> {

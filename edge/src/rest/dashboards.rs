@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::call::{Call, Dialect};
 use super::form::Form;
+use super::json_list::{self, Items};
 use super::shape::{Member, Shape};
 use super::shared::iso;
 use super::table::{Answer, Operation, Output};
@@ -156,8 +157,12 @@ mod dashboard {
     }
 
     pub(super) async fn list(services: Arc<Services>, _: Call) -> Answer {
-        let answer = services.backend().dashboards.clone().list(ListRequest {}).await?.into_inner();
-        Ok(Json(answer.dashboards.iter().map(show).collect::<Vec<_>>()).into_response())
+        let messages = services.backend().dashboards.clone().list(ListRequest {}).await?.into_inner();
+        let write = |message: ListResponse, items: &mut Items| {
+            message.dashboards.iter().for_each(|it| items.push(&show(it)));
+            Ok(())
+        };
+        json_list::answer("[", messages, write, "]").await
     }
 
     pub(super) async fn create(services: Arc<Services>, call: Call) -> Answer {
@@ -228,9 +233,14 @@ mod app {
     }
 
     pub(super) async fn list(services: Arc<Services>, _: Call) -> Answer {
-        let answer = services.backend().apps.clone().list(ListRequest {}).await?.into_inner();
-        let shown = answer.apps.iter().map(show).collect::<Result<Vec<_>, _>>()?;
-        Ok(Json(shown).into_response())
+        let messages = services.backend().apps.clone().list(ListRequest {}).await?.into_inner();
+        let write = |message: ListResponse, items: &mut Items| {
+            message.apps.iter().try_for_each(|it| {
+                items.push(&show(it)?);
+                Ok(())
+            })
+        };
+        json_list::answer("[", messages, write, "]").await
     }
 
     pub(super) async fn create(services: Arc<Services>, call: Call) -> Answer {
@@ -276,8 +286,12 @@ mod report {
     }
 
     pub(super) async fn list(services: Arc<Services>, _: Call) -> Answer {
-        let answer = services.backend().reports.clone().list(ListRequest {}).await?.into_inner();
-        Ok(Json(answer.reports.iter().map(show).collect::<Vec<_>>()).into_response())
+        let messages = services.backend().reports.clone().list(ListRequest {}).await?.into_inner();
+        let write = |message: ListResponse, items: &mut Items| {
+            message.reports.iter().for_each(|it| items.push(&show(it)));
+            Ok(())
+        };
+        json_list::answer("[", messages, write, "]").await
     }
 
     pub(super) async fn create(services: Arc<Services>, call: Call) -> Answer {

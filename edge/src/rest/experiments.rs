@@ -8,12 +8,13 @@ use http::Method;
 use matyan_proto::common::v1::ActivityCount;
 use matyan_proto::experiments::v1::{
     ActivityRequest, CreateRequest, DeleteRequest, Experiment, ExperimentRun, GetRequest, ListRequest,
-    ListRunsRequest, UpdateRequest,
+    ListResponse, ListRunsRequest, ListRunsResponse, UpdateRequest,
 };
 use serde_json::{Map, Value, json};
 
 use super::call::Call;
 use super::form::{ACTIVITY, CHANGED, DONE, Form};
+use super::json_list::{self, Items};
 use super::shape::{Member, Shape};
 use super::shared::{hour_key, seconds};
 use super::table::{Answer, Kind, Operation, Parameter};
@@ -109,8 +110,12 @@ fn show(experiment: &Experiment) -> Value {
 
 async fn list(services: Arc<Services>, call: Call) -> Answer {
     let request = ListRequest { name_contains: call.text("q").unwrap_or_default().to_owned() };
-    let answer = services.backend().experiments.clone().list(request).await?.into_inner();
-    Ok(Json(answer.experiments.iter().map(show).collect::<Vec<_>>()).into_response())
+    let messages = services.backend().experiments.clone().list(request).await?.into_inner();
+    let write = |message: ListResponse, items: &mut Items| {
+        message.experiments.iter().for_each(|experiment| items.push(&show(experiment)));
+        Ok(())
+    };
+    json_list::answer("[", messages, write, "]").await
 }
 
 async fn create(services: Arc<Services>, call: Call) -> Answer {
@@ -150,18 +155,23 @@ async fn runs(services: Arc<Services>, call: Call) -> Answer {
         limit: u32::try_from(call.int("limit").unwrap_or(0).max(0)).unwrap_or(u32::MAX),
         after_run_id: call.text("offset").unwrap_or_default().to_owned(),
     };
-    let answer = services.backend().experiments.clone().list_runs(request).await?.into_inner();
-    let show = |run: &ExperimentRun| {
-        json!({
-            "run_id": run.run_id,
-            "name": run.name,
-            "creation_time": seconds(run.created_us),
-            "end_time": run.ended_us.map(seconds),
-            "archived": run.archived,
-        })
+    let messages = services.backend().experiments.clone().list_runs(request).await?.into_inner();
+    let write = |message: ListRunsResponse, items: &mut Items| {
+        message.runs.iter().for_each(|run| items.push(&show_run(run)));
+        Ok(())
     };
-    let runs: Vec<Value> = answer.runs.iter().map(show).collect();
-    Ok(Json(json!({"id": id, "runs": runs})).into_response())
+    let before = format!("{{\"id\":{},\"runs\":[", json!(id));
+    json_list::answer(&before, messages, write, "]}").await
+}
+
+fn show_run(run: &ExperimentRun) -> Value {
+    json!({
+        "run_id": run.run_id,
+        "name": run.name,
+        "creation_time": seconds(run.created_us),
+        "end_time": run.ended_us.map(seconds),
+        "archived": run.archived,
+    })
 }
 
 async fn activity(services: Arc<Services>, call: Call) -> Answer {

@@ -7,7 +7,7 @@ use axum::response::IntoResponse;
 use http::Method;
 use matyan_proto::common::v1::SeriesType;
 use matyan_proto::runs::v1::{GetRequest, Run, RunParts, SeriesInfo};
-use matyan_proto::series::v1::{PointColumns, RunSelection, SampleRequest, SeriesPoints};
+use matyan_proto::series::v1::{ListRequest, PointColumns, RunSelection, SampleRequest, SeriesPoints};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -17,6 +17,7 @@ use super::form::Form;
 use super::shared::{PROPS, Props, SERIES_KEYS, TYPES, asked_types, density, series_keys, step_range};
 use super::table::{Answer, Kind, Operation, Parameter};
 use super::values::{self, Style};
+use super::whole_series;
 use crate::error::ApiError;
 use crate::services::Services;
 
@@ -90,7 +91,10 @@ async fn info(services: Arc<Services>, call: Call) -> Answer {
     };
     let request = GetRequest { run_id: call.path("id"), parts: Some(parts) };
     let answer = services.backend().runs.clone().get(request).await?.into_inner();
-    let run = answer.run.unwrap_or_default();
+    let mut run = answer.run.unwrap_or_default();
+    if run.more_series {
+        run.series = all_series(&services, &run.run_id, &types).await?;
+    }
     let info = Info {
         params: values::json(&run.params, style)?,
         traces: traces(&run, &types, style)?,
@@ -98,6 +102,22 @@ async fn info(services: Arc<Services>, call: Call) -> Answer {
         artifacts: run.artifacts.iter().map(|it| artifact(&it.path, &it.uri)).collect(),
     };
     Ok(Json(info).into_response())
+}
+
+/// The series of a run that has more than its message could hold.
+async fn all_series(
+    services: &Services,
+    run_id: &str,
+    types: &[SeriesType],
+) -> Result<Vec<SeriesInfo>, ApiError> {
+    let types = types.iter().map(|it| (*it).into()).collect();
+    let request = ListRequest { run_id: run_id.to_owned(), types, names: Vec::new() };
+    let mut messages = services.backend().series.clone().list(request).await?.into_inner();
+    let mut series = Vec::new();
+    while let Some(message) = messages.message().await? {
+        series.extend(message.series);
+    }
+    Ok(series)
 }
 
 fn artifact(path: &str, uri: &str) -> Value {
@@ -127,8 +147,13 @@ fn trace(info: &SeriesInfo, series_type: SeriesType, style: Style) -> Result<Val
 
 async fn metric_batch(services: Arc<Services>, call: Call) -> Answer {
     let run_id = call.path("id");
-    let selection =
-        RunSelection { run_id: run_id.clone(), keys: series_keys(&call.json), ..Default::default() };
+    let keys = series_keys(&call.json);
+    if density(call.int("record_density")) == 0 {
+        let steps = step_range(&call)?;
+        services.backend().runs.clone().get(GetRequest { run_id: run_id.clone(), parts: None }).await?;
+        return Ok(whole_series::answer(services, run_id, keys, steps));
+    }
+    let selection = RunSelection { run_id: run_id.clone(), keys, ..Default::default() };
     let request = SampleRequest {
         runs: vec![selection],
         steps: step_range(&call)?,
@@ -140,7 +165,7 @@ async fn metric_batch(services: Arc<Services>, call: Call) -> Answer {
     let mut messages = backend.series.clone().sample(request).await?.into_inner();
     let mut found: Vec<SeriesPoints> = Vec::new();
     while let Some(message) = messages.message().await? {
-        message.series.into_iter().for_each(|points| join(&mut found, points));
+        found.extend(message.series);
     }
     if found.is_empty() {
         // Nothing found may mean that there is no such run.
@@ -148,17 +173,6 @@ async fn metric_batch(services: Arc<Services>, call: Call) -> Answer {
     }
     let answer = found.iter().map(batch_item).collect::<Result<Vec<_>, _>>()?;
     Ok(Json(answer).into_response())
-}
-
-/// A long series comes in pieces.
-fn join(found: &mut Vec<SeriesPoints>, points: SeriesPoints) {
-    match found.last_mut() {
-        Some(last) if last.place.is_some() && last.place == points.place => {
-            last.steps.extend(points.steps);
-            last.values.extend(points.values);
-        }
-        _ => found.push(points),
-    }
 }
 
 #[derive(Serialize)]

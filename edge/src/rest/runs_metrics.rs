@@ -24,7 +24,7 @@ use crate::error::{ApiError, Problem};
 use crate::services::Services;
 use crate::stream::Encoder;
 
-/// "None" in a column of epochs.
+/// "None" in a column of epochs or times.
 const ABSENT: i64 = i64::MIN;
 
 const ALIGN: Shape = Shape::Record(&[
@@ -172,10 +172,12 @@ fn write_trace(points: &SeriesPoints, with_x_axis: bool, encoder: &mut Encoder) 
     });
     encoder.member("values", |it| it.doubles(points.values.iter().copied()));
     encoder.member("iters", |it| it.doubles(steps.iter().map(|step| *step as f64)));
-    let epoch =
-        |index| points.epochs.get(index).filter(|epoch| **epoch != ABSENT).map_or(f64::NAN, |it| *it as f64);
+    let known = |column: &[i64], index: usize| {
+        column.get(index).filter(|value| **value != ABSENT).map_or(f64::NAN, |value| *value as f64)
+    };
+    let epoch = |index| known(&points.epochs, index);
     encoder.member("epochs", |it| it.doubles((0..steps.len()).map(epoch)));
-    let time = |index| points.times_us.get(index).map_or(f64::NAN, |time| *time as f64 / 1e6);
+    let time = |index| known(&points.times_us, index) / 1e6;
     encoder.member("timestamps", |it| it.doubles((0..steps.len()).map(time)));
     if with_x_axis {
         let x_step = |place: &u32| steps.get(*place as usize).map_or(f64::NAN, |step| *step as f64);

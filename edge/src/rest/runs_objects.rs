@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::response::IntoResponse;
-use bytes::BytesMut;
 use http::{HeaderValue, Method, header};
 use matyan_proto::artifacts::v1::{BlobsRequest, BlobsResponse};
 use matyan_proto::common::v1::{IndexRange, SeriesType, StepRange};
@@ -156,6 +155,8 @@ struct SearchRows {
 struct OpenRun {
     run: Run,
     sent: i64,
+    /// The steps of a sequence that goes on; their values are written.
+    sequence: Option<Vec<Step>>,
     steps: Option<(i64, i64)>,
     longest: u32,
 }
@@ -196,10 +197,12 @@ impl SearchRows {
             (all, here) => all.or(here),
         };
         open.longest = open.longest.max(found.index_total);
-        encoder.member(&open.run.run_id, |it| {
+        let run_id = open.run.run_id.clone();
+        encoder.member(&run_id, |it| {
             it.member("traces", |it| {
-                for (index, sequence) in (open.sent..).zip(&found.sequences) {
-                    it.element(index, |it| self.write_sequence(sequence, it));
+                for sequence in found.sequences {
+                    it.element(open.sent, |it| self.write_sequence(sequence, &mut open.sequence, it));
+                    open.sent += i64::from(open.sequence.is_none());
                 }
             });
             if !found.more {
@@ -207,15 +210,28 @@ impl SearchRows {
                 it.member("ranges", |it| self.write_ranges(&open, it));
             }
         });
-        open.sent += found.sequences.len() as i64;
         self.open = found.more.then_some(open);
     }
 
-    fn write_sequence(&self, sequence: &Sequence, encoder: &mut Encoder) {
-        encoder.member("name", |it| it.text(&sequence.name));
-        encoder.member("context", |it| write_context(&sequence.context, it));
-        let steps = &sequence.steps;
-        write_list(encoder, "values", steps, |step, it| write_objects(step, self.series_type, it));
+    /// `open` holds the steps whose values are written already.
+    fn write_sequence(&self, sequence: Sequence, open: &mut Option<Vec<Step>>, encoder: &mut Encoder) {
+        let mut steps = open.take().unwrap_or_else(|| {
+            encoder.member("name", |it| it.text(&sequence.name));
+            encoder.member("context", |it| write_context(&sequence.context, it));
+            encoder.member("values", Encoder::array);
+            Vec::new()
+        });
+        encoder.member("values", |it| {
+            for (index, step) in (steps.len() as i64..).zip(&sequence.steps) {
+                it.element(index, |it| write_objects(step, self.series_type, it));
+            }
+        });
+        steps.extend(sequence.steps.into_iter().map(|step| Step { objects: Vec::new(), ..step }));
+        if sequence.more {
+            *open = Some(steps);
+            return;
+        }
+        let steps = &steps[..];
         write_list(encoder, "iters", steps, |step, it| it.int(step.step));
         write_list(encoder, "epochs", steps, |step, it| match step.epoch {
             Some(epoch) => it.int(epoch),
@@ -359,7 +375,8 @@ impl Rows for BatchRows {
             return;
         }
         write_list(encoder, "iters", &steps, |step, it| it.int(*step));
-        let used = steps.first().zip(steps.last()).map_or((0, 0), |(first, last)| (*first, last + 1));
+        let used =
+            steps.first().zip(steps.last()).map_or((0, 0), |(first, last)| (*first, last.saturating_add(1)));
         let longest = is_list(self.series_type).then_some(longest.into());
         write_batch_ranges(encoder, used, sequence.record_range_total, self.index_range, longest);
     }
@@ -429,7 +446,7 @@ impl Rows for StepRows {
         write_list(encoder, "values", &step.objects, write_object);
         write_list(encoder, "iters", &[step.step], |step, it| it.int(*step));
         let longest = is_list(self.series_type).then_some(i64::from(step.object_count));
-        let used = (step.step, step.step + 1);
+        let used = (step.step, step.step.saturating_add(1));
         write_batch_ranges(encoder, used, sequence.record_range_total, self.index_range, longest);
     }
 
@@ -443,31 +460,39 @@ async fn blobs(services: Arc<Services>, call: Call) -> Answer {
     let request = BlobsRequest { uris: uris.clone() };
     let messages = services.backend().artifacts.clone().blobs(request).await?.into_inner();
     let mut answer =
-        streamed::answer(messages, BlobRows { uris, payload: BytesMut::new() }).await?.into_response();
+        streamed::answer(messages, BlobRows { uris, left: 0, is_torn: false }).await?.into_response();
     answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(answer)
 }
 
-/// A payload is an entry, whose length stands before it: each is collected, one at a time.
+/// A payload is an entry, whose length is told before its bytes, which go through as they come.
 struct BlobRows {
     uris: Vec<String>,
-    payload: BytesMut,
+    /// Bytes of the entry that are still to come.
+    left: u64,
+    /// An entry has not become as long as it was said to be: nothing behind it could be read.
+    is_torn: bool,
 }
 
 impl Rows for BlobRows {
     type Message = BlobsResponse;
 
     fn write(&mut self, message: BlobsResponse, encoder: &mut Encoder) {
-        self.payload.extend_from_slice(&message.chunk);
-        if message.last {
-            let payload = self.payload.split();
-            if let Some(uri) = self.uris.get(message.index as usize) {
-                encoder.member(uri, |it| it.bytes(&payload));
-            }
+        let Some(uri) = self.uris.get(message.index as usize).filter(|_| !self.is_torn) else { return };
+        let is_first = self.left == 0;
+        let bytes = message.chunk.len() as u64;
+        if is_first {
+            self.left = message.size;
+            self.is_torn = !encoder.begin_bytes(uri, message.size);
+        }
+        self.is_torn |= bytes > self.left || message.last != (bytes == self.left);
+        if !self.is_torn {
+            encoder.raw(&message.chunk);
+            self.left -= bytes;
         }
     }
 
     fn finish(&mut self, _: &mut Encoder) -> bool {
-        self.payload.is_empty()
+        !self.is_torn && self.left == 0
     }
 }

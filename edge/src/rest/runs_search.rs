@@ -82,8 +82,7 @@ async fn search(services: Arc<Services>, call: Call) -> Answer {
     };
     let messages = services.backend().search.clone().runs(request).await?.into_inner();
     let progress = Progress::new(call.bool("report_progress"));
-    let rows = SearchRows { progress, places: Places::default(), done: false };
-    streamed::answer(messages, rows).await
+    streamed::answer(messages, SearchRows::new(progress)).await
 }
 
 fn metric_unless(excluded: bool) -> Vec<i32> {
@@ -133,7 +132,14 @@ fn sort(text: &str) -> Result<Vec<Sort>, ApiError> {
 struct SearchRows {
     progress: Progress,
     places: Places,
+    trees: Trees,
     done: bool,
+}
+
+impl SearchRows {
+    fn new(progress: Progress) -> Self {
+        SearchRows { progress, places: Places::default(), trees: Trees::of(Values::All), done: false }
+    }
 }
 
 /// Places of runs among all matches; from where they are not counted on, among those of this answer.
@@ -143,8 +149,10 @@ struct Places {
 }
 
 impl Places {
-    fn of(&mut self, message: &RunsResponse) -> impl Iterator<Item = i64> + use<> {
-        let first = if message.first_place > 0 { message.first_place as i64 } else { self.last + 1 };
+    /// `is_open`: the first run of the message is the last one of the message before.
+    fn of(&mut self, message: &RunsResponse, is_open: bool) -> impl Iterator<Item = i64> + use<> {
+        let next = self.last + i64::from(!is_open);
+        let first = if message.first_place > 0 { message.first_place as i64 } else { next };
         self.last = first - 1 + message.runs.len() as i64;
         first..
     }
@@ -164,26 +172,68 @@ impl Rows for SearchRows {
         let has_matches = message.match_count > 0 || !message.runs.is_empty();
         if self.progress.is_silent() && (has_matches || total > 0 && !message.done) {
             self.progress.tell(encoder, 0, total);
-        } else if message.runs.is_empty() && !message.done && message.progress.is_some() {
+        } else if message.runs.is_empty()
+            && !message.done
+            && message.progress.is_some()
+            && !self.trees.is_open()
+        {
+            // A frame in the middle of a run would tear its tree.
             self.progress.heartbeat(encoder);
         }
-        for (place, run) in self.places.of(&message).zip(&message.runs) {
-            encoder.member(&run.run_id, |it| write_run(run, it));
-            self.progress.tell(encoder, place, total);
+        for (place, run) in self.places.of(&message, self.trees.is_open()).zip(message.runs) {
+            if self.trees.write(run, encoder) {
+                self.progress.tell(encoder, place, total);
+            }
         }
         self.done |= message.done;
     }
 
     fn finish(&mut self, encoder: &mut Encoder) -> bool {
         self.progress.done(encoder);
-        self.done
+        self.done && !self.trees.is_open()
     }
 }
 
-fn write_run(run: &Run, encoder: &mut Encoder) {
-    encoder.member("params", |it| write_params(run, it));
-    encoder.member("traces", |it| it.member("metric", |it| write_series(&run.series, it, Values::All)));
-    write_props(run, encoder);
+/// Trees of runs. One with very many series comes in several messages.
+struct Trees {
+    values: Values,
+    /// The run that goes on, and how many of its series were written.
+    open: Option<(Run, i64)>,
+}
+
+impl Trees {
+    fn of(values: Values) -> Self {
+        Trees { values, open: None }
+    }
+
+    fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Tells whether the tree of the run is complete.
+    fn write(&mut self, mut run: Run, encoder: &mut Encoder) -> bool {
+        let series = std::mem::take(&mut run.series);
+        let is_last = !run.more_series;
+        let (run, written) = self.open.take().unwrap_or_else(|| {
+            encoder.member(&run.run_id, |it| {
+                if self.values == Values::All {
+                    it.member("params", |it| write_params(&run, it));
+                }
+                it.member("traces", |it| it.member("metric", Encoder::array));
+            });
+            (run, 0)
+        });
+        encoder.member(&run.run_id, |it| {
+            it.member("traces", |it| {
+                it.member("metric", |it| write_series(written, &series, it, self.values));
+            });
+            if is_last {
+                write_props(&run, it);
+            }
+        });
+        self.open = (!is_last).then_some((run, written + series.len() as i64));
+        is_last
+    }
 }
 
 /// The params of a run; what of them cannot be read is left out, and told to the operator.
@@ -217,10 +267,10 @@ enum Values {
     Last,
 }
 
-fn write_series(series: &[SeriesInfo], encoder: &mut Encoder, values: Values) {
-    encoder.array();
-    for (index, info) in series.iter().enumerate() {
-        encoder.element(index as i64, |it| {
+/// Elements of a list from this index on.
+fn write_series(from: i64, series: &[SeriesInfo], encoder: &mut Encoder, values: Values) {
+    for (index, info) in (from..).zip(series) {
+        encoder.element(index, |it| {
             it.member("name", |it| it.text(&info.name));
             it.member("context", |it| write_context(&info.context, it));
             it.member("values", |it| write_overview(info, it, values));
@@ -246,7 +296,8 @@ async fn active(services: Arc<Services>, call: Call) -> Answer {
     let request = RunsRequest { query: Some(query), parts: Some(parts), ..Default::default() };
     let messages = services.backend().search.clone().runs(request).await?.into_inner();
     let progress = Progress::new(call.bool("report_progress"));
-    let rows = ActiveRows { progress, places: Places::default(), done: false };
+    let trees = Trees::of(Values::Last);
+    let rows = ActiveRows { progress, places: Places::default(), trees, done: false };
     streamed::answer(messages, rows).await
 }
 
@@ -254,6 +305,7 @@ async fn active(services: Arc<Services>, call: Call) -> Answer {
 struct ActiveRows {
     progress: Progress,
     places: Places,
+    trees: Trees,
     done: bool,
 }
 
@@ -262,20 +314,16 @@ impl Rows for ActiveRows {
 
     fn write(&mut self, message: RunsResponse, encoder: &mut Encoder) {
         let total = total(&message);
-        for (place, run) in self.places.of(&message).zip(&message.runs) {
-            encoder.member(&run.run_id, |it| {
-                it.member("traces", |it| {
-                    it.member("metric", |it| write_series(&run.series, it, Values::Last));
-                });
-                write_props(run, it);
-            });
-            self.progress.tell(encoder, place, total);
+        for (place, run) in self.places.of(&message, self.trees.is_open()).zip(message.runs) {
+            if self.trees.write(run, encoder) {
+                self.progress.tell(encoder, place, total);
+            }
         }
         self.done |= message.done;
     }
 
     fn finish(&mut self, _: &mut Encoder) -> bool {
-        self.done
+        self.done && !self.trees.is_open()
     }
 }
 
@@ -302,7 +350,7 @@ mod tests {
 
     #[test]
     fn progress_comes_first_between_and_last() {
-        let mut rows = SearchRows { progress: Progress::new(true), places: Places::default(), done: false };
+        let mut rows = SearchRows::new(Progress::new(true));
         let mut encoder = Encoder::new();
         rows.write(
             RunsResponse {
@@ -331,13 +379,48 @@ mod tests {
         assert_eq!(keys(&mut encoder), ["c", "progress_4", "progress_5"]);
     }
 
+    /// The places of series in the tree of a run that came in three messages, with a sign of life in between.
+    #[test]
+    fn a_run_in_pieces_is_one_tree() {
+        let mut rows = SearchRows::new(Progress::new(true));
+        let mut encoder = Encoder::new();
+        let piece = |run_id: &str, names: &[&str], more_series| {
+            let info = |name: &&str| SeriesInfo { name: (*name).into(), ..Default::default() };
+            Run { series: names.iter().map(info).collect(), more_series, ..run(run_id) }
+        };
+        for (first_place, runs) in [
+            (1, vec![piece("a", &["x"], false), piece("b", &["x", "y"], true)]),
+            (0, Vec::new()),
+            (2, vec![piece("b", &["z"], true)]),
+            (2, vec![piece("b", &["w"], false), piece("c", &[], false)]),
+        ] {
+            let progress = Some(matyan_proto::common::v1::Progress { checked: 3, total: 3, matched: 3 });
+            let message = RunsResponse { runs, first_place, match_count: 3, progress, ..Default::default() };
+            rows.write(message, &mut encoder);
+        }
+        let entries = decode(&encoder.take()).unwrap();
+        let names = entries.iter().filter_map(|entry| match (&entry.path[..], &entry.value) {
+            ([Key::Text(run), .., Key::Index(at), Key::Text(key)], crate::stream::Value::Text(name))
+                if key == "name" =>
+            {
+                Some((run.as_str(), *at, name.as_str()))
+            }
+            _ => None,
+        });
+        let expected = [("a", 0, "x"), ("b", 0, "x"), ("b", 1, "y"), ("b", 2, "z"), ("b", 3, "w")];
+        assert_eq!(names.collect::<Vec<_>>(), expected);
+        let mut keys: Vec<&Key> = entries.iter().map(|entry| &entry.path[0]).collect();
+        keys.dedup();
+        let expected = ["progress_0", "a", "progress_1", "b", "progress_2", "c", "progress_3"];
+        assert_eq!(keys, expected.map(|key| Key::Text(key.into())).iter().collect::<Vec<_>>());
+    }
+
     #[test]
     fn nothing_found_is_one_progress() {
-        let mut rows = SearchRows { progress: Progress::new(true), places: Places::default(), done: false };
+        let mut rows = SearchRows::new(Progress::new(true));
         let mut encoder = Encoder::new();
         assert!(!rows.finish(&mut Encoder::new()), "a stream without its last message is broken");
-        let mut rows_done =
-            SearchRows { progress: Progress::new(true), places: Places::default(), done: false };
+        let mut rows_done = SearchRows::new(Progress::new(true));
         rows_done.write(RunsResponse { done: true, ..Default::default() }, &mut encoder);
         assert!(rows_done.finish(&mut encoder));
         assert_eq!(keys(&mut encoder), ["progress_0"]);

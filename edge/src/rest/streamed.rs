@@ -91,7 +91,8 @@ impl<R: Rows> State<R> {
     }
 }
 
-fn broken(status: Status) -> io::Error {
+/// An error for the body of an answer whose status is out.
+pub(super) fn broken(status: Status) -> io::Error {
     tracing::warn!(code = ?status.code(), message = status.message(), "a streamed answer is broken off");
     io::Error::other(status)
 }

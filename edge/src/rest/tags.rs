@@ -6,12 +6,14 @@ use axum::Json;
 use axum::response::IntoResponse;
 use http::Method;
 use matyan_proto::tags::v1::{
-    CreateRequest, DeleteRequest, GetRequest, ListRequest, ListRunsRequest, Tag, TagRun, UpdateRequest,
+    CreateRequest, DeleteRequest, GetRequest, ListRequest, ListResponse, ListRunsRequest, ListRunsResponse,
+    Tag, TagRun, UpdateRequest,
 };
 use serde_json::{Value, json};
 
 use super::call::Call;
 use super::form::{CHANGED, Form};
+use super::json_list::{self, Items};
 use super::shape::{Member, Shape};
 use super::shared::seconds;
 use super::table::{Answer, Kind, Operation, Parameter};
@@ -90,8 +92,12 @@ fn show(tag: &Tag) -> Value {
 
 async fn list(services: Arc<Services>, call: Call) -> Answer {
     let request = ListRequest { name_contains: call.text("q").unwrap_or_default().to_owned() };
-    let answer = services.backend().tags.clone().list(request).await?.into_inner();
-    Ok(Json(answer.tags.iter().map(show).collect::<Vec<_>>()).into_response())
+    let messages = services.backend().tags.clone().list(request).await?.into_inner();
+    let write = |message: ListResponse, items: &mut Items| {
+        message.tags.iter().for_each(|tag| items.push(&show(tag)));
+        Ok(())
+    };
+    json_list::answer("[", messages, write, "]").await
 }
 
 async fn create(services: Arc<Services>, call: Call) -> Answer {
@@ -129,16 +135,21 @@ async fn delete(services: Arc<Services>, call: Call) -> Answer {
 async fn runs(services: Arc<Services>, call: Call) -> Answer {
     let id = call.path("id");
     let request = ListRunsRequest { id: id.clone(), ..Default::default() };
-    let answer = services.backend().tags.clone().list_runs(request).await?.into_inner();
-    let show = |run: &TagRun| {
-        json!({
-            "run_id": run.run_id,
-            "name": run.name,
-            "experiment": run.experiment,
-            "creation_time": seconds(run.created_us),
-            "end_time": run.ended_us.map(seconds),
-        })
+    let messages = services.backend().tags.clone().list_runs(request).await?.into_inner();
+    let write = |message: ListRunsResponse, items: &mut Items| {
+        message.runs.iter().for_each(|run| items.push(&show_run(run)));
+        Ok(())
     };
-    let runs: Vec<Value> = answer.runs.iter().map(show).collect();
-    Ok(Json(json!({"id": id, "runs": runs})).into_response())
+    let before = format!("{{\"id\":{},\"runs\":[", json!(id));
+    json_list::answer(&before, messages, write, "]}").await
+}
+
+fn show_run(run: &TagRun) -> Value {
+    json!({
+        "run_id": run.run_id,
+        "name": run.name,
+        "experiment": run.experiment,
+        "creation_time": seconds(run.created_us),
+        "end_time": run.ended_us.map(seconds),
+    })
 }

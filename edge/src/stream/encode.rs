@@ -99,14 +99,36 @@ impl Encoder {
         });
     }
 
+    /// Begins a member that holds `length` bytes, which `raw` writes. False if no entry can be so long.
+    #[must_use]
+    pub fn begin_bytes(&mut self, key: &str, length: u64) -> bool {
+        let Some(length) = usize::try_from(length).ok().filter(|length| *length < u32::MAX as usize) else {
+            return false;
+        };
+        self.member(key, |it| {
+            it.head(BYTES, length);
+        });
+        true
+    }
+
+    /// More of the bytes that were begun.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+
     fn entry(&mut self, tag: u8, payload: &[u8]) {
         self.header(tag, payload.len());
         self.out.extend_from_slice(payload);
     }
 
-    /// Everything of an entry before its payload. Lengths fit: a row is far below 4 GiB, as gRPC messages are.
+    /// The same, with room for the payload that is written next.
     fn header(&mut self, tag: u8, payload: usize) {
         self.out.reserve(9 + self.path.len() + payload);
+        self.head(tag, payload);
+    }
+
+    /// Everything of an entry before its payload. Lengths fit: a row is far below 4 GiB, as gRPC messages are.
+    fn head(&mut self, tag: u8, payload: usize) {
         self.out.put_u32_le(self.path.len() as u32);
         self.out.extend_from_slice(&self.path);
         self.out.put_u32_le(payload as u32 + 1);

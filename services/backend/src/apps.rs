@@ -12,8 +12,9 @@ use crate::{
     Backend,
     call::Call,
     convert,
-    entities::{self, bounded},
+    entities::{self, Plain, bounded},
     error::{Error, Result},
+    stream::Answers,
 };
 
 fn view(id: String, app: App) -> pb::App {
@@ -36,11 +37,16 @@ fn state(encoded: &Bytes) -> Result<Vec<u8>> {
 
 #[tonic::async_trait]
 impl AppService for Backend {
-    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
+    type ListStream = Answers<pb::ListResponse>;
+
+    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
         let call = Call::begin(&self.context, request.metadata()).await?;
-        let listed = entities::list(&self.context, &call, |app: &App| app.created_us).await?;
-        let apps = listed.into_iter().map(|(id, app)| view(id, app)).collect();
-        Ok(Response::new(pb::ListResponse { apps }))
+        let list = Plain {
+            created_us: |app: &App| app.created_us,
+            view: |id, app| Some(view(id, app)),
+            answer: |apps| pb::ListResponse { apps },
+        };
+        Ok(Response::new(self.list_all(call, list)))
     }
 
     async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {

@@ -103,15 +103,17 @@ async fn send_blob(
     key: &BlobKey,
     sender: &Sender<pb::BlobsResponse>,
 ) -> Result<(), End> {
-    let mut waiting = Bytes::new();
-    if let Some((_, mut content)) = context.blobs.read(key, None).await? {
+    let (mut waiting, mut size) = (Bytes::new(), 0);
+    if let Some((meta, mut content)) = context.blobs.read(key, None).await? {
+        size = meta.size;
         while let Some(piece) = content.next().await {
             let chunk = std::mem::replace(&mut waiting, piece?);
             if !chunk.is_empty() {
-                sender.send(pb::BlobsResponse { index, chunk, last: false }).await?;
+                let size = std::mem::take(&mut size);
+                sender.send(pb::BlobsResponse { index, chunk, last: false, size }).await?;
             }
         }
     }
-    sender.send(pb::BlobsResponse { index, chunk: waiting, last: true }).await?;
+    sender.send(pb::BlobsResponse { index, chunk: waiting, last: true, size }).await?;
     Ok(())
 }

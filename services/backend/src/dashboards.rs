@@ -12,8 +12,9 @@ use tonic::{Request, Response, Status};
 use crate::{
     Backend, Context,
     call::Call,
-    entities::{self, bounded},
+    entities::{self, Listing, bounded},
     error::Result,
+    stream::Answers,
 };
 
 /// The types of apps, each read once.
@@ -51,6 +52,33 @@ impl AppTypes {
     }
 }
 
+impl Listing for AppTypes {
+    type Entity = Dashboard;
+    type Shown = pb::Dashboard;
+    type Answer = pb::ListResponse;
+
+    fn created_us(&self, dashboard: &Dashboard) -> i64 {
+        dashboard.created_us
+    }
+
+    async fn show(
+        &mut self,
+        context: &Context,
+        call: &Call,
+        id: String,
+        dashboard: Dashboard,
+    ) -> Result<Option<pb::Dashboard>> {
+        match dashboard.archived {
+            true => Ok(None),
+            false => self.view(context, call, id, dashboard).await.map(Some),
+        }
+    }
+
+    fn answer(&self, dashboards: Vec<pb::Dashboard>) -> pb::ListResponse {
+        pb::ListResponse { dashboards }
+    }
+}
+
 async fn view(
     context: &Context,
     call: &Call,
@@ -62,14 +90,11 @@ async fn view(
 
 #[tonic::async_trait]
 impl DashboardService for Backend {
-    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
+    type ListStream = Answers<pb::ListResponse>;
+
+    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
         let call = Call::begin(&self.context, request.metadata()).await?;
-        let listed = entities::list(&self.context, &call, |it: &Dashboard| it.created_us).await?;
-        let (mut dashboards, mut types) = (Vec::with_capacity(listed.len()), AppTypes::default());
-        for (id, dashboard) in listed.into_iter().filter(|(_, dashboard)| !dashboard.archived) {
-            dashboards.push(types.view(&self.context, &call, id, dashboard).await?);
-        }
-        Ok(Response::new(pb::ListResponse { dashboards }))
+        Ok(Response::new(self.list_all(call, AppTypes::default())))
     }
 
     async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {

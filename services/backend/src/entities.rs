@@ -1,8 +1,12 @@
-//! What all kinds of entities have in common: reading one, and changing one in a transaction of its own. Each kind's own
-//! file says what its fields are.
+//! What all kinds of entities have in common: reading one, listing all, and changing one in a transaction of its own. Each
+//! kind's own file says what its fields are.
+
+mod listing;
+
+pub(crate) use listing::{Counts, Listing, Plain};
 
 use matyan_model::{
-    entity::{Entity, EntityError, entity_create, entity_delete, entity_get, entity_list, entity_put},
+    entity::{Entity, EntityError, entity_create, entity_delete, entity_get, entity_put},
     events::event_put,
     keys::EntityKind,
 };
@@ -84,19 +88,6 @@ pub(crate) async fn get<E: Entity>(context: &Context, call: &Call, id: &str) -> 
     let snapshot = context.store.snapshot().await?;
     let found = entity_get(snapshot.as_ref(), call.project, id).await?;
     found.ok_or_else(|| not_found(E::KIND, id))
-}
-
-/// All of a kind, oldest first by the time that `created_us` tells.
-pub(crate) async fn list<E: Entity>(
-    context: &Context,
-    call: &Call,
-    created_us: impl Fn(&E) -> i64,
-) -> Result<Vec<(String, E)>> {
-    let snapshot = context.store.snapshot().await?;
-    let mut listed = entity_list::<E>(snapshot.as_ref(), call.project).await?;
-    // Stable: those of one time stay in the order of their ids.
-    listed.sort_by_key(|(_, entity)| created_us(entity));
-    Ok(listed)
 }
 
 /// Makes an entity, and answers with its id.

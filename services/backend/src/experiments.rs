@@ -1,10 +1,9 @@
 //! Experiments, and the runs in them.
 
-use std::collections::HashMap;
-
 use matyan_model::{
-    entity::{Entity, Experiment, entity_list, runs_count, runs_counts},
+    entity::{Entity, Experiment, runs_count},
     keys,
+    run::Props,
 };
 use matyan_proto::{
     experiments::v1::{self as pb, experiment_service_server::ExperimentService},
@@ -16,9 +15,10 @@ use tonic::{Request, Response, Status};
 use crate::{
     Backend, Context,
     call::Call,
-    entities::{self, bounded},
-    error::{Error, Result},
+    entities::{self, Counts, Plain, bounded},
+    error::Result,
     linked::{Hours, Linked},
+    stream::Answers,
     view::ended_us,
 };
 
@@ -34,9 +34,14 @@ fn view(id: String, experiment: Experiment, runs: i64) -> pb::Experiment {
     }
 }
 
-/// Whether a name holds a part, in any case.
-pub(crate) fn name_contains(name: &str, part: &str) -> bool {
-    name.to_lowercase().contains(&part.trim().to_lowercase())
+fn run(props: Props) -> pb::ExperimentRun {
+    pb::ExperimentRun {
+        ended_us: ended_us(&props),
+        run_id: props.run_id,
+        name: props.name,
+        created_us: props.created_us,
+        archived: props.archived,
+    }
 }
 
 /// The experiment with its number of runs.
@@ -48,20 +53,22 @@ async fn counted(context: &Context, call: &Call, id: &str, experiment: Experimen
 
 #[tonic::async_trait]
 impl ExperimentService for Backend {
-    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
+    type ListStream = Answers<pb::ListResponse>;
+    type ListRunsStream = Answers<pb::ListRunsResponse>;
+
+    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
         let call = Call::begin(&self.context, request.metadata()).await?;
         let part = request.into_inner().name_contains;
-        let snapshot = self.context.store.snapshot().await.map_err(Error::from)?;
-        let listed = entity_list::<Experiment>(snapshot.as_ref(), call.project).await.map_err(Error::from)?;
-        let counts =
-            runs_counts(snapshot.as_ref(), call.project, Experiment::KIND).await.map_err(Error::from)?;
-        let counts: HashMap<String, i64> = counts.into_iter().collect();
-        let found = listed.into_iter().filter(|(_, experiment)| name_contains(&experiment.name, &part));
-        let experiments = found.map(|(id, experiment)| {
-            let runs = counts.get(&id).copied().unwrap_or_default();
-            view(id, experiment, runs)
-        });
-        Ok(Response::new(pb::ListResponse { experiments: experiments.collect() }))
+        let counts = Counts::read::<Experiment>(&self.context, &call, part).await?;
+        let list = Plain {
+            created_us: |experiment: &Experiment| experiment.created_us,
+            view: move |id: String, experiment: Experiment| {
+                let runs = counts.of(&id, &experiment.name)?;
+                Some(view(id, experiment, runs))
+            },
+            answer: |experiments| pb::ListResponse { experiments },
+        };
+        Ok(Response::new(self.list_all(call, list)))
     }
 
     async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {
@@ -123,32 +130,29 @@ impl ExperimentService for Backend {
     async fn list_runs(
         &self,
         request: Request<pb::ListRunsRequest>,
-    ) -> Result<Response<pb::ListRunsResponse>, Status> {
+    ) -> Result<Response<Self::ListRunsStream>, Status> {
         let call = Call::begin(&self.context, request.metadata()).await?;
         let pb::ListRunsRequest { id, limit, after_run_id } = request.into_inner();
         entities::get::<Experiment>(&self.context, &call, &id).await?;
-        let limit = if limit == 0 { usize::MAX } else { limit as usize };
         let range = keys::index_experiment_all(call.project, &id);
         let row = |number| keys::index_experiment(call.project, &id, number);
         let mut linked = Linked::behind(&self.context, &call, range, &after_run_id, row).await?;
-        let mut runs = Vec::new();
-        while runs.len() < limit
-            && let Some(page) = linked.next(&self.context, &call).await?
-        {
-            let own =
-                page.into_iter().filter(|(_, document)| document.props.experiment.as_ref() == Some(&id));
-            runs.extend(own.take(limit - runs.len()).map(|(_, document)| {
-                let props = document.props;
-                pb::ExperimentRun {
-                    ended_us: ended_us(&props),
-                    run_id: props.run_id,
-                    name: props.name,
-                    created_us: props.created_us,
-                    archived: props.archived,
+        let context = self.context.clone();
+        Ok(Response::new(self.answers(async move |sender| {
+            let mut left = if limit == 0 { usize::MAX } else { limit as usize };
+            while left > 0
+                && let Some(page) = linked.next(&context, &call).await?
+            {
+                let own =
+                    page.into_iter().filter(|(_, document)| document.props.experiment.as_ref() == Some(&id));
+                let runs: Vec<_> = own.take(left).map(|(_, document)| run(document.props)).collect();
+                left -= runs.len();
+                if !runs.is_empty() {
+                    sender.send(pb::ListRunsResponse { runs }).await?;
                 }
-            }));
-        }
-        Ok(Response::new(pb::ListRunsResponse { runs }))
+            }
+            Ok(())
+        })))
     }
 
     async fn activity(

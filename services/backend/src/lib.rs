@@ -49,6 +49,8 @@ use matyan_proto::{
 };
 use tonic::service::Routes;
 
+use call::Call;
+use entities::Listing;
 use project::ParamsCache;
 use runs::Feeds;
 use stream::{Answers, End, Sender, Streams};
@@ -90,6 +92,12 @@ impl Backend {
         F: Future<Output = Result<(), End>> + Send + 'static,
     {
         self.streams.answers(answer)
+    }
+
+    /// A list, in messages.
+    fn list_all<L: Listing + 'static>(&self, call: Call, listing: L) -> Answers<L::Answer> {
+        let context = self.context.clone();
+        self.answers(async move |sender| listing.send(&context, &call, &sender).await)
     }
 
     /// Every service, as one tower service.

@@ -1,12 +1,15 @@
 //! Objects of every kind: steps of a sequence, and what a step holds.
 
+mod cursor;
 mod item;
 mod read;
 
-pub(crate) use item::value;
-pub(crate) use read::{Selected, found_sequence, is_list};
+pub(crate) use {
+    cursor::Cursor,
+    item::value,
+    read::{Selected, is_list},
+};
 
-use matyan_model::series::StepRange;
 use matyan_proto::{
     limits,
     objects::v1::{self as pb, object_service_server::ObjectService},
@@ -31,7 +34,18 @@ impl ObjectService for Backend {
         let selection = request.selection.unwrap_or_default();
         Ok(Response::new(self.answers(async move |sender| {
             for sequence in sequences {
-                read::send_batch(&context, &call, &sequence, &selection, &sender).await?;
+                let mut cursor = Cursor::new(&context, &call, sequence, &selection).await?;
+                loop {
+                    let snapshot = context.store.snapshot().await?;
+                    let sequence = cursor.piece(&context, snapshot.as_ref()).await?;
+                    drop(snapshot);
+                    let last = !sequence.more;
+                    let sequence = Some(pb::Sequence { more: false, ..sequence });
+                    sender.send(pb::BatchResponse { sequence, last }).await?;
+                    if last {
+                        break;
+                    }
+                }
             }
             Ok(())
         })))
@@ -53,8 +67,11 @@ impl ObjectService for Backend {
         Ok(Response::new(self.answers(async move |sender| {
             for sequence in sequences {
                 let step = request.step.unwrap_or(sequence.header.last_step);
-                let steps = StepRange::new(step, step);
-                if let Some(sequence) = read::one_step(&context, &call, &sequence, steps, &selection).await? {
+                let mut cursor = Cursor::of_step(&call, sequence, step, &selection);
+                let snapshot = context.store.snapshot().await?;
+                let sequence = cursor.piece(&context, snapshot.as_ref()).await?;
+                drop(snapshot);
+                if !sequence.steps.is_empty() {
                     sender.send(pb::StepResponse { sequence: Some(sequence) }).await?;
                 }
             }

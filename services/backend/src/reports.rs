@@ -10,7 +10,8 @@ use tonic::{Request, Response, Status};
 use crate::{
     Backend,
     call::Call,
-    entities::{self, bounded},
+    entities::{self, Plain, bounded},
+    stream::Answers,
 };
 
 fn view(id: String, report: Report) -> pb::Report {
@@ -26,11 +27,16 @@ fn view(id: String, report: Report) -> pb::Report {
 
 #[tonic::async_trait]
 impl ReportService for Backend {
-    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
+    type ListStream = Answers<pb::ListResponse>;
+
+    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
         let call = Call::begin(&self.context, request.metadata()).await?;
-        let listed = entities::list(&self.context, &call, |report: &Report| report.created_us).await?;
-        let reports = listed.into_iter().map(|(id, report)| view(id, report)).collect();
-        Ok(Response::new(pb::ListResponse { reports }))
+        let list = Plain {
+            created_us: |report: &Report| report.created_us,
+            view: |id, report| Some(view(id, report)),
+            answer: |reports| pb::ListResponse { reports },
+        };
+        Ok(Response::new(self.list_all(call, list)))
     }
 
     async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {

@@ -20,7 +20,7 @@ use crate::{
     call::Call,
     convert,
     stream::Answers,
-    view::{Names, run_view},
+    view::{Names, first_piece, run_view},
 };
 
 #[tonic::async_trait]
@@ -34,7 +34,7 @@ impl RunService for Backend {
         let parts = request.parts.unwrap_or_default();
         convert::parts(&parts)?;
         let run = run_view(&self.context, &mut Names::new(&call), &found, &parts).await?;
-        Ok(Response::new(pb::GetResponse { run: Some(run) }))
+        Ok(Response::new(pb::GetResponse { run: Some(first_piece(run)) }))
     }
 
     async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {

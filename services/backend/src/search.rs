@@ -17,6 +17,7 @@ mod judge;
 mod delivery;
 mod pulse;
 
+mod dated;
 mod runs;
 mod sort;
 

@@ -3,11 +3,15 @@
 mod align;
 mod charts;
 mod points;
+mod reading;
 mod select;
+mod whole;
 
 pub(crate) use charts::{bucket_columns, chart};
 pub(crate) use points::{VALUES, columnar, sample, x_axis};
+pub(crate) use reading::at_once;
 pub(crate) use select::contexts_match;
+pub(crate) use whole::{Axis, Whole};
 
 use matyan_model::series::RunPlace;
 use matyan_proto::{

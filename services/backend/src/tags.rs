@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use matyan_model::{
-    entity::{Entity, Experiment, Tag, entity_get, entity_list, runs_count, runs_counts},
+    entity::{Entity, Experiment, Tag, entity_get, runs_count},
     keys,
     run::Props,
 };
@@ -17,10 +17,10 @@ use tonic::{Request, Response, Status};
 use crate::{
     Backend, Context,
     call::Call,
-    entities::{self, bounded},
-    error::{Error, Result},
-    experiments::name_contains,
+    entities::{self, Counts, Plain, bounded},
+    error::Result,
     linked::Linked,
+    stream::Answers,
     view::ended_us,
 };
 
@@ -75,19 +75,22 @@ impl ExperimentNames {
 
 #[tonic::async_trait]
 impl TagService for Backend {
-    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
+    type ListStream = Answers<pb::ListResponse>;
+    type ListRunsStream = Answers<pb::ListRunsResponse>;
+
+    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
         let call = Call::begin(&self.context, request.metadata()).await?;
         let part = request.into_inner().name_contains;
-        let snapshot = self.context.store.snapshot().await.map_err(Error::from)?;
-        let listed = entity_list::<Tag>(snapshot.as_ref(), call.project).await.map_err(Error::from)?;
-        let counts = runs_counts(snapshot.as_ref(), call.project, Tag::KIND).await.map_err(Error::from)?;
-        let counts: HashMap<String, i64> = counts.into_iter().collect();
-        let found = listed.into_iter().filter(|(_, tag)| name_contains(&tag.name, &part));
-        let tags = found.map(|(id, tag)| {
-            let runs = counts.get(&id).copied().unwrap_or_default();
-            view(id, tag, runs)
-        });
-        Ok(Response::new(pb::ListResponse { tags: tags.collect() }))
+        let counts = Counts::read::<Tag>(&self.context, &call, part).await?;
+        let list = Plain {
+            created_us: |tag: &Tag| tag.created_us,
+            view: move |id: String, tag: Tag| {
+                let runs = counts.of(&id, &tag.name)?;
+                Some(view(id, tag, runs))
+            },
+            answer: |tags| pb::ListResponse { tags },
+        };
+        Ok(Response::new(self.list_all(call, list)))
     }
 
     async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {
@@ -152,23 +155,31 @@ impl TagService for Backend {
     async fn list_runs(
         &self,
         request: Request<pb::ListRunsRequest>,
-    ) -> Result<Response<pb::ListRunsResponse>, Status> {
+    ) -> Result<Response<Self::ListRunsStream>, Status> {
         let call = Call::begin(&self.context, request.metadata()).await?;
         let pb::ListRunsRequest { id, limit, after_run_id } = request.into_inner();
         entities::get::<Tag>(&self.context, &call, &id).await?;
-        let limit = if limit == 0 { usize::MAX } else { limit as usize };
         let range = keys::index_tag_all(call.project, &id);
         let row = |number| keys::index_tag(call.project, &id, number);
         let mut linked = Linked::behind(&self.context, &call, range, &after_run_id, row).await?;
-        let (mut runs, mut names) = (Vec::new(), ExperimentNames::default());
-        while runs.len() < limit
-            && let Some(page) = linked.next(&self.context, &call).await?
-        {
-            let own = page.into_iter().filter(|(_, document)| document.props.tags.contains(&id));
-            for (_, document) in own.take(limit - runs.len()) {
-                runs.push(names.run(&self.context, &call, document.props).await?);
+        let context = self.context.clone();
+        Ok(Response::new(self.answers(async move |sender| {
+            let mut left = if limit == 0 { usize::MAX } else { limit as usize };
+            let mut names = ExperimentNames::default();
+            while left > 0
+                && let Some(page) = linked.next(&context, &call).await?
+            {
+                let mut runs = Vec::new();
+                let own = page.into_iter().filter(|(_, document)| document.props.tags.contains(&id));
+                for (_, document) in own.take(left) {
+                    runs.push(names.run(&context, &call, document.props).await?);
+                }
+                left -= runs.len();
+                if !runs.is_empty() {
+                    sender.send(pb::ListRunsResponse { runs }).await?;
+                }
             }
-        }
-        Ok(Response::new(pb::ListRunsResponse { runs }))
+            Ok(())
+        })))
     }
 }

@@ -19,9 +19,11 @@ use matyan_model::{
 use matyan_proto::{
     artifacts::v1::Artifact,
     common::v1::SeriesType,
+    limits,
     runs::v1::{self as pb, RunParts, SeriesInfo},
 };
 use matyan_store::Snapshot;
+use prost::Message;
 
 use crate::{
     Context,
@@ -118,6 +120,42 @@ pub(crate) async fn run_parts(
         run.note_count = u32::try_from(count).unwrap_or(u32::MAX);
     }
     Ok(run)
+}
+
+/// Series in one message, by their bytes: far fewer than a message may have, as the params stand in it too.
+const SERIES_BYTES: usize = 4 << 20;
+
+/// So few series are never more than that.
+const FEW_SERIES: usize =
+    SERIES_BYTES / (limits::NAME_BYTES + limits::CONTEXT_BYTES + limits::DTYPE_BYTES + 256);
+
+/// The run, and runs of its id that have the series which it has no room for.
+pub(crate) fn in_pieces(mut run: pb::Run) -> Vec<pb::Run> {
+    if run.series.len() <= FEW_SERIES {
+        return vec![run];
+    }
+    let mut pieces = Vec::new();
+    let mut series = std::mem::take(&mut run.series).into_iter().peekable();
+    loop {
+        let mut bytes = 0;
+        while let Some(info) = series.next_if(|_| bytes < SERIES_BYTES) {
+            bytes += info.encoded_len();
+            run.series.push(info);
+        }
+        run.more_series = series.peek().is_some();
+        let next = pb::Run { run_id: run.run_id.clone(), version: run.version, ..pb::Run::default() };
+        let piece = std::mem::replace(&mut run, next);
+        let is_last = !piece.more_series;
+        pieces.push(piece);
+        if is_last {
+            return pieces;
+        }
+    }
+}
+
+/// The run as far as one message holds it.
+pub(crate) fn first_piece(run: pb::Run) -> pb::Run {
+    in_pieces(run).swap_remove(0)
 }
 
 async fn props_view(snapshot: &dyn Snapshot, names: &mut Names, props: &Props) -> Result<pb::Props> {

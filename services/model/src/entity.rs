@@ -12,7 +12,7 @@ pub use note::{notes_count, notes_list};
 pub(crate) use store::count;
 pub use store::{
     EntityError, entity_create, entity_delete, entity_find, entity_get, entity_list, entity_load,
-    entity_named, entity_put, runs_count, runs_counts,
+    entity_named, entity_page, entity_put, runs_count, runs_counts,
 };
 pub use types::{App, Dashboard, Entity, Experiment, Note, NoteOwner, Report, Tag};
 

@@ -214,6 +214,8 @@ impl Out<'_> {
             drop(snapshot);
             for object in page {
                 let value = objects::value(self.context, self.project_name, &object.value).await?;
+                let of = || format!("of `{}` at step {}", header.name, object.step);
+                let value = value.ok_or_else(|| Error::not_found("payload", of()))?;
                 self.push(Some(convert::object_view(header, &object, value))).await?;
             }
             rest = behind;

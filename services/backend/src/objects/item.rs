@@ -26,7 +26,10 @@ pub(crate) async fn items(
     of: SeriesType,
     object: &Object,
 ) -> Result<Vec<Item>> {
-    let encoded = value(context, project_name, &object.value).await?;
+    let Some(encoded) = value(context, project_name, &object.value).await? else {
+        tracing::warn!(step = object.step, "the payload of an object is gone: its step is shown empty");
+        return Ok(Vec::new());
+    };
     let corrupt = |error| Error::Internal(matyan_store::Error::corrupt(format!("an object: {error}")));
     let values = match cbor::decode(&encoded).map_err(corrupt)? {
         Value::List(values) => values,
@@ -39,24 +42,26 @@ pub(crate) async fn items(
     Ok((0..).zip(values).filter_map(item).collect())
 }
 
-/// An encoded value, wherever it lies.
-pub(crate) async fn value(context: &Context, project_name: &str, value: &ObjectValue) -> Result<Bytes> {
+/// An encoded value, wherever it lies; `None` if its blob is gone.
+pub(crate) async fn value(
+    context: &Context,
+    project_name: &str,
+    value: &ObjectValue,
+) -> Result<Option<Bytes>> {
     match value {
-        ObjectValue::Inline(encoded) => Ok(encoded.clone()),
+        ObjectValue::Inline(encoded) => Ok(Some(encoded.clone())),
         ObjectValue::Blob(blob) => payload(context, &BlobKey::in_project(project_name, &blob.key)?).await,
     }
 }
 
 /// A value that was too large for a row.
-async fn payload(context: &Context, key: &BlobKey) -> Result<Bytes> {
-    let Some((_, mut content)) = context.blobs.read(key, None).await? else {
-        return Err(Error::not_found("blob", key.as_str()));
-    };
+async fn payload(context: &Context, key: &BlobKey) -> Result<Option<Bytes>> {
+    let Some((_, mut content)) = context.blobs.read(key, None).await? else { return Ok(None) };
     let mut whole = BytesMut::new();
     while let Some(piece) = content.next().await {
         whole.extend_from_slice(&piece?);
     }
-    Ok(whole.freeze())
+    Ok(Some(whole.freeze()))
 }
 
 fn kind(context: &Context, project_name: &str, of: SeriesType, mut map: Map) -> Option<Kind> {

@@ -7,8 +7,8 @@ use matyan_model::{
     keys,
     run::{Document, Props, documents_get, runs_list},
 };
-use matyan_proto::runs::v1::{ListRequest, ListResponse, Run, RunParts};
-use matyan_store::{Range, Scan};
+use matyan_proto::runs::v1::{ListRequest, ListResponse};
+use matyan_store::{Error as StoreError, Range, Scan, Snapshot};
 use prost::Message;
 
 use crate::{
@@ -16,14 +16,14 @@ use crate::{
     call::Call,
     convert,
     error::{Error, Result},
-    view::{Names, run_parts},
+    view::{Names, first_piece, run_parts},
 };
 
 const DEFAULT_SIZE: u32 = 100;
 const MAX_SIZE: u32 = 1_000;
 
 /// A page ends behind this many bytes, however few runs they are: parts may be large.
-const PAGE_BYTES: usize = 4 << 20;
+const PAGE_BYTES: usize = 2 << 20;
 
 /// Documents that are read at once.
 const READ: usize = 256;
@@ -38,35 +38,35 @@ pub(super) async fn list(context: &Context, call: &Call, request: ListRequest) -
     }
     let parts = request.parts.clone().unwrap_or_default();
     convert::parts(&parts)?;
-    let mut source = Source::new(call, &request)?;
+    let mut last = match request.page_token.as_str() {
+        "" => None,
+        token => Some(parse(token)?),
+    };
     let (mut names, mut runs, mut bytes) = (Names::new(call), Vec::new(), 0);
-    loop {
-        let Some(page) = source.next(context, call).await? else {
+    let mut source = Source::new(call, &request, last);
+    'pages: loop {
+        let Some((snapshot, page)) = source.next(context, call).await? else {
             return Ok(ListResponse { runs, next_page_token: String::new() });
         };
-        for (number, document) in page {
-            if !matches(&request, &document.props) {
-                continue;
+        for (place, (number, document)) in page.into_iter().enumerate() {
+            if matches(&request, &document.props) {
+                let snapshot = snapshot.as_ref();
+                match run_parts(context, &mut names, snapshot, number, &document, &parts).await {
+                    // The page takes longer than its snapshot lives: what is left of it is read anew.
+                    Err(Error::Store(StoreError::SnapshotTooOld)) if place > 0 => {
+                        source = Source::new(call, &request, last);
+                        continue 'pages;
+                    }
+                    run => runs.push(first_piece(run?)),
+                }
+                bytes += runs.last().map_or(0, Message::encoded_len);
+                if runs.len() >= size as usize || bytes >= PAGE_BYTES {
+                    return Ok(ListResponse { runs, next_page_token: token(number) });
+                }
             }
-            let run = view(context, &mut names, number, document, &parts).await?;
-            bytes += run.encoded_len();
-            runs.push(run);
-            if runs.len() >= size as usize || bytes >= PAGE_BYTES {
-                return Ok(ListResponse { runs, next_page_token: token(number) });
-            }
+            last = Some(number);
         }
     }
-}
-
-async fn view(
-    context: &Context,
-    names: &mut Names,
-    number: RunNumber,
-    document: Document,
-    parts: &RunParts,
-) -> Result<Run> {
-    let snapshot = context.store.snapshot().await?;
-    run_parts(context, names, snapshot.as_ref(), number, &document, parts).await
 }
 
 fn matches(request: &ListRequest, props: &Props) -> bool {
@@ -94,18 +94,15 @@ enum Source {
 }
 
 impl Source {
-    fn new(call: &Call, request: &ListRequest) -> Result<Self> {
+    /// Runs behind the last one.
+    fn new(call: &Call, request: &ListRequest, last: Option<RunNumber>) -> Self {
         let project = call.project;
-        let last = match request.page_token.as_str() {
-            "" => None,
-            token => Some(parse(token)?),
-        };
         let from = |all: Range, key: fn(_, RunNumber) -> _| match last {
             Some(number) => all.before(&key(project, number)),
             None => all,
         };
         // Few runs are active, and few are archived: such a list is short.
-        Ok(match (request.active, request.archived) {
+        match (request.active, request.archived) {
             (Some(true), _) => {
                 Self::Index(Some(from(keys::index_active_all(project, true), |project, number| {
                     keys::index_active(project, true, number)
@@ -117,31 +114,34 @@ impl Source {
                 })))
             }
             _ => Self::Documents(Some(from(keys::documents(project), keys::document))),
-        })
+        }
     }
 
-    async fn next(&mut self, context: &Context, call: &Call) -> Result<Option<Vec<(RunNumber, Document)>>> {
+    /// The next documents, and the snapshot that they are of.
+    async fn next(&mut self, context: &Context, call: &Call) -> Result<Option<Page>> {
         let (Self::Documents(rest) | Self::Index(rest)) = self;
         let Some(range) = rest.take() else { return Ok(None) };
         let snapshot = context.store.snapshot().await?;
-        let snapshot = snapshot.as_ref();
-        match self {
+        let found = match self {
             Self::Documents(rest) => {
                 let scan = Scan { rows: READ, reverse: true, ..Scan::default() };
-                let page = runs_list(snapshot, call.project, &range, scan).await?;
+                let page = runs_list(snapshot.as_ref(), call.project, &range, scan).await?;
                 *rest = page.rest;
-                Ok(Some(page.runs))
+                page.runs
             }
             Self::Index(rest) => {
-                let (numbers, left) = runs_proposed_last(snapshot, &range, READ).await?;
-                let documents = documents_get(snapshot, call.project, &numbers).await?;
+                let (numbers, left) = runs_proposed_last(snapshot.as_ref(), &range, READ).await?;
+                let documents = documents_get(snapshot.as_ref(), call.project, &numbers).await?;
                 *rest = left;
                 let found = numbers.into_iter().zip(documents);
-                Ok(Some(found.filter_map(|(number, document)| Some((number, document?))).collect()))
+                found.filter_map(|(number, document)| Some((number, document?))).collect()
             }
-        }
+        };
+        Ok(Some((snapshot, found)))
     }
 }
+
+type Page = (Box<dyn Snapshot>, Vec<(RunNumber, Document)>);
 
 #[cfg(test)]
 mod tests {

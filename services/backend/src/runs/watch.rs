@@ -37,7 +37,7 @@ use crate::{
     convert,
     error::{Error, Result},
     stream::{End, Sender},
-    view::{Names, run_parts},
+    view::{Names, first_piece, run_parts},
 };
 use feed::Feed;
 use filter::Filter;
@@ -239,6 +239,7 @@ impl Watch {
         };
         let writing = writing_get(snapshot.as_ref(), self.call.project, number).await?;
         let run = run_parts(&self.context, names, snapshot.as_ref(), number, &document, &self.parts).await?;
+        let run = first_piece(run);
         self.gone.remove(&number);
         if self.data.len() > REMEMBERED {
             self.data.clear();

@@ -76,6 +76,11 @@ impl Delivery {
         self.page = None;
     }
 
+    /// Whether that is the case, and nothing was read since.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        self.page.is_none()
+    }
+
     /// Takes a run back for which `error` says that its snapshot has ended; once, as a run that takes longer than any
     /// snapshot lives cannot be read.
     pub(crate) fn take_back(&mut self, number: RunNumber, place: Place, error: Error) -> Result<()> {

@@ -6,7 +6,7 @@ use matyan_model::{
     context::Context as SeriesContext,
     ids::SeriesNumber,
     metric::metric_series_find,
-    series::{RunPlace, RunSeries, SeriesView, StepRange, Summary},
+    series::{Points as Columns, RunPlace, RunSeries, SeriesView, StepRange},
 };
 use matyan_proto::{
     limits,
@@ -28,16 +28,9 @@ use crate::{
     call::Call,
     convert,
     error::{Error, Result},
-    series::{bucket_columns, chart, columnar, sample, x_axis},
+    series::{Axis, Whole, at_once, bucket_columns, chart, columnar, sample, x_axis},
     view,
 };
-
-/// Points of the sequences that are read at once: a few MB at most.
-const POINTS: usize = 60_000;
-/// Sequences without points that are read at once.
-const LISTED: usize = 1_000;
-/// The longest series that goes into one message whole.
-const WHOLE_SERIES: u64 = 300_000;
 
 /// What is asked for of each series.
 pub(super) struct Metrics {
@@ -47,6 +40,7 @@ pub(super) struct Metrics {
 
 enum Wanted {
     Points { density: u32, columns: PointColumns, x_axis: Option<String> },
+    Whole { columns: PointColumns, x_axis: Option<String> },
     Buckets { pixels: usize, columns: Vec<BucketColumn> },
     Nothing,
 }
@@ -71,7 +65,10 @@ pub(super) fn search(
             if let Some(name) = &request.x_axis {
                 convert::at_most("x_axis", name.len(), limits::NAME_BYTES)?;
             }
-            Wanted::Points { density, columns, x_axis: request.x_axis }
+            match density {
+                0 => Wanted::Whole { columns, x_axis: request.x_axis },
+                density => Wanted::Points { density, columns, x_axis: request.x_axis },
+            }
         }
         Some(Points::Pixels(0)) => return Err(Error::field("pixels", "is 0: ask for at least 1")),
         Some(Points::Pixels(pixels)) => {
@@ -89,15 +86,7 @@ impl Kind for Metrics {
     type Message = MetricsResponse;
     type Row = RunMetrics;
     type Piece = Piece;
-
-    fn at_once(&self) -> usize {
-        match &self.wanted {
-            Wanted::Points { density: 0, .. } => 1,
-            Wanted::Points { density, .. } => (POINTS / *density as usize).clamp(1, LISTED),
-            Wanted::Buckets { pixels, .. } => (POINTS / pixels).clamp(1, LISTED),
-            Wanted::Nothing => LISTED,
-        }
-    }
+    type Open = OpenSeries;
 
     async fn read(
         &self,
@@ -106,7 +95,28 @@ impl Kind for Metrics {
         snapshot: &dyn Snapshot,
         run: RunPlace,
         sequences: &[Sequence],
-    ) -> Result<Vec<Piece>> {
+        open: &mut Option<OpenSeries>,
+    ) -> Result<(Vec<Piece>, usize)> {
+        let points = match &self.wanted {
+            Wanted::Whole { columns, x_axis } => {
+                let Some(sequence) = sequences.first() else { return Ok((Vec::new(), 0)) };
+                if open.is_none() {
+                    *open = self.open(snapshot, run, sequence, x_axis.as_deref()).await?;
+                }
+                let Some(series) = open else { return Ok((Vec::new(), 1)) };
+                let piece = series.next(snapshot, *columns).await?;
+                let is_read = piece.as_ref().is_none_or(|piece| !piece.more);
+                if is_read {
+                    *open = None;
+                }
+                let pieces = piece.map(|piece| Piece::Points(Box::new(piece)));
+                return Ok((pieces.into_iter().collect(), usize::from(is_read)));
+            }
+            Wanted::Points { density, .. } => *density as usize,
+            Wanted::Buckets { pixels, .. } => *pixels,
+            Wanted::Nothing => 0,
+        };
+        let sequences = &sequences[..sequences.len().min(at_once(points))];
         let opened = RunSeries::open(snapshot, run).await?;
         let numbers: Vec<SeriesNumber> = sequences.iter().map(|sequence| sequence.number).collect();
         let views = opened.views(snapshot, &numbers).await?;
@@ -116,14 +126,13 @@ impl Kind for Metrics {
             let summary = series.summary(snapshot).await?;
             let info = view::metric_info(sequence.number, header.clone(), summary.as_ref());
             pieces.push(match &self.wanted {
-                Wanted::Nothing => Piece::Info(info),
+                Wanted::Nothing | Wanted::Whole { .. } => Piece::Info(info),
                 Wanted::Buckets { pixels, columns } => {
                     let mut buckets = chart(snapshot, &series, self.steps, *pixels, columns).await?;
                     buckets.info = Some(info);
                     Piece::Buckets(Box::new(buckets))
                 }
                 Wanted::Points { density, columns, x_axis } => {
-                    check_length(*density, summary.as_ref())?;
                     let axis = match x_axis {
                         Some(name) => axis(snapshot, &opened, run, name, &header.context).await?,
                         None => None,
@@ -134,7 +143,7 @@ impl Kind for Metrics {
                 }
             });
         }
-        Ok(pieces)
+        Ok((pieces, sequences.len()))
     }
 
     fn bytes(piece: &Piece) -> usize {
@@ -164,6 +173,31 @@ impl Kind for Metrics {
 }
 
 impl Metrics {
+    /// `None` of what is no metric.
+    async fn open(
+        &self,
+        snapshot: &dyn Snapshot,
+        run: RunPlace,
+        sequence: &Sequence,
+        x_axis: Option<&str>,
+    ) -> Result<Option<OpenSeries>> {
+        let SequenceHeader::Metric(header) = &sequence.header else { return Ok(None) };
+        let opened = RunSeries::open(snapshot, run).await?;
+        let view = opened.view(snapshot, sequence.number).await?;
+        let axis = match x_axis {
+            Some(name) => axis(snapshot, &opened, run, name, &header.context).await?,
+            None => None,
+        };
+        let axis = match axis {
+            Some(axis) => Some(Axis::new(axis.scan(snapshot, self.steps).await?)),
+            None => None,
+        };
+        let summary = view.summary(snapshot).await?;
+        let info = Some(view::metric_info(sequence.number, header.clone(), summary.as_ref()));
+        let whole = Whole::new(view.scan(snapshot, self.steps).await?);
+        Ok(Some(OpenSeries { info, whole, axis, points: None }))
+    }
+
     async fn points(
         &self,
         snapshot: &dyn Snapshot,
@@ -181,13 +215,28 @@ impl Metrics {
     }
 }
 
-fn check_length(density: u32, summary: Option<&Summary>) -> Result<()> {
-    match summary.map_or(0, |summary| summary.count) {
-        count if density == 0 && count > WHOLE_SERIES => {
-            let size = usize::try_from(count).unwrap_or(usize::MAX);
-            Err(Error::TooLarge { field: "density", size, limit: WHOLE_SERIES as usize })
+/// A series of which every point is sent.
+pub(super) struct OpenSeries {
+    /// Until the first piece is sent.
+    info: Option<SeriesInfo>,
+    whole: Whole,
+    axis: Option<Axis>,
+    /// Read, while its x axis is still to be.
+    points: Option<(Columns, bool)>,
+}
+
+impl OpenSeries {
+    async fn next(&mut self, snapshot: &dyn Snapshot, columns: PointColumns) -> Result<Option<SeriesPoints>> {
+        if self.points.is_none() {
+            self.points = self.whole.next(snapshot).await?;
         }
-        _ => Ok(()),
+        let Some((points, more)) = &self.points else { return Ok(None) };
+        let mut piece = SeriesPoints { more: *more, ..columnar(points, columns) };
+        if let Some(axis) = &mut self.axis {
+            (piece.x_places, piece.x_values) = axis.values(snapshot, &points.steps).await?;
+        }
+        (self.points, piece.info) = (None, self.info.take());
+        Ok(Some(piece))
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
     Context,
     call::Call,
     error::{Error, Result},
-    objects::{Selected, found_sequence, is_list},
+    objects::{Cursor, Selected, is_list},
 };
 
 /// What is asked for of each sequence.
@@ -56,11 +56,7 @@ impl Kind for Objects {
     type Message = ObjectsResponse;
     type Row = RunObjects;
     type Piece = Answer;
-
-    /// Texts and figures may be large.
-    fn at_once(&self) -> usize {
-        1
-    }
+    type Open = Cursor;
 
     async fn read(
         &self,
@@ -69,14 +65,26 @@ impl Kind for Objects {
         snapshot: &dyn Snapshot,
         run: RunPlace,
         sequences: &[Sequence],
-    ) -> Result<Vec<Answer>> {
-        let mut read = Vec::with_capacity(sequences.len());
-        for sequence in sequences {
-            let SequenceHeader::Object(header) = &sequence.header else { continue };
-            let selected = Selected::new(run.number, sequence.number, header.clone(), self.of);
-            read.push(found_sequence(context, snapshot, call, &selected, &self.selection).await?);
+        open: &mut Option<Cursor>,
+    ) -> Result<(Vec<Answer>, usize)> {
+        let Some(sequence) = sequences.first() else { return Ok((Vec::new(), 0)) };
+        let SequenceHeader::Object(header) = &sequence.header else { return Ok((Vec::new(), 1)) };
+        let mut cursor = match open.take() {
+            Some(cursor) => cursor,
+            None => {
+                let selected = Selected::new(run.number, sequence.number, header.clone(), self.of);
+                Cursor::new(context, call, selected, &self.selection).await?
+            }
+        };
+        let piece = cursor.piece(context, snapshot).await;
+        // Also after an error it goes on there.
+        *open = Some(cursor);
+        let piece = piece?;
+        if piece.more {
+            return Ok((vec![piece], 0));
         }
-        Ok(read)
+        *open = None;
+        Ok((vec![piece], 1))
     }
 
     fn bytes(piece: &Answer) -> usize {

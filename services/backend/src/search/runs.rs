@@ -17,6 +17,7 @@ use prost::Message;
 
 use super::{
     candidate::Candidate,
+    dated::Dated,
     delivery::{Delivery, Place},
     judge::Matched,
     pulse::Pulse,
@@ -30,7 +31,7 @@ use crate::{
     convert,
     error::{Error, Result},
     stream::{End, Sender},
-    view::{Names, run_parts},
+    view::{Names, in_pieces, run_parts},
 };
 
 /// A message is sent when it has grown to this.
@@ -52,7 +53,7 @@ pub(super) struct RunSearch {
 impl RunSearch {
     pub(super) fn new(context: Arc<Context>, call: Call, request: RunsRequest) -> Result<Self> {
         let parts = request.parts.unwrap_or_default();
-        check(&parts)?;
+        convert::parts(&parts)?;
         Ok(Self {
             compiled: text::compiled(&context, request.query, Endpoint::Run)?,
             keys: sort::keys(request.sort)?,
@@ -83,18 +84,15 @@ impl RunSearch {
             message: RunsResponse::default(),
             bytes: 0,
         };
-        match self.keys.is_empty() {
-            true => out.newest_first(&self.call, self.after).await,
-            false => out.sorted(&self.call, self.keys, self.after).await,
+        match sort::date(&self.keys) {
+            _ if self.keys.is_empty() => out.newest_first(&self.call, self.after).await,
+            // A page of what is nearly everything.
+            Some(descending) if self.limit.is_some() && out.scanner.is_dense() => {
+                out.dated(&self.call, descending, self.after).await
+            }
+            _ => out.sorted(&self.call, self.keys, self.after).await,
         }
     }
-}
-
-/// What of a run may be asked for.
-pub(super) fn check(parts: &RunParts) -> Result<()> {
-    const NAMED: usize = 1_000;
-    convert::at_most("param_paths", parts.param_paths.len(), NAMED)?;
-    convert::at_most("series_names", parts.series_names.len(), NAMED)
 }
 
 struct Out<'s> {
@@ -172,6 +170,41 @@ impl Out<'_> {
         Ok(head_live(snapshot.as_ref(), call.project, &RunId::new(run_id)).await?)
     }
 
+    async fn dated(mut self, call: &Call, descending: bool, after: Option<String>) -> Result<(), End> {
+        let mut from = None;
+        if let Some(run_id) = after {
+            let Some(number) = self.live(call, run_id.clone()).await? else { return self.end().await };
+            let found = self.scanner.again(&[number]).await?;
+            let Some(last) = found.matched.front() else { return self.end().await };
+            from = Some((last.candidate.document.props.created_us, run_id));
+        }
+        self.counts = from.is_none();
+        let from_us = from.as_ref().map(|(created_us, _)| *created_us);
+        let mut dated = Dated::new(self.context.clone(), call.project, descending, from_us);
+        while self.left != Some(0) {
+            let life = self.sign_of_life();
+            let numbers = self.pulse.during(dated.next(), life).await??;
+            if numbers.is_empty() {
+                self.match_count = if self.counts { self.found } else { 0 };
+                break;
+            }
+            self.scanner.count(numbers.len());
+            let mut unread = numbers;
+            while !unread.is_empty() {
+                let life = self.sign_of_life();
+                let mut page = self.pulse.during(self.scanner.again(&unread), life).await??;
+                unread = std::mem::take(&mut page.unread);
+                in_order(&mut page, descending, from.as_ref());
+                let first = self.found + 1;
+                self.found += page.matched.len() as u64;
+                let counts = self.counts;
+                let places = (first..).map(|place| if counts { place } else { 0 });
+                self.deliver(Delivery::of_page(page, places)).await?;
+            }
+        }
+        self.end().await
+    }
+
     async fn sorted(mut self, call: &Call, keys: Vec<Key>, after: Option<String>) -> Result<(), End> {
         let mut sorter = Sorter::new(keys, (self.context.clock)());
         while let Some(page) = self.page().await? {
@@ -225,15 +258,19 @@ impl Out<'_> {
             let Candidate { number, document, .. } = &matched.candidate;
             let (snapshot, life) = (delivery.snapshot(), self.sign_of_life());
             let read = run_parts(&self.context, &mut self.names, snapshot, *number, document, &self.parts);
-            match self.pulse.during(read, life).await? {
-                Ok(run) => self.add(run, place),
+            let run = match self.pulse.during(read, life).await? {
+                Ok(run) => run,
                 Err(error) => {
                     delivery.take_back(*number, place, error)?;
                     continue;
                 }
-            }
-            if self.bytes >= MESSAGE_BYTES || self.message.runs.len() >= MESSAGE_RUNS {
-                self.flush(&mut delivery).await?;
+            };
+            self.left = self.left.map(|left| left - 1);
+            for piece in in_pieces(run) {
+                self.add(piece, place);
+                if self.bytes >= MESSAGE_BYTES || self.message.runs.len() >= MESSAGE_RUNS {
+                    self.flush(&mut delivery).await?;
+                }
             }
         }
         let is_more = self.left != Some(0) && !self.scanner.is_done();
@@ -247,7 +284,6 @@ impl Out<'_> {
         if self.message.runs.is_empty() {
             self.message.first_place = place;
         }
-        self.left = self.left.map(|left| left - 1);
         self.bytes += run.encoded_len();
         self.message.runs.push(run);
     }
@@ -283,6 +319,24 @@ impl Out<'_> {
 pub(super) fn always_raised(scanner: &Scanner) -> Option<Warning> {
     let message = "the query fails for everything that it is asked of, so it finds nothing: look at its names and types";
     scanner.always_raised().then(|| Warning { message: message.to_owned(), ..Warning::default() })
+}
+
+/// By creation, and runs of one moment by their ids; without those up to the last one of the page before.
+fn in_order(page: &mut Page, descending: bool, last: Option<&(i64, String)>) {
+    let key = |matched: &Matched| {
+        let props = &matched.candidate.document.props;
+        (props.created_us, props.run_id.clone())
+    };
+    if let Some(last) = last {
+        page.matched.retain(|matched| {
+            let key = key(matched);
+            key.0 != last.0 || key.1 > last.1
+        });
+    }
+    page.matched.make_contiguous().sort_by_cached_key(|matched| {
+        let (created_us, run_id) = key(matched);
+        (if descending { -i128::from(created_us) } else { created_us.into() }, run_id)
+    });
 }
 
 /// What of a page stands behind a run; nothing if it is not among the matches.

@@ -54,6 +54,8 @@ pub(crate) struct Scanner {
     columns: Option<Vec<Path>>,
     checked: u64,
     total: u64,
+    /// Every run is looked at although the indexes know the matches: so many are they.
+    is_dense: bool,
 }
 
 /// What is still to be looked at.
@@ -88,6 +90,7 @@ impl Scanner {
                 (Rest::Listed(numbers), total)
             }
         };
+        let is_dense = plan.exact && matches!(rest, Rest::Scan(_));
         let narrowed = plan.sequences.clone();
         let rest = if narrowed.as_ref().is_some_and(Vec::is_empty) { Rest::Listed(Vec::new()) } else { rest };
         Ok(Self {
@@ -99,7 +102,17 @@ impl Scanner {
             ahead: Ahead { fetched: FETCHED[0], scanned: SCANNED[0], again: VecDeque::new(), rest },
             checked: 0,
             total,
+            is_dense,
         })
+    }
+
+    pub(crate) fn is_dense(&self) -> bool {
+        self.is_dense
+    }
+
+    /// Counts runs that somebody else has proposed.
+    pub(crate) fn count(&mut self, checked: usize) {
+        self.checked += checked as u64;
     }
 
     pub(crate) fn is_done(&self) -> bool {
@@ -137,8 +150,8 @@ impl Scanner {
         if self.is_done() {
             return Ok(None);
         }
+        self.sieve().await?;
         let snapshot = self.context.store.snapshot().await?;
-        self.sieve(snapshot.as_ref()).await?;
         let documents = self.ahead.read(snapshot.as_ref(), self.project).await?;
         let read = documents.len();
         let mut page = self.page(snapshot, documents).await?;
@@ -148,7 +161,7 @@ impl Scanner {
     }
 
     /// Leaves of a scan that goes on and on what the columns do not refuse.
-    async fn sieve(&mut self, snapshot: &dyn Snapshot) -> Result<()> {
+    async fn sieve(&mut self) -> Result<()> {
         let Rest::Scan(Some(range)) = &self.ahead.rest else { return Ok(()) };
         if self.checked == 0 || self.checked * SCANNED_PART < self.total {
             return Ok(());
@@ -161,7 +174,9 @@ impl Scanner {
             end: range.end.clone(),
             limits: self.judge.limits(),
         };
-        if let Some(sieved) = columns::sieve(snapshot, scan).await? {
+        // A snapshot of its own: it may take as long as one lives.
+        let snapshot = self.context.store.snapshot().await?;
+        if let Some(sieved) = columns::sieve(snapshot.as_ref(), scan).await? {
             self.checked += sieved.tally.evaluated;
             self.judge.count(sieved.tally, sieved.steps_left);
             self.ahead.rest = Rest::Listed(sieved.left);

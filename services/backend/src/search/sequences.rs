@@ -16,13 +16,14 @@ use super::{
     delivery::{Delivery, Place},
     judge::Matched,
     pulse::Pulse,
-    runs::{MESSAGE_BYTES, always_raised, check},
+    runs::{MESSAGE_BYTES, always_raised},
     scan::Scanner,
     text::Compiled,
 };
 use crate::{
     Context,
     call::Call,
+    convert,
     error::{Error, Result},
     stream::{End, Sender},
     view::{Names, run_parts},
@@ -33,13 +34,13 @@ pub(super) trait Kind: Send + Sync {
     type Message: Send;
     /// One run and some of its sequences.
     type Row: Send;
-    /// What is sent of one sequence.
+    /// What is sent of one sequence, or of a part of it.
     type Piece: Send;
+    /// A sequence of which some was read: what a message does not hold comes in pieces.
+    type Open: Send;
 
-    /// Sequences whose pieces are about a message together.
-    fn at_once(&self) -> usize;
-
-    /// What is asked for of these sequences, in their order.
+    /// What is asked for of the first of these sequences, in their order: about as much as a message holds. Tells how many
+    /// of them were read to their end; `open` is the one behind those. May be called again after an error.
     fn read(
         &self,
         context: &Context,
@@ -47,7 +48,8 @@ pub(super) trait Kind: Send + Sync {
         snapshot: &dyn Snapshot,
         run: RunPlace,
         sequences: &[Sequence],
-    ) -> impl Future<Output = Result<Vec<Self::Piece>>> + Send;
+        open: &mut Option<Self::Open>,
+    ) -> impl Future<Output = Result<(Vec<Self::Piece>, usize)>> + Send;
 
     fn bytes(piece: &Self::Piece) -> usize;
 
@@ -83,7 +85,7 @@ impl SequenceSearch {
         limit: u32,
     ) -> Result<Self> {
         let parts = parts.unwrap_or_default();
-        check(&parts)?;
+        convert::parts(&parts)?;
         Ok(Self { context, call, compiled, parts, limit })
     }
 
@@ -129,12 +131,14 @@ struct Out<'s, K: Kind> {
 }
 
 /// A run of which something is still to be sent.
-struct OpenRun {
+struct OpenRun<S> {
     place: RunPlace,
     /// With its parts until the first piece is sent.
     run: Run,
     sequences: Vec<Sequence>,
     read: usize,
+    /// The next one, if some of it was read.
+    sequence: Option<S>,
     /// Something of it is on its way, so that it cannot be begun anew.
     is_begun: bool,
     /// Where the rest is read from once the first snapshot was given up.
@@ -187,7 +191,7 @@ impl<K: Kind> Out<'_, K> {
         Ok(())
     }
 
-    async fn open(&mut self, delivery: &Delivery, matched: Matched) -> Result<Result<OpenRun>, End> {
+    async fn open(&mut self, delivery: &Delivery, matched: Matched) -> Result<Result<OpenRun<K::Open>>, End> {
         let Matched { candidate, sequences: matching } = matched;
         let Candidate { number, document, sequences, .. } = candidate;
         let (snapshot, life) = (delivery.snapshot(), self.sign_of_life());
@@ -200,14 +204,19 @@ impl<K: Kind> Out<'_, K> {
         let kept = sequences.into_iter().enumerate().filter(|(at, _)| matching.next_if_eq(at).is_some());
         let sequences = kept.map(|(_, sequence)| sequence).collect();
         let place = RunPlace { project: self.call.project, number };
-        Ok(Ok(OpenRun { place, run, sequences, read: 0, is_begun: false, snapshot: None }))
+        let sequence = None;
+        Ok(Ok(OpenRun { place, run, sequences, read: 0, sequence, is_begun: false, snapshot: None }))
     }
 
     /// Sends the sequences of a run; an inner error means that nothing of it was sent.
-    async fn pieces(&mut self, delivery: &mut Delivery, open: &mut OpenRun) -> Result<Result<()>, End> {
+    async fn pieces(
+        &mut self,
+        delivery: &mut Delivery,
+        open: &mut OpenRun<K::Open>,
+    ) -> Result<Result<()>, End> {
         let mut pieces = Vec::new();
         while open.read < open.sequences.len() {
-            let read = match self.read(delivery, open).await? {
+            let (read, done) = match self.read(delivery, open).await? {
                 Err(Error::Store(StoreError::SnapshotTooOld)) if open.is_begun => {
                     open.snapshot = Some(self.context.store.snapshot().await?);
                     self.read(delivery, open).await??
@@ -216,14 +225,15 @@ impl<K: Kind> Out<'_, K> {
                 Err(error) => return Ok(Err(error)),
                 Ok(read) => read,
             };
-            open.read += read.len();
+            open.read += done;
             self.bytes += read.iter().map(K::bytes).sum::<usize>();
             pieces.extend(read);
             if self.bytes >= MESSAGE_BYTES && open.read < open.sequences.len() {
                 self.push(open, std::mem::take(&mut pieces), true);
                 open.is_begun = true;
                 open.snapshot = None;
-                if self.flush(delivery).await? {
+                self.flush(delivery).await?;
+                if delivery.is_forgotten() {
                     open.snapshot = Some(self.context.store.snapshot().await?);
                 }
             }
@@ -235,29 +245,32 @@ impl<K: Kind> Out<'_, K> {
         Ok(Ok(()))
     }
 
-    async fn read(&mut self, delivery: &Delivery, open: &OpenRun) -> Result<Result<Vec<K::Piece>>, End> {
-        let to = open.sequences.len().min(open.read + self.kind.at_once());
-        let sequences = &open.sequences[open.read..to];
-        let snapshot = open.snapshot.as_deref().unwrap_or_else(|| delivery.snapshot());
+    async fn read(
+        &mut self,
+        delivery: &Delivery,
+        open: &mut OpenRun<K::Open>,
+    ) -> Result<Result<(Vec<K::Piece>, usize)>, End> {
+        let OpenRun { place, sequences, read, sequence, snapshot, .. } = open;
+        let snapshot = snapshot.as_deref().unwrap_or_else(|| delivery.snapshot());
         let life = self.sign_of_life();
-        let read = self.kind.read(&self.context, &self.call, snapshot, open.place, sequences);
+        let sequences = &sequences[*read..];
+        let read = self.kind.read(&self.context, &self.call, snapshot, *place, sequences, sequence);
         Ok(self.pulse.during(read, life).await?)
     }
 
-    fn push(&mut self, open: &mut OpenRun, pieces: Vec<K::Piece>, more: bool) {
+    fn push(&mut self, open: &mut OpenRun<K::Open>, pieces: Vec<K::Piece>, more: bool) {
         let run_id = open.run.run_id.clone();
         let run = std::mem::replace(&mut open.run, Run { run_id, ..Run::default() });
         self.bytes += prost::Message::encoded_len(&run);
         self.rows.push(self.kind.row(run, pieces, more));
     }
 
-    /// Sends what there is, and tells whether the client had to be waited for: then no snapshot is held any more.
-    async fn flush(&mut self, delivery: &mut Delivery) -> Result<bool, End> {
+    /// Sends what there is. While the client has to be waited for no snapshot is held.
+    async fn flush(&mut self, delivery: &mut Delivery) -> Result<(), End> {
         let message = self.message(false);
-        let Err(message) = self.pulse.try_send(message) else { return Ok(false) };
+        let Err(message) = self.pulse.try_send(message) else { return Ok(()) };
         delivery.forget();
-        self.pulse.send(message).await?;
-        Ok(true)
+        Ok(self.pulse.send(message).await?)
     }
 
     fn message(&mut self, done: bool) -> K::Message {

@@ -1,7 +1,7 @@
 //! The order of a search of runs: a key for each run that matches, and which comes first.
 //! Runs without a value come last, either way; ties go by run id.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, collections::HashMap, sync::Arc};
 
 use matyan_model::{
     cbor,
@@ -65,6 +65,14 @@ pub(super) fn keys(sort: Vec<Sort>) -> Result<Vec<Key>> {
     sort.into_iter().map(key).collect()
 }
 
+/// Whether the newest are to be first, if runs are sorted by their creation and nothing else.
+pub(super) fn date(keys: &[Key]) -> Option<bool> {
+    match keys {
+        [Key { by: KeyBy::Field(SortField::Created), descending }] => Some(*descending),
+        _ => None,
+    }
+}
+
 fn metric(key: SeriesKey) -> Result<KeyBy> {
     convert::at_most("name", key.name.len(), limits::NAME_BYTES)?;
     let context = convert::context(&key)?;
@@ -99,7 +107,9 @@ impl Entry {
 
 /// Runs as they are found, and in order in the end.
 pub(super) struct Sorter {
-    keys: Vec<Key>,
+    keys: Arc<[Key]>,
+    /// Names of experiments, each read once.
+    experiments: HashMap<String, Option<String>>,
     entries: Vec<Entry>,
     bytes: usize,
     /// Now, for the duration of runs that go on.
@@ -108,7 +118,8 @@ pub(super) struct Sorter {
 
 impl Sorter {
     pub(super) fn new(keys: Vec<Key>, now_us: i64) -> Self {
-        Self { keys, entries: Vec::new(), bytes: 0, now_us }
+        let (keys, experiments) = (keys.into(), HashMap::new());
+        Self { keys, experiments, entries: Vec::new(), bytes: 0, now_us }
     }
 
     pub(super) fn found(&self) -> u64 {
@@ -123,7 +134,8 @@ impl Sorter {
         document: &Document,
     ) -> Result<()> {
         let mut terms = Vec::with_capacity(self.keys.len());
-        for key in &self.keys {
+        let keys = self.keys.clone();
+        for key in keys.iter() {
             terms.push(match &key.by {
                 KeyBy::Field(field) => self.field(snapshot, project, *field, document).await?,
                 KeyBy::Param(path) => param(snapshot, project, number, document, path).await?,
@@ -143,7 +155,7 @@ impl Sorter {
     }
 
     async fn field(
-        &self,
+        &mut self,
         snapshot: &dyn Snapshot,
         project: Project,
         field: SortField,
@@ -161,11 +173,12 @@ impl Sorter {
             SortField::RunId => Term::Text(props.run_id.clone()),
             SortField::Description => Term::Text(props.description.clone()),
             SortField::Experiment => {
-                let experiment = match &props.experiment {
-                    Some(id) => entity_get::<Experiment>(snapshot, project, id).await?,
-                    None => None,
-                };
-                experiment.map_or(Term::Absent, |experiment| Term::Text(experiment.name))
+                let Some(id) = &props.experiment else { return Ok(Term::Absent) };
+                if !self.experiments.contains_key(id) {
+                    let found = entity_get::<Experiment>(snapshot, project, id).await?;
+                    self.experiments.insert(id.clone(), found.map(|experiment| experiment.name));
+                }
+                self.experiments[id].clone().map_or(Term::Absent, Term::Text)
             }
         })
     }

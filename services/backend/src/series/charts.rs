@@ -1,10 +1,13 @@
 //! Charts: at most as many buckets of each series as the chart has pixels.
 
-use matyan_model::series::{RunPlace, RunSeries, SeriesView, StepRange, Summary, exponent_for};
+use matyan_model::series::{SeriesView, StepRange, Summary, exponent_for};
 use matyan_proto::series::v1::{BucketColumn, BucketsRequest, BucketsResponse, Place, SeriesBuckets};
 use matyan_store::Snapshot;
 
-use super::select;
+use super::{
+    reading::{Reading, at_once},
+    select::{self, Selected},
+};
 use crate::{
     Context,
     call::Call,
@@ -35,30 +38,51 @@ pub(crate) async fn send(
     request: BucketsRequest,
     sender: &Sender<BucketsResponse>,
 ) -> Result<(), End> {
-    let steps = convert::steps(request.steps.as_ref());
-    let columns = bucket_columns(request.columns());
+    let wanted = Wanted {
+        steps: convert::steps(request.steps.as_ref()),
+        pixels: request.pixels as usize,
+        columns: bucket_columns(request.columns()),
+    };
     for (run, selection) in (0..).zip(&request.runs) {
         let Some(found) = context.run_if_there(call, &selection.run_id).await? else { continue };
         let selected = select::series(call, &found, selection).await?;
-        let numbers: Vec<_> = selected.iter().map(|series| series.number).collect();
-        let snapshot = found.snapshot.as_ref();
-        let opened =
-            RunSeries::open(snapshot, RunPlace { project: call.project, number: found.number }).await?;
-        let views = opened.views(snapshot, &numbers).await?;
-        let mut charts = Vec::with_capacity(selected.len());
-        for (series, opened) in selected.into_iter().zip(views) {
-            let summary = opened.summary(snapshot).await?;
-            let mut chart = chart(snapshot, &opened, steps, request.pixels as usize, &columns).await?;
-            chart.place = Some(Place { run, series: series.place });
-            chart.info = Some(view::metric_info(series.number, series.header, summary.as_ref()));
-            charts.push(chart);
-        }
-        drop(found);
-        for chart in charts {
-            sender.send(BucketsResponse { series: vec![chart] }).await?;
+        let mut reading = Reading::new(context, call, found);
+        for selected in selected.chunks(at_once(wanted.pixels)) {
+            let series = loop {
+                match charts(&mut reading, run, selected, &wanted).await {
+                    Ok(series) => break series,
+                    Err(error) => reading.renew(error)?,
+                }
+            };
+            reading.send(sender, BucketsResponse { series }).await?;
         }
     }
     Ok(())
+}
+
+struct Wanted {
+    steps: StepRange,
+    pixels: usize,
+    columns: Vec<BucketColumn>,
+}
+
+async fn charts(
+    reading: &mut Reading<'_>,
+    run: u32,
+    selected: &[Selected],
+    wanted: &Wanted,
+) -> Result<Vec<SeriesBuckets>> {
+    let (snapshot, opened) = reading.run().await?;
+    let numbers: Vec<_> = selected.iter().map(|series| series.number).collect();
+    let mut charts = Vec::with_capacity(selected.len());
+    for (series, opened) in selected.iter().zip(opened.views(snapshot, &numbers).await?) {
+        let summary = opened.summary(snapshot).await?;
+        let mut chart = chart(snapshot, &opened, wanted.steps, wanted.pixels, &wanted.columns).await?;
+        chart.place = Some(Place { run, series: series.place });
+        chart.info = Some(view::metric_info(series.number, series.header.clone(), summary.as_ref()));
+        charts.push(chart);
+    }
+    Ok(charts)
 }
 
 pub(crate) async fn chart(

@@ -1,15 +1,20 @@
 //! Points as they were logged: thinned to a density, or every one of them in pieces.
 
-use matyan_model::series::{ABSENT, Points, RunPlace, RunSeries, Sampling, SeriesView, StepRange};
+use matyan_model::series::{ABSENT, PointScan, Points, RunSeries, Sampling, SeriesView, StepRange};
 use matyan_proto::{
     common::v1::SeriesKey,
+    runs::v1::SeriesInfo,
     series::v1::{
         Place, PointColumns, PointsRequest, PointsResponse, SampleRequest, SampleResponse, SeriesPoints,
     },
 };
-use matyan_store::{Error as StoreError, Snapshot};
+use matyan_store::Snapshot;
 
-use super::select::{self, Selected};
+use super::{
+    reading::{Reading, at_once},
+    select::{self, Selected},
+    whole::{Axis, Whole},
+};
 use crate::{
     Context,
     call::Call,
@@ -23,11 +28,16 @@ use crate::{
 /// Densities from here on are sampled by equal parts of the steps, as charts of the published clients rely on.
 const BUCKETED_FROM: u32 = 128;
 
-/// Points in one message at full resolution: some 1.5 MB.
-const PIECE: usize = 64 * 1024;
-
 /// The columns of a request that names none.
 pub(crate) const VALUES: PointColumns = PointColumns { values: true, epochs: false, times: false };
+
+/// What is asked for of each series.
+struct Wanted<'r> {
+    steps: StepRange,
+    density: u32,
+    columns: PointColumns,
+    x_axis: Option<&'r str>,
+}
 
 pub(crate) async fn send_samples(
     context: &Context,
@@ -35,38 +45,146 @@ pub(crate) async fn send_samples(
     request: SampleRequest,
     sender: &Sender<SampleResponse>,
 ) -> Result<(), End> {
-    let steps = convert::steps(request.steps.as_ref());
-    let columns = request.columns.unwrap_or(VALUES);
+    let wanted = Wanted {
+        steps: convert::steps(request.steps.as_ref()),
+        density: request.density,
+        columns: request.columns.unwrap_or(VALUES),
+        x_axis: request.x_axis.as_deref(),
+    };
     for (run, selection) in (0..).zip(&request.runs) {
         let Some(found) = context.run_if_there(call, &selection.run_id).await? else { continue };
         let selected = select::series(call, &found, selection).await?;
-        let numbers: Vec<_> = selected.iter().map(|series| series.number).collect();
-        let snapshot = found.snapshot.as_ref();
-        let opened =
-            RunSeries::open(snapshot, RunPlace { project: call.project, number: found.number }).await?;
-        let views = opened.views(snapshot, &numbers).await?;
-        let mut samples = Vec::with_capacity(selected.len());
-        for (series, series_view) in selected.into_iter().zip(views) {
-            let chosen = sample(snapshot, &series_view, steps, request.density).await?;
-            let mut answer = columnar(&chosen, columns);
-            if let Some(name) = &request.x_axis {
-                let key = SeriesKey { name: name.clone(), context: series.header.context.clone() };
-                if let Some((axis, _)) = select::named(snapshot, call, &found, &key).await? {
-                    let axis = opened.view(snapshot, axis).await?;
-                    (answer.x_places, answer.x_values) = x_axis(snapshot, &axis, &chosen).await?;
+        let axes = axes(call, &found, &selected, wanted.x_axis).await?;
+        let asked: Vec<Asked> = selected.into_iter().zip(axes).collect();
+        let mut reading = Reading::new(context, call, found);
+        match wanted.density {
+            0 => {
+                for asked in &asked {
+                    send_whole(&mut reading, run, asked, &wanted, sender).await?;
                 }
             }
-            let summary = series_view.summary(snapshot).await?;
-            answer.place = Some(Place { run, series: series.place });
-            answer.info = Some(view::metric_info(series.number, series.header, summary.as_ref()));
-            samples.push(answer);
-        }
-        drop(found);
-        for sample in samples {
-            sender.send(SampleResponse { series: vec![sample] }).await?;
+            density => {
+                for asked in asked.chunks(at_once(density as usize)) {
+                    let series = loop {
+                        match samples(&mut reading, run, asked, &wanted).await {
+                            Ok(series) => break series,
+                            Err(error) => reading.renew(error)?,
+                        }
+                    };
+                    reading.send(sender, SampleResponse { series }).await?;
+                }
+            }
         }
     }
     Ok(())
+}
+
+/// A series, and that of its x axis.
+type Asked = (Selected, Option<matyan_model::ids::SeriesNumber>);
+
+async fn axes(
+    call: &Call,
+    found: &Found,
+    selected: &[Selected],
+    name: Option<&str>,
+) -> Result<Vec<Option<matyan_model::ids::SeriesNumber>>> {
+    let Some(name) = name else { return Ok(vec![None; selected.len()]) };
+    let mut axes = Vec::with_capacity(selected.len());
+    for series in selected {
+        let key = SeriesKey { name: name.to_owned(), context: series.header.context.clone() };
+        let axis = select::named(found.snapshot.as_ref(), call, found, &key).await?;
+        axes.push(axis.map(|(number, _)| number));
+    }
+    Ok(axes)
+}
+
+async fn samples(
+    reading: &mut Reading<'_>,
+    run: u32,
+    asked: &[Asked],
+    wanted: &Wanted<'_>,
+) -> Result<Vec<SeriesPoints>> {
+    let (snapshot, opened) = reading.run().await?;
+    let numbers: Vec<_> = asked.iter().map(|(series, _)| series.number).collect();
+    let views = opened.views(snapshot, &numbers).await?;
+    let mut samples = Vec::with_capacity(asked.len());
+    for ((series, axis), view) in asked.iter().zip(views) {
+        let chosen = sample(snapshot, &view, wanted.steps, wanted.density).await?;
+        let mut answer = columnar(&chosen, wanted.columns);
+        if let Some(axis) = axis {
+            let axis = opened.view(snapshot, *axis).await?;
+            (answer.x_places, answer.x_values) = x_axis(snapshot, &axis, &chosen).await?;
+        }
+        answer.place = Some(Place { run, series: series.place });
+        answer.info = Some(info(snapshot, &view, series).await?);
+        samples.push(answer);
+    }
+    Ok(samples)
+}
+
+async fn info(snapshot: &dyn Snapshot, view: &SeriesView, series: &Selected) -> Result<SeriesInfo> {
+    let summary = view.summary(snapshot).await?;
+    Ok(view::metric_info(series.number, series.header.clone(), summary.as_ref()))
+}
+
+/// A series that is about to be read whole, and what is told of it.
+struct Opened {
+    info: SeriesInfo,
+    scan: PointScan,
+    axis: Option<PointScan>,
+}
+
+async fn opened(reading: &mut Reading<'_>, (series, axis): &Asked, steps: StepRange) -> Result<Opened> {
+    let open = async |snapshot: &dyn Snapshot, run: &RunSeries| {
+        let view = run.view(snapshot, series.number).await?;
+        let axis = match axis {
+            Some(axis) => Some(run.view(snapshot, *axis).await?.scan(snapshot, steps).await?),
+            None => None,
+        };
+        let info = info(snapshot, &view, series).await?;
+        Ok(Opened { info, scan: view.scan(snapshot, steps).await?, axis })
+    };
+    loop {
+        let (snapshot, run) = reading.run().await?;
+        match open(snapshot, run).await {
+            Err(error) => reading.renew(error)?,
+            opened => return opened,
+        }
+    }
+}
+
+async fn send_whole(
+    reading: &mut Reading<'_>,
+    run: u32,
+    asked: &Asked,
+    wanted: &Wanted<'_>,
+    sender: &Sender<SampleResponse>,
+) -> Result<(), End> {
+    let place = Some(Place { run, series: asked.0.place });
+    let Opened { info, scan, axis } = opened(reading, asked, wanted.steps).await?;
+    let (mut info, mut whole, mut axis) = (Some(info), Whole::new(scan), axis.map(Axis::new));
+    while let Some((points, more)) = next(reading, &mut whole).await? {
+        let mut piece = SeriesPoints { place, info: info.take(), more, ..columnar(&points, wanted.columns) };
+        if let Some(axis) = &mut axis {
+            (piece.x_places, piece.x_values) = loop {
+                match axis.values(reading.snapshot().await?, &points.steps).await {
+                    Err(error) => reading.renew(error)?,
+                    values => break values?,
+                }
+            };
+        }
+        reading.send(sender, SampleResponse { series: vec![piece] }).await?;
+    }
+    Ok(())
+}
+
+async fn next(reading: &mut Reading<'_>, whole: &mut Whole) -> Result<Option<(Points, bool)>> {
+    loop {
+        match whole.next(reading.snapshot().await?).await {
+            Err(error) => reading.renew(error)?,
+            piece => return piece,
+        }
+    }
 }
 
 pub(crate) async fn sample(
@@ -76,11 +194,8 @@ pub(crate) async fn sample(
     density: u32,
 ) -> Result<Points> {
     let limit = density as usize;
-    Ok(match density {
-        0 => series.points(snapshot, steps).await?,
-        _ if density < BUCKETED_FROM => series.sample(snapshot, steps, Sampling::Spread(limit)).await?,
-        _ => series.sample(snapshot, steps, Sampling::Buckets(limit)).await?,
-    })
+    let sampling = if density < BUCKETED_FROM { Sampling::Spread(limit) } else { Sampling::Buckets(limit) };
+    Ok(series.sample(snapshot, steps, sampling).await?)
 }
 
 /// For each chosen step that the axis has: its place among them, and the value.
@@ -92,17 +207,8 @@ pub(crate) async fn x_axis(
     let (Some(first), Some(last)) = (chosen.first(), chosen.last()) else {
         return Ok((Vec::new(), Vec::new()));
     };
-    let mut scan = axis.scan(snapshot, StepRange::new(first.step, last.step)).await?;
-    let (mut places, mut values) = (Vec::new(), Vec::new());
-    while let Some(points) = scan.next(snapshot).await? {
-        for (place, step) in (0..).zip(&chosen.steps) {
-            if let Ok(found) = points.steps.binary_search(step) {
-                places.push(place);
-                values.push(points.values[found]);
-            }
-        }
-    }
-    Ok((places, values))
+    let scan = axis.scan(snapshot, StepRange::new(first.step, last.step)).await?;
+    Axis::new(scan).values(snapshot, &chosen.steps).await
 }
 
 pub(crate) fn columnar(points: &Points, columns: PointColumns) -> SeriesPoints {
@@ -118,8 +224,7 @@ pub(crate) fn columnar(points: &Points, columns: PointColumns) -> SeriesPoints {
     }
 }
 
-/// Every point, series after series. What is left to read when the snapshot has ended is read from a new one: chunks never
-/// change in place.
+/// Every point, series after series.
 pub(crate) async fn send_all(
     context: &Context,
     call: &Call,
@@ -130,36 +235,38 @@ pub(crate) async fn send_all(
 ) -> Result<(), End> {
     let steps = convert::steps(request.steps.as_ref());
     let columns = request.columns.unwrap_or(VALUES);
-    let mut snapshot = found.snapshot;
-    let opened =
-        RunSeries::open(snapshot.as_ref(), RunPlace { project: call.project, number: found.number }).await?;
-    let numbers: Vec<_> = selected.iter().map(|series| series.number).collect();
-    let views = opened.views(snapshot.as_ref(), &numbers).await?;
-    let mut scans = Vec::with_capacity(selected.len());
-    for (series, view) in selected.into_iter().zip(views) {
-        let summary = view.summary(snapshot.as_ref()).await?;
-        let scan = view.scan(snapshot.as_ref(), steps).await?;
-        let info = view::metric_info(series.number, series.header, summary.as_ref());
-        scans.push((Place { run: 0, series: series.place }, info, scan));
-    }
-    for (place, info, mut scan) in scans {
+    let of: Vec<fn(Points) -> SeriesPoints> = match request.by_column {
+        false => Vec::new(),
+        true => by_column(columns),
+    };
+    let mut reading = Reading::new(context, call, found);
+    for series in selected {
+        let place = Some(Place { run: 0, series: series.place });
+        let Opened { info, scan, .. } = opened(&mut reading, &(series, None), steps).await?;
         let mut info = Some(info);
-        loop {
-            let points = match scan.next(snapshot.as_ref()).await {
-                Err(StoreError::SnapshotTooOld) => {
-                    snapshot = context.store.snapshot().await?;
-                    scan.next(snapshot.as_ref()).await?
-                }
-                other => other?,
-            };
-            let Some(points) = points else { break };
-            for start in (0..points.len()).step_by(PIECE) {
-                let piece = points.slice(start..points.len().min(start + PIECE));
-                let mut answer = columnar(&piece, columns);
-                (answer.place, answer.info) = (Some(place), info.take());
-                sender.send(PointsResponse { points: Some(answer) }).await?;
+        for column in 0..of.len().max(1) {
+            let mut whole = Whole::new(scan.clone());
+            while let Some((points, more)) = next(&mut reading, &mut whole).await? {
+                let piece =
+                    of.get(column).map_or_else(|| columnar(&points, columns), |of| of(points.clone()));
+                let piece = SeriesPoints { place, info: info.take(), more, ..piece };
+                reading.send(sender, PointsResponse { points: Some(piece) }).await?;
             }
         }
     }
     Ok(())
+}
+
+/// Makes one column of points.
+type Column = fn(Points) -> SeriesPoints;
+
+/// What makes each column of points, in the order in which they are sent.
+fn by_column(columns: PointColumns) -> Vec<Column> {
+    let all: [(bool, Column); 4] = [
+        (true, |points| SeriesPoints { steps: points.steps, ..SeriesPoints::default() }),
+        (columns.values, |points| SeriesPoints { values: points.values, ..SeriesPoints::default() }),
+        (columns.epochs, |points| SeriesPoints { epochs: points.epochs, ..SeriesPoints::default() }),
+        (columns.times, |points| SeriesPoints { times_us: points.times_us, ..SeriesPoints::default() }),
+    ];
+    all.into_iter().filter(|(wanted, _)| *wanted).map(|(_, column)| column).collect()
 }

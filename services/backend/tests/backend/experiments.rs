@@ -8,7 +8,7 @@ use matyan_proto::{
 };
 use tonic::{Code, service::Routes};
 
-use crate::world::{BEGIN_US, World, create, experiment, failure, finish, not_found, wrong_field};
+use crate::world::{BEGIN_US, World, all, create, experiment, failure, finish, not_found, wrong_field};
 
 type Client = ExperimentServiceClient<Routes>;
 
@@ -23,8 +23,8 @@ async fn get(client: &mut Client, id: &str) -> Experiment {
 
 async fn runs_of(client: &mut Client, id: &str, limit: u32, after: &str) -> Vec<String> {
     let request = ListRunsRequest { id: id.to_owned(), limit, after_run_id: after.to_owned() };
-    let runs = client.list_runs(request).await.unwrap().into_inner().runs;
-    runs.into_iter().map(|run| run.run_id).collect()
+    let messages = all(client.list_runs(request).await.unwrap()).await;
+    messages.into_iter().flat_map(|message| message.runs).map(|run| run.run_id).collect()
 }
 
 #[tokio::test]
@@ -38,8 +38,8 @@ async fn experiments_are_made_found_changed_and_deleted() {
     let list = async |part: &str| {
         let mut client = Client::new(world.routes());
         let request = ListRequest { name_contains: part.to_owned() };
-        let found = client.list(request).await.unwrap().into_inner().experiments;
-        found.into_iter().map(|one| one.name).collect::<Vec<_>>()
+        let found = all(client.list(request).await.unwrap()).await;
+        found.into_iter().flat_map(|message| message.experiments).map(|one| one.name).collect::<Vec<_>>()
     };
     assert_eq!(list("").await, ["First näme", "other"]);
     assert_eq!(list(" NÄME ").await, ["First näme"]);
@@ -136,7 +136,7 @@ async fn runs_are_listed_newest_first_and_counted() {
     }
     world.log("r2", [finish()]).await;
     world.applied().await;
-    let id = client.list(ListRequest::default()).await.unwrap().into_inner().experiments[0].id.clone();
+    let id = all(client.list(ListRequest::default()).await.unwrap()).await[0].experiments[0].id.clone();
     assert_eq!(runs_of(&mut client, &id, 0, "").await, ["r5", "r4", "r3", "r2", "r1"]);
     assert_eq!(runs_of(&mut client, &id, 2, "").await, ["r5", "r4"]);
     assert_eq!(runs_of(&mut client, &id, 2, "r4").await, ["r3", "r2"]);

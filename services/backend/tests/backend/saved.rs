@@ -2,7 +2,7 @@
 
 use matyan_proto::{apps::v1 as apps, dashboards::v1 as dashboards, limits, reports::v1 as reports};
 
-use crate::world::{World, not_found, wrong_field};
+use crate::world::{World, all, not_found, wrong_field};
 
 fn state(json: &str) -> bytes::Bytes {
     matyan_model::cbor::encode(&matyan_model::json::parse(json).unwrap()).into()
@@ -25,7 +25,8 @@ async fn dashboards_name_apps() {
     assert_eq!((made[0].app_type.as_str(), made[1].app_type.as_str()), ("metrics", ""));
     let list = async || {
         let mut client = dashboards::dashboard_service_client::DashboardServiceClient::new(world.routes());
-        client.list(dashboards::ListRequest {}).await.unwrap().into_inner().dashboards
+        let listed = all(client.list(dashboards::ListRequest {}).await.unwrap()).await;
+        listed.into_iter().flat_map(|message| message.dashboards).collect::<Vec<_>>()
     };
     assert_eq!(list().await, made, "oldest first");
     let id = made[0].id.clone();
@@ -61,7 +62,27 @@ async fn apps_keep_their_state() {
     assert_eq!(client.update(update(large.clone())).await.unwrap().into_inner().app.unwrap().state, large);
     client.delete(apps::DeleteRequest { id: app.id.clone() }).await.unwrap();
     not_found(client.delete(apps::DeleteRequest { id: app.id.clone() }).await, "app", &app.id);
-    assert!(client.list(apps::ListRequest {}).await.unwrap().into_inner().apps.is_empty());
+    let listed = all(client.list(apps::ListRequest {}).await.unwrap()).await;
+    assert!(listed.iter().all(|message| message.apps.is_empty()));
+    world.end().await;
+}
+
+/// More than one message holds, and more than is kept while a list is put in order.
+#[tokio::test]
+async fn a_list_is_as_long_as_it_is() {
+    let world = World::new().await;
+    let mut client = apps::app_service_client::AppServiceClient::new(world.routes());
+    let mut made = Vec::new();
+    for at in 0..20 {
+        let text = format!(r#"{{"x":"{}"}}"#, "y".repeat(limits::DOCUMENT_BYTES - 100 - at));
+        let request = apps::CreateRequest { r#type: at.to_string(), state: state(&text) };
+        made.push(client.create(request).await.unwrap().into_inner().app.unwrap());
+    }
+    let mut client = client.max_decoding_message_size(4 << 20);
+    let listed = all(client.list(apps::ListRequest {}).await.unwrap()).await;
+    assert!(listed.len() > 5, "{} messages", listed.len());
+    let listed: Vec<_> = listed.into_iter().flat_map(|message| message.apps).collect();
+    assert!(listed == made, "oldest first, each as it was");
     world.end().await;
 }
 
@@ -79,7 +100,7 @@ async fn reports_are_pages_of_text() {
     };
     let changed = client.update(update).await.unwrap().into_inner().report.unwrap();
     assert_eq!((changed.name.as_str(), changed.code.len()), ("r", 300_000));
-    let listed = client.list(reports::ListRequest {}).await.unwrap().into_inner().reports;
+    let listed = all(client.list(reports::ListRequest {}).await.unwrap()).await.remove(0).reports;
     assert_eq!((listed.len(), listed[0].id.as_str()), (2, report.id.as_str()));
     let long = reports::UpdateRequest {
         id: report.id.clone(),

@@ -6,7 +6,7 @@ use matyan_proto::{
 };
 use tonic::{Code, service::Routes};
 
-use crate::world::{World, create, experiment, failure, not_found, tag, wrong_field};
+use crate::world::{World, all, create, experiment, failure, not_found, tag, wrong_field};
 
 type Client = TagServiceClient<Routes>;
 type Runs = runs::run_service_client::RunServiceClient<Routes>;
@@ -38,7 +38,8 @@ async fn tags_are_put_on_runs_renamed_and_deleted() {
     assert_eq!(add(&mut runs, "r2", "good").await, id, "twice is once");
     assert_eq!(get(&mut tags, &id).await.run_count, 2);
     let request = ListRunsRequest { id: id.clone(), ..Default::default() };
-    let listed = tags.list_runs(request).await.unwrap().into_inner().runs;
+    let listed = all(tags.list_runs(request).await.unwrap()).await;
+    let listed: Vec<_> = listed.into_iter().flat_map(|message| message.runs).collect();
     let shown: Vec<_> = listed.iter().map(|run| (run.run_id.as_str(), run.experiment.as_deref())).collect();
     assert_eq!(shown, [("r2", None), ("r1", Some("e"))]);
 
@@ -58,7 +59,7 @@ async fn tags_are_put_on_runs_renamed_and_deleted() {
     assert_eq!(get(&mut tags, &id).await.run_count, 1);
     let forged = runs::RemoveTagRequest { run_id: "r1".into(), tag_id: "forged".into() };
     not_found(runs.remove_tag(forged).await, "tag", "forged");
-    assert_eq!(tags.list(ListRequest::default()).await.unwrap().into_inner().tags.len(), 1);
+    assert_eq!(all(tags.list(ListRequest::default()).await.unwrap()).await[0].tags.len(), 1);
 
     tags.delete(DeleteRequest { id: id.clone() }).await.unwrap();
     assert!(names_on(&mut runs, "r2").await.is_empty());

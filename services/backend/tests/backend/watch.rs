@@ -58,6 +58,15 @@ async fn rename(world: &World, run: &str, name: &str) {
     Client::new(world.routes()).update(request).await.unwrap();
 }
 
+/// Reads on until a run has a name.
+async fn named(stream: &mut Streaming<WatchResponse>, known: &mut Known, id: &str, name: &str) {
+    until(stream, |answer| {
+        known.take(answer);
+        known.name(id) == name
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn each_change_is_told_once() {
     let world = World::new().await;
@@ -92,11 +101,7 @@ async fn each_change_is_told_once() {
     // The deletion is applied after the run was hidden, and is no second departure: `take` would not have it.
     world.applied().await;
     rename(&world, "new", "last").await;
-    until(&mut stream, |answer| {
-        known.take(answer);
-        known.name("new") == "last"
-    })
-    .await;
+    named(&mut stream, &mut known, "new", "last").await;
     world.end().await;
 }
 
@@ -109,11 +114,7 @@ async fn changes_that_come_together_are_one_and_the_last_state_is_told() {
         rename(&world, "r", &format!("{number}")).await;
     }
     let mut known = Known::default();
-    until(&mut stream, |answer| {
-        known.take(answer);
-        known.name("r") == "49"
-    })
-    .await;
+    named(&mut stream, &mut known, "r", "49").await;
     assert!(known.told["r"].len() < 25, "{:?}", known.told["r"]);
     world.end().await;
 }
@@ -174,11 +175,7 @@ async fn a_watcher_that_was_cut_goes_on_where_it_was() {
     rename(&world, "a", "held back").await;
     drop(held);
     let mut stream = watch(&world, WatchRequest { resume: known.resume.clone(), ..request() }).await;
-    until(&mut stream, |answer| {
-        known.take(answer);
-        known.name("a") == "held back"
-    })
-    .await;
+    named(&mut stream, &mut known, "a", "held back").await;
     world.end().await;
 }
 

@@ -362,7 +362,9 @@ pub(crate) fn not_found<T>(answer: Result<T, Status>, resource: &str, id: &str) 
     let (code, reason, metadata) = failure(answer);
     let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     assert_eq!((code, reason.as_str()), (Code::NotFound, "NOT_FOUND"));
-    assert_eq!(metadata, [pair("id", id), pair("resource", resource)]);
+    // An answer's header has no room for whatever somebody sends.
+    let told = if id.len() > 1_024 { format!("{}…", &id[..1_024]) } else { id.to_owned() };
+    assert_eq!(metadata, [pair("id", &told), pair("resource", resource)]);
 }
 
 /// The same of a field that is wrong.

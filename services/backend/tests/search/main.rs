@@ -6,7 +6,9 @@ mod naive;
 mod world;
 
 mod align;
+mod large;
 mod paging;
 mod random;
+mod short;
 mod streaming;
 mod vectors;

@@ -61,6 +61,41 @@ async fn pages_put_together_are_the_whole() {
     }
 }
 
+/// Many runs of one moment, more than are read at once; the whole is put in order by another way than its pages are.
+#[tokio::test]
+async fn pages_by_date_are_the_whole() {
+    let world = World::new().await;
+    for at in 0..RUNS {
+        let mut run = spec(&format!("r{:04}", at * 13 % RUNS), 1_000_000 + at / 300);
+        run.archived = at % 7 == 0;
+        world.create(&run).await;
+    }
+    for descending in [true, false] {
+        let sort = [Sort { by: Some(By::Field(SortField::Created.into())), descending }];
+        let whole = world.runs(page(&sort, 0, "")).await.unwrap();
+        assert_eq!((whole.runs.len(), whole.match_count), (600, 600));
+        let (mut all, mut counted): (Vec<String>, u64) = (Vec::new(), 0);
+        loop {
+            let after = all.last().cloned().unwrap_or_default();
+            let found = world.runs(page(&sort, 45, &after)).await.unwrap();
+            let place = all.len() as u64 + 1;
+            assert!(found.places.iter().zip(place..).all(|(told, place)| *told == 0 || *told == place));
+            counted = counted.max(found.match_count);
+            all.extend(found.ids().iter().map(ToString::to_string));
+            if found.runs.len() < 45 {
+                break;
+            }
+        }
+        assert_eq!(all, whole.ids(), "{descending}");
+        assert_eq!(counted, 0, "the last page does not know what stands before it");
+        let first = world.runs(page(&sort, 1_000, "")).await.unwrap();
+        assert_eq!((first.ids(), first.match_count), (whole.ids(), 600));
+        for after in ["nobody", "r0000"] {
+            assert!(world.runs(page(&sort, 10, after)).await.unwrap().runs.is_empty(), "{after}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_page_goes_on_although_others_are_deleted() {
     let world = project().await;

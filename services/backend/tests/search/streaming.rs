@@ -145,6 +145,22 @@ async fn a_slow_reader_keeps_little_in_memory() {
     assert_eq!(ids, (0..1_700).rev().map(|at| format!("r{at:04}")).collect::<Vec<_>>());
 }
 
+/// The first page by date is read from the index, and of the documents no more than it shows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_by_date_reads_little() {
+    use matyan_proto::search::v1::{RunsRequest, Sort, SortField, sort::By};
+    let (world, counts) = counting().await;
+    for at in 0..1_700 {
+        world.create(&heavy(&format!("r{at:04}"), at)).await;
+    }
+    let before = counts.bytes.load(Ordering::Relaxed);
+    let sort = vec![Sort { by: Some(By::Field(SortField::Created.into())), descending: false }];
+    let found = world.runs(RunsRequest { sort, limit: 45, ..world::of("") }).await.unwrap();
+    assert_eq!(found.ids(), (0..45).map(|at| format!("r{at:04}")).collect::<Vec<_>>());
+    let read = counts.bytes.load(Ordering::Relaxed) - before;
+    assert!(read < 6 << 20, "{read} bytes of 20 MB");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_leaves_stops_the_search() {
     let (world, counts) = counting().await;
@@ -159,6 +175,25 @@ async fn a_reader_that_leaves_stops_the_search() {
     drop(messages);
     let read = rest(&counts).await - before;
     assert!(read < 10 << 20, "{read} bytes were read for nobody");
+}
+
+/// A series of which a reader takes one message, and then nothing for a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_23_a_slow_reader_of_points_holds_no_snapshot() {
+    let (world, counts) = counting().await;
+    let points = (0..400_000).map(|step| (step, step as f64)).collect();
+    let loss = Sequence { name: "loss".into(), context: map("{}"), dtype: "float".into(), points };
+    world.create(&Spec { sequences: vec![loss], ..spec("r", 1) }).await;
+    let run =
+        matyan_proto::series::v1::RunSelection { run_id: "r".into(), numbers: vec![0], ..Default::default() };
+    let request = matyan_proto::series::v1::PointsRequest { run: Some(run), ..Default::default() };
+    let mut messages = world.series().points(request).await.unwrap().into_inner();
+    let mut points = messages.message().await.unwrap().unwrap().points.unwrap().steps.len();
+    rest(&counts).await;
+    while let Some(message) = messages.message().await.unwrap() {
+        points += message.points.unwrap().steps.len();
+    }
+    assert_eq!(points, 400_000);
 }
 
 /// While a search streams, runs are made, changed, archived, tagged and deleted. A run that nobody touched is found if and

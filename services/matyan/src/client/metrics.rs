@@ -4,7 +4,7 @@ use matyan_proto::{
     common::v1::SeriesType,
     runs::v1::SeriesInfo,
     series::v1::{
-        BucketColumn, BucketsRequest, ListRequest, PointColumns, RunSelection, SampleRequest,
+        BucketColumn, BucketsRequest, ListRequest, PointColumns, RunSelection, SampleRequest, SeriesPoints,
         series_service_client::SeriesServiceClient,
     },
 };
@@ -93,8 +93,16 @@ async fn points(
         ..SampleRequest::default()
     };
     let mut messages = client!(SeriesServiceClient, channel).sample(request).await?.into_inner();
+    let mut open = SeriesPoints::default();
     while let Some(message) = messages.message().await? {
-        for found in message.series {
+        for piece in message.series {
+            // A long series comes in pieces.
+            open.steps.extend(piece.steps);
+            open.values.extend(piece.values);
+            if piece.more {
+                continue;
+            }
+            let found = SeriesPoints { place: piece.place, ..std::mem::take(&mut open) };
             let Some(info) = found.place.and_then(|place| series.get(place.series as usize)) else {
                 continue;
             };

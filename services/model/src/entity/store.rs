@@ -1,7 +1,7 @@
 //! Reading and writing entities of any kind. An entity lies in pieces, because a report may be larger than a value.
 
 use bytes::Bytes;
-use matyan_store::{Error, Key, Mutation, Result, Snapshot, Transaction};
+use matyan_store::{Error, Key, Mutation, Range, Result, Scan, Snapshot, Transaction};
 
 use super::{Entity, NoteOwner, notes_clear};
 use crate::{
@@ -27,22 +27,52 @@ pub async fn entity_get<E: Entity>(snapshot: &dyn Snapshot, project: Project, id
     rows::decode(&range.start, &bytes).map(Some)
 }
 
-/// All entities of a kind by id: there are few of each, or they would be no use to people.
+/// All entities of a kind by id, for kinds that are small.
 pub async fn entity_list<E: Entity>(snapshot: &dyn Snapshot, project: Project) -> Result<Vec<(String, E)>> {
-    let range = keys::entities(project, E::KIND);
+    let (mut all, mut rest) = (Vec::new(), Some(keys::entities(project, E::KIND)));
+    while let Some(range) = rest {
+        let (page, next) = entity_page(snapshot, project, &range).await?;
+        all.extend(page);
+        rest = next;
+    }
+    Ok(all)
+}
+
+/// About a megabyte of the entities of a kind by id, from `range` on (`keys::entities` for the first page), and where the
+/// next begins.
+pub async fn entity_page<E: Entity>(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    range: &Range,
+) -> Result<(Vec<(String, E)>, Option<Range>)> {
+    let all = keys::entities(project, E::KIND);
+    let page = snapshot.scan(range, Scan::default()).await?;
     let mut found: Vec<(String, Vec<Bytes>)> = Vec::new();
-    for (key, value) in rows::scan_all(snapshot, &range).await? {
-        let (id, _piece): (String, u32) = keys::tail(&range.start, &key)?;
+    for (key, value) in page.rows {
+        let (id, _piece): (String, u32) = keys::tail(&all.start, &key)?;
         match found.last_mut() {
             Some((last, pieces)) if *last == id => pieces.push(value),
             _ => found.push((id, vec![value])),
+        }
+    }
+    let mut rest = None;
+    // Pieces of the last one may lie behind the page.
+    if page.more
+        && let Some((id, _)) = found.pop()
+    {
+        let own = keys::entity(project, E::KIND, &id);
+        rest = Some(Range::new(own.start.clone(), range.end.clone()));
+        if found.is_empty() {
+            let whole = rows::get_pieces(snapshot, &own).await?;
+            found.extend(whole.map(|whole| (id, vec![whole])));
+            rest = Some(Range::new(own.end, range.end.clone()));
         }
     }
     let decoded = found.into_iter().map(|(id, pieces)| {
         let entity = rows::decode(&keys::entity_piece(project, E::KIND, &id, 0), &pieces.concat())?;
         Ok((id, entity))
     });
-    decoded.collect()
+    Ok((decoded.collect::<Result<_>>()?, rest))
 }
 
 /// The id of the entity with this name.

@@ -9,6 +9,7 @@ use crate::series::points::{Points, StepRange};
 use crate::series::stored::SeriesPlace;
 
 /// A read of a step range under way. Owns all that it needs but the chunks.
+#[derive(Clone)]
 pub struct PointScan {
     place: SeriesPlace,
     steps: StepRange,

@@ -57,7 +57,7 @@ async fn stopped_after(world: &World, writer: &mut RunWriter, record: TestRecord
     let stop = tokio_util::sync::CancellationToken::new();
     let apply = writer.apply(vec![record.entry()], &stop);
     let cancel = async {
-        super::eventually("a first part", || async { cursor(world).await.is_some() }).await;
+        crate::tests::eventually("a first part", || async { cursor(world).await.is_some() }).await;
         stop.cancel();
     };
     let (applied, ()) = tokio::join!(apply, cancel);
@@ -93,7 +93,7 @@ async fn rule_07_slow_blobs_do_not_wear_the_snapshot_out() {
     for at in 0..32 {
         large = large.object("o", Some(at), &format!("{at}{}", "x".repeat(70_000)));
     }
-    let applied = super::ends("applying", world.apply(vec![large])).await;
+    let applied = crate::tests::ends("applying", world.apply(vec![large])).await;
     assert_eq!((applied.items, applied.parked), (33, 0));
     assert_eq!(world.read().await.unwrap().objects[0].1.len(), 32);
     assert_eq!(puts.load(Ordering::Relaxed), 33, "only the refused one came twice");
@@ -113,7 +113,7 @@ async fn rule_07_slow_blobs_behind_repeats_are_halved() {
     let slow =
         |call| if call == Call::Put { BlobFault::Delay(Duration::from_millis(400)) } else { BlobFault::None };
     world.deps.blobs = Arc::new(Faulty::new(world.deps.blobs.clone(), slow));
-    let applied = super::ends("applying", world.apply(vec![objects(1, 1), objects(2, 2)])).await;
+    let applied = crate::tests::ends("applying", world.apply(vec![objects(1, 1), objects(2, 2)])).await;
     assert_eq!((applied.items, applied.skipped_records), (16, 1));
 }
 
@@ -277,7 +277,7 @@ async fn rule_08_a_panic_is_a_bad_item_like_another() {
 async fn rule_08_dead_letters_are_copies() {
     let world = World::new().await;
     world.apply(vec![record(0).event(unstorable())]).await;
-    super::eventually("the copy", || async {
+    crate::tests::eventually("the copy", || async {
         let info = world.log.describe(Topic::DeadLetters).await.unwrap();
         info.partitions.iter().map(|partition| partition.end).sum::<u64>() == 1
     })
@@ -306,10 +306,10 @@ impl LogWriter for Silent {
 #[tokio::test]
 async fn rule_08_a_dead_letter_topic_that_is_silent_holds_nothing_up() {
     let mut world = World::new().await;
-    let (dead_letters, _copier) = DeadLetters::start(Arc::new(Silent), super::harness::dropped());
+    let (dead_letters, _copier) = DeadLetters::start(Arc::new(Silent), crate::tests::harness::dropped());
     world.dead_letters = dead_letters;
     let records = (0..20).map(|at| record(at).event(unstorable()).line(at as i64, "good")).collect();
-    let applied = super::ends("applying", world.apply(records)).await;
+    let applied = crate::tests::ends("applying", world.apply(records)).await;
     assert_eq!((applied.parked, world.read().await.unwrap().lines.len()), (20, 20));
 }
 
@@ -327,7 +327,7 @@ async fn rule_08_an_item_that_cannot_even_be_kept_leaves_its_digest() {
         world.deps.blobs = blobs;
         let large = record(0).run(run).object("o", None, &"x".repeat(100_000)).line(0, "good");
         let entries = vec![large.entry(), garbage(1, run, 2 << 20)];
-        let applied = super::ends("applying", world.apply_entries(run, entries)).await;
+        let applied = crate::tests::ends("applying", world.apply_entries(run, entries)).await;
         assert_eq!((applied.is_complete, applied.parked), (true, 2), "{run}");
         assert_eq!(world.read_run(run).await.unwrap().lines.len(), 1, "{run}");
     }
@@ -348,7 +348,7 @@ async fn rule_08_what_cannot_be_a_folder_is_a_good_run_id_nevertheless() {
     let text = "x".repeat(300_000);
     for (run, at) in ["..", ".", "a/../b", "/", "a//b", "a\nb", ".projects"].into_iter().zip(0..) {
         let entries = vec![record(0).run(run).object("o", None, &text).entry(), garbage(1, run, 2 << 20)];
-        let applied = super::ends("applying", world.apply_entries(run, entries)).await;
+        let applied = crate::tests::ends("applying", world.apply_entries(run, entries)).await;
         assert_eq!((applied.is_complete, applied.parked), (true, 1), "{run:?}");
         let object = &world.read_run(run).await.unwrap().objects[0].1[0];
         let value = world.value(object).await;

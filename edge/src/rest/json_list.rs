@@ -1,0 +1,104 @@
+//! Lists in JSON that are longer than memory should hold: the items of a stream of messages, written as they come.
+//! As with every stream the first message is awaited before the status line, and one that fails later is broken off.
+
+use std::io;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures::stream;
+use http::{HeaderValue, header};
+use serde::Serialize;
+use tonic::{Status, Streaming};
+
+use super::streamed::broken;
+use super::table::Answer;
+use crate::error::ApiError;
+
+/// JSON text under construction, of which whole pieces are taken.
+#[derive(Debug, Default)]
+pub(super) struct Items {
+    out: Vec<u8>,
+    has_one: bool,
+}
+
+impl Items {
+    /// The next item, behind a comma if it is not the first.
+    pub(super) fn push(&mut self, item: &impl Serialize) {
+        self.comma();
+        serde_json::to_writer(&mut self.out, item)
+            .expect("it has text for keys, and memory takes everything");
+    }
+
+    pub(super) fn comma(&mut self) {
+        if std::mem::replace(&mut self.has_one, true) {
+            self.out.push(b',');
+        }
+    }
+
+    /// Text that is no item: what comes next begins a list.
+    pub(super) fn text(&mut self, text: &str) {
+        self.out.extend_from_slice(text.as_bytes());
+        self.has_one = false;
+    }
+
+    /// A list has ended, which was an item itself.
+    pub(super) fn item_end(&mut self, text: &str) {
+        self.out.extend_from_slice(text.as_bytes());
+        self.has_one = true;
+    }
+
+    pub(super) fn take(&mut self) -> Bytes {
+        std::mem::take(&mut self.out).into()
+    }
+}
+
+/// The items of all messages, between `before` and `behind`.
+pub(super) async fn answer<M: Send + 'static>(
+    before: &str,
+    messages: Streaming<M>,
+    write: fn(M, &mut Items) -> Result<(), ApiError>,
+    behind: &'static str,
+) -> Answer {
+    let mut list = List { messages, write, behind: Some(behind), items: Items::default() };
+    list.items.text(before);
+    list.read().await??;
+    Ok(json(Body::from_stream(stream::try_unfold(list, List::chunk))))
+}
+
+struct List<M> {
+    messages: Streaming<M>,
+    write: fn(M, &mut Items) -> Result<(), ApiError>,
+    /// Until the last message has come.
+    behind: Option<&'static str>,
+    items: Items,
+}
+
+impl<M> List<M> {
+    /// Writes the next message. Fails within if it cannot be shown.
+    async fn read(&mut self) -> Result<Result<(), ApiError>, Status> {
+        match self.messages.message().await? {
+            Some(message) => Ok((self.write)(message, &mut self.items)),
+            None => {
+                self.items.text(self.behind.take().unwrap_or_default());
+                Ok(Ok(()))
+            }
+        }
+    }
+
+    /// The next piece of the body.
+    async fn chunk(mut self) -> io::Result<Option<(Bytes, Self)>> {
+        while self.items.out.is_empty() && self.behind.is_some() {
+            let shown = self.read().await.map_err(broken)?;
+            shown.map_err(|_| io::Error::other("an item cannot be shown"))?;
+        }
+        let chunk = self.items.take();
+        Ok((!chunk.is_empty()).then_some((chunk, self)))
+    }
+}
+
+pub(super) fn json(body: Body) -> Response {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

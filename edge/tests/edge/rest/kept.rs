@@ -1,0 +1,218 @@
+//! What the UI keeps, and the project as a whole.
+
+use super::*;
+
+#[tokio::test]
+async fn what_the_ui_keeps_comes_back() {
+    let rest = Rest::new();
+    let backend = &rest.backend;
+    let dashboard = dashboards::v1::Dashboard {
+        id: "d".into(),
+        name: "n".into(),
+        app_id: "a".into(),
+        created_us: TIME_US,
+        updated_us: TIME_US,
+        ..Default::default()
+    };
+    let one = Some(dashboard.clone());
+    backend.answers(
+        "dashboards.v1.DashboardService/List",
+        [dashboards::v1::ListResponse { dashboards: vec![dashboard] }],
+    );
+    backend.answers(
+        "dashboards.v1.DashboardService/Create",
+        [dashboards::v1::CreateResponse { dashboard: one.clone() }],
+    );
+    backend.answers(
+        "dashboards.v1.DashboardService/Get",
+        [dashboards::v1::GetResponse { dashboard: one.clone() }],
+    );
+    backend.answers(
+        "dashboards.v1.DashboardService/Update",
+        [dashboards::v1::UpdateResponse { dashboard: one }],
+    );
+    backend.answers("dashboards.v1.DashboardService/Delete", [dashboards::v1::DeleteResponse {}]);
+    let shown = json!({
+        "id": "d", "name": "n", "description": "", "app_id": "a", "app_type": null, "updated_at": ISO, "created_at": ISO
+    });
+    assert_eq!(rest.json("GET", "/dashboards/", Value::Null).await, json!([shown]));
+    let created = rest.send("POST", "/dashboards/", json!({"name": "n", "app_id": "a"})).await;
+    assert_eq!((created.status, created.json()), (201, shown.clone()));
+    assert_eq!(rest.json("GET", "/dashboards/d/", Value::Null).await, shown);
+    assert_eq!(rest.json("PUT", "/dashboards/d/", json!({"name": "m"})).await, shown);
+    let deleted = rest.send("DELETE", "/dashboards/d/", Value::Null).await;
+    assert_eq!((deleted.status, deleted.header("content-type")), (204, None));
+    let deleted = rest.send("DELETE", "/api/dashboards/d/", Value::Null).await;
+    assert_eq!((deleted.status, deleted.json()), (200, Value::Null));
+
+    let report = reports();
+    let one = Some(report.clone());
+    backend.answers(
+        "reports.v1.ReportService/List",
+        [matyan_proto::reports::v1::ListResponse { reports: vec![report] }],
+    );
+    backend.answers(
+        "reports.v1.ReportService/Create",
+        [matyan_proto::reports::v1::CreateResponse { report: one.clone() }],
+    );
+    backend.answers(
+        "reports.v1.ReportService/Get",
+        [matyan_proto::reports::v1::GetResponse { report: one.clone() }],
+    );
+    backend.answers(
+        "reports.v1.ReportService/Update",
+        [matyan_proto::reports::v1::UpdateResponse { report: one }],
+    );
+    backend.answers("reports.v1.ReportService/Delete", [matyan_proto::reports::v1::DeleteResponse {}]);
+    let shown = json!({"id": "p", "name": "n", "code": "# x", "description": "", "updated_at": ISO, "created_at": ISO});
+    assert_eq!(rest.json("GET", "/reports/", Value::Null).await, json!([shown]));
+    assert_eq!(rest.send("POST", "/reports/", json!({"name": "n"})).await.json(), shown);
+    assert_eq!(rest.json("GET", "/reports/p/", Value::Null).await, shown);
+    assert_eq!(rest.json("PUT", "/reports/p/", json!({"code": ""})).await, shown);
+    assert_eq!(rest.send("DELETE", "/reports/p/", Value::Null).await.status, 204);
+}
+
+fn reports() -> matyan_proto::reports::v1::Report {
+    matyan_proto::reports::v1::Report {
+        id: "p".into(),
+        name: "n".into(),
+        code: "# x".into(),
+        created_us: TIME_US,
+        updated_us: TIME_US,
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn the_state_of_an_app_keeps_every_number() {
+    let rest = Rest::new();
+    let backend = &rest.backend;
+    let state = r#"{"a":1,"b":1.0,"c":null,"big":123456789012345678901234567890,"z":[-0.0]}"#;
+    let body = format!(r#"{{"type": "metrics", "state": {state}}}"#);
+    backend.answers("apps.v1.AppService/Create", [apps::v1::CreateResponse::default()]);
+    let request = Request::post("/api/v1/rest/apps/").body(Body::from(body)).unwrap();
+    assert_eq!(rest.edge.answer(request).await.status(), 201);
+    let asked: apps::v1::CreateRequest = backend.asked("apps.v1.AppService/Create");
+    let app =
+        apps::v1::App { id: "a".into(), r#type: asked.r#type, state: asked.state, ..Default::default() };
+    backend.answers("apps.v1.AppService/Get", [apps::v1::GetResponse { app: Some(app.clone()) }]);
+    let answer = rest.get("/apps/a/").await;
+    assert!(answer.text().ends_with(&format!("\"state\":{state}}}")), "{}", answer.text());
+    backend.answers("apps.v1.AppService/List", [apps::v1::ListResponse { apps: vec![app.clone()] }]);
+    assert_eq!(rest.json("GET", "/apps/", Value::Null).await[0]["type"], "metrics");
+    backend.answers("apps.v1.AppService/Update", [apps::v1::UpdateResponse { app: Some(app) }]);
+    rest.json("PUT", "/apps/a/", json!({"type": "scatter", "state": null})).await;
+    let asked: apps::v1::UpdateRequest = backend.asked("apps.v1.AppService/Update");
+    assert_eq!((asked.r#type.as_deref(), asked.state), (Some("scatter"), None));
+    backend.answers("apps.v1.AppService/Delete", [apps::v1::DeleteResponse {}]);
+    assert_eq!(rest.send("DELETE", "/apps/a/", Value::Null).await.status, 204);
+    assert_eq!(rest.send("POST", "/apps/", json!({"type": "x", "state": []})).await.status, 422);
+}
+
+#[tokio::test]
+async fn the_project_is_told_in_every_part() {
+    let rest = Rest::new();
+    let backend = &rest.backend;
+    backend.answers(
+        "project.v1.ProjectService/Get",
+        [project::v1::GetResponse { name: "My project".into(), description: String::new() }],
+    );
+    assert_eq!(
+        rest.get("/projects/").await.text(),
+        r#"{"name":"My project","path":"","description":"","telemetry_enabled":0,"warn_index":false,"warn_runs":false}"#
+    );
+    let hour = |local_s, runs| ActivityCount { local_s, runs };
+    let activity = project::v1::ActivityResponse {
+        experiment_count: 1,
+        run_count: 6,
+        archived_run_count: 2,
+        active_run_count: 3,
+        hours: vec![hour(1_767_312_000, 1), hour(1_767_323_045, 2), hour(1_767_398_400, 3)],
+    };
+    backend.answers("project.v1.ProjectService/Activity", [activity]);
+    let request = Request::get("/api/v1/rest/projects/activity/").header("x-timezone-offset", "-240");
+    let response = rest.edge.answer(request.body(Body::empty()).unwrap()).await;
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(
+        serde_json::from_slice::<Value>(&body).unwrap(),
+        json!({
+            "num_experiments": 1, "num_runs": 6, "num_archived_runs": 2, "num_active_runs": 3,
+            "activity_map": {"2026-01-02T00:00:00": 3, "2026-01-03T00:00:00": 3},
+        })
+    );
+    let asked: project::v1::ActivityRequest = backend.asked("project.v1.ProjectService/Activity");
+    assert_eq!(asked.timezone_offset_min, -240);
+    let aim = rest.get("/api/projects/activity").await.json();
+    assert_eq!(aim["activity_map"]["2026-01-02T03:00:00"], 2);
+
+    let names = project::v1::SequenceName {
+        name: "loss".into(),
+        contexts: vec![String::new(), r#"{"fold":1.0}"#.into()],
+    };
+    let types = vec![project::v1::TypeNames { r#type: SeriesType::Metric.into(), names: vec![names] }];
+    let answer = project::v1::ParamsResponse { params: params().into(), types };
+    backend.answers("project.v1.ProjectService/Params", [answer]);
+    assert_eq!(
+        rest.get("/projects/params/?sequence=metric&sequence=images").await.text(),
+        r#"{"params":{"lr":0.5,"n":null,"big":18446744073709551616},"metric":{"loss":[{},{"fold":1.0}]},"images":{}}"#
+    );
+    let without = rest.get("/projects/params/?exclude_params=true").await.json();
+    assert_eq!(without.as_object().unwrap().len(), 6);
+    assert_eq!(rest.get("/projects/params/?sequence=x").await.status, 400);
+
+    let key = SeriesKey { name: "a".into(), context: r#"{"x":1}"#.into() };
+    let sequences = vec![key];
+    backend.answers(
+        "project.v1.ProjectService/SetPinnedSequences",
+        [project::v1::SetPinnedSequencesResponse { sequences: sequences.clone() }],
+    );
+    backend.answers(
+        "project.v1.ProjectService/GetPinnedSequences",
+        [project::v1::GetPinnedSequencesResponse { sequences }],
+    );
+    let pinned = json!({"sequences": [{"name": "a", "context": {"x": 1}}]});
+    assert_eq!(rest.json("POST", "/projects/pinned-sequences/", pinned.clone()).await, pinned);
+    assert_eq!(rest.json("GET", "/projects/pinned-sequences/", Value::Null).await, pinned);
+    let bad = rest.send("POST", "/projects/pinned-sequences/", json!({"sequences": [{"name": "a"}]})).await;
+    assert_eq!(bad.status, 422);
+    backend.answers("project.v1.ProjectService/Status", [project::v1::StatusResponse { up_to_date: true }]);
+    assert_eq!(rest.json("GET", "/projects/status/", Value::Null).await, "up-to-date");
+}
+
+#[tokio::test]
+async fn the_backend_tells_version_and_health() {
+    let rest = Rest::new();
+    let version = system::v1::VersionResponse {
+        version: "1.2.3".into(),
+        component: "backend".into(),
+        fdb_api_version: 730,
+        format: 1,
+    };
+    rest.backend.answers("system.v1.SystemService/Version", [version]);
+    assert_eq!(
+        rest.get("/version/").await.text(),
+        r#"{"version":"1.2.3","component":"backend","fdb_api_version":730}"#
+    );
+    let check = |name: &str, ok, message: &str| system::v1::Check {
+        name: name.into(),
+        ok,
+        message: message.into(),
+        required: true,
+    };
+    let checks = vec![check("store", true, ""), check("control_log", true, ""), check("log", false, "full")];
+    rest.backend.answers(
+        "system.v1.SystemService/Readiness",
+        [system::v1::ReadinessResponse { ready: false, checks }],
+    );
+    let request = Request::get("/health/ready/").body(Body::empty()).unwrap();
+    let response = rest.edge.answer(request).await;
+    assert_eq!(response.status(), 503);
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(
+        serde_json::from_slice::<Value>(&body).unwrap(),
+        json!({
+            "status": "degraded",
+            "checks": {"fdb": "ok", "kafka": {"control_producer": true, "ingestion_producer": false}},
+        })
+    );
+}

@@ -1,0 +1,252 @@
+//! Everything about one run, and changes of it; logs and artifacts.
+
+use super::*;
+
+#[tokio::test]
+async fn run_info_shows_everything() {
+    let rest = Rest::new();
+    rest.backend.answers("runs.v1.RunService/Get", [runs::v1::GetResponse { run: Some(run()) }]);
+    let answer = rest.get("/runs/r/info/?sequence=metric&sequence=images&skip_system=1").await;
+    assert_eq!(
+        answer.text(),
+        r##"{"params":{"lr":0.5,"n":null,"big":18446744073709551616},"traces":{"metric":[{"context":{"subset":"train","x":null},"name":"loss","last_value":null}],"images":[{"context":{},"name":"img"}]},"props":{"name":"Run: r","description":"","experiment":{"id":"e","name":"exp","description":""},"tags":[{"id":"t","name":"tag","color":"#fff","description":""}],"creation_time":1700000000.5,"end_time":1700000001.0,"archived":false,"active":true},"artifacts":[{"name":"b.bin","path":"a/b.bin","uri":"file://r/a/b.bin"}]}"##
+    );
+    let asked: runs::v1::GetRequest = rest.backend.asked("runs.v1.RunService/Get");
+    let parts = asked.parts.unwrap();
+    assert_eq!((asked.run_id.as_str(), parts.system_params), ("r", false));
+    assert_eq!(parts.series_types, [SeriesType::Metric as i32, SeriesType::Images as i32]);
+
+    let aim = rest.get("/api/runs/r/info").await.json();
+    assert_eq!(aim["props"]["notes"], 2);
+    assert_eq!(aim["params"]["n"], "NaN");
+    let types: Vec<&String> = aim["traces"].as_object().unwrap().keys().collect();
+    assert_eq!(types, ["metric", "images", "texts", "distributions", "audios", "figures"]);
+
+    assert_eq!(rest.get("/runs/r/info/?sequence=logs").await.status, 400);
+    assert_eq!(rest.get("/runs/r/info/?skip_system=maybe").await.status, 422);
+    rest.backend.fails::<runs::v1::GetResponse>("runs.v1.RunService/Get", [], missing());
+    let answer = rest.get("/runs/x/info/").await;
+    assert_eq!((answer.status, answer.json()["detail"].clone()), (404, json!("Not Found")));
+}
+
+#[tokio::test]
+async fn metric_batches_are_json() {
+    let rest = Rest::new();
+    let points = |place, steps: Vec<i64>, values: Vec<f64>| series::v1::SeriesPoints {
+        place: Some(series::v1::Place { run: 0, series: place }),
+        info: Some(info("loss", "", SeriesType::Metric, 0.0)),
+        steps,
+        values,
+        ..Default::default()
+    };
+    let messages = [
+        series::v1::SampleResponse { series: vec![points(0, vec![0, 1, 2], vec![0.5, f64::NAN, 1.0])] },
+        series::v1::SampleResponse { series: vec![points(1, vec![], vec![])] },
+    ];
+    rest.backend.answers("series.v1.SeriesService/Sample", messages);
+    let body = json!([{"name": "loss", "context": {"a": 1.0}}, {"name": "x", "context": {}}]);
+    let answer = rest.json("POST", "/runs/r/metric/get-batch/?record_range=1:&record_density=60", body).await;
+    assert_eq!(
+        answer,
+        json!([
+            {"name": "loss", "context": {}, "iters": [0, 1, 2], "values": [0.5, null, 1.0]},
+            {"name": "loss", "context": {}, "iters": [], "values": []},
+        ])
+    );
+    let asked: series::v1::SampleRequest = rest.backend.asked("series.v1.SeriesService/Sample");
+    assert_eq!((asked.density, asked.steps), (60, Some(StepRange { start: Some(1), stop: None })));
+    let key = |name: &str, context: &str| SeriesKey { name: name.into(), context: context.into() };
+    assert_eq!(asked.runs[0].keys, [key("loss", r#"{"a":1.0}"#), key("x", "")]);
+
+    let bad = rest.send("POST", "/runs/r/metric/get-batch/?record_range=a:b", json!([])).await;
+    assert_eq!((bad.status, bad.json()["message"].clone()), (400, json!("Invalid range format")));
+    let bad = rest.send("POST", "/runs/r/metric/get-batch/", json!([{"name": 5}])).await;
+    assert_eq!(bad.status, 422);
+    assert_eq!(
+        bad.json()["message"],
+        "body.0.name: Input should be a valid string; body.0.context: Field required"
+    );
+
+    rest.backend.answers::<series::v1::SampleResponse>("series.v1.SeriesService/Sample", []);
+    rest.backend.fails::<runs::v1::GetResponse>("runs.v1.RunService/Get", [], missing());
+    assert_eq!(rest.send("POST", "/runs/x/metric/get-batch/", json!({})).await.status, 404);
+}
+
+/// Without a density every point is asked for, column after column.
+#[tokio::test]
+async fn metrics_come_whole_as_they_are_read() {
+    let rest = Rest::new();
+    rest.backend.answers("runs.v1.RunService/Get", [runs::v1::GetResponse { run: Some(run()) }]);
+    let piece = |steps: &[i64], values: &[f64], more, info| {
+        let (steps, values) = (steps.to_vec(), values.to_vec());
+        let points = series::v1::SeriesPoints { steps, values, more, info, ..Default::default() };
+        series::v1::PointsResponse { points: Some(points) }
+    };
+    let pieces = [
+        piece(&[0, 1], &[], true, Some(info("a\"b", r#"{"x":1}"#, SeriesType::Metric, 0.0))),
+        piece(&[2], &[], false, None),
+        piece(&[], &[0.5], true, None),
+        piece(&[], &[f64::NAN, 1.0], false, None),
+    ];
+    rest.backend.answers("series.v1.SeriesService/Points", pieces);
+    let body = json!([{"name": "a\"b", "context": {"x": 1}}, {"name": "c", "context": {}}]);
+    let answer = rest.json("POST", "/runs/r/metric/get-batch/?record_density=-1&record_range=:9", body).await;
+    let item = json!({"name": "a\"b", "context": {"x": 1}, "iters": [0, 1, 2], "values": [0.5, null, 1.0]});
+    assert_eq!(answer, json!([item, item]), "one call for each, which the backend answers alike here");
+    let asked: series::v1::PointsRequest = rest.backend.asked("series.v1.SeriesService/Points");
+    assert_eq!(asked.steps, Some(StepRange { start: None, stop: Some(9) }));
+    assert_eq!((asked.by_column, asked.run.unwrap().keys[0].name.as_str()), (true, "c"));
+    let empty =
+        [piece(&[], &[], false, Some(info("e", "", SeriesType::Metric, 0.0))), piece(&[], &[], false, None)];
+    rest.backend.answers("series.v1.SeriesService/Points", empty);
+    let body = json!([{"name": "e", "context": {}}]);
+    let answer = rest.json("POST", "/runs/r/metric/get-batch/?record_density=0", body).await;
+    assert_eq!(answer, json!([{"name": "e", "context": {}, "iters": [], "values": []}]));
+    let answer = rest.json("POST", "/runs/r/metric/get-batch/?record_density=0", json!([])).await;
+    assert_eq!(answer, json!([]));
+    rest.backend.fails::<runs::v1::GetResponse>("runs.v1.RunService/Get", [], missing());
+    let answer = rest.send("POST", "/runs/x/metric/get-batch/?record_density=0", json!({})).await;
+    assert_eq!(answer.status, 404);
+}
+
+/// More series than fit the message of a run are listed by a call of their own.
+#[tokio::test]
+async fn a_wide_run_is_shown_whole() {
+    let rest = Rest::new();
+    let wide = runs::v1::Run { more_series: true, ..run() };
+    rest.backend.answers("runs.v1.RunService/Get", [runs::v1::GetResponse { run: Some(wide) }]);
+    let listed =
+        |name: &str| series::v1::ListResponse { series: vec![info(name, "", SeriesType::Metric, 1.0)] };
+    rest.backend.answers("series.v1.SeriesService/List", [listed("a"), listed("b")]);
+    let answer = rest.get("/runs/r/info/?sequence=metric").await.json();
+    let names: Vec<_> = answer["traces"]["metric"].as_array().unwrap().iter().map(|it| &it["name"]).collect();
+    assert_eq!(names, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn logs_are_streamed_by_step() {
+    let rest = Rest::new();
+    let line = |step, text: &str| logs::v1::Line { step, text: text.into() };
+    let message = logs::v1::LinesResponse { lines: vec![line(3, "a"), line(4, "b")], last_step: Some(4) };
+    rest.backend.answers("logs.v1.LogService/Lines", [message]);
+    assert_eq!(rest.get("/runs/r/logs/?record_range=3:").await.entries(), [r#"3 = "a""#, r#"4 = "b""#]);
+    let asked: logs::v1::LinesRequest = rest.backend.asked("logs.v1.LogService/Lines");
+    assert_eq!(asked.steps, Some(StepRange { start: Some(3), stop: None }));
+
+    let full = logs::v1::Record {
+        step: 0,
+        message: "m".into(),
+        level: 30,
+        timestamp: 5.5,
+        logger_info: vec![0x82, 0x61, b'f', 0x03].into(),
+        args: vec![0xa1, 0x61, b'k', 0x01].into(),
+    };
+    let bare = logs::v1::Record { step: 1, message: "p".into(), ..Default::default() };
+    let message = logs::v1::RecordsResponse { records: vec![full, bare], count: 9 };
+    rest.backend.answers("logs.v1.LogService/Records", [message]);
+    let expected = r#"log_records_count = 9
+0/message = "m"
+0/log_level = "WARNING"
+0/timestamp = 5.5
+0/logger_info = []
+0/logger_info/0 = "f"
+0/logger_info/1 = 3
+0/args/k = 1
+0/is_notified = true
+1/message = "p"
+1/log_level = "INFO"
+1/timestamp = 0
+1/args = null
+1/is_notified = true"#;
+    assert_eq!(rest.get("/runs/r/log-records/").await.entries().join("\n"), expected);
+    rest.backend.answers::<logs::v1::RecordsResponse>("logs.v1.LogService/Records", []);
+    assert_eq!(rest.get("/runs/r/log-records/").await.entries(), ["log_records_count = 0"]);
+}
+
+#[tokio::test]
+async fn runs_are_changed() {
+    let rest = Rest::new();
+    let backend = &rest.backend;
+    backend.answers("runs.v1.RunService/Update", [runs::v1::UpdateResponse {}]);
+    let body = json!({"name": null, "description": "d", "archived": "true", "active": 0, "experiment": ""});
+    assert_eq!(rest.json("PUT", "/runs/r/", body).await, json!({"id": "r", "status": "OK"}));
+    assert_eq!(
+        backend.asked::<runs::v1::UpdateRequest>("runs.v1.RunService/Update"),
+        runs::v1::UpdateRequest {
+            run_id: "r".into(),
+            name: None,
+            description: Some("d".into()),
+            archived: Some(true),
+            active: Some(false),
+            experiment: Some(String::new()),
+        }
+    );
+    backend.answers("runs.v1.RunService/Delete", [runs::v1::DeleteResponse::default()]);
+    assert_eq!(rest.json("DELETE", "/runs/a%20b/", Value::Null).await, json!({"id": "a b", "status": "OK"}));
+    backend.answers("runs.v1.RunService/DeleteBatch", [runs::v1::DeleteBatchResponse::default()]);
+    assert_eq!(rest.json("POST", "/runs/delete-batch/", json!(["a", "b"])).await, json!({"status": "OK"}));
+    assert_eq!(rest.json("POST", "/runs/delete-batch/", json!({})).await, json!({"status": "OK"}));
+    assert_eq!(backend.times_asked("runs.v1.RunService/DeleteBatch"), 1, "an empty batch asks nothing");
+    backend.answers("runs.v1.RunService/ArchiveBatch", [runs::v1::ArchiveBatchResponse::default()]);
+    rest.json("POST", "/runs/archive-batch/?archive=false", json!(["a"])).await;
+    let asked: runs::v1::ArchiveBatchRequest = backend.asked("runs.v1.RunService/ArchiveBatch");
+    assert_eq!((asked.run_ids, asked.archived), (vec!["a".to_owned()], false));
+    backend.answers("runs.v1.RunService/FinishBatch", [runs::v1::FinishBatchResponse::default()]);
+    rest.json("POST", "/runs/finish-batch/", json!(["a"])).await;
+    backend
+        .answers("runs.v1.RunService/ClearTombstone", [runs::v1::ClearTombstoneResponse { cleared: true }]);
+    let cleared = rest.send("POST", "/runs/r/clear-tombstone/", Value::Null).await;
+    assert_eq!((cleared.status, cleared.header("content-type"), cleared.body.len()), (204, None, 0));
+    backend.answers("runs.v1.RunService/AddTag", [runs::v1::AddTagResponse { tag_id: "t".into() }]);
+    let answer = rest.json("POST", "/runs/r/tags/new/", json!({"tag_name": "x"})).await;
+    assert_eq!(answer, json!({"id": "r", "tag_id": "t", "status": "OK"}));
+    backend.answers("runs.v1.RunService/RemoveTag", [runs::v1::RemoveTagResponse { removed: false }]);
+    let answer = rest.json("DELETE", "/runs/r/tags/t/", Value::Null).await;
+    assert_eq!(answer, json!({"id": "r", "removed": false, "status": "OK"}));
+
+    backend.fails::<runs::v1::DeleteResponse>("runs.v1.RunService/Delete", [], missing());
+    assert_eq!(rest.send("DELETE", "/runs/x/", Value::Null).await.status, 404);
+    assert_eq!(rest.send("POST", "/runs/delete-batch/", json!([1])).await.status, 422);
+    let get = rest.get("/runs/r/").await;
+    assert_eq!((get.status, get.header("allow")), (405, Some("PUT, DELETE")));
+}
+
+#[tokio::test]
+async fn artifacts_are_downloaded_as_they_come() {
+    use artifacts::v1::get_response::Message;
+    let rest = Rest::new();
+    let message = |message| artifacts::v1::GetResponse { message: Some(message) };
+    let artifact = artifacts::v1::Artifact {
+        path: "a/größe.txt".into(),
+        content_type: "text/plain".into(),
+        size: Some(5),
+        ..Default::default()
+    };
+    let chunk = |bytes: &'static [u8]| message(Message::Chunk(bytes.into()));
+    let messages = [message(Message::Artifact(artifact)), chunk(b"he"), chunk(b"llo")];
+    rest.backend.answers("artifacts.v1.ArtifactService/Get", messages.clone());
+    let answer = rest.get("/runs/r/artifacts/download/?path=a/gr%C3%B6%C3%9Fe.txt").await;
+    assert_eq!((answer.status, answer.text()), (200, "hello"));
+    assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"));
+    assert_eq!(answer.header("content-length"), Some("5"));
+    let disposition = answer.header("content-disposition").unwrap();
+    assert!(disposition.ends_with("filename*=UTF-8''gr%C3%B6%C3%9Fe.txt"), "{disposition}");
+    let asked: artifacts::v1::GetRequest = rest.backend.asked("artifacts.v1.ArtifactService/Get");
+    assert_eq!(asked.path, "a/größe.txt");
+    assert_eq!(rest.get("/runs/r/artifacts/download/").await.status, 422);
+
+    rest.backend.fails("artifacts.v1.ArtifactService/Get", messages, Status::unavailable("gone"));
+    let request = Request::get("/api/v1/rest/runs/r/artifacts/download/?path=x").body(Body::empty()).unwrap();
+    assert!(
+        rest.edge.answer(request).await.into_body().collect().await.is_err(),
+        "a cut file does not look whole"
+    );
+
+    let zip = |chunk: &'static [u8]| artifacts::v1::ZipResponse { chunk: chunk.into() };
+    rest.backend.answers("artifacts.v1.ArtifactService/Zip", [zip(b"PK"), zip(b"..")]);
+    let answer = rest.get("/runs/r/artifacts/download-all/").await;
+    assert_eq!((answer.text(), answer.header("content-type")), ("PK..", Some("application/zip")));
+    assert_eq!(answer.header("content-disposition"), Some("attachment; filename=\"r-artifacts.zip\""));
+    rest.backend.fails::<artifacts::v1::ZipResponse>("artifacts.v1.ArtifactService/Zip", [], missing());
+    assert_eq!(rest.get("/runs/r/artifacts/download-all/").await.status, 404);
+}

@@ -1,0 +1,244 @@
+//! Searches of runs and of metrics, and x axes, as entries of the streaming codec.
+
+use super::*;
+
+/// What run search streams for `run()` and an empty run.
+const TWO_RUNS: &str = r##"progress_0 = []
+progress_0/0 = 0
+progress_0/1 = 2
+r/params/lr = 0.5
+r/params/n = NaN
+r/params/big = 1.8446744073709552e19
+r/traces/metric = []
+r/traces/metric/0/name = "loss"
+r/traces/metric/0/context/subset = "train"
+r/traces/metric/0/context/x = NaN
+r/traces/metric/0/values/last = inf
+r/traces/metric/0/values/last_step = 7
+r/traces/metric/0/values/first = 1.0
+r/traces/metric/0/values/min = -1.0
+r/traces/metric/0/values/max = 2.0
+r/traces/metric/1/name = "img"
+r/traces/metric/1/context = {}
+r/traces/metric/1/values/last = 0.0
+r/traces/metric/1/values/last_step = 7
+r/traces/metric/1/values/first = 1.0
+r/traces/metric/1/values/min = -1.0
+r/traces/metric/1/values/max = 2.0
+r/props/name = "Run: r"
+r/props/description = ""
+r/props/experiment/id = "e"
+r/props/experiment/name = "exp"
+r/props/experiment/description = ""
+r/props/tags = []
+r/props/tags/0/id = "t"
+r/props/tags/0/name = "tag"
+r/props/tags/0/color = "#fff"
+r/props/tags/0/description = ""
+r/props/creation_time = 1700000000.5
+r/props/end_time = 1700000001.0
+r/props/archived = false
+r/props/active = true
+progress_1 = []
+progress_1/0 = 1
+progress_1/1 = 2
+s/params = {}
+s/traces/metric = []
+s/props/name = ""
+s/props/description = ""
+s/props/experiment/id = null
+s/props/experiment/name = null
+s/props/experiment/description = null
+s/props/tags = []
+s/props/creation_time = 0.0
+s/props/end_time = null
+s/props/archived = false
+s/props/active = false
+progress_2 = []
+progress_2/0 = 2
+progress_2/1 = 2
+progress_3 = []
+progress_3/0 = 0
+progress_3/1 = 0"##;
+
+#[tokio::test]
+async fn run_search_streams_trees_and_progress() {
+    let rest = Rest::new();
+    let mut second = run();
+    second.run_id = "s".into();
+    second.series.clear();
+    second.params = vec![0xa0].into();
+    second.props = Some(runs::v1::Props::default());
+    let messages = [
+        search::v1::RunsResponse { runs: vec![run()], first_place: 1, match_count: 2, ..Default::default() },
+        search::v1::RunsResponse {
+            runs: vec![second],
+            first_place: 2,
+            match_count: 2,
+            done: true,
+            ..Default::default()
+        },
+    ];
+    rest.backend.answers("search.v1.SearchService/Runs", messages);
+    let answer = rest.get("/runs/search/run/?q=run.active%20%3D%3D+True&limit=5&offset=x").await;
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/octet-stream")));
+    assert_eq!(answer.entries().join("\n"), TWO_RUNS);
+    let asked: search::v1::RunsRequest = rest.backend.asked("search.v1.SearchService/Runs");
+    let query = asked.query.unwrap();
+    assert_eq!((query.text.as_str(), query.report_progress), ("run.active == True", true));
+    assert_eq!((asked.limit, asked.after_run_id.as_str()), (5, "x"));
+    assert_eq!(asked.parts.unwrap().series_types, [SeriesType::Metric as i32]);
+    assert_eq!(rest.get("/runs/search/run/?limit=-1").await.status, 422);
+    assert_eq!(rest.get("/runs/search/run/?sort=%5B1%5D").await.status, 400);
+}
+
+#[tokio::test]
+async fn a_refused_query_is_an_error_before_the_stream() {
+    let rest = Rest::new();
+    let metadata = [("statement", "run."), ("line", "1"), ("offset", "6"), ("end_offset", "7")];
+    let refused = status(tonic::Code::InvalidArgument, "INVALID_QUERY", "a name is missing", &metadata);
+    rest.backend.fails::<search::v1::RunsResponse>("search.v1.SearchService/Runs", [], refused);
+    let answer = rest.get("/runs/search/run/?q=run.").await;
+    assert_eq!(answer.status, 400);
+    assert_eq!(answer.json()["message"], "SyntaxError");
+    assert_eq!(answer.json()["error"]["message"], "Invalid query syntax: a name is missing");
+    assert_eq!(answer.json()["detail"]["offset"], 6);
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_is_broken_for_the_client() {
+    let rest = Rest::new();
+    let first =
+        search::v1::RunsResponse { runs: vec![run()], first_place: 1, match_count: 2, ..Default::default() };
+    let check = async || {
+        let request = Request::get("/api/v1/rest/runs/search/run/").body(Body::empty()).unwrap();
+        let response = rest.edge.answer(request).await;
+        assert_eq!(response.status(), 200);
+        assert!(response.into_body().collect().await.is_err());
+    };
+    rest.backend.fails("search.v1.SearchService/Runs", [first.clone()], Status::internal("broken"));
+    check().await;
+    // An end without the last message is no end.
+    rest.backend.answers("search.v1.SearchService/Runs", [first]);
+    check().await;
+}
+
+#[tokio::test]
+async fn active_runs_tell_last_values() {
+    let rest = Rest::new();
+    let message = search::v1::RunsResponse {
+        runs: vec![run()],
+        first_place: 1,
+        match_count: 1,
+        done: true,
+        ..Default::default()
+    };
+    rest.backend.answers("search.v1.SearchService/Runs", [message]);
+    let entries = rest.get("/runs/active/").await.entries();
+    assert!(entries[0].starts_with("r/traces/metric = []"), "{entries:?}");
+    assert!(!entries.iter().any(|it| it.contains("values/min") || it.contains("params")));
+    assert_eq!(entries[entries.len() - 3..], ["progress_0 = []", "progress_0/0 = 1", "progress_0/1 = 1"]);
+}
+
+#[tokio::test]
+async fn metric_search_streams_points() {
+    let rest = Rest::new();
+    let points = |name: &str| series::v1::SeriesPoints {
+        info: Some(info(name, "", SeriesType::Metric, 0.0)),
+        steps: vec![0, 5],
+        values: vec![1.0, f64::NAN],
+        epochs: vec![i64::MIN, 3],
+        times_us: vec![i64::MIN, 2_000_000],
+        x_places: vec![1],
+        x_values: vec![9.0],
+        ..Default::default()
+    };
+    let found = |run: Option<runs::v1::Run>, name: &str, more| search::v1::RunMetrics {
+        run,
+        points: vec![points(name)],
+        more,
+        ..Default::default()
+    };
+    let mut plain = run();
+    plain.params = vec![0xa0].into();
+    let messages = [
+        search::v1::MetricsResponse {
+            runs: vec![found(Some(plain), "a", true)],
+            progress: Some(Progress { checked: 1, total: 2, matched: 1 }),
+            ..Default::default()
+        },
+        search::v1::MetricsResponse {
+            runs: vec![found(None, "b", false)],
+            progress: Some(Progress { checked: 2, total: 2, matched: 1 }),
+            done: true,
+            ..Default::default()
+        },
+    ];
+    rest.backend.answers("search.v1.SearchService/Metrics", messages);
+    let entries = rest.get("/runs/search/metric/?p=100&x_axis=b").await.entries();
+    let expected = r#"r/params = {}
+r/traces = []
+r/traces/0/name = "a"
+r/traces/0/context = {}
+r/traces/0/slice = []
+r/traces/0/slice/0 = 0
+r/traces/0/slice/1 = 5
+r/traces/0/slice/2 = 1
+r/traces/0/values/shape = 2
+r/traces/0/values/blob = [1.0, NaN]
+r/traces/0/iters/shape = 2
+r/traces/0/iters/blob = [0.0, 5.0]
+r/traces/0/epochs/shape = 2
+r/traces/0/epochs/blob = [NaN, 3.0]
+r/traces/0/timestamps/shape = 2
+r/traces/0/timestamps/blob = [NaN, 2.0]
+r/traces/0/x_axis_values/shape = 1
+r/traces/0/x_axis_values/blob = [9.0]
+r/traces/0/x_axis_iters/shape = 1
+r/traces/0/x_axis_iters/blob = [5.0]
+r/traces/1/name = "b""#;
+    assert_eq!(entries[..21].join("\n"), expected);
+    assert!(entries.iter().any(|it| it == "r/props/active = true"));
+    let progress: Vec<_> = entries.iter().filter(|it| it.starts_with("progress_")).collect();
+    assert_eq!(progress.len(), 6, "{progress:?}");
+    let asked: search::v1::MetricsRequest = rest.backend.asked("search.v1.SearchService/Metrics");
+    assert_eq!(asked.points, Some(search::v1::metrics_request::Points::Density(100)));
+    assert_eq!(asked.x_axis.as_deref(), Some("b"));
+    assert_eq!(rest.get("/runs/search/metric/?p=0").await.status, 422);
+}
+
+#[tokio::test]
+async fn axes_are_streamed_by_run() {
+    let rest = Rest::new();
+    let aligned = |series| series::v1::AlignedSeries { series, x_values: vec![0.5], steps: vec![3] };
+    let messages = [
+        series::v1::AlignResponse { run_id: "r".into(), run: 0, series: vec![aligned(1)] },
+        series::v1::AlignResponse { run_id: "r".into(), run: 0, series: vec![aligned(0)] },
+        series::v1::AlignResponse { run_id: "s".into(), run: 1, series: vec![] },
+    ];
+    rest.backend.answers("series.v1.SeriesService/Align", messages);
+    let trace = |name: &str, stop| json!({"name": name, "context": {"a": 1}, "slice": [0, stop, 1]});
+    let body = json!({"align_by": "x", "runs": [
+        {"run_id": "r", "traces": [trace("m", 4), trace("n", 0)]},
+        {"run_id": "s", "traces": []},
+    ]});
+    let answer = rest.send("POST", "/runs/search/metric/align/", body).await;
+    let expected = r#"r = []
+r/0/name = "n"
+r/0/context/a = 1
+r/0/x_axis_values/shape = 1
+r/0/x_axis_values/blob = [0.5]
+r/0/x_axis_iters/shape = 1
+r/0/x_axis_iters/blob = [3.0]
+r/1/name = "m"
+r/1/context/a = 1
+r/1/x_axis_values/shape = 1
+r/1/x_axis_values/blob = [0.5]
+r/1/x_axis_iters/shape = 1
+r/1/x_axis_iters/blob = [3.0]
+s = []"#;
+    assert_eq!(answer.entries().join("\n"), expected);
+    let asked: series::v1::AlignRequest = rest.backend.asked("series.v1.SeriesService/Align");
+    assert_eq!(asked.runs[0].series[0].steps, Some(StepRange { start: None, stop: Some(5) }));
+    assert_eq!(asked.runs[0].series[1].steps, None);
+}

@@ -1,0 +1,168 @@
+//! Lists of entities, oldest first, however many there are and however large they are: a message of about a megabyte after
+//! the other. What does not fit beside the first few is read once more when it is its turn.
+
+use std::collections::HashMap;
+
+use matyan_model::{
+    entity::{Entity, entity_get, entity_page, runs_counts},
+    keys,
+};
+use prost::Message;
+
+use crate::{
+    Context,
+    call::Call,
+    error::Result,
+    stream::{End, Sender},
+};
+
+/// A message is sent when it has grown to this.
+const MESSAGE_BYTES: usize = 1 << 20;
+/// What is kept of a list until it is in order.
+const KEPT_BYTES: usize = 4 << 20;
+
+/// One list: what it shows of each entity.
+pub(crate) trait Listing: Send + Sized {
+    type Entity: Entity;
+    type Shown: Message;
+    type Answer: Send;
+
+    fn created_us(&self, entity: &Self::Entity) -> i64;
+
+    /// `None`: left out.
+    fn show(
+        &mut self,
+        context: &Context,
+        call: &Call,
+        id: String,
+        entity: Self::Entity,
+    ) -> impl Future<Output = Result<Option<Self::Shown>>> + Send;
+
+    fn answer(&self, shown: Vec<Self::Shown>) -> Self::Answer;
+
+    fn send(
+        mut self,
+        context: &Context,
+        call: &Call,
+        sender: &Sender<Self::Answer>,
+    ) -> impl Future<Output = Result<(), End>> + Send {
+        async move {
+            let (mut shown, mut bytes) = (Vec::new(), 0);
+            for (id, kept) in self.all(context, call).await? {
+                let next = match kept {
+                    Some(kept) => Some(kept),
+                    None => self.one(context, call, id).await?,
+                };
+                bytes += next.as_ref().map_or(0, Message::encoded_len);
+                shown.extend(next);
+                if bytes >= MESSAGE_BYTES {
+                    sender.send(self.answer(std::mem::take(&mut shown))).await?;
+                    bytes = 0;
+                }
+            }
+            Ok(sender.send(self.answer(shown)).await?)
+        }
+    }
+
+    /// Ids in order, and what is shown of the first that were read.
+    fn all(
+        &mut self,
+        context: &Context,
+        call: &Call,
+    ) -> impl Future<Output = Result<Vec<(String, Option<Self::Shown>)>>> + Send {
+        async move {
+            let (mut listed, mut bytes) = (Vec::new(), 0);
+            let mut rest = Some(keys::entities(call.project, Self::Entity::KIND));
+            while let Some(range) = rest {
+                let snapshot = context.store.snapshot().await?;
+                let (page, next) =
+                    entity_page::<Self::Entity>(snapshot.as_ref(), call.project, &range).await?;
+                drop(snapshot);
+                rest = next;
+                for (id, entity) in page {
+                    let created_us = self.created_us(&entity);
+                    if let Some(shown) = self.show(context, call, id.clone(), entity).await? {
+                        bytes += shown.encoded_len();
+                        listed.push((created_us, id, (bytes <= KEPT_BYTES).then_some(shown)));
+                    }
+                }
+            }
+            // Stable: those of one time stay in the order of their ids.
+            listed.sort_by_key(|(created_us, ..)| *created_us);
+            Ok(listed.into_iter().map(|(_, id, shown)| (id, shown)).collect())
+        }
+    }
+
+    /// What is shown of one, unless it has gone meanwhile.
+    fn one(
+        &mut self,
+        context: &Context,
+        call: &Call,
+        id: String,
+    ) -> impl Future<Output = Result<Option<Self::Shown>>> + Send {
+        async move {
+            let snapshot = context.store.snapshot().await?;
+            let found = entity_get::<Self::Entity>(snapshot.as_ref(), call.project, &id).await?;
+            drop(snapshot);
+            match found {
+                Some(entity) => self.show(context, call, id, entity).await,
+                None => Ok(None),
+            }
+        }
+    }
+}
+
+/// A list of entities that say by themselves what is shown of them.
+pub(crate) struct Plain<E, S, A, V> {
+    pub(crate) created_us: fn(&E) -> i64,
+    pub(crate) view: V,
+    pub(crate) answer: fn(Vec<S>) -> A,
+}
+
+impl<E, S, A, V> Listing for Plain<E, S, A, V>
+where
+    E: Entity,
+    S: Message,
+    A: Send,
+    V: FnMut(String, E) -> Option<S> + Send,
+{
+    type Entity = E;
+    type Shown = S;
+    type Answer = A;
+
+    fn created_us(&self, entity: &E) -> i64 {
+        (self.created_us)(entity)
+    }
+
+    async fn show(&mut self, _: &Context, _: &Call, id: String, entity: E) -> Result<Option<S>> {
+        Ok((self.view)(id, entity))
+    }
+
+    fn answer(&self, shown: Vec<S>) -> A {
+        (self.answer)(shown)
+    }
+}
+
+/// Of experiments or tags with a part of a name: how many runs each has.
+pub(crate) struct Counts {
+    part: String,
+    runs: HashMap<String, i64>,
+}
+
+impl Counts {
+    pub(crate) async fn read<E: Entity>(context: &Context, call: &Call, part: String) -> Result<Self> {
+        let snapshot = context.store.snapshot().await?;
+        let runs = runs_counts(snapshot.as_ref(), call.project, E::KIND).await?;
+        Ok(Self { part, runs: runs.into_iter().collect() })
+    }
+
+    /// The number of runs, if the name has the part.
+    pub(crate) fn of(&self, id: &str, name: &str) -> Option<i64> {
+        name_contains(name, &self.part).then(|| self.runs.get(id).copied().unwrap_or_default())
+    }
+}
+
+/// Whether a name holds a part, in any case.
+fn name_contains(name: &str, part: &str) -> bool {
+    name.to_lowercase().contains(&part.trim().to_lowercase())
+}

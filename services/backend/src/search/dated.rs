@@ -1,0 +1,73 @@
+//! Runs in the order of their creation, as the index of it has them: a page of a long list reads as many documents as it
+//! shows, and not all to put them in order.
+
+use std::sync::Arc;
+
+use matyan_model::{
+    ids::{Project, RunNumber},
+    keys,
+};
+use matyan_store::{Range, Scan};
+
+use crate::{Context, error::Result};
+
+/// Rows of the index that are read at once.
+const ROWS: usize = 64;
+
+pub(super) struct Dated {
+    context: Arc<Context>,
+    project: Project,
+    descending: bool,
+    rest: Option<Range>,
+    /// Read, and not yet given: when they were made, and which.
+    ahead: Vec<(i64, RunNumber)>,
+}
+
+impl Dated {
+    /// From this moment on, with all runs of it.
+    pub(super) fn new(
+        context: Arc<Context>,
+        project: Project,
+        descending: bool,
+        from_us: Option<i64>,
+    ) -> Self {
+        let (first, end) = match (from_us, descending) {
+            (None, _) => (i64::MIN, i64::MAX),
+            (Some(from), true) => (i64::MIN, from.saturating_add(1)),
+            (Some(from), false) => (from, i64::MAX),
+        };
+        let rest = Some(keys::index_created_between(project, first, end));
+        Self { context, project, descending, rest, ahead: Vec::new() }
+    }
+
+    /// The next runs: all of some moments. None: there are no more.
+    pub(super) async fn next(&mut self) -> Result<Vec<RunNumber>> {
+        loop {
+            self.read().await?;
+            let last = self.ahead.last().map(|(created_us, _)| *created_us);
+            // The last moment may go on behind what was read.
+            let whole = match self.rest {
+                None => self.ahead.len(),
+                Some(_) => self.ahead.partition_point(|(created_us, _)| Some(*created_us) != last),
+            };
+            if whole > 0 || self.rest.is_none() {
+                return Ok(self.ahead.drain(..whole).map(|(_, number)| number).collect());
+            }
+        }
+    }
+
+    async fn read(&mut self) -> Result<()> {
+        let Some(range) = self.rest.take() else { return Ok(()) };
+        let snapshot = self.context.store.snapshot().await?;
+        let scan = Scan { rows: ROWS, reverse: self.descending, ..Scan::default() };
+        let page = snapshot.scan(&range, scan).await?;
+        self.rest = page.rows.last().filter(|_| page.more).map(|(last, _)| match self.descending {
+            true => range.before(last),
+            false => range.after(last),
+        });
+        for (key, _) in &page.rows {
+            self.ahead.push((keys::index_created_of(self.project, key)?, keys::index_run(key)?));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,87 @@
+//! One run under reading: from one snapshot as long as that lives and no client has to be waited for, then from a newer one.
+
+use matyan_model::series::{RunPlace, RunSeries};
+use matyan_store::{Error as StoreError, Snapshot};
+
+use crate::{
+    Context,
+    call::Call,
+    context::Found,
+    error::{Error, Result},
+    stream::{Left, Sender},
+};
+
+/// Points, or buckets, that are read before they are sent: a few MB at most.
+const POINTS: usize = 60_000;
+/// Series that are read before they are sent, however short they are.
+const SERIES: usize = 1_000;
+
+/// How many series of so many points each are read at once.
+pub(crate) fn at_once(points: usize) -> usize {
+    (POINTS / points.max(1)).clamp(1, SERIES)
+}
+
+pub(super) struct Reading<'c> {
+    context: &'c Context,
+    pub(super) place: RunPlace,
+    open: Option<Open>,
+}
+
+struct Open {
+    snapshot: Box<dyn Snapshot>,
+    run: Option<RunSeries>,
+    /// Something was read from it, so that it may well be old.
+    has_served: bool,
+}
+
+impl<'c> Reading<'c> {
+    pub(super) fn new(context: &'c Context, call: &Call, found: Found) -> Self {
+        let place = RunPlace { project: call.project, number: found.number };
+        let open = Open { snapshot: found.snapshot, run: None, has_served: true };
+        Self { context, place, open: Some(open) }
+    }
+
+    async fn open(&mut self) -> Result<&mut Open> {
+        if self.open.is_none() {
+            let snapshot = self.context.store.snapshot().await?;
+            self.open = Some(Open { snapshot, run: None, has_served: false });
+        }
+        Ok(self.open.as_mut().expect("it was opened above"))
+    }
+
+    pub(super) async fn snapshot(&mut self) -> Result<&dyn Snapshot> {
+        Ok(self.open().await?.snapshot.as_ref())
+    }
+
+    /// The snapshot, and the run as of it.
+    pub(super) async fn run(&mut self) -> Result<(&dyn Snapshot, &RunSeries)> {
+        let place = self.place;
+        let open = self.open().await?;
+        if open.run.is_none() {
+            open.run = Some(RunSeries::open(open.snapshot.as_ref(), place).await?);
+        }
+        Ok((open.snapshot.as_ref(), open.run.as_ref().expect("it was opened above")))
+    }
+
+    /// After a failure: whether to read again, from a new snapshot, because the one that had been read from is too old.
+    pub(super) fn renew(&mut self, error: Error) -> Result<()> {
+        match (error, self.open.take()) {
+            (Error::Store(StoreError::SnapshotTooOld), Some(open)) if open.has_served => Ok(()),
+            (error, _) => Err(error),
+        }
+    }
+
+    /// Sends, and lets go of the snapshot if the client has to be waited for.
+    pub(super) async fn send<T>(&mut self, sender: &Sender<T>, message: T) -> Result<(), Left> {
+        if let Some(open) = &mut self.open {
+            open.has_served = true;
+        }
+        match sender.try_send(message) {
+            Ok(()) => Ok(()),
+            Err(message) => {
+                self.open = None;
+                sender.send(message).await
+            }
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Snapshots that end in the middle of everything, and runs that change between two of them: what a reader is told is whole,
+//! each run as of one moment.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use async_trait::async_trait;
+use matyan_proto::{
+    project::v1::{ParamsRequest, project_service_client::ProjectServiceClient},
+    runs::v1::{ListRequest, Run, run_service_client::RunServiceClient},
+    search::v1::{MetricsRequest, RunsRequest, metrics_request::Points},
+    series::v1::{BucketsRequest, PointsRequest, RunSelection, SampleRequest},
+};
+use matyan_store::{
+    Batch, Commit, Error, Key, Page, Range, Result, Scan, Snapshot, Store, Value, Version,
+    embedded::EmbeddedStore,
+};
+
+use tokio::runtime::Handle;
+
+use crate::world::{self, Sequence, Spec, World, map, spec};
+
+/// A store whose snapshots end after so many reads.
+struct Short {
+    store: Arc<EmbeddedStore>,
+    reads: Arc<AtomicU64>,
+}
+
+struct ShortSnapshot {
+    snapshot: Box<dyn Snapshot>,
+    left: AtomicU64,
+}
+
+impl ShortSnapshot {
+    fn read(&self) -> Result<()> {
+        let left = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        left.map(drop).map_err(|_| Error::SnapshotTooOld)
+    }
+}
+
+#[async_trait]
+impl Store for Short {
+    async fn snapshot(&self) -> Result<Box<dyn Snapshot>> {
+        let left = AtomicU64::new(self.reads.load(Ordering::Relaxed));
+        Ok(Box::new(ShortSnapshot { snapshot: self.store.snapshot().await?, left }))
+    }
+
+    async fn commit(&self, batch: Batch) -> Result<Commit> {
+        self.store.commit(batch).await
+    }
+
+    async fn sync(&self) -> Result<()> {
+        self.store.sync().await
+    }
+
+    async fn changed(&self, key: &Key, seen: Option<&Value>) -> Result<()> {
+        self.store.changed(key, seen).await
+    }
+}
+
+#[async_trait]
+impl Snapshot for ShortSnapshot {
+    async fn get(&self, key: &Key) -> Result<Option<Value>> {
+        self.read()?;
+        self.snapshot.get(key).await
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>> {
+        self.read()?;
+        self.snapshot.get_many(keys).await
+    }
+
+    async fn scan(&self, range: &Range, scan: Scan) -> Result<Page> {
+        self.read()?;
+        self.snapshot.scan(range, scan).await
+    }
+
+    fn version(&self) -> Version {
+        self.snapshot.version()
+    }
+}
+
+/// A world that is read through snapshots of so many reads each, once that is set.
+async fn short() -> (World, Arc<AtomicU64>) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(directory.path().join("store"), Default::default()).await.unwrap();
+    let (store, reads) = (Arc::new(store), Arc::new(AtomicU64::new(u64::MAX)));
+    let layer = Arc::new(Short { store: store.clone(), reads: reads.clone() });
+    (World::over(store, layer, directory).await, reads)
+}
+
+/// Params that lie in rows of their own.
+fn large(id: &str, at: i64) -> Spec {
+    let mut run = spec(id, at);
+    run.params = map(&format!(r#"{{"at":{at},"x":{{"seed":{}}},"text":"{}"}}"#, at % 7, "x".repeat(20_000)));
+    run
+}
+
+async fn list(world: &World, page_size: u32) -> Vec<Run> {
+    let mut client = RunServiceClient::new(world.backend.clone().into_routes());
+    let (mut runs, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request =
+            ListRequest { page_size, page_token, parts: world::all_parts(), ..ListRequest::default() };
+        let page = client.list(request).await.unwrap().into_inner();
+        runs.extend(page.runs);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return runs;
+        }
+    }
+}
+
+fn ids(runs: &[Run]) -> Vec<&str> {
+    runs.iter().map(|run| run.run_id.as_str()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_are_found_and_listed_whatever_a_snapshot_lives() {
+    let (world, reads) = short().await;
+    for at in 0..400 {
+        world.create(&large(&format!("r{at:03}"), at)).await;
+    }
+    let all: Vec<String> = (0..400).rev().map(|at| format!("r{at:03}")).collect();
+    for life in [12, 40, 1_000] {
+        reads.store(life, Ordering::Relaxed);
+        assert_eq!(ids(&list(&world, 100).await), all, "{life}");
+        // The columns are asked once the first documents were looked at in vain, and take all that a snapshot gives.
+        let request =
+            RunsRequest { parts: world::all_parts(), ..world::of("run.x.seed + 0 == 3 and run.at + 0 < 50") };
+        let found = world.runs(request).await.unwrap();
+        assert_eq!(found.ids(), ["r045", "r038", "r031", "r024", "r017", "r010", "r003"], "{life}");
+    }
+    reads.store(12, Ordering::Relaxed);
+    let mut client = ProjectServiceClient::new(world.backend.clone().into_routes());
+    let params = client.params(ParamsRequest::default()).await.unwrap().into_inner().params;
+    assert!(matyan_model::cbor::decode_map(&params).unwrap().contains_key("at"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn series_are_read_whatever_a_snapshot_lives() {
+    let (world, reads) = short().await;
+    let mut run = spec("r", 1);
+    for at in 0..300 {
+        run.sequences.push(Sequence {
+            name: format!("m{at:03}"),
+            context: map("{}"),
+            dtype: "float".into(),
+            points: (0..40).map(|step| (step, at as f64)).collect(),
+        });
+    }
+    world.create(&run).await;
+    let runs =
+        || vec![RunSelection { run_id: "r".into(), numbers: (0..300).collect(), ..Default::default() }];
+    // So many pixels and points that sixty series are read at once, and not all of them from one snapshot.
+    reads.store(400, Ordering::Relaxed);
+    let mut client = world.series();
+    let request = BucketsRequest { runs: runs(), pixels: 1_000, ..BucketsRequest::default() };
+    let mut messages = client.buckets(request).await.unwrap().into_inner();
+    let mut names = Vec::new();
+    while let Some(message) = messages.message().await.unwrap() {
+        names.extend(message.series.into_iter().map(|series| series.info.unwrap().name));
+    }
+    let expected: Vec<String> = run.sequences.iter().map(|it| it.name.clone()).collect();
+    assert_eq!(names, expected);
+    for density in [1_000, 0] {
+        let request = SampleRequest { runs: runs(), density, ..SampleRequest::default() };
+        let mut messages = client.sample(request).await.unwrap().into_inner();
+        let mut names = Vec::new();
+        while let Some(message) = messages.message().await.unwrap() {
+            for series in message.series {
+                assert_eq!(series.steps.len(), 40);
+                names.push(series.info.unwrap().name);
+            }
+        }
+        assert_eq!(names, expected, "density {density}");
+    }
+    let request = PointsRequest { run: runs().pop(), ..PointsRequest::default() };
+    let mut messages = client.points(request).await.unwrap().into_inner();
+    let mut points = 0;
+    while let Some(message) = messages.message().await.unwrap() {
+        points += message.points.unwrap().values.len();
+    }
+    assert_eq!(points, 300 * 40);
+    reads.store(2_000, Ordering::Relaxed);
+    for points in [Points::Density(50), Points::Density(0), Points::Pixels(50), Points::None(true)] {
+        let request =
+            MetricsRequest { query: world::query(""), points: Some(points), ..MetricsRequest::default() };
+        let row = world.metrics(request).await.unwrap().remove(0);
+        assert_eq!(row.points.len() + row.buckets.len() + row.series.len(), 300);
+    }
+}
+
+/// A store in which a run changes whenever somebody takes a snapshot, and all of it at once.
+struct Restless {
+    store: Arc<EmbeddedStore>,
+    world: World,
+    number: matyan_model::ids::RunNumber,
+    round: AtomicU64,
+}
+
+impl Restless {
+    fn at(round: u64) -> Spec {
+        Spec { name: format!("name {round}"), ..large("r", round.cast_signed()) }
+    }
+}
+
+#[async_trait]
+impl Store for Restless {
+    async fn snapshot(&self) -> Result<Box<dyn Snapshot>> {
+        let round = self.round.fetch_add(1, Ordering::Relaxed);
+        // Blocks, as the compiler cannot see that this future may be moved to another thread.
+        let change = || Handle::current().block_on(self.world.change(self.number, &Self::at(round)));
+        tokio::task::block_in_place(change);
+        self.store.snapshot().await
+    }
+
+    async fn commit(&self, batch: Batch) -> Result<Commit> {
+        self.store.commit(batch).await
+    }
+
+    async fn sync(&self) -> Result<()> {
+        self.store.sync().await
+    }
+
+    async fn changed(&self, key: &Key, seen: Option<&Value>) -> Result<()> {
+        self.store.changed(key, seen).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_23_a_listed_run_is_of_one_moment() {
+    let world = World::new().await;
+    let number = world.create(&Restless::at(0)).await;
+    let store = world.store.clone();
+    let restless = Arc::new(Restless { store: store.clone(), world, number, round: AtomicU64::new(1) });
+    let restless = World::over(store, restless, tempfile::tempdir().unwrap()).await;
+    for _ in 0..5 {
+        let run = list(&restless, 1).await.remove(0);
+        let params = matyan_model::cbor::decode_map(&run.params).unwrap();
+        let matyan_model::value::Value::Integer(at) = params["at"] else { panic!("{params:?}") };
+        assert_eq!(run.props.unwrap().name, format!("name {at}"));
+    }
+}
