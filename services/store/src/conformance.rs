@@ -5,6 +5,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a case fails by panicking")]
 
+#[cfg(feature = "fdb")]
+pub mod fdb;
 mod generated;
 mod guarantees;
 mod limits;
@@ -46,6 +48,22 @@ pub struct Suite {
     pub open: Result<OpenInstance, String>,
 }
 
+/// What stands in for a FoundationDB that is not built in: why, or cases that fail because one is required.
+#[cfg(not(feature = "fdb"))]
+pub fn without_fdb() -> Result<OpenInstance, String> {
+    let reason = "built without the feature `fdb`, which links libfdb_c: `make fdb`";
+    if fdb_required() {
+        Ok(Arc::new(move || panic!("no FoundationDB: {reason}")))
+    } else {
+        Err(reason.to_owned())
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "only tests call it, and a test is its own composition root")]
+pub(crate) fn fdb_required() -> bool {
+    std::env::var("REQUIRE").is_ok_and(|required| required.split(',').any(|name| name == "fdb"))
+}
+
 type Case = for<'a> fn(&'a mut dyn Instance) -> BoxFuture<'a, ()>;
 
 macro_rules! cases {
@@ -62,6 +80,7 @@ const CASES: &[(&str, Case)] = cases![
     guarantees::durable,
     limits::limits,
     limits::limits_reached_are_accepted,
+    limits::limits_hold_for_small_mutations,
     limits::limits_of_reads,
     guarantees::ends,
     guarantees::absent,
@@ -144,7 +163,7 @@ async fn rows(store: &dyn Store, prefix: &str) -> Vec<(Key, Value)> {
 
 type Write = fn(&mut Batch) -> &mut Batch;
 
-fn batch(write: impl FnOnce(&mut Batch) -> &mut Batch) -> Batch {
+pub(crate) fn batch(write: impl FnOnce(&mut Batch) -> &mut Batch) -> Batch {
     let mut batch = Batch::default();
     write(&mut batch);
     batch

@@ -33,6 +33,9 @@ pub enum Error {
         #[source]
         source: Option<Source>,
     },
+    /// Fix the settings, or what they name on this machine: no retry helps.
+    #[error("{reason}")]
+    Settings { reason: String },
     /// Start again with another directory, or stop the process that holds this one.
     #[error("{reason}")]
     InUse { reason: String },

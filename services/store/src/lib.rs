@@ -6,9 +6,12 @@
 
 mod batch;
 mod error;
+mod prefix;
 mod transact;
 
 pub mod embedded;
+#[cfg(feature = "fdb")]
+pub mod fdb;
 pub mod layers;
 
 #[cfg(feature = "conformance")]
@@ -16,6 +19,7 @@ pub mod conformance;
 
 pub use batch::{Batch, Check, Durability, Key, Limits, Mutation, Range, Value};
 pub use error::Error;
+pub use prefix::Prefix;
 pub use transact::{Transaction, transact};
 
 use async_trait::async_trait;

@@ -1,6 +1,11 @@
-//! The suite on the embedded store, plain and under the fault layer.
-//!
-//! Another store needs an `Instance` of its own and a line in `main`.
+//! The suite on the embedded store and on a real FoundationDB, each plain and under the fault layer.
+
+#[cfg(feature = "fdb")]
+#[path = "conformance/fdb.rs"]
+mod fdb;
+#[cfg(not(feature = "fdb"))]
+#[path = "conformance/without_fdb.rs"]
+mod fdb;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,10 +19,24 @@ use matyan_store::embedded::{EmbeddedStore, Settings};
 use matyan_store::layers::{FaultStore, Faults};
 
 fn main() -> ExitCode {
+    let real = fdb::Real::default();
     run(vec![
         Suite { name: "embedded", open: Ok(open(None)) },
-        Suite { name: "embedded_slow", open: Ok(open(Some(Faults::delays(1, Duration::from_millis(2))))) },
+        Suite { name: "embedded_slow", open: Ok(open(slow())) },
+        Suite { name: "fdb", open: real.open(None) },
+        Suite { name: "fdb_slow", open: real.open(slow()) },
     ])
+}
+
+fn slow() -> Option<Faults> {
+    Some(Faults::delays(1, Duration::from_millis(2)))
+}
+
+fn under(faults: Option<&Faults>, store: Arc<dyn Store>) -> Arc<dyn Store> {
+    match faults {
+        Some(faults) => Arc::new(FaultStore::new(store, faults.clone())),
+        None => store,
+    }
 }
 
 fn open(faults: Option<Faults>) -> OpenInstance {
@@ -43,11 +62,7 @@ struct Embedded {
 #[async_trait]
 impl Instance for Embedded {
     fn store(&self) -> Arc<dyn Store> {
-        let store = self.opened.clone().expect("it is open");
-        match &self.faults {
-            Some(faults) => Arc::new(FaultStore::new(store, faults.clone())),
-            None => store,
-        }
+        under(self.faults.as_ref(), self.opened.clone().expect("it is open"))
     }
 
     async fn reopen(&mut self) {

@@ -1,5 +1,7 @@
 //! Random sequences of commits, snapshots and reads, compared with the model. The seed is printed when one fails.
 
+use std::time::{Duration, Instant};
+
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -10,6 +12,8 @@ use crate::{Batch, Check, Commit, Durability, Key, Range, Scan, Snapshot, Value,
 
 const SEEDS: u64 = 20;
 const STEPS: usize = 200;
+/// Older views are let go of, so that none ends under a read on a slow machine.
+const FRESH: Duration = Duration::from_secs(2);
 /// Few keys, so that everything meets everything.
 const KEYS: usize = 12;
 
@@ -43,17 +47,18 @@ struct Sequence {
 impl Sequence {
     async fn play(&mut self, instance: &mut dyn Instance) {
         let store = instance.store();
-        let mut views: Vec<(Box<dyn Snapshot>, Model)> = Vec::new();
+        let mut views: Vec<(Instant, Box<dyn Snapshot>, Model)> = Vec::new();
         for _ in 0..STEPS {
+            views.retain(|(taken, ..)| taken.elapsed() < FRESH);
             match self.random.random_range(0..10) {
                 0..5 => self.commit(store.as_ref()).await,
                 5 => {
-                    let snapshot = store.snapshot().await.unwrap();
+                    let (taken, snapshot) = (Instant::now(), store.snapshot().await.unwrap());
                     self.versions.push(snapshot.version());
-                    views.push((snapshot, self.model.clone()));
+                    views.push((taken, snapshot, self.model.clone()));
                 }
                 6..9 => {
-                    if let Some((snapshot, model)) = views.choose(&mut self.random) {
+                    if let Some((_, snapshot, model)) = views.choose(&mut self.random) {
                         let (range, scan, key) = (self.range(), self.scan(), self.key());
                         let page = snapshot.scan(&range, scan).await.unwrap();
                         assert_eq!(page, model.page(&range, scan), "{range:?} {scan:?}");

@@ -60,12 +60,45 @@ pub(super) async fn limits_reached_are_accepted(instance: &mut dyn Instance) {
     assert_eq!(page.rows.len(), 1);
     drop(snapshot);
 
-    let full = batch(|b| (0..100_u8).fold(b, |b, n| b.set(vec![1, n], value(99_998))));
+    let one = Batch::bytes(&batch(|b| b.set(vec![1, 0], "")));
+    let full =
+        batch(|b| (0..100_u8).fold(b, |b, n| b.set(vec![1, n], value(Limits::BATCH_BYTES / 100 - one))));
     assert_eq!(full.bytes(), Limits::BATCH_BYTES);
     done(store.as_ref(), full).await;
     let clear = batch(|b| b.clear_range(Range::new("", whole.after(&longest).start)));
     done(store.as_ref(), clear).await;
     assert_eq!(super::rows(store.as_ref(), "").await, []);
+}
+
+/// Where little is written or checked with much around it.
+pub(super) async fn limits_hold_for_small_mutations(instance: &mut dyn Instance) {
+    let store = instance.store();
+    let kinds: [fn(&mut Batch, Key, Version) -> &mut Batch; 7] = [
+        |b, key, _| b.set(key, ""),
+        |b, key, _| b.clear(key),
+        |b, key, _| b.add(key, 1),
+        |b, key, _| b.set_stamped(key, "s", ""),
+        |b, key, _| b.clear_range(one_key(key)),
+        |b, key, _| b.expect([&b"absent"[..], &key].concat(), None),
+        |b, key, since| b.expect_unchanged(one_key(key), since),
+    ];
+    for write in kinds {
+        let since = store.snapshot().await.unwrap().version();
+        let mut full = Batch::default();
+        full.set("m", "");
+        let before = full.bytes();
+        let one = write(&mut full, Key::from(vec![b'm'; 5]), since).bytes() - before;
+        for number in 1..u32::try_from((Limits::BATCH_BYTES - before) / one).unwrap() {
+            write(&mut full, [&b"m"[..], &number.to_be_bytes()].concat().into(), since);
+        }
+        assert!(full.bytes() <= Limits::BATCH_BYTES && full.bytes() + one > Limits::BATCH_BYTES);
+        done(store.as_ref(), full).await;
+    }
+}
+
+fn one_key(key: Key) -> Range {
+    let end = Range::prefix("").after(&key).start;
+    Range::new(key, end)
 }
 
 pub(super) async fn limits_of_reads(instance: &mut dyn Instance) {

@@ -1,4 +1,4 @@
-//! What the embedded store does in a second on this machine: `cargo run --release -p matyan-store --example bench [dir]`.
+//! What the embedded store does in a second on this machine: `cargo run --release -p matyan-store --example store_bench [dir]`.
 //!
 //! Figures to compare with, not a test. The disk decides the synced ones, so its own sync is printed beside them.
 

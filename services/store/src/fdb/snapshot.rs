@@ -1,0 +1,130 @@
+//! Reads of one version: a transaction that writes nothing, and whose reads nobody checks.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use foundationdb::options::StreamingMode;
+use foundationdb::{FdbResult, KeySelector, RangeOption, Transaction};
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::time::timeout;
+
+use super::Shared;
+use crate::batch::{validate_key, validate_range};
+use crate::{Error, Key, Limits, Page, Range, Result, Scan, Snapshot, Value, Version};
+
+/// Point reads under way at once for one caller.
+pub(super) const READS: usize = 64;
+/// What is asked for in one go; the server gives less when it likes.
+const CHUNK_BYTES: usize = 1 << 20;
+
+pub(super) struct FdbSnapshot {
+    shared: Arc<Shared>,
+    transaction: Transaction,
+    version: i64,
+    taken: Instant,
+}
+
+impl FdbSnapshot {
+    pub(super) async fn take(shared: Arc<Shared>) -> Result<Self> {
+        let taken = Instant::now();
+        let transaction = shared.begin()?;
+        let version = shared.read_version(&transaction).await?;
+        Ok(Self { shared, transaction, version, taken })
+    }
+
+    /// FoundationDB would forget the version about now. So that callers meet one rule, it ends to the moment.
+    async fn read<T, F: Future<Output = FdbResult<T>>>(&self, mut call: impl FnMut() -> F) -> Result<T> {
+        let within = |call: F| async {
+            let left = Limits::SNAPSHOT_AGE.checked_sub(self.taken.elapsed()).ok_or(Error::SnapshotTooOld)?;
+            timeout(left, call).await.map_err(|_| Error::SnapshotTooOld)
+        };
+        self.shared.retries.reading(|| within(call())).await
+    }
+
+    async fn get_checked(&self, key: &Key) -> Result<Option<Value>> {
+        let key = self.shared.space.key(key);
+        let value = self.read(|| self.transaction.get(&key, true)).await?;
+        Ok(value.map(|value| Value::copy_from_slice(&value)))
+    }
+}
+
+#[async_trait]
+impl Snapshot for FdbSnapshot {
+    async fn get(&self, key: &Key) -> Result<Option<Value>> {
+        validate_key(key)?;
+        self.get_checked(key).await
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>> {
+        keys.iter().try_for_each(|key| validate_key(key))?;
+        let reads: Vec<_> = keys.iter().map(|key| self.get_checked(key)).collect();
+        stream::iter(reads).buffered(READS).try_collect().await
+    }
+
+    async fn scan(&self, range: &Range, scan: Scan) -> Result<Page> {
+        validate_range(range)?;
+        let mut page = PageBuilder::new(scan);
+        let Some((mut start, mut end)) = self.shared.space.range(range) else { return Ok(Page::default()) };
+        loop {
+            let (limit, target_bytes) = page.wants();
+            let option = RangeOption {
+                begin: KeySelector::first_greater_or_equal(&start[..]),
+                end: KeySelector::first_greater_or_equal(&end[..]),
+                limit: Some(limit),
+                target_bytes,
+                mode: StreamingMode::WantAll,
+                reverse: scan.reverse,
+                ..RangeOption::default()
+            };
+            let rows = self.read(|| self.transaction.get_range(&option, 1, true)).await?;
+            for row in &rows {
+                page.push(self.shared.space.own(row.key()), row.value());
+                if page.is_full() {
+                    return Ok(page.finish());
+                }
+            }
+            match rows.last().filter(|_| rows.more()) {
+                Some(last) if scan.reverse => end = last.key().to_vec(),
+                Some(last) => start = [last.key(), &[0]].concat(),
+                None => return Ok(page.finish()),
+            }
+        }
+    }
+
+    fn version(&self) -> Version {
+        Version(self.version.unsigned_abs())
+    }
+}
+
+struct PageBuilder {
+    scan: Scan,
+    rows: Vec<(Key, Value)>,
+    bytes: usize,
+}
+
+impl PageBuilder {
+    fn new(scan: Scan) -> Self {
+        Self { scan, rows: Vec::new(), bytes: 0 }
+    }
+
+    /// Rows and bytes that are still to be asked for; the server sends a row in any case, and takes 0 for no limit.
+    fn wants(&self) -> (usize, usize) {
+        let rows = self.scan.rows.saturating_sub(self.rows.len());
+        (rows.max(1), self.scan.bytes.saturating_sub(self.bytes).clamp(1, CHUNK_BYTES))
+    }
+
+    fn push(&mut self, key: &[u8], value: &[u8]) {
+        self.bytes += key.len() + value.len();
+        self.rows.push((Key::copy_from_slice(key), Value::copy_from_slice(value)));
+    }
+
+    /// A page holds a row if there is one, however small its limits.
+    fn is_full(&self) -> bool {
+        !self.rows.is_empty() && (self.rows.len() >= self.scan.rows || self.bytes >= self.scan.bytes)
+    }
+
+    fn finish(self) -> Page {
+        Page { more: self.is_full(), rows: self.rows }
+    }
+}

@@ -1,0 +1,63 @@
+//! Where our keys stand in the cluster: data and tokens, each under a byte of its own behind the prefix.
+
+use crate::{Limits, Prefix, Range};
+
+const DATA: u8 = 1;
+const TOKENS: u8 = 2;
+
+pub(super) struct Space {
+    data: Vec<u8>,
+    tokens: Vec<u8>,
+}
+
+impl Space {
+    pub(super) fn new(prefix: &Prefix) -> Self {
+        let under = |byte| [prefix.as_bytes(), &[byte]].concat();
+        Self { data: under(DATA), tokens: under(TOKENS) }
+    }
+
+    pub(super) fn key(&self, key: &[u8]) -> Vec<u8> {
+        [&self.data, key].concat()
+    }
+
+    /// None if there is no key in the range.
+    pub(super) fn range(&self, range: &Range) -> Option<(Vec<u8>, Vec<u8>)> {
+        let end = range.end.as_ref().min(Limits::KEYS_END);
+        (range.start.as_ref() < end).then(|| (self.key(&range.start), self.key(end)))
+    }
+
+    /// A key as the caller knows it.
+    pub(super) fn own<'a>(&self, key: &'a [u8]) -> &'a [u8] {
+        key.strip_prefix(&self.data[..]).expect("only our range was read")
+    }
+
+    /// Where the tokens of all stores under this prefix begin.
+    pub(super) fn tokens(&self) -> &[u8] {
+        &self.tokens
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spaces_are_apart_and_keys_come_back() {
+        let (short, long) = (Space::new(&Prefix::new("a").unwrap()), Space::new(&Prefix::new("ab").unwrap()));
+        let (start, end) = short.range(&Range::prefix("")).unwrap();
+        for other in [long.key(b"k"), long.tokens().to_vec(), short.tokens().to_vec()] {
+            assert!(other < start || other >= end, "{other:?}");
+        }
+        assert_eq!(short.own(&short.key(b"k")), b"k");
+        assert!(start <= short.key(b"\0") && short.key(b"\xfe\xff") < end);
+    }
+
+    #[test]
+    fn empty_ranges_are_none() {
+        let space = Space::new(&Prefix::new("a").unwrap());
+        for empty in [Range::new("b", "a"), Range::new("a", "a"), Range::new(vec![0xff], vec![0xff, 1])] {
+            assert_eq!(space.range(&empty), None, "{empty:?}");
+        }
+        assert_eq!(space.range(&Range::new("a", vec![0xff, 7])), space.range(&Range::new("a", vec![0xff])));
+    }
+}

@@ -1,0 +1,52 @@
+//! Waiting for a key to change, without asking again and again.
+
+use foundationdb::FdbError;
+
+use super::FdbStore;
+use super::errors::{failed, reading};
+use super::retry::answered;
+use crate::batch::validate_key;
+use crate::{Key, Result, Value};
+
+impl FdbStore {
+    pub(super) async fn watch(&self, key: &Key, seen: Option<&Value>) -> Result<()> {
+        validate_key(key)?;
+        let key = self.shared.space.key(key);
+        let mut attempt = 1;
+        loop {
+            match self.wait_for_change(&key, seen, &mut attempt).await? {
+                Ok(()) => return Ok(()),
+                Err(error) if !error.is_retryable() || attempt >= self.shared.retries.attempts => {
+                    return Err(failed(error));
+                }
+                Err(_) => self.shared.retries.wait(attempt).await,
+            }
+            attempt += 1;
+        }
+    }
+
+    /// The watch begins with the transaction that has read the key, so that no change slips in between. One that was set may
+    /// have lasted for hours: attempts are counted from then on.
+    async fn wait_for_change(
+        &self,
+        key: &[u8],
+        seen: Option<&Value>,
+        attempt: &mut u32,
+    ) -> Result<Result<(), FdbError>> {
+        // Watches go with a transaction that would see its own writes; this one has none.
+        let transaction = self.shared.database.create_trx().map_err(failed)?;
+        self.shared.read_version(&transaction).await?;
+        let value = answered(transaction.get(key, true)).await?.map_err(reading)?;
+        if value.as_deref() != seen.map(|value| &value[..]) {
+            return Ok(Ok(()));
+        }
+        let watch = transaction.watch(key);
+        Ok(match transaction.commit().await {
+            Ok(_committed) => {
+                *attempt = 1;
+                watch.await
+            }
+            Err(error) => Err(*error),
+        })
+    }
+}

@@ -1,0 +1,76 @@
+//! A FoundationDB server, started by the first case that needs it and shared by all, each under a prefix of its own.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use matyan_store::Store;
+use matyan_store::conformance::fdb::{Server, absent};
+use matyan_store::conformance::{Instance, OpenInstance};
+use matyan_store::fdb::{FdbStore, Network, Settings};
+use matyan_store::layers::Faults;
+
+/// Dropped when all cases are over, when nobody uses the server any more.
+#[derive(Clone, Default)]
+pub(crate) struct Real(Arc<OnceLock<Running>>);
+
+struct Running {
+    server: Server,
+    network: Network,
+}
+
+impl Real {
+    pub(crate) fn open(&self, faults: Option<Faults>) -> Result<OpenInstance, String> {
+        if let Some(reason) = absent() {
+            return Err(reason);
+        }
+        let real = self.clone();
+        Ok(Arc::new(move || {
+            let (real, faults) = (real.clone(), faults.clone());
+            Box::pin(async move {
+                let settings = real.running().server.settings();
+                let mut instance = FdbInstance { real, settings, faults, opened: None };
+                instance.reopen().await;
+                Box::new(instance) as Box<dyn Instance>
+            })
+        }))
+    }
+
+    fn running(&self) -> &Running {
+        self.0.get_or_init(|| Running {
+            server: Server::start("memory"),
+            network: Network::start().expect("it starts once"),
+        })
+    }
+}
+
+struct FdbInstance {
+    real: Real,
+    settings: Settings,
+    faults: Option<Faults>,
+    opened: Option<Arc<FdbStore>>,
+}
+
+#[async_trait]
+impl Instance for FdbInstance {
+    fn store(&self) -> Arc<dyn Store> {
+        super::under(self.faults.as_ref(), self.opened.clone().expect("it is open"))
+    }
+
+    async fn reopen(&mut self) {
+        self.close().await;
+        let store = FdbStore::open(&self.real.running().network, self.settings.clone()).await;
+        self.opened = Some(Arc::new(store.expect("the store opens")));
+    }
+
+    /// The server keeps its own time.
+    async fn pass(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+
+    async fn close(&mut self) {
+        if let Some(store) = self.opened.take() {
+            store.close().await;
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! What befalls a FoundationDB server, for real: killed in mid-commit, paused for longer than a transaction lives, away.
+//!
+//! Each test has a server of its own. What a commit answered is counted against what is there afterwards.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::{BoxFuture, join_all};
+use libtest_mimic::{Arguments, Trial};
+use matyan_store::conformance::fdb::{Server, absent};
+use matyan_store::fdb::{FdbStore, Network, Settings};
+use matyan_store::{
+    Batch, Commit, Error, Key, Limits, Range, Scan, Stamp, Store, Transaction, Value, transact,
+};
+use tokio::sync::watch;
+
+const WRITERS: usize = 8;
+const KILLS: usize = 8;
+
+type Test = fn(Arc<Network>) -> BoxFuture<'static, ()>;
+
+const TESTS: &[(&str, Test)] = &[
+    ("lost_answers_are_found_out", |network| Box::pin(lost_answers_are_found_out(network))),
+    ("two_processes_count_together", |network| Box::pin(two_processes_count_together(network))),
+    ("killed_servers_lose_and_double_nothing", |network| Box::pin(killed(network))),
+    ("paused_servers_lose_and_double_nothing", |network| Box::pin(paused(network))),
+    ("what_is_away_is_told", |network| Box::pin(what_is_away_is_told(network))),
+];
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Each has a server, and the servers share what there is of processors.
+    arguments.test_threads = Some(1);
+    let network = absent().map_or_else(|| Ok(Arc::new(Network::start().unwrap())), Err);
+    let trials = TESTS.iter().map(|(name, test)| trial(name, *test, network.clone())).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn trial(name: &str, test: Test, network: Result<Arc<Network>, String>) -> Trial {
+    match network {
+        Ok(network) => Trial::test(name, move || {
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+            runtime.block_on(test(network));
+            Ok(())
+        }),
+        Err(reason) => Trial::test(name, || Ok(())).with_kind(reason).with_ignored_flag(true),
+    }
+}
+
+async fn lost_answers_are_found_out(network: Arc<Network>) {
+    let server = Server::start("memory");
+    server.open(&network).await.finds_what_was_applied().await;
+    server.open(&network).await.shuts_out_what_was_not().await;
+    server.open(&network).await.leaves_no_tokens().await;
+}
+
+/// Conflicts of writers that do not know of each other.
+async fn two_processes_count_together(network: Arc<Network>) {
+    const TURNS: i64 = 50;
+    let server = Server::start("memory");
+    let settings = server.settings();
+    let tasks = (0..4).map(|_| {
+        let (network, settings) = (network.clone(), settings.clone());
+        tokio::spawn(async move {
+            let store = FdbStore::open(&network, settings).await.unwrap();
+            for _ in 0..TURNS {
+                count_up(&store).await;
+            }
+            store.close().await;
+        })
+    });
+    join_all(tasks).await.into_iter().for_each(|task| task.unwrap());
+    let store = FdbStore::open(&network, settings).await.unwrap();
+    assert_eq!(number(get(&store, "counter").await), 4 * TURNS);
+}
+
+async fn count_up(store: &FdbStore) {
+    let key = Key::from("counter");
+    transact(store, async |mut transaction: Transaction| {
+        let count = number(transaction.get(&key).await?);
+        transaction.batch().set(key.clone(), (count + 1).to_le_bytes().to_vec());
+        Ok::<_, Error>((transaction, ()))
+    })
+    .await
+    .unwrap();
+}
+
+/// Killed while eight writers commit, again and again, and started on what it left.
+async fn killed(network: Arc<Network>) {
+    let mut server = Server::start("ssd");
+    let writers = Writers::start(&network, server.settings()).await;
+    for kill in 1..=KILLS {
+        writers.answers(kill * 40).await;
+        server.kill();
+        server.run();
+    }
+    writers.answers(KILLS * 40 + 40).await;
+    writers.compare().await;
+}
+
+/// Paused for longer than a transaction lives: what was under way is answered truly, and nothing new is promised.
+async fn paused(network: Arc<Network>) {
+    let server = Server::start("memory");
+    let writers = Writers::start(&network, server.settings()).await;
+    writers.answers(40).await;
+    let snapshot = writers.store.snapshot().await.unwrap();
+    let before = snapshot.version();
+    server.pause();
+    // The state that is waited for is that of a server which has done nothing for so long.
+    tokio::time::sleep(Limits::SNAPSHOT_AGE + Duration::from_secs(3)).await;
+    let too_old = snapshot.get(&"count".into()).await.unwrap_err();
+    assert!(matches!(too_old, Error::SnapshotTooOld), "{too_old}");
+    let silent = writers.store.snapshot().await.err().expect("nobody answers");
+    assert!(matches!(silent, Error::Unavailable { .. }), "{silent}");
+    server.go_on();
+    let answered = *writers.answered.borrow();
+    writers.answers(answered + 40).await;
+    let mut late = Batch::default();
+    late.expect_unchanged(Range::prefix("quiet"), before).set("late", "1");
+    assert_eq!(writers.store.commit(late).await.unwrap(), Commit::Conflict, "decided too long ago");
+    writers.compare().await;
+}
+
+async fn what_is_away_is_told(network: Arc<Network>) {
+    let mut server = Server::start("memory");
+    let settings = server.settings();
+    let store = FdbStore::open(&network, settings.clone()).await.unwrap();
+    let missing = Settings { cluster_file: "/nowhere/fdb.cluster".into(), ..settings.clone() };
+    let error = FdbStore::open(&network, missing).await.err().expect("there is no such file");
+    assert!(
+        matches!(&error, Error::Settings { reason } if reason.contains("/nowhere/fdb.cluster")),
+        "{error}"
+    );
+    let since = store.snapshot().await.unwrap().version();
+    server.kill();
+    let unavailable = |error: Error| assert!(matches!(error, Error::Unavailable { .. }), "{error}");
+    unavailable(FdbStore::open(&network, settings).await.err().expect("nobody answers"));
+    unavailable(store.snapshot().await.err().expect("nobody answers"));
+    let mut batch = Batch::default();
+    batch.set("never", "1");
+    unavailable(store.commit(batch).await.expect_err("nobody answers"));
+    let mut batch = Batch::default();
+    batch.expect_unchanged(Range::prefix("quiet"), since).set("never", "1");
+    unavailable(store.commit(batch).await.expect_err("nobody answers"));
+    server.run();
+    while store.snapshot().await.is_err() {}
+    assert_eq!(get(&store, "never").await, None);
+}
+
+/// Tasks that count up, each from what it wrote last, and keep every answer.
+struct Writers {
+    store: Arc<FdbStore>,
+    tasks: Vec<tokio::task::JoinHandle<u64>>,
+    answered: watch::Receiver<usize>,
+    stop: watch::Sender<bool>,
+}
+
+impl Writers {
+    async fn start(network: &Network, settings: Settings) -> Self {
+        let store = Arc::new(FdbStore::open(network, settings).await.unwrap());
+        let (count, answered) = watch::channel(0);
+        let (stop, stopped) = watch::channel(false);
+        let task = |writer| {
+            let (store, count, stopped) = (store.clone(), count.clone(), stopped.clone());
+            tokio::spawn(async move { write(writer, &store, &count, &stopped).await })
+        };
+        let tasks = (0..WRITERS).map(task).collect();
+        Self { store, tasks, answered, stop }
+    }
+
+    async fn answers(&self, count: usize) {
+        self.answered.clone().wait_for(|answered| *answered >= count).await.unwrap();
+    }
+
+    /// Every commit that was answered is there whole, once, and nothing besides.
+    async fn compare(self) {
+        self.stop.send_replace(true);
+        let turns: Vec<u64> = join_all(self.tasks).await.into_iter().map(|turns| turns.unwrap()).collect();
+        let store = self.store.as_ref();
+        let expected = |prefix: &str| -> Vec<Key> {
+            let all = |(writer, turns): (usize, &u64)| {
+                (1..=*turns).map(move |turn| (writer, turn)).collect::<Vec<_>>()
+            };
+            let all = turns.iter().enumerate().flat_map(all);
+            all.map(|(writer, turn)| Key::from(format!("{prefix}{writer}/{turn:08}"))).collect()
+        };
+        for side in ["left/", "right/"] {
+            let found: Vec<Key> = rows(store, side).await.into_iter().map(|(key, _)| key).collect();
+            assert_eq!(found, expected(side));
+        }
+        assert_eq!(number(get(store, "count").await).unsigned_abs(), turns.iter().sum::<u64>());
+        let mut logged = BTreeMap::<u8, Vec<u64>>::new();
+        for (key, value) in rows(store, "log/").await {
+            assert!(Stamp::in_key(&key, 4).is_some());
+            logged.entry(value[0]).or_default().push(u64::from_be_bytes(value[1..].try_into().unwrap()));
+        }
+        for (writer, turns) in turns.iter().enumerate() {
+            assert_eq!(logged.remove(&(writer as u8)).unwrap_or_default(), (1..=*turns).collect::<Vec<_>>());
+        }
+        store.close().await;
+    }
+}
+
+/// The turns that were answered. An error means that nothing was written, so the turn is taken again; if it were not
+/// true, the cursor would not be what is expected.
+async fn write(
+    writer: usize,
+    store: &FdbStore,
+    count: &watch::Sender<usize>,
+    stopped: &watch::Receiver<bool>,
+) -> u64 {
+    let mut done = 0;
+    while !*stopped.borrow() {
+        match store.commit(turn(writer, done + 1)).await {
+            Ok(Commit::Done { version, stamp }) => {
+                assert_eq!(stamp.version(), version);
+                done += 1;
+                count.send_modify(|count| *count += 1);
+            }
+            Ok(Commit::Conflict) => {
+                panic!("writer {writer} has not written what it was answered up to {done}")
+            }
+            Err(Error::Unavailable { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    done
+}
+
+fn turn(writer: usize, turn: u64) -> Batch {
+    let cursor = Key::from(format!("cursor/{writer}"));
+    let before = turn.checked_sub(1).filter(|before| *before > 0);
+    let mut batch = Batch::default();
+    batch.expect(cursor.clone(), before.map(|before| Value::from(before.to_be_bytes().to_vec())));
+    batch.set(cursor, turn.to_be_bytes().to_vec()).add("count", 1);
+    for side in ["left", "right"] {
+        batch.set(format!("{side}/{writer}/{turn:08}"), "1");
+    }
+    let value = [&[writer as u8][..], &turn.to_be_bytes()].concat();
+    batch.set_stamped("log/", "", value);
+    batch
+}
+
+async fn get(store: &dyn Store, key: &'static str) -> Option<Value> {
+    store.snapshot().await.unwrap().get(&key.into()).await.unwrap()
+}
+
+fn number(value: Option<Value>) -> i64 {
+    value.map_or(0, |value| i64::from_le_bytes(value.as_ref().try_into().unwrap()))
+}
+
+async fn rows(store: &dyn Store, prefix: &'static str) -> Vec<(Key, Value)> {
+    let snapshot = store.snapshot().await.unwrap();
+    let scan = Scan { bytes: usize::MAX, ..Scan::default() };
+    snapshot.scan(&Range::prefix(prefix), scan).await.unwrap().rows
+}
