@@ -19,6 +19,9 @@ pub enum Error {
     /// Stop this partition and call a human: records that were never applied are gone.
     #[error("partition {partition} begins at offset {first}, and {asked} was asked for")]
     Trimmed { partition: u32, asked: u64, first: u64 },
+    /// Find out which log this is, and start the partition again: a place in it that was read has never been.
+    #[error("partition {partition} ends at offset {end}, and {asked} was asked for: this is another log")]
+    Replaced { partition: u32, asked: u64, end: u64 },
     /// Fix the set-up: the topic is missing, or is not what it was.
     #[error("{reason}")]
     Topic { reason: String },

@@ -9,14 +9,18 @@
 //! - An append of several records to one partition may lose a later part of them, never an earlier one.
 //! - Trimming deletes only when told to (`delete_trimmed`): others may read the same topics; otherwise retention does it.
 
+mod brokers;
 mod config;
 mod error;
 mod membership;
+mod questions;
+mod reach;
 mod subscription;
 mod topics;
 mod writer;
 
-pub use config::{CreateTopics, Security, Settings, TopicNames};
+pub use config::{Security, Settings, TopicNames};
+pub use topics::{CreateTopics, FoundTopic, create as topics_create};
 
 use std::{
     sync::{Arc, Mutex, MutexGuard},
@@ -30,49 +34,67 @@ use rdkafka::{
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
 };
+use tokio::time::{Instant, sleep};
 
 use crate::{
     Append, Error, LogReader, LogWriter, NewRecord, PartitionInfo, Result, Subscription, Topic, TopicInfo,
 };
 use membership::Keeper;
+use questions::Questions;
 use subscription::KafkaSubscription;
 use writer::Writer;
 
 /// How long questions to the brokers may take; no record depends on them.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Between two tries of one.
+const PAUSE: Duration = Duration::from_millis(100);
+
 pub struct KafkaLog {
     shared: Arc<Shared>,
-    writer: Writer,
+    writer: Arc<Writer>,
 }
 
 struct Shared {
     settings: Settings,
     partitions: topics::Partitions,
     admin: Arc<AdminClient<DefaultClientContext>>,
-    /// Asks where partitions begin and end. It is never polled.
-    watermarks: BaseConsumer,
+    questions: Questions,
     /// The threads of subscriptions: they outlive those for as long as it takes to leave the group.
     keepers: Mutex<Vec<Keeper>>,
 }
 
 impl KafkaLog {
-    /// Reaches the brokers, checks the topics, and makes those that are missing if the settings say so.
+    /// Reaches the brokers and checks the topics.
     pub async fn open(settings: Settings) -> Result<Self> {
         settings.validate()?;
         let admin = Arc::new(settings.client().create::<AdminClient<_>>().map_err(error::client)?);
-        let watermarks: BaseConsumer = settings.client().create().map_err(error::client)?;
+        let questions = Questions::new(settings.client(), topics::reached(&settings).await?);
         let partitions = topics::open(&admin, &settings).await?;
-        let writer = Writer::new(&settings)?;
-        let shared = Shared { settings, partitions, admin, watermarks, keepers: Mutex::default() };
+        let writer = Arc::new(Writer::new(&settings, partitions.of(Topic::Ingestion)));
+        let shared = Shared { settings, partitions, admin, questions, keepers: Mutex::default() };
         Ok(Self { shared: Arc::new(shared), writer })
     }
 
-    /// Ends all subscriptions, and waits until their groups are left and everything is answered that was appended.
+    /// How many consumers a group has, whoever they are. Brokers that have just started do not know their groups for a moment.
+    pub async fn group_members(&self, group: &str) -> Result<usize> {
+        let deadline = Instant::now() + REQUEST_TIMEOUT;
+        loop {
+            let (shared, group) = (self.shared.clone(), group.to_owned());
+            match blocking(move || shared.group_members(&group)).await? {
+                Err(error) if error.is_temporary() && Instant::now() < deadline => sleep(PAUSE).await,
+                counted => return counted,
+            }
+        }
+    }
+
+    /// Ends all subscriptions, and waits until their groups are left and everything is answered that was appended; copies of
+    /// dead letters excepted.
     pub async fn close(&self) -> Result<()> {
         let keepers = std::mem::take(&mut *self.shared.keepers());
         keepers.iter().for_each(Keeper::stop);
-        let flushed = self.writer.flush(self.shared.settings.append_wait).await;
+        let (writer, wait) = (self.writer.clone(), self.shared.settings.append_wait);
+        let flushed = blocking(move || writer.flush(wait)).await?;
         blocking(move || keepers.into_iter().try_for_each(Keeper::join))
             .await?
             .map_err(|_| Error::unavailable("the thread of a subscription has panicked"))?;
@@ -83,13 +105,12 @@ impl KafkaLog {
 #[async_trait]
 impl LogWriter for KafkaLog {
     fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Append {
-        self.writer.append(self.shared.settings.topics.name(topic), records)
+        self.writer.append(topic, records)
     }
 
+    /// Of the partitions that there were when it was opened: whoever writes goes on with them, and no start takes others.
     async fn describe(&self, topic: Topic) -> Result<TopicInfo> {
-        let count = self.shared.partitions.of(topic);
-        let shared = self.shared.clone();
-        topics::check_count(&shared.admin, shared.settings.topics.name(topic), count).await?;
+        let (shared, count) = (self.shared.clone(), self.shared.partitions.of(topic));
         let all =
             move || (0..count).map(|partition| shared.watermarks(topic, partition)).collect::<Result<_>>();
         Ok(TopicInfo { identity: None, partitions: blocking(all).await?? })
@@ -128,11 +149,16 @@ impl Shared {
     /// Blocks.
     fn watermarks(&self, topic: Topic, partition: u32) -> Result<PartitionInfo> {
         let name = self.settings.topics.name(topic);
-        let (first, end) = self
-            .watermarks
-            .fetch_watermarks(name, partition as i32, REQUEST_TIMEOUT)
-            .map_err(error::request)?;
+        let bounds = |client: &BaseConsumer| client.fetch_watermarks(name, partition as i32, REQUEST_TIMEOUT);
+        let (first, end) = self.questions.ask(bounds)?;
         Ok(PartitionInfo { first: first as u64, end: end as u64 })
+    }
+
+    /// Blocks.
+    fn group_members(&self, group: &str) -> Result<usize> {
+        let list = self.questions.ask(|client| client.fetch_group_list(Some(group), REQUEST_TIMEOUT))?;
+        let found = list.groups().iter().filter(|found| found.name() == group);
+        Ok(found.map(|found| found.members().len()).sum())
     }
 
     fn keepers(&self) -> MutexGuard<'_, Vec<Keeper>> {

@@ -136,7 +136,7 @@ pub trait LogWriter: Send + Sync + 'static {
 /// 8. *exclusive*: of the subscribers of one topic, a partition is assigned to at most one at a time, as far as the log can
 ///    tell; a reader that was cut off may learn late that it lost one.
 /// 9. *any position*: start takes every offset from `first` to `end`; one before `first` answers `Error::Trimmed`, one
-///    behind `end` `Error::Topic`.
+///    behind `end` `Error::Replaced`.
 /// 10. *trim*: what lies before a trimmed offset may be gone at once or later, but stays gone; offsets are never reused.
 /// 11. *no blocking*: a slow subscriber slows no writer, until unread bytes reach the bound that the log was built with.
 #[async_trait]
@@ -150,7 +150,8 @@ pub trait LogReader: Send + Sync + 'static {
 /// Dropping it gives its partitions up.
 #[async_trait]
 pub trait Subscription: Send + Sync {
-    /// The next delivery; waits for one. Cancel-safe.
+    /// The next delivery; waits for one. Cancel-safe. `Error::Trimmed` and `Error::Replaced` are about the one partition that
+    /// they name, and come once: it stands still until it is started again.
     async fn next(&mut self) -> Result<Delivery>;
 
     /// From where an assigned partition is read.

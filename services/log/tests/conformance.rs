@@ -3,7 +3,6 @@
 
 #[path = "conformance/embedded.rs"]
 mod embedded;
-#[cfg(feature = "kafka")]
 #[path = "conformance/kafka.rs"]
 mod kafka;
 
@@ -22,16 +21,12 @@ fn main() -> ExitCode {
     let fixtures: Vec<Arc<dyn Fixture>> = vec![
         Arc::new(embedded::Embedded),
         Arc::new(Delayed(embedded::Embedded)),
-        #[cfg(feature = "kafka")]
         Arc::new(kafka::Kafka),
-        #[cfg(feature = "kafka")]
         Arc::new(Delayed(kafka::Kafka)),
     ];
     let mut trials = trials(&fixtures);
-    #[cfg(feature = "kafka")]
     trials.extend(kafka::own_trials());
     let outcome = libtest_mimic::run(&Arguments::from_args(), trials);
-    #[cfg(feature = "kafka")]
     kafka::stop();
     outcome.exit_code()
 }

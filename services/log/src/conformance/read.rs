@@ -128,7 +128,7 @@ pub(super) async fn any_position_beyond_the_end_is_refused(fixture: Arc<dyn Fixt
         panic!("first comes the assignment")
     };
     let error = subscription.start(partition, 4).await.expect_err("the log ends at 3");
-    assert!(matches!(error, Error::Topic { .. }), "{error}");
+    assert!(matches!(error, Error::Replaced { asked: 4, end: 3, .. }), "{error}");
     subscription.start(partition, 3).await.expect("the end itself can be waited at");
 }
 

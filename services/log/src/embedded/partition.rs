@@ -96,11 +96,7 @@ impl State {
             return Err(Error::Trimmed { partition, asked, first });
         }
         if asked > end {
-            return Err(Error::Topic {
-                reason: format!(
-                    "partition {partition} ends at offset {end}, and {asked} was asked for: this is another log"
-                ),
-            });
+            return Err(Error::Replaced { partition, asked, end });
         }
         Ok(())
     }

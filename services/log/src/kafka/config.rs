@@ -4,15 +4,22 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use rdkafka::ClientConfig;
-use serde::Deserialize;
 
+use super::brokers;
 use crate::{Error, MAX_EXTRA_BYTES, MAX_RECORD_BYTES, Result, Topic};
 
 /// The largest batch: one record of the largest size, and what Kafka adds to it.
 pub(super) const MAX_BATCH_BYTES: usize = MAX_RECORD_BYTES + MAX_EXTRA_BYTES + (64 << 10);
 
+/// As long as the frontier holds a frame.
+const APPEND_WAIT: Duration = Duration::from_secs(40);
+
 /// What waits in the producer, as in the embedded log's queue; more is refused at once.
 const QUEUE_KIB: usize = 272 << 10;
+
+/// The same of copies of dead letters, and how long each is tried to be written.
+const COPIES_KIB: usize = 32 << 10;
+const COPY_WAIT: Duration = Duration::from_secs(5);
 
 /// What a subscription keeps before it is asked for.
 const FETCHED_KIB: usize = 16 << 10;
@@ -21,52 +28,31 @@ const FETCHED_KIB: usize = 16 << 10;
 const SESSION: Duration = Duration::from_secs(10);
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `host:port`, separated by commas.
     pub bootstrap_servers: String,
-    #[serde(default)]
     pub topics: TopicNames,
     /// When given, an ingestion topic with another number of partitions is refused.
-    #[serde(default)]
     pub ingestion_partitions: Option<u32>,
     /// Consumer groups are named `{group}-{topic}`.
     pub group: String,
-    /// When given, missing topics are made.
-    #[serde(default)]
-    pub create_topics: Option<CreateTopics>,
     /// How long an append waits before it answers that the log is not available.
-    #[serde(default = "append_wait")]
     pub append_wait: Duration,
     /// Deletes what is trimmed. Only where nobody else reads the topics.
-    #[serde(default)]
     pub delete_trimmed: bool,
-    #[serde(default)]
     pub security: Security,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicNames {
     pub ingestion: String,
     pub control: String,
     pub dead_letters: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CreateTopics {
-    /// Of the ingestion topic; the others have one.
-    pub ingestion_partitions: u32,
-    pub replication: u16,
-    /// With a replication of 3 this should be 2.
-    pub min_insync_replicas: u16,
-}
-
 /// What stays empty is left to librdkafka, which speaks plain text then.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Security {
     /// `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`.
     pub protocol: Option<String>,
@@ -76,6 +62,9 @@ pub struct Security {
     pub sasl_password: Option<String>,
     /// Certificates that a broker's is checked against, instead of the system's.
     pub ca_file: Option<PathBuf>,
+    /// A certificate of ours with its key, both PEM, where brokers ask for one.
+    pub certificate_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
 }
 
 impl Default for TopicNames {
@@ -86,10 +75,6 @@ impl Default for TopicNames {
             dead_letters: "dead-letters".into(),
         }
     }
-}
-
-fn append_wait() -> Duration {
-    Duration::from_secs(40)
 }
 
 impl TopicNames {
@@ -103,6 +88,19 @@ impl TopicNames {
 }
 
 impl Settings {
+    /// With topics named as in Matyan 0.3, in plain text.
+    pub fn new(bootstrap_servers: impl Into<String>, group: impl Into<String>) -> Self {
+        Self {
+            bootstrap_servers: bootstrap_servers.into(),
+            topics: TopicNames::default(),
+            ingestion_partitions: None,
+            group: group.into(),
+            append_wait: APPEND_WAIT,
+            delete_trimmed: false,
+            security: Security::default(),
+        }
+    }
+
     pub fn validate(&self) -> Result<()> {
         let refuse = |reason: &str| Err(Error::Topic { reason: reason.into() });
         if self.bootstrap_servers.trim().is_empty() {
@@ -133,16 +131,19 @@ impl Settings {
     }
 
     fn common(&self) -> BTreeMap<&'static str, String> {
-        let Security { protocol, sasl_mechanism, sasl_username, sasl_password, ca_file } = &self.security;
-        let ca_file = ca_file.as_ref().map(|path| path.to_string_lossy().into_owned());
+        let Security { protocol, sasl_mechanism, sasl_username, sasl_password, .. } = &self.security;
+        let Security { ca_file, certificate_file, key_file, .. } = &self.security;
+        let path = |file: &Option<PathBuf>| file.as_ref().map(|path| path.to_string_lossy().into_owned());
         let optional = [
-            ("security.protocol", protocol),
-            ("sasl.mechanism", sasl_mechanism),
-            ("sasl.username", sasl_username),
-            ("sasl.password", sasl_password),
-            ("ssl.ca.location", &ca_file),
+            ("security.protocol", protocol.clone()),
+            ("sasl.mechanism", sasl_mechanism.clone()),
+            ("sasl.username", sasl_username.clone()),
+            ("sasl.password", sasl_password.clone()),
+            ("ssl.ca.location", path(ca_file)),
+            ("ssl.certificate.location", path(certificate_file)),
+            ("ssl.key.location", path(key_file)),
         ];
-        let set = optional.into_iter().filter_map(|(name, value)| Some((name, value.clone()?)));
+        let set = optional.into_iter().filter_map(|(name, value)| Some((name, value?)));
         let always = [
             ("bootstrap.servers", self.bootstrap_servers.clone()),
             ("client.id", "matyan".into()),
@@ -162,9 +163,22 @@ impl Settings {
             .set("enable.idempotence", "true")
             .set("message.timeout.ms", &wait)
             .set("message.max.bytes", MAX_BATCH_BYTES.to_string())
+            // By their bytes alone: a batch of JSON envelopes may be very many records.
+            .set("queue.buffering.max.messages", "0")
             .set("queue.buffering.max.kbytes", QUEUE_KIB.to_string())
             // What comes while a request is under way makes the next batch; there is no delay to collect more.
             .set("linger.ms", "0");
+        telling(config)
+    }
+
+    /// For copies that nobody waits for: a topic that is missing is told of soon.
+    pub(super) fn copier(&self) -> ClientConfig {
+        let mut config = self.producer();
+        config
+            .set("enable.idempotence", "false")
+            .set("message.timeout.ms", COPY_WAIT.as_millis().to_string())
+            .set("topic.metadata.propagation.max.ms", "1000")
+            .set("queue.buffering.max.kbytes", COPIES_KIB.to_string());
         config
     }
 
@@ -196,8 +210,14 @@ impl Settings {
             .set("enable.auto.offset.store", "false")
             // An offset that is gone must stop the partition, not skip what was never applied.
             .set("auto.offset.reset", "error");
-        config
+        telling(config)
     }
+}
+
+/// Of a client that is polled for as long as it is there: what nobody hears would queue up.
+fn telling(mut config: ClientConfig) -> ClientConfig {
+    config.set("statistics.interval.ms", brokers::TELL.as_millis().to_string());
+    config
 }
 
 impl std::fmt::Debug for Security {
@@ -207,6 +227,7 @@ impl std::fmt::Debug for Security {
             .field("sasl_mechanism", &self.sasl_mechanism)
             .field("sasl_username", &self.sasl_username)
             .field("ca_file", &self.ca_file)
+            .field("certificate_file", &self.certificate_file)
             .finish_non_exhaustive()
     }
 }

@@ -32,6 +32,13 @@ pub(super) fn request(source: KafkaError) -> Error {
     Error::Topic { reason: format!("{set_up} ({source})") }
 }
 
+/// Whether the brokers that were asked did not know a topic or partition, which may be so for a moment.
+pub(super) fn is_missing(source: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    let missing = [Code::UnknownTopic, Code::UnknownTopicOrPartition, Code::UnknownPartition];
+    source.rdkafka_error_code().is_some_and(|code| missing.contains(&code))
+}
+
 /// From making or configuring a client: before any broker was asked.
 pub(super) fn client(source: KafkaError) -> Error {
     Error::Topic { reason: format!("the settings for Kafka are refused: {source}") }

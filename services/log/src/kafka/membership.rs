@@ -16,14 +16,15 @@ use std::{
 };
 
 use rdkafka::{
-    ClientContext, Offset, TopicPartitionList,
+    ClientContext, Offset, Statistics, TopicPartitionList,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::KafkaError,
-    types::RDKafkaRespErr,
+    metadata::MetadataTopic,
+    types::{RDKafkaErrorCode, RDKafkaRespErr},
 };
 use tokio::sync::mpsc::{self, error::TrySendError};
 
-use super::{config::Settings, error};
+use super::{REQUEST_TIMEOUT, brokers::Brokers, config::Settings, error};
 use crate::{Error, Result, Topic};
 
 /// Assignments and revocations that nobody has asked for yet; the group waits beyond it.
@@ -34,6 +35,9 @@ const POLL: Duration = Duration::from_millis(100);
 
 /// A reader that does not ask for so long is taken for gone. Much less than the five minutes after which the group does.
 const REVOKE_WAIT: Duration = Duration::from_secs(30);
+
+/// A topic that the brokers do not know is there in a moment, or after so long not at all.
+const MISSING_WAIT: Duration = Duration::from_secs(10);
 
 pub(super) enum News {
     Assigned(u32),
@@ -48,33 +52,53 @@ pub(super) enum News {
 /// Dropping it leaves the group.
 pub(super) struct Membership {
     pub(super) news: mpsc::Receiver<News>,
-    is_over: Arc<AtomicBool>,
+    signs: Arc<Signs>,
+}
+
+/// What a reader and its thread tell each other.
+#[derive(Default)]
+struct Signs {
+    is_over: AtomicBool,
+    /// A broker did not know the topic.
+    is_missing: AtomicBool,
 }
 
 /// The thread that keeps a membership; whoever started it has to end it.
 pub(super) struct Keeper {
-    is_over: Arc<AtomicBool>,
+    signs: Arc<Signs>,
     thread: JoinHandle<()>,
 }
 
 struct Member {
     news: mpsc::Sender<News>,
-    is_over: Arc<AtomicBool>,
+    signs: Arc<Signs>,
+    brokers: Brokers,
+}
+
+/// What a member is of.
+struct Group {
+    settings: Settings,
+    topic: Topic,
+    /// How many partitions the topic had when it was opened.
+    partitions: u32,
 }
 
 impl Membership {
-    pub(super) fn join(settings: &Settings, topic: Topic) -> Result<(Self, Keeper)> {
+    pub(super) fn join(settings: &Settings, topic: Topic, partitions: u32) -> Result<(Self, Keeper)> {
+        let group = Group { settings: settings.clone(), topic, partitions };
         let (sender, news) = mpsc::channel(NEWS);
-        let is_over = Arc::new(AtomicBool::new(false));
-        let member = Member { news: sender, is_over: is_over.clone() };
-        let consumer: BaseConsumer<Member> =
-            settings.member(topic).create_with_context(member).map_err(error::client)?;
-        consumer.subscribe(&[settings.topics.name(topic)]).map_err(error::client)?;
+        let signs = Arc::new(Signs::default());
+        let consumer = group.join(sender, signs.clone())?;
         let thread = std::thread::Builder::new()
             .name("log-membership".into())
-            .spawn(move || keep(&consumer))
+            .spawn(move || group.keep(consumer))
             .map_err(|source| Error::unavailable(format!("its thread cannot be started: {source}")))?;
-        Ok((Self { news, is_over: is_over.clone() }, Keeper { is_over, thread }))
+        Ok((Self { news, signs: signs.clone() }, Keeper { signs, thread }))
+    }
+
+    /// Has it found out whether the topic is there, because a broker did not know it.
+    pub(super) fn doubt(&self) {
+        self.signs.is_missing.store(true, Ordering::Relaxed);
     }
 }
 
@@ -85,7 +109,7 @@ impl Keeper {
 
     /// Leaves the group, if that is not under way yet.
     pub(super) fn stop(&self) {
-        self.is_over.store(true, Ordering::Relaxed);
+        self.signs.is_over.store(true, Ordering::Relaxed);
     }
 
     /// Blocks until the group is left.
@@ -96,19 +120,76 @@ impl Keeper {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        self.is_over.store(true, Ordering::Relaxed);
+        self.signs.is_over.store(true, Ordering::Relaxed);
     }
 }
 
-fn keep(consumer: &BaseConsumer<Member>) {
-    while !consumer.context().is_over() {
-        if let Some(Err(failure)) = consumer.poll(POLL) {
-            consumer.context().failed(failure);
+impl Group {
+    fn join(&self, news: mpsc::Sender<News>, signs: Arc<Signs>) -> Result<BaseConsumer<Member>> {
+        let member = Member { news, signs, brokers: Brokers::default() };
+        let consumer: BaseConsumer<Member> =
+            self.settings.member(self.topic).create_with_context(member).map_err(error::client)?;
+        consumer.subscribe(&[self.settings.topics.name(self.topic)]).map_err(error::client)?;
+        Ok(consumer)
+    }
+
+    /// A member whose client has lost all brokers leaves first, so that its partitions are nobody's when another one joins.
+    fn keep(&self, mut consumer: BaseConsumer<Member>) {
+        while self.stay(&consumer) {
+            tracing::error!("the consumer group is joined anew, as its client knows no broker any more");
+            let (news, signs) = (consumer.context().news.clone(), consumer.context().signs.clone());
+            drop(consumer);
+            consumer = match self.join(news.clone(), signs) {
+                Ok(consumer) => consumer,
+                Err(error) => return drop(news.blocking_send(News::Failed(error))),
+            };
+        }
+    }
+
+    /// Until nobody reads any more; true if its client has to be made anew.
+    fn stay(&self, consumer: &BaseConsumer<Member>) -> bool {
+        let member = consumer.context();
+        let mut missing_since = None;
+        while !member.is_over() {
+            if let Some(Err(failure)) = consumer.poll(POLL) {
+                member.failed(failure);
+            }
+            if member.brokers.are_lost() {
+                return true;
+            }
+            if member.signs.is_missing.swap(false, Ordering::Relaxed) {
+                missing_since.get_or_insert_with(Instant::now);
+            }
+            if missing_since.is_some_and(|since| since.elapsed() >= MISSING_WAIT) {
+                missing_since = None;
+                self.settle_doubt(consumer);
+            }
+        }
+        false
+    }
+
+    fn settle_doubt(&self, consumer: &BaseConsumer<Member>) {
+        let member = consumer.context();
+        let name = self.settings.topics.name(self.topic);
+        match consumer.fetch_metadata(Some(name), REQUEST_TIMEOUT) {
+            Ok(metadata) => {
+                let has_all = |topic: &MetadataTopic| topic.partitions().len() >= self.partitions as usize;
+                if !metadata.topics().iter().any(has_all) {
+                    let missing = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
+                    member.tell(News::Failed(error::request(missing)));
+                }
+            }
+            // Nobody has said anything about it.
+            Err(_) => member.signs.is_missing.store(true, Ordering::Relaxed),
         }
     }
 }
 
-impl ClientContext for Member {}
+impl ClientContext for Member {
+    fn stats(&self, statistics: Statistics) {
+        self.brokers.heard(&statistics);
+    }
+}
 
 impl ConsumerContext for Member {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
@@ -155,6 +236,10 @@ impl Member {
     }
 
     fn failed(&self, failure: KafkaError) {
+        if error::is_missing(&failure) {
+            tracing::warn!(%failure, "the brokers do not know a topic");
+            return self.signs.is_missing.store(true, Ordering::Relaxed);
+        }
         match error::request(failure) {
             // librdkafka goes on trying by itself.
             temporary @ Error::Unavailable { .. } => {
@@ -172,7 +257,7 @@ impl Member {
         while !self.is_over() {
             match self.news.try_send(news) {
                 Ok(()) => return,
-                Err(TrySendError::Closed(_)) => return self.is_over.store(true, Ordering::Relaxed),
+                Err(TrySendError::Closed(_)) => return self.signs.is_over.store(true, Ordering::Relaxed),
                 Err(TrySendError::Full(back)) => {
                     news = back;
                     std::thread::park_timeout(POLL);
@@ -182,6 +267,6 @@ impl Member {
     }
 
     fn is_over(&self) -> bool {
-        self.is_over.load(Ordering::Relaxed)
+        self.signs.is_over.load(Ordering::Relaxed)
     }
 }

@@ -1,7 +1,10 @@
 //! One reader of a topic: told its partitions by the group, it fetches each from where it was started.
 //! Its place in a partition moves only when a delivery is returned, so `next` may be dropped at any moment.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,9 +16,15 @@ use rdkafka::{
     message::{BorrowedMessage, Headers},
     types::RDKafkaErrorCode,
 };
+use tokio::{
+    task::{JoinHandle, spawn_blocking},
+    time::sleep,
+};
 
 use super::{
-    Shared, blocking, error,
+    Shared, blocking,
+    brokers::{self, Brokers},
+    error,
     membership::{Membership, News},
 };
 use crate::{Delivery, Error, PartitionInfo, Record, Result, Subscription, Topic};
@@ -27,9 +36,11 @@ pub(super) struct KafkaSubscription {
     shared: Arc<Shared>,
     topic: Topic,
     membership: Membership,
-    fetcher: StreamConsumer,
+    fetcher: StreamConsumer<Brokers>,
     /// The partitions that are ours, and where each goes on; None until it is started.
     places: BTreeMap<u32, Option<u64>>,
+    /// What the fetcher was told to fetch.
+    fetched: BTreeSet<u32>,
     /// The record that the next page begins with.
     carried: Option<(u32, Record)>,
     /// What the fetcher has said since the last page.
@@ -37,15 +48,16 @@ pub(super) struct KafkaSubscription {
 }
 
 enum Interruption {
-    /// An offset that was asked for is not there any more.
-    Overtaken,
+    /// An offset that was asked for is not there any more; which one is found out beside, however often `next` is dropped.
+    Overtaken(JoinHandle<Result<()>>),
     Failed(Error),
 }
 
 impl KafkaSubscription {
     pub(super) fn new(shared: Arc<Shared>, topic: Topic) -> Result<Self> {
-        let fetcher = shared.settings.fetcher(topic).create().map_err(error::client)?;
-        let (membership, keeper) = Membership::join(&shared.settings, topic)?;
+        let fetcher = fetcher(&shared, topic)?;
+        let partitions = shared.partitions.of(topic);
+        let (membership, keeper) = Membership::join(&shared.settings, topic, partitions)?;
         {
             let mut keepers = shared.keepers();
             keepers.retain(|keeper| !keeper.is_finished());
@@ -57,6 +69,7 @@ impl KafkaSubscription {
             membership,
             fetcher,
             places: BTreeMap::new(),
+            fetched: BTreeSet::new(),
             carried: None,
             interruption: None,
         })
@@ -71,7 +84,7 @@ impl KafkaSubscription {
             }
             Some(News::Revoked { partition, told }) => {
                 self.places.remove(&partition);
-                self.fetch_started()?;
+                self.fetch_end(partition)?;
                 drop(told);
                 Ok(Delivery::Revoked { partition })
             }
@@ -80,19 +93,47 @@ impl KafkaSubscription {
         }
     }
 
-    /// Tells the fetcher anew what it fetches, and from where.
+    /// One partition at a time: librdkafka ends the process where a whole assignment replaces another that has not ended yet.
+    fn fetch(&mut self, partition: u32, offset: u64) -> Result<()> {
+        self.fetch_end(partition)?;
+        let list = self.list(partition, Offset::Offset(offset as i64))?;
+        self.fetcher.incremental_assign(&list).map_err(error::request)?;
+        self.fetched.insert(partition);
+        Ok(())
+    }
+
+    /// What was fetched of it and not delivered is dropped.
+    fn fetch_end(&mut self, partition: u32) -> Result<()> {
+        self.carried.take_if(|(of, _)| *of == partition);
+        if !self.fetched.remove(&partition) {
+            return Ok(());
+        }
+        let list = self.list(partition, Offset::Invalid)?;
+        self.fetcher.incremental_unassign(&list).map_err(error::request)
+    }
+
+    /// Every partition that was started, from its place on.
     fn fetch_started(&mut self) -> Result<()> {
+        let started = self.places.iter().filter_map(|(partition, place)| Some((*partition, (*place)?)));
+        started
+            .collect::<Vec<_>>()
+            .into_iter()
+            .try_for_each(|(partition, offset)| self.fetch(partition, offset))
+    }
+
+    fn list(&self, partition: u32, offset: Offset) -> Result<TopicPartitionList> {
         let name = self.shared.settings.topics.name(self.topic);
         let mut list = TopicPartitionList::new();
-        for (partition, place) in &self.places {
-            if let Some(offset) = place {
-                list.add_partition_offset(name, *partition as i32, Offset::Offset(*offset as i64))
-                    .map_err(error::client)?;
-            }
-        }
-        // What was fetched and not delivered comes again.
-        self.carried = None;
-        self.fetcher.assign(&list).map_err(error::request)
+        list.add_partition_offset(name, partition as i32, offset).map_err(error::client)?;
+        Ok(list)
+    }
+
+    /// A fetcher that has lost all brokers is made anew.
+    fn renew(&mut self) -> Result<()> {
+        tracing::error!("a topic is fetched by a new client, as the old one knows no broker any more");
+        self.fetcher = fetcher(&self.shared, self.topic)?;
+        self.fetched.clear();
+        self.fetch_started()
     }
 
     /// Goes on from a record with whatever else of its partition has already arrived.
@@ -134,7 +175,12 @@ impl KafkaSubscription {
                 Ok(place.filter(|place| record.offset >= *place).map(|_| (partition, record)))
             }
             Err(source) if source.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) => {
-                Err(Interruption::Overtaken)
+                Err(self.ask())
+            }
+            Err(source) if error::is_missing(&source) => {
+                tracing::warn!(%source, "the brokers do not know a topic");
+                self.membership.doubt();
+                Ok(None)
             }
             Err(source) => match error::request(source) {
                 // librdkafka goes on trying by itself.
@@ -150,27 +196,60 @@ impl KafkaSubscription {
         }
     }
 
-    async fn explain(&self, interruption: &Interruption) -> Error {
-        match interruption {
-            Interruption::Failed(error) => error.clone(),
-            Interruption::Overtaken => {
-                let (shared, topic, places) = (self.shared.clone(), self.topic, self.places.clone());
-                blocking(move || overtaken(&shared, topic, &places)).await.unwrap_or_else(|error| error)
+    /// Which partition was overtaken.
+    fn ask(&self) -> Interruption {
+        let (shared, topic, places) = (self.shared.clone(), self.topic, self.places.clone());
+        Interruption::Overtaken(spawn_blocking(move || check_all(&shared, topic, &places)))
+    }
+
+    /// Tells what has interrupted the fetcher. As long as some partition may be overtaken it is asked again; when none is, all are
+    /// fetched anew, because librdkafka has given up one of them.
+    async fn settle(&mut self) -> Result<()> {
+        let found = match &mut self.interruption {
+            None => return Ok(()),
+            Some(Interruption::Failed(error)) => {
+                let error = error.clone();
+                self.interruption = None;
+                return Err(error);
             }
+            Some(Interruption::Overtaken(asked)) => asked.await,
+        };
+        let interrupted = |failure| Error::unavailable(format!("the request was interrupted: {failure}"));
+        let Err(error) = found.map_err(interrupted).flatten() else {
+            self.interruption = None;
+            return self.fetch_started();
+        };
+        let is_so = match error {
+            Error::Trimmed { partition, asked, .. } | Error::Replaced { partition, asked, .. } => {
+                self.stand_still(partition, asked)
+            }
+            _ => true,
+        };
+        self.interruption = Some(self.ask());
+        if is_so { Err(error) } else { Ok(()) }
+    }
+
+    /// False if the partition is not where it was when it was asked about.
+    fn stand_still(&mut self, partition: u32, asked: u64) -> bool {
+        match self.places.get_mut(&partition) {
+            Some(place) if *place == Some(asked) => {
+                *place = None;
+                true
+            }
+            _ => false,
         }
     }
 }
 
-/// Retention has taken the offset of some partition away: which one Kafka does not tell, so all are asked. Blocks.
-fn overtaken(shared: &Shared, topic: Topic, places: &BTreeMap<u32, Option<u64>>) -> Error {
-    for (partition, place) in places {
-        if let Some(offset) = *place
-            && let Err(error) = check(shared, topic, *partition, offset)
-        {
-            return error;
-        }
-    }
-    Error::unavailable("Kafka did not know an offset that it knows now: start the partitions again")
+fn fetcher(shared: &Shared, topic: Topic) -> Result<StreamConsumer<Brokers>> {
+    shared.settings.fetcher(topic).create_with_context(Brokers::default()).map_err(error::client)
+}
+
+/// The offset of some partition is not there: retention has taken it, or the topic was made anew. Which one Kafka does not tell,
+/// so all are asked. Blocks.
+fn check_all(shared: &Shared, topic: Topic, places: &BTreeMap<u32, Option<u64>>) -> Result<()> {
+    let mut started = places.iter().filter_map(|(partition, place)| Some((*partition, (*place)?)));
+    started.try_for_each(|(partition, offset)| check(shared, topic, partition, offset))
 }
 
 /// Refuses an offset that cannot be read from. Blocks.
@@ -180,11 +259,7 @@ fn check(shared: &Shared, topic: Topic, partition: u32, asked: u64) -> Result<()
         return Err(Error::Trimmed { partition, asked, first });
     }
     if asked > end {
-        return Err(Error::Topic {
-            reason: format!(
-                "partition {partition} ends at offset {end}, and {asked} was asked for: this is another log"
-            ),
-        });
+        return Err(Error::Replaced { partition, asked, end });
     }
     Ok(())
 }
@@ -208,20 +283,21 @@ fn record(message: &BorrowedMessage<'_>) -> (u32, Record) {
 impl Subscription for KafkaSubscription {
     async fn next(&mut self) -> Result<Delivery> {
         loop {
-            if let Some(interruption) = &self.interruption {
-                let error = self.explain(interruption).await;
-                self.interruption = None;
-                return Err(error);
-            }
             if let Ok(news) = self.membership.news.try_recv() {
                 return self.hear(Some(news));
             }
+            if self.fetcher.context().are_lost() {
+                self.renew()?;
+            }
+            self.settle().await?;
             if let Some((partition, first)) = self.carried.take() {
                 return Ok(self.page(partition, first));
             }
             let received = tokio::select! {
                 news = self.membership.news.recv() => return self.hear(news),
                 received = self.fetcher.recv() => received.map(|message| record(&message)),
+                // Whether the fetcher still knows any broker.
+                () = sleep(brokers::TELL) => continue,
             };
             match self.expected(received) {
                 Ok(next) => self.carried = next,
@@ -239,6 +315,6 @@ impl Subscription for KafkaSubscription {
         let (shared, topic) = (self.shared.clone(), self.topic);
         blocking(move || check(&shared, topic, partition, offset)).await??;
         self.places.insert(partition, Some(offset));
-        self.fetch_started()
+        self.fetch(partition, offset)
     }
 }

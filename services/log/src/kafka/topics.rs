@@ -6,15 +6,22 @@ use std::{sync::Arc, time::Duration};
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
+    consumer::BaseConsumer,
+    metadata::Metadata,
     types::{RDKafkaErrorCode, RDKafkaRespErr},
 };
+use tokio::time::{Instant, sleep};
 
 use super::{
     REQUEST_TIMEOUT, blocking,
     config::{MAX_BATCH_BYTES, Settings},
-    error,
+    error, reach,
 };
 use crate::{Error, Result, Topic};
+
+/// Between two looks at a new topic: at first, doubling, and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LAST_PAUSE: Duration = Duration::from_millis(500);
 
 type Admin = Arc<AdminClient<DefaultClientContext>>;
 
@@ -45,51 +52,111 @@ impl Partitions {
     }
 }
 
-pub(super) async fn open(admin: &Admin, settings: &Settings) -> Result<Partitions> {
-    let mut counts = [0; 3];
-    for (count, topic) in counts.iter_mut().zip([Topic::Ingestion, Topic::Control, Topic::DeadLetters]) {
-        let name = settings.topics.name(topic);
-        *count = match partitions(admin, name).await? {
-            Some(count) => count,
-            None => create(admin, settings, topic).await?,
-        };
-        check_sizes(admin, name).await?;
-    }
-    let [ingestion, control, dead_letters] = counts;
-    let expected = settings.ingestion_partitions.unwrap_or(ingestion);
-    if expected != ingestion {
-        return Err(changed(settings.topics.name(Topic::Ingestion), expected, ingestion));
-    }
-    Ok(Partitions { ingestion, control, dead_letters })
+/// What an operator asks for when topics are made. All of them can take the largest record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CreateTopics {
+    /// Of the ingestion topic; the others have one.
+    pub ingestion_partitions: u32,
+    pub replication: u16,
+    /// With a replication of 3 this should be 2.
+    pub min_insync_replicas: u16,
 }
 
-/// Refuses another number than at the start: a run would be in two partitions.
-pub(super) async fn check_count(admin: &Admin, name: &str, expected: u32) -> Result<()> {
-    match partitions(admin, name).await? {
-        Some(count) if count == expected => Ok(()),
-        Some(count) => Err(changed(name, expected, count)),
-        None => Err(missing(name)),
+/// A topic that is there, made by the call or before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundTopic {
+    pub name: String,
+    pub partitions: u32,
+    pub is_new: bool,
+}
+
+const ALL: [Topic; 3] = [Topic::Ingestion, Topic::Control, Topic::DeadLetters];
+
+/// A client to which some broker has answered.
+pub(super) async fn reached(settings: &Settings) -> Result<BaseConsumer> {
+    let client: BaseConsumer = settings.client().create().map_err(error::client)?;
+    let topic = settings.topics.name(Topic::Ingestion).to_owned();
+    blocking(move || reach::reach(&client, &topic).map(|()| client)).await?
+}
+
+/// Makes the topics that are missing. Those that are there stay as they are, and are refused if they are not as asked for.
+pub async fn create(settings: &Settings, wanted: CreateTopics) -> Result<Vec<FoundTopic>> {
+    settings.validate()?;
+    reached(settings).await?;
+    let admin = Arc::new(settings.client().create::<AdminClient<_>>().map_err(error::client)?);
+    let mut found = Vec::new();
+    for topic in ALL {
+        let name = settings.topics.name(topic);
+        let asked = if topic == Topic::Ingestion { wanted.ingestion_partitions } else { 1 };
+        let before = partitions(&admin, name).await?;
+        if before.is_none() {
+            make(&admin, name, asked, wanted).await?;
+        }
+        let expected = Some(wanted.ingestion_partitions);
+        let partitions = check(&admin, settings, topic, expected).await?;
+        found.push(FoundTopic { name: name.to_owned(), partitions, is_new: before.is_none() });
     }
+    Ok(found)
+}
+
+/// What every process checks at its start. All that is wrong is told at once. Dead letters are copies, so nothing about
+/// their topic keeps anything else from working.
+pub(super) async fn open(admin: &Admin, settings: &Settings) -> Result<Partitions> {
+    let mut counts = [0; 3];
+    let mut problems = Vec::new();
+    for (count, topic) in counts.iter_mut().zip(ALL) {
+        match check(admin, settings, topic, settings.ingestion_partitions).await {
+            Ok(found) => *count = found,
+            Err(error) if topic == Topic::DeadLetters => {
+                tracing::warn!(%error, "what cannot be applied is kept in the store alone, as it cannot be copied");
+            }
+            Err(Error::Topic { reason }) => problems.push(reason),
+            Err(error) => return Err(error),
+        }
+    }
+    let [ingestion, control, dead_letters] = counts;
+    match problems.is_empty() {
+        true => Ok(Partitions { ingestion, control, dead_letters }),
+        false => Err(Error::Topic { reason: problems.join("; ") }),
+    }
+}
+
+/// Of the ingestion topic another number of partitions than expected is refused: a run would be in two of them. The others
+/// may have any.
+async fn check(
+    admin: &Admin,
+    settings: &Settings,
+    topic: Topic,
+    ingestion_partitions: Option<u32>,
+) -> Result<u32> {
+    let name = settings.topics.name(topic);
+    let count = partitions(admin, name).await?.ok_or_else(|| missing(name))?;
+    match ingestion_partitions {
+        Some(expected) if topic == Topic::Ingestion && expected != count => {
+            return Err(changed(name, expected, count));
+        }
+        _ => {}
+    }
+    check_sizes(admin, name).await?;
+    Ok(count)
 }
 
 fn changed(name: &str, expected: u32, count: u32) -> Error {
     Error::Topic {
         reason: format!(
-            "topic `{name}` has {count} partitions instead of {expected}: their number never changes; to grow, make a new \
-             topic and let the old one run empty"
+            "topic `{name}` has {count} partitions instead of {expected}: their number never changes, as runs would move; \
+             ask for {count}, or make another topic"
         ),
     }
 }
 
 fn missing(name: &str) -> Error {
-    Error::Topic { reason: format!("topic `{name}` is missing: make it, or let missing topics be made") }
+    Error::Topic { reason: format!("topic `{name}` is missing: make it with `matyan topics create`") }
 }
 
 /// None where there is no such topic.
 async fn partitions(admin: &Admin, name: &str) -> Result<Option<u32>> {
-    let (admin, asked) = (admin.clone(), name.to_owned());
-    let metadata = blocking(move || admin.inner().fetch_metadata(Some(&asked), REQUEST_TIMEOUT)).await?;
-    let metadata = metadata.map_err(error::request)?;
+    let metadata = metadata(admin, name).await?;
     let topic = metadata.topics().iter().find(|topic| topic.name() == name);
     match topic.map(|topic| (topic.error(), topic.partitions().len() as u32)) {
         None | Some((Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART), _)) => Ok(None),
@@ -100,42 +167,52 @@ async fn partitions(admin: &Admin, name: &str) -> Result<Option<u32>> {
     }
 }
 
-async fn create(admin: &Admin, settings: &Settings, topic: Topic) -> Result<u32> {
-    let name = settings.topics.name(topic);
-    let Some(wanted) = settings.create_topics else { return Err(missing(name)) };
-    let count = if topic == Topic::Ingestion { wanted.ingestion_partitions } else { 1 };
+async fn make(admin: &Admin, name: &str, count: u32, wanted: CreateTopics) -> Result<()> {
     let (bytes, replicas) = (MAX_BATCH_BYTES.to_string(), wanted.min_insync_replicas.to_string());
     let new = NewTopic::new(name, count as i32, TopicReplication::Fixed(i32::from(wanted.replication)))
         .set("max.message.bytes", &bytes)
         .set("min.insync.replicas", &replicas);
     let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
-    let made = admin.create_topics([&new], &options).await.map_err(error::request)?;
-    for result in made {
-        match result {
+    for made in admin.create_topics([&new], &options).await.map_err(error::request)? {
+        match made {
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((name, code)) => {
                 return Err(Error::Topic { reason: format!("topic `{name}` cannot be made: {code}") });
             }
         }
     }
-    await_leader(admin, name, count).await
+    await_leaders(admin, name, count).await
 }
 
-/// A new topic is known at once, and usable a moment later.
-async fn await_leader(admin: &Admin, name: &str, expected: u32) -> Result<u32> {
-    let deadline = tokio::time::Instant::now() + REQUEST_TIMEOUT;
-    loop {
-        match partitions(admin, name).await {
-            Ok(Some(count)) => {
-                return if count == expected { Ok(count) } else { Err(changed(name, expected, count)) };
-            }
-            Ok(None) | Err(Error::Unavailable { .. }) if tokio::time::Instant::now() < deadline => {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            Ok(None) => return Err(Error::unavailable(format!("topic `{name}` was made and is not there"))),
-            Err(error) => return Err(error),
+/// A new topic is known at once, and usable a moment later: when all brokers have heard of it, which nobody tells.
+async fn await_leaders(admin: &Admin, name: &str, count: u32) -> Result<()> {
+    let deadline = Instant::now() + REQUEST_TIMEOUT;
+    let mut pause = FIRST_PAUSE;
+    while !has_leaders(admin, name, count).await? {
+        if Instant::now() >= deadline {
+            return Err(Error::unavailable(format!(
+                "topic `{name}` was made and has no leader yet: try again"
+            )));
         }
+        sleep(pause).await;
+        pause = LAST_PAUSE.min(pause * 2);
     }
+    Ok(())
+}
+
+async fn has_leaders(admin: &Admin, name: &str, count: u32) -> Result<bool> {
+    let metadata = metadata(admin, name).await?;
+    let partitions =
+        metadata.topics().iter().find(|topic| topic.name() == name).map(|topic| topic.partitions());
+    Ok(partitions.is_some_and(|partitions| {
+        partitions.len() == count as usize && partitions.iter().all(|partition| partition.leader() >= 0)
+    }))
+}
+
+async fn metadata(admin: &Admin, name: &str) -> Result<Metadata> {
+    let (admin, name) = (admin.clone(), name.to_owned());
+    let asked = blocking(move || admin.inner().fetch_metadata(Some(&name), REQUEST_TIMEOUT)).await?;
+    asked.map_err(error::request)
 }
 
 /// A topic that takes less than the largest record would refuse it long after the start.

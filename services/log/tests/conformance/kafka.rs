@@ -2,8 +2,6 @@
 //! brokers, on a second one that is used by one case at a time. Without a broker the cases are ignored, unless
 //! `REQUIRE=kafka` asks for them.
 
-#[path = "kafka/broker.rs"]
-mod broker;
 #[path = "kafka/own.rs"]
 mod own;
 
@@ -18,11 +16,10 @@ use async_trait::async_trait;
 use matyan_log::{
     LogReader, LogWriter,
     conformance::{Acknowledged, Fixture, Instance, Need, Shape, write_until_killed},
-    kafka::{CreateTopics, KafkaLog, Settings, TopicNames},
+    kafka::{CreateTopics, KafkaLog, Settings, TopicNames, topics_create},
 };
+use matyan_tests::kafka::{Broker, lacking};
 use tokio::sync::OwnedMutexGuard;
-
-use broker::Broker;
 
 #[derive(Clone, Copy)]
 pub(crate) struct Kafka;
@@ -56,10 +53,7 @@ impl Fixture for Kafka {
         static UNAVAILABLE: OnceLock<Option<String>> = OnceLock::new();
         match need {
             Need::Bound => Some("Kafka keeps records by time".into()),
-            Need::Log | Need::Obstruction | Need::Kill if is_required() => None,
-            Need::Log | Need::Obstruction | Need::Kill => {
-                UNAVAILABLE.get_or_init(|| broker::jars().err()).clone()
-            }
+            Need::Log | Need::Obstruction | Need::Kill => UNAVAILABLE.get_or_init(lacking).clone(),
         }
     }
 
@@ -69,13 +63,16 @@ impl Fixture for Kafka {
             Some(own) => own.as_ref().map(Broker::address).expect("it was started"),
             None => blocking(shared_address).await,
         };
-        Box::new(KafkaInstance::open(new_settings(servers, shape), own).await)
+        let settings = new_settings(servers, shape);
+        make_topics(&settings, shape.partitions).await;
+        Box::new(KafkaInstance::open(settings, own).await)
     }
 
     async fn kill(&self, count: usize) -> (Box<dyn Instance>, Vec<Acknowledged>) {
         let mut own = own_broker().await;
         let servers = own.as_ref().map(Broker::address).expect("it was started");
         let settings = new_settings(servers, Shape::default());
+        make_topics(&settings, 1).await;
         let log = open(&settings).await;
         let acknowledged = Arc::new(Mutex::new(Vec::new()));
         let report = {
@@ -87,12 +84,20 @@ impl Fixture for Kafka {
             tokio::task::yield_now().await;
         }
         let mut broker = own.take().expect("it was started");
-        broker.kill();
+        let mut broker = blocking(move || {
+            broker.kill();
+            broker
+        })
+        .await;
         writing.abort();
         assert!(writing.await.is_err_and(|end| end.is_cancelled()), "it was still writing");
         // With the producer goes what nobody was told of, before there is a broker again to take it.
         blocking(move || drop(log)).await;
-        *own = Some(blocking(move || broker.restart()).await);
+        let restarted = blocking(move || {
+            broker.restart();
+            broker
+        });
+        *own = Some(restarted.await);
         let acknowledged = acknowledged.lock().expect("no panic").clone();
         (Box::new(KafkaInstance::open(settings, Some(own)).await), acknowledged)
     }
@@ -140,36 +145,33 @@ async fn open(settings: &Settings) -> Arc<KafkaLog> {
     Arc::new(KafkaLog::open(settings.clone()).await.expect("the log is opened"))
 }
 
+const ONE_EACH: CreateTopics =
+    CreateTopics { ingestion_partitions: 1, replication: 1, min_insync_replicas: 1 };
+
+async fn make_topics(settings: &Settings, ingestion_partitions: u32) {
+    let wanted = CreateTopics { ingestion_partitions, ..ONE_EACH };
+    topics_create(settings, wanted).await.expect("the topics are made");
+}
+
 fn new_settings(bootstrap_servers: String, shape: Shape) -> Settings {
     static LOGS: AtomicU64 = AtomicU64::new(0);
     let number = LOGS.fetch_add(1, Ordering::Relaxed);
     Settings {
-        bootstrap_servers,
         topics: TopicNames {
             ingestion: format!("ingestion-{number}"),
             control: format!("control-{number}"),
             dead_letters: format!("dead-letters-{number}"),
         },
         ingestion_partitions: Some(shape.partitions),
-        group: format!("workers-{number}"),
-        create_topics: Some(CreateTopics {
-            ingestion_partitions: shape.partitions,
-            replication: 1,
-            min_insync_replicas: 1,
-        }),
         append_wait: shape.append_wait,
         delete_trimmed: true,
-        security: Default::default(),
+        ..Settings::new(bootstrap_servers, format!("workers-{number}"))
     }
 }
 
 fn shared_address() -> String {
-    shared(Broker::address)
-}
-
-fn shared<T>(ask: impl FnOnce(&Broker) -> T) -> T {
     let mut shared = SHARED.lock().expect("no case panics while starting it");
-    ask(shared.get_or_insert_with(Broker::start))
+    shared.get_or_insert_with(Broker::start).address()
 }
 
 async fn own_broker() -> OwnedMutexGuard<Option<Broker>> {
@@ -182,9 +184,4 @@ async fn own_broker() -> OwnedMutexGuard<Option<Broker>> {
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.expect("no panic")
-}
-
-#[expect(clippy::disallowed_methods, reason = "a test binary is its own composition root")]
-fn is_required() -> bool {
-    std::env::var("REQUIRE").is_ok_and(|required| required.split(',').any(|name| name == "kafka"))
 }

@@ -3,16 +3,7 @@
 use super::*;
 
 fn settings() -> Settings {
-    Settings {
-        bootstrap_servers: "127.0.0.1:9092".into(),
-        topics: TopicNames::default(),
-        ingestion_partitions: None,
-        group: "workers".into(),
-        create_topics: None,
-        append_wait: append_wait(),
-        delete_trimmed: false,
-        security: Security::default(),
-    }
+    Settings::new("127.0.0.1:9092", "workers")
 }
 
 #[track_caller]
@@ -29,6 +20,7 @@ fn rule_03_nothing_is_reordered_skipped_or_acknowledged_by_one_broker() {
         ("acks", "all"),
         ("enable.idempotence", "true"),
         ("message.timeout.ms", "40000"),
+        ("queue.buffering.max.messages", "0"),
     ];
     check(&settings().producer(), &producer);
     for config in [settings().member(Topic::Ingestion), settings().fetcher(Topic::Ingestion)] {
@@ -51,6 +43,8 @@ fn security_reaches_every_client_and_no_log_line() {
         sasl_username: Some("user".into()),
         sasl_password: Some("secret".into()),
         ca_file: Some("/certificates/ca.pem".into()),
+        certificate_file: Some("/certificates/own.pem".into()),
+        key_file: Some("/certificates/own.key".into()),
     };
     let settings = Settings { security, ..settings() };
     let expected = [
@@ -59,6 +53,8 @@ fn security_reaches_every_client_and_no_log_line() {
         ("sasl.username", "user"),
         ("sasl.password", "secret"),
         ("ssl.ca.location", "/certificates/ca.pem"),
+        ("ssl.certificate.location", "/certificates/own.pem"),
+        ("ssl.key.location", "/certificates/own.key"),
     ];
     for config in [
         settings.client(),

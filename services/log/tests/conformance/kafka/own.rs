@@ -1,12 +1,12 @@
-//! What only Kafka can get wrong: topics that others made, a login, retention.
+//! What only Kafka can get wrong: topics that others made, retention. Logins and TLS are played with the whole system.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use libtest_mimic::Trial;
 use matyan_log::{
     Delivery, Error, LogReader, LogWriter, NewRecord, Topic,
     conformance::{Fixture, Need, Shape, ignored_for, play},
-    kafka::{KafkaLog, Security, Settings},
+    kafka::{CreateTopics, KafkaLog, Settings, TopicNames, topics_create},
 };
 use rdkafka::{
     ClientConfig,
@@ -14,16 +14,18 @@ use rdkafka::{
     client::DefaultClientContext,
 };
 
-use super::{Kafka, blocking, new_settings, shared, shared_address};
+use super::{Kafka, ONE_EACH, blocking, make_topics, new_settings, shared_address};
 
 pub(crate) fn own_trials() -> Vec<Trial> {
     let lacking = Kafka.lacks(Need::Log);
     let trials = [
         Trial::test("kafka::missing_topics_are_made_only_when_told", || play(missing_topics())),
+        Trial::test("kafka::missing_dead_letters_stop_nobody", || play(missing_dead_letters())),
         Trial::test("kafka::another_partition_count_is_refused", || play(another_partition_count())),
         Trial::test("kafka::a_topic_for_smaller_records_is_refused", || play(smaller_records())),
-        Trial::test("kafka::login_over_tls", || play(login_over_tls())),
         Trial::test("kafka::a_reader_overtaken_by_retention_is_told", || play(overtaken())),
+        Trial::test("kafka::partitions_overtaken_at_once_are_all_told", || play(all_overtaken())),
+        Trial::test("kafka::other_topics_may_have_any_partitions", || play(any_partitions())),
         Trial::test("kafka::trim_deletes_only_when_told", || play(trim_without_deleting())),
         Trial::test("kafka::a_server_that_is_not_there_is_unavailable", || play(no_server())),
     ];
@@ -32,6 +34,13 @@ pub(crate) fn own_trials() -> Vec<Trial> {
 
 async fn settings() -> Settings {
     new_settings(blocking(shared_address).await, Shape::default())
+}
+
+/// With topics of one partition each.
+async fn settings_and_topics() -> Settings {
+    let settings = settings().await;
+    make_topics(&settings, 1).await;
+    settings
 }
 
 async fn refusal(settings: &Settings) -> String {
@@ -50,30 +59,60 @@ fn admin(settings: &Settings) -> AdminClient<DefaultClientContext> {
 }
 
 async fn missing_topics() {
-    let made = settings().await;
-    let settings = Settings { create_topics: None, ..made.clone() };
+    let settings = settings().await;
     let reason = refusal(&settings).await;
-    assert!(reason.contains(&settings.topics.ingestion) && reason.contains("missing"), "{reason}");
-    KafkaLog::open(made).await.expect("they are made");
+    let TopicNames { ingestion, control, dead_letters } = &settings.topics;
+    assert!(reason.contains(ingestion) && reason.contains(control) && reason.contains("missing"), "{reason}");
+    assert!(!reason.contains(dead_letters), "{reason}");
+    for is_new in [true, false] {
+        let found = topics_create(&settings, ONE_EACH).await.expect("they are made");
+        assert!(found.iter().all(|topic| topic.is_new == is_new && topic.partitions == 1), "{found:?}");
+    }
+    let more = CreateTopics { ingestion_partitions: 6, ..ONE_EACH };
+    let refused = topics_create(&settings, more).await.expect_err("it has another count").to_string();
+    assert!(refused.contains("1 partitions instead of 6"), "{refused}");
     KafkaLog::open(settings).await.expect("now they are there");
 }
 
+/// What copies of dead letters go to may be missing: whoever writes one is told, soon, and nobody else.
+async fn missing_dead_letters() {
+    let settings = settings_and_topics().await;
+    let gone = [settings.topics.dead_letters.as_str()];
+    admin(&settings).delete_topics(&gone, &AdminOptions::new()).await.expect("the topic is deleted");
+    let wait = settings.append_wait;
+    let log = KafkaLog::open(settings).await.expect("the others are there");
+    log.append(Topic::Ingestion, vec![record("x")]).await.expect("the append is answered");
+    let start = tokio::time::Instant::now();
+    log.append(Topic::DeadLetters, vec![record("x")]).await.expect_err("there is no topic");
+    assert!(start.elapsed() < wait, "copies wait less than records");
+    log.close().await.expect("it is closed");
+}
+
 async fn another_partition_count() {
-    let made = settings().await;
-    let log = KafkaLog::open(made.clone()).await.expect("the topics are made");
+    let made = settings_and_topics().await;
+    let log = KafkaLog::open(made.clone()).await.expect("the topics are there");
     let reason = refusal(&Settings { ingestion_partitions: Some(6), ..made.clone() }).await;
     assert!(reason.contains("1 partitions instead of 6"), "{reason}");
     let grown = NewPartitions::new(&made.topics.ingestion, 2);
     admin(&made).create_partitions([&grown], &AdminOptions::new()).await.expect("the topic grows");
+    let kept = Settings { ingestion_partitions: Some(1), ..made.clone() };
     loop {
-        match log.describe(Topic::Ingestion).await {
+        match KafkaLog::open(kept.clone()).await {
             // The broker has not heard of it yet.
-            Ok(info) => assert_eq!(info.partitions.len(), 1),
+            Ok(_) => {}
             Err(Error::Topic { reason }) => {
                 break assert!(reason.contains("2 partitions instead of 1"), "{reason}");
             }
             Err(other) => panic!("{other}"),
         }
+    }
+    let info = log.describe(Topic::Ingestion).await.expect("it is as it was");
+    assert_eq!(info.partitions.len(), 1);
+    // What was opened before goes on writing where it wrote: no key moves.
+    for number in 0..64_u8 {
+        let keyed = NewRecord { key: vec![number].into(), ..record("x") };
+        let at = log.append(Topic::Ingestion, vec![keyed]).await.expect("the append is answered");
+        assert_eq!(at[0].partition, 0);
     }
 }
 
@@ -85,31 +124,8 @@ async fn smaller_records() {
     assert!(reason.contains("max.message.bytes"), "{reason}");
 }
 
-async fn login_over_tls() {
-    let (bootstrap_servers, ca_file) =
-        blocking(|| shared(|broker| (broker.secure_address(), broker.certificate()))).await;
-    let security = Security {
-        protocol: Some("SASL_SSL".into()),
-        sasl_mechanism: Some("PLAIN".into()),
-        sasl_username: Some("user".into()),
-        sasl_password: Some("password".into()),
-        ca_file: Some(ca_file),
-    };
-    let settings = Settings { bootstrap_servers, security, ..settings().await };
-    let log = KafkaLog::open(settings.clone()).await.expect("the login is right");
-    log.append(Topic::Control, vec![record("x")]).await.expect("the append is answered");
-    log.close().await.expect("it is closed");
-    let wrong = Security { sasl_password: Some("wrong".into()), ..settings.security.clone() };
-    assert!(KafkaLog::open(Settings { security: wrong, ..settings.clone() }).await.is_err());
-    let unchecked = Security { ca_file: None, ..settings.security.clone() };
-    assert!(
-        KafkaLog::open(Settings { security: unchecked, ..settings }).await.is_err(),
-        "nobody vouches for the broker"
-    );
-}
-
 async fn overtaken() {
-    let settings = settings().await;
+    let settings = settings_and_topics().await;
     let log = Arc::new(KafkaLog::open(settings).await.expect("the topics are made"));
     let large = NewRecord { value: vec![7; 1 << 20].into(), ..record("") };
     // More than a subscription fetches ahead.
@@ -138,9 +154,91 @@ async fn overtaken() {
     assert_eq!(records[0].offset, 63);
 }
 
+/// Two of three partitions lose what was not read yet; the third goes on.
+async fn all_overtaken() {
+    const PARTITIONS: u32 = 3;
+    const LOST: [u32; 2] = [0, 2];
+    let settings =
+        new_settings(blocking(shared_address).await, Shape { partitions: PARTITIONS, ..Shape::default() });
+    make_topics(&settings, PARTITIONS).await;
+    let log = Arc::new(KafkaLog::open(settings).await.expect("the topics are made"));
+    let keys = keys_of_partitions(&log, PARTITIONS).await;
+    let large = |partition: u32| NewRecord {
+        key: keys[partition as usize].clone(),
+        value: vec![7; 1 << 20].into(),
+        headers: vec![],
+    };
+    // More than a subscription fetches ahead.
+    for _ in 0..32 {
+        for partition in LOST {
+            log.append(Topic::Ingestion, vec![large(partition)]).await.expect("the append is answered");
+        }
+    }
+    let mut subscription = log.subscribe(Topic::Ingestion).await.expect("the subscription is made");
+    for _ in 0..PARTITIONS {
+        let Ok(Delivery::Assigned { partition }) = subscription.next().await else {
+            panic!("first come the assignments")
+        };
+        subscription.start(partition, 0).await.expect("the partition is started");
+    }
+    let Ok(Delivery::Records { .. }) = subscription.next().await else { panic!("then come records") };
+    let info = log.describe(Topic::Ingestion).await.expect("it is described");
+    for partition in LOST {
+        let end = info.partitions[partition as usize].end;
+        log.trim(Topic::Ingestion, partition, end).await.expect("the log is trimmed");
+    }
+    let mut told = Vec::new();
+    while told.len() < LOST.len() {
+        match subscription.next().await {
+            Ok(Delivery::Records { partition, .. }) => assert!(!told.contains(&partition), "it stands still"),
+            Err(Error::Trimmed { partition, .. }) => told.push(partition),
+            other => panic!("{other:?}"),
+        }
+    }
+    told.sort_unstable();
+    assert_eq!(told, LOST);
+    let last = log.append(Topic::Ingestion, vec![large(1)]).await.expect("the append is answered")[0];
+    loop {
+        let Ok(Delivery::Records { partition, records }) = subscription.next().await else {
+            panic!("the third partition goes on")
+        };
+        assert_eq!(partition, last.partition);
+        if records.last().is_some_and(|record| record.offset == last.offset) {
+            break;
+        }
+    }
+}
+
+/// For each partition a key, whose record is in the log then.
+async fn keys_of_partitions(log: &KafkaLog, partitions: u32) -> Vec<bytes::Bytes> {
+    let mut keys = BTreeMap::new();
+    for number in 0_u32.. {
+        let key = bytes::Bytes::from(number.to_string());
+        let keyed = NewRecord { key: key.clone(), ..record("x") };
+        let at = log.append(Topic::Ingestion, vec![keyed]).await.expect("the append is answered");
+        keys.insert(at[0].partition, key);
+        if keys.len() == partitions as usize {
+            break;
+        }
+    }
+    keys.into_values().collect()
+}
+
+/// Only the number of ingestion partitions is what runs hang on.
+async fn any_partitions() {
+    let settings = settings().await;
+    let control = NewTopic::new(&settings.topics.control, 2, TopicReplication::Fixed(1))
+        .set("max.message.bytes", "20000000");
+    admin(&settings).create_topics([&control], &AdminOptions::new()).await.expect("the topic is made");
+    let found = topics_create(&settings, ONE_EACH).await.expect("the others are made");
+    let partitions: Vec<_> = found.iter().map(|topic| topic.partitions).collect();
+    assert_eq!(partitions, [1, 2, 1]);
+    KafkaLog::open(settings).await.expect("all of them are there");
+}
+
 async fn trim_without_deleting() {
-    let settings = Settings { delete_trimmed: false, ..settings().await };
-    let log = KafkaLog::open(settings).await.expect("the topics are made");
+    let settings = Settings { delete_trimmed: false, ..settings_and_topics().await };
+    let log = KafkaLog::open(settings).await.expect("the topics are there");
     log.append(Topic::Ingestion, vec![record("a"), record("b")]).await.expect("the append is answered");
     log.trim(Topic::Ingestion, 0, 2).await.expect("it is heard");
     assert_eq!(log.describe(Topic::Ingestion).await.expect("it is described").partitions[0].first, 0);

@@ -1,5 +1,5 @@
 //! Appends per second by number of writers and size of a record, with a worker that reads and trims behind them.
-//! Run with `cargo run --release -p matyan-log --example bench [directory] [seconds]`: the disk decides, so its own figure stands first.
+//! Run with `cargo run --release -p matyan-log --example log_bench [directory] [seconds]`: the disk decides, so its own figure stands first.
 
 use std::{
     fs::File,
