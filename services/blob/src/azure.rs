@@ -2,21 +2,24 @@
 //! or, where there is none, of a key that Azure gives to the identity we run as.
 
 mod account;
+mod container;
 mod sas;
 
 use std::{sync::Arc, time::Duration};
 
 use object_store::{
+    RetryConfig,
     azure::{AzureAuthorizer, AzureConfigKey, MicrosoftAzure, MicrosoftAzureBuilder},
     client::{HttpConnector, HttpRequest, HttpRequestBody, ReqwestConnector},
-    signer::{Method, Signer},
+    signer::Method,
 };
 
 use crate::{
     Blobs, Clock, Created, Error, Result,
-    bucket::{BucketBlobs, Sign, Stored, options, retries, unavailable},
+    bucket::{BucketBlobs, Connector, once, options, retries, unavailable},
 };
 use account::Account;
+use container::{Container, Sign};
 use sas::AccountKey;
 
 #[derive(Clone)]
@@ -36,16 +39,15 @@ pub struct Settings {
 
 pub fn open(settings: &Settings, clock: Clock) -> Result<Arc<dyn Blobs>> {
     let account = account(settings)?;
-    let client = Arc::new(client(settings, &account, &account.endpoint)?);
+    let connect = |endpoint: &str, retries| client(settings, &account, endpoint, retries);
     let public = settings.public_endpoint.as_deref().unwrap_or(&account.endpoint);
     let signer: Box<dyn Sign> = match &account.key {
         Some(key) => Box::new(AccountKey::new(&account.name, key, public, &settings.container, clock)?),
-        None => Box::new(Arc::new(self::client(settings, &account, public)?) as Arc<dyn Signer>),
+        None => Box::new(connect(public, retries())?),
     };
-    let upload_headers = vec![("x-ms-blob-type".to_owned(), "BlockBlob".to_owned())];
-    let name = settings.container.clone();
-    let stored = Stored { client, signer, upload_headers, what: "container", name, takes_backslash: false };
-    Ok(Arc::new(BucketBlobs::new(stored, settings.lifetime)))
+    let (client, deleter) = (connect(&account.endpoint, retries())?, connect(&account.endpoint, once())?);
+    let container = Container { client, deleter, signer, name: settings.container.clone() };
+    Ok(Arc::new(BucketBlobs::new(container, settings.lifetime)))
 }
 
 fn account(settings: &Settings) -> Result<Account> {
@@ -55,7 +57,12 @@ fn account(settings: &Settings) -> Result<Account> {
     }
 }
 
-fn client(settings: &Settings, account: &Account, endpoint: &str) -> Result<MicrosoftAzure> {
+fn client(
+    settings: &Settings,
+    account: &Account,
+    endpoint: &str,
+    retries: RetryConfig,
+) -> Result<MicrosoftAzure> {
     let mut builder = MicrosoftAzureBuilder::new();
     if settings.connection_string.is_empty() {
         for (name, value) in &settings.credentials {
@@ -73,7 +80,8 @@ fn client(settings: &Settings, account: &Account, endpoint: &str) -> Result<Micr
     }
     let built = builder
         .with_client_options(options(endpoint.starts_with("http://")))
-        .with_retry(retries())
+        .with_http_connector(Connector)
+        .with_retry(retries)
         .with_account(&account.name)
         .with_endpoint(endpoint.trim_end_matches('/').to_owned())
         .with_container_name(&settings.container)
@@ -84,7 +92,7 @@ fn client(settings: &Settings, account: &Account, endpoint: &str) -> Result<Micr
 /// Makes the container if it is not there.
 pub async fn create_bucket(settings: &Settings) -> Result<Created> {
     let account = account(settings)?;
-    let client = client(settings, &account, &account.endpoint)?;
+    let client = client(settings, &account, &account.endpoint, retries())?;
     let credential = client.credentials().get_credential().await;
     let credential = credential.map_err(|error| unavailable("asking for credentials", error))?;
     let url = format!("{}/{}?restype=container", account.endpoint.trim_end_matches('/'), settings.container);

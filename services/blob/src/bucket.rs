@@ -2,28 +2,28 @@
 //! size, a part of many waits for the slowest, and what could not be deleted is tried again.
 //!
 //! A blob of at most one part is one request. A larger one is an upload in parts, which shows nothing until it is finished; one
-//! that was given up, however, is stored until somebody discards it. So it is remembered, and discarded before the next put.
-//! A process that dies leaves its own behind: a rule of the bucket that discards unfinished uploads is good practice.
+//! that was given up, however, is stored until somebody discards it. So it is remembered, and discarded before the next put, or a
+//! later one. A process that dies leaves its own behind: a rule of the bucket that discards unfinished uploads is good practice.
 
-mod client;
+mod connect;
 mod delete;
+mod given_up;
 mod parts;
 mod put;
 
-pub(crate) use client::{Sign, Stored, options, retries, unavailable};
-
-use std::{
-    ops::Range,
-    sync::{Mutex, PoisonError},
-    time::Duration,
+pub(crate) use connect::{
+    ATTEMPTS, CONNECT_WITHIN, Connector, FIRST_WAIT, PARTS_AT_ONCE, READ_WITHIN, answer_within, once,
+    options, retries, unavailable,
 };
+
+use std::{ops::Range, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use object_store::PutPayload;
 
 use crate::{BlobKey, Blobs, Content, Error, Listed, Listing, MAX_PAGE, Meta, Result, Upload, content_type};
+use given_up::GivenUp;
 
 /// The largest piece of content that is handed out.
 const PIECE: usize = 1 << 20;
@@ -45,12 +45,12 @@ pub(crate) trait Bucket: Send + Sync + 'static {
 
     async fn head(&self, key: &BlobKey) -> Result<Option<Meta>>;
 
-    async fn put(&self, key: &BlobKey, content_type: &str, content: PutPayload) -> Result<()>;
+    async fn put(&self, key: &BlobKey, content_type: &str, content: Bytes) -> Result<()>;
 
     /// Begins an upload in parts.
     async fn put_parts(&self, key: &BlobKey, content_type: &str) -> Result<Box<dyn Parts>>;
 
-    /// Each key that is still there, and why. What is not there is no failure.
+    /// Each key that is still there, and why. What is not there is no failure. It asks once: who calls asks again.
     async fn delete(&self, keys: &[BlobKey]) -> Vec<(BlobKey, Error)>;
 
     /// The first `MAX_PAGE` blobs behind `after`, or more.
@@ -60,9 +60,9 @@ pub(crate) trait Bucket: Send + Sync + 'static {
 /// An upload in parts of `put::PART` bytes, the last of which may be smaller, or empty.
 #[async_trait]
 pub(crate) trait Parts: Send {
-    async fn put(&mut self, part: PutPayload) -> Result<()>;
+    async fn put(&mut self, part: Bytes) -> Result<()>;
 
-    async fn finish(&mut self, last: PutPayload) -> Result<()>;
+    async fn finish(&mut self, last: Bytes) -> Result<()>;
 
     async fn discard(&mut self) -> Result<()>;
 }
@@ -79,22 +79,12 @@ pub(crate) struct BucketBlobs<B> {
     bucket: B,
     /// How long upload URLs are good for.
     lifetime: Duration,
-    given_up: Mutex<Vec<Box<dyn Parts>>>,
+    given_up: GivenUp,
 }
 
 impl<B: Bucket> BucketBlobs<B> {
     pub(crate) fn new(bucket: B, lifetime: Duration) -> Self {
-        Self { bucket, lifetime, given_up: Mutex::default() }
-    }
-
-    /// Discards uploads that ended in an error, or were dropped by their caller.
-    async fn discard(&self) {
-        let given_up = std::mem::take(&mut *self.given_up.lock().unwrap_or_else(PoisonError::into_inner));
-        for mut parts in given_up {
-            if let Err(error) = parts.discard().await {
-                tracing::warn!(%error, "an unfinished upload stays in the bucket");
-            }
-        }
+        Self { bucket, lifetime, given_up: GivenUp::default() }
     }
 }
 
@@ -112,10 +102,10 @@ impl<B: Bucket> Blobs for BucketBlobs<B> {
         content: Content,
     ) -> Result<u64> {
         content_type::check(content_type)?;
-        self.discard().await;
+        self.given_up.discard().await;
         let done = put::put(&self.bucket, &self.given_up, key, content_type, size, content).await;
         if done.is_err() {
-            self.discard().await;
+            self.given_up.discard().await;
         }
         done
     }

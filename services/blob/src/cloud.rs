@@ -13,18 +13,18 @@ pub enum Cloud {
 
 impl Cloud {
     /// Asks nothing of the store yet: whether the bucket is there, the first call tells.
-    pub fn open(&self, clock: Clock) -> Result<Arc<dyn Blobs>> {
+    pub async fn open(&self, clock: Clock) -> Result<Arc<dyn Blobs>> {
         match self {
-            Self::S3(settings) => s3::open(settings),
+            Self::S3(settings) => s3::open(settings, clock).await,
             Self::Gcs(settings) => gcs::open(settings),
             Self::Azure(settings) => azure::open(settings, clock),
         }
     }
 
     /// Makes the bucket, or container, if it is not there.
-    pub async fn create_bucket(&self) -> Result<Created> {
+    pub async fn create_bucket(&self, clock: Clock) -> Result<Created> {
         match self {
-            Self::S3(settings) => s3::create_bucket(settings).await,
+            Self::S3(settings) => s3::create_bucket(settings, clock).await,
             Self::Gcs(settings) => gcs::create_bucket(settings).await,
             Self::Azure(settings) => azure::create_bucket(settings).await,
         }

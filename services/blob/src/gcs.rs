@@ -10,9 +10,9 @@ mod upload;
 use std::{ops::Range, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::{
-    PutPayload,
     gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder},
     path::Path,
     signer::{Method, Signer},
@@ -106,7 +106,7 @@ impl Gcs {
     }
 
     async fn delete_one(&self, key: &BlobKey) -> Result<()> {
-        let answer = self.api.send("deleting", &self.object(Method::DELETE, key)).await?;
+        let answer = self.api.send_once("deleting", &self.object(Method::DELETE, key)).await?;
         match answer.status().as_u16() {
             200..300 | 404 => Ok(()),
             _ => Err(api::refused("deleting", &self.api.bucket, answer).await),
@@ -156,7 +156,7 @@ impl Bucket for Gcs {
         let answer = self.api.send("reading a blob", &call).await?;
         match answer.status().as_u16() {
             200..300 => {}
-            404 => return Ok(None),
+            404 => return api::missing(&self.api.bucket, answer).await,
             _ => return Err(api::refused("reading a blob", &self.api.bucket, answer).await),
         }
         let meta = api::meta(answer.headers())?;
@@ -172,12 +172,12 @@ impl Bucket for Gcs {
                 let Listed { size, modified_us } = object.listed()?;
                 Ok(Some(Meta { size, content_type: object.content_type, modified_us }))
             }
-            404 => Ok(None),
+            404 => api::missing(&self.api.bucket, answer).await,
             _ => Err(api::refused("describing a blob", &self.api.bucket, answer).await),
         }
     }
 
-    async fn put(&self, key: &BlobKey, content_type: &str, content: PutPayload) -> Result<()> {
+    async fn put(&self, key: &BlobKey, content_type: &str, content: Bytes) -> Result<()> {
         let mut call = self.upload("media", key);
         call.header("content-type", api::or_bytes(content_type));
         call.body(content);

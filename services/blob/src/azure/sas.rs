@@ -11,7 +11,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::Sha256;
 use time::{OffsetDateTime, format_description::FormatItem, macros::format_description};
 
-use crate::{BlobKey, Clock, Error, Result, bucket::Sign};
+use super::container::Sign;
+use crate::{BlobKey, Clock, Error, Result};
 
 /// The version of the service whose rules for signing these are.
 const VERSION: &str = "2020-12-06";

@@ -1,12 +1,7 @@
 //! Deleting many: what a store refuses for the moment is asked for again, a few times, and what is left is told.
 
-use std::time::Duration;
-
-use super::Bucket;
+use super::{ATTEMPTS, Bucket, FIRST_WAIT};
 use crate::{BlobKey, Error};
-
-const ATTEMPTS: u32 = 4;
-const FIRST_WAIT: Duration = Duration::from_millis(100);
 
 pub(super) async fn delete<B: Bucket>(bucket: &B, keys: &[BlobKey]) -> Vec<(BlobKey, Error)> {
     let (mut lasting, mut left) = (Vec::new(), keys.to_vec());

@@ -1,8 +1,7 @@
 //! Content cut into parts of one size, whatever pieces it comes in, and counted on the way.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use object_store::PutPayload;
 
 use crate::{Content, Error, Result};
 
@@ -16,9 +15,9 @@ pub(super) struct Cutter {
 }
 
 pub(super) enum Part {
-    Full(PutPayload),
+    Full(Bytes),
     /// What is left behind the full ones, maybe nothing.
-    Last(PutPayload),
+    Last(Bytes),
 }
 
 impl Cutter {
@@ -39,13 +38,13 @@ impl Cutter {
                 part.push(taken);
             }
             if room == 0 {
-                return Ok(Part::Full(PutPayload::from_iter(part)));
+                return Ok(Part::Full(joined(part)));
             }
             match self.content.next().await.transpose()? {
                 Some(piece) => self.count(piece)?,
                 None => {
                     self.check(|received, announced| received == announced)?;
-                    return Ok(Part::Last(PutPayload::from_iter(part)));
+                    return Ok(Part::Last(joined(part)));
                 }
             }
         }
@@ -67,6 +66,16 @@ impl Cutter {
     }
 }
 
+/// Copies only what came in more than one piece.
+fn joined(mut pieces: Vec<Bytes>) -> Bytes {
+    if pieces.len() == 1 {
+        return pieces.remove(0);
+    }
+    let mut whole = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
+    pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
+    whole.freeze()
+}
+
 #[cfg(test)]
 mod tests {
     use futures::stream;
@@ -79,9 +88,9 @@ mod tests {
         let mut sizes = Vec::new();
         loop {
             match cutter.next().await? {
-                Part::Full(part) => sizes.push(part.content_length()),
+                Part::Full(part) => sizes.push(part.len()),
                 Part::Last(part) => {
-                    sizes.push(part.content_length());
+                    sizes.push(part.len());
                     return Ok(sizes);
                 }
             }

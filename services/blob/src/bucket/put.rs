@@ -1,9 +1,8 @@
 //! Putting a blob: whole, or in parts if it is large.
 
-use std::sync::{Mutex, PoisonError};
-
 use super::{
-    Bucket, Parts,
+    Bucket,
+    given_up::{GivenUp, Open},
     parts::{Cutter, Part},
 };
 use crate::{BlobKey, Content, Result};
@@ -22,7 +21,7 @@ fn part_size(size: Option<u64>) -> usize {
 
 pub(super) async fn put<B: Bucket>(
     bucket: &B,
-    given_up: &Mutex<Vec<Box<dyn Parts>>>,
+    given_up: &GivenUp,
     key: &BlobKey,
     content_type: &str,
     size: Option<u64>,
@@ -37,37 +36,17 @@ pub(super) async fn put<B: Bucket>(
         Part::Full(first) => first,
     };
     let parts = bucket.put_parts(key, content_type).await?;
-    let mut open = Open { parts: Some(parts), given_up };
+    let mut open = Open::new(parts, given_up);
     loop {
         open.parts().put(part).await?;
         part = match cutter.next().await? {
             Part::Full(next) => next,
             Part::Last(last) => {
                 open.parts().finish(last).await?;
-                open.parts = None;
+                open.end();
                 return Ok(cutter.received());
             }
         };
-    }
-}
-
-/// An upload in parts that is not finished. Dropped so, it is left to whoever discards.
-struct Open<'a> {
-    parts: Option<Box<dyn Parts>>,
-    given_up: &'a Mutex<Vec<Box<dyn Parts>>>,
-}
-
-impl Open<'_> {
-    fn parts(&mut self) -> &mut dyn Parts {
-        &mut **self.parts.as_mut().expect("it is taken when the upload is finished, and nobody asks then")
-    }
-}
-
-impl Drop for Open<'_> {
-    fn drop(&mut self) {
-        if let Some(parts) = self.parts.take() {
-            self.given_up.lock().unwrap_or_else(PoisonError::into_inner).push(parts);
-        }
     }
 }
 

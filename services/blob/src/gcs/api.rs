@@ -1,11 +1,10 @@
 //! Requests of Google's JSON API: with a token, tried again a few times, and what their answers mean. Every request may be
 //! sent twice: a blob that is written again is the same blob.
 
-use std::time::Duration;
-
+use bytes::Bytes;
 use object_store::{
-    HeaderMap, PutPayload,
-    client::{HttpClient, HttpConnector, HttpRequest, HttpRequestBody, HttpResponse, ReqwestConnector},
+    HeaderMap,
+    client::{HttpClient, HttpConnector, HttpRequest, HttpRequestBody, HttpResponse},
     gcp::GcpCredential,
     signer::Method,
 };
@@ -18,7 +17,7 @@ use time::{
 
 use crate::{
     Error, Listed, Meta, Result,
-    bucket::{options, unavailable},
+    bucket::{ATTEMPTS, Connector, FIRST_WAIT, options, unavailable},
 };
 
 /// What RFC 3986 calls unreserved.
@@ -26,8 +25,8 @@ pub(super) const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.'
 /// The same, and the slash between segments.
 pub(super) const PATH: &AsciiSet = &SEGMENT.remove(b'/');
 
-const ATTEMPTS: u32 = 4;
-const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// What Google says where a bucket is not there, and not only a blob.
+const NO_BUCKET: &str = "bucket does not exist";
 
 /// What is told of a failed request.
 const SAID_BYTES: usize = 512;
@@ -48,12 +47,12 @@ pub(super) struct Call {
     target: String,
     query: String,
     headers: Vec<(&'static str, String)>,
-    body: PutPayload,
+    body: Bytes,
 }
 
 impl Call {
     pub(super) fn new(method: Method, target: String) -> Self {
-        Self { method, target, query: String::new(), headers: Vec::new(), body: PutPayload::new() }
+        Self { method, target, query: String::new(), headers: Vec::new(), body: Bytes::new() }
     }
 
     /// An empty value is left out.
@@ -68,7 +67,7 @@ impl Call {
         self.headers.push((name, value.to_owned()));
     }
 
-    pub(super) fn body(&mut self, body: PutPayload) {
+    pub(super) fn body(&mut self, body: Bytes) {
         self.body = body;
     }
 
@@ -85,7 +84,7 @@ impl Call {
         let wrong = |reason: String| Error::Setup { reason };
         *request.uri_mut() =
             url.parse().map_err(|error| wrong(format!("`{url}` is no URL of GCS: {error}")))?;
-        let length = self.body.content_length().to_string();
+        let length = self.body.len().to_string();
         let own = self.headers.iter().map(|(name, value)| (*name, value.clone()));
         let token = token.map(|token| ("authorization", format!("Bearer {token}")));
         for (name, value) in own.chain([("content-length", length)]).chain(token) {
@@ -98,7 +97,7 @@ impl Call {
 
 impl Api {
     pub(super) fn new(base: &str, bucket: &str, credentials: Option<Credentials>) -> Result<Self> {
-        let client = ReqwestConnector::default().connect(&options(base.starts_with("http://")));
+        let client = Connector.connect(&options(base.starts_with("http://")));
         let client = client.map_err(|error| unavailable("making a client", error))?;
         Ok(Self { base: base.to_owned(), bucket: bucket.to_owned(), client, credentials })
     }
@@ -107,27 +106,26 @@ impl Api {
     pub(super) async fn send(&self, doing: &'static str, call: &Call) -> Result<HttpResponse> {
         let mut attempt = 1;
         loop {
-            let token = match &self.credentials {
-                Some(credentials) => Some(
-                    credentials
-                        .get_credential()
-                        .await
-                        .map_err(|error| unavailable("asking for credentials", error))?,
-                ),
-                None => None,
-            };
-            let request = call.request(&self.base, token.as_ref().map(|token| token.bearer.as_str()))?;
-            let answer = self.client.execute(request).await;
-            let passes_by = match &answer {
-                Ok(answer) => matches!(answer.status().as_u16(), 408 | 429 | 500..600),
-                Err(_) => true,
-            };
-            if !passes_by || attempt == ATTEMPTS {
+            let answer = self.client.execute(self.request(call).await?).await;
+            if !answer.as_ref().map_or(true, passes_by) || attempt == ATTEMPTS {
                 return answer.map_err(|error| unavailable(doing, error));
             }
             tokio::time::sleep(FIRST_WAIT * 4_u32.pow(attempt - 1)).await;
             attempt += 1;
         }
+    }
+
+    /// For who tries again himself.
+    pub(super) async fn send_once(&self, doing: &'static str, call: &Call) -> Result<HttpResponse> {
+        let answer = self.client.execute(self.request(call).await?).await;
+        answer.map_err(|error| unavailable(doing, error))
+    }
+
+    async fn request(&self, call: &Call) -> Result<HttpRequest> {
+        let Some(credentials) = &self.credentials else { return call.request(&self.base, None) };
+        let token = credentials.get_credential().await;
+        let token = token.map_err(|error| unavailable("asking for credentials", error))?;
+        call.request(&self.base, Some(&token.bearer))
     }
 
     /// The answer, if it says that all is well.
@@ -140,11 +138,28 @@ impl Api {
     }
 }
 
+/// Whether the next answer may be another.
+pub(super) fn passes_by(answer: &HttpResponse) -> bool {
+    matches!(answer.status().as_u16(), 408 | 429 | 500..600)
+}
+
+/// What an answer that says that something is not there means to whoever asked for a blob.
+pub(super) async fn missing<T>(bucket: &str, answer: HttpResponse) -> Result<Option<T>> {
+    match said(answer).await.contains(NO_BUCKET) {
+        true => Err(Error::NoBucket { what: "bucket", name: bucket.to_owned() }),
+        false => Ok(None),
+    }
+}
+
+async fn said(answer: HttpResponse) -> String {
+    let said = answer.into_body().bytes().await.unwrap_or_default();
+    String::from_utf8_lossy(&said[..said.len().min(SAID_BYTES)]).into_owned()
+}
+
 /// What an answer that says no asks of whoever called.
 pub(super) async fn refused(doing: &'static str, bucket: &str, answer: HttpResponse) -> Error {
     let status = answer.status();
-    let said = answer.into_body().bytes().await.unwrap_or_default();
-    let said = String::from_utf8_lossy(&said[..said.len().min(SAID_BYTES)]).into_owned();
+    let said = said(answer).await;
     match status.as_u16() {
         404 => Error::NoBucket { what: "bucket", name: bucket.to_owned() },
         401 | 403 => Error::Setup {

@@ -4,13 +4,16 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use object_store::{PutPayload, signer::Method};
+use bytes::Bytes;
+use object_store::signer::Method;
 
 use super::api::{self, Api, Call};
 use crate::{Result, bucket::Parts};
 
 /// The store has the part, and waits for more.
 const GO_ON: u16 = 308;
+
+const DISCARDING: &str = "discarding an upload";
 
 pub(super) struct Resumable {
     api: Arc<Api>,
@@ -23,8 +26,8 @@ impl Resumable {
         Self { api, session: session.to_owned(), sent: 0 }
     }
 
-    async fn send(&mut self, part: PutPayload, is_last: bool) -> Result<()> {
-        let end = self.sent + part.content_length() as u64;
+    async fn send(&mut self, part: Bytes, is_last: bool) -> Result<()> {
+        let end = self.sent + part.len() as u64;
         let total = if is_last { end.to_string() } else { "*".to_owned() };
         let range = match end == self.sent {
             true => format!("bytes */{total}"),
@@ -46,19 +49,20 @@ impl Resumable {
 
 #[async_trait]
 impl Parts for Resumable {
-    async fn put(&mut self, part: PutPayload) -> Result<()> {
+    async fn put(&mut self, part: Bytes) -> Result<()> {
         self.send(part, false).await
     }
 
-    async fn finish(&mut self, last: PutPayload) -> Result<()> {
+    async fn finish(&mut self, last: Bytes) -> Result<()> {
         self.send(last, true).await
     }
 
     async fn discard(&mut self) -> Result<()> {
-        // A cancelled upload answers with a status of its own, and so does one that is gone.
-        self.api
-            .send("discarding an upload", &Call::new(Method::DELETE, self.session.clone()))
-            .await
-            .map(drop)
+        let answer = self.api.send(DISCARDING, &Call::new(Method::DELETE, self.session.clone())).await?;
+        match api::passes_by(&answer) {
+            true => Err(api::refused(DISCARDING, &self.api.bucket, answer).await),
+            // A cancelled upload answers with a status of its own, and so does one that is gone.
+            false => Ok(()),
+        }
     }
 }

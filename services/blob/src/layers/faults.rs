@@ -28,6 +28,8 @@ pub enum Fault {
     Refuse,
     /// All is done, and an error is answered nevertheless.
     LoseAnswer,
+    /// The first key of a delete stays, whoever asks; other calls are as `Refuse`.
+    Lock,
     /// The bytes of a put or read break off after so many; other calls are as `Refuse`.
     Cut(u64),
 }
@@ -49,7 +51,7 @@ impl Faulty {
                 tokio::time::sleep(time).await;
                 work.await
             }
-            Fault::Refuse | Fault::Cut(_) => Err(injected()),
+            Fault::Refuse | Fault::Lock | Fault::Cut(_) => Err(injected()),
             Fault::LoseAnswer => work.await.and_then(|_| Err(injected())),
         }
     }
@@ -112,7 +114,14 @@ impl Blobs for Faulty {
     }
 
     async fn delete(&self, keys: &[BlobKey]) -> Result<Vec<(BlobKey, Error)>> {
-        self.run((self.plan)(Call::Delete), self.inner.delete(keys)).await
+        match ((self.plan)(Call::Delete), keys) {
+            (Fault::Lock, [locked, others @ ..]) => {
+                let mut left = self.inner.delete(others).await?;
+                left.push((locked.clone(), Error::Setup { reason: "injected lock".to_owned() }));
+                Ok(left)
+            }
+            (fault, keys) => self.run(fault, self.inner.delete(keys)).await,
+        }
     }
 
     async fn list(&self, folder: &str, after: Option<&BlobKey>) -> Result<Listing> {

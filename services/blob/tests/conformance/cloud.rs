@@ -11,9 +11,10 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::{StreamExt, future::BoxFuture};
 use libtest_mimic::{Failed, Trial};
 use matyan_blob::{
-    BlobKey, Blobs, Clock, Cloud, Created, Error, Upload, azure,
+    BlobKey, Blobs, Clock, Cloud, Content, Created, Error, Upload, azure,
     conformance::{Backend, Fixture},
     gcs, s3,
 };
@@ -80,6 +81,10 @@ fn clock() -> Clock {
     Arc::new(move || i64::try_from(now().as_micros()).unwrap())
 }
 
+fn keys(access_key: &str, secret_key: &str) -> s3::Credentials {
+    s3::Credentials::Keys { access_key: access_key.to_owned(), secret_key: secret_key.to_owned() }
+}
+
 fn cloud(kind: Kind, port: u16, bucket: &str, lifetime: Duration) -> Cloud {
     // A name, so that a bucket can stand before it.
     let (endpoint, bucket) = (format!("http://localhost:{port}"), bucket.to_owned());
@@ -87,8 +92,7 @@ fn cloud(kind: Kind, port: u16, bucket: &str, lifetime: Duration) -> Cloud {
         Kind::S3 => Cloud::S3(s3::Settings {
             endpoint,
             public_endpoint: None,
-            access_key: ACCESS_KEY.to_owned(),
-            secret_key: SECRET_KEY.to_owned(),
+            credentials: keys(ACCESS_KEY, SECRET_KEY),
             bucket,
             region: "us-east-1".to_owned(),
             virtual_host: false,
@@ -120,9 +124,9 @@ fn cloud(kind: Kind, port: u16, bucket: &str, lifetime: Duration) -> Cloud {
 impl Fixture for InCloud {
     async fn open(&self) -> Arc<dyn Blobs> {
         let cloud = self.cloud(LIFETIME).await;
-        let make = || async { assert_eq!(cloud.create_bucket().await.unwrap(), Created::Made) };
+        let make = || async { assert_eq!(cloud.create_bucket(clock()).await.unwrap(), Created::Made) };
         self.made.get_or_init(make).await;
-        cloud.open(clock()).unwrap()
+        cloud.open(clock()).await.unwrap()
     }
 
     async fn upload(&self, upload: &Upload, content_type: Option<&str>, body: Bytes) -> bool {
@@ -130,7 +134,7 @@ impl Fixture for InCloud {
     }
 
     async fn presign_expired(&self, key: &BlobKey) -> Upload {
-        let upload = self.cloud(MOMENT).await.open(clock()).unwrap().presign(key, "").await.unwrap();
+        let upload = self.cloud(MOMENT).await.open(clock()).await.unwrap().presign(key, "").await.unwrap();
         // The server looks at a clock that no test can move.
         tokio::time::sleep(MOMENT * 2 + MOMENT / 2).await;
         upload
@@ -175,16 +179,25 @@ async fn put(upload: &Upload, content_type: Option<&str>, body: Bytes) -> bool {
     status.is_success()
 }
 
-/// What concerns buckets, and not blobs.
+/// What concerns buckets and credentials, and not blobs.
 pub(crate) fn own_trials() -> Vec<Trial> {
-    let bucket = |kind: Kind| {
-        trial(kind, format!("{}/bucket/is_made_once", kind.name()), move || async move {
-            is_made_once(kind).await
+    let bucket =
+        |kind: Kind| trial(kind, format!("{}/bucket/is_made_once", kind.name()), move || is_made_once(kind));
+    // Google's emulator says the same of a blob and of a bucket.
+    let missing = |kind: Kind| {
+        trial(kind, format!("{}/bucket/is_missed_by_readers", kind.name()), move || {
+            is_missed_by_readers(kind)
         })
     };
     let mut trials: Vec<_> = KINDS.into_iter().map(bucket).collect();
-    let name = "s3/url/names_the_bucket_as_a_host".to_owned();
-    trials.push(trial(Kind::S3, name, || async { names_the_bucket_as_a_host().await }));
+    trials.extend([Kind::S3, Kind::Azure].map(missing));
+    let s3 = |name: &str, case: fn() -> BoxFuture<'static, ()>| trial(Kind::S3, format!("s3/{name}"), case);
+    trials.extend([
+        s3("url/names_the_bucket_as_a_host", || Box::pin(names_the_bucket_as_a_host())),
+        s3("setup/wrong_credentials_are_told", || Box::pin(wrong_credentials_are_told())),
+        s3("setup/wrong_clock_is_told", || Box::pin(wrong_clock_is_told())),
+        s3("whole/given_up_leaves_no_parts", || Box::pin(given_up_leaves_no_parts())),
+    ]);
     trials
 }
 
@@ -206,21 +219,112 @@ fn trial<F: Future<Output = ()>>(
 async fn is_made_once(kind: Kind) {
     let fixture = InCloud::new(kind);
     let cloud = fixture.cloud(LIFETIME).await;
-    let missing = cloud.open(clock()).unwrap().list(".ready/", None).await;
+    let missing = cloud.open(clock()).await.unwrap().list(".ready/", None).await;
     assert!(
         matches!(&missing, Err(Error::NoBucket { name, .. }) if *name == fixture.bucket),
         "what is missing is told: {missing:?}"
     );
-    assert_eq!(cloud.create_bucket().await.unwrap(), Created::Made);
-    assert_eq!(cloud.create_bucket().await.unwrap(), Created::WasThere);
-    assert!(cloud.open(clock()).unwrap().list(".ready/", None).await.unwrap().blobs.is_empty());
+    assert_eq!(cloud.create_bucket(clock()).await.unwrap(), Created::Made);
+    assert_eq!(cloud.create_bucket(clock()).await.unwrap(), Created::WasThere);
+    assert!(cloud.open(clock()).await.unwrap().list(".ready/", None).await.unwrap().blobs.is_empty());
 }
 
-async fn names_the_bucket_as_a_host() {
+async fn is_missed_by_readers(kind: Kind) {
+    let blobs = InCloud::new(kind).cloud(LIFETIME).await.open(clock()).await.unwrap();
+    let Err(error) = blobs.read(&BlobKey::new("run/x").unwrap(), None).await else {
+        panic!("a blob that cannot be looked for is not one that is not there");
+    };
+    assert!(matches!(error, Error::NoBucket { .. }), "{error}");
+}
+
+/// A bucket that is there, and how it is reached.
+async fn in_s3() -> (s3::Settings, Arc<dyn Blobs>, InCloud) {
     let fixture = InCloud::new(Kind::S3);
     let blobs = fixture.open().await;
     let Cloud::S3(settings) = fixture.cloud(LIFETIME).await else { unreachable!("it is S3") };
-    let by_host = s3::open(&s3::Settings { virtual_host: true, ..settings }).unwrap();
+    (settings, blobs, fixture)
+}
+
+async fn refused(settings: s3::Settings, clock: Clock, told: &str) {
+    let blobs = s3::open(&settings, clock).await.unwrap();
+    let key = BlobKey::new("run/x").unwrap();
+    let content = || Box::pin(futures::stream::once(async { Ok(Bytes::from_static(b"x")) }));
+    let put = blobs.put(&key, "", None, content()).await.unwrap_err();
+    let left = blobs.delete(std::slice::from_ref(&key)).await.unwrap();
+    let list = blobs.list("", None).await.unwrap_err();
+    let ready = matyan_blob::probe(&*blobs).await.unwrap_err();
+    for error in [&put, &left[0].1, &list] {
+        assert!(matches!(error, Error::Setup { reason } if reason.contains(told)), "{error}");
+    }
+    assert!(ready.contains(told), "{ready}");
+    // Without a body, only that it is refused is told.
+    let head = blobs.describe(&key).await.unwrap_err();
+    assert!(matches!(head, Error::Setup { .. }), "{head}");
+}
+
+async fn wrong_credentials_are_told() {
+    let (settings, ..) = in_s3().await;
+    let with = |credentials| s3::Settings { credentials, ..settings.clone() };
+    refused(with(keys("nobody", SECRET_KEY)), clock(), "S3_ACCESS_KEY").await;
+    refused(with(keys(ACCESS_KEY, "guessed")), clock(), "S3_SECRET_KEY").await;
+}
+
+async fn wrong_clock_is_told() {
+    const HOUR_US: i64 = 3_600_000_000;
+    let (settings, ..) = in_s3().await;
+    let real = clock();
+    refused(settings, Arc::new(move || real() - HOUR_US), "clock").await;
+}
+
+/// Uploads in parts that break off, and one whose caller goes away, which the next put cleans up after.
+async fn given_up_leaves_no_parts() {
+    const PARTS: usize = 3 * (8 << 20);
+    let (settings, blobs, fixture) = in_s3().await;
+    let content = |end: Content| {
+        let pieces = (0..PARTS >> 20).map(|_| Ok(Bytes::from(vec![b'x'; 1 << 20])));
+        futures::stream::iter(pieces).chain(end).boxed()
+    };
+    let key = BlobKey::new("run/x").unwrap();
+    let broken =
+        content(futures::stream::once(async { Err(Error::unavailable("the client is gone")) }).boxed());
+    blobs.put(&key, "", None, broken).await.unwrap_err();
+    assert_eq!(unfinished(&settings, &fixture).await, 0, "after a broken upload");
+
+    let (taken, all_taken) = tokio::sync::oneshot::channel();
+    let silence = futures::stream::once(async {
+        taken.send(()).unwrap();
+        std::future::pending().await
+    });
+    tokio::select! {
+        _ = blobs.put(&key, "", None, content(silence.boxed())) => panic!("it has no end"),
+        taken = all_taken => taken.unwrap(),
+    }
+    assert_eq!(unfinished(&settings, &fixture).await, 1, "it is seen here");
+    blobs.put(&key, "", None, content(futures::stream::empty().boxed())).await.unwrap();
+    assert_eq!(unfinished(&settings, &fixture).await, 0, "after the next put");
+    assert_eq!(blobs.describe(&key).await.unwrap().unwrap().size, PARTS as u64);
+}
+
+/// How many uploads the bucket keeps parts of: asked of it by its own interface, which BLOBS has no use for.
+async fn unfinished(settings: &s3::Settings, fixture: &InCloud) -> usize {
+    let config = aws_sdk_s3::Config::builder()
+        .behavior_version_latest()
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .endpoint_url(&settings.endpoint)
+        .force_path_style(true)
+        .region(aws_sdk_s3::config::Region::new(settings.region.clone()))
+        .credentials_provider(aws_sdk_s3::config::Credentials::new(
+            ACCESS_KEY, SECRET_KEY, None, None, "test",
+        ))
+        .build();
+    let client = aws_sdk_s3::Client::from_conf(config);
+    let uploads = client.list_multipart_uploads().bucket(&fixture.bucket).send().await.unwrap();
+    uploads.uploads().len()
+}
+
+async fn names_the_bucket_as_a_host() {
+    let (settings, blobs, fixture) = in_s3().await;
+    let by_host = s3::open(&s3::Settings { virtual_host: true, ..settings }, clock()).await.unwrap();
     let key = BlobKey::new("run/a b.png").unwrap();
     let upload = by_host.presign(&key, "").await.unwrap();
     assert!(upload.url.contains(&format!("://{}.localhost:", fixture.bucket)), "{}", upload.url);

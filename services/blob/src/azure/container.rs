@@ -1,92 +1,51 @@
-//! A bucket by way of the `object_store` crate: its clients sign, send, try again and stream; here their answers become ours.
+//! A container by way of the `object_store` crate: it signs, sends, tries again and streams; here its answers become ours.
 
-use std::{
-    collections::HashSet,
-    ops::Range,
-    sync::{Arc, Once},
-    time::Duration,
-};
+use std::{collections::HashSet, ops::Range, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream, stream::FuturesUnordered};
 use object_store::{
-    Attribute, Attributes, ClientOptions, Error as StoreError, GetOptions, GetRange, GetResult,
-    MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, RetryConfig,
-    UploadPart,
+    Attribute, Attributes, Error as StoreError, GetOptions, GetRange, GetResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMultipartOptions, PutOptions, UploadPart,
+    azure::MicrosoftAzure,
     list::{PaginatedListOptions, PaginatedListStore},
     path::Path,
     signer::{Method, Signer},
 };
 
-use super::{Bucket, Page, Parts};
-use crate::{BlobKey, Content, Error, Listed, MAX_PAGE, Meta, Result, Upload};
+use crate::{
+    BlobKey, Content, Error, Listed, MAX_PAGE, Meta, Result, Upload,
+    bucket::{Bucket, PARTS_AT_ONCE, Page, Parts, unavailable},
+};
 
-/// Parts of one upload on their way at once: what hides the time that a distant store takes to answer.
-const PARTS_AT_ONCE: usize = 3;
+/// What Azure calls it that a container is not there.
+const NO_CONTAINER: &str = "ContainerNotFound";
 
-/// To connect. Whatever is tried again takes several times as long.
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// Azure takes a backslash for a slash, so that one key would lead to another's blob.
+const TAKEN_FOR_A_SLASH: char = '\\';
 
-/// What S3 and Azure call it that a bucket is not there.
-const MISSING: [&str; 2] = ["NoSuchBucket", "ContainerNotFound"];
-
-/// No attempt begins later.
-const RETRY_WITHIN: Duration = Duration::from_secs(20);
-
-/// Of silence in an answer. There is no limit for a whole answer: content is as large as it is.
-const READ_WITHIN: Duration = Duration::from_secs(60);
-
-/// An attempt and a few more, so that a caller that waits learns soon that the store is away, and one that can wait comes again.
-pub(crate) fn retries() -> RetryConfig {
-    RetryConfig { max_retries: 3, retry_timeout: RETRY_WITHIN, ..RetryConfig::default() }
-}
-
-pub(crate) trait Client: ObjectStore + PaginatedListStore {}
-
-impl<T: ObjectStore + PaginatedListStore> Client for T {}
-
-pub(crate) struct Stored {
-    pub(crate) client: Arc<dyn Client>,
+pub(super) struct Container {
+    pub(super) client: MicrosoftAzure,
+    /// Asks once.
+    pub(super) deleter: MicrosoftAzure,
     /// May know the store by another address than `client` does.
-    pub(crate) signer: Box<dyn Sign>,
-    /// What a PUT to a signed URL must carry.
-    pub(crate) upload_headers: Vec<(String, String)>,
-    /// What this cloud calls a bucket, and the name of this one.
-    pub(crate) what: &'static str,
-    pub(crate) name: String,
-    /// Azure takes a backslash for a slash, so that one key would lead to another's blob.
-    pub(crate) takes_backslash: bool,
+    pub(super) signer: Box<dyn Sign>,
+    pub(super) name: String,
 }
 
 /// Makes URLs for one PUT.
 #[async_trait]
-pub(crate) trait Sign: Send + Sync {
+pub(super) trait Sign: Send + Sync {
     async fn upload_url(&self, key: &BlobKey, lifetime: Duration) -> Result<String>;
 }
 
 #[async_trait]
-impl Sign for Arc<dyn Signer> {
+impl Sign for MicrosoftAzure {
     async fn upload_url(&self, key: &BlobKey, lifetime: Duration) -> Result<String> {
         let url = self.signed_url(Method::PUT, &path(key), lifetime).await;
         Ok(url.map_err(|error| unavailable("signing an upload URL", error))?.into())
     }
-}
-
-/// How every client connects.
-pub(crate) fn options(allow_http: bool) -> ClientOptions {
-    static TLS: Once = Once::new();
-    // An error means that somebody has chosen an implementation before, which is as good.
-    TLS.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
-    ClientOptions::new()
-        .with_allow_http(allow_http)
-        .with_connect_timeout(CONNECT_WITHIN)
-        .with_read_timeout(READ_WITHIN)
-        .with_timeout_disabled()
-}
-
-pub(crate) fn unavailable(doing: &str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    let source: Box<dyn std::error::Error + Send + Sync> = source.into();
-    Error::Unavailable { reason: format!("{doing} failed: {source}"), source: Some(Arc::from(source)) }
 }
 
 fn path(key: &BlobKey) -> Path {
@@ -113,15 +72,13 @@ fn meta(found: &GetResult) -> Meta {
     Meta { size, content_type, modified_us }
 }
 
-impl Stored {
+impl Container {
     /// What a failure asks of whoever called.
     fn failure(&self, doing: &'static str, error: StoreError) -> Error {
         match error {
             StoreError::NotFound { .. } => self.missing(),
             // A listing does not tell it otherwise.
-            StoreError::Generic { .. } if MISSING.iter().any(|code| error.to_string().contains(code)) => {
-                self.missing()
-            }
+            StoreError::Generic { .. } if error.to_string().contains(NO_CONTAINER) => self.missing(),
             StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => Error::Setup {
                 reason: format!("{doing} is refused: check the credentials and what they may do: {error}"),
             },
@@ -130,21 +87,7 @@ impl Stored {
     }
 
     fn missing(&self) -> Error {
-        Error::NoBucket { what: self.what, name: self.name.clone() }
-    }
-
-    fn can_hold(&self, key: &BlobKey) -> bool {
-        self.takes_backslash || !key.as_str().contains('\\')
-    }
-
-    fn check(&self, key: &BlobKey) -> Result<()> {
-        if self.can_hold(key) {
-            return Ok(());
-        }
-        Err(Error::BadKey {
-            key: key.to_string(),
-            reason: "it holds a backslash, which Azure takes for a slash",
-        })
+        Error::NoBucket { what: "container", name: self.name.clone() }
     }
 
     async fn find(
@@ -153,15 +96,30 @@ impl Stored {
         key: &BlobKey,
         options: GetOptions,
     ) -> Result<Option<GetResult>> {
-        if !self.can_hold(key) {
+        if !can_hold(key) {
             return Ok(None);
         }
         match self.client.get_opts(&path(key), options).await {
             Ok(found) => Ok(Some(found)),
-            Err(StoreError::NotFound { .. }) => Ok(None),
+            // A look at a blob is answered without a body, and so is said the same of the blob and of the container.
+            Err(StoreError::NotFound { source, .. }) => match source.to_string().contains(NO_CONTAINER) {
+                true => Err(self.missing()),
+                false => Ok(None),
+            },
             Err(error) => Err(self.failure(doing, error)),
         }
     }
+}
+
+fn can_hold(key: &BlobKey) -> bool {
+    !key.as_str().contains(TAKEN_FOR_A_SLASH)
+}
+
+fn check(key: &BlobKey) -> Result<()> {
+    if can_hold(key) {
+        return Ok(());
+    }
+    Err(Error::BadKey { key: key.to_string(), reason: "it holds a backslash, which Azure takes for a slash" })
 }
 
 /// Servers read the end as a signed number.
@@ -173,11 +131,12 @@ fn get_range(range: Range<u64>) -> GetRange {
 }
 
 #[async_trait]
-impl Bucket for Stored {
+impl Bucket for Container {
     async fn presign(&self, key: &BlobKey, lifetime: Duration) -> Result<Upload> {
-        self.check(key)?;
+        check(key)?;
         let url = self.signer.upload_url(key, lifetime).await?;
-        Ok(Upload { url, headers: self.upload_headers.clone(), expires: lifetime })
+        let headers = vec![("x-ms-blob-type".to_owned(), "BlockBlob".to_owned())];
+        Ok(Upload { url, headers, expires: lifetime })
     }
 
     async fn get(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<(Meta, Content)>> {
@@ -193,15 +152,15 @@ impl Bucket for Stored {
         Ok(self.find("describing a blob", key, options).await?.as_ref().map(meta))
     }
 
-    async fn put(&self, key: &BlobKey, content_type: &str, content: PutPayload) -> Result<()> {
-        self.check(key)?;
+    async fn put(&self, key: &BlobKey, content_type: &str, content: Bytes) -> Result<()> {
+        check(key)?;
         let options = PutOptions { attributes: attributes(content_type), ..PutOptions::default() };
-        let put = self.client.put_opts(&path(key), content, options).await;
+        let put = self.client.put_opts(&path(key), content.into(), options).await;
         put.map(drop).map_err(|error| self.failure("writing a blob", error))
     }
 
     async fn put_parts(&self, key: &BlobKey, content_type: &str) -> Result<Box<dyn Parts>> {
-        self.check(key)?;
+        check(key)?;
         let options =
             PutMultipartOptions { attributes: attributes(content_type), ..PutMultipartOptions::default() };
         let upload = self.client.put_multipart_opts(&path(key), options).await;
@@ -210,9 +169,9 @@ impl Bucket for Stored {
     }
 
     async fn delete(&self, keys: &[BlobKey]) -> Vec<(BlobKey, Error)> {
-        let keys = || keys.iter().filter(|key| self.can_hold(key));
+        let keys = || keys.iter().filter(|key| can_hold(key));
         let paths: Vec<_> = keys().map(|key| Ok(path(key))).collect();
-        let answers = self.client.delete_stream(stream::iter(paths).boxed()).collect::<Vec<_>>().await;
+        let answers = self.deleter.delete_stream(stream::iter(paths).boxed()).collect::<Vec<_>>().await;
         let (mut gone, mut failures) = (HashSet::new(), Vec::new());
         for answer in answers {
             match answer {
@@ -270,20 +229,20 @@ struct Uploading {
 
 #[async_trait]
 impl Parts for Uploading {
-    async fn put(&mut self, part: PutPayload) -> Result<()> {
+    async fn put(&mut self, part: Bytes) -> Result<()> {
         while self.under_way.len() >= PARTS_AT_ONCE {
             self.under_way
                 .try_next()
                 .await
                 .map_err(|error| unavailable("writing a part of a blob", error))?;
         }
-        self.under_way.push(self.upload.put_part(part));
+        self.under_way.push(self.upload.put_part(part.into()));
         self.is_empty = false;
         Ok(())
     }
 
-    async fn finish(&mut self, last: PutPayload) -> Result<()> {
-        if self.is_empty || last.content_length() > 0 {
+    async fn finish(&mut self, last: Bytes) -> Result<()> {
+        if self.is_empty || !last.is_empty() {
             self.put(last).await?;
         }
         let ended = async {

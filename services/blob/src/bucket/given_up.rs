@@ -1,0 +1,149 @@
+//! Uploads in parts that were given up: they are stored until somebody discards them, so they are remembered until somebody has.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use super::Parts;
+
+/// Remembered at once. Of more, the oldest stays in the bucket.
+const MOST: usize = 1_000;
+
+#[derive(Default)]
+pub(super) struct GivenUp(Mutex<VecDeque<Box<dyn Parts>>>);
+
+impl GivenUp {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Box<dyn Parts>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, parts: Box<dyn Parts>) {
+        let mut all = self.lock();
+        if all.len() == MOST {
+            all.pop_front();
+            tracing::warn!(
+                most = MOST,
+                "an unfinished upload stays in the bucket: too many wait to be discarded"
+            );
+        }
+        all.push_back(parts);
+    }
+
+    fn take(&self) -> Option<Box<dyn Parts>> {
+        self.lock().pop_front()
+    }
+
+    /// Discards all, until one cannot be discarded for now: it waits for the next time, and so do the others.
+    pub(super) async fn discard(&self) {
+        while let Some(parts) = self.take() {
+            let mut open = Open::new(parts, self);
+            match open.parts().discard().await {
+                Err(error) if error.is_temporary() => {
+                    tracing::debug!(%error, "an unfinished upload is discarded later");
+                    return;
+                }
+                Err(error) => tracing::warn!(%error, "an unfinished upload stays in the bucket"),
+                Ok(()) => {}
+            }
+            open.end();
+        }
+    }
+}
+
+/// An upload in parts that is not finished. Dropped so, it is given up.
+pub(super) struct Open<'a> {
+    parts: Option<Box<dyn Parts>>,
+    given_up: &'a GivenUp,
+}
+
+impl<'a> Open<'a> {
+    pub(super) fn new(parts: Box<dyn Parts>, given_up: &'a GivenUp) -> Self {
+        Self { parts: Some(parts), given_up }
+    }
+
+    pub(super) fn parts(&mut self) -> &mut dyn Parts {
+        &mut **self.parts.as_mut().expect("it is there until it is dropped")
+    }
+
+    /// Nothing of it is left to be discarded.
+    pub(super) fn end(mut self) {
+        self.parts = None;
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        if let Some(parts) = self.parts.take() {
+            self.given_up.add(parts);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use async_trait::async_trait;
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{Error, Result};
+
+    /// Answers to attempts to discard, the first of them last.
+    #[derive(Clone, Default)]
+    struct Upload(Arc<Mutex<Vec<Result<()>>>>);
+
+    impl Upload {
+        fn new(answers: Vec<Result<()>>) -> Self {
+            Self(Arc::new(Mutex::new(answers)))
+        }
+
+        fn answers_left(&self) -> usize {
+            self.0.lock().unwrap().len()
+        }
+    }
+
+    #[async_trait]
+    impl Parts for Upload {
+        async fn put(&mut self, _: Bytes) -> Result<()> {
+            Ok(())
+        }
+
+        async fn finish(&mut self, _: Bytes) -> Result<()> {
+            Ok(())
+        }
+
+        async fn discard(&mut self) -> Result<()> {
+            self.0.lock().unwrap().pop().unwrap()
+        }
+    }
+
+    fn away() -> Result<()> {
+        Err(Error::unavailable("away"))
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_discarded_now_is_discarded_later() {
+        let (given_up, refused) = (GivenUp::default(), || Err(Error::Setup { reason: "no".to_owned() }));
+        let uploads = [vec![Ok(()), away()], vec![Ok(()), refused()], vec![Ok(())]].map(Upload::new);
+        uploads.iter().for_each(|upload| drop(Open::new(Box::new(upload.clone()), &given_up)));
+        let left = || uploads.each_ref().map(Upload::answers_left);
+        given_up.discard().await;
+        assert_eq!(left(), [1, 2, 1], "the store is away: the others wait as well");
+        given_up.discard().await;
+        assert_eq!(left(), [0, 1, 0], "what is refused for good is not asked for again");
+        given_up.discard().await;
+        assert_eq!(left(), [0, 1, 0]);
+    }
+
+    #[tokio::test]
+    async fn the_oldest_is_forgotten_of_too_many() {
+        let given_up = GivenUp::default();
+        let uploads: Vec<_> = (0..=MOST).map(|_| Upload::new(vec![Ok(())])).collect();
+        uploads.iter().for_each(|upload| drop(Open::new(Box::new(upload.clone()), &given_up)));
+        given_up.discard().await;
+        assert_eq!(uploads[0].answers_left(), 1);
+        assert!(uploads[1..].iter().all(|upload| upload.answers_left() == 0));
+    }
+}

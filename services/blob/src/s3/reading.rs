@@ -1,0 +1,70 @@
+//! Content that is read from S3. A connection that breaks half way is made again for the rest, of the same version only.
+
+use std::ops::Range;
+
+use aws_sdk_s3::primitives::ByteStream;
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+
+use super::stored::Stored;
+use crate::{
+    BlobKey, Content, Error, Result,
+    bucket::{ATTEMPTS, unavailable},
+};
+
+const DOING: &str = "reading a blob";
+
+pub(super) struct Reading {
+    pub(super) stored: Stored,
+    pub(super) key: BlobKey,
+    /// Of the version that is read. Without one, what breaks stays broken.
+    pub(super) version: Option<String>,
+    pub(super) body: ByteStream,
+    /// What of the blob is still to come.
+    pub(super) rest: Range<u64>,
+}
+
+impl Reading {
+    pub(super) fn content(self) -> Content {
+        stream::try_unfold(self, async |mut reading| {
+            let piece = reading.next().await?;
+            Ok(piece.map(|piece| (piece, reading)))
+        })
+        .boxed()
+    }
+
+    /// Each piece has all attempts: a blob may be so large that connections break often.
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        let mut attempts = ATTEMPTS;
+        loop {
+            let error = match self.body.try_next().await {
+                Ok(Some(piece)) => {
+                    self.rest.start += piece.len() as u64;
+                    return Ok(Some(piece));
+                }
+                Ok(None) if self.rest.is_empty() => return Ok(None),
+                Ok(None) => Error::unavailable(format!("{DOING} failed: it ends too early")),
+                Err(error) => unavailable(DOING, error),
+            };
+            attempts -= 1;
+            if attempts == 0 || self.version.is_none() || self.rest.is_empty() {
+                return Err(error);
+            }
+            tracing::debug!(key = %self.key, from = self.rest.start, %error, "reading on");
+            self.go_on().await?;
+        }
+    }
+
+    async fn go_on(&mut self) -> Result<()> {
+        let request = self.stored.get(&self.key, Some(&self.rest)).set_if_match(self.version.clone());
+        let answer = request.send().await.map_err(|error| self.stored.place.failure(DOING, error))?;
+        let begins = format!("bytes {}-", self.rest.start);
+        if !answer.content_range().is_some_and(|range| range.starts_with(&begins)) {
+            return Err(Error::unavailable(format!(
+                "{DOING} failed: it goes on at another place than asked for"
+            )));
+        }
+        self.body = answer.body;
+        Ok(())
+    }
+}

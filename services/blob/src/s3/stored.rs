@@ -1,0 +1,175 @@
+//! One bucket of S3, request by request.
+
+use std::{ops::Range, time::Duration};
+
+use async_trait::async_trait;
+use aws_sdk_s3::{
+    Client, operation::get_object::builders::GetObjectFluentBuilder, presigning::PresigningConfig,
+    primitives::DateTime, types::Object,
+};
+use bytes::Bytes;
+
+use super::{
+    client::{self, system_time},
+    delete,
+    failure::{Place, refusal},
+    reading::Reading,
+    uploading::Uploading,
+};
+use crate::{
+    BlobKey, Clock, Content, Error, Listed, MAX_PAGE, Meta, Result, Upload,
+    bucket::{Bucket, Page, Parts, unavailable},
+};
+
+/// Clones share their connections.
+#[derive(Clone)]
+pub(super) struct Stored {
+    pub(super) client: Client,
+    /// May know the store by another address than `client` does.
+    pub(super) signer: Client,
+    pub(super) place: Place,
+    pub(super) clock: Clock,
+}
+
+impl Stored {
+    pub(super) fn get(&self, key: &BlobKey, range: Option<&Range<u64>>) -> GetObjectFluentBuilder {
+        let request = self.client.get_object().bucket(&self.place.bucket).key(key.as_str());
+        request.set_range(range.map(range_header))
+    }
+}
+
+fn range_header(Range { start, end }: &Range<u64>) -> String {
+    // Servers read the end as a signed number.
+    match i64::try_from(*end) {
+        Ok(end) => format!("bytes={start}-{}", end - 1),
+        Err(_) => format!("bytes={start}-"),
+    }
+}
+
+/// To the second, as S3 tells it in some answers.
+fn modified_us(time: Option<&DateTime>) -> i64 {
+    time.map_or(0, |time| time.secs() * 1_000_000)
+}
+
+fn length(length: Option<i64>) -> Result<u64> {
+    let length = length.and_then(|length| u64::try_from(length).ok());
+    length.ok_or_else(|| Error::unavailable("S3 did not tell the size of a blob"))
+}
+
+/// Of the whole blob: `bytes 0-9/1234`, where a range was asked for.
+fn whole_size(content_range: Option<&str>, content_length: Option<i64>) -> Result<u64> {
+    match content_range.and_then(|range| range.rsplit_once('/')) {
+        Some((_, size)) => size.parse().map_err(|error| unavailable("reading a size", error)),
+        None => length(content_length),
+    }
+}
+
+fn listed(object: &Object) -> Result<(BlobKey, Listed)> {
+    let key = BlobKey::new(object.key().unwrap_or_default())?;
+    let size = length(object.size())?;
+    Ok((key, Listed { size, modified_us: modified_us(object.last_modified()) }))
+}
+
+fn non_empty(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+#[async_trait]
+impl Bucket for Stored {
+    async fn presign(&self, key: &BlobKey, lifetime: Duration) -> Result<Upload> {
+        let config =
+            PresigningConfig::builder().start_time(system_time(&self.clock)).expires_in(lifetime).build();
+        let config = config.map_err(|error| Error::Setup {
+            reason: format!("S3 signs no URL for so long: make S3_PRESIGN_EXPIRY less: {error}"),
+        })?;
+        let put = self.signer.put_object().bucket(&self.place.bucket).key(key.as_str());
+        let signed = put.presigned(config).await;
+        let signed = signed.map_err(|error| self.place.failure("signing an upload URL", error))?;
+        Ok(Upload { url: signed.uri().to_owned(), headers: Vec::new(), expires: lifetime })
+    }
+
+    async fn get(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<(Meta, Content)>> {
+        let answer = match self.get(key, range.as_ref()).send().await {
+            Ok(answer) => answer,
+            Err(error) if error.as_service_error().is_some_and(|error| error.is_no_such_key()) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(self.place.failure("reading a blob", error)),
+        };
+        let meta = Meta {
+            size: whole_size(answer.content_range(), answer.content_length())?,
+            content_type: answer.content_type().unwrap_or_default().to_owned(),
+            modified_us: modified_us(answer.last_modified()),
+        };
+        let start = range.map_or(0, |range| range.start);
+        let rest = start..start + length(answer.content_length())?;
+        let (stored, key) = (self.clone(), key.clone());
+        let reading = Reading { stored, key, version: answer.e_tag, body: answer.body, rest };
+        Ok(Some((meta, reading.content())))
+    }
+
+    async fn head(&self, key: &BlobKey) -> Result<Option<Meta>> {
+        let head = self.client.head_object().bucket(&self.place.bucket).key(key.as_str());
+        match head.send().await {
+            Ok(answer) => Ok(Some(Meta {
+                size: length(answer.content_length())?,
+                content_type: answer.content_type().unwrap_or_default().to_owned(),
+                modified_us: modified_us(answer.last_modified()),
+            })),
+            // Without a body, it says the same of a blob and of the bucket.
+            Err(error) if refusal(&error).is_some_and(|refusal| refusal.status == 404) => Ok(None),
+            Err(error) => Err(self.place.failure("describing a blob", error)),
+        }
+    }
+
+    async fn put(&self, key: &BlobKey, content_type: &str, content: Bytes) -> Result<()> {
+        let put = self.client.put_object().bucket(&self.place.bucket).key(key.as_str());
+        let sending = client::sending(content.len());
+        let put = put.set_content_type(non_empty(content_type)).body(content.into());
+        let put = put.customize().config_override(sending).send().await;
+        put.map(drop).map_err(|error| self.place.failure("writing a blob", error))
+    }
+
+    async fn put_parts(&self, key: &BlobKey, content_type: &str) -> Result<Box<dyn Parts>> {
+        let create = self.client.create_multipart_upload().bucket(&self.place.bucket).key(key.as_str());
+        let created = create.set_content_type(non_empty(content_type)).send().await;
+        let created = created.map_err(|error| self.place.failure("beginning an upload", error))?;
+        let id = created.upload_id.ok_or_else(|| Error::unavailable("an upload was begun without a name"))?;
+        Ok(Box::new(Uploading::new(self.clone(), key.clone(), id)))
+    }
+
+    async fn delete(&self, keys: &[BlobKey]) -> Vec<(BlobKey, Error)> {
+        let mut left = Vec::new();
+        for page in keys.chunks(MAX_PAGE) {
+            left.extend(delete::delete(self, page).await);
+        }
+        left
+    }
+
+    async fn list(&self, folder: &str, after: Option<&BlobKey>) -> Result<Page> {
+        let (mut page, mut token) = (Page::default(), None);
+        loop {
+            let list = self.client.list_objects_v2().bucket(&self.place.bucket).set_prefix(non_empty(folder));
+            let list = list.set_start_after(after.map(|key| key.as_str().to_owned()));
+            let answer = list.set_continuation_token(token).send().await;
+            let answer = answer.map_err(|error| self.place.failure("listing blobs", error))?;
+            for object in answer.contents() {
+                match listed(object) {
+                    Ok((key, listed)) if after.is_none_or(|after| key > *after) => {
+                        page.blobs.push((key, listed));
+                    }
+                    Ok(_) => {}
+                    Err(error @ Error::BadKey { .. }) => {
+                        tracing::warn!(%error, "an object in the bucket is left out of a listing");
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            token = answer.next_continuation_token;
+            page.more = token.is_some();
+            if !page.more || !page.blobs.is_empty() {
+                return Ok(page);
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use aws_credential_types::provider::{ProvideCredentials, error::CredentialsError, future};
+use aws_sdk_s3::config::SharedCredentialsProvider;
+
+use super::{failure::Refusal, *};
+use crate::{BlobKey, Error, bucket::Bucket};
+
+fn settings() -> Settings {
+    Settings {
+        endpoint: "http://inside:9000/".to_owned(),
+        public_endpoint: Some("https://s3.example.org".to_owned()),
+        credentials: Credentials::Keys { access_key: "key".to_owned(), secret_key: "secret".to_owned() },
+        bucket: "blobs".to_owned(),
+        region: "eu-west-1".to_owned(),
+        virtual_host: false,
+        lifetime: Duration::from_secs(60),
+    }
+}
+
+fn clock() -> Clock {
+    Arc::new(|| 1_700_000_000_000_000)
+}
+
+async fn presigned(settings: &Settings) -> Result<String> {
+    let key = BlobKey::new("run/a b/ü.png").unwrap();
+    let upload = open(settings, clock()).await.unwrap().presign(&key, "image/png").await?;
+    assert!(upload.headers.is_empty(), "a client need not send {:?}", upload.headers);
+    Ok(upload.url)
+}
+
+#[tokio::test]
+async fn an_upload_url_names_the_public_host_and_signs_it_alone() {
+    let by_path = presigned(&settings()).await.unwrap();
+    assert!(by_path.starts_with("https://s3.example.org/blobs/run/a%20b/%C3%BC.png?"), "{by_path}");
+    assert!(by_path.contains("X-Amz-SignedHeaders=host&"), "{by_path}");
+    assert!(by_path.contains("X-Amz-Expires=60") && !by_path.contains("secret"), "{by_path}");
+    assert!(by_path.contains("X-Amz-Date=20231114T221320Z"), "by the clock that was passed in: {by_path}");
+    let by_host = presigned(&Settings { virtual_host: true, ..settings() }).await.unwrap();
+    assert!(by_host.starts_with("https://blobs.s3.example.org/run/a%20b/%C3%BC.png?"), "{by_host}");
+    let own = presigned(&Settings { public_endpoint: None, ..settings() }).await.unwrap();
+    assert!(own.starts_with("http://inside:9000/blobs/run/"), "{own}");
+}
+
+#[tokio::test]
+async fn no_url_is_good_for_longer_than_s3_signs() {
+    let week = Duration::from_secs(7 * 24 * 3_600);
+    presigned(&Settings { lifetime: week, ..settings() }).await.unwrap();
+    let error =
+        presigned(&Settings { lifetime: week + Duration::from_secs(1), ..settings() }).await.unwrap_err();
+    assert!(error.to_string().contains("S3_PRESIGN_EXPIRY"), "{error}");
+}
+
+fn refused(status: u16, code: &str, region: Option<&str>) -> Error {
+    let (code, message) = (code.to_owned(), "as S3 says".to_owned());
+    let refusal = Refusal { status, code, message, region: region.map(str::to_owned) };
+    Place::of(&settings()).refused("reading a blob", &refusal)
+}
+
+#[test]
+fn a_refusal_says_what_to_do() {
+    for (status, code, region, told) in [
+        (403, "InvalidAccessKeyId", None, "S3_ACCESS_KEY"),
+        (403, "SignatureDoesNotMatch", None, "S3_SECRET_KEY"),
+        (403, "RequestTimeTooSkewed", None, "NTP"),
+        (400, "ExpiredToken", None, "renew"),
+        (403, "AccessDenied", None, "read, write, list and delete objects in `blobs`"),
+        (403, "", None, "check the credentials"),
+        (301, "PermanentRedirect", Some("us-west-2"), "S3_REGION=us-west-2"),
+        (400, "", Some("us-west-2"), "S3_REGION=us-west-2"),
+        (400, "AuthorizationHeaderMalformed", None, "check S3_REGION and S3_ENDPOINT"),
+        (301, "", None, "not in eu-west-1"),
+    ] {
+        let error = refused(status, code, region);
+        assert!(matches!(error, Error::Setup { .. }) && !error.is_temporary(), "{error}");
+        let text = error.to_string();
+        assert!(text.contains(told) && text.contains("as S3 says"), "{status} {code}: {text}");
+    }
+    assert!(matches!(refused(404, "NoSuchBucket", None), Error::NoBucket { name, .. } if name == "blobs"));
+    for (status, code) in
+        [(503, "SlowDown"), (500, "InternalError"), (0, "InternalError"), (400, "RequestTimeout")]
+    {
+        assert!(refused(status, code, Some("eu-west-1")).is_temporary(), "{code}");
+    }
+}
+
+/// Whoever has it, as a role of a machine is had.
+#[derive(Debug)]
+struct Role {
+    lasts: Duration,
+    asked: Arc<AtomicUsize>,
+}
+
+impl ProvideCredentials for Role {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let ends = Some(client::system_time(&clock()) + self.lasts);
+        let token = Some("token".to_owned());
+        future::ProvideCredentials::ready(Ok(aws_sdk_s3::config::Credentials::new(
+            "key", "secret", token, ends, "a test",
+        )))
+    }
+}
+
+/// What `~/.aws` tells, and is not known here.
+#[derive(Debug)]
+struct SingleSignOn;
+
+impl ProvideCredentials for SingleSignOn {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::ready(Err(CredentialsError::invalid_configuration(
+            "`sso` is not enabled",
+        )))
+    }
+}
+
+fn with(credentials: impl ProvideCredentials + 'static) -> Stored {
+    let (settings, credentials) = (settings(), SharedCredentialsProvider::new(credentials));
+    let client = client::connect(&settings, &settings.endpoint, false, &credentials, &clock());
+    Stored { signer: client.clone(), client, place: Place::of(&settings), clock: clock() }
+}
+
+#[tokio::test]
+async fn a_url_is_signed_by_credentials_that_last_for_a_while() {
+    for (minutes, expected) in [(60, 1), (5, 2)] {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let stored = with(Role { lasts: Duration::from_secs(60 * minutes), asked: asked.clone() });
+        for _ in 0..2 {
+            stored.presign(&BlobKey::new("run/x").unwrap(), Duration::from_secs(60)).await.unwrap();
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), expected, "credentials for {minutes} minutes");
+    }
+}
+
+#[tokio::test]
+async fn credentials_that_cannot_be_read_are_mended_by_an_operator() {
+    let signed = with(SingleSignOn).presign(&BlobKey::new("run/x").unwrap(), Duration::from_secs(60)).await;
+    let error = signed.unwrap_err();
+    assert!(
+        matches!(error, Error::Setup { .. }) && error.to_string().contains("`sso` is not enabled"),
+        "{error}"
+    );
+}

@@ -1,0 +1,109 @@
+//! An upload in parts, a few of them on their way at once: what hides the time that a distant store takes to answer. Each is a
+//! task, so that they get on while the next is still being collected.
+
+use async_trait::async_trait;
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use bytes::Bytes;
+use tokio::task::JoinSet;
+
+use super::{client, failure::refusal, stored::Stored};
+use crate::{
+    BlobKey, Error, Result,
+    bucket::{ATTEMPTS, PARTS_AT_ONCE, Parts},
+};
+
+const DISCARDING: &str = "discarding an upload";
+
+pub(super) struct Uploading {
+    stored: Stored,
+    key: BlobKey,
+    id: String,
+    under_way: JoinSet<Result<CompletedPart>>,
+    done: Vec<CompletedPart>,
+    /// Parts are counted from one.
+    count: i32,
+}
+
+impl Uploading {
+    pub(super) fn new(stored: Stored, key: BlobKey, id: String) -> Self {
+        Self { stored, key, id, under_way: JoinSet::new(), done: Vec::new(), count: 0 }
+    }
+
+    /// Waits until at most so many parts are under way.
+    async fn wait(&mut self, at_most: usize) -> Result<()> {
+        while self.under_way.len() > at_most {
+            let part = self.under_way.join_next().await.expect("one is under way");
+            self.done.push(part.expect("a part does not panic, and nobody cancels it")?);
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, part: Bytes) {
+        self.count += 1;
+        let (place, number) = (self.stored.place.clone(), self.count);
+        let sending = client::sending(part.len());
+        let upload = self.stored.client.upload_part().bucket(&place.bucket).key(self.key.as_str());
+        let upload = upload.upload_id(&self.id).part_number(number).body(part.into());
+        self.under_way.spawn(async move {
+            let sent = upload.customize().config_override(sending).send().await;
+            let sent = sent.map_err(|error| place.failure("writing a part of a blob", error))?;
+            Ok(CompletedPart::builder().part_number(number).set_e_tag(sent.e_tag).build())
+        });
+    }
+
+    async fn abort(&self) -> Result<()> {
+        let abort = self.stored.client.abort_multipart_upload().bucket(&self.stored.place.bucket);
+        match abort.key(self.key.as_str()).upload_id(&self.id).send().await {
+            Err(error) if is_gone(refusal(&error).as_ref().map(|refusal| refusal.status)) => Ok(()),
+            Err(error) => Err(self.stored.place.failure(DISCARDING, error)),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// Whether S3 still keeps parts: one that came in while it discarded the others may stay.
+    async fn has_parts(&self) -> Result<bool> {
+        let parts = self.stored.client.list_parts().bucket(&self.stored.place.bucket);
+        match parts.key(self.key.as_str()).upload_id(&self.id).send().await {
+            Err(error) if is_gone(refusal(&error).as_ref().map(|refusal| refusal.status)) => Ok(false),
+            Err(error) => Err(self.stored.place.failure(DISCARDING, error)),
+            Ok(parts) => Ok(!parts.parts().is_empty()),
+        }
+    }
+}
+
+fn is_gone(status: Option<u16>) -> bool {
+    status == Some(404)
+}
+
+#[async_trait]
+impl Parts for Uploading {
+    async fn put(&mut self, part: Bytes) -> Result<()> {
+        self.wait(PARTS_AT_ONCE - 1).await?;
+        self.send(part);
+        Ok(())
+    }
+
+    async fn finish(&mut self, last: Bytes) -> Result<()> {
+        if self.count == 0 || !last.is_empty() {
+            self.put(last).await?;
+        }
+        self.wait(0).await?;
+        self.done.sort_by_key(|part| part.part_number);
+        let parts = CompletedMultipartUpload::builder().set_parts(Some(std::mem::take(&mut self.done)));
+        let complete = self.stored.client.complete_multipart_upload().bucket(&self.stored.place.bucket);
+        let complete = complete.key(self.key.as_str()).upload_id(&self.id).multipart_upload(parts.build());
+        let completed = complete.send().await;
+        completed.map(drop).map_err(|error| self.stored.place.failure("finishing an upload", error))
+    }
+
+    async fn discard(&mut self) -> Result<()> {
+        self.under_way.shutdown().await;
+        for _ in 0..ATTEMPTS {
+            self.abort().await?;
+            if !self.has_parts().await? {
+                return Ok(());
+            }
+        }
+        Err(Error::unavailable(format!("{DISCARDING} failed: parts of it stay")))
+    }
+}

@@ -1,0 +1,160 @@
+//! What the client of S3 makes of bad times: of answers that a real server gives too rarely for a test.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+#[path = "s3/scripted.rs"]
+mod scripted;
+
+use std::{sync::Arc, time::Duration};
+
+use futures::TryStreamExt;
+use matyan_blob::{
+    BlobKey, Blobs, Error, Result,
+    s3::{Credentials, Settings, open},
+};
+use scripted::{Answer, Scripted, answer};
+
+async fn on(server: &Scripted) -> Arc<dyn Blobs> {
+    let settings = Settings {
+        endpoint: server.endpoint.clone(),
+        public_endpoint: None,
+        credentials: Credentials::Keys { access_key: "key".to_owned(), secret_key: "secret".to_owned() },
+        bucket: "blobs".to_owned(),
+        region: "eu-west-1".to_owned(),
+        virtual_host: false,
+        lifetime: Duration::from_secs(60),
+    };
+    open(&settings, Arc::new(|| 1_700_000_000_000_000)).await.unwrap()
+}
+
+fn key(key: &str) -> BlobKey {
+    BlobKey::new(key).unwrap()
+}
+
+fn error(code: &str) -> String {
+    format!("<Error><Code>{code}</Code><Message>as S3 says</Message></Error>")
+}
+
+#[tokio::test]
+async fn what_one_request_could_not_delete_is_told_key_by_key() {
+    let deleted = |key: &str| format!("<Deleted><Key>{key}</Key></Deleted>");
+    let failed = |key: &str, code: &str| format!("<Error><Key>{key}</Key><Code>{code}</Code></Error>");
+    let result =
+        |parts: &[String]| answer(200, "", format!("<DeleteResult>{}</DeleteResult>", parts.concat()));
+    let server = Scripted::start(vec![
+        result(&[
+            deleted("r/gone"),
+            failed("r/locked", "AccessDenied"),
+            failed("r/busy", "InternalError"),
+            failed("r/absent", "NoSuchKey"),
+        ]),
+        // Asked again only for what may pass, and what nothing was told of.
+        result(&[deleted("r/busy"), deleted("r/silent")]),
+    ])
+    .await;
+    let keys = ["r/gone", "r/locked", "r/busy", "r/absent", "r/silent"].map(key);
+    let left = on(&server).await.delete(&keys).await.unwrap();
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert!(left[0].0 == key("r/locked") && matches!(left[0].1, Error::Setup { .. }), "{left:?}");
+    let requests = server.requests().await;
+    for (request, asked) in requests.iter().zip([&keys[..], &[key("r/busy"), key("r/silent")]]) {
+        assert!(
+            request.starts_with("POST /blobs/?delete ") && request.contains("content-md5: "),
+            "{request}"
+        );
+        assert_eq!(request.matches("<Key>").count(), asked.len(), "{request}");
+        assert!(asked.iter().all(|key| request.contains(&format!("<Key>{key}</Key>"))), "{request}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_fails_whole_leaves_every_key_and_says_why() {
+    let server = Scripted::start(vec![answer(403, "", error("InvalidAccessKeyId"))]).await;
+    let left = on(&server).await.delete(&[key("a"), key("b")]).await.unwrap();
+    assert_eq!(left.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    assert!(left.iter().all(|(_, error)| error.to_string().contains("S3_ACCESS_KEY")), "{left:?}");
+    assert_eq!(server.requests().await.len(), 1, "a wrong key is not tried again");
+}
+
+#[tokio::test]
+async fn what_passes_by_itself_is_tried_again() {
+    let busy = || answer(503, "", error("SlowDown"));
+    let server = Scripted::start(vec![busy(), busy(), answer(200, "", "<ListBucketResult/>")]).await;
+    assert!(on(&server).await.list("", None).await.unwrap().blobs.is_empty());
+    assert_eq!(server.requests().await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_delete_that_is_refused_whole_is_tried_as_often_as_anything_else() {
+    let gone = answer(200, "", "<DeleteResult><Deleted><Key>a</Key></Deleted></DeleteResult>");
+    let busy = || answer(503, "", error("SlowDown"));
+    let server = Scripted::start(vec![busy(), busy(), busy(), busy(), gone]).await;
+    let left = on(&server).await.delete(&[key("a")]).await.unwrap();
+    assert!(left.len() == 1 && left[0].1.is_temporary(), "{left:?}");
+    assert_eq!(server.asked(), 4);
+}
+
+#[tokio::test]
+async fn a_bucket_in_another_region_is_named() {
+    let elsewhere = answer(301, "x-amz-bucket-region: us-west-2\r\n", error("PermanentRedirect"));
+    let server = Scripted::start(vec![elsewhere]).await;
+    let error = on(&server).await.list("", None).await.unwrap_err();
+    assert!(matches!(&error, Error::Setup { reason } if reason.contains("S3_REGION=us-west-2")), "{error}");
+}
+
+const READ_HEADERS: &str = "last-modified: Tue, 14 Nov 2023 22:13:20 GMT\r\n";
+
+fn broken(headers: &str, body: &str, cut: usize) -> Answer {
+    Answer { cut: Some(cut), ..answer(200, &format!("{READ_HEADERS}{headers}"), body) }
+}
+
+async fn read(server: &Scripted) -> Result<String> {
+    let (_, content) = on(server).await.read(&key("r/x"), None).await?.unwrap();
+    let content: Vec<_> = content.try_collect().await?;
+    Ok(String::from_utf8(content.concat()).unwrap())
+}
+
+#[tokio::test]
+async fn a_read_that_breaks_goes_on_with_the_same_version() {
+    let rest = format!("{READ_HEADERS}etag: \"one\"\r\ncontent-range: bytes 4-9/10\r\n");
+    let server =
+        Scripted::start(vec![broken("etag: \"one\"\r\n", "0123456789", 4), answer(206, &rest, "456789")])
+            .await;
+    assert_eq!(read(&server).await.unwrap(), "0123456789");
+    let again = server.requests().await.remove(1).to_lowercase();
+    assert!(again.contains("range: bytes=4-9\r\n") && again.contains("if-match: \"one\"\r\n"), "{again}");
+}
+
+#[tokio::test]
+async fn a_read_goes_on_as_often_as_something_comes() {
+    let whole = "0123456789";
+    let rest = |start: usize| {
+        let headers = format!("etag: \"one\"\r\ncontent-range: bytes {start}-9/10\r\n");
+        broken(&headers, &whole[start..], 1)
+    };
+    let first = broken("etag: \"one\"\r\n", whole, 1);
+    let server = Scripted::start([first].into_iter().chain((1..10).map(rest)).collect()).await;
+    assert_eq!(read(&server).await.unwrap(), whole);
+    assert_eq!(server.asked(), 10);
+}
+
+#[tokio::test]
+async fn a_read_that_goes_on_elsewhere_is_an_error() {
+    for (status, range, body) in [(200, "", "0123456789"), (206, "content-range: bytes 0-5/10\r\n", "012345")]
+    {
+        let again = answer(status, &format!("{READ_HEADERS}{range}"), body);
+        let server = Scripted::start(vec![broken("etag: \"one\"\r\n", "0123456789", 4), again]).await;
+        assert!(read(&server).await.unwrap_err().is_temporary());
+    }
+}
+
+#[tokio::test]
+async fn a_read_that_breaks_is_never_mixed_with_another_version() {
+    let replaced = answer(412, "", error("PreconditionFailed"));
+    let server = Scripted::start(vec![broken("etag: \"one\"\r\n", "0123456789", 4), replaced]).await;
+    assert!(read(&server).await.unwrap_err().is_temporary());
+    // Without a version nobody knows, so nobody asks.
+    let rest = answer(206, &format!("{READ_HEADERS}content-range: bytes 4-9/10\r\n"), "456789");
+    let server = Scripted::start(vec![broken("", "0123456789", 4), rest]).await;
+    assert!(read(&server).await.unwrap_err().is_temporary());
+    assert_eq!(server.asked(), 1);
+}

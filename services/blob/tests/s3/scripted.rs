@@ -1,0 +1,86 @@
+//! A server that answers what a test has written down, in that order, one connection an answer: for what a real server says only
+//! in bad times. Its words are those of Amazon's documentation.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
+
+pub(crate) struct Scripted {
+    pub(crate) endpoint: String,
+    requests: Arc<Mutex<Vec<String>>>,
+    serving: JoinHandle<()>,
+}
+
+/// Far longer than anything here takes.
+const WITHIN: Duration = Duration::from_secs(30);
+
+/// `body` is cut off behind `cut` bytes, though its whole length was announced.
+pub(crate) struct Answer {
+    pub(crate) head: String,
+    pub(crate) body: String,
+    pub(crate) cut: Option<usize>,
+}
+
+pub(crate) fn answer(status: u16, headers: &str, body: impl Into<String>) -> Answer {
+    let body = body.into();
+    let length = body.len();
+    let head =
+        format!("HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n");
+    Answer { head, body, cut: None }
+}
+
+impl Scripted {
+    pub(crate) async fn start(answers: Vec<Answer>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let seen = requests.clone();
+        let serving = tokio::spawn(async move {
+            for answer in answers {
+                let (mut connection, _) = listener.accept().await.unwrap();
+                let request = read(&mut connection).await;
+                seen.lock().unwrap().push(request);
+                let body = &answer.body.as_bytes()[..answer.cut.unwrap_or(answer.body.len())];
+                connection.write_all(&[answer.head.as_bytes(), body].concat()).await.unwrap();
+                connection.shutdown().await.unwrap();
+            }
+        });
+        Self { endpoint, requests, serving }
+    }
+
+    /// How much was asked until now.
+    pub(crate) fn asked(&self) -> usize {
+        self.requests.lock().unwrap().len()
+    }
+
+    /// What was asked, when all has been answered.
+    pub(crate) async fn requests(self) -> Vec<String> {
+        let served = tokio::time::timeout(WITHIN, self.serving).await;
+        let requests = self.requests.lock().unwrap().clone();
+        served.unwrap_or_else(|_| panic!("less was asked than is answered: {requests:?}")).unwrap();
+        requests
+    }
+}
+
+/// A request whole: its header, and as much behind it as the header says.
+async fn read(connection: &mut TcpStream) -> String {
+    let mut request = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&request).into_owned();
+        if let Some((header, body)) = text.split_once("\r\n\r\n") {
+            let header = header.to_lowercase();
+            let length = header.lines().find_map(|line| line.strip_prefix("content-length: "));
+            if body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
+                return text;
+            }
+        }
+        assert!(connection.read_buf(&mut request).await.unwrap() > 0, "a request broke off: {text}");
+    }
+}
