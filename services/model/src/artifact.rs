@@ -1,7 +1,7 @@
 //! Artifacts: what a run has uploaded, by path. A second upload to a path replaces the first.
 //! The bytes are not here: a row refers to a blob, with its size and hash where the client told them.
 
-use matyan_store::{Batch, Result, Snapshot};
+use matyan_store::{Batch, Key, Range, Result, Scan, Snapshot, Value};
 use minicbor::{Decode, Encode};
 
 use crate::{
@@ -42,20 +42,35 @@ pub async fn artifact_get(
     rows::get(snapshot, &keys::artifact(project, number, path)).await
 }
 
-/// Everything uploaded, by path; `is_of_sequence` tells what to hide from a list of artifacts.
+/// About a megabyte of what was uploaded, by path, from `range` on (`keys::artifacts` for the first page), and where the next
+/// begins. `is_of_sequence` tells what to hide from a list of artifacts.
+pub async fn artifacts_page(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    number: RunNumber,
+    range: &Range,
+) -> Result<(Vec<(String, Artifact)>, Option<Range>)> {
+    let page = snapshot.scan(range, Scan::default()).await?;
+    let rest = page.rows.last().filter(|_| page.more).map(|(last, _)| range.after(last));
+    Ok((decoded(&keys::artifacts(project, number), &page.rows)?, rest))
+}
+
+/// The same of all there is.
 pub async fn artifacts_list(
     snapshot: &dyn Snapshot,
     project: Project,
     number: RunNumber,
 ) -> Result<Vec<(String, Artifact)>> {
     let range = keys::artifacts(project, number);
-    let rows = rows::scan_all(snapshot, &range).await?;
-    rows.iter()
-        .map(|(key, value)| {
-            let (path,) = keys::tail(&range.start, key)?;
-            Ok((path, rows::decode(key, value)?))
-        })
-        .collect()
+    decoded(&range, &rows::scan_all(snapshot, &range).await?)
+}
+
+fn decoded(all: &Range, rows: &[(Key, Value)]) -> Result<Vec<(String, Artifact)>> {
+    let row = |(key, value): &(Key, Value)| {
+        let (path,) = keys::tail(&all.start, key)?;
+        Ok((path, rows::decode(key, value)?))
+    };
+    rows.iter().map(row).collect()
 }
 
 pub fn is_of_sequence(path: &str) -> bool {

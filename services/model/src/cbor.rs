@@ -1,6 +1,8 @@
 //! Values as CBOR (RFC 8949), as they travel and as they are stored. What we write has one form: definite lengths, keys
 //! in byte order, shortest integers, floats always as 64 bits. What we read may be any CBOR that a `Value` can hold.
 
+mod part;
+
 use std::{borrow::Cow, cmp::Ordering};
 
 use minicbor::{
@@ -9,6 +11,7 @@ use minicbor::{
 };
 
 use crate::value::{BigInteger, Map, Value};
+pub use part::{pick, without};
 
 /// Maps and lists inside each other: as many as the table of limits says.
 pub const MAX_DEPTH: usize = matyan_proto::limits::VALUE_DEPTH;

@@ -7,8 +7,7 @@ mod note;
 mod store;
 mod types;
 
-pub(crate) use note::notes_clear;
-pub use note::{notes_count, notes_list};
+pub use note::{notes_clear, notes_count, notes_of, notes_page};
 pub(crate) use store::count;
 pub use store::{
     EntityError, entity_create, entity_delete, entity_find, entity_get, entity_list, entity_load,

@@ -6,7 +6,7 @@ mod column;
 mod repair;
 
 pub use column::{Column, Told};
-pub use repair::{index_repair, link_count, rows_of_gone};
+pub use repair::{Wanted, index_repair, link_count, rows_clear, rows_doubted};
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -26,6 +26,9 @@ pub const MAX_PARAMS: usize = limits::INDEXED_PARAMS;
 pub const MAX_TEXT_BYTES: usize = limits::INDEXED_PARAM_BYTES;
 /// Bytes of an indexed path: leaves room for the value inside of the store's limit of a key.
 const MAX_PATH_BYTES: usize = 4_096;
+/// Keys of all rows of a run's params: a transaction takes them three to four times, and may clear those of the params that
+/// were and set those that come.
+const MAX_ROWS_BYTES: usize = 512 << 10;
 
 /// An index key's form of a scalar. Numbers compare as Python compares them: 1, 1.0 and true are one value; integers
 /// beyond 2^53 stand at the nearest float.
@@ -98,14 +101,16 @@ pub(crate) fn props_rows(project: Project, number: RunNumber, props: &Props) -> 
 
 const EMPTY: &[u8] = &[];
 
-/// Rows of the params, in the order of their paths up to the limit.
+/// Rows of the params, in the order of their paths up to the limits.
 pub(crate) fn params_rows(project: Project, number: RunNumber, tree: &Map) -> Rows {
     let mut rows = Rows::new();
-    let mut is_partial = false;
+    let (mut bytes, mut is_partial) = (0, false);
     params::scalars(tree, &mut |path, value| {
         let Some(scalar) = Scalar::of(value) else { return };
-        if rows.len() < MAX_PARAMS && fits(path, &scalar) {
-            rows.insert(keys::index_param(project, path, &scalar.key(), number), column::told_type(value));
+        if rows.len() < MAX_PARAMS && bytes < MAX_ROWS_BYTES && fits(path, &scalar) {
+            let key = keys::index_param(project, path, &scalar.key(), number);
+            bytes += key.len();
+            rows.insert(key, column::told_type(value));
         } else {
             is_partial = true;
         }

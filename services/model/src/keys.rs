@@ -1,6 +1,6 @@
 //! Every key of the store, in one table. No other crate, and nothing of this one outside of this module, packs a key.
-//! Values are not here: each stands with the type that it encodes. The file is longer than others on purpose: that no two
-//! keys can meet is seen only where all of them stand together.
+//! Values are not here: each stands with the type that it encodes. The table and the numbers that decide what kind of row a
+//! key is stand in this file, as only together they show that no two keys can meet.
 //!
 //! Keys are tuples in FoundationDB's encoding: they order as their elements do, and a shorter tuple is a prefix of a
 //! longer one that begins alike, so that "everything of a run" is one range. An element that clients choose never
@@ -78,17 +78,23 @@
 //! | 16 | note id | notes of the run |
 //! | 17 | sequence | number of the terminal line that was written then |
 //! | 18 | | what the run was restored from |
+//! | 19 | producer | mark that waits until the run is restored whole |
+//! | 20 | producer, first | its dictionary, which waits too |
 
 mod feed;
 mod index;
+mod parts;
+mod system;
 
 pub use feed::*;
 pub use index::*;
+pub use parts::*;
+pub use system::*;
 
 use foundationdb_tuple::{Bytes as TupleBytes, TuplePack, TupleUnpack, pack, unpack};
 use matyan_store::{Error, Key, Range, Result};
 
-use crate::ids::{ProducerId, Project, RunId, RunNumber, SeriesNumber};
+use crate::ids::{ProducerId, Project, RunId, RunNumber};
 
 /// The system's rows, behind nil.
 #[derive(Clone, Copy)]
@@ -161,6 +167,8 @@ enum RunPart {
     Note = 16,
     LineWritten = 17,
     Origin = 18,
+    StagedMark = 19,
+    StagedDictionary = 20,
 }
 
 /// What series numbers a name is looked up for: metrics and objects count theirs apart.
@@ -238,97 +246,6 @@ fn corrupt(key: &Key) -> Error {
     Error::corrupt(format!("key {} does not have the form of its space", key.escape_ascii()))
 }
 
-// The system's rows.
-
-pub fn format() -> Key {
-    system(System::Format, ())
-}
-
-pub fn log(topic: LogTopic) -> Key {
-    system(System::Log, (topic as u16,))
-}
-
-pub fn applied(topic: LogTopic, partition: u32) -> Key {
-    system(System::Applied, (topic as u16, partition))
-}
-
-/// Rows of every partition; the tail is (partition: u32).
-pub fn applied_all(topic: LogTopic) -> Range {
-    below(system(System::Applied, (topic as u16,)))
-}
-
-pub fn lock(job: &str) -> Key {
-    system(System::Lock, (job,))
-}
-
-/// When a job last succeeded.
-pub fn job(job: &str) -> Key {
-    system(System::Job, (job,))
-}
-
-/// The tail is (job: String).
-pub fn jobs() -> Range {
-    below(system(System::Job, ()))
-}
-
-/// The tail is (job: String).
-pub fn locks() -> Range {
-    below(system(System::Lock, ()))
-}
-
-pub fn cut() -> Key {
-    system(System::Cut, ())
-}
-
-pub fn project_by_name(name: &str) -> Key {
-    system(System::Project, (name,))
-}
-
-/// The tail is (name: String).
-pub fn projects() -> Range {
-    below(system(System::Project, ()))
-}
-
-/// What a stamped outbox key begins with.
-pub fn outbox_prefix() -> Key {
-    system(System::Outbox, ())
-}
-
-/// Oldest first.
-pub fn outbox() -> Range {
-    Range::prefix(outbox_prefix())
-}
-
-/// How long a producer that falls silent is kept: one with a mark alone not for long, one with a dictionary for a month.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum SweepStage {
-    Mark = 0,
-    Dictionary = 1,
-}
-
-pub fn idle_producer(
-    stage: SweepStage,
-    seen_us: i64,
-    project: Project,
-    id: &RunId,
-    producer: ProducerId,
-) -> Key {
-    let producer = TupleBytes::from(&producer.0[..]);
-    system(System::IdleProducer, (stage as u16, seen_us, project.0, id.as_str(), producer))
-}
-
-/// Producers last seen before `before_us`, the longest silent first; the tail is that of `idle_producer_tail`.
-pub fn idle_producers(stage: SweepStage, before_us: i64) -> Range {
-    let start = system(System::IdleProducer, (stage as u16,));
-    Range::new(start, system(System::IdleProducer, (stage as u16, before_us)))
-}
-
-pub fn idle_producer_tail(range: &Range, key: &Key) -> Result<(i64, Project, RunId, ProducerId)> {
-    let (seen_us, project, id, producer): (i64, u32, String, TupleBytes<'_>) = tail(&range.start, key)?;
-    let producer = producer.as_ref().try_into().map_err(|_| corrupt(key))?;
-    Ok((seen_us, Project(project), RunId::new(id), ProducerId(producer)))
-}
-
 // A run id's own rows.
 
 pub fn head(project: Project, id: &RunId) -> Key {
@@ -378,6 +295,29 @@ pub fn staged_all(project: Project) -> Range {
     below(self::project(project, Space::Staged, ()))
 }
 
+pub fn staged_mark(project: Project, number: RunNumber, producer: ProducerId) -> Key {
+    run(project, number, RunPart::StagedMark, (TupleBytes::from(&producer.0[..]),))
+}
+
+/// Of every producer; the tail is that of `mark_producer`.
+pub fn staged_marks(project: Project, number: RunNumber) -> Range {
+    below(run(project, number, RunPart::StagedMark, ()))
+}
+
+pub fn staged_page(project: Project, number: RunNumber, producer: ProducerId, first: u32) -> Key {
+    run(project, number, RunPart::StagedDictionary, (TupleBytes::from(&producer.0[..]), first))
+}
+
+/// Pages in order; the tail is (first: u32).
+pub fn staged_dictionary(project: Project, number: RunNumber, producer: ProducerId) -> Range {
+    below(run(project, number, RunPart::StagedDictionary, (TupleBytes::from(&producer.0[..]),)))
+}
+
+/// Those of every producer.
+pub fn staged_dictionaries(project: Project, number: RunNumber) -> Range {
+    below(run(project, number, RunPart::StagedDictionary, ()))
+}
+
 // Documents and lists of runs.
 
 pub fn document(project: Project, number: RunNumber) -> Key {
@@ -418,199 +358,6 @@ pub fn unfolded(project: Project, number: RunNumber) -> Key {
 /// The tail is (number: u64).
 pub fn unfolded_all(project: Project) -> Range {
     below(self::project(project, Space::Unfolded, ()))
-}
-
-// Parts of a run.
-
-/// Every row under a run number but its document and its index rows.
-pub fn run_rows(project: Project, number: RunNumber) -> Range {
-    below(self::project(project, Space::Run, (number.0,)))
-}
-
-pub fn writing(project: Project, number: RunNumber) -> Key {
-    run(project, number, RunPart::Writing, ())
-}
-
-pub fn block(project: Project, number: RunNumber, sequence: u64) -> Key {
-    run(project, number, RunPart::Block, (sequence,))
-}
-
-/// Blocks in the order they were applied; the tail is (sequence: u64).
-pub fn blocks(project: Project, number: RunNumber) -> Range {
-    below(run(project, number, RunPart::Block, ()))
-}
-
-/// The blocks from sequence `first` up to and without `end`.
-pub fn blocks_between(project: Project, number: RunNumber, first: u64, end: u64) -> Range {
-    Range::new(block(project, number, first), block(project, number, end))
-}
-
-pub fn fold(project: Project, number: RunNumber) -> Key {
-    run(project, number, RunPart::Fold, ())
-}
-
-pub fn series_header(project: Project, number: RunNumber, series: SeriesNumber) -> Key {
-    run(project, number, RunPart::SeriesHeader, (series.0,))
-}
-
-/// The tail is (series: u32).
-pub fn series_headers(project: Project, number: RunNumber) -> Range {
-    below(run(project, number, RunPart::SeriesHeader, ()))
-}
-
-/// The value is the series number. Contexts stand in the key by the digest of their canonical text.
-pub fn series_by_name(
-    project: Project,
-    number: RunNumber,
-    kind: SeriesKind,
-    name: &str,
-    context_digest: &[u8; 16],
-) -> Key {
-    run(project, number, RunPart::SeriesByName, (kind as u16, name, TupleBytes::from(&context_digest[..])))
-}
-
-/// Every series of one name, whatever its context; the tail is (context digest: bytes).
-pub fn series_of_name(project: Project, number: RunNumber, kind: SeriesKind, name: &str) -> Range {
-    below(run(project, number, RunPart::SeriesByName, (kind as u16, name)))
-}
-
-/// The tail is (name: String, context digest: bytes).
-pub fn series_names(project: Project, number: RunNumber, kind: SeriesKind) -> Range {
-    below(run(project, number, RunPart::SeriesByName, (kind as u16,)))
-}
-
-pub fn series_summary(project: Project, number: RunNumber, series: SeriesNumber) -> Key {
-    run(project, number, RunPart::SeriesSummary, (series.0,))
-}
-
-/// The tail is (series: u32).
-pub fn series_summaries(project: Project, number: RunNumber) -> Range {
-    below(run(project, number, RunPart::SeriesSummary, ()))
-}
-
-pub fn chunk_entry(project: Project, number: RunNumber, series: SeriesNumber, first_step: i64) -> Key {
-    run(project, number, RunPart::ChunkList, (series.0, first_step))
-}
-
-/// The name in a key that was scanned in `series_names`.
-pub fn series_name_of(range: &Range, key: &Key) -> Result<String> {
-    let (name, _digest): (String, TupleBytes<'_>) = tail(&range.start, key)?;
-    Ok(name)
-}
-
-/// The same with the digest of the context.
-pub fn series_context_of(range: &Range, key: &Key) -> Result<(String, [u8; 16])> {
-    let (name, digest): (String, TupleBytes<'_>) = tail(&range.start, key)?;
-    Ok((name, digest.as_ref().try_into().map_err(|_| corrupt(key))?))
-}
-
-/// Chunks in the order of steps; the tail is (first step: i64).
-pub fn chunk_list(project: Project, number: RunNumber, series: SeriesNumber) -> Range {
-    below(run(project, number, RunPart::ChunkList, (series.0,)))
-}
-
-/// The chunk lists of all series of a run; the tail is (series: u32, first step: i64).
-pub fn chunk_lists(project: Project, number: RunNumber) -> Range {
-    below(run(project, number, RunPart::ChunkList, ()))
-}
-
-pub fn chunk(project: Project, number: RunNumber, series: SeriesNumber, chunk: u64) -> Key {
-    run(project, number, RunPart::Chunk, (series.0, chunk))
-}
-
-/// The tail is (chunk: u64).
-pub fn chunks(project: Project, number: RunNumber, series: SeriesNumber) -> Range {
-    below(run(project, number, RunPart::Chunk, (series.0,)))
-}
-
-/// Pages are numbered by steps, which may be negative.
-pub fn pyramid_page(project: Project, number: RunNumber, series: SeriesNumber, level: u8, page: i64) -> Key {
-    run(project, number, RunPart::Pyramid, (series.0, u16::from(level), page))
-}
-
-/// One level of a series' pyramid, by step; the tail is (page: i64).
-pub fn pyramid_level(project: Project, number: RunNumber, series: SeriesNumber, level: u8) -> Range {
-    below(run(project, number, RunPart::Pyramid, (series.0, u16::from(level))))
-}
-
-/// The whole pyramid of a series; the tail is (level: u16, page: i64).
-pub fn pyramid(project: Project, number: RunNumber, series: SeriesNumber) -> Range {
-    below(run(project, number, RunPart::Pyramid, (series.0,)))
-}
-
-pub fn garbage(project: Project, due_us: i64, number: RunNumber, series: SeriesNumber, chunk: u64) -> Key {
-    self::project(project, Space::Garbage, (due_us, number.0, series.0, chunk))
-}
-
-/// What is due before `now_us`; the tail is (due: i64, number: u64, series: u32, chunk: u64), counted from `garbage_prefix`.
-pub fn garbage_due(project: Project, now_us: i64) -> Range {
-    Range::new(garbage_prefix(project), self::project(project, Space::Garbage, (now_us,)))
-}
-
-pub fn garbage_prefix(project: Project) -> Key {
-    self::project(project, Space::Garbage, ())
-}
-
-pub fn params_piece(project: Project, number: RunNumber, piece: u32) -> Key {
-    run(project, number, RunPart::Params, (piece,))
-}
-
-pub fn params(project: Project, number: RunNumber) -> Range {
-    below(run(project, number, RunPart::Params, ()))
-}
-
-pub fn object_header(project: Project, number: RunNumber, series: SeriesNumber) -> Key {
-    run(project, number, RunPart::ObjectHeader, (series.0,))
-}
-
-/// The tail is (series: u32).
-pub fn object_headers(project: Project, number: RunNumber) -> Range {
-    below(run(project, number, RunPart::ObjectHeader, ()))
-}
-
-pub fn object(project: Project, number: RunNumber, series: SeriesNumber, step: i64) -> Key {
-    run(project, number, RunPart::Object, (series.0, step))
-}
-
-/// The tail is (step: i64).
-pub fn objects(project: Project, number: RunNumber, series: SeriesNumber) -> Range {
-    below(run(project, number, RunPart::Object, (series.0,)))
-}
-
-pub fn terminal_piece(project: Project, number: RunNumber, line: i64, piece: u32) -> Key {
-    run(project, number, RunPart::TerminalLine, (line, piece))
-}
-
-/// All pieces of one line; the tail is (piece: u32).
-pub fn terminal_line(project: Project, number: RunNumber, line: i64) -> Range {
-    below(run(project, number, RunPart::TerminalLine, (line,)))
-}
-
-/// The tail is (line: i64, piece: u32).
-pub fn terminal_lines(project: Project, number: RunNumber) -> Range {
-    below(run(project, number, RunPart::TerminalLine, ()))
-}
-
-pub fn log_record_piece(project: Project, number: RunNumber, sequence: u64, piece: u32) -> Key {
-    run(project, number, RunPart::LogRecord, (sequence, piece))
-}
-
-/// The tail is (sequence: u64, piece: u32).
-pub fn log_records(project: Project, number: RunNumber) -> Range {
-    below(run(project, number, RunPart::LogRecord, ()))
-}
-
-pub fn log_record_seen(project: Project, number: RunNumber, digest: &[u8; 16]) -> Key {
-    run(project, number, RunPart::LogRecordSeen, (TupleBytes::from(&digest[..]),))
-}
-
-pub fn artifact(project: Project, number: RunNumber, path: &str) -> Key {
-    run(project, number, RunPart::Artifact, (path,))
-}
-
-/// The tail is (path: String).
-pub fn artifacts(project: Project, number: RunNumber) -> Range {
-    below(run(project, number, RunPart::Artifact, ()))
 }
 
 // Entities and the project.
@@ -665,19 +412,6 @@ pub fn project_pinned(project: Project) -> Range {
 
 pub fn project_counter(project: Project, counter: Counter) -> Key {
     self::project(project, Space::ProjectCounter, (counter as u16,))
-}
-
-pub fn origin(project: Project, number: RunNumber) -> Key {
-    run(project, number, RunPart::Origin, ())
-}
-
-pub fn run_note(project: Project, number: RunNumber, note: &str) -> Key {
-    run(project, number, RunPart::Note, (note,))
-}
-
-/// The tail is (note id: String).
-pub fn run_notes(project: Project, number: RunNumber) -> Range {
-    below(run(project, number, RunPart::Note, ()))
 }
 
 pub fn experiment_note(project: Project, experiment: &str, note: &str) -> Key {

@@ -207,6 +207,20 @@ pub async fn object_get(
     snapshot.get(&key).await?.map(|value| decode(&key, &value, step)).transpose()
 }
 
+/// The objects at many steps at once, in their order.
+pub async fn objects_get(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    number: RunNumber,
+    series: SeriesNumber,
+    steps: &[i64],
+) -> Result<Vec<Option<Object>>> {
+    let keys: Vec<_> = steps.iter().map(|step| keys::object(project, number, series, *step)).collect();
+    let values = snapshot.get_many(&keys).await?;
+    let rows = keys.iter().zip(steps).zip(values);
+    rows.map(|((key, step), value)| value.map(|value| decode(key, &value, *step)).transpose()).collect()
+}
+
 /// One page of a series by step, and the range of those behind; the first page is of `objects_between`.
 pub async fn objects_list(
     snapshot: &dyn Snapshot,

@@ -95,7 +95,13 @@ pub fn mark_put(batch: &mut Batch, project: Project, id: &RunId, sent: &Sent, ma
 
 /// Writes the mark of a producer that was read elsewhere. It goes when it has been silent for as long as one with a dictionary
 /// may be.
-pub fn mark_restore(batch: &mut Batch, project: Project, id: &RunId, producer: ProducerId, mark: &Mark) {
+pub(crate) fn mark_restore(
+    batch: &mut Batch,
+    project: Project,
+    id: &RunId,
+    producer: ProducerId,
+    mark: &Mark,
+) {
     let idle = keys::idle_producer(SweepStage::Dictionary, mark.seen_us, project, id, producer);
     batch.set(idle, Vec::new());
     batch.set(keys::mark(project, id, producer), rows::encode(mark));
@@ -216,9 +222,15 @@ async fn sweep_one(
     (project, id, producer): (Project, &RunId, ProducerId),
 ) -> Result<()> {
     let key = keys::mark(project, id, producer);
-    let Some(value) = transaction.get(&key).await? else { return Ok(()) };
-    let mark: Mark = rows::decode(&key, &value)?;
     let dictionary = keys::dictionary(project, id, producer);
+    let Some(value) = transaction.get(&key).await? else {
+        if stage == SweepStage::Dictionary {
+            // Of a restore that never ended: definitions went ahead of their mark.
+            transaction.batch().clear_range(dictionary);
+        }
+        return Ok(());
+    };
+    let mark: Mark = rows::decode(&key, &value)?;
     let again = |stage| keys::idle_producer(stage, mark.seen_us, project, id, producer);
     let is_silent = mark.seen_us < now_us.saturating_sub(kept_us);
     let has_dictionary = !transaction

@@ -7,6 +7,7 @@
 mod edit;
 mod life;
 mod read;
+mod staged_producers;
 mod staging;
 mod writing;
 
@@ -16,7 +17,11 @@ pub use life::{
     head_live, run_create, run_delete, sweep_step, tombstone_clear, tombstone_put, tombstones_list,
 };
 pub use read::{
-    ListPage, document_get, documents_get, params_get, params_get_bytes, run_find, run_id_of, runs_list,
+    ListPage, document_get, documents_get, params_get, params_get_bytes, run_find, run_id_of, run_ids_of,
+    runs_list,
+};
+pub use staged_producers::{
+    StagedProducers, staged_definitions_put, staged_mark_put, staged_producers, staged_producers_link,
 };
 pub use staging::{
     RESTORE_KEPT_US, Staged, origin_get, staged_begin, staged_drop, staged_drop_old, staged_get, staged_link,

@@ -1,22 +1,32 @@
-//! An embedded store in a directory of its own, for tests. It goes with the value.
+//! A store of its own for every test: embedded in a directory that goes with the value, or with the feature `fdb` a part of
+//! a real FoundationDB.
 
 use std::ops::Deref;
 
-use matyan_store::{
-    Commit, Error, Store, Transaction,
-    embedded::{EmbeddedStore, Settings},
-};
+use matyan_store::{Commit, Error, Store, Transaction};
+
+#[cfg(not(feature = "fdb"))]
+type Tested = matyan_store::embedded::EmbeddedStore;
+#[cfg(feature = "fdb")]
+type Tested = matyan_store::fdb::FdbStore;
 
 pub(crate) struct TestStore {
-    store: EmbeddedStore,
+    store: Tested,
+    #[cfg(not(feature = "fdb"))]
     _directory: tempfile::TempDir,
 }
 
 impl TestStore {
+    #[cfg(not(feature = "fdb"))]
     pub(crate) async fn open() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let store = EmbeddedStore::open(directory.path(), Settings::default()).await.unwrap();
+        let store = Tested::open(directory.path(), Default::default()).await.unwrap();
         Self { store, _directory: directory }
+    }
+
+    #[cfg(feature = "fdb")]
+    pub(crate) async fn open() -> Self {
+        Self { store: matyan_store::conformance::fdb::open().await }
     }
 
     /// Runs what changes a transaction, and commits it.
@@ -35,9 +45,9 @@ impl TestStore {
 }
 
 impl Deref for TestStore {
-    type Target = EmbeddedStore;
+    type Target = Tested;
 
-    fn deref(&self) -> &EmbeddedStore {
+    fn deref(&self) -> &Tested {
         &self.store
     }
 }

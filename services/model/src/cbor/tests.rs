@@ -44,6 +44,44 @@ proptest! {
             prop_assert_eq!(found.as_ref(), map.get(wanted));
         }
     }
+
+    #[test]
+    fn parts_are_those_of_the_decoded_map(
+        map in proptest::collection::btree_map("[a-c]{0,2}", any_value(), 0..8),
+        places in proptest::collection::btree_set(proptest::collection::vec("[a-c]{0,2}", 1..4), 0..6),
+    ) {
+        let bytes = encode_map(&map);
+        let mut left = map.clone();
+        left.remove("a");
+        prop_assert_eq!(&*without(&bytes, "a").unwrap(), encode_map(&left));
+
+        let mut expected = Map::new();
+        for place in &places {
+            if let Some(leaf) = find(&bytes, place).unwrap() {
+                put_at(&mut expected, place, decode(leaf).unwrap());
+            }
+        }
+        let places: Vec<&[String]> = places.iter().map(Vec::as_slice).collect();
+        prop_assert_eq!(pick(&bytes, &places).unwrap(), encode_map(&expected));
+    }
+
+    #[test]
+    fn parts_of_any_bytes_are_taken_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+        let place = ["a".to_owned(), "b".to_owned()];
+        drop((without(&bytes, "a"), pick(&bytes, &[&place])));
+    }
+}
+
+fn put_at(map: &mut Map, place: &[String], leaf: Value) {
+    let (first, rest) = place.split_first().unwrap();
+    if rest.is_empty() {
+        map.insert(first.clone(), leaf);
+        return;
+    }
+    match map.entry(first.clone()).or_insert_with(|| Value::Map(Map::new())) {
+        Value::Map(inner) => put_at(inner, rest, leaf),
+        other => panic!("{other:?} holds nothing"),
+    }
 }
 
 fn check(hex: &str, expected: Result<Value, CborError>) {

@@ -9,45 +9,47 @@ use crate::{
     rows,
 };
 
-fn links(project: Project, owner: &NoteOwner) -> Range {
+/// Notes of a page: each may be as large as a document.
+const PAGE: Scan = Scan { rows: 16, bytes: 1 << 20, reverse: false };
+
+/// Notes that one transaction clears: far from the store's limit.
+const CLEARED: usize = 2_000;
+
+/// The rows that tell which notes an owner has, by their ids.
+pub fn notes_of(project: Project, owner: &NoteOwner) -> Range {
     match owner {
         NoteOwner::Run(number) => keys::run_notes(project, RunNumber(*number)),
         NoteOwner::Experiment(id) => keys::experiment_notes(project, id),
     }
 }
 
-/// The notes of an owner with their ids, oldest first.
-pub async fn notes_list(
+/// Some notes of an owner by id, from `range` on (`notes_of` for the first page), and where the next begins.
+pub async fn notes_page(
     snapshot: &dyn Snapshot,
     project: Project,
     owner: &NoteOwner,
-) -> Result<Vec<(String, Note)>> {
-    let range = links(project, owner);
-    let mut notes = Vec::new();
-    for (key, _) in rows::scan_all(snapshot, &range).await? {
-        let (id,): (String,) = keys::tail(&range.start, &key)?;
+    range: &Range,
+) -> Result<(Vec<(String, Note)>, Option<Range>)> {
+    let prefix = notes_of(project, owner).start;
+    let page = snapshot.scan(range, PAGE).await?;
+    let mut notes = Vec::with_capacity(page.rows.len());
+    for (key, _) in &page.rows {
+        let (id,): (String,) = keys::tail(&prefix, key)?;
         let note: Option<Note> = entity_get(snapshot, project, &id).await?;
         notes.extend(note.map(|note| (id, note)));
     }
-    notes.sort_by(|(left_id, left), (right_id, right)| {
-        (left.created_us, left_id).cmp(&(right.created_us, right_id))
-    });
-    Ok(notes)
+    let last = page.rows.last().filter(|_| page.more);
+    Ok((notes, last.map(|(last, _)| range.after(last))))
 }
 
 pub async fn notes_count(snapshot: &dyn Snapshot, project: Project, owner: &NoteOwner) -> Result<usize> {
-    Ok(rows::scan_all(snapshot, &links(project, owner)).await?.len())
+    Ok(rows::scan_all(snapshot, &notes_of(project, owner)).await?.len())
 }
 
-/// Clears up to `rows` notes of an owner; true when there is none left.
-pub(crate) async fn notes_clear(
-    transaction: &mut Transaction,
-    project: Project,
-    owner: &NoteOwner,
-    rows: usize,
-) -> Result<bool> {
-    let range = links(project, owner);
-    let page = transaction.scan(&range, Scan { rows, ..Scan::default() }).await?;
+/// Clears some notes of an owner; true when there is none left.
+pub async fn notes_clear(transaction: &mut Transaction, project: Project, owner: &NoteOwner) -> Result<bool> {
+    let range = notes_of(project, owner);
+    let page = transaction.scan(&range, Scan { rows: CLEARED, ..Scan::default() }).await?;
     for (key, _) in &page.rows {
         let (id,): (String,) = keys::tail(&range.start, key)?;
         let batch = transaction.batch();

@@ -130,7 +130,8 @@ pub async fn entity_put<E: Entity>(
     Ok(after)
 }
 
-/// Deletes an entity and returns what it was. Links to it are left to the sweep.
+/// Deletes an entity and returns what it was. Links to it are left to the sweep, and notes of an experiment that has very
+/// many.
 pub async fn entity_delete<E: Entity>(
     transaction: &mut Transaction,
     project: Project,
@@ -138,9 +139,7 @@ pub async fn entity_delete<E: Entity>(
 ) -> Result<E, EntityError> {
     let before: E = entity_load(transaction, project, id).await?;
     if E::KIND == EntityKind::Experiment {
-        // An experiment has as many notes as people write.
-        let owner = NoteOwner::Experiment(id.to_owned());
-        while !notes_clear(transaction, project, &owner, usize::MAX).await? {}
+        notes_clear(transaction, project, &NoteOwner::Experiment(id.to_owned())).await?;
     }
     let batch = transaction.batch();
     if let Some(name) = before.unique_name() {

@@ -1,6 +1,6 @@
 //! Entities on the embedded store: unique names, renames, large bodies, deletes.
 
-use matyan_store::Store;
+use matyan_store::{Store, Transaction};
 
 use super::*;
 use crate::{
@@ -96,6 +96,29 @@ async fn a_deleted_entity_leaves_its_links_to_the_sweep() {
 }
 
 #[tokio::test]
+async fn an_experiment_with_very_many_notes_is_deleted() {
+    let store = TestStore::open().await;
+    create(&store, "e", &Experiment { name: "e".into(), ..Experiment::default() }).await.unwrap();
+    let owner = NoteOwner::Experiment("e".into());
+    for part in 0..12 {
+        let ids = (0..1_000).map(|at| format!("{:032}", part * 1_000 + at)).collect::<Vec<_>>();
+        let create = async |transaction: &mut Transaction| -> Result<(), EntityError> {
+            for id in &ids {
+                let note = Note { owner: owner.clone(), ..Note::default() };
+                entity_create(transaction, P, id, &note).await?;
+            }
+            Ok(())
+        };
+        store.run(create).await.unwrap();
+    }
+    store.run(async |transaction| entity_delete::<Experiment>(transaction, P, "e").await).await.unwrap();
+    let left = async || notes_count(&*store.snapshot().await.unwrap(), P, &owner).await.unwrap();
+    assert!(left().await < 12_000);
+    while !store.run(async |transaction| notes_clear(transaction, P, &owner).await).await.unwrap() {}
+    assert_eq!(left().await, 0);
+}
+
+#[tokio::test]
 async fn notes_are_listed_by_owner_and_go_with_an_experiment() {
     let store = TestStore::open().await;
     let experiment = Experiment { name: "e".into(), ..Experiment::default() };
@@ -106,10 +129,12 @@ async fn notes_are_listed_by_owner_and_go_with_an_experiment() {
         create(&store, id, &Note { created_us, owner, ..Note::default() }).await.unwrap();
     }
     let ids = async |owner: &NoteOwner| {
-        let notes = notes_list(&*store.snapshot().await.unwrap(), P, owner).await.unwrap();
+        let snapshot = store.snapshot().await.unwrap();
+        let (notes, rest) = notes_page(&*snapshot, P, owner, &notes_of(P, owner)).await.unwrap();
+        assert!(rest.is_none());
         notes.into_iter().map(|(id, _)| id).collect::<Vec<_>>()
     };
-    assert_eq!(ids(&own).await, ["b", "a"]);
+    assert_eq!(ids(&own).await, ["a", "b"]);
     store.run(async |transaction| entity_delete::<Experiment>(transaction, P, "e").await).await.unwrap();
     assert!(ids(&own).await.is_empty());
     assert_eq!(ids(&NoteOwner::Run(1)).await, ["c"]);

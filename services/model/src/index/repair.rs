@@ -1,16 +1,19 @@
 //! Mending indexes: what should stand in them follows from the documents, so that it can be made anew at any time.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+};
 
-use matyan_store::{Key, Range, Result, Scan, Transaction};
+use matyan_store::{Key, Range, Result, Scan, Snapshot, Transaction};
 
-use super::{EMPTY, params_rows, props_rows};
+use super::{EMPTY, Rows, params_rows, props_rows};
 use crate::{
     entity,
     ids::{Project, RunNumber},
     keys::{self, Counter, EntityKind, SeriesKind},
     rows,
-    run::RunEdit,
+    run::{RunEdit, run_id_of, staged_get},
 };
 
 /// Adds the index rows of a run that are missing or tell something else, and returns how many there were.
@@ -19,11 +22,8 @@ pub async fn index_repair(
     project: Project,
     number: RunNumber,
 ) -> Result<usize> {
-    let Some(mut edit) = RunEdit::load(transaction, project, number).await? else { return Ok(0) };
-    let tree = edit.params(transaction.unchecked()).await?.clone();
-    let mut wanted = props_rows(project, number, &edit.props);
-    wanted.extend(params_rows(project, number, &tree));
-    for kind in [SeriesKind::Metric, SeriesKind::Object] {
+    let Some(mut wanted) = document_rows(transaction, project, number).await? else { return Ok(0) };
+    for kind in SERIES {
         let range = keys::series_names(project, number, kind);
         for (key, _) in rows::scan_all(transaction.unchecked(), &range).await? {
             let name = keys::series_name_of(&range, &key)?;
@@ -42,30 +42,110 @@ pub async fn index_repair(
     Ok(mended)
 }
 
-/// The rows of a page of indexes whose runs are gone, and the range of those behind the page.
-pub async fn rows_of_gone(
+const SERIES: [SeriesKind; 2] = [SeriesKind::Metric, SeriesKind::Object];
+
+/// What follows from the document and the params of a run, if there is one; the transaction fails if they change.
+async fn document_rows(
     transaction: &Transaction,
+    project: Project,
+    number: RunNumber,
+) -> Result<Option<Rows>> {
+    let Some(mut edit) = RunEdit::load(transaction, project, number).await? else { return Ok(None) };
+    // Large params lie in rows of their own, which may change without the document.
+    transaction.scan(&keys::params(project, number), Scan { rows: 1, ..Scan::default() }).await?;
+    let tree = edit.params(transaction.unchecked()).await?;
+    let mut rows = params_rows(project, number, tree);
+    rows.extend(props_rows(project, number, &edit.props));
+    Ok(Some(rows))
+}
+
+/// Which rows the documents want, remembered by their hashes: an index names the same runs again and again.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    /// Sorted hashes; `None` of a run that is gone.
+    runs: HashMap<RunNumber, Option<Vec<u64>>>,
+    hashes: usize,
+}
+
+/// Hashes that are remembered: 32 MB of them.
+const REMEMBERED: usize = 4 << 20;
+
+impl Wanted {
+    async fn has(&mut self, transaction: &Transaction, project: Project, key: &Key) -> Result<bool> {
+        let number = keys::index_run(key)?;
+        if !self.runs.contains_key(&number) {
+            let hashes = match document_rows(transaction, project, number).await? {
+                Some(rows) => Some(hashes(&rows)),
+                // One that is being restored has no document yet, and rows of its series.
+                None => is_staged(transaction.unchecked(), project, number).await?.then(Vec::new),
+            };
+            self.remember(number, hashes);
+        }
+        let Some(hashes) = &self.runs[&number] else { return Ok(false) };
+        Ok(is_of_series(project, key) || hashes.binary_search(&hash(key)).is_ok())
+    }
+
+    fn remember(&mut self, number: RunNumber, hashes: Option<Vec<u64>>) {
+        if self.hashes > REMEMBERED {
+            *self = Self::default();
+        }
+        self.hashes += hashes.as_ref().map_or(0, Vec::len);
+        self.runs.insert(number, hashes);
+    }
+}
+
+fn hashes(rows: &Rows) -> Vec<u64> {
+    let mut hashes: Vec<u64> = rows.keys().map(hash).collect();
+    hashes.sort_unstable();
+    hashes
+}
+
+fn hash(key: &Key) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// These stay as long as the run.
+fn is_of_series(project: Project, key: &Key) -> bool {
+    SERIES.iter().any(|kind| keys::index_series_names(project, *kind).contains(key))
+}
+
+async fn is_staged(snapshot: &dyn Snapshot, project: Project, number: RunNumber) -> Result<bool> {
+    let Some(id) = run_id_of(snapshot, project, number).await? else { return Ok(false) };
+    Ok(staged_get(snapshot, project, &id).await?.is_some_and(|staged| staged.number == number))
+}
+
+/// The rows of a page of indexes that their runs do not want, as far as is remembered, and the range of those behind the page.
+pub async fn rows_doubted(
+    transaction: &Transaction,
+    wanted: &mut Wanted,
     project: Project,
     range: &Range,
     count: usize,
 ) -> Result<(Vec<Key>, Option<Range>)> {
     let page = transaction.unchecked().scan(range, Scan { rows: count, ..Scan::default() }).await?;
-    let mut is_there: HashMap<RunNumber, bool> = HashMap::new();
-    let mut gone = Vec::new();
+    let mut doubted = Vec::new();
     for (key, _) in &page.rows {
-        let number = keys::index_run(key)?;
-        let found = match is_there.get(&number) {
-            Some(found) => *found,
-            // Numbers are never used again: a run that is gone stays so.
-            None => transaction.unchecked().get(&keys::document(project, number)).await?.is_some(),
-        };
-        is_there.insert(number, found);
-        if !found {
-            gone.push(key.clone());
+        if !wanted.has(transaction, project, key).await? {
+            doubted.push(key.clone());
         }
     }
     let rest = page.rows.last().filter(|_| page.more).map(|(key, _)| range.after(key));
-    Ok((gone, rest))
+    Ok((doubted, rest))
+}
+
+/// Clears those of the rows that the documents of this moment do not want: of runs that are gone, of values that are no more,
+/// and those beyond what is indexed. Returns how many there were.
+pub async fn rows_clear(transaction: &mut Transaction, project: Project, doubted: &[Key]) -> Result<usize> {
+    let (mut wanted, mut cleared) = (Wanted::default(), 0);
+    for key in doubted {
+        if !wanted.has(transaction, project, key).await? {
+            transaction.batch().clear(key.clone());
+            cleared += 1;
+        }
+    }
+    Ok(cleared)
 }
 
 /// Sets the number of runs of a tag or an experiment to what the index says; false if it was so.

@@ -71,3 +71,17 @@ fn rule_28_a_run_with_too_much_to_index_is_listed() {
     let deep = Map::from([("x".repeat(MAX_PATH_BYTES + 1), Value::Null)]);
     assert!(params_rows(P, N, &deep).keys().eq([&partial]));
 }
+
+#[test]
+fn all_rows_of_a_run_are_set_and_cleared_in_one_transaction() {
+    let tree = |value: i64| -> Map {
+        let prefix = "x".repeat(1_400);
+        (0..MAX_PARAMS).map(|at| (format!("{prefix}{at}"), Value::Integer(value))).collect()
+    };
+    let (before, after) = (params_rows(P, N, &tree(1)), params_rows(P, N, &tree(2)));
+    assert!(before.contains_key(&keys::index_partial(P, N)));
+    let mut batch = Batch::default();
+    write_difference(&mut batch, &before, &after);
+    assert_eq!(batch.mutations.len(), before.len() + after.len() - 2);
+    assert!(batch.bytes() < 5_000_000, "{} bytes", batch.bytes());
+}

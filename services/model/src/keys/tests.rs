@@ -1,6 +1,7 @@
 //! Tests of the table: order, prefixes and the way back from a key.
 
 use super::*;
+use crate::ids::SeriesNumber;
 
 const P: Project = Project(0);
 
@@ -68,6 +69,10 @@ fn no_two_rows_share_a_key() {
         change_prefix(P),
         parked_piece(P, &id, ItemPosition::default(), 0),
         garbage(P, 0, n, s, 0),
+        staged(P, &id),
+        staged_progress(P, &id),
+        staged_mark(P, n, producer),
+        staged_page(P, n, producer, 0),
         document(Project(1), n),
     ];
     let distinct: std::collections::BTreeSet<_> = keys.iter().collect();

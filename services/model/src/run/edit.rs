@@ -2,6 +2,7 @@
 //! Everyone who changes a document does it here, so that indexes and counts cannot disagree with it.
 
 use bytes::Bytes;
+use matyan_proto::limits;
 use matyan_store::{Batch, Result, Snapshot, Transaction};
 
 use super::{Document, Params, Props, read};
@@ -10,12 +11,14 @@ use crate::{
     ids::{Project, RunNumber},
     index,
     keys::{self, Counter, EntityKind},
-    rows,
+    params, rows,
     value::Map,
 };
 
 /// Params up to this size lie in the document: larger ones would slow every scan of the list.
 const INLINE_PARAMS_BYTES: usize = 16 * 1024;
+/// By which a map that has grown may take more than what it was given.
+const MAP_HEAD_BYTES: usize = 8;
 
 pub struct RunEdit {
     project: Project,
@@ -24,12 +27,14 @@ pub struct RunEdit {
     pub props: Props,
     /// Read when they are first asked for: as they were, and as they shall be.
     params: Option<(Map, Map)>,
+    /// What messages have brought the params to, encoded, at most; none before the first.
+    params_bytes: Option<usize>,
 }
 
 impl RunEdit {
     /// A document that is not there yet.
     pub(super) fn create(project: Project, number: RunNumber, props: Props) -> Self {
-        Self { project, number, before: None, props, params: None }
+        Self { project, number, before: None, props, params: None, params_bytes: None }
     }
 
     /// The document of a live run number; the transaction fails if it is changed by somebody else meanwhile.
@@ -42,7 +47,7 @@ impl RunEdit {
         let Some(value) = transaction.get(&key).await? else { return Ok(None) };
         let before = Document::decode(&key, &value)?;
         let props = before.props.clone();
-        Ok(Some(Self { project, number, before: Some(before), props, params: None }))
+        Ok(Some(Self { project, number, before: Some(before), props, params: None, params_bytes: None }))
     }
 
     pub fn number(&self) -> RunNumber {
@@ -61,6 +66,30 @@ impl RunEdit {
         Ok(&mut self.params.as_mut().expect("it was filled above").1)
     }
 
+    /// Changes the params by a message. `Err` if they would be over the limit, with what they would have: then they are as
+    /// before.
+    pub async fn params_merge(&mut self, snapshot: &dyn Snapshot, message: Map) -> Result<Result<(), usize>> {
+        let known = self.params_bytes;
+        let tree = self.params(snapshot).await?;
+        let before = known.unwrap_or_else(|| cbor::encode_map(tree).len());
+        let most = before + cbor::encode_map(&message).len() + MAP_HEAD_BYTES;
+        if most <= limits::RUN_PARAMS_BYTES {
+            params::merge(tree, message);
+            self.params_bytes = Some(most);
+            return Ok(Ok(()));
+        }
+        // It may write over what is there, so only the whole tells.
+        let mut merged = tree.clone();
+        params::merge(&mut merged, message);
+        let bytes = cbor::encode_map(&merged).len();
+        if bytes > limits::RUN_PARAMS_BYTES {
+            return Ok(Err(bytes));
+        }
+        *tree = merged;
+        self.params_bytes = Some(bytes);
+        Ok(Ok(()))
+    }
+
     pub fn tag_add(&mut self, tag: &str) {
         if let Err(place) = self.props.tags.binary_search_by(|known| known.as_str().cmp(tag)) {
             self.props.tags.insert(place, tag.to_owned());
@@ -73,7 +102,7 @@ impl RunEdit {
 
     /// Writes what differs; nothing if nothing does.
     pub fn write(self, batch: &mut Batch) {
-        let Self { project, number, before, props, params } = self;
+        let Self { project, number, before, props, params, .. } = self;
         let kept = before.as_ref().map_or_else(Params::none, |document| document.params.clone());
         let params = match params {
             Some((old, new)) if old != new => {

@@ -337,7 +337,7 @@ async fn sweep_batch(
         transaction.batch().clear_range(cleared);
         return Ok((transaction.into_batch(), false));
     }
-    if !notes_clear(&mut transaction, project, &NoteOwner::Run(number.0), SWEEP_ROWS).await? {
+    if !notes_clear(&mut transaction, project, &NoteOwner::Run(number.0)).await? {
         return Ok((transaction.into_batch(), false));
     }
     let range = keys::run_rows(project, number);

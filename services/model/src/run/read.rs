@@ -1,7 +1,7 @@
 //! Reading runs. Every function reads the snapshot that it is given, so that a caller sees one version of the run.
 
 use bytes::Bytes;
-use matyan_store::{Range, Result, Scan, Snapshot};
+use matyan_store::{Key, Range, Result, Scan, Snapshot, Value};
 
 use super::{Document, Params, head_live};
 use crate::{
@@ -61,6 +61,20 @@ pub async fn run_id_of(
 ) -> Result<Option<RunId>> {
     let id: Option<String> = rows::get(snapshot, &keys::number(project, number)).await?;
     Ok(id.map(RunId::new))
+}
+
+/// The ids of many runs at once, in their order.
+pub async fn run_ids_of(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    numbers: &[RunNumber],
+) -> Result<Vec<Option<RunId>>> {
+    let keys: Vec<_> = numbers.iter().map(|number| keys::number(project, *number)).collect();
+    let values = snapshot.get_many(&keys).await?;
+    let id = |(key, value): (&Key, Option<Value>)| {
+        value.map(|value| Ok(RunId::new(rows::decode::<String>(key, &value)?))).transpose()
+    };
+    keys.iter().zip(values).map(id).collect()
 }
 
 /// Runs in the order of the scan, and the range of those behind them.

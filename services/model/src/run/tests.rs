@@ -95,6 +95,8 @@ async fn rule_11_numbers_are_given_once() {
     assert_eq!(create(&store, "d", 1_001).await, RunNumber(1_003));
     let snapshot = store.snapshot().await.unwrap();
     assert_eq!(run_id_of(&*snapshot, P, RunNumber(1_001)).await.unwrap(), Some(RunId::new("b")));
+    let ids = run_ids_of(&*snapshot, P, &[RunNumber(1_001), RunNumber(9)]).await.unwrap();
+    assert_eq!(ids, [Some(RunId::new("b")), None]);
     assert_eq!(project_count(&*snapshot, P, Counter::Runs).await.unwrap(), 3);
 }
 

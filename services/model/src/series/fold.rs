@@ -1,7 +1,7 @@
 //! Folding: a resumable task that turns the blocks of a run into chunks by series.
 //!
 //! A fold takes the run's blocks below a sequence number and works through their series in rising order, a slice in each
-//! transaction of about 1 MB. Blocks with very many points of one series are folded in parts, one after another. Every transaction checks the row that says the run lives and the fold row, writes the
+//! transaction of about 3 MB, as the store counts. Blocks with very many points of one series are folded in parts, one after another. Every transaction checks the row that says the run lives and the fold row, writes the
 //! chunks, lists, pages and summaries of its slice, and moves the fold row. Readers skip what the fold row says is folded;
 //! the last transaction clears the blocks. So a crash between any two of them loses and doubles nothing: a fold begun anew
 //! goes on from the row. Within a slice everything is decided by counts, not by clocks.
@@ -35,8 +35,8 @@ use crate::keys;
 const FORMAT: u8 = 1;
 /// Bytes of blocks that one fold takes; a longer backlog is folded in turns.
 const FOLD_BYTES: usize = 16 << 20;
-/// Keys and values written in a transaction before it ends. The last series may bring several times as much.
-const TRANSACTION_BYTES: usize = 1 << 20;
+/// What a transaction takes, as the store counts, before it ends. The last series may bring as much again.
+const TRANSACTION_BYTES: usize = 3 << 20;
 /// Points that a transaction takes from blocks before it ends: well below a second of work.
 const TRANSACTION_POINTS: usize = 256 * 1024;
 /// How long a replaced chunk stays for readers that have a list with it.
@@ -202,7 +202,10 @@ impl Fold {
                 let series = self.part.series[index];
                 points += rewrite.points;
                 let next_step = rewrite.next_step;
-                bytes += rewrite.write(batch, &self.run.series(series), now_us.saturating_add(GARBAGE_US));
+                let due_us = now_us.saturating_add(GARBAGE_US);
+                let mut written = rewrite.batch(&self.run.series(series), due_us);
+                bytes += written.bytes();
+                batch.mutations.append(&mut written.mutations);
                 if let Some(step) = next_step {
                     return Ok(Some((series.0, step)));
                 }

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use matyan_store::{Batch, Key, Result, Snapshot};
+use matyan_store::{Batch, Result, Snapshot};
 
 use super::super::chunk::{self, CHUNK_BYTES, CHUNK_POINTS, Entry, groups};
 use super::super::header::Folded;
@@ -55,31 +55,27 @@ impl Rewrite {
         Ok(Self { points: points.len(), next_step, folded, removed, added, pages })
     }
 
-    /// Adds the mutations; answers how many bytes they take.
-    pub(super) fn write(self, batch: &mut Batch, place: &SeriesPlace, garbage_due_us: i64) -> usize {
-        let mut written = 0;
-        let mut set = |batch: &mut Batch, key: Key, value: Bytes| {
-            written += key.len() + value.len();
-            batch.set(key, value);
-        };
+    /// The mutations of this series.
+    pub(super) fn batch(self, place: &SeriesPlace, garbage_due_us: i64) -> Batch {
+        let mut batch = Batch::default();
         for entry in &self.removed {
             batch.clear(place.entry_key(entry.steps().first));
-            set(batch, place.garbage_key(garbage_due_us, entry.id), Bytes::new());
+            batch.set(place.garbage_key(garbage_due_us, entry.id), Bytes::new());
         }
         for (entry, bytes) in self.added {
-            set(batch, place.entry_key(entry.steps().first), entry.encode());
-            set(batch, place.chunk_key(entry.id), bytes);
+            batch.set(place.entry_key(entry.steps().first), entry.encode());
+            batch.set(place.chunk_key(entry.id), bytes);
         }
         for ((level, number), page) in &self.pages {
             let key = place.page_key(*level, *number);
             if page.is_empty() {
                 batch.clear(key);
             } else {
-                set(batch, key, encode_page(page));
+                batch.set(key, encode_page(page));
             }
         }
-        set(batch, place.summary_key(), self.folded.encode());
-        written
+        batch.set(place.summary_key(), self.folded.encode());
+        batch
     }
 }
 

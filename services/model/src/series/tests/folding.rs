@@ -44,7 +44,7 @@ fn bulky(number: u32, steps: std::ops::Range<i64>) -> Written {
 async fn rule_17_a_fold_stopped_between_any_two_transactions_goes_on() {
     let store = TestStore::open().await;
     let mut harness = Harness::new(&store).await;
-    for number in 0..100 {
+    for number in 0..300 {
         harness.write(&noisy(number, 0..4000)).await;
     }
     harness.write(&noisy(17, 4000..160_000)).await;
@@ -263,7 +263,7 @@ async fn an_ended_run_keeps_one_tail_chunk_a_series() {
 async fn the_slower_of_two_folds_gives_way() {
     let store = TestStore::open().await;
     let mut harness = Harness::new(&store).await;
-    for number in 0..40 {
+    for number in 0..120 {
         harness.write(&noisy(number, 0..5000)).await;
     }
     let mut slower =
@@ -292,6 +292,25 @@ async fn a_fold_of_a_dead_run_writes_nothing() {
     assert!(snapshot.get(&keys::fold(PROJECT, harness.place.number)).await.unwrap().is_none());
 }
 
+/// Every fourth fold merges the tails of all series: little is written, and much cleared.
+#[tokio::test]
+async fn folds_of_very_many_small_series_fit_the_store() {
+    let store = TestStore::open().await;
+    let mut harness = Harness::new(&store).await;
+    for step in 0..16 {
+        let mut written = Written::default();
+        for number in 0..2_500 {
+            written.push(series(number), Point { step, value: 0.5, epoch: ABSENT, time_us: step });
+        }
+        harness.write(&written).await;
+        harness.fold_all(false).await;
+    }
+    let snapshot = harness.snapshot().await;
+    let view = &harness.views(snapshot.as_ref(), &[series(2_499)]).await[0];
+    let expected = harness.points(series(2_499), StepRange::ALL);
+    assert_eq!(view.points(snapshot.as_ref(), StepRange::ALL).await.unwrap(), expected);
+}
+
 #[tokio::test]
 async fn a_long_backlog_is_folded_in_turns() {
     let store = TestStore::open().await;
@@ -312,7 +331,7 @@ async fn a_long_backlog_is_folded_in_turns() {
     // Numbers of blocks are not given twice, even when none is left.
     assert_eq!(unfolded(&harness).await, (0, false, next_block));
     let snapshot = harness.snapshot().await;
-    let view = &harness.views(snapshot.as_ref()).await[0].1;
+    let view = &harness.views(snapshot.as_ref(), &[series(0)]).await[0];
     let expected = harness.points(SeriesNumber(0), StepRange::ALL);
     assert_eq!(view.points(snapshot.as_ref(), StepRange::ALL).await.unwrap(), expected);
 }

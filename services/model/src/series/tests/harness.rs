@@ -22,6 +22,9 @@ pub(super) fn series(number: u32) -> SeriesNumber {
     SeriesNumber(number)
 }
 
+/// Read from one snapshot when all is compared.
+const SERIES_OF_A_SNAPSHOT: usize = 32;
+
 pub(super) struct Harness<'a> {
     pub(super) store: &'a TestStore,
     pub(super) place: RunPlace,
@@ -89,18 +92,25 @@ impl<'a> Harness<'a> {
         points.filter(|point| steps.contains(point.step)).copied().collect()
     }
 
-    pub(super) async fn views(&self, snapshot: &dyn Snapshot) -> Vec<(SeriesNumber, SeriesView)> {
-        let numbers: Vec<SeriesNumber> = self.model.keys().copied().collect();
+    pub(super) async fn views(&self, snapshot: &dyn Snapshot, numbers: &[SeriesNumber]) -> Vec<SeriesView> {
         let run = RunSeries::open(snapshot, self.place).await.unwrap();
         assert!(run.next_block() >= self.next_block || self.next_block == 0);
-        let views = run.views(snapshot, &numbers).await.unwrap();
-        numbers.into_iter().zip(views).collect()
+        run.views(snapshot, numbers).await.unwrap()
     }
 
-    /// Compares everything that can be read with the map.
+    /// Compares everything that can be read with the map. Nobody writes meanwhile, so that some series may be read from a
+    /// later snapshot than others: one does not live long enough for all of many.
     pub(super) async fn verify(&self, ranges: &[(StepRange, u32)]) {
+        let numbers: Vec<SeriesNumber> = self.model.keys().copied().collect();
+        for some in numbers.chunks(SERIES_OF_A_SNAPSHOT) {
+            self.verify_series(some, ranges).await;
+        }
+    }
+
+    async fn verify_series(&self, numbers: &[SeriesNumber], ranges: &[(StepRange, u32)]) {
         let snapshot = self.snapshot().await;
-        for (series, view) in self.views(snapshot.as_ref()).await {
+        let views = self.views(snapshot.as_ref(), numbers).await;
+        for (series, view) in numbers.iter().copied().zip(views) {
             let all = self.points(series, StepRange::ALL);
             assert_eq!(
                 view.points(snapshot.as_ref(), StepRange::ALL).await.unwrap(),
@@ -122,13 +132,13 @@ impl<'a> Harness<'a> {
                 }
             }
         }
-        self.verify_rows(snapshot.as_ref()).await;
+        self.verify_rows(snapshot.as_ref(), numbers).await;
     }
 
     /// The chunk lists are in order, and every chunk is listed or garbage.
-    async fn verify_rows(&self, snapshot: &dyn Snapshot) {
+    async fn verify_rows(&self, snapshot: &dyn Snapshot, numbers: &[SeriesNumber]) {
         let garbage = self.garbage(snapshot).await;
-        for series in self.model.keys() {
+        for series in numbers {
             let entries = self.place.series(*series).entries(snapshot, StepRange::ALL).await.unwrap();
             assert!(entries.windows(2).all(|pair| pair[0].steps().last < pair[1].steps().first));
             assert!(

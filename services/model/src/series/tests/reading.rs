@@ -213,7 +213,7 @@ async fn a_sample_of_a_long_series_keeps_first_last_order_and_limit() {
     // Checks the samples of each range.
     harness.verify(&[(StepRange::ALL, 10), (StepRange::new(333, 280_001), 3)]).await;
     let snapshot = harness.snapshot().await;
-    let view = &harness.views(snapshot.as_ref()).await[0].1;
+    let view = &harness.views(snapshot.as_ref(), &[series(0)]).await[0];
     for limit in [2, 50, 200, 1000] {
         for sampling in [Sampling::Spread(limit), Sampling::Buckets(limit)] {
             let sample = view.sample(snapshot.as_ref(), StepRange::ALL, sampling).await.unwrap();

@@ -1,0 +1,211 @@
+//! Keys of everything under a run number: (p, 3, run number, part, …), and of what is cleared later of it.
+
+use foundationdb_tuple::Bytes as TupleBytes;
+use matyan_store::{Key, Range, Result};
+
+use super::{RunPart, SeriesKind, Space, below, corrupt, run, tail};
+use crate::ids::{Project, RunNumber, SeriesNumber};
+
+/// Every row under a run number but its document and its index rows.
+pub fn run_rows(project: Project, number: RunNumber) -> Range {
+    below(super::project(project, Space::Run, (number.0,)))
+}
+
+pub fn writing(project: Project, number: RunNumber) -> Key {
+    run(project, number, RunPart::Writing, ())
+}
+
+pub fn block(project: Project, number: RunNumber, sequence: u64) -> Key {
+    run(project, number, RunPart::Block, (sequence,))
+}
+
+/// Blocks in the order they were applied; the tail is (sequence: u64).
+pub fn blocks(project: Project, number: RunNumber) -> Range {
+    below(run(project, number, RunPart::Block, ()))
+}
+
+/// The blocks from sequence `first` up to and without `end`.
+pub fn blocks_between(project: Project, number: RunNumber, first: u64, end: u64) -> Range {
+    Range::new(block(project, number, first), block(project, number, end))
+}
+
+pub fn fold(project: Project, number: RunNumber) -> Key {
+    run(project, number, RunPart::Fold, ())
+}
+
+pub fn series_header(project: Project, number: RunNumber, series: SeriesNumber) -> Key {
+    run(project, number, RunPart::SeriesHeader, (series.0,))
+}
+
+/// The tail is (series: u32).
+pub fn series_headers(project: Project, number: RunNumber) -> Range {
+    below(run(project, number, RunPart::SeriesHeader, ()))
+}
+
+/// The value is the series number. Contexts stand in the key by the digest of their canonical text.
+pub fn series_by_name(
+    project: Project,
+    number: RunNumber,
+    kind: SeriesKind,
+    name: &str,
+    context_digest: &[u8; 16],
+) -> Key {
+    run(project, number, RunPart::SeriesByName, (kind as u16, name, TupleBytes::from(&context_digest[..])))
+}
+
+/// Every series of one name, whatever its context; the tail is (context digest: bytes).
+pub fn series_of_name(project: Project, number: RunNumber, kind: SeriesKind, name: &str) -> Range {
+    below(run(project, number, RunPart::SeriesByName, (kind as u16, name)))
+}
+
+/// The tail is (name: String, context digest: bytes).
+pub fn series_names(project: Project, number: RunNumber, kind: SeriesKind) -> Range {
+    below(run(project, number, RunPart::SeriesByName, (kind as u16,)))
+}
+
+pub fn series_summary(project: Project, number: RunNumber, series: SeriesNumber) -> Key {
+    run(project, number, RunPart::SeriesSummary, (series.0,))
+}
+
+/// The tail is (series: u32).
+pub fn series_summaries(project: Project, number: RunNumber) -> Range {
+    below(run(project, number, RunPart::SeriesSummary, ()))
+}
+
+pub fn chunk_entry(project: Project, number: RunNumber, series: SeriesNumber, first_step: i64) -> Key {
+    run(project, number, RunPart::ChunkList, (series.0, first_step))
+}
+
+/// The name in a key that was scanned in `series_names`.
+pub fn series_name_of(range: &Range, key: &Key) -> Result<String> {
+    let (name, _digest): (String, TupleBytes<'_>) = tail(&range.start, key)?;
+    Ok(name)
+}
+
+/// The same with the digest of the context.
+pub fn series_context_of(range: &Range, key: &Key) -> Result<(String, [u8; 16])> {
+    let (name, digest): (String, TupleBytes<'_>) = tail(&range.start, key)?;
+    Ok((name, digest.as_ref().try_into().map_err(|_| corrupt(key))?))
+}
+
+/// Chunks in the order of steps; the tail is (first step: i64).
+pub fn chunk_list(project: Project, number: RunNumber, series: SeriesNumber) -> Range {
+    below(run(project, number, RunPart::ChunkList, (series.0,)))
+}
+
+/// The chunk lists of all series of a run; the tail is (series: u32, first step: i64).
+pub fn chunk_lists(project: Project, number: RunNumber) -> Range {
+    below(run(project, number, RunPart::ChunkList, ()))
+}
+
+pub fn chunk(project: Project, number: RunNumber, series: SeriesNumber, chunk: u64) -> Key {
+    run(project, number, RunPart::Chunk, (series.0, chunk))
+}
+
+/// The tail is (chunk: u64).
+pub fn chunks(project: Project, number: RunNumber, series: SeriesNumber) -> Range {
+    below(run(project, number, RunPart::Chunk, (series.0,)))
+}
+
+/// Pages are numbered by steps, which may be negative.
+pub fn pyramid_page(project: Project, number: RunNumber, series: SeriesNumber, level: u8, page: i64) -> Key {
+    run(project, number, RunPart::Pyramid, (series.0, u16::from(level), page))
+}
+
+/// One level of a series' pyramid, by step; the tail is (page: i64).
+pub fn pyramid_level(project: Project, number: RunNumber, series: SeriesNumber, level: u8) -> Range {
+    below(run(project, number, RunPart::Pyramid, (series.0, u16::from(level))))
+}
+
+/// The whole pyramid of a series; the tail is (level: u16, page: i64).
+pub fn pyramid(project: Project, number: RunNumber, series: SeriesNumber) -> Range {
+    below(run(project, number, RunPart::Pyramid, (series.0,)))
+}
+
+pub fn garbage(project: Project, due_us: i64, number: RunNumber, series: SeriesNumber, chunk: u64) -> Key {
+    super::project(project, Space::Garbage, (due_us, number.0, series.0, chunk))
+}
+
+/// What is due before `now_us`; the tail is (due: i64, number: u64, series: u32, chunk: u64), counted from `garbage_prefix`.
+pub fn garbage_due(project: Project, now_us: i64) -> Range {
+    Range::new(garbage_prefix(project), super::project(project, Space::Garbage, (now_us,)))
+}
+
+pub fn garbage_prefix(project: Project) -> Key {
+    super::project(project, Space::Garbage, ())
+}
+
+pub fn params_piece(project: Project, number: RunNumber, piece: u32) -> Key {
+    run(project, number, RunPart::Params, (piece,))
+}
+
+pub fn params(project: Project, number: RunNumber) -> Range {
+    below(run(project, number, RunPart::Params, ()))
+}
+
+pub fn object_header(project: Project, number: RunNumber, series: SeriesNumber) -> Key {
+    run(project, number, RunPart::ObjectHeader, (series.0,))
+}
+
+/// The tail is (series: u32).
+pub fn object_headers(project: Project, number: RunNumber) -> Range {
+    below(run(project, number, RunPart::ObjectHeader, ()))
+}
+
+pub fn object(project: Project, number: RunNumber, series: SeriesNumber, step: i64) -> Key {
+    run(project, number, RunPart::Object, (series.0, step))
+}
+
+/// The tail is (step: i64).
+pub fn objects(project: Project, number: RunNumber, series: SeriesNumber) -> Range {
+    below(run(project, number, RunPart::Object, (series.0,)))
+}
+
+pub fn terminal_piece(project: Project, number: RunNumber, line: i64, piece: u32) -> Key {
+    run(project, number, RunPart::TerminalLine, (line, piece))
+}
+
+/// All pieces of one line; the tail is (piece: u32).
+pub fn terminal_line(project: Project, number: RunNumber, line: i64) -> Range {
+    below(run(project, number, RunPart::TerminalLine, (line,)))
+}
+
+/// The tail is (line: i64, piece: u32).
+pub fn terminal_lines(project: Project, number: RunNumber) -> Range {
+    below(run(project, number, RunPart::TerminalLine, ()))
+}
+
+pub fn log_record_piece(project: Project, number: RunNumber, sequence: u64, piece: u32) -> Key {
+    run(project, number, RunPart::LogRecord, (sequence, piece))
+}
+
+/// The tail is (sequence: u64, piece: u32).
+pub fn log_records(project: Project, number: RunNumber) -> Range {
+    below(run(project, number, RunPart::LogRecord, ()))
+}
+
+pub fn log_record_seen(project: Project, number: RunNumber, digest: &[u8; 16]) -> Key {
+    run(project, number, RunPart::LogRecordSeen, (TupleBytes::from(&digest[..]),))
+}
+
+pub fn artifact(project: Project, number: RunNumber, path: &str) -> Key {
+    run(project, number, RunPart::Artifact, (path,))
+}
+
+/// The tail is (path: String).
+pub fn artifacts(project: Project, number: RunNumber) -> Range {
+    below(run(project, number, RunPart::Artifact, ()))
+}
+
+pub fn origin(project: Project, number: RunNumber) -> Key {
+    run(project, number, RunPart::Origin, ())
+}
+
+pub fn run_note(project: Project, number: RunNumber, note: &str) -> Key {
+    run(project, number, RunPart::Note, (note,))
+}
+
+/// The tail is (note id: String).
+pub fn run_notes(project: Project, number: RunNumber) -> Range {
+    below(run(project, number, RunPart::Note, ()))
+}

@@ -1,0 +1,96 @@
+//! Keys of the system's rows, which begin with nil and belong to no project.
+
+use foundationdb_tuple::Bytes as TupleBytes;
+use matyan_store::{Key, Range, Result};
+
+use super::{LogTopic, System, below, corrupt, system, tail};
+use crate::ids::{ProducerId, Project, RunId};
+
+pub fn format() -> Key {
+    system(System::Format, ())
+}
+
+pub fn log(topic: LogTopic) -> Key {
+    system(System::Log, (topic as u16,))
+}
+
+pub fn applied(topic: LogTopic, partition: u32) -> Key {
+    system(System::Applied, (topic as u16, partition))
+}
+
+/// Rows of every partition; the tail is (partition: u32).
+pub fn applied_all(topic: LogTopic) -> Range {
+    below(system(System::Applied, (topic as u16,)))
+}
+
+pub fn lock(job: &str) -> Key {
+    system(System::Lock, (job,))
+}
+
+/// When a job last succeeded.
+pub fn job(job: &str) -> Key {
+    system(System::Job, (job,))
+}
+
+/// The tail is (job: String).
+pub fn jobs() -> Range {
+    below(system(System::Job, ()))
+}
+
+/// The tail is (job: String).
+pub fn locks() -> Range {
+    below(system(System::Lock, ()))
+}
+
+pub fn cut() -> Key {
+    system(System::Cut, ())
+}
+
+pub fn project_by_name(name: &str) -> Key {
+    system(System::Project, (name,))
+}
+
+/// The tail is (name: String).
+pub fn projects() -> Range {
+    below(system(System::Project, ()))
+}
+
+/// What a stamped outbox key begins with.
+pub fn outbox_prefix() -> Key {
+    system(System::Outbox, ())
+}
+
+/// Oldest first.
+pub fn outbox() -> Range {
+    Range::prefix(outbox_prefix())
+}
+
+/// How long a producer that falls silent is kept: one with a mark alone not for long, one with a dictionary for a month.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SweepStage {
+    Mark = 0,
+    Dictionary = 1,
+}
+
+pub fn idle_producer(
+    stage: SweepStage,
+    seen_us: i64,
+    project: Project,
+    id: &RunId,
+    producer: ProducerId,
+) -> Key {
+    let producer = TupleBytes::from(&producer.0[..]);
+    system(System::IdleProducer, (stage as u16, seen_us, project.0, id.as_str(), producer))
+}
+
+/// Producers last seen before `before_us`, the longest silent first; the tail is that of `idle_producer_tail`.
+pub fn idle_producers(stage: SweepStage, before_us: i64) -> Range {
+    let start = system(System::IdleProducer, (stage as u16,));
+    Range::new(start, system(System::IdleProducer, (stage as u16, before_us)))
+}
+
+pub fn idle_producer_tail(range: &Range, key: &Key) -> Result<(i64, Project, RunId, ProducerId)> {
+    let (seen_us, project, id, producer): (i64, u32, String, TupleBytes<'_>) = tail(&range.start, key)?;
+    let producer = producer.as_ref().try_into().map_err(|_| corrupt(key))?;
+    Ok((seen_us, Project(project), RunId::new(id), ProducerId(producer)))
+}
