@@ -6,11 +6,13 @@
 //! that the run is still the deleted one, so a late event cannot hurt a run that was made anew.
 
 mod blobs;
+mod envelope;
 mod outbox;
 
 pub(crate) use blobs::delete_folder;
+use envelope::Event;
 #[cfg(test)]
-pub(crate) use blobs::delete_run;
+pub(crate) use {blobs::delete_run, envelope::Deleted};
 
 use std::time::Duration;
 
@@ -19,9 +21,7 @@ use matyan_model::{
     keys::{self, LogTopic},
     position::{Applied, LastRecord, LogState, applied_get, applied_put, log_get, log_put},
 };
-use matyan_proto::log::v1::{ControlEvent, control_event::Kind};
 use matyan_store::{Transaction, transact};
-use prost::Message;
 use tokio_util::sync::CancellationToken;
 
 use crate::{deps::Deps, error::Error, heartbeat::Heartbeat, jobs::Jobs, metrics::Metrics};
@@ -53,10 +53,14 @@ impl Control {
         let publisher = outbox::run(self.deps.clone(), stop.clone());
         // Boxed: the jobs are most of what this task would be moved with.
         let jobs = Box::pin(Jobs::new(self.deps.clone(), self.metrics.clone()).run(stop.clone()));
-        // All of them are one task: if anything in it hangs, so does the heartbeat.
         let heartbeat = self.heartbeat.clone();
-        let (read, (), (), ()) = tokio::join!(self.read(&stop), publisher, jobs, heartbeat.go_on(&stop));
-        read
+        let beside = async {
+            // All of them are one task: while one of them does not give way, nothing beats.
+            tokio::join!(publisher, jobs, heartbeat.go_on(&stop));
+            Ok(())
+        };
+        // Once reading has failed for good, nothing is waited for.
+        tokio::try_join!(self.read(&stop), beside).map(|((), ())| ())
     }
 
     async fn read(mut self, stop: &CancellationToken) -> Result<(), Error> {
@@ -67,7 +71,7 @@ impl Control {
             };
             let taken = match delivery {
                 Ok(delivery) => self.take(delivery, stop).await,
-                Err(error) => Err(error.into()),
+                Err(error) => self.survive(error, stop).await,
             };
             match taken {
                 Ok(()) => wait = FIRST_WAIT,
@@ -78,6 +82,17 @@ impl Control {
                 }
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// A topic that was made anew, or has lost what was not read, is begun again.
+    async fn survive(&mut self, error: matyan_log::Error, stop: &CancellationToken) -> Result<(), Error> {
+        match error {
+            matyan_log::Error::Trimmed { partition, .. } | matyan_log::Error::Replaced { partition, .. } => {
+                tracing::warn!(partition, %error, "beginning the control topic again");
+                self.take(Delivery::Assigned { partition }, stop).await
+            }
+            error => Err(error.into()),
         }
     }
 
@@ -109,9 +124,9 @@ impl Control {
     ) -> Result<(), Error> {
         self.metrics.events_consumed.inc();
         let started = tokio::time::Instant::now();
-        match ControlEvent::decode(record.value.clone()) {
+        match envelope::decode(record) {
             Ok(event) => {
-                let kind = kind_name(&event);
+                let kind = kind_name(&event.kind);
                 let mut patience = Patience::new(stop, kind);
                 while !patience.is_over(self.handle_counted(&event)).await {}
                 if stop.is_cancelled() {
@@ -135,27 +150,32 @@ impl Control {
         Ok(self.subscription.start(partition, start).await?)
     }
 
-    async fn handle_counted(&self, event: &ControlEvent) -> Result<(), Error> {
+    async fn handle_counted(&self, event: &Event) -> Result<(), Error> {
         let handled = self.handle(event).await;
         if let Err(error) = &handled {
             self.metrics.event_errors.with_label_values(&[error_name(error)]).inc();
         }
-        handled
+        match handled {
+            // Its tombstone stays, and its folder is swept again every hour: other events need not wait for that.
+            Err(error @ Error::BlobsLeft { .. }) if !error.is_temporary() => {
+                tracing::error!(%error, "a deleted run keeps blobs until they can be deleted");
+                Ok(())
+            }
+            handled => handled,
+        }
     }
 
-    async fn handle(&self, event: &ControlEvent) -> Result<(), Error> {
-        match &event.kind {
-            Some(Kind::RunDeleted(deleted)) => {
-                blobs::delete_run(&self.deps, &self.metrics, &event.project, deleted).await
-            }
-            // What these tell has been written before they were sent; they are for whoever listens besides.
-            Some(Kind::RunArchived(_) | Kind::ExperimentDeleted(_) | Kind::TagDeleted(_)) | None => Ok(()),
+    /// What the other kinds tell has been written before they were sent; they are for whoever listens besides.
+    async fn handle(&self, event: &Event) -> Result<(), Error> {
+        match &event.deleted {
+            Some(deleted) => blobs::delete_run(&self.deps, &self.metrics, &event.project, deleted).await,
+            None => Ok(()),
         }
     }
 }
 
 /// Waits between attempts of one thing, longer each time, until it succeeds or the worker is stopped. Errors that a human
-/// must mend are waited for as well, loudly: the events behind this one are worth no less.
+/// must mend are waited for as well, loudly, where they would meet the events behind this one too.
 struct Patience<'a> {
     stop: &'a CancellationToken,
     what: &'a str,
@@ -212,15 +232,11 @@ async fn tell(deps: &Deps, partition: u32, record: &Record) -> Result<(), Error>
     Ok(deps.log_reader.trim(Topic::Control, partition, applied.next).await?)
 }
 
-fn kind_name(event: &ControlEvent) -> &'static str {
-    match &event.kind {
-        Some(Kind::RunDeleted(_)) => "run_deleted",
-        Some(Kind::RunArchived(archived)) if archived.archived => "run_archived",
-        Some(Kind::RunArchived(_)) => "run_unarchived",
-        Some(Kind::ExperimentDeleted(_)) => "experiment_deleted",
-        Some(Kind::TagDeleted(_)) => "tag_deleted",
-        None => "unknown",
-    }
+/// A label of metrics: whatever else the topic holds, they do not grow with it.
+fn kind_name(kind: &str) -> &'static str {
+    const KNOWN: [&str; 5] =
+        ["run_deleted", "run_archived", "run_unarchived", "experiment_deleted", "tag_deleted"];
+    KNOWN.into_iter().find(|known| *known == kind).unwrap_or("unknown")
 }
 
 fn error_name(error: &Error) -> &'static str {

@@ -8,12 +8,9 @@ pub enum Error {
     Log(#[from] matyan_log::Error),
     #[error(transparent)]
     Blob(#[from] matyan_blob::Error),
-    #[error("some blobs could not be deleted, the first of them `{key}`")]
-    BlobsLeft {
-        key: String,
-        #[source]
-        source: matyan_blob::Error,
-    },
+    /// Once more if it is temporary; else what keeps them has to be taken away, and the sweep of tombstones does the rest.
+    #[error("{count} blobs could not be deleted, `{key}` among them: {reason}")]
+    BlobsLeft { count: usize, key: String, reason: matyan_blob::Error },
     /// Give the topic its old number of partitions, or make a new topic and read it after this one.
     #[error(
         "the ingestion topic had {known} partitions and now has {found}: a topic's number of partitions never changes"
@@ -35,12 +32,17 @@ impl From<matyan_upkeep::Error> for Error {
 }
 
 impl Error {
+    /// True where a log turned out to be another one than it was a moment before.
+    pub(crate) fn is_replaced(&self) -> bool {
+        matches!(self, Self::Log(matyan_log::Error::Replaced { .. }))
+    }
+
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Store(error) => error.is_temporary(),
             Self::Log(error) => error.is_temporary(),
             Self::Blob(error) => error.is_temporary(),
-            Self::BlobsLeft { source, .. } => source.is_temporary(),
+            Self::BlobsLeft { reason, .. } => reason.is_temporary(),
             Self::Partitions { .. } | Self::Writer(_) => false,
         }
     }

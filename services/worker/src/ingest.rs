@@ -7,6 +7,7 @@
 //!
 //! To stop: no record is taken any more, writers finish their transaction, progress is written and synced.
 
+mod age;
 mod identity;
 mod partition;
 mod progress;
@@ -34,6 +35,7 @@ use crate::{
     metrics::Metrics,
     record::{Content, Entry},
 };
+use age::Age;
 pub use identity::log_number;
 use partition::Partition;
 use progress::{Progress, ProgressHandle};
@@ -94,6 +96,7 @@ pub struct Ingestion {
     dead_letters: DeadLetters,
     copier: Copier,
     heartbeat: Heartbeat,
+    age: Arc<Age>,
     projects: HashMap<Arc<str>, Project>,
     /// Bytes of records that are taken and not applied.
     window: usize,
@@ -113,6 +116,7 @@ impl Ingestion {
         let progress = Progress::start(deps.clone(), settings.trim_every, lag);
         let (dead_letters, copier) =
             DeadLetters::start(deps.log_writer.clone(), metrics.dead_letters_dropped.clone());
+        let age = Arc::new(Age::new(Arc::clone(&deps.clock), metrics.oldest_unapplied_seconds.clone()));
         Ok(Self {
             deps,
             settings,
@@ -127,6 +131,7 @@ impl Ingestion {
             dead_letters,
             copier,
             heartbeat: Heartbeat::new("the ingestion worker"),
+            age,
             projects: HashMap::from([("".into(), Project::default())]),
             window: 0,
             idle_bytes: 0,
@@ -141,7 +146,11 @@ impl Ingestion {
 
     /// Works until it is stopped, or until something happens that only a human or a restart can mend.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), Error> {
-        let worked = self.work(&stop).await;
+        let age = Arc::clone(&self.age);
+        let worked = tokio::select! {
+            worked = self.work(&stop) => worked,
+            never = age.tell() => match never {},
+        };
         self.stop_writers.cancel();
         while let Some(turn) = self.writers.join_next().await {
             if let Err(error) = self.finish_turn(turn) {
@@ -158,13 +167,15 @@ impl Ingestion {
     async fn work(&mut self, stop: &CancellationToken) -> Result<(), Error> {
         let mut beats = interval(BEAT_EVERY);
         loop {
-            self.heartbeat.beat();
             let has_room = self.window < self.settings.window_bytes;
             self.metrics.unapplied_bytes.set(self.window as f64);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
-                _ = beats.tick() => self.tell_age(),
+                _ = beats.tick() => {
+                    self.heartbeat.beat();
+                    self.age.set(self.partitions.values().filter_map(Partition::oldest_unapplied_us).min());
+                }
                 Some(turn) = self.writers.join_next() => self.finish_turn(turn)?,
                 delivery = self.subscription.next(), if has_room => match delivery {
                     Ok(delivery) => self.take(delivery, stop).await?,
@@ -174,16 +185,17 @@ impl Ingestion {
         }
     }
 
-    fn tell_age(&self) {
-        let oldest_us = self.partitions.values().filter_map(Partition::oldest_unapplied_us).min();
-        let age_us = oldest_us.map_or(0, |oldest_us| self.deps.now_us().saturating_sub(oldest_us).max(0));
-        self.metrics.oldest_unapplied_seconds.set(age_us as f64 / 1e6);
-    }
-
-    /// Waits where waiting helps. A partition that was overtaken by retention is alarmed about, and the others go on.
+    /// Waits where waiting helps. A partition that was overtaken by retention is alarmed about, and the others go on; one of a
+    /// log that was made anew begins again. What was taken of it is applied all the same, as it was acknowledged.
     async fn survive(&mut self, error: matyan_log::Error, stop: &CancellationToken) -> Result<(), Error> {
+        self.age.wait();
         match error {
             matyan_log::Error::Trimmed { partition, .. } => self.lost(partition, &error),
+            matyan_log::Error::Replaced { partition, .. } => {
+                tracing::warn!(partition, %error, "beginning a partition again");
+                self.partitions.remove(&partition);
+                return self.assign(partition, stop).await;
+            }
             error if error.is_temporary() => tracing::warn!(%error, "waiting for the log"),
             error => return Err(error.into()),
         }
@@ -212,6 +224,7 @@ impl Ingestion {
     /// Finds out where to begin; waits as long as log or store are away. A partition that lost records which were never
     /// applied is left alone, with an alarm: the others go on.
     async fn assign(&mut self, number: u32, stop: &CancellationToken) -> Result<(), Error> {
+        self.age.wait();
         loop {
             self.heartbeat.beat();
             let begun = identity::begin(&self.deps, number).await;
@@ -224,6 +237,7 @@ impl Ingestion {
             };
             match started {
                 Ok(begun) => {
+                    self.progress.begin(number, begun.start);
                     tracing::info!(
                         partition = number,
                         log = begun.log,
@@ -238,7 +252,8 @@ impl Ingestion {
                     self.metrics.partitions_lost.inc();
                     return Ok(());
                 }
-                Err(error) if error.is_temporary() => {
+                // A log may be made anew between the two.
+                Err(error) if error.is_temporary() || error.is_replaced() => {
                     tracing::warn!(partition = number, %error, "waiting to begin a partition");
                     if stop.run_until_cancelled(tokio::time::sleep(WAIT)).await.is_none() {
                         return Ok(());
@@ -275,6 +290,7 @@ impl Ingestion {
         let records = match partition.verify(records) {
             partition::Verified::Good(records) => records,
             partition::Verified::OtherLog => {
+                self.age.wait();
                 let (deps, log) = (&self.deps, partition.log());
                 let replaced = patiently(stop, &self.heartbeat, "giving a new log its number", || {
                     identity::replace(deps, number, log)
@@ -318,6 +334,7 @@ impl Ingestion {
         if let Some((name, project)) = self.projects.get_key_value(entry.project.as_str()) {
             return Ok(Some((*project, name.clone())));
         }
+        self.age.wait();
         let (deps, name) = (&self.deps, &entry.project);
         let found = patiently(stop, &self.heartbeat, "looking a project up", || async {
             Ok(project_find(&*deps.store.snapshot().await?, name).await?)

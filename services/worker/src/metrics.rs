@@ -182,12 +182,12 @@ impl JobMetrics {
             runs: new.counters(
                 "matyan_job_runs_total",
                 "Rounds of periodic jobs that came to their end",
-                ("job", &[]),
+                (TASK, &[]),
             )?,
             success: new.gauges(
                 "matyan_job_last_success_timestamp_seconds",
                 "When a job last came to its end",
-                "job",
+                TASK,
             )?,
         })
     }
@@ -199,6 +199,9 @@ impl JobMetrics {
 }
 
 type Label = (&'static str, &'static [&'static str]);
+
+/// Not `job`, which Prometheus itself puts on every series.
+const TASK: &str = "task";
 
 const EVENTS: Label = (
     "event_type",

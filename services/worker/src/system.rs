@@ -39,7 +39,25 @@ impl SystemService for System {
         }))
     }
 
-    async fn readiness(&self, _: Request<pb::ReadinessRequest>) -> Result<Response<pb::ReadinessResponse>> {
+    async fn readiness(
+        &self,
+        request: Request<pb::ReadinessRequest>,
+    ) -> Result<Response<pb::ReadinessResponse>> {
+        let mut checks = vec![check("worker", self.heartbeats.iter().find_map(Heartbeat::problem))];
+        if !request.into_inner().itself_alone {
+            checks.extend(self.dependencies().await);
+        }
+        let ready = checks.iter().all(|check| check.ok);
+        Ok(Response::new(pb::ReadinessResponse { ready, checks }))
+    }
+
+    async fn limits(&self, _: Request<pb::LimitsRequest>) -> Result<Response<pb::LimitsResponse>> {
+        Ok(Response::new(pb::LimitsResponse { limits: Some(limits::message()) }))
+    }
+}
+
+impl System {
+    async fn dependencies(&self) -> [pb::Check; 4] {
         let deps = &self.deps;
         let store = async { deps.store.snapshot().await?.get(&keys::format()).await };
         let (store, log, control_log, blobs) = tokio::join!(
@@ -48,20 +66,13 @@ impl SystemService for System {
             problem(deps.log_writer.describe(Topic::Control)),
             problem(matyan_blob::probe(&*deps.blobs)),
         );
-        let checks = vec![
-            check("worker", self.heartbeats.iter().find_map(Heartbeat::problem)),
+        [
             check("store", store),
             check("log", log),
             check("control_log", control_log),
             // Payloads that no row has room for are moved there before anything that refers to them is written.
             check("blobs", blobs),
-        ];
-        let ready = checks.iter().all(|check| check.ok);
-        Ok(Response::new(pb::ReadinessResponse { ready, checks }))
-    }
-
-    async fn limits(&self, _: Request<pb::LimitsRequest>) -> Result<Response<pb::LimitsResponse>> {
-        Ok(Response::new(pb::LimitsResponse { limits: Some(limits::message()) }))
+        ]
     }
 }
 

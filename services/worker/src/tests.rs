@@ -1,10 +1,11 @@
 //! Tests of the workers on the embedded store, log and blobs: the recorded messages, and each rule by its scenario.
 
-mod harness;
+pub(crate) mod harness;
 mod read;
 
 mod control;
 mod ingest;
+mod lag;
 mod pipeline;
 mod rows;
 mod rules;

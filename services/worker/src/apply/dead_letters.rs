@@ -95,24 +95,10 @@ impl Copier {
 
 #[cfg(test)]
 mod tests {
-    use matyan_log::{Append, TopicInfo};
     use matyan_model::ids::{Project, RunId};
 
     use super::*;
-
-    /// Takes nothing and says nothing.
-    struct Silent;
-
-    #[async_trait::async_trait]
-    impl LogWriter for Silent {
-        fn append(&self, _: Topic, _: Vec<NewRecord>) -> Append {
-            Box::pin(std::future::pending())
-        }
-
-        async fn describe(&self, _: Topic) -> matyan_log::Result<TopicInfo> {
-            std::future::pending().await
-        }
-    }
+    use crate::tests::harness::Silent;
 
     #[tokio::test]
     async fn what_there_is_no_room_for_is_dropped_and_counted() {

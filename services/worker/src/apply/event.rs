@@ -9,7 +9,6 @@ use matyan_model::{
     keys,
     logs::{LogRecord, log_record_put, terminal_line_put},
     object::singular,
-    params,
     run::{Deletion, Head, Parent, head_get, run_delete},
 };
 use matyan_proto::{
@@ -173,13 +172,15 @@ impl Step<'_> {
         self.edit(entry.received_us).await?;
         // Taken out for a moment, because reading the params needs the transaction.
         let mut edit = self.edit.take().expect("the document was loaded above");
-        let tree = edit.params(self.transaction.unchecked()).await?;
-        if !message.is_empty() {
-            params::merge(tree, message);
+        let is_empty = message.is_empty();
+        let merged = edit.params_merge(self.transaction.unchecked(), message).await?;
+        if merged.is_ok() && !is_empty {
             edit.props.updated_us = entry.received_us;
         }
         self.edit = Some(edit);
-        Ok(Ok(()))
+        let limit = limits::RUN_PARAMS_BYTES;
+        Ok(merged
+            .map_err(|bytes| format!("the run's params would have {bytes} bytes, and {limit} are the limit")))
     }
 
     async fn log_line(&mut self, entry: &Entry, line: &pb::LogTerminalLine) -> Result<Verdict, Failure> {
@@ -235,6 +236,10 @@ impl Step<'_> {
                 blob.path.len(),
                 limits::ARTIFACT_PATH_BYTES
             )));
+        }
+        if blob.key.len() > limits::BLOB_REFERENCE_BYTES {
+            let (size, most) = (blob.key.len(), limits::BLOB_REFERENCE_BYTES);
+            return Ok(Err(format!("`key` has {size} bytes, and at most {most} are good")));
         }
         let artifact = Artifact {
             blob_key: blob.key.clone(),

@@ -26,8 +26,10 @@ use super::{
 
 /// What a point writes, about: it is packed to less.
 const POINT_BYTES: usize = 12;
-/// What a new series writes beside its name and context: three rows.
-const SERIES_EXTRA_BYTES: usize = 256;
+/// What a new series writes beside its name and context: three rows, as the store counts.
+const SERIES_EXTRA_BYTES: usize = 1_536;
+/// How often its name counts: it stands in two keys and a header.
+const SERIES_NAMES: usize = 7;
 
 impl Step<'_> {
     /// Takes the points of a record from this item on; `false` if some are left.
@@ -108,9 +110,10 @@ impl Step<'_> {
         group: &Points,
         range: Range<usize>,
     ) -> (usize, Vec<u32>) {
+        let written = self.bytes();
         let mut unresolved = Vec::new();
         for at in range.clone() {
-            if self.bytes >= TRANSACTION_BYTES && at > range.start {
+            if self.bytes.max(written) >= TRANSACTION_BYTES && at > range.start {
                 return (at, unresolved);
             }
             self.bytes += POINT_BYTES;
@@ -119,7 +122,8 @@ impl Step<'_> {
                 // Refused until it is resolved, so that it is listed once.
                 dictionary.numbers[reference as usize] = REFUSED;
                 let definition = &dictionary.definitions[reference as usize];
-                self.bytes += 2 * definition.name.len() + definition.context.len() + SERIES_EXTRA_BYTES;
+                self.bytes +=
+                    SERIES_NAMES * definition.name.len() + definition.context.len() + SERIES_EXTRA_BYTES;
                 unresolved.push(reference);
             }
         }

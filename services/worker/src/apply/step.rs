@@ -18,7 +18,7 @@ use matyan_proto::{
     ingest::v1::{Event, event::Kind},
     message_type,
 };
-use matyan_store::{Batch as StoreBatch, Transaction};
+use matyan_store::{Batch as StoreBatch, Mutation, Transaction};
 
 use super::{
     Failure, RunKey,
@@ -70,8 +70,10 @@ pub(super) struct Step<'a> {
     pub(super) mode: Mode,
     /// Items taken so far.
     pub(super) items: u32,
-    /// Bytes that they will write, about.
+    /// Bytes that they will write, about: those too that are not in the transaction before its end.
     pub(super) bytes: usize,
+    /// What is in the transaction so far, as the store counts.
+    batch_bytes: BatchBytes,
     pub(super) edit: Option<RunEdit>,
     /// Tags and experiments that were looked up or made, by name.
     pub(super) entities: HashMap<(EntityKind, String), String>,
@@ -90,6 +92,21 @@ pub(super) struct Step<'a> {
     last_received_us: i64,
     caller: String,
     pub(super) outcome: Outcome,
+}
+
+/// Counts each mutation of a growing batch once.
+#[derive(Debug, Default)]
+struct BatchBytes {
+    mutations: usize,
+    bytes: usize,
+}
+
+impl BatchBytes {
+    fn count(&mut self, batch: &StoreBatch) -> usize {
+        self.bytes += batch.mutations[self.mutations..].iter().map(Mutation::bytes).sum::<usize>();
+        self.mutations = batch.mutations.len();
+        self.bytes
+    }
 }
 
 impl<'a> Step<'a> {
@@ -114,6 +131,7 @@ impl<'a> Step<'a> {
             mode,
             items: 0,
             bytes: 0,
+            batch_bytes: BatchBytes::default(),
             edit: None,
             entities: HashMap::new(),
             objects: HashMap::new(),
@@ -144,12 +162,17 @@ impl<'a> Step<'a> {
         Ok(records.len())
     }
 
-    pub(super) fn is_full(&self) -> bool {
+    pub(super) fn is_full(&mut self) -> bool {
         let items = match self.mode {
             Mode::Apply { items } => items,
             Mode::Park { .. } => 1,
         };
-        self.items >= items || self.bytes >= TRANSACTION_BYTES || self.is_deleted
+        self.items >= items || self.bytes() >= TRANSACTION_BYTES || self.is_deleted
+    }
+
+    /// What the transaction takes, as far as is known.
+    pub(super) fn bytes(&mut self) -> usize {
+        self.bytes.max(self.batch_bytes.count(self.transaction.batch()))
     }
 
     /// How many items may still be taken.
@@ -300,7 +323,7 @@ impl<'a> Step<'a> {
     /// The transaction, with everything that its items came to.
     pub(super) fn finish(mut self) -> (StoreBatch, Outcome) {
         let mut outcome = std::mem::take(&mut self.outcome);
-        outcome.bytes = self.bytes;
+        outcome.bytes = self.bytes();
         let (project, id) = (self.run.project, &self.run.id);
         if let Some(number) = self.state.live_number().filter(|_| !self.is_deleted) {
             outcome.blocks = self.finish_run(number);

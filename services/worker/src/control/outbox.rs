@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use matyan_log::{NewRecord, Topic};
+use matyan_log::Topic;
 use matyan_model::events::events_list;
 use matyan_store::Batch;
-use prost::Message;
 use tokio_util::sync::CancellationToken;
 
+use super::envelope;
 use crate::{deps::Deps, error::Error};
 
 /// Events copied in one append.
@@ -41,12 +41,7 @@ pub(crate) async fn publish(deps: &Deps) -> Result<usize, Error> {
     if events.is_empty() {
         return Ok(0);
     }
-    let record = |event: &matyan_proto::log::v1::ControlEvent| NewRecord {
-        key: event.id.clone(),
-        value: event.encode_to_vec().into(),
-        headers: Vec::new(),
-    };
-    let records = events.iter().map(|(_, event)| record(event)).collect();
+    let records = events.iter().filter_map(|(_, event)| envelope::encode(event)).collect();
     deps.log_writer.append(Topic::Control, records).await?;
     let mut batch = Batch::buffered();
     for (key, _) in &events {

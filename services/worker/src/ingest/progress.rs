@@ -1,7 +1,10 @@
 //! Tells the store how far each partition is applied, and trims the log behind that. A task of its own, so that records are
 //! handed out meanwhile: what comes while a row is being written is written together next.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use matyan_log::Topic;
 use matyan_model::{
@@ -14,7 +17,21 @@ use tokio::{sync::watch, task::JoinHandle, time::MissedTickBehavior};
 
 use crate::{deps::Deps, error::Error};
 
-type Positions = BTreeMap<u32, Applied>;
+type Positions = BTreeMap<u32, Position>;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Position {
+    /// Where reading began.
+    start: u64,
+    /// Up to where everything is applied that was read since.
+    applied: Option<Applied>,
+}
+
+impl Position {
+    fn next(&self) -> u64 {
+        self.applied.as_ref().map_or(self.start, |applied| applied.next)
+    }
+}
 
 pub(super) struct Progress {
     deps: Deps,
@@ -22,6 +39,8 @@ pub(super) struct Progress {
     written: Positions,
     trimmed: Positions,
     lag: GaugeVec,
+    /// Of which partitions the lag is told.
+    lagging: BTreeSet<u32>,
 }
 
 pub(super) struct ProgressHandle {
@@ -33,9 +52,16 @@ pub(super) struct ProgressHandle {
 const WAIT: Duration = Duration::from_millis(500);
 
 impl ProgressHandle {
+    pub(super) fn begin(&self, partition: u32, start: u64) {
+        self.tell.send_modify(|positions| {
+            positions.insert(partition, Position { start, applied: None });
+        });
+    }
+
     pub(super) fn tell(&self, partition: u32, applied: Applied) {
         self.tell.send_modify(|positions| {
-            positions.insert(partition, applied);
+            let start = positions.get(&partition).map_or(applied.next, |position| position.start);
+            positions.insert(partition, Position { start, applied: Some(applied) });
         });
     }
 
@@ -57,7 +83,8 @@ impl ProgressHandle {
 impl Progress {
     pub(super) fn start(deps: Deps, trim_every: Duration, lag: GaugeVec) -> ProgressHandle {
         let (tell, told) = watch::channel(Positions::new());
-        let progress = Self { deps, told, written: Positions::new(), trimmed: Positions::new(), lag };
+        let (written, trimmed, lagging) = Default::default();
+        let progress = Self { deps, told, written, trimmed, lag, lagging };
         ProgressHandle { tell, task: tokio::spawn(progress.run(trim_every)) }
     }
 
@@ -75,6 +102,7 @@ impl Progress {
             };
             // While the store is away; but whoever stops is not kept waiting, as the log tells all again.
             while !self.write().await && self.told.has_changed().is_ok() {
+                self.tell_lag().await;
                 tokio::time::sleep(WAIT).await;
             }
             if !is_open {
@@ -86,8 +114,9 @@ impl Progress {
     /// True if everything told is in the store.
     async fn write(&mut self) -> bool {
         let told = self.told.borrow_and_update().clone();
-        for (partition, applied) in &told {
-            if self.written.get(partition) == Some(applied) {
+        for (partition, position) in &told {
+            let Some(applied) = &position.applied else { continue };
+            if self.written.get(partition) == Some(position) {
                 continue;
             }
             if let Err(error) = put(&self.deps, *partition, applied).await {
@@ -99,16 +128,28 @@ impl Progress {
         true
     }
 
-    /// How many records of each partition that it has are not applied.
-    async fn tell_lag(&self) {
-        let info = match self.deps.log_writer.describe(Topic::Ingestion).await {
+    /// How many records of each partition that it has are not applied; of those that it has no more it says nothing. Whoever stops
+    /// does not wait for the log.
+    async fn tell_lag(&mut self) {
+        let told = self.told.borrow().clone();
+        let described = tokio::select! {
+            described = self.deps.log_writer.describe(Topic::Ingestion) => described,
+            () = is_over(self.told.clone()) => return,
+        };
+        let info = match described {
             Ok(info) => info,
             Err(error) => return tracing::debug!(%error, "the lag is not known"),
         };
-        for (partition, applied) in &self.written {
+        let before = std::mem::take(&mut self.lagging);
+        for (partition, position) in &told {
             let Some(bounds) = info.partitions.get(*partition as usize) else { continue };
-            let lag = bounds.end.saturating_sub(applied.next.max(bounds.first));
+            let lag = bounds.end.saturating_sub(position.next().max(bounds.first));
             self.lag.with_label_values(&[&partition.to_string()]).set(lag as f64);
+            self.lagging.insert(*partition);
+        }
+        for partition in before.difference(&self.lagging) {
+            let removed = self.lag.remove_label_values(&[&partition.to_string()]);
+            removed.expect("it was told before");
         }
     }
 
@@ -120,7 +161,8 @@ impl Progress {
         if let Err(error) = self.deps.store.sync().await {
             return tracing::warn!(%error, "the log is not trimmed, because the store cannot be synced");
         }
-        for (partition, applied) in &self.written {
+        for (partition, position) in &self.written {
+            let Some(applied) = &position.applied else { continue };
             let trimmed = self.deps.log_reader.trim(Topic::Ingestion, *partition, applied.next).await;
             if let Err(error) = trimmed {
                 return tracing::warn!(partition, %error, "the log could not be trimmed");
@@ -128,6 +170,11 @@ impl Progress {
         }
         self.trimmed = self.written.clone();
     }
+}
+
+/// Returns when nobody tells any more.
+async fn is_over(mut told: watch::Receiver<Positions>) {
+    while told.changed().await.is_ok() {}
 }
 
 /// Never moves back: a worker that has lost the partition may come late.

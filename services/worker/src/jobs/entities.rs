@@ -1,8 +1,9 @@
 //! Links of deleted tags and experiments. They count for nothing since the entity is gone; this takes them out of the
-//! documents, one run at a time, and then the last rows of the entity.
+//! documents, one run at a time, and then the last rows of the entity: the notes of an experiment that had very many.
 
 use matyan_model::{
     change::change_put,
+    entity::{NoteOwner, notes_clear},
     ids::{NamedProject, Project},
     index::runs_proposed,
     keys::{self, Counter, EntityKind},
@@ -46,6 +47,9 @@ async fn unlink_all(
     id: &str,
     stop: &CancellationToken,
 ) -> Result<(), Error> {
+    if kind == EntityKind::Experiment && !clear_notes(deps, project, id, stop).await? {
+        return Ok(());
+    }
     let range = links(project, kind, id);
     while !stop.is_cancelled() {
         let mut transaction = Transaction::new(deps.store.snapshot().await?);
@@ -81,4 +85,25 @@ async fn unlink_all(
         }
     }
     Ok(())
+}
+
+/// False if it was stopped before the last.
+async fn clear_notes(
+    deps: &Deps,
+    project: Project,
+    experiment: &str,
+    stop: &CancellationToken,
+) -> Result<bool, Error> {
+    let owner = NoteOwner::Experiment(experiment.to_owned());
+    while !stop.is_cancelled() {
+        let (is_done, _) = transact(&*deps.store, async |mut transaction: Transaction| {
+            let is_done = notes_clear(&mut transaction, project, &owner).await?;
+            Ok::<_, Error>((transaction, is_done))
+        })
+        .await?;
+        if is_done {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

@@ -59,15 +59,20 @@ async fn sweep_locked(deps: &Deps, metrics: &Metrics, lock: &Lock) -> Result<(),
         while let Some(own) = range {
             let (tombstones, rest) = tombstones_list(&*deps.store.snapshot().await?, project, &own).await?;
             for (id, tombstone) in tombstones {
-                if !tombstone.blobs_gone && is_older(&tombstone, BLOBS_EXPECTED_US) {
-                    let number = RunNumber(tombstone.number.unwrap_or_default());
-                    if let Err(error) = delete_folder(deps, metrics, &named, &id, number, Some(lock)).await {
-                        // The others' blobs are worth no less.
-                        tracing::warn!(run = id.as_str(), %error, "blobs are deleted in the next round");
-                    }
+                let number = RunNumber(tombstone.number.unwrap_or_default());
+                if !tombstone.blobs_gone
+                    && is_older(&tombstone, BLOBS_EXPECTED_US)
+                    && let Err(error) = delete_folder(deps, metrics, &named, &id, number, Some(lock)).await
+                {
+                    // The others' blobs are worth no less.
+                    tracing::warn!(run = id.as_str(), %error, "blobs are deleted in the next round");
                 }
                 if tombstone.blobs_gone && is_older(&tombstone, KEPT_US) && has_passed(&tombstone) {
-                    clear(deps, project, &id, lock).await?;
+                    // An upload that was allowed before the delete may have come after it. No such URL is good any more.
+                    match delete_folder(deps, metrics, &named, &id, number, Some(lock)).await {
+                        Ok(()) => clear(deps, project, &id, lock).await?,
+                        Err(error) => tracing::warn!(run = id.as_str(), %error, "a tombstone stays"),
+                    }
                 }
             }
             range = rest;

@@ -1,19 +1,24 @@
 //! The control worker and the jobs: events out of the outbox, blobs of deleted runs, sweeps.
 
+mod sweeps;
+
 use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _};
 use matyan_blob::{
     BlobKey,
-    layers::{Fault as BlobFault, Faulty},
+    layers::{Call, Fault as BlobFault, Faulty},
 };
-use matyan_log::Topic;
+use matyan_log::{Delivery, LogReader, Subscription, Topic};
 use matyan_model::{
-    entity::{Tag, entity_delete, entity_find, runs_counts},
+    entity::{
+        Experiment, Note, NoteOwner, Tag, entity_create, entity_delete, entity_find, notes_count, runs_counts,
+    },
     events::events_list,
     ids::RunId,
     keys::{self, Counter, EntityKind},
@@ -115,15 +120,9 @@ async fn rule_15_a_late_event_does_not_touch_a_run_made_anew() {
     let mut batch = matyan_store::Batch::default();
     batch.clear(keys::applied(keys::LogTopic::Control, 0)).clear(keys::log(keys::LogTopic::Control));
     world.store().commit(batch).await.unwrap();
-    let deleted =
-        matyan_proto::log::v1::RunDeleted { run_id: "r".into(), run_number: 0, blob_keys: Vec::new() };
-    let late = matyan_proto::log::v1::ControlEvent {
-        kind: Some(matyan_proto::log::v1::control_event::Kind::RunDeleted(deleted)),
-        ..Default::default()
-    };
     let late = matyan_log::NewRecord {
         key: Bytes::new(),
-        value: prost::Message::encode_to_vec(&late).into(),
+        value: r#"{"type":"run_deleted","timestamp":"2024-01-02T03:04:05Z","payload":{"run_id":"r"}}"#.into(),
         headers: Vec::new(),
     };
     matyan_log::LogWriter::append(&*world.log, Topic::Control, vec![late]).await.unwrap();
@@ -152,6 +151,56 @@ async fn rule_15_an_event_waits_in_the_outbox_until_the_blobs_can_be_deleted() {
     is_broken.store(false, Ordering::Relaxed);
     eventually("a mark that the blobs are gone", || world.blobs_are_gone()).await;
     assert!(!world.has_blob("r/a").await);
+    control.stop().await;
+}
+
+/// A log that says of each partition once that it is another one now.
+struct MadeAnew(Arc<dyn LogReader>);
+
+struct MadeAnewSubscription {
+    inner: Box<dyn Subscription>,
+    told: bool,
+}
+
+#[async_trait]
+impl LogReader for MadeAnew {
+    async fn subscribe(&self, topic: Topic) -> matyan_log::Result<Box<dyn Subscription>> {
+        let inner = self.0.subscribe(topic).await?;
+        Ok(Box::new(MadeAnewSubscription { inner, told: false }))
+    }
+
+    async fn trim(&self, topic: Topic, partition: u32, offset: u64) -> matyan_log::Result<()> {
+        self.0.trim(topic, partition, offset).await
+    }
+}
+
+#[async_trait]
+impl Subscription for MadeAnewSubscription {
+    async fn next(&mut self) -> matyan_log::Result<Delivery> {
+        let delivery = self.inner.next().await?;
+        match delivery {
+            Delivery::Records { partition, ref records } if !self.told => {
+                self.told = true;
+                let asked = records[0].offset;
+                Err(matyan_log::Error::Replaced { partition, asked, end: 0 })
+            }
+            delivery => Ok(delivery),
+        }
+    }
+
+    async fn start(&mut self, partition: u32, offset: u64) -> matyan_log::Result<()> {
+        self.inner.start(partition, offset).await
+    }
+}
+
+#[tokio::test]
+async fn a_control_topic_made_anew_is_read_from_its_beginning() {
+    let mut world = World::new().await;
+    world.deps.log_reader = Arc::new(MadeAnew(world.log.clone()));
+    world.put_blob("r/a").await;
+    world.apply(vec![record(0).create(), record(1).delete()]).await;
+    let control = world.control().await;
+    eventually("a mark that the blobs are gone", || world.blobs_are_gone()).await;
     control.stop().await;
 }
 
@@ -220,6 +269,34 @@ async fn rule_26_links_of_a_deleted_tag_are_swept() {
 }
 
 #[tokio::test]
+async fn rule_26_notes_that_a_deleted_experiment_left_are_swept() {
+    let world = World::new().await;
+    world.apply(vec![record(0).create()]).await;
+    let owner = NoteOwner::Experiment("e".into());
+    let experiment = Experiment { name: "e".into(), ..Experiment::default() };
+    let note = Note { owner: owner.clone(), ..Note::default() };
+    transact(world.store(), async |mut transaction: Transaction| {
+        entity_create(&mut transaction, P, "e", &experiment).await.unwrap();
+        for at in 0..2_001 {
+            entity_create(&mut transaction, P, &format!("{at:04}"), &note).await.unwrap();
+        }
+        Ok::<_, Error>((transaction, ()))
+    })
+    .await
+    .unwrap();
+    transact(world.store(), async |mut transaction: Transaction| {
+        entity_delete::<Experiment>(&mut transaction, P, "e").await.unwrap();
+        Ok::<_, Error>((transaction, ()))
+    })
+    .await
+    .unwrap();
+    let left = async || notes_count(&*world.store().snapshot().await.unwrap(), P, &owner).await.unwrap();
+    assert_eq!(left().await, 1);
+    jobs::sweep_entities(&world.deps, &CancellationToken::new()).await.unwrap();
+    assert_eq!(left().await, 0);
+}
+
+#[tokio::test]
 async fn rule_13_a_tombstone_stays_until_nothing_can_bring_the_run_back() {
     let world = World::new().await;
     let day = 24 * 3_600_000_000;
@@ -237,9 +314,12 @@ async fn rule_13_a_tombstone_stays_until_nothing_can_bring_the_run_back() {
     world.now_us.store(29 * day, Ordering::Relaxed);
     sweep().await;
     assert!(world.head().await.is_some(), "it is younger than the longest spool");
+    // By a URL that was given out before the run was deleted.
+    world.put_blob("r/late").await;
     world.now_us.store(31 * day, Ordering::Relaxed);
     sweep().await;
     assert_eq!(world.head().await, None);
+    assert!(!world.has_blob("r/late").await, "nobody would ever look there again");
 }
 
 #[tokio::test]
@@ -281,6 +361,41 @@ async fn rule_14_a_sweep_that_lost_its_lock_notes_nothing() {
     assert!(!world.blobs_are_gone().await);
     let held = lock_held(&*world.store().snapshot().await.unwrap(), "cleanup-tombstones").await.unwrap();
     assert_eq!(held.unwrap().owner, [9; 16], "it is not the sweep's to release");
+}
+
+/// As one under a lock of the bucket's.
+#[tokio::test]
+async fn rule_15_a_blob_that_cannot_be_deleted_keeps_neither_its_neighbours_nor_other_events() {
+    let mut world = World::new().await;
+    for key in ["a/1", "a/2", "a/3", "b/1"] {
+        world.put_blob(key).await;
+    }
+    for run in ["a", "b"] {
+        let deleted = vec![record(0).run(run).create(), record(1).run(run).delete()];
+        world.apply_with(&mut world.writer(run), deleted).await;
+    }
+    let deletes = AtomicU64::new(0);
+    world.deps.blobs = Arc::new(Faulty::new(world.deps.blobs.clone(), move |call| match call {
+        Call::Delete if deletes.fetch_add(1, Ordering::Relaxed) == 0 => BlobFault::Lock,
+        _ => BlobFault::None,
+    }));
+    let control = world.control().await;
+    let gone = async |run: &str| {
+        let (snapshot, run) = (world.store().snapshot().await.unwrap(), RunId::new(run));
+        let head = matyan_model::run::head_get(&*snapshot, P, &run).await.unwrap();
+        matches!(head, Some(Head::Tombstone(tombstone)) if tombstone.blobs_gone)
+    };
+    eventually("a mark that the blobs of the other run are gone", || gone("b")).await;
+    assert!(!gone("a").await, "one of its blobs is there");
+    assert_eq!((control.metrics.blobs_deleted.get(), control.metrics.blob_failures.get()), (3, 1));
+    assert_eq!(control.metrics.event_errors.with_label_values(&["blob_storage"]).get(), 1);
+    control.stop().await;
+    let left = world.blobs().list("", None).await.unwrap().blobs;
+    assert_eq!(left.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["a/1"]);
+    // The sweep finds it when the lock is away.
+    world.now_us.store(100 * 24 * 3_600_000_000, Ordering::Relaxed);
+    jobs::sweep_tombstones(&world.deps, &Metrics::new(&Registry::new()).unwrap()).await.unwrap();
+    assert!(gone("a").await && !world.has_blob("a/1").await);
 }
 
 /// A blob that cannot be deleted keeps its own tombstone alone.
@@ -331,9 +446,9 @@ async fn an_event_names_blobs_of_its_own_run_alone() {
         world.put_blob(key).await;
     }
     let metrics = Metrics::new(&Registry::new()).unwrap();
-    let deleted = |blob_keys: &[&str]| matyan_proto::log::v1::RunDeleted {
+    let deleted = |blob_keys: &[&str]| crate::control::Deleted {
         run_id: "r".into(),
-        run_number: tombstone.number.unwrap(),
+        number: Some(matyan_model::ids::RunNumber(tombstone.number.unwrap())),
         blob_keys: blob_keys.iter().map(|key| (*key).to_owned()).collect(),
     };
     let delete = async |project: &str, keys: &[&str]| {
@@ -343,178 +458,4 @@ async fn an_event_names_blobs_of_its_own_run_alone() {
     assert!(world.has_blob("r/a").await, "nobody knows of which project it was");
     delete("", &["r/a", "r2/a", "s/r/a"]).await;
     assert!(!world.has_blob("r/a").await && world.has_blob("r2/a").await && world.has_blob("s/r/a").await);
-}
-
-/// Marks of producers whose partition has been quiet go as well, and come back when the producer does.
-#[tokio::test]
-async fn producers_of_a_quiet_log_are_swept_and_listed_anew() {
-    let world = World::new().await;
-    let hour = 3_600_000_000;
-    let batch = |sequence: u64, received_us: i64| {
-        let mut sent = record(sequence - 1).sent(1, sequence, 0).line(0, "x");
-        (sent.entry.ephemeral_producer, sent.entry.received_us) = (true, received_us);
-        sent
-    };
-    let marks = async || {
-        let key = keys::mark(P, &RunId::new("r"), matyan_model::ids::ProducerId([1; 16]));
-        world.store().snapshot().await.unwrap().get(&key).await.unwrap().is_some()
-    };
-    let mut writer = world.writer("r");
-    world.apply_with(&mut writer, vec![batch(1, hour)]).await;
-    world.now_us.store(hour + hour / 2, Ordering::Relaxed);
-    jobs::sweep_producers(&world.deps).await.unwrap();
-    assert!(marks().await, "it is not silent for long");
-    // A record waits to be applied, which may be this producer's.
-    world.now_us.store(4 * hour, Ordering::Relaxed);
-    world.append([batch(1, hour)]).await;
-    jobs::sweep_producers(&world.deps).await.unwrap();
-    assert!(marks().await, "the log is not applied");
-    let worker = world.work().await;
-    world.applied(0, 0).await;
-    worker.stop().await.unwrap();
-    jobs::sweep_producers(&world.deps).await.unwrap();
-    assert!(!marks().await);
-    // The writer's cache still has the producer.
-    world.apply_with(&mut writer, vec![batch(2, 4 * hour)]).await;
-    assert!(marks().await);
-    world.now_us.store(6 * hour, Ordering::Relaxed);
-    jobs::sweep_producers(&world.deps).await.unwrap();
-    assert!(!marks().await, "nobody told the sweep of it");
-}
-
-#[tokio::test]
-async fn rule_14_a_job_that_lost_its_lock_cannot_write() {
-    use matyan_model::lock::{lock_check, lock_release};
-    let world = World::new().await;
-    let take = async |owner: u8, now_us: i64, stale_us: i64| {
-        let step = async |mut transaction: Transaction| {
-            let lock = lock_take(&mut transaction, "job", [owner; 16], now_us, stale_us).await?;
-            Ok::<_, Error>((transaction, lock))
-        };
-        transact(world.store(), step).await.unwrap().0
-    };
-    let first = take(1, 10, 0).await.unwrap();
-    assert!(take(2, 11, 9).await.is_none(), "it is not stale");
-    let second = take(2, 20, 10).await.unwrap();
-    let commit = async |lock: &_, release: bool| {
-        let mut batch = matyan_store::Batch::default();
-        if release {
-            lock_release(&mut batch, lock)
-        } else {
-            lock_check(&mut batch, lock)
-        }
-        batch.set(keys::project_info(P), Vec::new());
-        world.store().commit(batch).await.unwrap()
-    };
-    assert_eq!(commit(&first, false).await, matyan_store::Commit::Conflict);
-    assert_eq!(commit(&first, true).await, matyan_store::Commit::Conflict);
-    assert_ne!(commit(&second, true).await, matyan_store::Commit::Conflict);
-    assert!(take(3, 21, 10).await.is_some());
-}
-
-#[tokio::test]
-async fn rule_16_blobs_that_nothing_refers_to_go_and_no_others() {
-    let world = World::new().await;
-    let metrics = Metrics::new(&Registry::new()).unwrap();
-    let blob_ref = |path: &str| {
-        let (key, path) = (format!("r/{path}"), path.to_owned());
-        Kind::BlobRef(pb::BlobRef { key, path, ..pb::BlobRef::default() })
-    };
-    let large = format!("{}{}", "x".repeat(100_000), "end");
-    let known =
-        record(0).event(blob_ref("artifact")).object("o", None, "r/image.png").object("o", None, &large);
-    world.append([known.clone()]).await;
-    let worker = world.work().await;
-    world.applied(0, 0).await;
-    worker.stop().await.unwrap();
-    for key in ["r/artifact", "r/image.png", "r/orphan", "stranger/orphan"] {
-        world.put_blob(key).await;
-    }
-    let left = async || {
-        let listing = world.blobs().list("", None).await.unwrap();
-        listing
-            .blobs
-            .into_iter()
-            .map(|(key, _)| key.to_string())
-            .filter(|key| !key.contains("/.matyan/"))
-            .collect::<Vec<_>>()
-    };
-    let sweep = async || jobs::sweep_orphans(&world.deps, &metrics, &CancellationToken::new()).await.unwrap();
-    sweep().await;
-    assert_eq!(left().await.len(), 4, "all of them are young");
-    // A reference may be in a record that is not applied: it is younger than the last one that is.
-    world.now_us.store(1_000_000_000 + 8 * 24 * 3_600_000_000, Ordering::Relaxed);
-    world.append([record(0).event(blob_ref("orphan"))]).await;
-    sweep().await;
-    assert_eq!(left().await.len(), 4, "the log is not applied");
-    let worker = world.work().await;
-    world.applied(0, 1).await;
-    worker.stop().await.unwrap();
-    sweep().await;
-    assert_eq!(left().await.len(), 4, "it was referred to");
-    world.put_blob("r/second orphan").await;
-    world.now_us.store(1_000_000_000 + 20 * 24 * 3_600_000_000, Ordering::Relaxed);
-    sweep().await;
-    assert_eq!(left().await, ["r/artifact", "r/image.png", "r/orphan", "stranger/orphan"]);
-    let objects = &world.read().await.unwrap().objects[0].1;
-    world.value(&objects[1]).await;
-}
-
-/// One run id in two projects. Each has an artifact, a payload that was moved aside, and blobs that it does not refer to.
-#[tokio::test]
-async fn rule_37_sweeps_and_deletes_stay_in_their_project() {
-    let world = World::new().await;
-    let mut batch = matyan_store::Batch::default();
-    batch.set(keys::project_by_name("other"), vec![1, 7]);
-    world.store().commit(batch).await.unwrap();
-    let large = "x".repeat(300_000);
-    let logged = |project: &str, offset: u64, paths: &[&str]| {
-        let mut logged = record(offset).object("o", None, &large);
-        for path in paths {
-            let (key, path) = (format!("r/{path}"), (*path).to_owned());
-            logged = logged.event(Kind::BlobRef(pb::BlobRef { key, path, ..pb::BlobRef::default() }));
-        }
-        logged.entry.project = project.to_owned();
-        logged
-    };
-    let place = |project: &str, path: &str| {
-        BlobKey::in_project(project, &format!("r/{path}")).unwrap().as_str().to_owned()
-    };
-    let payload = {
-        let value = [("data".to_owned(), matyan_model::value::Value::Text(large.clone()))].into();
-        format!(".matyan/{}", blake3::hash(&matyan_model::cbor::encode_map(&value)).to_hex())
-    };
-    for project in ["", "other"] {
-        for path in ["artifact", "only the default refers to it", "orphan"] {
-            world.put_blob(&place(project, path)).await;
-        }
-    }
-    world
-        .append([
-            logged("", 0, &["artifact", "only the default refers to it"]),
-            logged("other", 1, &["artifact"]),
-        ])
-        .await;
-    let worker = world.work().await;
-    world.applied(0, 1).await;
-
-    world.now_us.store(1_000_000_000 + 20 * 24 * 3_600_000_000, Ordering::Relaxed);
-    let metrics = Metrics::new(&Registry::new()).unwrap();
-    jobs::sweep_orphans(&world.deps, &metrics, &CancellationToken::new()).await.unwrap();
-    let left = async || {
-        let listing = world.blobs().list("", None).await.unwrap();
-        listing.blobs.into_iter().map(|(key, _)| key.to_string()).collect::<Vec<_>>()
-    };
-    let of_default = [place("", &payload), place("", "artifact"), place("", "only the default refers to it")];
-    let of_other = [place("other", &payload), place("other", "artifact")];
-    assert_eq!(left().await, [&of_other[..], &of_default].concat());
-
-    let mut delete = record(2).delete();
-    delete.entry.project = "other".to_owned();
-    world.append([delete]).await;
-    let control = world.control().await;
-    eventually("the end of the other project's blobs", async || left().await == of_default).await;
-    control.stop().await;
-    worker.stop().await.unwrap();
-    assert!(world.read().await.is_some(), "the run of the default project lives");
 }

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use matyan_blob::{Blobs, UrlSigner, fs::FsBlobs};
 use matyan_log::{
-    LogWriter, NewRecord, Record, Topic,
+    Append, LogWriter, NewRecord, Record, Topic, TopicInfo,
     embedded::{Components, EmbeddedLog},
 };
 use matyan_model::ids::{Project, RunId};
@@ -244,5 +244,19 @@ impl TestRecord {
 
     pub(super) fn new_record(&self) -> NewRecord {
         NewRecord { key: self.entry.run_id.clone().into(), value: self.value(), headers: Vec::new() }
+    }
+}
+
+/// A log that takes nothing and says nothing, as one whose leader is missing.
+pub(crate) struct Silent;
+
+#[async_trait::async_trait]
+impl LogWriter for Silent {
+    fn append(&self, _: Topic, _: Vec<NewRecord>) -> Append {
+        Box::pin(std::future::pending())
+    }
+
+    async fn describe(&self, _: Topic) -> matyan_log::Result<TopicInfo> {
+        std::future::pending().await
     }
 }

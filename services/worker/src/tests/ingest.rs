@@ -142,6 +142,38 @@ async fn rule_08_errors_of_the_store_are_waited_for_where_a_project_is_looked_up
     worker.stop().await.unwrap();
 }
 
+/// Otherwise nobody would be woken before the log drops what was never applied.
+#[tokio::test]
+async fn what_waits_is_told_of_while_a_partition_cannot_be_begun() {
+    let world = World::new().await;
+    world.append([record(0).create(), metric(0..3)]).await;
+    world.faults.set_faults(Faults::errors(1, 1.0));
+    let worker = world.work().await;
+    let age = worker.metrics.oldest_unapplied_seconds.clone();
+    super::eventually("the age", async || {
+        world.now_us.fetch_add(10_000_000, Ordering::Relaxed);
+        age.get() >= 60.0
+    })
+    .await;
+    world.faults.set_faults(Faults::script([]));
+    world.applied(0, 1).await;
+    super::eventually("no age", async || age.get() == 0.0).await;
+    worker.stop().await.unwrap();
+}
+
+/// Also of a partition of which nothing has been applied since the start.
+#[tokio::test]
+async fn the_lag_is_told_from_the_beginning() {
+    let world = World::new().await;
+    let worker = world.work().await;
+    let lag = worker.metrics.lag_records.clone();
+    super::eventually("a lag", async || {
+        !prometheus::core::Collector::collect(&lag)[0].get_metric().is_empty()
+    })
+    .await;
+    worker.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn rule_24_an_acknowledged_position_can_be_waited_for() {
     let world = World::new().await;

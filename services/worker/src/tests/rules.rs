@@ -15,7 +15,7 @@ use matyan_blob::{
     BlobKey, Blobs, Content, Listing, Meta, Upload,
     layers::{Call, Fault as BlobFault, Faulty},
 };
-use matyan_log::{Append, LogWriter, NewRecord, Record, Topic, TopicInfo};
+use matyan_log::{LogWriter, Record, Topic};
 use matyan_model::{
     change::changes_list,
     keys::{self, Counter, EntityKind},

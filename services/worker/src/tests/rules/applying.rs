@@ -140,14 +140,31 @@ async fn rule_07_four_mib_of_params_are_stored_and_come_back() {
     assert!(snapshot.get(&keys::index_partial(P, run.number)).await.unwrap().is_none());
 }
 
+/// Each message is within its limit, all of them are not.
+#[tokio::test]
+async fn rule_08_params_beyond_what_a_run_holds_are_parked() {
+    let world = World::new().await;
+    let message = |key: &str| format!(r#"{{"{key}":"{}"}}"#, "x".repeat(7 << 19));
+    let records = [message("a"), message("b"), message("a"), r#"{"c":1}"#.to_owned()];
+    let records = records.iter().zip(0..).map(|(params, offset)| record(offset).params(params));
+    assert_eq!(world.apply(records.collect()).await.parked, 1);
+    let run = world.read().await.unwrap();
+    assert_eq!(run.params.keys().collect::<Vec<_>>(), ["a", "c"]);
+    let parked = world.parked().await;
+    assert_eq!(parked[0].at.offset, 1);
+    assert!(parked[0].reason.starts_with("the run's params would have 73"), "{}", parked[0].reason);
+}
+
 #[tokio::test]
 async fn rule_08_bad_items_are_parked_with_their_reasons_and_spoil_no_other() {
     let world = World::new().await;
     let bad_params = Kind::LogParams(pb::LogParams { value: vec![0xff].into() });
     let bad_object = Kind::LogObject(pb::LogObject { value: vec![0x01].into(), ..pb::LogObject::default() });
     let bad_path = Kind::BlobRef(pb::BlobRef { path: "x".repeat(2_000), ..pb::BlobRef::default() });
-    let mut mixed =
-        record(0).create().event(bad_params).tag("t").event(bad_object).event(bad_path).line(0, "good");
+    let bad_key =
+        Kind::BlobRef(pb::BlobRef { path: "x".into(), key: "x".repeat(2_000), ..pb::BlobRef::default() });
+    let mut mixed = record(0).create().event(bad_params).tag("t").event(bad_object);
+    mixed = mixed.event(bad_path).event(bad_key).line(0, "good");
     let long = "x".repeat(1 << 20);
     mixed = mixed.sent(1, 1, 0).define(0, &["good", "bad context", &long]).points(0, &[(Some(0), 1.0)]);
     mixed.batch.series[1].context = "[]".into();
@@ -157,7 +174,7 @@ async fn rule_08_bad_items_are_parked_with_their_reasons_and_spoil_no_other() {
         .points(0, &[(Some(1), 5.0)]);
     mixed = mixed.points(2, &[(Some(0), 6.0)]);
     let applied = world.apply(vec![mixed]).await;
-    assert_eq!(applied.parked, 6);
+    assert_eq!(applied.parked, 7);
     let run = world.read().await.unwrap();
     assert_eq!(world.points("good").await, [(0, 1.0), (1, 5.0)]);
     assert_eq!((run.lines.len(), run.props.tags.len(), run.metrics.len()), (1, 1, 1));
@@ -167,16 +184,17 @@ async fn rule_08_bad_items_are_parked_with_their_reasons_and_spoil_no_other() {
         (1, "the params are no map"),
         (3, "`value` is no map"),
         (4, "`path` has 2000 bytes"),
-        (7, "the context is neither an object nor null"),
-        (9, "series 9 is not in the producer's dictionary"),
-        (11, "`name` has more than 1024 bytes"),
+        (5, "`key` has 2000 bytes"),
+        (8, "the context is neither an object nor null"),
+        (10, "series 9 is not in the producer's dictionary"),
+        (12, "`name` has more than 1024 bytes"),
     ];
     assert_eq!(found.len(), expected.len(), "{found:?}");
     for ((item, reason), (expected_item, beginning)) in found.iter().zip(expected) {
         assert_eq!(*item, expected_item);
         assert!(reason.starts_with(beginning), "{reason}");
     }
-    let points: pb::IngestionBatch = prost::Message::decode(parked[3].item.clone()).unwrap();
+    let points: pb::IngestionBatch = prost::Message::decode(parked[4].item.clone()).unwrap();
     assert_eq!(
         (points.points[0].values.as_slice(), points.series[0].name.as_str()),
         (&[2.0, 3.0][..], "bad context")
@@ -289,24 +307,11 @@ async fn rule_08_dead_letters_are_copies() {
     assert_eq!(world.read().await.unwrap().lines.len(), 1);
 }
 
-/// A log that takes nothing and says nothing, as one whose leader is missing.
-struct Silent;
-
-#[async_trait::async_trait]
-impl LogWriter for Silent {
-    fn append(&self, _: Topic, _: Vec<NewRecord>) -> Append {
-        Box::pin(std::future::pending())
-    }
-
-    async fn describe(&self, _: Topic) -> matyan_log::Result<TopicInfo> {
-        std::future::pending().await
-    }
-}
-
 #[tokio::test]
 async fn rule_08_a_dead_letter_topic_that_is_silent_holds_nothing_up() {
     let mut world = World::new().await;
-    let (dead_letters, _copier) = DeadLetters::start(Arc::new(Silent), crate::tests::harness::dropped());
+    let (dead_letters, _copier) =
+        DeadLetters::start(Arc::new(crate::tests::harness::Silent), crate::tests::harness::dropped());
     world.dead_letters = dead_letters;
     let records = (0..20).map(|at| record(at).event(unstorable()).line(at as i64, "good")).collect();
     let applied = crate::tests::ends("applying", world.apply(records)).await;

@@ -1,0 +1,205 @@
+//! Jobs: what they sweep, what they leave, and that they write nothing once their lock is lost.
+
+use super::*;
+
+/// Marks of producers whose partition has been quiet go as well, and come back when the producer does.
+#[tokio::test]
+async fn producers_of_a_quiet_log_are_swept_and_listed_anew() {
+    let world = World::new().await;
+    let hour = 3_600_000_000;
+    let batch = |sequence: u64, received_us: i64| {
+        let mut sent = record(sequence - 1).sent(1, sequence, 0).line(0, "x");
+        (sent.entry.ephemeral_producer, sent.entry.received_us) = (true, received_us);
+        sent
+    };
+    let marks = async || {
+        let key = keys::mark(P, &RunId::new("r"), matyan_model::ids::ProducerId([1; 16]));
+        world.store().snapshot().await.unwrap().get(&key).await.unwrap().is_some()
+    };
+    let mut writer = world.writer("r");
+    world.apply_with(&mut writer, vec![batch(1, hour)]).await;
+    world.now_us.store(hour + hour / 2, Ordering::Relaxed);
+    jobs::sweep_producers(&world.deps).await.unwrap();
+    assert!(marks().await, "it is not silent for long");
+    // A record waits to be applied, which may be this producer's.
+    world.now_us.store(4 * hour, Ordering::Relaxed);
+    world.append([batch(1, hour)]).await;
+    jobs::sweep_producers(&world.deps).await.unwrap();
+    assert!(marks().await, "the log is not applied");
+    let worker = world.work().await;
+    world.applied(0, 0).await;
+    worker.stop().await.unwrap();
+    jobs::sweep_producers(&world.deps).await.unwrap();
+    assert!(!marks().await);
+    // The writer's cache still has the producer.
+    world.apply_with(&mut writer, vec![batch(2, 4 * hour)]).await;
+    assert!(marks().await);
+    world.now_us.store(6 * hour, Ordering::Relaxed);
+    jobs::sweep_producers(&world.deps).await.unwrap();
+    assert!(!marks().await, "nobody told the sweep of it");
+}
+
+#[tokio::test]
+async fn rule_14_a_job_that_lost_its_lock_cannot_write() {
+    use matyan_model::lock::{lock_check, lock_release};
+    let world = World::new().await;
+    let take = async |owner: u8, now_us: i64, stale_us: i64| {
+        let step = async |mut transaction: Transaction| {
+            let lock = lock_take(&mut transaction, "job", [owner; 16], now_us, stale_us).await?;
+            Ok::<_, Error>((transaction, lock))
+        };
+        transact(world.store(), step).await.unwrap().0
+    };
+    let first = take(1, 10, 0).await.unwrap();
+    assert!(take(2, 11, 9).await.is_none(), "it is not stale");
+    let second = take(2, 20, 10).await.unwrap();
+    let commit = async |lock: &_, release: bool| {
+        let mut batch = matyan_store::Batch::default();
+        if release {
+            lock_release(&mut batch, lock)
+        } else {
+            lock_check(&mut batch, lock)
+        }
+        batch.set(keys::project_info(P), Vec::new());
+        world.store().commit(batch).await.unwrap()
+    };
+    assert_eq!(commit(&first, false).await, matyan_store::Commit::Conflict);
+    assert_eq!(commit(&first, true).await, matyan_store::Commit::Conflict);
+    assert_ne!(commit(&second, true).await, matyan_store::Commit::Conflict);
+    assert!(take(3, 21, 10).await.is_some());
+}
+
+#[tokio::test]
+async fn rule_16_blobs_that_nothing_refers_to_go_and_no_others() {
+    let world = World::new().await;
+    let metrics = Metrics::new(&Registry::new()).unwrap();
+    let blob_ref = |path: &str| {
+        let (key, path) = (format!("r/{path}"), path.to_owned());
+        Kind::BlobRef(pb::BlobRef { key, path, ..pb::BlobRef::default() })
+    };
+    let large = format!("{}{}", "x".repeat(100_000), "end");
+    let known =
+        record(0).event(blob_ref("artifact")).object("o", None, "r/image.png").object("o", None, &large);
+    world.append([known.clone()]).await;
+    let worker = world.work().await;
+    world.applied(0, 0).await;
+    worker.stop().await.unwrap();
+    for key in ["r/artifact", "r/image.png", "r/orphan", "stranger/orphan"] {
+        world.put_blob(key).await;
+    }
+    let left = async || {
+        let listing = world.blobs().list("", None).await.unwrap();
+        listing
+            .blobs
+            .into_iter()
+            .map(|(key, _)| key.to_string())
+            .filter(|key| !key.contains("/.matyan/"))
+            .collect::<Vec<_>>()
+    };
+    let sweep = async || jobs::sweep_orphans(&world.deps, &metrics, &CancellationToken::new()).await.unwrap();
+    sweep().await;
+    assert_eq!(left().await.len(), 4, "all of them are young");
+    // A reference may be in a record that is not applied: it is younger than the last one that is.
+    world.now_us.store(1_000_000_000 + 8 * 24 * 3_600_000_000, Ordering::Relaxed);
+    world.append([record(0).event(blob_ref("orphan"))]).await;
+    sweep().await;
+    assert_eq!(left().await.len(), 4, "the log is not applied");
+    let worker = world.work().await;
+    world.applied(0, 1).await;
+    worker.stop().await.unwrap();
+    sweep().await;
+    assert_eq!(left().await.len(), 4, "it was referred to");
+    world.put_blob("r/second orphan").await;
+    world.now_us.store(1_000_000_000 + 20 * 24 * 3_600_000_000, Ordering::Relaxed);
+    sweep().await;
+    assert_eq!(left().await, ["r/artifact", "r/image.png", "r/orphan", "stranger/orphan"]);
+    let objects = &world.read().await.unwrap().objects[0].1;
+    world.value(&objects[1]).await;
+
+    // A value that is gone may have held a reference: then nothing of the run is swept.
+    let listing = world.blobs().list("r/.matyan/", None).await.unwrap();
+    let payloads: Vec<_> = listing.blobs.into_iter().map(|(key, _)| key).collect();
+    assert!(!payloads.is_empty() && world.blobs().delete(&payloads).await.unwrap().is_empty());
+    world.put_blob("r/third orphan").await;
+    world.now_us.store(1_000_000_000 + 40 * 24 * 3_600_000_000, Ordering::Relaxed);
+    sweep().await;
+    assert!(world.has_blob("r/third orphan").await);
+}
+
+/// What such a value refers to is not known.
+#[tokio::test]
+async fn rule_16_a_run_with_a_value_that_cannot_be_read_keeps_its_blobs() {
+    let world = World::new().await;
+    let metrics = Metrics::new(&Registry::new()).unwrap();
+    world.append([record(0).create().object("o", None, &"x".repeat(100_000))]).await;
+    let worker = world.work().await;
+    world.applied(0, 0).await;
+    worker.stop().await.unwrap();
+    let listing = world.blobs().list("", None).await.unwrap();
+    let [(moved, _)] = &listing.blobs[..] else { panic!("{listing:?}") };
+    // Whatever this is, it is not what was moved there.
+    world.put_blob(moved.as_str()).await;
+    world.put_blob("r/orphan").await;
+    world.now_us.store(1_000_000_000 + 8 * 24 * 3_600_000_000, Ordering::Relaxed);
+    jobs::sweep_orphans(&world.deps, &metrics, &CancellationToken::new()).await.unwrap();
+    assert!(world.has_blob("r/orphan").await);
+}
+
+/// One run id in two projects. Each has an artifact, a payload that was moved aside, and blobs that it does not refer to.
+#[tokio::test]
+async fn rule_37_sweeps_and_deletes_stay_in_their_project() {
+    let world = World::new().await;
+    let mut batch = matyan_store::Batch::default();
+    batch.set(keys::project_by_name("other"), vec![1, 7]);
+    world.store().commit(batch).await.unwrap();
+    let large = "x".repeat(300_000);
+    let logged = |project: &str, offset: u64, paths: &[&str]| {
+        let mut logged = record(offset).object("o", None, &large);
+        for path in paths {
+            let (key, path) = (format!("r/{path}"), (*path).to_owned());
+            logged = logged.event(Kind::BlobRef(pb::BlobRef { key, path, ..pb::BlobRef::default() }));
+        }
+        logged.entry.project = project.to_owned();
+        logged
+    };
+    let place = |project: &str, path: &str| {
+        BlobKey::in_project(project, &format!("r/{path}")).unwrap().as_str().to_owned()
+    };
+    let payload = {
+        let value = [("data".to_owned(), matyan_model::value::Value::Text(large.clone()))].into();
+        format!(".matyan/{}", blake3::hash(&matyan_model::cbor::encode_map(&value)).to_hex())
+    };
+    for project in ["", "other"] {
+        for path in ["artifact", "only the default refers to it", "orphan"] {
+            world.put_blob(&place(project, path)).await;
+        }
+    }
+    world
+        .append([
+            logged("", 0, &["artifact", "only the default refers to it"]),
+            logged("other", 1, &["artifact"]),
+        ])
+        .await;
+    let worker = world.work().await;
+    world.applied(0, 1).await;
+
+    world.now_us.store(1_000_000_000 + 20 * 24 * 3_600_000_000, Ordering::Relaxed);
+    let metrics = Metrics::new(&Registry::new()).unwrap();
+    jobs::sweep_orphans(&world.deps, &metrics, &CancellationToken::new()).await.unwrap();
+    let left = async || {
+        let listing = world.blobs().list("", None).await.unwrap();
+        listing.blobs.into_iter().map(|(key, _)| key.to_string()).collect::<Vec<_>>()
+    };
+    let of_default = [place("", &payload), place("", "artifact"), place("", "only the default refers to it")];
+    let of_other = [place("other", &payload), place("other", "artifact")];
+    assert_eq!(left().await, [&of_other[..], &of_default].concat());
+
+    let mut delete = record(2).delete();
+    delete.entry.project = "other".to_owned();
+    world.append([delete]).await;
+    let control = world.control().await;
+    eventually("the end of the other project's blobs", async || left().await == of_default).await;
+    control.stop().await;
+    worker.stop().await.unwrap();
+    assert!(world.read().await.is_some(), "the run of the default project lives");
+}

@@ -1,0 +1,290 @@
+//! Two workers over one store and one topic of a real Apache Kafka: partitions move between them while records come, and one
+//! goes on with what it had when its partitions were long another's. Every point is there once, in order.
+//! The workers share a process, as only then they can share an embedded store; to each other they are two members of a group.
+
+#[path = "kafka/zombie.rs"]
+mod zombie;
+
+use std::{
+    pin::Pin,
+    process::ExitCode,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use libtest_mimic::{Arguments, Trial};
+use matyan_blob::{UrlSigner, fs::FsBlobs};
+use matyan_log::{
+    LogReader, LogWriter, NewRecord, Topic,
+    kafka::{CreateTopics, KafkaLog, Settings, TopicNames, topics_create},
+};
+use matyan_model::{
+    ids::{Project, RunId},
+    metric::metric_series_list,
+    run::run_find,
+    series::{RunPlace, RunSeries, StepRange},
+};
+use matyan_proto::{
+    ingest::v1::{IngestionBatch, Points, SeriesDef},
+    log::v1::LogEntry,
+};
+use matyan_store::embedded::EmbeddedStore;
+use matyan_tests::{
+    eventually,
+    kafka::{Broker, lacking},
+};
+use matyan_worker::{Deps, FoldThread, Ingestion, Metrics};
+use prometheus::Registry;
+use prost::Message;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use zombie::Zombie;
+
+const P: Project = Project(0);
+const PARTITIONS: u32 = 4;
+const RUNS: usize = 16;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    let lacking = lacking();
+    // Started by the first scene, and ended after the last.
+    let broker = Arc::new(OnceLock::new());
+    let trial = |name: &'static str, play: fn(World) -> Scene| {
+        let broker = broker.clone();
+        let trial = Trial::test(name, move || {
+            run(broker.get_or_init(Broker::start), name, play);
+            Ok(())
+        });
+        match &lacking {
+            Some(reason) => trial.with_kind(reason.clone()).with_ignored_flag(true),
+            None => trial,
+        }
+    };
+    let trials = vec![
+        trial("rule_04_partitions_move_under_load", |world| Box::pin(partitions_move_under_load(world))),
+        trial("rule_04_a_zombie_changes_nothing", |world| Box::pin(a_zombie_changes_nothing(world))),
+    ];
+    let outcome = libtest_mimic::run(&arguments, trials);
+    drop(broker);
+    outcome.exit_code()
+}
+
+type Scene = Pin<Box<dyn Future<Output = ()>>>;
+
+fn run(broker: &Broker, name: &str, play: fn(World) -> Scene) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("a runtime is made").block_on(async { play(World::new(broker, name).await).await });
+}
+
+/// A store, and a log that is written here.
+struct World {
+    deps: Deps,
+    log: Arc<KafkaLog>,
+    settings: Settings,
+    /// Records of each run so far.
+    written: u64,
+    _directory: tempfile::TempDir,
+}
+
+struct Worker {
+    registry: Registry,
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), matyan_worker::Error>>,
+    fold: FoldThread,
+    log: Arc<KafkaLog>,
+}
+
+impl World {
+    /// With topics of its own.
+    async fn new(broker: &Broker, name: &str) -> Self {
+        let topics = TopicNames {
+            ingestion: format!("{name}-ingestion"),
+            control: format!("{name}-control"),
+            dead_letters: format!("{name}-dead-letters"),
+        };
+        let settings = Settings { topics, ..Settings::new(broker.address(), name) };
+        let wanted =
+            CreateTopics { ingestion_partitions: PARTITIONS, replication: 1, min_insync_replicas: 1 };
+        topics_create(&settings, wanted).await.expect("the topics are made");
+        let log = Arc::new(KafkaLog::open(settings.clone()).await.expect("the log is opened"));
+        let directory = tempfile::tempdir().expect("a directory is made");
+        let store = EmbeddedStore::open(directory.path().join("store"), Default::default()).await;
+        let clock = Arc::new(|| 1_000_000_000_i64);
+        let signer = UrlSigner::new(b"secret", Duration::from_secs(60), clock.clone());
+        let blobs = FsBlobs::open(&directory.path().join("blobs"), signer, clock.clone());
+        let deps = Deps {
+            store: Arc::new(store.expect("the store is opened")),
+            log_reader: log.clone(),
+            log_writer: log.clone(),
+            blobs: Arc::new(blobs.expect("the blobs are opened")),
+            clock,
+            random: Arc::new(rand::random::<[u8; 16]>),
+        };
+        Self { deps, log, settings, written: 0, _directory: directory }
+    }
+
+    /// Another member of the group, with connections of its own.
+    async fn worker(&self, reader: impl FnOnce(Arc<KafkaLog>) -> Arc<dyn LogReader>) -> Worker {
+        let log = Arc::new(KafkaLog::open(self.settings.clone()).await.expect("the log is opened"));
+        let deps = Deps { log_reader: reader(log.clone()), log_writer: log.clone(), ..self.deps.clone() };
+        let (registry, stop) = (Registry::new(), CancellationToken::new());
+        let metrics = Metrics::new(&registry).expect("the registry is new");
+        let (notices, fold) =
+            FoldThread::start(deps.clone(), metrics.clone(), stop.clone()).expect("a thread is started");
+        let ingestion = Ingestion::new(deps, Default::default(), notices, metrics).await;
+        let task = tokio::spawn(ingestion.expect("it subscribes").run(stop.clone()));
+        Worker { registry, stop, task, fold, log }
+    }
+
+    /// So many records for every run: each is one point without a step, so that one too many would show.
+    async fn write(&mut self, rounds: u64) {
+        for _ in 0..rounds {
+            self.written += 1;
+            let records = (0..RUNS).map(|run| record(&run_id(run), self.written)).collect();
+            self.log.append(Topic::Ingestion, records).await.expect("the records are written");
+        }
+    }
+
+    async fn values(&self, run: usize) -> Vec<(i64, f64)> {
+        let snapshot = self.deps.store.snapshot().await.expect("the store is read");
+        let Some((number, _)) = run_find(&*snapshot, P, &RunId::new(run_id(run))).await.expect("it is read")
+        else {
+            return Vec::new();
+        };
+        let series = RunSeries::open(&*snapshot, RunPlace { project: P, number }).await.expect("it is read");
+        let all = metric_series_list(&*snapshot, P, number).await.expect("it is read");
+        let Some((metric, _)) = all.into_iter().next() else { return Vec::new() };
+        let view = series.view(&*snapshot, metric).await.expect("it is read");
+        let points = view.points(&*snapshot, StepRange::new(i64::MIN, i64::MAX)).await.expect("it is read");
+        points.steps.iter().copied().zip(points.values.iter().copied()).collect()
+    }
+
+    /// True if a run has what was written, and nothing else.
+    async fn is_whole(&self, run: usize) -> Result<(), usize> {
+        let found = self.values(run).await;
+        for (place, (step, value)) in found.iter().enumerate() {
+            assert_eq!(
+                (*step, *value),
+                (place as i64, (place + 1) as f64),
+                "{run}: doubled, lost or out of order"
+            );
+        }
+        if found.len() as u64 == self.written { Ok(()) } else { Err(found.len()) }
+    }
+
+    async fn all_are_whole(&self) {
+        for run in 0..RUNS {
+            eventually(&format!("run {run} is whole"), async || self.is_whole(run).await).await;
+        }
+    }
+
+    /// Waits until some run is whole, and tells which.
+    async fn one_is_whole(&self) -> usize {
+        eventually("a run is whole", async || {
+            let mut found = Vec::new();
+            for run in 0..RUNS {
+                match self.is_whole(run).await {
+                    Ok(()) => return Ok(run),
+                    Err(count) => found.push(count),
+                }
+            }
+            Err(found)
+        })
+        .await
+    }
+}
+
+impl Worker {
+    fn counter(&self, name: &str) -> f64 {
+        let families = self.registry.gather();
+        let family = families.iter().find(|family| family.name() == name).expect("it is registered");
+        family.get_metric().iter().map(|metric| metric.get_counter().get_value()).sum()
+    }
+
+    /// Waits until it has taken records of the log.
+    async fn is_at_work(&self) {
+        eventually("it takes records", async || {
+            match self.counter("matyan_ingestion_messages_consumed_total") {
+                0.0 => Err(()),
+                _ => Ok(()),
+            }
+        })
+        .await;
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        self.task.await.expect("it does not panic").expect("it ends well");
+        self.fold.finish().await;
+        self.log.close().await.expect("the group is left");
+    }
+}
+
+fn run_id(run: usize) -> String {
+    format!("run-{run}")
+}
+
+fn record(run_id: &str, number: u64) -> NewRecord {
+    let series = SeriesDef { name: "loss".into(), ..SeriesDef::default() };
+    let points =
+        Points { series: vec![0], values: vec![number as f64], steps: vec![i64::MIN], ..Points::default() };
+    let batch = IngestionBatch { series: vec![series], points: vec![points], ..IngestionBatch::default() };
+    let entry =
+        LogEntry { run_id: run_id.to_owned(), batch: batch.encode_to_vec().into(), ..LogEntry::default() };
+    let value = [vec![1], entry.encode_to_vec()].concat();
+    NewRecord { key: run_id.to_owned().into(), value: value.into(), headers: Vec::new() }
+}
+
+async fn partitions_move_under_load(mut world: World) {
+    let first = world.worker(|log| log).await;
+    world.write(20).await;
+    first.is_at_work().await;
+    let second = world.worker(|log| log).await;
+    while second.counter("matyan_ingestion_messages_consumed_total") == 0.0 {
+        world.write(5).await;
+    }
+    world.write(20).await;
+    // It goes in the middle of its work, and another comes.
+    first.stop().await;
+    let third = world.worker(|log| log).await;
+    while third.counter("matyan_ingestion_messages_consumed_total") == 0.0 {
+        world.write(5).await;
+    }
+    world.write(20).await;
+    world.all_are_whole().await;
+    second.stop().await;
+    third.stop().await;
+}
+
+async fn a_zombie_changes_nothing(mut world: World) {
+    let (asleep, is_asleep) = tokio::sync::watch::channel(false);
+    let (zombie, held) = Zombie::new(is_asleep);
+    let dead = world.worker(|log| Arc::new(zombie.over(log))).await;
+    world.write(10).await;
+    world.all_are_whole().await;
+    // From here on it hears nothing of what its partitions become, and does nothing with what it has of them.
+    asleep.send(true).expect("it listens");
+    world.write(10).await;
+    eventually("it has records of every run", async || match held.records() {
+        enough if enough >= 10 * RUNS => Ok(()),
+        few => Err(few),
+    })
+    .await;
+    let living = world.worker(|log| log).await;
+    world.write(10).await;
+    // The one that lives has some of the partitions, and has gone past what the other still holds.
+    let moved = world.one_is_whole().await;
+    asleep.send(false).expect("it listens");
+    eventually("it has worked off what it held", async || match held.records() {
+        0 => Ok(()),
+        left => Err(left),
+    })
+    .await;
+    world.write(10).await;
+    world.all_are_whole().await;
+    assert_eq!(world.values(moved).await.len(), 40);
+    dead.stop().await;
+    living.stop().await;
+}

@@ -1,0 +1,103 @@
+//! A reader that can sleep: it keeps what comes, revocations too, and hands all of it out when it wakes up, as a process does
+//! that was stopped for longer than its group had patience.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use matyan_log::{Delivery, LogReader, Result, Subscription, Topic};
+use tokio::sync::watch;
+
+pub(crate) struct Zombie {
+    is_asleep: watch::Receiver<bool>,
+    held: Held,
+}
+
+/// How many records are kept.
+#[derive(Clone, Default)]
+pub(crate) struct Held(Arc<AtomicUsize>);
+
+pub(crate) struct ZombieReader {
+    zombie: Zombie,
+    inner: Arc<dyn LogReader>,
+}
+
+struct Sleeper {
+    inner: Box<dyn Subscription>,
+    is_asleep: watch::Receiver<bool>,
+    held: Held,
+    deliveries: VecDeque<Delivery>,
+}
+
+impl Held {
+    pub(crate) fn records(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Zombie {
+    pub(crate) fn new(is_asleep: watch::Receiver<bool>) -> (Self, Held) {
+        let held = Held::default();
+        (Self { is_asleep, held: held.clone() }, held)
+    }
+
+    pub(crate) fn over(self, inner: Arc<dyn LogReader>) -> ZombieReader {
+        ZombieReader { zombie: self, inner }
+    }
+}
+
+#[async_trait]
+impl LogReader for ZombieReader {
+    async fn subscribe(&self, topic: Topic) -> Result<Box<dyn Subscription>> {
+        let inner = self.inner.subscribe(topic).await?;
+        let Zombie { is_asleep, held } = &self.zombie;
+        let (is_asleep, held) = (is_asleep.clone(), held.clone());
+        Ok(Box::new(Sleeper { inner, is_asleep, held, deliveries: VecDeque::new() }))
+    }
+
+    async fn trim(&self, topic: Topic, partition: u32, offset: u64) -> Result<()> {
+        self.inner.trim(topic, partition, offset).await
+    }
+}
+
+#[async_trait]
+impl Subscription for Sleeper {
+    async fn next(&mut self) -> Result<Delivery> {
+        loop {
+            if !*self.is_asleep.borrow_and_update()
+                && let Some(delivery) = self.deliveries.pop_front()
+            {
+                self.held.0.fetch_sub(records(&delivery), Ordering::Relaxed);
+                return Ok(delivery);
+            }
+            tokio::select! {
+                changed = self.is_asleep.changed() => changed.expect("the test can wake it"),
+                delivery = self.inner.next() => {
+                    let delivery = delivery?;
+                    self.held.0.fetch_add(records(&delivery), Ordering::Relaxed);
+                    self.deliveries.push_back(delivery);
+                }
+            }
+        }
+    }
+
+    async fn start(&mut self, partition: u32, offset: u64) -> Result<()> {
+        match self.inner.start(partition, offset).await {
+            // While it slept it lost the partition, and it has not heard of it yet.
+            Err(matyan_log::Error::Topic { .. }) => Ok(()),
+            started => started,
+        }
+    }
+}
+
+fn records(delivery: &Delivery) -> usize {
+    match delivery {
+        Delivery::Records { records, .. } => records.len(),
+        Delivery::Assigned { .. } | Delivery::Revoked { .. } => 0,
+    }
+}
