@@ -1,0 +1,301 @@
+//! What of a project is no run's, as JSON: entities, settings, tombstones, positions.
+
+use matyan_model::{cbor, json as parser, value::Value};
+use matyan_proto::{
+    backup::v1::{self as pb, entity::Kind, note::Owner},
+    common::v1 as common,
+};
+use prost::Message as _;
+
+use super::{Error, Fields, Record, Result};
+
+/// The type that a line names, and the whole line.
+pub(crate) fn entity_line(entity: &pb::Entity) -> (&'static str, String) {
+    let (kind, data) = entity_data(entity);
+    (kind, Fields::default().text("entity_type", kind).set("data", data.value()).json())
+}
+
+fn entity_data(entity: &pb::Entity) -> (&'static str, Fields) {
+    let data = Fields::default().text("id", &entity.id);
+    let data = data.time("created_at", entity.created_us).time("updated_at", entity.updated_us);
+    match &entity.kind {
+        Some(Kind::Experiment(of)) => (
+            "experiment",
+            data.text("name", &of.name).text("description", &of.description).bool("is_archived", of.archived),
+        ),
+        Some(Kind::Tag(of)) => (
+            "tag",
+            data.text("name", &of.name)
+                .text("color", &of.color)
+                .text("description", &of.description)
+                .bool("is_archived", of.archived),
+        ),
+        Some(Kind::Dashboard(of)) => (
+            "dashboard",
+            data.text("name", &of.name)
+                .text("description", &of.description)
+                .bool("is_archived", of.archived)
+                .optional_text("app_id", of.app_id.as_deref()),
+        ),
+        Some(Kind::App(of)) => (
+            "dashboard_app",
+            data.text("type", &of.r#type)
+                .exact("state", cbor::decode(&of.state).unwrap_or(Value::Null))
+                .optional_text("dashboard_id", of.dashboard_id.as_deref()),
+        ),
+        Some(Kind::Report(of)) => (
+            "report",
+            data.text("name", &of.name).text("code", &of.code).text("description", &of.description),
+        ),
+        Some(Kind::Note(of)) => ("note", note_data(data, of)),
+        None => ("unknown", data),
+    }
+}
+
+fn note_data(data: Fields, note: &pb::Note) -> Fields {
+    let data = data.text("content", &note.content);
+    match &note.owner {
+        Some(Owner::RunId(run_id)) => data.text("run_hash", run_id),
+        Some(Owner::Experiment(link)) => {
+            data.text("experiment_id", &link.id).text("experiment_name", &link.name)
+        }
+        None => data,
+    }
+}
+
+/// None for a kind that is not known here, which an archive of another version may hold.
+pub(crate) fn entity(line: &Record, now_us: i64) -> Result<Option<pb::Entity>> {
+    let data = line.inner("data")?.ok_or_else(|| line.error("`data` is not there"))?;
+    let text = |key: &str| Ok::<_, Error>(data.text(key)?.unwrap_or_default());
+    let archived = || Ok::<_, Error>(data.bool("is_archived")?.unwrap_or_default());
+    let kind = match line.needed_text("entity_type")?.as_str() {
+        "experiment" => Kind::Experiment(pb::Experiment {
+            name: data.needed_text("name")?,
+            description: text("description")?,
+            archived: archived()?,
+        }),
+        "tag" => Kind::Tag(pb::Tag {
+            name: data.needed_text("name")?,
+            color: text("color")?,
+            description: text("description")?,
+            archived: archived()?,
+        }),
+        "dashboard" => Kind::Dashboard(pb::Dashboard {
+            name: text("name")?,
+            description: text("description")?,
+            archived: archived()?,
+            app_id: data.text("app_id")?,
+        }),
+        "dashboard_app" => Kind::App(pb::App {
+            r#type: text("type")?,
+            state: cbor::encode(&state(&data)?).into(),
+            dashboard_id: data.text("dashboard_id")?,
+        }),
+        "report" => Kind::Report(pb::Report {
+            name: text("name")?,
+            code: text("code")?,
+            description: text("description")?,
+        }),
+        "note" => Kind::Note(note(&data)?),
+        _ => return Ok(None),
+    };
+    let created_us = data.time("created_at")?.unwrap_or(now_us);
+    Ok(Some(pb::Entity {
+        id: data.needed_text("id")?,
+        created_us,
+        updated_us: data.time("updated_at")?.unwrap_or(created_us),
+        kind: Some(kind),
+    }))
+}
+
+/// A state may stand as JSON text inside of JSON.
+fn state(data: &Record) -> Result<Value> {
+    let state = match data.exact("state")? {
+        None | Some(Value::Null) => return Ok(Value::Map(Default::default())),
+        Some(Value::Text(text)) => {
+            parser::parse(&text).map_err(|error| data.error(format!("`state`: {error}")))?
+        }
+        Some(state) => state,
+    };
+    match state {
+        Value::Map(_) => Ok(state),
+        _ => Err(data.error("`state` is not an object")),
+    }
+}
+
+fn note(data: &Record) -> Result<pb::Note> {
+    let owner = match (data.text("run_hash")?, data.text("experiment_id")?) {
+        (Some(run_id), _) => Some(Owner::RunId(run_id)),
+        (None, Some(id)) => {
+            let name = data.text("experiment_name")?.unwrap_or_default();
+            Some(Owner::Experiment(pb::Link { id, name }))
+        }
+        (None, None) => None,
+    };
+    Ok(pb::Note { content: data.text("content")?.unwrap_or_default(), owner })
+}
+
+pub(crate) fn settings_fields(settings: &pb::Settings) -> Fields {
+    let pinned = settings.pinned.iter().filter_map(|pinned| common::SeriesKey::decode(pinned.as_ref()).ok());
+    let pinned =
+        pinned.map(|key| Fields::default().text("name", &key.name).text("context", &key.context).value());
+    Fields::default()
+        .text("name", &settings.name)
+        .text("description", &settings.description)
+        .set("pinned_sequences", Value::List(pinned.collect()))
+}
+
+pub(crate) fn settings(record: &Record) -> Result<pb::Settings> {
+    let mut pinned = Vec::new();
+    for key in record.list("pinned_sequences")? {
+        let (name, context) = (key.needed_text("name")?, key.text("context")?.unwrap_or_default());
+        pinned.push(common::SeriesKey { name, context }.encode_to_vec().into());
+    }
+    let text = |key: &str| Ok::<_, Error>(record.text(key)?.unwrap_or_default());
+    Ok(pb::Settings { name: text("name")?, description: text("description")?, pinned })
+}
+
+fn position(fields: Fields, at: common::LogPosition) -> Fields {
+    let fields = fields.natural("log", at.log.into()).natural("partition", at.partition.into());
+    fields.natural("offset", at.offset)
+}
+
+fn position_of(record: &Record) -> Result<common::LogPosition> {
+    Ok(common::LogPosition {
+        log: record.number("log")?,
+        partition: record.number("partition")?,
+        offset: record.number("offset")?,
+    })
+}
+
+pub(crate) fn cursor_fields(cursor: &pb::Cursor) -> Fields {
+    position(Fields::default(), cursor.position.unwrap_or_default()).natural("item", cursor.item.into())
+}
+
+pub(crate) fn cursor(record: &Record) -> Result<pb::Cursor> {
+    Ok(pb::Cursor { position: Some(position_of(record)?), item: record.number("item")? })
+}
+
+pub(crate) fn tombstone_line(tombstone: &pb::Tombstone) -> String {
+    let at = position(Fields::default(), tombstone.at.unwrap_or_default()).value();
+    let fields = Fields::default().text("run_hash", &tombstone.run_id).set("at", at);
+    let fields = fields.time("deleted_at", tombstone.deleted_us);
+    match &tombstone.cursor {
+        Some(cursor) => fields.set("cursor", cursor_fields(cursor).value()).json(),
+        None => fields.json(),
+    }
+}
+
+pub(crate) fn tombstone(record: &Record) -> Result<pb::Tombstone> {
+    Ok(pb::Tombstone {
+        run_id: record.needed_text("run_hash")?,
+        at: record.inner("at")?.map(|at| position_of(&at)).transpose()?,
+        deleted_us: record.time("deleted_at")?.unwrap_or_default(),
+        cursor: record.inner("cursor")?.map(|at| cursor(&at)).transpose()?,
+    })
+}
+
+pub(crate) fn cut_fields(cut: &pb::Cut) -> Fields {
+    let applied = cut.applied.iter().map(|applied| {
+        let fields = Fields::default()
+            .natural("partition", applied.partition.into())
+            .natural("log", applied.log.into())
+            .natural("next", applied.next);
+        match applied.last_offset {
+            None => fields.value(),
+            Some(offset) => fields
+                .natural("last_offset", offset)
+                .text("digest", &hex::encode(&applied.digest))
+                .time("appended_at", applied.appended_us)
+                .value(),
+        }
+    });
+    Fields::default()
+        .natural("number", cut.log.into())
+        .text("identity", &hex::encode(&cut.identity))
+        .natural("partitions", cut.partitions.into())
+        .set("applied", Value::List(applied.collect()))
+}
+
+pub(crate) fn cut(record: &Record) -> Result<pb::Cut> {
+    let applied = record.list("applied")?.into_iter().map(|applied| {
+        Ok(pb::Applied {
+            partition: applied.number("partition")?,
+            log: applied.number("log")?,
+            next: applied.number("next")?,
+            last_offset: applied.natural("last_offset")?,
+            digest: applied.bytes("digest")?.into(),
+            appended_us: applied.time("appended_at")?.unwrap_or_default(),
+        })
+    });
+    Ok(pb::Cut {
+        log: record.number("number")?,
+        identity: record.bytes("identity")?.into(),
+        partitions: record.number("partitions")?,
+        applied: applied.collect::<Result<_>>()?,
+        filtered: false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn parsed(text: &str) -> Record {
+        Record::parse(Path::new("x"), 1, text).unwrap()
+    }
+
+    #[test]
+    fn entities_come_back() {
+        let kinds = [
+            Kind::Experiment(pb::Experiment { name: "e\n".into(), description: "d".into(), archived: true }),
+            Kind::Tag(pb::Tag {
+                name: "t".into(),
+                color: "#fff".into(),
+                description: "".into(),
+                archived: false,
+            }),
+            Kind::Dashboard(pb::Dashboard {
+                name: "b".into(),
+                app_id: Some("a".into()),
+                ..Default::default()
+            }),
+            Kind::App(pb::App {
+                r#type: "x".into(),
+                state: vec![0xa1, 0x61, b'k', 0x41, 1].into(),
+                dashboard_id: None,
+            }),
+            Kind::Report(pb::Report { name: "r".into(), code: "# c".into(), description: "".into() }),
+            Kind::Note(pb::Note { content: "n".into(), owner: Some(Owner::RunId("r".into())) }),
+            Kind::Note(pb::Note {
+                content: "n".into(),
+                owner: Some(Owner::Experiment(pb::Link { id: "e".into(), name: "E".into() })),
+            }),
+        ];
+        for kind in kinds {
+            let made = pb::Entity { id: "i".into(), created_us: i64::MAX, updated_us: 7, kind: Some(kind) };
+            assert_eq!(entity(&parsed(&entity_line(&made).1), 0).unwrap(), Some(made));
+        }
+    }
+
+    #[test]
+    fn positions_and_tombstones_come_back() {
+        let at = common::LogPosition { log: 1, partition: 2, offset: u64::MAX };
+        let applied = pb::Applied {
+            partition: 3,
+            log: 1,
+            next: 9,
+            last_offset: Some(8),
+            digest: vec![7; 16].into(),
+            appended_us: 1_700_000_000_000_001,
+        };
+        let (identity, applied) = (vec![5; 16].into(), vec![applied]);
+        let made = pb::Cut { log: 1, identity, partitions: 6, applied, filtered: false };
+        assert_eq!(cut(&parsed(&cut_fields(&made).json())).unwrap(), made);
+        let cursor = Some(pb::Cursor { position: Some(at), item: 4 });
+        let made = pb::Tombstone { run_id: "r".into(), at: Some(at), deleted_us: 5, cursor };
+        assert_eq!(tombstone(&parsed(&tombstone_line(&made))).unwrap(), made);
+    }
+}

@@ -1,0 +1,259 @@
+//! One file instead of a folder: a compressed tar with the folder in it. Unpacking trusts nothing: one folder on top, plain files
+//! and folders alone, no path that leads out, and a bound on how much comes out of how little, and on what stands between files.
+
+use std::{
+    cell::Cell,
+    fs::{self, File},
+    io::{self, BufReader, BufWriter, Read, Write},
+    path::{Component, Path, PathBuf},
+    rc::Rc,
+};
+
+use flate2::{Compression, read::MultiGzDecoder, write::GzEncoder};
+use tempfile::{TempDir, TempPath};
+
+use super::{Result, at, damaged, durable};
+
+/// Text of numbers shrinks to a tenth; what claims to grow more than this is made to fill a disk.
+const MAX_GROWTH: u64 = 200;
+const MAX_GROWTH_FREE: u64 = 1 << 30;
+const MAX_FILES: usize = 20_000_000;
+/// What says where a file goes, and is held in memory: far more than names need.
+const MAX_BETWEEN: u64 = 1 << 20;
+
+/// The file that a folder is packed into.
+pub(super) fn packed(root: &Path) -> PathBuf {
+    root.with_file_name(format!("{}.tar.gz", name(root)))
+}
+
+fn name(root: &Path) -> String {
+    root.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Packs a folder into a file beside it, and removes the folder. A file that is there already is not replaced.
+pub fn pack(root: &Path) -> Result<PathBuf> {
+    let (name, target) = (name(root), packed(root));
+    let part = root.with_file_name(format!("{name}.tar.gz.part"));
+    let file = File::create(&part).map_err(at(&part))?;
+    // Removed with this value.
+    let part = TempPath::try_from_path(&part).map_err(at(&part))?;
+    let encoder = GzEncoder::new(BufWriter::new(file), Compression::default());
+    let mut tar = tar::Builder::new(encoder);
+    tar.mode(tar::HeaderMode::Deterministic);
+    tar.follow_symlinks(false);
+    let written = tar.append_dir_all(&name, root).and_then(|()| tar.into_inner()?.finish());
+    let synced = written.and_then(|file| file.into_inner()?.sync_all());
+    synced.map_err(at(&part))?;
+    part.persist_noclobber(&target).map_err(|error| at(&target)(error.error))?;
+    if let Some(beside) = target.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        durable::sync(beside)?;
+    }
+    fs::remove_dir_all(root).map_err(at(root))?;
+    Ok(target)
+}
+
+/// Unpacks an archive into a folder that goes with the value, and answers the folder inside.
+pub fn unpack(path: &Path) -> Result<(TempDir, PathBuf)> {
+    let packed = fs::metadata(path).map_err(at(path))?.len();
+    let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = tempfile::Builder::new().prefix(".matyan-restore-").tempdir_in(beside);
+    // The place of an archive may be read-only.
+    let folder = folder.or_else(|_| tempfile::tempdir()).map_err(at(beside))?;
+    let file = File::open(path).map_err(at(path))?;
+    let meter = Rc::new(Cell::new(MAX_BETWEEN));
+    let metered = Metered { inner: MultiGzDecoder::new(BufReader::new(file)), left: meter.clone() };
+    let mut tar = tar::Archive::new(metered);
+    let mut left = packed.saturating_mul(MAX_GROWTH).saturating_add(MAX_GROWTH_FREE);
+    let mut top: Option<PathBuf> = None;
+    let unreadable = |error: io::Error| damaged(path, format!("cannot be unpacked: {error}"));
+    for (count, entry) in tar.entries().map_err(unreadable)?.enumerate() {
+        let mut entry = entry.map_err(unreadable)?;
+        let inside = entry.path().map_err(unreadable)?.into_owned();
+        let refuse =
+            |reason: &str| damaged(path, format!("`{}` {reason}: it is not unpacked", inside.display()));
+        let first = checked(&inside).ok_or_else(|| refuse("leads out of the archive"))?;
+        if top.get_or_insert_with(|| first.clone()) != &first {
+            return Err(refuse("lies beside the folder of the archive"));
+        }
+        // The header's own may have been overruled.
+        let size = entry.size();
+        left = left.checked_sub(size).filter(|_| count < MAX_FILES).ok_or_else(|| {
+            refuse("makes the archive far larger than its file: unpack it by hand if you trust it")
+        })?;
+        let target = folder.path().join(&inside);
+        meter.set(size.saturating_add(MAX_BETWEEN));
+        match entry.header().entry_type() {
+            tar::EntryType::Directory => fs::create_dir_all(&target).map_err(at(&target))?,
+            tar::EntryType::Regular => unpack_file(&mut entry, &target).map_err(unreadable)?,
+            _ => return Err(refuse("is neither a file nor a folder")),
+        }
+        meter.set(MAX_BETWEEN);
+    }
+    let top = top.ok_or_else(|| damaged(path, "is empty"))?;
+    let root = folder.path().join(top);
+    Ok((folder, root))
+}
+
+/// Gives as much as is allowed, and then fails: whoever reads into memory reads no more than that.
+struct Metered<R> {
+    inner: R,
+    left: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Metered<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        let left = self.left.get().checked_sub(read as u64);
+        self.left.set(left.ok_or_else(|| io::Error::other("too much stands between two files"))?);
+        Ok(read)
+    }
+}
+
+/// The first folder of a path that stays inside.
+fn checked(path: &Path) -> Option<PathBuf> {
+    let mut parts = path.components().filter(|part| !matches!(part, Component::CurDir));
+    let Some(Component::Normal(first)) = parts.next() else { return None };
+    parts.all(|part| matches!(part, Component::Normal(_))).then(|| PathBuf::from(first))
+}
+
+/// Permissions and owners of a stranger's files mean nothing here.
+fn unpack_file(entry: &mut impl io::Read, target: &Path) -> io::Result<()> {
+    if let Some(parent) = target.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    let mut file = BufWriter::new(File::create_new(target)?);
+    io::copy(entry, &mut file)?;
+    file.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Error;
+
+    fn packed(directory: &Path, fill: impl FnOnce(&mut tar::Builder<GzEncoder<File>>)) -> PathBuf {
+        let path = directory.join("a.tar.gz");
+        let encoder = GzEncoder::new(File::create(&path).unwrap(), Compression::fast());
+        let mut tar = tar::Builder::new(encoder);
+        fill(&mut tar);
+        tar.into_inner().unwrap().finish().unwrap();
+        path
+    }
+
+    /// Past the checks of the writer.
+    fn entry(tar: &mut tar::Builder<GzEncoder<File>>, path: &str, kind: tar::EntryType, content: &[u8]) {
+        let mut header = tar::Header::new_gnu();
+        header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
+        header.set_entry_type(kind);
+        header.set_size(content.len() as u64);
+        header.set_mode(0o7777);
+        if kind.is_symlink() || kind.is_hard_link() {
+            header.set_link_name("/etc/passwd").unwrap();
+        }
+        header.set_cksum();
+        tar.append(&header, content).unwrap();
+    }
+
+    #[test]
+    fn a_folder_comes_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("top");
+        fs::create_dir_all(root.join("runs/r/blobs/a")).unwrap();
+        fs::write(root.join("runs/r/blobs/a/b"), b"content").unwrap();
+        let path = pack(&root).unwrap();
+        assert!(!root.exists() && path.ends_with("top.tar.gz"));
+        let (folder, root) = unpack(&path).unwrap();
+        assert!(root.starts_with(folder.path()) && root.ends_with("top"));
+        assert_eq!(fs::read(root.join("runs/r/blobs/a/b")).unwrap(), b"content");
+    }
+
+    #[test]
+    fn a_file_that_is_there_is_not_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("top");
+        fs::create_dir(&root).unwrap();
+        fs::write(super::packed(&root), "another").unwrap();
+        let error = pack(&root).unwrap_err();
+        assert!(matches!(error, Error::File { source, .. } if source.kind() == io::ErrorKind::AlreadyExists));
+        assert!(root.is_dir(), "what was not packed stays");
+        assert_eq!(fs::read(super::packed(&root)).unwrap(), b"another");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "nothing is left of the attempt");
+    }
+
+    #[test]
+    fn what_leads_out_is_not_unpacked() {
+        use tar::EntryType;
+        let cases = [
+            ("../out", EntryType::Regular, "leads out"),
+            ("top/../../out", EntryType::Regular, "leads out"),
+            ("/tmp/out", EntryType::Regular, "leads out"),
+            ("top/link", EntryType::Symlink, "neither a file nor a folder"),
+            ("top/link", EntryType::Link, "neither a file nor a folder"),
+            ("top/pipe", EntryType::Fifo, "neither a file nor a folder"),
+            ("other/file", EntryType::Regular, "beside the folder"),
+        ];
+        for (name, kind, reason) in cases {
+            let directory = tempfile::tempdir().unwrap();
+            let path = packed(directory.path(), |tar| {
+                entry(tar, "top/", EntryType::Directory, b"");
+                entry(tar, name, kind, b"");
+            });
+            let error = unpack(&path).unwrap_err().to_string();
+            assert!(error.contains(reason), "{name}: {error}");
+            assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left of {name}");
+        }
+    }
+
+    #[test]
+    fn one_that_grows_beyond_measure_is_not_unpacked() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = packed(directory.path(), |tar| {
+            let mut header = tar::Header::new_gnu();
+            header.set_path("top/bomb").unwrap();
+            header.set_size(1 << 40);
+            header.set_cksum();
+            tar.append(&header, io::empty()).unwrap();
+        });
+        let error = unpack(&path).unwrap_err().to_string();
+        assert!(error.contains("far larger"), "{error}");
+    }
+
+    #[test]
+    fn a_size_that_overrules_the_header_counts() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = packed(directory.path(), |tar| {
+            let size = (1_u64 << 40).to_string();
+            tar.append_pax_extensions([("size", size.as_bytes())]).unwrap();
+            entry(tar, "top/bomb", tar::EntryType::Regular, b"");
+        });
+        let error = unpack(&path).unwrap_err().to_string();
+        assert!(error.contains("far larger"), "{error}");
+    }
+
+    #[test]
+    fn what_stands_between_files_is_not_taken_into_memory() {
+        let content = vec![b'x'; 3 << 20];
+        for kind in [tar::EntryType::GNULongName, tar::EntryType::GNULongLink, tar::EntryType::XHeader] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = packed(directory.path(), |tar| {
+                entry(tar, "top/", tar::EntryType::Directory, b"");
+                entry(tar, "top/large", tar::EntryType::Regular, &content);
+                entry(tar, "name", kind, &content);
+            });
+            let error = unpack(&path).unwrap_err().to_string();
+            assert!(error.contains("too much stands between two files"), "{kind:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn one_that_is_cut_off_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let content: Vec<u8> =
+            (0..100_000_u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        let path = packed(directory.path(), |tar| entry(tar, "top/file", tar::EntryType::Regular, &content));
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+        let error = unpack(&path).unwrap_err().to_string();
+        assert!(error.contains("a.tar.gz: cannot be unpacked"), "{error}");
+    }
+}

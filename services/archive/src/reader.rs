@@ -1,0 +1,291 @@
+//! An archive that is read: checked whole before anything is sent, by its checksums, or else by reading every line of it. An
+//! archive of another's making has no checksums, and fewer files.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use matyan_proto::backup::v1 as pb;
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+pub use super::run_reader::{Run, Step};
+use super::{
+    ENTITIES, Error, MANIFEST, PROJECT, RUNS, Record, Result, TOMBSTONES, UNFINISHED, VERSION, at, damaged,
+    entities, folder,
+    lines::{self, Lines},
+    sums::{self, Sums},
+    unpack,
+    writer::UNSUMMED,
+};
+
+pub struct Archive {
+    root: PathBuf,
+    /// What was unpacked goes with this value.
+    _unpacked: Option<TempDir>,
+    manifest: Record,
+    /// Folders of runs, in order.
+    pub runs: Vec<String>,
+    /// Of every file, in the archive's list or computed.
+    sums: Sums,
+    is_summed: bool,
+}
+
+/// What a look at one file came to.
+pub struct Checked {
+    pub files: u64,
+    pub of: u64,
+}
+
+const NEEDED: [&str; 4] = ["run.json", "attrs.json", "traces.json", "contexts.json"];
+
+impl Archive {
+    /// Opens a folder or a `.tar.gz`, and checks what is there, by name.
+    pub fn open(path: &Path) -> Result<Self> {
+        if !path.exists() {
+            return Err(Error::NoArchive(format!("there is no archive {}", path.display())));
+        }
+        let (unpacked, root) = match path.is_dir() {
+            true => (None, path.to_owned()),
+            false => unpack(path).map(|(folder, root)| (Some(folder), root))?,
+        };
+        if root.join(UNFINISHED).exists() {
+            let reason = "is the beginning of a backup: run the same `matyan backup` again to finish it";
+            return Err(Error::NoArchive(format!("{} {reason}", path.display())));
+        }
+        if !root.join(MANIFEST).is_file() {
+            return Err(Error::NoArchive(format!("{} is no archive: it has no {MANIFEST}", path.display())));
+        }
+        let manifest = lines::object(&root, MANIFEST)?;
+        match manifest.integer("format_version")? {
+            Some(VERSION) => {}
+            Some(other) => {
+                return Err(manifest.error(format!("format {other} is not known here, only {VERSION}")));
+            }
+            None => return Err(manifest.error("`format_version` is not there")),
+        }
+        let runs = runs(&root, &manifest)?;
+        let sums = sums::read(&root)?;
+        let is_summed = sums.is_some();
+        Ok(Self { root, _unpacked: unpacked, manifest, runs, sums: sums.unwrap_or_default(), is_summed })
+    }
+
+    /// Looks at every file: its sum, and, if there are no sums to compare or `every_line` is asked for, everything in it.
+    pub fn check(&mut self, every_line: bool, mut told: impl FnMut(Checked)) -> Result<()> {
+        let mut files = BTreeSet::new();
+        collect(&self.root, Path::new(""), &mut files)?;
+        let of = files.len() as u64;
+        let mut found = Sums::new();
+        for (file, number) in files.iter().zip(1..) {
+            let sum = sums::sum(&self.root.join(file))?;
+            if self.is_summed {
+                match self.sums.get(file) {
+                    Some(expected) if *expected == sum => {}
+                    Some(_) => return Err(damaged(file, "is not what it was when the backup was made")),
+                    None => {
+                        return Err(damaged(
+                            file,
+                            "is not of the backup: it is not in the list of checksums",
+                        ));
+                    }
+                }
+            }
+            found.insert(file.clone(), sum);
+            told(Checked { files: number, of });
+        }
+        if let Some(missing) = self.sums.keys().find(|file| !found.contains_key(*file)) {
+            return Err(damaged(missing, "is missing"));
+        }
+        self.sums = found;
+        if every_line || !self.is_summed {
+            self.check_lines()?;
+        }
+        Ok(())
+    }
+
+    fn check_lines(&self) -> Result<()> {
+        self.entities(0)?;
+        self.settings()?;
+        self.tombstones()?;
+        self.cut()?;
+        for folder in &self.runs {
+            let mut run = self.run(folder, true, 0)?;
+            while run.next_step()?.is_some() {}
+        }
+        Ok(())
+    }
+
+    /// Names the content of a run: equal for equal content alone, as it is read here.
+    pub fn source(&self, folder: &str, with_blobs: bool) -> [u8; 32] {
+        let mut digest = Sha256::new();
+        digest.update(if with_blobs { "matyan run 1" } else { "matyan run 1 without blobs" });
+        let prefix = format!("{RUNS}/{folder}/");
+        for (file, sum) in self.sums.range(prefix.clone()..).take_while(|(file, _)| file.starts_with(&prefix))
+        {
+            digest.update(format!("\n{sum} {file}"));
+        }
+        digest.finalize().into()
+    }
+
+    pub fn run(&self, folder: &str, with_blobs: bool, position: u64) -> Result<Run> {
+        Run::open(&self.root, folder, with_blobs, position)
+    }
+
+    /// All entities; those of kinds that are not known here are left out. What tells no time is of `now_us`.
+    pub fn entities(&self, now_us: i64) -> Result<Vec<pb::Entity>> {
+        let mut found = Vec::new();
+        if let Some(mut lines) = Lines::open(&self.root, ENTITIES, 0)? {
+            while let Some(line) = lines.next()? {
+                found.extend(entities::entity(&line, now_us)?);
+            }
+        }
+        Ok(found)
+    }
+
+    pub fn settings(&self) -> Result<Option<pb::Settings>> {
+        match self.root.join(PROJECT).exists() {
+            true => entities::settings(&lines::object(&self.root, PROJECT)?).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    pub fn tombstones(&self) -> Result<Vec<pb::Tombstone>> {
+        let mut found = Vec::new();
+        if let Some(mut lines) = Lines::open(&self.root, TOMBSTONES, 0)? {
+            while let Some(line) = lines.next()? {
+                found.push(entities::tombstone(&line)?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// How many blobs were gone when the backup was made.
+    pub fn blobs_lost(&self) -> Result<u64> {
+        Ok(self.manifest.natural("blobs_lost")?.unwrap_or_default())
+    }
+
+    /// Where the log stood; an archive of another's making does not say.
+    pub fn cut(&self) -> Result<Option<pb::Cut>> {
+        let Some(cut) = self.manifest.inner("log")? else { return Ok(None) };
+        let filters = self.manifest.inner("filters")?;
+        let filtered = filters.is_some_and(|filters| filters.entries().next().is_some());
+        Ok(Some(pb::Cut { filtered, ..entities::cut(&cut)? }))
+    }
+
+    /// The folders of runs, each behind that of its parent.
+    pub fn parents_first(&self) -> Result<Vec<String>> {
+        let mut parents = BTreeMap::new();
+        for run in &self.runs {
+            let record = lines::object(&self.root, &format!("{RUNS}/{run}/run.json"))?;
+            if let Some(parent) = record.inner("parent")? {
+                let parent = parent.needed_text("hash")?;
+                let is_folder = self.runs.binary_search(&parent).is_ok();
+                parents.insert(run.clone(), if is_folder { parent } else { folder(&parent) });
+            }
+        }
+        Ok(behind_parents(&self.runs, &parents))
+    }
+}
+
+/// A circle ends where it began.
+fn behind_parents(runs: &[String], parents: &BTreeMap<String, String>) -> Vec<String> {
+    let (mut left, mut order): (BTreeSet<_>, _) = (runs.iter().collect(), Vec::new());
+    for run in runs {
+        let (mut line, mut next) = (Vec::new(), Some(run));
+        while let Some(run) = next.filter(|run| left.remove(*run)) {
+            line.push(run.clone());
+            next = parents.get(run);
+        }
+        order.extend(line.into_iter().rev());
+    }
+    order
+}
+
+/// The folders of runs, which must be those that the manifest names.
+fn runs(root: &Path, manifest: &Record) -> Result<Vec<String>> {
+    let place = root.join(RUNS);
+    if !place.is_dir() {
+        return Err(damaged(RUNS, "is missing"));
+    }
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(&place).map_err(at(&place))? {
+        let entry = entry.map_err(at(&place))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !entry.file_type().map_err(at(&place))?.is_dir() {
+            return Err(damaged(format!("{RUNS}/{name}"), "is not a folder of a run"));
+        }
+        found.insert(name);
+    }
+    let named: BTreeSet<_> =
+        manifest.texts("run_hashes")?.iter().map(|run| named_folder(&found, run)).collect();
+    if let Some(missing) = named.difference(&found).next() {
+        return Err(damaged(format!("{RUNS}/{missing}"), "is in the manifest and missing"));
+    }
+    if let Some(extra) = found.difference(&named).next() {
+        return Err(damaged(format!("{RUNS}/{extra}"), "is not in the manifest"));
+    }
+    for run in &found {
+        for file in NEEDED {
+            if !place.join(run).join(file).is_file() {
+                return Err(damaged(format!("{RUNS}/{run}/{file}"), "is missing"));
+            }
+        }
+    }
+    Ok(found.into_iter().collect())
+}
+
+/// The manifest names folders; one that names a run whose id is no good folder means the folder of it.
+fn named_folder(found: &BTreeSet<String>, run: &str) -> String {
+    if found.contains(run) { run.to_owned() } else { folder(run) }
+}
+
+/// Every file, by its path inside. Links and whatever else is no file are refused.
+pub(super) fn collect(root: &Path, inside: &Path, files: &mut BTreeSet<String>) -> Result<()> {
+    let place = root.join(inside);
+    for entry in fs::read_dir(&place).map_err(at(&place))? {
+        let entry = entry.map_err(at(&place))?;
+        let kind = entry.file_type().map_err(at(&place))?;
+        let path = inside.join(entry.file_name());
+        let Some(name) = path.to_str() else { return Err(damaged(&path, "has no name that is text")) };
+        if kind.is_dir() {
+            collect(root, &path, files)?;
+        } else if !kind.is_file() {
+            return Err(damaged(&path, "is neither a file nor a folder"));
+        } else if !UNSUMMED.contains(&name) {
+            files.insert(name.to_owned());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parents_come_before_their_children() {
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let runs = texts(&["a", "b", "c", "d", "e", "x", "y", "z"]);
+        let links = [("a", "c"), ("c", "z"), ("b", "z"), ("d", "gone"), ("x", "y"), ("y", "x"), ("e", "e")];
+        let parents = links.map(|(child, parent)| (child.to_owned(), parent.to_owned())).into();
+        let order = behind_parents(&runs, &parents);
+        assert_eq!(order, texts(&["z", "c", "a", "b", "d", "e", "y", "x"]));
+    }
+
+    #[test]
+    fn positions_of_an_archive_of_some_runs_are_theirs_alone() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join(RUNS)).unwrap();
+        for (filters, filtered) in [("{}", false), (r#"{"experiment": "e"}"#, true), ("null", false)] {
+            let manifest = format!(
+                r#"{{"format_version": 1, "run_hashes": [], "filters": {filters},
+                "log": {{"number": 3, "identity": "", "partitions": 1, "applied": []}}}}"#
+            );
+            fs::write(root.path().join(MANIFEST), manifest).unwrap();
+            let cut = Archive::open(root.path()).unwrap().cut().unwrap().unwrap();
+            assert_eq!((cut.log, cut.filtered), (3, filtered), "{filters}");
+        }
+    }
+}

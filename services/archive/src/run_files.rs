@@ -1,0 +1,223 @@
+//! The files of a run in an archive, each as what it says. Those that an archive of another's making lacks are as if they were
+//! empty.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fs,
+    path::Path,
+};
+
+use matyan_model::{
+    cbor,
+    value::{Map, Value},
+};
+use matyan_proto::backup::v1::{self as pb, piece::Content};
+
+use super::{
+    Record, Result, at, damaged,
+    entities::cursor,
+    folder,
+    lines::{self, Lines},
+    run_reader::{BLOBS, PIECE_BYTES, Step, piece},
+};
+
+pub(super) fn head(run: &Record, name: &str) -> Result<pb::RunHead> {
+    let run_id = run.text("hash")?.unwrap_or_else(|| name.to_owned());
+    if run_id != name && folder(&run_id) != name {
+        return Err(run.error(format!("the run `{run_id}` lies in the folder of another")));
+    }
+    let created_us = run.time("created_at")?.or(run.time("client_start_ts")?).unwrap_or_default();
+    let updated_us = run.time("updated_at")?.unwrap_or(created_us);
+    let link = |id: Option<String>, name: Option<String>| match (&id, &name) {
+        (None, None) => None,
+        _ => Some(pb::Link { id: id.unwrap_or_default(), name: name.unwrap_or_default() }),
+    };
+    let tags = run.list("tags")?.into_iter();
+    let tags = tags.map(|tag| Ok(link(tag.text("id")?, tag.text("name")?).unwrap_or_default()));
+    let parent = run
+        .inner("parent")?
+        .map(|parent| Ok(pb::Parent { run_id: parent.needed_text("hash")?, step: parent.integer("step")? }));
+    let client_started_us = run.time("client_start_ts")?;
+    Ok(pb::RunHead {
+        name: run.text("name")?.unwrap_or_else(|| format!("Run: {run_id}")),
+        description: run.text("description")?.unwrap_or_default(),
+        created_us,
+        updated_us,
+        finalized_us: run.time("finalized_at")?,
+        archived: run.bool("is_archived")?.unwrap_or_default(),
+        active: run.bool("active")?.unwrap_or_default(),
+        experiment: link(run.text("experiment_id")?, run.text("experiment_name")?),
+        tags: tags.collect::<Result<_>>()?,
+        client_started_us,
+        first_started_us: run.time("first_start_ts")?.or(client_started_us),
+        duration_us: run.time("duration")?,
+        parent: parent.transpose()?,
+        implicit: run.bool("is_implicit")?.unwrap_or_default(),
+        last_data_us: run.time("last_data_at")?.unwrap_or(updated_us),
+        cursor: run.inner("cursor")?.map(|at| cursor(&at)).transpose()?,
+        run_id,
+        ..pb::RunHead::default()
+    })
+}
+
+/// The exact params if they stand in a file of their own, else those that JSON tells.
+pub(super) fn params_of(root: &Path, exact: &str, params: &mut Record) -> Result<bytes::Bytes> {
+    if root.join(exact).exists() {
+        let text = lines::text(root, exact)?;
+        let bytes = hex::decode(text.trim()).map_err(|error| damaged(exact, error.to_string()))?;
+        cbor::decode_map(&bytes).map_err(|error| damaged(exact, error.to_string()))?;
+        return Ok(bytes.into());
+    }
+    let map: Map = params
+        .entries()
+        .filter(|(key, _)| *key != "__blobs__")
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
+    Ok(cbor::encode_map(&map).into())
+}
+
+pub(super) fn artifacts(params: &Record) -> Result<Vec<Content>> {
+    let Some(blobs) = params.inner("__blobs__")? else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for (path, _) in blobs.entries() {
+        let Some(blob) = blobs.inner(path)? else { continue };
+        found.push(Content::Artifact(pb::Artifact {
+            path: path.clone(),
+            blob_key: blob.text("s3_key")?.unwrap_or_default(),
+            content_type: blob.text("content_type")?.unwrap_or_default(),
+            size: blob.natural("size")?,
+            content_hash: blob.bytes("blake3")?.into(),
+            time_us: blob.time("time")?.unwrap_or_default(),
+        }));
+    }
+    Ok(found)
+}
+
+/// The list of traces is the one file that is no object.
+pub(super) fn traces(root: &Path, file: &str) -> Result<Vec<Record>> {
+    let text = format!("{{\"traces\": {}}}", lines::text(root, file)?);
+    Record::parse(Path::new(file), 0, &text)?.list("traces")
+}
+
+pub(super) fn producers(root: &Path, file: &str) -> Result<Vec<pb::Piece>> {
+    let mut pieces = Vec::new();
+    let Some(mut lines) = Lines::open(root, file, 0)? else { return Ok(pieces) };
+    while let Some(line) = lines.next()? {
+        let id = bytes::Bytes::from(line.bytes("producer")?);
+        let mut definitions = Vec::new();
+        for one in line.list("definitions")? {
+            let text = |key: &str| Ok::<_, super::Error>(one.text(key)?.unwrap_or_default());
+            definitions.push(pb::Definition {
+                name: text("name")?,
+                context: text("context")?,
+                dtype: text("dtype")?,
+            });
+        }
+        pieces.push(piece(match line.natural("sequence")? {
+            Some(sequence) => Content::Producer(pb::Producer {
+                id,
+                sequence,
+                items: line.number("items")?,
+                seen_us: line.time("seen_at")?.unwrap_or_default(),
+            }),
+            None => Content::Dictionary(pb::Dictionary {
+                producer: id,
+                first: line.number("first")?,
+                definitions,
+            }),
+        }));
+    }
+    Ok(pieces)
+}
+
+pub(super) fn log_record(line: &Record, value: Value) -> Result<(Content, usize)> {
+    let Value::Map(map) = value else { return Err(line.error("`value` is no log record")) };
+    let value = line.with(map);
+    // What is of another form was taken apart by whoever wrote it.
+    let part = |key: &str, is_good: fn(&Value) -> bool| match value.exact(key)? {
+        Some(part) if is_good(&part) => Ok::<_, super::Error>(cbor::encode(&part)),
+        _ => Ok(Vec::new()),
+    };
+    let timestamp = match value.exact("timestamp")? {
+        Some(Value::Float(float)) => float,
+        _ => value.float("timestamp")?.unwrap_or_default(),
+    };
+    let record = pb::LogRecord {
+        message: value.text("message")?.unwrap_or_default(),
+        level: level(&value)?,
+        timestamp,
+        logger_info: part("logger_info", |part| matches!(part, Value::List(_)))?.into(),
+        extra_args: part("args", |part| matches!(part, Value::Map(_)))?.into(),
+    };
+    let bytes = record.message.len() + record.logger_info.len() + record.extra_args.len() + PIECE_BYTES;
+    Ok((Content::Record(record), bytes))
+}
+
+/// A number, or the name that Python's logging has for it.
+fn level(value: &Record) -> Result<i64> {
+    const NAMES: [(&str, i64); 6] =
+        [("CRITICAL", 50), ("ERROR", 40), ("WARNING", 30), ("INFO", 20), ("DEBUG", 10), ("NOTSET", 0)];
+    match value.get("log_level") {
+        Some(Value::Text(name)) => {
+            let known = NAMES.iter().find(|(known, _)| known == name).map(|(_, level)| *level);
+            let level = known.or_else(|| name.strip_prefix("Level ")?.parse().ok());
+            level.ok_or_else(|| value.error(format!("`log_level` is `{name}`, which is no level")))
+        }
+        _ => Ok(value.integer("log_level")?.unwrap_or_default()),
+    }
+}
+
+/// Files below `blobs`, in order, with the types that are known of them.
+pub(super) fn blobs(root: &Path, place: &str, artifacts: &[Content]) -> Result<VecDeque<Step>> {
+    // By file: the path of a blob, and its type.
+    let mut told: BTreeMap<String, (String, String)> = BTreeMap::new();
+    for artifact in artifacts {
+        if let Content::Artifact(pb::Artifact { path, content_type, .. }) = artifact {
+            told.insert(path.clone(), (path.clone(), content_type.clone()));
+        }
+    }
+    if let Some(mut lines) = Lines::open(root, &format!("{place}/blobs.jsonl"), 0)? {
+        while let Some(line) = lines.next()? {
+            let path = line.needed_text("path")?;
+            let file = line.text("file")?.unwrap_or_else(|| path.clone());
+            told.insert(file, (path, line.text("content_type")?.unwrap_or_default()));
+        }
+    }
+    let mut steps = VecDeque::new();
+    for (name, number) in files(&root.join(place).join("blobs"))?.into_iter().zip(1..) {
+        let file = root.join(place).join("blobs").join(&name);
+        let size = fs::metadata(&file).map_err(at(&file))?.len();
+        let (path, content_type) = told.remove(&name).unwrap_or((name, String::new()));
+        let blob = pb::Blob { path, content_type, size };
+        steps.push_back(Step::Blob { blob, file, position: BLOBS | number });
+    }
+    Ok(steps)
+}
+
+/// Paths below a folder, in order.
+fn files(folder: &Path) -> Result<Vec<String>> {
+    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(next) = folders.pop().filter(|next| next.is_dir()) {
+        for entry in fs::read_dir(&next).map_err(at(&next))? {
+            let path = entry.map_err(at(&next))?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if let Some(name) = path.strip_prefix(folder).ok().and_then(Path::to_str) {
+                found.push(name.to_owned());
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Files by the last part of their names without its ending, which an archive made over REST has from opaque texts.
+pub(super) fn payloads(root: &Path, place: &str) -> Result<BTreeMap<String, String>> {
+    let paths = files(&root.join(place).join("blobs"))?.into_iter();
+    Ok(paths.map(|path| (sanitised(path.rsplit('/').next().unwrap_or_default()), path)).collect())
+}
+
+/// As names of files are made of opaque texts.
+pub(super) fn sanitised(text: &str) -> String {
+    text.chars().map(|it| if it.is_ascii_alphanumeric() || "-_.".contains(it) { it } else { '_' }).collect()
+}

@@ -1,0 +1,297 @@
+//! One run of an archive, as steps in an order that is always the same: blobs, artifacts and producers, then the lines of its
+//! sequences. Each step has a position behind it; a restore that was cut off opens the run at the last one that was stored.
+//! A position holds the stage in its upper byte, and below it a count of blobs or messages, or an offset in the file.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::{Path, PathBuf},
+};
+
+use matyan_model::{cbor, value::Value};
+use matyan_proto::backup::v1::{self as pb, piece::Content};
+
+use super::{
+    RUNS, Record, Result,
+    lines::{self, Lines},
+    run_files::{artifacts, blobs, head, log_record, params_of, payloads, producers, sanitised, traces},
+    series::Known,
+};
+
+const ABSENT: i64 = i64::MIN;
+pub(super) const BLOBS: u64 = 1 << 56;
+const PIECES: u64 = 2 << 56;
+const LINES: u64 = 3 << 56;
+const STAGE: u64 = 0xff << 56;
+
+/// What one message holds.
+const MESSAGE_BYTES: usize = 512 << 10;
+/// What a point and an object take in a message beside their values, about.
+const POINT_BYTES: usize = 32;
+pub(super) const PIECE_BYTES: usize = 64;
+/// Small pieces of one message: each may be a row.
+const MESSAGE_PIECES: usize = 2_048;
+
+/// A part of a run to be sent, and the position behind it.
+#[derive(Debug)]
+pub enum Step {
+    Blob { blob: pb::Blob, file: PathBuf, position: u64 },
+    Pieces { pieces: Vec<pb::Piece>, position: u64 },
+}
+
+pub struct Run {
+    pub head: pb::RunHead,
+    blobs: VecDeque<Step>,
+    early: VecDeque<Step>,
+    known: Known,
+    lines: Option<Lines>,
+    /// A line that was read and has no room in the message before.
+    held: Option<(Content, usize, u64)>,
+    /// What a series says of its time if it says nothing.
+    default_us: i64,
+    /// Payload files of an archive whose objects name them by opaque texts.
+    named: BTreeMap<String, String>,
+    /// Steps of sequences of objects that hold none.
+    pub objects_lost: u64,
+}
+
+impl Run {
+    pub(super) fn open(root: &Path, name: &str, with_blobs: bool, position: u64) -> Result<Self> {
+        let place = format!("{RUNS}/{name}");
+        let file = |file: &str| format!("{place}/{file}");
+        let record = lines::object(root, &file("run.json"))?;
+        let mut head = head(&record, name)?;
+        let mut params = lines::object(root, &file("attrs.json"))?;
+        let artifacts = artifacts(&params)?;
+        head.params = params_of(root, &file("attrs.cbor"), &mut params)?;
+        let contexts = lines::object(root, &file("contexts.json"))?;
+        let known = Known::read(&traces(root, &file("traces.json"))?, &contexts)?;
+        let named = payloads(root, &place)?;
+        let blobs = if with_blobs { blobs(root, &place, &artifacts)? } else { VecDeque::new() };
+        let mut early: Vec<pb::Piece> = artifacts.into_iter().map(piece).collect();
+        early.extend(producers(root, &file("producers.jsonl"))?);
+        let offset = if position & STAGE == LINES { position & !STAGE } else { 0 };
+        let mut run = Self {
+            default_us: head.created_us,
+            head,
+            blobs,
+            early: messages(early),
+            known,
+            lines: Lines::open(root, &file("sequences.jsonl"), offset)?,
+            held: None,
+            named,
+            objects_lost: 0,
+        };
+        run.pass(position);
+        Ok(run)
+    }
+
+    /// Passes over the steps up to a position.
+    fn pass(&mut self, position: u64) {
+        let behind = |step: &Step| match step {
+            Step::Blob { position: own, .. } | Step::Pieces { position: own, .. } => *own > position,
+        };
+        self.blobs.retain(behind);
+        self.early.retain(behind);
+    }
+
+    /// How many are still to come.
+    pub fn blobs(&self) -> u64 {
+        self.blobs.len() as u64
+    }
+
+    pub fn next_step(&mut self) -> Result<Option<Step>> {
+        if let Some(step) = self.blobs.pop_front().or_else(|| self.early.pop_front()) {
+            return Ok(Some(step));
+        }
+        let mut message = Message::default();
+        while let Some((content, bytes, end)) = self.line()? {
+            if message.is_full(bytes) {
+                self.held = Some((content, bytes, end));
+                break;
+            }
+            message.add(content, bytes, end);
+        }
+        Ok(message.step())
+    }
+
+    /// The next line, what it takes in a message, and the offset behind it.
+    fn line(&mut self) -> Result<Option<(Content, usize, u64)>> {
+        if let Some(held) = self.held.take() {
+            return Ok(Some(held));
+        }
+        loop {
+            let Some(lines) = &mut self.lines else { return Ok(None) };
+            let Some(record) = lines.next()? else { return Ok(None) };
+            let end = lines.offset();
+            match self.content(&record)? {
+                Some((content, bytes)) => return Ok(Some((content, bytes, end))),
+                None => self.objects_lost += 1,
+            }
+        }
+    }
+
+    /// `None` where an object should be and a number is: the published client writes the place of an object in its list
+    /// instead of the object.
+    fn content(&self, line: &Record) -> Result<Option<(Content, usize)>> {
+        let (name, step) = (line.needed_text("name")?, line.needed_integer("step")?);
+        let id = line.integer("ctx_id")?.unwrap_or_default();
+        let value = line.exact("value")?.unwrap_or(Value::Null);
+        if self.known.is_records(id, &name) {
+            return log_record(line, value).map(Some);
+        }
+        match value {
+            Value::Text(text) if self.known.is_lines(id, &name) => {
+                let bytes = text.len() + PIECE_BYTES;
+                Ok(Some((Content::Line(pb::TerminalLine { number: step, text }), bytes)))
+            }
+            Value::Map(_) | Value::List(_) => self.object(line, (id, name, step), value).map(Some),
+            Value::Integer(_) if self.known.is_object(id, &name) => Ok(None),
+            value => self.point(line, (id, name, step), &value).map(Some),
+        }
+    }
+
+    fn context(&self, line: &Record, id: i64) -> Result<String> {
+        let context = self.known.context(id);
+        context.map(str::to_owned).ok_or_else(|| line.error(format!("context {id} is not in contexts.json")))
+    }
+
+    fn point(
+        &self,
+        line: &Record,
+        (id, name, step): (i64, String, i64),
+        value: &Value,
+    ) -> Result<(Content, usize)> {
+        let value = match value {
+            Value::Float(float) => *float,
+            Value::Integer(integer) => *integer as f64,
+            Value::Big(big) => big.to_f64(),
+            Value::Bool(bool) => f64::from(u8::from(*bool)),
+            // What has no JSON of its own elsewhere.
+            Value::Null => f64::NAN,
+            _ => return Err(line.error("`value` is neither a number nor an object")),
+        };
+        let points = pb::Points {
+            context: self.context(line, id)?,
+            dtype: self.known.metric(id, &name).to_owned(),
+            name,
+            steps: vec![step],
+            values: vec![value],
+            epochs: vec![line.integer("epoch")?.unwrap_or(ABSENT)],
+            times_us: vec![line.time("time")?.unwrap_or(ABSENT)],
+        };
+        Ok((Content::Points(points), POINT_BYTES))
+    }
+
+    fn object(
+        &self,
+        line: &Record,
+        (id, name, step): (i64, String, i64),
+        value: Value,
+    ) -> Result<(Content, usize)> {
+        let value = self.linked(value);
+        let own = match &value {
+            Value::Map(map) => map.get("type"),
+            Value::List(list) => list.iter().find_map(|item| item.as_map()?.get("type")),
+            _ => None,
+        };
+        let own = match own {
+            Some(Value::Text(own)) => Some(own.as_str()),
+            _ => None,
+        };
+        let object = pb::Object {
+            context: self.context(line, id)?,
+            dtype: self.known.object(id, &name, own),
+            step,
+            epoch: line.integer("epoch")?,
+            time_us: line.time("time")?.unwrap_or(self.default_us),
+            value: cbor::encode(&value).into(),
+            name,
+        };
+        let bytes = object.value.len() + object.name.len() + object.context.len() + PIECE_BYTES;
+        Ok((Content::Object(object), bytes))
+    }
+
+    /// An archive made over REST names payloads by opaque texts, and the files after these.
+    fn linked(&self, value: Value) -> Value {
+        match value {
+            Value::List(list) => Value::List(list.into_iter().map(|item| self.linked(item)).collect()),
+            Value::Map(mut map) if !map.contains_key("s3_key") => {
+                let key = match map.get("blob_uri") {
+                    Some(Value::Text(uri)) => self.named.get(&sanitised(uri)),
+                    _ => None,
+                };
+                if let Some(key) = key {
+                    map.insert("s3_key".to_owned(), Value::Text(format!("{}/{key}", self.head.run_id)));
+                    map.remove("blob_uri");
+                }
+                Value::Map(map)
+            }
+            other => other,
+        }
+    }
+}
+
+/// What is gathered of lines. Points of one series that follow each other are one piece.
+#[derive(Default)]
+struct Message {
+    pieces: Vec<pb::Piece>,
+    bytes: usize,
+    end: u64,
+}
+
+impl Message {
+    fn is_full(&self, bytes: usize) -> bool {
+        let is_over = self.bytes + bytes > MESSAGE_BYTES || self.pieces.len() >= MESSAGE_PIECES;
+        !self.pieces.is_empty() && is_over
+    }
+
+    fn add(&mut self, content: Content, bytes: usize, end: u64) {
+        self.bytes += bytes;
+        self.end = end;
+        if let Content::Points(next) = &content
+            && let Some(pb::Piece { content: Some(Content::Points(points)) }) = self.pieces.last_mut()
+            && (&points.name, &points.context) == (&next.name, &next.context)
+        {
+            points.steps.extend(&next.steps);
+            points.values.extend(&next.values);
+            points.epochs.extend(&next.epochs);
+            points.times_us.extend(&next.times_us);
+            return;
+        }
+        if let Content::Points(points) = &content {
+            self.bytes += points.name.len() + points.context.len() + PIECE_BYTES;
+        }
+        self.pieces.push(piece(content));
+    }
+
+    fn step(self) -> Option<Step> {
+        let Self { pieces, end, .. } = self;
+        (!pieces.is_empty()).then_some(Step::Pieces { pieces, position: LINES | end })
+    }
+}
+
+pub(super) fn piece(content: Content) -> pb::Piece {
+    pb::Piece { content: Some(content) }
+}
+
+/// Pieces that are known whole, in messages.
+fn messages(pieces: Vec<pb::Piece>) -> VecDeque<Step> {
+    let (mut steps, mut message, mut bytes) = (VecDeque::new(), Vec::new(), 0);
+    let end = |steps: &mut VecDeque<Step>, message: &mut Vec<pb::Piece>| {
+        if !message.is_empty() {
+            let position = PIECES | (steps.len() as u64 + 1);
+            steps.push_back(Step::Pieces { pieces: std::mem::take(message), position });
+        }
+    };
+    for piece in pieces {
+        let own = prost::Message::encoded_len(&piece);
+        if bytes + own > MESSAGE_BYTES || message.len() >= MESSAGE_PIECES {
+            end(&mut steps, &mut message);
+            bytes = 0;
+        }
+        bytes += own;
+        message.push(piece);
+    }
+    end(&mut steps, &mut message);
+    steps
+}

@@ -1,0 +1,406 @@
+//! One run as files, from the pieces that a server sends. It is made in a folder beside its place and moved there when it is
+//! complete, so that a backup which was cut off has whole runs alone.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use matyan_model::{
+    cbor,
+    value::{Map, Value},
+};
+use matyan_proto::backup::v1::{self as pb, lost_blob::What, piece::Content};
+
+use super::{
+    Fields, LOST, PARTS, RUNS, Result, at,
+    blob_file::BlobFile,
+    damaged, durable,
+    entities::cursor_fields,
+    folder, json, lines,
+    series::{LINES, RECORDS, Traces},
+    sums::{Summed, Sums, append},
+};
+
+/// No epoch, no time.
+const ABSENT: i64 = i64::MIN;
+/// Text that is gathered before it is written.
+const GATHERED_BYTES: usize = 1 << 16;
+
+pub struct RunWriter {
+    root: PathBuf,
+    /// Where it is made, and where it comes to lie.
+    place: PathBuf,
+    name: String,
+    sums: Sums,
+    head: pb::RunHead,
+    artifacts: Map,
+    traces: Traces,
+    sequences: Summed,
+    producers: String,
+    blobs: String,
+    lost: String,
+    text: String,
+    /// Where in it the last line begins.
+    line: usize,
+    /// The series whose lines are being written, and the last of them.
+    open: Option<OpenTrace>,
+    records: i64,
+}
+
+struct OpenTrace {
+    name: String,
+    context: String,
+    dtype: String,
+    is_metric: bool,
+    id: u64,
+    last: (Value, i64),
+}
+
+impl RunWriter {
+    pub(super) fn begin(root: &Path, head: pb::RunHead) -> Result<Self> {
+        let name = folder(&head.run_id);
+        let place = root.join(PARTS).join(&name);
+        // Of an attempt that was cut off.
+        if place.exists() {
+            fs::remove_dir_all(&place).map_err(at(&place))?;
+        }
+        fs::create_dir_all(&place).map_err(at(&place))?;
+        Ok(Self {
+            sequences: Summed::create(&place.join("sequences.jsonl"))?,
+            root: root.to_owned(),
+            place,
+            name,
+            sums: Sums::new(),
+            head,
+            artifacts: Map::new(),
+            traces: Traces::default(),
+            producers: String::new(),
+            blobs: String::new(),
+            lost: String::new(),
+            text: String::new(),
+            line: 0,
+            open: None,
+            records: 0,
+        })
+    }
+
+    pub fn add(&mut self, piece: pb::Piece) -> Result<()> {
+        match piece.content {
+            Some(Content::Points(points)) => self.points(&points)?,
+            Some(Content::Object(object)) => self.object(&object)?,
+            Some(Content::Line(line)) => self.line(&line)?,
+            Some(Content::Record(record)) => self.record(&record)?,
+            Some(Content::Artifact(artifact)) => self.artifact(artifact),
+            Some(Content::Producer(producer)) => self.producer(&producer),
+            Some(Content::Dictionary(dictionary)) => self.dictionary(&dictionary),
+            None => {
+                return Err(damaged(
+                    &self.name,
+                    "the server sends what is not known here: use a newer client",
+                ));
+            }
+        }
+        if self.text.len() >= GATHERED_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.sequences.write(self.text.as_bytes())?;
+        self.text.clear();
+        Ok(())
+    }
+
+    /// Ends the series before, if this is another, and answers the number of the context.
+    fn trace(
+        &mut self,
+        (name, context, dtype): (&str, &str, &str),
+        is_metric: bool,
+        last: (Value, i64),
+    ) -> u64 {
+        let is_same =
+            |open: &OpenTrace| open.name == name && open.context == context && open.is_metric == is_metric;
+        if let Some(open) = self.open.as_mut().filter(|open| is_same(open)) {
+            open.last = last;
+            return open.id;
+        }
+        self.end_trace();
+        let id = self.traces.context(context);
+        let (name, context, dtype) = (name.to_owned(), context.to_owned(), dtype.to_owned());
+        self.open = Some(OpenTrace { name, context, dtype, is_metric, id, last });
+        id
+    }
+
+    fn end_trace(&mut self) {
+        if let Some(open) = self.open.take() {
+            self.traces.add(&open.name, open.id, &open.dtype, Some(open.last));
+        }
+    }
+
+    fn begin_line(&mut self, id: u64, name: &str, step: i64) {
+        self.line = self.text.len();
+        self.text.push_str("{\"ctx_id\": ");
+        self.text.push_str(&id.to_string());
+        self.text.push_str(", \"name\": ");
+        json::put_text(&mut self.text, name);
+        self.text.push_str(", \"step\": ");
+        self.text.push_str(&step.to_string());
+        self.text.push_str(", \"value\": ");
+    }
+
+    fn end_line(&mut self, epoch: Option<i64>, time_us: Option<i64>) -> Result<()> {
+        if let Some(epoch) = epoch {
+            self.text.push_str(", \"epoch\": ");
+            self.text.push_str(&epoch.to_string());
+        }
+        if let Some(time_us) = time_us {
+            // Fields of one object, without its brackets.
+            let time = Fields::default().time("time", time_us).json();
+            self.text.push_str(", ");
+            self.text.push_str(&time[1..time.len() - 1]);
+        }
+        self.text.push_str("}\n");
+        lines::check_size(self.text.len() - self.line, || format!("{RUNS}/{}/sequences.jsonl", self.name))
+    }
+
+    fn points(&mut self, points: &pb::Points) -> Result<()> {
+        let (Some(step), Some(value)) = (points.steps.last(), points.values.last()) else { return Ok(()) };
+        let last = (Value::Float(*value), *step);
+        let id = self.trace((&points.name, &points.context, &points.dtype), true, last);
+        let optional = |column: &[i64], at: usize| column.get(at).copied().filter(|value| *value != ABSENT);
+        for (at, (step, value)) in points.steps.iter().zip(&points.values).enumerate() {
+            self.begin_line(id, &points.name, *step);
+            let exact = Value::Float(*value);
+            json::put(&mut self.text, &exact);
+            if json::is_lossy(&exact) {
+                self.text.push_str(&format!(", \"value_cbor\": \"{}\"", hex::encode(cbor::encode(&exact))));
+            }
+            self.end_line(optional(&points.epochs, at), optional(&points.times_us, at))?;
+        }
+        Ok(())
+    }
+
+    fn object(&mut self, object: &pb::Object) -> Result<()> {
+        let value = decoded(&self.name, &object.value)?;
+        let last = (Value::Float(0.0), object.step);
+        let id = self.trace((&object.name, &object.context, &object.dtype), false, last);
+        self.begin_line(id, &object.name, object.step);
+        let exact = Fields::default().exact("value", value).json();
+        // `{"value": …}` without what `begin_line` has written and without the bracket.
+        self.text.push_str(&exact["{\"value\": ".len()..exact.len() - 1]);
+        self.end_line(object.epoch, Some(object.time_us))
+    }
+
+    fn line(&mut self, line: &pb::TerminalLine) -> Result<()> {
+        let last = (Value::Text(line.text.clone()), line.number);
+        let id = self.trace((LINES.0, "", LINES.1), true, last);
+        self.begin_line(id, LINES.0, line.number);
+        json::put_text(&mut self.text, &line.text);
+        self.end_line(None, None)
+    }
+
+    fn record(&mut self, record: &pb::LogRecord) -> Result<()> {
+        let part = |name: &str, bytes: &[u8]| match bytes {
+            [] => Ok(Value::Null),
+            bytes => decoded(name, bytes),
+        };
+        let value = Fields::default()
+            .text("message", &record.message)
+            .integer("log_level", record.level)
+            .exact("timestamp", Value::Float(record.timestamp))
+            .exact("args", part(&self.name, &record.extra_args)?)
+            .exact("logger_info", part(&self.name, &record.logger_info)?);
+        let id = self.trace((RECORDS.0, "", RECORDS.1), true, (Value::Null, self.records));
+        self.begin_line(id, RECORDS.0, self.records);
+        self.text.push_str(&value.json());
+        self.records += 1;
+        self.end_line(None, None)
+    }
+
+    fn artifact(&mut self, artifact: pb::Artifact) {
+        let fields = Fields::default()
+            .text("s3_key", &artifact.blob_key)
+            .text("content_type", &artifact.content_type)
+            .time("time", artifact.time_us);
+        let fields = match artifact.size {
+            Some(size) => fields.natural("size", size),
+            None => fields,
+        };
+        let fields = match artifact.content_hash.is_empty() {
+            true => fields,
+            false => fields.text("blake3", &hex::encode(&artifact.content_hash)),
+        };
+        self.artifacts.insert(artifact.path, fields.value());
+    }
+
+    fn producer(&mut self, producer: &pb::Producer) {
+        let fields = Fields::default()
+            .text("producer", &hex::encode(&producer.id))
+            .natural("sequence", producer.sequence)
+            .natural("items", producer.items.into())
+            .time("seen_at", producer.seen_us);
+        self.producers.push_str(&(fields.json() + "\n"));
+    }
+
+    fn dictionary(&mut self, dictionary: &pb::Dictionary) {
+        let definition = |one: &pb::Definition| {
+            Fields::default()
+                .text("name", &one.name)
+                .text("context", &one.context)
+                .text("dtype", &one.dtype)
+                .value()
+        };
+        let definitions = Value::List(dictionary.definitions.iter().map(definition).collect());
+        let fields = Fields::default()
+            .text("producer", &hex::encode(&dictionary.producer))
+            .natural("first", dictionary.first.into())
+            .set("definitions", definitions);
+        self.producers.push_str(&(fields.json() + "\n"));
+    }
+
+    /// Notes what the server could not send, because its blob store has lost it.
+    pub fn lost(&mut self, lost: &pb::LostBlob) {
+        let fields = Fields::default().text("s3_key", &lost.blob_key);
+        let fields = match &lost.what {
+            Some(What::Artifact(path)) => fields.text("artifact", path),
+            Some(What::Payload(payload)) => fields
+                .text("name", &payload.name)
+                .text("context", &payload.context)
+                .integer("step", payload.step),
+            None => fields,
+        };
+        self.lost.push_str(&(fields.json() + "\n"));
+    }
+
+    /// Where files of blobs are begun.
+    pub fn place(&self) -> PathBuf {
+        self.place.clone()
+    }
+
+    pub fn blob_end(&mut self, blob: BlobFile) -> Result<()> {
+        let fields = Fields::default()
+            .text("path", &blob.blob.path)
+            .text("content_type", &blob.blob.content_type)
+            .natural("size", blob.blob.size);
+        let fields = if blob.name == blob.blob.path { fields } else { fields.text("file", &blob.name) };
+        self.blobs.push_str(&(fields.json() + "\n"));
+        self.sums.insert(format!("{RUNS}/{}/blobs/{}", self.name, blob.name), blob.finish()?);
+        Ok(())
+    }
+
+    /// A file that is read whole.
+    fn object_file(&mut self, name: &str, text: &str) -> Result<()> {
+        lines::check_size(text.len(), || format!("{RUNS}/{}/{name}", self.name))?;
+        self.file(name, text)
+    }
+
+    fn file(&mut self, name: &str, text: &str) -> Result<()> {
+        let mut file = Summed::create(&self.place.join(name))?;
+        file.write(text.as_bytes())?;
+        self.sums.insert(format!("{RUNS}/{}/{name}", self.name), file.finish()?);
+        Ok(())
+    }
+
+    /// Writes what is known only at the end, and moves the run to its place.
+    pub fn finish(mut self) -> Result<()> {
+        self.end_trace();
+        self.flush()?;
+        let mut params = match self.head.params.is_empty() {
+            true => Map::new(),
+            false => {
+                cbor::decode_map(&self.head.params).map_err(|error| damaged(&self.name, error.to_string()))?
+            }
+        };
+        let whole = Value::Map(params.clone());
+        if json::is_lossy(&whole) {
+            self.object_file("attrs.cbor", &hex::encode(cbor::encode(&whole)))?;
+        }
+        params.insert("__blobs__".to_owned(), Value::Map(std::mem::take(&mut self.artifacts)));
+        self.object_file("attrs.json", &json::map_text(&params))?;
+        self.object_file("run.json", &run_json(&self.head))?;
+        self.object_file("traces.json", &self.traces.traces_json())?;
+        self.object_file("contexts.json", &self.traces.contexts_json())?;
+        for (name, text) in [
+            ("producers.jsonl", std::mem::take(&mut self.producers)),
+            ("blobs.jsonl", std::mem::take(&mut self.blobs)),
+            (LOST, std::mem::take(&mut self.lost)),
+        ] {
+            if !text.is_empty() {
+                self.file(name, &text)?;
+            }
+        }
+        let sum = self.sequences.finish()?;
+        self.sums.insert(format!("{RUNS}/{}/sequences.jsonl", self.name), sum);
+        durable::sync_all(&self.place)?;
+        let runs = self.root.join(RUNS);
+        let place = runs.join(&self.name);
+        fs::rename(&self.place, &place).map_err(at(&place))?;
+        durable::sync(&runs)?;
+        append(&self.root, &self.sums)
+    }
+}
+
+fn decoded(name: &str, bytes: &[u8]) -> Result<Value> {
+    cbor::decode(bytes).map_err(|error| damaged(name, format!("the server sent no value: {error}")))
+}
+
+fn run_json(head: &pb::RunHead) -> String {
+    let experiment = head.experiment.as_ref();
+    let tags =
+        head.tags.iter().map(|tag| Fields::default().text("id", &tag.id).text("name", &tag.name).value());
+    let fields = Fields::default()
+        .text("hash", &head.run_id)
+        .text("name", &head.name)
+        .text("description", &head.description)
+        .time("created_at", head.created_us)
+        .time("updated_at", head.updated_us)
+        .optional_time("finalized_at", head.finalized_us)
+        .bool("is_archived", head.archived)
+        .bool("active", head.active)
+        .optional_text("experiment_id", experiment.map(|link| link.id.as_str()))
+        .optional_text("experiment_name", experiment.map(|link| link.name.as_str()))
+        .set("tags", Value::List(tags.collect()))
+        .optional_time("client_start_ts", head.client_started_us)
+        .optional_time("first_start_ts", head.first_started_us)
+        .optional_time("duration", head.duration_us)
+        .bool("is_implicit", head.implicit)
+        .time("last_data_at", head.last_data_us);
+    let fields = match &head.parent {
+        Some(parent) => {
+            let step = parent.step.map_or(Value::Null, Value::Integer);
+            fields.set("parent", Fields::default().text("hash", &parent.run_id).set("step", step).value())
+        }
+        None => fields,
+    };
+    match &head.cursor {
+        Some(cursor) => fields.set("cursor", cursor_fields(cursor).value()).json(),
+        None => fields.json(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn a_run_is_in_its_place_only_when_it_is_complete() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join(RUNS)).unwrap();
+        let head = pb::RunHead { run_id: "r".into(), ..Default::default() };
+        let mut run = RunWriter::begin(root.path(), head.clone()).unwrap();
+        let line = pb::TerminalLine { number: 1, text: "x".into() };
+        run.add(pb::Piece { content: Some(Content::Line(line)) }).unwrap();
+        drop(run);
+        assert!(!root.path().join("runs/r").exists());
+        let run = RunWriter::begin(root.path(), head).unwrap();
+        run.finish().unwrap();
+        let names: HashSet<_> = fs::read_dir(root.path().join("runs/r"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        let expected = ["run.json", "attrs.json", "traces.json", "contexts.json", "sequences.jsonl"];
+        assert_eq!(names, expected.map(str::to_owned).into());
+        assert_eq!(fs::read_to_string(root.path().join("runs/r/sequences.jsonl")).unwrap(), "");
+    }
+}

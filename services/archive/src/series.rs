@@ -1,0 +1,141 @@
+//! Series as archives name them: by name and a number for the context. The number is the context's own, 32 bits of a digest; of two
+//! contexts of a run that share it, the second gets the next free one.
+
+use std::collections::{BTreeMap, HashMap};
+
+use matyan_model::{context::Context, value::Value};
+
+use super::{Fields, Record, Result, json};
+
+/// Types of what is no series of its own.
+pub(super) const LINES: (&str, &str) = ("logs", "logs");
+pub(super) const RECORDS: (&str, &str) = ("__log_records", "log_records");
+
+/// Series and contexts of a run that is being written.
+#[derive(Default)]
+pub(super) struct Traces {
+    ids: HashMap<String, u64>,
+    contexts: BTreeMap<u64, String>,
+    traces: Vec<String>,
+}
+
+impl Traces {
+    /// The number of a context, given as it is stored.
+    pub(super) fn context(&mut self, stored: &str) -> u64 {
+        if let Some(id) = self.ids.get(stored) {
+            return *id;
+        }
+        let context = Context::from_canonical(stored.to_owned());
+        let mut id = u64::from(context.id());
+        while self.contexts.contains_key(&id) {
+            id += 1;
+        }
+        self.contexts.insert(id, context.canonical().to_owned());
+        self.ids.insert(stored.to_owned(), id);
+        id
+    }
+
+    pub(super) fn add(&mut self, name: &str, id: u64, dtype: &str, last: Option<(Value, i64)>) {
+        let fields = Fields::default().text("name", name).natural("context_id", id).text("dtype", dtype);
+        self.traces.push(match last {
+            Some((last, step)) => fields.set("last", last).integer("last_step", step).json(),
+            None => fields.json(),
+        });
+    }
+
+    pub(super) fn traces_json(&self) -> String {
+        format!("[{}]\n", self.traces.join(",\n"))
+    }
+
+    pub(super) fn contexts_json(&self) -> String {
+        let mut out = String::from("{");
+        for (at, (id, canonical)) in self.contexts.iter().enumerate() {
+            out.push_str(if at > 0 { ",\n" } else { "" });
+            json::put_text(&mut out, &id.to_string());
+            out.push_str(": ");
+            out.push_str(canonical);
+        }
+        out.push_str("}\n");
+        out
+    }
+}
+
+/// Series of a run that is being read.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    contexts: HashMap<i64, String>,
+    metrics: HashMap<(i64, String), String>,
+    objects: HashMap<(i64, String), String>,
+}
+
+impl Known {
+    pub(super) fn read(traces: &[Record], contexts: &Record) -> Result<Self> {
+        let mut known = Self::default();
+        let error = |id: &str| contexts.error(format!("`{id}` is no context"));
+        for (id, context) in contexts.entries() {
+            let number = id.parse().map_err(|_| error(id))?;
+            let Value::Map(map) = context else { return Err(error(id)) };
+            known.contexts.insert(number, Context::new(map).stored().to_owned());
+        }
+        for trace in traces {
+            let key = (trace.integer("context_id")?.unwrap_or_default(), trace.needed_text("name")?);
+            let dtype = trace.text("dtype")?.unwrap_or_default();
+            let of = if is_object(&dtype) { &mut known.objects } else { &mut known.metrics };
+            of.insert(key, dtype);
+        }
+        Ok(known)
+    }
+
+    /// None if the archive does not have it; no context is always known.
+    pub(super) fn context(&self, id: i64) -> Option<&str> {
+        self.contexts.get(&id).map(String::as_str).or_else(|| (id == 0).then_some(""))
+    }
+
+    pub(super) fn is_lines(&self, id: i64, name: &str) -> bool {
+        name == LINES.0 && self.metric(id, name) == LINES.1
+    }
+
+    pub(super) fn is_records(&self, id: i64, name: &str) -> bool {
+        name == RECORDS.0 && self.metric(id, name) == RECORDS.1
+    }
+
+    /// Whether only objects stand under this name.
+    pub(super) fn is_object(&self, id: i64, name: &str) -> bool {
+        let key = (id, name.to_owned());
+        self.objects.contains_key(&key) && !self.metrics.contains_key(&key)
+    }
+
+    /// The type of a metric, as its trace says.
+    pub(super) fn metric(&self, id: i64, name: &str) -> &str {
+        let dtype = self.metrics.get(&(id, name.to_owned())).map(String::as_str);
+        dtype.filter(|dtype| !dtype.is_empty()).unwrap_or("float")
+    }
+
+    /// The type of objects: as their trace says, or else as they say themselves.
+    pub(super) fn object(&self, id: i64, name: &str, own: Option<&str>) -> String {
+        let key = (id, name.to_owned());
+        let told = self.objects.get(&key).or_else(|| self.metrics.get(&key)).map(String::as_str);
+        told.filter(|dtype| !dtype.is_empty()).or(own).unwrap_or("custom").to_owned()
+    }
+}
+
+fn is_object(dtype: &str) -> bool {
+    let singular = matyan_model::object::singular(dtype);
+    ["image", "text", "distribution", "audio", "figure", "custom"].contains(&singular)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contexts_keep_their_numbers_and_never_share_one() {
+        let mut traces = Traces::default();
+        assert_eq!(traces.context(""), 0);
+        let own = u64::from(Context::parse(r#"{"a":1}"#).unwrap().id());
+        // As if another context had the number.
+        traces.contexts.insert(own, "{}".to_owned());
+        assert_eq!(traces.context(r#"{"a":1}"#), own + 1);
+        assert_eq!(traces.context(r#"{"a":1}"#), own + 1, "always the same");
+    }
+}

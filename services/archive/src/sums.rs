@@ -1,0 +1,87 @@
+//! Checksums, in the form of `sha256sum`: a digest, two blanks, a path. The list also tells which runs of a backup that was cut
+//! off are complete: those of which it names every file.
+
+use std::{
+    collections::BTreeMap,
+    fs::{File, OpenOptions},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+};
+
+use sha2::{Digest, Sha256};
+
+use super::{CHECKSUMS, Result, at, damaged, durable};
+
+/// Hex digests by path inside of the archive.
+pub(super) type Sums = BTreeMap<String, String>;
+
+/// A file that is being written, and what it adds up to.
+pub(super) struct Summed {
+    path: PathBuf,
+    file: io::BufWriter<File>,
+    digest: Sha256,
+}
+
+impl Summed {
+    pub(super) fn create(path: &Path) -> Result<Self> {
+        let file = File::create_new(path).map_err(at(path))?;
+        Ok(Self { path: path.to_owned(), file: io::BufWriter::new(file), digest: Sha256::new() })
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.digest.update(bytes);
+        self.file.write_all(bytes).map_err(at(&self.path))
+    }
+
+    /// It is on the disk then.
+    pub(super) fn finish(self) -> Result<String> {
+        let file = self.file.into_inner().map_err(io::IntoInnerError::into_error);
+        file.and_then(|file| file.sync_all()).map_err(at(&self.path))?;
+        Ok(hex::encode(self.digest.finalize()))
+    }
+}
+
+pub(super) fn sum(path: &Path) -> Result<String> {
+    let mut file = File::open(path).map_err(at(path))?;
+    let mut digest = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer).map_err(at(path))? {
+            0 => return Ok(hex::encode(digest.finalize())),
+            read => digest.update(&buffer[..read]),
+        }
+    }
+}
+
+pub(super) fn append(root: &Path, sums: &Sums) -> Result<()> {
+    let path = root.join(CHECKSUMS);
+    let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(at(&path))?;
+    file.write_all(lines(sums).as_bytes()).and_then(|()| file.sync_all()).map_err(at(&path))
+}
+
+fn lines(sums: &Sums) -> String {
+    sums.iter().map(|(path, sum)| format!("{sum}  {path}\n")).collect()
+}
+
+pub(super) fn write(root: &Path, sums: &Sums) -> Result<()> {
+    durable::put(root, CHECKSUMS, &lines(sums))
+}
+
+/// None if there is no list. A last line without an end was being written when the backup was cut off.
+pub(super) fn read(root: &Path) -> Result<Option<Sums>> {
+    let path = root.join(CHECKSUMS);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(at(&path)(error)),
+    };
+    let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+    let mut sums = Sums::new();
+    for (line, number) in whole.lines().zip(1..) {
+        let Some((sum, file)) = line.split_once("  ") else {
+            return Err(damaged(CHECKSUMS, format!("line {number} is no checksum")));
+        };
+        sums.insert(file.to_owned(), sum.to_owned());
+    }
+    Ok(Some(sums))
+}

@@ -1,0 +1,330 @@
+//! An archive that is being written: a folder with a mark in it that says what it is of and where it was cut, until the
+//! manifest takes the place of the mark. The same backup begun again goes on with it, unless another process still writes it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File, OpenOptions, TryLockError},
+    io,
+    path::{Path, PathBuf},
+};
+
+use matyan_model::value::Value;
+use matyan_proto::backup::v1 as pb;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description};
+
+use super::{
+    CHECKSUMS, ENTITIES, Error, Fields, LOST, MANIFEST, PARTS, PROJECT, RUNS, Record, Result, TOMBSTONES,
+    UNFINISHED, VERSION, at, durable, entities, folder,
+    lines::{self, Lines},
+    pack::packed,
+    reader::collect,
+    sums::{self, Sums},
+};
+pub use super::{blob_file::BlobFile, run_writer::RunWriter};
+
+const PREFIX: &str = "matyan-backup-";
+
+/// What a backup is of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filters {
+    pub runs: Vec<String>,
+    pub experiment: Option<String>,
+    /// As it was given.
+    pub since: Option<String>,
+    pub blobs: bool,
+}
+
+impl Filters {
+    fn fields(&self) -> Fields {
+        let mut fields = Fields::default();
+        if !self.runs.is_empty() {
+            let runs = self.runs.iter().map(|run| Value::Text(run.clone()));
+            fields = fields.set("runs", Value::List(runs.collect()));
+        }
+        for (key, text) in [("experiment", &self.experiment), ("since", &self.since)] {
+            if let Some(text) = text {
+                fields = fields.text(key, text);
+            }
+        }
+        fields
+    }
+
+    /// As the mark of an unfinished archive has them.
+    fn marked(&self) -> String {
+        self.fields().bool("blobs", self.blobs).json()
+    }
+}
+
+/// Which server a backup reads, and where its log stands.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    pub server: String,
+    pub cut: pb::Cut,
+}
+
+impl Origin {
+    /// Whether the log is the one of this cut, and has not gone back since.
+    fn follows(&self, cut: &pb::Cut) -> bool {
+        let is_behind = |before: &pb::Applied, now: &pb::Applied| {
+            now.partition == before.partition && (now.log, now.next) >= (before.log, before.next)
+        };
+        (&self.cut.identity, self.cut.partitions) == (&cut.identity, cut.partitions)
+            && cut.applied.iter().all(|before| self.cut.applied.iter().any(|now| is_behind(before, now)))
+    }
+}
+
+pub struct Archive {
+    pub root: PathBuf,
+    pub is_resumed: bool,
+    filters: Filters,
+    created: OffsetDateTime,
+    cut: pb::Cut,
+    /// Folders of the runs that are complete.
+    done: BTreeSet<String>,
+    /// Of the mark: nobody else writes this archive.
+    _lock: File,
+}
+
+/// What a finished archive holds.
+#[derive(Debug, Default)]
+pub struct Contents {
+    pub runs: usize,
+    pub entities: BTreeMap<&'static str, u64>,
+    pub blobs: u64,
+    pub blob_bytes: u64,
+    /// What runs refer to, and the blob store had no more.
+    pub lost: u64,
+    /// The files that name those.
+    pub lost_in: Vec<String>,
+}
+
+impl Archive {
+    /// The unfinished archive of the same backup of the same server below `output`, if there is one.
+    pub fn resume(output: &Path, filters: &Filters, origin: &Origin) -> Result<Option<Self>> {
+        let entries = match fs::read_dir(output) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(at(output)(error)),
+        };
+        let mut roots = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(at(output))?;
+            if entry.file_name().to_string_lossy().starts_with(PREFIX)
+                && entry.path().join(UNFINISHED).is_file()
+            {
+                roots.push(entry.path());
+            }
+        }
+        roots.sort();
+        for root in roots.into_iter().rev() {
+            let mark = lines::object(&root, UNFINISHED)?;
+            let cut = mark.inner("log")?.ok_or_else(|| mark.error("`log` is not there"))?;
+            let cut = entities::cut(&cut)?;
+            let is_same = mark.needed_text("filters")? == filters.marked()
+                && mark.text("server")?.as_ref() == Some(&origin.server);
+            if is_same
+                && origin.follows(&cut)
+                && let Some(lock) = lock(&root)?
+            {
+                return Self::open(root, lock, filters, cut, &mark).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    fn open(root: PathBuf, lock: File, filters: &Filters, cut: pb::Cut, mark: &Record) -> Result<Self> {
+        let created = OffsetDateTime::parse(&mark.needed_text("created_at")?, &Rfc3339);
+        let created = created.map_err(|error| mark.error(format!("`created_at`: {error}")))?;
+        let (done, sums) = whole_runs(&root, &sums::read(&root)?.unwrap_or_default())?;
+        sums::write(&root, &sums)?;
+        Ok(Self { root, is_resumed: true, filters: filters.clone(), created, cut, done, _lock: lock })
+    }
+
+    /// Fails, as `exists` tells, where an archive of this second is, packed or not.
+    pub fn begin(output: &Path, filters: &Filters, origin: &Origin, now: OffsetDateTime) -> Result<Self> {
+        let name = now.format(format_description!("[year][month][day]-[hour][minute][second]"));
+        let root = output.join(format!("{PREFIX}{}", name.expect("numbers can be written")));
+        fs::create_dir_all(output).map_err(at(output))?;
+        fs::create_dir(&root).map_err(at(&root))?;
+        // In this order: the folder of one that is being packed goes when its file is there.
+        if packed(&root).exists() {
+            fs::remove_dir(&root).map_err(at(&root))?;
+            return Err(taken(&root));
+        }
+        let runs = root.join(RUNS);
+        fs::create_dir(&runs).map_err(at(&runs))?;
+        let mark = Fields::default()
+            .text("filters", &filters.marked())
+            .text("server", &origin.server)
+            .text("created_at", &written(now))
+            .set("log", entities::cut_fields(&origin.cut).value());
+        durable::put(&root, UNFINISHED, &mark.json())?;
+        // Whoever asked for the same backup at the same time may go on with this one already.
+        let lock = lock(&root)?.ok_or_else(|| taken(&root))?;
+        let (filters, cut) = (filters.clone(), origin.cut.clone());
+        Ok(Self { root, is_resumed: false, filters, created: now, cut, done: BTreeSet::new(), _lock: lock })
+    }
+
+    pub fn has(&self, run_id: &str) -> bool {
+        self.done.contains(&folder(run_id))
+    }
+
+    pub fn has_blobs(&self) -> bool {
+        self.filters.blobs
+    }
+
+    pub fn run(&self, head: pb::RunHead) -> Result<RunWriter> {
+        RunWriter::begin(&self.root, head)
+    }
+
+    pub fn run_done(&mut self, run_id: &str) {
+        self.done.insert(folder(run_id));
+    }
+
+    fn put(&self, name: &str, text: &str) -> Result<()> {
+        durable::put(&self.root, name, text)
+    }
+
+    /// Writes what is no run's, and the manifest, and takes the mark away.
+    pub fn finish(
+        self,
+        settings: &pb::Settings,
+        entities: &[pb::Entity],
+        tombstones: &[pb::Tombstone],
+    ) -> Result<(PathBuf, Contents)> {
+        remove_folder(&self.root.join(PARTS))?;
+        let mut contents = Contents { runs: self.done.len(), ..Contents::default() };
+        let mut text = String::new();
+        for entity in entities {
+            let (kind, line) = entities::entity_line(entity);
+            *contents.entities.entry(kind).or_default() += 1;
+            text.push_str(&(line + "\n"));
+        }
+        self.put(ENTITIES, &text)?;
+        self.put(PROJECT, &(entities::settings_fields(settings).json() + "\n"))?;
+        // What is in the archive lived when it was read.
+        let deleted = tombstones.iter().filter(|tombstone| !self.has(&tombstone.run_id));
+        let deleted: String = deleted.map(|tombstone| entities::tombstone_line(tombstone) + "\n").collect();
+        self.put(TOMBSTONES, &deleted)?;
+        self.count_blobs(&mut contents)?;
+        self.put(MANIFEST, &self.manifest(&contents))?;
+        let mut own = sums::Sums::new();
+        for name in [ENTITIES, PROJECT, TOMBSTONES, MANIFEST] {
+            own.insert(name.to_owned(), sums::sum(&self.root.join(name))?);
+        }
+        sums::append(&self.root, &own)?;
+        let mark = self.root.join(UNFINISHED);
+        fs::remove_file(&mark).map_err(at(&mark))?;
+        durable::sync(&self.root)?;
+        Ok((self.root, contents))
+    }
+
+    /// Also of runs that an earlier attempt has read.
+    fn count_blobs(&self, contents: &mut Contents) -> Result<()> {
+        for run in &self.done {
+            if let Some(mut lines) = Lines::open(&self.root, &format!("{RUNS}/{run}/blobs.jsonl"), 0)? {
+                while let Some(blob) = lines.next()? {
+                    contents.blobs += 1;
+                    contents.blob_bytes += blob.natural("size")?.unwrap_or_default();
+                }
+            }
+            let lost = format!("{RUNS}/{run}/{LOST}");
+            if let Some(mut lines) = Lines::open(&self.root, &lost, 0)? {
+                while lines.next()?.is_some() {
+                    contents.lost += 1;
+                }
+                contents.lost_in.push(lost);
+            }
+        }
+        Ok(())
+    }
+
+    fn manifest(&self, contents: &Contents) -> String {
+        let hashes = self.done.iter().map(|run| Value::Text(run.clone()));
+        let counts = contents
+            .entities
+            .iter()
+            .fold(Fields::default(), |fields, (kind, count)| fields.natural(kind, *count));
+        Fields::default()
+            .integer("format_version", VERSION)
+            .text("created_at", &written(self.created))
+            .natural("run_count", contents.runs as u64)
+            .set("run_hashes", Value::List(hashes.collect()))
+            .set("entity_counts", counts.value())
+            .natural("blob_count", contents.blobs)
+            .natural("blob_bytes", contents.blob_bytes)
+            .natural("blobs_lost", contents.lost)
+            .set("filters", self.filters.fields().value())
+            .bool("include_blobs", self.filters.blobs)
+            .set("log", entities::cut_fields(&self.cut).value())
+            .json()
+            + "\n"
+    }
+}
+
+/// The runs of which the list names every file, and their sums. Whatever else came to its place was cut off there, and goes:
+/// its run may be gone by now.
+fn whole_runs(root: &Path, listed: &Sums) -> Result<(BTreeSet<String>, Sums)> {
+    let (mut done, mut sums) = (BTreeSet::new(), Sums::new());
+    let place = root.join(RUNS);
+    for entry in fs::read_dir(&place).map_err(at(&place))? {
+        let entry = entry.map_err(at(&place))?;
+        let run = entry.file_name().to_string_lossy().into_owned();
+        let mut files = BTreeSet::new();
+        collect(root, &Path::new(RUNS).join(&run), &mut files)?;
+        let prefix = format!("{RUNS}/{run}/");
+        let named = listed.range(prefix.clone()..).take_while(|(file, _)| file.starts_with(&prefix));
+        if !files.is_empty() && files.iter().eq(named.clone().map(|(file, _)| file)) {
+            sums.extend(named.map(|(file, sum)| (file.clone(), sum.clone())));
+            done.insert(run);
+        } else {
+            remove_folder(&entry.path())?;
+        }
+    }
+    Ok((done, sums))
+}
+
+fn remove_folder(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(folder)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn written(moment: OffsetDateTime) -> String {
+    moment.format(&Rfc3339).expect("a moment of this clock can be written")
+}
+
+/// Whoever holds it writes the archive; the operating system sees to it however the process ends. `None`: another one does, or
+/// has finished it.
+fn lock(root: &Path) -> Result<Option<File>> {
+    let path = root.join(UNFINISHED);
+    // Some file systems lock only what may be written to.
+    let mark = match OpenOptions::new().read(true).write(true).open(&path) {
+        Ok(mark) => mark,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(at(&path)(error)),
+    };
+    match mark.try_lock() {
+        // Its last holder may have finished the archive before it let go.
+        Ok(()) => Ok(path.exists().then_some(mark)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        // The file system has no locks, as NFS without their daemon: it is up to whoever starts backups.
+        Err(TryLockError::Error(_)) => Ok(Some(mark)),
+    }
+}
+
+fn taken(root: &Path) -> Error {
+    at(root)(io::ErrorKind::AlreadyExists.into())
+}
+
+/// The archive in `output` that would be overwritten, as one made in the same second is.
+pub fn exists(error: &Error) -> bool {
+    matches!(error, Error::File { source, .. } if source.kind() == io::ErrorKind::AlreadyExists)
+}
+
+/// Files beside the runs that `sha256sum` does not know.
+pub(super) const UNSUMMED: [&str; 2] = [CHECKSUMS, UNFINISHED];
+
+#[cfg(test)]
+mod tests;
