@@ -172,6 +172,22 @@ impl From<Status> for ApiError {
     }
 }
 
+impl ApiError {
+    /// Why a call with this query has failed. An error tells only the beginning of a long query; whoever has typed it has it
+    /// whole, as the place of the error counts in all of it.
+    pub(crate) fn of_query(status: Status, query: &str) -> Self {
+        let mut error = Self::from(status);
+        let detail = error.extra.as_mut().and_then(|extra| extra.detail.as_mut());
+        if let Some(Value::String(told)) = detail.and_then(|detail| detail.get_mut("statement"))
+            && let Some(beginning) = told.strip_suffix('…')
+            && let Some(at) = query.find(beginning)
+        {
+            *told = query[at..].trim_end().to_owned();
+        }
+        error
+    }
+}
+
 /// The place of the error goes along, so that an editor can underline it.
 fn syntax_error<'a>(http: StatusCode, message: &str, get: impl Fn(&str) -> Option<&'a str>) -> ApiError {
     let number = |key: &str| get(key).and_then(|text| text.parse::<u64>().ok());
@@ -263,6 +279,19 @@ mod tests {
                 "message": "SyntaxError",
             })
         );
+    }
+
+    #[tokio::test]
+    async fn a_long_query_is_told_whole() {
+        let query = format!("SELECT x IF run.a == '{}' and run. \n", "ä".repeat(2_000));
+        let told = format!("{}…", &query[12..1_000]);
+        let metadata = [("statement", told.as_str())];
+        let error =
+            ApiError::of_query(status(ProductCode::InvalidQuery, "a name is missing", &metadata), &query);
+        assert_eq!(answer(error).await.1["detail"]["statement"], query[12..].trim_end());
+        let short = [("statement", "run.")];
+        let error = ApiError::of_query(status(ProductCode::InvalidQuery, "", &short), &query);
+        assert_eq!(answer(error).await.1["detail"]["statement"], "run.");
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ mod experiments;
 mod form;
 pub(crate) mod ingest;
 mod json_list;
+mod metric_batch;
 mod notes;
 mod openapi;
 mod project;
@@ -25,7 +26,6 @@ mod system;
 pub(crate) mod table;
 mod tags;
 pub(crate) mod values;
-mod whole_series;
 
 use table::Operation;
 

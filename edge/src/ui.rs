@@ -5,6 +5,7 @@
 mod file;
 mod template;
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,7 +34,7 @@ const METRICS: &str = "/metrics";
 const INDEXES: [&str; 2] = ["index-template.html", "index.html"];
 
 /// What is served, and what its index page is told.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct UiSettings {
     pub dir: PathBuf,
     /// Below which path a proxy shows this server: empty, or `/a/b` without a slash at the end.
@@ -44,6 +45,19 @@ pub struct UiSettings {
     pub api_host_base: String,
     /// Sent by the browser as a bearer token.
     pub api_auth_token: String,
+}
+
+/// Without the token.
+impl fmt::Debug for UiSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { dir, base_path, api_base_path, api_host_base, api_auth_token: _ } = self;
+        f.debug_struct("UiSettings")
+            .field("dir", dir)
+            .field("base_path", base_path)
+            .field("api_base_path", api_base_path)
+            .field("api_host_base", api_host_base)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why a directory cannot be served.

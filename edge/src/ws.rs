@@ -146,7 +146,7 @@ impl Sockets {
             return ready;
         }
         let mut system = self.system.clone();
-        let ready = match timeout(READINESS_AGE, system.readiness(ReadinessRequest {})).await {
+        let ready = match timeout(READINESS_AGE, system.readiness(ReadinessRequest::default())).await {
             Ok(Ok(answer)) => answer.into_inner().ready,
             Ok(Err(_)) | Err(_) => false,
         };

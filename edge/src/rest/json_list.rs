@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::stream;
 use http::{HeaderValue, header};
 use serde::Serialize;
-use tonic::{Status, Streaming};
+use tonic::Streaming;
 
 use super::streamed::broken;
 use super::table::Answer;
@@ -54,34 +54,57 @@ impl Items {
 }
 
 /// The items of all messages, between `before` and `behind`.
-pub(super) async fn answer<M: Send + 'static>(
+pub(super) async fn answer<M, W>(
     before: &str,
-    messages: Streaming<M>,
-    write: fn(M, &mut Items) -> Result<(), ApiError>,
+    mut messages: Streaming<M>,
+    write: W,
     behind: &'static str,
-) -> Answer {
+) -> Answer
+where
+    M: Send + 'static,
+    W: FnMut(M, &mut Items) -> Result<(), ApiError> + Send + 'static,
+{
+    let first = messages.message().await?;
+    answer_from(before, first, messages, write, behind)
+}
+
+/// The same of a stream whose first message was awaited, or its end.
+pub(super) fn answer_from<M, W>(
+    before: &str,
+    first: Option<M>,
+    messages: Streaming<M>,
+    write: W,
+    behind: &'static str,
+) -> Answer
+where
+    M: Send + 'static,
+    W: FnMut(M, &mut Items) -> Result<(), ApiError> + Send + 'static,
+{
     let mut list = List { messages, write, behind: Some(behind), items: Items::default() };
     list.items.text(before);
-    list.read().await??;
+    list.add(first)?;
     Ok(json(Body::from_stream(stream::try_unfold(list, List::chunk))))
 }
 
-struct List<M> {
+struct List<M, W> {
     messages: Streaming<M>,
-    write: fn(M, &mut Items) -> Result<(), ApiError>,
+    write: W,
     /// Until the last message has come.
     behind: Option<&'static str>,
     items: Items,
 }
 
-impl<M> List<M> {
-    /// Writes the next message. Fails within if it cannot be shown.
-    async fn read(&mut self) -> Result<Result<(), ApiError>, Status> {
-        match self.messages.message().await? {
-            Some(message) => Ok((self.write)(message, &mut self.items)),
+impl<M, W> List<M, W>
+where
+    W: FnMut(M, &mut Items) -> Result<(), ApiError>,
+{
+    /// Writes the next message, or the end. Fails if it cannot be shown.
+    fn add(&mut self, message: Option<M>) -> Result<(), ApiError> {
+        match message {
+            Some(message) => (self.write)(message, &mut self.items),
             None => {
                 self.items.text(self.behind.take().unwrap_or_default());
-                Ok(Ok(()))
+                Ok(())
             }
         }
     }
@@ -89,15 +112,15 @@ impl<M> List<M> {
     /// The next piece of the body.
     async fn chunk(mut self) -> io::Result<Option<(Bytes, Self)>> {
         while self.items.out.is_empty() && self.behind.is_some() {
-            let shown = self.read().await.map_err(broken)?;
-            shown.map_err(|_| io::Error::other("an item cannot be shown"))?;
+            let message = self.messages.message().await.map_err(broken)?;
+            self.add(message).map_err(|_| io::Error::other("an item cannot be shown"))?;
         }
         let chunk = self.items.take();
         Ok((!chunk.is_empty()).then_some((chunk, self)))
     }
 }
 
-pub(super) fn json(body: Body) -> Response {
+fn json(body: Body) -> Response {
     let mut response = Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

@@ -7,15 +7,17 @@ use axum::response::IntoResponse;
 use http::{Method, StatusCode};
 use matyan_proto::notes::v1::owner::Kind as OwnerKind;
 use matyan_proto::notes::v1::{
-    CreateRequest, DeleteRequest, GetRequest, ListRequest, Note, Owner, UpdateRequest,
+    CreateRequest, DeleteRequest, GetRequest, ListRequest, ListResponse, Note, Owner, UpdateRequest,
 };
 use serde_json::{Value, json};
 
 use super::call::Call;
 use super::form::{DONE, Form};
+use super::json_list::{self, Items};
 use super::shape::{Member, Shape};
 use super::shared::iso;
 use super::table::{Answer, Operation};
+use crate::error::ApiError;
 use crate::services::Services;
 
 const CONTENT: Shape = Shape::Record(&[Member::required("content", Shape::Text)]);
@@ -95,21 +97,26 @@ fn content(call: &Call) -> String {
 
 async fn list(services: Arc<Services>, call: Call, of: Of) -> Answer {
     let request = ListRequest { owner: owner(&call, of) };
-    let answer = services.backend().notes.clone().list(request).await?.into_inner();
-    let (key, id) = match of {
-        Of::Run => ("run_hash", call.path("id")),
-        Of::Experiment => ("experiment_id", call.path("id")),
-    };
-    let show = |note: &Note| {
-        json!({
+    let messages = services.backend().notes.clone().list(request).await?.into_inner();
+    json_list::answer("[", messages, write, "]").await
+}
+
+fn write(message: ListResponse, items: &mut Items) -> Result<(), ApiError> {
+    for note in message.notes {
+        let (key, id) = match note.owner.and_then(|owner| owner.kind) {
+            Some(OwnerKind::ExperimentId(id)) => ("experiment_id", id),
+            Some(OwnerKind::RunId(id)) => ("run_hash", id),
+            None => ("run_hash", String::new()),
+        };
+        items.push(&json!({
             "id": note.id,
             "content": note.content,
             "created_at": iso(note.created_us),
             (key): id,
             "updated_at": iso(note.updated_us),
-        })
-    };
-    Ok(Json(answer.notes.iter().map(show).collect::<Vec<_>>()).into_response())
+        }));
+    }
+    Ok(())
 }
 
 async fn create(services: Arc<Services>, call: Call, of: Of) -> Answer {

@@ -1,5 +1,6 @@
 //! The project: its name, what is in it, and what the UI pins.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -117,16 +118,24 @@ async fn params(services: Arc<Services>, call: Call) -> Answer {
     let types = asked_types(call.texts("sequence"))?;
     let exclude_params = call.bool("exclude_params");
     let request = ParamsRequest { types: types.iter().map(|it| (*it).into()).collect(), exclude_params };
-    let answer = services.backend().project.clone().params(request).await?.into_inner();
+    let mut messages = services.backend().project.clone().params(request).await?.into_inner();
+    let mut all = Vec::new();
+    let mut names: HashMap<i32, Map<String, Value>> = HashMap::new();
+    while let Some(message) = messages.message().await? {
+        all.extend_from_slice(&message.params);
+        for of_type in message.types {
+            add(names.entry(of_type.r#type).or_default(), of_type)?;
+        }
+    }
     let mut shown: Map<String, Value> = Map::new();
     for (series_type, name) in TYPES.iter().filter(|(series_type, _)| types.contains(series_type)) {
-        let names = answer.types.iter().find(|it| it.r#type == i32::from(*series_type));
-        shown.insert((*name).to_owned(), names.map_or(Ok(json!({})), contexts_by_name)?);
+        let of_type = names.remove(&i32::from(*series_type)).unwrap_or_default();
+        shown.insert((*name).to_owned(), Value::Object(of_type));
     }
     let mut text = serde_json::to_string(&shown).expect("a map of JSON is JSON");
     if !exclude_params {
         // The params stand first, and are never built as a tree.
-        let params = values::json(&answer.params, Style::default())?;
+        let params = values::json(&all, Style::default())?;
         let comma = if shown.is_empty() { "" } else { "," };
         text = format!("{{\"params\":{}{comma}{}", params.get(), &text[1..]);
     }
@@ -134,13 +143,15 @@ async fn params(services: Arc<Services>, call: Call) -> Answer {
     Ok(Json(answer).into_response())
 }
 
-fn contexts_by_name(names: &TypeNames) -> Result<Value, ApiError> {
-    let mut map = Map::new();
-    for name in &names.names {
-        let contexts = name.contexts.iter().map(|it| context(it)).collect::<Result<_, _>>()?;
-        map.insert(name.name.clone(), Value::Array(contexts));
+/// Adds names and their contexts; a name may have come before, with others.
+fn add(known: &mut Map<String, Value>, names: TypeNames) -> Result<(), ApiError> {
+    for name in names.names {
+        let contexts = known.entry(name.name).or_insert_with(|| Value::Array(Vec::new()));
+        for text in &name.contexts {
+            contexts.as_array_mut().expect("each is made as a list").push(context(text)?);
+        }
     }
-    Ok(Value::Object(map))
+    Ok(())
 }
 
 fn context(text: &str) -> Result<Value, ApiError> {

@@ -5,19 +5,20 @@ use std::sync::Arc;
 use axum::Json;
 use axum::response::IntoResponse;
 use http::Method;
+use matyan_proto::artifacts::{self, v1::Artifact};
 use matyan_proto::common::v1::SeriesType;
 use matyan_proto::runs::v1::{GetRequest, Run, RunParts, SeriesInfo};
-use matyan_proto::series::v1::{ListRequest, PointColumns, RunSelection, SampleRequest, SeriesPoints};
+use matyan_proto::series::v1::ListRequest;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::call::{Call, Dialect};
 use super::form::Form;
+use super::metric_batch;
 use super::shared::{PROPS, Props, SERIES_KEYS, TYPES, asked_types, density, series_keys, step_range};
 use super::table::{Answer, Kind, Operation, Parameter};
 use super::values::{self, Style};
-use super::whole_series;
 use crate::error::ApiError;
 use crate::services::Services;
 
@@ -57,7 +58,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             Method::POST,
             "/runs/{id}/metric/get-batch",
             "Points of metrics of one run",
-            |services, call| Box::pin(metric_batch(services, call)),
+            |services, call| Box::pin(batch(services, call)),
         )
         .query(&[
             Parameter::new("record_range", Kind::Text, Some("")),
@@ -95,6 +96,9 @@ async fn info(services: Arc<Services>, call: Call) -> Answer {
     if run.more_series {
         run.series = all_series(&services, &run.run_id, &types).await?;
     }
+    if run.more_artifacts {
+        run.artifacts = all_artifacts(&services, &run.run_id).await?;
+    }
     let info = Info {
         params: values::json(&run.params, style)?,
         traces: traces(&run, &types, style)?,
@@ -118,6 +122,17 @@ async fn all_series(
         series.extend(message.series);
     }
     Ok(series)
+}
+
+/// The artifacts of a run, likewise.
+async fn all_artifacts(services: &Services, run_id: &str) -> Result<Vec<Artifact>, ApiError> {
+    let request = artifacts::v1::ListRequest { run_id: run_id.to_owned() };
+    let mut messages = services.backend().artifacts.clone().list(request).await?.into_inner();
+    let mut artifacts = Vec::new();
+    while let Some(message) = messages.message().await? {
+        artifacts.extend(message.artifacts);
+    }
+    Ok(artifacts)
 }
 
 fn artifact(path: &str, uri: &str) -> Value {
@@ -145,47 +160,10 @@ fn trace(info: &SeriesInfo, series_type: SeriesType, style: Style) -> Result<Val
     Ok(trace)
 }
 
-async fn metric_batch(services: Arc<Services>, call: Call) -> Answer {
-    let run_id = call.path("id");
-    let keys = series_keys(&call.json);
-    if density(call.int("record_density")) == 0 {
-        let steps = step_range(&call)?;
-        services.backend().runs.clone().get(GetRequest { run_id: run_id.clone(), parts: None }).await?;
-        return Ok(whole_series::answer(services, run_id, keys, steps));
+async fn batch(services: Arc<Services>, call: Call) -> Answer {
+    let (run_id, keys, steps) = (call.path("id"), series_keys(&call.json), step_range(&call)?);
+    match density(call.int("record_density")) {
+        0 => metric_batch::all(&services, run_id, keys, steps).await,
+        density => metric_batch::sampled(&services, run_id, keys, steps, density).await,
     }
-    let selection = RunSelection { run_id: run_id.clone(), keys, ..Default::default() };
-    let request = SampleRequest {
-        runs: vec![selection],
-        steps: step_range(&call)?,
-        density: density(call.int("record_density")),
-        columns: Some(PointColumns { values: true, ..Default::default() }),
-        x_axis: None,
-    };
-    let backend = services.backend();
-    let mut messages = backend.series.clone().sample(request).await?.into_inner();
-    let mut found: Vec<SeriesPoints> = Vec::new();
-    while let Some(message) = messages.message().await? {
-        found.extend(message.series);
-    }
-    if found.is_empty() {
-        // Nothing found may mean that there is no such run.
-        backend.runs.clone().get(GetRequest { run_id, parts: None }).await?;
-    }
-    let answer = found.iter().map(batch_item).collect::<Result<Vec<_>, _>>()?;
-    Ok(Json(answer).into_response())
-}
-
-#[derive(Serialize)]
-struct BatchItem<'a> {
-    name: &'a str,
-    context: Box<RawValue>,
-    iters: &'a [i64],
-    /// Not finite: null.
-    values: &'a [f64],
-}
-
-fn batch_item(points: &SeriesPoints) -> Result<BatchItem<'_>, ApiError> {
-    let (name, context) = points.info.as_ref().map_or(("", ""), |it| (&it.name, &it.context));
-    let context = values::context_json(context, Style::default())?;
-    Ok(BatchItem { name, context, iters: &points.steps, values: &points.values })
 }

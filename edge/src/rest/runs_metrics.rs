@@ -15,7 +15,7 @@ use matyan_proto::series::v1::{
 use serde_json::Value;
 
 use super::call::Call;
-use super::runs_search::{query, write_context, write_params, write_props};
+use super::runs_search::{query, refused, write_context, write_params, write_props};
 use super::shape::{Member, Shape};
 use super::shared::series_key;
 use super::streamed::{self, Progress, Rows};
@@ -94,7 +94,8 @@ async fn search(services: Arc<Services>, call: Call) -> Answer {
         x_axis: x_axis.clone(),
         ..Default::default()
     };
-    let messages = services.backend().search.clone().metrics(request).await?.into_inner();
+    let found = services.backend().search.clone().metrics(request).await;
+    let messages = found.map_err(|status| refused(status, &call))?.into_inner();
     let rows = MetricRows {
         progress: Progress::new(call.bool("report_progress")),
         with_x_axis: x_axis.is_some(),
@@ -190,9 +191,9 @@ async fn align(services: Arc<Services>, call: Call) -> Answer {
     let asked = call.json["runs"].as_array().cloned().unwrap_or_default();
     let runs = asked.iter().map(align_run).collect();
     let axis = Axis::Metric(call.member("align_by").unwrap_or_default().to_owned());
-    let request = AlignRequest { axis: Some(axis), runs };
+    let request = AlignRequest { axis: Some(axis), runs, by_column: true };
     let messages = services.backend().series.clone().align(request).await?.into_inner();
-    streamed::answer(messages, AlignRows { asked, run: None, series: None }).await
+    streamed::answer(messages, AlignRows { asked, run: None, open: None, is_torn: false }).await
 }
 
 fn align_run(run: &Value) -> AlignRun {
@@ -207,12 +208,23 @@ fn align_run(run: &Value) -> AlignRun {
     }
 }
 
+/// Arrays of doubles are entries, whose length is told before their bytes, which go through as they come.
 struct AlignRows {
     asked: Vec<Value>,
     /// Place of the run that was written last, and how many of its series were.
     run: Option<(u32, i64)>,
-    /// The series that is being gathered, as its length stands before its values.
-    series: Option<AlignedSeries>,
+    /// The series that is being written.
+    open: Option<OpenSeries>,
+    /// An entry has not become as long as it was said to be: nothing behind it could be read.
+    is_torn: bool,
+}
+
+#[derive(Default)]
+struct OpenSeries {
+    /// Its x values are written, and their steps are to come.
+    has_values: bool,
+    /// Numbers of the column that are still to come; `None` before the first.
+    left: Option<u64>,
 }
 
 impl Rows for AlignRows {
@@ -220,44 +232,62 @@ impl Rows for AlignRows {
 
     fn write(&mut self, message: AlignResponse, encoder: &mut Encoder) {
         if self.run.is_none_or(|(run, _)| run != message.run) {
-            self.write_series(encoder);
             encoder.member(&message.run_id, Encoder::array);
             self.run = Some((message.run, 0));
         }
         for piece in message.series {
-            match &mut self.series {
-                Some(open) if open.series == piece.series => {
-                    open.x_values.extend(piece.x_values);
-                    open.steps.extend(piece.steps);
-                }
-                _ => {
-                    self.write_series(encoder);
-                    self.series = Some(piece);
-                }
+            if !self.is_torn {
+                self.write_piece(&piece, encoder);
             }
         }
     }
 
-    fn finish(&mut self, encoder: &mut Encoder) -> bool {
-        self.write_series(encoder);
-        true
+    fn finish(&mut self, _: &mut Encoder) -> bool {
+        !self.is_torn && self.open.is_none()
     }
 }
 
 impl AlignRows {
-    /// Writes the series that was gathered.
-    fn write_series(&mut self, encoder: &mut Encoder) {
-        let (Some(aligned), Some((run, written))) = (self.series.take(), &mut self.run) else { return };
-        let asked = &self.asked[*run as usize];
-        let trace = &asked["traces"][aligned.series as usize];
+    /// A piece of the x values, or of their steps, which come behind them.
+    fn write_piece(&mut self, piece: &AlignedSeries, encoder: &mut Encoder) {
+        let OpenSeries { has_values, left } = self.open.take().unwrap_or_default();
+        let left = left.unwrap_or_else(|| self.begin(piece, has_values, encoder));
+        let numbers: Vec<u8> = match has_values {
+            false => piece.x_values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            true => piece.steps.iter().flat_map(|step| (*step as f64).to_le_bytes()).collect(),
+        };
+        let count = numbers.len() as u64 / 8;
+        self.is_torn |= count > left || !piece.more && count < left;
+        if self.is_torn {
+            return;
+        }
+        encoder.raw(&numbers);
+        if piece.more {
+            self.open = Some(OpenSeries { has_values, left: Some(left - count) });
+        } else if has_values {
+            self.run = self.run.map(|(run, written)| (run, written + 1));
+        } else {
+            self.open = Some(OpenSeries { has_values: true, left: None });
+        }
+    }
+
+    /// Begins a column, and tells how many numbers it has.
+    fn begin(&mut self, piece: &AlignedSeries, has_values: bool, encoder: &mut Encoder) -> u64 {
+        let (run, written) = self.run.unwrap_or_default();
+        let asked = &self.asked[run as usize];
+        let trace = &asked["traces"][piece.series as usize];
+        let mut fits = false;
         encoder.member(asked["run_id"].as_str().unwrap_or_default(), |it| {
-            it.element(*written, |it| {
-                it.member("name", |it| it.text(trace["name"].as_str().unwrap_or_default()));
-                it.member("context", |it| write_context(&trace["context"].to_string(), it));
-                it.member("x_axis_values", |it| it.doubles(aligned.x_values.iter().copied()));
-                it.member("x_axis_iters", |it| it.doubles(aligned.steps.iter().map(|step| *step as f64)));
+            it.element(written, |it| {
+                if !has_values {
+                    it.member("name", |it| it.text(trace["name"].as_str().unwrap_or_default()));
+                    it.member("context", |it| write_context(&trace["context"].to_string(), it));
+                }
+                let column = if has_values { "x_axis_iters" } else { "x_axis_values" };
+                it.member(column, |it| fits = it.begin_doubles(piece.count));
             });
         });
-        *written += 1;
+        self.is_torn |= !fits;
+        piece.count
     }
 }

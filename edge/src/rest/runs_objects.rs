@@ -14,7 +14,7 @@ use matyan_proto::runs::v1::{GetRequest, Run, RunParts};
 use matyan_proto::search::v1::{ObjectsRequest, ObjectsResponse, RunObjects};
 
 use super::call::Call;
-use super::runs_search::{query, write_context, write_params, write_props};
+use super::runs_search::{query, refused, write_context, write_params, write_props};
 use super::shape::Shape;
 use super::shared::{
     SERIES_KEYS, density, index_range, seconds, series_keys, step_range, stream_pair, texts,
@@ -131,7 +131,8 @@ async fn search(services: Arc<Services>, call: Call, series_type: SeriesType) ->
         parts: Some(parts),
         limit: 0,
     };
-    let messages = services.backend().search.clone().objects(request).await?.into_inner();
+    let found = services.backend().search.clone().objects(request).await;
+    let messages = found.map_err(|status| refused(status, &call))?.into_inner();
     let rows = SearchRows {
         progress: Progress::new(call.bool("report_progress")),
         series_type,

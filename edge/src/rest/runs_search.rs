@@ -8,6 +8,7 @@ use matyan_proto::runs::v1::{Run, RunParts, SeriesInfo};
 use matyan_proto::search::v1::sort::By;
 use matyan_proto::search::v1::{Query, RunsRequest, RunsResponse, Sort, SortField};
 use serde_json::Value;
+use tonic::Status;
 
 use super::call::Call;
 use super::shared::Props;
@@ -61,6 +62,11 @@ pub(crate) fn query(call: &Call) -> Query {
     }
 }
 
+/// Why a search was refused.
+pub(crate) fn refused(status: Status, call: &Call) -> ApiError {
+    ApiError::of_query(status, call.text("q").unwrap_or_default())
+}
+
 async fn search(services: Arc<Services>, call: Call) -> Answer {
     let limit = u32::try_from(call.int("limit").unwrap_or_default()).map_err(|_| {
         let message = "Input should be greater than or equal to 0".to_owned();
@@ -80,7 +86,8 @@ async fn search(services: Arc<Services>, call: Call) -> Answer {
         after_run_id: call.text("offset").unwrap_or_default().to_owned(),
         parts: Some(parts),
     };
-    let messages = services.backend().search.clone().runs(request).await?.into_inner();
+    let found = services.backend().search.clone().runs(request).await;
+    let messages = found.map_err(|status| refused(status, &call))?.into_inner();
     let progress = Progress::new(call.bool("report_progress"));
     streamed::answer(messages, SearchRows::new(progress)).await
 }
@@ -152,6 +159,10 @@ impl Places {
     /// `is_open`: the first run of the message is the last one of the message before.
     fn of(&mut self, message: &RunsResponse, is_open: bool) -> impl Iterator<Item = i64> + use<> {
         let next = self.last + i64::from(!is_open);
+        if message.runs.is_empty() {
+            // A sign of life: what is open goes on behind it.
+            return next..;
+        }
         let first = if message.first_place > 0 { message.first_place as i64 } else { next };
         self.last = first - 1 + message.runs.len() as i64;
         first..
@@ -413,6 +424,20 @@ mod tests {
         keys.dedup();
         let expected = ["progress_0", "a", "progress_1", "b", "progress_2", "c", "progress_3"];
         assert_eq!(keys, expected.map(|key| Key::Text(key.into())).iter().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn places_go_on_behind_a_sign_of_life() {
+        let mut places = Places::default();
+        let message = |ids: &[&str]| RunsResponse {
+            runs: ids.iter().map(|id| run(id)).collect(),
+            ..Default::default()
+        };
+        assert_eq!(places.of(&message(&["a", "b"]), false).next(), Some(1));
+        drop(places.of(&message(&[]), true));
+        assert_eq!(places.of(&message(&["b", "c"]), true).next(), Some(2));
+        drop(places.of(&message(&[]), false));
+        assert_eq!(places.of(&message(&["d"]), false).next(), Some(4));
     }
 
     #[test]

@@ -68,7 +68,8 @@ async fn version(services: Arc<Services>, _: Call) -> Answer {
 /// A port that answers is up. A worker's loop may hang beside it.
 async fn live(services: Arc<Services>) -> Answer {
     if services.side() == Side::Worker {
-        let checks = services.system().readiness(ReadinessRequest {}).await?.into_inner().checks;
+        let itself = ReadinessRequest { itself_alone: true };
+        let checks = services.system().readiness(itself).await?.into_inner().checks;
         if let Some(hangs) = checks.into_iter().find(|check| check.name == "worker" && !check.ok) {
             return Err(ApiError::unavailable(hangs.message));
         }
@@ -77,7 +78,7 @@ async fn live(services: Arc<Services>) -> Answer {
 }
 
 async fn ready(services: Arc<Services>, _: Call) -> Answer {
-    let answer = match services.system().readiness(ReadinessRequest {}).await {
+    let answer = match services.system().readiness(ReadinessRequest::default()).await {
         Ok(answer) => answer.into_inner(),
         Err(status) => {
             let failed = |name: &str| Check {

@@ -157,18 +157,13 @@ fn write_entries(decoder: &mut Decoder<'_>, encoder: &mut Encoder, depth: usize)
     if depth > MAX_DEPTH {
         return Err(BadValue::TooDeep);
     }
-    match scalar(decoder)? {
-        Some(Scalar::Null) => encoder.null(),
-        Some(Scalar::Bool(value)) => encoder.bool(value),
-        Some(Scalar::Int(value)) => match i64::try_from(value) {
-            Ok(value) => encoder.int(value),
-            Err(_) => encoder.float(value as f64),
-        },
-        // Integers beyond 64 bits have no encoding: the nearest float stands for them.
-        Some(Scalar::Big(digits)) => encoder.float(digits.parse().unwrap_or(f64::NAN)),
-        Some(Scalar::Float(value)) => encoder.float(value),
-        Some(Scalar::Text(text)) => encoder.text(&text),
-        None if is_array(decoder)? => {
+    match decoder.datatype()? {
+        Type::U8 | Type::U16 | Type::U32 | Type::I8 | Type::I16 | Type::I32 | Type::I64 => {
+            encoder.int(decoder.i64()?);
+        }
+        Type::F16 | Type::F32 | Type::F64 => encoder.float(decoder.f64()?),
+        Type::String => encoder.text(decoder.str()?),
+        Type::Array | Type::ArrayIndef => {
             let mut items = Items::new(decoder.array()?);
             encoder.array();
             let mut outcome = Ok(());
@@ -180,7 +175,7 @@ fn write_entries(decoder: &mut Decoder<'_>, encoder: &mut Encoder, depth: usize)
             }
             outcome?;
         }
-        None => {
+        Type::Map | Type::MapIndef => {
             let mut members = Items::new(decoder.map()?);
             let before = encoder.len();
             while members.next(decoder)? {
@@ -198,8 +193,28 @@ fn write_entries(decoder: &mut Decoder<'_>, encoder: &mut Encoder, depth: usize)
                 encoder.empty_object();
             }
         }
+        _ => match scalar(decoder)? {
+            Some(scalar) => write_scalar(scalar, encoder),
+            // Behind a tag.
+            None => write_entries(decoder, encoder, depth + 1)?,
+        },
     }
     Ok(())
+}
+
+fn write_scalar(scalar: Scalar<'_>, encoder: &mut Encoder) {
+    match scalar {
+        Scalar::Null => encoder.null(),
+        Scalar::Bool(value) => encoder.bool(value),
+        Scalar::Int(value) => match i64::try_from(value) {
+            Ok(value) => encoder.int(value),
+            Err(_) => encoder.float(value as f64),
+        },
+        // Integers beyond 64 bits have no encoding: the nearest float stands for them.
+        Scalar::Big(digits) => encoder.float(digits.parse().unwrap_or(f64::NAN)),
+        Scalar::Float(value) => encoder.float(value),
+        Scalar::Text(text) => encoder.text(&text),
+    }
 }
 
 /// A value that holds no others.
@@ -243,6 +258,9 @@ fn is_array(decoder: &Decoder<'_>) -> Result<bool, BadValue> {
 }
 
 fn key<'a>(decoder: &mut Decoder<'a>) -> Result<std::borrow::Cow<'a, str>, BadValue> {
+    if decoder.datatype()? == Type::String {
+        return Ok(decoder.str()?.into());
+    }
     match scalar(decoder)? {
         Some(Scalar::Text(text)) => Ok(text),
         _ => Err(BadValue::Key),

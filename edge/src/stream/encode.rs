@@ -1,15 +1,25 @@
 //! Writes entries into one buffer, which is handed out as HTTP chunks.
 //! Why a cursor and not a tree: rows come as columns and CBOR from gRPC, and go out without being built in between.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::{ARRAY, BOOL, BYTES, FLOAT, INT, KEY_END, NULL, OBJECT, TEXT};
 
+/// What stands before a path: its length.
+const LENGTH: usize = 4;
+
 /// Stands at a path; a value written is the entry of that path.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Encoder {
-    out: BytesMut,
+    out: Vec<u8>,
+    /// As each entry begins: the length of the path, and the path.
     path: Vec<u8>,
+}
+
+impl Default for Encoder {
+    fn default() -> Self {
+        Self { out: Vec::new(), path: vec![0; LENGTH] }
+    }
 }
 
 impl Encoder {
@@ -26,9 +36,10 @@ impl Encoder {
         self.out.is_empty()
     }
 
-    /// Takes what was written. The path stays.
+    /// Takes what was written. The path stays. What is written next is expected to be about as much.
     pub fn take(&mut self) -> Bytes {
-        self.out.split().freeze()
+        let next = Vec::with_capacity(self.out.len());
+        std::mem::replace(&mut self.out, next).into()
     }
 
     /// Writes one member of the map that stands at the path. The empty key has no encoding: such a member is left out.
@@ -39,34 +50,45 @@ impl Encoder {
         let end = self.path.len();
         self.path.extend_from_slice(key.as_bytes());
         self.path.push(KEY_END);
-        write(self);
-        self.path.truncate(end);
+        self.below(end, write);
     }
 
     /// Writes one element of the list, or one member with an integer key (a step), that stands at the path.
     pub fn element(&mut self, key: i64, write: impl FnOnce(&mut Self)) {
         let end = self.path.len();
-        self.path.push(KEY_END);
-        self.path.extend_from_slice(&key.to_be_bytes());
-        self.path.push(KEY_END);
+        let mut segment = [KEY_END; 10];
+        segment[1..9].copy_from_slice(&key.to_be_bytes());
+        self.path.extend_from_slice(&segment);
+        self.below(end, write);
+    }
+
+    /// Writes at a path that has just grown, and goes back to the one that ended at `end`.
+    fn below(&mut self, end: usize, write: impl FnOnce(&mut Self)) {
+        self.measure();
         write(self);
         self.path.truncate(end);
+        self.measure();
+    }
+
+    fn measure(&mut self) {
+        let length = (self.path.len() - LENGTH) as u32;
+        self.path[..LENGTH].copy_from_slice(&length.to_le_bytes());
     }
 
     pub fn null(&mut self) {
-        self.entry(NULL, &[]);
+        self.fixed([1, 0, 0, 0, NULL]);
     }
 
     pub fn bool(&mut self, value: bool) {
-        self.entry(BOOL, &[u8::from(value)]);
+        self.fixed([2, 0, 0, 0, BOOL, u8::from(value)]);
     }
 
     pub fn int(&mut self, value: i64) {
-        self.entry(INT, &value.to_le_bytes());
+        self.eight(INT, value.to_le_bytes());
     }
 
     pub fn float(&mut self, value: f64) {
-        self.entry(FLOAT, &value.to_le_bytes());
+        self.eight(FLOAT, value.to_le_bytes());
     }
 
     pub fn text(&mut self, value: &str) {
@@ -79,12 +101,12 @@ impl Encoder {
 
     /// The flag that stands before the elements of a list.
     pub fn array(&mut self) {
-        self.entry(ARRAY, &[]);
+        self.fixed([1, 0, 0, 0, ARRAY]);
     }
 
     /// The flag of an empty map.
     pub fn empty_object(&mut self) {
-        self.entry(OBJECT, &[]);
+        self.fixed([1, 0, 0, 0, OBJECT]);
     }
 
     /// A number array: readers take its doubles straight from the bytes.
@@ -94,8 +116,9 @@ impl Encoder {
         self.member("shape", |it| it.int(count as i64));
         self.member("dtype", |it| it.text("float64"));
         self.member("blob", |it| {
-            it.header(BYTES, count * 8);
-            values.for_each(|value| it.out.put_f64_le(value));
+            it.head(BYTES, count * 8);
+            it.out.reserve(count * 8);
+            values.for_each(|value| it.out.extend_from_slice(&value.to_le_bytes()));
         });
     }
 
@@ -111,27 +134,39 @@ impl Encoder {
         true
     }
 
+    /// Begins a number array of so many doubles, whose bytes `raw` writes. False if no entry can be so long.
+    #[must_use]
+    pub fn begin_doubles(&mut self, count: u64) -> bool {
+        self.member("type", |it| it.text("numpy"));
+        self.member("shape", |it| it.int(count.cast_signed()));
+        self.member("dtype", |it| it.text("float64"));
+        self.begin_bytes("blob", count.saturating_mul(8))
+    }
+
     /// More of the bytes that were begun.
     pub fn raw(&mut self, bytes: &[u8]) {
         self.out.extend_from_slice(bytes);
     }
 
     fn entry(&mut self, tag: u8, payload: &[u8]) {
-        self.header(tag, payload.len());
+        self.head(tag, payload.len());
         self.out.extend_from_slice(payload);
-    }
-
-    /// The same, with room for the payload that is written next.
-    fn header(&mut self, tag: u8, payload: usize) {
-        self.out.reserve(9 + self.path.len() + payload);
-        self.head(tag, payload);
     }
 
     /// Everything of an entry before its payload. Lengths fit: a row is far below 4 GiB, as gRPC messages are.
     fn head(&mut self, tag: u8, payload: usize) {
-        self.out.put_u32_le(self.path.len() as u32);
+        let [a, b, c, d] = (payload as u32 + 1).to_le_bytes();
+        self.fixed([a, b, c, d, tag]);
+    }
+
+    fn eight(&mut self, tag: u8, [a, b, c, d, e, f, g, h]: [u8; 8]) {
+        self.fixed([9, 0, 0, 0, tag, a, b, c, d, e, f, g, h]);
+    }
+
+    /// An entry whose length and value are known at once: most are numbers, and there are hundreds of thousands.
+    fn fixed<const N: usize>(&mut self, length_and_value: [u8; N]) {
+        self.out.reserve(self.path.len() + N);
         self.out.extend_from_slice(&self.path);
-        self.out.put_u32_le(payload as u32 + 1);
-        self.out.put_u8(tag);
+        self.out.extend_from_slice(&length_and_value);
     }
 }

@@ -183,7 +183,7 @@ fn run() -> runs::v1::Run {
         }],
         note_count: 2,
         version: 1,
-        more_series: false,
+        ..Default::default()
     }
 }
 

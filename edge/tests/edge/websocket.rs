@@ -335,7 +335,7 @@ async fn a_flood_is_read_no_further_than_the_bound() {
 #[tokio::test]
 async fn all_connections_together_hold_no_more_than_their_bytes() {
     // Room for one of the largest frames; a connection that waits for it is not taken for dead.
-    let ping_interval = Duration::from_millis(50);
+    let ping_interval = Duration::from_millis(250);
     let server = Server::start_with(Settings { total_bytes: 0, ping_interval, ..Default::default() }).await;
     let mut first = server.connect("first").await;
     server.frontier.change(|it| it.hold = true);

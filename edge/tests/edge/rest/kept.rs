@@ -145,13 +145,20 @@ async fn the_project_is_told_in_every_part() {
     let aim = rest.get("/api/projects/activity").await.json();
     assert_eq!(aim["activity_map"]["2026-01-02T03:00:00"], 2);
 
-    let names = project::v1::SequenceName {
-        name: "loss".into(),
-        contexts: vec![String::new(), r#"{"fold":1.0}"#.into()],
+    let piece = |params: &[u8], context: Option<&str>| {
+        let name = |context: &str| project::v1::SequenceName {
+            name: "loss".into(),
+            contexts: vec![context.to_owned()],
+        };
+        let names = context.into_iter().map(name).collect();
+        let types = vec![project::v1::TypeNames { r#type: SeriesType::Metric.into(), names }];
+        project::v1::ParamsResponse { params: params.to_vec().into(), types }
     };
-    let types = vec![project::v1::TypeNames { r#type: SeriesType::Metric.into(), names: vec![names] }];
-    let answer = project::v1::ParamsResponse { params: params().into(), types };
-    backend.answers("project.v1.ProjectService/Params", [answer]);
+    let params = params();
+    let (first, second) = params.split_at(7);
+    let pieces =
+        [piece(first, None), piece(second, None), piece(&[], Some("")), piece(&[], Some(r#"{"fold":1.0}"#))];
+    backend.answers("project.v1.ProjectService/Params", pieces);
     assert_eq!(
         rest.get("/projects/params/?sequence=metric&sequence=images").await.text(),
         r#"{"params":{"lr":0.5,"n":null,"big":18446744073709551616},"metric":{"loss":[{},{"fold":1.0}]},"images":{}}"#

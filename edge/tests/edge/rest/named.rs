@@ -13,11 +13,22 @@ async fn notes_belong_to_runs_and_experiments() {
         updated_us: TIME_US,
         ..Default::default()
     };
-    backend.answers("notes.v1.NoteService/List", [notes::v1::ListResponse { notes: vec![note.clone()] }]);
+    let listed = |kind| {
+        let owner = Some(notes::v1::Owner { kind: Some(kind) });
+        notes::v1::ListResponse { notes: vec![notes::v1::Note { owner, ..note.clone() }] }
+    };
+    let of_run = || listed(notes::v1::owner::Kind::RunId("r".into()));
+    backend.answers("notes.v1.NoteService/List", [of_run(), of_run()]);
+    let shown = json!({"id": "n", "content": "c", "created_at": ISO, "run_hash": "r", "updated_at": ISO});
     assert_eq!(
         rest.json("GET", "/runs/r/note/", Value::Null).await,
-        json!([{"id": "n", "content": "c", "created_at": ISO, "run_hash": "r", "updated_at": ISO}])
+        json!([shown, shown]),
+        "in two messages"
     );
+    backend.answers::<notes::v1::ListResponse>("notes.v1.NoteService/List", []);
+    assert_eq!(rest.json("GET", "/runs/nobody/note/", Value::Null).await, json!([]));
+    let of_experiment = listed(notes::v1::owner::Kind::ExperimentId("e".into()));
+    backend.answers("notes.v1.NoteService/List", [of_experiment]);
     assert_eq!(
         rest.json("GET", "/experiments/e/note/", Value::Null).await,
         json!([{"id": "n", "content": "c", "created_at": ISO, "experiment_id": "e", "updated_at": ISO}])

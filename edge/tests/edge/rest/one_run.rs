@@ -76,7 +76,6 @@ async fn metric_batches_are_json() {
 #[tokio::test]
 async fn metrics_come_whole_as_they_are_read() {
     let rest = Rest::new();
-    rest.backend.answers("runs.v1.RunService/Get", [runs::v1::GetResponse { run: Some(run()) }]);
     let piece = |steps: &[i64], values: &[f64], more, info| {
         let (steps, values) = (steps.to_vec(), values.to_vec());
         let points = series::v1::SeriesPoints { steps, values, more, info, ..Default::default() };
@@ -87,40 +86,83 @@ async fn metrics_come_whole_as_they_are_read() {
         piece(&[2], &[], false, None),
         piece(&[], &[0.5], true, None),
         piece(&[], &[f64::NAN, 1.0], false, None),
+        piece(&[7], &[], false, Some(info("c", "", SeriesType::Metric, 0.0))),
+        piece(&[], &[2.0], false, None),
     ];
     rest.backend.answers("series.v1.SeriesService/Points", pieces);
     let body = json!([{"name": "a\"b", "context": {"x": 1}}, {"name": "c", "context": {}}]);
     let answer = rest.json("POST", "/runs/r/metric/get-batch/?record_density=-1&record_range=:9", body).await;
     let item = json!({"name": "a\"b", "context": {"x": 1}, "iters": [0, 1, 2], "values": [0.5, null, 1.0]});
-    assert_eq!(answer, json!([item, item]), "one call for each, which the backend answers alike here");
+    assert_eq!(answer, json!([item, {"name": "c", "context": {}, "iters": [7], "values": [2.0]}]));
+    assert_eq!(rest.backend.times_asked("series.v1.SeriesService/Points"), 1, "one call for all");
     let asked: series::v1::PointsRequest = rest.backend.asked("series.v1.SeriesService/Points");
     assert_eq!(asked.steps, Some(StepRange { start: None, stop: Some(9) }));
-    assert_eq!((asked.by_column, asked.run.unwrap().keys[0].name.as_str()), (true, "c"));
+    assert_eq!((asked.by_column, asked.run.unwrap().keys[1].name.as_str()), (true, "c"));
     let empty =
         [piece(&[], &[], false, Some(info("e", "", SeriesType::Metric, 0.0))), piece(&[], &[], false, None)];
     rest.backend.answers("series.v1.SeriesService/Points", empty);
     let body = json!([{"name": "e", "context": {}}]);
     let answer = rest.json("POST", "/runs/r/metric/get-batch/?record_density=0", body).await;
     assert_eq!(answer, json!([{"name": "e", "context": {}, "iters": [], "values": []}]));
+    rest.backend.answers::<series::v1::PointsResponse>("series.v1.SeriesService/Points", []);
     let answer = rest.json("POST", "/runs/r/metric/get-batch/?record_density=0", json!([])).await;
     assert_eq!(answer, json!([]));
-    rest.backend.fails::<runs::v1::GetResponse>("runs.v1.RunService/Get", [], missing());
+    rest.backend.fails::<series::v1::PointsResponse>("series.v1.SeriesService/Points", [], missing());
     let answer = rest.send("POST", "/runs/x/metric/get-batch/?record_density=0", json!({})).await;
     assert_eq!(answer.status, 404);
 }
 
-/// More series than fit the message of a run are listed by a call of their own.
+/// What comes later than the first message of a batch is written as it comes: one that fails then breaks the answer off.
+#[tokio::test]
+async fn metric_batches_are_not_gathered() {
+    let rest = Rest::new();
+    let points = series::v1::SeriesPoints {
+        info: Some(info("loss", "", SeriesType::Metric, 0.0)),
+        steps: vec![1],
+        values: vec![0.5],
+        ..Default::default()
+    };
+    let first = series::v1::SampleResponse { series: vec![points] };
+    rest.backend.fails("series.v1.SeriesService/Sample", [first], missing());
+    let request = Request::post("/api/v1/rest/runs/r/metric/get-batch/");
+    let response = rest.edge.answer(request.body(Body::from("[]")).unwrap()).await;
+    assert_eq!(response.status(), 200);
+    let mut body = response.into_body();
+    let chunk = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(&chunk[..], br#"[{"name":"loss","context":{},"iters":[1],"values":[0.5]}"#);
+    assert!(body.collect().await.is_err(), "broken off");
+}
+
+/// A body of very many values is refused before any of them is made.
+#[tokio::test]
+async fn bodies_of_too_many_values_are_refused() {
+    let rest = Rest::new();
+    let body = format!("[{}{{}}]", "{},".repeat(600_000));
+    let request = Request::post("/api/v1/rest/runs/r/metric/get-batch/");
+    let response = rest.edge.answer(request.body(Body::from(body)).unwrap()).await;
+    assert_eq!(response.status(), 413);
+    let told = response.into_body().collect().await.unwrap().to_bytes();
+    assert!(String::from_utf8_lossy(&told).contains("more than 1000000 values"));
+}
+
+/// More series and artifacts than fit the message of a run are listed by calls of their own.
 #[tokio::test]
 async fn a_wide_run_is_shown_whole() {
     let rest = Rest::new();
-    let wide = runs::v1::Run { more_series: true, ..run() };
+    let wide = runs::v1::Run { more_series: true, more_artifacts: true, ..run() };
     rest.backend.answers("runs.v1.RunService/Get", [runs::v1::GetResponse { run: Some(wide) }]);
     let listed =
         |name: &str| series::v1::ListResponse { series: vec![info(name, "", SeriesType::Metric, 1.0)] };
     rest.backend.answers("series.v1.SeriesService/List", [listed("a"), listed("b")]);
+    let artifacts = |path: &str| artifacts::v1::ListResponse {
+        artifacts: vec![artifacts::v1::Artifact { path: path.into(), ..Default::default() }],
+    };
+    rest.backend.answers("artifacts.v1.ArtifactService/List", [artifacts("x"), artifacts("y")]);
     let answer = rest.get("/runs/r/info/?sequence=metric").await.json();
     let names: Vec<_> = answer["traces"]["metric"].as_array().unwrap().iter().map(|it| &it["name"]).collect();
     assert_eq!(names, ["a", "b"]);
+    let paths: Vec<_> = answer["artifacts"].as_array().unwrap().iter().map(|it| &it["path"]).collect();
+    assert_eq!(paths, ["x", "y"]);
 }
 
 #[tokio::test]

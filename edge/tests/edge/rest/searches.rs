@@ -210,11 +210,26 @@ r/traces/1/name = "b""#;
 #[tokio::test]
 async fn axes_are_streamed_by_run() {
     let rest = Rest::new();
-    let aligned = |series| series::v1::AlignedSeries { series, x_values: vec![0.5], steps: vec![3] };
+    // A column comes in pieces, and its length in the first of them.
+    let piece = |series, x_values: &[f64], steps: &[i64], count, more| series::v1::AlignResponse {
+        run_id: "r".into(),
+        run: 0,
+        series: vec![series::v1::AlignedSeries {
+            series,
+            x_values: x_values.to_vec(),
+            steps: steps.to_vec(),
+            count,
+            more,
+        }],
+    };
+    let end = series::v1::AlignResponse { run_id: "s".into(), run: 1, series: vec![] };
     let messages = [
-        series::v1::AlignResponse { run_id: "r".into(), run: 0, series: vec![aligned(1)] },
-        series::v1::AlignResponse { run_id: "r".into(), run: 0, series: vec![aligned(0)] },
-        series::v1::AlignResponse { run_id: "s".into(), run: 1, series: vec![] },
+        piece(1, &[0.5], &[], 2, true),
+        piece(1, &[1.5], &[], 0, false),
+        piece(1, &[], &[3, 4], 2, false),
+        piece(0, &[], &[], 0, false),
+        piece(0, &[], &[], 0, false),
+        end,
     ];
     rest.backend.answers("series.v1.SeriesService/Align", messages);
     let trace = |name: &str, stop| json!({"name": name, "context": {"a": 1}, "slice": [0, stop, 1]});
@@ -222,23 +237,29 @@ async fn axes_are_streamed_by_run() {
         {"run_id": "r", "traces": [trace("m", 4), trace("n", 0)]},
         {"run_id": "s", "traces": []},
     ]});
-    let answer = rest.send("POST", "/runs/search/metric/align/", body).await;
+    let answer = rest.send("POST", "/runs/search/metric/align/", body.clone()).await;
     let expected = r#"r = []
 r/0/name = "n"
 r/0/context/a = 1
-r/0/x_axis_values/shape = 1
-r/0/x_axis_values/blob = [0.5]
-r/0/x_axis_iters/shape = 1
-r/0/x_axis_iters/blob = [3.0]
+r/0/x_axis_values/shape = 2
+r/0/x_axis_values/blob = [0.5, 1.5]
+r/0/x_axis_iters/shape = 2
+r/0/x_axis_iters/blob = [3.0, 4.0]
 r/1/name = "m"
 r/1/context/a = 1
-r/1/x_axis_values/shape = 1
-r/1/x_axis_values/blob = [0.5]
-r/1/x_axis_iters/shape = 1
-r/1/x_axis_iters/blob = [3.0]
+r/1/x_axis_values/shape = 0
+r/1/x_axis_values/blob = []
+r/1/x_axis_iters/shape = 0
+r/1/x_axis_iters/blob = []
 s = []"#;
     assert_eq!(answer.entries().join("\n"), expected);
     let asked: series::v1::AlignRequest = rest.backend.asked("series.v1.SeriesService/Align");
     assert_eq!(asked.runs[0].series[0].steps, Some(StepRange { start: None, stop: Some(5) }));
     assert_eq!(asked.runs[0].series[1].steps, None);
+    assert!(asked.by_column);
+    // Whatever stands behind a column that is shorter than it was said to be could not be read.
+    rest.backend.answers("series.v1.SeriesService/Align", [piece(1, &[0.5], &[], 2, false)]);
+    let request = Request::post("/api/v1/rest/runs/search/metric/align/");
+    let response = rest.edge.answer(request.body(Body::from(body.to_string())).unwrap()).await;
+    assert!(response.into_body().collect().await.is_err(), "broken off");
 }

@@ -160,6 +160,15 @@ index_range_total = []
 index_range_total/0 = 0
 index_range_total/1 = 1"#;
     assert_eq!(answer.entries().join("\n"), expected);
+    // Nothing comes behind the last step that there is.
+    rest.backend.answers("objects.v1.ObjectService/Batch", [piece(vec![step(i64::MAX, "z")], true)]);
+    let answer = rest.send("POST", "/runs/r/texts/get-batch/", body.clone()).await;
+    assert!(answer.entries().contains(&format!("record_range_used/1 = {}", i64::MAX)));
+    let sequence = objects::v1::Sequence { steps: vec![step(i64::MAX, "z")], ..Default::default() };
+    let last = objects::v1::StepResponse { sequence: Some(sequence) };
+    rest.backend.answers("objects.v1.ObjectService/Step", [last]);
+    let answer = rest.send("POST", "/runs/r/texts/get-step/", body.clone()).await;
+    assert!(answer.entries().contains(&format!("record_range_used/1 = {}", i64::MAX)));
     rest.backend.fails::<objects::v1::BatchResponse>("objects.v1.ObjectService/Batch", [], missing());
     assert_eq!(rest.send("POST", "/runs/x/texts/get-batch/", body).await.status, 404);
 }

@@ -1,0 +1,103 @@
+//! Points of some metrics of a run as JSON, written as they are read: there may be very many, and a series may have tens of
+//! millions. A JSON list of steps stands before that of values, so that all of them are asked for column by column.
+
+use matyan_proto::common::v1::{SeriesKey, StepRange};
+use matyan_proto::runs::v1::{GetRequest, SeriesInfo};
+use matyan_proto::series::v1::{PointColumns, PointsRequest, RunSelection, SampleRequest, SeriesPoints};
+
+use super::json_list::{self, Items};
+use super::table::Answer;
+use super::values::{self, Style};
+use crate::error::ApiError;
+use crate::services::Services;
+
+const VALUES: Option<PointColumns> = Some(PointColumns { values: true, epochs: false, times: false });
+
+fn selection(run_id: String, keys: Vec<SeriesKey>) -> RunSelection {
+    RunSelection { run_id, keys, ..Default::default() }
+}
+
+/// Every point; series that the run does not have are left out.
+pub(super) async fn all(
+    services: &Services,
+    run_id: String,
+    keys: Vec<SeriesKey>,
+    steps: Option<StepRange>,
+) -> Answer {
+    let run = Some(selection(run_id, keys));
+    let request = PointsRequest { run, steps, columns: VALUES, by_column: true };
+    let messages = services.backend().series.clone().points(request).await?.into_inner();
+    // Whether the steps of the series are written, and its values are to come.
+    let mut has_steps = false;
+    json_list::answer(
+        "[",
+        messages,
+        move |message, items| piece(items, &mut has_steps, &message.points.unwrap_or_default()),
+        "]",
+    )
+    .await
+}
+
+/// At most so many points of each.
+pub(super) async fn sampled(
+    services: &Services,
+    run_id: String,
+    keys: Vec<SeriesKey>,
+    steps: Option<StepRange>,
+    density: u32,
+) -> Answer {
+    let runs = vec![selection(run_id.clone(), keys)];
+    let request = SampleRequest { runs, steps, density, columns: VALUES, x_axis: None };
+    let mut messages = services.backend().series.clone().sample(request).await?.into_inner();
+    let first = messages.message().await?;
+    if first.is_none() {
+        // Nothing found may mean that there is no such run.
+        services.backend().runs.clone().get(GetRequest { run_id, parts: None }).await?;
+    }
+    json_list::answer_from(
+        "[",
+        first,
+        messages,
+        |message, items| message.series.iter().try_for_each(|points| item(items, points)),
+        "]",
+    )
+}
+
+/// A series with all its columns.
+fn item(items: &mut Items, points: &SeriesPoints) -> Result<(), ApiError> {
+    begin(items, points.info.as_ref().unwrap_or(&SeriesInfo::default()))?;
+    points.steps.iter().for_each(|step| items.push(step));
+    items.text(BETWEEN);
+    points.values.iter().for_each(|value| items.push(value));
+    items.item_end(BEHIND);
+    Ok(())
+}
+
+/// One piece of a column: of the steps first, then of the values.
+fn piece(items: &mut Items, has_steps: &mut bool, points: &SeriesPoints) -> Result<(), ApiError> {
+    if let Some(info) = &points.info {
+        begin(items, info)?;
+    }
+    match has_steps {
+        false => points.steps.iter().for_each(|step| items.push(step)),
+        true => points.values.iter().for_each(|value| items.push(value)),
+    }
+    if !points.more {
+        match std::mem::replace(has_steps, !*has_steps) {
+            false => items.text(BETWEEN),
+            true => items.item_end(BEHIND),
+        }
+    }
+    Ok(())
+}
+
+const BETWEEN: &str = "],\"values\":[";
+const BEHIND: &str = "]}";
+
+fn begin(items: &mut Items, info: &SeriesInfo) -> Result<(), ApiError> {
+    let context = values::context_json(&info.context, Style::default())?;
+    let name = serde_json::to_string(&info.name).expect("text is JSON");
+    items.comma();
+    items.text(&format!("{{\"name\":{name},\"context\":{},\"iters\":[", context.get()));
+    Ok(())
+}
