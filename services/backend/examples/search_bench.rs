@@ -3,7 +3,7 @@
 
 use std::{io::Write, sync::Arc, time::Duration, time::Instant};
 
-use matyan_backend::{Backend, Context, UriKey};
+use matyan_backend::{Backend, Context, Metrics, UriKey};
 use matyan_blob::{UrlSigner, fs::FsBlobs};
 use matyan_log::embedded::EmbeddedLog;
 use matyan_model::{
@@ -126,6 +126,7 @@ async fn main() -> Result<()> {
         clock,
         new_id: Arc::new(String::new),
         params_kept: Duration::from_secs(30),
+        metrics: Metrics::new(&prometheus::Registry::new())?,
     });
     let mut client = SearchServiceClient::new(backend.into_routes()).max_decoding_message_size(usize::MAX);
     writeln!(out, "{:>30} {:>8} {:>12} {:>12}", "search", "rows", "first row", "last row")?;

@@ -5,23 +5,19 @@ mod blobs;
 mod finish;
 mod job;
 mod parked;
+mod partitions;
 mod reindex;
 mod tombstones;
 mod usage;
 
 pub(crate) use reindex::JOB as REINDEX;
 
-use matyan_log::Topic;
-use matyan_model::{
-    keys::LogTopic,
-    lock::jobs_list,
-    position::{applied_list, log_get},
-};
+use matyan_model::lock::jobs_list;
 use matyan_proto::admin::v1::{self as pb, admin_service_server::AdminService};
 use tonic::{Request, Response, Status};
 
 use crate::{
-    Backend, Context,
+    Backend,
     call::Call,
     error::{Error, Result},
     stream::Answers,
@@ -105,7 +101,16 @@ impl AdminService for Backend {
         request: Request<pb::ListPartitionsRequest>,
     ) -> Result<Response<pb::ListPartitionsResponse>, Status> {
         Call::begin(&self.context, request.metadata()).await?;
-        Ok(Response::new(pb::ListPartitionsResponse { partitions: partitions(&self.context).await? }))
+        Ok(Response::new(pb::ListPartitionsResponse { partitions: partitions::list(&self.context).await? }))
+    }
+
+    async fn skip_lost_records(
+        &self,
+        request: Request<pb::SkipLostRecordsRequest>,
+    ) -> Result<Response<pb::SkipLostRecordsResponse>, Status> {
+        Call::begin(&self.context, request.metadata()).await?;
+        let records = partitions::skip_lost(&self.context, request.into_inner().partition).await?;
+        Ok(Response::new(pb::SkipLostRecordsResponse { records }))
     }
 
     async fn list_jobs(
@@ -129,25 +134,4 @@ impl AdminService for Backend {
         let largest = request.into_inner().largest_runs;
         Ok(Response::new(usage::usage(&self.context, &call, largest).await?))
     }
-}
-
-async fn partitions(context: &Context) -> Result<Vec<pb::Partition>> {
-    let info = context.log.describe(Topic::Ingestion).await?;
-    let snapshot = context.store.snapshot().await?;
-    let log = log_get(snapshot.as_ref(), LogTopic::Ingestion).await?.unwrap_or_default().number;
-    let applied = applied_list(snapshot.as_ref(), LogTopic::Ingestion).await?;
-    let partitions = (0..).zip(&info.partitions).map(|(partition, bounds)| {
-        let own = applied.iter().find(|(number, own)| *number == partition && own.log == log);
-        let applied = own.map_or(bounds.first, |(_, own)| own.next);
-        let last = own.and_then(|(_, own)| own.last);
-        pb::Partition {
-            partition,
-            log,
-            first: bounds.first,
-            end: bounds.end,
-            applied,
-            oldest_unapplied_us: last.filter(|_| applied < bounds.end).map(|last| last.appended_us),
-        }
-    });
-    Ok(partitions.collect())
 }

@@ -5,7 +5,10 @@ mod zip;
 use bytes::Bytes;
 use futures::StreamExt;
 use matyan_blob::BlobKey;
-use matyan_model::artifact::{artifact_get, artifacts_list, is_of_sequence};
+use matyan_model::{
+    artifact::{artifact_get, artifacts_list, artifacts_page, is_of_sequence},
+    keys,
+};
 use matyan_proto::{
     artifacts::v1::{self as pb, artifact_service_server::ArtifactService, get_response::Message},
     limits,
@@ -23,15 +26,27 @@ use crate::{
 
 #[tonic::async_trait]
 impl ArtifactService for Backend {
+    type ListStream = Answers<pb::ListResponse>;
     type GetStream = Answers<pb::GetResponse>;
     type ZipStream = Answers<pb::ZipResponse>;
     type BlobsStream = Answers<pb::BlobsResponse>;
 
-    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
+    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
         let call = Call::begin(&self.context, request.metadata()).await?;
-        let found = self.context.run(&call, &request.into_inner().run_id).await?;
-        let artifacts = view::artifacts_view(&self.context, &found, &call).await?;
-        Ok(Response::new(pb::ListResponse { artifacts }))
+        let run = self.context.run(&call, &request.into_inner().run_id).await?.number;
+        let context = self.context.clone();
+        Ok(Response::new(self.answers(async move |sender| {
+            let mut rest = Some(keys::artifacts(call.project, run));
+            while let Some(range) = rest {
+                let snapshot = context.store.snapshot().await?;
+                let (page, next) = artifacts_page(snapshot.as_ref(), call.project, run, &range).await?;
+                drop(snapshot);
+                rest = next;
+                let artifacts = view::artifacts_view(&context, &call.project_name, page);
+                sender.send(pb::ListResponse { artifacts }).await?;
+            }
+            Ok(())
+        })))
     }
 
     async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<Self::GetStream>, Status> {

@@ -15,7 +15,7 @@ use matyan_proto::limits;
 use matyan_store::{Snapshot, Store};
 
 use crate::{
-    UriKey,
+    Metrics, UriKey,
     call::Call,
     error::{Error, Result},
 };
@@ -36,6 +36,7 @@ pub struct Context {
     pub new_id: Arc<dyn Fn() -> String + Send + Sync>,
     /// How old what is told of all params of a project may be.
     pub params_kept: Duration,
+    pub metrics: Metrics,
 }
 
 /// The longest that a call waits for the worker.

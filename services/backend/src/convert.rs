@@ -31,9 +31,16 @@ pub(crate) fn context(key: &SeriesKey) -> Result<SeriesContext> {
 /// Columns of a table, and names of series, in one call.
 const PLACES: usize = 1_000;
 
-pub(crate) fn parts(parts: &RunParts) -> Result<()> {
+/// The parts of runs that were asked for; the places of params are sorted, so that each run is walked through once.
+pub(crate) fn parts(parts: Option<RunParts>) -> Result<RunParts> {
+    let mut parts = parts.unwrap_or_default();
     at_most("param_paths", parts.param_paths.len(), PLACES)?;
-    at_most("series_names", parts.series_names.len(), PLACES)
+    at_most("series_names", parts.series_names.len(), PLACES)?;
+    if parts.param_paths.iter().any(|path| path.segments.is_empty()) {
+        return Err(Error::field("param_paths", "holds a path without a key"));
+    }
+    parts.param_paths.sort_unstable_by(|one, other| one.segments.cmp(&other.segments));
+    Ok(parts)
 }
 
 /// A count that must not be over its limit.

@@ -3,7 +3,7 @@
 
 mod listing;
 
-pub(crate) use listing::{Counts, Listing, Plain};
+pub(crate) use listing::{Counts, Listing, Page, Plain};
 
 use matyan_model::{
     entity::{Entity, EntityError, entity_create, entity_delete, entity_get, entity_put},

@@ -115,7 +115,13 @@ impl Error {
 
 impl From<matyan_store::Error> for Error {
     fn from(error: matyan_store::Error) -> Self {
-        if error.is_temporary() { Self::Store(error) } else { Self::Internal(error) }
+        match error {
+            matyan_store::Error::TooLarge { what, size, max } => {
+                Self::TooLarge { field: what, size, limit: max }
+            }
+            error if error.is_temporary() => Self::Store(error),
+            error => Self::Internal(error),
+        }
     }
 }
 
@@ -165,6 +171,18 @@ fn told(mut text: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a caller sends may fit every limit of its own and still come to more than a transaction holds.
+    #[test]
+    fn what_the_store_does_not_take_is_told() {
+        let refused = matyan_store::Error::TooLarge { what: "batch", size: 12, max: 10 };
+        let status = Status::from(Error::from(refused));
+        assert_eq!(status.code(), tonic::Code::ResourceExhausted);
+        assert!(status.message().starts_with("`batch` has 12 bytes"), "{status:?}");
+        let details = status.get_error_details();
+        let info = details.error_info().unwrap();
+        assert_eq!((info.metadata["field"].as_str(), info.metadata["limit"].as_str()), ("batch", "10"));
+    }
 
     /// A client's own text may be as long as a message; what is told of it travels in headers.
     #[test]

@@ -5,6 +5,7 @@ mod call;
 mod context;
 mod convert;
 mod error;
+mod metrics;
 
 mod admin;
 mod apps;
@@ -29,6 +30,7 @@ mod token;
 mod view;
 
 pub use context::{Clock, Context};
+pub use metrics::Metrics;
 pub use token::UriKey;
 
 use std::sync::Arc;

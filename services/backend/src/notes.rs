@@ -5,7 +5,7 @@ use matyan_model::{
     change::change_put,
     entity::{
         Entity, Experiment, Note, NoteOwner, entity_create, entity_delete, entity_get, entity_load,
-        entity_put, notes_list,
+        entity_put, notes_of, notes_page,
     },
     ids::RunNumber,
     run::RunEdit,
@@ -14,14 +14,15 @@ use matyan_proto::{
     limits,
     notes::v1::{self as pb, note_service_server::NoteService, owner::Kind},
 };
-use matyan_store::{Transaction, transact};
+use matyan_store::{Range, Snapshot, Transaction, transact};
 use tonic::{Request, Response, Status};
 
 use crate::{
     Backend, Context,
     call::Call,
-    entities,
+    entities::{self, Listing, Page},
     error::{Error, Result},
+    stream::Answers,
 };
 
 fn view(owner: &pb::Owner, id: String, note: Note) -> pb::Note {
@@ -90,22 +91,53 @@ fn owner_of(owner: Option<pb::Owner>) -> pb::Owner {
     owner.unwrap_or_default()
 }
 
+/// The notes of one owner.
+struct Notes {
+    owner: pb::Owner,
+    stored: NoteOwner,
+}
+
+impl Listing for Notes {
+    type Entity = Note;
+    type Shown = pb::Note;
+    type Answer = pb::ListResponse;
+
+    fn created_us(&self, note: &Note) -> i64 {
+        note.created_us
+    }
+
+    async fn show(&mut self, _: &Context, _: &Call, id: String, note: Note) -> Result<Option<pb::Note>> {
+        Ok((note.owner == self.stored).then(|| view(&self.owner, id, note)))
+    }
+
+    fn answer(&self, notes: Vec<pb::Note>) -> pb::ListResponse {
+        pb::ListResponse { notes }
+    }
+
+    fn range(&self, call: &Call) -> Range {
+        notes_of(call.project, &self.stored)
+    }
+
+    async fn page(&self, snapshot: &dyn Snapshot, call: &Call, range: &Range) -> Result<Page<Note>> {
+        Ok(notes_page(snapshot, call.project, &self.stored, range).await?)
+    }
+}
+
 #[tonic::async_trait]
 impl NoteService for Backend {
-    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
+    type ListStream = Answers<pb::ListResponse>;
+
+    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
         let call = Call::begin(&self.context, request.metadata()).await?;
         let owner = owner_of(request.into_inner().owner);
         let stored = match find(&self.context, &call, &owner).await {
             Ok(stored) => stored,
             Err(Error::NotFound { resource: "run", .. }) => {
-                return Ok(Response::new(pb::ListResponse::default()));
+                return Ok(Response::new(self.answers(async |_| Ok(()))));
             }
             Err(error) => return Err(error.into()),
         };
-        let snapshot = self.context.store.snapshot().await.map_err(Error::from)?;
-        let notes = notes_list(snapshot.as_ref(), call.project, &stored).await.map_err(Error::from)?;
-        let notes = notes.into_iter().map(|(id, note)| view(&owner, id, note)).collect();
-        Ok(Response::new(pb::ListResponse { notes }))
+        Ok(Response::new(self.list_all(call, Notes { owner, stored })))
     }
 
     async fn create(

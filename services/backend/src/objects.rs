@@ -27,10 +27,9 @@ impl ObjectService for Backend {
         let call = Call::begin(&self.context, request.metadata()).await?;
         let request = request.into_inner();
         convert::at_most("sequences", request.sequences.len(), limits::SERIES_PER_CALL)?;
-        let found = self.context.run(&call, &request.run_id).await?;
-        let sequences = read::select(&call, &found, request.r#type(), &request.sequences).await?;
-        drop(found);
+        let run = self.context.run(&call, &request.run_id).await?.number;
         let context = self.context.clone();
+        let sequences = read::select(&context, &call, run, request.r#type(), &request.sequences).await?;
         let selection = request.selection.unwrap_or_default();
         Ok(Response::new(self.answers(async move |sender| {
             for sequence in sequences {
@@ -55,10 +54,9 @@ impl ObjectService for Backend {
         let call = Call::begin(&self.context, request.metadata()).await?;
         let request = request.into_inner();
         convert::at_most("sequences", request.sequences.len(), limits::SERIES_PER_CALL)?;
-        let found = self.context.run(&call, &request.run_id).await?;
-        let sequences = read::select(&call, &found, request.r#type(), &request.sequences).await?;
-        drop(found);
+        let run = self.context.run(&call, &request.run_id).await?.number;
         let context = self.context.clone();
+        let sequences = read::select(&context, &call, run, request.r#type(), &request.sequences).await?;
         let selection = pb::Selection {
             index_range: request.index_range,
             index_density: request.index_density,

@@ -10,7 +10,7 @@ use matyan_model::{
     project::{ProjectInfo, pinned_get, pinned_put, project_info_get, project_info_load, project_info_put},
 };
 use matyan_proto::{
-    common::v1::SeriesKey,
+    common::v1::{SeriesKey, SeriesType},
     limits,
     project::v1::{self as pb, project_service_server::ProjectService},
 };
@@ -24,6 +24,7 @@ use crate::{
     call::Call,
     convert, entities,
     error::{Error, Result},
+    stream::Answers,
 };
 
 /// A pinned sequence as it is stored: its message, with the context in canonical form.
@@ -41,6 +42,8 @@ fn decode_pinned(stored: &[Vec<u8>]) -> Result<Vec<SeriesKey>> {
 
 #[tonic::async_trait]
 impl ProjectService for Backend {
+    type ParamsStream = Answers<pb::ParamsResponse>;
+
     async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {
         let call = Call::begin(&self.context, request.metadata()).await?;
         let snapshot = self.context.store.snapshot().await.map_err(Error::from)?;
@@ -79,10 +82,17 @@ impl ProjectService for Backend {
     async fn params(
         &self,
         request: Request<pb::ParamsRequest>,
-    ) -> Result<Response<pb::ParamsResponse>, Status> {
+    ) -> Result<Response<Self::ParamsStream>, Status> {
         let call = Call::begin(&self.context, request.metadata()).await?;
         let request = request.into_inner();
-        Ok(Response::new(self.params.answer(&self.context, &call, &request).await?))
+        let types: Vec<SeriesType> = request.types().collect();
+        if types.contains(&SeriesType::Unspecified) || types.len() < request.types.len() {
+            return Err(Error::field("types", "names a type that is not known").into());
+        }
+        let merged = self.params.merged(&self.context, &call).await?;
+        Ok(Response::new(
+            self.answers(async move |sender| merged.send(!request.exclude_params, types, &sender).await),
+        ))
     }
 
     async fn get_pinned_sequences(

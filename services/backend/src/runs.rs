@@ -31,8 +31,7 @@ impl RunService for Backend {
         let call = Call::begin(&self.context, request.metadata()).await?;
         let request = request.into_inner();
         let found = self.context.run(&call, &request.run_id).await?;
-        let parts = request.parts.unwrap_or_default();
-        convert::parts(&parts)?;
+        let parts = convert::parts(request.parts)?;
         let run = run_view(&self.context, &mut Names::new(&call), &found, &parts).await?;
         Ok(Response::new(pb::GetResponse { run: Some(first_piece(run)) }))
     }

@@ -8,11 +8,12 @@ mod select;
 mod whole;
 
 pub(crate) use charts::{bucket_columns, chart};
-pub(crate) use points::{VALUES, columnar, sample, x_axis};
+pub(crate) use points::{VALUES, columnar, sample, whole_columns, x_axis};
 pub(crate) use reading::at_once;
 pub(crate) use select::contexts_match;
 pub(crate) use whole::{Axis, Whole};
 
+use self::reading::Reading;
 use matyan_model::series::RunPlace;
 use matyan_proto::{
     common::v1::SeriesType,
@@ -101,12 +102,18 @@ impl SeriesService for Backend {
         let call = Call::begin(&self.context, request.metadata()).await?;
         let request = request.into_inner();
         let selection = request.run.clone().ok_or_else(|| Error::field("run", "is missing"))?;
+        select::check(std::slice::from_ref(&selection))?;
         let found = self.context.run(&call, &selection.run_id).await?;
-        let selected = select::series(&call, &found, &selection).await?;
+        let mut reading = Reading::new(&self.context, &call, found);
+        let selected = select::series(&mut reading, &selection).await?;
+        let run = reading.place;
+        drop(reading);
         let context = self.context.clone();
-        Ok(Response::new(self.answers(async move |sender| {
-            points::send_all(&context, &call, found, selected, &request, &sender).await
-        })))
+        Ok(Response::new(
+            self.answers(async move |sender| {
+                points::send_all(&context, run, selected, &request, &sender).await
+            }),
+        ))
     }
 
     async fn align(&self, request: Request<pb::AlignRequest>) -> Result<Response<Self::AlignStream>, Status> {

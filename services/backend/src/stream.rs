@@ -4,17 +4,26 @@
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use futures::{FutureExt, Stream};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::Status;
+use tracing::Instrument;
 
 use crate::error::Error;
 
+/// A message is sent when it has grown to this.
+pub(crate) const MESSAGE_BYTES: usize = 1 << 20;
+
 /// Answers gathered before a slow client's stream waits: one being written, one on its way.
 const MESSAGES: usize = 2;
+
+/// A client that takes its messages at its own pace is waited for so long with what was read at hand: to let go of that and
+/// read it again costs more. It is far less than a snapshot lives.
+const SOON: Duration = Duration::from_millis(50);
 
 /// The tasks of all streams.
 #[derive(Clone, Default)]
@@ -37,7 +46,7 @@ impl Streams {
         let (ended, end) = oneshot::channel();
         let work = answer(Sender { messages: sender, closing: self.closing.clone() });
         let cut = self.cut.clone();
-        self.tasks.spawn(async move {
+        let task = async move {
             let result = match cut.run_until_cancelled_owned(work).await {
                 Some(Ok(()) | Err(End::Left)) => Ok(()),
                 Some(Err(End::Failed(error))) => Err(error.into()),
@@ -45,7 +54,9 @@ impl Streams {
             };
             // A client that has left needs no reason.
             drop(ended.send(result));
-        });
+        };
+        // What it logs belongs to the request.
+        self.tasks.spawn(task.in_current_span());
         Answers { messages, end: Some(end) }
     }
 
@@ -103,6 +114,11 @@ impl From<Left> for End {
 impl<T> Sender<T> {
     pub(crate) async fn send(&self, message: T) -> Result<(), Left> {
         self.messages.send(message).await.map_err(|_| Left)
+    }
+
+    /// Sends if nobody has to wait for long; gives the message back otherwise.
+    pub(crate) async fn send_soon(&self, message: T) -> Result<(), T> {
+        self.messages.send_timeout(message, SOON).await.map_err(mpsc::error::SendTimeoutError::into_inner)
     }
 
     /// Sends if nobody has to wait; gives the message back otherwise.
@@ -180,6 +196,22 @@ mod tests {
             panic!("on purpose");
         });
         assert_eq!(read(panicked).await, [Ok(1), Err(tonic::Code::Internal)]);
+    }
+
+    /// One that comes a little late gets the message; for one that does not come nobody waits.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_is_waited_for_a_moment() {
+        let (messages, mut taken) = mpsc::channel(1);
+        let sender = Sender { messages, closing: CancellationToken::new() };
+        sender.send_soon(1).await.unwrap();
+        let late = async {
+            tokio::time::sleep(SOON / 2).await;
+            taken.recv().await
+        };
+        assert_eq!(tokio::join!(sender.send_soon(2), late), (Ok(()), Some(1)));
+        assert_eq!(sender.send_soon(3).await, Err(3));
+        drop(taken);
+        assert_eq!(sender.send_soon(4).await, Err(4));
     }
 
     #[tokio::test]

@@ -1,20 +1,20 @@
 //! A run as the API answers it: only the parts that were asked for are read, all from one snapshot.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 use bytes::Bytes;
 use matyan_blob::BlobKey;
 use matyan_model::{
-    artifact::{artifacts_list, is_of_sequence},
+    artifact::{artifacts_page, is_of_sequence},
     cbor,
     context::Context as SeriesContext,
     entity::{Experiment, NoteOwner, Tag, entity_get, notes_count},
     ids::{Project, RunNumber, SeriesNumber},
+    keys,
     metric::metric_series_list,
     object::{ObjectHeader, object_series_list},
     run::{Document, Props, params_get_bytes, run_id_of},
     series::{Header, RunPlace, RunSeries, Summary},
-    value::{Map, Value},
 };
 use matyan_proto::{
     artifacts::v1::Artifact,
@@ -113,7 +113,7 @@ pub(crate) async fn run_parts(
     run.series =
         series_view(snapshot, place, &parts.series_types().collect::<Vec<_>>(), &parts.series_names).await?;
     if parts.artifacts {
-        run.artifacts = artifacts_of(context, snapshot, (names.project, &names.project_name), number).await?;
+        artifacts_of(context, snapshot, names, number, &mut run).await?;
     }
     if parts.note_count {
         let count = notes_count(snapshot, names.project, &NoteOwner::Run(number.0)).await?;
@@ -199,38 +199,19 @@ fn corrupt(error: &cbor::CborError) -> Error {
     Error::Internal(matyan_store::Error::corrupt(format!("the params of a run: {error}")))
 }
 
-/// The params, or the asked places of them. What is wanted whole goes out as it lies in the store.
+/// The params, or the asked places of them, as they lie in the store.
 fn params_view(params: Bytes, parts: &RunParts) -> Result<Bytes> {
     if !parts.param_paths.is_empty() {
-        let mut tree = Map::new();
-        for path in &parts.param_paths {
-            if let Some(leaf) = cbor::find(&params, &path.segments).map_err(|error| corrupt(&error))? {
-                insert(&mut tree, &path.segments, cbor::decode(leaf).map_err(|error| corrupt(&error))?);
-            }
-        }
-        return Ok(cbor::encode_map(&tree).into());
+        let places: Vec<&[String]> = parts.param_paths.iter().map(|path| &*path.segments).collect();
+        return Ok(cbor::pick(&params, &places).map_err(|error| corrupt(&error))?.into());
     }
-    let has_system_params = cbor::find(&params, &[SYSTEM_PARAMS]).map_err(|error| corrupt(&error))?.is_some();
-    if parts.system_params || !has_system_params {
+    if parts.system_params {
         return Ok(params);
     }
-    let mut tree = cbor::decode_map(&params).map_err(|error| corrupt(&error))?;
-    tree.remove(SYSTEM_PARAMS);
-    Ok(cbor::encode_map(&tree).into())
-}
-
-fn insert(tree: &mut Map, path: &[String], leaf: Value) {
-    let Some((last, parents)) = path.split_last() else { return };
-    let mut node = tree;
-    for key in parents {
-        let child = node.entry(key.clone()).or_insert_with(|| Value::Map(Map::new()));
-        match child {
-            Value::Map(map) => node = map,
-            // The place above was asked for as well and holds the leaf already.
-            _ => return,
-        }
-    }
-    node.insert(last.clone(), leaf);
+    Ok(match cbor::without(&params, SYSTEM_PARAMS).map_err(|error| corrupt(&error))? {
+        Cow::Borrowed(_) => params,
+        Cow::Owned(params) => params.into(),
+    })
 }
 
 /// What a sequence of this dtype is in the API; `None` of a client's own type, which nothing can show.
@@ -334,21 +315,32 @@ pub(crate) fn metric_info(number: SeriesNumber, header: Header, summary: Option<
     }
 }
 
-pub(crate) async fn artifacts_view(context: &Context, found: &Found, call: &Call) -> Result<Vec<Artifact>> {
-    let project = (call.project, call.project_name.as_str());
-    artifacts_of(context, found.snapshot.as_ref(), project, found.number).await
-}
-
+/// The artifacts of a run as far as one page has them: a message has room for that beside all else.
 async fn artifacts_of(
     context: &Context,
     snapshot: &dyn Snapshot,
-    (project, name): (Project, &str),
+    names: &Names,
     number: RunNumber,
-) -> Result<Vec<Artifact>> {
-    let listed = artifacts_list(snapshot, project, number).await?;
-    let shown = listed.into_iter().filter(|(path, _)| !is_of_sequence(path));
-    Ok(shown.map(|(path, artifact)| artifact_view(context, name, path, artifact)).collect())
+    run: &mut pb::Run,
+) -> Result<()> {
+    let mut rest = Some(keys::artifacts(names.project, number));
+    while let Some(range) = rest.take_if(|_| run.artifacts.is_empty()) {
+        let (page, next) = artifacts_page(snapshot, names.project, number, &range).await?;
+        rest = next;
+        run.artifacts = artifacts_view(context, &names.project_name, page);
+    }
+    run.more_artifacts = rest.is_some();
+    Ok(())
 }
+
+/// What was uploaded, without what belongs to sequences.
+pub(crate) fn artifacts_view(context: &Context, project_name: &str, page: Uploaded) -> Vec<Artifact> {
+    let shown = page.into_iter().filter(|(path, _)| !is_of_sequence(path));
+    shown.map(|(path, artifact)| artifact_view(context, project_name, path, artifact)).collect()
+}
+
+/// By path.
+pub(crate) type Uploaded = Vec<(String, matyan_model::artifact::Artifact)>;
 
 pub(crate) fn artifact_view(
     context: &Context,

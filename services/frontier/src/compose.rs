@@ -104,7 +104,7 @@ impl Composer {
             None => vec![record::encode(&self.author, stamp, checked.bytes)],
             Some(definitions) => {
                 definitions.extend(&checked.batch.series);
-                envelope::encode(&self.author, &stamp, definitions, &checked.batch)
+                envelope::encode(&self.author, &stamp, definitions, &checked.batch)?
             }
         };
         Ok((Frame { sequence, records, rejections: checked.rejections, bytes, received, _span: span }, items))

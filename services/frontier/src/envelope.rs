@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 
 use crate::{
     batch::{Problem, cbor_to_json, context_to_json, float_to_json, text_to_json},
+    error::{Error, Result},
     record::{Author, Stamp, headers},
 };
 
@@ -23,6 +24,9 @@ const NONE: i64 = i64::MIN;
 
 /// What an envelope has beside its payload: names, a run id and a time, all bounded.
 const FRAME_BYTES: usize = 4 << 10;
+
+/// What one batch may come to, keys and values together: logs take much more at once, but not from everybody.
+const MAX_BYTES: usize = 64 << 20;
 
 /// An event below this cannot grow beyond a record: a byte of CBOR becomes at most six of JSON.
 const ALWAYS_FITS: usize = MAX_RECORD_BYTES / 8;
@@ -83,22 +87,22 @@ pub(crate) fn check(event: &pb::Event) -> Result<(), Problem> {
     }
 }
 
-/// The records of a checked batch, at least one, as a sequence may not have gaps.
+/// The records of a checked batch, at least one, as a sequence may not have gaps. Refuses a batch that comes to too much.
 pub(crate) fn encode(
     author: &Author,
     stamp: &Stamp,
     definitions: &Definitions,
     batch: &pb::IngestionBatch,
-) -> Vec<NewRecord> {
+) -> Result<Vec<NewRecord>> {
     let mut writer = Writer::new(author, stamp);
     for event in &batch.events {
-        writer.push(event_type(event), |payload| event_payload(event, stamp.received_us, payload));
+        writer.push(event_type(event), |payload| event_payload(event, stamp.received_us, payload))?;
     }
     for group in &batch.points {
         for at in 0..group.values.len() {
             writer.push("log_metric", |payload| {
                 point_payload(definitions, group, at, stamp.received_us, payload)
-            });
+            })?;
         }
     }
     writer.finish()
@@ -111,6 +115,8 @@ struct Writer<'a> {
     /// `"run_id":…,"timestamp":…,"payload":{`
     middle: Vec<u8>,
     values: Vec<Bytes>,
+    /// Of all keys and values.
+    bytes: usize,
 }
 
 impl<'a> Writer<'a> {
@@ -121,26 +127,28 @@ impl<'a> Writer<'a> {
         let timestamp = date_time(stamp.received_us).unwrap_or(OffsetDateTime::UNIX_EPOCH);
         write_date_time(timestamp, Micros::Always, "Z", &mut middle);
         middle.extend_from_slice(b",\"payload\":{");
-        Self { author, stamp, key: author.key(), middle, values: Vec::new() }
+        Self { author, stamp, key: author.key(), middle, values: Vec::new(), bytes: 0 }
     }
 
-    fn push(&mut self, kind: &str, write_payload: impl FnOnce(&mut Vec<u8>)) {
+    fn push(&mut self, kind: &str, write_payload: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
         let mut value = format!("{{\"type\":\"{kind}\",").into_bytes();
         value.extend_from_slice(&self.middle);
         write_payload(&mut value);
         value.extend_from_slice(b"}}");
+        self.bytes += self.key.len() + value.len();
         self.values.push(value.into());
+        if self.bytes > MAX_BYTES { Err(Error::TooLargeAsJson { limit: MAX_BYTES }) } else { Ok(()) }
     }
 
-    fn finish(mut self) -> Vec<NewRecord> {
+    fn finish(mut self) -> Result<Vec<NewRecord>> {
         if self.values.is_empty() {
-            self.push("nothing", |_| {});
+            self.push("nothing", |_| {})?;
         }
         let items = self.values.len();
         let values = std::mem::take(&mut self.values);
         let record =
             |(item, value)| NewRecord { key: self.key.clone(), value, headers: self.headers(item, items) };
-        values.into_iter().enumerate().map(record).collect()
+        Ok(values.into_iter().enumerate().map(record).collect())
     }
 
     fn headers(&self, item: usize, items: usize) -> Vec<(String, Bytes)> {

@@ -18,6 +18,8 @@ pub(crate) enum Error {
     InvalidField { field: &'static str, reason: String },
     #[error("`{field}` has {size} bytes, and the limit is {limit}: send less at once")]
     TooLarge { field: &'static str, size: usize, limit: usize },
+    #[error("`batch` takes more than {limit} bytes as JSON envelopes: send less at once")]
+    TooLargeAsJson { limit: usize },
     #[error("{0}: open a new stream under a new producer id")]
     OutOfSequence(String),
     #[error("{0}")]
@@ -48,7 +50,9 @@ impl Error {
     pub(crate) fn code(&self) -> Code {
         match self {
             Self::InvalidField { .. } => Code::InvalidField,
-            Self::TooLarge { .. } | Self::UploadTooLarge { .. } => Code::TooLarge,
+            Self::TooLarge { .. } | Self::TooLargeAsJson { .. } | Self::UploadTooLarge { .. } => {
+                Code::TooLarge
+            }
             Self::OutOfSequence(_) => Code::OutOfSequence,
             Self::PermissionDenied(_) => Code::PermissionDenied,
             Self::UploadIncomplete(_) => Code::UploadIncomplete,
@@ -63,6 +67,9 @@ impl Error {
             Self::InvalidField { field, .. } => HashMap::from([("field".into(), (*field).into())]),
             Self::TooLarge { field, limit, .. } => {
                 HashMap::from([("field".into(), (*field).into()), ("limit".into(), limit.to_string())])
+            }
+            Self::TooLargeAsJson { limit } => {
+                HashMap::from([("field".into(), "batch".into()), ("limit".into(), limit.to_string())])
             }
             Self::UploadTooLarge { limit } => HashMap::from([("limit".into(), limit.to_string())]),
             _ => HashMap::new(),

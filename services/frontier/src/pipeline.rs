@@ -1,7 +1,8 @@
 //! Batches of one stream on their way into the log: appended as they come, answered in order. The promises:
 //!
 //! - The order of batches is the order in the log. If an append fails, all from that one on are appended again, in order: a
-//!   worker drops what it gets twice, and what came past a gap.
+//!   worker drops what it gets twice, and what came past a gap. Before that their first appends have all ended, so that the
+//!   log's queue never holds a batch twice.
 //! - A batch is held and tried again until its hold time is over; then the pipeline fails, and is of no further use.
 //! - A batch is answered when it is durable, and, within its hold time, not before its run may send on (`throttle`).
 
@@ -146,6 +147,9 @@ impl Pipeline {
                 Mode::Pause(pause) => {
                     pause.await;
                     for pending in &mut self.queue {
+                        pending.ended().await;
+                    }
+                    for pending in &mut self.queue {
                         pending.append = start(&self.shared, &pending.frame);
                     }
                     self.mode = Mode::Append;
@@ -192,6 +196,15 @@ impl Pipeline {
         metrics.batch_bytes.inc_by(frame.bytes as u64);
         metrics.ack_seconds.observe(frame.received.elapsed().as_secs_f64());
         Appended { sequence: frame.sequence, position, rejections: frame.rejections }
+    }
+}
+
+impl Pending {
+    /// Waits until its append is no longer under way, if it is.
+    async fn ended(&mut self) {
+        if let MaybeDone::Future(append) = &mut self.append {
+            self.append = MaybeDone::Done(append.await);
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::runtime::Builder;
 use crate::{
     BAD_SETTINGS, chain,
     settings::{BlobStore, Environment, Settings},
+    wire::clock,
 };
 
 pub(crate) fn make(flags: BTreeMap<String, String>) -> ExitCode {
@@ -37,7 +38,7 @@ pub(crate) fn make(flags: BTreeMap<String, String>) -> ExitCode {
 
 fn created(cloud: &Cloud) -> Result<Created, Box<dyn std::error::Error>> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(cloud.create_bucket())?)
+    Ok(runtime.block_on(cloud.create_bucket(clock::now_us()))?)
 }
 
 fn told(text: &str) -> ExitCode {

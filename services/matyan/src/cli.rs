@@ -7,7 +7,8 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand}
 
 use crate::{
     client::flags::{
-        BackupFlags, Command as Question, LogsFlags, MetricsFlags, RestoreFlags, RunsFlags, StatusFlags,
+        BackupFlags, Command as Question, JobsFlags, LogsFlags, MetricsFlags, PartitionsFlags, RestoreFlags,
+        RunsFlags, StatusFlags,
     },
     settings::Role,
 };
@@ -17,6 +18,8 @@ Examples:
   matyan up                                   everything in one process, data in ./matyan-data
   matyan up --data-dir /srv/matyan --host 0.0.0.0
   matyan up --port 0 --frontier-port 0 --ready-file /tmp/ready.json
+
+  matyan up --log kafka://localhost:9092      the same over Apache Kafka, after `matyan topics create`
 
   matyan runs search 'run.hparams.lr < 0.01'  what a running server knows: runs, logs, metrics, status
 
@@ -45,6 +48,9 @@ pub(crate) enum Command {
     ControlWorker(WorkerFlags),
     /// Make the bucket, or container, that large objects are kept in
     Bucket(BucketFlags),
+    /// Make the topics that a log on Apache Kafka needs
+    #[command(subcommand)]
+    Topics(TopicsCommand),
     /// List, find, show, archive and delete runs
     Runs(RunsFlags),
     /// Show what a run has printed and logged
@@ -57,6 +63,38 @@ pub(crate) enum Command {
     Restore(RestoreFlags),
     /// Tell whether a server is there and can do its work
     Status(StatusFlags),
+    /// Tell how far the log is applied, and let a partition go on that has lost records
+    Partitions(PartitionsFlags),
+    /// Begin by hand what servers also do by themselves: mend indexes, end stale runs, clean up
+    Jobs(JobsFlags),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TopicsCommand {
+    /// Make what is missing, check what is there; may be called as often as one likes
+    ///
+    /// Names, servers and login are settings as for every other command: KAFKA_BOOTSTRAP_SERVERS,
+    /// KAFKA_DATA_INGESTION_TOPIC, KAFKA_CONTROL_EVENTS_TOPIC, KAFKA_DEAD_LETTERS_TOPIC, KAFKA_SECURITY_PROTOCOL, …
+    Create(CreateTopicsFlags),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateTopicsFlags {
+    /// Where the brokers are: `kafka://host:port,host:port`
+    #[arg(long, value_name = "URI")]
+    log: Option<String>,
+    /// Of the ingestion topic; can never be changed, and no more workers than this find work [default: 6]
+    #[arg(long, value_name = "COUNT")]
+    partitions: Option<String>,
+    /// How many brokers keep a copy; in production at least 3 [default: 1]
+    #[arg(long, value_name = "COUNT")]
+    replication: Option<String>,
+    /// How many of them must have a record before it counts [default: 2 of 3 or more, else 1]
+    #[arg(long, value_name = "COUNT")]
+    min_insync_replicas: Option<String>,
+    /// A TOML file of settings
+    #[arg(long, value_name = "FILE")]
+    config: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -194,6 +232,8 @@ pub(crate) enum Line {
     Serve(Asked),
     /// To make a place for blobs; flags as in `Asked`.
     MakeBucket(BTreeMap<String, String>),
+    /// To make topics, with these flags.
+    CreateTopics(BTreeMap<String, String>),
     /// To ask one.
     Ask(Question),
 }
@@ -216,10 +256,16 @@ fn line(matches: &ArgMatches) -> Line {
     let role = match cli.command {
         Command::Backup(flags) => return Line::Ask(Question::Backup(flags)),
         Command::Restore(flags) => return Line::Ask(Question::Restore(flags)),
+        Command::Topics(TopicsCommand::Create(_)) => {
+            let topics = matches.subcommand().and_then(|(_, topics)| topics.subcommand());
+            return Line::CreateTopics(topics.map(|(_, create)| flags(create)).unwrap_or_default());
+        }
         Command::Runs(flags) => return Line::Ask(Question::Runs(flags)),
         Command::Logs(flags) => return Line::Ask(Question::Logs(flags)),
         Command::Metrics(flags) => return Line::Ask(Question::Metrics(flags)),
         Command::Status(flags) => return Line::Ask(Question::Status(flags)),
+        Command::Partitions(flags) => return Line::Ask(Question::Partitions(flags)),
+        Command::Jobs(flags) => return Line::Ask(Question::Jobs(flags)),
         Command::Bucket(BucketFlags { command: BucketCommand::Create(_) }) => {
             let made = matches.subcommand().and_then(|(_, bucket)| bucket.subcommand());
             return Line::MakeBucket(made.map(|(_, matches)| flags(matches)).unwrap_or_default());
@@ -273,6 +319,16 @@ mod tests {
     }
 
     #[test]
+    fn topics_are_made_with_flags_of_their_own() {
+        let words = ["matyan", "topics", "create", "--partitions", "12", "--log=kafka://a:1"];
+        let Line::CreateTopics(flags) = line(&Cli::command().try_get_matches_from(words).unwrap()) else {
+            panic!("it makes topics")
+        };
+        let expected = [("log", "kafka://a:1"), ("partitions", "12")];
+        assert_eq!(flags, expected.map(|(flag, value)| (flag.to_owned(), value.to_owned())).into());
+    }
+
+    #[test]
     fn questions_have_their_own_flags() {
         for words in [
             "runs ls --active --json",
@@ -283,6 +339,8 @@ mod tests {
             "backup /b --runs a,b --experiment e --since 2026-01-01 --no-blobs --compress --json",
             "restore /b --dry-run --skip-entities --skip-blobs --server http://h:1",
             "status",
+            "partitions ls --json",
+            "partitions skip 3 --server http://h:1",
         ] {
             let words = ["matyan"].into_iter().chain(words.split(' '));
             let matches = Cli::command().try_get_matches_from(words).unwrap();
@@ -293,6 +351,7 @@ mod tests {
             "runs rm",
             "backup",
             "restore",
+            "partitions skip",
             "logs",
             "metrics r --plot",
             "metrics r m --plot --json",

@@ -2,19 +2,20 @@
 //! They know nothing of stores and logs. Answers go to standard output, as tables or as JSON lines; errors to standard
 //! error, each with the next step.
 
-mod archive;
 mod backup;
 pub(crate) mod flags;
+mod jobs;
 mod logs;
 mod metrics;
 mod output;
+mod partitions;
 mod plot;
 mod progress;
 mod restore;
 mod runs;
 mod status;
 
-use std::io;
+use std::{io, path::PathBuf, time::Duration};
 
 use matyan_proto::limits::MESSAGE_BYTES;
 use tokio::runtime::Builder;
@@ -25,6 +26,10 @@ use tonic::{
 
 use flags::Command;
 use output::Output;
+
+const FAILED: u8 = 1;
+/// The work is done, except for what was lost before.
+const INCOMPLETE: u8 = 3;
 
 /// Why a command has failed, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +47,17 @@ pub(crate) enum Error {
     #[error("{0}")]
     Told(String),
     #[error(transparent)]
-    Archive(#[from] archive::Error),
+    Archive(#[from] matyan_archive::Error),
+    #[error(
+        "{lost} blobs that runs refer to are gone from the blob store, and so not in the archive; all else is: \
+         look for them where the store is kept, or keep an older backup that has them"
+    )]
+    Incomplete { lost: u64 },
+    #[error(
+        "the backup is whole, and can be restored, in the folder {}; it could not be packed into one file",
+        root.display()
+    )]
+    Unpacked { root: PathBuf, source: matyan_archive::Error },
     #[error("the answer cannot be written")]
     Output(#[from] io::Error),
 }
@@ -51,6 +66,14 @@ impl Error {
     /// Whoever reads has seen enough, as `head` has.
     pub(crate) fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// What the shell is told: whether there is anything to go on with.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Incomplete { .. } => INCOMPLETE,
+            _ => FAILED,
+        }
     }
 }
 
@@ -69,6 +92,34 @@ impl From<Status> for Error {
             }
             code => format!("the server failed ({code:?}: {message}): its log tells why"),
         })
+    }
+}
+
+/// An error that is looked at before it is told.
+#[derive(Debug)]
+enum Failure {
+    Server(Status),
+    Own(Error),
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        Self::Server(status)
+    }
+}
+
+impl From<matyan_archive::Error> for Failure {
+    fn from(error: matyan_archive::Error) -> Self {
+        Self::Own(error.into())
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Server(status) => status.into(),
+            Failure::Own(error) => error,
+        }
     }
 }
 
@@ -92,9 +143,15 @@ pub(crate) fn run(command: Command) -> Result<(), Error> {
             Command::Logs(flags) => logs::run(flags, out).await,
             Command::Metrics(flags) => metrics::run(flags, out).await,
             Command::Status(flags) => status::run(flags, out).await,
+            Command::Partitions(flags) => partitions::run(flags, out).await,
+            Command::Jobs(flags) => jobs::run(flags, out).await,
         }
     })
 }
+
+/// A silent server is asked whether it is there still, so that no command waits for one that is gone.
+const ASKED_AFTER: Duration = Duration::from_secs(30);
+const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
 
 async fn connect(server: &str) -> Result<Channel, Error> {
     let endpoint = Channel::from_shared(server.to_owned()).map_err(|_| Error::Address(server.to_owned()))?;
@@ -106,6 +163,10 @@ async fn connect(server: &str) -> Result<Channel, Error> {
         }
         _ => return Err(Error::Address(server.to_owned())),
     };
+    let endpoint = endpoint
+        .http2_keep_alive_interval(ASKED_AFTER)
+        .keep_alive_timeout(ANSWERED_WITHIN)
+        .keep_alive_while_idle(true);
     endpoint.connect().await.map_err(|source| Error::Unreachable { server: server.to_owned(), source })
 }
 

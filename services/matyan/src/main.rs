@@ -6,12 +6,13 @@ mod client;
 mod open_files;
 mod settings;
 mod telemetry;
+mod topics;
 mod wire;
 
-use std::{error::Error, process::ExitCode};
+use std::{collections::BTreeMap, error::Error, process::ExitCode};
 
 use cli::{Asked, Line};
-use settings::{Environment, Settings};
+use settings::{Environment, Settings, TopicsSettings};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -29,12 +30,13 @@ fn main() -> ExitCode {
     match cli::parse() {
         Line::Serve(asked) => serve(asked),
         Line::MakeBucket(flags) => bucket::make(flags),
+        Line::CreateTopics(flags) => topics_create(flags),
         Line::Ask(question) => match client::run(question) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("matyan: {error}");
-                ExitCode::FAILURE
+                eprintln!("matyan: {}", chain(&error));
+                ExitCode::from(error.exit_code())
             }
         },
     }
@@ -49,6 +51,23 @@ fn serve(asked: Asked) -> ExitCode {
         }
     };
     match wire::run(&settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("matyan: {}", chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn topics_create(flags: BTreeMap<String, String>) -> ExitCode {
+    let settings = match TopicsSettings::resolve(flags, Environment::of_process()) {
+        Ok(settings) => settings,
+        Err(violations) => {
+            eprintln!("{violations}");
+            return ExitCode::from(BAD_SETTINGS);
+        }
+    };
+    match topics::create(&settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("matyan: {}", chain(&error));

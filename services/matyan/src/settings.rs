@@ -6,6 +6,8 @@
 
 mod blobs;
 mod distributed;
+mod fdb;
+mod kafka;
 mod names;
 mod parse;
 mod reader;
@@ -18,6 +20,9 @@ mod tests;
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 pub(crate) use blobs::BlobStore;
+pub(crate) use distributed::{Log, Store};
+#[cfg(feature = "fdb")]
+pub(crate) use fdb::Fdb;
 pub(crate) use reader::Violations;
 pub(crate) use secret::Secret;
 pub(crate) use source::Environment;
@@ -105,7 +110,10 @@ pub(crate) struct Settings {
     pub(crate) metrics_port: u16,
     /// Certificate and key of every port; without them they speak in the clear.
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
-    pub(crate) data_dir: PathBuf,
+    /// None where nothing is kept on this machine.
+    pub(crate) data_dir: Option<PathBuf>,
+    pub(crate) store: Store,
+    pub(crate) log: Log,
     pub(crate) blobs: BlobStore,
     /// Directives of `tracing`.
     pub(crate) log_level: String,
@@ -134,6 +142,26 @@ pub(crate) struct Settings {
     pub(crate) ui: Option<UiSettings>,
     /// How the frontier writes records.
     pub(crate) message_format: MessageFormat,
+}
+
+/// What `topics create` works with.
+#[derive(Debug)]
+pub(crate) struct TopicsSettings {
+    pub(crate) kafka: matyan_log::kafka::Settings,
+    pub(crate) wanted: matyan_log::kafka::CreateTopics,
+}
+
+impl TopicsSettings {
+    pub(crate) fn resolve(
+        flags: BTreeMap<String, String>,
+        environment: Environment,
+    ) -> Result<Self, Violations> {
+        let mut reader = Reader::default();
+        let sources = Sources::open(flags, environment, &mut reader);
+        let kafka = distributed::kafka(&sources, &mut reader);
+        let wanted = kafka::read_topics(&sources, &mut reader);
+        reader.finish(Self { kafka, wanted })
+    }
 }
 
 impl Settings {
@@ -189,15 +217,18 @@ impl Settings {
         let host = if role == Role::Up { "127.0.0.1" } else { "0.0.0.0" };
         // Alone it is the only port, and has the plain name.
         let frontier_port = if role == Role::Frontier { names::PORT } else { names::FRONTIER_PORT };
-        distributed::check(role, from, reader);
+        let (store, log) = distributed::read(role, from, reader);
+        let data_dir = reader.parse(from, names::DATA_DIR, "matyan-data", parse::path);
         Self {
             role,
+            store,
+            log,
             host: reader.parse(from, names::HOST, host, parse::address),
             port: reader.parse(from, names::PORT, "53800", parse::port),
             frontier_port: reader.parse(from, frontier_port, "53801", parse::port),
             metrics_port: reader.parse(from, names::METRICS_PORT, "9090", parse::port_or_none),
             tls: Self::read_tls(from, reader),
-            data_dir: reader.parse(from, names::DATA_DIR, "matyan-data", parse::path),
+            data_dir: distributed::has_data_dir(role, from).then_some(data_dir),
             blobs: distributed::blobs(role, from, reader),
             log_level: reader.parse(from, names::LOG_LEVEL, "info", parse::log_level),
             log_format: reader.parse(from, names::LOG_FORMAT, "text", parse::log_format),

@@ -7,7 +7,13 @@ use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig};
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
 use tracing::{Metadata, Subscriber, level_filters::LevelFilter};
-use tracing_subscriber::{EnvFilter, Layer, filter::filter_fn, fmt, prelude::*, registry::LookupSpan};
+use tracing_subscriber::{
+    Layer, Registry,
+    filter::{Targets, filter_fn},
+    fmt,
+    prelude::*,
+    registry::LookupSpan,
+};
 
 use crate::settings::{LogFormat, Settings};
 
@@ -32,11 +38,14 @@ impl Telemetry {
     pub(crate) fn start(settings: &Settings) -> Result<Self, Error> {
         let spans =
             settings.otlp_endpoint.as_deref().map(|endpoint| provider(settings, endpoint)).transpose()?;
-        let exported = spans.as_ref().map(|provider| {
-            let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("matyan"));
-            layer.with_location(false).with_threads(false).with_filter(filter_fn(is_exported))
-        });
-        tracing_subscriber::registry().with(exported).with(lines(settings)).init();
+        match &spans {
+            Some(provider) => Registry::default()
+                .with(exported(provider))
+                .with(lines(settings.log_format, &settings.log_level))
+                .init(),
+            // Not `Option<Layer>`: beside one that is `None` the registry makes every span, wanted or not.
+            None => Registry::default().with(lines(settings.log_format, &settings.log_level)).init(),
+        }
         Ok(Self { spans })
     }
 
@@ -55,43 +64,76 @@ fn provider(settings: &Settings, endpoint: &str) -> Result<SdkTracerProvider, Er
     Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
 }
 
-/// Our own spans; those of libraries, the exporter's among them, are theirs to look at.
-fn is_exported(metadata: &Metadata<'_>) -> bool {
-    metadata.is_span() && metadata.target().starts_with("matyan") && *metadata.level() <= LevelFilter::INFO
+fn exported<S>(provider: &SdkTracerProvider) -> impl Layer<S>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("matyan"));
+    let ours = filter_fn(is_exported).with_max_level_hint(LevelFilter::INFO);
+    layer.with_location(false).with_threads(false).with_filter(ours)
 }
 
-fn lines<S>(settings: &Settings) -> Box<dyn Layer<S> + Send + Sync>
+/// Our own spans; those of libraries, the exporter's among them, are theirs to look at. A connection lasts for days, and is
+/// there for lines of the log alone.
+fn is_exported(metadata: &Metadata<'_>) -> bool {
+    let is_ours = metadata.is_span() && metadata.target().starts_with("matyan");
+    is_ours && metadata.name() != "connection" && *metadata.level() <= LevelFilter::INFO
+}
+
+fn lines<S>(format: LogFormat, level: &str) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
     let layer = fmt::layer().with_writer(io::stderr);
-    let filter = filter(&settings.log_level);
-    match settings.log_format {
+    let filter = filter(level);
+    match format {
         LogFormat::Text => layer.with_ansi(io::stderr().is_terminal()).with_filter(filter).boxed(),
         // Fields beside the message, so that request, run and connection ids can be searched for.
         LogFormat::Json => layer.json().flatten_event(true).with_filter(filter).boxed(),
     }
 }
 
-/// The more exact directive wins.
-fn filter(log_level: &str) -> EnvFilter {
-    EnvFilter::new(format!("{TALKATIVE},{}=off,{log_level}", matyan_trace::TARGET))
+/// The more exact directive wins. By target alone, as nothing is then looked up where a span is entered.
+fn filter(log_level: &str) -> Targets {
+    let directives = format!("{TALKATIVE},{}=off,{log_level}", matyan_trace::TARGET);
+    directives.parse().expect("the settings have parsed it")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use tracing::{Level, Span, subscriber::with_default};
 
-    fn check(log_level: &str, expected: &[&str]) {
-        let filter = filter(log_level).to_string();
-        for directive in expected {
-            assert!(filter.split(',').any(|one| one == *directive), "{filter} lacks {directive}");
-        }
-    }
+    use super::*;
 
     #[test]
     fn libraries_are_quiet_until_named() {
-        check("info", &["info", "fjall=warn", "h2=warn", "matyan_trace=off"]);
-        check("debug,fjall=trace", &["debug", "fjall=trace", "lsm_tree=warn"]);
+        let is_told = |log_level, target| filter(log_level).would_enable(target, &Level::INFO);
+        assert!(is_told("info", "matyan_worker"));
+        assert!(!is_told("info", "fjall") && !is_told("info", "h2"));
+        assert!(is_told("debug,fjall=trace", "fjall") && !is_told("debug,fjall=trace", "lsm_tree"));
+    }
+
+    /// The span of a frame, and that of the connection that it came over.
+    fn spans() -> (Span, Span) {
+        let frame = tracing::info_span!(target: matyan_trace::TARGET, "frame");
+        (frame, tracing::info_span!("connection"))
+    }
+
+    #[test]
+    fn without_a_collector_no_span_of_a_frame_is_made() {
+        with_default(Registry::default().with(lines(LogFormat::Text, "info")), || {
+            let (frame, connection) = spans();
+            assert!(frame.is_disabled());
+            assert!(!connection.is_disabled(), "lines of the log carry it");
+        });
+    }
+
+    #[test]
+    fn a_collector_gets_frames_and_no_connections() {
+        let exporter = opentelemetry_sdk::trace::InMemorySpanExporter::default();
+        let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
+        with_default(Registry::default().with(exported(&provider)), || drop(spans()));
+        let names = exporter.get_finished_spans().unwrap().into_iter().map(|span| span.name);
+        assert_eq!(names.collect::<Vec<_>>(), ["frame"]);
     }
 }

@@ -2,8 +2,9 @@
 //! It can be read top to bottom: what `run` does is what happens.
 
 mod announce;
-mod clock;
+pub(crate) mod clock;
 mod data_dir;
+mod health;
 mod listeners;
 mod parts;
 mod signals;
@@ -11,14 +12,14 @@ mod substrates;
 mod tasks;
 mod workers;
 
-use std::{io, io::Write, net::SocketAddr, path::PathBuf, thread};
+use std::{io, io::Write, net::SocketAddr, path::PathBuf, thread, time::Duration};
 
 use matyan_edge::{Tls, TlsError, Ui, UiError};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
     open_files,
-    settings::Settings,
+    settings::{Secret, Settings},
     telemetry::{self, Telemetry},
 };
 use announce::Announcement;
@@ -26,10 +27,13 @@ use data_dir::DataDir;
 use listeners::Listeners;
 use parts::Parts;
 use signals::Signals;
-use substrates::Substrates;
+use substrates::{Network, Substrates};
 
 /// Work that waits for the disk: reads of the store, blobs. Far more than disks do at once, far less than would hurt.
 const BLOCKING_THREADS: usize = 64;
+
+/// What a read of a network store may take to notice that it is not wanted any more.
+const LAST_READERS: Duration = Duration::from_secs(5);
 
 /// With one, a task that computes for a moment would hold up every connection.
 const LEAST_WORKERS: usize = 2;
@@ -52,6 +56,11 @@ pub(crate) enum Error {
     Store(#[from] matyan_store::Error),
     #[error(transparent)]
     Log(#[from] matyan_log::Error),
+    #[error(
+        "the consumer group `{group}` of Matyan 0.3 has {members} members, which can read JSON alone: set \
+         KAFKA_MESSAGE_FORMAT=json, or stop them first"
+    )]
+    OldReaders { group: &'static str, members: usize },
     #[error(transparent)]
     Blobs(#[from] matyan_blob::Error),
     #[error("the metrics cannot be registered")]
@@ -68,16 +77,22 @@ pub(crate) enum Error {
 
 /// Runs what the settings ask for, until a signal asks for the end.
 pub(crate) fn run(settings: &Settings) -> Result<(), Error> {
+    // Declared first, so that it ends last.
+    let network = Network::start(settings)?;
     let runtime = runtime().map_err(Error::SetUp)?;
     let telemetry = {
         let _entered = runtime.enter();
         Telemetry::start(settings)?
     };
     open_files::raise();
-    let ended = runtime.block_on(serve(settings));
+    let ended = runtime.block_on(serve(settings, &network));
     telemetry.stop();
-    // Everything that matters has been awaited; a reader that was cut off waits for its disk alone.
-    runtime.shutdown_background();
+    // Everything that matters has been awaited; a reader that was cut off waits for its disk alone. One that waits for a network
+    // store has to be gone before the network is.
+    match network.is_used() {
+        true => runtime.shutdown_timeout(LAST_READERS),
+        false => runtime.shutdown_background(),
+    }
     ended
 }
 
@@ -88,10 +103,10 @@ fn runtime() -> io::Result<Runtime> {
     builder.build()
 }
 
-async fn serve(settings: &Settings) -> Result<(), Error> {
+async fn serve(settings: &Settings, network: &Network) -> Result<(), Error> {
     let mut signals = Signals::install().map_err(Error::SetUp)?;
     let mut process = tokio::select! {
-        started = Process::start(settings) => started?,
+        started = Process::start(settings, network) => started?,
         // Nothing has been taken yet, so there is nothing to end in order.
         (signal, _) = signals.next() => {
             tracing::info!(signal, "stopped while starting");
@@ -115,22 +130,23 @@ async fn serve(settings: &Settings) -> Result<(), Error> {
 struct Process {
     parts: Parts,
     substrates: Substrates,
-    _data_dir: DataDir,
+    _data_dir: Option<DataDir>,
 }
 
 impl Process {
-    async fn start(settings: &Settings) -> Result<Self, Error> {
+    async fn start(settings: &Settings, network: &Network) -> Result<Self, Error> {
         let ui = settings.ui.as_ref().map(Ui::open).transpose()?;
         let tls = settings.tls.clone().map(|(certificate, key)| Tls::open(certificate, key)).transpose()?;
-        let data_dir = DataDir::open(&settings.data_dir)?;
+        let data_dir = settings.data_dir.as_deref().map(DataDir::open).transpose()?;
         let listeners = Listeners::bind(settings).await?;
-        let secret = settings.secret.clone().map_or_else(|| data_dir.secret(), Ok)?;
-        let substrates = Substrates::open(settings, data_dir.path(), &secret).await?;
+        let secret = secret(settings, data_dir.as_ref())?;
+        let path = data_dir.as_ref().map(DataDir::path);
+        let substrates = Substrates::open(settings, network, path, &secret).await?;
         let announcement = Announcement {
             query: listeners.query_address(),
             ingest: listeners.ingest_address(),
             metrics: listeners.metrics_address(),
-            data_dir: data_dir.path(),
+            data_dir: path,
             has_tls: tls.is_some(),
             has_ui: ui.is_some(),
         };
@@ -155,6 +171,15 @@ impl Process {
     }
 }
 
+/// The one that was given, or that of the data directory. A process that has neither signs nothing that another one checks.
+fn secret(settings: &Settings, data_dir: Option<&DataDir>) -> Result<Secret, Error> {
+    match (&settings.secret, data_dir) {
+        (Some(given), _) => Ok(given.clone()),
+        (None, Some(data_dir)) => Ok(data_dir.secret()?),
+        (None, None) => Ok(Secret::new(data_dir::new_secret())),
+    }
+}
+
 /// Whoever waits for the file may come at once, so everything must be up before.
 fn announce(settings: &Settings, announcement: &Announcement<'_>) -> Result<(), Error> {
     if let Some(path) = &settings.ready_file {
@@ -167,7 +192,7 @@ fn announce(settings: &Settings, announcement: &Announcement<'_>) -> Result<(), 
     tracing::info!(
         query = query.map(tracing::field::display),
         ingest = ingest.map(tracing::field::display),
-        data_dir = %data_dir.display(),
+        data_dir = data_dir.map(|path| tracing::field::display(path.display())),
         "ready"
     );
     Ok(())

@@ -40,7 +40,7 @@ where
 fn span(request: &Request<Body>) -> Span {
     let (rpc, headers) = (request.uri().path(), request.headers());
     let id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
-    let span = tracing::info_span!(parent: None, "call", otel.name = rpc, otel.kind = "server", rpc, id);
+    let span = tracing::info_span!(target: "matyan_call", parent: None, "call", otel.name = rpc, otel.kind = "server", rpc, id);
     follow(&span, headers.get(TRACEPARENT).map_or(&[], |it| it.as_bytes()));
     span
 }

@@ -95,7 +95,8 @@ impl<'s> Orphans<'s> {
         }
     }
 
-    /// Every reference that anything of the run may hold; `None` if that cannot be told, because items of it are parked.
+    /// Every reference that anything of the run may hold; `None` if that cannot be told, because items of it are parked, or
+    /// a value of it is gone or cannot be read: it may have held some.
     async fn references(
         &self,
         NamedProject { number: project, name }: &NamedProject,
@@ -113,18 +114,21 @@ impl<'s> Orphans<'s> {
         let mut found: HashSet<String> =
             artifacts.into_iter().map(|(_, artifact)| artifact.blob_key).collect();
         for (series, _) in series {
-            self.objects((project, name), number, series, &mut found).await?;
+            if !self.objects((project, name), number, series, &mut found).await? {
+                return Ok(None);
+            }
         }
         Ok(Some(found))
     }
 
+    /// False if one of them is gone or cannot be read.
     async fn objects(
         &self,
         (project, name): (Project, &str),
         number: RunNumber,
         series: SeriesNumber,
         found: &mut HashSet<String>,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let mut range = Some(objects_between(project, number, series, i64::MIN, i64::MAX));
         while let Some(own) = range {
             let snapshot = self.store.snapshot().await?;
@@ -132,34 +136,33 @@ impl<'s> Orphans<'s> {
                 objects_list(&*snapshot, project, number, series, &own, Scan::default()).await?;
             drop(snapshot);
             for object in page {
-                let value = self.value(name, object, found).await?;
+                let Some(value) = self.value(name, object, found).await? else { return Ok(false) };
                 texts(&value, found);
             }
             range = rest;
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// An object's value, wherever it lies; where it lies is referred to as well.
+    /// An object's value, wherever it lies, if it can be read; where it lies is referred to as well.
     async fn value(
         &self,
         project_name: &str,
         object: Object,
         found: &mut HashSet<String>,
-    ) -> Result<Value, Error> {
+    ) -> Result<Option<Value>, Error> {
         let bytes = match object.value {
             ObjectValue::Inline(bytes) => bytes,
             ObjectValue::Blob(blob) => {
                 let key = BlobKey::in_project(project_name, &blob.key)?;
                 found.insert(blob.key);
                 let Some((_, content)) = self.blobs.read(&key, None).await? else {
-                    return Ok(Value::Null);
+                    return Ok(None);
                 };
                 futures::TryStreamExt::try_collect::<Vec<_>>(content).await?.concat().into()
             }
         };
-        // It was decoded before it was stored.
-        Ok(cbor::decode(&bytes).unwrap_or(Value::Null))
+        Ok(cbor::decode(&bytes).ok())
     }
 }
 

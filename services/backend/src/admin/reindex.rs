@@ -1,9 +1,9 @@
-//! Mends the indexes in place: adds rows that are missing, clears those of runs that are gone, counts anew. Searches go on
+//! Mends the indexes in place: adds rows that are missing, clears those that no document wants, counts anew. Searches go on
 //! meanwhile, because an index proposes and the document decides. With indexes that are right it writes nothing.
 
 use matyan_model::{
     entity::{Entity, Experiment, Tag, entity_list},
-    index::{index_repair, link_count, rows_of_gone},
+    index::{Wanted, index_repair, link_count, rows_clear, rows_doubted},
     keys,
     run::runs_list,
 };
@@ -67,7 +67,7 @@ impl Reindex<'_> {
             }
             sender.send(self.answer(0)).await?;
         }
-        self.clear_gone(job, sender).await?;
+        self.clear_unwanted(job, sender).await?;
         self.count::<Experiment>(job).await?;
         self.count::<Tag>(job).await?;
         sender.send(self.answer(self.done)).await?;
@@ -83,21 +83,23 @@ impl Reindex<'_> {
         }
     }
 
-    async fn clear_gone(&mut self, job: &mut Job<'_>, sender: &Sender<ReindexResponse>) -> Result<(), End> {
-        let mut rest = Some(keys::indexes(self.call.project));
+    async fn clear_unwanted(
+        &mut self,
+        job: &mut Job<'_>,
+        sender: &Sender<ReindexResponse>,
+    ) -> Result<(), End> {
+        let project = self.call.project;
+        let (mut wanted, mut rest) = (Wanted::default(), Some(keys::indexes(project)));
         while let Some(range) = rest {
-            let clear = async |mut transaction: Transaction| {
-                let gone = rows_of_gone(&transaction, self.call.project, &range, PAGE.rows).await?;
-                let (keys, rest) = gone;
-                let count = keys.len();
-                for key in keys {
-                    transaction.batch().clear(key);
-                }
-                Ok((self.kept(transaction).await?, (count, rest)))
-            };
-            let (count, next) = job.write(clear).await?;
-            self.rows += count as u64;
+            let page = Transaction::new(self.context.store.snapshot().await?);
+            let (doubted, next) = rows_doubted(&page, &mut wanted, project, &range, PAGE.rows).await?;
+            drop(page);
             rest = next;
+            let clear = async |mut transaction: Transaction| {
+                let cleared = rows_clear(&mut transaction, project, &doubted).await?;
+                Ok((self.kept(transaction).await?, cleared))
+            };
+            self.rows += job.write(clear).await? as u64;
             sender.send(self.answer(0)).await?;
         }
         Ok(())

@@ -1,14 +1,22 @@
 //! Blobs of a run: everything in its folder but the payloads that we moved there, which travel with their objects.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::BTreeMap,
+    future::ready,
+    sync::{Arc, OnceLock},
+};
 
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use matyan_blob::{BlobKey, Content, RunFolder, is_reserved};
-use matyan_model::ids::RunId;
-use matyan_proto::{backup::v1 as pb, limits};
+use matyan_model::ids::{Project, RunId};
+use matyan_proto::{
+    backup::v1::{self as pb, lost_blob::What, piece::Content as Piece},
+    limits,
+};
+use matyan_store::Store;
 use tonic::Streaming;
 
-use super::stage;
+use super::stage::{self, Open};
 use crate::{
     Context,
     call::Call,
@@ -19,6 +27,9 @@ use crate::{
 
 /// More than an object store takes as one blob.
 const MAX_BYTES: u64 = 5 << 40;
+
+/// Looks at blobs on their way at once: what hides the time that a distant store takes to answer.
+const LOOKS_AT_ONCE: usize = 16;
 
 /// One page of a run's blobs, and what the next comes behind. No list tells types.
 pub(super) async fn list(
@@ -36,6 +47,50 @@ pub(super) async fn list(
         found.push(pb::Blob { path: path.to_owned(), size: listed.size, content_type: String::new() });
     }
     Ok((found, page.next))
+}
+
+/// Artifacts whose blobs have not been seen yet, by where those should lie.
+pub(super) struct Awaited {
+    folder: RunFolder,
+    project_name: String,
+    lost: BTreeMap<String, pb::LostBlob>,
+}
+
+impl Awaited {
+    pub(super) fn new(project_name: &str, id: &RunId, pieces: &[pb::Piece]) -> Result<Self> {
+        let lost = pieces.iter().filter_map(|piece| {
+            let Some(Piece::Artifact(artifact)) = &piece.content else { return None };
+            let lost = pb::LostBlob {
+                blob_key: artifact.blob_key.clone(),
+                what: Some(What::Artifact(artifact.path.clone())),
+            };
+            let key = BlobKey::in_project(project_name, &artifact.blob_key);
+            Some((key.map_or_else(|_| artifact.blob_key.clone(), |key| key.to_string()), lost))
+        });
+        let folder = RunFolder::new(project_name, id.as_str())?;
+        Ok(Self { folder, project_name: project_name.to_owned(), lost: lost.collect() })
+    }
+
+    pub(super) fn seen(&mut self, blobs: &[pb::Blob]) {
+        for blob in blobs {
+            self.lost.remove(&format!("{}{}", self.folder.prefix(), blob.path));
+        }
+    }
+
+    /// Those that are nowhere: one may lie in another folder than the one that was listed.
+    pub(super) async fn lost(self, context: &Context) -> Result<Vec<pb::LostBlob>> {
+        let project_name = self.project_name.as_str();
+        let looks = self.lost.into_values().map(|blob| async move {
+            let is_there = match BlobKey::in_project(project_name, &blob.blob_key) {
+                Ok(key) => context.blobs.describe(&key).await?.is_some(),
+                // What is no key names no blob.
+                Err(_) => false,
+            };
+            Ok::<_, Error>((!is_there).then_some(blob))
+        });
+        let looks = stream::iter(looks).buffered(LOOKS_AT_ONCE);
+        looks.try_filter_map(|lost| ready(Ok(lost))).try_collect().await
+    }
 }
 
 fn key(call: &Call, id: &RunId, path: &str) -> Result<BlobKey> {
@@ -92,6 +147,7 @@ pub(super) async fn write(
     }
     let failure = Arc::new(OnceLock::new());
     let content = content(first.chunk, requests, failure.clone());
+    let content = guarded(content, blob.size, (context.store.clone(), call.project, &open), failure.clone());
     let put = context.blobs.put(&key, &blob.content_type, Some(blob.size), content).await;
     put.map_err(|error| failure.get().cloned().unwrap_or_else(|| failed(error)))?;
     open.advance(context, call, first.position).await
@@ -124,6 +180,29 @@ fn content(
     });
     let first = (!first.is_empty()).then_some(Ok(first));
     stream::iter(first).chain(rest).boxed()
+}
+
+/// What is put belongs at once to whatever lives under the id, so the last chunk waits until it is sure that nothing does.
+fn guarded(
+    content: Content,
+    size: u64,
+    (store, project, open): (Arc<dyn Store>, Project, &Open),
+    failure: Arc<OnceLock<Error>>,
+) -> Content {
+    let (id, staged, mut left) = (open.id.clone(), open.staged, size);
+    let guarded = content.then(move |chunk| {
+        left = left.saturating_sub(chunk.as_ref().map_or(0, |chunk| chunk.len() as u64));
+        let (store, id, failure, is_last) = (store.clone(), id.clone(), failure.clone(), left == 0);
+        async move {
+            if is_last && let Err(error) = stage::free(&*store, project, &id, &staged).await {
+                let reason = error.to_string();
+                failure.get_or_init(|| error);
+                return Err(matyan_blob::Error::unavailable(reason));
+            }
+            chunk
+        }
+    });
+    guarded.boxed()
 }
 
 fn checked(chunk: bytes::Bytes) -> Result<bytes::Bytes> {

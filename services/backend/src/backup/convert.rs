@@ -174,7 +174,7 @@ pub(super) fn artifact(artifact: pb::Artifact) -> Result<(String, Artifact)> {
         return Err(Error::field("artifact.path", "is empty"));
     }
     at_most("artifact.path", artifact.path.len(), limits::ARTIFACT_PATH_BYTES)?;
-    at_most("artifact.blob_key", artifact.blob_key.len(), limits::ARTIFACT_PATH_BYTES)?;
+    at_most("artifact.blob_key", artifact.blob_key.len(), limits::BLOB_REFERENCE_BYTES)?;
     at_most("artifact.content_type", artifact.content_type.len(), limits::CONTENT_TYPE_BYTES)?;
     let stored = Artifact {
         blob_key: artifact.blob_key,
@@ -231,4 +231,19 @@ pub(super) fn dictionary(dictionary: pb::Dictionary) -> Result<(ProducerId, u32,
         Definition { name, context, dtype }
     };
     Ok((producer, dictionary.first, dictionary.definitions.into_iter().map(definition).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_artifact_that_ingestion_takes_comes_back() {
+        let (run, path) = ("r".repeat(limits::RUN_ID_BYTES), "p".repeat(limits::ARTIFACT_PATH_BYTES));
+        let of = |blob_key| pb::Artifact { path: path.clone(), blob_key, ..pb::Artifact::default() };
+        let longest = format!("{run}/{path}");
+        assert_eq!(longest.len(), limits::BLOB_REFERENCE_BYTES);
+        assert_eq!(artifact(of(longest.clone())).unwrap().1.blob_key, longest);
+        artifact(of(longest + "x")).unwrap_err();
+    }
 }

@@ -1,7 +1,8 @@
 //! Where the log stood when a backup was cut, and what that means to the store that it is restored into. A store without positions
 //! takes those of the archive over, and a worker then goes on behind them if the log is still the same: it looks at that
 //! itself, as it does after every start. In a store that has positions, those of an archive mean something only if both
-//! speak of one log, by its identity.
+//! speak of one log, by its identity. An archive of some runs alone brings its log's number and their cursors, and no positions:
+//! records of other runs before the cut are nowhere else.
 
 use matyan_log::{Topic, TopicInfo};
 use matyan_model::{
@@ -29,6 +30,7 @@ pub(super) async fn read(snapshot: &dyn Snapshot) -> Result<pb::Cut> {
         identity: log.identity.map(|identity| identity.to_vec()).unwrap_or_default().into(),
         partitions: log.partitions,
         applied: applied.map(|(partition, applied)| applied_view(partition, applied)).collect(),
+        filtered: false,
     })
 }
 
@@ -97,7 +99,15 @@ pub(super) async fn take(context: &Context, cut: &pb::Cut) -> Result<(bool, u64)
 /// False if the log that is there cannot be the one of the cut.
 fn is_possible(cut: &pb::Cut, info: &TopicInfo) -> Result<bool> {
     let identity = identity(cut)?;
-    Ok(cut.partitions as usize == info.partitions.len() && identity == info.identity)
+    // Where positions are taken, a worker looks whether the record before them is still the same.
+    let is_unseen = cut.filtered && identity.is_none();
+    let is_short = |applied: &pb::Applied| {
+        applied.log == cut.log
+            && info.partitions.get(applied.partition as usize).is_none_or(|bounds| bounds.end < applied.next)
+    };
+    Ok(cut.partitions as usize == info.partitions.len()
+        && identity == info.identity
+        && !(is_unseen && cut.applied.iter().any(is_short)))
 }
 
 /// Writes the positions down; returns how many records behind them the log does not have any more.
@@ -113,7 +123,9 @@ fn adopt(batch: &mut Batch, cut: &pb::Cut, info: &TopicInfo) -> Result<u64> {
             lost += first - applied.next;
             applied.next = first;
         }
-        applied_put(batch, LogTopic::Ingestion, stored.partition, &applied);
+        if !cut.filtered {
+            applied_put(batch, LogTopic::Ingestion, stored.partition, &applied);
+        }
     }
     Ok(lost)
 }
@@ -146,4 +158,32 @@ pub(super) fn position_view(position: LogPosition) -> common::LogPosition {
 
 pub(super) fn cursor_view(cursor: Cursor) -> pb::Cursor {
     pb::Cursor { position: Some(position_view(cursor.position)), item: cursor.item }
+}
+
+#[cfg(test)]
+mod tests {
+    use matyan_log::PartitionInfo;
+
+    use super::*;
+
+    /// No worker will look at the record before the position.
+    #[test]
+    fn rule_36_a_log_that_ends_before_the_cut_of_some_runs_is_another() {
+        let applied = pb::Applied { partition: 1, log: 4, next: 10, ..pb::Applied::default() };
+        let cut = |identity: &'static [u8], filtered| {
+            let applied = vec![applied.clone()];
+            pb::Cut { log: 4, identity: identity.into(), partitions: 2, applied, filtered }
+        };
+        let log = |identity, end| {
+            let partition = PartitionInfo { first: 3, end };
+            TopicInfo { partitions: vec![partition, partition], identity }
+        };
+        let is_possible = |cut: pb::Cut, log: TopicInfo| is_possible(&cut, &log).unwrap();
+        for (end, possible) in [(9, false), (10, true), (11, true)] {
+            assert_eq!(is_possible(cut(&[], true), log(None, end)), possible, "{end}");
+            assert!(is_possible(cut(&[], false), log(None, end)), "a worker looks at it");
+            assert!(is_possible(cut(&[7; 16], true), log(Some([7; 16]), end)), "its identity tells");
+        }
+        assert!(!is_possible(cut(&[7; 16], true), log(Some([8; 16]), 11)));
+    }
 }

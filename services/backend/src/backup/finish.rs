@@ -6,7 +6,10 @@ use matyan_model::{
     entity::{Entity, Experiment, Tag, entity_find, entity_get},
     ids::RunId,
     position::{cursor_get, cursor_put},
-    run::{Head, Parent, Props, head_get, origin_get, staged_link, writing_get, writing_put},
+    run::{
+        Head, Parent, Props, StagedProducers, head_get, origin_get, staged_get, staged_link,
+        staged_producers, staged_producers_link, writing_get, writing_put,
+    },
     value::Map,
 };
 use matyan_proto::{backup::v1 as pb, limits};
@@ -40,21 +43,36 @@ pub(super) async fn finish(
         Err(error) => return Err(error),
     };
     fold(context, call, &open, true).await?;
-    let (linked, _) = transact(context.store.as_ref(), async |transaction: Transaction| {
-        link(context, call, transaction, &open, (&head, &params), request.cut.as_ref()).await
-    })
-    .await?;
-    match linked {
-        Some(links_lost) => Ok(pb::FinishRunResponse { links_lost }),
-        None => {
-            stage::drop_staged(context, call, &open).await?;
-            Err(Error::AlreadyExists { resource: "run", name: request.run_id })
+    let store = context.store.as_ref();
+    loop {
+        // They may go ahead in many transactions, which takes longer than one snapshot lives.
+        let producers = staged_producers(store, call.project, &open.id, &open.staged).await?;
+        let (linked, _) = transact(store, async |transaction: Transaction| {
+            let said = (&head, &params, request.cut.as_ref());
+            link(context, call, transaction, &open, producers.clone(), said).await
+        })
+        .await?;
+        match linked {
+            Linked::Done { links_lost } => return Ok(pb::FinishRunResponse { links_lost }),
+            Linked::Taken => return Err(stage::taken(store, call.project, &open.id, &open.staged).await?),
+            Linked::Moved => {}
         }
     }
 }
 
+/// What became of the transaction that makes a run live.
+enum Linked {
+    Done {
+        links_lost: u32,
+    },
+    /// The id lives, or was deleted again.
+    Taken,
+    /// One of its producers has gone on meanwhile.
+    Moved,
+}
+
 fn params(head: &pb::RunHead) -> Result<Map> {
-    at_most("head.params", head.params.len(), limits::BATCH_BYTES)?;
+    at_most("head.params", head.params.len(), limits::RUN_PARAMS_BYTES)?;
     if head.params.is_empty() {
         return Ok(Map::new());
     }
@@ -71,18 +89,26 @@ async fn is_finished(context: &Context, call: &Call, run_id: &str, source: &[u8]
     Ok(origin_get(snapshot.as_ref(), call.project, number).await? == Some(source))
 }
 
-/// `None` if the id lives, or was deleted again.
 async fn link(
     context: &Context,
     call: &Call,
     mut transaction: Transaction,
     open: &Open,
-    (head, params): (&pb::RunHead, &Map),
-    cut: Option<&pb::Cut>,
-) -> Result<(Transaction, Option<u32>)> {
+    producers: Option<StagedProducers>,
+    (head, params, cut): (&pb::RunHead, &Map, Option<&pb::Cut>),
+) -> Result<(Transaction, Linked)> {
     let (project, id, number) = (call.project, &open.id, open.staged.number);
     if transaction.get(&matyan_model::keys::head(project, id)).await?.is_some() {
-        return Ok((transaction, None));
+        return Ok((transaction, Linked::Taken));
+    }
+    let is_open = staged_get(transaction.unchecked(), project, id).await? == Some(open.staged);
+    if !is_open {
+        return Err(stage::not_begun());
+    }
+    // Their marks have moved since they were looked at, or while definitions went ahead.
+    let Some(producers) = producers else { return Ok((transaction, Linked::Moved)) };
+    if !staged_producers_link(&mut transaction, project, id, number, producers).await? {
+        return Ok((transaction, Linked::Moved));
     }
     let mut props = convert::props(id.as_str(), head)?;
     let links_lost = links(&transaction, call, head, &mut props).await?;
@@ -96,7 +122,7 @@ async fn link(
     if let Some(cursor) = cursor {
         cursor_put(batch, project, id, cursor);
     }
-    Ok((transaction, Some(links_lost)))
+    Ok((transaction, Linked::Done { links_lost }))
 }
 
 /// Where the run's records go on: never before where they are already.
@@ -116,7 +142,7 @@ async fn cursor(
     Ok(own.is_none_or(|own| place(&own) < place(&cursor)).then_some(cursor))
 }
 
-/// Experiment, tags and parent as they are called here; returns how many of the first two are not.
+/// Experiment, tags and parent as they are called here; returns how many are not.
 async fn links(transaction: &Transaction, call: &Call, head: &pb::RunHead, props: &mut Props) -> Result<u32> {
     let mut lost = 0;
     if let Some(link) = &head.experiment {
@@ -134,8 +160,9 @@ async fn links(transaction: &Transaction, call: &Call, head: &pb::RunHead, props
     props.tags.dedup();
     if let Some(parent) = &head.parent {
         let id = stage::run_id(&parent.run_id)?;
-        if let Some(Head::Live(number)) = head_get(transaction.unchecked(), call.project, &id).await? {
-            props.parent = Some(Parent { number: number.0, step: parent.step });
+        match head_get(transaction.unchecked(), call.project, &id).await? {
+            Some(Head::Live(number)) => props.parent = Some(Parent { number: number.0, step: parent.step }),
+            Some(Head::Tombstone(_)) | None => lost += 1,
         }
     }
     Ok(lost)

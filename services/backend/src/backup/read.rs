@@ -9,13 +9,13 @@ use matyan_model::{
     ids::{RunId, RunNumber, SeriesNumber},
     logs::{LogScan, log_records_list, terminal_lines_list},
     metric::metric_series_list,
-    object::{ObjectHeader, object_series_list, objects_between, objects_list},
+    object::{BlobRef, ObjectHeader, ObjectValue, object_series_list, objects_between, objects_list},
     position::cursor_get,
     producer::{dictionary_get, marks_list},
     run::{Props, head_live, params_get_bytes, run_id_of, writing_get},
     series::{Header, PointScan, RunPlace, RunSeries},
 };
-use matyan_proto::backup::v1::{self as pb, piece::Content};
+use matyan_proto::backup::v1::{self as pb, lost_blob::What, piece::Content};
 use matyan_store::{Scan, Snapshot};
 
 use super::{blobs, convert, cut};
@@ -125,8 +125,16 @@ impl OpenRun {
     ) -> Result<(), End> {
         let Self { place, project_name, id, head, pieces, metrics, objects, last_line, log_records } = self;
         sender.send(pb::ReadRunResponse { head: Some(head), ..Default::default() }).await?;
-        let mut out =
-            Out { context, project_name: &project_name, place, sender, pieces: Vec::new(), bytes: 0 };
+        let mut awaited = blobs::Awaited::new(&project_name, &id, &pieces)?;
+        let mut out = Out {
+            context,
+            project_name: &project_name,
+            place,
+            sender,
+            pieces: Vec::new(),
+            lost: Vec::new(),
+            bytes: 0,
+        };
         for piece in pieces {
             out.push(piece.content).await?;
         }
@@ -142,12 +150,17 @@ impl OpenRun {
         let mut from = None;
         loop {
             let (blobs, next) = blobs::list(context, &project_name, &id, from.as_ref()).await?;
+            awaited.seen(&blobs);
             sender.send(pb::ReadRunResponse { blobs, ..Default::default() }).await?;
             from = match next {
                 Some(next) => Some(next),
                 None => break,
             };
         }
+        for lost in awaited.lost(context).await? {
+            out.lose(lost).await?;
+        }
+        out.flush().await?;
         check_live(context, place, &id).await?;
         Ok(())
     }
@@ -169,6 +182,7 @@ struct Out<'c> {
     place: RunPlace,
     sender: &'c Sender<pb::ReadRunResponse>,
     pieces: Vec<pb::Piece>,
+    lost: Vec<pb::LostBlob>,
     bytes: usize,
 }
 
@@ -177,18 +191,25 @@ impl Out<'_> {
         let piece = pb::Piece { content };
         self.bytes += prost::Message::encoded_len(&piece);
         self.pieces.push(piece);
-        if self.is_full() { self.flush().await } else { Ok(()) }
+        self.flush_if_full().await
     }
 
-    fn is_full(&self) -> bool {
-        self.bytes >= MESSAGE_BYTES || self.pieces.len() >= MESSAGE_PIECES
+    async fn lose(&mut self, lost: pb::LostBlob) -> Result<(), End> {
+        self.bytes += prost::Message::encoded_len(&lost);
+        self.lost.push(lost);
+        self.flush_if_full().await
+    }
+
+    async fn flush_if_full(&mut self) -> Result<(), End> {
+        let is_full = self.bytes >= MESSAGE_BYTES || self.pieces.len() + self.lost.len() >= MESSAGE_PIECES;
+        if is_full { self.flush().await } else { Ok(()) }
     }
 
     async fn flush(&mut self) -> Result<(), End> {
         self.bytes = 0;
-        let pieces = std::mem::take(&mut self.pieces);
-        if !pieces.is_empty() {
-            self.sender.send(pb::ReadRunResponse { pieces, ..Default::default() }).await?;
+        let (pieces, lost) = (std::mem::take(&mut self.pieces), std::mem::take(&mut self.lost));
+        if !pieces.is_empty() || !lost.is_empty() {
+            self.sender.send(pb::ReadRunResponse { pieces, lost, ..Default::default() }).await?;
         }
         Ok(())
     }
@@ -214,9 +235,15 @@ impl Out<'_> {
             drop(snapshot);
             for object in page {
                 let value = objects::value(self.context, self.project_name, &object.value).await?;
-                let of = || format!("of `{}` at step {}", header.name, object.step);
-                let value = value.ok_or_else(|| Error::not_found("payload", of()))?;
-                self.push(Some(convert::object_view(header, &object, value))).await?;
+                match (value, &object.value) {
+                    (Some(value), _) => {
+                        self.push(Some(convert::object_view(header, &object, value))).await?;
+                    }
+                    (None, ObjectValue::Blob(blob)) => {
+                        self.lose(lost_payload(header, object.step, blob)).await?
+                    }
+                    (None, ObjectValue::Inline(_)) => return Err(Error::Broken.into()),
+                }
             }
             rest = behind;
         }
@@ -256,6 +283,11 @@ impl Out<'_> {
         }
         Ok(())
     }
+}
+
+fn lost_payload(header: &ObjectHeader, step: i64, blob: &BlobRef) -> pb::LostBlob {
+    let payload = pb::LostPayload { name: header.name.clone(), context: header.context.clone(), step };
+    pb::LostBlob { blob_key: blob.key.clone(), what: Some(What::Payload(payload)) }
 }
 
 /// What the run's chunks were replaced by stands in newer lists: it has to be read from the beginning.

@@ -3,12 +3,12 @@
 use matyan_model::{
     ids::{Project, RunId},
     run::{
-        RESTORE_KEPT_US, Staged, head_live, origin_get, staged_begin, staged_drop, staged_get,
+        RESTORE_KEPT_US, Staged, head_get, head_live, origin_get, staged_begin, staged_drop, staged_get,
         staged_position, staged_position_put,
     },
 };
 use matyan_proto::backup::v1 as pb;
-use matyan_store::{Batch, Commit, Transaction, transact};
+use matyan_store::{Batch, Commit, Store, Transaction, transact};
 
 use super::convert;
 use crate::{
@@ -89,6 +89,7 @@ pub(super) struct Open {
     pub(super) position: u64,
 }
 
+/// Fails if the id is not free any more.
 pub(super) async fn open(context: &Context, call: &Call, run_id_text: &str, source: &[u8]) -> Result<Open> {
     let id = run_id(run_id_text)?;
     let source = convert::source(source)?;
@@ -96,7 +97,26 @@ pub(super) async fn open(context: &Context, call: &Call, run_id_text: &str, sour
     let staged = staged_get(snapshot.as_ref(), call.project, &id).await?;
     let Some(staged) = staged.filter(|staged| staged.source == source) else { return Err(not_begun()) };
     let position = staged_position(snapshot.as_ref(), call.project, &id).await?;
-    Ok(Open { id, staged, position })
+    let open = Open { id, staged, position };
+    free(&*context.store, call.project, &open.id, &staged).await?;
+    Ok(open)
+}
+
+/// Fails if the id was taken meanwhile: what was written for it is then thrown away.
+pub(super) async fn free(store: &dyn Store, project: Project, id: &RunId, staged: &Staged) -> Result<()> {
+    let snapshot = store.snapshot().await?;
+    match head_get(snapshot.as_ref(), project, id).await? {
+        None => Ok(()),
+        Some(_) => Err(taken(store, project, id, staged).await?),
+    }
+}
+
+/// Throws away what was written.
+pub(super) async fn taken(store: &dyn Store, project: Project, id: &RunId, staged: &Staged) -> Result<Error> {
+    let mut batch = Batch::default();
+    staged_drop(&mut batch, project, id, staged);
+    store.commit(batch).await?;
+    Ok(Error::AlreadyExists { resource: "run", name: id.as_str().to_owned() })
 }
 
 pub(super) fn not_begun() -> Error {
@@ -131,12 +151,4 @@ pub(super) async fn commit(context: &Context, batch: Batch) -> Result<()> {
         Commit::Done { .. } => Ok(()),
         Commit::Conflict => Err(Error::OutOfSequence("somebody else writes this restore")),
     }
-}
-
-/// Throws away what was written.
-pub(super) async fn drop_staged(context: &Context, call: &Call, open: &Open) -> Result<()> {
-    let mut batch = Batch::default();
-    staged_drop(&mut batch, call.project, &open.id, &open.staged);
-    context.store.commit(batch).await?;
-    Ok(())
 }

@@ -23,6 +23,8 @@ use crate::{
 /// Blocks that are gathered before they are folded: as many as a reader of a live run may meet.
 const UNFOLDED_BYTES: usize = 8 << 20;
 const UNFOLDED_BLOCKS: usize = 256;
+/// Pieces of a message: each writes some rows, however small it is.
+const PIECES: usize = 4_096;
 
 pub(super) async fn write(
     context: &Context,
@@ -56,6 +58,7 @@ async fn receive(requests: &mut Streaming<pb::WriteRunRequest>) -> Result<Option
 
 /// One object, line or record may be large; of all others a transaction holds as much as is good for it.
 fn check_size(request: &pb::WriteRunRequest) -> Result<()> {
+    at_most("pieces", request.pieces.len(), PIECES)?;
     let is_one = match request.pieces.as_slice() {
         [piece] => {
             matches!(piece.content, Some(Content::Object(_) | Content::Line(_) | Content::Record(_)))
@@ -81,5 +84,20 @@ pub(super) async fn fold(context: &Context, call: &Call, open: &Open, is_ended: 
     match folding.await.map_err(|_| Error::Broken)?? {
         Folding::Done => Ok(()),
         Folding::Under | Folding::Gone | Folding::Superseded => Err(stage::not_begun()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_has_a_bounded_number_of_pieces() {
+        let check = |pieces: usize| {
+            let pieces = vec![pb::Piece::default(); pieces];
+            check_size(&pb::WriteRunRequest { pieces, ..Default::default() }).is_ok()
+        };
+        assert!(check(PIECES));
+        assert!(!check(PIECES + 1));
     }
 }

@@ -14,8 +14,7 @@ use matyan_model::{
         BlobRef, INLINE_BYTES, Object, ObjectHeader, ObjectValue, object_get, object_header_put, object_put,
         object_series_create, object_series_find, singular,
     },
-    producer::{dictionary_cut, dictionary_pages, dictionary_put, mark_restore},
-    run::{Writing, writing_get, writing_put},
+    run::{Writing, staged_definitions_put, staged_mark_put, writing_get, writing_put},
     series::{Header, Written},
 };
 use matyan_proto::{
@@ -158,17 +157,12 @@ impl<'c> Writer<'c> {
             }
             (Content::Producer(producer), _) => {
                 let (producer, mark) = convert::producer(&producer)?;
-                mark_restore(&mut message.batch, project, &self.open.id, producer, &mark);
+                staged_mark_put(&mut message.batch, project, number, producer, &mark);
                 Ok(())
             }
             (Content::Dictionary(dictionary), _) => {
                 let (producer, first, definitions) = convert::dictionary(dictionary)?;
-                dictionary_cut(&mut message.batch, project, &self.open.id, producer, first);
-                for (page, count) in dictionary_pages(first, &definitions) {
-                    let start = (page - first) as usize;
-                    let page_of = &definitions[start..start + count];
-                    dictionary_put(&mut message.batch, project, &self.open.id, producer, page, page_of);
-                }
+                staged_definitions_put(&mut message.batch, project, number, (producer, first), &definitions);
                 Ok(())
             }
         }

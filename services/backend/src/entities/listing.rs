@@ -7,19 +7,21 @@ use matyan_model::{
     entity::{Entity, entity_get, entity_page, runs_counts},
     keys,
 };
+use matyan_store::{Range, Snapshot};
 use prost::Message;
 
 use crate::{
     Context,
     call::Call,
     error::Result,
-    stream::{End, Sender},
+    stream::{End, MESSAGE_BYTES, Sender},
 };
 
-/// A message is sent when it has grown to this.
-const MESSAGE_BYTES: usize = 1 << 20;
 /// What is kept of a list until it is in order.
 const KEPT_BYTES: usize = 4 << 20;
+
+/// Entities by id, and where the next page begins.
+pub(crate) type Page<E> = (Vec<(String, E)>, Option<Range>);
 
 /// One list: what it shows of each entity.
 pub(crate) trait Listing: Send + Sized {
@@ -39,6 +41,21 @@ pub(crate) trait Listing: Send + Sized {
     ) -> impl Future<Output = Result<Option<Self::Shown>>> + Send;
 
     fn answer(&self, shown: Vec<Self::Shown>) -> Self::Answer;
+
+    /// The rows by which the list is found.
+    fn range(&self, call: &Call) -> Range {
+        keys::entities(call.project, Self::Entity::KIND)
+    }
+
+    /// Some entities from a part of the range on, by id, and where the next page begins.
+    fn page(
+        &self,
+        snapshot: &dyn Snapshot,
+        call: &Call,
+        range: &Range,
+    ) -> impl Future<Output = Result<Page<Self::Entity>>> + Send {
+        async move { Ok(entity_page(snapshot, call.project, range).await?) }
+    }
 
     fn send(
         mut self,
@@ -72,11 +89,10 @@ pub(crate) trait Listing: Send + Sized {
     ) -> impl Future<Output = Result<Vec<(String, Option<Self::Shown>)>>> + Send {
         async move {
             let (mut listed, mut bytes) = (Vec::new(), 0);
-            let mut rest = Some(keys::entities(call.project, Self::Entity::KIND));
+            let mut rest = Some(self.range(call));
             while let Some(range) = rest {
                 let snapshot = context.store.snapshot().await?;
-                let (page, next) =
-                    entity_page::<Self::Entity>(snapshot.as_ref(), call.project, &range).await?;
+                let (page, next) = self.page(snapshot.as_ref(), call, &range).await?;
                 drop(snapshot);
                 rest = next;
                 for (id, entity) in page {

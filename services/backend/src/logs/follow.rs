@@ -20,7 +20,7 @@ use super::{line, read_records};
 use crate::{
     Context,
     error::Result,
-    stream::{End, Sender},
+    stream::{End, MESSAGE_BYTES, Sender},
 };
 
 /// A follower hears something this often.
@@ -28,9 +28,6 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 
 /// Writes that one message covers, at most.
 const WRITES: usize = 1_000;
-
-/// Bytes of one message, about.
-const MESSAGE_BYTES: usize = 1 << 20;
 
 pub(super) type Place = (Project, RunNumber);
 

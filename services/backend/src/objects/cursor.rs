@@ -5,10 +5,13 @@ use std::collections::VecDeque;
 
 use matyan_model::{
     ids::{NamedProject, Project},
-    object::{Object, object_get, objects_between, objects_list},
+    object::{Object, objects_between, objects_get, objects_list},
     series::Sampling,
 };
-use matyan_proto::objects::v1::{Selection, Sequence, Step};
+use matyan_proto::{
+    limits,
+    objects::v1::{Selection, Sequence, Step},
+};
 use matyan_store::{Error as StoreError, Range, Scan, Snapshot};
 use prost::Message;
 
@@ -25,8 +28,12 @@ use crate::{
 
 /// Objects that are read at once.
 const PAGE: Scan = Scan { rows: 1_000, bytes: 1 << 20, reverse: false };
+/// Objects that are asked for by their steps at once: none is larger than a value of the store.
+const STEPS: usize = 16;
 /// A piece ends behind the step that makes it so large.
 const PIECE_BYTES: usize = 1 << 20;
+/// The most that a step is: with all that stands before it in its piece it fits a message.
+const STEP_BYTES: usize = limits::MESSAGE_BYTES - 3 * PIECE_BYTES;
 
 pub(crate) struct Cursor {
     project: NamedProject,
@@ -53,13 +60,17 @@ impl Cursor {
         let steps = convert::steps(selection.record_range.as_ref());
         let Selected { run, number, .. } = selected;
         let range = objects_between(call.project, run, number, steps.first, steps.last);
-        let ahead = match selection.record_density as usize {
-            _ if steps.is_empty() => Ahead::All(None),
-            0 => Ahead::All(Some(range)),
-            density => {
-                let all = all_steps(context, call.project, &selected, range).await?;
-                let places = Sampling::Spread(density).places(&all);
-                Ahead::Steps(places.into_iter().map(|place| all[place]).collect())
+        let density = selection.record_density as usize;
+        let ahead = if steps.is_empty() {
+            Ahead::All(None)
+        } else if density == 0 || selected.header.count <= density as u64 {
+            Ahead::All(Some(range))
+        } else {
+            let all = all_steps(context, call.project, &selected, range.clone()).await?;
+            let places = Sampling::Spread(density).places(&all);
+            match places.len() == all.len() {
+                true => Ahead::All(Some(range)),
+                false => Ahead::Steps(places.into_iter().map(|place| all[place]).collect()),
             }
         };
         Ok(Self { project: call.named(), selected, selection: *selection, ahead, objects: VecDeque::new() })
@@ -77,7 +88,7 @@ impl Cursor {
         while bytes < PIECE_BYTES {
             if self.objects.is_empty() {
                 match self.read(snapshot).await {
-                    // Payloads may have taken long. The next piece has a newer snapshot.
+                    // Payloads may have taken long. Whoever asks for the next piece has a newer snapshot for it.
                     Err(Error::Store(StoreError::SnapshotTooOld)) if !steps.is_empty() => break,
                     read => read?,
                 }
@@ -111,10 +122,11 @@ impl Cursor {
                     (self.objects, *rest) = (page.into(), next);
                 }
                 Ahead::Steps(steps) => {
-                    let Some(step) = steps.front() else { break };
+                    let asked: Vec<i64> = steps.iter().take(STEPS).copied().collect();
+                    let found = objects_get(snapshot, self.project.number, run, number, &asked).await?;
                     // One that has gone meanwhile is passed.
-                    self.objects.extend(object_get(snapshot, self.project.number, run, number, *step).await?);
-                    steps.pop_front();
+                    self.objects.extend(found.into_iter().flatten());
+                    steps.drain(..asked.len());
                 }
             }
         }
@@ -123,13 +135,23 @@ impl Cursor {
 
     async fn step(&self, context: &Context, object: &Object) -> Result<Step> {
         let items = item::items(context, &self.project.name, self.selected.of, object).await?;
-        Ok(Step {
+        let mut step = Step {
             step: object.step,
             epoch: object.epoch,
             time_us: Some(object.time_us),
             object_count: u32::try_from(items.len()).unwrap_or(u32::MAX),
             objects: item::select(items, &self.selection),
-        })
+        };
+        let bytes = step.encoded_len();
+        if bytes > STEP_BYTES {
+            tracing::warn!(
+                step = step.step,
+                bytes,
+                "objects are larger than a message: their step is shown empty"
+            );
+            step.objects.clear();
+        }
+        Ok(step)
     }
 }
 

@@ -26,14 +26,20 @@ pub(crate) async fn items(
     of: SeriesType,
     object: &Object,
 ) -> Result<Vec<Item>> {
-    let Some(encoded) = value(context, project_name, &object.value).await? else {
-        tracing::warn!(step = object.step, "the payload of an object is gone: its step is shown empty");
-        return Ok(Vec::new());
+    let values = match value(context, project_name, &object.value).await {
+        Ok(Some(encoded)) => cbor::decode(&encoded).map_err(|error| error.to_string()),
+        Ok(None) => Err("its payload is gone".to_owned()),
+        // That will never be the key of a payload.
+        Err(Error::Blobs(error @ matyan_blob::Error::BadKey { .. })) => Err(error.to_string()),
+        Err(error) => return Err(error),
     };
-    let corrupt = |error| Error::Internal(matyan_store::Error::corrupt(format!("an object: {error}")));
-    let values = match cbor::decode(&encoded).map_err(corrupt)? {
-        Value::List(values) => values,
-        value => vec![value],
+    let values = match values {
+        Ok(Value::List(values)) => values,
+        Ok(value) => vec![value],
+        Err(reason) => {
+            tracing::warn!(step = object.step, reason, "an object cannot be shown: its step is shown empty");
+            return Ok(Vec::new());
+        }
     };
     let item = |(index, value): (u32, Value)| {
         let map = if let Value::Map(map) = value { map } else { Map::new() };

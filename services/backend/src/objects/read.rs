@@ -1,15 +1,18 @@
 //! Which sequences a request means, and what is told of each beside its steps.
 
 use matyan_model::{
-    ids::{RunNumber, SeriesNumber},
-    object::{ObjectHeader, object_series_find, object_series_list},
+    ids::{Project, RunNumber, SeriesNumber},
+    keys::SeriesKind,
+    metric::series_named,
+    object::{ObjectHeader, object_headers_get, object_series_find},
 };
 use matyan_proto::{
     common::v1::{SeriesKey, SeriesType, StepRange as HalfOpen},
     objects::v1::{Sequence, Step},
 };
+use matyan_store::Snapshot;
 
-use crate::{call::Call, context::Found, convert, error::Result, series::contexts_match, view::object_type};
+use crate::{Context, call::Call, convert, error::Result, series::contexts_match, view::object_type};
 
 /// A sequence that was asked for and is there.
 pub(crate) struct Selected {
@@ -25,35 +28,47 @@ impl Selected {
     }
 }
 
+/// Sequences that are looked for in one snapshot: each may take some reads, and it lives five seconds.
+const AT_ONCE: usize = 256;
+
 pub(super) async fn select(
+    context: &Context,
     call: &Call,
-    found: &Found,
+    run: RunNumber,
     of: SeriesType,
     keys: &[SeriesKey],
 ) -> Result<Vec<Selected>> {
     let mut selected = Vec::with_capacity(keys.len());
-    for key in keys {
-        if let Some((number, header)) = named(call, found, key).await?
-            && object_type(&header.dtype) == Some(of)
-        {
-            selected.push(Selected { run: found.number, number, header, of });
+    for keys in keys.chunks(AT_ONCE) {
+        let snapshot = context.store.snapshot().await?;
+        for key in keys {
+            if let Some((number, header)) = named(snapshot.as_ref(), call.project, run, key).await?
+                && object_type(&header.dtype) == Some(of)
+            {
+                selected.push(Selected { run, number, header, of });
+            }
         }
     }
     Ok(selected)
 }
 
-async fn named(call: &Call, found: &Found, key: &SeriesKey) -> Result<Option<(SeriesNumber, ObjectHeader)>> {
-    let snapshot = found.snapshot.as_ref();
+/// The sequence of this very context; if there is none, the one whose context is equal with numbers compared by value.
+async fn named(
+    snapshot: &dyn Snapshot,
+    project: Project,
+    run: RunNumber,
+    key: &SeriesKey,
+) -> Result<Option<(SeriesNumber, ObjectHeader)>> {
     let context = convert::context(key)?;
-    let exact =
-        object_series_find(snapshot, call.project, found.number, &key.name, &context.digest()).await?;
+    let exact = object_series_find(snapshot, project, run, &key.name, &context.digest()).await?;
     if exact.is_some() {
         return Ok(exact);
     }
-    let all = object_series_list(snapshot, call.project, found.number).await?;
-    Ok(all
-        .into_iter()
-        .find(|(_, header)| header.name == key.name && contexts_match(&context, &header.context)))
+    let mut numbers = series_named(snapshot, project, run, SeriesKind::Object, &key.name).await?;
+    numbers.sort_unstable();
+    let headers = object_headers_get(snapshot, project, run, &numbers).await?;
+    let all = numbers.into_iter().zip(headers).filter_map(|(number, header)| Some((number, header?)));
+    Ok(all.into_iter().find(|(_, header)| contexts_match(&context, &header.context)))
 }
 
 /// The sequence with these steps of it.

@@ -19,7 +19,7 @@ use matyan_model::{
 };
 use matyan_proto::{
     common::v1::SeriesType,
-    project::v1::{ParamsRequest, ParamsResponse, SequenceName, TypeNames},
+    project::v1::{ParamsResponse, SequenceName, TypeNames},
 };
 use matyan_store::{Error as StoreError, Range, Scan, Snapshot};
 use tokio::{sync::OnceCell, time::Instant};
@@ -29,6 +29,7 @@ use crate::{
     call::Call,
     error::{Error, Result},
     series::ALL_TYPES,
+    stream::{End, MESSAGE_BYTES, Sender},
     view::object_type,
 };
 
@@ -39,7 +40,7 @@ const PAGE: Scan = Scan { rows: 256, bytes: 1 << 20, reverse: false };
 const LEFT_OUT: [&str; 2] = ["__system_params", "__blobs__"];
 
 /// What there is in a project.
-struct Merged {
+pub(crate) struct Merged {
     params: Bytes,
     names: HashMap<SeriesType, Names>,
 }
@@ -51,26 +52,11 @@ type Answer = Arc<OnceCell<Arc<Merged>>>;
 pub(crate) struct Cache(Arc<Mutex<HashMap<Project, (Instant, Answer)>>>);
 
 impl Cache {
-    pub(crate) async fn answer(
-        &self,
-        context: &Context,
-        call: &Call,
-        request: &ParamsRequest,
-    ) -> Result<ParamsResponse> {
-        let asked: Vec<SeriesType> = request.types().collect();
-        if asked.contains(&SeriesType::Unspecified) || asked.len() < request.types.len() {
-            return Err(Error::field("types", "names a type that is not known"));
-        }
+    pub(crate) async fn merged(&self, context: &Context, call: &Call) -> Result<Arc<Merged>> {
         let merged = self.entry(call.project, context.params_kept);
         let merged =
             merged.get_or_try_init(async || merge(context, call.project).await.map(Arc::new)).await?;
-        let asked = if asked.is_empty() { ALL_TYPES.to_vec() } else { asked };
-        let types = asked.into_iter().map(|of| TypeNames {
-            r#type: of.into(),
-            names: merged.names.get(&of).map(Names::view).unwrap_or_default(),
-        });
-        let params = if request.exclude_params { Bytes::new() } else { merged.params.clone() };
-        Ok(ParamsResponse { params, types: types.collect() })
+        Ok(merged.clone())
     }
 
     fn entry(&self, project: Project, kept: Duration) -> Answer {
@@ -79,6 +65,47 @@ impl Cache {
         answers.retain(|_, (begun, _)| now.duration_since(*begun) < kept);
         answers.entry(project).or_insert_with(|| (now, Answer::default())).1.clone()
     }
+}
+
+impl Merged {
+    /// The params if they are wanted, and then the names of these types: all six if none is told.
+    pub(crate) async fn send(
+        &self,
+        with_params: bool,
+        types: Vec<SeriesType>,
+        sender: &Sender<ParamsResponse>,
+    ) -> Result<(), End> {
+        let mut params = if with_params { self.params.clone() } else { Bytes::new() };
+        while !params.is_empty() {
+            let params = params.split_to(params.len().min(MESSAGE_BYTES));
+            sender.send(ParamsResponse { params, types: Vec::new() }).await?;
+        }
+        let types = if types.is_empty() { ALL_TYPES.to_vec() } else { types };
+        let (mut gathered, mut bytes) = (Vec::new(), 0);
+        for of in types {
+            gathered.push(TypeNames { r#type: of.into(), names: Vec::new() });
+            for (name, context) in self.names.get(&of).into_iter().flat_map(Names::pairs) {
+                if bytes >= MESSAGE_BYTES {
+                    let next = vec![TypeNames { r#type: of.into(), names: Vec::new() }];
+                    let types = std::mem::replace(&mut gathered, next);
+                    sender.send(ParamsResponse { params: Bytes::new(), types }).await?;
+                    bytes = 0;
+                }
+                let names = gathered.last_mut().map(|types| &mut types.names);
+                bytes += add(names.expect("there is one for this type"), name, context);
+            }
+        }
+        Ok(sender.send(ParamsResponse { params: Bytes::new(), types: gathered }).await?)
+    }
+}
+
+/// Adds a context of a name, and tells how many bytes more that are at most.
+fn add(names: &mut Vec<SequenceName>, name: &str, context: &str) -> usize {
+    match names.last_mut().filter(|last| last.name == name) {
+        Some(last) => last.contexts.push(context.to_owned()),
+        None => names.push(SequenceName { name: name.to_owned(), contexts: vec![context.to_owned()] }),
+    }
+    name.len() + context.len() + 16
 }
 
 /// Names in the order in which they were first seen, each with its contexts.
@@ -101,8 +128,8 @@ impl Names {
         self.order[place].contexts.push(context);
     }
 
-    fn view(&self) -> Vec<SequenceName> {
-        self.order.clone()
+    fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.order.iter().flat_map(|name| name.contexts.iter().map(|context| (&*name.name, &**context)))
     }
 }
 
@@ -220,8 +247,7 @@ mod tests {
         for (name, context) in [("b", "{}"), ("a", r#"{"x":1}"#), ("b", r#"{"x":1.0}"#), ("b", "{}")] {
             names.add(name.into(), context.into());
         }
-        let view = names.view();
-        assert_eq!(view.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["b", "a"]);
-        assert_eq!(view[0].contexts, ["{}", r#"{"x":1.0}"#]);
+        let pairs: Vec<_> = names.pairs().collect();
+        assert_eq!(pairs, [("b", "{}"), ("b", r#"{"x":1.0}"#), ("a", r#"{"x":1}"#)]);
     }
 }

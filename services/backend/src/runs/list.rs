@@ -36,8 +36,7 @@ pub(super) async fn list(context: &Context, call: &Call, request: ListRequest) -
     if size > MAX_SIZE {
         return Err(Error::field("page_size", format!("is {size}: ask for at most {MAX_SIZE}")));
     }
-    let parts = request.parts.clone().unwrap_or_default();
-    convert::parts(&parts)?;
+    let parts = convert::parts(request.parts.clone())?;
     let mut last = match request.page_token.as_str() {
         "" => None,
         token => Some(parse(token)?),

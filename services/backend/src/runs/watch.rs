@@ -36,7 +36,7 @@ use crate::{
     call::Call,
     convert,
     error::{Error, Result},
-    stream::{End, Sender},
+    stream::{End, MESSAGE_BYTES, Sender},
     view::{Names, first_piece, run_parts},
 };
 use feed::Feed;
@@ -52,9 +52,8 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 /// Runs that wait to be sent; with more, no changes are taken until some are sent.
 const MAX_WAITING: usize = limits::RUNS_PER_CALL;
 
-/// Runs in one message, and bytes that it may have before another run.
+/// Runs in one message.
 const RUNS: usize = 100;
-const MESSAGE_BYTES: usize = 1 << 20;
 
 /// Runs that are remembered to tell less about them: forgetting them costs a needless word.
 const REMEMBERED: usize = 100_000;
@@ -82,8 +81,7 @@ pub(super) struct Watch {
 pub(super) async fn begin(backend: &Backend, call: Call, request: WatchRequest) -> Result<Watch> {
     let context = backend.context.clone();
     convert::at_most("run_ids", request.run_ids.len(), limits::RUNS_PER_CALL)?;
-    let parts = request.parts.clone().unwrap_or_default();
-    convert::parts(&parts)?;
+    let parts = convert::parts(request.parts.clone())?;
     let settle_ms = request.settle_ms.unwrap_or(DEFAULT_SETTLE_MS);
     if settle_ms > MAX_SETTLE_MS {
         return Err(Error::field("settle_ms", format!("is {settle_ms}: at most {MAX_SETTLE_MS} is good")));
@@ -189,22 +187,24 @@ impl Watch {
             if numbers.is_empty() {
                 return Ok(has_sent);
             }
-            let mut messages = messages(self.changes(&numbers).await?);
-            // Going on behind these runs is right once all of them were sent.
-            let last = messages.pop().unwrap_or_default();
-            for changes in messages {
-                let resume = before.clone();
-                sender.send(WatchResponse { changes, resume, snapshot_done: false }).await?;
-            }
-            if !last.is_empty() {
-                has_sent = true;
-                sender.send(self.answer(last)).await?;
+            let mut left = &numbers[..];
+            while !left.is_empty() {
+                let (changes, told) = self.changes(left).await?;
+                left = &left[told..];
+                if !changes.is_empty() {
+                    has_sent = true;
+                    // Going on behind these runs is right once all of them were sent.
+                    let resume =
+                        if left.is_empty() { resume::encode(self.position()) } else { before.clone() };
+                    sender.send(WatchResponse { changes, resume, snapshot_done: false }).await?;
+                }
             }
         }
     }
 
-    /// What these runs have become. A change that is committed behind the snapshot which decides is sent once more.
-    async fn changes(&mut self, numbers: &[RunNumber]) -> Result<Vec<RunChange>> {
+    /// What the first of these runs have become, as many as make a message, and how many that are. A change that is committed
+    /// behind the snapshot which decides is sent once more.
+    async fn changes(&mut self, numbers: &[RunNumber]) -> Result<(Vec<RunChange>, usize)> {
         let snapshot = self.context.store.snapshot().await?;
         let version = snapshot.version();
         let documents = documents_get(snapshot.as_ref(), self.call.project, numbers).await?;
@@ -215,19 +215,25 @@ impl Watch {
         let wanted = self.filter.matching(&self.call, snapshot.as_ref(), visible.collect()).await?;
         drop(snapshot);
         let mut names = Names::new(&self.call);
-        let mut changes = Vec::new();
+        let (mut changes, mut bytes, mut told) = (Vec::new(), 0, 0);
         for number in numbers {
+            told += 1;
             self.sent.insert(*number, version);
             let change = match wanted.contains(number) {
                 true => self.changed(&mut names, *number).await?,
                 false => None,
             };
-            changes.extend(match change {
+            let change = match change {
                 Some(change) => Some(change),
                 None => self.left(*number).await?,
-            });
+            };
+            bytes += change.as_ref().map_or(0, Message::encoded_len);
+            changes.extend(change);
+            if bytes >= MESSAGE_BYTES {
+                break;
+            }
         }
-        Ok(changes)
+        Ok((changes, told))
     }
 
     /// The run with the parts that are asked for, if it is still there.
@@ -273,30 +279,19 @@ impl Watch {
     async fn send_snapshot(&mut self, sender: &Sender<WatchResponse>) -> Result<(), End> {
         let mut source = Source::new(&self.call, &self.filter);
         while let Some(numbers) = source.next(&self.context, &self.call).await? {
-            let mut changes = self.changes(&numbers).await?;
-            changes.retain(|change| matches!(change.change, Some(run_change::Change::Run(_))));
-            for changes in messages(changes).into_iter().filter(|changes| !changes.is_empty()) {
-                sender.send(WatchResponse { changes, ..WatchResponse::default() }).await?;
+            let mut left = &numbers[..];
+            while !left.is_empty() {
+                let (mut changes, told) = self.changes(left).await?;
+                left = &left[told..];
+                changes.retain(|change| matches!(change.change, Some(run_change::Change::Run(_))));
+                if !changes.is_empty() {
+                    sender.send(WatchResponse { changes, ..WatchResponse::default() }).await?;
+                }
             }
         }
         sender.send(WatchResponse { snapshot_done: true, ..self.answer(Vec::new()) }).await?;
         Ok(())
     }
-}
-
-/// Cut into messages that are not too large; a run alone may be.
-fn messages(changes: Vec<RunChange>) -> Vec<Vec<RunChange>> {
-    let mut messages = vec![Vec::new()];
-    let mut bytes = 0;
-    for change in changes {
-        if bytes >= MESSAGE_BYTES {
-            messages.push(Vec::new());
-            bytes = 0;
-        }
-        bytes += change.encoded_len();
-        messages.last_mut().expect("there is one from the beginning").push(change);
-    }
-    messages
 }
 
 /// Runs that are there when a watch begins, those of a project newest first.

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use matyan_model::{
-    ids::{Project, RunNumber},
+    ids::{Project, RunId, RunNumber},
     keys,
+    run::run_ids_of,
 };
 use matyan_store::{Range, Scan};
 
@@ -13,6 +14,8 @@ use crate::{Context, error::Result};
 
 /// Rows of the index that are read at once.
 const ROWS: usize = 64;
+/// Ids that are read at once, of runs of one moment.
+const IDS: usize = 1_000;
 
 pub(super) struct Dated {
     context: Arc<Context>,
@@ -40,7 +43,7 @@ impl Dated {
         Self { context, project, descending, rest, ahead: Vec::new() }
     }
 
-    /// The next runs: all of some moments. None: there are no more.
+    /// The next runs: all of some moments, in their order. None: there are no more.
     pub(super) async fn next(&mut self) -> Result<Vec<RunNumber>> {
         loop {
             self.read().await?;
@@ -51,9 +54,32 @@ impl Dated {
                 Some(_) => self.ahead.partition_point(|(created_us, _)| Some(*created_us) != last),
             };
             if whole > 0 || self.rest.is_none() {
-                return Ok(self.ahead.drain(..whole).map(|(_, number)| number).collect());
+                let moments = self.ahead.drain(..whole).collect();
+                return self.in_order(moments).await;
             }
         }
+    }
+
+    /// Runs of one moment stand by their ids, however many they are.
+    async fn in_order(&self, moments: Vec<(i64, RunNumber)>) -> Result<Vec<RunNumber>> {
+        let mut ordered = Vec::with_capacity(moments.len());
+        for moment in moments.chunk_by(|one, other| one.0 == other.0) {
+            if let [(_, alone)] = moment {
+                ordered.push(*alone);
+                continue;
+            }
+            let numbers: Vec<RunNumber> = moment.iter().map(|(_, number)| *number).collect();
+            let mut ids = Vec::with_capacity(numbers.len());
+            for numbers in numbers.chunks(IDS) {
+                let snapshot = self.context.store.snapshot().await?;
+                ids.extend(run_ids_of(snapshot.as_ref(), self.project, numbers).await?);
+            }
+            let mut runs: Vec<_> = ids.into_iter().zip(numbers).collect();
+            let text = |id: &Option<RunId>| id.as_ref().map(|id| id.as_str().to_owned());
+            runs.sort_by_cached_key(|(id, number)| (text(id), *number));
+            ordered.extend(runs.into_iter().map(|(_, number)| number));
+        }
+        Ok(ordered)
     }
 
     async fn read(&mut self) -> Result<()> {

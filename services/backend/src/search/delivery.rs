@@ -57,7 +57,10 @@ impl Delivery {
     }
 
     async fn read(&mut self, scanner: &mut Scanner) -> Result<()> {
-        let numbers: Vec<RunNumber> = self.pending.iter().take(AGAIN).map(|(number, _)| *number).collect();
+        // One that was late already is read alone: to load the others as well may take what a snapshot lives.
+        let is_late = |(number, _): &(RunNumber, Place)| Some(*number) == self.late;
+        let count = if self.pending.front().is_some_and(is_late) { 1 } else { AGAIN };
+        let numbers: Vec<RunNumber> = self.pending.iter().take(count).map(|(number, _)| *number).collect();
         let page = scanner.again(&numbers).await?;
         // Those behind the last one that was read are asked for again; what has gone meanwhile is passed.
         let unread = page.unread.first().and_then(|first| numbers.iter().position(|number| number == first));

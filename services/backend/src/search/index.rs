@@ -1,7 +1,7 @@
 //! The half of the planner that reads: what rows answer a probe, how many there are, and which runs they name.
 //! Rows of an index may be those of dead or changed runs; the documents decide.
 
-use std::{borrow::Cow, ops::Bound};
+use std::{borrow::Cow, collections::VecDeque, ops::Bound};
 
 use matyan_model::{
     entity::entity_find,
@@ -50,57 +50,72 @@ impl Statistics for Counts<'_> {
     }
 }
 
-/// Counts the rows of each probe, further only while a scan is the best that is known. What is more counts as all.
+/// Counts the rows of each probe, further only while a scan is the best that is known and something is left to count. What
+/// is more counts as all.
 pub(crate) async fn counts<'p>(
     snapshot: &dyn Snapshot,
     project: Project,
     plan: &'p Plan,
 ) -> Result<Counts<'p>> {
     let runs = project_count(snapshot, project, Counter::Runs).await?.max(0).cast_unsigned();
-    let mut rows = Vec::new();
+    let mut counting = Vec::new();
     for probe in plan.probes() {
-        rows.push((probe, rows_of(snapshot, project, probe).await?));
+        counting.push(Counting::of(probe, rows_of(snapshot, project, probe).await?));
     }
-    let mut known = Counts { runs, counts: Vec::new() };
     for most in COUNTED.into_iter().chain([(runs / SCAN_FROM).max(COUNTED[1])]) {
-        known.counts.clear();
         let mut left = COUNTED_IN_ALL.max(2 * most);
-        for (probe, rows) in &rows {
-            let count = match rows {
-                Some(rows) => {
-                    let most = most.min(left);
-                    let count = counted(snapshot, rows, most).await?;
-                    left -= count.min(left);
-                    Some(if count < most { count } else { runs.max(count) })
-                }
-                None => None,
-            };
-            known.counts.push((*probe, count));
+        for one in &mut counting {
+            one.go_on(snapshot, most.min(left)).await?;
+            left -= one.count.unwrap_or(0).min(left);
         }
-        let is_unknown = known.counts.iter().all(|(_, count)| count.is_none());
-        if is_unknown || plan.choose(&known).access != Access::Scan {
+        let is_all = counting.iter().all(|one| one.rest.is_empty());
+        if is_all || plan.choose(&known(runs, &counting)).access != Access::Scan {
             break;
         }
     }
-    Ok(known)
+    Ok(known(runs, &counting))
 }
 
-async fn counted(snapshot: &dyn Snapshot, rows: &Rows, most: u64) -> Result<u64> {
-    let ranges = match rows {
-        Rows::Runs(runs) => return Ok(runs.len() as u64),
-        Rows::Ranges(ranges) => ranges,
-    };
-    let mut count = 0;
-    for range in ranges {
-        let mut rest = Some(range.clone());
-        while let Some(range) = rest.filter(|_| count < most) {
-            let wanted = usize::try_from(most - count).unwrap_or(PAGE).min(PAGE);
-            let (found, next) = rows_counted(snapshot, &range, wanted).await?;
-            count += found as u64;
-            rest = next;
-        }
+fn known<'p>(runs: u64, counting: &[Counting<'p>]) -> Counts<'p> {
+    Counts { runs, counts: counting.iter().map(|one| (one.probe, one.told(runs))).collect() }
+}
+
+/// A probe whose rows are being counted.
+struct Counting<'p> {
+    probe: &'p Probe,
+    /// Of those that were looked at; `None` when no index answers it.
+    count: Option<u64>,
+    /// Those that were not.
+    rest: VecDeque<Range>,
+}
+
+impl<'p> Counting<'p> {
+    fn of(probe: &'p Probe, rows: Option<Rows>) -> Self {
+        let (count, rest) = match rows {
+            None => (None, VecDeque::new()),
+            Some(Rows::Runs(runs)) => (Some(runs.len() as u64), VecDeque::new()),
+            Some(Rows::Ranges(ranges)) => (Some(0), ranges.into()),
+        };
+        Self { probe, count, rest }
     }
-    Ok(count)
+
+    /// Counts until there are so many.
+    async fn go_on(&mut self, snapshot: &dyn Snapshot, most: u64) -> Result<()> {
+        let Some(count) = &mut self.count else { return Ok(()) };
+        while *count < most
+            && let Some(range) = self.rest.pop_front()
+        {
+            let wanted = usize::try_from(most - *count).unwrap_or(PAGE).min(PAGE);
+            let (found, next) = rows_counted(snapshot, &range, wanted).await?;
+            *count += found as u64;
+            next.into_iter().for_each(|next| self.rest.push_front(next));
+        }
+        Ok(())
+    }
+
+    fn told(&self, runs: u64) -> Option<u64> {
+        self.count.map(|count| if self.rest.is_empty() { count } else { runs.max(count) })
+    }
 }
 
 /// The rows of a probe; `None` when no index answers it.

@@ -15,7 +15,7 @@ use matyan_proto::{
     series::v1::{BucketColumn, PointColumns, SeriesBuckets, SeriesPoints},
 };
 use matyan_ql::Endpoint;
-use matyan_store::Snapshot;
+use matyan_store::{Snapshot, Version};
 use prost::Message;
 
 use super::{
@@ -28,7 +28,7 @@ use crate::{
     call::Call,
     convert,
     error::{Error, Result},
-    series::{Axis, Whole, at_once, bucket_columns, chart, columnar, sample, x_axis},
+    series::{Axis, Whole, at_once, bucket_columns, chart, columnar, sample, whole_columns, x_axis},
     view,
 };
 
@@ -39,10 +39,30 @@ pub(super) struct Metrics {
 }
 
 enum Wanted {
+    /// Every point, in pieces.
+    Whole {
+        columns: PointColumns,
+        x_axis: Option<String>,
+    },
+    Short(Short),
+}
+
+/// What is one piece, however long the series is.
+enum Short {
     Points { density: u32, columns: PointColumns, x_axis: Option<String> },
-    Whole { columns: PointColumns, x_axis: Option<String> },
     Buckets { pixels: usize, columns: Vec<BucketColumn> },
-    Nothing,
+    Info,
+}
+
+impl Short {
+    /// At most, of a series.
+    fn points(&self) -> usize {
+        match self {
+            Self::Points { density, .. } => *density as usize,
+            Self::Buckets { pixels, .. } => *pixels,
+            Self::Info => 0,
+        }
+    }
 }
 
 pub(super) enum Piece {
@@ -67,15 +87,15 @@ pub(super) fn search(
             }
             match density {
                 0 => Wanted::Whole { columns, x_axis: request.x_axis },
-                density => Wanted::Points { density, columns, x_axis: request.x_axis },
+                density => Wanted::Short(Short::Points { density, columns, x_axis: request.x_axis }),
             }
         }
         Some(Points::Pixels(0)) => return Err(Error::field("pixels", "is 0: ask for at least 1")),
         Some(Points::Pixels(pixels)) => {
             convert::at_most("pixels", pixels as usize, limits::POINTS_PER_SERIES)?;
-            Wanted::Buckets { pixels: pixels as usize, columns: bucket_columns }
+            Wanted::Short(Short::Buckets { pixels: pixels as usize, columns: bucket_columns })
         }
-        Some(Points::None(_)) | None => Wanted::Nothing,
+        Some(Points::None(_)) | None => Wanted::Short(Short::Info),
     };
     let compiled = text::compiled(&context, request.query, Endpoint::Metric)?;
     let search = SequenceSearch::new(context, call, compiled, request.parts, request.limit)?;
@@ -86,7 +106,7 @@ impl Kind for Metrics {
     type Message = MetricsResponse;
     type Row = RunMetrics;
     type Piece = Piece;
-    type Open = OpenSeries;
+    type Open = Open;
 
     async fn read(
         &self,
@@ -95,55 +115,34 @@ impl Kind for Metrics {
         snapshot: &dyn Snapshot,
         run: RunPlace,
         sequences: &[Sequence],
-        open: &mut Option<OpenSeries>,
+        open: &mut Open,
     ) -> Result<(Vec<Piece>, usize)> {
-        let points = match &self.wanted {
+        match &self.wanted {
             Wanted::Whole { columns, x_axis } => {
                 let Some(sequence) = sequences.first() else { return Ok((Vec::new(), 0)) };
-                if open.is_none() {
-                    *open = self.open(snapshot, run, sequence, x_axis.as_deref()).await?;
+                if open.series.is_none() {
+                    let opened = opened(&mut open.run, snapshot, run).await?;
+                    open.series = self.open(snapshot, opened, run, sequence, x_axis.as_deref()).await?;
                 }
-                let Some(series) = open else { return Ok((Vec::new(), 1)) };
+                let Some(series) = &mut open.series else { return Ok((Vec::new(), 1)) };
                 let piece = series.next(snapshot, *columns).await?;
                 let is_read = piece.as_ref().is_none_or(|piece| !piece.more);
                 if is_read {
-                    *open = None;
+                    open.series = None;
                 }
                 let pieces = piece.map(|piece| Piece::Points(Box::new(piece)));
-                return Ok((pieces.into_iter().collect(), usize::from(is_read)));
+                Ok((pieces.into_iter().collect(), usize::from(is_read)))
             }
-            Wanted::Points { density, .. } => *density as usize,
-            Wanted::Buckets { pixels, .. } => *pixels,
-            Wanted::Nothing => 0,
-        };
-        let sequences = &sequences[..sequences.len().min(at_once(points))];
-        let opened = RunSeries::open(snapshot, run).await?;
-        let numbers: Vec<SeriesNumber> = sequences.iter().map(|sequence| sequence.number).collect();
-        let views = opened.views(snapshot, &numbers).await?;
-        let mut pieces = Vec::with_capacity(sequences.len());
-        for (sequence, series) in sequences.iter().zip(views) {
-            let SequenceHeader::Metric(header) = &sequence.header else { continue };
-            let summary = series.summary(snapshot).await?;
-            let info = view::metric_info(sequence.number, header.clone(), summary.as_ref());
-            pieces.push(match &self.wanted {
-                Wanted::Nothing | Wanted::Whole { .. } => Piece::Info(info),
-                Wanted::Buckets { pixels, columns } => {
-                    let mut buckets = chart(snapshot, &series, self.steps, *pixels, columns).await?;
-                    buckets.info = Some(info);
-                    Piece::Buckets(Box::new(buckets))
-                }
-                Wanted::Points { density, columns, x_axis } => {
-                    let axis = match x_axis {
-                        Some(name) => axis(snapshot, &opened, run, name, &header.context).await?,
-                        None => None,
-                    };
-                    let mut points = self.points(snapshot, &series, *density, *columns, axis).await?;
-                    points.info = Some(info);
-                    Piece::Points(Box::new(points))
-                }
-            });
+            Wanted::Short(short) => {
+                let sequences = &sequences[..sequences.len().min(at_once(short.points()))];
+                let opened = opened(&mut open.run, snapshot, run).await?;
+                Ok((self.short(snapshot, opened, run, sequences, short).await?, sequences.len()))
+            }
         }
-        Ok((pieces, sequences.len()))
+    }
+
+    fn is_inside(open: &Open) -> bool {
+        open.series.is_some()
     }
 
     fn bytes(piece: &Piece) -> usize {
@@ -177,15 +176,15 @@ impl Metrics {
     async fn open(
         &self,
         snapshot: &dyn Snapshot,
+        opened: &RunSeries,
         run: RunPlace,
         sequence: &Sequence,
         x_axis: Option<&str>,
     ) -> Result<Option<OpenSeries>> {
         let SequenceHeader::Metric(header) = &sequence.header else { return Ok(None) };
-        let opened = RunSeries::open(snapshot, run).await?;
         let view = opened.view(snapshot, sequence.number).await?;
         let axis = match x_axis {
-            Some(name) => axis(snapshot, &opened, run, name, &header.context).await?,
+            Some(name) => axis(snapshot, opened, run, name, &header.context).await?,
             None => None,
         };
         let axis = match axis {
@@ -196,6 +195,42 @@ impl Metrics {
         let info = Some(view::metric_info(sequence.number, header.clone(), summary.as_ref()));
         let whole = Whole::new(view.scan(snapshot, self.steps).await?);
         Ok(Some(OpenSeries { info, whole, axis, points: None }))
+    }
+
+    async fn short(
+        &self,
+        snapshot: &dyn Snapshot,
+        opened: &RunSeries,
+        run: RunPlace,
+        sequences: &[Sequence],
+        short: &Short,
+    ) -> Result<Vec<Piece>> {
+        let numbers: Vec<SeriesNumber> = sequences.iter().map(|sequence| sequence.number).collect();
+        let views = opened.views(snapshot, &numbers).await?;
+        let mut pieces = Vec::with_capacity(sequences.len());
+        for (sequence, series) in sequences.iter().zip(views) {
+            let SequenceHeader::Metric(header) = &sequence.header else { continue };
+            let summary = series.summary(snapshot).await?;
+            let info = view::metric_info(sequence.number, header.clone(), summary.as_ref());
+            pieces.push(match short {
+                Short::Info => Piece::Info(info),
+                Short::Buckets { pixels, columns } => {
+                    let mut buckets = chart(snapshot, &series, self.steps, *pixels, columns).await?;
+                    buckets.info = Some(info);
+                    Piece::Buckets(Box::new(buckets))
+                }
+                Short::Points { density, columns, x_axis } => {
+                    let axis = match x_axis {
+                        Some(name) => axis(snapshot, opened, run, name, &header.context).await?,
+                        None => None,
+                    };
+                    let mut points = self.points(snapshot, &series, *density, *columns, axis).await?;
+                    points.info = Some(info);
+                    Piece::Points(Box::new(points))
+                }
+            });
+        }
+        Ok(pieces)
     }
 
     async fn points(
@@ -215,8 +250,26 @@ impl Metrics {
     }
 }
 
+/// What of a run is kept from read to read.
+#[derive(Default)]
+pub(super) struct Open {
+    run: Opened,
+    series: Option<OpenSeries>,
+}
+
+/// The unfolded points of a run, as of this version: to read them again for each series would take most of the time.
+type Opened = Option<(Version, RunSeries)>;
+
+async fn opened<'o>(opened: &'o mut Opened, snapshot: &dyn Snapshot, run: RunPlace) -> Result<&'o RunSeries> {
+    let version = snapshot.version();
+    if opened.as_ref().is_none_or(|(of, _)| *of != version) {
+        *opened = Some((version, RunSeries::open(snapshot, run).await?));
+    }
+    Ok(&opened.as_ref().expect("it was opened above").1)
+}
+
 /// A series of which every point is sent.
-pub(super) struct OpenSeries {
+struct OpenSeries {
     /// Until the first piece is sent.
     info: Option<SeriesInfo>,
     whole: Whole,
@@ -231,7 +284,7 @@ impl OpenSeries {
             self.points = self.whole.next(snapshot).await?;
         }
         let Some((points, more)) = &self.points else { return Ok(None) };
-        let mut piece = SeriesPoints { more: *more, ..columnar(points, columns) };
+        let mut piece = SeriesPoints { more: *more, ..whole_columns(points, columns) };
         if let Some(axis) = &mut self.axis {
             (piece.x_places, piece.x_values) = axis.values(snapshot, &points.steps).await?;
         }

@@ -56,7 +56,7 @@ impl Kind for Objects {
     type Message = ObjectsResponse;
     type Row = RunObjects;
     type Piece = Answer;
-    type Open = Cursor;
+    type Open = Option<Cursor>;
 
     async fn read(
         &self,
@@ -85,6 +85,10 @@ impl Kind for Objects {
         }
         *open = None;
         Ok((vec![piece], 1))
+    }
+
+    fn is_inside(open: &Option<Cursor>) -> bool {
+        open.is_some()
     }
 
     fn bytes(piece: &Answer) -> usize {

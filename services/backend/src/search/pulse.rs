@@ -31,16 +31,17 @@ impl<'s, T> Pulse<'s, T> {
         loop {
             tokio::select! {
                 biased;
-                () = self.sender.closed() => return Err(Left),
+                // First, as it mostly need not wait.
                 done = &mut work => return Ok(done),
+                () = self.sender.closed() => return Err(Left),
                 _ = self.ticks.tick() => drop(sign_of_life().map(|message| self.sender.try_send(message))),
             }
         }
     }
 
-    /// Sends if the client need not be waited for; gives the message back otherwise.
-    pub(crate) fn try_send(&mut self, message: T) -> Result<(), T> {
-        self.sender.try_send(message)?;
+    /// Sends if the client need not be waited for long; gives the message back otherwise.
+    pub(crate) async fn send_soon(&mut self, message: T) -> Result<(), T> {
+        self.sender.send_soon(message).await?;
         self.ticks.reset();
         Ok(())
     }

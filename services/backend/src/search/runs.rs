@@ -30,12 +30,10 @@ use crate::{
     call::Call,
     convert,
     error::{Error, Result},
-    stream::{End, Sender},
+    stream::{End, MESSAGE_BYTES, Sender},
     view::{Names, in_pieces, run_parts},
 };
 
-/// A message is sent when it has grown to this.
-pub(super) const MESSAGE_BYTES: usize = 1 << 20;
 const MESSAGE_RUNS: usize = 256;
 
 /// A request that has been checked.
@@ -52,8 +50,7 @@ pub(super) struct RunSearch {
 
 impl RunSearch {
     pub(super) fn new(context: Arc<Context>, call: Call, request: RunsRequest) -> Result<Self> {
-        let parts = request.parts.unwrap_or_default();
-        convert::parts(&parts)?;
+        let parts = convert::parts(request.parts)?;
         Ok(Self {
             compiled: text::compiled(&context, request.query, Endpoint::Run)?,
             keys: sort::keys(request.sort)?,
@@ -190,7 +187,7 @@ impl Out<'_> {
             }
             self.scanner.count(numbers.len());
             let mut unread = numbers;
-            while !unread.is_empty() {
+            while !unread.is_empty() && self.left != Some(0) {
                 let life = self.sign_of_life();
                 let mut page = self.pulse.during(self.scanner.again(&unread), life).await??;
                 unread = std::mem::take(&mut page.unread);
@@ -288,10 +285,10 @@ impl Out<'_> {
         self.message.runs.push(run);
     }
 
-    /// Sends what there is; what is still to be delivered is forgotten if the client lets wait.
+    /// Sends what there is; what is still to be delivered is forgotten if the client lets wait for long.
     async fn flush(&mut self, delivery: &mut Delivery) -> Result<(), End> {
         let message = self.message();
-        if let Err(message) = self.pulse.try_send(message) {
+        if let Err(message) = self.pulse.send_soon(message).await {
             delivery.forget();
             self.pulse.send(message).await?;
         }

@@ -9,7 +9,7 @@ use matyan_model::{
     run::{Document, documents_get, runs_list},
 };
 use matyan_proto::common::v1::Progress;
-use matyan_ql::{Path, Plan};
+use matyan_ql::{Endpoint, Path, Plan};
 use matyan_store::{Error as StoreError, Range, Scan, Snapshot};
 
 use super::{
@@ -21,6 +21,7 @@ use super::{
 use crate::{
     Context,
     error::{Error, Result},
+    metrics::Planned,
 };
 
 /// Documents of a scan that are read at once: at first few, so that something is found soon, and then so many that changes
@@ -90,7 +91,16 @@ impl Scanner {
                 (Rest::Listed(numbers), total)
             }
         };
-        let is_dense = plan.exact && matches!(rest, Rest::Scan(_));
+        let endpoint = compiled.query.options().endpoint;
+        let is_listed = matches!(rest, Rest::Listed(_));
+        let planned = match is_listed {
+            true if choice.exact => Planned::Exact,
+            true => Planned::Superset,
+            false if endpoint != Endpoint::Run && plan.sequences.is_none() => Planned::UnindexedSequence,
+            false => Planned::NoCandidates,
+        };
+        context.metrics.planned(endpoint, planned);
+        let is_dense = plan.exact && !is_listed;
         let narrowed = plan.sequences.clone();
         let rest = if narrowed.as_ref().is_some_and(Vec::is_empty) { Rest::Listed(Vec::new()) } else { rest };
         Ok(Self {

@@ -16,7 +16,7 @@ use super::{
     delivery::{Delivery, Place},
     judge::Matched,
     pulse::Pulse,
-    runs::{MESSAGE_BYTES, always_raised},
+    runs::always_raised,
     scan::Scanner,
     text::Compiled,
 };
@@ -25,9 +25,12 @@ use crate::{
     call::Call,
     convert,
     error::{Error, Result},
-    stream::{End, Sender},
+    stream::{End, MESSAGE_BYTES, Sender},
     view::{Names, run_parts},
 };
+
+/// What stands in one message if it is several pieces: params of a run and a large object are each as large as one may be.
+const SHARED_BYTES: usize = 2 * MESSAGE_BYTES;
 
 /// What is sent of the sequences of one kind.
 pub(super) trait Kind: Send + Sync {
@@ -36,11 +39,12 @@ pub(super) trait Kind: Send + Sync {
     type Row: Send;
     /// What is sent of one sequence, or of a part of it.
     type Piece: Send;
-    /// A sequence of which some was read: what a message does not hold comes in pieces.
-    type Open: Send;
+    /// What of a run is kept between two reads: also a sequence of which some was read, as what a message does not hold comes
+    /// in pieces.
+    type Open: Default + Send;
 
     /// What is asked for of the first of these sequences, in their order: about as much as a message holds. Tells how many
-    /// of them were read to their end; `open` is the one behind those. May be called again after an error.
+    /// of them were read to their end; the one behind those may be open. May be called again after an error.
     fn read(
         &self,
         context: &Context,
@@ -48,8 +52,11 @@ pub(super) trait Kind: Send + Sync {
         snapshot: &dyn Snapshot,
         run: RunPlace,
         sequences: &[Sequence],
-        open: &mut Option<Self::Open>,
+        open: &mut Self::Open,
     ) -> impl Future<Output = Result<(Vec<Self::Piece>, usize)>> + Send;
+
+    /// Whether some of the next sequence was read.
+    fn is_inside(open: &Self::Open) -> bool;
 
     fn bytes(piece: &Self::Piece) -> usize;
 
@@ -84,8 +91,7 @@ impl SequenceSearch {
         parts: Option<RunParts>,
         limit: u32,
     ) -> Result<Self> {
-        let parts = parts.unwrap_or_default();
-        convert::parts(&parts)?;
+        let parts = convert::parts(parts)?;
         Ok(Self { context, call, compiled, parts, limit })
     }
 
@@ -137,8 +143,7 @@ struct OpenRun<S> {
     run: Run,
     sequences: Vec<Sequence>,
     read: usize,
-    /// The next one, if some of it was read.
-    sequence: Option<S>,
+    kept: S,
     /// Something of it is on its way, so that it cannot be begun anew.
     is_begun: bool,
     /// Where the rest is read from once the first snapshot was given up.
@@ -158,7 +163,7 @@ impl<K: Kind> Out<'_, K> {
                 self.one(&mut delivery, place, matched).await?;
             }
             if !self.rows.is_empty() && !self.scanner.is_done() {
-                self.flush(&mut delivery).await?;
+                self.flush(&mut delivery, &mut None).await?;
             }
         }
         self.warnings.extend(always_raised(&self.scanner));
@@ -204,11 +209,12 @@ impl<K: Kind> Out<'_, K> {
         let kept = sequences.into_iter().enumerate().filter(|(at, _)| matching.next_if_eq(at).is_some());
         let sequences = kept.map(|(_, sequence)| sequence).collect();
         let place = RunPlace { project: self.call.project, number };
-        let sequence = None;
-        Ok(Ok(OpenRun { place, run, sequences, read: 0, sequence, is_begun: false, snapshot: None }))
+        let kept = K::Open::default();
+        Ok(Ok(OpenRun { place, run, sequences, read: 0, kept, is_begun: false, snapshot: None }))
     }
 
-    /// Sends the sequences of a run; an inner error means that nothing of it was sent.
+    /// Sends the sequences of a run; an inner error means that nothing of it was sent. What takes longer than one snapshot
+    /// lives goes on with a newer one.
     async fn pieces(
         &mut self,
         delivery: &mut Delivery,
@@ -217,7 +223,9 @@ impl<K: Kind> Out<'_, K> {
         let mut pieces = Vec::new();
         while open.read < open.sequences.len() {
             let (read, done) = match self.read(delivery, open).await? {
-                Err(Error::Store(StoreError::SnapshotTooOld)) if open.is_begun => {
+                Err(Error::Store(StoreError::SnapshotTooOld))
+                    if open.read > 0 || K::is_inside(&open.kept) =>
+                {
                     open.snapshot = Some(self.context.store.snapshot().await?);
                     self.read(delivery, open).await??
                 }
@@ -226,23 +234,39 @@ impl<K: Kind> Out<'_, K> {
                 Ok(read) => read,
             };
             open.read += done;
-            self.bytes += read.iter().map(K::bytes).sum::<usize>();
+            let bytes = read.iter().map(K::bytes).sum::<usize>();
+            let is_alone = self.rows.is_empty() && pieces.is_empty() && open.is_begun;
+            // What is large shares its message with nothing.
+            if !is_alone && self.bytes + prost::Message::encoded_len(&open.run) + bytes > SHARED_BYTES {
+                self.send_piece(delivery, open, std::mem::take(&mut pieces)).await?;
+            }
+            self.bytes += bytes;
             pieces.extend(read);
             if self.bytes >= MESSAGE_BYTES && open.read < open.sequences.len() {
-                self.push(open, std::mem::take(&mut pieces), true);
-                open.is_begun = true;
-                open.snapshot = None;
-                self.flush(delivery).await?;
-                if delivery.is_forgotten() {
-                    open.snapshot = Some(self.context.store.snapshot().await?);
-                }
+                self.send_piece(delivery, open, std::mem::take(&mut pieces)).await?;
             }
         }
         self.push(open, pieces, false);
         if self.bytes >= MESSAGE_BYTES {
-            self.flush(delivery).await?;
+            self.flush(delivery, &mut open.snapshot).await?;
         }
         Ok(Ok(()))
+    }
+
+    /// Sends what was gathered and the pieces of a run that goes on.
+    async fn send_piece(
+        &mut self,
+        delivery: &mut Delivery,
+        open: &mut OpenRun<K::Open>,
+        pieces: Vec<K::Piece>,
+    ) -> Result<(), End> {
+        self.push(open, pieces, true);
+        open.is_begun = true;
+        self.flush(delivery, &mut open.snapshot).await?;
+        if delivery.is_forgotten() && open.snapshot.is_none() {
+            open.snapshot = Some(self.context.store.snapshot().await?);
+        }
+        Ok(())
     }
 
     async fn read(
@@ -250,11 +274,11 @@ impl<K: Kind> Out<'_, K> {
         delivery: &Delivery,
         open: &mut OpenRun<K::Open>,
     ) -> Result<Result<(Vec<K::Piece>, usize)>, End> {
-        let OpenRun { place, sequences, read, sequence, snapshot, .. } = open;
+        let OpenRun { place, sequences, read, kept, snapshot, .. } = open;
         let snapshot = snapshot.as_deref().unwrap_or_else(|| delivery.snapshot());
         let life = self.sign_of_life();
         let sequences = &sequences[*read..];
-        let read = self.kind.read(&self.context, &self.call, snapshot, *place, sequences, sequence);
+        let read = self.kind.read(&self.context, &self.call, snapshot, *place, sequences, kept);
         Ok(self.pulse.during(read, life).await?)
     }
 
@@ -265,11 +289,16 @@ impl<K: Kind> Out<'_, K> {
         self.rows.push(self.kind.row(run, pieces, more));
     }
 
-    /// Sends what there is. While the client has to be waited for no snapshot is held.
-    async fn flush(&mut self, delivery: &mut Delivery) -> Result<(), End> {
+    /// Sends what there is. While the client has to be waited for long no snapshot is held.
+    async fn flush(
+        &mut self,
+        delivery: &mut Delivery,
+        newer: &mut Option<Box<dyn Snapshot>>,
+    ) -> Result<(), End> {
         let message = self.message(false);
-        let Err(message) = self.pulse.try_send(message) else { return Ok(()) };
+        let Err(message) = self.pulse.send_soon(message).await else { return Ok(()) };
         delivery.forget();
+        *newer = None;
         Ok(self.pulse.send(message).await?)
     }
 

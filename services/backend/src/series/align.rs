@@ -1,29 +1,24 @@
 //! The x axes of charts: for each asked series the values of another metric of its context, its epochs, or its times.
 
-use std::ops::Range;
-
 use matyan_model::{
     ids::SeriesNumber,
-    series::{ABSENT, PointScan, Points, RunPlace, RunSeries},
+    series::{ABSENT, PointScan, Points, RunSeries, StepRange},
 };
 use matyan_proto::{
     common::v1::SeriesKey,
     limits,
     series::v1::{AlignRequest, AlignResponse, AlignSeries, AlignedSeries, align_request::Axis},
 };
+use matyan_store::Snapshot;
 
-use super::select;
+use super::{reading::Reading, select, whole::Whole};
 use crate::{
     Context,
     call::Call,
-    context::Found,
     convert,
     error::{Error, Result},
     stream::{End, Sender},
 };
-
-/// Points in one message: some 1 MB.
-const PIECE: usize = 64 * 1024;
 
 pub(super) fn check(request: &AlignRequest) -> Result<()> {
     convert::at_most("runs", request.runs.len(), limits::RUNS_PER_CALL)?;
@@ -34,6 +29,15 @@ pub(super) fn check(request: &AlignRequest) -> Result<()> {
         Some(_) => Ok(()),
         None => Err(Error::field("axis", "is missing: name a metric, or ask for epochs or times")),
     }
+}
+
+/// A series whose axis may be there.
+struct Asked {
+    place: u32,
+    steps: StepRange,
+    own: SeriesNumber,
+    /// The series that has its x values: itself, or another metric.
+    axis: SeriesNumber,
 }
 
 /// A series whose axis is there.
@@ -54,6 +58,16 @@ enum X {
     },
 }
 
+/// What of the points that have an x one pass over them sends.
+#[derive(Clone, Copy)]
+struct Pass {
+    values: bool,
+    steps: bool,
+}
+
+const AT_ONCE: [Pass; 1] = [Pass { values: true, steps: true }];
+const BY_COLUMN: [Pass; 2] = [Pass { values: true, steps: false }, Pass { values: false, steps: true }];
+
 pub(super) async fn send(
     context: &Context,
     call: &Call,
@@ -61,89 +75,122 @@ pub(super) async fn send(
     sender: &Sender<AlignResponse>,
 ) -> Result<(), End> {
     let axis = request.axis.unwrap_or(Axis::Time(true));
-    for (run, asked) in (0..).zip(&request.runs) {
-        let Some(found) = context.run_if_there(call, &asked.run_id).await? else { continue };
-        let aligned = aligned(call, &found, &axis, &asked.series).await?;
-        drop(found);
-        let answer = |series| AlignResponse { run_id: asked.run_id.clone(), run, series };
-        if aligned.is_empty() {
-            sender.send(answer(Vec::new())).await?;
-        }
-        for mut series in aligned {
-            let mut is_begun = false;
-            while let Some(points) = next(context, &mut series.scan).await? {
-                for start in (0..points.len()).step_by(PIECE) {
-                    let piece = piece(&series, &points, start..points.len().min(start + PIECE));
-                    is_begun = true;
-                    sender.send(answer(vec![piece])).await?;
+    for (run, of) in (0..).zip(&request.runs) {
+        let Some(found) = context.run_if_there(call, &of.run_id).await? else { continue };
+        let mut reading = Reading::new(context, call, found);
+        let answer = |series| AlignResponse { run_id: of.run_id.clone(), run, series };
+        let mut is_told = false;
+        for asked in selected(&mut reading, &axis, &of.series).await? {
+            let Some(aligned) = opened(&mut reading, &axis, &asked).await? else { continue };
+            is_told = true;
+            let count = match request.by_column {
+                true => count(&mut reading, &aligned).await?,
+                false => 0,
+            };
+            for pass in if request.by_column { &BY_COLUMN[..] } else { &AT_ONCE[..] } {
+                let (mut whole, mut count) = (Whole::new(aligned.scan.clone()), Some(count));
+                while let Some((points, more)) = reading.next(&mut whole).await? {
+                    let count = count.take().unwrap_or_default();
+                    let piece = AlignedSeries { more, count, ..piece(&aligned, &points, *pass) };
+                    reading.send(sender, answer(vec![piece])).await?;
                 }
             }
-            if !is_begun {
-                let empty = AlignedSeries { series: series.place, ..AlignedSeries::default() };
-                sender.send(answer(vec![empty])).await?;
-            }
+        }
+        if !is_told {
+            reading.send(sender, answer(Vec::new())).await?;
         }
     }
     Ok(())
 }
 
-/// Chunks never change in place, so each may be read from a snapshot of its own.
-async fn next(context: &Context, scan: &mut PointScan) -> Result<Option<Points>> {
-    let snapshot = context.store.snapshot().await?;
-    Ok(scan.next(snapshot.as_ref()).await?)
+/// The asked series that are there, and whose axis may be.
+async fn selected(reading: &mut Reading<'_>, axis: &Axis, asked: &[AlignSeries]) -> Result<Vec<Asked>> {
+    let keys: Vec<SeriesKey> = asked.iter().map(|series| series.key.clone().unwrap_or_default()).collect();
+    let found = (0..).zip(asked).zip(select::named(reading, &keys).await?);
+    let found: Vec<_> = found.filter_map(|(asked, found)| Some((asked, found?))).collect();
+    let own = |((place, series), (own, _)): &((u32, &AlignSeries), select::Found)| Asked {
+        place: *place,
+        steps: convert::steps(series.steps.as_ref()),
+        own: *own,
+        axis: *own,
+    };
+    let Axis::Metric(name) = axis else { return Ok(found.iter().map(own).collect()) };
+    let key = |(_, (_, header)): &(_, select::Found)| SeriesKey {
+        name: name.clone(),
+        context: header.context.clone(),
+    };
+    let keys: Vec<SeriesKey> = found.iter().map(key).collect();
+    let axes = found.iter().map(own).zip(select::named(reading, &keys).await?);
+    Ok(axes.filter_map(|(asked, axis)| Some(Asked { axis: axis?.0, ..asked })).collect())
 }
 
-/// The asked series that are there and have the axis.
-async fn aligned(call: &Call, found: &Found, axis: &Axis, asked: &[AlignSeries]) -> Result<Vec<Aligned>> {
-    let snapshot = found.snapshot.as_ref();
-    let opened = RunSeries::open(snapshot, RunPlace { project: call.project, number: found.number }).await?;
-    let mut aligned = Vec::with_capacity(asked.len());
-    for (place, series) in (0..).zip(asked) {
-        let key = series.key.clone().unwrap_or_default();
-        let Some((own, header)) = select::named(snapshot, call, found, &key).await? else { continue };
-        let steps = convert::steps(series.steps.as_ref());
-        let (number, x) = match axis {
-            Axis::Metric(name) => {
-                let key = SeriesKey { name: name.clone(), context: header.context };
-                let Some((number, _)) = select::named(snapshot, call, found, &key).await? else { continue };
-                (number, X::Value)
+async fn opened(reading: &mut Reading<'_>, axis: &Axis, asked: &Asked) -> Result<Option<Aligned>> {
+    loop {
+        let (snapshot, run) = reading.run().await?;
+        match aligned(snapshot, run, axis, asked).await {
+            Err(error) => reading.renew(error)?,
+            aligned => {
+                reading.has_served();
+                return aligned;
             }
-            Axis::Epoch(_) => (own, X::Epoch),
-            Axis::Time(_) => (own, X::Time { from_us: 0 }),
-            Axis::RelativeTime(_) => match begin(&opened, found, own).await? {
-                Some(from_us) => (own, X::Time { from_us }),
-                None => continue,
-            },
-        };
-        let scan = opened.view(snapshot, number).await?.scan(snapshot, steps).await?;
-        aligned.push(Aligned { place, scan, x });
+        }
     }
-    Ok(aligned)
 }
 
-/// When the series began; `None` if that is not known.
-async fn begin(opened: &RunSeries, found: &Found, number: SeriesNumber) -> Result<Option<i64>> {
-    let snapshot = found.snapshot.as_ref();
-    let summary = opened.view(snapshot, number).await?.summary(snapshot).await?;
-    Ok(summary.and_then(|summary| summary.first.time_us()))
+/// `None` if nobody knows when the series began, and its axis counts from there.
+async fn aligned(
+    snapshot: &dyn Snapshot,
+    run: &RunSeries,
+    axis: &Axis,
+    asked: &Asked,
+) -> Result<Option<Aligned>> {
+    let x = match axis {
+        Axis::Metric(_) => X::Value,
+        Axis::Epoch(_) => X::Epoch,
+        Axis::Time(_) => X::Time { from_us: 0 },
+        Axis::RelativeTime(_) => {
+            let summary = run.view(snapshot, asked.own).await?.summary(snapshot).await?;
+            let Some(from_us) = summary.and_then(|summary| summary.first.time_us()) else { return Ok(None) };
+            X::Time { from_us }
+        }
+    };
+    let scan = run.view(snapshot, asked.axis).await?.scan(snapshot, asked.steps).await?;
+    Ok(Some(Aligned { place: asked.place, scan, x }))
+}
+
+/// How many points have an x.
+async fn count(reading: &mut Reading<'_>, series: &Aligned) -> Result<u64> {
+    let (mut whole, mut count) = (Whole::new(series.scan.clone()), 0);
+    while let Some((points, _)) = reading.next(&mut whole).await? {
+        count += (0..points.len()).filter(|at| series.x.of(&points, *at).is_some()).count() as u64;
+    }
+    Ok(count)
 }
 
 /// The points that have an x.
-fn piece(series: &Aligned, points: &Points, range: Range<usize>) -> AlignedSeries {
+fn piece(series: &Aligned, points: &Points, pass: Pass) -> AlignedSeries {
     let mut piece = AlignedSeries { series: series.place, ..AlignedSeries::default() };
-    for at in range {
-        let x = match series.x {
-            X::Value => Some(points.values[at]),
-            X::Epoch => Some(points.epochs[at]).filter(|epoch| *epoch != ABSENT).map(|epoch| epoch as f64),
-            X::Time { from_us } => {
-                let known = Some(points.times_us[at]).filter(|time| *time != ABSENT);
-                known.map(|time| time.saturating_sub(from_us) as f64 / 1e6)
-            }
-        };
-        if let Some(x) = x {
+    for at in 0..points.len() {
+        let Some(x) = series.x.of(points, at) else { continue };
+        if pass.values {
             piece.x_values.push(x);
+        }
+        if pass.steps {
             piece.steps.push(points.steps[at]);
         }
     }
     piece
+}
+
+impl X {
+    fn of(self, points: &Points, at: usize) -> Option<f64> {
+        let known = |column: &[i64]| Some(column[at]).filter(|value| *value != ABSENT);
+        match self {
+            Self::Value => Some(points.values[at]),
+            Self::Epoch => known(&points.epochs).map(|epoch| epoch as f64),
+            Self::Time { from_us } => {
+                known(&points.times_us).map(|time| time.saturating_sub(from_us) as f64 / 1e6)
+            }
+        }
+    }
 }

@@ -45,8 +45,8 @@ pub(crate) async fn send(
     };
     for (run, selection) in (0..).zip(&request.runs) {
         let Some(found) = context.run_if_there(call, &selection.run_id).await? else { continue };
-        let selected = select::series(call, &found, selection).await?;
         let mut reading = Reading::new(context, call, found);
+        let selected = select::series(&mut reading, selection).await?;
         for selected in selected.chunks(at_once(wanted.pixels)) {
             let series = loop {
                 match charts(&mut reading, run, selected, &wanted).await {

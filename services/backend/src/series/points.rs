@@ -1,6 +1,9 @@
 //! Points as they were logged: thinned to a density, or every one of them in pieces.
 
-use matyan_model::series::{ABSENT, PointScan, Points, RunSeries, Sampling, SeriesView, StepRange};
+use matyan_model::{
+    ids::SeriesNumber,
+    series::{ABSENT, PointScan, Points, RunPlace, RunSeries, Sampling, SeriesView, StepRange},
+};
 use matyan_proto::{
     common::v1::SeriesKey,
     runs::v1::SeriesInfo,
@@ -18,7 +21,6 @@ use super::{
 use crate::{
     Context,
     call::Call,
-    context::Found,
     convert,
     error::Result,
     stream::{End, Sender},
@@ -53,10 +55,10 @@ pub(crate) async fn send_samples(
     };
     for (run, selection) in (0..).zip(&request.runs) {
         let Some(found) = context.run_if_there(call, &selection.run_id).await? else { continue };
-        let selected = select::series(call, &found, selection).await?;
-        let axes = axes(call, &found, &selected, wanted.x_axis).await?;
-        let asked: Vec<Asked> = selected.into_iter().zip(axes).collect();
         let mut reading = Reading::new(context, call, found);
+        let selected = select::series(&mut reading, selection).await?;
+        let axes = axes(&mut reading, &selected, wanted.x_axis).await?;
+        let asked: Vec<Asked> = selected.into_iter().zip(axes).collect();
         match wanted.density {
             0 => {
                 for asked in &asked {
@@ -80,22 +82,17 @@ pub(crate) async fn send_samples(
 }
 
 /// A series, and that of its x axis.
-type Asked = (Selected, Option<matyan_model::ids::SeriesNumber>);
+type Asked = (Selected, Option<SeriesNumber>);
 
 async fn axes(
-    call: &Call,
-    found: &Found,
+    reading: &mut Reading<'_>,
     selected: &[Selected],
     name: Option<&str>,
-) -> Result<Vec<Option<matyan_model::ids::SeriesNumber>>> {
+) -> Result<Vec<Option<SeriesNumber>>> {
     let Some(name) = name else { return Ok(vec![None; selected.len()]) };
-    let mut axes = Vec::with_capacity(selected.len());
-    for series in selected {
-        let key = SeriesKey { name: name.to_owned(), context: series.header.context.clone() };
-        let axis = select::named(found.snapshot.as_ref(), call, found, &key).await?;
-        axes.push(axis.map(|(number, _)| number));
-    }
-    Ok(axes)
+    let key = |series: &Selected| SeriesKey { name: name.to_owned(), context: series.header.context.clone() };
+    let keys: Vec<SeriesKey> = selected.iter().map(key).collect();
+    Ok(select::named(reading, &keys).await?.into_iter().map(|axis| Some(axis?.0)).collect())
 }
 
 async fn samples(
@@ -163,8 +160,9 @@ async fn send_whole(
     let place = Some(Place { run, series: asked.0.place });
     let Opened { info, scan, axis } = opened(reading, asked, wanted.steps).await?;
     let (mut info, mut whole, mut axis) = (Some(info), Whole::new(scan), axis.map(Axis::new));
-    while let Some((points, more)) = next(reading, &mut whole).await? {
-        let mut piece = SeriesPoints { place, info: info.take(), more, ..columnar(&points, wanted.columns) };
+    while let Some((points, more)) = reading.next(&mut whole).await? {
+        let columns = whole_columns(&points, wanted.columns);
+        let mut piece = SeriesPoints { place, info: info.take(), more, ..columns };
         if let Some(axis) = &mut axis {
             (piece.x_places, piece.x_values) = loop {
                 match axis.values(reading.snapshot().await?, &points.steps).await {
@@ -176,15 +174,6 @@ async fn send_whole(
         reading.send(sender, SampleResponse { series: vec![piece] }).await?;
     }
     Ok(())
-}
-
-async fn next(reading: &mut Reading<'_>, whole: &mut Whole) -> Result<Option<(Points, bool)>> {
-    loop {
-        match whole.next(reading.snapshot().await?).await {
-            Err(error) => reading.renew(error)?,
-            piece => return piece,
-        }
-    }
 }
 
 pub(crate) async fn sample(
@@ -211,15 +200,25 @@ pub(crate) async fn x_axis(
     Axis::new(scan).values(snapshot, &chosen.steps).await
 }
 
+/// The asked columns, without those of which nothing is known.
 pub(crate) fn columnar(points: &Points, columns: PointColumns) -> SeriesPoints {
-    let known = |wanted: bool, column: &[i64]| {
-        if wanted && column.iter().any(|value| *value != ABSENT) { column.to_vec() } else { Vec::new() }
-    };
+    let mut columns = whole_columns(points, columns);
+    for column in [&mut columns.epochs, &mut columns.times_us] {
+        if column.iter().all(|value| *value == ABSENT) {
+            column.clear();
+        }
+    }
+    columns
+}
+
+/// The asked columns, each as long as the steps: those of pieces can be joined, whatever is known in which piece.
+pub(crate) fn whole_columns(points: &Points, columns: PointColumns) -> SeriesPoints {
+    let integers = |wanted: bool, column: &[i64]| if wanted { column.to_vec() } else { Vec::new() };
     SeriesPoints {
         steps: points.steps.clone(),
         values: if columns.values { points.values.clone() } else { Vec::new() },
-        epochs: known(columns.epochs, &points.epochs),
-        times_us: known(columns.times, &points.times_us),
+        epochs: integers(columns.epochs, &points.epochs),
+        times_us: integers(columns.times, &points.times_us),
         ..SeriesPoints::default()
     }
 }
@@ -227,8 +226,7 @@ pub(crate) fn columnar(points: &Points, columns: PointColumns) -> SeriesPoints {
 /// Every point, series after series.
 pub(crate) async fn send_all(
     context: &Context,
-    call: &Call,
-    found: Found,
+    run: RunPlace,
     selected: Vec<Selected>,
     request: &PointsRequest,
     sender: &Sender<PointsResponse>,
@@ -239,16 +237,18 @@ pub(crate) async fn send_all(
         false => Vec::new(),
         true => by_column(columns),
     };
-    let mut reading = Reading::new(context, call, found);
+    let mut reading = Reading::of(context, run);
     for series in selected {
         let place = Some(Place { run: 0, series: series.place });
         let Opened { info, scan, .. } = opened(&mut reading, &(series, None), steps).await?;
         let mut info = Some(info);
         for column in 0..of.len().max(1) {
             let mut whole = Whole::new(scan.clone());
-            while let Some((points, more)) = next(&mut reading, &mut whole).await? {
-                let piece =
-                    of.get(column).map_or_else(|| columnar(&points, columns), |of| of(points.clone()));
+            while let Some((points, more)) = reading.next(&mut whole).await? {
+                let piece = match of.get(column) {
+                    Some(of) => of(points),
+                    None => whole_columns(&points, columns),
+                };
                 let piece = SeriesPoints { place, info: info.take(), more, ..piece };
                 reading.send(sender, PointsResponse { points: Some(piece) }).await?;
             }

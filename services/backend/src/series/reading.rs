@@ -1,8 +1,9 @@
 //! One run under reading: from one snapshot as long as that lives and no client has to be waited for, then from a newer one.
 
-use matyan_model::series::{RunPlace, RunSeries};
+use matyan_model::series::{Points, RunPlace, RunSeries};
 use matyan_store::{Error as StoreError, Snapshot};
 
+use super::whole::Whole;
 use crate::{
     Context,
     call::Call,
@@ -35,6 +36,12 @@ struct Open {
 }
 
 impl<'c> Reading<'c> {
+    /// From now on.
+    pub(super) fn of(context: &'c Context, place: RunPlace) -> Self {
+        Self { context, place, open: None }
+    }
+
+    /// From the snapshot in which the run was found.
     pub(super) fn new(context: &'c Context, call: &Call, found: Found) -> Self {
         let place = RunPlace { project: call.project, number: found.number };
         let open = Open { snapshot: found.snapshot, run: None, has_served: true };
@@ -63,6 +70,26 @@ impl<'c> Reading<'c> {
         Ok((open.snapshot.as_ref(), open.run.as_ref().expect("it was opened above")))
     }
 
+    /// The next piece of a series, and whether there are more.
+    pub(super) async fn next(&mut self, whole: &mut Whole) -> Result<Option<(Points, bool)>> {
+        loop {
+            match whole.next(self.snapshot().await?).await {
+                Err(error) => self.renew(error)?,
+                piece => {
+                    self.has_served();
+                    return piece;
+                }
+            }
+        }
+    }
+
+    /// Something was read from the snapshot: if it ends now, the next one brings the reader further.
+    pub(super) fn has_served(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.has_served = true;
+        }
+    }
+
     /// After a failure: whether to read again, from a new snapshot, because the one that had been read from is too old.
     pub(super) fn renew(&mut self, error: Error) -> Result<()> {
         match (error, self.open.take()) {
@@ -71,12 +98,10 @@ impl<'c> Reading<'c> {
         }
     }
 
-    /// Sends, and lets go of the snapshot if the client has to be waited for.
+    /// Sends, and lets go of the snapshot if the client has to be waited for long.
     pub(super) async fn send<T>(&mut self, sender: &Sender<T>, message: T) -> Result<(), Left> {
-        if let Some(open) = &mut self.open {
-            open.has_served = true;
-        }
-        match sender.try_send(message) {
+        self.has_served();
+        match sender.send_soon(message).await {
             Ok(()) => Ok(()),
             Err(message) => {
                 self.open = None;

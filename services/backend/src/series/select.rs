@@ -4,14 +4,19 @@ use matyan_model::{
     context::Context as SeriesContext,
     ids::SeriesNumber,
     json,
-    metric::{metric_header_get, metric_series_find, metric_series_list},
-    series::Header,
+    keys::SeriesKind,
+    metric::{metric_headers_get, metric_series_find_many, series_named},
+    series::{Header, RunPlace},
     value::Value,
 };
 use matyan_proto::{common::v1::SeriesKey, limits, series::v1::RunSelection};
 use matyan_store::Snapshot;
 
-use crate::{call::Call, context::Found, convert, error::Result};
+use super::reading::Reading;
+use crate::{convert, error::Result};
+
+/// Series that are looked for at once: each may take a read of its own, and a snapshot lives five seconds.
+const AT_ONCE: usize = 256;
 
 /// A series that was asked for and is there.
 pub(crate) struct Selected {
@@ -21,6 +26,8 @@ pub(crate) struct Selected {
     pub(crate) header: Header,
 }
 
+pub(super) type Found = (SeriesNumber, Header);
+
 pub(crate) fn check(runs: &[RunSelection]) -> Result<()> {
     convert::at_most("runs", runs.len(), limits::RUNS_PER_CALL)?;
     let series = runs.iter().map(|run| run.numbers.len() + run.keys.len()).sum();
@@ -28,44 +35,83 @@ pub(crate) fn check(runs: &[RunSelection]) -> Result<()> {
 }
 
 /// The asked series of a run that are there, in the order of the request.
-pub(crate) async fn series(call: &Call, found: &Found, selection: &RunSelection) -> Result<Vec<Selected>> {
-    let snapshot = found.snapshot.as_ref();
-    let mut selected = Vec::with_capacity(selection.numbers.len() + selection.keys.len());
-    let mut place = 0;
-    for number in &selection.numbers {
-        let number = SeriesNumber(*number);
-        if let Some(header) = metric_header_get(snapshot, call.project, found.number, number).await? {
-            selected.push(Selected { place, number, header });
-        }
-        place += 1;
-    }
-    for key in &selection.keys {
-        if let Some((number, header)) = named(snapshot, call, found, key).await? {
-            selected.push(Selected { place, number, header });
-        }
-        place += 1;
-    }
-    Ok(selected)
+pub(super) async fn series(reading: &mut Reading<'_>, selection: &RunSelection) -> Result<Vec<Selected>> {
+    let mut found = numbered(reading, &selection.numbers).await?;
+    found.extend(named(reading, &selection.keys).await?);
+    let places = (0..).zip(found);
+    let present = places.filter_map(|(place, found)| found.map(|(number, header)| (place, number, header)));
+    Ok(present.map(|(place, number, header)| Selected { place, number, header }).collect())
 }
 
-/// The series of this very context; if there is none, the one whose context is equal with numbers compared by value.
-pub(crate) async fn named(
-    snapshot: &dyn Snapshot,
-    call: &Call,
-    found: &Found,
-    key: &SeriesKey,
-) -> Result<Option<(SeriesNumber, Header)>> {
-    let context = convert::context(key)?;
-    let exact =
-        metric_series_find(snapshot, call.project, found.number, &key.name, &context.digest()).await?;
-    if let Some(number) = exact {
-        let header = metric_header_get(snapshot, call.project, found.number, number).await?;
-        return Ok(header.map(|header| (number, header)));
+async fn numbered(reading: &mut Reading<'_>, numbers: &[u32]) -> Result<Vec<Option<Found>>> {
+    let mut found = Vec::with_capacity(numbers.len());
+    for numbers in numbers.chunks(AT_ONCE) {
+        let numbers: Vec<SeriesNumber> = numbers.iter().copied().map(SeriesNumber).collect();
+        let place = reading.place;
+        let headers = loop {
+            let snapshot = reading.snapshot().await?;
+            match metric_headers_get(snapshot, place.project, place.number, &numbers).await {
+                Ok(headers) => break headers,
+                Err(error) => reading.renew(error.into())?,
+            }
+        };
+        reading.has_served();
+        found.extend(numbers.into_iter().zip(headers).map(|(number, header)| Some((number, header?))));
     }
-    let all = metric_series_list(snapshot, call.project, found.number).await?;
-    Ok(all
-        .into_iter()
-        .find(|(_, header)| header.name == key.name && contexts_match(&context, &header.context)))
+    Ok(found)
+}
+
+/// For each key the series of this very context; if there is none, the one whose context is equal with numbers compared by
+/// value.
+pub(super) async fn named(reading: &mut Reading<'_>, keys: &[SeriesKey]) -> Result<Vec<Option<Found>>> {
+    let mut found = Vec::with_capacity(keys.len());
+    for keys in keys.chunks(AT_ONCE) {
+        let contexts = keys.iter().map(convert::context).collect::<Result<Vec<_>>>()?;
+        let place = reading.place;
+        found.extend(loop {
+            match find(reading.snapshot().await?, place, keys, &contexts).await {
+                Ok(found) => break found,
+                Err(error) => reading.renew(error)?,
+            }
+        });
+        reading.has_served();
+    }
+    Ok(found)
+}
+
+async fn find(
+    snapshot: &dyn Snapshot,
+    place: RunPlace,
+    keys: &[SeriesKey],
+    contexts: &[SeriesContext],
+) -> Result<Vec<Option<Found>>> {
+    let RunPlace { project, number } = place;
+    let names = keys.iter().zip(contexts).map(|(key, context)| (key.name.clone(), context.digest()));
+    let names: Vec<_> = names.collect();
+    let exact = metric_series_find_many(snapshot, project, number, &names).await?;
+    let there: Vec<SeriesNumber> = exact.iter().flatten().copied().collect();
+    let mut headers = metric_headers_get(snapshot, project, number, &there).await?.into_iter();
+    let mut found = Vec::with_capacity(keys.len());
+    for ((key, context), exact) in keys.iter().zip(contexts).zip(exact) {
+        found.push(match exact {
+            Some(number) => headers.next().flatten().map(|header| (number, header)),
+            None => alike(snapshot, place, &key.name, context).await?,
+        });
+    }
+    Ok(found)
+}
+
+async fn alike(
+    snapshot: &dyn Snapshot,
+    RunPlace { project, number }: RunPlace,
+    name: &str,
+    context: &SeriesContext,
+) -> Result<Option<Found>> {
+    let mut numbers = series_named(snapshot, project, number, SeriesKind::Metric, name).await?;
+    numbers.sort_unstable();
+    let headers = metric_headers_get(snapshot, project, number, &numbers).await?;
+    let all = numbers.into_iter().zip(headers).filter_map(|(number, header)| Some((number, header?)));
+    Ok(all.into_iter().find(|(_, header)| contexts_match(context, &header.context)))
 }
 
 /// Equal when 1 and 1.0 are one value; a boolean never equals a number.

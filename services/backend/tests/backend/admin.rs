@@ -1,6 +1,12 @@
 //! Operation: jobs under locks, what was parked, positions, usage.
 
-use matyan_model::{ids::Project, keys, lock::lock_take};
+use matyan_log::{LogReader, LogWriter, Topic};
+use matyan_model::{
+    ids::Project,
+    keys::{self, LogTopic},
+    lock::lock_take,
+    position::{Applied, LogState, applied_put, log_put},
+};
 use matyan_proto::{
     admin::v1::{admin_service_client::AdminServiceClient, *},
     ingest::v1 as pb,
@@ -84,8 +90,11 @@ async fn indexes_are_mended() {
     let mut batch = Batch::default();
     batch.clear_range(keys::indexes(Project(0)));
     batch.set(keys::index_tag(Project(0), "t", matyan_model::ids::RunNumber(1)), Vec::new());
+    // Of a run that lives, and a value that it does not have.
+    let number = keys::index_run(&before[0].0).unwrap();
+    batch.set(keys::index_param(Project(0), &["lr".into()], &[0], number), vec![0]);
     world.store.commit(batch).await.unwrap();
-    let rows = before.len() as u64 + 1;
+    let rows = before.len() as u64 + 2;
     assert_eq!(reindex(true).await, rows + 2, "and two counts");
     assert!(reindex(false).await >= rows);
     let snapshot = world.store.snapshot().await.unwrap();
@@ -98,6 +107,51 @@ async fn indexes_are_mended() {
     assert_eq!((total.runs, total.series, total.points), (1, 1, 1));
     assert_eq!(usage.runs[0].run_id, "r");
     wrong_field(client.usage(UsageRequest { largest_runs: 1_001 }).await, "largest_runs");
+    world.end().await;
+}
+
+/// A store that is behind what its log still has: as after workers were away for longer than records are kept.
+async fn overtaken() -> World {
+    let world = World::keeping().await;
+    world.create(&["run"]).await;
+    let world = World::beside(world).await;
+    let info = world.log.describe(Topic::Ingestion).await.unwrap();
+    let mut batch = Batch::default();
+    let partitions = info.partitions.len() as u32;
+    log_put(&mut batch, LogTopic::Ingestion, &LogState { number: 0, identity: info.identity, partitions });
+    for (partition, bounds) in (0..).zip(info.partitions) {
+        let applied = Applied { log: 0, next: bounds.first, last: None };
+        applied_put(&mut batch, LogTopic::Ingestion, partition, &applied);
+        world.log.trim(Topic::Ingestion, partition, bounds.end).await.unwrap();
+    }
+    world.store.commit(batch).await.unwrap();
+    world
+}
+
+#[tokio::test]
+async fn rule_03_a_partition_that_lost_records_goes_on_when_somebody_says_so() {
+    let mut world = overtaken().await;
+    let mut client = Client::new(world.routes());
+    let list = async || {
+        let mut client = Client::new(world.routes());
+        client.list_partitions(ListPartitionsRequest {}).await.unwrap().into_inner().partitions
+    };
+    let lost: Vec<_> = list().await.into_iter().filter(|one| one.applied < one.first).collect();
+    assert_eq!(lost.len(), 1, "those of one run");
+    let skip = async |client: &mut Client, partition| {
+        let answer = client.skip_lost_records(SkipLostRecordsRequest { partition }).await;
+        answer.map(|answer| answer.into_inner().records)
+    };
+    for one in list().await {
+        assert_eq!(skip(&mut client, one.partition).await.unwrap(), one.first - one.applied);
+        assert_eq!(skip(&mut client, one.partition).await.unwrap(), 0, "the second time nothing is left");
+    }
+    assert!(list().await.iter().all(|one| one.applied == one.first));
+    wrong_field(skip(&mut client, 1_000).await, "partition");
+
+    world.start_workers().await;
+    // To the same partition; it returns when that is applied.
+    world.create(&["run"]).await;
     world.end().await;
 }
 

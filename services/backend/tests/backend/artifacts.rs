@@ -62,7 +62,8 @@ async fn artifacts_are_read_alone_in_ranges_and_as_an_archive() {
     ];
     world.log("r", events).await;
     world.applied().await;
-    let listed = client.list(ListRequest { run_id: "r".into() }).await.unwrap().into_inner().artifacts;
+    let listed = all(client.list(ListRequest { run_id: "r".into() }).await.unwrap()).await;
+    let listed: Vec<_> = listed.into_iter().flat_map(|message| message.artifacts).collect();
     let paths: Vec<_> = listed.iter().map(|artifact| artifact.path.as_str()).collect();
     assert_eq!(paths, ["../../odd ü.txt", "a/large.bin", "empty", "gone.txt"]);
 

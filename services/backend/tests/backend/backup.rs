@@ -1,5 +1,7 @@
 //! Backup and restore by their rpcs: what goes out comes back, wherever it is cut off.
 
+mod meanwhile;
+
 use std::collections::BTreeMap;
 
 use matyan_proto::{
@@ -8,6 +10,7 @@ use matyan_proto::{
         read_project_response::Content as Of,
     },
     ingest::v1::{self as ingest, Event, IngestionBatch, Points, SeriesDef, event::Kind},
+    limits,
     log::v1::LogEntry,
     runs::v1::{self as runs, run_service_client::RunServiceClient},
 };
@@ -210,6 +213,27 @@ async fn a_run_comes_back_whole_and_is_not_touched_again() {
 }
 
 #[tokio::test]
+async fn artifacts_of_any_names_come_back_and_what_is_lost_of_them_is_told_in_parts() {
+    let (world, other) = (World::new().await, World::new().await);
+    let run = "r".repeat(limits::RUN_ID_BYTES);
+    let lost = |number| {
+        let path = format!("{number:03}{}", "p".repeat(limits::ARTIFACT_PATH_BYTES - 3));
+        Kind::BlobRef(ingest::BlobRef { key: format!("{run}/{path}"), path, ..Default::default() })
+    };
+    world.log(&run, [create()].into_iter().chain((0..1_000).map(lost))).await;
+    world.applied().await;
+    let request = pb::ReadRunRequest { run_id: run.clone() };
+    let answers = all(client(&world).read_run(request).await.unwrap()).await;
+    assert_eq!(answers.iter().map(|answer| answer.lost.len()).sum::<usize>(), 1_000);
+    assert!(answers.iter().all(|answer| prost::Message::encoded_len(answer) < 1 << 20));
+    let before = read(&world, &run).await;
+    put(&other, &before, None).await;
+    assert_eq!(bits(&read(&other, &run).await), bits(&before));
+    other.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
 async fn nobody_sees_a_run_before_its_end_wherever_it_was_cut_off() {
     let world = World::new().await;
     fill(&world, "r").await;
@@ -244,19 +268,22 @@ async fn listed(world: &World) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_run_that_was_made_meanwhile_is_left_alone() {
+async fn a_parent_that_does_not_live_is_counted() {
     let world = World::new().await;
-    fill(&world, "r").await;
-    world.applied().await;
-    let before = read(&world, "r").await;
-    let other = World::new().await;
-    client(&other).begin_run(begin(&before, SOURCE)).await.unwrap();
-    client(&other).write_run(futures::stream::iter(messages(&before, SOURCE))).await.unwrap();
-    other.create(&["r"]).await;
-    let (code, reason, _) = failure(client(&other).finish_run(end(&before, None, SOURCE)).await);
-    assert_eq!((code, reason.as_str()), (Code::AlreadyExists, "ALREADY_EXISTS"));
-    assert!(read(&other, "r").await.pieces.is_empty(), "it is the one that was made");
-    other.end().await;
+    let run = |run_id: &str, parent: Option<&str>| {
+        let parent = parent.map(|parent| pb::Parent { run_id: parent.into(), step: Some(7) });
+        let head = pb::RunHead { run_id: run_id.into(), parent, ..Default::default() };
+        Read { head, pieces: Vec::new(), blobs: Vec::new() }
+    };
+    for (run_id, parent, lost) in [("early", Some("p"), 1), ("p", None, 0), ("late", Some("p"), 0)] {
+        let run = run(run_id, parent);
+        client(&world).begin_run(begin(&run, SOURCE)).await.unwrap();
+        let finished = client(&world).finish_run(end(&run, None, SOURCE)).await.unwrap().into_inner();
+        assert_eq!(finished.links_lost, lost, "{run_id}");
+    }
+    assert_eq!(read(&world, "early").await.head.parent, None);
+    let parent = pb::Parent { run_id: "p".into(), step: Some(7) };
+    assert_eq!(read(&world, "late").await.head.parent, Some(parent));
     world.end().await;
 }
 
@@ -312,8 +339,17 @@ async fn more(world: &World, run: &str, sequences: std::ops::Range<u64>) {
     }
 }
 
+/// What is restored before a replay.
+#[derive(PartialEq)]
+enum Restores {
+    All,
+    /// An archive of one run.
+    One,
+    WithoutPositions,
+}
+
 /// Restores a backup into a new store beside the log that still has every record, and lets the worker replay.
-async fn replayed(takes_cut: bool) -> (BTreeMap<String, Read>, BTreeMap<String, Read>) {
+async fn replayed(restores: &Restores) -> (BTreeMap<String, Read>, BTreeMap<String, Read>) {
     let world = World::keeping().await;
     for run in ["a", "b"] {
         fill(&world, run).await;
@@ -335,7 +371,9 @@ async fn replayed(takes_cut: bool) -> (BTreeMap<String, Read>, BTreeMap<String, 
         before.insert(run.clone(), seen(&read(&world, &run).await));
     }
     let mut other = World::beside(world).await;
-    let cut = Some(cut(&of_project)).filter(|_| takes_cut);
+    let takes_cut = *restores != Restores::WithoutPositions;
+    let filtered = *restores == Restores::One;
+    let cut = Some(pb::Cut { filtered, ..cut(&of_project) }).filter(|_| takes_cut);
     let tombstone = |content: &Of| if let Of::Tombstone(it) = content { Some(it.clone()) } else { None };
     let tombstones = of_project.iter().filter_map(tombstone).collect();
     let first = pb::RestoreProjectRequest {
@@ -346,7 +384,7 @@ async fn replayed(takes_cut: bool) -> (BTreeMap<String, Read>, BTreeMap<String, 
     };
     let answer = client(&other).restore_project(first).await.unwrap().into_inner();
     assert_eq!((answer.cut_taken, answer.records_lost), (takes_cut, 0));
-    for run in &archive {
+    for run in &archive[..if filtered { 1 } else { 2 }] {
         put(&other, run, cut.as_ref()).await;
     }
     other.start_workers().await;
@@ -361,9 +399,18 @@ async fn replayed(takes_cut: bool) -> (BTreeMap<String, Read>, BTreeMap<String, 
 
 #[tokio::test]
 async fn rule_36_restore_and_replay_double_nothing_and_lose_nothing() {
-    let (before, after) = replayed(true).await;
+    assert_replayed(&replayed(&Restores::All).await);
+}
+
+/// The log alone has the others, so it is read from its beginning; and the one that was restored is not doubled.
+#[tokio::test]
+async fn rule_36_a_replay_behind_an_archive_of_some_runs_makes_the_others() {
+    assert_replayed(&replayed(&Restores::One).await);
+}
+
+fn assert_replayed((before, after): &(BTreeMap<String, Read>, BTreeMap<String, Read>)) {
     assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
-    for (run, before) in &before {
+    for (run, before) in before {
         let after = &after[run];
         assert!(bits(after) == bits(before), "{run}: {after:?} instead of {before:?}");
         assert_eq!((&after.head.params, after.head.active), (&before.head.params, before.head.active));
@@ -373,7 +420,7 @@ async fn rule_36_restore_and_replay_double_nothing_and_lose_nothing() {
 /// What the rule is for: without positions the same replay numbers everything a second time.
 #[tokio::test]
 async fn rule_36_without_positions_a_replay_doubles() {
-    let (before, after) = replayed(false).await;
+    let (before, after) = replayed(&Restores::WithoutPositions).await;
     let points = |read: &Read| match read.pieces.iter().find_map(|piece| piece.content.as_ref()) {
         Some(_) => joined(read.pieces.clone())
             .iter()

@@ -22,8 +22,30 @@ async fn make(client: &mut Client, owner: &Option<Owner>, content: &str) -> Note
 }
 
 async fn contents(client: &mut Client, owner: &Option<Owner>) -> Vec<String> {
-    let notes = client.list(ListRequest { owner: owner.clone() }).await.unwrap().into_inner().notes;
-    notes.into_iter().map(|note| note.content).collect()
+    let mut messages = client.list(ListRequest { owner: owner.clone() }).await.unwrap().into_inner();
+    let mut contents = Vec::new();
+    while let Some(message) = messages.message().await.unwrap() {
+        assert!(message.notes.iter().all(|note| note.owner == *owner));
+        contents.extend(message.notes.into_iter().map(|note| note.content));
+    }
+    contents
+}
+
+/// 20 MB of notes: more than a message, and more than is kept until they are in order.
+#[tokio::test]
+async fn a_list_of_large_notes_comes_in_pieces() {
+    let world = World::new().await;
+    let mut client = Client::new(world.routes());
+    world.create(&["r", "other"]).await;
+    make(&mut client, &run("other"), "of another").await;
+    let content = |at: usize| format!("{at:02} {}", "x".repeat(limits::DOCUMENT_BYTES - 3));
+    for at in 0..20 {
+        make(&mut client, &run("r"), &content(at)).await;
+    }
+    let listed = contents(&mut client, &run("r")).await;
+    assert!(listed.iter().zip(0..).all(|(listed, at)| *listed == content(at)));
+    assert_eq!(listed.len(), 20);
+    world.end().await;
 }
 
 #[tokio::test]

@@ -12,6 +12,30 @@ use crate::world::{BEGIN_US, World, create, experiment, params, wrong_field};
 
 type Client = ProjectServiceClient<Routes>;
 
+/// All pieces of an answer, put together.
+async fn merged(client: &mut Client, request: ParamsRequest) -> ParamsResponse {
+    let mut messages = client.params(request).await.unwrap().into_inner();
+    let (mut params, mut types): (Vec<u8>, Vec<TypeNames>) = (Vec::new(), Vec::new());
+    while let Some(message) = messages.message().await.unwrap() {
+        assert!(message.params.len() <= 1 << 20 && (message.params.is_empty() || types.is_empty()));
+        params.extend_from_slice(&message.params);
+        for more in message.types {
+            match types.last_mut().filter(|last| last.r#type == more.r#type) {
+                None => types.push(more),
+                Some(last) => {
+                    for name in more.names {
+                        match last.names.last_mut().filter(|last| last.name == name.name) {
+                            Some(last) => last.contexts.extend(name.contexts),
+                            None => last.names.push(name),
+                        }
+                    }
+                }
+            }
+        }
+    }
+    ParamsResponse { params: params.into(), types }
+}
+
 #[tokio::test]
 async fn a_project_has_a_name_and_pinned_sequences() {
     let world = World::new().await;
@@ -69,7 +93,7 @@ async fn what_is_in_a_project_is_counted_and_merged() {
     let hour = (BEGIN_US / 1_000_000 - 3_600) / 3_600 * 3_600;
     assert_eq!((activity.hours[0].local_s, activity.hours[0].runs), (hour, 2));
 
-    let merged = client.params(ParamsRequest::default()).await.unwrap().into_inner();
+    let merged = merged(&mut client, ParamsRequest::default()).await;
     let text = r#"{"h":{"bs":null,"lr":0.5,"z":[1]}}"#;
     assert_eq!(merged.params, matyan_model::cbor::encode(&matyan_model::json::parse(text).unwrap()));
     assert_eq!(merged.types.len(), 6);
@@ -79,7 +103,7 @@ async fn what_is_in_a_project_is_counted_and_merged() {
     assert_eq!(loss.contexts, [r#"{"x":1}"#, r#"{"x":true}"#]);
     assert_eq!(metrics.names.len(), 2);
     let request = ParamsRequest { types: vec![SeriesType::Figures.into()], exclude_params: true };
-    let figures = client.params(request).await.unwrap().into_inner();
+    let figures = self::merged(&mut client, request).await;
     assert!(figures.params.is_empty() && figures.types.len() == 1 && figures.types[0].names.is_empty());
     wrong_field(client.params(ParamsRequest { types: vec![99], exclude_params: true }).await, "types");
     world.end().await;

@@ -38,7 +38,7 @@ pub(crate) struct World {
     pub(crate) backend: Backend,
     pub(crate) store: Arc<EmbeddedStore>,
     pub(crate) blobs: Arc<FsBlobs>,
-    log: Arc<EmbeddedLog>,
+    pub(crate) log: Arc<EmbeddedLog>,
     frontier: Frontier,
     routes: Routes,
     now_us: Arc<AtomicI64>,
@@ -133,6 +133,7 @@ impl World {
             clock: clock.clone(),
             new_id: Arc::new(new_id),
             params_kept: Duration::from_secs(30),
+            metrics: matyan_backend::Metrics::new(&prometheus::Registry::new()).unwrap(),
         });
         let random = move || {
             let mut id = [7; 16];

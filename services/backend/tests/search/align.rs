@@ -1,8 +1,8 @@
 //! X axes of series, and what explaining a query tells.
 
 use matyan_proto::{
-    common::v1::{SeriesKey, StepRange},
-    search::v1::{ExplainRequest, ExplainResponse, SearchKind},
+    common::v1::{SeriesKey, SeriesType, StepRange},
+    search::v1::{ExplainRequest, ExplainResponse, MetricsRequest, ObjectsRequest, SearchKind},
     series::v1::{AlignRequest, AlignResponse, AlignRun, AlignSeries, align_request::Axis},
 };
 use tonic::Code;
@@ -35,8 +35,11 @@ fn series(name: &str, context: &str, stop: Option<i64>) -> AlignSeries {
 async fn align(world: &World, axis: Axis, series: Vec<AlignSeries>) -> Vec<AlignResponse> {
     let run = |run_id: &str, series| AlignRun { run_id: run_id.into(), series };
     let runs = vec![run("r", series.clone()), run("nobody", series.clone()), run("empty", series)];
-    let mut messages =
-        world.series().align(AlignRequest { axis: Some(axis), runs }).await.unwrap().into_inner();
+    asked(world, AlignRequest { axis: Some(axis), runs, by_column: false }).await
+}
+
+async fn asked(world: &World, request: AlignRequest) -> Vec<AlignResponse> {
+    let mut messages = world.series().align(request).await.unwrap().into_inner();
     let mut answers = Vec::new();
     while let Some(message) = messages.message().await.unwrap() {
         answers.push(message);
@@ -87,6 +90,30 @@ async fn long_axes_come_in_pieces_and_ranges_cut_them() {
     assert_eq!(status.code(), Code::InvalidArgument);
 }
 
+#[tokio::test]
+async fn axes_come_by_column_for_those_who_write_columns() {
+    let world = project().await;
+    let of = vec![series("loss", "", None), series("nothing", "", None), series("long", "", None)];
+    let runs = vec![AlignRun { run_id: "r".into(), series: of }];
+    let request = AlignRequest { axis: Some(Axis::Epoch(true)), runs, by_column: true };
+    let pieces: Vec<_> = asked(&world, request).await.into_iter().flat_map(|it| it.series).collect();
+    // Every second step of the long one has an epoch.
+    for (place, expected) in [(0, vec![0, 10, 12]), (2, (0..150_000).step_by(2).collect::<Vec<i64>>())] {
+        let of: Vec<_> = pieces.iter().filter(|it| it.series == place).collect();
+        let ends: Vec<usize> = of.iter().enumerate().filter(|(_, it)| !it.more).map(|(at, _)| at).collect();
+        assert_eq!((ends.len(), ends[1] + 1), (2, of.len()), "two columns");
+        let (values, steps) = of.split_at(ends[0] + 1);
+        assert!(values.iter().all(|it| it.steps.is_empty()) && steps.iter().all(|it| it.x_values.is_empty()));
+        let told: Vec<u64> = of.iter().map(|it| it.count).filter(|count| *count > 0).collect();
+        assert_eq!(told, [expected.len() as u64; 2]);
+        assert_eq!((values[0].count, steps[0].count), (told[0], told[0]));
+        let x: Vec<f64> = values.iter().flat_map(|it| it.x_values.clone()).collect();
+        assert_eq!(x, expected.iter().map(|step| (step / 10) as f64).collect::<Vec<_>>());
+        assert_eq!(steps.iter().flat_map(|it| it.steps.clone()).collect::<Vec<_>>(), expected);
+    }
+    assert!(!pieces.iter().any(|it| it.series == 1));
+}
+
 async fn explain(world: &World, text: &str) -> ExplainResponse {
     let request = ExplainRequest { kind: SearchKind::Runs.into(), query: world::query(text) };
     world.search().explain(request).await.unwrap().into_inner()
@@ -116,4 +143,45 @@ async fn explaining_tells_meaning_and_plan() {
     assert_eq!((error.line, explained.full_scan, explained.normalized.as_str()), (2, false, ""));
     let request = ExplainRequest { query: world::query(""), ..ExplainRequest::default() };
     assert_eq!(world.search().explain(request).await.expect_err("no kind").code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn searches_are_counted_by_their_plans() {
+    let world = World::new().await;
+    for at in 0..200 {
+        let mut run = spec(&format!("r{at}"), at);
+        run.params = map(&format!(r#"{{"lr":{at}}}"#));
+        world.create(&run).await;
+    }
+    for text in ["run.archived == True", "run.lr < 3", "run.lr + 1 == 3"] {
+        world.runs(world::of(text)).await.unwrap();
+    }
+    for text in ["metric.last > 1", "metric.name == 'loss'"] {
+        let request = MetricsRequest { query: world::query(text), ..MetricsRequest::default() };
+        world.metrics(request).await.unwrap();
+    }
+    let request = ObjectsRequest {
+        query: world::query("images.name == 'x'"),
+        r#type: SeriesType::Images.into(),
+        ..ObjectsRequest::default()
+    };
+    world.objects(request).await.unwrap();
+    let families = world.registry.gather();
+    let counted = families.iter().find(|family| family.name() == "matyan_planner_path_total").unwrap();
+    let told = |metric: &prometheus::proto::Metric| {
+        let labels: Vec<_> = metric.get_label().iter().map(|label| label.value().to_owned()).collect();
+        (labels.join(" "), metric.get_counter().get_value() as u64)
+    };
+    let mut told: Vec<_> = counted.get_metric().iter().map(told).collect();
+    told.retain(|(_, count)| *count > 0);
+    told.sort();
+    let expected = [
+        ("iter_matching_sequences fast superset", 1),
+        ("metric_search fast superset", 1),
+        ("metric_search lazy unindexed_sequence", 1),
+        ("run_search fast exact", 1),
+        ("run_search fast superset", 1),
+        ("run_search lazy no_candidates", 1),
+    ];
+    assert_eq!(told, expected.map(|(labels, count)| (labels.to_owned(), count)));
 }

@@ -1,7 +1,9 @@
 //! What is larger than a message: runs of very many series, long series, sequences of large objects. All of it arrives, in
 //! pieces that fit.
 
+use matyan_blob::{BlobKey, Blobs};
 use matyan_model::{
+    artifact::{Artifact, artifact_put},
     cbor,
     context::Context as SeriesContext,
     ids::{RunNumber, SeriesNumber},
@@ -11,10 +13,12 @@ use matyan_model::{
     value::Value,
 };
 use matyan_proto::{
-    common::v1::{SeriesKey, SeriesType},
+    artifacts::v1::artifact_service_client::ArtifactServiceClient,
+    common::v1::{SeriesKey, SeriesType, StepRange},
     limits::MESSAGE_BYTES,
     objects::v1::{BatchRequest, Selection, object_service_client::ObjectServiceClient},
-    runs::v1::{GetRequest, ListRequest, run_service_client::RunServiceClient},
+    project::v1::{ParamsRequest, project_service_client::ProjectServiceClient},
+    runs::v1::{GetRequest, ListRequest, RunParts, run_service_client::RunServiceClient},
     search::v1::{MetricsRequest, ObjectsRequest, metrics_request::Points},
     series::v1::{
         PointColumns, PointsRequest, RunSelection, SampleRequest, SeriesPoints,
@@ -108,6 +112,8 @@ fn joined(pieces: impl IntoIterator<Item = SeriesPoints>) -> SeriesPoints {
         whole.x_places.extend(piece.x_places.iter().map(|at| at + place));
         whole.steps.extend(piece.steps);
         whole.values.extend(piece.values);
+        whole.epochs.extend(piece.epochs);
+        whole.times_us.extend(piece.times_us);
         whole.x_values.extend(piece.x_values);
         whole.more = piece.more;
     }
@@ -160,6 +166,49 @@ async fn a_long_series_comes_whole_and_in_pieces() {
         (of(|it| it.steps.len()), of(|it| it.values.len()), of(|it| it.epochs.len()));
     assert_eq!((steps.2, values.2, epochs.2), (200_000, 200_000, 200_000));
     assert_eq!((steps.0, values.0, epochs.0), (0, steps.1, 2 * steps.1), "one column behind the other");
+}
+
+/// Odd steps have no epoch, and the first pieces hold nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_of_pieces_can_be_joined() {
+    let world = World::new().await;
+    let odd = (0..100_000).map(|at| (2 * at + 1, 0.5));
+    let even = (100_000..200_000).map(|at| (2 * at, 0.5));
+    let sequences = vec![sequence("loss", "float", odd.chain(even).collect())];
+    world.create(&Spec { sequences, ..spec("long", 1) }).await;
+    let columns = Some(PointColumns { values: true, epochs: true, times: true });
+    let check = |pieces: Vec<SeriesPoints>| {
+        assert!(pieces.len() > 2);
+        let whole = joined(pieces);
+        assert_eq!((whole.epochs.len(), whole.times_us.len()), (200_000, 200_000));
+        let known = |(step, epoch): (&i64, &i64)| *epoch == if step % 2 == 0 { step / 10 } else { i64::MIN };
+        assert!(whole.steps.iter().zip(&whole.epochs).all(known));
+    };
+    let points = Some(Points::Density(0));
+    let request = MetricsRequest { query: world::query(""), points, columns, ..MetricsRequest::default() };
+    check(world.metrics(request).await.unwrap().remove(0).points);
+    let run = || RunSelection { run_id: "long".into(), numbers: vec![0], ..RunSelection::default() };
+    let request = SampleRequest { runs: vec![run()], columns, ..SampleRequest::default() };
+    let mut messages = world.series().sample(request).await.unwrap().into_inner();
+    let mut pieces = Vec::new();
+    while let Some(message) = messages.message().await.unwrap() {
+        pieces.extend(message.series);
+    }
+    check(pieces);
+    let request = PointsRequest { run: Some(run()), columns, ..PointsRequest::default() };
+    let mut messages = world.series().points(request).await.unwrap().into_inner();
+    let mut pieces = Vec::new();
+    while let Some(message) = messages.message().await.unwrap() {
+        pieces.extend(message.points);
+    }
+    check(pieces);
+    // Where points are thinned, what nobody knows is not sent.
+    let steps = Some(StepRange { start: None, stop: Some(1_000) });
+    let request =
+        SampleRequest { runs: vec![run()], columns, density: 10, steps, ..SampleRequest::default() };
+    let mut messages = world.series().sample(request).await.unwrap().into_inner();
+    let sampled = messages.message().await.unwrap().unwrap().series.remove(0);
+    assert_eq!((sampled.steps.len(), sampled.epochs.len(), sampled.times_us.len()), (10, 0, 10));
 }
 
 /// 40 MB of texts in one sequence, beside a payload that is gone.
@@ -220,16 +269,150 @@ async fn large_objects_come_in_pieces() {
     }
 }
 
+/// A distribution as it is stored, and its size there; it is told in 20 MB.
+async fn put_distribution(world: &World, number: RunNumber, step: i64) {
+    let weights = (0..2_500_000).map(|at| Value::Integer(at % 20)).collect();
+    let value = cbor::encode_map(&[("data".to_owned(), Value::List(weights))].into());
+    let key = format!("r/.matyan/{step}");
+    let size = value.len() as u64;
+    let content = futures::stream::iter([Ok(value.into())]);
+    world.blobs.put(&BlobKey::new(&key).unwrap(), "", None, Box::pin(content)).await.unwrap();
+    world
+        .transact(async |transaction| {
+            let blob = BlobRef { key: key.clone(), size, hash: [0; 32] };
+            let object = Object { step, epoch: None, time_us: step, value: ObjectValue::Blob(blob) };
+            object_put(transaction.batch(), P, number, SeriesNumber(0), &object);
+            Ok(())
+        })
+        .await;
+}
+
+/// Three megabytes of small integers are twenty of doubles: no message holds them, and nobody else's are lost for it.
 #[tokio::test]
-async fn a_payload_that_is_gone_hides_no_other() {
+async fn an_object_that_outgrows_a_message_hides_no_other() {
+    let world = World::new().await;
+    let sequences = vec![sequence("d", "distribution", vec![(0, 1.0), (2, 3.0)])];
+    let number = world.create(&Spec { sequences, ..spec("r", 1) }).await;
+    put_distribution(&world, number, 1).await;
+    let request = BatchRequest {
+        run_id: "r".into(),
+        r#type: SeriesType::Distributions.into(),
+        sequences: vec![SeriesKey { name: "d".into(), context: String::new() }],
+        selection: None,
+    };
+    let client = ObjectServiceClient::new(world.backend.clone().into_routes());
+    let mut messages =
+        client.max_decoding_message_size(MESSAGE_BYTES).batch(request).await.unwrap().into_inner();
+    let mut told = Vec::new();
+    while let Some(message) = messages.message().await.unwrap() {
+        let steps = message.sequence.unwrap().steps;
+        told.extend(steps.into_iter().map(|step| (step.step, step.objects.len(), step.object_count)));
+    }
+    assert_eq!(told, [(0, 1, 1), (1, 0, 1), (2, 1, 1)]);
+}
+
+/// Params of 8 MB beside an object of 12: each fits a message, and both do not.
+#[tokio::test]
+async fn large_params_do_not_stand_beside_a_large_object() {
+    let world = World::new().await;
+    let sequences = vec![sequence("t", "text", vec![(0, 1.0)])];
+    let params = [("text".to_owned(), Value::Text("p".repeat(8 << 20)))].into();
+    let number = world.create(&Spec { params, sequences, ..spec("r", 2) }).await;
+    world.create(&spec("small", 1)).await;
+    let data = Value::Text("x".repeat(12 << 20));
+    let value = cbor::encode_map(&[("data".to_owned(), data)].into());
+    let content = futures::stream::iter([Ok(value.into())]);
+    let key = "r/.matyan/t";
+    world.blobs.put(&BlobKey::new(key).unwrap(), "", None, Box::pin(content)).await.unwrap();
+    world
+        .transact(async |transaction| {
+            let blob = BlobRef { key: key.into(), size: 1, hash: [0; 32] };
+            let object = Object { step: 1, epoch: None, time_us: 1, value: ObjectValue::Blob(blob) };
+            object_put(transaction.batch(), P, number, SeriesNumber(0), &object);
+            Ok(())
+        })
+        .await;
+    let request = ObjectsRequest {
+        query: world::query(""),
+        r#type: SeriesType::Texts.into(),
+        parts: world::all_parts(),
+        ..ObjectsRequest::default()
+    };
+    let row = world.objects(request).await.unwrap().remove(0);
+    assert!(row.run.unwrap().params.len() > 8 << 20);
+    let steps = row.sequences.iter().flat_map(|sequence| &sequence.steps);
+    assert_eq!(steps.map(|step| (step.step, step.objects.len())).collect::<Vec<_>>(), [(0, 1), (1, 1)]);
+}
+
+/// 20 MB of them.
+#[tokio::test]
+async fn a_run_with_very_many_artifacts_is_shown() {
+    let world = World::new().await;
+    let number = world.create(&spec("r", 1)).await;
+    let path = |at: usize| format!("{at:05}{}", "p".repeat(995));
+    for part in 0..10 {
+        world
+            .transact(async |transaction| {
+                for at in part * 1_000..(part + 1) * 1_000 {
+                    let artifact = Artifact { blob_key: format!("r/{}", path(at)), ..Artifact::default() };
+                    artifact_put(transaction.batch(), P, number, &path(at), &artifact);
+                }
+                Ok(())
+            })
+            .await;
+    }
+    let parts = Some(RunParts { artifacts: true, ..RunParts::default() });
+    let client = RunServiceClient::new(world.backend.clone().into_routes());
+    let mut client = client.max_decoding_message_size(MESSAGE_BYTES);
+    let request = GetRequest { run_id: "r".into(), parts };
+    let run = client.get(request).await.unwrap().into_inner().run.unwrap();
+    assert!(run.more_artifacts && !run.artifacts.is_empty());
+    let mut client = ArtifactServiceClient::new(world.backend.clone().into_routes());
+    let request = matyan_proto::artifacts::v1::ListRequest { run_id: "r".into() };
+    let mut messages = client.list(request).await.unwrap().into_inner();
+    let mut paths = Vec::new();
+    while let Some(message) = messages.message().await.unwrap() {
+        paths.extend(message.artifacts.into_iter().map(|artifact| artifact.path));
+    }
+    assert!(paths.iter().zip(0..).all(|(told, at)| *told == path(at)) && paths.len() == 10_000);
+}
+
+/// 21 MB of params, and as much of names.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_project_has_is_told_in_pieces() {
+    let world = World::new().await;
+    for at in 0..3 {
+        let params = [(format!("k{at}"), Value::Text("p".repeat(7 << 20)))].into();
+        world.create(&Spec { params, ..spec(&format!("r{at}"), at) }).await;
+    }
+    let number = world.create(&spec("wide", 9)).await;
+    widen(&world, number).await;
+    let mut client = ProjectServiceClient::new(world.backend.clone().into_routes());
+    let mut messages = client.params(ParamsRequest::default()).await.unwrap().into_inner();
+    let (mut params, mut types, mut names) = (Vec::new(), Vec::new(), 0);
+    while let Some(message) = messages.message().await.unwrap() {
+        params.extend_from_slice(&message.params);
+        names += message.types.iter().map(|of| of.names.len()).sum::<usize>();
+        types.extend(message.types.iter().map(|of| of.r#type));
+    }
+    assert_eq!(cbor::decode_map(&params).unwrap().len(), 3);
+    types.dedup();
+    assert_eq!((types, names), (vec![1, 2, 3, 4, 5, 6], 20_000));
+}
+
+#[tokio::test]
+async fn a_payload_that_cannot_be_shown_hides_no_other() {
     let world = World::new().await;
     let run = Spec { sequences: vec![sequence("t", "text", vec![(0, 1.0), (2, 3.0)])], ..spec("r", 1) };
     let number = world.create(&run).await;
     world
         .transact(async |transaction| {
-            let blob = BlobRef { key: "r/.matyan/gone".into(), size: 1, hash: [0; 32] };
-            let object = Object { step: 1, epoch: None, time_us: 1, value: ObjectValue::Blob(blob) };
-            object_put(transaction.batch(), P, number, SeriesNumber(0), &object);
+            let blob = |key: &str| ObjectValue::Blob(BlobRef { key: key.into(), size: 1, hash: [0; 32] });
+            let no_cbor = ObjectValue::Inline(vec![0xff].into());
+            for (step, value) in [(1, blob("r/.matyan/gone")), (3, blob("../no key")), (4, no_cbor)] {
+                let object = Object { step, epoch: None, time_us: 1, value };
+                object_put(transaction.batch(), P, number, SeriesNumber(0), &object);
+            }
             Ok(())
         })
         .await;
@@ -240,5 +423,5 @@ async fn a_payload_that_is_gone_hides_no_other() {
     };
     let row = world.objects(request).await.unwrap().remove(0);
     let told: Vec<_> = row.sequences[0].steps.iter().map(|step| (step.step, step.objects.len())).collect();
-    assert_eq!(told, [(0, 1), (1, 0), (2, 1)]);
+    assert_eq!(told, [(0, 1), (1, 0), (2, 1), (3, 0), (4, 0)]);
 }

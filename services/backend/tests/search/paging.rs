@@ -1,12 +1,14 @@
 //! Pages: each begins where the last has ended, whatever comes or goes meanwhile.
 
 use matyan_proto::{
+    experiments::{self, v1::experiment_service_client::ExperimentServiceClient},
     runs::v1::RunParts,
     search::v1::{RunsRequest, Sort, SortField, sort::By},
+    tags::{self, v1::tag_service_client::TagServiceClient},
 };
 use tonic::Code;
 
-use crate::world::{self, World, spec};
+use crate::world::{self, Spec, World, spec};
 
 /// More than are read at once, so that later pages begin in the middle.
 const RUNS: i64 = 700;
@@ -154,4 +156,37 @@ async fn what_is_asked_wrongly_is_refused() {
     let parts = RunParts { series_names: vec![String::new(); 1_001], ..RunParts::default() };
     refused(RunsRequest { parts: Some(parts), ..world::of("") }, Code::ResourceExhausted, "series_names")
         .await;
+}
+
+/// More runs than are read at once have one experiment and one tag; lists of them go on behind any of them.
+#[tokio::test]
+async fn runs_of_an_experiment_and_of_a_tag_come_in_pieces() {
+    let world = World::new().await;
+    for at in 0..RUNS {
+        let run =
+            Spec { experiment: Some("e".into()), tags: vec!["t".into()], ..spec(&format!("r{at:04}"), at) };
+        world.create(&run).await;
+    }
+    let expected: Vec<String> = (0..RUNS).rev().map(|at| format!("r{at:04}")).collect();
+    let mut experiments = ExperimentServiceClient::new(world.backend.clone().into_routes());
+    let mut tags = TagServiceClient::new(world.backend.clone().into_routes());
+    for (limit, after, expected) in
+        [(0, "", &expected[..]), (400, "r0650", &expected[50..450]), (0, "r0003", &expected[697..])]
+    {
+        let (id, after_run_id) = ("experiment-e".to_owned(), after.to_owned());
+        let request = experiments::v1::ListRunsRequest { id, limit, after_run_id: after_run_id.clone() };
+        let mut messages = experiments.list_runs(request).await.unwrap().into_inner();
+        let mut listed = Vec::new();
+        while let Some(message) = messages.message().await.unwrap() {
+            listed.extend(message.runs.into_iter().map(|run| run.run_id));
+        }
+        assert_eq!(listed, expected, "{limit} {after}");
+        let request = tags::v1::ListRunsRequest { id: "tag-t".into(), limit, after_run_id };
+        let mut messages = tags.list_runs(request).await.unwrap().into_inner();
+        let mut listed = Vec::new();
+        while let Some(message) = messages.message().await.unwrap() {
+            listed.extend(message.runs.into_iter().map(|run| run.run_id));
+        }
+        assert_eq!(listed, expected, "{limit} {after}");
+    }
 }

@@ -8,9 +8,13 @@ use std::sync::{
 
 use async_trait::async_trait;
 use matyan_proto::{
+    common::v1::SeriesType,
+    objects::v1::Selection,
     project::v1::{ParamsRequest, project_service_client::ProjectServiceClient},
     runs::v1::{ListRequest, Run, run_service_client::RunServiceClient},
-    search::v1::{MetricsRequest, RunsRequest, metrics_request::Points},
+    search::v1::{
+        MetricsRequest, ObjectsRequest, RunsRequest, Sort, SortField, metrics_request::Points, sort::By,
+    },
     series::v1::{BucketsRequest, PointsRequest, RunSelection, SampleRequest},
 };
 use matyan_store::{
@@ -94,7 +98,8 @@ async fn short() -> (World, Arc<AtomicU64>) {
 /// Params that lie in rows of their own.
 fn large(id: &str, at: i64) -> Spec {
     let mut run = spec(id, at);
-    run.params = map(&format!(r#"{{"at":{at},"x":{{"seed":{}}},"text":"{}"}}"#, at % 7, "x".repeat(20_000)));
+    let (seed, text) = (at % 7, "x".repeat(20_000));
+    run.params = map(&format!(r#"{{"at":{at},"x":{{"seed":{seed}}},"b":1,"c":2,"text":"{text}"}}"#));
     run
 }
 
@@ -124,19 +129,52 @@ async fn runs_are_found_and_listed_whatever_a_snapshot_lives() {
         world.create(&large(&format!("r{at:03}"), at)).await;
     }
     let all: Vec<String> = (0..400).rev().map(|at| format!("r{at:03}")).collect();
-    for life in [12, 40, 1_000] {
+    // The columns are asked once the first documents were looked at in vain, and take six reads: all that the shortest gives.
+    for life in [6, 12, 40, 1_000] {
         reads.store(life, Ordering::Relaxed);
         assert_eq!(ids(&list(&world, 100).await), all, "{life}");
-        // The columns are asked once the first documents were looked at in vain, and take all that a snapshot gives.
-        let request =
-            RunsRequest { parts: world::all_parts(), ..world::of("run.x.seed + 0 == 3 and run.at + 0 < 50") };
+        let text = "run.x.seed + 0 == 3 and run.at + 0 < 50 and run.b + run.c == 3";
+        let request = RunsRequest { parts: world::all_parts(), ..world::of(text) };
         let found = world.runs(request).await.unwrap();
         assert_eq!(found.ids(), ["r045", "r038", "r031", "r024", "r017", "r010", "r003"], "{life}");
     }
     reads.store(12, Ordering::Relaxed);
+    assert!(project_params(&world).await.contains_key("at"));
+}
+
+async fn project_params(world: &World) -> matyan_model::value::Map {
     let mut client = ProjectServiceClient::new(world.backend.clone().into_routes());
-    let params = client.params(ParamsRequest::default()).await.unwrap().into_inner().params;
-    assert!(matyan_model::cbor::decode_map(&params).unwrap().contains_key("at"));
+    let mut messages = client.params(ParamsRequest::default()).await.unwrap().into_inner();
+    let mut params = Vec::new();
+    while let Some(message) = messages.message().await.unwrap() {
+        params.extend_from_slice(&message.params);
+    }
+    matyan_model::cbor::decode_map(&params).unwrap()
+}
+
+/// Runs of one moment stand by their ids, also where they are read from many snapshots.
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_by_date_are_in_order_whatever_a_snapshot_lives() {
+    let (world, reads) = short().await;
+    for at in 0..60 {
+        // Ids do not rise with the numbers.
+        world.create(&Spec { created_us: 5, ..large(&format!("r{:02}", at * 7 % 60), at) }).await;
+    }
+    reads.store(24, Ordering::Relaxed);
+    let by = Some(By::Field(SortField::Created.into()));
+    let (mut all, mut after_run_id): (Vec<String>, _) = (Vec::new(), String::new());
+    loop {
+        let sort = vec![Sort { by: by.clone(), descending: false }];
+        let request = RunsRequest { sort, limit: 9, after_run_id, ..world::of("run.at >= 0") };
+        let found = world.runs(request).await.unwrap();
+        assert!(all.is_empty() || found.places.iter().all(|place| *place == 0), "by the index, uncounted");
+        all.extend(found.ids().iter().map(ToString::to_string));
+        if found.runs.len() < 9 {
+            break;
+        }
+        after_run_id = all.last().cloned().unwrap();
+    }
+    assert_eq!(all, (0..60).map(|at| format!("r{at:02}")).collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -184,12 +222,38 @@ async fn series_are_read_whatever_a_snapshot_lives() {
         points += message.points.unwrap().values.len();
     }
     assert_eq!(points, 300 * 40);
-    reads.store(2_000, Ordering::Relaxed);
+    // Every point of 300 series takes a read each: more than three snapshots, long before there is a message of them.
+    reads.store(100, Ordering::Relaxed);
     for points in [Points::Density(50), Points::Density(0), Points::Pixels(50), Points::None(true)] {
         let request =
             MetricsRequest { query: world::query(""), points: Some(points), ..MetricsRequest::default() };
         let row = world.metrics(request).await.unwrap().remove(0);
         assert_eq!(row.points.len() + row.buckets.len() + row.series.len(), 300);
+    }
+}
+
+/// Many sequences of few objects, each read for itself, long before there is a message of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_are_read_whatever_a_snapshot_lives() {
+    let (world, reads) = short().await;
+    let sequence = |at: i64| Sequence {
+        name: format!("t{at:03}"),
+        context: map("{}"),
+        dtype: "text".into(),
+        points: vec![(0, at as f64), (1, 0.5)],
+    };
+    let sequences: Vec<Sequence> = (0..100).map(sequence).collect();
+    world.create(&Spec { sequences, ..spec("r", 1) }).await;
+    reads.store(20, Ordering::Relaxed);
+    for record_density in [0, 1, 2] {
+        let selection = Some(Selection { record_density, ..Selection::default() });
+        let (query, of) = (world::query(""), SeriesType::Texts.into());
+        let request = ObjectsRequest { query, r#type: of, selection, ..ObjectsRequest::default() };
+        let row = world.objects(request).await.unwrap().remove(0);
+        let names: Vec<_> = row.sequences.iter().map(|it| it.name.clone()).collect();
+        assert_eq!(names, (0..100).map(|at| format!("t{at:03}")).collect::<Vec<_>>());
+        let steps = if record_density == 1 { 1 } else { 2 };
+        assert!(row.sequences.iter().all(|it| it.steps.len() == steps), "{record_density}");
     }
 }
 
@@ -202,8 +266,22 @@ struct Restless {
 }
 
 impl Restless {
+    /// Its params lie in the document, and then in rows of their own, and so on.
     fn at(round: u64) -> Spec {
-        Spec { name: format!("name {round}"), ..large("r", round.cast_signed()) }
+        let at = round.cast_signed();
+        let mut run = Spec { name: format!("name {round}"), ..large("r", at) };
+        if round.is_multiple_of(2) {
+            run.params = map(&format!(r#"{{"at":{at}}}"#));
+        }
+        run
+    }
+
+    async fn world(round: u64) -> World {
+        let world = World::new().await;
+        let number = world.create(&Self::at(round)).await;
+        let store = world.store.clone();
+        let layer = Arc::new(Self { store: store.clone(), world, number, round: AtomicU64::new(round + 1) });
+        World::over(store, layer, tempfile::tempdir().unwrap()).await
     }
 }
 
@@ -232,15 +310,15 @@ impl Store for Restless {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rule_23_a_listed_run_is_of_one_moment() {
-    let world = World::new().await;
-    let number = world.create(&Restless::at(0)).await;
-    let store = world.store.clone();
-    let restless = Arc::new(Restless { store: store.clone(), world, number, round: AtomicU64::new(1) });
-    let restless = World::over(store, restless, tempfile::tempdir().unwrap()).await;
+    let restless = Restless::world(0).await;
     for _ in 0..5 {
         let run = list(&restless, 1).await.remove(0);
         let params = matyan_model::cbor::decode_map(&run.params).unwrap();
         let matyan_model::value::Value::Integer(at) = params["at"] else { panic!("{params:?}") };
         assert_eq!(run.props.unwrap().name, format!("name {at}"));
+    }
+    for round in [0, 1] {
+        let params = project_params(&Restless::world(round).await).await;
+        assert!(params.contains_key("at"), "whether it had its params in the document or not");
     }
 }

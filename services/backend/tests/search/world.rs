@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use matyan_backend::{Backend, Context, UriKey};
+use matyan_backend::{Backend, Context, Metrics, UriKey};
 use matyan_blob::{UrlSigner, fs::FsBlobs};
 use matyan_log::embedded::EmbeddedLog;
 use matyan_model::{
@@ -28,6 +28,7 @@ use matyan_proto::{
     series::v1::series_service_client::SeriesServiceClient,
 };
 use matyan_store::{Commit, Error, Store, Transaction, embedded::EmbeddedStore};
+use prometheus::Registry;
 use tonic::{Status, service::Routes};
 
 pub(crate) const P: Project = Project(0);
@@ -91,6 +92,8 @@ pub(crate) fn map(json: &str) -> Map {
 
 pub(crate) struct World {
     pub(crate) store: Arc<EmbeddedStore>,
+    pub(crate) blobs: Arc<FsBlobs>,
+    pub(crate) registry: Registry,
     pub(crate) backend: Backend,
     _directory: tempfile::TempDir,
 }
@@ -112,18 +115,20 @@ impl World {
         let log = EmbeddedLog::open(directory.path().join("log"), Default::default()).await.unwrap();
         let clock: matyan_backend::Clock = Arc::new(|| NOW_US);
         let signer = UrlSigner::new(b"secret", Duration::from_secs(60), clock.clone());
-        let blobs = FsBlobs::open(&directory.path().join("blobs"), signer, clock.clone()).unwrap();
+        let blobs = Arc::new(FsBlobs::open(&directory.path().join("blobs"), signer, clock.clone()).unwrap());
+        let registry = Registry::new();
         let context = Context {
             store: layer,
             log: Arc::new(log),
-            blobs: Arc::new(blobs),
+            blobs: blobs.clone(),
             blob_uri: "file:///blobs".into(),
             uri_key: UriKey::new(b"secret"),
             clock,
             new_id: Arc::new(|| "00000000-0000-4000-8000-000000000000".into()),
             params_kept: Duration::from_secs(30),
+            metrics: Metrics::new(&registry).unwrap(),
         };
-        Self { store, backend: Backend::new(context), _directory: directory }
+        Self { store, blobs, registry, backend: Backend::new(context), _directory: directory }
     }
 
     pub(crate) fn search(&self) -> SearchServiceClient<Routes> {

@@ -17,7 +17,7 @@ fn author() -> Author {
 
 fn envelopes(batch: &pb::IngestionBatch) -> Vec<NewRecord> {
     let stamp = Stamp { received_us: RECEIVED_US, sequence: 7, acknowledged: 5, trace: None };
-    encode(&author(), &stamp, &Definitions::new(&batch.series), batch)
+    encode(&author(), &stamp, &Definitions::new(&batch.series), batch).unwrap()
 }
 
 fn event(kind: Kind) -> pb::Event {
@@ -193,4 +193,20 @@ fn an_event_that_is_too_large_only_as_json_is_refused() {
     check(&object(&"x".repeat(15 << 20))).unwrap();
     check(&object(&"\u{1}".repeat(2 << 20))).unwrap();
     check(&object(&"\u{1}".repeat(3 << 20))).unwrap_err();
+}
+
+/// A batch of 1 MB, each of whose points becomes a record that repeats a long name.
+#[test]
+fn a_batch_that_comes_to_too_much_is_refused() {
+    let name = "n".repeat(1_000);
+    let batch = |points: usize| pb::IngestionBatch {
+        series: vec![pb::SeriesDef { name: name.clone(), ..Default::default() }],
+        points: vec![pb::Points { series: vec![0; points], values: vec![0.5; points], ..Default::default() }],
+        ..Default::default()
+    };
+    assert_eq!(envelopes(&batch(10)).len(), 10);
+    let batch = batch(100_000);
+    let stamp = Stamp { received_us: RECEIVED_US, sequence: 7, acknowledged: 5, trace: None };
+    let refused = encode(&author(), &stamp, &Definitions::new(&batch.series), &batch);
+    assert!(matches!(refused, Err(Error::TooLargeAsJson { limit: MAX_BYTES })), "{refused:?}");
 }

@@ -63,6 +63,20 @@ async fn after_a_failure_in_the_middle_the_log_ends_with_all_in_order() {
 }
 
 #[tokio::test]
+async fn a_batch_that_is_under_way_is_not_appended_again() {
+    const UNDER_WAY: Duration = Duration::from_secs(2);
+    let world = World::new().await;
+    // While the first is awaited the others come, however slow the machine is.
+    let faults = [AppendFault::Delay(3 * UNDER_WAY), AppendFault::ErrorBefore, AppendFault::Delay(UNDER_WAY)];
+    world.faults.script_appends(faults.map(Some));
+    let start = tokio::time::Instant::now();
+    send_and_finish(&world, 3).await;
+    assert!(start.elapsed() >= UNDER_WAY, "{:?}", start.elapsed());
+    let sequences: Vec<_> = world.entries().await.iter().map(|entry| entry.sequence).collect();
+    assert_eq!(sequences, [1, 3, 2, 3], "what came past the gap comes again");
+}
+
+#[tokio::test]
 async fn a_lost_answer_doubles_nothing() {
     let world = World::new().await;
     world.faults.script_appends([Some(AppendFault::ErrorAfter)]);

@@ -20,7 +20,7 @@ fn client(world: &World) -> SystemServiceClient<SystemServiceServer<Frontier>> {
 }
 
 async fn readiness(world: &World) -> (bool, Vec<(String, bool)>) {
-    let answer = client(world).readiness(pb::ReadinessRequest {}).await.unwrap().into_inner();
+    let answer = client(world).readiness(pb::ReadinessRequest::default()).await.unwrap().into_inner();
     (answer.ready, answer.checks.into_iter().map(|check| (check.name, check.ok)).collect())
 }
 
@@ -51,7 +51,7 @@ async fn a_blob_store_that_hangs_is_told_of_before_anybody_gives_up() {
     let mut client = SystemServiceClient::new(frontier.system_server());
     tokio::time::pause();
     let asked = Instant::now();
-    let answer = client.readiness(pb::ReadinessRequest {}).await.unwrap().into_inner();
+    let answer = client.readiness(pb::ReadinessRequest::default()).await.unwrap().into_inner();
     // By the paused clock: the edge gives up after a second.
     assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
     assert!(answer.ready, "{answer:?}");

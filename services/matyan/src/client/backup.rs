@@ -1,28 +1,22 @@
 //! `matyan backup`: reads a project out of a running server into an archive. Run by run, so that memory stays small and a backup
 //! that was cut off goes on with the next run.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use futures::{StreamExt, TryStreamExt, stream};
+use matyan_archive::{
+    pack,
+    writer::{Archive, BlobFile, Contents, Filters, Origin, RunWriter, exists},
+};
 use matyan_proto::backup::v1::{
-    Blob, Cut, Entity, ListRunsRequest, ReadBlobRequest, ReadProjectRequest, ReadRunRequest, Settings,
-    Tombstone, backup_service_client::BackupServiceClient, read_project_response::Content,
+    Blob, Entity, ListRunsRequest, ReadBlobRequest, ReadProjectRequest, ReadRunRequest, Settings, Tombstone,
+    backup_service_client::BackupServiceClient, read_project_response::Content,
 };
 use serde_json::json;
 use time::{OffsetDateTime, PrimitiveDateTime, format_description::well_known::Iso8601};
 use tonic::{Code, Status, transport::Channel};
 
-use super::{
-    Error,
-    archive::{
-        pack,
-        writer::{Archive, BlobFile, Contents, Filters, RunWriter, exists},
-    },
-    client, connect,
-    flags::BackupFlags,
-    output::Output,
-    progress::Progress,
-};
+use super::{Error, Failure, client, connect, flags::BackupFlags, output::Output, progress::Progress};
 
 type Client = BackupServiceClient<Channel>;
 
@@ -40,9 +34,10 @@ pub(super) async fn run(flags: BackupFlags, out: &mut Output) -> Result<(), Erro
     };
     let since_us = flags.since.as_deref().map(since).transpose()?;
     let mut client = client!(BackupServiceClient, connect(&flags.client.server).await?);
-    let mut archive = match Archive::resume(&flags.output, &filters)? {
+    let origin = origin(&mut client, &flags.client.server).await?;
+    let mut archive = match Archive::resume(&flags.output, &filters, &origin)? {
         Some(archive) => archive,
-        None => begin(&mut client, &flags, &filters).await?,
+        None => create(&flags.output, &filters, &origin)?,
     };
     let runs = list(&mut client, &filters, since_us).await?;
     let progress = Progress::new(runs.len() as u64, "runs", out.json);
@@ -60,8 +55,15 @@ pub(super) async fn run(flags: BackupFlags, out: &mut Output) -> Result<(), Erro
     let is_resumed = archive.is_resumed;
     let (root, contents) = archive.finish(&settings, &entities, &tombstones)?;
     progress.finish();
-    let path = if flags.compress { pack(&root)? } else { root };
-    Ok(tell(out, &path, &contents, skipped, is_resumed)?)
+    let path = match flags.compress {
+        true => pack(&root).map_err(|source| Error::Unpacked { root, source })?,
+        false => root,
+    };
+    tell(out, &path, &contents, skipped, is_resumed)?;
+    match contents.lost {
+        0 => Ok(()),
+        lost => Err(Error::Incomplete { lost }),
+    }
 }
 
 fn tell(
@@ -79,6 +81,8 @@ fn tell(
             "entities": contents.entities,
             "blobs": contents.blobs,
             "blob_bytes": contents.blob_bytes,
+            "blobs_lost": contents.lost,
+            "blobs_lost_are_listed_in": contents.lost_in,
             "resumed": is_resumed,
         }));
     }
@@ -88,6 +92,9 @@ fn tell(
         "{}: {runs} runs, {entities} entities, {blobs} blobs of {bytes} bytes",
         path.display()
     ))?;
+    for list in &contents.lost_in {
+        out.line(format!("{list} in {} names blobs that are lost", path.display()))?;
+    }
     if skipped > 0 {
         out.line(format!("{skipped} runs were deleted while the backup was made, and are not in it"))?;
     }
@@ -106,19 +113,19 @@ fn since(text: &str) -> Result<i64, Error> {
 }
 
 /// The positions come first, before anything is read.
-async fn begin(client: &mut Client, flags: &BackupFlags, filters: &Filters) -> Result<Archive, Error> {
+async fn origin(client: &mut Client, server: &str) -> Result<Origin, Error> {
     let mut messages = client.read_project(ReadProjectRequest {}).await?.into_inner();
     let first = messages.message().await?.and_then(|message| message.content);
     let Some(Content::Cut(cut)) = first else {
         return Err(Error::Told("the server told no positions: ask `matyan status` for its version".into()));
     };
-    create(&flags.output, filters, cut)
+    Ok(Origin { server: server.trim_end_matches('/').to_owned(), cut })
 }
 
-fn create(output: &Path, filters: &Filters, cut: Cut) -> Result<Archive, Error> {
+fn create(output: &Path, filters: &Filters, origin: &Origin) -> Result<Archive, Error> {
     let mut now = OffsetDateTime::from(std::time::SystemTime::now());
     loop {
-        match Archive::begin(output, filters, cut.clone(), now) {
+        match Archive::begin(output, filters, origin, now) {
             // Another backup began in this second: the name is of the next one.
             Err(error) if exists(&error) => now += time::Duration::SECOND,
             made => return Ok(made?),
@@ -149,28 +156,10 @@ async fn read(
             Ok(()) => return Ok(true),
             Err(Failure::Server(status)) if status.code() == Code::NotFound => return Ok(false),
             Err(Failure::Server(status)) if status.code() == Code::OutOfRange && attempt < ATTEMPTS => {}
-            Err(Failure::Server(status)) => return Err(status.into()),
-            Err(Failure::Own(error)) => return Err(error),
+            Err(failure) => return Err(failure.into()),
         }
     }
     Ok(false)
-}
-
-enum Failure {
-    Server(Status),
-    Own(Error),
-}
-
-impl From<Status> for Failure {
-    fn from(status: Status) -> Self {
-        Self::Server(status)
-    }
-}
-
-impl From<super::archive::Error> for Failure {
-    fn from(error: super::archive::Error) -> Self {
-        Self::Own(error.into())
-    }
 }
 
 async fn read_once(
@@ -191,6 +180,7 @@ async fn read_once(
             run.add(piece)?;
         }
         blobs.extend(message.blobs);
+        message.lost.iter().for_each(|lost| run.lost(lost));
     }
     if archive.has_blobs() {
         read_blobs(client, &mut run, run_id, blobs, progress).await?;
@@ -210,17 +200,14 @@ async fn read_blobs(
     blobs: Vec<Blob>,
     progress: &Progress,
 ) -> Result<(), Failure> {
-    let place = run.place();
-    let reads = blobs.into_iter().map(|blob| {
-        let request = ReadBlobRequest { run_id: run_id.to_owned(), path: blob.path };
-        read_blob(client.clone(), request, &place, progress)
+    let (place, paths) = (run.place(), blobs.into_iter().map(|blob| blob.path).collect());
+    let reads = BTreeSet::iter(&paths).map(|path| {
+        let request = ReadBlobRequest { run_id: run_id.to_owned(), path: path.clone() };
+        read_blob(client.clone(), request, (place.as_path(), &paths), progress)
     });
     let mut done = std::pin::pin!(stream::iter(reads).buffered(BLOBS_AT_ONCE));
     while let Some(file) = done.try_next().await? {
-        // One that is gone by now was deleted, or replaced by one of another name.
-        if let Some(file) = file {
-            run.blob_end(file)?;
-        }
+        run.blob_end(file)?;
     }
     Ok(())
 }
@@ -228,22 +215,26 @@ async fn read_blobs(
 async fn read_blob(
     mut client: Client,
     request: ReadBlobRequest,
-    place: &Path,
+    (place, paths): (&Path, &BTreeSet<String>),
     progress: &Progress,
-) -> Result<Option<BlobFile>, Failure> {
-    let mut messages = match client.read_blob(request).await {
-        Ok(messages) => messages.into_inner(),
-        Err(status) if status.code() == Code::NotFound => return Ok(None),
-        Err(status) => return Err(status.into()),
-    };
+) -> Result<BlobFile, Failure> {
+    let mut messages = client.read_blob(request).await.map_err(gone)?.into_inner();
     let first = messages.message().await?.and_then(|message| message.blob);
     let first = first.ok_or_else(|| Status::internal("the server sends a blob without a name"))?;
-    let mut file = BlobFile::create(place, first)?;
+    let mut file = BlobFile::create(place, first, paths)?;
     while let Some(message) = messages.message().await? {
         progress.bytes(message.chunk.len() as u64);
         file.write(&message.chunk)?;
     }
-    Ok(Some(file))
+    Ok(file)
+}
+
+/// A blob that was listed and is not there now was deleted or replaced: what was read of its run is of no moment any more.
+fn gone(status: Status) -> Status {
+    match status.code() {
+        Code::NotFound => Status::out_of_range(format!("it changed while it was read: {}", status.message())),
+        _ => status,
+    }
 }
 
 /// Read last, so that whatever a run refers to is among it.
@@ -264,6 +255,12 @@ async fn project(client: &mut Client) -> Result<(Settings, Vec<Entity>, Vec<Tomb
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_is_read_again_when_a_blob_of_it_has_gone() {
+        assert_eq!(gone(Status::not_found("the blob")).code(), Code::OutOfRange);
+        assert_eq!(gone(Status::unavailable("the store")).code(), Code::Unavailable);
+    }
 
     #[test]
     fn a_since_is_a_date_or_a_moment() {

@@ -36,6 +36,23 @@ Examples:
 
 Ends with 1 if the server is not ready.";
 
+const PARTITIONS_EXAMPLES: &str = "\
+Examples:
+  matyan partitions ls              how far each is written, and how far applied
+  matyan partitions ls --json
+  matyan partitions skip 3          when the state of partition 3 says that records were lost
+
+Workers do not go past records that the log has lost and that were never applied, so that nobody overlooks them.";
+
+const JOBS_EXAMPLES: &str = "\
+Examples:
+  matyan jobs ls                                            which there are, and when each last succeeded
+  matyan jobs finish-stale --timeout-hours 48 --dry-run     what would be ended
+  matyan jobs cleanup-orphan-blobs --unreferenced
+  matyan jobs reindex --json
+
+`matyan up` and control workers begin them by themselves, too. A job that is cut off goes on when it is given again.";
+
 const BACKUP_EXAMPLES: &str = "\
 Examples:
   matyan backup /backups                                     a folder matyan-backup-20260131-120000 in /backups
@@ -43,7 +60,8 @@ Examples:
   matyan backup . --runs 3fd1c0,77aa01 --no-blobs
   matyan backup . --experiment gpt --since 2026-01-01
 
-A backup that was cut off goes on when the same command is given again.";
+A backup that was cut off goes on when the same command is given again. It ends with 3 where blobs that runs refer to are
+gone from the blob store: all else is in the archive, and the lost ones are listed in runs/*/lost.jsonl.";
 
 const RESTORE_EXAMPLES: &str = "\
 Examples:
@@ -61,6 +79,8 @@ pub(crate) enum Command {
     Logs(LogsFlags),
     Metrics(MetricsFlags),
     Status(StatusFlags),
+    Partitions(PartitionsFlags),
+    Jobs(JobsFlags),
 }
 
 impl Command {
@@ -72,6 +92,8 @@ impl Command {
             Self::Logs(flags) => &flags.client,
             Self::Metrics(flags) => &flags.client,
             Self::Status(flags) => &flags.client,
+            Self::Partitions(flags) => &flags.client,
+            Self::Jobs(flags) => &flags.client,
         }
     }
 }
@@ -211,6 +233,81 @@ pub(crate) struct MetricsFlags {
 pub(crate) struct StatusFlags {
     #[command(flatten)]
     pub(super) client: ClientFlags,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = PARTITIONS_EXAMPLES)]
+pub(crate) struct PartitionsFlags {
+    #[command(subcommand)]
+    pub(super) command: PartitionsCommand,
+    #[command(flatten)]
+    pub(super) client: ClientFlags,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PartitionsCommand {
+    /// Tell of each how far it is applied
+    Ls,
+    /// Give up what was lost of one, so that it goes on
+    Skip { partition: u32 },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = JOBS_EXAMPLES)]
+pub(crate) struct JobsFlags {
+    #[command(subcommand)]
+    pub(super) command: JobsCommand,
+    #[command(flatten)]
+    pub(super) client: ClientFlags,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobsCommand {
+    /// Tell of each who runs it, and when it last succeeded
+    Ls,
+    /// Mend the indexes in place, and count experiments and tags anew
+    Reindex {
+        /// Only count
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// End active runs that have sent nothing for a time
+    FinishStale {
+        /// No data for so long
+        #[arg(long, value_name = "HOURS", default_value = "24", value_parser = hours)]
+        timeout_hours: f64,
+        /// Only tell which
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Delete blobs of deleted runs
+    CleanupOrphanBlobs {
+        /// Deleted runs to look at; 0: all of them
+        #[arg(long, value_name = "COUNT", default_value_t = 0)]
+        limit: u32,
+        /// Also blobs that no run refers to, if they are older than a week
+        #[arg(long)]
+        unreferenced: bool,
+        /// Only tell which
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Remove tombstones of deleted runs that nothing needs any more
+    CleanupTombstones {
+        /// Older than this [default: as the server does by itself]
+        #[arg(long, value_name = "HOURS", value_parser = hours)]
+        older_than_hours: Option<f64>,
+        /// Only tell which
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+fn hours(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(hours) if hours.is_finite() && hours > 0.0 => Ok(hours),
+        _ => Err("give hours above 0, such as 24 or 0.5".to_owned()),
+    }
 }
 
 #[derive(Debug, Args)]

@@ -38,6 +38,11 @@ impl Progress {
         self.bar.set_message(indicatif::HumanBytes(self.bytes.position()).to_string());
     }
 
+    /// Writes to standard output without the bar in between.
+    pub(super) fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
+        self.bar.suspend(write)
+    }
+
     pub(super) fn finish(&self) {
         self.bar.finish_and_clear();
     }

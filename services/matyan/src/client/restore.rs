@@ -13,33 +13,26 @@ use std::{
 };
 
 use futures::{StreamExt, stream};
+use matyan_archive::reader::{Archive, Run, Step};
 use matyan_proto::{
     backup::v1::{
         BeginRunRequest, Blob, Cut, Entity, FinishRunRequest, RestoreProjectRequest, RestoreProjectResponse,
-        RunState, WriteBlobRequest, WriteRunRequest, backup_service_client::BackupServiceClient,
+        RunHead, RunState, WriteBlobRequest, WriteRunRequest, backup_service_client::BackupServiceClient,
         entity::Kind, note::Owner,
     },
     limits,
 };
+use prost::Message;
 use serde_json::json;
 use tonic::{Code, Status, transport::Channel};
 
-use super::{
-    Error,
-    archive::{
-        self,
-        reader::{Archive, Run, Step},
-    },
-    client, connect,
-    flags::RestoreFlags,
-    output::Output,
-    progress::Progress,
-};
+use super::{Error, Failure, client, connect, flags::RestoreFlags, output::Output, progress::Progress};
 
 type Client = BackupServiceClient<Channel>;
 
-/// Entities of one call.
-const ENTITIES: usize = 1_000;
+/// Entities of one call, and what they take: far less than a message bears.
+const CALL_ENTITIES: usize = 1_000;
+const CALL_BYTES: usize = 4 << 20;
 
 /// What came of it.
 #[derive(Debug, Default)]
@@ -54,8 +47,19 @@ struct Told {
     notes_lost: u64,
     links_lost: u64,
     blobs: u64,
+    /// When the backup was made.
+    blobs_lost: u64,
     objects_lost: u64,
-    cut: Option<(bool, u64)>,
+    positions: Option<Positions>,
+}
+
+/// What became of where the log stood.
+#[derive(Clone, Copy, Debug, Default)]
+struct Positions {
+    taken: bool,
+    records_lost: u64,
+    /// They are those of some runs.
+    filtered: bool,
 }
 
 pub(super) async fn run(flags: RestoreFlags, out: &mut Output) -> Result<(), Error> {
@@ -65,12 +69,12 @@ pub(super) async fn run(flags: RestoreFlags, out: &mut Output) -> Result<(), Err
     checking.finish();
     let mut client = client!(BackupServiceClient, connect(&flags.client.server).await?)
         .max_encoding_message_size(limits::MESSAGE_BYTES);
-    let mut restore =
-        Restore { archive: &archive, flags: &flags, client: &mut client, told: Told::default() };
-    let cut = archive.cut()?;
+    let told = Told { blobs_lost: archive.blobs_lost()?, ..Told::default() };
+    let mut restore = Restore { archive: &archive, flags: &flags, client: &mut client, told };
+    let (cut, runs) = (archive.cut()?, archive.parents_first()?);
     let notes = restore.project(cut.as_ref()).await?;
-    let progress = Progress::new(archive.runs.len() as u64, "runs", out.json);
-    for folder in &archive.runs {
+    let progress = Progress::new(runs.len() as u64, "runs", out.json);
+    for folder in &runs {
         Box::pin(restore.run(folder, cut.as_ref(), &progress)).await?;
         progress.one();
     }
@@ -82,7 +86,7 @@ pub(super) async fn run(flags: RestoreFlags, out: &mut Output) -> Result<(), Err
 
 fn tell(out: &mut Output, flags: &RestoreFlags, told: &Told) -> std::io::Result<()> {
     if out.json {
-        let (taken, lost) = told.cut.unwrap_or_default();
+        let positions = told.positions.unwrap_or_default();
         return out.object(&json!({
             "dry_run": flags.dry_run,
             "runs_restored": told.restored,
@@ -92,11 +96,12 @@ fn tell(out: &mut Output, flags: &RestoreFlags, told: &Told) -> std::io::Result<
             "entities_kept": told.entities_kept,
             "tombstones": told.tombstones,
             "blobs": told.blobs,
+            "blobs_lost": told.blobs_lost,
             "objects_lost": told.objects_lost,
             "links_lost": told.links_lost,
             "notes_lost": told.notes_lost,
-            "log_positions_taken": taken,
-            "log_records_lost": lost,
+            "log_positions_taken": positions.taken,
+            "log_records_lost": positions.records_lost,
         }));
     }
     let (would, restored, again) = (if flags.dry_run { "would be " } else { "" }, told.restored, told.again);
@@ -114,17 +119,29 @@ fn tell(out: &mut Output, flags: &RestoreFlags, told: &Told) -> std::io::Result<
         let (links, notes) = (told.links_lost, told.notes_lost);
         out.line(format!("{links} links and {notes} notes lead to what is neither here nor in the archive"))?;
     }
+    if told.blobs_lost > 0 {
+        out.line(format!("{} blobs were gone when the backup was made: runs/*/lost.jsonl", told.blobs_lost))?;
+    }
     if told.objects_lost > 0 {
         out.line(format!(
             "{} steps of images and the like have no object in the archive",
             told.objects_lost
         ))?;
     }
-    match told.cut {
-        Some((true, 0)) => out.line("the log goes on where the backup was cut"),
-        Some((true, lost)) => out
-            .line(format!("the log goes on behind the backup, but {lost} records between are gone from it")),
-        Some((false, _)) | None => Ok(()),
+    match told.positions.filter(|positions| positions.taken) {
+        Some(positions) => out.line(log_goes_on(positions)),
+        None => Ok(()),
+    }
+}
+
+fn log_goes_on(positions: Positions) -> String {
+    let goes_on = match positions.filtered {
+        true => "workers read the log from its beginning, and pass over what the archive has of its runs",
+        false => "the log goes on where the backup was cut",
+    };
+    match positions.records_lost {
+        0 => goes_on.to_owned(),
+        lost => format!("{goes_on}; {lost} records behind the cut are gone from it"),
     }
 }
 
@@ -151,16 +168,20 @@ impl Restore<'_> {
         let settings = self.archive.settings()?.filter(|_| !self.flags.skip_entities);
         let first = RestoreProjectRequest { settings, cut: cut.cloned(), ..Default::default() };
         let answer = self.send(first).await?;
-        self.told.cut = cut.map(|_| (answer.cut_taken, answer.records_lost));
-        for tombstones in self.archive.tombstones()?.chunks(ENTITIES) {
-            let (tombstones, cut) = (tombstones.to_vec(), cut.cloned());
+        self.told.positions = cut.map(|cut| Positions {
+            taken: answer.cut_taken,
+            records_lost: answer.records_lost,
+            filtered: cut.filtered,
+        });
+        for tombstones in in_calls(self.archive.tombstones()?) {
+            let cut = cut.cloned();
             self.send(RestoreProjectRequest { tombstones, cut, ..Default::default() }).await?;
         }
         if self.flags.skip_entities {
             return Ok(Vec::new());
         }
-        for entities in others.chunks(ENTITIES) {
-            self.send(RestoreProjectRequest { entities: entities.to_vec(), ..Default::default() }).await?;
+        for entities in in_calls(others) {
+            self.send(RestoreProjectRequest { entities, ..Default::default() }).await?;
         }
         Ok(notes)
     }
@@ -199,28 +220,41 @@ impl Restore<'_> {
         match begun.state() {
             RunState::Restored => self.told.again += 1,
             RunState::Live => self.told.kept.push(head.run_id),
-            RunState::Open | RunState::Unspecified if self.flags.dry_run => self.told.restored += 1,
+            RunState::Open | RunState::Unspecified if self.flags.dry_run => {
+                self.told.restored += 1;
+                self.told.blobs += self.archive.run(folder, with_blobs, begun.position)?.blobs();
+            }
             RunState::Open | RunState::Unspecified => {
                 let run = self.archive.run(folder, with_blobs, begun.position)?;
-                let target = Target { run_id: head.run_id.clone(), source: source.clone() };
-                self.content(run, &target, progress).await?;
-                let (run_id, cut) = (head.run_id.clone(), cut.cloned());
-                let finish = FinishRunRequest { run_id, source, head: Some(head), cut };
-                match self.client.finish_run(finish).await {
-                    Ok(answer) => {
-                        self.told.links_lost += u64::from(answer.into_inner().links_lost);
-                        self.told.restored += 1;
-                    }
+                let run_id = head.run_id.clone();
+                match self.whole(run, (head, source, cut.cloned()), progress).await {
+                    Ok(()) => self.told.restored += 1,
                     // It was made while this one was on its way.
-                    Err(status) if status.code() == Code::AlreadyExists => self.told.kept.push(target.run_id),
-                    Err(status) => return Err(status.into()),
+                    Err(Failure::Server(status)) if status.code() == Code::AlreadyExists => {
+                        self.told.kept.push(run_id);
+                    }
+                    Err(failure) => return Err(failure.into()),
                 }
             }
         }
         Ok(())
     }
 
-    async fn content(&mut self, run: Run, target: &Target, progress: &Progress) -> Result<(), Error> {
+    async fn whole(
+        &mut self,
+        run: Run,
+        (head, source, cut): (RunHead, bytes::Bytes, Option<Cut>),
+        progress: &Progress,
+    ) -> Result<(), Failure> {
+        let target = Target { run_id: head.run_id.clone(), source: source.clone() };
+        self.content(run, &target, progress).await?;
+        let finish = FinishRunRequest { run_id: target.run_id, source, head: Some(head), cut };
+        let answer = self.client.finish_run(finish).await?.into_inner();
+        self.told.links_lost += u64::from(answer.links_lost);
+        Ok(())
+    }
+
+    async fn content(&mut self, run: Run, target: &Target, progress: &Progress) -> Result<(), Failure> {
         let mut run = run;
         let mut next = run.next_step()?;
         while let Some(Step::Blob { blob, file, position }) = next {
@@ -238,30 +272,33 @@ impl Restore<'_> {
         let ended = Arc::new(Ended::default());
         let sent = self.client.write_run(stream::iter([first]).chain(steps(run, ended.clone()))).await;
         self.told.objects_lost += ended.objects_lost.load(Ordering::Relaxed);
-        // What is wrong with the archive tells more than what the server made of the cut stream.
-        match ended.error() {
-            Some(error) => Err(Error::Archive(error)),
-            None => sent.map(|_| ()).map_err(Error::from),
-        }
+        ended.result(sent)
     }
 
-    async fn blob(&mut self, target: &Target, blob: Blob, file: &Path, position: u64) -> Result<(), Error> {
-        let opened = File::open(file);
-        let opened = opened.map_err(|source| archive::Error::File { path: file.to_owned(), source })?;
+    async fn blob(&mut self, target: &Target, blob: Blob, file: &Path, position: u64) -> Result<(), Failure> {
+        let failed = |source| matyan_archive::Error::File { path: file.to_owned(), source };
+        let mut opened = File::open(file).map_err(failed)?;
         let (run_id, source) = (target.run_id.clone(), target.source.clone());
         let first = WriteBlobRequest { run_id, source, blob: Some(blob), position, ..Default::default() };
         // A file that cannot be read any more ends early, and the server keeps nothing of it.
+        let (ended, path) = (Arc::new(Ended::default()), file.to_owned());
         let chunks = std::iter::from_fn({
-            let mut opened = opened;
+            let ended = ended.clone();
             move || {
                 let mut chunk = vec![0; limits::CHUNK_BYTES / 4];
-                let read = opened.read(&mut chunk).ok().filter(|read| *read > 0)?;
-                chunk.truncate(read);
+                match opened.read(&mut chunk) {
+                    Ok(0) => return None,
+                    Ok(read) => chunk.truncate(read),
+                    Err(source) => {
+                        ended.fail(matyan_archive::Error::File { path: path.clone(), source });
+                        return None;
+                    }
+                }
                 Some(WriteBlobRequest { chunk: chunk.into(), ..Default::default() })
             }
         });
-        self.client.write_blob(stream::iter(std::iter::once(first).chain(chunks))).await?;
-        Ok(())
+        let sent = self.client.write_blob(stream::iter(std::iter::once(first).chain(chunks))).await;
+        ended.result(sent)
     }
 }
 
@@ -271,16 +308,24 @@ struct Target {
     source: bytes::Bytes,
 }
 
-/// How the reading of a run ended, as whoever sends it learns.
+/// How the reading of a run or a blob ended, as whoever sends it learns.
 #[derive(Default)]
 struct Ended {
-    error: Mutex<Option<archive::Error>>,
+    error: Mutex<Option<matyan_archive::Error>>,
     objects_lost: AtomicU64,
 }
 
 impl Ended {
-    fn error(&self) -> Option<archive::Error> {
-        self.error.lock().unwrap_or_else(PoisonError::into_inner).take()
+    fn fail(&self, error: matyan_archive::Error) {
+        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    /// What is wrong with the archive tells more than what the server made of the cut stream.
+    fn result<A>(&self, sent: Result<A, Status>) -> Result<(), Failure> {
+        match self.error.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(error) => Err(error.into()),
+            None => Ok(sent.map(drop)?),
+        }
     }
 }
 
@@ -295,7 +340,7 @@ fn steps(mut run: Run, ended: Arc<Ended>) -> impl futures::Stream<Item = WriteRu
             }
             Ok(Some(Step::Blob { .. }) | None) => None,
             Err(error) => {
-                *ended.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                ended.fail(error);
                 None
             }
         }
@@ -321,7 +366,53 @@ fn name_experiments(entities: &mut [Entity]) {
     }
 }
 
+/// In as many calls as they need, each of at least one.
+fn in_calls<M: Message>(messages: Vec<M>) -> Vec<Vec<M>> {
+    let (mut calls, mut bytes): (Vec<Vec<M>>, _) = (Vec::new(), 0);
+    for message in messages {
+        let own = message.encoded_len();
+        match calls.last_mut() {
+            Some(call) if call.len() < CALL_ENTITIES && bytes + own <= CALL_BYTES => {
+                call.push(message);
+                bytes += own;
+            }
+            _ => {
+                calls.push(vec![message]);
+                bytes = own;
+            }
+        }
+    }
+    calls
+}
+
 fn now_us() -> i64 {
     let now = time::OffsetDateTime::from(std::time::SystemTime::now());
     i64::try_from(now.unix_timestamp_nanos() / 1_000).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lengths of calls of so many entities of so many bytes.
+    fn calls(count: usize, bytes: usize) -> Vec<usize> {
+        let entity = Entity { id: "x".repeat(bytes), ..Entity::default() };
+        in_calls(vec![entity; count]).iter().map(Vec::len).collect()
+    }
+
+    #[test]
+    fn calls_are_as_large_as_a_message_bears() {
+        assert!(calls(0, 1).is_empty());
+        assert_eq!(calls(2_500, 1), [1_000, 1_000, 500]);
+        assert_eq!(calls(10, 1 << 20), [3, 3, 3, 1], "with what stands around the text");
+        assert_eq!(calls(2, CALL_BYTES + 1), [1, 1]);
+    }
+
+    #[test]
+    fn an_archive_of_some_runs_moves_no_position() {
+        let told = |filtered, records_lost| log_goes_on(Positions { taken: true, records_lost, filtered });
+        assert_eq!(told(false, 0), "the log goes on where the backup was cut");
+        assert!(told(true, 0).contains("read the log from its beginning"));
+        assert!(told(false, 7).ends_with("; 7 records behind the cut are gone from it"));
+    }
 }

@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, IsTerminal};
 
 use matyan_proto::{
+    artifacts::v1::{self as artifacts, artifact_service_client::ArtifactServiceClient},
     common::v1::SeriesType,
     runs::v1::{
         ArchiveBatchRequest, DeleteBatchRequest, GetRequest, Props, Run, RunParts, SeriesInfo,
@@ -12,6 +13,7 @@ use matyan_proto::{
         ExplainRequest, ExplainResponse, Query, RunsRequest, SearchKind, Sort, SortField, Warning,
         search_service_client::SearchServiceClient, sort::By,
     },
+    series::v1::{self as series, series_service_client::SeriesServiceClient},
 };
 use serde_json::{Map, Value, json};
 use tonic::{Code, transport::Channel};
@@ -218,13 +220,36 @@ fn explained_json(answer: &ExplainResponse) -> Value {
     })
 }
 
+/// Asks for the series and artifacts that the message of a run had no room for.
+async fn complete(run: &mut Run, channel: Channel) -> Result<(), Error> {
+    let run_id = || run.run_id.clone();
+    if run.more_series {
+        let request = series::ListRequest { run_id: run_id(), ..Default::default() };
+        let mut messages = client!(SeriesServiceClient, channel.clone()).list(request).await?.into_inner();
+        run.series.clear();
+        while let Some(message) = messages.message().await? {
+            run.series.extend(message.series);
+        }
+    }
+    if run.more_artifacts {
+        let request = artifacts::ListRequest { run_id: run_id() };
+        let mut messages = client!(ArtifactServiceClient, channel).list(request).await?.into_inner();
+        run.artifacts.clear();
+        while let Some(message) = messages.message().await? {
+            run.artifacts.extend(message.artifacts);
+        }
+    }
+    Ok(())
+}
+
 async fn show(channel: Channel, run_id: String, out: &mut Output) -> Result<(), Error> {
     let types = (1..).map_while(|number| SeriesType::try_from(number).ok()).map(i32::from).collect();
     let parts =
         RunParts { props: true, params: true, series_types: types, artifacts: true, ..RunParts::default() };
     let request = GetRequest { run_id: run_id.clone(), parts: Some(parts) };
-    let answer = client!(RunServiceClient, channel).get(request).await.map_err(about_run(&run_id))?;
-    let run = answer.into_inner().run.unwrap_or_default();
+    let answer = client!(RunServiceClient, channel.clone()).get(request).await.map_err(about_run(&run_id))?;
+    let mut run = answer.into_inner().run.unwrap_or_default();
+    complete(&mut run, channel).await?;
     let params = params(&run)?;
     if out.json {
         let mut shown = run_json(&run);

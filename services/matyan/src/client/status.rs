@@ -15,7 +15,7 @@ pub(super) async fn run(flags: StatusFlags, out: &mut Output) -> Result<(), Erro
     let server = flags.client.server;
     let mut system = client!(SystemServiceClient, connect(&server).await?);
     let version = system.version(VersionRequest {}).await?.into_inner();
-    let readiness = system.readiness(ReadinessRequest {}).await?.into_inner();
+    let readiness = system.readiness(ReadinessRequest::default()).await?.into_inner();
     if out.json {
         let check = |it: &Check| json!({"name": it.name, "ok": it.ok, "message": it.message, "required": it.required});
         out.object(&json!({

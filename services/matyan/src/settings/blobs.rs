@@ -69,8 +69,7 @@ fn s3(
     let settings = s3::Settings {
         endpoint: reader.parse(from, names::S3_ENDPOINT, DEVELOPMENT_S3_ENDPOINT, parse::web_url),
         public_endpoint: reader.optional(from, names::S3_PUBLIC_ENDPOINT, parse::web_url),
-        access_key: reader.parse(from, names::S3_ACCESS_KEY, DEVELOPMENT_S3_KEY, parse::text),
-        secret_key: reader.parse(from, names::S3_SECRET_KEY, DEVELOPMENT_S3_KEY, parse::text),
+        credentials: s3_credentials(from, reader),
         bucket: named(bucket, names::S3_BUCKET, "bucket", from, reader),
         region: reader.parse(from, names::S3_REGION, "us-east-1", parse::text),
         virtual_host: reader.parse(from, names::S3_ADDRESSING_STYLE, "path", parse::is_virtual_host),
@@ -78,10 +77,22 @@ fn s3(
     };
     if production {
         development(names::S3_ENDPOINT, &settings.endpoint, DEVELOPMENT_S3_ENDPOINT, "endpoint", reader);
-        development(names::S3_ACCESS_KEY, &settings.access_key, DEVELOPMENT_S3_KEY, "own", reader);
-        development(names::S3_SECRET_KEY, &settings.secret_key, DEVELOPMENT_S3_KEY, "own", reader);
+        if let s3::Credentials::Keys { access_key, secret_key } = &settings.credentials {
+            development(names::S3_ACCESS_KEY, access_key, DEVELOPMENT_S3_KEY, "own", reader);
+            development(names::S3_SECRET_KEY, secret_key, DEVELOPMENT_S3_KEY, "own", reader);
+        }
     }
     settings
+}
+
+fn s3_credentials(from: &Sources, reader: &mut Reader) -> s3::Credentials {
+    if reader.parse(from, names::S3_CREDENTIALS, "keys", parse::is_found_by_amazon) {
+        return s3::Credentials::Default;
+    }
+    s3::Credentials::Keys {
+        access_key: reader.parse(from, names::S3_ACCESS_KEY, DEVELOPMENT_S3_KEY, parse::text),
+        secret_key: reader.parse(from, names::S3_SECRET_KEY, DEVELOPMENT_S3_KEY, parse::text),
+    }
 }
 
 fn development(name: Name, value: &str, published: &str, what: &str, reader: &mut Reader) {

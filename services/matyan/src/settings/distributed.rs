@@ -1,26 +1,59 @@
 //! Which store, log and blob store a process uses, and what is wrong with how they are set. Each service is asked only for
-//! what it uses. This version has the embedded ones alone: another choice is checked like every setting, and refused.
+//! what it uses. What this build has not is checked like every setting, and refused.
 
 use super::{
     BlobStore, Role, Secret, blobs,
+    fdb::{self, Fdb},
+    kafka,
     names::{self, Name},
-    parse,
     reader::Reader,
     source::Sources,
 };
 
 /// What is published with Matyan 0.3, and so is no secret.
 const DEVELOPMENT_BLOB_SECRET: &str = "Juw5-cLlemQI2jAWvceOUB3_CrVfBmI99YIzkpGUXR4=";
-const DEVELOPMENT_BROKER: &str = "localhost:9092";
 
 const EMBEDDED: &str = "embedded:";
 
-pub(super) fn check(role: Role, from: &Sources, reader: &mut Reader) {
+/// Where state is kept.
+#[derive(Clone, Debug)]
+pub(crate) enum Store {
+    Embedded,
+    #[cfg_attr(not(feature = "fdb"), expect(dead_code, reason = "what is checked here, another build uses"))]
+    Fdb(Fdb),
+}
+
+/// The log between ingestion and store.
+#[derive(Clone, Debug)]
+pub(crate) enum Log {
+    Embedded,
+    Kafka(Box<matyan_log::kafka::Settings>),
+}
+
+/// Checks everything. A process that may not reach state is not asked where it is.
+pub(super) fn read(role: Role, from: &Sources, reader: &mut Reader) -> (Store, Log) {
     let production = is_production(from, reader);
-    if role.has_store() {
-        store_check(&uri(role, from, names::STORE), production, from, reader);
+    let store = match role.has_store() {
+        true => store_read(&uri(role, from, names::STORE), production, from, reader),
+        false => Store::Embedded,
+    };
+    (store, log_read(&uri(role, from, names::LOG), production, from, reader))
+}
+
+/// The log's settings for a command that works on Kafka itself.
+pub(super) fn kafka(from: &Sources, reader: &mut Reader) -> matyan_log::kafka::Settings {
+    let production = is_production(from, reader);
+    let uri = from.find(names::LOG).map_or_else(|| "kafka:".to_owned(), |found| found.value);
+    if scheme(&uri) != "kafka" {
+        unknown(names::LOG, &uri, "kafka://host:port", reader);
     }
-    log_check(&uri(role, from, names::LOG), production, from, reader);
+    kafka::read(&uri, production, from, reader)
+}
+
+/// True for a process that keeps something in a data directory of its own.
+pub(super) fn has_data_dir(role: Role, from: &Sources) -> bool {
+    let store = role.has_store().then_some(names::STORE);
+    store.into_iter().chain([names::LOG, names::BLOBS]).any(|name| uri(role, from, name) == EMBEDDED)
 }
 
 pub(super) fn blobs(role: Role, from: &Sources, reader: &mut Reader) -> BlobStore {
@@ -28,16 +61,20 @@ pub(super) fn blobs(role: Role, from: &Sources, reader: &mut Reader) -> BlobStor
     blobs::read(&uri(role, from, names::BLOBS), production, from, reader)
 }
 
-/// Only a process with a data directory can make and keep one of its own.
+/// True where blobs lie in a directory that is given, and not in the data directory.
+fn is_directory(role: Role, from: &Sources) -> bool {
+    scheme(&uri(role, from, names::BLOBS)) == "file"
+}
+
+/// Only a process with a data directory can make and keep one of its own. A frontier signs with it what it then takes itself.
 pub(super) fn secret(role: Role, from: &Sources, reader: &mut Reader) -> Option<Secret> {
     let given = from.find(names::BLOB_URI_SECRET);
-    let keeps_one =
-        [names::STORE, names::LOG, names::BLOBS].iter().any(|name| uri(role, from, *name) == EMBEDDED);
+    let signs = role.has_backend() || (role.has_frontier() && is_directory(role, from));
     match &given {
-        None if role == Role::Backend && !keeps_one => {
+        None if signs && !has_data_dir(role, from) => {
             reader.refuse(
                 variable(names::BLOB_URI_SECRET),
-                "it is not set; set the same random text for every backend",
+                "it is not set; set the same random text for every backend and frontier",
             );
         }
         Some(found)
@@ -88,56 +125,33 @@ fn variable(name: Name) -> &'static str {
     name.variables[0]
 }
 
-fn store_check(uri: &str, production: bool, from: &Sources, reader: &mut Reader) {
+fn store_read(uri: &str, production: bool, from: &Sources, reader: &mut Reader) -> Store {
     match scheme(uri) {
-        "embedded" if uri == EMBEDDED => {}
-        "fdb" => {
-            if production && from.is_blank(names::FDB_CLUSTER_FILE) {
+        "fdb" if uri == "fdb:" || uri.starts_with("fdb:///") => {
+            if !cfg!(feature = "fdb") {
                 reader.refuse(
-                    variable(names::FDB_CLUSTER_FILE),
-                    "it is blank; set the path of the cluster file",
+                    variable(names::STORE),
+                    "this program was built without FoundationDB; build it with `--features fdb`, or give --store embedded:",
                 );
             }
-            absent(names::STORE, "FoundationDB", reader);
+            return Store::Fdb(fdb::read(uri, production, from, reader));
         }
-        _ => unknown(names::STORE, uri, reader),
-    }
-}
-
-fn log_check(uri: &str, production: bool, from: &Sources, reader: &mut Reader) {
-    match scheme(uri) {
         "embedded" if uri == EMBEDDED => {}
-        "kafka" => {
-            let name = names::KAFKA_BOOTSTRAP_SERVERS;
-            match uri.strip_prefix("kafka://") {
-                Some(brokers) => {
-                    if let Err(problem) = parse::brokers(brokers) {
-                        reader.refuse(variable(names::LOG), format!("`{uri}` {problem}"));
-                    }
-                }
-                None => {
-                    let brokers = reader.parse(from, name, DEVELOPMENT_BROKER, parse::brokers);
-                    if production && brokers == DEVELOPMENT_BROKER {
-                        reader
-                            .refuse(variable(name), "it is blank or the development value; set your brokers");
-                    }
-                }
-            }
-            absent(names::LOG, "Apache Kafka", reader);
-        }
-        _ => unknown(names::LOG, uri, reader),
+        _ => unknown(names::STORE, uri, "embedded: or fdb:///path/to/fdb.cluster", reader),
     }
+    Store::Embedded
 }
 
-fn absent(name: Name, what: &str, reader: &mut Reader) {
-    let problem =
-        format!("this version cannot use {what}; give --{} {EMBEDDED}, or run `matyan up`", name.key);
+fn log_read(uri: &str, production: bool, from: &Sources, reader: &mut Reader) -> Log {
+    match scheme(uri) {
+        "kafka" => return Log::Kafka(Box::new(kafka::read(uri, production, from, reader))),
+        "embedded" if uri == EMBEDDED => {}
+        _ => unknown(names::LOG, uri, "embedded: or kafka://host:port", reader),
+    }
+    Log::Embedded
+}
+
+fn unknown(name: Name, uri: &str, known: &str, reader: &mut Reader) {
+    let problem = format!("`{uri}` is nothing that can be used; give --{} {known}", name.key);
     reader.refuse(variable(name), problem);
-}
-
-fn unknown(name: Name, uri: &str, reader: &mut Reader) {
-    reader.refuse(
-        variable(name),
-        format!("`{uri}` is nothing that can be used; give --{} {EMBEDDED}", name.key),
-    );
 }

@@ -57,12 +57,32 @@ names! {
     BLOB_URI_SECRET = secret("blob_uri_secret", &["BLOB_URI_SECRET"]);
 
     FDB_CLUSTER_FILE = name("fdb_cluster_file", &["FDB_CLUSTER_FILE"]);
+    FDB_KEY_PREFIX = name("fdb_key_prefix", &["FDB_KEY_PREFIX"]);
+    FDB_API_VERSION = name("fdb_api_version", &["FDB_API_VERSION"]);
+    FDB_RETRY_MAX_ATTEMPTS = name("fdb_retry_max_attempts", &["FDB_RETRY_MAX_ATTEMPTS"]);
+    FDB_RETRY_INITIAL_DELAY = name("fdb_retry_initial_delay", &["FDB_RETRY_INITIAL_DELAY_SEC"]);
+    FDB_RETRY_MAX_DELAY = name("fdb_retry_max_delay", &["FDB_RETRY_MAX_DELAY_SEC"]);
     KAFKA_BOOTSTRAP_SERVERS = name("kafka_bootstrap_servers", &["KAFKA_BOOTSTRAP_SERVERS"]);
     KAFKA_MESSAGE_FORMAT = name("kafka_message_format", &["KAFKA_MESSAGE_FORMAT"]);
+    KAFKA_INGESTION_TOPIC = name("kafka_data_ingestion_topic", &["KAFKA_DATA_INGESTION_TOPIC"]);
+    KAFKA_PARTITIONS = name("partitions", &["KAFKA_DATA_INGESTION_PARTITIONS"]);
+    KAFKA_CONTROL_TOPIC = name("kafka_control_events_topic", &["KAFKA_CONTROL_EVENTS_TOPIC"]);
+    KAFKA_DEAD_LETTERS_TOPIC = name("kafka_dead_letters_topic", &["KAFKA_DEAD_LETTERS_TOPIC"]);
+    KAFKA_CONSUMER_GROUP = name("kafka_consumer_group", &["KAFKA_CONSUMER_GROUP"]);
+    KAFKA_SECURITY_PROTOCOL = name("kafka_security_protocol", &["KAFKA_SECURITY_PROTOCOL"]);
+    KAFKA_SASL_MECHANISM = name("kafka_sasl_mechanism", &["KAFKA_SASL_MECHANISM"]);
+    KAFKA_SASL_USERNAME = name("kafka_sasl_username", &["KAFKA_SASL_USERNAME"]);
+    KAFKA_SASL_PASSWORD = secret("kafka_sasl_password", &["KAFKA_SASL_PASSWORD"]);
+    KAFKA_CA_FILE = name("kafka_ca_file", &["KAFKA_CA_FILE"]);
+    KAFKA_CERTIFICATE_FILE = name("kafka_certificate_file", &["KAFKA_CERTIFICATE_FILE"]);
+    KAFKA_KEY_FILE = name("kafka_key_file", &["KAFKA_KEY_FILE"]);
+    REPLICATION = name("replication", &["KAFKA_REPLICATION"]);
+    MIN_INSYNC_REPLICAS = name("min_insync_replicas", &["KAFKA_MIN_INSYNC_REPLICAS"]);
 
     BLOB_BACKEND_TYPE = name("blob_backend_type", &["BLOB_BACKEND_TYPE"]);
     S3_ENDPOINT = name("s3_endpoint", &["S3_ENDPOINT"]);
     S3_PUBLIC_ENDPOINT = name("s3_public_endpoint", &["S3_PUBLIC_ENDPOINT"]);
+    S3_CREDENTIALS = name("s3_credentials", &["S3_CREDENTIALS"]);
     S3_ACCESS_KEY = secret("s3_access_key", &["S3_ACCESS_KEY"]);
     S3_SECRET_KEY = secret("s3_secret_key", &["S3_SECRET_KEY"]);
     S3_BUCKET = name("s3_bucket", &["S3_BUCKET"]);

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 
 use super::{LogFormat, MessageFormat};
 
@@ -16,6 +16,14 @@ pub(super) const CORS_DEFAULT: &str = "http://localhost:3000,http://localhost:80
 
 /// More than a machine has ports for.
 const MAX_CONNECTIONS: usize = 1_000_000;
+
+/// What a cluster of Kafka bears with ease.
+const MAX_PARTITIONS: u32 = 10_000;
+const MAX_REPLICAS: u16 = 32;
+
+/// Between attempts at what a store could not do at once.
+const MAX_ATTEMPTS: u32 = 1_000;
+const MAX_DELAY: Duration = Duration::from_secs(60);
 
 /// Signed URLs of S3 and GCS live at most a week.
 const MAX_LIFETIME_S: u64 = 7 * 24 * 3_600;
@@ -58,7 +66,7 @@ pub(super) fn log_level(text: &str) -> Result<String, String> {
         _ if text.contains('=') => text.to_owned(),
         _ => String::new(),
     };
-    if directives.is_empty() || EnvFilter::try_new(&directives).is_err() {
+    if directives.is_empty() || directives.parse::<Targets>().is_err() {
         return Err("is no level; give error, warn, info, debug or trace, or filters such as info,matyan_worker=debug".into());
     }
     Ok(directives)
@@ -170,6 +178,15 @@ pub(super) fn is_virtual_host(text: &str) -> Result<bool, String> {
     }
 }
 
+/// Whose keys open a bucket of S3: those of our own settings, or what Amazon's tools find.
+pub(super) fn is_found_by_amazon(text: &str) -> Result<bool, String> {
+    match text {
+        "keys" => Ok(false),
+        "aws" => Ok(true),
+        _ => Err("is no place for credentials; give keys, or aws for where Amazon's own tools look".into()),
+    }
+}
+
 /// Google's own tools take host and port alone as well.
 pub(super) fn emulator(text: &str) -> Result<String, String> {
     match text.contains("://") {
@@ -230,5 +247,79 @@ pub(super) fn brokers(text: &str) -> Result<String, String> {
             Err(format!("names `{wrong}`, which is no broker; give host:port, several with commas between"))
         }
         None => Ok(text.to_owned()),
+    }
+}
+
+/// Also the name of a consumer group.
+pub(super) fn topic(text: &str) -> Result<String, String> {
+    const LONGEST: usize = 249;
+    let is_legal = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
+    match text.len() <= LONGEST && text.chars().all(is_legal) && !text.chars().all(|it| it == '.') {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "is no name that Kafka takes; give at most {LONGEST} letters, digits, dots, dashes and underscores"
+        )),
+    }
+}
+
+/// The one that this program speaks; as Matyan 0.3, it may be told of it.
+pub(super) fn fdb_api_version(text: &str) -> Result<(), String> {
+    match text {
+        "730" => Ok(()),
+        _ => Err("is not the API that is spoken; remove it, or set 730".into()),
+    }
+}
+
+pub(super) fn attempts(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(count @ 1..=MAX_ATTEMPTS) => Ok(count),
+        _ => Err(format!("is no number of attempts; give one from 1 to {MAX_ATTEMPTS}")),
+    }
+}
+
+pub(super) fn delay(text: &str) -> Result<Duration, String> {
+    let short = seconds(text)?;
+    if short > MAX_DELAY {
+        return Err(format!(
+            "is too long between two attempts; give at most {} seconds",
+            MAX_DELAY.as_secs()
+        ));
+    }
+    Ok(short)
+}
+
+pub(super) fn partitions(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(count @ 1..=MAX_PARTITIONS) => Ok(count),
+        _ => Err(format!("is no number of partitions; give one from 1 to {MAX_PARTITIONS}")),
+    }
+}
+
+pub(super) fn replicas(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        Ok(count @ 1..=MAX_REPLICAS) => Ok(count),
+        _ => Err(format!("is no number of replicas; give one from 1 to {MAX_REPLICAS}")),
+    }
+}
+
+pub(super) fn security_protocol(text: &str) -> Result<String, String> {
+    one_of(text, &["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"])
+}
+
+pub(super) fn sasl_mechanism(text: &str) -> Result<String, String> {
+    one_of(text, &["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+}
+
+fn one_of(text: &str, known: &[&str]) -> Result<String, String> {
+    match known.iter().find(|known| known.eq_ignore_ascii_case(text)) {
+        Some(known) => Ok((*known).to_owned()),
+        None => Err(format!("is not known here; give one of {}", known.join(", "))),
+    }
+}
+
+pub(super) fn readable_file(text: &str) -> Result<PathBuf, String> {
+    match std::fs::File::open(text) {
+        Ok(_) => Ok(text.into()),
+        Err(error) => Err(format!("cannot be read ({error}); name a readable file")),
     }
 }

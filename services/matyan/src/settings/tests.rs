@@ -25,6 +25,18 @@ fn check_refused(role: Role, flags: Pairs<'_>, variables: Pairs<'_>, expected: &
     }
 }
 
+const WITHOUT_FDB: &str = "MATYAN_STORE: this program was built without FoundationDB; build";
+
+/// As a build with FoundationDB refuses it; one without also says that.
+fn check_but_for_the_build(role: Role, flags: Pairs<'_>, variables: Pairs<'_>, expected: &[&str]) {
+    let build = (!cfg!(feature = "fdb")).then_some(WITHOUT_FDB);
+    let expected: Vec<_> = build.into_iter().chain(expected.iter().copied()).collect();
+    match expected[..] {
+        [] => drop(resolve(role, flags, variables).unwrap()),
+        _ => check_refused(role, flags, variables, &expected),
+    }
+}
+
 #[test]
 fn defaults() {
     let up = resolve(Role::Up, &[], &[]).unwrap();
@@ -146,20 +158,33 @@ fn a_file_holds_known_keys_and_plain_values_only() {
 const SERVICES: [Role; 4] = [Role::Frontier, Role::Backend, Role::IngestWorker, Role::ControlWorker];
 
 #[test]
-fn what_this_version_cannot_use_is_refused_by_name() {
-    let fdb = "MATYAN_STORE: this version cannot use FoundationDB; give";
-    let kafka = "MATYAN_LOG: this version cannot use Apache Kafka; give";
-    check_refused(Role::Frontier, &[], &[], &[kafka]);
-    check_refused(Role::IngestWorker, &[], &[], &[fdb, kafka]);
-    check_refused(Role::ControlWorker, &[], &[], &[fdb, kafka]);
-    check_refused(Role::Backend, &[], &[("BLOB_URI_SECRET", "x")], &[fdb, kafka]);
-    check_refused(Role::Backend, &[], &[], &[fdb, kafka, "BLOB_URI_SECRET: it is not set; set"]);
+fn foundationdb_is_asked_for_by_file_and_its_settings_are_checked() {
+    let store = [("store", "fdb:///etc/fdb.cluster")];
+    let wrong = [
+        ("FDB_API_VERSION", "620"),
+        ("FDB_KEY_PREFIX", "a/b"),
+        ("FDB_RETRY_MAX_ATTEMPTS", "0"),
+        ("FDB_RETRY_INITIAL_DELAY_SEC", "-1"),
+        ("FDB_RETRY_MAX_DELAY_SEC", "3600"),
+    ];
+    check_but_for_the_build(Role::Up, &store, &wrong, &wrong.map(|(name, _)| name));
+    check_but_for_the_build(Role::Up, &store, &[("FDB_API_VERSION", "730")], &[]);
     check_refused(
         Role::Up,
-        &[("log", "kafka://a:1,b")],
+        &[("store", "fdb:/x")],
         &[],
-        &["MATYAN_LOG: `kafka://a:1,b` names `b`, which", kafka],
+        &["MATYAN_STORE: `fdb:/x` is nothing that can be used"],
     );
+    // A frontier is not asked.
+    resolve(Role::Frontier, &[("store", "fdb:/x"), ("log", "embedded:"), ("blobs", "embedded:")], &[])
+        .unwrap();
+}
+
+#[test]
+fn services_choose_as_those_of_the_old_system() {
+    check_but_for_the_build(Role::IngestWorker, &[], &[], &[]);
+    check_but_for_the_build(Role::Backend, &[], &[("BLOB_URI_SECRET", "x")], &[]);
+    check_but_for_the_build(Role::Backend, &[], &[], &["BLOB_URI_SECRET: it is not set; set"]);
 
     let embedded = ["store", "log", "blobs"].map(|name| (name, "embedded:"));
     for role in SERVICES {
@@ -171,13 +196,138 @@ fn what_this_version_cannot_use_is_refused_by_name() {
     check_refused(Role::Frontier, &[("log", "embedded:")], &[("BLOB_BACKEND_TYPE", "ftp")], &[other]);
 }
 
+fn kafka(settings: &Settings) -> &matyan_log::kafka::Settings {
+    match &settings.log {
+        Log::Kafka(kafka) => kafka,
+        Log::Embedded => panic!("the log is embedded"),
+    }
+}
+
+#[test]
+fn any_log_goes_with_any_store() {
+    assert!(matches!(resolve(Role::Up, &[], &[]).unwrap().log, Log::Embedded));
+    let up = resolve(Role::Up, &[("log", "kafka://a:1,b:2")], &[]).unwrap();
+    assert_eq!(kafka(&up).bootstrap_servers, "a:1,b:2");
+    assert_eq!(
+        (kafka(&up).group.as_str(), kafka(&up).topics.ingestion.as_str()),
+        ("matyan", "data-ingestion")
+    );
+    assert!(up.data_dir.is_some());
+
+    let blobs = ("blobs", "file:///srv/blobs");
+    let frontier =
+        resolve(Role::Frontier, &[blobs], &[("KAFKA_BOOTSTRAP_SERVERS", "k:9"), ("BLOB_URI_SECRET", "s")]);
+    let frontier = frontier.unwrap();
+    assert_eq!(kafka(&frontier).bootstrap_servers, "k:9");
+    assert_eq!(frontier.data_dir, None, "it keeps nothing on this machine");
+    check_refused(Role::Frontier, &[blobs], &[], &["BLOB_URI_SECRET: it is not set; set"]);
+}
+
+#[test]
+fn kafka_is_named_and_reached_as_set() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap();
+    let settings = resolve(
+        Role::Up,
+        &[("log", "kafka:")],
+        &[
+            ("KAFKA_DATA_INGESTION_TOPIC", "in"),
+            ("KAFKA_CONTROL_EVENTS_TOPIC", "control"),
+            ("KAFKA_DEAD_LETTERS_TOPIC", "dead"),
+            ("KAFKA_DATA_INGESTION_PARTITIONS", "12"),
+            ("KAFKA_CONSUMER_GROUP", "ours"),
+            ("KAFKA_SECURITY_PROTOCOL", "sasl_ssl"),
+            ("KAFKA_SASL_MECHANISM", "SCRAM-SHA-512"),
+            ("KAFKA_SASL_USERNAME", "user"),
+            ("KAFKA_SASL_PASSWORD", "hunter2"),
+            ("KAFKA_CA_FILE", path),
+        ],
+    )
+    .unwrap();
+    assert!(!format!("{settings:?}").contains("hunter2"));
+    let kafka = kafka(&settings);
+    let topics = &kafka.topics;
+    let names = [&topics.ingestion, &topics.control, &topics.dead_letters].map(String::as_str);
+    assert_eq!(
+        (names, kafka.ingestion_partitions, kafka.group.as_str()),
+        (["in", "control", "dead"], Some(12), "ours")
+    );
+    assert_eq!(kafka.bootstrap_servers, "localhost:9092");
+    assert_eq!(kafka.security.protocol.as_deref(), Some("SASL_SSL"));
+    assert_eq!(kafka.security.sasl_password.as_deref(), Some("hunter2"));
+    assert_eq!(kafka.security.ca_file.as_deref(), Some(file.path()));
+}
+
+#[test]
+fn what_is_wrong_with_kafka_is_told_at_once() {
+    check_refused(
+        Role::Up,
+        &[("log", "kafka://a:1,b")],
+        &[
+            ("KAFKA_DATA_INGESTION_TOPIC", "a b"),
+            ("KAFKA_CONTROL_EVENTS_TOPIC", "same"),
+            ("KAFKA_DEAD_LETTERS_TOPIC", "same"),
+            ("KAFKA_DATA_INGESTION_PARTITIONS", "0"),
+            ("KAFKA_SASL_MECHANISM", "GSSAPI"),
+            ("KAFKA_SASL_PASSWORD", "hunter2"),
+            ("KAFKA_CA_FILE", "/nowhere"),
+            ("KAFKA_KEY_FILE", "/nowhere"),
+        ],
+        &[
+            "KAFKA_DATA_INGESTION_TOPIC: `a b` (from KAFKA_DATA_INGESTION_TOPIC in the environment) is no name",
+            "KAFKA_DEAD_LETTERS_TOPIC: another topic is called `same` too; give",
+            "KAFKA_DATA_INGESTION_PARTITIONS: `0` (from KAFKA_DATA_INGESTION_PARTITIONS in the environment) is no number",
+            "KAFKA_SASL_MECHANISM: `GSSAPI` (from KAFKA_SASL_MECHANISM in the environment) is not known here; give",
+            "KAFKA_CA_FILE: `/nowhere` (from KAFKA_CA_FILE in the environment) cannot be read",
+            "KAFKA_KEY_FILE: `/nowhere` (from KAFKA_KEY_FILE in the environment) cannot be read",
+            "KAFKA_SASL_MECHANISM: it is set, and the protocol PLAINTEXT has no login; set",
+            "KAFKA_SASL_PASSWORD: it is set, and the protocol PLAINTEXT has no login; set",
+            "KAFKA_CA_FILE: it is set, and the protocol PLAINTEXT has no TLS; set",
+            "KAFKA_KEY_FILE: it is set, and the protocol PLAINTEXT has no TLS; set",
+            "KAFKA_CERTIFICATE_FILE: it is not set, and the other",
+            "MATYAN_LOG: `kafka://a:1,b` names `b`, which",
+        ],
+    );
+    let login = [("KAFKA_SECURITY_PROTOCOL", "SASL_SSL"), ("KAFKA_SASL_USERNAME", "user")];
+    check_refused(
+        Role::Up,
+        &[("log", "kafka:")],
+        &login,
+        &["KAFKA_SASL_MECHANISM: it is not set, and", "KAFKA_SASL_PASSWORD: it is not set, and"],
+    );
+}
+
+fn resolve_topics(flags: Pairs<'_>, variables: Pairs<'_>) -> Result<TopicsSettings, String> {
+    TopicsSettings::resolve(map(flags), map(variables)).map_err(|violations| violations.to_string())
+}
+
+#[test]
+fn topics_are_made_as_asked_for() {
+    let made = resolve_topics(&[], &[]).unwrap();
+    assert_eq!((made.wanted.ingestion_partitions, made.wanted.replication), (6, 1));
+    assert_eq!(
+        (made.wanted.min_insync_replicas, made.kafka.bootstrap_servers.as_str()),
+        (1, "localhost:9092")
+    );
+    let made = resolve_topics(&[("replication", "3"), ("partitions", "9")], &[("MATYAN_LOG", "kafka://a:1")]);
+    let made = made.unwrap();
+    assert_eq!((made.wanted.ingestion_partitions, made.wanted.min_insync_replicas), (9, 2));
+    assert_eq!(made.kafka.bootstrap_servers, "a:1");
+    let refused = resolve_topics(&[("log", "embedded:"), ("min-insync-replicas", "2")], &[]).unwrap_err();
+    assert!(
+        refused.contains("give --log kafka://host:port") && refused.contains("KAFKA_MIN_INSYNC_REPLICAS: "),
+        "{refused}"
+    );
+}
+
 /// The rows of the table of start-up checks; what the version cannot use is told besides.
 #[test]
 fn production_asks_each_service_for_what_it_uses() {
     let production = ("MATYAN_ENVIRONMENT", "production");
     let refused = |role, variables: Pairs<'_>| {
-        let text = resolve(role, &[], &[&[production], variables].concat()).unwrap_err().to_string();
-        let names = text.lines().skip(1).filter(|line| !line.contains("this version cannot use"));
+        let resolved = resolve(role, &[], &[&[production], variables].concat());
+        let text = resolved.err().map(|violations| violations.to_string()).unwrap_or_default();
+        let names = text.lines().skip(1).filter(|line| !line.contains(WITHOUT_FDB));
         names.map(|line| line.trim_start().split(':').next().unwrap().to_owned()).collect::<Vec<_>>()
     };
     let s3 = ["S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY"];
@@ -205,6 +355,8 @@ fn production_asks_each_service_for_what_it_uses() {
         [&good[..], &[("S3_ENDPOINT", "https://s3.example"), ("S3_ACCESS_KEY", "a"), ("S3_SECRET_KEY", "b")]]
             .concat();
     assert!(refused(Role::IngestWorker, &s3).is_empty());
+    let by_role = [&good[..], &[("S3_ENDPOINT", "https://s3.example"), ("S3_CREDENTIALS", "aws")]].concat();
+    assert!(refused(Role::ControlWorker, &by_role).is_empty(), "no keys are asked for where none are used");
     assert_eq!(
         refused(Role::IngestWorker, &[&s3[..], &[("S3_PUBLIC_ENDPOINT", "ftp://x")]].concat()),
         ["S3_PUBLIC_ENDPOINT"]
@@ -239,8 +391,8 @@ fn a_cloud_is_named_by_its_uri_or_by_the_variables_of_old() {
         &[],
         &["MATYAN_BLOBS: `s3://a/b` is nothing that can be used; give"],
     );
-    let style = [("S3_ADDRESSING_STYLE", "host"), ("S3_ENDPOINT", "s3.example")];
-    let told = ["S3_ENDPOINT: `s3.example`", "S3_ADDRESSING_STYLE: `host`"];
+    let style = [("S3_ADDRESSING_STYLE", "host"), ("S3_ENDPOINT", "s3.example"), ("S3_CREDENTIALS", "role")];
+    let told = ["S3_ENDPOINT: `s3.example`", "S3_CREDENTIALS: `role`", "S3_ADDRESSING_STYLE: `host`"];
     check_refused(Role::Up, &[("blobs", "s3:")], &style, &told);
     let secret = [("blobs", "azure:"), ("log", "embedded:")];
     let text = resolve(Role::Frontier, &secret, &[("AZURE_CONTAINER", "")]).unwrap_err().to_string();
@@ -259,6 +411,11 @@ fn secrets_are_never_shown() {
     let settings = resolve(Role::Up, &[], &[("BLOB_URI_SECRET", "hunter2")]).unwrap();
     assert!(!format!("{settings:?}").contains("hunter2"));
     assert_eq!(settings.secret.unwrap().reveal(), b"hunter2");
+
+    let ui = [("MATYAN_UI_DIR", "/ui"), ("MATYAN_UI_API_AUTH_TOKEN", "hunter2")];
+    let settings = resolve(Role::Up, &[], &ui).unwrap();
+    assert!(!format!("{settings:?}").contains("hunter2"));
+    assert_eq!(settings.ui.unwrap().api_auth_token, "hunter2");
 }
 
 fn check_origins(text: &str, expected: Option<&[&str]>) {

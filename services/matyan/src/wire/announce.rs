@@ -15,7 +15,7 @@ pub(crate) struct Announcement<'a> {
     pub(crate) query: Option<SocketAddr>,
     pub(crate) ingest: Option<SocketAddr>,
     pub(crate) metrics: Option<SocketAddr>,
-    pub(crate) data_dir: &'a Path,
+    pub(crate) data_dir: Option<&'a Path>,
     /// Every port speaks TLS.
     pub(crate) has_tls: bool,
     /// A browser finds more than the list of routes.
@@ -41,7 +41,8 @@ impl Announcement<'_> {
         if let Some(metrics) = self.metrics.map(|address| self.url(address)) {
             lines.push(format!("  metrics   {metrics}/metrics"));
         }
-        lines.push(format!("  data      {}\n", self.data_dir.display()));
+        lines.extend(self.data_dir.map(|data_dir| format!("  data      {}", data_dir.display())));
+        lines.push(String::new());
         lines.push("Ctrl-C stops it.\n".to_owned());
         lines.join("\n")
     }
@@ -92,7 +93,7 @@ mod tests {
             query: Some("127.0.0.1:53800".parse().unwrap()),
             ingest: None,
             metrics: None,
-            data_dir: Path::new("/srv/matyan"),
+            data_dir: Some(Path::new("/srv/matyan")),
             has_tls: false,
             has_ui: false,
         };

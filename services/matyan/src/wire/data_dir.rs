@@ -20,7 +20,8 @@ use crate::settings::Secret;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error(
-        "the data directory {} is in use by {holder}: stop that process, or give this one another --data-dir",
+        "the data directory {} is in use by {holder}: stop that process, or give this one another --data-dir; for services \
+         in processes of their own, keep state in FoundationDB (--store fdb:), or run all of them in one with `matyan up`",
         path.display()
     )]
     InUse { path: PathBuf, holder: String },
@@ -83,7 +84,7 @@ impl DataDir {
     }
 
     fn secret_make(&self, path: &Path) -> io::Result<Secret> {
-        let secret = hex::encode(rand::rng().random::<[u8; 32]>());
+        let secret = new_secret();
         // A temporary file is readable by its owner alone.
         let mut file = NamedTempFile::new_in(&self.path)?;
         writeln!(file, "{secret}")?;
@@ -92,6 +93,11 @@ impl DataDir {
         File::open(&self.path)?.sync_all()?;
         Ok(Secret::new(secret))
     }
+}
+
+/// Random text, known to nobody else.
+pub(crate) fn new_secret() -> String {
+    hex::encode(rand::rng().random::<[u8; 32]>())
 }
 
 /// Makes a directory and those above it that are missing, and syncs them from the top, so that no power loss takes it away

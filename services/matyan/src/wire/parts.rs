@@ -10,15 +10,12 @@ use matyan_frontier::Frontier;
 use prometheus::{Registry, process_collector::ProcessCollector};
 use tokio::time::timeout;
 use tonic::service::Routes;
-use tonic_health::{
-    ServingStatus,
-    server::{HealthReporter, health_reporter},
-};
+use tonic_health::server::health_reporter;
 
 use super::{
-    Error, clock,
+    Error, clock, health,
     listeners::{Listener, Listeners},
-    substrates::Substrates,
+    substrates::{Store, Substrates},
     tasks::Tasks,
     workers::{self, Workers},
 };
@@ -27,7 +24,7 @@ use crate::settings::{MessageFormat, Secret, Settings};
 pub(crate) struct Parts {
     frontier: Option<Frontier>,
     backend: Option<Backend>,
-    health: HealthReporter,
+    health: Tasks,
     edges: Vec<Edge>,
     ports: Tasks,
     workers: Workers,
@@ -50,15 +47,19 @@ impl Parts {
             true => Some(frontier(settings, substrates, &registry).await?),
             false => None,
         };
-        let (health, health_server) = health_reporter();
+        let (reporter, health_server) = health_reporter();
         let in_process = |routes: Routes| {
             Transport::new(matyan_trace::served(routes.add_service(health_server.clone()).prepare()))
         };
         let to_frontier = frontier.as_ref().map(|frontier| in_process(frontier_routes(frontier)));
-        let backend = role.has_backend().then(|| backend(substrates, settings, secret));
+        let backend = match role.has_backend() {
+            true => Some(backend(settings, substrates, secret, &registry)?),
+            false => None,
+        };
         let to_backend = backend.clone().map(|backend| in_process(backend.into_routes()));
 
-        let (mut ports, mut edges) = (Tasks::default(), Vec::new());
+        let (mut ports, mut edges, mut services) = (Tasks::default(), Vec::new(), Vec::new());
+        services.extend(to_frontier.iter().chain(&to_backend).cloned());
         if let Some(tls) = tls.clone() {
             ports.spawn("following the certificate", |stop| async move {
                 tls.follow(stop).await;
@@ -83,10 +84,19 @@ impl Parts {
             port_start(&mut ports, "the query side", listener, tls.clone(), edge);
         }
         if let (Some(listener), Some(server)) = (listeners.metrics, workers.system_server(role, substrates)) {
-            let edge = matyan_edge::worker(edge, metrics, in_process(Routes::new(server)));
+            let worker = in_process(Routes::new(server));
+            services.push(worker.clone());
+            let edge = matyan_edge::worker(edge, metrics, worker);
             edges.push(edge.clone());
             port_start(&mut ports, "the port of metrics", listener, tls.clone(), edge);
         }
+        // What is told before the ports are announced is true as well.
+        health::look(&reporter, &services).await;
+        let mut health = Tasks::default();
+        health.spawn("telling the health", |stop| async move {
+            health::tell(reporter, services, stop).await;
+            Ok(())
+        });
         Ok(Self { frontier, backend, health, edges, ports, workers })
     }
 
@@ -94,6 +104,7 @@ impl Parts {
     pub(crate) async fn ended(&mut self) -> Error {
         tokio::select! {
             error = self.ports.ended() => error,
+            error = self.health.ended() => error,
             error = self.workers.ended() => error,
         }
     }
@@ -101,9 +112,7 @@ impl Parts {
     /// Takes nothing new, acknowledges what was read, and lets the parts end from the outside in. Connections that do not
     /// end within `patience` are cut off: what they sent was not acknowledged.
     pub(crate) async fn stop(mut self, patience: Duration) {
-        // Whoever watches is told, and then let go, or would hold its connection.
-        self.health.set_service_status("", ServingStatus::NotServing).await;
-        self.health.clear_service_status("").await;
+        self.health.stop().await;
         let drained = async {
             // Sockets end first, as what they have read still goes to the frontier; then its streams, which would hold their
             // connections open; then there is nothing that the ports would wait for but short calls.
@@ -145,7 +154,7 @@ async fn frontier(
     };
     let log_number = workers::log_number(substrates).await?;
     let components = matyan_frontier::Components {
-        log: substrates.log.clone(),
+        log: substrates.log.writer(),
         blobs: Arc::clone(&substrates.blobs),
         uploads: substrates.signer.clone(),
         clock: clock::now_us(),
@@ -161,19 +170,26 @@ fn frontier_routes(frontier: &Frontier) -> Routes {
     Routes::new(frontier.ingest_server()).add_service(frontier.system_server())
 }
 
-fn backend(substrates: &Substrates, settings: &Settings, secret: &Secret) -> Backend {
-    let store = substrates.store.clone().expect("a process with a backend opens the store");
+fn backend(
+    settings: &Settings,
+    substrates: &Substrates,
+    secret: &Secret,
+    registry: &Registry,
+) -> Result<Backend, Error> {
+    let store =
+        substrates.store.as_ref().map(Store::shared).expect("a process with a backend opens the store");
     let context = matyan_backend::Context {
         store,
-        log: substrates.log.clone(),
+        log: substrates.log.writer(),
         blobs: Arc::clone(&substrates.blobs),
         blob_uri: substrates.blob_uri.clone(),
         uri_key: UriKey::new(secret.reveal()),
         clock: clock::now_us(),
         new_id: clock::new_id_text(),
         params_kept: settings.params_kept,
+        metrics: matyan_backend::Metrics::new(registry)?,
     };
-    Backend::new(context)
+    Ok(Backend::new(context))
 }
 
 fn edge_settings(settings: &Settings) -> matyan_edge::Settings {

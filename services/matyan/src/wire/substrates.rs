@@ -1,6 +1,9 @@
 //! Store, log and blobs: opened once, shared by every part of the process, closed last.
 //! The only place that names an implementation.
 
+mod log;
+mod store;
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -8,21 +11,20 @@ use std::{
 };
 
 use matyan_blob::{Blobs, Cloud, UrlSigner, fs::FsBlobs};
-use matyan_log::embedded::EmbeddedLog;
-use matyan_model::project::format_open;
-use matyan_store::embedded::EmbeddedStore;
 use tokio::time::timeout;
 
 use super::{Error, clock};
 use crate::settings::{BlobStore, Secret, Settings};
+pub(crate) use log::Log;
+pub(crate) use store::{Network, Store};
 
 /// A start does not wait longer for a store of blobs.
 const BUCKET_WITHIN: Duration = Duration::from_secs(5);
 
 pub(crate) struct Substrates {
-    pub(crate) log: Arc<EmbeddedLog>,
+    pub(crate) log: Log,
     /// None in a process that may not reach state.
-    pub(crate) store: Option<Arc<EmbeddedStore>>,
+    pub(crate) store: Option<Store>,
     pub(crate) blobs: Arc<dyn Blobs>,
     /// What the URIs of artifacts begin with.
     pub(crate) blob_uri: String,
@@ -32,14 +34,20 @@ pub(crate) struct Substrates {
 
 impl Substrates {
     /// Side by side: each of them waits for the disk.
-    pub(crate) async fn open(settings: &Settings, data_dir: &Path, secret: &Secret) -> Result<Self, Error> {
+    pub(crate) async fn open(
+        settings: &Settings,
+        network: &Network,
+        data_dir: Option<&Path>,
+        secret: &Secret,
+    ) -> Result<Self, Error> {
+        let place = |folder: &str| data_dir.expect("what is embedded has a data directory").join(folder);
         let (log, store, blobs) = tokio::try_join!(
-            async { Ok(EmbeddedLog::open(data_dir.join("log"), Default::default()).await?) },
-            store_open(settings, data_dir.join("store")),
-            blobs_open(settings, data_dir, secret),
+            Log::open(settings, place),
+            Store::open(settings, network, place),
+            blobs_open(settings, place, secret),
         )?;
         let OpenBlobs { blobs, uri: blob_uri, signer } = blobs;
-        Ok(Self { log: Arc::new(log), store, blobs, blob_uri, signer })
+        Ok(Self { log, store, blobs, blob_uri, signer })
     }
 
     /// Which of them has ended without being asked to, and takes the process with it. Cancel-safe.
@@ -61,17 +69,8 @@ impl Substrates {
         if let Some(store) = &self.store {
             store.close().await?;
         }
-        Ok(self.log.close().await?)
+        self.log.close().await
     }
-}
-
-async fn store_open(settings: &Settings, path: PathBuf) -> Result<Option<Arc<EmbeddedStore>>, Error> {
-    if !settings.role.has_store() {
-        return Ok(None);
-    }
-    let store = EmbeddedStore::open(path, Default::default()).await?;
-    format_open(&store).await?;
-    Ok(Some(Arc::new(store)))
 }
 
 struct OpenBlobs {
@@ -80,13 +79,18 @@ struct OpenBlobs {
     signer: Option<UrlSigner>,
 }
 
-async fn blobs_open(settings: &Settings, data_dir: &Path, secret: &Secret) -> Result<OpenBlobs, Error> {
+async fn blobs_open(
+    settings: &Settings,
+    place: impl Fn(&str) -> PathBuf,
+    secret: &Secret,
+) -> Result<OpenBlobs, Error> {
     let path = match &settings.blobs {
-        BlobStore::Embedded => data_dir.join("blobs"),
+        BlobStore::Embedded => place("blobs"),
         BlobStore::Directory(path) => path.clone(),
         BlobStore::Cloud(cloud) => {
             bucket_make(settings, cloud).await;
-            return Ok(OpenBlobs { blobs: cloud.open(clock::now_us())?, uri: cloud.uri(), signer: None });
+            let blobs = cloud.open(clock::now_us()).await?;
+            return Ok(OpenBlobs { blobs, uri: cloud.uri(), signer: None });
         }
     };
     let signer = UrlSigner::new(secret.reveal(), settings.upload_lifetime, clock::now_us());
@@ -106,7 +110,7 @@ async fn bucket_make(settings: &Settings, cloud: &Cloud) {
     if !settings.role.has_frontier() || matches!(cloud, Cloud::S3(_)) {
         return;
     }
-    match timeout(BUCKET_WITHIN, cloud.create_bucket()).await {
+    match timeout(BUCKET_WITHIN, cloud.create_bucket(clock::now_us())).await {
         Ok(Ok(created)) => tracing::info!(bucket = cloud.uri(), ?created, "the blobs have a place"),
         Ok(Err(error)) => tracing::warn!(bucket = cloud.uri(), %error, "the bucket is not made"),
         Err(_) => tracing::warn!(bucket = cloud.uri(), "the blob store does not answer"),

@@ -95,15 +95,15 @@ impl Workers {
 /// What acknowledged positions call the log: as the store does. A frontier apart from the store cannot know, and says 0.
 pub(crate) async fn log_number(substrates: &Substrates) -> Result<u32, Error> {
     let Some(store) = &substrates.store else { return Ok(0) };
-    let number = matyan_worker::log_number(&**store, &*substrates.log).await;
+    let number = matyan_worker::log_number(&*store.shared(), &*substrates.log.writer()).await;
     number.map_err(|source| Error::Part { part: "the ingestion log", source })
 }
 
 fn deps(substrates: &Substrates) -> Option<Deps> {
     Some(Deps {
-        store: substrates.store.clone()?,
-        log_reader: substrates.log.clone(),
-        log_writer: substrates.log.clone(),
+        store: substrates.store.as_ref()?.shared(),
+        log_reader: substrates.log.reader(),
+        log_writer: substrates.log.writer(),
         blobs: Arc::clone(&substrates.blobs),
         clock: clock::now_us(),
         random: clock::new_id(),

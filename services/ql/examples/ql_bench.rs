@@ -1,5 +1,5 @@
 //! Evaluations per second of typical predicates over runs in memory, on one core, and the time to compile and plan one.
-//! Run it with `cargo run --release -p matyan-ql --example bench`.
+//! Run it with `cargo run --release -p matyan-ql --example ql_bench`.
 
 use std::borrow::Cow;
 use std::hint::black_box;

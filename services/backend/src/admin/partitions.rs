@@ -1,0 +1,68 @@
+//! How far each partition of the ingestion log is applied; and the word of a human that lets one go on behind records that were
+//! never applied and are gone. No worker goes past them by itself, so that nobody overlooks what was lost.
+
+use matyan_log::{PartitionInfo, Topic};
+use matyan_model::{
+    keys::{self, LogTopic},
+    position::{Applied, applied_get, applied_list, applied_put, log_get},
+};
+use matyan_proto::admin::v1 as pb;
+use matyan_store::{Transaction, transact};
+
+use crate::{
+    Context,
+    error::{Error, Result},
+};
+
+const TOPIC: LogTopic = LogTopic::Ingestion;
+
+pub(super) async fn list(context: &Context) -> Result<Vec<pb::Partition>> {
+    let info = context.log.describe(Topic::Ingestion).await?;
+    let snapshot = context.store.snapshot().await?;
+    let log = log_get(snapshot.as_ref(), TOPIC).await?.unwrap_or_default().number;
+    let applied = applied_list(snapshot.as_ref(), TOPIC).await?;
+    let partitions = (0..).zip(&info.partitions).map(|(partition, bounds)| {
+        let own = applied.iter().find(|(number, own)| *number == partition && own.log == log);
+        view(partition, log, bounds, own.map(|(_, own)| own))
+    });
+    Ok(partitions.collect())
+}
+
+fn view(partition: u32, log: u32, bounds: &PartitionInfo, own: Option<&Applied>) -> pb::Partition {
+    let applied = own.map_or(bounds.first, |own| own.next);
+    let last = own.and_then(|own| own.last.as_ref());
+    pb::Partition {
+        partition,
+        log,
+        first: bounds.first,
+        end: bounds.end,
+        applied,
+        oldest_unapplied_us: last.filter(|_| applied < bounds.end).map(|last| last.appended_us),
+    }
+}
+
+/// Answers with how many records were given up.
+pub(super) async fn skip_lost(context: &Context, partition: u32) -> Result<u64> {
+    let info = context.log.describe(Topic::Ingestion).await?;
+    let count = info.partitions.len();
+    let bounds = info.partitions.get(partition as usize);
+    let bounds = bounds.ok_or_else(|| Error::field("partition", format!("there are {count}, from 0 on")))?;
+    let (lost, _) = transact(context.store.as_ref(), async |mut transaction: Transaction| {
+        // Checked: a worker may be applying.
+        transaction.get(&keys::applied(TOPIC, partition)).await?;
+        let snapshot = transaction.unchecked();
+        let log = log_get(snapshot, TOPIC).await?.unwrap_or_default().number;
+        let applied = applied_get(snapshot, TOPIC, partition).await?;
+        let Some(applied) = applied.filter(|own| own.log == log && own.next < bounds.first) else {
+            return Ok::<_, Error>((transaction, 0));
+        };
+        let behind = Applied { next: bounds.first, last: None, ..applied };
+        applied_put(transaction.batch(), TOPIC, partition, &behind);
+        Ok((transaction, bounds.first - applied.next))
+    })
+    .await?;
+    if lost > 0 {
+        tracing::warn!(partition, records = lost, "lost records are given up, as somebody has asked for");
+    }
+    Ok(lost)
+}

@@ -1,0 +1,111 @@
+//! Runs that are made while they are restored: from then on the restore touches nothing of them.
+
+use super::*;
+
+/// Records of the same producers as those of the archive come for a run of the same id: nothing of them passes for a repeat.
+#[tokio::test]
+async fn a_run_that_was_made_meanwhile_is_left_alone() {
+    let world = World::new().await;
+    fill(&world, "r").await;
+    more(&world, "r", 1..6).await;
+    world.applied().await;
+    let before = read(&world, "r").await;
+    let other = World::new().await;
+    client(&other).begin_run(begin(&before, SOURCE)).await.unwrap();
+    client(&other).write_run(futures::stream::iter(messages(&before, SOURCE))).await.unwrap();
+    more(&other, "r", 1..4).await;
+    other.applied().await;
+    let made = read(&other, "r").await;
+    assert_eq!(counted(&made, "numbered"), 3, "{made:?}");
+    let (code, reason, _) = failure(client(&other).finish_run(end(&before, None, SOURCE)).await);
+    assert_eq!((code, reason.as_str()), (Code::AlreadyExists, "ALREADY_EXISTS"));
+    more(&other, "r", 4..5).await;
+    other.applied().await;
+    assert_eq!(counted(&read(&other, "r").await, "numbered"), 4, "it goes on as if nothing had been");
+    other.end().await;
+    world.end().await;
+}
+
+/// Points of a series of this name.
+fn counted(read: &Read, name: &str) -> usize {
+    let points = |piece: &pb::Piece| match &piece.content {
+        Some(Content::Points(points)) if points.name == name => points.steps.len(),
+        _ => 0,
+    };
+    read.pieces.iter().map(points).sum()
+}
+
+fn blob_messages(position: u64, chunks: &[&'static [u8]]) -> Vec<pb::WriteBlobRequest> {
+    let size = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+    let blob = pb::Blob { path: "model.bin".into(), content_type: "text/plain".into(), size };
+    let (run_id, source) = ("r".into(), SOURCE.into());
+    let first = pb::WriteBlobRequest { run_id, source, blob: Some(blob), position, ..Default::default() };
+    let chunk = |chunk: &&'static [u8]| pb::WriteBlobRequest { chunk: (*chunk).into(), ..Default::default() };
+    std::iter::once(first).chain(chunks.iter().map(chunk)).collect()
+}
+
+/// More than is sent ahead of whoever asks for it.
+const LARGE: &[u8] = &[b'x'; 64 << 10];
+
+async fn blob(world: &World) -> Vec<u8> {
+    let request = pb::ReadBlobRequest { run_id: "r".into(), path: "model.bin".into() };
+    all(client(world).read_blob(request).await.unwrap())
+        .await
+        .iter()
+        .flat_map(|it| it.chunk.to_vec())
+        .collect()
+}
+
+#[tokio::test]
+async fn blobs_of_a_run_that_was_made_meanwhile_are_left_alone() {
+    let head = pb::RunHead { run_id: "r".into(), ..Default::default() };
+    let empty = Read { head, pieces: Vec::new(), blobs: Vec::new() };
+    let other = World::new().await;
+    client(&other).begin_run(begin(&empty, SOURCE)).await.unwrap();
+    let written =
+        client(&other).write_blob(futures::stream::iter(blob_messages(1, &[b"old"]))).await.unwrap();
+    assert_eq!(written.into_inner().position, 1);
+    // It is made while the next one is on its way: all but the last chunk has been asked for.
+    let mut chunks = blob_messages(2, &[LARGE, b"the last"]);
+    let last = chunks.pop().unwrap();
+    let (asked, is_asked) = tokio::sync::oneshot::channel();
+    let (made, is_made) = tokio::sync::oneshot::channel();
+    let last = futures::stream::once(async move {
+        asked.send(()).unwrap();
+        is_made.await.unwrap();
+        last
+    });
+    let requests = futures::StreamExt::chain(futures::stream::iter(chunks), last);
+    let make = async {
+        is_asked.await.unwrap();
+        other.create(&["r"]).await;
+        other.put_blob("r/model.bin", b"new").await;
+        made.send(()).unwrap();
+    };
+    let mut writing = client(&other);
+    let (written, ()) = tokio::join!(writing.write_blob(requests), make);
+    let (code, reason, _) = failure(written);
+    assert_eq!((code, reason.as_str()), (Code::AlreadyExists, "ALREADY_EXISTS"));
+    assert_eq!(blob(&other).await, b"new");
+    // What was begun is gone, so that nothing of it can be written.
+    let (code, _, _) =
+        failure(client(&other).write_blob(futures::stream::iter(blob_messages(2, &[b"x"]))).await);
+    assert_eq!(code, Code::FailedPrecondition);
+    other.end().await;
+}
+
+/// The same where it was made between two calls.
+#[tokio::test]
+async fn nothing_is_written_to_a_run_that_was_made_meanwhile() {
+    let piece = pb::Piece { content: Some(Content::Line(pb::TerminalLine { number: 1, text: "x".into() })) };
+    let head = pb::RunHead { run_id: "r".into(), ..Default::default() };
+    let one = Read { head, pieces: vec![piece], blobs: Vec::new() };
+    let other = World::new().await;
+    client(&other).begin_run(begin(&one, SOURCE)).await.unwrap();
+    other.create(&["r"]).await;
+    other.put_blob("r/model.bin", b"new").await;
+    let written = client(&other).write_blob(futures::stream::iter(blob_messages(1, &[b"old"]))).await;
+    assert_eq!(failure(written).0, Code::AlreadyExists);
+    assert_eq!(blob(&other).await, b"new");
+    other.end().await;
+}

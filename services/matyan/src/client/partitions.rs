@@ -1,0 +1,80 @@
+//! How far the workers are, partition by partition, and the word that lets one go on behind what was lost.
+
+use matyan_proto::admin::v1::{
+    ListPartitionsRequest, Partition, SkipLostRecordsRequest, admin_service_client::AdminServiceClient,
+};
+use serde_json::{Value, json};
+
+use super::{
+    Error, client, connect,
+    flags::{PartitionsCommand, PartitionsFlags},
+    output::Output,
+};
+
+pub(super) async fn run(flags: PartitionsFlags, out: &mut Output) -> Result<(), Error> {
+    let mut admin = client!(AdminServiceClient, connect(&flags.client.server).await?);
+    match flags.command {
+        PartitionsCommand::Ls => {
+            let listed = admin.list_partitions(ListPartitionsRequest {}).await?.into_inner();
+            Ok(list(&listed.partitions, out)?)
+        }
+        PartitionsCommand::Skip { partition } => {
+            let skipped = admin.skip_lost_records(SkipLostRecordsRequest { partition }).await?.into_inner();
+            Ok(told(partition, skipped.records, out)?)
+        }
+    }
+}
+
+fn list(partitions: &[Partition], out: &mut Output) -> std::io::Result<()> {
+    if out.json {
+        return partitions.iter().try_for_each(|partition| out.object(&object(partition)));
+    }
+    let rows: Vec<_> = partitions.iter().map(row).collect();
+    out.table(["PARTITION", "LOG", "FIRST", "APPLIED", "END", "STATE"], &rows)
+}
+
+/// Records that are gone and were not applied.
+fn lost(partition: &Partition) -> u64 {
+    partition.first.saturating_sub(partition.applied)
+}
+
+/// Records that are there and are not applied.
+fn lag(partition: &Partition) -> u64 {
+    partition.end.saturating_sub(partition.applied.max(partition.first))
+}
+
+fn row(partition: &Partition) -> [String; 6] {
+    let Partition { partition: id, log, first, applied, end, .. } = *partition;
+    let state = match (lost(partition), lag(partition)) {
+        (0, 0) => "all applied".to_owned(),
+        (0, lag) => format!("{lag} behind"),
+        (lost, _) => format!("stands still: {lost} were lost"),
+    };
+    [id.to_string(), log.to_string(), first.to_string(), applied.to_string(), end.to_string(), state]
+}
+
+fn object(partition: &Partition) -> Value {
+    let Partition { partition: id, log, first, applied, end, oldest_unapplied_us } = *partition;
+    json!({
+        "partition": id,
+        "log": log,
+        "first": first,
+        "applied": applied,
+        "end": end,
+        "lag": lag(partition),
+        "lost": lost(partition),
+        "oldest_unapplied_us": oldest_unapplied_us,
+    })
+}
+
+fn told(partition: u32, records: u64, out: &mut Output) -> std::io::Result<()> {
+    if out.json {
+        return out.object(&json!({"partition": partition, "records_given_up": records}));
+    }
+    match records {
+        0 => out.line(format!("nothing of partition {partition} was lost, so there is nothing to skip")),
+        _ => out.line(format!(
+            "{records} lost records of partition {partition} are given up: restart the ingestion workers, and it goes on"
+        )),
+    }
+}

@@ -1,0 +1,42 @@
+//! How FoundationDB is reached: the settings of a store `fdb:`. Every build checks them; one without its client refuses the
+//! store itself.
+
+use std::{path::PathBuf, time::Duration};
+
+use matyan_store::Prefix;
+
+use super::{names, parse, reader::Reader, source::Sources};
+
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "fdb"), expect(dead_code, reason = "what is checked here, another build uses"))]
+pub(crate) struct Fdb {
+    pub(crate) cluster_file: PathBuf,
+    /// In front of every key, so that others can use the same cluster.
+    pub(crate) prefix: Prefix,
+    /// Of what certainly did nothing yet.
+    pub(crate) attempts: u32,
+    pub(crate) first_delay: Duration,
+    pub(crate) longest_delay: Duration,
+}
+
+/// The settings for a URI that begins with `fdb:`; what is wrong with them goes to the reader.
+pub(super) fn read(uri: &str, production: bool, from: &Sources, reader: &mut Reader) -> Fdb {
+    let cluster_file = match uri.strip_prefix("fdb://") {
+        Some(path) => path.into(),
+        None => {
+            if production && from.is_blank(names::FDB_CLUSTER_FILE) {
+                let name = names::FDB_CLUSTER_FILE.variables[0];
+                reader.refuse(name, "it is blank; set the path of the cluster file");
+            }
+            reader.parse(from, names::FDB_CLUSTER_FILE, "fdb.cluster", parse::path)
+        }
+    };
+    reader.optional(from, names::FDB_API_VERSION, parse::fdb_api_version);
+    Fdb {
+        cluster_file,
+        prefix: reader.parse(from, names::FDB_KEY_PREFIX, "matyan", Prefix::new),
+        attempts: reader.parse(from, names::FDB_RETRY_MAX_ATTEMPTS, "5", parse::attempts),
+        first_delay: reader.parse(from, names::FDB_RETRY_INITIAL_DELAY, "0.05", parse::delay),
+        longest_delay: reader.parse(from, names::FDB_RETRY_MAX_DELAY, "2", parse::delay),
+    }
+}

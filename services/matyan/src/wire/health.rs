@@ -1,0 +1,36 @@
+//! gRPC's health protocol tells what readiness does: whoever watches need not ask, and hears of the end before the connection
+//! goes.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use matyan_edge::Transport;
+use matyan_proto::system::v1::{ReadinessRequest, system_service_client::SystemServiceClient};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+/// How often readiness is asked.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Tells of the services together until it is stopped, and then that they go.
+pub(super) async fn tell(mut reporter: HealthReporter, services: Vec<Transport>, stop: CancellationToken) {
+    let mut looks = interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(looks.tick()).await.is_some() {
+        let Some(()) = stop.run_until_cancelled(look(&reporter, &services)).await else { break };
+    }
+    reporter.set_service_status("", ServingStatus::NotServing).await;
+    // Whoever watches is let go, or would hold its connection.
+    reporter.clear_service_status("").await;
+}
+
+pub(super) async fn look(reporter: &HealthReporter, services: &[Transport]) {
+    let is_ready = async |service: &Transport| {
+        let answer = SystemServiceClient::new(service.clone()).readiness(ReadinessRequest::default()).await;
+        answer.is_ok_and(|answer| answer.into_inner().ready)
+    };
+    let ready = join_all(services.iter().map(is_ready)).await.into_iter().all(|ready| ready);
+    let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+    reporter.set_service_status("", status).await;
+}
