@@ -1,0 +1,98 @@
+{{/* The four services. `values` is their key in the values; what they use decides what they are told. */}}
+{{- define "matyan.roles" -}}
+frontier: {values: frontier, port: 53801, service: true, store: false}
+backend: {values: backend, port: 53800, service: true, store: true}
+ingest-worker: {values: ingestWorker, port: 9090, service: false, store: true}
+control-worker: {values: controlWorker, port: 9090, service: false, store: true}
+{{- end -}}
+
+{{- define "matyan.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A dictionary of `root` and `role`. */}}
+{{- define "matyan.selector" -}}
+app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+{{- with .role }}
+app.kubernetes.io/component: {{ . }}
+{{- end }}
+{{- end -}}
+
+{{- define "matyan.labels" -}}
+{{ include "matyan.selector" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "matyan.image" -}}
+{{- with .Values.image -}}
+{{- if .digest -}}
+{{ .repository }}@{{ .digest }}
+{{- else -}}
+{{ .repository }}:{{ default $.Chart.AppVersion .tag }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "matyan.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{ default (include "matyan.fullname" .) .Values.serviceAccount.name }}
+{{- else -}}
+{{ default "default" .Values.serviceAccount.name }}
+{{- end -}}
+{{- end -}}
+
+{{/* The restricted profile of Kubernetes, and nothing but the program's own folder to write to. */}}
+{{- define "matyan.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{- define "matyan.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{- define "matyan.validate" -}}
+{{- $fdb := .Values.foundationdb -}}
+{{- if eq (empty $fdb.clusterFileConfigMap) (empty $fdb.clusterFileSecret) -}}
+{{- fail "foundationdb: set clusterFileConfigMap or clusterFileSecret, and not both" -}}
+{{- end -}}
+{{- if not .Values.kafka.bootstrapServers -}}
+{{- fail "kafka.bootstrapServers: set your brokers, host:port,host:port" -}}
+{{- end -}}
+{{- if not .Values.blobUri.existingSecret -}}
+{{- fail "blobUri.existingSecret: name a secret with a random text" -}}
+{{- end -}}
+{{- $blobs := .Values.blobs -}}
+{{- if and (eq $blobs.type "s3") (not $blobs.s3.endpoint) -}}
+{{- fail "blobs.s3.endpoint: set the address of the S3 server" -}}
+{{- end -}}
+{{- if and (eq $blobs.type "s3") (eq $blobs.s3.credentials "keys") (not $blobs.s3.existingSecret) -}}
+{{- fail "blobs.s3.existingSecret: name a secret with both keys, or set credentials to aws" -}}
+{{- end -}}
+{{- if and (eq $blobs.type "azure") (not $blobs.azure.accountUrl) (not $blobs.azure.existingSecret) -}}
+{{- fail "blobs.azure: set accountUrl, or existingSecret with a connection string" -}}
+{{- end -}}
+{{- $login := hasPrefix "SASL_" .Values.kafka.security.protocol -}}
+{{- if and $login (or (not .Values.kafka.security.mechanism) (not .Values.kafka.security.existingSecret)) -}}
+{{- fail "kafka.security: a SASL protocol needs mechanism and existingSecret" -}}
+{{- end -}}
+{{- with .Values.ingestWorker -}}
+{{- $most := ternary .autoscaling.maxReplicas .replicas .autoscaling.enabled -}}
+{{- if gt (int (default 0 $most)) (int $.Values.kafka.partitions) -}}
+{{- fail "ingestWorker: more workers than kafka.partitions find no work" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,160 @@
+{{/* What a process is told, as a list of variables: each part for those that use it. Numbers come as floating ones, and would be written
+as 1e+06. */}}
+
+{{- define "matyan.settings.common" -}}
+- {name: MATYAN_ENVIRONMENT, value: {{ .Values.environment | quote }}}
+- {name: LOG_LEVEL, value: {{ .Values.logging.level | quote }}}
+- {name: LOG_FORMAT, value: {{ .Values.logging.format | quote }}}
+{{- range $name, $value := .Values.settings }}
+- {name: {{ $name }}, value: {{ $value | quote }}}
+{{- end }}
+{{- end -}}
+
+{{- define "matyan.settings.kafka" -}}
+{{- with .Values.kafka -}}
+- {name: KAFKA_BOOTSTRAP_SERVERS, value: {{ .bootstrapServers | quote }}}
+- {name: KAFKA_DATA_INGESTION_TOPIC, value: {{ .topics.ingestion | quote }}}
+- {name: KAFKA_DATA_INGESTION_PARTITIONS, value: {{ .partitions | int64 | quote }}}
+- {name: KAFKA_CONTROL_EVENTS_TOPIC, value: {{ .topics.control | quote }}}
+- {name: KAFKA_DEAD_LETTERS_TOPIC, value: {{ .topics.deadLetters | quote }}}
+- {name: KAFKA_CONSUMER_GROUP, value: {{ .consumerGroup | quote }}}
+- {name: KAFKA_SECURITY_PROTOCOL, value: {{ .security.protocol | quote }}}
+{{- with .security }}
+{{- if hasPrefix "SASL_" .protocol }}
+- {name: KAFKA_SASL_MECHANISM, value: {{ .mechanism | quote }}}
+- name: KAFKA_SASL_USERNAME
+  valueFrom: {secretKeyRef: {name: {{ .existingSecret }}, key: {{ .usernameKey }}}}
+- name: KAFKA_SASL_PASSWORD
+  valueFrom: {secretKeyRef: {name: {{ .existingSecret }}, key: {{ .passwordKey }}}}
+{{- end }}
+{{- if .certificatesSecret }}
+{{- if .caKey }}
+- {name: KAFKA_CA_FILE, value: /etc/matyan/kafka/{{ .caKey }}}
+{{- end }}
+{{- if .certificateKey }}
+- {name: KAFKA_CERTIFICATE_FILE, value: /etc/matyan/kafka/{{ .certificateKey }}}
+- {name: KAFKA_KEY_FILE, value: /etc/matyan/kafka/{{ .privateKeyKey }}}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "matyan.settings.blobs" -}}
+{{- with .Values.blobs -}}
+- {name: BLOB_BACKEND_TYPE, value: {{ .type }}}
+- {name: S3_PRESIGN_EXPIRY, value: {{ .presignExpiry | int64 | quote }}}
+{{- if eq .type "s3" }}
+- {name: S3_BUCKET, value: {{ .bucket | quote }}}
+- {name: S3_ENDPOINT, value: {{ .s3.endpoint | quote }}}
+{{- with .s3.publicEndpoint }}
+- {name: S3_PUBLIC_ENDPOINT, value: {{ . | quote }}}
+{{- end }}
+- {name: S3_REGION, value: {{ .s3.region | quote }}}
+- {name: S3_ADDRESSING_STYLE, value: {{ .s3.addressingStyle | quote }}}
+- {name: S3_CREDENTIALS, value: {{ .s3.credentials | quote }}}
+{{- if eq .s3.credentials "keys" }}
+- name: S3_ACCESS_KEY
+  valueFrom: {secretKeyRef: {name: {{ .s3.existingSecret }}, key: {{ .s3.accessKeyKey }}}}
+- name: S3_SECRET_KEY
+  valueFrom: {secretKeyRef: {name: {{ .s3.existingSecret }}, key: {{ .s3.secretKeyKey }}}}
+{{- end }}
+{{- else if eq .type "gcs" }}
+- {name: GCS_BUCKET, value: {{ .bucket | quote }}}
+{{- with .gcs.publicEndpoint }}
+- {name: GCS_PUBLIC_ENDPOINT, value: {{ . | quote }}}
+{{- end }}
+{{- with .gcs.project }}
+- {name: GOOGLE_CLOUD_PROJECT, value: {{ . | quote }}}
+{{- end }}
+{{- if .gcs.existingSecret }}
+- {name: GOOGLE_APPLICATION_CREDENTIALS, value: /etc/matyan/gcs/{{ .gcs.credentialsKey }}}
+{{- end }}
+{{- else }}
+- {name: AZURE_CONTAINER, value: {{ .bucket | quote }}}
+{{- with .azure.publicEndpoint }}
+- {name: AZURE_PUBLIC_ENDPOINT, value: {{ . | quote }}}
+{{- end }}
+{{- if .azure.existingSecret }}
+- name: AZURE_CONN_STR
+  valueFrom: {secretKeyRef: {name: {{ .azure.existingSecret }}, key: {{ .azure.connectionStringKey }}}}
+{{- else }}
+- {name: AZURE_ACCOUNT_URL, value: {{ .azure.accountUrl | quote }}}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* A dictionary of `root` and `role`: what this service has beside the rest. */}}
+{{- define "matyan.settings.role" -}}
+{{- $values := .root.Values -}}
+{{- if eq .role "frontier" -}}
+- {name: KAFKA_MESSAGE_FORMAT, value: {{ $values.kafka.messageFormat }}}
+- {name: MATYAN_MAX_CONNECTIONS, value: {{ $values.frontier.maxConnections | int64 | quote }}}
+{{- else -}}
+- {name: FDB_CLUSTER_FILE, value: /etc/matyan/foundationdb/fdb.cluster}
+{{- end }}
+{{- if eq .role "backend" }}
+- {name: MATYAN_UI_BASE_PATH, value: {{ $values.ui.basePath | quote }}}
+- name: BLOB_URI_SECRET
+  valueFrom: {secretKeyRef: {name: {{ $values.blobUri.existingSecret }}, key: {{ $values.blobUri.secretKey }}}}
+{{- end }}
+{{- if and (has .role (list "frontier" "backend")) $values.corsOrigins }}
+- {name: CORS_ORIGINS, value: {{ $values.corsOrigins | toJson | squote }}}
+{{- end }}
+{{- if $values.tls.existingSecret }}
+- {name: TLS_CERT_FILE, value: /etc/matyan/tls/tls.crt}
+- {name: TLS_KEY_FILE, value: /etc/matyan/tls/tls.key}
+{{- end }}
+{{- end -}}
+
+{{/* The files that settings speak of: a dictionary of `root`, `store` and `tls`, both true or false. */}}
+{{- define "matyan.volumes" -}}
+{{- $values := .root.Values -}}
+- {name: tmp, emptyDir: {}}
+{{- with $values.kafka.security.certificatesSecret }}
+- {name: kafka, secret: {secretName: {{ . }}}}
+{{- end }}
+{{- if and (eq $values.blobs.type "gcs") $values.blobs.gcs.existingSecret }}
+- {name: gcs, secret: {secretName: {{ $values.blobs.gcs.existingSecret }}}}
+{{- end }}
+{{- if .store }}
+{{- with $values.foundationdb }}
+- name: foundationdb
+  {{- if .clusterFileSecret }}
+  secret:
+    secretName: {{ .clusterFileSecret }}
+  {{- else }}
+  configMap:
+    name: {{ .clusterFileConfigMap }}
+  {{- end }}
+    items: [{key: {{ .clusterFileKey }}, path: fdb.cluster}]
+{{- end }}
+{{- end }}
+{{- if and .tls $values.tls.existingSecret }}
+- {name: tls, secret: {secretName: {{ $values.tls.existingSecret }}}}
+{{- end }}
+{{- with $values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "matyan.mounts" -}}
+{{- $values := .root.Values -}}
+- {name: tmp, mountPath: /tmp}
+{{- if $values.kafka.security.certificatesSecret }}
+- {name: kafka, mountPath: /etc/matyan/kafka, readOnly: true}
+{{- end }}
+{{- if and (eq $values.blobs.type "gcs") $values.blobs.gcs.existingSecret }}
+- {name: gcs, mountPath: /etc/matyan/gcs, readOnly: true}
+{{- end }}
+{{- if .store }}
+- {name: foundationdb, mountPath: /etc/matyan/foundationdb, readOnly: true}
+{{- end }}
+{{- if and .tls $values.tls.existingSecret }}
+- {name: tls, mountPath: /etc/matyan/tls, readOnly: true}
+{{- end }}
+{{- with $values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
