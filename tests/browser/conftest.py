@@ -68,7 +68,7 @@ def server(tmp_path_factory, origins):
     os.environ["CORS_ORIGINS"] = origins[0]
     running = Server(tmp_path_factory.mktemp("server")).start("--ui-dir", os.environ["MATYAN_UI_BUNDLE"])
     yield running
-    assert running.stop() == 0, (running.directory / "server.log").read_text()
+    assert running.stop() == 0, running.said()
 
 
 @pytest.fixture(scope="session")

@@ -16,3 +16,15 @@ pub async fn eventually<T, E: Debug>(what: &str, mut ask: impl AsyncFnMut() -> R
         }
     }
 }
+
+/// The same for a question that blocks, and waits for a change by itself.
+pub fn eventually_blocking<T, E: Debug>(what: &str, mut ask: impl FnMut() -> Result<T, E>) -> T {
+    let start = std::time::Instant::now();
+    loop {
+        match ask() {
+            Ok(answer) => return answer,
+            Err(state) if start.elapsed() > GUARD => panic!("never happened: {what}; last state: {state:?}"),
+            Err(_) => {}
+        }
+    }
+}

@@ -6,12 +6,15 @@ pub mod codec;
 pub mod collector;
 pub mod eventually;
 pub mod json;
+pub mod kafka;
 pub mod load;
 pub mod raw;
 pub mod reading;
 pub mod server;
+pub mod service;
 pub mod vectors;
 
-pub use eventually::eventually;
+pub use eventually::{eventually, eventually_blocking};
 pub use reading::Reader;
 pub use server::Server;
+pub use service::Service;

@@ -73,22 +73,29 @@ async fn log_run(server: &Server, run_id: &str, points: i64) {
     for frame in values.chunks(1_000) {
         log(server, run_id, &[json!(frame)]).await;
     }
-    let client = reqwest::Client::new();
-    let request = json!({"run_id": run_id, "artifact_path": "a/b.bin", "content_type": "text/plain"});
-    let url = format!("{}/api/v1/rest/artifacts/presign", server.ingest);
-    let signed: Value = client.post(url).json(&request).send().await.unwrap().json().await.unwrap();
-    let content = vec![7_u8; 300_000];
-    let put = client.put(signed["upload_url"].as_str().unwrap()).header("content-type", "text/plain");
-    assert!(put.body(content).send().await.unwrap().status().is_success());
-    let key = &signed["s3_key"];
-    let blob =
-        json!({"type": "blob_ref", "artifact_path": "a/b.bin", "s3_key": key, "content_type": "text/plain"});
-    log(server, run_id, &[blob, finish_run()]).await;
+    // The second lies where the first would have to be a folder.
+    for (path, size) in [("a/b.bin", 300_000), ("a/b.bin/inner", 3)] {
+        upload(server, run_id, path, size).await;
+    }
+    log(server, run_id, &[finish_run()]).await;
     eventually("the run is finished", async || match shown(server, run_id).await {
         Some(run) if run["active"] == false => Ok(()),
         other => Err(format!("{other:?}")),
     })
     .await;
+}
+
+async fn upload(server: &Server, run_id: &str, path: &str, size: usize) {
+    let client = reqwest::Client::new();
+    let request = json!({"run_id": run_id, "artifact_path": path, "content_type": "text/plain"});
+    let url = format!("{}/api/v1/rest/artifacts/presign", server.ingest);
+    let signed: Value = client.post(url).json(&request).send().await.unwrap().json().await.unwrap();
+    let put = client.put(signed["upload_url"].as_str().unwrap()).header("content-type", "text/plain");
+    assert!(put.body(vec![7_u8; size]).send().await.unwrap().status().is_success());
+    let key = &signed["s3_key"];
+    let blob =
+        json!({"type": "blob_ref", "artifact_path": path, "s3_key": key, "content_type": "text/plain"});
+    log(server, run_id, &[blob]).await;
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -364,4 +371,108 @@ async fn backups_and_restores_go_on_where_they_were_cut_off() {
     println!("the restore was cut {cuts} times, and the server killed every second time");
     let again = backup(&target.query, &directory.path().join("again")).await;
     assert_same(&whole, &again, &format!("seed {seed}"));
+}
+
+#[tokio::test]
+async fn a_run_that_is_deleted_in_the_midst_of_a_backup_is_not_in_its_way() {
+    let server = Server::up().await;
+    log_run(&server, "doomed", 20_000).await;
+    log_run(&server, "kept", 10).await;
+    let directory = TempDir::new().unwrap();
+    let cutter = Cutter::start(&server.query, true).await;
+    let into = directory.path().to_str().unwrap();
+    // Cut later and later, until some of the run has come.
+    for allowed in 1.. {
+        cutter.allow(allowed * 4_096);
+        let output = command(&cutter.url, &["backup", into]).await;
+        assert!(!output.status.success(), "it is cut off inside of the first run");
+        let begun = fs::read_dir(into).unwrap().next().map(|entry| entry.unwrap().path());
+        if begun.is_some_and(|root| root.join(".parts/doomed").exists()) {
+            break;
+        }
+    }
+    let url = format!("{}/api/v1/rest/runs/doomed/", server.query);
+    assert!(reqwest::Client::new().delete(url).send().await.unwrap().status().is_success());
+    eventually("the run is gone", async || match shown(&server, "doomed").await {
+        None => Ok(()),
+        Some(run) => Err(run.to_string()),
+    })
+    .await;
+    cutter.allow(i64::MAX);
+    let told = said(&cutter.url, &["backup", into]).await;
+    assert_eq!((&told["runs"], &told["resumed"]), (&json!(1), &json!(true)));
+    let empty = Server::up().await;
+    let restored = said(&empty.query, &["restore", told["archive"].as_str().unwrap()]).await;
+    assert_eq!(restored["runs_restored"], 1);
+}
+
+/// Removes the one file of a blob that the embedded store keeps, by how its path ends.
+fn lose(server: &Server, ending: &str) {
+    let (mut found, mut folders) = (Vec::new(), vec![server.data_dir().join("blobs")]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => folders.push(path),
+                false if path.to_string_lossy().contains(ending) => found.push(path),
+                false => {}
+            }
+        }
+    }
+    assert_eq!(found.len(), 1, "{ending}: {found:?}");
+    fs::remove_file(&found[0]).unwrap();
+}
+
+#[tokio::test]
+async fn what_the_blob_store_has_lost_is_listed_and_all_else_is_kept() {
+    let server = Server::up().await;
+    let large = json!({
+        "type": "log_custom_object", "name": "texts", "step": 1, "dtype": "text",
+        "value": {"type": "text", "data": "y".repeat(200_000)},
+    });
+    log(&server, "r", &[create_run(), large]).await;
+    log_run(&server, "r", 100).await;
+    log_run(&server, "whole", 100).await;
+    let directory = TempDir::new().unwrap();
+    let before = said(&server.query, &["backup", directory.path().join("before").to_str().unwrap()]).await;
+    assert_eq!((&before["blobs_lost"], &before["blobs"]), (&json!(0), &json!(4)));
+
+    lose(&server, "/r.d/.matyan.d/");
+    lose(&server, "/r.d/a.d/b.bin.f");
+    let output = command(&server.query, &["backup", directory.path().join("after").to_str().unwrap()]).await;
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("2 blobs that runs refer to are gone"), "{}", text(&output.stderr));
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&told["runs"], &told["runs_deleted_meanwhile"]), (&json!(2), &json!(0)), "{told}");
+    assert_eq!((&told["blobs_lost"], &told["blobs"]), (&json!(2), &json!(3)), "{told}");
+    assert_eq!(told["blobs_lost_are_listed_in"], json!(["runs/r/lost.jsonl"]));
+    let archive = PathBuf::from(told["archive"].as_str().unwrap());
+    let lost = fs::read_to_string(archive.join("runs/r/lost.jsonl")).unwrap();
+    let lost: Vec<Value> = lost.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&lost[0]["name"], &lost[0]["step"]), (&json!("texts"), &json!(1)), "{lost:?}");
+    assert_eq!(lost[1], json!({"s3_key": "r/a/b.bin", "artifact": "a/b.bin"}));
+    // Nothing but what was lost differs from the backup that had it.
+    let (mut whole, kept) = (contents(Path::new(before["archive"].as_str().unwrap())), contents(&archive));
+    whole.remove(Path::new("runs/r/blobs/a/b.bin")).unwrap();
+    // What could not lie beside it goes by its own name now.
+    whole.retain(|file, _| !file.to_string_lossy().contains("runs/r/blobs/~"));
+    let changed = ["r/blobs.jsonl", "r/sequences.jsonl", "r/traces.json"];
+    for (file, content) in &whole {
+        let may_differ = changed.iter().any(|changed| file.ends_with(changed));
+        assert!(may_differ || kept[file] == *content, "{}", file.display());
+    }
+    let steps = Path::new("runs/r/sequences.jsonl");
+    let small = |bytes: &[u8]| {
+        let text = text(bytes);
+        text.lines().filter(|line| !line.contains("yyy")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(small(&whole[steps]), small(&kept[steps]));
+
+    let target = Server::up().await;
+    let restored = said(&target.query, &["restore", archive.to_str().unwrap()]).await;
+    assert_eq!((&restored["runs_restored"], &restored["blobs_lost"]), (&json!(2), &json!(2)), "{restored}");
+    let output = command(&target.query, &["backup", directory.path().join("again").to_str().unwrap()]).await;
+    assert_eq!(output.status.code(), Some(3), "an artifact without its content stays one");
+    let again: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(again["blobs_lost"], json!(1), "{again}");
 }

@@ -223,6 +223,62 @@ async fn the_state_of_a_server_is_told() {
 }
 
 #[tokio::test]
+async fn the_log_is_told_of_partition_by_partition() {
+    let server = Server::up().await;
+    log_run(&server).await;
+    eventually("all is told to be applied", async || {
+        let partitions = objects(&server, &["partitions", "ls"]);
+        let is_applied = |one: &Value| one["applied"] == one["end"] && one["lag"] == 0 && one["lost"] == 0;
+        let is_used = partitions.iter().any(|one| one["end"].as_u64() > Some(0));
+        if is_used && partitions.iter().all(is_applied) { Ok(()) } else { Err(format!("{partitions:?}")) }
+    })
+    .await;
+    assert!(said(&server, &["partitions", "ls"]).contains("all applied"));
+    assert!(said(&server, &["partitions", "skip", "0"]).contains("nothing of partition 0 was lost"));
+    let told = refused(&mut command(&server, &["partitions", "skip", "1000"]), 1);
+    assert!(told.contains("partition"), "{told}");
+}
+
+#[tokio::test]
+async fn jobs_are_begun_and_told_by_name() {
+    let server = Server::up().await;
+    log_run(&server).await;
+    log(&server, "idle", &[create_run()]).await;
+    eventually("the idle run is there", async || match objects(&server, &["runs", "ls"]).len() {
+        2 => Ok(()),
+        count => Err(count),
+    })
+    .await;
+    let stale = |more: &[&str]| {
+        objects(&server, &[&["jobs", "finish-stale", "--timeout-hours", "0.0001"], more].concat())
+    };
+    // A third of a second without data is long enough.
+    eventually("the run is stale", async || {
+        let told = stale(&["--dry-run"]);
+        if told.first() == Some(&json!({"run_id": "idle"})) { Ok(()) } else { Err(told) }
+    })
+    .await;
+    assert_eq!(objects(&server, &["runs", "ls", "--active"]).len(), 1, "a dry run changes nothing");
+    let sum = json!({"job": "finish-stale", "dry_run": false, "done": 1, "found": 1, "failed": 0});
+    assert_eq!(stale(&[]), [json!({"run_id": "idle"}), sum]);
+    assert!(objects(&server, &["runs", "ls", "--active"]).is_empty());
+
+    let told = said(&server, &["jobs", "reindex", "--dry-run"]);
+    assert!(told.starts_with("reindex: ") && told.contains("; nothing was changed"), "{told}");
+    for job in ["reindex", "cleanup-orphan-blobs", "cleanup-tombstones"] {
+        let sum = objects(&server, &["jobs", job]).pop().expect("every job tells a sum");
+        assert_eq!((&sum["job"], &sum["failed"]), (&json!(job), &json!(0)), "{sum}");
+    }
+    let listed = objects(&server, &["jobs", "ls"]);
+    for job in ["finish-stale", "reindex", "cleanup-orphan-blobs", "cleanup-tombstones"] {
+        let is_told = |one: &Value| one["job"] == job && one["last_success_us"].is_i64();
+        assert!(listed.iter().any(is_told), "{job}: {listed:?}");
+    }
+    let told = refused(&mut command(&server, &["jobs", "finish-stale", "--timeout-hours", "0"]), 2);
+    assert!(told.contains("give hours above 0"), "{told}");
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_there_is_no_riddle() {
     let told = |server: &str| {
         let mut command = Command::new(binary());
@@ -240,7 +296,7 @@ async fn a_server_that_is_not_there_is_no_riddle() {
 
 #[test]
 fn every_command_has_examples() {
-    for words in [&["runs"][..], &["logs"], &["metrics"], &["status"], &["up"]] {
+    for words in [&["runs"][..], &["logs"], &["metrics"], &["status"], &["partitions"], &["jobs"], &["up"]] {
         let help = Command::new(binary()).args(words).arg("--help").output().expect("it starts");
         let own = text(&help.stdout);
         let all = Command::new(binary()).arg("--help").output().expect("it starts");

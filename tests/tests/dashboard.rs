@@ -10,12 +10,20 @@ use matyan_tests::{
 /// Every series of a histogram ends in one of these.
 const OF_HISTOGRAMS: [&str; 3] = ["_bucket", "_sum", "_count"];
 
+/// Prometheus puts these on every series, by whom it has asked. A label of ours it would call `exported_job`, and an alert by
+/// `job` would be one by something else.
+const OF_PROMETHEUS: [&str; 4] = ["job", "instance", "namespace", "pod"];
+
 /// The metrics of ours that a text names.
 fn named(text: &str) -> BTreeSet<String> {
     let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
     let ours = words.filter(|word| word.starts_with("matyan_"));
     ours.map(|name| OF_HISTOGRAMS.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name).to_owned())
         .collect()
+}
+
+fn has_label(series: &str, label: &str) -> bool {
+    [format!("{{{label}=\""), format!(",{label}=\"")].iter().any(|start| series.contains(start))
 }
 
 fn file(path: &str) -> String {
@@ -30,7 +38,7 @@ async fn every_metric_that_is_looked_at_exists_and_every_one_is_looked_at() {
     assert_eq!(writer.send(&json::create_run()).await, Ok(Ack::Ok));
     let (dashboard, alerts) = (named(&file("grafana/matyan.json")), named(&file("prometheus/alerts.yaml")));
     assert!(alerts.is_subset(&dashboard), "an alert without a panel: {:?}", alerts.difference(&dashboard));
-    eventually("what is shown and what exists are the same", async || {
+    let text = eventually("what is shown and what exists are the same", async || {
         let metrics =
             reqwest::get(format!("{}/metrics/", server.query)).await.map_err(|error| error.to_string())?;
         let text = metrics.text().await.map_err(|error| error.to_string())?;
@@ -38,7 +46,11 @@ async fn every_metric_that_is_looked_at_exists_and_every_one_is_looked_at() {
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect::<Vec<_>>().join("\n");
         let exist = named(&exist);
         let missing: Vec<_> = dashboard.symmetric_difference(&exist).collect();
-        if missing.is_empty() { Ok(()) } else { Err(format!("{missing:?}")) }
+        if missing.is_empty() { Ok(text) } else { Err(format!("{missing:?}")) }
     })
     .await;
+    let ours = text.lines().filter(|line| line.starts_with("matyan_"));
+    let taken: Vec<_> =
+        ours.filter(|line| OF_PROMETHEUS.iter().any(|label| has_label(line, label))).collect();
+    assert!(taken.is_empty(), "labels of Prometheus: {taken:?}");
 }

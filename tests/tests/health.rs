@@ -44,7 +44,7 @@ async fn both_ports_tell_who_they_are_and_that_they_work() {
         let mut system = SystemServiceClient::new(channel.clone());
         let told = system.version(VersionRequest {}).await.expect("it answers").into_inner();
         assert_eq!(told.component, component);
-        assert!(system.readiness(ReadinessRequest {}).await.expect("it answers").into_inner().ready);
+        assert!(system.readiness(ReadinessRequest::default()).await.expect("it answers").into_inner().ready);
         let health =
             HealthClient::new(channel).check(HealthCheckRequest::default()).await.expect("it answers");
         assert_eq!(health.into_inner().status(), ServingStatus::Serving);

@@ -6,6 +6,7 @@
 mod chart;
 mod charts;
 mod ingest;
+mod kafka;
 mod latency;
 mod load;
 mod machine;
@@ -74,5 +75,6 @@ async fn main() {
     search::loaded::rows(&mut table, scale as u64).await;
     search::slow_reader(&mut table, scale as u64).await;
     process::rows(&mut table, scale).await;
+    kafka::rows(&mut table, scale).await;
     table.close();
 }

@@ -60,6 +60,11 @@ impl Table {
         self.print(work, budget, unit, figures);
     }
 
+    /// Says why work cannot be measured here.
+    pub(crate) fn skip(&self, work: &str, reason: &str) {
+        println!("{work:<74} not measured: {reason}");
+    }
+
     /// Prints figures that were measured together with others.
     pub(crate) fn print(&mut self, work: &str, budget: Budget, unit: Unit, mut figures: Vec<f64>) {
         figures.sort_by(f64::total_cmp);

@@ -3,6 +3,7 @@
 //! One list, run two ways: by mutation of recorded data on the stable toolchain, some seconds each, with all other tests;
 //! and guided by coverage, by libFuzzer, as long as one likes.
 
+mod archive;
 mod seeds;
 mod targets;
 

@@ -34,6 +34,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "stream_codec" => bodies(),
         "block" => blocks(),
         "query" => queries(),
+        "archive" => crate::archive::seeds(),
         _ => vec![b"expires=60&signature=00".to_vec(), b"run/seq/images/1.png".to_vec()],
     }
 }

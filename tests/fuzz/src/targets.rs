@@ -24,6 +24,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "log_entry", run: log_entry },
     Target { name: "block", run: block },
     Target { name: "query", run: query },
+    Target { name: "archive", run: crate::archive::read },
 ];
 
 /// A JSON frame of the published client. Every item is either taken or named among the rejected.

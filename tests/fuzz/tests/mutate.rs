@@ -28,6 +28,7 @@ const TOKENS: &[&[u8]] = &[
     b"../",
     b"%2e%2e",
     b"true",
+    b"\n== ",
 ];
 
 #[expect(clippy::disallowed_methods, reason = "the length of a test is its only setting")]
@@ -124,4 +125,9 @@ fn block() {
 #[test]
 fn query() {
     run("query");
+}
+
+#[test]
+fn archive() {
+    run("archive");
 }

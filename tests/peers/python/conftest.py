@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import foundationdb
+import kafka
 import pytest
 from server import Server, eventually
 
@@ -13,11 +15,26 @@ __all__ = ["Server", "eventually"]
 PROTO_ROOT = Path(__file__).resolve().parents[3] / "proto" / "proto"
 
 
+# What the published client does is done over all of them; the rest does not see what there is.
+SYSTEMS = {"embedded": None, "kafka": kafka, "foundationdb": foundationdb}
+OVER_ALL = {"test_published_client", "test_published_client_reading", "test_rest_entities"}
+
+
+def pytest_generate_tests(metafunc):
+    if "server" in metafunc.fixturenames and not hasattr(metafunc.module, "server"):
+        systems = list(SYSTEMS) if metafunc.module.__name__ in OVER_ALL else ["embedded"]
+        metafunc.parametrize("server", systems, indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    running = Server(tmp_path_factory.mktemp("server")).start()
+def server(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(f"server-{request.param}")
+    apart = SYSTEMS[request.param]
+    if apart and (reason := apart.lacking()):
+        pytest.skip(reason)
+    running = (apart.System(folder) if apart else Server(folder)).start()
     yield running
-    assert running.stop() == 0, (running.directory / "server.log").read_text()
+    assert running.stop() == 0, running.said()
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -26,36 +27,54 @@ def eventually(check, what, guard=60.0):
     raise AssertionError(f"never happened: {what}; last state: {last!r}")
 
 
-class Server:
-    """`matyan up`, with what a test needs to stop, kill and start it again."""
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
-    def __init__(self, directory: Path) -> None:
+
+class Server:
+    """A process of the binary: `matyan up`, or one service, with what a test needs to stop, kill and start it again."""
+
+    has_both_sides = True
+
+    def __init__(self, directory: Path, role: str = "up", variables: dict[str, str] | None = None) -> None:
         self.directory = directory
+        self.role = role
+        self.variables = variables or {}
         self.process: subprocess.Popen | None = None
         self.query = ""
         self.ingest = ""
 
     def start(self, *flags: str) -> "Server":
-        ready = self.directory / "ready.json"
+        ready = self.directory / f"{self.role}.json"
         ready.unlink(missing_ok=True)
+        ports = ["--port", "0"]
+        if self.role == "up":
+            ports += ["--frontier-port", "0"]
+        elif self.role.endswith("-worker"):
+            ports = ["--metrics-port", str(free_port())]
+        place = ["--data-dir", str(self.directory / "data")] if self.role == "up" else []
         log = (self.directory / "server.log").open("ab")
         self.process = subprocess.Popen(
             [
-                os.environ["MATYAN_BIN"], "up",
-                "--data-dir", str(self.directory / "data"),
-                "--port", "0", "--frontier-port", "0", "--ready-file", str(ready), *flags,
+                os.environ["MATYAN_BIN"], self.role, "--host", "127.0.0.1", *ports, *place,
+                "--ready-file", str(ready), *flags,
             ],
-            stdout=log, stderr=log,
+            stdout=log, stderr=log, env={**os.environ, **self.variables},
         )
         log.close()
 
         def is_ready():
-            assert self.process.poll() is None, (self.directory / "server.log").read_text()
+            assert self.process.poll() is None, self.said()
             return ready.exists() and ready.read_text().strip()
 
         addresses = json.loads(eventually(is_ready, "the server announces its addresses"))
-        self.query, self.ingest = addresses["query"], addresses["ingest"]
+        self.query, self.ingest = addresses.get("query"), addresses.get("ingest")
         return self
+
+    def said(self) -> str:
+        return (self.directory / "server.log").read_text()
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)

@@ -38,7 +38,7 @@ def fresh(tmp_path_factory):
     yield started
     for server in running:
         if server.process.poll() is None:
-            assert server.stop() == 0, (server.directory / "server.log").read_text()
+            assert server.stop() == 0, server.said()
 
 
 @pytest.fixture(scope="module")

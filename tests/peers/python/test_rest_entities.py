@@ -57,6 +57,9 @@ def run(server):
     run = Run(repo=server.query, frontier_url=server.ingest, capture_terminal_logs=False)
     run["h"] = {"x": 1, "y": None}
     run.track(1.0, name="loss", step=0, context={"subset": "train"})
+    # The client sends behind the script's back.
+    info = f"{server.query}/api/v1/rest/runs/{run.hash}/info/"
+    eventually(lambda: httpx.get(info).status_code == 200, "the run is there")
     yield run
     run.close()
 

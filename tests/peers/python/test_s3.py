@@ -4,6 +4,7 @@ deleted is gone from the bucket. The S3 server is real; it keeps blobs as files,
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import uuid
 import httpx
 import numpy
 import pytest
-from matyan_client import Image, Run
+from matyan_client import Image, Run, Text
 from matyan_client.transport.http import HttpTransport
 from server import Server, eventually
 from test_published_client import batch
@@ -73,7 +74,7 @@ def server(s3, tmp_path_factory):
         settings.setenv(name, value)
     running = Server(tmp_path_factory.mktemp("server")).start("--blobs", "s3:")
     yield running
-    assert running.stop() == 0, (running.directory / "server.log").read_text()
+    assert running.stop() == 0, running.said()
     settings.undo()
 
 
@@ -144,4 +145,61 @@ def test_uploads_go_to_the_bucket_and_deletes_empty_it(server, s3, tmp_path):
         f"{server.ingest}/api/v1/rest/artifacts/presign", json={"run_id": "r", "artifact_path": "a b.png"},
     ).json()
     assert presigned["upload_url"].startswith(f"{endpoint}/{BUCKET}/r/a%20b.png?"), presigned
+    http.close()
+
+
+def matyan(*words, server=None, code=0):
+    address = ["--server", server.query] if server else []
+    done = subprocess.run([os.environ["MATYAN_BIN"], *words, *address, "--json"], capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_credentials_are_where_amazons_own_tools_look(server, tmp_path):
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "S3_ACCESS", "S3_SECRET"))}
+    # No file of whoever runs this, and no machine that gives roles.
+    ours |= {"S3_CREDENTIALS": "aws", "HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"}
+    create = [os.environ["MATYAN_BIN"], "bucket", "create", "--blobs", "s3://by-role"]
+    done = subprocess.run(create, env=ours, capture_output=True, text=True)
+    assert done.returncode == 1 and "no credentials of Amazon's are found" in done.stderr, done.stderr
+    found = {"AWS_ACCESS_KEY_ID": KEYS["S3_ACCESS_KEY"], "AWS_SECRET_ACCESS_KEY": KEYS["S3_SECRET_KEY"]}
+    done = subprocess.run(create, env=ours | found, capture_output=True, text=True)
+    assert done.stdout == "made s3://by-role\n", done.stderr
+
+
+def test_a_backup_from_one_bucket_is_restored_into_another(server, s3, tmp_path, monkeypatch):
+    bucket_create()
+    _, data = s3
+    run = Run(uuid.uuid4().hex, repo=server.query, frontier_url=server.ingest, capture_terminal_logs=False)
+    (tmp_path / "model.bin").write_bytes(os.urandom(20 << 20))
+    run.log_artifact(str(tmp_path / "model.bin"))
+    run.track(Image(numpy.zeros((8, 8, 3), dtype=numpy.uint8)), name="samples", step=0)
+    # No row has room for it, so it becomes a blob of ours.
+    run.track(Text("x" * 200_000), name="notes", step=0)
+    run.close()
+    http = HttpTransport(server.query)
+    eventually(lambda: http.get_run_info(run.hash)["props"]["active"] is False, "the run is finished")
+    folder = data / BUCKET / run.hash
+    [payload] = [path for path in below(folder) if path.startswith(".matyan/")]
+
+    told = matyan("backup", str(tmp_path / "whole"), "--runs", run.hash, server=server)
+    assert (told["runs"], told["blobs"], told["blobs_lost"]) == (1, 2, 0), told
+    monkeypatch.setenv("S3_BUCKET", "copies")
+    assert subprocess.run([os.environ["MATYAN_BIN"], "bucket", "create", "--blobs", "s3:"]).returncode == 0
+    (tmp_path / "copy").mkdir()
+    copy = Server(tmp_path / "copy").start("--blobs", "s3:")
+    assert matyan("restore", told["archive"], server=copy)["blobs"] == 2
+    copied = data / "copies" / run.hash
+    # A payload is named by its content, whose keys may come in another order.
+    assert below(copied)[1:] == below(folder)[1:] == ["model.bin", "seq/samples/0.png"]
+    for path in below(folder)[1:]:
+        assert digest(copied / path) == digest(folder / path), path
+    [found] = batch(copy, run.hash, "texts", "notes")
+    assert found["values"][0][0]["data"] == "x" * 200_000
+    assert copy.stop() == 0
+
+    (folder / payload).unlink()
+    (folder / "model.bin").unlink()
+    told = matyan("backup", str(tmp_path / "poor"), "--runs", run.hash, server=server, code=3)
+    assert (told["runs"], told["blobs"], told["blobs_lost"]) == (1, 1, 2), told
     http.close()

@@ -1,0 +1,208 @@
+//! An archive as one text: `\n== {path}\n` before the content of each file. So a mutation changes names and contents, and not the
+//! checksums of a tar or of gzip, which would refuse nearly all of them before anything of ours is asked. The archive's own list of
+//! checksums is made to fit for the same reason: whatever it names that is there has the sum that it has.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File},
+    path::Path,
+};
+
+use flate2::{Compression, write::GzEncoder};
+use matyan_archive::{
+    reader::Archive,
+    writer::{self, BlobFile, Filters, Origin},
+};
+use matyan_proto::backup::v1::{self as pb, piece::Content};
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+
+const FILE: &[u8] = b"\n== ";
+/// Where archives keep their checksums.
+const SUMS: &[u8] = b"/checksums.sha256";
+
+/// What is packed is opened and read to its last line, or refused; and nothing of it lies anywhere afterwards.
+pub(crate) fn read(text: &[u8]) {
+    let folder = tempfile::tempdir().expect("there is room for a folder");
+    // Two folders deeper, so that what leads out of it is seen.
+    let (above, beside) = (folder.path().join("a"), folder.path().join("a/b"));
+    fs::create_dir_all(&beside).expect("there is room for folders");
+    let packed = beside.join("archive.tar.gz");
+    pack(text, &packed);
+    if let Ok(mut archive) = Archive::open(&packed) {
+        // An error is an answer.
+        let _whole_or_not = archive.check(true, |_| {});
+        let _found_or_not = (archive.cut(), archive.blobs_lost());
+    }
+    for place in [folder.path(), &above, &beside] {
+        let left: Vec<_> = fs::read_dir(place).expect("it is there").flatten().collect();
+        assert_eq!(left.len(), 1, "something was unpacked beside its place: {left:?}");
+    }
+}
+
+/// Names go into the headers as they are, past all that a writer would refuse.
+fn pack(text: &[u8], to: &Path) {
+    let file = File::create(to).expect("there is room for a file");
+    let mut tar = tar::Builder::new(GzEncoder::new(file, Compression::fast()));
+    let files: Vec<_> = split(text).into_iter().map(named).collect();
+    for (name, content) in &files {
+        let list = name.strip_suffix(SUMS).map(|root| summed(root, content, &files));
+        let content = list.as_deref().unwrap_or(content);
+        let mut header = tar::Header::new_gnu();
+        let field = &mut header.as_old_mut().name;
+        let length = name.len().min(field.len());
+        field[..length].copy_from_slice(&name[..length]);
+        header.set_entry_type(tar::EntryType::Regular);
+        header.set_mode(0o644);
+        header.set_size(content.len() as u64);
+        header.set_cksum();
+        tar.append(&header, content).expect("memory and disk suffice");
+    }
+    tar.into_inner().and_then(GzEncoder::finish).expect("it is written");
+}
+
+fn named(section: &[u8]) -> (&[u8], &[u8]) {
+    match section.iter().position(|byte| *byte == b'\n') {
+        Some(end) => (&section[..end], &section[end + 1..]),
+        None => (section, &[]),
+    }
+}
+
+/// The list with the sums of the files that it names. What it says of others stays.
+fn summed(root: &[u8], list: &[u8], files: &[(&[u8], &[u8])]) -> Vec<u8> {
+    let inside =
+        |name: &&[u8]| name.strip_prefix(root).and_then(|name| name.strip_prefix(b"/")).map(<[u8]>::to_vec);
+    let contents: BTreeMap<_, _> =
+        files.iter().filter_map(|(name, content)| Some((inside(name)?, *content))).collect();
+    let mut lines = Vec::new();
+    for line in list.split_inclusive(|byte| *byte == b'\n') {
+        let blanks = line.windows(2).position(|window| window == b"  ");
+        let file = blanks.map(|at| &line[at + 2..]).map(|file| file.strip_suffix(b"\n").unwrap_or(file));
+        match file.and_then(|file| contents.get(file)) {
+            Some(content) => {
+                lines.extend_from_slice(hex::encode(Sha256::digest(content)).as_bytes());
+                lines.extend_from_slice(&line[blanks.unwrap_or_default()..]);
+            }
+            None => lines.extend_from_slice(line),
+        }
+    }
+    lines
+}
+
+fn split(text: &[u8]) -> Vec<&[u8]> {
+    let (mut sections, mut rest) = (Vec::new(), text);
+    while let Some(at) = rest.windows(FILE.len()).rposition(|window| window == FILE) {
+        sections.push(&rest[at + FILE.len()..]);
+        rest = &rest[..at];
+    }
+    sections.reverse();
+    sections
+}
+
+/// A backup of one run, with its checksums, and without as those of other tools are.
+pub(crate) fn seeds() -> Vec<Vec<u8>> {
+    let folder = tempfile::tempdir().expect("there is room for a folder");
+    let root = written(folder.path()).expect("it is written");
+    let (mut summed, mut plain) = (Vec::new(), Vec::new());
+    gather(&root, Path::new("top"), &mut |name, content| {
+        let section = [FILE, name.as_bytes(), b"\n", content].concat();
+        if !name.ends_with("checksums.sha256") {
+            plain.extend_from_slice(&section);
+        }
+        summed.extend_from_slice(&section);
+    });
+    vec![summed, plain]
+}
+
+fn gather(folder: &Path, name: &Path, add: &mut impl FnMut(&str, &[u8])) {
+    let mut entries: Vec<_> = fs::read_dir(folder).expect("it is there").flatten().collect();
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let name = name.join(entry.file_name());
+        match entry.path().is_dir() {
+            true => gather(&entry.path(), &name, add),
+            false => {
+                let content = fs::read(entry.path()).expect("it was written");
+                add(name.to_str().expect("names of ours are text"), &content);
+            }
+        }
+    }
+}
+
+fn written(output: &Path) -> matyan_archive::Result<std::path::PathBuf> {
+    let filters = Filters { blobs: true, ..Filters::default() };
+    let mut archive =
+        writer::Archive::begin(output, &filters, &Origin::default(), OffsetDateTime::UNIX_EPOCH)?;
+    let tag = pb::Link { id: "t".into(), name: "good".into() };
+    let head = pb::RunHead { run_id: "r".into(), tags: vec![tag], created_us: 1, ..Default::default() };
+    let mut run = archive.run(head)?;
+    for content in contents() {
+        run.add(pb::Piece { content: Some(content) })?;
+    }
+    let blob = pb::Blob { path: "a.bin".into(), content_type: "text/plain".into(), size: 4 };
+    let mut file = BlobFile::create(&run.place(), blob, &BTreeSet::from(["a.bin".to_owned()]))?;
+    file.write(b"blob")?;
+    run.blob_end(file)?;
+    run.finish()?;
+    archive.run_done("r");
+    let experiment = pb::Experiment { name: "baseline".into(), ..Default::default() };
+    let entity = pb::Entity {
+        id: "e".into(),
+        kind: Some(pb::entity::Kind::Experiment(experiment)),
+        ..Default::default()
+    };
+    let tombstone = pb::Tombstone { run_id: "gone".into(), ..Default::default() };
+    Ok(archive.finish(&pb::Settings::default(), &[entity], &[tombstone])?.0)
+}
+
+fn contents() -> Vec<Content> {
+    let value = |text: &str| -> bytes::Bytes {
+        let value = matyan_model::json::parse(text).expect("it is JSON");
+        matyan_model::cbor::encode(&value).into()
+    };
+    let (name, context) = ("loss".to_owned(), r#"{"subset":"train"}"#.to_owned());
+    vec![
+        Content::Points(pb::Points {
+            name,
+            context,
+            dtype: "float".into(),
+            steps: vec![0, 1],
+            values: vec![0.5, f64::NAN],
+            ..Default::default()
+        }),
+        Content::Object(pb::Object {
+            name: "texts".into(),
+            dtype: "text".into(),
+            value: value(r#"{"type":"text","data":"a text"}"#),
+            ..Default::default()
+        }),
+        Content::Line(pb::TerminalLine { number: 0, text: "a line".into() }),
+        Content::Record(pb::LogRecord { message: "hello".into(), ..Default::default() }),
+        Content::Artifact(pb::Artifact {
+            path: "a.bin".into(),
+            blob_key: "r/a.bin".into(),
+            ..Default::default()
+        }),
+        Content::Producer(pb::Producer { id: vec![7; 16].into(), sequence: 3, ..Default::default() }),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_changed_fits_its_sum() {
+        let summed = String::from_utf8(seeds().remove(0)).expect("the run has nothing but text");
+        let folder = tempfile::tempdir().expect("there is room for a folder");
+        let check = |text: &str| {
+            let packed = folder.path().join("archive.tar.gz");
+            pack(text.as_bytes(), &packed);
+            Archive::open(&packed)?.check(true, |_| {})
+        };
+        assert!(summed.contains("checksums.sha256") && check(&summed).is_ok());
+        assert!(check(&summed.replace("a line", "a longer line")).is_ok());
+        let broken = check(&summed.replace("\"a line\"", "")).expect_err("it is no JSON");
+        assert!(broken.to_string().contains("not valid JSON"), "and no wrong sum: {broken}");
+    }
+}

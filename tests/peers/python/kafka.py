@@ -1,0 +1,60 @@
+"""The same system in two processes over a real Apache Kafka: a frontier of its own, and `matyan up` to work the log off."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from server import Server
+
+SECRET = {"BLOB_URI_SECRET": "a secret that both know"}
+
+
+def lacking() -> str | None:
+    """Why there can be no broker here; `REQUIRE=kafka` makes that a failure."""
+    reason = None
+    jars = os.environ.get("MATYAN_KAFKA_JARS")
+    if not jars or not Path(jars).is_dir():
+        reason = "there are no jars of Apache Kafka; see `make kafka`"
+    elif shutil.which("java") is None:
+        reason = "there is no java"
+    assert reason is None or "kafka" not in os.environ.get("REQUIRE", "").split(","), f"REQUIRE=kafka, and {reason}"
+    return reason
+
+
+def broker_start(partitions: int) -> tuple[subprocess.Popen, str]:
+    """A broker with the topics made, which ends when its input does; and the log that it is."""
+    program = Path(os.environ["MATYAN_BIN"]).with_name("kafka-broker")
+    broker = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    log = f"kafka://{broker.stdout.readline().strip()}"
+    create = [os.environ["MATYAN_BIN"], "topics", "create", "--log", log, "--partitions", str(partitions)]
+    subprocess.run(create, check=True)
+    return broker, log
+
+
+class System:
+    """Looks like a `Server`: queries go to one process, ingestion to the other."""
+
+    has_both_sides = True
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.worker = Server(directory, variables=SECRET)
+        self.frontier = Server(directory, role="frontier", variables=SECRET)
+
+    def start(self) -> "System":
+        self.broker, log = broker_start(partitions=3)
+        flags = ["--log", log, "--blobs", f"file://{self.directory / 'blobs'}"]
+        self.query = self.worker.start(*flags).query
+        self.ingest = self.frontier.start(*flags).ingest
+        return self
+
+    def stop(self) -> int:
+        ended = [self.frontier.stop(), self.worker.stop()]
+        self.broker.stdin.close()
+        return max(abs(code) for code in [*ended, self.broker.wait(timeout=60)])
+
+    def said(self) -> str:
+        return self.worker.said()

@@ -1,0 +1,179 @@
+//! What an operator, an accident or another program does to topics.
+
+use std::time::Duration;
+
+use rdkafka::{
+    ClientConfig, Message, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, ResourceSpecifier},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer},
+    message::{Header, Headers, OwnedHeaders, OwnedMessage},
+    producer::{FutureProducer, FutureRecord},
+};
+
+use crate::{eventually, eventually_blocking};
+
+/// For questions that a broker at work answers at once.
+const WAIT: Duration = Duration::from_secs(60);
+
+/// For what a consumer is told next.
+const POLL: Duration = Duration::from_millis(50);
+
+pub struct Admin {
+    client: AdminClient<DefaultClientContext>,
+    producer: FutureProducer,
+    servers: String,
+}
+
+impl Admin {
+    pub fn new(servers: &str) -> Self {
+        let config = config(servers);
+        let client = config.create().expect("a client is made");
+        Self { client, producer: config.create().expect("a producer is made"), servers: servers.to_owned() }
+    }
+
+    pub fn servers(&self) -> &str {
+        &self.servers
+    }
+
+    pub async fn delete(&self, topic: &str) {
+        let deleted = self.client.delete_topics(&[topic], &AdminOptions::new()).await;
+        all_done(deleted.expect("the broker answers"));
+        self.has_partitions(topic, 0).await;
+    }
+
+    pub async fn grow(&self, topic: &str, partitions: usize) {
+        let grown = NewPartitions::new(topic, partitions);
+        let grown = self.client.create_partitions([&grown], &AdminOptions::new()).await;
+        all_done(grown.expect("the broker answers"));
+        self.has_partitions(topic, partitions).await;
+    }
+
+    /// Waits until the broker that is asked has heard of it.
+    async fn has_partitions(&self, topic: &str, expected: usize) {
+        eventually(&format!("{topic} has {expected} partitions"), async || match self.partitions(topic) {
+            found if found == expected => Ok(()),
+            found => Err(found),
+        })
+        .await;
+    }
+
+    /// How many there are; none of a topic that is not there.
+    pub fn partitions(&self, topic: &str) -> usize {
+        let metadata = self.client.inner().fetch_metadata(Some(topic), WAIT).expect("the broker answers");
+        metadata
+            .topics()
+            .iter()
+            .filter(|found| found.error().is_none())
+            .map(|found| found.partitions().len())
+            .sum()
+    }
+
+    /// Sets it, and waits until the broker goes by it.
+    pub async fn set(&self, topic: &str, key: &str, value: &str) {
+        let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(key, value);
+        let altered = self.client.alter_configs([&change], &AdminOptions::new()).await;
+        altered.expect("the broker answers").into_iter().for_each(|one| {
+            one.expect("it is altered");
+        });
+        eventually(&format!("{key} of {topic} is {value}"), async || match self.setting(topic, key).await {
+            Some(found) if found == value => Ok(()),
+            found => Err(found),
+        })
+        .await;
+    }
+
+    async fn setting(&self, topic: &str, key: &str) -> Option<String> {
+        let described =
+            self.client.describe_configs([&ResourceSpecifier::Topic(topic)], &AdminOptions::new()).await;
+        let described = described.expect("the broker answers").remove(0).expect("the topic is there");
+        described.get(key)?.value.clone()
+    }
+
+    /// As retention does: what lies before the offset is gone.
+    pub async fn forget(&self, topic: &str, partition: i32, before: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(before)).expect("it is an offset");
+        self.client.delete_records(&list, &AdminOptions::new()).await.expect("the records are deleted");
+    }
+
+    /// First offset and end.
+    pub fn bounds(&self, topic: &str, partition: i32) -> (i64, i64) {
+        self.client.inner().fetch_watermarks(topic, partition, WAIT).expect("the broker answers")
+    }
+
+    /// Writes a record as any program may; answers with partition and offset.
+    pub async fn write(&self, topic: &str, key: &[u8], value: &[u8], headers: &[(&str, &str)]) -> (i32, i64) {
+        let insert =
+            |all: OwnedHeaders, (key, value): &(&str, &str)| all.insert(Header { key, value: Some(*value) });
+        let headers = headers.iter().fold(OwnedHeaders::new(), insert);
+        let record = FutureRecord::to(topic).key(key).payload(value).headers(headers);
+        let delivered =
+            self.producer.send(record, WAIT).await.map_err(|(error, _)| error).expect("it is written");
+        (delivered.partition, delivered.offset)
+    }
+
+    /// All records that a topic has now, partition by partition.
+    pub fn read(&self, topic: &str) -> Vec<OwnedMessage> {
+        let consumer: BaseConsumer =
+            config(&self.servers).set("group.id", "tests").create().expect("a consumer is made");
+        let (mut list, mut missing) = (TopicPartitionList::new(), 0);
+        for partition in 0..self.partitions(topic) as i32 {
+            let (first, end) = self.bounds(topic, partition);
+            missing += end - first;
+            list.add_partition_offset(topic, partition, Offset::Offset(first)).expect("it is an offset");
+        }
+        consumer.assign(&list).expect("the partitions are there");
+        let mut messages = Vec::new();
+        eventually_blocking(&format!("{topic} is read"), || {
+            let message = consumer.poll(POLL);
+            messages.extend(message.map(|message| message.expect("it can be read").detach()));
+            match messages.len() as i64 {
+                all if all >= missing => Ok(()),
+                some => Err(format!("{some} of {missing} records")),
+            }
+        });
+        messages.sort_by_key(|message| (message.partition(), message.offset()));
+        messages
+    }
+
+    /// Somebody of that name reads the topic; until it is dropped.
+    pub fn reader_of_group(&self, group: &str, topic: &str) -> BaseConsumer {
+        let consumer: BaseConsumer =
+            config(&self.servers).set("group.id", group).create().expect("a consumer is made");
+        consumer.subscribe(&[topic]).expect("it subscribes");
+        eventually_blocking(&format!("{group} has a member"), || {
+            // A broker that has just started does not know its groups for a moment.
+            let list = self.client.inner().fetch_group_list(Some(group), WAIT);
+            let list = list.map_err(|failure| failure.to_string())?;
+            if list.groups().iter().any(|group| !group.members().is_empty()) {
+                return Ok(());
+            }
+            // It joins while it is polled.
+            let polled = consumer.poll(POLL).map(|message| message.map(drop));
+            Err(format!("no member; the reader was told {polled:?}"))
+        });
+        consumer
+    }
+}
+
+/// The text of a header.
+pub fn header(message: &OwnedMessage, name: &str) -> Option<String> {
+    let found = message.headers()?.iter().find(|header| header.key == name)?;
+    Some(String::from_utf8_lossy(found.value?).into_owned())
+}
+
+fn config(servers: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", servers)
+        .set("partitioner", "murmur2_random")
+        .set("message.max.bytes", "20000000");
+    config
+}
+
+fn all_done<E: std::fmt::Debug>(results: Vec<Result<String, E>>) {
+    for result in results {
+        result.expect("the topic is changed");
+    }
+}

@@ -1,0 +1,185 @@
+//! One service as a process of its own, which a test may stop, kill, pause and start again.
+//! It knows nothing of what the service works on: that is in its flags and variables.
+
+use std::{
+    fs::{File, OpenOptions},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+};
+
+use serde_json::Value;
+
+use crate::{eventually, server::binary};
+
+pub struct Service {
+    role: &'static str,
+    folder: PathBuf,
+    flags: Vec<String>,
+    variables: Vec<(String, String)>,
+    process: Option<Child>,
+    addresses: Value,
+}
+
+impl Service {
+    /// One that does not run yet; what it writes goes into the folder.
+    pub fn new(role: &'static str, folder: &Path) -> Self {
+        let (flags, variables) = Default::default();
+        Self { role, folder: folder.to_owned(), flags, variables, process: None, addresses: Value::Null }
+    }
+
+    pub fn flag(mut self, flag: &str, value: impl AsRef<str>) -> Self {
+        self.flags.extend([format!("--{flag}"), value.as_ref().to_owned()]);
+        self
+    }
+
+    pub fn variable(mut self, name: &str, value: impl AsRef<str>) -> Self {
+        self.variables.push((name.to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    fn file(&self, extension: &str) -> PathBuf {
+        self.folder.join(self.role).with_extension(extension)
+    }
+
+    /// What it has written to its standard streams.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.file("log")).unwrap_or_default()
+    }
+
+    fn log_file(&self) -> File {
+        OpenOptions::new().create(true).append(true).open(self.file("log")).expect("the log file is writable")
+    }
+
+    fn spawn(&mut self) {
+        let mut command = Command::new(binary());
+        command.arg(self.role).args(&self.flags).arg("--ready-file").arg(self.file("ready"));
+        command.args(["--host", "127.0.0.1"]);
+        match self.role.ends_with("-worker") {
+            true => command.arg("--metrics-port").arg(free_port().to_string()),
+            false => command.args(["--port", "0"]),
+        };
+        if self.role == "up" {
+            command.args(["--frontier-port", "0"]);
+        }
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(self.log_file()).stderr(self.log_file());
+        self.process = Some(command.spawn().expect("the binary starts"));
+    }
+
+    /// Starts, on new ports, and waits until it says that it is ready.
+    pub async fn start(&mut self) {
+        let ready = self.file("ready");
+        if ready.exists() {
+            std::fs::remove_file(&ready).expect("the ready file can be removed");
+        }
+        self.spawn();
+        self.addresses = eventually(&format!("{} is ready", self.role), async || {
+            self.check_alive();
+            let text = std::fs::read_to_string(&ready).map_err(|error| error.to_string())?;
+            serde_json::from_str(&text).map_err(|error| error.to_string())
+        })
+        .await;
+    }
+
+    /// Starts something that ends by itself, and answers with its end.
+    pub async fn fails(&mut self) -> ExitStatus {
+        self.spawn();
+        self.ended().await
+    }
+
+    /// True if it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        let process = self.process.as_mut().expect("the service was started");
+        process.try_wait().expect("a child can be asked").is_some()
+    }
+
+    /// Waits until it has ended. One that does not is killed with the test, as it is still ours.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let status = eventually(&format!("{} ends", self.role), async || {
+            let process = self.process.as_mut().expect("the service runs");
+            process.try_wait().expect("a child can be asked").ok_or("it runs")
+        })
+        .await;
+        self.process = None;
+        status
+    }
+
+    /// Panics, with what it has said, if it has ended by itself.
+    pub fn check_alive(&mut self) {
+        let process = self.process.as_mut().expect("the service was started");
+        if let Some(status) = process.try_wait().expect("a child can be asked") {
+            panic!("{} ended with {status}:\n{}", self.role, self.log());
+        }
+    }
+
+    /// `query` or `ingest`: where this side listens.
+    pub fn address(&self, side: &str) -> &str {
+        self.addresses[side].as_str().unwrap_or_else(|| panic!("{} has no side {side}", self.role))
+    }
+
+    pub fn addresses(&self) -> &Value {
+        &self.addresses
+    }
+
+    /// A figure of its metrics, its labels summed up. That there is none is an error: it is not zero.
+    pub async fn metric(&self, side: &str, name: &str) -> Result<f64, String> {
+        let answer = reqwest::get(format!("{}/metrics/", self.address(side))).await;
+        let text =
+            answer.map_err(|error| error.to_string())?.text().await.map_err(|error| error.to_string())?;
+        let of_name = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
+        let mut values = text
+            .lines()
+            .filter(of_name)
+            .map(|line| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok()))
+            .peekable();
+        if values.peek().is_none() {
+            return Err(format!("there is no {name}"));
+        }
+        values.sum::<Option<f64>>().ok_or_else(|| format!("{name} is no number"))
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.process.as_ref().expect("the service runs").id().to_string();
+        let sent =
+            Command::new("kill").args([&format!("-{name}"), &pid]).status().expect("kill is a command");
+        assert!(sent.success(), "SIG{name} could not be sent");
+    }
+
+    /// It keeps its connections, and does nothing until it goes on.
+    pub fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    pub fn go_on(&self) {
+        self.signal("CONT");
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().expect("a child can be killed");
+            process.wait().expect("a killed child can be waited for");
+        }
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.ended().await
+    }
+}
+
+/// Of a worker's port 0 means none.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    listener.local_addr().expect("it listens").port()
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("what {} has said:\n{}", self.role, self.log());
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Command lines: each that begins with `matyan` is held against the help of the program, command by command and flag by flag.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::Command,
+};
+
+use matyan_tests::server::binary;
+
+use super::{check, documents, spans};
+
+/// What a command knows by its help; none if there is no such command.
+#[derive(Default)]
+struct Helps(BTreeMap<Vec<String>, Option<Help>>);
+
+#[derive(Clone)]
+struct Help {
+    commands: BTreeSet<String>,
+    flags: BTreeSet<String>,
+}
+
+impl Helps {
+    fn of(&mut self, command: &[String]) -> Option<Help> {
+        self.0.entry(command.to_vec()).or_insert_with(|| asked(command)).clone()
+    }
+
+    /// What is wrong with the words behind `matyan`.
+    fn problem(&mut self, line: &str) -> Option<String> {
+        let words = words(line);
+        let mut command = Vec::new();
+        let mut help = self.of(&command).expect("the program has a help");
+        for word in &words {
+            let is_command = !help.commands.is_empty() && !word.starts_with('-');
+            if is_command {
+                if !help.commands.contains(word) {
+                    return Some(format!("`{}` has no command `{word}`", shown(&command)));
+                }
+                command.push(word.clone());
+                help = self.of(&command)?;
+            } else if let Some(flag) = flag(word).filter(|flag| !help.flags.contains(*flag)) {
+                return Some(format!("`{}` has no flag `{flag}`", shown(&command)));
+            }
+        }
+        None
+    }
+}
+
+fn shown(command: &[String]) -> String {
+    ["matyan"].into_iter().chain(command.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
+}
+
+fn asked(command: &[String]) -> Option<Help> {
+    let asked = Command::new(binary()).args(command).arg("--help").env_clear().output().expect("it starts");
+    let text = String::from_utf8(asked.stdout).expect("help is text");
+    let in_list = |line: &&str| line.starts_with("  ") && !line.starts_with("   ");
+    let commands = text.split("\nCommands:\n").nth(1).unwrap_or_default();
+    let commands = commands.lines().take_while(|line| !line.is_empty()).filter(in_list);
+    let options = text.lines().filter(|line| line.trim_start().starts_with('-'));
+    let flags = options.flat_map(|line| line.split([' ', ','])).filter_map(flag);
+    asked.status.success().then(|| Help {
+        commands: commands.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect(),
+        flags: flags.map(str::to_owned).collect(),
+    })
+}
+
+fn flag(word: &str) -> Option<&str> {
+    let name = word.split('=').next().unwrap_or_default();
+    name.strip_prefix("--").is_some_and(|name| !name.is_empty()).then_some(name)
+}
+
+/// Up to where a shell ends the command. What stands between quotes is one word.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (number, part) in line.split(['\'', '"']).enumerate() {
+        if number % 2 == 1 {
+            words.push("quoted".to_owned());
+            continue;
+        }
+        for word in part.split_whitespace() {
+            if ["|", "&&", "&", "#", ";", "\\", "…", ">"].contains(&word) {
+                return words;
+            }
+            words.push(word.trim_end_matches([',', '.', ';', ':']).to_owned());
+        }
+    }
+    words
+}
+
+/// What stands behind `matyan` in the command lines of a document.
+fn command_lines(path: &str, text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut is_fenced = false;
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            is_fenced = !is_fenced;
+            continue;
+        }
+        if is_fenced || line.trim_start().starts_with("ExecStart=") {
+            found.extend(behind_program(line).map(str::to_owned));
+        }
+        found.extend(spans(line).flat_map(behind_program).map(str::to_owned));
+        if path.contains("/compose/") || path.contains("/docker/") {
+            found.extend(in_list(line));
+        }
+    }
+    found
+}
+
+/// Also behind another program: `sudo`, `docker run … matyan`, `kubectl exec … --`. A path is a
+/// program where it stands first, and `matyan` a name where a path follows.
+fn behind_program(code: &str) -> impl Iterator<Item = &str> {
+    let is_program = |before: &str| {
+        before.is_empty()
+            || before.ends_with([' ', '$', '(']) && !before.contains("# ")
+            || before.ends_with('/') && !before.contains(' ')
+    };
+    let is_argument =
+        |behind: &&str| behind.split_whitespace().next().is_some_and(|word| !word.contains('/'));
+    let starts = code.match_indices("matyan ").filter(move |(at, _)| is_program(&code[..*at]));
+    starts.map(|(at, program)| &code[at + program.len()..]).filter(is_argument)
+}
+
+/// `command: ["frontier"]`, `test: ["CMD", "matyan", "status"]`
+fn in_list(line: &str) -> Option<String> {
+    let is_ours = ["command: [", "CMD [\"up", "\"matyan\", "].iter().any(|start| line.contains(start));
+    let list = line.split_once('[').filter(|_| is_ours)?.1;
+    let words: Vec<_> = list.split('"').skip(1).step_by(2).collect();
+    let first = words.iter().position(|word| *word == "matyan").map_or(0, |program| program + 1);
+    Some(words[first..].join(" "))
+}
+
+#[test]
+fn command_lines_are_understood() {
+    let mut helps = Helps::default();
+    let (mut problems, mut count) = (Vec::new(), 0);
+    for (path, text) in documents() {
+        for line in command_lines(&path, &text) {
+            count += 1;
+            problems.extend(helps.problem(&line).map(|problem| format!("{path}: {problem}")));
+        }
+    }
+    assert!(count > 30, "{count} command lines were found");
+    check(problems);
+}
+
+/// The chart names them in one table.
+#[test]
+fn the_chart_runs_commands_that_exist() {
+    let helpers = super::text("deploy/helm/matyan/templates/_helpers.tpl");
+    let roles: Vec<_> = helpers
+        .lines()
+        .filter(|line| line.contains(": {values: "))
+        .filter_map(|line| line.split(':').next())
+        .collect();
+    assert_eq!(roles.len(), 4);
+    let mut helps = Helps::default();
+    let lines = roles.into_iter().chain(["topics create", "bucket create"]);
+    check(lines.filter_map(|line| helps.problem(line)).collect());
+}
+
+#[test]
+fn what_does_not_exist_is_seen() {
+    let mut helps = Helps::default();
+    for wrong in ["down", "up --prot 1", "runs find x", "runs search 'a --b' --explian", "backup --dry-run"] {
+        assert!(helps.problem(wrong).is_some(), "{wrong}");
+    }
+    for right in
+        ["up --port=0 | cat", "runs search 'a --b' --explain", "--version", "restore x --dry-run # so"]
+    {
+        assert_eq!(helps.problem(right), None);
+    }
+    let lines = "Use `matyan up`, not `matyan-client x`.\n```sh\n$ matyan status && sudo matyan runs ls\n# a matyan server\n```\n";
+    assert_eq!(command_lines("a.md", lines), ["up", "status && sudo matyan runs ls", "runs ls"]);
+    assert_eq!(in_list("test: [\"CMD\", \"matyan\", \"status\"]").as_deref(), Some("status"));
+}

@@ -1,0 +1,137 @@
+//! Names of settings and metrics. The one home of settings is a table in the source of the program; that every metric is in the
+//! dashboard, and every one of the dashboard there, is played by another test.
+
+use std::collections::BTreeSet;
+
+use super::{check, documents, text};
+
+/// Variables that look like ours and are somebody else's.
+const OTHERS: [&str; 9] = [
+    // The published client's.
+    "MATYAN_FRONTIER_URL",
+    // Read by the libraries of OpenTelemetry.
+    "OTEL_RESOURCE_ATTRIBUTES",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+    "OTEL_TRACES_SAMPLER",
+    "OTEL_TRACES_SAMPLER_ARG",
+    // Of tests on FoundationDB.
+    "FDB_DIR",
+    // Of containers that are not ours.
+    "KAFKA_HEAP_OPTS",
+    "FDB_COORDINATOR",
+    // What a service called `metrics` would set.
+    "METRICS_SERVICE_HOST",
+];
+
+const OF_HISTOGRAMS: [&str; 3] = ["_bucket", "_sum", "_count"];
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_' && letter != '*')
+}
+
+fn is_variable(word: &str) -> bool {
+    let is_capital = |letter: char| letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_';
+    word.contains('_') && word.starts_with(|it: char| it.is_ascii_uppercase()) && word.chars().all(is_capital)
+}
+
+/// In the table, and on the command line of the commands that ask a server.
+fn settings() -> BTreeSet<String> {
+    let table = text("services/matyan/src/settings/names.rs");
+    let flags = text("services/matyan/src/client/flags.rs");
+    let quoted = [&table, &flags].into_iter().flat_map(|text| text.split('"').skip(1).step_by(2));
+    let known: BTreeSet<String> = quoted.filter(|word| is_variable(word)).map(str::to_owned).collect();
+    assert!(known.len() > 40, "the table has {} names", known.len());
+    known
+}
+
+/// Those that are asked for, and whether there must be one.
+fn compose_variables() -> BTreeSet<(String, bool)> {
+    let files = documents().into_iter().filter(|(path, _)| path.starts_with("deploy/compose/"));
+    let texts: Vec<_> = files.map(|(_, text)| text).collect();
+    let asked =
+        texts.iter().flat_map(|text| text.split("${").skip(1)).filter_map(|rest| rest.split('}').next());
+    asked
+        .map(|asked| {
+            let (name, default) = asked.split_once(':').unwrap_or((asked, "?"));
+            (name.to_owned(), default.starts_with('?'))
+        })
+        .collect()
+}
+
+/// Given to docker and compose by whoever runs them.
+fn given() -> BTreeSet<String> {
+    let file = text("deploy/docker/Dockerfile");
+    let named = file.lines().filter_map(|line| line.strip_prefix("ARG "));
+    let named = named.filter_map(|line| line.split('=').next()).map(str::to_owned);
+    named.chain(compose_variables().into_iter().map(|(name, _)| name)).collect()
+}
+
+/// A variable is taken for ours by its first word.
+#[test]
+fn settings_that_are_named_exist() {
+    let (known, given) = (settings(), given());
+    let families: BTreeSet<_> = known.iter().filter_map(|name| name.split('_').next()).collect();
+    let is_known = |word: &str| known.contains(word) || given.contains(word) || OTHERS.contains(&word);
+    let mut problems = Vec::new();
+    for (path, text) in documents() {
+        let ours = words(&text).filter(|word| is_variable(word));
+        let ours = ours.filter(|word| word.split('_').next().is_some_and(|family| families.contains(family)));
+        let unknown = ours.filter(|word| !is_known(word));
+        problems.extend(unknown.map(|word| format!("{path}: `{word}` is no setting")));
+    }
+    check(problems);
+}
+
+#[test]
+fn what_compose_asks_for_is_in_its_example() {
+    let example = text("deploy/compose/.env.example");
+    let given: BTreeSet<_> = example
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once('='))
+        .collect();
+    let asked = compose_variables();
+    let mut problems = Vec::new();
+    for (name, is_needed) in &asked {
+        if *is_needed && !given.contains(&(name, "")) {
+            problems.push(format!("`{name}` is needed, and not in the example"));
+        }
+    }
+    for (name, value) in given {
+        if !asked.iter().any(|(asked, is_needed)| asked == name && *is_needed == value.is_empty()) {
+            problems.push(format!("`{name}={value}` is in the example; nothing asks for that"));
+        }
+    }
+    check(problems);
+}
+
+/// Crates look the same, in filters of log lines.
+fn crates() -> BTreeSet<String> {
+    let manifest = text("Cargo.toml");
+    let named = manifest.lines().filter(|line| line.starts_with("matyan-"));
+    let named = named.filter_map(|line| line.split_once(' ')).map(|(name, _)| name.replace('-', "_"));
+    named.chain(["matyan_client".to_owned()]).collect()
+}
+
+/// With what is only a family, such as `matyan_ws_*`, as it is.
+fn metrics(text: &str) -> impl Iterator<Item = &str> {
+    let ours = words(text).filter(|word| word.starts_with("matyan_"));
+    ours.map(|name| OF_HISTOGRAMS.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name))
+}
+
+#[test]
+fn metrics_that_are_named_exist() {
+    let dashboard = text("deploy/grafana/matyan.json");
+    let known: BTreeSet<_> = metrics(&dashboard).collect();
+    let crates = crates();
+    assert!(known.len() > 40, "the dashboard has {} metrics", known.len());
+    let mut problems = Vec::new();
+    for (path, text) in documents() {
+        let unknown = metrics(&text).filter(|name| match name.strip_suffix('*') {
+            Some(family) => !known.iter().any(|name| name.starts_with(family)),
+            None => !known.contains(name) && !crates.contains(*name),
+        });
+        problems.extend(unknown.map(|name| format!("{path}: `{name}` is no metric")));
+    }
+    check(problems);
+}

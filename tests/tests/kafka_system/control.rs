@@ -1,0 +1,133 @@
+//! What the control worker is told over its topic: in the form that is documented, and never forgotten, whenever it dies.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use matyan_tests::{
+    eventually,
+    json::{Ack, JsonWriter, create_run},
+    kafka::{Broker, scene::Scene},
+};
+use rand::Rng;
+use rdkafka::Message;
+use serde_json::{Value, json};
+
+use crate::{processes::seeded, rounds, topics::counted};
+
+pub(crate) async fn rule_15_control_events_are_published_as_documented(broker: &Broker) {
+    let scene = Scene::start(broker, "control", 1).await;
+    upload(&scene, "run").await;
+    for archived in [true, false] {
+        let asked = scene.http().put(run_url(&scene, "run")).json(&json!({"archived": archived}));
+        assert!(asked.send().await.is_ok_and(|answer| answer.status().is_success()));
+    }
+    assert!(delete(&scene, "run").await);
+    let events = eventually("the events are published", async || match scene.admin.read(&scene.control) {
+        all if all.len() >= 3 => Ok(all),
+        few => Err(few.len()),
+    })
+    .await;
+    let envelopes: Vec<Value> = events
+        .iter()
+        .map(|event| serde_json::from_slice(event.payload().expect("it has a value")).expect("it is JSON"))
+        .collect();
+    let told: Vec<_> = envelopes.iter().map(|envelope| (&envelope["type"], &envelope["payload"])).collect();
+    let run = |archived: bool| json!({"run_id": "run", "archived": archived});
+    let expected = [
+        ("run_archived", run(true)),
+        ("run_unarchived", run(false)),
+        ("run_deleted", json!({"run_id": "run"})),
+    ];
+    for (told, (kind, payload)) in told.iter().zip(&expected) {
+        assert_eq!((told.0, told.1), (&json!(kind), payload));
+    }
+    assert_eq!(envelopes.len(), expected.len());
+    for (event, envelope) in events.iter().zip(&envelopes) {
+        assert_eq!(event.key(), None);
+        assert_eq!(envelope.as_object().map(|members| members.len()), Some(3));
+        let timestamp = envelope["timestamp"].as_str().expect("it is a text");
+        assert!(
+            timestamp.len() == "2024-01-02T03:04:05.678901Z".len() && timestamp.ends_with('Z'),
+            "{timestamp}"
+        );
+    }
+    counted(&scene, "matyan_control_events_processed_total", 3.0).await;
+    scene.stop().await;
+}
+
+/// Killed between the delete that is acknowledged and the last blob that is taken away: the blobs of deleted runs are gone in the
+/// end, and all others are where they were.
+pub(crate) async fn rule_15_deletes_survive_a_control_worker_that_is_killed(broker: &Broker) {
+    const RUNS_A_ROUND: usize = 4;
+    let mut random = seeded();
+    let mut scene = Scene::start(broker, "control-killed", 2).await;
+    let (mut kept, mut deleted) = (BTreeSet::new(), BTreeSet::new());
+    for round in 0..rounds() {
+        let runs: Vec<_> = (0..RUNS_A_ROUND).map(|run| format!("run-{round}-{run}")).collect();
+        for run in &runs {
+            upload(&scene, run).await;
+        }
+        for (number, run) in runs.into_iter().enumerate() {
+            match number % 2 {
+                0 => kept.insert(run),
+                _ => {
+                    assert!(delete(&scene, &run).await);
+                    deleted.insert(run)
+                }
+            };
+        }
+        // Any moment is good: of the record, its transaction, the event, its topic, and the blobs.
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..300))).await;
+        scene.up.kill();
+        scene.up.start().await;
+    }
+    eventually("the blobs of deleted runs are gone", async || match runs_with_blobs(&scene) {
+        found if found.is_disjoint(&deleted) => Ok(()),
+        found => Err(found),
+    })
+    .await;
+    assert_eq!(runs_with_blobs(&scene), kept);
+    scene.stop().await;
+}
+
+/// A run with an artifact that is stored.
+async fn upload(scene: &Scene, run: &str) {
+    let request = json!({"run_id": run, "artifact_path": "a.bin", "content_type": "text/plain"});
+    let url = format!("{}/api/v1/rest/artifacts/presign", scene.ingest());
+    let signed = scene.http().post(url).json(&request).send().await.expect("the frontier answers");
+    let signed: Value = signed.json().await.expect("the answer is JSON");
+    let put = scene.http().put(signed["upload_url"].as_str().expect("a text")).body("content");
+    assert!(put.send().await.is_ok_and(|answer| answer.status().is_success()));
+    let mut writer = JsonWriter::connect(scene.ingest(), run).await.expect("the frontier listens");
+    let (key, path) = (&signed["s3_key"], "a.bin");
+    let blob =
+        json!({"type": "blob_ref", "artifact_path": path, "s3_key": key, "content_type": "text/plain"});
+    assert_eq!(writer.send(&json!([create_run(), blob])).await, Ok(Ack::Ok));
+    scene.applied(run).await;
+}
+
+async fn delete(scene: &Scene, run: &str) -> bool {
+    scene.http().delete(run_url(scene, run)).send().await.is_ok_and(|answer| answer.status().is_success())
+}
+
+fn run_url(scene: &Scene, run: &str) -> String {
+    format!("{}/api/v1/rest/runs/{run}/", scene.up.address("query"))
+}
+
+/// Runs of which a file is left in the directory of blobs.
+fn runs_with_blobs(scene: &Scene) -> BTreeSet<String> {
+    let mut folders = vec![scene.blobs()];
+    let mut found = BTreeSet::new();
+    while let Some(folder) = folders.pop() {
+        // What is deleted meanwhile is not there.
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let run = path.iter().filter_map(|part| part.to_str()).find(|part| part.starts_with("run-"));
+            found.extend(run.map(|run| run.split('.').next().unwrap_or(run).to_owned()));
+        }
+    }
+    found
+}

@@ -1,0 +1,293 @@
+//! Both forms of a record, by which a running Matyan 0.3 is replaced piece by piece: what its workers read is what it wrote,
+//! and whatever form a run came in, the same is stored.
+
+use std::collections::BTreeMap;
+
+use matyan_proto::ingest::v1::{
+    Event, FinishRun, IngestionBatch, PublishRequest, event::Kind, ingest_service_client::IngestServiceClient,
+};
+use matyan_tests::{
+    Reader, eventually,
+    json::{Ack, JsonWriter, metric},
+    kafka::{Broker, admin::header, scene::Scene},
+    vectors,
+};
+use prost::Message as _;
+use rdkafka::{Message, message::OwnedMessage};
+use serde_json::{Value, json};
+use tonic::Request;
+
+const PARTITIONS: u32 = 2;
+
+pub(crate) async fn protobuf_is_refused_while_old_workers_read(broker: &Broker) {
+    let mut scene = Scene::set(broker, "old-workers", PARTITIONS, "protobuf");
+    let old =
+        tokio::task::block_in_place(|| scene.admin.reader_of_group("ingestion-workers", &scene.ingestion));
+    for service in [&mut scene.frontier, &mut scene.up] {
+        assert!(!service.fails().await.success());
+        let told = service.log();
+        assert!(told.contains("`ingestion-workers`") && told.contains("KAFKA_MESSAGE_FORMAT=json"), "{told}");
+    }
+    let mut json = Scene::set(broker, "beside-old-workers", PARTITIONS, "json");
+    json.up.start().await;
+    json.frontier.start().await;
+    json.stop().await;
+    tokio::task::block_in_place(|| drop(old));
+    scene.up.start().await;
+    scene.frontier.start().await;
+    scene.stop().await;
+}
+
+/// The frames that the published client sent in each recorded scenario, by run.
+fn recorded_frames() -> BTreeMap<String, Vec<String>> {
+    let mut frames: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (_, text) in vectors::files("ws_transcripts", ".jsonl") {
+        for line in text.lines().filter(|line| !line.is_empty()) {
+            let exchange: Value = serde_json::from_str(line).expect("a line is JSON");
+            if exchange["channel"] == "ws"
+                && exchange["direction"] == "client->server"
+                && exchange["method"] == "TEXT"
+            {
+                let scenario = exchange["scenario"].as_str().expect("a text").replace('_', "-");
+                frames
+                    .entry(scenario)
+                    .or_default()
+                    .push(exchange["raw"].as_str().expect("a text").to_owned());
+            }
+        }
+    }
+    frames
+}
+
+pub(crate) async fn json_and_protobuf_leave_the_same_state(broker: &Broker) {
+    let recorded = recorded_frames();
+    let mut states = Vec::new();
+    for format in ["protobuf", "json"] {
+        let mut scene = Scene::set(broker, &format!("form-{format}"), PARTITIONS, format);
+        scene.up.start().await;
+        scene.frontier.start().await;
+        for (run, frames) in &recorded {
+            let mut writer = JsonWriter::connect(scene.ingest(), run).await.expect("the frontier listens");
+            for frame in frames {
+                writer.send_text(frame.clone()).await.expect("it is answered");
+            }
+            scene.applied(run).await;
+        }
+        assert_eq!(scene.metric("matyan_ingestion_items_parked_total").await, Ok(0.0));
+        for record in scene.admin.read(&scene.ingestion) {
+            check_form(&record, format);
+        }
+        let mut state = BTreeMap::new();
+        for run in recorded.keys() {
+            state.insert(run.clone(), stored(&scene, run).await);
+        }
+        states.push(state);
+        scene.stop().await;
+    }
+    for (run, protobuf) in &states[0] {
+        assert_eq!(protobuf, &states[1][run], "{run}");
+    }
+}
+
+/// The largest frame goes through as one record, and every record tells which trace it belongs to.
+pub(crate) async fn large_frames_and_traces_in_both_forms(broker: &Broker) {
+    const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+    for format in ["protobuf", "json"] {
+        let mut scene = Scene::set(broker, &format!("large-{format}"), PARTITIONS, format);
+        scene.up.start().await;
+        scene.frontier.start().await;
+        let mut frame = json!([
+            {"type": "log_custom_object", "name": "figure", "value": {"type": "figure", "data": ""}, "step": 0, "dtype": "figure"}
+        ]);
+        let room = (16 << 20) - frame.to_string().len();
+        frame[0]["value"]["data"] = "x".repeat(room).into();
+        let mut writer = JsonWriter::connect(scene.ingest(), "large").await.expect("the frontier listens");
+        assert_eq!(writer.send(&frame).await, Ok(Ack::Ok));
+        scene.applied("large").await;
+        let records = scene.admin.read(&scene.ingestion);
+        let size = |record: &OwnedMessage| record.payload().map_or(0, <[u8]>::len);
+        assert!(records.iter().any(|record| size(record) >= room), "it is one record");
+        let info = stored(&scene, "large").await;
+        assert_eq!(info["info"]["traces"]["figures"][0]["name"], "figure", "{info}");
+        assert_eq!(scene.metric("matyan_ingestion_items_parked_total").await, Ok(0.0));
+
+        let mut client = IngestServiceClient::connect(scene.ingest().to_owned()).await.expect("it listens");
+        let event = Event { client_time_us: None, kind: Some(Kind::FinishRun(FinishRun {})) };
+        let batch = IngestionBatch { events: vec![event], ..Default::default() };
+        let batch = batch.encode_to_vec().into();
+        let mut request =
+            Request::new(PublishRequest { run_id: "traced".into(), batch, ..Default::default() });
+        let parent = format!("00-{TRACE}-b7ad6b7169203331-01").parse().expect("it is ASCII");
+        request.metadata_mut().insert("traceparent", parent);
+        client.publish(request).await.expect("it is taken");
+        let records = scene.admin.read(&scene.ingestion);
+        let traced = records.iter().find(|record| record.key() == Some(b"traced")).expect("it is there");
+        assert!(header(traced, "traceparent").is_some_and(|trace| trace.contains(TRACE)), "{format}");
+        scene.stop().await;
+    }
+}
+
+/// As it is documented: a key, a form, and ids where they belong.
+fn check_form(record: &OwnedMessage, format: &str) {
+    let value = record.payload().expect("a record has a value");
+    let key = std::str::from_utf8(record.key().expect("a record has a key")).expect("the key is text");
+    if format == "protobuf" {
+        assert_eq!(value[0], 1, "the layout stands first");
+        assert_eq!(
+            header(record, "content-type").as_deref(),
+            Some("application/x-protobuf;type=matyan.log.v1.LogEntry")
+        );
+        return;
+    }
+    assert_eq!(header(record, "content-type").as_deref(), Some("application/json"));
+    let envelope: Value = serde_json::from_slice(value).expect("a value is JSON");
+    let members: Vec<_> = envelope.as_object().expect("an object").keys().map(String::as_str).collect();
+    assert_eq!(members, ["type", "run_id", "timestamp", "payload"]);
+    assert_eq!(envelope["run_id"], key);
+    let kind = envelope["type"].as_str().expect("a text");
+    let (required, optional) = documented(kind).unwrap_or_else(|| panic!("{kind} is not documented"));
+    let payload = envelope["payload"].as_object().expect("an object");
+    for name in required {
+        assert!(payload.contains_key(*name), "{kind} without {name}");
+    }
+    for name in payload.keys().map(String::as_str) {
+        assert!(required.contains(&name) || optional.contains(&name), "{kind} with {name}");
+    }
+    for name in ["matyan-producer", "matyan-sequence", "matyan-acknowledged", "matyan-item", "matyan-items"] {
+        assert!(header(record, name).is_some(), "{kind} without the header {name}");
+    }
+}
+
+/// The keys of a payload: those that it always has, and those that it may have.
+fn documented(kind: &str) -> Option<(&'static [&'static str], &'static [&'static str])> {
+    Some(match kind {
+        "create_run" => (&["client_datetime", "force_resume"], &[]),
+        "log_metric" => (&["name", "value", "step", "epoch", "context", "dtype", "client_datetime"], &[]),
+        "log_hparams" => (&["value"], &[]),
+        "finish_run" => (&[], &["client_datetime"]),
+        "set_run_property" => (&[], &["name", "description", "archived", "experiment"]),
+        "add_tag" | "remove_tag" => (&["tag_name"], &[]),
+        "log_custom_object" => {
+            (&["name", "value", "step", "epoch", "context", "dtype"], &["client_datetime"])
+        }
+        "log_terminal_line" => (&["line", "step"], &[]),
+        "log_record" => (&["message", "level", "timestamp"], &["logger_info", "extra_args"]),
+        "blob_ref" => (&["s3_key", "artifact_path", "content_type"], &[]),
+        "delete_run" => (&[], &[]),
+        // For a frame of which nothing could be taken: Matyan 0.3 passes over types that it does not know.
+        "nothing" => (&[], &[]),
+        _ => return None,
+    })
+}
+
+/// What the gateway of Matyan 0.3 was sent and what it published: the one through our frontier, the other as it is.
+pub(crate) async fn recorded_envelopes_leave_the_same_state_as_recorded_frames(broker: &Broker) {
+    let scene = Scene::start(broker, "recorded", PARTITIONS).await;
+    let mut compared = 0;
+    for (_, text) in vectors::files("gateway_edge_cases", ".json") {
+        let recording: Value = serde_json::from_str(&text).expect("a recording is JSON");
+        let cases = recording["ws"].as_array().expect("a list");
+        for (number, case) in cases.iter().filter(|case| case["verdict"] == "match").enumerate() {
+            let (ours, theirs) = (format!("frames-{number}"), format!("envelopes-{number}"));
+            let mut writer = JsonWriter::connect(scene.ingest(), &ours).await.expect("the frontier listens");
+            for frame in case["frames"].as_array().expect("a list") {
+                // Only what needs words to be written down is not a text, and none of it matches.
+                writer.send_text(frame.as_str().expect("a text").to_owned()).await.expect("it is answered");
+            }
+            let published = case["reference_published"].as_array().expect("a list");
+            for envelope in published {
+                publish(&scene, &theirs, envelope["value"].clone()).await;
+            }
+            scene.applied(&ours).await;
+            applied_behind(&scene, &theirs).await;
+            let (ours, theirs) = (
+                renamed(stored(&scene, &ours).await, &ours),
+                renamed(stored(&scene, &theirs).await, &theirs),
+            );
+            assert_eq!(ours, theirs, "{}", case["name"]);
+            compared += published.len();
+        }
+    }
+    assert!(compared > 0, "nothing was published");
+    scene.stop().await;
+}
+
+/// Writes an envelope as the gateway of Matyan 0.3 does.
+async fn publish(scene: &Scene, run: &str, mut envelope: Value) {
+    envelope["run_id"] = json!(run);
+    envelope["timestamp"] = json!("2024-01-02T03:04:05.678901Z");
+    if envelope["type"] == "blob_ref" {
+        // As it is signed: the recorded one is made up, and our frontier puts the right one in its place.
+        let path = envelope["payload"]["artifact_path"].as_str().expect("a text");
+        envelope["payload"]["s3_key"] = json!(format!("{run}/{path}"));
+    }
+    scene.admin.write(&scene.ingestion, run.as_bytes(), envelope.to_string().as_bytes(), &[]).await;
+}
+
+/// What `Scene::applied` does by a frame, done by an envelope.
+async fn applied_behind(scene: &Scene, run: &str) {
+    let mut payload = metric("last", 0.0, Some(0));
+    payload.as_object_mut().expect("an object").remove("type");
+    publish(scene, run, json!({"type": "log_metric", "payload": payload})).await;
+    let reader = scene.reader().await;
+    eventually("the last envelope is applied", async || match reader.points(run, "last", "").await {
+        Ok(points) if points.is_empty() => Err("no point".to_owned()),
+        points => points.map_err(|status| status.to_string()),
+    })
+    .await;
+}
+
+/// Everything of a run that does not tell when, or under which random id, it was stored.
+async fn stored(scene: &Scene, run: &str) -> Value {
+    let reader = scene.reader().await;
+    let url = format!("{}/api/v1/rest/runs/{run}/info/", scene.up.address("query"));
+    let answer = reqwest::get(url).await.expect("the server listens");
+    let text = answer.text().await.expect("it is answered");
+    // A number that JSON does not know, as Python writes it.
+    let mut info: Value = serde_json::from_str(
+        &text.replace("-Infinity", "null").replace("Infinity", "null").replace("NaN", "null"),
+    )
+    .unwrap_or_else(|error| panic!("{error}: {text}"));
+    for name in ["creation_time", "end_time", "duration"] {
+        info["props"].as_object_mut().expect("an object").remove(name);
+    }
+    let props = info["props"].as_object_mut().expect("an object");
+    for value in props.values_mut() {
+        anonymous(value);
+    }
+    let mut points = Vec::new();
+    for trace in info["traces"]["metric"].as_array().into_iter().flatten() {
+        points.push(series(&reader, run, trace).await);
+    }
+    let lines = eventually("lines are read", async || reader.lines(run).await).await;
+    let records = eventually("records are read", async || reader.records(run).await).await;
+    json!({"info": info, "points": points, "lines": lines, "records": records})
+}
+
+async fn series(reader: &Reader, run: &str, trace: &Value) -> Value {
+    let name = trace["name"].as_str().expect("a text");
+    let context = match trace["context"].as_object() {
+        Some(context) if !context.is_empty() => trace["context"].to_string(),
+        _ => String::new(),
+    };
+    let points = reader.points(run, name, &context).await.expect("the points are read");
+    // JSON has no word for what is not finite: there all of it is one.
+    let value = |value: f64| if value.is_finite() { value.to_string() } else { "not finite".to_owned() };
+    points.iter().map(|point| json!([point.step, value(point.value), point.epoch, point.time_us])).collect()
+}
+
+/// Ids of experiments and tags are chance.
+fn anonymous(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            members.remove("id");
+            members.values_mut().for_each(anonymous);
+        }
+        Value::Array(items) => items.iter_mut().for_each(anonymous),
+        _ => {}
+    }
+}
+
+fn renamed(state: Value, run: &str) -> Value {
+    serde_json::from_str(&state.to_string().replace(run, "run")).expect("it was JSON")
+}

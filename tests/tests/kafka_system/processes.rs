@@ -1,0 +1,62 @@
+//! Processes that are killed while eight writers write.
+
+use std::time::Duration;
+
+use matyan_tests::{
+    kafka::{Broker, scene::Scene},
+    load::Load,
+};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+use crate::rounds;
+
+const WRITERS_OF_A_KIND: usize = 4;
+
+/// The process that is killed here applies and stores: between its transactions, and between those and what it tells of them.
+pub(crate) async fn a_worker_killed_under_load_loses_and_doubles_nothing(broker: &Broker) {
+    let mut random = seeded();
+    let mut scene = Scene::start(broker, "worker-killed", 3).await;
+    let load = Load::start(scene.ingest(), WRITERS_OF_A_KIND);
+    for _ in 0..rounds() {
+        load.goes_on(random.random_range(50..500)).await;
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..300))).await;
+        scene.up.kill();
+        // Ingestion waits for nobody.
+        load.goes_on(50).await;
+        scene.up.start().await;
+    }
+    load.goes_on(100).await;
+    compare(scene, load).await;
+}
+
+pub(crate) async fn a_frontier_killed_with_frames_in_flight(broker: &Broker) {
+    let mut random = seeded();
+    let mut scene = Scene::start(broker, "frontier-killed", 3).await;
+    let load = Load::start(scene.ingest(), WRITERS_OF_A_KIND);
+    for _ in 0..rounds() {
+        load.goes_on(random.random_range(50..500)).await;
+        scene.frontier.kill();
+        scene.frontier.start().await;
+        load.moved(scene.ingest());
+    }
+    load.goes_on(100).await;
+    compare(scene, load).await;
+}
+
+pub(crate) fn seeded() -> StdRng {
+    let seed: u64 = rand::rng().random();
+    println!("seed {seed}");
+    StdRng::seed_from_u64(seed)
+}
+
+/// Counts, and ends everything in order.
+pub(crate) async fn compare(scene: Scene, load: Load) {
+    let compared = load.finish(&scene.reader().await).await;
+    scene.no_lag().await;
+    println!(
+        "{} JSON frames acknowledged, 0 lost, 0 doubled ({} refused, {} cut off, {} of them applied whole); {} binary batches \
+         acknowledged, 0 lost, 0 doubled; lag 0",
+        compared.frames, compared.refused, compared.unknown, compared.applied_without_ack, compared.batches
+    );
+    scene.stop().await;
+}

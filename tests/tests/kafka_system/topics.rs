@@ -1,0 +1,220 @@
+//! Topics that are not what they were, hold what nobody can read, or are away.
+
+use matyan_tests::{
+    eventually,
+    json::{Ack, JsonWriter, metric},
+    kafka::{Broker, admin::header, scene::Scene},
+};
+use rdkafka::Message;
+use serde_json::json;
+
+/// Writes points with automatic steps, one frame each, whose values go on counting.
+pub(crate) async fn write(scene: &Scene, run: &str, values: std::ops::Range<i64>) {
+    let mut writer = JsonWriter::connect(scene.ingest(), run).await.expect("the frontier listens");
+    for value in values {
+        assert_eq!(writer.send(&json!([metric("loss", value as f64, None)])).await, Ok(Ack::Ok));
+    }
+}
+
+/// Each of the values once, in order, under steps without a gap.
+pub(crate) async fn check(scene: &Scene, run: &str, values: std::ops::Range<i64>) {
+    let expected: Vec<_> = values.clone().map(|value| (value, value as f64)).collect();
+    let reader = scene.reader().await;
+    eventually(&format!("{run} has what was acknowledged"), async || {
+        let points = reader.points(run, "loss", "").await.map_err(|status| status.to_string())?;
+        let found: Vec<_> = points.iter().map(|point| (point.step, point.value)).collect();
+        assert!(found.len() <= expected.len(), "doubled: {found:?}");
+        if found == expected { Ok(()) } else { Err(format!("{found:?}")) }
+    })
+    .await;
+}
+
+/// Waits until a counter is at this.
+pub(crate) async fn counted(scene: &Scene, name: &str, expected: f64) {
+    eventually(name, async || match scene.metric(name).await {
+        Ok(found) if found == expected => Ok(()),
+        found => Err(found),
+    })
+    .await;
+}
+
+async fn stop(scene: &mut Scene) {
+    for service in [&mut scene.frontier, &mut scene.up] {
+        assert!(service.terminate().await.success(), "{}", service.log());
+    }
+}
+
+async fn start(scene: &mut Scene) {
+    scene.up.start().await;
+    scene.frontier.start().await;
+}
+
+pub(crate) async fn topics_are_made_once_and_checked_at_every_start(broker: &Broker) {
+    let mut scene = Scene::set(broker, "checked", 2, "protobuf");
+    let again = scene.make_topics();
+    let told = String::from_utf8_lossy(&again.stdout).into_owned();
+    assert!(again.status.success() && told.contains("there  checked-ingestion  2 partitions\n"), "{told}");
+
+    scene.admin.set(&scene.ingestion, "max.message.bytes", "1048588").await;
+    scene.admin.delete(&scene.control).await;
+    for service in [&mut scene.frontier, &mut scene.up] {
+        assert!(!service.fails().await.success());
+        let told = service.log();
+        assert!(
+            told.contains("`checked-ingestion` takes 1048588 bytes: set its `max.message.bytes`"),
+            "{told}"
+        );
+        assert!(told.contains("topic `checked-control` is missing"), "both are told at once: {told}");
+    }
+    scene.admin.set(&scene.ingestion, "max.message.bytes", "20000000").await;
+    assert!(scene.make_topics().status.success());
+    start(&mut scene).await;
+    write(&scene, "run", 0..3).await;
+    check(&scene, "run", 0..3).await;
+    scene.stop().await;
+}
+
+pub(crate) async fn rule_01_a_topic_made_anew_is_read_from_its_beginning(broker: &Broker) {
+    let mut scene = Scene::start(broker, "made-anew", 2).await;
+    for run in ["a", "b", "c", "d"] {
+        write(&scene, run, 0..20).await;
+        check(&scene, run, 0..20).await;
+    }
+    stop(&mut scene).await;
+    scene.admin.delete(&scene.ingestion).await;
+    assert!(scene.make_topics().status.success());
+    start(&mut scene).await;
+    for run in ["a", "b", "c", "d"] {
+        // More of some, fewer of others, than there was: both are another log.
+        write(&scene, run, 20..if run < "c" { 30 } else { 70 }).await;
+    }
+    for run in ["a", "b", "c", "d"] {
+        check(&scene, run, 0..if run < "c" { 30 } else { 70 }).await;
+    }
+    scene.stop().await;
+}
+
+/// Nobody stops anything first. While there is no topic the worker may end, with the reason, and is started again, as by any
+/// supervisor; that it is another topic it finds out by itself.
+pub(crate) async fn rule_01_a_topic_made_anew_under_a_running_system(broker: &Broker) {
+    let mut scene = Scene::start(broker, "made-anew-live", 1).await;
+    write(&scene, "run", 0..20).await;
+    check(&scene, "run", 0..20).await;
+    scene.admin.delete(&scene.ingestion).await;
+    assert!(scene.make_topics().status.success());
+    write(&scene, "run", 20..30).await;
+    eventually("the new topic is read", async || {
+        if scene.up.has_ended() {
+            scene.up.start().await;
+        }
+        if scene.up.log().contains("partition=0 log=1 offset=0") { Ok(()) } else { Err("it is not") }
+    })
+    .await;
+    check(&scene, "run", 0..30).await;
+    scene.stop().await;
+}
+
+pub(crate) async fn rule_02_a_changed_partition_count_is_refused(broker: &Broker) {
+    const RUNS: usize = 24;
+    let mut scene = Scene::start(broker, "grown", 2).await;
+    for run in 0..RUNS {
+        write(&scene, &format!("run-{run}"), 0..2).await;
+    }
+    check(&scene, "run-0", 0..2).await;
+    scene.admin.grow(&scene.ingestion, 3).await;
+    assert!(scene.up.terminate().await.success());
+    assert!(!scene.up.fails().await.success());
+    assert!(scene.up.log().contains("a topic's number of partitions never changes"), "{}", scene.up.log());
+    // A frontier that was there before writes each run where it always did.
+    for run in 0..RUNS {
+        write(&scene, &format!("run-{run}"), 2..4).await;
+    }
+    let records = scene.admin.read(&scene.ingestion);
+    assert_eq!(records.len(), RUNS * 4, "what was acknowledged is there");
+    assert!(records.iter().all(|record| record.partition() < 2), "a run has moved");
+    assert!(scene.frontier.terminate().await.success());
+}
+
+pub(crate) async fn rule_03_a_partition_overtaken_by_retention_stops_alone(broker: &Broker) {
+    let mut scene = Scene::start(broker, "overtaken", 2).await;
+    let runs: Vec<_> = (0..8).map(|run| format!("run-{run}")).collect();
+    for run in &runs {
+        write(&scene, run, 0..5).await;
+    }
+    for run in &runs {
+        check(&scene, run, 0..5).await;
+    }
+    assert!(scene.up.terminate().await.success());
+    for run in &runs {
+        write(&scene, run, 5..10).await;
+    }
+    let (_, end) = scene.admin.bounds(&scene.ingestion, 0);
+    scene.admin.forget(&scene.ingestion, 0, end).await;
+    scene.up.start().await;
+    for run in &runs {
+        write(&scene, run, 10..12).await;
+    }
+    counted(&scene, "matyan_ingestion_partitions_lost_total", 1.0).await;
+    let records = scene.admin.read(&scene.ingestion);
+    let partition = |run: &String| {
+        let record = records.iter().find(|record| record.key() == Some(run.as_bytes()));
+        record.expect("every run has written behind").partition()
+    };
+    for run in &runs {
+        // Of the lost partition nothing is skipped: what came after the hole waits for a human.
+        check(&scene, run, 0..if partition(run) == 0 { 5 } else { 12 }).await;
+    }
+    assert!(scene.up.log().contains("records that were never applied are gone"), "{}", scene.up.log());
+    scene.stop().await;
+}
+
+pub(crate) async fn rule_08_poison_and_a_dead_letter_topic_that_is_away(broker: &Broker) {
+    let scene = Scene::start(broker, "poison", 1).await;
+    let long = "x".repeat(300);
+    let poison: &[(&[u8], &[u8])] = &[
+        (b"run", b""),
+        (b"run", b"\x01\xff\xff\xff"),
+        (b"run", b"\x07a layout of the future"),
+        (b"run", b"{\"type\":"),
+        (b"run", br#"{"type":"log_metric","run_id":"run","timestamp":"2024-01-02T03:04:05Z","payload":{"name":"loss"}}"#),
+        (b"", br#"{"type":"add_tag","timestamp":"2024-01-02T03:04:05Z","payload":{"tag_name":"t"}}"#),
+        (long.as_bytes(), b"\xde\xad"),
+        (b"\xff\xfe", b"no text"),
+    ];
+    let mut written = 0;
+    for (key, value) in poison {
+        write(&scene, "run", written..written + 2).await;
+        written += 2;
+        scene.admin.write(&scene.ingestion, key, value, &[]).await;
+    }
+    write(&scene, "run", written..written + 2).await;
+    written += 2;
+    check(&scene, "run", 0..written).await;
+    scene.no_lag().await;
+    let count = poison.len() as f64;
+    counted(&scene, "matyan_ingestion_items_parked_total", count).await;
+    let copies = eventually("every one is copied", async || match scene.admin.read(&scene.dead_letters) {
+        all if all.len() == poison.len() => Ok(all),
+        few => Err(few.len()),
+    })
+    .await;
+    let mut values: Vec<_> = poison.iter().map(|(_, value)| *value).collect();
+    let mut copied: Vec<_> = copies.iter().map(|copy| copy.payload().unwrap_or_default()).collect();
+    values.sort_unstable();
+    copied.sort_unstable();
+    assert_eq!(copied, values);
+    let reasons = copies.iter().filter_map(|copy| header(copy, "matyan-reason"));
+    assert_eq!(reasons.filter(|reason| !reason.is_empty()).count(), poison.len());
+
+    scene.admin.delete(&scene.dead_letters).await;
+    for (key, value) in &poison[..2] {
+        scene.admin.write(&scene.ingestion, key, value, &[]).await;
+        write(&scene, "run", written..written + 2).await;
+        written += 2;
+    }
+    check(&scene, "run", 0..written).await;
+    scene.no_lag().await;
+    counted(&scene, "matyan_ingestion_items_parked_total", count + 2.0).await;
+    counted(&scene, "matyan_ingestion_dead_letters_dropped_total", 2.0).await;
+    scene.stop().await;
+}
