@@ -2,6 +2,7 @@
 //! Read in place and written in one pass: a thousand runs of 200 params are never built as trees. JSON has no NaN and no
 //! infinities: they become null, or words where the reader is the Aim bundle.
 
+use std::borrow::Cow;
 use std::io::Write;
 
 use bytes::Bytes;
@@ -179,15 +180,7 @@ fn write_entries(decoder: &mut Decoder<'_>, encoder: &mut Encoder, depth: usize)
             let mut members = Items::new(decoder.map()?);
             let before = encoder.len();
             while members.next(decoder)? {
-                let key = key(decoder)?;
-                if key.is_empty() {
-                    // A member without a name cannot be encoded.
-                    decoder.skip()?;
-                    continue;
-                }
-                let mut outcome = Ok(());
-                encoder.member(&key, |it| outcome = write_entries(decoder, it, depth + 1));
-                outcome?;
+                write_member(decoder, encoder, depth)?;
             }
             if encoder.len() == before {
                 encoder.empty_object();
@@ -200,6 +193,70 @@ fn write_entries(decoder: &mut Decoder<'_>, encoder: &mut Encoder, depth: usize)
         },
     }
     Ok(())
+}
+
+fn write_member(decoder: &mut Decoder<'_>, encoder: &mut Encoder, depth: usize) -> Result<(), BadValue> {
+    let key = match leaf(decoder) {
+        Some(Leaf::Text(key)) => Cow::Borrowed(key),
+        _ => match key(decoder)? {
+            Cow::Borrowed(key) => Cow::Borrowed(key.as_bytes()),
+            Cow::Owned(key) => Cow::Owned(key.into_bytes()),
+        },
+    };
+    if key.is_empty() {
+        // A member without a name cannot be encoded.
+        return Ok(decoder.skip()?);
+    }
+    match leaf(decoder) {
+        Some(Leaf::Null) => encoder.null_member(&key),
+        Some(Leaf::Bool(value)) => encoder.bool_member(&key, value),
+        Some(Leaf::Int(value)) => encoder.int_member(&key, value),
+        Some(Leaf::Float(value)) => encoder.float_member(&key, value),
+        Some(Leaf::Text(value)) => encoder.text_member(&key, value),
+        None => {
+            let mut outcome = Ok(());
+            encoder.below(&key, |it| outcome = write_entries(decoder, it, depth + 1));
+            outcome?;
+        }
+    }
+    Ok(())
+}
+
+/// The values that params nearly always are, in the form in which they are stored.
+enum Leaf<'a> {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    /// UTF-8.
+    Text(&'a [u8]),
+}
+
+/// Takes such a value; `None` takes nothing, and leaves all else, and what is broken, to those who read any encoding.
+/// An answer has hundreds of thousands of them, of a few bytes each.
+fn leaf<'a>(decoder: &mut Decoder<'a>) -> Option<Leaf<'a>> {
+    let at = decoder.position();
+    let (leaf, length) = match *decoder.input().get(at..)? {
+        [byte @ ..=0x17, ..] => (Leaf::Int(byte.into()), 1),
+        [0x18, a, ..] => (Leaf::Int(a.into()), 2),
+        [0x19, a, b, ..] => (Leaf::Int(u16::from_be_bytes([a, b]).into()), 3),
+        [0x1a, a, b, c, d, ..] => (Leaf::Int(u32::from_be_bytes([a, b, c, d]).into()), 5),
+        [byte @ 0x20..=0x37, ..] => (Leaf::Int(0x1f - i64::from(byte)), 1),
+        [byte @ 0x60..=0x77, ref rest @ ..] => (text(rest, byte - 0x60)?, 1 + usize::from(byte - 0x60)),
+        [0x78, length, ref rest @ ..] => (text(rest, length)?, 2 + usize::from(length)),
+        [byte @ 0xf4..=0xf5, ..] => (Leaf::Bool(byte == 0xf5), 1),
+        [0xf6, ..] => (Leaf::Null, 1),
+        [0xfb, a, b, c, d, e, f, g, h, ..] => (Leaf::Float(f64::from_be_bytes([a, b, c, d, e, f, g, h])), 9),
+        _ => return None,
+    };
+    decoder.set_position(at + length);
+    Some(leaf)
+}
+
+fn text(bytes: &[u8], length: u8) -> Option<Leaf<'_>> {
+    let text = bytes.get(..length.into())?;
+    // Nearly all is ASCII, which is seen sooner.
+    (text.is_ascii() || std::str::from_utf8(text).is_ok()).then_some(Leaf::Text(text))
 }
 
 fn write_scalar(scalar: Scalar<'_>, encoder: &mut Encoder) {
@@ -225,7 +282,7 @@ enum Scalar<'a> {
     /// Decimal digits of an integer beyond 64 bits.
     Big(String),
     Float(f64),
-    Text(std::borrow::Cow<'a, str>),
+    Text(Cow<'a, str>),
 }
 
 /// The scalar that comes next; `None` before an array or a map.
@@ -257,7 +314,7 @@ fn is_array(decoder: &Decoder<'_>) -> Result<bool, BadValue> {
     Ok(matches!(decoder.datatype()?, Type::Array | Type::ArrayIndef))
 }
 
-fn key<'a>(decoder: &mut Decoder<'a>) -> Result<std::borrow::Cow<'a, str>, BadValue> {
+fn key<'a>(decoder: &mut Decoder<'a>) -> Result<Cow<'a, str>, BadValue> {
     if decoder.datatype()? == Type::String {
         return Ok(decoder.str()?.into());
     }

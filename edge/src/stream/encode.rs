@@ -44,13 +44,17 @@ impl Encoder {
 
     /// Writes one member of the map that stands at the path. The empty key has no encoding: such a member is left out.
     pub fn member(&mut self, key: &str, write: impl FnOnce(&mut Self)) {
-        if key.is_empty() {
-            return;
+        if !key.is_empty() {
+            self.below(key.as_bytes(), write);
         }
+    }
+
+    /// The same of a key that is UTF-8 and not empty.
+    pub(crate) fn below(&mut self, key: &[u8], write: impl FnOnce(&mut Self)) {
         let end = self.path.len();
-        self.path.extend_from_slice(key.as_bytes());
+        self.path.extend_from_slice(key);
         self.path.push(KEY_END);
-        self.below(end, write);
+        self.at(end, write);
     }
 
     /// Writes one element of the list, or one member with an integer key (a step), that stands at the path.
@@ -59,11 +63,11 @@ impl Encoder {
         let mut segment = [KEY_END; 10];
         segment[1..9].copy_from_slice(&key.to_be_bytes());
         self.path.extend_from_slice(&segment);
-        self.below(end, write);
+        self.at(end, write);
     }
 
     /// Writes at a path that has just grown, and goes back to the one that ended at `end`.
-    fn below(&mut self, end: usize, write: impl FnOnce(&mut Self)) {
+    fn at(&mut self, end: usize, write: impl FnOnce(&mut Self)) {
         self.measure();
         write(self);
         self.path.truncate(end);
@@ -76,19 +80,19 @@ impl Encoder {
     }
 
     pub fn null(&mut self) {
-        self.fixed([1, 0, 0, 0, NULL]);
+        self.fixed(null());
     }
 
     pub fn bool(&mut self, value: bool) {
-        self.fixed([2, 0, 0, 0, BOOL, u8::from(value)]);
+        self.fixed(bool(value));
     }
 
     pub fn int(&mut self, value: i64) {
-        self.eight(INT, value.to_le_bytes());
+        self.fixed(eight(INT, value.to_le_bytes()));
     }
 
     pub fn float(&mut self, value: f64) {
-        self.eight(FLOAT, value.to_le_bytes());
+        self.fixed(eight(FLOAT, value.to_le_bytes()));
     }
 
     pub fn text(&mut self, value: &str) {
@@ -153,14 +157,9 @@ impl Encoder {
         self.out.extend_from_slice(payload);
     }
 
-    /// Everything of an entry before its payload. Lengths fit: a row is far below 4 GiB, as gRPC messages are.
+    /// Everything of an entry before its payload.
     fn head(&mut self, tag: u8, payload: usize) {
-        let [a, b, c, d] = (payload as u32 + 1).to_le_bytes();
-        self.fixed([a, b, c, d, tag]);
-    }
-
-    fn eight(&mut self, tag: u8, [a, b, c, d, e, f, g, h]: [u8; 8]) {
-        self.fixed([9, 0, 0, 0, tag, a, b, c, d, e, f, g, h]);
+        self.fixed(head(tag, payload));
     }
 
     /// An entry whose length and value are known at once: most are numbers, and there are hundreds of thousands.
@@ -169,4 +168,58 @@ impl Encoder {
         self.out.extend_from_slice(&self.path);
         self.out.extend_from_slice(&length_and_value);
     }
+}
+
+/// Members that hold no others, of keys that are UTF-8 and not empty: what `below` and a value write, in one step.
+impl Encoder {
+    pub(crate) fn null_member(&mut self, key: &[u8]) {
+        self.fixed_member(key, null());
+    }
+
+    pub(crate) fn bool_member(&mut self, key: &[u8], value: bool) {
+        self.fixed_member(key, bool(value));
+    }
+
+    pub(crate) fn int_member(&mut self, key: &[u8], value: i64) {
+        self.fixed_member(key, eight(INT, value.to_le_bytes()));
+    }
+
+    pub(crate) fn float_member(&mut self, key: &[u8], value: f64) {
+        self.fixed_member(key, eight(FLOAT, value.to_le_bytes()));
+    }
+
+    /// A text that is UTF-8.
+    pub(crate) fn text_member(&mut self, key: &[u8], value: &[u8]) {
+        self.fixed_member(key, head(TEXT, value.len()));
+        self.out.extend_from_slice(value);
+    }
+
+    fn fixed_member<const N: usize>(&mut self, key: &[u8], length_and_value: [u8; N]) {
+        let path = &self.path[LENGTH..];
+        let length = path.len() + key.len() + 1;
+        self.out.reserve(LENGTH + length + N);
+        self.out.extend_from_slice(&(length as u32).to_le_bytes());
+        self.out.extend_from_slice(path);
+        self.out.extend_from_slice(key);
+        self.out.push(KEY_END);
+        self.out.extend_from_slice(&length_and_value);
+    }
+}
+
+fn null() -> [u8; 5] {
+    [1, 0, 0, 0, NULL]
+}
+
+fn bool(value: bool) -> [u8; 6] {
+    [2, 0, 0, 0, BOOL, u8::from(value)]
+}
+
+fn eight(tag: u8, [a, b, c, d, e, f, g, h]: [u8; 8]) -> [u8; 13] {
+    [9, 0, 0, 0, tag, a, b, c, d, e, f, g, h]
+}
+
+/// What stands before a payload. Lengths fit: a row is far below 4 GiB, as gRPC messages are.
+fn head(tag: u8, payload: usize) -> [u8; 5] {
+    let [a, b, c, d] = (payload as u32 + 1).to_le_bytes();
+    [a, b, c, d, tag]
 }

@@ -188,10 +188,13 @@ async fn rest(table: &mut Table, prefix: &str, server: &Server, runs: u64) {
 
 async fn rest_read(client: &reqwest::Client, url: &str) -> (f64, Bytes) {
     let start = Instant::now();
-    let answer = client.get(url).send().await.expect("the server answers");
+    let mut answer = client.get(url).send().await.expect("the server answers");
     assert!(answer.status().is_success(), "{}", answer.status());
-    let body = answer.bytes().await.expect("the answer is whole");
-    (milliseconds(start), body)
+    let mut chunks = Vec::new();
+    while let Some(chunk) = answer.chunk().await.expect("the answer goes on") {
+        chunks.push(chunk);
+    }
+    (milliseconds(start), chunks.concat().into())
 }
 
 fn runs_of(body: &[u8]) -> usize {

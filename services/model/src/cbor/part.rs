@@ -1,6 +1,6 @@
 //! Parts of encoded maps, copied as they lie: a search shows a few params of thousands of runs, or all but some.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, cmp::Ordering};
 
 use minicbor::Encoder;
 
@@ -11,12 +11,17 @@ pub fn without<'b>(bytes: &'b [u8], key: &str) -> Result<Cow<'b, [u8]>, CborErro
     let mut entries = Entries::of(bytes).ok_or_else(cut_off)?;
     let (count, first) = (entries.left, entries.at);
     while let Some(entry) = entries.next().ok_or_else(cut_off)? {
-        if entry.key == key.as_bytes() {
-            let mut out = Vec::with_capacity(bytes.len());
-            put_head(&mut out, count - 1);
-            out.extend_from_slice(&bytes[first..entry.at]);
-            out.extend_from_slice(&bytes[entries.at..]);
-            return Ok(out.into());
+        match entry.key.cmp(key.as_bytes()) {
+            Ordering::Less => {}
+            Ordering::Equal => {
+                let mut out = Vec::with_capacity(bytes.len());
+                put_head(&mut out, count - 1);
+                out.extend_from_slice(&bytes[first..entry.at]);
+                out.extend_from_slice(&bytes[entries.at..]);
+                return Ok(out.into());
+            }
+            // Keys are sorted.
+            Ordering::Greater => break,
         }
     }
     Ok(bytes.into())
