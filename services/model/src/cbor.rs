@@ -143,23 +143,39 @@ fn head(bytes: &[u8]) -> Option<(u8, u64, usize)> {
     Some((first >> 5, argument, size))
 }
 
-/// Bytes of the value that `bytes` begin with. Nearly all that are passed over are scalars.
-fn length(bytes: &[u8]) -> Option<usize> {
-    let (major, argument, size) = head(bytes)?;
-    let end = match major {
-        LIST | MAP | TAG => return nested_length(bytes),
-        BYTES | TEXT => size.checked_add(usize::try_from(argument).ok()?)?,
-        _ => size,
-    };
-    (end <= bytes.len()).then_some(end)
-}
+/// Bytes of a value by its first byte, where that says it all: numbers and short texts, which nearly all values are. 0 of others.
+const SCALAR_BYTES: [u8; 256] = {
+    let mut bytes = [0; 256];
+    let mut first = 0;
+    while first < bytes.len() {
+        bytes[first] = match (first as u8 >> 5, first as u8 & 0x1f) {
+            (BYTES | TEXT, size @ 0..24) => 1 + size,
+            (BYTES..=TAG, _) => 0,
+            (_, 0..24) => 1,
+            (_, 24) => 2,
+            (_, 25) => 3,
+            (_, 26) => 5,
+            (_, 27) => 9,
+            _ => 0,
+        };
+        first += 1;
+    }
+    bytes
+};
 
-fn nested_length(bytes: &[u8]) -> Option<usize> {
+/// Bytes of the value that `bytes` begin with.
+fn length(bytes: &[u8]) -> Option<usize> {
     let (mut at, mut values) = (0_usize, 1_u64);
     while values > 0 {
-        let (major, argument, size) = head(bytes.get(at..)?)?;
-        at += size;
+        let first = *bytes.get(at)?;
         values -= 1;
+        let scalar = SCALAR_BYTES[usize::from(first)];
+        if scalar > 0 {
+            at += usize::from(scalar);
+            continue;
+        }
+        let (major, argument, size) = head(&bytes[at..])?;
+        at += size;
         match major {
             BYTES | TEXT => at = at.checked_add(usize::try_from(argument).ok()?)?,
             LIST => values = values.checked_add(argument)?,

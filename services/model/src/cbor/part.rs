@@ -11,6 +11,7 @@ pub fn without<'b>(bytes: &'b [u8], key: &str) -> Result<Cow<'b, [u8]>, CborErro
     let mut entries = Entries::of(bytes).ok_or_else(cut_off)?;
     let (count, first) = (entries.left, entries.at);
     while let Some(entry) = entries.next().ok_or_else(cut_off)? {
+        entries.pass().ok_or_else(cut_off)?;
         match entry.key.cmp(key.as_bytes()) {
             Ordering::Less => {}
             Ordering::Equal => {
@@ -46,18 +47,23 @@ fn pick_into(bytes: &[u8], mut places: &[&[String]], depth: usize, out: &mut Vec
         places = behind;
         match here.first() {
             None if places.is_empty() => break,
-            None => {}
+            None => entries.pass()?,
             Some(place) if place.len() == depth + 1 => {
+                entries.pass()?;
                 out.extend_from_slice(&bytes[entry.at..entries.at]);
                 count += 1;
             }
             Some(_) => {
                 let before = out.len();
                 out.extend_from_slice(&bytes[entry.at..entry.value]);
-                match pick_into(&bytes[entry.value..entries.at], here, depth + 1, out)? {
+                match pick_into(&bytes[entry.value..], here, depth + 1, out)? {
                     0 => out.truncate(before),
                     _ => count += 1,
                 }
+                if places.is_empty() {
+                    break;
+                }
+                entries.pass()?;
             }
         }
     }
@@ -71,7 +77,7 @@ fn put_head(out: &mut Vec<u8>, entries: u64) {
     Encoder::new(out).map(entries).expect("writing to memory does not fail");
 }
 
-/// The entries of a map; none of anything else.
+/// The entries of a map; none of anything else. Behind a key its value is passed before the next key is taken.
 struct Entries<'b> {
     bytes: &'b [u8],
     left: u64,
@@ -99,8 +105,13 @@ impl<'b> Entries<'b> {
         let (major, size, header) = head(self.bytes.get(at..)?)?;
         let value = (at + header).checked_add(usize::try_from(size).ok()?)?;
         let key = self.bytes.get(at + header..value).filter(|_| major == TEXT)?;
-        self.at = value + length(self.bytes.get(value..)?)?;
+        self.at = value;
         self.left -= 1;
         Some(Some(Entry { key, at, value }))
+    }
+
+    fn pass(&mut self) -> Option<()> {
+        self.at += length(self.bytes.get(self.at..)?)?;
+        Some(())
     }
 }
