@@ -242,5 +242,5 @@ pub(crate) async fn slow_reader(table: &mut Table, scale: u64) {
     }
     assert_eq!(found, runs, "all runs are sent");
     let largest = server.memory("VmHWM") as f64 / 1e6;
-    table.print(&work, Budget::None, Unit::Megabytes, vec![largest]);
+    table.print(&work, Budget::AtMost(128.0), Unit::Megabytes, vec![largest]);
 }

@@ -57,7 +57,7 @@ pub(crate) async fn rows(table: &mut Table, scale: u64) {
         let [in_quiet, in_load, ratio] = names.map(|how| work(case.name, how));
         table.print(&in_quiet, Budget::None, Unit::Milliseconds, quiet);
         table.print(&in_load, Budget::None, Unit::Milliseconds, loaded);
-        table.print(&ratio, Budget::None, Unit::Times, ratios);
+        table.print(&ratio, Budget::AtMost(1.5), Unit::Times, ratios);
     }
 }
 
