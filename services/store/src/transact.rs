@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::Instant;
+
 use crate::{
     Batch, Commit, Durability, Error, Key, Page, Range, Result, Scan, Snapshot, Stamp, Store, Value, Version,
 };
@@ -75,12 +77,17 @@ impl Transaction {
 }
 
 /// More attempts than fair contention needs: of 64 writers of one key of which most pause at any time, hardly one in a thousand
-/// million loses so often. With the pauses they take some ten seconds.
+/// million loses so often. With the pauses they take some ten seconds, and minutes where commits are slow.
 const MAX_ATTEMPTS: u32 = 400;
 
 /// Conflicts after which an attempt waits: by then others are at work, and each attempt of one takes from all of them.
 const FREE_CONFLICTS: u32 = 3;
-const LONGEST_WAIT_MS: u64 = 50;
+
+/// The longest wait leaves room for so many attempts like the one that was lost, so that most writers pause also where commits
+/// are slow; and it stays between these two.
+const ROOM: u32 = 16;
+const SHORT_WAIT: Duration = Duration::from_millis(50);
+const LONG_WAIT: Duration = Duration::from_secs(2);
 
 /// Runs `decide` on fresh snapshots until its transaction commits. An error of `decide` ends it at once, without writing.
 /// A transaction that writes nothing is not committed. Answers with what `decide` returned and the stamp of the commit.
@@ -94,6 +101,7 @@ where
     D: Future<Output = Result<(Transaction, T), E>>,
 {
     for attempt in 1..=MAX_ATTEMPTS {
+        let start = Instant::now();
         let transaction = Transaction::new(store.snapshot().await?);
         let (transaction, answer) = decide(transaction).await?;
         let batch = transaction.into_batch();
@@ -104,16 +112,20 @@ where
             Commit::Done { stamp, .. } => return Ok((answer, Some(stamp))),
             Commit::Conflict => {}
         }
-        wait(attempt).await;
+        wait(attempt, start.elapsed()).await;
     }
     Err(Error::Contended { attempts: MAX_ATTEMPTS }.into())
 }
 
 /// Lets others go on: at first without waiting, then for a while that chance decides, so that they do not meet again.
-async fn wait(conflicts: u32) {
+async fn wait(conflicts: u32, lost: Duration) {
     if conflicts < FREE_CONFLICTS {
         return tokio::task::yield_now().await;
     }
-    let chance = RandomState::new().hash_one(());
-    tokio::time::sleep(Duration::from_millis(1 + chance % LONGEST_WAIT_MS)).await;
+    let longest = (lost * ROOM).clamp(SHORT_WAIT, LONG_WAIT);
+    let chance = RandomState::new().hash_one(()) as f64 / u64::MAX as f64;
+    tokio::time::sleep(longest.mul_f64(chance)).await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,88 @@
+//! Many writers of one key where commits are slow.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use futures::future::join_all;
+
+use super::*;
+use crate::Check;
+
+const COMMIT: Duration = Duration::from_millis(100);
+
+/// A store of one number, which every commit makes greater by one. As remote ones do, it finds out late who was first.
+#[derive(Default)]
+struct Slow(Mutex<u64>);
+
+struct At(u64);
+
+fn value(number: u64) -> Value {
+    Value::copy_from_slice(&number.to_be_bytes())
+}
+
+#[async_trait]
+impl Store for Slow {
+    async fn snapshot(&self) -> Result<Box<dyn Snapshot>> {
+        Ok(Box::new(At(*self.0.lock().unwrap())))
+    }
+
+    async fn commit(&self, batch: Batch) -> Result<Commit> {
+        tokio::time::sleep(COMMIT).await;
+        let mut number = self.0.lock().unwrap();
+        let [Check::Value { expected, .. }] = &batch.checks[..] else { panic!("one key is read") };
+        if *expected != Some(value(*number)) {
+            return Ok(Commit::Conflict);
+        }
+        *number += 1;
+        Ok(Commit::Done { version: Version(*number), stamp: Version(*number).stamp(0) })
+    }
+
+    async fn sync(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn changed(&self, _: &Key, _: Option<&Value>) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Snapshot for At {
+    async fn get(&self, _: &Key) -> Result<Option<Value>> {
+        Ok(Some(value(self.0)))
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>> {
+        Ok(vec![Some(value(self.0)); keys.len()])
+    }
+
+    async fn scan(&self, _: &Range, _: Scan) -> Result<Page> {
+        Ok(Page::default())
+    }
+
+    fn version(&self) -> Version {
+        Version(self.0)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_gives_up_where_commits_are_slow() {
+    const WRITERS: usize = 128;
+    const TURNS: usize = 8;
+    let store = Arc::new(Slow::default());
+    let writers = (0..WRITERS).map(|_| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for _ in 0..TURNS {
+                let written = transact(store.as_ref(), async |mut transaction: Transaction| {
+                    let read = transaction.get(&"number".into()).await?;
+                    transaction.batch().set("number", read.unwrap_or_default());
+                    Ok::<_, Error>((transaction, ()))
+                });
+                written.await.expect("there are attempts enough");
+            }
+        })
+    });
+    join_all(writers).await.into_iter().for_each(|writer| writer.expect("it gives nothing up"));
+    assert_eq!(*store.0.lock().unwrap(), (WRITERS * TURNS) as u64);
+}
