@@ -11,8 +11,9 @@ use crate::{Error, MAX_EXTRA_BYTES, MAX_RECORD_BYTES, Result, Topic};
 /// The largest batch: one record of the largest size, and what Kafka adds to it.
 pub(super) const MAX_BATCH_BYTES: usize = MAX_RECORD_BYTES + MAX_EXTRA_BYTES + (64 << 10);
 
-/// As long as the frontier holds a frame.
-const APPEND_WAIT: Duration = Duration::from_secs(40);
+/// Three quarters of what the frontier holds a frame: it starts nothing again before all that is under way has ended, and has
+/// time left for that then.
+const APPEND_WAIT: Duration = Duration::from_secs(30);
 
 /// What waits in the producer, as in the embedded log's queue; more is refused at once.
 const QUEUE_KIB: usize = 272 << 10;

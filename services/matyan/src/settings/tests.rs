@@ -223,6 +223,13 @@ fn any_log_goes_with_any_store() {
     check_refused(Role::Frontier, &[blobs], &[], &["BLOB_URI_SECRET: it is not set; set"]);
 }
 
+/// What is under way has to end before a frame is tried again, while there is time for that.
+#[test]
+fn an_append_to_kafka_takes_three_quarters_of_the_hold() {
+    let up = resolve(Role::Up, &[("log", "kafka:")], &[]).unwrap();
+    assert_eq!(kafka(&up).append_wait * 4, matyan_frontier::Settings::default().hold * 3);
+}
+
 #[test]
 fn kafka_is_named_and_reached_as_set() {
     let file = tempfile::NamedTempFile::new().unwrap();

@@ -19,7 +19,7 @@ fn rule_03_nothing_is_reordered_skipped_or_acknowledged_by_one_broker() {
         ("partitioner", "murmur2_random"),
         ("acks", "all"),
         ("enable.idempotence", "true"),
-        ("message.timeout.ms", "40000"),
+        ("message.timeout.ms", "30000"),
         ("queue.buffering.max.messages", "0"),
     ];
     check(&settings().producer(), &producer);
