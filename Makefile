@@ -30,9 +30,11 @@ AZURITE_VERSION := 3.37.0
 AZURITE := $(CACHE)/azurite-$(AZURITE_VERSION)/node_modules/azurite/dist/src/blob/main.js
 CLOUDS := MATYAN_S3PROXY=$(S3PROXY) MATYAN_FAKE_GCS_SERVER=$(FAKE_GCS) MATYAN_AZURITE=$(AZURITE)
 
-# A real broker, for what runs on Apache Kafka. It is started and ended by the tests, and needs Java 17.
+# A real broker, for what runs on Apache Kafka. It is started and ended by the tests, and needs Java 17. A changed list of what
+# is fetched leads to another folder.
 KAFKA_VERSION := 4.1.0
-KAFKA_JARS := $(CACHE)/kafka-$(KAFKA_VERSION)
+KAFKA := tests/peers/kafka/pom.xml
+KAFKA_JARS := $(CACHE)/kafka-$(KAFKA_VERSION)-$(shell cksum < $(KAFKA) | cut -d' ' -f1)
 export MATYAN_KAFKA_JARS := $(KAFKA_JARS)
 
 DATA_DIR ?= data
@@ -151,7 +153,7 @@ kafka: ## Fetch Apache Kafka for the tests
 
 $(KAFKA_JARS):
 	rm -rf $@.part
-	mvn -q -B -f tests/peers/kafka/pom.xml -Dkafka.version=$(KAFKA_VERSION) dependency:copy-dependencies \
+	mvn -q -B -f $(KAFKA) -Dkafka.version=$(KAFKA_VERSION) dependency:copy-dependencies \
 		-DoutputDirectory=$@.part
 	mv $@.part $@
 

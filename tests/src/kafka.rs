@@ -201,7 +201,8 @@ impl Process {
             .args(["-c", KEEPER])
             .arg(directory)
             .arg("java")
-            .args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
+            // It tells errors alone unless it is asked for more.
+            .args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dlog4j2.level=INFO"])
             .args(java_arguments())
             .arg("kafka.Kafka")
             .arg(directory.join("server.properties"))
