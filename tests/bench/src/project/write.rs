@@ -1,7 +1,11 @@
 //! Rows of runs as ingestion would leave them, many runs in a transaction. Points lie in blocks, as those of runs that have
 //! not been folded yet, but for long series, which are folded here as the server would.
 
-use std::{io::Write, path::Path, sync::Arc};
+use std::{
+    io::{IsTerminal, Write},
+    path::Path,
+    sync::Arc,
+};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use matyan_model::{
@@ -50,8 +54,12 @@ pub(super) async fn project(content: Content, directory: &Path) {
     store.close().await.expect("the store closes");
 }
 
+/// Drawn for people alone: where it cannot be drawn over, each step would be a line.
 fn progress(done: u64, all: u64) {
     const WIDTH: u64 = 50;
+    if !std::io::stderr().is_terminal() {
+        return;
+    }
     let bar = "#".repeat((done * WIDTH / all) as usize);
     let end = if done == all { "\n" } else { "" };
     let written = write!(std::io::stderr(), "\rmaking runs [{bar:<50}] {done} of {all}{end}");
