@@ -11,18 +11,25 @@ use opentelemetry_proto::tonic::{
 };
 use tokio::{net::TcpListener, task::AbortHandle};
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, Status, transport::Server};
+use tonic::{
+    Request, Response, Status,
+    transport::{Identity, Server, ServerTlsConfig},
+};
+
+use crate::eventually;
+
+/// A span, and the name of the service that sent it.
+pub type Sent = (String, Span);
 
 /// Listens until it is dropped.
 pub struct Collector {
-    /// `http://127.0.0.1:port`
+    /// `http://127.0.0.1:port`, or `https:`
     pub endpoint: String,
-    /// With the name of the service that sent it.
-    spans: Arc<Mutex<Vec<(String, Span)>>>,
+    spans: Arc<Mutex<Vec<Sent>>>,
     task: AbortHandle,
 }
 
-struct Receiver(Arc<Mutex<Vec<(String, Span)>>>);
+struct Receiver(Arc<Mutex<Vec<Sent>>>);
 
 #[tonic::async_trait]
 impl TraceService for Receiver {
@@ -44,20 +51,64 @@ impl TraceService for Receiver {
 
 impl Collector {
     pub async fn listen() -> Self {
+        Self::serve("http", Server::builder()).await
+    }
+
+    /// Over TLS, with this certificate and its key.
+    pub async fn listen_tls(certificate: &str, key: &str) -> Self {
+        let tls = ServerTlsConfig::new().identity(Identity::from_pem(certificate, key));
+        Self::serve("https", Server::builder().tls_config(tls).expect("they are a pair")).await
+    }
+
+    async fn serve(scheme: &str, mut server: Server) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
-        let endpoint = format!("http://{}", listener.local_addr().expect("it listens"));
+        let endpoint = format!("{scheme}://{}", listener.local_addr().expect("it listens"));
         let spans = Arc::default();
         let service = TraceServiceServer::new(Receiver(Arc::clone(&spans)));
-        let serving =
-            Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener));
+        let serving = server.add_service(service).serve_with_incoming(TcpListenerStream::new(listener));
         let task = tokio::spawn(serving).abort_handle();
         Self { endpoint, spans, task }
     }
 
-    /// What has come so far, with the name of the service that sent it.
-    pub fn spans(&self) -> Vec<(String, Span)> {
+    /// What has come so far.
+    pub fn spans(&self) -> Vec<Sent> {
         self.spans.lock().expect("nobody panics with it").clone()
     }
+
+    /// The spans of the trace in which there is such a one, parents first, once there are those that are expected.
+    pub async fn trace(&self, has: impl Fn(&Span) -> bool, expected: &[&str]) -> Vec<Sent> {
+        eventually("the whole trace is exported", async || {
+            let spans = self.spans();
+            let of = spans.iter().find(|(_, span)| has(span)).ok_or("nothing of it has come")?;
+            let of = of.1.trace_id.clone();
+            let chain = chain(spans.into_iter().filter(|(_, span)| span.trace_id == of).collect());
+            let names: Vec<&str> = chain.iter().map(|(_, span)| span.name.as_str()).collect();
+            if names == expected { Ok(chain) } else { Err(format!("{names:?}")) }
+        })
+        .await
+    }
+}
+
+/// From the first on, each the parent of the next; empty while one is missing.
+fn chain(spans: Vec<Sent>) -> Vec<Sent> {
+    let is_parent = |(_, parent): &Sent, (_, child): &Sent| parent.span_id == child.parent_span_id;
+    let mut chain: Vec<Sent> = Vec::new();
+    let first = spans.iter().find(|child| !spans.iter().any(|parent| is_parent(parent, child)));
+    chain.extend(first.cloned());
+    while let Some(next) = chain.last().and_then(|last| spans.iter().find(|span| is_parent(last, span))) {
+        chain.push(next.clone());
+    }
+    if chain.len() == spans.len() { chain } else { Vec::new() }
+}
+
+pub fn attribute(span: &Span, key: &str) -> String {
+    let found = span.attributes.iter().find(|attribute| attribute.key == key);
+    found.map(|attribute| format!("{:?}", attribute.value)).unwrap_or_default()
+}
+
+/// A span of this name with this in an attribute.
+pub fn is_of(name: &'static str, key: &'static str, value: &'static str) -> impl Fn(&Span) -> bool {
+    move |span| span.name == name && attribute(span, key).contains(value)
 }
 
 impl Drop for Collector {

@@ -28,8 +28,13 @@ impl Service {
     }
 
     pub fn flag(mut self, flag: &str, value: impl AsRef<str>) -> Self {
-        self.flags.extend([format!("--{flag}"), value.as_ref().to_owned()]);
+        self.give(flag, value);
         self
+    }
+
+    /// One more, from the next start on.
+    pub fn give(&mut self, flag: &str, value: impl AsRef<str>) {
+        self.flags.extend([format!("--{flag}"), value.as_ref().to_owned()]);
     }
 
     pub fn variable(mut self, name: &str, value: impl AsRef<str>) -> Self {

@@ -4,46 +4,15 @@
 use matyan_proto::ingest::v1::{
     Event, FinishRun, IngestionBatch, PublishRequest, event::Kind, ingest_service_client::IngestServiceClient,
 };
-use matyan_tests::{Server, collector::Collector, eventually, json, json::JsonWriter};
-use opentelemetry_proto::tonic::trace::v1::Span;
+use matyan_tests::{
+    Server, Service,
+    collector::{Collector, attribute, is_of},
+    json::{self, JsonWriter},
+};
 use prost::Message;
+use rcgen::{CertifiedKey, generate_simple_self_signed};
 use serde_json::Value;
 use tonic::Request;
-
-/// The spans of the trace in which one is called `name` and has this value of an attribute, parents first, once
-/// there are as many as are expected.
-async fn trace(collector: &Collector, has: impl Fn(&Span) -> bool, expected: &[&str]) -> Vec<Span> {
-    eventually("the whole trace is exported", async || {
-        let spans: Vec<Span> = collector.spans().into_iter().map(|(_, span)| span).collect();
-        let of = spans.iter().find(|span| has(span)).ok_or("nothing of it has come")?.trace_id.clone();
-        let of_trace = spans.into_iter().filter(|span| span.trace_id == of).collect();
-        let chain = chain(of_trace);
-        let names: Vec<&str> = chain.iter().map(|span| span.name.as_str()).collect();
-        if names == expected { Ok(chain) } else { Err(format!("{names:?}")) }
-    })
-    .await
-}
-
-/// From the first on, each the parent of the next; empty while one is missing.
-fn chain(spans: Vec<Span>) -> Vec<Span> {
-    let is_parent = |parent: &Span, child: &Span| parent.span_id == child.parent_span_id;
-    let mut chain: Vec<Span> = Vec::new();
-    let first = spans.iter().find(|child| !spans.iter().any(|parent| is_parent(parent, child)));
-    chain.extend(first.cloned());
-    while let Some(next) = chain.last().and_then(|last| spans.iter().find(|span| is_parent(last, span))) {
-        chain.push(next.clone());
-    }
-    if chain.len() == spans.len() { chain } else { Vec::new() }
-}
-
-fn attribute(span: &Span, key: &str) -> String {
-    let found = span.attributes.iter().find(|attribute| attribute.key == key);
-    found.map(|attribute| format!("{:?}", attribute.value)).unwrap_or_default()
-}
-
-fn is_of(name: &'static str, key: &'static str, value: &'static str) -> impl Fn(&Span) -> bool {
-    move |span| span.name == name && attribute(span, key).contains(value)
-}
 
 async fn traced() -> (Collector, Server) {
     let collector = Collector::listen().await;
@@ -58,8 +27,8 @@ async fn a_frame_is_followed_to_its_commit() {
     let frame = Value::Array(vec![json::create_run(), json::metric("loss", 0.5, Some(0))]);
     assert_eq!(writer.send(&frame).await, Ok(json::Ack::Ok));
     let spans =
-        trace(&collector, is_of("frame", "run_id", "traced"), &["frame", "publish", "apply", "commit"]).await;
-    assert!(spans.iter().take(3).all(|span| attribute(span, "run_id").contains("traced")), "{spans:?}");
+        collector.trace(is_of("frame", "run_id", "traced"), &["frame", "publish", "apply", "commit"]).await;
+    assert!(spans.iter().take(3).all(|(_, span)| attribute(span, "run_id").contains("traced")), "{spans:?}");
     assert!(
         collector.spans().iter().all(|(service, _)| service.contains("\"matyan\"")),
         "it tells who it is"
@@ -81,14 +50,12 @@ async fn a_trace_that_a_client_has_begun_goes_on() {
     request.metadata_mut().insert("traceparent", header);
     client.publish(request).await.expect("it is taken");
     let call = "/matyan.ingest.v1.IngestService/Publish";
-    let spans = trace(
-        &collector,
-        is_of("publish", "run_id", "begun"),
-        &["request", call, "publish", "apply", "commit"],
-    )
-    .await;
-    assert_eq!(hex(&spans[0].trace_id), "0af7651916cd43dd8448eb211c80319c");
-    assert_eq!(hex(&spans[0].parent_span_id), "b7ad6b7169203331");
+    let spans = collector
+        .trace(is_of("publish", "run_id", "begun"), &["request", call, "publish", "apply", "commit"])
+        .await;
+    let (_, first) = &spans[0];
+    assert_eq!(hex(&first.trace_id), "0af7651916cd43dd8448eb211c80319c");
+    assert_eq!(hex(&first.parent_span_id), "b7ad6b7169203331");
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -99,13 +66,13 @@ fn hex(bytes: &[u8]) -> String {
 async fn a_request_is_followed_to_the_call_that_answers_it() {
     let (collector, server) = traced().await;
     server.get("/api/v1/rest/projects/").await.expect("it answers");
-    let spans = trace(
-        &collector,
-        is_of("request", "path", "/api/v1/rest/projects"),
-        &["request", "/matyan.project.v1.ProjectService/Get"],
-    )
-    .await;
-    assert_eq!(attribute(&spans[0], "id"), attribute(&spans[1], "id"), "one id names both");
+    let spans = collector
+        .trace(
+            is_of("request", "path", "/api/v1/rest/projects"),
+            &["request", "/matyan.project.v1.ProjectService/Get"],
+        )
+        .await;
+    assert_eq!(attribute(&spans[0].1, "id"), attribute(&spans[1].1, "id"), "one id names both");
 }
 
 #[tokio::test]
@@ -115,4 +82,24 @@ async fn a_collector_that_is_away_holds_nothing_up() {
     let mut writer = JsonWriter::connect(&server.ingest, "alone").await.expect("the server accepts");
     assert_eq!(writer.send(&json::create_run()).await, Ok(json::Ack::Ok));
     assert!(server.terminate().await.success());
+}
+
+/// Its certificate is trusted as those of every other server are: by the system's roots, or the file that stands for them.
+#[tokio::test]
+async fn a_collector_over_tls_gets_spans_from_whoever_trusts_it() {
+    let CertifiedKey { cert, signing_key } =
+        generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a name is all that it needs");
+    let collector = Collector::listen_tls(&cert.pem(), &signing_key.serialize_pem()).await;
+    let folder = tempfile::tempdir().expect("the temporary directory is writable");
+    let root = folder.path().join("root.crt");
+    std::fs::write(&root, cert.pem()).expect("the folder is writable");
+    let path = |path: &std::path::Path| path.to_str().expect("it is text").to_owned();
+    let mut up = Service::new("up", folder.path())
+        .flag("data-dir", path(&folder.path().join("data")))
+        .flag("otlp-endpoint", &collector.endpoint)
+        .variable("SSL_CERT_FILE", path(&root));
+    up.start().await;
+    let mut writer = JsonWriter::connect(up.address("ingest"), "secured").await.expect("the server accepts");
+    assert_eq!(writer.send(&json::create_run()).await, Ok(json::Ack::Ok));
+    collector.trace(is_of("frame", "run_id", "secured"), &["frame", "publish", "apply", "commit"]).await;
 }

@@ -4,8 +4,9 @@
 use std::io::{self, IsTerminal};
 
 use opentelemetry::trace::TracerProvider;
-use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig};
+use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig, WithTonicConfig};
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
+use tonic::transport::ClientTlsConfig;
 use tracing::{Metadata, Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
     Layer, Registry,
@@ -58,8 +59,13 @@ impl Telemetry {
 }
 
 fn provider(settings: &Settings, endpoint: &str) -> Result<SdkTracerProvider, Error> {
-    let exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build();
-    let exporter = exporter.map_err(|source| Error::Exporter { endpoint: endpoint.to_owned(), source })?;
+    let mut exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint);
+    if endpoint.to_ascii_lowercase().starts_with("https:") {
+        // By itself the exporter would trust nobody.
+        exporter = exporter.with_tls_config(ClientTlsConfig::new().with_enabled_roots());
+    }
+    let exporter =
+        exporter.build().map_err(|source| Error::Exporter { endpoint: endpoint.to_owned(), source })?;
     let resource = Resource::builder().with_service_name(settings.service_name.clone()).build();
     Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
 }
