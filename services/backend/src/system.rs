@@ -15,7 +15,10 @@ use crate::{Backend, Context};
 /// The interface that FoundationDB is spoken to in; clients of Matyan 0.3 print it whatever the store is.
 const FDB_API_VERSION: u32 = 730;
 
-/// How long the blob store may take to show that it is there: whoever asks waits about a second for all.
+/// Longer than a substrate takes that is well, and shorter than whoever asks waits.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// The same of the blob store, which is only told of.
 const BLOBS_ANSWER: Duration = Duration::from_millis(500);
 
 /// The format that the store is written in.
@@ -40,11 +43,19 @@ impl SystemService for Backend {
             return Ok(Response::new(pb::ReadinessResponse { ready: true, checks: Vec::new() }));
         }
         let context = self.context.as_ref();
+        let store = async { context.store.snapshot().await?.get(&matyan_model::keys::format()).await };
+        // Side by side, as whoever asks waits for all of them.
+        let (store, log, control_log, blobs) = tokio::join!(
+            problem(store),
+            problem(context.log.describe(Topic::Ingestion)),
+            problem(context.log.describe(Topic::Control)),
+            blobs_problem(context),
+        );
         let checks = vec![
-            check("store", store_problem(context).await, true),
-            check("log", log_problem(context, Topic::Ingestion).await, true),
-            check("control_log", log_problem(context, Topic::Control).await, true),
-            check("blobs", blobs_problem(context).await, false),
+            check("store", store, true),
+            check("log", log, true),
+            check("control_log", control_log, true),
+            check("blobs", blobs, false),
         ];
         let ready = checks.iter().all(|check| check.ok || !check.required);
         Ok(Response::new(pb::ReadinessResponse { ready, checks }))
@@ -55,13 +66,11 @@ impl SystemService for Backend {
     }
 }
 
-async fn store_problem(context: &Context) -> Option<String> {
-    let read = async { context.store.snapshot().await?.get(&matyan_model::keys::format()).await };
-    read.await.err().map(|error| error.to_string())
-}
-
-async fn log_problem(context: &Context, topic: Topic) -> Option<String> {
-    context.log.describe(topic).await.err().map(|error| error.to_string())
+async fn problem<T, E: std::fmt::Display>(asked: impl Future<Output = Result<T, E>>) -> Option<String> {
+    match timeout(ANSWER, asked).await {
+        Ok(answer) => answer.err().map(|error| error.to_string()),
+        Err(_) => Some(format!("no answer within {} s", ANSWER.as_secs())),
+    }
 }
 
 async fn blobs_problem(context: &Context) -> Option<String> {

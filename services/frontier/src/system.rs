@@ -21,6 +21,9 @@ use crate::{Frontier, Shared};
 /// ever show that it is well again.
 const FAILURE_COUNTS: Duration = Duration::from_secs(10);
 
+/// How long the log may take to tell where it ends: longer than one takes that is well, and shorter than a probe waits.
+const LOG_ANSWER: Duration = Duration::from_secs(2);
+
 /// How long the blob store may take to show that it is there. Whoever asks for readiness waits about a second, and must not
 /// take a blob store that hangs for a log that does.
 const BLOBS_ANSWER: Duration = Duration::from_millis(500);
@@ -81,7 +84,10 @@ async fn log_check(shared: &Shared) -> pb::Check {
     } else if shared.log_health.is_failing(Instant::now()) {
         Some("the last append failed".to_owned())
     } else {
-        shared.log.describe(Topic::Ingestion).await.err().map(|error| error.to_string())
+        match timeout(LOG_ANSWER, shared.log.describe(Topic::Ingestion)).await {
+            Ok(answer) => answer.err().map(|error| error.to_string()),
+            Err(_) => Some(format!("no answer within {} s", LOG_ANSWER.as_secs())),
+        }
     };
     check("log", problem, true)
 }

@@ -44,6 +44,16 @@ async fn it_is_ready_while_the_log_takes_records() {
 }
 
 #[tokio::test]
+async fn a_log_that_hangs_is_told_of() {
+    let world = World::new().await;
+    world.faults.stop();
+    tokio::time::pause();
+    let answer = client(&world).readiness(pb::ReadinessRequest::default()).await.unwrap().into_inner();
+    assert!(!answer.ready, "{answer:?}");
+    assert_eq!(answer.checks[0].message, "no answer within 2 s");
+}
+
+#[tokio::test]
 async fn a_blob_store_that_hangs_is_told_of_before_anybody_gives_up() {
     let world = World::new().await;
     let hanging = Faulty::new(world.blobs.clone(), |_| Fault::Delay(Duration::from_secs(3_600)));

@@ -34,3 +34,6 @@ pub(super) async fn look(reporter: &HealthReporter, services: &[Transport]) {
     let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
     reporter.set_service_status("", status).await;
 }
+
+#[cfg(test)]
+mod tests;
