@@ -1,5 +1,5 @@
 //! The gRPC API of the whole system, generated from the files under `proto/proto`. They are the documentation; beside
-//! the names that Matyan 0.3 has for items, nothing here is written by hand. Why a crate of its own: the edge may depend on the API and on nothing behind it.
+//! the names that Matyan 0.3 has for items, and of one number, nothing here is written by hand. Why a crate of its own: the edge may depend on the API and on nothing behind it.
 
 #![allow(
     clippy::all,
@@ -45,6 +45,11 @@ pub mod common {
     pub mod v1 {
         tonic::include_proto!("matyan.common.v1");
         include!(concat!(env!("OUT_DIR"), "/statuses.rs"));
+
+        impl LogPosition {
+            /// `log` where whoever took the record cannot know it.
+            pub const UNKNOWN_LOG: u32 = u32::MAX;
+        }
     }
 }
 pub mod dashboards {

@@ -8,6 +8,7 @@ pub mod eventually;
 pub mod json;
 pub mod kafka;
 pub mod load;
+pub mod position;
 pub mod raw;
 pub mod reading;
 pub mod server;

@@ -8,10 +8,10 @@ use matyan_log::{LogWriter, Topic};
 use matyan_model::{
     ids::{RunId, RunNumber},
     keys::LogTopic,
-    position::{LogPosition, applied_wait, log_get},
+    position::{Applied, LogPosition, LogState, applied_get, applied_wait, log_get},
     run::{Document, Head, head_get, run_find},
 };
-use matyan_proto::limits;
+use matyan_proto::{common::v1 as common, limits};
 use matyan_store::{Snapshot, Store};
 
 use crate::{
@@ -52,11 +52,26 @@ pub(crate) struct Found {
 impl Context {
     /// Waits until the record at `position` is applied.
     pub(crate) async fn wait_applied(&self, position: LogPosition) -> Result<()> {
-        let waited = applied_wait(self.store.as_ref(), LogTopic::Ingestion, position);
-        match tokio::time::timeout(APPLIED_WITHIN, waited).await {
-            Ok(applied) => Ok(applied?),
-            Err(_) => Err(Error::NotYetApplied(format!("offset {} is not applied yet", position.offset))),
+        let waited = async {
+            let position = self.placed(position).await?;
+            Ok(applied_wait(self.store.as_ref(), LogTopic::Ingestion, position).await?)
+        };
+        let waited = tokio::time::timeout(APPLIED_WITHIN, waited).await;
+        let late = || Error::NotYetApplied(format!("offset {} is not applied yet", position.offset));
+        waited.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// With the number of the log that the partition has now, where whoever took the record could not know it.
+    async fn placed(&self, position: LogPosition) -> Result<LogPosition> {
+        if position.log != common::LogPosition::UNKNOWN_LOG {
+            return Ok(position);
         }
+        let info = self.log.describe(Topic::Ingestion).await?;
+        let snapshot = self.store.snapshot().await?;
+        let known = log_get(snapshot.as_ref(), LogTopic::Ingestion).await?;
+        let applied = applied_get(snapshot.as_ref(), LogTopic::Ingestion, position.partition).await?;
+        let end = info.partitions.get(position.partition as usize).map_or(0, |bounds| bounds.end);
+        Ok(LogPosition { log: log_now(known, applied, info.identity, end), ..position })
     }
 
     /// The run, if it is there once everything is applied that was in the log when the call came.
@@ -118,6 +133,18 @@ impl Context {
     }
 }
 
+/// The number that a worker gives, or has given, to the log of a partition that ends here.
+fn log_now(known: Option<LogState>, applied: Option<Applied>, identity: Option<[u8; 16]>, end: u64) -> u32 {
+    let number = known.map_or(0, |known| known.number + u32::from(known.identity != identity));
+    match applied {
+        // With less in it than was applied it is another one.
+        Some(applied) if applied.next > end => number.max(applied.log + 1),
+        // Without an identity each partition is recognised by itself, and keeps its number while it is.
+        Some(applied) if identity.is_none() => applied.log,
+        _ => number,
+    }
+}
+
 /// No run has another id, and no key could hold one that is longer.
 pub(crate) fn is_run_id(run_id: &str) -> bool {
     !run_id.is_empty() && run_id.len() <= limits::RUN_ID_BYTES
@@ -128,4 +155,32 @@ enum Lookup {
     /// Deleted, or about to be: nothing in the log can bring it back.
     Deleted,
     Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rule_01_the_log_of_a_partition_is_told_by_what_was_applied_of_it() {
+        const ID: Option<[u8; 16]> = Some([1; 16]);
+        let state = |number, identity| Some(LogState { number, identity, partitions: 1 });
+        let applied = |log, next| Some(Applied { log, next, last: None });
+        for (known, applied, identity, end, expected) in [
+            (None, None, ID, 0, 0),
+            (state(4, ID), applied(4, 7), ID, 9, 4),
+            // Made anew, and no worker has looked yet.
+            (state(4, ID), applied(4, 7), Some([2; 16]), 9, 5),
+            (state(4, ID), applied(4, 7), ID, 6, 5),
+            (None, None, None, 0, 0),
+            (state(4, None), None, None, 3, 4),
+            (state(4, None), applied(4, 7), None, 7, 4),
+            (state(4, None), applied(4, 7), None, 6, 5),
+            (state(5, None), applied(4, 7), None, 6, 5),
+            // Another partition found another log, and this one has kept its own.
+            (state(5, None), applied(4, 7), None, 9, 4),
+        ] {
+            assert_eq!(log_now(known, applied, identity, end), expected, "{known:?} {applied:?} {end}");
+        }
+    }
 }

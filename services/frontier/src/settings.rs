@@ -15,8 +15,9 @@ pub enum Format {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     pub format: Format,
-    /// Which log this is, as acknowledged positions name it: counts up when a topic is made anew.
-    pub log_number: u32,
+    /// Which log this is, as acknowledged positions name it: counts up when a topic is made anew. None where that may happen
+    /// unseen.
+    pub log_number: Option<u32>,
     /// How long a batch that the log refuses is held and tried again, from its receipt on. The published client gives up
     /// after 45 s.
     pub hold: Duration,
@@ -36,7 +37,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             format: Format::Protobuf,
-            log_number: 0,
+            log_number: None,
             hold: Duration::from_secs(40),
             stream_bytes: 8 << 20,
             stream_batches: 1_024,

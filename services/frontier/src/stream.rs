@@ -280,5 +280,6 @@ async fn share(waiting: &mut Option<Waiting>) -> OwnedSemaphorePermit {
 }
 
 pub(crate) fn position(shared: &Shared, position: Position) -> LogPosition {
-    LogPosition { log: shared.settings.log_number, partition: position.partition, offset: position.offset }
+    let log = shared.settings.log_number.unwrap_or(LogPosition::UNKNOWN_LOG);
+    LogPosition { log, partition: position.partition, offset: position.offset }
 }

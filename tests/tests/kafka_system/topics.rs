@@ -4,6 +4,7 @@ use matyan_tests::{
     eventually,
     json::{Ack, JsonWriter, metric},
     kafka::{Broker, admin::header, scene::Scene},
+    position::{lines_after, publish},
 };
 use rdkafka::Message;
 use serde_json::json;
@@ -103,6 +104,7 @@ pub(crate) async fn rule_01_a_topic_made_anew_under_a_running_system(broker: &Br
     scene.admin.delete(&scene.ingestion).await;
     assert!(scene.make_topics().status.success());
     write(&scene, "run", 20..30).await;
+    let position = publish(scene.ingest(), 0).await;
     eventually("the new topic is read", async || {
         if scene.up.has_ended() {
             scene.up.start().await;
@@ -110,6 +112,10 @@ pub(crate) async fn rule_01_a_topic_made_anew_under_a_running_system(broker: &Br
         if scene.up.log().contains("partition=0 log=1 offset=0") { Ok(()) } else { Err("it is not") }
     })
     .await;
+    // Of the old topic more was applied than stands before it in the new one.
+    let query = scene.up.address("query");
+    let lines = eventually("the line is applied", async || lines_after(query, position).await).await;
+    assert_eq!(lines, 1, "what an acknowledgement names is there");
     check(&scene, "run", 0..30).await;
     scene.stop().await;
 }

@@ -84,7 +84,10 @@ async fn append(context: &Context, call: &Call, run_id: &str) -> Result<LogPosit
         Error::Internal(source)
     })?;
     let snapshot = context.store.snapshot().await?;
-    let log = log_get(snapshot.as_ref(), LogTopic::Ingestion).await?.unwrap_or_default().number;
+    let known = log_get(snapshot.as_ref(), LogTopic::Ingestion).await?;
+    // A log without an identity may have been made anew since a worker has looked.
+    let log = known.filter(|known| known.identity.is_some()).map(|known| known.number);
+    let log = log.unwrap_or(LogPosition::UNKNOWN_LOG);
     Ok(LogPosition { log, partition: at.partition, offset: at.offset })
 }
 

@@ -1,7 +1,10 @@
 //! One client's stream on a log that works.
 
 use bytes::Bytes;
-use matyan_proto::ingest::v1::{self as pb, stream_request::Message};
+use matyan_proto::{
+    common::v1::LogPosition,
+    ingest::v1::{self as pb, stream_request::Message},
+};
 use prost::Message as _;
 use tonic::Code;
 
@@ -17,7 +20,7 @@ async fn a_batch_stands_in_the_log_as_it_came() {
     stream.send(1, &batch).await;
     let answer = stream.acknowledged(1).await;
     let position = answer.position.unwrap();
-    assert_eq!((position.log, position.partition, position.offset), (0, 0, 0));
+    assert_eq!((position.log, position.partition, position.offset), (LogPosition::UNKNOWN_LOG, 0, 0));
 
     let records = world.all_records().await;
     assert_eq!(records.len(), 1);

@@ -7,7 +7,11 @@ use matyan_worker::{Control, Deps, FoldThread, Heartbeat, Ingestion, Metrics, Sy
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, clock, substrates::Substrates, tasks::Tasks};
+use super::{
+    Error, clock,
+    substrates::{Log, Substrates},
+    tasks::Tasks,
+};
 use crate::settings::Role;
 
 /// What a transaction in hand may take, and more than a worker needs that is in good order. The store is closed behind it.
@@ -92,11 +96,12 @@ impl Workers {
     }
 }
 
-/// What acknowledged positions call the log: as the store does. A frontier apart from the store cannot know, and says 0.
-pub(crate) async fn log_number(substrates: &Substrates) -> Result<u32, Error> {
-    let Some(store) = &substrates.store else { return Ok(0) };
-    let number = matyan_worker::log_number(&*store.shared(), &*substrates.log.writer()).await;
-    number.map_err(|source| Error::Part { part: "the ingestion log", source })
+/// What acknowledged positions call the log: as the store does. A process apart from the store cannot know, and a topic of
+/// Kafka may be made anew under a running one.
+pub(crate) async fn log_number(substrates: &Substrates) -> Result<Option<u32>, Error> {
+    let (Some(store), Log::Embedded(log)) = (&substrates.store, &substrates.log) else { return Ok(None) };
+    let number = matyan_worker::log_number(&*store.shared(), &**log).await;
+    number.map(Some).map_err(|source| Error::Part { part: "the ingestion log", source })
 }
 
 fn deps(substrates: &Substrates) -> Option<Deps> {
