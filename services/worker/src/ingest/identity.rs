@@ -7,7 +7,7 @@
 
 use matyan_log::{LogWriter, PartitionInfo, Topic};
 use matyan_model::{
-    keys::LogTopic,
+    keys::{self, LogTopic},
     position::{Applied, LastRecord, LogState, applied_get, applied_put, log_get, log_put},
 };
 use matyan_store::{Store, Transaction, transact};
@@ -55,7 +55,7 @@ async fn begin_in(store: &dyn Store, log: &dyn LogWriter, partition: u32) -> Res
         let (state, begun) = decide(known, applied, identity, partitions, bounds)?;
         if known != Some(state) {
             // Checked: two workers that find the same new log give it one number.
-            transaction.get(&matyan_model::keys::log(LogTopic::Ingestion)).await?;
+            transaction.get(&keys::log(LogTopic::Ingestion)).await?;
             log_put(transaction.batch(), LogTopic::Ingestion, &state);
         }
         if is_shortened(known, state) {
@@ -68,16 +68,25 @@ async fn begin_in(store: &dyn Store, log: &dyn LogWriter, partition: u32) -> Res
     Ok(begun)
 }
 
-/// Gives the next number to a log that turned out to be another than number `known`, unless that was done already.
+/// Gives the next number to a log that turned out to be another than number `known`, unless that was done already, and has
+/// the partition begin with it: by its last record it would be found to be another for ever.
 pub(super) async fn replace(deps: &Deps, partition: u32, known: u32) -> Result<(), Error> {
     tracing::warn!(partition, log = known, "the log was made anew");
-    let partitions = deps.log_writer.describe(Topic::Ingestion).await?.partitions.len() as u32;
+    let info = deps.log_writer.describe(Topic::Ingestion).await?;
+    let partitions = info.partitions.len() as u32;
+    let next = info.partitions.get(partition as usize).map_or(0, |bounds| bounds.first);
     transact(&*deps.store, async |mut transaction: Transaction| {
-        transaction.get(&matyan_model::keys::log(LogTopic::Ingestion)).await?;
-        let state = log_get(transaction.unchecked(), LogTopic::Ingestion).await?.unwrap_or_default();
+        transaction.get(&keys::log(LogTopic::Ingestion)).await?;
+        transaction.get(&keys::applied(LogTopic::Ingestion, partition)).await?;
+        let mut state = log_get(transaction.unchecked(), LogTopic::Ingestion).await?.unwrap_or_default();
         if state.number == known {
-            let next = LogState { number: known + 1, identity: None, partitions };
-            log_put(transaction.batch(), LogTopic::Ingestion, &next);
+            state = LogState { number: known + 1, identity: None, partitions };
+            log_put(transaction.batch(), LogTopic::Ingestion, &state);
+        }
+        let applied = applied_get(transaction.unchecked(), LogTopic::Ingestion, partition).await?;
+        if applied.is_some_and(|applied| applied.log == known) {
+            let applied = Applied { log: state.number, next, last: None };
+            applied_put(transaction.batch(), LogTopic::Ingestion, partition, &applied);
         }
         Ok::<_, Error>((transaction, ()))
     })

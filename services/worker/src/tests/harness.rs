@@ -260,3 +260,17 @@ impl LogWriter for Silent {
         std::future::pending().await
     }
 }
+
+/// A log without an identity, as a topic of Kafka is.
+pub(super) struct Nameless(pub(super) Arc<EmbeddedLog>);
+
+#[async_trait::async_trait]
+impl LogWriter for Nameless {
+    fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Append {
+        self.0.append(topic, records)
+    }
+
+    async fn describe(&self, topic: Topic) -> matyan_log::Result<TopicInfo> {
+        Ok(TopicInfo { identity: None, ..self.0.describe(topic).await? })
+    }
+}

@@ -21,7 +21,7 @@ use prometheus::Registry;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::harness::{P, TestRecord, World, record};
+use super::harness::{Nameless, P, TestRecord, World, record};
 use crate::{Error, FoldThread, IngestSettings, Ingestion, Metrics};
 
 /// A worker at work.
@@ -224,6 +224,24 @@ async fn rule_01_a_log_made_anew_is_read_from_its_beginning() {
     world.append([metric(10..12)]).await;
     world.applied(1, 0).await;
     assert_eq!(world.points("loss").await.len(), 12);
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn rule_01_a_log_made_anew_that_has_outgrown_the_old_is_told_by_its_records() {
+    let mut world = World::new().await;
+    world.deps.log_writer = Arc::new(Nameless(world.log.clone()));
+    let worker = world.work().await;
+    world.append([record(0).create(), metric(0..5)]).await;
+    world.applied(0, 1).await;
+    worker.stop().await.unwrap();
+
+    world.replace_log(1).await;
+    world.deps.log_writer = Arc::new(Nameless(world.log.clone()));
+    world.append((5..9).map(|step| metric(step..step + 1))).await;
+    let worker = world.work().await;
+    world.applied(1, 3).await;
+    assert_eq!(world.points("loss").await.len(), 9);
     worker.stop().await.unwrap();
 }
 
