@@ -64,7 +64,8 @@ scenes! {
         processes::a_worker_killed_under_load_loses_and_doubles_nothing,
         processes::a_frontier_killed_with_frames_in_flight;
     Alone: broker::a_broker_killed_and_restarted_under_load,
-        broker::a_broker_that_pauses_under_load;
+        broker::a_broker_that_pauses_under_load,
+        broker::a_frontier_ends_while_the_broker_is_away;
 }
 
 fn main() -> ExitCode {

@@ -35,7 +35,7 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
     topic_partition_list::TopicPartitionListElem,
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     Append, Error, LogReader, LogWriter, NewRecord, PartitionInfo, Result, Subscription, Topic, TopicInfo,
@@ -92,14 +92,20 @@ impl KafkaLog {
     /// Ends all subscriptions, and waits until their groups are left and everything is answered that was appended; copies of
     /// dead letters excepted.
     pub async fn close(&self) -> Result<()> {
+        self.close_within(self.shared.settings.append_wait).await
+    }
+
+    /// The same, for so long at most. What is not answered by then may be in the log, and was acknowledged to nobody.
+    pub async fn close_within(&self, patience: Duration) -> Result<()> {
         let keepers = std::mem::take(&mut *self.shared.keepers());
         keepers.iter().for_each(Keeper::stop);
-        let (writer, wait) = (self.writer.clone(), self.shared.settings.append_wait);
-        let flushed = blocking(move || writer.flush(wait)).await?;
-        blocking(move || keepers.into_iter().try_for_each(Keeper::join))
-            .await?
+        let writer = self.writer.clone();
+        let flushed = blocking(move || writer.flush(patience));
+        let left = blocking(move || keepers.into_iter().try_for_each(Keeper::join));
+        let (flushed, left) = tokio::join!(flushed, timeout(patience, left));
+        left.map_err(|_| Error::unavailable("a consumer group could not be left in time"))??
             .map_err(|_| Error::unavailable("the thread of a subscription has panicked"))?;
-        flushed
+        flushed?
     }
 }
 
@@ -145,12 +151,6 @@ impl LogReader for KafkaLog {
 }
 
 impl Shared {
-    /// Blocks.
-    fn watermarks(&self, topic: Topic, partition: u32) -> Result<PartitionInfo> {
-        let name = self.settings.topics.name(topic);
-        let bounds = |client: &BaseConsumer| client.fetch_watermarks(name, partition as i32, REQUEST_TIMEOUT);
-        let (first, end) = self.questions.ask(bounds)?;
-        Ok(PartitionInfo { first: first as u64, end: end as u64 })
     /// Blocks. Of all partitions at once: with one question each, a hundred of them would take a second.
     fn bounds(&self, topic: Topic) -> Result<Vec<PartitionInfo>> {
         let firsts = self.offsets(topic, Offset::Beginning)?;
@@ -179,6 +179,12 @@ impl Shared {
         found.elements().into_iter().map(offset).collect()
     }
 
+    /// Blocks.
+    fn watermarks(&self, topic: Topic, partition: u32) -> Result<PartitionInfo> {
+        let name = self.settings.topics.name(topic);
+        let bounds = |client: &BaseConsumer| client.fetch_watermarks(name, partition as i32, REQUEST_TIMEOUT);
+        let (first, end) = self.questions.ask(bounds)?;
+        Ok(PartitionInfo { first: first as u64, end: end as u64 })
     }
 
     /// Blocks.

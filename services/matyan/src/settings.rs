@@ -127,7 +127,7 @@ pub(crate) struct Settings {
     pub(crate) upload_lifetime: Duration,
     /// What blob tokens and upload URLs are signed with; without one, the data directory keeps one.
     pub(crate) secret: Option<Secret>,
-    /// How long connections may take to end at shutdown.
+    /// How long connections may take to end at shutdown, and then brokers to answer.
     pub(crate) shutdown_timeout: Duration,
     /// WebSockets that each port takes.
     pub(crate) max_connections: usize,

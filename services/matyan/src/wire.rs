@@ -165,7 +165,7 @@ impl Process {
 
     async fn stop(self, settings: &Settings) -> Result<(), Error> {
         self.parts.stop(settings.shutdown_timeout).await;
-        self.substrates.close().await?;
+        self.substrates.close(settings.shutdown_timeout).await?;
         tracing::info!("stopped");
         Ok(())
     }

@@ -1,9 +1,12 @@
 //! A broker that goes away while eight writers write. Frames are held meanwhile; nothing is restarted.
 
 use matyan_tests::{
+    eventually,
+    json::{Ack, JsonWriter, create_run, metric},
     kafka::{Broker, scene::Scene},
     load::Load,
 };
+use serde_json::json;
 
 use crate::{pause, processes::compare, rounds};
 
@@ -33,4 +36,27 @@ pub(crate) async fn a_broker_that_pauses_under_load(broker: &mut Broker) {
     broker.go_on();
     load.goes_on(200).await;
     compare(scene, load).await;
+}
+
+/// What waits for an answer of the brokers was not acknowledged, and is not waited for at the end.
+pub(crate) async fn a_frontier_ends_while_the_broker_is_away(broker: &mut Broker) {
+    let mut scene = Scene::start(broker, "ended-without", 1).await;
+    let mut writer = JsonWriter::connect(scene.ingest(), "run").await.expect("the frontier listens");
+    assert_eq!(writer.send(&create_run()).await, Ok(Ack::Ok));
+    broker.stall();
+    let unanswered = tokio::spawn(async move { writer.send(&json!([metric("loss", 0.5, None)])).await });
+    eventually("the frame is taken", async || {
+        match scene.frontier.metric("ingest", "matyan_ws_messages_total").await {
+            Ok(2.0) => Ok(()),
+            other => Err(other),
+        }
+    })
+    .await;
+    let status = scene.frontier.terminate().await;
+    assert!(status.success(), "{status}");
+    let told = scene.frontier.log();
+    assert!(told.contains("the log did not end in time and is cut off"), "{told}");
+    assert_ne!(unanswered.await.expect("it does not panic"), Ok(Ack::Ok));
+    broker.go_on();
+    assert!(scene.up.terminate().await.success(), "{}", scene.up.log());
 }

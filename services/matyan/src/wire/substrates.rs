@@ -65,11 +65,11 @@ impl Substrates {
     }
 
     /// Called when nobody uses them any more. The store comes first: what it has lost, the log still has.
-    pub(crate) async fn close(&self) -> Result<(), Error> {
+    pub(crate) async fn close(&self, patience: Duration) -> Result<(), Error> {
         if let Some(store) = &self.store {
             store.close().await?;
         }
-        self.log.close().await
+        self.log.close(patience).await
     }
 }
 

@@ -1,7 +1,7 @@
 //! The log of a process, embedded or Apache Kafka: one value behind both traits of it.
 //! What only one of the two has to do at its start or end is done here.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use matyan_log::{LogReader, LogWriter, embedded::EmbeddedLog, kafka::KafkaLog};
 
@@ -57,10 +57,18 @@ impl Log {
         }
     }
 
-    pub(super) async fn close(&self) -> Result<(), Error> {
+    /// Brokers that are away are waited for no longer than connections are: what they have not answered, nobody was told.
+    pub(super) async fn close(&self, patience: Duration) -> Result<(), Error> {
         match self {
             Self::Embedded(log) => log.close().await?,
-            Self::Kafka(log) => log.close().await?,
+            Self::Kafka(log) => {
+                if let Err(error) = log.close_within(patience).await {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the log did not end in time and is cut off"
+                    );
+                }
+            }
         }
         Ok(())
     }
