@@ -142,6 +142,8 @@ pub(crate) struct Settings {
     pub(crate) ui: Option<UiSettings>,
     /// How the frontier writes records.
     pub(crate) message_format: MessageFormat,
+    /// Variables of Matyan 0.3 that somebody has set and that nothing reads any more.
+    pub(crate) unread: Vec<&'static str>,
 }
 
 /// What `topics create` works with.
@@ -255,6 +257,7 @@ impl Settings {
                 "protobuf",
                 parse::message_format,
             ),
+            unread: from.unread(),
         }
     }
 }

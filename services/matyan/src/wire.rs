@@ -85,6 +85,10 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Error> {
         Telemetry::start(settings)?
     };
     open_files::raise();
+    if !settings.unread.is_empty() {
+        let variables = settings.unread.join(", ");
+        tracing::warn!(variables, "settings of Matyan 0.3 that nothing reads any more are set");
+    }
     let ended = runtime.block_on(serve(settings, &network));
     telemetry.stop();
     // Everything that matters has been awaited; a reader that was cut off waits for its disk alone. One that waits for a network

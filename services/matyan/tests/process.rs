@@ -203,6 +203,16 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
+fn a_setting_that_nothing_reads_any_more_is_named_once() {
+    let mut running = Running::up(&[("INGEST_BATCH_SIZE", "200"), ("LOG_LEVEL", "warn")]);
+    running.signal("-TERM");
+    assert_eq!(running.code(), Some(0));
+    let (_, log) = running.said();
+    assert_eq!(log.matches("INGEST_BATCH_SIZE").count(), 1, "{log}");
+    assert_eq!(log.matches("LOG_LEVEL").count(), 0, "{log}");
+}
+
+#[test]
 fn logs_can_be_json() {
     let mut running = Running::up(&[("LOG_FORMAT", "json")]);
     running.signal("-TERM");

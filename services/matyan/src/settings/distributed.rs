@@ -33,11 +33,25 @@ pub(crate) enum Log {
 /// Checks everything. A process that may not reach state is not asked where it is.
 pub(super) fn read(role: Role, from: &Sources, reader: &mut Reader) -> (Store, Log) {
     let production = is_production(from, reader);
+    if production && role != Role::Up {
+        refuse_embedded(role, from, reader);
+    }
     let store = match role.has_store() {
         true => store_read(&uri(role, from, names::STORE), production, from, reader),
         false => Store::Embedded,
     };
     (store, log_read(&uri(role, from, names::LOG), production, from, reader))
+}
+
+/// What is embedded belongs to one process: a service that works on it alone reaches no other.
+fn refuse_embedded(role: Role, from: &Sources, reader: &mut Reader) {
+    let store = role.has_store().then_some((names::STORE, "fdb:///path/to/fdb.cluster"));
+    for (name, other) in store.into_iter().chain([(names::LOG, "kafka://host:port")]) {
+        if uri(role, from, name) == EMBEDDED {
+            let problem = format!("`{EMBEDDED}` is for one process alone; give --{} {other}", name.key);
+            reader.refuse(variable(name), problem);
+        }
+    }
 }
 
 /// The log's settings for a command that works on Kafka itself.

@@ -49,16 +49,23 @@ pub(super) fn read_topics(from: &Sources, reader: &mut Reader) -> CreateTopics {
     }
 }
 
+/// In production none of them may be the one of development, wherever it is written.
 fn brokers(uri: &str, production: bool, from: &Sources, reader: &mut Reader) -> String {
-    if let Some(brokers) = uri.strip_prefix("kafka://") {
-        return parse::brokers(brokers).unwrap_or_else(|problem| {
-            reader.refuse(names::LOG.variables[0], format!("`{uri}` {problem}"));
-            String::new()
-        });
-    }
-    let name = names::KAFKA_BOOTSTRAP_SERVERS;
-    let brokers = reader.parse(from, name, DEVELOPMENT_BROKER, parse::brokers);
-    if production && brokers == DEVELOPMENT_BROKER {
+    let (name, brokers) = match uri.strip_prefix("kafka://") {
+        Some(brokers) => {
+            let name = names::LOG;
+            let brokers = parse::brokers(brokers).unwrap_or_else(|problem| {
+                reader.refuse(name.variables[0], format!("`{uri}` {problem}"));
+                String::new()
+            });
+            (name, brokers)
+        }
+        None => {
+            let name = names::KAFKA_BOOTSTRAP_SERVERS;
+            (name, reader.parse(from, name, DEVELOPMENT_BROKER, parse::brokers))
+        }
+    };
+    if production && brokers.split(',').any(|broker| broker.trim() == DEVELOPMENT_BROKER) {
         reader.refuse(name.variables[0], "it is blank or the development value; set your brokers");
     }
     brokers

@@ -1,4 +1,5 @@
 //! Every setting by name, in one table. `key` is its key in the file and, with dashes, its flag, where it has one.
+//! Below it, what Matyan 0.3 had a name for and needs none any more.
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Name {
@@ -104,3 +105,24 @@ names! {
     AZURE_FEDERATED_TOKEN_FILE = name("azure_federated_token_file", &["AZURE_FEDERATED_TOKEN_FILE"]);
     AZURE_AUTHORITY_HOST = name("azure_authority_host", &["AZURE_AUTHORITY_HOST"]);
 }
+
+/// Variables of Matyan 0.3 that nothing reads any more; `docs/operations/replacing-matyan-0.3.md` says why.
+pub(super) const UNREAD: &[&str] = &[
+    "INGEST_BATCH_SIZE",
+    "INGEST_BATCH_TIMEOUT_MS",
+    "INGEST_MAX_MESSAGES_PER_TXN",
+    "INGEST_MAX_TXN_BYTES",
+    "PROJECT_PARAMS_CACHE_MAXSIZE",
+    "RUN_SEARCH_QUEUE_MAXSIZE",
+    "LAZY_METRIC_QUEUE_MAXSIZE",
+    "CUSTOM_SEARCH_QUEUE_MAXSIZE",
+    "METRIC_CANDIDATE_RUN_CONCURRENCY",
+    "METRIC_TRACE_CHUNK_CONCURRENCY",
+    "FDB_THREAD_POOL_SIZE",
+    "QUERY_TIMING_ENABLED",
+    "TOMBSTONE_CLEANUP_OLDER_THAN_HOURS",
+    "CLEANUP_JOB_LOCK_TTL_SECONDS",
+    "SERVER_URL",
+    "MATYAN_UI_HOST",
+    "MATYAN_UI_PORT",
+];

@@ -84,6 +84,15 @@ impl Sources {
         self.find_even_blank(name).is_some_and(|found| found.value.is_empty())
     }
 
+    /// Variables that are set and that nothing reads any more.
+    pub(super) fn unread(&self) -> Vec<&'static str> {
+        let is_set = |name: &&&str| {
+            let value = self.variables.get(**name).or_else(|| self.dotenv.get(**name));
+            value.is_some_and(|value| !value.trim().is_empty())
+        };
+        names::UNREAD.iter().filter(is_set).copied().collect()
+    }
+
     fn find_even_blank(&self, name: Name) -> Option<Found> {
         let found = |value: &String, origin: String| Found { value: value.trim().to_owned(), origin };
         let flag = name.key.replace('_', "-");

@@ -370,6 +370,36 @@ fn production_asks_each_service_for_what_it_uses() {
     );
 }
 
+#[test]
+fn production_looks_at_what_is_used_and_not_at_where_it_is_written() {
+    let variables = [
+        ("MATYAN_ENVIRONMENT", "production"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "k.example:9092"),
+        ("BLOB_URI_SECRET", "own"),
+        ("S3_ENDPOINT", "https://s3.example"),
+        ("S3_CREDENTIALS", "aws"),
+    ];
+    for uri in ["kafka://localhost:9092", "kafka://k.example:9092, localhost:9092"] {
+        let told = ["MATYAN_LOG: it is blank or the development value; set"];
+        check_refused(Role::Frontier, &[("log", uri)], &variables, &told);
+    }
+    let alone = ["MATYAN_LOG: `embedded:` is for one process alone; give --log kafka://"];
+    check_refused(Role::Frontier, &[("log", "embedded:")], &variables, &alone);
+    let embedded = [("store", "embedded:"), ("log", "embedded:")];
+    let both = ["MATYAN_STORE: `embedded:` is for one process alone; give --store fdb:", alone[0]];
+    check_refused(Role::Backend, &embedded, &variables, &both);
+    resolve(Role::Up, &embedded, &variables).unwrap();
+    resolve(Role::Frontier, &[("log", "kafka://k.example:9092")], &variables).unwrap();
+}
+
+#[test]
+fn settings_of_old_that_nothing_reads_are_told_of() {
+    let unread = |variables| resolve(Role::Up, &[], variables).unwrap().unread;
+    assert!(unread(&[("LOG_LEVEL", "debug"), ("QUERY_TIMING_ENABLED", " ")]).is_empty());
+    let set = [("ingest_batch_size", "200"), ("SERVER_URL", "http://x"), ("MATYAN_UI_PORT", "8000")];
+    assert_eq!(unread(&set), ["INGEST_BATCH_SIZE", "SERVER_URL", "MATYAN_UI_PORT"]);
+}
+
 /// Blobs as a frontier on an embedded log has them, in its words for people.
 fn blobs(flags: Pairs<'_>, variables: Pairs<'_>) -> String {
     let flags = [&[("log", "embedded:")], flags].concat();
