@@ -208,7 +208,9 @@ const EVENTS: Label = (
     &["run_deleted", "run_archived", "run_unarchived", "experiment_deleted", "tag_deleted", "unknown"],
 );
 const EVENT_ERRORS: Label = ("error_type", &["validation", "fdb", "blob_storage", "unknown"]);
-const APPLY_ERRORS: Label = ("error_type", &["validation", "fdb", "blob_storage", "txn_too_large_split"]);
+/// `unknown` is there for dashboards of Matyan 0.3: every failure has a name here.
+const APPLY_ERRORS: Label =
+    ("error_type", &["validation", "fdb", "blob_storage", "txn_too_large_split", "unknown"]);
 
 /// Makes metrics and registers them.
 struct New<'a>(&'a Registry);
@@ -246,5 +248,24 @@ impl New<'_> {
 
     fn seconds(&self, name: &str, help: &str) -> prometheus::Result<Histogram> {
         self.buckets(name, help, &SECONDS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_has_a_series_from_the_beginning() {
+        let registry = Registry::new();
+        let _metrics = Metrics::new(&registry).unwrap();
+        let families = registry.gather();
+        let family = families.iter().find(|it| it.name() == "matyan_ingestion_processing_errors_total");
+        let series = family.unwrap().get_metric().iter();
+        let mut told: Vec<_> =
+            series.map(|it| (it.get_label()[0].value(), it.get_counter().get_value())).collect();
+        told.sort_by_key(|(error, _)| *error);
+        let expected = ["blob_storage", "fdb", "txn_too_large_split", "unknown", "validation"];
+        assert_eq!(told, expected.map(|error| (error, 0.0)));
     }
 }
