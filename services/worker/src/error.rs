@@ -11,9 +11,10 @@ pub enum Error {
     /// Once more if it is temporary; else what keeps them has to be taken away, and the sweep of tombstones does the rest.
     #[error("{count} blobs could not be deleted, `{key}` among them: {reason}")]
     BlobsLeft { count: usize, key: String, reason: matyan_blob::Error },
-    /// Give the topic its old number of partitions, or make a new topic and read it after this one.
+    /// Name the topic of the old number of partitions again, or take another one with another store.
     #[error(
-        "the ingestion topic had {known} partitions and now has {found}: a topic's number of partitions never changes"
+        "the ingestion topic had {known} partitions and now has {found}: a topic's number of partitions never changes; \
+         name the one that this store knows, or take another one with another store, filled from a backup (docs/kafka.md)"
     )]
     Partitions { known: u32, found: u32 },
     /// A bug: start again, from the last position that was applied.

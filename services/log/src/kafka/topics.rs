@@ -145,7 +145,7 @@ fn changed(name: &str, expected: u32, count: u32) -> Error {
     Error::Topic {
         reason: format!(
             "topic `{name}` has {count} partitions instead of {expected}: their number never changes, as runs would move; \
-             ask for {count}, or make another topic"
+             ask for {count}, or take another topic with another store, filled from a backup (docs/kafka.md)"
         ),
     }
 }
