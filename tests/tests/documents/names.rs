@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::{check, documents, text};
 
 /// Variables that look like ours and are somebody else's.
-const OTHERS: [&str; 9] = [
+const OTHERS: [&str; 13] = [
     // The published client's.
     "MATYAN_FRONTIER_URL",
     // Read by the libraries of OpenTelemetry.
@@ -14,6 +14,11 @@ const OTHERS: [&str; 9] = [
     "OTEL_EXPORTER_OTLP_HEADERS",
     "OTEL_TRACES_SAMPLER",
     "OTEL_TRACES_SAMPLER_ARG",
+    // Read by the client library of FoundationDB.
+    "FDB_TLS_CA_FILE",
+    "FDB_TLS_CERTIFICATE_FILE",
+    "FDB_TLS_KEY_FILE",
+    "FDB_TLS_VERIFY_PEERS",
     // Of tests on FoundationDB.
     "FDB_DIR",
     // Of containers that are not ours.
