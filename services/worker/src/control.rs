@@ -35,28 +35,30 @@ pub struct Control {
     metrics: Metrics,
     subscription: Box<dyn Subscription>,
     heartbeat: Heartbeat,
+    publishing: Heartbeat,
 }
 
 impl Control {
     pub async fn new(deps: Deps, metrics: Metrics) -> Result<Self, Error> {
         let subscription = deps.log_reader.subscribe(Topic::Control).await?;
-        Ok(Self { deps, metrics, subscription, heartbeat: Heartbeat::new("the control worker") })
+        let heartbeat = Heartbeat::at_work("the control worker");
+        let publishing = Heartbeat::at_work("publishing control events");
+        Ok(Self { deps, metrics, subscription, heartbeat, publishing })
     }
 
-    /// Whether its loop goes round.
-    pub fn heartbeat(&self) -> Heartbeat {
-        self.heartbeat.clone()
+    /// Whether its loops go round.
+    pub fn heartbeats(&self) -> [Heartbeat; 2] {
+        [self.heartbeat.clone(), self.publishing.clone()]
     }
 
     /// Works until it is stopped.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
-        let publisher = outbox::run(self.deps.clone(), stop.clone());
+        let publisher = outbox::run(self.deps.clone(), self.publishing.clone(), stop.clone());
         // Boxed: the jobs are most of what this task would be moved with.
         let jobs = Box::pin(Jobs::new(self.deps.clone(), self.metrics.clone()).run(stop.clone()));
-        let heartbeat = self.heartbeat.clone();
         let beside = async {
             // All of them are one task: while one of them does not give way, nothing beats.
-            tokio::join!(publisher, jobs, heartbeat.go_on(&stop));
+            tokio::join!(publisher, jobs);
             Ok(())
         };
         // Once reading has failed for good, nothing is waited for.
@@ -66,9 +68,8 @@ impl Control {
     async fn read(mut self, stop: &CancellationToken) -> Result<(), Error> {
         let mut wait = FIRST_WAIT;
         loop {
-            let Some(delivery) = stop.run_until_cancelled(self.subscription.next()).await else {
-                return Ok(());
-            };
+            let next = self.heartbeat.beside(self.subscription.next());
+            let Some(delivery) = stop.run_until_cancelled(next).await else { return Ok(()) };
             let taken = match delivery {
                 Ok(delivery) => self.take(delivery, stop).await,
                 Err(error) => self.survive(error, stop).await,
@@ -77,7 +78,7 @@ impl Control {
                 Ok(()) => wait = FIRST_WAIT,
                 Err(error) if error.is_temporary() => {
                     tracing::warn!(%error, "waiting for the control topic");
-                    stop.run_until_cancelled(tokio::time::sleep(wait)).await;
+                    stop.run_until_cancelled(self.heartbeat.beside(tokio::time::sleep(wait))).await;
                     wait = LAST_WAIT.min(wait * 2);
                 }
                 Err(error) => return Err(error),
@@ -99,7 +100,7 @@ impl Control {
     async fn take(&mut self, delivery: Delivery, stop: &CancellationToken) -> Result<(), Error> {
         match delivery {
             Delivery::Assigned { partition } => {
-                let mut patience = Patience::new(stop, "beginning the control topic");
+                let mut patience = Patience::new(stop, &self.heartbeat, "beginning the control topic");
                 while !patience.is_over(self.begin(partition)).await {}
                 Ok(())
             }
@@ -127,7 +128,7 @@ impl Control {
         match envelope::decode(record) {
             Ok(event) => {
                 let kind = kind_name(&event.kind);
-                let mut patience = Patience::new(stop, kind);
+                let mut patience = Patience::new(stop, &self.heartbeat, kind);
                 while !patience.is_over(self.handle_counted(&event)).await {}
                 if stop.is_cancelled() {
                     return Ok(());
@@ -140,7 +141,7 @@ impl Control {
             }
         }
         self.metrics.event_seconds.observe(started.elapsed().as_secs_f64());
-        let mut patience = Patience::new(stop, "telling the position in the control topic");
+        let mut patience = Patience::new(stop, &self.heartbeat, "telling the position in the control topic");
         while !patience.is_over(tell(&self.deps, partition, record)).await {}
         Ok(())
     }
@@ -168,7 +169,10 @@ impl Control {
     /// What the other kinds tell has been written before they were sent; they are for whoever listens besides.
     async fn handle(&self, event: &Event) -> Result<(), Error> {
         match &event.deleted {
-            Some(deleted) => blobs::delete_run(&self.deps, &self.metrics, &event.project, deleted).await,
+            Some(deleted) => {
+                let beat = || self.heartbeat.beat();
+                blobs::delete_run(&self.deps, &self.metrics, &event.project, deleted, &beat).await
+            }
             None => Ok(()),
         }
     }
@@ -178,25 +182,28 @@ impl Control {
 /// must mend are waited for as well, loudly, where they would meet the events behind this one too.
 struct Patience<'a> {
     stop: &'a CancellationToken,
+    heartbeat: Heartbeat,
     what: &'a str,
     wait: Duration,
 }
 
 impl<'a> Patience<'a> {
-    fn new(stop: &'a CancellationToken, what: &'a str) -> Self {
-        Self { stop, what, wait: FIRST_WAIT }
+    fn new(stop: &'a CancellationToken, heartbeat: &Heartbeat, what: &'a str) -> Self {
+        Self { stop, heartbeat: heartbeat.clone(), what, wait: FIRST_WAIT }
     }
 
     /// True once the attempt has succeeded, or none is to follow. An attempt is cut off when the worker is stopped, wherever it
     /// is: deleting the blobs of a large run takes minutes, and is begun again after the next start.
     async fn is_over(&mut self, attempt: impl Future<Output = Result<(), Error>>) -> bool {
         let what = self.what;
+        self.heartbeat.beat();
         match self.stop.run_until_cancelled(attempt).await {
             None | Some(Ok(())) => return true,
             Some(Err(error)) if error.is_temporary() => tracing::warn!(%error, what, "waiting to try again"),
             Some(Err(error)) => tracing::error!(%error, what, "failed, and is tried again"),
         }
-        let waited = self.stop.run_until_cancelled(tokio::time::sleep(self.wait)).await;
+        let wait = self.heartbeat.beside(tokio::time::sleep(self.wait));
+        let waited = self.stop.run_until_cancelled(wait).await;
         self.wait = LAST_WAIT.min(self.wait * 2);
         waited.is_none()
     }

@@ -33,6 +33,7 @@ use crate::{
     apply::{Blocks, RunKey},
     deps::Deps,
     error::Error,
+    heartbeat::{BEAT_EVERY, Heartbeat},
     metrics::Metrics,
 };
 
@@ -85,6 +86,7 @@ impl FoldNotices {
 /// The thread that folds.
 pub struct FoldThread {
     thread: JoinHandle<()>,
+    heartbeat: Heartbeat,
     /// Open as long as the thread lives.
     running: watch::Receiver<()>,
 }
@@ -99,14 +101,28 @@ impl FoldThread {
         let (sender, notices) = mpsc::channel(ROOM);
         let missed = Arc::new(AtomicBool::new(true));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        let folder = Folder { deps, metrics, notices, missed: missed.clone(), pending: HashMap::new() };
+        let heartbeat = Heartbeat::at_work("folding");
+        let folder = Folder {
+            deps,
+            metrics,
+            heartbeat: heartbeat.clone(),
+            notices,
+            missed: missed.clone(),
+            pending: HashMap::new(),
+        };
         let thread = std::thread::Builder::new().name("fold".to_owned());
         let (held, running) = watch::channel(());
         let thread = thread.spawn(move || {
             let _held = held;
             runtime.block_on(folder.run(stop));
         })?;
-        Ok((FoldNotices { sender, room: Arc::new(Semaphore::new(ROOM)), missed }, Self { thread, running }))
+        let notices = FoldNotices { sender, room: Arc::new(Semaphore::new(ROOM)), missed };
+        Ok((notices, Self { thread, heartbeat, running }))
+    }
+
+    /// Whether its loop goes round.
+    pub fn heartbeat(&self) -> Heartbeat {
+        self.heartbeat.clone()
     }
 
     /// Returns when the thread has ended: it was stopped, or has panicked. Cancel-safe.
@@ -127,6 +143,7 @@ impl FoldThread {
 struct Folder {
     deps: Deps,
     metrics: Metrics,
+    heartbeat: Heartbeat,
     notices: mpsc::Receiver<Notice>,
     missed: Arc<AtomicBool>,
     pending: HashMap<(Project, RunNumber), Pending>,
@@ -144,10 +161,13 @@ impl Folder {
     async fn run(mut self, stop: CancellationToken) {
         let mut looks = tokio::time::interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut beats = tokio::time::interval(BEAT_EVERY);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
+                _ = beats.tick() => self.heartbeat.beat(),
                 _ = looks.tick() => self.look(&stop).await,
                 Some(notice) = self.notices.recv() => self.take(notice, &stop).await,
             }
@@ -209,6 +229,7 @@ impl Folder {
                 let snapshot = self.deps.store.snapshot().await?;
                 let page = snapshot.scan(&range, Scan { rows: 1_000, ..Scan::default() }).await?;
                 for (key, _) in &page.rows {
+                    self.heartbeat.beat();
                     let (number,): (u64,) = keys::tail(&prefix, key)?;
                     match self.read_run(project, RunNumber(number)).await {
                         Err(error) if !error.is_temporary() => {
@@ -290,6 +311,7 @@ impl Folder {
             if stop.is_cancelled() {
                 return Ok(Folding::Under);
             }
+            self.heartbeat.beat();
             match fold.step(&*self.deps.store, &live, self.deps.now_us()).await? {
                 Folding::Under => tokio::task::yield_now().await,
                 end => return Ok(end),
@@ -319,5 +341,39 @@ impl Folder {
             pending.is_ended = is_folding;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::harness::World;
+
+    /// Whether it counts as hanging after a while.
+    async fn hangs(world: &World) -> bool {
+        let (_sender, notices) = mpsc::channel(1);
+        let folder = Folder {
+            deps: world.deps.clone(),
+            metrics: Metrics::new(&prometheus::Registry::new()).unwrap(),
+            heartbeat: Heartbeat::at_work("folding"),
+            notices,
+            missed: Arc::new(AtomicBool::new(true)),
+            pending: HashMap::new(),
+        };
+        let (heartbeat, stop) = (folder.heartbeat.clone(), CancellationToken::new());
+        let folding = tokio::spawn(folder.run(stop.clone()));
+        tokio::time::pause();
+        tokio::time::sleep(Duration::from_secs(400)).await;
+        folding.abort();
+        heartbeat.problem().is_some()
+    }
+
+    #[tokio::test]
+    async fn folding_hangs_when_the_store_does_and_not_while_it_waits() {
+        let world = World::new().await;
+        assert!(!hangs(&world).await);
+        tokio::time::resume();
+        world.faults.crash();
+        assert!(hangs(&world).await);
     }
 }

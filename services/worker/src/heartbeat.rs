@@ -1,9 +1,11 @@
 //! Whether a loop still goes round. Each round beats, and so does each wait: only one that hangs falls silent.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use tokio::{sync::watch, time::Instant};
-use tokio_util::sync::CancellationToken;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 /// A loop waits no longer than this without beating.
 pub(crate) const BEAT_EVERY: Duration = Duration::from_secs(1);
@@ -11,32 +13,45 @@ pub(crate) const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// Silence after which a loop counts as hanging: far more than a round takes on a machine that is short of everything.
 const SILENCE: Duration = Duration::from_secs(60);
 
+/// The same of a loop whose rounds are work: a transaction that nobody answers is followed up for as long as the store is away.
+const SILENCE_AT_WORK: Duration = Duration::from_secs(300);
+
 #[derive(Clone, Debug)]
 pub struct Heartbeat {
     what: &'static str,
+    silence: Duration,
     last: Arc<watch::Sender<Instant>>,
 }
 
 impl Heartbeat {
     pub(crate) fn new(what: &'static str) -> Self {
-        Self { what, last: Arc::new(watch::Sender::new(Instant::now())) }
+        Self { what, silence: SILENCE, last: Arc::new(watch::Sender::new(Instant::now())) }
+    }
+
+    pub(crate) fn at_work(what: &'static str) -> Self {
+        Self { silence: SILENCE_AT_WORK, ..Self::new(what) }
     }
 
     pub(crate) fn beat(&self) {
         self.last.send_replace(Instant::now());
     }
 
-    /// Beats beside other work of the same task.
-    pub(crate) async fn go_on(&self, stop: &CancellationToken) {
-        while stop.run_until_cancelled(tokio::time::sleep(BEAT_EVERY)).await.is_some() {
+    /// Beats beside a wait that may last as long as it likes.
+    pub(crate) async fn beside<T>(&self, wait: impl Future<Output = T>) -> T {
+        let mut wait = pin!(wait);
+        loop {
             self.beat();
+            if let Ok(come) = timeout(BEAT_EVERY, &mut wait).await {
+                return come;
+            }
         }
     }
 
     /// What is wrong, if something is.
     pub(crate) fn problem(&self) -> Option<String> {
         let silent = self.last.borrow().elapsed();
-        (silent > SILENCE).then(|| format!("{} has not gone round for {} s", self.what, silent.as_secs()))
+        (silent > self.silence)
+            .then(|| format!("{} has not gone round for {} s", self.what, silent.as_secs()))
     }
 }
 

@@ -39,6 +39,7 @@ impl Workers {
             let stop_fold = CancellationToken::new();
             let fold = FoldThread::start(deps.clone(), metrics.clone(), stop_fold.clone());
             let (notices, thread) = fold.map_err(Error::SetUp)?;
+            workers.heartbeats.push(thread.heartbeat());
             workers.fold = Some((thread, stop_fold));
             let ingestion = Ingestion::new(deps.clone(), Default::default(), notices, metrics.clone());
             let ingestion =
@@ -49,7 +50,7 @@ impl Workers {
         if role.has_control_worker() {
             let control = Control::new(deps, metrics).await;
             let control = control.map_err(|source| Error::Part { part: "the control worker", source })?;
-            workers.heartbeats.push(control.heartbeat());
+            workers.heartbeats.extend(control.heartbeats());
             workers.tasks.spawn("the control worker", |stop| control.run(stop));
         }
         Ok(workers)

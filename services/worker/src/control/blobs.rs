@@ -19,6 +19,7 @@ pub(crate) async fn delete_run(
     metrics: &Metrics,
     project: &str,
     deleted: &Deleted,
+    beat: &(dyn Fn() + Sync),
 ) -> Result<(), Error> {
     if deleted.run_id.is_empty() {
         tracing::warn!("skipped an event about a deleted run that names none");
@@ -48,7 +49,7 @@ pub(crate) async fn delete_run(
         }
         return none_left(delete(deps, metrics, keys).await?);
     }
-    delete_folder(deps, metrics, &project, &id, number, None).await
+    empty(deps, metrics, &project, &id, number, None, beat).await
 }
 
 /// Deletes the folder of a run and notes that it is gone. A run that lives, or was deleted another time, is left alone; a job
@@ -61,10 +62,24 @@ pub(crate) async fn delete_folder(
     number: RunNumber,
     lock: Option<&Lock>,
 ) -> Result<(), Error> {
+    empty(deps, metrics, project, id, number, lock, &|| {}).await
+}
+
+/// Beats before each page: all of them may take minutes.
+async fn empty(
+    deps: &Deps,
+    metrics: &Metrics,
+    project: &NamedProject,
+    id: &RunId,
+    number: RunNumber,
+    lock: Option<&Lock>,
+    beat: &(dyn Fn() + Sync),
+) -> Result<(), Error> {
     let folder = RunFolder::new(&project.name, id.as_str())?;
     let project = project.number;
     let (mut after, mut left) = (None, Vec::new());
     loop {
+        beat();
         if !is_dead(deps, project, id, number).await? {
             return Ok(());
         }

@@ -9,7 +9,7 @@ use matyan_store::Batch;
 use tokio_util::sync::CancellationToken;
 
 use super::envelope;
-use crate::{deps::Deps, error::Error};
+use crate::{deps::Deps, error::Error, heartbeat::Heartbeat};
 
 /// Events copied in one append.
 const PAGE: usize = 100;
@@ -18,8 +18,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// The same after a failure.
 const WAIT: Duration = Duration::from_secs(2);
 
-pub(super) async fn run(deps: Deps, stop: CancellationToken) {
+pub(super) async fn run(deps: Deps, heartbeat: Heartbeat, stop: CancellationToken) {
     loop {
+        heartbeat.beat();
         let wait = match stop.run_until_cancelled(publish(&deps)).await {
             None => return,
             Some(Ok(PAGE..)) => Duration::ZERO,

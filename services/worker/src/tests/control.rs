@@ -2,9 +2,12 @@
 
 mod sweeps;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -14,7 +17,7 @@ use matyan_blob::{
     BlobKey,
     layers::{Call, Fault as BlobFault, Faulty},
 };
-use matyan_log::{Delivery, LogReader, Subscription, Topic};
+use matyan_log::{Delivery, LogReader, LogWriter, NewRecord, Subscription, Topic};
 use matyan_model::{
     entity::{
         Experiment, Note, NoteOwner, Tag, entity_create, entity_delete, entity_find, notes_count, runs_counts,
@@ -37,7 +40,7 @@ use super::{
     harness::{P, World, record},
     ingest::Gate,
 };
-use crate::{Control, Error, Metrics, jobs};
+use crate::{Control, Error, Heartbeat, Metrics, jobs};
 
 struct Controlling {
     stop: CancellationToken,
@@ -104,6 +107,35 @@ async fn rule_15_the_blobs_of_a_deleted_run_go_and_no_others() {
     control.stop().await;
     assert_eq!(world.clear().await, Clearing::Free);
     assert_eq!(world.head().await, None);
+}
+
+/// A wait for events is as long as it likes; an event in hand, for which nobody answers, is not.
+#[tokio::test]
+async fn a_control_worker_hangs_when_its_work_does_and_not_while_it_waits() {
+    const LONG: Duration = Duration::from_secs(400);
+    let world = World::new().await;
+    let (stop, metrics) = (CancellationToken::new(), Metrics::new(&Registry::new()).unwrap());
+    let control = Control::new(world.deps.clone(), metrics.clone()).await.unwrap();
+    let heartbeats = control.heartbeats();
+    let task = tokio::spawn(control.run(stop.clone()));
+    let hangs = || heartbeats.iter().filter_map(Heartbeat::problem).collect::<Vec<_>>();
+    tokio::time::pause();
+    tokio::time::sleep(LONG).await;
+    assert!(hangs().is_empty(), "{:?}", hangs());
+    tokio::time::resume();
+
+    world.faults.crash();
+    let value = br#"{"type":"run_deleted","timestamp":"2024-01-02T03:04:05Z","payload":{"run_id":"r"}}"#;
+    let record = NewRecord { key: Bytes::new(), value: Bytes::from_static(value), headers: Vec::new() };
+    world.log.append(Topic::Control, vec![record]).await.unwrap();
+    eventually("the event is taken", || async { metrics.events_consumed.get() > 0 }).await;
+    tokio::time::pause();
+    tokio::time::sleep(LONG).await;
+    let told = hangs();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].starts_with("the control worker has not gone round for "), "{told:?}");
+    stop.cancel();
+    task.await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -452,7 +484,7 @@ async fn an_event_names_blobs_of_its_own_run_alone() {
         blob_keys: blob_keys.iter().map(|key| (*key).to_owned()).collect(),
     };
     let delete = async |project: &str, keys: &[&str]| {
-        crate::control::delete_run(&world.deps, &metrics, project, &deleted(keys)).await.unwrap();
+        crate::control::delete_run(&world.deps, &metrics, project, &deleted(keys), &|| {}).await.unwrap();
     };
     delete("no number", &["r/a"]).await;
     assert!(world.has_blob("r/a").await, "nobody knows of which project it was");

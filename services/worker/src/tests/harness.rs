@@ -38,11 +38,11 @@ use crate::{
 
 pub(super) const P: Project = Project(0);
 
-pub(super) struct World {
-    pub(super) deps: Deps,
+pub(crate) struct World {
+    pub(crate) deps: Deps,
     /// What tests read, and workers through `faults`.
     inner: Arc<EmbeddedStore>,
-    pub(super) faults: Arc<FaultStore>,
+    pub(crate) faults: Arc<FaultStore>,
     pub(super) now_us: Arc<AtomicI64>,
     pub(super) log: Arc<EmbeddedLog>,
     pub(super) dead_letters: DeadLetters,
@@ -52,7 +52,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = EmbeddedStore::open(directory.path().join("store"), Default::default()).await.unwrap();
         let inner = Arc::new(store);
