@@ -62,7 +62,8 @@ scenes! {
         formats::recorded_envelopes_leave_the_same_state_as_recorded_frames,
         formats::large_frames_and_traces_in_both_forms,
         processes::a_worker_killed_under_load_loses_and_doubles_nothing,
-        processes::a_frontier_killed_with_frames_in_flight;
+        processes::a_frontier_killed_with_frames_in_flight,
+        processes::a_frame_is_followed_from_process_to_process;
     Alone: broker::a_broker_killed_and_restarted_under_load,
         broker::a_broker_that_pauses_under_load,
         broker::a_frontier_ends_while_the_broker_is_away;

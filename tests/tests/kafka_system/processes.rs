@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use matyan_tests::{
+    collector::{Collector, is_of},
+    json::{Ack, JsonWriter, create_run},
     kafka::{Broker, scene::Scene},
     load::Load,
 };
@@ -41,6 +43,27 @@ pub(crate) async fn a_frontier_killed_with_frames_in_flight(broker: &Broker) {
     }
     load.goes_on(100).await;
     compare(scene, load).await;
+}
+
+/// One trace from the frame that a frontier takes to what another process commits, in both forms of a record.
+pub(crate) async fn a_frame_is_followed_from_process_to_process(broker: &Broker) {
+    for format in ["protobuf", "json"] {
+        let collector = Collector::listen().await;
+        let mut scene = Scene::set(broker, &format!("followed-{format}"), 1, format);
+        for service in [&mut scene.up, &mut scene.frontier] {
+            service.give("otlp-endpoint", &collector.endpoint);
+            service.start().await;
+        }
+        let mut writer = JsonWriter::connect(scene.ingest(), "followed").await.expect("the frontier listens");
+        assert_eq!(writer.send(&create_run()).await, Ok(Ack::Ok));
+        let names = ["frame", "publish", "apply", "commit"];
+        let spans = collector.trace(is_of("frame", "run_id", "followed"), &names).await;
+        let services = ["\"matyan-frontier\"", "\"matyan-frontier\"", "\"matyan\"", "\"matyan\""];
+        for ((service, span), expected) in spans.iter().zip(services) {
+            assert!(service.contains(expected), "{format}: {} of {service}", span.name);
+        }
+        scene.stop().await;
+    }
 }
 
 pub(crate) fn seeded() -> StdRng {
