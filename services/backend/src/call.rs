@@ -6,6 +6,7 @@ use matyan_model::{
     position::LogPosition,
     project::project_find,
 };
+use tokio::sync::OnceCell;
 use tonic::metadata::MetadataMap;
 
 use crate::{
@@ -23,6 +24,9 @@ pub(crate) struct Call {
     /// As the caller names it; empty for the default one.
     pub(crate) project_name: String,
     pub(crate) caller: String,
+    /// Set once the call has waited for the end of the log: what was in it when the call came is waited for once, however
+    /// many runs are missing.
+    pub(crate) log_end: OnceCell<()>,
 }
 
 impl Call {
@@ -33,7 +37,7 @@ impl Call {
         for position in after(metadata)? {
             context.wait_applied(position).await?;
         }
-        Ok(Self { project, project_name, caller })
+        Ok(Self { project, project_name, caller, log_end: OnceCell::new() })
     }
 
     pub(crate) fn named(&self) -> NamedProject {

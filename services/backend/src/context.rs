@@ -79,7 +79,7 @@ impl Context {
         match self.run_now(call, run_id).await? {
             Lookup::Found(found) => return Ok(*found),
             Lookup::Deleted => return Err(Error::not_found("run", run_id)),
-            Lookup::Unknown => self.wait_for_log_end().await?,
+            Lookup::Unknown => *call.log_end.get_or_try_init(|| self.wait_for_log_end()).await?,
         }
         match self.run_now(call, run_id).await? {
             Lookup::Found(found) => Ok(*found),

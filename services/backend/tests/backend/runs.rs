@@ -3,10 +3,11 @@
 use matyan_proto::{
     limits,
     runs::v1::{run_service_client::RunServiceClient, *},
+    series::v1::{BucketsRequest, RunSelection, series_service_client::SeriesServiceClient},
 };
 use tonic::{Code, service::Routes};
 
-use crate::world::{World, create, failure, finish, not_found, params, wrong_field};
+use crate::world::{World, all, create, failure, finish, not_found, params, wrong_field};
 
 type Client = RunServiceClient<Routes>;
 
@@ -156,5 +157,35 @@ async fn batches_ignore_ids_that_nobody_made() {
     assert_eq!(failure(client.archive_batch(many).await).0, Code::ResourceExhausted);
     let parts = Some(RunParts { series_names: vec!["x".into(); 1_001], ..Default::default() });
     wrong_field(client.get(GetRequest { run_id: "r2".into(), parts }).await, "series_names");
+    world.end().await;
+}
+
+/// One wait is enough for all ids that are not there: what was in the log when the call came is then applied.
+#[tokio::test]
+async fn a_call_waits_once_for_a_log_that_lags() {
+    let mut world = World::lagging().await;
+    let mut client = Client::new(world.routes());
+    world.log("late", [create()]).await;
+    let ids = || ["nobody", "late", "neither"].map(str::to_owned).to_vec();
+    let unknown = ["nobody", "neither"];
+    let mut archiving = client.clone();
+    let archived = tokio::spawn(async move {
+        archiving.archive_batch(ArchiveBatchRequest { run_ids: ids(), archived: true }).await
+    });
+    while world.describes() == 0 {
+        tokio::task::yield_now().await;
+    }
+    world.start_workers().await;
+    assert_eq!(archived.await.unwrap().unwrap().into_inner().unknown, unknown);
+    assert_eq!(world.describes(), 1);
+    let answer = client.finish_batch(FinishBatchRequest { run_ids: ids() }).await.unwrap();
+    assert_eq!((answer.into_inner().unknown, world.describes()), (unknown.map(str::to_owned).to_vec(), 2));
+    let selection = |run_id| RunSelection { run_id, ..RunSelection::default() };
+    let runs = ids().into_iter().map(selection).collect();
+    let request = BucketsRequest { runs, pixels: 9, ..BucketsRequest::default() };
+    all(SeriesServiceClient::new(world.routes()).buckets(request).await.unwrap()).await;
+    assert_eq!(world.describes(), 3);
+    let answer = client.delete_batch(DeleteBatchRequest { run_ids: ids() }).await.unwrap().into_inner();
+    assert_eq!((answer.unknown, world.describes()), (unknown.map(str::to_owned).to_vec(), 4));
     world.end().await;
 }

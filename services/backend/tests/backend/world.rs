@@ -11,7 +11,9 @@ use std::{
 use matyan_backend::{Backend, Context, UriKey};
 use matyan_blob::{Blobs, UrlSigner, fs::FsBlobs};
 use matyan_frontier::Frontier;
-use matyan_log::{LogReader, LogWriter, NewRecord, Subscription, Topic, embedded::EmbeddedLog};
+use matyan_log::{
+    Append, LogReader, LogWriter, NewRecord, Subscription, Topic, TopicInfo, embedded::EmbeddedLog,
+};
 use matyan_model::{
     keys::LogTopic,
     position::{LogPosition, applied_wait, log_get},
@@ -42,6 +44,7 @@ pub(crate) struct World {
     frontier: Frontier,
     routes: Routes,
     now_us: Arc<AtomicI64>,
+    describes: Arc<AtomicU64>,
     workers: JoinSet<()>,
     stop: CancellationToken,
     fold: Option<FoldThread>,
@@ -61,6 +64,21 @@ impl LogReader for Keeping {
 
     async fn trim(&self, _: Topic, _: u32, _: u64) -> matyan_log::Result<()> {
         Ok(())
+    }
+}
+
+/// Counts how often somebody asks for its ends.
+struct Counting(Arc<EmbeddedLog>, Arc<AtomicU64>);
+
+#[async_trait::async_trait]
+impl LogWriter for Counting {
+    fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Append {
+        self.0.append(topic, records)
+    }
+
+    async fn describe(&self, topic: Topic) -> matyan_log::Result<TopicInfo> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.describe(topic).await
     }
 }
 
@@ -87,6 +105,11 @@ impl World {
         world._directories.extend(directories);
         world.deps.log_reader = Arc::new(Keeping(world.log.clone()));
         world
+    }
+
+    /// One whose log nobody applies before `start_workers`.
+    pub(crate) async fn lagging() -> Self {
+        Self::without_workers(None).await
     }
 
     async fn without_workers(log: Option<Arc<EmbeddedLog>>) -> Self {
@@ -124,9 +147,10 @@ impl World {
             let ids = ids.clone();
             move || format!("00000000-0000-4000-8000-{:012x}", ids.fetch_add(1, Ordering::Relaxed))
         };
+        let describes = Arc::new(AtomicU64::new(0));
         let backend = Backend::new(Context {
             store: store.clone(),
-            log: log.clone(),
+            log: Arc::new(Counting(log.clone(), describes.clone())),
             blobs: blobs.clone(),
             blob_uri: "file:///blobs".to_owned(),
             uri_key: UriKey::new(b"secret"),
@@ -158,6 +182,7 @@ impl World {
             frontier,
             routes,
             now_us,
+            describes,
             workers,
             stop,
             fold: None,
@@ -197,6 +222,11 @@ impl World {
 
     pub(crate) fn now_us(&self) -> i64 {
         self.now_us.load(Ordering::Relaxed)
+    }
+
+    /// How often the backend has asked where the log ends.
+    pub(crate) fn describes(&self) -> u64 {
+        self.describes.load(Ordering::Relaxed)
     }
 
     pub(crate) fn pass(&self, seconds: i64) {
