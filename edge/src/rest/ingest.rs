@@ -21,7 +21,7 @@ use tonic::{Code, Status};
 use super::call::Call;
 use super::form::Form;
 use super::shape::{Member, Shape};
-use super::table::{Answer, Base, Operation};
+use super::table::{Answer, Base, Kind, Operation, Parameter};
 use crate::error::{ApiError, Problem, blamed_field};
 use crate::services::Services;
 
@@ -61,7 +61,10 @@ pub(crate) fn operations() -> Vec<Operation> {
             |services, call| Box::pin(upload(services, call)),
         )
         .base(Base::Rest)
+        .query(&[Parameter::new("expires", Kind::Text, None), Parameter::new("signature", Kind::Text, None)])
         .raw()
+        // A URL that was not presigned, and a blob store with URLs of its own.
+        .fails(&["403", "501"])
         .answers(&UPLOADED),
     ]
 }

@@ -14,7 +14,7 @@ pub(crate) fn document(operations: &[Operation]) -> Value {
     let mut paths = Map::new();
     for operation in operations {
         for (path, dialect) in operation.paths() {
-            let path = path.replace("{*", "{") + "/";
+            let path = shown(&path);
             let item = paths.entry(path.clone()).or_insert_with(|| json!({}));
             item[operation.method.as_str().to_lowercase()] = describe(operation, &path, dialect);
         }
@@ -36,8 +36,8 @@ pub(crate) fn page(operations: &[Operation]) -> String {
             // Writing to a string cannot fail.
             let _ = write!(
                 rows,
-                "<tr><td>{method}</td><td><code>{}/</code></td><td>{summary}</td></tr>",
-                escape(&path)
+                "<tr><td>{method}</td><td><code>{}</code></td><td>{summary}</td></tr>",
+                escape(&shown(&path))
             );
         }
     }
@@ -48,6 +48,14 @@ pub(crate) fn page(operations: &[Operation]) -> String {
          Metrics and params also travel over a WebSocket at <code>/api/v1/ws/runs/{{run_id}}</code>, and every \
          operation is a gRPC method on this port; reflection is on.</p><table>{rows}</table></body></html>"
     )
+}
+
+/// A path ends with a slash. The key of a blob is the rest of its path, where a slash would be part of the key.
+fn shown(path: &str) -> String {
+    match path.contains("{*") {
+        true => path.replace("{*", "{"),
+        false => format!("{path}/"),
+    }
 }
 
 fn escape(text: &str) -> String {
@@ -135,7 +143,7 @@ fn responses(operation: &Operation, dialect: Dialect) -> Value {
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
     });
     let mut responses = Map::new();
-    for status in errors(operation) {
+    for status in errors(operation).iter().chain(operation.failures) {
         responses.insert((*status).to_owned(), error.clone());
     }
     if operation.may_be_unready {

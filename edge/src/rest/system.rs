@@ -35,6 +35,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             Box::pin(live(services))
         })
         .base(Base::Root)
+        .fails(&["503"])
         .answers(&DONE),
         get("/health/ready", "Whether it can do its work; 503 when not", |services, call| {
             Box::pin(ready(services, call))

@@ -100,6 +100,8 @@ pub(crate) struct Operation {
     pub(crate) is_zoned: bool,
     /// It answers in the form of a success with 503, too.
     pub(crate) may_be_unready: bool,
+    /// Statuses of errors beside those that every operation has.
+    pub(crate) failures: &'static [&'static str],
     /// Problems of the request are told as a list in `detail`.
     pub(crate) lists_problems: bool,
     pub(crate) handler: Handler,
@@ -118,6 +120,7 @@ impl Operation {
             output: Output::Json(&Form::Any),
             is_zoned: false,
             may_be_unready: false,
+            failures: &[],
             lists_problems: false,
             handler,
         }
@@ -153,6 +156,10 @@ impl Operation {
 
     pub(crate) fn maybe_unready(self) -> Self {
         Operation { may_be_unready: true, ..self }
+    }
+
+    pub(crate) fn fails(self, failures: &'static [&'static str]) -> Self {
+        Operation { failures, ..self }
     }
 
     pub(crate) fn listing_problems(self) -> Self {

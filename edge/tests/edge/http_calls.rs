@@ -216,6 +216,14 @@ async fn the_api_describes_itself() {
     let presign = &description["paths"]["/api/v1/rest/artifacts/presign/"]["post"];
     let schema = &presign["requestBody"]["content"]["application/json"]["schema"];
     assert_eq!(schema["required"], json!(["run_id", "artifact_path"]));
+    // The key of a blob is the rest of the path: with a slash behind it, it would be another one.
+    let upload = &description["paths"]["/api/v1/rest/blobs/{key}"]["put"];
+    let names = upload["parameters"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap());
+    assert_eq!(names.collect::<Vec<_>>(), ["key", "expires", "signature"]);
+    for status in ["200", "403", "501"] {
+        assert!(upload["responses"][status].is_object(), "{status}");
+    }
+    assert!(description["paths"]["/health/live/"]["get"]["responses"]["503"].is_object());
     let page = server.get("/docs").await;
     assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
     assert!(String::from_utf8(page.body).unwrap().contains("/api/v1/rest/artifacts/presign/"));

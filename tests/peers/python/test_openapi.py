@@ -43,6 +43,8 @@ def ids(server, tmp_path_factory):
     with httpx.Client(base_url=f"{server.query}/api/v1/rest", timeout=60) as http:
         eventually(lambda: http.get(f"/runs/{run.hash}/info/").json()["props"]["active"] is False, "it is finished")
         post = lambda path, **body: http.post(path, json=body).raise_for_status().json()["id"]
+        place = {"run_id": run.hash, "artifact_path": "fuzzed/a b.bin"}
+        presigned = httpx.post(f"{server.ingest}/api/v1/rest/artifacts/presign/", json=place)
         app = post("/apps/", type="metrics", state={"a": None})
         return {
             "run": run.hash,
@@ -52,6 +54,7 @@ def ids(server, tmp_path_factory):
             "app": app,
             "dashboard": post("/dashboards/", name="board", app_id=app),
             "report": post("/reports/", name="report"),
+            "upload": presigned.raise_for_status().json()["upload_url"],
         }
 
 
@@ -70,3 +73,8 @@ def test_no_answer_is_outside_the_description(server, ids, side, tmp_path):
         env=os.environ | environment, cwd=tmp_path, capture_output=True, text=True, check=False,
     )
     assert run.returncode == 0, run.stdout[-20_000:] + run.stderr[-2_000:]
+    if side == "ingest":
+        # Some uploads got past their signature.
+        metrics = httpx.get(f"{server.ingest}/metrics/").text
+        uploads = [line for line in metrics.splitlines() if "/blobs/{id}/" in line and "_total{" in line]
+        assert any('method="PUT"' in line and '"2xx"' in line for line in uploads), uploads
