@@ -10,8 +10,9 @@ const TRUE: HeaderValue = HeaderValue::from_static("true");
 const ORIGIN: HeaderValue = HeaderValue::from_static("Origin");
 
 /// What gRPC-web clients and our own pages read of an answer.
-const EXPOSED: HeaderValue =
-    HeaderValue::from_static("grpc-status, grpc-message, grpc-status-details-bin, x-request-id");
+const EXPOSED: HeaderValue = HeaderValue::from_static(
+    "grpc-status, grpc-message, grpc-status-details-bin, x-request-id, x-query-warnings",
+);
 
 /// The answer to a preflight; `None` if the request is none.
 pub(crate) fn preflight(allowed: &[String], method: &Method, headers: &HeaderMap) -> Option<Response> {

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::call::{Dialect, TIMEZONE};
 use super::form::Form;
+use super::streamed::WARNINGS;
 use super::table::{Base, Input, Kind, Operation, Output, Parameter};
 
 /// The description of `operations`, in OpenAPI 3.1.
@@ -129,6 +130,14 @@ fn responses(operation: &Operation, dialect: Dialect) -> Value {
     let (status, success) = match operation.output {
         Output::Json(form) => (operation.success, content("application/json", form.schema())),
         Output::Bytes => (operation.success, content("application/octet-stream", json!({}))),
+        Output::Found => {
+            let mut found = content("application/octet-stream", json!({}));
+            found["headers"] = json!({WARNINGS: {
+                "description": "what is odd about the query: a JSON array of messages, in ASCII",
+                "schema": {"type": "string"},
+            }});
+            (operation.success, found)
+        }
         Output::File => (operation.success, content("*/*", json!({}))),
         Output::Zip => (operation.success, content("application/zip", json!({}))),
         Output::Text => (operation.success, content("text/plain", json!({}))),

@@ -7,7 +7,7 @@ use matyan_proto::common::v1::StepRange;
 use matyan_proto::limits::POINTS_PER_SERIES;
 use matyan_proto::runs::v1::{Run, RunParts};
 use matyan_proto::search::v1::metrics_request::Points;
-use matyan_proto::search::v1::{MetricsRequest, MetricsResponse, RunMetrics};
+use matyan_proto::search::v1::{MetricsRequest, MetricsResponse, RunMetrics, Warning};
 use matyan_proto::series::v1::align_request::Axis;
 use matyan_proto::series::v1::{
     AlignRequest, AlignResponse, AlignRun, AlignSeries, AlignedSeries, PointColumns, SeriesPoints,
@@ -52,7 +52,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             |services, call| Box::pin(search(services, call)),
         )
         .zoned()
-        .output(Output::Bytes)
+        .output(Output::Found)
         .query(&[
             Parameter::new("q", Kind::Text, Some("")),
             Parameter::new("p", Kind::Int, Some("50")),
@@ -116,13 +116,18 @@ struct MetricRows {
 impl Rows for MetricRows {
     type Message = MetricsResponse;
 
+    fn warnings(message: &MetricsResponse) -> &[Warning] {
+        &message.warnings
+    }
+
     fn write(&mut self, message: MetricsResponse, encoder: &mut Encoder) {
+        let is_sign_of_life = message.runs.is_empty() && !message.done;
         for found in message.runs {
             self.write_run(found, encoder);
         }
         // A frame in the middle of a run would tear its tree.
         if let (Some(progress), None) = (&message.progress, &self.open) {
-            self.progress.tell(encoder, progress.checked as i64, progress.total as i64);
+            self.progress.of(encoder, progress, is_sign_of_life);
         }
         self.done |= message.done;
     }

@@ -11,7 +11,7 @@ use matyan_proto::objects::v1::{
     BatchRequest, BatchResponse, Object, Selection, Sequence, Step, StepRequest, StepResponse,
 };
 use matyan_proto::runs::v1::{GetRequest, Run, RunParts};
-use matyan_proto::search::v1::{ObjectsRequest, ObjectsResponse, RunObjects};
+use matyan_proto::search::v1::{ObjectsRequest, ObjectsResponse, RunObjects, Warning};
 
 use super::call::Call;
 use super::runs_search::{query, refused, write_context, write_params, write_props};
@@ -61,7 +61,7 @@ macro_rules! operations_of {
                 |services, call| Box::pin(search(services, call, $series_type)),
             )
             .zoned()
-            .output(Output::Bytes)
+            .output(Output::Found)
             .query(SEARCH),
             Operation::new(
                 Method::POST,
@@ -165,13 +165,18 @@ struct OpenRun {
 impl Rows for SearchRows {
     type Message = ObjectsResponse;
 
+    fn warnings(message: &ObjectsResponse) -> &[Warning] {
+        &message.warnings
+    }
+
     fn write(&mut self, message: ObjectsResponse, encoder: &mut Encoder) {
+        let is_sign_of_life = message.runs.is_empty() && !message.done;
         for found in message.runs {
             self.write_run(found, encoder);
         }
         // A frame in the middle of a run would tear its tree.
         if let (Some(progress), None) = (&message.progress, &self.open) {
-            self.progress.tell(encoder, progress.checked as i64, progress.total as i64);
+            self.progress.of(encoder, progress, is_sign_of_life);
         }
         self.done |= message.done;
     }

@@ -6,7 +6,7 @@ use http::{Method, StatusCode};
 use matyan_proto::common::v1::SeriesType;
 use matyan_proto::runs::v1::{Run, RunParts, SeriesInfo};
 use matyan_proto::search::v1::sort::By;
-use matyan_proto::search::v1::{Query, RunsRequest, RunsResponse, Sort, SortField};
+use matyan_proto::search::v1::{Query, RunsRequest, RunsResponse, Sort, SortField, Warning};
 use serde_json::Value;
 use tonic::Status;
 
@@ -31,7 +31,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             |services, call| Box::pin(search(services, call)),
         )
         .zoned()
-        .output(Output::Bytes)
+        .output(Output::Found)
         .query(&[
             Parameter::new("q", Kind::Text, Some("")),
             Parameter::new("limit", Kind::Int, Some("0")),
@@ -177,6 +177,10 @@ fn total(message: &RunsResponse) -> i64 {
 
 impl Rows for SearchRows {
     type Message = RunsResponse;
+
+    fn warnings(message: &RunsResponse) -> &[Warning] {
+        &message.warnings
+    }
 
     fn write(&mut self, message: RunsResponse, encoder: &mut Encoder) {
         let total = total(&message);

@@ -2,6 +2,7 @@
 //! The first message is awaited before the status line, so that whatever a service refuses is an error and not a torn body. A
 //! stream that fails later, or ends without saying so, aborts the connection: a clean end always means that it is complete.
 
+use std::fmt::Write;
 use std::io;
 
 use axum::body::Body;
@@ -9,17 +10,31 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures::stream;
 use http::{HeaderValue, header};
+use matyan_proto::common::v1;
+use matyan_proto::search::v1::Warning;
+use serde_json::Value;
 use tonic::{Status, Streaming};
 
 use super::shared::stream_pair;
 use super::table::Answer;
 use crate::stream::Encoder;
 
+/// Tells what is odd about a query.
+pub(crate) const WARNINGS: &str = "x-query-warnings";
+
+/// Proxies refuse heads that are long.
+const WARNINGS_BYTES: usize = 2_048;
+
 /// Turns the messages of one call into entries.
 pub(crate) trait Rows: Send + 'static {
     type Message: Send + 'static;
 
     fn write(&mut self, message: Self::Message, encoder: &mut Encoder);
+
+    /// What is odd about the query, which its first message tells.
+    fn warnings(_: &Self::Message) -> &[Warning] {
+        &[]
+    }
 
     /// After the last message. False when the stream has not come to its proper end.
     fn finish(&mut self, encoder: &mut Encoder) -> bool;
@@ -37,10 +52,15 @@ pub(crate) async fn answer_after<R: Rows>(
     rows: R,
 ) -> Answer {
     let first = messages.message().await?;
+    let warnings = first.as_ref().and_then(|first| warnings(R::warnings(first)));
     let state = State { messages, rows, encoder: Encoder::new(), next: Next::Message(first) };
     let chunks = stream::try_unfold(state, State::chunk);
     let before = stream::iter((!before.is_empty()).then_some(Ok(before)));
-    Ok(response(Body::from_stream(futures::StreamExt::chain(before, chunks))))
+    let mut response = response(Body::from_stream(futures::StreamExt::chain(before, chunks)));
+    if let Some(warnings) = warnings {
+        response.headers_mut().insert(WARNINGS, warnings);
+    }
+    Ok(response)
 }
 
 /// An answer that is complete already.
@@ -53,6 +73,37 @@ fn response(body: Body) -> Response {
     let octets = HeaderValue::from_static("application/octet-stream");
     response.headers_mut().insert(header::CONTENT_TYPE, octets);
     response
+}
+
+/// The messages as a JSON array in ASCII, those that there is room for; `None` without any.
+fn warnings(warnings: &[Warning]) -> Option<HeaderValue> {
+    let mut text = String::new();
+    for warning in warnings {
+        let message = ascii(&Value::from(warning.message.as_str()).to_string());
+        if text.len() + message.len() < WARNINGS_BYTES {
+            text.push(if text.is_empty() { '[' } else { ',' });
+            text.push_str(&message);
+        }
+    }
+    text.push(']');
+    HeaderValue::from_str(&text).ok().filter(|_| text.starts_with('['))
+}
+
+/// JSON whose strings escape what is no ASCII, as headers of HTTP are.
+fn ascii(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for character in json.chars() {
+        match character.is_ascii() && character != '\u{7f}' {
+            true => text.push(character),
+            false => {
+                for unit in character.encode_utf16(&mut [0; 2]) {
+                    // Writing to a string cannot fail.
+                    let _ = write!(text, "\\u{unit:04x}");
+                }
+            }
+        }
+    }
+    text
 }
 
 struct State<R: Rows> {
@@ -114,6 +165,15 @@ impl Progress {
     pub(crate) fn tell(&mut self, encoder: &mut Encoder, checked: i64, total: i64) {
         if self.last != Some((checked, total)) {
             self.frame(encoder, checked, total);
+        }
+    }
+
+    /// Tells how far a search of sequences is; a message without one is a sign of life, which may tell what was told last.
+    pub(crate) fn of(&mut self, encoder: &mut Encoder, progress: &v1::Progress, is_sign_of_life: bool) {
+        let (checked, total) = (progress.checked as i64, progress.total as i64);
+        match is_sign_of_life {
+            true => self.frame(encoder, checked, total),
+            false => self.tell(encoder, checked, total),
         }
     }
 

@@ -76,6 +76,8 @@ pub(crate) enum Output {
     Json(&'static Form),
     /// Entries of the streaming codec.
     Bytes,
+    /// The same of what a query finds; a header tells what is odd about the query.
+    Found,
     /// A file of any type.
     File,
     Zip,

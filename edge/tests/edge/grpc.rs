@@ -75,7 +75,8 @@ async fn a_browser_calls_by_grpc_web() {
     let answer = server.http(request).await;
     assert_eq!(answer.status, 200);
     assert_eq!(answer.header("access-control-allow-origin"), Some("http://localhost:3000"));
-    assert!(answer.header("access-control-expose-headers").unwrap().contains("grpc-status"));
+    let exposed = answer.header("access-control-expose-headers").unwrap();
+    assert!(exposed.contains("grpc-status") && exposed.contains("x-query-warnings"), "{exposed}");
     let length = u32::from_be_bytes(answer.body[1..5].try_into().unwrap()) as usize;
     assert_eq!(PresignResponse::decode(&answer.body[5..5 + length]).unwrap().key, "r/a");
     let trailers = String::from_utf8_lossy(&answer.body[5 + length..]).to_lowercase();

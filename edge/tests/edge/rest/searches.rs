@@ -105,6 +105,66 @@ async fn a_refused_query_is_an_error_before_the_stream() {
     assert_eq!(answer.json()["detail"]["offset"], 6);
 }
 
+/// Whoever finds nothing because of a misspelt name is told before the first row.
+#[tokio::test]
+async fn warnings_of_a_query_stand_in_a_header() {
+    let rest = Rest::new();
+    let warned = |messages: &[String]| -> Vec<search::v1::Warning> {
+        let warning =
+            |message: &String| search::v1::Warning { message: message.clone(), ..Default::default() };
+        messages.iter().map(warning).collect()
+    };
+    let tell = |messages: &[String]| {
+        let warnings = warned(messages);
+        let first = search::v1::RunsResponse { warnings: warnings.clone(), ..Default::default() };
+        let last = search::v1::RunsResponse { done: true, ..Default::default() };
+        rest.backend.answers("search.v1.SearchService/Runs", [first, last]);
+        let first = search::v1::MetricsResponse { warnings: warnings.clone(), ..Default::default() };
+        let last = search::v1::MetricsResponse { done: true, ..Default::default() };
+        rest.backend.answers("search.v1.SearchService/Metrics", [first, last]);
+        let whole = search::v1::ObjectsResponse { warnings, done: true, ..Default::default() };
+        rest.backend.answers("search.v1.SearchService/Objects", [whole]);
+    };
+    let messages = ["the name 'größe' is\n\u{7f} not known".to_owned(), "\u{1f600}".to_owned()];
+    tell(&messages);
+    for kind in ["run", "metric", "images"] {
+        let answer = rest.get(&format!("/runs/search/{kind}/?q=x")).await;
+        let told = answer.header("x-query-warnings").unwrap();
+        assert!(told.bytes().all(|byte| (b' '..0x7f).contains(&byte)), "{told}");
+        assert_eq!(serde_json::from_str::<Vec<String>>(told).unwrap(), messages);
+        assert_eq!(answer.entries(), ["progress_0 = []", "progress_0/0 = 0", "progress_0/1 = 0"], "{kind}");
+    }
+    // Those that there is room for.
+    tell(&[vec!["x".repeat(3_000)], vec!["ä".repeat(100); 9]].concat());
+    let told = rest.get("/runs/search/run/").await.header("x-query-warnings").unwrap().to_owned();
+    assert_eq!(serde_json::from_str::<Vec<String>>(&told).unwrap(), vec!["ä".repeat(100); 3]);
+    tell(&[]);
+    assert_eq!(rest.get("/runs/search/run/").await.header("x-query-warnings"), None);
+}
+
+/// A search that looks for long finds nothing new to tell, and its reader must not take it for dead.
+#[tokio::test]
+async fn searches_of_sequences_pass_signs_of_life_on() {
+    let rest = Rest::new();
+    let progress = Some(Progress { checked: 1, total: 2, matched: 0 });
+    let alive = || search::v1::MetricsResponse { progress, ..Default::default() };
+    let end = search::v1::MetricsResponse { progress, done: true, ..Default::default() };
+    rest.backend.answers("search.v1.SearchService/Metrics", [alive(), alive(), alive(), end]);
+    let alive = || search::v1::ObjectsResponse { progress, ..Default::default() };
+    let end = search::v1::ObjectsResponse { progress, done: true, ..Default::default() };
+    rest.backend.answers("search.v1.SearchService/Objects", [alive(), alive(), alive(), end]);
+    for kind in ["metric", "texts"] {
+        let entries = rest.get(&format!("/runs/search/{kind}/")).await.entries();
+        let frames: Vec<_> = entries.chunks(3).map(|frame| frame.join(" ")).collect();
+        let frame = |number, checked, total| {
+            format!("progress_{number} = [] progress_{number}/0 = {checked} progress_{number}/1 = {total}")
+        };
+        let expected = [frame(0, 1, 2), frame(1, 1, 2), frame(2, 1, 2), frame(3, 0, 0)];
+        assert_eq!(frames, expected, "{kind}");
+        assert!(rest.get(&format!("/runs/search/{kind}/?report_progress=false")).await.body.is_empty());
+    }
+}
+
 #[tokio::test]
 async fn a_stream_that_breaks_is_broken_for_the_client() {
     let rest = Rest::new();

@@ -66,13 +66,17 @@ impl RunSearch {
         let mut pulse = Pulse::new(sender);
         let opened = Scanner::new(self.context.clone(), self.call.project, &self.compiled);
         let scanner = pulse.during(opened, || None).await??;
+        let warnings = self.compiled.warnings;
+        if !warnings.is_empty() {
+            // Before anything is looked for: what is odd about a query must not wait for a match.
+            pulse.send(RunsResponse { warnings, ..RunsResponse::default() }).await?;
+        }
         let out = Out {
             pulse,
             names: Names::new(&self.call),
             context: self.context,
             parts: self.parts,
             report_progress: self.compiled.report_progress,
-            warnings: self.compiled.warnings,
             scanner,
             left: self.limit,
             found: 0,
@@ -99,7 +103,6 @@ struct Out<'s> {
     names: Names,
     parts: RunParts,
     report_progress: bool,
-    warnings: Vec<Warning>,
     /// Runs still wanted; `None`: all.
     left: Option<u64>,
     /// Matches so far, and whether none was passed over.
@@ -300,7 +303,6 @@ impl Out<'_> {
         let mut message = std::mem::take(&mut self.message);
         message.match_count = self.match_count;
         message.progress = self.progress();
-        message.warnings = std::mem::take(&mut self.warnings);
         message
     }
 

@@ -99,6 +99,11 @@ impl SequenceSearch {
         let mut pulse = Pulse::new(sender);
         let opened = Scanner::new(self.context.clone(), self.call.project, &self.compiled);
         let scanner = pulse.during(opened, || None).await??;
+        let warnings = self.compiled.warnings;
+        if !warnings.is_empty() {
+            // As with runs.
+            pulse.send(K::message(Vec::new(), About { warnings, ..About::default() })).await?;
+        }
         let out = Out {
             pulse,
             scanner,
@@ -107,7 +112,6 @@ impl SequenceSearch {
             found: 0,
             rows: Vec::new(),
             bytes: 0,
-            warnings: self.compiled.warnings,
             report_progress: self.compiled.report_progress,
             context: self.context,
             call: self.call,
@@ -127,7 +131,6 @@ struct Out<'s, K: Kind> {
     names: Names,
     parts: RunParts,
     report_progress: bool,
-    warnings: Vec<Warning>,
     left: Option<u32>,
     /// Runs with a match so far.
     found: u64,
@@ -166,7 +169,6 @@ impl<K: Kind> Out<'_, K> {
                 self.flush(&mut delivery, &mut None).await?;
             }
         }
-        self.warnings.extend(always_raised(&self.scanner));
         let message = self.message(true);
         Ok(self.pulse.send(message).await?)
     }
@@ -304,7 +306,8 @@ impl<K: Kind> Out<'_, K> {
 
     fn message(&mut self, done: bool) -> K::Message {
         self.bytes = 0;
-        let (progress, warnings) = (self.progress(), std::mem::take(&mut self.warnings));
+        let progress = self.progress();
+        let warnings = always_raised(&self.scanner).filter(|_| done).into_iter().collect();
         K::message(std::mem::take(&mut self.rows), About { progress, warnings, done })
     }
 }

@@ -440,4 +440,13 @@ async fn mistakes_of_a_query_are_told() {
     let found = world.runs(world::of("experiment == 'x'")).await.unwrap();
     assert!(found.warnings.iter().any(|it| it.contains("'experiment'")), "{:?}", found.warnings);
     assert!(world.runs(world::of("run.at == 0")).await.unwrap().warnings.is_empty());
+    // In the first message, before a match: whoever waits for the head of an answer has them.
+    let query = world::of("run.at >= 0 or experiment == 'x'");
+    let first =
+        world.search().runs(query.clone()).await.unwrap().into_inner().message().await.unwrap().unwrap();
+    assert_eq!((first.warnings.len(), first.runs.len(), first.done), (1, 0, false), "{first:?}");
+    let request = MetricsRequest { query: query.query, ..MetricsRequest::default() };
+    let mut stream = world.search().metrics(request).await.unwrap().into_inner();
+    let first = stream.message().await.unwrap().unwrap();
+    assert_eq!((first.warnings.len(), first.runs.len(), first.done), (1, 0, false), "{first:?}");
 }
