@@ -197,6 +197,9 @@ fn syntax_error<'a>(http: StatusCode, message: &str, get: impl Fn(&str) -> Optio
         "line": number("line"),
         "offset": number("offset"),
         "end_offset": number("end_offset"),
+        "column": number("column"),
+        "end_column": number("end_column"),
+        "expected": get("expected"),
     });
     let extra = Extra { detail: Some(detail), title: Some("SyntaxError"), allow: None };
     ApiError::new(http, format!("Invalid query syntax: {message}")).with(extra)
@@ -267,7 +270,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_query_error_tells_its_place() {
-        let metadata = [("statement", "run."), ("line", "1"), ("offset", "6"), ("end_offset", "7")];
+        let metadata = [
+            ("statement", "run."),
+            ("line", "1"),
+            ("offset", "6"),
+            ("end_offset", "7"),
+            ("column", "5"),
+            ("end_column", "6"),
+            ("expected", "a name"),
+        ];
         let (status, body) =
             answer(self::status(ProductCode::InvalidQuery, "a name is missing", &metadata).into()).await;
         assert_eq!(status, 400);
@@ -275,7 +286,10 @@ mod tests {
             body,
             json!({
                 "error": {"code": "bad_request", "message": "Invalid query syntax: a name is missing"},
-                "detail": {"name": "SyntaxError", "statement": "run.", "line": 1, "offset": 6, "end_offset": 7},
+                "detail": {
+                    "name": "SyntaxError", "statement": "run.", "line": 1, "offset": 6, "end_offset": 7,
+                    "column": 5, "end_column": 6, "expected": "a name",
+                },
                 "message": "SyntaxError",
             })
         );

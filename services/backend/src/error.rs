@@ -95,14 +95,18 @@ impl Error {
         match self {
             Self::InvalidField { field, .. } => pairs(&[("field", field)]),
             Self::TooLarge { field, limit, .. } => pairs(&[("field", field), ("limit", &limit.to_string())]),
-            Self::InvalidQuery { error, place } => pairs(&[
-                ("statement", &error.statement),
-                ("line", &place.line.to_string()),
-                ("column", &place.column.to_string()),
-                ("end_column", &place.end_column.to_string()),
-                ("offset", &error.wrapped_offset().to_string()),
-                ("end_offset", &error.wrapped_end_offset().to_string()),
-            ]),
+            Self::InvalidQuery { error, place } => {
+                let mut told: HashMap<String, String> = pairs(&[
+                    ("statement", &error.statement),
+                    ("line", &place.line.to_string()),
+                    ("column", &place.column.to_string()),
+                    ("end_column", &place.end_column.to_string()),
+                    ("offset", &error.wrapped_offset().to_string()),
+                    ("end_offset", &error.wrapped_end_offset().to_string()),
+                ]);
+                told.extend(error.expected.clone().map(|expected| ("expected".to_owned(), expected)));
+                told
+            }
             Self::QueryTooExpensive(budget) => pairs(&[("limit", &format!("{budget:?}"))]),
             Self::SortTooLarge { limit } => pairs(&[("limit", &limit.to_string())]),
             Self::NotFound { resource, id } => pairs(&[("resource", resource), ("id", id)]),

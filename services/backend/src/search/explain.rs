@@ -35,7 +35,8 @@ pub(super) async fn explain(
         Ok(compiled) => compiled,
         Err(Error::InvalidQuery { error, place }) => {
             let Place { line, column, end_column } = place;
-            let error = QueryError { message: error.message, line, column, end_column };
+            let matyan_ql::QueryError { message, expected, .. } = *error;
+            let error = QueryError { message, line, column, end_column, expected };
             return Ok(ExplainResponse { error: Some(error), ..ExplainResponse::default() });
         }
         Err(error) => return Err(error),

@@ -6,6 +6,7 @@ use matyan_proto::{
     series::v1::{AlignRequest, AlignResponse, AlignRun, AlignSeries, align_request::Axis},
 };
 use tonic::Code;
+use tonic_types::StatusExt;
 
 use crate::world::{self, Sequence, Spec, World, map, spec};
 
@@ -141,6 +142,14 @@ async fn explaining_tells_meaning_and_plan() {
     let explained = explain(&world, "SELECT x IF run.lr <\n  run.").await;
     let error = explained.error.expect("it is refused");
     assert_eq!((error.line, explained.full_scan, explained.normalized.as_str()), (2, false, ""));
+    let error = explain(&world, "run.lr < 3 run.at").await.error.expect("it is refused");
+    assert_eq!(error.expected.as_deref(), Some("an operator, or the end of the expression"));
+    // The same is told of a search.
+    let refused = world.runs(world::of("run.lr < 3 run.at")).await.expect_err("it is refused");
+    let metadata = refused.get_error_details().error_info().expect("why").metadata.clone();
+    assert_eq!(metadata["expected"], error.expected.unwrap_or_default());
+    let place = [("column", error.column), ("end_column", error.end_column)];
+    assert!(place.iter().all(|(key, value)| metadata[*key] == value.to_string()), "{metadata:?}");
     let request = ExplainRequest { query: world::query(""), ..ExplainRequest::default() };
     assert_eq!(world.search().explain(request).await.expect_err("no kind").code(), Code::InvalidArgument);
 }

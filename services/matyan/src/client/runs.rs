@@ -10,8 +10,8 @@ use matyan_proto::{
         run_service_client::RunServiceClient,
     },
     search::v1::{
-        ExplainRequest, ExplainResponse, Query, RunsRequest, SearchKind, Sort, SortField, Warning,
-        search_service_client::SearchServiceClient, sort::By,
+        ExplainRequest, ExplainResponse, Query, QueryError, RunsRequest, SearchKind, Sort, SortField,
+        Warning, search_service_client::SearchServiceClient, sort::By,
     },
     series::v1::{self as series, series_service_client::SeriesServiceClient},
 };
@@ -120,18 +120,19 @@ async fn wrong_query(channel: Channel, text: &str, status: tonic::Status) -> Err
         Some(error) => Error::Told(format!(
             "the query is wrong: {}{}\n`matyan runs search --help` shows some that are right",
             error.message,
-            place(text, error.line, error.column, error.end_column)
+            place(text, &error)
         )),
         None => status.into(),
     }
 }
 
-/// The line of the query, and below it a mark.
-fn place(text: &str, line: u32, column: u32, end_column: u32) -> String {
-    let Some(shown) = text.lines().nth((line as usize).wrapping_sub(1)) else { return String::new() };
-    let blank = " ".repeat((column as usize).saturating_sub(1));
-    let mark = "^".repeat((end_column.saturating_sub(column) as usize).max(1));
-    format!("\n  {shown}\n  {blank}{mark}")
+/// The line of the query, and below it a mark with what would have been right.
+fn place(text: &str, error: &QueryError) -> String {
+    let Some(shown) = text.lines().nth((error.line as usize).wrapping_sub(1)) else { return String::new() };
+    let blank = " ".repeat((error.column as usize).saturating_sub(1));
+    let mark = "^".repeat((error.end_column.saturating_sub(error.column) as usize).max(1));
+    let expected = error.expected.as_ref().map(|it| format!(" expected {it}")).unwrap_or_default();
+    format!("\n  {shown}\n  {blank}{mark}{expected}")
 }
 
 fn names(props: &Props) -> Vec<&str> {
@@ -179,7 +180,7 @@ async fn explain(channel: Channel, text: String, out: &mut Output) -> Result<(),
     let request = ExplainRequest { kind: SearchKind::Runs.into(), query: Some(query(&text)) };
     let answer = client!(SearchServiceClient, channel).explain(request).await?.into_inner();
     if let Some(error) = &answer.error {
-        let place = place(&text, error.line, error.column, error.end_column);
+        let place = place(&text, error);
         return Err(Error::Told(format!(
             "the query is wrong: {}{place}\n`matyan runs search --help` shows some that are right",
             error.message
@@ -408,9 +409,14 @@ mod tests {
 
     #[test]
     fn the_place_of_an_error_is_marked() {
-        assert_eq!(place("run.x ==", 1, 7, 9), "\n  run.x ==\n        ^^");
-        assert_eq!(place("a and\nb b", 2, 3, 3), "\n  b b\n    ^");
-        assert_eq!(place("", 0, 0, 0), "");
+        let check = |text: &str, (line, column, end_column), expected: Option<&str>, marked: &str| {
+            let expected = expected.map(str::to_owned);
+            let error = QueryError { line, column, end_column, expected, ..QueryError::default() };
+            assert_eq!(place(text, &error), marked);
+        };
+        check("run.x ==", (1, 7, 9), None, "\n  run.x ==\n        ^^");
+        check("a and\nb b", (2, 3, 3), Some("an operator"), "\n  b b\n    ^ expected an operator");
+        check("", (0, 0, 0), Some("an expression"), "");
     }
 
     #[test]
