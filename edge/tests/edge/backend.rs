@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use bytes::{BufMut, Bytes, BytesMut};
+use futures::StreamExt;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, StreamBody};
 use prost::Message;
+use tokio::sync::oneshot;
 use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
@@ -18,16 +20,35 @@ use tower::Service;
 #[derive(Clone, Default)]
 pub(crate) struct Backend(Arc<Mutex<Methods>>);
 
+#[derive(Clone)]
+struct Laid {
+    messages: Vec<Bytes>,
+    /// `None`: it goes on, and what it holds is gone when nobody listens any more.
+    end: Option<Status>,
+    held: Option<Arc<oneshot::Sender<()>>>,
+}
+
 #[derive(Default)]
 struct Methods {
-    answers: HashMap<String, (Vec<Bytes>, Option<Status>)>,
+    answers: HashMap<String, Laid>,
     requests: HashMap<String, Vec<Bytes>>,
 }
 
 impl Backend {
     /// The messages that `method` (as "runs.v1.RunService/Get") answers from now on.
     pub(crate) fn answers<M: Message>(&self, method: &str, messages: impl IntoIterator<Item = M>) {
-        self.lay(method, messages, None);
+        self.lay(method, messages, Some(Status::ok("")), None);
+    }
+
+    /// The same, and then nothing for ever, once. Tells when nobody waits for it any more.
+    pub(crate) fn holds<M: Message>(
+        &self,
+        method: &str,
+        messages: impl IntoIterator<Item = M>,
+    ) -> oneshot::Receiver<()> {
+        let (held, gone) = oneshot::channel();
+        self.lay(method, messages, None, Some(Arc::new(held)));
+        gone
     }
 
     /// The same, and then how it fails.
@@ -37,12 +58,19 @@ impl Backend {
         messages: impl IntoIterator<Item = M>,
         status: Status,
     ) {
-        self.lay(method, messages, Some(status));
+        self.lay(method, messages, Some(status), None);
     }
 
-    fn lay<M: Message>(&self, method: &str, messages: impl IntoIterator<Item = M>, status: Option<Status>) {
+    fn lay<M: Message>(
+        &self,
+        method: &str,
+        messages: impl IntoIterator<Item = M>,
+        end: Option<Status>,
+        held: Option<Arc<oneshot::Sender<()>>>,
+    ) {
         let messages = messages.into_iter().map(|it| it.encode_to_vec().into()).collect();
-        self.0.lock().unwrap().answers.insert(format!("/matyan.{method}"), (messages, status));
+        let laid = Laid { messages, end, held };
+        self.0.lock().unwrap().answers.insert(format!("/matyan.{method}"), laid);
     }
 
     /// What `method` was asked last.
@@ -75,24 +103,33 @@ impl Service<Request<Body>> for Backend {
             let message = body.split_off(5);
             let mut methods = backend.0.lock().unwrap();
             methods.requests.entry(path.clone()).or_default().push(message);
-            let answer = methods.answers.get(&path).cloned();
-            let (messages, status) = answer.unwrap_or_else(|| panic!("nothing is laid down for {path}"));
-            Ok(respond(messages, status.unwrap_or_else(|| Status::ok(""))))
+            let laid = methods.answers.get_mut(&path);
+            let laid = laid.unwrap_or_else(|| panic!("nothing is laid down for {path}"));
+            let held = laid.held.take();
+            Ok(respond(Laid { held, ..laid.clone() }))
         })
     }
 }
 
-fn respond(messages: Vec<Bytes>, status: Status) -> Response<Body> {
-    let mut trailers = HeaderMap::new();
-    status.add_header(&mut trailers).unwrap();
-    let frames = messages.into_iter().map(|message| {
+fn respond(laid: Laid) -> Response<Body> {
+    let frames = laid.messages.into_iter().map(|message| {
         let mut framed = BytesMut::new();
         framed.put_u8(0);
         framed.put_u32(message.len() as u32);
         framed.put(message);
         Ok::<_, Infallible>(http_body::Frame::data(framed.freeze()))
     });
-    let frames = futures::stream::iter(frames.chain([Ok(http_body::Frame::trailers(trailers))]));
+    let (end, held) = (laid.end, laid.held);
+    let last = async move {
+        let Some(status) = end else {
+            let _held = held;
+            return std::future::pending().await;
+        };
+        let mut trailers = HeaderMap::new();
+        status.add_header(&mut trailers).unwrap();
+        Ok(http_body::Frame::trailers(trailers))
+    };
+    let frames = futures::stream::iter(frames).chain(futures::stream::once(last));
     Response::builder()
         .header("content-type", "application/grpc")
         .body(Body::new(StreamBody::new(frames)))

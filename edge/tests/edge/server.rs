@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::frontier::Frontier;
 
 /// A test that waits longer than this is stuck. It measures nothing.
-const STUCK: Duration = Duration::from_secs(60);
+pub(crate) const STUCK: Duration = Duration::from_secs(60);
 
 pub(crate) struct Server {
     pub(crate) frontier: Frontier,

@@ -1,6 +1,11 @@
 //! Searches of runs and of metrics, and x axes, as entries of the streaming codec.
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
 use super::*;
+use crate::server::STUCK;
 
 /// What run search streams for `run()` and an empty run.
 const TWO_RUNS: &str = r##"progress_0 = []
@@ -181,6 +186,40 @@ async fn a_stream_that_breaks_is_broken_for_the_client() {
     // An end without the last message is no end.
     rest.backend.answers("search.v1.SearchService/Runs", [first]);
     check().await;
+}
+
+/// Nobody reads on in a browser tab that was closed: what it has asked for must end, in the middle and before the first match.
+#[tokio::test]
+async fn a_client_that_leaves_ends_its_search() {
+    let rest = Rest::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(matyan_edge::serve(listener, None, rest.edge.clone(), stop.clone()));
+    let first =
+        search::v1::RunsResponse { runs: vec![run()], first_place: 1, match_count: 2, ..Default::default() };
+    for messages in [vec![first], vec![]] {
+        let is_silent = messages.is_empty();
+        let gone = rest.backend.holds("search.v1.SearchService/Runs", messages);
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let request = "GET /api/v1/rest/runs/search/run/ HTTP/1.1\r\nhost: x\r\n\r\n";
+        client.write_all(request.as_bytes()).await.unwrap();
+        if is_silent {
+            while rest.backend.times_asked("search.v1.SearchService/Runs") < 2 {
+                tokio::task::yield_now().await;
+            }
+        } else {
+            let mut head = [0; 12];
+            client.read_exact(&mut head).await.unwrap();
+            assert_eq!(&head, b"HTTP/1.1 200");
+        }
+        drop(client);
+        // A search that goes on waits here for ever, and is stopped from outside.
+        let told = tokio::time::timeout(STUCK, gone).await.expect("the search ends");
+        told.expect_err("nobody sends, it is dropped");
+    }
+    stop.cancel();
+    serving.await.unwrap();
 }
 
 #[tokio::test]
