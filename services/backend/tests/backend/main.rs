@@ -9,6 +9,7 @@ mod backup;
 mod experiments;
 mod logs;
 mod notes;
+mod objects;
 mod project;
 mod projects;
 mod runs;

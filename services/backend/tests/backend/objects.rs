@@ -1,0 +1,136 @@
+//! Several objects at one step: a list, which is read by ranges of its places and thinned. No client logs one; runs that were
+//! brought over from elsewhere have them.
+
+use matyan_model::{
+    cbor,
+    ids::{Project, RunId, SeriesNumber},
+    json,
+    object::{Object as Row, ObjectValue, object_put},
+    run::head_live,
+};
+use matyan_proto::{
+    common::v1::{IndexRange, SeriesKey, SeriesType, StepRange},
+    ingest::v1::{LogObject, event},
+    objects::v1::{object::Kind, object_service_client::ObjectServiceClient, *},
+};
+use matyan_store::{Error, Transaction, transact};
+
+use crate::world::{World, all, create};
+
+fn encoded(text: &str) -> Vec<u8> {
+    cbor::encode(&json::parse(text).unwrap())
+}
+
+/// A run with texts: one at step 0, and these at step 1.
+async fn world(texts: &[&str]) -> World {
+    let world = World::new().await;
+    let text = |step| {
+        let value = encoded(r#"{"data":"alone"}"#).into();
+        event::Kind::LogObject(LogObject {
+            name: "txt".into(),
+            dtype: "text".into(),
+            step: Some(step),
+            value,
+            ..LogObject::default()
+        })
+    };
+    world.log("r", [create(), text(0), text(1)]).await;
+    world.applied().await;
+    let objects: Vec<_> = texts.iter().map(|text| format!(r#"{{"data":"{text}"}}"#)).collect();
+    let value = ObjectValue::Inline(encoded(&format!("[{}]", objects.join(","))).into());
+    transact(&*world.store, async |mut transaction: Transaction| {
+        let run = head_live(transaction.unchecked(), Project::default(), &RunId::new("r")).await.unwrap();
+        let row = Row { step: 1, epoch: None, time_us: 0, value: value.clone() };
+        object_put(transaction.batch(), Project::default(), run.unwrap(), SeriesNumber(0), &row);
+        Ok::<_, Error>((transaction, ()))
+    })
+    .await
+    .unwrap();
+    world
+}
+
+fn shown(step: &Step) -> Vec<(u32, &str)> {
+    let text = |object: &Object| match &object.kind {
+        Some(Kind::Text(text)) => text.data.clone(),
+        other => panic!("{other:?}"),
+    };
+    let names = ["a", "b", "c", "d", "e", "alone"];
+    let name = |text: &str| names.into_iter().find(|name| *name == text).unwrap();
+    step.objects.iter().map(|object| (object.index, name(&text(object)))).collect()
+}
+
+#[tokio::test]
+async fn objects_of_a_list_are_read_by_range_and_density() {
+    let world = world(&["a", "b", "c", "d", "e"]).await;
+    let mut client = ObjectServiceClient::new(world.routes());
+    let key = SeriesKey { name: "txt".into(), ..SeriesKey::default() };
+    let asked = |start, stop, index_density| Selection {
+        index_range: Some(IndexRange { start, stop }),
+        index_density,
+        ..Selection::default()
+    };
+    // An object keeps the place that it has in the whole list.
+    for (selection, expected) in [
+        (Selection::default(), vec![(0, "a"), (1, "b"), (2, "c"), (3, "d"), (4, "e")]),
+        (asked(Some(1), Some(4), 0), vec![(1, "b"), (2, "c"), (3, "d")]),
+        (asked(Some(3), None, 0), vec![(3, "d"), (4, "e")]),
+        (asked(None, Some(2), 5), vec![(0, "a"), (1, "b")]),
+        (asked(Some(2), Some(2), 0), vec![]),
+        (asked(Some(9), None, 3), vec![]),
+        (asked(None, None, 3), vec![(0, "a"), (2, "c"), (4, "e")]),
+        (asked(None, None, 2), vec![(0, "a"), (4, "e")]),
+        (asked(Some(1), None, 1), vec![(1, "b")]),
+        // Half-way places go to the even one.
+        (asked(Some(1), None, 3), vec![(1, "b"), (3, "d"), (4, "e")]),
+    ] {
+        let request = StepRequest {
+            run_id: "r".into(),
+            r#type: SeriesType::Texts.into(),
+            sequences: vec![key.clone()],
+            step: Some(1),
+            index_range: selection.index_range,
+            index_density: selection.index_density,
+        };
+        let answers = all(client.step(request).await.unwrap()).await;
+        let sequence = answers[0].sequence.as_ref().unwrap();
+        assert_eq!(shown(&sequence.steps[0]), expected, "{selection:?}");
+        assert_eq!((sequence.steps[0].object_count, sequence.index_total), (5, 5));
+
+        let request = BatchRequest {
+            run_id: "r".into(),
+            r#type: SeriesType::Texts.into(),
+            sequences: vec![key.clone()],
+            selection: Some(selection),
+        };
+        let answers = all(client.batch(request).await.unwrap()).await;
+        let steps: Vec<_> = answers.iter().flat_map(|it| &it.sequence.as_ref().unwrap().steps).collect();
+        assert_eq!(steps.iter().map(|step| step.object_count).collect::<Vec<_>>(), [1, 5]);
+        assert_eq!(shown(steps[1]), expected, "{selection:?}");
+    }
+    world.end().await;
+}
+
+/// As the old backend was recorded to answer for the first two of three texts at step 1.
+#[tokio::test]
+async fn a_range_of_steps_and_one_of_places_cut_each_for_itself() {
+    let world = world(&["a", "b", "c"]).await;
+    let selection = Selection {
+        record_range: Some(StepRange { start: Some(1), stop: Some(2) }),
+        record_density: 50,
+        index_range: Some(IndexRange { start: Some(0), stop: Some(2) }),
+        index_density: 5,
+    };
+    let request = BatchRequest {
+        run_id: "r".into(),
+        r#type: SeriesType::Texts.into(),
+        sequences: vec![SeriesKey { name: "txt".into(), ..SeriesKey::default() }],
+        selection: Some(selection),
+    };
+    let answers = all(ObjectServiceClient::new(world.routes()).batch(request).await.unwrap()).await;
+    let sequence = answers[0].sequence.as_ref().unwrap();
+    assert_eq!(sequence.steps.iter().map(|step| step.step).collect::<Vec<_>>(), [1]);
+    assert_eq!(shown(&sequence.steps[0]), [(0, "a"), (1, "b")]);
+    assert_eq!(sequence.index_total, 3);
+    assert_eq!(sequence.record_range_total, Some(StepRange { start: Some(0), stop: Some(2) }));
+    world.end().await;
+}
