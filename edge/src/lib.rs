@@ -36,6 +36,12 @@ pub fn params_json(cbor: &[u8]) -> Option<String> {
     rest::values::json_text(cbor, rest::values::Style::default()).ok()
 }
 
+/// A context, which may hold NaN and infinities, as the API answers it: JSON text. `None` for what is no context.
+pub fn context_json(context: &str) -> Option<String> {
+    let json = rest::values::context_json(context, rest::values::Style::default()).ok()?;
+    Some(json.get().to_owned())
+}
+
 /// The port that training code writes to. With a backend it answers queries as well.
 pub fn ingest(settings: Settings, metrics: Metrics, frontier: Transport, backend: Option<Transport>) -> Edge {
     build(Side::Ingest, settings, metrics, frontier.clone(), Some(frontier), backend)

@@ -186,8 +186,35 @@ async fn metrics_are_listed_sampled_and_drawn() {
 
     let told = refused(&mut command(&server, &["metrics", RUN, "acc"]), 1);
     assert!(told.contains("no metric `acc`") && told.contains("matyan metrics 3fd1c0"), "{told}");
-    let told = refused(&mut command(&server, &["metrics", RUN, "loss", "--context", "val"]), 1);
-    assert!(told.contains("`val` is no context"), "{told}");
+    for wrong in ["val", "[1]", "{"] {
+        let told = refused(&mut command(&server, &["metrics", RUN, "loss", "--context", wrong]), 1);
+        assert!(told.contains(&format!("`{wrong}` is no context")), "{told}");
+    }
+
+    // Equal is what the server takes for equal: 1 and 1.0, and a NaN.
+    let mut writer = JsonWriter::connect(&server.ingest, "folds").await.expect("it connects");
+    writer.send(&create_run()).await.expect("it is acknowledged");
+    for (value, context) in [(1.0, r#"{"fold": 1.0}"#), (2.0, r#"{"fold": 2, "scale": NaN}"#)] {
+        let frame = metric("loss", value, Some(0)).to_string();
+        let frame = frame.replace("\"context\":null", &format!("\"context\":{context}"));
+        writer.send_text(frame).await.expect("it is acknowledged");
+    }
+    drop(writer);
+    eventually("both are there", async || match objects(&server, &["metrics", "folds", "loss"]).len() {
+        2 => Ok(()),
+        count => Err(count),
+    })
+    .await;
+    let of = |context: &str| objects(&server, &["metrics", "folds", "loss", "--context", context]);
+    let found = of(r#"{"fold": 1}"#);
+    assert_eq!((found.len(), &found[0]["values"]), (1, &json!([1.0])));
+    let found = of(r#"{"fold": 2.0, "scale": NaN}"#);
+    assert_eq!((found.len(), &found[0]["values"]), (1, &json!([2.0])));
+    assert_eq!(found[0]["context"], json!({"fold": 2, "scale": null}));
+    let plot = said(&server, &["metrics", "folds", "loss", "--context", r#"{"fold": 1}"#, "--plot"]);
+    assert!(plot.starts_with("loss {\"fold\":1.0}\n"), "{plot}");
+    let told = refused(&mut command(&server, &["metrics", "folds", "loss", "--context", r#"{"fold":3}"#]), 1);
+    assert!(told.contains("no metric `loss` with this context"), "{told}");
 }
 
 #[tokio::test]
@@ -197,6 +224,22 @@ async fn logs_are_shown_and_followed() {
     assert_eq!(said(&server, &["logs", RUN]), "epoch 1\nepoch 2\n");
     assert_eq!(objects(&server, &["logs", RUN, "--tail", "1"]), [json!({"step": 1, "text": "epoch 2"})]);
     assert_eq!(said(&server, &["logs", RUN, "--records"]), "2026-01-02 03:04:05  INFO      learning\n");
+    let record = json!({
+        "type": "log_record", "message": "slow", "level": 30, "timestamp": 1_767_323_045.0,
+        "logger_info": ["train.py", 7], "extra_args": {"rate": 0.5, "why\n": [null]},
+    });
+    log(&server, "noted", &[create_run(), log_record("learning", 1_767_323_045.0), record]).await;
+    eventually("the records are there", async || {
+        let records = said(&server, &["logs", "noted", "--records"]);
+        if records.lines().count() == 2 { Ok(()) } else { Err(records) }
+    })
+    .await;
+    let told = "2026-01-02 03:04:05  WARNING   slow  {\"rate\":0.5,\"why\\n\":[null]}";
+    assert_eq!(said(&server, &["logs", "noted", "--records"]).lines().nth(1), Some(told));
+    let records = objects(&server, &["logs", "noted", "--records"]);
+    assert_eq!((&records[0]["args"], &records[0]["logger_info"]), (&Value::Null, &Value::Null));
+    assert_eq!(records[1]["args"], json!({"rate": 0.5, "why\n": [null]}));
+    assert_eq!(records[1]["logger_info"], json!(["train.py", 7]));
 
     log(&server, "live", &[create_run(), line(0, "one")]).await;
     let mut following =

@@ -4,13 +4,13 @@ use matyan_proto::{
     logs::v1::{LinesRequest, Record, RecordsRequest, log_service_client::LogServiceClient},
     runs::v1::{GetRequest, run_service_client::RunServiceClient},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tonic::transport::Channel;
 
 use super::{
     Error, about_run, client, connect,
     flags::LogsFlags,
-    output::{Output, cell, moment},
+    output::{Output, cell, moment, readable},
 };
 
 pub(super) async fn run(flags: LogsFlags, out: &mut Output) -> Result<(), Error> {
@@ -52,15 +52,31 @@ async fn records(channel: Channel, flags: LogsFlags, out: &mut Output) -> Result
                     "level": level(&record),
                     "message": record.message,
                     "timestamp": record.timestamp,
+                    "logger_info": value(&record.logger_info)?,
+                    "args": value(&record.args)?,
                 }))?,
                 false => {
                     let time = moment((record.timestamp * 1e6) as i64);
-                    out.line(format!("{time}  {:<8}  {}", level(&record), cell(&record.message)))?;
+                    let args = match value(&record.args)? {
+                        Value::Object(args) if !args.is_empty() => format!("  {}", Value::from(args)),
+                        _ => String::new(),
+                    };
+                    out.line(format!(
+                        "{time}  {:<8}  {}{}",
+                        level(&record),
+                        cell(&record.message),
+                        cell(&args)
+                    ))?;
                 }
             }
         }
     }
     Ok(())
+}
+
+/// A value of a record; null if it has none.
+fn value(cbor: &[u8]) -> Result<Value, Error> {
+    if cbor.is_empty() { Ok(Value::Null) } else { readable(matyan_edge::params_json(cbor), "a log record") }
 }
 
 /// In the words of Python's logging.

@@ -1,15 +1,15 @@
 //! Metrics of a run: which there are, some of their points, and what they look like.
 
 use matyan_proto::{
-    common::v1::SeriesType,
+    common::v1::{SeriesKey, SeriesType},
     runs::v1::SeriesInfo,
     series::v1::{
         BucketColumn, BucketsRequest, ListRequest, PointColumns, RunSelection, SampleRequest, SeriesPoints,
         series_service_client::SeriesServiceClient,
     },
 };
-use serde_json::{Value, json};
-use tonic::transport::Channel;
+use serde_json::json;
+use tonic::{Code, Status, transport::Channel};
 
 use super::{
     Error, about_run, client, connect,
@@ -23,22 +23,23 @@ pub(super) async fn run(flags: MetricsFlags, out: &mut Output) -> Result<(), Err
     let channel = connect(&flags.client.server).await?;
     let series = series(channel.clone(), &flags).await?;
     let Some(name) = &flags.name else { return list(&series, out) };
-    if series.is_empty() {
+    let shown = match flags.plot {
+        _ if series.is_empty() => 0,
+        true => plot(channel, &flags, &series, out).await?,
+        false => points(channel, &flags, &series, out).await?,
+    };
+    if shown == 0 {
         let (name, run) = (cell(name), cell(&flags.run));
         let context = if flags.context.is_some() { " with this context" } else { "" };
         return Err(Error::Told(format!(
             "the run has no metric `{name}`{context}: `matyan metrics {run}` lists those it has"
         )));
     }
-    match flags.plot {
-        true => plot(channel, &flags, &series, out).await,
-        false => points(channel, &flags, &series, out).await,
-    }
+    Ok(())
 }
 
-/// The series that are asked for.
+/// The series of the asked name, or all.
 async fn series(channel: Channel, flags: &MetricsFlags) -> Result<Vec<SeriesInfo>, Error> {
-    let context = flags.context.as_deref().map(parse_context).transpose()?;
     let request = ListRequest {
         run_id: flags.run.clone(),
         types: vec![SeriesType::Metric.into()],
@@ -50,21 +51,7 @@ async fn series(channel: Channel, flags: &MetricsFlags) -> Result<Vec<SeriesInfo
     while let Some(message) = messages.message().await.map_err(about_run(&flags.run))? {
         found.extend(message.series);
     }
-    let is_asked = |series: &SeriesInfo| {
-        let told = || serde_json::from_str::<Value>(&series.context).ok();
-        context.as_ref().is_none_or(|asked| told().as_ref() == Some(asked))
-    };
-    found.retain(is_asked);
     Ok(found)
-}
-
-fn parse_context(text: &str) -> Result<Value, Error> {
-    match serde_json::from_str(text) {
-        Ok(Value::Object(context)) => Ok(Value::Object(context)),
-        _ => Err(Error::Told(format!(
-            "`{text}` is no context: give an object such as '{{\"subset\":\"val\"}}'"
-        ))),
-    }
 }
 
 fn list(series: &[SeriesInfo], out: &mut Output) -> Result<(), Error> {
@@ -75,52 +62,75 @@ fn list(series: &[SeriesInfo], out: &mut Output) -> Result<(), Error> {
     Ok(out.table(["METRIC", "CONTEXT", "TYPE", "POINTS", "LAST STEP", "LAST"], &rows)?)
 }
 
+/// One context is the server's to find: it alone knows which are equal.
 fn selection(flags: &MetricsFlags, series: &[SeriesInfo]) -> RunSelection {
-    let numbers = series.iter().map(|series| series.number).collect();
-    RunSelection { run_id: flags.run.clone(), numbers, ..RunSelection::default() }
+    let run_id = flags.run.clone();
+    match (&flags.name, &flags.context) {
+        (Some(name), Some(context)) => {
+            let key = SeriesKey { name: name.clone(), context: context.clone() };
+            RunSelection { run_id, keys: vec![key], ..RunSelection::default() }
+        }
+        _ => {
+            let numbers = series.iter().map(|series| series.number).collect();
+            RunSelection { run_id, numbers, ..RunSelection::default() }
+        }
+    }
 }
 
+/// Why series cannot be read: what else of the request is the user's has been taken before.
+fn refused(flags: &MetricsFlags) -> impl Fn(Status) -> Error {
+    |status| match &flags.context {
+        Some(context) if status.code() == Code::InvalidArgument => Error::Told(format!(
+            "`{context}` is no context ({}): give an object such as '{{\"subset\":\"val\"}}'",
+            status.message()
+        )),
+        _ => status.into(),
+    }
+}
+
+/// Tells how many series were shown.
 async fn points(
     channel: Channel,
     flags: &MetricsFlags,
     series: &[SeriesInfo],
     out: &mut Output,
-) -> Result<(), Error> {
+) -> Result<usize, Error> {
     let request = SampleRequest {
         runs: vec![selection(flags, series)],
         density: flags.points,
         columns: Some(PointColumns { values: true, ..PointColumns::default() }),
         ..SampleRequest::default()
     };
-    let mut messages = client!(SeriesServiceClient, channel).sample(request).await?.into_inner();
-    let mut open = SeriesPoints::default();
-    while let Some(message) = messages.message().await? {
+    let mut client = client!(SeriesServiceClient, channel);
+    let mut messages = client.sample(request).await.map_err(refused(flags))?.into_inner();
+    let (mut open, mut shown) = (SeriesPoints::default(), 0);
+    while let Some(message) = messages.message().await.map_err(refused(flags))? {
         for piece in message.series {
-            // A long series comes in pieces.
+            // A long series comes in pieces, and the first one says which it is.
+            open.info = open.info.or(piece.info);
             open.steps.extend(piece.steps);
             open.values.extend(piece.values);
             if piece.more {
                 continue;
             }
-            let found = SeriesPoints { place: piece.place, ..std::mem::take(&mut open) };
-            let Some(info) = found.place.and_then(|place| series.get(place.series as usize)) else {
-                continue;
-            };
+            let found = std::mem::take(&mut open);
+            let info = found.info.unwrap_or_default();
+            shown += 1;
             if out.json {
-                let mut shown = series_json(info);
-                shown["steps"] = json!(found.steps);
+                let mut object = series_json(&info);
+                object["steps"] = json!(found.steps);
                 // JSON has no NaN: they come out as null.
-                shown["values"] = json!(found.values);
-                out.object(&shown)?;
+                object["values"] = json!(found.values);
+                out.object(&object)?;
                 continue;
             }
-            out.line(title(info))?;
+            out.line(title(&info))?;
             let rows = found.steps.iter().zip(&found.values);
             let rows: Vec<_> = rows.map(|(step, value)| [step.to_string(), number(*value)]).collect();
             out.table(["STEP", "VALUE"], &rows)?;
         }
     }
-    Ok(())
+    Ok(shown)
 }
 
 fn title(info: &SeriesInfo) -> String {
@@ -130,12 +140,13 @@ fn title(info: &SeriesInfo) -> String {
     }
 }
 
+/// As `points`.
 async fn plot(
     channel: Channel,
     flags: &MetricsFlags,
     series: &[SeriesInfo],
     out: &mut Output,
-) -> Result<(), Error> {
+) -> Result<usize, Error> {
     let plot = Plot::new(flags.width.into(), flags.height.into());
     let columns = [
         BucketColumn::Min,
@@ -150,23 +161,23 @@ async fn plot(
         columns: columns.map(i32::from).to_vec(),
         ..BucketsRequest::default()
     };
-    let mut messages = client!(SeriesServiceClient, channel).buckets(request).await?.into_inner();
-    while let Some(message) = messages.message().await? {
+    let mut client = client!(SeriesServiceClient, channel);
+    let mut messages = client.buckets(request).await.map_err(refused(flags))?.into_inner();
+    let mut shown = 0;
+    while let Some(message) = messages.message().await.map_err(refused(flags))? {
         for found in message.series {
-            let Some(info) = found.place.and_then(|place| series.get(place.series as usize)) else {
-                continue;
-            };
+            shown += 1;
             let columns = (0..found.index.len()).map(|at| Column {
                 first_step: found.first_step[at],
                 last_step: found.last_step[at],
                 min: found.min[at],
                 max: found.max[at],
             });
-            out.line(title(info))?;
+            out.line(title(&found.info.unwrap_or_default()))?;
             for line in plot.draw(&columns.collect::<Vec<_>>()) {
                 out.line(line)?;
             }
         }
     }
-    Ok(())
+    Ok(shown)
 }

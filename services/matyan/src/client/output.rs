@@ -5,6 +5,8 @@ use std::io::{self, Stdout, Write};
 use serde_json::Value;
 use time::OffsetDateTime;
 
+use super::Error;
+
 /// Standard output, in the form that was asked for.
 pub(super) struct Output {
     pub(super) json: bool,
@@ -47,6 +49,12 @@ impl Output {
         write!(self.out, "{text}")?;
         self.out.flush()
     }
+}
+
+/// What stands in an answer as JSON text.
+pub(super) fn readable(json: Option<String>, what: &str) -> Result<Value, Error> {
+    let unreadable = || Error::Told(format!("{what} cannot be read: this command is older than the server"));
+    serde_json::from_str(&json.ok_or_else(unreadable)?).map_err(|_| unreadable())
 }
 
 /// Text that would move the cursor or break a row is shown escaped.

@@ -21,7 +21,7 @@ use tonic::{Code, transport::Channel};
 use super::{
     Error, about_run, client, connect,
     flags::{RunsCommand, RunsFlags, SearchFlags, SortKey},
-    output::{Output, cell, duration, moment, number},
+    output::{Output, cell, duration, moment, number, readable},
 };
 
 pub(super) async fn run(flags: RunsFlags, out: &mut Output) -> Result<(), Error> {
@@ -251,7 +251,7 @@ async fn show(channel: Channel, run_id: String, out: &mut Output) -> Result<(), 
     let answer = client!(RunServiceClient, channel.clone()).get(request).await.map_err(about_run(&run_id))?;
     let mut run = answer.into_inner().run.unwrap_or_default();
     complete(&mut run, channel).await?;
-    let params = params(&run)?;
+    let params = readable(matyan_edge::params_json(&run.params), "the params")?;
     if out.json {
         let mut shown = run_json(&run);
         shown["params"] = params;
@@ -279,13 +279,6 @@ async fn show(channel: Channel, run_id: String, out: &mut Output) -> Result<(), 
         out.table(["ARTIFACT", "BYTES"], &rows)?;
     }
     Ok(())
-}
-
-fn params(run: &Run) -> Result<Value, Error> {
-    let unreadable =
-        || Error::Told("the params cannot be read: this command is older than the server".to_owned());
-    let text = matyan_edge::params_json(&run.params).ok_or_else(unreadable)?;
-    serde_json::from_str(&text).map_err(|_| unreadable())
 }
 
 fn show_props(run: &Run, out: &mut Output) -> io::Result<()> {
@@ -326,7 +319,8 @@ fn series_type(series: &SeriesInfo) -> String {
 }
 
 pub(super) fn series_json(series: &SeriesInfo) -> Value {
-    let context = serde_json::from_str(&series.context).unwrap_or_else(|_| Value::Object(Map::new()));
+    let context = readable(matyan_edge::context_json(&series.context), "a context")
+        .unwrap_or_else(|_| Value::Object(Map::new()));
     let mut shown = json!({
         "name": series.name,
         "context": context,
