@@ -8,7 +8,7 @@
 //!
 //! 1. [`compile`] the text. A [`QueryError`] is the caller's fault and known before anything is streamed: answer 400 with
 //!    its text as `message`, and `statement`, `line`, [`QueryError::wrapped_offset`] and [`QueryError::wrapped_end_offset`]
-//!    as the detail that user interfaces underline. [`Query::warnings`] belong into a progress frame.
+//!    as the detail that user interfaces underline. [`Query::warnings`] are told before the first result.
 //! 2. Take its [`Query::plan`], which says what indexes can answer, ask the store for the counts of [`Plan::probes`], and
 //!    let [`Plan::choose`] pick the access path. Runs that the path proposes, **and** the runs that are listed as not fully
 //!    indexed, are the candidates; with [`Access::Scan`] all runs are. `Display` of a plan is what `explain` prints.

@@ -299,3 +299,29 @@ pub(crate) fn member_function(owner: Builtin, name: &str) -> Option<Builtin> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `math` has what Python's has, and its page says that.
+    #[test]
+    fn every_name_is_documented() {
+        let document = include_str!("../../../docs/matyanql.md");
+        fn names<T>(all: &[(&'static str, T)]) -> Vec<&'static str> {
+            all.iter().map(|(name, _)| *name).collect()
+        }
+        let names = [
+            names(Property::ALL),
+            names(SequenceField::ALL),
+            names(Class::ALL),
+            names(Function::ALL),
+            names(Module::ALL),
+            names(TimeFunction::ALL),
+            names(Member::ALL),
+        ];
+        let missing: Vec<_> =
+            names.concat().into_iter().filter(|name| !document.contains(&format!("`{name}`"))).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+}
