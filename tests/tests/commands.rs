@@ -63,6 +63,7 @@ async fn log_run(server: &Server) {
     let mut frames = vec![
         create_run(),
         json!({"type": "log_hparams", "value": {"hparams": {"lr": 0.5, "layers": [64, 64]}}}),
+        json!({"type": "log_hparams", "value": {"__system_params": {"host": "tower"}}}),
         json!({"type": "set_run_property", "name": "first steps", "experiment": "gpt"}),
         json!({"type": "add_tag", "tag_name": "best"}),
         line(0, "epoch 1\r\n"),
@@ -111,6 +112,11 @@ async fn runs_are_listed_and_shown() {
     for expected in ["name        first steps", "hparams.lr      0.5", "loss"] {
         assert!(shown.contains(expected), "{shown}");
     }
+    assert!(!shown.contains("__system_params"), "{shown}");
+    let shown = said(&server, &["runs", "show", RUN, "--system"]);
+    assert!(shown.contains("__system_params.host  \"tower\""), "{shown}");
+    let shown = &objects(&server, &["runs", "show", RUN, "--system"])[0];
+    assert_eq!(shown["params"]["__system_params"], json!({"host": "tower"}));
 }
 
 #[tokio::test]
@@ -283,6 +289,46 @@ async fn the_log_is_told_of_partition_by_partition() {
 }
 
 #[tokio::test]
+async fn the_project_gets_a_name() {
+    let server = Server::up().await;
+    assert_eq!(said(&server, &["project", "show"]), "name         My project\ndescription\n");
+    let set = ["project", "set", "--name", "speech", "--description", "all of it"];
+    let expected = json!({"name": "speech", "description": "all of it"});
+    assert_eq!(objects(&server, &set), [expected]);
+    said(&server, &["project", "set", "--description", ""]);
+    assert_eq!(objects(&server, &["project", "show"]), [json!({"name": "speech", "description": ""})]);
+    assert_eq!(said(&server, &["project", "show"]), "name         speech\ndescription\n");
+    let told = refused(&mut command(&server, &["project", "set", "--name", &"x".repeat(2_000)]), 1);
+    assert!(told.contains("the server refuses this"), "{told}");
+    refused(&mut command(&server, &["project", "set"]), 2);
+}
+
+#[tokio::test]
+async fn parked_items_are_listed_and_forgotten() {
+    let server = Server::up().await;
+    // A step behind the last one that there can be.
+    let last = metric("loss", 1.0, Some(i64::MAX));
+    let frames: Vec<_> =
+        [create_run(), last].into_iter().chain((0..3).map(|_| metric("loss", 2.0, None))).collect();
+    log(&server, "odd", &frames).await;
+    eventually("items are parked", async || match objects(&server, &["parked", "ls"]).len() {
+        3 => Ok(()),
+        count => Err(count),
+    })
+    .await;
+    let items = objects(&server, &["parked", "ls", "--run", "odd"]);
+    assert_eq!(items.len(), 3);
+    assert!(items.iter().all(|item| item["run_id"] == "odd" && item["reason"] != ""), "{items:?}");
+    assert!(objects(&server, &["parked", "ls", "--run", "other"]).is_empty());
+    assert_eq!(objects(&server, &["parked", "ls", "--limit", "2"]), items[..2]);
+    let table = said(&server, &["parked", "ls", "--limit", "2"]);
+    let first = items[0]["id"].as_str().expect("text");
+    assert!(table.contains(first) && table.ends_with("and 1 older ones: --limit 0 lists all\n"), "{table}");
+    assert_eq!(said(&server, &["parked", "rm", first, "nothing"]), "1 forgotten\n");
+    assert_eq!(objects(&server, &["parked", "ls", "--limit", "0"]), items[1..]);
+}
+
+#[tokio::test]
 async fn jobs_are_begun_and_told_by_name() {
     let server = Server::up().await;
     log_run(&server).await;
@@ -339,7 +385,17 @@ async fn a_server_that_is_not_there_is_no_riddle() {
 
 #[test]
 fn every_command_has_examples() {
-    for words in [&["runs"][..], &["logs"], &["metrics"], &["status"], &["partitions"], &["jobs"], &["up"]] {
+    for words in [
+        &["runs"][..],
+        &["logs"],
+        &["metrics"],
+        &["status"],
+        &["partitions"],
+        &["jobs"],
+        &["up"],
+        &["parked"],
+        &["project"],
+    ] {
         let help = Command::new(binary()).args(words).arg("--help").output().expect("it starts");
         let own = text(&help.stdout);
         let all = Command::new(binary()).arg("--help").output().expect("it starts");

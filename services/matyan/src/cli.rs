@@ -7,8 +7,8 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand}
 
 use crate::{
     client::flags::{
-        BackupFlags, Command as Question, JobsFlags, LogsFlags, MetricsFlags, PartitionsFlags, RestoreFlags,
-        RunsFlags, StatusFlags,
+        BackupFlags, Command as Question, JobsFlags, LogsFlags, MetricsFlags, ParkedFlags, PartitionsFlags,
+        ProjectFlags, RestoreFlags, RunsFlags, StatusFlags,
     },
     settings::Role,
 };
@@ -65,6 +65,10 @@ pub(crate) enum Command {
     Status(StatusFlags),
     /// Tell how far the log is applied, and let a partition go on that has lost records
     Partitions(PartitionsFlags),
+    /// List items that could not be applied, with the reason, and forget them
+    Parked(ParkedFlags),
+    /// Show what the project is called, or call it something else
+    Project(ProjectFlags),
     /// Begin by hand what servers also do by themselves: mend indexes, end stale runs, clean up
     Jobs(JobsFlags),
 }
@@ -265,6 +269,8 @@ fn line(matches: &ArgMatches) -> Line {
         Command::Metrics(flags) => return Line::Ask(Question::Metrics(flags)),
         Command::Status(flags) => return Line::Ask(Question::Status(flags)),
         Command::Partitions(flags) => return Line::Ask(Question::Partitions(flags)),
+        Command::Parked(flags) => return Line::Ask(Question::Parked(flags)),
+        Command::Project(flags) => return Line::Ask(Question::Project(flags)),
         Command::Jobs(flags) => return Line::Ask(Question::Jobs(flags)),
         Command::Bucket(BucketFlags { command: BucketCommand::Create(_) }) => {
             let made = matches.subcommand().and_then(|(_, bucket)| bucket.subcommand());
@@ -341,6 +347,10 @@ mod tests {
             "status",
             "partitions ls --json",
             "partitions skip 3 --server http://h:1",
+            "parked ls --run r --limit 0 --json",
+            "parked rm a b",
+            "project show",
+            "project set --name n --description d",
         ] {
             let words = ["matyan"].into_iter().chain(words.split(' '));
             let matches = Cli::command().try_get_matches_from(words).unwrap();
@@ -349,6 +359,8 @@ mod tests {
         for words in [
             "runs",
             "runs rm",
+            "parked rm",
+            "project set",
             "backup",
             "restore",
             "partitions skip",

@@ -8,9 +8,11 @@ mod jobs;
 mod logs;
 mod metrics;
 mod output;
+mod parked;
 mod partitions;
 mod plot;
 mod progress;
+mod project;
 mod restore;
 mod runs;
 mod status;
@@ -144,6 +146,8 @@ pub(crate) fn run(command: Command) -> Result<(), Error> {
             Command::Metrics(flags) => metrics::run(flags, out).await,
             Command::Status(flags) => status::run(flags, out).await,
             Command::Partitions(flags) => partitions::run(flags, out).await,
+            Command::Parked(flags) => parked::run(flags, out).await,
+            Command::Project(flags) => project::run(flags, out).await,
             Command::Jobs(flags) => jobs::run(flags, out).await,
         }
     })

@@ -12,6 +12,7 @@ Examples:
   matyan runs search 'run.experiment == \"gpt\"' --sort duration --limit 5
   matyan runs search 'run.hparams.lr < 0.01' --explain      how it would be answered
   matyan runs show 3fd1c0
+  matyan runs show 3fd1c0 --system                          and the machine, packages and git state of the run
   matyan runs archive 3fd1c0 77aa01
   matyan runs rm 3fd1c0 --yes";
 
@@ -43,6 +44,20 @@ Examples:
   matyan partitions skip 3          when the state of partition 3 says that records were lost
 
 Workers do not go past records that the log has lost and that were never applied, so that nobody overlooks them.";
+
+const PARKED_EXAMPLES: &str = "\
+Examples:
+  matyan parked ls                          the newest, with the reason of each
+  matyan parked ls --run 3fd1c0 --json
+  matyan parked rm 1/3/1042/0/3fd1c0        when its cause is known and mended
+
+A worker sets aside what it cannot apply, and goes on behind it. Most often the client that has sent it is at fault.";
+
+const PROJECT_EXAMPLES: &str = "\
+Examples:
+  matyan project show
+  matyan project set --name 'speech models'
+  matyan project set --description '' --json       without a description";
 
 const JOBS_EXAMPLES: &str = "\
 Examples:
@@ -80,6 +95,8 @@ pub(crate) enum Command {
     Metrics(MetricsFlags),
     Status(StatusFlags),
     Partitions(PartitionsFlags),
+    Parked(ParkedFlags),
+    Project(ProjectFlags),
     Jobs(JobsFlags),
 }
 
@@ -93,6 +110,8 @@ impl Command {
             Self::Metrics(flags) => &flags.client,
             Self::Status(flags) => &flags.client,
             Self::Partitions(flags) => &flags.client,
+            Self::Parked(flags) => &flags.client,
+            Self::Project(flags) => &flags.client,
             Self::Jobs(flags) => &flags.client,
         }
     }
@@ -140,7 +159,12 @@ pub(crate) enum RunsCommand {
     /// Find runs by MatyanQL
     Search(SearchFlags),
     /// Show a run: properties, params, series, artifacts
-    Show { run: String },
+    Show {
+        run: String,
+        /// Also what the client has told of the system it ran on
+        #[arg(long)]
+        system: bool,
+    },
     /// Delete runs
     Rm {
         #[arg(required = true, value_name = "RUN")]
@@ -250,6 +274,59 @@ pub(crate) enum PartitionsCommand {
     Ls,
     /// Give up what was lost of one, so that it goes on
     Skip { partition: u32 },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = PARKED_EXAMPLES)]
+pub(crate) struct ParkedFlags {
+    #[command(subcommand)]
+    pub(super) command: ParkedCommand,
+    #[command(flatten)]
+    pub(super) client: ClientFlags,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ParkedCommand {
+    /// List them, newest first
+    Ls {
+        /// Only those of this run
+        #[arg(long)]
+        run: Option<String>,
+        /// Items at most; 0: all
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+    },
+    /// Forget items
+    Rm {
+        /// As `matyan parked ls` shows them
+        #[arg(required = true, value_name = "ITEM")]
+        items: Vec<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = PROJECT_EXAMPLES)]
+pub(crate) struct ProjectFlags {
+    #[command(subcommand)]
+    pub(super) command: ProjectCommand,
+    #[command(flatten)]
+    pub(super) client: ClientFlags,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProjectCommand {
+    /// Show name and description
+    Show,
+    /// Set what is given
+    #[command(group = clap::ArgGroup::new("given").required(true).multiple(true))]
+    Set {
+        /// What the UI calls it
+        #[arg(long, group = "given")]
+        name: Option<String>,
+        /// What it is about; may be empty
+        #[arg(long, group = "given")]
+        description: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -44,7 +44,7 @@ pub(super) async fn run(flags: RunsFlags, out: &mut Output) -> Result<(), Error>
             let sort = vec![sort(&flags)];
             list(channel, &flags.query, sort, flags.limit, out).await
         }
-        RunsCommand::Show { run } => show(channel, run, out).await,
+        RunsCommand::Show { run, system } => show(channel, run, system, out).await,
         RunsCommand::Rm { runs, .. } => remove(channel, runs, out).await,
         RunsCommand::Archive { runs, undo } => archive(channel, runs, !undo, out).await,
     }
@@ -243,10 +243,16 @@ async fn complete(run: &mut Run, channel: Channel) -> Result<(), Error> {
     Ok(())
 }
 
-async fn show(channel: Channel, run_id: String, out: &mut Output) -> Result<(), Error> {
+async fn show(channel: Channel, run_id: String, system: bool, out: &mut Output) -> Result<(), Error> {
     let types = (1..).map_while(|number| SeriesType::try_from(number).ok()).map(i32::from).collect();
-    let parts =
-        RunParts { props: true, params: true, series_types: types, artifacts: true, ..RunParts::default() };
+    let parts = RunParts {
+        props: true,
+        params: true,
+        system_params: system,
+        series_types: types,
+        artifacts: true,
+        ..RunParts::default()
+    };
     let request = GetRequest { run_id: run_id.clone(), parts: Some(parts) };
     let answer = client!(RunServiceClient, channel.clone()).get(request).await.map_err(about_run(&run_id))?;
     let mut run = answer.into_inner().run.unwrap_or_default();
