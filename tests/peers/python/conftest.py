@@ -17,7 +17,7 @@ PROTO_ROOT = Path(__file__).resolve().parents[3] / "proto" / "proto"
 
 # What the published client does is done over all of them; the rest does not see what there is.
 SYSTEMS = {"embedded": None, "kafka": kafka, "foundationdb": foundationdb}
-OVER_ALL = {"test_published_client", "test_published_client_reading", "test_rest_entities"}
+OVER_ALL = {"test_published_client", "test_published_client_reading", "test_published_client_calls", "test_rest_entities"}
 
 
 def pytest_generate_tests(metafunc):
