@@ -8,14 +8,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import httpx
 import pytest
+from grpc_stubs import generated
+from matyan_client import Run
 from playwright.sync_api import expect, sync_playwright
 from project import log_project
-from server import Server
+from server import Server, eventually
 
 CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
 
@@ -74,6 +78,37 @@ def server(tmp_path_factory, origins):
 @pytest.fixture(scope="session")
 def project(server, tmp_path_factory):
     return log_project(server.query, server.ingest, tmp_path_factory.mktemp("artifacts"))
+
+
+@pytest.fixture(scope="session")
+def stubs(tmp_path_factory):
+    yield from generated(tmp_path_factory.mktemp("stubs"))
+
+
+@pytest.fixture(scope="session")
+def rest(server):
+    """What the server says without the UI."""
+    with httpx.Client(base_url=f"{server.query}/api/v1/rest", timeout=GUARD_MS / 1000) as client:
+        yield client
+
+
+@pytest.fixture
+def another(server, rest):
+    """Logs runs of a test's own, which it may change; afterwards they are gone."""
+    runs = []
+
+    def logged(name, **options):
+        options.setdefault("capture_terminal_logs", False)
+        run = Run(uuid.uuid4().hex, repo=server.query, frontier_url=server.ingest, **options)
+        runs.append(run)
+        run.name = name
+        eventually(lambda: rest.get(f"/runs/{run.hash}/info/").json()["props"]["name"] == name, "the run is there")
+        return run
+
+    yield logged
+    for run in runs:
+        run.close()
+        rest.delete(f"/runs/{run.hash}/")
 
 
 @pytest.fixture(scope="session")
