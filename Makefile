@@ -167,11 +167,13 @@ system: build kafka clouds $(PEERS_STAMP)
 
 # The browser UI, driven by Chromium against fifty runs. Without a Chromium the tests say that they were skipped;
 # REQUIRE=browser makes that a failure. What was seen is kept in the cache, to be looked at. The bundle redraws itself while it
-# loads, and now and then under a click: what fails once is tried again, and told of.
+# loads, and now and then under a click: what could not be clicked in time is tried again, and told of. Nothing else is: a page
+# that shows something wrong, or has an error in its console or a request that failed, fails at once.
 browser: build $(PEERS_STAMP) $(UI_DIR) $(PYODIDE)
 	sh tests/browser/chromium.sh
 	LOGURU_AUTOINIT=0 PYTHONPATH=$(PEERS) MATYAN_BIN=$(DEBUG_BIN) MATYAN_UI_BUNDLE=$(UI_DIR) MATYAN_PYODIDE=$(PYODIDE) \
-		MATYAN_SCREENSHOTS=$(CACHE)/screenshots $(VENV)/bin/python -m pytest -q -rsR --reruns 2 -p no:cacheprovider tests/browser
+		MATYAN_SCREENSHOTS=$(CACHE)/screenshots $(VENV)/bin/python -m pytest -q -rsR --reruns 2 --only-rerun '^TimeoutError: ' \
+		-p no:cacheprovider tests/browser
 
 $(PYODIDE):
 	npm install --silent --no-fund --no-audit --prefix $(CACHE)/pyodide-$(PYODIDE_VERSION) pyodide@$(PYODIDE_VERSION)
