@@ -16,6 +16,7 @@ RUNS = 50
 STEPS = 40
 EXPERIMENTS = ["baseline", "augmented", "distilled"]
 OPTIMIZERS = ["adam", "sgd", "lion"]
+ARTIFACTS = {"model.txt": b"weights", "config.json": b'{"a": 1}', "weights.bin": bytes(range(256)) * 2_000}
 
 
 @dataclass
@@ -90,13 +91,21 @@ def log_objects(run: Run, number: int) -> None:
         pixels[: 12 * (step + 1), :, :] //= 2
         run.track(Image(pixels, caption=f"image at {step}"), name="samples", step=step, context={"subset": "val"})
         run.track(Text(f"text of run {number} at step {step}"), name="captions", step=step)
-        tone = numpy.sin(numpy.arange(4_000) * (440 + 110 * step) * 2 * math.pi / 8_000)
-        run.track(Audio((tone * 20_000).astype(numpy.int16), rate=8_000, caption=f"tone {step}"), name="tones", step=step)
-        weights = numpy.random.default_rng(number * 10 + step).normal(step, 1, 500)
-        run.track(Distribution(weights.tolist(), bin_count=32), name="weights", step=step, context={"layer": "first"})
+        run.track(tone(step), name="tones", step=step)
+        run.track(weights(number, step), name="weights", step=step, context={"layer": "first"})
         bars = plotly.Figure(plotly.Bar(x=["a", "b", "c"], y=[number, step, 3]))
         bars.update_layout(title=f"bars {number} {step}")
         run.track(Figure(bars), name="bars", step=step)
+
+
+def tone(step: int) -> Audio:
+    """Half a second."""
+    wave = numpy.sin(numpy.arange(4_000) * (440 + 110 * step) * 2 * math.pi / 8_000)
+    return Audio((wave * 20_000).astype(numpy.int16), rate=8_000, caption=f"tone {step}")
+
+
+def weights(number: int, step: int) -> Distribution:
+    return Distribution(numpy.random.default_rng(number * 10 + step).normal(step, 1, 500).tolist(), bin_count=32)
 
 
 def log_texts(run: Run, folder: Path) -> None:
@@ -106,7 +115,6 @@ def log_texts(run: Run, folder: Path) -> None:
     run.log_info("learning begins", rate=0.1)
     run.log_warning("the loss is not finite")
     run.log_error("out of memory")
-    (folder / "model.txt").write_text("weights")
-    (folder / "config.json").write_text('{"a": 1}')
-    run.log_artifact(str(folder / "model.txt"))
-    run.log_artifact(str(folder / "config.json"))
+    for name, content in ARTIFACTS.items():
+        (folder / name).write_bytes(content)
+        run.log_artifact(str(folder / name))

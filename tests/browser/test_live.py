@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 
 from matyan_client import Run
 from matyan_client.transport.http import HttpTransport
 from playwright.sync_api import expect
 from server import eventually
+from test_explorers import choose
 
 
 def test_a_run_that_goes_on_is_followed(visit, server, project):
@@ -32,6 +34,63 @@ def test_a_run_that_goes_on_is_followed(visit, server, project):
         http.close()
     page.reload()
     expect(page.get_by_text("Finished")).to_be_visible()
+
+
+def points(line):
+    """How many points a line of a chart is drawn through."""
+    return len(re.findall("[ML]", line.get_attribute("d") or ""))
+
+
+def test_metrics_of_a_run_that_goes_on_are_drawn_on(visit, rest, another):
+    name = f"live-{uuid.uuid4().hex}"
+    run = another("learning")
+    for step in range(2):
+        run.track(step / 8, name=name, step=step)
+    asked = {"json": [{"name": name, "context": {}}]}
+
+    def stored():
+        return rest.post(f"/runs/{run.hash}/metric/get-batch/", **asked).json()[0]["iters"]
+
+    eventually(lambda: stored() == [0, 1], "two points are there")
+    page = visit.open("/metrics")
+    choose(page, "Metrics", name)
+    line = page.locator("svg path.Line")
+    expect(line).to_have_count(1)
+    eventually(lambda: points(line) == 2, "two points are drawn")
+    visit.shot("metrics-before-live")
+    # Switched on before there is anything to search for, it does nothing.
+    page.locator(".Switcher").first.click()
+    for last in (4, 9):
+        for step in range(points(line), last):
+            run.track(step / 8, name=name, step=step)
+        eventually(lambda: points(line) == last, "the line goes on")
+        assert stored() == list(range(last))
+    visit.shot("metrics-live")
+    searches = [one for one in visit.requests if "/runs/search/metric" in one]
+    assert len(searches) >= 3, visit.requests
+
+
+def test_logs_of_a_run_that_goes_on_are_followed(visit, rest, another):
+    run = another("talking")
+    lines = [f"line {number} of the run that goes on" for number in range(45)]
+
+    def say(some):
+        for number in some:
+            run._send_terminal_line(lines[number], number)
+
+    say(range(15))
+    http = HttpTransport(visit.base)
+    eventually(lambda: len(http.get_run_logs(run.hash, "0:")) == 15, "the lines are there")
+    page = visit.open(f"/runs/{run.hash}/logs")
+    expect(page.get_by_text(lines[14], exact=True)).to_be_visible()
+    # The page asks by itself, every three seconds.
+    for last in (29, 44):
+        say(range(last - 14, last + 1))
+        expect(page.get_by_text(lines[last], exact=True)).to_be_visible()
+    visit.shot("run-logs-live")
+    assert len([one for one in visit.requests if f"/runs/{run.hash}/logs" in one]) >= 3, visit.requests
+    assert [line for _, line in http.get_run_logs(run.hash, "0:")] == lines
+    http.close()
 
 
 def test_a_run_is_archived_and_deleted_on_its_page(visit, project):

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import re
+import zipfile
 
+import pytest
 from playwright.sync_api import expect
+from project import ARTIFACTS, tone, weights
+from server import eventually
+from test_explorers import choose
 
 
 def tab(visit, name):
@@ -75,3 +81,97 @@ def test_images_and_plots_are_drawn(visit, project):
     expect(page.locator(".js-plotly-plot .bars path").last).to_be_visible()
     page = visit.open(f"/runs/{project.hashes[0]}/metrics")
     expect(page.locator("svg path.Line").first).to_be_attached()
+
+
+def bars(page):
+    """Heights of the bars of a histogram, the highest as 1; none while they still grow."""
+    heights = page.locator(".DistributionsVisualizer .highcharts-histogram-series rect").evaluate_all(
+        "all => all.map(one => one.getBoundingClientRect().height)"
+    )
+    return [height / max(heights) for height in heights] if max(heights, default=0) > 80 else []
+
+
+def test_distributions_are_drawn_as_logged(visit, project):
+    page = visit.open(f"/runs/{project.hashes[0]}/distributions")
+    cells = page.locator(".DistributionsVisualizer .highcharts-heatmap-series path.highcharts-point")
+    for step in (0, 2):
+        if step:
+            # A click on a column of the lower chart shows its step in the upper one.
+            cells.nth(30 + step).click()
+        expect(page.locator(".DistributionsVisualizer")).to_contain_text(f"Step {step}")
+        bins = list(weights(0, step).weights)
+        wanted = [count / max(bins) for count in bins]
+        # A bar ends on a whole pixel.
+        eventually(
+            lambda: len(bars(page)) == 32 and all(abs(a - b) < 0.02 for a, b in zip(bars(page), wanted, strict=True)),
+            f"the bins of step {step} are drawn",
+        )
+    # The lower chart has a column for each step, and colour in each.
+    fills = cells.evaluate_all("all => all.map(one => one.getAttribute('fill'))")
+    for step in range(3):
+        assert len({fill for fill in fills[step::3] if fill != "rgb(255,255,255)"}) > 5, (step, fills)
+    visit.shot("run-distributions-step-2")
+
+
+HEARD = """
+window.heard = [];
+const Made = window.Audio;
+window.Audio = function (...given) { const it = new Made(...given); heard.push(it); return it; };
+"""
+
+
+@pytest.mark.parametrize("where", ["run", "explorer"])
+def test_audio_is_played_and_saved(visit, project, where):
+    """The page makes a player of the bytes that it was sent."""
+    visit.page.add_init_script(HEARD)
+    # It begins with an empty player, which it takes away as soon as it is to play.
+    visit.known = ("play() request was interrupted because the media was removed",)
+    if where == "run":
+        page = visit.open(f"/runs/{project.hashes[0]}/audios")
+    else:
+        page = visit.open("/audios")
+        choose(page, "Audios", "tones")
+    box = page.locator(".AudioBox", has_text="tone 2").first
+    with page.expect_response("**/api/runs/audios/get-batch*") as answer:
+        box.locator(".AudioBox__controllers__player svg").click()
+    assert answer.value.status == 200
+    logged = base64.b64decode(tone(2).json()["data"])
+    assert logged in answer.value.body()
+    expect(box).to_contain_text("/00:01")
+    [source, length, error] = eventually(
+        lambda: page.evaluate("heard.filter(it => it.duration && it.ended).map(it => [it.src, it.duration, it.error])[0]"),
+        "it was played to its end",
+    )
+    assert base64.b64decode(source.removeprefix("data:audio/wav;base64,")) == logged
+    assert (length, error) == (0.5, None)
+    visit.shot(f"audio-played-{where}")
+    with page.expect_download() as saved:
+        box.locator("button", has=page.locator(".icon-download")).click()
+    assert saved.value.path().read_bytes() == logged
+
+
+def test_artifacts_are_listed_and_downloaded(visit, rest, project):
+    run = project.hashes[0]
+    page = visit.open(f"/runs/{run}/overview")
+    card = page.locator(".RunOverviewTab__cardBox", has_text="Run Artifacts")
+    listed = rest.get(f"/runs/{run}/info/").json()["artifacts"]
+    assert sorted(one["path"] for one in listed) == sorted(ARTIFACTS)
+    for one in listed:
+        expect(card.get_by_title(one["path"], exact=True).first).to_be_visible()
+        expect(card).to_contain_text(one["uri"])
+    visit.shot("run-artifacts")
+
+    # The page shows where they are, and has no link to them: any page may have one.
+    def download(path):
+        with page.expect_download() as saved:
+            link = "to => Object.assign(document.createElement('a'), {href: to}).click()"
+            page.evaluate(link, f"/api/runs/{run}/artifacts/{path}")
+        return saved.value
+
+    for path, content in ARTIFACTS.items():
+        saved = download(f"download?path={path}")
+        assert (saved.suggested_filename, saved.path().read_bytes()) == (path, content)
+    saved = download("download-all")
+    assert saved.suggested_filename == f"{run}-artifacts.zip"
+    with zipfile.ZipFile(saved.path()) as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == ARTIFACTS
