@@ -16,6 +16,7 @@ mod membership;
 mod questions;
 mod reach;
 mod subscription;
+mod told;
 mod topics;
 mod writer;
 
@@ -31,7 +32,6 @@ use async_trait::async_trait;
 use rdkafka::{
     Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions},
-    client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     topic_partition_list::TopicPartitionListElem,
 };
@@ -43,6 +43,7 @@ use crate::{
 use membership::Keeper;
 use questions::Questions;
 use subscription::KafkaSubscription;
+use told::Told;
 use writer::Writer;
 
 /// How long questions to the brokers may take; no record depends on them.
@@ -59,7 +60,7 @@ pub struct KafkaLog {
 struct Shared {
     settings: Settings,
     partitions: topics::Partitions,
-    admin: Arc<AdminClient<DefaultClientContext>>,
+    admin: Arc<AdminClient<Told>>,
     questions: Questions,
     /// The threads of subscriptions: they outlive those for as long as it takes to leave the group.
     keepers: Mutex<Vec<Keeper>>,
@@ -69,7 +70,9 @@ impl KafkaLog {
     /// Reaches the brokers and checks the topics.
     pub async fn open(settings: Settings) -> Result<Self> {
         settings.validate()?;
-        let admin = Arc::new(settings.client().create::<AdminClient<_>>().map_err(error::client)?);
+        let admin = Arc::new(
+            settings.client().create_with_context::<_, AdminClient<_>>(Told).map_err(error::client)?,
+        );
         let questions = Questions::new(settings.client(), topics::reached(&settings).await?);
         let partitions = topics::open(&admin, &settings).await?;
         let writer = Arc::new(Writer::new(&settings, partitions.of(Topic::Ingestion)));
@@ -182,7 +185,8 @@ impl Shared {
     /// Blocks.
     fn watermarks(&self, topic: Topic, partition: u32) -> Result<PartitionInfo> {
         let name = self.settings.topics.name(topic);
-        let bounds = |client: &BaseConsumer| client.fetch_watermarks(name, partition as i32, REQUEST_TIMEOUT);
+        let bounds =
+            |client: &BaseConsumer<Told>| client.fetch_watermarks(name, partition as i32, REQUEST_TIMEOUT);
         let (first, end) = self.questions.ask(bounds)?;
         Ok(PartitionInfo { first: first as u64, end: end as u64 })
     }

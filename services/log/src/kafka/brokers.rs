@@ -7,7 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rdkafka::{ClientContext, Statistics, consumer::ConsumerContext};
+use rdkafka::{
+    ClientContext, Statistics, config::RDKafkaLogLevel, consumer::ConsumerContext, error::KafkaError,
+};
+
+use super::told;
 
 /// How often a client tells of itself.
 pub(super) const TELL: Duration = Duration::from_secs(5);
@@ -53,6 +57,14 @@ impl Brokers {
 impl ClientContext for Brokers {
     fn stats(&self, statistics: Statistics) {
         self.heard(&statistics);
+    }
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        told::log(level, facility, text);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        told::error(&error, reason);
     }
 }
 

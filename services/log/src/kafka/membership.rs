@@ -17,6 +17,7 @@ use std::{
 
 use rdkafka::{
     ClientContext, Offset, Statistics, TopicPartitionList,
+    config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::KafkaError,
     metadata::MetadataTopic,
@@ -24,7 +25,7 @@ use rdkafka::{
 };
 use tokio::sync::mpsc::{self, error::TrySendError};
 
-use super::{REQUEST_TIMEOUT, brokers::Brokers, config::Settings, error};
+use super::{REQUEST_TIMEOUT, brokers::Brokers, config::Settings, error, told};
 use crate::{Error, Result, Topic};
 
 /// Assignments and revocations that nobody has asked for yet; the group waits beyond it.
@@ -189,6 +190,14 @@ impl ClientContext for Member {
     fn stats(&self, statistics: Statistics) {
         self.brokers.heard(&statistics);
     }
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        told::log(level, facility, text);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        told::error(&error, reason);
+    }
 }
 
 impl ConsumerContext for Member {
@@ -237,16 +246,13 @@ impl Member {
 
     fn failed(&self, failure: KafkaError) {
         if error::is_missing(&failure) {
-            tracing::warn!(%failure, "the brokers do not know a topic");
+            told::trouble("the brokers do not know a topic", &failure);
             return self.signs.is_missing.store(true, Ordering::Relaxed);
         }
         match error::request(failure) {
             // librdkafka goes on trying by itself.
             temporary @ Error::Unavailable { .. } => {
-                tracing::warn!(
-                    error = &temporary as &dyn std::error::Error,
-                    "the consumer group is out of reach"
-                );
+                told::trouble("the consumer group is out of reach", &temporary);
             }
             lasting => self.tell(News::Failed(lasting)),
         }

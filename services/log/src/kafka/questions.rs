@@ -8,7 +8,7 @@ use std::{
 
 use rdkafka::{ClientConfig, consumer::BaseConsumer, error::KafkaError};
 
-use super::error;
+use super::{error, told::Told};
 use crate::Result;
 
 /// Beyond it another client may do better.
@@ -21,20 +21,23 @@ pub(super) struct Questions {
 }
 
 struct Asked {
-    client: Arc<BaseConsumer>,
+    client: Arc<BaseConsumer<Told>>,
     /// Since when it has answered nothing.
     silent_since: Option<Instant>,
 }
 
 impl Questions {
     /// Asks a client made with these settings, to which some broker has answered.
-    pub(super) fn new(config: ClientConfig, client: BaseConsumer) -> Self {
+    pub(super) fn new(config: ClientConfig, client: BaseConsumer<Told>) -> Self {
         let asked = Asked { client: Arc::new(client), silent_since: None };
         Self { config, silent_wait: SILENT_WAIT, asked: Mutex::new(asked) }
     }
 
     /// Blocks.
-    pub(super) fn ask<T>(&self, question: impl FnOnce(&BaseConsumer) -> Result<T, KafkaError>) -> Result<T> {
+    pub(super) fn ask<T>(
+        &self,
+        question: impl FnOnce(&BaseConsumer<Told>) -> Result<T, KafkaError>,
+    ) -> Result<T> {
         let client = self.asked().client.clone();
         let answer = question(&client).map_err(error::request);
         let mut asked = self.asked();
@@ -42,7 +45,7 @@ impl Questions {
             asked.silent_since = None;
         } else if asked.silent_since.get_or_insert_with(Instant::now).elapsed() >= self.silent_wait {
             tracing::warn!("no question was answered for a while, and others are asked by a new client");
-            let client = Arc::new(self.config.create().map_err(error::client)?);
+            let client = Arc::new(self.config.create_with_context(Told).map_err(error::client)?);
             *asked = Asked { client, silent_since: None };
         }
         answer
@@ -60,7 +63,7 @@ mod tests {
     #[test]
     fn a_client_that_stays_silent_is_made_anew() {
         let config = ClientConfig::new();
-        let mut questions = Questions::new(config.clone(), config.create().unwrap());
+        let mut questions = Questions::new(config.clone(), config.create_with_context(Told).unwrap());
         let first = questions.asked().client.clone();
         let is_first = |questions: &Questions| Arc::ptr_eq(&questions.asked().client, &first);
         let fail = |questions: &Questions| {

@@ -9,14 +9,14 @@ use rdkafka::{
     types::RDKafkaErrorCode,
 };
 
-use super::{REQUEST_TIMEOUT, error};
+use super::{REQUEST_TIMEOUT, error, told::Told};
 use crate::{Error, Result};
 
 /// Between two looks at what has gone wrong so far.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// Blocks until some broker has answered.
-pub(super) fn reach(client: &BaseConsumer, topic: &str) -> Result<()> {
+pub(super) fn reach(client: &BaseConsumer<Told>, topic: &str) -> Result<()> {
     let start = Instant::now();
     let mut obstacles = Obstacles::default();
     loop {

@@ -26,6 +26,7 @@ use super::{
     brokers::{self, Brokers},
     error,
     membership::{Membership, News},
+    told,
 };
 use crate::{Delivery, Error, PartitionInfo, Record, Result, Subscription, Topic};
 
@@ -178,17 +179,14 @@ impl KafkaSubscription {
                 Err(self.ask())
             }
             Err(source) if error::is_missing(&source) => {
-                tracing::warn!(%source, "the brokers do not know a topic");
+                told::trouble("the brokers do not know a topic", &source);
                 self.membership.doubt();
                 Ok(None)
             }
             Err(source) => match error::request(source) {
                 // librdkafka goes on trying by itself.
                 temporary @ Error::Unavailable { .. } => {
-                    tracing::warn!(
-                        error = &temporary as &dyn std::error::Error,
-                        "Kafka cannot be read at the moment"
-                    );
+                    told::trouble("Kafka cannot be read at the moment", &temporary);
                     Ok(None)
                 }
                 lasting => Err(Interruption::Failed(lasting)),

@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
-    client::DefaultClientContext,
     consumer::BaseConsumer,
     metadata::Metadata,
     types::{RDKafkaErrorCode, RDKafkaRespErr},
@@ -16,6 +15,7 @@ use super::{
     REQUEST_TIMEOUT, blocking,
     config::{MAX_BATCH_BYTES, Settings},
     error, reach,
+    told::Told,
 };
 use crate::{Error, Result, Topic};
 
@@ -23,7 +23,7 @@ use crate::{Error, Result, Topic};
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LAST_PAUSE: Duration = Duration::from_millis(500);
 
-type Admin = Arc<AdminClient<DefaultClientContext>>;
+type Admin = Arc<AdminClient<Told>>;
 
 /// How many there were when the log was opened.
 pub(super) struct Partitions {
@@ -73,8 +73,8 @@ pub struct FoundTopic {
 const ALL: [Topic; 3] = [Topic::Ingestion, Topic::Control, Topic::DeadLetters];
 
 /// A client to which some broker has answered.
-pub(super) async fn reached(settings: &Settings) -> Result<BaseConsumer> {
-    let client: BaseConsumer = settings.client().create().map_err(error::client)?;
+pub(super) async fn reached(settings: &Settings) -> Result<BaseConsumer<Told>> {
+    let client: BaseConsumer<Told> = settings.client().create_with_context(Told).map_err(error::client)?;
     let topic = settings.topics.name(Topic::Ingestion).to_owned();
     blocking(move || reach::reach(&client, &topic).map(|()| client)).await?
 }
@@ -83,7 +83,8 @@ pub(super) async fn reached(settings: &Settings) -> Result<BaseConsumer> {
 pub async fn create(settings: &Settings, wanted: CreateTopics) -> Result<Vec<FoundTopic>> {
     settings.validate()?;
     reached(settings).await?;
-    let admin = Arc::new(settings.client().create::<AdminClient<_>>().map_err(error::client)?);
+    let admin =
+        Arc::new(settings.client().create_with_context::<_, AdminClient<_>>(Told).map_err(error::client)?);
     let mut found = Vec::new();
     for topic in ALL {
         let name = settings.topics.name(topic);

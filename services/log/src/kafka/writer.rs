@@ -10,6 +10,7 @@ use std::{
 
 use rdkafka::{
     ClientConfig, ClientContext, Message, Statistics,
+    config::RDKafkaLogLevel,
     error::KafkaError,
     message::{Header, OwnedHeaders},
     producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer},
@@ -18,7 +19,7 @@ use rdkafka::{
 };
 use tokio::sync::oneshot;
 
-use super::{brokers::Brokers, config::Settings, error};
+use super::{brokers::Brokers, config::Settings, error, told};
 use crate::{Append, Error, NewRecord, Position, Result, Topic, murmur2};
 
 type Report = oneshot::Receiver<Result<Position>>;
@@ -46,6 +47,14 @@ struct Reports {
 impl ClientContext for Reports {
     fn stats(&self, statistics: Statistics) {
         self.brokers.heard(&statistics);
+    }
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        told::log(level, facility, text);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        told::error(&error, reason);
     }
 }
 

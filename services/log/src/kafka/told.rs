@@ -1,0 +1,119 @@
+//! What librdkafka says of itself, and what comes of it. While a broker is away all clients say the same, about twice a second:
+//! each kind is told once in a while, with how often it was kept back since.
+
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use rdkafka::{ClientContext, config::RDKafkaLogLevel, consumer::ConsumerContext, error::KafkaError};
+
+/// Between two of a kind.
+const PAUSE: Duration = Duration::from_secs(30);
+
+/// What comes later than that is news.
+const FORGET: Duration = Duration::from_secs(120);
+
+/// Of the whole process: what all clients say is told once.
+static MEMORY: Mutex<Memory> = Mutex::new(Memory { kinds: BTreeMap::new() });
+
+struct Memory {
+    kinds: BTreeMap<String, Kind>,
+}
+
+struct Kind {
+    told: Instant,
+    kept_back: u64,
+}
+
+impl Memory {
+    /// How many of its kind were kept back, if it is to be told now.
+    fn due(&mut self, text: &str, now: Instant) -> Option<u64> {
+        let age = |kind: &Kind| now.duration_since(kind.told);
+        self.kinds.retain(|_, kind| age(kind) < FORGET);
+        let name = kind(text);
+        if let Some(kind) = self.kinds.get_mut(&name).filter(|kind| age(kind) < PAUSE) {
+            kind.kept_back += 1;
+            return None;
+        }
+        let before = self.kinds.insert(name, Kind { told: now, kept_back: 0 });
+        Some(before.map_or(0, |kind| kind.kept_back))
+    }
+}
+
+/// The text without what differs from one time to the next: who says it, how long it took, and its numbers, but for those of the
+/// broker that it begins with.
+fn kind(text: &str) -> String {
+    let said = text.strip_prefix("[thrd:").and_then(|text| Some(text.split_once("]: ")?.1)).unwrap_or(text);
+    let said = said.split(" (after ").next().unwrap_or(said);
+    let (broker, rest) = said.split_at(said.find(' ').unwrap_or(said.len()));
+    broker.chars().chain(rest.chars().filter(|char| !char.is_ascii_digit())).collect()
+}
+
+fn due(text: &str) -> Option<u64> {
+    MEMORY.lock().expect("nobody panics while remembering").due(text, Instant::now())
+}
+
+pub(super) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
+    use RDKafkaLogLevel as Level;
+    let Some(kept_back) = due(text) else { return };
+    match level {
+        Level::Emerg | Level::Alert | Level::Critical | Level::Error => {
+            tracing::error!(target: "librdkafka", facility, kept_back, "{text}");
+        }
+        Level::Warning => tracing::warn!(target: "librdkafka", facility, kept_back, "{text}"),
+        Level::Notice | Level::Info => tracing::info!(target: "librdkafka", facility, kept_back, "{text}"),
+        Level::Debug => tracing::debug!(target: "librdkafka", facility, kept_back, "{text}"),
+    }
+}
+
+pub(super) fn error(error: &KafkaError, reason: &str) {
+    if let Some(kept_back) = due(reason) {
+        tracing::error!(target: "librdkafka", %error, kept_back, "{reason}");
+    }
+}
+
+/// What librdkafka goes on trying by itself.
+pub(super) fn trouble(what: &str, error: &(dyn Error + 'static)) {
+    if let Some(kept_back) = due(&format!("{what}: {error:?}")) {
+        tracing::warn!(error, kept_back, "{what}");
+    }
+}
+
+/// The context of a client of which nothing else is wanted.
+pub(super) struct Told;
+
+impl ClientContext for Told {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        log(level, facility, text);
+    }
+
+    fn error(&self, source: KafkaError, reason: &str) {
+        error(&source, reason);
+    }
+}
+
+impl ConsumerContext for Told {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_is_told_once_in_a_while() {
+        let mut memory = Memory { kinds: BTreeMap::new() };
+        let start = Instant::now();
+        let mut due = |seconds, text: &str| memory.due(text, start + Duration::from_secs(seconds));
+        assert_eq!(due(1, "[thrd:k1:9092/1]: k1:9092/1: Refused 4 times (after 3ms)"), Some(0));
+        assert_eq!(due(2, "k1:9092/1: Refused 5 times (after 14ms, 7 suppressed)"), None);
+        assert_eq!(due(2, "k1:9092/1: Disconnected (after 14ms)"), Some(0), "another kind");
+        assert_eq!(due(2, "k2:9092/2: Refused 5 times"), Some(0), "another broker");
+        assert_eq!(due(3, "k1:9092/1: Refused 6 times"), None);
+        assert_eq!(due(31, "k1:9092/1: Refused 7 times"), Some(2));
+        assert_eq!(due(32, "k1:9092/1: Refused 8 times"), None);
+        assert_eq!(due(300, "k1:9092/1: Refused 9 times"), Some(0), "news again");
+        assert_eq!(memory.kinds.len(), 1, "nothing old is kept");
+    }
+}
