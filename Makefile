@@ -86,8 +86,8 @@ proto: $(BUF)
 $(BUF):
 	npm install --silent --no-fund --no-audit --prefix $(CACHE)/buf-$(BUF_VERSION) @bufbuild/buf@$(BUF_VERSION)
 
-# Of what runs it elsewhere. Apart from the rest, as to build Helm takes minutes the first time. `systemd-analyze` and `promtool`
-# are asked where they are; the program of a unit need not be installed.
+# Of what runs it elsewhere. Apart from `make test`, as to build Helm takes minutes the first time. `systemd-analyze` and `promtool`
+# are asked where they are, and told of where they are not; the program of a unit need not be installed.
 HADOLINT_VERSION := 2.15.1
 KUBERNETES_VALIDATE_VERSION := 1.37.0
 KUBERNETES_VERSION := 1.34.0
@@ -111,8 +111,10 @@ lint-deploy: $(DEPLOY_VENV) $(HELM) $(COMPOSE) ## Check the Dockerfile, the comp
 	done
 	if command -v systemd-analyze > /dev/null; then \
 		sed 's#^ExecStart=[^ ]*#ExecStart=/bin/true#' deploy/systemd/matyan.service > $(CACHE)/matyan.service \
-		&& systemd-analyze verify $(CACHE)/matyan.service; fi
-	if command -v promtool > /dev/null; then promtool check rules deploy/prometheus/alerts.yaml; fi
+		&& systemd-analyze verify $(CACHE)/matyan.service; \
+	else echo 'make lint-deploy: the unit is not checked, as there is no systemd-analyze'; fi
+	if command -v promtool > /dev/null; then promtool check rules deploy/prometheus/alerts.yaml; \
+	else echo 'make lint-deploy: the alerts are not checked, as there is no promtool'; fi
 
 $(DEPLOY_VENV):
 	rm -rf $@.part
@@ -161,9 +163,10 @@ $(KAFKA_JARS):
 unit: build kafka clouds
 	$(CLOUDS) MATYAN_BIN=$(DEBUG_BIN) MATYAN_FUZZ_SECONDS=10 cargo test --workspace --quiet
 
-# The published Python client against the binary. Its own log would go on after pytest has closed the output.
+# The published Python client against the binary. What is skipped is told with its reason (-rs). The client's own log would go on
+# after pytest has closed the output.
 system: build kafka clouds $(PEERS_STAMP)
-	LOGURU_AUTOINIT=0 $(CLOUDS) MATYAN_BIN=$(DEBUG_BIN) $(VENV)/bin/python -m pytest -q -p no:cacheprovider $(PEERS)
+	LOGURU_AUTOINIT=0 $(CLOUDS) MATYAN_BIN=$(DEBUG_BIN) $(VENV)/bin/python -m pytest -q -rs -p no:cacheprovider $(PEERS)
 
 # The browser UI, driven by Chromium against fifty runs. Without a Chromium the tests say that they were skipped;
 # REQUIRE=browser makes that a failure. What was seen is kept in the cache, to be looked at. The bundle redraws itself while it
@@ -200,7 +203,7 @@ ifneq ($(and $(FDBSERVER),$(FDBCLI),$(FDB_LIB)),)
 	$(FDB_RUN) cargo test --quiet -p matyan-store -p matyan-model -p matyan --features $(FDB_FEATURES)
 	$(FDB_RUN) cargo build --quiet --workspace --features $(FDB_FEATURES)
 	@$(MAKE) --no-print-directory kafka $(PEERS_STAMP)
-	$(FDB_RUN) LOGURU_AUTOINIT=0 MATYAN_BIN=$(DEBUG_BIN) $(VENV)/bin/python -m pytest -q -p no:cacheprovider -k foundationdb $(PEERS)
+	$(FDB_RUN) LOGURU_AUTOINIT=0 MATYAN_BIN=$(DEBUG_BIN) $(VENV)/bin/python -m pytest -q -rs -p no:cacheprovider -k foundationdb $(PEERS)
 else
 	@echo 'make fdb: SKIPPED, as fdbserver, fdbcli or libfdb_c.so is neither in $(FDB_DIR) nor installed; REQUIRE=fdb insists'
 	@case ",$$REQUIRE," in *,fdb,*) exit 1;; esac
