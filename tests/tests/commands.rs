@@ -363,6 +363,10 @@ async fn jobs_are_begun_and_told_by_name() {
         let is_told = |one: &Value| one["job"] == job && one["last_success_us"].is_i64();
         assert!(listed.iter().any(is_told), "{job}: {listed:?}");
     }
+    let young = &["jobs", "cleanup-tombstones", "--older-than-hours", "719"];
+    let told = refused(&mut command(&server, young), 1);
+    assert!(told.contains("720 hours") && told.contains("force"), "{told}");
+    objects(&server, &[&young[..], &["--force"]].concat());
     let told = refused(&mut command(&server, &["jobs", "finish-stale", "--timeout-hours", "0"]), 2);
     assert!(told.contains("give hours above 0"), "{told}");
 }

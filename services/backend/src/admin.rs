@@ -73,6 +73,7 @@ impl AdminService for Backend {
     ) -> Result<Response<Self::CleanupTombstonesStream>, Status> {
         let call = Call::begin(&self.context, request.metadata()).await?;
         let request = request.into_inner();
+        tombstones::check(&request)?;
         let context = self.context.clone();
         Ok(Response::new(
             self.answers(async move |sender| tombstones::run(&context, &call, request, &sender).await),

@@ -147,6 +147,9 @@ impl From<matyan_upkeep::Error> for Error {
             matyan_upkeep::Error::Store(error) => error.into(),
             matyan_upkeep::Error::Log(error) => error.into(),
             matyan_upkeep::Error::Blobs(error) => error.into(),
+            matyan_upkeep::Error::Busy { job, holder } => {
+                Self::Busy { job, holder: holder.map(hex::encode).unwrap_or_default() }
+            }
         }
     }
 }

@@ -49,11 +49,6 @@ pub fn lock_check(batch: &mut Batch, lock: &Lock) {
     batch.expect(keys::lock(&lock.job), Some(lock.row.clone()));
 }
 
-/// Whether the lock is still the one that was taken; the transaction fails if that changes.
-pub async fn lock_still_held(transaction: &Transaction, lock: &Lock) -> Result<bool> {
-    Ok(transaction.get(&keys::lock(&lock.job)).await?.as_ref() == Some(&lock.row))
-}
-
 pub fn lock_release(batch: &mut Batch, lock: &Lock) {
     lock_check(batch, lock);
     batch.clear(keys::lock(&lock.job));

@@ -1,13 +1,22 @@
 //! What a worker does by itself every day and the backend when an operator asks: one piece of code for both, as neither may
 //! know the other. It decides what may go; who calls it decides when, and tells of it.
 
+mod folder;
+mod job;
 mod orphans;
+mod tombstones;
 
+pub use folder::{Deleted, Folder, tombstone_number};
+pub use job::Job;
 pub use orphans::Orphans;
+pub use tombstones::{SPOOL_US, Swept, Tombstones};
 
 use matyan_log::{LogWriter, Topic};
 use matyan_model::{keys::LogTopic, position::applied_get};
 use matyan_store::Store;
+
+/// Jobs by their names, which their locks have as well.
+pub const CLEANUP_TOMBSTONES: &str = "cleanup-tombstones";
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -17,6 +26,8 @@ pub enum Error {
     Log(#[from] matyan_log::Error),
     #[error(transparent)]
     Blobs(#[from] matyan_blob::Error),
+    #[error("the job {job} runs elsewhere")]
+    Busy { job: &'static str, holder: Option<[u8; 16]> },
 }
 
 /// Before this everything in the log is applied. What comes behind the last applied record is younger than it.

@@ -9,7 +9,7 @@ mod blobs;
 mod envelope;
 mod outbox;
 
-pub(crate) use blobs::delete_folder;
+pub(crate) use blobs::tell as blobs_told;
 use envelope::Event;
 #[cfg(test)]
 pub(crate) use {blobs::delete_run, envelope::Deleted};
@@ -250,6 +250,6 @@ fn error_name(error: &Error) -> &'static str {
     match error {
         Error::Store(_) => "fdb",
         Error::Blob(_) | Error::BlobsLeft { .. } => "blob_storage",
-        Error::Log(_) | Error::Partitions { .. } | Error::Writer(_) => "unknown",
+        Error::Log(_) | Error::Busy(_) | Error::Partitions { .. } | Error::Writer(_) => "unknown",
     }
 }

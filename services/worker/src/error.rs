@@ -17,6 +17,8 @@ pub enum Error {
          name the one that this store knows, or take another one with another store, filled from a backup (docs/kafka.md)"
     )]
     Partitions { known: u32, found: u32 },
+    #[error("the job {0} runs elsewhere")]
+    Busy(&'static str),
     /// A bug: start again, from the last position that was applied.
     #[error("a writer ended badly: {0}")]
     Writer(String),
@@ -28,6 +30,7 @@ impl From<matyan_upkeep::Error> for Error {
             matyan_upkeep::Error::Store(error) => Self::Store(error),
             matyan_upkeep::Error::Log(error) => Self::Log(error),
             matyan_upkeep::Error::Blobs(error) => Self::Blob(error),
+            matyan_upkeep::Error::Busy { job, .. } => Self::Busy(job),
         }
     }
 }
@@ -44,6 +47,7 @@ impl Error {
             Self::Log(error) => error.is_temporary(),
             Self::Blob(error) => error.is_temporary(),
             Self::BlobsLeft { reason, .. } => reason.is_temporary(),
+            Self::Busy(_) => true,
             Self::Partitions { .. } | Self::Writer(_) => false,
         }
     }

@@ -9,13 +9,13 @@ use matyan_model::{
 };
 use matyan_proto::admin::v1::{CleanupOrphanBlobsRequest, CleanupOrphanBlobsResponse, JobProgress};
 use matyan_store::{Scan, Transaction};
-use matyan_upkeep::Orphans;
+use matyan_upkeep::{Job, Orphans};
 
-use super::job::Job;
+use super::job;
 use crate::{
     Context,
     call::Call,
-    error::Result,
+    error::{Error, Result},
     stream::{End, Sender},
 };
 
@@ -32,7 +32,7 @@ pub(super) async fn run(
 ) -> Result<(), End> {
     let mut cleaning =
         Cleaning { context, call, request, progress: JobProgress::default(), deleted_bytes: 0 };
-    let mut job = Job::begin(context, JOB).await?;
+    let mut job = job::begin(context, JOB).await?;
     let result = cleaning.all(&mut job, sender).await;
     job.end(result).await
 }
@@ -164,7 +164,7 @@ impl Cleaning<'_> {
             let number = RunNumber(tombstone.number.unwrap_or_default());
             job.write(async |mut transaction: Transaction| {
                 blobs_gone_put(&mut transaction, self.call.project, id, number).await?;
-                Ok((transaction, ()))
+                Ok::<_, Error>((transaction, ()))
             })
             .await?;
         }

@@ -8,8 +8,9 @@ use matyan_model::{
 };
 use matyan_proto::admin::v1::{FinishStaleRequest, FinishStaleResponse, JobProgress};
 use matyan_store::Transaction;
+use matyan_upkeep::Job;
 
-use super::job::Job;
+use super::job;
 use crate::{
     Context,
     call::Call,
@@ -33,7 +34,7 @@ pub(super) async fn run(
     request: FinishStaleRequest,
     sender: &Sender<FinishStaleResponse>,
 ) -> Result<(), End> {
-    let mut job = Job::begin(context, JOB).await?;
+    let mut job = job::begin(context, JOB).await?;
     let result = finish(context, call, &request, &mut job, sender).await;
     job.end(result).await
 }
@@ -98,7 +99,7 @@ async fn finish_one(
         edit.props.finalized_us = Some(last_us);
         edit.write(transaction.batch());
         change_put(transaction.batch(), call.project, number, now, &call.caller);
-        Ok((transaction, true))
+        Ok::<_, Error>((transaction, true))
     })
     .await
 }

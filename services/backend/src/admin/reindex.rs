@@ -9,12 +9,13 @@ use matyan_model::{
 };
 use matyan_proto::admin::v1::{JobProgress, ReindexRequest, ReindexResponse};
 use matyan_store::{Scan, Transaction};
+use matyan_upkeep::Job;
 
-use super::job::Job;
+use super::job;
 use crate::{
     Context,
     call::Call,
-    error::Result,
+    error::{Error, Result},
     stream::{End, Sender},
 };
 
@@ -29,7 +30,7 @@ pub(super) async fn run(
     request: ReindexRequest,
     sender: &Sender<ReindexResponse>,
 ) -> Result<(), End> {
-    let mut job = Job::begin(context, JOB).await?;
+    let mut job = job::begin(context, JOB).await?;
     let mut reindex = Reindex { context, call, dry_run: request.dry_run, done: 0, rows: 0 };
     let result = reindex.all(&mut job, sender).await;
     job.end(result).await
@@ -59,7 +60,7 @@ impl Reindex<'_> {
             for (number, _) in page.runs {
                 let repair = async |mut transaction: Transaction| {
                     let rows = index_repair(&mut transaction, self.call.project, number).await?;
-                    Ok((self.kept(transaction).await?, rows))
+                    Ok::<_, Error>((self.kept(transaction).await?, rows))
                 };
                 let rows = job.write(repair).await?;
                 self.rows += rows as u64;
@@ -97,7 +98,7 @@ impl Reindex<'_> {
             rest = next;
             let clear = async |mut transaction: Transaction| {
                 let cleared = rows_clear(&mut transaction, project, &doubted).await?;
-                Ok((self.kept(transaction).await?, cleared))
+                Ok::<_, Error>((self.kept(transaction).await?, cleared))
             };
             self.rows += job.write(clear).await? as u64;
             sender.send(self.answer(0)).await?;
@@ -112,7 +113,7 @@ impl Reindex<'_> {
         for (id, _) in listed {
             let count = async |mut transaction: Transaction| {
                 let changed = link_count(&mut transaction, self.call.project, E::KIND, &id).await?;
-                Ok((self.kept(transaction).await?, changed))
+                Ok::<_, Error>((self.kept(transaction).await?, changed))
             };
             let changed = job.write(count).await?;
             self.rows += u64::from(changed);

@@ -1,28 +1,33 @@
-//! Removes tombstones that nothing needs any more: old enough, blobs gone, the log trimmed behind the deletion.
+//! Removes tombstones that nothing needs any more, as a worker does by itself every hour.
 
-use matyan_log::{Topic, TopicInfo};
-use matyan_model::{
-    ids::RunId,
-    keys::{self, LogTopic},
-    position::log_get,
-    run::{Tombstone, tombstone_clear, tombstones_list},
-};
+use matyan_model::{keys, run::tombstones_list};
 use matyan_proto::admin::v1::{CleanupTombstonesRequest, CleanupTombstonesResponse, JobProgress};
-use matyan_store::Transaction;
+use matyan_upkeep::{CLEANUP_TOMBSTONES, Job, SPOOL_US, Tombstones};
 
-use super::job::Job;
+use super::job;
 use crate::{
     Context,
     call::Call,
-    error::Result,
+    error::{Error, Result},
     stream::{End, Sender},
 };
 
-/// The job that workers run by themselves.
-const JOB: &str = "cleanup-tombstones";
+/// A delete that is younger may meet what a client has not sent yet.
+const SPOOL_S: u64 = SPOOL_US.unsigned_abs() / 1_000_000;
 
-/// The longest client spool.
-const KEPT_S: u64 = 30 * 24 * 3_600;
+pub(super) fn check(request: &CleanupTombstonesRequest) -> Result<()> {
+    let asked = request.older_than_s;
+    if (1..SPOOL_S).contains(&asked) && !request.force {
+        return Err(Error::field(
+            "older_than_s",
+            format!(
+                "is {asked}: for {SPOOL_S} s, which are 720 hours, a client may keep what it has not sent, and its run \
+                 would come back; ask for no less, or set `force` if no client keeps anything"
+            ),
+        ));
+    }
+    Ok(())
+}
 
 pub(super) async fn run(
     context: &Context,
@@ -30,7 +35,7 @@ pub(super) async fn run(
     request: CleanupTombstonesRequest,
     sender: &Sender<CleanupTombstonesResponse>,
 ) -> Result<(), End> {
-    let mut job = Job::begin(context, JOB).await?;
+    let mut job = job::begin(context, CLEANUP_TOMBSTONES).await?;
     let result = clean(context, call, &request, &mut job, sender).await;
     job.end(result).await
 }
@@ -42,47 +47,46 @@ async fn clean(
     job: &mut Job<'_>,
     sender: &Sender<CleanupTombstonesResponse>,
 ) -> Result<(), End> {
-    let age_s = if request.older_than_s == 0 { KEPT_S } else { request.older_than_s };
-    let age_us = i64::try_from(age_s.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
-    let before_us = (context.clock)().saturating_sub(age_us);
-    let info = context.log.describe(Topic::Ingestion).await?;
-    let log = log_get(context.store.snapshot().await?.as_ref(), LogTopic::Ingestion).await?;
-    let log = log.unwrap_or_default().number;
-    let (mut done, mut rest) = (0, Some(keys::tombstones(call.project)));
+    let age_s = if request.older_than_s == 0 { SPOOL_S } else { request.older_than_s };
+    let kept_us = i64::try_from(age_s.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
+    let Context { store, log, blobs, .. } = context;
+    let now_us = (context.clock)();
+    let sweep = Tombstones::new(store.as_ref(), log.as_ref(), blobs.as_ref(), now_us, kept_us).await?;
+    let project = call.named();
+    let (mut progress, mut rest) = (JobProgress::default(), Some(keys::tombstones(call.project)));
     while let Some(range) = rest {
-        let snapshot = context.store.snapshot().await?;
+        let snapshot = store.snapshot().await?;
         let (listed, next) = tombstones_list(snapshot.as_ref(), call.project, &range).await?;
         drop(snapshot);
         rest = next;
         let mut run_ids = Vec::new();
         for (id, tombstone) in listed {
-            done += 1;
-            let is_old = tombstone.blobs_gone && tombstone.deleted_us < before_us;
-            if is_old
-                && is_trimmed(&info, log, &tombstone)
-                && (request.dry_run || clear(call, &id, job).await?)
-            {
+            progress.done += 1;
+            let is_gone = match request.dry_run {
+                true => sweep.may_go(&tombstone),
+                false => match sweep.sweep(job, &project, &id, &tombstone).await {
+                    Ok(swept) => {
+                        for (key, error) in &swept.left {
+                            tracing::warn!(key = key.as_str(), %error, "a blob of a deleted run stays");
+                        }
+                        progress.failed += swept.left.len() as u64;
+                        swept.is_gone
+                    }
+                    Err(matyan_upkeep::Error::Blobs(error)) => {
+                        tracing::warn!(run = id.as_str(), %error, "a tombstone stays");
+                        progress.failed += 1;
+                        false
+                    }
+                    Err(error) => return Err(error.into()),
+                },
+            };
+            if is_gone {
                 run_ids.push(id.as_str().to_owned());
             }
         }
-        let progress = Some(JobProgress { done, total: 0, failed: 0 });
-        sender.send(CleanupTombstonesResponse { progress, run_ids }).await?;
+        sender.send(CleanupTombstonesResponse { progress: Some(progress), run_ids }).await?;
     }
-    let progress = Some(JobProgress { done, total: done, failed: 0 });
-    sender.send(CleanupTombstonesResponse { progress, run_ids: Vec::new() }).await?;
+    progress.total = progress.done;
+    sender.send(CleanupTombstonesResponse { progress: Some(progress), run_ids: Vec::new() }).await?;
     Ok(())
-}
-
-/// Nothing that was written before the deletion is left in the log.
-fn is_trimmed(info: &TopicInfo, log: u32, tombstone: &Tombstone) -> bool {
-    let first = info.partitions.get(tombstone.at.partition as usize).map_or(0, |bounds| bounds.first);
-    tombstone.at.log < log || (tombstone.at.log == log && tombstone.at.offset < first)
-}
-
-async fn clear(call: &Call, id: &RunId, job: &mut Job<'_>) -> Result<bool> {
-    job.write(async |mut transaction: Transaction| {
-        let cleared = tombstone_clear(&mut transaction, call.project, id).await?;
-        Ok((transaction, cleared == matyan_model::run::Clearing::Free))
-    })
-    .await
 }

@@ -217,9 +217,62 @@ async fn what_deleted_runs_left_is_cleaned() {
     assert!(keys(&looked).len() <= 1 && keys(&cleaned).len() <= 1);
     let left = matyan_blob::Blobs::list(&*world.blobs, "r/", None).await.unwrap().blobs;
     assert!(left.is_empty());
-    let tombstones = |older_than_s| CleanupTombstonesRequest { older_than_s, dry_run: false };
-    let ids = |answers: Vec<CleanupTombstonesResponse>| answers.into_iter().flat_map(|it| it.run_ids).count();
-    assert_eq!(ids(all(client.cleanup_tombstones(tombstones(0)).await.unwrap()).await), 0, "it is too young");
+    world.end().await;
+}
+
+/// What a client keeps, and what comes by a URL that was given out before, may come long after a delete.
+#[tokio::test]
+async fn rule_13_a_tombstone_stays_as_long_as_its_run_may_come_back() {
+    let world = World::new().await;
+    let mut client = Client::new(world.routes());
+    world.create(&["r"]).await;
+    let mut of_runs = runs::run_service_client::RunServiceClient::new(world.routes());
+    of_runs.delete(runs::DeleteRequest { run_id: "r".into() }).await.unwrap();
+    world.applied().await;
+    let clean = async |older_than_s, force| {
+        let request = CleanupTombstonesRequest { older_than_s, force, dry_run: false };
+        let answers = Client::new(world.routes()).cleanup_tombstones(request).await?;
+        let ids = all(answers).await.into_iter().flat_map(|answer| answer.run_ids);
+        Ok::<Vec<String>, tonic::Status>(ids.collect())
+    };
+    assert!(clean(0, false).await.unwrap().is_empty(), "it is too young");
+    let month_s = 30 * 24 * 3_600;
+    for older_than_s in [1, month_s - 1] {
+        let request = CleanupTombstonesRequest { older_than_s, ..Default::default() };
+        wrong_field(client.cleanup_tombstones(request).await, "older_than_s");
+    }
+    assert!(clean(month_s, false).await.unwrap().is_empty());
+    // The log is trimmed, and the blobs' end is noted, when the workers come to it.
+    let gone = async |older_than_s, force| {
+        let mut gone = clean(older_than_s, force).await.unwrap();
+        while gone.is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            gone = clean(older_than_s, force).await.unwrap();
+        }
+        gone
+    };
+    world.pass(3_600);
+    assert_eq!(gone(600, true).await, ["r"], "somebody knows better");
+
+    world.create(&["s"]).await;
+    of_runs.delete(runs::DeleteRequest { run_id: "s".into() }).await.unwrap();
+    world.applied().await;
+    let listed = async || matyan_blob::Blobs::list(&*world.blobs, "s/", None).await.unwrap().blobs.len();
+    let is_marked = async || {
+        let snapshot = world.store.snapshot().await.unwrap();
+        let (listed, _) =
+            matyan_model::run::tombstones_list(&*snapshot, Project(0), &keys::tombstones(Project(0)))
+                .await
+                .unwrap();
+        listed.iter().all(|(_, tombstone)| tombstone.blobs_gone)
+    };
+    while !is_marked().await {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    world.put_blob("s/late.bin", b"12345").await;
+    world.pass(31 * 24 * 3_600);
+    assert_eq!(gone(0, false).await, ["s"]);
+    assert_eq!(listed().await, 0, "nobody would ever look there again");
     world.end().await;
 }
 

@@ -371,9 +371,12 @@ pub(crate) enum JobsCommand {
     },
     /// Remove tombstones of deleted runs that nothing needs any more
     CleanupTombstones {
-        /// Older than this [default: as the server does by itself]
+        /// Older than this, and than the 720 hours for which clients keep what they have not sent [default: 720]
         #[arg(long, value_name = "HOURS", value_parser = hours)]
         older_than_hours: Option<f64>,
+        /// Take less than 720 hours: what a client still has to send brings a run back then
+        #[arg(long)]
+        force: bool,
         /// Only tell which
         #[arg(long)]
         dry_run: bool,

@@ -81,9 +81,9 @@ pub(super) async fn run(flags: JobsFlags, out: &mut Output) -> Result<(), Error>
             let asked = CleanupOrphanBlobsRequest { dry_run, limit, unreferenced };
             follow("cleanup-orphan-blobs", dry_run, admin.cleanup_orphan_blobs(asked).await, out).await
         }
-        JobsCommand::CleanupTombstones { older_than_hours, dry_run } => {
+        JobsCommand::CleanupTombstones { older_than_hours, force, dry_run } => {
             let older_than_s = older_than_hours.map_or(0, seconds);
-            let asked = CleanupTombstonesRequest { older_than_s, dry_run };
+            let asked = CleanupTombstonesRequest { older_than_s, dry_run, force };
             follow("cleanup-tombstones", dry_run, admin.cleanup_tombstones(asked).await, out).await
         }
     }

@@ -1,6 +1,49 @@
 //! Jobs: what they sweep, what they leave, and that they write nothing once their lock is lost.
 
+use matyan_upkeep::Job;
+
 use super::*;
+
+const HOUR_US: i64 = 3_600_000_000;
+
+/// While a sweep goes on, however long, nobody takes its lock; and whoever does not get it has not done the job.
+#[tokio::test]
+async fn rule_14_a_sweep_renews_its_lock() {
+    let mut world = World::new().await;
+    for run in ["a", "b", "c"] {
+        let deleted = vec![record(0).run(run).create(), record(1).run(run).delete()];
+        world.apply_with(&mut world.writer(run), deleted).await;
+    }
+    let now_us = world.now_us.clone();
+    now_us.store(100 * 24 * HOUR_US, Ordering::Relaxed);
+    let gate = Gate::closed(world.deps.blobs.clone());
+    gate.opened.add_permits(1);
+    let (slow, lists) = (gate.clone(), AtomicU64::new(0));
+    // Each folder takes four minutes, and the last one for ever.
+    world.deps.blobs = Arc::new(Faulty::new(gate.clone(), move |call| {
+        if call == Call::List {
+            now_us.fetch_add(240_000_000, Ordering::Relaxed);
+            if lists.fetch_add(1, Ordering::Relaxed) == 2 {
+                slow.opened.forget_permits(1);
+            }
+        }
+        BlobFault::None
+    }));
+    let metrics = Metrics::new(&Registry::new()).unwrap();
+    let besides = async {
+        eventually("the last folder", async || gate.opened.available_permits() == 0).await;
+        let taken = Job::begin(world.store(), &*world.deps.clock, "cleanup-tombstones", [9; 16]).await;
+        assert!(matches!(taken, Err(matyan_upkeep::Error::Busy { .. })));
+        let round = jobs::sweep_tombstones(&world.deps, &metrics).await;
+        assert!(matches!(round, Err(Error::Busy("cleanup-tombstones"))));
+        gate.opened.add_permits(1);
+    };
+    let (swept, ()) = tokio::join!(jobs::sweep_tombstones(&world.deps, &metrics), besides);
+    swept.unwrap();
+    let jobs = matyan_model::lock::jobs_list(&*world.store().snapshot().await.unwrap()).await.unwrap();
+    let job = jobs["cleanup-tombstones"];
+    assert!(job.held.is_none() && job.last_success_us.is_some());
+}
 
 /// Marks of producers whose partition has been quiet go as well, and come back when the producer does.
 #[tokio::test]

@@ -1,0 +1,69 @@
+//! The folder of a deleted run: everything in it goes, page by page, and before each it is looked whether the run id still has
+//! the tombstone of that very delete. A blob that cannot be deleted keeps no other.
+
+use matyan_blob::{BlobKey, Blobs, RunFolder};
+use matyan_model::{
+    ids::{NamedProject, Project, RunId, RunNumber},
+    run::{Head, head_get},
+};
+use matyan_store::Store;
+
+use crate::Error;
+
+/// What came of a page.
+pub struct Deleted {
+    pub count: u64,
+    /// Those that stay, each with the reason.
+    pub left: Vec<(BlobKey, matyan_blob::Error)>,
+}
+
+pub struct Folder<'s> {
+    store: &'s dyn Store,
+    blobs: &'s dyn Blobs,
+    project: Project,
+    id: &'s RunId,
+    number: RunNumber,
+    folder: RunFolder,
+    after: Option<BlobKey>,
+    is_over: bool,
+}
+
+impl<'s> Folder<'s> {
+    pub fn new(
+        store: &'s dyn Store,
+        blobs: &'s dyn Blobs,
+        project: &NamedProject,
+        id: &'s RunId,
+        number: RunNumber,
+    ) -> Result<Self, Error> {
+        let folder = RunFolder::new(&project.name, id.as_str())?;
+        let project = project.number;
+        Ok(Self { store, blobs, project, id, number, folder, after: None, is_over: false })
+    }
+
+    /// Deletes the next page. `None` behind the last one, and where the run lives, or was deleted another time.
+    pub async fn delete_page(&mut self) -> Result<Option<Deleted>, Error> {
+        let dead = tombstone_number(self.store, self.project, self.id).await?;
+        if self.is_over || dead != Some(self.number) {
+            return Ok(None);
+        }
+        let listing = self.blobs.list(self.folder.prefix(), self.after.as_ref()).await?;
+        let keys: Vec<_> = listing.blobs.into_iter().map(|(key, _)| key).collect();
+        let left = if keys.is_empty() { Vec::new() } else { self.blobs.delete(&keys).await? };
+        self.after = listing.next;
+        self.is_over = self.after.is_none();
+        Ok(Some(Deleted { count: (keys.len() - left.len()) as u64, left }))
+    }
+}
+
+/// The number that a deleted run had; 0 if nothing was ever known of it but its delete.
+pub async fn tombstone_number(
+    store: &dyn Store,
+    project: Project,
+    id: &RunId,
+) -> Result<Option<RunNumber>, matyan_store::Error> {
+    Ok(match head_get(&*store.snapshot().await?, project, id).await? {
+        Some(Head::Tombstone(tombstone)) => Some(RunNumber(tombstone.number.unwrap_or_default())),
+        Some(Head::Live(_)) | None => None,
+    })
+}
