@@ -107,10 +107,10 @@ impl Metrics {
             event_seconds: new
                 .seconds("matyan_control_processing_duration_seconds", "What a control event took")?,
             blobs_deleted: new
-                .counter("matyan_blobs_deleted_total", "Blobs of deleted runs that were deleted")?,
+                .counter("matyan_blobs_deleted_total", "Blobs that were deleted: of deleted runs, and those that nothing referred to")?,
             blob_failures: new.counter(
                 "matyan_blob_delete_failures_total",
-                "Blobs that could not be deleted, counted at each attempt",
+                "Blobs that could not be deleted, and runs whose blobs could not be looked at, counted at each attempt",
             )?,
             jobs: JobMetrics::new(&new)?,
         })

@@ -3,7 +3,7 @@
 
 use matyan_blob::{BlobKey, Listed, RunFolder};
 use matyan_model::{
-    ids::{RunId, RunNumber},
+    ids::{NamedProject, RunId, RunNumber},
     keys,
     run::{Head, Tombstone, blobs_gone_put, head_get, runs_list, tombstones_list},
 };
@@ -96,13 +96,30 @@ impl Cleaning<'_> {
                 job.renew().await?;
                 self.progress.done += 1;
                 let id = RunId::new(document.props.run_id);
-                for orphan in orphans.of_run(&project, &id, number).await? {
-                    if self.request.dry_run || self.delete_orphan(&orphans, &id, number, &orphan).await? {
-                        keys.push(orphan.0.as_str().to_owned());
+                match self.unreferenced_of(&orphans, (&project, &id, number), &mut keys).await {
+                    // What cannot be read may refer to any blob of its run, and to none of another.
+                    Err(matyan_upkeep::Error::Blobs(error)) => {
+                        tracing::warn!(run = id.as_str(), %error, "a run keeps the blobs that it has");
+                        self.progress.failed += 1;
                     }
+                    looked => looked?,
                 }
             }
             sender.send(self.answer(keys)).await?;
+        }
+        Ok(())
+    }
+
+    async fn unreferenced_of(
+        &mut self,
+        orphans: &Orphans<'_>,
+        (project, id, number): (&NamedProject, &RunId, RunNumber),
+        keys: &mut Vec<String>,
+    ) -> Result<(), matyan_upkeep::Error> {
+        for orphan in orphans.of_run(project, id, number).await? {
+            if self.request.dry_run || self.delete_orphan(orphans, id, number, &orphan).await? {
+                keys.push(orphan.0.as_str().to_owned());
+            }
         }
         Ok(())
     }
@@ -113,7 +130,7 @@ impl Cleaning<'_> {
         id: &RunId,
         number: RunNumber,
         orphan: &(BlobKey, Listed),
-    ) -> Result<bool> {
+    ) -> Result<bool, matyan_upkeep::Error> {
         match orphans.delete(self.call.project, id, number, orphan).await? {
             Ok(is_gone) => {
                 self.deleted_bytes += if is_gone { orphan.1.size } else { 0 };

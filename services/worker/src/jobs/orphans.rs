@@ -1,6 +1,10 @@
 //! Every day: blobs of live runs that nothing refers to. What may go is decided where an operator's call does the same.
 
-use matyan_model::{ids::RunId, keys, run::runs_list};
+use matyan_model::{
+    ids::{NamedProject, RunId, RunNumber},
+    keys,
+    run::runs_list,
+};
 use matyan_store::Scan;
 use matyan_upkeep::Orphans;
 use tokio_util::sync::CancellationToken;
@@ -19,22 +23,40 @@ pub(crate) async fn sweep(deps: &Deps, metrics: &Metrics, stop: &CancellationTok
             drop(snapshot);
             for (number, document) in page.runs {
                 let id = RunId::new(document.props.run_id);
-                for orphan in orphans.of_run(&project, &id, number).await? {
-                    let key = orphan.0.as_str();
-                    match orphans.delete(project.number, &id, number, &orphan).await? {
-                        Ok(true) => {
-                            tracing::info!(key, "a blob that nothing referred to is deleted");
-                            metrics.blobs_deleted.inc();
-                        }
-                        Ok(false) => {}
-                        Err(error) => {
-                            tracing::warn!(key, %error, "a blob that nothing refers to stays");
-                            metrics.blob_failures.inc();
-                        }
+                match sweep_run(&orphans, metrics, &project, &id, number).await {
+                    // What cannot be read may refer to any blob of its run, and to none of another.
+                    Err(matyan_upkeep::Error::Blobs(error)) => {
+                        tracing::warn!(run = id.as_str(), %error, "a run keeps the blobs that it has");
+                        metrics.blob_failures.inc();
                     }
+                    swept => swept?,
                 }
             }
             range = page.rest;
+        }
+    }
+    Ok(())
+}
+
+async fn sweep_run(
+    orphans: &Orphans<'_>,
+    metrics: &Metrics,
+    project: &NamedProject,
+    id: &RunId,
+    number: RunNumber,
+) -> Result<(), matyan_upkeep::Error> {
+    for orphan in orphans.of_run(project, id, number).await? {
+        let key = orphan.0.as_str();
+        match orphans.delete(project.number, id, number, &orphan).await? {
+            Ok(true) => {
+                tracing::info!(key, "a blob that nothing referred to is deleted");
+                metrics.blobs_deleted.inc();
+            }
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(key, %error, "a blob that nothing refers to stays");
+                metrics.blob_failures.inc();
+            }
         }
     }
     Ok(())

@@ -6,6 +6,44 @@ use super::*;
 
 const HOUR_US: i64 = 3_600_000_000;
 
+/// One run whose values cannot be read keeps its blobs, and no other's.
+#[tokio::test]
+async fn rule_16_a_run_that_cannot_be_read_holds_up_no_other() {
+    let mut world = World::new().await;
+    let metrics = Metrics::new(&Registry::new()).unwrap();
+    let large = "x".repeat(100_000);
+    for run in ["a", "b", "c"] {
+        world.append([record(0).run(run).create().object("o", None, &large)]).await;
+        world.put_blob(&format!("{run}/orphan")).await;
+    }
+    let worker = world.work().await;
+    world.applied(0, 2).await;
+    worker.stop().await.unwrap();
+    world.now_us.store(1_000_000_000 + 8 * 24 * HOUR_US, Ordering::Relaxed);
+    let inner = world.deps.blobs.clone();
+    let faulty = |call: Call| {
+        let calls = AtomicU64::new(0);
+        Arc::new(Faulty::new(inner.clone(), move |made| {
+            let is_first = made == call && calls.fetch_add(1, Ordering::Relaxed) == 0;
+            if is_first { BlobFault::Refuse } else { BlobFault::None }
+        }))
+    };
+    let left = async || {
+        let listed = inner.list("", None).await.unwrap().blobs;
+        listed.iter().filter(|(key, _)| key.as_str().ends_with("orphan")).count()
+    };
+    // Of three the first to be looked at fails, and then of that one and another.
+    for (call, remain) in [(Call::Read, 1), (Call::List, 1), (Call::Describe, 1), (Call::Delete, 1)] {
+        world.deps.blobs = faulty(call);
+        jobs::sweep_orphans(&world.deps, &metrics, &CancellationToken::new()).await.unwrap();
+        assert_eq!(left().await, remain, "{call:?}");
+    }
+    assert_eq!(metrics.blob_failures.get(), 4);
+    world.deps.blobs = inner.clone();
+    jobs::sweep_orphans(&world.deps, &metrics, &CancellationToken::new()).await.unwrap();
+    assert_eq!(left().await, 0);
+}
+
 /// While a sweep goes on, however long, nobody takes its lock; and whoever does not get it has not done the job.
 #[tokio::test]
 async fn rule_14_a_sweep_renews_its_lock() {
