@@ -12,7 +12,10 @@ pub use orphans::Orphans;
 pub use tombstones::{SPOOL_US, Swept, Tombstones};
 
 use matyan_log::{LogWriter, Topic};
-use matyan_model::{keys::LogTopic, position::applied_get};
+use matyan_model::{
+    keys::LogTopic,
+    position::{Applied, applied_get, log_get},
+};
 use matyan_store::Store;
 
 /// Jobs by their names, which their locks have as well.
@@ -30,13 +33,22 @@ pub enum Error {
     Busy { job: &'static str, holder: Option<[u8; 16]> },
 }
 
-/// Before this everything in the log is applied. What comes behind the last applied record is younger than it.
+/// Before this everything in the log is applied. What comes behind the last applied record is younger than it. Of a partition
+/// that no worker has looked at since it was made anew nothing is known.
 pub async fn oldest_unapplied_us(store: &dyn Store, log: &dyn LogWriter) -> Result<i64, Error> {
     let info = log.describe(Topic::Ingestion).await?;
+    let known = log_get(&*store.snapshot().await?, LogTopic::Ingestion).await?.unwrap_or_default();
+    let is_of_log = |applied: &Applied| {
+        info.identity.is_none() || (known.identity == info.identity && known.number == applied.log)
+    };
     let mut oldest_us = i64::MAX;
     for (bounds, partition) in info.partitions.iter().zip(0..) {
         let applied = applied_get(&*store.snapshot().await?, LogTopic::Ingestion, partition).await?;
+        let applied = applied.filter(is_of_log);
         let next = applied.map_or(0, |applied| applied.next);
+        if bounds.end > bounds.first && next > bounds.end {
+            return Ok(i64::MIN);
+        }
         if bounds.end > next.max(bounds.first) {
             let last = applied.and_then(|applied| applied.last);
             oldest_us = oldest_us.min(last.map_or(i64::MIN, |last| last.appended_us));

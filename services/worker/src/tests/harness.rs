@@ -261,8 +261,8 @@ impl LogWriter for Silent {
     }
 }
 
-/// A log without an identity, as a topic of Kafka is.
-pub(super) struct Nameless(pub(super) Arc<EmbeddedLog>);
+/// A log that does not tell which one it is, as Kafka.
+pub(crate) struct Nameless(pub(crate) Arc<dyn LogWriter>);
 
 #[async_trait::async_trait]
 impl LogWriter for Nameless {

@@ -1,8 +1,9 @@
 //! Jobs: what they sweep, what they leave, and that they write nothing once their lock is lost.
 
-use matyan_upkeep::Job;
+use matyan_upkeep::{Job, oldest_unapplied_us};
 
 use super::*;
+use crate::tests::harness::Nameless;
 
 const HOUR_US: i64 = 3_600_000_000;
 
@@ -81,6 +82,21 @@ async fn rule_14_a_sweep_renews_its_lock() {
     let jobs = matyan_model::lock::jobs_list(&*world.store().snapshot().await.unwrap()).await.unwrap();
     let job = jobs["cleanup-tombstones"];
     assert!(job.held.is_none() && job.last_success_us.is_some());
+}
+
+/// A topic that no worker has looked at since it was made anew holds less than was applied of the old one.
+#[tokio::test]
+async fn rule_16_nothing_is_known_of_a_log_made_anew() {
+    let mut world = World::new().await;
+    world.append((0..3).map(|_| record(0).create())).await;
+    let worker = world.work().await;
+    world.applied(0, 2).await;
+    worker.stop().await.unwrap();
+    assert_eq!(oldest_unapplied_us(world.store(), &*world.log).await.unwrap(), i64::MAX);
+    world.replace_log(1).await;
+    world.append([record(0).create()]).await;
+    assert_eq!(oldest_unapplied_us(world.store(), &Nameless(world.log.clone())).await.unwrap(), i64::MIN);
+    assert_eq!(oldest_unapplied_us(world.store(), &*world.log).await.unwrap(), i64::MIN);
 }
 
 /// Marks of producers whose partition has been quiet go as well, and come back when the producer does.
