@@ -57,7 +57,17 @@ pub fn lock_release(batch: &mut Batch, lock: &Lock) {
 /// As `lock_release`, of a job that has done what it should.
 pub fn lock_release_done(batch: &mut Batch, lock: &Lock, now_us: i64) {
     lock_release(batch, lock);
-    batch.set(keys::job(&lock.job), rows::encode(&now_us));
+    job_done(batch, &lock.job, now_us);
+}
+
+/// Notes that a job has done what it should.
+pub fn job_done(batch: &mut Batch, job: &str, now_us: i64) {
+    batch.set(keys::job(job), rows::encode(&now_us));
+}
+
+/// When a job last did what it should.
+pub async fn job_last_success(snapshot: &dyn Snapshot, job: &str) -> Result<Option<i64>> {
+    rows::get(snapshot, &keys::job(job)).await
 }
 
 /// Who runs a job.
@@ -72,7 +82,7 @@ pub async fn lock_held(snapshot: &dyn Snapshot, job: &str) -> Result<Option<Held
     Ok(row.map(|LockRow { owner, taken_us }| Held { owner, taken_us }))
 }
 
-/// What is known of a job that ran under a lock.
+/// What is known of a job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Job {
     pub held: Option<Held>,

@@ -55,7 +55,8 @@ impl Control {
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let publisher = outbox::run(self.deps.clone(), self.publishing.clone(), stop.clone());
         // Boxed: the jobs are most of what this task would be moved with.
-        let jobs = Box::pin(Jobs::new(self.deps.clone(), self.metrics.clone()).run(stop.clone()));
+        let jobs = Jobs::new(self.deps.clone(), self.metrics.clone());
+        let jobs = Box::pin(jobs.run(&stop));
         let beside = async {
             // All of them are one task: while one of them does not give way, nothing beats.
             tokio::join!(publisher, jobs);

@@ -1,6 +1,6 @@
-//! What keeps the store in shape: sweeps behind deletes, and rows that are kept for a time only. Each job is a loop of its own
-//! that looks every so often; all of them may run in several processes at once, because each transaction checks what it
-//! read. The clock decides what is old enough, never who may write.
+//! What keeps the store in shape: sweeps behind deletes, and rows that are kept for a time only. Each job is a loop of its own;
+//! when it last succeeded is in the store, so that its next round does not depend on how long a process lives. All of them may
+//! run in several processes at once, because each transaction checks what it read.
 
 mod entities;
 mod orphans;
@@ -16,29 +16,32 @@ use std::time::Duration;
 use matyan_model::{
     change::{KEPT_US, changes_trim},
     ids::NamedProject,
+    lock::{job_done, job_last_success},
     producer::producers_sweep,
     project::projects_list,
     run::{RESTORE_KEPT_US, dead_runs_list, staged_drop_old, sweep_step},
     series::garbage_clear,
 };
 use matyan_store::{Batch, Transaction, transact};
-use matyan_upkeep::oldest_unapplied_us;
+use matyan_upkeep::{CLEANUP_TOMBSTONES, oldest_unapplied_us};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    deps::{Clock, Deps},
-    error::Error,
-    metrics::Metrics,
-};
+use crate::{deps::Deps, error::Error, metrics::Metrics};
 
 /// Deleted runs: people look at the counts.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Rows that are kept for minutes or hours.
 const TIDY_EVERY: Duration = Duration::from_secs(60);
 /// Rows that are kept for days.
-const TOMBSTONES_EVERY: Duration = Duration::from_secs(3_600);
+const HOURLY: Duration = Duration::from_secs(3_600);
 /// Blobs that nothing refers to.
 const ORPHANS_EVERY: Duration = Duration::from_secs(24 * 3_600);
+
+/// A job that is late waits so long: its process has just begun, or its last round has failed.
+const SOON: Duration = Duration::from_secs(60);
+
+/// A success is written down, unless the last one was a moment before.
+const NOTED_EVERY_US: i64 = 60_000_000;
 
 pub(crate) struct Jobs {
     deps: Deps,
@@ -51,37 +54,77 @@ impl Jobs {
     }
 
     /// Works until it is stopped. A round may be cut off anywhere: the next one finds what is left.
-    pub(crate) async fn run(self, stop: CancellationToken) {
-        let deps = &self.deps;
-        let (metrics, stop) = (&self.metrics, &stop);
-        let told = (&deps.clock, metrics);
+    pub(crate) async fn run(&self, stop: &CancellationToken) {
+        let (deps, metrics) = (&self.deps, &self.metrics);
         tokio::join!(
-            every(SWEEP_EVERY, "dead-runs", told, stop, || sweep_runs(deps, stop)),
-            every(TIDY_EVERY, "dead-entities", told, stop, || entities::sweep(deps, stop)),
-            every(TIDY_EVERY, "changes", told, stop, || trim_changes(deps)),
-            every(TIDY_EVERY, "garbage", told, stop, || clear_garbage(deps)),
-            every(TIDY_EVERY, "producers", told, stop, || sweep_producers(deps)),
-            every(TIDY_EVERY, "restores", told, stop, || drop_restores(deps)),
-            every(TOMBSTONES_EVERY, "tombstones", told, stop, || tombstones::sweep(deps, metrics)),
-            every(ORPHANS_EVERY, "orphans", told, stop, || orphans::sweep(deps, metrics, stop)),
+            self.every(SWEEP_EVERY, SOON, "dead-runs", stop, || sweep_runs(deps, stop)),
+            self.every(TIDY_EVERY, SOON, "dead-entities", stop, || entities::sweep(deps, stop)),
+            self.every(TIDY_EVERY, SOON, "changes", stop, || trim_changes(deps)),
+            self.every(TIDY_EVERY, SOON, "garbage", stop, || clear_garbage(deps)),
+            self.every(TIDY_EVERY, SOON, "producers", stop, || sweep_producers(deps)),
+            self.every(TIDY_EVERY, SOON, "restores", stop, || drop_restores(deps)),
+            self.every(HOURLY, SOON, CLEANUP_TOMBSTONES, stop, || tombstones::sweep(deps, metrics)),
+            self.every(ORPHANS_EVERY, SOON, "orphans", stop, || orphans::sweep(deps, metrics, stop)),
         );
+    }
+
+    async fn every<F: Future<Output = Result<(), Error>>>(
+        &self,
+        period: Duration,
+        soon: Duration,
+        name: &'static str,
+        stop: &CancellationToken,
+        job: impl Fn() -> F,
+    ) {
+        let mut last_us = self.last_success(name).await;
+        let mut noted_us = last_us;
+        // One that never succeeds is late from now on.
+        self.metrics.jobs.begun(name, last_us.unwrap_or_else(|| self.deps.now_us()));
+        loop {
+            let wait = wait(period, soon, last_us, self.deps.now_us());
+            if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+                return;
+            }
+            match stop.run_until_cancelled(job()).await {
+                None => return,
+                Some(Ok(())) => {
+                    let now_us = self.deps.now_us();
+                    self.metrics.jobs.done(name, now_us);
+                    last_us = Some(now_us);
+                    if noted_us.is_none_or(|noted_us| now_us.saturating_sub(noted_us) >= NOTED_EVERY_US) {
+                        self.note(name, now_us).await;
+                        noted_us = last_us;
+                    }
+                }
+                Some(Err(error)) => tracing::warn!(job = name, %error, "a job goes on in its next round"),
+            }
+        }
+    }
+
+    /// By any process.
+    async fn last_success(&self, name: &str) -> Option<i64> {
+        let last = async { job_last_success(&*self.deps.store.snapshot().await?, name).await };
+        last.await.unwrap_or_else(|error| {
+            tracing::warn!(job = name, %error, "when the job last succeeded is not known");
+            None
+        })
+    }
+
+    async fn note(&self, name: &str, now_us: i64) {
+        let mut batch = Batch::buffered();
+        job_done(&mut batch, name, now_us);
+        if let Err(error) = self.deps.store.commit(batch).await {
+            tracing::warn!(job = name, %error, "that the job succeeded is not noted");
+        }
     }
 }
 
-async fn every<F: Future<Output = Result<(), Error>>>(
-    period: Duration,
-    name: &'static str,
-    (clock, metrics): (&Clock, &Metrics),
-    stop: &CancellationToken,
-    job: impl Fn() -> F,
-) {
-    while stop.run_until_cancelled(tokio::time::sleep(period)).await.is_some() {
-        match stop.run_until_cancelled(job()).await {
-            None => return,
-            Some(Ok(())) => metrics.jobs.done(name, clock()),
-            Some(Err(error)) => tracing::warn!(job = name, %error, "a job goes on in its next round"),
-        }
-    }
+/// Until the next round, and no less than `soon`.
+fn wait(period: Duration, soon: Duration, last_us: Option<i64>, now_us: i64) -> Duration {
+    let since = last_us.map_or(Duration::MAX, |last_us| {
+        Duration::from_micros(u64::try_from(now_us.saturating_sub(last_us)).unwrap_or_default())
+    });
+    period.saturating_sub(since).max(period.min(soon))
 }
 
 async fn projects(deps: &Deps) -> Result<Vec<NamedProject>, Error> {
@@ -151,21 +194,22 @@ pub(crate) async fn sweep_producers(deps: &Deps) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use prometheus::Registry;
-
     use super::*;
 
-    #[tokio::test]
-    async fn a_job_is_cut_off_by_a_stop() {
-        let (metrics, stop) = (Metrics::new(&Registry::new()).unwrap(), CancellationToken::new());
-        let job = || {
-            stop.cancel();
-            std::future::pending()
+    #[test]
+    fn a_round_is_due_by_the_last_success_of_any_process() {
+        let (minute, day) = (Duration::from_secs(60), ORPHANS_EVERY);
+        let day_us = day.as_micros() as i64;
+        let check = |period, last_us, now_us, expected| {
+            assert_eq!(wait(period, SOON, last_us, now_us), expected, "{period:?} {last_us:?} {now_us}");
         };
-        let clock: Clock = Arc::new(|| 7_500_000);
-        let loops = every(Duration::ZERO, "job", (&clock, &metrics), &stop, job);
-        tokio::time::timeout(Duration::from_secs(60), loops).await.unwrap();
+        check(day, None, 0, minute);
+        check(day, Some(5), 5, day);
+        check(day, Some(0), day_us - 3_600_000_000, Duration::from_secs(3_600));
+        check(day, Some(0), 3 * day_us, minute);
+        // A clock that was put back.
+        check(day, Some(3 * day_us), 0, day);
+        check(SWEEP_EVERY, None, 0, SWEEP_EVERY);
+        check(SWEEP_EVERY, Some(0), day_us, SWEEP_EVERY);
     }
 }

@@ -47,8 +47,8 @@ pub(crate) struct Transactions {
 
 #[derive(Clone)]
 pub(crate) struct JobMetrics {
-    runs: IntCounterVec,
-    success: GaugeVec,
+    pub(crate) runs: IntCounterVec,
+    pub(crate) success: GaugeVec,
 }
 
 impl Metrics {
@@ -186,15 +186,20 @@ impl JobMetrics {
             )?,
             success: new.gauges(
                 "matyan_job_last_success_timestamp_seconds",
-                "When a job last came to its end",
+                "When a job last came to its end; of one that never has, when it began to be tried",
                 TASK,
             )?,
         })
     }
 
+    /// From here on it is told when it last came to its end.
+    pub(crate) fn begun(&self, job: &str, last_us: i64) {
+        self.success.with_label_values(&[job]).set(last_us as f64 / 1e6);
+    }
+
     pub(crate) fn done(&self, job: &str, now_us: i64) {
         self.runs.with_label_values(&[job]).inc();
-        self.success.with_label_values(&[job]).set(now_us as f64 / 1e6);
+        self.begun(job, now_us);
     }
 }
 

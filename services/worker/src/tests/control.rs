@@ -1,5 +1,6 @@
 //! The control worker and the jobs: events out of the outbox, blobs of deleted runs, sweeps.
 
+mod leading;
 mod sweeps;
 
 use std::{
