@@ -69,7 +69,7 @@ pub(crate) enum Command {
     Parked(ParkedFlags),
     /// Show what the project is called, or call it something else
     Project(ProjectFlags),
-    /// Begin by hand what servers also do by themselves: mend indexes, end stale runs, clean up
+    /// Tell of the jobs of servers, and begin some by hand: mend indexes, end stale runs, clean up
     Jobs(JobsFlags),
 }
 

@@ -4,11 +4,13 @@
 mod folder;
 mod job;
 mod orphans;
+mod stale;
 mod tombstones;
 
 pub use folder::{Deleted, Folder, tombstone_number};
 pub use job::Job;
 pub use orphans::Orphans;
+pub use stale::{Stale, StalePage};
 pub use tombstones::{SPOOL_US, Swept, Tombstones};
 
 use matyan_log::{LogWriter, Topic};
@@ -19,6 +21,7 @@ use matyan_model::{
 use matyan_store::Store;
 
 /// Jobs by their names, which their locks have as well.
+pub const FINISH_STALE: &str = "finish-stale";
 pub const CLEANUP_TOMBSTONES: &str = "cleanup-tombstones";
 
 #[derive(Debug, thiserror::Error)]

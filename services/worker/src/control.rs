@@ -30,8 +30,21 @@ use crate::{deps::Deps, error::Error, heartbeat::Heartbeat, jobs::Jobs, metrics:
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LAST_WAIT: Duration = Duration::from_secs(30);
 
+#[derive(Clone, Copy, Debug)]
+pub struct ControlSettings {
+    /// Runs without data for so long are ended; none without.
+    pub finish_stale: Option<Duration>,
+}
+
+impl Default for ControlSettings {
+    fn default() -> Self {
+        Self { finish_stale: Some(Duration::from_secs(24 * 3_600)) }
+    }
+}
+
 pub struct Control {
     deps: Deps,
+    settings: ControlSettings,
     metrics: Metrics,
     subscription: Box<dyn Subscription>,
     heartbeat: Heartbeat,
@@ -39,11 +52,11 @@ pub struct Control {
 }
 
 impl Control {
-    pub async fn new(deps: Deps, metrics: Metrics) -> Result<Self, Error> {
+    pub async fn new(deps: Deps, settings: ControlSettings, metrics: Metrics) -> Result<Self, Error> {
         let subscription = deps.log_reader.subscribe(Topic::Control).await?;
         let heartbeat = Heartbeat::at_work("the control worker");
         let publishing = Heartbeat::at_work("publishing control events");
-        Ok(Self { deps, metrics, subscription, heartbeat, publishing })
+        Ok(Self { deps, settings, metrics, subscription, heartbeat, publishing })
     }
 
     /// Whether its loops go round.
@@ -55,7 +68,7 @@ impl Control {
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let publisher = outbox::run(self.deps.clone(), self.publishing.clone(), stop.clone());
         // Boxed: the jobs are most of what this task would be moved with.
-        let jobs = Jobs::new(self.deps.clone(), self.metrics.clone());
+        let jobs = Jobs::new(self.deps.clone(), self.metrics.clone(), self.settings.finish_stale);
         let jobs = Box::pin(jobs.run(&stop));
         let beside = async {
             // All of them are one task: while one of them does not give way, nothing beats.

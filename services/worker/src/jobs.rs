@@ -4,11 +4,13 @@
 
 mod entities;
 mod orphans;
+mod stale;
 mod tombstones;
 
 #[cfg(test)]
 pub(crate) use {
-    entities::sweep as sweep_entities, orphans::sweep as sweep_orphans, tombstones::sweep as sweep_tombstones,
+    entities::sweep as sweep_entities, orphans::sweep as sweep_orphans, stale::end as end_stale,
+    tombstones::sweep as sweep_tombstones,
 };
 
 use std::time::Duration;
@@ -23,7 +25,7 @@ use matyan_model::{
     series::garbage_clear,
 };
 use matyan_store::{Batch, Transaction, transact};
-use matyan_upkeep::{CLEANUP_TOMBSTONES, oldest_unapplied_us};
+use matyan_upkeep::{CLEANUP_TOMBSTONES, FINISH_STALE, oldest_unapplied_us};
 use tokio_util::sync::CancellationToken;
 
 use crate::{deps::Deps, error::Error, metrics::Metrics};
@@ -32,13 +34,15 @@ use crate::{deps::Deps, error::Error, metrics::Metrics};
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Rows that are kept for minutes or hours.
 const TIDY_EVERY: Duration = Duration::from_secs(60);
-/// Rows that are kept for days.
+/// Rows that are kept for days, and runs that are silent for as long.
 const HOURLY: Duration = Duration::from_secs(3_600);
 /// Blobs that nothing refers to.
 const ORPHANS_EVERY: Duration = Duration::from_secs(24 * 3_600);
 
 /// A job that is late waits so long: its process has just begun, or its last round has failed.
 const SOON: Duration = Duration::from_secs(60);
+/// For so long runs may be silent because nobody took what they sent: clients come back when somebody does.
+const CLIENTS_RETURN: Duration = Duration::from_secs(15 * 60);
 
 /// A success is written down, unless the last one was a moment before.
 const NOTED_EVERY_US: i64 = 60_000_000;
@@ -46,16 +50,23 @@ const NOTED_EVERY_US: i64 = 60_000_000;
 pub(crate) struct Jobs {
     deps: Deps,
     metrics: Metrics,
+    /// After so long without data a run is ended; never without.
+    finish_stale: Option<Duration>,
 }
 
 impl Jobs {
-    pub(crate) fn new(deps: Deps, metrics: Metrics) -> Self {
-        Self { deps, metrics }
+    pub(crate) fn new(deps: Deps, metrics: Metrics, finish_stale: Option<Duration>) -> Self {
+        Self { deps, metrics, finish_stale }
     }
 
     /// Works until it is stopped. A round may be cut off anywhere: the next one finds what is left.
     pub(crate) async fn run(&self, stop: &CancellationToken) {
         let (deps, metrics) = (&self.deps, &self.metrics);
+        let stale = async {
+            if let Some(idle) = self.finish_stale {
+                self.every(HOURLY, CLIENTS_RETURN, FINISH_STALE, stop, || stale::end(deps, idle)).await;
+            }
+        };
         tokio::join!(
             self.every(SWEEP_EVERY, SOON, "dead-runs", stop, || sweep_runs(deps, stop)),
             self.every(TIDY_EVERY, SOON, "dead-entities", stop, || entities::sweep(deps, stop)),
@@ -63,6 +74,7 @@ impl Jobs {
             self.every(TIDY_EVERY, SOON, "garbage", stop, || clear_garbage(deps)),
             self.every(TIDY_EVERY, SOON, "producers", stop, || sweep_producers(deps)),
             self.every(TIDY_EVERY, SOON, "restores", stop, || drop_restores(deps)),
+            stale,
             self.every(HOURLY, SOON, CLEANUP_TOMBSTONES, stop, || tombstones::sweep(deps, metrics)),
             self.every(ORPHANS_EVERY, SOON, "orphans", stop, || orphans::sweep(deps, metrics, stop)),
         );
@@ -211,5 +223,6 @@ mod tests {
         check(day, Some(3 * day_us), 0, day);
         check(SWEEP_EVERY, None, 0, SWEEP_EVERY);
         check(SWEEP_EVERY, Some(0), day_us, SWEEP_EVERY);
+        assert_eq!(wait(HOURLY, CLIENTS_RETURN, Some(0), day_us), CLIENTS_RETURN);
     }
 }

@@ -18,7 +18,7 @@ mod jobs;
 
 mod system;
 
-pub use control::Control;
+pub use control::{Control, ControlSettings};
 pub use deps::{Clock, Deps, Random};
 pub use error::Error;
 pub use fold::{FoldNotices, FoldThread};

@@ -198,7 +198,7 @@ impl World {
         self.fold = Some(fold);
         let ingestion =
             Ingestion::new(deps.clone(), Default::default(), notices, metrics.clone()).await.unwrap();
-        let control = Control::new(deps, metrics).await.unwrap();
+        let control = Control::new(deps, Default::default(), metrics).await.unwrap();
         let stop = self.stop.clone();
         self.workers.spawn(async move { ingestion.run(stop).await.unwrap() });
         let stop = self.stop.clone();

@@ -66,7 +66,8 @@ Examples:
   matyan jobs cleanup-orphan-blobs --unreferenced
   matyan jobs reindex --json
 
-`matyan up` and control workers begin them by themselves, too. A job that is cut off goes on when it is given again.";
+`matyan up` and control workers end stale runs and clean up by themselves, too. A job that is cut off goes on when it is given
+again.";
 
 const BACKUP_EXAMPLES: &str = "\
 Examples:

@@ -50,6 +50,7 @@ names! {
     CORS_ORIGINS = name("cors_origins", &["CORS_ORIGINS"]);
     METRICS_ENABLED = name("metrics_enabled", &["METRICS_ENABLED"]);
     PROJECT_PARAMS_CACHE_TTL = name("project_params_cache_ttl", &["PROJECT_PARAMS_CACHE_TTL"]);
+    FINISH_STALE_HOURS = name("finish_stale_hours", &["MATYAN_FINISH_STALE_HOURS"]);
     UI_DIR = name("ui_dir", &["MATYAN_UI_DIR"]);
     UI_BASE_PATH = name("ui_base_path", &["MATYAN_UI_BASE_PATH"]);
     UI_API_BASE_PATH = name("ui_api_base_path", &["MATYAN_UI_API_BASE_PATH"]);

@@ -140,6 +140,16 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     seconds.ok_or_else(|| "is no time; give seconds, such as 5 or 0.5".into())
 }
 
+/// None for 0.
+pub(super) fn hours_or_never(text: &str) -> Result<Option<Duration>, String> {
+    let hours = text.parse::<f64>().ok();
+    match hours.and_then(|hours| Duration::try_from_secs_f64(hours * 3_600.0).ok()) {
+        Some(Duration::ZERO) => Ok(None),
+        Some(time) => Ok(Some(time)),
+        None => Err("is no time; give hours, such as 24 or 0.5, or 0 for never".into()),
+    }
+}
+
 /// A JSON list, as Matyan 0.3 takes it, or plain text with commas, as people write it.
 pub(super) fn origins(text: &str) -> Result<Vec<String>, String> {
     let origins = match serde_json::from_str::<Vec<String>>(text) {

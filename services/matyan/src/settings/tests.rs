@@ -53,6 +53,22 @@ fn defaults() {
 }
 
 #[test]
+fn runs_that_fall_silent_are_ended_after_a_day_unless_told_otherwise() {
+    let resolved = |variables| {
+        resolve(
+            Role::ControlWorker,
+            &[("log", "embedded:"), ("store", "embedded:"), ("blobs", "embedded:")],
+            variables,
+        )
+        .unwrap()
+        .finish_stale
+    };
+    assert_eq!(resolved(&[]), Some(Duration::from_secs(86_400)));
+    assert_eq!(resolved(&[("MATYAN_FINISH_STALE_HOURS", "0.5")]), Some(Duration::from_secs(1_800)));
+    assert_eq!(resolved(&[("MATYAN_FINISH_STALE_HOURS", "0")]), None);
+}
+
+#[test]
 fn flags_win_over_the_environment_and_that_over_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("matyan.toml");
@@ -106,6 +122,7 @@ fn all_violations_are_told_at_once() {
         ("ENVIRONMENT", "staging"),
         ("METRICS_ENABLED", "perhaps"),
         ("PROJECT_PARAMS_CACHE_TTL", "-1"),
+        ("MATYAN_FINISH_STALE_HOURS", "-1"),
         ("KAFKA_MESSAGE_FORMAT", "avro"),
     ];
     check_refused(
@@ -127,6 +144,7 @@ fn all_violations_are_told_at_once() {
             "CORS_ORIGINS: `http://a,b` (from CORS_ORIGINS in the environment) names `b`, which is no origin; write",
             "METRICS_ENABLED: `perhaps` (from METRICS_ENABLED in the environment) is neither yes nor no; give",
             "PROJECT_PARAMS_CACHE_TTL: `-1` (from PROJECT_PARAMS_CACHE_TTL in the environment) is no time; give",
+            "MATYAN_FINISH_STALE_HOURS: `-1` (from MATYAN_FINISH_STALE_HOURS in the environment) is no time; give hours",
             "KAFKA_MESSAGE_FORMAT: `avro` (from KAFKA_MESSAGE_FORMAT in the environment) is no message format; give",
         ],
     );

@@ -42,7 +42,7 @@ impl Parts {
         let registry = Registry::new();
         registry.register(Box::new(ProcessCollector::for_self()))?;
         let role = settings.role;
-        let workers = Workers::start(role, substrates, &registry).await?;
+        let workers = Workers::start(settings, substrates, &registry).await?;
         let frontier = match role.has_frontier() {
             true => Some(frontier(settings, substrates, &registry).await?),
             false => None,

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use matyan_proto::system::v1::system_service_server::SystemServiceServer;
-use matyan_worker::{Control, Deps, FoldThread, Heartbeat, Ingestion, Metrics, System};
+use matyan_worker::{Control, ControlSettings, Deps, FoldThread, Heartbeat, Ingestion, Metrics, System};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -12,7 +12,7 @@ use super::{
     substrates::{Log, Substrates},
     tasks::Tasks,
 };
-use crate::settings::Role;
+use crate::settings::{Role, Settings};
 
 /// What a transaction in hand may take, and more than a worker needs that is in good order. The store is closed behind it.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -25,10 +25,11 @@ pub(crate) struct Workers {
 
 impl Workers {
     pub(crate) async fn start(
-        role: Role,
+        settings: &Settings,
         substrates: &Substrates,
         registry: &prometheus::Registry,
     ) -> Result<Self, Error> {
+        let role = settings.role;
         let mut workers = Self { tasks: Tasks::default(), fold: None, heartbeats: Vec::new() };
         let Some(deps) = deps(substrates).filter(|_| role.has_ingest_worker() || role.has_control_worker())
         else {
@@ -48,7 +49,8 @@ impl Workers {
             workers.tasks.spawn("the ingestion worker", |stop| ingestion.run(stop));
         }
         if role.has_control_worker() {
-            let control = Control::new(deps, metrics).await;
+            let control_settings = ControlSettings { finish_stale: settings.finish_stale };
+            let control = Control::new(deps, control_settings, metrics).await;
             let control = control.map_err(|source| Error::Part { part: "the control worker", source })?;
             workers.heartbeats.extend(control.heartbeats());
             workers.tasks.spawn("the control worker", |stop| control.run(stop));

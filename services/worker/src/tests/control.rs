@@ -41,7 +41,7 @@ use super::{
     harness::{P, World, record},
     ingest::Gate,
 };
-use crate::{Control, Error, Heartbeat, Metrics, jobs};
+use crate::{Control, ControlSettings, Error, Heartbeat, Metrics, jobs};
 
 struct Controlling {
     stop: CancellationToken,
@@ -52,7 +52,7 @@ struct Controlling {
 impl World {
     async fn control(&self) -> Controlling {
         let (stop, metrics) = (CancellationToken::new(), Metrics::new(&Registry::new()).unwrap());
-        let control = Control::new(self.deps.clone(), metrics.clone()).await.unwrap();
+        let control = Control::new(self.deps.clone(), Default::default(), metrics.clone()).await.unwrap();
         let task = tokio::spawn(control.run(stop.clone()));
         Controlling { stop, task, metrics }
     }
@@ -116,7 +116,8 @@ async fn a_control_worker_hangs_when_its_work_does_and_not_while_it_waits() {
     const LONG: Duration = Duration::from_secs(400);
     let world = World::new().await;
     let (stop, metrics) = (CancellationToken::new(), Metrics::new(&Registry::new()).unwrap());
-    let control = Control::new(world.deps.clone(), metrics.clone()).await.unwrap();
+    let control =
+        Control::new(world.deps.clone(), ControlSettings::default(), metrics.clone()).await.unwrap();
     let heartbeats = control.heartbeats();
     let task = tokio::spawn(control.run(stop.clone()));
     let hangs = || heartbeats.iter().filter_map(Heartbeat::problem).collect::<Vec<_>>();

@@ -1,11 +1,58 @@
 //! Jobs: what they sweep, what they leave, and that they write nothing once their lock is lost.
 
+use std::time::Duration;
+
 use matyan_upkeep::{Job, oldest_unapplied_us};
 
 use super::*;
-use crate::tests::harness::Nameless;
+use crate::tests::harness::{Nameless, TestRecord};
 
 const HOUR_US: i64 = 3_600_000_000;
+
+fn received(mut record: TestRecord, received_us: i64) -> TestRecord {
+    record.entry.received_us = received_us;
+    record
+}
+
+/// The clock has long passed when the record came; only what the log has told counts.
+#[tokio::test]
+async fn a_run_is_ended_when_it_has_sent_nothing_and_never_because_a_worker_is_behind() {
+    let world = World::new().await;
+    let day = Duration::from_secs(24 * 3_600);
+    let active = async || {
+        let mut active = Vec::new();
+        for run in ["silent", "logs"] {
+            let props = world.read_run(run).await.unwrap().props;
+            if props.active {
+                active.push(run);
+            } else {
+                assert_eq!(props.finalized_us, Some(30 * HOUR_US), "when it was last heard of");
+            }
+        }
+        active
+    };
+    let apply = async |records: Vec<TestRecord>, last: u64| {
+        world.append(records).await;
+        let worker = world.work().await;
+        world.applied(0, last).await;
+        worker.stop().await.unwrap();
+    };
+    let created = [("logs", 0), ("silent", 30)];
+    let created = created.map(|(run, hours)| received(record(0).run(run).create(), hours * HOUR_US));
+    apply(created.to_vec(), 1).await;
+    world.now_us.store(100 * HOUR_US, Ordering::Relaxed);
+    let logged = received(record(0).run("logs").line(0, "x"), 40 * HOUR_US);
+    world.append([logged]).await;
+    jobs::end_stale(&world.deps, day).await.unwrap();
+    assert_eq!(active().await, ["silent", "logs"], "what is not applied may be of either");
+    apply(Vec::new(), 2).await;
+    world.now_us.store(54 * HOUR_US, Ordering::Relaxed);
+    jobs::end_stale(&world.deps, day).await.unwrap();
+    assert_eq!(active().await, ["silent", "logs"], "a day is not over");
+    world.now_us.store(54 * HOUR_US + 1, Ordering::Relaxed);
+    jobs::end_stale(&world.deps, day).await.unwrap();
+    assert_eq!(active().await, ["logs"]);
+}
 
 /// One run whose values cannot be read keeps its blobs, and no other's.
 #[tokio::test]
