@@ -1,5 +1,5 @@
 //! The control worker: publishes the outbox to the control topic, reads the topic, deletes the blobs of deleted runs, and runs
-//! the periodic jobs.
+//! the periodic jobs. Of several, one alone publishes and runs jobs: the one that reads the topic's first partition.
 //!
 //! An event is dealt with as often as it takes; only then is the position behind it told. Everything may be cut off between two
 //! steps, as everything may be done twice: so to stop waits for nothing. Handlers check before each page
@@ -22,6 +22,7 @@ use matyan_model::{
     position::{Applied, LastRecord, LogState, applied_get, applied_put, log_get, log_put},
 };
 use matyan_store::{Transaction, transact};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{deps::Deps, error::Error, heartbeat::Heartbeat, jobs::Jobs, metrics::Metrics};
@@ -29,6 +30,9 @@ use crate::{deps::Deps, error::Error, heartbeat::Heartbeat, jobs::Jobs, metrics:
 /// Waits between attempts while something is away: doubling from the first to the last.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LAST_WAIT: Duration = Duration::from_secs(30);
+
+/// Whoever has it leads the others. A log gives it to one reader at a time, and to another when that one is gone.
+const LEADER: u32 = 0;
 
 #[derive(Clone, Copy, Debug)]
 pub struct ControlSettings {
@@ -47,6 +51,7 @@ pub struct Control {
     settings: ControlSettings,
     metrics: Metrics,
     subscription: Box<dyn Subscription>,
+    leads: watch::Sender<bool>,
     heartbeat: Heartbeat,
     publishing: Heartbeat,
 }
@@ -54,9 +59,10 @@ pub struct Control {
 impl Control {
     pub async fn new(deps: Deps, settings: ControlSettings, metrics: Metrics) -> Result<Self, Error> {
         let subscription = deps.log_reader.subscribe(Topic::Control).await?;
+        let leads = watch::Sender::new(false);
         let heartbeat = Heartbeat::at_work("the control worker");
         let publishing = Heartbeat::at_work("publishing control events");
-        Ok(Self { deps, settings, metrics, subscription, heartbeat, publishing })
+        Ok(Self { deps, settings, metrics, subscription, leads, heartbeat, publishing })
     }
 
     /// Whether its loops go round.
@@ -66,13 +72,13 @@ impl Control {
 
     /// Works until it is stopped.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
-        let publisher = outbox::run(self.deps.clone(), self.publishing.clone(), stop.clone());
-        // Boxed: the jobs are most of what this task would be moved with.
         let jobs = Jobs::new(self.deps.clone(), self.metrics.clone(), self.settings.finish_stale);
-        let jobs = Box::pin(jobs.run(&stop));
+        // Boxed: the jobs are most of what this task would be moved with.
+        let leading =
+            Box::pin(lead(self.deps.clone(), jobs, self.leads.subscribe(), self.publishing.clone(), &stop));
         let beside = async {
             // All of them are one task: while one of them does not give way, nothing beats.
-            tokio::join!(publisher, jobs);
+            leading.await;
             Ok(())
         };
         // Once reading has failed for good, nothing is waited for.
@@ -114,11 +120,15 @@ impl Control {
     async fn take(&mut self, delivery: Delivery, stop: &CancellationToken) -> Result<(), Error> {
         match delivery {
             Delivery::Assigned { partition } => {
+                self.leads.send_if_modified(|leads| partition == LEADER && !std::mem::replace(leads, true));
                 let mut patience = Patience::new(stop, &self.heartbeat, "beginning the control topic");
                 while !patience.is_over(self.begin(partition)).await {}
                 Ok(())
             }
-            Delivery::Revoked { .. } => Ok(()),
+            Delivery::Revoked { partition } => {
+                self.leads.send_if_modified(|leads| partition == LEADER && std::mem::replace(leads, false));
+                Ok(())
+            }
             Delivery::Records { partition, records } => {
                 for record in records {
                     if stop.is_cancelled() {
@@ -221,6 +231,29 @@ impl<'a> Patience<'a> {
         self.wait = LAST_WAIT.min(self.wait * 2);
         waited.is_none()
     }
+}
+
+/// Publishes and runs jobs as long as this process leads. What it is at may be cut off anywhere.
+async fn lead(
+    deps: Deps,
+    jobs: Jobs,
+    mut leads: watch::Receiver<bool>,
+    publishing: Heartbeat,
+    stop: &CancellationToken,
+) {
+    while stop.run_until_cancelled(publishing.beside(becomes(&mut leads, true))).await == Some(true) {
+        tracing::info!("this control worker leads: it publishes events and runs the jobs");
+        let work = async { tokio::join!(outbox::run(&deps, &publishing, stop), jobs.run(stop)) };
+        tokio::select! {
+            ((), ()) = work => {}
+            true = becomes(&mut leads, false) => tracing::info!("another control worker leads"),
+        }
+    }
+}
+
+/// False if nobody tells any more.
+async fn becomes(leads: &mut watch::Receiver<bool>, wanted: bool) -> bool {
+    leads.wait_for(|leads| *leads == wanted).await.is_ok()
 }
 
 /// Handlers may see an event again, so that a topic made anew is read from its beginning without more care.

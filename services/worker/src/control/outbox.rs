@@ -18,10 +18,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// The same after a failure.
 const WAIT: Duration = Duration::from_secs(2);
 
-pub(super) async fn run(deps: Deps, heartbeat: Heartbeat, stop: CancellationToken) {
+pub(super) async fn run(deps: &Deps, heartbeat: &Heartbeat, stop: &CancellationToken) {
     loop {
         heartbeat.beat();
-        let wait = match stop.run_until_cancelled(publish(&deps)).await {
+        let wait = match stop.run_until_cancelled(publish(deps)).await {
             None => return,
             Some(Ok(PAGE..)) => Duration::ZERO,
             Some(Ok(_)) => LOOK_EVERY,

@@ -1,13 +1,44 @@
-//! What the store knows of the rounds of jobs.
+//! Which of several control workers publishes and runs jobs, and what the store knows of their rounds.
 
 use matyan_model::lock::{job_done, jobs_list};
 
 use super::*;
 
 impl Controlling {
+    fn rounds(&self, job: &str) -> u64 {
+        self.metrics.jobs.runs.with_label_values(&[job]).get()
+    }
+
     fn last_success(&self, job: &str) -> f64 {
         self.metrics.jobs.success.with_label_values(&[job]).get()
     }
+}
+
+#[tokio::test]
+async fn of_two_control_workers_one_publishes_and_runs_jobs_and_the_other_waits_for_it_to_end() {
+    let world = World::new().await;
+    let first = world.control().await;
+    eventually("a round of the first", async || first.rounds("dead-runs") > 0).await;
+    let second = world.control().await;
+    for run in 0..20 {
+        let run = format!("run {run}");
+        let deleted = vec![record(0).run(&run).create(), record(1).run(&run).delete()];
+        world.apply_with(&mut world.writer(&run), deleted).await;
+    }
+    let before = first.rounds("dead-runs");
+    eventually("more rounds of the first", async || first.rounds("dead-runs") > before + 2).await;
+    assert_eq!(second.rounds("dead-runs"), 0, "it waits");
+    let told = || matyan_log::LogWriter::describe(&*world.log, Topic::Control);
+    eventually("every event", async || told().await.unwrap().partitions[0].end >= 20).await;
+    assert_eq!(told().await.unwrap().partitions[0].end, 20, "each once");
+
+    // It is cut off wherever it is, and says nothing to anybody.
+    first.task.abort();
+    assert!(first.task.await.unwrap_err().is_cancelled());
+    eventually("a round of the second", async || second.rounds("dead-runs") > 0).await;
+    world.apply(vec![record(0).create(), record(1).delete()]).await;
+    eventually("the next event", async || told().await.unwrap().partitions[0].end == 21).await;
+    second.stop().await;
 }
 
 #[tokio::test]
