@@ -14,7 +14,7 @@ use envelope::Event;
 #[cfg(test)]
 pub(crate) use {blobs::delete_run, envelope::Deleted};
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use matyan_log::{Delivery, Record, Subscription, Topic};
 use matyan_model::{
@@ -25,7 +25,7 @@ use matyan_store::{Transaction, transact};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{deps::Deps, error::Error, heartbeat::Heartbeat, jobs::Jobs, metrics::Metrics};
+use crate::{deps::Deps, error::Error, heartbeat::Heartbeat, ingest::digest, jobs::Jobs, metrics::Metrics};
 
 /// Waits between attempts while something is away: doubling from the first to the last.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -51,6 +51,8 @@ pub struct Control {
     settings: ControlSettings,
     metrics: Metrics,
     subscription: Box<dyn Subscription>,
+    /// Of a partition that begins: the record that must come first, or else the topic was made anew.
+    expected: BTreeMap<u32, LastRecord>,
     leads: watch::Sender<bool>,
     heartbeat: Heartbeat,
     publishing: Heartbeat,
@@ -59,10 +61,10 @@ pub struct Control {
 impl Control {
     pub async fn new(deps: Deps, settings: ControlSettings, metrics: Metrics) -> Result<Self, Error> {
         let subscription = deps.log_reader.subscribe(Topic::Control).await?;
-        let leads = watch::Sender::new(false);
+        let (expected, leads) = (BTreeMap::new(), watch::Sender::new(false));
         let heartbeat = Heartbeat::at_work("the control worker");
         let publishing = Heartbeat::at_work("publishing control events");
-        Ok(Self { deps, settings, metrics, subscription, leads, heartbeat, publishing })
+        Ok(Self { deps, settings, metrics, subscription, expected, leads, heartbeat, publishing })
     }
 
     /// Whether its loops go round.
@@ -126,10 +128,21 @@ impl Control {
                 Ok(())
             }
             Delivery::Revoked { partition } => {
+                self.expected.remove(&partition);
                 self.leads.send_if_modified(|leads| partition == LEADER && std::mem::replace(leads, false));
                 Ok(())
             }
-            Delivery::Records { partition, records } => {
+            Delivery::Records { partition, mut records } => {
+                if let Some(expected) = self.expected.remove(&partition) {
+                    if records[0].offset != expected.offset || digest(&records[0]) != expected.digest {
+                        tracing::warn!(partition, "the control topic was made anew, and is begun again");
+                        let mut patience =
+                            Patience::new(stop, &self.heartbeat, "beginning the control topic");
+                        while !patience.is_over(self.begin_anew(partition)).await {}
+                        return Ok(());
+                    }
+                    records.remove(0);
+                }
                 for record in records {
                     if stop.is_cancelled() {
                         return Ok(());
@@ -171,8 +184,17 @@ impl Control {
     }
 
     async fn begin(&mut self, partition: u32) -> Result<(), Error> {
-        let start = begin(&self.deps, partition).await?;
-        Ok(self.subscription.start(partition, start).await?)
+        let (start, expected) = begin(&self.deps, partition).await?;
+        self.subscription.start(partition, start).await?;
+        self.expected.remove(&partition);
+        self.expected.extend(expected.map(|expected| (partition, expected)));
+        Ok(())
+    }
+
+    async fn begin_anew(&mut self, partition: u32) -> Result<(), Error> {
+        let info = self.deps.log_writer.describe(Topic::Control).await?;
+        let first = info.partitions.get(partition as usize).map_or(0, |bounds| bounds.first);
+        Ok(self.subscription.start(partition, first).await?)
     }
 
     async fn handle_counted(&self, event: &Event) -> Result<(), Error> {
@@ -256,26 +278,29 @@ async fn becomes(leads: &mut watch::Receiver<bool>, wanted: bool) -> bool {
     leads.wait_for(|leads| *leads == wanted).await.is_ok()
 }
 
-/// Handlers may see an event again, so that a topic made anew is read from its beginning without more care.
-async fn begin(deps: &Deps, partition: u32) -> Result<u64, Error> {
+/// Where a partition begins, and the record that must be there. Handlers may see an event again, so that a topic made anew is
+/// read from its beginning without more care. One without an identity tells by the last record that was dealt with.
+async fn begin(deps: &Deps, partition: u32) -> Result<(u64, Option<LastRecord>), Error> {
     let info = deps.log_writer.describe(Topic::Control).await?;
     let snapshot = deps.store.snapshot().await?;
     let known = log_get(&*snapshot, LogTopic::Control).await?.unwrap_or_default();
     let applied = applied_get(&*snapshot, LogTopic::Control, partition).await?;
-    let Some(bounds) = info.partitions.get(partition as usize) else { return Ok(0) };
+    let Some(bounds) = info.partitions.get(partition as usize) else { return Ok((0, None)) };
     let next = applied.map_or(bounds.first, |applied| applied.next);
     if known.identity == info.identity && (bounds.first..=bounds.end).contains(&next) {
-        return Ok(next);
+        let last = applied.and_then(|applied| applied.last);
+        let expected = last.filter(|last| info.identity.is_none() && bounds.first <= last.offset);
+        return Ok((expected.map_or(next, |last| last.offset), expected));
     }
     let state = LogState { identity: info.identity, partitions: info.partitions.len() as u32, ..known };
     let mut batch = matyan_store::Batch::default();
     log_put(&mut batch, LogTopic::Control, &state);
     deps.store.commit(batch).await?;
-    Ok(bounds.first)
+    Ok((bounds.first, None))
 }
 
 async fn tell(deps: &Deps, partition: u32, record: &Record) -> Result<(), Error> {
-    let last = LastRecord { offset: record.offset, digest: [0; 16], appended_us: record.appended_us };
+    let last = LastRecord { offset: record.offset, digest: digest(record), appended_us: record.appended_us };
     let applied = Applied { log: 0, next: record.offset + 1, last: Some(last) };
     transact(&*deps.store, async |mut transaction: Transaction| {
         transaction.get(&keys::applied(LogTopic::Control, partition)).await?;

@@ -38,6 +38,7 @@ use crate::{
 use age::Age;
 pub use identity::log_number;
 use partition::Partition;
+pub(crate) use partition::digest;
 use progress::{Progress, ProgressHandle};
 
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]

@@ -79,7 +79,7 @@ impl Partition {
 }
 
 /// What tells one record from another at the same offset.
-pub(super) fn digest(record: &Record) -> [u8; 16] {
+pub(crate) fn digest(record: &Record) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&(record.key.len() as u64).to_le_bytes()).update(&record.key).update(&record.value);
     let mut digest = [0; 16];

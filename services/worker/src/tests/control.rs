@@ -57,6 +57,15 @@ impl World {
         Controlling { stop, task, metrics }
     }
 
+    /// What whoever deletes a run outside tells.
+    async fn tell_deleted(&self, run: &str) {
+        let value = format!(
+            r#"{{"type":"run_deleted","timestamp":"2024-01-02T03:04:05Z","payload":{{"run_id":"{run}"}}}}"#
+        );
+        let event = matyan_log::NewRecord { key: Bytes::new(), value: value.into(), headers: Vec::new() };
+        matyan_log::LogWriter::append(&*self.log, Topic::Control, vec![event]).await.unwrap();
+    }
+
     async fn put_blob(&self, key: &str) {
         let content = futures::future::ready(Ok(Bytes::from_static(b"content"))).into_stream().boxed();
         self.blobs().put(&BlobKey::new(key).unwrap(), "", None, content).await.unwrap();
@@ -154,12 +163,7 @@ async fn rule_15_a_late_event_does_not_touch_a_run_made_anew() {
     let mut batch = matyan_store::Batch::default();
     batch.clear(keys::applied(keys::LogTopic::Control, 0)).clear(keys::log(keys::LogTopic::Control));
     world.store().commit(batch).await.unwrap();
-    let late = matyan_log::NewRecord {
-        key: Bytes::new(),
-        value: r#"{"type":"run_deleted","timestamp":"2024-01-02T03:04:05Z","payload":{"run_id":"r"}}"#.into(),
-        headers: Vec::new(),
-    };
-    matyan_log::LogWriter::append(&*world.log, Topic::Control, vec![late]).await.unwrap();
+    world.tell_deleted("r").await;
     let control = world.control().await;
     let consumed = control.metrics.events_consumed.clone();
     eventually("the late event", || async { consumed.get() > 0 }).await;

@@ -1,8 +1,9 @@
-//! Which of several control workers publishes and runs jobs, and what the store knows of their rounds.
+//! Which of several control workers publishes and runs jobs, what the store knows of their rounds, and where they begin to read.
 
 use matyan_model::lock::{job_done, jobs_list};
 
 use super::*;
+use crate::tests::harness::Nameless;
 
 impl Controlling {
     fn rounds(&self, job: &str) -> u64 {
@@ -58,4 +59,34 @@ async fn when_a_job_last_succeeded_outlives_its_process() {
         assert_eq!(control.last_success(never), 1_000.0, "{never} is waited for since the process began");
     }
     control.stop().await;
+}
+
+#[tokio::test]
+async fn a_control_topic_made_anew_with_as_many_events_is_read_from_its_beginning() {
+    let mut world = World::new().await;
+    world.deps.log_writer = Arc::new(Nameless(world.log.clone()));
+    let consumed = async |world: &World, count: u64| {
+        let control = world.control().await;
+        eventually("the events", async || control.metrics.events_consumed.get() >= count).await;
+        let position = async || {
+            let snapshot = world.store().snapshot().await.unwrap();
+            matyan_model::position::applied_get(&*snapshot, keys::LogTopic::Control, 0).await.unwrap()
+        };
+        let end =
+            matyan_log::LogWriter::describe(&*world.log, Topic::Control).await.unwrap().partitions[0].end;
+        eventually("the position", async || position().await.is_some_and(|applied| applied.next == end))
+            .await;
+        let seen = control.metrics.events_consumed.get();
+        control.stop().await;
+        seen
+    };
+    world.tell_deleted("a").await;
+    assert_eq!(consumed(&world, 1).await, 1);
+    world.tell_deleted("b").await;
+    assert_eq!(consumed(&world, 1).await, 1, "the first was dealt with");
+    world.replace_log(1).await;
+    world.deps.log_writer = Arc::new(Nameless(world.log.clone()));
+    world.tell_deleted("c").await;
+    world.tell_deleted("d").await;
+    assert_eq!(consumed(&world, 2).await, 2);
 }
