@@ -198,7 +198,8 @@ fn write_entries(decoder: &mut Decoder<'_>, encoder: &mut Encoder, depth: usize)
 fn write_member(decoder: &mut Decoder<'_>, encoder: &mut Encoder, depth: usize) -> Result<(), BadValue> {
     let key = match leaf(decoder) {
         Some(Leaf::Text(key)) => Cow::Borrowed(key),
-        _ => match key(decoder)? {
+        Some(_) => return Err(BadValue::Key),
+        None => match key(decoder)? {
             Cow::Borrowed(key) => Cow::Borrowed(key.as_bytes()),
             Cow::Owned(key) => Cow::Owned(key.into_bytes()),
         },
@@ -447,6 +448,9 @@ mod tests {
             assert!(json_text(value, Style::default()).is_err(), "{value:?}");
             assert!(stream(value, &mut Encoder::new()).is_err(), "{value:?}");
         }
+        // {1: "a", "b": 2, "c": 3}
+        let numbered = [0xbf, 0x01, 0x61, b'a', 0x61, b'b', 0x02, 0x61, b'c', 0x03, 0xff];
+        assert!(matches!(stream(&numbered, &mut Encoder::new()), Err(BadValue::Key)));
         let deep = vec![0x81; 100_000];
         assert!(matches!(json_text(&deep, Style::default()), Err(BadValue::TooDeep)));
         assert!(matches!(stream(&deep, &mut Encoder::new()), Err(BadValue::TooDeep)));

@@ -12,32 +12,33 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// Runs read again at once.
-const AGAIN: usize = 64;
+/// Runs read again at once: at first so few that a client who lets wait again has cost little, and then ever more.
+const AGAIN: [usize; 2] = [4, 64];
 
 /// Where a run stands among all matches, from 1; 0 if nobody has counted those before it.
 pub(crate) type Place = u64;
 
-#[derive(Default)]
 pub(crate) struct Delivery {
     pending: VecDeque<(RunNumber, Place)>,
     /// As of one snapshot: the first `read` of the pending ones, if they still match.
     page: Option<(Page, usize)>,
     /// The run that took longer than its snapshot lived.
     late: Option<RunNumber>,
+    /// Read the next time.
+    count: usize,
 }
 
 impl Delivery {
     /// Of runs that are still to be read.
     pub(crate) fn of(numbers: impl IntoIterator<Item = (RunNumber, Place)>) -> Self {
-        Self { pending: numbers.into_iter().collect(), ..Self::default() }
+        Self { pending: numbers.into_iter().collect(), page: None, late: None, count: AGAIN[1] }
     }
 
     /// Of runs that were just read.
     pub(crate) fn of_page(page: Page, places: impl IntoIterator<Item = Place>) -> Self {
         let numbers = page.matched.iter().map(|matched| matched.candidate.number);
         let pending: VecDeque<_> = numbers.zip(places).collect();
-        Self { page: Some((page, pending.len())), pending, late: None }
+        Self { page: Some((page, pending.len())), pending, late: None, count: AGAIN[1] }
     }
 
     /// The next run that matches.
@@ -59,7 +60,8 @@ impl Delivery {
     async fn read(&mut self, scanner: &mut Scanner) -> Result<()> {
         // One that was late already is read alone: to load the others as well may take what a snapshot lives.
         let is_late = |(number, _): &(RunNumber, Place)| Some(*number) == self.late;
-        let count = if self.pending.front().is_some_and(is_late) { 1 } else { AGAIN };
+        let count = if self.pending.front().is_some_and(is_late) { 1 } else { self.count };
+        self.count = AGAIN[1].min(2 * self.count);
         let numbers: Vec<RunNumber> = self.pending.iter().take(count).map(|(number, _)| *number).collect();
         let page = scanner.again(&numbers).await?;
         // Those behind the last one that was read are asked for again; what has gone meanwhile is passed.
@@ -77,6 +79,7 @@ impl Delivery {
     /// Ends the snapshot, because somebody is about to wait.
     pub(crate) fn forget(&mut self) {
         self.page = None;
+        self.count = AGAIN[0];
     }
 
     /// Whether that is the case, and nothing was read since.

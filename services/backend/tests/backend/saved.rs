@@ -100,7 +100,8 @@ async fn reports_are_pages_of_text() {
     };
     let changed = client.update(update).await.unwrap().into_inner().report.unwrap();
     assert_eq!((changed.name.as_str(), changed.code.len()), ("r", 300_000));
-    let listed = all(client.list(reports::ListRequest {}).await.unwrap()).await.remove(0).reports;
+    let listed = all(client.list(reports::ListRequest {}).await.unwrap()).await;
+    let listed: Vec<_> = listed.into_iter().flat_map(|message| message.reports).collect();
     assert_eq!((listed.len(), listed[0].id.as_str()), (2, report.id.as_str()));
     let long = reports::UpdateRequest {
         id: report.id.clone(),

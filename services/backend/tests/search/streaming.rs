@@ -146,13 +146,35 @@ async fn a_slow_reader_keeps_little_in_memory() {
     let mut messages = world.search().runs(request).await.unwrap().into_inner();
     let first = messages.message().await.unwrap().unwrap();
     assert!(!first.runs.is_empty());
-    let read = rest(&counts, 2 << 20).await;
+    let read = rest(&counts, 512 << 10).await;
     assert!(read < 10 << 20, "{read} bytes were read ahead");
     let mut ids: Vec<String> = first.runs.iter().map(|run| run.run_id.clone()).collect();
     while let Some(message) = messages.message().await.unwrap() {
         ids.extend(message.runs.into_iter().map(|run| run.run_id));
     }
     assert_eq!(ids, (0..1_700).rev().map(|at| format!("r{at:04}")).collect::<Vec<_>>());
+}
+
+/// A reader who lets wait after every message: what is let go of and read again is about what the next message takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_who_always_lets_wait_costs_little() {
+    let (world, counts) = counting().await;
+    for at in 0..200 {
+        world.create(&heavy(&format!("r{at:04}"), at)).await;
+    }
+    let before = counts.bytes.load(Ordering::Relaxed);
+    let request = matyan_proto::search::v1::RunsRequest { parts: world::all_parts(), ..world::of("") };
+    let mut messages = world.search().runs(request).await.unwrap().into_inner();
+    let mut ids = Vec::new();
+    while let Some(message) = messages.message().await.unwrap() {
+        ids.extend(message.runs.into_iter().map(|run| run.run_id));
+        if ids.len() < 200 {
+            rest(&counts, before).await;
+        }
+    }
+    assert_eq!(ids, (0..200).rev().map(|at| format!("r{at:04}")).collect::<Vec<_>>());
+    let read = counts.bytes.load(Ordering::Relaxed) - before;
+    assert!(read < 4 * 200 * 12_000, "{read} bytes of {} were read", 200 * 12_000);
 }
 
 /// The first page by date is read from the index, and of the documents no more than it shows.
