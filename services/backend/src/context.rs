@@ -66,8 +66,9 @@ impl Context {
         if position.log != common::LogPosition::UNKNOWN_LOG {
             return Ok(position);
         }
-        let info = self.log.describe(Topic::Ingestion).await?;
+        // First: what is applied meanwhile must not seem to lie behind the end.
         let snapshot = self.store.snapshot().await?;
+        let info = self.log.describe(Topic::Ingestion).await?;
         let known = log_get(snapshot.as_ref(), LogTopic::Ingestion).await?;
         let applied = applied_get(snapshot.as_ref(), LogTopic::Ingestion, position.partition).await?;
         let end = info.partitions.get(position.partition as usize).map_or(0, |bounds| bounds.end);

@@ -138,7 +138,7 @@ pub(crate) struct Settings {
     pub(crate) metrics_enabled: bool,
     /// How old what is told of all params of a project may be.
     pub(crate) params_kept: Duration,
-    /// Runs without data for so long are ended; none without.
+    /// Runs without data for so long are ended. Not by default: a run that is quiet for a day may go on.
     pub(crate) finish_stale: Option<Duration>,
     /// What people see in a browser; without one, the port answers programs alone.
     pub(crate) ui: Option<UiSettings>,
@@ -252,7 +252,7 @@ impl Settings {
             cors_origins: reader.parse(from, names::CORS_ORIGINS, parse::CORS_DEFAULT, parse::origins),
             metrics_enabled: reader.parse(from, names::METRICS_ENABLED, "true", parse::truth),
             params_kept: reader.parse(from, names::PROJECT_PARAMS_CACHE_TTL, "30", parse::seconds),
-            finish_stale: reader.parse(from, names::FINISH_STALE_HOURS, "24", parse::hours_or_never),
+            finish_stale: reader.parse(from, names::FINISH_STALE_HOURS, "0", parse::hours_or_never),
             ui: Self::read_ui(role, from, reader),
             message_format: reader.parse(
                 from,

@@ -18,6 +18,7 @@ pub struct Job<'s> {
     owner: [u8; 16],
     lock: Lock,
     taken_us: i64,
+    is_dry: bool,
 }
 
 impl<'s> Job<'s> {
@@ -30,7 +31,13 @@ impl<'s> Job<'s> {
     ) -> Result<Self, Error> {
         let taken_us = clock();
         let lock = take(store, name, owner, taken_us).await?;
-        Ok(Self { store, clock, name, owner, lock, taken_us })
+        Ok(Self { store, clock, name, owner, lock, taken_us, is_dry: false })
+    }
+
+    /// One that only tells what it would do does not count as done.
+    #[must_use]
+    pub fn dry(self, is_dry: bool) -> Self {
+        Self { is_dry, ..self }
     }
 
     pub(crate) fn now_us(&self) -> i64 {
@@ -85,8 +92,8 @@ impl<'s> Job<'s> {
     {
         let mut batch = Batch::default();
         match &result {
-            Ok(_) => lock_release_done(&mut batch, &self.lock, self.now_us()),
-            Err(_) => lock_release(&mut batch, &self.lock),
+            Ok(_) if !self.is_dry => lock_release_done(&mut batch, &self.lock, self.now_us()),
+            Ok(_) | Err(_) => lock_release(&mut batch, &self.lock),
         }
         self.store.commit(batch).await?;
         result

@@ -39,14 +39,16 @@ pub enum Error {
 /// Before this everything in the log is applied. What comes behind the last applied record is younger than it. Of a partition
 /// that no worker has looked at since it was made anew nothing is known.
 pub async fn oldest_unapplied_us(store: &dyn Store, log: &dyn LogWriter) -> Result<i64, Error> {
+    // First: what is applied meanwhile must not seem to lie behind the ends.
+    let snapshot = store.snapshot().await?;
     let info = log.describe(Topic::Ingestion).await?;
-    let known = log_get(&*store.snapshot().await?, LogTopic::Ingestion).await?.unwrap_or_default();
+    let known = log_get(&*snapshot, LogTopic::Ingestion).await?.unwrap_or_default();
     let is_of_log = |applied: &Applied| {
         info.identity.is_none() || (known.identity == info.identity && known.number == applied.log)
     };
     let mut oldest_us = i64::MAX;
     for (bounds, partition) in info.partitions.iter().zip(0..) {
-        let applied = applied_get(&*store.snapshot().await?, LogTopic::Ingestion, partition).await?;
+        let applied = applied_get(&*snapshot, LogTopic::Ingestion, partition).await?;
         let applied = applied.filter(is_of_log);
         let next = applied.map_or(0, |applied| applied.next);
         if bounds.end > bounds.first && next > bounds.end {

@@ -34,16 +34,10 @@ const LAST_WAIT: Duration = Duration::from_secs(30);
 /// Whoever has it leads the others. A log gives it to one reader at a time, and to another when that one is gone.
 const LEADER: u32 = 0;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct ControlSettings {
     /// Runs without data for so long are ended; none without.
     pub finish_stale: Option<Duration>,
-}
-
-impl Default for ControlSettings {
-    fn default() -> Self {
-        Self { finish_stale: Some(Duration::from_secs(24 * 3_600)) }
-    }
 }
 
 pub struct Control {
@@ -281,8 +275,9 @@ async fn becomes(leads: &mut watch::Receiver<bool>, wanted: bool) -> bool {
 /// Where a partition begins, and the record that must be there. Handlers may see an event again, so that a topic made anew is
 /// read from its beginning without more care. One without an identity tells by the last record that was dealt with.
 async fn begin(deps: &Deps, partition: u32) -> Result<(u64, Option<LastRecord>), Error> {
-    let info = deps.log_writer.describe(Topic::Control).await?;
+    // First: whoever had the partition may still tell positions, and none of them may lie behind the end.
     let snapshot = deps.store.snapshot().await?;
+    let info = deps.log_writer.describe(Topic::Control).await?;
     let known = log_get(&*snapshot, LogTopic::Control).await?.unwrap_or_default();
     let applied = applied_get(&*snapshot, LogTopic::Control, partition).await?;
     let Some(bounds) = info.partitions.get(partition as usize) else { return Ok((0, None)) };

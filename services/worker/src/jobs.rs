@@ -41,6 +41,8 @@ const ORPHANS_EVERY: Duration = Duration::from_secs(24 * 3_600);
 
 /// A job that is late waits so long: its process has just begun, or its last round has failed.
 const SOON: Duration = Duration::from_secs(60);
+/// Failures that lengthen the wait: each doubles it.
+const MOST_FAILURES: u32 = 12;
 /// For so long runs may be silent because nobody took what they sent: clients come back when somebody does.
 const CLIENTS_RETURN: Duration = Duration::from_secs(15 * 60);
 
@@ -89,11 +91,13 @@ impl Jobs {
         job: impl Fn() -> F,
     ) {
         let mut last_us = self.last_success(name).await;
-        let mut noted_us = last_us;
+        let (mut noted_us, mut failures) = (last_us, 0);
         // One that never succeeds is late from now on.
         self.metrics.jobs.begun(name, last_us.unwrap_or_else(|| self.deps.now_us()));
         loop {
+            // What fails again and again is tried ever more seldom, as it may have done much before it failed.
             let wait = wait(period, soon, last_us, self.deps.now_us());
+            let wait = wait.saturating_mul(1 << failures).min(period);
             if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
                 return;
             }
@@ -102,13 +106,16 @@ impl Jobs {
                 Some(Ok(())) => {
                     let now_us = self.deps.now_us();
                     self.metrics.jobs.done(name, now_us);
-                    last_us = Some(now_us);
+                    (last_us, failures) = (Some(now_us), 0);
                     if noted_us.is_none_or(|noted_us| now_us.saturating_sub(noted_us) >= NOTED_EVERY_US) {
                         self.note(name, now_us).await;
                         noted_us = last_us;
                     }
                 }
-                Some(Err(error)) => tracing::warn!(job = name, %error, "a job goes on in its next round"),
+                Some(Err(error)) => {
+                    tracing::warn!(job = name, %error, "a job goes on in its next round");
+                    failures = MOST_FAILURES.min(failures + 1);
+                }
             }
         }
     }

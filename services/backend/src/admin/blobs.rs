@@ -30,9 +30,9 @@ pub(super) async fn run(
     request: CleanupOrphanBlobsRequest,
     sender: &Sender<CleanupOrphanBlobsResponse>,
 ) -> Result<(), End> {
+    let mut job = job::begin(context, JOB).await?.dry(request.dry_run);
     let mut cleaning =
         Cleaning { context, call, request, progress: JobProgress::default(), deleted_bytes: 0 };
-    let mut job = job::begin(context, JOB).await?;
     let result = cleaning.all(&mut job, sender).await;
     job.end(result).await
 }

@@ -26,7 +26,7 @@ pub(super) async fn run(
     request: FinishStaleRequest,
     sender: &Sender<FinishStaleResponse>,
 ) -> Result<(), End> {
-    let mut job = job::begin(context, FINISH_STALE).await?;
+    let mut job = job::begin(context, FINISH_STALE).await?.dry(request.dry_run);
     let result = finish(context, call, &request, &mut job, sender).await;
     job.end(result).await
 }

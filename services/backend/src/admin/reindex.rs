@@ -30,7 +30,7 @@ pub(super) async fn run(
     request: ReindexRequest,
     sender: &Sender<ReindexResponse>,
 ) -> Result<(), End> {
-    let mut job = job::begin(context, JOB).await?;
+    let mut job = job::begin(context, JOB).await?.dry(request.dry_run);
     let mut reindex = Reindex { context, call, dry_run: request.dry_run, done: 0, rows: 0 };
     let result = reindex.all(&mut job, sender).await;
     job.end(result).await

@@ -35,7 +35,7 @@ pub(super) async fn run(
     request: CleanupTombstonesRequest,
     sender: &Sender<CleanupTombstonesResponse>,
 ) -> Result<(), End> {
-    let mut job = job::begin(context, CLEANUP_TOMBSTONES).await?;
+    let mut job = job::begin(context, CLEANUP_TOMBSTONES).await?.dry(request.dry_run);
     let result = clean(context, call, &request, &mut job, sender).await;
     job.end(result).await
 }

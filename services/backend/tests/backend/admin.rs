@@ -31,6 +31,8 @@ async fn stale_runs_are_finished() {
     let ids =
         |answers: Vec<FinishStaleResponse>| answers.into_iter().flat_map(|it| it.run_ids).collect::<Vec<_>>();
     assert_eq!(ids(all(client.finish_stale(request(true)).await.unwrap()).await), ["old"]);
+    let jobs = client.list_jobs(ListJobsRequest {}).await.unwrap().into_inner().jobs;
+    assert!(jobs.iter().all(|job| job.last_success_us.is_none()), "nothing was done");
     assert_eq!(ids(all(client.finish_stale(request(false)).await.unwrap()).await), ["old"]);
     assert!(ids(all(client.finish_stale(request(false)).await.unwrap()).await).is_empty());
     let mut of_runs = runs::run_service_client::RunServiceClient::new(world.routes());

@@ -41,14 +41,13 @@ pub(super) async fn begin(deps: &Deps, partition: u32) -> Result<Begun, Error> {
 
 /// Asking twice answers the same: what is decided is written down.
 async fn begin_in(store: &dyn Store, log: &dyn LogWriter, partition: u32) -> Result<Begun, Error> {
-    let info = log.describe(Topic::Ingestion).await?;
-    let partitions = info.partitions.len() as u32;
-    let bounds = info.partitions.get(partition as usize).copied();
-    let Some(bounds) = bounds else {
-        return Err(Error::Partitions { known: partition + 1, found: partitions });
-    };
-    let identity = info.identity;
     let (begun, _) = transact(store, async |mut transaction: Transaction| {
+        // Behind the snapshot: whoever had the partition may still apply, and nothing of that may lie behind the end.
+        let info = log.describe(Topic::Ingestion).await?;
+        let (identity, partitions) = (info.identity, info.partitions.len() as u32);
+        let Some(bounds) = info.partitions.get(partition as usize).copied() else {
+            return Err(Error::Partitions { known: partition + 1, found: partitions });
+        };
         let snapshot = transaction.unchecked();
         let known = log_get(snapshot, LogTopic::Ingestion).await?;
         let applied = applied_get(snapshot, LogTopic::Ingestion, partition).await?;

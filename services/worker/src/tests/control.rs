@@ -52,7 +52,8 @@ struct Controlling {
 impl World {
     async fn control(&self) -> Controlling {
         let (stop, metrics) = (CancellationToken::new(), Metrics::new(&Registry::new()).unwrap());
-        let control = Control::new(self.deps.clone(), Default::default(), metrics.clone()).await.unwrap();
+        let settings = ControlSettings { finish_stale: Some(Duration::from_secs(24 * 3_600)) };
+        let control = Control::new(self.deps.clone(), settings, metrics.clone()).await.unwrap();
         let task = tokio::spawn(control.run(stop.clone()));
         Controlling { stop, task, metrics }
     }
