@@ -64,12 +64,17 @@ pub(crate) async fn counts<'p>(
     }
     for most in COUNTED.into_iter().chain([(runs / SCAN_FROM).max(COUNTED[1])]) {
         let mut left = COUNTED_IN_ALL.max(2 * most);
-        for one in &mut counting {
-            one.go_on(snapshot, most.min(left)).await?;
-            left -= one.count.unwrap_or(0).min(left);
+        // What the default filter asks for is nearly all runs: it is counted where nothing else is selective.
+        for is_broad in [false, true] {
+            for one in counting.iter_mut().filter(|one| one.is_broad() == is_broad) {
+                one.go_on(snapshot, most.min(left)).await?;
+                left -= one.count.unwrap_or(0).min(left);
+            }
+            if plan.choose(&known(runs, &counting)).access != Access::Scan {
+                return Ok(known(runs, &counting));
+            }
         }
-        let is_all = counting.iter().all(|one| one.rest.is_empty());
-        if is_all || plan.choose(&known(runs, &counting)).access != Access::Scan {
+        if counting.iter().all(|one| one.rest.is_empty()) {
             break;
         }
     }
@@ -97,6 +102,10 @@ impl<'p> Counting<'p> {
             Some(Rows::Ranges(ranges)) => (Some(0), ranges.into()),
         };
         Self { probe, count, rest }
+    }
+
+    fn is_broad(&self) -> bool {
+        matches!(self.probe, Probe::Archived(_))
     }
 
     /// Counts until there are so many.
