@@ -1,5 +1,6 @@
 //! The gRPC API of the whole system, generated from the files under `proto/proto`. They are the documentation; beside
-//! the names that Matyan 0.3 has for items, and of one number, nothing here is written by hand. Why a crate of its own: the edge may depend on the API and on nothing behind it.
+//! the names that Matyan 0.3 has for items, and one number, nothing here is written by hand. Why a crate of its own: the
+//! edge may depend on the API and on nothing behind it.
 
 #![allow(
     clippy::all,
