@@ -66,8 +66,8 @@ Examples:
   matyan jobs cleanup-orphan-blobs --unreferenced
   matyan jobs reindex --json
 
-`matyan up` and control workers end stale runs and clean up by themselves, too. A job that is cut off goes on when it is given
-again.";
+`matyan up` and control workers clean up by themselves, too, and end stale runs if MATYAN_FINISH_STALE_HOURS is set. A job that
+is cut off goes on when it is given again.";
 
 const BACKUP_EXAMPLES: &str = "\
 Examples:
