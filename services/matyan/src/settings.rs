@@ -252,7 +252,7 @@ impl Settings {
             cors_origins: reader.parse(from, names::CORS_ORIGINS, parse::CORS_DEFAULT, parse::origins),
             metrics_enabled: reader.parse(from, names::METRICS_ENABLED, "true", parse::truth),
             params_kept: reader.parse(from, names::PROJECT_PARAMS_CACHE_TTL, "30", parse::seconds),
-            finish_stale: reader.parse(from, names::FINISH_STALE_HOURS, "0", parse::hours_or_never),
+            finish_stale: reader.parse(from, names::FINISH_STALE_HOURS, "24", parse::hours_or_never),
             ui: Self::read_ui(role, from, reader),
             message_format: reader.parse(
                 from,

@@ -33,12 +33,23 @@ pub struct Cursor {
     /// Number of the next item inside the record at `position`.
     #[n(1)]
     pub item: u32,
+    /// The run was given up, and whoever writes it next looks whether that is to be taken back. It stands here because a writer
+    /// that has the run in memory expects this row as it knows it.
+    #[n(2)]
+    #[cbor(default)]
+    pub is_given_up: bool,
 }
 
 impl Cursor {
     /// Behind the whole record at `position`.
     pub fn behind(position: LogPosition) -> Self {
-        Self { position: LogPosition { offset: position.offset + 1, ..position }, item: 0 }
+        Self::default().moved_behind(position)
+    }
+
+    /// As it is, behind the whole record at `position`.
+    #[must_use]
+    pub fn moved_behind(self, position: LogPosition) -> Self {
+        Self { position: LogPosition { offset: position.offset + 1, ..position }, item: 0, ..self }
     }
 
     /// The first item of the record at `position` that is still to be applied; `None` if all of it was. A run has one
@@ -179,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_cursor_tells_what_is_left_of_a_record() {
-        let cursor = Cursor { position: at(1, 10), item: 4 };
+        let cursor = Cursor { position: at(1, 10), item: 4, ..Cursor::default() };
         assert_eq!(cursor.next_item(at(1, 9)), None);
         assert_eq!(cursor.next_item(at(1, 10)), Some(4));
         assert_eq!(cursor.next_item(at(1, 11)), Some(0));

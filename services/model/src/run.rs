@@ -79,6 +79,13 @@ pub struct Props {
     /// Only data has come so far, and nothing that says when the run began.
     #[n(15)]
     pub is_implicit: bool,
+    /// It was ended because nothing was heard of it: what comes of it later takes that back.
+    #[n(16)]
+    #[cbor(default)]
+    pub is_given_up: bool,
+    /// When somebody last said, other than by data, that it goes on.
+    #[n(17)]
+    pub reopened_us: Option<i64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -107,6 +114,18 @@ impl Props {
     pub fn announced(&mut self, created_us: i64) {
         if std::mem::take(&mut self.is_implicit) {
             self.created_us = created_us;
+        }
+    }
+
+    /// Ends the run at the time of what was last heard of it, for that there was no more.
+    pub fn give_up(&mut self, last_us: i64) {
+        (self.active, self.finalized_us, self.is_given_up) = (false, Some(last_us), true);
+    }
+
+    /// Takes back that the run was given up; what ended otherwise stays so.
+    pub fn resume(&mut self) {
+        if std::mem::take(&mut self.is_given_up) {
+            (self.active, self.finalized_us) = (true, None);
         }
     }
 

@@ -1,15 +1,17 @@
 //! Active runs that have sent nothing for a time: their writers are gone and did not say so. What counts is when the last data
-//! of a run came, and only as far as the log is applied: a run that logs is never ended because a worker is behind.
+//! of a run came, and only as far as the log is applied: a run that logs is never ended because a worker is behind. A run that
+//! was only silent, or a clock that was wrong, does no lasting harm: what comes of a run that was given up takes that back.
 
 use std::time::Duration;
 
 use matyan_log::LogWriter;
 use matyan_model::{
     change::change_put,
-    ids::{Project, RunNumber},
+    ids::{Project, RunId, RunNumber},
     index::runs_proposed_last,
     keys,
-    run::{Document, RunEdit, documents_get, writing_get},
+    position::Cursor,
+    run::{Document, Props, RunEdit, Writing, documents_get, writing_get},
 };
 use matyan_store::{Range, Store, Transaction};
 
@@ -54,7 +56,7 @@ impl<'s> Stale<'s> {
         let (looked_at, mut run_ids) = (page.len() as u64, Vec::new());
         for (number, document) in page {
             let writing = writing_get(&*self.store.snapshot().await?, self.project, number).await?;
-            if writing.last_data_us.max(document.props.created_us) < self.before_us {
+            if heard_us(&document.props, &writing) < self.before_us {
                 run_ids.push(document.props.run_id);
             }
         }
@@ -91,22 +93,30 @@ impl<'s> Stale<'s> {
     async fn end_one(&self, job: &mut Job<'_>, number: RunNumber, caller: &str) -> Result<bool, Error> {
         let now_us = job.now_us();
         job.write(async |mut transaction: Transaction| {
-            // Checked: a record that is applied meanwhile says that the run lives.
-            transaction.get(&keys::writing(self.project, number)).await?;
-            let writing = writing_get(transaction.unchecked(), self.project, number).await?;
             let Some(mut edit) = RunEdit::load(&transaction, self.project, number).await? else {
                 return Ok((transaction, false));
             };
-            let last_us = writing.last_data_us.max(edit.props.created_us);
+            // Checked: a record that is applied meanwhile says that the run lives.
+            let key = keys::cursor(self.project, &RunId::new(edit.props.run_id.as_str()));
+            let cursor = transaction.get(&key).await?;
+            let cursor = cursor.map(|value| Cursor::decode(&key, &value)).transpose()?.unwrap_or_default();
+            let writing = writing_get(transaction.unchecked(), self.project, number).await?;
+            let last_us = heard_us(&edit.props, &writing);
             if !edit.props.active || edit.props.pending_delete || last_us >= self.before_us {
                 return Ok((transaction, false));
             }
-            (edit.props.active, edit.props.updated_us) = (false, now_us);
-            edit.props.finalized_us = Some(last_us);
+            edit.props.give_up(last_us);
+            edit.props.updated_us = now_us;
             edit.write(transaction.batch());
+            transaction.batch().set(key, Cursor { is_given_up: true, ..cursor }.encode());
             change_put(transaction.batch(), self.project, number, now_us, caller);
             Ok((transaction, true))
         })
         .await
     }
+}
+
+/// When the run was last heard of.
+fn heard_us(props: &Props, writing: &Writing) -> i64 {
+    writing.last_data_us.max(props.created_us).max(props.reopened_us.unwrap_or(i64::MIN))
 }

@@ -149,7 +149,7 @@ pub(super) fn position(at: common::LogPosition, cut: &pb::Cut, number: u32) -> O
 
 pub(super) fn cursor(cursor: &pb::Cursor, cut: &pb::Cut, number: u32) -> Option<Cursor> {
     let position = position(cursor.position?, cut, number)?;
-    Some(Cursor { position, item: cursor.item })
+    Some(Cursor { position, item: cursor.item, ..Cursor::default() })
 }
 
 pub(super) fn position_view(position: LogPosition) -> common::LogPosition {

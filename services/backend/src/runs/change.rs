@@ -72,8 +72,14 @@ fn set(edit: &mut RunEdit, request: &UpdateRequest, now: i64) {
     }
     props.archived = request.archived.unwrap_or(props.archived);
     match request.active {
-        Some(true) => (props.active, props.finalized_us, props.duration_us) = (true, None, None),
-        Some(false) => (props.active, props.finalized_us) = (false, props.finalized_us.or(Some(now))),
+        Some(true) => {
+            (props.active, props.finalized_us, props.duration_us) = (true, None, None);
+            (props.is_given_up, props.reopened_us) = (false, Some(now));
+        }
+        Some(false) => {
+            (props.active, props.finalized_us) = (false, props.finalized_us.or(Some(now)));
+            props.is_given_up = false;
+        }
         None => {}
     }
 }

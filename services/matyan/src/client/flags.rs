@@ -66,8 +66,8 @@ Examples:
   matyan jobs cleanup-orphan-blobs --unreferenced
   matyan jobs reindex --json
 
-`matyan up` and control workers clean up by themselves, too, and end stale runs if MATYAN_FINISH_STALE_HOURS is set. A job that
-is cut off goes on when it is given again.";
+`matyan up` and control workers clean up by themselves, too, and end runs that were silent for MATYAN_FINISH_STALE_HOURS
+(24; 0: never). A run that was only quiet goes on when it logs again, and a job that is cut off when it is given again.";
 
 const BACKUP_EXAMPLES: &str = "\
 Examples:

@@ -53,7 +53,7 @@ fn defaults() {
 }
 
 #[test]
-fn runs_that_fall_silent_are_ended_when_somebody_says_so() {
+fn runs_that_fall_silent_are_ended_unless_somebody_says_never() {
     let resolved = |variables| {
         resolve(
             Role::ControlWorker,
@@ -63,7 +63,7 @@ fn runs_that_fall_silent_are_ended_when_somebody_says_so() {
         .unwrap()
         .finish_stale
     };
-    assert_eq!(resolved(&[]), None);
+    assert_eq!(resolved(&[]), Some(Duration::from_secs(24 * 3_600)));
     assert_eq!(resolved(&[("MATYAN_FINISH_STALE_HOURS", "0.5")]), Some(Duration::from_secs(1_800)));
     assert_eq!(resolved(&[("MATYAN_FINISH_STALE_HOURS", "0")]), None);
 }

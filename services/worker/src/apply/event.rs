@@ -59,7 +59,7 @@ impl Step<'_> {
         let edit = self.edit(entry.received_us).await?;
         let props = &mut edit.props;
         props.announced(entry.received_us);
-        props.active = true;
+        (props.active, props.is_given_up) = (true, false);
         props.finalized_us = None;
         props.duration_us = None;
         props.first_start_us = props.first_start_us.or(client_time_us);
@@ -88,7 +88,7 @@ impl Step<'_> {
         client_time_us: Option<i64>,
     ) -> Result<Verdict, Failure> {
         let props = &mut self.edit(entry.received_us).await?.props;
-        props.active = false;
+        (props.active, props.is_given_up) = (false, false);
         let start_us = props.first_start_us.or(props.client_start_us);
         props.duration_us = start_us.zip(client_time_us).map(|(start, end)| end.saturating_sub(start).max(0));
         props.finalized_us = Some(match props.duration_us {

@@ -157,7 +157,7 @@ impl<'a> Step<'a> {
             if self.is_full() || !self.take_record(record, item).await? {
                 return Ok(at);
             }
-            self.state.cursor = Cursor::behind(position);
+            self.state.cursor = self.state.cursor.moved_behind(position);
         }
         Ok(records.len())
     }
@@ -197,13 +197,16 @@ impl<'a> Step<'a> {
             Err(()) => None,
         };
         self.last_received_us = self.last_received_us.max(entry.received_us);
+        if std::mem::take(&mut self.state.cursor.is_given_up) && self.state.live_number().is_some() {
+            self.edit(entry.received_us).await?.props.resume();
+        }
         self.caller.clone_from(&entry.caller);
         if item == 0 {
             self.define(record).await?;
         }
         let done = self.take_items(record, &mut item).await?;
         if !done {
-            self.state.cursor = Cursor { position: entry.position, item };
+            self.state.cursor = Cursor { position: entry.position, item, ..self.state.cursor };
             return Ok(false);
         }
         if let (Some(sent), Some(mark)) = (&entry.sent, mark) {

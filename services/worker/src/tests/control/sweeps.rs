@@ -54,6 +54,33 @@ async fn a_run_is_ended_when_it_has_sent_nothing_and_never_because_a_worker_is_b
     assert_eq!(active().await, ["logs"]);
 }
 
+/// Whoever has the run in memory, and has not heard of its end, notices; what was never new says nothing.
+#[tokio::test]
+async fn what_comes_of_a_run_that_was_given_up_takes_that_back() {
+    let world = World::new().await;
+    let mut writer = world.writer("r");
+    let give_up = async || {
+        world.now_us.fetch_add(100 * HOUR_US, Ordering::Relaxed);
+        jobs::end_stale(&world.deps, Duration::from_secs(24 * 3_600)).await.unwrap();
+    };
+    let props = async || world.read_run("r").await.unwrap().props;
+    world.apply_with(&mut writer, vec![record(0).create(), record(1).sent(1, 1, 0).line(0, "x")]).await;
+    give_up().await;
+    assert_eq!((props().await.active, props().await.finalized_us), (false, Some(1_000_000)));
+    let again = world.apply_with(&mut writer, vec![record(2).sent(1, 1, 0).line(0, "x")]).await;
+    assert_eq!((again.conflicts, again.skipped_records, props().await.active), (1, 1, false));
+    let more = world.apply_with(&mut writer, vec![record(3).sent(1, 2, 0).line(1, "y")]).await;
+    assert_eq!((more.conflicts, props().await.active, props().await.finalized_us), (0, true, None));
+    // By one that knows nothing yet, with points, and to its end.
+    give_up().await;
+    assert!(!props().await.active);
+    world.apply(vec![record(4).define(0, &["loss"]).points(0, &[(None, 1.0)])]).await;
+    assert!(props().await.active);
+    give_up().await;
+    world.apply(vec![record(5).event(Kind::FinishRun(pb::FinishRun::default())), record(6).line(2, "z")]).await;
+    assert_eq!((props().await.active, props().await.finalized_us), (false, Some(5_000_000)));
+}
+
 /// One run whose values cannot be read keeps its blobs, and no other's.
 #[tokio::test]
 async fn rule_16_a_run_that_cannot_be_read_holds_up_no_other() {
