@@ -18,11 +18,12 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt as _;
 use matyan_log::{Delivery, Record, Subscription, Topic};
 use matyan_model::{ids::Project, project::project_find};
 use tokio::{
     task::{JoinError, JoinSet},
-    time::interval,
+    time::{Instant, interval},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -60,6 +61,8 @@ impl Default for IngestSettings {
 
 /// What one call of a writer takes at most, so that progress is told often.
 const TURN_BYTES: usize = 4 << 20;
+/// Between two times that the log is waited for: whoever reads his own writes waits no longer than this.
+const REST: Duration = Duration::from_millis(5);
 /// Waits while the log or the store is away.
 const WAIT: Duration = Duration::from_millis(500);
 
@@ -99,6 +102,8 @@ pub struct Ingestion {
     heartbeat: Heartbeat,
     age: Arc<Age>,
     projects: HashMap<Arc<str>, Project>,
+    /// When the log may be waited for again.
+    rested: Instant,
     /// Bytes of records that are taken and not applied.
     window: usize,
     idle_bytes: usize,
@@ -134,6 +139,7 @@ impl Ingestion {
             heartbeat: Heartbeat::new("the ingestion worker"),
             age,
             projects: HashMap::from([("".into(), Project::default())]),
+            rested: Instant::now(),
             window: 0,
             idle_bytes: 0,
             uses: 0,
@@ -178,7 +184,7 @@ impl Ingestion {
                     self.age.set(self.partitions.values().filter_map(Partition::oldest_unapplied_us).min());
                 }
                 Some(turn) = self.writers.join_next() => self.finish_turn(turn)?,
-                delivery = self.subscription.next(), if has_room => match delivery {
+                delivery = next(&mut *self.subscription, &mut self.rested), if has_room => match delivery {
                     Ok(delivery) => self.take(delivery, stop).await?,
                     Err(error) => self.survive(error, stop).await?,
                 },
@@ -447,6 +453,18 @@ impl Ingestion {
             keep
         });
     }
+}
+
+/// The next delivery: at once while there are some, and else not before some time has passed since the log last had to be waited
+/// for. What comes one by one meanwhile is then applied together; what comes alone waits for nothing.
+async fn next(subscription: &mut dyn Subscription, rested: &mut Instant) -> matyan_log::Result<Delivery> {
+    if let Some(delivery) = subscription.next().now_or_never() {
+        return delivery;
+    }
+    tokio::time::sleep_until(*rested).await;
+    let delivery = subscription.next().await;
+    *rested = Instant::now() + REST;
+    delivery
 }
 
 /// Tries until it succeeds, or fails in a way that waiting does not mend. None once it is stopped.
