@@ -1,14 +1,14 @@
 //! What every handler works with: the substrates, the clock, and the two ways of waiting until what was written can be
 //! read.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use matyan_blob::Blobs;
-use matyan_log::{LogWriter, Topic};
+use matyan_log::{LogWriter, PartitionInfo, Topic};
 use matyan_model::{
     ids::{RunId, RunNumber},
     keys::LogTopic,
-    position::{Applied, LogPosition, LogState, applied_get, applied_wait, log_get},
+    position::{LogPosition, applied_get, applied_list, applied_wait, log_get, partition_log},
     run::{Document, Head, head_get, run_find},
 };
 use matyan_proto::{common::v1 as common, limits};
@@ -71,8 +71,8 @@ impl Context {
         let info = self.log.describe(Topic::Ingestion).await?;
         let known = log_get(snapshot.as_ref(), LogTopic::Ingestion).await?;
         let applied = applied_get(snapshot.as_ref(), LogTopic::Ingestion, position.partition).await?;
-        let end = info.partitions.get(position.partition as usize).map_or(0, |bounds| bounds.end);
-        Ok(LogPosition { log: log_now(known, applied, info.identity, end), ..position })
+        let held = info.partitions.get(position.partition as usize).map_or(0..0, PartitionInfo::held);
+        Ok(LogPosition { log: partition_log(known, applied, info.identity, held), ..position })
     }
 
     /// The run, if it is there once everything is applied that was in the log when the call came.
@@ -119,30 +119,21 @@ impl Context {
     /// Waits, at most for a while, until what is in the log now is applied. Too long is no error: the caller then answers
     /// from what there is.
     async fn wait_for_log_end(&self) -> Result<()> {
-        let info = self.log.describe(Topic::Ingestion).await?;
         let snapshot = self.store.snapshot().await?;
-        let log = log_get(snapshot.as_ref(), LogTopic::Ingestion).await?.unwrap_or_default().number;
-        let ends = (0..).zip(&info.partitions).filter(|(_, partition)| partition.end > partition.first);
-        let waits = ends.map(|(partition, info)| {
-            let position = LogPosition { log, partition, offset: info.end - 1 };
+        let info = self.log.describe(Topic::Ingestion).await?;
+        let known = log_get(snapshot.as_ref(), LogTopic::Ingestion).await?;
+        let applied: HashMap<_, _> =
+            applied_list(snapshot.as_ref(), LogTopic::Ingestion).await?.into_iter().collect();
+        let ends = (0..).zip(&info.partitions).filter(|(_, bounds)| !bounds.held().is_empty());
+        let waits = ends.map(|(partition, bounds)| {
+            let log = partition_log(known, applied.get(&partition).copied(), info.identity, bounds.held());
+            let position = LogPosition { log, partition, offset: bounds.end - 1 };
             applied_wait(self.store.as_ref(), LogTopic::Ingestion, position)
         });
         match tokio::time::timeout(APPLIED_WITHIN, futures::future::try_join_all(waits)).await {
             Ok(applied) => applied.map(|_| ()).map_err(Error::from),
             Err(_) => Ok(()),
         }
-    }
-}
-
-/// The number that a worker gives, or has given, to the log of a partition that ends here.
-fn log_now(known: Option<LogState>, applied: Option<Applied>, identity: Option<[u8; 16]>, end: u64) -> u32 {
-    let number = known.map_or(0, |known| known.number + u32::from(known.identity != identity));
-    match applied {
-        // With less in it than was applied it is another one.
-        Some(applied) if applied.next > end => number.max(applied.log + 1),
-        // Without an identity each partition is recognised by itself, and keeps its number while it is.
-        Some(applied) if identity.is_none() => applied.log,
-        _ => number,
     }
 }
 
@@ -156,32 +147,4 @@ enum Lookup {
     /// Deleted, or about to be: nothing in the log can bring it back.
     Deleted,
     Unknown,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rule_01_the_log_of_a_partition_is_told_by_what_was_applied_of_it() {
-        const ID: Option<[u8; 16]> = Some([1; 16]);
-        let state = |number, identity| Some(LogState { number, identity, partitions: 1 });
-        let applied = |log, next| Some(Applied { log, next, last: None });
-        for (known, applied, identity, end, expected) in [
-            (None, None, ID, 0, 0),
-            (state(4, ID), applied(4, 7), ID, 9, 4),
-            // Made anew, and no worker has looked yet.
-            (state(4, ID), applied(4, 7), Some([2; 16]), 9, 5),
-            (state(4, ID), applied(4, 7), ID, 6, 5),
-            (None, None, None, 0, 0),
-            (state(4, None), None, None, 3, 4),
-            (state(4, None), applied(4, 7), None, 7, 4),
-            (state(4, None), applied(4, 7), None, 6, 5),
-            (state(5, None), applied(4, 7), None, 6, 5),
-            // Another partition found another log, and this one has kept its own.
-            (state(5, None), applied(4, 7), None, 9, 4),
-        ] {
-            assert_eq!(log_now(known, applied, identity, end), expected, "{known:?} {applied:?} {end}");
-        }
-    }
 }

@@ -4,6 +4,8 @@
 //! cursor says what was applied to one run id; an applied row says how far a whole partition is, with the digest of its
 //! last record, by which a log without an identity of its own is recognised.
 
+use std::ops::Range;
+
 use matyan_store::{Batch, Key, Result, Snapshot, Store, Value};
 use minicbor::{Decode, Encode};
 
@@ -156,6 +158,30 @@ pub fn applied_put(batch: &mut Batch, topic: LogTopic, partition: u32, applied: 
     batch.set(keys::applied(topic, partition), rows::encode(applied));
 }
 
+/// The number that the log of a partition has, or gets as soon as a worker looks. `known` is of the topic, `applied` of the
+/// partition, `identity` is the log's own, and `held` are the offsets that the partition holds.
+pub fn partition_log(
+    known: Option<LogState>,
+    applied: Option<Applied>,
+    identity: Option<[u8; 16]>,
+    held: Range<u64>,
+) -> u32 {
+    let Some(known) = known else { return 0 };
+    if identity.is_some() && known.identity != identity {
+        return known.number + 1;
+    }
+    match applied {
+        Some(applied) if identity.is_some() => {
+            // The same log with less in it than was applied counts as another one.
+            known.number + u32::from(applied.log == known.number && applied.next > held.end)
+        }
+        Some(applied) if applied.next > held.end => known.number.max(applied.log + 1),
+        // Without an identity each partition is recognised by its own last record, whatever the others found.
+        Some(applied) if applied.last.is_some_and(|last| held.start <= last.offset) => applied.log,
+        _ => known.number,
+    }
+}
+
 /// The digest of the positions that were taken over from an archive.
 pub async fn cut_get(snapshot: &dyn Snapshot) -> Result<Option<[u8; 32]>> {
     let cut: Option<minicbor::bytes::ByteArray<32>> = rows::get(snapshot, &keys::cut()).await?;
@@ -202,6 +228,37 @@ mod tests {
         let cursor = Cursor::behind(at(0, 50_000));
         assert_eq!(cursor.next_item(at(1, 0)), Some(0));
         assert_eq!(Cursor::behind(at(1, 0)).next_item(at(0, 60_000)), None);
+    }
+
+    #[test]
+    fn rule_01_the_log_of_a_partition_is_told_by_what_was_applied_of_it() {
+        const ID: Option<[u8; 16]> = Some([1; 16]);
+        let state = |number, identity| Some(LogState { number, identity, partitions: 1 });
+        let last = LastRecord { offset: 6, digest: [0; 16], appended_us: 0 };
+        let applied = |log| Some(Applied { log, next: 7, last: Some(last) });
+        for (known, applied, identity, held, expected) in [
+            (None, None, ID, 0..0, 0),
+            (state(4, ID), applied(4), ID, 0..9, 4),
+            // Made anew, and no worker has looked yet.
+            (state(4, ID), applied(4), Some([2; 16]), 0..9, 5),
+            // It has lost its tail.
+            (state(4, ID), applied(4), ID, 0..6, 5),
+            (state(4, ID), applied(3), ID, 0..6, 4),
+            (None, None, None, 0..0, 0),
+            (state(4, None), None, None, 0..3, 4),
+            (state(4, None), applied(4), None, 0..7, 4),
+            (state(4, None), applied(4), None, 0..6, 5),
+            (state(5, None), applied(4), None, 0..6, 5),
+            // Another partition found another log, and this one has kept its own, as far as can be told.
+            (state(5, None), applied(4), None, 6..9, 4),
+            (state(5, None), applied(4), None, 7..9, 5),
+        ] {
+            assert_eq!(
+                partition_log(known, applied, identity, held.clone()),
+                expected,
+                "{known:?} {applied:?} {held:?}"
+            );
+        }
     }
 
     #[test]

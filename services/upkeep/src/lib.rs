@@ -16,7 +16,7 @@ pub use tombstones::{SPOOL_US, Swept, Tombstones};
 use matyan_log::{LogWriter, Topic};
 use matyan_model::{
     keys::LogTopic,
-    position::{Applied, applied_get, log_get},
+    position::{applied_get, log_get, partition_log},
 };
 use matyan_store::Store;
 
@@ -42,18 +42,13 @@ pub async fn oldest_unapplied_us(store: &dyn Store, log: &dyn LogWriter) -> Resu
     // First: what is applied meanwhile must not seem to lie behind the ends.
     let snapshot = store.snapshot().await?;
     let info = log.describe(Topic::Ingestion).await?;
-    let known = log_get(&*snapshot, LogTopic::Ingestion).await?.unwrap_or_default();
-    let is_of_log = |applied: &Applied| {
-        info.identity.is_none() || (known.identity == info.identity && known.number == applied.log)
-    };
+    let known = log_get(&*snapshot, LogTopic::Ingestion).await?;
     let mut oldest_us = i64::MAX;
     for (bounds, partition) in info.partitions.iter().zip(0..) {
         let applied = applied_get(&*snapshot, LogTopic::Ingestion, partition).await?;
-        let applied = applied.filter(is_of_log);
+        let number = partition_log(known, applied, info.identity, bounds.held());
+        let applied = applied.filter(|applied| applied.log == number);
         let next = applied.map_or(0, |applied| applied.next);
-        if bounds.end > bounds.first && next > bounds.end {
-            return Ok(i64::MIN);
-        }
         if bounds.end > next.max(bounds.first) {
             let last = applied.and_then(|applied| applied.last);
             oldest_us = oldest_us.min(last.map_or(i64::MIN, |last| last.appended_us));

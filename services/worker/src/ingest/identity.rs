@@ -8,7 +8,7 @@
 use matyan_log::{LogWriter, PartitionInfo, Topic};
 use matyan_model::{
     keys::{self, LogTopic},
-    position::{Applied, LastRecord, LogState, applied_get, applied_put, log_get, log_put},
+    position::{Applied, LastRecord, LogState, applied_get, applied_put, log_get, log_put, partition_log},
 };
 use matyan_store::{Store, Transaction, transact};
 
@@ -100,52 +100,34 @@ fn decide(
     partitions: u32,
     bounds: PartitionInfo,
 ) -> Result<(LogState, Begun), Error> {
-    let Some(known) = known else {
-        let state = LogState { number: 0, identity, partitions };
-        return Ok((state, first(state, bounds)));
+    let number = partition_log(known, applied, identity, bounds.held());
+    let has_identity = identity.is_some();
+    let state = match known {
+        Some(known) if !has_identity || known.identity == identity => {
+            if known.partitions != partitions {
+                return Err(Error::Partitions { known: known.partitions, found: partitions });
+            }
+            LogState { number: known.number.max(number), ..known }
+        }
+        _ => LogState { number, identity, partitions },
     };
-    if known.identity != identity && identity.is_some() {
-        let state = LogState { number: known.number + 1, identity, partitions };
-        return Ok((state, first(state, bounds)));
-    }
-    if known.partitions != partitions {
-        return Err(Error::Partitions { known: known.partitions, found: partitions });
-    }
-    let Some(applied) = applied else { return Ok((known, first(known, bounds))) };
-    if identity.is_some() {
-        if applied.log != known.number {
-            return Ok((known, first(known, bounds)));
-        }
-        if applied.next > bounds.end {
-            // The same log with less in it than was applied: what it has is applied, what it will get is not.
-            let state = LogState { number: known.number + 1, ..known };
-            return Ok((state, Begun { start: bounds.end, ..first(state, bounds) }));
-        }
-        let begun = Begun { log: known.number, start: applied.next, expected: None, has_identity: true };
-        return Ok((known, begun));
-    }
-    if applied.next > bounds.end {
-        let number = known.number.max(applied.log + 1);
-        let state = LogState { number, ..known };
-        return Ok((state, first(state, bounds)));
-    }
-    let last = applied.last.filter(|last| bounds.first <= last.offset);
-    let start = last.map_or(applied.next, |last| last.offset);
-    // A partition whose own record is still there has its own number, whatever the others found.
-    if applied.log != known.number && last.is_none() {
-        return Ok((known, first(known, bounds)));
-    }
-    Ok((known, Begun { log: applied.log, start, expected: last, has_identity: false }))
+    let begin = |start, expected| (state, Begun { log: number, start, expected, has_identity });
+    let Some(applied) = applied.filter(|_| known.is_some()) else { return Ok(begin(bounds.first, None)) };
+    Ok(if applied.log != number {
+        // Of a log that has lost its tail all that it has is applied, and what it will get is not.
+        begin(if is_shortened(known, state) { bounds.end } else { bounds.first }, None)
+    } else if has_identity {
+        begin(applied.next, None)
+    } else {
+        let last = applied.last.filter(|last| bounds.first <= last.offset);
+        begin(last.map_or(applied.next, |last| last.offset), last)
+    })
 }
 
 /// Whether the same log was found to have lost its tail: its number alone does not tell where it goes on.
 fn is_shortened(known: Option<LogState>, state: LogState) -> bool {
     let same = |known: LogState| known.identity == state.identity && known.number != state.number;
     state.identity.is_some() && known.is_some_and(same)
-}
-
-fn first(state: LogState, bounds: PartitionInfo) -> Begun {
-    Begun { log: state.number, start: bounds.first, expected: None, has_identity: state.identity.is_some() }
 }
 
 #[cfg(test)]
