@@ -93,7 +93,10 @@ pub(crate) fn props_rows(project: Project, number: RunNumber, props: &Props) -> 
         keys::index_created(project, props.created_us, number),
         keys::index_archived(project, props.archived, number),
         keys::index_active(project, props.active, number),
+        keys::index_name(project, &props.name, number),
     ];
+    let ended_us = props.ended_us().filter(|_| !props.active);
+    rows.extend(ended_us.map(|ended_us| keys::index_ended(project, ended_us, number)));
     rows.extend(props.experiment.iter().map(|id| keys::index_experiment(project, id, number)));
     rows.extend(props.tags.iter().map(|id| keys::index_tag(project, id, number)));
     rows.into_iter().map(|key| (key, EMPTY)).collect()

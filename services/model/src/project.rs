@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The format that this binary writes; it reads no other yet.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Writes the format into an empty store, and refuses one of another format.
 pub async fn format_open(store: &dyn Store) -> Result<()> {

@@ -21,7 +21,7 @@ pub(crate) struct Content {
 }
 
 /// Rises with whatever changes the rows of a project: what `runs` makes, or the formats of the model.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Written when a project is begun and when it is done.
 const MAKING: &str = "making";
 const MADE: &str = "made";

@@ -162,7 +162,15 @@ async fn rows_of(snapshot: &dyn Snapshot, project: Project, probe: &Probe) -> Re
             let of = |kind| keys::index_series_names_within(project, kind, low, high);
             ranges(vec![of(SeriesKind::Metric), of(SeriesKind::Object)])
         }
-        Probe::Name(_) | Probe::Experiment(None) | Probe::EndTime(_) => None,
+        Probe::Name(names) if text_bytes(names) > MAX_KEY_BYTES => None,
+        Probe::Name(names) => {
+            ranges(vec![keys::index_names_within(project, text(&names.low), text(&names.high))])
+        }
+        Probe::EndTime(times) => {
+            let (first, end) = microseconds(times);
+            ranges(vec![keys::index_ended_between(project, first, end)])
+        }
+        Probe::Experiment(None) => None,
     })
 }
 

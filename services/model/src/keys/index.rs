@@ -20,6 +20,8 @@ enum Index {
     SeriesName = 5,
     Partial = 6,
     Created = 7,
+    Name = 8,
+    Ended = 9,
 }
 
 fn index<T: TuplePack>(project: Project, index: Index, rest: T) -> Key {
@@ -75,6 +77,26 @@ pub fn index_created_between(project: Project, first_us: i64, end_us: i64) -> Ra
 pub fn index_created_of(project: Project, key: &Key) -> Result<i64> {
     let (created_us, _number): (i64, u64) = super::tail(&index(project, Index::Created, ()), key)?;
     Ok(created_us)
+}
+
+pub fn index_ended(project: Project, ended_us: i64, number: RunNumber) -> Key {
+    index(project, Index::Ended, (ended_us, number.0))
+}
+
+/// The runs that ended from `first_us` up to and without `end_us`.
+pub fn index_ended_between(project: Project, first_us: i64, end_us: i64) -> Range {
+    let bound = |time_us| index(project, Index::Ended, (time_us,));
+    Range::new(bound(first_us), bound(end_us))
+}
+
+pub fn index_name(project: Project, name: &str, number: RunNumber) -> Key {
+    index(project, Index::Name, (name, number.0))
+}
+
+/// The runs whose names lie between two bounds.
+pub fn index_names_within(project: Project, low: Bound<&str>, high: Bound<&str>) -> Range {
+    let name = |name: &str| index(project, Index::Name, (name,));
+    within(below(index(project, Index::Name, ())), low.map(name), high.map(name))
 }
 
 pub fn index_experiment(project: Project, experiment: &str, number: RunNumber) -> Key {
