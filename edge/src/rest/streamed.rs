@@ -49,11 +49,19 @@ pub(crate) async fn answer<R: Rows>(messages: Streaming<R::Message>, rows: R) ->
 pub(crate) async fn answer_after<R: Rows>(
     before: Bytes,
     mut messages: Streaming<R::Message>,
-    rows: R,
+    mut rows: R,
 ) -> Answer {
-    let first = messages.message().await?;
+    let mut encoder = Encoder::new();
+    let mut first = messages.message().await?;
     let warnings = first.as_ref().and_then(|first| warnings(R::warnings(first)));
-    let state = State { messages, rows, encoder: Encoder::new(), next: Next::Message(first) };
+    if warnings.is_some()
+        && let Some(warned) = first
+    {
+        // Warnings come before anything was looked for: a search that fails then has no answer yet.
+        rows.write(warned, &mut encoder);
+        first = messages.message().await?;
+    }
+    let state = State { messages, rows, encoder, next: Next::Message(first) };
     let chunks = stream::try_unfold(state, State::chunk);
     let before = stream::iter((!before.is_empty()).then_some(Ok(before)));
     let mut response = response(Body::from_stream(futures::StreamExt::chain(before, chunks)));

@@ -108,6 +108,12 @@ async fn a_refused_query_is_an_error_before_the_stream() {
     assert_eq!(answer.json()["message"], "SyntaxError");
     assert_eq!(answer.json()["error"]["message"], "Invalid query syntax: a name is missing");
     assert_eq!(answer.json()["detail"]["offset"], 6);
+    // Also where something was odd about it.
+    let warned =
+        search::v1::RunsResponse { warnings: vec![search::v1::Warning::default()], ..Default::default() };
+    let refused = status(tonic::Code::ResourceExhausted, "TOO_LARGE", "it is too large", &[]);
+    rest.backend.fails("search.v1.SearchService/Runs", [warned], refused);
+    assert_eq!(rest.get("/runs/search/run/?q=x").await.status, 413);
 }
 
 /// Whoever finds nothing because of a misspelt name is told before the first row.
