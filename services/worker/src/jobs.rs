@@ -9,8 +9,8 @@ mod tombstones;
 
 #[cfg(test)]
 pub(crate) use {
-    entities::sweep as sweep_entities, orphans::sweep as sweep_orphans, stale::end as end_stale,
-    tombstones::sweep as sweep_tombstones,
+    entities::sweep as sweep_entities, orphans::IN_A_ROW, orphans::sweep as sweep_orphans,
+    stale::end as end_stale, tombstones::sweep as sweep_tombstones,
 };
 
 use std::time::Duration;

@@ -12,8 +12,12 @@ use tokio_util::sync::CancellationToken;
 use super::projects;
 use crate::{deps::Deps, error::Error, metrics::Metrics};
 
+/// When so many runs in a row could not be looked at, it is not about them: the round has failed.
+pub(crate) const IN_A_ROW: u32 = 5;
+
 pub(crate) async fn sweep(deps: &Deps, metrics: &Metrics, stop: &CancellationToken) -> Result<(), Error> {
     let orphans = Orphans::new(&*deps.store, &*deps.log_writer, &*deps.blobs, deps.now_us()).await?;
+    let mut failed = 0;
     for project in projects(deps).await? {
         let mut range = Some(keys::documents(project.number));
         while let Some(own) = range.filter(|_| !stop.is_cancelled()) {
@@ -28,8 +32,15 @@ pub(crate) async fn sweep(deps: &Deps, metrics: &Metrics, stop: &CancellationTok
                     Err(matyan_upkeep::Error::Blobs(error)) => {
                         tracing::warn!(run = id.as_str(), %error, "a run keeps the blobs that it has");
                         metrics.blob_failures.inc();
+                        failed += 1;
+                        if failed == IN_A_ROW {
+                            return Err(matyan_upkeep::Error::Blobs(error).into());
+                        }
                     }
-                    swept => swept?,
+                    swept => {
+                        swept?;
+                        failed = 0;
+                    }
                 }
             }
             range = page.rest;

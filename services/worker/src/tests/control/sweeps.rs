@@ -77,7 +77,9 @@ async fn what_comes_of_a_run_that_was_given_up_takes_that_back() {
     world.apply(vec![record(4).define(0, &["loss"]).points(0, &[(None, 1.0)])]).await;
     assert!(props().await.active);
     give_up().await;
-    world.apply(vec![record(5).event(Kind::FinishRun(pb::FinishRun::default())), record(6).line(2, "z")]).await;
+    world
+        .apply(vec![record(5).event(Kind::FinishRun(pb::FinishRun::default())), record(6).line(2, "z")])
+        .await;
     assert_eq!((props().await.active, props().await.finalized_us), (false, Some(5_000_000)));
 }
 
@@ -117,6 +119,27 @@ async fn rule_16_a_run_that_cannot_be_read_holds_up_no_other() {
     world.deps.blobs = inner.clone();
     jobs::sweep_orphans(&world.deps, &metrics, &CancellationToken::new()).await.unwrap();
     assert_eq!(left().await, 0);
+}
+
+/// With the bucket away no run is looked at after a few of them, and the round counts for nothing.
+#[tokio::test]
+async fn rule_16_a_round_without_its_bucket_has_failed() {
+    let mut world = World::new().await;
+    for run in 0..2 * jobs::IN_A_ROW {
+        world.append([record(0).run(&format!("r{run}")).create()]).await;
+    }
+    let worker = world.work().await;
+    world.applied(0, u64::from(2 * jobs::IN_A_ROW) - 1).await;
+    worker.stop().await.unwrap();
+    let lists = Arc::new(AtomicU64::new(0));
+    let counted = lists.clone();
+    world.deps.blobs = Arc::new(Faulty::new(world.deps.blobs.clone(), move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        BlobFault::Refuse
+    }));
+    let metrics = Metrics::new(&Registry::new()).unwrap();
+    jobs::sweep_orphans(&world.deps, &metrics, &CancellationToken::new()).await.unwrap_err();
+    assert_eq!(lists.load(Ordering::Relaxed), u64::from(jobs::IN_A_ROW));
 }
 
 /// While a sweep goes on, however long, nobody takes its lock; and whoever does not get it has not done the job.
