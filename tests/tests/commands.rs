@@ -324,7 +324,12 @@ async fn parked_items_are_listed_and_forgotten() {
     let table = said(&server, &["parked", "ls", "--limit", "2"]);
     let first = items[0]["id"].as_str().expect("text");
     assert!(table.contains(first) && table.ends_with("and 1 older ones: --limit 0 lists all\n"), "{table}");
-    assert_eq!(said(&server, &["parked", "rm", first, "nothing"]), "1 forgotten\n");
+    let table = said(&server, &["parked", "ls", "--limit", "2", "--run", "odd"]);
+    assert!(table.contains(first) && table.ends_with("and older ones: --limit 0 lists all\n"), "{table}");
+    let removed = command(&server, &["parked", "rm", first, "nothing"]).output().expect("it starts");
+    let told = text(&removed.stderr);
+    assert_eq!((removed.status.code(), text(&removed.stdout).as_str()), (Some(1), "1 forgotten\n"), "{told}");
+    assert!(told.contains("1 of 2 are not parked"), "{told}");
     assert_eq!(objects(&server, &["parked", "ls", "--limit", "0"]), items[1..]);
 }
 

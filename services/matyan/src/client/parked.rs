@@ -1,5 +1,7 @@
 //! Items that workers could not apply: which there are and why, and forgetting them.
 
+use std::collections::HashSet;
+
 use matyan_proto::admin::v1::{
     DeleteParkedItemsRequest, ListParkedItemsRequest, ListParkedItemsResponse, ParkedItem,
     admin_service_client::AdminServiceClient,
@@ -18,11 +20,17 @@ pub(super) async fn run(flags: ParkedFlags, out: &mut Output) -> Result<(), Erro
     match flags.command {
         ParkedCommand::Ls { run, limit } => list(admin, run.unwrap_or_default(), limit, out).await,
         ParkedCommand::Rm { items } => {
+            let given = items.iter().collect::<HashSet<_>>().len() as u64;
             let request = DeleteParkedItemsRequest { ids: items };
             let deleted = admin.delete_parked_items(request).await?.into_inner().deleted;
             match out.json {
                 true => out.object(&json!({"deleted": deleted}))?,
                 false => out.line(format!("{deleted} forgotten"))?,
+            }
+            if deleted < given {
+                let unknown = given - deleted;
+                let told = format!("{unknown} of {given} are not parked: `matyan parked ls` lists what is");
+                return Err(Error::Told(told));
             }
             Ok(())
         }
@@ -61,6 +69,8 @@ async fn list(
             let more = total.saturating_sub(shown.into());
             if run_id.is_empty() && more > 0 {
                 out.line(format!("and {more} older ones: --limit 0 lists all"))?;
+            } else if !page_token.is_empty() {
+                out.line("and older ones: --limit 0 lists all")?;
             }
         }
         return Ok(());
