@@ -203,6 +203,7 @@ ifneq ($(and $(FDBSERVER),$(FDBCLI),$(FDB_LIB)),)
 	$(FDB_RUN) cargo test --quiet -p matyan-store -p matyan-model -p matyan --features $(FDB_FEATURES)
 	$(FDB_RUN) cargo build --quiet --workspace --features $(FDB_FEATURES)
 	@$(MAKE) --no-print-directory kafka $(PEERS_STAMP)
+	$(FDB_RUN) MATYAN_BIN=$(DEBUG_BIN) cargo test --quiet --workspace --features $(FDB_FEATURES) --test kafka_system -- foundationdb_
 	$(FDB_RUN) LOGURU_AUTOINIT=0 MATYAN_BIN=$(DEBUG_BIN) $(VENV)/bin/python -m pytest -q -rs -p no:cacheprovider -k foundationdb $(PEERS)
 else
 	@echo 'make fdb: SKIPPED, as fdbserver, fdbcli or libfdb_c.so is neither in $(FDB_DIR) nor installed; REQUIRE=fdb insists'

@@ -3,10 +3,12 @@
 //! `MATYAN_KAFKA_PAUSE_SECONDS` make the scenes longer.
 //!
 //! All share one broker; those that kill it have it for themselves. Without a broker they are ignored, unless
-//! `REQUIRE=kafka` asks for them.
+//! `REQUIRE=kafka` asks for them; so are those with all services apart without a FoundationDB, unless `REQUIRE=fdb` does.
 
 #![expect(clippy::print_stdout, reason = "what was counted is told, and the seed that plays it again")]
 
+#[path = "kafka_system/apart.rs"]
+mod apart;
 #[path = "kafka_system/broker.rs"]
 mod broker;
 #[path = "kafka_system/control.rs"]
@@ -28,7 +30,10 @@ use std::{
 };
 
 use libtest_mimic::{Arguments, Trial};
-use matyan_tests::kafka::{Broker, lacking};
+use matyan_tests::{
+    foundationdb,
+    kafka::{self, Broker},
+};
 
 type Played<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
@@ -36,6 +41,8 @@ type Played<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 #[derive(Clone, Copy)]
 enum Play {
     Beside(for<'a> fn(&'a Broker) -> Played<'a>),
+    /// Beside others, and with a FoundationDB.
+    Apart(for<'a> fn(&'a Broker) -> Played<'a>),
     Alone(for<'a> fn(&'a mut Broker) -> Played<'a>),
 }
 
@@ -64,13 +71,15 @@ scenes! {
         processes::a_worker_killed_under_load_loses_and_doubles_nothing,
         processes::a_frontier_killed_with_frames_in_flight,
         processes::a_frame_is_followed_from_process_to_process;
+    Apart: apart::foundationdb_workers_are_killed_and_stopped_under_load,
+        apart::foundationdb_of_two_control_workers_either_may_be_gone;
     Alone: broker::a_broker_killed_and_restarted_under_load,
         broker::a_broker_that_pauses_under_load,
         broker::a_frontier_ends_while_the_broker_is_away;
 }
 
 fn main() -> ExitCode {
-    let lacking = lacking();
+    let (broker_lacks, cluster_lacks) = (kafka::lacking(), foundationdb::lacking());
     let broker = Arc::new(RwLock::new(None));
     let trials = SCENES.iter().map(|(name, play)| {
         let broker = broker.clone();
@@ -78,7 +87,8 @@ fn main() -> ExitCode {
             run(&broker, *play);
             Ok(())
         });
-        match &lacking {
+        let cluster_lacks = cluster_lacks.as_ref().filter(|_| matches!(play, Play::Apart(_)));
+        match broker_lacks.as_ref().or(cluster_lacks) {
             Some(reason) => trial.with_kind(reason.clone()).with_ignored_flag(true),
             None => trial,
         }
@@ -92,7 +102,7 @@ fn run(broker: &RwLock<Option<Broker>>, play: Play) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime is made");
     match play {
-        Play::Beside(play) => {
+        Play::Beside(play) | Play::Apart(play) => {
             let broker = shared(broker);
             runtime.block_on(play(broker.as_ref().expect("it was started")));
         }

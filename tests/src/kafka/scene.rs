@@ -1,5 +1,5 @@
 //! The whole system over Kafka as people run it on few machines: `matyan frontier` as a process of its own, and `matyan up`
-//! with its embedded store, which works the log off. Each scene has topics of its own on a broker that others may use too.
+//! with its embedded store, which works the log off; or all services apart, over FoundationDB. Each scene has topics of its own on a broker that others may use too.
 
 use std::{
     path::{Path, PathBuf},
@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use super::{Broker, Way, admin::Admin};
 use crate::{
     Reader, Service, eventually,
+    foundationdb::Cluster,
     json::{Ack, JsonWriter, metric},
     server::binary,
 };
@@ -23,6 +24,7 @@ pub struct Scene {
     pub control: String,
     pub dead_letters: String,
     pub frontier: Service,
+    /// What answers queries: everything else in one process, or the backend alone.
     pub up: Service,
     way: Way,
     partitions: u32,
@@ -38,6 +40,22 @@ impl Scene {
         scene.up.start().await;
         scene.frontier.start().await;
         scene
+    }
+
+    /// With frontier and backend at work, whose store is a FoundationDB; workers are what the scene is about.
+    pub async fn apart(broker: &Broker, name: &str, partitions: u32, cluster: &Cluster) -> Self {
+        let mut scene = Self::set(broker, name, partitions, "protobuf");
+        scene.up = scene.another("backend", "backend", cluster);
+        scene.up.start().await;
+        scene.frontier.start().await;
+        scene
+    }
+
+    /// One more process, by its name, on the same topics and blobs.
+    pub fn another(&self, role: &'static str, name: &str, cluster: &Cluster) -> Service {
+        let folder = self.folder.path().join(name);
+        std::fs::create_dir(&folder).expect("a directory is made");
+        self.service_in(&folder, role, &self.way).flag("store", format!("fdb://{}", text(&cluster.file())))
     }
 
     /// With its topics made, and no service running.
@@ -76,7 +94,11 @@ impl Scene {
     }
 
     fn service(&self, role: &'static str, way: &Way) -> Service {
-        let service = Service::new(role, self.folder.path())
+        self.service_in(self.folder.path(), role, way)
+    }
+
+    fn service_in(&self, folder: &Path, role: &'static str, way: &Way) -> Service {
+        let service = Service::new(role, folder)
             .flag("log", format!("kafka://{}", way.address))
             .flag("blobs", format!("file://{}", text(&self.blobs())))
             .variable("BLOB_URI_SECRET", "a secret that both know")

@@ -90,7 +90,7 @@ pub(crate) async fn rule_15_deletes_survive_a_control_worker_that_is_killed(brok
 }
 
 /// A run with an artifact that is stored.
-async fn upload(scene: &Scene, run: &str) {
+pub(crate) async fn upload(scene: &Scene, run: &str) {
     let request = json!({"run_id": run, "artifact_path": "a.bin", "content_type": "text/plain"});
     let url = format!("{}/api/v1/rest/artifacts/presign", scene.ingest());
     let signed = scene.http().post(url).json(&request).send().await.expect("the frontier answers");
@@ -105,7 +105,7 @@ async fn upload(scene: &Scene, run: &str) {
     scene.applied(run).await;
 }
 
-async fn delete(scene: &Scene, run: &str) -> bool {
+pub(crate) async fn delete(scene: &Scene, run: &str) -> bool {
     scene.http().delete(run_url(scene, run)).send().await.is_ok_and(|answer| answer.status().is_success())
 }
 
@@ -114,7 +114,7 @@ fn run_url(scene: &Scene, run: &str) -> String {
 }
 
 /// Runs of which a file is left in the directory of blobs.
-fn runs_with_blobs(scene: &Scene) -> BTreeSet<String> {
+pub(crate) fn runs_with_blobs(scene: &Scene) -> BTreeSet<String> {
     let mut folders = vec![scene.blobs()];
     let mut found = BTreeSet::new();
     while let Some(folder) = folders.pop() {

@@ -1,0 +1,127 @@
+//! All services as processes of their own, over FoundationDB, and workers that are killed, stopped and left without their store.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use matyan_tests::{
+    Service, eventually,
+    foundationdb::Cluster,
+    kafka::{Broker, scene::Scene},
+    load::Load,
+};
+use rand::Rng;
+use serde_json::Value;
+
+use crate::{
+    control::{delete, runs_with_blobs, upload},
+    processes::seeded,
+    rounds,
+};
+
+const WRITERS_OF_A_KIND: usize = 4;
+
+/// Longer than a member of a group may be silent: its partitions are another one's by then.
+const ZOMBIE: Duration = Duration::from_secs(15);
+
+async fn two(scene: &Scene, role: &'static str, cluster: &Cluster) -> [Service; 2] {
+    let mut services = [0, 1].map(|number| scene.another(role, &format!("{role}-{number}"), cluster));
+    for service in &mut services {
+        service.start().await;
+    }
+    services
+}
+
+async fn stop(scene: Scene, services: impl IntoIterator<Item = Service>) {
+    for mut service in services {
+        let status = service.terminate().await;
+        assert!(status.success(), "{status}:\n{}", service.log());
+    }
+    scene.stop().await;
+}
+
+pub(crate) async fn foundationdb_workers_are_killed_and_stopped_under_load(broker: &Broker) {
+    let mut random = seeded();
+    let mut cluster = Cluster::start();
+    let scene = Scene::apart(broker, "apart-workers", 4, &cluster).await;
+    let mut workers = two(&scene, "ingest-worker", &cluster).await;
+    let load = Load::start(scene.ingest(), WRITERS_OF_A_KIND);
+    for round in 0..rounds() {
+        load.goes_on(random.random_range(50..500)).await;
+        let worker = &mut workers[round as usize % 2];
+        worker.kill();
+        load.goes_on(50).await;
+        worker.start().await;
+    }
+    // It wakes up in the middle of what it did, with partitions that the other one has gone on with.
+    workers[0].pause();
+    tokio::time::sleep(ZOMBIE).await;
+    workers[0].go_on();
+    load.goes_on(200).await;
+    // Frames are acknowledged while the store is away.
+    tokio::task::block_in_place(|| cluster.kill());
+    load.goes_on(200).await;
+    tokio::task::block_in_place(|| cluster.restart());
+    load.goes_on(200).await;
+    let compared = load.finish(&scene.reader().await).await;
+    println!(
+        "{} JSON frames acknowledged, 0 lost, 0 doubled; {} binary batches acknowledged, 0 lost, 0 doubled",
+        compared.frames, compared.batches
+    );
+    stop(scene, workers).await;
+}
+
+/// Whichever of two is gone, the other one tells what happened and takes the blobs away.
+pub(crate) async fn foundationdb_of_two_control_workers_either_may_be_gone(broker: &Broker) {
+    let mut random = seeded();
+    let cluster = Cluster::start();
+    let scene = Scene::apart(broker, "apart-control", 2, &cluster).await;
+    let mut worker = scene.another("ingest-worker", "ingest-worker", &cluster);
+    worker.start().await;
+    let mut controls = two(&scene, "control-worker", &cluster).await;
+    let (mut kept, mut deleted) = (BTreeSet::new(), BTreeSet::new());
+    for round in 0..rounds().max(4) {
+        for number in 0..4 {
+            let run = format!("run-{round}-{number}");
+            upload(&scene, &run).await;
+            if number % 2 == 0 {
+                kept.insert(run);
+            } else {
+                assert!(delete(&scene, &run).await);
+                deleted.insert(run);
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..300))).await;
+        let gone = &mut controls[round as usize % 2];
+        // Killed, or a zombie.
+        if round < 2 {
+            gone.kill()
+        } else {
+            gone.pause()
+        }
+        eventually("the blobs of deleted runs are gone", async || match runs_with_blobs(&scene) {
+            found if found.is_disjoint(&deleted) => Ok(()),
+            found => Err(found),
+        })
+        .await;
+        if round < 2 {
+            gone.start().await;
+        } else {
+            tokio::time::sleep(ZOMBIE).await;
+            gone.go_on();
+        }
+    }
+    let told = || -> BTreeSet<String> {
+        let events = scene.admin.read(&scene.control);
+        let events = events.iter().filter_map(rdkafka::Message::payload);
+        let events = events.map(|event| serde_json::from_slice::<Value>(event).expect("it is JSON"));
+        let events = events.filter(|event| event["type"] == "run_deleted");
+        events.filter_map(|event| event["payload"]["run_id"].as_str().map(str::to_owned)).collect()
+    };
+    eventually("every delete is told of", async || match told() {
+        all if all == deleted => Ok(()),
+        some => Err(some),
+    })
+    .await;
+    assert_eq!(runs_with_blobs(&scene), kept);
+    println!("{} runs deleted, all told of and without blobs; {} kept", deleted.len(), kept.len());
+    stop(scene, controls.into_iter().chain([worker])).await;
+}
