@@ -113,7 +113,7 @@ lint-deploy: $(DEPLOY_VENV) $(HELM) $(COMPOSE) ## Check the Dockerfile, the comp
 		sed 's#^ExecStart=[^ ]*#ExecStart=/bin/true#' deploy/systemd/matyan.service > $(CACHE)/matyan.service \
 		&& systemd-analyze verify $(CACHE)/matyan.service; \
 	else echo 'make lint-deploy: the unit is not checked, as there is no systemd-analyze'; fi
-	if command -v promtool > /dev/null; then promtool check rules deploy/prometheus/alerts.yaml; \
+	if command -v promtool > /dev/null; then promtool test rules deploy/prometheus/alerts_test.yaml; \
 	else echo 'make lint-deploy: the alerts are not checked, as there is no promtool'; fi
 
 $(DEPLOY_VENV):
