@@ -107,6 +107,7 @@ fn cases(runs: u64) -> Vec<Case> {
             of("'17' in run.name and run.hparams.seed % 100 == 17", 0, &[]),
             runs / 100..=runs / 100,
         ),
+        case("one run by its name", of("run.name == 'run 17'", 0, &[]), 1..=1),
         case("sort by date, 100 runs", of("", 100, &[SortField::Created]), 100..=100),
         case("sort by name, 100 runs", of("", 100, &[SortField::Name]), 100..=100),
         case("newest 1,000", of("", 1_000, &[]), shown.min(1_000)..=shown.min(1_000)),
