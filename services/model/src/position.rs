@@ -167,7 +167,7 @@ pub fn partition_log(
     held: Range<u64>,
 ) -> u32 {
     let Some(known) = known else { return 0 };
-    if identity.is_some() && known.identity != identity {
+    if known.identity != identity {
         return known.number + 1;
     }
     match applied {
@@ -241,6 +241,9 @@ mod tests {
             (state(4, ID), applied(4), ID, 0..9, 4),
             // Made anew, and no worker has looked yet.
             (state(4, ID), applied(4), Some([2; 16]), 0..9, 5),
+            // One without an identity in its place.
+            (state(4, ID), applied(4), None, 0..9, 5),
+            (state(4, None), applied(4), ID, 0..9, 5),
             // It has lost its tail.
             (state(4, ID), applied(4), ID, 0..6, 5),
             (state(4, ID), applied(3), ID, 0..6, 4),

@@ -4,7 +4,7 @@
 use matyan_log::{PartitionInfo, Topic};
 use matyan_model::{
     keys::{self, LogTopic},
-    position::{Applied, applied_get, applied_list, applied_put, log_get},
+    position::{Applied, applied_get, applied_list, applied_put, log_get, partition_log},
 };
 use matyan_proto::admin::v1 as pb;
 use matyan_store::{Transaction, transact};
@@ -17,20 +17,22 @@ use crate::{
 const TOPIC: LogTopic = LogTopic::Ingestion;
 
 pub(super) async fn list(context: &Context) -> Result<Vec<pb::Partition>> {
-    let info = context.log.describe(Topic::Ingestion).await?;
+    // First: what is applied meanwhile must not seem to lie behind the ends.
     let snapshot = context.store.snapshot().await?;
-    let log = log_get(snapshot.as_ref(), TOPIC).await?.unwrap_or_default().number;
+    let info = context.log.describe(Topic::Ingestion).await?;
+    let known = log_get(snapshot.as_ref(), TOPIC).await?;
     let applied = applied_list(snapshot.as_ref(), TOPIC).await?;
     let partitions = (0..).zip(&info.partitions).map(|(partition, bounds)| {
-        let own = applied.iter().find(|(number, own)| *number == partition && own.log == log);
-        view(partition, log, bounds, own.map(|(_, own)| own))
+        let own = applied.iter().find(|(number, _)| *number == partition).map(|(_, own)| *own);
+        let log = partition_log(known, own, info.identity, bounds.held());
+        view(partition, log, bounds, own.filter(|own| own.log == log))
     });
     Ok(partitions.collect())
 }
 
-fn view(partition: u32, log: u32, bounds: &PartitionInfo, own: Option<&Applied>) -> pb::Partition {
+fn view(partition: u32, log: u32, bounds: &PartitionInfo, own: Option<Applied>) -> pb::Partition {
     let applied = own.map_or(bounds.first, |own| own.next);
-    let last = own.and_then(|own| own.last.as_ref());
+    let last = own.and_then(|own| own.last);
     pb::Partition {
         partition,
         log,
@@ -51,8 +53,9 @@ pub(super) async fn skip_lost(context: &Context, partition: u32) -> Result<u64> 
         // Checked: a worker may be applying.
         transaction.get(&keys::applied(TOPIC, partition)).await?;
         let snapshot = transaction.unchecked();
-        let log = log_get(snapshot, TOPIC).await?.unwrap_or_default().number;
+        let known = log_get(snapshot, TOPIC).await?;
         let applied = applied_get(snapshot, TOPIC, partition).await?;
+        let log = partition_log(known, applied, info.identity, bounds.held());
         let Some(applied) = applied.filter(|own| own.log == log && own.next < bounds.first) else {
             return Ok::<_, Error>((transaction, 0));
         };

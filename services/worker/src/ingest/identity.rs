@@ -103,7 +103,7 @@ fn decide(
     let number = partition_log(known, applied, identity, bounds.held());
     let has_identity = identity.is_some();
     let state = match known {
-        Some(known) if !has_identity || known.identity == identity => {
+        Some(known) if known.identity == identity => {
             if known.partitions != partitions {
                 return Err(Error::Partitions { known: known.partitions, found: partitions });
             }
