@@ -53,6 +53,8 @@ pub(super) fn head(run: &Record, name: &str) -> Result<pb::RunHead> {
         duration_us: run.time("duration")?,
         parent: parent.transpose()?,
         implicit: run.bool("is_implicit")?.unwrap_or_default(),
+        given_up: run.bool("is_given_up")?.unwrap_or_default(),
+        reopened_us: run.time("reopened_at")?,
         last_data_us: run.time("last_data_at")?.unwrap_or(updated_us),
         cursor: run.inner("cursor")?.map(|at| cursor(&at)).transpose()?,
         run_id,

@@ -363,6 +363,8 @@ fn run_json(head: &pb::RunHead) -> String {
         .optional_time("first_start_ts", head.first_started_us)
         .optional_time("duration", head.duration_us)
         .bool("is_implicit", head.implicit)
+        .bool("is_given_up", head.given_up)
+        .optional_time("reopened_at", head.reopened_us)
         .time("last_data_at", head.last_data_us);
     let fields = match &head.parent {
         Some(parent) => {

@@ -123,9 +123,9 @@ impl Props {
     }
 
     /// Takes back that the run was given up; what ended otherwise stays so.
-    pub fn resume(&mut self) {
+    pub fn resume(&mut self, now_us: i64) {
         if std::mem::take(&mut self.is_given_up) {
-            (self.active, self.finalized_us) = (true, None);
+            (self.active, self.finalized_us, self.updated_us) = (true, None, now_us);
         }
     }
 

@@ -35,6 +35,8 @@ pub(super) fn head_view(props: &Props) -> pb::RunHead {
         first_started_us: props.first_start_us,
         duration_us: props.duration_us,
         implicit: props.is_implicit,
+        given_up: props.is_given_up,
+        reopened_us: props.reopened_us,
         ..pb::RunHead::default()
     }
 }
@@ -56,6 +58,8 @@ pub(super) fn props(run_id: &str, head: &pb::RunHead) -> Result<Props> {
         first_start_us: head.first_started_us,
         duration_us: head.duration_us,
         is_implicit: head.implicit,
+        is_given_up: head.given_up,
+        reopened_us: head.reopened_us,
         ..Props::default()
     })
 }

@@ -5,7 +5,7 @@ use matyan_model::{
     change::change_put,
     entity::{Entity, Experiment, Tag, entity_find, entity_get},
     ids::RunId,
-    position::{cursor_get, cursor_put},
+    position::{Cursor, cursor_get, cursor_put},
     run::{
         Head, Parent, Props, StagedProducers, head_get, origin_get, staged_get, staged_link,
         staged_producers, staged_producers_link, writing_get, writing_put,
@@ -114,7 +114,12 @@ async fn link(
     let links_lost = links(&transaction, call, head, &mut props).await?;
     let mut writing = writing_get(transaction.unchecked(), project, number).await?;
     writing.last_data_us = head.last_data_us;
-    let cursor = cursor(transaction.unchecked(), call, id, head, cut).await?;
+    let mut cursor = cursor(transaction.unchecked(), call, id, head, cut).await?;
+    if head.given_up {
+        let own = cursor_get(transaction.unchecked(), project, id).await?;
+        let known = cursor.or(own).unwrap_or_default();
+        cursor = Some(Cursor { is_given_up: true, ..known });
+    }
     staged_link(&mut transaction, project, id, &open.staged, (props, params.clone())).await?;
     let batch = transaction.batch();
     writing_put(batch, project, number, &writing);
@@ -132,12 +137,11 @@ async fn cursor(
     id: &RunId,
     head: &pb::RunHead,
     cut: Option<&pb::Cut>,
-) -> Result<Option<matyan_model::position::Cursor>> {
+) -> Result<Option<Cursor>> {
     let (Some(stored), Some(cut)) = (&head.cursor, cut) else { return Ok(None) };
     let Some(number) = cut::number(snapshot, cut).await? else { return Ok(None) };
     let Some(cursor) = cut::cursor(stored, cut, number) else { return Ok(None) };
-    let place =
-        |cursor: &matyan_model::position::Cursor| (cursor.position.log, cursor.position.offset, cursor.item);
+    let place = |cursor: &Cursor| (cursor.position.log, cursor.position.offset, cursor.item);
     let own = cursor_get(snapshot, call.project, id).await?;
     Ok(own.is_none_or(|own| place(&own) < place(&cursor)).then_some(cursor))
 }

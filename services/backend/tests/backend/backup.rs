@@ -5,6 +5,7 @@ mod meanwhile;
 use std::collections::BTreeMap;
 
 use matyan_proto::{
+    admin::v1::{FinishStaleRequest, admin_service_client::AdminServiceClient},
     backup::v1::{
         self as pb, RunState, backup_service_client::BackupServiceClient, piece::Content,
         read_project_response::Content as Of,
@@ -208,6 +209,27 @@ async fn a_run_comes_back_whole_and_is_not_touched_again() {
     let written = client(&other).write_run(futures::stream::iter(messages(&before, SOURCE))).await;
     let (code, reason, _) = failure(written);
     assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "OUT_OF_SEQUENCE"));
+    other.end().await;
+    world.end().await;
+}
+
+/// Where it comes back it goes on as it would have where it was.
+#[tokio::test]
+async fn a_run_that_was_given_up_goes_on_where_it_is_restored() {
+    let (world, other) = (World::new().await, World::new().await);
+    world.log("r", [create(), line(0, "w")]).await;
+    world.applied().await;
+    world.pass(3_600);
+    let stale = FinishStaleRequest { idle_s: 600, dry_run: false };
+    all(AdminServiceClient::new(world.routes()).finish_stale(stale).await.unwrap()).await;
+    let before = read(&world, "r").await;
+    assert!(before.head.given_up && !before.head.active);
+    put(&other, &before, None).await;
+    assert_eq!(seen(&read(&other, "r").await).head, seen(&before).head);
+    other.log("r", [line(1, "x")]).await;
+    other.applied().await;
+    let after = read(&other, "r").await.head;
+    assert_eq!((after.active, after.given_up, after.finalized_us), (true, false, None));
     other.end().await;
     world.end().await;
 }

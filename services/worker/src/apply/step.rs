@@ -197,8 +197,11 @@ impl<'a> Step<'a> {
             Err(()) => None,
         };
         self.last_received_us = self.last_received_us.max(entry.received_us);
-        if std::mem::take(&mut self.state.cursor.is_given_up) && self.state.live_number().is_some() {
-            self.edit(entry.received_us).await?.props.resume();
+        if record.items() > 0
+            && std::mem::take(&mut self.state.cursor.is_given_up)
+            && self.state.live_number().is_some()
+        {
+            self.edit(entry.received_us).await?.props.resume(entry.received_us);
         }
         self.caller.clone_from(&entry.caller);
         if item == 0 {

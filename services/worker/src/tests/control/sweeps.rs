@@ -69,18 +69,21 @@ async fn what_comes_of_a_run_that_was_given_up_takes_that_back() {
     assert_eq!((props().await.active, props().await.finalized_us), (false, Some(1_000_000)));
     let again = world.apply_with(&mut writer, vec![record(2).sent(1, 1, 0).line(0, "x")]).await;
     assert_eq!((again.conflicts, again.skipped_records, props().await.active), (1, 1, false));
-    let more = world.apply_with(&mut writer, vec![record(3).sent(1, 2, 0).line(1, "y")]).await;
+    // As a frame of which nothing could be taken.
+    world.apply_with(&mut writer, vec![record(3)]).await;
+    assert!(!props().await.active, "nothing came of it");
+    let more = world.apply_with(&mut writer, vec![record(4).sent(1, 2, 0).line(1, "y")]).await;
     assert_eq!((more.conflicts, props().await.active, props().await.finalized_us), (0, true, None));
     // By one that knows nothing yet, with points, and to its end.
     give_up().await;
     assert!(!props().await.active);
-    world.apply(vec![record(4).define(0, &["loss"]).points(0, &[(None, 1.0)])]).await;
+    world.apply(vec![record(5).define(0, &["loss"]).points(0, &[(None, 1.0)])]).await;
     assert!(props().await.active);
     give_up().await;
     world
-        .apply(vec![record(5).event(Kind::FinishRun(pb::FinishRun::default())), record(6).line(2, "z")])
+        .apply(vec![record(6).event(Kind::FinishRun(pb::FinishRun::default())), record(7).line(2, "z")])
         .await;
-    assert_eq!((props().await.active, props().await.finalized_us), (false, Some(5_000_000)));
+    assert_eq!((props().await.active, props().await.finalized_us), (false, Some(6_000_000)));
 }
 
 /// One run whose values cannot be read keeps its blobs, and no other's.
