@@ -21,9 +21,6 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// The same of the blob store, which is only told of.
 const BLOBS_ANSWER: Duration = Duration::from_millis(500);
 
-/// The format that the store is written in.
-const FORMAT: u32 = 1;
-
 #[tonic::async_trait]
 impl SystemService for Backend {
     async fn version(&self, _: Request<pb::VersionRequest>) -> Result<Response<pb::VersionResponse>> {
@@ -31,7 +28,7 @@ impl SystemService for Backend {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             component: "backend".to_owned(),
             fdb_api_version: FDB_API_VERSION,
-            format: FORMAT,
+            format: matyan_model::project::FORMAT,
         }))
     }
 

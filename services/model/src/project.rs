@@ -28,8 +28,12 @@ pub async fn format_open(store: &dyn Store) -> Result<()> {
     });
     match found.await?.0 {
         FORMAT => Ok(()),
-        other => Err(Error::corrupt(format!(
-            "the store is of format {other} and this binary of format {FORMAT}: use a newer one"
+        newer @ FORMAT.. => Err(Error::corrupt(format!(
+            "the store is of format {newer} and this program of format {FORMAT}: use a newer one"
+        ))),
+        older => Err(Error::corrupt(format!(
+            "the store is of format {older} and this program of format {FORMAT}: make a backup with the program that wrote it, and \
+             restore that into a new store"
         ))),
     }
 }

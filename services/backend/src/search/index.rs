@@ -162,7 +162,7 @@ async fn rows_of(snapshot: &dyn Snapshot, project: Project, probe: &Probe) -> Re
             let of = |kind| keys::index_series_names_within(project, kind, low, high);
             ranges(vec![of(SeriesKind::Metric), of(SeriesKind::Object)])
         }
-        Probe::Name(names) if text_bytes(names) > MAX_KEY_BYTES => None,
+        Probe::Name(names) if text_bytes(names) + 4 > keys::INDEXED_NAME_BYTES => None,
         Probe::Name(names) => {
             ranges(vec![keys::index_names_within(project, text(&names.low), text(&names.high))])
         }

@@ -126,7 +126,24 @@ async fn explaining_tells_meaning_and_plan() {
     for at in 0..200 {
         let mut run = spec(&format!("r{at}"), at);
         run.params = map(&format!(r#"{{"lr":{at}}}"#));
+        if at < 20 {
+            (run.name, run.active) = (format!("größe\0{at}"), false);
+            run.finalized_us = Some(if at == 0 { i64::MAX } else { at * 1_000_000 });
+        }
         world.create(&run).await;
+    }
+    // The last moment of all stands in a range without an end.
+    for (text, candidates) in [
+        (r#"run.name == "größe\0007""#, 1),
+        (r#"run.name in ["größe\0001", "größe\0002", "nothing"]"#, 2),
+        (r#"run.name.startswith("größe")"#, 20),
+        ("run.end_time > 17", 3),
+        ("3 <= run.end_time < 5", 2),
+        ("run.end_time == 5", 1),
+    ] {
+        let explained = explain(&world, text).await;
+        assert!(!explained.full_scan && explained.candidates == candidates, "{text}: {explained:?}");
+        assert_eq!(world.runs(world::of(text)).await.unwrap().ids().len() as u64, candidates, "{text}");
     }
     let explained = explain(&world, "run.lr < 3").await;
     assert_eq!(explained.normalized, "run.is_archived == False and (run.lr < 3)");

@@ -62,7 +62,7 @@ pub(crate) fn run(random: &mut Random, at: u64) -> Spec {
     let created_us = 1_700_000_000_000_000 + at as i64 * 1_000_000;
     let mut run = spec(&format!("run-{at:05}"), created_us);
     if random.one_in(2) {
-        run.name = format!("{}-{at}", random.of(&["resnet", "bert", "sweep"]));
+        run.name = format!("{}-{at}", random.of(&["resnet", "bert", "sweep", "größe\0"]));
     }
     run.experiment = (!random.one_in(3)).then(|| (*random.of(&["baseline", "sweep", "rare"])).to_owned());
     run.tags =
@@ -112,7 +112,7 @@ fn sequences(random: &mut Random) -> Vec<Sequence> {
 }
 
 /// Every kind of index, and what no index answers.
-const ATOMS: [&str; 39] = [
+const ATOMS: [&str; 46] = [
     "run.hparams.lr < 0.01",
     "run.hparams.lr <= 0.01",
     "run.hparams.lr == 1",
@@ -148,6 +148,13 @@ const ATOMS: [&str; 39] = [
     "run.created_at > 1700000100",
     "run.created_at <= 1700000003",
     "run.end_time < 1700000050",
+    "run.end_time >= 1700000050",
+    "1700000020 < run.end_time <= 1700000070.5",
+    "run.end_time == 1700000050",
+    "run.name == 'bert-17'",
+    "run.name in ['größe\\0-3', 'bert-4', 'Run: run-00005', 'Run: run-00006']",
+    "'bert-2' <= run.name < 'größe\\0-3'",
+    "run.name > 'sweep'",
     "run.name.startswith('bert')",
     "run.hash == 'run-00042'",
     "run.metrics['loss'].last > 1.5",

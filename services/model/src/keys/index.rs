@@ -79,8 +79,9 @@ pub fn index_created_of(project: Project, key: &Key) -> Result<i64> {
     Ok(created_us)
 }
 
+/// The last moment of all stands with the one before it, so that a range without an end has it.
 pub fn index_ended(project: Project, ended_us: i64, number: RunNumber) -> Key {
-    index(project, Index::Ended, (ended_us, number.0))
+    index(project, Index::Ended, (ended_us.min(i64::MAX - 1), number.0))
 }
 
 /// The runs that ended from `first_us` up to and without `end_us`.
@@ -89,9 +90,14 @@ pub fn index_ended_between(project: Project, first_us: i64, end_us: i64) -> Rang
     Range::new(bound(first_us), bound(end_us))
 }
 
+/// A name that is too long for a key stands by its beginning.
 pub fn index_name(project: Project, name: &str, number: RunNumber) -> Key {
+    let name = &name[..name.floor_char_boundary(INDEXED_NAME_BYTES)];
     index(project, Index::Name, (name, number.0))
 }
+
+/// No longer text tells which of two names that begin alike is meant.
+pub const INDEXED_NAME_BYTES: usize = matyan_proto::limits::NAME_BYTES;
 
 /// The runs whose names lie between two bounds.
 pub fn index_names_within(project: Project, low: Bound<&str>, high: Bound<&str>) -> Range {

@@ -12,10 +12,13 @@ async fn rule_32_a_store_of_another_format_is_refused() {
     let store = TestStore::open().await;
     format_open(&*store).await.unwrap();
     format_open(&*store).await.unwrap();
-    let mut batch = Batch::default();
-    batch.set(keys::format(), rows::encode(&(FORMAT + 1)));
-    store.commit(batch).await.unwrap();
-    assert!(format_open(&*store).await.unwrap_err().to_string().contains("format 2"));
+    for (format, advice) in [(FORMAT + 1, "use a newer one"), (FORMAT - 1, "make a backup")] {
+        let mut batch = Batch::default();
+        batch.set(keys::format(), rows::encode(&format));
+        store.commit(batch).await.unwrap();
+        let told = format_open(&*store).await.unwrap_err().to_string();
+        assert!(told.contains(&format!("format {format} and")) && told.contains(advice), "{told}");
+    }
 }
 
 #[tokio::test]
