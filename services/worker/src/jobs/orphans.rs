@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::projects;
 use crate::{deps::Deps, error::Error, metrics::Metrics};
 
-/// When so many runs in a row could not be looked at, it is not about them: the round has failed.
+/// When so many runs in a row could not be looked at because of the bucket, it is away: the round has failed.
 pub(crate) const IN_A_ROW: u32 = 5;
 
 pub(crate) async fn sweep(deps: &Deps, metrics: &Metrics, stop: &CancellationToken) -> Result<(), Error> {
@@ -32,7 +32,7 @@ pub(crate) async fn sweep(deps: &Deps, metrics: &Metrics, stop: &CancellationTok
                     Err(matyan_upkeep::Error::Blobs(error)) => {
                         tracing::warn!(run = id.as_str(), %error, "a run keeps the blobs that it has");
                         metrics.blob_failures.inc();
-                        failed += 1;
+                        failed += u32::from(is_of_bucket(&error));
                         if failed == IN_A_ROW {
                             return Err(matyan_upkeep::Error::Blobs(error).into());
                         }
@@ -47,6 +47,12 @@ pub(crate) async fn sweep(deps: &Deps, metrics: &Metrics, stop: &CancellationTok
         }
     }
     Ok(())
+}
+
+/// Not of one run.
+fn is_of_bucket(error: &matyan_blob::Error) -> bool {
+    error.is_temporary()
+        || matches!(error, matyan_blob::Error::NoBucket { .. } | matyan_blob::Error::Setup { .. })
 }
 
 async fn sweep_run(
