@@ -24,7 +24,7 @@ pub fn lacking() -> Option<String> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "what a test needs is told by its environment alone")]
-fn is_required() -> bool {
+pub fn is_required() -> bool {
     std::env::var("REQUIRE").is_ok_and(|required| required.split(',').any(|name| name == "fdb"))
 }
 
@@ -53,10 +53,12 @@ impl Cluster {
         std::fs::write(cluster.file(), format!("matyan:tests@{}", cluster.address))
             .expect("the cluster file is written");
         cluster.restart();
-        eventually_blocking("the database is made", || cluster.ask("configure new single ssd"));
-        eventually_blocking("the database is available", || match cluster.ask("status minimal") {
-            Ok(said) if said.contains("is available") => Ok(()),
-            Ok(said) | Err(said) => Err(said),
+        eventually_blocking("the database is made", || {
+            let made = cluster.ask("configure new single ssd");
+            match cluster.ask("status minimal") {
+                Ok(said) if said.contains("is available") => Ok(()),
+                said => Err((made, said)),
+            }
         });
         cluster
     }

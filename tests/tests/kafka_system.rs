@@ -80,6 +80,7 @@ scenes! {
 
 fn main() -> ExitCode {
     let (broker_lacks, cluster_lacks) = (kafka::lacking(), foundationdb::lacking());
+    assert!(!foundationdb::is_required() || broker_lacks.is_none(), "REQUIRE=fdb, and {broker_lacks:?}");
     let broker = Arc::new(RwLock::new(None));
     let trials = SCENES.iter().map(|(name, play)| {
         let broker = broker.clone();

@@ -1,5 +1,6 @@
 //! The whole system over Kafka as people run it on few machines: `matyan frontier` as a process of its own, and `matyan up`
-//! with its embedded store, which works the log off; or all services apart, over FoundationDB. Each scene has topics of its own on a broker that others may use too.
+//! with its embedded store, which works the log off; or all services apart, over FoundationDB. Each scene has topics of its
+//! own on a broker that others may use too.
 
 use std::{
     path::{Path, PathBuf},
