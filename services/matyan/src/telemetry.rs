@@ -125,17 +125,14 @@ mod tests {
         (frame, tracing::info_span!("connection"))
     }
 
+    /// One after the other: what a span is worth is remembered for all subscribers at once.
     #[test]
-    fn without_a_collector_no_span_of_a_frame_is_made() {
+    fn a_collector_gets_frames_and_lines_the_connection() {
         with_default(Registry::default().with(lines(LogFormat::Text, "info")), || {
             let (frame, connection) = spans();
             assert!(frame.is_disabled());
             assert!(!connection.is_disabled(), "lines of the log carry it");
         });
-    }
-
-    #[test]
-    fn a_collector_gets_frames_and_no_connections() {
         let exporter = opentelemetry_sdk::trace::InMemorySpanExporter::default();
         let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
         with_default(Registry::default().with(exported(&provider)), || drop(spans()));
