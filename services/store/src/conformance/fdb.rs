@@ -192,9 +192,12 @@ unsafe extern "C" {
     fn atexit(at_exit: extern "C" fn()) -> std::ffi::c_int;
 }
 
-/// The client must not run any more when the program is taken down around it.
+/// The client must not run any more when the program is taken down around it. It is stopped by a thread of its own: what the
+/// client keeps for the one that ends is gone by now.
 extern "C" fn stop() {
-    RUNNING.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let taken = || drop(RUNNING.lock().unwrap_or_else(PoisonError::into_inner).take());
+    // One that fails has said so.
+    let _ = std::thread::spawn(taken).join();
 }
 
 fn first_line(keeper: &mut Child) -> String {
