@@ -170,21 +170,28 @@ static RUNNING: Mutex<Option<Arc<Running>>> = Mutex::new(None);
 /// A store that shares nothing with any other, on a server that all tests of the program share.
 pub async fn open() -> FdbStore {
     let running = running();
-    running.server.open(&running.network).await
+    let store = running.server.open(&running.network).await;
+    stop_at_exit();
+    store
 }
 
 fn running() -> Arc<Running> {
     let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     let start = || {
-        #[expect(unsafe_code, reason = "the C library's own function, given one that does not unwind")]
-        let refused = unsafe { atexit(stop) };
-        assert_eq!(refused, 0, "nothing could be done at the end");
         Arc::new(Running {
             server: Server::start("memory"),
             network: Network::start().expect("it starts once"),
         })
     };
     running.get_or_insert_with(start).clone()
+}
+
+/// What is registered last is done first: so each store that is opened registers it anew, behind what the client has made in the
+/// meantime and would lose before.
+fn stop_at_exit() {
+    #[expect(unsafe_code, reason = "the C library's own function, given one that does not unwind")]
+    let refused = unsafe { atexit(stop) };
+    assert_eq!(refused, 0, "nothing could be done at the end");
 }
 
 #[expect(unsafe_code, reason = "of the C library that every program has")]
