@@ -1,5 +1,5 @@
-//! Eight writers that never rest, and the comparison of what was acknowledged to them with what is stored: for tests that
-//! do something to the server meanwhile.
+//! Eight writers that write all the time, and the comparison of what was acknowledged to them with what is stored: for
+//! tests that do something to the server meanwhile.
 //!
 //! Half of them are as the published client is: no ids, nothing sent again; a frame without an acknowledgement may be there
 //! or not, but whole. Half speak the binary protocol and send again: of theirs everything is there exactly once.
@@ -35,6 +35,8 @@ struct Scene {
     ingest: Mutex<String>,
     over: AtomicBool,
     acknowledged: AtomicU64,
+    /// Of each writer, behind each frame.
+    pause: Duration,
 }
 
 impl Scene {
@@ -44,6 +46,12 @@ impl Scene {
 
     fn over(&self) -> bool {
         self.over.load(Ordering::Relaxed)
+    }
+
+    async fn rest(&self) {
+        if !self.pause.is_zero() {
+            tokio::time::sleep(self.pause).await;
+        }
     }
 
     fn count(&self, acknowledged: usize) {
@@ -83,10 +91,20 @@ pub struct Compared {
 impl Load {
     /// Starts so many writers of each kind, each on a run of its own.
     pub fn start(ingest: &str, of_a_kind: usize) -> Self {
+        Self::start_with(ingest, of_a_kind, Duration::ZERO)
+    }
+
+    /// The same, but writers that rest: what they write while the workers stand still has to be read again and again.
+    pub fn start_resting(ingest: &str, of_a_kind: usize) -> Self {
+        Self::start_with(ingest, of_a_kind, Duration::from_millis(20))
+    }
+
+    fn start_with(ingest: &str, of_a_kind: usize, pause: Duration) -> Self {
         let scene = Arc::new(Scene {
             ingest: Mutex::new(ingest.to_owned()),
             over: AtomicBool::new(false),
             acknowledged: AtomicU64::new(0),
+            pause,
         });
         let runs = |kind: &str| (0..of_a_kind).map(|number| format!("{kind}-{number}")).collect::<Vec<_>>();
         let json = runs("json").into_iter();
@@ -175,6 +193,7 @@ async fn write_json(scene: Arc<Scene>, run_id: String) -> Vec<Fate> {
             continue;
         };
         while !scene.over() {
+            scene.rest().await;
             let number = i64::try_from(fates.len()).expect("few frames");
             let fate = match writer.send(&frame(number)).await {
                 Ok(Ack::Ok) => Fate::Acknowledged,
@@ -203,6 +222,7 @@ async fn write_binary(scene: Arc<Scene>, run_id: String) -> i64 {
         }
         let written = async {
             while !scene.over() {
+                scene.rest().await;
                 let batch = binary_batch(&mut writer, batches);
                 batches += 1;
                 writer.send(&batch).await?;

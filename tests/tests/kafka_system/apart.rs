@@ -43,7 +43,7 @@ pub(crate) async fn foundationdb_workers_are_killed_and_stopped_under_load(broke
     let mut cluster = Cluster::start();
     let scene = Scene::apart(broker, "apart-workers", 4, &cluster).await;
     let mut workers = two(&scene, "ingest-worker", &cluster).await;
-    let load = Load::start(scene.ingest(), WRITERS_OF_A_KIND);
+    let load = Load::start_resting(scene.ingest(), WRITERS_OF_A_KIND);
     for round in 0..rounds() {
         load.goes_on(random.random_range(50..500)).await;
         let worker = &mut workers[round as usize % 2];
