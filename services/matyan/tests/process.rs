@@ -18,10 +18,6 @@ use tempfile::TempDir;
 /// Keeps a broken run from hanging; no test waits for it to pass.
 const GUARD: Duration = Duration::from_secs(60);
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "where a program's libraries lie is told by the environment alone"
-)]
 fn matyan(arguments: &[&str], folder: &Path) -> Command {
     const LIBRARIES: &str = "LD_LIBRARY_PATH";
     let mut command = Command::new(env!("CARGO_BIN_EXE_matyan"));
