@@ -176,8 +176,9 @@ pub fn partition_log(
             known.number + u32::from(applied.log == known.number && applied.next > held.end)
         }
         Some(applied) if applied.next > held.end => known.number.max(applied.log + 1),
-        // Without an identity each partition is recognised by its own last record, whatever the others found.
-        Some(applied) if applied.last.is_some_and(|last| held.start <= last.offset) => applied.log,
+        // Without an identity each partition is recognised by its own last record, whatever the others found; one that retention
+        // has taken tells nothing against it. Of a log with an identity no digest was kept.
+        Some(applied) if applied.last.is_some_and(|last| last.digest != [0; 16]) => applied.log,
         _ => known.number,
     }
 }
@@ -234,7 +235,7 @@ mod tests {
     fn rule_01_the_log_of_a_partition_is_told_by_what_was_applied_of_it() {
         const ID: Option<[u8; 16]> = Some([1; 16]);
         let state = |number, identity| Some(LogState { number, identity, partitions: 1 });
-        let last = LastRecord { offset: 6, digest: [0; 16], appended_us: 0 };
+        let last = LastRecord { offset: 6, digest: [9; 16], appended_us: 0 };
         let applied = |log| Some(Applied { log, next: 7, last: Some(last) });
         for (known, applied, identity, held, expected) in [
             (None, None, ID, 0..0, 0),
@@ -252,9 +253,10 @@ mod tests {
             (state(4, None), applied(4), None, 0..7, 4),
             (state(4, None), applied(4), None, 0..6, 5),
             (state(5, None), applied(4), None, 0..6, 5),
-            // Another partition found another log, and this one has kept its own, as far as can be told.
+            // Another partition found another log, and this one has kept its own, also where retention has overtaken it.
             (state(5, None), applied(4), None, 6..9, 4),
-            (state(5, None), applied(4), None, 7..9, 5),
+            (state(5, None), applied(4), None, 8..9, 4),
+            (state(5, None), Some(Applied { log: 4, next: 7, last: None }), None, 0..9, 5),
         ] {
             assert_eq!(
                 partition_log(known, applied, identity, held.clone()),

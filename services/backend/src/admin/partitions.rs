@@ -22,12 +22,17 @@ pub(super) async fn list(context: &Context) -> Result<Vec<pb::Partition>> {
     let info = context.log.describe(Topic::Ingestion).await?;
     let known = log_get(snapshot.as_ref(), TOPIC).await?;
     let applied = applied_list(snapshot.as_ref(), TOPIC).await?;
-    let partitions = (0..).zip(&info.partitions).map(|(partition, bounds)| {
-        let own = applied.iter().find(|(number, _)| *number == partition).map(|(_, own)| *own);
+    let mut partitions = Vec::with_capacity(info.partitions.len());
+    for (partition, bounds) in (0..).zip(&info.partitions) {
+        let mut own = applied.iter().find(|(number, _)| *number == partition).map(|(_, own)| *own);
+        if own.is_some_and(|own| own.next < bounds.first) {
+            // Perhaps it was applied, and the log trimmed behind it, since the snapshot.
+            own = applied_get(context.store.snapshot().await?.as_ref(), TOPIC, partition).await?;
+        }
         let log = partition_log(known, own, info.identity, bounds.held());
-        view(partition, log, bounds, own.filter(|own| own.log == log))
-    });
-    Ok(partitions.collect())
+        partitions.push(view(partition, log, bounds, own.filter(|own| own.log == log)));
+    }
+    Ok(partitions)
 }
 
 fn view(partition: u32, log: u32, bounds: &PartitionInfo, own: Option<Applied>) -> pb::Partition {

@@ -53,7 +53,8 @@ fn rule_01_a_log_without_one_tells_by_the_last_record() {
     check(Some(state(5, None)), applied(4, 7), None, (0, 6), (5, 5, 0, false));
     // Another partition found a new log, and this one is looked at for itself.
     check(Some(state(5, None)), applied(4, 7), None, (0, 9), (5, 4, 6, true));
-    check(Some(state(5, None)), applied(4, 7), None, (8, 9), (5, 5, 8, false));
+    // Retention has overtaken it: it begins where it was, and so is found to have lost records.
+    check(Some(state(5, None)), applied(4, 7), None, (8, 9), (5, 4, 7, false));
 }
 
 #[test]
