@@ -275,7 +275,6 @@ impl<'a> Step<'a> {
     async fn take_event(&mut self, record: &Record, event: &Event, item: u32) -> Result<(), Failure> {
         self.items += 1;
         self.bytes += prost::Message::encoded_len(event) + EVENT_EXTRA_BYTES;
-        self.is_deleted |= is_delete(event);
         let reason = match &self.mode {
             Mode::Park { reason, .. } => Some(reason.clone()),
             Mode::Apply { .. } if self.state.is_dead() => None,
@@ -287,6 +286,7 @@ impl<'a> Step<'a> {
         match reason {
             Some(reason) => self.park_event(record, event, item, &reason).await,
             None => {
+                self.is_deleted |= is_delete(event);
                 if let Some(kind) = &event.kind {
                     self.outcome.applied[message_type(kind)] += 1;
                 }

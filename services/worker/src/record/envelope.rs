@@ -11,7 +11,10 @@ use matyan_model::{
     position::LogPosition,
     value::{Map, Value},
 };
-use matyan_proto::ingest::v1::{self as pb, IngestionBatch, event::Kind};
+use matyan_proto::{
+    ingest::v1::{self as pb, IngestionBatch, event::Kind},
+    limits,
+};
 use tracing::Span;
 
 use super::{Content, Entry, date, sent_of_headers, text_header};
@@ -62,10 +65,10 @@ impl Envelope {
             }),
             "finish_run" => Kind::FinishRun(pb::FinishRun {}),
             "set_run_property" => Kind::SetRunProperty(pb::SetRunProperty {
-                name: optional_text(&mut payload, "name")?,
-                description: optional_text(&mut payload, "description")?,
+                name: limited_text(&mut payload, "name", limits::NAME_BYTES)?,
+                description: limited_text(&mut payload, "description", limits::DESCRIPTION_BYTES)?,
                 archived: optional_bool(&payload, "archived")?,
-                experiment: optional_text(&mut payload, "experiment")?,
+                experiment: limited_text(&mut payload, "experiment", limits::NAME_BYTES)?,
             }),
             "add_tag" => Kind::AddTag(pb::AddTag { name: text_of(&mut payload, "tag_name")? }),
             "remove_tag" => Kind::RemoveTag(pb::RemoveTag { name: text_of(&mut payload, "tag_name")? }),
@@ -161,6 +164,16 @@ fn optional_text(map: &mut Map, name: &str) -> Result<Option<String>, String> {
         Some(Value::Text(text)) => Ok(Some(text)),
         Some(_) => Err(format!("`{name}` is not a text")),
     }
+}
+
+/// The frontier of Matyan 0.3 knew no limits, and its clients wait for no better text.
+fn limited_text(map: &mut Map, name: &str, most: usize) -> Result<Option<String>, String> {
+    let mut text = optional_text(map, name)?;
+    if let Some(long) = text.as_mut().filter(|text| text.len() > most) {
+        tracing::warn!(name, bytes = long.len(), most, "a text is cut to what a run may have");
+        long.truncate(long.floor_char_boundary(most));
+    }
+    Ok(text)
 }
 
 fn optional_bool(map: &Map, name: &str) -> Result<Option<bool>, String> {

@@ -1,6 +1,6 @@
 //! Both forms of a record, and what cannot be read.
 
-use matyan_proto::ingest::v1::event::Kind;
+use matyan_proto::{ingest::v1::event::Kind, limits};
 
 use super::*;
 
@@ -120,6 +120,18 @@ fn what_cannot_be_read_is_kept_as_it_is() {
     let producer =
         Entry::read(0, 0, record(r#"{"type":"nothing","run_id":"r"}"#, &[("matyan-producer", "xy")]));
     assert!(producer.batch().unwrap_err().contains("matyan-producer"));
+}
+
+#[test]
+fn texts_of_an_old_frontier_are_cut_to_what_a_run_may_have() {
+    let name = "ö".repeat(limits::NAME_BYTES);
+    let envelope = format!(
+        r#"{{"type":"set_run_property","run_id":"r","timestamp":"","payload":{{"name":"{name}","description":"short"}}}}"#
+    );
+    let batch = Entry::read(0, 0, record(envelope, &[])).batch().unwrap();
+    let Some(Kind::SetRunProperty(set)) = &batch.items.events[0].kind else { panic!("{batch:?}") };
+    assert_eq!(set.name(), &name[..limits::NAME_BYTES]);
+    assert_eq!((set.description(), &set.experiment), ("short", &None));
 }
 
 #[test]
