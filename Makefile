@@ -170,8 +170,8 @@ system: build kafka clouds $(PEERS_STAMP)
 
 # The browser UI, driven by Chromium against fifty runs. Without a Chromium the tests say that they were skipped;
 # REQUIRE=browser makes that a failure. What was seen is kept in the cache, to be looked at. The bundle redraws itself while it
-# loads, and now and then under a click: what could not be clicked in time, and what did not come of a click, is tried again, and
-# told of. Nothing else is: an error in the console, a request that failed or a wrong value fails at once.
+# loads, and now and then under a click: what could not be clicked in time, and what is not seen of a click, is tried again, and
+# told of. Nothing else is: an error in the console or a request that failed fails at once.
 browser: build $(PEERS_STAMP) $(UI_DIR) $(PYODIDE)
 	sh tests/browser/chromium.sh
 	LOGURU_AUTOINIT=0 PYTHONPATH=$(PEERS) MATYAN_BIN=$(DEBUG_BIN) MATYAN_UI_BUNDLE=$(UI_DIR) MATYAN_PYODIDE=$(PYODIDE) \
