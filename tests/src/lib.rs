@@ -5,7 +5,6 @@ pub mod binary;
 pub mod codec;
 pub mod collector;
 pub mod eventually;
-pub mod foundationdb;
 pub mod json;
 pub mod kafka;
 pub mod load;

@@ -30,7 +30,7 @@ use std::{
 };
 
 use libtest_mimic::{Arguments, Trial};
-use matyan_tests::{
+use matyan_servers::{
     foundationdb,
     kafka::{self, Broker},
 };
@@ -80,7 +80,10 @@ scenes! {
 
 fn main() -> ExitCode {
     let (broker_lacks, cluster_lacks) = (kafka::lacking(), foundationdb::lacking());
-    assert!(!foundationdb::is_required() || broker_lacks.is_none(), "REQUIRE=fdb, and {broker_lacks:?}");
+    assert!(
+        !matyan_servers::is_required(foundationdb::NAME) || broker_lacks.is_none(),
+        "REQUIRE=fdb, and {broker_lacks:?}"
+    );
     let broker = Arc::new(RwLock::new(None));
     let trials = SCENES.iter().map(|(name, play)| {
         let broker = broker.clone();

@@ -48,7 +48,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         ],
     ),
     ("matyan-edge", &["matyan-proto", "matyan-trace"]),
-    ("matyan-tests", &["matyan-proto"]),
+    ("matyan-servers", &[]),
+    ("matyan-tests", &["matyan-proto", "matyan-servers"]),
     (
         "matyan-bench",
         &[
@@ -90,7 +91,7 @@ const DOES_IO: &[(&str, &[&str])] = &[
     ("aws-sdk-s3", &["matyan-blob"]),
     ("aws-smithy-http-client", &["matyan-blob"]),
     ("object_store", &["matyan-blob"]),
-    ("rdkafka", &["matyan-log", "matyan-tests"]),
+    ("rdkafka", &["matyan-log", "matyan-servers", "matyan-tests"]),
     // In blobs only to choose what `object_store` uses.
     ("reqwest", &["matyan-tests", "matyan-bench", "matyan-blob"]),
     ("tokio-rustls", &["matyan-edge", "matyan-tests"]),

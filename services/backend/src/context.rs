@@ -1,14 +1,14 @@
 //! What every handler works with: the substrates, the clock, and the two ways of waiting until what was written can be
 //! read.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use matyan_blob::Blobs;
 use matyan_log::{LogWriter, PartitionInfo, Topic};
 use matyan_model::{
     ids::{RunId, RunNumber},
     keys::LogTopic,
-    position::{LogPosition, applied_get, applied_list, applied_wait, log_get, partition_log},
+    position::{LogPosition, applied_all, applied_get, applied_wait, log_get, partition_log},
     run::{Document, Head, head_get, run_find},
 };
 use matyan_proto::{common::v1 as common, limits};
@@ -122,8 +122,7 @@ impl Context {
         let snapshot = self.store.snapshot().await?;
         let info = self.log.describe(Topic::Ingestion).await?;
         let known = log_get(snapshot.as_ref(), LogTopic::Ingestion).await?;
-        let applied: HashMap<_, _> =
-            applied_list(snapshot.as_ref(), LogTopic::Ingestion).await?.into_iter().collect();
+        let applied = applied_all(snapshot.as_ref(), LogTopic::Ingestion).await?;
         let ends = (0..).zip(&info.partitions).filter(|(_, bounds)| !bounds.held().is_empty());
         let waits = ends.map(|(partition, bounds)| {
             let log = partition_log(known, applied.get(&partition).copied(), info.identity, bounds.held());

@@ -4,8 +4,6 @@
 
 #[path = "conformance/cloud.rs"]
 mod cloud;
-#[path = "conformance/server.rs"]
-mod server;
 
 use std::{
     process::ExitCode,
@@ -93,6 +91,6 @@ fn main() -> ExitCode {
     let mut trials = trials(&backends);
     trials.extend(cloud::own_trials());
     let outcome = libtest_mimic::run(&Arguments::from_args(), trials);
-    server::stop();
+    cloud::stop();
     outcome.exit_code()
 }

@@ -4,7 +4,7 @@
 //! cursor says what was applied to one run id; an applied row says how far a whole partition is, with the digest of its
 //! last record, by which a log without an identity of its own is recognised.
 
-use std::ops::Range;
+use std::{collections::BTreeMap, ops::Range};
 
 use matyan_store::{Batch, Key, Result, Snapshot, Store, Value};
 use minicbor::{Decode, Encode};
@@ -143,7 +143,8 @@ pub async fn applied_get(
 }
 
 /// Every partition that anything was applied of.
-pub async fn applied_list(snapshot: &dyn Snapshot, topic: LogTopic) -> Result<Vec<(u32, Applied)>> {
+/// By partition.
+pub async fn applied_all(snapshot: &dyn Snapshot, topic: LogTopic) -> Result<BTreeMap<u32, Applied>> {
     let range = keys::applied_all(topic);
     let rows = rows::scan_all(snapshot, &range).await?;
     rows.iter()

@@ -48,22 +48,6 @@ pub struct Suite {
     pub open: Result<OpenInstance, String>,
 }
 
-/// What stands in for a FoundationDB that is not built in: why, or cases that fail because one is required.
-#[cfg(not(feature = "fdb"))]
-pub fn without_fdb() -> Result<OpenInstance, String> {
-    let reason = "built without the feature `fdb`, which links libfdb_c: `make fdb`";
-    if fdb_required() {
-        Ok(Arc::new(move || panic!("no FoundationDB: {reason}")))
-    } else {
-        Err(reason.to_owned())
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "only tests call it, and a test is its own composition root")]
-pub(crate) fn fdb_required() -> bool {
-    std::env::var("REQUIRE").is_ok_and(|required| required.split(',').any(|name| name == "fdb"))
-}
-
 type Case = for<'a> fn(&'a mut dyn Instance) -> BoxFuture<'a, ()>;
 
 macro_rules! cases {

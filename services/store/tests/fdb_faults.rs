@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, join_all};
 use libtest_mimic::{Arguments, Trial};
-use matyan_store::conformance::fdb::{Server, absent};
+use matyan_servers::foundationdb::{Cluster, Engine, lacking};
+use matyan_store::conformance::fdb::{open_on, settings};
 use matyan_store::fdb::{FdbStore, Network, Settings};
 use matyan_store::{
     Batch, Commit, Error, Key, Limits, Range, Scan, Stamp, Store, Transaction, Value, transact,
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Each has a server, and the servers share what there is of processors.
     arguments.test_threads = Some(1);
-    let network = absent().map_or_else(|| Ok(Arc::new(Network::start().unwrap())), Err);
+    let network = lacking().map_or_else(|| Ok(Arc::new(Network::start().unwrap())), Err);
     let trials = TESTS.iter().map(|(name, test)| trial(name, *test, network.clone())).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -53,17 +54,17 @@ fn trial(name: &str, test: Test, network: Result<Arc<Network>, String>) -> Trial
 }
 
 async fn lost_answers_are_found_out(network: Arc<Network>) {
-    let server = Server::start("memory");
-    server.open(&network).await.finds_what_was_applied().await;
-    server.open(&network).await.shuts_out_what_was_not().await;
-    server.open(&network).await.leaves_no_tokens().await;
+    let cluster = Cluster::start(Engine::Memory);
+    open_on(&cluster, &network).await.finds_what_was_applied().await;
+    open_on(&cluster, &network).await.shuts_out_what_was_not().await;
+    open_on(&cluster, &network).await.leaves_no_tokens().await;
 }
 
 /// Conflicts of writers that do not know of each other.
 async fn two_processes_count_together(network: Arc<Network>) {
     const TURNS: i64 = 50;
-    let server = Server::start("memory");
-    let settings = server.settings();
+    let cluster = Cluster::start(Engine::Memory);
+    let settings = settings(&cluster);
     let tasks = (0..4).map(|_| {
         let (network, settings) = (network.clone(), settings.clone());
         tokio::spawn(async move {
@@ -92,12 +93,12 @@ async fn count_up(store: &FdbStore) {
 
 /// Killed while eight writers commit, again and again, and started on what it left.
 async fn killed(network: Arc<Network>) {
-    let mut server = Server::start("ssd");
-    let writers = Writers::start(&network, server.settings()).await;
+    let mut cluster = Cluster::start(Engine::Disk);
+    let writers = Writers::start(&network, settings(&cluster)).await;
     for kill in 1..=KILLS {
         writers.answers(kill * 40).await;
-        server.kill();
-        server.run();
+        cluster.kill();
+        cluster.restart();
     }
     writers.answers(KILLS * 40 + 40).await;
     writers.compare().await;
@@ -105,19 +106,19 @@ async fn killed(network: Arc<Network>) {
 
 /// Paused for longer than a transaction lives: what was under way is answered truly, and nothing new is promised.
 async fn paused(network: Arc<Network>) {
-    let server = Server::start("memory");
-    let writers = Writers::start(&network, server.settings()).await;
+    let cluster = Cluster::start(Engine::Memory);
+    let writers = Writers::start(&network, settings(&cluster)).await;
     writers.answers(40).await;
     let snapshot = writers.store.snapshot().await.unwrap();
     let before = snapshot.version();
-    server.pause();
+    cluster.stall();
     // The state that is waited for is that of a server which has done nothing for so long.
     tokio::time::sleep(Limits::SNAPSHOT_AGE + Duration::from_secs(3)).await;
     let too_old = snapshot.get(&"count".into()).await.unwrap_err();
     assert!(matches!(too_old, Error::SnapshotTooOld), "{too_old}");
     let silent = writers.store.snapshot().await.err().expect("nobody answers");
     assert!(matches!(silent, Error::Unavailable { .. }), "{silent}");
-    server.go_on();
+    cluster.go_on();
     let answered = *writers.answered.borrow();
     writers.answers(answered + 40).await;
     let mut late = Batch::default();
@@ -127,8 +128,8 @@ async fn paused(network: Arc<Network>) {
 }
 
 async fn what_is_away_is_told(network: Arc<Network>) {
-    let mut server = Server::start("memory");
-    let settings = server.settings();
+    let mut cluster = Cluster::start(Engine::Memory);
+    let settings = settings(&cluster);
     let store = FdbStore::open(&network, settings.clone()).await.unwrap();
     let missing = Settings { cluster_file: "/nowhere/fdb.cluster".into(), ..settings.clone() };
     let error = FdbStore::open(&network, missing).await.err().expect("there is no such file");
@@ -137,7 +138,7 @@ async fn what_is_away_is_told(network: Arc<Network>) {
         "{error}"
     );
     let since = store.snapshot().await.unwrap().version();
-    server.kill();
+    cluster.kill();
     let unavailable = |error: Error| assert!(matches!(error, Error::Unavailable { .. }), "{error}");
     unavailable(FdbStore::open(&network, settings).await.err().expect("nobody answers"));
     unavailable(store.snapshot().await.err().expect("nobody answers"));
@@ -147,7 +148,7 @@ async fn what_is_away_is_told(network: Arc<Network>) {
     let mut batch = Batch::default();
     batch.expect_unchanged(Range::prefix("quiet"), since).set("never", "1");
     unavailable(store.commit(batch).await.expect_err("nobody answers"));
-    server.run();
+    cluster.restart();
     while store.snapshot().await.is_err() {}
     assert_eq!(get(&store, "never").await, None);
 }

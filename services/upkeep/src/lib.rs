@@ -16,7 +16,7 @@ pub use tombstones::{SPOOL_US, Swept, Tombstones};
 use matyan_log::{LogWriter, Topic};
 use matyan_model::{
     keys::LogTopic,
-    position::{applied_get, log_get, partition_log},
+    position::{applied_all, log_get, partition_log},
 };
 use matyan_store::Store;
 
@@ -43,9 +43,10 @@ pub async fn oldest_unapplied_us(store: &dyn Store, log: &dyn LogWriter) -> Resu
     let snapshot = store.snapshot().await?;
     let info = log.describe(Topic::Ingestion).await?;
     let known = log_get(&*snapshot, LogTopic::Ingestion).await?;
+    let applied = applied_all(&*snapshot, LogTopic::Ingestion).await?;
     let mut oldest_us = i64::MAX;
     for (bounds, partition) in info.partitions.iter().zip(0..) {
-        let applied = applied_get(&*snapshot, LogTopic::Ingestion, partition).await?;
+        let applied = applied.get(&partition).copied();
         let number = partition_log(known, applied, info.identity, bounds.held());
         let applied = applied.filter(|applied| applied.log == number);
         let next = applied.map_or(0, |applied| applied.next);

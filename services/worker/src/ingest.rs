@@ -9,6 +9,7 @@
 
 mod age;
 mod identity;
+mod pace;
 mod partition;
 mod progress;
 
@@ -18,12 +19,11 @@ use std::{
     time::Duration,
 };
 
-use futures::FutureExt as _;
 use matyan_log::{Delivery, Record, Subscription, Topic};
 use matyan_model::{ids::Project, project::project_find};
 use tokio::{
     task::{JoinError, JoinSet},
-    time::{Instant, interval},
+    time::interval,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +38,7 @@ use crate::{
 };
 use age::Age;
 pub use identity::log_number;
+use pace::Pace;
 use partition::Partition;
 pub(crate) use partition::digest;
 use progress::{Progress, ProgressHandle};
@@ -61,10 +62,6 @@ impl Default for IngestSettings {
 
 /// What one call of a writer takes at most, so that progress is told often.
 const TURN_BYTES: usize = 4 << 20;
-/// Between two times that the log is waited for: whoever reads his own writes waits no longer than this.
-const REST: Duration = Duration::from_millis(5);
-/// A delivery of so much is no trickle.
-const LARGE_BYTES: usize = 256 << 10;
 /// Waits while the log or the store is away.
 const WAIT: Duration = Duration::from_millis(500);
 
@@ -104,8 +101,7 @@ pub struct Ingestion {
     heartbeat: Heartbeat,
     age: Arc<Age>,
     projects: HashMap<Arc<str>, Project>,
-    /// When the log may be waited for again.
-    rested: Instant,
+    pace: Pace,
     /// Bytes of records that are taken and not applied.
     window: usize,
     idle_bytes: usize,
@@ -141,7 +137,7 @@ impl Ingestion {
             heartbeat: Heartbeat::new("the ingestion worker"),
             age,
             projects: HashMap::from([("".into(), Project::default())]),
-            rested: Instant::now(),
+            pace: Pace::new(),
             window: 0,
             idle_bytes: 0,
             uses: 0,
@@ -186,7 +182,7 @@ impl Ingestion {
                     self.age.set(self.partitions.values().filter_map(Partition::oldest_unapplied_us).min());
                 }
                 Some(turn) = self.writers.join_next() => self.finish_turn(turn)?,
-                delivery = next(&mut *self.subscription, &mut self.rested), if has_room => match delivery {
+                delivery = self.pace.next(&mut *self.subscription), if has_room => match delivery {
                     Ok(delivery) => self.take(delivery, stop).await?,
                     Err(error) => self.survive(error, stop).await?,
                 },
@@ -457,30 +453,6 @@ impl Ingestion {
     }
 }
 
-/// The next delivery: at once while there are some, and else not before some time has passed since the log last had to be waited
-/// for. What comes one by one meanwhile is then applied together; what comes alone waits for nothing.
-async fn next(subscription: &mut dyn Subscription, rested: &mut Instant) -> matyan_log::Result<Delivery> {
-    if let Some(delivery) = subscription.next().now_or_never() {
-        return delivery;
-    }
-    tokio::time::sleep_until(*rested).await;
-    let delivery = subscription.next().await;
-    if !delivery.as_ref().is_ok_and(is_large) {
-        *rested = Instant::now() + REST;
-    }
-    delivery
-}
-
-/// What is read from a disk is waited for as well, and has more behind it.
-fn is_large(delivery: &Delivery) -> bool {
-    match delivery {
-        Delivery::Records { records, .. } => {
-            records.iter().map(|record| record.value.len()).sum::<usize>() >= LARGE_BYTES
-        }
-        Delivery::Assigned { .. } | Delivery::Revoked { .. } => false,
-    }
-}
-
 /// Tries until it succeeds, or fails in a way that waiting does not mend. None once it is stopped.
 async fn patiently<T, F>(
     stop: &CancellationToken,
@@ -501,69 +473,5 @@ where
         if stop.run_until_cancelled(tokio::time::sleep(WAIT)).await.is_none() {
             return Ok(None);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use matyan_log::Result;
-    use tokio::sync::mpsc;
-
-    use super::*;
-
-    /// Delivers what it is given.
-    struct Given(mpsc::UnboundedReceiver<Delivery>);
-
-    #[async_trait::async_trait]
-    impl Subscription for Given {
-        async fn next(&mut self) -> Result<Delivery> {
-            match self.0.recv().await {
-                Some(delivery) => Ok(delivery),
-                None => std::future::pending().await,
-            }
-        }
-
-        async fn start(&mut self, _: u32, _: u64) -> Result<()> {
-            Ok(())
-        }
-    }
-
-    fn delivery(bytes: usize) -> Delivery {
-        let value = Bytes::from(vec![0; bytes]);
-        let record = Record { offset: 0, key: Bytes::new(), value, headers: Vec::new(), appended_us: 0 };
-        Delivery::Records { partition: 0, records: vec![record] }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_comes_one_by_one_is_taken_together_and_what_comes_alone_at_once() {
-        let (give, given) = mpsc::unbounded_channel();
-        let (mut given, mut rested) = (Given(given), Instant::now());
-        let start = Instant::now();
-        let mut taken = async |given: &mut Given| {
-            next(given, &mut rested).await.unwrap();
-            start.elapsed()
-        };
-        let give_in = |bytes: usize, millis: u64| {
-            let give = give.clone();
-            tokio::spawn(async move {
-                tokio::time::sleep(Duration::from_millis(millis)).await;
-                give.send(delivery(bytes)).unwrap();
-            })
-        };
-        let millis = Duration::from_millis;
-        // Alone, and the log is empty: at once.
-        give_in(1, 20);
-        assert_eq!(taken(&mut given).await, millis(20));
-        // Two more come soon: both when it has rested.
-        give_in(1, 1);
-        give_in(1, 2);
-        assert_eq!(taken(&mut given).await, millis(20) + REST);
-        assert_eq!(taken(&mut given).await, millis(20) + REST);
-        // A page from the disk, and the next one right behind it.
-        give_in(LARGE_BYTES, 20);
-        assert_eq!(taken(&mut given).await, millis(40) + REST);
-        give_in(1, 1);
-        assert_eq!(taken(&mut given).await, millis(41) + REST);
     }
 }

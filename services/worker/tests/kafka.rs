@@ -28,11 +28,9 @@ use matyan_proto::{
     ingest::v1::{IngestionBatch, Points, SeriesDef},
     log::v1::LogEntry,
 };
+use matyan_servers::kafka::{Broker, lacking};
 use matyan_store::embedded::EmbeddedStore;
-use matyan_tests::{
-    eventually,
-    kafka::{Broker, lacking},
-};
+use matyan_tests::eventually;
 use matyan_worker::{Deps, FoldThread, Ingestion, Metrics};
 use prometheus::Registry;
 use prost::Message;

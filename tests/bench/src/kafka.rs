@@ -15,11 +15,12 @@ use matyan_log::{
     kafka::{KafkaLog, Settings, TopicNames},
 };
 use matyan_model::{keys::LogTopic, position::applied_get};
+use matyan_servers::kafka::{Broker, lacking};
 use matyan_store::embedded::EmbeddedStore;
 use matyan_tests::{
     Reader, eventually,
     json::{Ack, JsonWriter},
-    kafka::{Broker, lacking, scene::Scene},
+    kafka::scene::Scene,
 };
 use matyan_worker::{Deps, FoldThread, Ingestion, Metrics};
 use prometheus::Registry;

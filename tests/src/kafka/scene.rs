@@ -7,13 +7,16 @@ use std::{
     process::{Command, Output},
 };
 
+use matyan_servers::{
+    foundationdb::Cluster,
+    kafka::{Broker, Way},
+};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::{Broker, Way, admin::Admin};
+use super::admin::Admin;
 use crate::{
     Reader, Service, eventually,
-    foundationdb::Cluster,
     json::{Ack, JsonWriter, metric},
     server::binary,
 };

@@ -2,12 +2,11 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use matyan_tests::{
-    Service, eventually,
-    foundationdb::Cluster,
-    kafka::{Broker, scene::Scene},
-    load::Load,
+use matyan_servers::{
+    foundationdb::{Cluster, Engine},
+    kafka::Broker,
 };
+use matyan_tests::{Service, eventually, kafka::scene::Scene, load::Load};
 use rand::Rng;
 use serde_json::Value;
 
@@ -40,7 +39,7 @@ async fn stop(scene: Scene, services: impl IntoIterator<Item = Service>) {
 
 pub(crate) async fn foundationdb_workers_are_killed_and_stopped_under_load(broker: &Broker) {
     let mut random = seeded();
-    let mut cluster = Cluster::start();
+    let mut cluster = Cluster::start(Engine::Disk);
     let scene = Scene::apart(broker, "apart-workers", 4, &cluster).await;
     let mut workers = two(&scene, "ingest-worker", &cluster).await;
     let load = Load::start_resting(scene.ingest(), WRITERS_OF_A_KIND);
@@ -72,7 +71,7 @@ pub(crate) async fn foundationdb_workers_are_killed_and_stopped_under_load(broke
 /// Whichever of two is gone, the other one tells what happened and takes the blobs away.
 pub(crate) async fn foundationdb_of_two_control_workers_either_may_be_gone(broker: &Broker) {
     let mut random = seeded();
-    let cluster = Cluster::start();
+    let cluster = Cluster::start(Engine::Disk);
     let scene = Scene::apart(broker, "apart-control", 2, &cluster).await;
     let mut worker = scene.another("ingest-worker", "ingest-worker", &cluster);
     worker.start().await;

@@ -1,9 +1,10 @@
 //! A broker that goes away while eight writers write. Frames are held meanwhile; nothing is restarted.
 
+use matyan_servers::kafka::Broker;
 use matyan_tests::{
     eventually,
     json::{Ack, JsonWriter, create_run, metric},
-    kafka::{Broker, scene::Scene},
+    kafka::scene::Scene,
     load::Load,
 };
 use serde_json::json;

@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use matyan_servers::kafka::Broker;
 use matyan_tests::{
     eventually,
     json::{Ack, JsonWriter, create_run},
-    kafka::{Broker, scene::Scene},
+    kafka::scene::Scene,
 };
 use rand::Rng;
 use rdkafka::Message;

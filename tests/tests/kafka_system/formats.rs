@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use matyan_proto::ingest::v1::{
     Event, FinishRun, IngestionBatch, PublishRequest, event::Kind, ingest_service_client::IngestServiceClient,
 };
+use matyan_servers::kafka::Broker;
 use matyan_tests::{
     Reader, eventually,
     json::{Ack, JsonWriter, metric},
-    kafka::{Broker, admin::header, scene::Scene},
+    kafka::{admin::header, scene::Scene},
     vectors,
 };
 use prost::Message as _;

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use matyan_servers::kafka::Broker;
 use matyan_tests::{
     collector::{Collector, is_of},
     json::{Ack, JsonWriter, create_run},
-    kafka::{Broker, scene::Scene},
+    kafka::scene::Scene,
     load::Load,
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};

@@ -1,9 +1,10 @@
 //! Topics that are not what they were, hold what nobody can read, or are away.
 
+use matyan_servers::kafka::Broker;
 use matyan_tests::{
     eventually,
     json::{Ack, JsonWriter, metric},
-    kafka::{Broker, admin::header, scene::Scene},
+    kafka::{admin::header, scene::Scene},
     position::{lines_after, publish},
 };
 use rdkafka::Message;

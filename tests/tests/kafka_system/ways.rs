@@ -1,6 +1,7 @@
 //! Every way into a broker that can be asked for: logins, certificates, and what somebody is told who is not let in.
 
-use matyan_tests::kafka::{Broker, Way, scene::Scene};
+use matyan_servers::kafka::{Broker, Way};
+use matyan_tests::kafka::scene::Scene;
 
 use crate::topics::{check, write};
 

@@ -4,7 +4,7 @@
 use matyan_log::{PartitionInfo, Topic};
 use matyan_model::{
     keys::{self, LogTopic},
-    position::{Applied, applied_get, applied_list, applied_put, log_get, partition_log},
+    position::{Applied, applied_all, applied_get, applied_put, log_get, partition_log},
 };
 use matyan_proto::admin::v1 as pb;
 use matyan_store::{Transaction, transact};
@@ -21,10 +21,10 @@ pub(super) async fn list(context: &Context) -> Result<Vec<pb::Partition>> {
     let snapshot = context.store.snapshot().await?;
     let info = context.log.describe(Topic::Ingestion).await?;
     let known = log_get(snapshot.as_ref(), TOPIC).await?;
-    let applied = applied_list(snapshot.as_ref(), TOPIC).await?;
+    let applied = applied_all(snapshot.as_ref(), TOPIC).await?;
     let mut partitions = Vec::with_capacity(info.partitions.len());
     for (partition, bounds) in (0..).zip(&info.partitions) {
-        let mut own = applied.iter().find(|(number, _)| *number == partition).map(|(_, own)| *own);
+        let mut own = applied.get(&partition).copied();
         if own.is_some_and(|own| own.next < bounds.first) {
             // Perhaps it was applied, and the log trimmed behind it, since the snapshot.
             own = applied_get(context.store.snapshot().await?.as_ref(), TOPIC, partition).await?;

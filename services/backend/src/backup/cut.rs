@@ -8,7 +8,7 @@ use matyan_log::{Topic, TopicInfo};
 use matyan_model::{
     keys::LogTopic,
     position::{
-        Applied, Cursor, LastRecord, LogPosition, LogState, applied_list, applied_put, cut_get, cut_put,
+        Applied, Cursor, LastRecord, LogPosition, LogState, applied_all, applied_put, cut_get, cut_put,
         log_get, log_put,
     },
 };
@@ -24,7 +24,7 @@ use crate::{
 /// The positions of the store, as an archive keeps them.
 pub(super) async fn read(snapshot: &dyn Snapshot) -> Result<pb::Cut> {
     let log = log_get(snapshot, LogTopic::Ingestion).await?.unwrap_or_default();
-    let applied = applied_list(snapshot, LogTopic::Ingestion).await?.into_iter();
+    let applied = applied_all(snapshot, LogTopic::Ingestion).await?.into_iter();
     Ok(pb::Cut {
         log: log.number,
         identity: log.identity.map(|identity| identity.to_vec()).unwrap_or_default().into(),
@@ -81,7 +81,7 @@ pub(super) async fn take(context: &Context, cut: &pb::Cut) -> Result<(bool, u64)
         transaction.get(&matyan_model::keys::log(LogTopic::Ingestion)).await?;
         let snapshot = transaction.unchecked();
         let known = log_get(snapshot, LogTopic::Ingestion).await?;
-        let is_fresh = applied_list(snapshot, LogTopic::Ingestion).await?.is_empty()
+        let is_fresh = applied_all(snapshot, LogTopic::Ingestion).await?.is_empty()
             && known.is_none_or(|known| known.number == cut.log);
         let lost = match is_fresh && is_possible(cut, &info)? {
             true => adopt(transaction.batch(), cut, &info)?,

@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -18,9 +18,8 @@ use matyan_blob::{
     conformance::{Backend, Fixture},
     gcs, s3,
 };
+use matyan_servers::objects::{ACCESS_KEY, Kind, SECRET_KEY, Server};
 use tokio::sync::OnceCell;
-
-use crate::server::{ACCESS_KEY, Kind, SECRET_KEY};
 
 const KINDS: [Kind; 3] = [Kind::S3, Kind::Gcs, Kind::Azure];
 
@@ -45,7 +44,7 @@ pub(crate) fn backends() -> Vec<Backend> {
     let backend = |kind: Kind| Backend {
         name: kind.name(),
         make: make(kind),
-        absent: kind.absent(),
+        absent: kind.lacking(),
         lacks: lacks(kind),
     };
     KINDS.map(backend).into()
@@ -70,9 +69,28 @@ impl InCloud {
 
     async fn cloud(&self, lifetime: Duration) -> Cloud {
         let kind = self.kind;
-        let port = tokio::task::spawn_blocking(move || kind.port()).await.expect("the server starts");
+        let port = tokio::task::spawn_blocking(move || port(kind)).await.expect("the server starts");
         cloud(kind, port, &self.bucket, lifetime)
     }
+}
+
+/// Started by the first case that needs it, and shared by all.
+static SERVERS: Mutex<Vec<(Kind, Server)>> = Mutex::new(Vec::new());
+
+fn port(kind: Kind) -> u16 {
+    let mut servers = SERVERS.lock().expect("no case panics while starting one");
+    if let Some((_, server)) = servers.iter().find(|(other, _)| *other == kind) {
+        return server.port();
+    }
+    let server = Server::start(kind);
+    let port = server.port();
+    servers.push((kind, server));
+    port
+}
+
+/// Kills the servers; to be called when all cases are over.
+pub(crate) fn stop() {
+    SERVERS.lock().expect("no case panics while starting one").clear();
 }
 
 /// The servers' own.
@@ -206,7 +224,7 @@ fn trial<F: Future<Output = ()>>(
     name: String,
     case: impl Fn() -> F + Send + Sync + 'static,
 ) -> Trial {
-    let absent = kind.absent();
+    let absent = kind.lacking();
     let name = absent.as_ref().map_or(name.clone(), |reason| format!("{name} ({reason})"));
     let run = move || {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();

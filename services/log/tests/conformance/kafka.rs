@@ -18,7 +18,7 @@ use matyan_log::{
     conformance::{Acknowledged, Fixture, Instance, Need, Shape, write_until_killed},
     kafka::{CreateTopics, KafkaLog, Settings, TopicNames, topics_create},
 };
-use matyan_tests::kafka::{Broker, lacking};
+use matyan_servers::kafka::{Broker, lacking};
 use tokio::sync::OwnedMutexGuard;
 
 #[derive(Clone, Copy)]

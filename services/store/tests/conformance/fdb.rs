@@ -4,9 +4,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use matyan_servers::foundationdb::{Cluster, Engine, lacking};
 use matyan_store::Store;
-use matyan_store::conformance::fdb::{Server, absent};
-use matyan_store::conformance::{Instance, OpenInstance};
+use matyan_store::conformance::{Instance, OpenInstance, fdb};
 use matyan_store::fdb::{FdbStore, Network, Settings};
 use matyan_store::layers::Faults;
 
@@ -15,20 +15,20 @@ use matyan_store::layers::Faults;
 pub(crate) struct Real(Arc<OnceLock<Running>>);
 
 struct Running {
-    server: Server,
+    cluster: Cluster,
     network: Network,
 }
 
 impl Real {
     pub(crate) fn open(&self, faults: Option<Faults>) -> Result<OpenInstance, String> {
-        if let Some(reason) = absent() {
+        if let Some(reason) = lacking() {
             return Err(reason);
         }
         let real = self.clone();
         Ok(Arc::new(move || {
             let (real, faults) = (real.clone(), faults.clone());
             Box::pin(async move {
-                let settings = real.running().server.settings();
+                let settings = fdb::settings(&real.running().cluster);
                 let mut instance = FdbInstance { real, settings, faults, opened: None };
                 instance.reopen().await;
                 Box::new(instance) as Box<dyn Instance>
@@ -38,7 +38,7 @@ impl Real {
 
     fn running(&self) -> &Running {
         self.0.get_or_init(|| Running {
-            server: Server::start("memory"),
+            cluster: Cluster::start(Engine::Memory),
             network: Network::start().expect("it starts once"),
         })
     }

@@ -1,6 +1,7 @@
 //! In place of a FoundationDB where its client library is not linked: the suite shows as ignored, with the reason.
 
-use matyan_store::conformance::{OpenInstance, without_fdb};
+use matyan_servers::{foundationdb, lacking};
+use matyan_store::conformance::OpenInstance;
 use matyan_store::layers::Faults;
 
 #[derive(Default)]
@@ -8,6 +9,8 @@ pub(crate) struct Real(());
 
 impl Real {
     pub(crate) fn open(&self, _faults: Option<Faults>) -> Result<OpenInstance, String> {
-        without_fdb()
+        let reason = "built without the feature `fdb`, which links libfdb_c: `make fdb`".to_owned();
+        let lacking = lacking::<()>(foundationdb::NAME, Err(reason));
+        Err(lacking.expect("it is not built in"))
     }
 }

@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, Write, stdin, stdout};
 
-use matyan_tests::kafka::Broker;
+use matyan_servers::kafka::Broker;
 
 fn main() -> std::io::Result<()> {
     let mut broker = Broker::start();
