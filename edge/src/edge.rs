@@ -141,8 +141,16 @@ fn normalized(uri: &Uri) -> Uri {
         return uri.clone();
     }
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+    with_path(uri, &format!("/{}", segments.join("/")))
+}
+
+/// The same URI with another path. HTTP/2 names the host there, so that it stays.
+pub(crate) fn with_path(uri: &Uri, path: &str) -> Uri {
     let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-    format!("/{}{query}", segments.join("/")).parse().unwrap_or_else(|_| uri.clone())
+    let Ok(path) = format!("{path}{query}").parse() else { return uri.clone() };
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(path);
+    Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())
 }
 
 #[cfg(test)]
@@ -161,5 +169,6 @@ mod tests {
         check("//api/v1/ws/runs/r", "/api/v1/ws/runs/r");
         check("/api//v1/rest///tags//5//", "/api/v1/rest/tags/5");
         check("/api/v1/rest/blobs/r/a//b/?s=1", "/api/v1/rest/blobs/r/a//b/?s=1");
+        check("https://here:1/a//b/?s=1", "https://here:1/a/b?s=1");
     }
 }

@@ -18,6 +18,7 @@ use cap_std::fs::Dir;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Uri, header};
 
+use crate::edge::with_path;
 use crate::error::ApiError;
 use crate::rest::table::PathTemplate;
 
@@ -115,9 +116,7 @@ impl Ui {
         if self.0.base_path.is_empty() || !(rest.is_empty() || rest.starts_with('/')) {
             return uri.clone();
         }
-        let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-        let slash = if rest.is_empty() { "/" } else { "" };
-        format!("{slash}{rest}{query}").parse().unwrap_or_else(|_| uri.clone())
+        with_path(uri, if rest.is_empty() { "/" } else { rest })
     }
 
     /// Whether a browser asks for the page under a path that a scraper asks for, too. Scrapers want no HTML.
