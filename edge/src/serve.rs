@@ -33,6 +33,10 @@ const MAX_STREAMS: u32 = 1_000;
 /// After an accept that failed (no file descriptors left, say) the next one waits, or the loop would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Stands among the extensions of a request that came through our own TLS.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Secure;
+
 /// Serves until `stop` is cancelled and everything under way has ended.
 pub async fn serve(listener: TcpListener, tls: Option<Tls>, edge: Edge, stop: CancellationToken) {
     let graceful = GracefulShutdown::new();
@@ -78,16 +82,16 @@ async fn connection(
     if let Err(error) = prepare(&stream) {
         tracing::debug!(%error, "a connection keeps its defaults");
     }
-    let Some(tls) = tls else { return requests(stream, edge, watcher).await };
+    let Some(tls) = tls else { return requests(stream, None, edge, watcher).await };
     let shaken = timeout(HEAD_TIME, tls.acceptor().accept(stream));
     match stop.run_until_cancelled(shaken).await {
-        Some(Ok(Ok(stream))) => requests(stream, edge, watcher).await,
+        Some(Ok(Ok(stream))) => requests(stream, Some(Secure), edge, watcher).await,
         Some(Ok(Err(error))) => tracing::debug!(%error, "a connection that cannot be secured"),
         Some(Err(_)) | None => {}
     }
 }
 
-async fn requests<S>(stream: S, edge: Edge, watcher: Watcher)
+async fn requests<S>(stream: S, secure: Option<Secure>, edge: Edge, watcher: Watcher)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -100,8 +104,11 @@ where
         .keep_alive_interval(SILENCE)
         .keep_alive_timeout(SILENCE);
     let service = service_fn(move |request: Request<Incoming>| {
-        let edge = edge.clone();
-        async move { Ok::<_, Infallible>(edge.answer(request.map(Body::new)).await) }
+        let (edge, mut request) = (edge.clone(), request.map(Body::new));
+        if let Some(secure) = secure {
+            request.extensions_mut().insert(secure);
+        }
+        async move { Ok::<_, Infallible>(edge.answer(request).await) }
     });
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
     if let Err(error) = watcher.watch(serving).await {

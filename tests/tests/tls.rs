@@ -13,6 +13,7 @@ use matyan_proto::system::v1::{VersionRequest, system_service_client::SystemServ
 use matyan_tests::{Server, eventually, json, server::binary};
 use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -112,6 +113,47 @@ async fn every_protocol_speaks_tls() {
         .expect("the binary starts");
     assert!(shell.status.success(), "{}", String::from_utf8_lossy(&shell.stderr));
     assert!(String::from_utf8_lossy(&shell.stdout).contains("secured"), "{shell:?}");
+}
+
+/// One request over a connection of its own, and the body of its answer.
+async fn ask(base: &str, root: &str, request: &str, body: &str) -> Result<String, String> {
+    let host = base.strip_prefix("https://").expect("the server says that it speaks TLS");
+    let mut stream = connect(base, root).await?;
+    let length = body.len();
+    let head = format!("{request} HTTP/1.0\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n");
+    stream.write_all((head + body).as_bytes()).await.map_err(|error| error.to_string())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.map_err(|error| error.to_string())?;
+    match answer.split_once("\r\n\r\n") {
+        Some((head, body)) if head.starts_with("HTTP/1.0 200") => Ok(body.to_owned()),
+        _ => Err(answer),
+    }
+}
+
+#[tokio::test]
+async fn an_upload_url_is_one_of_the_secured_port() {
+    let files = Files::new();
+    let (server, root) = (files.server().await, files.pem());
+    let body = json!({"run_id": "secured", "artifact_path": "a.txt", "content_type": "text/plain"});
+    let presign = "POST /api/v1/rest/artifacts/presign/";
+    let signed = ask(&server.ingest, &root, presign, &body.to_string()).await.expect("it is signed");
+    let signed: Value = serde_json::from_str(&signed).expect("the answer is JSON");
+    let url = signed["upload_url"].as_str().expect("it is text");
+    let place = url.strip_prefix(&server.ingest).unwrap_or_else(|| panic!("{url} is not {}", server.ingest));
+    ask(&server.ingest, &root, &format!("PUT {place}"), "content").await.expect("it is taken");
+
+    let socket = connect(&server.ingest, &root).await.expect("the certificate is good");
+    let url = json::url(&server.ingest, "secured").replacen("wss", "ws", 1);
+    let (mut socket, _) = tokio_tungstenite::client_async(url, socket).await.expect("it is accepted");
+    let key = &signed["s3_key"];
+    let blob =
+        json!({"type": "blob_ref", "artifact_path": "a.txt", "s3_key": key, "content_type": "text/plain"});
+    let frame = json!([json::create_run(), blob]).to_string();
+    socket.send(Message::text(frame)).await.expect("the server reads");
+    let download = "GET /api/v1/rest/runs/secured/artifacts/download/?path=a.txt";
+    let read =
+        eventually("the upload is a part of the run", async || ask(&server.query, &root, download, "").await);
+    assert_eq!(read.await, "content");
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ use super::form::Form;
 use super::shape::{Member, Shape};
 use super::table::{Answer, Base, Kind, Operation, Parameter};
 use crate::error::{ApiError, Problem, blamed_field};
+use crate::serve::Secure;
 use crate::services::Services;
 
 /// Where uploads to a blob store without URLs of its own go.
@@ -94,11 +95,12 @@ fn refused(status: Status) -> ApiError {
     ApiError::validation_list(&[Problem { field, message: status.message().to_owned() }])
 }
 
-/// How the caller has reached this server: what it will reach again.
+/// How the caller has reached this server: what it will reach again. A proxy knows better than our own stream.
 fn origin(parts: &Parts) -> Result<String, ApiError> {
     let forwarded = header(&parts.headers, "x-forwarded-proto").and_then(|it| it.split(',').next());
-    let is_secure = forwarded.is_some_and(|scheme| scheme.trim().eq_ignore_ascii_case("https"));
-    let scheme = if is_secure { "https" } else { "http" };
+    let was = |scheme: &str| forwarded.is_some_and(|it| it.trim().eq_ignore_ascii_case(scheme));
+    let is_ours = parts.extensions.get::<Secure>().is_some();
+    let scheme = if was("https") || is_ours && !was("http") { "https" } else { "http" };
     let host = header(&parts.headers, header::HOST.as_str()).or(parts.uri.authority().map(|it| it.as_str()));
     let host = host.ok_or_else(|| ApiError::new(StatusCode::BAD_REQUEST, "the request names no host"))?;
     Ok(format!("{scheme}://{host}"))
@@ -163,4 +165,31 @@ fn messages(open: UploadOpen, body: Body) -> impl Stream<Item = Result<Message, 
 
 fn split(mut data: Bytes) -> impl Iterator<Item = Bytes> {
     std::iter::from_fn(move || (!data.is_empty()).then(|| data.split_to(data.len().min(CHUNK_BYTES))))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    #[test]
+    fn an_upload_url_is_as_secure_as_the_stream_unless_a_proxy_says_otherwise() {
+        let check = |secure: bool, forwarded: &str, expected: &str| {
+            let mut request = Request::get("/").header(header::HOST, "here:1");
+            if !forwarded.is_empty() {
+                request = request.header("x-forwarded-proto", forwarded);
+            }
+            let (mut parts, ()) = request.body(()).unwrap().into_parts();
+            if secure {
+                parts.extensions.insert(Secure);
+            }
+            assert_eq!(origin(&parts).unwrap(), expected, "{secure} {forwarded}");
+        };
+        check(false, "", "http://here:1");
+        check(true, "", "https://here:1");
+        check(false, "https", "https://here:1");
+        check(true, "HTTP, https", "http://here:1");
+        check(true, "javascript:x//", "https://here:1");
+    }
 }
