@@ -15,7 +15,7 @@ use matyan_proto::{common::v1 as common, limits};
 use matyan_store::{Snapshot, Store};
 
 use crate::{
-    Metrics, UriKey,
+    LogFormat, Metrics, UriKey,
     call::Call,
     error::{Error, Result},
 };
@@ -26,6 +26,7 @@ pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 pub struct Context {
     pub store: Arc<dyn Store>,
     pub log: Arc<dyn LogWriter>,
+    pub log_format: LogFormat,
     pub blobs: Arc<dyn Blobs>,
     /// What the URIs of artifacts begin with, for people: `s3://bucket`, `blobs:/`.
     pub blob_uri: String,

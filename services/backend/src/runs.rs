@@ -2,11 +2,13 @@
 
 mod change;
 mod delete;
+mod deletion;
 mod list;
 mod params;
 mod watch;
 
 pub(crate) use delete::clear_tombstone;
+pub use deletion::LogFormat;
 pub(crate) use watch::Feeds;
 
 use matyan_proto::{

@@ -19,7 +19,7 @@ RUNS = [f"run-{number}" for number in range(6)]
 # What is ours in an archive.
 OURS = ["checksums.sha256", "project.json", "tombstones.jsonl"]
 OURS_OF_A_RUN = ["attrs.cbor", "producers.jsonl", "blobs.jsonl"]
-OURS_IN_A_HEAD = ["experiment_name", "tags", "parent", "first_start_ts", "last_data_at", "cursor"]
+OURS_IN_A_HEAD = ["experiment_name", "tags", "parent", "first_start_ts", "last_data_at", "is_given_up", "reopened_at", "cursor"]
 
 
 def matyan(*words):
@@ -128,14 +128,21 @@ def test_older_runs_come_from_the_archive_and_the_rest_from_the_log(tmp_path, pr
     write([*RUNS[:3], "new"], [3.5, 4.5])
 
     # On the embedded store, which the process below then has.
-    backend = process("backend", "backend", "--store", "embedded:", "--data-dir", str(tmp_path / "new" / "data"))
+    place = ["--store", "embedded:", "--data-dir", str(tmp_path / "new" / "data")]
+    backend = process("backend", "backend", *place, KAFKA_MESSAGE_FORMAT="json")
     assert "the log goes on where the backup was cut" in matyan("restore", archive, "--server", backend.query)
     assert backend.stop() == 0
 
     # Ingestion workers beside the old ones, and the backend again: one process, as both need the embedded store.
-    new = process("new", "up")
+    new = process("new", "up", KAFKA_MESSAGE_FORMAT="json")
     has_all(new, written)
     write([*RUNS, "newer"], [5.5])
     has_all(new, written)
     kept = json.loads(matyan("restore", archive, "--json", "--server", new.query))
     assert (kept["runs_restored"], kept["runs_restored_before"]) == (0, len(RUNS))
+
+    # Deleted in the new system, a run is gone in both.
+    matyan("runs", "rm", RUNS[0], "--yes", "--server", new.query)
+    for server in (new, old):
+        listed = lambda: matyan("runs", "ls", "--json", "--server", server.query)
+        eventually(lambda: RUNS[0] not in listed(), f"the run is gone in {server.directory.name}")

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use matyan_proto::ingest::v1::{
     Event, FinishRun, IngestionBatch, PublishRequest, event::Kind, ingest_service_client::IngestServiceClient,
 };
+use matyan_proto::log::v1::LogEntry;
 use matyan_servers::kafka::Broker;
 use matyan_tests::{
     Reader, eventually,
@@ -17,6 +18,8 @@ use prost::Message as _;
 use rdkafka::{Message, message::OwnedMessage};
 use serde_json::{Value, json};
 use tonic::Request;
+
+use crate::control::delete;
 
 const PARTITIONS: u32 = 2;
 
@@ -75,14 +78,16 @@ pub(crate) async fn json_and_protobuf_leave_the_same_state(broker: &Broker) {
             scene.applied(run).await;
         }
         assert_eq!(scene.metric("matyan_ingestion_items_parked_total").await, Ok(0.0));
-        for record in scene.admin.read(&scene.ingestion) {
-            check_form(&record, format);
-        }
         let mut state = BTreeMap::new();
         for run in recorded.keys() {
             state.insert(run.clone(), stored(&scene, run).await);
         }
         states.push(state);
+        let deleted = recorded.keys().next().expect("something was recorded");
+        assert!(delete(&scene, deleted).await);
+        let records = scene.admin.read(&scene.ingestion);
+        let kinds = records.iter().map(|record| check_form(record, format)).collect::<Vec<_>>();
+        assert_eq!(kinds.iter().filter(|kind| *kind == "delete_run").count(), 1, "{kinds:?}");
         scene.stop().await;
     }
     for (run, protobuf) in &states[0] {
@@ -128,8 +133,8 @@ pub(crate) async fn large_frames_and_traces_in_both_forms(broker: &Broker) {
     }
 }
 
-/// As it is documented: a key, a form, and ids where they belong.
-fn check_form(record: &OwnedMessage, format: &str) {
+/// As it is documented: a key, a form, and ids where they belong. Answers what an envelope is of, or that a batch deletes.
+fn check_form(record: &OwnedMessage, format: &str) -> String {
     let value = record.payload().expect("a record has a value");
     let key = std::str::from_utf8(record.key().expect("a record has a key")).expect("the key is text");
     if format == "protobuf" {
@@ -138,7 +143,10 @@ fn check_form(record: &OwnedMessage, format: &str) {
             header(record, "content-type").as_deref(),
             Some("application/x-protobuf;type=matyan.log.v1.LogEntry")
         );
-        return;
+        let entry = LogEntry::decode(&value[1..]).expect("it is an entry");
+        let batch = IngestionBatch::decode(entry.batch).expect("it has a batch");
+        let deletes = |event: &Event| matches!(event.kind, Some(Kind::DeleteRun(_)));
+        return if batch.events.iter().any(deletes) { "delete_run" } else { "another" }.to_owned();
     }
     assert_eq!(header(record, "content-type").as_deref(), Some("application/json"));
     let envelope: Value = serde_json::from_slice(value).expect("a value is JSON");
@@ -154,9 +162,11 @@ fn check_form(record: &OwnedMessage, format: &str) {
     for name in payload.keys().map(String::as_str) {
         assert!(required.contains(&name) || optional.contains(&name), "{kind} with {name}");
     }
-    for name in ["matyan-producer", "matyan-sequence", "matyan-acknowledged", "matyan-item", "matyan-items"] {
+    let ids = ["matyan-producer", "matyan-sequence", "matyan-acknowledged", "matyan-item", "matyan-items"];
+    for name in ids.iter().filter(|_| kind != "delete_run") {
         assert!(header(record, name).is_some(), "{kind} without the header {name}");
     }
+    kind.to_owned()
 }
 
 /// The keys of a payload: those that it always has, and those that it may have.

@@ -88,8 +88,10 @@ as 1e+06. */}}
 {{/* A dictionary of `root` and `role`: what this service has beside the rest. */}}
 {{- define "matyan.settings.role" -}}
 {{- $values := .root.Values -}}
-{{- if eq .role "frontier" -}}
+{{- if has .role (list "frontier" "backend") -}}
 - {name: KAFKA_MESSAGE_FORMAT, value: {{ $values.kafka.messageFormat }}}
+{{- end }}
+{{- if eq .role "frontier" }}
 - {name: MATYAN_MAX_CONNECTIONS, value: {{ $values.frontier.maxConnections | int64 | quote }}}
 {{- else -}}
 - {name: FDB_CLUSTER_FILE, value: /etc/matyan/foundationdb/fdb.cluster}

@@ -1,8 +1,7 @@
 //! Deleting runs: first into the log, behind everything that was written to the run, then the flag that hides it. In this
 //! order a failure leaves either nothing, or a run that will be gone once the worker has come to it.
 
-use bytes::Bytes;
-use matyan_log::{NewRecord, Topic};
+use matyan_log::Topic;
 use matyan_model::{
     change::change_put,
     ids::{RunId, RunNumber},
@@ -10,25 +9,17 @@ use matyan_model::{
     position::log_get,
     run::{Clearing, Head, delete_pending_put, head_get, tombstone_clear},
 };
-use matyan_proto::{
-    common::v1::LogPosition,
-    ingest::v1::{DeleteRun, Event, IngestionBatch, event::Kind},
-    log::v1::LogEntry,
-    runs::v1::DeleteBatchResponse,
-};
+use matyan_proto::{common::v1::LogPosition, runs::v1::DeleteBatchResponse};
 use matyan_store::{Transaction, transact};
-use prost::Message;
 use std::{collections::BTreeMap, time::Duration};
 
+use super::deletion::deletion;
 use crate::{
     Context,
     call::Call,
     context::is_run_id,
     error::{Error, Result},
 };
-
-/// What stands before a `LogEntry` in a record.
-const FORMAT: u8 = 1;
 
 /// The longest that clearing a tombstone waits for the deletion before it.
 const CLEARED_WITHIN: Duration = Duration::from_secs(10);
@@ -63,21 +54,7 @@ async fn is_known(context: &Context, call: &Call, id: &RunId) -> Result<bool> {
 }
 
 async fn append(context: &Context, call: &Call, run_id: &str) -> Result<LogPosition> {
-    let event = Event { client_time_us: None, kind: Some(Kind::DeleteRun(DeleteRun {})) };
-    let batch = IngestionBatch { events: vec![event], ..IngestionBatch::default() };
-    let entry = LogEntry {
-        run_id: run_id.to_owned(),
-        project: call.project_name.clone(),
-        caller: call.caller.clone(),
-        received_us: (context.clock)(),
-        batch: batch.encode_to_vec().into(),
-        ..LogEntry::default()
-    };
-    let mut value = vec![FORMAT];
-    entry.encode(&mut value).expect("writing to memory does not fail");
-    let key = Bytes::copy_from_slice(run_id.as_bytes());
-    let content_type = Bytes::from_static(b"application/x-protobuf;type=matyan.log.v1.LogEntry");
-    let record = NewRecord { key, value: value.into(), headers: vec![("content-type".into(), content_type)] };
+    let record = deletion(context.log_format, call, run_id, (context.clock)());
     let positions = context.log.append(Topic::Ingestion, vec![record]).await?;
     let at = positions.first().copied().ok_or_else(|| {
         let source = matyan_store::Error::corrupt("the log accepted a record and gave no position");

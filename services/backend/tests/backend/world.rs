@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use matyan_backend::{Backend, Context, UriKey};
+use matyan_backend::{Backend, Context, LogFormat, UriKey};
 use matyan_blob::{Blobs, UrlSigner, fs::FsBlobs};
 use matyan_frontier::Frontier;
 use matyan_log::{
@@ -151,6 +151,7 @@ impl World {
         let backend = Backend::new(Context {
             store: store.clone(),
             log: Arc::new(Counting(log.clone(), describes.clone())),
+            log_format: LogFormat::Protobuf,
             blobs: blobs.clone(),
             blob_uri: "file:///blobs".to_owned(),
             uri_key: UriKey::new(b"secret"),

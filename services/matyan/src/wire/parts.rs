@@ -178,9 +178,14 @@ fn backend(
 ) -> Result<Backend, Error> {
     let store =
         substrates.store.as_ref().map(Store::shared).expect("a process with a backend opens the store");
+    let log_format = match settings.message_format {
+        MessageFormat::Protobuf => matyan_backend::LogFormat::Protobuf,
+        MessageFormat::Json => matyan_backend::LogFormat::Json,
+    };
     let context = matyan_backend::Context {
         store,
         log: substrates.log.writer(),
+        log_format,
         blobs: Arc::clone(&substrates.blobs),
         blob_uri: substrates.blob_uri.clone(),
         uri_key: UriKey::new(secret.reveal()),

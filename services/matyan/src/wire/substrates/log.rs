@@ -28,7 +28,7 @@ impl Log {
             settings::Log::Kafka(kafka) => kafka,
         };
         let log = KafkaLog::open((**kafka).clone()).await?;
-        if settings.role.has_frontier() && settings.message_format == MessageFormat::Protobuf {
+        if !settings.role.is_worker() && settings.message_format == MessageFormat::Protobuf {
             refuse_old_readers(&log).await?;
         }
         Ok(Self::Kafka(Arc::new(log)))
