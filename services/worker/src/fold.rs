@@ -2,8 +2,12 @@
 //!
 //! Writers send the blocks that they have written; when a run has enough of them, has ended, or has been silent for a while,
 //! it is folded. Writers wait for room before they write more, so that blocks never pile up faster than they are folded. What
-//! is on the way is only a hint: the list of runs with blocks is in the store, and is read at the start and after a failure.
-//! Two processes may fold one run; the fold's own row lets one of them win.
+//! is on the way is only a hint: the list of runs with blocks is in the store, and is read at the start, after a failure, and
+//! every few minutes, for what another process has left behind.
+//!
+//! A run that another process writes is that one's to fold. It sends no hint here, so its silence means nothing: only a run in
+//! whose place for the next block nothing has moved is silent. Two processes may fold one run; the fold's own row lets one of
+//! them win.
 
 use std::{
     collections::HashMap,
@@ -19,7 +23,7 @@ use matyan_model::{
     ids::{NamedProject, Project, RunId, RunNumber},
     keys,
     project::projects_list,
-    run::{Head, document_get, run_id_of},
+    run::{Head, document_get, run_id_of, writing_get},
     series::{Fold, Folding, Live, RunPlace, RunSeries, Unfolded},
 };
 use matyan_store::{Commit, Scan, Transaction};
@@ -44,6 +48,8 @@ const ROOM_UNIT_BYTES: usize = 32 << 10;
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// A run that was not written for this long is folded as if it had ended.
 const SILENT_US: i64 = 300_000_000;
+/// How often the list of runs with blocks is read again.
+const LIST_EVERY_US: i64 = 300_000_000;
 
 struct Notice {
     run: RunKey,
@@ -98,25 +104,15 @@ impl FoldThread {
         metrics: Metrics,
         stop: CancellationToken,
     ) -> std::io::Result<(FoldNotices, Self)> {
-        let (sender, notices) = mpsc::channel(ROOM);
-        let missed = Arc::new(AtomicBool::new(true));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        let heartbeat = Heartbeat::at_work("folding");
-        let folder = Folder {
-            deps,
-            metrics,
-            heartbeat: heartbeat.clone(),
-            notices,
-            missed: missed.clone(),
-            pending: HashMap::new(),
-        };
+        let (notices, folder) = Folder::new(deps, metrics);
+        let heartbeat = folder.heartbeat.clone();
         let thread = std::thread::Builder::new().name("fold".to_owned());
         let (held, running) = watch::channel(());
         let thread = thread.spawn(move || {
             let _held = held;
             runtime.block_on(folder.run(stop));
         })?;
-        let notices = FoldNotices { sender, room: Arc::new(Semaphore::new(ROOM)), missed };
         Ok((notices, Self { thread, heartbeat, running }))
     }
 
@@ -146,18 +142,33 @@ struct Folder {
     heartbeat: Heartbeat,
     notices: mpsc::Receiver<Notice>,
     missed: Arc<AtomicBool>,
+    /// When the list was read last.
+    listed_us: i64,
     pending: HashMap<(Project, RunNumber), Pending>,
 }
 
 /// A run with blocks.
 struct Pending {
     id: RunId,
+    /// As far as it was heard of here.
     unfolded: Unfolded,
     is_ended: bool,
+    /// Where its next block went when it was touched.
+    next_block: u64,
     touched_us: i64,
 }
 
 impl Folder {
+    fn new(deps: Deps, metrics: Metrics) -> (FoldNotices, Self) {
+        let (sender, notices) = mpsc::channel(ROOM);
+        let missed = Arc::new(AtomicBool::new(true));
+        let heartbeat = Heartbeat::at_work("folding");
+        let (room, pending) = (Arc::new(Semaphore::new(ROOM)), HashMap::new());
+        let folder =
+            Self { deps, metrics, heartbeat, notices, missed: missed.clone(), listed_us: i64::MIN, pending };
+        (FoldNotices { sender, room, missed }, folder)
+    }
+
     async fn run(mut self, stop: CancellationToken) {
         let mut looks = tokio::time::interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -189,9 +200,10 @@ impl Folder {
             id: run.id.clone(),
             unfolded: Unfolded::default(),
             is_ended: false,
+            next_block: 0,
             touched_us,
         });
-        pending.touched_us = touched_us;
+        (pending.next_block, pending.touched_us) = (blocks.next_block, touched_us);
         pending.is_ended |= blocks.is_ended;
         for block in &blocks.blocks {
             if let Err(error) = pending.unfolded.add(block) {
@@ -201,18 +213,22 @@ impl Folder {
         key
     }
 
-    /// Reads the list of the store if a hint was missed, and folds runs that are due or silent. One that cannot be folded is in
-    /// the way of no other.
+    /// Reads the list of the store if a hint was missed or it is time, and folds runs that are due or silent. One that cannot be
+    /// folded is in the way of no other.
     async fn look(&mut self, stop: &CancellationToken) {
-        if self.missed.swap(false, Ordering::Relaxed)
-            && let Err(error) = self.read_list().await
-        {
-            tracing::warn!(%error, "the list of runs to fold is read later");
-            self.missed.store(true, Ordering::Relaxed);
+        let is_missed = self.missed.swap(false, Ordering::Relaxed);
+        let now_us = self.deps.now_us();
+        if is_missed || self.listed_us <= now_us.saturating_sub(LIST_EVERY_US) {
+            match self.read_list(is_missed).await {
+                Ok(()) => self.listed_us = now_us,
+                Err(error) => {
+                    tracing::warn!(%error, "the list of runs to fold is read later");
+                    self.missed.fetch_or(is_missed, Ordering::Relaxed);
+                }
+            }
         }
-        let silent_before = self.deps.now_us().saturating_sub(SILENT_US);
-        for pending in self.pending.values_mut().filter(|pending| pending.touched_us < silent_before) {
-            pending.is_ended = true;
+        if let Err(error) = self.end_silent().await {
+            tracing::warn!(%error, "silent runs are looked for later");
         }
         let keys: Vec<_> = self.pending.keys().copied().collect();
         for key in keys {
@@ -220,7 +236,27 @@ impl Folder {
         }
     }
 
-    async fn read_list(&mut self) -> Result<(), Error> {
+    /// A run that nobody writes any more counts as ended; one that others write is theirs.
+    async fn end_silent(&mut self) -> Result<(), Error> {
+        let silent_before = self.deps.now_us().saturating_sub(SILENT_US);
+        let is_silent = |pending: &Pending| !pending.is_ended && pending.touched_us < silent_before;
+        let silent: Vec<_> =
+            self.pending.iter().filter(|(_, pending)| is_silent(pending)).map(|(key, _)| *key).collect();
+        for key in silent {
+            self.heartbeat.beat();
+            let writing = writing_get(&*self.deps.store.snapshot().await?, key.0, key.1).await?;
+            match self.pending.get_mut(&key) {
+                Some(pending) if pending.next_block == writing.next_block => pending.is_ended = true,
+                _ => {
+                    self.pending.remove(&key);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// After a missed hint what each run has is counted; else a run that is new here is only waited for.
+    async fn read_list(&mut self, is_missed: bool) -> Result<(), Error> {
         let projects = projects_list(&*self.deps.store.snapshot().await?).await?;
         for NamedProject { number: project, .. } in projects {
             let mut range = keys::unfolded_all(project);
@@ -231,7 +267,7 @@ impl Folder {
                 for (key, _) in &page.rows {
                     self.heartbeat.beat();
                     let (number,): (u64,) = keys::tail(&prefix, key)?;
-                    match self.read_run(project, RunNumber(number)).await {
+                    match self.read_run((project, RunNumber(number)), is_missed).await {
                         Err(error) if !error.is_temporary() => {
                             tracing::error!(number, %error, "a run cannot be folded");
                         }
@@ -247,17 +283,27 @@ impl Folder {
         Ok(())
     }
 
-    async fn read_run(&mut self, project: Project, number: RunNumber) -> Result<(), Error> {
+    async fn read_run(&mut self, key: (Project, RunNumber), is_missed: bool) -> Result<(), Error> {
+        // A run that is known already stays as silent as it is.
+        let known = self.pending.get(&key).map(|pending| (pending.next_block, pending.touched_us));
+        if known.is_some() && !is_missed {
+            return Ok(());
+        }
+        let (project, number) = key;
         let snapshot = self.deps.store.snapshot().await?;
         let Some(id) = run_id_of(&*snapshot, project, number).await? else { return Ok(()) };
-        let document = document_get(&*snapshot, project, number).await?;
-        let series = RunSeries::open(&*snapshot, RunPlace { project, number }).await?;
-        let is_ended = series.is_folding() || document.is_some_and(|document| !document.props.active);
-        // A run that is known already stays as silent as it is.
-        let touched_us = self.pending.get(&(project, number)).map(|pending| pending.touched_us);
-        let touched_us = touched_us.unwrap_or_else(|| self.deps.now_us());
-        let pending = Pending { id, unfolded: series.unfolded()?, is_ended, touched_us };
-        self.pending.insert((project, number), pending);
+        let (mut unfolded, mut is_ended) = (Unfolded::default(), false);
+        if is_missed {
+            let document = document_get(&*snapshot, project, number).await?;
+            let series = RunSeries::open(&*snapshot, RunPlace { project, number }).await?;
+            is_ended = series.is_folding() || document.is_some_and(|document| !document.props.active);
+            unfolded = series.unfolded()?;
+        }
+        let (next_block, touched_us) = match known {
+            Some(known) => known,
+            None => (writing_get(&*snapshot, project, number).await?.next_block, self.deps.now_us()),
+        };
+        self.pending.insert(key, Pending { id, unfolded, is_ended, next_block, touched_us });
         Ok(())
     }
 
@@ -346,20 +392,21 @@ impl Folder {
 
 #[cfg(test)]
 mod tests {
+    use matyan_model::run::run_find;
+
     use super::*;
-    use crate::tests::harness::World;
+    use crate::{
+        apply::RunWriter,
+        tests::harness::{P, TestRecord, World, record},
+    };
+
+    fn folder(world: &World) -> (FoldNotices, Folder) {
+        Folder::new(world.deps.clone(), Metrics::new(&prometheus::Registry::new()).unwrap())
+    }
 
     /// Whether it counts as hanging after a while.
     async fn hangs(world: &World) -> bool {
-        let (_sender, notices) = mpsc::channel(1);
-        let folder = Folder {
-            deps: world.deps.clone(),
-            metrics: Metrics::new(&prometheus::Registry::new()).unwrap(),
-            heartbeat: Heartbeat::at_work("folding"),
-            notices,
-            missed: Arc::new(AtomicBool::new(true)),
-            pending: HashMap::new(),
-        };
+        let (_notices, folder) = folder(world);
         let (heartbeat, stop) = (folder.heartbeat.clone(), CancellationToken::new());
         let folding = tokio::spawn(folder.run(stop.clone()));
         tokio::time::pause();
@@ -375,5 +422,100 @@ mod tests {
         tokio::time::resume();
         world.faults.crash();
         assert!(hangs(&world).await);
+    }
+
+    /// An ingestion worker: what it applies it folds.
+    struct Worker {
+        notices: FoldNotices,
+        folder: Folder,
+        stop: CancellationToken,
+    }
+
+    impl Worker {
+        fn new(world: &World) -> Self {
+            let (notices, folder) = folder(world);
+            Self { notices, folder, stop: CancellationToken::new() }
+        }
+
+        async fn apply(&mut self, world: &World, writer: &mut RunWriter, record: TestRecord) {
+            let run = RunKey { project: P, project_name: "".into(), id: RunId::new(&record.entry.run_id) };
+            let applied = world.apply_with(writer, vec![record]).await;
+            self.notices.notice(&run, applied.blocks, self.notices.room(1).await);
+            let notice = self.folder.notices.recv().await.unwrap();
+            self.folder.take(notice, &self.stop).await;
+        }
+
+        async fn look(&mut self) -> u64 {
+            self.folder.look(&self.stop).await;
+            self.folder.metrics.folds.get()
+        }
+    }
+
+    fn point(offset: u64, run: &str) -> TestRecord {
+        record(offset).run(run).define(0, &["loss"]).points(0, &[(Some(offset as i64), 0.5)])
+    }
+
+    /// How many blocks a run has.
+    async fn blocks(world: &World, run: &str) -> usize {
+        let snapshot = world.store().snapshot().await.unwrap();
+        let (number, _) = run_find(&*snapshot, P, &RunId::new(run)).await.unwrap().unwrap();
+        let listed = snapshot.get(&keys::unfolded(P, number)).await.unwrap().is_some();
+        let found = snapshot.scan(&keys::blocks(P, number), Scan::default()).await.unwrap().rows.len();
+        assert_eq!(listed, found > 0, "{run}");
+        found
+    }
+
+    /// The second knows the run from its start, and hears of nothing that the first writes.
+    #[tokio::test]
+    async fn a_run_is_folded_by_whoever_writes_it_and_when_it_is_silent_by_any() {
+        let world = World::new().await;
+        let (mut one, mut other) = (Worker::new(&world), Worker::new(&world));
+        let (mut writer, mut lost) = (world.writer("live"), world.writer("lost"));
+        one.apply(&world, &mut writer, point(0, "live")).await;
+        let minutes = |count: i64| world.now_us.fetch_add(count * 60_000_000, Ordering::Relaxed);
+        for offset in 1..20 {
+            assert_eq!((one.look().await, other.look().await), (0, 0), "at {offset}");
+            minutes(2);
+            one.apply(&world, &mut writer, point(offset, "live")).await;
+            assert!(one.folder.pending.len() <= 1 && other.folder.pending.len() <= 1);
+        }
+        assert_eq!(blocks(&world, "live").await, 20);
+        // Neither hears of this one, and whoever wrote it is gone.
+        world.apply_with(&mut lost, vec![point(0, "lost")]).await;
+        drop(one);
+        for _ in 0..8 {
+            minutes(2);
+            other.look().await;
+        }
+        assert_eq!((blocks(&world, "live").await, blocks(&world, "lost").await), (0, 0));
+        assert!(other.folder.pending.is_empty());
+        let read = world.read_run("live").await.unwrap();
+        assert_eq!(read.metrics[0].1.steps, (0..20).collect::<Vec<_>>());
+    }
+
+    /// Both find it at once, and it takes more than one transaction.
+    #[tokio::test]
+    async fn rule_17_two_processes_may_fold_one_silent_run() {
+        const SERIES: u32 = 300;
+        let world = World::new().await;
+        let names: Vec<_> = (0..SERIES).map(|series| format!("s{series}")).collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let steps: Vec<_> = (0..1_000).map(|step| (Some(step), 0.5)).collect();
+        let wide =
+            (0..SERIES).fold(record(0).define(0, &names), |record, series| record.points(series, &steps));
+        world.apply(vec![wide]).await;
+        let mut workers = [Worker::new(&world), Worker::new(&world)];
+        for worker in &mut workers {
+            worker.folder.read_list(false).await.unwrap();
+        }
+        world.now_us.fetch_add(SILENT_US + 1, Ordering::Relaxed);
+        let [one, other] = &mut workers;
+        tokio::join!(one.look(), other.look());
+        assert!(one.folder.pending.is_empty() && other.folder.pending.is_empty());
+        assert_eq!(blocks(&world, "r").await, 0);
+        let read = world.read_run("r").await.unwrap();
+        let expected: Vec<_> = (0..1_000).collect();
+        let whole = read.metrics.iter().filter(|(_, points)| points.steps == expected);
+        assert_eq!(whole.count(), SERIES as usize);
     }
 }

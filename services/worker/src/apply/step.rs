@@ -47,6 +47,8 @@ pub(super) enum Mode {
 pub(crate) struct Blocks {
     pub(crate) number: RunNumber,
     pub(crate) blocks: Vec<Bytes>,
+    /// Where the run's next block goes.
+    pub(crate) next_block: u64,
     /// The run has ended.
     pub(crate) is_ended: bool,
 }
@@ -370,8 +372,8 @@ impl<'a> Step<'a> {
                 batch.add(keys::project_counter(project, counter), after - before);
             }
         }
-        let is_ended = self.is_ended;
-        (!blocks.is_empty() || is_ended).then_some(Blocks { number, blocks, is_ended })
+        let (next_block, is_ended) = (live.writing.next_block, self.is_ended);
+        (!blocks.is_empty() || is_ended).then_some(Blocks { number, blocks, next_block, is_ended })
     }
 }
 

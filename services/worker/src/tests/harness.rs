@@ -36,14 +36,14 @@ use crate::{
     record::Entry,
 };
 
-pub(super) const P: Project = Project(0);
+pub(crate) const P: Project = Project(0);
 
 pub(crate) struct World {
     pub(crate) deps: Deps,
     /// What tests read, and workers through `faults`.
     inner: Arc<EmbeddedStore>,
     pub(crate) faults: Arc<FaultStore>,
-    pub(super) now_us: Arc<AtomicI64>,
+    pub(crate) now_us: Arc<AtomicI64>,
     pub(super) log: Arc<EmbeddedLog>,
     pub(super) dead_letters: DeadLetters,
     metrics: Metrics,
@@ -95,7 +95,7 @@ impl World {
         (self.deps.log_reader, self.deps.log_writer, self.log) = (log.clone(), log.clone(), log);
     }
 
-    pub(super) fn store(&self) -> &dyn Store {
+    pub(crate) fn store(&self) -> &dyn Store {
         &*self.inner
     }
 
@@ -103,17 +103,17 @@ impl World {
         &*self.deps.blobs
     }
 
-    pub(super) fn writer(&self, run: &str) -> RunWriter {
+    pub(crate) fn writer(&self, run: &str) -> RunWriter {
         let run = RunKey { project: P, project_name: "".into(), id: RunId::new(run) };
         RunWriter::new(self.deps.clone(), run, self.dead_letters.clone(), self.metrics.transactions.clone())
     }
 
     /// Applies records to run `r` by a writer that knows nothing yet.
-    pub(super) async fn apply(&self, records: Vec<TestRecord>) -> Applied {
+    pub(crate) async fn apply(&self, records: Vec<TestRecord>) -> Applied {
         self.apply_with(&mut self.writer("r"), records).await
     }
 
-    pub(super) async fn apply_with(&self, writer: &mut RunWriter, records: Vec<TestRecord>) -> Applied {
+    pub(crate) async fn apply_with(&self, writer: &mut RunWriter, records: Vec<TestRecord>) -> Applied {
         let applied =
             writer.apply(records.iter().map(TestRecord::entry).collect(), &CancellationToken::new()).await;
         assert!(applied.is_complete);
@@ -142,14 +142,14 @@ async fn open_log(path: &Path, number: u8) -> Arc<EmbeddedLog> {
 
 /// A record of the log that is about to be written: a batch of run `r`, received at its offset in seconds.
 #[derive(Clone, Debug)]
-pub(super) struct TestRecord {
+pub(crate) struct TestRecord {
     pub(super) log: u32,
     pub(super) offset: u64,
-    pub(super) entry: LogEntry,
+    pub(crate) entry: LogEntry,
     pub(super) batch: IngestionBatch,
 }
 
-pub(super) fn record(offset: u64) -> TestRecord {
+pub(crate) fn record(offset: u64) -> TestRecord {
     let entry =
         LogEntry { run_id: "r".into(), received_us: offset as i64 * 1_000_000, ..LogEntry::default() };
     TestRecord { log: 0, offset, entry, batch: IngestionBatch::default() }
@@ -161,7 +161,7 @@ impl TestRecord {
         self
     }
 
-    pub(super) fn run(mut self, run: &str) -> Self {
+    pub(crate) fn run(mut self, run: &str) -> Self {
         self.entry.run_id = run.to_owned();
         self
     }
@@ -211,7 +211,7 @@ impl TestRecord {
     }
 
     /// Definitions from this number on.
-    pub(super) fn define(mut self, base: u32, names: &[&str]) -> Self {
+    pub(crate) fn define(mut self, base: u32, names: &[&str]) -> Self {
         self.batch.series_base = base;
         self.batch
             .series
@@ -220,7 +220,7 @@ impl TestRecord {
     }
 
     /// Points of a series by number: steps (`None`: the next free one) and values.
-    pub(super) fn points(mut self, series: u32, points: &[(Option<i64>, f64)]) -> Self {
+    pub(crate) fn points(mut self, series: u32, points: &[(Option<i64>, f64)]) -> Self {
         self.batch.points.push(Points {
             series: vec![series; points.len()],
             values: points.iter().map(|(_, value)| *value).collect(),

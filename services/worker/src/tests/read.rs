@@ -20,11 +20,11 @@ use matyan_store::{Scan, Snapshot};
 use super::harness::{P, World};
 
 /// A live run.
-pub(super) struct RunRead {
+pub(crate) struct RunRead {
     pub(super) number: RunNumber,
     pub(super) props: Props,
     pub(super) params: Map,
-    pub(super) metrics: Vec<(Header, Points)>,
+    pub(crate) metrics: Vec<(Header, Points)>,
     pub(super) objects: Vec<(ObjectHeader, Vec<Object>)>,
     pub(super) lines: Vec<TerminalLine>,
     pub(super) records: Vec<(u64, LogRecord)>,
@@ -42,7 +42,7 @@ impl World {
         self.read_run("r").await
     }
 
-    pub(super) async fn read_run(&self, id: &str) -> Option<RunRead> {
+    pub(crate) async fn read_run(&self, id: &str) -> Option<RunRead> {
         let snapshot = self.store().snapshot().await.unwrap();
         let snapshot = &*snapshot;
         let (number, document) = run_find(snapshot, P, &RunId::new(id)).await.unwrap()?;
