@@ -1,5 +1,5 @@
 //! How old the oldest record is that is not applied. It is told every second, whatever the loop that applies waits for:
-//! while the store is away it grows.
+//! while the store is away it grows. What a log holds that does not answer nobody here knows: of that the lag's silence tells.
 
 use std::{
     convert::Infallible,

@@ -128,21 +128,24 @@ impl Progress {
         true
     }
 
-    /// How many records of each partition that it has are not applied; of those that it has no more it says nothing. Whoever stops
-    /// does not wait for the log.
+    /// How many records of each partition that it has are not applied. Of those that it has no more it says nothing, and of none
+    /// while the log does not answer: what was true before would hide that. Whoever stops does not wait for the log.
     async fn tell_lag(&mut self) {
         let told = self.told.borrow().clone();
         let described = tokio::select! {
             described = self.deps.log_writer.describe(Topic::Ingestion) => described,
             () = is_over(self.told.clone()) => return,
         };
-        let info = match described {
-            Ok(info) => info,
-            Err(error) => return tracing::debug!(%error, "the lag is not known"),
+        let known = match described {
+            Ok(info) => info.partitions,
+            Err(error) => {
+                tracing::debug!(%error, "the lag is not known");
+                Vec::new()
+            }
         };
         let before = std::mem::take(&mut self.lagging);
         for (partition, position) in &told {
-            let Some(bounds) = info.partitions.get(*partition as usize) else { continue };
+            let Some(bounds) = known.get(*partition as usize) else { continue };
             let lag = bounds.end.saturating_sub(position.next().max(bounds.first));
             self.lag.with_label_values(&[&partition.to_string()]).set(lag as f64);
             self.lagging.insert(*partition);

@@ -77,9 +77,10 @@ async fn who_has_no_partition_tells_no_lag() {
     worker.stop().await.unwrap();
 }
 
-/// A log that describes itself until it is told to say nothing.
+/// A log that describes itself until it is told to fail, or to say nothing.
 struct Falling {
     inner: Arc<dyn LogWriter>,
+    is_away: AtomicBool,
     is_silent: AtomicBool,
     /// Questions since then.
     unanswered: AtomicU64,
@@ -96,18 +97,40 @@ impl LogWriter for Falling {
             self.unanswered.fetch_add(1, Ordering::Relaxed);
             std::future::pending().await
         }
+        if self.is_away.load(Ordering::Relaxed) {
+            return Err(matyan_log::Error::unavailable("away"));
+        }
         self.inner.describe(topic).await
     }
+}
+
+impl Falling {
+    fn of(world: &World) -> Arc<Self> {
+        let (is_away, is_silent, unanswered) = Default::default();
+        Arc::new(Self { inner: world.log.clone(), is_away, is_silent, unanswered })
+    }
+}
+
+/// Otherwise one that reaches no broker shows the lag of better days, and nobody is woken.
+#[tokio::test]
+async fn who_does_not_reach_the_log_tells_no_lag() {
+    let mut world = World::new().await;
+    let log = Falling::of(&world);
+    world.deps.log_writer = log.clone();
+    let settings = IngestSettings { trim_every: Duration::from_millis(5), ..IngestSettings::default() };
+    let worker = world.work_with(settings).await;
+    partitions_are_told_of(&worker.metrics, 1).await;
+    log.is_away.store(true, Ordering::Relaxed);
+    partitions_are_told_of(&worker.metrics, 0).await;
+    log.is_away.store(false, Ordering::Relaxed);
+    partitions_are_told_of(&worker.metrics, 1).await;
+    worker.stop().await.unwrap();
 }
 
 #[tokio::test]
 async fn whoever_stops_does_not_wait_for_the_lag() {
     let mut world = World::new().await;
-    let log = Arc::new(Falling {
-        inner: world.log.clone(),
-        is_silent: AtomicBool::default(),
-        unanswered: AtomicU64::default(),
-    });
+    let log = Falling::of(&world);
     world.deps.log_writer = log.clone();
     let settings = IngestSettings { trim_every: Duration::from_millis(5), ..IngestSettings::default() };
     let worker = world.work_with(settings).await;
