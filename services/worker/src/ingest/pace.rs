@@ -1,5 +1,8 @@
 //! When the log is read: at once while it has something, and else not before a rest since it was last waited for. What comes
 //! one by one meanwhile is then applied together; what comes alone waits for nothing.
+//!
+//! A rest that is given up for something else begins again with a look at the log. Mostly that is a writer's finished turn: it is
+//! free then, and what has come by now it may have at once.
 
 use std::time::Duration;
 
@@ -106,5 +109,9 @@ mod tests {
         assert_eq!(taken(&mut given).await, millis(40) + REST);
         give_in(1, 1);
         assert_eq!(taken(&mut given).await, millis(41) + REST);
+        // Given up in the middle of the rest, it looks before it rests on.
+        assert!(tokio::time::timeout(millis(1), taken(&mut given)).await.is_err());
+        give.send(delivery(1)).unwrap();
+        assert_eq!(taken(&mut given).await, millis(42) + REST);
     }
 }
