@@ -93,7 +93,9 @@ impl Entry {
                 Ok(items) => Ok(Batch { items, has_own_dictionary: self.sent.is_none() }),
                 Err(error) => Err(format!("its batch cannot be decoded: {error}")),
             },
-            Content::Envelope(envelope) => Ok(Batch { items: envelope.batch()?, has_own_dictionary: true }),
+            Content::Envelope(envelope) => {
+                Ok(Batch { items: envelope.batch(&self.run_id)?, has_own_dictionary: true })
+            }
             Content::Unreadable { reason, .. } => Err(reason.clone()),
         }
     }

@@ -53,7 +53,7 @@ pub(super) fn read(record: &Record) -> Result<Entry, String> {
 }
 
 impl Envelope {
-    pub(super) fn batch(&self) -> Result<IngestionBatch, String> {
+    pub(super) fn batch(&self, run: &RunId) -> Result<IngestionBatch, String> {
         let mut payload = self.payload.clone();
         if self.kind == "log_metric" && !matches!(payload.get("value"), Some(Value::Map(_))) {
             return metric(&mut payload);
@@ -65,15 +65,15 @@ impl Envelope {
             }),
             "finish_run" => Kind::FinishRun(pb::FinishRun {}),
             "set_run_property" => Kind::SetRunProperty(pb::SetRunProperty {
-                name: limited_text(&mut payload, "name", limits::NAME_BYTES)?,
-                description: limited_text(&mut payload, "description", limits::DESCRIPTION_BYTES)?,
+                name: limited_text(run, &mut payload, "name", limits::NAME_BYTES)?,
+                description: limited_text(run, &mut payload, "description", limits::DESCRIPTION_BYTES)?,
                 archived: optional_bool(&payload, "archived")?,
-                experiment: limited_text(&mut payload, "experiment", limits::NAME_BYTES)?,
+                experiment: limited_text(run, &mut payload, "experiment", limits::NAME_BYTES)?,
             }),
-            "add_tag" => Kind::AddTag(pb::AddTag { name: text_of(&mut payload, "tag_name")? }),
-            "remove_tag" => Kind::RemoveTag(pb::RemoveTag { name: text_of(&mut payload, "tag_name")? }),
+            "add_tag" => Kind::AddTag(pb::AddTag { name: tag_name(run, &mut payload)? }),
+            "remove_tag" => Kind::RemoveTag(pb::RemoveTag { name: tag_name(run, &mut payload)? }),
             "log_hparams" => Kind::LogParams(pb::LogParams { value: map_of(&payload, "value")? }),
-            "log_custom_object" | "log_metric" => object(&mut payload)?,
+            "log_custom_object" | "log_metric" => object(run, &mut payload)?,
             "log_terminal_line" => Kind::LogTerminalLine(pb::LogTerminalLine {
                 line: text_of(&mut payload, "line")?,
                 step: integer(&payload, "step")?.ok_or("`step` is missing")?,
@@ -82,7 +82,7 @@ impl Envelope {
             "blob_ref" => Kind::BlobRef(pb::BlobRef {
                 key: text_of(&mut payload, "s3_key")?,
                 path: text_of(&mut payload, "artifact_path")?,
-                content_type: optional_text(&mut payload, "content_type")?
+                content_type: limited_text(run, &mut payload, "content_type", limits::CONTENT_TYPE_BYTES)?
                     .unwrap_or_else(|| "application/octet-stream".to_owned()),
                 ..pb::BlobRef::default()
             }),
@@ -123,8 +123,14 @@ fn metric(payload: &mut Map) -> Result<IngestionBatch, String> {
     Ok(IngestionBatch { series: vec![series], points: vec![points], ..IngestionBatch::default() })
 }
 
-fn object(payload: &mut Map) -> Result<Kind, String> {
-    let dtype = optional_text(payload, "dtype")?.unwrap_or_else(|| "custom".to_owned());
+/// Cut alike where it is added and where it is removed.
+fn tag_name(run: &RunId, payload: &mut Map) -> Result<String, String> {
+    limited_text(run, payload, "tag_name", limits::NAME_BYTES)?.ok_or_else(|| missing("tag_name"))
+}
+
+fn object(run: &RunId, payload: &mut Map) -> Result<Kind, String> {
+    let dtype = limited_text(run, payload, "dtype", limits::DTYPE_BYTES)?;
+    let dtype = dtype.unwrap_or_else(|| "custom".to_owned());
     Ok(Kind::LogObject(pb::LogObject {
         name: text_of(payload, "name")?,
         context: context(payload)?,
@@ -155,7 +161,11 @@ fn log_record(payload: &mut Map) -> Result<Kind, String> {
 }
 
 fn text_of(map: &mut Map, name: &str) -> Result<String, String> {
-    optional_text(map, name)?.ok_or_else(|| format!("`{name}` is missing"))
+    optional_text(map, name)?.ok_or_else(|| missing(name))
+}
+
+fn missing(name: &str) -> String {
+    format!("`{name}` is missing")
 }
 
 fn optional_text(map: &mut Map, name: &str) -> Result<Option<String>, String> {
@@ -167,10 +177,11 @@ fn optional_text(map: &mut Map, name: &str) -> Result<Option<String>, String> {
 }
 
 /// The frontier of Matyan 0.3 knew no limits, and its clients wait for no better text.
-fn limited_text(map: &mut Map, name: &str, most: usize) -> Result<Option<String>, String> {
+fn limited_text(run: &RunId, map: &mut Map, name: &str, most: usize) -> Result<Option<String>, String> {
     let mut text = optional_text(map, name)?;
     if let Some(long) = text.as_mut().filter(|text| text.len() > most) {
-        tracing::warn!(name, bytes = long.len(), most, "a text is cut to what a run may have");
+        let (run, bytes) = (run.as_str(), long.len());
+        tracing::warn!(run, name, bytes, most, "a text is cut to what a run may have");
         long.truncate(long.floor_char_boundary(most));
     }
     Ok(text)

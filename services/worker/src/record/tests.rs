@@ -1,6 +1,9 @@
 //! Both forms of a record, and what cannot be read.
 
-use matyan_proto::{ingest::v1::event::Kind, limits};
+use matyan_proto::{
+    ingest::v1::{self as pb, event::Kind},
+    limits,
+};
 
 use super::*;
 
@@ -124,14 +127,35 @@ fn what_cannot_be_read_is_kept_as_it_is() {
 
 #[test]
 fn texts_of_an_old_frontier_are_cut_to_what_a_run_may_have() {
-    let name = "ö".repeat(limits::NAME_BYTES);
-    let envelope = format!(
-        r#"{{"type":"set_run_property","run_id":"r","timestamp":"","payload":{{"name":"{name}","description":"short"}}}}"#
-    );
-    let batch = Entry::read(0, 0, record(envelope, &[])).batch().unwrap();
-    let Some(Kind::SetRunProperty(set)) = &batch.items.events[0].kind else { panic!("{batch:?}") };
-    assert_eq!(set.name(), &name[..limits::NAME_BYTES]);
-    assert_eq!((set.description(), &set.experiment), ("short", &None));
+    let read = |kind: &str, field: &str, text: &str| {
+        let rest = r#""s3_key":"r/a","artifact_path":"a","value":{},"step":1"#;
+        let rest =
+            if kind == "log_custom_object" { format!(r#"{rest},"name":"o""#) } else { rest.to_owned() };
+        let envelope = format!(
+            r#"{{"type":"{kind}","run_id":"r","timestamp":"","payload":{{"{field}":"{text}",{rest}}}}}"#
+        );
+        let batch = Entry::read(0, 0, record(envelope, &[])).batch().unwrap();
+        match batch.items.events[0].kind.clone().unwrap() {
+            Kind::SetRunProperty(set) => set.name.or(set.description).or(set.experiment).unwrap(),
+            Kind::AddTag(pb::AddTag { name }) | Kind::RemoveTag(pb::RemoveTag { name }) => name,
+            Kind::LogObject(object) => object.dtype,
+            Kind::BlobRef(blob) => blob.content_type,
+            other => panic!("{other:?}"),
+        }
+    };
+    for (kind, field, most) in [
+        ("set_run_property", "name", limits::NAME_BYTES),
+        ("set_run_property", "description", limits::DESCRIPTION_BYTES),
+        ("set_run_property", "experiment", limits::NAME_BYTES),
+        ("add_tag", "tag_name", limits::NAME_BYTES),
+        ("remove_tag", "tag_name", limits::NAME_BYTES),
+        ("blob_ref", "content_type", limits::CONTENT_TYPE_BYTES),
+        ("log_custom_object", "dtype", limits::DTYPE_BYTES),
+    ] {
+        let long = format!("x{}", "ö".repeat(most / 2));
+        assert_eq!(read(kind, field, &long), long[..most - 1], "{kind} {field}");
+        assert_eq!(read(kind, field, &long[..most - 1]), long[..most - 1], "{kind} {field}");
+    }
 }
 
 #[test]
