@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 
+use futures::TryStreamExt as _;
 use matyan_blob::{BlobKey, Blobs, Listed, RunFolder};
 use matyan_log::LogWriter;
 use matyan_model::{
@@ -156,13 +157,23 @@ impl<'s> Orphans<'s> {
             ObjectValue::Blob(blob) => {
                 let key = BlobKey::in_project(project_name, &blob.key)?;
                 found.insert(blob.key);
-                let Some((_, content)) = self.blobs.read(&key, None).await? else {
-                    return Ok(None);
-                };
-                futures::TryStreamExt::try_collect::<Vec<_>>(content).await?.concat().into()
+                match self.read(&key).await {
+                    Ok(Some(bytes)) => bytes.into(),
+                    Ok(None) => return Ok(None),
+                    // It says nothing of others: that the bucket answers is known from its list.
+                    Err(error) => {
+                        tracing::warn!(key = key.as_str(), %error, "a run keeps its blobs, as one cannot be read");
+                        return Ok(None);
+                    }
+                }
             }
         };
         Ok(cbor::decode(&bytes).ok())
+    }
+
+    async fn read(&self, key: &BlobKey) -> matyan_blob::Result<Option<Vec<u8>>> {
+        let Some((_, content)) = self.blobs.read(key, None).await? else { return Ok(None) };
+        Ok(Some(content.try_collect::<Vec<_>>().await?.concat()))
     }
 }
 

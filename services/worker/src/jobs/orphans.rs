@@ -28,11 +28,11 @@ pub(crate) async fn sweep(deps: &Deps, metrics: &Metrics, stop: &CancellationTok
             for (number, document) in page.runs {
                 let id = RunId::new(document.props.run_id);
                 match sweep_run(&orphans, metrics, &project, &id, number).await {
-                    // What cannot be read may refer to any blob of its run, and to none of another.
+                    // Its folder cannot be looked into, which says nothing of the next run's, unless it is the bucket.
                     Err(matyan_upkeep::Error::Blobs(error)) => {
                         tracing::warn!(run = id.as_str(), %error, "a run keeps the blobs that it has");
                         metrics.blob_failures.inc();
-                        failed += u32::from(is_of_bucket(&error));
+                        failed = if is_of_bucket(&error) { failed + 1 } else { 0 };
                         if failed == IN_A_ROW {
                             return Err(matyan_upkeep::Error::Blobs(error).into());
                         }

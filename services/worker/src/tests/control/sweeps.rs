@@ -118,10 +118,39 @@ async fn rule_16_a_run_that_cannot_be_read_holds_up_no_other() {
         jobs::sweep_orphans(&world.deps, &metrics, &CancellationToken::new()).await.unwrap();
         assert_eq!(left().await, remain, "{call:?}");
     }
-    assert_eq!(metrics.blob_failures.get(), 4);
+    assert_eq!(metrics.blob_failures.get(), 3, "an object that cannot be read is none of the bucket's");
     world.deps.blobs = inner.clone();
     jobs::sweep_orphans(&world.deps, &metrics, &CancellationToken::new()).await.unwrap();
     assert_eq!(left().await, 0);
+}
+
+/// However many there are of them, as where old objects lie in a store that gives none back.
+#[tokio::test]
+async fn rule_16_runs_that_cannot_be_read_end_no_round() {
+    let mut world = World::new().await;
+    let (bad, large) = (jobs::IN_A_ROW + 1, "x".repeat(100_000));
+    let unreadable = (0..bad).map(|at| record(0).run(&format!("bad{at}")).create().object("o", None, &large));
+    let sweepable = |run| record(0).run(run).create();
+    world.append([sweepable("first")]).await;
+    world.append(unreadable).await;
+    world.append([sweepable("last")]).await;
+    let worker = world.work().await;
+    world.applied(0, u64::from(bad) + 1).await;
+    worker.stop().await.unwrap();
+    for run in (0..bad).map(|at| format!("bad{at}")).chain(["first".into(), "last".into()]) {
+        world.put_blob(&format!("{run}/orphan")).await;
+    }
+    world.now_us.store(1_000_000_000 + 8 * 24 * HOUR_US, Ordering::Relaxed);
+    let inner = world.deps.blobs.clone();
+    world.deps.blobs = Arc::new(Faulty::new(inner, |call| match call {
+        Call::Read => BlobFault::Refuse,
+        _ => BlobFault::None,
+    }));
+    let metrics = Metrics::new(&Registry::new()).unwrap();
+    jobs::sweep_orphans(&world.deps, &metrics, &CancellationToken::new()).await.unwrap();
+    for (run, is_kept) in [("first", false), ("bad0", true), ("last", false)] {
+        assert_eq!(world.has_blob(&format!("{run}/orphan")).await, is_kept, "{run}");
+    }
 }
 
 /// With the bucket away no run is looked at after a few of them, and the round counts for nothing.
