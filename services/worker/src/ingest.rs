@@ -352,7 +352,8 @@ impl Ingestion {
             }
             Some(None) => {
                 let reason = format!("there is no project `{}`", entry.project);
-                entry.content = Content::Unreadable { reason, value: entry.raw() };
+                let (value, content_type) = (entry.raw(), entry.content_type());
+                entry.content = Content::Unreadable { reason, value, content_type };
                 Some((Project::default(), "".into()))
             }
             None => None,

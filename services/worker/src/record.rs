@@ -31,6 +31,8 @@ pub(crate) struct Entry {
     pub(crate) content: Content,
     /// What it takes of the window.
     pub(crate) bytes: usize,
+    /// The trace context that the record came with.
+    pub(crate) trace: Option<Bytes>,
     /// Goes on with the trace that brought it into the log, until it is applied.
     pub(crate) span: Span,
 }
@@ -39,8 +41,13 @@ pub(crate) struct Entry {
 pub(crate) enum Content {
     Batch(Bytes),
     Envelope(Box<envelope::Envelope>),
-    Unreadable { reason: String, value: Bytes },
+    Unreadable { reason: String, value: Bytes, content_type: &'static str },
 }
+
+/// Of a batch as it is parked.
+pub(crate) const BATCH_TYPE: &str = "application/x-protobuf;type=matyan.ingest.v1.IngestionBatch";
+const ENVELOPE_TYPE: &str = "application/json";
+const UNKNOWN_TYPE: &str = "application/octet-stream";
 
 /// A batch to be applied.
 #[derive(Debug)]
@@ -69,14 +76,15 @@ impl Entry {
             caller: String::new(),
             received_us: record.appended_us,
             sent: None,
-            content: Content::Unreadable { reason, value: record.value.clone() },
+            content: Content::Unreadable { reason, value: record.value.clone(), content_type: UNKNOWN_TYPE },
             bytes,
+            trace: trace(&record).cloned(),
             span: Span::none(),
         };
         match read {
             Ok(entry) if (1..=limits::RUN_ID_BYTES).contains(&entry.run_id.as_str().len()) => {
                 let span = span(&record, &entry.run_id, position);
-                Self { position, bytes, span, ..entry }
+                Self { position, bytes, trace: trace(&record).cloned(), span, ..entry }
             }
             Ok(entry) => {
                 let size = entry.run_id.as_str().len();
@@ -108,13 +116,24 @@ impl Entry {
             Content::Unreadable { value, .. } => value.clone(),
         }
     }
+
+    /// Of these bytes.
+    pub(crate) fn content_type(&self) -> &'static str {
+        match &self.content {
+            Content::Batch(_) => BATCH_TYPE,
+            Content::Envelope(_) => ENVELOPE_TYPE,
+            Content::Unreadable { content_type, .. } => content_type,
+        }
+    }
 }
 
-/// None where nobody has begun a trace.
+/// None where nobody has begun one.
+fn trace(record: &Record) -> Option<&Bytes> {
+    record.headers.iter().find(|(name, _)| name == TRACEPARENT).map(|(_, trace)| trace)
+}
+
 fn span(record: &Record, run_id: &RunId, position: LogPosition) -> Span {
-    let Some((_, trace)) = record.headers.iter().find(|(name, _)| name == TRACEPARENT) else {
-        return Span::none();
-    };
+    let Some(trace) = trace(record) else { return Span::none() };
     let LogPosition { log, partition, offset } = position;
     let run_id = run_id.as_str();
     let span = tracing::info_span!(target: TARGET, parent: None, "apply", run_id, log, partition, offset);
@@ -157,6 +176,7 @@ fn read_entry(record: &Record) -> Result<Entry, String> {
         sent,
         content: Content::Batch(entry.batch),
         bytes: 0,
+        trace: None,
         span: Span::none(),
     })
 }

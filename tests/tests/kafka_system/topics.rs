@@ -176,6 +176,7 @@ pub(crate) async fn rule_03_a_partition_overtaken_by_retention_stops_alone(broke
 }
 
 pub(crate) async fn rule_08_poison_and_a_dead_letter_topic_that_is_away(broker: &Broker) {
+    const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let scene = Scene::start(broker, "poison", 1).await;
     let long = "x".repeat(300);
     let poison: &[(&[u8], &[u8])] = &[
@@ -192,7 +193,7 @@ pub(crate) async fn rule_08_poison_and_a_dead_letter_topic_that_is_away(broker: 
     for (key, value) in poison {
         write(&scene, "run", written..written + 2).await;
         written += 2;
-        scene.admin.write(&scene.ingestion, key, value, &[]).await;
+        scene.admin.write(&scene.ingestion, key, value, &[("traceparent", TRACE)]).await;
     }
     write(&scene, "run", written..written + 2).await;
     written += 2;
@@ -212,6 +213,18 @@ pub(crate) async fn rule_08_poison_and_a_dead_letter_topic_that_is_away(broker: 
     assert_eq!(copied, values);
     let reasons = copies.iter().filter_map(|copy| header(copy, "matyan-reason"));
     assert_eq!(reasons.filter(|reason| !reason.is_empty()).count(), poison.len());
+    let stood = scene.admin.read(&scene.ingestion);
+    for copy in &copies {
+        let position = header(copy, "matyan-position").expect("it tells where it stood");
+        let original = stood.iter().find(|record| position == format!("0/0/{}/0", record.offset()));
+        let original = original.expect("it stands there").payload().unwrap_or_default();
+        assert_eq!(copy.payload().unwrap_or_default(), original, "at {position}");
+        let is_envelope = header(copy, "matyan-reason").is_some_and(|reason| reason.contains("`value`"));
+        let expected = if is_envelope { "application/json" } else { "application/octet-stream" };
+        assert_eq!(header(copy, "content-type").as_deref(), Some(expected), "at {position}");
+        assert_eq!(header(copy, "traceparent").as_deref(), Some(TRACE), "at {position}");
+        assert_eq!(header(copy, "matyan-project"), None, "it is in the default project");
+    }
 
     scene.admin.delete(&scene.dead_letters).await;
     for (key, value) in &poison[..2] {

@@ -1,9 +1,15 @@
 //! Copies of parked items for the dead-letter topic. They are made beside the line and never in it: a topic that is slow or
 //! away costs copies, which are counted, and no run waits for it. The store has every item.
+//!
+//! The key of a copy is the run id. Its headers: `matyan-reason`; `content-type`; `matyan-position`, where it stood in the log of
+//! ingestion: log, partition, offset and item, as `matyan parked ls` begins its ids; `matyan-project` (absent: the default one); and
+//! `traceparent`, if its record had one.
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use matyan_log::{LogWriter, NewRecord, Topic};
+use matyan_trace::TRACEPARENT;
 use prometheus::IntCounter;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
@@ -69,7 +75,7 @@ impl DeadLetters {
         let copy = |item: &ParkedItem| NewRecord {
             key: run.id.as_str().as_bytes().to_vec().into(),
             value: item.item.clone(),
-            headers: vec![("matyan-reason".to_owned(), item.reason.clone().into())],
+            headers: headers(item),
         };
         let copies = Copies { records: parked.iter().map(copy).collect(), _room: room };
         // There is place for as many copies as there is room, so only the task's end refuses one.
@@ -77,6 +83,20 @@ impl DeadLetters {
             self.dropped.inc_by(parked.len() as u64);
         }
     }
+}
+
+fn headers(item: &ParkedItem) -> Vec<(String, Bytes)> {
+    let at = item.at;
+    let position = format!("{}/{}/{}/{}", at.log, at.partition, at.offset, at.item);
+    let project = Some(&item.project).filter(|project| !project.is_empty());
+    let headers = [
+        ("matyan-reason", Some(item.reason.clone().into())),
+        ("content-type", Some(item.content_type.into())),
+        ("matyan-position", Some(position.into())),
+        ("matyan-project", project.map(|project| project.clone().into())),
+        (TRACEPARENT, item.trace.clone()),
+    ];
+    headers.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
 impl Copier {
@@ -95,17 +115,45 @@ impl Copier {
 
 #[cfg(test)]
 mod tests {
-    use matyan_model::ids::{Project, RunId};
+    use matyan_model::{
+        ids::{Project, RunId},
+        keys::ItemPosition,
+    };
 
     use super::*;
     use crate::tests::harness::Silent;
+
+    fn parked(item: Vec<u8>) -> ParkedItem {
+        ParkedItem {
+            reason: "bad".into(),
+            item: item.into(),
+            content_type: "text/plain",
+            at: ItemPosition { log: 1, partition: 2, offset: 3, item: 4 },
+            project: String::new(),
+            trace: None,
+        }
+    }
+
+    #[test]
+    fn a_copy_tells_where_its_item_comes_from() {
+        let check = |item: &ParkedItem, expected: &[(&str, &str)]| {
+            let headers = headers(item);
+            let told = headers.iter().map(|(name, value)| (&**name, std::str::from_utf8(value).unwrap()));
+            assert_eq!(told.collect::<Vec<_>>(), expected);
+        };
+        let plain =
+            [("matyan-reason", "bad"), ("content-type", "text/plain"), ("matyan-position", "1/2/3/4")];
+        check(&parked(Vec::new()), &plain);
+        let other = ParkedItem { project: "p".into(), trace: Some("00-t".into()), ..parked(Vec::new()) };
+        check(&other, &[&plain[..], &[("matyan-project", "p"), ("traceparent", "00-t")]].concat());
+    }
 
     #[tokio::test]
     async fn what_there_is_no_room_for_is_dropped_and_counted() {
         let dropped = IntCounter::new("dropped", "Dropped copies").unwrap();
         let (dead_letters, _copier) = DeadLetters::start(Arc::new(Silent), dropped.clone());
         let run = RunKey { project: Project::default(), project_name: "".into(), id: RunId::new("r") };
-        let item = |bytes| ParkedItem { reason: "bad".into(), item: vec![7; bytes].into() };
+        let item = |bytes| parked(vec![7; bytes]);
         dead_letters.copy(&run, &[item(15 << 20)]);
         assert_eq!(dropped.get(), 0);
         dead_letters.copy(&run, &[item(1 << 20), item(1 << 10)]);

@@ -4,7 +4,10 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use matyan_model::parked::{Parked, parked_put};
+use matyan_model::{
+    keys::ItemPosition,
+    parked::{Parked, parked_put},
+};
 use matyan_proto::ingest::v1::{Event, IngestionBatch, Points, SeriesDef};
 use prost::Message;
 
@@ -15,12 +18,19 @@ use super::{
     payloads::blob_put,
     step::{Mode, Step},
 };
+use crate::record::BATCH_TYPE;
 
 /// A parked item, for the dead-letter topic.
 #[derive(Clone, Debug)]
 pub(super) struct ParkedItem {
     pub(super) reason: String,
     pub(super) item: Bytes,
+    pub(super) content_type: &'static str,
+    pub(super) at: ItemPosition,
+    /// Its name; empty for the default one.
+    pub(super) project: String,
+    /// That of its record.
+    pub(super) trace: Option<Bytes>,
 }
 
 /// A larger item is moved to the blob store, so that parking it always fits a transaction.
@@ -35,7 +45,7 @@ impl Step<'_> {
         reason: &str,
     ) -> Result<(), Failure> {
         let batch = IngestionBatch { events: vec![event.clone()], ..IngestionBatch::default() };
-        self.park(record, item, batch.encode_to_vec().into(), reason).await
+        self.park(record, item, (batch.encode_to_vec().into(), BATCH_TYPE), reason).await
     }
 
     /// Parks neighbours that share the reason, as one item. They bring their definitions along, where there are any.
@@ -62,19 +72,32 @@ impl Step<'_> {
             points.series.fill(0);
         }
         batch.points.push(points);
-        self.park(record, item, batch.encode_to_vec().into(), reason).await
+        self.park(record, item, (batch.encode_to_vec().into(), BATCH_TYPE), reason).await
     }
 
     /// Parks a record of which no item can be read.
     pub(super) async fn park_record(&mut self, record: &Record, reason: &str) -> Result<(), Failure> {
         self.items += 1;
-        self.park(record, 0, record.entry.raw(), reason).await
+        self.park(record, 0, (record.entry.raw(), record.entry.content_type()), reason).await
     }
 
-    async fn park(&mut self, record: &Record, item: u32, bytes: Bytes, reason: &str) -> Result<(), Failure> {
+    async fn park(
+        &mut self,
+        record: &Record,
+        item: u32,
+        (bytes, content_type): (Bytes, &'static str),
+        reason: &str,
+    ) -> Result<(), Failure> {
         let at = Self::item_position(record, item);
         tracing::warn!(run = self.run.id.as_str(), ?at, reason, "parked what cannot be applied");
-        self.outcome.parked.push(ParkedItem { reason: reason.to_owned(), item: bytes.clone() });
+        self.outcome.parked.push(ParkedItem {
+            reason: reason.to_owned(),
+            item: bytes.clone(),
+            content_type,
+            at,
+            project: record.entry.project.clone(),
+            trace: record.entry.trace.clone(),
+        });
         let (bytes, reason) = match self.mode {
             Mode::Park { is_bare: true, .. } => (Bytes::new(), without(&bytes, reason)),
             Mode::Park { .. } | Mode::Apply { .. } => (bytes, reason.to_owned()),

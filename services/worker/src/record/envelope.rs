@@ -48,6 +48,7 @@ pub(super) fn read(record: &Record) -> Result<Entry, String> {
         sent: sent_of_headers(record)?,
         content: Content::Envelope(Box::new(Envelope { kind, payload, value: record.value.clone() })),
         bytes: 0,
+        trace: None,
         span: Span::none(),
     })
 }
