@@ -1,8 +1,12 @@
-//! Cross-origin rules as 0.3 answers them, word for word: browsers of its users are set up for that.
+//! Cross-origin rules as 0.3 answers them, word for word: browsers of its users are set up for that. One is ours: it served
+//! whatever the pages of others sent, only without letting them read the answer; here they write nothing.
 
 use axum::body::Body;
 use axum::response::Response;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
+
+use crate::error::ApiError;
 
 const METHODS: HeaderValue = HeaderValue::from_static("DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT");
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
@@ -50,6 +54,94 @@ pub(crate) fn allow(allowed: &[String], origin: Option<&HeaderValue>, headers: &
     }
 }
 
+/// Refuses what a page of another server would write. Browsers send plain POSTs and open WebSockets for any page, without
+/// asking first, and so reach servers that only their user reaches. Whoever is no browser names no origin.
+pub(crate) fn permit<B>(allowed: &[String], request: &Request<B>) -> Result<(), ApiError> {
+    let Some(origin) = request.headers().get(header::ORIGIN) else { return Ok(()) };
+    if !may_write(request) || is_allowed(allowed, origin) || is_own(request, origin) {
+        return Ok(());
+    }
+    let origin = String::from_utf8_lossy(origin.as_bytes());
+    let message = format!(
+        "pages of {origin} may not write here: name it in the server's CORS_ORIGINS, \
+         or have the proxy before the server pass on Host"
+    );
+    Err(ApiError::new(StatusCode::FORBIDDEN, message))
+}
+
+fn may_write<B>(request: &Request<B>) -> bool {
+    let is_reading = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    !is_reading || request.headers().contains_key(header::UPGRADE)
+}
+
+/// Whether the page came from the host that the request names. The scheme does not count: a proxy may have taken TLS off.
+fn is_own<B>(request: &Request<B>, origin: &HeaderValue) -> bool {
+    let text = |name: &str| request.headers().get(name)?.to_str().ok();
+    // No page can set it, and it passes through proxies that name another host.
+    if text("sec-fetch-site") == Some("same-origin") {
+        return true;
+    }
+    let Some(page) = origin.to_str().ok().and_then(|it| it.parse::<Uri>().ok()) else { return false };
+    let forwarded = text("x-forwarded-host").and_then(|it| it.split(',').next()).map(str::trim);
+    let hosts = [text("host"), forwarded, request.uri().authority().map(Authority::as_str)];
+    hosts.into_iter().flatten().filter_map(|it| it.parse().ok()).any(|host| is_of(&page, &host))
+}
+
+fn is_of(page: &Uri, host: &Authority) -> bool {
+    let default = match page.scheme_str() {
+        Some("https") => 443,
+        Some(_) => 80,
+        None => return false,
+    };
+    let is_same = |it: &Authority| {
+        let port = |it: &Authority| it.port_u16().unwrap_or(default);
+        it.host().eq_ignore_ascii_case(host.host()) && port(it) == port(host)
+    };
+    page.authority().is_some_and(is_same)
+}
+
 fn is_allowed(allowed: &[String], origin: &HeaderValue) -> bool {
     allowed.iter().any(|it| it.as_bytes() == origin.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(uri: &str, headers: &[(&str, &str)], expected: bool) {
+        let request = headers.iter().fold(Request::post(uri), |it, (name, value)| it.header(*name, *value));
+        let permitted = permit(&["http://ui.example".to_owned()], &request.body(()).unwrap());
+        assert_eq!(permitted.is_ok(), expected, "{uri} {headers:?}: {permitted:?}");
+    }
+
+    #[test]
+    fn pages_of_others_write_nothing() {
+        let [host, local] = ["here.example:1", "localhost"].map(|it| ("host", it));
+        check("/", &[host], true);
+        check("/", &[host, ("origin", "http://here.example:1")], true);
+        check("/", &[host, ("origin", "https://HERE.example:1")], true);
+        check("/", &[host, ("origin", "http://ui.example")], true);
+        check("/", &[host, ("origin", "https://ui.example")], false);
+        check("/", &[host, ("origin", "http://here.example:2")], false);
+        check("/", &[host, ("origin", "http://here.example")], false);
+        check("/", &[host, ("origin", "http://x.here.example:1")], false);
+        check("/", &[host, ("origin", "null")], false);
+        check("/", &[("host", "null"), ("origin", "null")], false);
+        check("/", &[host, ("origin", "")], false);
+        check("/", &[local, ("origin", "http://localhost:80")], true);
+        check("/", &[local, ("origin", "http://localhost:443")], false);
+        check("/", &[("origin", "http://localhost")], false);
+    }
+
+    #[test]
+    fn an_own_page_is_known_behind_a_proxy() {
+        let origin = ("origin", "https://here.example");
+        let (inner, outer) = (("host", "10.0.0.1:53800"), "x-forwarded-host");
+        check("/", &[inner, origin], false);
+        check("/", &[inner, origin, (outer, "here.example:443, 10.0.0.2")], true);
+        check("/", &[inner, origin, (outer, "10.0.0.2, here.example")], false);
+        check("/", &[inner, origin, ("sec-fetch-site", "same-origin")], true);
+        check("/", &[inner, origin, ("sec-fetch-site", "same-site")], false);
+        check("http://here.example/", &[origin], true);
+    }
 }

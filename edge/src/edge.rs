@@ -76,7 +76,10 @@ impl Edge {
     /// gRPC keeps its own statuses and has its own names for everything.
     async fn answer_identified(&self, request: Request<Body>) -> Response {
         let response = match grpc::is_grpc(request.headers()) {
-            true => self.grpc.answer(request).await,
+            true => match self.permit(&request) {
+                Ok(()) => self.grpc.answer(request).await,
+                Err(foreign) => foreign.into_response(),
+            },
             false => self.answer_http(request).await,
         };
         tracing::debug!(status = response.status().as_u16(), "answered");
@@ -103,7 +106,14 @@ impl Edge {
         response
     }
 
+    fn permit(&self, request: &Request<Body>) -> Result<(), ApiError> {
+        cors::permit(&self.services.settings().cors_origins, request)
+    }
+
     async fn route(&self, request: Request<Body>) -> Response {
+        if let Err(foreign) = self.permit(&request) {
+            return foreign.into_response();
+        }
         match (request.uri().path().strip_prefix(WEBSOCKETS), self.services.sockets()) {
             (Some(segment), Some(sockets)) if !segment.is_empty() && !segment.contains('/') => {
                 let run_id = percent_decode_str(segment).decode_utf8_lossy().into_owned();

@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 
+use http::Method;
 use serde_json::{Map, Value, json};
 
 use super::call::{Dialect, TIMEZONE};
@@ -152,8 +153,8 @@ fn responses(operation: &Operation, dialect: Dialect) -> Value {
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
     });
     let mut responses = Map::new();
-    for status in errors(operation).iter().chain(operation.failures) {
-        responses.insert((*status).to_owned(), error.clone());
+    for status in errors(operation).chain(operation.failures.iter().copied()) {
+        responses.insert(status.to_owned(), error.clone());
     }
     if operation.may_be_unready {
         responses.insert("503".to_owned(), success.clone());
@@ -163,11 +164,13 @@ fn responses(operation: &Operation, dialect: Dialect) -> Value {
 }
 
 /// Statuses of answers that are no success. What asks no service cannot fail.
-fn errors(operation: &Operation) -> &'static [&'static str] {
-    match operation.base {
+fn errors(operation: &Operation) -> impl Iterator<Item = &'static str> {
+    let of_services: &[&str] = match operation.base {
         Base::Root => &["405"],
         Base::Rest | Base::RestAndAim => &["400", "404", "405", "409", "413", "422", "503"],
-    }
+    };
+    let of_foreign_pages = (operation.method != Method::GET).then_some("403");
+    of_services.iter().copied().chain(of_foreign_pages)
 }
 
 fn error_schema() -> Value {

@@ -60,19 +60,29 @@ async fn reflection_lists_the_services() {
     assert!(names.contains(&"matyan.search.v1.SearchService".to_owned()), "{names:?}");
 }
 
-#[tokio::test]
-async fn a_browser_calls_by_grpc_web() {
-    let server = Server::start().await;
+fn from_a_page(origin: &str) -> Request<Body> {
     let message = request().encode_to_vec();
     let mut body = vec![0];
     body.extend_from_slice(&(message.len() as u32).to_be_bytes());
     body.extend_from_slice(&message);
-    let request = Request::post("/matyan.ingest.v1.IngestService/Presign")
+    Request::post("/matyan.ingest.v1.IngestService/Presign")
         .header("content-type", "application/grpc-web+proto")
-        .header("origin", "http://localhost:3000")
+        .header("origin", origin)
         .body(Body::from(body))
-        .unwrap();
-    let answer = server.http(request).await;
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_page_of_others_calls_nothing() {
+    let server = Server::start().await;
+    let answer = server.http(from_a_page("http://evil.example")).await;
+    assert_eq!((answer.status, answer.header("access-control-allow-origin")), (403, None));
+}
+
+#[tokio::test]
+async fn a_browser_calls_by_grpc_web() {
+    let server = Server::start().await;
+    let answer = server.http(from_a_page("http://localhost:3000")).await;
     assert_eq!(answer.status, 200);
     assert_eq!(answer.header("access-control-allow-origin"), Some("http://localhost:3000"));
     let exposed = answer.header("access-control-expose-headers").unwrap();

@@ -142,6 +142,30 @@ async fn browsers_are_told_what_they_may() {
     assert_eq!((foreign.status, foreign.header("access-control-allow-origin")), (404, None));
 }
 
+#[tokio::test]
+async fn pages_of_others_write_nothing() {
+    let server = Server::start().await;
+    let from = |origin: &str| {
+        Request::post("/api/v1/rest/artifacts/presign")
+            .header("host", "here:1")
+            .header("content-type", "text/plain")
+            .header("origin", origin)
+            .body(Body::from(r#"{"run_id": "r", "artifact_path": "x"}"#))
+            .unwrap()
+    };
+    for own in ["http://here:1", "http://localhost:3000"] {
+        assert_eq!(server.http(from(own)).await.status, 200, "{own}");
+    }
+    let foreign = server.http(from("http://evil.example")).await;
+    assert_eq!((foreign.status, foreign.header("access-control-allow-origin")), (403, None));
+    assert_eq!(foreign.json()["error"]["code"], "forbidden");
+    let told = foreign.json()["detail"].as_str().unwrap().to_owned();
+    assert!(told.contains("http://evil.example") && told.contains("CORS_ORIGINS"), "{told}");
+    let counted =
+        "matyan_http_requests_total{method=\"POST\",path_template=\"unmatched\",status_class=\"4xx\"}";
+    assert_eq!(server.metric(counted).await, "1");
+}
+
 fn upload(body: Body) -> Request<Body> {
     Request::put("/api/v1/rest/blobs/r/a%20b//c?expires=1&signature=s")
         .header("content-type", "image/png")

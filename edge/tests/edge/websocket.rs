@@ -9,6 +9,7 @@ use matyan_edge::Settings;
 use matyan_proto::ingest::v1::Rejection;
 use matyan_proto::ingest::v1::event::Kind;
 use tokio::io::AsyncWriteExt;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tonic::Status;
@@ -57,6 +58,25 @@ async fn both_spellings_of_the_path_are_accepted() {
     client.send(&tag("a")).await;
     client.ok().await;
     assert_eq!(server.frontier.received()[0].run_id, "a b");
+}
+
+#[tokio::test]
+async fn a_page_of_others_opens_no_socket() {
+    let server = Server::start().await;
+    let connect = async |origin: &str| {
+        let url = format!("ws://{}/api/v1/ws/runs/r", server.address);
+        let mut request = url.into_client_request().unwrap();
+        request.headers_mut().insert("origin", origin.parse().unwrap());
+        tokio_tungstenite::connect_async(request).await
+    };
+    for own in [&format!("http://{}", server.address), "http://localhost:3000"] {
+        connect(own).await.unwrap();
+    }
+    let refused = connect("http://evil.example").await;
+    let Err(Error::Http(answer)) = refused else { panic!("no answer but {refused:?}") };
+    assert_eq!(answer.status(), 403);
+    let told = String::from_utf8_lossy(answer.body().as_deref().unwrap_or_default()).into_owned();
+    assert!(told.contains("http://evil.example") && told.contains("CORS_ORIGINS"), "{told}");
 }
 
 #[tokio::test]
