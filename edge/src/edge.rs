@@ -8,7 +8,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
-use http::{Request, StatusCode, Uri};
+use http::{Method, Request, StatusCode, Uri};
 use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 use tower::ServiceExt;
@@ -27,6 +27,9 @@ const WEBSOCKETS: &str = "/api/v1/ws/runs/";
 
 /// Label of requests that no route has matched: their paths are not ours to count.
 const UNMATCHED: &str = "unmatched";
+
+/// Label of the methods that no route has: any word may be one.
+const OTHER: &str = "other";
 
 /// Answers the requests of one port. Cheap to clone.
 #[derive(Clone)]
@@ -101,7 +104,7 @@ impl Edge {
             ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error").into_response()
         });
         if self.services.settings().metrics_enabled && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            self.count(method.as_str(), &response, begun);
+            self.count(label(&method), &response, begun);
         }
         response
     }
@@ -140,6 +143,19 @@ impl Edge {
         if let Some(sockets) = self.services.sockets() {
             sockets.drain().await;
         }
+    }
+}
+
+fn label(method: &Method) -> &str {
+    match *method {
+        Method::GET
+        | Method::HEAD
+        | Method::POST
+        | Method::PUT
+        | Method::PATCH
+        | Method::DELETE
+        | Method::OPTIONS => method.as_str(),
+        _ => OTHER,
     }
 }
 

@@ -229,8 +229,14 @@ async fn requests_are_counted_by_route() {
     };
     assert_eq!(server.metric(&count("GET", "/health/live/", "2xx")).await, "2");
     assert_eq!(server.metric(&count("GET", "unmatched", "4xx")).await, "1");
+    for method in ["BREW", "WHEN", "TRACE"] {
+        let request = Request::builder().method(method).uri("/health/live").body(Body::empty()).unwrap();
+        assert_eq!(server.http(request).await.status, 405, "{method}");
+    }
+    assert_eq!(server.metric(&count("other", "/health/live/", "4xx")).await, "3");
     let text = server.get("/metrics/").await;
     assert_eq!(text.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    assert!(!String::from_utf8(text.body).unwrap().contains("BREW"));
 }
 
 #[tokio::test]
