@@ -10,6 +10,7 @@ mod error;
 mod grpc;
 mod identify;
 mod metrics;
+mod prompt;
 mod rest;
 mod serve;
 mod services;

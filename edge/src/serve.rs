@@ -19,9 +19,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::edge::Edge;
+use crate::prompt::Prompt;
 use crate::tls::Tls;
 
-/// A client that has connected has this long to send a request's head.
+/// A client has this long for each of its next steps: the handshake of TLS, its first bytes, the head of a request.
 const HEAD_TIME: Duration = Duration::from_secs(30);
 
 /// Silence after which a peer is asked whether it is still there.
@@ -110,8 +111,53 @@ where
         }
         async move { Ok::<_, Infallible>(edge.answer(request).await) }
     });
-    let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+    let stream = TokioIo::new(Prompt::new(stream, HEAD_TIME));
+    let serving = builder.serve_connection_with_upgrades(stream, service).into_owned();
     if let Err(error) = watcher.watch(serving).await {
         tracing::debug!(error = &*error, "a connection ended with an error");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::Registry;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tonic::service::Routes;
+
+    use super::*;
+    use crate::{Metrics, Settings, Transport, worker};
+
+    fn edge() -> Edge {
+        let metrics = Metrics::register(&Registry::new()).unwrap();
+        worker(Settings::default(), metrics, Transport::new(Routes::default()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_goes_on_with_nothing_is_not_waited_for() {
+        // As long as it lives, nobody is asked to end.
+        let graceful = GracefulShutdown::new();
+        for begun in ["", "PRI * HTTP/2.0\r\n", "GET /health/live HT"] {
+            let (mut client, stream) = duplex(1 << 10);
+            client.write_all(begun.as_bytes()).await.unwrap();
+            let serving = requests(stream, None, edge(), graceful.watcher());
+            timeout(100 * HEAD_TIME, serving).await.unwrap_or_else(|_| panic!("{begun:?} is waited for"));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_begins_late_is_served() {
+        let (mut client, stream) = duplex(1 << 10);
+        let graceful = GracefulShutdown::new();
+        let asking = async {
+            sleep(HEAD_TIME / 2).await;
+            let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+            client.write_all(request).await.unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        let serving = requests(stream, None, edge(), graceful.watcher());
+        let (answer, ()) = tokio::join!(asking, serving);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
 }

@@ -3,10 +3,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{FromRequestParts, RawPathParams};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http::request::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -14,6 +15,7 @@ use matyan_proto::limits::BATCH_BYTES;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use tokio::time::timeout;
 
 use super::shape::{parse_bool, parse_int};
 use super::table::{Input, Kind, Operation};
@@ -24,6 +26,9 @@ const BODY_BYTES: usize = BATCH_BYTES;
 
 /// Values in a JSON body: a batch of 100,000 series has fewer. In memory each is many times as long as in its text.
 const BODY_VALUES: usize = 1_000_000;
+
+/// Between two pieces of a JSON body. Uploads have none: whoever makes a file while it is sent may rest.
+const BODY_SILENCE: Duration = Duration::from_secs(30);
 
 pub(crate) const TIMEZONE: &str = "x-timezone-offset";
 
@@ -223,12 +228,49 @@ fn check_values(json: &[u8]) -> Result<(), ApiError> {
 }
 
 async fn read_whole(body: Body) -> Result<Bytes, ApiError> {
-    match Limited::new(body, BODY_BYTES).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            let message = format!("the body is larger than {BODY_BYTES} bytes");
-            Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message))
+    let (mut body, mut whole) = (Limited::new(body, BODY_BYTES), BytesMut::new());
+    loop {
+        let piece = timeout(BODY_SILENCE, body.frame()).await.map_err(|_| silent())?;
+        match piece {
+            Some(Ok(frame)) => whole.extend(frame.into_data().ok()),
+            Some(Err(error)) if error.is::<LengthLimitError>() => {
+                let message = format!("the body is larger than {BODY_BYTES} bytes");
+                return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message));
+            }
+            Some(Err(_)) => return Err(ApiError::new(StatusCode::BAD_REQUEST, "the body ended early")),
+            None => return Ok(whole.freeze()),
         }
-        Err(_) => Err(ApiError::new(StatusCode::BAD_REQUEST, "the body ended early")),
+    }
+}
+
+fn silent() -> ApiError {
+    let message = format!("nothing more of the body came for {} s: send it again", BODY_SILENCE.as_secs());
+    ApiError::new(StatusCode::REQUEST_TIMEOUT, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use axum::response::IntoResponse;
+    use tokio::time::sleep;
+
+    use super::*;
+
+    /// A body of so many pieces with a pause before each.
+    fn body(pieces: usize, pause: Duration) -> Body {
+        let piece = futures::stream::unfold(0, move |sent| async move {
+            sleep(pause).await;
+            (sent < pieces).then(|| (Ok::<_, Infallible>(Bytes::from_static(b"x")), sent + 1))
+        });
+        Body::from_stream(piece)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_may_be_slow_but_not_silent() {
+        let slow = read_whole(body(9, BODY_SILENCE / 2)).await.unwrap();
+        assert_eq!(slow, "xxxxxxxxx");
+        let silent = read_whole(body(9, BODY_SILENCE * 2)).await.unwrap_err();
+        assert_eq!(silent.into_response().status(), StatusCode::REQUEST_TIMEOUT);
     }
 }

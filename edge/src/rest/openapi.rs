@@ -170,7 +170,8 @@ fn errors(operation: &Operation) -> impl Iterator<Item = &'static str> {
         Base::Rest | Base::RestAndAim => &["400", "404", "405", "409", "413", "422", "503"],
     };
     let of_foreign_pages = (operation.method != Method::GET).then_some("403");
-    of_services.iter().copied().chain(of_foreign_pages)
+    let of_silent_bodies = matches!(operation.input, Input::Json(_)).then_some("408");
+    of_services.iter().copied().chain(of_foreign_pages).chain(of_silent_bodies)
 }
 
 fn error_schema() -> Value {

@@ -1,0 +1,127 @@
+//! A stream whose client has to begin: hyper waits for the first bytes, which tell HTTP/1 from HTTP/2, without any limit of
+//! time. Those of each protocol begin behind them.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
+
+/// HTTP/2 begins so, and HTTP/1 never.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Fails to be read when its protocol does not show in time; after that it is the stream inside.
+pub(crate) struct Prompt<S> {
+    stream: S,
+    beginning: Option<Beginning>,
+}
+
+struct Beginning {
+    end: Pin<Box<Sleep>>,
+    /// Bytes of the preface that have come.
+    come: usize,
+}
+
+impl<S> Prompt<S> {
+    pub(crate) fn new(stream: S, time: Duration) -> Self {
+        Prompt { stream, beginning: Some(Beginning { end: Box::pin(sleep(time)), come: 0 }) }
+    }
+}
+
+impl Beginning {
+    /// Whether the protocol is open behind these bytes, too.
+    fn goes_on(&mut self, bytes: &[u8]) -> bool {
+        let is_preface = PREFACE[self.come..].starts_with(bytes);
+        self.come += bytes.len();
+        is_preface && self.come < PREFACE.len()
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Prompt<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let (this, filled) = (self.get_mut(), buffer.filled().len());
+        let read = Pin::new(&mut this.stream).poll_read(context, buffer);
+        let Some(beginning) = &mut this.beginning else { return read };
+        if read.is_pending() {
+            ready!(beginning.end.as_mut().poll(context));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        if !beginning.goes_on(&buffer.filled()[filled..]) {
+            this.beginning = None;
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Prompt<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const TIME: Duration = Duration::from_secs(30);
+
+    /// A stream of which so much has been read, and its client.
+    async fn begun(bytes: &[u8]) -> (Prompt<DuplexStream>, DuplexStream) {
+        let (mut client, stream) = duplex(64);
+        let mut stream = Prompt::new(stream, TIME);
+        for byte in bytes {
+            client.write_u8(*byte).await.unwrap();
+            assert_eq!(stream.read_u8().await.unwrap(), *byte);
+        }
+        (stream, client)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_protocol_has_to_show_in_time() {
+        for bytes in [&b""[..], b"P", &PREFACE[..23]] {
+            let (mut stream, _client) = begun(bytes).await;
+            assert_eq!(stream.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut, "{bytes:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn behind_that_a_client_may_be_silent() {
+        for bytes in [PREFACE, b"G", b"PU"] {
+            let (mut stream, _client) = begun(bytes).await;
+            timeout(10 * TIME, stream.read_u8()).await.unwrap_err();
+        }
+    }
+}
