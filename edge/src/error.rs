@@ -149,9 +149,14 @@ impl From<Status> for ApiError {
     fn from(status: Status) -> Self {
         let info = error_info(&status);
         let code = info.as_ref().and_then(code_of);
+        let get = |key: &str| info.as_ref().and_then(|info| info.metadata.get(key)).map(String::as_str);
+        // In HTTP only a body is too large; a field over its limit is a wrong one, as the contract has it.
+        let code = match code {
+            Some(ProductCode::TooLarge) if get("field").is_some() => Some(ProductCode::InvalidField),
+            code => code,
+        };
         let http = code.map_or_else(|| http_of(status.code()), ProductCode::http);
         let http = StatusCode::from_u16(http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let get = |key: &str| info.as_ref().and_then(|info| info.metadata.get(key)).map(String::as_str);
         match http {
             StatusCode::NOT_FOUND => Self::not_found(),
             StatusCode::INTERNAL_SERVER_ERROR => {
@@ -259,6 +264,9 @@ mod tests {
         };
         check(ProductCode::InvalidField, "`name` is empty", &[("field", "name")], 422, "`name` is empty")
             .await;
+        let long = [("field", "name"), ("limit", "9")];
+        check(ProductCode::TooLarge, "`name` has 10 bytes", &long, 422, "`name` has 10 bytes").await;
+        check(ProductCode::TooLarge, "it is too large", &[("limit", "9")], 413, "it is too large").await;
         check(ProductCode::InvalidRequest, "Invalid range format", &[], 400, "Invalid range format").await;
         check(ProductCode::NotFound, "no run `x`", &[("resource", "run")], 404, "Not Found").await;
         let taken = [("resource", "experiment"), ("name", "x")];
