@@ -93,7 +93,7 @@ as 1e+06. */}}
 {{- end }}
 {{- if eq .role "frontier" }}
 - {name: MATYAN_MAX_CONNECTIONS, value: {{ $values.frontier.maxConnections | int64 | quote }}}
-{{- else -}}
+{{- else }}
 - {name: FDB_CLUSTER_FILE, value: /etc/matyan/foundationdb/fdb.cluster}
 {{- end }}
 {{- if eq .role "backend" }}
