@@ -15,6 +15,9 @@ use crate::{
 
 const DEFAULT_CONTENT_TYPE: &str = "application/octet-stream";
 
+/// In streams of runs by their ids, clients take what begins so for progress.
+const PROGRESS: &str = "progress";
+
 /// What a client calls its run.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RunId(String);
@@ -27,6 +30,8 @@ impl RunId {
             Err(longer_than(limits::RUN_ID_BYTES))
         } else if !is_folder(&run_id) {
             Err("is a reserved name, or holds a `/` or a control character".into())
+        } else if run_id.starts_with(PROGRESS) {
+            Err(format!("begins with `{PROGRESS}`, which is reserved"))
         } else {
             Ok(Self(run_id))
         }

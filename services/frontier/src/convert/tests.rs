@@ -19,6 +19,22 @@ fn run_ids() {
     check_run_id(".", false);
     check_run_id("..", false);
     check_run_id(".projects", false);
+    check_run_id("progress", false);
+    check_run_id("progress_0", false);
+    check_run_id("progressive", false);
+    check_run_id("Progress", true);
+    check_run_id("my progress", true);
+}
+
+#[test]
+fn a_reserved_run_id_is_told_of_however_it_comes() {
+    let run_id = || "progress_1".to_owned();
+    let opened = Open::parse(pb::StreamOpen { run_id: run_id(), ..Default::default() }, || [7; 16]);
+    let published = Publish::parse(pb::PublishRequest { run_id: run_id(), ..Default::default() }, || [7; 16]);
+    let presigned = presign("", "progress_1", "a.png");
+    for refused in [opened.unwrap_err(), published.unwrap_err(), presigned.unwrap_err()] {
+        assert_eq!(refused.to_string(), "`run_id` begins with `progress`, which is reserved: choose another");
+    }
 }
 
 fn presign(project: &str, run_id: &str, path: &str) -> Result<Presign> {
