@@ -136,11 +136,11 @@ impl Run {
         let (name, step) = (line.needed_text("name")?, line.needed_integer("step")?);
         let id = line.integer("ctx_id")?.unwrap_or_default();
         let value = line.exact("value")?.unwrap_or(Value::Null);
-        if self.known.is_records(id, &name) {
+        if self.known.is_record(id, &name, &value) {
             return log_record(line, value).map(Some);
         }
         match value {
-            Value::Text(text) if self.known.is_lines(id, &name) => {
+            Value::Text(text) if self.known.are_lines(&name) => {
                 let bytes = text.len() + PIECE_BYTES;
                 Ok(Some((Content::Line(pb::TerminalLine { number: step, text }), bytes)))
             }

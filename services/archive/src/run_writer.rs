@@ -52,9 +52,18 @@ struct OpenTrace {
     name: String,
     context: String,
     dtype: String,
-    is_metric: bool,
+    form: Form,
     id: u64,
     last: (Value, i64),
+}
+
+/// What the steps of a trace are. Traces of one name may differ in nothing else.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Points,
+    Objects,
+    Lines,
+    Records,
 }
 
 impl RunWriter {
@@ -111,14 +120,8 @@ impl RunWriter {
     }
 
     /// Ends the series before, if this is another, and answers the number of the context.
-    fn trace(
-        &mut self,
-        (name, context, dtype): (&str, &str, &str),
-        is_metric: bool,
-        last: (Value, i64),
-    ) -> u64 {
-        let is_same =
-            |open: &OpenTrace| open.name == name && open.context == context && open.is_metric == is_metric;
+    fn trace(&mut self, (name, context, dtype): (&str, &str, &str), form: Form, last: (Value, i64)) -> u64 {
+        let is_same = |open: &OpenTrace| open.name == name && open.context == context && open.form == form;
         if let Some(open) = self.open.as_mut().filter(|open| is_same(open)) {
             open.last = last;
             return open.id;
@@ -126,7 +129,7 @@ impl RunWriter {
         self.end_trace();
         let id = self.traces.context(context);
         let (name, context, dtype) = (name.to_owned(), context.to_owned(), dtype.to_owned());
-        self.open = Some(OpenTrace { name, context, dtype, is_metric, id, last });
+        self.open = Some(OpenTrace { name, context, dtype, form, id, last });
         id
     }
 
@@ -165,7 +168,7 @@ impl RunWriter {
     fn points(&mut self, points: &pb::Points) -> Result<()> {
         let (Some(step), Some(value)) = (points.steps.last(), points.values.last()) else { return Ok(()) };
         let last = (Value::Float(*value), *step);
-        let id = self.trace((&points.name, &points.context, &points.dtype), true, last);
+        let id = self.trace((&points.name, &points.context, &points.dtype), Form::Points, last);
         let optional = |column: &[i64], at: usize| column.get(at).copied().filter(|value| *value != ABSENT);
         for (at, (step, value)) in points.steps.iter().zip(&points.values).enumerate() {
             self.begin_line(id, &points.name, *step);
@@ -182,7 +185,7 @@ impl RunWriter {
     fn object(&mut self, object: &pb::Object) -> Result<()> {
         let value = decoded(&self.name, &object.value)?;
         let last = (Value::Float(0.0), object.step);
-        let id = self.trace((&object.name, &object.context, &object.dtype), false, last);
+        let id = self.trace((&object.name, &object.context, &object.dtype), Form::Objects, last);
         self.begin_line(id, &object.name, object.step);
         let exact = Fields::default().exact("value", value).json();
         // `{"value": …}` without what `begin_line` has written and without the bracket.
@@ -192,7 +195,7 @@ impl RunWriter {
 
     fn line(&mut self, line: &pb::TerminalLine) -> Result<()> {
         let last = (Value::Text(line.text.clone()), line.number);
-        let id = self.trace((LINES.0, "", LINES.1), true, last);
+        let id = self.trace((LINES.0, "", LINES.1), Form::Lines, last);
         self.begin_line(id, LINES.0, line.number);
         json::put_text(&mut self.text, &line.text);
         self.end_line(None, None)
@@ -209,7 +212,7 @@ impl RunWriter {
             .exact("timestamp", Value::Float(record.timestamp))
             .exact("args", part(&self.name, &record.extra_args)?)
             .exact("logger_info", part(&self.name, &record.logger_info)?);
-        let id = self.trace((RECORDS.0, "", RECORDS.1), true, (Value::Null, self.records));
+        let id = self.trace((RECORDS.0, "", RECORDS.1), Form::Records, (Value::Null, self.records));
         self.begin_line(id, RECORDS.0, self.records);
         self.text.push_str(&value.json());
         self.records += 1;

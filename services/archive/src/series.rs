@@ -66,6 +66,9 @@ pub(super) struct Known {
     contexts: HashMap<i64, String>,
     metrics: HashMap<(i64, String), String>,
     objects: HashMap<(i64, String), String>,
+    /// Beside a metric that may have the name of these.
+    has_lines: bool,
+    has_records: bool,
 }
 
 impl Known {
@@ -80,8 +83,12 @@ impl Known {
         for trace in traces {
             let key = (trace.integer("context_id")?.unwrap_or_default(), trace.needed_text("name")?);
             let dtype = trace.text("dtype")?.unwrap_or_default();
-            let of = if is_object(&dtype) { &mut known.objects } else { &mut known.metrics };
-            of.insert(key, dtype);
+            match (key.1.as_str(), dtype.as_str()) {
+                LINES => known.has_lines = true,
+                RECORDS => known.has_records = true,
+                (_, dtype) if is_object(dtype) => drop(known.objects.insert(key, dtype.to_owned())),
+                (_, dtype) => drop(known.metrics.insert(key, dtype.to_owned())),
+            }
         }
         Ok(known)
     }
@@ -91,12 +98,15 @@ impl Known {
         self.contexts.get(&id).map(String::as_str).or_else(|| (id == 0).then_some(""))
     }
 
-    pub(super) fn is_lines(&self, id: i64, name: &str) -> bool {
-        name == LINES.0 && self.metric(id, name) == LINES.1
+    /// Whether texts of this name are lines of the terminal.
+    pub(super) fn are_lines(&self, name: &str) -> bool {
+        self.has_lines && name == LINES.0
     }
 
-    pub(super) fn is_records(&self, id: i64, name: &str) -> bool {
-        name == RECORDS.0 && self.metric(id, name) == RECORDS.1
+    /// What is no map is broken, unless it may be a point.
+    pub(super) fn is_record(&self, id: i64, name: &str, value: &Value) -> bool {
+        let is_metric = || self.metrics.contains_key(&(id, name.to_owned()));
+        self.has_records && name == RECORDS.0 && (matches!(value, Value::Map(_)) || !is_metric())
     }
 
     /// Whether only objects stand under this name.

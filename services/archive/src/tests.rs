@@ -1,0 +1,120 @@
+//! What goes into an archive comes back out of it.
+
+use std::path::Path;
+
+use matyan_model::value::{Map, Value};
+use matyan_proto::{
+    backup::v1::{self as pb, piece::Content},
+    common::v1::LogPosition,
+};
+use time::OffsetDateTime;
+
+use super::{
+    folder, reader,
+    run_reader::Step,
+    writer::{self, Filters, Origin},
+};
+
+#[test]
+fn every_run_has_a_folder_inside() {
+    for plain in ["3fd1c0", "a b", "ü", "run.1"] {
+        assert_eq!(folder(plain), plain);
+    }
+    for odd in ["", ".", "..", "../x", "a/b", "a\\b", "~x", "\n", ".unfinished.json", &"x".repeat(201)] {
+        let folder = folder(odd);
+        assert!(folder.starts_with('~') && folder.len() == 65 && !folder.contains('/'), "{odd}");
+    }
+}
+
+/// The run as it is read from an archive that was written of it.
+fn archived(head: &pb::RunHead, contents: Vec<Content>) -> (pb::RunHead, Vec<Content>) {
+    let output = tempfile::tempdir().unwrap();
+    let origin = Origin { server: "http://a".into(), cut: pb::Cut::default() };
+    let archive = |output: &Path| {
+        writer::Archive::begin(output, &Filters::default(), &origin, OffsetDateTime::UNIX_EPOCH).unwrap()
+    };
+    let mut archive = archive(output.path());
+    let mut run = archive.run(head.clone()).unwrap();
+    for content in contents {
+        run.add(pb::Piece { content: Some(content) }).unwrap();
+    }
+    run.finish().unwrap();
+    archive.run_done(&head.run_id);
+    let (root, _) = archive.finish(&pb::Settings::default(), &[], &[]).unwrap();
+    let mut archive = reader::Archive::open(&root).unwrap();
+    archive.check(true, |_| {}).unwrap();
+    let mut run = archive.run(&archive.runs[0], true, 0).unwrap();
+    let mut contents = Vec::new();
+    while let Some(step) = run.next_step().unwrap() {
+        let Step::Pieces { pieces, .. } = step else { panic!("the run has no blobs") };
+        contents.extend(pieces.into_iter().map(|piece| piece.content.unwrap()));
+    }
+    (run.head, contents)
+}
+
+fn whole_head() -> pb::RunHead {
+    let link = |id: &str| pb::Link { id: id.to_owned(), name: format!("name of {id}") };
+    let position = LogPosition { log: 1, partition: 2, offset: 3 };
+    let params = Map::from_iter([("lr".to_owned(), Value::Float(0.5))]);
+    pb::RunHead {
+        run_id: "r".to_owned(),
+        name: "a name".to_owned(),
+        description: "a description".to_owned(),
+        created_us: 1_700_000_000_000_001,
+        updated_us: 1_700_000_000_000_002,
+        finalized_us: Some(1_700_000_000_000_003),
+        archived: true,
+        active: true,
+        experiment: Some(link("e")),
+        tags: vec![link("t"), link("u")],
+        client_started_us: Some(1_700_000_000_000_004),
+        first_started_us: Some(1_700_000_000_000_005),
+        duration_us: Some(6),
+        parent: Some(pb::Parent { run_id: "p".to_owned(), step: Some(-7) }),
+        implicit: true,
+        params: matyan_model::cbor::encode_map(&params).into(),
+        last_data_us: 1_700_000_000_000_008,
+        cursor: Some(pb::Cursor { position: Some(position), item: 9 }),
+        given_up: true,
+        reopened_us: Some(1_700_000_000_000_010),
+    }
+}
+
+#[test]
+fn every_field_of_a_run_comes_back() {
+    let head = whole_head();
+    assert_eq!(archived(&head, Vec::new()).0, head);
+}
+
+/// The names under which archives keep lines and records are nobody's own.
+#[test]
+fn a_metric_may_be_called_as_lines_and_records_are() {
+    let metric = |name: &str, value: f64| {
+        Content::Points(pb::Points {
+            name: name.to_owned(),
+            dtype: "float".to_owned(),
+            steps: vec![3],
+            values: vec![value],
+            epochs: vec![1],
+            times_us: vec![2_000_000],
+            ..pb::Points::default()
+        })
+    };
+    let line = Content::Line(pb::TerminalLine { number: 4, text: "a line".to_owned() });
+    let record =
+        Content::Record(pb::LogRecord { message: "a record".to_owned(), level: 20, ..Default::default() });
+    let beside = [metric("logs", 0.5), metric("__log_records", 1.5), line.clone(), record.clone()];
+    let apart = [metric("logs", 0.5), line, metric("__log_records", 1.5), record];
+    for contents in [beside.to_vec(), apart.to_vec()] {
+        let mut read = archived(&whole_head(), contents.clone()).1;
+        for content in &mut read {
+            if let Content::Record(record) = content {
+                // Absent and null are one.
+                record.extra_args = Default::default();
+                record.logger_info = Default::default();
+            }
+        }
+        let missing: Vec<_> = contents.iter().filter(|content| !read.contains(content)).collect();
+        assert!(missing.is_empty() && read.len() == contents.len(), "{missing:?} of {read:?}");
+    }
+}
