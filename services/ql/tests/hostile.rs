@@ -458,3 +458,14 @@ proptest! {
         holds_budget(&words.join(if blanks { " " } else { "" }))?;
     }
 }
+
+/// What indexes are asked is bounded, and of terms beyond that nothing is kept.
+#[test]
+fn plans_of_many_terms_stay_small() {
+    for word in ["and", "or"] {
+        let terms: Vec<String> = (0..4_500).map(|term| format!("run.a{term} < 1")).collect();
+        let query = compile(&terms.join(&format!(" {word} ")), options()).expect("it is long and plain");
+        let probes = query.plan().probes().len();
+        assert!(probes <= 1_024, "{word}: {probes}");
+    }
+}

@@ -6,7 +6,7 @@ use crate::Endpoint;
 use crate::tree::{Compare, Node};
 
 /// A proposal of more parts than this helps nobody: everything is looked at instead.
-const MAX_PARTS: usize = 4_096;
+const MAX_PARTS: usize = 1_024;
 
 /// What indexes know of an expression.
 #[derive(Debug, Clone)]
@@ -83,25 +83,18 @@ fn known(node: &Node) -> Known {
 
 /// `a and b`: true where both are; false where `a` is, or `b` is and `a` is true.
 fn and(a: Known, b: Known) -> Known {
-    Known {
-        when_true: intersect(a.when_true.clone(), b.when_true),
-        when_false: union(a.when_false, intersect(a.when_true, b.when_false)),
-        raises: a.raises || b.raises,
-    }
+    let when_false = union_with(a.when_false, || intersect(a.when_true.clone(), b.when_false));
+    Known { when_true: intersect(a.when_true, b.when_true), when_false, raises: a.raises || b.raises }
 }
 
 /// `a or b`: true where `a` is, or `b` is and `a` is false; false where both are.
 fn or(a: Known, b: Known) -> Known {
-    let second = match a.raises {
+    let when_true = union_with(a.when_true, || match a.raises {
         true => intersect(a.when_false.clone(), b.when_true),
         // Where `a` is not true it is false, and `when_false` adds nothing.
         false => b.when_true,
-    };
-    Known {
-        when_true: union(a.when_true, second),
-        when_false: intersect(a.when_false, b.when_false),
-        raises: a.raises || b.raises,
-    }
+    });
+    Known { when_true, when_false: intersect(a.when_false, b.when_false), raises: a.raises || b.raises }
 }
 
 fn conditional(test: Known, body: Known, otherwise: Known) -> Known {
@@ -184,6 +177,11 @@ fn join(a: &Probe, b: &Probe) -> Option<Option<Probe>> {
 
 fn some<T: PartialOrd>(interval: super::Interval<T>) -> Option<super::Interval<T>> {
     (!interval.is_empty()).then_some(interval)
+}
+
+/// The union with what is not even looked at where it could say nothing: of many terms it is long.
+fn union_with(a: Set, b: impl FnOnce() -> Set) -> Set {
+    if a.runs == Proposal::Everything { a } else { union(a, b()) }
 }
 
 pub(super) fn union(a: Set, b: Set) -> Set {
