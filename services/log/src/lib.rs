@@ -16,7 +16,7 @@ pub mod conformance;
 
 pub use error::Error;
 
-use std::{future::Future, ops::Range, pin::Pin};
+use std::{future::Future, pin::Pin};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -95,13 +95,6 @@ pub struct PartitionInfo {
     pub first: u64,
     /// The offset that the next record will get.
     pub end: u64,
-}
-
-impl PartitionInfo {
-    /// The offsets that can be read.
-    pub fn held(&self) -> Range<u64> {
-        self.first..self.end
-    }
 }
 
 /// What a subscriber is told, in order.

@@ -138,7 +138,7 @@ pub(crate) struct Settings {
     pub(crate) metrics_enabled: bool,
     /// How old what is told of all params of a project may be.
     pub(crate) params_kept: Duration,
-    /// Runs without data for so long are ended. Not by default: a run that is quiet for a day may go on.
+    /// Runs without data for so long are ended, until more comes of them.
     pub(crate) finish_stale: Option<Duration>,
     /// What people see in a browser; without one, the port answers programs alone.
     pub(crate) ui: Option<UiSettings>,

@@ -93,16 +93,17 @@ pub async fn changes_trimmed(snapshot: &dyn Snapshot, project: Project) -> Resul
     }
 }
 
-/// Clears a page of the changes that are older than `before_us`; `false` if there was none.
+/// Clears a page of the changes that are older than what is kept, or dated behind it by a clock that was wrong; `false` if there
+/// was none.
 pub async fn changes_trim(
     snapshot: &dyn Snapshot,
     project: Project,
-    before_us: i64,
+    kept: std::ops::Range<i64>,
     batch: &mut Batch,
 ) -> Result<bool> {
     let (changes, _) = changes_list(snapshot, project, None, 2_000).await?;
     // Receive times of different runs are not quite in commit order: what is cut off is a prefix all the same.
-    let old = changes.iter().take_while(|change| change.time_us < before_us).last();
+    let old = changes.iter().take_while(|change| !kept.contains(&change.time_us)).last();
     let Some(last) = old else { return Ok(false) };
     let start = keys::changes(project).start;
     batch.clear_range(Range::new(start, keys::change_behind(project, last.stamp)));

@@ -24,18 +24,19 @@ struct LockRow {
     taken_us: i64,
 }
 
-/// Takes or renews the lock of a job; `None` if somebody else took it later than `stale_us`.
+/// Takes or renews the lock of a job; `None` if somebody else took it less than `stale_after_us` ago. One that was taken by a clock
+/// far ahead of this one is as stale.
 pub async fn lock_take(
     transaction: &mut Transaction,
     job: &str,
     owner: [u8; 16],
     now_us: i64,
-    stale_us: i64,
+    stale_after_us: u64,
 ) -> Result<Option<Lock>> {
     let key = keys::lock(job);
     if let Some(value) = transaction.get(&key).await? {
         let row: LockRow = rows::decode(&key, &value)?;
-        if row.owner != owner && row.taken_us > stale_us {
+        if row.owner != owner && now_us.abs_diff(row.taken_us) < stale_after_us {
             return Ok(None);
         }
     }

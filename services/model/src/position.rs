@@ -4,7 +4,7 @@
 //! cursor says what was applied to one run id; an applied row says how far a whole partition is, with the digest of its
 //! last record, by which a log without an identity of its own is recognised.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::collections::BTreeMap;
 
 use matyan_store::{Batch, Key, Result, Snapshot, Store, Value};
 use minicbor::{Decode, Encode};
@@ -142,8 +142,7 @@ pub async fn applied_get(
     rows::get(snapshot, &keys::applied(topic, partition)).await
 }
 
-/// Every partition that anything was applied of.
-/// By partition.
+/// How far each partition is of which anything was applied.
 pub async fn applied_all(snapshot: &dyn Snapshot, topic: LogTopic) -> Result<BTreeMap<u32, Applied>> {
     let range = keys::applied_all(topic);
     let rows = rows::scan_all(snapshot, &range).await?;
@@ -160,12 +159,12 @@ pub fn applied_put(batch: &mut Batch, topic: LogTopic, partition: u32, applied: 
 }
 
 /// The number that the log of a partition has, or gets as soon as a worker looks. `known` is of the topic, `applied` of the
-/// partition, `identity` is the log's own, and `held` are the offsets that the partition holds.
+/// partition, `identity` is the log's own, and `end` is the offset of the next record.
 pub fn partition_log(
     known: Option<LogState>,
     applied: Option<Applied>,
     identity: Option<[u8; 16]>,
-    held: Range<u64>,
+    end: u64,
 ) -> u32 {
     let Some(known) = known else { return 0 };
     if known.identity != identity {
@@ -174,9 +173,9 @@ pub fn partition_log(
     match applied {
         Some(applied) if identity.is_some() => {
             // The same log with less in it than was applied counts as another one.
-            known.number + u32::from(applied.log == known.number && applied.next > held.end)
+            known.number + u32::from(applied.log == known.number && applied.next > end)
         }
-        Some(applied) if applied.next > held.end => known.number.max(applied.log + 1),
+        Some(applied) if applied.next > end => known.number.max(applied.log + 1),
         // Without an identity each partition is recognised by its own last record, whatever the others found; one that retention
         // has taken tells nothing against it. Of a log with an identity no digest was kept.
         Some(applied) if applied.last.is_some_and(|last| last.digest != [0; 16]) => applied.log,
@@ -238,32 +237,27 @@ mod tests {
         let state = |number, identity| Some(LogState { number, identity, partitions: 1 });
         let last = LastRecord { offset: 6, digest: [9; 16], appended_us: 0 };
         let applied = |log| Some(Applied { log, next: 7, last: Some(last) });
-        for (known, applied, identity, held, expected) in [
-            (None, None, ID, 0..0, 0),
-            (state(4, ID), applied(4), ID, 0..9, 4),
+        for (known, applied, identity, end, expected) in [
+            (None, None, ID, 0, 0),
+            (state(4, ID), applied(4), ID, 9, 4),
             // Made anew, and no worker has looked yet.
-            (state(4, ID), applied(4), Some([2; 16]), 0..9, 5),
+            (state(4, ID), applied(4), Some([2; 16]), 9, 5),
             // One without an identity in its place.
-            (state(4, ID), applied(4), None, 0..9, 5),
-            (state(4, None), applied(4), ID, 0..9, 5),
+            (state(4, ID), applied(4), None, 9, 5),
+            (state(4, None), applied(4), ID, 9, 5),
             // It has lost its tail.
-            (state(4, ID), applied(4), ID, 0..6, 5),
-            (state(4, ID), applied(3), ID, 0..6, 4),
-            (None, None, None, 0..0, 0),
-            (state(4, None), None, None, 0..3, 4),
-            (state(4, None), applied(4), None, 0..7, 4),
-            (state(4, None), applied(4), None, 0..6, 5),
-            (state(5, None), applied(4), None, 0..6, 5),
-            // Another partition found another log, and this one has kept its own, also where retention has overtaken it.
-            (state(5, None), applied(4), None, 6..9, 4),
-            (state(5, None), applied(4), None, 8..9, 4),
-            (state(5, None), Some(Applied { log: 4, next: 7, last: None }), None, 0..9, 5),
+            (state(4, ID), applied(4), ID, 6, 5),
+            (state(4, ID), applied(3), ID, 6, 4),
+            (None, None, None, 0, 0),
+            (state(4, None), None, None, 3, 4),
+            (state(4, None), applied(4), None, 7, 4),
+            (state(4, None), applied(4), None, 6, 5),
+            (state(5, None), applied(4), None, 6, 5),
+            // Another partition found another log, and this one has kept its own.
+            (state(5, None), applied(4), None, 9, 4),
+            (state(5, None), Some(Applied { log: 4, next: 7, last: None }), None, 9, 5),
         ] {
-            assert_eq!(
-                partition_log(known, applied, identity, held.clone()),
-                expected,
-                "{known:?} {applied:?} {held:?}"
-            );
+            assert_eq!(partition_log(known, applied, identity, end), expected, "{known:?} {applied:?} {end}");
         }
     }
 

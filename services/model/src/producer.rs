@@ -55,20 +55,23 @@ pub struct Part {
 
 impl Mark {
     /// The mark behind a record, if the record continues its producer. Before the mark it is a repeat; behind a gap it was
-    /// never acknowledged, and will come again. What the producer knows acknowledged stands in for a mark that was swept.
+    /// never acknowledged, and will come again.
     pub fn moved_by(self, sent: &Sent, seen_us: i64) -> Option<Self> {
-        let known = if sent.acknowledged > self.sequence {
-            (sent.acknowledged, 0)
-        } else {
-            (self.sequence, self.items)
-        };
         let first = sent.part.map_or(0, |part| part.first);
-        if known.0.checked_add(1) != Some(sent.sequence) || known.1 != first {
-            return None;
-        }
-        Some(match sent.part {
+        let is_behind =
+            |sequence: u64, items| sequence.checked_add(1) == Some(sent.sequence) && items == first;
+        let continues = if sent.acknowledged <= self.sequence {
+            is_behind(self.sequence, self.items)
+        } else if (self.sequence, self.items) == (0, 0) {
+            // What the producer knows acknowledged stands in for a mark that was swept.
+            is_behind(sent.acknowledged, 0)
+        } else {
+            // What was acknowledged stood before this in the log, and the log has lost it: it will not come again.
+            sent.sequence > sent.acknowledged
+        };
+        continues.then(|| match sent.part {
             Some(part) if part.first + part.count < part.of => {
-                Self { sequence: known.0, items: part.first + part.count, seen_us }
+                Self { sequence: sent.sequence - 1, items: part.first + part.count, seen_us }
             }
             _ => Self { sequence: sent.sequence, items: 0, seen_us },
         })

@@ -6,7 +6,7 @@ use matyan_store::{Batch, Commit, Store, Transaction, transact};
 use crate::Error;
 
 /// A lock that was renewed earlier may be taken over.
-const STALE_US: i64 = 300_000_000;
+const STALE_US: u64 = 300_000_000;
 
 /// Microseconds since the Unix epoch.
 type Clock = dyn Fn() -> i64 + Send + Sync;
@@ -47,7 +47,7 @@ impl<'s> Job<'s> {
     /// Renews the lock once in a while, so that nobody takes over a job that goes on.
     pub async fn renew(&mut self) -> Result<(), Error> {
         let now_us = self.now_us();
-        if now_us.saturating_sub(self.taken_us) > STALE_US / 10 {
+        if now_us.abs_diff(self.taken_us) > STALE_US / 10 {
             self.lock = take(self.store, self.name, self.owner, now_us).await?;
             self.taken_us = now_us;
         }
@@ -102,7 +102,7 @@ impl<'s> Job<'s> {
 
 async fn take(store: &dyn Store, job: &'static str, owner: [u8; 16], now_us: i64) -> Result<Lock, Error> {
     let (taken, _) = transact(store, async |mut transaction: Transaction| {
-        let taken = lock_take(&mut transaction, job, owner, now_us, now_us.saturating_sub(STALE_US)).await?;
+        let taken = lock_take(&mut transaction, job, owner, now_us, STALE_US).await?;
         Ok::<_, Error>((transaction, taken))
     })
     .await?;

@@ -47,7 +47,7 @@ pub async fn oldest_unapplied_us(store: &dyn Store, log: &dyn LogWriter) -> Resu
     let mut oldest_us = i64::MAX;
     for (bounds, partition) in info.partitions.iter().zip(0..) {
         let applied = applied.get(&partition).copied();
-        let number = partition_log(known, applied, info.identity, bounds.held());
+        let number = partition_log(known, applied, info.identity, bounds.end);
         let applied = applied.filter(|applied| applied.log == number);
         let next = applied.map_or(0, |applied| applied.next);
         if bounds.end > next.max(bounds.first) {

@@ -3,11 +3,11 @@
 //! with a control topic.
 
 use matyan_blob::{BlobKey, Blobs};
-use matyan_log::{LogWriter, Topic, TopicInfo};
+use matyan_log::{LogWriter, PartitionInfo, Topic, TopicInfo};
 use matyan_model::{
     ids::{NamedProject, RunId, RunNumber},
     keys::LogTopic,
-    position::log_get,
+    position::{applied_all, log_get, partition_log},
     run::{Clearing, Tombstone, blobs_gone_put, tombstone_clear},
 };
 use matyan_store::{Store, Transaction};
@@ -24,7 +24,8 @@ pub struct Tombstones<'s> {
     store: &'s dyn Store,
     blobs: &'s dyn Blobs,
     info: TopicInfo,
-    log: u32,
+    /// Of each partition.
+    logs: Vec<u32>,
     now_us: i64,
     kept_us: i64,
 }
@@ -48,9 +49,16 @@ impl<'s> Tombstones<'s> {
         now_us: i64,
         kept_us: i64,
     ) -> Result<Self, Error> {
+        // First: what is applied meanwhile must not seem to lie behind the ends.
+        let snapshot = store.snapshot().await?;
         let info = log.describe(Topic::Ingestion).await?;
-        let log = log_get(&*store.snapshot().await?, LogTopic::Ingestion).await?.unwrap_or_default().number;
-        Ok(Self { store, blobs, info, log, now_us, kept_us })
+        let known = log_get(&*snapshot, LogTopic::Ingestion).await?;
+        let applied = applied_all(&*snapshot, LogTopic::Ingestion).await?;
+        let log = |(partition, bounds): (u32, &PartitionInfo)| {
+            partition_log(known, applied.get(&partition).copied(), info.identity, bounds.end)
+        };
+        let logs = (0..).zip(&info.partitions).map(log).collect();
+        Ok(Self { store, blobs, info, logs, now_us, kept_us })
     }
 
     /// Whether it may go once its folder is found empty.
@@ -105,7 +113,11 @@ impl<'s> Tombstones<'s> {
 
     /// Nothing that was written before the delete is left in the log.
     fn is_passed(&self, Tombstone { at, .. }: &Tombstone) -> bool {
-        let first = self.info.partitions.get(at.partition as usize).map_or(0, |bounds| bounds.first);
-        at.log < self.log || (at.log == self.log && at.offset < first)
+        let partition = at.partition as usize;
+        match self.logs.get(partition).zip(self.info.partitions.get(partition)) {
+            Some((log, bounds)) => at.log < *log || (at.log == *log && at.offset < bounds.first),
+            // There is one with fewer partitions now.
+            None => self.logs.iter().any(|log| at.log < *log),
+        }
     }
 }

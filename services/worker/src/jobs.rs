@@ -164,11 +164,12 @@ pub(crate) async fn sweep_runs(deps: &Deps, stop: &CancellationToken) -> Result<
 
 /// Drops changes that nobody is behind any more.
 pub(crate) async fn trim_changes(deps: &Deps) -> Result<(), Error> {
-    let before_us = deps.now_us().saturating_sub(KEPT_US);
+    let now_us = deps.now_us();
+    let kept = now_us.saturating_sub(KEPT_US)..now_us.saturating_add(KEPT_US);
     for NamedProject { number: project, .. } in projects(deps).await? {
         loop {
             let mut batch = Batch::buffered();
-            if !changes_trim(&*deps.store.snapshot().await?, project, before_us, &mut batch).await? {
+            if !changes_trim(&*deps.store.snapshot().await?, project, kept.clone(), &mut batch).await? {
                 break;
             }
             deps.store.commit(batch).await?;

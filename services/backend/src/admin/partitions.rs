@@ -29,7 +29,7 @@ pub(super) async fn list(context: &Context) -> Result<Vec<pb::Partition>> {
             // Perhaps it was applied, and the log trimmed behind it, since the snapshot.
             own = applied_get(context.store.snapshot().await?.as_ref(), TOPIC, partition).await?;
         }
-        let log = partition_log(known, own, info.identity, bounds.held());
+        let log = partition_log(known, own, info.identity, bounds.end);
         partitions.push(view(partition, log, bounds, own.filter(|own| own.log == log)));
     }
     Ok(partitions)
@@ -60,11 +60,12 @@ pub(super) async fn skip_lost(context: &Context, partition: u32) -> Result<u64> 
         let snapshot = transaction.unchecked();
         let known = log_get(snapshot, TOPIC).await?;
         let applied = applied_get(snapshot, TOPIC, partition).await?;
-        let log = partition_log(known, applied, info.identity, bounds.held());
+        let log = partition_log(known, applied, info.identity, bounds.end);
         let Some(applied) = applied.filter(|own| own.log == log && own.next < bounds.first) else {
             return Ok::<_, Error>((transaction, 0));
         };
-        let behind = Applied { next: bounds.first, last: None, ..applied };
+        // Its last record stays: by that the partition keeps its log where another has found a new one.
+        let behind = Applied { next: bounds.first, ..applied };
         applied_put(transaction.batch(), TOPIC, partition, &behind);
         Ok((transaction, bounds.first - applied.next))
     })

@@ -99,9 +99,10 @@ async fn entity_restore(context: &Context, call: &Call, entity: pb::Entity) -> R
         }
         Kind::App(of) => {
             at_most("app.state", of.state.len(), limits::DOCUMENT_BYTES)?;
-            cbor::decode_map(&of.state).map_err(|error| Error::field("app.state", error.to_string()))?;
+            let state =
+                cbor::decode_map(&of.state).map_err(|error| Error::field("app.state", error.to_string()))?;
             let app_type = entities::bounded("app.type", &of.r#type, limits::NAME_BYTES)?;
-            let (state, dashboard_id) = (of.state.to_vec(), of.dashboard_id);
+            let (state, dashboard_id) = (cbor::encode_map(&state), of.dashboard_id);
             make(context, call, id, &App { created_us, updated_us, app_type, state, dashboard_id }).await
         }
         Kind::Report(of) => {

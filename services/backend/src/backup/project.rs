@@ -2,7 +2,7 @@
 //! entities, and the tombstones that keep deleted runs from coming back.
 
 use matyan_model::{
-    entity::{App, Dashboard, Entity, Experiment, Note, NoteOwner, Report, Tag, entity_get, entity_list},
+    entity::{App, Dashboard, Entity, Experiment, Note, NoteOwner, Report, Tag, entity_get, entity_page},
     ids::{RunId, RunNumber},
     keys,
     position::cursor_get,
@@ -10,7 +10,7 @@ use matyan_model::{
     run::{Tombstone, head_live, run_id_of, tombstones_list},
 };
 use matyan_proto::backup::v1::{self as pb, entity::Kind, read_project_response::Content};
-use matyan_store::Snapshot;
+use matyan_store::{Range, Snapshot};
 
 use super::cut;
 use crate::{
@@ -56,23 +56,39 @@ async fn all<E: Entity>(
     sender: &Out,
     view: impl Fn(E) -> (i64, i64, Kind),
 ) -> Result<(), End> {
-    let listed = entity_list::<E>(context.store.snapshot().await?.as_ref(), call.project).await?;
-    for (id, entity) in listed {
-        let (created_us, updated_us, kind) = view(entity);
-        one(sender, Content::Entity(pb::Entity { id, created_us, updated_us, kind: Some(kind) })).await?;
+    let mut rest = Some(keys::entities(call.project, E::KIND));
+    while let Some(page) = next_page::<E>(context, call, &mut rest).await? {
+        for (id, entity) in page {
+            let (created_us, updated_us, kind) = view(entity);
+            one(sender, Content::Entity(pb::Entity { id, created_us, updated_us, kind: Some(kind) })).await?;
+        }
     }
     Ok(())
 }
 
+/// About a megabyte, from a snapshot of its own: a client may take its time over it.
+async fn next_page<E: Entity>(
+    context: &Context,
+    call: &Call,
+    rest: &mut Option<Range>,
+) -> Result<Option<Vec<(String, E)>>> {
+    let Some(range) = rest.take() else { return Ok(None) };
+    let (page, behind) = entity_page(context.store.snapshot().await?.as_ref(), call.project, &range).await?;
+    *rest = behind;
+    Ok(Some(page))
+}
+
 /// Notes of what is gone are gone, too: their rows wait for a sweep.
 async fn notes(context: &Context, call: &Call, sender: &Out) -> Result<(), End> {
-    let listed = entity_list::<Note>(context.store.snapshot().await?.as_ref(), call.project).await?;
-    for (id, note) in listed {
-        let owner = owner(context.store.snapshot().await?.as_ref(), call, &note.owner).await?;
-        if let Some(owner) = owner {
-            let kind = Some(Kind::Note(pb::Note { content: note.content, owner: Some(owner) }));
-            let (created_us, updated_us) = (note.created_us, note.updated_us);
-            one(sender, Content::Entity(pb::Entity { id, created_us, updated_us, kind })).await?;
+    let mut rest = Some(keys::entities(call.project, Note::KIND));
+    while let Some(page) = next_page::<Note>(context, call, &mut rest).await? {
+        for (id, note) in page {
+            let owner = owner(context.store.snapshot().await?.as_ref(), call, &note.owner).await?;
+            if let Some(owner) = owner {
+                let kind = Some(Kind::Note(pb::Note { content: note.content, owner: Some(owner) }));
+                let (created_us, updated_us) = (note.created_us, note.updated_us);
+                one(sender, Content::Entity(pb::Entity { id, created_us, updated_us, kind })).await?;
+            }
         }
     }
     Ok(())

@@ -105,7 +105,7 @@ impl<'p> Counting<'p> {
     }
 
     fn is_broad(&self) -> bool {
-        matches!(self.probe, Probe::Archived(_))
+        matches!(self.probe, Probe::Archived(false))
     }
 
     /// Counts until there are so many.
@@ -162,10 +162,8 @@ async fn rows_of(snapshot: &dyn Snapshot, project: Project, probe: &Probe) -> Re
             let of = |kind| keys::index_series_names_within(project, kind, low, high);
             ranges(vec![of(SeriesKind::Metric), of(SeriesKind::Object)])
         }
-        Probe::Name(names) if text_bytes(names) + 4 > keys::INDEXED_NAME_BYTES => None,
-        Probe::Name(names) => {
-            ranges(vec![keys::index_names_within(project, text(&names.low), text(&names.high))])
-        }
+        Probe::Name(names) => keys::index_names_within(project, text(&names.low), text(&names.high))
+            .and_then(|range| ranges(vec![range])),
         Probe::EndTime(times) => {
             let (first, end) = microseconds(times);
             ranges(vec![keys::index_ended_between(project, first, end)])

@@ -47,12 +47,13 @@ async fn a_wait_ends_with_the_next_change_of_the_project() {
 #[tokio::test]
 async fn what_was_dropped_is_told() {
     let store = TestStore::open().await;
+    change(&store, &[0], i64::MAX).await;
     let old = change(&store, &[1], 10).await;
     change(&store, &[2], 30).await;
     let snapshot = store.snapshot().await.unwrap();
     assert_eq!(changes_trimmed(&*snapshot, P).await.unwrap(), None);
     let mut batch = Batch::default();
-    assert!(changes_trim(&*snapshot, P, 20, &mut batch).await.unwrap());
+    assert!(changes_trim(&*snapshot, P, 20..40, &mut batch).await.unwrap());
     store.commit(batch).await.unwrap();
     let snapshot = store.snapshot().await.unwrap();
     assert_eq!(changes_trimmed(&*snapshot, P).await.unwrap(), Some(old));

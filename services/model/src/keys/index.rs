@@ -96,13 +96,22 @@ pub fn index_name(project: Project, name: &str, number: RunNumber) -> Key {
     index(project, Index::Name, (name, number.0))
 }
 
-/// No longer text tells which of two names that begin alike is meant.
-pub const INDEXED_NAME_BYTES: usize = matyan_proto::limits::NAME_BYTES;
+const INDEXED_NAME_BYTES: usize = matyan_proto::limits::NAME_BYTES;
 
-/// The runs whose names lie between two bounds.
-pub fn index_names_within(project: Project, low: Bound<&str>, high: Bound<&str>) -> Range {
+/// The runs whose names lie between two bounds. None where a bound is as long as what stands of a long name: the rest of that
+/// one decides then, and is not there.
+pub fn index_names_within(project: Project, low: Bound<&str>, high: Bound<&str>) -> Option<Range> {
+    // Before a character of four bytes a name may have been cut this much shorter.
+    const SHORTEST_CUT: usize = INDEXED_NAME_BYTES - 3;
+    let is_long = |bound: &Bound<&str>| match bound {
+        Bound::Included(name) | Bound::Excluded(name) => name.len() >= SHORTEST_CUT,
+        Bound::Unbounded => false,
+    };
+    if is_long(&low) || is_long(&high) {
+        return None;
+    }
     let name = |name: &str| index(project, Index::Name, (name,));
-    within(below(index(project, Index::Name, ())), low.map(name), high.map(name))
+    Some(within(below(index(project, Index::Name, ())), low.map(name), high.map(name)))
 }
 
 pub fn index_experiment(project: Project, experiment: &str, number: RunNumber) -> Key {

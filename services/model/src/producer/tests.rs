@@ -27,6 +27,10 @@ fn rule_05_only_what_continues_the_sequence_is_applied() {
         (0, 9, 8, true),
         (0, 10, 8, false),
         (0, 8, 8, false),
+        // The log has lost what was acknowledged: what was under way beside it counts all the same.
+        (5, 9, 8, true),
+        (5, 11, 8, true),
+        (5, 8, 8, false),
         (u64::MAX, 0, 0, false),
     ] {
         let mark = Mark { sequence: applied, ..Mark::default() };

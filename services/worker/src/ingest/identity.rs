@@ -100,7 +100,7 @@ fn decide(
     partitions: u32,
     bounds: PartitionInfo,
 ) -> Result<(LogState, Begun), Error> {
-    let number = partition_log(known, applied, identity, bounds.held());
+    let number = partition_log(known, applied, identity, bounds.end);
     let has_identity = identity.is_some();
     let state = match known {
         Some(known) if known.identity == identity => {

@@ -269,15 +269,15 @@ async fn producers_of_a_quiet_log_are_swept_and_listed_anew() {
 async fn rule_14_a_job_that_lost_its_lock_cannot_write() {
     use matyan_model::lock::{lock_check, lock_release};
     let world = World::new().await;
-    let take = async |owner: u8, now_us: i64, stale_us: i64| {
+    let take = async |owner: u8, now_us: i64, stale_after_us: u64| {
         let step = async |mut transaction: Transaction| {
-            let lock = lock_take(&mut transaction, "job", [owner; 16], now_us, stale_us).await?;
+            let lock = lock_take(&mut transaction, "job", [owner; 16], now_us, stale_after_us).await?;
             Ok::<_, Error>((transaction, lock))
         };
         transact(world.store(), step).await.unwrap().0
     };
     let first = take(1, 10, 0).await.unwrap();
-    assert!(take(2, 11, 9).await.is_none(), "it is not stale");
+    assert!(take(2, 11, 2).await.is_none(), "it is not stale");
     let second = take(2, 20, 10).await.unwrap();
     let commit = async |lock: &_, release: bool| {
         let mut batch = matyan_store::Batch::default();
@@ -292,7 +292,9 @@ async fn rule_14_a_job_that_lost_its_lock_cannot_write() {
     assert_eq!(commit(&first, false).await, matyan_store::Commit::Conflict);
     assert_eq!(commit(&first, true).await, matyan_store::Commit::Conflict);
     assert_ne!(commit(&second, true).await, matyan_store::Commit::Conflict);
-    assert!(take(3, 21, 10).await.is_some());
+    let ahead = take(3, 1_000, 10).await.unwrap();
+    assert!(take(4, 21, 10).await.is_some(), "whoever took it had a clock far ahead");
+    assert_eq!(commit(&ahead, false).await, matyan_store::Commit::Conflict);
 }
 
 #[tokio::test]
