@@ -38,8 +38,13 @@ impl Service {
     }
 
     pub fn variable(mut self, name: &str, value: impl AsRef<str>) -> Self {
-        self.variables.push((name.to_owned(), value.as_ref().to_owned()));
+        self.set(name, value);
         self
+    }
+
+    /// One more, from the next start on.
+    pub fn set(&mut self, name: &str, value: impl AsRef<str>) {
+        self.variables.push((name.to_owned(), value.as_ref().to_owned()));
     }
 
     fn file(&self, extension: &str) -> PathBuf {

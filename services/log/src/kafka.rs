@@ -77,7 +77,10 @@ impl KafkaLog {
         let partitions = topics::open(&admin, &settings).await?;
         let writer = Arc::new(Writer::new(&settings, partitions.of(Topic::Ingestion)));
         let shared = Shared { settings, partitions, admin, questions, keepers: Mutex::default() };
-        Ok(Self { shared: Arc::new(shared), writer })
+        let shared = Arc::new(shared);
+        let asked = shared.clone();
+        blocking(move || asked.check_spare()).await??;
+        Ok(Self { shared, writer })
     }
 
     /// How many consumers a group has, whoever they are. Brokers that have just started do not know their groups for a moment.
@@ -189,6 +192,33 @@ impl Shared {
             |client: &BaseConsumer<Told>| client.fetch_watermarks(name, partition as i32, REQUEST_TIMEOUT);
         let (first, end) = self.questions.ask(bounds)?;
         Ok(PartitionInfo { first: first as u64, end: end as u64 })
+    }
+
+    /// What stands in partitions that nobody reads was written by somebody who was not told how many are used. Blocks.
+    fn check_spare(&self) -> Result<()> {
+        let topics::Partitions { spare, .. } = &self.partitions;
+        if spare.is_empty() {
+            return Ok(());
+        }
+        let (name, used) = (self.settings.topics.name(Topic::Ingestion), spare.start);
+        for partition in spare.clone() {
+            if self.watermarks(Topic::Ingestion, partition)?.end > 0 {
+                return Err(Error::Topic {
+                    reason: format!(
+                        "topic `{name}` has {} partitions, of which the first {used} are to be used, and partition {partition} holds \
+                         records: whoever wrote them has to be told the same number (docs/kafka.md)",
+                        spare.end
+                    ),
+                });
+            }
+        }
+        tracing::warn!(
+            topic = name,
+            used,
+            partitions = spare.end,
+            "the topic has grown, and its first partitions are used"
+        );
+        Ok(())
     }
 
     /// Blocks.

@@ -140,6 +140,16 @@ pub(crate) async fn rule_02_a_changed_partition_count_is_refused(broker: &Broker
     assert_eq!(records.len(), RUNS * 4, "what was acknowledged is there");
     assert!(records.iter().all(|record| record.partition() < 2), "a run has moved");
     assert!(scene.frontier.terminate().await.success());
+    // Told how many are used, all go on with those.
+    for service in [&mut scene.frontier, &mut scene.up] {
+        service.set("KAFKA_DATA_INGESTION_PARTITIONS", "2");
+        service.start().await;
+    }
+    for run in 0..RUNS {
+        write(&scene, &format!("run-{run}"), 4..5).await;
+        check(&scene, &format!("run-{run}"), 0..5).await;
+    }
+    scene.stop().await;
 }
 
 pub(crate) async fn rule_03_a_partition_overtaken_by_retention_stops_alone(broker: &Broker) {

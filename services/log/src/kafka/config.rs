@@ -34,7 +34,8 @@ pub struct Settings {
     /// `host:port`, separated by commas.
     pub bootstrap_servers: String,
     pub topics: TopicNames,
-    /// When given, an ingestion topic with another number of partitions is refused.
+    /// When given, an ingestion topic of fewer partitions is refused, and of one that has grown the first are used alone, as long
+    /// as the others are empty.
     pub ingestion_partitions: Option<u32>,
     /// Consumer groups are named `{group}-{topic}`.
     pub group: String,
@@ -100,6 +101,11 @@ impl Settings {
             delete_trimmed: false,
             security: Security::default(),
         }
+    }
+
+    /// How many partitions of a topic are used, if that was said.
+    pub(super) fn used(&self, topic: Topic) -> Option<u32> {
+        self.ingestion_partitions.filter(|_| topic == Topic::Ingestion)
     }
 
     pub fn validate(&self) -> Result<()> {

@@ -72,6 +72,8 @@ pub(super) struct Keeper {
 
 struct Member {
     news: mpsc::Sender<News>,
+    /// Where somebody has said how many partitions are used, others are shared out and never read.
+    used: Option<u32>,
     signs: Arc<Signs>,
     brokers: Brokers,
 }
@@ -127,7 +129,8 @@ impl Drop for Membership {
 
 impl Group {
     fn join(&self, news: mpsc::Sender<News>, signs: Arc<Signs>) -> Result<BaseConsumer<Member>> {
-        let member = Member { news, signs, brokers: Brokers::default() };
+        let used = self.settings.used(self.topic);
+        let member = Member { news, used, signs, brokers: Brokers::default() };
         let consumer: BaseConsumer<Member> =
             self.settings.member(self.topic).create_with_context(member).map_err(error::client)?;
         consumer.subscribe(&[self.settings.topics.name(self.topic)]).map_err(error::client)?;
@@ -221,16 +224,16 @@ impl Member {
         list.set_all_offsets(Offset::End)?;
         consumer.incremental_assign(list)?;
         consumer.pause(list)?;
-        for element in list.elements() {
-            self.tell(News::Assigned(element.partition() as u32));
+        for partition in self.told_of(list) {
+            self.tell(News::Assigned(partition));
         }
         Ok(())
     }
 
     fn revoked(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> Result<(), KafkaError> {
         let (told, all_told) = sync_channel(0);
-        for element in list.elements() {
-            self.tell(News::Revoked { partition: element.partition() as u32, told: told.clone() });
+        for partition in self.told_of(list) {
+            self.tell(News::Revoked { partition, told: told.clone() });
         }
         drop(told);
         // It ends when the last sender is dropped, whether the reader was told or is gone; nothing is ever sent.
@@ -242,6 +245,12 @@ impl Member {
             }
         }
         consumer.incremental_unassign(list)
+    }
+
+    fn told_of(&self, list: &TopicPartitionList) -> impl Iterator<Item = u32> {
+        let used = self.used.unwrap_or(u32::MAX);
+        let partitions = list.elements().into_iter().map(|element| element.partition() as u32);
+        partitions.filter(move |partition| *partition < used).collect::<Vec<_>>().into_iter()
     }
 
     fn failed(&self, failure: KafkaError) {

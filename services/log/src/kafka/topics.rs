@@ -1,7 +1,7 @@
 //! The topics at start: there, as large as they have to be, and with the number of partitions that they always had.
 //! What is wrong with one is told in a sentence that an operator can act on.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
@@ -27,7 +27,10 @@ type Admin = Arc<AdminClient<Told>>;
 
 /// How many there were when the log was opened.
 pub(super) struct Partitions {
+    /// How many are used.
     ingestion: u32,
+    /// Those behind them, of a topic that has grown.
+    pub(super) spare: Range<u32>,
     control: u32,
     dead_letters: u32,
 }
@@ -93,8 +96,10 @@ pub async fn create(settings: &Settings, wanted: CreateTopics) -> Result<Vec<Fou
         if before.is_none() {
             make(&admin, name, asked, wanted).await?;
         }
-        let expected = Some(wanted.ingestion_partitions);
-        let partitions = check(&admin, settings, topic, expected).await?;
+        let partitions = check(&admin, settings, topic, None).await?;
+        if topic == Topic::Ingestion && partitions != asked {
+            return Err(changed(name, asked, partitions));
+        }
         found.push(FoundTopic { name: name.to_owned(), partitions, is_new: before.is_none() });
     }
     Ok(found)
@@ -103,11 +108,16 @@ pub async fn create(settings: &Settings, wanted: CreateTopics) -> Result<Vec<Fou
 /// What every process checks at its start. All that is wrong is told at once. Dead letters are copies, so nothing about
 /// their topic keeps anything else from working.
 pub(super) async fn open(admin: &Admin, settings: &Settings) -> Result<Partitions> {
-    let mut counts = [0; 3];
+    let (mut counts, mut spare) = ([0; 3], 0..0);
     let mut problems = Vec::new();
     for (count, topic) in counts.iter_mut().zip(ALL) {
-        match check(admin, settings, topic, settings.ingestion_partitions).await {
-            Ok(found) => *count = found,
+        match check(admin, settings, topic, settings.used(topic)).await {
+            Ok(found) => {
+                *count = settings.used(topic).unwrap_or(found);
+                if topic == Topic::Ingestion {
+                    spare = *count..found;
+                }
+            }
             Err(error) if topic == Topic::DeadLetters => {
                 tracing::warn!(%error, "what cannot be applied is kept in the store alone, as it cannot be copied");
             }
@@ -117,26 +127,17 @@ pub(super) async fn open(admin: &Admin, settings: &Settings) -> Result<Partition
     }
     let [ingestion, control, dead_letters] = counts;
     match problems.is_empty() {
-        true => Ok(Partitions { ingestion, control, dead_letters }),
+        true => Ok(Partitions { ingestion, spare, control, dead_letters }),
         false => Err(Error::Topic { reason: problems.join("; ") }),
     }
 }
 
-/// Of the ingestion topic another number of partitions than expected is refused: a run would be in two of them. The others
-/// may have any.
-async fn check(
-    admin: &Admin,
-    settings: &Settings,
-    topic: Topic,
-    ingestion_partitions: Option<u32>,
-) -> Result<u32> {
+/// How many partitions a topic has: fewer than are used are refused, as a run would be in two of them.
+async fn check(admin: &Admin, settings: &Settings, topic: Topic, used: Option<u32>) -> Result<u32> {
     let name = settings.topics.name(topic);
     let count = partitions(admin, name).await?.ok_or_else(|| missing(name))?;
-    match ingestion_partitions {
-        Some(expected) if topic == Topic::Ingestion && expected != count => {
-            return Err(changed(name, expected, count));
-        }
-        _ => {}
+    if let Some(used) = used.filter(|used| *used > count) {
+        return Err(changed(name, used, count));
     }
     check_sizes(admin, name).await?;
     Ok(count)

@@ -21,7 +21,7 @@ pub(crate) fn own_trials() -> Vec<Trial> {
     let trials = [
         Trial::test("kafka::missing_topics_are_made_only_when_told", || play(missing_topics())),
         Trial::test("kafka::missing_dead_letters_stop_nobody", || play(missing_dead_letters())),
-        Trial::test("kafka::another_partition_count_is_refused", || play(another_partition_count())),
+        Trial::test("kafka::another_partition_count_moves_nothing", || play(another_partition_count())),
         Trial::test("kafka::a_topic_for_smaller_records_is_refused", || play(smaller_records())),
         Trial::test("kafka::a_reader_overtaken_by_retention_is_told", || play(overtaken())),
         Trial::test("kafka::partitions_overtaken_at_once_are_all_told", || play(all_overtaken())),
@@ -95,17 +95,6 @@ async fn another_partition_count() {
     assert!(reason.contains("1 partitions instead of 6"), "{reason}");
     let grown = NewPartitions::new(&made.topics.ingestion, 2);
     admin(&made).create_partitions([&grown], &AdminOptions::new()).await.expect("the topic grows");
-    let kept = Settings { ingestion_partitions: Some(1), ..made.clone() };
-    loop {
-        match KafkaLog::open(kept.clone()).await {
-            // The broker has not heard of it yet.
-            Ok(_) => {}
-            Err(Error::Topic { reason }) => {
-                break assert!(reason.contains("2 partitions instead of 1"), "{reason}");
-            }
-            Err(other) => panic!("{other}"),
-        }
-    }
     let info = log.describe(Topic::Ingestion).await.expect("it is as it was");
     assert_eq!(info.partitions.len(), 1);
     // What was opened before goes on writing where it wrote: no key moves.
@@ -114,6 +103,33 @@ async fn another_partition_count() {
         let at = log.append(Topic::Ingestion, vec![keyed]).await.expect("the append is answered");
         assert_eq!(at[0].partition, 0);
     }
+    // So does whoever is told how many are used,
+    let grown = loop {
+        let untold = Settings { ingestion_partitions: None, ..made.clone() };
+        let grown = KafkaLog::open(untold).await.expect("the topics are there");
+        // The broker may not have heard of it yet.
+        if grown.describe(Topic::Ingestion).await.expect("it answers").partitions.len() == 2 {
+            break grown;
+        }
+    };
+    let log = KafkaLog::open(made.clone()).await.expect("the first partitions are used");
+    let info = log.describe(Topic::Ingestion).await.expect("it answers");
+    assert_eq!(info.partitions.len(), 1);
+    let mut subscription = log.subscribe(Topic::Ingestion).await.expect("the subscription is made");
+    let Ok(Delivery::Assigned { partition: 0 }) = subscription.next().await else {
+        panic!("its only partition")
+    };
+    subscription.start(0, 63).await.expect("the partition is started");
+    let Ok(Delivery::Records { partition: 0, .. }) = subscription.next().await else {
+        panic!("then a record")
+    };
+    // until somebody who was not told has written to the others.
+    for number in 0..64_u8 {
+        let keyed = NewRecord { key: vec![number].into(), ..record("x") };
+        grown.append(Topic::Ingestion, vec![keyed]).await.expect("the append is answered");
+    }
+    let reason = refusal(&made).await;
+    assert!(reason.contains("partition 1 holds records"), "{reason}");
 }
 
 async fn smaller_records() {
