@@ -107,7 +107,12 @@ impl Composer {
                 envelope::encode(&self.author, &stamp, definitions, &checked.batch)?
             }
         };
-        Ok((Frame { sequence, records, rejections: checked.rejections, bytes, received, _span: span }, items))
+        let held = match &self.definitions {
+            None => bytes,
+            Some(_) => records.iter().map(envelope::held).sum(),
+        };
+        let rejections = checked.rejections;
+        Ok((Frame { sequence, records, rejections, bytes, held, received, _span: span }, items))
     }
 }
 
@@ -122,7 +127,12 @@ impl Shared {
         self.budget.clone().acquire_many_owned(self.permits(bytes)).await.expect("the budget is never closed")
     }
 
+    /// What a batch may come to, as a share: the rest of it is given back once that is known.
     fn permits(&self, bytes: usize) -> u32 {
-        bytes.min(self.settings.total_bytes) as u32
+        let grown = match self.settings.format {
+            Format::Protobuf => bytes,
+            Format::Json => bytes.saturating_mul(envelope::GROWTH),
+        };
+        grown.min(self.settings.total_bytes) as u32
     }
 }

@@ -19,6 +19,9 @@ use crate::{
 
 const CONTENT_TYPE: &str = "application/json";
 
+/// A point of ten bytes becomes a record of about a thousand.
+pub(crate) const GROWTH: usize = 100;
+
 /// Steps and epochs that are absent.
 const NONE: i64 = i64::MIN;
 
@@ -106,6 +109,13 @@ pub(crate) fn encode(
         }
     }
     writer.finish()
+}
+
+/// What a record takes in memory, about.
+pub(crate) fn held(record: &NewRecord) -> usize {
+    let parts = |(name, value): &(String, Bytes)| size_of::<(String, Bytes)>() + name.len() + value.len();
+    let headers: usize = record.headers.iter().map(parts).sum();
+    size_of::<NewRecord>() + record.key.len() + record.value.len() + headers
 }
 
 struct Writer<'a> {

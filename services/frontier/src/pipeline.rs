@@ -35,6 +35,8 @@ pub(crate) struct Frame {
     pub(crate) rejections: Rejections,
     /// As they came from the client.
     pub(crate) bytes: usize,
+    /// What the records take until they are in the log.
+    pub(crate) held: usize,
     pub(crate) received: Instant,
     /// Ends when the batch may be acknowledged.
     pub(crate) _span: Span,
@@ -100,9 +102,10 @@ impl Pipeline {
     }
 
     /// Appends a batch behind all others.
-    pub(crate) fn push(&mut self, frame: Frame, share: OwnedSemaphorePermit) {
-        self.bytes += frame.bytes;
-        self.shared.metrics.in_flight_bytes.add(frame.bytes as i64);
+    pub(crate) fn push(&mut self, frame: Frame, mut share: OwnedSemaphorePermit) {
+        drop(share.split(share.num_permits().saturating_sub(frame.held)));
+        self.bytes += frame.held;
+        self.shared.metrics.in_flight_bytes.add(frame.held as i64);
         // While the log is failing, nothing is started that would have to be started again.
         let append = match self.mode {
             Mode::Append | Mode::Delay(..) => start(&self.shared, &frame),
@@ -186,12 +189,12 @@ impl Pipeline {
 
     fn pop(&mut self, position: Position) -> Appended {
         let frame = self.queue.pop_front().expect("the caller has awaited it").frame;
-        self.bytes -= frame.bytes;
+        self.bytes -= frame.held;
         self.pause = FIRST_PAUSE;
         self.last_error = None;
         self.shared.log_health.succeeded();
         let metrics = &self.shared.metrics;
-        metrics.in_flight_bytes.sub(frame.bytes as i64);
+        metrics.in_flight_bytes.sub(frame.held as i64);
         metrics.batches.inc();
         metrics.batch_bytes.inc_by(frame.bytes as u64);
         metrics.ack_seconds.observe(frame.received.elapsed().as_secs_f64());

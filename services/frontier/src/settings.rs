@@ -21,7 +21,7 @@ pub struct Settings {
     /// How long a batch that the log refuses is held and tried again, from its receipt on. The published client gives up
     /// after 45 s.
     pub hold: Duration,
-    /// Unacknowledged bytes of one stream: beyond, it is not read. One batch is always taken.
+    /// Unacknowledged bytes of one stream, as records: beyond, it is not read. One batch is always taken.
     pub stream_bytes: usize,
     /// Unacknowledged batches of one stream, likewise.
     pub stream_batches: usize,

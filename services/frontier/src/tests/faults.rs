@@ -18,7 +18,7 @@ use prost::Message as _;
 use tonic::Code;
 
 use super::harness::*;
-use crate::Settings;
+use crate::{Format, Settings};
 
 /// A hold time in which the log of a busy machine still answers.
 const LONG_ENOUGH: Duration = Duration::from_secs(3);
@@ -274,6 +274,32 @@ async fn all_streams_together_are_not_read_beyond_their_bytes() {
         stream.reached(3).await;
     }
     tasks.iter().for_each(|task| task.abort());
+}
+
+/// As envelopes, points take a hundred times what the client has sent.
+#[tokio::test]
+async fn what_grows_as_json_is_counted_as_it_is_held() {
+    const STREAMS: usize = 20;
+    const POINTS: usize = 1_000;
+    let total_bytes = 4 << 20;
+    let settings = Settings { total_bytes, format: Format::Json, ..Settings::default() };
+    let world = World::with(settings).await;
+    world.faults.stop();
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS {
+        let stream = world.stream().await;
+        stream.send(1, &points(0, &["loss"], &[0; POINTS])).await;
+        streams.push(stream);
+    }
+    world.until("matyan_ingest_in_flight_bytes", |bytes| bytes > (total_bytes / 2) as f64).await;
+    settle().await;
+    let in_flight = world.metric("matyan_ingest_in_flight_bytes");
+    assert!(in_flight <= total_bytes as f64, "{in_flight}");
+    world.faults.resume();
+    for stream in &mut streams {
+        stream.reached(1).await;
+    }
+    assert_eq!(world.metric("matyan_ingest_in_flight_bytes"), 0.0);
 }
 
 #[tokio::test]
