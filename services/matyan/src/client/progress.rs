@@ -5,6 +5,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 pub(super) struct Progress {
+    what: String,
     bar: ProgressBar,
     bytes: ProgressBar,
 }
@@ -13,14 +14,22 @@ impl Progress {
     /// `total` things, named by `what`; 0 while it is not known.
     pub(super) fn new(total: u64, what: &str, is_quiet: bool) -> Self {
         let target = if is_quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-        let bar = ProgressBar::with_draw_target(Some(total), target);
-        let template = format!("{{bar:30}} {{pos}}/{{len}} {what}  {{msg}}  {{elapsed}}");
-        if let Ok(style) = ProgressStyle::with_template(&template) {
-            bar.set_style(style);
-        }
+        let bar = ProgressBar::with_draw_target(None, target);
         bar.enable_steady_tick(Duration::from_millis(200));
         // Only counted here; the bar above shows it.
-        Self { bar, bytes: ProgressBar::hidden() }
+        let progress = Self { what: what.to_owned(), bar, bytes: ProgressBar::hidden() };
+        progress.of(total);
+        progress
+    }
+
+    /// A bar needs an end; until it is known there is a count.
+    fn of(&self, total: u64) {
+        let (shape, of) = if total > 0 { ("{bar:30} ", "/{len}") } else { ("{spinner} ", "") };
+        let template = format!("{shape}{{pos}}{of} {}  {{msg}}  {{elapsed}}", self.what);
+        if let Ok(style) = ProgressStyle::with_template(&template) {
+            self.bar.set_style(style);
+        }
+        self.bar.set_length(total);
     }
 
     pub(super) fn one(&self) {
@@ -28,7 +37,9 @@ impl Progress {
     }
 
     pub(super) fn at(&self, done: u64, of: u64) {
-        self.bar.set_length(of);
+        if self.bar.length() != Some(of) {
+            self.of(of);
+        }
         self.bar.set_position(done);
     }
 
