@@ -511,6 +511,8 @@ mod tests {
         world.now_us.fetch_add(SILENT_US + 1, Ordering::Relaxed);
         let [one, other] = &mut workers;
         tokio::join!(one.look(), other.look());
+        // Whoever lost finds at the next look that nothing is left.
+        tokio::join!(one.look(), other.look());
         assert!(one.folder.pending.is_empty() && other.folder.pending.is_empty());
         assert_eq!(blocks(&world, "r").await, 0);
         let read = world.read_run("r").await.unwrap();
