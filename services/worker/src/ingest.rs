@@ -20,7 +20,7 @@ use std::{
 };
 
 use matyan_log::{Delivery, Record, Subscription, Topic};
-use matyan_model::{ids::Project, project::project_find};
+use matyan_model::{ids::Project, position::LogPosition, project::project_find};
 use tokio::{
     task::{JoinError, JoinSet},
     time::interval,
@@ -80,7 +80,7 @@ struct Turn {
     key: RunKey,
     writer: RunWriter,
     /// Partition and offset of its entries.
-    offsets: Vec<(u32, u64)>,
+    positions: Vec<LogPosition>,
     bytes: usize,
     applied: Applied,
 }
@@ -391,8 +391,7 @@ impl Ingestion {
             entries.extend(slot.queue.pop_front());
         }
         self.idle_bytes -= std::mem::take(&mut slot.bytes);
-        let offsets =
-            entries.iter().map(|entry: &Entry| (entry.position.partition, entry.position.offset)).collect();
+        let positions = entries.iter().map(|entry: &Entry| entry.position).collect();
         let stop = self.stop_writers.clone();
         let folds = self.folds.clone();
         let seconds = self.metrics.turn_seconds.clone();
@@ -401,21 +400,21 @@ impl Ingestion {
             let _timer = seconds.start_timer();
             let mut applied = writer.apply(entries, &stop).await;
             folds.notice(&key, std::mem::take(&mut applied.blocks), room);
-            Turn { key, writer, offsets, bytes, applied }
+            Turn { key, writer, positions, bytes, applied }
         });
     }
 
     fn finish_turn(&mut self, turn: Result<Turn, JoinError>) -> Result<(), Error> {
-        let Turn { key, writer, offsets, bytes, applied } =
+        let Turn { key, writer, positions, bytes, applied } =
             turn.map_err(|error| Error::Writer(error.to_string()))?;
         self.window -= bytes;
         self.metrics.applied(&applied);
         if applied.is_complete {
-            for (number, offset) in offsets {
-                if let Some(partition) = self.partitions.get_mut(&number)
-                    && let Some(applied) = partition.done(offset)
+            for position in positions {
+                if let Some(partition) = self.partitions.get_mut(&position.partition)
+                    && let Some(applied) = partition.done(position)
                 {
-                    self.progress.tell(number, applied);
+                    self.progress.tell(position.partition, applied);
                 }
             }
         }

@@ -82,16 +82,30 @@ impl Entry {
             span: Span::none(),
         };
         match read {
-            Ok(entry) if (1..=limits::RUN_ID_BYTES).contains(&entry.run_id.as_str().len()) => {
-                let span = span(&record, &entry.run_id, position);
-                Self { position, bytes, trace: trace(&record).cloned(), span, ..entry }
-            }
-            Ok(entry) => {
-                let size = entry.run_id.as_str().len();
-                unreadable(format!("its run id has {size} bytes, and 1 to {} are good", limits::RUN_ID_BYTES))
-            }
+            Ok(entry) => match entry.too_long() {
+                Some(reason) => unreadable(reason),
+                None => {
+                    let span = span(&record, &entry.run_id, position);
+                    Self { position, bytes, trace: trace(&record).cloned(), span, ..entry }
+                }
+            },
             Err(reason) => unreadable(reason),
         }
+    }
+
+    /// Whoever else writes to the log is held to what our frontiers are: no key takes more.
+    fn too_long(&self) -> Option<String> {
+        let run_id = self.run_id.as_str();
+        if run_id.is_empty() {
+            return Some("its run id is empty".to_owned());
+        }
+        let texts = [
+            ("run id", run_id, limits::RUN_ID_BYTES),
+            ("project", &self.project, limits::PROJECT_BYTES),
+            ("caller", &self.caller, limits::NAME_BYTES),
+        ];
+        let (what, text, limit) = texts.into_iter().find(|(_, text, limit)| text.len() > *limit)?;
+        Some(format!("its {what} has {} bytes, and {limit} are the most", text.len()))
     }
 
     /// The batch, decoded; what cannot be is told with the reason.

@@ -100,7 +100,8 @@ impl Step<'_> {
             let (own, behind) = rest.split_at(count);
             dictionary_put(&mut batch, project, id, producer, page, own);
             rest = behind;
-            if batch.bytes() > TRANSACTION_BYTES {
+            // What is left has room beside it for an item, or the record would never get on.
+            if batch.bytes() >= TRANSACTION_BYTES {
                 self.commit_ahead(std::mem::replace(&mut batch, Batch::buffered())).await?;
             }
         }

@@ -9,7 +9,7 @@ use matyan_model::{
     keys::{self, EntityKind, ItemPosition},
     object::object_header_put,
     position::Cursor,
-    producer::{MARK_KEPT_US, Mark, mark_get, mark_put},
+    producer::{DICTIONARY_KEPT_US, MARK_KEPT_US, Mark, mark_get, mark_put},
     run::{RunEdit, Writing, run_create, writing_put},
     series::{Header, Written},
 };
@@ -234,6 +234,13 @@ impl<'a> Step<'a> {
 
     async fn load_producer(&mut self, entry: &Entry) -> Result<(), Failure> {
         let Some(sent) = &entry.sent else { return Ok(()) };
+        // Of one that was silent for so long a sweep may have taken the dictionary from under what is kept of it here.
+        let is_fresh = |kept: &Producer| {
+            !kept.is_known || entry.received_us.saturating_sub(kept.mark.seen_us) < DICTIONARY_KEPT_US / 2
+        };
+        if self.state.producers.get(&sent.producer).is_some_and(|kept| !is_fresh(kept)) {
+            self.state.producers.remove(&sent.producer);
+        }
         if !self.state.producers.contains_key(&sent.producer) {
             let snapshot = self.transaction.unchecked();
             let mark = mark_get(snapshot, self.run.project, &self.run.id, sent.producer).await?;

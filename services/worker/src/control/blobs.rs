@@ -7,6 +7,7 @@ use matyan_model::{
     project::project_find,
     run::blobs_gone_put,
 };
+use matyan_proto::limits;
 use matyan_store::{Transaction, transact};
 use matyan_upkeep::{Deleted, Folder, tombstone_number};
 
@@ -22,6 +23,11 @@ pub(crate) async fn delete_run(
 ) -> Result<(), Error> {
     if deleted.run_id.is_empty() {
         tracing::warn!("skipped an event about a deleted run that names none");
+        return Ok(());
+    }
+    let is_known = project.len() <= limits::PROJECT_BYTES && deleted.run_id.len() <= limits::RUN_ID_BYTES;
+    if !is_known {
+        tracing::warn!("skipped an event about a deleted run whose id or project is longer than any is");
         return Ok(());
     }
     let Some(project_number) = project_find(&*deps.store.snapshot().await?, project).await? else {

@@ -3,17 +3,21 @@
 use std::collections::VecDeque;
 
 use matyan_log::Record;
-use matyan_model::position::{Applied, LastRecord};
+use matyan_model::position::{Applied, LastRecord, LogPosition};
 
 use super::identity::Begun;
 
 pub(super) struct Partition {
     begun: Begun,
-    /// Taken and not yet below the applied position, in offset order.
+    /// Taken and not yet below the applied position, in offset order. Neighbours that are done may be one.
     under_way: VecDeque<UnderWay>,
+    /// When there are so many, neighbours are joined: behind a run that stands still there is no end of them.
+    join_at: usize,
     /// Behind the last record that was taken.
     next: u64,
 }
+
+const JOIN_FROM: usize = 1 << 16;
 
 struct UnderWay {
     record: LastRecord,
@@ -28,7 +32,7 @@ pub(super) enum Verified {
 
 impl Partition {
     pub(super) fn new(begun: Begun) -> Self {
-        Self { begun, under_way: VecDeque::new(), next: begun.start }
+        Self { begun, under_way: VecDeque::new(), join_at: JOIN_FROM, next: begun.start }
     }
 
     pub(super) fn log(&self) -> u32 {
@@ -57,8 +61,23 @@ impl Partition {
         self.next = record.offset + 1;
         let digest = if self.begun.has_identity { [0; 16] } else { digest(record) };
         let record = LastRecord { offset: record.offset, digest, appended_us: record.appended_us };
+        if self.under_way.len() >= self.join_at {
+            self.join_done();
+        }
         self.under_way.push_back(UnderWay { record, is_done: false });
         true
+    }
+
+    fn join_done(&mut self) {
+        let mut joined: VecDeque<UnderWay> = VecDeque::new();
+        for one in self.under_way.drain(..) {
+            match joined.back_mut() {
+                Some(last) if last.is_done && one.is_done => *last = one,
+                _ => joined.push_back(one),
+            }
+        }
+        self.join_at = JOIN_FROM.max(2 * joined.len());
+        self.under_way = joined;
     }
 
     /// When the oldest record came that was taken and is not applied.
@@ -66,9 +85,13 @@ impl Partition {
         self.under_way.iter().find(|under_way| !under_way.is_done).map(|oldest| oldest.record.appended_us)
     }
 
-    /// Notes that a record is applied; tells the new position if that moved it.
-    pub(super) fn done(&mut self, offset: u64) -> Option<Applied> {
-        let place = self.under_way.binary_search_by_key(&offset, |under_way| under_way.record.offset).ok()?;
+    /// Notes that a record is applied; tells the new position if that moved it. One of the log before is no news.
+    pub(super) fn done(&mut self, position: LogPosition) -> Option<Applied> {
+        if position.log != self.begun.log {
+            return None;
+        }
+        let offset = |under_way: &UnderWay| under_way.record.offset;
+        let place = self.under_way.binary_search_by_key(&position.offset, offset).ok()?;
         self.under_way[place].is_done = true;
         let mut last = None;
         while self.under_way.front().is_some_and(|front| front.is_done) {
@@ -103,6 +126,10 @@ mod tests {
         }
     }
 
+    fn at(offset: u64) -> LogPosition {
+        LogPosition { log: 3, partition: 0, offset }
+    }
+
     fn partition(expected: Option<LastRecord>) -> Partition {
         Partition::new(Begun { log: 3, start: 0, expected, has_identity: false })
     }
@@ -112,10 +139,23 @@ mod tests {
         let mut partition = partition(None);
         assert!([4, 5, 9].into_iter().all(|offset| partition.take(&record(offset, "v"))));
         assert!(!partition.take(&record(5, "v")), "it was delivered again");
-        assert_eq!(partition.done(9), None);
-        assert_eq!(partition.done(4).map(|applied| (applied.log, applied.next)), Some((3, 5)));
-        assert_eq!(partition.done(7), None, "it was never taken");
-        assert_eq!(partition.done(5).map(|applied| applied.next), Some(10));
+        assert_eq!(partition.done(at(9)), None);
+        assert_eq!(partition.done(LogPosition { log: 2, ..at(4) }), None, "it is of another log");
+        assert_eq!(partition.done(at(4)).map(|applied| (applied.log, applied.next)), Some((3, 5)));
+        assert_eq!(partition.done(at(7)), None, "it was never taken");
+        assert_eq!(partition.done(at(5)).map(|applied| applied.next), Some(10));
+    }
+
+    #[test]
+    fn behind_a_record_that_stands_still_little_is_kept() {
+        let mut partition = partition(None);
+        assert!(partition.take(&record(0, "v")));
+        for offset in 1..4 * JOIN_FROM as u64 {
+            assert!(partition.take(&record(offset, "v")));
+            assert_eq!(partition.done(at(offset)), None);
+        }
+        assert!(partition.under_way.len() <= JOIN_FROM, "{}", partition.under_way.len());
+        assert_eq!(partition.done(at(0)).map(|applied| applied.next), Some(4 * JOIN_FROM as u64));
     }
 
     #[test]

@@ -159,7 +159,7 @@ fn texts_of_an_old_frontier_are_cut_to_what_a_run_may_have() {
 }
 
 #[test]
-fn a_run_id_that_no_key_takes_is_not_used() {
+fn texts_that_no_key_takes_are_not_used() {
     for (id, key) in [
         ("x".repeat(300), "k".to_owned()),
         (String::new(), "k".to_owned()),
@@ -169,8 +169,23 @@ fn a_run_id_that_no_key_takes_is_not_used() {
         let value = Bytes::from([vec![1], entry.encode_to_vec()].concat());
         let record = Record { key: key.clone().into(), ..record(value, &[]) };
         let read = Entry::read(0, 0, record);
-        assert!(read.batch().unwrap_err().contains("its run id has"));
+        assert!(read.batch().unwrap_err().contains("its run id"));
         assert_eq!(read.run_id.as_str() == key, key.len() < 300);
         assert!(read.run_id.as_str().len() < 100);
     }
+    let refused = |entry: LogEntry| {
+        let value = [vec![1], entry.encode_to_vec()].concat();
+        let read = Entry::read(0, 0, record(value, &[]));
+        assert_eq!((read.run_id.as_str(), read.project.as_str(), read.caller.as_str()), ("r", "", ""));
+        read.batch().unwrap_err()
+    };
+    let entry = || LogEntry { run_id: "other".into(), ..LogEntry::default() };
+    let project = refused(LogEntry { project: "x".repeat(20_000), ..entry() });
+    assert_eq!(project, "its project has 20000 bytes, and 256 are the most");
+    let caller = refused(LogEntry { caller: "x".repeat(200_000), ..entry() });
+    assert_eq!(caller, "its caller has 200000 bytes, and 1024 are the most");
+    let long = "x".repeat(20_000);
+    let envelope = r#"{"type":"delete_run","run_id":"r","payload":{}}"#;
+    let read = Entry::read(0, 0, record(envelope, &[("matyan-project", &long)]));
+    assert!(read.batch().unwrap_err().starts_with("its project has"));
 }

@@ -494,6 +494,7 @@ async fn an_event_names_blobs_of_its_own_run_alone() {
         crate::control::delete_run(&world.deps, &metrics, project, &deleted(keys), &|| {}).await.unwrap();
     };
     delete("no number", &["r/a"]).await;
+    delete(&"x".repeat(20_000), &["r/a"]).await;
     assert!(world.has_blob("r/a").await, "nobody knows of which project it was");
     delete("", &["r/a", "r2/a", "s/r/a"]).await;
     assert!(!world.has_blob("r/a").await && world.has_blob("r2/a").await && world.has_blob("s/r/a").await);

@@ -265,6 +265,28 @@ async fn producers_of_a_quiet_log_are_swept_and_listed_anew() {
     assert!(!marks().await, "nobody told the sweep of it");
 }
 
+/// What the sweep took is not missed by a writer that has the run in memory: it knows what the store knows.
+#[tokio::test]
+async fn a_dictionary_that_was_swept_is_not_gone_on_with() {
+    let world = World::new().await;
+    let month = 31 * 24 * HOUR_US;
+    let batch = |sequence: u64, received_us: i64| {
+        let mut sent = received(record(sequence - 1).sent(1, sequence, sequence - 1), received_us);
+        sent.entry.ephemeral_producer = true;
+        sent
+    };
+    let mut writer = world.writer("r");
+    world.apply_with(&mut writer, vec![batch(1, HOUR_US).define(0, &["a"]).points(0, &[(None, 1.0)])]).await;
+    world.now_us.store(HOUR_US + month, Ordering::Relaxed);
+    jobs::sweep_producers(&world.deps).await.unwrap();
+    jobs::sweep_producers(&world.deps).await.unwrap();
+    let late = batch(2, HOUR_US + month).define(1, &["b"]).points(1, &[(None, 2.0)]);
+    world.apply_with(&mut writer, vec![late]).await;
+    // Whoever reads the run anew can go on.
+    let next = batch(3, HOUR_US + month).points(0, &[(None, 3.0)]);
+    crate::tests::ends("it is applied", world.apply(vec![next])).await;
+}
+
 #[tokio::test]
 async fn rule_14_a_job_that_lost_its_lock_cannot_write() {
     use matyan_model::lock::{lock_check, lock_release};

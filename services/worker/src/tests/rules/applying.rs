@@ -1,6 +1,7 @@
 //! Rules 7 and 8: a record that does not fit a transaction, and items that cannot be applied.
 
 use super::*;
+use crate::tests::ends;
 
 #[tokio::test]
 async fn rule_07_a_record_larger_than_a_transaction_is_applied_in_parts() {
@@ -199,6 +200,43 @@ async fn rule_08_bad_items_are_parked_with_their_reasons_and_spoil_no_other() {
         (points.points[0].values.as_slice(), points.series[0].name.as_str()),
         (&[2.0, 3.0][..], "bad context")
     );
+}
+
+/// Definitions that fill a transaction to the byte leave room for an item, or the record would be begun for ever.
+#[tokio::test]
+async fn rule_07_definitions_that_fill_a_transaction_are_got_past() {
+    use matyan_model::{
+        ids::{ProducerId, RunId},
+        producer::{Definition, dictionary_cut, dictionary_pages, dictionary_put},
+    };
+    let (producer, id) = (ProducerId([1; 16]), RunId::new("r"));
+    let stored = |names: &[String]| {
+        let definitions: Vec<_> =
+            names.iter().map(|name| Definition { name: name.clone(), ..Definition::default() }).collect();
+        let (mut batch, mut rest) = (matyan_store::Batch::buffered(), &definitions[..]);
+        dictionary_cut(&mut batch, P, &id, producer, 0);
+        for (page, count) in dictionary_pages(0, &definitions) {
+            let (own, behind) = rest.split_at(count);
+            dictionary_put(&mut batch, P, &id, producer, page, own);
+            rest = behind;
+        }
+        batch.bytes()
+    };
+    let full = 1 << 20;
+    let mut names: Vec<String> = Vec::new();
+    while stored(&names) + 1_000 < full {
+        names.push(format!("{:0900}", names.len()));
+    }
+    let fills = (1..1_000).find(|length| {
+        let last = "x".repeat(*length);
+        stored(&[&names[..], &[last]].concat()) == full
+    });
+    names.push("x".repeat(fills.expect("some name fills it to the byte")));
+    let world = World::new().await;
+    let texts: Vec<&str> = names.iter().map(String::as_str).collect();
+    let full = record(0).sent(1, 1, 0).define(0, &texts).points(0, &[(None, 0.5)]);
+    ends("it is applied", world.apply(vec![full])).await;
+    assert_eq!(world.read().await.unwrap().metrics.len(), 1);
 }
 
 #[tokio::test]
