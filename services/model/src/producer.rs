@@ -66,8 +66,9 @@ impl Mark {
             // What the producer knows acknowledged stands in for a mark that was swept.
             is_behind(sent.acknowledged, 0)
         } else {
-            // What was acknowledged stood before this in the log, and the log has lost it: it will not come again.
-            sent.sequence > sent.acknowledged
+            // What was acknowledged stood before this in the log, and the log has lost it: it will not come again. What was under
+            // way with it may have been lost as well, and is not waited for.
+            sent.sequence > sent.acknowledged && first == 0
         };
         continues.then(|| match sent.part {
             Some(part) if part.first + part.count < part.of => {

@@ -49,7 +49,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// A run that was not written for this long is folded as if it had ended.
 const SILENT_US: i64 = 300_000_000;
 /// How often the list of runs with blocks is read again.
-const LIST_EVERY_US: i64 = 300_000_000;
+const LIST_EVERY_US: u64 = 300_000_000;
 
 struct Notice {
     run: RunKey,
@@ -218,7 +218,7 @@ impl Folder {
     async fn look(&mut self, stop: &CancellationToken) {
         let is_missed = self.missed.swap(false, Ordering::Relaxed);
         let now_us = self.deps.now_us();
-        if is_missed || self.listed_us <= now_us.saturating_sub(LIST_EVERY_US) {
+        if is_missed || now_us.abs_diff(self.listed_us) >= LIST_EVERY_US {
             match self.read_list(is_missed).await {
                 Ok(()) => self.listed_us = now_us,
                 Err(error) => {
@@ -244,7 +244,14 @@ impl Folder {
             self.pending.iter().filter(|(_, pending)| is_silent(pending)).map(|(key, _)| *key).collect();
         for key in silent {
             self.heartbeat.beat();
-            let writing = writing_get(&*self.deps.store.snapshot().await?, key.0, key.1).await?;
+            let writing = match writing_get(&*self.deps.store.snapshot().await?, key.0, key.1).await {
+                Err(error) if !error.is_temporary() => {
+                    tracing::error!(number = key.1.0, %error, "a run cannot be folded");
+                    self.pending.remove(&key);
+                    continue;
+                }
+                writing => writing?,
+            };
             match self.pending.get_mut(&key) {
                 Some(pending) if pending.next_block == writing.next_block => pending.is_ended = true,
                 _ => {

@@ -51,6 +51,11 @@ fn rule_05_records_of_one_batch_continue_each_other() {
     assert_eq!(first.moved_by(&sent(1, 0), 0), None);
     let last = first.moved_by(&part(1, 3), 0).unwrap().moved_by(&part(2, 3), 0).unwrap();
     assert_eq!(last, Mark { sequence: 1, items: 0, seen_us: 0 });
+    // Where the log has lost what came before, a batch still counts from its beginning on.
+    let lost = Mark { sequence: 5, ..Mark::default() };
+    let of = |first| Sent { part: Some(Part { first, count: 1, of: 3 }), ..sent(9, 7) };
+    assert_eq!(lost.moved_by(&of(1), 0), None);
+    assert_eq!(lost.moved_by(&of(0), 0), Some(Mark { sequence: 8, items: 1, seen_us: 0 }));
 }
 
 fn definition(name: String) -> Definition {

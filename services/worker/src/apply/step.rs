@@ -156,7 +156,9 @@ impl<'a> Step<'a> {
             let position = record.entry.position;
             // Applied before this delivery, or behind the cursor of a newer log.
             let Some(item) = self.state.cursor.next_item(position) else { continue };
-            if self.is_full() || !self.take_record(record, item).await? {
+            // What is read anew of a producer has to be there: this step may have written some of it.
+            let is_behind = at > 0 && self.is_stale(&record.entry);
+            if is_behind || self.is_full() || !self.take_record(record, item).await? {
                 return Ok(at);
             }
             self.state.cursor = self.state.cursor.moved_behind(position);
@@ -232,13 +234,17 @@ impl<'a> Step<'a> {
         mark.moved_by(sent, entry.received_us).map(Some).ok_or(())
     }
 
+    /// Whether the producer was silent for so long that a sweep may have taken its dictionary from under what is kept of it here.
+    fn is_stale(&self, entry: &Entry) -> bool {
+        let kept = entry.sent.as_ref().and_then(|sent| self.state.producers.get(&sent.producer));
+        kept.is_some_and(|kept| {
+            kept.is_known && entry.received_us.saturating_sub(kept.mark.seen_us) >= DICTIONARY_KEPT_US / 2
+        })
+    }
+
     async fn load_producer(&mut self, entry: &Entry) -> Result<(), Failure> {
         let Some(sent) = &entry.sent else { return Ok(()) };
-        // Of one that was silent for so long a sweep may have taken the dictionary from under what is kept of it here.
-        let is_fresh = |kept: &Producer| {
-            !kept.is_known || entry.received_us.saturating_sub(kept.mark.seen_us) < DICTIONARY_KEPT_US / 2
-        };
-        if self.state.producers.get(&sent.producer).is_some_and(|kept| !is_fresh(kept)) {
+        if self.is_stale(entry) {
             self.state.producers.remove(&sent.producer);
         }
         if !self.state.producers.contains_key(&sent.producer) {

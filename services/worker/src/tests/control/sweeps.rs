@@ -287,6 +287,21 @@ async fn a_dictionary_that_was_swept_is_not_gone_on_with() {
     crate::tests::ends("it is applied", world.apply(vec![next])).await;
 }
 
+/// A worker that is far behind may find both sides of a long silence in one delivery.
+#[tokio::test]
+async fn a_dictionary_is_gone_on_with_behind_a_silence_that_is_applied_at_once() {
+    let world = World::new().await;
+    let month = 31 * 24 * HOUR_US;
+    let before = received(record(0).sent(1, 1, 0).define(0, &["a"]).points(0, &[(None, 1.0)]), HOUR_US);
+    let behind =
+        record(1).sent(1, 2, 1).define(1, &["b"]).points(0, &[(None, 2.0)]).points(1, &[(None, 3.0)]);
+    world.apply(vec![before, received(behind, HOUR_US + month)]).await;
+    assert!(world.parked().await.is_empty());
+    let lengths =
+        world.read().await.unwrap().metrics.iter().map(|(_, points)| points.steps.len()).collect::<Vec<_>>();
+    assert_eq!(lengths, [2, 1]);
+}
+
 #[tokio::test]
 async fn rule_14_a_job_that_lost_its_lock_cannot_write() {
     use matyan_model::lock::{lock_check, lock_release};
