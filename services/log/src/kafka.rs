@@ -206,7 +206,7 @@ impl Shared {
                 return Err(Error::Topic {
                     reason: format!(
                         "topic `{name}` has {} partitions, of which the first {used} are to be used, and partition {partition} holds \
-                         records: whoever wrote them has to be told the same number (docs/kafka.md)",
+                         records of somebody who was not told so: see \"More partitions\" in docs/kafka.md",
                         spare.end
                     ),
                 });

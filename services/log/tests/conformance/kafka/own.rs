@@ -112,6 +112,7 @@ async fn another_partition_count() {
             break grown;
         }
     };
+    make_topics(&made, 1).await;
     let log = KafkaLog::open(made.clone()).await.expect("the first partitions are used");
     let info = log.describe(Topic::Ingestion).await.expect("it answers");
     assert_eq!(info.partitions.len(), 1);
