@@ -152,7 +152,9 @@ impl From<Status> for ApiError {
         let get = |key: &str| info.as_ref().and_then(|info| info.metadata.get(key)).map(String::as_str);
         // In HTTP only a body is too large; a field over its limit is a wrong one, as the contract has it.
         let code = match code {
-            Some(ProductCode::TooLarge) if get("field").is_some() => Some(ProductCode::InvalidField),
+            Some(ProductCode::TooLarge) if get("field").is_some_and(|field| field != "batch") => {
+                Some(ProductCode::InvalidField)
+            }
             code => code,
         };
         let http = code.map_or_else(|| http_of(status.code()), ProductCode::http);

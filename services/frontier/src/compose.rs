@@ -127,12 +127,27 @@ impl Shared {
         self.budget.clone().acquire_many_owned(self.permits(bytes)).await.expect("the budget is never closed")
     }
 
-    /// What a batch may come to, as a share: the rest of it is given back once that is known.
+    /// What a batch will come to, about: the share is set right once that is known. A quarter is the most that is kept free for
+    /// one that may grow, so that it never waits for all others.
     fn permits(&self, bytes: usize) -> u32 {
+        let total = self.settings.total_bytes;
         let grown = match self.settings.format {
             Format::Protobuf => bytes,
-            Format::Json => bytes.saturating_mul(envelope::GROWTH),
+            Format::Json => bytes.saturating_mul(envelope::GROWTH).min(total / 4).max(bytes),
         };
-        grown.min(self.settings.total_bytes) as u32
+        grown.min(total) as u32
+    }
+
+    /// Gives back what a batch does not take, or takes what it needs beyond its share, as far as there is more.
+    pub(crate) fn share_set(&self, share: &mut OwnedSemaphorePermit, held: usize) {
+        let has = share.num_permits();
+        if let Some(more) = held.checked_sub(has) {
+            let most = more.min(self.budget.available_permits()) as u32;
+            if let Ok(more) = self.budget.clone().try_acquire_many_owned(most) {
+                share.merge(more);
+            }
+        } else {
+            drop(share.split(has - held));
+        }
     }
 }

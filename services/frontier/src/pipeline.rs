@@ -103,7 +103,7 @@ impl Pipeline {
 
     /// Appends a batch behind all others.
     pub(crate) fn push(&mut self, frame: Frame, mut share: OwnedSemaphorePermit) {
-        drop(share.split(share.num_permits().saturating_sub(frame.held)));
+        self.shared.share_set(&mut share, frame.held);
         self.bytes += frame.held;
         self.shared.metrics.in_flight_bytes.add(frame.held as i64);
         // While the log is failing, nothing is started that would have to be started again.
