@@ -206,7 +206,7 @@ async fn metrics_are_listed_sampled_and_drawn() {
         writer.send_text(frame).await.expect("it is acknowledged");
     }
     drop(writer);
-    eventually("both are there", async || match objects(&server, &["metrics", "folds", "loss"]).len() {
+    eventually("both are there", async || match objects(&server, &["metrics", "folds"]).len() {
         2 => Ok(()),
         count => Err(count),
     })

@@ -14,7 +14,8 @@ use serde_json::Value;
 /// write state, the language cannot do anything but compute.
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("matyan-proto", &[]),
-    ("matyan-store", &[]),
+    // For the suite that it offers other crates.
+    ("matyan-store", &["matyan-servers"]),
     ("matyan-log", &[]),
     ("matyan-blob", &[]),
     ("matyan-ql", &[]),
@@ -59,6 +60,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "matyan-blob",
             "matyan-model",
             "matyan-worker",
+            "matyan-servers",
             "matyan-tests",
         ],
     ),
