@@ -1,7 +1,5 @@
 //! What goes into an archive comes back out of it.
 
-use std::path::Path;
-
 use matyan_model::value::{Map, Value};
 use matyan_proto::{
     backup::v1::{self as pb, piece::Content},
@@ -30,10 +28,8 @@ fn every_run_has_a_folder_inside() {
 fn archived(head: &pb::RunHead, contents: Vec<Content>) -> (pb::RunHead, Vec<Content>) {
     let output = tempfile::tempdir().unwrap();
     let origin = Origin { server: "http://a".into(), cut: pb::Cut::default() };
-    let archive = |output: &Path| {
-        writer::Archive::begin(output, &Filters::default(), &origin, OffsetDateTime::UNIX_EPOCH).unwrap()
-    };
-    let mut archive = archive(output.path());
+    let now = OffsetDateTime::UNIX_EPOCH;
+    let mut archive = writer::Archive::begin(output.path(), &Filters::default(), &origin, now).unwrap();
     let mut run = archive.run(head.clone()).unwrap();
     for content in contents {
         run.add(pb::Piece { content: Some(content) }).unwrap();

@@ -3,9 +3,9 @@
 
 use std::{io::Write, sync::Arc, time::Duration, time::Instant};
 
-use matyan_backend::{Backend, Context, LogFormat, Metrics, UriKey};
+use matyan_backend::{Backend, Context, Metrics, UriKey};
 use matyan_blob::{UrlSigner, fs::FsBlobs};
-use matyan_log::embedded::EmbeddedLog;
+use matyan_log::{RecordFormat, embedded::EmbeddedLog};
 use matyan_model::{
     ids::{Project, RunId},
     run::run_create,
@@ -120,7 +120,7 @@ async fn main() -> Result<()> {
     let backend = Backend::new(Context {
         store,
         log: Arc::new(EmbeddedLog::open(directory.path().join("log"), Default::default()).await?),
-        log_format: LogFormat::Protobuf,
+        log_format: RecordFormat::Protobuf,
         blobs: Arc::new(FsBlobs::open(&directory.path().join("blobs"), signer, clock.clone())?),
         blob_uri: "file:///blobs".into(),
         uri_key: UriKey::new(b"secret"),

@@ -4,18 +4,19 @@
 use std::{sync::Arc, time::Duration};
 
 use matyan_blob::Blobs;
-use matyan_log::{LogWriter, Topic};
+use matyan_log::{LogWriter, RecordFormat, Topic};
 use matyan_model::{
     ids::{RunId, RunNumber},
     keys::LogTopic,
-    position::{LogPosition, applied_all, applied_get, applied_wait, log_get, partition_log},
+    position::{LogPosition, applied_get, applied_wait, log_get, partition_log},
     run::{Document, Head, head_get, run_find},
 };
 use matyan_proto::{common::v1 as common, limits};
 use matyan_store::{Snapshot, Store};
+use matyan_upkeep::{Partition, partitions};
 
 use crate::{
-    LogFormat, Metrics, UriKey,
+    Metrics, UriKey,
     call::Call,
     error::{Error, Result},
 };
@@ -26,7 +27,7 @@ pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 pub struct Context {
     pub store: Arc<dyn Store>,
     pub log: Arc<dyn LogWriter>,
-    pub log_format: LogFormat,
+    pub log_format: RecordFormat,
     pub blobs: Arc<dyn Blobs>,
     /// What the URIs of artifacts begin with, for people: `s3://bucket`, `blobs:/`.
     pub blob_uri: String,
@@ -124,14 +125,9 @@ impl Context {
     }
 
     async fn log_end_applied(&self) -> Result<()> {
-        let snapshot = self.store.snapshot().await?;
-        let info = self.log.describe(Topic::Ingestion).await?;
-        let known = log_get(snapshot.as_ref(), LogTopic::Ingestion).await?;
-        let applied = applied_all(snapshot.as_ref(), LogTopic::Ingestion).await?;
-        drop(snapshot);
-        let ends = (0..).zip(&info.partitions).filter(|(_, bounds)| bounds.end > bounds.first);
-        let waits = ends.map(|(partition, bounds)| {
-            let log = partition_log(known, applied.get(&partition).copied(), info.identity, bounds.end);
+        let partitions = partitions(self.store.as_ref(), self.log.as_ref()).await?;
+        let ends = (0..).zip(partitions).filter(|(_, Partition { bounds, .. })| bounds.end > bounds.first);
+        let waits = ends.map(|(partition, Partition { bounds, log, .. })| {
             let position = LogPosition { log, partition, offset: bounds.end - 1 };
             applied_wait(self.store.as_ref(), LogTopic::Ingestion, position)
         });

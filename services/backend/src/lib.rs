@@ -31,7 +31,6 @@ mod view;
 
 pub use context::{Clock, Context};
 pub use metrics::Metrics;
-pub use runs::LogFormat;
 pub use token::UriKey;
 
 use std::sync::Arc;

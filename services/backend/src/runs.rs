@@ -8,7 +8,6 @@ mod params;
 mod watch;
 
 pub(crate) use delete::clear_tombstone;
-pub use deletion::LogFormat;
 pub(crate) use watch::Feeds;
 
 use matyan_proto::{

@@ -2,6 +2,7 @@
 //! because the dictionary does.
 
 use bytes::Bytes;
+use matyan_log::RecordFormat;
 use matyan_proto::ingest::v1 as pb;
 use matyan_trace::TARGET;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
@@ -14,7 +15,6 @@ use crate::{
     metrics::Items,
     pipeline::Frame,
     record::{self, Author, Stamp},
-    settings::Format,
 };
 
 /// Checking more takes about half a millisecond, and is done where it holds up no other stream.
@@ -50,9 +50,9 @@ pub(crate) struct Composer {
 
 impl Composer {
     /// `series` is what the producer has defined before, on a stream that is gone.
-    pub(crate) fn new(format: Format, author: Author, mut series: Vec<pb::SeriesDef>) -> Self {
+    pub(crate) fn new(format: RecordFormat, author: Author, mut series: Vec<pb::SeriesDef>) -> Self {
         let dictionary = Dictionary::new(&mut series);
-        let definitions = (format == Format::Json).then(|| Definitions::new(&series));
+        let definitions = (format == RecordFormat::Json).then(|| Definitions::new(&series));
         Self { author, dictionary, definitions }
     }
 
@@ -132,8 +132,8 @@ impl Shared {
     fn permits(&self, bytes: usize) -> u32 {
         let total = self.settings.total_bytes;
         let grown = match self.settings.format {
-            Format::Protobuf => bytes,
-            Format::Json => bytes.saturating_mul(envelope::GROWTH).min(total / 4).max(bytes),
+            RecordFormat::Protobuf => bytes,
+            RecordFormat::Json => bytes.saturating_mul(envelope::GROWTH).min(total / 4).max(bytes),
         };
         grown.min(total) as u32
     }

@@ -29,7 +29,7 @@ mod metrics;
 mod settings;
 
 pub use metrics::Metrics;
-pub use settings::{Format, Settings};
+pub use settings::Settings;
 
 use std::sync::Arc;
 

@@ -2,19 +2,11 @@
 
 use std::time::Duration;
 
-/// How records are written to the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
-    /// One `LogEntry` a batch.
-    #[default]
-    Protobuf,
-    /// One JSON envelope an item, as Matyan 0.3 writes and reads them.
-    Json,
-}
+use matyan_log::RecordFormat;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    pub format: Format,
+    pub format: RecordFormat,
     /// Which log this is, as acknowledged positions name it: counts up when a topic is made anew. None where that may happen
     /// unseen.
     pub log_number: Option<u32>,
@@ -36,7 +28,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            format: Format::Protobuf,
+            format: RecordFormat::Protobuf,
             log_number: None,
             hold: Duration::from_secs(40),
             stream_bytes: 8 << 20,

@@ -43,6 +43,16 @@ pub const MAX_EXTRA_BYTES: usize = 64 << 10;
 /// The answer to an append. It belongs to nobody: many may be kept and awaited at once.
 pub type Append = Pin<Box<dyn Future<Output = Result<Vec<Position>>> + Send>>;
 
+/// How records of the ingestion topic are written. Workers read both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RecordFormat {
+    /// One `LogEntry` a batch.
+    #[default]
+    Protobuf,
+    /// One JSON envelope an item, as Matyan 0.3 writes and reads them.
+    Json,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewRecord {
     /// Records of one key go to one partition, in order. An empty key goes anywhere.

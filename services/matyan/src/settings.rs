@@ -28,6 +28,7 @@ pub(crate) use secret::Secret;
 pub(crate) use source::Environment;
 
 use matyan_edge::UiSettings;
+use matyan_log::RecordFormat;
 
 use crate::cli::Asked;
 use reader::Reader;
@@ -90,14 +91,6 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// What is inside a record of the log; workers read both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum MessageFormat {
-    Protobuf,
-    /// That of Matyan 0.3.
-    Json,
-}
-
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) role: Role,
@@ -143,7 +136,7 @@ pub(crate) struct Settings {
     /// What people see in a browser; without one, the port answers programs alone.
     pub(crate) ui: Option<UiSettings>,
     /// How the frontier writes records.
-    pub(crate) message_format: MessageFormat,
+    pub(crate) message_format: RecordFormat,
     /// Variables of Matyan 0.3 that somebody has set and that nothing reads any more.
     pub(crate) unread: Vec<&'static str>,
 }

@@ -3,16 +3,14 @@
 //! with a control topic.
 
 use matyan_blob::{BlobKey, Blobs};
-use matyan_log::{LogWriter, PartitionInfo, Topic, TopicInfo};
+use matyan_log::LogWriter;
 use matyan_model::{
     ids::{NamedProject, RunId, RunNumber},
-    keys::LogTopic,
-    position::{applied_all, log_get, partition_log},
     run::{Clearing, Tombstone, blobs_gone_put, tombstone_clear},
 };
 use matyan_store::{Store, Transaction};
 
-use crate::{Error, Folder, Job};
+use crate::{Error, Folder, Job, Partition, partitions};
 
 /// The longest client spool.
 pub const SPOOL_US: i64 = 30 * 24 * 3_600_000_000;
@@ -23,9 +21,7 @@ const BLOBS_EXPECTED_US: i64 = 3_600_000_000;
 pub struct Tombstones<'s> {
     store: &'s dyn Store,
     blobs: &'s dyn Blobs,
-    info: TopicInfo,
-    /// Of each partition.
-    logs: Vec<u32>,
+    partitions: Vec<Partition>,
     now_us: i64,
     kept_us: i64,
 }
@@ -49,16 +45,8 @@ impl<'s> Tombstones<'s> {
         now_us: i64,
         kept_us: i64,
     ) -> Result<Self, Error> {
-        // First: what is applied meanwhile must not seem to lie behind the ends.
-        let snapshot = store.snapshot().await?;
-        let info = log.describe(Topic::Ingestion).await?;
-        let known = log_get(&*snapshot, LogTopic::Ingestion).await?;
-        let applied = applied_all(&*snapshot, LogTopic::Ingestion).await?;
-        let log = |(partition, bounds): (u32, &PartitionInfo)| {
-            partition_log(known, applied.get(&partition).copied(), info.identity, bounds.end)
-        };
-        let logs = (0..).zip(&info.partitions).map(log).collect();
-        Ok(Self { store, blobs, info, logs, now_us, kept_us })
+        let partitions = partitions(store, log).await?;
+        Ok(Self { store, blobs, partitions, now_us, kept_us })
     }
 
     /// Whether it may go once its folder is found empty.
@@ -113,11 +101,12 @@ impl<'s> Tombstones<'s> {
 
     /// Nothing that was written before the delete is left in the log.
     fn is_passed(&self, Tombstone { at, .. }: &Tombstone) -> bool {
-        let partition = at.partition as usize;
-        match self.logs.get(partition).zip(self.info.partitions.get(partition)) {
-            Some((log, bounds)) => at.log < *log || (at.log == *log && at.offset < bounds.first),
+        match self.partitions.get(at.partition as usize) {
+            Some(Partition { log, bounds, .. }) => {
+                at.log < *log || (at.log == *log && at.offset < bounds.first)
+            }
             // There is one with fewer partitions now.
-            None => self.logs.iter().any(|log| at.log < *log),
+            None => self.partitions.iter().any(|partition| at.log < partition.log),
         }
     }
 }

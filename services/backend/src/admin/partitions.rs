@@ -1,13 +1,14 @@
 //! How far each partition of the ingestion log is applied; and the word of a human that lets one go on behind records that were
 //! never applied and are gone. No worker goes past them by itself, so that nobody overlooks what was lost.
 
-use matyan_log::{PartitionInfo, Topic};
+use matyan_log::Topic;
 use matyan_model::{
     keys::{self, LogTopic},
-    position::{Applied, applied_all, applied_get, applied_put, log_get, partition_log},
+    position::{Applied, applied_get, applied_put, log_get, partition_log},
 };
 use matyan_proto::admin::v1 as pb;
 use matyan_store::{Transaction, transact};
+use matyan_upkeep::{Partition, partitions};
 
 use crate::{
     Context,
@@ -17,25 +18,20 @@ use crate::{
 const TOPIC: LogTopic = LogTopic::Ingestion;
 
 pub(super) async fn list(context: &Context) -> Result<Vec<pb::Partition>> {
-    // First: what is applied meanwhile must not seem to lie behind the ends.
-    let snapshot = context.store.snapshot().await?;
-    let info = context.log.describe(Topic::Ingestion).await?;
-    let known = log_get(snapshot.as_ref(), TOPIC).await?;
-    let applied = applied_all(snapshot.as_ref(), TOPIC).await?;
-    let mut partitions = Vec::with_capacity(info.partitions.len());
-    for (partition, bounds) in (0..).zip(&info.partitions) {
-        let mut own = applied.get(&partition).copied();
-        if own.is_some_and(|own| own.next < bounds.first) {
-            // Perhaps it was applied, and the log trimmed behind it, since the snapshot.
-            own = applied_get(context.store.snapshot().await?.as_ref(), TOPIC, partition).await?;
+    let mut views = Vec::new();
+    for (number, mut partition) in (0..).zip(partitions(context.store.as_ref(), context.log.as_ref()).await?)
+    {
+        if partition.applied.is_some_and(|applied| applied.next < partition.bounds.first) {
+            // Perhaps it was applied, and the log trimmed behind it, since then.
+            let applied = applied_get(context.store.snapshot().await?.as_ref(), TOPIC, number).await?;
+            partition.applied = applied.filter(|applied| applied.log == partition.log);
         }
-        let log = partition_log(known, own, info.identity, bounds.end);
-        partitions.push(view(partition, log, bounds, own.filter(|own| own.log == log)));
+        views.push(view(number, partition));
     }
-    Ok(partitions)
+    Ok(views)
 }
 
-fn view(partition: u32, log: u32, bounds: &PartitionInfo, own: Option<Applied>) -> pb::Partition {
+fn view(partition: u32, Partition { bounds, log, applied: own }: Partition) -> pb::Partition {
     let applied = own.map_or(bounds.first, |own| own.next);
     let last = own.and_then(|own| own.last);
     pb::Partition {

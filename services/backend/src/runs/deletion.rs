@@ -2,7 +2,7 @@
 //! the same workers read it.
 
 use bytes::Bytes;
-use matyan_log::NewRecord;
+use matyan_log::{NewRecord, RecordFormat};
 use matyan_proto::{
     ingest::v1::{DeleteRun, Event, IngestionBatch, event::Kind},
     log::v1::LogEntry,
@@ -12,30 +12,21 @@ use time::{OffsetDateTime, format_description::FormatItem, macros::format_descri
 
 use crate::call::Call;
 
-/// How records are written to the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogFormat {
-    #[default]
-    Protobuf,
-    /// An envelope, as Matyan 0.3 writes and reads them.
-    Json,
-}
-
 /// What stands before a `LogEntry` in a record.
 const FORMAT: u8 = 1;
 
 const TIMESTAMP: &[FormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
 
-pub(super) fn deletion(format: LogFormat, call: &Call, run_id: &str, now_us: i64) -> NewRecord {
+pub(super) fn deletion(format: RecordFormat, call: &Call, run_id: &str, now_us: i64) -> NewRecord {
     let key = Bytes::copy_from_slice(run_id.as_bytes());
     match format {
-        LogFormat::Protobuf => NewRecord {
+        RecordFormat::Protobuf => NewRecord {
             key,
             value: entry(call, run_id, now_us),
             headers: vec![header("content-type", "application/x-protobuf;type=matyan.log.v1.LogEntry")],
         },
-        LogFormat::Json => NewRecord { key, value: envelope(run_id, now_us), headers: headers(call) },
+        RecordFormat::Json => NewRecord { key, value: envelope(run_id, now_us), headers: headers(call) },
     }
 }
 

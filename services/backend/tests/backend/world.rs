@@ -8,11 +8,12 @@ use std::{
     time::Duration,
 };
 
-use matyan_backend::{Backend, Context, LogFormat, UriKey};
+use matyan_backend::{Backend, Context, UriKey};
 use matyan_blob::{Blobs, UrlSigner, fs::FsBlobs};
 use matyan_frontier::Frontier;
 use matyan_log::{
-    Append, LogReader, LogWriter, NewRecord, Subscription, Topic, TopicInfo, embedded::EmbeddedLog,
+    Append, LogReader, LogWriter, NewRecord, RecordFormat, Subscription, Topic, TopicInfo,
+    embedded::EmbeddedLog,
 };
 use matyan_model::{
     keys::LogTopic,
@@ -151,7 +152,7 @@ impl World {
         let backend = Backend::new(Context {
             store: store.clone(),
             log: Arc::new(Counting(log.clone(), describes.clone())),
-            log_format: LogFormat::Protobuf,
+            log_format: RecordFormat::Protobuf,
             blobs: blobs.clone(),
             blob_uri: "file:///blobs".to_owned(),
             uri_key: UriKey::new(b"secret"),

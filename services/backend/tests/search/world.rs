@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use matyan_backend::{Backend, Context, LogFormat, Metrics, UriKey};
+use matyan_backend::{Backend, Context, Metrics, UriKey};
 use matyan_blob::{UrlSigner, fs::FsBlobs};
-use matyan_log::embedded::EmbeddedLog;
+use matyan_log::{RecordFormat, embedded::EmbeddedLog};
 use matyan_model::{
     cbor,
     context::Context as SeriesContext,
@@ -120,7 +120,7 @@ impl World {
         let context = Context {
             store: layer,
             log: Arc::new(log),
-            log_format: LogFormat::Protobuf,
+            log_format: RecordFormat::Protobuf,
             blobs: blobs.clone(),
             blob_uri: "file:///blobs".into(),
             uri_key: UriKey::new(b"secret"),

@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use matyan_log::layers::{AppendFault, Faults, Rates};
+use matyan_log::{
+    RecordFormat,
+    layers::{AppendFault, Faults, Rates},
+};
 use matyan_proto::{
     ingest::v1::{self as pb, stream_request::Message},
     log::v1::LogEntry,
@@ -18,7 +21,7 @@ use prost::Message as _;
 use tonic::Code;
 
 use super::harness::*;
-use crate::{Format, Settings};
+use crate::Settings;
 
 /// A hold time in which the log of a busy machine still answers.
 const LONG_ENOUGH: Duration = Duration::from_secs(3);
@@ -282,7 +285,7 @@ async fn what_grows_as_json_is_counted_as_it_is_held() {
     const STREAMS: usize = 20;
     const POINTS: usize = 1_000;
     let total_bytes = 4 << 20;
-    let settings = Settings { total_bytes, format: Format::Json, ..Settings::default() };
+    let settings = Settings { total_bytes, format: RecordFormat::Json, ..Settings::default() };
     let world = World::with(settings).await;
     world.faults.stop();
     let mut streams = Vec::new();
@@ -300,6 +303,23 @@ async fn what_grows_as_json_is_counted_as_it_is_held() {
         stream.reached(1).await;
     }
     assert_eq!(world.metric("matyan_ingest_in_flight_bytes"), 0.0);
+}
+
+/// What may grow beyond all that there is waits for room, and never for the end of everything else.
+#[tokio::test]
+async fn a_large_batch_as_json_goes_beside_others() {
+    let total_bytes = 4 << 20;
+    let world =
+        World::with(Settings { total_bytes, format: RecordFormat::Json, ..Settings::default() }).await;
+    world.faults.stop();
+    let (mut small, mut large) = (world.stream().await, world.stream().await);
+    small.send(1, &tag("small")).await;
+    world.until("matyan_ingest_in_flight_bytes", |bytes| bytes > 0.0).await;
+    large.send(1, &heavy(1 << 20)).await;
+    world.until("matyan_ingest_in_flight_bytes", |bytes| bytes > (1 << 20) as f64).await;
+    world.faults.resume();
+    small.reached(1).await;
+    large.reached(1).await;
 }
 
 #[tokio::test]

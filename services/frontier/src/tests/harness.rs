@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use matyan_blob::{Blobs, UrlSigner, fs::FsBlobs};
 use matyan_log::{
-    Delivery, LogReader, Record, Topic,
+    Delivery, LogReader, Record, RecordFormat, Topic,
     embedded::{EmbeddedLog, Settings as LogSettings},
     layers::{Faults, FaultyWriter},
 };
@@ -29,7 +29,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status, Streaming};
 
-use crate::{Components, Format, Frontier, Metrics, Settings};
+use crate::{Components, Frontier, Metrics, Settings};
 
 pub(super) const NOW_US: i64 = 1_767_323_045_678_901;
 
@@ -54,7 +54,7 @@ impl World {
     }
 
     pub(super) async fn json() -> Self {
-        Self::with(Settings { format: Format::Json, ..Settings::default() }).await
+        Self::with(Settings { format: RecordFormat::Json, ..Settings::default() }).await
     }
 
     pub(super) async fn with(settings: Settings) -> Self {

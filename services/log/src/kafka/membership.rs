@@ -250,7 +250,7 @@ impl Member {
     fn told_of(&self, list: &TopicPartitionList) -> impl Iterator<Item = u32> {
         let used = self.used.unwrap_or(u32::MAX);
         let partitions = list.elements().into_iter().map(|element| element.partition() as u32);
-        partitions.filter(move |partition| *partition < used).collect::<Vec<_>>().into_iter()
+        partitions.filter(move |partition| *partition < used)
     }
 
     fn failed(&self, failure: KafkaError) {

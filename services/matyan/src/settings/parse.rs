@@ -8,7 +8,9 @@ use std::{
 
 use tracing_subscriber::filter::Targets;
 
-use super::{LogFormat, MessageFormat};
+use matyan_log::RecordFormat;
+
+use super::LogFormat;
 
 /// Where the user interfaces of Matyan 0.3 run during development, and where we do.
 pub(super) const CORS_DEFAULT: &str = "http://localhost:3000,http://localhost:8000,http://localhost:8080,\
@@ -97,10 +99,10 @@ pub(super) fn service_name(text: &str) -> Result<String, String> {
     }
 }
 
-pub(super) fn message_format(text: &str) -> Result<MessageFormat, String> {
+pub(super) fn message_format(text: &str) -> Result<RecordFormat, String> {
     match text {
-        "protobuf" => Ok(MessageFormat::Protobuf),
-        "json" => Ok(MessageFormat::Json),
+        "protobuf" => Ok(RecordFormat::Protobuf),
+        "json" => Ok(RecordFormat::Json),
         _ => Err("is no message format; give protobuf, or json for workers of Matyan 0.3".into()),
     }
 }

@@ -19,7 +19,7 @@ use super::{
     tasks::Tasks,
     workers::{self, Workers},
 };
-use crate::settings::{MessageFormat, Secret, Settings};
+use crate::settings::{Secret, Settings};
 
 pub(crate) struct Parts {
     frontier: Option<Frontier>,
@@ -148,10 +148,7 @@ async fn frontier(
     substrates: &Substrates,
     registry: &Registry,
 ) -> Result<Frontier, Error> {
-    let format = match settings.message_format {
-        MessageFormat::Protobuf => matyan_frontier::Format::Protobuf,
-        MessageFormat::Json => matyan_frontier::Format::Json,
-    };
+    let format = settings.message_format;
     let log_number = workers::log_number(substrates).await?;
     let components = matyan_frontier::Components {
         log: substrates.log.writer(),
@@ -178,14 +175,10 @@ fn backend(
 ) -> Result<Backend, Error> {
     let store =
         substrates.store.as_ref().map(Store::shared).expect("a process with a backend opens the store");
-    let log_format = match settings.message_format {
-        MessageFormat::Protobuf => matyan_backend::LogFormat::Protobuf,
-        MessageFormat::Json => matyan_backend::LogFormat::Json,
-    };
     let context = matyan_backend::Context {
         store,
         log: substrates.log.writer(),
-        log_format,
+        log_format: settings.message_format,
         blobs: Arc::clone(&substrates.blobs),
         blob_uri: substrates.blob_uri.clone(),
         uri_key: UriKey::new(secret.reveal()),

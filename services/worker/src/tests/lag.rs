@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use super::{
     eventually,
     harness::{World, record},
+    ingest::Working,
 };
 use crate::{IngestSettings, Metrics};
 
@@ -104,21 +105,21 @@ impl LogWriter for Falling {
     }
 }
 
-impl Falling {
-    fn of(world: &World) -> Arc<Self> {
-        let (is_away, is_silent, unanswered) = Default::default();
-        Arc::new(Self { inner: world.log.clone(), is_away, is_silent, unanswered })
-    }
+/// A worker on such a log, which it asks all the time.
+async fn working() -> (World, Arc<Falling>, Working) {
+    let mut world = World::new().await;
+    let (is_away, is_silent, unanswered) = Default::default();
+    let log = Arc::new(Falling { inner: world.log.clone(), is_away, is_silent, unanswered });
+    world.deps.log_writer = log.clone();
+    let settings = IngestSettings { trim_every: Duration::from_millis(5), ..IngestSettings::default() };
+    let worker = world.work_with(settings).await;
+    (world, log, worker)
 }
 
 /// Otherwise one that reaches no broker shows the lag of better days, and nobody is woken.
 #[tokio::test]
 async fn who_does_not_reach_the_log_tells_no_lag() {
-    let mut world = World::new().await;
-    let log = Falling::of(&world);
-    world.deps.log_writer = log.clone();
-    let settings = IngestSettings { trim_every: Duration::from_millis(5), ..IngestSettings::default() };
-    let worker = world.work_with(settings).await;
+    let (_world, log, worker) = working().await;
     partitions_are_told_of(&worker.metrics, 1).await;
     log.is_away.store(true, Ordering::Relaxed);
     partitions_are_told_of(&worker.metrics, 0).await;
@@ -129,11 +130,7 @@ async fn who_does_not_reach_the_log_tells_no_lag() {
 
 #[tokio::test]
 async fn whoever_stops_does_not_wait_for_the_lag() {
-    let mut world = World::new().await;
-    let log = Falling::of(&world);
-    world.deps.log_writer = log.clone();
-    let settings = IngestSettings { trim_every: Duration::from_millis(5), ..IngestSettings::default() };
-    let worker = world.work_with(settings).await;
+    let (world, log, worker) = working().await;
     world.append([record(0).create()]).await;
     world.applied(0, 0).await;
     partitions_are_told_of(&worker.metrics, 1).await;

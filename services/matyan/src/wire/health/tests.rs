@@ -67,7 +67,7 @@ impl World {
         let backend = Backend::new(matyan_backend::Context {
             store: store.clone(),
             log: deps.log_writer.clone(),
-            log_format: matyan_backend::LogFormat::Protobuf,
+            log_format: matyan_log::RecordFormat::Protobuf,
             blobs: deps.blobs.clone(),
             blob_uri: "blobs:/".to_owned(),
             uri_key: UriKey::new(b"secret"),

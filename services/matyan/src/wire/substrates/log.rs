@@ -3,10 +3,10 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use matyan_log::{LogReader, LogWriter, embedded::EmbeddedLog, kafka::KafkaLog};
+use matyan_log::{LogReader, LogWriter, RecordFormat, embedded::EmbeddedLog, kafka::KafkaLog};
 
 use crate::{
-    settings::{self, MessageFormat, Settings},
+    settings::{self, Settings},
     wire::Error,
 };
 
@@ -28,7 +28,7 @@ impl Log {
             settings::Log::Kafka(kafka) => kafka,
         };
         let log = KafkaLog::open((**kafka).clone()).await?;
-        if !settings.role.is_worker() && settings.message_format == MessageFormat::Protobuf {
+        if !settings.role.is_worker() && settings.message_format == RecordFormat::Protobuf {
             refuse_old_readers(&log).await?;
         }
         Ok(Self::Kafka(Arc::new(log)))

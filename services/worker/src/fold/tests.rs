@@ -1,0 +1,129 @@
+//! Folding beside other workers, and while the store is away.
+
+use matyan_model::run::run_find;
+
+use super::*;
+use crate::{
+    apply::RunWriter,
+    tests::harness::{P, TestRecord, World, record},
+};
+
+fn folder(world: &World) -> (FoldNotices, Folder) {
+    Folder::new(world.deps.clone(), Metrics::new(&prometheus::Registry::new()).unwrap())
+}
+
+/// Whether it counts as hanging after a while.
+async fn hangs(world: &World) -> bool {
+    let (_notices, folder) = folder(world);
+    let (heartbeat, stop) = (folder.heartbeat.clone(), CancellationToken::new());
+    let folding = tokio::spawn(folder.run(stop.clone()));
+    tokio::time::pause();
+    tokio::time::sleep(Duration::from_secs(400)).await;
+    folding.abort();
+    heartbeat.problem().is_some()
+}
+
+#[tokio::test]
+async fn folding_hangs_when_the_store_does_and_not_while_it_waits() {
+    let world = World::new().await;
+    assert!(!hangs(&world).await);
+    tokio::time::resume();
+    world.faults.crash();
+    assert!(hangs(&world).await);
+}
+
+/// An ingestion worker: what it applies it folds.
+struct Worker {
+    notices: FoldNotices,
+    folder: Folder,
+    stop: CancellationToken,
+}
+
+impl Worker {
+    fn new(world: &World) -> Self {
+        let (notices, folder) = folder(world);
+        Self { notices, folder, stop: CancellationToken::new() }
+    }
+
+    async fn apply(&mut self, world: &World, writer: &mut RunWriter, record: TestRecord) {
+        let run = RunKey { project: P, project_name: "".into(), id: RunId::new(&record.entry.run_id) };
+        let applied = world.apply_with(writer, vec![record]).await;
+        self.notices.notice(&run, applied.blocks, self.notices.room(1).await);
+        let notice = self.folder.notices.recv().await.unwrap();
+        self.folder.take(notice, &self.stop).await;
+    }
+
+    async fn look(&mut self) -> u64 {
+        self.folder.look(&self.stop).await;
+        self.folder.metrics.folds.get()
+    }
+}
+
+fn point(offset: u64, run: &str) -> TestRecord {
+    record(offset).run(run).define(0, &["loss"]).points(0, &[(Some(offset as i64), 0.5)])
+}
+
+/// How many blocks a run has.
+async fn blocks(world: &World, run: &str) -> usize {
+    let snapshot = world.store().snapshot().await.unwrap();
+    let (number, _) = run_find(&*snapshot, P, &RunId::new(run)).await.unwrap().unwrap();
+    let listed = snapshot.get(&keys::unfolded(P, number)).await.unwrap().is_some();
+    let found = snapshot.scan(&keys::blocks(P, number), Scan::default()).await.unwrap().rows.len();
+    assert_eq!(listed, found > 0, "{run}");
+    found
+}
+
+/// The second knows the run from its start, and hears of nothing that the first writes.
+#[tokio::test]
+async fn a_run_is_folded_by_whoever_writes_it_and_when_it_is_silent_by_any() {
+    let world = World::new().await;
+    let (mut one, mut other) = (Worker::new(&world), Worker::new(&world));
+    let (mut writer, mut lost) = (world.writer("live"), world.writer("lost"));
+    one.apply(&world, &mut writer, point(0, "live")).await;
+    let minutes = |count: i64| world.now_us.fetch_add(count * 60_000_000, Ordering::Relaxed);
+    for offset in 1..20 {
+        assert_eq!((one.look().await, other.look().await), (0, 0), "at {offset}");
+        minutes(2);
+        one.apply(&world, &mut writer, point(offset, "live")).await;
+        assert!(one.folder.pending.len() <= 1 && other.folder.pending.len() <= 1);
+    }
+    assert_eq!(blocks(&world, "live").await, 20);
+    // Neither hears of this one, and whoever wrote it is gone.
+    world.apply_with(&mut lost, vec![point(0, "lost")]).await;
+    drop(one);
+    for _ in 0..8 {
+        minutes(2);
+        other.look().await;
+    }
+    assert_eq!((blocks(&world, "live").await, blocks(&world, "lost").await), (0, 0));
+    assert!(other.folder.pending.is_empty());
+    let read = world.read_run("live").await.unwrap();
+    assert_eq!(read.metrics[0].1.steps, (0..20).collect::<Vec<_>>());
+}
+
+/// Both find it at once, and it takes more than one transaction.
+#[tokio::test]
+async fn rule_17_two_processes_may_fold_one_silent_run() {
+    const SERIES: u32 = 300;
+    let world = World::new().await;
+    let names: Vec<_> = (0..SERIES).map(|series| format!("s{series}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let steps: Vec<_> = (0..1_000).map(|step| (Some(step), 0.5)).collect();
+    let wide = (0..SERIES).fold(record(0).define(0, &names), |record, series| record.points(series, &steps));
+    world.apply(vec![wide]).await;
+    let mut workers = [Worker::new(&world), Worker::new(&world)];
+    for worker in &mut workers {
+        worker.folder.read_list(false).await.unwrap();
+    }
+    world.now_us.fetch_add(SILENT_US + 1, Ordering::Relaxed);
+    let [one, other] = &mut workers;
+    tokio::join!(one.look(), other.look());
+    // Whoever lost finds at the next look that nothing is left.
+    tokio::join!(one.look(), other.look());
+    assert!(one.folder.pending.is_empty() && other.folder.pending.is_empty());
+    assert_eq!(blocks(&world, "r").await, 0);
+    let read = world.read_run("r").await.unwrap();
+    let expected: Vec<_> = (0..1_000).collect();
+    let whole = read.metrics.iter().filter(|(_, points)| points.steps == expected);
+    assert_eq!(whole.count(), SERIES as usize);
+}
