@@ -139,7 +139,7 @@ clouds:
 
 $(S3PROXY):
 	rm -rf $@.part
-	mvn -q -B -f services/blob/tests/conformance/s3proxy.xml -Ds3proxy.version=$(S3PROXY_VERSION) \
+	mvn -q -B -f libs/blob/tests/conformance/s3proxy.xml -Ds3proxy.version=$(S3PROXY_VERSION) \
 		dependency:copy-dependencies -DoutputDirectory=$@.part
 	mv $@.part $@
 

@@ -22,7 +22,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("matyan-trace", &[]),
     ("matyan-model", &["matyan-proto", "matyan-store"]),
     ("matyan-archive", &["matyan-proto", "matyan-model"]),
-    ("matyan-upkeep", &["matyan-store", "matyan-log", "matyan-blob", "matyan-model"]),
+    ("matyan-maintenance", &["matyan-store", "matyan-log", "matyan-blob", "matyan-model"]),
     ("matyan-frontier", &["matyan-proto", "matyan-log", "matyan-blob", "matyan-trace"]),
     (
         "matyan-backend",
@@ -33,7 +33,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "matyan-blob",
             "matyan-model",
             "matyan-ql",
-            "matyan-upkeep",
+            "matyan-maintenance",
         ],
     ),
     (
@@ -45,7 +45,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "matyan-blob",
             "matyan-model",
             "matyan-trace",
-            "matyan-upkeep",
+            "matyan-maintenance",
         ],
     ),
     ("matyan-edge", &["matyan-proto", "matyan-trace"]),
@@ -106,12 +106,12 @@ const NO_IO_AT_ALL: &[(&str, &[&str])] =
 
 /// What a crate's source may not name.
 const MAY_NOT_NAME: &[(&str, &[&str])] = &[
-    ("services/ql/src", &["std::fs", "std::net", "std::process", "std::time::SystemTime"]),
-    ("services/model/src", &["std::fs", "std::net", "std::process", "std::time::SystemTime"]),
+    ("libs/ql/src", &["std::fs", "std::net", "std::process", "std::time::SystemTime"]),
+    ("libs/model/src", &["std::fs", "std::net", "std::process", "std::time::SystemTime"]),
     // They hold the writing half of the log.
     ("services/frontier/src", &["LogReader", "Subscription"]),
     ("services/backend/src", &["LogReader", "Subscription"]),
-    ("services/upkeep/src", &["LogReader", "Subscription"]),
+    ("libs/maintenance/src", &["LogReader", "Subscription"]),
 ];
 
 /// Lines of code of a file, tests not counted.

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use matyan_blob::Blobs;
 use matyan_log::{LogWriter, RecordFormat, Topic};
+use matyan_maintenance::{Partition, partitions};
 use matyan_model::{
     ids::{RunId, RunNumber},
     keys::LogTopic,
@@ -13,7 +14,6 @@ use matyan_model::{
 };
 use matyan_proto::{common::v1 as common, limits};
 use matyan_store::{Snapshot, Store};
-use matyan_upkeep::{Partition, partitions};
 
 use crate::{
     Metrics, UriKey,

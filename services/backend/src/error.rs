@@ -141,13 +141,13 @@ impl From<matyan_blob::Error> for Error {
     }
 }
 
-impl From<matyan_upkeep::Error> for Error {
-    fn from(error: matyan_upkeep::Error) -> Self {
+impl From<matyan_maintenance::Error> for Error {
+    fn from(error: matyan_maintenance::Error) -> Self {
         match error {
-            matyan_upkeep::Error::Store(error) => error.into(),
-            matyan_upkeep::Error::Log(error) => error.into(),
-            matyan_upkeep::Error::Blobs(error) => error.into(),
-            matyan_upkeep::Error::Busy { job, holder } => {
+            matyan_maintenance::Error::Store(error) => error.into(),
+            matyan_maintenance::Error::Log(error) => error.into(),
+            matyan_maintenance::Error::Blobs(error) => error.into(),
+            matyan_maintenance::Error::Busy { job, holder } => {
                 Self::Busy { job, holder: holder.map(hex::encode).unwrap_or_default() }
             }
         }

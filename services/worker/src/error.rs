@@ -24,13 +24,13 @@ pub enum Error {
     Writer(String),
 }
 
-impl From<matyan_upkeep::Error> for Error {
-    fn from(error: matyan_upkeep::Error) -> Self {
+impl From<matyan_maintenance::Error> for Error {
+    fn from(error: matyan_maintenance::Error) -> Self {
         match error {
-            matyan_upkeep::Error::Store(error) => Self::Store(error),
-            matyan_upkeep::Error::Log(error) => Self::Log(error),
-            matyan_upkeep::Error::Blobs(error) => Self::Blob(error),
-            matyan_upkeep::Error::Busy { job, .. } => Self::Busy(job),
+            matyan_maintenance::Error::Store(error) => Self::Store(error),
+            matyan_maintenance::Error::Log(error) => Self::Log(error),
+            matyan_maintenance::Error::Blobs(error) => Self::Blob(error),
+            matyan_maintenance::Error::Busy { job, .. } => Self::Busy(job),
         }
     }
 }

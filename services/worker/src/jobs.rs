@@ -15,6 +15,7 @@ pub(crate) use {
 
 use std::time::Duration;
 
+use matyan_maintenance::{CLEANUP_TOMBSTONES, FINISH_STALE, oldest_unapplied_us};
 use matyan_model::{
     change::{KEPT_US, changes_trim},
     ids::NamedProject,
@@ -25,7 +26,6 @@ use matyan_model::{
     series::garbage_clear,
 };
 use matyan_store::{Batch, Transaction, transact};
-use matyan_upkeep::{CLEANUP_TOMBSTONES, FINISH_STALE, oldest_unapplied_us};
 use tokio_util::sync::CancellationToken;
 
 use crate::{deps::Deps, error::Error, metrics::Metrics};

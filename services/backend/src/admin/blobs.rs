@@ -2,6 +2,7 @@
 //! for, what nothing refers to in the folders of live runs, which a worker else does once a day.
 
 use matyan_blob::{BlobKey, Listed, RunFolder};
+use matyan_maintenance::{Job, Orphans};
 use matyan_model::{
     ids::{NamedProject, RunId, RunNumber},
     keys,
@@ -9,7 +10,6 @@ use matyan_model::{
 };
 use matyan_proto::admin::v1::{CleanupOrphanBlobsRequest, CleanupOrphanBlobsResponse, JobProgress};
 use matyan_store::{Scan, Transaction};
-use matyan_upkeep::{Job, Orphans};
 
 use super::job;
 use crate::{
@@ -98,7 +98,7 @@ impl Cleaning<'_> {
                 let id = RunId::new(document.props.run_id);
                 match self.unreferenced_of(&orphans, (&project, &id, number), &mut keys).await {
                     // What cannot be read may refer to any blob of its run, and to none of another.
-                    Err(matyan_upkeep::Error::Blobs(error)) => {
+                    Err(matyan_maintenance::Error::Blobs(error)) => {
                         tracing::warn!(run = id.as_str(), %error, "a run keeps the blobs that it has");
                         self.progress.failed += 1;
                     }
@@ -115,7 +115,7 @@ impl Cleaning<'_> {
         orphans: &Orphans<'_>,
         (project, id, number): (&NamedProject, &RunId, RunNumber),
         keys: &mut Vec<String>,
-    ) -> Result<(), matyan_upkeep::Error> {
+    ) -> Result<(), matyan_maintenance::Error> {
         for orphan in orphans.of_run(project, id, number).await? {
             if self.request.dry_run || self.delete_orphan(orphans, id, number, &orphan).await? {
                 keys.push(orphan.0.as_str().to_owned());
@@ -130,7 +130,7 @@ impl Cleaning<'_> {
         id: &RunId,
         number: RunNumber,
         orphan: &(BlobKey, Listed),
-    ) -> Result<bool, matyan_upkeep::Error> {
+    ) -> Result<bool, matyan_maintenance::Error> {
         match orphans.delete(self.call.project, id, number, orphan).await? {
             Ok(is_gone) => {
                 self.deleted_bytes += if is_gone { orphan.1.size } else { 0 };

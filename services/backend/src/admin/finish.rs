@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use matyan_maintenance::{FINISH_STALE, Job, Stale};
 use matyan_proto::admin::v1::{FinishStaleRequest, FinishStaleResponse, JobProgress};
-use matyan_upkeep::{FINISH_STALE, Job, Stale};
 
 use super::job;
 use crate::{

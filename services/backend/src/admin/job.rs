@@ -1,6 +1,6 @@
 //! Jobs that operators begin: under the lock that workers take for theirs.
 
-use matyan_upkeep::Job;
+use matyan_maintenance::Job;
 
 use crate::{Context, error::Result};
 

@@ -2,13 +2,13 @@
 //! never applied and are gone. No worker goes past them by itself, so that nobody overlooks what was lost.
 
 use matyan_log::Topic;
+use matyan_maintenance::{Partition, partitions};
 use matyan_model::{
     keys::{self, LogTopic},
     position::{Applied, applied_get, applied_put, log_get, partition_log},
 };
 use matyan_proto::admin::v1 as pb;
 use matyan_store::{Transaction, transact};
-use matyan_upkeep::{Partition, partitions};
 
 use crate::{
     Context,

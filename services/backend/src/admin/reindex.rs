@@ -1,6 +1,7 @@
 //! Mends the indexes in place: adds rows that are missing, clears those that no document wants, counts anew. Searches go on
 //! meanwhile, because an index proposes and the document decides. With indexes that are right it writes nothing.
 
+use matyan_maintenance::Job;
 use matyan_model::{
     entity::{Entity, Experiment, Tag, entity_list},
     index::{Wanted, index_repair, link_count, rows_clear, rows_doubted},
@@ -9,7 +10,6 @@ use matyan_model::{
 };
 use matyan_proto::admin::v1::{JobProgress, ReindexRequest, ReindexResponse};
 use matyan_store::{Scan, Transaction};
-use matyan_upkeep::Job;
 
 use super::job;
 use crate::{

@@ -1,8 +1,8 @@
 //! Removes tombstones that nothing needs any more, as a worker does by itself every hour.
 
+use matyan_maintenance::{CLEANUP_TOMBSTONES, Job, SPOOL_US, Tombstones};
 use matyan_model::{keys, run::tombstones_list};
 use matyan_proto::admin::v1::{CleanupTombstonesRequest, CleanupTombstonesResponse, JobProgress};
-use matyan_upkeep::{CLEANUP_TOMBSTONES, Job, SPOOL_US, Tombstones};
 
 use super::job;
 use crate::{
@@ -72,7 +72,7 @@ async fn clean(
                         progress.failed += swept.left.len() as u64;
                         swept.is_gone
                     }
-                    Err(matyan_upkeep::Error::Blobs(error)) => {
+                    Err(matyan_maintenance::Error::Blobs(error)) => {
                         tracing::warn!(run = id.as_str(), %error, "a tombstone stays");
                         progress.failed += 1;
                         false

@@ -2,6 +2,7 @@
 //! of when all have been tried.
 
 use matyan_blob::{BlobKey, RunFolder};
+use matyan_maintenance::{Deleted, Folder, tombstone_number};
 use matyan_model::{
     ids::{NamedProject, RunId, RunNumber},
     project::project_find,
@@ -9,7 +10,6 @@ use matyan_model::{
 };
 use matyan_proto::limits;
 use matyan_store::{Transaction, transact};
-use matyan_upkeep::{Deleted, Folder, tombstone_number};
 
 use super::envelope;
 use crate::{deps::Deps, error::Error, metrics::Metrics};

@@ -1,12 +1,12 @@
 //! Every day: blobs of live runs that nothing refers to. What may go is decided where an operator's call does the same.
 
+use matyan_maintenance::Orphans;
 use matyan_model::{
     ids::{NamedProject, RunId, RunNumber},
     keys,
     run::runs_list,
 };
 use matyan_store::Scan;
-use matyan_upkeep::Orphans;
 use tokio_util::sync::CancellationToken;
 
 use super::projects;
@@ -29,12 +29,12 @@ pub(crate) async fn sweep(deps: &Deps, metrics: &Metrics, stop: &CancellationTok
                 let id = RunId::new(document.props.run_id);
                 match sweep_run(&orphans, metrics, &project, &id, number).await {
                     // Its folder cannot be looked into, which says nothing of the next run's, unless it is the bucket.
-                    Err(matyan_upkeep::Error::Blobs(error)) => {
+                    Err(matyan_maintenance::Error::Blobs(error)) => {
                         tracing::warn!(run = id.as_str(), %error, "a run keeps the blobs that it has");
                         metrics.blob_failures.inc();
                         failed = if is_of_bucket(&error) { failed + 1 } else { 0 };
                         if failed == IN_A_ROW {
-                            return Err(matyan_upkeep::Error::Blobs(error).into());
+                            return Err(matyan_maintenance::Error::Blobs(error).into());
                         }
                     }
                     swept => {
@@ -61,7 +61,7 @@ async fn sweep_run(
     project: &NamedProject,
     id: &RunId,
     number: RunNumber,
-) -> Result<(), matyan_upkeep::Error> {
+) -> Result<(), matyan_maintenance::Error> {
     for orphan in orphans.of_run(project, id, number).await? {
         let key = orphan.0.as_str();
         match orphans.delete(project.number, id, number, &orphan).await? {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use matyan_upkeep::{FINISH_STALE, Job, Stale};
+use matyan_maintenance::{FINISH_STALE, Job, Stale};
 
 use super::projects;
 use crate::{deps::Deps, error::Error};

@@ -1,8 +1,8 @@
 //! Every hour: tombstones that nothing needs any more, and folders of deleted runs that still hold blobs. What may go is decided
 //! where an operator's call does the same.
 
+use matyan_maintenance::{CLEANUP_TOMBSTONES, Job, SPOOL_US, Tombstones};
 use matyan_model::{keys, run::tombstones_list};
-use matyan_upkeep::{CLEANUP_TOMBSTONES, Job, SPOOL_US, Tombstones};
 
 use super::projects;
 use crate::{control::blobs_told, deps::Deps, error::Error, metrics::Metrics};
@@ -25,7 +25,7 @@ async fn sweep_locked(deps: &Deps, metrics: &Metrics, job: &mut Job<'_>) -> Resu
                 match sweep.sweep(job, &project, &id, &tombstone).await {
                     Ok(swept) => blobs_told(metrics, swept.deleted, &swept.left),
                     // The others' blobs are worth no less.
-                    Err(matyan_upkeep::Error::Blobs(error)) => {
+                    Err(matyan_maintenance::Error::Blobs(error)) => {
                         tracing::warn!(run = id.as_str(), %error, "blobs are deleted in the next round");
                     }
                     Err(error) => return Err(error.into()),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use matyan_upkeep::{Job, oldest_unapplied_us};
+use matyan_maintenance::{Job, oldest_unapplied_us};
 
 use super::*;
 use crate::tests::harness::{Nameless, TestRecord};
@@ -201,7 +201,7 @@ async fn rule_14_a_sweep_renews_its_lock() {
     let besides = async {
         eventually("the last folder", async || gate.opened.available_permits() == 0).await;
         let taken = Job::begin(world.store(), &*world.deps.clock, "cleanup-tombstones", [9; 16]).await;
-        assert!(matches!(taken, Err(matyan_upkeep::Error::Busy { .. })));
+        assert!(matches!(taken, Err(matyan_maintenance::Error::Busy { .. })));
         let round = jobs::sweep_tombstones(&world.deps, &metrics).await;
         assert!(matches!(round, Err(Error::Busy("cleanup-tombstones"))));
         gate.opened.add_permits(1);
