@@ -1,5 +1,5 @@
-//! For operators: repairs, jobs, what was parked, and how far the workers are. A job is a stream: it goes on while
-//! somebody reads it, under a lock that each of its transactions checks.
+//! Operator calls: repairs, jobs, parked items, and worker progress. A job is a stream: it runs
+//! as long as its client reads, under a lock that each of its transactions checks.
 
 mod blobs;
 mod finish;

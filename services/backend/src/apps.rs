@@ -1,4 +1,5 @@
-//! Apps: saved states of explorers. A state comes back with every null and kind of number as it was.
+//! Apps: saved states of explorers. A state is stored such that every null and number type
+//! survives a round trip.
 
 use bytes::Bytes;
 use matyan_model::{cbor, entity::App};
@@ -27,12 +28,12 @@ fn view(id: String, app: App) -> pb::App {
     }
 }
 
-/// A state that can be read back; nothing at all is an empty one.
+/// Checks that a state can be read back; empty input is an empty state.
 fn state(encoded: &Bytes) -> Result<Vec<u8>> {
     convert::at_most("state", encoded.len(), limits::DOCUMENT_BYTES)?;
     let map = if encoded.is_empty() { Ok(Default::default()) } else { cbor::decode_map(encoded) };
     map.map(|map| cbor::encode_map(&map))
-        .map_err(|error| Error::field("state", format!("is no map: {error}")))
+        .map_err(|error| Error::field("state", format!("is not a map: {error}")))
 }
 
 #[tonic::async_trait]

@@ -1,4 +1,5 @@
-//! Artifacts: what a run has uploaded, and the bytes of it. Bytes go through in pieces and are never held whole.
+//! Artifacts: files uploaded by a run, and their bytes. Bytes are streamed in chunks and never
+//! held whole.
 
 mod zip;
 
@@ -62,7 +63,7 @@ impl ArtifactService for Backend {
             .ok_or_else(|| Error::not_found("artifact", &request.path))?;
         drop(found);
         let end = request.length.map_or(u64::MAX, |length| request.offset.saturating_add(length));
-        // What is no key names no blob.
+        // An invalid key cannot refer to a blob.
         let key = BlobKey::in_project(&call.project_name, &stored.blob_key)
             .map_err(|_| Error::not_found("blob", &stored.blob_key))?;
         let read = self.context.blobs.read(&key, Some(request.offset..end)).await.map_err(Error::from)?;
@@ -111,7 +112,8 @@ impl ArtifactService for Backend {
     }
 }
 
-/// The pieces of one payload, the last marked; a payload that is gone is one empty piece.
+/// Sends the chunks of one payload and marks the last; a missing payload is a single empty
+/// chunk.
 async fn send_blob(
     context: &Context,
     index: u32,

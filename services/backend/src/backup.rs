@@ -1,6 +1,7 @@
-//! Backup and restore. Reading: every run as of one snapshot, which ends before anything of it is sent. Restoring: a run is
-//! written under a number that nothing links to, in transactions of about a megabyte that each move its position, and is made
-//! live in one. Deliberately absent: files and their formats, which are the client's.
+//! Backup and restore. Each run is read as of one snapshot, which is released before any data
+//! is sent. A restored run is written under a number that nothing links to, in transactions of
+//! about a megabyte that each advance its position, and is made live in a single transaction.
+//! Files and their formats are deliberately absent: they belong to the client.
 
 mod blobs;
 mod convert;

@@ -1,5 +1,5 @@
-//! What every call brings beside its message: project, caller, and the positions that must be applied before it is
-//! answered.
+//! The metadata of a call: project, caller, and the log positions that must be applied before
+//! it is answered.
 
 use matyan_model::{
     ids::{NamedProject, Project},
@@ -18,14 +18,14 @@ const PROJECT: &str = "matyan-project";
 const CALLER: &str = "matyan-caller";
 const AFTER: &str = "matyan-after";
 
-/// A call whose metadata has been read, and which has waited for what it asked to wait for.
+/// A call whose metadata has been read, and which has waited for the positions it named.
 pub(crate) struct Call {
     pub(crate) project: Project,
-    /// As the caller names it; empty for the default one.
+    /// The name the caller gave; empty for the default project.
     pub(crate) project_name: String,
     pub(crate) caller: String,
-    /// Set once the call has waited for the end of the log: what was in it when the call came is waited for once, however
-    /// many runs are missing.
+    /// Set once the call has waited for the end of the log, so that it waits only once,
+    /// however many runs are missing.
     pub(crate) log_end: OnceCell<()>,
 }
 
@@ -62,7 +62,7 @@ async fn project(context: &Context, name: &str) -> Result<Project> {
 
 fn after(metadata: &MetadataMap) -> Result<Vec<LogPosition>> {
     let wrong = || {
-        let wanted = "`matyan-after` is `log/partition/offset`, three decimal numbers";
+        let wanted = "the metadata `matyan-after` must be `log/partition/offset`, three decimal numbers";
         Error::InvalidRequest(wanted.into())
     };
     let parse = |value: &tonic::metadata::AsciiMetadataValue| {

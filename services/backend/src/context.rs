@@ -1,5 +1,5 @@
-//! What every handler works with: the substrates, the clock, and the two ways of waiting until what was written can be
-//! read.
+//! The dependencies of every handler: storage, the clock, and the two ways to wait until
+//! written data is readable.
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,22 +29,22 @@ pub struct Context {
     pub log: Arc<dyn LogWriter>,
     pub log_format: RecordFormat,
     pub blobs: Arc<dyn Blobs>,
-    /// What the URIs of artifacts begin with, for people: `s3://bucket`, `blobs:/`.
+    /// Prefix of artifact URIs as shown to users: `s3://bucket`, `blobs:/`.
     pub blob_uri: String,
-    /// Makes and checks the URIs of payloads.
+    /// Makes and checks payload URIs.
     pub uri_key: UriKey,
     pub clock: Clock,
-    /// A new id of an entity: UUID text.
+    /// Makes an id for a new entity: UUID text.
     pub new_id: Arc<dyn Fn() -> String + Send + Sync>,
-    /// How old what is told of all params of a project may be.
+    /// How long a project's cached params remain valid.
     pub params_kept: Duration,
     pub metrics: Metrics,
 }
 
-/// The longest that a call waits for the worker.
+/// The longest time a call waits for the worker to apply records.
 const APPLIED_WITHIN: Duration = Duration::from_secs(5);
 
-/// A run that was found, and the snapshot that it was found in.
+/// An existing run, with the snapshot in which it was found.
 pub(crate) struct Found {
     pub(crate) snapshot: Box<dyn Snapshot>,
     pub(crate) number: RunNumber,
@@ -63,12 +63,14 @@ impl Context {
         waited.unwrap_or_else(|_| Err(late()))
     }
 
-    /// With the number of the log that the partition has now, where whoever took the record could not know it.
+    /// Resolves the log number of a position whose producer of the record could not know
+    /// it.
     async fn placed(&self, position: LogPosition) -> Result<LogPosition> {
         if position.log != common::LogPosition::UNKNOWN_LOG {
             return Ok(position);
         }
-        // First: what is applied meanwhile must not seem to lie behind the end.
+        // The snapshot comes first: otherwise records applied in between would seem to
+        // be past the end.
         let snapshot = self.store.snapshot().await?;
         let info = self.log.describe(Topic::Ingestion).await?;
         let known = log_get(snapshot.as_ref(), LogTopic::Ingestion).await?;
@@ -77,7 +79,8 @@ impl Context {
         Ok(LogPosition { log: partition_log(known, applied, info.identity, end), ..position })
     }
 
-    /// The run, if it is there once everything is applied that was in the log when the call came.
+    /// The run, if it exists once every record that was in the log when the call arrived is
+    /// applied.
     pub(crate) async fn run(&self, call: &Call, run_id: &str) -> Result<Found> {
         match self.run_now(call, run_id).await? {
             Lookup::Found(found) => return Ok(*found),
@@ -90,7 +93,7 @@ impl Context {
         }
     }
 
-    /// As `run`, without a run as an answer instead of an error.
+    /// Like `run`, but returns `None` for a missing run instead of an error.
     pub(crate) async fn run_if_there(&self, call: &Call, run_id: &str) -> Result<Option<Found>> {
         match self.run(call, run_id).await {
             Ok(found) => Ok(Some(found)),
@@ -99,7 +102,7 @@ impl Context {
         }
     }
 
-    /// The run as it is now, whatever is still in the log.
+    /// The run in its current state, ignoring records still in the log.
     async fn run_now(&self, call: &Call, run_id: &str) -> Result<Lookup> {
         if !is_run_id(run_id) {
             return Ok(Lookup::Deleted);
@@ -112,14 +115,15 @@ impl Context {
             }
             return Ok(Lookup::Found(Box::new(Found { snapshot, number, document })));
         }
+        // A tombstone is final, but the records that create an unknown run may still be in the log.
         match head_get(snapshot.as_ref(), call.project, &id).await? {
             Some(Head::Tombstone(_)) => Ok(Lookup::Deleted),
             Some(Head::Live(_)) | None => Ok(Lookup::Unknown),
         }
     }
 
-    /// Waits, at most for a while, until what is in the log now is applied. Too long is no error: the caller then answers
-    /// from what there is.
+    /// Waits for a bounded time until the records now in the log are applied. A timeout is
+    /// not an error: the caller then answers from the current state.
     async fn wait_for_log_end(&self) -> Result<()> {
         tokio::time::timeout(APPLIED_WITHIN, self.log_end_applied()).await.unwrap_or(Ok(()))
     }
@@ -136,14 +140,14 @@ impl Context {
     }
 }
 
-/// No run has another id, and no key could hold one that is longer.
+/// Whether a run can have this id: it is not empty, and fits into a key.
 pub(crate) fn is_run_id(run_id: &str) -> bool {
     !run_id.is_empty() && run_id.len() <= limits::RUN_ID_BYTES
 }
 
 enum Lookup {
     Found(Box<Found>),
-    /// Deleted, or about to be: nothing in the log can bring it back.
+    /// Deleted or about to be: no record in the log can bring it back.
     Deleted,
     Unknown,
 }

@@ -1,4 +1,4 @@
-//! What requests mean in the model's terms. All limits are checked here, one error per field.
+//! Conversion of requests into model types. All limits are checked here, one error per field.
 
 use matyan_model::{context::Context as SeriesContext, series::StepRange};
 use matyan_proto::{
@@ -9,7 +9,7 @@ use matyan_proto::{
 
 use crate::error::{Error, Result};
 
-/// Half-open to closed, the form that can name every step there is.
+/// Converts a half-open range to a closed one, which can express every step.
 pub(crate) fn steps(range: Option<&HalfOpen>) -> StepRange {
     let (start, stop) = range.map_or((None, None), |range| (range.start, range.stop));
     let first = start.unwrap_or(i64::MIN);
@@ -28,22 +28,22 @@ pub(crate) fn context(key: &SeriesKey) -> Result<SeriesContext> {
     SeriesContext::parse(&key.context).map_err(|error| Error::field("context", error.to_string()))
 }
 
-/// Columns of a table, and names of series, in one call.
+/// Table columns, or series names, in one call.
 const PLACES: usize = 1_000;
 
-/// The parts of runs that were asked for; the places of params are sorted, so that each run is walked through once.
+/// The requested parts of runs. Param paths are sorted, so that each run is traversed once.
 pub(crate) fn parts(parts: Option<RunParts>) -> Result<RunParts> {
     let mut parts = parts.unwrap_or_default();
     at_most("param_paths", parts.param_paths.len(), PLACES)?;
     at_most("series_names", parts.series_names.len(), PLACES)?;
-    if parts.param_paths.iter().any(|path| path.segments.is_empty()) {
+        return Err(Error::field("param_paths", "contains an empty path: give at least one key"));
         return Err(Error::field("param_paths", "holds a path without a key"));
     }
     parts.param_paths.sort_unstable_by(|one, other| one.segments.cmp(&other.segments));
     Ok(parts)
 }
 
-/// A count that must not be over its limit.
+/// Checks that a count does not exceed its limit.
 pub(crate) fn at_most(field: &'static str, size: usize, limit: usize) -> Result<()> {
     if size > limit { Err(Error::TooLarge { field, size, limit }) } else { Ok(()) }
 }

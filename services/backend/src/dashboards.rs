@@ -1,4 +1,5 @@
-//! Dashboards: names for the saved states of explorers. Deleting one hides it from the list and nothing more.
+//! Dashboards: named references to saved explorer states. Deleting one only hides it from the
+//! list.
 
 use std::collections::HashMap;
 
@@ -17,12 +18,13 @@ use crate::{
     stream::Answers,
 };
 
-/// The types of apps, each read once.
+/// App types by app id, each read once.
 #[derive(Default)]
 struct AppTypes(HashMap<String, String>);
 
 impl AppTypes {
-    /// Empty when the app is gone. What a dashboard names is not checked, so it may be no id at all.
+    /// The type of an app; empty if it does not exist. The app id of a dashboard is not
+    /// validated when it is stored, so it may not be an id at all.
     async fn of(&mut self, context: &Context, call: &Call, app_id: &str) -> Result<String> {
         if !self.0.contains_key(app_id) && app_id.len() <= limits::NAME_BYTES {
             let snapshot = context.store.snapshot().await?;

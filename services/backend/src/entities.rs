@@ -1,5 +1,5 @@
-//! What all kinds of entities have in common: reading one, listing all, and changing one in a transaction of its own. Each
-//! kind's own file says what its fields are.
+//! Operations common to all kinds of entities: reading one, listing all, and changing one in
+//! its own transaction. The fields of each kind are handled in its own module.
 
 mod listing;
 
@@ -20,7 +20,7 @@ use crate::{
     error::{Error, Result},
 };
 
-/// What errors call a kind.
+/// The name of a kind in errors.
 fn resource(kind: EntityKind) -> &'static str {
     match kind {
         EntityKind::Experiment => "experiment",
@@ -36,7 +36,7 @@ pub(crate) fn not_found(kind: EntityKind, id: &str) -> Error {
     Error::not_found(resource(kind), id)
 }
 
-/// Ids that we make are short; no key holds a long one.
+/// Rejects ids that are too long for a key. Generated ids are short.
 pub(crate) fn check_id(kind: EntityKind, id: &str) -> Result<()> {
     if id.len() > limits::NAME_BYTES { Err(not_found(kind, id)) } else { Ok(()) }
 }
@@ -49,16 +49,16 @@ pub(crate) fn failed(kind: EntityKind) -> impl Fn(EntityError) -> Error {
     }
 }
 
-/// A name that must be given: blanks at both ends are cut.
+/// A required name, with surrounding whitespace trimmed.
 pub(crate) fn name(field: &'static str, text: &str) -> Result<String> {
     let text = text.trim();
     if text.is_empty() {
-        return Err(Error::field(field, "is blank: give it a name"));
+        return Err(Error::field(field, "is blank: give a name"));
     }
     bounded(field, text, limits::NAME_BYTES)
 }
 
-/// A new name; a blank one leaves the old.
+/// An optional new name; a blank one leaves the name unchanged.
 pub(crate) fn new_name(field: &'static str, text: Option<&str>) -> Result<Option<String>> {
     text.filter(|text| !text.trim().is_empty()).map(|text| name(field, text)).transpose()
 }
@@ -68,7 +68,7 @@ pub(crate) fn bounded(field: &'static str, text: &str, limit: usize) -> Result<S
     Ok(text.to_owned())
 }
 
-/// A text that may be given, within its limit.
+/// An optional text within its limit.
 pub(crate) fn new_text(field: &'static str, text: Option<String>, limit: usize) -> Result<Option<String>> {
     if let Some(text) = &text {
         convert::at_most(field, text.len(), limit)?;
@@ -76,7 +76,7 @@ pub(crate) fn new_text(field: &'static str, text: Option<String>, limit: usize) 
     Ok(text)
 }
 
-/// Changes a field if there is something new for it.
+/// Sets a field if a new value is given.
 pub(crate) fn set<T: Clone>(field: &mut T, new: Option<&T>) {
     if let Some(new) = new {
         field.clone_from(new);
@@ -90,7 +90,7 @@ pub(crate) async fn get<E: Entity>(context: &Context, call: &Call, id: &str) -> 
     found.ok_or_else(|| not_found(E::KIND, id))
 }
 
-/// Makes an entity, and answers with its id.
+/// Creates an entity and returns its id.
 pub(crate) async fn create<E: Entity>(context: &Context, call: &Call, entity: &E) -> Result<String> {
     let id = (context.new_id)();
     transact(context.store.as_ref(), async |mut transaction: Transaction| {
@@ -102,7 +102,7 @@ pub(crate) async fn create<E: Entity>(context: &Context, call: &Call, entity: &E
     Ok(id)
 }
 
-/// Changes an entity, and answers with what it became.
+/// Changes an entity and returns the result.
 pub(crate) async fn update<E: Entity>(
     context: &Context,
     call: &Call,
@@ -119,7 +119,7 @@ pub(crate) async fn update<E: Entity>(
     Ok(entity)
 }
 
-/// Deletes an entity, and tells of it if there is something to tell.
+/// Deletes an entity and records an event, if given.
 pub(crate) async fn delete<E: Entity>(
     context: &Context,
     call: &Call,

@@ -1,4 +1,4 @@
-//! What a call to the backend can fail with, and the one place that turns it into a status.
+//! Errors of the backend's calls, and their conversion into a gRPC status.
 
 use std::collections::HashMap;
 
@@ -6,10 +6,11 @@ use matyan_proto::common::v1::Code;
 use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt};
 
-/// The domain of every `google.rpc.ErrorInfo` of the product.
+/// The domain of every `google.rpc.ErrorInfo` in Matyan.
 const DOMAIN: &str = "matyan";
 
-/// What of a caller's text an error repeats: errors travel in headers, and those are small.
+/// Maximum length of a caller's text repeated in an error: errors travel in headers, which are
+/// small.
 const TOLD_BYTES: usize = 1_024;
 
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
@@ -20,41 +21,41 @@ pub(crate) enum Error {
     InvalidField { field: &'static str, reason: String },
     #[error("{0}")]
     InvalidRequest(String),
-    #[error("`{field}` has {size} bytes or entries, and the limit is {limit}: send less at once")]
+    #[error("`{field}` has {size} bytes or entries, and the limit is {limit}: send less in one request")]
     TooLarge { field: &'static str, size: usize, limit: usize },
     #[error("there is no {resource} `{id}`")]
     NotFound { resource: &'static str, id: String },
-    #[error("{0}: send it again")]
+    #[error("{0}: retry")]
     NotYetApplied(String),
-    #[error("{0}: send it again")]
+    #[error("{0}: retry")]
     Waiting(&'static str),
-    #[error("the store cannot be reached: send it again")]
+    #[error("the store is unavailable: retry")]
     Store(#[source] matyan_store::Error),
-    #[error("the log cannot be reached: send it again")]
+    #[error("the log is unavailable: retry")]
     Log(#[source] matyan_log::Error),
-    #[error("the blob store cannot be reached: send it again")]
+    #[error("the blob store is unavailable: retry")]
     Blobs(#[source] matyan_blob::Error),
     #[error("{} (<query>, line {})", error.message, error.line)]
     InvalidQuery { error: Box<matyan_ql::QueryError>, place: crate::search::Place },
     #[error("{0}")]
     QueryTooExpensive(#[from] matyan_ql::BudgetError),
-    #[error("sorting so many runs takes more than {limit} bytes: narrow the query, or leave out the order")]
+    #[error("sorting this many runs takes more than {limit} bytes: narrow the query, or omit the order")]
     SortTooLarge { limit: usize },
-    #[error("an internal error: report it")]
+    #[error("internal error: please report it")]
     Internal(#[source] matyan_store::Error),
-    #[error("the server is stopping: send it again")]
+    #[error("the server is shutting down: retry")]
     Stopping,
-    #[error("an internal error ended the answer: report it")]
+    #[error("an internal error ended the stream: please report it")]
     Broken,
-    #[error("the {resource} name `{name}` is taken: choose another")]
+    #[error("the {resource} name `{name}` is already taken: choose another")]
     AlreadyExists { resource: &'static str, name: String },
-    #[error("the job {job} runs elsewhere: try later")]
+    #[error("the job {job} is already running: try again later")]
     Busy { job: &'static str, holder: String },
-    #[error("{0}: begin the run again")]
+    #[error("{0}: start the run again")]
     OutOfSequence(&'static str),
-    #[error("{0}: nothing was kept, send it again")]
+    #[error("{0}: nothing was stored, send it again")]
     UploadIncomplete(String),
-    #[error("the position to go on from is older than what is kept: begin again without one")]
+    #[error("the resume position has expired: start again without one")]
     PositionExpired,
 }
 
@@ -158,7 +159,7 @@ impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let code = error.code();
         if matches!(code, Code::Unavailable | Code::Internal) {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a call failed");
+            tracing::warn!(error = &error as &dyn std::error::Error, "call failed");
         }
         let reason = code.as_str_name().trim_start_matches("CODE_");
         let metadata = error.metadata().into_iter().map(|(key, value)| (key, told(value)));
@@ -179,9 +180,9 @@ fn told(mut text: String) -> String {
 mod tests {
     use super::*;
 
-    /// What a caller sends may fit every limit of its own and still come to more than a transaction holds.
+    /// A request may respect every limit and still exceed the size of a transaction.
     #[test]
-    fn what_the_store_does_not_take_is_told() {
+    fn a_batch_too_large_for_the_store_is_reported_as_such() {
         let refused = matyan_store::Error::TooLarge { what: "batch", size: 12, max: 10 };
         let status = Status::from(Error::from(refused));
         assert_eq!(status.code(), tonic::Code::ResourceExhausted);
@@ -191,13 +192,13 @@ mod tests {
         assert_eq!((info.metadata["field"].as_str(), info.metadata["limit"].as_str()), ("batch", "10"));
     }
 
-    /// A client's own text may be as long as a message; what is told of it travels in headers.
+    /// A client's text may be as long as a message, but errors repeat it in headers.
     #[test]
-    fn an_error_fits_the_headers_of_an_answer() {
+    fn an_error_fits_into_response_headers() {
         let status = Status::from(Error::not_found("run", "ä".repeat(1_000_000)));
         assert_eq!(status.code(), tonic::Code::NotFound);
         let mut headers = http::HeaderMap::new();
-        status.add_header(&mut headers).expect("it is ASCII by then");
+        status.add_header(&mut headers).expect("the message is percent-encoded to ASCII");
         let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         assert!(bytes < 12_000, "{bytes} bytes");
         assert!(status.get_error_details().error_info().unwrap().metadata["id"].ends_with('…'));

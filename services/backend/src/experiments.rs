@@ -44,7 +44,7 @@ fn run(props: Props) -> pb::ExperimentRun {
     }
 }
 
-/// The experiment with its number of runs.
+/// The experiment's view with its number of runs.
 async fn counted(context: &Context, call: &Call, id: &str, experiment: Experiment) -> Result<pb::Experiment> {
     let snapshot = context.store.snapshot().await?;
     let runs = runs_count(snapshot.as_ref(), call.project, Experiment::KIND, id).await?;

@@ -1,5 +1,5 @@
-//! gRPC queries and control operations: reads the store, writes control changes to it, and appends deletions to the log.
-//! It never reads the log: it holds the writing half alone.
+//! gRPC queries and control operations: reads the store, writes control changes to it, and
+//! appends deletions to the log. It holds only a log writer, so it cannot read the log.
 
 mod call;
 mod context;
@@ -76,13 +76,13 @@ impl Backend {
         }
     }
 
-    /// Ends the streams that would go on for ever (watches, followed logs): their clients come again, elsewhere. All
-    /// others may end by themselves.
+    /// Ends the open-ended streams (watches, followed logs); their clients reconnect to
+    /// another server. All other streams may run to completion.
     pub fn close(&self) {
         self.streams.close();
     }
 
-    /// Ends every stream, and waits until nothing of the backend runs any more.
+    /// Ends every stream, and waits until no task of the backend is running.
     pub async fn stop(&self) {
         self.streams.stop().await;
     }
@@ -96,7 +96,7 @@ impl Backend {
         self.streams.answers(answer)
     }
 
-    /// A list, in messages.
+    /// Streams a listing in messages.
     fn list_all<L: Listing + 'static>(&self, call: Call, listing: L) -> Answers<L::Answer> {
         let context = self.context.clone();
         self.answers(async move |sender| listing.send(&context, &call, &sender).await)

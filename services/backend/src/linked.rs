@@ -1,5 +1,6 @@
-//! Runs that an index lists: those of an experiment, those with a tag, those that are active. They are read in pages, each
-//! from a snapshot of its own, so that a long list outlives no snapshot. What an index proposes, the document decides.
+//! Runs listed by an index: those of an experiment, with a tag, or active. They are read in
+//! pages, each from a snapshot of its own, as a long list may outlast a snapshot. The index
+//! proposes and the document decides.
 
 use matyan_model::{
     ids::{RunId, RunNumber},
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 
 use crate::{Context, call::Call, context::is_run_id, error::Result};
 
-/// Documents that are read at once: some 100 kB.
+/// Documents read at a time: about 100 kB.
 const PAGE: usize = 256;
 
 /// Visible runs of an index range, newest first.
@@ -25,7 +26,8 @@ impl Linked {
         Self { rest: Some(range) }
     }
 
-    /// The runs behind this one, whose own row in the index is, or was, `key`. All of them if it is not known.
+    /// The runs after this one, whose row in the index is, or was, `key`. All of them if
+    /// the run is unknown.
     pub(crate) async fn behind(
         context: &Context,
         call: &Call,
@@ -40,7 +42,7 @@ impl Linked {
         }))
     }
 
-    /// The next page; empty pages are not the last, `None` is.
+    /// The next page, which may be empty; `None` after the last.
     pub(crate) async fn next(
         &mut self,
         context: &Context,
@@ -59,7 +61,7 @@ impl Linked {
     }
 }
 
-/// The number of a run id, also of one that was deleted.
+/// The number of a live or deleted run.
 async fn run_number(context: &Context, call: &Call, run_id: &str) -> Result<Option<RunNumber>> {
     let snapshot = context.store.snapshot().await?;
     Ok(match head_get(snapshot.as_ref(), call.project, &RunId::new(run_id)).await? {
@@ -69,7 +71,7 @@ async fn run_number(context: &Context, call: &Call, run_id: &str) -> Result<Opti
     })
 }
 
-/// Runs by the hour of the caller's local time in which they were made.
+/// Counts of runs by hour of creation, in the caller's local time.
 #[derive(Default)]
 pub(crate) struct Hours {
     offset_s: i64,
@@ -77,7 +79,7 @@ pub(crate) struct Hours {
 }
 
 impl Hours {
-    /// `timezone_offset_min`: UTC minus local.
+    /// `timezone_offset_min` is UTC minus local time.
     pub(crate) fn new(timezone_offset_min: i32) -> Self {
         Self { offset_s: i64::from(timezone_offset_min) * 60, counts: BTreeMap::new() }
     }
@@ -97,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hours_are_those_of_the_caller() {
+    fn hours_are_in_the_callers_time_zone() {
         let check = |offset_min, created_s: i64, local_s: i64| {
             let mut hours = Hours::new(offset_min);
             hours.add(created_s * 1_000_000 + 999_999);

@@ -1,4 +1,5 @@
-//! Terminal lines and log records: a range of them, and what comes while the run is active.
+//! Terminal lines and log records: a range of them, and optionally those written while the run
+//! is active.
 
 mod follow;
 
@@ -21,10 +22,10 @@ use crate::{
 };
 use follow::{Follower, Read};
 
-/// Lines or records that are sent when no range is asked for.
+/// Lines or records sent when the request gives no range.
 const TAIL: u32 = 200;
 
-/// One message: some 1 MB.
+/// Limits of one message: about 1 MB.
 const PIECE: LogScan = LogScan { count: 10_000, bytes: 1 << 20, last: false };
 
 #[tonic::async_trait]
@@ -58,8 +59,9 @@ fn line(line: TerminalLine) -> pb::Line {
     pb::Line { step: line.number, text: line.text }
 }
 
-/// The lines from `first` on in pieces, each read from a snapshot of its own: lines do not depend on each other. Whoever
-/// follows gets what the log had when the call came, and then what was written since.
+/// Sends the lines from `first` in pieces, each read from a snapshot of its own, as lines are
+/// independent of each other. A follower gets the lines present when the call arrived, and then
+/// those written since.
 async fn send_lines(
     context: &Context,
     call: &Call,
@@ -106,7 +108,7 @@ async fn send_lines(
     if request.follow { follower.lines(context, sender).await } else { Ok(()) }
 }
 
-/// A piece of the lines, and how many writes there had been when it was read.
+/// A piece of the lines, with the number of writes at the time of reading.
 async fn read_lines(
     context: &Context,
     call: &Call,
@@ -133,7 +135,8 @@ async fn last_line(snapshot: &dyn Snapshot, call: &Call, number: RunNumber) -> R
     Ok(lines.last().map(|line| line.number))
 }
 
-/// As `send_lines`. Records are numbered from 0 without gaps and never change, so that their number says all.
+/// Sends records like `send_lines`. They are numbered from 0 without gaps and never change, so
+/// the number alone identifies what is new.
 async fn send_records(
     context: &Context,
     call: &Call,

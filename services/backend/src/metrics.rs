@@ -1,4 +1,5 @@
-//! Every Prometheus metric of the backend, by the names that dashboards of Matyan 0.3 know. Calls are counted by the edge.
+//! Prometheus metrics of the backend, with the names that Matyan 0.3 dashboards use. The edge
+//! counts calls.
 
 use matyan_ql::Endpoint;
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
@@ -8,29 +9,30 @@ pub struct Metrics {
     planner_paths: IntCounterVec,
 }
 
-/// How a search finds the runs that may match.
+/// The way a search finds its candidate runs.
 #[derive(Clone, Copy)]
 pub(crate) enum Planned {
-    /// Indexes name them, and need not be doubted.
+    /// Indexes give exactly the matching runs.
     Exact,
-    /// Indexes name them and others.
+    /// Indexes give the matching runs and possibly others.
     Superset,
-    /// All are looked at, as no index narrows the query.
+    /// All runs are candidates, as no index narrows the query.
     NoCandidates,
-    /// All are looked at, as any sequence of theirs may match.
+    /// All runs are candidates, as any of their sequences may match.
     UnindexedSequence,
 }
 
 impl Metrics {
-    /// Registers them; fails if a registry has them already.
+    /// Registers the metrics; fails if the registry already contains them.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
         let planner_paths = IntCounterVec::new(
-            Opts::new("matyan_planner_path_total", "Searches by how they find the runs that may match"),
+            Opts::new("matyan_planner_path_total", "Searches by the way they find candidate runs"),
             &["path", "endpoint", "reason"],
         )?;
         registry.register(Box::new(planner_paths.clone()))?;
         let metrics = Self { planner_paths };
-        // A counter that is not there yet is none that stands still.
+        // Created with value 0: alerts cannot tell a missing counter from one that does
+        // not move.
         for endpoint in [Endpoint::Run, Endpoint::Metric, Endpoint::Images] {
             for planned in [Planned::Exact, Planned::Superset, Planned::NoCandidates] {
                 metrics.planner_path(endpoint, planned);

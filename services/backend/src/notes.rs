@@ -1,5 +1,5 @@
-//! Notes on runs and experiments. A note of something else than the call names is not found: nobody reads a run's notes by
-//! way of another.
+//! Notes on runs and experiments. A note that belongs to another owner than the request names
+//! is not found, so that one run's notes cannot be read through another.
 
 use matyan_model::{
     change::change_put,
@@ -36,10 +36,10 @@ fn view(owner: &pb::Owner, id: String, note: Note) -> pb::Note {
 }
 
 fn kind(owner: &pb::Owner) -> Result<&Kind> {
-    owner.kind.as_ref().ok_or_else(|| Error::field("owner", "names neither a run nor an experiment"))
+    owner.kind.as_ref().ok_or_else(|| Error::field("owner", "is missing: name a run or an experiment"))
 }
 
-/// The owner that a request names, as it is stored.
+/// The stored form of the owner in a request.
 async fn find(context: &Context, call: &Call, owner: &pb::Owner) -> Result<NoteOwner> {
     Ok(match kind(owner)? {
         Kind::RunId(run_id) => NoteOwner::Run(context.run(call, run_id).await?.number.0),
@@ -50,7 +50,8 @@ async fn find(context: &Context, call: &Call, owner: &pb::Owner) -> Result<NoteO
     })
 }
 
-/// Fails the transaction unless the owner is still there; a run that gets a note has changed.
+/// Fails the transaction unless the owner still exists; marks a run that gets a note as
+/// changed.
 async fn touch(
     context: &Context,
     call: &Call,
@@ -76,7 +77,7 @@ async fn touch(
     Ok(())
 }
 
-/// A note that must be this owner's.
+/// Loads a note that must belong to this owner.
 async fn own(transaction: &Transaction, call: &Call, id: &str, owner: &NoteOwner) -> Result<Note> {
     let note: Note =
         entity_load(transaction, call.project, id).await.map_err(entities::failed(Note::KIND))?;

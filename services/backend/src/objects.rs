@@ -1,4 +1,4 @@
-//! Objects of every kind: steps of a sequence, and what a step holds.
+//! Objects of every type: steps of a sequence, and the content of a step.
 
 mod cursor;
 mod item;

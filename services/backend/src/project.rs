@@ -1,4 +1,4 @@
-//! The project as a whole: its name, what is in it, what the UI pins.
+//! The project itself: its name, activity and params, and the sequences pinned in the UI.
 
 mod activity;
 mod params;
@@ -27,7 +27,7 @@ use crate::{
     stream::Answers,
 };
 
-/// A pinned sequence as it is stored: its message, with the context in canonical form.
+/// The stored form of a pinned sequence: its message, with the context in canonical form.
 fn encode_pinned(key: &SeriesKey) -> Result<Vec<u8>> {
     convert::at_most("name", key.name.len(), limits::NAME_BYTES)?;
     let context = convert::context(key)?.canonical().to_owned();
@@ -36,7 +36,7 @@ fn encode_pinned(key: &SeriesKey) -> Result<Vec<u8>> {
 
 fn decode_pinned(stored: &[Vec<u8>]) -> Result<Vec<SeriesKey>> {
     let corrupt =
-        |error| Error::Internal(matyan_store::Error::corrupt(format!("a pinned sequence: {error}")));
+        |error| Error::Internal(matyan_store::Error::corrupt(format!("invalid pinned sequence: {error}")));
     stored.iter().map(|one| SeriesKey::decode(one.as_slice()).map_err(corrupt)).collect()
 }
 
@@ -87,7 +87,7 @@ impl ProjectService for Backend {
         let request = request.into_inner();
         let types: Vec<SeriesType> = request.types().collect();
         if types.contains(&SeriesType::Unspecified) || types.len() < request.types.len() {
-            return Err(Error::field("types", "names a type that is not known").into());
+            return Err(Error::field("types", "contains an unknown type").into());
         }
         let merged = self.params.merged(&self.context, &call).await?;
         Ok(Response::new(
@@ -113,7 +113,8 @@ impl ProjectService for Backend {
         let sequences = request.into_inner().sequences;
         convert::at_most("sequences", sequences.len(), limits::PINNED_SEQUENCES)?;
         let pinned = sequences.iter().map(encode_pinned).collect::<Result<Vec<_>>>()?;
-        // The whole list is replaced, whatever it was: there is nothing to check.
+        // The whole list is replaced regardless of its previous value, so no check is
+        // needed.
         let mut batch = Batch::default();
         pinned_put(&mut batch, call.project, &pinned);
         self.context.store.commit(batch).await.map_err(Error::from)?;

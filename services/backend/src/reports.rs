@@ -1,4 +1,4 @@
-//! Reports: pages of text and charts, kept as the UI wrote them.
+//! Reports: pages of text and charts, stored exactly as written by the UI.
 
 use matyan_model::entity::Report;
 use matyan_proto::{

@@ -1,5 +1,6 @@
-//! Answers in pieces: a task per stream that reads ahead of a slow client by a message or two, holds no snapshot while it
-//! waits, and ends when the client leaves. The server owns the tasks: it tells them to end, and awaits them.
+//! Streaming responses: one task per stream, which reads ahead of a slow client by a message or
+//! two, holds no snapshot while it waits, and ends when the client disconnects. The server owns
+//! the tasks: it asks them to end, and awaits them.
 
 use std::{
     pin::Pin,
@@ -15,29 +16,31 @@ use tracing::Instrument;
 
 use crate::error::Error;
 
-/// A message is sent when it has grown to this: so little that what is made of it is still at hand in the processor's caches
-/// when it is sent on, and enough that messages cost nothing.
+/// Target size of a message: small enough that its data is still in the processor's caches when
+/// it is sent, and large enough that the overhead per message is negligible.
 pub(crate) const MESSAGE_BYTES: usize = 128 << 10;
 
-/// Answers gathered before a slow client's stream waits: one being written, one on its way.
+/// Messages buffered before the stream of a slow client waits: one being written, one in
+/// flight.
 const MESSAGES: usize = 2;
 
-/// A client that takes its messages at its own pace is waited for so long with what was read at hand: to let go of that and
-/// read it again costs more. It is far less than a snapshot lives.
+/// Time to wait for a slow client while holding on to data already read: dropping it and
+/// reading it again costs more. Far shorter than the lifetime of a snapshot.
 const SOON: Duration = Duration::from_millis(50);
 
 /// The tasks of all streams.
 #[derive(Clone, Default)]
 pub(crate) struct Streams {
     tasks: TaskTracker,
-    /// Streams that would never end by themselves shall end now.
+    /// Cancelled to end open-ended streams.
     closing: CancellationToken,
-    /// So shall all others.
+    /// Cancelled to end all other streams as well.
     cut: CancellationToken,
 }
 
 impl Streams {
-    /// Runs `answer` as the task of a stream. It ends by itself, or at its next message after the client has left.
+    /// Runs `answer` as the task of a stream. The task ends when it is finished, or at its
+    /// next message after the client has disconnected.
     pub(crate) fn answers<T, F>(&self, answer: impl FnOnce(Sender<T>) -> F) -> Answers<T>
     where
         T: Send + 'static,
@@ -53,15 +56,16 @@ impl Streams {
                 Some(Err(End::Failed(error))) => Err(error.into()),
                 None => Err(Error::Stopping.into()),
             };
-            // A client that has left needs no reason.
+            // The receiver is dropped if the client has disconnected.
             drop(ended.send(result));
         };
-        // What it logs belongs to the request.
+        // The span of the request, so that log lines of the task carry it.
         self.tasks.spawn(task.in_current_span());
         Answers { messages, end: Some(end) }
     }
 
-    /// A task that serves streams and belongs to none of them. It ends when the token is cancelled.
+    /// Spawns a task that serves streams but belongs to none of them. It ends when its
+    /// token is cancelled.
     pub(crate) fn spawn<F>(&self, task: impl FnOnce(CancellationToken) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -69,12 +73,12 @@ impl Streams {
         self.tasks.spawn(task(self.closing.clone()));
     }
 
-    /// Ends the streams that would go on for ever, each with an error that asks to come again.
+    /// Ends the open-ended streams, each with an error that makes the client reconnect.
     pub(crate) fn close(&self) {
         self.closing.cancel();
     }
 
-    /// Ends all streams, and waits until they have.
+    /// Ends all streams, and waits for their tasks.
     pub(crate) async fn stop(&self) {
         self.closing.cancel();
         self.cut.cancel();
@@ -83,17 +87,17 @@ impl Streams {
     }
 }
 
-/// The way to the client.
+/// The sending half of a stream's messages.
 pub(crate) struct Sender<T> {
     messages: mpsc::Sender<T>,
     closing: CancellationToken,
 }
 
-/// The client has left: there is nobody to answer.
+/// The client has disconnected, so the answer has no receiver.
 #[derive(Debug)]
 pub(crate) struct Left;
 
-/// How a stream ends before its time.
+/// Reasons for a stream to end early.
 #[derive(Debug)]
 pub(crate) enum End {
     Left,
@@ -117,22 +121,23 @@ impl<T> Sender<T> {
         self.messages.send(message).await.map_err(|_| Left)
     }
 
-    /// Sends if nobody has to wait for long; gives the message back otherwise.
+    /// Sends if the client has room within `SOON`; returns the message otherwise.
     pub(crate) async fn send_soon(&self, message: T) -> Result<(), T> {
         self.messages.send_timeout(message, SOON).await.map_err(mpsc::error::SendTimeoutError::into_inner)
     }
 
-    /// Sends if nobody has to wait; gives the message back otherwise.
+    /// Sends if the client has room now; returns the message otherwise.
     pub(crate) fn try_send(&self, message: T) -> Result<(), T> {
         self.messages.try_send(message).map_err(mpsc::error::TrySendError::into_inner)
     }
 
-    /// Returns when the client has left.
+    /// Returns when the client has disconnected.
     pub(crate) async fn closed(&self) {
         self.messages.closed().await;
     }
 
-    /// Waits for what may never come: ends as well when the client leaves, or the server is about to stop.
+    /// Waits for an event that may never happen; fails when the client disconnects or the
+    /// server is about to stop.
     pub(crate) async fn wait<O>(&self, event: impl Future<Output = O>) -> Result<O, End> {
         tokio::select! {
             biased;
@@ -143,7 +148,8 @@ impl<T> Sender<T> {
     }
 }
 
-/// What the client reads. It ends well only if the task did: a task that is gone without a word is an error.
+/// The stream a client reads. It ends without an error only if its task did: a task that
+/// panicked yields an error.
 pub struct Answers<T> {
     messages: mpsc::Receiver<T>,
     end: Option<oneshot::Receiver<Result<(), Status>>>,
@@ -199,9 +205,10 @@ mod tests {
         assert_eq!(read(panicked).await, [Ok(1), Err(tonic::Code::Internal)]);
     }
 
-    /// One that comes a little late gets the message; for one that does not come nobody waits.
+    /// A client that is slightly late gets the message; one that stops reading does not
+    /// block the sender.
     #[tokio::test(start_paused = true)]
-    async fn a_client_is_waited_for_a_moment() {
+    async fn a_sender_waits_briefly_for_a_slow_client() {
         let (messages, mut taken) = mpsc::channel(1);
         let sender = Sender { messages, closing: CancellationToken::new() };
         sender.send_soon(1).await.unwrap();
@@ -216,7 +223,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_task_ends_when_its_client_leaves() {
+    async fn a_task_ends_when_its_client_disconnects() {
         let streams = Streams::default();
         let sending = streams.answers(async move |sender| {
             loop {
@@ -231,7 +238,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn closing_ends_what_waits_and_stopping_the_rest() {
+    async fn close_ends_waiting_streams_and_stop_ends_the_rest() {
         let streams = Streams::default();
         let waiting =
             streams.answers(async move |sender: Sender<u32>| sender.wait(std::future::pending()).await);
@@ -242,7 +249,7 @@ mod tests {
         });
         streams.close();
         assert_eq!(read(waiting).await, [Err(tonic::Code::Unavailable)]);
-        assert_eq!(busy.next().await.unwrap().unwrap(), 1, "what ends by itself goes on");
+        assert_eq!(busy.next().await.unwrap().unwrap(), 1, "a busy stream continues after close");
         streams.stop().await;
         assert_eq!(read(busy).await.last(), Some(&Err(tonic::Code::Unavailable)));
     }

@@ -1,5 +1,5 @@
-//! Deletes what deleted runs have left in the blob store, where the control worker has not come to it, and, if that is asked
-//! for, what nothing refers to in the folders of live runs, which a worker else does once a day.
+//! Deletes blobs of deleted runs that the control worker has not reached, and, on request,
+//! orphaned blobs in the folders of live runs, which a worker otherwise deletes once a day.
 
 use matyan_blob::{BlobKey, Listed, RunFolder};
 use matyan_maintenance::{Job, Orphans};
@@ -21,7 +21,7 @@ use crate::{
 
 const JOB: &str = "cleanup-orphan-blobs";
 
-/// Runs that are looked at between two messages.
+/// Runs examined between two messages.
 const PAGE: Scan = Scan { rows: 100, bytes: 1 << 20, reverse: false };
 
 pub(super) async fn run(
@@ -75,7 +75,7 @@ impl Cleaning<'_> {
         Ok(())
     }
 
-    /// Runs count as what is done, too.
+    /// Deletes the orphaned blobs of live runs. Each run counts towards the progress.
     async fn unreferenced(
         &mut self,
         job: &mut Job<'_>,
@@ -97,9 +97,10 @@ impl Cleaning<'_> {
                 self.progress.done += 1;
                 let id = RunId::new(document.props.run_id);
                 match self.unreferenced_of(&orphans, (&project, &id, number), &mut keys).await {
-                    // What cannot be read may refer to any blob of its run, and to none of another.
+                    // An unreadable row may refer to any blob of its run,
+                    // but not to those of another.
                     Err(matyan_maintenance::Error::Blobs(error)) => {
-                        tracing::warn!(run = id.as_str(), %error, "a run keeps the blobs that it has");
+                        tracing::warn!(run = id.as_str(), %error, "failed to find orphaned blobs of run; skipped");
                         self.progress.failed += 1;
                     }
                     looked => looked?,
@@ -137,7 +138,7 @@ impl Cleaning<'_> {
                 Ok(is_gone)
             }
             Err(error) => {
-                tracing::warn!(key = orphan.0.as_str(), %error, "a blob that nothing refers to stays");
+                tracing::warn!(key = orphan.0.as_str(), %error, "failed to delete orphaned blob");
                 self.progress.failed += 1;
                 Ok(false)
             }
@@ -148,7 +149,8 @@ impl Cleaning<'_> {
         CleanupOrphanBlobsResponse { progress: Some(self.progress), keys, deleted_bytes: self.deleted_bytes }
     }
 
-    /// Everything in the folder of a deleted run, page by page; before each it is looked whether the run is still dead.
+    /// Deletes the folder of a deleted run page by page, and checks before each page that
+    /// the run is still deleted.
     async fn folder(
         &mut self,
         id: &RunId,
@@ -191,7 +193,7 @@ impl Cleaning<'_> {
     async fn delete(&mut self, blobs: &[(BlobKey, Listed)], keys: &[BlobKey]) -> Result<u64> {
         let failed = self.context.blobs.delete(keys).await?;
         for (key, error) in &failed {
-            tracing::warn!(key = key.as_str(), %error, "a blob of a deleted run stays");
+            tracing::warn!(key = key.as_str(), %error, "failed to delete blob of deleted run");
         }
         let gone = blobs.iter().filter(|(key, _)| failed.iter().all(|(failed, _)| failed != key));
         self.deleted_bytes += gone.map(|(_, meta)| meta.size).sum::<u64>();

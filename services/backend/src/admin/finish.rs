@@ -1,4 +1,5 @@
-//! Ends active runs that have sent nothing for a time, as the control worker does by itself.
+//! Ends active runs that have sent nothing for some time, as the control worker does
+//! periodically.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::{
 
 pub(super) fn check(request: &FinishStaleRequest) -> Result<()> {
     if request.idle_s == 0 {
-        return Err(Error::field("idle_s", "is 0: every run would be stale"));
+        return Err(Error::field("idle_s", "is 0, which would make every run stale: give at least 1"));
     }
     Ok(())
 }

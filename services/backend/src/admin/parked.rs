@@ -1,4 +1,4 @@
-//! Items that could not be applied: looking at them, and forgetting them.
+//! Parked items, which could not be applied: listing and deleting them.
 
 use matyan_blob::BlobKey;
 use matyan_model::{
@@ -24,10 +24,10 @@ use crate::{
 const DEFAULT_SIZE: u32 = 100;
 const MAX_SIZE: u32 = 1_000;
 
-/// What is shown of an item.
+/// Maximum length of the content shown for an item.
 const CONTENT_BYTES: usize = 64 * 1024;
 
-/// A page ends behind this many bytes, however few items they are.
+/// A page ends once it has reached this size, regardless of its number of items.
 const PAGE_BYTES: usize = 4 << 20;
 
 pub(super) async fn list(
@@ -37,7 +37,7 @@ pub(super) async fn list(
 ) -> Result<ListParkedItemsResponse> {
     let size = if request.page_size == 0 { DEFAULT_SIZE } else { request.page_size };
     if size > MAX_SIZE {
-        return Err(Error::field("page_size", format!("is {size}: ask for at most {MAX_SIZE}")));
+        return Err(Error::field("page_size", format!("is {size}: use at most {MAX_SIZE}")));
     }
     let snapshot = context.store.snapshot().await?;
     let snapshot = snapshot.as_ref();
@@ -77,7 +77,8 @@ pub(super) async fn list(
     Ok(ListParkedItemsResponse { items, next_page_token, total })
 }
 
-/// The items of one run behind the token, newest first. A run has few: what fails, fails alike.
+/// The items of one run after the token, newest first. A run has few of them, as items that
+/// fail tend to fail alike.
 async fn of_run(
     context: &Context,
     call: &Call,
@@ -105,13 +106,13 @@ async fn of_run(
     Ok(found.into_iter().map(|(_, at)| (id.clone(), at)).collect())
 }
 
-/// A token is the place of the last item of its page, among all of the project.
+/// A page token is the key of its page's last item in the project-wide order by time.
 fn decode_end(token: &str, all: &Range) -> Result<Option<matyan_store::Key>> {
     if token.is_empty() {
         return Ok(None);
     }
     let key = hex::decode(token).ok().filter(|key| all.contains(key));
-    let wrong = || Error::field("page_token", "is not one that this server has made");
+    let wrong = || Error::field("page_token", "is invalid: use a token from a previous response");
     key.map(|key| Some(key.into())).ok_or_else(wrong)
 }
 
@@ -133,7 +134,7 @@ async fn view(context: &Context, call: &Call, parked: Parked) -> Result<ParkedIt
     })
 }
 
-/// The beginning of a blob; nothing if it is gone.
+/// The first bytes of a blob; empty if the blob is missing.
 async fn first_bytes(context: &Context, call: &Call, reference: &str) -> Result<bytes::Bytes> {
     let Ok(key) = BlobKey::in_project(&call.project_name, reference) else {
         return Ok(bytes::Bytes::new());
@@ -144,7 +145,7 @@ async fn first_bytes(context: &Context, call: &Call, reference: &str) -> Result<
     Ok(futures::TryStreamExt::try_collect::<Vec<_>>(content).await?.concat().into())
 }
 
-/// Position and run: `log/partition/offset/item/run`.
+/// Formats position and run: `log/partition/offset/item/run`.
 fn id(run_id: &RunId, at: ItemPosition) -> String {
     format!("{}/{}/{}/{}/{run_id}", at.log, at.partition, at.offset, at.item)
 }
@@ -162,7 +163,7 @@ fn parse_id(id: &str) -> Option<(RunId, ItemPosition)> {
     Some((RunId::new(run_id), at))
 }
 
-/// Forgets items, one transaction each; what is no id names no item.
+/// Deletes items in one transaction each; malformed ids are ignored.
 pub(super) async fn delete(context: &Context, call: &Call, ids: &[String]) -> Result<u64> {
     convert::at_most("ids", ids.len(), limits::RUNS_PER_CALL)?;
     let mut deleted = 0;
@@ -182,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_read_back() {
+    fn ids_round_trip() {
         let at = ItemPosition { log: 1, partition: 2, offset: u64::MAX, item: 4 };
         for run in ["r", "größe"] {
             assert_eq!(parse_id(&id(&RunId::new(run), at)), Some((RunId::new(run), at)));

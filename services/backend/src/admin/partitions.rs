@@ -1,5 +1,6 @@
-//! How far each partition of the ingestion log is applied; and the word of a human that lets one go on behind records that were
-//! never applied and are gone. No worker goes past them by itself, so that nobody overlooks what was lost.
+//! Progress of each partition of the ingestion log, and the operator's decision to skip records
+//! that were trimmed before they were applied. No worker skips them automatically, so that a
+//! loss does not go unnoticed.
 
 use matyan_log::Topic;
 use matyan_maintenance::{Partition, partitions};
@@ -22,7 +23,8 @@ pub(super) async fn list(context: &Context) -> Result<Vec<pb::Partition>> {
     for (number, mut partition) in (0..).zip(partitions(context.store.as_ref(), context.log.as_ref()).await?)
     {
         if partition.applied.is_some_and(|applied| applied.next < partition.bounds.first) {
-            // Perhaps it was applied, and the log trimmed behind it, since then.
+            // It may have been applied, and the log then trimmed, since `partitions`
+            // read the position.
             let applied = applied_get(context.store.snapshot().await?.as_ref(), TOPIC, number).await?;
             partition.applied = applied.filter(|applied| applied.log == partition.log);
         }
@@ -44,14 +46,14 @@ fn view(partition: u32, Partition { bounds, log, applied: own }: Partition) -> p
     }
 }
 
-/// Answers with how many records were given up.
+/// Returns the number of records skipped.
 pub(super) async fn skip_lost(context: &Context, partition: u32) -> Result<u64> {
     let info = context.log.describe(Topic::Ingestion).await?;
     let count = info.partitions.len();
     let bounds = info.partitions.get(partition as usize);
-    let bounds = bounds.ok_or_else(|| Error::field("partition", format!("there are {count}, from 0 on")))?;
+    let bounds = bounds.ok_or_else(|| Error::field("partition", format!("is out of range: the log has {count}, numbered from 0")))?;
     let (lost, _) = transact(context.store.as_ref(), async |mut transaction: Transaction| {
-        // Checked: a worker may be applying.
+        // A checked read: a worker may be applying records concurrently.
         transaction.get(&keys::applied(TOPIC, partition)).await?;
         let snapshot = transaction.unchecked();
         let known = log_get(snapshot, TOPIC).await?;
@@ -60,14 +62,15 @@ pub(super) async fn skip_lost(context: &Context, partition: u32) -> Result<u64> 
         let Some(applied) = applied.filter(|own| own.log == log && own.next < bounds.first) else {
             return Ok::<_, Error>((transaction, 0));
         };
-        // Its last record stays: by that the partition keeps its log where another has found a new one.
+        // The last record is kept: it identifies the log for this partition after
+        // another partition finds a new log.
         let behind = Applied { next: bounds.first, ..applied };
         applied_put(transaction.batch(), TOPIC, partition, &behind);
         Ok((transaction, bounds.first - applied.next))
     })
     .await?;
     if lost > 0 {
-        tracing::warn!(partition, records = lost, "lost records are given up, as somebody has asked for");
+        tracing::warn!(partition, records = lost, "skipped lost records at an operator's request");
     }
     Ok(lost)
 }

@@ -1,5 +1,6 @@
-//! Mends the indexes in place: adds rows that are missing, clears those that no document wants, counts anew. Searches go on
-//! meanwhile, because an index proposes and the document decides. With indexes that are right it writes nothing.
+//! Repairs the indexes in place: adds missing rows, clears rows that no document accounts for,
+//! and recounts. Searches can run concurrently, because an index proposes and the document
+//! decides. Correct indexes cause no writes.
 
 use matyan_maintenance::Job;
 use matyan_model::{
@@ -21,7 +22,7 @@ use crate::{
 
 pub(crate) const JOB: &str = "reindex";
 
-/// Documents, or rows of an index, that are read at once.
+/// Documents, or rows of an index, read in one step.
 const PAGE: Scan = Scan { rows: 256, bytes: 1 << 20, reverse: false };
 
 pub(super) async fn run(
@@ -40,7 +41,7 @@ struct Reindex<'c> {
     context: &'c Context,
     call: &'c Call,
     dry_run: bool,
-    /// Runs looked at.
+    /// Runs processed.
     done: u64,
     rows: u64,
 }
@@ -75,7 +76,7 @@ impl Reindex<'_> {
         Ok(())
     }
 
-    /// The transaction as it shall be written: without anything if it is only to be counted.
+    /// The transaction to commit: an empty one in a dry run.
     async fn kept(&self, transaction: Transaction) -> Result<Transaction> {
         if self.dry_run {
             Ok(Transaction::new(self.context.store.snapshot().await?))

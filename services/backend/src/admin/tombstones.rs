@@ -1,4 +1,4 @@
-//! Removes tombstones that nothing needs any more, as a worker does by itself every hour.
+//! Removes tombstones that are no longer needed, as a worker does every hour.
 
 use matyan_maintenance::{CLEANUP_TOMBSTONES, Job, SPOOL_US, Tombstones};
 use matyan_model::{keys, run::tombstones_list};
@@ -12,7 +12,7 @@ use crate::{
     stream::{End, Sender},
 };
 
-/// A delete that is younger may meet what a client has not sent yet.
+/// A run deleted more recently may still have unsent data in a client's spool.
 const SPOOL_S: u64 = SPOOL_US.unsigned_abs() / 1_000_000;
 
 pub(super) fn check(request: &CleanupTombstonesRequest) -> Result<()> {
@@ -21,8 +21,8 @@ pub(super) fn check(request: &CleanupTombstonesRequest) -> Result<()> {
         return Err(Error::field(
             "older_than_s",
             format!(
-                "is {asked}: for {SPOOL_S} s, which are 720 hours, a client may keep what it has not sent, and its run \
-                 would come back; ask for no less, or set `force` if no client keeps anything"
+                "is {asked}: a client may keep unsent data for {SPOOL_S} s (720 hours), and that would bring its run \
+                 back; use at least {SPOOL_S}, or set `force` if no client has unsent data"
             ),
         ));
     }
@@ -67,13 +67,13 @@ async fn clean(
                 false => match sweep.sweep(job, &project, &id, &tombstone).await {
                     Ok(swept) => {
                         for (key, error) in &swept.left {
-                            tracing::warn!(key = key.as_str(), %error, "a blob of a deleted run stays");
+                            tracing::warn!(key = key.as_str(), %error, "failed to delete blob of deleted run");
                         }
                         progress.failed += swept.left.len() as u64;
                         swept.is_gone
                     }
                     Err(matyan_maintenance::Error::Blobs(error)) => {
-                        tracing::warn!(run = id.as_str(), %error, "a tombstone stays");
+                        tracing::warn!(run = id.as_str(), %error, "failed to remove tombstone");
                         progress.failed += 1;
                         false
                     }

@@ -1,4 +1,4 @@
-//! What a project holds: its own counters, and those of its largest runs.
+//! Storage used by a project: its own counters, and those of its largest runs.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -18,12 +18,12 @@ use crate::{
 
 const MAX_RUNS: u32 = 1_000;
 
-/// Documents read with one snapshot.
+/// Documents read from one snapshot.
 const PAGE: Scan = Scan { rows: 256, bytes: 1 << 20, reverse: false };
 
 pub(super) async fn usage(context: &Context, call: &Call, largest: u32) -> Result<UsageResponse> {
     if largest > MAX_RUNS {
-        return Err(Error::field("largest_runs", format!("is {largest}: ask for at most {MAX_RUNS}")));
+        return Err(Error::field("largest_runs", format!("is {largest}: use at most {MAX_RUNS}")));
     }
     let snapshot = context.store.snapshot().await?;
     let mut total = Usage::default();
@@ -40,7 +40,7 @@ pub(super) async fn usage(context: &Context, call: &Call, largest: u32) -> Resul
     Ok(UsageResponse { total: Some(total), runs: largest_runs(context, call, largest as usize).await? })
 }
 
-/// The runs with most bytes, the largest first.
+/// The runs with the most bytes, largest first.
 async fn largest_runs(context: &Context, call: &Call, count: usize) -> Result<Vec<RunUsage>> {
     let mut largest: BinaryHeap<Reverse<(u64, String, Held)>> = BinaryHeap::new();
     let mut rest = Some(keys::documents(call.project)).filter(|_| count > 0);

@@ -1,5 +1,6 @@
-//! All artifacts of a run as one ZIP archive, made while it is sent: what is held is one piece of one file. Not compressed,
-//! ZIP64 throughout, sizes and checksums behind each file, because they are known only then.
+//! All artifacts of a run as one ZIP archive, built while it is sent, holding one chunk of one
+//! file at a time. Not compressed, ZIP64 throughout, with sizes and checksums after each file,
+//! because they are not known earlier.
 
 use std::{
     collections::HashSet,
@@ -27,7 +28,7 @@ use crate::{
 /// Owner may read and write.
 const MODE: u32 = 0o600;
 
-/// What an archive's comment may hold.
+/// Maximum length of an archive's comment.
 const COMMENT_BYTES: usize = 60_000;
 
 pub(super) async fn send(
@@ -48,7 +49,7 @@ pub(super) async fn send(
     send_all(&archive.sink, sender).await
 }
 
-/// The bytes of a blob, or `None` if it is gone. What is no key names no blob.
+/// The bytes of a blob, or `None` if it is missing. An invalid key cannot refer to a blob.
 async fn read(context: &Context, call: &Call, reference: &str) -> Result<Option<Content>> {
     let Ok(key) = BlobKey::in_project(&call.project_name, reference) else { return Ok(None) };
     Ok(context.blobs.read(&key, None).await?.map(|(_, content)| content))
@@ -77,7 +78,7 @@ async fn send_all(sink: &Sink, sender: &Sender<ZipResponse>) -> Result<(), End> 
     Ok(())
 }
 
-/// What the archive has written and nobody has taken yet.
+/// Bytes written by the archive and not yet sent.
 #[derive(Clone, Default)]
 struct Sink(Arc<Mutex<Vec<u8>>>);
 
@@ -128,7 +129,7 @@ impl Archive {
     fn finish(&mut self, missing: &[String]) -> Result<()> {
         if !missing.is_empty() {
             let mut comment =
-                format!("Not in this archive, because the blobs are gone: {}", missing.join(", "));
+                format!("Not in this archive, because the blobs are missing: {}", missing.join(", "));
             comment.truncate(comment.floor_char_boundary(COMMENT_BYTES));
             self.writer.set_comment(comment).map_err(|error| failed(&error))?;
         }
@@ -137,13 +138,13 @@ impl Archive {
     }
 }
 
-/// Memory takes everything, so that whatever fails is a mistake of ours.
+/// Logs a failure. Writing to memory cannot fail, so any failure is a bug.
 fn failed(error: &(dyn std::error::Error + 'static)) -> Error {
-    tracing::error!(error, "an archive could not be made");
+    tracing::error!(error, "failed to build ZIP archive");
     Error::Broken
 }
 
-/// In UTC; archives know the years from 1980 to 2107.
+/// The time in UTC; ZIP covers the years 1980 to 2107.
 fn date(now_us: i64) -> DateTime {
     let made = || {
         let now = time::OffsetDateTime::from_unix_timestamp(now_us.div_euclid(1_000_000)).ok()?;
@@ -161,7 +162,7 @@ fn date(now_us: i64) -> DateTime {
     made().unwrap_or_default()
 }
 
-/// A name that stays below the directory that an archive is unpacked into, wherever that is.
+/// A name that stays within the directory the archive is extracted to.
 fn safe(path: &str) -> String {
     let plain =
         |character: char| if character.is_control() || "\\:".contains(character) { '_' } else { character };
@@ -173,7 +174,7 @@ fn safe(path: &str) -> String {
     if segments.is_empty() { "_".to_owned() } else { segments.join("/") }
 }
 
-/// No name stands twice in an archive.
+/// Makes a name unique within an archive.
 fn unique(names: &mut HashSet<String>, name: String) -> String {
     let mut own = name.clone();
     let mut number = 1;
@@ -189,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_stay_inside() {
+    fn names_stay_inside_the_target_directory() {
         for (path, name) in [
             ("a/b.txt", "a/b.txt"),
             ("größe 🚀.bin", "größe 🚀.bin"),
@@ -208,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_beyond_the_format_are_its_first() {
+    fn dates_outside_the_format_become_its_first_date() {
         assert_eq!(date(1_700_000_000_000_000).to_string(), "2023-11-14 22:13:20");
         assert_eq!(date(0), DateTime::default());
         assert_eq!(date(i64::MAX), DateTime::default());

@@ -1,4 +1,5 @@
-//! Blobs of a run: everything in its folder but the payloads that we moved there, which travel with their objects.
+//! Blobs of a run: everything in its folder except offloaded payloads, which travel with their
+//! objects.
 
 use std::{
     collections::BTreeMap,
@@ -25,13 +26,14 @@ use crate::{
     stream::{End, Sender},
 };
 
-/// More than an object store takes as one blob.
+/// More than any object store accepts as one blob.
 const MAX_BYTES: u64 = 5 << 40;
 
-/// Looks at blobs on their way at once: what hides the time that a distant store takes to answer.
+/// Concurrent lookups of blobs, which hide the latency of a remote store.
 const LOOKS_AT_ONCE: usize = 16;
 
-/// One page of a run's blobs, and what the next comes behind. No list tells types.
+/// One page of a run's blobs, and the key the next page starts after. Listings contain no
+/// content types.
 pub(super) async fn list(
     context: &Context,
     project_name: &str,
@@ -49,7 +51,7 @@ pub(super) async fn list(
     Ok((found, page.next))
 }
 
-/// Artifacts whose blobs have not been seen yet, by where those should lie.
+/// Artifacts whose blobs have not been listed yet, by expected key.
 pub(super) struct Awaited {
     folder: RunFolder,
     project_name: String,
@@ -77,13 +79,14 @@ impl Awaited {
         }
     }
 
-    /// Those that are nowhere: one may lie in another folder than the one that was listed.
+    /// The blobs that do not exist anywhere: some may be in a folder other than the listed
+    /// one.
     pub(super) async fn lost(self, context: &Context) -> Result<Vec<pb::LostBlob>> {
         let project_name = self.project_name.as_str();
         let looks = self.lost.into_values().map(|blob| async move {
             let is_there = match BlobKey::in_project(project_name, &blob.blob_key) {
                 Ok(key) => context.blobs.describe(&key).await?.is_some(),
-                // What is no key names no blob.
+                // An invalid key cannot refer to a blob.
                 Err(_) => false,
             };
             Ok::<_, Error>((!is_there).then_some(blob))
@@ -126,7 +129,8 @@ pub(super) async fn send(
     Ok(())
 }
 
-/// Writes a blob, and moves the position of the restore behind it. What is there already is not read.
+/// Writes a blob and advances the position of the restore. A blob that was already written is
+/// not received again.
 pub(super) async fn write(
     context: &Context,
     call: &Call,
@@ -134,10 +138,10 @@ pub(super) async fn write(
 ) -> Result<u64> {
     let first =
         requests.message().await.map_err(|status| Error::UploadIncomplete(status.message().to_owned()))?;
-    let first = first.ok_or_else(|| Error::field("blob", "has to come first"))?;
-    let blob = first.blob.ok_or_else(|| Error::field("blob", "has to come first"))?;
+    let first = first.ok_or_else(|| Error::field("blob", "is missing: send it in the first message"))?;
+    let blob = first.blob.ok_or_else(|| Error::field("blob", "is missing: send it in the first message"))?;
     if blob.size > MAX_BYTES {
-        return Err(Error::field("blob.size", format!("is over {MAX_BYTES}")));
+        return Err(Error::field("blob.size", format!("is over the limit of {MAX_BYTES} bytes")));
     }
     at_most("blob.content_type", blob.content_type.len(), limits::CONTENT_TYPE_BYTES)?;
     let open = stage::open(context, call, &first.run_id, &first.source).await?;
@@ -161,7 +165,7 @@ fn failed(error: matyan_blob::Error) -> Error {
     }
 }
 
-/// The chunks behind the first message. What the client did wrong is left in `failure`.
+/// The chunks from the first message on. An error caused by the client is stored in `failure`.
 fn content(
     first: bytes::Bytes,
     requests: Streaming<pb::WriteBlobRequest>,
@@ -182,7 +186,8 @@ fn content(
     stream::iter(first).chain(rest).boxed()
 }
 
-/// What is put belongs at once to whatever lives under the id, so the last chunk waits until it is sure that nothing does.
+/// Holds back the last chunk until the run id is confirmed to be free: a completed blob belongs
+/// to whichever run has the id.
 fn guarded(
     content: Content,
     size: u64,

@@ -1,4 +1,5 @@
-//! The content of a run as it travels, and back: all validation of what a restore sends stands here, one error per field.
+//! Conversion between stored and transferred run content. All input of a restore is validated
+//! here, one error per field.
 
 use matyan_model::{
     artifact::Artifact,
@@ -41,7 +42,7 @@ pub(super) fn head_view(props: &Props) -> pb::RunHead {
     }
 }
 
-/// Without what links the run to others.
+/// The props without links to other runs and entities.
 pub(super) fn props(run_id: &str, head: &pb::RunHead) -> Result<Props> {
     at_most("head.name", head.name.len(), limits::NAME_BYTES)?;
     at_most("head.description", head.description.len(), limits::DESCRIPTION_BYTES)?;
@@ -64,9 +65,9 @@ pub(super) fn props(run_id: &str, head: &pb::RunHead) -> Result<Props> {
     })
 }
 
-/// 32 bytes that name a content.
+/// The 32-byte identifier of the source content.
 pub(super) fn source(bytes: &[u8]) -> Result<[u8; 32]> {
-    bytes.try_into().map_err(|_| Error::field("source", "has not 32 bytes"))
+    bytes.try_into().map_err(|_| Error::field("source", "does not have 32 bytes"))
 }
 
 fn context(text: &str) -> Result<SeriesContext> {
@@ -74,7 +75,7 @@ fn context(text: &str) -> Result<SeriesContext> {
     SeriesContext::parse(text).map_err(|error| Error::field("context", error.to_string()))
 }
 
-/// Name, context and type of a series.
+/// Validates name, context and type of a series.
 pub(super) fn series(name: &str, context_text: &str, dtype: &str) -> Result<SeriesContext> {
     at_most("name", name.len(), limits::NAME_BYTES)?;
     at_most("dtype", dtype.len(), limits::DTYPE_BYTES)?;
@@ -191,7 +192,7 @@ pub(super) fn artifact(artifact: pb::Artifact) -> Result<(String, Artifact)> {
 }
 
 fn producer_id(bytes: &[u8]) -> Result<ProducerId> {
-    bytes.try_into().map(ProducerId).map_err(|_| Error::field("producer.id", "has not 16 bytes"))
+    bytes.try_into().map(ProducerId).map_err(|_| Error::field("producer.id", "does not have 16 bytes"))
 }
 
 pub(super) fn producer_view(producer: ProducerId, mark: Mark) -> Content {
@@ -208,7 +209,7 @@ pub(super) fn producer(producer: &pb::Producer) -> Result<(ProducerId, Mark)> {
     Ok((producer_id(&producer.id)?, mark))
 }
 
-/// Definitions in pieces as small as their rows.
+/// Splits definitions into pieces that each fit into a row.
 pub(super) fn dictionary_view(
     producer: ProducerId,
     definitions: &[Definition],
@@ -242,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_artifact_that_ingestion_takes_comes_back() {
+    fn an_artifact_accepted_by_ingestion_can_be_restored() {
         let (run, path) = ("r".repeat(limits::RUN_ID_BYTES), "p".repeat(limits::ARTIFACT_PATH_BYTES));
         let of = |blob_key| pb::Artifact { path: path.clone(), blob_key, ..pb::Artifact::default() };
         let longest = format!("{run}/{path}");

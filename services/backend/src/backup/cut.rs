@@ -1,8 +1,9 @@
-//! Where the log stood when a backup was cut, and what that means to the store that it is restored into. A store without positions
-//! takes those of the archive over, and a worker then goes on behind them if the log is still the same: it looks at that
-//! itself, as it does after every start. In a store that has positions, those of an archive mean something only if both
-//! speak of one log, by its identity. An archive of some runs alone brings its log's number and their cursors, and no positions:
-//! records of other runs before the cut are nowhere else.
+//! Log positions at the time of a backup, and their use in the store it is restored into. A
+//! store without positions adopts those of the archive. A worker then continues from them if
+//! the log is still the same, which it checks as it does after every start. In a store with
+//! positions, those of an archive are valid only if both identify the same log. An archive of
+//! selected runs supplies only the log's number and the cursors of its runs, not the positions:
+//! records of other runs before the backup exist nowhere else.
 
 use matyan_log::{Topic, TopicInfo};
 use matyan_model::{
@@ -21,7 +22,7 @@ use crate::{
     error::{Error, Result},
 };
 
-/// The positions of the store, as an archive keeps them.
+/// The positions of the store in the form an archive keeps.
 pub(super) async fn read(snapshot: &dyn Snapshot) -> Result<pb::Cut> {
     let log = log_get(snapshot, LogTopic::Ingestion).await?.unwrap_or_default();
     let applied = applied_all(snapshot, LogTopic::Ingestion).await?.into_iter();
@@ -53,7 +54,7 @@ fn applied_of(applied: &pb::Applied) -> Result<Applied> {
 
 fn last_record(applied: &pb::Applied, offset: u64) -> Result<LastRecord> {
     let digest = applied.digest.as_ref().try_into();
-    let digest = digest.map_err(|_| Error::field("cut.applied.digest", "has not 16 bytes"))?;
+    let digest = digest.map_err(|_| Error::field("cut.applied.digest", "does not have 16 bytes"))?;
     Ok(LastRecord { offset, digest, appended_us: applied.appended_us })
 }
 
@@ -62,22 +63,23 @@ fn identity(cut: &pb::Cut) -> Result<Option<[u8; 16]>> {
         return Ok(None);
     }
     let identity = cut.identity.as_ref().try_into();
-    identity.map(Some).map_err(|_| Error::field("cut.identity", "has not 16 bytes"))
+    identity.map(Some).map_err(|_| Error::field("cut.identity", "does not have 16 bytes"))
 }
 
 fn digest(cut: &pb::Cut) -> [u8; 32] {
     *blake3::hash(&cut.encode_to_vec()).as_bytes()
 }
 
-/// Partitions in a cut: far more than a topic has.
+/// Maximum number of partitions in a backup: far more than a topic has.
 const PARTITIONS: usize = 10_000;
 
-/// Takes the positions over if the store has none. Answers whether they hold here, and how many records behind them are gone.
+/// Adopts the positions if the store has none. Returns whether they are valid here, and how
+/// many later records are lost.
 pub(super) async fn take(context: &Context, cut: &pb::Cut) -> Result<(bool, u64)> {
     crate::convert::at_most("cut.applied", cut.applied.len(), PARTITIONS)?;
     let info = context.log.describe(Topic::Ingestion).await?;
     let (taken, _) = transact(context.store.as_ref(), async |mut transaction: Transaction| {
-        // Checked: a worker that begins meanwhile has written it.
+        // A checked read: a worker that starts concurrently writes this key.
         transaction.get(&matyan_model::keys::log(LogTopic::Ingestion)).await?;
         let snapshot = transaction.unchecked();
         let known = log_get(snapshot, LogTopic::Ingestion).await?;
@@ -96,10 +98,10 @@ pub(super) async fn take(context: &Context, cut: &pb::Cut) -> Result<(bool, u64)
     Ok(taken)
 }
 
-/// False if the log that is there cannot be the one of the cut.
+/// Whether the current log can be the one of the backup.
 fn is_possible(cut: &pb::Cut, info: &TopicInfo) -> Result<bool> {
     let identity = identity(cut)?;
-    // Where positions are taken, a worker looks whether the record before them is still the same.
+    // Where positions are adopted, a worker checks that the record before them is unchanged.
     let is_unseen = cut.filtered && identity.is_none();
     let is_short = |applied: &pb::Applied| {
         applied.log == cut.log
@@ -110,7 +112,7 @@ fn is_possible(cut: &pb::Cut, info: &TopicInfo) -> Result<bool> {
         && !(is_unseen && cut.applied.iter().any(is_short)))
 }
 
-/// Writes the positions down; returns how many records behind them the log does not have any more.
+/// Writes the positions; returns the number of later records that the log no longer contains.
 fn adopt(batch: &mut Batch, cut: &pb::Cut, info: &TopicInfo) -> Result<u64> {
     let state = LogState { number: cut.log, identity: identity(cut)?, partitions: cut.partitions };
     log_put(batch, LogTopic::Ingestion, &state);
@@ -130,7 +132,7 @@ fn adopt(batch: &mut Batch, cut: &pb::Cut, info: &TopicInfo) -> Result<u64> {
     Ok(lost)
 }
 
-/// The number by which this store knows the log of a cut; `None` if it knows another log.
+/// This store's number for the log of a backup; `None` if its log is a different one.
 pub(super) async fn number(snapshot: &dyn Snapshot, cut: &pb::Cut) -> Result<Option<u32>> {
     if cut_get(snapshot).await? == Some(digest(cut)) {
         return Ok(Some(cut.log));
@@ -140,7 +142,8 @@ pub(super) async fn number(snapshot: &dyn Snapshot, cut: &pb::Cut) -> Result<Opt
     Ok(known.filter(|known| identity.is_some() && known.identity == identity).map(|known| known.number))
 }
 
-/// A position of an archive in the terms of this store. One in an older log stays older than everything here.
+/// Translates a position from an archive to this store. A position in an older log remains
+/// older than all positions here.
 pub(super) fn position(at: common::LogPosition, cut: &pb::Cut, number: u32) -> Option<LogPosition> {
     let behind = cut.log.checked_sub(at.log)?;
     let log = number.checked_sub(behind)?;
@@ -166,7 +169,7 @@ mod tests {
 
     use super::*;
 
-    /// No worker will look at the record before the position.
+    /// With positions not adopted, no worker will check the record before them.
     #[test]
     fn rule_36_a_log_that_ends_before_the_cut_of_some_runs_is_another() {
         let applied = pb::Applied { partition: 1, log: 4, next: 10, ..pb::Applied::default() };
@@ -181,8 +184,8 @@ mod tests {
         let is_possible = |cut: pb::Cut, log: TopicInfo| is_possible(&cut, &log).unwrap();
         for (end, possible) in [(9, false), (10, true), (11, true)] {
             assert_eq!(is_possible(cut(&[], true), log(None, end)), possible, "{end}");
-            assert!(is_possible(cut(&[], false), log(None, end)), "a worker looks at it");
-            assert!(is_possible(cut(&[7; 16], true), log(Some([7; 16]), end)), "its identity tells");
+            assert!(is_possible(cut(&[], false), log(None, end)), "a worker checks the record");
+            assert!(is_possible(cut(&[7; 16], true), log(Some([7; 16]), end)), "the identity matches");
         }
         assert!(!is_possible(cut(&[7; 16], true), log(Some([8; 16]), 11)));
     }

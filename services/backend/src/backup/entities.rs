@@ -1,5 +1,5 @@
-//! Putting back what no run holds. Whatever is there already stays: an entity of the same id or unique name, a run id that has a
-//! head, settings that somebody has made.
+//! Restore of data that does not belong to a run. Existing data is kept: an entity with the
+//! same id or unique name, a run id that has a head, and settings that a user has made.
 
 use matyan_model::{
     cbor,
@@ -29,7 +29,7 @@ use crate::{
     error::{Error, Result},
 };
 
-/// Entities and tombstones of a call.
+/// Maximum number of entities and tombstones in a call.
 const PER_CALL: usize = 10_000;
 
 pub(super) async fn restore(
@@ -59,14 +59,14 @@ pub(super) async fn restore(
     Ok(answer)
 }
 
-/// True if it was made.
+/// Restores an entity; returns true if it was created.
 async fn entity_restore(context: &Context, call: &Call, entity: pb::Entity) -> Result<bool> {
     if entity.id.is_empty() {
         return Err(Error::field("entity.id", "is empty"));
     }
     at_most("entity.id", entity.id.len(), limits::NAME_BYTES)?;
     let (created_us, updated_us, id) = (entity.created_us, entity.updated_us, entity.id.as_str());
-    match entity.kind.ok_or_else(|| Error::field("entity.kind", "is not known here"))? {
+    match entity.kind.ok_or_else(|| Error::field("entity.kind", "is missing or not supported by this server"))? {
         Kind::Experiment(of) => {
             let name = entities::bounded("experiment.name", &of.name, limits::NAME_BYTES)?;
             let description = text("experiment.description", of.description)?;
@@ -121,7 +121,7 @@ fn text(field: &'static str, text: String) -> Result<String> {
 
 async fn make<E: Entity>(context: &Context, call: &Call, id: &str, entity: &E) -> Result<bool> {
     let (made, _) = transact(context.store.as_ref(), async |mut transaction: Transaction| {
-        // Checked, so that two restores at once make it once.
+        // A checked read, so that two concurrent restores create it once.
         let first = keys::entity_piece(call.project, E::KIND, id, 0);
         if transaction.get(&first).await?.is_some() {
             return Ok((transaction, false));
@@ -160,7 +160,8 @@ async fn note(
     make(context, call, id, &Note { created_us, updated_us, content, owner }).await
 }
 
-/// True if it was made. Without a common log there is no record that could bring the run back.
+/// Restores a tombstone; returns true if it was created. With a different log, no record could
+/// bring the run back.
 async fn tombstone_restore(
     context: &Context,
     call: &Call,
@@ -186,12 +187,12 @@ async fn tombstone_restore(
     Ok(made)
 }
 
-/// True if they were set.
+/// Restores the settings; returns true if they were set.
 async fn settings_restore(context: &Context, call: &Call, settings: &pb::Settings) -> Result<bool> {
     at_most("settings.pinned", settings.pinned.len(), limits::PINNED_SEQUENCES)?;
     for pinned in &settings.pinned {
         let decoded = SeriesKey::decode(pinned.as_ref())
-            .map_err(|_| Error::field("settings.pinned", "is no message"))?;
+            .map_err(|_| Error::field("settings.pinned", "is not a valid `SeriesKey` message"))?;
         at_most("settings.pinned.name", decoded.name.len(), limits::NAME_BYTES)?;
         convert::series(&decoded.name, &decoded.context, "")?;
     }

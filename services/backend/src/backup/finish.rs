@@ -1,4 +1,5 @@
-//! The end of a restore: what was written is folded, then one transaction makes the run live with all that its head says.
+//! The end of a restore: written blocks are folded, then one transaction makes the run live
+//! with everything in its head.
 
 use matyan_model::{
     cbor,
@@ -37,7 +38,7 @@ pub(super) async fn finish(
     let open = match stage::open(context, call, &request.run_id, &request.source).await {
         Ok(open) => open,
         Err(error) if is_finished(context, call, &request.run_id, &request.source).await? => {
-            tracing::debug!(%error, "a run was restored already");
+            tracing::debug!(%error, "run is already restored");
             return Ok(pb::FinishRunResponse::default());
         }
         Err(error) => return Err(error),
@@ -45,7 +46,8 @@ pub(super) async fn finish(
     fold(context, call, &open, true).await?;
     let store = context.store.as_ref();
     loop {
-        // They may go ahead in many transactions, which takes longer than one snapshot lives.
+        // Copying the producers may take many transactions, and so longer than a
+        // snapshot lives.
         let producers = staged_producers(store, call.project, &open.id, &open.staged).await?;
         let (linked, _) = transact(store, async |transaction: Transaction| {
             let said = (&head, &params, request.cut.as_ref());
@@ -60,14 +62,14 @@ pub(super) async fn finish(
     }
 }
 
-/// What became of the transaction that makes a run live.
+/// Outcome of the transaction that makes a run live.
 enum Linked {
     Done {
         links_lost: u32,
     },
-    /// The id lives, or was deleted again.
+    /// The id belongs to a live run, or to one that was deleted in the meantime.
     Taken,
-    /// One of its producers has gone on meanwhile.
+    /// One of the run's producers has advanced in the meantime.
     Moved,
 }
 
@@ -79,7 +81,8 @@ fn params(head: &pb::RunHead) -> Result<Map> {
     cbor::decode_map(&head.params).map_err(|error| Error::field("head.params", error.to_string()))
 }
 
-/// Whether the run lives and was made of this source: the answer to the call before was lost.
+/// Whether the run is live and was made from this source, as when the response to an earlier
+/// call was lost.
 async fn is_finished(context: &Context, call: &Call, run_id: &str, source: &[u8]) -> Result<bool> {
     let (id, source) = (stage::run_id(run_id)?, convert::source(source)?);
     let snapshot = context.store.snapshot().await?;
@@ -105,7 +108,8 @@ async fn link(
     if !is_open {
         return Err(stage::not_begun());
     }
-    // Their marks have moved since they were looked at, or while definitions went ahead.
+    // The marks of the producers have moved since they were read, or while their definitions
+    // were copied.
     let Some(producers) = producers else { return Ok((transaction, Linked::Moved)) };
     if !staged_producers_link(&mut transaction, project, id, number, producers).await? {
         return Ok((transaction, Linked::Moved));
@@ -130,7 +134,7 @@ async fn link(
     Ok((transaction, Linked::Done { links_lost }))
 }
 
-/// Where the run's records go on: never before where they are already.
+/// The cursor for the run's next records: never earlier than the existing one.
 async fn cursor(
     snapshot: &dyn Snapshot,
     call: &Call,
@@ -146,7 +150,8 @@ async fn cursor(
     Ok(own.is_none_or(|own| place(&own) < place(&cursor)).then_some(cursor))
 }
 
-/// Experiment, tags and parent as they are called here; returns how many are not.
+/// Links experiment, tags and parent by their ids in this store; returns the number that do not
+/// exist.
 async fn links(transaction: &Transaction, call: &Call, head: &pb::RunHead, props: &mut Props) -> Result<u32> {
     let mut lost = 0;
     if let Some(link) = &head.experiment {
@@ -172,7 +177,7 @@ async fn links(transaction: &Transaction, call: &Call, head: &pb::RunHead, props
     Ok(lost)
 }
 
-/// The entity of this id, or else of this name.
+/// The entity with this id, or otherwise the one with this name.
 pub(super) async fn found<E: Entity>(
     transaction: &Transaction,
     call: &Call,

@@ -1,5 +1,5 @@
-//! Which runs a backup is to read: oldest first, a page at a time, each page with a snapshot of its own. Runs that are made
-//! meanwhile come last, or not at all.
+//! Lists the runs to back up: oldest first, one page at a time, each page from a snapshot of
+//! its own. Runs created in the meantime come last or not at all.
 
 use matyan_model::{
     entity::{Entity, Experiment, entity_find},
@@ -17,7 +17,7 @@ use crate::{
     stream::{End, Sender},
 };
 
-/// Documents of a page.
+/// Documents in a page.
 const PAGE: Scan = Scan { rows: 1_000, bytes: 4 << 20, reverse: false };
 
 pub(super) struct Listing {
@@ -57,7 +57,7 @@ impl Listing {
         }
         if is_named && listing.named.is_empty() {
             return Err(Error::InvalidRequest(
-                "none of the named runs is in the experiment and of the time".into(),
+                "none of the named runs matches the experiment and the start time: change the filter".into(),
             ));
         }
         Ok(listing)

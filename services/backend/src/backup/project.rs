@@ -1,5 +1,6 @@
-//! What of a project is no run's: positions first, so that everything before them is in whatever is read later; then settings,
-//! entities, and the tombstones that keep deleted runs from coming back.
+//! Backup of data that does not belong to a run: log positions first, so that everything read
+//! later includes the records before them; then settings, entities, and the tombstones that
+//! prevent deleted runs from coming back.
 
 use matyan_model::{
     entity::{App, Dashboard, Entity, Experiment, Note, NoteOwner, Report, Tag, entity_get, entity_page},
@@ -66,7 +67,8 @@ async fn all<E: Entity>(
     Ok(())
 }
 
-/// About a megabyte, from a snapshot of its own: a client may take its time over it.
+/// A page of about a megabyte, from a snapshot of its own: a slow client may read for longer
+/// than a snapshot lives.
 async fn next_page<E: Entity>(
     context: &Context,
     call: &Call,
@@ -78,7 +80,7 @@ async fn next_page<E: Entity>(
     Ok(Some(page))
 }
 
-/// Notes of what is gone are gone, too: their rows wait for a sweep.
+/// Sends the notes, except those of deleted runs and experiments, whose rows await removal.
 async fn notes(context: &Context, call: &Call, sender: &Out) -> Result<(), End> {
     let mut rest = Some(keys::entities(call.project, Note::KIND));
     while let Some(page) = next_page::<Note>(context, call, &mut rest).await? {

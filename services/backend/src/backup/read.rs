@@ -1,7 +1,9 @@
-//! Reading a run whole. `open` takes from one snapshot whatever later records could change: document, params, cursor, producers,
-//! headers, chunk lists, unfolded blocks, and how far objects, lines and log records go. The rest is read later, with
-//! snapshots of a moment: chunks never change, and what is appended behind the bounds is left out. An object or a line inside
-//! of them that is written again says itself where it belongs, so that the record which did so may be applied once more.
+//! Reads a complete run. `open` takes from one snapshot everything that later records could
+//! change: document, params, cursor, producers, headers, chunk lists, unfolded blocks, and the
+//! end of objects, lines and log records. The rest is read later from short-lived snapshots:
+//! chunks never change, and rows appended after the recorded bounds are left out. An object or
+//! line within the bounds that is rewritten meanwhile carries its own position, so the record
+//! that rewrote it may safely be applied again.
 
 use matyan_model::{
     artifact::artifacts_list,
@@ -28,12 +30,12 @@ use crate::{
     stream::{End, Sender},
 };
 
-/// A message's worth of content.
+/// Target size of the content in a message.
 const MESSAGE_BYTES: usize = 512 << 10;
-/// Small pieces of one message.
+/// Maximum number of small pieces in a message.
 const MESSAGE_PIECES: usize = 4_096;
 
-/// A run as of one moment.
+/// A run as of one snapshot.
 pub(super) struct OpenRun {
     place: RunPlace,
     project_name: String,
@@ -84,7 +86,7 @@ async fn head(snapshot: &dyn Snapshot, call: &Call, props: &Props) -> Result<pb:
         head.experiment = experiment.map(link);
     }
     for id in &props.tags {
-        // The link of a deleted tag waits for its sweep.
+        // Links to deleted tags remain until a sweep removes them.
         if let Some(tag) = entity_get::<Tag>(snapshot, call.project, id).await? {
             head.tags.push(pb::Link { id: id.clone(), name: tag.name });
         }
@@ -102,7 +104,8 @@ async fn artifacts(snapshot: &dyn Snapshot, call: &Call, number: RunNumber) -> R
     Ok(listed.map(|(path, artifact)| piece(convert::artifact_view(path, artifact))).collect())
 }
 
-/// The mark of a producer comes behind its dictionary: it says what of that counts.
+/// A producer's mark follows its dictionary, as the mark determines which definitions are
+/// valid.
 async fn producers(snapshot: &dyn Snapshot, call: &Call, id: &RunId) -> Result<Vec<pb::Piece>> {
     let mut pieces = Vec::new();
     for (producer, mark) in marks_list(snapshot, call.project, id).await? {
@@ -166,7 +169,8 @@ impl OpenRun {
     }
 }
 
-/// Rows of a run that was deleted while they were read may be gone.
+/// Checks that the run is still live: if it was deleted during the read, some of its rows may
+/// be missing.
 async fn check_live(context: &Context, place: RunPlace, id: &RunId) -> Result<()> {
     let snapshot = context.store.snapshot().await?;
     match head_live(snapshot.as_ref(), place.project, id).await? == Some(place.number) {
@@ -175,7 +179,7 @@ async fn check_live(context: &Context, place: RunPlace, id: &RunId) -> Result<()
     }
 }
 
-/// What is gathered for the next message. No snapshot is open while it is sent.
+/// Collects the next message. No snapshot is open while it is sent.
 struct Out<'c> {
     context: &'c Context,
     project_name: &'c str,
@@ -290,7 +294,8 @@ fn lost_payload(header: &ObjectHeader, step: i64, blob: &BlobRef) -> pb::LostBlo
     pb::LostBlob { blob_key: blob.key.clone(), what: Some(What::Payload(payload)) }
 }
 
-/// What the run's chunks were replaced by stands in newer lists: it has to be read from the beginning.
+/// Replacements of the run's chunks are in newer chunk lists, so the run has to be read from
+/// the beginning.
 fn outdated(error: matyan_store::Error) -> Error {
     match error {
         matyan_store::Error::SnapshotTooOld => Error::PositionExpired,

@@ -1,4 +1,4 @@
-//! Runs that are being restored: begun, gone on with, thrown away.
+//! Runs being restored: started, resumed, discarded.
 
 use matyan_model::{
     ids::{Project, RunId},
@@ -53,7 +53,8 @@ async fn live(context: &Context, project: Project, id: &RunId, source: &[u8; 32]
     Ok(if origin.as_ref() == Some(source) { pb::RunState::Restored } else { pb::RunState::Live })
 }
 
-/// Goes on with what there is of this source, or throws it away and begins; answers how far it has come.
+/// Resumes the restore from this source, or discards any other and starts over; returns the
+/// current position.
 async fn stage(context: &Context, call: &Call, id: &RunId, source: [u8; 32], created_us: i64) -> Result<u64> {
     let project = call.project;
     let now_us = (context.clock)();
@@ -82,14 +83,14 @@ async fn stage(context: &Context, call: &Call, id: &RunId, source: [u8; 32], cre
     }
 }
 
-/// A restore that was begun, and how far it has come.
+/// A restore in progress, and its position.
 pub(super) struct Open {
     pub(super) id: RunId,
     pub(super) staged: Staged,
     pub(super) position: u64,
 }
 
-/// Fails if the id is not free any more.
+/// Opens a restore; fails if the id is no longer free.
 pub(super) async fn open(context: &Context, call: &Call, run_id_text: &str, source: &[u8]) -> Result<Open> {
     let id = run_id(run_id_text)?;
     let source = convert::source(source)?;
@@ -102,7 +103,7 @@ pub(super) async fn open(context: &Context, call: &Call, run_id_text: &str, sour
     Ok(open)
 }
 
-/// Fails if the id was taken meanwhile: what was written for it is then thrown away.
+/// Fails if the id was taken in the meantime, and then discards the staged data.
 pub(super) async fn free(store: &dyn Store, project: Project, id: &RunId, staged: &Staged) -> Result<()> {
     let snapshot = store.snapshot().await?;
     match head_get(snapshot.as_ref(), project, id).await? {
@@ -111,7 +112,7 @@ pub(super) async fn free(store: &dyn Store, project: Project, id: &RunId, staged
     }
 }
 
-/// Throws away what was written.
+/// Discards the staged data of a restore whose id is taken.
 pub(super) async fn taken(store: &dyn Store, project: Project, id: &RunId, staged: &Staged) -> Result<Error> {
     let mut batch = Batch::default();
     staged_drop(&mut batch, project, id, staged);
@@ -120,11 +121,12 @@ pub(super) async fn taken(store: &dyn Store, project: Project, id: &RunId, stage
 }
 
 pub(super) fn not_begun() -> Error {
-    Error::OutOfSequence("this restore was not begun, or has ended")
+    Error::OutOfSequence("this restore was not started, or has ended")
 }
 
 impl Open {
-    /// A transaction that holds as long as nobody else writes this restore, and moves its position.
+    /// A batch that advances the position, and commits only if no other client has written
+    /// to this restore.
     pub(super) fn batch(&self, project: Project, position: u64) -> Batch {
         let mut batch = Batch::buffered();
         self.staged.expect(&mut batch, project, &self.id);
@@ -149,6 +151,6 @@ impl Open {
 pub(super) async fn commit(context: &Context, batch: Batch) -> Result<()> {
     match context.store.commit(batch).await? {
         Commit::Done { .. } => Ok(()),
-        Commit::Conflict => Err(Error::OutOfSequence("somebody else writes this restore")),
+        Commit::Conflict => Err(Error::OutOfSequence("another client is writing to this restore")),
     }
 }

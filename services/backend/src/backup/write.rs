@@ -1,5 +1,6 @@
-//! The content of a run, message by message. A message is a transaction, which moves the position; what is not behind the
-//! position is there already. Blocks of points are folded as they gather, so that a run of any length ends up in chunks.
+//! The content of a run, message by message. Each message is a transaction that advances the
+//! position; messages up to the position are already stored. Blocks of points are folded as
+//! they accumulate, so that a run of any length ends up in chunks.
 
 use matyan_model::series::{Folding, RunPlace, fold_run};
 use matyan_proto::{
@@ -20,10 +21,10 @@ use crate::{
     error::{Error, Result},
 };
 
-/// Blocks that are gathered before they are folded: as many as a reader of a live run may meet.
+/// Limits on blocks before they are folded: the most that a reader of a live run may encounter.
 const UNFOLDED_BYTES: usize = 8 << 20;
 const UNFOLDED_BLOCKS: usize = 256;
-/// Pieces of a message: each writes some rows, however small it is.
+/// Maximum number of pieces in a message: each writes some rows, however small it is.
 const PIECES: usize = 4_096;
 
 pub(super) async fn write(
@@ -32,7 +33,7 @@ pub(super) async fn write(
     mut requests: Streaming<pb::WriteRunRequest>,
 ) -> Result<u64> {
     let mut next = receive(&mut requests).await?;
-    let Some(first) = &next else { return Err(Error::field("run_id", "has to come first")) };
+    let Some(first) = &next else { return Err(Error::field("run_id", "is missing: send at least one message")) };
     let open = stage::open(context, call, &first.run_id, &first.source).await?;
     let mut writer = Writer::load(context, call, open).await?;
     while let Some(request) = next {
@@ -49,14 +50,15 @@ pub(super) async fn write(
     Ok(writer.position())
 }
 
-/// A client that leaves has sent what it has sent.
+/// The next request. A disconnect keeps everything written before.
 async fn receive(requests: &mut Streaming<pb::WriteRunRequest>) -> Result<Option<pb::WriteRunRequest>> {
     let left =
-        |status: tonic::Status| Error::InvalidRequest(format!("the content ends: {}", status.message()));
+        |status: tonic::Status| Error::InvalidRequest(format!("failed to receive content: {}", status.message()));
     requests.message().await.map_err(left)
 }
 
-/// One object, line or record may be large; of all others a transaction holds as much as is good for it.
+/// A single object, line or record may be large; all other messages are limited to a reasonable
+/// transaction size.
 fn check_size(request: &pb::WriteRunRequest) -> Result<()> {
     at_most("pieces", request.pieces.len(), PIECES)?;
     let is_one = match request.pieces.as_slice() {
@@ -71,7 +73,7 @@ fn check_size(request: &pb::WriteRunRequest) -> Result<()> {
     }
 }
 
-/// Folds what there is, on a thread that may compute.
+/// Folds the blocks on a blocking thread, as this is CPU-bound.
 pub(super) async fn fold(context: &Context, call: &Call, open: &Open, is_ended: bool) -> Result<()> {
     let place = RunPlace { project: call.project, number: open.staged.number };
     let live = open.staged.live(call.project, &open.id);
@@ -92,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_has_a_bounded_number_of_pieces() {
+    fn the_number_of_pieces_in_a_message_is_limited() {
         let check = |pieces: usize| {
             let pieces = vec![pb::Piece::default(); pieces];
             check_size(&pb::WriteRunRequest { pieces, ..Default::default() }).is_ok()

@@ -1,4 +1,5 @@
-//! Rows of a run that nobody sees yet. What a message comes to is one batch, with what is counted of the run and its project.
+//! Writes the rows of a run that is not visible yet. Each message becomes one batch, including
+//! the counters of the run and its project.
 
 use std::collections::HashMap;
 
@@ -48,7 +49,7 @@ pub(super) struct Writer<'c> {
     pub(super) unfolded_blocks: usize,
 }
 
-/// What one message comes to.
+/// The rows and counters of one message.
 struct Message {
     batch: Batch,
     snapshot: Box<dyn Snapshot>,
@@ -81,10 +82,11 @@ impl<'c> Writer<'c> {
         self.open.staged.number
     }
 
-    /// Stores the content and the position, or nothing.
+    /// Stores the content and the position atomically.
     pub(super) async fn write(&mut self, pieces: Vec<pb::Piece>, position: u64) -> Result<()> {
         let counted = self.writing.project_counters();
-        // Payloads go ahead of the snapshot, which is short-lived.
+        // Payloads are uploaded before the snapshot is taken, as a snapshot is
+        // short-lived.
         let pieces = self.move_payloads(pieces).await?;
         let mut message = Message {
             batch: self.open.batch(self.call.project, position),
@@ -111,7 +113,7 @@ impl<'c> Writer<'c> {
         let mut moved = Vec::with_capacity(pieces.len());
         for piece in pieces {
             let Some(mut content) = piece.content else {
-                return Err(Error::field("pieces", "one is of a kind that is not known here"));
+                return Err(Error::field("pieces", "contains a piece of a kind not supported by this server"));
             };
             let value = match &mut content {
                 Content::Object(object) => Some(self.payload(object).await?),
@@ -217,7 +219,7 @@ impl<'c> Writer<'c> {
         let (project, number) = (self.call.project, self.number());
         self.object_series(message, &name, &context).await?;
         let (series, header) = self.objects.get_mut(&name).ok_or(Error::Broken)?;
-        // Archives are in the order of steps; one that is not is looked up.
+        // Archives are in step order; an object out of order is looked up.
         let is_new = header.count == 0
             || object.step > header.last_step
             || object_get(message.snapshot.as_ref(), project, number, *series, object.step).await?.is_none();

@@ -1,5 +1,5 @@
-//! Lists of entities, oldest first, however many there are and however large they are: a message of about a megabyte after
-//! the other. What does not fit beside the first few is read once more when it is its turn.
+//! Lists of entities, oldest first, of any number and size, in messages of about a megabyte.
+//! Entities beyond the memory limit are read a second time when they are sent.
 
 use std::collections::HashMap;
 
@@ -17,13 +17,13 @@ use crate::{
     stream::{End, MESSAGE_BYTES, Sender},
 };
 
-/// What is kept of a list until it is in order.
+/// Maximum size of the views kept in memory until the list is sorted.
 const KEPT_BYTES: usize = 4 << 20;
 
-/// Entities by id, and where the next page begins.
+/// Entities by id, and the range of the next page.
 pub(crate) type Page<E> = (Vec<(String, E)>, Option<Range>);
 
-/// One list: what it shows of each entity.
+/// A list of entities, and how it presents each of them.
 pub(crate) trait Listing: Send + Sized {
     type Entity: Entity;
     type Shown: Message;
@@ -31,7 +31,7 @@ pub(crate) trait Listing: Send + Sized {
 
     fn created_us(&self, entity: &Self::Entity) -> i64;
 
-    /// `None`: left out.
+    /// The view of an entity, or `None` to leave it out.
     fn show(
         &mut self,
         context: &Context,
@@ -42,12 +42,13 @@ pub(crate) trait Listing: Send + Sized {
 
     fn answer(&self, shown: Vec<Self::Shown>) -> Self::Answer;
 
-    /// The rows by which the list is found.
+    /// The rows that list the entities.
     fn range(&self, call: &Call) -> Range {
         keys::entities(call.project, Self::Entity::KIND)
     }
 
-    /// Some entities from a part of the range on, by id, and where the next page begins.
+    /// A page of entities with their ids from the start of the range, and the range of the
+    /// next page.
     fn page(
         &self,
         snapshot: &dyn Snapshot,
@@ -81,7 +82,7 @@ pub(crate) trait Listing: Send + Sized {
         }
     }
 
-    /// Ids in order, and what is shown of the first that were read.
+    /// Ids in order, with the views of as many entities as fit into memory.
     fn all(
         &mut self,
         context: &Context,
@@ -103,13 +104,14 @@ pub(crate) trait Listing: Send + Sized {
                     }
                 }
             }
-            // Stable: those of one time stay in the order of their ids.
+            // The sort is stable, so entities created at the same time remain
+            // ordered by id.
             listed.sort_by_key(|(created_us, ..)| *created_us);
             Ok(listed.into_iter().map(|(_, id, shown)| (id, shown)).collect())
         }
     }
 
-    /// What is shown of one, unless it has gone meanwhile.
+    /// The view of one entity, unless it has been deleted in the meantime.
     fn one(
         &mut self,
         context: &Context,
@@ -128,7 +130,7 @@ pub(crate) trait Listing: Send + Sized {
     }
 }
 
-/// A list of entities that say by themselves what is shown of them.
+/// A list whose views are made from the entities alone.
 pub(crate) struct Plain<E, S, A, V> {
     pub(crate) created_us: fn(&E) -> i64,
     pub(crate) view: V,
@@ -159,7 +161,7 @@ where
     }
 }
 
-/// Of experiments or tags with a part of a name: how many runs each has.
+/// Numbers of runs of the experiments or tags whose name contains a text.
 pub(crate) struct Counts {
     part: String,
     runs: HashMap<String, i64>,
@@ -172,13 +174,13 @@ impl Counts {
         Ok(Self { part, runs: runs.into_iter().collect() })
     }
 
-    /// The number of runs, if the name has the part.
+    /// The number of runs of an entity, if its name contains the text.
     pub(crate) fn of(&self, id: &str, name: &str) -> Option<i64> {
         name_contains(name, &self.part).then(|| self.runs.get(id).copied().unwrap_or_default())
     }
 }
 
-/// Whether a name holds a part, in any case.
+/// Whether a name contains a text, ignoring case.
 fn name_contains(name: &str, part: &str) -> bool {
     name.to_lowercase().contains(&part.trim().to_lowercase())
 }

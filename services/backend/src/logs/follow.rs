@@ -1,9 +1,9 @@
-//! Following a log: what is written is sent until the run is not active any more.
+//! Following a log: sends new lines or records until the run is no longer active.
 //!
-//! Lines may be written again under their step, and out of order, so that steps do not tell what is new: the run numbers
-//! its writes of lines, and keeps which line each of them wrote. A line that was read when there had been n writes holds
-//! all writes below n; only a later one sends it again. So nothing is missed between what was there and what comes, and
-//! nothing is sent twice.
+//! Lines may be rewritten at their step, and out of order, so steps do not show what is new.
+//! Therefore the run numbers its writes of lines and keeps the line of each write. A line read
+//! when there had been n writes reflects all writes below n; only a later write sends it again.
+//! So nothing is missed between the backlog and the new lines, and nothing is sent twice.
 
 use std::{collections::HashMap, ops::Range, time::Duration};
 
@@ -23,15 +23,15 @@ use crate::{
     stream::{End, MESSAGE_BYTES, Sender},
 };
 
-/// A follower hears something this often.
+/// Interval of keep-alive messages to followers.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 
-/// Writes that one message covers, at most.
+/// Maximum number of writes covered by one message.
 const WRITES: usize = 1_000;
 
 pub(super) type Place = (Project, RunNumber);
 
-/// These steps were read when there had been so many writes.
+/// A range of steps, with the number of writes when it was read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Read {
     pub(super) first: i64,
@@ -42,11 +42,12 @@ pub(super) struct Read {
 pub(super) struct Follower {
     place: Place,
     wanted: StepRange,
-    /// The first write that was not looked at.
+    /// The first write not processed yet.
     next: u64,
     last_step: Option<i64>,
     backlog: Vec<Read>,
-    /// Lines that were sent before all writes up to their reading were looked at.
+    /// Lines already sent, with the number of writes when they were read, until all those
+    /// writes are processed.
     sent: HashMap<i64, u64>,
 }
 
@@ -62,7 +63,7 @@ impl Follower {
         Self { place: (project, number), wanted, next, last_step, backlog, sent }
     }
 
-    /// What was sent before following.
+    /// Records a range that was sent before following.
     pub(super) fn has_read(&mut self, read: Read) {
         self.backlog.push(read);
     }
@@ -94,7 +95,7 @@ impl Follower {
         }
     }
 
-    /// The lines of the next writes, and moves behind them.
+    /// The lines of the next writes; advances past those writes.
     async fn new_lines(&mut self, context: &Context) -> Result<Vec<matyan_proto::logs::v1::Line>> {
         let (project, number) = self.place;
         let snapshot = context.store.snapshot().await?;
@@ -102,7 +103,7 @@ impl Follower {
         let writes = writing_get(snapshot, project, number).await?.next_line;
         let listed = lines_written_list(snapshot, project, number, self.next..writes, WRITES).await?;
         let (mut lines, mut bytes) = (Vec::new(), 0);
-        // Writes that are not there went with their run.
+        // No write is listed if the run was deleted; skip them all.
         let mut behind = if listed.is_empty() { writes.max(self.next + 1) } else { self.next };
         for (write, step) in listed {
             if bytes >= MESSAGE_BYTES {
@@ -119,7 +120,7 @@ impl Follower {
         }
         self.next = behind;
         if behind >= writes {
-            // Every write that what was sent may hold has been looked at.
+            // Every write that the sent lines may reflect has been processed.
             self.sent.clear();
         }
         let oldest = self.backlog.iter().map(|read| read.writes).max();
@@ -141,7 +142,7 @@ async fn one_line(
     Ok(lines.pop().map(line))
 }
 
-/// A run as its follower sees it.
+/// The state of a run as seen by its follower.
 struct State {
     seen: RunSeen,
     lines: u64,
@@ -165,7 +166,7 @@ impl State {
         })
     }
 
-    /// Waits until the run has changed; false when it is time for a sign of life.
+    /// Waits until the run has changed; returns false when a keep-alive is due.
     async fn wait<T>(&self, context: &Context, place: Place, sender: &Sender<T>) -> Result<bool, End> {
         let changed = run_changed(context.store.as_ref(), place.0, place.1, &self.seen);
         match sender.wait(tokio::time::timeout(SIGN_OF_LIFE, changed)).await? {
@@ -178,7 +179,8 @@ impl State {
     }
 }
 
-/// Sends records piece by piece; `at_once` sends a first message also if there are none.
+/// Sends records in pieces. With `at_once`, sends the first message even if there are no
+/// records.
 pub(super) async fn send_records(
     context: &Context,
     place: Place,
@@ -202,7 +204,7 @@ pub(super) async fn send_records(
     Ok(())
 }
 
-/// The records of a range as they come.
+/// Sends the records of a range as they are written.
 pub(super) async fn records(
     context: &Context,
     place: Place,

@@ -1,5 +1,6 @@
-//! The asked steps of a sequence, read piece by piece: however large its payloads are, a piece is about a megabyte.
-//! Which steps there are is read from snapshots of its own; what a piece holds, from the one that it is given.
+//! Reads the requested steps of a sequence in pieces of about a megabyte, however large its
+//! payloads are. The list of steps is read from snapshots of its own, the objects of a piece
+//! from the snapshot passed in.
 
 use std::collections::VecDeque;
 
@@ -26,13 +27,13 @@ use crate::{
     error::{Error, Result},
 };
 
-/// Objects that are read at once.
+/// Objects read at a time.
 const PAGE: Scan = Scan { rows: 1_000, bytes: 1 << 20, reverse: false };
-/// Objects that are asked for by their steps at once: none is larger than a value of the store.
+/// Objects fetched by step at a time: each is at most as large as a value of the store.
 const STEPS: usize = 16;
-/// A piece ends behind the step that makes it so large.
+/// A piece ends after the step that reaches this size.
 const PIECE_BYTES: usize = 1 << 20;
-/// The most that a step is: with all that stands before it in its piece it fits a message.
+/// Maximum size of a step: with the steps before it in its piece, it still fits into a message.
 const STEP_BYTES: usize = limits::MESSAGE_BYTES - 3 * PIECE_BYTES;
 
 pub(crate) struct Cursor {
@@ -40,7 +41,7 @@ pub(crate) struct Cursor {
     selected: Selected,
     selection: Selection,
     ahead: Ahead,
-    /// Read, and not yet shown.
+    /// Objects that have been read but not sent yet.
     objects: VecDeque<Object>,
 }
 
@@ -76,19 +77,20 @@ impl Cursor {
         Ok(Self { project: call.named(), selected, selection: *selection, ahead, objects: VecDeque::new() })
     }
 
-    /// One step alone.
+    /// A cursor over a single step.
     pub(crate) fn of_step(call: &Call, selected: Selected, step: i64, selection: &Selection) -> Self {
         let ahead = Ahead::Steps([step].into());
         Self { project: call.named(), selected, selection: *selection, ahead, objects: VecDeque::new() }
     }
 
-    /// The next piece, with `more` if there are others. May be read again after an error.
+    /// The next piece, with `more` set if others follow. May be retried after an error.
     pub(crate) async fn piece(&mut self, context: &Context, snapshot: &dyn Snapshot) -> Result<Sequence> {
         let (mut steps, mut bytes): (Vec<Step>, usize) = (Vec::new(), 0);
         while bytes < PIECE_BYTES {
             if self.objects.is_empty() {
                 match self.read(snapshot).await {
-                    // Payloads may have taken long. Whoever asks for the next piece has a newer snapshot for it.
+                    // Reading payloads may have taken long. The caller
+                    // passes a newer snapshot for the next piece.
                     Err(Error::Store(StoreError::SnapshotTooOld)) if !steps.is_empty() => break,
                     read => read?,
                 }
@@ -110,7 +112,7 @@ impl Cursor {
         }
     }
 
-    /// Reads objects until there is one.
+    /// Reads until at least one object is buffered or the end is reached.
     async fn read(&mut self, snapshot: &dyn Snapshot) -> Result<()> {
         let Selected { run, number, .. } = self.selected;
         while self.objects.is_empty() && !self.is_read() {
@@ -124,7 +126,7 @@ impl Cursor {
                 Ahead::Steps(steps) => {
                     let asked: Vec<i64> = steps.iter().take(STEPS).copied().collect();
                     let found = objects_get(snapshot, self.project.number, run, number, &asked).await?;
-                    // One that has gone meanwhile is passed.
+                    // Objects that were deleted in the meantime are skipped.
                     self.objects.extend(found.into_iter().flatten());
                     steps.drain(..asked.len());
                 }
@@ -147,7 +149,7 @@ impl Cursor {
             tracing::warn!(
                 step = step.step,
                 bytes,
-                "objects are larger than a message: their step is shown empty"
+                "step exceeds the maximum message size; sent without objects"
             );
             step.objects.clear();
         }

@@ -1,5 +1,6 @@
-//! What a stored object is to a reader. Values come from clients: whatever is missing or of another type has its default,
-//! so that one odd object hides none of its neighbours.
+//! Conversion of stored objects into their API form. Values come from clients: fields that are
+//! missing or of another type get a default, so that one malformed object does not hide the
+//! others.
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
@@ -28,8 +29,8 @@ pub(crate) async fn items(
 ) -> Result<Vec<Item>> {
     let values = match value(context, project_name, &object.value).await {
         Ok(Some(encoded)) => cbor::decode(&encoded).map_err(|error| error.to_string()),
-        Ok(None) => Err("its payload is gone".to_owned()),
-        // That will never be the key of a payload.
+        Ok(None) => Err("payload is missing".to_owned()),
+        // The reference will never be a valid key, so retrying would not help.
         Err(Error::Blobs(error @ matyan_blob::Error::BadKey { .. })) => Err(error.to_string()),
         Err(error) => return Err(error),
     };
@@ -37,7 +38,7 @@ pub(crate) async fn items(
         Ok(Value::List(values)) => values,
         Ok(value) => vec![value],
         Err(reason) => {
-            tracing::warn!(step = object.step, reason, "an object cannot be shown: its step is shown empty");
+            tracing::warn!(step = object.step, reason, "failed to read objects of step; sent without objects");
             return Ok(Vec::new());
         }
     };
@@ -48,7 +49,7 @@ pub(crate) async fn items(
     Ok((0..).zip(values).filter_map(item).collect())
 }
 
-/// An encoded value, wherever it lies; `None` if its blob is gone.
+/// An encoded value, stored inline or in a blob; `None` if the blob is missing.
 pub(crate) async fn value(
     context: &Context,
     project_name: &str,
@@ -60,7 +61,7 @@ pub(crate) async fn value(
     }
 }
 
-/// A value that was too large for a row.
+/// Reads a value that was too large for a row.
 async fn payload(context: &Context, key: &BlobKey) -> Result<Option<Bytes>> {
     let Some((_, mut content)) = context.blobs.read(key, None).await? else { return Ok(None) };
     let mut whole = BytesMut::new();
@@ -111,7 +112,7 @@ fn natural(map: &Map, key: &str) -> Option<u32> {
     }
 }
 
-/// Empty when the client named no blob, or what cannot be one.
+/// The URI of the object's blob; empty if the client gave no valid key.
 fn uri(context: &Context, project_name: &str, map: &mut Map) -> String {
     match BlobKey::in_project(project_name, &text(map, "s3_key")) {
         Ok(key) => context.uri_key.uri(&key),
@@ -129,7 +130,8 @@ fn float(value: &Value) -> Option<f64> {
     }
 }
 
-/// Weights are a list of numbers, or, from converted TensorBoard files, hexadecimal text of little-endian floats.
+/// Decodes a distribution. Weights are a list of numbers or, from converted TensorBoard files,
+/// hexadecimal text of little-endian floats.
 fn distribution(map: &Map) -> Distribution {
     let weights = match map.get("data") {
         Some(Value::List(weights)) => {
@@ -158,7 +160,7 @@ fn figure(mut map: Map) -> Bytes {
     }
 }
 
-/// The asked objects of a step, each with its place in the whole list.
+/// The requested objects of a step, each with its index in the whole list.
 pub(crate) fn select(items: Vec<Item>, selection: &Selection) -> Vec<Item> {
     let range = selection.index_range.unwrap_or_default();
     let (start, stop) = (range.start.unwrap_or_default(), range.stop.unwrap_or(u32::MAX));

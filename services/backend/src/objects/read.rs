@@ -1,4 +1,4 @@
-//! Which sequences a request means, and what is told of each beside its steps.
+//! Lookup of the sequences in a request, and their description without the steps.
 
 use matyan_model::{
     ids::{Project, RunNumber, SeriesNumber},
@@ -14,7 +14,7 @@ use matyan_store::Snapshot;
 
 use crate::{Context, call::Call, convert, error::Result, series::contexts_match, view::object_type};
 
-/// A sequence that was asked for and is there.
+/// A sequence that was requested and exists.
 pub(crate) struct Selected {
     pub(super) run: RunNumber,
     pub(super) number: SeriesNumber,
@@ -28,7 +28,8 @@ impl Selected {
     }
 }
 
-/// Sequences that are looked for in one snapshot: each may take some reads, and it lives five seconds.
+/// Sequences looked up in one snapshot: each may take several reads, and a snapshot lives for
+/// five seconds.
 const AT_ONCE: usize = 256;
 
 pub(super) async fn select(
@@ -52,7 +53,8 @@ pub(super) async fn select(
     Ok(selected)
 }
 
-/// The sequence of this very context; if there is none, the one whose context is equal with numbers compared by value.
+/// The sequence with exactly this context; otherwise the one whose context is equal when
+/// numbers are compared by value.
 async fn named(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -71,7 +73,7 @@ async fn named(
     Ok(all.into_iter().find(|(_, header)| contexts_match(&context, &header.context)))
 }
 
-/// The sequence with these steps of it.
+/// The sequence with the given steps.
 pub(super) fn sequence(selected: &Selected, steps: Vec<Step>) -> Sequence {
     let header = &selected.header;
     let used = steps.first().zip(steps.last()).map(|(first, last)| half_open(first.step, last.step));
@@ -87,7 +89,7 @@ pub(super) fn sequence(selected: &Selected, steps: Vec<Step>) -> Sequence {
     }
 }
 
-/// Several objects may stand at one step.
+/// Whether a step may hold several objects.
 pub(crate) fn is_list(of: SeriesType) -> bool {
     !matches!(of, SeriesType::Distributions | SeriesType::Figures)
 }

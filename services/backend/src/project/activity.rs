@@ -1,4 +1,4 @@
-//! Numbers of runs, from the indexes alone: hidden runs are in none of them.
+//! Numbers of runs, counted from the indexes alone, which omit hidden runs.
 
 use matyan_model::{
     entity::{Experiment, entity_list},
@@ -9,7 +9,7 @@ use matyan_store::{Key, Range, Scan};
 
 use crate::{Context, call::Call, error::Result, linked::Hours};
 
-/// Index rows read with one snapshot: some 300 kB.
+/// Index rows read from one snapshot: about 300 kB.
 const PAGE: Scan = Scan { rows: 10_000, bytes: 1 << 20, reverse: false };
 
 pub(super) async fn activity(context: &Context, call: &Call, offset_min: i32) -> Result<ActivityResponse> {

@@ -1,5 +1,5 @@
-//! All params and names of series, merged over all visible runs. Every run is read for it, so that what was found is kept
-//! for a while, and whoever asks meanwhile waits for the one who reads.
+//! All params and series names, merged over all visible runs. As this reads every run, the
+//! result is cached for some time, and concurrent callers wait for a single computation.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -33,13 +33,14 @@ use crate::{
     view::object_type,
 };
 
-/// Documents read with one snapshot.
+/// Documents read from one snapshot.
 const PAGE: Scan = Scan { rows: 256, bytes: 1 << 20, reverse: false };
 
-/// What only its own reader asks for by name, and what is no param.
+/// Top-level keys left out of the merged params: system params have a reader of their own, and
+/// blobs are not params.
 const LEFT_OUT: [&str; 2] = ["__system_params", "__blobs__"];
 
-/// What there is in a project.
+/// The merged params and series names of a project.
 pub(crate) struct Merged {
     params: Bytes,
     names: HashMap<SeriesType, Names>,
@@ -47,7 +48,7 @@ pub(crate) struct Merged {
 
 type Answer = Arc<OnceCell<Arc<Merged>>>;
 
-/// One answer for each project, with the time when it was begun.
+/// One result per project, with the time its computation started.
 #[derive(Clone, Default)]
 pub(crate) struct Cache(Arc<Mutex<HashMap<Project, (Instant, Answer)>>>);
 
@@ -68,7 +69,8 @@ impl Cache {
 }
 
 impl Merged {
-    /// The params if they are wanted, and then the names of these types: all six if none is told.
+    /// Sends the params, if wanted, and then the names of the given types, or of all six if
+    /// none is given.
     pub(crate) async fn send(
         &self,
         with_params: bool,
@@ -92,14 +94,14 @@ impl Merged {
                     bytes = 0;
                 }
                 let names = gathered.last_mut().map(|types| &mut types.names);
-                bytes += add(names.expect("there is one for this type"), name, context);
+                bytes += add(names.expect("an entry for this type was pushed above"), name, context);
             }
         }
         Ok(sender.send(ParamsResponse { params: Bytes::new(), types: gathered }).await?)
     }
 }
 
-/// Adds a context of a name, and tells how many bytes more that are at most.
+/// Adds a context of a name, and returns an upper bound for the added bytes.
 fn add(names: &mut Vec<SequenceName>, name: &str, context: &str) -> usize {
     match names.last_mut().filter(|last| last.name == name) {
         Some(last) => last.contexts.push(context.to_owned()),
@@ -108,7 +110,7 @@ fn add(names: &mut Vec<SequenceName>, name: &str, context: &str) -> usize {
     name.len() + context.len() + 16
 }
 
-/// Names in the order in which they were first seen, each with its contexts.
+/// Names in the order of first appearance, each with its contexts.
 #[derive(Default)]
 struct Names {
     order: Vec<SequenceName>,
@@ -133,12 +135,12 @@ impl Names {
     }
 }
 
-/// What was found so far.
+/// The result of the merge so far.
 struct Merging {
     project: Project,
     tree: Map,
     names: HashMap<SeriesType, Names>,
-    /// Metrics that were met in an earlier run: their headers need not be read again.
+    /// Metrics found in an earlier run, whose headers need not be read again.
     metrics: HashSet<(String, [u8; 16])>,
 }
 
@@ -154,7 +156,8 @@ async fn merge(context: &Context, project: Project) -> Result<Merged> {
                 continue;
             }
             match merging.run(snapshot.as_ref(), number, &document).await {
-                // The page takes longer than its snapshot lives: it goes on with this run, read anew.
+                // The page outlasted its snapshot: continue with this run in a
+                // new one.
                 Err(Error::Store(StoreError::SnapshotTooOld)) if place > 0 => {
                     rest = Some(Range::new(keys::document(project, number), range.end));
                     break;
@@ -199,7 +202,7 @@ impl Merging {
     }
 }
 
-/// Maps are merged, otherwise the later value stands.
+/// Inserts a value: maps are merged, otherwise the later value wins.
 fn insert(tree: &mut Map, key: String, value: Value) {
     match (tree.get_mut(&key), value) {
         (Some(Value::Map(known)), Value::Map(new)) => {
@@ -242,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_contexts_stand_as_they_were_first_seen() {
+    fn names_and_contexts_keep_the_order_of_first_appearance() {
         let mut names = Names::default();
         for (name, context) in [("b", "{}"), ("a", r#"{"x":1}"#), ("b", r#"{"x":1.0}"#), ("b", "{}")] {
             names.add(name.into(), context.into());

@@ -1,5 +1,5 @@
-//! Control changes of one run, each a transaction: the document, its indexes and counts, the change row, and the event
-//! that tells of it.
+//! Control changes to a run, each in one transaction: the document, its indexes and counts, the
+//! change row, and the event that announces it.
 
 use matyan_model::{
     change::change_put,
@@ -84,7 +84,7 @@ fn set(edit: &mut RunEdit, request: &UpdateRequest, now: i64) {
     }
 }
 
-/// The document of the run, checked; it may have been deleted since it was found.
+/// Loads the run's document with a check; the run may have been deleted since it was found.
 pub(super) async fn load(
     transaction: &Transaction,
     call: &Call,
@@ -113,7 +113,7 @@ async fn experiment(
     Ok(entity_named(transaction, call.project, &entity, new_id).await?)
 }
 
-/// Applies an update to many runs, one transaction each; answers with the ids that no run has.
+/// Applies an update to many runs in one transaction each; returns the ids of unknown runs.
 pub(crate) async fn update_all(
     context: &Context,
     call: &Call,
@@ -131,7 +131,7 @@ pub(crate) async fn update_all(
     Ok(unknown)
 }
 
-/// Adds a tag by name, made if missing; answers with its id.
+/// Adds a tag by name, creating it if it does not exist; returns its id.
 pub(crate) async fn tag_add(context: &Context, call: &Call, run_id: &str, name: &str) -> Result<String> {
     let name = &entities::name("name", name)?;
     let number = context.run(call, run_id).await?.number;
@@ -152,7 +152,7 @@ pub(crate) async fn tag_add(context: &Context, call: &Call, run_id: &str, name: 
     Ok(id)
 }
 
-/// Removes a tag from a run; answers whether the run had it.
+/// Removes a tag from a run; returns whether the run had it.
 pub(crate) async fn tag_remove(context: &Context, call: &Call, run_id: &str, tag_id: &str) -> Result<bool> {
     entities::check_id(EntityKind::Tag, tag_id)?;
     let found = context.run(call, run_id).await?;

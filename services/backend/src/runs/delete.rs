@@ -1,5 +1,6 @@
-//! Deleting runs: first into the log, behind everything that was written to the run, then the flag that hides it. In this
-//! order a failure leaves either nothing, or a run that will be gone once the worker has come to it.
+//! Deletion of runs: first a record in the log, after all other records of the run, then the
+//! flag that hides the run. In this order, a failure leaves either no trace, or a run that is
+//! deleted once the worker applies the record.
 
 use matyan_log::Topic;
 use matyan_model::{
@@ -21,10 +22,10 @@ use crate::{
     error::{Error, Result},
 };
 
-/// The longest that clearing a tombstone waits for the deletion before it.
+/// The longest time that clearing a tombstone waits for the deletion to complete.
 const CLEARED_WITHIN: Duration = Duration::from_secs(10);
 
-/// Between two looks at a deletion that goes on.
+/// Interval between checks of a deletion in progress.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 pub(crate) async fn delete(context: &Context, call: &Call, run_id: &str) -> Result<LogPosition> {
@@ -34,7 +35,7 @@ pub(crate) async fn delete(context: &Context, call: &Call, run_id: &str) -> Resu
     let id = RunId::new(run_id);
     let number = match context.run(call, run_id).await {
         Ok(found) => Some(found.number),
-        // Deleting what is being deleted, or is deleted, succeeds once more.
+        // Repeating a delete succeeds, even if the run is already deleted.
         Err(Error::NotFound { .. }) if is_known(context, call, &id).await? => None,
         Err(error) => return Err(error),
     };
@@ -57,18 +58,19 @@ async fn append(context: &Context, call: &Call, run_id: &str) -> Result<LogPosit
     let record = deletion(context.log_format, call, run_id, (context.clock)());
     let positions = context.log.append(Topic::Ingestion, vec![record]).await?;
     let at = positions.first().copied().ok_or_else(|| {
-        let source = matyan_store::Error::corrupt("the log accepted a record and gave no position");
+        let source = matyan_store::Error::corrupt("the log accepted a record but returned no position");
         Error::Internal(source)
     })?;
     let snapshot = context.store.snapshot().await?;
     let known = log_get(snapshot.as_ref(), LogTopic::Ingestion).await?;
-    // A log without an identity may have been made anew since a worker has looked.
+    // A log without an identity may have been recreated since a worker last checked it.
     let log = known.filter(|known| known.identity.is_some()).map(|known| known.number);
     let log = log.unwrap_or(LogPosition::UNKNOWN_LOG);
     Ok(LogPosition { log, partition: at.partition, offset: at.offset })
 }
 
-/// Hides the run from every reader, if it is still the one that the delete was written for.
+/// Hides the run from all readers, unless the id has been given to another run since the delete
+/// was written.
 async fn hide(context: &Context, call: &Call, id: &RunId, number: RunNumber) -> Result<()> {
     transact(context.store.as_ref(), async |mut transaction: Transaction| {
         let hidden = delete_pending_put(&mut transaction, call.project, id, number).await?;
@@ -100,8 +102,8 @@ pub(crate) async fn delete_batch(
     Ok(DeleteBatchResponse { unknown, positions: highest.into_values().collect() })
 }
 
-/// Frees a deleted run id; answers whether there was a tombstone. Waits until the deletion is applied and the blobs are
-/// gone.
+/// Makes a deleted run id available again; returns whether it had a tombstone. Waits until the
+/// deletion is applied and the blobs are deleted.
 pub(crate) async fn clear_tombstone(context: &Context, call: &Call, run_id: &str) -> Result<bool> {
     if !is_run_id(run_id) {
         return Ok(false);

@@ -1,5 +1,5 @@
-//! Pages of runs, newest first. A page goes on below a run number, so that new runs shift nothing; what an index lists is
-//! used where it makes the list shorter.
+//! Pages of runs, newest first. A page continues below a run number, so new runs do not shift
+//! it; an index is used where it shortens the list.
 
 use matyan_model::{
     ids::RunNumber,
@@ -22,10 +22,11 @@ use crate::{
 const DEFAULT_SIZE: u32 = 100;
 const MAX_SIZE: u32 = 1_000;
 
-/// A page ends behind this many bytes, however few runs they are: parts may be large.
+/// A page ends once it has reached this size, regardless of its number of runs, as parts may be
+/// large.
 const PAGE_BYTES: usize = 2 << 20;
 
-/// Documents that are read at once.
+/// Documents read at a time.
 const READ: usize = 256;
 
 pub(super) async fn list(context: &Context, call: &Call, request: ListRequest) -> Result<ListResponse> {
@@ -34,7 +35,7 @@ pub(super) async fn list(context: &Context, call: &Call, request: ListRequest) -
         size => size,
     };
     if size > MAX_SIZE {
-        return Err(Error::field("page_size", format!("is {size}: ask for at most {MAX_SIZE}")));
+        return Err(Error::field("page_size", format!("is {size}: use at most {MAX_SIZE}")));
     }
     let parts = convert::parts(request.parts.clone())?;
     let mut last = match request.page_token.as_str() {
@@ -51,7 +52,8 @@ pub(super) async fn list(context: &Context, call: &Call, request: ListRequest) -
             if matches(&request, &document.props) {
                 let snapshot = snapshot.as_ref();
                 match run_parts(context, &mut names, snapshot, number, &document, &parts).await {
-                    // The page takes longer than its snapshot lives: what is left of it is read anew.
+                    // The page outlasted its snapshot: the rest of it is
+                    // read again.
                     Err(Error::Store(StoreError::SnapshotTooOld)) if place > 0 => {
                         source = Source::new(call, &request, last);
                         continue 'pages;
@@ -74,33 +76,34 @@ fn matches(request: &ListRequest, props: &Props) -> bool {
         && request.archived.is_none_or(|archived| archived == props.archived)
 }
 
-/// Names the last run of a page.
+/// The page token that names the last run of a page.
 fn token(number: RunNumber) -> String {
     format!("{:x}", number.0)
 }
 
 fn parse(token: &str) -> Result<RunNumber> {
     let number = u64::from_str_radix(token, 16).map(RunNumber).ok();
-    // Exactly what we make: no sign, no other way to write the same.
+    // Only the exact text that `token` returns: no sign, no other spelling of the same
+    // number.
     let number = number.filter(|number| self::token(*number) == token);
-    number.ok_or_else(|| Error::field("page_token", "is not one that this server has made"))
+    number.ok_or_else(|| Error::field("page_token", "is invalid: use a token from a previous response"))
 }
 
-/// Where runs come from, and what is left of it.
+/// The rows that list the runs, with the range that is left.
 enum Source {
     Documents(Option<Range>),
     Index(Option<Range>),
 }
 
 impl Source {
-    /// Runs behind the last one.
+    /// The runs after the last one.
     fn new(call: &Call, request: &ListRequest, last: Option<RunNumber>) -> Self {
         let project = call.project;
         let from = |all: Range, key: fn(_, RunNumber) -> _| match last {
             Some(number) => all.before(&key(project, number)),
             None => all,
         };
-        // Few runs are active, and few are archived: such a list is short.
+        // Active runs and archived runs are few, so their index makes a short list.
         match (request.active, request.archived) {
             (Some(true), _) => {
                 Self::Index(Some(from(keys::index_active_all(project, true), |project, number| {
@@ -116,7 +119,7 @@ impl Source {
         }
     }
 
-    /// The next documents, and the snapshot that they are of.
+    /// The next documents, with the snapshot they were read from.
     async fn next(&mut self, context: &Context, call: &Call) -> Result<Option<Page>> {
         let (Self::Documents(rest) | Self::Index(rest)) = self;
         let Some(range) = rest.take() else { return Ok(None) };
@@ -147,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_are_read_back_and_nothing_else_is() {
+    fn only_generated_tokens_are_accepted() {
         for number in [0, 1, 0xabc, u64::MAX] {
             assert_eq!(parse(&token(RunNumber(number))).unwrap(), RunNumber(number));
         }

@@ -1,4 +1,4 @@
-//! Removing places of a run's params.
+//! Deletion of a run's params by path.
 
 use matyan_model::{
     keys,
@@ -15,10 +15,10 @@ use crate::{
     error::{Error, Result},
 };
 
-/// Places in one call.
+/// Maximum number of paths in one call.
 const PATHS: usize = 1_000;
 
-/// What belongs to the system, not to whoever removes everything.
+/// The key that belongs to the system and is kept when all params are deleted.
 const KEPT: &str = "__blobs__";
 
 pub(super) async fn delete(context: &Context, call: &Call, request: &DeleteParamsRequest) -> Result<()> {
@@ -30,7 +30,7 @@ pub(super) async fn delete(context: &Context, call: &Call, request: &DeleteParam
     let now = (context.clock)();
     transact(context.store.as_ref(), async |mut transaction: Transaction| {
         let mut edit = load(&transaction, call, number, &request.run_id).await?;
-        // Large params lie in rows of their own, which may change without the document.
+        // Large params are in rows of their own, which may change without the document.
         transaction.scan(&keys::params(call.project, number), Scan::default()).await?;
         let tree = edit.params(transaction.unchecked()).await?;
         let removed = request.paths.iter().filter(|path| remove(tree, &path.segments)).count();
@@ -44,7 +44,8 @@ pub(super) async fn delete(context: &Context, call: &Call, request: &DeleteParam
     Ok(())
 }
 
-/// Removes a place, or all of them; answers whether there was something.
+/// Removes the value at a path, or all values for an empty path; returns whether anything was
+/// removed.
 fn remove(tree: &mut Map, path: &[String]) -> bool {
     let Some((last, parents)) = path.split_last() else {
         let before = tree.len();
@@ -68,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_removed_where_they_are() {
+    fn values_are_removed_by_path() {
         let map = |text: &str| match json::parse(text).unwrap() {
             Value::Map(map) => map,
             other => panic!("{other:?}"),
