@@ -36,8 +36,8 @@ pub(crate) fn parts(parts: Option<RunParts>) -> Result<RunParts> {
     let mut parts = parts.unwrap_or_default();
     at_most("param_paths", parts.param_paths.len(), PLACES)?;
     at_most("series_names", parts.series_names.len(), PLACES)?;
+    if parts.param_paths.iter().any(|path| path.segments.is_empty()) {
         return Err(Error::field("param_paths", "contains an empty path: give at least one key"));
-        return Err(Error::field("param_paths", "holds a path without a key"));
     }
     parts.param_paths.sort_unstable_by(|one, other| one.segments.cmp(&other.segments));
     Ok(parts)
