@@ -1,5 +1,6 @@
-//! Artifacts: what a run has uploaded, by path. A second upload to a path replaces the first.
-//! The bytes are not here: a row refers to a blob, with its size and hash where the client told them.
+//! Artifacts: files that a run has uploaded, by path. An upload replaces an earlier one to the
+//! same path. The content is not stored here: a row refers to a blob, with its size and hash if
+//! the client sent them.
 
 use matyan_store::{Batch, Key, Range, Result, Scan, Snapshot, Value};
 use minicbor::{Decode, Encode};
@@ -12,7 +13,7 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct Artifact {
-    /// A reference: where it leads, the project says.
+    /// Blob reference. Together with the project it determines the key in the blob store.
     #[n(0)]
     pub blob_key: String,
     #[n(1)]
@@ -26,7 +27,7 @@ pub struct Artifact {
     pub time_us: i64,
 }
 
-/// What belongs to sequences is uploaded under this path, and is no artifact to a reader.
+/// Prefix of uploads that belong to object series. Readers do not see them as artifacts.
 const SEQUENCES: &str = "seq/";
 
 pub fn artifact_put(batch: &mut Batch, project: Project, number: RunNumber, path: &str, artifact: &Artifact) {
@@ -42,8 +43,9 @@ pub async fn artifact_get(
     rows::get(snapshot, &keys::artifact(project, number, path)).await
 }
 
-/// About a megabyte of what was uploaded, by path, from `range` on (`keys::artifacts` for the first page), and where the next
-/// begins. `is_of_sequence` tells what to hide from a list of artifacts.
+/// About one megabyte of uploads by path, starting at `range` (`keys::artifacts` for the first
+/// page), and the range of the rest. Use `is_of_sequence` to leave out uploads that are not
+/// artifacts to a reader.
 pub async fn artifacts_page(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -55,7 +57,7 @@ pub async fn artifacts_page(
     Ok((decoded(&keys::artifacts(project, number), &page.rows)?, rest))
 }
 
-/// The same of all there is.
+/// All uploads of a run, by path.
 pub async fn artifacts_list(
     snapshot: &dyn Snapshot,
     project: Project,

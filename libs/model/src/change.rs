@@ -1,5 +1,5 @@
-//! Changes: every transaction that touches a run leaves a row, ordered as the commits are, so that a watch has a source.
-//! A row is kept for an hour; one reader per process tails them.
+//! Change feed: every transaction that touches a run adds a row, in commit order, from which
+//! watches are served. Rows are kept for an hour, and one reader per process tails them.
 
 use matyan_store::{Batch, Range, Result, Scan, Snapshot, Stamp, Store};
 use minicbor::{Decode, Encode};
@@ -9,16 +9,16 @@ use crate::{
     keys, rows,
 };
 
-/// How long a change is kept, in microseconds.
+/// How long changes are kept, in microseconds.
 pub const KEPT_US: i64 = 3_600_000_000;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     pub stamp: Stamp,
     pub number: RunNumber,
-    /// Receive time of what was applied.
+    /// Receive time of the record that was applied.
     pub time_us: i64,
-    /// Whose call it was; empty until access control exists.
+    /// The caller who made the change; empty until access control exists.
     pub caller: String,
 }
 
@@ -31,15 +31,15 @@ struct ChangeRow {
     caller: String,
 }
 
-/// Tells that this batch touches a run. At most once for each run of a batch.
+/// Records that this batch touches a run. Must be called at most once per run and batch.
 pub fn change_put(batch: &mut Batch, project: Project, number: RunNumber, time_us: i64, caller: &str) {
     let row = ChangeRow { time_us, caller: caller.to_owned() };
     batch.set_stamped(keys::change_prefix(project), keys::change_suffix(number), rows::encode(&row));
     batch.add(keys::change_count(project), 1);
 }
 
-/// The changes of a project behind `after`, oldest first; `true` if there are more. A page does not end inside of a commit
-/// unless that alone is larger.
+/// The changes of a project after `after`, oldest first, and whether there are more. A page
+/// does not end in the middle of a commit unless that commit alone is larger than a page.
 pub async fn changes_list(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -68,7 +68,8 @@ pub async fn changes_list(
     Ok((changes, page.more))
 }
 
-/// Returns once there is a change behind `after`. The caller bounds the wait by dropping the future.
+/// Waits until there is a change after `after`. The caller limits the wait by dropping the
+/// future.
 pub async fn changes_wait(store: &dyn Store, project: Project, after: Stamp) -> Result<()> {
     let key = keys::change_count(project);
     loop {
@@ -83,18 +84,19 @@ pub async fn changes_wait(store: &dyn Store, project: Project, after: Stamp) -> 
     }
 }
 
-/// The stamp up to which changes have been dropped: whoever has seen less has missed some.
+/// The stamp up to which changes have been trimmed. A reader whose last change is older has
+/// missed some.
 pub async fn changes_trimmed(snapshot: &dyn Snapshot, project: Project) -> Result<Option<Stamp>> {
     let key = keys::changes_trimmed(project);
     let Some(value) = snapshot.get(&key).await? else { return Ok(None) };
     match rows::body(&key, &value)?.try_into() {
         Ok(stamp) => Ok(Some(Stamp(stamp))),
-        Err(_) => Err(rows::corrupt(&key, &"a stamp has ten bytes")),
+        Err(_) => Err(rows::corrupt(&key, &"a stamp must have ten bytes")),
     }
 }
 
-/// Clears a page of the changes that are older than what is kept, or dated behind it by a clock that was wrong; `false` if there
-/// was none.
+/// Clears one page of the changes whose time is outside of `kept`: expired ones, and ones dated
+/// in the future by a wrong clock. Returns `false` if there were none.
 pub async fn changes_trim(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -102,7 +104,8 @@ pub async fn changes_trim(
     batch: &mut Batch,
 ) -> Result<bool> {
     let (changes, _) = changes_list(snapshot, project, None, 2_000).await?;
-    // Receive times of different runs are not quite in commit order: what is cut off is a prefix all the same.
+    // Receive times of different runs are not strictly in commit order. Only a prefix of the
+    // feed is removed.
     let old = changes.iter().take_while(|change| !kept.contains(&change.time_us)).last();
     let Some(last) = old else { return Ok(false) };
     let start = keys::changes(project).start;

@@ -1,7 +1,9 @@
-//! What has a row of its own beside runs: experiments, tags, notes, dashboards, apps and reports.
+//! Entities: experiments, tags, notes, dashboards, apps, and reports. Each has a row of its
+//! own, separate from runs.
 //!
-//! Runs and indexes hold ids, never names, so that renaming touches one row and deleting one more: links of a dead id count
-//! for nothing and are swept. Names of experiments and tags are unique inside a project.
+//! Runs and indexes refer to entities by id, never by name, so that a rename changes one row
+//! only. Deleting an entity leaves the links to it in place; links to a deleted id are ignored
+//! and swept later. Names of experiments and tags are unique within a project.
 
 mod note;
 mod store;

@@ -1,5 +1,6 @@
-//! The outbox: events for the control topic, written in the transaction that they tell of. A publisher copies them to the
-//! topic and clears them, so none is lost between a commit and its telling; handlers may see one more than once.
+//! Outbox for the control topic: an event is written in the transaction that it describes. A
+//! publisher copies events to the topic and then clears them, so that no event is lost;
+//! handlers may see one more than once.
 
 use matyan_proto::log::v1::{ControlEvent, control_event};
 use matyan_store::{Batch, Key, Result, Scan, Snapshot};
@@ -7,8 +8,8 @@ use prost::Message;
 
 use crate::{keys, rows};
 
-/// Events are told apart by what they say: the same words make the same id, however often they are written. `project` is its
-/// name, as in every message.
+/// Adds an event. Its id is the digest of its content, so writing the same event again yields
+/// the same id. `project` is the name of the project.
 pub fn event_put(batch: &mut Batch, project: &str, time_us: i64, caller: &str, kind: control_event::Kind) {
     let mut event = ControlEvent {
         id: Default::default(),
@@ -22,7 +23,7 @@ pub fn event_put(batch: &mut Batch, project: &str, time_us: i64, caller: &str, k
     batch.set_stamped(keys::outbox_prefix(), suffix, event.encode_to_vec());
 }
 
-/// The oldest events that are not published, with their keys.
+/// The oldest unpublished events, with their keys.
 pub async fn events_list(snapshot: &dyn Snapshot, rows: usize) -> Result<Vec<(Key, ControlEvent)>> {
     let page = snapshot.scan(&keys::outbox(), Scan { rows, ..Scan::default() }).await?;
     let decoded = page.rows.into_iter().map(|(key, value)| match ControlEvent::decode(value) {

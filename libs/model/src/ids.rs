@@ -1,28 +1,31 @@
-//! The names by which the rest of the system speaks of projects, runs and series: newtypes, so that none stands for another.
-//! Deliberately absent: how an id is made. Whoever creates something passes the id in.
+//! Identifiers of projects, runs, and series, as newtypes, so that they cannot be mixed up.
+//! Deliberately absent: the generation of ids; they are passed in.
 
 use std::fmt;
 
-/// Number of a project. 0 is the default one; the others have a row that maps their name to it.
+/// Number of a project. The default project is 0; every other one has a row that maps its name
+/// to its number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Project(pub u32);
 
-/// A project as rows know it, by number, and as messages and blobs do, by name: empty for the default one.
+/// A project with its number, as used in rows, and its name, as used in messages and blob keys.
+/// The name of the default project is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NamedProject {
     pub number: Project,
     pub name: String,
 }
 
-/// Number of one life of a run id: microseconds of the record that created it, made unique, never given again.
+/// Number of one incarnation of a run id: the creation time in microseconds, made unique. Never
+/// reused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunNumber(pub u64);
 
-/// Number of a series inside one run number, from 0 without gaps.
+/// Number of a series within a run number. Numbers start at 0 and have no gaps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SeriesNumber(pub u32);
 
-/// What a client calls its run: any text of 1 to 256 bytes without `/`.
+/// The id of a run, chosen by the client: any text of 1 to 256 bytes without `/`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunId(String);
 
@@ -48,6 +51,7 @@ impl fmt::Display for RunNumber {
     }
 }
 
-/// Sixteen random bytes that a producer of batches keeps for as long as it may send something again.
+/// Sixteen random bytes that identify a producer of batches. A producer keeps its id as long as
+/// it may resend something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProducerId(pub [u8; 16]);

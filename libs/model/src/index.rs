@@ -1,6 +1,7 @@
-//! The rows by which runs are found. They are a function of the document and nothing else, so a change of a document is
-//! the difference of two sets of rows. An index proposes and the document decides: rows of dead runs, values that differ
-//! beyond the precision of a float and the like may stand in the answer of an index.
+//! Index rows, by which runs are found. They follow from the document alone, so updating them
+//! after a change means writing the difference between two sets of rows. An index proposes and
+//! the document decides: an index scan may return rows of dead runs, or values that differ only
+//! beyond the precision of a float.
 
 mod column;
 mod repair;
@@ -20,18 +21,19 @@ use crate::{
     value::{Map, Value},
 };
 
-/// Scalars of a run that are indexed; a run with more is in the list "not fully indexed".
+/// Maximum number of indexed scalars per run. Runs with more are listed as not fully indexed.
 pub const MAX_PARAMS: usize = limits::INDEXED_PARAMS;
-/// Bytes of an indexed text.
+/// Maximum size of an indexed text, in bytes.
 pub const MAX_TEXT_BYTES: usize = limits::INDEXED_PARAM_BYTES;
-/// Bytes of an indexed path: leaves room for the value inside of the store's limit of a key.
+/// Maximum size of an indexed path, in bytes. It leaves room for the value within the store's
+/// key size limit.
 const MAX_PATH_BYTES: usize = 4_096;
-/// Keys of all rows of a run's params: a transaction takes them three to four times, and may clear those of the params that
-/// were and set those that come.
+/// Maximum size of the keys of all param rows of a run. A transaction counts each key three to
+/// four times, and it may clear all old rows and set all new ones.
 const MAX_ROWS_BYTES: usize = 512 << 10;
 
-/// An index key's form of a scalar. Numbers compare as Python compares them: 1, 1.0 and true are one value; integers
-/// beyond 2^53 stand at the nearest float.
+/// A scalar in the form in which index keys hold it. Numbers compare as in Python: 1, 1.0, and
+/// true are the same value. Integers beyond 2^53 are rounded to the nearest float.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Scalar<'a> {
     Null,
@@ -44,7 +46,7 @@ const NUMBER: u8 = 1;
 const TEXT: u8 = 2;
 
 impl<'a> Scalar<'a> {
-    /// `None` for what is never compared by an index: maps, lists, bytes and NaN.
+    /// Returns `None` for values that are not indexed: maps, lists, bytes, and NaN.
     pub fn of(value: &'a Value) -> Option<Self> {
         match value {
             Value::Null => Some(Self::Null),
@@ -57,12 +59,14 @@ impl<'a> Scalar<'a> {
         }
     }
 
-    /// Bytes that order as the scalars do: null, numbers, texts.
+    /// Bytes that sort in the same order as the scalars: null, then numbers, then texts.
     pub fn key(&self) -> Vec<u8> {
         match self {
             Self::Null => vec![NULL],
             Self::Number(number) => {
-                // -0.0 is 0.0. A negative float's bits fall as it grows; turned over, and the others moved above, they rise.
+                // Adding 0.0 turns -0.0 into 0.0. The bits of negative floats
+                // sort in reverse, so they are inverted; those of the others are
+                // moved above them.
                 let bits = (number + 0.0).to_bits();
                 let ordered = if bits >> 63 == 1 { !bits } else { bits | (1 << 63) };
                 [&[NUMBER], ordered.to_be_bytes().as_slice()].concat()
@@ -72,19 +76,21 @@ impl<'a> Scalar<'a> {
     }
 }
 
-/// Rows and what stands in them: nothing, but for the type of a param.
+/// Index rows by key. Only param rows have a value: the type of the param.
 pub(crate) type Rows = BTreeMap<Key, &'static [u8]>;
 
-/// The lowest and the highest key of all numbers, and of all texts: the open ends of a range.
+/// The keys of the lowest and the highest number, for ranges with an open end.
 pub fn number_bounds() -> (Vec<u8>, Vec<u8>) {
     (Scalar::Number(f64::NEG_INFINITY).key(), Scalar::Number(f64::INFINITY).key())
 }
 
+/// The keys before the first and after the last text, for ranges with an open end.
 pub fn text_bounds() -> (Vec<u8>, Vec<u8>) {
     (vec![TEXT], vec![TEXT + 1])
 }
 
-/// Rows of everything but the params. A run that is hidden has none: whoever counts by an index counts what is seen.
+/// Index rows of everything but the params. A run that is pending deletion has none, so that
+/// counting index rows counts visible runs only.
 pub(crate) fn props_rows(project: Project, number: RunNumber, props: &Props) -> Rows {
     if props.pending_delete {
         return Rows::new();
@@ -104,7 +110,7 @@ pub(crate) fn props_rows(project: Project, number: RunNumber, props: &Props) -> 
 
 const EMPTY: &[u8] = &[];
 
-/// Rows of the params, in the order of their paths up to the limits.
+/// Index rows of the params, in the order of their paths, up to the limits.
 pub(crate) fn params_rows(project: Project, number: RunNumber, tree: &Map) -> Rows {
     let mut rows = Rows::new();
     let (mut bytes, mut is_partial) = (0, false);
@@ -129,7 +135,7 @@ fn fits(path: &[Cow<'_, str>], scalar: &Scalar<'_>) -> bool {
     is_short && path.iter().map(|key| key.len()).sum::<usize>() <= MAX_PATH_BYTES
 }
 
-/// Sets and clears what differs.
+/// Writes the difference between two sets of rows.
 pub(crate) fn write_difference(batch: &mut Batch, before: &Rows, after: &Rows) {
     for key in before.keys().filter(|key| !after.contains_key(*key)) {
         batch.clear(key.clone());
@@ -139,7 +145,7 @@ pub(crate) fn write_difference(batch: &mut Batch, before: &Rows, after: &Rows) {
     }
 }
 
-/// How many rows a page of an index has, and where the next begins.
+/// Counts the rows of one page of an index. Also returns the range of the rest.
 pub async fn rows_counted(
     snapshot: &dyn Snapshot,
     range: &Range,
@@ -150,8 +156,8 @@ pub async fn rows_counted(
     Ok((rows.len(), rest))
 }
 
-/// One page of the run numbers that an index range proposes, and where the next begins. The last element of each key is
-/// the run number, whatever stands before it; the order is that of the keys.
+/// One page of the run numbers that an index range proposes, in key order, and the range of the
+/// rest. The last element of each key is the run number.
 pub async fn runs_proposed(
     snapshot: &dyn Snapshot,
     range: &Range,
@@ -162,7 +168,8 @@ pub async fn runs_proposed(
     Ok((rows_proposed(&rows)?, rest))
 }
 
-/// The same from the end of the range: of the runs of one tag, say, the newest first.
+/// Like `runs_proposed`, but from the end of the range, for example to list the newest runs of
+/// a tag first.
 pub async fn runs_proposed_last(
     snapshot: &dyn Snapshot,
     range: &Range,
@@ -173,7 +180,7 @@ pub async fn runs_proposed_last(
     Ok((rows_proposed(&rows)?, rest))
 }
 
-/// The run numbers that rows of any index propose.
+/// The run numbers that index rows propose.
 pub fn rows_proposed(rows: &[(Key, Bytes)]) -> Result<Vec<RunNumber>> {
     rows.iter().map(|(key, _)| keys::index_run(key)).collect()
 }

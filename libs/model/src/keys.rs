@@ -1,85 +1,88 @@
-//! Every key of the store, in one table. No other crate, and nothing of this one outside of this module, packs a key.
-//! Values are not here: each stands with the type that it encodes. The table and the numbers that decide what kind of row a
-//! key is stand in this file, as only together they show that no two keys can meet.
+//! Key layout: every key of the store, in one table. No other crate, and nothing in this one
+//! outside of this module, packs a key. Value formats are described next to the types that they
+//! encode. The table and the enums that select the kind of a row are kept in this one file,
+//! because only together do they show that no two keys can collide.
 //!
-//! Keys are tuples in FoundationDB's encoding: they order as their elements do, and a shorter tuple is a prefix of a
-//! longer one that begins alike, so that "everything of a run" is one range. An element that clients choose never
-//! decides what kind of row a key is: the numbers of `Space`, `RunIdPart` and `RunPart` do, and stand before it.
+//! Keys are tuples in FoundationDB's encoding. They sort as their elements do, and a shorter
+//! tuple is a prefix of every longer one that starts with the same elements, so "everything of
+//! a run" is one range. An element that clients choose never determines the kind of a row: the
+//! numbers of `Space`, `RunIdPart`, and `RunPart` do, and they come before it.
 //!
-//! **The system's rows** begin with nil and belong to no project:
+//! **System rows** begin with nil and belong to no project:
 //!
-//! | key | what |
+//! | key | content |
 //! |---|---|
-//! | (nil, 0) | the format that the store is written in |
-//! | (nil, 1, topic) | log number, identity and partition count of a topic |
+//! | (nil, 0) | format of the store |
+//! | (nil, 1, topic) | number, identity, and partition count of a topic's log |
 //! | (nil, 2, topic, partition) | position up to which a partition is applied, and digest of the last record |
 //! | (nil, 3, job) | owner token of a job lock |
 //! | (nil, 4, project name) | number of a project |
 //! | (nil, 5) + stamp | outbox: an event for the control topic |
 //! | (nil, 6, stage, time, project, run id, producer) | producers that are swept unless they were seen after this time |
 //! | (nil, 7, job) | when a job last succeeded |
-//! | (nil, 8) | digest of the positions that were taken over from an archive |
+//! | (nil, 8) | digest of the log positions that were adopted from an archive |
 //!
-//! **Rows of a project** begin with its number, then the space:
+//! **Project rows** begin with the number of the project, then the space:
 //!
-//! | key | what |
+//! | key | content |
 //! |---|---|
-//! | (p, 1, run id, 0) | head: live run number or tombstone, pending delete |
+//! | (p, 1, run id, 0) | head: live run number or tombstone |
 //! | (p, 1, run id, 1) | cursor: position of the last record applied to this run id |
-//! | (p, 1, run id, 2, producer) | mark: the last sequence applied of a producer |
-//! | (p, 1, run id, 3, producer, first) | dictionary of a producer: the definitions from number `first` on, as they came |
+//! | (p, 1, run id, 2, producer) | mark: last applied sequence number of a producer |
+//! | (p, 1, run id, 3, producer, first) | dictionary of a producer: its definitions from number `first` on, as received |
 //! | (p, 2, run number) | run document: props, tag ids, experiment id, small params |
 //! | (p, 3, run number, part, …) | everything else of a run, see below |
 //! | (p, 4, index, …, run number) | indexes: see `index_*` |
-//! | (p, 5, run number) | run id of every number ever given; never cleared, so that none is given twice |
+//! | (p, 5, run number) | run id of every number ever assigned; never cleared, so that no number is reused |
 //! | (p, 6, kind, id, piece) | entity: experiment, tag, note, dashboard, app, report |
 //! | (p, 7, kind, name) | id of the entity with this name |
-//! | (p, 8, kind, id, counter) | counter of an entity, added to atomically |
+//! | (p, 8, kind, id, counter) | counter of an entity, changed by atomic adds |
 //! | (p, 9, 0) | name and description of the project |
-//! | (p, 9, 1, piece) | its pinned sequences |
+//! | (p, 9, 1, piece) | pinned sequences of the project |
 //! | (p, 10) + stamp + (run number) | change: a transaction touched this run |
-//! | (p, 11, run id, log, partition, offset, item, part) | parked item: what could not be applied, and why |
+//! | (p, 11, run id, log, partition, offset, item, part) | parked item, with the reason why it was not applied |
 //! | (p, 12, experiment id, note id) | notes of an experiment |
-//! | (p, 13, counter) | counters of the whole project, added to atomically |
+//! | (p, 13, counter) | counters of the project, changed by atomic adds |
 //! | (p, 14, run id) | list of tombstones |
-//! | (p, 15, run number) | list of dead run numbers whose rows are still to be swept |
+//! | (p, 15, run number) | list of dead run numbers whose rows have yet to be swept |
 //! | (p, 16, due, run number, series, chunk) | garbage: a replaced chunk, to be cleared after this time |
 //! | (p, 17, run number) | list of runs that have blocks to fold |
-//! | (p, 18, kind, id) | list of deleted entities whose links are still to be swept |
-//! | (p, 19, 0) | how many changes there were, added to atomically: what a watch waits for |
-//! | (p, 19, 1) | stamp up to which changes have been dropped |
+//! | (p, 18, kind, id) | list of deleted entities whose links have yet to be swept |
+//! | (p, 19, 0) | number of changes, changed by atomic adds; watches wait for it to change |
+//! | (p, 19, 1) | stamp up to which changes have been trimmed |
 //! | (p, 20, time, run id, log, partition, offset, item) | parked items by the time of their records |
-//! | (p, 21, run id, 0) | a run that is being restored: its number, its source, when that began |
-//! | (p, 21, run id, 1) | how far it has come |
+//! | (p, 21, run id, 0) | a run that is being restored: its number, its source, when the restore began |
+//! | (p, 21, run id, 1) | progress of the restore |
 //!
-//! A run id's own rows (space 1) outlive deletion. All others hold the run number, which is never reused, so that a row
-//! under a dead number counts for nothing and may be cleared later, in steps.
+//! The rows of a run id (space 1) outlive its deletion. All others contain the run number,
+//! which is never reused, so rows under a dead number are ignored and can be cleared later, in
+//! steps.
 //!
 //! **Parts of a run** (space 3, after the run number):
 //!
-//! | part | rest of the key | what |
+//! | part | rest of the key | content |
 //! |---|---|---|
-//! | 0 | | writing state: next numbers of series and blocks, last data time, what is not yet folded |
-//! | 1 | sequence | block: the points of one applied transaction, over all its series |
+//! | 0 | | writing state: next numbers of series and blocks, time of the last data, counts |
+//! | 1 | sequence | block: the points of one applied transaction, of all its series |
 //! | 2 | | fold row: which blocks are being folded, and up to which series |
 //! | 3 | series | header of a metric series |
-//! | 4 | kind, name, context digest | series number by kind, name and context |
-//! | 5 | series, first step | chunk list of a series: one row a chunk |
+//! | 4 | kind, name, context digest | series number by kind, name, and context |
+//! | 5 | series, first step | chunk list of a series: one row per chunk |
 //! | 6 | series, chunk | chunk: sealed or tail points of one series |
 //! | 7 | series, level, page | pyramid page |
-//! | 8 | piece | params too large for the document: one CBOR map cut into pieces |
+//! | 8 | piece | params too large for the document: one CBOR map, split into pieces |
 //! | 9 | series | header of an object series |
 //! | 10 | series, step | object |
 //! | 11 | line, piece | terminal line |
 //! | 12 | sequence, piece | log record |
-//! | 13 | digest | log records that are stored already |
+//! | 13 | digest | log records that are already stored |
 //! | 14 | path | artifact |
 //! | 15 | series | summary of the folded points of a series |
 //! | 16 | note id | notes of the run |
-//! | 17 | sequence | number of the terminal line that was written then |
-//! | 18 | | what the run was restored from |
-//! | 19 | producer | mark that waits until the run is restored whole |
-//! | 20 | producer, first | its dictionary, which waits too |
+//! | 17 | sequence | number of the terminal line that was written under this sequence number |
+//! | 18 | | source from which the run was restored |
+//! | 19 | producer | mark, held back until the restore is complete |
+//! | 20 | producer, first | dictionary, held back likewise |
 
 mod feed;
 mod index;
@@ -96,7 +99,7 @@ use matyan_store::{Error, Key, Range, Result};
 
 use crate::ids::{ProducerId, Project, RunId, RunNumber};
 
-/// The system's rows, behind nil.
+/// Kinds of system rows, after nil.
 #[derive(Clone, Copy)]
 enum System {
     Format = 0,
@@ -110,7 +113,7 @@ enum System {
     Cut = 8,
 }
 
-/// The rows of a project, behind its number.
+/// Kinds of project rows, after the project number.
 #[derive(Clone, Copy)]
 enum Space {
     RunId = 1,
@@ -136,7 +139,7 @@ enum Space {
     Staged = 21,
 }
 
-/// The rows of a run id, behind it.
+/// Kinds of rows of a run id, after the id.
 #[derive(Clone, Copy)]
 enum RunIdPart {
     Head = 0,
@@ -145,7 +148,7 @@ enum RunIdPart {
     Dictionary = 3,
 }
 
-/// The rows of a run, behind its number.
+/// Kinds of rows of a run, after the run number.
 #[derive(Clone, Copy)]
 enum RunPart {
     Writing = 0,
@@ -171,14 +174,14 @@ enum RunPart {
     StagedDictionary = 20,
 }
 
-/// What series numbers a name is looked up for: metrics and objects count theirs apart.
+/// Kinds of series, which are numbered separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SeriesKind {
     Metric = 0,
     Object = 1,
 }
 
-/// What has a row of its own with an id, and perhaps a unique name.
+/// Kinds of entities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EntityKind {
     Experiment = 0,
@@ -189,7 +192,7 @@ pub enum EntityKind {
     Report = 5,
 }
 
-/// What is counted of an entity (its runs) and of a project.
+/// Counters of a project, and of an entity (`Runs` only).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Counter {
     Series = 0,
@@ -199,7 +202,7 @@ pub enum Counter {
     Parked = 4,
 }
 
-/// The topics whose positions are kept.
+/// Topics whose positions are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LogTopic {
     Ingestion = 0,
@@ -227,8 +230,9 @@ fn joined<T: TuplePack>(mut key: Vec<u8>, rest: T) -> Key {
     key.into()
 }
 
-/// Every key that continues the tuple `prefix`, which is not every key that begins with its bytes: "a" with a nul byte
-/// behind it begins with the bytes of "a".
+/// The keys of all tuples that continue `prefix`. This is not every key with the bytes of
+/// `prefix`: the key of "a\0" begins with the bytes of the key of "a", but is a different
+/// tuple.
 fn below(prefix: Key) -> Range {
     let mut end = Vec::with_capacity(prefix.len() + 1);
     end.extend_from_slice(&prefix);
@@ -236,17 +240,18 @@ fn below(prefix: Key) -> Range {
     Range::new(prefix, end)
 }
 
-/// The elements of `key` behind those of `prefix`, which is the start of the range that it was scanned in.
+/// The elements of `key` after those of `prefix`, which is the start of the range that was
+/// scanned.
 pub fn tail<'de, T: TupleUnpack<'de>>(prefix: &Key, key: &'de Key) -> Result<T> {
     let rest = key.strip_prefix(prefix.as_ref()).ok_or_else(|| corrupt(key))?;
     unpack(rest).map_err(|_| corrupt(key))
 }
 
 fn corrupt(key: &Key) -> Error {
-    Error::corrupt(format!("key {} does not have the form of its space", key.escape_ascii()))
+    Error::corrupt(format!("the key {} does not have the layout of its range", key.escape_ascii()))
 }
 
-// A run id's own rows.
+// Rows of a run id.
 
 pub fn head(project: Project, id: &RunId) -> Key {
     run_id(project, id, RunIdPart::Head, ())
@@ -260,7 +265,7 @@ pub fn mark(project: Project, id: &RunId, producer: ProducerId) -> Key {
     run_id(project, id, RunIdPart::Mark, (TupleBytes::from(&producer.0[..]),))
 }
 
-/// Marks of every producer; the tail is that of `mark_producer`.
+/// Marks of all producers; decode the tail with `mark_producer`.
 pub fn marks(project: Project, id: &RunId) -> Range {
     below(run_id(project, id, RunIdPart::Mark, ()))
 }
@@ -270,12 +275,12 @@ pub fn mark_producer(range: &Range, key: &Key) -> Result<ProducerId> {
     producer.as_ref().try_into().map(ProducerId).map_err(|_| corrupt(key))
 }
 
-/// The definitions that begin with number `first`.
+/// The page of definitions that begins with number `first`.
 pub fn dictionary_page(project: Project, id: &RunId, producer: ProducerId, first: u32) -> Key {
     run_id(project, id, RunIdPart::Dictionary, (TupleBytes::from(&producer.0[..]), first))
 }
 
-/// Pages in order; the tail is (first: u32).
+/// All pages in order; the tail is (first: u32).
 pub fn dictionary(project: Project, id: &RunId, producer: ProducerId) -> Range {
     below(run_id(project, id, RunIdPart::Dictionary, (TupleBytes::from(&producer.0[..]),)))
 }
@@ -290,7 +295,7 @@ pub fn staged_progress(project: Project, id: &RunId) -> Key {
     self::project(project, Space::Staged, (id.as_str(), 1_u16))
 }
 
-/// Both rows of each; the tail is (run id: String, row: u16).
+/// Both rows of every restore; the tail is (run id: String, row: u16).
 pub fn staged_all(project: Project) -> Range {
     below(self::project(project, Space::Staged, ()))
 }
@@ -299,7 +304,7 @@ pub fn staged_mark(project: Project, number: RunNumber, producer: ProducerId) ->
     run(project, number, RunPart::StagedMark, (TupleBytes::from(&producer.0[..]),))
 }
 
-/// Of every producer; the tail is that of `mark_producer`.
+/// Staged marks of all producers; decode the tail with `mark_producer`.
 pub fn staged_marks(project: Project, number: RunNumber) -> Range {
     below(run(project, number, RunPart::StagedMark, ()))
 }
@@ -308,12 +313,12 @@ pub fn staged_page(project: Project, number: RunNumber, producer: ProducerId, fi
     run(project, number, RunPart::StagedDictionary, (TupleBytes::from(&producer.0[..]), first))
 }
 
-/// Pages in order; the tail is (first: u32).
+/// All pages in order; the tail is (first: u32).
 pub fn staged_dictionary(project: Project, number: RunNumber, producer: ProducerId) -> Range {
     below(run(project, number, RunPart::StagedDictionary, (TupleBytes::from(&producer.0[..]),)))
 }
 
-/// Those of every producer.
+/// Staged dictionaries of all producers.
 pub fn staged_dictionaries(project: Project, number: RunNumber) -> Range {
     below(run(project, number, RunPart::StagedDictionary, ()))
 }
@@ -324,7 +329,7 @@ pub fn document(project: Project, number: RunNumber) -> Key {
     self::project(project, Space::Document, (number.0,))
 }
 
-/// All documents by run number, so by creation time; the tail is (number: u64).
+/// All documents by run number, and thus roughly by creation time; the tail is (number: u64).
 pub fn documents(project: Project) -> Range {
     below(self::project(project, Space::Document, ()))
 }

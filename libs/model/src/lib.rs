@@ -1,5 +1,6 @@
-//! What the bytes mean: runs, params, series, entities, indexes. The only crate that knows a key.
-//! Deliberately absent: any I/O of its own. Everything here reads a `Snapshot` or fills a `Batch`.
+//! Data model: how runs, params, series, entities, and indexes are stored. This is the only
+//! crate that knows the key layout. It deliberately does no I/O: every function reads a
+//! `Snapshot` or fills a `Batch`.
 
 pub mod ids;
 pub mod keys;

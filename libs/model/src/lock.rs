@@ -1,5 +1,7 @@
-//! Job locks: who runs a job. A lock is an owner token that every transaction of the job checks, so that a job that has
-//! outlived its lock cannot write. Clocks only decide when another may take it, never whether a write is good.
+//! Job locks: they ensure that one process at a time runs a job. A lock is an owner token that
+//! every transaction of the job checks, so that a job that has lost its lock cannot write.
+//! Clocks only decide when another process may take over the lock, never whether a write is
+//! valid.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +10,7 @@ use minicbor::{Decode, Encode};
 
 use crate::{keys, rows};
 
-/// A lock that was taken, as its row says.
+/// A lock that was taken, with the value of its row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lock {
     job: String,
@@ -24,8 +26,9 @@ struct LockRow {
     taken_us: i64,
 }
 
-/// Takes or renews the lock of a job; `None` if somebody else took it less than `stale_after_us` ago. One that was taken by a clock
-/// far ahead of this one is as stale.
+/// Takes or renews the lock of a job. Returns `None` if another owner took it less than
+/// `stale_after_us` ago. A lock dated that far in the future by a wrong clock counts as stale,
+/// too.
 pub async fn lock_take(
     transaction: &mut Transaction,
     job: &str,
@@ -45,7 +48,7 @@ pub async fn lock_take(
     Ok(Some(Lock { job: job.to_owned(), row }))
 }
 
-/// Makes the batch fail unless the lock is still the one that was taken.
+/// Makes the batch fail unless the lock is still held.
 pub fn lock_check(batch: &mut Batch, lock: &Lock) {
     batch.expect(keys::lock(&lock.job), Some(lock.row.clone()));
 }
@@ -55,23 +58,23 @@ pub fn lock_release(batch: &mut Batch, lock: &Lock) {
     batch.clear(keys::lock(&lock.job));
 }
 
-/// As `lock_release`, of a job that has done what it should.
+/// Releases the lock and records that the job succeeded.
 pub fn lock_release_done(batch: &mut Batch, lock: &Lock, now_us: i64) {
     lock_release(batch, lock);
     job_done(batch, &lock.job, now_us);
 }
 
-/// Notes that a job has done what it should.
+/// Records that a job succeeded.
 pub fn job_done(batch: &mut Batch, job: &str, now_us: i64) {
     batch.set(keys::job(job), rows::encode(&now_us));
 }
 
-/// When a job last did what it should.
+/// When a job last succeeded.
 pub async fn job_last_success(snapshot: &dyn Snapshot, job: &str) -> Result<Option<i64>> {
     rows::get(snapshot, &keys::job(job)).await
 }
 
-/// Who runs a job.
+/// The current owner of a job's lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
     pub owner: [u8; 16],
@@ -83,14 +86,14 @@ pub async fn lock_held(snapshot: &dyn Snapshot, job: &str) -> Result<Option<Held
     Ok(row.map(|LockRow { owner, taken_us }| Held { owner, taken_us }))
 }
 
-/// What is known of a job.
+/// The state of a job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Job {
     pub held: Option<Held>,
     pub last_success_us: Option<i64>,
 }
 
-/// Every job that is held, or has ever succeeded.
+/// Every job that is running or has ever succeeded, by name.
 pub async fn jobs_list(snapshot: &dyn Snapshot) -> Result<BTreeMap<String, Job>> {
     let mut jobs: BTreeMap<String, Job> = BTreeMap::new();
     let locks = keys::locks();

@@ -1,7 +1,9 @@
-//! Terminal lines and log records. A line is a row by its number, so that sending it again replaces it; a record is a row
-//! by its place in the order of arrival, and equal records are stored once. Long ones lie in pieces: the first byte of a
-//! piece is the format, the second tells whether another follows, so that a shorter line may leave pieces of a longer one
-//! behind it unread.
+//! Terminal lines and log records. A terminal line is a row keyed by its number, so that
+//! sending it again replaces it. A log record is a row keyed by its sequence number in order of
+//! arrival, and equal records are stored once. Long entries are split into pieces. The first
+//! byte of a piece is the format, and the second says whether another piece follows, so that a
+//! line which replaces a longer one can leave the pieces after its end in place: they are never
+//! read.
 
 use bytes::Bytes;
 use matyan_store::{Batch, Error, Key, Range, Result, Scan, Snapshot};
@@ -41,7 +43,7 @@ pub struct LogRecord {
 }
 
 impl LogRecord {
-    /// What two equal records share and no others.
+    /// Identifies the record: only equal records have the same digest.
     pub fn digest(&self) -> [u8; 16] {
         let mut digest = [0; 16];
         digest.copy_from_slice(&blake3::hash(&rows::encode(self)).as_bytes()[..16]);
@@ -49,8 +51,9 @@ impl LogRecord {
     }
 }
 
-/// Writes a line over the one of that number; returns the bytes written. `sequence` counts the writes of a run's lines:
-/// whoever follows them reads which lines were written since.
+/// Writes a line, replacing the one with the same number. Returns the number of bytes written.
+/// `sequence` numbers the writes to the run's terminal, so that a reader that follows it can
+/// list the lines written since its last read.
 pub fn terminal_line_put(
     batch: &mut Batch,
     project: Project,
@@ -63,7 +66,8 @@ pub fn terminal_line_put(
     put(batch, |piece| keys::terminal_piece(project, number, line, piece), text.as_bytes())
 }
 
-/// Adds a record under the next sequence; returns the bytes written. The caller has looked for its digest.
+/// Adds a record under the next sequence number. Returns the number of bytes written. The
+/// caller has checked that its digest is not stored yet.
 pub fn log_record_put(
     batch: &mut Batch,
     project: Project,
@@ -86,18 +90,19 @@ fn put(batch: &mut Batch, key: impl Fn(u32) -> Key, bytes: &[u8]) -> usize {
     bytes.len()
 }
 
-/// How much of the lines or records is wanted.
+/// Limits and direction of a read of lines or records.
 #[derive(Clone, Copy, Debug)]
 pub struct LogScan {
-    /// At most so many.
+    /// Maximum number of entries.
     pub count: usize,
-    /// At most about so many bytes, but always one.
+    /// Approximate maximum size in bytes. At least one entry is always returned.
     pub bytes: usize,
-    /// The last ones instead of the first; they come in rising order all the same.
+    /// Returns the last entries instead of the first ones. They are in ascending order in
+    /// either case.
     pub last: bool,
 }
 
-/// The lines with numbers from `first` up to and with `last`.
+/// The lines from number `first` to number `last`, both included.
 pub async fn terminal_lines_list(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -116,7 +121,8 @@ pub async fn terminal_lines_list(
     lines.collect()
 }
 
-/// The numbers of the lines that were written under these sequences, each with its sequence.
+/// The numbers of the lines that were written under these sequence numbers, as (sequence, line
+/// number).
 pub async fn lines_written_list(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -136,7 +142,7 @@ pub async fn lines_written_list(
         .collect()
 }
 
-/// The records with sequences from `first` up to and without `end`, with their sequences.
+/// The records in a range of sequence numbers, each with its number.
 pub async fn log_records_list(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -151,7 +157,8 @@ pub async fn log_records_list(
     found.into_iter().map(|(key, sequence, bytes)| Ok((sequence, rows::decode(&key, &bytes)?))).collect()
 }
 
-/// Puts the pieces of each entry together. Scanning backwards, the pieces of an entry come last one first.
+/// Reads entries and joins their pieces. A backward scan returns the pieces of an entry in
+/// reverse.
 async fn list<N>(
     snapshot: &dyn Snapshot,
     prefix: &Key,
@@ -218,7 +225,7 @@ fn join<N>(entry: &Entry<N>) -> Result<Vec<u8>> {
             _ => break,
         }
     }
-    Err(Error::corrupt(format!("the pieces at {} do not end", entry.key.escape_ascii())))
+    Err(Error::corrupt(format!("the entry at {} has no last piece", entry.key.escape_ascii())))
 }
 
 #[cfg(test)]

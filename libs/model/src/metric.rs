@@ -1,4 +1,5 @@
-//! Who a run's metric series are: by number, and by name and context. Their points are in `series`.
+//! Metric series of a run: their numbers, names, contexts, and headers. Their points are in
+//! `series`.
 
 use matyan_store::{Batch, Result, Snapshot};
 
@@ -9,7 +10,7 @@ use crate::{
     series::Header,
 };
 
-/// Names a new metric series: by its name and context, in the index, and with its header.
+/// Creates a metric series: its row by name and context, its index row, and its header.
 pub fn metric_series_create(
     batch: &mut Batch,
     project: Project,
@@ -45,7 +46,7 @@ pub async fn metric_series_find(
     Ok(rows::get(snapshot, &by_name).await?.map(SeriesNumber))
 }
 
-/// The series of many names and contexts at once, in their order.
+/// The series with these names and context digests, in the given order.
 pub async fn metric_series_find_many(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -63,7 +64,7 @@ pub async fn metric_series_find_many(
         .collect()
 }
 
-/// The series of one name and kind, whatever their contexts.
+/// The series of one kind with this name, in all contexts.
 pub async fn series_named(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -75,7 +76,7 @@ pub async fn series_named(
     rows.iter().map(|(key, value)| Ok(SeriesNumber(rows::decode(key, value)?))).collect()
 }
 
-/// Name, digest of the context and number of every series of a kind, by name.
+/// Name, context digest, and number of every series of a kind, by name.
 pub async fn series_contexts(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -92,7 +93,7 @@ pub async fn series_contexts(
         .collect()
 }
 
-/// The headers of many series at once, in their order.
+/// The headers of several series, in the given order.
 pub async fn metric_headers_get(
     snapshot: &dyn Snapshot,
     project: Project,

@@ -1,7 +1,10 @@
-//! Sequences of objects: texts, images, audios, distributions, figures and types of the client's own.
+//! Object series: sequences of texts, images, audios, distributions, figures, and types that
+//! clients define.
 //!
-//! An object series is (run, name, context) as a metric series is, with numbers of its own: a metric and an image of the
-//! same name are two series. An object is one row by step; one of more than 64 KiB is a blob that the row refers to.
+//! Like a metric series, an object series is identified by run, name, and context, but it is
+//! numbered separately: a metric and an image series with the same name are two series. Each
+//! object is one row, keyed by step. An object over 64 KiB is stored as a blob, and its row
+//! holds a reference.
 
 use bytes::Bytes;
 use matyan_store::{Batch, Range, Result, Scan, Snapshot};
@@ -13,7 +16,7 @@ use crate::{
     rows,
 };
 
-/// Values up to this size lie in the row.
+/// Largest value that is stored in the row itself.
 pub const INLINE_BYTES: usize = rows::PIECE_BYTES;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -21,13 +24,13 @@ pub const INLINE_BYTES: usize = rows::PIECE_BYTES;
 pub struct ObjectHeader {
     #[n(0)]
     pub name: String,
-    /// Canonical text; empty for no context.
+    /// Canonical text; empty if there is no context.
     #[n(1)]
     pub context: String,
-    /// Of the last object applied.
+    /// Type of the last object applied.
     #[n(2)]
     pub dtype: String,
-    /// Distinct steps.
+    /// Number of distinct steps.
     #[n(3)]
     pub count: u64,
     #[n(4)]
@@ -41,12 +44,13 @@ impl ObjectHeader {
         Self { name: name.to_owned(), context: context.to_owned(), ..Self::default() }
     }
 
-    /// The step after the highest, or 0; `None` when there is none left.
+    /// The step after the highest one, or 0 if there are no objects; `None` if no step is
+    /// left.
     pub fn next_step(&self) -> Option<i64> {
         if self.count == 0 { Some(0) } else { self.last_step.checked_add(1) }
     }
 
-    /// Counts an object in. `is_new` tells that its step was not there before.
+    /// Counts an object. `is_new` says whether its step had no object before.
     pub fn add(&mut self, step: i64, dtype: &str, is_new: bool) {
         let is_first = self.count == 0;
         self.first_step = if is_first { step } else { self.first_step.min(step) };
@@ -56,7 +60,7 @@ impl ObjectHeader {
     }
 }
 
-/// Archives name the kinds of objects in the plural; they are stored in the singular.
+/// Converts an object type to the singular, in which it is stored. Archives use the plural.
 pub fn singular(dtype: &str) -> &str {
     match dtype {
         "images" => "image",
@@ -95,7 +99,7 @@ pub struct BlobRef {
     pub hash: [u8; 32],
 }
 
-/// Stands before the value itself, which is the rest of the row.
+/// Header of an object row. An inline value follows it in the same row.
 #[derive(Encode, Decode)]
 #[cbor(array)]
 struct ObjectRow {
@@ -117,7 +121,7 @@ pub fn object_header_put(
     batch.set(keys::object_header(project, number, series), rows::encode(header));
 }
 
-/// Names a new object series: by its name and context, in the index, and with its header.
+/// Creates an object series: its row by name and context, its index row, and its header.
 pub fn object_series_create(
     batch: &mut Batch,
     project: Project,
@@ -149,7 +153,7 @@ pub async fn object_series_find(
     }
 }
 
-/// The headers of many series at once, in their order.
+/// The headers of several series, in the given order.
 pub async fn object_headers_get(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -207,7 +211,7 @@ pub async fn object_get(
     snapshot.get(&key).await?.map(|value| decode(&key, &value, step)).transpose()
 }
 
-/// The objects at many steps at once, in their order.
+/// The objects at several steps, in the given order.
 pub async fn objects_get(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -221,7 +225,8 @@ pub async fn objects_get(
     rows.map(|((key, step), value)| value.map(|value| decode(key, &value, *step)).transpose()).collect()
 }
 
-/// One page of a series by step, and the range of those behind; the first page is of `objects_between`.
+/// One page of a series, by step, and the range of the rest. Use `objects_between` for the
+/// first page.
 pub async fn objects_list(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -245,7 +250,7 @@ pub async fn objects_list(
     Ok((objects, rest))
 }
 
-/// The objects from step `first` up to and with `last`.
+/// The objects from step `first` to step `last`, both included.
 pub fn objects_between(
     project: Project,
     number: RunNumber,

@@ -1,14 +1,15 @@
-//! The tree of a run's params: how a message changes it, and which of its scalars are indexed.
+//! The params tree of a run: how messages change it, and which of its scalars are indexed.
 //!
-//! A message descends: from the root, while the value is a map of exactly one key, that key is gone into; then the
-//! subtree at that place is replaced. A root map of several keys is as many messages. Whatever is no map and stands in
-//! the way of a path becomes one. Lists are values: they are replaced whole, and what is inside is not indexed.
+//! To apply a message, descend from the root as long as the value is a map with exactly one
+//! key, then replace the subtree at that path. A root map with several keys counts as one
+//! message per key. A value on the path that is not a map is replaced by one. Lists are values:
+//! they are replaced as a whole, and their elements are not indexed.
 
 use std::borrow::Cow;
 
 use crate::value::{Map, Value};
 
-/// Changes `tree` by one message. An empty message changes nothing.
+/// Applies a message to `tree`. An empty message changes nothing.
 pub fn merge(tree: &mut Map, message: Map) {
     for (key, value) in message {
         set(tree, key, value);
@@ -41,7 +42,8 @@ fn child(tree: &mut Map, key: String) -> &mut Map {
     }
 }
 
-/// Calls `visit` for every scalar that maps alone lead to, with the keys from the root, in the order of their bytes.
+/// Calls `visit` for every scalar that is reachable through maps only, with its path from the
+/// root, in the byte order of the paths.
 pub fn scalars<'a>(tree: &'a Map, visit: &mut dyn FnMut(&[Cow<'a, str>], &'a Value)) {
     fn walk<'a>(
         tree: &'a Map,
@@ -80,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_descends_while_there_is_one_key() {
+    fn a_message_descends_through_maps_with_a_single_key() {
         check("{}", "{}", "{}");
         check("{}", r#"{"seed":42}"#, r#"{"seed":42}"#);
         check(r#"{"h":{"z":0}}"#, r#"{"h":{"a":1,"b":2}}"#, r#"{"h":{"a":1,"b":2}}"#);
@@ -98,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_goes_through_what_stands_in_its_way() {
+    fn a_value_on_the_path_is_replaced_by_a_map() {
         for blocker in ["5", "[]", "[1]", "{}", "null", "\"s\""] {
             check(&format!(r#"{{"cfg":{blocker}}}"#), r#"{"cfg":{"lr":1}}"#, r#"{"cfg":{"lr":1}}"#);
         }

@@ -1,5 +1,6 @@
-//! Parked items: what could not be applied, with the reason. An item is kept as a batch of its own, so that it can be
-//! looked at and sent again once the reason is gone.
+//! Parked items: log items that could not be applied, with the reason. Each one is stored as a
+//! batch that holds nothing else, so that it can be inspected, and sent again when the cause is
+//! fixed.
 
 use bytes::Bytes;
 use matyan_store::{Batch, Range, Result, Scan, Snapshot, Transaction};
@@ -17,11 +18,12 @@ pub struct Parked {
     pub run_id: RunId,
     pub at: ItemPosition,
     pub reason: String,
-    /// When the record was received.
+    /// Receive time of the record.
     pub received_us: i64,
-    /// An encoded `IngestionBatch` with this item alone; of a record that could not be read at all, its value.
+    /// An encoded `IngestionBatch` with only this item, or the value of a record that could
+    /// not be decoded.
     pub item: Bytes,
-    /// Holds the item instead, if it is large.
+    /// The blob that holds the item instead, if the item is large.
     pub blob: Option<BlobRef>,
 }
 
@@ -36,7 +38,7 @@ struct ParkedRow {
     blob: Option<BlobRef>,
 }
 
-/// Bytes that parking this item writes.
+/// Parks an item. Returns the number of bytes written.
 pub fn parked_put(batch: &mut Batch, project: Project, parked: &Parked) -> usize {
     let Parked { run_id, at, .. } = parked;
     let row = ParkedRow {
@@ -54,7 +56,7 @@ pub fn parked_put(batch: &mut Batch, project: Project, parked: &Parked) -> usize
     parked.item.len() + parked.reason.len()
 }
 
-/// The parked items of a project, or of one run, up to about `count`, and the range of those behind.
+/// Up to `count` parked items of a project or a run, and the range of the rest.
 pub async fn parked_list(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -91,7 +93,7 @@ fn finish(list: Vec<(Parked, Vec<u8>)>) -> Vec<Parked> {
     list.into_iter().map(|(parked, item)| Parked { item: item.into(), ..parked }).collect()
 }
 
-/// One parked item.
+/// Reads one parked item.
 pub async fn parked_get(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -102,7 +104,7 @@ pub async fn parked_get(
     Ok(parked_list(snapshot, project, &range, 1).await?.0.pop())
 }
 
-/// Names of parked items by the time of their records, the newest first, and the range of those behind.
+/// The keys of parked items, newest record first, and the range of the rest.
 pub async fn parked_newest(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -119,7 +121,7 @@ pub async fn parked_newest(
     Ok((named.collect::<Result<_>>()?, rest))
 }
 
-/// Forgets a parked item; false if there is none.
+/// Deletes a parked item. Returns `false` if it does not exist.
 pub async fn parked_clear(
     transaction: &mut Transaction,
     project: Project,

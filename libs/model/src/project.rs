@@ -1,4 +1,5 @@
-//! Projects: what a project says of itself, what is counted of it, and the row that says in which format all is written.
+//! Projects: their name and description, pinned sequences, counters, and the row that holds the
+//! format of the whole store.
 
 use matyan_store::{Batch, Error, Result, Snapshot, Store, Transaction};
 use minicbor::{Decode, Encode};
@@ -10,10 +11,11 @@ use crate::{
     rows,
 };
 
-/// The format that this binary writes; it reads no other yet.
+/// The store format of this program. Older formats cannot be read.
 pub const FORMAT: u32 = 2;
 
-/// Writes the format into an empty store, and refuses one of another format.
+/// Writes the format to an empty store, or checks that the store has the format of this
+/// program.
 pub async fn format_open(store: &dyn Store) -> Result<()> {
     let found = matyan_store::transact(store, async |mut transaction: Transaction| -> Result<_> {
         let key = keys::format();
@@ -29,11 +31,11 @@ pub async fn format_open(store: &dyn Store) -> Result<()> {
     match found.await?.0 {
         FORMAT => Ok(()),
         newer @ FORMAT.. => Err(Error::corrupt(format!(
-            "the store is of format {newer} and this program of format {FORMAT}: use a newer one"
+            "the store has format {newer}, but this program uses format {FORMAT}: use a newer version of the program"
         ))),
         older => Err(Error::corrupt(format!(
-            "the store is of format {older} and this program of format {FORMAT}: make a backup with the program that wrote it, and \
-             restore that into a new store"
+            "the store has format {older}, but this program uses format {FORMAT}: make a backup with the version that wrote it, \
+             and restore the backup into a new store"
         ))),
     }
 }
@@ -57,7 +59,7 @@ pub async fn project_info_get(snapshot: &dyn Snapshot, project: Project) -> Resu
     Ok(rows::get(snapshot, &keys::project_info(project)).await?.unwrap_or_default())
 }
 
-/// As `project_info_get`; the transaction fails if it is changed by somebody else meanwhile.
+/// Like `project_info_get`, but the transaction fails if the row changes meanwhile.
 pub async fn project_info_load(transaction: &Transaction, project: Project) -> Result<ProjectInfo> {
     let key = keys::project_info(project);
     let stored = transaction.get(&key).await?;
@@ -68,7 +70,7 @@ pub fn project_info_put(batch: &mut Batch, project: Project, info: &ProjectInfo)
     batch.set(keys::project_info(project), rows::encode(info));
 }
 
-/// Pinned sequences, each an encoded value, in their order.
+/// The pinned sequences, each an encoded value, in order.
 pub async fn pinned_get(snapshot: &dyn Snapshot, project: Project) -> Result<Vec<Vec<u8>>> {
     let range = keys::project_pinned(project);
     let Some(bytes) = rows::get_pieces(snapshot, &range).await? else { return Ok(Vec::new()) };
@@ -82,7 +84,7 @@ pub fn pinned_put(batch: &mut Batch, project: Project, pinned: &[Vec<u8>]) {
     rows::put_pieces(batch, range, |piece| keys::project_pinned_piece(project, piece), &rows::encode(&list));
 }
 
-/// The number of a project by its name; the default one has none.
+/// The number of the project with this name. The name of the default project is empty.
 pub async fn project_find(snapshot: &dyn Snapshot, name: &str) -> Result<Option<Project>> {
     if name.is_empty() {
         return Ok(Some(Project::default()));
@@ -91,7 +93,7 @@ pub async fn project_find(snapshot: &dyn Snapshot, name: &str) -> Result<Option<
     Ok(number.map(Project))
 }
 
-/// Every project, the default one first.
+/// All projects, the default one first.
 pub async fn projects_list(snapshot: &dyn Snapshot) -> Result<Vec<NamedProject>> {
     let mut projects = vec![NamedProject::default()];
     let range = keys::projects();
@@ -102,7 +104,7 @@ pub async fn projects_list(snapshot: &dyn Snapshot) -> Result<Vec<NamedProject>>
     Ok(projects)
 }
 
-/// What is counted of a project: runs, series, points, bytes.
+/// The value of a project counter, such as the number of runs or points.
 pub async fn project_count(snapshot: &dyn Snapshot, project: Project, counter: Counter) -> Result<i64> {
     let key = keys::project_counter(project, counter);
     Ok(snapshot.get(&key).await?.map(|value| entity::count(&key, &value)).transpose()?.unwrap_or_default())

@@ -1,14 +1,15 @@
-//! The form that rows share: a format byte, then fields as a CBOR array by their numbers. New fields go behind the old
-//! ones and are optional. What does not fit one value is cut into pieces, whose keys end with the piece's number.
+//! Row encoding: a format byte, then the fields as a CBOR array. New fields are added at the
+//! end and must be optional. A value that does not fit a row is split into pieces, whose keys
+//! end with the number of the piece.
 
 use bytes::Bytes;
 use matyan_store::{Batch, Error, Key, Range, Result, Scan, Snapshot, Value};
 use minicbor::{Decode, Encode};
 
-/// The first byte of every row but those of series, which have formats of their own.
+/// First byte of every row except those of series, which have formats of their own.
 const FORMAT: u8 = 1;
 
-/// Size of a piece: well below the store's limit, and cheap to rewrite.
+/// Maximum size of a piece: well below the store's limit, and cheap to rewrite.
 pub(crate) const PIECE_BYTES: usize = 64 * 1024;
 
 pub(crate) fn encode(row: &impl Encode<()>) -> Value {
@@ -17,7 +18,7 @@ pub(crate) fn encode(row: &impl Encode<()>) -> Value {
     bytes.into()
 }
 
-/// A row that is no array.
+/// Encodes a row whose body is not a CBOR array.
 pub(crate) fn with_format(body: &[u8]) -> Value {
     [&[FORMAT], body].concat().into()
 }
@@ -26,17 +27,17 @@ pub(crate) fn decode<'b, T: Decode<'b, ()>>(key: &Key, value: &'b [u8]) -> Resul
     minicbor::decode(body(key, value)?).map_err(|error| corrupt(key, &error))
 }
 
-/// What stands behind the format byte.
+/// The part of a row after its format byte.
 pub(crate) fn body<'b>(key: &Key, value: &'b [u8]) -> Result<&'b [u8]> {
     match value.split_first() {
         Some((&FORMAT, body)) => Ok(body),
-        Some((format, _)) => Err(corrupt(key, &format!("its format is {format}, not {FORMAT}"))),
-        None => Err(corrupt(key, &"it is empty")),
+        Some((format, _)) => Err(corrupt(key, &format!("its format is {format}, expected {FORMAT}"))),
+        None => Err(corrupt(key, &"its value is empty")),
     }
 }
 
 pub(crate) fn corrupt(key: &Key, reason: &dyn std::fmt::Display) -> Error {
-    Error::corrupt(format!("the row at {}: {reason}", key.escape_ascii()))
+    Error::corrupt(format!("the row at {} is corrupt: {reason}", key.escape_ascii()))
 }
 
 /// Reads and decodes a row.
@@ -47,7 +48,7 @@ pub(crate) async fn get<T: for<'b> Decode<'b, ()>>(snapshot: &dyn Snapshot, key:
     }
 }
 
-/// Every row of a range that is known to be small.
+/// All rows of a range, which must be known to be small.
 pub(crate) async fn scan_all(snapshot: &dyn Snapshot, range: &Range) -> Result<Vec<(Key, Value)>> {
     let mut rest = range.clone();
     let mut rows = Vec::new();
@@ -61,7 +62,7 @@ pub(crate) async fn scan_all(snapshot: &dyn Snapshot, range: &Range) -> Result<V
     }
 }
 
-/// Writes `bytes` as pieces 0, 1, … over those that may be there; returns how many.
+/// Replaces the pieces in `range` by those of `bytes`, and returns how many were written.
 pub(crate) fn put_pieces(batch: &mut Batch, range: Range, key: impl Fn(u32) -> Key, bytes: &Bytes) -> u32 {
     batch.clear_range(range);
     let count = bytes.len().div_ceil(PIECE_BYTES).max(1);
@@ -72,7 +73,7 @@ pub(crate) fn put_pieces(batch: &mut Batch, range: Range, key: impl Fn(u32) -> K
     count as u32
 }
 
-/// All pieces of a range put together; `None` if there are none.
+/// Reads and joins all pieces in a range; `None` if there are none.
 pub(crate) async fn get_pieces(snapshot: &dyn Snapshot, range: &Range) -> Result<Option<Bytes>> {
     let mut rows = scan_all(snapshot, range).await?;
     Ok(match rows.len() {

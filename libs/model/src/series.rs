@@ -1,11 +1,15 @@
-//! Series: the points of metrics, written as blocks, folded into chunks, summed up in a pyramid, and read back as one.
+//! Metric series: their points are written as blocks, folded into chunks, summarized in a
+//! pyramid, and read back as one sequence.
 //!
-//! A point's way: `Written` collects those of an applied transaction and makes `Block`s of them, which lie by time. `Fold` turns
-//! the blocks of a run into chunks, which lie by series, and builds the pyramid over the full ones. `RunSeries` reads what
-//! is folded and what is not as if there were no difference. Each file that stores something says its format on top.
+//! The life of a point: `Written` collects the points of an applied transaction and encodes
+//! them as blocks, which are ordered by time. `Fold` turns the blocks of a run into chunks,
+//! which are ordered by series, and builds the pyramid over the full ones. `RunSeries` reads
+//! folded and unfolded points alike. Each file that stores something describes its format at
+//! the top.
 //!
-//! Values of points are kept to the bit; steps, epochs and times are whole numbers. Deliberately absent: object series, names
-//! of series (callers keep `Header`s and the rows by name), and when to fold beyond `Unfolded::is_due`.
+//! Values are stored exactly, to the bit; steps, epochs, and times are integers. Deliberately
+//! absent: object series, the names of series (callers keep the `Header`s and the rows by
+//! name), and the scheduling of folds beyond `Unfolded::is_due`.
 
 mod stored;
 

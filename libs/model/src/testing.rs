@@ -1,5 +1,5 @@
-//! A store of its own for every test: embedded in a directory that goes with the value, or with the feature `fdb` a part of
-//! a real FoundationDB.
+//! A fresh store for each test: an embedded store in a temporary directory, or, with the
+//! feature `fdb`, a subspace of a real FoundationDB.
 
 use std::ops::Deref;
 
@@ -29,7 +29,7 @@ impl TestStore {
         Self { store: matyan_store::conformance::fdb::open().await }
     }
 
-    /// Runs what changes a transaction, and commits it.
+    /// Commits a transaction that `change` fills, retrying after conflicts.
     pub(crate) async fn run<T, E: From<Error>>(
         &self,
         mut change: impl AsyncFnMut(&mut Transaction) -> Result<T, E>,

@@ -1,4 +1,4 @@
-//! The feed of changes on the embedded store: in order, waited for, dropped with a mark.
+//! Tests of the change feed on the embedded store: order, waiting, and trimming.
 
 use matyan_store::{Commit, Version};
 
@@ -14,7 +14,7 @@ async fn change(store: &TestStore, runs: &[u64], time_us: i64) -> Stamp {
     }
     match store.commit(batch).await.unwrap() {
         Commit::Done { stamp, .. } => stamp,
-        Commit::Conflict => panic!("it checks nothing"),
+        Commit::Conflict => panic!("a batch without checks cannot conflict"),
     }
 }
 
@@ -31,7 +31,7 @@ async fn rule_25_changes_come_in_the_order_of_commits() {
     change(&store, &[5], 3).await;
     assert_eq!(list(&store, None, 9).await, (vec![5, 3, 4, 5], false));
     assert_eq!(list(&store, Some(first), 9).await, (vec![3, 4, 5], false));
-    assert_eq!(list(&store, None, 2).await, (vec![5], true), "a page does not end inside of a commit");
+    assert_eq!(list(&store, None, 2).await, (vec![5], true), "a page must not end in the middle of a commit");
 }
 
 #[tokio::test]
@@ -45,7 +45,7 @@ async fn a_wait_ends_with_the_next_change_of_the_project() {
 }
 
 #[tokio::test]
-async fn what_was_dropped_is_told() {
+async fn trimming_records_the_last_dropped_stamp() {
     let store = TestStore::open().await;
     change(&store, &[0], i64::MAX).await;
     let old = change(&store, &[1], 10).await;

@@ -1,4 +1,4 @@
-//! Notes of an owner: found by a row for each, and gone with the owner.
+//! Notes of a run or an experiment: each has a row by its owner, and is deleted with its owner.
 
 use matyan_store::{Range, Result, Scan, Snapshot, Transaction};
 
@@ -9,13 +9,13 @@ use crate::{
     rows,
 };
 
-/// Notes of a page: each may be as large as a document.
+/// Notes are read in small pages, as each may be as large as a document.
 const PAGE: Scan = Scan { rows: 16, bytes: 1 << 20, reverse: false };
 
-/// Notes that one transaction clears: far from the store's limit.
+/// Maximum number of notes that one transaction clears: far from the store's limit.
 const CLEARED: usize = 2_000;
 
-/// The rows that tell which notes an owner has, by their ids.
+/// The rows that list the notes of an owner, by note id.
 pub fn notes_of(project: Project, owner: &NoteOwner) -> Range {
     match owner {
         NoteOwner::Run(number) => keys::run_notes(project, RunNumber(*number)),
@@ -23,7 +23,8 @@ pub fn notes_of(project: Project, owner: &NoteOwner) -> Range {
     }
 }
 
-/// Some notes of an owner by id, from `range` on (`notes_of` for the first page), and where the next begins.
+/// One page of the notes of an owner by id, starting at `range` (`notes_of` for the first
+/// page), and the range of the rest.
 pub async fn notes_page(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -46,7 +47,7 @@ pub async fn notes_count(snapshot: &dyn Snapshot, project: Project, owner: &Note
     Ok(rows::scan_all(snapshot, &notes_of(project, owner)).await?.len())
 }
 
-/// Clears some notes of an owner; true when there is none left.
+/// Clears one page of the notes of an owner. Returns `true` when none are left.
 pub async fn notes_clear(transaction: &mut Transaction, project: Project, owner: &NoteOwner) -> Result<bool> {
     let range = notes_of(project, owner);
     let page = transaction.scan(&range, Scan { rows: CLEARED, ..Scan::default() }).await?;

@@ -1,4 +1,5 @@
-//! Reading and writing entities of any kind. An entity lies in pieces, because a report may be larger than a value.
+//! Reading and writing entities of any kind. Entities are stored in pieces, because a report
+//! may exceed the size limit of a value.
 
 use bytes::Bytes;
 use matyan_store::{Error, Key, Mutation, Range, Result, Scan, Snapshot, Transaction};
@@ -14,10 +15,10 @@ use crate::{
 pub enum EntityError {
     #[error(transparent)]
     Store(#[from] Error),
-    /// Choose another name, or use the entity that has it.
-    #[error("the name `{name}` is taken by {id}")]
+    /// The caller can choose another name, or use the entity that has it.
+    #[error("the name `{name}` is already used by {id}")]
     NameTaken { name: String, id: String },
-    #[error("there is nothing with the id {id}")]
+    #[error("no entity has the id {id}")]
     NotFound { id: String },
 }
 
@@ -27,7 +28,7 @@ pub async fn entity_get<E: Entity>(snapshot: &dyn Snapshot, project: Project, id
     rows::decode(&range.start, &bytes).map(Some)
 }
 
-/// All entities of a kind by id, for kinds that are small.
+/// All entities of a kind by id. Only for kinds with few entities.
 pub async fn entity_list<E: Entity>(snapshot: &dyn Snapshot, project: Project) -> Result<Vec<(String, E)>> {
     let (mut all, mut rest) = (Vec::new(), Some(keys::entities(project, E::KIND)));
     while let Some(range) = rest {
@@ -38,8 +39,8 @@ pub async fn entity_list<E: Entity>(snapshot: &dyn Snapshot, project: Project) -
     Ok(all)
 }
 
-/// About a megabyte of the entities of a kind by id, from `range` on (`keys::entities` for the first page), and where the
-/// next begins.
+/// About one megabyte of the entities of a kind by id, starting at `range` (`keys::entities`
+/// for the first page), and the range of the rest.
 pub async fn entity_page<E: Entity>(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -56,7 +57,7 @@ pub async fn entity_page<E: Entity>(
         }
     }
     let mut rest = None;
-    // Pieces of the last one may lie behind the page.
+    // More pieces of the last entity may follow after the page.
     if page.more
         && let Some((id, _)) = found.pop()
     {
@@ -85,7 +86,8 @@ pub async fn entity_find(
     rows::get(snapshot, &keys::entity_name(project, kind, name)).await
 }
 
-/// The id of the entity with this name, made if missing. Two that make it at once end with one.
+/// The id of the entity with this name, which is created if it does not exist. Two concurrent
+/// calls return the same id.
 pub async fn entity_named<E: Entity>(
     transaction: &mut Transaction,
     project: Project,
@@ -101,7 +103,7 @@ pub async fn entity_named<E: Entity>(
     Ok(new_id.to_owned())
 }
 
-/// Makes an entity under a new id.
+/// Creates an entity under a new id.
 pub async fn entity_create<E: Entity>(
     transaction: &mut Transaction,
     project: Project,
@@ -113,7 +115,7 @@ pub async fn entity_create<E: Entity>(
     Ok(())
 }
 
-/// Changes an entity by `change`, its name too, and returns what it became.
+/// Applies `change` to an entity, which may also rename it, and returns the result.
 pub async fn entity_put<E: Entity>(
     transaction: &mut Transaction,
     project: Project,
@@ -130,8 +132,8 @@ pub async fn entity_put<E: Entity>(
     Ok(after)
 }
 
-/// Deletes an entity and returns what it was. Links to it are left to the sweep, and notes of an experiment that has very
-/// many.
+/// Deletes an entity and returns its last state. Links to it are left to the sweep, as are
+/// notes beyond the limit of one transaction.
 pub async fn entity_delete<E: Entity>(
     transaction: &mut Transaction,
     project: Project,
@@ -152,7 +154,7 @@ pub async fn entity_delete<E: Entity>(
     Ok(before)
 }
 
-/// How many runs an experiment or a tag has.
+/// The number of runs of an experiment or a tag.
 pub async fn runs_count(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -163,7 +165,7 @@ pub async fn runs_count(
     Ok(snapshot.get(&key).await?.map(|value| count(&key, &value)).transpose()?.unwrap_or_default())
 }
 
-/// The same of all experiments or tags that have any.
+/// The number of runs of every experiment or tag that has any.
 pub async fn runs_counts(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -178,12 +180,12 @@ pub async fn runs_counts(
     counts.collect()
 }
 
-/// Counters are the store's own little-endian integers.
+/// Decodes a counter, which the store keeps as a little-endian integer.
 pub(crate) fn count(key: &Key, value: &[u8]) -> Result<i64> {
     value.try_into().map(i64::from_le_bytes).map_err(|_| rows::corrupt(key, &"a counter has 8 bytes"))
 }
 
-/// An entity that must be there; the transaction fails if it is changed by somebody else meanwhile.
+/// Reads an entity that must exist. The transaction fails if the entity changes meanwhile.
 pub async fn entity_load<E: Entity>(
     transaction: &Transaction,
     project: Project,
@@ -191,7 +193,8 @@ pub async fn entity_load<E: Entity>(
 ) -> Result<E, EntityError> {
     let range = keys::entity(project, E::KIND, id);
     let first = keys::entity_piece(project, E::KIND, id, 0);
-    // The first piece holds the time of the last change: checking it checks all.
+    // The first piece holds the time of the last change, so checking that piece covers all
+    // of them.
     if transaction.get(&first).await?.is_none() {
         return Err(EntityError::NotFound { id: id.to_owned() });
     }

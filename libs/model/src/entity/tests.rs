@@ -1,4 +1,4 @@
-//! Entities on the embedded store: unique names, renames, large bodies, deletes.
+//! Tests of entities on the embedded store: unique names, renames, large bodies, and deletion.
 
 use matyan_store::{Store, Transaction};
 
@@ -21,7 +21,7 @@ async fn create<E: Entity>(store: &TestStore, id: &str, entity: &E) -> Result<()
 }
 
 #[tokio::test]
-async fn a_name_belongs_to_one() {
+async fn a_name_is_unique_within_its_kind() {
     let store = TestStore::open().await;
     create(&store, "1", &tag("a")).await.unwrap();
     let taken = create(&store, "2", &tag("a")).await.unwrap_err();
@@ -50,7 +50,7 @@ async fn rule_26_a_rename_frees_the_old_name() {
 }
 
 #[tokio::test]
-async fn two_that_look_a_name_up_at_once_end_with_one() {
+async fn concurrent_lookups_of_a_new_name_create_one_entity() {
     let store = TestStore::open().await;
     let named = async |id: &str| {
         store.run(async |transaction| entity_named(transaction, P, &tag("new"), id).await).await.unwrap()
@@ -62,7 +62,7 @@ async fn two_that_look_a_name_up_at_once_end_with_one() {
 }
 
 #[tokio::test]
-async fn a_large_report_shrinks_again() {
+async fn a_large_report_can_shrink() {
     let store = TestStore::open().await;
     let large = Report { name: "r".into(), code: "x".repeat(3 * rows::PIECE_BYTES), ..Report::default() };
     create(&store, "1", &large).await.unwrap();
@@ -96,7 +96,7 @@ async fn a_deleted_entity_leaves_its_links_to_the_sweep() {
 }
 
 #[tokio::test]
-async fn an_experiment_with_very_many_notes_is_deleted() {
+async fn an_experiment_with_many_notes_can_be_deleted() {
     let store = TestStore::open().await;
     create(&store, "e", &Experiment { name: "e".into(), ..Experiment::default() }).await.unwrap();
     let owner = NoteOwner::Experiment("e".into());
@@ -119,7 +119,7 @@ async fn an_experiment_with_very_many_notes_is_deleted() {
 }
 
 #[tokio::test]
-async fn notes_are_listed_by_owner_and_go_with_an_experiment() {
+async fn notes_are_listed_by_owner_and_deleted_with_their_experiment() {
     let store = TestStore::open().await;
     let experiment = Experiment { name: "e".into(), ..Experiment::default() };
     create(&store, "e", &experiment).await.unwrap();

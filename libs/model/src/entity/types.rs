@@ -1,5 +1,5 @@
-//! The fields of each kind of entity. Times are microseconds since the Unix epoch, and come first: every change of an
-//! entity then changes its first piece.
+//! The fields of each kind of entity. Times are microseconds since the Unix epoch. They come
+//! first, so that every change of an entity changes its first piece.
 
 use minicbor::{Decode, Encode};
 
@@ -10,14 +10,14 @@ use crate::{
     keys::{self, EntityKind},
 };
 
-/// A kind of entity: where its rows are, and whether its names are unique.
+/// A kind of entity: which rows hold it, and whether its names are unique.
 pub trait Entity: Clone + Encode<()> + for<'b> Decode<'b, ()> + Send + Sync + 'static {
     const KIND: EntityKind;
 
-    /// The name that no other entity of the kind may have; `None` for kinds whose names are free.
+    /// The name, if it must be unique within the kind.
     fn unique_name(&self) -> Option<&str>;
 
-    /// The row by which its owner finds it.
+    /// The row that lists the entity under its owner, if it has one.
     fn link(&self, _project: Project, _id: &str) -> Option<Key> {
         None
     }
@@ -84,7 +84,8 @@ pub struct Note {
     pub owner: NoteOwner,
 }
 
-/// Whose note it is. A run is meant by its number: the notes of a deleted run do not come back with its id.
+/// The owner of a note. A run is identified by its number, so that the notes of a deleted run
+/// do not reappear when its id is reused.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub enum NoteOwner {
@@ -147,7 +148,7 @@ pub struct App {
     pub created_us: i64,
     #[n(1)]
     pub updated_us: i64,
-    /// What kind of app this is the state of.
+    /// The kind of app that this is the state of.
     #[n(2)]
     pub app_type: String,
     /// An encoded map.

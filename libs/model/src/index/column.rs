@@ -1,8 +1,11 @@
-//! One param of all runs, read from its index: a hundredth of the bytes of their documents. The key of a row has the value
-//! in the form that orders; the row itself tells what that form leaves out, so that the value comes back as it was.
+//! One param of all runs, read from its index. This reads a hundredth of the bytes of the run
+//! documents. The key of an index row holds the value in its sortable form; the value of the
+//! row restores what that form loses.
 //!
-//! A row holds one byte, the type: 0 of what the key tells whole (null, floats, texts), 1 of a bool, 2 of an integer. A row
-//! without it stands for a value that the key cannot tell, -0.0 or an integer beyond 2^53: ask the document.
+//! The value of a row is one byte, the type: 0 if the key alone determines the value (null,
+//! floats, texts), 1 for a bool, 2 for an integer. A row with an empty value has a value that
+//! the key cannot represent (-0.0, or an integer beyond 2^53), which must be read from the
+//! document.
 
 use std::ops::Range as Span;
 
@@ -14,10 +17,10 @@ use crate::{ids::RunNumber, keys, value::Value};
 const WHOLE: &[u8] = &[0];
 const BOOL: &[u8] = &[1];
 const INTEGER: &[u8] = &[2];
-/// Every integer up to here is a float of its own.
+/// Every integer up to this one has an exact float representation.
 const EXACT: u64 = 1 << 53;
 
-/// What stands in the row of a scalar.
+/// The value of the index row of a scalar.
 pub(super) fn told_type(value: &Value) -> &'static [u8] {
     match value {
         Value::Null | Value::Text(_) => WHOLE,
@@ -28,7 +31,7 @@ pub(super) fn told_type(value: &Value) -> &'static [u8] {
     }
 }
 
-/// A value as its row tells it.
+/// A value that was read from an index row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Told<'c> {
     Null,
@@ -38,8 +41,8 @@ pub enum Told<'c> {
     Text(&'c str),
 }
 
-/// A param of all runs that have a scalar there, by run number. A run may be missing because its value is a map or a list,
-/// or because it has too much to index.
+/// One param of all runs that have a scalar at its path, by run number. A run is missing if its
+/// value is a map or a list, or if it has too many params to index.
 #[derive(Debug, Default)]
 pub struct Column {
     cells: Vec<(RunNumber, Cell)>,
@@ -57,7 +60,7 @@ enum Cell {
 }
 
 impl Column {
-    /// Rows in all, also those that do not tell their value.
+    /// The number of rows, including those whose value is not in the index.
     pub fn len(&self) -> usize {
         self.cells.len()
     }
@@ -66,14 +69,15 @@ impl Column {
         self.cells.is_empty()
     }
 
-    /// The value of a run; `None` if the index does not tell it. `from` is the place of an earlier run, and moves to this
-    /// one: whoever asks for runs in rising order never searches.
+    /// The value of a run, or `None` if the index does not hold it. `from` is a position at
+    /// or before this run, and is advanced to it, so that looking up runs in ascending
+    /// order needs no search.
     pub fn at(&self, from: &mut usize, number: RunNumber) -> Option<Told<'_>> {
         while self.cells.get(*from).is_some_and(|(other, _)| *other < number) {
             *from += 1;
         }
         let (_, cell) = self.cells.get(*from).filter(|(other, _)| *other == number)?;
-        // Two rows of one run: one of them is not of its document.
+        // A run with two rows: one of them is stale.
         if self.cells.get(*from + 1).is_some_and(|(other, _)| *other == number) {
             return None;
         }
@@ -87,12 +91,13 @@ impl Column {
         })
     }
 
-    /// The place from which on runs have this number or a greater one.
+    /// The position of the first run with this number or a higher one.
     pub fn place(&self, number: RunNumber) -> usize {
         self.cells.partition_point(|(other, _)| *other < number)
     }
 
-    /// Adds rows of `range`, which is that of a whole path. To be sorted before it is asked.
+    /// Adds rows of `range`, the range of a whole path. The column must be sorted before
+    /// values are looked up.
     pub fn add(&mut self, range: &Range, rows: &[(Key, Bytes)]) -> Result<()> {
         self.cells.reserve(rows.len());
         for (key, told) in rows {
@@ -107,7 +112,7 @@ impl Column {
         self.cells.sort_unstable_by_key(|(number, _)| *number);
     }
 
-    /// `None` of a row that nobody can have written.
+    /// Returns `None` if the row is malformed.
     fn cell(&mut self, value: &[u8], told: &[u8]) -> Option<Cell> {
         let (kind, value) = value.split_first()?;
         Some(match (*kind, told) {
@@ -126,7 +131,7 @@ impl Column {
     }
 }
 
-/// The float whose bits were turned to order.
+/// Decodes the sortable form of a float.
 fn number(ordered: &[u8]) -> Option<f64> {
     let ordered = u64::from_be_bytes(ordered.try_into().ok()?);
     let bits = if ordered >> 63 == 1 { ordered & !(1 << 63) } else { !ordered };
@@ -134,7 +139,7 @@ fn number(ordered: &[u8]) -> Option<f64> {
 }
 
 fn corrupt(key: &Key) -> Error {
-    Error::corrupt(format!("the index row at {} does not tell a scalar", key.escape_ascii()))
+    Error::corrupt(format!("the index row at {} does not hold a scalar", key.escape_ascii()))
 }
 
 #[cfg(test)]
@@ -150,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn values_come_back_as_they_were() {
+    fn values_survive_the_round_trip_through_their_row() {
         let number = RunNumber(7);
         for (text, told) in [
             ("null", Some(Told::Null)),
@@ -175,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_are_found_in_rising_order() {
+    fn runs_are_looked_up_in_ascending_order() {
         let cells = [3, 5, 9, 12, 12].map(|number| (RunNumber(number), Cell::Integer(number.cast_signed())));
         let column = Column { cells: cells.into(), texts: String::new() };
         let mut from = column.place(RunNumber(4));
@@ -185,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_nobody_wrote_are_refused() {
+    fn malformed_rows_are_rejected() {
         for (value, told) in [
             (&[][..], &[0][..]),
             (&[NUMBER, 1], &[0]),

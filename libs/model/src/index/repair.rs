@@ -1,4 +1,4 @@
-//! Mending indexes: what should stand in them follows from the documents, so that it can be made anew at any time.
+//! Repair of indexes. Index rows follow from the documents, so they can be rebuilt at any time.
 
 use std::{
     collections::HashMap,
@@ -16,7 +16,7 @@ use crate::{
     run::{RunEdit, run_id_of, staged_get},
 };
 
-/// Adds the index rows of a run that are missing or tell something else, and returns how many there were.
+/// Adds the index rows of a run that are missing or wrong, and returns how many were written.
 pub async fn index_repair(
     transaction: &mut Transaction,
     project: Project,
@@ -44,14 +44,15 @@ pub async fn index_repair(
 
 const SERIES: [SeriesKind; 2] = [SeriesKind::Metric, SeriesKind::Object];
 
-/// What follows from the document and the params of a run, if there is one; the transaction fails if they change.
+/// The index rows that follow from the document and the params of a run, if it exists. The
+/// transaction fails if they change.
 async fn document_rows(
     transaction: &Transaction,
     project: Project,
     number: RunNumber,
 ) -> Result<Option<Rows>> {
     let Some(mut edit) = RunEdit::load(transaction, project, number).await? else { return Ok(None) };
-    // Large params lie in rows of their own, which may change without the document.
+    // Large params are stored in rows of their own, which may change without the document.
     transaction.scan(&keys::params(project, number), Scan { rows: 1, ..Scan::default() }).await?;
     let tree = edit.params(transaction.unchecked()).await?;
     let mut rows = params_rows(project, number, tree);
@@ -59,15 +60,16 @@ async fn document_rows(
     Ok(Some(rows))
 }
 
-/// Which rows the documents want, remembered by their hashes: an index names the same runs again and again.
+/// Caches which index rows the documents call for, as hashes, because an index names the same
+/// runs many times.
 #[derive(Debug, Default)]
 pub struct Wanted {
-    /// Sorted hashes; `None` of a run that is gone.
+    /// Sorted hashes of the rows of each run; `None` if the run does not exist.
     runs: HashMap<RunNumber, Option<Vec<u64>>>,
     hashes: usize,
 }
 
-/// Hashes that are remembered: 32 MB of them.
+/// Maximum number of cached hashes: 32 MB.
 const REMEMBERED: usize = 4 << 20;
 
 impl Wanted {
@@ -76,7 +78,8 @@ impl Wanted {
         if !self.runs.contains_key(&number) {
             let hashes = match document_rows(transaction, project, number).await? {
                 Some(rows) => Some(hashes(&rows)),
-                // One that is being restored has no document yet, and rows of its series.
+                // A run that is being restored has rows of its series, but no
+                // document yet.
                 None => is_staged(transaction.unchecked(), project, number).await?.then(Vec::new),
             };
             self.remember(number, hashes);
@@ -106,7 +109,7 @@ fn hash(key: &Key) -> u64 {
     hasher.finish()
 }
 
-/// These stay as long as the run.
+/// Whether this is an index row of a series name. Those are kept as long as the run exists.
 fn is_of_series(project: Project, key: &Key) -> bool {
     SERIES.iter().any(|kind| keys::index_series_names(project, *kind).contains(key))
 }
@@ -116,7 +119,8 @@ async fn is_staged(snapshot: &dyn Snapshot, project: Project, number: RunNumber)
     Ok(staged_get(snapshot, project, &id).await?.is_some_and(|staged| staged.number == number))
 }
 
-/// The rows of a page of indexes that their runs do not want, as far as is remembered, and the range of those behind the page.
+/// The rows of one index page that the documents do not call for, according to the cache, and
+/// the range of the rest.
 pub async fn rows_doubted(
     transaction: &Transaction,
     wanted: &mut Wanted,
@@ -135,8 +139,8 @@ pub async fn rows_doubted(
     Ok((doubted, rest))
 }
 
-/// Clears those of the rows that the documents of this moment do not want: of runs that are gone, of values that are no more,
-/// and those beyond what is indexed. Returns how many there were.
+/// Clears those of the rows that the current documents do not call for: rows of missing runs,
+/// of outdated values, and beyond the indexing limits. Returns how many were cleared.
 pub async fn rows_clear(transaction: &mut Transaction, project: Project, doubted: &[Key]) -> Result<usize> {
     let (mut wanted, mut cleared) = (Wanted::default(), 0);
     for key in doubted {
@@ -148,7 +152,8 @@ pub async fn rows_clear(transaction: &mut Transaction, project: Project, doubted
     Ok(cleared)
 }
 
-/// Sets the number of runs of a tag or an experiment to what the index says; false if it was so.
+/// Sets the run counter of a tag or an experiment to the number of index rows. Returns whether
+/// it was wrong.
 pub async fn link_count(
     transaction: &mut Transaction,
     project: Project,
@@ -172,7 +177,8 @@ pub async fn link_count(
     let counted = transaction.unchecked().get(&key).await?;
     let counted = counted.map(|value| entity::count(&key, &value)).transpose()?.unwrap_or_default();
     if counted != linked {
-        // Whoever links a run adds to the counter and changes the range, which is checked.
+        // Linking a run adds to the counter and also changes the range, which this
+        // transaction checks.
         transaction.batch().add(key, linked - counted);
     }
     Ok(counted != linked)

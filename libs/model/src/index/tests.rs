@@ -1,4 +1,4 @@
-//! Tests of the order of scalars and of what is indexed.
+//! Tests of the order of scalars, and of the indexing limits.
 
 use std::collections::BTreeSet;
 
@@ -47,7 +47,7 @@ const P: Project = Project(0);
 const N: RunNumber = RunNumber(1);
 
 #[test]
-fn every_scalar_has_a_row() {
+fn every_scalar_outside_of_lists_has_a_row() {
     let rows = params_rows(P, N, &tree(r#"{"a":{"b":1,"c":"x"},"d":[1],"e":{},"f":null}"#));
     let expected =
         [(vec!["a", "b"], "1"), (vec!["a", "c"], r#""x""#), (vec!["f"], "null")].map(|(path, value)| {
@@ -58,7 +58,7 @@ fn every_scalar_has_a_row() {
 }
 
 #[test]
-fn rule_28_a_run_with_too_much_to_index_is_listed() {
+fn rule_28_a_run_over_the_indexing_limits_is_listed_as_partial() {
     let partial = keys::index_partial(P, N);
     let many: Map = (0..=MAX_PARAMS).map(|at| (format!("k{at:05}"), Value::Integer(1))).collect();
     let rows = params_rows(P, N, &many);
@@ -73,7 +73,7 @@ fn rule_28_a_run_with_too_much_to_index_is_listed() {
 }
 
 #[test]
-fn all_rows_of_a_run_are_set_and_cleared_in_one_transaction() {
+fn all_rows_of_a_run_can_be_replaced_in_one_transaction() {
     let tree = |value: i64| -> Map {
         let prefix = "x".repeat(1_400);
         (0..MAX_PARAMS).map(|at| (format!("{prefix}{at}"), Value::Integer(value))).collect()

@@ -1,4 +1,5 @@
-//! Keys of what is read in the order in which it came: changes of runs, written lines, parked items.
+//! Keys of rows that are read in the order of arrival: changes of runs, written lines, parked
+//! items.
 
 use foundationdb_tuple::{pack, unpack};
 use matyan_store::{Key, Range, Result, Stamp};
@@ -6,22 +7,23 @@ use matyan_store::{Key, Range, Result, Stamp};
 use super::{RunPart, Space, below, corrupt, run, tail};
 use crate::ids::{Project, RunId, RunNumber};
 
-/// What a stamped change key begins with.
+/// The part of a change key before its stamp.
 pub fn change_prefix(project: Project) -> Key {
     super::project(project, Space::Change, ())
 }
 
-/// What follows the stamp.
+/// The part of a change key after its stamp.
 pub fn change_suffix(number: RunNumber) -> Key {
     pack(&(number.0,)).into()
 }
 
-/// Changes in commit order; behind the prefix stand the ten bytes of the stamp and the tail (number: u64).
+/// Changes in commit order. The prefix is followed by the ten bytes of the stamp and the tail
+/// (number: u64).
 pub fn changes(project: Project) -> Range {
     Range::prefix(change_prefix(project))
 }
 
-/// The first key behind every change of this commit.
+/// The first key after all changes of this commit.
 pub fn change_behind(project: Project, stamp: Stamp) -> Key {
     let mut key = change_prefix(project).to_vec();
     key.extend_from_slice(&stamp.0);
@@ -64,13 +66,13 @@ pub fn parked_item(project: Project, id: &RunId, at: ItemPosition) -> Range {
     below(super::project(project, Space::Parked, rest))
 }
 
-/// What a key of a parked item names, and the piece; the prefix is the start of `parked`.
+/// The run id, item, and piece of a key of a parked item; `prefix` is the start of `parked`.
 pub fn parked_of(prefix: &Key, key: &Key) -> Result<(RunId, ItemPosition, u32)> {
     let (id, log, partition, offset, item, piece): (String, u32, u32, u64, u32, u32) = tail(prefix, key)?;
     Ok((RunId::new(id), ItemPosition { log, partition, offset, item }, piece))
 }
 
-/// The value is an atomic counter.
+/// Number of changes; an atomic counter.
 pub fn change_count(project: Project) -> Key {
     super::project(project, Space::ChangeMark, (0_u16,))
 }
@@ -83,7 +85,7 @@ pub fn line_written(project: Project, number: RunNumber, sequence: u64) -> Key {
     run(project, number, RunPart::LineWritten, (sequence,))
 }
 
-/// The tail is (sequence: u64), counted from `lines_written_prefix`.
+/// The tail is (sequence: u64), after `lines_written_prefix`.
 pub fn lines_written_between(project: Project, number: RunNumber, first: u64, end: u64) -> Range {
     Range::new(line_written(project, number, first), line_written(project, number, end))
 }
@@ -102,7 +104,7 @@ pub fn parked_by_time_all(project: Project) -> Range {
     below(super::project(project, Space::ParkedByTime, ()))
 }
 
-/// What a key of `parked_by_time_all` names; the prefix is the start of that range.
+/// The time, run id, and item of a key; `prefix` is the start of `parked_by_time_all`.
 pub fn parked_by_time_of(prefix: &Key, key: &Key) -> Result<(i64, RunId, ItemPosition)> {
     let (time_us, id, log, partition, offset, item): (i64, String, u32, u32, u64, u32) = tail(prefix, key)?;
     Ok((time_us, RunId::new(id), ItemPosition { log, partition, offset, item }))

@@ -1,5 +1,6 @@
-//! Keys of the indexes: (p, 4, index, …, run number). The last element of each key is the run number; so is the tail of each
-//! range, unless it says otherwise. Who writes these rows, and from what, is in `crate::index`.
+//! Keys of the indexes: (p, 4, index, …, run number). The last element of each key is the run
+//! number, and so is the tail of each range unless noted otherwise. `crate::index` writes these
+//! rows.
 
 use std::{borrow::Cow, ops::Bound};
 
@@ -40,8 +41,10 @@ pub fn index_run(key: &Key) -> Result<RunNumber> {
     }
 }
 
-/// The number that a packed tuple ends with, where only one can: its bytes stand behind a code that counts them. A number
-/// may hold bytes that look like such a code; then all of the tuple has to be read, which takes a hundred times as long.
+/// The number at the end of a packed tuple, if it can be found without decoding the tuple,
+/// which takes a hundred times as long. A packed number follows a code that gives its length in
+/// bytes. If the bytes of a number look like such a code, the end is ambiguous and the result
+/// is `None`.
 fn ending_number(key: &[u8]) -> Option<u64> {
     const ZERO: u8 = 0x14;
     let mut found = None;
@@ -54,11 +57,11 @@ fn ending_number(key: &[u8]) -> Option<u64> {
             found = Some(number.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)));
         }
     }
-    // The number zero is its code alone.
+    // Zero is encoded as the code alone.
     found.filter(|_| key.last() != Some(&ZERO))
 }
 
-/// Every row of every index.
+/// All rows of all indexes.
 pub fn indexes(project: Project) -> Range {
     below(super::project(project, Space::Index, ()))
 }
@@ -67,30 +70,32 @@ pub fn index_created(project: Project, created_us: i64, number: RunNumber) -> Ke
     index(project, Index::Created, (created_us, number.0))
 }
 
-/// The runs created from `first_us` up to and without `end_us`, in that order; the tail is (created: i64, number: u64).
+/// The runs created from `first_us` up to but excluding `end_us`, in that order; the tail is
+/// (created: i64, number: u64).
 pub fn index_created_between(project: Project, first_us: i64, end_us: i64) -> Range {
     let bound = |time_us| index(project, Index::Created, (time_us,));
     Range::new(bound(first_us), bound(end_us))
 }
 
-/// When the run of a key of `index_created_between` was created.
+/// Creation time of the run of a key in `index_created_between`.
 pub fn index_created_of(project: Project, key: &Key) -> Result<i64> {
     let (created_us, _number): (i64, u64) = super::tail(&index(project, Index::Created, ()), key)?;
     Ok(created_us)
 }
 
-/// The last moment of all stands with the one before it, so that a range without an end has it.
+/// The largest possible time is stored as the one before it, so that a range up to `i64::MAX`
+/// includes it.
 pub fn index_ended(project: Project, ended_us: i64, number: RunNumber) -> Key {
     index(project, Index::Ended, (ended_us.min(i64::MAX - 1), number.0))
 }
 
-/// The runs that ended from `first_us` up to and without `end_us`.
+/// The runs that ended from `first_us` up to but excluding `end_us`.
 pub fn index_ended_between(project: Project, first_us: i64, end_us: i64) -> Range {
     let bound = |time_us| index(project, Index::Ended, (time_us,));
     Range::new(bound(first_us), bound(end_us))
 }
 
-/// A name that is too long for a key stands by its beginning.
+/// A name that is too long for a key is cut off.
 pub fn index_name(project: Project, name: &str, number: RunNumber) -> Key {
     let name = &name[..name.floor_char_boundary(INDEXED_NAME_BYTES)];
     index(project, Index::Name, (name, number.0))
@@ -98,10 +103,11 @@ pub fn index_name(project: Project, name: &str, number: RunNumber) -> Key {
 
 const INDEXED_NAME_BYTES: usize = matyan_proto::limits::NAME_BYTES;
 
-/// The runs whose names lie between two bounds. None where a bound is as long as what stands of a long name: the rest of that
-/// one decides then, and is not there.
+/// The runs whose names are between two bounds. `None` if a bound is so long that it could
+/// equal a cut-off name: which runs match would depend on the missing rest of the name.
 pub fn index_names_within(project: Project, low: Bound<&str>, high: Bound<&str>) -> Option<Range> {
-    // Before a character of four bytes a name may have been cut this much shorter.
+    // A character of four bytes at the limit is dropped whole, which shortens the name by up
+    // to three bytes more.
     const SHORTEST_CUT: usize = INDEXED_NAME_BYTES - 3;
     let is_long = |bound: &Bound<&str>| match bound {
         Bound::Included(name) | Bound::Excluded(name) => name.len() >= SHORTEST_CUT,
@@ -146,7 +152,7 @@ pub fn index_active_all(project: Project, active: bool) -> Range {
     below(index(project, Index::Active, (active,)))
 }
 
-/// `path` holds the keys from the root of the tree; `value` orders as `index::IndexedValue` says.
+/// `path` holds the keys from the root of the tree; `value` is the key of an `index::Scalar`.
 pub fn index_param(project: Project, path: &[Cow<'_, str>], value: &[u8], number: RunNumber) -> Key {
     index(project, Index::Param, (path, TupleBytes::from(value), number.0))
 }
@@ -156,19 +162,19 @@ pub fn index_param_path(project: Project, path: &[Cow<'_, str>]) -> Range {
     below(index(project, Index::Param, (path,)))
 }
 
-/// The value and the run of a key of `index_param_path`.
+/// The value and the run of a key in `index_param_path`.
 pub(crate) fn index_param_of<'k>(range: &Range, key: &'k Key) -> Result<(TupleBytes<'k>, RunNumber)> {
     let (value, number): (TupleBytes<'k>, u64) = super::tail(&range.start, key)?;
     Ok((value, RunNumber(number)))
 }
 
-/// The rows of one path whose values lie from `low` up to and with `high`.
+/// The rows of one path with values from `low` to `high`, both included.
 pub fn index_param_between(project: Project, path: &[Cow<'_, str>], low: &[u8], high: &[u8]) -> Range {
     let end = below(index(project, Index::Param, (path, TupleBytes::from(high)))).end;
     Range::new(index(project, Index::Param, (path, TupleBytes::from(low))), end)
 }
 
-/// The rows of one path whose values lie between two bounds.
+/// The rows of one path with values between two bounds.
 pub fn index_param_within(
     project: Project,
     path: &[Cow<'_, str>],
@@ -179,7 +185,8 @@ pub fn index_param_within(
     within(index_param_path(project, path), low.map(value), high.map(value))
 }
 
-/// From one bound to the other inside of `all`; every key below an excluded low one is left out with it.
+/// The part of `all` between two bounds. An excluded lower bound also excludes every key that
+/// it is a prefix of.
 fn within(all: Range, low: Bound<Key>, high: Bound<Key>) -> Range {
     let start = match low {
         Bound::Included(key) => key,
@@ -202,12 +209,12 @@ pub fn index_series_name_all(project: Project, kind: SeriesKind, name: &str) -> 
     below(index(project, Index::SeriesName, (kind as u16, name)))
 }
 
-/// All names of a kind; the tail is (name: String, number: u64).
+/// All series names of a kind; the tail is (name: String, number: u64).
 pub fn index_series_names(project: Project, kind: SeriesKind) -> Range {
     below(index(project, Index::SeriesName, (kind as u16,)))
 }
 
-/// The rows of a kind whose names lie between two bounds.
+/// The rows of a kind with names between two bounds.
 pub fn index_series_names_within(
     project: Project,
     kind: SeriesKind,
@@ -218,7 +225,8 @@ pub fn index_series_names_within(
     within(index_series_names(project, kind), low.map(name), high.map(name))
 }
 
-/// Runs with more params than are indexed: every plan that uses the param index adds them.
+/// Lists a run that has params beyond the indexing limits. Every query that uses the param
+/// index must add these runs.
 pub fn index_partial(project: Project, number: RunNumber) -> Key {
     index(project, Index::Partial, (number.0,))
 }

@@ -1,4 +1,5 @@
-//! Keys of everything under a run number: (p, 3, run number, part, …), and of what is cleared later of it.
+//! Keys of everything under a run number: (p, 3, run number, part, …), and of its chunks that
+//! are to be cleared later.
 
 use foundationdb_tuple::Bytes as TupleBytes;
 use matyan_store::{Key, Range, Result};
@@ -6,7 +7,7 @@ use matyan_store::{Key, Range, Result};
 use super::{RunPart, SeriesKind, Space, below, corrupt, run, tail};
 use crate::ids::{Project, RunNumber, SeriesNumber};
 
-/// Every row under a run number but its document and its index rows.
+/// Every row under a run number. The document and the index rows are elsewhere.
 pub fn run_rows(project: Project, number: RunNumber) -> Range {
     below(super::project(project, Space::Run, (number.0,)))
 }
@@ -19,12 +20,12 @@ pub fn block(project: Project, number: RunNumber, sequence: u64) -> Key {
     run(project, number, RunPart::Block, (sequence,))
 }
 
-/// Blocks in the order they were applied; the tail is (sequence: u64).
+/// Blocks in the order in which they were applied; the tail is (sequence: u64).
 pub fn blocks(project: Project, number: RunNumber) -> Range {
     below(run(project, number, RunPart::Block, ()))
 }
 
-/// The blocks from sequence `first` up to and without `end`.
+/// The blocks from sequence `first` up to but excluding `end`.
 pub fn blocks_between(project: Project, number: RunNumber, first: u64, end: u64) -> Range {
     Range::new(block(project, number, first), block(project, number, end))
 }
@@ -42,7 +43,7 @@ pub fn series_headers(project: Project, number: RunNumber) -> Range {
     below(run(project, number, RunPart::SeriesHeader, ()))
 }
 
-/// The value is the series number. Contexts stand in the key by the digest of their canonical text.
+/// The value is the series number. The key holds the digest of the context's canonical text.
 pub fn series_by_name(
     project: Project,
     number: RunNumber,
@@ -53,7 +54,7 @@ pub fn series_by_name(
     run(project, number, RunPart::SeriesByName, (kind as u16, name, TupleBytes::from(&context_digest[..])))
 }
 
-/// Every series of one name, whatever its context; the tail is (context digest: bytes).
+/// All series with this name, in any context; the tail is (context digest: bytes).
 pub fn series_of_name(project: Project, number: RunNumber, kind: SeriesKind, name: &str) -> Range {
     below(run(project, number, RunPart::SeriesByName, (kind as u16, name)))
 }
@@ -76,19 +77,19 @@ pub fn chunk_entry(project: Project, number: RunNumber, series: SeriesNumber, fi
     run(project, number, RunPart::ChunkList, (series.0, first_step))
 }
 
-/// The name in a key that was scanned in `series_names`.
+/// The name in a key of `series_names`.
 pub fn series_name_of(range: &Range, key: &Key) -> Result<String> {
     let (name, _digest): (String, TupleBytes<'_>) = tail(&range.start, key)?;
     Ok(name)
 }
 
-/// The same with the digest of the context.
+/// The name and the context digest in a key of `series_names`.
 pub fn series_context_of(range: &Range, key: &Key) -> Result<(String, [u8; 16])> {
     let (name, digest): (String, TupleBytes<'_>) = tail(&range.start, key)?;
     Ok((name, digest.as_ref().try_into().map_err(|_| corrupt(key))?))
 }
 
-/// Chunks in the order of steps; the tail is (first step: i64).
+/// Chunks in the order of their steps; the tail is (first step: i64).
 pub fn chunk_list(project: Project, number: RunNumber, series: SeriesNumber) -> Range {
     below(run(project, number, RunPart::ChunkList, (series.0,)))
 }
@@ -107,12 +108,12 @@ pub fn chunks(project: Project, number: RunNumber, series: SeriesNumber) -> Rang
     below(run(project, number, RunPart::Chunk, (series.0,)))
 }
 
-/// Pages are numbered by steps, which may be negative.
+/// Pages are numbered by step, so their numbers may be negative.
 pub fn pyramid_page(project: Project, number: RunNumber, series: SeriesNumber, level: u8, page: i64) -> Key {
     run(project, number, RunPart::Pyramid, (series.0, u16::from(level), page))
 }
 
-/// One level of a series' pyramid, by step; the tail is (page: i64).
+/// One level of the pyramid of a series, by step; the tail is (page: i64).
 pub fn pyramid_level(project: Project, number: RunNumber, series: SeriesNumber, level: u8) -> Range {
     below(run(project, number, RunPart::Pyramid, (series.0, u16::from(level))))
 }
@@ -126,7 +127,8 @@ pub fn garbage(project: Project, due_us: i64, number: RunNumber, series: SeriesN
     super::project(project, Space::Garbage, (due_us, number.0, series.0, chunk))
 }
 
-/// What is due before `now_us`; the tail is (due: i64, number: u64, series: u32, chunk: u64), counted from `garbage_prefix`.
+/// Garbage that is due before `now_us`; the tail is (due: i64, number: u64, series: u32, chunk:
+/// u64), after `garbage_prefix`.
 pub fn garbage_due(project: Project, now_us: i64) -> Range {
     Range::new(garbage_prefix(project), super::project(project, Space::Garbage, (now_us,)))
 }

@@ -1,4 +1,4 @@
-//! Keys of the system's rows, which begin with nil and belong to no project.
+//! Keys of the system rows, which begin with nil and belong to no project.
 
 use foundationdb_tuple::Bytes as TupleBytes;
 use matyan_store::{Key, Range, Result};
@@ -27,7 +27,7 @@ pub fn lock(job: &str) -> Key {
     system(System::Lock, (job,))
 }
 
-/// When a job last succeeded.
+/// Holds when a job last succeeded.
 pub fn job(job: &str) -> Key {
     system(System::Job, (job,))
 }
@@ -55,17 +55,18 @@ pub fn projects() -> Range {
     below(system(System::Project, ()))
 }
 
-/// What a stamped outbox key begins with.
+/// The part of an outbox key before its stamp.
 pub fn outbox_prefix() -> Key {
     system(System::Outbox, ())
 }
 
-/// Oldest first.
+/// All events, oldest first.
 pub fn outbox() -> Range {
     Range::prefix(outbox_prefix())
 }
 
-/// How long a producer that falls silent is kept: one with a mark alone not for long, one with a dictionary for a month.
+/// How long an idle producer is kept: for an hour if it only has a mark, for a month if it has
+/// a dictionary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SweepStage {
     Mark = 0,
@@ -83,7 +84,8 @@ pub fn idle_producer(
     system(System::IdleProducer, (stage as u16, seen_us, project.0, id.as_str(), producer))
 }
 
-/// Producers last seen before `before_us`, the longest silent first; the tail is that of `idle_producer_tail`.
+/// Producers last seen before `before_us`, longest idle first; decode the tail with
+/// `idle_producer_tail`.
 pub fn idle_producers(stage: SweepStage, before_us: i64) -> Range {
     let start = system(System::IdleProducer, (stage as u16,));
     Range::new(start, system(System::IdleProducer, (stage as u16, before_us)))

@@ -1,4 +1,4 @@
-//! Tests of the table: order, prefixes and the way back from a key.
+//! Tests of the key layout: order, ranges, and decoding.
 
 use super::*;
 use crate::ids::SeriesNumber;
@@ -80,7 +80,7 @@ fn no_two_rows_share_a_key() {
 }
 
 #[test]
-fn steps_and_pages_order_from_negative_to_positive() {
+fn steps_sort_from_negative_to_positive() {
     let steps = [i64::MIN, -300, -1, 0, 1, 255, 256, i64::MAX];
     let keys = steps.map(|step| object(P, RunNumber(1), SeriesNumber(2), step));
     assert!(keys.is_sorted(), "{keys:?}");
@@ -93,7 +93,7 @@ fn steps_and_pages_order_from_negative_to_positive() {
 }
 
 #[test]
-fn a_range_holds_its_own_rows_alone() {
+fn a_range_contains_only_its_own_rows() {
     let own = run_rows(P, RunNumber(1));
     assert!(own.contains(&block(P, RunNumber(1), 9)));
     for other in [RunNumber(0), RunNumber(2), RunNumber(256), RunNumber(1 << 40)] {
@@ -107,7 +107,7 @@ fn a_range_holds_its_own_rows_alone() {
 }
 
 #[test]
-fn an_idle_producer_is_read_back() {
+fn an_idle_producer_key_is_decoded() {
     let (id, producer) = (RunId::new("run\0id"), ProducerId([0xff; 16]));
     let range = idle_producers(SweepStage::Mark, 10);
     let key = idle_producer(SweepStage::Mark, 9, Project(3), &id, producer);
@@ -117,14 +117,14 @@ fn an_idle_producer_is_read_back() {
 }
 
 #[test]
-fn a_key_of_another_form_is_refused() {
+fn a_key_of_another_layout_is_rejected() {
     let range = documents(P);
     assert!(tail::<(u64,)>(&range.start, &format()).is_err());
     assert!(tail::<(u64,)>(&range.start, &range.start).is_err());
 }
 
 #[test]
-fn values_of_a_param_lie_between_their_bounds() {
+fn param_values_are_found_between_their_bounds() {
     let path = ["a".into(), "b".into()];
     let row = |value: &[u8]| index_param(P, &path, value, RunNumber(1));
     let range = index_param_between(P, &path, b"b", b"d");

@@ -1,4 +1,5 @@
-//! Lines and records on the embedded store: replaced, cut into pieces, read from either end.
+//! Tests of lines and records on the embedded store: replacement, pieces, and reading from
+//! either end.
 
 use matyan_store::Store;
 
@@ -35,7 +36,7 @@ async fn a_shorter_line_replaces_a_longer_one() {
 }
 
 #[tokio::test]
-async fn a_character_may_lie_across_two_pieces() {
+async fn a_character_may_be_split_between_two_pieces() {
     let store = TestStore::open().await;
     let text = format!("x{}", "é".repeat(rows::PIECE_BYTES));
     put_lines(&store, &[(7, text.clone())]).await;
@@ -45,7 +46,7 @@ async fn a_character_may_lie_across_two_pieces() {
 }
 
 #[tokio::test]
-async fn first_and_last_lines_come_in_rising_order() {
+async fn first_and_last_lines_are_in_ascending_order() {
     let store = TestStore::open().await;
     let texts: Vec<_> = (-3..7).map(|number| (number, "x".repeat(100))).collect();
     put_lines(&store, &texts).await;
@@ -55,12 +56,12 @@ async fn first_and_last_lines_come_in_rising_order() {
     assert_eq!(numbers((-9, 9), LogScan { count: 2, ..ALL }).await, [-3, -2]);
     assert_eq!(numbers((-9, 9), LogScan { count: 2, last: true, ..ALL }).await, [5, 6]);
     assert_eq!(numbers((-9, 3), LogScan { bytes: 250, last: true, ..ALL }).await, [1, 2, 3]);
-    assert_eq!(numbers((-9, 9), LogScan { bytes: 0, ..ALL }).await, [-3], "always one");
+    assert_eq!(numbers((-9, 9), LogScan { bytes: 0, ..ALL }).await, [-3], "at least one line is returned");
     assert_eq!(numbers((7, 9), ALL).await, [0_i64; 0]);
 }
 
 #[tokio::test]
-async fn records_come_back_by_sequence() {
+async fn records_are_read_back_by_sequence() {
     let store = TestStore::open().await;
     let record = |message: String| LogRecord {
         message,
@@ -87,7 +88,7 @@ async fn records_come_back_by_sequence() {
 }
 
 #[tokio::test]
-async fn what_was_written_is_told_in_the_order_of_writing() {
+async fn written_lines_are_listed_in_the_order_of_writing() {
     let store = TestStore::open().await;
     put_lines(&store, &[(5, "a".into()), (-1, "b".into()), (5, "c".into())]).await;
     let written = async |sequences, rows| {

@@ -1,4 +1,4 @@
-//! Objects on the embedded store.
+//! Tests of objects on the embedded store.
 
 use matyan_store::Store;
 

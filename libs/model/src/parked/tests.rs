@@ -1,4 +1,4 @@
-//! Parked items on the embedded store.
+//! Tests of parked items on the embedded store.
 
 use matyan_store::Store;
 
@@ -8,7 +8,7 @@ use crate::testing::TestStore;
 const P: Project = Project(0);
 
 #[tokio::test]
-async fn items_are_listed_in_pages_and_forgotten() {
+async fn items_are_listed_in_pages_and_deleted() {
     let store = TestStore::open().await;
     let parked = |run: &str, item: u32, bytes: usize| Parked {
         run_id: RunId::new(run),

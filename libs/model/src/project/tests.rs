@@ -1,4 +1,4 @@
-//! Projects on the embedded store.
+//! Tests of projects on the embedded store.
 
 use matyan_store::Store;
 
@@ -8,21 +8,21 @@ use crate::testing::TestStore;
 const P: Project = Project(0);
 
 #[tokio::test]
-async fn rule_32_a_store_of_another_format_is_refused() {
+async fn rule_32_a_store_of_another_format_is_rejected() {
     let store = TestStore::open().await;
     format_open(&*store).await.unwrap();
     format_open(&*store).await.unwrap();
-    for (format, advice) in [(FORMAT + 1, "use a newer one"), (FORMAT - 1, "make a backup")] {
+    for (format, advice) in [(FORMAT + 1, "use a newer version"), (FORMAT - 1, "make a backup")] {
         let mut batch = Batch::default();
         batch.set(keys::format(), rows::encode(&format));
         store.commit(batch).await.unwrap();
-        let told = format_open(&*store).await.unwrap_err().to_string();
-        assert!(told.contains(&format!("format {format} and")) && told.contains(advice), "{told}");
+        let error = format_open(&*store).await.unwrap_err().to_string();
+        assert!(error.contains(&format!("format {format},")) && error.contains(advice), "{error}");
     }
 }
 
 #[tokio::test]
-async fn info_and_pinned_sequences_come_back() {
+async fn info_and_pinned_sequences_are_read_back() {
     let store = TestStore::open().await;
     let snapshot = store.snapshot().await.unwrap();
     assert_eq!(project_info_get(&*snapshot, P).await.unwrap().name, "My project");
@@ -43,7 +43,7 @@ async fn info_and_pinned_sequences_come_back() {
 }
 
 #[tokio::test]
-async fn the_default_project_has_no_name() {
+async fn the_default_project_has_an_empty_name() {
     let store = TestStore::open().await;
     let mut batch = Batch::default();
     batch.set(keys::project_by_name("other"), rows::encode(&7_u32));
