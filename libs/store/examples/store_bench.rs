@@ -1,8 +1,10 @@
-//! What the embedded store does in a second on this machine: `cargo run --release -p matyan-store --example store_bench [dir]`.
+//! Benchmark of the embedded store: `cargo run --release -p matyan-store --example store_bench
+//! [dir]`.
 //!
-//! Figures to compare with, not a test. The disk decides the synced ones, so its own sync is printed beside them.
+//! The figures are for comparison only; nothing is asserted. Those of synced commits depend on
+//! the disk, so the cost of a plain sync is printed as well.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program for people")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a command-line benchmark")]
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -14,7 +16,7 @@ use futures::future::join_all;
 use matyan_store::embedded::{EmbeddedStore, Settings};
 use matyan_store::{Batch, Durability, Key, Range, Scan, Store};
 
-/// As the program that uses the store.
+/// The same allocator as in the program that uses the store.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -33,9 +35,9 @@ async fn main() {
         row(&format!("synced commits, {writers} writers"), format!("{rate:.0}/s, longest {longest:?}"));
     }
     row("buffered batch of 5 keys, one after another", micros(buffered(&store, 1).await));
-    row("  64 at once, each", micros(buffered(&store, 64).await));
+    row("  64 concurrent, each", micros(buffered(&store, 64).await));
     fill(&store).await;
-    row("get, anywhere in 60 MB", micros(gets(&store).await));
+    row("get, random key of 60 MB", micros(gets(&store).await));
     row("snapshot and get, in order", micros(snapshots(&store).await));
     for rows in [10, 1_000, usize::MAX] {
         let rate = scan(&store, rows).await;
@@ -177,7 +179,8 @@ async fn scan(store: &EmbeddedStore, rows: usize) -> f64 {
     count as f64 / start.elapsed().as_secs_f64()
 }
 
-/// What ingestion does: blocks of 48 KiB with a cursor, from four workers that wait for each answer.
+/// The load of ingestion: blocks of 48 KiB with a cursor, from four workers that wait for each
+/// answer.
 async fn sustained(store: &Arc<EmbeddedStore>) {
     const BLOCKS: usize = 5_000;
     const BLOCK_BYTES: usize = 48 << 10;
@@ -215,7 +218,7 @@ async fn sustained(store: &Arc<EmbeddedStore>) {
             megabytes / seconds
         ),
     );
-    row("  processor time for it", format!("{:.1} s", processor_seconds() - cpu));
+    row("  CPU time for it", format!("{:.1} s", processor_seconds() - cpu));
 }
 
 async fn clear(store: &EmbeddedStore) -> Duration {
@@ -226,7 +229,7 @@ async fn clear(store: &EmbeddedStore) -> Duration {
     start.elapsed()
 }
 
-/// User and system time of this process, in the hundredths of a second that Linux counts in.
+/// User and system time of this process. Linux counts it in hundredths of a second.
 fn processor_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
     let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();

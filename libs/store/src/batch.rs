@@ -1,4 +1,4 @@
-//! Writes as values: what a batch may hold, and how large it may be.
+//! Writes as values: the content of a batch and its size limits.
 
 use bytes::Bytes;
 
@@ -7,24 +7,27 @@ use crate::{Error, Result, Stamp, Version};
 pub type Key = Bytes;
 pub type Value = Bytes;
 
-/// What every backend refuses alike: FoundationDB's limits, less what our backend for it adds.
+/// Limits that every backend enforces: those of FoundationDB, less the overhead of our backend
+/// for it.
 #[derive(Debug)]
 pub struct Limits;
 
 impl Limits {
-    /// Keys have at least one byte, and their first is below 0xff.
-    /// FoundationDB takes 10,000: there is room for a prefix, and for saying where a stamp goes.
+    /// Keys have at least one byte, and the first is below 0xff. FoundationDB accepts
+    /// 10,000 bytes; the difference leaves room for a prefix and for the position of a
+    /// stamp.
     pub const KEY_BYTES: usize = 9_900;
-    /// Behind every key.
+    /// Sorts after every key.
     pub const KEYS_END: &'static [u8] = &[0xff];
     pub const VALUE_BYTES: usize = 100_000;
-    /// Of all checks and mutations together, as `Batch::bytes` counts. FoundationDB takes 10,000,000. A key counts up to four
-    /// times, and every mutation 256 bytes besides: a small row takes some 350.
+    /// Limit on all checks and mutations together, as counted by `Batch::bytes`.
+    /// FoundationDB accepts 10,000,000. A key counts up to four times, and every mutation
+    /// adds 256 bytes, so a small row takes about 350.
     pub const BATCH_BYTES: usize = 9_900_000;
     pub const SNAPSHOT_AGE: std::time::Duration = std::time::Duration::from_secs(5);
 }
 
-/// Keys from `start` up to and without `end`.
+/// Keys from `start` (inclusive) to `end` (exclusive).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Range {
     pub start: Key,
@@ -36,7 +39,7 @@ impl Range {
         Self { start: start.into(), end: end.into() }
     }
 
-    /// Every key that begins with `prefix`, the prefix itself included.
+    /// Every key that begins with `prefix`, including the prefix itself.
     pub fn prefix(prefix: impl Into<Key>) -> Self {
         let start = prefix.into();
         let mut end = start.to_vec();
@@ -52,12 +55,12 @@ impl Range {
         self.start.as_ref() <= key && key < self.end.as_ref()
     }
 
-    /// False if either is empty.
+    /// True if the ranges share a key; false if either is empty.
     pub fn overlaps(&self, other: &Self) -> bool {
         (&self.start).max(&other.start) < (&self.end).min(&other.end)
     }
 
-    /// The rest of the range behind `key`, for the next page of a forward scan.
+    /// The rest of the range after `key`, for the next page of a forward scan.
     pub fn after(&self, key: &Key) -> Self {
         let mut start = Vec::with_capacity(key.len() + 1);
         start.extend_from_slice(key);
@@ -71,12 +74,12 @@ impl Range {
     }
 }
 
-/// What must hold when a batch is applied.
+/// A condition that must hold when a batch is applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Check {
-    /// The key has exactly this value, or is absent.
+    /// The key has exactly this value, or is absent if `None`.
     Value { key: Key, expected: Option<Value> },
-    /// No key of the range was set, cleared or added to after `since`.
+    /// No key of the range was set, cleared, or added to after `since`.
     Unchanged { range: Range, since: Version },
 }
 
@@ -97,7 +100,7 @@ pub enum Mutation {
         key: Key,
         delta: i64,
     },
-    /// Sets `prefix + stamp of this commit + suffix`.
+    /// Sets the key formed by `prefix`, the stamp of this commit, and `suffix`.
     SetStamped {
         prefix: Key,
         suffix: Key,
@@ -105,12 +108,12 @@ pub enum Mutation {
     },
 }
 
-/// When `commit` answers.
+/// The point at which `commit` returns: after a sync, or before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
     #[default]
     Synced,
-    /// Only for what the log replays.
+    /// Only for writes that can be replayed from the log.
     Buffered,
 }
 
@@ -166,15 +169,16 @@ impl Batch {
         self
     }
 
-    /// What the batch takes in a transaction of FoundationDB, or a little more: it sends a changed key up to four times, as
-    /// what to do and as ranges that conflict, a checked one twice, and some bytes with each of them.
+    /// Size of the batch in a FoundationDB transaction, slightly overestimated.
+    /// FoundationDB sends a changed key up to four times (in the mutation and in conflict
+    /// ranges), a checked key twice, and some fixed bytes with each.
     pub fn bytes(&self) -> usize {
         let checks: usize = self.checks.iter().map(Check::bytes).sum();
         let mutations: usize = self.mutations.iter().map(Mutation::bytes).sum();
         checks + mutations
     }
 
-    /// Refuses what no backend takes. Every backend calls this first.
+    /// Rejects a batch that no backend accepts. Every backend calls this first.
     pub fn validate(&self) -> Result<()> {
         self.checks.iter().try_for_each(Check::validate)?;
         self.mutations.iter().try_for_each(Mutation::validate)?;
@@ -190,7 +194,8 @@ pub(crate) fn validate_key(key: &[u8]) -> Result<()> {
     }
 }
 
-/// The ends of a range need not be keys: they may be empty, or one byte longer, just behind the longest key.
+/// The ends of a range need not be valid keys: they may be empty, or one byte longer, directly
+/// after the longest key.
 pub(crate) fn validate_range(range: &Range) -> Result<()> {
     limit("range start", range.start.len(), Limits::KEY_BYTES + 1)?;
     limit("range end", range.end.len(), Limits::KEY_BYTES + 1)
@@ -200,7 +205,8 @@ fn validate_value(value: &[u8]) -> Result<()> {
     limit("value", value.len(), Limits::VALUE_BYTES)
 }
 
-/// What FoundationDB adds to a check or a mutation beside its keys and value, with a prefix of the longest.
+/// FoundationDB's overhead per check or mutation in addition to its keys and value, with a
+/// prefix of maximum length.
 const EXTRA_BYTES: usize = 256;
 
 fn limit(what: &'static str, size: usize, max: usize) -> Result<()> {
@@ -237,7 +243,8 @@ impl Mutation {
             Self::Clear { key } | Self::Add { key, .. } => validate_key(key),
             Self::ClearRange { range } => validate_range(range),
             Self::SetStamped { prefix, suffix, value } => {
-                // A stamp alone would order its keys among everybody's.
+                // With an empty prefix, its keys would mix with those of every
+                // other part of the store.
                 validate_key(prefix)?;
                 limit("key", prefix.len() + Stamp::BYTES + suffix.len(), Limits::KEY_BYTES)?;
                 validate_value(value)
@@ -245,7 +252,7 @@ impl Mutation {
         }
     }
 
-    /// Its part of `Batch::bytes`.
+    /// Contribution to `Batch::bytes`.
     pub fn bytes(&self) -> usize {
         EXTRA_BYTES
             + match self {

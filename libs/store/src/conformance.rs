@@ -1,7 +1,9 @@
-//! The suite that every store passes: one case per guarantee, by its name, and cases for what lies between them.
+//! Conformance suite for every store: one case per guarantee, named after it, and cases for
+//! interactions between them.
 //!
-//! A backend implements `Instance` and calls `run`; a missing server shows as ignored, with the reason. What cannot be
-//! played through the trait is tested beside the backend: kill -9 and power loss (5), full disks and I/O errors (10).
+//! A backend implements `Instance` and calls `run`. If its server is missing, its cases are
+//! reported as ignored, with the reason. Behavior that cannot be exercised through the trait is
+//! tested next to the backend: kill -9 and power loss (5), full disks and I/O errors (10).
 
 #![expect(clippy::unwrap_used, reason = "a case fails by panicking")]
 
@@ -26,15 +28,15 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 use crate::{Batch, Commit, Key, Range, Scan, Store, Value, Version};
 
-/// One store, empty at first and apart from all others.
+/// One store, initially empty and isolated from all others.
 #[async_trait]
 pub trait Instance: Send + Sync {
     fn store(&self) -> Arc<dyn Store>;
 
-    /// Closes the store and opens it again on what it left.
+    /// Closes the store and reopens it with its persisted data.
     async fn reopen(&mut self);
 
-    /// Lets time pass as the store sees it.
+    /// Advances time as seen by the store.
     async fn pass(&self, time: Duration);
 
     async fn close(&mut self);
@@ -42,7 +44,7 @@ pub trait Instance: Send + Sync {
 
 pub type OpenInstance = Arc<dyn Fn() -> BoxFuture<'static, Box<dyn Instance>> + Send + Sync>;
 
-/// A backend under test; without instances it says why.
+/// A backend under test. `open` holds the reason if no instance can be opened.
 pub struct Suite {
     pub name: &'static str,
     pub open: Result<OpenInstance, String>,
@@ -88,7 +90,7 @@ const CASES: &[(&str, Case)] = cases![
     scans::large_values_come_whole,
     watches::changed_returns_on_a_write,
     watches::changed_sees_ranges_and_stamps,
-    watches::changed_returns_at_once_when_it_differs,
+    watches::changed_returns_immediately_if_the_value_differs,
     watches::changed_waits_while_others_change,
     generated::generated_sequences_match_the_model,
 ];
@@ -117,31 +119,32 @@ fn play(open: OpenInstance, case: Case) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Calls whose failure is the case's failure.
+/// Commits a batch that must succeed.
 async fn done(store: &dyn Store, batch: Batch) -> Version {
-    match store.commit(batch).await.expect("the commit is answered") {
+    match store.commit(batch).await.expect("the commit succeeds") {
         Commit::Done { version, stamp } => {
             assert_eq!(stamp.version(), version, "a stamp begins with its version");
             version
         }
-        Commit::Conflict => panic!("no check can have failed"),
+        Commit::Conflict => panic!("unexpected conflict"),
     }
 }
 
 async fn conflict(store: &dyn Store, batch: Batch) {
-    assert_eq!(store.commit(batch).await.expect("the commit is answered"), Commit::Conflict);
+    assert_eq!(store.commit(batch).await.expect("the commit gets an answer"), Commit::Conflict);
 }
 
 async fn get(store: &dyn Store, key: &str) -> Option<Value> {
-    let snapshot = store.snapshot().await.expect("a snapshot");
-    snapshot.get(&Key::copy_from_slice(key.as_bytes())).await.expect("a value")
+    let snapshot = store.snapshot().await.expect("a snapshot can be taken");
+    snapshot.get(&Key::copy_from_slice(key.as_bytes())).await.expect("the key can be read")
 }
 
 async fn rows(store: &dyn Store, prefix: &str) -> Vec<(Key, Value)> {
-    let snapshot = store.snapshot().await.expect("a snapshot");
+    let snapshot = store.snapshot().await.expect("a snapshot can be taken");
     let scan = Scan { bytes: usize::MAX, ..Scan::default() };
-    let page = snapshot.scan(&Range::prefix(prefix.as_bytes().to_vec()), scan).await.expect("a page");
-    assert!(!page.more, "a page without limits is whole");
+    let page =
+        snapshot.scan(&Range::prefix(prefix.as_bytes().to_vec()), scan).await.expect("the scan succeeds");
+    assert!(!page.more, "a page without limits is complete");
     page.rows
 }
 

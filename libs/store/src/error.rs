@@ -1,42 +1,43 @@
-//! The few ways a store can fail, each with what the caller does next.
+//! The ways a store can fail, each with the caller's next step.
 
 use std::sync::Arc;
 
-/// The cause below an error: shared, because one failed sync answers many callers.
+/// The cause of an error. Shared, because one failed sync answers many callers.
 pub(crate) type Source = Arc<dyn std::error::Error + Send + Sync>;
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// Wait and try again, with back-off and without limit: the store cannot be reached or is recovering.
-    #[error("the store is not available: {reason}")]
+    /// The store cannot be reached or is recovering. Wait and retry, with back-off and
+    /// without limit.
+    #[error("the store is unavailable: {reason}")]
     Unavailable {
         reason: String,
         #[source]
         source: Option<Source>,
     },
-    /// Take a new snapshot and go on from the last key.
+    /// Take a new snapshot and continue from the last key.
     #[error("the snapshot is older than 5 seconds")]
     SnapshotTooOld,
     /// Fix the input: no retry helps.
-    #[error("{what} of {size} bytes is over the store's limit of {max}")]
+    #[error("{what} of {size} bytes exceeds the store's limit of {max}")]
     TooLarge { what: &'static str, size: usize, max: usize },
     /// Fix the input: no retry helps.
     #[error("the key {reason}")]
     BadKey { reason: &'static str },
-    /// Give up on this attempt: `transact` ran into conflicts for too long.
+    /// Abandon this attempt: `transact` met conflicts for too long.
     #[error("gave up after {attempts} conflicting attempts")]
     Contended { attempts: u32 },
-    /// Call a human: what was read is not what was written.
-    #[error("the store holds something unreadable: {reason}")]
+    /// Call a human: the data read is not the data written.
+    #[error("the store holds unreadable data: {reason}")]
     Corrupt {
         reason: String,
         #[source]
         source: Option<Source>,
     },
-    /// Fix the settings, or what they name on this machine: no retry helps.
+    /// Fix the settings, or whatever they refer to on this machine: no retry helps.
     #[error("{reason}")]
     Settings { reason: String },
-    /// Start again with another directory, or stop the process that holds this one.
+    /// Restart with another directory, or stop the process that uses this one.
     #[error("{reason}")]
     InUse { reason: String },
 }
@@ -50,7 +51,7 @@ impl Error {
         Self::Corrupt { reason: reason.into(), source: None }
     }
 
-    /// True when the cause is that the disk, the quota or the file is full.
+    /// True if the disk, the quota, or the file is full.
     pub fn is_out_of_space(&self) -> bool {
         use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
         let causes = std::iter::successors(Some(self as &dyn std::error::Error), |error| error.source());

@@ -1,9 +1,12 @@
-//! The store on FoundationDB: batches become its transactions, and an unknown outcome is looked up before it is told.
+//! The store on FoundationDB. Batches become FoundationDB transactions, and the outcome of a
+//! commit is always resolved before it is returned.
 //!
-//! Every commit leaves a token beside what it writes, so that one whose answer was lost can be settled (`token`). What we
-//! refuse by size, FoundationDB would refuse too (`Limits`). Its client has one network thread per process (`Network`),
-//! which whoever composes the program starts first, and which stops behind the last store. Deliberately absent: its own retry loop, because it
-//! repeats what may have been applied, and interactive transactions.
+//! Every commit writes a token along with its data, so that the outcome can be determined if
+//! the answer was lost (see `token`). Our size limits are at least as strict as FoundationDB's
+//! own (`Limits`). The client has one network thread per process (`Network`). The program
+//! starts it before it opens a store, and it stops after the last store is dropped. The
+//! client's own retry loop is deliberately unused, because it repeats commits that may have
+//! been applied, and there are no interactive transactions.
 
 mod attempt;
 mod commit;
@@ -35,36 +38,39 @@ use snapshot::FdbSnapshot;
 use space::Space;
 use token::Lanes;
 
-/// Keys that a process may watch at once; the client's own limit is 10,000.
+/// Number of keys that a process may watch at the same time; the client's default limit is
+/// 10,000.
 const MAX_WATCHES: i32 = 1_000_000;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     pub cluster_file: PathBuf,
-    /// In front of every key, so that others can use the same cluster.
+    /// Prefix of every key, so that others can use the same cluster.
     pub prefix: Prefix,
     pub retries: Retries,
 }
 
-/// A store under a prefix of a cluster; any number of processes may open the same one.
+/// A store under a prefix of a cluster. Any number of processes may open the same one.
 pub struct FdbStore {
     shared: Arc<Shared>,
     lanes: Lanes,
 }
 
-/// What reads and commits have in common.
+/// State shared by reads and commits.
 struct Shared {
     database: Database,
     space: Space,
     retries: Retries,
-    /// The newest version that the cluster has told us of: a read at a newer one has to ask first.
+    /// The newest version seen from the cluster. A read at a newer version must ask the
+    /// cluster first.
     newest: AtomicI64,
-    /// Stops behind the database.
+    /// Keeps the network running; dropped after the database, as fields drop in order.
     _network: Network,
 }
 
 impl FdbStore {
-    /// Opens the store, and makes sure that the cluster answers. The network runs as long as the store.
+    /// Opens the store and verifies that the cluster answers. The network runs at least as
+    /// long as the store.
     pub async fn open(network: &Network, settings: Settings) -> Result<Self> {
         let database = database(&settings.cluster_file).await?;
         let Settings { prefix, retries, .. } = settings;
@@ -75,10 +81,11 @@ impl FdbStore {
         Ok(store)
     }
 
-    /// Takes the tokens of this store away. Without it they go when one opens a week later.
+    /// Removes the tokens of this store. Otherwise they remain until a store is opened at
+    /// least a week later.
     pub async fn close(&self) {
         if let Err(error) = self.tokens_clear().await {
-            tracing::warn!(%error, "FoundationDB keeps the tokens of this store for a week");
+            tracing::warn!(%error, "failed to remove the store's FoundationDB tokens; they expire in a week");
         }
     }
 }
@@ -87,26 +94,27 @@ async fn database(cluster_file: &std::path::Path) -> Result<Database> {
     let refused = |problem: &dyn std::fmt::Display| Error::Settings {
         reason: format!("the FoundationDB cluster file {} {problem}", cluster_file.display()),
     };
-    // The client would wait for a file that is missing.
+    // The client would wait forever if the file were missing.
     if let Err(error) = tokio::fs::read(cluster_file).await {
         return Err(refused(&format_args!("cannot be read: {error}")));
     }
-    let path = cluster_file.to_str().ok_or_else(|| refused(&"has a path that is no text"))?;
+    let path = cluster_file.to_str().ok_or_else(|| refused(&"has a path that is not valid UTF-8"))?;
     let database =
-        Database::from_path(path).map_err(|error| refused(&format_args!("is refused: {error}")))?;
+        Database::from_path(path).map_err(|error| refused(&format_args!("is invalid: {error}")))?;
     database.set_option(DatabaseOption::MaxWatches(MAX_WATCHES)).map_err(failed)?;
     Ok(database)
 }
 
 impl Shared {
-    /// A transaction that reads only what is stored, never its own writes.
+    /// Begins a transaction that reads only stored data, never its own writes.
     fn begin(&self) -> Result<Transaction> {
         let transaction = self.database.create_trx().map_err(failed)?;
         transaction.set_option(TransactionOption::ReadYourWritesDisable).map_err(failed)?;
         Ok(transaction)
     }
 
-    /// The version of everything committed so far, which the transaction reads from now on.
+    /// Returns a version that includes everything committed so far; the transaction reads
+    /// at it from now on.
     async fn read_version(&self, transaction: &Transaction) -> Result<i64> {
         let version = self.retries.reading(|| answered(transaction.get_read_version())).await?;
         self.saw(version);
@@ -133,7 +141,8 @@ impl Store for FdbStore {
         self.commit_settled(&batch).await
     }
 
-    /// FoundationDB answers a commit when it is on the disks of its log, whatever durability was asked for.
+    /// Does nothing: FoundationDB answers every commit only once it is on disk in its log,
+    /// regardless of durability.
     async fn sync(&self) -> Result<()> {
         Ok(())
     }

@@ -1,7 +1,8 @@
-//! Wrappers that are stores themselves, put around any store where the program is wired.
+//! Stores that wrap other stores, composed where the program is wired.
 //!
-//! `FaultStore` is for tests of what uses a store, `MetricsStore` for operators. There is no retry layer: `transact` owns
-//! the retries of conflicts, and how long to wait for an unavailable store is the caller's decision.
+//! `FaultStore` serves tests of store users, `MetricsStore` serves operators. There is no retry
+//! layer: `transact` retries conflicts, and callers decide how long to wait for an unavailable
+//! store.
 
 mod fault;
 mod metrics;

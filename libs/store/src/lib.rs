@@ -1,8 +1,9 @@
-//! STORE: an ordered, transactional key-value store behind one page of trait.
+//! STORE: an ordered, transactional key-value store behind a small trait.
 //!
-//! A write is a value (`Batch`: checks and mutations) that a backend applies whole or not at all; there are no
-//! interactive transactions, so a batch can be logged, replayed and compared. `transact` owns the only retry loop.
-//! Deliberately absent: anything that knows what a key or a value means (that is `matyan-model`).
+//! A write is a value (`Batch`: checks and mutations) that a backend applies completely or not
+//! at all. There are no interactive transactions, so a batch can be logged, replayed, and
+//! compared. `transact` owns the only retry loop. The crate deliberately knows nothing about
+//! the meaning of keys and values; that is the job of `matyan-model`.
 
 mod batch;
 mod error;
@@ -30,12 +31,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(pub u64);
 
-/// Ten bytes that order like commits do; what a versionstamped key is filled with.
+/// Ten bytes that sort in commit order; a commit fills its versionstamped keys with them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stamp(pub [u8; Stamp::BYTES]);
 
 impl Version {
-    /// The stamp of a commit that made this version; `order` tells commits of one version apart.
+    /// The stamp of a commit with this version; `order` distinguishes commits that share
+    /// one version.
     pub fn stamp(self, order: u16) -> Stamp {
         let mut stamp = [0; Stamp::BYTES];
         stamp[..8].copy_from_slice(&self.0.to_be_bytes());
@@ -47,7 +49,7 @@ impl Version {
 impl Stamp {
     pub const BYTES: usize = 10;
 
-    /// The stamp that stands behind `prefix` in a versionstamped key.
+    /// The stamp that follows `prefix` in a versionstamped key.
     pub fn in_key(key: &[u8], prefix: usize) -> Option<Self> {
         key.get(prefix..)?.first_chunk().copied().map(Self)
     }
@@ -58,7 +60,7 @@ impl Stamp {
     }
 }
 
-/// What became of a batch. A failed check is an answer, not an error.
+/// Outcome of a batch. A failed check is an answer, not an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Commit {
     /// Applied. `stamp` begins with `version` in big-endian.
@@ -70,13 +72,14 @@ pub enum Commit {
 /// One page of a scan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
-    /// In key order, or reversed if asked so.
+    /// In key order, or in reverse order if the scan requested it.
     pub rows: Vec<(Key, Value)>,
-    /// True when the range may hold more rows: go on behind the last key.
+    /// True if the range may hold more rows: continue after the last key.
     pub more: bool,
 }
 
-/// How much of a range one page takes: it ends at whichever limit comes first, and always holds a row if there is one.
+/// Size limits of one page. A page ends at whichever limit comes first, and holds at least one
+/// row if the range has any.
 #[derive(Clone, Copy, Debug)]
 pub struct Scan {
     pub rows: usize,
@@ -90,21 +93,29 @@ impl Default for Scan {
     }
 }
 
-/// The store's guarantees, each the name of a conformance case:
+/// An ordered, transactional key-value store.
 ///
-/// 1. *atomic*: all mutations of a batch are seen, or none.
-/// 2. *serializable*: batches behave as if applied one after another, each against the checks it carries.
-/// 3. *own order*: mutations of one batch apply in their order; a later one sees the earlier.
-/// 4. *snapshot*: every read of a snapshot sees the same version: all commits answered before it was taken, no half of one.
-/// 5. *durable*: a batch with `Durability::Synced` survives kill -9 and power loss once it is answered. One with
-///    `Durability::Buffered` may be lost with the process, but only together with every commit after it; `sync` ends that.
-///    While the process lives, nothing is lost that was answered or seen. (Calls that wait at the same time have no order.)
-/// 6. *limits*: keys, values and batches over `Limits` are refused whole, before anything is applied.
-/// 7. *ends*: a snapshot older than `Limits::SNAPSHOT_AGE` answers `Error::SnapshotTooOld`.
-/// 8. *absent*: clearing what is absent succeeds.
-/// 9. *settled*: `commit` never answers "maybe". An error from it means that the batch was not applied and never will be,
-///    or that this process has lost the store for good.
-/// 10. *recovers*: after a full disk or an I/O error calls answer `Error::Unavailable` until the store works again by itself.
+/// It makes the following guarantees. Each is named after its conformance case:
+///
+/// 1. *atomic*: either all mutations of a batch are visible, or none.
+/// 2. *serializable*: batches behave as if applied one after another, each against the checks
+///    it carries.
+/// 3. *own order*: mutations of one batch apply in order; a later one sees the effects of
+///    earlier ones.
+/// 4. *snapshot*: every read of a snapshot sees the same version: all commits answered before
+///    it was taken, and no partial commit.
+/// 5. *durable*: a batch with `Durability::Synced` survives kill -9 and power loss once it is
+///    answered. A batch with `Durability::Buffered` may be lost with the process, but only
+///    together with every commit after it; `sync` ends that risk. While the process lives,
+///    nothing that was answered or seen is lost. (Concurrent calls have no defined order.)
+/// 6. *limits*: keys, values, and batches over `Limits` are refused entirely, before anything
+///    is applied.
+/// 7. *ends*: a snapshot older than `Limits::SNAPSHOT_AGE` returns `Error::SnapshotTooOld`.
+/// 8. *absent*: clearing an absent key succeeds.
+/// 9. *settled*: `commit` never answers "maybe". An error means that the batch was not applied
+///    and never will be, or that this process has lost the store for good.
+/// 10. *recovers*: after a full disk or an I/O error, calls return `Error::Unavailable` until
+///     the store has recovered without intervention.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// A consistent view of everything committed so far.
@@ -116,12 +127,12 @@ pub trait Store: Send + Sync + 'static {
     /// Makes every commit answered so far durable.
     async fn sync(&self) -> Result<()>;
 
-    /// Returns once the value of `key` is not `seen`, perhaps also without a reason: read again and compare. The caller
-    /// bounds the wait by dropping the future.
+    /// Returns once the value of `key` differs from `seen`. It may also return spuriously:
+    /// read again and compare. The caller bounds the wait by dropping the future.
     async fn changed(&self, key: &Key, seen: Option<&Value>) -> Result<()>;
 }
 
-/// A view of one version. Cheap to hold for a moment, and of no use after `Limits::SNAPSHOT_AGE`.
+/// A view of one version. Cheap to hold briefly, and useless after `Limits::SNAPSHOT_AGE`.
 #[async_trait]
 pub trait Snapshot: Send + Sync {
     async fn get(&self, key: &Key) -> Result<Option<Value>>;

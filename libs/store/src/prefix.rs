@@ -1,19 +1,21 @@
-//! What stands in front of every key where a cluster is shared with others.
+//! The prefix of every key when a cluster is shared with other systems.
 
-/// Letters, digits, `.`, `_` and `-`: so that no prefix with its byte behind it begins another.
+/// Letters, digits, `.`, `_`, and `-` only, so that no prefix with its separator byte is the
+/// start of another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prefix(String);
 
 impl Prefix {
-    /// What `Limits::KEY_BYTES` leaves room for.
+    /// Maximum length, for which `Limits::KEY_BYTES` leaves room.
     pub const MAX_BYTES: usize = 32;
 
-    /// The error goes on behind what was given.
+    /// Validates `text`. The error message is a predicate that callers append to the
+    /// rejected text.
     pub fn new(text: &str) -> Result<Self, String> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         if text.is_empty() || text.len() > Self::MAX_BYTES || !text.bytes().all(allowed) {
             return Err(format!(
-                "cannot stand before keys; give 1 to {} of A-Z a-z 0-9 . _ -",
+                "is not a valid key prefix: use 1 to {} characters of A-Z a-z 0-9 . _ -",
                 Self::MAX_BYTES
             ));
         }
@@ -31,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prefixes_are_plain_and_short() {
+    fn prefixes_are_short_and_use_safe_characters() {
         for refused in ["", "a/b", "a b", "é", "\u{1}", &"x".repeat(33)] {
             assert!(Prefix::new(refused).is_err(), "{refused:?}");
         }

@@ -12,7 +12,8 @@ use crate::{
     Batch, Commit, Durability, Error, Key, Page, Range, Result, Scan, Snapshot, Stamp, Store, Value, Version,
 };
 
-/// Reads through a snapshot and remembers what it read, so that the commit can check that it still holds.
+/// Reads through a snapshot and records each read, so that the commit can check that it still
+/// holds.
 ///
 /// Reads do not see the transaction's own writes: decide first, write last.
 pub struct Transaction {
@@ -26,14 +27,15 @@ impl Transaction {
         Self { snapshot, reads: Mutex::default(), batch: Batch::default() }
     }
 
-    /// Reads a key; the commit fails if it has changed by then.
+    /// Reads a key; the commit fails if the value has changed by then.
     pub async fn get(&self, key: &Key) -> Result<Option<Value>> {
         let value = self.snapshot.get(key).await?;
         self.reads().expect(key.clone(), value.clone());
         Ok(value)
     }
 
-    /// Reads a page; the commit fails if the part of the range that the page covers has changed by then.
+    /// Reads a page; the commit fails if the part of the range covered by the page has
+    /// changed by then.
     pub async fn scan(&self, range: &Range, scan: Scan) -> Result<Page> {
         let page = self.snapshot.scan(range, scan).await?;
         let covered = match (page.more, page.rows.last()) {
@@ -46,7 +48,8 @@ impl Transaction {
         Ok(page)
     }
 
-    /// A snapshot whose reads the commit does not check: for what a stale answer cannot harm.
+    /// A snapshot whose reads the commit does not check, for reads that may be stale
+    /// without harm.
     pub fn unchecked(&self) -> &dyn Snapshot {
         self.snapshot.as_ref()
     }
@@ -55,7 +58,7 @@ impl Transaction {
         self.snapshot.version()
     }
 
-    /// The writes so far.
+    /// The batch of writes so far.
     pub fn batch(&mut self) -> &mut Batch {
         &mut self.batch
     }
@@ -64,7 +67,7 @@ impl Transaction {
         self.batch.durability = Durability::Buffered;
     }
 
-    /// The whole transaction as a value.
+    /// Returns the writes together with a check for every recorded read.
     pub fn into_batch(mut self) -> Batch {
         let reads = std::mem::take(&mut self.reads().checks);
         self.batch.checks.extend(reads);
@@ -76,24 +79,28 @@ impl Transaction {
     }
 }
 
-/// More attempts than fair contention needs: of 64 writers of one key of which most pause at any time, hardly one in a thousand
-/// million loses so often. With the pauses they take some ten seconds, and minutes where commits are slow.
+/// Far more attempts than fair contention needs: with 64 writers of one key, most of them
+/// pausing at any time, about one in a billion loses this often. Including pauses, this takes
+/// some ten seconds, or minutes if commits are slow.
 const MAX_ATTEMPTS: u32 = 400;
 
-/// Conflicts after which an attempt waits: by then others are at work, and each attempt of one takes from all of them.
+/// Conflicts before an attempt waits. More conflicts indicate heavy contention, where every
+/// further attempt slows all writers.
 const FREE_CONFLICTS: u32 = 3;
 
-/// The longest wait leaves room for so many attempts like the one that was lost, so that most writers pause also where commits
-/// are slow; and it stays between these two.
+/// The longest wait fits this many attempts of the duration of the lost one, so that most
+/// writers are pausing even if commits are slow. It is clamped to the two bounds below.
 const ROOM: u32 = 16;
 const SHORT_WAIT: Duration = Duration::from_millis(50);
 const LONG_WAIT: Duration = Duration::from_secs(2);
 
-/// Runs `decide` on fresh snapshots until its transaction commits. An error of `decide` ends it at once, without writing.
-/// A transaction that writes nothing is not committed. Answers with what `decide` returned and the stamp of the commit.
+/// Runs `decide` on fresh snapshots until its transaction commits, and returns its result
+/// together with the stamp of the commit. An error from `decide` is returned immediately,
+/// without writing. A transaction without writes is not committed.
 ///
-/// `decide` takes the transaction and gives it back, because a future that borrows it could not be sent between threads:
-/// `transact(store, async |mut transaction: Transaction| { …; Ok((transaction, answer)) })`.
+/// `decide` takes the transaction and returns it, because a future that borrowed it could not
+/// be sent between threads: `transact(store, async |mut transaction: Transaction| { …;
+/// Ok((transaction, answer)) })`.
 pub async fn transact<T, E, F, D>(store: &dyn Store, mut decide: F) -> Result<(T, Option<Stamp>), E>
 where
     E: From<Error>,
@@ -117,7 +124,8 @@ where
     Err(Error::Contended { attempts: MAX_ATTEMPTS }.into())
 }
 
-/// Lets others go on: at first without waiting, then for a while that chance decides, so that they do not meet again.
+/// Yields to other writers: first without a delay, then for a random time, so that they do not
+/// collide again.
 async fn wait(conflicts: u32, lost: Duration) {
     if conflicts < FREE_CONFLICTS {
         return tokio::task::yield_now().await;

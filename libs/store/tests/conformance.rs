@@ -1,4 +1,5 @@
-//! The suite on the embedded store and on a real FoundationDB, each plain and under the fault layer.
+//! Runs the suite on the embedded store and on a real FoundationDB, each with and without the
+//! fault layer.
 
 #[cfg(feature = "fdb")]
 #[path = "conformance/fdb.rs"]
@@ -43,7 +44,7 @@ fn open(faults: Option<Faults>) -> OpenInstance {
     Arc::new(move || {
         let faults = faults.clone();
         Box::pin(async move {
-            let directory = tempfile::tempdir().expect("a directory");
+            let directory = tempfile::tempdir().expect("a temporary directory can be created");
             let mut embedded = Embedded { directory, faults, passed: Arc::default(), opened: None };
             embedded.reopen().await;
             Box::new(embedded) as Box<dyn Instance>
@@ -54,7 +55,7 @@ fn open(faults: Option<Faults>) -> OpenInstance {
 struct Embedded {
     directory: tempfile::TempDir,
     faults: Option<Faults>,
-    /// Milliseconds by which the store's clock was moved.
+    /// Milliseconds by which the store's clock was advanced.
     passed: Arc<AtomicU64>,
     opened: Option<Arc<EmbeddedStore>>,
 }
@@ -62,7 +63,7 @@ struct Embedded {
 #[async_trait]
 impl Instance for Embedded {
     fn store(&self) -> Arc<dyn Store> {
-        under(self.faults.as_ref(), self.opened.clone().expect("it is open"))
+        under(self.faults.as_ref(), self.opened.clone().expect("the store is open"))
     }
 
     async fn reopen(&mut self) {
@@ -74,7 +75,8 @@ impl Instance for Embedded {
     }
 
     async fn pass(&self, time: Duration) {
-        self.passed.fetch_add(u64::try_from(time.as_millis()).expect("a short time"), Ordering::SeqCst);
+        self.passed
+            .fetch_add(u64::try_from(time.as_millis()).expect("the duration is short"), Ordering::SeqCst);
     }
 
     async fn close(&mut self) {

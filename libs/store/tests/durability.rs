@@ -1,13 +1,10 @@
-//! Guarantees 5 and 10 for real: processes that are killed under load, and a disk that is full.
+//! Guarantees 5 and 10 under real conditions: processes killed under load, and a full disk.
 //!
-//! The test starts itself again as the process that is killed, or whose files may not grow where no file system can be
-//! mounted. Power loss is played in the unit tests of the journal, which lose its pages.
+//! The test starts itself as a child process, which is either killed or, where no file system
+//! can be mounted, limited in the size of its files. Power loss is simulated in the unit tests
+//! of the journal, which drop some of its pages.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a test, and a child that prints what it was answered"
-)]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test, and a child that prints its answers")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
@@ -38,7 +35,7 @@ fn main() -> ExitCode {
         _ => {
             let trials = vec![
                 trial("durable_when_killed", kill_many_times),
-                trial("recovers_when_there_is_space_again", move || fill_disk(&runtime)),
+                trial("recovers_when_space_is_available_again", move || fill_disk(&runtime)),
             ];
             return libtest_mimic::run(&Arguments::from_args(), trials).exit_code();
         }
@@ -53,9 +50,9 @@ fn trial(name: &str, test: impl FnOnce() + Send + 'static) -> Trial {
     })
 }
 
-// What is killed
+// The process to be killed
 
-/// Eight writers, each counting up, who print every answer as soon as they have it.
+/// Runs eight writers, each counting up and printing every answer as soon as it arrives.
 async fn write_for_ever(directory: &Path) {
     let store = Arc::new(EmbeddedStore::open(directory, Settings::default()).await.unwrap());
     let cursors = cursors(store.as_ref()).await;
@@ -67,7 +64,7 @@ async fn write_for_ever(directory: &Path) {
                 let Commit::Done { version, .. } =
                     store.commit(turn_of(writer, turn, is_synced)).await.unwrap()
                 else {
-                    panic!("nobody else moves this cursor")
+                    panic!("only this writer moves its cursor")
                 };
                 let mut out = std::io::stdout().lock();
                 writeln!(out, "{writer} {turn} {} {is_synced}", version.0)
@@ -104,7 +101,7 @@ async fn cursors(store: &dyn Store) -> BTreeMap<u64, u64> {
     cursors
 }
 
-// Who kills it
+// The process that kills it
 
 struct Answered {
     writer: u64,
@@ -127,7 +124,7 @@ fn kill_many_times() {
         runtime.block_on(compare(directory.path(), &answers));
     }
     println!(
-        "{KILLS} kills, {answered} commits answered, {synced} of them synced: 0 lost, 0 doubled, order kept"
+        "{KILLS} kills, {answered} commits answered, {synced} of them synced: 0 lost, 0 duplicated, order kept"
     );
 }
 
@@ -139,17 +136,18 @@ fn answers_until_killed(directory: &Path, count: usize) -> Vec<Answered> {
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut answers: Vec<Answered> = lines.by_ref().take(count).map(|line| parse(&line.unwrap())).collect();
-    assert_eq!(answers.len(), count, "the child ended by itself");
+    assert_eq!(answers.len(), count, "the child ended prematurely");
     child.kill().unwrap();
     child.wait().unwrap();
-    // Whatever it printed before it died was answered too. Lines are written whole.
+    // Lines printed before the kill count as answered, too. Lines are always written
+    // completely.
     answers.extend(lines.map(|line| parse(&line.unwrap())));
     answers
 }
 
 fn parse(line: &str) -> Answered {
     let fields: Vec<&str> = line.split(' ').collect();
-    let [writer, turn, version, is_synced] = fields[..] else { panic!("a line of four: {line}") };
+    let [writer, turn, version, is_synced] = fields[..] else { panic!("expected four fields: {line}") };
     Answered {
         writer: writer.parse().unwrap(),
         turn: turn.parse().unwrap(),
@@ -163,13 +161,13 @@ async fn compare(directory: &Path, answers: &[Answered]) {
     let cursors = cursors(&store).await;
     let is_stored = |answer: &&Answered| answer.turn <= cursors[&answer.writer];
 
-    // Nothing synced is lost, and of the buffered ones only the last.
+    // No synced commits are lost, and of the buffered ones only the last.
     let (stored, lost): (Vec<&Answered>, Vec<&Answered>) = answers.iter().partition(is_stored);
     assert!(lost.iter().all(|answer| !answer.is_synced));
     let last_stored = stored.iter().map(|answer| answer.version).max();
     assert!(lost.iter().all(|answer| Some(answer.version) > last_stored));
 
-    // Every batch is there whole, once, and nothing besides.
+    // Every batch is stored completely and exactly once, and nothing else is stored.
     let turns =
         |writer: &u64| (1..=cursors[writer]).map(|turn| format!("{writer}/{turn:08}")).collect::<Vec<_>>();
     let expected: BTreeSet<String> = cursors.keys().flat_map(turns).collect();
@@ -182,7 +180,7 @@ async fn compare(directory: &Path, answers: &[Answered]) {
     let count = count.first().map_or(0, |(_, value)| i64::from_le_bytes(value.as_ref().try_into().unwrap()));
     assert_eq!(usize::try_from(count).unwrap(), expected.len());
 
-    // In the order of the stamps each writer counts up, also over restarts.
+    // In stamp order, each writer counts up, even across restarts.
     let log = rows(&store, "log/").await;
     assert!(log.iter().all(|(key, _)| Stamp::in_key(key, 4).is_some()));
     for writer in cursors.keys() {
@@ -206,15 +204,16 @@ async fn rows(store: &dyn Store, prefix: &'static str) -> Vec<(Key, Value)> {
 
 // The full disk
 
-/// A file system of 24 MB that grows later; where none can be mounted, a process whose files may not pass 4 MB.
+/// Fills a file system of 24 MB that grows later; where none can be mounted, a process with
+/// files limited to 4 MB.
 fn fill_disk(runtime: &tokio::runtime::Runtime) {
     let directory = tempfile::tempdir().unwrap();
     let Some(disk) = SmallDisk::mount(directory.path()) else {
-        println!("no file system can be mounted here: a limit on the size of files stands in for it");
+        println!("cannot mount a file system here; limiting file sizes instead");
         return fill_limit_of_child(directory.path());
     };
     runtime.block_on(fill(&disk.path.join("store"), || disk.remount("400m")));
-    println!("a full tmpfs was survived");
+    println!("the store recovered from a full tmpfs");
 }
 
 struct SmallDisk {
@@ -235,12 +234,14 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // It goes with the machine if it stays, and the test has its result.
+        // A remaining mount disappears with the machine, and the test already has its
+        // result.
         drop(Command::new("umount").arg("--lazy").arg(&self.path).status());
     }
 }
 
-/// The signal that comes with the limit must be ignored from the start, which a shell can do for its child.
+/// Runs the child from a shell, because the signal sent at the limit must be ignored from the
+/// start.
 fn fill_limit_of_child(directory: &Path) {
     let status = Command::new("sh")
         .args(["-c", "trap '' XFSZ; exec \"$0\" child-fills \"$1\""])
@@ -264,10 +265,11 @@ async fn fill_own_limit(directory: &Path) {
     store.close().await.unwrap();
     limit("4194304");
     fill(directory, || limit("unlimited")).await;
-    println!("a limit on the size of files was survived");
+    println!("the store recovered from a file size limit");
 }
 
-/// Writes until the store has no room, goes on in vain, gets room, goes on: every answer was true.
+/// Writes until the disk is full, keeps trying without success, gets space, and continues:
+/// every answer was true.
 async fn fill(directory: &Path, make_room: impl FnOnce()) {
     let store = EmbeddedStore::open(directory, Settings::default()).await.unwrap();
     let mut stored = Vec::new();
@@ -285,7 +287,7 @@ async fn fill(directory: &Path, make_room: impl FnOnce()) {
         number += 1;
     }
     let before = stored.len();
-    assert!(before > 100, "there was room for {before}");
+    assert!(before > 100, "only {before} commits fit");
     make_room();
     while set(&store, number, true).await.is_err() {
         number += 1;
@@ -296,7 +298,7 @@ async fn fill(directory: &Path, make_room: impl FnOnce()) {
         set(&store, number, false).await.unwrap();
         stored.push(number);
     }
-    println!("{before} commits until it was full, {refused} refused, {} after", stored.len() - before);
+    println!("{before} commits until the disk was full, {refused} refused, {} after", stored.len() - before);
     let expected: Vec<Key> = stored.into_iter().map(key).collect();
     assert_eq!(keys(&store).await, expected);
     store.close().await.unwrap();
@@ -316,7 +318,7 @@ async fn keys(store: &dyn Store) -> Vec<Key> {
 async fn set(store: &EmbeddedStore, number: u64, is_synced: bool) -> Result<(), Error> {
     let durability = if is_synced { Durability::Synced } else { Durability::Buffered };
     let mut batch = Batch { durability, ..Batch::default() };
-    // Random bytes, which no compression makes smaller.
+    // Random bytes, which do not compress.
     let mut value = vec![0; 10_000];
     StdRng::seed_from_u64(number).fill(&mut value[..]);
     batch.set(key(number), value);

@@ -1,6 +1,8 @@
-//! What befalls a FoundationDB server, for real: killed in mid-commit, paused for longer than a transaction lives, away.
+//! Faults of a real FoundationDB server: killed while commits are in flight, paused for longer
+//! than a transaction lives, or unreachable.
 //!
-//! Each test has a server of its own. What a commit answered is counted against what is there afterwards.
+//! Each test has its own server. The answers to commits are compared with the data stored
+//! afterwards.
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
@@ -25,16 +27,16 @@ const KILLS: usize = 8;
 type Test = fn(Arc<Network>) -> BoxFuture<'static, ()>;
 
 const TESTS: &[(&str, Test)] = &[
-    ("lost_answers_are_found_out", |network| Box::pin(lost_answers_are_found_out(network))),
+    ("lost_answers_are_resolved", |network| Box::pin(lost_answers_are_resolved(network))),
     ("two_processes_count_together", |network| Box::pin(two_processes_count_together(network))),
-    ("killed_servers_lose_and_double_nothing", |network| Box::pin(killed(network))),
-    ("paused_servers_lose_and_double_nothing", |network| Box::pin(paused(network))),
-    ("what_is_away_is_told", |network| Box::pin(what_is_away_is_told(network))),
+    ("killed_servers_lose_and_duplicate_nothing", |network| Box::pin(killed(network))),
+    ("paused_servers_lose_and_duplicate_nothing", |network| Box::pin(paused(network))),
+    ("unreachable_servers_are_reported", |network| Box::pin(unreachable_servers_are_reported(network))),
 ];
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // Each has a server, and the servers share what there is of processors.
+    // Each test has its own server, and the servers would compete for CPU time.
     arguments.test_threads = Some(1);
     let network = lacking().map_or_else(|| Ok(Arc::new(Network::start().unwrap())), Err);
     let trials = TESTS.iter().map(|(name, test)| trial(name, *test, network.clone())).collect();
@@ -53,14 +55,14 @@ fn trial(name: &str, test: Test, network: Result<Arc<Network>, String>) -> Trial
     }
 }
 
-async fn lost_answers_are_found_out(network: Arc<Network>) {
+async fn lost_answers_are_resolved(network: Arc<Network>) {
     let cluster = Cluster::start(Engine::Memory);
     open_on(&cluster, &network).await.finds_what_was_applied().await;
     open_on(&cluster, &network).await.shuts_out_what_was_not().await;
     open_on(&cluster, &network).await.leaves_no_tokens().await;
 }
 
-/// Conflicts of writers that do not know of each other.
+/// Conflicts between writers in different processes.
 async fn two_processes_count_together(network: Arc<Network>) {
     const TURNS: i64 = 50;
     let cluster = Cluster::start(Engine::Memory);
@@ -91,7 +93,8 @@ async fn count_up(store: &FdbStore) {
     .unwrap();
 }
 
-/// Killed while eight writers commit, again and again, and started on what it left.
+/// Repeatedly kills the server while eight writers commit, and restarts it with its persisted
+/// data.
 async fn killed(network: Arc<Network>) {
     let mut cluster = Cluster::start(Engine::Disk);
     let writers = Writers::start(&network, settings(&cluster)).await;
@@ -104,7 +107,8 @@ async fn killed(network: Arc<Network>) {
     writers.compare().await;
 }
 
-/// Paused for longer than a transaction lives: what was under way is answered truly, and nothing new is promised.
+/// Pauses the server for longer than a transaction lives: commits in flight get true answers,
+/// and nothing new is acknowledged meanwhile.
 async fn paused(network: Arc<Network>) {
     let cluster = Cluster::start(Engine::Memory);
     let writers = Writers::start(&network, settings(&cluster)).await;
@@ -112,27 +116,28 @@ async fn paused(network: Arc<Network>) {
     let snapshot = writers.store.snapshot().await.unwrap();
     let before = snapshot.version();
     cluster.stall();
-    // The state that is waited for is that of a server which has done nothing for so long.
+    // A sleep is unavoidable: the state under test is a server that has done nothing for
+    // this long.
     tokio::time::sleep(Limits::SNAPSHOT_AGE + Duration::from_secs(3)).await;
     let too_old = snapshot.get(&"count".into()).await.unwrap_err();
     assert!(matches!(too_old, Error::SnapshotTooOld), "{too_old}");
-    let silent = writers.store.snapshot().await.err().expect("nobody answers");
+    let silent = writers.store.snapshot().await.err().expect("the server does not answer");
     assert!(matches!(silent, Error::Unavailable { .. }), "{silent}");
     cluster.go_on();
     let answered = *writers.answered.borrow();
     writers.answers(answered + 40).await;
     let mut late = Batch::default();
     late.expect_unchanged(Range::prefix("quiet"), before).set("late", "1");
-    assert_eq!(writers.store.commit(late).await.unwrap(), Commit::Conflict, "decided too long ago");
+    assert_eq!(writers.store.commit(late).await.unwrap(), Commit::Conflict, "the decision is too old");
     writers.compare().await;
 }
 
-async fn what_is_away_is_told(network: Arc<Network>) {
+async fn unreachable_servers_are_reported(network: Arc<Network>) {
     let mut cluster = Cluster::start(Engine::Memory);
     let settings = settings(&cluster);
     let store = FdbStore::open(&network, settings.clone()).await.unwrap();
     let missing = Settings { cluster_file: "/nowhere/fdb.cluster".into(), ..settings.clone() };
-    let error = FdbStore::open(&network, missing).await.err().expect("there is no such file");
+    let error = FdbStore::open(&network, missing).await.err().expect("the file does not exist");
     assert!(
         matches!(&error, Error::Settings { reason } if reason.contains("/nowhere/fdb.cluster")),
         "{error}"
@@ -140,20 +145,20 @@ async fn what_is_away_is_told(network: Arc<Network>) {
     let since = store.snapshot().await.unwrap().version();
     cluster.kill();
     let unavailable = |error: Error| assert!(matches!(error, Error::Unavailable { .. }), "{error}");
-    unavailable(FdbStore::open(&network, settings).await.err().expect("nobody answers"));
-    unavailable(store.snapshot().await.err().expect("nobody answers"));
+    unavailable(FdbStore::open(&network, settings).await.err().expect("the server does not answer"));
+    unavailable(store.snapshot().await.err().expect("the server does not answer"));
     let mut batch = Batch::default();
     batch.set("never", "1");
-    unavailable(store.commit(batch).await.expect_err("nobody answers"));
+    unavailable(store.commit(batch).await.expect_err("the server does not answer"));
     let mut batch = Batch::default();
     batch.expect_unchanged(Range::prefix("quiet"), since).set("never", "1");
-    unavailable(store.commit(batch).await.expect_err("nobody answers"));
+    unavailable(store.commit(batch).await.expect_err("the server does not answer"));
     cluster.restart();
     while store.snapshot().await.is_err() {}
     assert_eq!(get(&store, "never").await, None);
 }
 
-/// Tasks that count up, each from what it wrote last, and keep every answer.
+/// Tasks that each count up from their last write, and record every answer.
 struct Writers {
     store: Arc<FdbStore>,
     tasks: Vec<tokio::task::JoinHandle<u64>>,
@@ -178,7 +183,8 @@ impl Writers {
         self.answered.clone().wait_for(|answered| *answered >= count).await.unwrap();
     }
 
-    /// Every commit that was answered is there whole, once, and nothing besides.
+    /// Asserts that every answered commit is stored completely and exactly once, and that
+    /// nothing else is stored.
     async fn compare(self) {
         self.stop.send_replace(true);
         let turns: Vec<u64> = join_all(self.tasks).await.into_iter().map(|turns| turns.unwrap()).collect();
@@ -207,8 +213,9 @@ impl Writers {
     }
 }
 
-/// The turns that were answered. An error means that nothing was written, so the turn is taken again; if it were not
-/// true, the cursor would not be what is expected.
+/// Writes turns until stopped, and returns the number of turns answered. An error means that
+/// nothing was written, so the turn is repeated. If that were untrue, the cursor would not have
+/// its expected value.
 async fn write(
     writer: usize,
     store: &FdbStore,
@@ -224,7 +231,7 @@ async fn write(
                 count.send_modify(|count| *count += 1);
             }
             Ok(Commit::Conflict) => {
-                panic!("writer {writer} has not written what it was answered up to {done}")
+                panic!("writer {writer} finds a cursor other than {done}, its last answered turn")
             }
             Err(Error::Unavailable { .. }) => {}
             Err(error) => panic!("{error}"),

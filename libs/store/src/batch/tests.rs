@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn prefixes_end_behind_their_last_key() {
+fn prefix_ranges_end_after_their_last_key() {
     let check = |prefix: &[u8], end: &[u8]| {
         let range = Range::prefix(prefix.to_vec());
         assert_eq!((range.start.as_ref(), range.end.as_ref()), (prefix, end));
@@ -14,7 +14,7 @@ fn prefixes_end_behind_their_last_key() {
 }
 
 #[test]
-fn ranges_overlap_where_both_hold_a_key() {
+fn ranges_overlap_if_they_share_a_key() {
     let check = |left: (&'static str, &'static str), right: (&'static str, &'static str), expected: bool| {
         let (left, right) = (Range::new(left.0, left.1), Range::new(right.0, right.1));
         assert_eq!(left.overlaps(&right), expected, "{left:?} {right:?}");
@@ -29,14 +29,14 @@ fn ranges_overlap_where_both_hold_a_key() {
 }
 
 #[test]
-fn the_rest_of_a_range_goes_on_behind_a_key() {
+fn remaining_ranges_start_after_or_end_before_a_key() {
     let range = Range::prefix("a/");
     assert_eq!(range.after(&"a/1".into()), Range::new("a/1\0", "a0"));
     assert_eq!(range.before(&"a/1".into()), Range::new("a/", "a/1"));
 }
 
 #[test]
-fn bytes_count_what_is_sent() {
+fn batch_bytes_count_every_check_and_mutation() {
     let mut batch = Batch::default();
     batch.set("k", "value").clear("k").clear_range(Range::new("a", "bc")).add("k", 1);
     batch

@@ -1,4 +1,4 @@
-//! Stores on a FoundationDB server of the tests' own.
+//! Stores on a FoundationDB server dedicated to the tests.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,24 +8,24 @@ use matyan_servers::foundationdb::{Cluster, Engine};
 use crate::Prefix;
 use crate::fdb::{FdbStore, Network, Retries, Settings};
 
-/// Settings of a store that shares nothing with any other.
+/// Settings of a store that is isolated from all others.
 pub fn settings(cluster: &Cluster) -> Settings {
     static STORES: AtomicU64 = AtomicU64::new(0);
-    // As long as it may be, so that limits hold for every prefix.
+    // The longest possible prefix, so that limits are tested for every prefix.
     let prefix = Prefix::new(&format!("test{:028}", STORES.fetch_add(1, Ordering::Relaxed)));
     Settings {
         cluster_file: cluster.file(),
-        prefix: prefix.expect("it is plain, and has 32 bytes"),
+        prefix: prefix.expect("the prefix has 32 valid bytes"),
         retries: Retries::default(),
     }
 }
 
-/// A store that shares nothing with any other.
+/// Opens a store that is isolated from all others.
 pub async fn open_on(cluster: &Cluster, network: &Network) -> FdbStore {
     FdbStore::open(network, settings(cluster)).await.expect("the store opens")
 }
 
-/// The server and the network of a test program that has no end of its own at which to stop them.
+/// The server and the network, for a test program that has no place at its end to stop them.
 struct Running {
     cluster: Cluster,
     network: Network,
@@ -33,7 +33,8 @@ struct Running {
 
 static RUNNING: Mutex<Option<Arc<Running>>> = Mutex::new(None);
 
-/// A store that shares nothing with any other, on a server that all tests of the program share.
+/// Opens a store that is isolated from all others, on a server shared by all tests of the
+/// program.
 pub async fn open() -> FdbStore {
     let running = running();
     let store = open_on(&running.cluster, &running.network).await;
@@ -46,29 +47,31 @@ fn running() -> Arc<Running> {
     let start = || {
         Arc::new(Running {
             cluster: Cluster::start(Engine::Memory),
-            network: Network::start().expect("it starts once"),
+            network: Network::start().expect("the network is started once"),
         })
     };
     running.get_or_insert_with(start).clone()
 }
 
-/// What is registered last is done first: so each store that is opened registers it anew, behind what the client has made in the
-/// meantime and would lose before.
+/// Registers `stop` to run at exit. Exit handlers run in reverse order of registration, so each
+/// opened store registers again: `stop` must run before the client's own handlers, which the
+/// client may have registered in the meantime.
 fn stop_at_exit() {
-    #[expect(unsafe_code, reason = "the C library's own function, given one that does not unwind")]
+    #[expect(unsafe_code, reason = "a C library function, called with a handler that does not unwind")]
     let refused = unsafe { atexit(stop) };
-    assert_eq!(refused, 0, "nothing could be done at the end");
+    assert_eq!(refused, 0, "failed to register the exit handler");
 }
 
-#[expect(unsafe_code, reason = "of the C library that every program has")]
+#[expect(unsafe_code, reason = "declares a function of the C standard library")]
 unsafe extern "C" {
     fn atexit(at_exit: extern "C" fn()) -> std::ffi::c_int;
 }
 
-/// The client must not run any more when the program is taken down around it. It is stopped by a thread of its own: what the
-/// client keeps for the one that ends is gone by now.
+/// Stops the client, which must not run while the process is torn down. It is stopped on a new
+/// thread, because the exiting thread's thread-local storage, which the client needs, is
+/// already destroyed.
 extern "C" fn stop() {
     let taken = || drop(RUNNING.lock().unwrap_or_else(PoisonError::into_inner).take());
-    // One that fails has said so.
+    // A thread that panicked has already printed why.
     let _ = std::thread::spawn(taken).join();
 }

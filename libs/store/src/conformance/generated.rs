@@ -1,4 +1,5 @@
-//! Random sequences of commits, snapshots and reads, compared with the model. The seed is printed when one fails.
+//! Random sequences of commits, snapshots, and reads, compared with the model. The seed of a
+//! failure is printed.
 
 use std::time::{Duration, Instant};
 
@@ -12,9 +13,9 @@ use crate::{Batch, Check, Commit, Durability, Key, Range, Scan, Snapshot, Value,
 
 const SEEDS: u64 = 20;
 const STEPS: usize = 200;
-/// Older views are let go of, so that none ends under a read on a slow machine.
+/// Older snapshots are dropped, so that none expires during a read on a slow machine.
 const FRESH: Duration = Duration::from_secs(2);
-/// Few keys, so that everything meets everything.
+/// Few keys, so that operations often collide.
 const KEYS: usize = 12;
 
 pub(super) async fn generated_sequences_match_the_model(instance: &mut dyn Instance) {
@@ -40,7 +41,8 @@ pub(super) async fn generated_sequences_match_the_model(instance: &mut dyn Insta
 struct Sequence {
     random: StdRng,
     model: Model,
-    /// Of commits and snapshots of this opening, for checks that look back.
+    /// Versions of commits and snapshots since the last reopening, for checks against past
+    /// versions.
     versions: Vec<Version>,
 }
 
@@ -75,11 +77,11 @@ impl Sequence {
         let expected = self.model.checks_hold(&batch);
         match store.commit(batch.clone()).await.unwrap() {
             Commit::Done { version, stamp } => {
-                assert!(expected, "applied against its checks: {batch:?}");
+                assert!(expected, "applied although a check fails: {batch:?}");
                 self.model.apply(&batch, version, stamp);
                 self.versions.push(version);
             }
-            Commit::Conflict => assert!(!expected, "refused though its checks hold: {batch:?}"),
+            Commit::Conflict => assert!(!expected, "refused although all checks hold: {batch:?}"),
         }
     }
 
@@ -104,7 +106,7 @@ impl Sequence {
         batch
     }
 
-    /// Most hold.
+    /// A check, most of which hold.
     fn check(&mut self) -> Check {
         let recent = self.versions.len().saturating_sub(3);
         let since = self.versions[recent..].choose(&mut self.random).copied();
@@ -125,7 +127,7 @@ impl Sequence {
         vec![self.random.random(); length].into()
     }
 
-    /// Sometimes empty or upside down.
+    /// A range, sometimes empty or inverted.
     fn range(&mut self) -> Range {
         if self.random.random_bool(0.2) {
             Range::prefix(self.key())

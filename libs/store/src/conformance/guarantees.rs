@@ -1,4 +1,4 @@
-//! The numbered guarantees of the trait, each under its name, and what follows from them.
+//! The numbered guarantees of the trait, each under its name, and consequences of them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +34,8 @@ pub(super) async fn atomic(instance: &mut dyn Instance) {
     assert_eq!(get(store.as_ref(), "left").await.as_deref(), Some(&(ROUNDS - 1).to_be_bytes()[..]));
 }
 
-/// 2: of many batches that expect the same state, one is applied, also when they come at once.
+/// 2: of many batches that expect the same state, exactly one is applied, even if they are
+/// concurrent.
 pub(super) async fn serializable(instance: &mut dyn Instance) {
     let store = instance.store();
     for round in 0..10_u8 {
@@ -59,7 +60,7 @@ pub(super) async fn serializable(instance: &mut dyn Instance) {
     }
 }
 
-/// 3: mutations of a batch apply in their order.
+/// 3: mutations of a batch apply in order.
 pub(super) async fn own_order(instance: &mut dyn Instance) {
     let store = instance.store();
     let number = |number: i64| Value::copy_from_slice(&number.to_le_bytes());
@@ -83,7 +84,8 @@ pub(super) async fn own_order(instance: &mut dyn Instance) {
     assert_eq!(rows(store.as_ref(), "o/").await, expected.map(|(key, value)| (Key::from(key), value)));
 }
 
-/// 4: every read of a snapshot sees the same version, and a new one sees every commit answered before.
+/// 4: every read of a snapshot sees the same version, and a new snapshot sees every commit
+/// answered before it was taken.
 pub(super) async fn snapshot(instance: &mut dyn Instance) {
     let store = instance.store();
     let first = done(store.as_ref(), batch(|b| b.set("s/a", "1").set("s/b", "1"))).await;
@@ -108,7 +110,7 @@ pub(super) async fn snapshot(instance: &mut dyn Instance) {
     assert_eq!(count.as_deref(), Some(&40_i64.to_le_bytes()[..]));
 }
 
-/// 5: what was answered is there after closing and opening, synced by itself or by `sync`.
+/// 5: answered commits survive reopening if they were synced, individually or by `sync`.
 pub(super) async fn durable(instance: &mut dyn Instance) {
     let store = instance.store();
     done(store.as_ref(), batch(|b| b.set("d/synced", "1"))).await;
@@ -123,7 +125,7 @@ pub(super) async fn durable(instance: &mut dyn Instance) {
     assert_eq!(get(store.as_ref(), "d/buffered").await, Some("2".into()));
 }
 
-/// 7: a snapshot ends after five seconds, whatever is read from it.
+/// 7: a snapshot ends after five seconds, for every kind of read.
 pub(super) async fn ends(instance: &mut dyn Instance) {
     let store = instance.store();
     done(store.as_ref(), batch(|b| b.set("e", "1"))).await;
@@ -137,7 +139,7 @@ pub(super) async fn ends(instance: &mut dyn Instance) {
     assert_eq!(get(store.as_ref(), "e").await, Some("1".into()));
 }
 
-/// 8: clearing what is absent succeeds.
+/// 8: clearing an absent key succeeds.
 pub(super) async fn absent(instance: &mut dyn Instance) {
     let store = instance.store();
     let upside_down = Range::new("z", "a");
@@ -147,7 +149,7 @@ pub(super) async fn absent(instance: &mut dyn Instance) {
     assert_eq!(rows(store.as_ref(), "").await, []);
 }
 
-/// 9: an error means that the batch was not applied, any other answer what it says.
+/// 9: an error means that the batch was not applied, and any other answer is true as well.
 pub(super) async fn settled(instance: &mut dyn Instance) {
     let faulty = Arc::new(FaultStore::new(instance.store(), Faults::errors(7, 0.3)));
     let commits = (0..200_u16).map(|writer| {
@@ -160,7 +162,7 @@ pub(super) async fn settled(instance: &mut dyn Instance) {
     let outcomes = join_all(commits).await;
     let applied: Vec<Key> =
         outcomes.iter().filter(|(_, outcome)| outcome.is_ok()).map(|(key, _)| key.clone()).collect();
-    assert!(applied.len() > 50 && applied.len() < 200, "both happen: {}", applied.len());
+    assert!(applied.len() > 50 && applied.len() < 200, "expected successes and failures: {}", applied.len());
     let store = instance.store();
     let stored: Vec<Key> = rows(store.as_ref(), "settled/").await.into_iter().map(|(key, _)| key).collect();
     assert_eq!(stored, applied);
@@ -216,7 +218,8 @@ pub(super) async fn numbers_wrap_and_widen(instance: &mut dyn Instance) {
     assert_eq!(number(get(store.as_ref(), "max").await), i64::MIN);
 }
 
-/// Clearing 30,000 keys is one commit like any other: no reader sees a part of it, and what the batch sets stays.
+/// Clearing 30,000 keys is an ordinary commit: no reader sees part of it, and keys that the
+/// batch sets remain.
 pub(super) async fn clear_range_is_atomic_when_large(instance: &mut dyn Instance) {
     const KEYS: usize = 30_000;
     let store = instance.store();

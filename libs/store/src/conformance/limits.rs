@@ -1,4 +1,5 @@
-//! Guarantee 6, *limits*: what is over them is refused whole, before anything is applied; what reaches them is taken.
+//! Guarantee 6, *limits*: anything over a limit is refused entirely, before anything is
+//! applied; anything exactly at a limit is accepted.
 
 use super::{Instance, Write, batch, done, get};
 use crate::{Batch, Error, Key, Limits, Range, Scan, Stamp, Value, Version};
@@ -18,7 +19,7 @@ fn long_range() -> Range {
     Range::new("a", key(LONG + 1))
 }
 
-/// Just over the limit of a batch, though none of its values is.
+/// Just over the limit of a batch, although none of its values is too large.
 fn fill(batch: &mut Batch) -> &mut Batch {
     (0..101_u8).fold(batch, |batch, n| batch.set(vec![1, n], value(99_999)))
 }
@@ -70,7 +71,8 @@ pub(super) async fn limits_reached_are_accepted(instance: &mut dyn Instance) {
     assert_eq!(super::rows(store.as_ref(), "").await, []);
 }
 
-/// Where little is written or checked with much around it.
+/// The batch limit also covers many small mutations or checks, where FoundationDB's overhead
+/// dominates.
 pub(super) async fn limits_hold_for_small_mutations(instance: &mut dyn Instance) {
     let store = instance.store();
     let kinds: [fn(&mut Batch, Key, Version) -> &mut Batch; 7] = [

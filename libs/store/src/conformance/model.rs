@@ -1,6 +1,7 @@
-//! The store in a hundred lines: a map, and for every version which keys and ranges it touched.
+//! A reference store in a hundred lines: a map, and for every version the keys and ranges it
+//! touched.
 //!
-//! It is what the backends are compared with, so it is slow and plain.
+//! Backends are compared with it, so it is simple rather than fast.
 
 use std::collections::BTreeMap;
 
@@ -58,7 +59,7 @@ impl Model {
         Range::new(key.clone(), Range::prefix("").after(key).start)
     }
 
-    /// What a scan finds, in its order, cut after the row that reaches a limit.
+    /// The page that a scan must return, which ends at the row that reaches a limit.
     pub(super) fn page(&self, range: &Range, scan: Scan) -> Page {
         let mut rows: Vec<(Key, Value)> = self
             .rows

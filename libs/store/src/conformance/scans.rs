@@ -1,4 +1,4 @@
-//! Scans: pages in both directions, whatever ends them, put together give the range.
+//! Scans: the pages of a range add up to the range, in both directions and for every limit.
 
 use super::{Instance, batch, done};
 use crate::{Key, Page, Range, Scan, Snapshot, Store, Value};
@@ -19,7 +19,7 @@ async fn fill(store: &dyn Store) -> Vec<(Key, Value)> {
     rows
 }
 
-/// All pages of a range, as a caller that goes on from the last key reads them.
+/// All pages of a range, read by continuing from the last key.
 async fn pages(snapshot: &dyn Snapshot, range: &Range, scan: Scan) -> Vec<Page> {
     let mut rest = range.clone();
     let mut pages = Vec::new();

@@ -1,4 +1,4 @@
-//! Checks, and the transactions that are made of them.
+//! Checks, and transactions built from them.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub(super) async fn checks_compare_values(instance: &mut dyn Instance) {
     assert_eq!(get(store.as_ref(), "c").await, Some("2".into()));
 }
 
-/// A value that went away and came back passes a check of the value, but not one of the version.
+/// A value that changed and changed back passes a value check, but not a version check.
 pub(super) async fn unchanged_sees_what_values_cannot(instance: &mut dyn Instance) {
     let store = instance.store();
     let since = done(store.as_ref(), batch(|b| b.set("aba", "a"))).await;
@@ -69,7 +69,7 @@ pub(super) async fn unchanged_fails_when_too_old(instance: &mut dyn Instance) {
     done(store.as_ref(), batch(|b| b.expect_unchanged(range(), late).set("x", "1"))).await;
 }
 
-/// Tasks that read, add one and write back count every one of their turns.
+/// Tasks that each read, increment, and write back lose no increment.
 pub(super) async fn increments_are_not_lost(instance: &mut dyn Instance) {
     const TASKS: u64 = 16;
     const TURNS: u64 = 25;
@@ -102,7 +102,7 @@ fn number(value: &Value) -> u64 {
     std::str::from_utf8(value).unwrap().parse().unwrap()
 }
 
-/// Two doctors are on call, each may leave if the other stays: they never both leave.
+/// Two doctors are on call, and each may leave if the other stays: they never both leave.
 pub(super) async fn write_skew_is_refused(instance: &mut dyn Instance) {
     let store = instance.store();
     for round in 0..20 {
@@ -126,7 +126,8 @@ pub(super) async fn write_skew_is_refused(instance: &mut dyn Instance) {
     }
 }
 
-/// Each task adds a row if the range has fewer than ten, read in pages: it never has more.
+/// Each task adds a row if the range, read in pages, has fewer than ten rows: it never gets
+/// more than ten.
 pub(super) async fn phantoms_are_refused(instance: &mut dyn Instance) {
     let store = instance.store();
     let tasks = (0..30).map(|task| {
@@ -158,7 +159,8 @@ pub(super) async fn phantoms_are_refused(instance: &mut dyn Instance) {
     assert_eq!(super::rows(store.as_ref(), "seats/").await.len(), 10);
 }
 
-/// A transaction that always loses gives up, one whose decision fails ends at once, one without writes commits nothing.
+/// A transaction that always loses gives up, one whose decision fails ends immediately, and one
+/// without writes commits nothing.
 pub(super) async fn retries_end(instance: &mut dyn Instance) {
     let store = instance.store();
     let attempts = AtomicU32::new(0);
@@ -176,7 +178,7 @@ pub(super) async fn retries_end(instance: &mut dyn Instance) {
 
     let failed = transact(store.as_ref(), async |mut transaction: Transaction| {
         transaction.batch().set("failed", "1");
-        Err::<(Transaction, ()), _>(Error::unavailable("decided so"))
+        Err::<(Transaction, ()), _>(Error::unavailable("the decision fails"))
     })
     .await;
     assert!(matches!(failed, Err(Error::Unavailable { .. })));

@@ -1,4 +1,5 @@
-//! `changed`: it returns when the value differs from what the caller saw, and never sleeps through that.
+//! `changed` returns when the value differs from the one the caller saw, and never misses a
+//! change.
 
 use std::time::Duration;
 
@@ -8,16 +9,19 @@ use super::{Instance, batch, done, get};
 use crate::{Key, Range, Store, Value};
 use std::sync::Arc;
 
-/// A hang guard, not a limit: it ends a case that waits for what never comes.
+/// A hang guard, not a performance limit: it ends a case that would wait forever.
 const NEVER: Duration = Duration::from_secs(60);
 
 fn watch(store: &Arc<dyn Store>, key: &'static str, seen: Option<Value>) -> JoinHandle<()> {
     let store = store.clone();
     tokio::spawn(async move {
         let key = Key::from(key);
-        // It may return without a reason: a caller reads again and compares.
+        // `changed` may return spuriously, so callers read again and compare.
         while get(store.as_ref(), std::str::from_utf8(&key).unwrap()).await == seen {
-            tokio::time::timeout(NEVER, store.changed(&key, seen.as_ref())).await.expect("a change").unwrap();
+            tokio::time::timeout(NEVER, store.changed(&key, seen.as_ref()))
+                .await
+                .expect("the wait ends")
+                .unwrap();
         }
     })
 }
@@ -54,18 +58,18 @@ pub(super) async fn changed_sees_ranges_and_stamps(instance: &mut dyn Instance) 
     added.await.unwrap();
 }
 
-pub(super) async fn changed_returns_at_once_when_it_differs(instance: &mut dyn Instance) {
+pub(super) async fn changed_returns_immediately_if_the_value_differs(instance: &mut dyn Instance) {
     let store = instance.store();
     done(store.as_ref(), batch(|b| b.set("now", "2"))).await;
     for seen in [None, Some(Value::from("1"))] {
         tokio::time::timeout(NEVER, store.changed(&"now".into(), seen.as_ref()))
             .await
-            .expect("a change")
+            .expect("the wait ends")
             .unwrap();
     }
 }
 
-/// Dropped waits leave nothing behind, and writes to other keys do not end a wait for good.
+/// Dropped waits have no lasting effect, and writes to other keys do not end a wait for good.
 pub(super) async fn changed_waits_while_others_change(instance: &mut dyn Instance) {
     let store = instance.store();
     let waiting = watch(&store, "quiet", None);

@@ -1,8 +1,10 @@
-//! The thread that writes: takes what is queued, applies each batch by itself, syncs once, answers.
+//! The writer thread: takes the queued requests, applies each batch individually, syncs once,
+//! and answers.
 //!
-//! No delay is added to collect more: while one group syncs, the next one queues. What waits at the same time has no order,
-//! so the buffered commits of a group go first, and are seen and answered without waiting for the sync; the others are seen
-//! when they are durable. `recovery` says what an error of the engine does.
+//! There is no artificial delay to collect larger groups: while one group syncs, the next one
+//! queues. Concurrent requests have no defined order, so the buffered commits of a group go
+//! first and become visible and are answered without waiting for the sync; the others become
+//! visible once durable. See `recovery` for the handling of engine errors.
 
 mod recovery;
 mod request;
@@ -27,11 +29,12 @@ pub(super) use request::{Answer, Request};
 use request::{Group, Requests};
 use unsynced::Unsynced;
 
-/// A group ends at whichever comes first; measured to be where larger ones gain nothing.
+/// A group ends at whichever limit comes first. Measurements showed no gain from larger groups.
 const GROUP_REQUESTS: usize = 512;
 const GROUP_BYTES: usize = 4 << 20;
-/// Buffered commits are synced when there are this many bytes of them, so that a later sync never takes long, or when
-/// nothing has come for a while. The engine itself syncs nearly as often, whenever a memtable is full.
+/// Buffered commits are synced once they reach this size, so that a later sync never takes
+/// long, or after an idle period. The engine itself syncs nearly as often, whenever a memtable
+/// is full.
 const UNSYNCED_BYTES: usize = 4 << 20;
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -41,20 +44,21 @@ pub(super) struct Committer {
     lock: DirectoryLock,
     shared: Arc<Shared>,
     requests: Receiver<Request>,
-    /// Of the last batch that was applied, visible or not.
+    /// Version of the last batch applied, visible or not.
     version: Version,
-    /// Of the snapshot that was published last. Nothing up to here may be lost while the process lives.
+    /// Version of the snapshot published last. Nothing up to this version may be lost while
+    /// the process lives.
     visible: Version,
-    /// Up to here a sync has covered everything.
+    /// Last version covered by a sync.
     synced: Version,
     window: Window,
-    /// The commits behind `synced`.
+    /// The commits after `synced`.
     unsynced: Unsynced,
-    /// The kernel may have given up pages of the journal.
+    /// True if the kernel may have discarded dirty pages of the journal.
     sync_failed: bool,
 }
 
-/// Tells callers when the thread ends by a panic; any other end has told them before.
+/// Notifies callers if the thread panics; every other exit has already notified them.
 struct LastWords(Arc<Shared>);
 
 impl Drop for LastWords {
@@ -66,8 +70,8 @@ impl Drop for LastWords {
 }
 
 impl Committer {
-    /// Opens the store on a thread of its own, which ends when the store is closed or dropped. The thread holds `running` for
-    /// as long as it lives.
+    /// Opens the store on a new thread, which ends when the store is closed or dropped. The
+    /// thread holds `running` for as long as it lives.
     pub(super) async fn start(
         directory: PathBuf,
         settings: Settings,
@@ -86,12 +90,13 @@ impl Committer {
                         committer.run(engine);
                     }
                 }
-                // Whoever asked has gone away if this fails, and with him the store.
+                // This fails only if the opening was canceled, and then there is
+                // no one to answer.
                 Err(error) => drop(answer.send(Err(error))),
             }
         });
         spawned.map_err(|error| Error::Unavailable {
-            reason: "cannot start its thread".to_owned(),
+            reason: "failed to start the committer thread".to_owned(),
             source: Some(Arc::new(error)),
         })?;
         opened.await.unwrap_or_else(|_| Err(shared::stopped()))
@@ -140,7 +145,7 @@ impl Committer {
         }
     }
 
-    /// None when nobody can ask any more.
+    /// Returns None once all senders are gone.
     fn wait(&self) -> Option<Requests> {
         if self.unsynced.is_empty() {
             return self.requests.recv().ok().map(|first| self.gather(first));
@@ -166,8 +171,8 @@ impl Committer {
         requests
     }
 
-    /// Applies the requests and answers them. After an error, `requests` holds those that were not looked at, and `group`
-    /// those that wait to learn what became of them.
+    /// Applies the requests and answers them. After an error, `requests` holds the
+    /// unprocessed ones, and `group` holds those whose outcome is still unknown.
     fn serve(&mut self, engine: &Engine, requests: &mut Requests, group: &mut Group) -> Result<()> {
         while let Some((batch, answer)) = requests.buffered.pop_front() {
             self.commit(engine, batch, answer, group)?;
@@ -198,7 +203,7 @@ impl Committer {
         Ok(())
     }
 
-    /// Lets everything be seen that was applied.
+    /// Makes all applied commits visible.
     fn publish(&mut self, engine: &Engine) {
         if self.version == self.visible {
             return;
@@ -236,7 +241,7 @@ impl Committer {
         engine.write(effects, Mark { version, synced: self.synced })
     }
 
-    /// None if a check does not hold.
+    /// Returns None if a check does not hold.
     fn evaluate(&self, engine: &Engine, batch: Batch, version: Version) -> Result<Option<Effects>> {
         if !checks_hold(&batch, engine, &self.window)? {
             return Ok(None);
@@ -250,7 +255,7 @@ impl Committer {
         self.leave(closed, close);
     }
 
-    /// Ends without an engine: what it did not sync may be lost.
+    /// Ends without an engine; unsynced commits may be lost.
     fn abandon(self, error: Error, close: Option<Answer<()>>) {
         self.shared.withdraw(shared::closed());
         self.leave(Err(error), close);
@@ -263,13 +268,16 @@ impl Committer {
             (None, Ok(())) => {}
             (None, Err(error)) => {
                 let error = shared::chain(&error);
-                tracing::error!(error, "the store was dropped, its last buffered commits may be lost");
+                tracing::error!(
+                    error,
+                    "failed to close a dropped store; its last buffered commits may be lost"
+                );
             }
         }
     }
 }
 
-/// Versions that a crash took back are never given out again: each opening begins a range of its own.
+/// Versions lost in a crash are never reused: each opening starts a new range of versions.
 fn next_opening(version: Version) -> Version {
     Version(((version.0 >> 32) + 1) << 32)
 }

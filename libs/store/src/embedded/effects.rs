@@ -1,7 +1,9 @@
-//! What a batch comes to: its checks judged and its mutations folded into one write per key.
+//! The effects of a batch: its checks evaluated and its mutations merged into one write per
+//! key.
 //!
-//! The engine gives all writes of a batch one number, so the order within a batch must be settled here: each mutation is
-//! applied to the writes of those before it. Clearing a range costs a read and a tombstone per key that it holds; see `sweep`.
+//! The engine assigns one sequence number to all writes of a batch, so the order within a batch
+//! must be resolved here: each mutation is applied on top of the writes before it. Clearing a
+//! range costs a read and a tombstone for every key in it; see `sweep`.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +12,15 @@ use super::sweep::CHUNK_KEYS;
 use super::window::Window;
 use crate::{Batch, Check, Key, Mutation, Range, Result, Stamp, Value};
 
-/// The value that each key is left with; none if it is cleared.
+/// The final value of each key; `None` if it is cleared.
 pub(super) type Writes = BTreeMap<Key, Option<Value>>;
 
 #[derive(Debug, Default)]
 pub(super) struct Effects {
     pub(super) writes: Writes,
     pub(super) cleared: Vec<Range>,
-    /// Those of them with too many keys to list: all keys go except those in `writes`.
+    /// The cleared ranges with too many keys to list. All their keys are removed except
+    /// those in `writes`.
     pub(super) swept: Vec<Range>,
 }
 
@@ -43,7 +46,7 @@ impl Effects {
         Ok(effects)
     }
 
-    /// The memory that they take, roughly.
+    /// Approximate memory usage.
     pub(super) fn bytes(&self) -> usize {
         let value = |value: &Option<Value>| value.as_ref().map_or(0, Value::len);
         let write = |(key, written)| size_of::<(Key, Option<Value>)>() + Key::len(key) + value(written);
@@ -96,7 +99,7 @@ impl Effects {
     }
 }
 
-/// A little-endian number, zero-extended or cut to eight bytes as FoundationDB does.
+/// A little-endian number, zero-extended or truncated to eight bytes as in FoundationDB.
 fn number(value: &[u8]) -> i64 {
     let mut bytes = [0; 8];
     let length = value.len().min(8);

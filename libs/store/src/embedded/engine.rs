@@ -1,8 +1,10 @@
-//! fjall as this store uses it: its settings, its rows, and what its errors mean.
+//! fjall as configured for this store: its settings, its rows, and the meaning of its errors.
 //!
-//! On disk: `lock` and the directory `engine`. Callers' keys begin below 0xff and are stored as they are; the store's own
-//! rows begin with 0xff: `format` (u32), `version` (see `Mark`), which every commit writes, and `sweep` (see there). There
-//! is one keyspace: large values are separated from keys, so a second one for them would add memory and gain nothing.
+//! On disk: the file `lock` and the directory `engine`. Callers' keys begin below 0xff and are
+//! stored unchanged. The store's own rows begin with 0xff: `format` (u32), `version` (see
+//! `Mark`), which every commit writes, and `sweep` (see that module). There is only one
+//! keyspace: large values are already stored separately from keys, so a second keyspace for
+//! them would cost memory and gain nothing.
 
 use std::fs::File;
 use std::path::Path;
@@ -23,37 +25,41 @@ use super::sweep::{SWEEP_KEY, Sweep};
 use super::{Settings, journal};
 use crate::{Error, Key, Limits, Range, Result, Value, Version};
 
-/// The layout described above. A newer one is refused.
+/// Version of the layout described above. A store with a newer one is refused.
 const FORMAT: u32 = 1;
 const FORMAT_KEY: &[u8] = b"\xffformat";
 pub(super) const VERSION_KEY: &[u8] = b"\xffversion";
 
-/// These two are fixed when a store is made. Blocks of 16 KiB are for documents that are read one behind the other.
+/// Block and table size are fixed when a store is created. Blocks of 16 KiB suit documents that
+/// are read sequentially.
 const BLOCK_BYTES: u32 = 16 << 10;
-/// Every memtable spans all keys, so each four of them rewrite the first level, which is four tables large. Tables of 64 MB
-/// cost 6.7 s of processor time for 1 GB of large values over 300 MB of small rows, these 3.8 s.
+/// Every memtable spans all keys, so every four memtables rewrite the first level, which holds
+/// four tables. For 1 GB of large values over 300 MB of small rows, tables of 64 MB cost 6.7 s
+/// of CPU time, and tables of 8 MB 3.8 s.
 const TABLE_BYTES: u64 = 8 << 20;
-/// Keeps opening after a crash at 30 ms.
+/// Keeps opening after a crash within 30 ms.
 const JOURNAL_BYTES: u64 = 64 << 20;
 /// One flushes while the other compacts.
 const WORKERS: usize = 2;
 
-/// The engine would let its workers seal a full memtable when they have time, and meanwhile take more. So the committer
-/// seals them, and waits while this many are not flushed. (The engine halts writers at four, in a loop without an end when
-/// its workers have died.)
+/// The engine leaves it to its workers to seal a full memtable when they have time, and accepts
+/// more writes meanwhile. So the committer seals memtables itself, and waits while this many
+/// are unflushed. (At four, the engine blocks writers in a loop that never ends if its workers
+/// have died.)
 const MEMTABLE_BYTES: u64 = 8 << 20;
 const SEALED_MEMTABLES: usize = 2;
-/// What an entry of a memtable takes besides its key and value, which the engine does not count.
+/// Memory overhead of a memtable entry in addition to its key and value, which the engine does
+/// not count.
 const ENTRY_BYTES: u64 = 100;
-/// The engine halts writers in such a loop at 30 runs, too.
+/// The engine also blocks writers in such a loop at 30 tables in the first level.
 const FIRST_LEVEL_TABLES: usize = 24;
 const STALL_PAUSE: Duration = Duration::from_millis(1);
 
-/// What each commit writes about itself, two u64 in big-endian.
+/// Metadata that each commit writes: two u64 in big-endian.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Mark {
     pub(super) version: Version,
-    /// Up to here a sync had covered all commits before this one was written.
+    /// A sync had covered all commits up to this version before this commit was written.
     pub(super) synced: Version,
 }
 
@@ -85,18 +91,20 @@ impl Engine {
             return create(&path, &making, settings);
         }
         if exists(&making)? {
-            // Whatever says so, an engine with a commit in it was finished once.
+            // Regardless of the marker, an engine that holds a commit was finished
+            // once.
             let found = Self::open_existing(directory, settings).ok();
             let Some(engine) = found.filter(|engine| matches!(engine.version(), Ok(Version(1..)))) else {
                 return create(&path, &making, settings);
             };
-            tracing::warn!("the store was marked as unfinished and holds commits: the mark is removed");
+            tracing::warn!("store was marked unfinished but holds commits; removing the marker");
             std::fs::remove_file(&making).and_then(|()| sync(directory)).map_err(io_failure)?;
             return Ok(engine);
         }
         let engine = Self::open_existing(directory, settings)?;
         if engine.version()? == Version::default() {
-            // The mark may be gone from memory alone. It must not come back when there are commits.
+            // The marker may have been removed in memory only. It must not reappear
+            // once there are commits.
             sync(directory).map_err(io_failure)?;
         }
         Ok(engine)
@@ -112,24 +120,25 @@ impl Engine {
         }
         let engine = opened.map_err(failure)?;
         engine.check_format()?;
-        // The journal's content came back into one memtable.
+        // The journal's content was loaded into a single memtable.
         engine.make_room()?;
         engine.finish_sweep()?;
         Ok(engine)
     }
 
-    /// Opens an engine that was closed after an error, and never makes one.
+    /// Opens an engine that was closed after an error. Never creates one.
     pub(super) fn reopen(directory: &Path, settings: &Settings) -> Result<Self> {
         injected(directory, "open")?;
         Self::open_existing(directory, settings)
     }
 
-    /// Takes commits after `version` out of the journal of a closed engine. Some may already lie elsewhere, and stay.
+    /// Removes commits after `version` from the journal of a closed engine. Commits already
+    /// stored elsewhere remain.
     pub(super) fn forget_after(directory: &Path, version: Version) -> Result<()> {
         journal::cut_after(&directory.join("engine"), version).map_err(io_failure)
     }
 
-    /// Before an engine is opened whose journal may have lost pages to a failed sync.
+    /// Rewrites the journal of a closed engine, which may have lost pages in a failed sync.
     pub(super) fn renew_journal(directory: &Path) -> Result<()> {
         injected(directory, "renew")?;
         journal::renew(&directory.join("engine")).map_err(io_failure)
@@ -162,17 +171,17 @@ impl Engine {
             Some(Ok(bytes)) => {
                 let format = u32::from_be_bytes(bytes);
                 Err(Error::corrupt(format!(
-                    "it is in format {format}, this program knows {FORMAT}: use a newer one"
+                    "it has format {format}, but this program supports only {FORMAT}: use a newer program"
                 )))
             }
-            _ => Err(Error::corrupt("it has no format number")),
+            _ => Err(Error::corrupt("its format number is missing or malformed")),
         }
     }
 
     /// The version of the last commit that the engine holds.
     pub(super) fn version(&self) -> Result<Version> {
         let Some(row) = self.get_latest(VERSION_KEY)? else { return Ok(Version::default()) };
-        let mark = Mark::decode(&row).ok_or_else(|| Error::corrupt("its version has a wrong size"))?;
+        let mark = Mark::decode(&row).ok_or_else(|| Error::corrupt("its version row has the wrong size"))?;
         Ok(mark.version)
     }
 
@@ -185,8 +194,8 @@ impl Engine {
         Ok(snapshot.get(&self.rows, key).map_err(failure)?.map(value))
     }
 
-    /// Goes on with a page. No iterator outlives the call: one may delete files when it is dropped, and the engine that
-    /// made it may be closed by then.
+    /// Continues filling a page. No iterator outlives the call: dropping one may delete
+    /// files, and by then the engine that created it may be closed.
     pub(super) fn fill(
         &self,
         snapshot: &fjall::Snapshot,
@@ -198,7 +207,7 @@ impl Engine {
         page.read(rows, budget).map_err(failure)
     }
 
-    /// What the committer, being the only writer, reads without a snapshot.
+    /// Reads the latest value without a snapshot, for the committer as the only writer.
     pub(super) fn get_latest(&self, key: &[u8]) -> Result<Option<Value>> {
         Ok(self.rows.get(key).map_err(failure)?.map(value))
     }
@@ -208,8 +217,9 @@ impl Engine {
         rows.map(|row| row.key().map(|key| Bytes::copy_from_slice(&key)).map_err(failure))
     }
 
-    /// Writes all or nothing into the buffer of the journal. What is too large for one write is finished by the next
-    /// opening if this call does not, and must not be seen before.
+    /// Writes all or nothing to the journal's buffer. A commit too large for one write is
+    /// finished by the next opening if this call is interrupted, and must not be visible
+    /// before.
     pub(super) fn write(&self, effects: &Effects, mark: Mark) -> Result<()> {
         let mut batch = self.batch(effects.writes.len() + 2);
         for (key, value) in &effects.writes {
@@ -256,7 +266,7 @@ impl Engine {
         while is_full && self.rows.sealed_memtable_count() >= SEALED_MEMTABLES
             || self.rows.l0_table_count() >= FIRST_LEVEL_TABLES
         {
-            // Fails when a worker has, which would never make room.
+            // Fails if a worker has failed, in which case there would never be room.
             self.flush()?;
             std::thread::park_timeout(STALL_PAUSE);
         }
@@ -266,8 +276,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Syncs, and leaves nothing to do to the next opening, which would read the whole journal however little of it was
-    /// needed: what it holds is put into tables, and the journal emptied. Nobody else may hold the engine.
+    /// Syncs, and leaves no work for the next opening, which would read the whole journal
+    /// however little of it is needed: its content is moved to tables and the journal
+    /// emptied. The caller must hold the only reference to the engine.
     pub(super) fn close(self, directory: &Path) -> Result<()> {
         self.sync()?;
         self.rows.rotate_memtable().map_err(failure)?;
@@ -283,23 +294,24 @@ impl Engine {
         Ok(())
     }
 
-    /// Hands what was written to the operating system: from here it outlives the process.
+    /// Hands writes to the operating system, so that they survive the process.
     pub(super) fn flush(&self) -> Result<()> {
         self.database.persist(PersistMode::Buffer).map_err(failure)
     }
 
-    /// Makes what was written outlive the machine.
+    /// Makes writes survive a power failure.
     pub(super) fn sync(&self) -> Result<()> {
         injected(self.rows.path(), "sync")?;
         self.database.persist(PersistMode::SyncData).map_err(failure)
     }
 }
 
-/// Tests let a step of the engine fail by making a file `fail-{step}` in the directory of the store.
+/// Tests make a step of the engine fail by creating a file `fail-{step}` in the store's
+/// directory.
 #[cfg(test)]
 fn injected(path: &Path, step: &str) -> Result<()> {
     let fails = path.ancestors().any(|directory| directory.join(format!("fail-{step}")).exists());
-    if fails { Err(io_failure(std::io::Error::other("an injected fault"))) } else { Ok(()) }
+    if fails { Err(io_failure(std::io::Error::other("injected fault"))) } else { Ok(()) }
 }
 
 #[cfg(not(test))]
@@ -307,11 +319,12 @@ fn injected(_: &Path, _: &str) -> Result<()> {
     Ok(())
 }
 
-/// Makes a new engine. A file says so from before the first step until after the last, and what it is found with is made
-/// again. (Renaming a finished one would cost a second opening, after which the engine no longer writes into space that
-/// its journal has reserved.)
+/// Creates a new engine. A marker file exists from before the first step until after the last;
+/// an engine found with it is created again. (Renaming a finished engine instead would cost a
+/// second opening, after which the engine no longer writes into the space reserved in its
+/// journal.)
 fn create(path: &Path, making: &Path, settings: &Settings) -> Result<Engine> {
-    let directory = path.parent().expect("it is in the store's directory");
+    let directory = path.parent().expect("the engine is in the store's directory");
     if path.exists() {
         std::fs::remove_dir_all(path).map_err(io_failure)?;
     }
@@ -323,12 +336,13 @@ fn create(path: &Path, making: &Path, settings: &Settings) -> Result<Engine> {
     Ok(engine)
 }
 
-/// Makes the names in a directory outlive the machine.
+/// Makes the directory's entries survive a power failure.
 fn sync(directory: &Path) -> std::io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// The part of a range that holds callers' keys; empty if it is upside down, which the engine would not forgive.
+/// The part of a range that holds callers' keys. Empty if the range is inverted, which
+/// the engine does not accept.
 fn bounds(range: &Range) -> std::ops::Range<Key> {
     let end = range.end.clone().min(Bytes::from_static(Limits::KEYS_END));
     range.start.clone().min(end.clone())..end
@@ -342,15 +356,16 @@ fn io_failure(error: std::io::Error) -> Error {
     failure(error.into())
 }
 
-/// Damage that a second try cannot heal needs a human; everything else may pass.
+/// Classifies an engine error: corruption that no retry can fix needs a human; everything else
+/// may be temporary.
 pub(super) fn failure(error: fjall::Error) -> Error {
     use fjall::{Error as Fjall, LsmError};
     let passes =
         matches!(error, Fjall::Io(_) | Fjall::Poisoned | Fjall::Locked | Fjall::Storage(LsmError::Io(_)));
     let source = Some(Arc::new(error) as crate::error::Source);
     if passes {
-        Error::Unavailable { reason: "the engine failed to read or write".to_owned(), source }
+        Error::Unavailable { reason: "the storage engine failed to read or write".to_owned(), source }
     } else {
-        Error::Corrupt { reason: "the engine cannot read its files".to_owned(), source }
+        Error::Corrupt { reason: "the storage engine cannot read its files".to_owned(), source }
     }
 }

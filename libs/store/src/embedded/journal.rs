@@ -1,19 +1,24 @@
-//! What fjall leaves to others to do with its journal, always with its newest file (`{number}.jnl`).
+//! Maintenance of fjall's journal that fjall does not do itself. It always concerns the newest
+//! file (`{number}.jnl`).
 //!
-//! *Long journal.* It is read at every opening, at about 1 µs a key, and fjall begins a new one only at 64 MB. So it is
-//! emptied when a store is closed and all that it holds lies in tables.
+//! *Long journal.* The journal is read at every opening, at about 1 µs per key, and fjall
+//! starts a new one only at 64 MB. So it is emptied when a store is closed and all its content
+//! is in tables.
 //!
-//! *Torn tail.* When the power fails, any pages behind the last sync may be missing, also in the middle. fjall stops at
-//! the first gap, which keeps what came before it, but it refuses to open when a gap lies within one value: then a whole
-//! batch has a wrong checksum. Such a batch and all behind it are cut off, as after any other gap, unless a later batch
-//! says that a sync had covered it: then it is damage, and stays refused. What is cut off is kept beside the engine.
+//! *Torn tail.* After a power failure, any pages after the last sync may be missing, including
+//! ones in the middle. fjall stops at the first gap, which preserves everything before it. But
+//! it refuses to open if the gap is within a value, since a complete batch then has a wrong
+//! checksum. Such a batch and all later ones are cut off, as with any other gap. The exception
+//! is a batch that a sync had covered, as recorded by a later batch: that is corruption, and
+//! opening still fails. The part cut off is kept in a file next to the engine.
 //!
-//! *Unseen commits.* After an error, commits that were written but never seen are cut off, to refuse their callers.
+//! *Unseen commits.* After an error, commits that were written but never visible are cut off,
+//! so that their callers can be refused.
 //!
-//! *Failed sync.* Afterwards the kernel may hold pages as clean that never reached the disk, and no later sync writes
-//! them. So the file is written anew from what can be read.
+//! *Failed sync.* After a failed sync, the kernel may consider pages clean that never reached
+//! the disk, and no later sync writes them. So the file is rewritten from its readable content.
 //!
-//! Format 3 of the journal, as far as it is needed here, integers in little-endian:
+//! The relevant parts of journal format 3, with integers in little-endian:
 //!
 //! ```text
 //! batch   start, items and clears, end
@@ -40,8 +45,8 @@ const CLEAR: u8 = 4;
 const TRAILER: &[u8] = b"FJL\x03";
 const COPY_BYTES: usize = 1 << 20;
 
-/// Cuts the newest journal of `engine` off before its first wrong batch and moves the rest to `aside`. False if there is
-/// nothing to cut, or if it must not be cut.
+/// Cuts off the newest journal of `engine` before its first invalid batch and moves the rest to
+/// `aside`. Returns false if there is nothing to cut, or if it must not be cut.
 pub(super) fn cut_torn_tail(engine: &Path, aside: &Path) -> io::Result<bool> {
     let path = newest(engine)?;
     let journal = fs::read(&path)?;
@@ -49,11 +54,12 @@ pub(super) fn cut_torn_tail(engine: &Path, aside: &Path) -> io::Result<bool> {
     let (_, torn) = journal.split_at(sound);
     fs::write(aside, trimmed(torn))?;
     truncate(&path, sound)?;
-    tracing::warn!(bytes = trimmed(torn).len(), kept = %aside.display(), "cut off a torn end of the journal");
+    tracing::warn!(bytes = trimmed(torn).len(), kept = %aside.display(), "cut off torn tail of the journal");
     Ok(true)
 }
 
-/// Empties the journal of `engine`, if there is one only: an older one is there because it is needed.
+/// Empties the journal of `engine` if it is the only one: an older one exists only because it
+/// is still needed.
 pub(super) fn empty(engine: &Path) -> io::Result<()> {
     match &journals(engine)?[..] {
         [(_, journal)] => truncate(journal, 0),
@@ -61,7 +67,7 @@ pub(super) fn empty(engine: &Path) -> io::Result<()> {
     }
 }
 
-/// Cuts the newest journal of `engine` off before the first commit after `version`.
+/// Cuts off the newest journal of `engine` before the first commit after `version`.
 pub(super) fn cut_after(engine: &Path, version: Version) -> io::Result<()> {
     let path = newest(engine)?;
     match length_until(&fs::read(&path)?, version) {
@@ -76,20 +82,22 @@ fn truncate(path: &Path, length: usize) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Replaces the newest journal of `engine` by a copy of what can be read from it, with pages of its own.
+/// Replaces the newest journal of `engine` with a copy of its readable content, in newly
+/// allocated pages.
 pub(super) fn renew(engine: &Path) -> io::Result<()> {
     let path = newest(engine)?;
     let copy = engine.join("journal.new");
     let renewed = copy_synced(&path, &copy).and_then(|()| fs::rename(&copy, &path));
     if renewed.is_err() {
-        // It is made again at the next attempt; until then it only takes space.
+        // The next attempt recreates it; until then it would only take up space.
         drop(fs::remove_file(&copy));
     }
     renewed?;
     File::open(engine)?.sync_all()
 }
 
-/// Not `io::copy`, which would let a file system share the very pages that are in doubt.
+/// Copies by reading and writing. `io::copy` might let the file system share the very pages
+/// that are in doubt.
 fn copy_synced(from: &Path, to: &Path) -> io::Result<()> {
     let (mut from, mut to) = (File::open(from)?, File::create(to)?);
     let mut buffer = vec![0; COPY_BYTES];
@@ -100,7 +108,8 @@ fn copy_synced(from: &Path, to: &Path) -> io::Result<()> {
             return to.sync_all();
         }
         if buffer[..bytes].iter().all(|byte| *byte == 0) {
-            // Perhaps the space that is reserved behind the last batch, which needs no copy.
+            // Probably the space reserved after the last batch, which need not be
+            // copied.
             reserved += bytes;
             continue;
         }
@@ -114,7 +123,7 @@ fn newest(engine: &Path) -> io::Result<PathBuf> {
     newest.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no journal"))
 }
 
-/// From the oldest to the newest.
+/// All journals of `engine`, oldest first.
 fn journals(engine: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut journals = Vec::new();
     for entry in fs::read_dir(engine)? {
@@ -129,13 +138,14 @@ fn journals(engine: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     Ok(journals)
 }
 
-/// Without the space that is reserved behind the last batch.
+/// The journal without the space reserved after its last batch.
 fn trimmed(journal: &[u8]) -> &[u8] {
     let used = journal.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     &journal[..used]
 }
 
-/// How much of the journal stands before its first wrong batch. None if no batch is wrong, or if it was synced.
+/// Length of the journal before its first invalid batch. None if no batch is invalid, or if the
+/// invalid one had been synced.
 fn sound_length(journal: &[u8]) -> Option<usize> {
     let mut sound = 0;
     let wrong = loop {
@@ -150,7 +160,8 @@ fn sound_length(journal: &[u8]) -> Option<usize> {
     while let Some(batch) = Batch::read(rest) {
         rest = &rest[batch.bytes..];
         let Some(mark) = batch.mark.filter(|_| batch.is_right) else { continue };
-        // Versions follow one another, so the wrong batch made the one before that of the next, or belongs to it.
+        // Versions are consecutive, so the invalid batch has the version before the next
+        // one, or belongs to it.
         let next = *next.get_or_insert(mark.version.0);
         if mark.synced.0 + 1 >= next {
             return None;
@@ -159,7 +170,8 @@ fn sound_length(journal: &[u8]) -> Option<usize> {
     Some(sound)
 }
 
-/// How much of the journal stands before the first commit after `version`, if there is one.
+/// Length of the journal before the first commit after `version`. None if no such commit
+/// exists.
 fn length_until(journal: &[u8], version: Version) -> Option<usize> {
     let mut length = 0;
     loop {
@@ -171,11 +183,11 @@ fn length_until(journal: &[u8], version: Version) -> Option<usize> {
     }
 }
 
-/// A batch that has a start and an end. Its content may be wrong.
+/// A batch that has a start and an end. Its content may be invalid.
 struct Batch {
     bytes: usize,
     is_right: bool,
-    /// What the store wrote about its commit.
+    /// The mark that the store wrote with the commit.
     mark: Option<Mark>,
 }
 
@@ -207,7 +219,7 @@ impl Batch {
     }
 }
 
-/// Skips an item; answers with the mark if it is one.
+/// Skips an item. Returns its mark if the item holds one.
 fn item(rest: &mut &[u8]) -> Option<Option<Mark>> {
     let _kind_and_compression = rest.try_get_u16_le().ok()?;
     let _keyspace = rest.try_get_u64_le().ok()?;

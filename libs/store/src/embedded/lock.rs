@@ -1,6 +1,7 @@
-//! One process per directory: a file that is locked for as long as the store is open.
+//! One process per directory: a file that stays locked while the store is open.
 //!
-//! It is not the engine's own lock, which is released whenever the engine is opened again after an error.
+//! The engine's own lock does not suffice, because it is released whenever the engine is
+//! reopened after an error.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
@@ -8,8 +9,9 @@ use std::path::Path;
 
 use crate::{Error, Result};
 
-/// Held by the committer; the operating system releases it with the process, however that ends.
-pub(super) struct DirectoryLock(#[expect(dead_code, reason = "holds the lock until it is dropped")] File);
+/// Held by the committer; the operating system releases it when the process ends, for any
+/// reason.
+pub(super) struct DirectoryLock(#[expect(dead_code, reason = "holds the lock until dropped")] File);
 
 impl DirectoryLock {
     pub(super) fn acquire(directory: &Path) -> Result<Self> {
@@ -33,7 +35,7 @@ impl DirectoryLock {
     }
 }
 
-/// A directory that was just made is lost with the power unless the one that it is in is synced.
+/// Syncs the parent of a new directory, without which a power failure could lose the directory.
 fn sync_parent(directory: &Path) -> std::io::Result<()> {
     let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
     File::open(parent.unwrap_or(Path::new(".")))?.sync_all()

@@ -1,15 +1,17 @@
 //! One page of a scan, read from the engine and packed for the caller.
 //!
-//! Small rows are copied one behind the other into shared segments: an allocation per segment instead of two per row,
-//! and no block of the cache is kept alive. A segment is small, so a row that is kept does not keep a megabyte.
+//! Small rows are copied back to back into shared segments: one allocation per segment instead
+//! of two per row, and no cached block is kept alive. Segments are small, so a retained row
+//! does not pin a megabyte.
 
 use bytes::{Bytes, BytesMut};
 
 use crate::{Key, Page, Range, Scan, Value};
 
-/// Values from this size on are not copied: the engine gives each its own memory.
+/// Values of at least this size are not copied: the engine gives each its own memory.
 pub(super) const SEPARATE_BYTES: usize = 4 << 10;
-/// Segments start small for the many scans that find a row or two, and then keep what a cached row pins small.
+/// The first segment is small for the many scans that return one or two rows; later segments
+/// stay small enough that a cached row pins little memory.
 const FIRST_SEGMENT: usize = 1 << 10;
 const SEGMENT: usize = 32 << 10;
 
@@ -20,7 +22,7 @@ pub(super) struct PageBuilder {
     segment: BytesMut,
 }
 
-/// How much of a page is read in one go.
+/// Limits on how much of a page is read in one call.
 #[derive(Clone, Copy)]
 pub(super) struct Budget {
     pub(super) rows: usize,
@@ -32,7 +34,8 @@ impl PageBuilder {
         Self { scan, rows: Vec::new(), bytes: 0, segment: BytesMut::with_capacity(FIRST_SEGMENT) }
     }
 
-    /// Reads until the page is complete (true) or the budget is used up (false).
+    /// Reads until the page is complete (returns true) or the budget is exhausted (returns
+    /// false).
     pub(super) fn read(&mut self, mut rows: fjall::Iter, budget: Budget) -> fjall::Result<bool> {
         while !self.is_full() {
             if self.rows.len() >= budget.rows || self.bytes >= budget.bytes {
@@ -46,7 +49,7 @@ impl PageBuilder {
         Ok(true)
     }
 
-    /// What is left to read of the range that the page is taken from.
+    /// The part of `range` that is still unread.
     pub(super) fn rest(&self, range: &Range) -> Range {
         match self.rows.last() {
             Some((last, _)) if self.scan.reverse => range.before(last),
@@ -59,7 +62,7 @@ impl PageBuilder {
         Page { more: self.is_full(), rows: self.rows }
     }
 
-    /// A page holds a row if there is one, however small its limits.
+    /// A page holds at least one row if the range has any, even with tiny limits.
     fn is_full(&self) -> bool {
         !self.rows.is_empty() && (self.rows.len() >= self.scan.rows || self.bytes >= self.scan.bytes)
     }

@@ -1,6 +1,8 @@
-//! What the committer and the readers share: the open engine, or why there is none, and the snapshot to read from.
+//! State shared by the committer and readers: the open engine (or why there is none) and the
+//! current snapshot.
 //!
-//! The committer replaces both; readers hold the engine for one call only, so that it can be closed and opened again.
+//! The committer replaces both. Readers hold the engine only for the duration of one call, so
+//! that it can be closed and reopened.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -19,11 +21,12 @@ pub(super) struct Shared {
 
 struct Opened {
     engine: Engine,
-    /// Snapshots of another opening read nothing: what they saw may be gone.
+    /// Number of this opening. Snapshots of another opening cannot be read: their data may
+    /// be lost.
     opening: u64,
 }
 
-/// The state after a group of commits. All snapshots that are taken before the next group share it.
+/// The state after a group of commits, shared by all snapshots taken before the next group.
 pub(super) struct Published {
     pub(super) snapshot: fjall::Snapshot,
     pub(super) version: Version,
@@ -41,7 +44,7 @@ impl Shared {
         }
     }
 
-    /// An error while the store does not take calls.
+    /// Returns an error if the store does not accept calls at the moment.
     pub(super) fn working(&self) -> Result<()> {
         self.engine.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|_| ()).map_err(Error::clone)
     }
@@ -51,7 +54,8 @@ impl Shared {
         Ok(EmbeddedSnapshot::new(self.clone(), self.published().clone(), (self.clock)()))
     }
 
-    /// Calls `read` with the engine that a snapshot belongs to; it stays open until `read` returns.
+    /// Calls `read` with the engine that a snapshot belongs to. The engine stays open until
+    /// `read` returns.
     pub(super) fn read<T>(
         &self,
         published: &Published,
@@ -65,20 +69,21 @@ impl Shared {
         }
     }
 
-    /// Lets new snapshots see everything that the engine holds by now.
+    /// Makes the current content of the engine visible to new snapshots.
     pub(super) fn publish(&self, engine: &Engine, version: Version) {
         let mut published = self.published();
         let opening = published.opening;
         *published = Arc::new(Published { snapshot: engine.snapshot(), version, opening });
     }
 
-    /// Waits for the reads that are under way, and lets go of the engine. Calls answer `reason` from now on.
+    /// Waits for reads in progress and releases the engine. From now on, calls return
+    /// `reason`.
     pub(super) fn withdraw(&self, reason: Error) {
         *self.engine.write().unwrap_or_else(PoisonError::into_inner) = Err(reason);
         self.watches.tell_all();
     }
 
-    /// Takes an engine that was opened again. Snapshots of the one before are too old.
+    /// Installs a reopened engine. Snapshots of the previous one are too old from now on.
     pub(super) fn restore(&self, engine: Engine, version: Version) {
         let opening = {
             let mut published = self.published();
@@ -99,16 +104,16 @@ pub(super) fn closed() -> Error {
 }
 
 pub(super) fn recovering(error: Error) -> Error {
-    let reason = "the engine failed and is being opened again".to_owned();
+    let reason = "the storage engine failed and is being reopened".to_owned();
     Error::Unavailable { reason, source: Some(Arc::new(error)) }
 }
 
-/// An error with all its causes, for the log.
+/// Formats an error with all its causes, for logging.
 pub(super) fn chain(error: &Error) -> String {
     let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 pub(super) fn stopped() -> Error {
-    Error::unavailable("it was closed, or its committer has failed: start the process again")
+    Error::unavailable("it was closed, or its committer has failed: restart the process")
 }

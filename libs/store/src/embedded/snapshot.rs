@@ -1,7 +1,7 @@
-//! Reads of one version.
+//! Reads at one version.
 //!
-//! Point reads answer at once. A scan begins on the caller's thread, where most end, and moves to a blocking thread when
-//! it turns out long.
+//! Point reads run inline. A scan begins on the caller's thread, where most scans also end, and
+//! moves to a blocking thread if it turns out to be long.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,10 +13,10 @@ use super::shared::{Published, Shared};
 use crate::batch::{validate_key, validate_range};
 use crate::{Error, Key, Limits, Page, Range, Result, Scan, Snapshot, Value, Version};
 
-/// A scan of this size takes about 50 µs from the cache; a change of thread costs about 20.
+/// A scan of this size takes about 50 µs from the cache; switching threads costs about 20 µs.
 const INLINE: Budget = Budget { rows: 64, bytes: 32 << 10 };
 const ALL: Budget = Budget { rows: usize::MAX, bytes: usize::MAX };
-/// Point reads of 3 µs each that may run on an async thread.
+/// Number of point reads, at 3 µs each, that may run on an async thread.
 const INLINE_KEYS: usize = 64;
 
 #[derive(Clone)]

@@ -1,9 +1,11 @@
 //! Clearing a range of any size as one commit.
 //!
-//! The engine cannot delete a range, and one write of all its keys would need memory for all of them. So a commit that
-//! clears many keys writes a `sweep` row with the ranges, and the keys in them that the commit itself leaves behind; the
-//! rest is removed in chunks before anybody sees the commit. An opening finishes what it finds begun. Removing a key
-//! costs about 3 µs, and other commits wait for it: better to clear in steps what need not go at once.
+//! The engine cannot delete a range, and a single write with all its keys would need memory for
+//! all of them. So a commit that clears many keys writes a `sweep` row with the ranges and with
+//! the keys in them that the commit itself sets. The remaining keys are removed in chunks
+//! before the commit becomes visible; an interrupted sweep is finished when the store is next
+//! opened. Removing a key costs about 3 µs, and other commits wait meanwhile, so large
+//! deletions are better split into several commits unless they must be atomic.
 
 use bytes::{Buf, Bytes};
 
@@ -13,14 +15,15 @@ use crate::{Error, Key, Range, Result};
 
 pub(super) const SWEEP_KEY: &[u8] = b"\xffsweep";
 
-/// Up to here keys are removed by the commit's own write; beyond, by sweeping in chunks of this size.
+/// Up to this many keys are removed by the commit's own write; more are swept in chunks of this
+/// size.
 pub(super) const CHUNK_KEYS: usize = 10_000;
 const CHUNK_BYTES: usize = 1 << 20;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Sweep {
     ranges: Vec<Range>,
-    /// In order.
+    /// Keys within the ranges that the sweep keeps, sorted.
     kept: Vec<Key>,
 }
 
@@ -31,7 +34,7 @@ impl Sweep {
         Self { ranges: effects.swept.clone(), kept }
     }
 
-    /// Hands all keys that go to `remove`, chunk by chunk.
+    /// Passes all keys to be removed to `remove`, chunk by chunk.
     pub(super) fn chunks(
         &self,
         engine: &Engine,
@@ -50,7 +53,8 @@ impl Sweep {
         Ok(())
     }
 
-    /// The number of ranges (u32), the ends of each and the kept keys, each behind its length (u32), in big-endian.
+    /// Encodes the number of ranges (u32), then the ends of each and the kept keys, each
+    /// preceded by its length (u32), in big-endian.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         put_length(&mut bytes, self.ranges.len());
@@ -63,7 +67,7 @@ impl Sweep {
     }
 
     pub(super) fn decode(mut row: Bytes) -> Result<Self> {
-        Self::read(&mut row).ok_or_else(|| Error::corrupt("its sweep row ends too early"))
+        Self::read(&mut row).ok_or_else(|| Error::corrupt("the sweep row is truncated"))
     }
 
     fn read(row: &mut Bytes) -> Option<Self> {

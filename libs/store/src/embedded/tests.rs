@@ -21,28 +21,29 @@ fn done(commit: Commit) -> crate::Version {
 }
 
 #[tokio::test]
-async fn a_committer_that_panics_is_heard_of() {
+async fn ended_returns_when_the_committer_panics() {
     let directory = tempfile::tempdir().unwrap();
     let is_broken = Arc::new(AtomicBool::new(false));
     let breaks = is_broken.clone();
     let clock: Clock = Arc::new(move || {
         let is_committer = std::thread::current().name() == Some("store-committer");
-        assert!(!(is_committer && breaks.load(Ordering::Relaxed)), "a clock that breaks");
+        assert!(!(is_committer && breaks.load(Ordering::Relaxed)), "broken clock");
         Instant::now()
     });
     let store = EmbeddedStore::open_with_clock(directory.path(), Settings::default(), clock).await.unwrap();
     let mut batch = Batch::default();
     batch.set("a", "1");
     done(store.commit(batch.clone()).await.unwrap());
-    assert!(store.ended().now_or_never().is_none(), "it lives");
+    assert!(store.ended().now_or_never().is_none(), "the committer is running");
     is_broken.store(true, Ordering::Relaxed);
     assert!(matches!(store.commit(batch).await, Err(Error::Unavailable { .. })));
     tokio::time::timeout(Duration::from_secs(60), store.ended()).await.unwrap();
 }
 
-/// A failed sync of the directory, or a backup, may bring the mark of an unfinished engine back.
+/// A failed sync of the directory, or a backup, may bring back the marker of an unfinished
+/// engine.
 #[tokio::test]
-async fn an_engine_with_commits_is_never_unfinished() {
+async fn an_engine_with_commits_is_never_recreated() {
     let directory = tempfile::tempdir().unwrap();
     let marker = directory.path().join("engine.new");
     let store = open(directory.path()).await;
@@ -58,7 +59,7 @@ async fn an_engine_with_commits_is_never_unfinished() {
         assert!(!marker.exists());
         store.close().await.unwrap();
     }
-    // One without any is made again, whatever is in it.
+    // An engine without commits is recreated, no matter what it contains.
     let unfinished = tempfile::tempdir().unwrap();
     std::fs::create_dir(unfinished.path().join("engine")).unwrap();
     std::fs::write(unfinished.path().join("engine/0.jnl"), "half").unwrap();
@@ -68,7 +69,7 @@ async fn an_engine_with_commits_is_never_unfinished() {
 }
 
 #[tokio::test]
-async fn reopens_with_what_was_committed() {
+async fn committed_data_survives_reopening() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path()).await;
     let mut batch = Batch::default();
@@ -83,7 +84,7 @@ async fn reopens_with_what_was_committed() {
     store.close().await.unwrap();
     assert!(matches!(store.commit(Batch::default()).await, Err(Error::Unavailable { .. })));
     let journal = std::fs::metadata(directory.path().join("engine/0.jnl")).unwrap();
-    assert_eq!(journal.len(), 0, "everything is in tables");
+    assert_eq!(journal.len(), 0, "all content is in tables");
 
     let store = open(directory.path()).await;
     let snapshot = store.snapshot().await.unwrap();

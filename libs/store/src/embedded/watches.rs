@@ -1,6 +1,6 @@
-//! Who waits for which key: the committer tells them what it wrote, so nobody polls.
+//! Watches on keys: the committer notifies waiters of its writes, so there is no polling.
 //!
-//! There is one entry per key that has waiters, shared by them, and it goes with the last of them.
+//! All waiters of a key share one entry, which is removed with the last of them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use crate::{Key, Range};
 #[derive(Default)]
 pub(super) struct Watches(Mutex<BTreeMap<Key, watch::Sender<()>>>);
 
-/// A wait for one key. It sees every write that is told after it was made.
+/// A wait for one key. It sees every write that is announced after its creation.
 pub(super) struct Watch {
     key: Key,
     told: watch::Receiver<()>,
@@ -49,7 +49,7 @@ impl Watches {
 
 impl Watch {
     pub(super) async fn wait(&mut self) {
-        self.told.changed().await.expect("the sender stays while it has receivers");
+        self.told.changed().await.expect("the sender outlives its receivers");
     }
 }
 

@@ -1,8 +1,9 @@
-//! What was written lately, by version: the memory behind `Check::Unchanged`.
+//! Recent writes by version: the data that `Check::Unchanged` is evaluated against.
 //!
-//! It is bounded by age and bytes. A check that reaches further back than the window cannot be proved and fails, which
-//! is what a transaction over a snapshot that old deserves anyway. Checks look only at the commits after their version,
-//! which are few; there is no index by key.
+//! The window is bounded by age and bytes. A check that reaches further back cannot be proved
+//! and fails, which is the right outcome for a transaction on such an old snapshot anyway. A
+//! check scans only the commits after its version. There are few of those, so no index by key
+//! is needed.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -10,12 +11,12 @@ use std::time::{Duration, Instant};
 use super::effects::Effects;
 use crate::{Limits, Range, Version};
 
-/// About 100,000 keys: more than is written in the life of a snapshot.
+/// Enough for about 100,000 keys: more than are written during the lifetime of a snapshot.
 const MAX_BYTES: usize = 4 << 20;
 const MAX_AGE: Duration = Limits::SNAPSHOT_AGE;
 
 pub(super) struct Window {
-    /// Everything written after this version is here.
+    /// The window covers every write after this version.
     floor: Version,
     commits: VecDeque<Touched>,
     bytes: usize,
@@ -24,7 +25,8 @@ pub(super) struct Window {
 struct Touched {
     version: Version,
     at: Instant,
-    /// Length (u16) and bytes of each key, in one allocation, so that no caller's buffer is kept alive.
+    /// The length (u16) and bytes of each key, in one allocation, so that no caller's
+    /// buffer is kept alive.
     keys: Box<[u8]>,
     ranges: Vec<Range>,
 }
@@ -47,7 +49,8 @@ impl Window {
         self.forget(at);
     }
 
-    /// False also when the window does not reach back to `since`.
+    /// True if no commit after `since` touched the range; false also if the window does not
+    /// reach back to `since`.
     pub(super) fn unchanged(&self, range: &Range, since: Version) -> bool {
         let first = self.commits.partition_point(|touched| touched.version <= since);
         since >= self.floor && self.commits.range(first..).all(|touched| !touched.touches(range))

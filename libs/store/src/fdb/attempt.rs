@@ -1,4 +1,4 @@
-//! One attempt to commit a batch, as one transaction at one read version.
+//! One attempt to commit a batch: a single transaction at one read version.
 
 use foundationdb::options::{ConflictRangeType, MutationType};
 use foundationdb::{FdbResult, Transaction};
@@ -11,17 +11,17 @@ use super::snapshot::READS;
 use super::token::{Token, Turn};
 use crate::{Batch, Check, Error, Key, Mutation, Range, Result, Stamp, Value};
 
-/// How an attempt ended. Only the first has written anything.
+/// Result of an attempt. Only `Applied` has written anything.
 pub(super) enum Outcome {
     Applied(Stamp),
-    /// A value was another than expected, at the version that was read.
+    /// At the read version, a value differed from the expected one.
     Differs,
-    /// Something has changed since that version.
+    /// A checked key or range has changed since the read version.
     Overtaken,
 }
 
 impl Shared {
-    /// Tries at a version, or at the newest.
+    /// Attempts the commit at the version `at`, or at the newest one if `None`.
     pub(super) async fn attempt(&self, batch: &Batch, at: Option<i64>, turn: &mut Turn) -> Result<Outcome> {
         let mut attempt = 1;
         loop {
@@ -29,7 +29,10 @@ impl Shared {
             match at {
                 Some(version) => {
                     if !reads(batch) {
-                        // The first call that waits would be the commit, which waits for a cluster that is away.
+                        // Without reads, the first waiting call would be
+                        // the commit, which waits forever for an
+                        // unreachable cluster. Reading a version first
+                        // fails in time.
                         self.read_version(&self.begin()?).await?;
                     }
                     transaction.set_read_version(version);
@@ -39,7 +42,7 @@ impl Shared {
             match self.values_are_expected(&transaction, batch).await {
                 Ok(true) => {}
                 Ok(false) => return Ok(Outcome::Differs),
-                // It is too long ago to decide by.
+                // The version is too old to evaluate the checks.
                 Err(Error::SnapshotTooOld) => return Ok(Outcome::Overtaken),
                 Err(error) => return Err(error),
             }
@@ -60,8 +63,9 @@ impl Shared {
         }
     }
 
-    /// Waits for the answer for as long as it takes: nobody may be told before it is known. An error, of whatever kind,
-    /// means that nothing was applied, and never will be.
+    /// Commits and waits for the answer as long as it takes, since callers must not get an
+    /// answer before the outcome is known. Any error means that nothing was applied, and
+    /// never will be.
     async fn finish(&self, transaction: Transaction, token: &Token) -> FdbResult<Stamp> {
         let stamp = transaction.get_versionstamp();
         let unknown = match transaction.commit().await {
@@ -108,7 +112,7 @@ impl Shared {
         Ok(())
     }
 
-    /// The transaction does not commit if the range has changed by then.
+    /// Makes the transaction fail to commit if the range has changed by then.
     pub(super) fn watch_over(&self, transaction: &Transaction, range: &Range) -> FdbResult<()> {
         match self.space.range(range) {
             Some((start, end)) => transaction.add_conflict_range(&start, &end, ConflictRangeType::Read),
@@ -136,12 +140,12 @@ impl Shared {
     }
 }
 
-/// Whether anything is read to check the batch.
+/// True if checking the batch requires reads.
 fn reads(batch: &Batch) -> bool {
     batch.checks.iter().any(|check| matches!(check, Check::Value { .. }))
 }
 
-/// Room for the stamp, and at the end where it is.
+/// A versionstamped key: room for the stamp, and at the end the stamp's position.
 fn stamped(prefix: &[u8], suffix: &[u8]) -> Vec<u8> {
     let at = u32::try_from(prefix.len()).expect("a key has at most 10,000 bytes");
     [prefix, &[0; Stamp::BYTES], suffix, &at.to_le_bytes()].concat()

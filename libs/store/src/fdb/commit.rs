@@ -1,10 +1,12 @@
-//! Checks that look back, by transactions that have one read version each.
+//! Checks against past versions, implemented with transactions that have a single read version
+//! each.
 //!
-//! A check of a value asks for what is there now; a check of a range, for what has happened since a version. FoundationDB
-//! answers the second alone, and for one version per transaction. Most batches were decided on one snapshot, so the first
-//! attempt is made as of that version, and if it succeeds, everything held. If it does not, that may be because a value
-//! went away and came back; then each range is proved unchanged up to now by a transaction that writes nothing, and the
-//! values are read at a version that all the proofs reach.
+//! A check of a value concerns the current state; a check of a range concerns all changes since
+//! a version. FoundationDB supports only the latter, and only for one version per transaction.
+//! Most batches were decided on one snapshot, so the first attempt is made at that version, and
+//! if it succeeds, all checks held. If it fails, a value may still have changed and changed
+//! back. So each range is then proved unchanged up to now by a transaction that writes nothing,
+//! and the values are read at a version that all the proofs cover.
 
 use std::collections::BTreeMap;
 
@@ -17,17 +19,19 @@ use super::token::Turn;
 use super::{FdbStore, Shared};
 use crate::{Batch, Check, Commit, Error, Range, Result, Stamp, Version};
 
-/// Each of them fails because somebody else has changed what is checked, and by then to what is expected.
+/// An attempt fails only if another writer changed a checked key since the proof, and the
+/// checks held again afterwards. So many failures in a row indicate extreme contention.
 const MAX_ATTEMPTS: u32 = 1_000;
 
-/// What a batch checks to be unchanged, by the version since which.
+/// The ranges that a batch checks to be unchanged, by their `since` version.
 type Ranges<'a> = BTreeMap<Version, Vec<&'a Range>>;
 
-/// What is known of the ranges of a batch.
+/// What is known about the ranges of a batch.
 enum Proof {
-    /// All are unchanged up to this version; without any, whatever is newest will do.
+    /// All are unchanged up to this version; `None` if there are no ranges, so any version
+    /// will do.
     UpTo(Option<i64>),
-    /// One has changed, or it is too long ago to tell.
+    /// One has changed, or its version is too old to prove otherwise.
     Changed,
 }
 
@@ -69,7 +73,8 @@ fn done(stamp: Stamp) -> Commit {
 }
 
 impl Shared {
-    /// The version of the snapshot that a batch was decided on, if there is one and the cluster has given it out.
+    /// The version of the snapshot that a batch was decided on, if there is exactly one and
+    /// the cluster has issued it.
     fn decided_at(&self, ranges: &Ranges<'_>) -> Option<i64> {
         let (since, _) = ranges.first_key_value().filter(|_| ranges.len() == 1)?;
         i64::try_from(since.0).ok().filter(|at| (1..=self.newest()).contains(at))
@@ -86,7 +91,8 @@ impl Shared {
         Ok(Proof::UpTo(reached))
     }
 
-    /// A version up to which none of the ranges has changed. It writes nothing, so an unknown outcome is tried again.
+    /// Returns a version up to which none of the ranges has changed. The transaction writes
+    /// nothing, so an unknown outcome is simply retried.
     async fn unchanged_up_to(
         &self,
         since: Version,
@@ -119,7 +125,8 @@ impl Shared {
         }
     }
 
-    /// The cluster must not be asked to read at a version that it has not reached.
+    /// Clamps `version` to versions that the cluster has reached; reading at a later one
+    /// would fail.
     async fn given_out(&self, version: Version) -> Result<i64> {
         let version = i64::try_from(version.0).unwrap_or(i64::MAX).max(1);
         if version > self.newest() {

@@ -1,4 +1,4 @@
-//! What the error codes of FoundationDB mean to us.
+//! The meaning of FoundationDB's error codes for this store.
 
 use std::sync::Arc;
 
@@ -10,24 +10,25 @@ const TRANSACTION_TOO_OLD: i32 = 1007;
 const FUTURE_VERSION: i32 = 1009;
 const NOT_COMMITTED: i32 = 1020;
 const PROCESS_BEHIND: i32 = 1037;
-/// From here on errors are of whoever called.
+/// Error codes caused by incorrect use of the API.
 const OF_CALLERS: std::ops::Range<i32> = 2_000..3_000;
 const KEY_OUTSIDE_LEGAL_RANGE: i32 = 2003;
 const TRANSACTION_TOO_LARGE: i32 = 2101;
 const KEY_TOO_LARGE: i32 = 2102;
 
-/// What is known of a commit that was not acknowledged.
+/// What is known about a commit that was not acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// Not applied, and never will be: something that it read or checked has changed, or is too long ago to tell.
+    /// Not applied, and never will be: data that it read or checked has changed, or its
+    /// read version is too old.
     Overtaken,
-    /// Not applied, and never will be; the same may succeed later.
+    /// Not applied, and never will be; the same commit may succeed later.
     Busy,
-    /// Not applied: it does not fit.
+    /// Not applied: the transaction is too large.
     TooLarge,
     /// Not applied, and no retry helps.
     Misused,
-    /// Perhaps applied, perhaps later: its token tells.
+    /// May have been applied, or may still be; its token shows which.
     Unknown,
 }
 
@@ -43,24 +44,24 @@ impl Refusal {
     }
 }
 
-/// What a call failed with: most likely the cluster is away.
+/// Converts the error of a call. Most errors mean that the cluster is unavailable.
 pub(super) fn failed(error: FdbError) -> Error {
-    let reason = format!("FoundationDB says {} ({})", error.message(), error.code());
+    let reason = format!("FoundationDB reports: {} ({})", error.message(), error.code());
     match error.code() {
         KEY_OUTSIDE_LEGAL_RANGE | KEY_TOO_LARGE => {
-            Error::BadKey { reason: "is one that FoundationDB does not take" }
+            Error::BadKey { reason: "is not accepted by FoundationDB" }
         }
         code if OF_CALLERS.contains(&code) => Error::Settings { reason },
         _ => Error::Unavailable { reason, source: Some(Arc::new(error)) },
     }
 }
 
-/// Why something cannot be read.
+/// Converts the error of a read.
 pub(super) fn reading(error: FdbError) -> Error {
     if error.code() == TRANSACTION_TOO_OLD { Error::SnapshotTooOld } else { failed(error) }
 }
 
-/// The server that was asked has not come so far yet.
+/// True if the contacted server has not reached the requested version yet.
 pub(super) fn is_behind(error: FdbError) -> bool {
     [FUTURE_VERSION, PROCESS_BEHIND].contains(&error.code())
 }
@@ -74,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_caller_did_wrong_is_no_absence() {
+    fn incorrect_use_is_not_reported_as_unavailability() {
         let check = |code, refusal, is_temporary| {
             let error = FdbError::from_code(code);
             assert_eq!((Refusal::of(error), failed(error).is_temporary()), (refusal, is_temporary), "{code}");

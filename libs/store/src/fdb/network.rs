@@ -1,4 +1,5 @@
-//! The thread on which FoundationDB's client does all its work: one per process, started once, stopped at the end.
+//! The thread that does all the work of FoundationDB's client: one per process, started once,
+//! stopped at the end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,8 +11,8 @@ use crate::{Error, Result};
 
 static STARTED: AtomicBool = AtomicBool::new(false);
 
-/// Runs until it is dropped, and every store that was opened with it: the last of them waits for the thread. It cannot be
-/// started again.
+/// Handle to the network thread, which runs until all handles are dropped, including those of
+/// stores. Dropping the last one waits for the thread. The network cannot be restarted.
 #[derive(Clone)]
 pub struct Network {
     _running: Arc<NetworkAutoStop>,
@@ -20,11 +21,15 @@ pub struct Network {
 impl Network {
     pub fn start() -> Result<Self> {
         if STARTED.swap(true, Ordering::SeqCst) {
-            let reason = "FoundationDB's network runs, or ran, in this process: start it once".to_owned();
+            let reason =
+                "FoundationDB's network was already started in this process; start it only once".to_owned();
             return Err(Error::InUse { reason });
         }
         let network = FdbApiBuilder::default().build().map_err(too_old)?;
-        #[expect(unsafe_code, reason = "the client asks that what `boot` returns is dropped: it is, with us")]
+        #[expect(
+            unsafe_code,
+            reason = "`boot` requires that its result is dropped before exit, which this type's owner ensures"
+        )]
         let running = unsafe { network.boot() }.map_err(failed)?;
         Ok(Self { _running: Arc::new(running) })
     }
@@ -33,7 +38,7 @@ impl Network {
 fn too_old(error: foundationdb::FdbError) -> Error {
     let version = foundationdb::api::get_max_api_version();
     let reason = format!(
-        "{error}: libfdb_c speaks API {version} at most; install the client library of FoundationDB 7.3"
+        "{error}: libfdb_c supports API {version} at most; install the client library of FoundationDB 7.3"
     );
     Error::Settings { reason }
 }

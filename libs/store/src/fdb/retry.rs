@@ -1,4 +1,4 @@
-//! How often a call is repeated that certainly did nothing, and how long it is waited for.
+//! Limits on retries of calls that certainly had no effect, and timeouts.
 
 use std::time::Duration;
 
@@ -8,11 +8,12 @@ use tokio::time::{sleep, timeout};
 use super::errors::{is_behind, reading};
 use crate::{Error, Limits, Result};
 
-/// Of what did nothing yet. A commit that may have been applied is followed up without limit.
+/// Retry policy for calls that had no effect. A commit that may have been applied is followed
+/// up without limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retries {
     pub attempts: u32,
-    /// Doubles with every attempt.
+    /// Delay before the first retry; doubles with every attempt.
     pub first_delay: Duration,
     pub longest_delay: Duration,
 }
@@ -24,14 +25,15 @@ impl Default for Retries {
 }
 
 impl Retries {
-    /// Waits before attempt `attempt`, from 1, of something; so that many do not come at once, a little longer by chance.
+    /// Waits after the failed attempt number `attempt` (from 1). Random jitter keeps
+    /// callers from retrying simultaneously.
     pub(super) async fn wait(&self, attempt: u32) {
         let doubled = self.first_delay.saturating_mul(1_u32.checked_shl(attempt - 1).unwrap_or(u32::MAX));
         let jitter = self.first_delay.mul_f64(rand::random::<f64>() / 4.0);
         sleep(doubled.min(self.longest_delay) + jitter).await;
     }
 
-    /// Repeats a read that a server could not answer yet.
+    /// Repeats a read while the server has not reached its version yet.
     pub(super) async fn reading<T, F: Future<Output = Result<FdbResult<T>>>>(
         &self,
         mut read: impl FnMut() -> F,
@@ -48,8 +50,8 @@ impl Retries {
     }
 }
 
-/// The client waits for a cluster that is away for as long as it takes. A transaction lives no longer than a snapshot, so
-/// what has not been read by then is of no use.
+/// Bounds a call by the lifetime of a snapshot. The client waits forever for an unreachable
+/// cluster, but a read that takes longer than a snapshot lives is useless anyway.
 pub(super) async fn answered<T>(call: impl Future<Output = FdbResult<T>>) -> Result<FdbResult<T>> {
     let silent = |_| Error::unavailable("FoundationDB does not answer");
     timeout(Limits::SNAPSHOT_AGE, call).await.map_err(silent)

@@ -1,4 +1,4 @@
-//! Reads of one version: a transaction that writes nothing, and whose reads nobody checks.
+//! Reads at one version: a transaction without writes, whose reads cause no conflicts.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,9 +13,9 @@ use super::Shared;
 use crate::batch::{validate_key, validate_range};
 use crate::{Error, Key, Limits, Page, Range, Result, Scan, Snapshot, Value, Version};
 
-/// Point reads under way at once for one caller.
+/// Number of concurrent point reads per caller.
 pub(super) const READS: usize = 64;
-/// What is asked for in one go; the server gives less when it likes.
+/// Number of bytes requested per read; the server may return fewer.
 const CHUNK_BYTES: usize = 1 << 20;
 
 pub(super) struct FdbSnapshot {
@@ -33,7 +33,8 @@ impl FdbSnapshot {
         Ok(Self { shared, transaction, version, taken })
     }
 
-    /// FoundationDB would forget the version about now. So that callers meet one rule, it ends to the moment.
+    /// Bounds a read by the age of the snapshot. FoundationDB would forget the version at
+    /// about this time; ending exactly then gives callers one consistent rule.
     async fn read<T, F: Future<Output = FdbResult<T>>>(&self, mut call: impl FnMut() -> F) -> Result<T> {
         let within = |call: F| async {
             let left = Limits::SNAPSHOT_AGE.checked_sub(self.taken.elapsed()).ok_or(Error::SnapshotTooOld)?;
@@ -108,7 +109,8 @@ impl PageBuilder {
         Self { scan, rows: Vec::new(), bytes: 0 }
     }
 
-    /// Rows and bytes that are still to be asked for; the server sends a row in any case, and takes 0 for no limit.
+    /// Number of rows and bytes still to be requested. The server always sends at least one
+    /// row, and interprets 0 as no limit.
     fn wants(&self) -> (usize, usize) {
         let rows = self.scan.rows.saturating_sub(self.rows.len());
         (rows.max(1), self.scan.bytes.saturating_sub(self.bytes).clamp(1, CHUNK_BYTES))
@@ -119,7 +121,7 @@ impl PageBuilder {
         self.rows.push((Key::copy_from_slice(key), Value::copy_from_slice(value)));
     }
 
-    /// A page holds a row if there is one, however small its limits.
+    /// A page holds at least one row if the range has any, even with tiny limits.
     fn is_full(&self) -> bool {
         !self.rows.is_empty() && (self.rows.len() >= self.scan.rows || self.bytes >= self.scan.bytes)
     }

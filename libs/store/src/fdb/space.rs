@@ -1,4 +1,4 @@
-//! Where our keys stand in the cluster: data and tokens, each under a byte of its own behind the prefix.
+//! Layout of keys in the cluster: data and tokens, each under its own byte after the prefix.
 
 use crate::{Limits, Prefix, Range};
 
@@ -20,18 +20,18 @@ impl Space {
         [&self.data, key].concat()
     }
 
-    /// None if there is no key in the range.
+    /// None if the range holds no keys.
     pub(super) fn range(&self, range: &Range) -> Option<(Vec<u8>, Vec<u8>)> {
         let end = range.end.as_ref().min(Limits::KEYS_END);
         (range.start.as_ref() < end).then(|| (self.key(&range.start), self.key(end)))
     }
 
-    /// A key as the caller knows it.
+    /// Strips the prefix from a key, which yields the caller's key.
     pub(super) fn own<'a>(&self, key: &'a [u8]) -> &'a [u8] {
-        key.strip_prefix(&self.data[..]).expect("only our range was read")
+        key.strip_prefix(&self.data[..]).expect("only keys of the store's own range are read")
     }
 
-    /// Where the tokens of all stores under this prefix begin.
+    /// Common prefix of the tokens of all stores under this prefix.
     pub(super) fn tokens(&self) -> &[u8] {
         &self.tokens
     }
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spaces_are_apart_and_keys_come_back() {
+    fn spaces_are_disjoint_and_keys_round_trip() {
         let (short, long) = (Space::new(&Prefix::new("a").unwrap()), Space::new(&Prefix::new("ab").unwrap()));
         let (start, end) = short.range(&Range::prefix("")).unwrap();
         for other in [long.key(b"k"), long.tokens().to_vec(), short.tokens().to_vec()] {
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_ranges_are_none() {
+    fn empty_ranges_map_to_none() {
         let space = Space::new(&Prefix::new("a").unwrap());
         for empty in [Range::new("b", "a"), Range::new("a", "a"), Range::new(vec![0xff], vec![0xff, 1])] {
             assert_eq!(space.range(&empty), None, "{empty:?}");

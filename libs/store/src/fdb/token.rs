@@ -1,9 +1,11 @@
-//! Tokens: how the outcome of a commit is found out when its answer was lost.
+//! Tokens, which determine the outcome of a commit whose answer was lost.
 //!
-//! Each attempt of a commit writes a key that nobody else ever writes, with its stamp as the value, and conflicts with
-//! whoever else has written it. If it is there, the attempt was applied, and the stamp tells when. If not, writing
-//! something else there shuts the attempt out for good, even if it is still under way. The next commit of the same lane
-//! clears it, so there is about one token per lane, and what a killed process leaves goes a week later.
+//! Each attempt of a commit writes a key that no other attempt ever writes, with its stamp as
+//! the value, and declares a conflict with any other writer of that key. If the key exists, the
+//! attempt was applied, and the stamp shows when. If not, writing something else there prevents
+//! the attempt from ever being applied, even if it is still in flight. The next commit of the
+//! same lane clears the token, so there is about one token per lane. Tokens of killed processes
+//! are removed a week later.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,16 +19,19 @@ use super::retry::answered;
 use super::{FdbStore, Shared};
 use crate::{Error, Limits, Range, Result, Stamp, Version};
 
-/// Commits under way at once; more callers wait, for a while. Each holds a batch of at most 10 MB.
+/// Maximum number of concurrent commits; further callers wait for a limited time. Each holds a
+/// batch of at most 10 MB.
 const LANES: u16 = 64;
-/// In versions, which go up by about a million a second. Nobody asks for an outcome as late as that.
+/// A week in versions, which advance by about a million per second. No outcome is queried that
+/// late.
 const WEEK: u64 = 7 * 24 * 60 * 60 * 1_000_000;
-/// Tokens that are read and cleared in one transaction.
+/// Number of tokens read and cleared in one transaction.
 const SWEPT: usize = 1_000;
-/// A token that shuts its attempt out is a byte longer than a stamp.
+/// Size of the token that prevents its attempt from being applied: one byte longer than a
+/// stamp, to distinguish the two.
 const SHUT_BYTES: usize = Stamp::BYTES + 1;
 
-/// Who takes turns in writing tokens.
+/// The pool of lanes in which a store writes tokens.
 pub(super) struct Lanes {
     store: [u8; 16],
     free: Arc<Mutex<Vec<Lane>>>,
@@ -39,7 +44,7 @@ struct Lane {
     attempts: u64,
 }
 
-/// A lane that is ours until it is dropped.
+/// Exclusive use of a lane until dropped.
 pub(super) struct Turn {
     store: [u8; 16],
     lane: Lane,
@@ -57,17 +62,19 @@ impl Lanes {
         }
     }
 
-    /// What waits here was decided on a snapshot, and of no use when that has ended. Commits under way wait for their answers
-    /// for as long as it takes.
+    /// Waits for a free lane. A commit waiting here was decided on a snapshot and is
+    /// useless once that has ended, so the wait is bounded. Commits in flight, in contrast,
+    /// wait for their answers as long as it takes.
     pub(super) async fn turn(&self) -> Result<Turn> {
         let room = timeout(Limits::SNAPSHOT_AGE, self.room.clone().acquire_owned());
-        let silent = |_| Error::unavailable("FoundationDB does not answer the commits under way");
-        let room = room.await.map_err(silent)?.expect("it is never closed");
-        let lane = lock(&self.free).pop().expect("there is a lane for each permit");
+        let silent = |_| Error::unavailable("FoundationDB does not answer the commits in flight");
+        let room = room.await.map_err(silent)?.expect("the semaphore is never closed");
+        let lane = lock(&self.free).pop().expect("there is one lane per permit");
         Ok(Turn { store: self.store, lane, free: self.free.clone(), _room: room })
     }
 
-    /// All of them, if no commit is under way: nobody will ask for a token then.
+    /// Takes all lanes, or returns None while commits are in flight. Afterwards no token is
+    /// needed any more.
     fn close(&self) -> Option<SemaphorePermit<'_>> {
         self.room.try_acquire_many(LANES.into()).ok()
     }
@@ -83,14 +90,14 @@ fn lock(free: &Mutex<Vec<Lane>>) -> MutexGuard<'_, Vec<Lane>> {
     free.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The keys of one attempt: its own, and where those of earlier attempts begin.
+/// The key of one attempt's token, and the common prefix of all tokens of its lane.
 pub(super) struct Token {
     key: Vec<u8>,
     lane: Vec<u8>,
 }
 
 impl Turn {
-    /// Of the next attempt.
+    /// The token of the next attempt.
     pub(super) fn token(&mut self, shared: &Shared) -> Token {
         self.lane.attempts += 1;
         let lane = [shared.space.tokens(), &self.store, &self.lane.number.to_be_bytes()].concat();
@@ -105,13 +112,15 @@ impl Token {
         conflict_with(transaction, &self.key, ConflictRangeType::Read)
     }
 
-    /// The stamp goes where the last four bytes say: to the beginning.
+    /// Writes a stamp of `bytes` bytes. The last four bytes give the position of the
+    /// versionstamp, which is 0.
     fn stamp(&self, transaction: &Transaction, bytes: usize) {
         let value = vec![0; bytes + size_of::<u32>()];
         transaction.atomic_op(&self.key, &value, MutationType::SetVersionstampedValue);
     }
 
-    /// As if it were written: makes a transaction one that the cluster decides on.
+    /// Adds a write conflict without writing. A transaction without any would be read-only,
+    /// and the cluster would not check its reads.
     pub(super) fn touch(&self, transaction: &Transaction) -> FdbResult<()> {
         conflict_with(transaction, &self.key, ConflictRangeType::Write)
     }
@@ -122,14 +131,16 @@ fn conflict_with(transaction: &Transaction, key: &[u8], how: ConflictRangeType) 
 }
 
 impl Shared {
-    /// Whether the attempt of a token was applied; if not, it never will be. There is no other answer to give, so this
-    /// goes on until the cluster is there.
+    /// Determines whether the attempt of a token was applied; if not, it never will be. No
+    /// other answer is acceptable, so this continues until the cluster is available.
     pub(super) async fn settle(&self, token: &Token) -> Option<Stamp> {
         let mut attempt = 1;
         loop {
             match self.look_or_shut(token).await {
                 Ok(outcome) => return outcome,
-                Err(error) => tracing::warn!(%error, attempt, "the outcome of a commit is not known yet"),
+                Err(error) => {
+                    tracing::warn!(%error, attempt, "failed to determine the outcome of a commit; will retry")
+                }
             }
             self.retries.wait(attempt).await;
             attempt += 1;
@@ -150,7 +161,8 @@ impl Shared {
 }
 
 impl FdbStore {
-    /// Clears what stores have left that were not closed, and of those that are open what has long been told.
+    /// Clears the tokens of stores that were not closed, and old ones of open stores, whose
+    /// outcomes have long been known.
     pub(super) async fn tokens_sweep(&self) -> Result<()> {
         let all = Range::prefix(self.shared.space.tokens().to_vec());
         let mut rest = Some(all);
@@ -173,9 +185,10 @@ impl FdbStore {
         let old = rows.iter().filter(|row| is_old(row.value(), Version(now)));
         let swept = old.map(|row| transaction.clear(row.key())).count();
         if swept > 0 {
-            // One that is written meanwhile lives; the next store that opens looks again.
+            // The commit fails if one of the tokens was rewritten meanwhile; the
+            // next store that opens tries again.
             if let Err(error) = transaction.commit().await {
-                tracing::debug!(%error, "old tokens stay");
+                tracing::debug!(%error, "failed to clear old tokens");
             }
         }
         let next = rows.last().filter(|_| rows.more());
@@ -184,7 +197,7 @@ impl FdbStore {
 
     pub(super) async fn tokens_clear(&self) -> Result<()> {
         let closed = self.lanes.close();
-        let _closed = closed.ok_or_else(|| Error::unavailable("commits are under way"))?;
+        let _closed = closed.ok_or_else(|| Error::unavailable("commits are still in flight"))?;
         let own = [self.shared.space.tokens(), &self.lanes.store].concat();
         let Range { start, end } = Range::prefix(own);
         let transaction = self.shared.begin()?;
@@ -204,11 +217,11 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_waits_for_ever_behind_commits_without_an_answer() {
+    async fn waiting_for_a_lane_is_bounded() {
         let lanes = Lanes::new();
         let mut turns = Vec::new();
         for _ in 0..LANES {
-            turns.push(lanes.turn().await.expect("there is room"));
+            turns.push(lanes.turn().await.expect("a lane is free"));
         }
         assert!(matches!(lanes.turn().await, Err(Error::Unavailable { .. })));
         turns.pop();

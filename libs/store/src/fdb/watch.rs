@@ -1,4 +1,4 @@
-//! Waiting for a key to change, without asking again and again.
+//! Waiting for a key to change, without polling.
 
 use foundationdb::FdbError;
 
@@ -25,15 +25,17 @@ impl FdbStore {
         }
     }
 
-    /// The watch begins with the transaction that has read the key, so that no change slips in between. One that was set may
-    /// have lasted for hours: attempts are counted from then on.
+    /// Sets a watch in the same transaction that reads the key, so that no change can slip
+    /// in between. A watch may last for hours, so the attempts are counted from one again
+    /// after it was set.
     async fn wait_for_change(
         &self,
         key: &[u8],
         seen: Option<&Value>,
         attempt: &mut u32,
     ) -> Result<Result<(), FdbError>> {
-        // Watches go with a transaction that would see its own writes; this one has none.
+        // Watches do not work in transactions with `ReadYourWritesDisable`, which
+        // `begin` sets. This one writes nothing, so it does not need the option.
         let transaction = self.shared.database.create_trx().map_err(failed)?;
         self.shared.read_version(&transaction).await?;
         let value = answered(transaction.get(key, true)).await?.map_err(reading)?;

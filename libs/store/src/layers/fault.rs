@@ -1,8 +1,10 @@
-//! A store that misbehaves within its contract: slow, failing, or gone with what it had not synced.
+//! A store that misbehaves within its contract: it can be slow, fail calls, or crash and lose
+//! its unsynced commits.
 //!
-//! By guarantee 9 no store answers "maybe", so neither does this one: an error means that the batch was not applied. An
-//! answer that is late, after the batch was applied, stands for a backend that had to find out. Faults come from a seed
-//! or from a script, one per call; reads of a snapshot share the fault of the call that took it.
+//! By guarantee 9 no store answers "maybe", and neither does this one: an error means that the
+//! batch was not applied. A late answer, given after the batch was applied, models a backend
+//! that first had to find out the outcome. Faults come from a seed or from a script, one per
+//! call. Reads of a snapshot share the fault of the call that took it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,24 +16,24 @@ use tokio::sync::watch;
 use super::survivors::Survivors;
 use crate::{Batch, Commit, Durability, Error, Key, Result, Snapshot, Store, Value};
 
-/// What befalls one call.
+/// The fault injected into one call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fault {
     #[default]
     None,
-    /// The call reaches the store late.
+    /// Delays the call before it reaches the store.
     Delay(Duration),
-    /// The call is answered late.
+    /// Delays the answer.
     LateAnswer(Duration),
-    /// The call does not reach the store and answers `Unavailable`.
+    /// Returns `Unavailable` without calling the store.
     Error,
-    /// The store stops here: neither this call nor a later one is answered.
+    /// Stops the store: neither this call nor any later one is answered.
     Crash,
-    /// As `Crash`, but this call still reached the store.
+    /// Like `Crash`, but this call still reaches the store.
     CrashAfter,
 }
 
-/// Where the faults come from.
+/// A source of faults.
 #[derive(Clone, Debug)]
 pub struct Faults {
     script: VecDeque<Fault>,
@@ -46,22 +48,22 @@ struct Random {
 }
 
 impl Faults {
-    /// One fault per call, and none once the script is over.
+    /// Injects one fault per call, and none after the end of the script.
     pub fn script(faults: impl IntoIterator<Item = Fault>) -> Self {
         Self { script: faults.into_iter().collect(), random: None }
     }
 
-    /// Errors at a rate between 0 and 1.
+    /// Fails calls at `rate`, between 0 and 1.
     pub fn errors(seed: u64, rate: f64) -> Self {
         Self::seeded(seed, rate, Duration::ZERO)
     }
 
-    /// Delays up to `longest`, before or after the call.
+    /// Delays calls by up to `longest`, either before or after they reach the store.
     pub fn delays(seed: u64, longest: Duration) -> Self {
         Self::seeded(seed, 0.0, longest)
     }
 
-    /// Errors at a rate, and delays of the other calls.
+    /// Fails calls at the rate `errors`, and delays the others by up to `longest`.
     pub fn seeded(seed: u64, errors: f64, longest: Duration) -> Self {
         Self { script: VecDeque::new(), random: Some(Random { state: seed, errors, delay: longest }) }
     }
@@ -87,7 +89,8 @@ impl Random {
         }
     }
 
-    /// From 0 to below 1, by SplitMix64: the same on every machine for a seed, which is all that is asked of it.
+    /// A number in `[0, 1)` from SplitMix64. The only requirement is the same sequence for
+    /// a seed on every machine.
     fn fraction(&mut self) -> f64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.state;
@@ -97,7 +100,7 @@ impl Random {
     }
 }
 
-/// See the module's header.
+/// A store with injected faults; see the module documentation.
 pub struct FaultStore {
     inner: Arc<dyn Store>,
     faults: Mutex<Faults>,
@@ -115,24 +118,25 @@ impl FaultStore {
         }
     }
 
-    /// Replaces what is left of the faults.
+    /// Replaces the remaining faults.
     pub fn set_faults(&self, faults: Faults) {
         *self.faults() = faults;
     }
 
-    /// Stops answering now.
+    /// Stops answering from now on.
     pub fn crash(&self) {
         self.crashed.send_replace(true);
     }
 
-    /// Returns when the store has crashed.
+    /// Returns once the store has crashed.
     pub async fn crashed(&self) {
         let mut crashed = self.crashed.subscribe();
-        crashed.wait_for(|crashed| *crashed).await.expect("this store holds the sender");
+        crashed.wait_for(|crashed| *crashed).await.expect("this store owns the sender");
     }
 
-    /// What a crashed store leaves on its disk, put into an empty one: every commit up to the last that a sync covered,
-    /// and none behind it. Only what went through this layer counts.
+    /// Restores the state that a crash would have left on disk into an empty store: every
+    /// commit up to the last one covered by a sync, and none after it. Only commits made
+    /// through this layer count.
     pub async fn recover_into(&self, empty: &dyn Store) -> Result<()> {
         self.survivors.replay(empty).await
     }
@@ -158,10 +162,10 @@ impl FaultStore {
                 tokio::time::sleep(delay).await;
                 answer
             }
-            Fault::Error => Err(Error::unavailable("an injected fault")),
+            Fault::Error => Err(Error::unavailable("injected fault")),
             Fault::Crash => self.stop().await,
             Fault::CrashAfter => {
-                // Nobody learns the answer.
+                // The outcome is lost with the crash.
                 drop(call.await);
                 self.stop().await
             }

@@ -1,6 +1,6 @@
-//! Counts what a store answers, through a recorder that is passed in.
+//! Reports the outcomes of store calls to a recorder.
 //!
-//! The recorder names the metrics; this crate knows no metrics library.
+//! The recorder chooses the metric names, so this crate depends on no metrics library.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ pub enum Outcome {
     Error,
 }
 
-/// Told once per call, after its answer.
+/// Receives the outcome of every call, once per call.
 pub trait Recorder: Send + Sync + 'static {
     fn commit(&self, outcome: Outcome, took: Duration);
     fn sync(&self, outcome: Outcome, took: Duration);

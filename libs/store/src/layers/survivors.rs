@@ -1,6 +1,7 @@
-//! What of a store a crash would leave: a record of every commit, and how far syncs have covered them.
+//! The commits that would survive a crash: a record of every commit, and the version covered by
+//! syncs.
 //!
-//! It grows with what is written, for it is only used by tests.
+//! It grows with every write, which is acceptable because only tests use it.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -47,7 +48,8 @@ impl Survivors {
     }
 }
 
-/// A stamp is given once: what is written again keeps the key that it got.
+/// Resolves stamped keys to plain ones: a replayed commit keeps the stamp that it was first
+/// given.
 fn stamped(mutation: Mutation, stamp: Stamp) -> Mutation {
     match mutation {
         Mutation::SetStamped { prefix, suffix, value } => {

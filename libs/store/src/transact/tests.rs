@@ -1,4 +1,4 @@
-//! Many writers of one key where commits are slow.
+//! Many writers of one key with slow commits.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,7 +10,8 @@ use crate::Check;
 
 const COMMIT: Duration = Duration::from_millis(100);
 
-/// A store of one number, which every commit makes greater by one. As remote ones do, it finds out late who was first.
+/// A store of one number, which every commit increments. Like a remote store, it detects
+/// conflicts late.
 #[derive(Default)]
 struct Slow(Mutex<u64>);
 
@@ -29,7 +30,7 @@ impl Store for Slow {
     async fn commit(&self, batch: Batch) -> Result<Commit> {
         tokio::time::sleep(COMMIT).await;
         let mut number = self.0.lock().unwrap();
-        let [Check::Value { expected, .. }] = &batch.checks[..] else { panic!("one key is read") };
+        let [Check::Value { expected, .. }] = &batch.checks[..] else { panic!("expected one checked key") };
         if *expected != Some(value(*number)) {
             return Ok(Commit::Conflict);
         }
@@ -66,7 +67,7 @@ impl Snapshot for At {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_gives_up_where_commits_are_slow() {
+async fn no_writer_gives_up_when_commits_are_slow() {
     const WRITERS: usize = 128;
     const TURNS: usize = 8;
     let store = Arc::new(Slow::default());
@@ -79,10 +80,10 @@ async fn nobody_gives_up_where_commits_are_slow() {
                     transaction.batch().set("number", read.unwrap_or_default());
                     Ok::<_, Error>((transaction, ()))
                 });
-                written.await.expect("there are attempts enough");
+                written.await.expect("the attempts suffice");
             }
         })
     });
-    join_all(writers).await.into_iter().for_each(|writer| writer.expect("it gives nothing up"));
+    join_all(writers).await.into_iter().for_each(|writer| writer.expect("no writer panics"));
     assert_eq!(*store.0.lock().unwrap(), (WRITERS * TURNS) as u64);
 }

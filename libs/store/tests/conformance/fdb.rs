@@ -1,4 +1,5 @@
-//! A FoundationDB server, started by the first case that needs it and shared by all, each under a prefix of its own.
+//! A FoundationDB server, started by the first case that needs it and shared by all, each with
+//! its own prefix.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use matyan_store::conformance::{Instance, OpenInstance, fdb};
 use matyan_store::fdb::{FdbStore, Network, Settings};
 use matyan_store::layers::Faults;
 
-/// Dropped when all cases are over, when nobody uses the server any more.
+/// The server and network; dropped after all cases, when nothing uses them any more.
 #[derive(Clone, Default)]
 pub(crate) struct Real(Arc<OnceLock<Running>>);
 
@@ -39,7 +40,7 @@ impl Real {
     fn running(&self) -> &Running {
         self.0.get_or_init(|| Running {
             cluster: Cluster::start(Engine::Memory),
-            network: Network::start().expect("it starts once"),
+            network: Network::start().expect("the network is started once"),
         })
     }
 }
@@ -54,7 +55,7 @@ struct FdbInstance {
 #[async_trait]
 impl Instance for FdbInstance {
     fn store(&self) -> Arc<dyn Store> {
-        super::under(self.faults.as_ref(), self.opened.clone().expect("it is open"))
+        super::under(self.faults.as_ref(), self.opened.clone().expect("the store is open"))
     }
 
     async fn reopen(&mut self) {
@@ -63,7 +64,7 @@ impl Instance for FdbInstance {
         self.opened = Some(Arc::new(store.expect("the store opens")));
     }
 
-    /// The server keeps its own time.
+    /// Waits in real time, because the server has its own clock.
     async fn pass(&self, time: Duration) {
         tokio::time::sleep(time).await;
     }

@@ -1,4 +1,5 @@
-//! In place of a FoundationDB where its client library is not linked: the suite shows as ignored, with the reason.
+//! Replacement for the FoundationDB suite when the client library is not linked: its cases are
+//! reported as ignored, with the reason.
 
 use matyan_servers::{foundationdb, lacking};
 use matyan_store::conformance::OpenInstance;
@@ -11,6 +12,6 @@ impl Real {
     pub(crate) fn open(&self, _faults: Option<Faults>) -> Result<OpenInstance, String> {
         let reason = "built without the feature `fdb`, which links libfdb_c: `make fdb`".to_owned();
         let lacking = lacking::<()>(foundationdb::NAME, Err(reason));
-        Err(lacking.expect("it is not built in"))
+        Err(lacking.expect("FoundationDB support is not built in"))
     }
 }

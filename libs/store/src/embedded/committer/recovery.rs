@@ -1,9 +1,13 @@
-//! After an error the engine takes no more writes: it is closed and opened again, until that works.
+//! Recovery after an engine error: the engine accepts no more writes, so it is closed and
+//! reopened until that succeeds.
 //!
-//! Meanwhile calls answer `Unavailable`. What had been seen before stays: where the engine has lost it, it is written again
-//! from memory, so an opening within the process takes nothing back. What was being written and nobody had seen is cut off
-//! the journal and refused, unless it had already gone further: then its callers are answered when it is durable. They
-//! wait until one opening has shown which; that needs no space on the disk. Snapshots of before end, and checks against
+//! Meanwhile calls return `Unavailable`. Commits that were visible before the error are kept:
+//! where the engine has lost them, they are written again from memory, so reopening within the
+//! process loses nothing. Commits in progress that were not yet visible are cut off the journal
+//! and refused, unless they had already moved beyond the journal; their callers are then
+//! answered once the commits are durable. Those callers wait until one opening has shown which
+//! case applies, which needs no disk space. Older snapshots end, and checks against their
+//! versions fail.
 //! their versions fail.
 
 use std::sync::mpsc::RecvTimeoutError;
@@ -17,7 +21,7 @@ use super::request::{Answer, Group};
 use super::{Committer, next_opening};
 use crate::{Error, Result, Version};
 
-/// An engine opens in 30 ms; a full disk takes a human.
+/// Reopening takes 30 ms; a full disk needs a human.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -28,7 +32,8 @@ pub(super) struct Stopped {
 }
 
 impl Committer {
-    /// With `closing`, one attempt is all.
+    /// Reopens the engine, retrying until it succeeds. With `closing`, makes only one
+    /// attempt.
     pub(super) fn recover(
         &mut self,
         engine: Engine,
@@ -36,7 +41,7 @@ impl Committer {
         mut group: Group,
         closing: bool,
     ) -> Result<Engine, Stopped> {
-        tracing::error!(error = shared::chain(&error), "the engine failed and is opened again");
+        tracing::error!(error = shared::chain(&error), "storage engine failed; reopening it");
         self.sync_failed |= !error.is_out_of_space();
         let mut reason = shared::recovering(error);
         self.shared.withdraw(reason.clone());
@@ -51,12 +56,15 @@ impl Committer {
                 Ok(engine) => {
                     group.answer_visible();
                     group.answer_durable();
-                    tracing::info!(version = self.version.0, "the engine works again");
+                    tracing::info!(version = self.version.0, "storage engine recovered");
                     return Ok(engine);
                 }
                 Err(error) if closing => return Err(Stopped { error, asked_by: None }),
                 Err(error) => {
-                    tracing::warn!(error = shared::chain(&error), "the engine does not work yet");
+                    tracing::warn!(
+                        error = shared::chain(&error),
+                        "failed to reopen storage engine; will retry"
+                    );
                     reason = shared::recovering(error);
                     self.shared.withdraw(reason.clone());
                 }
@@ -65,7 +73,8 @@ impl Committer {
         }
     }
 
-    /// Refuses what callers had queued before they knew.
+    /// Refuses requests for the duration of `pause`; callers had queued them before they
+    /// saw the error.
     fn refuse_for(&self, pause: Duration, reason: &Error) -> Result<(), Stopped> {
         let end = Instant::now() + pause;
         loop {
@@ -82,7 +91,8 @@ impl Committer {
         }
     }
 
-    /// Finds out what became of the commits that were being written. What is kept from here on is kept for good.
+    /// Determines the outcome of the commits in progress. Commits kept here are kept for
+    /// good.
     fn settle(&mut self, group: &mut Group, reason: &Error) -> Result<()> {
         Engine::forget_after(&self.directory, self.visible)?;
         let found = Engine::reopen(&self.directory, &self.settings)?.version()?;
@@ -111,7 +121,7 @@ impl Committer {
         Ok(engine)
     }
 
-    /// The store works if it can write and sync.
+    /// Verifies that the engine can write and sync.
     fn probe(&mut self, engine: &Engine, opening: Version) -> Result<()> {
         engine.write(&Effects::default(), Mark { version: opening, synced: self.synced })?;
         engine.sync().inspect_err(|_| self.sync_failed = true)

@@ -1,6 +1,7 @@
-//! What callers ask of the committer, and the answers that it owes.
+//! Requests from callers to the committer, and the pending answers.
 //!
-//! An answer holds its caller's place in the queue, so that waiting answers are bounded like waiting requests.
+//! An answer holds its caller's queue permit, so pending answers are bounded just like pending
+//! requests.
 
 use std::collections::VecDeque;
 
@@ -19,21 +20,22 @@ pub(in super::super) struct Answer<T> {
     _room: OwnedSemaphorePermit,
 }
 
-/// The requests of one group that were not looked at yet.
+/// The unprocessed requests of one group.
 #[derive(Default)]
 pub(super) struct Requests {
     pub(super) buffered: VecDeque<(Batch, Answer<Commit>)>,
     pub(super) synced: VecDeque<(Batch, Answer<Commit>)>,
     pub(super) syncs: Vec<Answer<()>>,
     pub(super) close: Option<Answer<()>>,
-    /// Nobody asks for anything: time to sync what is buffered.
+    /// True if no request arrived for a while: time to sync buffered commits.
     pub(super) is_idle: bool,
 }
 
-/// The answers owed to one group of requests, by what they wait for.
+/// The pending answers for one group of requests, by the event they wait for.
 #[derive(Default)]
 pub(super) struct Group {
-    /// Nothing was applied, but what the caller reads next must include what it lost to.
+    /// Outcomes without an applied batch. They are still held until the group is visible,
+    /// so that the caller's next read includes the commit it conflicted with.
     pub(super) undone: Vec<(Answer<Commit>, Result<Commit>)>,
     pub(super) buffered: Vec<(Answer<Commit>, Version)>,
     pub(super) durable: Vec<(Answer<Commit>, Version)>,
@@ -58,7 +60,7 @@ impl Requests {
         }
     }
 
-    /// Leaves only who wants the store closed.
+    /// Refuses all requests except a close, which is returned.
     pub(super) fn refuse(&mut self, error: &Error) -> Option<Answer<()>> {
         let requests = std::mem::take(self);
         let commits = requests.buffered.into_iter().chain(requests.synced);
@@ -74,7 +76,7 @@ impl<T> Answer<T> {
     }
 
     pub(super) fn give(self, answer: Result<T>) {
-        // A caller that has gone away wants no answer.
+        // The send fails if the caller stopped waiting, which is fine.
         drop(self.sender.send(answer));
     }
 }
@@ -94,7 +96,7 @@ impl Group {
         self.syncs.drain(..).for_each(|answer| answer.give(Ok(())));
     }
 
-    /// Answers those whose commits are not applied because nothing after `last` is.
+    /// Refuses commits after `last`, which were not applied.
     pub(super) fn refuse_after(&mut self, last: Version, error: &Error) {
         self.undone.drain(..).for_each(|(answer, outcome)| answer.give(outcome));
         for commits in [&mut self.buffered, &mut self.durable] {

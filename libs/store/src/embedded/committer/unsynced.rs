@@ -1,6 +1,7 @@
-//! The effects of commits that no sync has covered yet, so that they can be written again.
+//! The effects of commits not yet covered by a sync, so that they can be written again.
 //!
-//! An engine that is opened again after an error may have lost them. Bounded, because the committer syncs when it is long.
+//! An engine that is reopened after an error may have lost them. The list is bounded, because
+//! the committer syncs when it grows long.
 
 use std::collections::VecDeque;
 
@@ -24,7 +25,7 @@ impl Unsynced {
         self.commits.range(self.position_after(version)..)
     }
 
-    /// Forgets commits that are not to be written again.
+    /// Drops commits that must not be written again.
     pub(super) fn truncate_after(&mut self, version: Version) {
         self.commits.truncate(self.position_after(version));
     }

@@ -11,7 +11,8 @@ fn open(directory: &Path) -> Result<Engine> {
     Engine::open(directory, &Settings::default())
 }
 
-/// Commits 1 to 9, each with one large value, of which a sync covered some when the last was written.
+/// Writes commits 1 to 9, each with one large value. The last one records that a sync covered
+/// the commits up to `synced`.
 fn written(directory: &Path, synced: u8) {
     let engine = open(directory).unwrap();
     for commit in 1..=COMMITS {
@@ -24,7 +25,7 @@ fn written(directory: &Path, synced: u8) {
     engine.flush().unwrap();
 }
 
-/// Clears what a lost page of the journal would have held, in the middle of the value of a commit.
+/// Zeroes a page in the middle of a commit's value, like a page that never reached the disk.
 fn lose_page(directory: &Path, commit: u8) {
     let path = newest(&directory.join("engine")).unwrap();
     let mut journal = fs::read(&path).unwrap();
@@ -42,7 +43,7 @@ fn commits(engine: &Engine) -> Vec<u8> {
 }
 
 #[test]
-fn a_torn_tail_is_cut_off_and_kept_aside() {
+fn a_torn_tail_is_cut_off_and_kept_in_a_file() {
     for torn in [1, 5, 8, 9] {
         let directory = tempfile::tempdir().unwrap();
         written(directory.path(), torn - 1);
@@ -52,7 +53,7 @@ fn a_torn_tail_is_cut_off_and_kept_aside() {
         assert_eq!(engine.version().unwrap(), Version(u64::from(torn) - 1));
         let aside = fs::metadata(directory.path().join("torn")).unwrap().len();
         let cut = u64::from(COMMITS - torn + 1);
-        assert!((cut * 20_000..cut * 20_200).contains(&aside), "{aside} bytes from commit {torn} on");
+        assert!((cut * 20_000..cut * 20_200).contains(&aside), "{aside} bytes from commit {torn}");
         let effects = Effects::default();
         engine.write(&effects, Mark { version: Version(70), synced: Version(0) }).unwrap();
         drop(engine);
@@ -61,7 +62,7 @@ fn a_torn_tail_is_cut_off_and_kept_aside() {
 }
 
 #[test]
-fn damage_to_what_was_synced_is_refused() {
+fn damage_to_synced_commits_is_refused() {
     for (torn, synced) in [(1, 1), (4, 4), (4, 8)] {
         let directory = tempfile::tempdir().unwrap();
         written(directory.path(), synced);
@@ -74,7 +75,7 @@ fn damage_to_what_was_synced_is_refused() {
 }
 
 #[test]
-fn every_way_to_end_early_keeps_what_came_before() {
+fn any_truncation_or_flipped_byte_keeps_the_batches_before_it() {
     let directory = tempfile::tempdir().unwrap();
     written(directory.path(), 0);
     let path = newest(&directory.path().join("engine")).unwrap();
@@ -102,7 +103,7 @@ fn commits_are_cut_off_by_version() {
 }
 
 #[test]
-fn a_renewed_journal_holds_the_same_in_another_file() {
+fn a_renewed_journal_has_the_same_content_in_a_new_file() {
     use std::os::unix::fs::MetadataExt;
     let directory = tempfile::tempdir().unwrap();
     written(directory.path(), 0);
@@ -118,7 +119,7 @@ fn a_renewed_journal_holds_the_same_in_another_file() {
 }
 
 #[test]
-fn a_gap_is_copied_where_something_follows() {
+fn a_gap_is_copied_if_data_follows() {
     let directory = tempfile::tempdir().unwrap();
     let (from, to) = (directory.path().join("from"), directory.path().join("to"));
     let mut content = vec![0; 3 * COPY_BYTES];

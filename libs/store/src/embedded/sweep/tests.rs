@@ -26,7 +26,7 @@ fn key(number: usize) -> Key {
 }
 
 #[test]
-fn few_keys_are_listed_and_many_swept() {
+fn few_keys_are_listed_and_many_are_swept() {
     let directory = tempfile::tempdir().unwrap();
     let engine = open(directory.path());
     for (count, is_swept) in [(CHUNK_KEYS, false), (CHUNK_KEYS + 1, true), (3 * CHUNK_KEYS, true)] {
@@ -48,7 +48,7 @@ fn few_keys_are_listed_and_many_swept() {
 }
 
 #[test]
-fn an_opening_finishes_what_a_crash_interrupted() {
+fn opening_finishes_an_interrupted_sweep() {
     let directory = tempfile::tempdir().unwrap();
     let engine = open(directory.path());
     commit(&engine, 1, |batch| {
@@ -56,7 +56,7 @@ fn an_opening_finishes_what_a_crash_interrupted() {
             batch.set(key(number), "x");
         })
     });
-    // What the first write of a sweeping commit leaves, and a part of what follows.
+    // The state after the first write of a sweeping commit, and part of the sweep.
     let mut begun = Effects::default();
     begun.writes.insert("other".into(), Some("1".into()));
     let sweep = Sweep { ranges: vec![Range::prefix("many/")], kept: vec![key(9), key(15_000)] };
@@ -73,7 +73,7 @@ fn an_opening_finishes_what_a_crash_interrupted() {
 }
 
 #[test]
-fn rows_are_read_as_written_and_damage_is_told() {
+fn rows_round_trip_and_truncation_is_detected() {
     let sweep = Sweep {
         ranges: vec![Range::new("", "a"), Range::prefix("b")],
         kept: vec!["".into(), "b/1".into(), vec![7; 10_000].into()],
@@ -81,6 +81,6 @@ fn rows_are_read_as_written_and_damage_is_told() {
     let row = Bytes::from(sweep.encode());
     assert_eq!(Sweep::decode(row.clone()).unwrap(), sweep);
     let cuts = (0..row.len()).filter(|length| Sweep::decode(row.slice(..*length)).is_ok());
-    // Only between kept keys, whose number is not told.
+    // A row cut between kept keys still decodes, because their number is not stored.
     assert_eq!(cuts.count(), sweep.kept.len());
 }

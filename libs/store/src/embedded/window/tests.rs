@@ -9,7 +9,7 @@ fn effects(keys: &[&'static str], cleared: &[Range]) -> Effects {
 }
 
 #[test]
-fn only_what_was_written_after_a_version_counts() {
+fn only_writes_after_the_given_version_count() {
     let now = Instant::now();
     let mut window = Window::new(START);
     window.record(Version(101), now, &effects(&["a", "b/1"], &[]));
@@ -29,7 +29,7 @@ fn only_what_was_written_after_a_version_counts() {
 }
 
 #[test]
-fn age_and_bytes_bound_it() {
+fn age_and_bytes_bound_the_window() {
     let start = Instant::now();
     let mut window = Window::new(START);
     window.record(Version(101), start, &effects(&["a"], &[]));

@@ -20,7 +20,7 @@ fn set(key: &'static str, durability: Durability) -> Batch {
 }
 
 #[tokio::test]
-async fn a_script_is_followed_and_errors_apply_nothing() {
+async fn faults_follow_the_script_and_errors_apply_nothing() {
     let (_directory, inner) = embedded().await;
     let late = Duration::from_millis(1);
     let script = [Fault::None, Fault::Error, Fault::Delay(late), Fault::LateAnswer(late), Fault::Error];
@@ -36,7 +36,7 @@ async fn a_script_is_followed_and_errors_apply_nothing() {
 }
 
 #[test]
-fn a_seed_gives_the_same_faults_at_the_rate() {
+fn a_seed_repeats_its_faults_and_meets_the_rate() {
     let mut faults = Faults::seeded(3, 0.25, Duration::from_millis(2));
     let mut again = faults.clone();
     let drawn: Vec<Fault> = (0..4_000).map(|_| faults.next()).collect();
@@ -48,7 +48,7 @@ fn a_seed_gives_the_same_faults_at_the_rate() {
 }
 
 #[tokio::test]
-async fn a_crash_ends_all_calls_and_loses_what_was_not_synced() {
+async fn a_crash_hangs_all_calls_and_loses_unsynced_commits() {
     for last in [Fault::Crash, Fault::CrashAfter] {
         let (_directory, inner) = embedded().await;
         let faults = [Fault::None, Fault::None, Fault::None, last];
@@ -68,7 +68,8 @@ async fn a_crash_ends_all_calls_and_loses_what_was_not_synced() {
         store.recover_into(after.as_ref()).await.unwrap();
         assert!(get(after.as_ref(), "covered").await.is_some());
         assert!(get(after.as_ref(), "synced").await.is_some());
-        // A synced commit whose answer was lost in the crash is there all the same, and all before it.
+        // A synced commit survives even if its answer was lost in the crash, and so do
+        // all commits before it.
         let applied = last == Fault::CrashAfter;
         assert_eq!(get(after.as_ref(), "late").await.is_some(), applied);
         assert_eq!(get(after.as_ref(), "buffered").await.is_some(), applied);

@@ -1,4 +1,4 @@
-//! The engine's steps are made to fail by files that it looks for in tests: see `injected` there.
+//! Steps of the engine fail if certain files exist: see `injected` in the engine module.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -71,19 +71,20 @@ fn used(journal: &Path) -> u64 {
     content.iter().rposition(|byte| *byte != 0).unwrap() as u64 + 1
 }
 
-/// A hang guard, not a limit: what these tests wait for comes within a second.
+/// A hang guard, not a performance limit: these tests normally take less than a second.
 async fn guarded(test: impl Future<Output = ()>) {
-    tokio::time::timeout(Duration::from_secs(100), test).await.expect("the store answers");
+    tokio::time::timeout(Duration::from_secs(100), test).await.expect("the store answers in time");
 }
 
 fn is_unavailable<T>(answer: &Result<T>) -> bool {
     matches!(answer, Err(Error::Unavailable { .. }))
 }
 
-/// A sync fails, and the disk forgets everything since the last one: what was seen comes back from memory, what waited for
-/// that sync is refused for good, and who looked at the old engine must look again.
+/// A sync fails, and the disk loses everything since the previous one. Visible commits are
+/// restored from memory, commits that waited for the sync are refused for good, and snapshots
+/// of the old engine become too old.
 #[tokio::test(flavor = "multi_thread")]
-async fn failed_sync_loses_nothing_that_was_seen() {
+async fn a_failed_sync_loses_no_visible_commit() {
     guarded(async {
         let broken = Broken::open().await;
         broken.set("1 synced", Durability::Synced).await.unwrap();
@@ -101,7 +102,7 @@ async fn failed_sync_loses_nothing_that_was_seen() {
         assert!(is_unavailable(&broken.store.sync().await));
         assert!(is_unavailable(&before.get(&"1 synced".into()).await));
         assert!(is_unavailable(&broken.store.changed(&"1 synced".into(), Some(&"1".into())).await));
-        assert!(!held.is_finished(), "nobody can know yet");
+        assert!(!held.is_finished(), "the outcome is not known yet");
 
         broken.fail("renew");
         broken.heal("open");
@@ -130,9 +131,9 @@ async fn failed_sync_loses_nothing_that_was_seen() {
     .await;
 }
 
-/// A write fails: its batch is refused and never applied, those before it stay.
+/// A failed write means that its batch is refused and never applied; earlier commits remain.
 #[tokio::test(flavor = "multi_thread")]
-async fn failed_write_applies_nothing() {
+async fn a_failed_write_applies_nothing() {
     guarded(async {
         let broken = Broken::open().await;
         for round in 0..3 {
@@ -157,9 +158,10 @@ async fn failed_write_applies_nothing() {
     .await;
 }
 
-/// Many writers of one group, with a failure among them: each is answered, and each answer is true.
+/// Many concurrent writers with a failure among them: each gets an answer, and each answer is
+/// true.
 #[tokio::test(flavor = "multi_thread")]
-async fn every_answer_is_true_whatever_fails() {
+async fn every_answer_is_true_despite_failures() {
     guarded(async {
         const WRITERS: usize = 64;
         for step in ["write", "sync"] {
@@ -201,7 +203,7 @@ async fn every_answer_is_true_whatever_fails() {
     .await;
 }
 
-/// The store can be closed while it has no engine; the next process finds what was durable.
+/// The store can be closed while it has no engine; the next process finds the durable commits.
 #[tokio::test(flavor = "multi_thread")]
 async fn closes_without_an_engine() {
     guarded(async {
