@@ -1,8 +1,10 @@
-//! Places in the logs, and how far the store has come: what makes a redelivered record change nothing.
+//! Positions in the logs, and how far the store has applied them. They ensure that a
+//! redelivered record changes nothing.
 //!
-//! A log is named by a number that counts up when a topic is made anew, because its offsets then begin at 0 again. A
-//! cursor says what was applied to one run id; an applied row says how far a whole partition is, with the digest of its
-//! last record, by which a log without an identity of its own is recognised.
+//! Logs are numbered: the number increases when a topic is recreated, because its offsets then
+//! start at 0 again. A cursor says what was applied to one run id. An applied row says how far
+//! a whole partition is, with the digest of its last record, by which a log without an identity
+//! is recognized.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +28,7 @@ pub struct LogPosition {
     pub offset: u64,
 }
 
-/// What comes next for a run id: everything before it has been applied.
+/// The next item to apply to a run id. Everything before it has been applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct Cursor {
@@ -35,27 +37,29 @@ pub struct Cursor {
     /// Number of the next item inside the record at `position`.
     #[n(1)]
     pub item: u32,
-    /// The run was given up, and whoever writes it next looks whether that is to be taken back. It stands here because a writer
-    /// that has the run in memory expects this row as it knows it.
+    /// The run was ended because it went silent, so the next write must check whether that
+    /// has to be undone. The flag is stored here because a writer that has the run in
+    /// memory expects this row to be as it last wrote it.
     #[n(2)]
     #[cbor(default)]
     pub is_given_up: bool,
 }
 
 impl Cursor {
-    /// Behind the whole record at `position`.
+    /// The cursor after the whole record at `position`.
     pub fn behind(position: LogPosition) -> Self {
         Self::default().moved_behind(position)
     }
 
-    /// As it is, behind the whole record at `position`.
+    /// Moves the cursor past the whole record at `position`, keeping the other fields.
     #[must_use]
     pub fn moved_behind(self, position: LogPosition) -> Self {
         Self { position: LogPosition { offset: position.offset + 1, ..position }, item: 0, ..self }
     }
 
-    /// The first item of the record at `position` that is still to be applied; `None` if all of it was. A run has one
-    /// partition in each log, so that positions compare by log and offset.
+    /// The first item of the record at `position` that has yet to be applied; `None` if all
+    /// of them were. A run is in one partition of each log, so positions compare by log and
+    /// offset.
     pub fn next_item(&self, position: LogPosition) -> Option<u32> {
         let (own, other) = (self.position, position);
         match (own.log, own.offset).cmp(&(other.log, other.offset)) {
@@ -82,13 +86,13 @@ pub fn cursor_put(batch: &mut Batch, project: Project, id: &RunId, cursor: Curso
     batch.set(keys::cursor(project, id), cursor.encode());
 }
 
-/// What is known of a topic's log.
+/// The log of a topic, as last seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct LogState {
     #[n(0)]
     pub number: u32,
-    /// `None` where the log has none.
+    /// `None` if the log has no identity.
     #[cbor(n(1), with = "minicbor::bytes")]
     pub identity: Option<[u8; 16]>,
     #[n(2)]
@@ -103,13 +107,13 @@ pub fn log_put(batch: &mut Batch, topic: LogTopic, state: &LogState) {
     batch.set(keys::log(topic), rows::encode(state));
 }
 
-/// How far a partition is applied.
+/// How far a partition has been applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct Applied {
     #[n(0)]
     pub log: u32,
-    /// The lowest offset that is not applied.
+    /// The lowest offset that has not been applied.
     #[n(1)]
     pub next: u64,
     #[n(2)]
@@ -142,7 +146,7 @@ pub async fn applied_get(
     rows::get(snapshot, &keys::applied(topic, partition)).await
 }
 
-/// How far each partition is of which anything was applied.
+/// How far each partition has been applied, for those that have a row.
 pub async fn applied_all(snapshot: &dyn Snapshot, topic: LogTopic) -> Result<BTreeMap<u32, Applied>> {
     let range = keys::applied_all(topic);
     let rows = rows::scan_all(snapshot, &range).await?;
@@ -158,8 +162,9 @@ pub fn applied_put(batch: &mut Batch, topic: LogTopic, partition: u32, applied: 
     batch.set(keys::applied(topic, partition), rows::encode(applied));
 }
 
-/// The number that the log of a partition has, or gets as soon as a worker looks. `known` is of the topic, `applied` of the
-/// partition, `identity` is the log's own, and `end` is the offset of the next record.
+/// The number that the log of a partition has, or will get when a worker next checks it.
+/// `known` describes the topic, `applied` the partition; `identity` is the one that the log now
+/// has, and `end` is the offset of its next record.
 pub fn partition_log(
     known: Option<LogState>,
     applied: Option<Applied>,
@@ -172,18 +177,20 @@ pub fn partition_log(
     }
     match applied {
         Some(applied) if identity.is_some() => {
-            // The same log with less in it than was applied counts as another one.
+            // A log that ends before the position that was applied has lost records,
+            // and counts as a new one.
             known.number + u32::from(applied.log == known.number && applied.next > end)
         }
         Some(applied) if applied.next > end => known.number.max(applied.log + 1),
-        // Without an identity each partition is recognised by its own last record, whatever the others found; one that retention
-        // has taken tells nothing against it. Of a log with an identity no digest was kept.
+        // Without an identity, each partition is recognized by its own last record,
+        // regardless of the other partitions. If retention has deleted that record, this
+        // is no evidence of a new log. If the log had an identity, no digest was stored.
         Some(applied) if applied.last.is_some_and(|last| last.digest != [0; 16]) => applied.log,
         _ => known.number,
     }
 }
 
-/// The digest of the positions that were taken over from an archive.
+/// The digest of the log positions that were adopted from an archive.
 pub async fn cut_get(snapshot: &dyn Snapshot) -> Result<Option<[u8; 32]>> {
     let cut: Option<minicbor::bytes::ByteArray<32>> = rows::get(snapshot, &keys::cut()).await?;
     Ok(cut.map(Into::into))
@@ -193,7 +200,8 @@ pub fn cut_put(batch: &mut Batch, digest: [u8; 32]) {
     batch.set(keys::cut(), rows::encode(&minicbor::bytes::ByteArray::from(digest)));
 }
 
-/// Returns once the record at `position` is applied. The caller bounds the wait by dropping the future.
+/// Waits until the record at `position` has been applied. The caller limits the wait by
+/// dropping the future.
 pub async fn applied_wait(store: &dyn Store, topic: LogTopic, position: LogPosition) -> Result<()> {
     let key = keys::applied(topic, position.partition);
     loop {
@@ -216,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_tells_what_is_left_of_a_record() {
+    fn a_cursor_returns_the_remaining_items_of_a_record() {
         let cursor = Cursor { position: at(1, 10), item: 4, ..Cursor::default() };
         assert_eq!(cursor.next_item(at(1, 9)), None);
         assert_eq!(cursor.next_item(at(1, 10)), Some(4));
@@ -225,14 +233,14 @@ mod tests {
     }
 
     #[test]
-    fn rule_01_offsets_of_a_new_log_are_not_behind_the_old() {
+    fn rule_01_offsets_of_a_new_log_do_not_count_as_applied() {
         let cursor = Cursor::behind(at(0, 50_000));
         assert_eq!(cursor.next_item(at(1, 0)), Some(0));
         assert_eq!(Cursor::behind(at(1, 0)).next_item(at(0, 60_000)), None);
     }
 
     #[test]
-    fn rule_01_the_log_of_a_partition_is_told_by_what_was_applied_of_it() {
+    fn rule_01_a_partition_log_is_identified_by_what_was_applied() {
         const ID: Option<[u8; 16]> = Some([1; 16]);
         let state = |number, identity| Some(LogState { number, identity, partitions: 1 });
         let last = LastRecord { offset: 6, digest: [9; 16], appended_us: 0 };
@@ -240,12 +248,12 @@ mod tests {
         for (known, applied, identity, end, expected) in [
             (None, None, ID, 0, 0),
             (state(4, ID), applied(4), ID, 9, 4),
-            // Made anew, and no worker has looked yet.
+            // Recreated, and not checked by a worker yet.
             (state(4, ID), applied(4), Some([2; 16]), 9, 5),
-            // One without an identity in its place.
+            // Replaced by a log without an identity, and the reverse.
             (state(4, ID), applied(4), None, 9, 5),
             (state(4, None), applied(4), ID, 9, 5),
-            // It has lost its tail.
+            // Truncated.
             (state(4, ID), applied(4), ID, 6, 5),
             (state(4, ID), applied(3), ID, 6, 4),
             (None, None, None, 0, 0),
@@ -253,7 +261,7 @@ mod tests {
             (state(4, None), applied(4), None, 7, 4),
             (state(4, None), applied(4), None, 6, 5),
             (state(5, None), applied(4), None, 6, 5),
-            // Another partition found another log, and this one has kept its own.
+            // Another partition has a new log, but this one has kept its own.
             (state(5, None), applied(4), None, 9, 4),
             (state(5, None), Some(Applied { log: 4, next: 7, last: None }), None, 9, 5),
         ] {
@@ -262,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn applied_covers_what_lies_before_it() {
+    fn applied_covers_the_positions_before_it() {
         let applied = Applied { log: 1, next: 5, last: None };
         for (position, covered) in [(at(1, 4), true), (at(1, 5), false), (at(0, 9), true), (at(2, 0), false)]
         {

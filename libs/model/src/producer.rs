@@ -1,9 +1,11 @@
-//! Producers of batches: how far each has come, and what its series numbers mean.
+//! Producers of batches: how far each has been applied, and what its series numbers mean.
 //!
-//! A mark is the last sequence applied of a producer in one run. A dictionary holds the definitions that its batches have
-//! brought, because a record in the log carries only new ones; series numbers are looked up again whenever it is loaded,
-//! so that it outlives the run as its producer does. Producers that the frontier made are swept after an hour of log time;
-//! those with a dictionary after a month, because a connection may be silent for long and then go on with its numbers.
+//! A mark is the last sequence number applied of a producer in one run. A dictionary holds the
+//! definitions that its batches have brought, because a record in the log carries only new
+//! ones. It does not store series numbers: they are looked up each time it is loaded, so it can
+//! outlive the run, as its producer does. Producers that the frontier created are swept after
+//! an hour of log time. Those with a dictionary are swept after a month, because a connection
+//! may be silent for long and then continue to use its numbers.
 
 use matyan_store::{Batch, Range, Result, Scan, Snapshot, Transaction};
 use minicbor::{Decode, Encode};
@@ -14,18 +16,20 @@ use crate::{
     rows,
 };
 
-/// Log time after which a silent producer of the frontier's goes, and after which one with a dictionary does.
+/// Log time after which a silent producer without a dictionary is swept.
 pub const MARK_KEPT_US: i64 = 3_600_000_000;
+/// Log time after which a silent producer with a dictionary is swept.
 pub const DICTIONARY_KEPT_US: i64 = 30 * 24 * 3_600_000_000;
 
-/// How far a producer has come. A batch is one record, or, as JSON envelopes, a record for each of its items.
+/// How far a producer has been applied. A batch is one record, or one record per item if it was
+/// sent as JSON envelopes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct Mark {
-    /// The last sequence that is applied whole.
+    /// The last sequence number that has been applied completely.
     #[n(0)]
     pub sequence: u64,
-    /// Items applied of the next one.
+    /// Number of items applied of the batch after it.
     #[n(1)]
     pub items: u32,
     /// Receive time of the last record.
@@ -33,16 +37,16 @@ pub struct Mark {
     pub seen_us: i64,
 }
 
-/// What a record says of its producer.
+/// The producer of a record, and the position of the record in its sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {
     pub producer: ProducerId,
     pub sequence: u64,
-    /// The items of the batch that this record carries, and how many the batch has; `None` if it carries all.
+    /// Which items of the batch this record carries; `None` if it carries all of them.
     pub part: Option<Part>,
-    /// Every sequence up to this one has been acknowledged to the producer.
+    /// All sequence numbers up to this one have been acknowledged to the producer.
     pub acknowledged: u64,
-    /// The frontier made this producer for a connection.
+    /// The frontier created this producer for a connection.
     pub is_ephemeral: bool,
 }
 
@@ -54,8 +58,9 @@ pub struct Part {
 }
 
 impl Mark {
-    /// The mark behind a record, if the record continues its producer. Before the mark it is a repeat; behind a gap it was
-    /// never acknowledged, and will come again.
+    /// The mark after a record, or `None` if the record does not continue its producer's
+    /// sequence: then it is a repeat, or it follows a gap. A record after a gap was never
+    /// acknowledged, so it will be sent again.
     pub fn moved_by(self, sent: &Sent, seen_us: i64) -> Option<Self> {
         let first = sent.part.map_or(0, |part| part.first);
         let is_behind =
@@ -63,11 +68,14 @@ impl Mark {
         let continues = if sent.acknowledged <= self.sequence {
             is_behind(self.sequence, self.items)
         } else if (self.sequence, self.items) == (0, 0) {
-            // What the producer knows acknowledged stands in for a mark that was swept.
+            // The mark was swept: the sequence number that was acknowledged to the
+            // producer replaces it.
             is_behind(sent.acknowledged, 0)
         } else {
-            // What was acknowledged stood before this in the log, and the log has lost it: it will not come again. What was under
-            // way with it may have been lost as well, and is not waited for.
+            // Acknowledged records that the store does not have were before this one
+            // in the log, and the log has lost them: they will not be sent again.
+            // Unacknowledged ones may have been lost with them, so they are not
+            // waited for.
             sent.sequence > sent.acknowledged && first == 0
         };
         continues.then(|| match sent.part {
@@ -88,7 +96,7 @@ pub async fn mark_get(
     rows::get(snapshot, &keys::mark(project, id, producer)).await
 }
 
-/// Writes a mark, and tells the sweep of a producer that is new and does not stay.
+/// Writes a mark. A new, ephemeral producer is also scheduled for the sweep.
 pub fn mark_put(batch: &mut Batch, project: Project, id: &RunId, sent: &Sent, mark: &Mark, is_new: bool) {
     if is_new && sent.is_ephemeral {
         batch
@@ -97,8 +105,8 @@ pub fn mark_put(batch: &mut Batch, project: Project, id: &RunId, sent: &Sent, ma
     batch.set(keys::mark(project, id, sent.producer), rows::encode(mark));
 }
 
-/// Writes the mark of a producer that was read elsewhere. It goes when it has been silent for as long as one with a dictionary
-/// may be.
+/// Writes a mark from an archive. The producer is swept once it has been silent for as long as
+/// one with a dictionary may be.
 pub(crate) fn mark_restore(
     batch: &mut Batch,
     project: Project,
@@ -124,7 +132,7 @@ pub async fn marks_list(
         .collect()
 }
 
-/// One definition, as it came.
+/// One definition, as received.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
 #[cbor(array)]
 pub struct Definition {
@@ -137,7 +145,8 @@ pub struct Definition {
     pub dtype: String,
 }
 
-/// Cuts new definitions into rows that fit a value; each is the number of its first definition and how many it holds.
+/// Splits new definitions into pages that fit a row. Each page is the number of its first
+/// definition and their count.
 pub fn dictionary_pages(first: u32, definitions: &[Definition]) -> Vec<(u32, usize)> {
     let mut pages = vec![(first, 0)];
     let mut size = 0;
@@ -158,10 +167,10 @@ pub fn dictionary_pages(first: u32, definitions: &[Definition]) -> Vec<(u32, usi
     pages
 }
 
-/// Lengths and the array head of one definition.
+/// Upper bound for the lengths and the array head of one encoded definition.
 const DEFINITION_EXTRA_BYTES: usize = 16;
 
-/// Forgets the definitions from number `first` on: what comes is the truth.
+/// Deletes the definitions from number `first` on, which a batch is about to define again.
 pub fn dictionary_cut(batch: &mut Batch, project: Project, id: &RunId, producer: ProducerId, first: u32) {
     let end = keys::dictionary(project, id, producer).end;
     batch.clear_range(Range::new(keys::dictionary_page(project, id, producer, first), end));
@@ -199,10 +208,11 @@ pub async fn dictionary_get(
     Ok(all)
 }
 
-/// Producers looked at in one step of the sweep.
+/// Number of producers checked in one step of the sweep.
 const SWEEP_PRODUCERS: usize = 500;
 
-/// Sweeps a page of the producers that have been silent long enough at log time `now_us`; `false` if there was none.
+/// Sweeps one page of the producers that are due at log time `now_us`. Returns `false` if there
+/// were none.
 pub async fn producers_sweep(transaction: &mut Transaction, now_us: i64) -> Result<bool> {
     let mut found = false;
     for (stage, kept_us) in [(SweepStage::Mark, MARK_KEPT_US), (SweepStage::Dictionary, DICTIONARY_KEPT_US)] {
@@ -229,7 +239,8 @@ async fn sweep_one(
     let dictionary = keys::dictionary(project, id, producer);
     let Some(value) = transaction.get(&key).await? else {
         if stage == SweepStage::Dictionary {
-            // Of a restore that never ended: definitions went ahead of their mark.
+            // Left by a restore that never finished: definitions are written before
+            // their mark.
             transaction.batch().clear_range(dictionary);
         }
         return Ok(());

@@ -1,8 +1,10 @@
-//! Runs: the document that a run is, the head that says whether a run id lives, and what ingestion counts for it.
+//! Runs: the document with the state of a run, the head that says whether a run id is live, and
+//! what ingestion counts.
 //!
-//! A document is one row, so that listing runs is one scan: props, then params unless they are large; large params lie in
-//! pieces under the run number. What every applied record changes (cursor, counts, time of the last data) is not in it,
-//! so that control writes and ingestion rarely meet.
+//! A document is one row, so that listing runs is one scan. It holds the props, followed by the
+//! params unless they are large: large params are stored in pieces under the run number. What
+//! every applied record changes (cursor, counts, time of the last data) is kept elsewhere, so
+//! that control writes and ingestion rarely conflict.
 
 mod edit;
 mod life;
@@ -35,7 +37,7 @@ use minicbor::{Decode, Encode};
 
 use crate::rows;
 
-/// Everything of a run but its params. Times are microseconds since the Unix epoch.
+/// All fields of a run except its params. Times are microseconds since the Unix epoch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct Props {
@@ -45,10 +47,11 @@ pub struct Props {
     pub name: String,
     #[n(2)]
     pub description: String,
-    /// Receive time of the record that created the run, also if data came before it.
+    /// Receive time of the record that created the run explicitly, even if data came before
+    /// it.
     #[n(3)]
     pub created_us: i64,
-    /// Last change of props or params.
+    /// Time of the last change of props or params.
     #[n(4)]
     pub updated_us: i64,
     #[n(5)]
@@ -62,28 +65,28 @@ pub struct Props {
     /// Tag ids, sorted.
     #[n(9)]
     pub tags: Vec<String>,
-    /// When the client said that it started, the last time.
+    /// When the client last reported that it started.
     #[n(10)]
     pub client_start_us: Option<i64>,
     #[n(11)]
     pub duration_us: Option<i64>,
-    /// The run that this one branches from.
+    /// The run that this one was branched from.
     #[n(12)]
     pub parent: Option<Parent>,
-    /// A delete is in the log: readers hide the run.
+    /// A delete is in the log, so readers hide the run.
     #[n(13)]
     pub pending_delete: bool,
-    /// When the client said that it started, the first time: what the duration counts from.
+    /// When the client first reported that it started; the duration is measured from here.
     #[n(14)]
     pub first_start_us: Option<i64>,
-    /// Only data has come so far, and nothing that says when the run began.
+    /// The run was created by data; nothing has said yet when it began.
     #[n(15)]
     pub is_implicit: bool,
-    /// It was ended because nothing was heard of it: what comes of it later takes that back.
+    /// The run was ended because it went silent. Later activity of the run undoes this.
     #[n(16)]
     #[cbor(default)]
     pub is_given_up: bool,
-    /// When somebody last said, other than by data, that it goes on.
+    /// When the run was last reported as active by anything other than data.
     #[n(17)]
     pub reopened_us: Option<i64>,
 }
@@ -110,26 +113,28 @@ impl Props {
         }
     }
 
-    /// Notes that the run was made on purpose, at this time if not before.
+    /// Records that the run was created explicitly. The first such time replaces the time
+    /// of the first data.
     pub fn announced(&mut self, created_us: i64) {
         if std::mem::take(&mut self.is_implicit) {
             self.created_us = created_us;
         }
     }
 
-    /// Ends the run at the time of what was last heard of it, for that there was no more.
+    /// Ends a silent run, as of its last activity.
     pub fn give_up(&mut self, last_us: i64) {
         (self.active, self.finalized_us, self.is_given_up) = (false, Some(last_us), true);
     }
 
-    /// Takes back that the run was given up; what ended otherwise stays so.
+    /// Reopens a run that `give_up` has ended. Runs that ended otherwise stay as they are.
     pub fn resume(&mut self, now_us: i64) {
         if std::mem::take(&mut self.is_given_up) {
             (self.active, self.finalized_us, self.updated_us) = (true, None, now_us);
         }
     }
 
-    /// When the run ended: by the client's clock if it told both ends, else when the end was received.
+    /// When the run ended: by the client's clock if it reported both ends, otherwise when
+    /// the end was received.
     pub fn ended_us(&self) -> Option<i64> {
         match self.duration_us {
             Some(duration) => Some(self.created_us.saturating_add(duration)),
@@ -138,17 +143,17 @@ impl Props {
     }
 }
 
-/// Where a run's params are.
+/// Where the params of a run are stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Params {
     /// An encoded map.
     Inline(Bytes),
-    /// In rows of their own.
+    /// In rows under the run number.
     Pieces,
 }
 
 impl Params {
-    /// The encoded empty map.
+    /// An encoded empty map.
     pub(crate) fn none() -> Self {
         Self::Inline(Bytes::from_static(&[0xa0]))
     }
@@ -161,7 +166,7 @@ pub struct Document {
 }
 
 impl Document {
-    /// Shares the params with `value`.
+    /// Decodes a document. The params share memory with `value`.
     pub(crate) fn decode(key: &Key, value: &Value) -> Result<Self> {
         let body = rows::body(key, value)?;
         let mut decoder = minicbor::Decoder::new(body);

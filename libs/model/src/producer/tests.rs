@@ -1,4 +1,4 @@
-//! Marks, dictionaries and their sweep.
+//! Tests of marks, dictionaries, and the sweep of producers.
 
 use matyan_store::Store;
 use proptest::prelude::*;
@@ -14,7 +14,7 @@ fn sent(sequence: u64, acknowledged: u64) -> Sent {
 }
 
 #[test]
-fn rule_05_only_what_continues_the_sequence_is_applied() {
+fn rule_05_only_a_record_that_continues_the_sequence_is_applied() {
     for (applied, sequence, acknowledged, expected) in [
         (0, 1, 0, true),
         (0, 2, 0, false),
@@ -23,11 +23,12 @@ fn rule_05_only_what_continues_the_sequence_is_applied() {
         (5, 5, 4, false),
         (5, 1, 0, false),
         (5, 7, 5, false),
-        // The mark was swept: what the producer knows acknowledged stands in for it.
+        // The mark was swept: the acknowledged sequence number replaces it.
         (0, 9, 8, true),
         (0, 10, 8, false),
         (0, 8, 8, false),
-        // The log has lost what was acknowledged: what was under way beside it counts all the same.
+        // The log has lost acknowledged records, so unacknowledged ones are not waited
+        // for either.
         (5, 9, 8, true),
         (5, 11, 8, true),
         (5, 8, 8, false),
@@ -51,7 +52,7 @@ fn rule_05_records_of_one_batch_continue_each_other() {
     assert_eq!(first.moved_by(&sent(1, 0), 0), None);
     let last = first.moved_by(&part(1, 3), 0).unwrap().moved_by(&part(2, 3), 0).unwrap();
     assert_eq!(last, Mark { sequence: 1, items: 0, seen_us: 0 });
-    // Where the log has lost what came before, a batch still counts from its beginning on.
+    // After the log has lost records, a batch still counts only from its first item on.
     let lost = Mark { sequence: 5, ..Mark::default() };
     let of = |first| Sent { part: Some(Part { first, count: 1, of: 3 }), ..sent(9, 7) };
     assert_eq!(lost.moved_by(&of(1), 0), None);
@@ -64,7 +65,7 @@ fn definition(name: String) -> Definition {
 
 proptest! {
     #[test]
-    fn pages_hold_every_definition_and_fit(lengths in proptest::collection::vec(0..40_000_usize, 0..20), first in 0..1000_u32) {
+    fn pages_contain_every_definition_and_fit_a_row(lengths in proptest::collection::vec(0..40_000_usize, 0..20), first in 0..1000_u32) {
         let definitions: Vec<_> = lengths.iter().map(|length| definition("x".repeat(*length))).collect();
         let pages = dictionary_pages(first, &definitions);
         let mut next = first as usize;
@@ -79,7 +80,7 @@ proptest! {
 }
 
 #[tokio::test]
-async fn definitions_come_back_and_are_replaced_from_a_number_on() {
+async fn definitions_are_read_back_and_replaced_from_a_number_on() {
     let store = TestStore::open().await;
     let id = RunId::new("r");
     let names = |names: &[&str]| names.iter().map(|name| definition((*name).to_owned())).collect::<Vec<_>>();
@@ -106,7 +107,7 @@ async fn seen(store: &TestStore, id: &RunId, sequence: u64, seen_us: i64) {
 }
 
 #[tokio::test]
-async fn rule_05_marks_of_silent_connections_are_swept() {
+async fn rule_05_marks_of_silent_producers_are_swept() {
     let store = TestStore::open().await;
     let (id, with_dictionary) = (RunId::new("r"), RunId::new("d"));
     let is_kept = async |id: &RunId| {
@@ -120,7 +121,7 @@ async fn rule_05_marks_of_silent_connections_are_swept() {
     store.commit(batch).await.unwrap();
 
     while sweep(&store, MARK_KEPT_US + 1).await {}
-    assert!(is_kept(&id).await, "it was heard of a moment ago");
+    assert!(is_kept(&id).await, "the producer was seen a moment ago");
     while sweep(&store, 2 * MARK_KEPT_US + 1).await {}
     assert!(!is_kept(&id).await);
     assert!(is_kept(&with_dictionary).await);

@@ -1,5 +1,6 @@
-//! Changing a run's document: read, change, write the difference with the index rows and counters that follow from it.
-//! Everyone who changes a document does it here, so that indexes and counts cannot disagree with it.
+//! Changes of a run document: read it, change it, and write the difference, with the index rows
+//! and counters that follow from it. All changes of documents are made here, so that indexes
+//! and counters cannot disagree with them.
 
 use bytes::Bytes;
 use matyan_proto::limits;
@@ -15,9 +16,10 @@ use crate::{
     value::Map,
 };
 
-/// Params up to this size lie in the document: larger ones would slow every scan of the list.
+/// Largest params that are stored in the document. Larger ones would slow down every scan of
+/// the run list.
 const INLINE_PARAMS_BYTES: usize = 16 * 1024;
-/// By which a map that has grown may take more than what it was given.
+/// Bytes by which the header of an encoded map can grow when entries are added.
 const MAP_HEAD_BYTES: usize = 8;
 
 pub struct RunEdit {
@@ -25,19 +27,21 @@ pub struct RunEdit {
     number: RunNumber,
     before: Option<Document>,
     pub props: Props,
-    /// Read when they are first asked for: as they were, and as they shall be.
+    /// The params before and after the change; read when they are first needed.
     params: Option<(Map, Map)>,
-    /// What messages have brought the params to, encoded, at most; none before the first.
+    /// Upper bound of the encoded size of the params after the messages applied so far;
+    /// `None` before the first one.
     params_bytes: Option<usize>,
 }
 
 impl RunEdit {
-    /// A document that is not there yet.
+    /// An edit of a document that does not exist yet.
     pub(super) fn create(project: Project, number: RunNumber, props: Props) -> Self {
         Self { project, number, before: None, props, params: None, params_bytes: None }
     }
 
-    /// The document of a live run number; the transaction fails if it is changed by somebody else meanwhile.
+    /// The document of a live run number. The transaction fails if the document changes
+    /// meanwhile.
     pub async fn load(
         transaction: &Transaction,
         project: Project,
@@ -54,7 +58,7 @@ impl RunEdit {
         self.number
     }
 
-    /// The params, to be changed.
+    /// The params, which the caller may change.
     pub async fn params(&mut self, snapshot: &dyn Snapshot) -> Result<&mut Map> {
         if self.params.is_none() {
             let tree = match &self.before {
@@ -66,8 +70,8 @@ impl RunEdit {
         Ok(&mut self.params.as_mut().expect("it was filled above").1)
     }
 
-    /// Changes the params by a message. `Err` if they would be over the limit, with what they would have: then they are as
-    /// before.
+    /// Applies a message to the params. If they would exceed the limit, returns `Err` with
+    /// the size that they would have, and leaves them unchanged.
     pub async fn params_merge(&mut self, snapshot: &dyn Snapshot, message: Map) -> Result<Result<(), usize>> {
         let known = self.params_bytes;
         let tree = self.params(snapshot).await?;
@@ -78,7 +82,8 @@ impl RunEdit {
             self.params_bytes = Some(most);
             return Ok(Ok(()));
         }
-        // It may write over what is there, so only the whole tells.
+        // The message may replace existing values, so the exact size is only known after
+        // the merge.
         let mut merged = tree.clone();
         params::merge(&mut merged, message);
         let bytes = cbor::encode_map(&merged).len();
@@ -100,7 +105,7 @@ impl RunEdit {
         self.props.tags.retain(|known| known != tag);
     }
 
-    /// Writes what differs; nothing if nothing does.
+    /// Writes the difference. Writes nothing if nothing has changed.
     pub fn write(self, batch: &mut Batch) {
         let Self { project, number, before, props, params, .. } = self;
         let kept = before.as_ref().map_or_else(Params::none, |document| document.params.clone());
@@ -126,7 +131,8 @@ impl RunEdit {
         batch.set(keys::document(project, number), document.encode());
     }
 
-    /// Clears the document with all that follows from it. The rows under the run number stay for the sweep.
+    /// Clears the document, its index rows, and its counts. The rows under the run number
+    /// are left to the sweep.
     pub async fn clear(mut self, snapshot: &dyn Snapshot, batch: &mut Batch) -> Result<()> {
         let tree = self.params(snapshot).await?.clone();
         let rows = index::params_rows(self.project, self.number, &tree);
@@ -156,7 +162,7 @@ fn write_params(
     Params::Inline(encoded)
 }
 
-/// Index rows of the props, and the counts of runs per tag and experiment.
+/// Writes the index rows of the props, and the counts of runs per tag and experiment.
 fn write_links(
     batch: &mut Batch,
     project: Project,
@@ -169,7 +175,7 @@ fn write_links(
         None => index::Rows::new(),
     };
     index::write_difference(batch, &rows(before), &rows(after));
-    // As with the index rows: a hidden run is not counted.
+    // As in the index rows, hidden runs are not counted.
     let (before, after) = [before, after].map(|props| props.filter(|props| !props.pending_delete)).into();
     for (props, delta) in [(before, -1), (after, 1)] {
         let Some(props) = props else { continue };

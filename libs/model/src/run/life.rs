@@ -1,6 +1,7 @@
-//! The life of a run id: made, deleted, swept, perhaps made again. Its head says which run number lives under it, or that
-//! none may (the tombstone); it outlives every run number. Deleting unlinks the number in one transaction, and the rows
-//! under the dead number are cleared later, in steps: they count for nothing meanwhile.
+//! Lifecycle of a run id: created, deleted, swept, and possibly created again. The head of the
+//! id holds the live run number, or a tombstone that forbids one; it outlives every run number.
+//! Deleting a run unlinks its number in one transaction. The rows under the dead number are
+//! ignored from then on, and cleared later, in steps.
 
 use matyan_proto::log::v1::{RunDeleted, control_event};
 use matyan_store::{Batch, Commit, Key, Range, Result, Scan, Snapshot, Store, Transaction, Value};
@@ -23,19 +24,19 @@ pub enum Head {
     Tombstone(Tombstone),
 }
 
-/// Stands for a deleted run: whatever comes for its id is skipped.
+/// Marks a run id as deleted: every record for it is skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct Tombstone {
-    /// The number that lived; `None` if there was no run to delete.
+    /// The run number that was live; `None` if there was no run to delete.
     #[n(0)]
     pub number: Option<u64>,
-    /// Where the delete stands in the log.
+    /// Position of the delete in the log.
     #[n(1)]
     pub at: LogPosition,
     #[n(2)]
     pub deleted_us: i64,
-    /// The control worker has deleted everything under the run id.
+    /// The control worker has deleted all blobs under the run id.
     #[n(3)]
     pub blobs_gone: bool,
 }
@@ -79,13 +80,14 @@ pub async fn head_live(snapshot: &dyn Snapshot, project: Project, id: &RunId) ->
     })
 }
 
-/// As `head_get`; the transaction fails if the head changes meanwhile.
+/// Like `head_get`, but the transaction fails if the head changes meanwhile.
 async fn head_checked(transaction: &Transaction, project: Project, id: &RunId) -> Result<Option<Head>> {
     let key = keys::head(project, id);
     transaction.get(&key).await?.map(|value| Head::decode(&key, &value)).transpose()
 }
 
-/// Makes a run under an id whose head the caller has found absent, and checks. The caller writes the edit.
+/// Creates a run. The caller must have found the head of the id absent and check that in the
+/// transaction, and must write the returned edit.
 pub async fn run_create(
     transaction: &mut Transaction,
     project: Project,
@@ -99,14 +101,14 @@ pub async fn run_create(
     Ok(RunEdit::create(project, number, Props::new(id.as_str(), created_us)))
 }
 
-/// Gives a run id a number that was never given.
+/// Assigns an unused run number to a run id.
 pub(super) async fn number_take(
     transaction: &mut Transaction,
     project: Project,
     id: &RunId,
     created_us: i64,
 ) -> Result<RunNumber> {
-    // Numbers begin with 1: 0 stands for no run.
+    // Numbers start at 1, because 0 means no run.
     let first = u64::try_from(created_us).unwrap_or_default().max(1);
     let number = RunNumber(number_free(transaction.unchecked(), project, first).await?);
     let batch = transaction.batch();
@@ -115,8 +117,8 @@ pub(super) async fn number_take(
     Ok(number)
 }
 
-/// A number from `first` on that is free. Those of runs of one moment lie in a row, so its end is found by doubling and halving,
-/// however many they are.
+/// A free number, `first` or higher. Runs created in the same microsecond have consecutive
+/// numbers, so the end of the sequence is found by exponential and then binary search.
 async fn number_free(snapshot: &dyn Snapshot, project: Project, first: u64) -> Result<u64> {
     let mut taken = first;
     if !number_is_taken(snapshot, project, taken).await? {
@@ -143,18 +145,18 @@ async fn number_is_taken(snapshot: &dyn Snapshot, project: Project, number: u64)
     Ok(snapshot.get(&keys::number(project, RunNumber(number))).await?.is_some())
 }
 
-/// What a delete says beside the run id.
+/// The details of a delete.
 #[derive(Clone, Copy, Debug)]
 pub struct Deletion<'a> {
     pub at: LogPosition,
     pub time_us: i64,
     pub caller: &'a str,
-    /// Of the project, for those who are told.
+    /// Name of the project, for the control event.
     pub project_name: &'a str,
 }
 
-/// Unlinks the run, if there is one, and leaves a tombstone, which it returns. `head` is what the caller has read, and
-/// checks.
+/// Unlinks the run, if there is one, and writes a tombstone, which it returns. The caller has
+/// read `head`, and checks it in the transaction.
 pub async fn run_delete(
     transaction: &mut Transaction,
     project: Project,
@@ -201,8 +203,9 @@ pub fn tombstone_put(batch: &mut Batch, project: Project, id: &RunId, tombstone:
     batch.set(keys::tombstone(project, id), Vec::new());
 }
 
-/// Hides a run whose delete has been appended to the log: only the run that lived then, so that a run made anew is not
-/// hidden for ever. Returns whether it did.
+/// Hides a run whose delete has been appended to the log. Only the run number that was live at
+/// that time is hidden: a new run with the same id would stay hidden forever. Returns whether
+/// the run was hidden.
 pub async fn delete_pending_put(
     transaction: &mut Transaction,
     project: Project,
@@ -218,8 +221,8 @@ pub async fn delete_pending_put(
     Ok(true)
 }
 
-/// Notes that nothing is left under a deleted run's id in the blob store. Returns false if the id lives or was deleted
-/// another time.
+/// Records that the blob store has nothing left under the id of a deleted run. Returns `false`
+/// if the id is live, or was deleted as another run number.
 pub async fn blobs_gone_put(
     transaction: &mut Transaction,
     project: Project,
@@ -236,14 +239,14 @@ pub async fn blobs_gone_put(
     Ok(true)
 }
 
-/// What became of the wish to clear a tombstone.
+/// Result of a request to clear a tombstone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clearing {
-    /// The id is free: the next message makes a run.
+    /// The id is free: the next record creates a run.
     Free,
-    /// The run lives and nobody deletes it.
+    /// The run is live and not pending deletion.
     Live,
-    /// Ask again: the delete is in the log and not applied, or blobs are still there.
+    /// Try again later: the delete has yet to be applied, or blobs have yet to be deleted.
     Waiting,
 }
 
@@ -269,7 +272,7 @@ pub async fn tombstone_clear(
     }
 }
 
-/// One page of the tombstones of a project, and the range of those behind.
+/// One page of the tombstones of a project, and the range of the rest.
 pub async fn tombstones_list(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -289,7 +292,7 @@ pub async fn tombstones_list(
     Ok((found, rest))
 }
 
-/// Dead run numbers whose rows are still there, up to a page of them.
+/// Up to a page of dead run numbers whose rows have yet to be swept.
 pub async fn dead_runs_list(snapshot: &dyn Snapshot, project: Project) -> Result<Vec<RunNumber>> {
     let range = keys::dead_runs(project);
     let page = snapshot.scan(&range, Scan { rows: 1_000, ..Scan::default() }).await?;
@@ -299,10 +302,12 @@ pub async fn dead_runs_list(snapshot: &dyn Snapshot, project: Project) -> Result
         .collect()
 }
 
-/// Rows cleared in one step of a sweep: bounded work for a store whose range clears cost by row.
+/// Number of rows cleared in one step of a sweep. This bounds the work in stores whose range
+/// clears cost time per row.
 const SWEEP_ROWS: usize = 2_000;
 
-/// Clears a part of what stands under a dead run number; true when nothing is left. A conflict or a repeat does no harm.
+/// Clears some of the rows under a dead run number. Returns `true` when none are left. Safe to
+/// repeat, also after a conflict.
 pub async fn sweep_step(store: &dyn Store, project: Project, number: RunNumber) -> Result<bool> {
     let transaction = Transaction::new(store.snapshot().await?);
     let (batch, is_done) = sweep_batch(transaction, project, number).await?;

@@ -1,4 +1,5 @@
-//! Reading runs. Every function reads the snapshot that it is given, so that a caller sees one version of the run.
+//! Reading runs. Every function reads from a snapshot that is passed in, so that a caller sees
+//! one version of the run.
 
 use bytes::Bytes;
 use matyan_store::{Key, Range, Result, Scan, Snapshot, Value};
@@ -11,7 +12,7 @@ use crate::{
     value::Map,
 };
 
-/// The live run of this id, pending deletion or not.
+/// The live run with this id, even if it is pending deletion.
 pub async fn run_find(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -21,7 +22,7 @@ pub async fn run_find(
     Ok(document_get(snapshot, project, number).await?.map(|document| (number, document)))
 }
 
-/// `None` for a dead run number.
+/// The document of a run number; `None` if the run is dead.
 pub async fn document_get(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -34,17 +35,17 @@ pub async fn document_get(
     }
 }
 
-/// Documents from which on reading them in halves pays.
+/// Number of documents from which on reading them in two halves is faster.
 const APART: usize = 130;
 
-/// The documents of many run numbers at once, in their order.
+/// The documents of several run numbers, in the given order.
 pub async fn documents_get(
     snapshot: &dyn Snapshot,
     project: Project,
     numbers: &[RunNumber],
 ) -> Result<Vec<Option<Document>>> {
     let keys: Vec<_> = numbers.iter().map(|number| keys::document(project, *number)).collect();
-    // A store may read each half on a thread of its own.
+    // A store may read the halves in parallel.
     let (first, second) = keys.split_at(if keys.len() < APART { 0 } else { keys.len() / 2 });
     let (mut values, others) =
         futures::future::try_join(snapshot.get_many(first), snapshot.get_many(second)).await?;
@@ -53,7 +54,7 @@ pub async fn documents_get(
     decoded.map(|(key, value)| value.map(|value| Document::decode(key, &value)).transpose()).collect()
 }
 
-/// The run id that a number was given to, also when the run is dead.
+/// The run id that a number was assigned to, even if the run is dead.
 pub async fn run_id_of(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -63,7 +64,7 @@ pub async fn run_id_of(
     Ok(id.map(RunId::new))
 }
 
-/// The ids of many runs at once, in their order.
+/// The ids of several runs, in the given order.
 pub async fn run_ids_of(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -77,15 +78,16 @@ pub async fn run_ids_of(
     keys.iter().zip(values).map(id).collect()
 }
 
-/// Runs in the order of the scan, and the range of those behind them.
+/// A page of runs in scan order, and the range of the rest.
 #[derive(Debug, Default)]
 pub struct ListPage {
     pub runs: Vec<(RunNumber, Document)>,
     pub rest: Option<Range>,
 }
 
-/// One page of all runs of the project by run number, which is close to the order of creation, from `range` on (`keys::documents` for the first page, then `rest`).
-/// Runs that are pending deletion are among them.
+/// One page of all runs of the project, by run number, which is close to creation order.
+/// `range` is `keys::documents` for the first page, then the `rest` of the previous one.
+/// Includes runs that are pending deletion.
 pub async fn runs_list(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -119,7 +121,7 @@ pub async fn params_get_bytes(
         Params::Pieces => {
             let range = keys::params(project, number);
             let pieces = rows::get_pieces(snapshot, &range).await?;
-            pieces.ok_or_else(|| rows::corrupt(&range.start, &"the params of the document are not there"))
+            pieces.ok_or_else(|| rows::corrupt(&range.start, &"the params of the document are missing"))
         }
     }
 }

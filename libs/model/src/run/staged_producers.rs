@@ -1,5 +1,7 @@
-//! Producers of a run that is being restored. They wait under its run number, because what stands under the run id is of whatever
-//! lives there: a mark of an archive would make the records of a run that is made meanwhile pass for repeats.
+//! Producers of a run that is being restored. Their marks and dictionaries are first stored
+//! under its run number, because the rows under the run id belong to whatever run is live
+//! there: if a mark from an archive were stored there, records of a run created in the meantime
+//! would look like repeats.
 
 use matyan_store::{Batch, Commit, Mutation, Result, Snapshot, Store, Transaction, Value};
 
@@ -11,7 +13,8 @@ use crate::{
     rows,
 };
 
-/// Definitions that the transaction which links a run takes beside its params: more go ahead of it.
+/// Size of the definitions that the transaction which links a run can hold in addition to the
+/// params. The rest is written in earlier transactions.
 const LINKED_BYTES: usize = 64 << 10;
 
 pub fn staged_mark_put(
@@ -24,7 +27,7 @@ pub fn staged_mark_put(
     batch.set(keys::staged_mark(project, number, producer), rows::encode(mark));
 }
 
-/// Definitions from number `first` on, in the place of those that were there.
+/// Writes definitions from number `first` on, replacing existing ones.
 pub fn staged_definitions_put(
     batch: &mut Batch,
     project: Project,
@@ -54,30 +57,33 @@ async fn staged_marks(
         .collect()
 }
 
-/// A producer outlives its runs: one that has come further here than in the archive stays as it is.
+/// Whether the live mark is at least as far as the archived one. A producer outlives its runs,
+/// so a mark here that is further along is kept.
 fn is_further(own: Option<Mark>, staged: &Mark) -> bool {
     own.is_some_and(|own| (own.sequence, own.items) >= (staged.sequence, staged.items))
 }
 
-/// A producer of a restore beside what there is of it here.
+/// A producer of a restore, with its current state under the run id.
 #[derive(Clone, Debug)]
 struct Pair {
     producer: ProducerId,
     staged: Mark,
-    /// The row of the mark under the run id, as it was when the definitions were chosen.
+    /// The mark row under the run id when the definitions were chosen.
     own: Option<Value>,
     is_taken: bool,
 }
 
-/// What brings producers under a run id, for the transaction that links the run.
+/// The producers of a restore and the writes that link them, for the transaction that links the
+/// run.
 #[derive(Clone, Debug)]
 pub struct StagedProducers {
     pairs: Vec<Pair>,
     definitions: Vec<Mutation>,
 }
 
-/// Looks at the producers of a restore. Definitions that are too many for the transaction which links the run get transactions
-/// of their own ahead, which hold while the id is free and its producers are as they were seen. `None` if they do not hold, or
+/// Prepares the producers of a restore. If there are more definitions than the linking
+/// transaction can hold, they are written in earlier transactions, which only succeed while the
+/// run id is free and its producers are unchanged. Returns `None` if one of them fails, or if
 /// the restore has ended.
 pub async fn staged_producers(
     store: &dyn Store,
@@ -86,7 +92,7 @@ pub async fn staged_producers(
     staged: &Staged,
 ) -> Result<Option<StagedProducers>> {
     let (mut pairs, mut batch) = (Vec::new(), Batch::buffered());
-    // Of the pairs, the first whose definitions are in the batch.
+    // Index of the first pair whose definitions are in the batch.
     let mut first = 0;
     let marks = staged_marks(store.snapshot().await?.as_ref(), project, staged.number).await?;
     for (producer, mark) in marks {
@@ -115,8 +121,9 @@ pub async fn staged_producers(
     Ok(Some(StagedProducers { pairs, definitions: batch.mutations }))
 }
 
-/// Definitions go ahead only while their producers are as they were seen. Should the restore never end, the sweep finds what it
-/// has left under the id.
+/// Adds the checks to a batch of definitions that is committed before the run is linked. Also
+/// schedules the producers for the sweep, which clears the definitions if the restore never
+/// finishes.
 fn go_ahead(batch: &mut Batch, project: Project, id: &RunId, staged: &Staged, pairs: &[Pair]) {
     staged.expect(batch, project, id);
     batch.expect(keys::head(project, id), None);
@@ -127,7 +134,8 @@ fn go_ahead(batch: &mut Batch, project: Project, id: &RunId, staged: &Staged, pa
     }
 }
 
-/// Brings the producers under the run id; false if one of them is not as it was seen, and then nothing is to be written.
+/// Links the producers to the run id. Returns `false` if one of them has changed; in that case
+/// nothing must be written.
 pub async fn staged_producers_link(
     transaction: &mut Transaction,
     project: Project,
@@ -203,12 +211,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn more_definitions_than_one_transaction_takes_are_linked() {
+    async fn definitions_beyond_one_transaction_are_linked() {
         let (store, id) = (TestStore::open().await, RunId::new("r"));
         let (mark, all) =
             (Mark { sequence: 9, items: 1, seen_us: 3 }, definitions(8_000, &"x".repeat(1_000)));
         let staged = stage(&store, &id, &mark, &all).await;
-        assert_eq!(linked(&store, &id).await, (vec![], vec![]), "nobody has anything of it before");
+        assert_eq!(linked(&store, &id).await, (vec![], vec![]), "nothing must be visible before the link");
         link(&store, &id, &staged).await;
         assert!(linked(&store, &id).await == (vec![(PRODUCER, mark)], all));
         let left = [keys::staged_marks(P, staged.number), keys::staged_dictionaries(P, staged.number)];
@@ -218,7 +226,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_goes_under_an_id_that_is_taken() {
+    async fn nothing_is_written_under_a_live_run_id() {
         let (store, id) = (TestStore::open().await, RunId::new("r"));
         let staged = stage(&store, &id, &Mark::default(), &definitions(8_000, &"x".repeat(1_000))).await;
         let mut batch = Batch::default();
@@ -228,9 +236,10 @@ mod tests {
         assert_eq!(linked(&store, &id).await, (vec![], vec![]));
     }
 
-    /// As when a run is deleted and its backup is restored: its producer goes on behind what was applied.
+    /// A run is deleted and its backup is restored, while its producer continues after what
+    /// was applied.
     #[tokio::test]
-    async fn a_producer_that_has_come_further_stays_as_it_is() {
+    async fn a_producer_that_is_further_along_is_kept() {
         let (store, id) = (TestStore::open().await, RunId::new("r"));
         let own = Mark { sequence: 9, items: 2, seen_us: 3 };
         for (items, is_taken) in [(1, false), (2, false), (3, true)] {
@@ -250,9 +259,10 @@ mod tests {
         }
     }
 
-    /// The definitions of one and the mark of another would make a producer that never was.
+    /// Combining the definitions of one state with the mark of another would yield an
+    /// inconsistent producer.
     #[tokio::test]
-    async fn a_producer_that_goes_on_meanwhile_is_looked_at_again() {
+    async fn a_producer_that_changes_meanwhile_is_read_again() {
         let (store, id) = (TestStore::open().await, RunId::new("r"));
         let mark = Mark { sequence: 9, items: 1, seen_us: 3 };
         let staged = stage(&store, &id, &mark, &definitions(2, "staged")).await;
@@ -270,7 +280,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_went_ahead_of_a_restore_that_never_ends_is_swept() {
+    async fn definitions_of_an_unfinished_restore_are_swept() {
         let (store, id) = (TestStore::open().await, RunId::new("r"));
         let staged = stage(&store, &id, &Mark::default(), &definitions(500, &"x".repeat(1_000))).await;
         staged_producers(&*store, P, &id, &staged).await.unwrap().unwrap();

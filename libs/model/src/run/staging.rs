@@ -1,6 +1,7 @@
-//! Runs that are being restored. All of one is written under a run number that nothing links to, so that nobody sees it; at the
-//! end one transaction makes it live. A row by the run id tells where it is and from which source, so that a restore which was
-//! cut off goes on; one that never does is swept as a dead run is.
+//! Restore of runs. A run that is being restored is written under a run number that nothing
+//! links to, so it is invisible; at the end, one transaction makes it live. A row by the run id
+//! holds the run number and the source, so that an interrupted restore can continue. A restore
+//! that never finishes is swept like a dead run.
 
 use matyan_store::{Batch, Result, Snapshot, Store, Transaction, transact};
 use minicbor::{Decode, Encode, bytes::ByteArray};
@@ -14,15 +15,15 @@ use crate::{
     value::Map,
 };
 
-/// How long a restore that was cut off may be gone on with, in microseconds: blobs that nothing refers to are left alone for
-/// longer than that.
+/// How long an interrupted restore can be resumed, in microseconds. The sweep of orphaned blobs
+/// must wait longer than that.
 pub const RESTORE_KEPT_US: i64 = 3 * 24 * 3_600 * 1_000_000;
 
-/// A run under way.
+/// A restore in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Staged {
     pub number: RunNumber,
-    /// What its content is named by.
+    /// Identifies the content that is restored.
     pub source: [u8; 32],
     pub begun_us: i64,
 }
@@ -44,12 +45,13 @@ impl Staged {
         rows::encode(&StagedRow { number, source, begun_us: self.begun_us })
     }
 
-    /// What holds as long as this restore is under way: for folding, and to be expected by each transaction.
+    /// The row that exists while this restore is in progress: folds check it, and every
+    /// transaction expects it.
     pub fn live(&self, project: Project, id: &RunId) -> Live {
         Live { key: keys::staged(project, id), value: self.encode() }
     }
 
-    /// Makes a transaction fail when the restore has ended meanwhile.
+    /// Makes the batch fail if the restore has ended meanwhile.
     pub fn expect(&self, batch: &mut Batch, project: Project, id: &RunId) {
         batch.expect(keys::staged(project, id), Some(self.encode()));
     }
@@ -64,7 +66,7 @@ pub async fn staged_get(snapshot: &dyn Snapshot, project: Project, id: &RunId) -
     }))
 }
 
-/// Where whoever restores has come to; 0 at the beginning.
+/// The progress of the restore, as the caller stored it; 0 at the beginning.
 pub async fn staged_position(snapshot: &dyn Snapshot, project: Project, id: &RunId) -> Result<u64> {
     Ok(rows::get(snapshot, &keys::staged_progress(project, id)).await?.unwrap_or_default())
 }
@@ -73,7 +75,7 @@ pub fn staged_position_put(batch: &mut Batch, project: Project, id: &RunId, posi
     batch.set(keys::staged_progress(project, id), rows::encode(&position));
 }
 
-/// Begins to restore a run. `created_us` decides its place among the others.
+/// Begins the restore of a run. `created_us` determines its position among the other runs.
 pub async fn staged_begin(
     transaction: &mut Transaction,
     project: Project,
@@ -90,7 +92,7 @@ pub async fn staged_begin(
     Ok(staged)
 }
 
-/// Gives a restore up: what it has written is swept.
+/// Abandons a restore. The sweep clears what it has written.
 pub fn staged_drop(batch: &mut Batch, project: Project, id: &RunId, staged: &Staged) {
     staged.expect(batch, project, id);
     forget(batch, project, id);
@@ -101,7 +103,7 @@ fn forget(batch: &mut Batch, project: Project, id: &RunId) {
     batch.clear(keys::staged(project, id)).clear(keys::staged_progress(project, id));
 }
 
-/// Gives up the restores that began before `before_us`; returns how many there were.
+/// Abandons the restores that began before `before_us`. Returns how many there were.
 pub async fn staged_drop_old(store: &dyn Store, project: Project, before_us: i64) -> Result<usize> {
     let rows = rows::scan_all(&*store.snapshot().await?, &keys::staged_all(project)).await?;
     let start = keys::staged_all(project).start;
@@ -128,7 +130,8 @@ async fn drop_if_old(store: &dyn Store, project: Project, id: &RunId, before_us:
     Ok(is_old)
 }
 
-/// Makes a restored run live. The caller has found the head absent, and checks.
+/// Makes a restored run live. The caller must have found the head absent, and must check that
+/// in the transaction.
 pub async fn staged_link(
     transaction: &mut Transaction,
     project: Project,
@@ -148,7 +151,7 @@ pub async fn staged_link(
     Ok(())
 }
 
-/// What a run was restored from, if it was.
+/// The source that a run was restored from, if it was restored.
 pub async fn origin_get(
     snapshot: &dyn Snapshot,
     project: Project,

@@ -1,4 +1,5 @@
-//! The life of runs on the embedded store: created, changed with their indexes, hidden, deleted, swept.
+//! Tests of the lifecycle of runs on the embedded store: created, changed along with their
+//! indexes, hidden, deleted, swept.
 
 use matyan_store::Store;
 
@@ -17,7 +18,7 @@ use crate::{
 const P: Project = Project(0);
 
 #[test]
-fn a_document_comes_back() {
+fn a_document_survives_the_round_trip() {
     let key = keys::document(P, RunNumber(1));
     let props = Props {
         tags: vec!["t".into()],
@@ -33,7 +34,7 @@ fn a_document_comes_back() {
 }
 
 #[test]
-fn a_run_ends_by_the_clock_that_knows() {
+fn the_end_of_a_run_follows_the_client_clock_if_possible() {
     let mut props = Props::new("r", 100);
     assert_eq!(props.ended_us(), None);
     props.finalized_us = Some(170);
@@ -43,7 +44,7 @@ fn a_run_ends_by_the_clock_that_knows() {
 }
 
 #[test]
-fn the_first_announcement_dates_a_run_that_began_with_data() {
+fn the_first_explicit_creation_dates_a_run_created_by_data() {
     let mut props = Props::new("r", 100);
     props.announced(150);
     props.announced(200);
@@ -83,7 +84,7 @@ async fn proposed(store: &TestStore, range: matyan_store::Range) -> Vec<RunNumbe
 }
 
 #[tokio::test]
-async fn rule_11_numbers_are_given_once() {
+async fn rule_11_run_numbers_are_never_reused() {
     let store = TestStore::open().await;
     let mut numbers = Vec::new();
     for id in ["a", "b", "c"] {
@@ -101,14 +102,14 @@ async fn rule_11_numbers_are_given_once() {
 }
 
 #[tokio::test]
-async fn rule_11_a_number_is_found_however_many_runs_are_of_one_moment() {
+async fn rule_11_a_free_number_is_found_among_many_runs_of_one_moment() {
     let store = TestStore::open().await;
     for number in 0..100 {
-        assert_eq!(create(&store, &format!("r{number}"), -7).await, RunNumber(number + 1), "0 is no run");
+        assert_eq!(create(&store, &format!("r{number}"), -7).await, RunNumber(number + 1), "0 means no run");
     }
     let mut transaction = matyan_store::Transaction::new(store.snapshot().await.unwrap());
     run_create(&mut transaction, P, &RunId::new("last"), -7).await.unwrap();
-    assert_eq!(transaction.into_batch().checks.len(), 1, "others' runs are no business of this one");
+    assert_eq!(transaction.into_batch().checks.len(), 1, "only the chosen number must be checked");
 }
 
 async fn delete(store: &TestStore, id: &str) {
@@ -199,7 +200,7 @@ async fn large_params_move_out_of_the_document_and_back() {
     let (tree, place) = read().await;
     assert_eq!((Tree::Map(tree), place), (json::parse(&large).unwrap(), Params::Pieces));
     edit(&store, number, |props| props.name = "n".into(), None).await;
-    assert_eq!(read().await.1, Params::Pieces, "the params were not touched");
+    assert_eq!(read().await.1, Params::Pieces, "the params must not be touched");
     edit(&store, number, |_| {}, Some(r#"{"a":1}"#)).await;
     let (tree, place) = read().await;
     assert_eq!(tree, json::parse(r#"{"a":1}"#).unwrap().as_map().unwrap().clone());
@@ -207,7 +208,7 @@ async fn large_params_move_out_of_the_document_and_back() {
 }
 
 #[tokio::test]
-async fn rule_12_a_flag_hides_only_the_run_that_it_was_meant_for() {
+async fn rule_12_a_pending_delete_hides_only_the_intended_run() {
     let store = TestStore::open().await;
     let id = RunId::new("r");
     let old = create(&store, "r", 1_000).await;
@@ -221,9 +222,9 @@ async fn rule_12_a_flag_hides_only_the_run_that_it_was_meant_for() {
     assert!(pend(old).await && is_hidden().await);
     let clearing =
         async || store.run(async |transaction| tombstone_clear(transaction, P, &id).await).await.unwrap();
-    assert_eq!(clearing().await, Clearing::Waiting, "the delete is not applied yet");
+    assert_eq!(clearing().await, Clearing::Waiting, "the delete has yet to be applied");
     delete(&store, "r").await;
-    assert_eq!(clearing().await, Clearing::Waiting, "its blobs are there");
+    assert_eq!(clearing().await, Clearing::Waiting, "blobs have yet to be deleted");
     let gone = async |number| {
         store.run(async |transaction| blobs_gone_put(transaction, P, &id, number).await).await.unwrap()
     };
@@ -231,9 +232,9 @@ async fn rule_12_a_flag_hides_only_the_run_that_it_was_meant_for() {
     assert_eq!(clearing().await, Clearing::Free);
     let new = create(&store, "r", 2_000).await;
     assert_eq!(clearing().await, Clearing::Live);
-    // The flag comes late.
+    // The pending delete of the old run arrives late.
     assert!(!pend(old).await && !is_hidden().await);
-    assert!(!gone(new).await, "it lives");
+    assert!(!gone(new).await, "a live run has no tombstone");
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! What ingestion keeps for a run: the next free numbers and the counts. Only ingestion writes it, in the transactions that
-//! apply data, so that it is exact however often a record is delivered.
+//! Writing state of a run: the next free numbers, and counts. Only ingestion writes it, in the
+//! transactions that apply data, so it stays exact no matter how often a record is delivered.
 
 use matyan_store::{Batch, Result, Snapshot, Store, Value};
 use minicbor::{Decode, Encode};
@@ -13,7 +13,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct Writing {
-    /// Metric series so far, which is the next series number.
+    /// Number of metric series, which is also the next series number.
     #[n(0)]
     pub series: u32,
     #[n(1)]
@@ -22,23 +22,23 @@ pub struct Writing {
     pub next_block: u64,
     #[n(3)]
     pub next_log_record: u64,
-    /// Points written, a repeated step counted each time.
+    /// Points written; a repeated step counts each time.
     #[n(4)]
     pub points: u64,
-    /// Bytes of blocks, objects, lines and log records written.
+    /// Bytes of the blocks, objects, lines, and log records written.
     #[n(5)]
     pub bytes: u64,
     /// Receive time of the last data.
     #[n(6)]
     pub last_data_us: i64,
-    /// Writes of terminal lines so far.
+    /// Number of writes to terminal lines.
     #[n(7)]
     #[cbor(default)]
     pub next_line: u64,
 }
 
 impl Writing {
-    /// What a run adds to the counters of its project.
+    /// The share of this run in the counters of its project.
     pub fn project_counters(&self) -> [(Counter, i64); 3] {
         let series = i64::from(self.series) + i64::from(self.object_series);
         let count = |counted: u64| i64::try_from(counted).unwrap_or(i64::MAX);
@@ -58,7 +58,7 @@ pub fn writing_put(batch: &mut Batch, project: Project, number: RunNumber, writi
     batch.set(keys::writing(project, number), rows::encode(writing));
 }
 
-/// What is written when ingestion or control touches a run, as it was.
+/// The rows that change when ingestion or a control message touches a run, as last read.
 pub struct RunSeen {
     document: Option<Value>,
     writing: Option<Value>,
@@ -71,8 +71,8 @@ pub async fn run_seen(snapshot: &dyn Snapshot, project: Project, number: RunNumb
     })
 }
 
-/// Returns once the run is not as it was seen, perhaps also without a reason. The caller bounds the wait by dropping the
-/// future.
+/// Waits until the run differs from `seen`. May also return without a change. The caller limits
+/// the wait by dropping the future.
 pub async fn run_changed(
     store: &dyn Store,
     project: Project,
