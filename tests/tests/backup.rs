@@ -161,16 +161,16 @@ type Damage = (&'static str, &'static str, fn(&Path));
 
 /// What is told of each, with the list of checksums.
 const SUMMED: &[Damage] = &[
-    ("runs/r/sequences.jsonl", "is not what it was", |it| {
+    ("runs/r/sequences.jsonl", "has changed since the backup", |it| {
         edit(it, "runs/r/sequences.jsonl", "0.8414", "0.8415")
     }),
-    ("runs/r/attrs.json", "is not what it was", |it| edit(it, "runs/r/attrs.json", "{", "{ ")),
-    ("runs/r/blobs/a/b.bin", "is not what it was", |it| {
+    ("runs/r/attrs.json", "has changed since the backup", |it| edit(it, "runs/r/attrs.json", "{", "{ ")),
+    ("runs/r/blobs/a/b.bin", "has changed since the backup", |it| {
         fs::write(it.join("runs/r/blobs/a/b.bin"), "other").unwrap()
     }),
     ("runs/r/blobs/a/b.bin", "is missing", |it| fs::remove_file(it.join("runs/r/blobs/a/b.bin")).unwrap()),
-    ("runs/r/blobs/new", "is not of the backup", |it| fs::write(it.join("runs/r/blobs/new"), "").unwrap()),
-    ("entities.jsonl", "is not what it was", |it| fs::write(it.join("entities.jsonl"), "{}").unwrap()),
+    ("runs/r/blobs/new", "is not part of the backup", |it| fs::write(it.join("runs/r/blobs/new"), "").unwrap()),
+    ("entities.jsonl", "has changed since the backup", |it| fs::write(it.join("entities.jsonl"), "{}").unwrap()),
     ("runs/r/sequences.jsonl", "is missing", |it| {
         fs::remove_file(it.join("runs/r/sequences.jsonl")).unwrap()
     }),
@@ -185,23 +185,23 @@ const UNSUMMED: &[Damage] = &[
     ("manifest.json", "format 2", |it| {
         edit(it, "manifest.json", "\"format_version\": 1", "\"format_version\": 2")
     }),
-    ("manifest.json", "`format_version` is not there", |it| edit(it, "manifest.json", "format_version", "x")),
+    ("manifest.json", "`format_version` is missing", |it| edit(it, "manifest.json", "format_version", "x")),
     ("", "has no manifest.json", |it| fs::remove_file(it.join("manifest.json")).unwrap()),
     ("runs", "is missing", |it| fs::remove_dir_all(it.join("runs")).unwrap()),
-    ("runs/r", "is in the manifest and missing", |it| fs::remove_dir_all(it.join("runs/r")).unwrap()),
+    ("runs/r", "is in the manifest but missing", |it| fs::remove_dir_all(it.join("runs/r")).unwrap()),
     ("runs/extra", "is not in the manifest", |it| fs::create_dir(it.join("runs/extra")).unwrap()),
     ("runs/r/run.json", "is missing", |it| fs::remove_file(it.join("runs/r/run.json")).unwrap()),
-    ("runs/r/run.json", "lies in the folder of another", |it| {
+    ("runs/r/run.json", "is in the folder of another run", |it| {
         edit(it, "runs/r/run.json", "\"hash\": \"r\"", "\"hash\": \"s\"")
     }),
     ("runs/r/run.json", "`created_at` is not a number", |it| {
         edit(it, "runs/r/run.json", "\"created_at\": ", "\"created_at\": \"x\", \"y\": ")
     }),
-    ("runs/r/attrs.json", "an object was expected", |it| {
+    ("runs/r/attrs.json", "not a JSON object", |it| {
         fs::write(it.join("runs/r/attrs.json"), "[]").unwrap()
     }),
     ("runs/r/traces.json", "not valid JSON", |it| fs::write(it.join("runs/r/traces.json"), "[{").unwrap()),
-    ("runs/r/contexts.json", "is no context", |it| {
+    ("runs/r/contexts.json", "is not a context", |it| {
         fs::write(it.join("runs/r/contexts.json"), "{\"x\": 1}").unwrap()
     }),
     ("runs/r/sequences.jsonl", "line 3: not valid JSON", |it| {
@@ -218,13 +218,13 @@ const UNSUMMED: &[Damage] = &[
             "\"ctx_id\": 77, \"name\": \"loss\", \"step\": 1500",
         )
     }),
-    ("runs/r/sequences.jsonl", "`step` is not a whole number", |it| {
+    ("runs/r/sequences.jsonl", "`step` is not an integer", |it| {
         edit(it, "runs/r/sequences.jsonl", "\"step\": 1500", "\"step\": 1500.5")
     }),
     ("runs/r/sequences.jsonl", "neither a number nor an object", |it| {
         edit(it, "runs/r/sequences.jsonl", "\"value\": 0.8414709848078965", "\"value\": \"0.84\"")
     }),
-    ("entities.jsonl", "line 1: `data` is not there", |it| {
+    ("entities.jsonl", "line 1: `data` is missing", |it| {
         fs::write(it.join("entities.jsonl"), "{\"entity_type\": \"tag\"}\n").unwrap()
     }),
 ];

@@ -1,5 +1,6 @@
-//! Blobs as files: each by its own path, so that any tool finds it there. A path that cannot be one, because another blob lies
-//! where it needs a folder or a part of it is too long for a name, is replaced by its digest, and told in `blobs.jsonl`.
+//! Blobs as files, each under its own path so that any tool can find it. A path that cannot be
+//! used, because another blob occupies a folder that it needs or one of its segments is too
+//! long, is replaced by its digest and recorded in `blobs.jsonl`.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -8,12 +9,12 @@ use sha2::{Digest, Sha256};
 
 use super::{Result, at, damaged, sums::Summed};
 
-/// What file systems take as one name.
+/// Longest file name that file systems accept.
 const NAME_BYTES: usize = 255;
-/// `~` and a SHA-256 as hexadecimal text.
+/// Length of `~` followed by a SHA-256 in hexadecimal.
 const DIGEST_NAME_BYTES: usize = 65;
 
-/// The file of a blob below `blobs`, beside those of `all` blobs of its run.
+/// Returns the file name of a blob below `blobs`, given the paths of `all` blobs of its run.
 fn file_name(path: &str, all: &BTreeSet<String>) -> String {
     let is_name = |part: &str| !matches!(part, "" | "." | "..") && part.len() <= NAME_BYTES;
     let is_free = || path.match_indices('/').all(|(end, _)| !all.contains(&path[..end]));
@@ -25,17 +26,18 @@ fn file_name(path: &str, all: &BTreeSet<String>) -> String {
     if is_plain { path.to_owned() } else { format!("~{}", hex::encode(Sha256::digest(path))) }
 }
 
-/// The file of a blob that is coming.
+/// A blob that is being received into its file.
 pub struct BlobFile {
     file: Summed,
-    /// Below `blobs`.
+    /// Path below `blobs`.
     pub(super) name: String,
     pub(super) blob: pb::Blob,
     left: u64,
 }
 
 impl BlobFile {
-    /// Begins it in the place of its run, which has `all` these blobs.
+    /// Creates the file in the folder of its run, given the paths of `all` blobs of the
+    /// run.
     pub fn create(place: &Path, blob: pb::Blob, all: &BTreeSet<String>) -> Result<Self> {
         let name = file_name(&blob.path, all);
         let path = place.join("blobs").join(&name);
@@ -46,15 +48,16 @@ impl BlobFile {
 
     pub fn write(&mut self, chunk: &[u8]) -> Result<()> {
         let left = self.left.checked_sub(chunk.len() as u64);
-        self.left = left
-            .ok_or_else(|| damaged(&self.blob.path, "the server sent more than it announced: try again"))?;
+        self.left = left.ok_or_else(|| {
+            damaged(&self.blob.path, "the server sent more bytes than announced: try again")
+        })?;
         self.file.write(chunk)
     }
 
-    /// Its checksum.
+    /// Closes the file and returns its checksum.
     pub(super) fn finish(self) -> Result<String> {
         if self.left > 0 {
-            return Err(damaged(self.blob.path, "the server sent less than it announced: try again"));
+            return Err(damaged(self.blob.path, "the server sent fewer bytes than announced: try again"));
         }
         self.file.finish()
     }
@@ -65,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_that_can_be_a_file_is_one() {
+    fn a_valid_path_is_used_as_the_file_name() {
         let all: BTreeSet<_> = ["a", "a/b", "a.b/c", "d/e/f", "d/e"].map(str::to_owned).into();
         for plain in ["a", "a.b/c", "d/e", "~x/y", "ü b/c", &"x".repeat(255)] {
             assert_eq!(file_name(plain, &all), plain);
@@ -74,7 +77,7 @@ mod tests {
         let long = format!("a.b/{}", "x".repeat(256));
         let odd = ["a/b", "d/e/f", "", "../x", "x/./y", "/x", "x//y", "x/", "x\ny", &digest, &long];
         let names: BTreeSet<_> = odd.iter().map(|path| file_name(path, &all)).collect();
-        assert_eq!(names.len(), odd.len(), "each has its own");
+        assert_eq!(names.len(), odd.len(), "the names are distinct");
         assert!(names.iter().all(|name| name.len() == DIGEST_NAME_BYTES && name.starts_with('~')));
         assert!(!names.contains(&digest));
     }

@@ -1,4 +1,5 @@
-//! Files that are there after a power cut: what a list or a manifest names is on the disk before the list is.
+//! Files that survive a power failure: what a list or manifest names is on disk before the list
+//! itself.
 
 use std::{
     fs::{self, File},
@@ -8,7 +9,7 @@ use std::{
 
 use super::{Result, at};
 
-/// Writes a file whole or not at all.
+/// Writes a file atomically.
 pub(super) fn put(root: &Path, name: &str, text: &str) -> Result<()> {
     let (part, path) = (root.join(".part"), root.join(name));
     let mut file = File::create(&part).map_err(at(&part))?;
@@ -17,12 +18,13 @@ pub(super) fn put(root: &Path, name: &str, text: &str) -> Result<()> {
     sync(root)
 }
 
-/// Makes the names in a folder durable; their files are synced by whoever writes them.
+/// Makes the entries of a folder durable; their contents are synced by whatever code writes
+/// them.
 pub(super) fn sync(folder: &Path) -> Result<()> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(at(folder))
 }
 
-/// The same of every folder below as well.
+/// As `sync`, recursively.
 pub(super) fn sync_all(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder).map_err(at(folder))? {
         let entry = entry.map_err(at(folder))?;

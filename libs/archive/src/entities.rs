@@ -1,4 +1,5 @@
-//! What of a project is no run's, as JSON: entities, settings, tombstones, positions.
+//! JSON form of the parts of a project that belong to no run: entities, settings, tombstones,
+//! log positions.
 
 use matyan_model::{cbor, json as parser, value::Value};
 use matyan_proto::{
@@ -9,7 +10,7 @@ use prost::Message as _;
 
 use super::{Error, Fields, Record, Result};
 
-/// The type that a line names, and the whole line.
+/// Returns the type of an entity and its line.
 pub(crate) fn entity_line(entity: &pb::Entity) -> (&'static str, String) {
     let (kind, data) = entity_data(entity);
     (kind, Fields::default().text("entity_type", kind).set("data", data.value()).json())
@@ -63,9 +64,10 @@ fn note_data(data: Fields, note: &pb::Note) -> Fields {
     }
 }
 
-/// None for a kind that is not known here, which an archive of another version may hold.
+/// Parses an entity. Returns `None` for an unknown kind, which an archive of another version
+/// may contain.
 pub(crate) fn entity(line: &Record, now_us: i64) -> Result<Option<pb::Entity>> {
-    let data = line.inner("data")?.ok_or_else(|| line.error("`data` is not there"))?;
+    let data = line.inner("data")?.ok_or_else(|| line.error("`data` is missing"))?;
     let text = |key: &str| Ok::<_, Error>(data.text(key)?.unwrap_or_default());
     let archived = || Ok::<_, Error>(data.bool("is_archived")?.unwrap_or_default());
     let kind = match line.needed_text("entity_type")?.as_str() {
@@ -108,7 +110,7 @@ pub(crate) fn entity(line: &Record, now_us: i64) -> Result<Option<pb::Entity>> {
     }))
 }
 
-/// A state may stand as JSON text inside of JSON.
+/// Parses the state of an app, which may be JSON text inside JSON.
 fn state(data: &Record) -> Result<Value> {
     let state = match data.exact("state")? {
         None | Some(Value::Null) => return Ok(Value::Map(Default::default())),
@@ -248,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn entities_come_back() {
+    fn entities_round_trip() {
         let kinds = [
             Kind::Experiment(pb::Experiment { name: "e\n".into(), description: "d".into(), archived: true }),
             Kind::Tag(pb::Tag {
@@ -281,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn positions_and_tombstones_come_back() {
+    fn positions_and_tombstones_round_trip() {
         let at = common::LogPosition { log: 1, partition: 2, offset: u64::MAX };
         let applied = pb::Applied {
             partition: 3,

@@ -1,4 +1,5 @@
-//! Objects of an archive's JSON: made field by field, and read field by field with an error that names file, line and field.
+//! JSON objects of an archive, built and read field by field. Read errors name the file, line
+//! and field.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +10,7 @@ use matyan_model::{
 
 use super::{Error, Result, damaged, json};
 
-/// An object to be written.
+/// A JSON object to be written.
 #[derive(Debug, Default)]
 pub(crate) struct Fields(Map);
 
@@ -42,7 +43,8 @@ impl Fields {
         self.set(key, Value::integer(false, &natural.to_be_bytes()))
     }
 
-    /// Seconds; and microseconds beside them where those would not come back.
+    /// Sets a time in seconds, plus the exact microseconds under `{key}_us` if the float
+    /// cannot represent them.
     pub(crate) fn time(self, key: &str, time_us: i64) -> Self {
         let with_seconds = self.set(key, Value::Float(seconds(time_us)));
         match microseconds(seconds(time_us)) == time_us {
@@ -58,7 +60,7 @@ impl Fields {
         }
     }
 
-    /// A value; and in CBOR beside it if JSON loses something of it.
+    /// Sets a value, plus its CBOR under `{key}_cbor` if JSON cannot represent it exactly.
     pub(crate) fn exact(self, key: &str, value: Value) -> Self {
         let whole = json::is_lossy(&value).then(|| Value::Text(hex::encode(cbor::encode(&value))));
         let fields = self.set(key, value);
@@ -85,11 +87,11 @@ pub(super) fn microseconds(seconds: f64) -> i64 {
     (seconds * 1e6).round() as i64
 }
 
-/// An object that was read.
+/// A JSON object read from a file.
 #[derive(Debug)]
 pub(crate) struct Record {
     file: PathBuf,
-    /// From 1; 0: the file is one object.
+    /// Line number from 1, or 0 if the file is a single object.
     line: usize,
     map: Map,
 }
@@ -99,7 +101,7 @@ impl Record {
         let fail = |reason: String| damaged(file, place(line, reason));
         match parser::parse(text).map_err(|error| fail(error.to_string()))? {
             Value::Map(map) => Ok(Self { file: file.to_owned(), line, map }),
-            _ => Err(fail("an object was expected".to_owned())),
+            _ => Err(fail("not a JSON object".to_owned())),
         }
     }
 
@@ -111,7 +113,7 @@ impl Record {
         self.error(format!("`{key}` is not {wanted}"))
     }
 
-    /// An inner object; none if it is absent or null.
+    /// Returns an inner object, or `None` if it is absent or null.
     pub(crate) fn inner(&self, key: &str) -> Result<Option<Self>> {
         match self.get(key) {
             None => Ok(None),
@@ -120,7 +122,7 @@ impl Record {
         }
     }
 
-    /// Another object that stands at the same place.
+    /// Wraps another object from the same file and line.
     pub(crate) fn with(&self, map: Map) -> Self {
         Self { file: self.file.clone(), line: self.line, map }
     }
@@ -136,7 +138,7 @@ impl Record {
     }
 
     pub(crate) fn texts(&self, key: &str) -> Result<Vec<String>> {
-        let wrong = || self.wrong(key, "a list of texts");
+        let wrong = || self.wrong(key, "a list of strings");
         let Some(Value::List(list)) = self.get(key) else { return Err(wrong()) };
         let text = |item: &Value| match item {
             Value::Text(text) => Ok(text.clone()),
@@ -145,7 +147,7 @@ impl Record {
         list.iter().map(text).collect()
     }
 
-    /// What is null is absent.
+    /// Returns a field; null counts as absent.
     pub(crate) fn get(&self, key: &str) -> Option<&Value> {
         self.map.get(key).filter(|value| !matches!(value, Value::Null))
     }
@@ -158,12 +160,12 @@ impl Record {
         match self.get(key) {
             None => Ok(None),
             Some(Value::Text(text)) => Ok(Some(text.clone())),
-            Some(_) => Err(self.wrong(key, "text")),
+            Some(_) => Err(self.wrong(key, "a string")),
         }
     }
 
     pub(crate) fn needed_text(&self, key: &str) -> Result<String> {
-        self.text(key)?.ok_or_else(|| self.wrong(key, "there"))
+        self.text(key)?.ok_or_else(|| self.wrong(key, "present"))
     }
 
     pub(crate) fn bool(&self, key: &str) -> Result<Option<bool>> {
@@ -178,16 +180,16 @@ impl Record {
         match self.get(key) {
             None => Ok(None),
             Some(Value::Integer(integer)) => Ok(Some(*integer)),
-            // A float that says a whole number.
+            // A float with an integral value.
             Some(Value::Float(float)) if float.fract() == 0.0 && float.abs() < 9e15 => {
                 Ok(Some(*float as i64))
             }
-            Some(_) => Err(self.wrong(key, "a whole number")),
+            Some(_) => Err(self.wrong(key, "an integer")),
         }
     }
 
     pub(crate) fn needed_integer(&self, key: &str) -> Result<i64> {
-        self.integer(key)?.ok_or_else(|| self.wrong(key, "there"))
+        self.integer(key)?.ok_or_else(|| self.wrong(key, "present"))
     }
 
     pub(crate) fn natural(&self, key: &str) -> Result<Option<u64>> {
@@ -198,14 +200,14 @@ impl Record {
             _ => match self.integer(key)?.map(u64::try_from) {
                 None => Ok(None),
                 Some(Ok(natural)) => Ok(Some(natural)),
-                Some(Err(_)) => Err(self.wrong(key, "a natural number")),
+                Some(Err(_)) => Err(self.wrong(key, "a non-negative integer")),
             },
         }
     }
 
     pub(crate) fn number<T: TryFrom<u64> + Default>(&self, key: &str) -> Result<T> {
         let number = self.natural(key)?.unwrap_or_default();
-        T::try_from(number).map_err(|_| self.wrong(key, "a number of its size"))
+        T::try_from(number).map_err(|_| self.wrong(key, "in the range of its type"))
     }
 
     pub(crate) fn float(&self, key: &str) -> Result<Option<f64>> {
@@ -217,7 +219,7 @@ impl Record {
         }
     }
 
-    /// Microseconds, from what `Fields::time` writes.
+    /// Reads a time in microseconds, as written by `Fields::time`.
     pub(crate) fn time(&self, key: &str) -> Result<Option<i64>> {
         match self.integer(&format!("{key}_us"))? {
             Some(time_us) => Ok(Some(time_us)),
@@ -225,7 +227,7 @@ impl Record {
         }
     }
 
-    /// What `Fields::exact` writes.
+    /// Reads a value written by `Fields::exact`.
     pub(crate) fn exact(&self, key: &str) -> Result<Option<Value>> {
         let Some(text) = self.text(&format!("{key}_cbor"))? else { return Ok(self.map.get(key).cloned()) };
         let bytes = hex::decode(&text).map_err(|error| self.error(format!("`{key}_cbor`: {error}")))?;
@@ -248,18 +250,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_come_back_to_the_microsecond() {
+    fn times_round_trip_to_the_microsecond() {
         for time_us in [0, 1, -1, 1_700_000_000_123_457, i64::MAX, i64::MIN, i64::MIN + 1] {
             let text = Fields::default().time("at", time_us).json();
             let read = Record::parse(Path::new("x"), 0, &text).unwrap();
             assert_eq!(read.time("at").unwrap(), Some(time_us), "{text}");
         }
         let usual = Fields::default().time("at", 1_700_000_000_123_457);
-        assert!(!usual.json().contains("at_us"), "a float holds it");
+        assert!(!usual.json().contains("at_us"), "the float is exact");
     }
 
     #[test]
-    fn what_json_loses_comes_back() {
+    fn values_that_json_cannot_represent_round_trip() {
         let value =
             Value::List(vec![Value::Bytes(vec![0, 1]), Value::Float(f64::from_bits(0x7ff8_dead_0000_0001))]);
         let read =
@@ -274,7 +276,7 @@ mod tests {
                 .unwrap();
         assert_eq!(
             record.integer("n").unwrap_err().to_string(),
-            "runs/a/run.json: line 3: `n` is not a whole number"
+            "runs/a/run.json: line 3: `n` is not an integer"
         );
         assert_eq!(record.natural("big").unwrap(), Some(u64::MAX));
         let broken = Record::parse(Path::new("a.json"), 0, "{").unwrap_err().to_string();

@@ -1,23 +1,24 @@
-//! Archives: what a backup looks like as files. Format 1 of Matyan 0.3, which the published client reads and writes, with files
-//! and keys of our own beside it that it passes over:
+//! Archives: the file format of backups. It is format 1 of Matyan 0.3, which the published
+//! client reads and writes, extended by files and keys that this client ignores:
 //!
-//! | file | what |
+//! | file | content |
 //! |---|---|
-//! | `manifest.json` | version, filters, counts; ours: `log`, the positions at which the backup was cut |
-//! | `entities.jsonl` | experiments, tags, dashboards, apps, reports, notes, one a line |
-//! | `project.json`, `tombstones.jsonl` | ours: settings and pinned sequences; deleted runs |
-//! | `runs/{run}/run.json` | properties; ours: tags, names of links, parent, cursor |
+//! | `manifest.json` | version, filters, counts; extension: `log`, the log positions of the snapshot |
+//! | `entities.jsonl` | experiments, tags, dashboards, apps, reports, notes, one per line |
+//! | `project.json`, `tombstones.jsonl` | extension: settings and pinned sequences; deleted runs |
+//! | `runs/{run}/run.json` | properties; extension: tags, names of links, parent, cursor |
 //! | `runs/{run}/attrs.json` | params and, as `__blobs__`, artifacts |
 //! | `runs/{run}/traces.json`, `contexts.json` | series and their contexts |
-//! | `runs/{run}/sequences.jsonl` | a step a line, series by series |
-//! | `runs/{run}/producers.jsonl` | ours: how far each producer has come, and its dictionary |
-//! | `runs/{run}/blobs/…`, `blobs.jsonl` | files; ours: their content types, and paths that are no names of files |
-//! | `runs/{run}/lost.jsonl` | ours: blobs that the run refers to, and that were gone when the backup was made |
-//! | `checksums.sha256` | ours: the SHA-256 of every other file, as `sha256sum -c` reads it |
+//! | `runs/{run}/sequences.jsonl` | one step per line, series by series |
+//! | `runs/{run}/producers.jsonl` | extension: progress and dictionary of each producer |
+//! | `runs/{run}/blobs/…`, `blobs.jsonl` | files; extension: content types, and paths that are not valid file names |
+//! | `runs/{run}/lost.jsonl` | extension: blobs that the run refers to but that were missing at backup time |
+//! | `checksums.sha256` | extension: the SHA-256 of every other file, in the format of `sha256sum -c` |
 //!
-//! What JSON cannot say stands beside it: a value with bytes as CBOR in hexadecimal under its key with `_cbor` behind it, a time
-//! that a float does not hold as microseconds under the key with `_us`. A run id that is no good name of a folder has one made of
-//! its digest.
+//! Values that JSON cannot represent have a second form next to it: a value with bytes is
+//! stored as hexadecimal CBOR under its key plus `_cbor`, a time that a float cannot hold as
+//! microseconds under its key plus `_us`. The folder of a run is named after its id or, if that
+//! is not a valid folder name, after the digest of the id.
 
 mod blob_file;
 mod durable;
@@ -49,12 +50,12 @@ pub(crate) const ENTITIES: &str = "entities.jsonl";
 pub(crate) const PROJECT: &str = "project.json";
 pub(crate) const TOMBSTONES: &str = "tombstones.jsonl";
 pub(crate) const CHECKSUMS: &str = "checksums.sha256";
-/// Runs that are being written, until the archive is complete.
+/// Runs being written, until the archive is complete.
 pub(crate) const PARTS: &str = ".parts";
-/// Stands in an archive that is not complete.
+/// Marker file of an archive that is not complete.
 pub(crate) const UNFINISHED: &str = ".unfinished.json";
 pub(crate) const RUNS: &str = "runs";
-/// In the folder of a run.
+/// In the folder of a run: the blobs that could not be read.
 pub(crate) const LOST: &str = "lost.jsonl";
 pub(crate) const VERSION: i64 = 1;
 
@@ -74,12 +75,12 @@ pub(crate) fn damaged(file: impl Into<PathBuf>, reason: impl Into<String>) -> Er
     Error::Damaged { file: file.into(), reason: reason.into() }
 }
 
-/// Says of which file an error is.
+/// Adds the path to an I/O error.
 pub(crate) fn at(path: &Path) -> impl Fn(io::Error) -> Error + '_ {
     |source| Error::File { path: path.to_owned(), source }
 }
 
-/// The folder of a run below `runs`.
+/// Returns the name of a run's folder below `runs`.
 pub(crate) fn folder(run_id: &str) -> String {
     let is_plain = !run_id.is_empty()
         && run_id.len() <= 200

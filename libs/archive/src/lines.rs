@@ -1,5 +1,5 @@
-//! Files of one object a line, or of one alone, read with a bound on what an object takes in memory. What is larger is not written
-//! either.
+//! Reader for files with one JSON object per line or a single object, with a bound on the
+//! memory per object. Larger objects are not written either.
 
 use std::{
     fs::File,
@@ -9,33 +9,34 @@ use std::{
 
 use super::{Record, Result, at, damaged};
 
-/// An object of the largest size as JSON text.
+/// Upper bound of an object's JSON text; the largest stored object stays below it.
 const MAX_LINE: u64 = 128 << 20;
 
-/// Refuses to write, with the end of its line, what could not be read.
+/// Refuses to write an object that could not be read back. `bytes` includes the newline.
 pub(super) fn check_size(bytes: usize, name: impl FnOnce() -> String) -> Result<()> {
     if (bytes as u64) < MAX_LINE {
         return Ok(());
     }
     Err(damaged(
         name(),
-        format!("has an object of {bytes} bytes, and less than {MAX_LINE} can be read again"),
+        format!("an object of {bytes} bytes is too large: objects must be smaller than {MAX_LINE} bytes"),
     ))
 }
 
 pub(super) struct Lines {
-    /// Where it lies, and how errors call it.
+    /// Path on disk, followed by the name used in errors.
     path: PathBuf,
     name: PathBuf,
     file: BufReader<File>,
     number: usize,
-    /// Bytes read.
+    /// File position after the last line read.
     offset: u64,
     buffer: Vec<u8>,
 }
 
 impl Lines {
-    /// From byte `offset` on, which begins a line. `None` if there is no file.
+    /// Opens a file at byte `offset`, which must be the start of a line. Returns `None` if
+    /// the file does not exist.
     pub(super) fn open(root: &Path, name: &str, offset: u64) -> Result<Option<Self>> {
         let path = root.join(name);
         if !path.exists() {
@@ -51,7 +52,8 @@ impl Lines {
         self.offset
     }
 
-    /// The next object; blank lines are passed over. Numbers of lines count from where the reading began.
+    /// Returns the next object, skipping blank lines. Line numbers in errors count from the
+    /// opening offset.
     pub(super) fn next(&mut self) -> Result<Option<Record>> {
         loop {
             self.buffer.clear();
@@ -63,7 +65,10 @@ impl Lines {
                 return Ok(None);
             }
             if read as u64 == MAX_LINE {
-                return Err(damaged(&self.name, format!("line {} is too long", self.number)));
+                return Err(damaged(
+                    &self.name,
+                    format!("line {}: longer than {MAX_LINE} bytes", self.number),
+                ));
             }
             let text = std::str::from_utf8(&self.buffer);
             let text = text.map_err(|error| damaged(&self.name, format!("line {}: {error}", self.number)))?;
@@ -74,7 +79,7 @@ impl Lines {
     }
 }
 
-/// A file that is one object.
+/// Reads a file that consists of one object.
 pub(super) fn object(root: &Path, name: &str) -> Result<Record> {
     Record::parse(Path::new(name), 0, &text(root, name)?)
 }
@@ -94,7 +99,7 @@ pub(super) fn text(root: &Path, name: &str) -> Result<String> {
 mod tests {
     use super::*;
 
-    /// Blanks, which are no object but have to be read.
+    /// Uses spaces: not an object, but the reader has to consume them.
     fn is_read(bytes: usize) -> bool {
         let root = tempfile::tempdir().unwrap();
         let mut line = vec![b' '; bytes];
@@ -105,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_can_be_read() {
+    fn an_object_that_may_be_written_can_be_read() {
         for bytes in [MAX_LINE as usize - 1, MAX_LINE as usize] {
             assert_eq!(check_size(bytes, String::new).is_ok(), is_read(bytes), "{bytes}");
         }

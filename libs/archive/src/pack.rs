@@ -1,5 +1,6 @@
-//! One file instead of a folder: a compressed tar with the folder in it. Unpacking trusts nothing: one folder on top, plain files
-//! and folders alone, no path that leads out, and a bound on how much comes out of how little, and on what stands between files.
+//! Archives packed into one file: a compressed tar that contains the folder. Unpacking trusts
+//! nothing in it: it accepts one top folder with plain files and folders only, no path that
+//! leads outside, and limits both the total growth and the metadata between files.
 
 use std::{
     cell::Cell,
@@ -14,14 +15,16 @@ use tempfile::{TempDir, TempPath};
 
 use super::{Result, at, damaged, durable};
 
-/// Text of numbers shrinks to a tenth; what claims to grow more than this is made to fill a disk.
+/// Largest growth factor accepted. Numbers as text compress to a tenth; an archive that claims
+/// to grow more than this is meant to fill a disk.
 const MAX_GROWTH: u64 = 200;
 const MAX_GROWTH_FREE: u64 = 1 << 30;
 const MAX_FILES: usize = 20_000_000;
-/// What says where a file goes, and is held in memory: far more than names need.
+/// Limit of the tar metadata before each file, which is held in memory: far more than names
+/// need.
 const MAX_BETWEEN: u64 = 1 << 20;
 
-/// The file that a folder is packed into.
+/// Returns the path of the file that a folder is packed into.
 pub(super) fn packed(root: &Path) -> PathBuf {
     root.with_file_name(format!("{}.tar.gz", name(root)))
 }
@@ -30,12 +33,13 @@ fn name(root: &Path) -> String {
     root.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Packs a folder into a file beside it, and removes the folder. A file that is there already is not replaced.
+/// Packs a folder into a file next to it and removes the folder. An existing file is not
+/// replaced.
 pub fn pack(root: &Path) -> Result<PathBuf> {
     let (name, target) = (name(root), packed(root));
     let part = root.with_file_name(format!("{name}.tar.gz.part"));
     let file = File::create(&part).map_err(at(&part))?;
-    // Removed with this value.
+    // The file is removed when this value is dropped.
     let part = TempPath::try_from_path(&part).map_err(at(&part))?;
     let encoder = GzEncoder::new(BufWriter::new(file), Compression::default());
     let mut tar = tar::Builder::new(encoder);
@@ -52,12 +56,13 @@ pub fn pack(root: &Path) -> Result<PathBuf> {
     Ok(target)
 }
 
-/// Unpacks an archive into a folder that goes with the value, and answers the folder inside.
+/// Unpacks an archive into a temporary folder. Returns that folder, which is removed on drop,
+/// and the path of the archive inside it.
 pub fn unpack(path: &Path) -> Result<(TempDir, PathBuf)> {
     let packed = fs::metadata(path).map_err(at(path))?.len();
     let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = tempfile::Builder::new().prefix(".matyan-restore-").tempdir_in(beside);
-    // The place of an archive may be read-only.
+    // The directory of the archive may be read-only.
     let folder = folder.or_else(|_| tempfile::tempdir()).map_err(at(beside))?;
     let file = File::open(path).map_err(at(path))?;
     let meter = Rc::new(Cell::new(MAX_BETWEEN));
@@ -65,20 +70,20 @@ pub fn unpack(path: &Path) -> Result<(TempDir, PathBuf)> {
     let mut tar = tar::Archive::new(metered);
     let mut left = packed.saturating_mul(MAX_GROWTH).saturating_add(MAX_GROWTH_FREE);
     let mut top: Option<PathBuf> = None;
-    let unreadable = |error: io::Error| damaged(path, format!("cannot be unpacked: {error}"));
+    let unreadable = |error: io::Error| damaged(path, format!("failed to unpack: {error}"));
     for (count, entry) in tar.entries().map_err(unreadable)?.enumerate() {
         let mut entry = entry.map_err(unreadable)?;
         let inside = entry.path().map_err(unreadable)?.into_owned();
         let refuse =
-            |reason: &str| damaged(path, format!("`{}` {reason}: it is not unpacked", inside.display()));
-        let first = checked(&inside).ok_or_else(|| refuse("leads out of the archive"))?;
+            |reason: &str| damaged(path, format!("refused to unpack: `{}` {reason}", inside.display()));
+        let first = checked(&inside).ok_or_else(|| refuse("leads outside the archive"))?;
         if top.get_or_insert_with(|| first.clone()) != &first {
-            return Err(refuse("lies beside the folder of the archive"));
+            return Err(refuse("is outside the top folder of the archive"));
         }
-        // The header's own may have been overruled.
+        // Not the header's own size, which an extension header may override.
         let size = entry.size();
         left = left.checked_sub(size).filter(|_| count < MAX_FILES).ok_or_else(|| {
-            refuse("makes the archive far larger than its file: unpack it by hand if you trust it")
+            refuse("makes the archive far larger than its file; if you trust it, unpack it by hand")
         })?;
         let target = folder.path().join(&inside);
         meter.set(size.saturating_add(MAX_BETWEEN));
@@ -94,7 +99,8 @@ pub fn unpack(path: &Path) -> Result<(TempDir, PathBuf)> {
     Ok((folder, root))
 }
 
-/// Gives as much as is allowed, and then fails: whoever reads into memory reads no more than that.
+/// Reads up to the allowed number of bytes and then fails, so that a consumer never buffers
+/// more than that.
 struct Metered<R> {
     inner: R,
     left: Rc<Cell<u64>>,
@@ -104,19 +110,19 @@ impl<R: Read> Read for Metered<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
         let left = self.left.get().checked_sub(read as u64);
-        self.left.set(left.ok_or_else(|| io::Error::other("too much stands between two files"))?);
+        self.left.set(left.ok_or_else(|| io::Error::other("too much metadata between two files"))?);
         Ok(read)
     }
 }
 
-/// The first folder of a path that stays inside.
+/// Returns the first component of a path, or `None` if the path leads outside.
 fn checked(path: &Path) -> Option<PathBuf> {
     let mut parts = path.components().filter(|part| !matches!(part, Component::CurDir));
     let Some(Component::Normal(first)) = parts.next() else { return None };
     parts.all(|part| matches!(part, Component::Normal(_))).then(|| PathBuf::from(first))
 }
 
-/// Permissions and owners of a stranger's files mean nothing here.
+/// Unpacks one file, ignoring the permissions and owner recorded for it.
 fn unpack_file(entry: &mut impl io::Read, target: &Path) -> io::Result<()> {
     if let Some(parent) = target.parent() {
         fs::create_dir_all(parent)?;
@@ -140,7 +146,7 @@ mod tests {
         path
     }
 
-    /// Past the checks of the writer.
+    /// Adds an entry, bypassing the path checks of the builder.
     fn entry(tar: &mut tar::Builder<GzEncoder<File>>, path: &str, kind: tar::EntryType, content: &[u8]) {
         let mut header = tar::Header::new_gnu();
         header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
@@ -155,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_comes_back() {
+    fn a_folder_round_trips() {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().join("top");
         fs::create_dir_all(root.join("runs/r/blobs/a")).unwrap();
@@ -168,29 +174,29 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_there_is_not_replaced() {
+    fn an_existing_file_is_not_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().join("top");
         fs::create_dir(&root).unwrap();
         fs::write(super::packed(&root), "another").unwrap();
         let error = pack(&root).unwrap_err();
         assert!(matches!(error, Error::File { source, .. } if source.kind() == io::ErrorKind::AlreadyExists));
-        assert!(root.is_dir(), "what was not packed stays");
+        assert!(root.is_dir(), "a folder that was not packed is kept");
         assert_eq!(fs::read(super::packed(&root)).unwrap(), b"another");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "nothing is left of the attempt");
     }
 
     #[test]
-    fn what_leads_out_is_not_unpacked() {
+    fn paths_that_lead_outside_are_not_unpacked() {
         use tar::EntryType;
         let cases = [
-            ("../out", EntryType::Regular, "leads out"),
-            ("top/../../out", EntryType::Regular, "leads out"),
-            ("/tmp/out", EntryType::Regular, "leads out"),
+            ("../out", EntryType::Regular, "leads outside"),
+            ("top/../../out", EntryType::Regular, "leads outside"),
+            ("/tmp/out", EntryType::Regular, "leads outside"),
             ("top/link", EntryType::Symlink, "neither a file nor a folder"),
             ("top/link", EntryType::Link, "neither a file nor a folder"),
             ("top/pipe", EntryType::Fifo, "neither a file nor a folder"),
-            ("other/file", EntryType::Regular, "beside the folder"),
+            ("other/file", EntryType::Regular, "outside the top folder"),
         ];
         for (name, kind, reason) in cases {
             let directory = tempfile::tempdir().unwrap();
@@ -205,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_grows_beyond_measure_is_not_unpacked() {
+    fn an_archive_that_grows_too_much_is_not_unpacked() {
         let directory = tempfile::tempdir().unwrap();
         let path = packed(directory.path(), |tar| {
             let mut header = tar::Header::new_gnu();
@@ -219,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_that_overrules_the_header_counts() {
+    fn a_size_that_overrides_the_header_counts() {
         let directory = tempfile::tempdir().unwrap();
         let path = packed(directory.path(), |tar| {
             let size = (1_u64 << 40).to_string();
@@ -231,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_between_files_is_not_taken_into_memory() {
+    fn metadata_between_files_is_not_buffered_without_limit() {
         let content = vec![b'x'; 3 << 20];
         for kind in [tar::EntryType::GNULongName, tar::EntryType::GNULongLink, tar::EntryType::XHeader] {
             let directory = tempfile::tempdir().unwrap();
@@ -241,12 +247,12 @@ mod tests {
                 entry(tar, "name", kind, &content);
             });
             let error = unpack(&path).unwrap_err().to_string();
-            assert!(error.contains("too much stands between two files"), "{kind:?}: {error}");
+            assert!(error.contains("too much metadata between two files"), "{kind:?}: {error}");
         }
     }
 
     #[test]
-    fn one_that_is_cut_off_is_told() {
+    fn a_truncated_archive_is_reported() {
         let directory = tempfile::tempdir().unwrap();
         let content: Vec<u8> =
             (0..100_000_u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
@@ -254,6 +260,6 @@ mod tests {
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
         let error = unpack(&path).unwrap_err().to_string();
-        assert!(error.contains("a.tar.gz: cannot be unpacked"), "{error}");
+        assert!(error.contains("a.tar.gz: failed to unpack"), "{error}");
     }
 }

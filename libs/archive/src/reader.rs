@@ -1,5 +1,6 @@
-//! An archive that is read: checked whole before anything is sent, by its checksums, or else by reading every line of it. An
-//! archive of another's making has no checksums, and fewer files.
+//! Reader for archives. An archive is checked completely before anything is sent: by its
+//! checksums or, without them, by reading every line. Archives made by other programs have no
+//! checksums and fewer files.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,17 +24,17 @@ use super::{
 
 pub struct Archive {
     root: PathBuf,
-    /// What was unpacked goes with this value.
+    /// Removes the unpacked files on drop.
     _unpacked: Option<TempDir>,
     manifest: Record,
-    /// Folders of runs, in order.
+    /// Folders of the runs, sorted.
     pub runs: Vec<String>,
-    /// Of every file, in the archive's list or computed.
+    /// Checksums of all files, from the archive's list or computed.
     sums: Sums,
     is_summed: bool,
 }
 
-/// What a look at one file came to.
+/// Progress of a check, reported after each file.
 pub struct Checked {
     pub files: u64,
     pub of: u64,
@@ -42,29 +43,33 @@ pub struct Checked {
 const NEEDED: [&str; 4] = ["run.json", "attrs.json", "traces.json", "contexts.json"];
 
 impl Archive {
-    /// Opens a folder or a `.tar.gz`, and checks what is there, by name.
+    /// Opens a folder or a `.tar.gz` and checks that the required files exist.
     pub fn open(path: &Path) -> Result<Self> {
         if !path.exists() {
-            return Err(Error::NoArchive(format!("there is no archive {}", path.display())));
+            return Err(Error::NoArchive(format!("archive {} not found", path.display())));
         }
         let (unpacked, root) = match path.is_dir() {
             true => (None, path.to_owned()),
             false => unpack(path).map(|(folder, root)| (Some(folder), root))?,
         };
         if root.join(UNFINISHED).exists() {
-            let reason = "is the beginning of a backup: run the same `matyan backup` again to finish it";
+            let reason = "is an unfinished backup: run the same `matyan backup` again to finish it";
             return Err(Error::NoArchive(format!("{} {reason}", path.display())));
         }
         if !root.join(MANIFEST).is_file() {
-            return Err(Error::NoArchive(format!("{} is no archive: it has no {MANIFEST}", path.display())));
+            return Err(Error::NoArchive(format!(
+                "{} is not an archive: it has no {MANIFEST}",
+                path.display()
+            )));
         }
         let manifest = lines::object(&root, MANIFEST)?;
         match manifest.integer("format_version")? {
             Some(VERSION) => {}
             Some(other) => {
-                return Err(manifest.error(format!("format {other} is not known here, only {VERSION}")));
+                return Err(manifest
+                    .error(format!("unsupported format {other}: this version reads only format {VERSION}")));
             }
-            None => return Err(manifest.error("`format_version` is not there")),
+            None => return Err(manifest.error("`format_version` is missing")),
         }
         let runs = runs(&root, &manifest)?;
         let sums = sums::read(&root)?;
@@ -72,7 +77,8 @@ impl Archive {
         Ok(Self { root, _unpacked: unpacked, manifest, runs, sums: sums.unwrap_or_default(), is_summed })
     }
 
-    /// Looks at every file: its sum, and, if there are no sums to compare or `every_line` is asked for, everything in it.
+    /// Checks every file by its checksum and, if the archive has none or `every_line` is
+    /// set, by reading its whole content.
     pub fn check(&mut self, every_line: bool, mut told: impl FnMut(Checked)) -> Result<()> {
         let mut files = BTreeSet::new();
         collect(&self.root, Path::new(""), &mut files)?;
@@ -83,11 +89,11 @@ impl Archive {
             if self.is_summed {
                 match self.sums.get(file) {
                     Some(expected) if *expected == sum => {}
-                    Some(_) => return Err(damaged(file, "is not what it was when the backup was made")),
+                    Some(_) => return Err(damaged(file, "has changed since the backup was made")),
                     None => {
                         return Err(damaged(
                             file,
-                            "is not of the backup: it is not in the list of checksums",
+                            "is not part of the backup: it is not in the list of checksums",
                         ));
                     }
                 }
@@ -117,7 +123,8 @@ impl Archive {
         Ok(())
     }
 
-    /// Names the content of a run: equal for equal content alone, as it is read here.
+    /// Returns an identifier of a run's content: it is the same only for the same content,
+    /// as this reader sees it.
     pub fn source(&self, folder: &str, with_blobs: bool) -> [u8; 32] {
         let mut digest = Sha256::new();
         digest.update(if with_blobs { "matyan run 1" } else { "matyan run 1 without blobs" });
@@ -133,7 +140,8 @@ impl Archive {
         Run::open(&self.root, folder, with_blobs, position)
     }
 
-    /// All entities; those of kinds that are not known here are left out. What tells no time is of `now_us`.
+    /// Returns all entities except those of unknown kinds. A missing creation time is
+    /// replaced by `now_us`.
     pub fn entities(&self, now_us: i64) -> Result<Vec<pb::Entity>> {
         let mut found = Vec::new();
         if let Some(mut lines) = Lines::open(&self.root, ENTITIES, 0)? {
@@ -161,12 +169,13 @@ impl Archive {
         Ok(found)
     }
 
-    /// How many blobs were gone when the backup was made.
+    /// Returns the number of blobs that were missing at backup time.
     pub fn blobs_lost(&self) -> Result<u64> {
         Ok(self.manifest.natural("blobs_lost")?.unwrap_or_default())
     }
 
-    /// Where the log stood; an archive of another's making does not say.
+    /// Returns the log positions of the snapshot; archives made by other programs have
+    /// none.
     pub fn cut(&self) -> Result<Option<pb::Cut>> {
         let Some(cut) = self.manifest.inner("log")? else { return Ok(None) };
         let filters = self.manifest.inner("filters")?;
@@ -174,7 +183,7 @@ impl Archive {
         Ok(Some(pb::Cut { filtered, ..entities::cut(&cut)? }))
     }
 
-    /// The folders of runs, each behind that of its parent.
+    /// Returns the folders of all runs, parents before children.
     pub fn parents_first(&self) -> Result<Vec<String>> {
         let mut parents = BTreeMap::new();
         for run in &self.runs {
@@ -189,7 +198,7 @@ impl Archive {
     }
 }
 
-/// A circle ends where it began.
+/// Orders the runs; a cycle is broken where it was entered.
 fn behind_parents(runs: &[String], parents: &BTreeMap<String, String>) -> Vec<String> {
     let (mut left, mut order): (BTreeSet<_>, _) = (runs.iter().collect(), Vec::new());
     for run in runs {
@@ -203,7 +212,7 @@ fn behind_parents(runs: &[String], parents: &BTreeMap<String, String>) -> Vec<St
     order
 }
 
-/// The folders of runs, which must be those that the manifest names.
+/// Returns the folders of all runs, after checking them against the manifest.
 fn runs(root: &Path, manifest: &Record) -> Result<Vec<String>> {
     let place = root.join(RUNS);
     if !place.is_dir() {
@@ -214,14 +223,14 @@ fn runs(root: &Path, manifest: &Record) -> Result<Vec<String>> {
         let entry = entry.map_err(at(&place))?;
         let name = entry.file_name().to_string_lossy().into_owned();
         if !entry.file_type().map_err(at(&place))?.is_dir() {
-            return Err(damaged(format!("{RUNS}/{name}"), "is not a folder of a run"));
+            return Err(damaged(format!("{RUNS}/{name}"), "is not a run folder"));
         }
         found.insert(name);
     }
     let named: BTreeSet<_> =
         manifest.texts("run_hashes")?.iter().map(|run| named_folder(&found, run)).collect();
     if let Some(missing) = named.difference(&found).next() {
-        return Err(damaged(format!("{RUNS}/{missing}"), "is in the manifest and missing"));
+        return Err(damaged(format!("{RUNS}/{missing}"), "is in the manifest but missing"));
     }
     if let Some(extra) = found.difference(&named).next() {
         return Err(damaged(format!("{RUNS}/{extra}"), "is not in the manifest"));
@@ -236,19 +245,22 @@ fn runs(root: &Path, manifest: &Record) -> Result<Vec<String>> {
     Ok(found.into_iter().collect())
 }
 
-/// The manifest names folders; one that names a run whose id is no good folder means the folder of it.
+/// Returns the folder that an entry of the manifest names: our own archives list folders,
+/// others list run ids.
 fn named_folder(found: &BTreeSet<String>, run: &str) -> String {
     if found.contains(run) { run.to_owned() } else { folder(run) }
 }
 
-/// Every file, by its path inside. Links and whatever else is no file are refused.
+/// Collects every file by its path inside the archive. Refuses links and other special files.
 pub(super) fn collect(root: &Path, inside: &Path, files: &mut BTreeSet<String>) -> Result<()> {
     let place = root.join(inside);
     for entry in fs::read_dir(&place).map_err(at(&place))? {
         let entry = entry.map_err(at(&place))?;
         let kind = entry.file_type().map_err(at(&place))?;
         let path = inside.join(entry.file_name());
-        let Some(name) = path.to_str() else { return Err(damaged(&path, "has no name that is text")) };
+        let Some(name) = path.to_str() else {
+            return Err(damaged(&path, "has a name that is not valid UTF-8"));
+        };
         if kind.is_dir() {
             collect(root, &path, files)?;
         } else if !kind.is_file() {
@@ -275,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn positions_of_an_archive_of_some_runs_are_theirs_alone() {
+    fn positions_of_a_filtered_archive_are_marked_as_filtered() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join(RUNS)).unwrap();
         for (filters, filtered) in [("{}", false), (r#"{"experiment": "e"}"#, true), ("null", false)] {

@@ -1,5 +1,5 @@
-//! The files of a run in an archive, each as what it says. Those that an archive of another's making lacks are as if they were
-//! empty.
+//! Parsers for the files of an archived run. Files that archives made by other programs lack
+//! are treated as empty.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -24,7 +24,7 @@ use super::{
 pub(super) fn head(run: &Record, name: &str) -> Result<pb::RunHead> {
     let run_id = run.text("hash")?.unwrap_or_else(|| name.to_owned());
     if run_id != name && folder(&run_id) != name {
-        return Err(run.error(format!("the run `{run_id}` lies in the folder of another")));
+        return Err(run.error(format!("the run `{run_id}` is in the folder of another run")));
     }
     let created_us = run.time("created_at")?.or(run.time("client_start_ts")?).unwrap_or_default();
     let updated_us = run.time("updated_at")?.unwrap_or(created_us);
@@ -62,7 +62,7 @@ pub(super) fn head(run: &Record, name: &str) -> Result<pb::RunHead> {
     })
 }
 
-/// The exact params if they stand in a file of their own, else those that JSON tells.
+/// Returns the exact params if the run has a file with them, otherwise those in the JSON.
 pub(super) fn params_of(root: &Path, exact: &str, params: &mut Record) -> Result<bytes::Bytes> {
     if root.join(exact).exists() {
         let text = lines::text(root, exact)?;
@@ -95,7 +95,8 @@ pub(super) fn artifacts(params: &Record) -> Result<Vec<Content>> {
     Ok(found)
 }
 
-/// The list of traces is the one file that is no object.
+/// Reads the traces, the only file that is a JSON list; wrapping it makes it an object like the
+/// others.
 pub(super) fn traces(root: &Path, file: &str) -> Result<Vec<Record>> {
     let text = format!("{{\"traces\": {}}}", lines::text(root, file)?);
     Record::parse(Path::new(file), 0, &text)?.list("traces")
@@ -133,9 +134,9 @@ pub(super) fn producers(root: &Path, file: &str) -> Result<Vec<pb::Piece>> {
 }
 
 pub(super) fn log_record(line: &Record, value: Value) -> Result<(Content, usize)> {
-    let Value::Map(map) = value else { return Err(line.error("`value` is no log record")) };
+    let Value::Map(map) = value else { return Err(line.error("`value` is not a log record")) };
     let value = line.with(map);
-    // What is of another form was taken apart by whoever wrote it.
+    // A field of another type was already converted by the program that wrote the archive.
     let part = |key: &str, is_good: fn(&Value) -> bool| match value.exact(key)? {
         Some(part) if is_good(&part) => Ok::<_, super::Error>(cbor::encode(&part)),
         _ => Ok(Vec::new()),
@@ -155,7 +156,7 @@ pub(super) fn log_record(line: &Record, value: Value) -> Result<(Content, usize)
     Ok((Content::Record(record), bytes))
 }
 
-/// A number, or the name that Python's logging has for it.
+/// Parses a level: a number, or its name in Python's logging.
 fn level(value: &Record) -> Result<i64> {
     const NAMES: [(&str, i64); 6] =
         [("CRITICAL", 50), ("ERROR", 40), ("WARNING", 30), ("INFO", 20), ("DEBUG", 10), ("NOTSET", 0)];
@@ -163,15 +164,15 @@ fn level(value: &Record) -> Result<i64> {
         Some(Value::Text(name)) => {
             let known = NAMES.iter().find(|(known, _)| known == name).map(|(_, level)| *level);
             let level = known.or_else(|| name.strip_prefix("Level ")?.parse().ok());
-            level.ok_or_else(|| value.error(format!("`log_level` is `{name}`, which is no level")))
+            level.ok_or_else(|| value.error(format!("`log_level`: `{name}` is not a log level")))
         }
         _ => Ok(value.integer("log_level")?.unwrap_or_default()),
     }
 }
 
-/// Files below `blobs`, in order, with the types that are known of them.
+/// Returns the files below `blobs`, sorted, with their content types where known.
 pub(super) fn blobs(root: &Path, place: &str, artifacts: &[Content]) -> Result<VecDeque<Step>> {
-    // By file: the path of a blob, and its type.
+    // Keyed by file: the path of the blob and its content type.
     let mut told: BTreeMap<String, (String, String)> = BTreeMap::new();
     for artifact in artifacts {
         if let Content::Artifact(pb::Artifact { path, content_type, .. }) = artifact {
@@ -196,7 +197,7 @@ pub(super) fn blobs(root: &Path, place: &str, artifacts: &[Content]) -> Result<V
     Ok(steps)
 }
 
-/// Paths below a folder, in order.
+/// Returns the paths below a folder, sorted.
 fn files(folder: &Path) -> Result<Vec<String>> {
     let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
     while let Some(next) = folders.pop().filter(|next| next.is_dir()) {
@@ -213,13 +214,14 @@ fn files(folder: &Path) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Files by the last part of their names without its ending, which an archive made over REST has from opaque texts.
+/// Returns the blob files by the stem of their name, which an archive made over REST derives
+/// from opaque URIs.
 pub(super) fn payloads(root: &Path, place: &str) -> Result<BTreeMap<String, String>> {
     let paths = files(&root.join(place).join("blobs"))?.into_iter();
     Ok(paths.map(|path| (sanitised(path.rsplit('/').next().unwrap_or_default()), path)).collect())
 }
 
-/// As names of files are made of opaque texts.
+/// Converts an opaque URI the way such archives derive file names from it.
 pub(super) fn sanitised(text: &str) -> String {
     text.chars().map(|it| if it.is_ascii_alphanumeric() || "-_.".contains(it) { it } else { '_' }).collect()
 }

@@ -1,6 +1,7 @@
-//! One run of an archive, as steps in an order that is always the same: blobs, artifacts and producers, then the lines of its
-//! sequences. Each step has a position behind it; a restore that was cut off opens the run at the last one that was stored.
-//! A position holds the stage in its upper byte, and below it a count of blobs or messages, or an offset in the file.
+//! Reads one run of an archive as steps in a fixed order: blobs, artifacts and producers, then
+//! the lines of its sequences. Each step ends at a position; an interrupted restore reopens the
+//! run at the last position that was stored. The upper byte of a position is the stage; the
+//! remaining bytes are a count of blobs or messages, or a file offset.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -23,15 +24,15 @@ const PIECES: u64 = 2 << 56;
 const LINES: u64 = 3 << 56;
 const STAGE: u64 = 0xff << 56;
 
-/// What one message holds.
+/// Size limit of one message.
 const MESSAGE_BYTES: usize = 512 << 10;
-/// What a point and an object take in a message beside their values, about.
+/// Approximate size of a point, and of an object in addition to its value, in a message.
 const POINT_BYTES: usize = 32;
 pub(super) const PIECE_BYTES: usize = 64;
-/// Small pieces of one message: each may be a row.
+/// Most pieces per message: each may become a row.
 const MESSAGE_PIECES: usize = 2_048;
 
-/// A part of a run to be sent, and the position behind it.
+/// A part of a run to be sent, with the position after it.
 #[derive(Debug)]
 pub enum Step {
     Blob { blob: pb::Blob, file: PathBuf, position: u64 },
@@ -44,13 +45,13 @@ pub struct Run {
     early: VecDeque<Step>,
     known: Known,
     lines: Option<Lines>,
-    /// A line that was read and has no room in the message before.
+    /// A line that was read but did not fit into the previous message.
     held: Option<(Content, usize, u64)>,
-    /// What a series says of its time if it says nothing.
+    /// Time of an object that has none.
     default_us: i64,
-    /// Payload files of an archive whose objects name them by opaque texts.
+    /// Payload files of an archive whose objects refer to them by opaque URIs.
     named: BTreeMap<String, String>,
-    /// Steps of sequences of objects that hold none.
+    /// Number of object steps without an object.
     pub objects_lost: u64,
 }
 
@@ -85,7 +86,7 @@ impl Run {
         Ok(run)
     }
 
-    /// Passes over the steps up to a position.
+    /// Skips the steps up to a position.
     fn pass(&mut self, position: u64) {
         let behind = |step: &Step| match step {
             Step::Blob { position: own, .. } | Step::Pieces { position: own, .. } => *own > position,
@@ -94,7 +95,7 @@ impl Run {
         self.early.retain(behind);
     }
 
-    /// How many are still to come.
+    /// Returns the number of blobs still to come.
     pub fn blobs(&self) -> u64 {
         self.blobs.len() as u64
     }
@@ -114,7 +115,7 @@ impl Run {
         Ok(message.step())
     }
 
-    /// The next line, what it takes in a message, and the offset behind it.
+    /// Returns the next line, its size in a message, and the offset after it.
     fn line(&mut self) -> Result<Option<(Content, usize, u64)>> {
         if let Some(held) = self.held.take() {
             return Ok(Some(held));
@@ -130,8 +131,8 @@ impl Run {
         }
     }
 
-    /// `None` where an object should be and a number is: the published client writes the place of an object in its list
-    /// instead of the object.
+    /// Parses a line. Returns `None` if a number stands for an object: the published client
+    /// writes an object's index in a list instead of the object.
     fn content(&self, line: &Record) -> Result<Option<(Content, usize)>> {
         let (name, step) = (line.needed_text("name")?, line.needed_integer("step")?);
         let id = line.integer("ctx_id")?.unwrap_or_default();
@@ -166,7 +167,8 @@ impl Run {
             Value::Integer(integer) => *integer as f64,
             Value::Big(big) => big.to_f64(),
             Value::Bool(bool) => f64::from(u8::from(*bool)),
-            // What has no JSON of its own elsewhere.
+            // How programs without NaN in their JSON write a value that is not
+            // finite.
             Value::Null => f64::NAN,
             _ => return Err(line.error("`value` is neither a number nor an object")),
         };
@@ -211,7 +213,8 @@ impl Run {
         Ok((Content::Object(object), bytes))
     }
 
-    /// An archive made over REST names payloads by opaque texts, and the files after these.
+    /// Replaces the opaque URIs of an archive made over REST by references to its payload
+    /// files.
     fn linked(&self, value: Value) -> Value {
         match value {
             Value::List(list) => Value::List(list.into_iter().map(|item| self.linked(item)).collect()),
@@ -231,7 +234,7 @@ impl Run {
     }
 }
 
-/// What is gathered of lines. Points of one series that follow each other are one piece.
+/// A message assembled from lines. Consecutive points of one series form one piece.
 #[derive(Default)]
 struct Message {
     pieces: Vec<pb::Piece>,
@@ -274,7 +277,7 @@ pub(super) fn piece(content: Content) -> pb::Piece {
     pb::Piece { content: Some(content) }
 }
 
-/// Pieces that are known whole, in messages.
+/// Splits pieces that are already in memory into messages.
 fn messages(pieces: Vec<pb::Piece>) -> VecDeque<Step> {
     let (mut steps, mut message, mut bytes) = (VecDeque::new(), Vec::new(), 0);
     let end = |steps: &mut VecDeque<Step>, message: &mut Vec<pb::Piece>| {

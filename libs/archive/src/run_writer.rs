@@ -1,5 +1,6 @@
-//! One run as files, from the pieces that a server sends. It is made in a folder beside its place and moved there when it is
-//! complete, so that a backup which was cut off has whole runs alone.
+//! Writes one run as files, from the pieces that a server sends. The run is written to a
+//! separate folder and moved to its final one when it is complete, so that an interrupted
+//! backup contains complete runs only.
 
 use std::{
     fs,
@@ -22,14 +23,14 @@ use super::{
     sums::{Summed, Sums, append},
 };
 
-/// No epoch, no time.
+/// Marks a missing epoch or time in a column.
 const ABSENT: i64 = i64::MIN;
-/// Text that is gathered before it is written.
+/// Size of the text buffer.
 const GATHERED_BYTES: usize = 1 << 16;
 
 pub struct RunWriter {
     root: PathBuf,
-    /// Where it is made, and where it comes to lie.
+    /// Temporary folder of the run, and the name of its final folder.
     place: PathBuf,
     name: String,
     sums: Sums,
@@ -41,9 +42,9 @@ pub struct RunWriter {
     blobs: String,
     lost: String,
     text: String,
-    /// Where in it the last line begins.
+    /// Start of the last line in `text`.
     line: usize,
-    /// The series whose lines are being written, and the last of them.
+    /// The series whose lines are being written.
     open: Option<OpenTrace>,
     records: i64,
 }
@@ -57,7 +58,7 @@ struct OpenTrace {
     last: (Value, i64),
 }
 
-/// What the steps of a trace are. Traces of one name may differ in nothing else.
+/// Kind of the steps in a trace. Traces of the same name may differ in this only.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     Points,
@@ -70,7 +71,7 @@ impl RunWriter {
     pub(super) fn begin(root: &Path, head: pb::RunHead) -> Result<Self> {
         let name = folder(&head.run_id);
         let place = root.join(PARTS).join(&name);
-        // Of an attempt that was cut off.
+        // Left by an interrupted attempt.
         if place.exists() {
             fs::remove_dir_all(&place).map_err(at(&place))?;
         }
@@ -106,7 +107,7 @@ impl RunWriter {
             None => {
                 return Err(damaged(
                     &self.name,
-                    "the server sends what is not known here: use a newer client",
+                    "the server sent an unknown kind of data: use a newer client",
                 ));
             }
         }
@@ -119,7 +120,8 @@ impl RunWriter {
         Ok(())
     }
 
-    /// Ends the series before, if this is another, and answers the number of the context.
+    /// Ends the previous series if this is another one, and returns the number of the
+    /// context.
     fn trace(&mut self, (name, context, dtype): (&str, &str, &str), form: Form, last: (Value, i64)) -> u64 {
         let is_same = |open: &OpenTrace| open.name == name && open.context == context && open.form == form;
         if let Some(open) = self.open.as_mut().filter(|open| is_same(open)) {
@@ -156,7 +158,7 @@ impl RunWriter {
             self.text.push_str(&epoch.to_string());
         }
         if let Some(time_us) = time_us {
-            // Fields of one object, without its brackets.
+            // The fields of a JSON object without its brackets.
             let time = Fields::default().time("time", time_us).json();
             self.text.push_str(", ");
             self.text.push_str(&time[1..time.len() - 1]);
@@ -188,7 +190,8 @@ impl RunWriter {
         let id = self.trace((&object.name, &object.context, &object.dtype), Form::Objects, last);
         self.begin_line(id, &object.name, object.step);
         let exact = Fields::default().exact("value", value).json();
-        // `{"value": …}` without what `begin_line` has written and without the bracket.
+        // `{"value": …}` without the opening that `begin_line` has written and without
+        // the closing bracket.
         self.text.push_str(&exact["{\"value\": ".len()..exact.len() - 1]);
         self.end_line(object.epoch, Some(object.time_us))
     }
@@ -260,7 +263,7 @@ impl RunWriter {
         self.producers.push_str(&(fields.json() + "\n"));
     }
 
-    /// Notes what the server could not send, because its blob store has lost it.
+    /// Records a blob that the server could not send because its blob store has lost it.
     pub fn lost(&mut self, lost: &pb::LostBlob) {
         let fields = Fields::default().text("s3_key", &lost.blob_key);
         let fields = match &lost.what {
@@ -274,7 +277,7 @@ impl RunWriter {
         self.lost.push_str(&(fields.json() + "\n"));
     }
 
-    /// Where files of blobs are begun.
+    /// Returns the folder in which blob files are created.
     pub fn place(&self) -> PathBuf {
         self.place.clone()
     }
@@ -290,7 +293,7 @@ impl RunWriter {
         Ok(())
     }
 
-    /// A file that is read whole.
+    /// Writes a file that readers load completely, so its size is limited.
     fn object_file(&mut self, name: &str, text: &str) -> Result<()> {
         lines::check_size(text.len(), || format!("{RUNS}/{}/{name}", self.name))?;
         self.file(name, text)
@@ -303,7 +306,8 @@ impl RunWriter {
         Ok(())
     }
 
-    /// Writes what is known only at the end, and moves the run to its place.
+    /// Writes the files whose content is known only at the end, and moves the run to its
+    /// final folder.
     pub fn finish(mut self) -> Result<()> {
         self.end_trace();
         self.flush()?;
@@ -343,7 +347,7 @@ impl RunWriter {
 }
 
 fn decoded(name: &str, bytes: &[u8]) -> Result<Value> {
-    cbor::decode(bytes).map_err(|error| damaged(name, format!("the server sent no value: {error}")))
+    cbor::decode(bytes).map_err(|error| damaged(name, format!("the server sent an invalid value: {error}")))
 }
 
 fn run_json(head: &pb::RunHead) -> String {
@@ -389,7 +393,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_is_in_its_place_only_when_it_is_complete() {
+    fn a_run_appears_only_when_it_is_complete() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join(RUNS)).unwrap();
         let head = pb::RunHead { run_id: "r".into(), ..Default::default() };

@@ -1,5 +1,6 @@
-//! Series as archives name them: by name and a number for the context. The number is the context's own, 32 bits of a digest; of two
-//! contexts of a run that share it, the second gets the next free one.
+//! Series as archives identify them: by name and context number. The number is the context's
+//! own, 32 bits of a digest; if two contexts of a run share it, the second gets the next free
+//! one.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,11 +8,12 @@ use matyan_model::{context::Context, value::Value};
 
 use super::{Fields, Record, Result, json};
 
-/// Types of what is no series of its own.
+/// Names and types of terminal lines and log records, which archives store as if they were
+/// series.
 pub(super) const LINES: (&str, &str) = ("logs", "logs");
 pub(super) const RECORDS: (&str, &str) = ("__log_records", "log_records");
 
-/// Series and contexts of a run that is being written.
+/// Series and contexts of a run being written.
 #[derive(Default)]
 pub(super) struct Traces {
     ids: HashMap<String, u64>,
@@ -20,7 +22,7 @@ pub(super) struct Traces {
 }
 
 impl Traces {
-    /// The number of a context, given as it is stored.
+    /// Returns the number of a context, given in its stored form.
     pub(super) fn context(&mut self, stored: &str) -> u64 {
         if let Some(id) = self.ids.get(stored) {
             return *id;
@@ -60,13 +62,13 @@ impl Traces {
     }
 }
 
-/// Series of a run that is being read.
+/// Series of a run being read.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     contexts: HashMap<i64, String>,
     metrics: HashMap<(i64, String), String>,
     objects: HashMap<(i64, String), String>,
-    /// Beside a metric that may have the name of these.
+    /// Flags, as a metric may have the same name as these.
     has_lines: bool,
     has_records: bool,
 }
@@ -74,7 +76,7 @@ pub(super) struct Known {
 impl Known {
     pub(super) fn read(traces: &[Record], contexts: &Record) -> Result<Self> {
         let mut known = Self::default();
-        let error = |id: &str| contexts.error(format!("`{id}` is no context"));
+        let error = |id: &str| contexts.error(format!("`{id}` is not a context"));
         for (id, context) in contexts.entries() {
             let number = id.parse().map_err(|_| error(id))?;
             let Value::Map(map) = context else { return Err(error(id)) };
@@ -93,35 +95,38 @@ impl Known {
         Ok(known)
     }
 
-    /// None if the archive does not have it; no context is always known.
+    /// Returns a context, or `None` if the archive does not contain it. The empty context
+    /// is always known.
     pub(super) fn context(&self, id: i64) -> Option<&str> {
         self.contexts.get(&id).map(String::as_str).or_else(|| (id == 0).then_some(""))
     }
 
-    /// Whether texts of this name are lines of the terminal.
+    /// Whether texts of this name are terminal lines.
     pub(super) fn are_lines(&self, name: &str) -> bool {
         self.has_lines && name == LINES.0
     }
 
-    /// What is no map is broken, unless it may be a point.
+    /// Whether a value of this name is a log record. A value that is not a map is a broken
+    /// record, unless it can be a point.
     pub(super) fn is_record(&self, id: i64, name: &str, value: &Value) -> bool {
         let is_metric = || self.metrics.contains_key(&(id, name.to_owned()));
         self.has_records && name == RECORDS.0 && (matches!(value, Value::Map(_)) || !is_metric())
     }
 
-    /// Whether only objects stand under this name.
+    /// Whether this name has objects and no metric.
     pub(super) fn is_object(&self, id: i64, name: &str) -> bool {
         let key = (id, name.to_owned());
         self.objects.contains_key(&key) && !self.metrics.contains_key(&key)
     }
 
-    /// The type of a metric, as its trace says.
+    /// Returns the type of a metric according to its trace.
     pub(super) fn metric(&self, id: i64, name: &str) -> &str {
         let dtype = self.metrics.get(&(id, name.to_owned())).map(String::as_str);
         dtype.filter(|dtype| !dtype.is_empty()).unwrap_or("float")
     }
 
-    /// The type of objects: as their trace says, or else as they say themselves.
+    /// Returns the type of objects according to their trace or, without one, to the object
+    /// itself.
     pub(super) fn object(&self, id: i64, name: &str, own: Option<&str>) -> String {
         let key = (id, name.to_owned());
         let told = self.objects.get(&key).or_else(|| self.metrics.get(&key)).map(String::as_str);
@@ -143,9 +148,9 @@ mod tests {
         let mut traces = Traces::default();
         assert_eq!(traces.context(""), 0);
         let own = u64::from(Context::parse(r#"{"a":1}"#).unwrap().id());
-        // As if another context had the number.
+        // As if another context already had the number.
         traces.contexts.insert(own, "{}".to_owned());
         assert_eq!(traces.context(r#"{"a":1}"#), own + 1);
-        assert_eq!(traces.context(r#"{"a":1}"#), own + 1, "always the same");
+        assert_eq!(traces.context(r#"{"a":1}"#), own + 1, "the number is stable");
     }
 }

@@ -1,5 +1,5 @@
-//! Checksums, in the form of `sha256sum`: a digest, two blanks, a path. The list also tells which runs of a backup that was cut
-//! off are complete: those of which it names every file.
+//! Checksums in the format of `sha256sum`: digest, two spaces, path. In an interrupted backup,
+//! the list also shows which runs are complete: those whose files are all listed.
 
 use std::{
     collections::BTreeMap,
@@ -12,10 +12,10 @@ use sha2::{Digest, Sha256};
 
 use super::{CHECKSUMS, Result, at, damaged, durable};
 
-/// Hex digests by path inside of the archive.
+/// Hexadecimal digests by path inside the archive.
 pub(super) type Sums = BTreeMap<String, String>;
 
-/// A file that is being written, and what it adds up to.
+/// A file being written, with its running checksum.
 pub(super) struct Summed {
     path: PathBuf,
     file: io::BufWriter<File>,
@@ -33,7 +33,7 @@ impl Summed {
         self.file.write_all(bytes).map_err(at(&self.path))
     }
 
-    /// It is on the disk then.
+    /// Closes the file, which is then on disk, and returns its checksum.
     pub(super) fn finish(self) -> Result<String> {
         let file = self.file.into_inner().map_err(io::IntoInnerError::into_error);
         file.and_then(|file| file.sync_all()).map_err(at(&self.path))?;
@@ -67,7 +67,8 @@ pub(super) fn write(root: &Path, sums: &Sums) -> Result<()> {
     durable::put(root, CHECKSUMS, &lines(sums))
 }
 
-/// None if there is no list. A last line without an end was being written when the backup was cut off.
+/// Reads the list, or returns `None` if there is none. An unterminated last line was being
+/// written when the backup was interrupted.
 pub(super) fn read(root: &Path) -> Result<Option<Sums>> {
     let path = root.join(CHECKSUMS);
     let text = match std::fs::read_to_string(&path) {
@@ -79,7 +80,7 @@ pub(super) fn read(root: &Path) -> Result<Option<Sums>> {
     let mut sums = Sums::new();
     for (line, number) in whole.lines().zip(1..) {
         let Some((sum, file)) = line.split_once("  ") else {
-            return Err(damaged(CHECKSUMS, format!("line {number} is no checksum")));
+            return Err(damaged(CHECKSUMS, format!("line {number} is not a checksum")));
         };
         sums.insert(file.to_owned(), sum.to_owned());
     }

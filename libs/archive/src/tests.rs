@@ -1,4 +1,4 @@
-//! What goes into an archive comes back out of it.
+//! Round trips: what is written to an archive is read back unchanged.
 
 use matyan_model::value::{Map, Value};
 use matyan_proto::{
@@ -14,7 +14,7 @@ use super::{
 };
 
 #[test]
-fn every_run_has_a_folder_inside() {
+fn every_run_id_has_a_folder_name() {
     for plain in ["3fd1c0", "a b", "ü", "run.1"] {
         assert_eq!(folder(plain), plain);
     }
@@ -24,7 +24,7 @@ fn every_run_has_a_folder_inside() {
     }
 }
 
-/// The run as it is read from an archive that was written of it.
+/// Writes a run to an archive and returns it as read back.
 fn archived(head: &pb::RunHead, contents: Vec<Content>) -> (pb::RunHead, Vec<Content>) {
     let output = tempfile::tempdir().unwrap();
     let origin = Origin { server: "http://a".into(), cut: pb::Cut::default() };
@@ -77,14 +77,14 @@ fn whole_head() -> pb::RunHead {
 }
 
 #[test]
-fn every_field_of_a_run_comes_back() {
+fn every_field_of_a_run_round_trips() {
     let head = whole_head();
     assert_eq!(archived(&head, Vec::new()).0, head);
 }
 
-/// The names under which archives keep lines and records are nobody's own.
+/// Metrics may use the names under which archives store terminal lines and log records.
 #[test]
-fn a_metric_may_be_called_as_lines_and_records_are() {
+fn a_metric_may_have_the_name_of_lines_or_records() {
     let metric = |name: &str, value: f64| {
         Content::Points(pb::Points {
             name: name.to_owned(),
@@ -105,7 +105,7 @@ fn a_metric_may_be_called_as_lines_and_records_are() {
         let mut read = archived(&whole_head(), contents.clone()).1;
         for content in &mut read {
             if let Content::Record(record) = content {
-                // Absent and null are one.
+                // Absent and null are equivalent.
                 record.extra_args = Default::default();
                 record.logger_info = Default::default();
             }

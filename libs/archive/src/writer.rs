@@ -1,5 +1,6 @@
-//! An archive that is being written: a folder with a mark in it that says what it is of and where it was cut, until the
-//! manifest takes the place of the mark. The same backup begun again goes on with it, unless another process still writes it.
+//! Writer for archives. An unfinished archive has a marker file with the filters, the server
+//! and the log positions of the snapshot; the manifest replaces it at the end. Starting the
+//! same backup again resumes the unfinished archive unless another process is still writing it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,12 +25,12 @@ pub use super::{blob_file::BlobFile, run_writer::RunWriter};
 
 const PREFIX: &str = "matyan-backup-";
 
-/// What a backup is of.
+/// The scope of a backup.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filters {
     pub runs: Vec<String>,
     pub experiment: Option<String>,
-    /// As it was given.
+    /// The text given by the user.
     pub since: Option<String>,
     pub blobs: bool,
 }
@@ -49,13 +50,13 @@ impl Filters {
         fields
     }
 
-    /// As the mark of an unfinished archive has them.
+    /// Returns the filters as they appear in the marker file.
     fn marked(&self) -> String {
         self.fields().bool("blobs", self.blobs).json()
     }
 }
 
-/// Which server a backup reads, and where its log stands.
+/// The server that a backup reads, and the positions of its log.
 #[derive(Clone, Debug, Default)]
 pub struct Origin {
     pub server: String,
@@ -63,7 +64,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Whether the log is the one of this cut, and has not gone back since.
+    /// Whether the log is the one of this cut and has not moved back since.
     fn follows(&self, cut: &pb::Cut) -> bool {
         let is_behind = |before: &pb::Applied, now: &pb::Applied| {
             now.partition == before.partition && (now.log, now.next) >= (before.log, before.next)
@@ -79,27 +80,28 @@ pub struct Archive {
     filters: Filters,
     created: OffsetDateTime,
     cut: pb::Cut,
-    /// Folders of the runs that are complete.
+    /// Folders of the complete runs.
     done: BTreeSet<String>,
-    /// Of the mark: nobody else writes this archive.
+    /// Held on the marker file, so that no other process writes this archive.
     _lock: File,
 }
 
-/// What a finished archive holds.
+/// Summary of a finished archive.
 #[derive(Debug, Default)]
 pub struct Contents {
     pub runs: usize,
     pub entities: BTreeMap<&'static str, u64>,
     pub blobs: u64,
     pub blob_bytes: u64,
-    /// What runs refer to, and the blob store had no more.
+    /// Blobs that runs refer to but the blob store no longer had.
     pub lost: u64,
-    /// The files that name those.
+    /// The files that list these blobs.
     pub lost_in: Vec<String>,
 }
 
 impl Archive {
-    /// The unfinished archive of the same backup of the same server below `output`, if there is one.
+    /// Returns the unfinished archive of the same backup from the same server below
+    /// `output`, if any.
     pub fn resume(output: &Path, filters: &Filters, origin: &Origin) -> Result<Option<Self>> {
         let entries = match fs::read_dir(output) {
             Ok(entries) => entries,
@@ -118,7 +120,7 @@ impl Archive {
         roots.sort();
         for root in roots.into_iter().rev() {
             let mark = lines::object(&root, UNFINISHED)?;
-            let cut = mark.inner("log")?.ok_or_else(|| mark.error("`log` is not there"))?;
+            let cut = mark.inner("log")?.ok_or_else(|| mark.error("`log` is missing"))?;
             let cut = entities::cut(&cut)?;
             let is_same = mark.needed_text("filters")? == filters.marked()
                 && mark.text("server")?.as_ref() == Some(&origin.server);
@@ -140,13 +142,15 @@ impl Archive {
         Ok(Self { root, is_resumed: true, filters: filters.clone(), created, cut, done, _lock: lock })
     }
 
-    /// Fails, as `exists` tells, where an archive of this second is, packed or not.
+    /// Creates an archive. Fails with an error that `exists` recognizes if `output` already
+    /// has an archive, packed or not, of the same second.
     pub fn begin(output: &Path, filters: &Filters, origin: &Origin, now: OffsetDateTime) -> Result<Self> {
         let name = now.format(format_description!("[year][month][day]-[hour][minute][second]"));
-        let root = output.join(format!("{PREFIX}{}", name.expect("numbers can be written")));
+        let root = output.join(format!("{PREFIX}{}", name.expect("numeric components can be formatted")));
         fs::create_dir_all(output).map_err(at(output))?;
         fs::create_dir(&root).map_err(at(&root))?;
-        // In this order: the folder of one that is being packed goes when its file is there.
+        // Checked after the folder is created: packing removes the folder only once the
+        // file exists.
         if packed(&root).exists() {
             fs::remove_dir(&root).map_err(at(&root))?;
             return Err(taken(&root));
@@ -159,7 +163,8 @@ impl Archive {
             .text("created_at", &written(now))
             .set("log", entities::cut_fields(&origin.cut).value());
         durable::put(&root, UNFINISHED, &mark.json())?;
-        // Whoever asked for the same backup at the same time may go on with this one already.
+        // A process that requested the same backup at the same time may have resumed
+        // this one already.
         let lock = lock(&root)?.ok_or_else(|| taken(&root))?;
         let (filters, cut) = (filters.clone(), origin.cut.clone());
         Ok(Self { root, is_resumed: false, filters, created: now, cut, done: BTreeSet::new(), _lock: lock })
@@ -185,7 +190,8 @@ impl Archive {
         durable::put(&self.root, name, text)
     }
 
-    /// Writes what is no run's, and the manifest, and takes the mark away.
+    /// Writes the files that belong to no run and the manifest, and removes the marker
+    /// file.
     pub fn finish(
         self,
         settings: &pb::Settings,
@@ -202,7 +208,8 @@ impl Archive {
         }
         self.put(ENTITIES, &text)?;
         self.put(PROJECT, &(entities::settings_fields(settings).json() + "\n"))?;
-        // What is in the archive lived when it was read.
+        // A run in the archive existed when it was read, so its later deletion is not
+        // part of the archive.
         let deleted = tombstones.iter().filter(|tombstone| !self.has(&tombstone.run_id));
         let deleted: String = deleted.map(|tombstone| entities::tombstone_line(tombstone) + "\n").collect();
         self.put(TOMBSTONES, &deleted)?;
@@ -219,7 +226,7 @@ impl Archive {
         Ok((self.root, contents))
     }
 
-    /// Also of runs that an earlier attempt has read.
+    /// Counts the blobs, including those of runs read by an earlier attempt.
     fn count_blobs(&self, contents: &mut Contents) -> Result<()> {
         for run in &self.done {
             if let Some(mut lines) = Lines::open(&self.root, &format!("{RUNS}/{run}/blobs.jsonl"), 0)? {
@@ -262,8 +269,8 @@ impl Archive {
     }
 }
 
-/// The runs of which the list names every file, and their sums. Whatever else came to its place was cut off there, and goes:
-/// its run may be gone by now.
+/// Returns the runs whose files are all listed, with their checksums. Any other run folder is
+/// incomplete and is removed; its run may have been deleted by now.
 fn whole_runs(root: &Path, listed: &Sums) -> Result<(BTreeSet<String>, Sums)> {
     let (mut done, mut sums) = (BTreeSet::new(), Sums::new());
     let place = root.join(RUNS);
@@ -292,24 +299,26 @@ fn remove_folder(folder: &Path) -> Result<()> {
 }
 
 fn written(moment: OffsetDateTime) -> String {
-    moment.format(&Rfc3339).expect("a moment of this clock can be written")
+    moment.format(&Rfc3339).expect("a current time can be formatted")
 }
 
-/// Whoever holds it writes the archive; the operating system sees to it however the process ends. `None`: another one does, or
-/// has finished it.
+/// Locks the marker file for the writing process; the operating system releases the lock
+/// however the process ends. Returns `None` if another process holds it or has finished the
+/// archive.
 fn lock(root: &Path) -> Result<Option<File>> {
     let path = root.join(UNFINISHED);
-    // Some file systems lock only what may be written to.
+    // Some file systems lock only files that are open for writing.
     let mark = match OpenOptions::new().read(true).write(true).open(&path) {
         Ok(mark) => mark,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(at(&path)(error)),
     };
     match mark.try_lock() {
-        // Its last holder may have finished the archive before it let go.
+        // The previous holder may have finished the archive before it released the lock.
         Ok(()) => Ok(path.exists().then_some(mark)),
         Err(TryLockError::WouldBlock) => Ok(None),
-        // The file system has no locks, as NFS without their daemon: it is up to whoever starts backups.
+        // The file system has no locks, like NFS without a lock daemon: the user must
+        // not start the same backup twice.
         Err(TryLockError::Error(_)) => Ok(Some(mark)),
     }
 }
@@ -318,12 +327,12 @@ fn taken(root: &Path) -> Error {
     at(root)(io::ErrorKind::AlreadyExists.into())
 }
 
-/// The archive in `output` that would be overwritten, as one made in the same second is.
+/// Whether an error means that an archive exists already, such as one made in the same second.
 pub fn exists(error: &Error) -> bool {
     matches!(error, Error::File { source, .. } if source.kind() == io::ErrorKind::AlreadyExists)
 }
 
-/// Files beside the runs that `sha256sum` does not know.
+/// Files next to the runs that the checksums do not cover.
 pub(super) const UNSUMMED: [&str; 2] = [CHECKSUMS, UNFINISHED];
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
-//! BLOBS in a container of Azure Blob Storage. Upload URLs carry a shared access signature for one blob: of the account's key,
-//! or, where there is none, of a key that Azure gives to the identity we run as.
+//! BLOBS in a container of Azure Blob Storage. Upload URLs carry a shared access signature for
+//! a single blob, signed with the account key or, without one, with a user delegation key that
+//! Azure issues to our identity.
 
 mod account;
 mod container;
@@ -24,16 +25,18 @@ use sas::AccountKey;
 
 #[derive(Clone)]
 pub struct Settings {
-    /// Names the account, its key and its address. Empty: `account_url` does.
+    /// Supplies the account name, key and endpoint. If empty, `account_url` is used.
     pub connection_string: String,
-    /// `https://{account}.blob.core.windows.net`, or another address; credentials come from the environment.
+    /// `https://{account}.blob.core.windows.net` or a custom endpoint; credentials come
+    /// from the environment.
     pub account_url: String,
     pub container: String,
-    /// What upload URLs name instead of the account's own address.
+    /// Endpoint used in upload URLs instead of the account's own.
     pub public_endpoint: Option<String>,
-    /// Variables of Azure's default credential chain (`AZURE_CLIENT_ID`, …) and their values; none: the managed identity.
+    /// Variables of Azure's default credential chain (`AZURE_CLIENT_ID`, ...) with their
+    /// values. If empty, the managed identity is used.
     pub credentials: Vec<(String, String)>,
-    /// How long upload URLs are good for.
+    /// Validity of upload URLs.
     pub lifetime: Duration,
 }
 
@@ -66,7 +69,7 @@ fn client(
     let mut builder = MicrosoftAzureBuilder::new();
     if settings.connection_string.is_empty() {
         for (name, value) in &settings.credentials {
-            // Others of these variables are none of this client's business.
+            // The list may hold variables that this client has no setting for.
             if let Ok(key) = name.to_lowercase().parse::<AzureConfigKey>() {
                 builder = builder.with_config(key, value);
             }
@@ -86,36 +89,38 @@ fn client(
         .with_endpoint(endpoint.trim_end_matches('/').to_owned())
         .with_container_name(&settings.container)
         .build();
-    built.map_err(|error| Error::Setup { reason: format!("the settings of Azure are not good: {error}") })
+    built.map_err(|error| Error::Setup { reason: format!("invalid Azure settings: {error}") })
 }
 
-/// Makes the container if it is not there.
+/// Creates the container unless it exists.
 pub async fn create_bucket(settings: &Settings) -> Result<Created> {
     let account = account(settings)?;
     let client = client(settings, &account, &account.endpoint, retries())?;
     let credential = client.credentials().get_credential().await;
-    let credential = credential.map_err(|error| unavailable("asking for credentials", error))?;
+    let credential = credential.map_err(|error| unavailable("requesting credentials", error))?;
     let url = format!("{}/{}?restype=container", account.endpoint.trim_end_matches('/'), settings.container);
     let mut request = HttpRequest::new(HttpRequestBody::empty());
     *request.method_mut() = Method::PUT;
-    *request.uri_mut() =
-        url.parse().map_err(|error| Error::Setup { reason: format!("`{url}` is no URL: {error}") })?;
+    *request.uri_mut() = url
+        .parse()
+        .map_err(|error| Error::Setup { reason: format!("invalid container URL `{url}`: {error}") })?;
     request.headers_mut().insert("content-length", 0.into());
     AzureAuthorizer::new(&credential, &account.name)
         .try_authorize(&mut request)
         .map_err(|error| unavailable("signing a request", error))?;
 
     let connected = ReqwestConnector::default().connect(&options(account.endpoint.starts_with("http://")));
-    let client = connected.map_err(|error| unavailable("making a client", error))?;
+    let client = connected.map_err(|error| unavailable("creating an HTTP client", error))?;
     let answer = client.execute(request).await;
-    let answer = answer.map_err(|error| unavailable("making the container", error))?;
+    let answer = answer.map_err(|error| unavailable("creating the container", error))?;
     let status = answer.status();
     let said =
-        answer.into_body().bytes().await.map_err(|error| unavailable("making the container", error))?;
+        answer.into_body().bytes().await.map_err(|error| unavailable("creating the container", error))?;
     let said = String::from_utf8_lossy(&said);
+    // Only the response body distinguishes an existing container from one being deleted.
     match status.as_u16() {
         200..300 => Ok(Created::Made),
         409 if said.contains("ContainerAlreadyExists") => Ok(Created::WasThere),
-        _ => Err(Error::Setup { reason: format!("the container cannot be made: {status} {said}") }),
+        _ => Err(Error::Setup { reason: format!("creating the container failed: {status} {said}") }),
     }
 }

@@ -1,9 +1,12 @@
-//! Blobs in a bucket of an object store: what S3, GCS and Azure have in common. Content goes through in parts of bounded
-//! size, a part of many waits for the slowest, and what could not be deleted is tried again.
+//! Blobs in an object store bucket: the logic that S3, GCS and Azure share. Content is streamed
+//! in parts of bounded size, several parts are in flight at the same time, and failed deletes
+//! are retried.
 //!
-//! A blob of at most one part is one request. A larger one is an upload in parts, which shows nothing until it is finished; one
-//! that was given up, however, is stored until somebody discards it. So it is remembered, and discarded before the next put, or a
-//! later one. A process that dies leaves its own behind: a rule of the bucket that discards unfinished uploads is good practice.
+//! A blob that fits into one part is a single request. A larger one is a multipart upload,
+//! which is invisible until it is finished. An abandoned upload is stored until it is
+//! discarded, so it is remembered and discarded before the next put or a later one. A process
+//! that dies leaves its uploads behind; a bucket rule that discards unfinished uploads is good
+//! practice.
 
 mod connect;
 mod delete;
@@ -25,39 +28,42 @@ use futures::{StreamExt, stream};
 use crate::{BlobKey, Blobs, Content, Error, Listed, Listing, MAX_PAGE, Meta, Result, Upload, content_type};
 use given_up::GivenUp;
 
-/// The largest piece of content that is handed out.
+/// Largest piece of content yielded to a reader.
 const PIECE: usize = 1 << 20;
 
-/// Whether a bucket had to be made.
+/// Whether a bucket had to be created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Created {
     Made,
     WasThere,
 }
 
-/// One bucket, as its service speaks.
+/// One bucket, in terms of its service's API.
 #[async_trait]
 pub(crate) trait Bucket: Send + Sync + 'static {
     async fn presign(&self, key: &BlobKey, lifetime: Duration) -> Result<Upload>;
 
-    /// The range is not empty. One that begins behind the end may be an error.
+    /// The range is not empty. A range that begins past the end of the blob may be an
+    /// error.
     async fn get(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<(Meta, Content)>>;
 
     async fn head(&self, key: &BlobKey) -> Result<Option<Meta>>;
 
     async fn put(&self, key: &BlobKey, content_type: &str, content: Bytes) -> Result<()>;
 
-    /// Begins an upload in parts.
+    /// Starts a multipart upload.
     async fn put_parts(&self, key: &BlobKey, content_type: &str) -> Result<Box<dyn Parts>>;
 
-    /// Each key that is still there, and why. What is not there is no failure. It asks once: who calls asks again.
+    /// Returns each key that still exists, with the reason. A missing key is not a failure.
+    /// Makes a single attempt; the caller retries.
     async fn delete(&self, keys: &[BlobKey]) -> Vec<(BlobKey, Error)>;
 
-    /// The first `MAX_PAGE` blobs behind `after`, or more.
+    /// Returns the first `MAX_PAGE` blobs after `after`, or more.
     async fn list(&self, folder: &str, after: Option<&BlobKey>) -> Result<Page>;
 }
 
-/// An upload in parts of `put::PART` bytes, the last of which may be smaller, or empty.
+/// A multipart upload. Every part has `put::PART` bytes except the last, which may be smaller
+/// or empty.
 #[async_trait]
 pub(crate) trait Parts: Send {
     async fn put(&mut self, part: Bytes) -> Result<()>;
@@ -67,17 +73,17 @@ pub(crate) trait Parts: Send {
     async fn discard(&mut self) -> Result<()>;
 }
 
-/// In key order.
+/// One page of a listing, in key order.
 #[derive(Debug, Default)]
 pub(crate) struct Page {
     pub(crate) blobs: Vec<(BlobKey, Listed)>,
-    /// More blobs follow these.
+    /// Whether more blobs follow.
     pub(crate) more: bool,
 }
 
 pub(crate) struct BucketBlobs<B> {
     bucket: B,
-    /// How long upload URLs are good for.
+    /// Validity of upload URLs.
     lifetime: Duration,
     given_up: GivenUp,
 }
@@ -122,7 +128,8 @@ impl<B: Bucket> Blobs for BucketBlobs<B> {
                 Err(error) => Some(error),
             },
         };
-        // Stores refuse a range that begins behind the end, which is an empty one here.
+        // Stores refuse a range that begins past the end of the blob; here it is an
+        // empty range.
         let Some(meta) = self.bucket.head(key).await? else { return Ok(None) };
         match failure {
             Some(error) if range.start < meta.size => Err(error),
@@ -139,7 +146,7 @@ impl<B: Bucket> Blobs for BucketBlobs<B> {
     }
 
     async fn list(&self, folder: &str, after: Option<&BlobKey>) -> Result<Listing> {
-        // What no key can begin with is in no folder either.
+        // No key can begin with an invalid folder name, so the folder is empty.
         if !folder.is_empty() && BlobKey::new(folder.strip_suffix('/').unwrap_or("")).is_err() {
             return Ok(Listing::default());
         }

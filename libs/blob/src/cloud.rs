@@ -1,4 +1,4 @@
-//! The object stores of three clouds, behind one set of settings each: what wiring, commands and tests choose from.
+//! The object stores of three clouds behind one type, for wiring, commands and tests.
 
 use std::{fmt, sync::Arc};
 
@@ -12,7 +12,7 @@ pub enum Cloud {
 }
 
 impl Cloud {
-    /// Asks nothing of the store yet: whether the bucket is there, the first call tells.
+    /// Opens the store without contacting it; a missing bucket shows on the first call.
     pub async fn open(&self, clock: Clock) -> Result<Arc<dyn Blobs>> {
         match self {
             Self::S3(settings) => s3::open(settings, clock).await,
@@ -21,7 +21,7 @@ impl Cloud {
         }
     }
 
-    /// Makes the bucket, or container, if it is not there.
+    /// Creates the bucket or container unless it exists.
     pub async fn create_bucket(&self, clock: Clock) -> Result<Created> {
         match self {
             Self::S3(settings) => s3::create_bucket(settings, clock).await,
@@ -30,7 +30,7 @@ impl Cloud {
         }
     }
 
-    /// What stands before a key in the URIs that people see.
+    /// Prefix of keys in the URIs shown to people.
     pub fn uri(&self) -> String {
         match self {
             Self::S3(settings) => format!("s3://{}", settings.bucket),
@@ -40,7 +40,7 @@ impl Cloud {
     }
 }
 
-/// Without what is secret.
+/// Shows the URI only, as settings contain secrets.
 impl fmt::Debug for Cloud {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.uri())

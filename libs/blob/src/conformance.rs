@@ -1,5 +1,6 @@
-//! What every implementation of `Blobs` has to show: one case for each guarantee of the trait, by its name.
-//! A backend's test is a `Fixture` and a call of `trials`; cases see nothing but the trait and the fixture.
+//! Conformance suite of `Blobs`: one case for each guarantee of the trait, with the same name.
+//! A backend's test is a `Fixture` and a call of `trials`; cases use only the trait and the
+//! fixture.
 #![expect(clippy::unwrap_used, reason = "a failed case is a panic")]
 
 mod content;
@@ -17,29 +18,33 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::{BlobKey, Blobs, Upload};
 
-/// One store that is empty at first. Every case gets its own.
+/// One store that is initially empty. Every case gets its own.
 #[async_trait]
 pub trait Fixture: Send + Sync {
-    /// Opens the store as a process does that has just started: the first time, and after an earlier handle was dropped.
+    /// Opens the store the way a newly started process does, both the first time and after
+    /// an earlier handle was dropped.
     async fn open(&self) -> Arc<dyn Blobs>;
 
-    /// What a client does with an upload: one PUT of `body`, with this Content-Type if any. False if it was refused.
+    /// Does a client's part of an upload: one PUT of `body`, with this Content-Type if any.
+    /// Returns false if it was refused.
     async fn upload(&self, upload: &Upload, content_type: Option<&str>, body: Bytes) -> bool;
 
-    /// An upload for `key` whose time is over.
+    /// Returns an upload for `key` that has expired.
     async fn presign_expired(&self, key: &BlobKey) -> Upload;
 
-    /// False if the server at hand keeps blobs as files, so that no key can be the folder of another.
+    /// False if the server under test keeps blobs as files, so that no key can be a folder
+    /// of another key.
     fn keys_nest(&self) -> bool {
         true
     }
 
-    /// False if the server at hand keeps a blob and its content type apart, so that they may be seen of two versions.
+    /// False if the server under test stores a blob and its content type separately, so
+    /// that a reader may see them from different versions.
     fn keeps_type_with_content(&self) -> bool {
         true
     }
 
-    /// False if the store refuses keys that hold a backslash.
+    /// False if the store refuses keys that contain a backslash.
     fn takes_backslash(&self) -> bool {
         true
     }
@@ -47,7 +52,7 @@ pub trait Fixture: Send + Sync {
 
 type Case = fn(Arc<dyn Fixture>) -> BoxFuture<'static, ()>;
 
-/// The list of cases: guarantee, what it looks at, function.
+/// All cases: name of the guarantee and of the case, function.
 const CASES: &[(&str, Case)] = &[
     ("whole/replaced_while_read", |f| Box::pin(writing::replaced_while_read(f))),
     ("whole/broken_put_leaves_the_old", |f| Box::pin(writing::broken_put_leaves_the_old(f))),
@@ -73,13 +78,14 @@ const CASES: &[(&str, Case)] = &[
 pub struct Backend {
     pub name: &'static str,
     pub make: fn() -> Arc<dyn Fixture>,
-    /// Why there is no server to run on.
+    /// Reason why no server is available to run on.
     pub absent: Option<String>,
-    /// Cases that the server at hand cannot show, and why.
+    /// Cases that the server under test cannot pass, each with the reason.
     pub lacks: &'static [(&'static str, &'static str)],
 }
 
-/// Every case on every backend, each under its own name. What cannot run shows as ignored, with the reason.
+/// Returns every case on every backend, each under its own name. Cases that cannot run are
+/// marked as ignored, with the reason.
 pub fn trials(backends: &[Backend]) -> Vec<Trial> {
     let trials = backends.iter().flat_map(|backend| CASES.iter().map(|case| trial(backend, case)));
     trials.collect()
@@ -114,7 +120,7 @@ mod tools {
         BlobKey::new(key).unwrap()
     }
 
-    /// Content in pieces, as a body comes.
+    /// Content in pieces, like an HTTP body.
     pub(super) fn content(bytes: impl Into<Bytes>) -> Content {
         const PIECE: usize = 100_000;
         let bytes: Bytes = bytes.into();
@@ -130,7 +136,8 @@ mod tools {
         assert_eq!(written, size, "{at}");
     }
 
-    /// The keys, in their order. Where none can be another's folder, their last segment is told apart from all folders.
+    /// Returns the keys in order. If keys cannot nest, each gets a suffix that no folder
+    /// has.
     pub(super) fn keys(fixture: &dyn Fixture, keys: &[&str]) -> Vec<String> {
         let mut keys: Vec<_> = keys.iter().map(|at| leaf(fixture, at)).collect();
         keys.sort_unstable();
@@ -165,7 +172,7 @@ mod tools {
         read(blobs, at, None).await.map(|(_, bytes)| bytes)
     }
 
-    /// Every key below a folder, page by page.
+    /// Returns every key below a folder, page by page.
     pub(super) async fn list_all(blobs: &dyn Blobs, folder: &str) -> Vec<String> {
         let (mut keys, mut after) = (Vec::new(), None);
         loop {
@@ -173,7 +180,7 @@ mod tools {
             assert!(page.blobs.len() <= crate::MAX_PAGE);
             keys.extend(page.blobs.into_iter().map(|(key, _)| key.as_str().to_owned()));
             let Some(next) = page.next else { return keys };
-            assert!(after.is_none_or(|after| after < next), "the listing does not get on");
+            assert!(after.is_none_or(|after| after < next), "the listing makes no progress");
             after = Some(next);
         }
     }

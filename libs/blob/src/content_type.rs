@@ -1,8 +1,9 @@
-//! What may be a content type: what every store can keep, a header of HTTP among them.
+//! Validation of content types: only values that every store can keep and HTTP can carry as a
+//! header.
 
 use crate::{Error, Result};
 
-/// The longest.
+/// Longest content type, in bytes.
 pub(crate) const MAX_BYTES: usize = 1_024;
 
 pub(crate) fn check(content_type: &str) -> Result<()> {

@@ -1,4 +1,4 @@
-//! The few ways a blob store can fail, each with what the caller does next.
+//! Errors of a blob store, one variant for each way a caller can react.
 
 use std::sync::Arc;
 
@@ -6,29 +6,30 @@ pub(crate) type Source = Arc<dyn std::error::Error + Send + Sync>;
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// Wait and try again, with back-off: the store cannot be reached, is full or is recovering.
+    /// Wait and retry with back-off: the store is unreachable, full or recovering.
     #[error("the blob store is not available: {reason}")]
     Unavailable {
         reason: String,
         #[source]
         source: Option<Source>,
     },
-    /// Fix the input: this is no key of a blob.
+    /// Fix the input: this is not a valid blob key.
     #[error("`{key}` is not a blob key: {reason}")]
     BadKey { key: String, reason: &'static str },
-    /// Fix the input: this cannot be kept as a content type.
+    /// Fix the input: this cannot be stored as a content type.
     #[error("the content type is not valid: {reason}")]
     BadContentType { reason: &'static str },
-    /// Ask for a new URL.
+    /// Request a new URL.
     #[error("the upload URL is not valid: {reason}")]
     BadToken { reason: &'static str },
-    /// Send it again: fewer or more bytes came than were announced, and nothing was kept.
-    #[error("{announced} bytes were announced and {received} came")]
+    /// Send the content again: it was shorter or longer than announced, and nothing was
+    /// stored.
+    #[error("content has the wrong length: {announced} bytes were announced and {received} received")]
     Length { announced: u64, received: u64 },
-    /// Make it: `matyan bucket create`.
-    #[error("{what} not found: make `{name}` with `matyan bucket create`")]
+    /// Create the bucket with `matyan bucket create`.
+    #[error("{what} not found: create `{name}` with `matyan bucket create`")]
     NoBucket { what: &'static str, name: String },
-    /// Fix the set-up: addresses, credentials, what they may do.
+    /// Fix the configuration: endpoints, credentials or permissions.
     #[error("{reason}")]
     Setup { reason: String },
 }
@@ -38,7 +39,7 @@ impl Error {
         Self::Unavailable { reason: reason.into(), source: None }
     }
 
-    /// True when the same call may succeed later.
+    /// Whether the same call may succeed later.
     pub fn is_temporary(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
     }

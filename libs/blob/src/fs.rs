@@ -1,16 +1,20 @@
-//! BLOBS in a local directory: one file per blob, seen whole or not at all, durable when answered.
-//! Uploads come through a signed URL of our own edge, as a directory has no address on the network.
+//! BLOBS in a local directory: one file per blob, visible completely or not at all, durable
+//! once acknowledged. Uploads arrive through a signed URL of our own edge, as a directory has
+//! no network address.
 //!
 //! ```text
-//! {root}/format    the number of this layout
-//! {root}/tmp/      uploads under way, each locked by its process; what nobody locks is swept when the store is opened
-//! {root}/data/     the blobs: `path` says which key lies where, `trailer` what a file holds besides the blob
+//! {root}/format    version number of this layout
+//! {root}/tmp/      uploads in progress, each locked by its process; opening removes unlocked
+//! files
+//! {root}/data/     blobs: see `path` for the mapping of keys to files, `trailer` for the
+//! metadata
 //! ```
 //!
-//! A blob is written to `tmp`, synced, and renamed over the old one; then every folder up to the root is synced. All paths
-//! are resolved beneath the open directory (`cap-std`), so that no symbolic link leads out of it. The file system has to
-//! tell upper from lower case. Deliberately absent: a lock on the directory (processes may share it) and an index (the
-//! folders are one).
+//! A blob is written to `tmp`, synced, and renamed over the old one; then every folder up to
+//! the root is synced. All paths are resolved beneath the open directory (`cap-std`), so that
+//! no symbolic link leads out of it. The file system must be case-sensitive. Deliberately
+//! absent: a lock on the directory (processes may share it) and an index (the folders serve as
+//! one).
 
 mod list;
 mod path;
@@ -31,10 +35,11 @@ use crate::{
 };
 use write::Draft;
 
-/// The layout that this code reads and writes.
+/// Layout version that this code reads and writes.
 const FORMAT: &str = "1\n";
 
-/// Pieces of an upload that have already arrived are written together: an HTTP body comes in pieces of 16 KiB.
+/// Pieces of an upload that are written together if they have already arrived: an HTTP body
+/// comes in pieces of 16 KiB.
 const PIECES_PER_WRITE: usize = 32;
 
 pub struct FsBlobs {
@@ -43,17 +48,18 @@ pub struct FsBlobs {
     clock: Clock,
 }
 
-/// The open directories; everything blocking happens on them.
+/// The open directories; all blocking calls go through them.
 struct Folders {
     tmp: Dir,
     data: Dir,
 }
 
 impl FsBlobs {
-    /// Opens the store in `root`, making it if it is not there, and sweeps what a crash has left. Blocks.
+    /// Opens the store in `root`, creating it if necessary, and removes what a crash has
+    /// left behind. Blocks.
     pub fn open(root: &Path, signer: UrlSigner, clock: Clock) -> Result<Self> {
         let folders = Folders::open(root).map_err(|source| Error::Setup {
-            reason: format!("the blob directory `{}` cannot be opened: {source}", root.display()),
+            reason: format!("failed to open the blob directory `{}`: {source}", root.display()),
         })?;
         Ok(Self { folders: Arc::new(folders), signer, clock })
     }
@@ -86,7 +92,7 @@ fn format_check(root: &Dir, tmp: &Dir) -> io::Result<()> {
     match root.read_to_string("format") {
         Ok(format) if format == FORMAT => Ok(()),
         Ok(format) => Err(io::Error::other(format!(
-            "its layout is number {}, and this program knows number {}: use the version that wrote it",
+            "its layout has version {}, but this program supports version {}: use the program version that wrote it",
             format.trim(),
             FORMAT.trim(),
         ))),
@@ -113,7 +119,7 @@ impl Blobs for FsBlobs {
         content: Content,
     ) -> Result<u64> {
         types::check(content_type)?;
-        let mut draft = self.blocking("making a file", |folders| Draft::create(&folders.tmp)).await?;
+        let mut draft = self.blocking("creating a file", |folders| Draft::create(&folders.tmp)).await?;
         let most = size.unwrap_or(u64::MAX);
         let mut content = content.ready_chunks(PIECES_PER_WRITE);
         while let Some(pieces) = content.next().await {
@@ -164,7 +170,7 @@ impl Blobs for FsBlobs {
     }
 }
 
-/// Runs work that waits for the disk where it holds up nobody.
+/// Runs disk work on a thread where blocking is allowed.
 async fn blocking<T: Send + 'static>(
     doing: &'static str,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -178,7 +184,8 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-/// `cap-std` answers "permission denied" also for a link that leads outside; both want a person, all else may pass by.
+/// Maps an I/O error. `cap-std` reports "permission denied" also for a link that leads outside;
+/// that and corrupt data need an operator, while all other errors may be temporary.
 fn failure(doing: &'static str, source: io::Error) -> Error {
     match source.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidData => {

@@ -1,8 +1,9 @@
-//! BLOBS in a bucket of Google Cloud Storage, by its JSON API, which the emulator speaks as well. Credentials and signed URLs
-//! come from the `object_store` crate: what Google finds by default, or a key file that is named.
+//! BLOBS in a bucket of Google Cloud Storage, through its JSON API, which the emulator also
+//! supports. Credentials and signed URLs come from the `object_store` crate: Google's default
+//! credentials or a configured key file.
 //!
-//! A URL needs a service account's key, or the right to have Google sign for it. An emulator checks no signature: without a
-//! key, its URLs only look like signed ones.
+//! Signing a URL requires the key of a service account, or permission to have Google sign for
+//! it. An emulator verifies no signatures, so without a key its URLs only resemble signed ones.
 
 mod api;
 mod upload;
@@ -29,21 +30,22 @@ use upload::Resumable;
 
 const GOOGLE: &str = "https://storage.googleapis.com";
 
-/// Blobs deleted at once: each is a request.
+/// Blobs deleted concurrently: each takes a request.
 const DELETES_AT_ONCE: usize = 16;
 
 #[derive(Clone)]
 pub struct Settings {
     pub bucket: String,
-    /// Where a bucket is made that is not there.
+    /// Project in which a missing bucket is created.
     pub project: String,
-    /// A file with a service account's key, or with what `gcloud` leaves behind; none: wherever Google looks by default.
+    /// A file with a service account's key or with the credentials that `gcloud` stores. If
+    /// unset, Google's default locations are searched.
     pub credentials: Option<String>,
-    /// The address of an emulator, which asks for no credentials.
+    /// Endpoint of an emulator, which needs no credentials.
     pub emulator: Option<String>,
-    /// What upload URLs name instead of Google's own address.
+    /// Endpoint used in upload URLs instead of Google's own.
     pub public_endpoint: Option<String>,
-    /// How long upload URLs are good for.
+    /// Validity of upload URLs.
     pub lifetime: Duration,
 }
 
@@ -51,20 +53,24 @@ pub fn open(settings: &Settings) -> Result<Arc<dyn Blobs>> {
     Ok(Arc::new(BucketBlobs::new(Gcs::new(settings)?, settings.lifetime)))
 }
 
-/// Makes the bucket if it is not there.
+/// Creates the bucket unless it exists.
 pub async fn create_bucket(settings: &Settings) -> Result<Created> {
     let gcs = Gcs::new(settings)?;
     let mut call = Call::new(Method::POST, "/storage/v1/b".to_owned());
     call.query("project", &settings.project);
     call.json(&json!({ "name": settings.bucket }));
-    let answer = gcs.api.send("making the bucket", &call).await?;
+    let answer = gcs.api.send("creating the bucket", &call).await?;
     match answer.status().as_u16() {
         200..300 => Ok(Created::Made),
         409 => match gcs.list("", None).await {
             Ok(_) => Ok(Created::WasThere),
-            Err(error) => Err(Error::Setup { reason: format!("the bucket is somebody else's: {error}") }),
+            Err(error) => Err(Error::Setup {
+                reason: format!(
+                    "the bucket belongs to another account: choose another name for GCS_BUCKET: {error}"
+                ),
+            }),
         },
-        _ => Err(api::refused("making the bucket", &settings.bucket, answer).await),
+        _ => Err(api::refused("creating the bucket", &settings.bucket, answer).await),
     }
 }
 
@@ -123,7 +129,7 @@ fn client(settings: &Settings, base: &str) -> Result<GoogleCloudStorage> {
         builder = builder.with_application_credentials(path);
     }
     let built = builder.build();
-    built.map_err(|error| Error::Setup { reason: format!("the settings of GCS are not good: {error}") })
+    built.map_err(|error| Error::Setup { reason: format!("invalid GCS settings: {error}") })
 }
 
 #[async_trait]
@@ -131,7 +137,7 @@ impl Bucket for Gcs {
     async fn presign(&self, key: &BlobKey, lifetime: Duration) -> Result<Upload> {
         let url = match &self.signer {
             Some(signer) => {
-                let path = Path::parse(key.as_str()).expect("every key is a path");
+                let path = Path::parse(key.as_str()).expect("every blob key is a valid path");
                 let url = signer.signed_url(Method::PUT, &path, lifetime).await;
                 url.map_err(|error| unavailable("signing an upload URL", error))?.into()
             }
@@ -149,7 +155,7 @@ impl Bucket for Gcs {
         let mut call = self.object(Method::GET, key);
         call.query("alt", "media");
         if let Some(Range { start, end }) = range {
-            // Servers read the end as a signed number.
+            // Servers parse the end as a signed integer.
             let end = i64::try_from(end).map_or_else(|_| String::new(), |end| (end - 1).to_string());
             call.header("range", &format!("bytes={start}-{end}"));
         }
@@ -187,9 +193,11 @@ impl Bucket for Gcs {
     async fn put_parts(&self, key: &BlobKey, content_type: &str) -> Result<Box<dyn Parts>> {
         let mut call = self.upload("resumable", key);
         call.json(&json!({ "name": key.as_str(), "contentType": api::or_bytes(content_type) }));
-        let answer = self.api.done("beginning an upload", &call).await?;
+        let answer = self.api.done("starting an upload", &call).await?;
         let session = answer.headers().get("location").and_then(|location| location.to_str().ok());
-        let session = session.ok_or_else(|| Error::unavailable("an upload was begun without an address"))?;
+        let session = session.ok_or_else(|| {
+            Error::unavailable("starting an upload failed: the response has no session URL")
+        })?;
         Ok(Box::new(Resumable::new(self.api.clone(), session)))
     }
 
@@ -218,7 +226,7 @@ impl Bucket for Gcs {
                     }
                     Ok(_) => {}
                     Err(error) => {
-                        tracing::warn!(%error, "an object in the bucket is left out of a listing");
+                        tracing::warn!(%error, "skipped an object with an invalid key in a listing");
                     }
                 }
             }

@@ -1,11 +1,13 @@
-//! Whether a store of blobs can be used, as every service tells it: of a bucket that is missing in the words of Matyan 0.3.
+//! Health check of a blob store, shared by all services. A missing bucket is reported with the
+//! wording of Matyan 0.3.
 
 use crate::{Blobs, Error};
 
-/// Nothing lies there, as no run is called so that has a blob.
+/// Always empty, as no run with blobs has this name.
 const PROBED: &str = ".ready/";
 
-/// Or what is wrong. A list needs the bucket, where a look at a blob would only say that there is none.
+/// Returns what is wrong, if anything. Uses a listing because it fails without the bucket,
+/// while describing a blob would only report that the blob does not exist.
 pub async fn probe(blobs: &dyn Blobs) -> Result<(), String> {
     match blobs.list(PROBED, None).await {
         Ok(_) => Ok(()),

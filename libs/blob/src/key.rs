@@ -1,14 +1,15 @@
-//! A key that is known to stay inside its run.
+//! Blob keys that are guaranteed to stay inside their run.
 
 use std::fmt;
 
 use crate::{Error, Result};
 
-/// Checked: relative, no empty, `.` or `..` segment, no control character, at most 1,024 bytes.
+/// A validated key: relative, no empty, `.` or `..` segment, no control character, at most
+/// 1,024 bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlobKey(String);
 
-/// The limit of S3.
+/// Limit of S3.
 const MAX_BYTES: usize = 1_024;
 
 impl BlobKey {
@@ -33,7 +34,7 @@ fn problem(key: &str) -> Option<&'static str> {
         return Some("it is longer than 1,024 bytes");
     }
     if key.chars().any(char::is_control) {
-        return Some("it holds a control character");
+        return Some("it contains a control character");
     }
     if key.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
         return Some("it has an empty, `.` or `..` segment");

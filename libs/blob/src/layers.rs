@@ -1,4 +1,4 @@
-//! Wrappers that implement the trait around another store; they are composed where everything is wired.
+//! Wrappers that implement the trait around another store; the wiring code composes them.
 
 mod faults;
 

@@ -1,4 +1,5 @@
-//! BLOBS: large objects behind one page of trait, and the signed URLs that carry them past our servers.
+//! BLOBS: large objects behind a one-page trait, and the signed URLs that let their content
+//! bypass our servers.
 
 mod bucket;
 mod cloud;
@@ -34,16 +35,16 @@ use futures::stream::BoxStream;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The most blobs that one page of a listing holds: the limit of S3.
+/// Most blobs in one page of a listing: the limit of S3.
 pub const MAX_PAGE: usize = 1_000;
 
-/// Bytes of a blob as they come, in pieces of at most 1 MiB.
+/// Content of a blob as a stream of pieces of at most 1 MiB.
 pub type Content = BoxStream<'static, Result<Bytes>>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upload {
     pub url: String,
-    /// Headers that the PUT must carry besides Content-Type.
+    /// Headers that the PUT must carry in addition to Content-Type.
     pub headers: Vec<(String, String)>,
     pub expires: Duration,
 }
@@ -51,13 +52,13 @@ pub struct Upload {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Meta {
     pub size: u64,
-    /// Where the uploader gave none, whatever the store calls that, or nothing.
+    /// If the uploader gave none, the store's default type or an empty string.
     pub content_type: String,
-    /// Microseconds since the Unix epoch; many stores tell whole seconds.
+    /// Microseconds since the Unix epoch; many stores have a precision of one second.
     pub modified_us: i64,
 }
 
-/// What a listing tells of a blob: S3 tells no content type there.
+/// Metadata of a blob in a listing, without the content type, which S3 omits there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listed {
     pub size: u64,
@@ -68,25 +69,30 @@ pub struct Listed {
 pub struct Listing {
     /// Ascending by key.
     pub blobs: Vec<(BlobKey, Listed)>,
-    /// What the next page comes behind; `None` at the end.
+    /// Pass this as `after` for the next page; `None` at the end.
     pub next: Option<BlobKey>,
 }
 
 /// Guarantees, each the name of a conformance case:
 ///
-/// 1. *whole*: a blob is seen complete or not at all; a replaced one is seen old or new, never mixed.
-/// 2. *durable*: what `put` or an upload by URL has answered survives kill -9 and power loss.
-/// 3. *url*: an upload URL works for its key alone, until it expires, with or without a Content-Type.
-/// 4. *range*: `read` gives exactly the asked bytes, cut at the end of the blob.
-/// 5. *absent*: reading or describing what is not there answers `None`; deleting it succeeds.
-/// 6. *list*: every blob below the folder that existed all the while is listed once, in key order.
+/// 1. *whole*: a blob is visible completely or not at all; readers of a replaced blob see the
+///    old or the new one, never a mix.
+/// 2. *durable*: what `put` or an upload by URL has acknowledged survives kill -9 and power
+///    loss.
+/// 3. *url*: an upload URL works for its key only, until it expires, with or without a
+///    Content-Type.
+/// 4. *range*: `read` returns exactly the requested bytes, truncated at the end of the blob.
+/// 5. *absent*: reading or describing a missing blob returns `None`; deleting it succeeds.
+/// 6. *list*: every blob below the folder that exists throughout the listing is listed once, in
+///    key order.
 /// 7. *safe keys*: no key reaches anything outside the store.
 #[async_trait]
 pub trait Blobs: Send + Sync + 'static {
-    /// A URL for one PUT of this blob.
+    /// Returns a URL for one PUT of this blob.
     async fn presign(&self, key: &BlobKey, content_type: &str) -> Result<Upload>;
 
-    /// Writes a blob through this process, and answers how large it is. A `size` that is told is checked.
+    /// Writes a blob through this process and returns its size. If `size` is given, the
+    /// content must have that length.
     async fn put(
         &self,
         key: &BlobKey,
@@ -95,15 +101,17 @@ pub trait Blobs: Send + Sync + 'static {
         content: Content,
     ) -> Result<u64>;
 
-    /// The asked range of a blob (`None`: all of it) with its description, or `None` if it is not there.
+    /// Returns the requested range of a blob (`None`: all of it) with its metadata, or
+    /// `None` if the blob does not exist.
     async fn read(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<(Meta, Content)>>;
 
     async fn describe(&self, key: &BlobKey) -> Result<Option<Meta>>;
 
-    /// Deletes these; those that could not be deleted come back with the reason.
+    /// Deletes these blobs. Returns the keys that could not be deleted, each with the
+    /// reason.
     async fn delete(&self, keys: &[BlobKey]) -> Result<Vec<(BlobKey, Error)>>;
 
-    /// One page, of at most `MAX_PAGE`, of the blobs below a folder (empty, or with a slash at its end) that come behind
-    /// `after`.
+    /// Returns one page, of at most `MAX_PAGE`, of the blobs below a folder (empty, or with
+    /// a trailing slash) with keys greater than `after`.
     async fn list(&self, folder: &str, after: Option<&BlobKey>) -> Result<Listing>;
 }

@@ -1,29 +1,32 @@
-//! Whose blobs lie where. Every key of a run is formed here, so that frontier, workers and backend mean the same blob.
+//! Layout of blob keys. Every key of a run is formed here, so that frontier, workers and
+//! backend agree on it.
 //!
 //! ```text
-//! {run}/{path}                            the default project
-//! .projects/{project}/{run}/{path}        another
+//! {run}/{path}                            in the default project
+//! .projects/{project}/{run}/{path}        in any other project
 //! ```
 //!
-//! What clients send and rows hold is a *reference*: `{run}/{path}`, whatever the project. A frontier takes no run id that
-//! cannot be a folder; one that came past it (`..`, `a//b`) has `.projects/{BLAKE3 of the id}` in the place of its id. In the
-//! default project a reference that begins so lies one folder deeper, and therefore none leads into another project.
+//! Clients send, and rows hold, a *reference*: `{run}/{path}`, regardless of the project. A
+//! frontier refuses run ids that cannot be folder names; for one that entered the store another
+//! way (`..`, `a//b`), `.projects/{BLAKE3 of the id}` replaces the id. In the default project,
+//! a reference that begins with `.projects` is stored one folder deeper, so none leads into
+//! another project.
 
 use crate::{BlobKey, Error, Result};
 
-/// What the keys of other projects than the default one begin with. No run is called so, and no project.
+/// Prefix of the keys of all projects but the default one. No run or project has this name.
 const PROJECTS: &str = ".projects";
 
-/// Payloads that were moved aside; no client writes there.
+/// Folder of payloads that were moved out of their rows; clients cannot write to it.
 const MOVED: &str = ".matyan";
 
-/// The only place where a key is made of a project and a reference.
+/// Forms a key from a project and a reference. All keys are made here.
 fn place(project: &str, reference: &str) -> Result<String> {
     if !project.is_empty() {
         if is_folder(project) {
             return Ok(format!("{PROJECTS}/{project}/{reference}"));
         }
-        return Err(Error::BadKey { key: project.to_owned(), reason: "it cannot be the name of a project" });
+        return Err(Error::BadKey { key: project.to_owned(), reason: "it is not a valid project name" });
     }
     match reference.split('/').next() {
         Some(PROJECTS) => Ok(format!("{PROJECTS}/{reference}")),
@@ -37,18 +40,19 @@ pub fn is_folder(name: &str) -> bool {
 }
 
 impl BlobKey {
-    /// Where that lies which a run of this project (empty: the default one) refers to so.
+    /// Returns the key of a reference made by a run of this project (empty: the default
+    /// one).
     pub fn in_project(project: &str, reference: &str) -> Result<Self> {
         Self::new(place(project, reference)?)
     }
 }
 
-/// The folder that holds everything of a run: to delete the run's blobs is to delete it.
+/// The folder of all blobs of a run; deleting it deletes them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunFolder {
-    /// With the slash at its end.
+    /// Ends with a slash.
     prefix: String,
-    /// How much of it stands before what references begin with.
+    /// Length of the part of the prefix that references omit.
     project_bytes: usize,
 }
 
@@ -62,29 +66,29 @@ impl RunFolder {
         Ok(Self { project_bytes: prefix.len() - reference.len(), prefix })
     }
 
-    /// What the keys of all blobs of the run begin with, and no others.
+    /// Returns the prefix that all blob keys of the run have, and no others.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    /// How the run refers to what lies at `path` in its folder.
+    /// Returns the run's reference to the blob at `path` in its folder.
     pub fn reference(&self, path: &str) -> String {
         format!("{}{path}", &self.prefix[self.project_bytes..])
     }
 
-    /// How the run refers to a payload of its own that no row has room for: by its content, so that writing it again changes
-    /// nothing.
+    /// Returns the run's reference to a payload that is too large for a row. It is named by
+    /// its content, so that writing it again changes nothing.
     pub fn payload_reference(&self, hash: &blake3::Hash) -> String {
         self.reference(&format!("{MOVED}/{}", hash.to_hex()))
     }
 
-    /// How the run refers to a blob of its folder.
+    /// Returns the run's reference to a blob of its folder.
     pub fn reference_of<'k>(&self, key: &'k BlobKey) -> Option<&'k str> {
         key.as_str().starts_with(&self.prefix).then(|| &key.as_str()[self.project_bytes..])
     }
 }
 
-/// Whether a path inside a run is kept for payloads that are moved aside.
+/// Whether a path inside a run is reserved for payloads moved out of their rows.
 pub fn is_reserved(path: &str) -> bool {
     path.split('/').next() == Some(MOVED)
 }
@@ -93,7 +97,7 @@ pub fn is_reserved(path: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// A run's folder, and the key of `x` in it by way of its reference.
+    /// Checks a run's folder and the key of `x` in it, formed from its reference.
     fn check(project: &str, run_id: &str, prefix: &str) {
         let folder = RunFolder::new(project, run_id).unwrap();
         assert_eq!(folder.prefix(), prefix, "{project:?} {run_id:?}");
@@ -104,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn every_run_has_a_folder_of_its_own() {
+    fn every_run_has_its_own_folder() {
         check("", "run", "run/");
         check("", "..run", "..run/");
         check("team", "run", ".projects/team/run/");

@@ -1,5 +1,6 @@
-//! BLOBS in a bucket of S3, or of what speaks like it, by Amazon's own client. Upload URLs sign the host and nothing else, so
-//! that whoever uploads may send the content type that it likes, or none; they may name another host than we use ourselves.
+//! BLOBS in a bucket of S3, or of a compatible service, through Amazon's own client. Upload
+//! URLs sign the host and nothing else, so that clients may send any content type or none;
+//! their host may differ from the one that we use ourselves.
 
 mod client;
 mod delete;
@@ -16,21 +17,21 @@ use crate::{Blobs, Clock, Created, Error, Result, bucket::BucketBlobs};
 use failure::Place;
 use stored::Stored;
 
-/// Where buckets need not be told their region.
+/// Region whose buckets are created without a location constraint.
 const NO_CONSTRAINT: &str = "us-east-1";
 
 #[derive(Clone)]
 pub struct Settings {
     /// `http://` or `https://`, with a host.
     pub endpoint: String,
-    /// What upload URLs name instead of `endpoint`.
+    /// Endpoint used in upload URLs instead of `endpoint`.
     pub public_endpoint: Option<String>,
     pub credentials: Credentials,
     pub bucket: String,
     pub region: String,
-    /// The bucket stands before the host, as Amazon's own service likes it, and not before the key.
+    /// The bucket is part of the host name, as Amazon prefers, instead of the path.
     pub virtual_host: bool,
-    /// How long upload URLs are good for.
+    /// Validity of upload URLs.
     pub lifetime: Duration,
 }
 
@@ -40,12 +41,13 @@ pub enum Credentials {
         access_key: String,
         secret_key: String,
     },
-    /// Wherever Amazon's own tools look: the variables `AWS_…`, `~/.aws`, a web identity, the role of a container or a machine.
-    /// Single sign-on and `credential_process` are left out.
+    /// The sources that Amazon's own tools use: `AWS_…` variables, `~/.aws`, a web
+    /// identity, the role of a container or a machine. Single sign-on and
+    /// `credential_process` are not supported.
     Default,
 }
 
-/// Asks nothing of the store yet.
+/// Opens the store without contacting it.
 pub async fn open(settings: &Settings, clock: Clock) -> Result<Arc<dyn Blobs>> {
     let credentials = client::credentials(settings, clock.clone()).await;
     let connect =
@@ -56,10 +58,12 @@ pub async fn open(settings: &Settings, clock: Clock) -> Result<Arc<dyn Blobs>> {
     Ok(Arc::new(BucketBlobs::new(stored, settings.lifetime)))
 }
 
-/// Makes the bucket if it is not there. Needs more than the running system does: the right to make buckets.
+/// Creates the bucket unless it exists. Requires a permission that the running system does not
+/// need: to create buckets.
 pub async fn create_bucket(settings: &Settings, clock: Clock) -> Result<Created> {
     let credentials = client::credentials(settings, clock.clone()).await;
-    // By its path everywhere: the name of a bucket that is not there yet need not resolve.
+    // Path style in any case: the host name of a bucket that does not exist yet need not
+    // resolve.
     let client = client::connect(settings, &settings.endpoint, false, &credentials, &clock);
     let constraint = (settings.region != NO_CONSTRAINT).then(|| {
         let region = BucketLocationConstraint::from(settings.region.as_str());
@@ -73,11 +77,11 @@ pub async fn create_bucket(settings: &Settings, clock: Clock) -> Result<Created>
         Some(error) if error.is_bucket_already_owned_by_you() => Ok(Created::WasThere),
         Some(error) if error.is_bucket_already_exists() => Err(Error::Setup {
             reason: format!(
-                "the bucket `{}` belongs to somebody else: choose another name for S3_BUCKET",
+                "the bucket `{}` belongs to another account: choose another name for S3_BUCKET",
                 settings.bucket
             ),
         }),
-        _ => Err(Place::of(settings).failure("making the bucket", error)),
+        _ => Err(Place::of(settings).failure("creating the bucket", error)),
     }
 }
 

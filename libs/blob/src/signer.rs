@@ -1,5 +1,6 @@
-//! Upload URLs of our own: what a store without an address on the network hands out instead of a presigned URL.
-//! Why its own type: the one who checks a token (the frontier) need not be the one who holds the directory.
+//! Signed upload URLs of our own, for a store that has no network address and so cannot issue
+//! presigned URLs. They are a separate type because the service that checks a token (the
+//! frontier) need not be the one that holds the directory.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,21 +8,22 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::{BlobKey, Error, Result, Upload};
 
-/// Microseconds since the Unix epoch; an argument, so that tests can let a URL expire.
+/// Microseconds since the Unix epoch. A parameter, so that tests can let a URL expire.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
-/// Where the edge takes uploads. A path, not a URL: only the edge knows under which origin the caller reached it.
+/// Path under which the edge accepts uploads. Not a URL, as only the edge knows the origin
+/// under which the caller reached it.
 pub const UPLOAD_PATH: &str = "/api/v1/rest/blobs/";
 
-/// Keeps these signatures apart from whatever else is derived from the same secret.
+/// Separates these signatures from anything else derived from the same secret.
 const PURPOSE: &str = "matyan upload url v1";
 
-/// What RFC 3986 calls unreserved, and the slash between segments.
+/// Unreserved characters of RFC 3986, plus the slash between segments.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
-/// Makes and checks the token `expires={unix seconds}&signature={64 hex digits}`, the query part of an upload URL.
-/// The signature is a keyed BLAKE3 of expiry and key: it opens one key, for writing, until then. The content type is not
-/// signed, because clients may leave it out.
+/// Creates and verifies the token `expires={unix seconds}&signature={64 hex digits}`, the query
+/// of an upload URL. The signature is a keyed BLAKE3 hash of expiry and key, and permits
+/// writing that key until then. The content type is not signed because clients may omit it.
 #[derive(Clone)]
 pub struct UrlSigner {
     key: [u8; 32],
@@ -44,29 +46,29 @@ impl UrlSigner {
         }
     }
 
-    /// A token that lets `key` be written until the lifetime is over.
+    /// Returns a token that permits writing `key` until the lifetime ends.
     pub fn sign(&self, key: &BlobKey) -> String {
         let expires = self.now_s().saturating_add_unsigned(self.lifetime.as_secs());
         format!("expires={expires}&signature={}", self.signature(key, expires).to_hex())
     }
 
-    /// Refuses what `sign` did not make for this key, and what has expired.
+    /// Rejects tokens that `sign` did not make for this key and tokens that have expired.
     pub fn verify(&self, key: &BlobKey, token: &str) -> Result<()> {
         let (expires, signature) = token_parse(token)
-            .ok_or(Error::BadToken { reason: "it is not of the form `expires=…&signature=…`" })?;
+            .ok_or(Error::BadToken { reason: "it does not have the form `expires=…&signature=…`" })?;
         // `blake3::Hash` compares in constant time.
         if self.signature(key, expires) != signature {
-            return Err(Error::BadToken { reason: "its signature does not fit this key and expiry" });
+            return Err(Error::BadToken { reason: "its signature does not match this key and expiry" });
         }
         if self.now_s() > expires {
-            return Err(Error::BadToken { reason: "it has expired; ask for a new one" });
+            return Err(Error::BadToken { reason: "it has expired; request a new one" });
         }
         Ok(())
     }
 
     fn signature(&self, key: &BlobKey, expires: i64) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
-        // The expiry has a fixed width, so no two pairs give the same bytes.
+        // The expiry has a fixed width, so no two inputs yield the same bytes.
         hasher.update(&expires.to_be_bytes()).update(key.as_str().as_bytes());
         hasher.finalize()
     }
@@ -118,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_opens_its_own_key_until_it_expires() {
+    fn a_token_is_valid_for_its_key_until_it_expires() {
         let (signer, now) = signer("secret");
         let token = signer.sign(&key("run/a.png"));
         signer.verify(&key("run/a.png"), &token).unwrap();
@@ -131,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_signer_did_not_make_is_refused() {
+    fn a_token_that_the_signer_did_not_make_is_refused() {
         let good = signer("secret").0.sign(&key("run/a.png"));
         let (expires, signature) = good.split_once('&').unwrap();
         signer("secret").0.verify(&key("run/a.png"), &format!("{signature}&{expires}")).unwrap();

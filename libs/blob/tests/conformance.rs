@@ -1,5 +1,5 @@
-//! The suite on the local directory, plain and with every call delayed so that calls overlap in other ways, and on real
-//! servers of the three clouds.
+//! The conformance suite on the local directory, both plain and with every call delayed so that
+//! calls overlap in other ways, and on real servers of the three clouds.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 #[path = "conformance/cloud.rs"]
@@ -62,7 +62,7 @@ impl Fixture for Fs {
         blobs
     }
 
-    /// What edge and frontier do together.
+    /// Does the combined work of edge and frontier.
     async fn upload(&self, upload: &Upload, content_type: Option<&str>, body: Bytes) -> bool {
         let (path, token) = upload.url.split_once('?').unwrap_or((&upload.url, ""));
         let key = percent_decode_str(path.strip_prefix(UPLOAD_PATH).unwrap()).decode_utf8().unwrap();

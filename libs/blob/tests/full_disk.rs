@@ -1,4 +1,5 @@
-//! A disk that is full: a small tmpfs, which takes root to mount; without it the case shows as ignored, with the reason.
+//! Behavior on a full disk: a small tmpfs, which takes root to mount. Without root the case is
+//! ignored, with the reason.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::{path::Path, process::Command, sync::Arc, time::Duration};
@@ -55,7 +56,7 @@ async fn fills_refuses_and_recovers(disk: &Path) {
     assert!((1..6).contains(&written), "{written} blobs fit");
     assert!(matches!(refused, Error::Unavailable { .. }), "{refused:?}");
 
-    // Nothing of it is seen, or left lying about.
+    // Nothing of it is visible or left in `tmp`.
     assert_eq!(blobs.list("", None).await.unwrap().blobs.len(), written);
     assert_eq!(std::fs::read_dir(disk.join("tmp")).unwrap().count(), 0);
 

@@ -1,4 +1,4 @@
-//! What the client of S3 makes of bad times: of answers that a real server gives too rarely for a test.
+//! Behavior of the S3 client on failures that a real server produces too rarely for a test.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 #[path = "s3/scripted.rs"]
@@ -35,7 +35,7 @@ fn error(code: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_one_request_could_not_delete_is_told_key_by_key() {
+async fn a_bulk_delete_reports_each_key_that_it_could_not_delete() {
     let deleted = |key: &str| format!("<Deleted><Key>{key}</Key></Deleted>");
     let failed = |key: &str, code: &str| format!("<Error><Key>{key}</Key><Code>{code}</Code></Error>");
     let result =
@@ -47,7 +47,8 @@ async fn what_one_request_could_not_delete_is_told_key_by_key() {
             failed("r/busy", "InternalError"),
             failed("r/absent", "NoSuchKey"),
         ]),
-        // Asked again only for what may pass, and what nothing was told of.
+        // The retry covers only temporary failures and keys that the response did not
+        // mention.
         result(&[deleted("r/busy"), deleted("r/silent")]),
     ])
     .await;
@@ -67,16 +68,16 @@ async fn what_one_request_could_not_delete_is_told_key_by_key() {
 }
 
 #[tokio::test]
-async fn a_request_that_fails_whole_leaves_every_key_and_says_why() {
+async fn a_bulk_delete_that_fails_reports_every_key_with_the_reason() {
     let server = Scripted::start(vec![answer(403, "", error("InvalidAccessKeyId"))]).await;
     let left = on(&server).await.delete(&[key("a"), key("b")]).await.unwrap();
     assert_eq!(left.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     assert!(left.iter().all(|(_, error)| error.to_string().contains("S3_ACCESS_KEY")), "{left:?}");
-    assert_eq!(server.requests().await.len(), 1, "a wrong key is not tried again");
+    assert_eq!(server.requests().await.len(), 1, "a wrong key is not retried");
 }
 
 #[tokio::test]
-async fn what_passes_by_itself_is_tried_again() {
+async fn temporary_failures_are_retried() {
     let busy = || answer(503, "", error("SlowDown"));
     let server = Scripted::start(vec![busy(), busy(), answer(200, "", "<ListBucketResult/>")]).await;
     assert!(on(&server).await.list("", None).await.unwrap().blobs.is_empty());
@@ -84,7 +85,7 @@ async fn what_passes_by_itself_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_delete_that_is_refused_whole_is_tried_as_often_as_anything_else() {
+async fn a_failing_bulk_delete_has_as_many_attempts_as_any_other_request() {
     let gone = answer(200, "", "<DeleteResult><Deleted><Key>a</Key></Deleted></DeleteResult>");
     let busy = || answer(503, "", error("SlowDown"));
     let server = Scripted::start(vec![busy(), busy(), busy(), busy(), gone]).await;
@@ -114,7 +115,7 @@ async fn read(server: &Scripted) -> Result<String> {
 }
 
 #[tokio::test]
-async fn a_read_that_breaks_goes_on_with_the_same_version() {
+async fn a_broken_read_resumes_with_the_same_version() {
     let rest = format!("{READ_HEADERS}etag: \"one\"\r\ncontent-range: bytes 4-9/10\r\n");
     let server =
         Scripted::start(vec![broken("etag: \"one\"\r\n", "0123456789", 4), answer(206, &rest, "456789")])
@@ -125,7 +126,7 @@ async fn a_read_that_breaks_goes_on_with_the_same_version() {
 }
 
 #[tokio::test]
-async fn a_read_goes_on_as_often_as_something_comes() {
+async fn a_broken_read_is_resumed_as_long_as_it_makes_progress() {
     let whole = "0123456789";
     let rest = |start: usize| {
         let headers = format!("etag: \"one\"\r\ncontent-range: bytes {start}-9/10\r\n");
@@ -138,7 +139,7 @@ async fn a_read_goes_on_as_often_as_something_comes() {
 }
 
 #[tokio::test]
-async fn a_read_that_goes_on_elsewhere_is_an_error() {
+async fn a_read_that_resumes_at_another_offset_is_an_error() {
     for (status, range, body) in [(200, "", "0123456789"), (206, "content-range: bytes 0-5/10\r\n", "012345")]
     {
         let again = answer(status, &format!("{READ_HEADERS}{range}"), body);
@@ -148,11 +149,11 @@ async fn a_read_that_goes_on_elsewhere_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_read_that_breaks_is_never_mixed_with_another_version() {
+async fn a_broken_read_is_never_mixed_with_another_version() {
     let replaced = answer(412, "", error("PreconditionFailed"));
     let server = Scripted::start(vec![broken("etag: \"one\"\r\n", "0123456789", 4), replaced]).await;
     assert!(read(&server).await.unwrap_err().is_temporary());
-    // Without a version nobody knows, so nobody asks.
+    // Without a version, the read cannot be resumed safely, so there is no second request.
     let rest = answer(206, &format!("{READ_HEADERS}content-range: bytes 4-9/10\r\n"), "456789");
     let server = Scripted::start(vec![broken("", "0123456789", 4), rest]).await;
     assert!(read(&server).await.unwrap_err().is_temporary());

@@ -1,4 +1,5 @@
-//! Backups that are cut off, and gone on with when something has changed: whatever ends well can be restored.
+//! Interrupted backups that are resumed after something has changed: every backup that
+//! completes can be restored.
 
 use matyan_proto::backup::v1::piece::Content;
 
@@ -37,7 +38,7 @@ fn add_blobs(run: &mut RunWriter, paths: &[&str]) {
     }
 }
 
-/// Ends a backup, and answers the runs of the archive, which has to be whole.
+/// Finishes a backup and returns the runs of the archive, which must pass all checks.
 fn runs_of(archive: Archive) -> Vec<String> {
     let (root, contents) = archive.finish(&pb::Settings::default(), &[], &[]).unwrap();
     let mut read = reader::Archive::open(&root).unwrap();
@@ -47,7 +48,7 @@ fn runs_of(archive: Archive) -> Vec<String> {
 }
 
 #[test]
-fn what_was_cut_off_and_never_read_again_is_no_part_of_the_archive() {
+fn an_interrupted_run_that_is_not_read_again_is_not_in_the_archive() {
     let output = tempfile::tempdir().unwrap();
     let mut archive = begin(output.path());
     open_run(&archive, "whole").finish().unwrap();
@@ -60,13 +61,13 @@ fn what_was_cut_off_and_never_read_again_is_no_part_of_the_archive() {
 }
 
 #[test]
-fn a_run_counts_as_done_if_every_file_of_it_is_in_the_list() {
+fn a_run_is_complete_if_all_its_files_are_listed() {
     let output = tempfile::tempdir().unwrap();
     let archive = begin(output.path());
     for run in ["a", "torn", "z"] {
         open_run(&archive, run).finish().unwrap();
     }
-    // A disk that was full in the midst of the list.
+    // A disk that filled up while the list was being written.
     let list = archive.root.join(CHECKSUMS);
     let text = fs::read_to_string(&list).unwrap();
     let is_kept =
@@ -74,7 +75,7 @@ fn a_run_counts_as_done_if_every_file_of_it_is_in_the_list() {
     let lines: String = text.lines().filter(is_kept).map(|line| format!("{line}\n")).collect();
     assert!(lines.contains("torn/run.json"));
     fs::write(&list, lines).unwrap();
-    // A power cut behind a name that came to its place and not into the list.
+    // A power failure after the folder was renamed but before it was listed.
     fs::create_dir(archive.root.join("runs/unlisted")).unwrap();
     drop(archive);
     let archive = resume(output.path(), &origin()).unwrap();
@@ -83,7 +84,7 @@ fn a_run_counts_as_done_if_every_file_of_it_is_in_the_list() {
 }
 
 #[test]
-fn a_file_that_is_missing_from_a_run_makes_it_read_again() {
+fn a_run_with_a_missing_file_is_read_again() {
     let output = tempfile::tempdir().unwrap();
     let archive = begin(output.path());
     open_run(&archive, "r").finish().unwrap();
@@ -97,7 +98,7 @@ fn a_file_that_is_missing_from_a_run_makes_it_read_again() {
 }
 
 #[test]
-fn an_artifact_that_is_called_like_a_run_is_none() {
+fn an_artifact_may_have_the_name_of_a_run_file() {
     let output = tempfile::tempdir().unwrap();
     let archive = begin(output.path());
     let mut run = open_run(&archive, "r");
@@ -110,7 +111,7 @@ fn an_artifact_that_is_called_like_a_run_is_none() {
 }
 
 #[test]
-fn a_backup_goes_on_with_that_of_the_same_server_alone() {
+fn a_backup_resumes_only_an_archive_of_the_same_server() {
     let output = tempfile::tempdir().unwrap();
     drop(begin(output.path()));
     let changed = |change: fn(&mut Origin)| {
@@ -119,7 +120,7 @@ fn a_backup_goes_on_with_that_of_the_same_server_alone() {
         resume(output.path(), &changed).is_some()
     };
     assert!(changed(|_| {}));
-    assert!(changed(|origin| origin.cut.applied[1].next = 5), "it has gone on");
+    assert!(changed(|origin| origin.cut.applied[1].next = 5), "the log has advanced");
     assert!(changed(|origin| (origin.cut.applied[0].log, origin.cut.applied[0].next) = (2, 0)));
     assert!(!changed(|origin| origin.server = "http://b".into()));
     assert!(!changed(|origin| origin.cut.identity = vec![8; 16].into()));
@@ -128,7 +129,7 @@ fn a_backup_goes_on_with_that_of_the_same_server_alone() {
 }
 
 #[test]
-fn what_another_process_still_writes_is_left_to_it() {
+fn an_archive_being_written_by_another_process_is_not_resumed() {
     let output = tempfile::tempdir().unwrap();
     let first = begin(output.path());
     open_run(&first, "r").finish().unwrap();
@@ -136,25 +137,25 @@ fn what_another_process_still_writes_is_left_to_it() {
     drop(first);
     let second = resume(output.path(), &origin()).unwrap();
     assert!(second.has("r") && resume(output.path(), &origin()).is_none());
-    // Seen before it was finished, and free since.
+    // Found while unfinished, but finished and unlocked since.
     let root = second.root.clone();
     second.finish(&pb::Settings::default(), &[], &[]).unwrap();
     assert!(lock(&root).unwrap().is_none());
 }
 
 #[test]
-fn an_archive_of_the_same_second_is_not_begun() {
+fn two_archives_of_the_same_second_are_refused() {
     let output = tempfile::tempdir().unwrap();
     let again = || Archive::begin(output.path(), &Filters::default(), &origin(), OffsetDateTime::UNIX_EPOCH);
     let (root, _) = begin(output.path()).finish(&pb::Settings::default(), &[], &[]).unwrap();
     assert!(exists(&again().map(drop).unwrap_err()));
     crate::pack(&root).unwrap();
-    assert!(exists(&again().map(drop).unwrap_err()), "it is packed");
+    assert!(exists(&again().map(drop).unwrap_err()), "a packed archive exists");
     assert!(!root.exists(), "nothing is left of the attempt");
 }
 
 #[test]
-fn blobs_whose_paths_no_folder_can_hold_come_back() {
+fn blobs_with_paths_that_are_not_file_names_round_trip() {
     let output = tempfile::tempdir().unwrap();
     let mut archive = begin(output.path());
     let mut run = open_run(&archive, "r");

@@ -1,8 +1,9 @@
-//! Which account of Azure is meant: from a connection string as Azure's portal shows it, or from the account's URL.
+//! The Azure account, parsed from a connection string as shown in Azure's portal or from the
+//! account's URL.
 
 use crate::{Error, Result};
 
-/// Of the emulator, the same everywhere and told in its documentation.
+/// Connection string of the storage emulator: fixed and published in its documentation.
 const EMULATOR: &str = "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;\
     AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;\
     BlobEndpoint=http://127.0.0.1:10000/devstoreaccount1";
@@ -16,7 +17,7 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// `Name=value;Name=value`. A value may hold `=`.
+    /// Parses `Name=value;Name=value`. A value may contain `=`.
     pub(super) fn of_connection_string(text: &str) -> Result<Self> {
         let value = |wanted: &str| {
             let pairs = text.split(';').filter_map(|pair| pair.trim().split_once('='));
@@ -28,7 +29,7 @@ impl Account {
         }
         let endpoint = value("BlobEndpoint");
         let name = value("AccountName").or_else(|| endpoint.as_deref().and_then(name_in));
-        let name = name.ok_or_else(|| wrong("AZURE_CONN_STR names no account: set AccountName"))?;
+        let name = name.ok_or_else(|| wrong("AZURE_CONN_STR names no account: add AccountName"))?;
         let endpoint = endpoint.unwrap_or_else(|| {
             let scheme = value("DefaultEndpointsProtocol").unwrap_or_else(|| "https".to_owned());
             let suffix = value("EndpointSuffix").unwrap_or_else(|| "core.windows.net".to_owned());
@@ -36,18 +37,23 @@ impl Account {
         });
         let (key, shared_access_signature) = (value("AccountKey"), value("SharedAccessSignature"));
         if key.is_none() && shared_access_signature.is_none() {
-            return Err(wrong("AZURE_CONN_STR has neither AccountKey nor SharedAccessSignature"));
+            return Err(wrong(
+                "AZURE_CONN_STR has neither AccountKey nor SharedAccessSignature: add one of them",
+            ));
         }
         Ok(Self { name, endpoint, key, shared_access_signature })
     }
 
     pub(super) fn of_url(url: &str) -> Result<Self> {
-        let name = name_in(url).ok_or_else(|| wrong("AZURE_ACCOUNT_URL is no URL of an account"))?;
+        let name = name_in(url).ok_or_else(|| {
+            wrong("AZURE_ACCOUNT_URL is not an account URL: use https://{account}.blob.core.windows.net")
+        })?;
         Ok(Self { name, endpoint: url.to_owned(), key: None, shared_access_signature: None })
     }
 }
 
-/// `https://{name}.…` or, where an address stands in the place of a host name, `http://127.0.0.1:10000/{name}`.
+/// Account name from `https://{name}.…` or, if the host is an IP address, from
+/// `http://127.0.0.1:10000/{name}`.
 fn name_in(url: &str) -> Option<String> {
     let (_, rest) = url.split_once("://")?;
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));

@@ -1,4 +1,5 @@
-//! A container by way of the `object_store` crate: it signs, sends, tries again and streams; here its answers become ours.
+//! An Azure container accessed through the `object_store` crate, which signs, sends, retries
+//! and streams; this module converts its results to ours.
 
 use std::{collections::HashSet, ops::Range, time::Duration};
 
@@ -19,22 +20,22 @@ use crate::{
     bucket::{Bucket, PARTS_AT_ONCE, Page, Parts, unavailable},
 };
 
-/// What Azure calls it that a container is not there.
+/// Azure's error code for a missing container.
 const NO_CONTAINER: &str = "ContainerNotFound";
 
-/// Azure takes a backslash for a slash, so that one key would lead to another's blob.
+/// Azure treats a backslash as a slash, so two keys could name the same blob.
 const TAKEN_FOR_A_SLASH: char = '\\';
 
 pub(super) struct Container {
     pub(super) client: MicrosoftAzure,
-    /// Asks once.
+    /// Makes a single attempt; the caller retries.
     pub(super) deleter: MicrosoftAzure,
-    /// May know the store by another address than `client` does.
+    /// May use a different endpoint than `client` does.
     pub(super) signer: Box<dyn Sign>,
     pub(super) name: String,
 }
 
-/// Makes URLs for one PUT.
+/// Signs a URL for one PUT.
 #[async_trait]
 pub(super) trait Sign: Send + Sync {
     async fn upload_url(&self, key: &BlobKey, lifetime: Duration) -> Result<String>;
@@ -49,7 +50,7 @@ impl Sign for MicrosoftAzure {
 }
 
 fn path(key: &BlobKey) -> Path {
-    Path::parse(key.as_str()).expect("a key has neither empty segments, nor dots, nor control characters")
+    Path::parse(key.as_str()).expect("a blob key has no empty, `.` or `..` segment and no control character")
 }
 
 fn attributes(content_type: &str) -> Attributes {
@@ -61,7 +62,7 @@ fn attributes(content_type: &str) -> Attributes {
 }
 
 fn listed(meta: &ObjectMeta) -> Listed {
-    // Some stores tell milliseconds in one answer and seconds in the next.
+    // Some stores report milliseconds in one response and whole seconds in the next.
     Listed { size: meta.size, modified_us: meta.last_modified.timestamp() * 1_000_000 }
 }
 
@@ -73,14 +74,14 @@ fn meta(found: &GetResult) -> Meta {
 }
 
 impl Container {
-    /// What a failure asks of whoever called.
+    /// Maps an error to the variant that says what the caller should do.
     fn failure(&self, doing: &'static str, error: StoreError) -> Error {
         match error {
             StoreError::NotFound { .. } => self.missing(),
-            // A listing does not tell it otherwise.
+            // A listing reports a missing container only in the error text.
             StoreError::Generic { .. } if error.to_string().contains(NO_CONTAINER) => self.missing(),
             StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => Error::Setup {
-                reason: format!("{doing} is refused: check the credentials and what they may do: {error}"),
+                reason: format!("{doing} was refused: check the credentials and their permissions: {error}"),
             },
             error => unavailable(doing, error),
         }
@@ -101,7 +102,8 @@ impl Container {
         }
         match self.client.get_opts(&path(key), options).await {
             Ok(found) => Ok(Some(found)),
-            // A look at a blob is answered without a body, and so is said the same of the blob and of the container.
+            // HEAD has no response body, so a missing container looks the same as a
+            // missing blob.
             Err(StoreError::NotFound { source, .. }) => match source.to_string().contains(NO_CONTAINER) {
                 true => Err(self.missing()),
                 false => Ok(None),
@@ -119,10 +121,13 @@ fn check(key: &BlobKey) -> Result<()> {
     if can_hold(key) {
         return Ok(());
     }
-    Err(Error::BadKey { key: key.to_string(), reason: "it holds a backslash, which Azure takes for a slash" })
+    Err(Error::BadKey {
+        key: key.to_string(),
+        reason: "it contains a backslash, which Azure treats as a slash",
+    })
 }
 
-/// Servers read the end as a signed number.
+/// Falls back to an open-ended range, as servers parse the end as a signed integer.
 fn get_range(range: Range<u64>) -> GetRange {
     match i64::try_from(range.end) {
         Ok(_) => GetRange::Bounded(range),
@@ -164,7 +169,7 @@ impl Bucket for Container {
         let options =
             PutMultipartOptions { attributes: attributes(content_type), ..PutMultipartOptions::default() };
         let upload = self.client.put_multipart_opts(&path(key), options).await;
-        let upload = upload.map_err(|error| self.failure("beginning an upload", error))?;
+        let upload = upload.map_err(|error| self.failure("starting an upload", error))?;
         Ok(Box::new(Uploading { upload, under_way: FuturesUnordered::new(), is_empty: true }))
     }
 
@@ -180,10 +185,11 @@ impl Bucket for Container {
                 Err(error) => failures.push(self.failure("deleting", error)),
             }
         }
-        // Failures come in the order of the keys; one of a whole request stands for all that it asked for.
+        // Failures come in key order, but a failed batch request yields one error for
+        // all of its keys: repeat the last one.
         let left = keys().filter(|key| !gone.contains(key.as_str()));
         let mut failures = failures.into_iter();
-        let mut failure = Error::unavailable("the store did not say that it is gone");
+        let mut failure = Error::unavailable("the store did not confirm the deletion");
         let with_reason = left.map(|key| {
             failure = failures.next().unwrap_or_else(|| failure.clone());
             (key.clone(), failure.clone())
@@ -209,7 +215,9 @@ impl Bucket for Container {
                         page.blobs.push((key, listed(object)));
                     }
                     Ok(_) => {}
-                    Err(error) => tracing::warn!(%error, "an object in the bucket is left out of a listing"),
+                    Err(error) => {
+                        tracing::warn!(%error, "skipped an object with an invalid key in a listing")
+                    }
                 }
             }
             page_token = found.page_token;

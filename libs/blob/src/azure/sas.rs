@@ -1,6 +1,7 @@
-//! Shared access signatures by the key of an account: of one blob, to be written, until a time. Made here and not by the
-//! `object_store` crate, which signs the address as it is encoded, where Azure looks at the plain one: no key with a space or
-//! an umlaut would fit its signature.
+//! Shared access signatures made with the account key: for one blob, write-only, with an
+//! expiry. They are made here because the `object_store` crate signs the percent-encoded path
+//! while Azure verifies the plain one, so its signature would not match for a key with a space
+//! or an umlaut.
 
 use std::time::Duration;
 
@@ -14,10 +15,10 @@ use time::{OffsetDateTime, format_description::FormatItem, macros::format_descri
 use super::container::Sign;
 use crate::{BlobKey, Clock, Error, Result};
 
-/// The version of the service whose rules for signing these are.
+/// Service version that defines these signing rules.
 const VERSION: &str = "2020-12-06";
 
-/// To write, and to create.
+/// Write, which includes create.
 const PERMISSIONS: &str = "w";
 
 const TIME: &[FormatItem<'_>] = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
@@ -42,19 +43,21 @@ impl AccountKey {
         clock: Clock,
     ) -> Result<Self> {
         let key = STANDARD.decode(key);
-        let key =
-            key.map_err(|_| Error::Setup { reason: "the account key of Azure is no base64".to_owned() })?;
+        let key = key.map_err(|_| Error::Setup {
+            reason: "the Azure account key is not valid base64: check AccountKey in AZURE_CONN_STR"
+                .to_owned(),
+        })?;
         let (account, container) = (account.to_owned(), container.to_owned());
         Ok(Self { account, key, endpoint: endpoint.trim_end_matches('/').to_owned(), container, clock })
     }
 
     fn signature(&self, key: &BlobKey, expires: &str) -> String {
         let resource = format!("/blob/{}/{}/{key}", self.account, self.container);
-        // Permissions, start, expiry, resource, identifier, addresses, protocol, version, what is signed (a blob), snapshot,
-        // encryption scope, and five headers of an answer.
+        // Permissions, start, expiry, resource, identifier, IP range, protocol, version,
+        // resource type (blob), snapshot, encryption scope, and five response headers.
         let fields =
             [PERMISSIONS, "", expires, &resource, "", "", "", VERSION, "b", "", "", "", "", "", "", ""];
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("a key of any length will do");
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC accepts a key of any length");
         mac.update(fields.join("\n").as_bytes());
         STANDARD.encode(mac.finalize().into_bytes())
     }
@@ -76,7 +79,9 @@ impl AccountKey {
 #[async_trait]
 impl Sign for AccountKey {
     async fn upload_url(&self, key: &BlobKey, lifetime: Duration) -> Result<String> {
-        let wrong = || Error::Setup { reason: "the lifetime of upload URLs ends behind all time".to_owned() };
+        let wrong = || Error::Setup {
+            reason: "the lifetime of upload URLs is too long: reduce S3_PRESIGN_EXPIRY".to_owned(),
+        };
         self.url(key, lifetime).ok_or_else(wrong)
     }
 }

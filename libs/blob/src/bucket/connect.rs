@@ -1,4 +1,5 @@
-//! How the clients of all clouds connect, how often they try, and how the `object_store` crate is told so.
+//! Connection limits and retries shared by the clients of all clouds, and their translation for
+//! the `object_store` crate.
 
 use std::{
     sync::{Arc, Once},
@@ -16,34 +17,37 @@ use object_store::{
 
 use crate::Error;
 
-/// Parts of one upload on their way at once: what hides the time that a distant store takes to answer.
+/// Parts of one upload in flight at the same time, to hide the latency of a distant store.
 pub(crate) const PARTS_AT_ONCE: usize = 3;
 
-/// To connect. Whatever is tried again takes several times as long.
+/// Connect timeout of one attempt. With retries, a call takes several times as long.
 pub(crate) const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
-/// Until an answer begins, and of silence in it. There is no limit for a whole answer: content is as large as it is.
+/// Longest wait for a response to begin, and longest silence within it. The total time is
+/// unlimited, as content may be of any size.
 pub(crate) const READ_WITHIN: Duration = Duration::from_secs(60);
 
-/// Bytes a second by which content is still sent.
+/// Slowest upload speed that is tolerated, in bytes per second.
 const SLOWEST: usize = 50_000;
 
-/// Content counts as this, or as a double of it: a client keeps connections apart by how long they wait.
+/// Content sizes are rounded up to this or a power of two above it: the client pools
+/// connections by their timeout.
 const LEAST: usize = 1 << 20;
 
-/// Until the answer to a request with so much content begins: sending it counts.
+/// Timeout for the response to a request with this much content, including the time to send it.
 pub(crate) fn answer_within(content: usize) -> Duration {
     let content = content.max(LEAST).next_power_of_two();
     READ_WITHIN + Duration::from_secs(content.div_ceil(SLOWEST) as u64)
 }
 
-/// One and a few more, so that a caller that waits learns soon that the store is away, and one that can wait comes again.
+/// The first attempt and the retries. Few enough that a waiting caller soon learns that the
+/// store is unavailable; background work retries anyway.
 pub(crate) const ATTEMPTS: u32 = 4;
 
-/// Between the first two attempts; it grows from there.
+/// Delay before the second attempt; it grows from there.
 pub(crate) const FIRST_WAIT: Duration = Duration::from_millis(100);
 
-/// No attempt begins later.
+/// No attempt begins later than this.
 const RETRY_WITHIN: Duration = Duration::from_secs(20);
 
 pub(crate) fn retries() -> RetryConfig {
@@ -51,14 +55,14 @@ pub(crate) fn retries() -> RetryConfig {
     RetryConfig { max_retries, retry_timeout: RETRY_WITHIN, ..RetryConfig::default() }
 }
 
-/// For requests that are made again by whoever makes them.
+/// For requests that the caller retries.
 pub(crate) fn once() -> RetryConfig {
     RetryConfig { max_retries: 0, ..RetryConfig::default() }
 }
 
 pub(crate) fn options(allow_http: bool) -> ClientOptions {
     static TLS: Once = Once::new();
-    // An error means that somebody has chosen an implementation before, which is as good.
+    // An error means that a provider is already installed, which serves as well.
     TLS.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
     ClientOptions::new()
         .with_allow_http(allow_http)
@@ -67,7 +71,8 @@ pub(crate) fn options(allow_http: bool) -> ClientOptions {
         .with_timeout_disabled()
 }
 
-/// How the `object_store` crate sends: what carries content is waited for by its size.
+/// Connects the `object_store` crate with a response timeout that depends on the size of the
+/// request.
 #[derive(Debug)]
 pub(crate) struct Connector;
 
@@ -82,7 +87,7 @@ impl HttpConnector for Connector {
 #[derive(Debug)]
 struct Patient {
     reading: HttpClient,
-    /// Knows no limit of its own.
+    /// Has no timeout; `call` applies one by content size.
     sending: HttpClient,
 }
 
@@ -93,7 +98,8 @@ impl HttpService for Patient {
         if content == 0 {
             return self.reading.execute(request).await;
         }
-        // What answers content is small, and read whole before the time is over.
+        // The response to an upload is small, so its body is read within the same
+        // timeout.
         let answer = async {
             let (head, body) = self.sending.execute(request).await?.into_parts();
             Ok::<_, HttpError>(HttpResponse::from_parts(head, body.bytes().await?.into()))
@@ -115,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn content_is_waited_for_by_its_size() {
+    fn the_timeout_grows_with_the_content() {
         for (content, seconds) in
             [(0, 81), (1, 81), (1 << 20, 81), (5 << 20, 228), (8 << 20, 228), (9 << 20, 396)]
         {
@@ -123,7 +129,7 @@ mod tests {
         }
     }
 
-    /// Answers after so many seconds.
+    /// Responds after this many seconds.
     #[derive(Debug)]
     struct Slow(u64);
 
@@ -136,7 +142,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_connection_is_waited_for_and_a_dead_one_is_not() {
+    async fn a_slow_upload_succeeds_and_a_stalled_one_times_out() {
         let put = async |seconds| {
             let client = || HttpClient::new(Slow(seconds));
             let content: HttpRequestBody = vec![0_u8; 8 << 20].into();

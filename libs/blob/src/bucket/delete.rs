@@ -1,4 +1,5 @@
-//! Deleting many: what a store refuses for the moment is asked for again, a few times, and what is left is told.
+//! Deletion of many blobs: temporary failures are retried with back-off, and the remaining ones
+//! are returned.
 
 use super::{ATTEMPTS, Bucket, FIRST_WAIT};
 use crate::{BlobKey, Error};
@@ -14,7 +15,7 @@ pub(super) async fn delete<B: Bucket>(bucket: &B, keys: &[BlobKey]) -> Vec<(Blob
         if again.is_empty() {
             return lasting;
         }
-        tracing::debug!(count = again.len(), attempt, "deleting again what the store refused");
+        tracing::debug!(count = again.len(), attempt, "retrying deletions that the store refused");
         tokio::time::sleep(FIRST_WAIT * 4_u32.pow(attempt - 1)).await;
         left = again.into_iter().map(|(key, _)| key).collect();
         attempt += 1;

@@ -1,4 +1,5 @@
-//! Uploads in parts that were given up: they are stored until somebody discards them, so they are remembered until somebody has.
+//! Abandoned multipart uploads. A store keeps their parts until they are discarded, so they are
+//! remembered until then.
 
 use std::{
     collections::VecDeque,
@@ -7,7 +8,7 @@ use std::{
 
 use super::Parts;
 
-/// Remembered at once. Of more, the oldest stays in the bucket.
+/// Most uploads remembered at a time. Beyond that, the oldest stays in the bucket.
 const MOST: usize = 1_000;
 
 #[derive(Default)]
@@ -22,10 +23,7 @@ impl GivenUp {
         let mut all = self.lock();
         if all.len() == MOST {
             all.pop_front();
-            tracing::warn!(
-                most = MOST,
-                "an unfinished upload stays in the bucket: too many wait to be discarded"
-            );
+            tracing::warn!(most = MOST, "gave up discarding an unfinished upload: too many are pending");
         }
         all.push_back(parts);
     }
@@ -34,16 +32,19 @@ impl GivenUp {
         self.lock().pop_front()
     }
 
-    /// Discards all, until one cannot be discarded for now: it waits for the next time, and so do the others.
+    /// Discards all uploads. Stops at the first temporary failure: that upload and the
+    /// remaining ones wait for the next call.
     pub(super) async fn discard(&self) {
         while let Some(parts) = self.take() {
             let mut open = Open::new(parts, self);
             match open.parts().discard().await {
                 Err(error) if error.is_temporary() => {
-                    tracing::debug!(%error, "an unfinished upload is discarded later");
+                    tracing::debug!(%error, "failed to discard an unfinished upload; will retry");
                     return;
                 }
-                Err(error) => tracing::warn!(%error, "an unfinished upload stays in the bucket"),
+                Err(error) => {
+                    tracing::warn!(%error, "failed to discard an unfinished upload; it stays in the bucket")
+                }
                 Ok(()) => {}
             }
             open.end();
@@ -51,7 +52,7 @@ impl GivenUp {
     }
 }
 
-/// An upload in parts that is not finished. Dropped so, it is given up.
+/// A multipart upload in progress. If dropped before `end`, it is remembered as abandoned.
 pub(super) struct Open<'a> {
     parts: Option<Box<dyn Parts>>,
     given_up: &'a GivenUp,
@@ -63,10 +64,10 @@ impl<'a> Open<'a> {
     }
 
     pub(super) fn parts(&mut self) -> &mut dyn Parts {
-        &mut **self.parts.as_mut().expect("it is there until it is dropped")
+        &mut **self.parts.as_mut().expect("the upload is present until drop")
     }
 
-    /// Nothing of it is left to be discarded.
+    /// Marks the upload as finished or discarded, so that nothing remains to be cleaned up.
     pub(super) fn end(mut self) {
         self.parts = None;
     }
@@ -90,7 +91,7 @@ mod tests {
     use super::*;
     use crate::{Error, Result};
 
-    /// Answers to attempts to discard, the first of them last.
+    /// Results of the attempts to discard, in reverse order.
     #[derive(Clone, Default)]
     struct Upload(Arc<Mutex<Vec<Result<()>>>>);
 
@@ -120,25 +121,25 @@ mod tests {
     }
 
     fn away() -> Result<()> {
-        Err(Error::unavailable("away"))
+        Err(Error::unavailable("unreachable"))
     }
 
     #[tokio::test]
-    async fn what_cannot_be_discarded_now_is_discarded_later() {
+    async fn an_upload_that_cannot_be_discarded_yet_is_discarded_later() {
         let (given_up, refused) = (GivenUp::default(), || Err(Error::Setup { reason: "no".to_owned() }));
         let uploads = [vec![Ok(()), away()], vec![Ok(()), refused()], vec![Ok(())]].map(Upload::new);
         uploads.iter().for_each(|upload| drop(Open::new(Box::new(upload.clone()), &given_up)));
         let left = || uploads.each_ref().map(Upload::answers_left);
         given_up.discard().await;
-        assert_eq!(left(), [1, 2, 1], "the store is away: the others wait as well");
+        assert_eq!(left(), [1, 2, 1], "the store is unavailable: the others wait as well");
         given_up.discard().await;
-        assert_eq!(left(), [0, 1, 0], "what is refused for good is not asked for again");
+        assert_eq!(left(), [0, 1, 0], "a permanent refusal is not retried");
         given_up.discard().await;
         assert_eq!(left(), [0, 1, 0]);
     }
 
     #[tokio::test]
-    async fn the_oldest_is_forgotten_of_too_many() {
+    async fn the_oldest_upload_is_forgotten_when_there_are_too_many() {
         let given_up = GivenUp::default();
         let uploads: Vec<_> = (0..=MOST).map(|_| Upload::new(vec![Ok(())])).collect();
         uploads.iter().for_each(|upload| drop(Open::new(Box::new(upload.clone()), &given_up)));

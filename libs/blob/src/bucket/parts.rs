@@ -1,4 +1,5 @@
-//! Content cut into parts of one size, whatever pieces it comes in, and counted on the way.
+//! Splits content into parts of equal size, regardless of the size of its pieces, and counts
+//! the bytes.
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
@@ -8,7 +9,7 @@ use crate::{Content, Error, Result};
 pub(super) struct Cutter {
     content: Content,
     size: usize,
-    /// What was left of a piece behind the last part.
+    /// Remainder of a piece after the last part was cut.
     rest: Bytes,
     announced: Option<u64>,
     received: u64,
@@ -16,7 +17,7 @@ pub(super) struct Cutter {
 
 pub(super) enum Part {
     Full(Bytes),
-    /// What is left behind the full ones, maybe nothing.
+    /// The remainder after the full parts, possibly empty.
     Last(Bytes),
 }
 
@@ -66,7 +67,7 @@ impl Cutter {
     }
 }
 
-/// Copies only what came in more than one piece.
+/// Copies only if there is more than one piece.
 fn joined(mut pieces: Vec<Bytes>) -> Bytes {
     if pieces.len() == 1 {
         return pieces.remove(0);
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn parts_are_full_but_for_the_last() {
+    async fn all_parts_but_the_last_are_full() {
         assert_eq!(cut(&[], None).await.unwrap(), [0]);
         assert_eq!(cut(&["ab"], None).await.unwrap(), [2]);
         assert_eq!(cut(&["a", "", "bc"], Some(3)).await.unwrap(), [3, 0]);
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn too_little_and_too_much_are_errors() {
+    async fn content_of_another_size_than_announced_is_an_error() {
         for announced in [0, 3, 5] {
             let answer = cut(&["ab", "cd"], Some(announced)).await;
             assert!(matches!(answer, Err(Error::Length { .. })), "{answer:?}");

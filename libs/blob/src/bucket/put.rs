@@ -1,4 +1,4 @@
-//! Putting a blob: whole, or in parts if it is large.
+//! Puts a blob in one request, or as a multipart upload if it is large.
 
 use super::{
     Bucket,
@@ -7,13 +7,14 @@ use super::{
 };
 use crate::{BlobKey, Content, Result};
 
-/// Over the least of S3, a multiple of what GCS asks for, and one upload holds a few of them in memory.
+/// Above the minimum of S3 and a multiple of the granularity of GCS, yet small enough that an
+/// upload can hold several in memory.
 pub(super) const PART: usize = 8 << 20;
 
-/// S3 takes no more in one upload.
+/// Limit of S3.
 const MOST_PARTS: u64 = 10_000;
 
-/// Parts larger than `PART` only where a blob would have too many of them.
+/// Returns `PART`, or a multiple of it for a blob that would otherwise have too many parts.
 fn part_size(size: Option<u64>) -> usize {
     let parts = size.unwrap_or(0).div_ceil(MOST_PARTS * PART as u64).max(1);
     PART * usize::try_from(parts).unwrap_or(1)

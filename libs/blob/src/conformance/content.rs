@@ -53,7 +53,7 @@ pub(super) async fn every_size_reads_back(fixture: Arc<dyn Fixture>) {
     }
 }
 
-/// So much that a store that takes it in parts gets several, one of them not full; and then just full ones.
+/// Enough content for several parts, the last of them not full; then only full parts.
 pub(super) async fn large_content_goes_in_parts(fixture: Arc<dyn Fixture>) {
     const PART: usize = 8 << 20;
     let blobs = fixture.open().await;
@@ -133,7 +133,7 @@ pub(super) async fn strange_keys_read_back(fixture: Arc<dyn Fixture>) {
     }
 }
 
-/// The type is the guard: what a key may not be does not reach a store.
+/// The type enforces this: an invalid key never reaches a store.
 pub(super) async fn bad_keys_are_refused(_fixture: Arc<dyn Fixture>) {
     let long = "x".repeat(1_025);
     for bad in [

@@ -10,7 +10,8 @@ use super::{
 };
 use crate::MAX_PAGE;
 
-/// Characters on both sides of the slash, so that folders and files of one name have others between them.
+/// Characters on both sides of the slash in sort order, so that other keys sort between a
+/// folder and a file of the same name.
 const ORDERED: [&str; 11] = ["a", "a b", "a-b", "a.f", "a/b", "a/b-c", "a/b/c", "a/c", "a0", "a0/x", "b"];
 
 pub(super) async fn key_order_and_pages(fixture: Arc<dyn Fixture>) {
@@ -62,7 +63,7 @@ pub(super) async fn complete_while_others_change(fixture: Arc<dyn Fixture>) {
                 leaf(&*fixture, &format!("run/{number:02}")),
             ];
             future::join_all(passing.iter().map(|at| put(&*blobs, at, "x"))).await;
-            // One that lasts is replaced, too: it exists all the while.
+            // Lasting blobs are replaced too, but exist at all times.
             put(&*blobs, &lasting[number], "y").await;
             let passing = passing.map(|at| key(&at));
             assert!(blobs.delete(&passing).await.unwrap().is_empty());

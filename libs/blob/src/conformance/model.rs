@@ -1,4 +1,5 @@
-//! Random calls, compared with a map. Keys are made of few parts, so that they are often each other's folders.
+//! Random calls checked against a map. Keys consist of few segments, so that one is often a
+//! folder of another.
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -24,7 +24,7 @@ pub(super) async fn of_another_key_is_refused(fixture: Arc<dyn Fixture>) {
     let upload = blobs.presign(&key(STRANGE), "image/png").await.unwrap();
     let other = blobs.presign(&key("run/other"), "image/png").await.unwrap();
 
-    // The address of one, the signature of the other.
+    // The address of one upload with the signature of the other.
     let (address, _) = other.url.split_once('?').unwrap();
     let (_, token) = upload.url.split_once('?').unwrap();
     let forged = Upload { url: format!("{address}?{token}"), ..upload.clone() };

@@ -20,7 +20,7 @@ pub(super) async fn replaced_while_read(fixture: Arc<dyn Fixture>) {
     let writes = async {
         for (content_type, byte, size) in VERSIONS.into_iter().cycle() {
             blobs.put(&blob, content_type, None, content(vec![byte; size])).await.unwrap();
-            // Lets the readers end.
+            // Gives the readers a chance to finish.
             tokio::task::yield_now().await;
         }
     };
@@ -46,14 +46,14 @@ pub(super) async fn replaced_while_read(fixture: Arc<dyn Fixture>) {
 pub(super) async fn broken_put_leaves_the_old(fixture: Arc<dyn Fixture>) {
     let blobs = fixture.open().await;
     put(&*blobs, "run/old", "old").await;
-    // Little, and so much that a store that takes it in parts has begun.
+    // A small blob, and one that is large enough for a multipart upload to have started.
     for (at, size) in
         [("run/old", 300_000), ("run/new", 300_000), ("run/old", 9_000_000), ("run/new", 9_000_000)]
     {
-        let broken = stream::once(future::ready(Err(Error::unavailable("the client is gone"))));
+        let broken = stream::once(future::ready(Err(Error::unavailable("the client disconnected"))));
         let broken = content(vec![b'n'; size]).chain(broken).boxed();
         blobs.put(&key(at), "x/y", None, broken).await.unwrap_err();
-        // One that is given up when all that came was taken.
+        // A put that is canceled once all available content was consumed.
         let (taken, all_taken) = oneshot::channel();
         let silence = stream::once(async {
             taken.send(()).unwrap();
@@ -62,7 +62,7 @@ pub(super) async fn broken_put_leaves_the_old(fixture: Arc<dyn Fixture>) {
         let blob = key(at);
         let endless = content(vec![b'n'; size]).chain(silence).boxed();
         tokio::select! {
-            _ = blobs.put(&blob, "x/y", None, endless) => panic!("it has no end"),
+            _ = blobs.put(&blob, "x/y", None, endless) => panic!("the content never ends"),
             taken = all_taken => taken.unwrap(),
         }
     }
@@ -101,7 +101,7 @@ pub(super) async fn reopened(fixture: Arc<dyn Fixture>) {
     assert_eq!(list_all(&*blobs, "").await, ["run/put", "run/upload"]);
 }
 
-/// A folder that empties and fills again must lose nothing that was answered.
+/// No acknowledged write is lost in a folder that is emptied and filled again.
 pub(super) async fn writers_and_deleters(fixture: Arc<dyn Fixture>) {
     const ACTORS: usize = 4;
     const ROUNDS: usize = 30;

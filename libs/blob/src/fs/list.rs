@@ -1,5 +1,5 @@
-//! Listing: a walk over the folders in key order, behind a given key, a page at a time.
-//! A page reads each folder on its way whole but keeps no more names of it than the page can hold.
+//! Listing: walks the folders in key order from a given key, one page at a time. A page reads
+//! each folder on its way completely but keeps no more names than fit into the page.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,7 @@ use crate::{BlobKey, Listed, Listing, MAX_PAGE, Meta};
 
 pub(super) fn page(root: &Dir, prefix: &str, after: Option<&BlobKey>) -> io::Result<Listing> {
     let mut listing = Listing::default();
-    // What no key can begin with is no name of a folder either.
+    // No key can begin with an invalid prefix, so nothing is listed.
     if !prefix.is_empty() && BlobKey::new(prefix.strip_suffix('/').unwrap_or(prefix)).is_err() {
         return Ok(listing);
     }
@@ -35,7 +35,7 @@ pub(super) fn page(root: &Dir, prefix: &str, after: Option<&BlobKey>) -> io::Res
             }
             Ok(None) => {}
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                tracing::warn!(%key, %error, "a file in the blob directory is left out of a listing");
+                tracing::warn!(%key, %error, "skipped a damaged or foreign file in a listing of the blob directory");
             }
             Err(error) => return Err(error),
         }
@@ -43,17 +43,17 @@ pub(super) fn page(root: &Dir, prefix: &str, after: Option<&BlobKey>) -> io::Res
     Ok(listing)
 }
 
-/// Of a folder, what all keys in it begin with; of a blob, the key.
+/// A folder with the common prefix of the keys in it, or a blob with its key.
 enum Entry {
     Folder(Vec<u8>),
     Blob(BlobKey),
 }
 
-/// The first blobs that are wanted, one more than a page holds.
+/// Returns the first matching blobs, one more than fits into a page.
 fn walk(root: &Dir, prefix: &str, wanted: &Wanted<'_>) -> io::Result<Vec<(BlobKey, PathBuf)>> {
     let (folder, base) = path::of_prefix(prefix);
     let mut found = Vec::new();
-    // What comes next is on top.
+    // A stack: the next entry in key order is on top.
     let mut ahead = vec![(Entry::Folder(base.as_bytes().to_vec()), folder)];
     while found.len() <= MAX_PAGE
         && let Some((entry, path)) = ahead.pop()
@@ -69,7 +69,8 @@ fn walk(root: &Dir, prefix: &str, wanted: &Wanted<'_>) -> io::Result<Vec<(BlobKe
     Ok(found)
 }
 
-/// The wanted entries of a folder in key order, the first `most` blobs and the folders among them.
+/// Returns the matching entries of a folder in key order: the first `most` blobs and the
+/// folders among them.
 fn entries(
     root: &Dir,
     base: &[u8],
@@ -82,7 +83,7 @@ fn entries(
     let read = if folder.as_os_str().is_empty() { root.entries() } else { root.read_dir(folder) };
     let read = match read {
         Ok(read) => read,
-        // Pruned meanwhile, or nothing was ever there.
+        // The folder was pruned in the meantime or never existed.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(kept),
         Err(error) => return Err(error),
     };
@@ -95,12 +96,12 @@ fn entries(
         }
         let Some(entry) = entry(kind, &key) else { continue };
         let is_blob = kind == Kind::File;
-        // A name that is seen twice was replaced meanwhile.
+        // A name that appears twice was replaced during the scan.
         if kept.insert(key, (entry, path)).is_none() && is_blob {
             blobs += 1;
         }
         while blobs > most {
-            let (_, (last, _)) = kept.pop_last().expect("it holds the blobs that were counted");
+            let (_, (last, _)) = kept.pop_last().expect("the counted blobs are in the map");
             blobs -= usize::from(matches!(last, Entry::Blob(_)));
         }
     }
@@ -120,7 +121,8 @@ struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    /// For a folder, `key` is what all keys in it begin with.
+    /// Whether an entry matches. For a folder, `key` is the common prefix of the keys in
+    /// it.
     fn holds(&self, key: &[u8], kind: Kind) -> bool {
         let prefix_fits = key.starts_with(self.prefix);
         let ahead = key > self.after;

@@ -1,12 +1,15 @@
-//! Which key lies in which file. The mapping is one to one, keeps key order, and no name can stand for two things.
+//! Mapping of keys to files. It is one-to-one and preserves key order, and no name has two
+//! meanings.
 //!
-//! Each segment becomes names that tell by their ending what they are: `{segment}.f` the file of the last segment,
-//! `{segment}.d` the folder of any other. So `a` is `a.f`, `a/b` is `a.d/b.f`, and both may exist; nothing is called `..`.
-//! A file name holds 255 bytes and a segment more, so while 200 bytes or more are left of one, the first 200 become a
-//! folder `{200 bytes}.c` ("continued"); what is left, perhaps nothing, follows inside it.
+//! Each segment becomes one or more names whose suffix says what they are: `{segment}.f` is the
+//! file of the last segment, `{segment}.d` the folder of any other. So `a` is `a.f`, `a/b` is
+//! `a.d/b.f`, and both may exist; nothing is ever named `..`. A file name is limited to 255
+//! bytes and a segment is not, so while 200 bytes or more of a segment remain, the first 200
+//! become a folder `{200 bytes}.c` ("continued"); the remainder, possibly empty, follows inside
+//! it.
 //!
-//! Order: the keys below an entry of a folder begin with its name, followed by `/` for `.d`; entries sorted by that
-//! give their keys sorted, as a name of 200 bytes is always `.c`.
+//! Order: the keys below an entry of a folder begin with its name, followed by `/` for `.d`.
+//! Sorting the entries by that prefix sorts their keys, as a name of 200 bytes is always `.c`.
 
 use std::{
     ffi::OsStr,
@@ -16,7 +19,8 @@ use std::{
 
 use crate::BlobKey;
 
-/// Long enough for people's names, and with its ending far below the 255 of a file system.
+/// Long enough for ordinary names and, with the suffix, well below the 255 bytes that file
+/// systems allow.
 const PIECE: usize = 200;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,7 +39,8 @@ pub(super) fn of_blob(key: &BlobKey) -> PathBuf {
     path
 }
 
-/// The folder that holds every key beginning with `prefix`, and what all keys in it begin with.
+/// Returns the folder that holds every key beginning with `prefix`, and the common prefix of
+/// all keys in it.
 pub(super) fn of_prefix(prefix: &str) -> (PathBuf, &str) {
     let base = &prefix[..prefix.rfind('/').map_or(0, |slash| slash + 1)];
     let mut path = PathBuf::new();
@@ -45,7 +50,8 @@ pub(super) fn of_prefix(prefix: &str) -> (PathBuf, &str) {
     (path, base)
 }
 
-/// What an entry's name adds to the key, or `None` for a name that this store does not make.
+/// Returns what an entry's name contributes to the key, or `None` for a name that this store
+/// never creates.
 pub(super) fn entry(name: &OsStr) -> Option<(Kind, Vec<u8>)> {
     let name = name.as_bytes();
     let (piece, ending) = name.split_at_checked(name.len().checked_sub(2)?)?;
@@ -80,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_has_one_place() {
+    fn a_key_maps_to_one_path() {
         let (long, exact) = ("x".repeat(201), "x".repeat(200));
         check("a", "a.f");
         check("a/b", "a.d/b.f");
@@ -93,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_has_one_folder() {
+    fn a_prefix_maps_to_one_folder() {
         assert_eq!(of_prefix(""), (PathBuf::new(), ""));
         assert_eq!(of_prefix("ru"), (PathBuf::new(), ""));
         assert_eq!(of_prefix("run/a"), (PathBuf::from("run.d"), "run/"));
@@ -109,7 +115,7 @@ mod tests {
             .prop_filter_map("no key", |segments| BlobKey::new(segments.join("/")).ok())
     }
 
-    /// What the names of a path add up to, read back the way a listing does, and by what each name is sorted.
+    /// Contribution of each name in a path, as a listing reads and sorts them.
     fn read_back(path: &Path) -> Vec<Vec<u8>> {
         path.iter().map(|name| entry(name).unwrap().1).collect()
     }

@@ -1,5 +1,5 @@
-//! Reading a blob: its description from the trailer, its bytes in pieces.
-//! The file stays open while its pieces are read, so a blob that is replaced meanwhile is read to its old end.
+//! Reads a blob: its metadata from the trailer, its content in pieces. The file stays open
+//! meanwhile, so a reader of a blob that is being replaced gets the old content to its end.
 
 use std::{fs::File, io, ops::Range, os::unix::fs::FileExt, path::Path};
 
@@ -10,14 +10,14 @@ use futures::{StreamExt, stream};
 use super::{blocking, trailer};
 use crate::{Content, Meta};
 
-/// Large enough that the hop to another thread does not count, small enough for many readers at once.
+/// Large enough that the thread hop is negligible, small enough for many concurrent readers.
 const PIECE: u64 = 256 << 10;
 
 pub(super) fn describe(root: &Dir, path: &Path) -> io::Result<Option<Meta>> {
     Ok(file_open(root, path)?.map(|(_, meta)| meta))
 }
 
-/// The first piece is read here, so that a small blob costs one hop.
+/// Opens a blob and reads its first piece, so that a small blob costs only one thread hop.
 pub(super) fn open(
     root: &Dir,
     path: &Path,

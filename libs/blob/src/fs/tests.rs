@@ -1,4 +1,5 @@
-//! What is true of the directory alone: crash leftovers, links that lead outside, foreign files, the layout's number.
+//! Behavior that only the directory store has: crash leftovers, links that lead outside,
+//! foreign files, the layout version.
 
 use std::{fs, os::unix::fs::symlink, path::Path, time::Duration};
 
@@ -20,7 +21,7 @@ async fn put(blobs: &FsBlobs, at: &str) -> Result<u64> {
     blobs.put(&key(at), "text/plain", None, stream::iter([Ok(Bytes::from("content"))]).boxed()).await
 }
 
-/// Every path under the root, folders too.
+/// Returns every path under the root, including folders.
 fn tree(root: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut ahead = vec![root.to_owned()];
@@ -51,13 +52,13 @@ async fn a_delete_prunes_the_folders_that_it_empties() {
 }
 
 #[tokio::test]
-async fn opening_sweeps_what_a_crash_left_and_nothing_under_way() {
+async fn opening_sweeps_crash_leftovers_but_no_uploads_in_progress() {
     let root = tempfile::tempdir().unwrap();
     let blobs = open(root.path()).unwrap();
     fs::write(root.path().join("tmp/4711-0"), "half").unwrap();
     let draft = Draft::create(&blobs.folders.tmp).unwrap();
     let second = open(root.path()).unwrap();
-    assert_eq!(fs::read_dir(root.path().join("tmp")).unwrap().count(), 1, "only what is under way");
+    assert_eq!(fs::read_dir(root.path().join("tmp")).unwrap().count(), 1, "only the upload in progress");
     draft.publish(&blobs.folders.data, Path::new("x.d/y.f")).unwrap();
     put(&second, "run/x").await.unwrap();
     assert_eq!(fs::read_dir(root.path().join("tmp")).unwrap().count(), 0);
@@ -81,13 +82,13 @@ async fn no_link_leads_outside() {
     blobs.list("run/", None).await.unwrap_err();
     assert_eq!(tree(outside.path()), ["secret.f"]);
 
-    // A put goes over the link itself.
+    // A put replaces the link itself.
     put(&blobs, "link").await.unwrap();
     assert_eq!(fs::read(outside.path().join("secret.f")).unwrap(), b"secret");
 }
 
 #[tokio::test]
-async fn foreign_and_damaged_files_are_no_blobs() {
+async fn foreign_and_damaged_files_are_not_blobs() {
     let root = tempfile::tempdir().unwrap();
     let blobs = open(root.path()).unwrap();
     put(&blobs, "a").await.unwrap();
@@ -115,7 +116,7 @@ async fn another_layout_is_refused() {
     drop(open(root.path()).unwrap());
     fs::write(root.path().join("format"), "2\n").unwrap();
     let refused = open(root.path()).err().unwrap();
-    assert!(refused.to_string().contains("number 2"), "{refused}");
+    assert!(refused.to_string().contains("version 2"), "{refused}");
 }
 
 #[tokio::test]
@@ -127,7 +128,7 @@ async fn a_content_type_that_cannot_be_kept_is_refused() {
 }
 
 #[tokio::test]
-async fn a_reader_goes_on_with_what_it_has_opened() {
+async fn a_reader_keeps_reading_the_version_it_opened() {
     let root = tempfile::tempdir().unwrap();
     let blobs = open(root.path()).unwrap();
     let old = Bytes::from(vec![b'o'; 1_000_000]);

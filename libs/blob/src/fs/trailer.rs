@@ -1,11 +1,13 @@
-//! What a blob's file holds besides the blob. It stands in the same file, so that one rename publishes both, and behind
-//! the content, so that any program can look at the file.
+//! Metadata of a blob, stored in its file after the content. Being in the same file, it is
+//! published by the same rename; coming after the content, it leaves the file usable by other
+//! programs.
 //!
 //! ```text
 //! content | content type, UTF-8 | modified, i64 | length of content type, u16 | version, u8 = 1 | "blob!"
 //! ```
 //!
-//! Integers are big-endian. Deliberately absent: a checksum (hash and size stand in the reference that points here).
+//! Integers are big-endian. Deliberately absent: a checksum (the reference to the blob holds
+//! its hash and size).
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -15,20 +17,23 @@ const VERSION: u8 = 1;
 const MAGIC: &[u8; 5] = b"blob!";
 const FIXED: usize = 8 + 2 + 1 + MAGIC.len();
 
-/// No trailer is longer.
+/// Longest trailer, in bytes.
 pub(super) const MAX: usize = FIXED + MAX_CONTENT_TYPE;
 
 pub(super) fn encode(meta: &Meta) -> Bytes {
     let mut trailer = BytesMut::with_capacity(FIXED + meta.content_type.len());
     trailer.put_slice(meta.content_type.as_bytes());
     trailer.put_i64(meta.modified_us);
-    trailer.put_u16(u16::try_from(meta.content_type.len()).expect("its check bounds it"));
+    trailer.put_u16(
+        u16::try_from(meta.content_type.len()).expect("the length of a content type is checked on entry"),
+    );
     trailer.put_u8(VERSION);
     trailer.put_slice(MAGIC);
     trailer.freeze()
 }
 
-/// Reads the description from the end of a file of `file_size` bytes, or tells that this is none of our files.
+/// Decodes the metadata at the end of a file of `file_size` bytes. Returns `None` if this store
+/// did not write the file.
 pub(super) fn decode(end: &[u8], file_size: u64) -> Option<Meta> {
     let (rest, mut fixed) = end.split_at_checked(end.len().checked_sub(FIXED)?)?;
     let modified_us = fixed.get_i64();
@@ -61,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn another_file_is_no_blob() {
+    fn a_foreign_file_is_not_a_blob() {
         let meta = Meta { size: 0, content_type: "text/plain".to_owned(), modified_us: 1 };
         let good = encode(&meta);
         for cut in 1..=good.len() {

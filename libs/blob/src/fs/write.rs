@@ -1,5 +1,5 @@
-//! Writing and deleting files so that a crash, a full disk or a neighbour at the same folder leaves nothing half done.
-//! Every function blocks; the caller sees to the thread.
+//! Writes and deletes files so that a crash, a full disk or a concurrent writer to the same
+//! folder leaves nothing half done. Every function blocks; the caller chooses the thread.
 
 use std::{
     collections::BTreeSet,
@@ -16,10 +16,11 @@ use cap_std::fs::{Dir, OpenOptions};
 use super::path;
 use crate::BlobKey;
 
-/// How often a folder may be pruned under our feet before we give up. Each time means that somebody else got on.
+/// Number of times a folder may be pruned concurrently before a publish gives up. Each time
+/// means that another writer made progress.
 const PUBLISH_ATTEMPTS: usize = 100;
 
-/// A file in `tmp` that is not a blob yet. Dropping it removes it.
+/// A file in `tmp` that is not yet a blob. It is removed on drop.
 pub(super) struct Draft {
     file: File,
     tmp: Dir,
@@ -35,13 +36,15 @@ impl Draft {
             let name = format!("{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
             let file = match tmp.open_with(&name, OpenOptions::new().write(true).create_new(true)) {
                 Ok(file) => file.into_std(),
-                // A process of the same number in another container, or before a crash.
+                // A process with the same id in another container, or before a
+                // crash.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 Err(error) => return Err(error),
             };
             match file.try_lock() {
                 Ok(()) => return Ok(Self { file, tmp: tmp.try_clone()?, name, size: 0, published: false }),
-                // The sweep of another process was quicker, and removes it.
+                // The sweep of another process locked the file first, and will
+                // remove it.
                 Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(error)) => return Err(error),
             }
@@ -61,22 +64,25 @@ impl Draft {
         self.size
     }
 
-    /// Puts the file in its place, over whatever is there, and returns when it will stay there.
+    /// Renames the file to its final path, replacing an existing file, and returns once the
+    /// rename is durable.
     pub(super) fn publish(mut self, root: &Dir, path: &Path) -> io::Result<()> {
         self.file.sync_all()?;
-        let folder = path.parent().expect("a blob's path ends in a file name");
+        let folder = path.parent().expect("a blob's path ends with a file name");
         let mut attempts = 0;
         while let Err(error) = self.rename(root, folder, path) {
             attempts += 1;
-            // A delete has pruned the folder between its making and our rename, or between our finding it there and our
-            // looking whether it is a folder.
+            // A delete pruned the folder between our creating it and the rename, or
+            // between `create_dir_all` seeing it and checking that it is a
+            // directory.
             let is_pruned = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists);
             if !is_pruned || attempts == PUBLISH_ATTEMPTS {
                 return Err(error);
             }
         }
         self.published = true;
-        // Up to the root: a folder that we found may have been made by somebody who has not synced it yet.
+        // Up to the root: a folder that already existed may have been created by a
+        // writer that has not synced it yet.
         folder.ancestors().try_for_each(|folder| sync(root, folder))
     }
 
@@ -89,23 +95,24 @@ impl Draft {
 }
 
 impl Drop for Draft {
-    /// One quick call, so it may happen on any thread; what it cannot remove, the next sweep does.
+    /// A single quick call, so it may run on any thread. A file that cannot be removed is
+    /// left to the next sweep.
     fn drop(&mut self) {
         if !self.published
             && let Err(error) = self.tmp.remove_file(&self.name)
         {
-            tracing::warn!(name = self.name, %error, "an unfinished upload could not be removed");
+            tracing::warn!(name = self.name, %error, "failed to remove an unfinished upload");
         }
     }
 }
 
-/// Removes what processes that are gone have left.
+/// Removes the files of processes that no longer run.
 pub(super) fn sweep(tmp: &Dir) -> io::Result<()> {
     for entry in tmp.entries()? {
         let entry = entry?;
         let file = match entry.open_with(OpenOptions::new().write(true)) {
             Ok(file) => file.into_std(),
-            // Published or removed by its process just now.
+            // Its process has just published or removed it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
@@ -118,7 +125,8 @@ pub(super) fn sweep(tmp: &Dir) -> io::Result<()> {
     Ok(())
 }
 
-/// Deletes these and the folders that they leave empty; returns those that are still there, and why.
+/// Deletes these blobs and the folders that become empty. Returns the keys that still exist,
+/// each with the reason.
 pub(super) fn delete(root: &Dir, keys: Vec<BlobKey>) -> Vec<(BlobKey, io::Error)> {
     let mut failed = Vec::new();
     let mut touched = BTreeSet::new();
@@ -132,7 +140,7 @@ pub(super) fn delete(root: &Dir, keys: Vec<BlobKey>) -> Vec<(BlobKey, io::Error)
             Err(error) => failed.push((key, error)),
         }
     }
-    // One sync for each folder. If one fails, none of the deletions is known to last.
+    // One sync per folder. If any fails, none of the deletions can be assumed durable.
     if let Err(error) = touched.iter().try_for_each(|folder| sync(root, folder)) {
         let again = |key| (key, io::Error::new(error.kind(), error.to_string()));
         failed.extend(gone.into_iter().map(again));
@@ -140,12 +148,13 @@ pub(super) fn delete(root: &Dir, keys: Vec<BlobKey>) -> Vec<(BlobKey, io::Error)
     failed
 }
 
-/// Returns the folder whose entries have changed last: the first above the file that is not empty.
+/// Deletes one file. Returns the last folder that was changed: the nearest ancestor that is not
+/// empty.
 fn delete_one(root: &Dir, path: &Path) -> io::Result<PathBuf> {
     absent_is_fine(root.remove_file(path))?;
     let mut folders = path.ancestors().skip(1);
     loop {
-        let folder = folders.next().expect("the root is the last ancestor, and the loop ends there");
+        let folder = folders.next().expect("the loop ends at the root, which is the last ancestor");
         if folder.as_os_str().is_empty() {
             return Ok(folder.to_owned());
         }
@@ -156,7 +165,8 @@ fn delete_one(root: &Dir, path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// Makes the entries of a folder durable. One that is gone has none; who removed it syncs the folder above.
+/// Makes the entries of a folder durable. A deleted folder has none; whoever deleted it syncs
+/// its parent.
 fn sync(root: &Dir, folder: &Path) -> io::Result<()> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     absent_is_fine(root.open(folder).and_then(|folder| folder.sync_all()))

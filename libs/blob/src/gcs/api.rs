@@ -1,5 +1,5 @@
-//! Requests of Google's JSON API: with a token, tried again a few times, and what their answers mean. Every request may be
-//! sent twice: a blob that is written again is the same blob.
+//! Requests to Google's JSON API, with tokens and retries, and the interpretation of its
+//! responses. Every request may be sent twice: writing a blob again does not change it.
 
 use bytes::Bytes;
 use object_store::{
@@ -20,15 +20,15 @@ use crate::{
     bucket::{ATTEMPTS, Connector, FIRST_WAIT, options, unavailable},
 };
 
-/// What RFC 3986 calls unreserved.
+/// Unreserved characters of RFC 3986.
 pub(super) const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// The same, and the slash between segments.
+/// As `SEGMENT`, plus the slash between segments.
 pub(super) const PATH: &AsciiSet = &SEGMENT.remove(b'/');
 
-/// What Google says where a bucket is not there, and not only a blob.
+/// Text by which Google's 404 for a missing bucket differs from that for a missing blob.
 const NO_BUCKET: &str = "bucket does not exist";
 
-/// What is told of a failed request.
+/// Longest excerpt of a response body in an error.
 const SAID_BYTES: usize = 512;
 
 type Credentials = std::sync::Arc<dyn object_store::CredentialProvider<Credential = GcpCredential>>;
@@ -40,10 +40,10 @@ pub(super) struct Api {
     credentials: Option<Credentials>,
 }
 
-/// A request that can be made more than once.
+/// A request that can be sent more than once.
 pub(super) struct Call {
     method: Method,
-    /// Below the base, or a whole URL.
+    /// A path below the base URL, or a complete URL.
     target: String,
     query: String,
     headers: Vec<(&'static str, String)>,
@@ -55,7 +55,7 @@ impl Call {
         Self { method, target, query: String::new(), headers: Vec::new(), body: Bytes::new() }
     }
 
-    /// An empty value is left out.
+    /// Adds a query parameter unless its value is empty.
     pub(super) fn query(&mut self, name: &str, value: &str) {
         if !value.is_empty() {
             let mark = if self.query.is_empty() { '?' } else { '&' };
@@ -83,12 +83,14 @@ impl Call {
         *request.method_mut() = self.method.clone();
         let wrong = |reason: String| Error::Setup { reason };
         *request.uri_mut() =
-            url.parse().map_err(|error| wrong(format!("`{url}` is no URL of GCS: {error}")))?;
+            url.parse().map_err(|error| wrong(format!("invalid GCS URL `{url}`: {error}")))?;
         let length = self.body.len().to_string();
         let own = self.headers.iter().map(|(name, value)| (*name, value.clone()));
         let token = token.map(|token| ("authorization", format!("Bearer {token}")));
         for (name, value) in own.chain([("content-length", length)]).chain(token) {
-            let value = value.parse().map_err(|_| wrong(format!("the header `{name}` cannot be sent")))?;
+            let value = value.parse().map_err(|_| {
+                wrong(format!("the value of the header `{name}` is not a valid header value"))
+            })?;
             request.headers_mut().insert(name, value);
         }
         Ok(request)
@@ -98,11 +100,11 @@ impl Call {
 impl Api {
     pub(super) fn new(base: &str, bucket: &str, credentials: Option<Credentials>) -> Result<Self> {
         let client = Connector.connect(&options(base.starts_with("http://")));
-        let client = client.map_err(|error| unavailable("making a client", error))?;
+        let client = client.map_err(|error| unavailable("creating an HTTP client", error))?;
         Ok(Self { base: base.to_owned(), bucket: bucket.to_owned(), client, credentials })
     }
 
-    /// The answer, whatever it says. Only what may pass by itself is tried again.
+    /// Returns the response, whatever its status. Retries temporary failures only.
     pub(super) async fn send(&self, doing: &'static str, call: &Call) -> Result<HttpResponse> {
         let mut attempt = 1;
         loop {
@@ -115,7 +117,7 @@ impl Api {
         }
     }
 
-    /// For who tries again himself.
+    /// Makes a single attempt, for callers that do their own retries.
     pub(super) async fn send_once(&self, doing: &'static str, call: &Call) -> Result<HttpResponse> {
         let answer = self.client.execute(self.request(call).await?).await;
         answer.map_err(|error| unavailable(doing, error))
@@ -124,11 +126,11 @@ impl Api {
     async fn request(&self, call: &Call) -> Result<HttpRequest> {
         let Some(credentials) = &self.credentials else { return call.request(&self.base, None) };
         let token = credentials.get_credential().await;
-        let token = token.map_err(|error| unavailable("asking for credentials", error))?;
+        let token = token.map_err(|error| unavailable("requesting credentials", error))?;
         call.request(&self.base, Some(&token.bearer))
     }
 
-    /// The answer, if it says that all is well.
+    /// Returns the response if its status is a success.
     pub(super) async fn done(&self, doing: &'static str, call: &Call) -> Result<HttpResponse> {
         let answer = self.send(doing, call).await?;
         match answer.status().is_success() {
@@ -138,12 +140,12 @@ impl Api {
     }
 }
 
-/// Whether the next answer may be another.
+/// Whether a retry may succeed.
 pub(super) fn passes_by(answer: &HttpResponse) -> bool {
     matches!(answer.status().as_u16(), 408 | 429 | 500..600)
 }
 
-/// What an answer that says that something is not there means to whoever asked for a blob.
+/// Interprets a 404 for a blob: `None` if the blob is missing, an error if the bucket is.
 pub(super) async fn missing<T>(bucket: &str, answer: HttpResponse) -> Result<Option<T>> {
     match said(answer).await.contains(NO_BUCKET) {
         true => Err(Error::NoBucket { what: "bucket", name: bucket.to_owned() }),
@@ -156,14 +158,14 @@ async fn said(answer: HttpResponse) -> String {
     String::from_utf8_lossy(&said[..said.len().min(SAID_BYTES)]).into_owned()
 }
 
-/// What an answer that says no asks of whoever called.
+/// Maps a failure response to the error that says what the caller should do.
 pub(super) async fn refused(doing: &'static str, bucket: &str, answer: HttpResponse) -> Error {
     let status = answer.status();
     let said = said(answer).await;
     match status.as_u16() {
         404 => Error::NoBucket { what: "bucket", name: bucket.to_owned() },
         401 | 403 => Error::Setup {
-            reason: format!("{doing} is refused: check the credentials and what they may do: {said}"),
+            reason: format!("{doing} was refused: check the credentials and their permissions: {said}"),
         },
         _ => Error::unavailable(format!("{doing} failed: {status} {said}")),
     }
@@ -178,7 +180,7 @@ pub(super) async fn read<T: DeserializeOwned>(doing: &'static str, answer: HttpR
 #[serde(rename_all = "camelCase")]
 pub(super) struct Object {
     pub(super) name: String,
-    /// A number, as text.
+    /// A number as text.
     size: String,
     updated: String,
     #[serde(default)]
@@ -190,7 +192,7 @@ impl Object {
         let size = self.size.parse().map_err(|error| unavailable("reading a size", error))?;
         let updated = OffsetDateTime::parse(&self.updated, &Rfc3339);
         let updated = updated.map_err(|error| unavailable("reading a time", error))?;
-        // To the second, as a download tells it.
+        // Truncated to seconds, the precision of a download's header.
         Ok(Listed { size, modified_us: updated.unix_timestamp() * 1_000_000 })
     }
 }
@@ -203,10 +205,10 @@ pub(super) struct Listing {
     pub(super) next_page_token: Option<String>,
 }
 
-/// What a download tells of its blob.
+/// Reads a blob's metadata from the response headers of a download.
 pub(super) fn meta(headers: &HeaderMap) -> Result<Meta> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    // `bytes 0-9/1234`, where a range was asked for.
+    // `bytes 0-9/1234` in the response to a range request.
     let size = match text("content-range").rsplit_once('/') {
         Some((_, size)) => size,
         None => text("content-length"),
@@ -218,7 +220,7 @@ pub(super) fn meta(headers: &HeaderMap) -> Result<Meta> {
     Ok(Meta { size, content_type, modified_us: modified.unix_timestamp() * 1_000_000 })
 }
 
-/// What a blob is where nobody said what it is.
+/// Returns the content type, or the generic one if none was given.
 pub(super) fn or_bytes(content_type: &str) -> &str {
     if content_type.is_empty() { "application/octet-stream" } else { content_type }
 }

@@ -1,5 +1,5 @@
-//! A resumable upload: its parts go one behind the other to an address that was given for it, and the blob is there when the
-//! last of them is.
+//! A resumable upload: its parts are sent in sequence to a session URL, and the blob exists
+//! once the last part has arrived.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use object_store::signer::Method;
 use super::api::{self, Api, Call};
 use crate::{Result, bucket::Parts};
 
-/// The store has the part, and waits for more.
+/// Status by which the store confirms a part and expects more.
 const GO_ON: u16 = 308;
 
 const DISCARDING: &str = "discarding an upload";
@@ -61,7 +61,8 @@ impl Parts for Resumable {
         let answer = self.api.send(DISCARDING, &Call::new(Method::DELETE, self.session.clone())).await?;
         match api::passes_by(&answer) {
             true => Err(api::refused(DISCARDING, &self.api.bucket, answer).await),
-            // A cancelled upload answers with a status of its own, and so does one that is gone.
+            // Any other status means that the upload no longer exists; a
+            // cancellation has its own status.
             false => Ok(()),
         }
     }

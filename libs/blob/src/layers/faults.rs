@@ -1,5 +1,5 @@
-//! A store that is slow, fails before or after its work, or breaks a stream half way: whatever the plan says.
-//! The plan is a function of the call, so that a test holds the seed and the counters.
+//! A store that is slow, fails before or after its work, or breaks a stream midway, as its plan
+//! says. The plan is a function of the call, so that a test controls the seed and the counters.
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
@@ -22,15 +22,17 @@ pub enum Call {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     None,
-    /// The call begins later.
+    /// The call starts after a delay.
     Delay(Duration),
-    /// Nothing is done, and an error is answered.
+    /// Nothing is done, and an error is returned.
     Refuse,
-    /// All is done, and an error is answered nevertheless.
+    /// The work is done, but an error is returned.
     LoseAnswer,
-    /// The first key of a delete stays, whoever asks; other calls are as `Refuse`.
+    /// The first key of a delete is not deleted, now or later; other calls fail as with
+    /// `Refuse`.
     Lock,
-    /// The bytes of a put or read break off after so many; other calls are as `Refuse`.
+    /// The content of a put or read breaks off after this many bytes; other calls fail as
+    /// with `Refuse`.
     Cut(u64),
 }
 
@@ -56,7 +58,8 @@ impl Faulty {
         }
     }
 
-    /// A broken stream is no fault of the call that hands it over.
+    /// Separates `Cut` from the other faults: the call that returns a stream succeeds even
+    /// if the stream breaks later.
     fn plan_content(&self, call: Call) -> (Fault, Option<u64>) {
         match (self.plan)(call) {
             Fault::Cut(after) => (Fault::None, Some(after)),
@@ -69,7 +72,7 @@ fn injected() -> Error {
     Error::unavailable("injected fault")
 }
 
-/// The first `after` bytes, then an error.
+/// Yields the first `after` bytes, then an error.
 fn cut(content: Content, after: Option<u64>) -> Content {
     let Some(after) = after else { return content };
     let kept = content.scan(after, |left, piece| {
@@ -151,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_cut_stream_gives_so_many_bytes_and_an_error() {
+    async fn a_cut_stream_yields_the_first_bytes_and_an_error() {
         check(&["abc", "def"], 0, "").await;
         check(&["abc", "def"], 2, "ab").await;
         check(&["abc", "", "def"], 3, "abc").await;

@@ -1,6 +1,7 @@
-//! How S3 is reached: one HTTP stack with everything else here (hyper, rustls with ring), a few attempts, and limits on silence,
-//! not on size; sending content may take longer by its size. Keys are signed with the clock that is passed in, uncorrected: upload
-//! URLs are signed by it as well, and a wrong clock should show before a training's upload is refused.
+//! The S3 client: the HTTP stack used elsewhere here (hyper, rustls with ring), a small number
+//! of attempts, and limits on silence instead of total time; the time to send content depends
+//! on its size. Requests are signed with the given clock, without correction: upload URLs are
+//! signed with it too, and a wrong clock should show before a training's upload is refused.
 
 use std::{
     fmt,
@@ -28,8 +29,8 @@ use crate::{
     bucket::{ATTEMPTS, CONNECT_WITHIN, FIRST_WAIT, READ_WITHIN, answer_within},
 };
 
-/// Credentials that end sooner are asked for anew, as an upload URL ends with those that signed it. The client takes some of it
-/// away at random, up to a half.
+/// Credentials that expire sooner are renewed, as an upload URL expires with the credentials
+/// that signed it. The client randomly reduces this by up to a half.
 const SIGNED_FOR: Duration = Duration::from_secs(15 * 60);
 
 pub(super) async fn credentials(settings: &Settings, clock: Clock) -> SharedCredentialsProvider {
@@ -73,18 +74,19 @@ pub(super) fn connect(
             TimeoutConfig::builder().connect_timeout(CONNECT_WITHIN).read_timeout(READ_WITHIN).build(),
         )
         .stalled_stream_protection(silence)
-        // Not every server that speaks S3 knows them. What is sent is signed with its SHA-256 anyway.
+        // Some S3-compatible servers do not support the newer checksums. Content is
+        // signed with its SHA-256 anyway.
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .build();
     Client::from_conf(config)
 }
 
-/// For a request with so much content.
+/// Configuration of a request with this much content.
 pub(super) fn sending(content: usize) -> aws_sdk_s3::config::Builder {
     Config::builder().timeout_config(TimeoutConfig::builder().read_timeout(answer_within(content)).build())
 }
 
-/// For a request that is made again by whoever makes it.
+/// Configuration of a request that the caller retries.
 pub(super) fn once() -> aws_sdk_s3::config::Builder {
     Config::builder().retry_config(RetryConfig::disabled())
 }
@@ -103,7 +105,7 @@ impl TimeSource for Now {
 
 impl fmt::Debug for Now {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the clock that was passed in")
+        f.write_str("the injected clock")
     }
 }
 

@@ -1,4 +1,5 @@
-//! Deleting many at once. S3 answers well and tells each key that stays; a key that it tells nothing of counts as staying.
+//! Deletion of many blobs in one request. S3 responds with a success and lists each key that it
+//! could not delete; a key that it does not mention counts as not deleted.
 
 use std::collections::HashSet;
 
@@ -14,13 +15,13 @@ use crate::{BlobKey, Error};
 
 const DOING: &str = "deleting";
 
-/// Each key that is still there, and why.
+/// Returns each key that still exists, with the reason.
 pub(super) async fn delete(stored: &Stored, keys: &[BlobKey]) -> Vec<(BlobKey, Error)> {
     let object = |key: &BlobKey| ObjectIdentifier::builder().key(key.as_str()).build();
     let objects: Result<_, _> = keys.iter().map(object).collect();
-    let delete = Delete::builder().set_objects(Some(objects.expect("each has a key")));
+    let delete = Delete::builder().set_objects(Some(objects.expect("every object has a key")));
     let request = stored.client.delete_objects().bucket(&stored.place.bucket);
-    let request = request.delete(delete.build().expect("it has objects"));
+    let request = request.delete(delete.build().expect("the list of objects is set"));
     let request = request.customize().config_override(client::once()).mutate_request(sign_with_md5);
     let answer = match request.send().await {
         Ok(answer) => answer,
@@ -32,19 +33,20 @@ pub(super) async fn delete(stored: &Stored, keys: &[BlobKey]) -> Vec<(BlobKey, E
     let gone: HashSet<_> = answer.deleted().iter().filter_map(|deleted| deleted.key()).collect();
     let reason = |key: &BlobKey| {
         let Some(error) = answer.errors().iter().find(|error| error.key() == Some(key.as_str())) else {
-            return Some(Error::unavailable("the store did not say that it is gone"));
+            return Some(Error::unavailable("the store did not confirm the deletion"));
         };
         let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
         let refusal =
             Refusal { code: text(error.code()), message: text(error.message()), ..Refusal::default() };
-        // That it is not there is what was asked for.
+        // A missing blob is what the caller wanted.
         (refusal.code != "NoSuchKey").then(|| stored.place.refused(DOING, &refusal))
     };
     let left = keys.iter().filter(|key| !gone.contains(key.as_str()));
     left.filter_map(|key| Some((key.clone(), reason(key)?))).collect()
 }
 
-/// S3 once asked for this header; Amazon takes newer checksums, which the client sends, and others still insist.
+/// Adds the `content-md5` header. Amazon accepts the newer checksums that the client sends, but
+/// other servers still insist on this one.
 fn sign_with_md5(request: &mut HttpRequest) {
     if let Some(body) = request.body().bytes() {
         let digest = STANDARD.encode(Md5::digest(body));

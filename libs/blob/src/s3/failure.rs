@@ -1,4 +1,5 @@
-//! What a failure of S3 asks of an operator: it names errors by codes, except where an answer has no body.
+//! Translation of S3 failures into advice for the operator. S3 identifies errors by code,
+//! except in responses without a body.
 
 use std::{error::Error as StdError, iter};
 
@@ -11,24 +12,24 @@ use aws_sdk_s3::{
 use super::Settings;
 use crate::Error;
 
-/// What S3 calls it that a bucket is not there.
+/// Error code of S3 for a missing bucket.
 const NO_BUCKET: &str = "NoSuchBucket";
 
-/// Tells the region of a bucket that is asked for in another.
+/// Header with the region of a bucket that was requested in another one.
 const REGION_HEADER: &str = "x-amz-bucket-region";
 
-/// Which bucket is meant, and where it should be.
+/// The configured bucket and region.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) bucket: String,
     region: String,
 }
 
-/// What S3 said when it refused.
+/// An error response of S3.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Refusal {
     pub(super) status: u16,
-    /// Empty in the answer to a HEAD.
+    /// Empty in the response to a HEAD.
     pub(super) code: String,
     pub(super) message: String,
     pub(super) region: Option<String>,
@@ -52,19 +53,19 @@ impl Place {
         Error::unavailable(format!("{doing} failed: {}", chain(&error)))
     }
 
-    /// An error of one key in an answer about many, too.
+    /// Also used for the errors of single keys in the response to a bulk delete.
     pub(super) fn refused(&self, doing: &str, refusal: &Refusal) -> Error {
         let advice = match (refusal.code.as_str(), refusal.status) {
             (NO_BUCKET, _) => return Error::NoBucket { what: "bucket", name: self.bucket.clone() },
             ("InvalidAccessKeyId", _) => "S3 does not know the access key: set S3_ACCESS_KEY".to_owned(),
             ("SignatureDoesNotMatch", _) => {
-                "the secret key does not fit the access key: set S3_SECRET_KEY".to_owned()
+                "the secret key does not match the access key: set S3_SECRET_KEY".to_owned()
             }
             ("ExpiredToken" | "InvalidToken" | "TokenRefreshRequired", _) => {
                 "the credentials have expired: renew them".to_owned()
             }
             ("RequestTimeTooSkewed", _) => {
-                "the clock of this machine and that of S3 differ: have both set by NTP".to_owned()
+                "the clocks of this machine and of S3 differ: synchronize both with NTP".to_owned()
             }
             _ if refusal.region.as_ref().is_some_and(|region| *region != self.region) => {
                 self.elsewhere(refusal)
@@ -85,7 +86,7 @@ impl Place {
                 return Error::unavailable(format!("{doing} failed: {}", refusal.said()));
             }
         };
-        Error::Setup { reason: format!("{doing} is refused: {advice} ({})", refusal.said()) }
+        Error::Setup { reason: format!("{doing} was refused: {advice} ({})", refusal.said()) }
     }
 
     fn elsewhere(&self, refusal: &Refusal) -> String {
@@ -97,7 +98,7 @@ impl Place {
                 )
             }
             None => format!(
-                "`{bucket}` is not in {region}, or not to be reached so: check S3_REGION and S3_ENDPOINT"
+                "`{bucket}` is not in {region}, or cannot be reached this way: check S3_REGION and S3_ENDPOINT"
             ),
         }
     }
@@ -112,7 +113,7 @@ impl Refusal {
     }
 }
 
-/// `None` if there was no answer.
+/// Returns `None` if there was no response.
 pub(super) fn refusal<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<Refusal> {
     let SdkError::ServiceError(refused) = error else { return None };
     let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
@@ -128,23 +129,23 @@ fn reasons<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e 
     iter::successors(Some(error), |error| (*error).source())
 }
 
-/// What went wrong, and why, and why that.
+/// Joins the messages of an error and all of its causes.
 fn chain(error: &(dyn StdError + 'static)) -> String {
     reasons(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// What an operator has to mend of the credentials that Amazon's tools look for.
+/// Returns what an operator has to fix if the credentials could not be loaded.
 fn credentials_problem(error: &(dyn StdError + 'static)) -> Option<String> {
     let error = reasons(error).find_map(|error| error.downcast_ref::<CredentialsError>())?;
     match error {
         CredentialsError::CredentialsNotLoaded(_) => Some(
-            "no credentials of Amazon's are found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
+            "no Amazon credentials found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
              give the machine or container a role, or set S3_CREDENTIALS=keys"
                 .to_owned(),
         ),
         CredentialsError::InvalidConfiguration(_) => Some(format!(
-            "the credentials of Amazon's cannot be used ({}): mend them in ~/.aws or in AWS_…, where neither single \
-             sign-on nor a credential_process is known here",
+            "unusable Amazon credentials ({}): fix them in ~/.aws or in the AWS_ variables; single sign-on and \
+             credential_process are not supported",
             chain(error)
         )),
         _ => None,

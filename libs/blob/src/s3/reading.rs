@@ -1,4 +1,5 @@
-//! Content that is read from S3. A connection that breaks half way is made again for the rest, of the same version only.
+//! Content read from S3. If the connection breaks midway, the remainder is requested again, of
+//! the same version only.
 
 use std::ops::Range;
 
@@ -17,10 +18,10 @@ const DOING: &str = "reading a blob";
 pub(super) struct Reading {
     pub(super) stored: Stored,
     pub(super) key: BlobKey,
-    /// Of the version that is read. Without one, what breaks stays broken.
+    /// ETag of the version being read. Without one, a broken read is not resumed.
     pub(super) version: Option<String>,
     pub(super) body: ByteStream,
-    /// What of the blob is still to come.
+    /// The range still to be read.
     pub(super) rest: Range<u64>,
 }
 
@@ -33,7 +34,7 @@ impl Reading {
         .boxed()
     }
 
-    /// Each piece has all attempts: a blob may be so large that connections break often.
+    /// Each piece gets all attempts: a blob may be so large that connections break often.
     async fn next(&mut self) -> Result<Option<Bytes>> {
         let mut attempts = ATTEMPTS;
         loop {
@@ -43,14 +44,14 @@ impl Reading {
                     return Ok(Some(piece));
                 }
                 Ok(None) if self.rest.is_empty() => return Ok(None),
-                Ok(None) => Error::unavailable(format!("{DOING} failed: it ends too early")),
+                Ok(None) => Error::unavailable(format!("{DOING} failed: the content ends too early")),
                 Err(error) => unavailable(DOING, error),
             };
             attempts -= 1;
             if attempts == 0 || self.version.is_none() || self.rest.is_empty() {
                 return Err(error);
             }
-            tracing::debug!(key = %self.key, from = self.rest.start, %error, "reading on");
+            tracing::debug!(key = %self.key, from = self.rest.start, %error, "resuming a broken read");
             self.go_on().await?;
         }
     }
@@ -61,7 +62,7 @@ impl Reading {
         let begins = format!("bytes {}-", self.rest.start);
         if !answer.content_range().is_some_and(|range| range.starts_with(&begins)) {
             return Err(Error::unavailable(format!(
-                "{DOING} failed: it goes on at another place than asked for"
+                "{DOING} failed: the response resumes at a different offset than requested"
             )));
         }
         self.body = answer.body;

@@ -1,4 +1,4 @@
-//! One bucket of S3, request by request.
+//! One S3 bucket: one request per operation.
 
 use std::{ops::Range, time::Duration};
 
@@ -25,7 +25,7 @@ use crate::{
 #[derive(Clone)]
 pub(super) struct Stored {
     pub(super) client: Client,
-    /// May know the store by another address than `client` does.
+    /// May use a different endpoint than `client` does.
     pub(super) signer: Client,
     pub(super) place: Place,
     pub(super) clock: Clock,
@@ -39,24 +39,25 @@ impl Stored {
 }
 
 fn range_header(Range { start, end }: &Range<u64>) -> String {
-    // Servers read the end as a signed number.
+    // Servers parse the end as a signed integer.
     match i64::try_from(*end) {
         Ok(end) => format!("bytes={start}-{}", end - 1),
         Err(_) => format!("bytes={start}-"),
     }
 }
 
-/// To the second, as S3 tells it in some answers.
+/// Truncated to seconds, the precision of some S3 responses.
 fn modified_us(time: Option<&DateTime>) -> i64 {
     time.map_or(0, |time| time.secs() * 1_000_000)
 }
 
 fn length(length: Option<i64>) -> Result<u64> {
     let length = length.and_then(|length| u64::try_from(length).ok());
-    length.ok_or_else(|| Error::unavailable("S3 did not tell the size of a blob"))
+    length.ok_or_else(|| Error::unavailable("the response of S3 has no blob size"))
 }
 
-/// Of the whole blob: `bytes 0-9/1234`, where a range was asked for.
+/// Returns the size of the whole blob, taken from `bytes 0-9/1234` in the response to a range
+/// request.
 fn whole_size(content_range: Option<&str>, content_length: Option<i64>) -> Result<u64> {
     match content_range.and_then(|range| range.rsplit_once('/')) {
         Some((_, size)) => size.parse().map_err(|error| unavailable("reading a size", error)),
@@ -80,7 +81,7 @@ impl Bucket for Stored {
         let config =
             PresigningConfig::builder().start_time(system_time(&self.clock)).expires_in(lifetime).build();
         let config = config.map_err(|error| Error::Setup {
-            reason: format!("S3 signs no URL for so long: make S3_PRESIGN_EXPIRY less: {error}"),
+            reason: format!("S3 signs no URL for that long: reduce S3_PRESIGN_EXPIRY: {error}"),
         })?;
         let put = self.signer.put_object().bucket(&self.place.bucket).key(key.as_str());
         let signed = put.presigned(config).await;
@@ -116,7 +117,7 @@ impl Bucket for Stored {
                 content_type: answer.content_type().unwrap_or_default().to_owned(),
                 modified_us: modified_us(answer.last_modified()),
             })),
-            // Without a body, it says the same of a blob and of the bucket.
+            // A HEAD response has no body, so a missing bucket looks the same as a missing blob.
             Err(error) if refusal(&error).is_some_and(|refusal| refusal.status == 404) => Ok(None),
             Err(error) => Err(self.place.failure("describing a blob", error)),
         }
@@ -133,8 +134,10 @@ impl Bucket for Stored {
     async fn put_parts(&self, key: &BlobKey, content_type: &str) -> Result<Box<dyn Parts>> {
         let create = self.client.create_multipart_upload().bucket(&self.place.bucket).key(key.as_str());
         let created = create.set_content_type(non_empty(content_type)).send().await;
-        let created = created.map_err(|error| self.place.failure("beginning an upload", error))?;
-        let id = created.upload_id.ok_or_else(|| Error::unavailable("an upload was begun without a name"))?;
+        let created = created.map_err(|error| self.place.failure("starting an upload", error))?;
+        let id = created
+            .upload_id
+            .ok_or_else(|| Error::unavailable("starting an upload failed: the response has no upload id"))?;
         Ok(Box::new(Uploading::new(self.clone(), key.clone(), id)))
     }
 
@@ -160,7 +163,7 @@ impl Bucket for Stored {
                     }
                     Ok(_) => {}
                     Err(error @ Error::BadKey { .. }) => {
-                        tracing::warn!(%error, "an object in the bucket is left out of a listing");
+                        tracing::warn!(%error, "skipped an object with an invalid key in a listing");
                     }
                     Err(error) => return Err(error),
                 }

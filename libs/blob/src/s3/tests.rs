@@ -36,12 +36,12 @@ async fn presigned(settings: &Settings) -> Result<String> {
 }
 
 #[tokio::test]
-async fn an_upload_url_names_the_public_host_and_signs_it_alone() {
+async fn an_upload_url_names_and_signs_only_the_public_host() {
     let by_path = presigned(&settings()).await.unwrap();
     assert!(by_path.starts_with("https://s3.example.org/blobs/run/a%20b/%C3%BC.png?"), "{by_path}");
     assert!(by_path.contains("X-Amz-SignedHeaders=host&"), "{by_path}");
     assert!(by_path.contains("X-Amz-Expires=60") && !by_path.contains("secret"), "{by_path}");
-    assert!(by_path.contains("X-Amz-Date=20231114T221320Z"), "by the clock that was passed in: {by_path}");
+    assert!(by_path.contains("X-Amz-Date=20231114T221320Z"), "by the injected clock: {by_path}");
     let by_host = presigned(&Settings { virtual_host: true, ..settings() }).await.unwrap();
     assert!(by_host.starts_with("https://blobs.s3.example.org/run/a%20b/%C3%BC.png?"), "{by_host}");
     let own = presigned(&Settings { public_endpoint: None, ..settings() }).await.unwrap();
@@ -49,7 +49,7 @@ async fn an_upload_url_names_the_public_host_and_signs_it_alone() {
 }
 
 #[tokio::test]
-async fn no_url_is_good_for_longer_than_s3_signs() {
+async fn a_lifetime_beyond_the_limit_of_s3_is_refused() {
     let week = Duration::from_secs(7 * 24 * 3_600);
     presigned(&Settings { lifetime: week, ..settings() }).await.unwrap();
     let error =
@@ -90,7 +90,7 @@ fn a_refusal_says_what_to_do() {
     }
 }
 
-/// Whoever has it, as a role of a machine is had.
+/// Temporary credentials, like those of a machine's role.
 #[derive(Debug)]
 struct Role {
     lasts: Duration,
@@ -111,7 +111,7 @@ impl ProvideCredentials for Role {
     }
 }
 
-/// What `~/.aws` tells, and is not known here.
+/// A setting in `~/.aws` that is not supported.
 #[derive(Debug)]
 struct SingleSignOn;
 
@@ -133,7 +133,7 @@ fn with(credentials: impl ProvideCredentials + 'static) -> Stored {
 }
 
 #[tokio::test]
-async fn a_url_is_signed_by_credentials_that_last_for_a_while() {
+async fn credentials_about_to_expire_are_renewed_before_signing() {
     for (minutes, expected) in [(60, 1), (5, 2)] {
         let asked = Arc::new(AtomicUsize::new(0));
         let stored = with(Role { lasts: Duration::from_secs(60 * minutes), asked: asked.clone() });
@@ -145,7 +145,7 @@ async fn a_url_is_signed_by_credentials_that_last_for_a_while() {
 }
 
 #[tokio::test]
-async fn credentials_that_cannot_be_read_are_mended_by_an_operator() {
+async fn unreadable_credentials_are_a_setup_error() {
     let signed = with(SingleSignOn).presign(&BlobKey::new("run/x").unwrap(), Duration::from_secs(60)).await;
     let error = signed.unwrap_err();
     assert!(

@@ -1,5 +1,5 @@
-//! An upload in parts, a few of them on their way at once: what hides the time that a distant store takes to answer. Each is a
-//! task, so that they get on while the next is still being collected.
+//! A multipart upload with several parts in flight, to hide the latency of a distant store.
+//! Each part is a task, so that it makes progress while the next is still being collected.
 
 use async_trait::async_trait;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
@@ -20,7 +20,7 @@ pub(super) struct Uploading {
     id: String,
     under_way: JoinSet<Result<CompletedPart>>,
     done: Vec<CompletedPart>,
-    /// Parts are counted from one.
+    /// Number of parts begun; part numbers start at one.
     count: i32,
 }
 
@@ -29,11 +29,11 @@ impl Uploading {
         Self { stored, key, id, under_way: JoinSet::new(), done: Vec::new(), count: 0 }
     }
 
-    /// Waits until at most so many parts are under way.
+    /// Waits until no more than `at_most` parts are in flight.
     async fn wait(&mut self, at_most: usize) -> Result<()> {
         while self.under_way.len() > at_most {
-            let part = self.under_way.join_next().await.expect("one is under way");
-            self.done.push(part.expect("a part does not panic, and nobody cancels it")?);
+            let part = self.under_way.join_next().await.expect("a part is in flight");
+            self.done.push(part.expect("the task of a part neither panics nor is canceled")?);
         }
         Ok(())
     }
@@ -60,7 +60,7 @@ impl Uploading {
         }
     }
 
-    /// Whether S3 still keeps parts: one that came in while it discarded the others may stay.
+    /// Whether S3 still stores parts: one that arrived during the abort may remain.
     async fn has_parts(&self) -> Result<bool> {
         let parts = self.stored.client.list_parts().bucket(&self.stored.place.bucket);
         match parts.key(self.key.as_str()).upload_id(&self.id).send().await {
@@ -104,6 +104,6 @@ impl Parts for Uploading {
                 return Ok(());
             }
         }
-        Err(Error::unavailable(format!("{DISCARDING} failed: parts of it stay")))
+        Err(Error::unavailable(format!("{DISCARDING} failed: some of its parts remain")))
     }
 }

@@ -1,4 +1,5 @@
-//! The three clouds as fixtures: a bucket of its own for every case, made as an operator makes one.
+//! Fixtures of the three clouds: a separate bucket for every case, created the way an operator
+//! does it.
 
 use std::{
     net::SocketAddr,
@@ -25,7 +26,7 @@ const KINDS: [Kind; 3] = [Kind::S3, Kind::Gcs, Kind::Azure];
 
 const LIFETIME: Duration = Duration::from_secs(600);
 
-/// The shortest that every service signs for.
+/// Shortest lifetime that every service signs.
 const MOMENT: Duration = Duration::from_secs(1);
 
 pub(crate) fn backends() -> Vec<Backend> {
@@ -74,11 +75,11 @@ impl InCloud {
     }
 }
 
-/// Started by the first case that needs it, and shared by all.
+/// Servers, started by the first case that needs them and shared by all.
 static SERVERS: Mutex<Vec<(Kind, Server)>> = Mutex::new(Vec::new());
 
 fn port(kind: Kind) -> u16 {
-    let mut servers = SERVERS.lock().expect("no case panics while starting one");
+    let mut servers = SERVERS.lock().expect("no case panics while it starts a server");
     if let Some((_, server)) = servers.iter().find(|(other, _)| *other == kind) {
         return server.port();
     }
@@ -88,12 +89,12 @@ fn port(kind: Kind) -> u16 {
     port
 }
 
-/// Kills the servers; to be called when all cases are over.
+/// Kills the servers; call this after all cases have finished.
 pub(crate) fn stop() {
-    SERVERS.lock().expect("no case panics while starting one").clear();
+    SERVERS.lock().expect("no case panics while it starts a server").clear();
 }
 
-/// The servers' own.
+/// The system clock, which the servers use too.
 fn clock() -> Clock {
     let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     Arc::new(move || i64::try_from(now().as_micros()).unwrap())
@@ -104,7 +105,7 @@ fn keys(access_key: &str, secret_key: &str) -> s3::Credentials {
 }
 
 fn cloud(kind: Kind, port: u16, bucket: &str, lifetime: Duration) -> Cloud {
-    // A name, so that a bucket can stand before it.
+    // A host name instead of an IP address, so that a bucket name can be prefixed to it.
     let (endpoint, bucket) = (format!("http://localhost:{port}"), bucket.to_owned());
     match kind {
         Kind::S3 => Cloud::S3(s3::Settings {
@@ -125,7 +126,7 @@ fn cloud(kind: Kind, port: u16, bucket: &str, lifetime: Duration) -> Cloud {
             lifetime,
         }),
         Kind::Azure => Cloud::Azure(azure::Settings {
-            // What every Azurite knows, at another port.
+            // The account that every Azurite has, on another port.
             connection_string: format!(
                 "AccountName=devstoreaccount1;AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;BlobEndpoint={endpoint}/devstoreaccount1"
             ),
@@ -153,7 +154,7 @@ impl Fixture for InCloud {
 
     async fn presign_expired(&self, key: &BlobKey) -> Upload {
         let upload = self.cloud(MOMENT).await.open(clock()).await.unwrap().presign(key, "").await.unwrap();
-        // The server looks at a clock that no test can move.
+        // The server uses a clock that no test can control.
         tokio::time::sleep(MOMENT * 2 + MOMENT / 2).await;
         upload
     }
@@ -162,18 +163,18 @@ impl Fixture for InCloud {
         self.kind != Kind::Azure
     }
 
-    /// The S3 server keeps types in attributes of files.
+    /// The S3 server keeps content types in file attributes.
     fn keeps_type_with_content(&self) -> bool {
         self.kind != Kind::S3
     }
 
-    /// And blobs in files.
+    /// The S3 server keeps blobs in files.
     fn keys_nest(&self) -> bool {
         self.kind != Kind::S3
     }
 }
 
-/// One PUT, as any client does it. Names of hosts are all the loopback's.
+/// Sends one PUT the way any client does. All host names resolve to the loopback address.
 async fn put(upload: &Upload, content_type: Option<&str>, body: Bytes) -> bool {
     let url = reqwest::Url::parse(&upload.url).unwrap();
     let port = url.port().unwrap();
@@ -197,24 +198,25 @@ async fn put(upload: &Upload, content_type: Option<&str>, body: Bytes) -> bool {
     status.is_success()
 }
 
-/// What concerns buckets and credentials, and not blobs.
+/// Trials about buckets and credentials instead of blobs.
 pub(crate) fn own_trials() -> Vec<Trial> {
-    let bucket =
-        |kind: Kind| trial(kind, format!("{}/bucket/is_made_once", kind.name()), move || is_made_once(kind));
-    // Google's emulator says the same of a blob and of a bucket.
+    let bucket = |kind: Kind| {
+        trial(kind, format!("{}/bucket/is_created_once", kind.name()), move || is_created_once(kind))
+    };
+    // Google's emulator gives the same response for a missing blob and a missing bucket.
     let missing = |kind: Kind| {
-        trial(kind, format!("{}/bucket/is_missed_by_readers", kind.name()), move || {
-            is_missed_by_readers(kind)
+        trial(kind, format!("{}/bucket/is_reported_missing_to_readers", kind.name()), move || {
+            is_reported_missing_to_readers(kind)
         })
     };
     let mut trials: Vec<_> = KINDS.into_iter().map(bucket).collect();
     trials.extend([Kind::S3, Kind::Azure].map(missing));
     let s3 = |name: &str, case: fn() -> BoxFuture<'static, ()>| trial(Kind::S3, format!("s3/{name}"), case);
     trials.extend([
-        s3("url/names_the_bucket_as_a_host", || Box::pin(names_the_bucket_as_a_host())),
-        s3("setup/wrong_credentials_are_told", || Box::pin(wrong_credentials_are_told())),
-        s3("setup/wrong_clock_is_told", || Box::pin(wrong_clock_is_told())),
-        s3("whole/given_up_leaves_no_parts", || Box::pin(given_up_leaves_no_parts())),
+        s3("url/has_the_bucket_in_the_host_name", || Box::pin(has_the_bucket_in_the_host_name())),
+        s3("setup/wrong_credentials_are_reported", || Box::pin(wrong_credentials_are_reported())),
+        s3("setup/wrong_clock_is_reported", || Box::pin(wrong_clock_is_reported())),
+        s3("whole/an_abandoned_upload_leaves_no_parts", || Box::pin(an_abandoned_upload_leaves_no_parts())),
     ]);
     trials
 }
@@ -234,32 +236,32 @@ fn trial<F: Future<Output = ()>>(
     Trial::test(name, run).with_ignored_flag(absent.is_some())
 }
 
-async fn is_made_once(kind: Kind) {
+async fn is_created_once(kind: Kind) {
     let fixture = InCloud::new(kind);
     let cloud = fixture.cloud(LIFETIME).await;
     let missing = cloud.open(clock()).await.unwrap().list(".ready/", None).await;
     assert!(
         matches!(&missing, Err(Error::NoBucket { name, .. }) if *name == fixture.bucket),
-        "what is missing is told: {missing:?}"
+        "a missing bucket is reported: {missing:?}"
     );
     assert_eq!(cloud.create_bucket(clock()).await.unwrap(), Created::Made);
     assert_eq!(cloud.create_bucket(clock()).await.unwrap(), Created::WasThere);
     assert!(cloud.open(clock()).await.unwrap().list(".ready/", None).await.unwrap().blobs.is_empty());
 }
 
-async fn is_missed_by_readers(kind: Kind) {
+async fn is_reported_missing_to_readers(kind: Kind) {
     let blobs = InCloud::new(kind).cloud(LIFETIME).await.open(clock()).await.unwrap();
     let Err(error) = blobs.read(&BlobKey::new("run/x").unwrap(), None).await else {
-        panic!("a blob that cannot be looked for is not one that is not there");
+        panic!("a missing bucket was reported as a missing blob");
     };
     assert!(matches!(error, Error::NoBucket { .. }), "{error}");
 }
 
-/// A bucket that is there, and how it is reached.
+/// Returns an existing bucket with its settings.
 async fn in_s3() -> (s3::Settings, Arc<dyn Blobs>, InCloud) {
     let fixture = InCloud::new(Kind::S3);
     let blobs = fixture.open().await;
-    let Cloud::S3(settings) = fixture.cloud(LIFETIME).await else { unreachable!("it is S3") };
+    let Cloud::S3(settings) = fixture.cloud(LIFETIME).await else { unreachable!("the fixture is S3") };
     (settings, blobs, fixture)
 }
 
@@ -275,27 +277,28 @@ async fn refused(settings: s3::Settings, clock: Clock, told: &str) {
         assert!(matches!(error, Error::Setup { reason } if reason.contains(told)), "{error}");
     }
     assert!(ready.contains(told), "{ready}");
-    // Without a body, only that it is refused is told.
+    // A HEAD response has no body, so the error shows only that the request was refused.
     let head = blobs.describe(&key).await.unwrap_err();
     assert!(matches!(head, Error::Setup { .. }), "{head}");
 }
 
-async fn wrong_credentials_are_told() {
+async fn wrong_credentials_are_reported() {
     let (settings, ..) = in_s3().await;
     let with = |credentials| s3::Settings { credentials, ..settings.clone() };
-    refused(with(keys("nobody", SECRET_KEY)), clock(), "S3_ACCESS_KEY").await;
+    refused(with(keys("unknown", SECRET_KEY)), clock(), "S3_ACCESS_KEY").await;
     refused(with(keys(ACCESS_KEY, "guessed")), clock(), "S3_SECRET_KEY").await;
 }
 
-async fn wrong_clock_is_told() {
+async fn wrong_clock_is_reported() {
     const HOUR_US: i64 = 3_600_000_000;
     let (settings, ..) = in_s3().await;
     let real = clock();
     refused(settings, Arc::new(move || real() - HOUR_US), "clock").await;
 }
 
-/// Uploads in parts that break off, and one whose caller goes away, which the next put cleans up after.
-async fn given_up_leaves_no_parts() {
+/// Covers uploads that break off, and one whose caller is canceled, which the next put cleans
+/// up.
+async fn an_abandoned_upload_leaves_no_parts() {
     const PARTS: usize = 3 * (8 << 20);
     let (settings, blobs, fixture) = in_s3().await;
     let content = |end: Content| {
@@ -304,7 +307,7 @@ async fn given_up_leaves_no_parts() {
     };
     let key = BlobKey::new("run/x").unwrap();
     let broken =
-        content(futures::stream::once(async { Err(Error::unavailable("the client is gone")) }).boxed());
+        content(futures::stream::once(async { Err(Error::unavailable("the client disconnected")) }).boxed());
     blobs.put(&key, "", None, broken).await.unwrap_err();
     assert_eq!(unfinished(&settings, &fixture).await, 0, "after a broken upload");
 
@@ -314,16 +317,17 @@ async fn given_up_leaves_no_parts() {
         std::future::pending().await
     });
     tokio::select! {
-        _ = blobs.put(&key, "", None, content(silence.boxed())) => panic!("it has no end"),
+        _ = blobs.put(&key, "", None, content(silence.boxed())) => panic!("the content never ends"),
         taken = all_taken => taken.unwrap(),
     }
-    assert_eq!(unfinished(&settings, &fixture).await, 1, "it is seen here");
+    assert_eq!(unfinished(&settings, &fixture).await, 1, "of the canceled put");
     blobs.put(&key, "", None, content(futures::stream::empty().boxed())).await.unwrap();
     assert_eq!(unfinished(&settings, &fixture).await, 0, "after the next put");
     assert_eq!(blobs.describe(&key).await.unwrap().unwrap().size, PARTS as u64);
 }
 
-/// How many uploads the bucket keeps parts of: asked of it by its own interface, which BLOBS has no use for.
+/// Counts the unfinished uploads in the bucket through Amazon's API, as BLOBS has no call for
+/// this.
 async fn unfinished(settings: &s3::Settings, fixture: &InCloud) -> usize {
     let config = aws_sdk_s3::Config::builder()
         .behavior_version_latest()
@@ -340,7 +344,7 @@ async fn unfinished(settings: &s3::Settings, fixture: &InCloud) -> usize {
     uploads.uploads().len()
 }
 
-async fn names_the_bucket_as_a_host() {
+async fn has_the_bucket_in_the_host_name() {
     let (settings, blobs, fixture) = in_s3().await;
     let by_host = s3::open(&s3::Settings { virtual_host: true, ..settings }, clock()).await.unwrap();
     let key = BlobKey::new("run/a b.png").unwrap();

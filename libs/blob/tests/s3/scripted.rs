@@ -1,5 +1,5 @@
-//! A server that answers what a test has written down, in that order, one connection an answer: for what a real server says only
-//! in bad times. Its words are those of Amazon's documentation.
+//! A server that sends scripted responses in order, one connection each, for failures that a
+//! real server rarely produces. Their wording is that of Amazon's documentation.
 
 use std::{
     sync::{Arc, Mutex},
@@ -18,10 +18,11 @@ pub(crate) struct Scripted {
     serving: JoinHandle<()>,
 }
 
-/// Far longer than anything here takes.
+/// Far longer than any test takes.
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// `body` is cut off behind `cut` bytes, though its whole length was announced.
+/// A response. With `cut`, the body breaks off after that many bytes, although its full length
+/// was announced.
 pub(crate) struct Answer {
     pub(crate) head: String,
     pub(crate) body: String,
@@ -55,21 +56,23 @@ impl Scripted {
         Self { endpoint, requests, serving }
     }
 
-    /// How much was asked until now.
+    /// Returns the number of requests so far.
     pub(crate) fn asked(&self) -> usize {
         self.requests.lock().unwrap().len()
     }
 
-    /// What was asked, when all has been answered.
+    /// Returns all requests, once every response has been sent.
     pub(crate) async fn requests(self) -> Vec<String> {
         let served = tokio::time::timeout(WITHIN, self.serving).await;
         let requests = self.requests.lock().unwrap().clone();
-        served.unwrap_or_else(|_| panic!("less was asked than is answered: {requests:?}")).unwrap();
+        served
+            .unwrap_or_else(|_| panic!("fewer requests came than responses were scripted: {requests:?}"))
+            .unwrap();
         requests
     }
 }
 
-/// A request whole: its header, and as much behind it as the header says.
+/// Reads a complete request: its header and a body of the announced length.
 async fn read(connection: &mut TcpStream) -> String {
     let mut request = Vec::new();
     loop {
@@ -81,6 +84,6 @@ async fn read(connection: &mut TcpStream) -> String {
                 return text;
             }
         }
-        assert!(connection.read_buf(&mut request).await.unwrap() > 0, "a request broke off: {text}");
+        assert!(connection.read_buf(&mut request).await.unwrap() > 0, "a request was cut short: {text}");
     }
 }
