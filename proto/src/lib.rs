@@ -1,6 +1,6 @@
-//! The gRPC API of the whole system, generated from the files under `proto/proto`. They are the documentation; beside
-//! the names that Matyan 0.3 has for items, and one number, nothing here is written by hand. Why a crate of its own: the
-//! edge may depend on the API and on nothing behind it.
+//! The gRPC API of the whole system, generated from the files under `proto/proto`, which are its
+//! documentation. Only the item names of Matyan 0.3 and one constant are written by hand. This is a
+//! separate crate so that the edge can depend on the API without depending on any service.
 
 #![allow(
     clippy::all,
@@ -10,14 +10,14 @@
     reason = "generated code"
 )]
 
-/// The descriptor set of every file, for gRPC reflection.
+/// Descriptor set of all files, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 mod message_type;
 
 pub use message_type::{MESSAGE_TYPES, MessageCounts, message_type};
 
-/// The table of limits: the defaults of `matyan.common.v1.Limits`.
+/// Table of limits: the defaults of `matyan.common.v1.Limits`.
 pub mod limits {
     include!(concat!(env!("OUT_DIR"), "/limits.rs"));
 }
@@ -48,7 +48,7 @@ pub mod common {
         include!(concat!(env!("OUT_DIR"), "/statuses.rs"));
 
         impl LogPosition {
-            /// `log` where whoever took the record cannot know it.
+            /// Value of `log` if the writer of the record cannot know it.
             pub const UNKNOWN_LOG: u32 = u32::MAX;
         }
     }
