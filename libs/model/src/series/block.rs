@@ -1,15 +1,20 @@
-//! Blocks: the points of one applied transaction, over all series of a run that it touched, in columns.
+//! Blocks: the points of one applied transaction, of all series of a run that it touched, in
+//! columns.
 //!
-//! Ingestion writes a block however many series it touches, so it costs bytes and not series; a fold later turns blocks into
-//! chunks by series. Blocks are short-lived: they are packed for speed, not for size, and one series is read without the
-//! others. A block is at most 64 KiB; what does not fit makes several, in the order of writing.
+//! Ingestion writes one block regardless of the number of series, so its cost depends on bytes,
+//! not on series. A fold later turns blocks into chunks, by series. Blocks are short-lived, so
+//! they are packed for speed rather than size, and one series can be read without the others. A
+//! block is at most 64 KiB; points that do not fit are written to further blocks, in the order
+//! of writing.
 //!
-//! Format: the byte 1; as varints the number n of points, m of series and r of rows; series numbers, rising, as m packed
-//! integers; the position of each series' first point as m packed integers; then steps as packed integers, epochs and times
-//! as packed optional integers, each of r values, and the row of each point as n packed integers; last the values as n
-//! packed floats. Points lie by series, and within a series in the order of writing: the same step may stand there twice.
-//! Metrics logged together share a row of step, epoch and time. If r is 0 they do not, steps, epochs and times have n values,
-//! and no row numbers stand behind them.
+//! Format: the byte 1; as varints, the number n of points, m of series, and r of rows; the
+//! series numbers, in ascending order, as m packed integers; the position of the first point of
+//! each series, as m packed integers; then steps as packed integers, and epochs and times as
+//! packed optional integers, r values each, and the row of each point as n packed integers;
+//! finally the values as n packed floats. Points are sorted by series, and within a series by
+//! the order of writing, so the same step may occur twice. Metrics that were logged together
+//! share a row of step, epoch, and time. If r is 0, no rows are shared: steps, epochs, and
+//! times have n values, and the row numbers are omitted.
 
 use std::ops::Range;
 
@@ -19,14 +24,15 @@ use super::wire::{Input, Malformed, put_varint};
 use crate::ids::SeriesNumber;
 
 const FORMAT: u8 = 1;
-/// Size up to which a block goes. The store takes values of up to 100 kB.
+/// Maximum size of a block. The store takes values of up to 100 kB.
 pub const BLOCK_BYTES: usize = 64 * 1024;
 /// Bounds what reading a block allocates.
 const BLOCK_POINTS: usize = 32 * 1024;
-/// Points tried for the first block of a transaction: 4 bytes each, as float32 of metrics logged together.
+/// Number of points tried for the first block of a transaction: 4 bytes each, for float32
+/// values of metrics logged together.
 const FIRST_TRY: usize = 16 * 1024;
 
-/// Points of one run in the order of writing. Both columns are equally long.
+/// Points of one run in the order of writing. Both columns have the same length.
 #[derive(Clone, Debug, Default)]
 pub struct Written {
     pub series: Vec<SeriesNumber>,
@@ -47,7 +53,7 @@ impl Written {
         self.series.is_empty()
     }
 
-    /// The points as blocks, to be stored under rising sequence numbers.
+    /// Encodes the points as blocks, to be stored under ascending sequence numbers.
     pub fn blocks(&self) -> Vec<Vec<u8>> {
         let mut blocks = Vec::new();
         let (mut start, mut size) = (0, FIRST_TRY);
@@ -58,7 +64,8 @@ impl Written {
                 blocks.push(block);
                 start = end;
             } else {
-                // Aims a little below the limit, so that the next try fits.
+                // The target is a little below the limit, so that the next try
+                // fits.
                 size = ((end - start) * (BLOCK_BYTES - BLOCK_BYTES / 16) / block.len()).max(1);
             }
         }
@@ -90,11 +97,13 @@ fn encode(written: &Written, range: Range<usize>) -> Vec<u8> {
     out
 }
 
-/// Series number and place of each point in one integer, sorted: by series, and within it in the order of writing.
+/// Series number and index of each point, packed into one integer and sorted: by series, then
+/// by the order of writing.
 fn order_by_series(series: &[SeriesNumber]) -> Vec<u64> {
     let mut order: Vec<u64> =
         series.iter().enumerate().map(|(place, series)| u64::from(series.0) << 32 | place as u64).collect();
-    // The stable sort finds the rising runs of metrics that were logged together.
+    // The stable sort takes advantage of the ascending runs of metrics that were logged
+    // together.
     order.sort();
     order
 }
@@ -103,7 +112,7 @@ fn place(key: u64) -> usize {
     (key & u64::from(u32::MAX)) as usize
 }
 
-/// Distinct series and where the first point of each stands.
+/// The distinct series, and the position of the first point of each.
 fn directory(order: &[u64]) -> (Vec<i64>, Vec<i64>) {
     let (mut series, mut starts) = (Vec::new(), Vec::new());
     for (position, key) in order.iter().enumerate() {
@@ -116,15 +125,15 @@ fn directory(order: &[u64]) -> (Vec<i64>, Vec<i64>) {
     (series, starts)
 }
 
-/// Steps, epochs and times that several points share.
+/// Steps, epochs, and times that several points share.
 struct Rows {
-    /// Places of the points that begin a row.
+    /// Index of the first point of each row.
     firsts: Vec<usize>,
     /// The row of each point, in the order of writing.
     of_points: Vec<i64>,
 }
 
-/// `None` unless two points share a row on average.
+/// The shared rows; `None` if a row has less than two points on average.
 fn shared_rows(points: &Points, range: Range<usize>) -> Option<Rows> {
     let stamp = |place: usize| (points.steps[place], points.times_us[place], points.epochs[place]);
     let mut rows = Rows { firsts: Vec::new(), of_points: Vec::with_capacity(range.len()) };
@@ -150,7 +159,7 @@ fn gathered<I: Iterator<Item = usize>>(column: &[i64], places: impl Fn() -> I) -
     places().map(|place| column[place]).collect()
 }
 
-/// A block opened for reading; nothing is decoded before it is asked for.
+/// A block opened for reading. Columns are decoded only when they are read.
 #[derive(Clone, Copy, Debug)]
 pub struct Block<'a> {
     points: usize,
@@ -200,12 +209,12 @@ impl<'a> Block<'a> {
         self.series_count
     }
 
-    /// Series in rising order; `index` must be below `series_count`.
+    /// The series at `index`, in ascending order; `index` must be less than `series_count`.
     pub fn series(&self, index: usize) -> SeriesNumber {
         SeriesNumber(self.series.get(index) as u32)
     }
 
-    /// Index of the first series whose number is not below `series`.
+    /// The index of the first series with this number or a higher one.
     pub fn lower_bound(&self, series: SeriesNumber) -> usize {
         let (mut low, mut high) = (0, self.series_count);
         while low < high {
@@ -215,7 +224,7 @@ impl<'a> Block<'a> {
         low
     }
 
-    /// Adds the points of the series at `index`, in the order of writing.
+    /// Appends the points of the series at `index` to `out`, in the order of writing.
     pub fn read(&self, index: usize, out: &mut Points) -> Result<(), Malformed> {
         let range = self.range(index)?;
         match &self.rows {
@@ -237,7 +246,7 @@ impl<'a> Block<'a> {
         Ok(())
     }
 
-    /// How many points the series at `index` has here.
+    /// The number of points of the series at `index`.
     pub fn points_of(&self, index: usize) -> Result<usize, Malformed> {
         self.range(index).map(|range| range.len())
     }

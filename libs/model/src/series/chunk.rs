@@ -1,14 +1,18 @@
-//! Chunks: the points of one series over a range of steps, compressed for keeping, and the rows of the list that names them.
+//! Chunks: the points of one series over a range of steps, compressed for long-term storage,
+//! and the rows of the chunk list.
 //!
-//! Chunks are never changed in place: a rewritten one gets a new id, ids are never reused, and the old one stays for ten
-//! minutes. The chunks of a series cover disjoint ranges of steps. All but the last few are *sealed*: full, and under the
-//! pyramid. The unsealed ones at the end merge as the series grows.
+//! Chunks are never changed in place: a rewritten chunk gets a new id, ids are never reused,
+//! and the old chunk is kept for ten minutes. The chunks of a series cover disjoint ranges of
+//! steps. All but the last few are *sealed*: full, and part of the pyramid. The unsealed ones
+//! at the end are merged as the series grows.
 //!
-//! Format of a chunk: the byte 1; the number n of points as varint, at most 16,384; steps as integer column, values as float
-//! column, epochs and times as optional columns, each of n values. Steps rise strictly.
+//! Format of a chunk: the byte 1; the number n of points as varint, at most 16,384; steps as
+//! integer column, values as float column, epochs and times as optional columns, each with n
+//! values. Steps are strictly ascending.
 //!
-//! Format of a list row, whose key holds the first step: the byte 1; chunk id and bytes of the chunk as varints; 0 for an
-//! unsealed chunk, or 1 + its base level in the pyramid; the summary of its points.
+//! Format of a list row, whose key holds the first step: the byte 1; chunk id and size of the
+//! chunk in bytes as varints; 0 for an unsealed chunk, or 1 + its base level in the pyramid;
+//! the summary of its points.
 
 use std::ops::Range;
 
@@ -24,10 +28,11 @@ use super::wire::{Input, Malformed, put_varint};
 
 const FORMAT: u8 = 1;
 pub(crate) const CHUNK_POINTS: usize = 16 * 1024;
-/// Noisy float64 points outgrow the store's values before they are 16,384.
+/// Maximum size. Noisy float64 values would exceed the store's value limit before reaching
+/// 16,384 points.
 pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
 
-/// Points in the order of steps, each once, at most `CHUNK_POINTS`.
+/// Encodes at most `CHUNK_POINTS` points, in ascending order of distinct steps.
 pub(crate) fn encode(points: &Points) -> Vec<u8> {
     let mut out = Vec::with_capacity(64 + 8 * points.len());
     out.push(FORMAT);
@@ -61,7 +66,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Points, Malformed> {
 pub(crate) struct Entry {
     pub(crate) id: u64,
     pub(crate) bytes: u64,
-    /// The lowest level of the pyramid that counts a sealed chunk in; `None` while it is unsealed.
+    /// The lowest pyramid level that includes the chunk; `None` if it is unsealed.
     pub(crate) base: Option<u8>,
     pub(crate) summary: Summary,
 }
@@ -102,8 +107,8 @@ impl Entry {
     }
 }
 
-/// Which of `steps`, rising, belong to which chunk: those before the first chunk to the first, any other to the last chunk
-/// that begins at or before it.
+/// Assigns `steps`, which must be ascending, to chunks: steps before the first chunk to the
+/// first one, every other step to the last chunk that begins at or before it.
 pub(crate) fn groups(entries: &[Entry], steps: &[i64]) -> Vec<Range<usize>> {
     let mut end = steps.len();
     let mut groups: Vec<Range<usize>> = Vec::with_capacity(entries.len());

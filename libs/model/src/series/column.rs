@@ -1,10 +1,12 @@
-//! Columns compressed for keeping: `pco` where it pays, else the packed form.
+//! Columns compressed for long-term storage: with `pco` where it pays off, otherwise packed.
 //!
-//! A column begins with a byte. 0: packed, as `packed` says. 1: `pco` of int64 (integer columns) or of float32 (float
-//! columns). 2: `pco` of float64. Behind 1 and 2 stand the length of the compressed bytes as varint, and the bytes in pco's
-//! standalone format. Optional columns begin with the byte and bit map of the packed form.
+//! A column begins with a byte. 0: packed, see `packed`. 1: `pco` of int64 (integer columns) or
+//! of float32 (float columns). 2: `pco` of float64. After 1 and 2 follow the length of the
+//! compressed bytes as varint, and the bytes in pco's standalone format. Optional columns begin
+//! with the byte and bit map of the packed form.
 //!
-//! Level 4: higher levels save 1 % for 2 to 20 times the time. Below 64 values pco spends more time than it saves bytes.
+//! The compression level is 4: higher levels save 1 % and take 2 to 20 times as long. Below 64
+//! values, the time spent in pco is not worth the bytes it saves.
 
 use pco::data_types::Number;
 use pco::standalone::{simple_compress, simple_decompress_into};
@@ -26,7 +28,8 @@ const PCO_WIDE: u8 = 2;
 pub(crate) fn put_integer_column(out: &mut Vec<u8>, values: &[i64]) {
     let packed = integers_width(values);
     if values.len() >= PCO_FROM && packed > 0 {
-        // Steps, times and epochs rise; asking pco to find that out takes three times as long.
+        // Steps, times, and epochs ascend; letting pco detect that takes three times as
+        // long.
         let config = ChunkConfig::default().with_delta_spec(DeltaSpec::TryConsecutive(1));
         let compressed = compress(values, config);
         if compressed.len() < packed {
@@ -54,7 +57,8 @@ pub(crate) fn put_float_column(out: &mut Vec<u8>, values: &[f64]) {
     }
 }
 
-/// Arithmetic on a NaN may change its bits, so columns that hold one are left to the mode that does none.
+/// Arithmetic on a NaN may change its bits, so columns with a NaN use the mode without
+/// arithmetic.
 fn float_config(values: &[f64]) -> ChunkConfig {
     let finite = values.iter().all(|value| value.is_finite());
     ChunkConfig::default().with_mode_spec(if finite { ModeSpec::Auto } else { ModeSpec::Classic })
@@ -62,7 +66,7 @@ fn float_config(values: &[f64]) -> ChunkConfig {
 
 fn compress<T: Number>(values: &[T], config: ChunkConfig) -> Vec<u8> {
     simple_compress(values, &config.with_compression_level(LEVEL))
-        .expect("pco fails on a wrong configuration only, and ours is constant")
+        .expect("pco fails only on an invalid configuration, and this one is constant")
 }
 
 fn put_compressed(out: &mut Vec<u8>, form: u8, compressed: &[u8]) {
@@ -119,7 +123,7 @@ fn decompressed<T: Number + Default>(input: &mut Input<'_>, count: usize) -> Res
     let mut values = vec![T::default(); count];
     match simple_decompress_into(bytes, &mut values) {
         Ok(progress) if progress.finished && progress.n_processed == count => Ok(values),
-        _ => Err(Malformed("compressed column does not hold what it should")),
+        _ => Err(Malformed("compressed column does not match its length")),
     }
 }
 

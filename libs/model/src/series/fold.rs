@@ -1,18 +1,24 @@
-//! Folding: a resumable task that turns the blocks of a run into chunks by series.
+//! Folding: a resumable task that turns the blocks of a run into chunks, by series.
 //!
-//! A fold takes the run's blocks below a sequence number and works through their series in rising order, a slice in each
-//! transaction of about 3 MB, as the store counts. Blocks with very many points of one series are folded in parts, one after another. Every transaction checks the row that says the run lives and the fold row, writes the
-//! chunks, lists, pages and summaries of its slice, and moves the fold row. Readers skip what the fold row says is folded;
-//! the last transaction clears the blocks. So a crash between any two of them loses and doubles nothing: a fold begun anew
-//! goes on from the row. Within a slice everything is decided by counts, not by clocks.
+//! A fold takes the run's blocks below a sequence number and processes their series in
+//! ascending order, one slice per transaction of about 3 MB, as the store counts. Blocks with
+//! very many points of one series are divided into parts, which are folded one after another.
+//! Every transaction checks the fold row and the row that says the run is live; it writes the
+//! chunks, lists, pages, and summaries of its slice, and advances the fold row. Readers skip
+//! what is already folded according to the fold row; the last transaction clears the blocks. So
+//! a crash between any two transactions neither loses nor duplicates points: a new fold
+//! continues from the row. Within a slice, everything is decided by counts, not by clocks.
 //!
-//! A replaced chunk leaves the list at once and the store ten minutes later, so that readers can finish.
+//! A replaced chunk is removed from the list immediately and from the store ten minutes later,
+//! so that readers can finish.
 //!
-//! Format of the fold row: the byte 1; the sequence number `end` as varint: blocks below it are being folded; then the byte
-//! 0 if nothing of them is folded yet (an absent row means the same with `end` 0), or 1, a series number as varint and a
-//! step as signed varint: everything below that series, and of that series below that step, is folded.
+//! Format of the fold row: the byte 1; the sequence number `end` as varint: blocks below it are
+//! being folded; then the byte 0 if none of their points are folded yet (a missing row means
+//! the same with `end` 0), or 1, a series number as varint, and a step as signed varint: all
+//! points below that series, and below that step of that series, are folded.
 //!
-//! Deliberately absent: the thread. Folding is CPU-bound between its awaits; run it off the async threads.
+//! Deliberately absent: the thread. Folding is CPU-bound between its awaits, so run it off the
+//! async threads.
 
 mod part;
 mod policy;
@@ -33,21 +39,23 @@ use crate::ids::SeriesNumber;
 use crate::keys;
 
 const FORMAT: u8 = 1;
-/// Bytes of blocks that one fold takes; a longer backlog is folded in turns.
+/// Bytes of blocks that one fold takes. A longer backlog takes several folds.
 const FOLD_BYTES: usize = 16 << 20;
-/// What a transaction takes, as the store counts, before it ends. The last series may bring as much again.
+/// Size at which a transaction ends, as the store counts. The last series may add as much
+/// again.
 const TRANSACTION_BYTES: usize = 3 << 20;
-/// Points that a transaction takes from blocks before it ends: well below a second of work.
+/// Number of points from blocks at which a transaction ends: well below a second of work.
 const TRANSACTION_POINTS: usize = 256 * 1024;
-/// How long a replaced chunk stays for readers that have a list with it.
+/// How long a replaced chunk is kept for readers that have an older chunk list.
 const GARBAGE_US: i64 = 600 * 1_000_000;
 
 /// How far a run is folded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FoldRow {
-    /// Blocks below this sequence number are being folded, or are gone.
+    /// Blocks below this sequence number are being folded, or have been cleared.
     pub(crate) end: u64,
-    /// Points of those blocks below this (series, step) are folded. `None` when no fold is under way.
+    /// Points of those blocks below this (series, step) are folded. `None` if no fold is in
+    /// progress.
     pub(crate) position: Option<(u32, i64)>,
 }
 
@@ -83,7 +91,8 @@ impl FoldRow {
         Ok(Self { end, position })
     }
 
-    /// The lowest step of a series in a block that is not folded yet; `None` if the whole series is.
+    /// The lowest step of a series in a block that is not folded yet; `None` if the whole
+    /// series is folded.
     pub(crate) fn first_unfolded(&self, sequence: u64, series: SeriesNumber) -> Option<i64> {
         match self.position {
             Some((position, step)) if sequence < self.end => match series.0.cmp(&position) {
@@ -96,14 +105,14 @@ impl FoldRow {
     }
 }
 
-/// The row that says that the run lives under this number, and what it holds while that is so.
+/// The row that exists while the run is live under its number, and its value for that time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Live {
     pub key: Key,
     pub value: Value,
 }
 
-/// What a step of a fold, or a whole one, came to.
+/// Outcome of a step of a fold, or of a whole fold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Folding {
     /// Go on with the next step.
@@ -116,20 +125,20 @@ pub enum Folding {
     Superseded,
 }
 
-/// A fold of one run under way.
+/// A fold of one run, in progress.
 pub struct Fold {
     run: RunPlace,
-    /// As stored; what the next transaction expects.
+    /// The fold row as stored; the next transaction expects it.
     row: FoldRow,
     part: Part,
-    /// Blocks behind the part.
+    /// Blocks after the part.
     later: VecDeque<(u64, Bytes)>,
-    /// The run has ended: the unsealed chunks of a series become one.
+    /// The run has ended, so the unsealed chunks of each series are merged into one.
     ended: bool,
 }
 
 impl Fold {
-    /// The fold under way, or a new one if there are blocks.
+    /// Resumes the fold in progress, or starts a new one if there are blocks.
     pub async fn begin(snapshot: &dyn Snapshot, run: RunPlace, ended: bool) -> Result<Option<Self>> {
         let row = run.fold_row(snapshot).await?;
         let resumed = row.position.is_some();
@@ -139,7 +148,7 @@ impl Fold {
         Ok(part.map(|part| Self { run, row, part, later, ended }))
     }
 
-    /// Folds a slice of series in one transaction. `now_us` dates what is replaced.
+    /// Folds a slice of series in one transaction. `now_us` dates the replaced chunks.
     pub async fn step(&mut self, store: &dyn Store, live: &Live, now_us: i64) -> Result<Folding> {
         let fold = &*self;
         let ((row, folding), _) = transact(store, async |mut transaction: Transaction| {
@@ -182,7 +191,8 @@ impl Fold {
         Ok((row, if position.is_none() { Folding::Done } else { Folding::Under }))
     }
 
-    /// Folds series until the transaction is full. Answers where to go on; `None` at the end.
+    /// Folds series until the transaction is full. Returns the position to continue from;
+    /// `None` at the end.
     async fn fold_from(
         &self,
         snapshot: &dyn Snapshot,
@@ -226,7 +236,8 @@ impl Fold {
     }
 }
 
-/// Folds until the run has no blocks left: for a run that is not written meanwhile. `now_us` is the clock.
+/// Folds until the run has no blocks left, for a run that is not written meanwhile. `now_us` is
+/// the clock.
 pub async fn fold_run(
     store: &dyn Store,
     run: RunPlace,

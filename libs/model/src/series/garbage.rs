@@ -1,17 +1,18 @@
-//! Clears replaced chunks once no reader can be on its way to them.
+//! Clearing of replaced chunks once no reader can still need them.
 //!
-//! A garbage row's key names the chunk and from when on it may go; its value is empty. Rows of runs that were swept meanwhile
-//! name chunks that are absent, which clearing does not mind.
+//! The key of a garbage row names the chunk and when it is due; the value is empty. Rows of
+//! runs that have been swept name chunks that no longer exist, which is harmless.
 
 use matyan_store::{Batch, Commit, Result, Scan, Store};
 
 use crate::ids::{Project, RunNumber, SeriesNumber};
 use crate::keys;
 
-/// Chunks cleared in one transaction.
+/// Number of chunks cleared in one transaction.
 const CHUNKS: usize = 4096;
 
-/// Clears replaced chunks that were due before `now_us`; answers how many. Call again at once while it is not 0.
+/// Clears replaced chunks that were due before `now_us`, and returns how many. Call it again
+/// immediately unless it returned 0.
 pub async fn garbage_clear(store: &dyn Store, project: Project, now_us: i64) -> Result<usize> {
     let snapshot = store.snapshot().await?;
     let due = keys::garbage_due(project, now_us);

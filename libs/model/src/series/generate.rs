@@ -1,15 +1,17 @@
-//! Points for property tests: all that a column may hold, extremes far more often than chance would bring them.
+//! Generators of points for property tests: everything that a column may hold, with extreme
+//! values far more often than in a uniform distribution.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::{ABSENT, Point, Points};
 
-/// Values as they are logged, and every bit pattern there is.
+/// Typical logged values, special values, and arbitrary bit patterns.
 pub(crate) fn value() -> impl Strategy<Value = f64> {
     let special =
         [0.0, -0.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, f64::MIN_POSITIVE, 5e-324];
-    // Quiet and signalling NaNs with payloads of either sign, and the canonical one with the other sign.
+    // Quiet and signaling NaNs of either sign with payloads, and the canonical one with the
+    // other sign.
     let nans =
         [0x7ff8_0000_0000_0001, 0x7ff0_0000_0000_0001, 0xfff4_0000_2000_0000, 0xfff8_0000_0000_0000_u64];
     prop_oneof![
@@ -30,7 +32,7 @@ pub(crate) fn integer() -> impl Strategy<Value = i64> {
     ]
 }
 
-/// Columns: regular, rising or anything.
+/// Columns of regular, ascending, or arbitrary integers.
 pub(crate) fn integers(count: usize) -> BoxedStrategy<Vec<i64>> {
     let regular = (integer(), integer()).prop_map(move |(first, stride)| {
         (0..count as i64).map(|index| first.wrapping_add(stride.wrapping_mul(index))).collect()
@@ -69,7 +71,7 @@ pub(crate) fn points(max: usize) -> impl Strategy<Value = Points> {
     })
 }
 
-/// Points in the order of steps, each once.
+/// Points in ascending order of distinct steps.
 pub(crate) fn settled_points(max: usize) -> impl Strategy<Value = Points> {
     points(max).prop_map(|mut points| {
         points.settle();

@@ -1,13 +1,15 @@
-//! The two rows that every series has: who it is, and what is known of its folded points.
+//! The two rows that every series has: its header, and the summary of its folded points.
 //!
-//! They are apart so that ingestion (which writes the header when the series is new or changes its dtype) and folding (which
-//! writes the summary) never overwrite each other.
+//! They are separate so that ingestion, which writes the header when the series is new or its
+//! dtype changes, and folding, which writes the summary, never overwrite each other.
 //!
-//! Format of a header: the byte 1; name, canonical context and dtype as texts with their lengths as varints.
+//! Format of a header: the byte 1; name, canonical context, and dtype, as texts with their
+//! lengths as varints.
 //!
-//! Format of a summary row: the byte 1; the next chunk id as varint; the summary of all folded points; the byte 0 if none of
-//! them is in a sealed chunk, else 1, then lowest base, highest base and top level of the pyramid, a byte each, and the
-//! summary of the points in sealed chunks.
+//! Format of a summary row: the byte 1; the next chunk id as varint; the summary of all folded
+//! points; the byte 0 if none of them are in a sealed chunk, or 1, followed by the lowest base,
+//! highest base, and top level of the pyramid, one byte each, and the summary of the points in
+//! sealed chunks.
 
 use bytes::Bytes;
 
@@ -17,13 +19,13 @@ use super::wire::{Input, Malformed, put_text, put_varint};
 
 const FORMAT: u8 = 1;
 
-/// Who a metric series is.
+/// Identity and type of a metric series.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     pub name: String,
     /// Canonical JSON text; empty for no context.
     pub context: String,
-    /// Python type name of the value applied last.
+    /// Python type name of the last value applied.
     pub dtype: String,
 }
 
@@ -45,7 +47,7 @@ impl Header {
     }
 }
 
-/// What is known of a series' folded points.
+/// Summary row: the state of the folded points of a series.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Folded {
     pub(crate) next_chunk: u64,
@@ -102,13 +104,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn headers_come_back(name: String, context: String, dtype: String) {
+        fn headers_survive_the_round_trip(name: String, context: String, dtype: String) {
             let header = Header { name, context, dtype };
             prop_assert_eq!(Header::decode(&header.encode()), Ok(header));
         }
 
         #[test]
-        fn summary_rows_come_back(points in generate::settled_points(9), next_chunk: u64, levels in proptest::option::of([0..9_u8, 9..19, 19..MAX_LEVEL + 1])) {
+        fn summary_rows_survive_the_round_trip(points in generate::settled_points(9), next_chunk: u64, levels in proptest::option::of([0..9_u8, 9..19, 19..MAX_LEVEL + 1])) {
             let Some(total) = Summary::of(&points, 0..points.len()) else { return Ok(()) };
             let sealed = levels.map(|[lowest, highest, top]| Sealed { summary: total, lowest, highest, top });
             let folded = Folded { next_chunk, total, sealed };
@@ -118,7 +120,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_or_refused(mut bytes: Vec<u8>) {
+        fn arbitrary_bytes_are_decoded_or_rejected(mut bytes: Vec<u8>) {
             bytes.insert(0, FORMAT);
             let _: Result<Header, Malformed> = Header::decode(&bytes);
             if let Ok(Folded { sealed: Some(sealed), .. }) = Folded::decode(&bytes) {

@@ -1,18 +1,22 @@
-//! Columns packed for speed: written in one pass, and any value readable without the others.
-//! They serve blocks, pyramid pages and short chunk columns; `column` compresses the long ones further.
+//! Columns packed for speed: written in one pass, with random access to values. They are used
+//! for blocks, pyramid pages, and short chunk columns; `column` compresses long ones further.
 //!
-//! The number of values, n, stands outside. Formats:
+//! The number of values, n, is stored elsewhere. Formats:
 //!
-//! - **Integers**: a byte w from 0 to 8, then base and stride as signed varints, then n residuals of w little-endian
-//!   bytes. Value i is base + stride · i + residual i, modulo 2^64. Constant and regular columns have w = 0.
-//! - **Optional integers**: a byte. 0: all are absent. 1: none is, and integers follow. 2: a bit map of n bits follows (lowest
-//!   bit first, 1 = present), then integers whose absent places hold anything.
-//! - **Floats**: a byte. 0: one float64 that all are equal to, to the bit. 1: n float32. 2: n float64. Little-endian.
-//!   In a float32 column NaN stands for the bits 7ff8000000000000; a NaN of other bits makes the column float64.
+//! - **Integers**: a byte w from 0 to 8, then base and stride as signed varints, then n
+//!   residuals of w little-endian bytes. Value i is base + stride · i + residual i, modulo
+//!   2^64. Constant and evenly spaced columns have w = 0.
+//! - **Optional integers**: a byte. 0: all are absent. 1: none are absent, and integers follow.
+//!   2: a bit map of n bits follows (lowest bit first, 1 = present), then integers with
+//!   arbitrary values in absent positions.
+//! - **Floats**: a byte. 0: one float64, to which all values are equal, to the bit. 1: n
+//!   float32. 2: n float64. Little-endian. In a float32 column, NaN represents the bits
+//!   7ff8000000000000; a NaN with other bits requires a float64 column.
 
 use super::wire::{Input, Malformed, put_signed};
 
-/// An epoch or time that is not there. The wire format has the same convention, so no client can mean this number.
+/// Marks an absent epoch or time. The wire format has the same convention, so no client can
+/// send this value.
 pub const ABSENT: i64 = i64::MIN;
 
 const NAN_BITS: u64 = 0x7ff8_0000_0000_0000;
@@ -28,7 +32,8 @@ pub(crate) fn put_integers(out: &mut Vec<u8>, values: &[i64]) {
     }
 }
 
-/// Writes eight bytes a value and moves on by the width: quicker than a copy of varying length.
+/// Writes eight bytes per value but advances by the width only, which is faster than copies of
+/// variable length.
 fn put_residuals(out: &mut Vec<u8>, values: &[i64], frame: &Frame) {
     let start = out.len();
     let end = start + values.len() * frame.width;
@@ -42,7 +47,7 @@ fn put_residuals(out: &mut Vec<u8>, values: &[i64], frame: &Frame) {
     out.truncate(end);
 }
 
-/// The line below a column, and the bytes that the distance from it takes.
+/// A line below the values of a column, and the width in bytes of the largest residual.
 struct Frame {
     base: i64,
     stride: i64,
@@ -50,7 +55,8 @@ struct Frame {
 }
 
 impl Frame {
-    /// Tries a flat line and the one from the first to the last value, and takes the flat one unless it is wider.
+    /// Tries a flat line and a line from the first to the last value, and prefers the flat
+    /// one unless it is wider.
     fn of(values: &[i64]) -> Self {
         let (Some(first), Some(last)) = (values.first(), values.last()) else {
             return Self { base: 0, stride: 0, width: 0 };
@@ -77,12 +83,12 @@ impl Frame {
     }
 }
 
-/// Bytes that `put_integers` takes for the values alone.
+/// Size of the residuals that `put_integers` writes.
 pub(crate) fn integers_width(values: &[i64]) -> usize {
     Frame::of(values).width * values.len()
 }
 
-/// A packed integer column, checked to hold as many values as it was opened with.
+/// A packed integer column, checked to hold the number of values it was opened with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Integers<'a> {
     base: i64,
@@ -102,7 +108,7 @@ impl<'a> Integers<'a> {
         Ok(Self { base, stride, width, residuals: input.take(bytes)? })
     }
 
-    /// `index` must be below the count that the column was opened with.
+    /// `index` must be less than the count that the column was opened with.
     pub(crate) fn get(&self, index: usize) -> i64 {
         let line = self.base.wrapping_add(self.stride.wrapping_mul(index as i64));
         line.wrapping_add(self.residual(index) as i64)
@@ -144,7 +150,7 @@ fn put_bits(out: &mut Vec<u8>, values: &[i64]) {
     }));
 }
 
-/// Absent places repeat their neighbour, which costs least.
+/// Replaces absent values by a neighbor, which packs best.
 fn filled(values: &[i64]) -> Vec<i64> {
     let mut last = values.iter().copied().find(|value| *value != ABSENT).unwrap_or(0);
     let fill = |value: &i64| {
@@ -154,7 +160,7 @@ fn filled(values: &[i64]) -> Vec<i64> {
     values.iter().map(fill).collect()
 }
 
-/// Which values of a column are there.
+/// Which values of a column are present.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Presence<'a> {
     None,
@@ -181,7 +187,7 @@ impl<'a> Presence<'a> {
     }
 }
 
-/// A packed optional column; `None` inside when all are absent.
+/// A packed optional column; `integers` is `None` if all values are absent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Optionals<'a> {
     presence: Presence<'a>,
@@ -214,14 +220,16 @@ impl<'a> Optionals<'a> {
     }
 }
 
-/// True if a float32 column keeps every value to the bit.
+/// Whether a float32 column preserves every value to the bit.
 pub(crate) fn fit_float32(values: &[f64]) -> bool {
-    // A block at a time without branches inside, so that the loop is vectorised and yet ends early.
+    // The inner loop has no branches, so that it is vectorized; the outer one can exit
+    // early.
     let fits = |value: &f64| widened(narrowed(*value)).to_bits() == value.to_bits();
     values.chunks(64).all(|block| block.iter().fold(true, |all, value| all & fits(value)))
 }
 
-/// Conversions between the float types may change a NaN's bits, so NaN is spelled out both ways.
+/// Converts to float32. Conversions between float types may change the bits of a NaN, so NaN is
+/// handled explicitly in both directions.
 pub(crate) fn narrowed(value: f64) -> f32 {
     if value.is_nan() { f32::from_bits(NARROW_NAN_BITS) } else { value as f32 }
 }
@@ -246,7 +254,7 @@ pub(crate) fn put_floats(out: &mut Vec<u8>, values: &[f64]) {
     }
 }
 
-/// A packed float column, checked to hold as many values as it was opened with.
+/// A packed float column, checked to hold the number of values it was opened with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Floats<'a> {
     Constant(f64),
@@ -264,7 +272,7 @@ impl<'a> Floats<'a> {
         }
     }
 
-    /// `index` must be below the count that the column was opened with.
+    /// `index` must be less than the count that the column was opened with.
     pub(crate) fn get(&self, index: usize) -> f64 {
         match self {
             Self::Constant(value) => *value,

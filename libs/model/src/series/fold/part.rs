@@ -1,4 +1,4 @@
-//! The blocks that are folded together, gone through series by series.
+//! Parts: the blocks that are folded together, processed series by series.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,25 +9,27 @@ use super::super::points::{Points, StepRange};
 use super::super::wire::Malformed;
 use crate::ids::SeriesNumber;
 
-/// Points of one series that fill a part: with those of its last block about what a transaction takes, so that they are
-/// gathered once.
+/// Number of points of one series that completes a part. With the points of its last block,
+/// this is about what a transaction takes, so they are gathered only once.
 const SERIES_POINTS: usize = 48 * 1024;
-/// Series whose rows are read side by side, which hides the latency of a distributed store.
+/// Number of series whose rows are read concurrently, to hide the latency of a distributed
+/// store.
 const GROUP_SERIES: usize = 16;
-/// Points of a group, unless its first series alone has more: what does not fit the transaction is computed in vain.
+/// Number of points that completes a group, unless its first series alone has more. Points that
+/// do not fit the transaction are computed in vain.
 const GROUP_POINTS: usize = 32 * 1024;
 
-/// Consecutive blocks, the first of a run.
+/// Consecutive blocks, from the first block of a run.
 pub(super) struct Part {
-    /// The sequence number behind the last block.
+    /// The sequence number after the last block.
     pub(super) end: u64,
-    /// All series of the blocks, rising.
+    /// All series of the blocks, in ascending order.
     pub(super) series: Vec<SeriesNumber>,
     blocks: Vec<Bytes>,
 }
 
 impl Part {
-    /// Takes as many blocks off the front as fit together; `None` if there is none.
+    /// Takes as many blocks off the front as are folded together; `None` if there are none.
     pub(super) fn next(blocks: &mut VecDeque<(u64, Bytes)>) -> Result<Option<Self>, Malformed> {
         let mut part = Self { end: 0, series: Vec::new(), blocks: Vec::new() };
         let (mut points, mut full) = (BTreeMap::new(), false);
@@ -40,7 +42,7 @@ impl Part {
         Ok((part.end > 0).then_some(part))
     }
 
-    /// Takes all blocks: those below `end`, of a fold that was begun before.
+    /// Takes all blocks: those below `end`, of a fold that is resumed.
     pub(super) fn whole(blocks: &mut VecDeque<(u64, Bytes)>, end: u64) -> Result<Option<Self>, Malformed> {
         let mut points = BTreeMap::new();
         let blocks: Vec<Bytes> = blocks.drain(..).map(|(_, bytes)| bytes).collect();
@@ -64,7 +66,7 @@ impl Part {
     }
 }
 
-/// Adds the points of a block by series; answers the most that a series in it has.
+/// Adds the points of a block by series. Returns the highest count among its series.
 fn count(bytes: &Bytes, points: &mut BTreeMap<SeriesNumber, usize>) -> Result<usize, Malformed> {
     let block = Block::open(bytes)?;
     let mut most = 0;
@@ -76,24 +78,24 @@ fn count(bytes: &Bytes, points: &mut BTreeMap<SeriesNumber, usize>) -> Result<us
     Ok(most)
 }
 
-/// One series of a part and what it has unfolded there, in the order of steps.
+/// One series of a part and its unfolded points, in the order of steps.
 pub(super) struct Pending {
-    /// In the part's list of series.
+    /// Index in the part's list of series.
     pub(super) index: usize,
     pub(super) points: Points,
 }
 
-/// Goes through the series of a part in order, and through each block beside it.
+/// Iterates over the series of a part in order, and over each block in parallel.
 pub(super) struct Slices<'a> {
     series: &'a [SeriesNumber],
     position: Option<(u32, i64)>,
     index: usize,
-    /// Each block and the index in it of the first series that was not taken yet.
+    /// Each block, with the index of its first series that was not taken yet.
     blocks: Vec<(Block<'a>, usize)>,
 }
 
 impl Slices<'_> {
-    /// The next few series; none at the end.
+    /// The next few series; empty at the end.
     pub(super) fn next_group(&mut self) -> Result<Vec<Pending>, Malformed> {
         let (mut group, mut points) = (Vec::new(), 0);
         while group.len() < GROUP_SERIES

@@ -1,24 +1,26 @@
-//! When a run is worth folding: early folds of few points a series cost more than they save, late ones slow readers down.
+//! Policy for when to fold a run: folding early, with few points per series, costs more than it
+//! saves; folding late slows readers down.
 
 use super::super::block::Block;
 use super::super::wire::Malformed;
 use crate::ids::SeriesNumber;
 
-/// Points that each touched series has on average when folding pays. Folding 10,000 series at 23 points each halved
-/// the throughput of ingestion.
+/// Average number of points per touched series at which folding pays off. Folding 10,000 series
+/// at 23 points each halved the throughput of ingestion.
 const POINTS_PER_SERIES: u64 = 256;
-/// Bytes of blocks that a reader of one series hardly notices: folds of less only cost. Runs with few series would be folded
-/// every few frames otherwise, each point as often as its chunk grows.
+/// Size of blocks that a reader of one series hardly notices, so folding less is not
+/// worthwhile. Without this limit, runs with few series would be folded every few frames,
+/// rewriting each point as often as its chunk grows.
 const READER_BYTES: u64 = 128 << 10;
-/// Bytes of blocks that a reader of one series has to read at most.
+/// Maximum size of blocks that a reader of one series has to read.
 const BYTES: u64 = 16 << 20;
-/// Blocks that a reader has to open.
+/// Maximum number of blocks that a reader has to open.
 const BLOCKS: u64 = 512;
 
-/// Far above what a run may have; bounds what counting touched series allocates.
+/// Far above what a run may have; limits the memory that counting touched series takes.
 const MAX_SERIES: u32 = 1 << 20;
 
-/// What the blocks of a run hold that no fold has begun to fold.
+/// The content of the blocks of a run that no fold has started on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unfolded {
     pub blocks: u64,
@@ -29,7 +31,7 @@ pub struct Unfolded {
 }
 
 impl Unfolded {
-    /// Counts an encoded block in.
+    /// Counts an encoded block.
     pub fn add(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         let block = Block::open(bytes)?;
         self.blocks += 1;
@@ -54,7 +56,8 @@ impl Unfolded {
         self.touched.iter().map(|word| u64::from(word.count_ones())).sum()
     }
 
-    /// Whether to fold now. A run that has ended is always folded: nothing more comes to wait for.
+    /// Whether to fold now. A run that has ended is always folded, as there are no more
+    /// points to wait for.
     pub fn is_due(&self, ended: bool) -> bool {
         self.blocks > 0
             && (ended
@@ -104,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_are_counted_in_and_touched_series_once() {
+    fn blocks_are_counted_and_touched_series_counted_once() {
         let block = block(130, 2);
         let mut unfolded = Unfolded::default();
         (0..3).for_each(|_| unfolded.add(&block).unwrap());

@@ -1,8 +1,11 @@
-//! Folding of one series: which chunks its new points rewrite, and what becomes of list, pyramid and summary.
+//! Folding of one series: which chunks its new points rewrite, and how its chunk list, pyramid,
+//! and summary change.
 //!
-//! Points behind the sealed chunks go to the tail. It grows by size tiers: a chunk of n points is of tier log4 n, and four of a
-//! tier make one of the next, so that a point is rewritten once a tier. When the tail is a chunk full, full chunks are
-//! cut off its front and sealed. Late points rewrite the sealed chunks that they fall into, which may split them.
+//! Points after the sealed chunks are added to the tail. The tail grows by size tiers: a chunk
+//! of n points is of tier log4 n, and four chunks of one tier are merged into one of the next,
+//! so that a point is rewritten once per tier. When the tail is large enough, full chunks are
+//! cut off its front and sealed. Late points rewrite the sealed chunks that they fall into,
+//! which may split them.
 
 use std::collections::HashMap;
 
@@ -17,18 +20,19 @@ use super::super::pyramid::{Sealed, base_level, bucket_steps, encode_page, expon
 use super::super::stored::SeriesPlace;
 use super::super::summary::Summary;
 
-/// Points of one series in one transaction: about 1 MB of chunks at most, with what they are merged with.
+/// Maximum number of points of one series per transaction: about 1 MB of chunks, including
+/// those that are merged.
 const SERIES_POINTS: usize = 64 * 1024;
-/// Sealed chunks that one transaction rewrites of one series.
+/// Maximum number of sealed chunks of one series that a transaction rewrites.
 const REWRITTEN: usize = 8;
-/// Chunks of one tier that stay apart.
+/// Maximum number of chunks of one tier that are not merged.
 const TIER_CHUNKS: usize = 3;
 
-/// What folding some points of a series changes.
+/// The changes made by folding some points of a series.
 pub(super) struct Rewrite {
-    /// How many points were folded.
+    /// Number of points folded.
     pub(super) points: usize,
-    /// Points from this step on are left for the next transaction.
+    /// First step that is left to the next transaction.
     pub(super) next_step: Option<i64>,
     folded: Folded,
     removed: Vec<Entry>,
@@ -37,7 +41,7 @@ pub(super) struct Rewrite {
 }
 
 impl Rewrite {
-    /// `points` are in the order of steps, each once, and at least one.
+    /// `points` must be in ascending order of distinct steps, and not empty.
     pub(super) async fn compute(
         snapshot: &dyn Snapshot,
         place: SeriesPlace,
@@ -79,16 +83,16 @@ impl Rewrite {
     }
 }
 
-/// A series between its old state and its new one.
+/// A series during a rewrite.
 struct Series<'a> {
     snapshot: &'a dyn Snapshot,
     place: SeriesPlace,
     old: Option<Folded>,
-    /// The part of the chunk list that matters, as it will be.
+    /// The relevant part of the chunk list, with the changes so far.
     entries: Vec<Entry>,
     removed: Vec<Entry>,
     added: Vec<(Entry, Bytes)>,
-    /// Points of added sealed chunks, by id.
+    /// Points of added sealed chunks, by chunk id.
     fresh: HashMap<u64, Points>,
     next_chunk: u64,
 }
@@ -102,9 +106,10 @@ impl<'a> Series<'a> {
     ) -> Result<Series<'a>> {
         let sealed = old.and_then(|old| old.sealed);
         let from = match (&sealed, points.first()) {
-            // What is late changes the summary of all sealed chunks.
+            // Late points change the summary of all sealed chunks, so all entries
+            // are needed.
             (Some(sealed), Some(first)) if first.step <= sealed.summary.last.step => Some(i64::MIN),
-            // The pyramid's buckets over the next sealed chunk begin no earlier.
+            // Pyramid buckets over the next sealed chunk begin no earlier than this.
             (Some(sealed), _) => {
                 let exponent = exponent(sealed.highest);
                 Some(bucket_steps(sealed.summary.last.step >> exponent, exponent).first)
@@ -124,13 +129,14 @@ impl<'a> Series<'a> {
         &self.entries[..self.entries.partition_point(Entry::sealed)]
     }
 
-    /// How many of the points lie before the end of the sealed chunks.
+    /// Number of points that are before the end of the sealed chunks.
     fn late(&self, points: &Points) -> usize {
         let last = self.old.and_then(|old| old.sealed).map(|sealed| sealed.summary.last.step);
         last.map_or(0, |last| points.positions(&StepRange::new(i64::MIN, last)).end)
     }
 
-    /// Leaves as many points as a transaction takes; answers the step of the first one taken away.
+    /// Truncates the points to what a transaction takes. Returns the step of the first one
+    /// removed.
     fn limit(&self, points: &mut Points) -> Option<i64> {
         let late = self.late(points);
         let touched = groups(self.sealed_entries(), &points.steps[..late])
@@ -164,7 +170,8 @@ impl<'a> Series<'a> {
         let mut from = if ended { 0 } else { absorbed(&tail, first.step, points.len()) };
         let mut pieces = cut(&self.merged(&tail[from..], &points).await?, false);
         if from > 0 && pieces.iter().any(|piece| piece.full) {
-            // Nothing unsealed may lie before a sealed chunk.
+            // Sealed chunks must come before unsealed ones, so the whole tail is
+            // merged.
             from = 0;
             pieces = cut(&self.merged(&tail, &points).await?, false);
         }
@@ -205,7 +212,8 @@ impl<'a> Series<'a> {
         self.added.push((entry, piece.bytes.into()));
     }
 
-    /// The new summary row, and the pages over what was sealed, rewritten or replaced.
+    /// The new summary row, and the pages over chunks that were sealed, rewritten, or
+    /// replaced.
     async fn summarised(&self, rewritten: bool) -> Result<(Folded, Pages)> {
         let old = self.old.and_then(|old| old.sealed);
         let added = || self.added.iter().map(|(entry, _)| entry).filter(|entry| entry.sealed());
@@ -233,12 +241,13 @@ impl<'a> Series<'a> {
         let mut total = sum;
         let unsealed = self.entries.iter().filter(|entry| !entry.sealed());
         unsealed.for_each(|entry| Summary::add(&mut total, &entry.summary));
-        let total = total.ok_or(super::Malformed("a folded series without points"))?;
+        let total = total.ok_or(super::Malformed("folded series has no points"))?;
         Ok((Folded { next_chunk: self.next_chunk, total, sealed: new }, pages))
     }
 }
 
-/// From which chunk of the tail on `count` points that begin at step `first` are merged with it.
+/// Index of the first tail chunk that is merged with `count` new points beginning at step
+/// `first`.
 fn absorbed(tail: &[Entry], first: i64, count: usize) -> usize {
     let tier = |count: usize| count.max(1).ilog(4);
     let mut from = tail.partition_point(|entry| entry.steps().last < first);
@@ -256,15 +265,16 @@ fn absorbed(tail: &[Entry], first: i64, count: usize) -> usize {
     }
 }
 
-/// Points of a chunk to be, encoded.
+/// The points of a future chunk, and their encoding.
 struct Piece {
     points: Points,
     bytes: Vec<u8>,
-    /// It takes no more points.
+    /// No more points fit.
     full: bool,
 }
 
-/// Points as chunks within the limits: full ones and a rest, or `even` ones.
+/// Splits points into chunks within the limits: full ones and a remainder, or, if `even`,
+/// chunks of similar size.
 fn cut(points: &Points, even: bool) -> Vec<Piece> {
     let evened = |left: usize, size: usize| if even { left.div_ceil(left.div_ceil(size)) } else { size };
     let mut pieces = Vec::new();
@@ -275,7 +285,7 @@ fn cut(points: &Points, even: bool) -> Vec<Piece> {
         let part = points.slice(start..start + count);
         let bytes = chunk::encode(&part);
         if bytes.len() > CHUNK_BYTES {
-            // Aims a little below the limit, so that the next try fits.
+            // The target is a little below the limit, so that the next try fits.
             size = (count * (CHUNK_BYTES - CHUNK_BYTES / 16) / bytes.len()).max(1);
         } else {
             pieces.push(Piece { points: part, bytes, full: count == size });
