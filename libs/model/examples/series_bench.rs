@@ -1,7 +1,7 @@
-//! Measures series storage: blocks, bytes a point, folding and chart reads. Run with `--release`.
-//! Prints; asserts nothing: figures depend on the machine.
+//! Benchmark of series storage: blocks, bytes per point, folding, and chart reads. Run with
+//! `--release`. It prints figures and asserts nothing, because they depend on the machine.
 
-#![expect(clippy::print_stdout, reason = "its output is what it is for")]
+#![expect(clippy::print_stdout, reason = "a benchmark prints its results")]
 
 use std::error::Error;
 use std::path::Path;
@@ -26,7 +26,8 @@ type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 const LONG: i64 = 10_000_000;
 const PIXELS: usize = 1000;
 
-/// Values as training makes them, with a clock that ticks about ten times a second.
+/// Values similar to those of a training run, with a clock that ticks about ten times per
+/// second.
 struct Source {
     random: StdRng,
     time_us: i64,
@@ -37,7 +38,7 @@ impl Source {
         Self { random: StdRng::seed_from_u64(1), time_us: 1_700_000_000_000_000 }
     }
 
-    /// A loss that falls, with noise, born as float32.
+    /// A noisy, decreasing loss, computed as float32.
     fn curve(&mut self, step: i64) -> f64 {
         let noise = self.random.random::<f32>() * 0.1;
         f64::from(2.0 * (-(step as f32) * 3e-7).exp() + noise)
@@ -137,7 +138,7 @@ impl Run {
         Ok(())
     }
 
-    /// Seconds that folding takes.
+    /// Folds the run, and returns how long that took, in seconds.
     async fn fold(&self, ended: bool) -> Result<f64> {
         let start = Instant::now();
         fold_run(&self.store, self.place, &self.live, ended, &|| 0).await?;
@@ -175,7 +176,7 @@ impl Run {
         Ok(())
     }
 
-    /// Of chunks that are replaced and not cleared yet.
+    /// Size of the chunks that were replaced and not cleared yet.
     async fn garbage_bytes(&self) -> Result<usize> {
         let snapshot = self.store.snapshot().await?;
         let prefix = keys::garbage_prefix(self.place.project);

@@ -115,13 +115,13 @@ pub struct Live {
 /// Outcome of a step of a fold, or of a whole fold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Folding {
-    /// Go on with the next step.
+    /// More steps are needed.
     Under,
-    /// The blocks are folded and gone.
+    /// The blocks are folded and cleared.
     Done,
-    /// The run is dead or another life of its id began. Drop the fold.
+    /// The run is dead, or its id has a new run. Drop the fold.
     Gone,
-    /// Somebody else moved the fold on. Drop this one; begin again if need be.
+    /// Another fold has advanced the run. Drop this one; start a new one if needed.
     Superseded,
 }
 

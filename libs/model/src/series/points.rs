@@ -1,5 +1,6 @@
-//! The points of one series in columns, and the one rule of what becomes of two points at the same step.
-//! Absent epochs and times are `ABSENT` inside the columns: half the memory of `Option`, and no branch in copies.
+//! The points of one series, in columns, and the rule for merging two points at the same step.
+//! Absent epochs and times are stored as `ABSENT`, which takes half the memory of `Option` and
+//! copies without branches.
 
 use std::ops::Range;
 
@@ -24,7 +25,8 @@ impl Point {
         (self.time_us != ABSENT).then_some(self.time_us)
     }
 
-    /// The same step written again: the later one wins column by column, and what it lacks stays.
+    /// Merges a later point at the same step: its columns replace those of this one, except
+    /// where they are absent.
     fn rewritten(self, later: Self) -> Self {
         Self {
             step: self.step,
@@ -35,7 +37,7 @@ impl Point {
     }
 }
 
-/// Equal to the bit: NaN equals itself, and 0.0 does not equal −0.0.
+/// Bitwise equality: NaN equals itself, and 0.0 does not equal −0.0.
 impl PartialEq for Point {
     fn eq(&self, other: &Self) -> bool {
         let key = |point: &Self| (point.step, point.value.to_bits(), point.epoch, point.time_us);
@@ -45,7 +47,7 @@ impl PartialEq for Point {
 
 impl Eq for Point {}
 
-/// Points of one series. All columns are equally long.
+/// Points of one series. All columns have the same length.
 #[derive(Clone, Debug, Default)]
 pub struct Points {
     pub steps: Vec<i64>,
@@ -113,14 +115,15 @@ impl Points {
         part
     }
 
-    /// Positions of the points whose steps lie in `steps`; the points must be in order.
+    /// The positions of the points whose steps are in `steps`; the points must be in
+    /// ascending order.
     pub fn positions(&self, steps: &StepRange) -> Range<usize> {
         let start = self.steps.partition_point(|step| *step < steps.first);
         let end = self.steps.partition_point(|step| *step <= steps.last);
         start..end.max(start)
     }
 
-    /// Brings points from the order of writing into the order of steps, each step once.
+    /// Sorts points from the order of writing by step, and merges repeated steps.
     pub fn settle(&mut self) {
         if self.steps.is_sorted_by(|left, right| left < right) {
             return;
@@ -134,7 +137,7 @@ impl Points {
         *self = settled;
     }
 
-    /// Both in order and each step once; a point of `later` wins over one of `self` at the same step.
+    /// Merges `later` over `self`. Both must be in ascending order of distinct steps.
     pub fn overlaid(&self, later: &Self) -> Self {
         let mut merged = Self::with_capacity(self.len() + later.len());
         if self.steps.last() < later.steps.first() {
@@ -181,7 +184,8 @@ impl FromIterator<Point> for Points {
     }
 }
 
-/// Steps from `first` up to and with `last`: the only form that can name every step there is.
+/// Steps from `first` to `last`, both included: a half-open range could not contain the highest
+/// step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StepRange {
     pub first: i64,

@@ -1,11 +1,13 @@
-//! Reading series: folded chunks and unfolded blocks as one.
+//! Reading series: folded chunks and unfolded blocks as one sequence of points.
 //!
-//! `RunSeries` reads the fold row and the blocks of a run once, from one snapshot; a `SeriesView` of it is one series as of that
-//! snapshot. Everything else about the series must be read from the same snapshot, except the chunks of a `PointScan`:
-//! chunks never change and stay for ten minutes, so a long read goes on with newer snapshots.
+//! `RunSeries` reads the fold row and the blocks of a run once, from one snapshot; a
+//! `SeriesView` is one series as of that snapshot. Everything else about the series must be
+//! read from the same snapshot, except the chunks of a `PointScan`: chunks never change and are
+//! kept for ten minutes, so a long read can continue with newer snapshots.
 //!
-//! Unfolded points are few (the fold policy bounds them) and may be late: a late one belongs to the chunk whose range it falls
-//! into, exactly as folding will put it, and whatever is told of that chunk is computed from its points.
+//! Unfolded points are few, as the fold policy bounds them, and may be late. A late point
+//! belongs to the chunk whose range it falls into, exactly as folding will place it, and
+//! results for that chunk are computed from its points.
 
 mod buckets;
 mod sample;
@@ -26,7 +28,7 @@ use super::summary::Summary;
 use super::wire::Malformed;
 use crate::ids::SeriesNumber;
 
-/// The unfolded points of a run, still in blocks, as of one snapshot.
+/// The unfolded points of a run, still encoded as blocks, as of one snapshot.
 pub struct RunSeries {
     place: RunPlace,
     fold: FoldRow,
@@ -40,7 +42,7 @@ impl RunSeries {
         Ok(Self { place, fold, blocks })
     }
 
-    /// Views of series, in the order asked for. One that has no points, or is not known, is empty.
+    /// Views of several series, in the given order. The view of an unknown series is empty.
     pub async fn views(&self, snapshot: &dyn Snapshot, series: &[SeriesNumber]) -> Result<Vec<SeriesView>> {
         let keys: Vec<_> = series.iter().map(|series| self.place.series(*series).summary_key()).collect();
         let rows = snapshot.get_many(&keys).await?;
@@ -58,8 +60,8 @@ impl RunSeries {
         Ok(SeriesView { place: self.place.series(series), folded, unfolded })
     }
 
-    /// Everything of many series, each to be read chunk by chunk, in the order asked for. The chunk lists of the run are read in
-    /// one go, so that this is quick however many series there are.
+    /// Scans of all points of several series, in the given order. The chunk lists of the
+    /// run are read in one pass, so this is fast even for many series.
     pub async fn scans(&self, snapshot: &dyn Snapshot, series: &[SeriesNumber]) -> Result<Vec<PointScan>> {
         let mut lists = self.place.chunk_lists(snapshot).await?;
         let views = self.views(snapshot, series).await?;
@@ -71,7 +73,8 @@ impl RunSeries {
         Ok(views.iter().zip(series).map(scan).collect())
     }
 
-    /// The highest step of each series, for whoever numbers the next one. `None` where there are no points.
+    /// The highest step of each series, to assign the next one; `None` for a series without
+    /// points.
     pub async fn highest_steps(
         &self,
         snapshot: &dyn Snapshot,
@@ -81,7 +84,7 @@ impl RunSeries {
         Ok(views.iter().map(|view| view.span().map(|span| span.last)).collect())
     }
 
-    /// What the fold policy decides by: blocks that no fold has begun to fold.
+    /// The blocks that no fold has started on, as input for the fold policy.
     pub fn unfolded(&self) -> Result<Unfolded> {
         let mut unfolded = Unfolded::default();
         let begun = |sequence: u64| self.fold.position.is_some() && sequence < self.fold.end;
@@ -91,17 +94,17 @@ impl RunSeries {
         Ok(unfolded)
     }
 
-    /// True if a fold was begun and not ended.
+    /// Whether a fold has been started and not finished.
     pub fn is_folding(&self) -> bool {
         self.fold.position.is_some()
     }
 
-    /// A sequence number above those of all blocks that are or were there.
+    /// A sequence number higher than that of any past or present block.
     pub fn next_block(&self) -> u64 {
         self.blocks.last().map_or(0, |(sequence, _)| sequence + 1).max(self.fold.end)
     }
 
-    /// What the blocks hold of each series, in the order of steps.
+    /// The points of each series in the blocks, in the order of steps.
     fn unfolded_points(&self, series: &[SeriesNumber]) -> Result<Vec<Points>, Malformed> {
         let mut unfolded = vec![Points::default(); series.len()];
         let mut wanted: Vec<(SeriesNumber, usize)> =
@@ -127,7 +130,7 @@ impl RunSeries {
         Ok(unfolded)
     }
 
-    /// Adds what one block holds of a series and is not folded.
+    /// Appends the unfolded points of a series in one block.
     fn read(
         &self,
         block: &Block<'_>,
@@ -148,17 +151,17 @@ impl RunSeries {
     }
 }
 
-/// One series as of the snapshot that its `RunSeries` was opened on.
+/// One series as of the snapshot on which its `RunSeries` was opened.
 #[derive(Clone, Debug)]
 pub struct SeriesView {
     place: SeriesPlace,
     folded: Option<Folded>,
-    /// In the order of steps, each once.
+    /// In ascending order of distinct steps.
     unfolded: Points,
 }
 
 impl SeriesView {
-    /// From the lowest to the highest step; `None` of a series without points.
+    /// The range from the lowest to the highest step; `None` for a series without points.
     pub fn span(&self) -> Option<StepRange> {
         let unfolded = self.unfolded.first().zip(self.unfolded.last());
         let unfolded = unfolded.map(|(first, last)| StepRange::new(first.step, last.step));
@@ -171,7 +174,8 @@ impl SeriesView {
         }
     }
 
-    /// What is told of the whole series: count, first and last point, min, max, mean. Reads chunks only if points came late.
+    /// Summary of the whole series: count, first and last point, min, max, mean. Reads
+    /// chunks only if there are late points.
     pub async fn summary(&self, snapshot: &dyn Snapshot) -> Result<Option<Summary>> {
         let mut total = None;
         let Some(folded) = &self.folded else {
@@ -198,13 +202,13 @@ impl SeriesView {
         Ok(total)
     }
 
-    /// The points of `steps`, to be read chunk by chunk.
+    /// The points in `steps`, to be read chunk by chunk.
     pub async fn scan(&self, snapshot: &dyn Snapshot, steps: StepRange) -> Result<PointScan> {
         let parts = self.parts(snapshot, steps).await?;
         Ok(PointScan::new(self.place, steps, snapshot.version(), parts))
     }
 
-    /// All points of `steps` at once: for ranges that are known to be short.
+    /// All points in `steps`, which must be known to be a short range.
     pub async fn points(&self, snapshot: &dyn Snapshot, steps: StepRange) -> Result<Points> {
         let mut scan = self.scan(snapshot, steps).await?;
         let mut all = Points::default();
@@ -214,7 +218,8 @@ impl SeriesView {
         Ok(all)
     }
 
-    /// The chunks that hold steps of `steps`, each with the unfolded points in its range, and the unfolded points behind.
+    /// The chunks that overlap `steps`, each with the unfolded points in its range, and the
+    /// unfolded points after them.
     async fn parts(&self, snapshot: &dyn Snapshot, steps: StepRange) -> Result<Vec<Part>> {
         if steps.is_empty() {
             return Ok(Vec::new());
@@ -228,7 +233,8 @@ impl SeriesView {
         Ok(self.parts_of(entries, steps))
     }
 
-    /// Spreads the unfolded points over `entries`, which hold all chunks around `steps`.
+    /// Distributes the unfolded points over `entries`, which must include all chunks around
+    /// `steps`.
     fn parts_of(&self, entries: Vec<Entry>, steps: StepRange) -> Vec<Part> {
         let unfolded = self.unfolded.slice(self.unfolded.positions(&steps));
         let tail = entries
@@ -245,7 +251,7 @@ impl SeriesView {
     }
 }
 
-/// A chunk with the unfolded points that fall into its range, or those behind all chunks.
+/// A chunk with the unfolded points in its range, or the unfolded points after all chunks.
 #[derive(Clone, Debug)]
 struct Part {
     entry: Option<Entry>,

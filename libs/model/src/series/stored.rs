@@ -1,4 +1,5 @@
-//! The rows of series, read from a snapshot: the one place where keys and values of this module meet.
+//! Access to the rows of series in a snapshot. Only this module combines the keys and value
+//! formats of series.
 
 use std::collections::HashMap;
 
@@ -15,7 +16,7 @@ use crate::ids::{Project, RunNumber, SeriesNumber};
 use crate::keys;
 use crate::rows::scan_all;
 
-/// The run whose series are meant.
+/// Identifies the run whose series are accessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RunPlace {
     pub project: Project,
@@ -28,7 +29,8 @@ impl RunPlace {
         Ok(FoldRow::decode(value.as_ref())?)
     }
 
-    /// Blocks below `end` by sequence number, from the first on, up to the page that brings them to `room` bytes.
+    /// Blocks below `end` by sequence number, from the first one. Stops after the page that
+    /// brings their size to `room` bytes.
     pub(crate) async fn blocks(
         &self,
         snapshot: &dyn Snapshot,
@@ -52,7 +54,7 @@ impl RunPlace {
         }
     }
 
-    /// The chunk lists of all series, in one go.
+    /// The chunk lists of all series, read in one pass.
     pub(crate) async fn chunk_lists(
         &self,
         snapshot: &dyn Snapshot,
@@ -71,7 +73,7 @@ impl RunPlace {
     }
 }
 
-/// One series of a run.
+/// Identifies one series of a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SeriesPlace {
     run: RunPlace,
@@ -103,7 +105,8 @@ impl SeriesPlace {
         snapshot.get(&self.summary_key()).await?.map(|value| Ok(Folded::decode(&value)?)).transpose()
     }
 
-    /// Chunks that hold or may hold steps of `steps`: those that overlap them, and the one before.
+    /// The chunks that may contain steps in `steps`: those that begin in the range, and the
+    /// one before.
     pub(crate) async fn entries(&self, snapshot: &dyn Snapshot, steps: StepRange) -> Result<Vec<Entry>> {
         let all = keys::chunk_list(self.run.project, self.run.number, self.series);
         let from = self.entry_key(steps.first);
@@ -121,13 +124,14 @@ impl SeriesPlace {
         value.map(|bytes| decode_chunk(&bytes, entry)).transpose()
     }
 
-    /// A chunk that stands in the list of this very snapshot.
+    /// A chunk that is listed in this same snapshot.
     pub(crate) async fn listed_chunk(&self, snapshot: &dyn Snapshot, entry: &Entry) -> Result<Points> {
-        let missing = || Error::corrupt(format!("chunk {} is listed and not there", entry.id));
+        let missing = || Error::corrupt(format!("chunk {} is listed but missing", entry.id));
         self.chunk(snapshot, entry).await?.ok_or_else(missing)
     }
 
-    /// The buckets of one level from bucket `first` to bucket `last`, with those that share their pages.
+    /// The buckets of one level from bucket `first` to bucket `last`, and all others in the
+    /// same pages.
     pub(crate) async fn buckets(
         &self,
         snapshot: &dyn Snapshot,
@@ -154,6 +158,6 @@ fn decode_chunk(bytes: &[u8], entry: &Entry) -> Result<Points> {
     if points.len() == entry.count() && steps == Some(entry.steps()) {
         Ok(points)
     } else {
-        Err(Error::corrupt(format!("chunk {} is not the one that is listed", entry.id)))
+        Err(Error::corrupt(format!("chunk {} does not match its list entry", entry.id)))
     }
 }

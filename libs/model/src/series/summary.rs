@@ -1,24 +1,27 @@
-//! What is told of many points at once: of a whole series, of a chunk, of a bucket of the pyramid.
+//! Summaries of many points: of a whole series, a chunk, or a bucket of the pyramid.
 //!
-//! Summaries of disjoint step ranges merge in any order; nothing can be taken out of one, so that whoever removes or rewrites
-//! points summarises anew. Min, max and mean are of the finite values; NaN and infinities are counted beside them.
+//! Summaries of disjoint step ranges can be merged in any order. Nothing can be subtracted from
+//! a summary, so it must be recomputed when points are removed or rewritten. Min, max, and mean
+//! cover finite values only; NaN and infinities are counted separately.
 //!
-//! Formats. One summary: the columns below, each with one value. Several (n stands outside): packed columns in this
-//! order: counts; first steps; last steps less first steps; first, last, min, max, mean as floats; first epochs, last epochs, first
-//! times, last times as optional integers; counts of NaN, +∞ and −∞.
+//! Formats. One summary: the columns below, with one value each. Several summaries (their
+//! number n is stored elsewhere): packed columns in this order: counts; first steps; last steps
+//! minus first steps; first, last, min, max, and mean as floats; first epochs, last epochs,
+//! first times, and last times as optional integers; counts of NaN, +∞, and −∞.
 
 use super::packed::{Floats, Integers, Optionals, put_floats, put_integers, put_optionals};
 use super::points::{Point, Points, StepRange};
 use super::wire::{Input, Malformed};
 
-/// Of at least one point.
+/// Summary of one or more points.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Summary {
     pub count: u64,
-    /// The points at the lowest and at the highest step, complete.
+    /// The point at the lowest step.
     pub first: Point,
     pub last: Point,
-    /// NaN, as are `max` and `mean`, when no value is finite.
+    /// Minimum of the finite values. Like `max` and `mean`, it is NaN if no value is
+    /// finite.
     pub min: f64,
     pub max: f64,
     pub mean: f64,
@@ -28,7 +31,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// `None` of no points; they must be in the order of steps.
+    /// Summarizes points, which must be in the order of steps. `None` if there are none.
     pub fn of(points: &Points, range: std::ops::Range<usize>) -> Option<Self> {
         let values = points.values.get(range.clone()).filter(|values| !values.is_empty())?;
         let mut summary = Self {
@@ -70,7 +73,7 @@ impl Summary {
         }
     }
 
-    /// How many values min, max and mean are of.
+    /// The number of finite values, which min, max, and mean cover.
     pub fn finite(&self) -> u64 {
         self.count
             .saturating_sub(self.nan)
@@ -82,14 +85,14 @@ impl Summary {
         StepRange::new(self.first.step, self.last.step)
     }
 
-    /// Both together; their steps must not overlap.
+    /// Merges two summaries, whose steps must not overlap.
     pub fn merged(&self, other: &Self) -> Self {
         let (before, after) = if self.first.step <= other.first.step { (self, other) } else { (other, self) };
         Self {
             count: self.count.saturating_add(other.count),
             first: before.first,
             last: after.last,
-            // The lesser of a number and NaN is the number.
+            // `f64::min` ignores NaN.
             min: self.min.min(other.min),
             max: self.max.max(other.max),
             mean: self.merged_mean(other),
@@ -111,7 +114,7 @@ impl Summary {
         }
     }
 
-    /// Adds `next` to what was summarised so far.
+    /// Merges `next` into `total`.
     pub fn add(total: &mut Option<Self>, next: &Self) {
         *total = Some(total.map_or(*next, |total| total.merged(next)));
     }
@@ -137,7 +140,7 @@ pub(crate) fn put_summaries(out: &mut Vec<u8>, summaries: &[Summary]) {
     put_integers(out, &integers(|summary| summary.negative_infinite as i64));
 }
 
-/// The caller bounds `count`.
+/// Reads `count` summaries. The caller limits `count`.
 pub(crate) fn summaries(input: &mut Input<'_>, count: usize) -> Result<Vec<Summary>, Malformed> {
     let counts = Integers::open(input, count)?;
     let (first_steps, spans) = (Integers::open(input, count)?, Integers::open(input, count)?);

@@ -1,4 +1,5 @@
-//! The whole of it against a map: whatever is written, folded, left half folded or read, the points are those of the map.
+//! Tests of series as a whole: whatever is written, folded, half folded, or read, the points
+//! must equal those in a map.
 
 mod folding;
 mod harness;

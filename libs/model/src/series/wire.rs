@@ -1,9 +1,9 @@
-//! Reading and writing the small parts of stored values: bytes, varints, texts.
-//! Everything that reads is total: bytes that no writer of ours made give `Malformed`, never a panic.
+//! Reading and writing the primitives of stored values: bytes, varints, texts. Reading never
+//! panics: bytes that this code did not write yield `Malformed`.
 
 use matyan_store::Error;
 
-/// A stored value is not what was written. Nothing helps but a human.
+/// A stored value is corrupt. Retrying does not help; an operator must intervene.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed series data: {0}")]
 pub struct Malformed(pub &'static str);
@@ -22,7 +22,7 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// Signed numbers zigzag, so that small negative ones are short too.
+/// Writes a signed number in zigzag encoding, so that small negative numbers are short too.
 pub(crate) fn put_signed(out: &mut Vec<u8>, value: i64) {
     put_varint(out, ((value << 1) ^ (value >> 63)) as u64);
 }
@@ -32,11 +32,11 @@ pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-/// What is left to read of a value.
+/// The unread rest of a value.
 pub(crate) struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
-    /// The rest of a value whose first byte must be `format`.
+    /// Starts reading a value, whose first byte must be `format`.
     pub(crate) fn of_format(bytes: &'a [u8], format: u8) -> Result<Self, Malformed> {
         let mut input = Self(bytes);
         if input.byte()? == format { Ok(input) } else { Err(Malformed("unknown format byte")) }
@@ -84,7 +84,7 @@ impl<'a> Input<'a> {
         Ok((value >> 1) as i64 ^ -((value & 1) as i64))
     }
 
-    /// A count of things that are at most `max`: what bounds every allocation.
+    /// Reads a count of at most `max`, which limits every allocation.
     pub(crate) fn count(&mut self, max: usize) -> Result<usize, Malformed> {
         let count = usize::try_from(self.varint()?).map_err(|_| Malformed("count out of bounds"))?;
         if count > max { Err(Malformed("count out of bounds")) } else { Ok(count) }
@@ -95,9 +95,9 @@ impl<'a> Input<'a> {
         std::str::from_utf8(self.take(length)?).map_err(|_| Malformed("text is not UTF-8"))
     }
 
-    /// A value holds nothing behind its last part.
+    /// Checks that nothing is left.
     pub(crate) fn end(self) -> Result<(), Malformed> {
-        if self.0.is_empty() { Ok(()) } else { Err(Malformed("bytes behind the end")) }
+        if self.0.is_empty() { Ok(()) } else { Err(Malformed("bytes after the end")) }
     }
 }
 
@@ -109,7 +109,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn numbers_come_back(unsigned in prop_oneof![any::<u64>(), 0..300_u64], signed in prop_oneof![any::<i64>(), -300..300_i64]) {
+        fn numbers_survive_the_round_trip(unsigned in prop_oneof![any::<u64>(), 0..300_u64], signed in prop_oneof![any::<i64>(), -300..300_i64]) {
             let mut out = Vec::new();
             put_varint(&mut out, unsigned);
             put_signed(&mut out, signed);
@@ -122,7 +122,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
+        fn arbitrary_bytes_are_decoded_or_rejected(bytes: Vec<u8>) {
             let read = |bytes: &[u8]| -> Result<(), Malformed> {
                 let mut input = Input(bytes);
                 input.varint()?;
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_varint_of_more_than_64_bits_is_refused() {
+    fn a_varint_over_64_bits_is_rejected() {
         let mut bytes = [0xff; 10];
         bytes[9] = 0x02;
         assert!(Input(&bytes).varint().is_err());

@@ -1,4 +1,4 @@
-//! Blocks: every point comes back, series by series and in the order of writing, whatever was written.
+//! Tests of blocks: all points are read back, by series and in the order of writing.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +32,7 @@ fn read_all(blocks: &[Vec<u8>]) -> BTreeMap<SeriesNumber, Points> {
     series
 }
 
-/// Points of a few series, either anyhow or logged together step by step.
+/// Points of a few series, either in arbitrary order or logged together step by step.
 fn written() -> impl Strategy<Value = Written> {
     let numbers = prop_oneof![0..5_u32, any::<u32>()];
     let anyhow =
@@ -53,12 +53,12 @@ fn written() -> impl Strategy<Value = Written> {
 
 proptest! {
     #[test]
-    fn points_come_back_by_series(written in written()) {
+    fn points_are_read_back_by_series(written in written()) {
         prop_assert_eq!(read_all(&written.blocks()), by_series(&written));
     }
 
     #[test]
-    fn damaged_blocks_are_read_or_refused(
+    fn damaged_blocks_are_decoded_or_rejected(
         written in written(),
         places in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..4),
     ) {
@@ -72,7 +72,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_read_or_refused(mut bytes: Vec<u8>) {
+    fn arbitrary_bytes_are_decoded_or_rejected(mut bytes: Vec<u8>) {
         bytes.insert(0, FORMAT);
         read_or_refused(&bytes);
     }
@@ -106,7 +106,7 @@ fn ten_thousand_series_share_their_step_and_time() {
 }
 
 #[test]
-fn blocks_stay_within_their_size() {
+fn blocks_do_not_exceed_their_maximum_size() {
     let mut written = Written::default();
     let mut random = 1_u64;
     for index in 0..40_000_i64 {

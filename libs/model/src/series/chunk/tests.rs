@@ -1,4 +1,4 @@
-//! Chunks and list rows: round trips to the bit, and values that nobody wrote.
+//! Tests of chunks and list rows: exact round trips, and malformed values.
 
 use proptest::prelude::*;
 
@@ -7,12 +7,12 @@ use super::*;
 
 proptest! {
     #[test]
-    fn chunks_come_back(points in generate::settled_points(400)) {
+    fn chunks_survive_the_round_trip(points in generate::settled_points(400)) {
         prop_assert_eq!(decode(&encode(&points)).unwrap(), points);
     }
 
     #[test]
-    fn list_rows_come_back(points in generate::settled_points(5), id: u64, bytes: u64, base in proptest::option::of(0..=MAX_LEVEL)) {
+    fn list_rows_survive_the_round_trip(points in generate::settled_points(5), id: u64, bytes: u64, base in proptest::option::of(0..=MAX_LEVEL)) {
         let Some(summary) = Summary::of(&points, 0..points.len()) else { return Ok(()) };
         let entry = Entry { id, bytes, base, summary };
         let read = Entry::decode(&entry.encode()).unwrap();
@@ -21,7 +21,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_values_are_read_or_refused(
+    fn damaged_values_are_decoded_or_rejected(
         points in generate::settled_points(100),
         places in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..4),
     ) {
@@ -37,7 +37,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_read_or_refused(mut bytes: Vec<u8>) {
+    fn arbitrary_bytes_are_decoded_or_rejected(mut bytes: Vec<u8>) {
         bytes.insert(0, FORMAT);
         if let Ok(read) = decode(&bytes) {
             prop_assert!(read.len() <= CHUNK_POINTS);
@@ -65,14 +65,14 @@ proptest! {
 }
 
 #[test]
-fn an_unknown_format_is_refused() {
+fn an_unknown_format_is_rejected() {
     let mut bytes = encode(&Points::default());
     bytes[0] = FORMAT + 1;
     assert!(decode(&bytes).is_err());
 }
 
 #[test]
-fn a_count_over_the_limit_is_refused_before_anything_is_allocated() {
+fn a_count_over_the_limit_is_rejected_before_any_allocation() {
     let mut bytes = vec![FORMAT];
     put_varint(&mut bytes, u64::MAX);
     assert_eq!(decode(&bytes).err(), Some(Malformed("count out of bounds")));

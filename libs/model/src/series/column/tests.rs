@@ -1,4 +1,4 @@
-//! Round trips to the bit through pco, and damaged columns.
+//! Tests of exact round trips through pco, and of damaged columns.
 
 use proptest::prelude::*;
 
@@ -11,7 +11,7 @@ fn bits(values: &[f64]) -> Vec<u64> {
 
 proptest! {
     #[test]
-    fn integers_come_back(values in (0..600_usize).prop_flat_map(generate::integers)) {
+    fn integers_survive_the_round_trip(values in (0..600_usize).prop_flat_map(generate::integers)) {
         let mut out = Vec::new();
         put_integer_column(&mut out, &values);
         let mut input = Input::all(&out);
@@ -20,7 +20,7 @@ proptest! {
     }
 
     #[test]
-    fn optionals_come_back(values in (0..600_usize).prop_flat_map(generate::optionals)) {
+    fn optionals_survive_the_round_trip(values in (0..600_usize).prop_flat_map(generate::optionals)) {
         let mut out = Vec::new();
         put_optional_column(&mut out, &values);
         let mut input = Input::all(&out);
@@ -29,7 +29,7 @@ proptest! {
     }
 
     #[test]
-    fn floats_come_back_to_the_bit(values in (0..600_usize).prop_flat_map(generate::values)) {
+    fn floats_survive_the_round_trip_to_the_bit(values in (0..600_usize).prop_flat_map(generate::values)) {
         let mut out = Vec::new();
         put_float_column(&mut out, &values);
         let mut input = Input::all(&out);
@@ -38,7 +38,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_columns_are_read_or_refused(
+    fn damaged_columns_are_decoded_or_rejected(
         values in (100..300_usize).prop_flat_map(generate::values),
         places in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..4),
         cut in any::<proptest::sample::Index>(),
@@ -53,7 +53,8 @@ proptest! {
                 out[place] = *byte;
             }
             out.truncate(cut.index(out.len() * 4).max(1));
-            // Whatever they read as, they end without a panic and hold as many values as were asked for.
+            // The values are arbitrary, but there must be no panic, and as many
+            // values as requested.
             if let Ok(read) = float_column(&mut Input::all(out), values.len()) {
                 prop_assert_eq!(read.len(), values.len());
             }
@@ -64,7 +65,7 @@ proptest! {
     }
 }
 
-/// NaNs with payloads among numbers for which pco would choose a mode that does arithmetic.
+/// NaNs with payloads, among numbers for which pco would choose a mode that uses arithmetic.
 #[test]
 fn nans_keep_their_bits_among_decimals() {
     let mut values: Vec<f64> = (0..2000).map(|index| f64::from(index % 97) * 0.01).collect();

@@ -1,4 +1,4 @@
-//! Round trips to the bit, random access, and bytes that nobody wrote.
+//! Tests of exact round trips, random access, and malformed bytes.
 
 use proptest::prelude::*;
 
@@ -11,7 +11,7 @@ fn bits(values: &[f64]) -> Vec<u64> {
 
 proptest! {
     #[test]
-    fn integers_come_back(values in (0..200_usize).prop_flat_map(generate::integers)) {
+    fn integers_survive_the_round_trip(values in (0..200_usize).prop_flat_map(generate::integers)) {
         let mut out = Vec::new();
         put_integers(&mut out, &values);
         let mut input = Input::all(&out);
@@ -23,7 +23,7 @@ proptest! {
     }
 
     #[test]
-    fn optionals_come_back(values in (0..200_usize).prop_flat_map(generate::optionals)) {
+    fn optionals_survive_the_round_trip(values in (0..200_usize).prop_flat_map(generate::optionals)) {
         let mut out = Vec::new();
         put_optionals(&mut out, &values, put_integers);
         let mut input = Input::all(&out);
@@ -37,7 +37,7 @@ proptest! {
     }
 
     #[test]
-    fn floats_come_back_to_the_bit(values in (0..200_usize).prop_flat_map(generate::values)) {
+    fn floats_survive_the_round_trip_to_the_bit(values in (0..200_usize).prop_flat_map(generate::values)) {
         let mut out = Vec::new();
         put_floats(&mut out, &values);
         let mut input = Input::all(&out);
@@ -51,7 +51,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_read_or_refused(bytes: Vec<u8>, count in 0..100_usize) {
+    fn arbitrary_bytes_are_decoded_or_rejected(bytes: Vec<u8>, count in 0..100_usize) {
         if let Ok(column) = Integers::open(&mut Input::all(&bytes), count) {
             column.read(0..count, &mut Vec::new());
         }
@@ -71,7 +71,7 @@ fn size(values: &[i64]) -> usize {
 }
 
 #[test]
-fn columns_take_the_bytes_that_their_shape_needs() {
+fn columns_take_only_the_bytes_that_their_shape_requires() {
     assert_eq!(size(&[7; 1000]), 3);
     assert_eq!(size(&(0..1000).collect::<Vec<_>>()), 3);
     assert_eq!(size(&(0..1000).map(|index| index * 50 - 10_000).collect::<Vec<_>>()), 5);
@@ -81,7 +81,7 @@ fn columns_take_the_bytes_that_their_shape_needs() {
 }
 
 #[test]
-fn float32_columns_are_found() {
+fn float32_columns_are_recognized() {
     let check = |values: &[f64], fits| assert_eq!(fit_float32(values), fits, "{values:?}");
     check(&[0.5, -0.0, f64::INFINITY, f64::NAN, f64::from(f32::MIN_POSITIVE)], true);
     check(&[0.1], false);

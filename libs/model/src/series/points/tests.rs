@@ -1,4 +1,4 @@
-//! Order, repeated steps and overlays against a map.
+//! Tests of order, repeated steps, and overlays, by comparison with a map.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,7 @@ impl Model {
 
 proptest! {
     #[test]
-    fn settled_points_are_what_a_map_holds(mut points in generate::points(60)) {
+    fn settled_points_equal_those_in_a_map(mut points in generate::points(60)) {
         let mut model = Model::default();
         model.write(&points);
         points.settle();
@@ -39,7 +39,7 @@ proptest! {
     }
 
     #[test]
-    fn an_overlay_is_a_later_writing(old in generate::settled_points(60), new in generate::settled_points(60)) {
+    fn an_overlay_equals_a_later_write(old in generate::settled_points(60), new in generate::settled_points(60)) {
         let mut model = Model::default();
         model.write(&old);
         model.write(&new);
@@ -47,7 +47,7 @@ proptest! {
     }
 
     #[test]
-    fn positions_are_those_of_the_steps(points in generate::settled_points(40), first: i8, last: i8) {
+    fn positions_match_the_step_range(points in generate::settled_points(40), first: i8, last: i8) {
         let range = StepRange::new(first.into(), last.into());
         let expected: Points = points.iter().filter(|point| range.contains(point.step)).collect();
         prop_assert_eq!(points.slice(points.positions(&range)), expected);
@@ -55,7 +55,7 @@ proptest! {
 }
 
 #[test]
-fn an_absent_column_does_not_erase_an_earlier_one() {
+fn an_absent_value_does_not_replace_an_earlier_one() {
     let check = |first: (i64, i64), second: (i64, i64), epoch, time_us| {
         let point = |value, (epoch, time_us)| Point { step: 3, value, epoch, time_us };
         let mut points: Points = [point(1.0, first), point(2.0, second)].into_iter().collect();

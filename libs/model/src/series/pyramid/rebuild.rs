@@ -1,4 +1,4 @@
-//! Computes the buckets over added and removed sealed chunks anew, level by level from below.
+//! Recomputes the buckets over added and removed sealed chunks, level by level from the bottom.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,24 +10,25 @@ use crate::series::points::{Points, StepRange};
 use crate::series::stored::SeriesPlace;
 use crate::series::summary::Summary;
 
-/// What a rebuild reads.
+/// The inputs of a rebuild.
 pub(crate) struct Rebuild<'a> {
     pub(crate) snapshot: &'a dyn Snapshot,
     pub(crate) place: SeriesPlace,
-    /// Before and after the change.
+    /// The pyramid before the change; `new` is the one after it.
     pub(crate) old: Option<Sealed>,
     pub(crate) new: Sealed,
-    /// Sealed chunks after the change: at least all in the highest old level's buckets around it.
+    /// Sealed chunks after the change: at least all those in the buckets of the highest old
+    /// level that contain the change.
     pub(crate) entries: &'a [Entry],
-    /// Points of chunks that are not stored yet, by id.
+    /// Points of chunks that have not been stored yet, by id.
     pub(crate) fresh: &'a HashMap<u64, Points>,
 }
 
-/// Pages as they shall be, by level and number; an empty one is to be cleared.
+/// New content of pages, by level and number; an empty page is to be cleared.
 pub(crate) type Pages = BTreeMap<(u8, i64), Page>;
 
 impl Rebuild<'_> {
-    /// `changed` holds every sealed chunk added or removed.
+    /// The pages that change; `changed` holds every sealed chunk added or removed.
     pub(crate) async fn pages(&self, changed: &[&Entry]) -> Result<Pages> {
         let mut pages = Pages::new();
         for level in self.new.lowest..=self.new.top {
@@ -39,7 +40,8 @@ impl Rebuild<'_> {
         Ok(pages)
     }
 
-    /// Ranges of buckets to compute at a level, in order: those over changes, or all if the level is new.
+    /// Ranges of buckets to recompute at a level, in order: those over changed chunks, or
+    /// all if the level is new.
     fn outdated(&self, changed: &[&Entry], level: u8) -> Vec<(i64, i64)> {
         let exponent = exponent(level);
         let range = |steps: StepRange| (steps.first >> exponent, steps.last >> exponent);
@@ -59,7 +61,7 @@ impl Rebuild<'_> {
         ranges
     }
 
-    /// The sum of the buckets one level down and of the chunks whose base this is.
+    /// The sums of the buckets one level down, and of the chunks whose base is this level.
     async fn buckets(&self, pages: &Pages, level: u8, first: i64, last: i64) -> Result<Page> {
         let mut buckets = BTreeMap::<i64, Option<Summary>>::new();
         if level > self.new.lowest {
@@ -87,7 +89,7 @@ impl Rebuild<'_> {
         Ok(buckets.into_iter().filter_map(|(bucket, summary)| Some((bucket, summary?))).collect())
     }
 
-    /// Buckets of a level as they are after the changes so far.
+    /// Buckets of a level, including the changes so far.
     async fn current(&self, pages: &Pages, level: u8, first: i64, last: i64) -> Result<Vec<(i64, Summary)>> {
         let mut buckets = self.stored(level, first, last).await?;
         buckets.retain(|(bucket, _)| !pages.contains_key(&(level, page_of(*bucket))));
@@ -105,7 +107,7 @@ impl Rebuild<'_> {
         self.place.buckets(self.snapshot, level, first, last).await
     }
 
-    /// Puts `buckets` in the place of those from `first` to `last`.
+    /// Replaces the buckets from `first` to `last` by `buckets`.
     async fn replace(
         &self,
         pages: &mut Pages,

@@ -1,4 +1,5 @@
-//! Levels, bases and the page codec. What the levels hold is tested where they are built, by folding.
+//! Tests of levels, bases, and the page codec. The content of the levels is tested along with
+//! folding.
 
 use proptest::prelude::*;
 
@@ -6,7 +7,7 @@ use super::super::generate;
 use super::*;
 
 #[test]
-fn bases_hold_about_128_points_a_bucket() {
+fn base_levels_have_about_128_points_per_bucket() {
     let check = |count, first, last, level| {
         assert_eq!(
             base_level(count, &StepRange::new(first, last)),
@@ -24,7 +25,7 @@ fn bases_hold_about_128_points_a_bucket() {
 }
 
 #[test]
-fn exponents_give_at_most_so_many_buckets() {
+fn exponents_limit_the_number_of_buckets() {
     let check = |first, last, buckets, exponent| {
         assert_eq!(
             exponent_for(&StepRange::new(first, last), buckets),
@@ -42,7 +43,7 @@ fn exponents_give_at_most_so_many_buckets() {
 
 proptest! {
     #[test]
-    fn buckets_are_aligned_and_hold_their_steps(step in generate::integer(), exponent in 0..=63_u32) {
+    fn buckets_are_aligned_and_contain_their_steps(step in generate::integer(), exponent in 0..=63_u32) {
         let steps = bucket_steps(step >> exponent, exponent);
         prop_assert!(steps.contains(step));
         prop_assert_eq!(steps.first >> exponent, steps.last >> exponent);
@@ -50,7 +51,7 @@ proptest! {
     }
 
     #[test]
-    fn pages_come_back(points in generate::settled_points(200), level in 0..=MAX_LEVEL) {
+    fn pages_survive_the_round_trip(points in generate::settled_points(200), level in 0..=MAX_LEVEL) {
         let mut pages = BTreeMap::<i64, Page>::new();
         for (bucket, summary) in bucketed(&points, 0..points.len(), exponent(level)) {
             pages.entry(page_of(bucket)).or_default().insert(bucket, summary);
@@ -63,7 +64,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_read_or_refused(mut bytes: Vec<u8>, number: i8) {
+    fn arbitrary_bytes_are_decoded_or_rejected(mut bytes: Vec<u8>, number: i8) {
         bytes.insert(0, FORMAT);
         if let Ok(buckets) = decode_page(number.into(), &bytes) {
             prop_assert!(buckets.iter().all(|(bucket, _)| page_of(*bucket) == i64::from(number)));
@@ -71,7 +72,7 @@ proptest! {
     }
 
     #[test]
-    fn buckets_sum_up_their_points(points in generate::settled_points(60), exponent in 0..=63_u32) {
+    fn buckets_summarize_their_points(points in generate::settled_points(60), exponent in 0..=63_u32) {
         let buckets: Vec<(i64, Summary)> = bucketed(&points, 0..points.len(), exponent).collect();
         prop_assert!(buckets.is_sorted_by(|left, right| left.0 < right.0));
         prop_assert_eq!(buckets.iter().map(|(_, summary)| summary.count).sum::<u64>(), points.len() as u64);

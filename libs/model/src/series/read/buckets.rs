@@ -1,4 +1,5 @@
-//! Buckets of a step range: what a chart draws. Reads pyramid pages where they serve and points where they cannot.
+//! Buckets of a step range, for charts. Pyramid pages are read where possible, and points
+//! otherwise.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,8 +11,9 @@ use crate::series::pyramid::{Sealed, bucketed, level_within};
 use crate::series::summary::Summary;
 
 impl SeriesView {
-    /// Summaries of the points in `steps`, one for each bucket of 2^exponent steps (aligned; exponent at most 63) that has any,
-    /// in the order of steps. A bucket that `steps` cuts holds only the points inside.
+    /// Summaries of the points in `steps`, one for each non-empty aligned bucket of
+    /// 2^exponent steps (`exponent` is at most 63), in the order of steps. A bucket that is
+    /// partly outside of `steps` includes only the points inside.
     pub async fn buckets(
         &self,
         snapshot: &dyn Snapshot,
@@ -41,8 +43,8 @@ impl SeriesView {
         (level >= sealed.lowest).then_some((level, sealed))
     }
 
-    /// Buckets for which the pyramid does not hold what is wanted: those with unfolded points before the end of the chunks, and
-    /// those that the range cuts.
+    /// Buckets for which the pyramid does not have the right sum: those with unfolded
+    /// points before the end of the chunks, and those that are partly outside of the range.
     fn to_read(&self, wanted: StepRange, span: StepRange, exponent: u32) -> BTreeSet<i64> {
         let folded = self.folded.map_or(i64::MIN, |folded| folded.total.last.step);
         let late = self.unfolded.positions(&StepRange::new(wanted.first, wanted.last.min(folded)));
@@ -71,7 +73,8 @@ impl SeriesView {
         Ok(())
     }
 
-    /// Adds what the stored level does not count: unsealed and sparse chunks, unfolded points, buckets to be read.
+    /// Adds what the stored level does not include: unsealed and sparse chunks, unfolded
+    /// points, and buckets to be read.
     async fn add_read(
         &self,
         snapshot: &dyn Snapshot,
@@ -83,7 +86,7 @@ impl SeriesView {
             && sums.read.is_empty()
             && sealed.highest <= level
         {
-            // All sealed chunks are counted, and the unsealed ones lie behind them.
+            // All sealed chunks are included, and the unsealed ones come after them.
             steps.first = steps.first.max(sealed.summary.last.step.saturating_add(1));
         }
         for part in self.parts(snapshot, steps).await? {
@@ -105,11 +108,11 @@ impl SeriesView {
     }
 }
 
-/// The buckets so far.
+/// The buckets summed so far.
 struct Sums {
     wanted: StepRange,
     exponent: u32,
-    /// Buckets that are read from points alone.
+    /// Buckets that are computed from points alone.
     read: BTreeSet<i64>,
     buckets: BTreeMap<i64, Summary>,
 }
@@ -119,7 +122,8 @@ impl Sums {
         self.buckets.entry(bucket).and_modify(|sum| *sum = sum.merged(summary)).or_insert(*summary);
     }
 
-    /// Points of a part; of one that the pyramid counts only those in buckets that are read from points.
+    /// Adds the points of a part. If the pyramid includes the part, only points in buckets
+    /// that are computed from points are added.
     fn add_points(&mut self, points: &Points, counted: bool) {
         for (bucket, summary) in bucketed(points, points.positions(&self.wanted), self.exponent) {
             if !counted || self.read.contains(&bucket) {
@@ -128,7 +132,7 @@ impl Sums {
         }
     }
 
-    /// True if buckets over these steps are read from points.
+    /// Whether buckets over these steps are computed from points.
     fn reads(&self, steps: &StepRange) -> bool {
         self.read.range(steps.first >> self.exponent..=steps.last >> self.exponent).next().is_some()
     }

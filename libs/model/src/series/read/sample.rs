@@ -1,7 +1,9 @@
-//! Few points for many: the sampling rules that charts of the published clients rely on.
+//! Sampling: reduces a series to a limited number of points, by the rules that the charts of
+//! the published clients rely on.
 //!
-//! Short ranges follow the rules to the letter. Of long ones the rules choose among the first points of fine buckets and the last
-//! point of all: points as logged, in order, first and last included, without reading every chunk.
+//! Short ranges follow the rules exactly. For long ones, the rules choose among the first
+//! points of fine buckets and the very last point. The result consists of logged points, in
+//! order, including the first and the last one, and does not require reading every chunk.
 
 use matyan_store::{Result, Snapshot};
 
@@ -9,29 +11,32 @@ use super::SeriesView;
 use crate::series::points::{Points, StepRange};
 use crate::series::pyramid::exponent_for;
 
-/// Up to so many points a range is read whole.
+/// Maximum number of points for which a range is read completely.
 const EXACT_POINTS: u64 = 64 * 1024;
-/// Candidates for each point of a long range.
+/// Number of candidates per chosen point of a long range.
 const CANDIDATES: usize = 4;
 
-/// How to choose at most `n` points of a range, first and last among them (of n = 1 only the first).
+/// How to choose at most `n` points of a range, including the first and the last one (only the
+/// first one if n = 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sampling {
-    /// The first points at or behind n evenly spread steps; if those are fewer than n, points at even positions.
+    /// The first points at or after n evenly spaced steps; if fewer than n points result,
+    /// points at evenly spaced positions.
     Spread(usize),
-    /// First, last, and the first point in each of n − 2 equal parts of the steps between.
+    /// The first point, the last point, and the first point in each of n − 2 equal parts of
+    /// the steps between.
     Buckets(usize),
 }
 
 impl Sampling {
-    /// Products of limits and steps stay within 128 bits.
+    /// The limit, capped so that products of limits and steps fit into 128 bits.
     fn limit(self) -> usize {
         match self {
             Self::Spread(limit) | Self::Buckets(limit) => limit.min(u32::MAX as usize),
         }
     }
 
-    /// Places of the chosen ones of `steps`, which rise.
+    /// The positions of the chosen `steps`, which must be ascending.
     pub fn places(self, steps: &[i64]) -> Vec<usize> {
         match self {
             _ if steps.len() <= 1 || self.limit() <= 1 => (0..steps.len().min(self.limit())).collect(),
@@ -40,13 +45,13 @@ impl Sampling {
         }
     }
 
-    /// The chosen ones of `points`, which are in the order of steps.
+    /// The chosen ones of `points`, which must be in the order of steps.
     pub fn choose(self, points: &Points) -> Points {
         self.places(&points.steps).into_iter().map(|place| points.get(place)).collect()
     }
 }
 
-/// At least two steps and a limit of at least two.
+/// Requires at least two steps and a limit of at least two.
 fn spread(steps: &[i64], limit: usize) -> Vec<usize> {
     if steps.len() <= limit {
         return (0..steps.len()).collect();
@@ -60,12 +65,12 @@ fn spread(steps: &[i64], limit: usize) -> Vec<usize> {
     if chosen.len() == limit {
         return chosen;
     }
-    // More points than places, so that no two are the same.
+    // There are more points than positions, so all positions are distinct.
     let place = |index: usize| rounded(index as i128 * (steps.len() as i128 - 1), parts) as usize;
     (0..limit).map(place).collect()
 }
 
-/// Half rounds to even; the numerator is not negative.
+/// Divides, rounding half to even; the numerator must not be negative.
 fn rounded(numerator: i128, denominator: i128) -> i128 {
     let (quotient, rest) = (numerator / denominator, numerator % denominator);
     match (2 * rest).cmp(&denominator) {
@@ -75,7 +80,7 @@ fn rounded(numerator: i128, denominator: i128) -> i128 {
     }
 }
 
-/// At least two steps and a limit of at least two.
+/// Requires at least two steps and a limit of at least two.
 fn buckets(steps: &[i64], limit: usize) -> Vec<usize> {
     let end = steps.len() - 1;
     let (first, last) = (i128::from(steps[0]), i128::from(steps[end]));
@@ -95,7 +100,7 @@ fn buckets(steps: &[i64], limit: usize) -> Vec<usize> {
 }
 
 impl SeriesView {
-    /// Some logged points of `steps`, as the sampling says.
+    /// A sample of the logged points in `steps`.
     pub async fn sample(
         &self,
         snapshot: &dyn Snapshot,

@@ -1,4 +1,5 @@
-//! Points at full resolution, a chunk at a time, so that ten million of them are never in memory at once.
+//! Scan of points at full resolution, one chunk at a time, so that a long series is never in
+//! memory as a whole.
 
 use std::collections::VecDeque;
 
@@ -8,7 +9,7 @@ use super::Part;
 use crate::series::points::{Points, StepRange};
 use crate::series::stored::SeriesPlace;
 
-/// A read of a step range under way. Owns all that it needs but the chunks.
+/// A scan of a step range, in progress. It holds everything that it needs except the chunks.
 #[derive(Clone)]
 pub struct PointScan {
     place: SeriesPlace,
@@ -22,8 +23,10 @@ impl PointScan {
         Self { place, steps, opened, parts: parts.into() }
     }
 
-    /// The next points, in the order of steps, never none of them; `None` at the end. Takes the snapshot that the scan was opened
-    /// on or any newer one. `SnapshotTooOld`: the run was deleted meanwhile or the scan took over ten minutes; open it again.
+    /// The next points in the order of steps, at least one; `None` at the end. Takes the
+    /// snapshot that the scan was opened on, or any newer one. Fails with `SnapshotTooOld`
+    /// if the run was deleted meanwhile or the scan took more than ten minutes; open a new
+    /// scan then.
     pub async fn next(&mut self, snapshot: &dyn Snapshot) -> Result<Option<Points>> {
         while let Some(part) = self.parts.front() {
             let points = match &part.entry {
@@ -32,7 +35,7 @@ impl PointScan {
                     Some(chunk) => part.over(chunk),
                     None if snapshot.version() > self.opened => return Err(Error::SnapshotTooOld),
                     None => {
-                        return Err(Error::corrupt(format!("chunk {} is listed and not there", entry.id)));
+                        return Err(Error::corrupt(format!("chunk {} is listed but missing", entry.id)));
                     }
                 },
             };

@@ -1,11 +1,12 @@
-//! Sums against brute force, merging in any order, and the codec.
+//! Tests of sums against brute force, merging in any order, and the codec.
 
 use proptest::prelude::*;
 
 use super::super::generate;
 use super::*;
 
-/// Equal but for the rounding of the mean, which depends on the order of merging.
+/// Whether two summaries are equal, up to the rounding of the mean, which depends on the order
+/// of merging.
 fn alike(left: &Summary, right: &Summary) -> bool {
     let close = left.mean == right.mean
         || left.mean.is_nan() && right.mean.is_nan()
@@ -21,7 +22,7 @@ fn alike(left: &Summary, right: &Summary) -> bool {
 
 proptest! {
     #[test]
-    fn a_summary_tells_what_the_points_hold(points in generate::settled_points(60)) {
+    fn a_summary_describes_its_points(points in generate::settled_points(60)) {
         let summary = Summary::of(&points, 0..points.len());
         prop_assert_eq!(summary.is_none(), points.is_empty());
         let Some(summary) = summary else { return Ok(()) };
@@ -44,7 +45,7 @@ proptest! {
     }
 
     #[test]
-    fn parts_merge_to_the_whole(points in generate::settled_points(60), at: proptest::sample::Index, swap: bool) {
+    fn parts_merge_into_the_whole(points in generate::settled_points(60), at: proptest::sample::Index, swap: bool) {
         prop_assume!(points.len() >= 2);
         let middle = 1 + at.index(points.len() - 1);
         let whole = Summary::of(&points, 0..points.len()).unwrap();
@@ -55,7 +56,7 @@ proptest! {
     }
 
     #[test]
-    fn summaries_come_back(parts in proptest::collection::vec(generate::settled_points(9), 0..20)) {
+    fn summaries_survive_the_round_trip(parts in proptest::collection::vec(generate::settled_points(9), 0..20)) {
         let whole: Vec<Summary> = parts.iter().filter_map(|points| Summary::of(points, 0..points.len())).collect();
         let mut out = Vec::new();
         put_summaries(&mut out, &whole);
@@ -67,7 +68,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_read_or_refused(bytes: Vec<u8>, count in 0..40_usize) {
+    fn arbitrary_bytes_are_decoded_or_rejected(bytes: Vec<u8>, count in 0..40_usize) {
         if let Ok(read) = summaries(&mut Input::all(&bytes), count) {
             prop_assert_eq!(read.len(), count);
         }

@@ -1,4 +1,4 @@
-//! Folding: rules 17 to 21 and 23 of the invariants, and who may fold.
+//! Tests of folding: rules 17 to 21 and 23 of the invariants, and which folds may write.
 
 use std::ops::Deref;
 
@@ -30,7 +30,7 @@ fn noisy(number: u32, steps: impl IntoIterator<Item = i64>) -> Written {
     written
 }
 
-/// Points that no compression makes smaller.
+/// Incompressible points.
 fn bulky(number: u32, steps: std::ops::Range<i64>) -> Written {
     let mut written = Written::default();
     for step in steps {
@@ -41,7 +41,7 @@ fn bulky(number: u32, steps: std::ops::Range<i64>) -> Written {
 }
 
 #[tokio::test]
-async fn rule_17_a_fold_stopped_between_any_two_transactions_goes_on() {
+async fn rule_17_a_fold_stopped_between_any_two_transactions_can_be_resumed() {
     let store = TestStore::open().await;
     let mut harness = Harness::new(&store).await;
     for number in 0..300 {
@@ -54,19 +54,20 @@ async fn rule_17_a_fold_stopped_between_any_two_transactions_goes_on() {
         harness.fold = None;
         let run = RunSeries::open(harness.snapshot().await.as_ref(), harness.place).await.unwrap();
         stopped += usize::from(run.is_folding());
-        // Points of series that are folded, half folded and not folded yet; late ones among them.
+        // Points of series that are folded, half folded, and not folded yet, including
+        // late points.
         for number in [0, 17, 99] {
             harness.write(&noisy(number, [5 * steps, 3998 + steps, 1_000_000 + steps])).await;
         }
         harness.verify(&[(StepRange::ALL, 9), (StepRange::new(100, 5000), 4)]).await;
     }
-    assert!(stopped >= 2, "the fold stopped half way {stopped} times");
+    assert!(stopped >= 2, "the fold was stopped halfway only {stopped} times");
     harness.fold_all(false).await;
     harness.verify(&[(StepRange::ALL, 9)]).await;
 }
 
 #[tokio::test]
-async fn rule_17_a_fold_stops_inside_a_series_that_is_late_everywhere() {
+async fn rule_17_a_fold_can_stop_within_a_series_with_many_late_points() {
     let store = TestStore::open().await;
     let mut harness = Harness::new(&store).await;
     harness.write(&noisy(0, 0..160_000)).await;
@@ -80,12 +81,12 @@ async fn rule_17_a_fold_stops_inside_a_series_that_is_late_everywhere() {
         harness.fold = None;
         harness.verify(&[(StepRange::ALL, 12), (StepRange::ALL, 5)]).await;
     }
-    assert!(inside > 1, "the fold stopped {inside} times inside the series");
+    assert!(inside > 1, "the fold stopped within the series only {inside} times");
     harness.verify(&[(StepRange::ALL, 12), (StepRange::ALL, 5)]).await;
 }
 
 #[tokio::test]
-async fn rule_18_a_repeated_step_merges_column_by_column_across_chunks_and_blocks() {
+async fn rule_18_a_repeated_step_is_merged_column_by_column_across_chunks_and_blocks() {
     let store = TestStore::open().await;
     let mut harness = Harness::new(&store).await;
     let write = async |harness: &mut Harness<'_>, value, epoch, time_us| {
@@ -105,7 +106,7 @@ async fn rule_18_a_repeated_step_merges_column_by_column_across_chunks_and_block
 }
 
 #[tokio::test]
-async fn rule_19_a_long_tail_is_rewritten_a_few_times_a_point() {
+async fn rule_19_points_of_a_long_tail_are_rewritten_a_few_times() {
     let store = TestStore::open().await;
     let mut harness = Harness::new(&store).await;
     let (folds, points) = (128, 256);
@@ -120,7 +121,7 @@ async fn rule_19_a_long_tail_is_rewritten_a_few_times_a_point() {
         let key = harness.place.series(series(0)).chunk_key(id);
         rewritten += chunk::decode(&snapshot.get(&key).await.unwrap().unwrap()).unwrap().len();
     }
-    // Tiers of 256, 1,024 and 4,096 points, and the sealed chunk.
+    // Tiers of 256, 1,024, and 4,096 points, and the sealed chunk.
     assert!(rewritten <= 4 * (folds * points) as usize, "{rewritten} points written for {}", folds * points);
 }
 
@@ -130,22 +131,23 @@ async fn rule_20_noisy_chunks_end_at_64_kib() {
     let mut harness = Harness::new(&store).await;
     harness.write(&noisy(0, 0..CHUNK_POINTS as i64)).await;
     harness.fold_all(false).await;
-    // Checks the bytes of every chunk.
+    // This checks the size of every chunk.
     harness.verify(&[]).await;
     assert!(harness.chunks(harness.snapshot().await.as_ref(), series(0)).await.len() >= 2);
 }
 
 #[tokio::test]
-async fn rule_20_chunks_that_are_full_by_bytes_leave_nothing_unsealed_before_them() {
+async fn rule_20_a_chunk_that_is_full_by_bytes_has_no_unsealed_chunk_before_it() {
     let store = TestStore::open().await;
     let mut harness = Harness::new(&store).await;
     harness.write(&noisy(0, 0..5000)).await;
     harness.fold_all(false).await;
     harness.verify(&[]).await;
-    // Of the same tier as the chunk before, so it would stay apart, but more bytes than a chunk holds.
+    // Of the same tier as the previous chunk, so it would not be merged, but with more bytes
+    // than fit a chunk.
     harness.write(&bulky(0, 5000..14_000)).await;
     harness.fold_all(false).await;
-    // Checks the order of the chunks.
+    // This checks the order of the chunks.
     harness.verify(&[(StepRange::ALL, 9)]).await;
 }
 
@@ -172,7 +174,7 @@ async fn rule_21_late_steps_recompute_the_buckets_above() {
     harness.verify(&everywhere).await;
     harness.fold_all(false).await;
     harness.verify(&everywhere).await;
-    // A minimum that was overwritten is gone from every level.
+    // An overwritten minimum must disappear from every level.
     let lowest = Point { step: 60_000, value: -9.0, epoch: ABSENT, time_us: 1 };
     for value in [-9.0, 0.5] {
         let mut written = Written::default();
@@ -204,7 +206,7 @@ async fn the_pyramid_grows_with_sparse_and_dense_chunks() {
 }
 
 #[tokio::test]
-async fn rule_23_a_replaced_chunk_serves_readers_for_ten_minutes() {
+async fn rule_23_a_replaced_chunk_is_readable_for_ten_minutes() {
     let store = TestStore::open().await;
     let mut harness = Harness::new(&store).await;
     harness.write(&noisy(0, 0..20_000)).await;
@@ -222,7 +224,7 @@ async fn rule_23_a_replaced_chunk_serves_readers_for_ten_minutes() {
     harness.fold_all(true).await;
 
     let replaced = harness.garbage(harness.snapshot().await.as_ref()).await.len();
-    assert!(replaced >= 2, "{replaced} chunks were replaced");
+    assert!(replaced >= 2, "only {replaced} chunks were replaced");
     let due_us = CLOCK_US + TEN_MINUTES_US;
     assert_eq!(garbage_clear(store.deref(), PROJECT, due_us).await.unwrap(), 0);
     let newer = harness.snapshot().await;
@@ -234,14 +236,14 @@ async fn rule_23_a_replaced_chunk_serves_readers_for_ten_minutes() {
 
     assert_eq!(garbage_clear(store.deref(), PROJECT, due_us + 1).await.unwrap(), replaced);
     assert_eq!(garbage_clear(store.deref(), PROJECT, due_us + 1).await.unwrap(), 0);
-    // Checks that no chunk is left that is neither listed nor garbage.
+    // This checks that every stored chunk is either listed or garbage.
     harness.verify(&[]).await;
     let newer = harness.snapshot().await;
     assert!(matches!(late_scan.next(newer.as_ref()).await, Err(Error::SnapshotTooOld)));
 }
 
 #[tokio::test]
-async fn an_ended_run_keeps_one_tail_chunk_a_series() {
+async fn an_ended_run_has_one_tail_chunk_per_series() {
     let store = TestStore::open().await;
     let mut harness = Harness::new(&store).await;
     for batch in 0..7 {
@@ -260,7 +262,7 @@ async fn an_ended_run_keeps_one_tail_chunk_a_series() {
 }
 
 #[tokio::test]
-async fn the_slower_of_two_folds_gives_way() {
+async fn the_slower_of_two_concurrent_folds_gives_up() {
     let store = TestStore::open().await;
     let mut harness = Harness::new(&store).await;
     for number in 0..120 {
@@ -292,9 +294,9 @@ async fn a_fold_of_a_dead_run_writes_nothing() {
     assert!(snapshot.get(&keys::fold(PROJECT, harness.place.number)).await.unwrap().is_none());
 }
 
-/// Every fourth fold merges the tails of all series: little is written, and much cleared.
+/// Every fourth fold merges the tails of all series, which writes little and clears a lot.
 #[tokio::test]
-async fn folds_of_very_many_small_series_fit_the_store() {
+async fn folds_of_many_small_series_fit_store_transactions() {
     let store = TestStore::open().await;
     let mut harness = Harness::new(&store).await;
     for step in 0..16 {
@@ -312,7 +314,7 @@ async fn folds_of_very_many_small_series_fit_the_store() {
 }
 
 #[tokio::test]
-async fn a_long_backlog_is_folded_in_turns() {
+async fn a_long_backlog_takes_several_folds() {
     let store = TestStore::open().await;
     let mut harness = Harness::new(&store).await;
     for part in 0..20_i64 {
@@ -323,12 +325,12 @@ async fn a_long_backlog_is_folded_in_turns() {
         (run.unfolded().unwrap().bytes, run.is_folding(), run.next_block())
     };
     let (bytes, _, next_block) = unfolded(&harness).await;
-    assert!(bytes > 17 << 20, "{bytes} bytes of blocks");
+    assert!(bytes > 17 << 20, "only {bytes} bytes of blocks");
     harness.fold_all(false).await;
     let (left, folding, _) = unfolded(&harness).await;
     assert!(0 < left && left < bytes - (15 << 20) && !folding, "{left} bytes left");
     harness.fold_all(false).await;
-    // Numbers of blocks are not given twice, even when none is left.
+    // Block numbers are not reused, even when no block is left.
     assert_eq!(unfolded(&harness).await, (0, false, next_block));
     let snapshot = harness.snapshot().await;
     let view = &harness.views(snapshot.as_ref(), &[series(0)]).await[0];

@@ -22,7 +22,7 @@ pub(super) fn series(number: u32) -> SeriesNumber {
     SeriesNumber(number)
 }
 
-/// Read from one snapshot when all is compared.
+/// Number of series compared within one snapshot.
 const SERIES_OF_A_SNAPSHOT: usize = 32;
 
 pub(super) struct Harness<'a> {
@@ -37,7 +37,7 @@ pub(super) struct Harness<'a> {
 static NEXT_RUN: AtomicU64 = AtomicU64::new(1);
 
 impl<'a> Harness<'a> {
-    /// A new run in a store that many tests share.
+    /// Creates a run in a store that several tests share.
     pub(super) async fn new(store: &'a TestStore) -> Self {
         let number = RunNumber(NEXT_RUN.fetch_add(1, Ordering::Relaxed));
         let live = Live { key: keys::document(PROJECT, number), value: "alive".into() };
@@ -52,7 +52,7 @@ impl<'a> Harness<'a> {
         self.store.snapshot().await.unwrap()
     }
 
-    /// Applies points in one transaction, as a worker does.
+    /// Writes points in one transaction, as a worker does.
     pub(super) async fn write(&mut self, written: &Written) {
         let mut batch = Batch::buffered();
         for block in written.blocks() {
@@ -70,7 +70,7 @@ impl<'a> Harness<'a> {
         }
     }
 
-    /// One transaction of a fold, of the one under way or of a new one.
+    /// Runs one transaction of the current fold, or of a new one.
     pub(super) async fn fold_step(&mut self, ended: bool) -> Folding {
         if self.fold.is_none() {
             self.fold = Fold::begin(self.snapshot().await.as_ref(), self.place, ended).await.unwrap();
@@ -98,8 +98,9 @@ impl<'a> Harness<'a> {
         run.views(snapshot, numbers).await.unwrap()
     }
 
-    /// Compares everything that can be read with the map. Nobody writes meanwhile, so that some series may be read from a
-    /// later snapshot than others: one does not live long enough for all of many.
+    /// Compares everything that can be read with the map. Nothing is written meanwhile, so
+    /// series may be read from different snapshots: one snapshot expires before many series
+    /// are compared.
     pub(super) async fn verify(&self, ranges: &[(StepRange, u32)]) {
         let numbers: Vec<SeriesNumber> = self.model.keys().copied().collect();
         for some in numbers.chunks(SERIES_OF_A_SNAPSHOT) {
@@ -135,7 +136,8 @@ impl<'a> Harness<'a> {
         self.verify_rows(snapshot.as_ref(), numbers).await;
     }
 
-    /// The chunk lists are in order, and every chunk is listed or garbage.
+    /// Checks that the chunk lists are in order, and that every chunk is either listed or
+    /// garbage.
     async fn verify_rows(&self, snapshot: &dyn Snapshot, numbers: &[SeriesNumber]) {
         let garbage = self.garbage(snapshot).await;
         for series in numbers {
@@ -174,7 +176,7 @@ impl<'a> Harness<'a> {
     }
 }
 
-/// Summaries by bucket; exponent 64 means one of all.
+/// Summaries by bucket; exponent 64 means a single bucket.
 fn brute_force(points: &Points, exponent: u32) -> Vec<Summary> {
     let mut buckets = BTreeMap::<i64, Points>::new();
     for point in points.iter() {
@@ -184,7 +186,7 @@ fn brute_force(points: &Points, exponent: u32) -> Vec<Summary> {
     buckets.values().filter_map(|points| Summary::of(points, 0..points.len())).collect()
 }
 
-/// Equal but for the rounding of means, which depends on the order of merging.
+/// Asserts equality up to the rounding of means, which depends on the order of merging.
 fn assert_alike(left: &[Summary], right: &[Summary]) {
     assert_eq!(left.len(), right.len());
     for (left, right) in left.iter().zip(right) {
@@ -200,7 +202,8 @@ fn assert_alike(left: &[Summary], right: &[Summary]) {
     }
 }
 
-/// Short ranges follow the rules exactly; long ones keep what clients rely on.
+/// Checks that samples of short ranges follow the rules exactly, and that those of long ones
+/// have the properties that clients rely on.
 fn assert_sample(sample: &Points, points: &Points, sampling: Sampling) {
     if points.len() <= 64 * 1024 {
         assert_eq!(sample, &sampling.choose(points));

@@ -1,4 +1,5 @@
-//! Generated histories: batches with late and repeated steps, folds at any moment, crashes between any two of their transactions.
+//! Random histories: batches with late and repeated steps, folds at any time, and crashes
+//! between any two of their transactions.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -11,19 +12,19 @@ use crate::testing::TestStore;
 
 #[derive(Clone, Debug)]
 enum Action {
-    /// Many points behind the highest step of a series.
+    /// Many points after the highest step of a series.
     Append {
         series: u32,
         count: usize,
         stride: i64,
         noisy: bool,
     },
-    /// Points at any steps below a bound, most of them repeated or late.
+    /// Points at arbitrary steps below a bound, most of them repeated or late.
     Scatter {
         points: Vec<(u32, i64, f64, i64, i64)>,
         spread: i64,
     },
-    /// Points at any steps at all.
+    /// Points at arbitrary steps.
     Anywhere {
         points: Vec<(u32, Point)>,
     },
@@ -33,7 +34,7 @@ enum Action {
     FoldAll {
         ended: bool,
     },
-    /// The task that folds dies.
+    /// The folding task dies.
     Crash,
 }
 
@@ -60,7 +61,7 @@ fn ranges() -> impl Strategy<Value = Vec<(StepRange, u32)>> {
         (generate::integer(), generate::integer()).prop_map(|(first, last)| StepRange::new(first, last)),
     ];
     let any = (range, prop_oneof![0..20_u32, 0..=63_u32]);
-    // Whole buckets, so that nothing is cut.
+    // Whole buckets, so that the range cuts none of them.
     let aligned = (6..14_u32, -2..40_i64, 0..40_i64).prop_map(|(exponent, first, count)| {
         (StepRange::new(first << exponent, ((first + count) << exponent) - 1), exponent)
     });
@@ -119,10 +120,11 @@ async fn play(store: &TestStore, actions: Vec<Action>, ranges: Vec<(StepRange, u
 }
 
 #[test]
-fn any_history_reads_as_the_map() {
+fn any_history_reads_like_the_map() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let store = runtime.block_on(TestStore::open());
-    // Histories are long: a quarter of the usual number, which PROPTEST_CASES raises.
+    // Histories are long, so run a quarter of the usual number of cases. PROPTEST_CASES
+    // raises it.
     let cases = Config::default().cases / 4;
     let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
     let histories = (vec(action(), 1..25), ranges());

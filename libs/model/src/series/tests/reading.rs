@@ -1,4 +1,4 @@
-//! Reading: how much is read for a chart, over how long, and the sampling rules.
+//! Tests of reading: how much a chart reads, scans, and the sampling rules.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -66,7 +66,7 @@ fn curve(number: u32, steps: std::ops::Range<i64>) -> Written {
 }
 
 #[tokio::test]
-async fn a_chart_reads_as_much_of_a_long_series_as_of_a_short_one() {
+async fn a_chart_of_a_long_series_reads_as_much_as_of_a_short_one() {
     let store = TestStore::open().await;
     let mut costs = Vec::new();
     for length in [200_000, 1_000_000_i64] {
@@ -90,7 +90,7 @@ async fn a_chart_reads_as_much_of_a_long_series_as_of_a_short_one() {
 }
 
 #[tokio::test]
-async fn a_scan_brings_one_chunk_at_a_time() {
+async fn a_scan_returns_one_chunk_at_a_time() {
     let store = TestStore::open().await;
     let mut harness = Harness::new(&store).await;
     harness.write(&curve(0, 0..100_000)).await;
@@ -110,7 +110,7 @@ async fn a_scan_brings_one_chunk_at_a_time() {
 }
 
 #[tokio::test]
-async fn many_series_are_read_with_one_look_at_the_blocks() {
+async fn many_series_are_read_with_one_pass_over_the_blocks() {
     let store = TestStore::open().await;
     let mut harness = Harness::new(&store).await;
     for step in 0..5 {
@@ -135,7 +135,7 @@ async fn many_series_are_read_with_one_look_at_the_blocks() {
     }
 }
 
-/// Rows that the summary of a series takes beyond the run's blocks and the series' own row.
+/// Number of rows that a summary reads in addition to the run's blocks and the series' own row.
 async fn summary_rows(harness: &Harness<'_>, number: u32) -> usize {
     let counting = Counting::new(harness.snapshot().await);
     let run = RunSeries::open(&counting, harness.place).await.unwrap();
@@ -146,7 +146,7 @@ async fn summary_rows(harness: &Harness<'_>, number: u32) -> usize {
 }
 
 #[tokio::test]
-async fn rule_17_readers_skip_what_is_folded_already() {
+async fn rule_17_readers_skip_points_that_are_already_folded() {
     let store = TestStore::open().await;
     let mut harness = Harness::new(&store).await;
     for number in 0..100 {
@@ -155,7 +155,7 @@ async fn rule_17_readers_skip_what_is_folded_already() {
     harness.fold_step(false).await;
     let run = RunSeries::open(harness.snapshot().await.as_ref(), harness.place).await.unwrap();
     assert!(run.is_folding());
-    // What is folded is not laid over its chunk again, which would take reading it.
+    // Folded points are not merged into their chunk again, so the chunk is not read.
     assert_eq!(summary_rows(&harness, 0).await, 0);
 
     let mut harness = Harness::new(&store).await;
@@ -171,7 +171,7 @@ async fn rule_17_readers_skip_what_is_folded_already() {
     assert_eq!(
         (before, after),
         (13 + 12, 13 + 4),
-        "the list, and the chunks that points are still to be laid over"
+        "the list, and the chunks with points that are not folded yet"
     );
 }
 
@@ -204,7 +204,7 @@ fn sampling_follows_the_rules() {
 }
 
 #[tokio::test]
-async fn a_sample_of_a_long_series_keeps_first_last_order_and_limit() {
+async fn a_sample_of_a_long_series_keeps_first_and_last_order_and_limit() {
     let store = TestStore::open().await;
     let mut harness = Harness::new(&store).await;
     harness.write(&curve(0, 0..300_000)).await;
