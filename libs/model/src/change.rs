@@ -35,6 +35,7 @@ struct ChangeRow {
 pub fn change_put(batch: &mut Batch, project: Project, number: RunNumber, time_us: i64, caller: &str) {
     let row = ChangeRow { time_us, caller: caller.to_owned() };
     batch.set_stamped(keys::change_prefix(project), keys::change_suffix(number), rows::encode(&row));
+    // Watches wait for this counter, as a store can only wait for a single key to change.
     batch.add(keys::change_count(project), 1);
 }
 
@@ -58,6 +59,7 @@ pub async fn changes_list(
         let ChangeRow { time_us, caller } = rows::decode(key, value)?;
         changes.push(Change { stamp, number, time_us, caller });
     }
+    // The last commit may continue on the next page, so all of it is left to that page.
     if page.more
         && let Some((first, last)) = changes.first().zip(changes.last())
         && first.stamp != last.stamp
@@ -76,6 +78,7 @@ pub async fn changes_wait(store: &dyn Store, project: Project, after: Stamp) -> 
         let snapshot = store.snapshot().await?;
         let seen = snapshot.get(&key).await?;
         let (found, _) = changes_list(snapshot.as_ref(), project, Some(after), 1).await?;
+        // The wait may be long and must not hold a snapshot.
         drop(snapshot);
         if !found.is_empty() {
             return Ok(());

@@ -18,6 +18,7 @@ pub fn event_put(batch: &mut Batch, project: &str, time_us: i64, caller: &str, k
         caller: caller.to_owned(),
         kind: Some(kind),
     };
+    // The digest covers the event with an empty id.
     event.id = blake3::hash(&event.encode_to_vec()).as_bytes()[..16].to_vec().into();
     let suffix = event.id.clone();
     batch.set_stamped(keys::outbox_prefix(), suffix, event.encode_to_vec());

@@ -236,6 +236,7 @@ fn joined<T: TuplePack>(mut key: Vec<u8>, rest: T) -> Key {
 fn below(prefix: Key) -> Range {
     let mut end = Vec::with_capacity(prefix.len() + 1);
     end.extend_from_slice(&prefix);
+    // No tuple element is encoded with 0xff as its first byte.
     end.push(0xff);
     Range::new(prefix, end)
 }

@@ -80,6 +80,7 @@ pub fn log_record_put(
 }
 
 fn put(batch: &mut Batch, key: impl Fn(u32) -> Key, bytes: &[u8]) -> usize {
+    // An empty entry still has one piece, so that it replaces an earlier one.
     let count = bytes.len().div_ceil(rows::PIECE_BYTES).max(1);
     for piece in 0..count {
         let end = bytes.len().min((piece + 1) * rows::PIECE_BYTES);
@@ -213,6 +214,7 @@ fn finish<N>(mut entries: Vec<Entry<N>>, reversed: bool) -> Result<Vec<(Key, N, 
 
 fn join<N>(entry: &Entry<N>) -> Result<Vec<u8>> {
     let mut pieces = entry.pieces.clone();
+    // A backward scan has returned them in reverse.
     pieces.sort_by_key(|(piece, _)| *piece);
     let mut joined = Vec::new();
     for (_, value) in &pieces {

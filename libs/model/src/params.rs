@@ -23,6 +23,7 @@ fn set(mut tree: &mut Map, mut key: String, mut value: Value) {
                 tree = child(tree, key);
                 (key, value) = inner.pop_first().expect("the map has one entry");
             }
+            // An empty map, or one with several keys, replaces the subtree like any other value.
             leaf => {
                 tree.insert(key, leaf);
                 return;

@@ -49,6 +49,7 @@ pub fn parked_put(batch: &mut Batch, project: Project, parked: &Parked) -> usize
     batch.set(keys::parked_piece(project, run_id, *at, 0), rows::encode(&row));
     batch.set(keys::parked_by_time(project, parked.received_us, run_id, *at), Vec::new());
     batch.add(keys::project_counter(project, Counter::Parked), 1);
+    // Piece 0 is the header above; the item itself is stored in pieces from 1 on.
     for (start, piece) in (0..parked.item.len()).step_by(rows::PIECE_BYTES).zip(1..) {
         let end = parked.item.len().min(start + rows::PIECE_BYTES);
         batch.set(keys::parked_piece(project, run_id, *at, piece), parked.item.slice(start..end));
@@ -70,6 +71,7 @@ pub async fn parked_list(
         let page = snapshot.scan(&rest, Scan { rows: count.max(1), ..Scan::default() }).await?;
         for (key, value) in &page.rows {
             let (run_id, at, piece) = keys::parked_of(&prefix, key)?;
+            // The pieces of an item may begin on an earlier page than they end.
             if piece > 0 {
                 if let Some((_, item)) = list.last_mut() {
                     item.extend_from_slice(value);

@@ -156,6 +156,7 @@ pub fn dictionary_pages(first: u32, definitions: &[Definition]) -> Vec<(u32, usi
             + definition.dtype.len()
             + DEFINITION_EXTRA_BYTES;
         let last = pages.last_mut().expect("there is a first page");
+        // A definition that is larger than a page gets a page of its own.
         if size + own > rows::PIECE_BYTES && last.1 > 0 {
             pages.push((number, 1));
             size = own;
@@ -201,6 +202,7 @@ pub async fn dictionary_get(
         if first as usize > all.len() {
             return Err(rows::corrupt(&key, &format!("definitions from {} on are missing", all.len())));
         }
+        // A page replaces all earlier definitions from its first number on.
         all.truncate(first as usize);
         let page: Vec<Definition> = rows::decode(&key, &value)?;
         all.extend(page);
@@ -237,6 +239,7 @@ async fn sweep_one(
 ) -> Result<()> {
     let key = keys::mark(project, id, producer);
     let dictionary = keys::dictionary(project, id, producer);
+    // This read is checked: if the producer becomes active meanwhile, the transaction fails.
     let Some(value) = transaction.get(&key).await? else {
         if stage == SweepStage::Dictionary {
             // Left by a restore that never finished: definitions are written before
@@ -256,6 +259,7 @@ async fn sweep_one(
         .is_empty();
     let batch = transaction.batch();
     match (stage, is_silent) {
+        // It was seen after this entry was written, so the entry is replaced by a later one.
         (_, false) => batch.set(again(stage), Vec::new()),
         (SweepStage::Mark, true) if has_dictionary => batch.set(again(SweepStage::Dictionary), Vec::new()),
         (_, true) => batch.clear(key).clear_range(dictionary),

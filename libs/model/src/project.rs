@@ -22,6 +22,7 @@ pub async fn format_open(store: &dyn Store) -> Result<()> {
         let format = match transaction.get(&key).await? {
             Some(value) => rows::decode(&key, &value)?,
             None => {
+                // An empty store gets the format of this program.
                 transaction.batch().set(key, rows::encode(&FORMAT));
                 FORMAT
             }

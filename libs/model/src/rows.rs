@@ -65,6 +65,7 @@ pub(crate) async fn scan_all(snapshot: &dyn Snapshot, range: &Range) -> Result<V
 /// Replaces the pieces in `range` by those of `bytes`, and returns how many were written.
 pub(crate) fn put_pieces(batch: &mut Batch, range: Range, key: impl Fn(u32) -> Key, bytes: &Bytes) -> u32 {
     batch.clear_range(range);
+    // An empty value still has one piece, which distinguishes it from a missing one.
     let count = bytes.len().div_ceil(PIECE_BYTES).max(1);
     for piece in 0..count {
         let end = bytes.len().min((piece + 1) * PIECE_BYTES);

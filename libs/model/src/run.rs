@@ -172,6 +172,8 @@ impl Document {
         let mut decoder = minicbor::Decoder::new(body);
         let props = decoder.decode().map_err(|error| rows::corrupt(key, &error))?;
         let params = match &body[decoder.position()..] {
+            // An encoded map has at least one byte, so an empty rest means that the params are in
+            // pieces.
             [] => Params::Pieces,
             params => Params::Inline(value.slice_ref(params)),
         };

@@ -147,6 +147,7 @@ pub async fn entity_delete<E: Entity>(
     if let Some(name) = before.unique_name() {
         batch.clear(keys::entity_name(project, E::KIND, name));
         batch.clear(keys::entity_counter(project, E::KIND, id, Counter::Runs));
+        // The sweep finds the runs that still link to the entity through this row.
         batch.set(keys::dead_entity(project, E::KIND, id), Vec::new());
     }
     batch.mutations.extend(before.link(project, id).map(|key| Mutation::Clear { key }));

@@ -46,6 +46,7 @@ pub enum Told<'c> {
 #[derive(Debug, Default)]
 pub struct Column {
     cells: Vec<(RunNumber, Cell)>,
+    // One buffer for the texts of all cells, which refer to ranges of it.
     texts: String,
 }
 

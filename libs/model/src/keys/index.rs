@@ -34,6 +34,7 @@ pub fn index_run(key: &Key) -> Result<RunNumber> {
     if let Some(number) = ending_number(key) {
         return Ok(RunNumber(number));
     }
+    // The end is ambiguous: decode the whole tuple.
     let elements: Vec<Element<'_>> = unpack(key).map_err(|_| corrupt(key))?;
     match elements.last() {
         Some(Element::Int(number)) => Ok(RunNumber(number.cast_unsigned())),

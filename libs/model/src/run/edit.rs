@@ -180,6 +180,7 @@ fn write_links(
     for (props, delta) in [(before, -1), (after, 1)] {
         let Some(props) = props else { continue };
         let other = if delta < 0 { after } else { before };
+        // Only links that the other version of the document lacks change a count.
         for tag in props.tags.iter().filter(|tag| other.is_none_or(|other| !other.tags.contains(tag))) {
             batch.add(keys::entity_counter(project, EntityKind::Tag, tag, Counter::Runs), delta);
         }

@@ -319,6 +319,8 @@ async fn sweep_batch(
     project: Project,
     number: RunNumber,
 ) -> Result<(Batch, bool)> {
+    // The first step takes the run out of the project counters. Clearing the row in the same
+    // transaction ensures that this happens once.
     let writing = keys::writing(project, number);
     if let Some(value) = transaction.get(&writing).await? {
         let counted: Writing = rows::decode(&writing, &value)?;
@@ -330,6 +332,8 @@ async fn sweep_batch(
         return Ok((transaction.into_batch(), false));
     }
     let scan = Scan { rows: SWEEP_ROWS, ..Scan::default() };
+    // Index rows of series names are not under the run number. They are cleared along with the rows
+    // that they follow from.
     for kind in [SeriesKind::Metric, SeriesKind::Object] {
         let range = keys::series_names(project, number, kind);
         let page = transaction.unchecked().scan(&range, scan).await?;
@@ -345,6 +349,7 @@ async fn sweep_batch(
     if !notes_clear(&mut transaction, project, &NoteOwner::Run(number.0)).await? {
         return Ok((transaction.into_batch(), false));
     }
+    // All other rows are cleared without being decoded.
     let range = keys::run_rows(project, number);
     let page = transaction.scan(&range, scan).await?;
     let batch = transaction.batch();

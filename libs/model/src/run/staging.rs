@@ -110,6 +110,7 @@ pub async fn staged_drop_old(store: &dyn Store, project: Project, before_us: i64
     let mut dropped = 0;
     for (key, _) in &rows {
         let (id, row): (String, u16) = keys::tail(&start, key)?;
+        // Row 1 is the progress of the same restore.
         if row == 0 {
             dropped += usize::from(drop_if_old(store, project, &RunId::new(id), before_us).await?);
         }

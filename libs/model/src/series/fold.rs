@@ -142,6 +142,7 @@ impl Fold {
     pub async fn begin(snapshot: &dyn Snapshot, run: RunPlace, ended: bool) -> Result<Option<Self>> {
         let row = run.fold_row(snapshot).await?;
         let resumed = row.position.is_some();
+        // A resumed fold must process the blocks that it began with, and no others.
         let (end, room) = if resumed { (row.end, usize::MAX) } else { (u64::MAX, FOLD_BYTES) };
         let mut later: VecDeque<_> = run.blocks(snapshot, end, room).await?.into();
         let part = if resumed { Part::whole(&mut later, row.end)? } else { Part::next(&mut later)? };
@@ -180,6 +181,7 @@ impl Fold {
         if FoldRow::decode(transaction.get(&key).await?.as_ref())? != self.row {
             return Ok((self.row, Folding::Superseded));
         }
+        // A separate batch, as the transaction is borrowed for reading at the same time.
         let mut batch = Batch::default();
         let position = self.fold_from(transaction.unchecked(), &mut batch, now_us).await?;
         if position.is_none() {
@@ -220,6 +222,7 @@ impl Fold {
                     return Ok(Some((series.0, step)));
                 }
                 position = self.part.series.get(index + 1).map(|series| (series.0, i64::MIN));
+                // The remaining series of the group are computed again for the next transaction.
                 if bytes >= TRANSACTION_BYTES {
                     break;
                 }

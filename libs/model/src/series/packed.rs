@@ -121,6 +121,7 @@ impl<'a> Integers<'a> {
             Some(eight) => bytes.copy_from_slice(eight),
             None => bytes[..self.width].copy_from_slice(&self.residuals[start..start + self.width]),
         }
+        // Discards the bytes of later values.
         let unused = 64 - 8 * self.width as u32;
         u64::from_le_bytes(bytes).checked_shl(unused).map_or(0, |shifted| shifted >> unused)
     }

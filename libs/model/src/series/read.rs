@@ -112,6 +112,8 @@ impl RunSeries {
         wanted.sort_unstable();
         for (sequence, bytes) in &self.blocks {
             let block = Block::open(bytes)?;
+            // For few series, searching for each is faster than walking through all series of the
+            // block.
             let few = wanted.len() < block.series_count() / 8;
             let mut index = 0;
             for (series, place) in &wanted {

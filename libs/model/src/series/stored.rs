@@ -112,6 +112,7 @@ impl SeriesPlace {
         let from = self.entry_key(steps.first);
         let before = Range::new(all.start, from.clone());
         let previous = snapshot.scan(&before, Scan { rows: 1, reverse: true, ..Scan::default() }).await?;
+        // The end of a range is excluded, so a zero byte is appended to include the last key.
         let mut end = self.entry_key(steps.last).to_vec();
         end.push(0);
         let rows = scan_all(snapshot, &Range::new(from, end)).await?;
@@ -140,6 +141,7 @@ impl SeriesPlace {
         last: i64,
     ) -> Result<Vec<(i64, Summary)>> {
         let all = keys::pyramid_level(self.run.project, self.run.number, self.series, level);
+        // As in `entries`, the zero byte includes the last key.
         let mut end = self.page_key(level, page_of(last)).to_vec();
         end.push(0);
         let mut buckets = Vec::new();

@@ -67,8 +67,10 @@ impl Summary {
         let finite = self.finite() as f64;
         if finite > 0.0 {
             (self.min, self.max) = (min, max);
+            // If the sum overflows, values are divided before they are added.
             let parts = || values.iter().filter(|value| value.is_finite()).map(|value| value / finite).sum();
             let mean: f64 = if f64::is_finite(sum) { sum / finite } else { parts() };
+            // Rounding must not move the mean outside of the range of values.
             self.mean = mean.clamp(min, max);
         }
     }

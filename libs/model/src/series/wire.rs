@@ -69,6 +69,7 @@ impl<'a> Input<'a> {
             let byte = self.byte()?;
             value |= u64::from(byte & 0x7f) << shift;
             if byte < 0x80 {
+                // The tenth byte has room for one bit only.
                 return if shift == 63 && byte > 1 {
                     Err(Malformed("varint over 64 bits"))
                 } else {

@@ -256,6 +256,7 @@ fn absorbed(tail: &[Entry], first: i64, count: usize) -> usize {
         let before = &tail[..from];
         let lower = before.iter().rev().take_while(|entry| tier(entry.count()) < tier(count)).count();
         let equal = before.iter().rev().take_while(|entry| tier(entry.count()) == tier(count)).count();
+        // Chunks of lower tiers are always merged, those of the same tier once there are enough.
         let taken = if lower > 0 { lower } else { equal };
         if lower == 0 && equal < TIER_CHUNKS {
             return if count < CHUNK_POINTS { from } else { 0 };

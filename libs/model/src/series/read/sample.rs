@@ -118,6 +118,7 @@ impl SeriesView {
         }
         let exponent = exponent_for(&wanted, sampling.limit().saturating_mul(CANDIDATES));
         let buckets = self.buckets(snapshot, wanted, exponent).await?;
+        // The range may have few points even if the series has many.
         if buckets.iter().map(|bucket| bucket.count).sum::<u64>() <= EXACT_POINTS {
             return Ok(sampling.choose(&self.points(snapshot, steps).await?));
         }

@@ -33,6 +33,7 @@ impl PointScan {
                 None => part.late.clone(),
                 Some(entry) => match self.place.chunk(snapshot, entry).await? {
                     Some(chunk) => part.over(chunk),
+                    // The chunk was cleared after the scan was opened.
                     None if snapshot.version() > self.opened => return Err(Error::SnapshotTooOld),
                     None => {
                         return Err(Error::corrupt(format!("chunk {} is listed but missing", entry.id)));
