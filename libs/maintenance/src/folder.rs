@@ -1,5 +1,6 @@
-//! The folder of a deleted run: everything in it goes, page by page, and before each it is looked whether the run id still has
-//! the tombstone of that very delete. A blob that cannot be deleted keeps no other.
+//! Deletes the blob directory of a deleted run, page by page. Before each page it checks that
+//! the run id still carries the tombstone of that same delete, because the id may have been
+//! reused. A blob that cannot be deleted does not stop the others.
 
 use matyan_blob::{BlobKey, Blobs, RunFolder};
 use matyan_model::{
@@ -10,10 +11,10 @@ use matyan_store::Store;
 
 use crate::Error;
 
-/// What came of a page.
+/// Result of deleting one page.
 pub struct Deleted {
     pub count: u64,
-    /// Those that stay, each with the reason.
+    /// Blobs that could not be deleted, each with the reason.
     pub left: Vec<(BlobKey, matyan_blob::Error)>,
 }
 
@@ -41,7 +42,8 @@ impl<'s> Folder<'s> {
         Ok(Self { store, blobs, project, id, number, folder, after: None, is_over: false })
     }
 
-    /// Deletes the next page. `None` behind the last one, and where the run lives, or was deleted another time.
+    /// Deletes the next page. Returns `None` after the last page, and if the run is live
+    /// again or was deleted another time.
     pub async fn delete_page(&mut self) -> Result<Option<Deleted>, Error> {
         let dead = tombstone_number(self.store, self.project, self.id).await?;
         if self.is_over || dead != Some(self.number) {
@@ -56,7 +58,7 @@ impl<'s> Folder<'s> {
     }
 }
 
-/// The number that a deleted run had; 0 if nothing was ever known of it but its delete.
+/// The number of the deleted run; 0 if only its delete was ever recorded.
 pub async fn tombstone_number(
     store: &dyn Store,
     project: Project,

@@ -1,11 +1,12 @@
-//! A job under its lock. Whoever holds the lock writes; a job that has outlived its lock cannot, whatever the clock says.
+//! A job that runs under a lock in the store. Only the holder of the lock can write: each
+//! commit checks the lock, so a job that has lost it cannot write, even if its clock is wrong.
 
 use matyan_model::lock::{Lock, lock_check, lock_held, lock_release, lock_release_done, lock_take};
 use matyan_store::{Batch, Commit, Store, Transaction, transact};
 
 use crate::Error;
 
-/// A lock that was renewed earlier may be taken over.
+/// Age after which a lock that was not renewed may be taken over.
 const STALE_US: u64 = 300_000_000;
 
 /// Microseconds since the Unix epoch.
@@ -22,7 +23,8 @@ pub struct Job<'s> {
 }
 
 impl<'s> Job<'s> {
-    /// Takes the lock, or says who has it. `owner` is nobody else's.
+    /// Takes the lock, or fails with its current holder. `owner` must be unique to this
+    /// job.
     pub async fn begin(
         store: &'s dyn Store,
         clock: &'s Clock,
@@ -34,7 +36,7 @@ impl<'s> Job<'s> {
         Ok(Self { store, clock, name, owner, lock, taken_us, is_dry: false })
     }
 
-    /// One that only tells what it would do does not count as done.
+    /// Marks a dry run, which does not count as a success of the job.
     #[must_use]
     pub fn dry(self, is_dry: bool) -> Self {
         Self { is_dry, ..self }
@@ -44,7 +46,7 @@ impl<'s> Job<'s> {
         (self.clock)()
     }
 
-    /// Renews the lock once in a while, so that nobody takes over a job that goes on.
+    /// Renews the lock now and then, so that a long job is not taken over.
     pub async fn renew(&mut self) -> Result<(), Error> {
         let now_us = self.now_us();
         if now_us.abs_diff(self.taken_us) > STALE_US / 10 {
@@ -54,7 +56,8 @@ impl<'s> Job<'s> {
         Ok(())
     }
 
-    /// Commits what `decide` writes, if the lock is still held. Answers with what it returned.
+    /// Commits what `decide` writes, provided that the lock is still held, and returns the
+    /// answer of `decide`.
     pub async fn write<T, E, F, D>(&mut self, mut decide: F) -> Result<T, E>
     where
         E: From<Error> + From<matyan_store::Error>,
@@ -71,12 +74,14 @@ impl<'s> Job<'s> {
             lock_check(transaction.batch(), &self.lock);
             match self.store.commit(transaction.into_batch()).await? {
                 Commit::Done { .. } => return Ok(answer),
+                // Either the lock was lost, or something that `decide` read has
+                // changed: then it decides again.
                 Commit::Conflict => self.check().await?,
             }
         }
     }
 
-    /// Fails if somebody else has the lock by now.
+    /// Fails if the lock has been taken over.
     async fn check(&self) -> Result<(), Error> {
         let held = lock_held(&*self.store.snapshot().await?, self.name).await?;
         match held {
@@ -85,7 +90,8 @@ impl<'s> Job<'s> {
         }
     }
 
-    /// Gives the lock back. A conflict means that somebody took it over, and then it is not ours to give.
+    /// Releases the lock. A conflict means that it has been taken over, so there is nothing
+    /// left to release.
     pub async fn end<T, E>(self, result: Result<T, E>) -> Result<T, E>
     where
         E: From<matyan_store::Error>,

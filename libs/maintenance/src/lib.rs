@@ -1,5 +1,6 @@
-//! What a worker does by itself every day and the backend when an operator asks: one piece of code for both, as neither may
-//! know the other. It decides what may go; who calls it decides when, and tells of it.
+//! Cleanup jobs that run both periodically in the workers and on request of an operator through
+//! the backend. They are shared here because neither service may depend on the other. This
+//! crate decides what may be deleted; the caller decides when, and reports the progress.
 
 mod folder;
 mod job;
@@ -15,7 +16,7 @@ pub use partitions::{Partition, oldest_unapplied_us, partitions};
 pub use stale::{Stale, StalePage};
 pub use tombstones::{SPOOL_US, Swept, Tombstones};
 
-/// Jobs by their names, which their locks have as well.
+/// Names of jobs, which are also the names of their locks.
 pub const FINISH_STALE: &str = "finish-stale";
 pub const CLEANUP_TOMBSTONES: &str = "cleanup-tombstones";
 
@@ -27,6 +28,6 @@ pub enum Error {
     Log(#[from] matyan_log::Error),
     #[error(transparent)]
     Blobs(#[from] matyan_blob::Error),
-    #[error("the job {job} runs elsewhere")]
+    #[error("job {job} is already running elsewhere: retry later")]
     Busy { job: &'static str, holder: Option<[u8; 16]> },
 }

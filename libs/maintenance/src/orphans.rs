@@ -1,8 +1,10 @@
-//! Blobs of live runs that nothing refers to: uploads that were never told of, and what a later upload replaced.
+//! Orphaned blobs: blobs of live runs that nothing refers to, such as uploads that were never
+//! reported, and content that a later upload replaced.
 //!
-//! A reference may still be on its way: in the log, or in the spool of a client. So a blob goes only if it is older than a
-//! week, and older than the oldest record that is not applied. Folders of runs that are not known here are left alone, because
-//! the store of blobs may be shared; those of deleted runs are the control worker's.
+//! A reference may still be on its way, in the log or in the spool of a client. So a blob is
+//! deleted only if it is more than a week old and older than the oldest record that is not yet
+//! applied. Directories of unknown runs are left alone, because the bucket may be shared; those
+//! of deleted runs belong to the control worker.
 
 use std::collections::HashSet;
 
@@ -23,14 +25,15 @@ use matyan_store::{Scan, Store};
 
 use crate::{Error, oldest_unapplied_us};
 
-/// A client of ours checks, or uploads again, before it sends a reference that is more than a day old.
+/// Minimum age of a blob. Our clients check (and if necessary repeat) an upload before they
+/// send a reference to it that is more than a day old.
 const KEPT_US: i64 = 7 * 24 * 3_600_000_000;
 
-/// A search for orphans. Each run is looked at by itself.
+/// A search for orphaned blobs, one run at a time.
 pub struct Orphans<'s> {
     store: &'s dyn Store,
     blobs: &'s dyn Blobs,
-    /// Blobs that were written before this.
+    /// Only blobs written before this time are considered.
     before_us: i64,
 }
 
@@ -45,7 +48,7 @@ impl<'s> Orphans<'s> {
         Ok(Self { store, blobs, before_us })
     }
 
-    /// Those of a live run.
+    /// Lists the orphaned blobs of a live run.
     pub async fn of_run(
         &self,
         project: &NamedProject,
@@ -55,7 +58,8 @@ impl<'s> Orphans<'s> {
         let folder = RunFolder::new(&project.name, id.as_str())?;
         let mut old = self.old_blobs(folder.prefix()).await?;
         if !old.is_empty() {
-            // Read after the list: what is referred to by then stays.
+            // Read after the blobs were listed, so that everything referred to by
+            // then is kept.
             match self.references(project, id, number).await? {
                 Some(referred) => old.retain(|(key, _)| {
                     !folder.reference_of(key).is_some_and(|reference| referred.contains(reference))
@@ -66,8 +70,8 @@ impl<'s> Orphans<'s> {
         Ok(old)
     }
 
-    /// Deletes one, unless it was replaced or its run deleted since it was found. Tells whether it is gone; an inner error
-    /// says why it stays.
+    /// Deletes one blob, unless it was replaced or its run was deleted since the search.
+    /// Returns whether it was deleted; an inner error says why it could not be.
     pub async fn delete(
         &self,
         project: Project,
@@ -96,8 +100,9 @@ impl<'s> Orphans<'s> {
         }
     }
 
-    /// Every reference that anything of the run may hold; `None` if that cannot be told, because items of it are parked, or
-    /// a value of it is gone or cannot be read: it may have held some.
+    /// Every reference that the run may hold. `None` if they cannot all be determined,
+    /// because the run has parked items, or one of its values is missing or unreadable and
+    /// may have held some.
     async fn references(
         &self,
         NamedProject { number: project, name }: &NamedProject,
@@ -122,7 +127,7 @@ impl<'s> Orphans<'s> {
         Ok(Some(found))
     }
 
-    /// False if one of them is gone or cannot be read.
+    /// Returns false if one of the objects is missing or unreadable.
     async fn objects(
         &self,
         (project, name): (Project, &str),
@@ -145,7 +150,8 @@ impl<'s> Orphans<'s> {
         Ok(true)
     }
 
-    /// An object's value, wherever it lies, if it can be read; where it lies is referred to as well.
+    /// The decoded value of an object, inline or from the blob store, or `None` if it
+    /// cannot be read. Its own blob counts as referenced.
     async fn value(
         &self,
         project_name: &str,
@@ -160,9 +166,9 @@ impl<'s> Orphans<'s> {
                 match self.read(&key).await {
                     Ok(Some(bytes)) => bytes.into(),
                     Ok(None) => return Ok(None),
-                    // It says nothing of others: that the bucket answers is known from its list.
+                    // Not a failure of the bucket, which has just answered the listing, so the search continues with other runs.
                     Err(error) => {
-                        tracing::warn!(key = key.as_str(), %error, "a run keeps its blobs, as one cannot be read");
+                        tracing::warn!(key = key.as_str(), %error, "failed to read a referenced blob; keeping all blobs of the run");
                         return Ok(None);
                     }
                 }
@@ -177,7 +183,8 @@ impl<'s> Orphans<'s> {
     }
 }
 
-/// Any text of an object may be a reference: to keep too much does no harm.
+/// Collects every text of an object: any of them may be a reference, and keeping too many blobs
+/// is harmless.
 fn texts(value: &Value, found: &mut HashSet<String>) {
     match value {
         Value::Text(text) => {

@@ -1,4 +1,5 @@
-//! The partitions of the ingestion log: what each holds, which log that is, and how far it is applied.
+//! The partitions of the ingestion log: their bounds, the generation of the log, and how far
+//! each is applied.
 
 use matyan_log::{LogWriter, PartitionInfo, Topic};
 use matyan_model::{
@@ -13,13 +14,14 @@ use crate::Error;
 pub struct Partition {
     pub bounds: PartitionInfo,
     pub log: u32,
-    /// None if nothing of this log is.
+    /// `None` if no record of this log has been applied.
     pub applied: Option<Applied>,
 }
 
-/// In their order, as of one moment: what is applied meanwhile is not told.
+/// The partitions in order, as of one moment; progress made during the call is not visible.
 pub async fn partitions(store: &dyn Store, log: &dyn LogWriter) -> Result<Vec<Partition>, Error> {
-    // First: what is applied meanwhile must not seem to lie behind the ends.
+    // The snapshot is taken before the log is described, so that the applied positions are
+    // never past the ends.
     let snapshot = store.snapshot().await?;
     let info = log.describe(Topic::Ingestion).await?;
     let known = log_get(&*snapshot, LogTopic::Ingestion).await?;
@@ -32,8 +34,9 @@ pub async fn partitions(store: &dyn Store, log: &dyn LogWriter) -> Result<Vec<Pa
     Ok(found.collect())
 }
 
-/// Before this everything in the log is applied. What comes behind the last applied record is younger than it. Of a partition
-/// that no worker has looked at since it was made anew nothing is known.
+/// Returns a time before which everything in the log is applied. Records after the last applied
+/// one are younger than it. For a partition that has pending records but no applied one, for
+/// example after the topic was recreated, nothing is known, and the result is `i64::MIN`.
 pub async fn oldest_unapplied_us(store: &dyn Store, log: &dyn LogWriter) -> Result<i64, Error> {
     let has_more = |partition: &Partition| {
         let next = partition.applied.map_or(0, |applied| applied.next);

@@ -1,6 +1,7 @@
-//! Active runs that have sent nothing for a time: their writers are gone and did not say so. What counts is when the last data
-//! of a run came, and only as far as the log is applied: a run that logs is never ended because a worker is behind. A run that
-//! was only silent, or a clock that was wrong, does no lasting harm: what comes of a run that was given up takes that back.
+//! Stale runs: active runs that have received no data for some time, because their writer went
+//! away without finishing them. The time of a run's last data counts, and only as far as the
+//! log is applied, so a run is never finished because a worker lags. Finishing a run that was
+//! merely silent, or because of a wrong clock, does no lasting harm: new data resumes the run.
 
 use std::time::Duration;
 
@@ -17,22 +18,22 @@ use matyan_store::{Range, Store, Transaction};
 
 use crate::{Error, Job, oldest_unapplied_us};
 
-/// Documents that are read at once: some 100 kB.
+/// Documents read in one page: about 100 kB.
 const PAGE: usize = 256;
 
-/// A search for the stale runs of a project.
+/// A search for the stale runs of one project.
 pub struct Stale<'s> {
     store: &'s dyn Store,
     project: Project,
-    /// Runs that were last heard of before this.
+    /// Runs with no data since this time are stale.
     before_us: i64,
     rest: Option<Range>,
 }
 
 pub struct StalePage {
-    /// Active runs.
+    /// Number of active runs checked.
     pub looked_at: u64,
-    /// The stale ones among them.
+    /// Ids of the stale runs among them.
     pub run_ids: Vec<String>,
 }
 
@@ -50,7 +51,8 @@ impl<'s> Stale<'s> {
         Ok(Self { store, project, before_us: log_time_us.saturating_sub(idle_us), rest })
     }
 
-    /// The next page; `None` behind the last. Only tells of them.
+    /// Finds the stale runs of the next page without changing them; `None` after the last
+    /// page.
     pub async fn find(&mut self) -> Result<Option<StalePage>, Error> {
         let Some(page) = self.next().await? else { return Ok(None) };
         let (looked_at, mut run_ids) = (page.len() as u64, Vec::new());
@@ -63,7 +65,8 @@ impl<'s> Stale<'s> {
         Ok(Some(StalePage { looked_at, run_ids }))
     }
 
-    /// As `find`, and ends them, in the name of `caller`.
+    /// Finishes the stale runs of the next page on behalf of `caller`; `None` after the
+    /// last page.
     pub async fn end(&mut self, job: &mut Job<'_>, caller: &str) -> Result<Option<StalePage>, Error> {
         let Some(page) = self.next().await? else { return Ok(None) };
         let (looked_at, mut run_ids) = (page.len() as u64, Vec::new());
@@ -75,7 +78,7 @@ impl<'s> Stale<'s> {
         Ok(Some(StalePage { looked_at, run_ids }))
     }
 
-    /// Runs that may be active.
+    /// The next page of runs that may be active.
     async fn next(&mut self) -> Result<Option<Vec<(RunNumber, Document)>>, Error> {
         let Some(range) = self.rest.take() else { return Ok(None) };
         let snapshot = self.store.snapshot().await?;
@@ -89,14 +92,15 @@ impl<'s> Stale<'s> {
         Ok(Some(visible.collect()))
     }
 
-    /// Ends the run unless it has been heard of meanwhile.
+    /// Finishes the run, unless data has arrived in the meantime.
     async fn end_one(&self, job: &mut Job<'_>, number: RunNumber, caller: &str) -> Result<bool, Error> {
         let now_us = job.now_us();
         job.write(async |mut transaction: Transaction| {
             let Some(mut edit) = RunEdit::load(&transaction, self.project, number).await? else {
                 return Ok((transaction, false));
             };
-            // Checked: a record that is applied meanwhile says that the run lives.
+            // A checked read: a record applied in the meantime means that the run is
+            // alive.
             let key = keys::cursor(self.project, &RunId::new(edit.props.run_id.as_str()));
             let cursor = transaction.get(&key).await?;
             let cursor = cursor.map(|value| Cursor::decode(&key, &value)).transpose()?.unwrap_or_default();
@@ -116,7 +120,7 @@ impl<'s> Stale<'s> {
     }
 }
 
-/// When the run was last heard of.
+/// Time of the run's last sign of life.
 fn heard_us(props: &Props, writing: &Writing) -> i64 {
     writing.last_data_us.max(props.created_us).max(props.reopened_us.unwrap_or(i64::MIN))
 }

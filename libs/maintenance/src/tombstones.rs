@@ -1,6 +1,7 @@
-//! Tombstones: kept until nothing can bring the run back. The log has passed the delete, the blobs are gone, and the longest
-//! client spool is over. Where blobs are still there long after the delete, they are deleted again: the event may be lost
-//! with a control topic.
+//! Tombstones are kept until nothing can bring the run back: the log has passed the delete, the
+//! blobs are deleted, and the longest client spool has expired. If blobs remain long after the
+//! delete, they are deleted again, because the control event may have been lost together with
+//! its topic.
 
 use matyan_blob::{BlobKey, Blobs};
 use matyan_log::LogWriter;
@@ -12,12 +13,12 @@ use matyan_store::{Store, Transaction};
 
 use crate::{Error, Folder, Job, Partition, partitions};
 
-/// The longest client spool.
+/// Longest time that a client spools data.
 pub const SPOOL_US: i64 = 30 * 24 * 3_600_000_000;
-/// After this the control event about a delete counts as lost.
+/// Time after which the control event of a delete counts as lost.
 const BLOBS_EXPECTED_US: i64 = 3_600_000_000;
 
-/// A sweep of tombstones. Each is looked at by itself.
+/// A sweep over tombstones, one at a time.
 pub struct Tombstones<'s> {
     store: &'s dyn Store,
     blobs: &'s dyn Blobs,
@@ -26,18 +27,19 @@ pub struct Tombstones<'s> {
     kept_us: i64,
 }
 
-/// What came of one.
+/// Result of sweeping one tombstone.
 #[derive(Default)]
 pub struct Swept {
     pub is_gone: bool,
-    /// Blobs in its folder that were deleted.
+    /// Number of blobs deleted from the run's directory.
     pub deleted: u64,
-    /// Those that stay, each with the reason: the tombstone stays as well.
+    /// Blobs that could not be deleted, each with the reason. The tombstone is then kept as
+    /// well.
     pub left: Vec<(BlobKey, matyan_blob::Error)>,
 }
 
 impl<'s> Tombstones<'s> {
-    /// Of deletes that are older than `kept_us`.
+    /// Prepares a sweep of tombstones that are older than `kept_us`.
     pub async fn new(
         store: &'s dyn Store,
         log: &dyn LogWriter,
@@ -49,12 +51,13 @@ impl<'s> Tombstones<'s> {
         Ok(Self { store, blobs, partitions, now_us, kept_us })
     }
 
-    /// Whether it may go once its folder is found empty.
+    /// Whether the tombstone may be removed once the run's directory is empty.
     pub fn may_go(&self, tombstone: &Tombstone) -> bool {
         tombstone.blobs_gone && self.is_older(tombstone, self.kept_us) && self.is_passed(tombstone)
     }
 
-    /// Deletes what is in the folder of one that may go, or whose blobs should be gone, and then the tombstone itself, if it may.
+    /// Deletes the remaining blobs if the tombstone may be removed, or if the blobs should
+    /// be deleted by now. Then removes the tombstone itself, if it may be removed.
     pub async fn sweep(
         &self,
         job: &mut Job<'_>,
@@ -68,7 +71,8 @@ impl<'s> Tombstones<'s> {
             return Ok(swept);
         }
         let number = RunNumber(tombstone.number.unwrap_or_default());
-        // Of one that may go: an upload that was allowed before the delete may have come after it. No such URL is good any more.
+        // Even if the blobs were deleted before: an upload URL issued before the delete
+        // may have been used after it. By now all of those URLs have expired.
         let mut folder = Folder::new(self.store, self.blobs, project, id, number)?;
         loop {
             job.renew().await?;
@@ -99,13 +103,14 @@ impl<'s> Tombstones<'s> {
         tombstone.deleted_us < self.now_us.saturating_sub(age_us)
     }
 
-    /// Nothing that was written before the delete is left in the log.
+    /// Whether nothing written before the delete is left in the log.
     fn is_passed(&self, Tombstone { at, .. }: &Tombstone) -> bool {
         match self.partitions.get(at.partition as usize) {
             Some(Partition { log, bounds, .. }) => {
                 at.log < *log || (at.log == *log && at.offset < bounds.first)
             }
-            // There is one with fewer partitions now.
+            // The current topic has fewer partitions, so it must be a newer one than
+            // the delete's.
             None => self.partitions.iter().any(|partition| at.log < partition.log),
         }
     }

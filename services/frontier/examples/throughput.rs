@@ -1,5 +1,5 @@
-//! How much one core and one connection get through the frontier, beside what the log alone does: run it with `--release`.
-//! Prints four lines; it is a measurement, not a test.
+//! Benchmark of the frontier on one core and one connection, compared with the log alone. Run
+//! it with `--release`. It prints five lines and checks nothing.
 
 use std::{
     sync::Arc,
@@ -22,7 +22,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 const SECONDS: Duration = Duration::from_secs(3);
 
-/// A log that takes everything at once: what is measured with it is the frontier alone.
+/// A log that accepts everything immediately, to measure the frontier alone.
 struct NoLog;
 
 #[async_trait::async_trait]
@@ -39,10 +39,13 @@ impl LogWriter for NoLog {
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("a temporary directory can be created");
     let one_core = tokio::task::spawn_blocking(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let directory = tempfile::tempdir().expect("a directory");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("the runtime can be built");
+        let directory = tempfile::tempdir().expect("a temporary directory can be created");
         runtime.block_on(async {
             let frames = stream(frontier(Arc::new(NoLog), directory.path()), columnar(2_000)).await;
             print("one core, no log, 2,000 points a frame", frames, 2_000);
@@ -50,13 +53,13 @@ async fn main() {
             print("one core, no log, 1 point a frame", frames, 1);
         });
     });
-    one_core.await.expect("it does not panic");
+    one_core.await.expect("the benchmark does not panic");
 
     let log = EmbeddedLog::open(
         directory.path().join("log"),
         LogSettings { max_unread_bytes: 1 << 40, ..LogSettings::default() },
     );
-    let log = Arc::new(log.await.expect("a log"));
+    let log = Arc::new(log.await.expect("the log can be opened"));
     let frames = appends(log.clone(), columnar(1)).await;
     print("the log alone, 1 point a record", frames, 1);
     let frames = stream(frontier(log.clone(), directory.path()), columnar(1)).await;
@@ -67,7 +70,7 @@ async fn main() {
 
 fn print(what: &str, frames_per_second: f64, points: u32) {
     let points_per_second = frames_per_second * f64::from(points);
-    #[expect(clippy::print_stdout, reason = "it is what this program is for")]
+    #[expect(clippy::print_stdout, reason = "printing is the purpose of this program")]
     {
         println!("{what:45} {frames_per_second:10.0} frames/s {points_per_second:12.0} points/s");
     }
@@ -76,19 +79,20 @@ fn print(what: &str, frames_per_second: f64, points: u32) {
 fn frontier(log: Arc<dyn LogWriter>, directory: &std::path::Path) -> Frontier {
     let clock: matyan_frontier::Clock = Arc::new(|| 1_767_323_045_678_901);
     let signer = UrlSigner::new(b"secret", SECONDS, clock.clone());
-    let blobs = FsBlobs::open(&directory.join("blobs"), signer, clock.clone()).expect("a blob store");
+    let blobs =
+        FsBlobs::open(&directory.join("blobs"), signer, clock.clone()).expect("the blob store can be opened");
     let components = Components {
         log,
         blobs: Arc::new(blobs),
         uploads: None,
         clock,
         new_id: Arc::new(|| [1; 16]),
-        metrics: Metrics::new(&prometheus::Registry::new()).expect("a new registry"),
+        metrics: Metrics::new(&prometheus::Registry::new()).expect("the registry is empty"),
     };
     Frontier::new(components, Settings { run_bytes_per_second: 1 << 40, ..Settings::default() })
 }
 
-/// As an SDK sends points: 50 series, values and times as they come, steps in a row.
+/// Points as an SDK sends them: 50 series, varying values and times, consecutive steps.
 fn columnar(points: u32) -> Bytes {
     let batch = pb::IngestionBatch {
         series_base: 50,
@@ -109,27 +113,28 @@ fn definitions() -> Bytes {
     pb::IngestionBatch { series: (0..50).map(series).collect(), ..Default::default() }.encode_to_vec().into()
 }
 
-/// Frames a second that one client gets acknowledged.
+/// Returns the number of frames per second that one client gets acknowledged.
 async fn stream(frontier: Frontier, frame: Bytes) -> f64 {
     let mut client = IngestServiceClient::new(frontier.ingest_server());
     let (requests, receiver) = mpsc::channel(256);
     let message = |message| pb::StreamRequest { message: Some(message) };
     let open = pb::StreamOpen { run_id: "run".into(), ..Default::default() };
-    requests.send(message(Message::Open(open))).await.expect("the server listens");
-    let mut answers = client.stream(ReceiverStream::new(receiver)).await.expect("a stream").into_inner();
+    requests.send(message(Message::Open(open))).await.expect("the server is listening");
+    let mut answers =
+        client.stream(ReceiverStream::new(receiver)).await.expect("the stream can be opened").into_inner();
     let start = Instant::now();
     let send = async move {
         let mut sequence = 1;
         while start.elapsed() < SECONDS {
             let batch = if sequence == 1 { definitions() } else { frame.clone() };
             let batch = pb::StreamBatch { sequence, batch, traceparent: String::new() };
-            requests.send(message(Message::Batch(batch))).await.expect("the server listens");
+            requests.send(message(Message::Batch(batch))).await.expect("the server is listening");
             sequence += 1;
         }
     };
     let receive = async {
         let mut last = 0;
-        while let Some(answer) = answers.message().await.expect("the stream goes on") {
+        while let Some(answer) = answers.message().await.expect("the stream does not fail") {
             last = answer.sequence;
         }
         last
@@ -138,7 +143,8 @@ async fn stream(frontier: Frontier, frame: Bytes) -> f64 {
     last as f64 / start.elapsed().as_secs_f64()
 }
 
-/// Appends a second of one caller that keeps as many under way as a stream does.
+/// Returns the number of appends per second of one caller with as many in flight as a stream
+/// allows.
 async fn appends(log: Arc<dyn LogWriter>, value: Bytes) -> f64 {
     let record = NewRecord { key: Bytes::from_static(b"run"), value, headers: Vec::new() };
     let mut under_way = std::collections::VecDeque::new();
@@ -147,7 +153,7 @@ async fn appends(log: Arc<dyn LogWriter>, value: Bytes) -> f64 {
     while start.elapsed() < SECONDS {
         under_way.push_back(log.append(Topic::Ingestion, vec![record.clone()]));
         if under_way.len() == Settings::default().stream_batches {
-            under_way.pop_front().expect("it is not empty").await.expect("the log works");
+            under_way.pop_front().expect("the queue is full").await.expect("the append succeeds");
             done += 1;
         }
     }

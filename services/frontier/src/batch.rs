@@ -1,8 +1,9 @@
-//! The check of one batch. Bad items are taken out one by one, each with its number and a reason; all others go on. A batch
-//! without bad items goes on as the very bytes that came.
+//! Validation of one batch. Bad items are removed one by one, each with its number and a
+//! reason; the others are kept. A batch without bad items keeps its exact bytes.
 //!
-//! Whatever the bytes are, checking them costs memory in proportion: events and groups are counted before they are decoded,
-//! because two bytes on the wire decode to hundreds. Deliberately absent: anything that needs to know what is stored.
+//! Memory use is proportional to the input, whatever the bytes are: events and groups are
+//! counted before they are decoded, because two bytes on the wire can decode to hundreds.
+//! Deliberately absent: any check that depends on stored data.
 
 mod cbor;
 mod context;
@@ -28,7 +29,7 @@ use crate::{
     error::{Error, Result},
 };
 
-/// Why an item is refused: a field's name, and what would be right.
+/// Reason why an item is refused: the field's name, and what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
     field: &'static str,
@@ -41,24 +42,25 @@ impl Problem {
     }
 
     fn too_long(field: &'static str, size: usize, limit: usize) -> Self {
-        Self::new(field, format!("has {size} bytes, and the limit is {limit}"))
+        Self::new(field, format!("has {size} bytes; the limit is {limit}"))
     }
 }
 
-/// What is left of a batch, and what was taken out.
+/// Result of checking a batch: the valid items, and the rejections.
 #[derive(Debug)]
 pub(crate) struct Checked {
-    /// Empty if nothing is left.
+    /// Encoded valid items; empty if there are none.
     pub(crate) bytes: Bytes,
-    /// The same, decoded.
+    /// The same items, decoded.
     pub(crate) batch: pb::IngestionBatch,
     pub(crate) rejections: Rejections,
 }
 
-/// What else an event has to fulfil.
+/// An additional check of events.
 pub(crate) type EventCheck = fn(&pb::Event) -> Result<(), Problem>;
 
-/// Checks a batch and grows the dictionary by its definitions. The error is one of the stream, not of the batch.
+/// Checks a batch and adds its definitions to the dictionary. An error concerns the stream
+/// rather than the batch.
 pub(crate) fn check(
     run: &RunId,
     dictionary: &mut Dictionary,
@@ -71,7 +73,7 @@ pub(crate) fn check(
     };
     let (base, len) = (batch.series_base as usize, dictionary.len());
     if !batch.series.is_empty() && base != len {
-        let reason = format!("`series_base` is {base}, and the dictionary has {len} entries");
+        let reason = format!("`series_base` is {base}, but the dictionary has {len} entries");
         return Err(Error::OutOfSequence(reason));
     }
     let mut rejections = Rejections::default();
@@ -102,8 +104,10 @@ fn items_check(
 ) {
     let items = batch.events.len() + batch.points.iter().map(points::items).sum::<usize>();
     if items > limits::BATCH_ITEMS {
-        let problem =
-            Problem::new("batch", format!("has {items} items: send at most {} at once", limits::BATCH_ITEMS));
+        let problem = Problem::new(
+            "batch",
+            format!("has {items} items: send at most {} in one batch", limits::BATCH_ITEMS),
+        );
         batch.events.clear();
         batch.points.clear();
         return rejections.push_many(0, items, &problem);
@@ -123,7 +127,7 @@ fn items_check(
     });
 }
 
-/// The definitions of a dictionary that a client sends when it opens a stream again.
+/// Decodes the definitions of a dictionary that a client sends when it reopens a stream.
 pub(crate) fn decode_series(bytes: &Bytes) -> Result<Vec<pb::SeriesDef>, String> {
     decode(bytes).map(|batch| batch.series).map_err(|problem| problem.reason)
 }
@@ -133,23 +137,24 @@ fn decode(bytes: &Bytes) -> Result<pb::IngestionBatch, Problem> {
     if bytes.len() > limit {
         return Err(Problem::new(
             "batch",
-            format!("has {} bytes: send at most {limit} at once", bytes.len()),
+            format!("has {} bytes: send at most {limit} in one batch", bytes.len()),
         ));
     }
-    let undecodable = |error| Problem::new("batch", format!("is no IngestionBatch: {error}"));
+    let undecodable = |error| Problem::new("batch", format!("is not an IngestionBatch: {error}"));
     let (definitions, parts) = count_fields(bytes).map_err(undecodable)?;
     if definitions > limits::SERIES_PER_RUN {
         let reason = format!("defines {definitions} series: a run has at most {}", limits::SERIES_PER_RUN);
         return Err(Problem::new("batch", reason));
     }
     if parts > limits::BATCH_EVENTS {
-        let reason = format!("has {parts} events and groups: send at most {} at once", limits::BATCH_EVENTS);
+        let reason =
+            format!("has {parts} events and groups: send at most {} in one batch", limits::BATCH_EVENTS);
         return Err(Problem::new("batch", reason));
     }
     pb::IngestionBatch::decode(bytes.clone()).map_err(undecodable)
 }
 
-/// How many definitions, and how many events and groups of points, decoding will make.
+/// Counts the definitions, and the events and groups of points, without decoding them.
 fn count_fields(mut bytes: &[u8]) -> Result<(usize, usize), prost::DecodeError> {
     const SERIES: u32 = 1;
     const EVENTS: u32 = 3;

@@ -1,5 +1,5 @@
-//! From a client's batch to log records: check, then write in the configured format. One composer belongs to one stream or call,
-//! because the dictionary does.
+//! Turns a client's batch into log records: checks it, then writes it in the configured format.
+//! A composer belongs to one stream or call, because the dictionary does.
 
 use bytes::Bytes;
 use matyan_log::RecordFormat;
@@ -17,10 +17,11 @@ use crate::{
     record::{self, Author, Stamp},
 };
 
-/// Checking more takes about half a millisecond, and is done where it holds up no other stream.
+/// Size above which a batch is checked on a blocking thread. Checking this much takes about
+/// half a millisecond.
 const HEAVY_BYTES: usize = 256 << 10;
 
-/// A batch as it came.
+/// A batch as received.
 #[derive(Debug)]
 pub(crate) struct Arrival {
     sequence: u64,
@@ -44,19 +45,20 @@ impl Arrival {
 pub(crate) struct Composer {
     author: Author,
     dictionary: Dictionary,
-    /// None where records are protobuf.
+    /// `None` if records are protobuf.
     definitions: Option<Definitions>,
 }
 
 impl Composer {
-    /// `series` is what the producer has defined before, on a stream that is gone.
+    /// Creates a composer. `series` are the definitions of the producer on an earlier
+    /// stream.
     pub(crate) fn new(format: RecordFormat, author: Author, mut series: Vec<pb::SeriesDef>) -> Self {
         let dictionary = Dictionary::new(&mut series);
         let definitions = (format == RecordFormat::Json).then(|| Definitions::new(&series));
         Self { author, dictionary, definitions }
     }
 
-    /// Makes a batch ready for the log. Everything up to `acknowledged` is durable.
+    /// Prepares a batch for the log. Everything up to `acknowledged` is durable.
     pub(crate) async fn frame(
         mut self,
         shared: &Shared,
@@ -67,7 +69,7 @@ impl Composer {
             let composed = self.compose(arrival, acknowledged);
             (self, composed)
         } else {
-            let _permit = shared.heavy_checks.acquire().await.expect("it is never closed");
+            let _permit = shared.heavy_checks.acquire().await.expect("the semaphore is never closed");
             let work = move || {
                 let composed = self.compose(arrival, acknowledged);
                 (self, composed)
@@ -76,7 +78,8 @@ impl Composer {
                 Ok(done) => done,
                 Err(failure) => match failure.try_into_panic() {
                     Ok(panic) => std::panic::resume_unwind(panic),
-                    // The runtime is shutting down, and this task with it.
+                    // The runtime is shutting down, and will drop this task
+                    // as well.
                     Err(_) => std::future::pending().await,
                 },
             }
@@ -117,18 +120,20 @@ impl Composer {
 }
 
 impl Shared {
-    /// A batch's share of what all streams may hold, if nobody has to wait for it.
+    /// Takes a batch's share of the memory budget of all streams, if it is available
+    /// without waiting.
     pub(crate) fn share_now(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         self.budget.clone().try_acquire_many_owned(self.permits(bytes)).ok()
     }
 
-    /// The same, and waits.
+    /// Waits for a batch's share of the memory budget.
     pub(crate) async fn share(&self, bytes: usize) -> OwnedSemaphorePermit {
         self.budget.clone().acquire_many_owned(self.permits(bytes)).await.expect("the budget is never closed")
     }
 
-    /// What a batch will come to, about: the share is set right once that is known. A quarter is the most that is kept free for
-    /// one that may grow, so that it never waits for all others.
+    /// The estimated share of a batch, which is corrected once its size is known. For a
+    /// format that grows, at most a quarter of the budget is reserved in advance, so that a
+    /// batch never waits for all others.
     fn permits(&self, bytes: usize) -> u32 {
         let total = self.settings.total_bytes;
         let grown = match self.settings.format {
@@ -138,7 +143,8 @@ impl Shared {
         grown.min(total) as u32
     }
 
-    /// Gives back what a batch does not take, or takes what it needs beyond its share, as far as there is more.
+    /// Adjusts a share to the actual size: returns the excess, or takes as much more as is
+    /// available.
     pub(crate) fn share_set(&self, share: &mut OwnedSemaphorePermit, held: usize) {
         let has = share.num_permits();
         if let Some(more) = held.checked_sub(has) {

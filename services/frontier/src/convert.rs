@@ -1,5 +1,6 @@
-//! From requests to domain types: all checks of what stands beside a batch, one error per field. What stands inside a batch
-//! is checked in `batch`, because there a bad item must not spoil its neighbours.
+//! Conversion of requests to domain types, with all checks of the fields around a batch; errors
+//! name the field. The content of a batch is checked in `batch`, because one bad item must not
+//! affect the others.
 
 use std::fmt;
 
@@ -15,10 +16,11 @@ use crate::{
 
 const DEFAULT_CONTENT_TYPE: &str = "application/octet-stream";
 
-/// In streams of runs by their ids, clients take what begins so for progress.
+/// Reserved prefix of run ids: in streams keyed by run id, clients interpret such keys as
+/// progress messages.
 const PROGRESS: &str = "progress";
 
-/// What a client calls its run.
+/// Run id chosen by the client.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RunId(String);
 
@@ -29,7 +31,7 @@ impl RunId {
         } else if run_id.len() > limits::RUN_ID_BYTES {
             Err(longer_than(limits::RUN_ID_BYTES))
         } else if !is_folder(&run_id) {
-            Err("is a reserved name, or holds a `/` or a control character".into())
+            Err("is a reserved name, or contains a `/` or a control character".into())
         } else if run_id.starts_with(PROGRESS) {
             Err(format!("begins with `{PROGRESS}`, which is reserved"))
         } else {
@@ -52,12 +54,12 @@ impl fmt::Display for RunId {
     }
 }
 
-/// What the metadata of a call says.
+/// Metadata of a call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Caller {
-    /// Empty: the default project.
+    /// Project name; empty for the default project.
     pub(crate) project: String,
-    /// Empty: nobody in particular.
+    /// Name of the caller; empty if unknown.
     pub(crate) identity: String,
     pub(crate) trace: Option<Bytes>,
 }
@@ -66,14 +68,14 @@ impl Caller {
     pub(crate) fn parse(metadata: &MetadataMap) -> Result<Self> {
         let project = text(metadata, "matyan-project", limits::PROJECT_BYTES)?;
         if !project.is_empty() && !is_folder(project) {
-            return Err(Error::field("matyan-project", "is no name of a project"));
+            return Err(Error::field("matyan-project", "is not a valid project name"));
         }
         let identity = text(metadata, "matyan-caller", limits::NAME_BYTES)?;
         let trace = metadata.get("traceparent").and_then(|trace| traceparent(trace.as_bytes()));
         Ok(Self { project: project.to_owned(), identity: identity.to_owned(), trace })
     }
 
-    /// Where that lies which the run refers to so.
+    /// Key of the blob that the run refers to by this reference.
     fn blob_key(&self, reference: &str) -> Result<BlobKey> {
         BlobKey::in_project(&self.project, reference).map_err(|error| match error {
             matyan_blob::Error::BadKey { reason, .. } => {
@@ -93,28 +95,29 @@ fn text<'m>(metadata: &'m MetadataMap, name: &'static str, limit: usize) -> Resu
     }
 }
 
-/// A trace context in W3C's form `version-trace-span-flags`; any other is none, as a trace is no reason to refuse data.
+/// Parses a W3C trace context of the form `version-trace-span-flags`. Any other value is
+/// ignored, because a bad trace is no reason to refuse data.
 pub(crate) fn traceparent(text: &[u8]) -> Option<Bytes> {
     let is_dash = |at: usize| matches!(at, 2 | 35 | 52);
     let fits = |(at, byte): (usize, &u8)| if is_dash(at) { *byte == b'-' } else { byte.is_ascii_hexdigit() };
     (text.len() == 55 && text.iter().enumerate().all(fits)).then(|| Bytes::copy_from_slice(text))
 }
 
-/// Who numbers batches.
+/// The producer that numbers the batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Producer {
     pub(crate) id: [u8; 16],
-    /// The client knows no id, and this one was made for its connection.
+    /// Whether the id was made for this connection, because the client has none.
     pub(crate) ephemeral: bool,
 }
 
 impl Producer {
-    /// The client's, or one that `new_id` makes.
+    /// Returns the client's producer, or one with a new id.
     fn parse(id: &[u8], new_id: impl FnOnce() -> [u8; 16]) -> Result<Self> {
         if id.is_empty() {
             return Ok(Self { id: new_id(), ephemeral: true });
         }
-        let id = id.try_into().map_err(|_| Error::field("producer_id", "has to have 16 bytes, or none"))?;
+        let id = id.try_into().map_err(|_| Error::field("producer_id", "must have 16 bytes or be empty"))?;
         Ok(Self { id, ephemeral: false })
     }
 }
@@ -136,9 +139,9 @@ impl Open {
         }
         let mut producer = Producer::parse(&open.producer_id, new_id)?;
         producer.ephemeral |= open.ephemeral;
-        // The log would lack the definitions.
+        // Definitions that were never acknowledged may be missing from the log.
         if open.acknowledged == 0 && !series.is_empty() {
-            let reason = "is given, but no batch has been acknowledged that defined its series";
+            let reason = "is given, but no batch that defines its series has been acknowledged";
             return Err(Error::field("dictionary", reason));
         }
         Ok(Self { run: RunId::from_field(open.run_id)?, producer, series, acknowledged: open.acknowledged })
@@ -159,7 +162,7 @@ impl Publish {
         let sequence = match (producer.ephemeral, request.sequence) {
             (true, 0) => 1,
             (true, _) => return Err(Error::field("sequence", "is given without a producer id")),
-            (false, 0) => return Err(Error::field("sequence", "is 0: with a producer id it counts from 1")),
+            (false, 0) => return Err(Error::field("sequence", "is 0: with a producer id it starts at 1")),
             (false, sequence) => sequence,
         };
         Ok(Self { run: RunId::from_field(request.run_id)?, producer, sequence, batch: request.batch })
@@ -169,7 +172,7 @@ impl Publish {
 #[derive(Debug)]
 pub(crate) struct Presign {
     pub(crate) key: BlobKey,
-    /// As the run refers to it.
+    /// Reference to the blob from within the run.
     pub(crate) reference: String,
     pub(crate) content_type: String,
 }
@@ -195,7 +198,7 @@ pub(crate) fn artifact_path_check(path: &str) -> Result<(), String> {
         return Err(longer_than(limits::ARTIFACT_PATH_BYTES));
     }
     if is_reserved(path) {
-        return Err("begins with a folder that is reserved".into());
+        return Err("begins with a reserved directory".into());
     }
     match BlobKey::new(path) {
         Ok(_) => Ok(()),
@@ -211,7 +214,7 @@ pub(crate) fn content_type_check(content_type: &str) -> Result<(), String> {
         return Err(longer_than(limits::CONTENT_TYPE_BYTES));
     }
     if content_type.chars().any(char::is_control) {
-        return Err("holds a control character".into());
+        return Err("contains a control character".into());
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
-//! What a call to the frontier can fail with, and the one place that turns it into a status. Bad items of a batch are no
-//! errors: they are answered as rejections, and the rest of the batch goes on.
+//! Errors of calls to the frontier, and their conversion to a status, which is done only here.
+//! Bad items of a batch are not errors: they are answered as rejections, and the rest of the
+//! batch is published.
 
 use std::collections::HashMap;
 
@@ -7,7 +8,7 @@ use matyan_proto::common::v1::Code;
 use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt};
 
-/// The domain of every `google.rpc.ErrorInfo` of the product.
+/// Domain of every `google.rpc.ErrorInfo` of the product.
 const DOMAIN: &str = "matyan";
 
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
@@ -16,29 +17,31 @@ pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 pub(crate) enum Error {
     #[error("`{field}` {reason}")]
     InvalidField { field: &'static str, reason: String },
-    #[error("`{field}` has {size} bytes, and the limit is {limit}: send less at once")]
+    #[error("`{field}` has {size} bytes, but the limit is {limit}: send less in one message")]
     TooLarge { field: &'static str, size: usize, limit: usize },
-    #[error("`batch` takes more than {limit} bytes as JSON envelopes: send less at once")]
+    #[error("`batch` takes more than {limit} bytes as JSON envelopes: send smaller batches")]
     TooLargeAsJson { limit: usize },
     #[error("{0}: open a new stream under a new producer id")]
     OutOfSequence(String),
     #[error("{0}")]
     PermissionDenied(String),
-    #[error("{0}: send it again")]
+    #[error("{0}: upload again")]
     UploadIncomplete(String),
-    #[error("an upload may have {limit} bytes: split it, or have the server's `max_upload_bytes` raised")]
+    #[error(
+        "uploads are limited to {limit} bytes: split the content, or ask the operator to raise `max_upload_bytes`"
+    )]
     UploadTooLarge { limit: u64 },
-    #[error("this blob store takes uploads by its own URLs: PUT to the URL that `Presign` answered")]
+    #[error("this server accepts no uploads for its blob store: PUT to the URL that `Presign` returned")]
     NoUploads,
-    #[error("the server is stopping: connect again")]
+    #[error("the server is stopping: reconnect")]
     Stopping,
-    #[error("the log could not be written: send it again")]
+    #[error("failed to write to the log: retry")]
     Log(#[source] matyan_log::Error),
-    #[error("the log did not answer in time: send it again")]
+    #[error("the log did not answer in time: retry")]
     LogSilent,
-    #[error("the blob store cannot be reached: send it again")]
+    #[error("the blob store is unavailable: retry")]
     Blobs(#[source] matyan_blob::Error),
-    #[error("an internal error: report it")]
+    #[error("internal error: please report it")]
     Internal(#[source] matyan_blob::Error),
 }
 
@@ -96,7 +99,7 @@ impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let code = error.code();
         if std::error::Error::source(&error).is_some() {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a call failed");
+            tracing::warn!(error = &error as &dyn std::error::Error, "call failed");
         }
         let reason = code.as_str_name().trim_start_matches("CODE_");
         let details = ErrorDetails::with_error_info(reason, DOMAIN, error.metadata());
@@ -118,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_says_code_and_field() {
+    fn a_status_has_a_code_and_a_field() {
         let silent = || matyan_blob::Error::unavailable("away");
         check(
             Error::field("run_id", "is empty"),

@@ -1,8 +1,9 @@
-//! The way in: takes batches, uploads and wishes for upload URLs from clients, checks them, and publishes batches to the log.
-//! It acknowledges what the log has durably accepted, in order. It never stores, and knows nothing about what is stored.
+//! The entry point of data: accepts batches, uploads, and requests for upload URLs from
+//! clients, validates them, and publishes batches to the log. It acknowledges in order what the
+//! log has durably accepted. It never stores anything, and knows nothing about what is stored.
 //!
-//! Reading order: `rpc` (the API), `convert` and `batch` (what is checked), `compose` (what stands in the log), `pipeline` (how
-//! it gets there), `stream` (one client).
+//! Reading order: `rpc` (the API), `convert` and `batch` (validation), `compose` (content of
+//! the log), `pipeline` (writing to the log), `stream` (one client).
 
 mod rpc;
 
@@ -49,30 +50,32 @@ use tokio_util::{
 /// Microseconds since the Unix epoch.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
-/// Sixteen bytes that nobody else makes.
+/// Sixteen bytes, unique for each call.
 pub type NewId = Arc<dyn Fn() -> [u8; 16] + Send + Sync>;
 
-/// Batches over `compose::HEAVY_BYTES` that are checked at the same time: each takes some ten times its size in memory.
+/// Maximum number of batches over `compose::HEAVY_BYTES` that are checked concurrently: each
+/// takes about ten times its size in memory.
 const HEAVY_CHECKS: usize = 4;
 
-/// What the frontier works with.
+/// Dependencies of the frontier.
 pub struct Components {
     pub log: Arc<dyn LogWriter>,
     pub blobs: Arc<dyn Blobs>,
-    /// What made the upload URLs of a blob store that has no address of its own; `None` for all others.
+    /// Signer of the upload URLs, if uploads go through this server because the blob store
+    /// has no network address.
     pub uploads: Option<UrlSigner>,
     pub clock: Clock,
     pub new_id: NewId,
     pub metrics: Metrics,
 }
 
-/// The services of one frontier. Clones are the same frontier.
+/// The services of one frontier. Clones share their state.
 #[derive(Clone)]
 pub struct Frontier {
     shared: Arc<Shared>,
 }
 
-/// What all streams and calls have in common.
+/// State shared by all streams and calls.
 struct Shared {
     log: Arc<dyn LogWriter>,
     blobs: Arc<dyn Blobs>,
@@ -83,16 +86,16 @@ struct Shared {
     settings: Settings,
     throttle: throttle::Throttle,
     log_health: system::LogHealth,
-    /// Bytes that unacknowledged batches may still take.
+    /// Remaining memory budget, in bytes, for unacknowledged batches.
     budget: Arc<Semaphore>,
     heavy_checks: Semaphore,
     stopping: CancellationToken,
-    /// Streams and calls that have not ended.
+    /// Streams and calls in progress.
     calls: TaskTracker,
 }
 
-/// What the check leaves of a batch that opens a dictionary, or `None` if it would end the stream. For fuzzing: the
-/// services do the same.
+/// Returns the valid part of a batch with a new dictionary, or `None` if the batch would end
+/// the stream. For fuzzing: it runs the same check as the services.
 pub fn batch_check(run_id: &str, batch: Bytes) -> Option<Bytes> {
     let run = convert::RunId::parse(run_id.to_owned()).ok()?;
     let checked = batch::check(&run, &mut batch::Dictionary::default(), |_| Ok(()), batch);
@@ -130,8 +133,9 @@ impl Frontier {
         SystemServiceServer::new(self.clone())
     }
 
-    /// Refuses new streams and calls, reads no more from open streams, and returns when what was read is acknowledged and
-    /// every stream has ended. A client that takes no answers holds it up: bound the wait, and close its connection.
+    /// Refuses new streams and calls, stops reading from open streams, and returns when
+    /// everything that was read is acknowledged and every stream has ended. A client that
+    /// does not read its answers blocks it: limit the wait, then close its connection.
     pub async fn drain(&self) {
         self.shared.stopping.cancel();
         self.shared.calls.close();
@@ -140,9 +144,10 @@ impl Frontier {
 }
 
 impl Shared {
-    /// Lets something begin that is waited for when the frontier is drained, unless that has begun.
+    /// Registers a call for `drain` to wait for, unless draining has started.
     fn begin(&self) -> error::Result<TaskTrackerToken> {
-        // Counted first: whoever is not refused is waited for.
+        // Registered before the check, so that `drain` waits for every call that is not
+        // refused.
         let counted = self.calls.token();
         if self.stopping.is_cancelled() { Err(error::Error::Stopping) } else { Ok(counted) }
     }

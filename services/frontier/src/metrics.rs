@@ -1,15 +1,16 @@
-//! Every metric of the frontier. Labels are resolved once, here, so that counting a batch is a few additions.
+//! All metrics of the frontier. Labels are resolved once, here, so that counting a batch costs
+//! only some additions.
 
 use matyan_proto::{MESSAGE_TYPES, MessageCounts, ingest::v1 as pb, message_type};
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, core::Collector,
 };
 
-/// From an embedded log on a good disk to the end of the hold time.
+/// Buckets from an embedded log on a fast disk up to the maximum hold time.
 const ACK_SECONDS: [f64; 16] =
     [0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 40.0];
 
-/// How many items of each type a batch has.
+/// Number of items of each type in a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Items(MessageCounts);
 
@@ -40,12 +41,15 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers them; fails if a registry has them already.
+    /// Creates and registers the metrics; fails if the registry already has them.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
         let messages = add(
             registry,
             IntCounterVec::new(
-                Opts::new("matyan_ws_messages_total", "Valid items, by type, before they are published"),
+                Opts::new(
+                    "matyan_ws_messages_total",
+                    "Valid items by type, counted before they are published",
+                ),
                 &["message_type"],
             )?,
         )?;
@@ -53,12 +57,9 @@ impl Metrics {
         let gauge = |name, help| add(registry, IntGauge::new(name, help)?);
         Ok(Self {
             messages: MESSAGE_TYPES.map(|message_type| messages.with_label_values(&[message_type])),
-            rejected_items: counter(
-                "matyan_ingest_rejected_items_total",
-                "Items that can never be accepted",
-            )?,
+            rejected_items: counter("matyan_ingest_rejected_items_total", "Items rejected as invalid")?,
             streams: gauge("matyan_ingest_streams_active", "Open ingestion streams")?,
-            batches: counter("matyan_ingest_batches_total", "Batches that were acknowledged")?,
+            batches: counter("matyan_ingest_batches_total", "Acknowledged batches")?,
             batch_bytes: counter("matyan_ingest_batch_bytes_total", "Bytes of acknowledged batches")?,
             in_flight_bytes: gauge("matyan_ingest_in_flight_bytes", "Bytes of batches not yet acknowledged")?,
             ack_seconds: add(
@@ -66,19 +67,19 @@ impl Metrics {
                 Histogram::with_opts(
                     HistogramOpts::new(
                         "matyan_ingest_ack_seconds",
-                        "From the receipt of a batch to its acknowledgement",
+                        "Time from the receipt of a batch to its acknowledgement",
                     )
                     .buckets(ACK_SECONDS.to_vec()),
                 )?,
             )?,
-            append_failures: counter("matyan_ingest_append_failures_total", "Appends that the log refused")?,
+            append_failures: counter("matyan_ingest_append_failures_total", "Appends that failed")?,
             delayed_acks: counter(
                 "matyan_ingest_delayed_acks_total",
-                "Acknowledgements that were held back because their run sends too fast",
+                "Acknowledgements delayed because their run sends too fast",
             )?,
-            presigns: counter("matyan_presign_total", "Upload URLs handed out")?,
-            uploads: counter("matyan_uploads_total", "Uploads through this server that were stored")?,
-            upload_bytes: counter("matyan_upload_bytes_total", "Bytes of uploads that were stored")?,
+            presigns: counter("matyan_presign_total", "Upload URLs issued")?,
+            uploads: counter("matyan_uploads_total", "Completed uploads through this server")?,
+            upload_bytes: counter("matyan_upload_bytes_total", "Bytes of completed uploads")?,
         })
     }
 

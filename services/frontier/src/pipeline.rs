@@ -1,10 +1,14 @@
-//! Batches of one stream on their way into the log: appended as they come, answered in order. The promises:
+//! The batches of one stream on their way to the log: appended as they arrive, acknowledged in
+//! order. It guarantees:
 //!
-//! - The order of batches is the order in the log. If an append fails, all from that one on are appended again, in order: a
-//!   worker drops what it gets twice, and what came past a gap. Before that their first appends have all ended, so that the
-//!   log's queue never holds a batch twice.
-//! - A batch is held and tried again until its hold time is over; then the pipeline fails, and is of no further use.
-//! - A batch is answered when it is durable, and, within its hold time, not before its run may send on (`throttle`).
+//! - The order of batches is the order in the log. If an append fails, that batch and all later
+//!   ones are appended again, in order: a worker drops duplicates, and batches after a gap.
+//!   Before that, their first appends must have ended, so that the log's queue never holds a
+//!   batch twice.
+//! - A batch is retried until its hold time is over; then the pipeline fails and cannot be used
+//!   any more.
+//! - A batch is acknowledged when it is durable, and, within its hold time, not before its run
+//!   may send more (`throttle`).
 
 use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
 
@@ -22,31 +26,31 @@ use crate::{
     error::{Error, Result},
 };
 
-/// Between two tries: at first, doubling, and at most.
+/// Bounds of the pause between attempts, which doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// A batch that is to be appended.
+/// A batch to be appended.
 #[derive(Debug)]
 pub(crate) struct Frame {
     pub(crate) sequence: u64,
-    /// At least one.
+    /// The log records; at least one.
     pub(crate) records: Vec<NewRecord>,
     pub(crate) rejections: Rejections,
-    /// As they came from the client.
+    /// Size of the batch as received.
     pub(crate) bytes: usize,
-    /// What the records take until they are in the log.
+    /// Memory that the records take until they are in the log.
     pub(crate) held: usize,
     pub(crate) received: Instant,
-    /// Ends when the batch may be acknowledged.
+    /// Span that ends when the batch may be acknowledged.
     pub(crate) _span: Span,
 }
 
-/// A batch that is durable and may be acknowledged.
+/// A durable batch that may be acknowledged.
 #[derive(Debug)]
 pub(crate) struct Appended {
     pub(crate) sequence: u64,
-    /// Of its last record.
+    /// Position of its last record.
     pub(crate) position: Position,
     pub(crate) rejections: Rejections,
 }
@@ -57,16 +61,16 @@ pub(crate) struct Pipeline {
     run: String,
     queue: VecDeque<Pending>,
     bytes: usize,
-    /// What the front waits for.
+    /// What the first batch in the queue waits for.
     mode: Mode,
     pause: Duration,
-    /// Why the front is not in the log yet.
+    /// Error of the last failed append of the first batch.
     last_error: Option<matyan_log::Error>,
 }
 
 struct Pending {
     frame: Frame,
-    /// Of what all streams may hold.
+    /// Its share of the memory budget.
     _share: OwnedSemaphorePermit,
     append: MaybeDone<Append>,
 }
@@ -74,7 +78,7 @@ struct Pending {
 enum Mode {
     Append,
     Pause(Pin<Box<Sleep>>),
-    /// The front is appended, and is due later.
+    /// The first batch is appended, and will be acknowledged after a delay.
     Delay(Pin<Box<Sleep>>, Position),
 }
 
@@ -101,12 +105,13 @@ impl Pipeline {
         self.bytes < settings.stream_bytes && self.queue.len() < settings.stream_batches
     }
 
-    /// Appends a batch behind all others.
+    /// Appends a batch after all others.
     pub(crate) fn push(&mut self, frame: Frame, mut share: OwnedSemaphorePermit) {
         self.shared.share_set(&mut share, frame.held);
         self.bytes += frame.held;
         self.shared.metrics.in_flight_bytes.add(frame.held as i64);
-        // While the log is failing, nothing is started that would have to be started again.
+        // While the log is failing, starting an append would only mean to repeat it
+        // later.
         let append = match self.mode {
             Mode::Append | Mode::Delay(..) => start(&self.shared, &frame),
             Mode::Pause(_) => MaybeDone::Gone,
@@ -114,14 +119,15 @@ impl Pipeline {
         self.queue.push_back(Pending { frame, _share: share, append });
     }
 
-    /// Gives up everything that is not answered.
+    /// Drops all unacknowledged batches.
     pub(crate) fn clear(&mut self) {
         self.shared.metrics.in_flight_bytes.sub(self.bytes as i64);
         self.bytes = 0;
         self.queue.clear();
     }
 
-    /// The next batch in order. Waits for ever if there is none. Cancel-safe: all state is kept here.
+    /// Returns the next batch in order; pending forever if there is none. Cancel-safe: all
+    /// state is kept here.
     pub(crate) async fn next(&mut self) -> Result<Appended> {
         let Some(front) = self.queue.front() else { return std::future::pending().await };
         let deadline = front.frame.received + self.shared.settings.hold;
@@ -133,16 +139,20 @@ impl Pipeline {
         Ok(self.pop(position))
     }
 
-    /// Where the front stands in the log, once it does.
+    /// Waits until the first batch is in the log and returns its position.
     async fn front_position(&mut self) -> Position {
         loop {
             match &mut self.mode {
                 Mode::Delay(_, position) => return *position,
                 Mode::Append => {
-                    let front = self.queue.front_mut().expect("the caller has seen a front");
+                    let front =
+                        self.queue.front_mut().expect("the caller has checked that the queue is not empty");
                     let mut append = Pin::new(&mut front.append);
                     append.as_mut().await;
-                    match append.take_output().expect("it was awaited, and is taken once") {
+                    match append
+                        .take_output()
+                        .expect("the append has completed, and its output is taken once")
+                    {
                         Ok(positions) => return *positions.last().expect("a batch has at least one record"),
                         Err(error) => self.failed(error),
                     }
@@ -165,16 +175,16 @@ impl Pipeline {
         self.shared.metrics.append_failures.inc();
         self.shared.log_health.failed(Instant::now());
         let (run, batches, cause) = (&self.run, self.queue.len(), &error as &dyn std::error::Error);
-        tracing::warn!(run, batches, error = cause, "the log refused a batch, which is tried again");
+        tracing::warn!(run, batches, error = cause, "failed to append batch; will retry");
         self.last_error = Some(error);
         self.mode = Mode::Pause(Box::pin(sleep(self.pause)));
         self.pause = LONGEST_PAUSE.min(self.pause * 2);
     }
 
-    /// Waits until the run may send on.
+    /// Waits until the run may send more.
     async fn delay(&mut self, position: Position) {
         if matches!(self.mode, Mode::Append) {
-            let frame = &self.queue.front().expect("the caller has awaited it").frame;
+            let frame = &self.queue.front().expect("the caller has appended the front").frame;
             let due = self.shared.throttle.charge(&self.project, &self.run, frame.bytes, Instant::now());
             let Some(due) = due else { return };
             let latest = frame.received + self.shared.settings.hold;
@@ -188,7 +198,7 @@ impl Pipeline {
     }
 
     fn pop(&mut self, position: Position) -> Appended {
-        let frame = self.queue.pop_front().expect("the caller has awaited it").frame;
+        let frame = self.queue.pop_front().expect("the caller has appended the front").frame;
         self.bytes -= frame.held;
         self.pause = FIRST_PAUSE;
         self.last_error = None;
@@ -203,7 +213,7 @@ impl Pipeline {
 }
 
 impl Pending {
-    /// Waits until its append is no longer under way, if it is.
+    /// Waits until its append is no longer in flight.
     async fn ended(&mut self) {
         if let MaybeDone::Future(append) = &mut self.append {
             self.append = MaybeDone::Done(append.await);

@@ -1,4 +1,4 @@
-//! A URL for one upload. Touches neither the log nor what is stored.
+//! Issues a URL for one upload. Needs neither the log nor stored data.
 
 use matyan_proto::ingest::v1 as pb;
 

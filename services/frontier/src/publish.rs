@@ -1,4 +1,4 @@
-//! One batch that stands alone: a stream of one.
+//! Publishes a single batch, as a stream of one.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ pub(crate) async fn publish(
     let share = shared.share(arrival.bytes()).await;
     let author = Author { run, producer, caller };
     let mut pipeline = Pipeline::new(shared.clone(), &author.caller.project, author.run.as_str());
-    // Calls of one producer come one after another, each behind the answer to the one before.
+    // Calls of one producer are sequential: each follows the answer to the previous one.
     let (_, frame) =
         Composer::new(shared.settings.format, author, Vec::new()).frame(shared, arrival, sequence - 1).await;
     pipeline.push(frame?, share);

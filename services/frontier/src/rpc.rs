@@ -1,4 +1,4 @@
-//! The generated trait: decode, one call, encode.
+//! Implementation of the generated service trait: decode, one call, encode.
 
 use async_trait::async_trait;
 use matyan_proto::ingest::v1::{self as pb, ingest_service_server::IngestService};
@@ -12,7 +12,8 @@ use crate::{
     presign, publish, stream, upload,
 };
 
-/// Answers on their way to the transport. Few, because what waits is merged before it gets here.
+/// Capacity for answers on their way to the transport. It is small, because waiting answers are
+/// merged before they get here.
 const ANSWERS: usize = 4;
 
 #[async_trait]

@@ -1,4 +1,5 @@
-//! What an operator may change about the frontier. Limits of the API are not here: they are `matyan_proto::limits`.
+//! Operator settings of the frontier. Limits of the API are not configurable: they are in
+//! `matyan_proto::limits`.
 
 use std::time::Duration;
 
@@ -7,21 +8,24 @@ use matyan_log::RecordFormat;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     pub format: RecordFormat,
-    /// Which log this is, as acknowledged positions name it: counts up when a topic is made anew. None where that may happen
-    /// unseen.
+    /// Number of the log in acknowledged positions, which increases when a topic is
+    /// recreated. `None` if that may happen unnoticed.
     pub log_number: Option<u32>,
-    /// How long a batch that the log refuses is held and tried again, from its receipt on. The published client gives up
-    /// after 45 s.
+    /// Time for which a batch that the log refuses is held and retried, from its receipt.
+    /// The published client gives up after 45 s.
     pub hold: Duration,
-    /// Unacknowledged bytes of one stream, as records: beyond, it is not read. One batch is always taken.
+    /// Maximum unacknowledged bytes of a stream, as records. A stream over the limit is not
+    /// read. One batch is always accepted.
     pub stream_bytes: usize,
-    /// Unacknowledged batches of one stream, likewise.
+    /// Maximum unacknowledged batches of a stream.
     pub stream_batches: usize,
-    /// Unacknowledged bytes of all streams and calls together. A batch beyond waits.
+    /// Maximum unacknowledged bytes of all streams and calls together. Batches over the
+    /// limit wait.
     pub total_bytes: usize,
-    /// Bytes of one upload through this server: whoever holds a URL may write, and the disk is also the log's.
+    /// Maximum size of an upload through this server: anyone with a URL may write, and the
+    /// disk may be shared with the log.
     pub max_upload_bytes: u64,
-    /// Acknowledgements of one run are delayed beyond this rate.
+    /// Maximum rate of a run; acknowledgements are delayed above it.
     pub run_bytes_per_second: u64,
 }
 

@@ -1,9 +1,11 @@
-//! One client's stream. A single task reads batches, hands them to the pipeline and sends acknowledgements, so that nothing
-//! is shared and every wait stands in one `select!`. It stops reading while too much is under way: that is the backpressure.
+//! The stream of one client. A single task reads batches, passes them to the pipeline, and
+//! sends acknowledgements, so that nothing is shared and all waits are in one `select!`. It
+//! stops reading while too much is in flight, which is the backpressure.
 //!
-//! The stream ends when the client has ended it or is gone, when the client breaks the protocol, when the server stops, or
-//! when the log could not be written for the hold time. In all cases but the last, what was read is appended and acknowledged
-//! first, also when nobody listens any more: a client that will not send again loses as little as possible.
+//! The stream ends when the client ends it or disconnects, when the client violates the
+//! protocol, when the server stops, or when the log cannot be written for the hold time. Except
+//! in the last case, everything that was read is appended and acknowledged first, even if the
+//! client has disconnected: a client that will not resend loses as little as possible.
 
 use std::{collections::VecDeque, pin::Pin, sync::Arc};
 
@@ -26,12 +28,13 @@ use crate::{
     record::Author,
 };
 
-/// Answers with rejections that wait for a client to take them; then it is not read. All others are merged.
+/// Maximum number of answers waiting for the client to read them, above which its stream is not
+/// read. Only answers with rejections wait; the others are merged.
 const WAITING_ANSWERS: usize = 16;
 
 type Answers = mpsc::Sender<Result<pb::StreamResponse, Status>>;
 
-/// Starts the task of a stream, which the frontier owns.
+/// Spawns the task of a stream, owned by the frontier.
 pub(crate) fn spawn(
     shared: &Arc<Shared>,
     caller: Caller,
@@ -57,12 +60,12 @@ async fn run(
         Err(error) => Err(error),
     };
     if let Err(error) = ended {
-        // Fails only if the client is gone.
+        // Fails only if the client has disconnected.
         answers.send(Err(error.into())).await.ok();
     }
 }
 
-/// A stream that is open, however it ends.
+/// Counts an open stream until it is dropped.
 struct Counted(IntGauge);
 
 impl Counted {
@@ -78,7 +81,7 @@ impl Drop for Counted {
     }
 }
 
-/// The first message; `None` if there is none.
+/// Reads the first message; `None` if the stream ends before it.
 async fn open(
     shared: &Shared,
     requests: &mut (impl Stream<Item = Result<pb::StreamRequest, Status>> + Unpin),
@@ -92,26 +95,27 @@ async fn open(
         Some(Ok(pb::StreamRequest { message: Some(Message::Open(open)) })) => {
             Open::parse(open, || (shared.new_id)()).map(Some)
         }
-        Some(Ok(_)) => Err(Error::field("open", "has to come first")),
+        Some(Ok(_)) => Err(Error::field("open", "must be the first message")),
     }
 }
 
 struct Session {
     shared: Arc<Shared>,
-    /// Always there between two steps; taken while it works.
+    /// `None` only while it is at work.
     composer: Option<Composer>,
     pipeline: Pipeline,
-    /// A batch that waits, as it came, for its share of what all streams may hold: decoded it takes several times as much.
+    /// A batch that waits for its share of the memory budget. It is kept encoded, because
+    /// decoded it takes several times as much memory.
     waiting: Option<Waiting>,
-    /// What is to be sent to the client.
+    /// Answers to be sent to the client.
     outbox: VecDeque<pb::StreamResponse>,
     trace: Option<bytes::Bytes>,
-    /// The sequence that comes next.
+    /// Next sequence number.
     expected: u64,
-    /// Up to here everything is durable.
+    /// Sequence number up to which everything is durable.
     durable: u64,
     durable_position: Option<LogPosition>,
-    /// Set once no more is read, with how the stream will end.
+    /// Set once reading has stopped, with the result of the stream.
     end: Option<Result<()>>,
     client_is_gone: bool,
 }
@@ -153,7 +157,7 @@ impl Session {
             tokio::select! {
                 biased;
                 permit = answers.reserve(), if !self.outbox.is_empty() => match permit {
-                    Ok(permit) => permit.send(Ok(self.outbox.pop_front().expect("it is not empty"))),
+                    Ok(permit) => permit.send(Ok(self.outbox.pop_front().expect("the branch requires an answer"))),
                     Err(_) => self.client_gone(),
                 },
                 appended = self.pipeline.next(), if !self.pipeline.is_empty() => match appended {
@@ -163,7 +167,7 @@ impl Session {
                 share = share(&mut self.waiting), if self.waiting.is_some() => self.admit(share).await,
                 () = stopping.cancelled(), if self.end.is_none() => self.end = Some(Err(Error::Stopping)),
                 request = requests.next(), if reads => self.take(request).await,
-                // Nothing is under way, and no more is read.
+                // Nothing is in flight, and reading has stopped.
                 else => return self.end.unwrap_or(Ok(())),
             }
         }
@@ -182,7 +186,7 @@ impl Session {
         self.end.get_or_insert(Ok(()));
     }
 
-    /// What is durable is still acknowledged, and nothing else.
+    /// Drops everything that is not durable; what is durable is still acknowledged.
     fn log_failed(&mut self, error: Error) {
         self.pipeline.clear();
         self.waiting = None;
@@ -191,12 +195,12 @@ impl Session {
 
     async fn take(&mut self, request: Option<Result<pb::StreamRequest, Status>>) {
         let taken = match request {
-            // The client has ended the stream, or its connection is gone.
+            // The client has ended the stream or has disconnected.
             None | Some(Err(_)) => return self.end = Some(Ok(())),
             Some(Ok(request)) => match request.message {
                 Some(Message::Batch(batch)) => self.take_batch(batch).await,
                 Some(Message::Open(_)) | None => {
-                    Err(Error::field("batch", "is all that may follow the first message"))
+                    Err(Error::field("batch", "is the only message allowed after the first one"))
                 }
             },
         };
@@ -208,17 +212,17 @@ impl Session {
     async fn take_batch(&mut self, batch: pb::StreamBatch) -> Result<()> {
         let (sequence, expected) = (batch.sequence, self.expected);
         if sequence == 0 {
-            return Err(Error::field("sequence", "is 0: it counts from 1"));
+            return Err(Error::field("sequence", "is 0: it starts at 1"));
         }
         if sequence > expected {
-            return Err(Error::OutOfSequence(format!("batch {sequence} came, and {expected} was expected")));
+            return Err(Error::OutOfSequence(format!("got batch {sequence}, but {expected} was expected")));
         }
         if sequence <= self.durable {
             self.answer(self.durable, Vec::new(), 0);
             return Ok(());
         }
         if sequence < expected {
-            // It is under way, and will be acknowledged.
+            // It is in flight, and will be acknowledged.
             return Ok(());
         }
         let trace = match batch.traceparent.is_empty() {
@@ -239,14 +243,14 @@ impl Session {
     }
 
     async fn admit(&mut self, share: OwnedSemaphorePermit) {
-        let waiting = self.waiting.take().expect("its share was awaited");
+        let waiting = self.waiting.take().expect("its share has just been awaited");
         if let Err(error) = self.append(waiting.arrival, share).await {
             self.end = Some(Err(error));
         }
     }
 
     async fn append(&mut self, arrival: Arrival, share: OwnedSemaphorePermit) -> Result<()> {
-        let composer = self.composer.take().expect("it is put back below");
+        let composer = self.composer.take().expect("the composer is put back after each batch");
         let (composer, frame) = composer.frame(&self.shared, arrival, self.durable).await;
         self.composer = Some(composer);
         self.pipeline.push(frame?, share);
@@ -261,7 +265,8 @@ impl Session {
         self.answer(appended.sequence, rejections, rejected_items);
     }
 
-    /// Acknowledgements are cumulative: one that waits is replaced, unless it tells of rejections.
+    /// Queues an answer. Acknowledgements are cumulative, so a waiting one is replaced,
+    /// unless it has rejections.
     fn answer(&mut self, sequence: u64, rejections: Vec<pb::Rejection>, rejected_items: u32) {
         if self.client_is_gone {
             return;
@@ -275,7 +280,7 @@ impl Session {
 }
 
 async fn share(waiting: &mut Option<Waiting>) -> OwnedSemaphorePermit {
-    let waiting = waiting.as_mut().expect("the branch is only taken if something waits");
+    let waiting = waiting.as_mut().expect("the branch requires a waiting batch");
     waiting.share.as_mut().await
 }
 

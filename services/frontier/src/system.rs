@@ -1,5 +1,5 @@
-//! What this server is and whether it works. Ready means that batches can be published; the blob store is told of, but
-//! without it training goes on.
+//! Version and health of this server. Ready means that batches can be published; the blob store
+//! is reported as well, but is not required, because training continues without it.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -17,18 +17,20 @@ use tonic::{Request, Response, Result};
 
 use crate::{Frontier, Shared};
 
-/// After a failed append the log counts as not writable for so long, unless another succeeds: without traffic nothing would
-/// ever show that it is well again.
+/// Time for which the log counts as not writable after a failed append, unless another one
+/// succeeds. It is limited, because without traffic nothing would ever show that the log has
+/// recovered.
 const FAILURE_COUNTS: Duration = Duration::from_secs(10);
 
-/// How long the log may take to tell where it ends: longer than one takes that is well, and shorter than a probe waits.
+/// Timeout for describing the log: longer than a healthy one takes, and shorter than a probe's
+/// own timeout.
 const LOG_ANSWER: Duration = Duration::from_secs(2);
 
-/// How long the blob store may take to show that it is there. Whoever asks for readiness waits about a second, and must not
-/// take a blob store that hangs for a log that does.
+/// Timeout for probing the blob store. Callers of readiness wait about a second, and must not
+/// mistake a hanging blob store for a hanging log.
 const BLOBS_ANSWER: Duration = Duration::from_millis(500);
 
-/// What the last append has shown.
+/// Result of the last append.
 #[derive(Default)]
 pub(crate) struct LogHealth(Mutex<Option<Instant>>);
 

@@ -1,4 +1,5 @@
-//! The services through their generated clients, in process, on the real embedded log and directory of blobs.
+//! Tests of the services through their generated clients, in process, on the embedded log and
+//! the directory blob store.
 
 mod harness;
 

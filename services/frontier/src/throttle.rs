@@ -1,5 +1,6 @@
-//! Bytes per second per run: an acknowledgement is due when the run could have sent all its bytes at the configured rate,
-//! with one second of burst. Delaying acknowledgements slows a client down without refusing it anything.
+//! Limits the rate of each run: an acknowledgement is due when the run could have sent all its
+//! bytes at the configured rate, with one second of burst. Delayed acknowledgements slow a
+//! client down without refusing anything.
 
 use std::{
     collections::HashMap,
@@ -9,10 +10,11 @@ use std::{
 
 use tokio::time::Instant;
 
-/// What a run may send at once after a pause, as time at its rate.
+/// Maximum burst after a pause, as time at the configured rate.
 const BURST: Duration = Duration::from_secs(1);
 
-/// Runs without debt are forgotten when the table has doubled since they were last forgotten, and has at least this many.
+/// Minimum table size for forgetting runs without debt, which happens whenever the table has
+/// doubled since the last time.
 const SWEEP_FROM: usize = 1_024;
 
 pub(crate) struct Throttle {
@@ -21,7 +23,7 @@ pub(crate) struct Throttle {
 }
 
 struct Runs {
-    /// When what a run has sent is paid off.
+    /// Time at which everything that the run has sent is paid for.
     paid_at: HashMap<(String, String), Instant>,
     sweep_at: usize,
 }
@@ -32,10 +34,11 @@ impl Throttle {
         Self { bytes_per_second, runs: Mutex::new(runs) }
     }
 
-    /// Counts the bytes of an appended batch; `Some` is when it may be acknowledged, if that is not now.
+    /// Counts the bytes of an appended batch. Returns when it may be acknowledged; `None`
+    /// if that is now.
     pub(crate) fn charge(&self, project: &str, run: &str, bytes: usize, now: Instant) -> Option<Instant> {
         let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
-        // What panics under this lock leaves nothing half done.
+        // A panic under this lock leaves nothing half done.
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         runs.sweep(now);
         let paid_at = runs.paid_at.entry((project.to_owned(), run.to_owned())).or_insert(now);

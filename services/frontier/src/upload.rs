@@ -1,5 +1,5 @@
-//! An upload through this server, for blob stores that have no address on the network. Whoever holds the token of a URL may
-//! write that one blob; nothing is kept of an upload that breaks off.
+//! Uploads through this server, for blob stores without a network address. Anyone with the
+//! token of a URL may write that one blob. Nothing is kept of an interrupted upload.
 
 use std::sync::{Arc, OnceLock};
 
@@ -35,7 +35,8 @@ pub(crate) async fn upload(
     let chunks = Chunks { requests, needs_done: open.content_length.is_none(), left: limit, limit };
     let content = content(chunks, failure.clone());
     let put = shared.blobs.put(&key, &open.content_type, open.content_length, content).await;
-    // What the client did wrong tells more than what the store made of it.
+    // The client's mistake is a better explanation than the resulting error of the blob
+    // store.
     let size = put.map_err(|error| failure.get().cloned().unwrap_or_else(|| error.into()))?;
     shared.metrics.uploads.inc();
     shared.metrics.upload_bytes.inc_by(size);
@@ -45,20 +46,21 @@ pub(crate) async fn upload(
 fn open(first: Option<Result<pb::UploadRequest, Status>>) -> Result<pb::UploadOpen> {
     match first {
         Some(Ok(pb::UploadRequest { message: Some(Message::Open(open)) })) => Ok(open),
-        _ => Err(Error::field("open", "has to come first")),
+        _ => Err(Error::field("open", "must be the first message")),
     }
 }
 
-/// What is still to come of an upload.
+/// The remaining chunks of an upload.
 struct Chunks<R> {
     requests: R,
     needs_done: bool,
-    /// Bytes that may still come, and how many might at first.
+    /// Number of bytes that may still arrive.
     left: u64,
     limit: u64,
 }
 
-/// The chunks of an upload. An error of the client is left in `failure`, and ends the content with an error.
+/// Converts the chunks to a content stream. An error of the client is stored in `failure`, and
+/// ends the content with an error.
 fn content<R>(chunks: Chunks<R>, failure: Arc<OnceLock<Error>>) -> Content
 where
     R: Stream<Item = Result<pb::UploadRequest, Status>> + Send + Unpin + 'static,
@@ -82,7 +84,7 @@ where
 }
 
 impl<R: Stream<Item = Result<pb::UploadRequest, Status>> + Unpin> Chunks<R> {
-    /// `None` at the end of a complete upload.
+    /// Returns the next chunk; `None` at the end of a complete upload.
     async fn next(&mut self) -> Result<Option<bytes::Bytes>> {
         let chunk = chunk(self.requests.next().await, self.needs_done)?;
         let size = chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
@@ -103,13 +105,13 @@ fn chunk(
             }
             Some(Message::Done(true)) => Ok(None),
             Some(Message::Done(false) | Message::Open(_)) | None => {
-                Err(Error::field("message", "is neither a chunk nor the end"))
+                Err(Error::field("message", "is neither a chunk nor the end mark"))
             }
         },
         None if needs_done => {
-            Err(Error::UploadIncomplete("the upload has no end mark, and told no length".into()))
+            Err(Error::UploadIncomplete("the upload ended without an end mark or a content length".into()))
         }
         None => Ok(None),
-        Some(Err(_)) => Err(Error::UploadIncomplete("the upload broke off".into())),
+        Some(Err(_)) => Err(Error::UploadIncomplete("the upload was interrupted".into())),
     }
 }

@@ -1,5 +1,6 @@
-//! How fast the worker brings a log into the store, on the embedded substrates: `cargo run --release -p matyan-worker
-//! --example ingest_bench [directory]`. It prints a table; nothing here is a test, and no network or frontier takes part.
+//! Benchmark of applying a log to the store, on the embedded substrates: `cargo run --release
+//! -p matyan-worker --example ingest_bench [directory]`. It prints a table and checks nothing;
+//! neither a network nor the frontier is involved.
 
 use std::{
     path::Path,
@@ -23,7 +24,7 @@ use matyan_worker::{Deps, FoldThread, IngestSettings, Ingestion, Metrics};
 use prost::Message;
 use tokio_util::sync::CancellationToken;
 
-/// Appends that wait for their answer at once.
+/// Number of appends in flight.
 const APPENDS: usize = 16;
 
 fn now_us() -> i64 {
@@ -34,7 +35,7 @@ struct Load {
     name: &'static str,
     runs: usize,
     series: usize,
-    /// Frames of one run, and points of each series in a frame.
+    /// Number of frames per run, and of points per series in a frame.
     frames: usize,
     points: usize,
 }
@@ -94,7 +95,7 @@ async fn play(directory: &Path, load: &Load) -> Result<(), Box<dyn std::error::E
     let worker = Ingestion::new(deps, IngestSettings::default(), notices, metrics).await?;
     let worker = tokio::spawn(worker.run(stop.clone()));
 
-    // Encoded ahead: clients do that elsewhere.
+    // Encoded in advance, because in production clients do that.
     let mut records = Vec::new();
     for sequence in 1..=load.frames {
         for run in 0..load.runs {
@@ -108,7 +109,7 @@ async fn play(directory: &Path, load: &Load) -> Result<(), Box<dyn std::error::E
     let mut last = 0;
     for record in records {
         if answers.len() == APPENDS {
-            let answer: matyan_log::Append = answers.pop_front().expect("it is not empty");
+            let answer: matyan_log::Append = answers.pop_front().expect("the queue is full");
             last = answer.await?[0].offset;
         }
         answers.push_back(log.append(Topic::Ingestion, vec![record]));

@@ -1,13 +1,16 @@
-//! Applying records to one run: from entries of the log, in order, to transactions of the store.
+//! Applies records to one run: turns entries of the log, in order, into transactions of the
+//! store.
 //!
-//! A transaction takes items until it is full, from several records or from a part of one, and moves the cursor of the run
-//! id behind the last of them. It expects the cursor and the head that this writer knows; so whatever a writer keeps in
-//! memory (`State`) is good exactly as long as its transactions commit, and a conflict throws it away. Redelivery, a worker
-//! that was cut off, and a crash between two transactions all come down to that one check.
+//! A transaction takes items until it is full, from several records or from a part of one, and
+//! moves the cursor of the run id past the last of them. It expects the cursor and the head
+//! that this writer knows, so everything that a writer keeps in memory (`State`) is valid
+//! exactly as long as its transactions commit; a conflict discards it. That one check covers
+//! redelivery, a worker that has lost its partition, and a crash between two transactions.
 //!
-//! Errors of the store are waited for. A deterministic failure (a panic, a transaction that the store refuses for its size)
-//! is narrowed down by halving the number of items; the one that is left is parked. A transaction that takes longer than its
-//! snapshot lasts is halved as well.
+//! Errors of the store are retried with a backoff. A deterministic failure (a panic, or a
+//! transaction that the store rejects for its size) is narrowed down by halving the number of
+//! items, until the single culprit is parked. A transaction that outlasts its snapshot is
+//! halved as well.
 
 mod dead_letters;
 mod decoded;
@@ -34,7 +37,7 @@ use matyan_model::ids::{Project, RunId};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct RunKey {
     pub(crate) project: Project,
-    /// By which its blobs lie.
+    /// Part of the keys of the run's blobs.
     pub(crate) project_name: Arc<str>,
     pub(crate) id: RunId,
 }
@@ -45,22 +48,22 @@ impl RunKey {
     }
 }
 
-/// Why a transaction was not made.
+/// Reason why a transaction was not committed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// Wait, and begin anew.
+    /// Wait, then retry.
     #[error(transparent)]
     Store(matyan_store::Error),
-    /// Wait, and begin anew.
+    /// Wait, then retry.
     #[error(transparent)]
     Blob(matyan_blob::Error),
-    /// Take fewer items: these take longer than a snapshot lasts.
+    /// Retry with fewer items: these take longer than a snapshot lasts.
     #[error("the snapshot became too old")]
     Slow,
-    /// Somebody else wrote the run: begin anew from what is stored.
-    #[error("the run was written by somebody else")]
+    /// Reload the stored state and retry: another process wrote the run.
+    #[error("the run was written by another process")]
     Conflict,
-    /// Take fewer items; park the one that fails alone.
+    /// Retry with fewer items; park the item that fails alone.
     #[error("{0}")]
     Poison(String),
 }

@@ -1,9 +1,11 @@
-//! The control worker: publishes the outbox to the control topic, reads the topic, deletes the blobs of deleted runs, and runs
-//! the periodic jobs. Of several, one alone publishes and runs jobs: the one that reads the topic's first partition.
+//! The control worker: publishes the outbox to the control topic, reads the topic, deletes the
+//! blobs of deleted runs, and runs the periodic jobs. Of several control workers, only the
+//! leader publishes and runs jobs: the one that reads the topic's first partition.
 //!
-//! An event is dealt with as often as it takes; only then is the position behind it told. Everything may be cut off between two
-//! steps, as everything may be done twice: so to stop waits for nothing. Handlers check before each page
-//! that the run is still the deleted one, so a late event cannot hurt a run that was made anew.
+//! An event is retried until it is handled, and only then is the position after it committed.
+//! Every step is idempotent and may be interrupted, so stopping waits for nothing. Handlers
+//! check before each page that the run is still the deleted one, so a late event cannot harm a
+//! new run with the same id.
 
 mod blobs;
 mod envelope;
@@ -27,16 +29,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{deps::Deps, error::Error, heartbeat::Heartbeat, ingest::digest, jobs::Jobs, metrics::Metrics};
 
-/// Waits between attempts while something is away: doubling from the first to the last.
+/// Bounds of the wait between attempts while a dependency is unavailable; it doubles from the
+/// first to the last.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LAST_WAIT: Duration = Duration::from_secs(30);
 
-/// Whoever has it leads the others. A log gives it to one reader at a time, and to another when that one is gone.
+/// The partition whose reader is the leader. The log assigns it to one reader at a time, and to
+/// another when that reader disappears.
 const LEADER: u32 = 0;
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ControlSettings {
-    /// Runs without data for so long are ended; none without.
+    /// Idle time after which a run is finished; `None` disables this.
     pub finish_stale: Option<Duration>,
 }
 
@@ -45,7 +49,8 @@ pub struct Control {
     settings: ControlSettings,
     metrics: Metrics,
     subscription: Box<dyn Subscription>,
-    /// Of a partition that begins: the record that must come first, or else the topic was made anew.
+    /// For a partition that is starting: the record that must come first, or the topic was
+    /// recreated.
     expected: BTreeMap<u32, LastRecord>,
     leads: watch::Sender<bool>,
     heartbeat: Heartbeat,
@@ -61,23 +66,25 @@ impl Control {
         Ok(Self { deps, settings, metrics, subscription, expected, leads, heartbeat, publishing })
     }
 
-    /// Whether its loops go round.
+    /// Heartbeats of its loops.
     pub fn heartbeats(&self) -> [Heartbeat; 2] {
         [self.heartbeat.clone(), self.publishing.clone()]
     }
 
-    /// Works until it is stopped.
+    /// Runs until it is stopped.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let jobs = Jobs::new(self.deps.clone(), self.metrics.clone(), self.settings.finish_stale);
-        // Boxed: the jobs are most of what this task would be moved with.
+        // Boxed, because the future of the jobs is large, and this task would be moved
+        // with it.
         let leading =
             Box::pin(lead(self.deps.clone(), jobs, self.leads.subscribe(), self.publishing.clone(), &stop));
         let beside = async {
-            // All of them are one task: while one of them does not give way, nothing beats.
+            // All loops share one task, so while one of them blocks, no heartbeat
+            // advances.
             leading.await;
             Ok(())
         };
-        // Once reading has failed for good, nothing is waited for.
+        // `try_join`, so that a permanent read failure ends the jobs as well.
         tokio::try_join!(self.read(&stop), beside).map(|((), ())| ())
     }
 
@@ -93,7 +100,7 @@ impl Control {
             match taken {
                 Ok(()) => wait = FIRST_WAIT,
                 Err(error) if error.is_temporary() => {
-                    tracing::warn!(%error, "waiting for the control topic");
+                    tracing::warn!(%error, "failed to read the control topic; will retry");
                     stop.run_until_cancelled(self.heartbeat.beside(tokio::time::sleep(wait))).await;
                     wait = LAST_WAIT.min(wait * 2);
                 }
@@ -102,11 +109,12 @@ impl Control {
         }
     }
 
-    /// A topic that was made anew, or has lost what was not read, is begun again.
+    /// Restarts a partition whose topic was recreated or trimmed past the position; other
+    /// errors are returned.
     async fn survive(&mut self, error: matyan_log::Error, stop: &CancellationToken) -> Result<(), Error> {
         match error {
             matyan_log::Error::Trimmed { partition, .. } | matyan_log::Error::Replaced { partition, .. } => {
-                tracing::warn!(partition, %error, "beginning the control topic again");
+                tracing::warn!(partition, %error, "restarting the partition of the control topic");
                 self.take(Delivery::Assigned { partition }, stop).await
             }
             error => Err(error.into()),
@@ -117,7 +125,7 @@ impl Control {
         match delivery {
             Delivery::Assigned { partition } => {
                 self.leads.send_if_modified(|leads| partition == LEADER && !std::mem::replace(leads, true));
-                let mut patience = Patience::new(stop, &self.heartbeat, "beginning the control topic");
+                let mut patience = Patience::new(stop, &self.heartbeat, "start reading the control topic");
                 while !patience.is_over(self.begin(partition)).await {}
                 Ok(())
             }
@@ -129,9 +137,12 @@ impl Control {
             Delivery::Records { partition, mut records } => {
                 if let Some(expected) = self.expected.remove(&partition) {
                     if records[0].offset != expected.offset || digest(&records[0]) != expected.digest {
-                        tracing::warn!(partition, "the control topic was made anew, and is begun again");
+                        tracing::warn!(
+                            partition,
+                            "the control topic was recreated; restarting from its beginning"
+                        );
                         let mut patience =
-                            Patience::new(stop, &self.heartbeat, "beginning the control topic");
+                            Patience::new(stop, &self.heartbeat, "restart reading the control topic");
                         while !patience.is_over(self.begin_anew(partition)).await {}
                         return Ok(());
                     }
@@ -167,12 +178,12 @@ impl Control {
                 self.metrics.events_processed.with_label_values(&[kind]).inc();
             }
             Err(error) => {
-                tracing::warn!(offset = record.offset, %error, "skipped a control record that cannot be read");
+                tracing::warn!(offset = record.offset, %error, "skipped an undecodable control record");
                 self.metrics.event_errors.with_label_values(&["validation"]).inc();
             }
         }
         self.metrics.event_seconds.observe(started.elapsed().as_secs_f64());
-        let mut patience = Patience::new(stop, &self.heartbeat, "telling the position in the control topic");
+        let mut patience = Patience::new(stop, &self.heartbeat, "commit the position in the control topic");
         while !patience.is_over(tell(&self.deps, partition, record)).await {}
         Ok(())
     }
@@ -197,16 +208,18 @@ impl Control {
             self.metrics.event_errors.with_label_values(&[error_name(error)]).inc();
         }
         match handled {
-            // Its tombstone stays, and its folder is swept again every hour: other events need not wait for that.
+            // The tombstone remains and its directory is swept every hour, so other
+            // events need not wait.
             Err(error @ Error::BlobsLeft { .. }) if !error.is_temporary() => {
-                tracing::error!(%error, "a deleted run keeps blobs until they can be deleted");
+                tracing::error!(%error, "failed to delete blobs of a deleted run; the tombstone sweep will retry");
                 Ok(())
             }
             handled => handled,
         }
     }
 
-    /// What the other kinds tell has been written before they were sent; they are for whoever listens besides.
+    /// Handles an event. Only deletes of runs need work: the effect of other kinds was
+    /// stored before they were published, and they exist for external consumers.
     async fn handle(&self, event: &Event) -> Result<(), Error> {
         match &event.deleted {
             Some(deleted) => {
@@ -218,8 +231,9 @@ impl Control {
     }
 }
 
-/// Waits between attempts of one thing, longer each time, until it succeeds or the worker is stopped. Errors that a human
-/// must mend are waited for as well, loudly, where they would meet the events behind this one too.
+/// Retries one action, with a longer wait each time, until it succeeds or the worker is
+/// stopped. Errors that need an operator are retried as well, and logged as errors, because
+/// skipping the event would only move the failure to the next one.
 struct Patience<'a> {
     stop: &'a CancellationToken,
     heartbeat: Heartbeat,
@@ -232,15 +246,20 @@ impl<'a> Patience<'a> {
         Self { stop, heartbeat: heartbeat.clone(), what, wait: FIRST_WAIT }
     }
 
-    /// True once the attempt has succeeded, or none is to follow. An attempt is cut off when the worker is stopped, wherever it
-    /// is: deleting the blobs of a large run takes minutes, and is begun again after the next start.
+    /// Returns true once the attempt has succeeded or the worker is stopped. Stopping
+    /// interrupts an attempt anywhere: deleting the blobs of a large run takes minutes, and
+    /// restarts with the process.
     async fn is_over(&mut self, attempt: impl Future<Output = Result<(), Error>>) -> bool {
         let what = self.what;
         self.heartbeat.beat();
         match self.stop.run_until_cancelled(attempt).await {
             None | Some(Ok(())) => return true,
-            Some(Err(error)) if error.is_temporary() => tracing::warn!(%error, what, "waiting to try again"),
-            Some(Err(error)) => tracing::error!(%error, what, "failed, and is tried again"),
+            Some(Err(error)) if error.is_temporary() => {
+                tracing::warn!(%error, what, "attempt failed; will retry")
+            }
+            Some(Err(error)) => {
+                tracing::error!(%error, what, "attempt failed and may need an operator; will retry")
+            }
         }
         let wait = self.heartbeat.beside(tokio::time::sleep(self.wait));
         let waited = self.stop.run_until_cancelled(wait).await;
@@ -249,7 +268,8 @@ impl<'a> Patience<'a> {
     }
 }
 
-/// Publishes and runs jobs as long as this process leads. What it is at may be cut off anywhere.
+/// Publishes events and runs jobs as long as this process leads. Its work may be interrupted
+/// anywhere.
 async fn lead(
     deps: Deps,
     jobs: Jobs,
@@ -258,24 +278,26 @@ async fn lead(
     stop: &CancellationToken,
 ) {
     while stop.run_until_cancelled(publishing.beside(becomes(&mut leads, true))).await == Some(true) {
-        tracing::info!("this control worker leads: it publishes events and runs the jobs");
+        tracing::info!("became the leading control worker; publishing events and running jobs");
         let work = async { tokio::join!(outbox::run(&deps, &publishing, stop), jobs.run(stop)) };
         tokio::select! {
             ((), ()) = work => {}
-            true = becomes(&mut leads, false) => tracing::info!("another control worker leads"),
+            true = becomes(&mut leads, false) => tracing::info!("lost the lead to another control worker"),
         }
     }
 }
 
-/// False if nobody tells any more.
+/// Waits for the given state. Returns false if the sender is dropped.
 async fn becomes(leads: &mut watch::Receiver<bool>, wanted: bool) -> bool {
     leads.wait_for(|leads| *leads == wanted).await.is_ok()
 }
 
-/// Where a partition begins, and the record that must be there. Handlers may see an event again, so that a topic made anew is
-/// read from its beginning without more care. One without an identity tells by the last record that was dealt with.
+/// Returns the start offset of a partition, and the record expected there. Handlers tolerate
+/// repeated events, so a recreated topic is simply read from its beginning. If the log has no
+/// identity, a recreated topic is recognized by its last handled record.
 async fn begin(deps: &Deps, partition: u32) -> Result<(u64, Option<LastRecord>), Error> {
-    // First: whoever had the partition may still tell positions, and none of them may lie behind the end.
+    // The snapshot is taken before the log is described: the previous owner may still commit
+    // positions, and none of those read may be past the end.
     let snapshot = deps.store.snapshot().await?;
     let info = deps.log_writer.describe(Topic::Control).await?;
     let known = log_get(&*snapshot, LogTopic::Control).await?.unwrap_or_default();
@@ -306,7 +328,8 @@ async fn tell(deps: &Deps, partition: u32, record: &Record) -> Result<(), Error>
     Ok(deps.log_reader.trim(Topic::Control, partition, applied.next).await?)
 }
 
-/// A label of metrics: whatever else the topic holds, they do not grow with it.
+/// Metric label of an event kind. Unknown kinds share a label, so that the content of the topic
+/// cannot grow the metrics.
 fn kind_name(kind: &str) -> &'static str {
     const KNOWN: [&str; 5] =
         ["run_deleted", "run_archived", "run_unarchived", "experiment_deleted", "tag_deleted"];

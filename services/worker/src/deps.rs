@@ -1,4 +1,5 @@
-//! What the workers are given: the substrates, the clock and randomness. Nothing here is ambient, so that tests decide.
+//! Dependencies of the workers: the substrates, the clock, and the randomness. All are
+//! injected, so that tests can control them.
 
 use std::sync::Arc;
 

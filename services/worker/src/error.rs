@@ -1,4 +1,4 @@
-//! Why a worker ends by itself. Everything that time may mend is waited for instead.
+//! Errors that end a worker. Temporary failures are retried instead.
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -8,19 +8,20 @@ pub enum Error {
     Log(#[from] matyan_log::Error),
     #[error(transparent)]
     Blob(#[from] matyan_blob::Error),
-    /// Once more if it is temporary; else what keeps them has to be taken away, and the sweep of tombstones does the rest.
+    /// Retried if the reason is temporary; otherwise an operator must remove the cause, and
+    /// the tombstone sweep does the rest.
     #[error("{count} blobs could not be deleted, `{key}` among them: {reason}")]
     BlobsLeft { count: usize, key: String, reason: matyan_blob::Error },
-    /// Name the topic of the old number of partitions again, or take another one with another store.
+    /// Restore the topic name with the old number of partitions, or use a new topic with a new store.
     #[error(
         "the ingestion topic had {known} partitions and now has {found}: a topic's number of partitions never changes; \
-         name the one that this store knows, or take another one with another store, filled from a backup (docs/kafka.md)"
+         use the topic that belongs to this store, or a new topic with a new store, filled from a backup (docs/kafka.md)"
     )]
     Partitions { known: u32, found: u32 },
-    #[error("the job {0} runs elsewhere")]
+    #[error("job {0} is already running elsewhere: retry later")]
     Busy(&'static str),
-    /// A bug: start again, from the last position that was applied.
-    #[error("a writer ended badly: {0}")]
+    /// A bug. Restart the worker: it continues from the last applied position.
+    #[error("a writer task failed: {0}")]
     Writer(String),
 }
 
@@ -36,7 +37,7 @@ impl From<matyan_maintenance::Error> for Error {
 }
 
 impl Error {
-    /// True where a log turned out to be another one than it was a moment before.
+    /// Whether the log was replaced by another one since it was last described.
     pub(crate) fn is_replaced(&self) -> bool {
         matches!(self, Self::Log(matyan_log::Error::Replaced { .. }))
     }

@@ -1,13 +1,16 @@
-//! Folding blocks into chunks, on a thread of its own: folding computes for tens of milliseconds at a time.
+//! Folds blocks into chunks, on a dedicated thread, because folding computes for tens of
+//! milliseconds at a time.
 //!
-//! Writers send the blocks that they have written; when a run has enough of them, has ended, or has been silent for a while,
-//! it is folded. Writers wait for room before they write more, so that blocks never pile up faster than they are folded. What
-//! is on the way is only a hint: the list of runs with blocks is in the store, and is read at the start, after a failure, and
-//! every few minutes, for what another process has left behind.
+//! Writers send the blocks that they have written. A run is folded when it has enough of them,
+//! has ended, or has been silent for a while. Writers wait for room before they write more, so
+//! that blocks never pile up faster than they are folded. The notices are only hints: the list
+//! of runs with blocks is in the store, and is read at the start, after a failure, and every
+//! few minutes, to find what another process has left.
 //!
-//! A run that another process writes is that one's to fold. It sends no hint here, so its silence means nothing: only a run in
-//! whose place for the next block nothing has moved is silent. Two processes may fold one run; the fold's own row lets one of
-//! them win.
+//! A run is folded by the process that writes it. Other processes get no notices of it, so the
+//! lack of notices does not mean that it is silent: a run is silent only if the number of its
+//! next block has not changed. Two processes may fold the same run; the row of the fold lets
+//! only one of them commit.
 
 use std::{
     collections::HashMap,
@@ -41,29 +44,29 @@ use crate::{
     metrics::Metrics,
 };
 
-/// Units of room for hints on their way, each at least one: 32 MB of blocks altogether, or as many small ones.
+/// Capacity for notices, in units of which each takes at least one: 32 MiB of blocks in total.
 const ROOM: usize = 1_024;
 const ROOM_UNIT_BYTES: usize = 32 << 10;
-/// How often silent runs are looked for.
+/// Interval between searches for silent runs.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
-/// A run that was not written for this long is folded as if it had ended.
+/// Time without a write after which a run is folded as if it had ended.
 const SILENT_US: i64 = 300_000_000;
-/// How often the list of runs with blocks is read again.
+/// Interval between reads of the list of runs with blocks.
 const LIST_EVERY_US: u64 = 300_000_000;
 
 struct Notice {
     run: RunKey,
     blocks: Vec<Blocks>,
-    /// Given back when the notice was dealt with.
+    /// Released once the notice is handled.
     _room: Room,
 }
 
-/// Leave to write some bytes, held until what was written is folded as far as it is due.
+/// Permission to write some bytes, held until they are folded as far as necessary.
 pub(crate) struct Room {
     _permits: OwnedSemaphorePermit,
 }
 
-/// Where writers send their blocks.
+/// Handle through which writers announce their blocks.
 #[derive(Clone)]
 pub struct FoldNotices {
     sender: mpsc::Sender<Notice>,
@@ -72,15 +75,16 @@ pub struct FoldNotices {
 }
 
 impl FoldNotices {
-    /// Waits until about so many bytes of blocks may be written.
+    /// Waits until about this number of bytes may be written.
     pub(crate) async fn room(&self, bytes: usize) -> Room {
         let units = (bytes / ROOM_UNIT_BYTES + 1).min(ROOM) as u32;
         let permits = self.room.clone().acquire_many_owned(units).await;
-        Room { _permits: permits.expect("nobody closes the semaphore") }
+        Room { _permits: permits.expect("the semaphore is never closed") }
     }
 
     pub(crate) fn notice(&self, run: &RunKey, blocks: Vec<Blocks>, room: Room) {
-        // There is place for as many notices as there is room, so only the thread's end refuses one.
+        // Each notice holds at least one permit, so the channel is never full: sending
+        // fails only if the thread has ended.
         if !blocks.is_empty()
             && self.sender.try_send(Notice { run: run.clone(), blocks, _room: room }).is_err()
         {
@@ -89,16 +93,16 @@ impl FoldNotices {
     }
 }
 
-/// The thread that folds.
+/// Handle of the thread that folds.
 pub struct FoldThread {
     thread: JoinHandle<()>,
     heartbeat: Heartbeat,
-    /// Open as long as the thread lives.
+    /// Closed when the thread ends.
     running: watch::Receiver<()>,
 }
 
 impl FoldThread {
-    /// Starts it; it ends when `stop` is cancelled, after the transaction in hand.
+    /// Starts the thread. It ends when `stop` is cancelled, after the current transaction.
     pub fn start(
         deps: Deps,
         metrics: Metrics,
@@ -116,7 +120,7 @@ impl FoldThread {
         Ok((notices, Self { thread, heartbeat, running }))
     }
 
-    /// Whether its loop goes round.
+    /// Heartbeat of its loop.
     pub fn heartbeat(&self) -> Heartbeat {
         self.heartbeat.clone()
     }
@@ -127,11 +131,11 @@ impl FoldThread {
         while running.changed().await.is_ok() {}
     }
 
-    /// Waits for its end.
+    /// Waits until the thread has ended.
     pub async fn finish(self) {
         let joined = tokio::task::spawn_blocking(|| self.thread.join()).await;
         if !matches!(joined, Ok(Ok(()))) {
-            tracing::error!("the fold thread ended badly");
+            tracing::error!("the fold thread panicked");
         }
     }
 }
@@ -142,7 +146,7 @@ struct Folder {
     heartbeat: Heartbeat,
     notices: mpsc::Receiver<Notice>,
     missed: Arc<AtomicBool>,
-    /// When the list was read last.
+    /// Time at which the list was last read.
     listed_us: i64,
     pending: HashMap<(Project, RunNumber), Pending>,
 }
@@ -150,10 +154,10 @@ struct Folder {
 /// A run with blocks.
 struct Pending {
     id: RunId,
-    /// As far as it was heard of here.
+    /// Counts of unfolded blocks, as far as this process knows.
     unfolded: Unfolded,
     is_ended: bool,
-    /// Where its next block went when it was touched.
+    /// Number of its next block when it was last touched.
     next_block: u64,
     touched_us: i64,
 }
@@ -207,14 +211,15 @@ impl Folder {
         pending.is_ended |= blocks.is_ended;
         for block in &blocks.blocks {
             if let Err(error) = pending.unfolded.add(block) {
-                tracing::error!(run = pending.id.as_str(), %error, "a block that was just written cannot be read");
+                tracing::error!(run = pending.id.as_str(), %error, "failed to decode a block that was just written");
             }
         }
         key
     }
 
-    /// Reads the list of the store if a hint was missed or it is time, and folds runs that are due or silent. One that cannot be
-    /// folded is in the way of no other.
+    /// Reads the list in the store if a notice was missed or the interval has passed, and
+    /// folds runs that are due or silent. A run that cannot be folded does not stop the
+    /// others.
     async fn look(&mut self, stop: &CancellationToken) {
         let is_missed = self.missed.swap(false, Ordering::Relaxed);
         let now_us = self.deps.now_us();
@@ -222,13 +227,13 @@ impl Folder {
             match self.read_list(is_missed).await {
                 Ok(()) => self.listed_us = now_us,
                 Err(error) => {
-                    tracing::warn!(%error, "the list of runs to fold is read later");
+                    tracing::warn!(%error, "failed to list runs to fold; will retry");
                     self.missed.fetch_or(is_missed, Ordering::Relaxed);
                 }
             }
         }
         if let Err(error) = self.end_silent().await {
-            tracing::warn!(%error, "silent runs are looked for later");
+            tracing::warn!(%error, "failed to search for silent runs; will retry");
         }
         let keys: Vec<_> = self.pending.keys().copied().collect();
         for key in keys {
@@ -236,7 +241,7 @@ impl Folder {
         }
     }
 
-    /// A run that nobody writes any more counts as ended; one that others write is theirs.
+    /// Marks silent runs as ended, and drops those that another process is writing.
     async fn end_silent(&mut self) -> Result<(), Error> {
         let silent_before = self.deps.now_us().saturating_sub(SILENT_US);
         let is_silent = |pending: &Pending| !pending.is_ended && pending.touched_us < silent_before;
@@ -246,7 +251,7 @@ impl Folder {
             self.heartbeat.beat();
             let writing = match writing_get(&*self.deps.store.snapshot().await?, key.0, key.1).await {
                 Err(error) if !error.is_temporary() => {
-                    tracing::error!(number = key.1.0, %error, "a run cannot be folded");
+                    tracing::error!(number = key.1.0, %error, "failed to fold run; skipping it");
                     self.pending.remove(&key);
                     continue;
                 }
@@ -262,7 +267,8 @@ impl Folder {
         Ok(())
     }
 
-    /// After a missed hint what each run has is counted; else a run that is new here is only waited for.
+    /// Adds the runs in the list. After a missed notice the blocks of each run are counted;
+    /// otherwise new runs are only watched for silence.
     async fn read_list(&mut self, is_missed: bool) -> Result<(), Error> {
         let projects = projects_list(&*self.deps.store.snapshot().await?).await?;
         for NamedProject { number: project, .. } in projects {
@@ -276,7 +282,7 @@ impl Folder {
                     let (number,): (u64,) = keys::tail(&prefix, key)?;
                     match self.read_run((project, RunNumber(number)), is_missed).await {
                         Err(error) if !error.is_temporary() => {
-                            tracing::error!(number, %error, "a run cannot be folded");
+                            tracing::error!(number, %error, "failed to fold run; skipping it");
                         }
                         read => read?,
                     }
@@ -291,7 +297,8 @@ impl Folder {
     }
 
     async fn read_run(&mut self, key: (Project, RunNumber), is_missed: bool) -> Result<(), Error> {
-        // A run that is known already stays as silent as it is.
+        // A known run keeps its time, so that reading the list does not delay its
+        // silence.
         let known = self.pending.get(&key).map(|pending| (pending.next_block, pending.touched_us));
         if known.is_some() && !is_missed {
             return Ok(());
@@ -316,9 +323,9 @@ impl Folder {
 
     async fn fold_if_due(&mut self, key: (Project, RunNumber), stop: &CancellationToken) {
         if let Err(error) = self.fold_while_due(key, stop).await {
-            // What is counted of it stays, so that the next look tries again.
+            // The counts are kept, so that the next search retries.
             let id = self.pending.get(&key).map(|pending| pending.id.as_str());
-            tracing::warn!(run = id, %error, "folding a run goes on later");
+            tracing::warn!(run = id, %error, "failed to fold run; will retry");
         }
     }
 
@@ -372,7 +379,8 @@ impl Folder {
         }
     }
 
-    /// After a fold: the run leaves the list if it has no block left; else what is left is counted anew.
+    /// Cleans up after a fold: removes the run from the list if it has no blocks left;
+    /// otherwise recounts them.
     async fn settle(&mut self, key: (Project, RunNumber)) -> Result<(), Error> {
         let (project, number) = key;
         let mut transaction = Transaction::new(self.deps.store.snapshot().await?);

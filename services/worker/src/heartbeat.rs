@@ -1,4 +1,5 @@
-//! Whether a loop still goes round. Each round beats, and so does each wait: only one that hangs falls silent.
+//! Detects loops that hang. A loop beats in each round and during each wait, so only one that
+//! hangs falls silent.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -7,13 +8,15 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// A loop waits no longer than this without beating.
+/// Maximum time that a loop waits without a beat.
 pub(crate) const BEAT_EVERY: Duration = Duration::from_secs(1);
 
-/// Silence after which a loop counts as hanging: far more than a round takes on a machine that is short of everything.
+/// Silence after which a loop counts as hanging: far more than a round takes on an overloaded
+/// machine.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// The same of a loop whose rounds are work: a transaction that nobody answers is followed up for as long as the store is away.
+/// The same for loops whose rounds do work: a transaction is retried for as long as the store
+/// is unavailable.
 const SILENCE_AT_WORK: Duration = Duration::from_secs(300);
 
 #[derive(Clone, Debug)]
@@ -36,7 +39,7 @@ impl Heartbeat {
         self.last.send_replace(Instant::now());
     }
 
-    /// Beats beside a wait that may last as long as it likes.
+    /// Beats during a wait of any length.
     pub(crate) async fn beside<T>(&self, wait: impl Future<Output = T>) -> T {
         let mut wait = pin!(wait);
         loop {
@@ -47,11 +50,11 @@ impl Heartbeat {
         }
     }
 
-    /// What is wrong, if something is.
+    /// Describes the problem if the loop hangs.
     pub(crate) fn problem(&self) -> Option<String> {
         let silent = self.last.borrow().elapsed();
         (silent > self.silence)
-            .then(|| format!("{} has not gone round for {} s", self.what, silent.as_secs()))
+            .then(|| format!("{} has not made progress for {} s", self.what, silent.as_secs()))
     }
 }
 
@@ -60,12 +63,12 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_loop_that_hangs_is_told_of_until_it_goes_on() {
+    async fn a_hanging_loop_is_reported_until_it_continues() {
         let heartbeat = Heartbeat::new("the test");
         tokio::time::advance(SILENCE).await;
         assert_eq!(heartbeat.problem(), None);
         tokio::time::advance(BEAT_EVERY).await;
-        assert_eq!(heartbeat.problem().unwrap(), "the test has not gone round for 61 s");
+        assert_eq!(heartbeat.problem().unwrap(), "the test has not made progress for 61 s");
         heartbeat.beat();
         assert_eq!(heartbeat.problem(), None);
     }

@@ -1,11 +1,14 @@
-//! The ingestion worker: reads partitions of the log, hands records to the writers of their runs, and tells how far it is.
+//! The ingestion worker: reads partitions of the log, dispatches records to the writers of
+//! their runs, and reports its progress.
 //!
-//! Runs of a partition are applied side by side in a window bounded in bytes; what queues up for one run while its writer is
-//! at work is applied together next. The lowest offset that is not applied is what the store is told (`progress`), and
-//! behind that, once it is durable, the log is trimmed. Positions need no care beyond that: every transaction carries
-//! the cursor of its run, so what is delivered twice changes nothing.
+//! Runs of a partition are applied concurrently, in a window bounded in bytes. Records that
+//! queue up for a run while its writer is busy are applied together in the next turn. The
+//! lowest unapplied offset is written to the store (`progress`), and once that is durable, the
+//! log is trimmed up to it. Positions need no further care: every transaction carries the
+//! cursor of its run, so redelivered records have no effect.
 //!
-//! To stop: no record is taken any more, writers finish their transaction, progress is written and synced.
+//! Shutdown: stop taking records, let writers finish their transaction, write and sync the
+//! progress.
 
 mod age;
 mod identity;
@@ -46,11 +49,11 @@ use progress::{Progress, ProgressHandle};
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IngestSettings {
-    /// Records taken from the log and not yet applied, in bytes.
+    /// Maximum bytes of records taken from the log and not yet applied.
     pub window_bytes: usize,
-    /// What is kept in memory of runs that are not being written at the moment.
+    /// Maximum memory kept for runs that are currently not being written.
     pub idle_bytes: usize,
-    /// How often the store is synced and the log trimmed behind it.
+    /// Interval at which the store is synced and the log is trimmed.
     pub trim_every: Duration,
 }
 
@@ -60,26 +63,26 @@ impl Default for IngestSettings {
     }
 }
 
-/// What one call of a writer takes at most, so that progress is told often.
+/// Maximum bytes applied in one turn of a writer, so that progress is reported often.
 const TURN_BYTES: usize = 4 << 20;
-/// Waits while the log or the store is away.
+/// Wait before a retry while the log or the store is unavailable.
 const WAIT: Duration = Duration::from_millis(500);
 
-/// A run that is or was being written.
+/// A run that is, or recently was, being written.
 struct Slot {
     queue: VecDeque<Entry>,
-    /// `None` while it is at work.
+    /// `None` while the writer is at work.
     writer: Option<RunWriter>,
     bytes: usize,
-    /// Grows with use: the lowest are forgotten first.
+    /// Time of last use as a sequence number; the lowest are evicted first.
     used: u64,
 }
 
-/// What a writer comes back with.
+/// Result of one turn of a writer.
 struct Turn {
     key: RunKey,
     writer: RunWriter,
-    /// Partition and offset of its entries.
+    /// Positions of its entries.
     positions: Vec<LogPosition>,
     bytes: usize,
     applied: Applied,
@@ -102,7 +105,7 @@ pub struct Ingestion {
     age: Arc<Age>,
     projects: HashMap<Arc<str>, Project>,
     pace: Pace,
-    /// Bytes of records that are taken and not applied.
+    /// Bytes of records that are taken and not yet applied.
     window: usize,
     idle_bytes: usize,
     uses: u64,
@@ -144,12 +147,13 @@ impl Ingestion {
         })
     }
 
-    /// Whether its loop goes round.
+    /// Heartbeat of its loop.
     pub fn heartbeat(&self) -> Heartbeat {
         self.heartbeat.clone()
     }
 
-    /// Works until it is stopped, or until something happens that only a human or a restart can mend.
+    /// Runs until it is stopped, or until an error that only an operator or a restart can
+    /// fix.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), Error> {
         let age = Arc::clone(&self.age);
         let worked = tokio::select! {
@@ -159,11 +163,11 @@ impl Ingestion {
         self.stop_writers.cancel();
         while let Some(turn) = self.writers.join_next().await {
             if let Err(error) = self.finish_turn(turn) {
-                tracing::error!(%error, "a writer ended badly while stopping");
+                tracing::error!(%error, "a writer failed while stopping");
             }
         }
         self.progress.finish().await;
-        // With the writers the last go that could leave a copy.
+        // Dropping the last handles of the dead letters ends the copier.
         drop((self.runs, self.dead_letters));
         self.copier.finish().await;
         worked
@@ -190,18 +194,19 @@ impl Ingestion {
         }
     }
 
-    /// Waits where waiting helps. A partition that was overtaken by retention is alarmed about, and the others go on; one of a
-    /// log that was made anew begins again. What was taken of it is applied all the same, as it was acknowledged.
+    /// Handles an error of the log. Temporary errors are waited out. A partition overtaken
+    /// by retention raises an alarm, and the others continue; one whose log was recreated
+    /// restarts. Records already taken are still applied, as they were acknowledged.
     async fn survive(&mut self, error: matyan_log::Error, stop: &CancellationToken) -> Result<(), Error> {
         self.age.wait();
         match error {
             matyan_log::Error::Trimmed { partition, .. } => self.lost(partition, &error),
             matyan_log::Error::Replaced { partition, .. } => {
-                tracing::warn!(partition, %error, "beginning a partition again");
+                tracing::warn!(partition, %error, "log was replaced; restarting partition");
                 self.partitions.remove(&partition);
                 return self.assign(partition, stop).await;
             }
-            error if error.is_temporary() => tracing::warn!(%error, "waiting for the log"),
+            error if error.is_temporary() => tracing::warn!(%error, "failed to read the log; will retry"),
             error => return Err(error.into()),
         }
         stop.run_until_cancelled(tokio::time::sleep(WAIT)).await;
@@ -209,7 +214,7 @@ impl Ingestion {
     }
 
     fn lost(&mut self, partition: u32, error: &matyan_log::Error) {
-        tracing::error!(partition, %error, "records that were never applied are gone");
+        tracing::error!(partition, %error, "records were deleted before they were applied; dropping partition");
         if self.partitions.remove(&partition).is_some() {
             self.metrics.partitions_lost.inc();
         }
@@ -226,8 +231,9 @@ impl Ingestion {
         }
     }
 
-    /// Finds out where to begin; waits as long as log or store are away. A partition that lost records which were never
-    /// applied is left alone, with an alarm: the others go on.
+    /// Finds the start of a partition, waiting while the log or the store is unavailable. A
+    /// partition that has lost unapplied records raises an alarm and is skipped, and the
+    /// others continue.
     async fn assign(&mut self, number: u32, stop: &CancellationToken) -> Result<(), Error> {
         self.age.wait();
         loop {
@@ -247,19 +253,20 @@ impl Ingestion {
                         partition = number,
                         log = begun.log,
                         offset = begun.start,
-                        "reading a partition"
+                        "started reading partition"
                     );
                     self.partitions.insert(number, Partition::new(begun));
                     return Ok(());
                 }
                 Err(Error::Log(error @ matyan_log::Error::Trimmed { .. })) => {
-                    tracing::error!(partition = number, %error, "records that were never applied are gone");
+                    tracing::error!(partition = number, %error, "records were deleted before they were applied; dropping partition");
                     self.metrics.partitions_lost.inc();
                     return Ok(());
                 }
-                // A log may be made anew between the two.
+                // The log may be recreated between describing it and starting to
+                // read it.
                 Err(error) if error.is_temporary() || error.is_replaced() => {
-                    tracing::warn!(partition = number, %error, "waiting to begin a partition");
+                    tracing::warn!(partition = number, %error, "failed to start partition; will retry");
                     if stop.run_until_cancelled(tokio::time::sleep(WAIT)).await.is_none() {
                         return Ok(());
                     }
@@ -269,7 +276,8 @@ impl Ingestion {
         }
     }
 
-    /// Another worker has it now. What writers have in hand does no harm: it conflicts.
+    /// Drops a partition that was reassigned to another worker. Entries that writers are
+    /// applying do no harm: they conflict.
     fn revoke(&mut self, number: u32) {
         self.partitions.remove(&number);
         self.progress.forget(number);
@@ -297,7 +305,7 @@ impl Ingestion {
             partition::Verified::OtherLog => {
                 self.age.wait();
                 let (deps, log) = (&self.deps, partition.log());
-                let replaced = patiently(stop, &self.heartbeat, "giving a new log its number", || {
+                let replaced = patiently(stop, &self.heartbeat, "assign a number to a new log", || {
                     identity::replace(deps, number, log)
                 });
                 if replaced.await?.is_none() {
@@ -330,7 +338,8 @@ impl Ingestion {
         Ok(())
     }
 
-    /// The project of an entry; one of a project that nobody knows cannot be applied. None if it was stopped meanwhile.
+    /// Looks up the project of an entry. The entry of an unknown project becomes
+    /// unreadable, so that it is parked. `None` if the worker was stopped meanwhile.
     async fn project(
         &mut self,
         entry: &mut Entry,
@@ -341,7 +350,7 @@ impl Ingestion {
         }
         self.age.wait();
         let (deps, name) = (&self.deps, &entry.project);
-        let found = patiently(stop, &self.heartbeat, "looking a project up", || async {
+        let found = patiently(stop, &self.heartbeat, "look up a project", || async {
             Ok(project_find(&*deps.store.snapshot().await?, name).await?)
         });
         Ok(match found.await? {
@@ -351,7 +360,7 @@ impl Ingestion {
                 Some((project, name))
             }
             Some(None) => {
-                let reason = format!("there is no project `{}`", entry.project);
+                let reason = format!("project `{}` does not exist", entry.project);
                 let (value, content_type) = (entry.raw(), entry.content_type());
                 entry.content = Content::Unreadable { reason, value, content_type };
                 Some((Project::default(), "".into()))
@@ -371,12 +380,12 @@ impl Ingestion {
             ));
             self.runs.insert(key.clone(), Slot { queue: VecDeque::new(), writer, bytes: 0, used: 0 });
         }
-        let slot = self.runs.get_mut(key).expect("it was put there above");
+        let slot = self.runs.get_mut(key).expect("the slot was inserted above");
         slot.used = self.uses;
         slot
     }
 
-    /// Lets the writer of a run work on what has queued up.
+    /// Starts a turn of the run's writer with the queued entries, if it is idle.
     fn dispatch(&mut self, key: RunKey) {
         let Some(slot) = self.runs.get_mut(&key) else { return };
         if slot.queue.is_empty() {
@@ -433,7 +442,7 @@ impl Ingestion {
         Ok(())
     }
 
-    /// Forgets the half of the idle runs that was not written for the longest time.
+    /// Evicts the less recently written half of the idle runs.
     fn forget_idle(&mut self) {
         let is_idle = |slot: &Slot| slot.queue.is_empty() && slot.writer.is_some();
         let mut uses: Vec<u64> =
@@ -453,7 +462,8 @@ impl Ingestion {
     }
 }
 
-/// Tries until it succeeds, or fails in a way that waiting does not mend. None once it is stopped.
+/// Retries until the attempt succeeds, or fails in a way that waiting does not fix. `None` once
+/// it is stopped.
 async fn patiently<T, F>(
     stop: &CancellationToken,
     heartbeat: &Heartbeat,
@@ -467,7 +477,7 @@ where
         heartbeat.beat();
         match attempt().await {
             Ok(done) => return Ok(Some(done)),
-            Err(error) if error.is_temporary() => tracing::warn!(%error, what, "waiting to try again"),
+            Err(error) if error.is_temporary() => tracing::warn!(%error, what, "attempt failed; will retry"),
             Err(error) => return Err(error),
         }
         if stop.run_until_cancelled(tokio::time::sleep(WAIT)).await.is_none() {

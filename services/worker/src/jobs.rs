@@ -1,6 +1,7 @@
-//! What keeps the store in shape: sweeps behind deletes, and rows that are kept for a time only. Each job is a loop of its own;
-//! when it last succeeded is in the store, so that its next round does not depend on how long a process lives. All of them may
-//! run in several processes at once, because each transaction checks what it read.
+//! Periodic maintenance of the store: cleanup after deletes, and removal of rows with a limited
+//! lifetime. Each job is a separate loop. The time of its last success is in the store, so that
+//! the schedule survives restarts. All jobs may run in several processes at the same time,
+//! because each transaction checks what it read.
 
 mod entities;
 mod orphans;
@@ -30,29 +31,30 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{deps::Deps, error::Error, metrics::Metrics};
 
-/// Deleted runs: people look at the counts.
+/// Interval for deleted runs: short, because users watch the counts.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
-/// Rows that are kept for minutes or hours.
+/// Interval for rows that are kept for minutes or hours.
 const TIDY_EVERY: Duration = Duration::from_secs(60);
-/// Rows that are kept for days, and runs that are silent for as long.
+/// Interval for rows that are kept for days, and for runs that are silent for as long.
 const HOURLY: Duration = Duration::from_secs(3_600);
-/// Blobs that nothing refers to.
+/// Interval for blobs that nothing refers to.
 const ORPHANS_EVERY: Duration = Duration::from_secs(24 * 3_600);
 
-/// A job that is late waits so long: its process has just begun, or its last round has failed.
+/// Minimum wait before an overdue job, after a start or a failed round.
 const SOON: Duration = Duration::from_secs(60);
-/// Failures that lengthen the wait: each doubles it.
+/// Number of failures after which the wait no longer doubles.
 const MOST_FAILURES: u32 = 12;
-/// For so long runs may be silent because nobody took what they sent: clients come back when somebody does.
+/// Time that clients are given to reconnect after an outage. Until then, runs may be silent
+/// only because no server accepted their data.
 const CLIENTS_RETURN: Duration = Duration::from_secs(15 * 60);
 
-/// A success is written down, unless the last one was a moment before.
+/// Minimum interval between records of a job's success in the store.
 const NOTED_EVERY_US: i64 = 60_000_000;
 
 pub(crate) struct Jobs {
     deps: Deps,
     metrics: Metrics,
-    /// After so long without data a run is ended; never without.
+    /// Idle time after which a run is finished; `None` disables this job.
     finish_stale: Option<Duration>,
 }
 
@@ -61,7 +63,8 @@ impl Jobs {
         Self { deps, metrics, finish_stale }
     }
 
-    /// Works until it is stopped. A round may be cut off anywhere: the next one finds what is left.
+    /// Runs until it is stopped. A round may be interrupted anywhere: the next one
+    /// continues with what is left.
     pub(crate) async fn run(&self, stop: &CancellationToken) {
         let (deps, metrics) = (&self.deps, &self.metrics);
         let stale = async {
@@ -92,10 +95,11 @@ impl Jobs {
     ) {
         let mut last_us = self.last_success(name).await;
         let (mut noted_us, mut failures) = (last_us, 0);
-        // One that never succeeds is late from now on.
+        // A job that never succeeded counts as late from now on.
         self.metrics.jobs.begun(name, last_us.unwrap_or_else(|| self.deps.now_us()));
         loop {
-            // What fails again and again is tried ever more seldom, as it may have done much before it failed.
+            // Back off after failures, because a round may have done a lot of work
+            // before it failed.
             let wait = wait(period, soon, last_us, self.deps.now_us());
             let wait = wait.saturating_mul(1 << failures).min(period);
             if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
@@ -113,18 +117,18 @@ impl Jobs {
                     }
                 }
                 Some(Err(error)) => {
-                    tracing::warn!(job = name, %error, "a job goes on in its next round");
+                    tracing::warn!(job = name, %error, "job failed; will retry in its next round");
                     failures = MOST_FAILURES.min(failures + 1);
                 }
             }
         }
     }
 
-    /// By any process.
+    /// Time of the last success in any process.
     async fn last_success(&self, name: &str) -> Option<i64> {
         let last = async { job_last_success(&*self.deps.store.snapshot().await?, name).await };
         last.await.unwrap_or_else(|error| {
-            tracing::warn!(job = name, %error, "when the job last succeeded is not known");
+            tracing::warn!(job = name, %error, "failed to read when the job last succeeded");
             None
         })
     }
@@ -133,12 +137,12 @@ impl Jobs {
         let mut batch = Batch::buffered();
         job_done(&mut batch, name, now_us);
         if let Err(error) = self.deps.store.commit(batch).await {
-            tracing::warn!(job = name, %error, "that the job succeeded is not noted");
+            tracing::warn!(job = name, %error, "failed to record job completion");
         }
     }
 }
 
-/// Until the next round, and no less than `soon`.
+/// The wait until the next round, at least `soon`.
 fn wait(period: Duration, soon: Duration, last_us: Option<i64>, now_us: i64) -> Duration {
     let since = last_us.map_or(Duration::MAX, |last_us| {
         Duration::from_micros(u64::try_from(now_us.saturating_sub(last_us)).unwrap_or_default())
@@ -150,7 +154,7 @@ async fn projects(deps: &Deps) -> Result<Vec<NamedProject>, Error> {
     Ok(projects_list(&*deps.store.snapshot().await?).await?)
 }
 
-/// Clears the rows of dead runs, a bounded number at a time.
+/// Clears the rows of dead runs, a bounded number per transaction.
 pub(crate) async fn sweep_runs(deps: &Deps, stop: &CancellationToken) -> Result<(), Error> {
     for NamedProject { number: project, .. } in projects(deps).await? {
         for number in dead_runs_list(&*deps.store.snapshot().await?, project).await? {
@@ -162,7 +166,7 @@ pub(crate) async fn sweep_runs(deps: &Deps, stop: &CancellationToken) -> Result<
     Ok(())
 }
 
-/// Drops changes that nobody is behind any more.
+/// Drops changes that are too old for any reader to resume from.
 pub(crate) async fn trim_changes(deps: &Deps) -> Result<(), Error> {
     let now_us = deps.now_us();
     let kept = now_us.saturating_sub(KEPT_US)..now_us.saturating_add(KEPT_US);
@@ -178,13 +182,13 @@ pub(crate) async fn trim_changes(deps: &Deps) -> Result<(), Error> {
     Ok(())
 }
 
-/// Throws away what restores have left that were cut off and never gone on with.
+/// Drops the staged rows of restores that were interrupted and never resumed.
 pub(crate) async fn drop_restores(deps: &Deps) -> Result<(), Error> {
     let before_us = deps.now_us().saturating_sub(RESTORE_KEPT_US);
     for NamedProject { number: project, .. } in projects(deps).await? {
         let dropped = staged_drop_old(&*deps.store, project, before_us).await?;
         if dropped > 0 {
-            tracing::info!(dropped, "restores that never ended were thrown away");
+            tracing::info!(dropped, "dropped unfinished restores");
         }
     }
     Ok(())
@@ -197,10 +201,10 @@ async fn clear_garbage(deps: &Deps) -> Result<(), Error> {
     Ok(())
 }
 
-/// Producers are silent by the time of the log, not of this clock: while something waits to be applied, nothing that came
-/// after it is forgotten.
+/// Forgets silent producers. Silence is measured in log time, not by this clock: while records
+/// wait to be applied, no producer that was active after them is forgotten.
 pub(crate) async fn sweep_producers(deps: &Deps) -> Result<(), Error> {
-    // Asked first: what is appended meanwhile is not older.
+    // Read the clock first, so that records appended from now on are not older than it.
     let now_us = deps.now_us();
     let log_time_us = now_us.min(oldest_unapplied_us(&*deps.store, &*deps.log_writer).await?);
     let step = async |mut transaction: Transaction| {
@@ -227,7 +231,7 @@ mod tests {
         check(day, Some(5), 5, day);
         check(day, Some(0), day_us - 3_600_000_000, Duration::from_secs(3_600));
         check(day, Some(0), 3 * day_us, minute);
-        // A clock that was put back.
+        // The clock was set back.
         check(day, Some(3 * day_us), 0, day);
         check(SWEEP_EVERY, None, 0, SWEEP_EVERY);
         check(SWEEP_EVERY, Some(0), day_us, SWEEP_EVERY);

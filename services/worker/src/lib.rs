@@ -1,6 +1,6 @@
-//! The workers: ingestion (log to store), control (events to blobs), and the jobs that keep the store in shape.
-//! Deliberately absent: any API but the one that tells whether it works. What a worker did is seen in the store, and in
-//! its metrics.
+//! The workers: ingestion (log to store), control (events to blobs), and the jobs that keep the
+//! store tidy. Deliberately absent: any API except the health check. The results of a worker's
+//! work are visible in the store and in its metrics.
 
 mod deps;
 mod error;

@@ -1,4 +1,4 @@
-//! Every metric of the workers. The names of Matyan 0.3 are kept where they mean the same.
+//! All metrics of the workers. Names of Matyan 0.3 are kept where the meaning is the same.
 
 use matyan_proto::{MESSAGE_TYPES, MessageCounts};
 use prometheus::{
@@ -35,7 +35,7 @@ pub struct Metrics {
     pub(crate) jobs: JobMetrics,
 }
 
-/// What writers tell while they are at work.
+/// Metrics that writers update while they work.
 #[derive(Clone)]
 pub(crate) struct Transactions {
     processed: [IntCounter; MESSAGE_TYPES.len()],
@@ -52,7 +52,7 @@ pub(crate) struct JobMetrics {
 }
 
 impl Metrics {
-    /// Registers them; fails if a registry has them already.
+    /// Creates and registers the metrics; fails if the registry already has them.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
         let new = New(registry);
         Ok(Self {
@@ -60,21 +60,21 @@ impl Metrics {
             batch_records: new.buckets("matyan_ingestion_batch_size", "Records taken at once", &RECORDS)?,
             turn_seconds: new.seconds(
                 "matyan_ingestion_batch_processing_seconds",
-                "What applying the records of a run took that had queued up",
+                "Time to apply the queued records of a run in one turn",
             )?,
             transactions: Transactions::new(&new)?,
             lag_records: new.gauges(
                 "matyan_ingestion_lag_records",
-                "Records in the log that are not applied",
+                "Records in the log that are not applied yet",
                 "partition",
             )?,
             oldest_unapplied_seconds: new.gauge(
                 "matyan_ingestion_oldest_unapplied_seconds",
-                "Since the oldest record came that was taken and is not applied; 0 if there is none",
+                "Age of the oldest record that was taken and is not applied yet; 0 if there is none",
             )?,
             skipped: new.counter(
                 "matyan_ingestion_records_skipped_total",
-                "Records that repeat or do not continue their producer",
+                "Records that repeat or do not continue their producer's sequence",
             )?,
             parked: new.counter(
                 "matyan_ingestion_items_parked_total",
@@ -82,7 +82,7 @@ impl Metrics {
             )?,
             dead_letters_dropped: new.counter(
                 "matyan_ingestion_dead_letters_dropped_total",
-                "Parked items of which the dead-letter topic got no copy",
+                "Parked items that were not copied to the dead-letter topic",
             )?,
             partitions_lost: new.counter(
                 "matyan_ingestion_partitions_lost_total",
@@ -90,27 +90,27 @@ impl Metrics {
             )?,
             unapplied_bytes: new
                 .gauge("matyan_ingestion_window_bytes", "Bytes of records taken and not yet applied")?,
-            folds: new.counter("matyan_fold_runs_total", "Folds of a run that came to their end")?,
-            fold_seconds: new.seconds("matyan_fold_seconds", "What a fold of a run took")?,
+            folds: new.counter("matyan_fold_runs_total", "Completed folds of a run")?,
+            fold_seconds: new.seconds("matyan_fold_seconds", "Duration of a fold of a run")?,
             events_consumed: new
                 .counter("matyan_control_events_consumed_total", "Control events taken from the log")?,
             events_processed: new.counters(
                 "matyan_control_events_processed_total",
-                "Control events dealt with",
+                "Control events handled",
                 EVENTS,
             )?,
             event_errors: new.counters(
                 "matyan_control_processing_errors_total",
-                "Attempts at control events that failed",
+                "Failed attempts to handle a control event",
                 EVENT_ERRORS,
             )?,
             event_seconds: new
-                .seconds("matyan_control_processing_duration_seconds", "What a control event took")?,
+                .seconds("matyan_control_processing_duration_seconds", "Time to handle a control event")?,
             blobs_deleted: new
-                .counter("matyan_blobs_deleted_total", "Blobs that were deleted: of deleted runs, and those that nothing referred to")?,
+                .counter("matyan_blobs_deleted_total", "Deleted blobs: those of deleted runs, and orphaned ones")?,
             blob_failures: new.counter(
                 "matyan_blob_delete_failures_total",
-                "Blobs that could not be deleted, and runs whose blobs could not be looked at, counted at each attempt",
+                "Blobs that could not be deleted, and runs whose blobs could not be listed, counted at each attempt",
             )?,
             jobs: JobMetrics::new(&new)?,
         })
@@ -126,25 +126,27 @@ impl Transactions {
     fn new(new: &New<'_>) -> prometheus::Result<Self> {
         let processed = new.counters(
             "matyan_ingestion_messages_processed_total",
-            "Items that were applied",
+            "Items applied",
             ("message_type", &MESSAGE_TYPES),
         )?;
         Ok(Self {
             processed: MESSAGE_TYPES.map(|message_type| processed.with_label_values(&[message_type])),
             errors: new.counters(
                 "matyan_ingestion_processing_errors_total",
-                "Attempts at a transaction that failed",
+                "Failed attempts at a transaction",
                 APPLY_ERRORS,
             )?,
             retries: new.counter(
                 "matyan_ingestion_fdb_retries_total",
-                "Transactions made again, because the run had changed or the store was away",
+                "Transactions retried because the run had changed or the store was unavailable",
             )?,
-            conflicts: new
-                .counter("matyan_ingestion_conflicts_total", "Transactions that found the run changed")?,
+            conflicts: new.counter(
+                "matyan_ingestion_conflicts_total",
+                "Transactions that conflicted with a change of the run",
+            )?,
             bytes: new.buckets(
                 "matyan_ingestion_txn_estimated_bytes",
-                "What a transaction writes, about",
+                "Estimated size of a transaction",
                 &BYTES,
             )?,
         })
@@ -157,7 +159,7 @@ impl Transactions {
         self.bytes.observe(bytes as f64);
     }
 
-    /// A transaction that has to be made again, or in parts.
+    /// Counts a transaction that has to be retried, as a whole or in parts.
     pub(crate) fn failed(&self, failure: &Failure) {
         let error = match failure {
             Failure::Conflict => {
@@ -179,20 +181,16 @@ impl Transactions {
 impl JobMetrics {
     fn new(new: &New<'_>) -> prometheus::Result<Self> {
         Ok(Self {
-            runs: new.counters(
-                "matyan_job_runs_total",
-                "Rounds of periodic jobs that came to their end",
-                (TASK, &[]),
-            )?,
+            runs: new.counters("matyan_job_runs_total", "Completed rounds of periodic jobs", (TASK, &[]))?,
             success: new.gauges(
                 "matyan_job_last_success_timestamp_seconds",
-                "When a job last came to its end; of one that never has, when it began to be tried",
+                "Time of a job's last success; for one that has never succeeded, when it was first scheduled",
                 TASK,
             )?,
         })
     }
 
-    /// From here on it is told when it last came to its end.
+    /// Starts reporting the last success of a job.
     pub(crate) fn begun(&self, job: &str, last_us: i64) {
         self.success.with_label_values(&[job]).set(last_us as f64 / 1e6);
     }
@@ -205,7 +203,7 @@ impl JobMetrics {
 
 type Label = (&'static str, &'static [&'static str]);
 
-/// Not `job`, which Prometheus itself puts on every series.
+/// Not `job`, a label that Prometheus adds to every series itself.
 const TASK: &str = "task";
 
 const EVENTS: Label = (
@@ -213,11 +211,11 @@ const EVENTS: Label = (
     &["run_deleted", "run_archived", "run_unarchived", "experiment_deleted", "tag_deleted", "unknown"],
 );
 const EVENT_ERRORS: Label = ("error_type", &["validation", "fdb", "blob_storage", "unknown"]);
-/// `unknown` is there for dashboards of Matyan 0.3: every failure has a name here.
+/// `unknown` exists only for dashboards of Matyan 0.3; no failure has it here.
 const APPLY_ERRORS: Label =
     ("error_type", &["validation", "fdb", "blob_storage", "txn_too_large_split", "unknown"]);
 
-/// Makes metrics and registers them.
+/// Creates and registers metrics.
 struct New<'a>(&'a Registry);
 
 impl New<'_> {
@@ -230,7 +228,8 @@ impl New<'_> {
         self.add(IntCounter::new(name, help)?)
     }
 
-    /// With these values of the label from the beginning: a rate of what is not there yet is no rate.
+    /// Creates all label values immediately, because the first increment of a series that
+    /// did not exist before does not show in a rate.
     fn counters(&self, name: &str, help: &str, (label, values): Label) -> prometheus::Result<IntCounterVec> {
         let counters = self.add(IntCounterVec::new(Opts::new(name, help), &[label])?)?;
         for value in values {

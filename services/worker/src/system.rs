@@ -1,5 +1,5 @@
-//! What a worker process tells of itself: which version it is, whether its loops go round, and whether what it works with
-//! can be reached. It is the only API that a worker has.
+//! Health of a worker process: its version, whether its loops make progress, and whether its
+//! dependencies can be reached. This is the only API of a worker.
 
 use std::time::Duration;
 
@@ -14,7 +14,8 @@ use tonic::{Request, Response, Result};
 
 use crate::{deps::Deps, heartbeat::Heartbeat};
 
-/// Longer than a substrate takes that is well, and shorter than whoever asks waits.
+/// Timeout of a dependency check: longer than a healthy one takes, and shorter than the
+/// caller's own timeout.
 const ANSWER: Duration = Duration::from_secs(2);
 
 pub struct System {
@@ -70,7 +71,8 @@ impl System {
             check("store", store),
             check("log", log),
             check("control_log", control_log),
-            // Payloads that no row has room for are moved there before anything that refers to them is written.
+            // Required, because large payloads are uploaded there before anything
+            // that refers to them is written.
             check("blobs", blobs),
         ]
     }

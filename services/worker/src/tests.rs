@@ -1,4 +1,5 @@
-//! Tests of the workers on the embedded store, log and blobs: the recorded messages, and each rule by its scenario.
+//! Tests of the workers on the embedded store, log, and blobs: the recorded messages, and a
+//! scenario for each rule.
 
 pub(crate) mod harness;
 mod read;
@@ -13,7 +14,7 @@ mod vectors;
 
 use std::time::Duration;
 
-/// What must come to its end; the guard is against hanging alone.
+/// Awaits work that must finish; the timeout only guards against hanging.
 async fn ends<T>(what: &str, work: impl Future<Output = T>) -> T {
     let ended = tokio::time::timeout(Duration::from_secs(60), work).await;
     ended.unwrap_or_else(|_| panic!("{what} never ended"))
@@ -26,5 +27,7 @@ async fn eventually<F: Future<Output = bool>>(what: &str, is_so: impl Fn() -> F)
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap_or_else(|_| panic!("{what} never came"));
+    tokio::time::timeout(Duration::from_secs(60), wait)
+        .await
+        .unwrap_or_else(|_| panic!("timed out waiting for {what}"));
 }

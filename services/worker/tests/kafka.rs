@@ -1,6 +1,8 @@
-//! Two workers over one store and one topic of a real Apache Kafka: partitions move between them while records come, and one
-//! goes on with what it had when its partitions were long another's. Every point is there once, in order.
-//! The workers share a process, as only then they can share an embedded store; to each other they are two members of a group.
+//! Tests with two workers on one store and one topic of a real Apache Kafka. Partitions move
+//! between the workers while records arrive, and one worker continues with its records long
+//! after its partitions were reassigned. Every point is stored once and in order. The workers
+//! share a process, because only then can they share an embedded store; to Kafka they are two
+//! members of a group.
 
 #[path = "kafka/zombie.rs"]
 mod zombie;
@@ -47,7 +49,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
     let lacking = lacking();
-    // Started by the first scene, and ended after the last.
+    // Started by the first test and stopped after the last.
     let broker = Arc::new(OnceLock::new());
     let trial = |name: &'static str, play: fn(World) -> Scene| {
         let broker = broker.clone();
@@ -73,15 +75,15 @@ type Scene = Pin<Box<dyn Future<Output = ()>>>;
 
 fn run(broker: &Broker, name: &str, play: fn(World) -> Scene) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.expect("a runtime is made").block_on(async { play(World::new(broker, name).await).await });
+    runtime.expect("the runtime can be built").block_on(async { play(World::new(broker, name).await).await });
 }
 
-/// A store, and a log that is written here.
+/// A store, and a log that the test writes to.
 struct World {
     deps: Deps,
     log: Arc<KafkaLog>,
     settings: Settings,
-    /// Records of each run so far.
+    /// Number of records written per run so far.
     written: u64,
     _directory: tempfile::TempDir,
 }
@@ -95,7 +97,7 @@ struct Worker {
 }
 
 impl World {
-    /// With topics of its own.
+    /// Creates a world with separate topics.
     async fn new(broker: &Broker, name: &str) -> Self {
         let topics = TopicNames {
             ingestion: format!("{name}-ingestion"),
@@ -105,68 +107,75 @@ impl World {
         let settings = Settings { topics, ..Settings::new(broker.address(), name) };
         let wanted =
             CreateTopics { ingestion_partitions: PARTITIONS, replication: 1, min_insync_replicas: 1 };
-        topics_create(&settings, wanted).await.expect("the topics are made");
-        let log = Arc::new(KafkaLog::open(settings.clone()).await.expect("the log is opened"));
-        let directory = tempfile::tempdir().expect("a directory is made");
+        topics_create(&settings, wanted).await.expect("the topics can be created");
+        let log = Arc::new(KafkaLog::open(settings.clone()).await.expect("the log can be opened"));
+        let directory = tempfile::tempdir().expect("a temporary directory can be created");
         let store = EmbeddedStore::open(directory.path().join("store"), Default::default()).await;
         let clock = Arc::new(|| 1_000_000_000_i64);
         let signer = UrlSigner::new(b"secret", Duration::from_secs(60), clock.clone());
         let blobs = FsBlobs::open(&directory.path().join("blobs"), signer, clock.clone());
         let deps = Deps {
-            store: Arc::new(store.expect("the store is opened")),
+            store: Arc::new(store.expect("the store can be opened")),
             log_reader: log.clone(),
             log_writer: log.clone(),
-            blobs: Arc::new(blobs.expect("the blobs are opened")),
+            blobs: Arc::new(blobs.expect("the blob store can be opened")),
             clock,
             random: Arc::new(rand::random::<[u8; 16]>),
         };
         Self { deps, log, settings, written: 0, _directory: directory }
     }
 
-    /// Another member of the group, with connections of its own.
+    /// Starts another member of the group, with separate connections.
     async fn worker(&self, reader: impl FnOnce(Arc<KafkaLog>) -> Arc<dyn LogReader>) -> Worker {
-        let log = Arc::new(KafkaLog::open(self.settings.clone()).await.expect("the log is opened"));
+        let log = Arc::new(KafkaLog::open(self.settings.clone()).await.expect("the log can be opened"));
         let deps = Deps { log_reader: reader(log.clone()), log_writer: log.clone(), ..self.deps.clone() };
         let (registry, stop) = (Registry::new(), CancellationToken::new());
-        let metrics = Metrics::new(&registry).expect("the registry is new");
-        let (notices, fold) =
-            FoldThread::start(deps.clone(), metrics.clone(), stop.clone()).expect("a thread is started");
+        let metrics = Metrics::new(&registry).expect("the registry is empty");
+        let (notices, fold) = FoldThread::start(deps.clone(), metrics.clone(), stop.clone())
+            .expect("the thread can be started");
         let ingestion = Ingestion::new(deps, Default::default(), notices, metrics).await;
-        let task = tokio::spawn(ingestion.expect("it subscribes").run(stop.clone()));
+        let task = tokio::spawn(ingestion.expect("the worker can subscribe").run(stop.clone()));
         Worker { registry, stop, task, fold, log }
     }
 
-    /// So many records for every run: each is one point without a step, so that one too many would show.
+    /// Writes this number of records to every run. Each is one point without a step, so
+    /// that duplicates are visible.
     async fn write(&mut self, rounds: u64) {
         for _ in 0..rounds {
             self.written += 1;
             let records = (0..RUNS).map(|run| record(&run_id(run), self.written)).collect();
-            self.log.append(Topic::Ingestion, records).await.expect("the records are written");
+            self.log.append(Topic::Ingestion, records).await.expect("the records can be appended");
         }
     }
 
     async fn values(&self, run: usize) -> Vec<(i64, f64)> {
-        let snapshot = self.deps.store.snapshot().await.expect("the store is read");
-        let Some((number, _)) = run_find(&*snapshot, P, &RunId::new(run_id(run))).await.expect("it is read")
+        let snapshot = self.deps.store.snapshot().await.expect("the store can be read");
+        let Some((number, _)) =
+            run_find(&*snapshot, P, &RunId::new(run_id(run))).await.expect("the run can be read")
         else {
             return Vec::new();
         };
-        let series = RunSeries::open(&*snapshot, RunPlace { project: P, number }).await.expect("it is read");
-        let all = metric_series_list(&*snapshot, P, number).await.expect("it is read");
+        let series =
+            RunSeries::open(&*snapshot, RunPlace { project: P, number }).await.expect("the run can be read");
+        let all = metric_series_list(&*snapshot, P, number).await.expect("the series can be read");
         let Some((metric, _)) = all.into_iter().next() else { return Vec::new() };
-        let view = series.view(&*snapshot, metric).await.expect("it is read");
-        let points = view.points(&*snapshot, StepRange::new(i64::MIN, i64::MAX)).await.expect("it is read");
+        let view = series.view(&*snapshot, metric).await.expect("the series can be read");
+        let points = view
+            .points(&*snapshot, StepRange::new(i64::MIN, i64::MAX))
+            .await
+            .expect("the points can be read");
         points.steps.iter().copied().zip(points.values.iter().copied()).collect()
     }
 
-    /// True if a run has what was written, and nothing else.
+    /// Checks that a run has exactly what was written; returns the number of points so far
+    /// if some are missing.
     async fn is_whole(&self, run: usize) -> Result<(), usize> {
         let found = self.values(run).await;
         for (place, (step, value)) in found.iter().enumerate() {
             assert_eq!(
                 (*step, *value),
                 (place as i64, (place + 1) as f64),
-                "{run}: doubled, lost or out of order"
+                "{run}: duplicated, lost, or out of order"
             );
         }
         if found.len() as u64 == self.written { Ok(()) } else { Err(found.len()) }
@@ -174,13 +183,13 @@ impl World {
 
     async fn all_are_whole(&self) {
         for run in 0..RUNS {
-            eventually(&format!("run {run} is whole"), async || self.is_whole(run).await).await;
+            eventually(&format!("run {run} is complete"), async || self.is_whole(run).await).await;
         }
     }
 
-    /// Waits until some run is whole, and tells which.
+    /// Waits until any run is complete, and returns it.
     async fn one_is_whole(&self) -> usize {
-        eventually("a run is whole", async || {
+        eventually("a run is complete", async || {
             let mut found = Vec::new();
             for run in 0..RUNS {
                 match self.is_whole(run).await {
@@ -197,13 +206,13 @@ impl World {
 impl Worker {
     fn counter(&self, name: &str) -> f64 {
         let families = self.registry.gather();
-        let family = families.iter().find(|family| family.name() == name).expect("it is registered");
+        let family = families.iter().find(|family| family.name() == name).expect("the metric is registered");
         family.get_metric().iter().map(|metric| metric.get_counter().get_value()).sum()
     }
 
-    /// Waits until it has taken records of the log.
+    /// Waits until the worker has taken records from the log.
     async fn is_at_work(&self) {
-        eventually("it takes records", async || {
+        eventually("the worker takes records", async || {
             match self.counter("matyan_ingestion_messages_consumed_total") {
                 0.0 => Err(()),
                 _ => Ok(()),
@@ -214,9 +223,9 @@ impl Worker {
 
     async fn stop(self) {
         self.stop.cancel();
-        self.task.await.expect("it does not panic").expect("it ends well");
+        self.task.await.expect("the worker does not panic").expect("the worker stops without an error");
         self.fold.finish().await;
-        self.log.close().await.expect("the group is left");
+        self.log.close().await.expect("the log can be closed");
     }
 }
 
@@ -244,7 +253,7 @@ async fn partitions_move_under_load(mut world: World) {
         world.write(5).await;
     }
     world.write(20).await;
-    // It goes in the middle of its work, and another comes.
+    // The first worker stops in the middle of its work, and another one starts.
     first.stop().await;
     let third = world.worker(|log| log).await;
     while third.counter("matyan_ingestion_messages_consumed_total") == 0.0 {
@@ -262,20 +271,21 @@ async fn a_zombie_changes_nothing(mut world: World) {
     let dead = world.worker(|log| Arc::new(zombie.over(log))).await;
     world.write(10).await;
     world.all_are_whole().await;
-    // From here on it hears nothing of what its partitions become, and does nothing with what it has of them.
-    asleep.send(true).expect("it listens");
+    // From here on it learns nothing about its partitions, and does nothing with its records.
+    asleep.send(true).expect("the zombie is listening");
     world.write(10).await;
-    eventually("it has records of every run", async || match held.records() {
+    eventually("the zombie has records of every run", async || match held.records() {
         enough if enough >= 10 * RUNS => Ok(()),
         few => Err(few),
     })
     .await;
     let living = world.worker(|log| log).await;
     world.write(10).await;
-    // The one that lives has some of the partitions, and has gone past what the other still holds.
+    // The living worker has taken over some partitions, and has passed what the zombie still
+    // holds.
     let moved = world.one_is_whole().await;
-    asleep.send(false).expect("it listens");
-    eventually("it has worked off what it held", async || match held.records() {
+    asleep.send(false).expect("the zombie is listening");
+    eventually("the zombie has processed what it held", async || match held.records() {
         0 => Ok(()),
         left => Err(left),
     })

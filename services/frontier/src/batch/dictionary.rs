@@ -1,8 +1,9 @@
-//! The series that a producer has defined so far. For checking it is enough to know how many there are and which of them are
-//! bad; what they are called is kept only where envelopes need it.
+//! The series that a producer has defined so far. For validation it is enough to know their
+//! number and which of them are bad; names are kept only where JSON envelopes need them.
 //!
-//! A bad definition keeps its number, as the client counts it too: in the log an empty one stands in its place, and points
-//! that refer to it are rejected. Definitions beyond the limit of a run do not go into the log.
+//! A bad definition keeps its number, because the client counts it too: the log gets an empty
+//! definition in its position, and points that refer to it are rejected. Definitions over the
+//! limit of a run are not written to the log.
 
 use std::collections::HashMap;
 
@@ -18,7 +19,8 @@ pub(crate) struct Dictionary {
 }
 
 impl Dictionary {
-    /// A dictionary as it was when a client opens a stream again. Bad definitions become empty.
+    /// Restores the dictionary of a client that reopens a stream. Bad definitions become
+    /// empty.
     pub(crate) fn new(series: &mut Vec<pb::SeriesDef>) -> Self {
         let mut dictionary = Self::default();
         dictionary.add_all(series);
@@ -30,12 +32,13 @@ impl Dictionary {
         self.len
     }
 
-    /// How many of its entries the log has.
+    /// Number of its entries that are in the log.
     fn logged_len(&self) -> usize {
         self.len.min(limits::SERIES_PER_RUN)
     }
 
-    /// Adds the definitions of a batch and makes the batch fit for the log. True if that changed nothing in it.
+    /// Adds the definitions of a batch and prepares the batch for the log. Returns true if
+    /// the batch is unchanged.
     pub(super) fn extend(&mut self, batch: &mut pb::IngestionBatch) -> bool {
         let base = self.len;
         let mut unchanged = self.add_all(&mut batch.series);
@@ -48,7 +51,7 @@ impl Dictionary {
         unchanged
     }
 
-    /// True if all were good.
+    /// Returns true if all definitions were good.
     fn add_all(&mut self, series: &mut [pb::SeriesDef]) -> bool {
         let mut all_good = true;
         for definition in series {
@@ -78,7 +81,7 @@ impl Dictionary {
         }
     }
 
-    /// True if points may refer to every one of these.
+    /// Whether points may refer to all of these series.
     pub(super) fn has_all(&self, series: &[u32]) -> bool {
         let len = self.logged_len();
         let highest = series.iter().copied().max();
@@ -90,13 +93,13 @@ impl Dictionary {
         (number as usize) < self.logged_len() && !self.bad.contains_key(&number)
     }
 
-    /// Why `has` says no.
+    /// Reason why `has` returned false.
     pub(super) fn problem(&self, number: u32) -> Problem {
         if let Some(problem) = self.bad.get(&number) {
             return Problem::new(problem.field, format!("of series {number} {}", problem.reason));
         }
         let reason = match (number as usize) < self.len {
-            true => format!("{number} is beyond the {} series that a run may have", limits::SERIES_PER_RUN),
+            true => format!("{number} is over the limit of {} series per run", limits::SERIES_PER_RUN),
             false => format!("{number} is not defined: the dictionary has {} entries", self.len),
         };
         Problem::new("series", reason)
@@ -113,8 +116,10 @@ impl Dictionary {
         context::check(context)?;
         let bytes = name.len() + context.len() + dtype.len();
         if self.bytes + bytes > limits::DICTIONARY_BYTES {
-            let reason =
-                format!("has no room: names and contexts take at most {} bytes", limits::DICTIONARY_BYTES);
+            let reason = format!(
+                "does not fit: names and contexts may have at most {} bytes in total",
+                limits::DICTIONARY_BYTES
+            );
             return Err(Problem::new("series", reason));
         }
         Ok(bytes)

@@ -1,4 +1,5 @@
-//! The check of an event: one function per kind, by what `batch.proto` and the table of limits say.
+//! Validation of an event: one function per kind, following `batch.proto` and the table of
+//! limits.
 
 use matyan_proto::{
     ingest::v1::{self as pb, event::Kind},
@@ -22,9 +23,9 @@ pub(super) fn check(run: &RunId, event: &pb::Event) -> Result<(), Problem> {
         Some(Kind::LogRecord(record)) => log_record(record),
         Some(Kind::BlobRef(blob)) => blob_ref(run, blob),
         Some(Kind::DeleteRun(pb::DeleteRun {})) => {
-            Err(Problem::new("delete_run", "is not for clients: call RunService.Delete"))
+            Err(Problem::new("delete_run", "is not available to clients: call RunService.Delete"))
         }
-        None => Err(Problem::new("kind", "is none that this server knows")),
+        None => Err(Problem::new("kind", "is unknown to this server")),
     }
 }
 
@@ -35,8 +36,10 @@ fn size(field: &'static str, text: &str, limit: usize) -> Result<(), Problem> {
 fn create_run(create: &pb::CreateRun) -> Result<(), Problem> {
     match (create.parent_run_id.is_empty(), create.parent_step) {
         (true, None) => Ok(()),
-        (true, Some(_)) => Err(Problem::new("parent_run_id", "is missing beside a parent step")),
-        (false, None) => Err(Problem::new("parent_step", "is missing beside a parent run")),
+        (true, Some(_)) => {
+            Err(Problem::new("parent_run_id", "is missing: `parent_step` is given without it"))
+        }
+        (false, None) => Err(Problem::new("parent_step", "is missing: `parent_run_id` is given without it")),
         (false, Some(_)) => match RunId::parse(create.parent_run_id.clone()) {
             Ok(_) => Ok(()),
             Err(reason) => Err(Problem::new("parent_run_id", reason)),
@@ -68,14 +71,15 @@ fn log_object(run: &RunId, object: &pb::LogObject) -> Result<(), Problem> {
     }
 }
 
-/// A key without a slash leads nowhere, as every blob lies in the folder of a run.
+/// Checks that a key stays inside the run. A key without a slash is harmless, because every
+/// blob is in the directory of a run.
 fn payload_key(run: &RunId, key: &str) -> Result<(), Problem> {
     let mut segments = key.split('/');
     let is_inside = !key.contains('/') || segments.next() == Some(run.as_str());
     if is_inside && !segments.any(|segment| segment == "..") {
         return Ok(());
     }
-    Err(Problem::new("s3_key", format!("leads out of the run: it has to begin with `{run}/`")))
+    Err(Problem::new("s3_key", format!("is outside of the run: it must begin with `{run}/`")))
 }
 
 fn log_record(record: &pb::LogRecord) -> Result<(), Problem> {

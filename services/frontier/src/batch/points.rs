@@ -1,16 +1,17 @@
-//! The check of a group of points. The common case, in which nothing is wrong, looks at each series number once and copies
-//! nothing.
+//! Validation of a group of points. In the common case, in which nothing is wrong, it reads
+//! each series number once and copies nothing.
 
 use matyan_proto::ingest::v1 as pb;
 
 use super::{Dictionary, Problem, Rejections};
 
-/// How many item numbers a group takes. Only a broken one has series without values, or the other way round.
+/// Number of items in a group. Series and values differ in length only in a malformed group.
 pub(super) fn items(group: &pb::Points) -> usize {
     group.series.len().max(group.values.len())
 }
 
-/// Takes out what is bad; `first` is the number of the group's first item. True if anything is left.
+/// Removes bad points; `first` is the number of the group's first item. Returns true if any
+/// points are left.
 pub(super) fn check(
     dictionary: &Dictionary,
     group: &mut pb::Points,
@@ -50,16 +51,17 @@ fn columns_check(group: &pb::Points) -> Result<(), Problem> {
     match columns.into_iter().find(|(_, len)| ![0, 1, items].contains(len)) {
         Some((field, len)) => Err(Problem::new(
             field,
-            format!("has {len} entries for {items} values: send as many, one or none"),
+            format!("has {len} entries for {items} values: send one per value, a single one, or none"),
         )),
         None => Ok(()),
     }
 }
 
-/// Columns of one entry stand for all points, and stay.
+/// Keeps the marked points. Columns with a single entry apply to all points and are left as
+/// they are.
 fn keep<T: Copy>(column: &mut Vec<T>, kept: &[bool]) {
     if column.len() == kept.len() {
         let mut kept = kept.iter();
-        column.retain(|_| *kept.next().expect("the column is as long"));
+        column.retain(|_| *kept.next().expect("both have the same length"));
     }
 }

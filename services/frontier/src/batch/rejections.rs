@@ -1,11 +1,11 @@
-//! The rejected items of a batch. Neighbours with the same problem share an entry and only the first entries are kept, so that
-//! an answer stays small whatever a client sends.
+//! The rejected items of a batch. Adjacent items with the same problem share an entry, and only
+//! the first entries are kept, so that an answer stays small whatever a client sends.
 
 use matyan_proto::ingest::v1 as pb;
 
 use super::Problem;
 
-/// As `PublishResponse.rejections` says.
+/// Maximum number of entries, as documented at `PublishResponse.rejections`.
 const MAX_ENTRIES: usize = 1_000;
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -19,7 +19,7 @@ impl Rejections {
         self.push_many(item, 1, problem);
     }
 
-    /// Items are pushed in ascending order.
+    /// Rejects several items. Items must be pushed in ascending order.
     pub(super) fn push_many(&mut self, item: usize, count: usize, problem: &Problem) {
         self.total += count;
         if let Some(last) = self.entries.last_mut()
@@ -37,7 +37,7 @@ impl Rejections {
         }
     }
 
-    /// True when further problems are only counted, and need no words.
+    /// Whether further problems are only counted, so that their text is not needed.
     pub(super) fn is_full(&self) -> bool {
         self.entries.len() >= MAX_ENTRIES
     }
@@ -50,7 +50,8 @@ impl Rejections {
         self.total
     }
 
-    /// As answers carry them: the first entries, and how many items in all.
+    /// Converts to the fields of an answer: the first entries, and the total number of
+    /// items.
     pub(crate) fn into_parts(self) -> (Vec<pb::Rejection>, u32) {
         (self.entries, self.total as u32)
     }
@@ -65,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_share_an_entry() {
+    fn adjacent_items_share_an_entry() {
         let mut rejections = Rejections::default();
         for (item, reason) in [(0, "a"), (1, "a"), (2, "b"), (4, "b")] {
             rejections.push(item, &Problem::new("f", reason));
@@ -74,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_first_are_listed() {
+    fn only_the_first_entries_are_listed() {
         let mut rejections = Rejections::default();
         for item in 0..3_000 {
             rejections.push(item, &Problem::new("f", item.to_string()));

@@ -36,7 +36,7 @@ fn points(series: &[u32]) -> pb::Points {
     pb::Points { series: series.to_vec(), values, ..pb::Points::default() }
 }
 
-/// A batch without definitions needs no base.
+/// A batch without definitions, which needs no base.
 fn points_only(series: &[u32]) -> pb::IngestionBatch {
     pb::IngestionBatch { points: vec![points(series)], ..Default::default() }
 }
@@ -47,7 +47,7 @@ fn rejected(checked: Checked) -> Vec<(u32, u32, String)> {
     entries.into_iter().map(|entry| (entry.item, entry.count, entry.field)).collect()
 }
 
-/// One event, refused with this field, and a good one behind it that stays.
+/// Checks that the event is refused with this field, and that a good event after it is kept.
 #[track_caller]
 fn check_refused(kind: Kind, field: &str) {
     let batch = pb::IngestionBatch { events: vec![event(kind), tag("good")], ..Default::default() };
@@ -74,7 +74,7 @@ fn map(entries: &[(&str, &str)]) -> Bytes {
 }
 
 #[test]
-fn a_good_batch_goes_on_as_the_very_bytes() {
+fn a_good_batch_keeps_its_exact_bytes() {
     let batch = pb::IngestionBatch {
         series: vec![series("loss"), series("")],
         events: vec![tag("a"), event(Kind::FinishRun(pb::FinishRun {}))],
@@ -84,7 +84,7 @@ fn a_good_batch_goes_on_as_the_very_bytes() {
         ],
         ..Default::default()
     };
-    // Unknown fields come from newer clients, and go on too.
+    // Unknown fields, which newer clients may send, are kept too.
     let newer: Bytes = [batch.encode_to_vec(), vec![0x98, 0x06, 0x01]].concat().into();
     let checked = check(&run(), &mut Dictionary::default(), |_| Ok(()), newer.clone()).unwrap();
     assert_eq!(checked.bytes, newer);
@@ -98,7 +98,7 @@ fn an_empty_batch_stays_empty() {
 }
 
 #[test]
-fn bytes_that_are_no_batch_are_rejected_whole() {
+fn bytes_that_are_not_a_batch_are_rejected_as_a_whole() {
     for garbage in [&b"\xff"[..], b"\x1a\x05abc", b"{\"type\":\"create_run\"}", b"\x1a\x02\xff\xff"] {
         let mut dictionary = Dictionary::new(&mut vec![series("a"), series("b")]);
         let checked = check(&run(), &mut dictionary, |_| Ok(()), Bytes::from_static(garbage)).unwrap();
@@ -109,7 +109,7 @@ fn bytes_that_are_no_batch_are_rejected_whole() {
 }
 
 #[test]
-fn what_is_too_much_is_rejected_before_it_is_decoded() {
+fn oversized_batches_are_rejected_before_they_are_decoded() {
     let events = [0x1a, 0x00].repeat(limits::BATCH_EVENTS + 1);
     let definitions = [0x0a, 0x00].repeat(limits::SERIES_PER_RUN + 1);
     for bytes in [events, definitions, vec![0; limits::BATCH_BYTES + 1]] {
@@ -218,7 +218,8 @@ fn a_bad_definition_keeps_its_number_and_loses_its_points() {
         assert_eq!(checked.batch.points, [points(&[0, 2])]);
         assert_eq!(rejected(checked), [(1, 1, field.to_owned())]);
 
-        // The stream goes on: the number stays bad, and the next is the one that the client counts.
+        // The stream continues: the number stays bad, and the next number is the one
+        // that the client expects.
         let next = pb::IngestionBatch {
             series: vec![series("c")],
             series_base: 3,
@@ -254,7 +255,7 @@ fn definitions_beyond_the_limit_are_left_out_of_the_log() {
     assert_eq!(checked.batch.points, [points(&[base])]);
     assert_eq!(rejected(checked), [(1, 1, "series".into())]);
 
-    // The client counts on; the log does not.
+    // The client continues counting; the log does not.
     let next = pb::IngestionBatch {
         series: vec![series("more")],
         series_base: limit + 1,
@@ -387,7 +388,7 @@ fn objects_are_checked() {
         let value = map(&[("type", "image"), ("s3_key", key)]);
         check_refused(Kind::LogObject(pb::LogObject { value, ..object.clone() }), "s3_key");
     }
-    // As Matyan 0.3 takes it; there is no blob outside a folder.
+    // Accepted like in Matyan 0.3; there are no blobs outside of a run's directory.
     check_accepted(Kind::LogObject(pb::LogObject { value: map(&[("s3_key", "k")]), ..object }));
 }
 
@@ -422,9 +423,10 @@ fn any_points() -> impl Strategy<Value = pb::Points> {
 }
 
 proptest! {
-    /// What is left of a batch has nothing more to reject, and every item is either left or rejected.
+    /// The remaining batch has nothing more to reject, and every item is either kept or
+    /// rejected.
     #[test]
-    fn what_is_left_is_good(
+    fn the_remaining_batch_is_good(
         names in prop::collection::vec(0..1_100_usize, 0..4),
         tags in prop::collection::vec(1_000..1_050_usize, 0..4),
         groups in prop::collection::vec(any_points(), 0..4),
@@ -445,7 +447,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_break_it(garbage: Vec<u8>) {
+    fn arbitrary_bytes_do_not_panic(garbage: Vec<u8>) {
         check(&run(), &mut Dictionary::default(), |_| Ok(()), garbage.into()).ok();
     }
 }

@@ -27,7 +27,7 @@ fn run_ids() {
 }
 
 #[test]
-fn a_reserved_run_id_is_told_of_however_it_comes() {
+fn reserved_run_ids_are_refused_by_every_request() {
     let run_id = || "progress_1".to_owned();
     let opened = Open::parse(pb::StreamOpen { run_id: run_id(), ..Default::default() }, || [7; 16]);
     let published = Publish::parse(pb::PublishRequest { run_id: run_id(), ..Default::default() }, || [7; 16]);
@@ -61,12 +61,12 @@ fn artifact_paths_stay_inside_the_run() {
         check_path_refused(path);
     }
     assert!(presign("", "run", "a/.matyan").is_ok() && presign("", "run", ".matyan2/x").is_ok());
-    // Alone it is short enough, in its run it is not.
+    // Short enough by itself, but not as part of a blob key.
     check_path_refused(&"x".repeat(1_022));
 }
 
 #[test]
-fn other_projects_have_a_folder_of_their_own() {
+fn other_projects_have_separate_directories() {
     let presigned = presign("team", "run", "a.png").unwrap();
     assert_eq!(presigned.key.as_str(), ".projects/team/run/a.png");
     assert_eq!(presigned.reference, "run/a.png");
@@ -79,7 +79,7 @@ fn caller(name: &'static str, value: &str) -> Result<Caller> {
 }
 
 #[test]
-fn metadata_says_who_calls() {
+fn metadata_identifies_the_caller() {
     assert_eq!(caller("x", "y").unwrap(), Caller::default());
     assert_eq!(caller("matyan-project", "team").unwrap().project, "team");
     assert_eq!(caller("matyan-caller", "ann").unwrap().identity, "ann");
@@ -140,7 +140,7 @@ fn publish(producer_id: &'static [u8], sequence: u64) -> Result<Publish> {
 }
 
 #[test]
-fn a_sequence_goes_with_a_producer() {
+fn a_sequence_requires_a_producer() {
     assert_eq!(publish(b"", 0).unwrap().sequence, 1);
     assert_eq!(publish(&[1; 16], 3).unwrap().sequence, 3);
     assert!(publish(b"", 3).is_err());

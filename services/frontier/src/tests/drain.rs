@@ -1,4 +1,4 @@
-//! Stopping: what was read is acknowledged, and nothing new is begun.
+//! Tests of draining: everything that was read is acknowledged, and nothing new starts.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tonic::Code;
 use super::harness::*;
 
 #[tokio::test]
-async fn what_was_read_is_acknowledged() {
+async fn everything_that_was_read_is_acknowledged() {
     let world = World::new().await;
     world.faults.script_appends([Some(AppendFault::Delay(Duration::from_millis(100)))]);
     let stream = world.stream().await;
@@ -38,7 +38,7 @@ async fn idle_streams_end() {
 }
 
 #[tokio::test]
-async fn nothing_new_is_begun() {
+async fn new_calls_are_refused() {
     let world = World::new().await;
     world.frontier.drain().await;
     let status = world.client().stream(tokio_stream::empty()).await.unwrap_err();
@@ -58,7 +58,7 @@ async fn nothing_new_is_begun() {
 }
 
 #[tokio::test]
-async fn calls_that_have_begun_are_waited_for() {
+async fn draining_waits_for_calls_in_progress() {
     let world = World::new().await;
     world.faults.script_appends([Some(AppendFault::Delay(Duration::from_millis(100)))]);
     let publish = pb::PublishRequest {
@@ -70,6 +70,6 @@ async fn calls_that_have_begun_are_waited_for() {
     let publishing = tokio::spawn(async move { client.publish(publish).await });
     world.until("matyan_ingest_in_flight_bytes", |bytes| bytes > 0.0).await;
     world.frontier.drain().await;
-    assert_eq!(world.metric("matyan_ingest_in_flight_bytes"), 0.0, "it was over when draining was");
+    assert_eq!(world.metric("matyan_ingest_in_flight_bytes"), 0.0, "the call has ended when draining has");
     publishing.await.unwrap().unwrap();
 }

@@ -1,4 +1,4 @@
-//! JSON envelopes as they stand in the log, against what Matyan 0.3 published.
+//! Tests of the JSON envelopes in the log, compared with what Matyan 0.3 published.
 
 use std::path::PathBuf;
 
@@ -10,10 +10,10 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::harness::*;
 
-/// The folders that hold vectors: ours, and one that an operator names.
+/// Vector files in the repository, and in the directory named by `MATYAN_VECTORS_DIR`.
 fn vector_files(name: &str) -> Vec<PathBuf> {
     let ours = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors");
-    #[expect(clippy::disallowed_methods, reason = "the one variable that tests read")]
+    #[expect(clippy::disallowed_methods, reason = "this is the only variable that tests read")]
     let others = std::env::var("MATYAN_VECTORS_DIR").ok().map(PathBuf::from);
     let mut files = Vec::new();
     for folder in std::iter::once(ours).chain(others) {
@@ -29,7 +29,7 @@ fn vector_files(name: &str) -> Vec<PathBuf> {
     files
 }
 
-/// What a client must have sent, for its envelope to be this one.
+/// The batch that a client must have sent to produce this envelope.
 struct Sent {
     batch: pb::IngestionBatch,
     envelope: Value,
@@ -37,12 +37,13 @@ struct Sent {
 
 impl Sent {
     fn new(mut envelope: Value) -> Self {
-        // The key of a blob is always the run's and the path; Matyan 0.3 took any.
+        // The key of a blob is now always built from the run and the path; Matyan 0.3
+        // accepted any.
         let run = envelope["run_id"].as_str().unwrap().to_owned();
         if let Some(path) = envelope["payload"]["artifact_path"].as_str() {
             envelope["payload"]["s3_key"] = format!("{run}/{path}").into();
         }
-        // A time without zone is UTC.
+        // A time without a time zone is UTC.
         let time = envelope["payload"]["client_datetime"].as_str().map(str::to_owned);
         let client_time_us = time.map(|time| {
             let time = if time.len() == 19 { format!("{time}+00:00") } else { time };
@@ -125,7 +126,7 @@ fn event(kind: &str, payload: &Map<String, Value>) -> Kind {
             content_type: text(payload, "content_type"),
             ..Default::default()
         }),
-        other => panic!("a new kind of envelope: {other}"),
+        other => panic!("unknown kind of envelope: {other}"),
     }
 }
 
@@ -171,7 +172,8 @@ fn put_number(encoder: &mut Encoder<Vec<u8>>, text: &str) {
     }
 }
 
-/// Every envelope that the gateway of Matyan 0.3 published, written by ours from what its client had sent.
+/// Every envelope that the gateway of Matyan 0.3 published is reproduced from what its client
+/// had sent.
 #[tokio::test]
 async fn vectors_gateway_edge_cases_are_published_as_before() {
     let mut compared = 0;
@@ -241,7 +243,7 @@ async fn a_stream_names_series_that_earlier_batches_defined() {
 }
 
 #[tokio::test]
-async fn an_item_too_large_as_json_is_rejected_alone() {
+async fn only_the_item_that_is_too_large_as_json_is_rejected() {
     let world = World::json().await;
     let mut stream = world.stream().await;
     let object = |text: &str| {

@@ -1,5 +1,5 @@
-//! A log that is slow or fails: nothing acknowledged is lost, nothing is doubled once a worker has applied its rule, and
-//! nobody takes more than there is room for.
+//! Tests with a log that is slow or fails: no acknowledged batch is lost, nothing is duplicated
+//! once a worker has applied its rule, and no stream exceeds its memory budget.
 
 use std::{
     sync::{
@@ -23,10 +23,10 @@ use tonic::Code;
 use super::harness::*;
 use crate::Settings;
 
-/// A hold time in which the log of a busy machine still answers.
+/// A hold time within which the log of a busy machine still answers.
 const LONG_ENOUGH: Duration = Duration::from_secs(3);
 
-/// What a worker would apply: a record counts if it continues its producer's sequence.
+/// Sequences that a worker would apply: those that continue their producer's sequence.
 fn applied(entries: &[LogEntry]) -> Vec<u64> {
     let mut applied = Vec::new();
     for entry in entries {
@@ -48,7 +48,7 @@ async fn send_and_finish(world: &World, batches: u64) {
 }
 
 #[tokio::test]
-async fn a_refused_append_is_tried_again() {
+async fn a_failed_append_is_retried() {
     let world = World::new().await;
     world.faults.script_appends([Some(AppendFault::ErrorBefore), Some(AppendFault::ErrorBefore)]);
     send_and_finish(&world, 1).await;
@@ -57,7 +57,7 @@ async fn a_refused_append_is_tried_again() {
 }
 
 #[tokio::test]
-async fn after_a_failure_in_the_middle_the_log_ends_with_all_in_order() {
+async fn after_a_failed_append_in_between_the_log_still_ends_in_order() {
     let world = World::new().await;
     world.faults.script_appends([None, Some(AppendFault::ErrorBefore), None, Some(AppendFault::ErrorAfter)]);
     send_and_finish(&world, 6).await;
@@ -66,31 +66,31 @@ async fn after_a_failure_in_the_middle_the_log_ends_with_all_in_order() {
 }
 
 #[tokio::test]
-async fn a_batch_that_is_under_way_is_not_appended_again() {
+async fn a_batch_in_flight_is_not_appended_again_after_a_failure() {
     const UNDER_WAY: Duration = Duration::from_secs(2);
     let world = World::new().await;
-    // While the first is awaited the others come, however slow the machine is.
+    // The other batches arrive while the first is in flight, however slow the machine is.
     let faults = [AppendFault::Delay(3 * UNDER_WAY), AppendFault::ErrorBefore, AppendFault::Delay(UNDER_WAY)];
     world.faults.script_appends(faults.map(Some));
     let start = tokio::time::Instant::now();
     send_and_finish(&world, 3).await;
     assert!(start.elapsed() >= UNDER_WAY, "{:?}", start.elapsed());
     let sequences: Vec<_> = world.entries().await.iter().map(|entry| entry.sequence).collect();
-    assert_eq!(sequences, [1, 3, 2, 3], "what came past the gap comes again");
+    assert_eq!(sequences, [1, 3, 2, 3], "the batch after the gap is appended again");
 }
 
 #[tokio::test]
-async fn a_lost_answer_doubles_nothing() {
+async fn a_lost_answer_duplicates_nothing() {
     let world = World::new().await;
     world.faults.script_appends([Some(AppendFault::ErrorAfter)]);
     send_and_finish(&world, 1).await;
     let entries = world.entries().await;
     assert_eq!(entries.len(), 2);
-    assert_eq!(entries[0], entries[1], "the repeat has the same ids, and is dropped");
+    assert_eq!(entries[0], entries[1], "the repeat has the same ids, so a worker drops it");
 }
 
 #[tokio::test]
-async fn a_log_that_often_fails_loses_and_doubles_nothing() {
+async fn a_log_that_often_fails_neither_loses_nor_duplicates_anything() {
     const BATCHES: u64 = 60;
     for seed in 0..4 {
         println!("seed {seed}");
@@ -112,7 +112,7 @@ async fn a_log_that_often_fails_loses_and_doubles_nothing() {
 }
 
 #[tokio::test]
-async fn a_log_that_stays_away_ends_the_stream_and_its_client_goes_on_later() {
+async fn an_unavailable_log_ends_the_stream_and_its_client_continues_later() {
     let settings = Settings { hold: LONG_ENOUGH, ..Settings::default() };
     let world = World::build(settings, true, Faults::scripted(Duration::ZERO)).await;
     let mut stream = world.stream_open(open_producer(0), &[]).await;
@@ -144,9 +144,9 @@ async fn a_log_that_never_answers_ends_the_stream() {
     assert_eq!((last, ended.unwrap_err().code()), (0, Code::Unavailable));
 }
 
-/// The client has not taken its answers when the log fails; none of them may be merged.
+/// The client has not read its answers when the log fails; none of them can be merged.
 #[tokio::test]
-async fn what_is_durable_is_acknowledged_before_the_stream_fails() {
+async fn durable_batches_are_acknowledged_before_the_stream_fails() {
     const DURABLE: usize = 10;
     let world = World::with(Settings { hold: LONG_ENOUGH, ..Settings::default() }).await;
     let faults = std::iter::repeat_n(None, DURABLE).chain([Some(AppendFault::NoAnswer)]);
@@ -165,7 +165,7 @@ async fn what_is_durable_is_acknowledged_before_the_stream_fails() {
 }
 
 #[tokio::test]
-async fn a_client_that_is_gone_loses_nothing_that_was_read() {
+async fn a_client_that_disconnects_loses_nothing_that_was_read() {
     let world = World::new().await;
     world.faults.script_appends([Some(AppendFault::ErrorBefore)]);
     let stream = world.stream().await;
@@ -178,7 +178,7 @@ async fn a_client_that_is_gone_loses_nothing_that_was_read() {
 }
 
 #[tokio::test]
-async fn a_batch_under_way_is_not_appended_again() {
+async fn a_repeated_batch_in_flight_is_not_appended_again() {
     let world = World::new().await;
     world.faults.script_appends([Some(AppendFault::Delay(Duration::from_millis(50)))]);
     let stream = world.stream().await;
@@ -191,7 +191,7 @@ async fn a_batch_under_way_is_not_appended_again() {
     assert!(world.entries().await.iter().map(|entry| entry.sequence).eq(1..=2));
 }
 
-/// Sends batches of `bytes` for ever, and counts them.
+/// Sends batches of this size in an endless loop, and counts them.
 fn flood(stream: &Stream, bytes: usize) -> (Arc<AtomicUsize>, tokio::task::JoinHandle<()>) {
     let (sender, sent) = (stream.sender(), Arc::new(AtomicUsize::new(0)));
     let count = sent.clone();
@@ -208,7 +208,8 @@ fn flood(stream: &Stream, bytes: usize) -> (Arc<AtomicUsize>, tokio::task::JoinH
     (sent, task)
 }
 
-/// All tasks run on one thread and the log does not answer: after so many turns nothing moves any more.
+/// Lets all tasks run until nothing changes any more: they share one thread, and the log does
+/// not answer.
 async fn settle() {
     for _ in 0..10_000 {
         tokio::task::yield_now().await;
@@ -218,7 +219,7 @@ async fn settle() {
 const BATCH: usize = 100 << 10;
 
 #[tokio::test]
-async fn a_stream_is_not_read_beyond_its_bytes() {
+async fn a_stream_is_not_read_beyond_its_byte_limit() {
     let world = World::with(Settings { stream_bytes: 10 * BATCH, ..Settings::default() }).await;
     world.faults.stop();
     let mut stream = world.stream().await;
@@ -227,7 +228,7 @@ async fn a_stream_is_not_read_beyond_its_bytes() {
     settle().await;
     let in_flight = world.metric("matyan_ingest_in_flight_bytes");
     assert!(in_flight < (11 * BATCH) as f64, "{in_flight}");
-    // What else was sent waits in the channel and in the transport.
+    // Other batches wait in the channel and in the transport.
     let sent = sent.load(Ordering::Relaxed);
     assert!((10..20).contains(&sent), "{sent}");
 
@@ -237,7 +238,7 @@ async fn a_stream_is_not_read_beyond_its_bytes() {
 }
 
 #[tokio::test]
-async fn a_stream_is_not_read_beyond_its_batches() {
+async fn a_stream_is_not_read_beyond_its_batch_limit() {
     let world = World::with(Settings { stream_batches: 7, ..Settings::default() }).await;
     world.faults.stop();
     let mut stream = world.stream().await;
@@ -251,7 +252,7 @@ async fn a_stream_is_not_read_beyond_its_batches() {
 }
 
 #[tokio::test]
-async fn all_streams_together_are_not_read_beyond_their_bytes() {
+async fn all_streams_together_are_not_read_beyond_the_total_byte_limit() {
     const STREAMS: usize = 20;
     let total_bytes = 16 << 20;
     let world = World::with(Settings { total_bytes, stream_bytes: 2 << 20, ..Settings::default() }).await;
@@ -267,11 +268,11 @@ async fn all_streams_together_are_not_read_beyond_their_bytes() {
     settle().await;
     let in_flight = world.metric("matyan_ingest_in_flight_bytes");
     assert!(in_flight <= total_bytes as f64, "{in_flight}");
-    // Decoded is only what has its share; a batch is one item.
+    // Only batches with a share are decoded; a batch has one item.
     let decoded = world.metric("matyan_ws_messages_total");
     assert!(decoded <= (total_bytes >> 20) as f64, "{decoded}");
 
-    // Each gets on when there is room.
+    // Each stream makes progress once there is room.
     world.faults.resume();
     for stream in &mut streams {
         stream.reached(3).await;
@@ -279,9 +280,9 @@ async fn all_streams_together_are_not_read_beyond_their_bytes() {
     tasks.iter().for_each(|task| task.abort());
 }
 
-/// As envelopes, points take a hundred times what the client has sent.
+/// As envelopes, points take a hundred times as many bytes as the client has sent.
 #[tokio::test]
-async fn what_grows_as_json_is_counted_as_it_is_held() {
+async fn batches_that_grow_as_json_are_counted_at_their_grown_size() {
     const STREAMS: usize = 20;
     const POINTS: usize = 1_000;
     let total_bytes = 4 << 20;
@@ -305,9 +306,10 @@ async fn what_grows_as_json_is_counted_as_it_is_held() {
     assert_eq!(world.metric("matyan_ingest_in_flight_bytes"), 0.0);
 }
 
-/// What may grow beyond all that there is waits for room, and never for the end of everything else.
+/// A batch that may outgrow the whole budget waits for some room, but not until all other
+/// batches are done.
 #[tokio::test]
-async fn a_large_batch_as_json_goes_beside_others() {
+async fn a_large_batch_as_json_is_held_together_with_others() {
     let total_bytes = 4 << 20;
     let world =
         World::with(Settings { total_bytes, format: RecordFormat::Json, ..Settings::default() }).await;
@@ -323,7 +325,7 @@ async fn a_large_batch_as_json_goes_beside_others() {
 }
 
 #[tokio::test]
-async fn a_run_that_sends_too_fast_gets_its_acknowledgements_late() {
+async fn acknowledgements_of_a_run_that_sends_too_fast_are_delayed() {
     // The first batch uses up the burst; the second is due when it is paid for.
     let bytes = heavy(10_000).encoded_len() as u64;
     let world = World::with(Settings { run_bytes_per_second: bytes, ..Settings::default() }).await;

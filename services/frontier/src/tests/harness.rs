@@ -1,4 +1,5 @@
-//! A frontier on an embedded log of its own, a client that speaks the generated API, and a reader of what stands in the log.
+//! Test harness: a frontier on an embedded log in a temporary directory, a client of the
+//! generated API, and a reader of the log.
 
 use std::{
     sync::{
@@ -33,7 +34,7 @@ use crate::{Components, Frontier, Metrics, Settings};
 
 pub(super) const NOW_US: i64 = 1_767_323_045_678_901;
 
-/// Longer than any test: what waits so long hangs.
+/// Longer than any test, so that a wait of this length is a hang.
 const NEVER: Duration = Duration::from_secs(3_600);
 
 pub(super) type Client = IngestServiceClient<IngestServiceServer<Frontier>>;
@@ -88,7 +89,7 @@ impl World {
         Self { frontier, faults, log, blobs, now_us, registry, _directory: directory }
     }
 
-    /// Another frontier, on other blobs.
+    /// Creates another frontier with this blob store.
     pub(super) fn with_blobs(&self, blobs: Arc<dyn Blobs>) -> Frontier {
         let components = Components {
             log: self.log.clone(),
@@ -106,7 +107,7 @@ impl World {
             .max_decoding_message_size(matyan_proto::limits::MESSAGE_BYTES)
     }
 
-    /// A stream that is opened as a client without ids does it.
+    /// Opens a stream like a client without ids.
     pub(super) async fn stream(&self) -> Stream {
         self.stream_open(open(), &[]).await
     }
@@ -135,7 +136,7 @@ impl World {
         stream
     }
 
-    /// The first records of the log.
+    /// Reads the first records of the log.
     pub(super) async fn records(&self, count: usize) -> Vec<Record> {
         let mut subscription = self.log.subscribe(Topic::Ingestion).await.unwrap();
         let mut found = Vec::new();
@@ -149,7 +150,7 @@ impl World {
         found
     }
 
-    /// All records of the log, which nobody writes to any more.
+    /// Reads all records of the log, after writing has ended.
     pub(super) async fn all_records(&self) -> Vec<Record> {
         self.records(self.record_count().await).await
     }
@@ -173,7 +174,7 @@ impl World {
         family.get_metric().iter().map(value).sum()
     }
 
-    /// Lets everything run until a metric is as wished.
+    /// Yields until a metric satisfies the condition.
     pub(super) async fn until(&self, name: &str, holds: impl Fn(f64) -> bool) {
         while !holds(self.metric(name)) {
             tokio::task::yield_now().await;
@@ -186,7 +187,7 @@ pub(super) fn entry(record: &Record) -> LogEntry {
     LogEntry::decode(&record.value[1..]).unwrap()
 }
 
-/// A client's side of a stream.
+/// The client's side of a stream.
 pub(super) struct Stream {
     requests: mpsc::Sender<pb::StreamRequest>,
     answers: Streaming<pb::StreamResponse>,
@@ -214,10 +215,10 @@ impl Stream {
         self.answers.message().await
     }
 
-    /// Takes answers until this sequence is acknowledged, and returns that one.
+    /// Reads answers until this sequence is acknowledged, and returns that answer.
     pub(super) async fn acknowledged(&mut self, sequence: u64) -> pb::StreamResponse {
         loop {
-            let answer = self.answer().await.unwrap().expect("the stream goes on");
+            let answer = self.answer().await.unwrap().expect("the stream has not ended");
             assert!(answer.sequence <= sequence, "{answer:?}");
             if answer.sequence == sequence {
                 return answer;
@@ -225,12 +226,13 @@ impl Stream {
         }
     }
 
-    /// Takes answers until at least this sequence is acknowledged.
+    /// Reads answers until at least this sequence is acknowledged.
     pub(super) async fn reached(&mut self, sequence: u64) {
-        while self.answer().await.unwrap().expect("the stream goes on").sequence < sequence {}
+        while self.answer().await.unwrap().expect("the stream has not ended").sequence < sequence {}
     }
 
-    /// Sends no more, takes all answers, and returns the last acknowledged sequence and how the stream ended.
+    /// Stops sending, reads all answers, and returns the last acknowledged sequence and the
+    /// stream's result.
     pub(super) async fn finish(self) -> (u64, Result<(), Status>) {
         let Self { requests, mut answers } = self;
         drop(requests);
@@ -244,7 +246,7 @@ impl Stream {
         }
     }
 
-    /// Goes away without a word.
+    /// Disconnects without ending the stream.
     pub(super) fn hang_up(self) {}
 }
 
@@ -261,7 +263,7 @@ pub(super) fn tag(name: &str) -> pb::IngestionBatch {
     pb::IngestionBatch { events: vec![pb::Event { client_time_us: None, kind }], ..Default::default() }
 }
 
-/// A batch of about so many bytes.
+/// A batch of approximately this size.
 pub(super) fn heavy(bytes: usize) -> pb::IngestionBatch {
     const LINE: usize = 4 << 20;
     let event = |at: usize| {
@@ -275,7 +277,7 @@ pub(super) fn series(name: &str) -> pb::SeriesDef {
     pb::SeriesDef { name: name.into(), ..Default::default() }
 }
 
-/// A dictionary as a client sends it when it opens a stream again.
+/// A dictionary as a client sends it when it reopens a stream.
 pub(super) fn dictionary(names: &[&str]) -> Bytes {
     points(0, names, &[]).encode_to_vec().into()
 }
@@ -292,5 +294,10 @@ pub(super) fn points(series_base: u32, names: &[&str], numbers: &[u32]) -> pb::I
 
 pub(super) fn reason(status: &Status) -> String {
     use tonic_types::StatusExt as _;
-    status.get_error_details().error_info().expect("every error of the product has one").reason.clone()
+    status
+        .get_error_details()
+        .error_info()
+        .expect("every error of the product has an error info")
+        .reason
+        .clone()
 }

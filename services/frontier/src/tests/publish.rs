@@ -1,4 +1,4 @@
-//! The unary call.
+//! Tests of the unary call.
 
 use bytes::Bytes;
 use matyan_log::layers::AppendFault;
@@ -13,7 +13,7 @@ fn request(batch: &pb::IngestionBatch) -> pb::PublishRequest {
 }
 
 #[tokio::test]
-async fn a_batch_is_durable_when_it_is_answered() {
+async fn a_batch_is_durable_once_it_is_answered() {
     let world = World::new().await;
     let mut client = world.client();
     let batch = points(0, &["loss"], &[0, 0, 5]);
@@ -25,7 +25,7 @@ async fn a_batch_is_durable_when_it_is_answered() {
 
     let entries = world.entries().await;
     assert!(entries.iter().all(|entry| entry.ephemeral_producer && entry.sequence == 1));
-    assert_ne!(entries[0].producer_id, entries[1].producer_id, "each call stands alone");
+    assert_ne!(entries[0].producer_id, entries[1].producer_id, "each call has its own producer");
 }
 
 #[tokio::test]
@@ -42,7 +42,7 @@ async fn calls_of_a_producer_are_numbered() {
 }
 
 #[tokio::test]
-async fn a_call_is_tried_again_without_doubling() {
+async fn a_call_is_retried_without_duplication() {
     let world = World::new().await;
     world.faults.script_appends([Some(AppendFault::ErrorAfter)]);
     world.client().publish(request(&tag("t"))).await.unwrap();

@@ -1,4 +1,4 @@
-//! One client's stream on a log that works.
+//! Tests of one client's stream on a working log.
 
 use bytes::Bytes;
 use matyan_proto::{
@@ -11,7 +11,7 @@ use tonic::Code;
 use super::harness::*;
 
 #[tokio::test]
-async fn a_batch_stands_in_the_log_as_it_came() {
+async fn a_batch_is_written_to_the_log_unchanged() {
     let world = World::new().await;
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let metadata = [("matyan-project", "team"), ("matyan-caller", "ann"), ("traceparent", trace)];
@@ -44,7 +44,7 @@ async fn a_batch_stands_in_the_log_as_it_came() {
 }
 
 #[tokio::test]
-async fn a_batch_may_have_a_trace_of_its_own() {
+async fn a_batch_may_have_its_own_trace() {
     let world = World::new().await;
     let trace = |digit: &str| format!("00-{}-{}-01", digit.repeat(32), digit.repeat(16));
     let mut stream = world.stream_open(open(), &[("traceparent", &trace("a"))]).await;
@@ -106,7 +106,7 @@ async fn acknowledgements_are_cumulative_and_in_order() {
 }
 
 #[tokio::test]
-async fn bad_items_are_rejected_and_the_rest_goes_on() {
+async fn bad_items_are_rejected_and_the_rest_is_published() {
     let world = World::new().await;
     let mut stream = world.stream().await;
     let long = "x".repeat(2_000);
@@ -131,7 +131,7 @@ async fn bad_items_are_rejected_and_the_rest_goes_on() {
 }
 
 #[tokio::test]
-async fn a_batch_rejected_whole_carries_its_sequence_on() {
+async fn a_batch_rejected_as_a_whole_continues_the_sequence() {
     let world = World::new().await;
     let mut stream = world.stream().await;
     stream.send(1, &points(0, &["loss"], &[0])).await;
@@ -160,7 +160,7 @@ async fn a_batch_of_the_largest_size_passes() {
 }
 
 #[tokio::test]
-async fn what_is_durable_is_acknowledged_again_and_not_appended_again() {
+async fn a_durable_batch_is_acknowledged_again_but_not_appended_again() {
     let world = World::new().await;
     let mut stream = world.stream_open(open_producer(0), &[]).await;
     stream.send(1, &tag("a")).await;
@@ -174,7 +174,7 @@ async fn what_is_durable_is_acknowledged_again_and_not_appended_again() {
 }
 
 #[tokio::test]
-async fn a_stream_opened_again_goes_on_where_its_client_is() {
+async fn a_reopened_stream_continues_where_its_client_is() {
     let world = World::new().await;
     let mut stream = world.stream_open(open_producer(0), &[]).await;
     stream.send(1, &points(0, &["a"], &[0])).await;
@@ -182,7 +182,8 @@ async fn a_stream_opened_again_goes_on_where_its_client_is() {
     stream.acknowledged(2).await;
     stream.hang_up();
 
-    // The client has not seen the second acknowledgement, and sends that batch again, unchanged.
+    // The client has not seen the second acknowledgement, so it resends that batch
+    // unchanged.
     let open = pb::StreamOpen { dictionary: dictionary(&["a"]), ..open_producer(1) };
     let mut stream = world.stream_open(open, &[]).await;
     stream.send(1, &tag("long acknowledged")).await;
@@ -207,7 +208,7 @@ fn check_end(ended: (u64, Result<(), tonic::Status>), durable: u64, code: Code, 
 }
 
 #[tokio::test]
-async fn a_gap_ends_the_stream_behind_what_was_good() {
+async fn a_gap_ends_the_stream_after_the_good_batches() {
     let world = World::new().await;
     let stream = world.stream().await;
     stream.send(1, &tag("a")).await;
@@ -217,7 +218,7 @@ async fn a_gap_ends_the_stream_behind_what_was_good() {
 }
 
 #[tokio::test]
-async fn a_dictionary_that_does_not_fit_ends_the_stream() {
+async fn a_mismatched_dictionary_ends_the_stream() {
     let world = World::new().await;
     let stream = world.stream().await;
     stream.send(1, &points(0, &["a"], &[0])).await;
@@ -268,7 +269,7 @@ async fn bad_metadata_is_refused() {
 }
 
 #[tokio::test]
-async fn an_ended_stream_is_acknowledged_to_the_end() {
+async fn all_batches_of_an_ended_stream_are_acknowledged() {
     let world = World::new().await;
     let stream = world.stream().await;
     for sequence in 1..=50 {
@@ -282,15 +283,15 @@ async fn an_ended_stream_is_acknowledged_to_the_end() {
 }
 
 #[tokio::test]
-async fn an_empty_stream_ends_well() {
+async fn an_empty_stream_ends_without_an_error() {
     let world = World::new().await;
     let stream = world.stream().await;
     assert_eq!(stream.finish().await.1.ok(), Some(()));
 }
 
-/// A client that never looks at its answers holds nothing up: they are merged.
+/// A client that never reads its answers blocks nothing: they are merged.
 #[tokio::test]
-async fn answers_that_nobody_takes_are_merged() {
+async fn answers_that_are_not_read_are_merged() {
     let world = World::new().await;
     let stream = world.stream().await;
     for sequence in 1..=1_000 {

@@ -1,4 +1,4 @@
-//! What the server says of itself.
+//! Tests of the server's version, limits, and readiness.
 
 use std::{sync::Arc, time::Duration};
 
@@ -44,7 +44,7 @@ async fn it_is_ready_while_the_log_takes_records() {
 }
 
 #[tokio::test]
-async fn a_log_that_hangs_is_told_of() {
+async fn a_hanging_log_is_reported() {
     let world = World::new().await;
     world.faults.stop();
     tokio::time::pause();
@@ -54,7 +54,7 @@ async fn a_log_that_hangs_is_told_of() {
 }
 
 #[tokio::test]
-async fn a_blob_store_that_hangs_is_told_of_before_anybody_gives_up() {
+async fn a_hanging_blob_store_is_reported_before_the_caller_gives_up() {
     let world = World::new().await;
     let hanging = Faulty::new(world.blobs.clone(), |_| Fault::Delay(Duration::from_secs(3_600)));
     let frontier = world.with_blobs(Arc::new(hanging));
@@ -62,14 +62,14 @@ async fn a_blob_store_that_hangs_is_told_of_before_anybody_gives_up() {
     tokio::time::pause();
     let asked = Instant::now();
     let answer = client.readiness(pb::ReadinessRequest::default()).await.unwrap().into_inner();
-    // By the paused clock: the edge gives up after a second.
+    // The edge gives up after a second, measured here by the paused clock.
     assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
     assert!(answer.ready, "{answer:?}");
     assert_eq!(answer.checks[1].message, "the blob store does not answer");
 }
 
 #[tokio::test]
-async fn it_tells_version_and_limits() {
+async fn it_reports_version_and_limits() {
     let world = World::new().await;
     let version = client(&world).version(pb::VersionRequest {}).await.unwrap().into_inner();
     assert_eq!((version.component.as_str(), version.version.is_empty()), ("frontier", false));

@@ -1,4 +1,4 @@
-//! Upload URLs, and uploads through this server.
+//! Tests of upload URLs, and of uploads through this server.
 
 use std::sync::atomic::Ordering;
 
@@ -86,7 +86,7 @@ async fn an_upload_is_stored() {
 }
 
 #[tokio::test]
-async fn an_upload_that_breaks_off_leaves_nothing() {
+async fn an_interrupted_upload_leaves_nothing() {
     let world = World::new().await;
     let short = pb::UploadOpen { content_length: Some(6), ..open(&world, "x").await };
     let long = pb::UploadOpen { content_length: Some(2), ..open(&world, "x").await };
@@ -108,7 +108,7 @@ async fn an_upload_that_breaks_off_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn an_upload_has_an_upper_bound() {
+async fn the_size_of_uploads_is_limited() {
     let world = World::with(Settings { max_upload_bytes: 6, ..Settings::default() }).await;
     let fits =
         vec![Message::Open(open(&world, "fits").await), chunk("abc"), chunk("def"), Message::Done(true)];
@@ -131,7 +131,7 @@ async fn an_upload_has_an_upper_bound() {
 }
 
 #[tokio::test]
-async fn a_token_opens_its_own_blob_until_it_expires() {
+async fn a_token_is_valid_for_its_own_blob_until_it_expires() {
     let world = World::new().await;
     let mine = open(&world, "mine").await;
     let other = pb::UploadOpen { key: "run/other".into(), ..mine.clone() };
@@ -170,7 +170,7 @@ async fn wrong_messages_are_refused() {
 }
 
 #[tokio::test]
-async fn other_blob_stores_take_no_uploads() {
+async fn other_blob_stores_accept_no_uploads() {
     let world = World::build(Settings::default(), false, Faults::scripted(std::time::Duration::ZERO)).await;
     let open = open(&world, "x").await;
     let status = upload(&world, vec![Message::Open(open)]).await.unwrap_err();
@@ -178,7 +178,7 @@ async fn other_blob_stores_take_no_uploads() {
 }
 
 #[tokio::test]
-async fn a_blob_store_that_is_away_is_told_of() {
+async fn an_unavailable_blob_store_is_reported() {
     let world = World::new().await;
     let away = Faulty::new(world.blobs.clone(), |_| matyan_blob::layers::Fault::Refuse);
     let frontier = world.with_blobs(Arc::new(away));

@@ -1,9 +1,11 @@
-//! Copies of parked items for the dead-letter topic. They are made beside the line and never in it: a topic that is slow or
-//! away costs copies, which are counted, and no run waits for it. The store has every item.
+//! Copies of parked items for the dead-letter topic. They are made by a separate task, never in
+//! the ingestion path: a slow or unavailable topic costs copies, which are counted, but never
+//! delays a run. The store has every parked item.
 //!
-//! The key of a copy is the run id. Its headers: `matyan-reason`; `content-type`; `matyan-position`, where it stood in the log of
-//! ingestion: log, partition, offset and item, as `matyan parked ls` begins its ids; `matyan-project` (absent: the default one); and
-//! `traceparent`, if its record had one.
+//! The key of a copy is the run id. Its headers are: `matyan-reason`; `content-type`;
+//! `matyan-position`, its original position in the ingestion log as log, partition, offset, and
+//! item, like the ids that `matyan parked ls` prints; `matyan-project` (absent for the default
+//! project); and `traceparent`, if its record had one.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,13 +20,15 @@ use tokio::{
 
 use super::{RunKey, park::ParkedItem};
 
-/// Room for copies that wait: 16 MiB, or as many small ones. A larger item takes all of it.
+/// Capacity for waiting copies: 16 MiB in units of 4 KiB, at least one per copy. A larger item
+/// takes all of it.
 const ROOM: usize = 4_096;
 const ROOM_UNIT_BYTES: usize = 4 << 10;
-/// How long a copy may take; the next one waits meanwhile. Also how long copies are waited for at the end.
+/// Timeout for one append, during which later copies wait; also the timeout for draining at
+/// shutdown.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// Where writers leave their copies.
+/// Handle through which writers queue copies.
 #[derive(Clone)]
 pub(crate) struct DeadLetters {
     sender: mpsc::Sender<Copies>,
@@ -34,11 +38,11 @@ pub(crate) struct DeadLetters {
 
 struct Copies {
     records: Vec<NewRecord>,
-    /// Given back when the copies are made.
+    /// Released when the copies are made.
     _room: OwnedSemaphorePermit,
 }
 
-/// The task that makes the copies. It ends when nobody can leave any more.
+/// The task that makes the copies. It ends when the last `DeadLetters` handle is dropped.
 pub(crate) struct Copier(JoinHandle<()>);
 
 impl DeadLetters {
@@ -51,9 +55,9 @@ impl DeadLetters {
                 match tokio::time::timeout(WAIT, log.append(Topic::DeadLetters, records)).await {
                     Ok(Ok(_)) => continue,
                     Ok(Err(error)) => {
-                        tracing::warn!(%error, "dead letters were not copied; the store has them")
+                        tracing::warn!(%error, "failed to copy dead letters; the store still has them")
                     }
-                    Err(_) => tracing::warn!("copying dead letters takes too long; the store has them"),
+                    Err(_) => tracing::warn!("timed out copying dead letters; the store still has them"),
                 }
                 lost.inc_by(count as u64);
             }
@@ -61,7 +65,7 @@ impl DeadLetters {
         (Self { sender, room: Arc::new(Semaphore::new(ROOM)), dropped }, Copier(copier))
     }
 
-    /// Leaves copies, if there is room for them.
+    /// Queues copies if there is room for them.
     pub(super) fn copy(&self, run: &RunKey, parked: &[ParkedItem]) {
         if parked.is_empty() {
             return;
@@ -70,7 +74,9 @@ impl DeadLetters {
         let units = (bytes / ROOM_UNIT_BYTES + 1).min(ROOM) as u32;
         let Ok(room) = self.room.clone().try_acquire_many_owned(units) else {
             self.dropped.inc_by(parked.len() as u64);
-            return tracing::warn!("dead letters are not copied, as too many wait; the store has them");
+            return tracing::warn!(
+                "dropped copies of dead letters: the queue is full; the store still has them"
+            );
         };
         let copy = |item: &ParkedItem| NewRecord {
             key: run.id.as_str().as_bytes().to_vec().into(),
@@ -78,7 +84,8 @@ impl DeadLetters {
             headers: headers(item),
         };
         let copies = Copies { records: parked.iter().map(copy).collect(), _room: room };
-        // There is place for as many copies as there is room, so only the task's end refuses one.
+        // Each copy holds at least one permit, so the channel is never full: sending
+        // fails only if the task has ended.
         if self.sender.try_send(copies).is_err() {
             self.dropped.inc_by(parked.len() as u64);
         }
@@ -100,14 +107,16 @@ fn headers(item: &ParkedItem) -> Vec<(String, Bytes)> {
 }
 
 impl Copier {
-    /// Waits for the copies that were left, when nobody leaves any more.
+    /// Waits for the queued copies. All handles must have been dropped.
     pub(crate) async fn finish(mut self) {
         match tokio::time::timeout(WAIT, &mut self.0).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "the copies of dead letters ended badly"),
+            Ok(Err(error)) => tracing::error!(%error, "the dead-letter task panicked"),
             Err(_) => {
                 self.0.abort();
-                tracing::warn!("some dead letters were not copied; the store has them");
+                tracing::warn!(
+                    "timed out draining dead letters; some were not copied, the store still has them"
+                );
             }
         }
     }
@@ -135,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_tells_where_its_item_comes_from() {
+    fn a_copy_says_where_its_item_comes_from() {
         let check = |item: &ParkedItem, expected: &[(&str, &str)]| {
             let headers = headers(item);
             let told = headers.iter().map(|(name, value)| (&**name, std::str::from_utf8(value).unwrap()));
@@ -149,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_there_is_no_room_for_is_dropped_and_counted() {
+    async fn copies_without_room_are_dropped_and_counted() {
         let dropped = IntCounter::new("dropped", "Dropped copies").unwrap();
         let (dead_letters, _copier) = DeadLetters::start(Arc::new(Silent), dropped.clone());
         let run = RunKey { project: Project::default(), project_name: "".into(), id: RunId::new("r") };

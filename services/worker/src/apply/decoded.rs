@@ -1,5 +1,6 @@
-//! Entries with their batches, decoded only as far ahead as transactions need them: the smallest event takes fifty times its
-//! bytes once it is decoded, so what the window counts would say little about memory.
+//! Entries with their batches, decoded only as far ahead as the next transactions need. The
+//! smallest event takes fifty times as much memory once it is decoded, so the window's limit on
+//! encoded bytes would hardly bound memory.
 
 use std::{collections::VecDeque, panic::resume_unwind};
 
@@ -8,24 +9,26 @@ use matyan_proto::ingest::v1::{Event, event::Kind};
 
 use crate::record::{Batch, Entry};
 
-/// What is decoded ahead, in memory: two transactions and more, so that none is cut short for want of items.
+/// Memory for records decoded ahead: more than two transactions' worth, so that none is cut
+/// short for lack of items.
 const AHEAD_BYTES: usize = 8 << 20;
-/// Decoding more than this takes half a millisecond, and leaves the async threads.
+/// Batches above this size are decoded off the async threads, as decoding them takes half a
+/// millisecond or more.
 const LARGE_BYTES: usize = 256 << 10;
-/// Columns of a point.
+/// Memory of a decoded point across its columns.
 const POINT_BYTES: usize = 36;
 
-/// An entry with its batch, or the reason why there is none.
+/// An entry with its batch, or the reason why it cannot be decoded.
 pub(super) struct Record {
     pub(super) entry: Entry,
     pub(super) batch: Result<Batch, String>,
-    /// Values that no row has room for, by item.
+    /// Values that are too large for a row, by item.
     pub(super) payloads: Vec<Payload>,
 }
 
 pub(super) struct Payload {
     pub(super) item: u32,
-    /// Where it lies, once it does.
+    /// Location of the payload once it is uploaded.
     pub(super) blob: Option<BlobRef>,
 }
 
@@ -43,12 +46,12 @@ impl Record {
         match tokio::task::spawn_blocking(|| Self::new(entry)).await {
             Ok(record) => record,
             Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
-            // The runtime ends, and this task with it.
+            // The runtime is shutting down, and will drop this task as well.
             Err(_) => std::future::pending().await,
         }
     }
 
-    /// How many items it has; one that cannot be read counts as one.
+    /// Number of items; a record that cannot be decoded counts as one.
     pub(super) fn items(&self) -> u32 {
         match &self.batch {
             Ok(batch) => (batch.items.events.len() + points(batch)) as u32,
@@ -56,7 +59,7 @@ impl Record {
         }
     }
 
-    /// Where the payload of an item lies.
+    /// The uploaded payload of an item.
     pub(super) fn blob(&self, item: u32) -> Option<&BlobRef> {
         let at = self.payloads.binary_search_by_key(&item, |payload| payload.item).ok()?;
         self.payloads[at].blob.as_ref()
@@ -81,7 +84,7 @@ fn payloads(events: &[Event]) -> Vec<Payload> {
     large.map(|(_, item)| Payload { item, blob: None }).collect()
 }
 
-/// The entries of a turn: the first of them decoded.
+/// The entries of a turn, of which the first are decoded.
 pub(super) struct Ahead {
     entries: VecDeque<Entry>,
     records: VecDeque<Record>,
@@ -93,7 +96,7 @@ impl Ahead {
         Self { entries: entries.into(), records: VecDeque::new(), bytes: 0 }
     }
 
-    /// The records that are next; none when all are done.
+    /// Decodes ahead and returns the next records; empty when all entries are done.
     pub(super) async fn next(&mut self) -> &mut [Record] {
         while self.bytes < AHEAD_BYTES
             && let Some(entry) = self.entries.pop_front()
@@ -105,7 +108,7 @@ impl Ahead {
         self.records.make_contiguous()
     }
 
-    /// Forgets the first records.
+    /// Drops the first `count` records.
     pub(super) fn done(&mut self, count: usize) {
         self.bytes -= self.records.drain(..count).map(|record| record.memory()).sum::<usize>();
     }
@@ -131,7 +134,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn small_events_are_counted_by_what_they_take_decoded() {
+    async fn small_events_are_counted_by_their_decoded_size() {
         let entries: Vec<Entry> = (0..40).map(|offset| entry(offset, 20_000)).collect();
         assert!(entries.iter().map(|entry| entry.bytes).sum::<usize>() < 4 << 20, "a turn takes all of them");
         let mut ahead = Ahead::new(entries);

@@ -1,5 +1,5 @@
-//! What the series numbers of a batch mean: definitions, and for each the series that it was found to name. The numbers lie
-//! in a column of their own, because every point asks for one.
+//! The dictionary of a producer: its definitions, and for each the series that it was resolved
+//! to. The series numbers are a separate column, because every point looks one up.
 
 use matyan_model::{
     ids::ProducerId,
@@ -20,13 +20,13 @@ pub(super) struct Dictionary {
     pub(super) definitions: Vec<Definition>,
     /// Series number, `UNRESOLVED` or `REFUSED`, by definition.
     pub(super) numbers: Vec<u32>,
-    /// Number of the type name, by definition; good where the number is.
+    /// Number of the type name, by definition; valid only if the series number is resolved.
     pub(super) dtypes: Vec<u16>,
 }
 
-/// Nobody has looked yet.
+/// Not looked up yet.
 pub(super) const UNRESOLVED: u32 = u32::MAX;
-/// No series can be made of it.
+/// The definition is invalid, so it has no series.
 pub(super) const REFUSED: u32 = u32::MAX - 1;
 
 impl Dictionary {
@@ -39,7 +39,7 @@ impl Dictionary {
         self.definitions.len()
     }
 
-    /// Cuts the dictionary to `first` definitions, and adds.
+    /// Truncates the dictionary to `first` definitions, then appends.
     fn extend_from(&mut self, first: usize, definitions: Vec<Definition>) {
         self.definitions.truncate(first);
         self.definitions.extend(definitions);
@@ -49,7 +49,7 @@ impl Dictionary {
         self.dtypes.resize(self.definitions.len(), 0);
     }
 
-    /// Forgets which series the definitions name: the run is another.
+    /// Forgets the resolved series, because the run was replaced by another one.
     fn unresolve(&mut self) {
         self.numbers.fill(UNRESOLVED);
     }
@@ -66,8 +66,9 @@ impl Dictionary {
 }
 
 impl Step<'_> {
-    /// Stores the definitions that a record brings, if its producer has a dictionary of its own. A record whose definitions
-    /// leave a gap brings none: its points refer to what nobody knows.
+    /// Stores the definitions in a record, if its producer has a persistent dictionary. A
+    /// record whose definitions leave a gap is ignored here, and its points refer to
+    /// unknown series.
     pub(super) async fn define(&mut self, record: &Record) -> Result<(), Failure> {
         let (Ok(batch), Some(sent)) = (&record.batch, &record.entry.sent) else { return Ok(()) };
         if batch.has_own_dictionary || batch.items.series.is_empty() {
@@ -84,8 +85,9 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Many definitions get transactions of their own, ahead of the items: they change nothing until a point refers to them,
-    /// and writing them again changes nothing either.
+    /// Stores definitions, in separate transactions before the items if there are many.
+    /// That is safe, because they have no effect until a point refers to them, and writing
+    /// them twice is idempotent.
     async fn store_definitions(
         &mut self,
         producer: ProducerId,
@@ -100,7 +102,8 @@ impl Step<'_> {
             let (own, behind) = rest.split_at(count);
             dictionary_put(&mut batch, project, id, producer, page, own);
             rest = behind;
-            // What is left has room beside it for an item, or the record would never get on.
+            // Leave room for at least one item in the last transaction, or the
+            // record would never make progress.
             if batch.bytes() >= TRANSACTION_BYTES {
                 self.commit_ahead(std::mem::replace(&mut batch, Batch::buffered())).await?;
             }
@@ -118,7 +121,8 @@ impl Step<'_> {
         }
     }
 
-    /// The dictionary that the numbers of a record mean.
+    /// Takes out the dictionary that a record's series numbers refer to, loading it if
+    /// necessary.
     pub(super) async fn take_dictionary(&mut self, record: &Record) -> Result<Dictionary, Failure> {
         let batch = record.batch.as_ref().expect("only records with a batch have points");
         let Some(sent) = record.entry.sent.filter(|_| !batch.has_own_dictionary) else {
@@ -140,7 +144,7 @@ impl Step<'_> {
         }
     }
 
-    /// Definitions outlive a run, and the numbers that they were resolved to do not.
+    /// Forgets all resolved series numbers: definitions outlive a run, their series do not.
     pub(super) fn unresolve(&mut self) {
         let dictionaries =
             self.state.producers.values_mut().filter_map(|producer| producer.dictionary.as_mut());
@@ -148,7 +152,8 @@ impl Step<'_> {
     }
 }
 
-/// A definition over the limits is cut to just above them: it fits a row, and no series is made of it.
+/// Truncates texts that are too long to just above their limits: they then fit a row, and are
+/// still rejected later.
 fn definition(series: &SeriesDef) -> Definition {
     let cut = |text: &str, limit: usize| text[..text.ceil_char_boundary(limit + 1)].to_owned();
     Definition {

@@ -1,5 +1,5 @@
-//! What an event does to a run. The answer of every function is whether the event could be applied: `Err` is the reason why
-//! it never can, said before anything was changed.
+//! The effect of each event on a run. Every function returns a verdict: `Err` holds the reason
+//! why the event can never be applied, and is returned before anything is changed.
 
 use matyan_model::{
     artifact::{Artifact, artifact_put},
@@ -19,7 +19,7 @@ use matyan_proto::{
 use super::{Failure, decoded::Record, state::LiveState, step::Step};
 use crate::record::Entry;
 
-/// `Err` holds the reason for which an item is parked.
+/// `Err` holds the reason for parking the item.
 pub(super) type Verdict = Result<(), String>;
 
 impl Step<'_> {
@@ -32,7 +32,7 @@ impl Step<'_> {
         let entry = &record.entry;
         let time_us = event.client_time_us.unwrap_or(entry.received_us);
         let Some(kind) = &event.kind else {
-            return Ok(Err("the event is of a kind that is not known here".into()));
+            return Ok(Err("the event has an unknown kind".into()));
         };
         match kind {
             Kind::CreateRun(create) => self.create_run(entry, create, event.client_time_us).await,
@@ -69,7 +69,8 @@ impl Step<'_> {
         Ok(Ok(()))
     }
 
-    /// A parent that is not there is no parent: it may have been deleted while the message was on its way.
+    /// A missing parent is ignored: it may have been deleted while the message was in
+    /// transit.
     async fn parent(&self, create: &pb::CreateRun) -> Result<Option<Parent>, Failure> {
         if create.parent_run_id.is_empty() {
             return Ok(None);
@@ -133,6 +134,7 @@ impl Step<'_> {
     }
 
     async fn remove_tag(&mut self, entry: &Entry, name: &str) -> Result<Verdict, Failure> {
+        // A tag created by this transaction is not visible in its snapshot.
         let made_here = self.entities.get(&(Tag::KIND, name.to_owned())).cloned();
         let id = match made_here {
             Some(id) => Some(id),
@@ -145,13 +147,17 @@ impl Step<'_> {
                 edit.props.updated_us = entry.received_us;
             }
             None => {
-                tracing::warn!(run = self.run.id.as_str(), tag = name, "a tag to be removed is not known")
+                tracing::warn!(
+                    run = self.run.id.as_str(),
+                    tag = name,
+                    "ignored the removal of an unknown tag"
+                )
             }
         }
         Ok(Ok(()))
     }
 
-    /// The id of a tag or an experiment by its name, made if missing.
+    /// Returns the id of a tag or an experiment by its name, creating it if it is missing.
     async fn named<E: Entity>(&mut self, entity: &E) -> Result<String, Failure> {
         let name = entity.unique_name().expect("tags and experiments have unique names");
         let key = (E::KIND, name.to_owned());
@@ -167,10 +173,10 @@ impl Step<'_> {
     async fn log_params(&mut self, entry: &Entry, value: &[u8]) -> Result<Verdict, Failure> {
         let message = match cbor::decode_map(value) {
             Ok(message) => message,
-            Err(error) => return Ok(Err(format!("the params are no map: {error}"))),
+            Err(error) => return Ok(Err(format!("`value` of the params is not a map: {error}"))),
         };
         self.edit(entry.received_us).await?;
-        // Taken out for a moment, because reading the params needs the transaction.
+        // Taken out temporarily, because reading the params borrows the transaction.
         let mut edit = self.edit.take().expect("the document was loaded above");
         let is_empty = message.is_empty();
         let merged = edit.params_merge(self.transaction.unchecked(), message).await?;
@@ -179,8 +185,7 @@ impl Step<'_> {
         }
         self.edit = Some(edit);
         let limit = limits::RUN_PARAMS_BYTES;
-        Ok(merged
-            .map_err(|bytes| format!("the run's params would have {bytes} bytes, and {limit} are the limit")))
+        Ok(merged.map_err(|bytes| format!("the run's params would have {bytes} bytes; the limit is {limit}")))
     }
 
     async fn log_line(&mut self, entry: &Entry, line: &pb::LogTerminalLine) -> Result<Verdict, Failure> {
@@ -194,7 +199,8 @@ impl Step<'_> {
         Ok(Ok(()))
     }
 
-    /// The same record is stored once, whoever sent it again.
+    /// Stores a log record, unless the run already has the same one, for example because a
+    /// client resent it.
     async fn log_record(&mut self, entry: &Entry, record: &pb::LogRecord) -> Result<Verdict, Failure> {
         for (name, value) in [("logger_info", &record.logger_info), ("extra_args", &record.extra_args)] {
             if !value.is_empty()
@@ -232,14 +238,14 @@ impl Step<'_> {
     ) -> Result<Verdict, Failure> {
         if blob.path.is_empty() || blob.path.len() > limits::ARTIFACT_PATH_BYTES {
             return Ok(Err(format!(
-                "`path` has {} bytes, and 1 to {} are good",
+                "`path` has {} bytes; it must have 1 to {}",
                 blob.path.len(),
                 limits::ARTIFACT_PATH_BYTES
             )));
         }
         if blob.key.len() > limits::BLOB_REFERENCE_BYTES {
             let (size, most) = (blob.key.len(), limits::BLOB_REFERENCE_BYTES);
-            return Ok(Err(format!("`key` has {size} bytes, and at most {most} are good")));
+            return Ok(Err(format!("`key` has {size} bytes; the limit is {most}")));
         }
         let artifact = Artifact {
             blob_key: blob.key.clone(),

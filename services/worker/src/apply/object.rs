@@ -1,4 +1,5 @@
-//! Objects: numbered, their payload moved to the blob store if it is large, and written by step.
+//! Objects: numbered like metric series, with large payloads in the blob store, and stored by
+//! step.
 
 use std::collections::hash_map::Entry as Slot;
 
@@ -31,10 +32,13 @@ impl Step<'_> {
         };
         let number = self.live(entry.received_us).await?;
         let Some((series, header)) = self.object_series(number, &object.name, &context).await? else {
-            return Ok(Err(format!("the run has {} object series", limits::SERIES_PER_RUN)));
+            return Ok(Err(format!(
+                "the run has reached the limit of {} object series",
+                limits::SERIES_PER_RUN
+            )));
         };
         let Some(step) = object.step.or_else(|| header.next_step()) else {
-            return Ok(Err("no step is left behind the last one".into()));
+            return Ok(Err("no step is left after the last one".into()));
         };
         let stored = match self.objects.get(&(series, step)) {
             Some(epoch) => Some(*epoch),
@@ -59,7 +63,8 @@ impl Step<'_> {
         Ok(Ok(()))
     }
 
-    /// The series of this name and context, made if missing; `None` if the run has too many.
+    /// Returns the series of this name and context, creating it if it is missing; `None` if
+    /// the run has too many.
     async fn object_series(
         &mut self,
         number: RunNumber,
@@ -86,7 +91,8 @@ impl Step<'_> {
         Ok(Some(slot.insert((series, header)).clone()))
     }
 
-    /// A value as its row holds it. A large one was moved ahead, unless it stands behind repeats that nobody foresaw.
+    /// A value in its stored form. A large value is usually uploaded ahead, except after
+    /// skipped repeats that the upload could not foresee.
     async fn payload(&self, value: &Bytes, blob: Option<&BlobRef>) -> Result<ObjectValue, Failure> {
         if value.len() <= INLINE_BYTES {
             return Ok(ObjectValue::Inline(value.clone()));
@@ -98,15 +104,11 @@ impl Step<'_> {
     }
 }
 
-/// The context, if the object can be stored at all.
+/// Returns the parsed context if the object can be stored at all.
 fn checked(object: &pb::LogObject) -> Result<Context, String> {
     if object.name.len() > limits::NAME_BYTES {
-        return Err(format!(
-            "`name` has {} bytes, and {} are the limit",
-            object.name.len(),
-            limits::NAME_BYTES
-        ));
+        return Err(format!("`name` has {} bytes; the limit is {}", object.name.len(), limits::NAME_BYTES));
     }
-    cbor::decode_map(&object.value).map_err(|error| format!("`value` is no map: {error}"))?;
+    cbor::decode_map(&object.value).map_err(|error| format!("`value` is not a map: {error}"))?;
     Context::parse(&object.context).map_err(|error| error.to_string())
 }

@@ -1,5 +1,6 @@
-//! Parking: what cannot be applied is kept in the store with its reason, in the transaction that moves the cursor past it, as
-//! a batch of its own. The dead-letter topic gets a copy afterwards.
+//! Parking: an item that cannot be applied is kept in the store with the reason, as a batch
+//! with just that item, in the same transaction that moves the cursor past it. The dead-letter
+//! topic gets a copy afterwards.
 
 use std::ops::Range;
 
@@ -27,13 +28,13 @@ pub(super) struct ParkedItem {
     pub(super) item: Bytes,
     pub(super) content_type: &'static str,
     pub(super) at: ItemPosition,
-    /// Its name; empty for the default one.
+    /// Name of the project; empty for the default one.
     pub(super) project: String,
-    /// That of its record.
+    /// Trace header of its record.
     pub(super) trace: Option<Bytes>,
 }
 
-/// A larger item is moved to the blob store, so that parking it always fits a transaction.
+/// Larger items are moved to the blob store, so that parking always fits a transaction.
 const INLINE_BYTES: usize = 1 << 20;
 
 impl Step<'_> {
@@ -48,7 +49,8 @@ impl Step<'_> {
         self.park(record, item, (batch.encode_to_vec().into(), BATCH_TYPE), reason).await
     }
 
-    /// Parks neighbours that share the reason, as one item. They bring their definitions along, where there are any.
+    /// Parks adjacent points with the same reason as one item, together with their
+    /// definition if they share one.
     pub(super) async fn park_points(
         &mut self,
         record: &Record,
@@ -75,7 +77,7 @@ impl Step<'_> {
         self.park(record, item, (batch.encode_to_vec().into(), BATCH_TYPE), reason).await
     }
 
-    /// Parks a record of which no item can be read.
+    /// Parks a record whose batch cannot be decoded.
     pub(super) async fn park_record(&mut self, record: &Record, reason: &str) -> Result<(), Failure> {
         self.items += 1;
         self.park(record, 0, (record.entry.raw(), record.entry.content_type()), reason).await
@@ -89,7 +91,7 @@ impl Step<'_> {
         reason: &str,
     ) -> Result<(), Failure> {
         let at = Self::item_position(record, item);
-        tracing::warn!(run = self.run.id.as_str(), ?at, reason, "parked what cannot be applied");
+        tracing::warn!(run = self.run.id.as_str(), ?at, reason, "parked an item that cannot be applied");
         self.outcome.parked.push(ParkedItem {
             reason: reason.to_owned(),
             item: bytes.clone(),
@@ -119,13 +121,14 @@ impl Step<'_> {
     }
 }
 
-/// The reason for which an item is parked of which not even the bytes could be kept.
+/// The reason stored for an item whose bytes could not be kept either.
 fn without(bytes: &[u8], reason: &str) -> String {
     let (count, digest) = (bytes.len(), blake3::hash(bytes).to_hex());
-    format!("{reason}; its {count} bytes with the BLAKE3 {digest} could not be kept")
+    format!("{reason}; its {count} bytes (BLAKE3 {digest}) could not be kept")
 }
 
-/// The points of a range. A column of one value may hold for all, and stays.
+/// The points of a range. A column with a single value applies to all points and is kept as it
+/// is.
 fn slice(group: &Points, range: Range<usize>) -> Points {
     let count = group.series.len();
     let cut = |column: &Vec<i64>| {

@@ -1,6 +1,7 @@
-//! Payloads that no row has room for: written to the blob store before the transaction that refers to them, many at once, and
-//! outside of its snapshot, which ends after five seconds however slow the blobs are. What is moved stays moved: an attempt
-//! that comes again uploads only what is missing.
+//! Payloads that are too large for a row. They are uploaded to the blob store before the
+//! transaction that refers to them, several concurrently, and outside of its snapshot, which
+//! expires after five seconds however slow the blob store is. Uploads survive a failed attempt:
+//! the next one uploads only what is missing.
 
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
@@ -16,10 +17,10 @@ use super::{
 };
 use crate::deps::Deps;
 
-/// Uploads of one run at once: enough to hide what a distant store takes to answer.
+/// Concurrent uploads per run: enough to hide the latency of a remote blob store.
 const UPLOADS: usize = 8;
 
-/// Moves the payloads that the next transaction may refer to.
+/// Uploads the payloads that the next transaction may refer to.
 pub(super) async fn payloads_move(
     deps: &Deps,
     run: &RunKey,
@@ -38,12 +39,12 @@ pub(super) async fn payloads_move(
             Ok(())
         }));
     }
-    // All of them are let come to their end: what one has moved need not be moved again because another failed.
+    // Wait for all uploads even if one fails, so that the others need not be repeated.
     let moved: Vec<_> = stream::iter(moves).buffer_unordered(UPLOADS).collect().await;
     moved.into_iter().collect()
 }
 
-/// Payloads among the next items that lie nowhere yet, up to what fits a transaction.
+/// Payloads among the next items that are not uploaded yet, up to the size of a transaction.
 fn wanted<'a>(state: &State, records: &'a mut [Record], items: u32) -> Vec<(&'a mut Payload, Bytes)> {
     let (mut wanted, mut bytes, mut seen) = (Vec::new(), 0, 0);
     for record in records {
@@ -66,7 +67,7 @@ fn wanted<'a>(state: &State, records: &'a mut [Record], items: u32) -> Vec<(&'a 
     wanted
 }
 
-/// Writes a blob under a name made of its content, so that doing it again changes nothing.
+/// Writes a blob under a name derived from its content, so that repeating it changes nothing.
 pub(super) async fn blob_put(
     deps: &Deps,
     run: &RunKey,

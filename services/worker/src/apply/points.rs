@@ -1,7 +1,9 @@
-//! Points: from columns with a producer's numbers to columns with series numbers, which make the blocks of the transaction.
+//! Points: translates columns with a producer's numbers into columns with series numbers, which
+//! form the blocks of the transaction.
 //!
-//! This is the hot path: 3 million points a second and more. A point is one look into the dictionary, one at its series, and
-//! copies of columns; names, contexts and maps are touched once for each series that is new to the writer.
+//! This is the hot path: 3 million points a second and more. A point costs one lookup in the
+//! dictionary, one lookup of its series, and copies of its columns; names, contexts, and maps
+//! are touched only once for each series that is new to the writer.
 
 use std::ops::Range;
 
@@ -24,15 +26,16 @@ use super::{
     step::{Mode, Step, TRANSACTION_BYTES},
 };
 
-/// What a point writes, about: it is packed to less.
+/// Approximate bytes that a point writes; packing makes it less.
 const POINT_BYTES: usize = 12;
-/// What a new series writes beside its name and context: three rows, as the store counts.
+/// Bytes that a new series writes in addition to its name and context: three rows, by the
+/// store's accounting.
 const SERIES_EXTRA_BYTES: usize = 1_536;
-/// How often its name counts: it stands in two keys and a header.
+/// Factor for the length of a series name, which is part of two keys and a header.
 const SERIES_NAMES: usize = 7;
 
 impl Step<'_> {
-    /// Takes the points of a record from this item on; `false` if some are left.
+    /// Takes the points of a record from this item on; returns `false` if some are left.
     pub(super) async fn take_points(
         &mut self,
         record: &Record,
@@ -103,7 +106,8 @@ impl Step<'_> {
         Ok(end - first)
     }
 
-    /// How far the transaction reaches, and the definitions in it that nobody has looked up.
+    /// Returns the end of the range that fits the transaction, and the definitions in it
+    /// that are not looked up yet.
     fn select(
         &mut self,
         dictionary: &mut Dictionary,
@@ -119,7 +123,8 @@ impl Step<'_> {
             self.bytes += POINT_BYTES;
             let reference = group.series[at];
             if dictionary.numbers.get(reference as usize) == Some(&UNRESOLVED) {
-                // Refused until it is resolved, so that it is listed once.
+                // Marked as refused until it is resolved, so that it is listed
+                // only once.
                 dictionary.numbers[reference as usize] = REFUSED;
                 let definition = &dictionary.definitions[reference as usize];
                 self.bytes +=
@@ -130,7 +135,7 @@ impl Step<'_> {
         (range.end, unresolved)
     }
 
-    /// Finds or makes the series of definitions.
+    /// Finds or creates the series of definitions.
     async fn resolve(
         &mut self,
         number: RunNumber,
@@ -167,7 +172,7 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Looks up what type the headers say of stored series that this writer has not met.
+    /// Loads the types of stored series that are new to this writer from their headers.
     async fn load_dtypes(
         &mut self,
         number: RunNumber,
@@ -184,7 +189,7 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// `None` if the run has too many series.
+    /// Creates a series; `None` if the run has too many.
     fn create_series(
         &mut self,
         number: RunNumber,
@@ -215,7 +220,7 @@ impl Step<'_> {
         &mut series[number as usize]
     }
 
-    /// Reads the highest stored steps of the series that have a point without a step here.
+    /// Loads the highest stored steps of the series that have a point without a step here.
     async fn complete_steps(
         &mut self,
         number: RunNumber,
@@ -286,24 +291,24 @@ impl Step<'_> {
         added
     }
 
-    /// Why points of this definition cannot be stored.
+    /// Reason why points of this definition cannot be stored.
     fn refusal(&self, dictionary: &Dictionary, reference: u32) -> String {
         let Some(definition) = dictionary.definitions.get(reference as usize) else {
             return format!("series {reference} is not in the producer's dictionary");
         };
         if dictionary.numbers[reference as usize] < REFUSED {
-            return "no step is left behind the last one".into();
+            return "no step is left after the last one".into();
         }
         if let Some(reason) = over_limit(definition) {
             return reason;
         }
         match Context::parse(&definition.context) {
             Err(error) => error.to_string(),
-            Ok(_) => format!("the run has {} series", limits::SERIES_PER_RUN),
+            Ok(_) => format!("the run has reached the limit of {} series", limits::SERIES_PER_RUN),
         }
     }
 
-    /// Writes the blocks and headers that the points came to.
+    /// Writes the blocks and headers of the points taken so far.
     pub(super) fn finish_points(&mut self, number: RunNumber) -> Vec<Bytes> {
         let project = self.run.project;
         for (series, header) in std::mem::take(&mut self.dirty_headers) {
@@ -327,7 +332,7 @@ impl Step<'_> {
     }
 }
 
-/// The text of a definition that is too long.
+/// Returns an error text if a definition is over a limit.
 fn over_limit(definition: &Definition) -> Option<String> {
     let texts = [
         ("name", &definition.name, limits::NAME_BYTES),
@@ -347,7 +352,8 @@ fn next_step(highest: Option<i64>) -> Option<i64> {
     highest.map_or(Some(0), |highest| highest.checked_add(1))
 }
 
-/// A column has a value for each point, one for all, or none; `absent` in it means none, too.
+/// The value of a column at a point. A column has a value for each point, one for all, or none;
+/// `absent` also means none.
 fn column(values: &[i64], at: usize, absent: i64) -> Option<i64> {
     let value = match values {
         [] => return None,
@@ -376,16 +382,18 @@ fn has_open_steps(group: &Points, range: Range<usize>) -> bool {
 fn malformed(group: &Points) -> Option<String> {
     let count = group.series.len();
     if group.values.len() != count {
-        return Some(format!("{} values stand beside {count} series numbers", group.values.len()));
+        return Some(format!("{} values for {count} series numbers", group.values.len()));
     }
     let columns = [("steps", &group.steps), ("epochs", &group.epochs), ("times_us", &group.times_us)];
     let wrong = columns.into_iter().find(|(_, column)| column.len() > 1 && column.len() != count);
     wrong.map(|(name, column)| format!("column `{name}` has {} values for {count} points", column.len()))
 }
 
-/// How many points from the first on share its series number and so its reason; at least one.
+/// Number of points from the start of the range that share a reference, and thus the reason for
+/// refusal; at least one.
 fn refused(dictionary: &Dictionary, group: &Points, range: Range<usize>) -> usize {
     let reference = group.series[range.start];
+    // The series itself is fine, so only this point is refused, for its step.
     if dictionary.numbers.get(reference as usize).is_some_and(|number| *number < REFUSED) {
         return 1;
     }
@@ -409,12 +417,12 @@ mod tests {
     }
 
     #[test]
-    fn columns_that_do_not_fit_are_told() {
+    fn columns_of_different_lengths_are_reported() {
         let good = Points { series: vec![0, 0], values: vec![1.0, 2.0], steps: vec![7], ..Points::default() };
         assert_eq!(malformed(&good), None);
         let steps = Points { steps: vec![1, 2, 3], ..good.clone() };
         assert_eq!(malformed(&steps).unwrap(), "column `steps` has 3 values for 2 points");
         let values = Points { values: vec![1.0], ..good };
-        assert_eq!(malformed(&values).unwrap(), "1 values stand beside 2 series numbers");
+        assert_eq!(malformed(&values).unwrap(), "1 values for 2 series numbers");
     }
 }

@@ -1,4 +1,5 @@
-//! What a writer keeps of its run between transactions: only what nobody else writes, and only as long as its cursor holds.
+//! A writer's cache of its run between transactions. It holds only what no other process
+//! writes, and only as long as the cursor is unchanged.
 
 use std::collections::HashMap;
 
@@ -17,11 +18,11 @@ use super::{Failure, RunKey, dictionary::Dictionary};
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) cursor: Cursor,
-    /// The row as it is stored; what the next transaction expects.
+    /// The stored row, which the next transaction expects.
     pub(super) cursor_value: Option<Value>,
     pub(super) head: Option<Head>,
     pub(super) head_value: Option<Value>,
-    /// The live run; a new one after each delete.
+    /// State of the live run; reset after each delete.
     pub(super) live: LiveState,
     pub(super) producers: HashMap<ProducerId, Producer>,
 }
@@ -29,19 +30,19 @@ pub(super) struct State {
 #[derive(Debug, Default)]
 pub(super) struct LiveState {
     pub(super) writing: Writing,
-    /// By number; those that this writer has not met are unknown.
+    /// By series number; series that are new to this writer are unknown.
     pub(super) series: Vec<Series>,
     pub(super) dtypes: Dtypes,
     /// By name and context digest.
     pub(super) objects: HashMap<(String, [u8; 16]), (SeriesNumber, ObjectHeader)>,
 }
 
-/// What is known of a metric series.
+/// Cached facts about a metric series.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Series {
-    /// Of the header as it will stand.
+    /// Type in the header, including pending changes.
     pub(super) dtype: u16,
-    /// Whether `highest` counts what was stored before this writer met the series.
+    /// Whether `highest` includes steps stored before this writer first used the series.
     pub(super) is_complete: bool,
     pub(super) highest: Option<i64>,
 }
@@ -52,14 +53,15 @@ impl Default for Series {
     }
 }
 
-/// Type names by small numbers, so that points compare numbers.
+/// Interned type names, so that points compare numbers.
 #[derive(Debug, Default)]
 pub(super) struct Dtypes(Vec<String>);
 
 impl Dtypes {
     pub(super) const UNKNOWN: u16 = u16::MAX;
 
-    /// A run with more type names than this has its headers rewritten more often than they change, and nothing else.
+    /// Maximum number of interned names. If a run has more, its headers are rewritten more
+    /// often than they change, which is harmless.
     const MAX: usize = 1_000;
 
     pub(super) fn number(&mut self, dtype: &str) -> u16 {
@@ -82,12 +84,13 @@ pub(super) const DEFAULT_DTYPE: &str = "float";
 #[derive(Debug, Default)]
 pub(super) struct Producer {
     pub(super) mark: Mark,
-    /// The mark's row is there.
+    /// Whether the mark has a row in the store.
     pub(super) is_known: bool,
     pub(super) dictionary: Option<Dictionary>,
 }
 
-/// More producers of one run are not kept in memory: each connection brings one, and old ones rarely come back.
+/// Maximum number of producers kept per run: each connection is a new one, and old ones rarely
+/// come back.
 const MAX_PRODUCERS: usize = 64;
 
 impl State {
@@ -117,7 +120,7 @@ impl State {
         matches!(self.head, Some(Head::Tombstone(_)))
     }
 
-    /// Forgets producers that have not been heard of for the longest time, if there are too many.
+    /// Forgets the producers that were silent for longest, if there are too many.
     pub(super) fn trim_producers(&mut self) {
         if self.producers.len() > MAX_PRODUCERS {
             let mut seen: Vec<i64> = self.producers.values().map(|producer| producer.mark.seen_us).collect();
@@ -127,7 +130,7 @@ impl State {
         }
     }
 
-    /// About what this takes in memory.
+    /// Approximate memory use.
     pub(super) fn bytes(&self) -> usize {
         let dictionaries = self.producers.values().filter_map(|producer| producer.dictionary.as_ref());
         let dictionaries: usize = dictionaries.map(Dictionary::bytes).sum();

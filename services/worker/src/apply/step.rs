@@ -1,4 +1,4 @@
-//! One transaction of one run: takes items until it is full, then writes what they came to.
+//! One transaction of one run: takes items until it is full, then writes their combined effect.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -28,38 +28,39 @@ use super::{
 };
 use crate::{deps::Deps, record::Entry};
 
-/// Bytes that a transaction takes before it ends: what FoundationDB advises.
+/// Target size of a transaction, as FoundationDB recommends.
 pub(super) const TRANSACTION_BYTES: usize = 1 << 20;
-/// What an event writes beside its own bytes: keys, index rows.
+/// Bytes that an event writes in addition to its own: keys and index rows.
 const EVENT_EXTRA_BYTES: usize = 256;
 
-/// How a step deals with its items.
+/// How a step treats its items.
 #[derive(Clone, Debug)]
 pub(super) enum Mode {
-    /// At most so many items.
+    /// Applies at most this number of items.
     Apply { items: u32 },
-    /// Parks the first item for this reason, and ends; a bare one leaves nothing of itself but its digest.
+    /// Parks the first item for this reason, then ends. If `is_bare`, only the digest of
+    /// the item is kept.
     Park { reason: String, is_bare: bool },
 }
 
-/// The blocks that a transaction wrote, for whoever folds them.
+/// Blocks written by a transaction, for the compaction.
 #[derive(Clone, Debug)]
 pub(crate) struct Blocks {
     pub(crate) number: RunNumber,
     pub(crate) blocks: Vec<Bytes>,
-    /// Where the run's next block goes.
+    /// Number of the run's next block.
     pub(crate) next_block: u64,
-    /// The run has ended.
+    /// Whether the run has ended.
     pub(crate) is_ended: bool,
 }
 
-/// What a committed step means to others.
+/// Effects of a committed step outside of the store.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     pub(super) blocks: Option<Blocks>,
     pub(super) parked: Vec<ParkedItem>,
     pub(super) applied: MessageCounts,
-    /// What the transaction was estimated at.
+    /// Estimated size of the transaction.
     pub(super) bytes: usize,
     pub(super) skipped_records: u64,
 }
@@ -70,24 +71,25 @@ pub(super) struct Step<'a> {
     pub(super) state: &'a mut State,
     pub(super) transaction: Transaction,
     pub(super) mode: Mode,
-    /// Items taken so far.
+    /// Number of items taken so far.
     pub(super) items: u32,
-    /// Bytes that they will write, about: those too that are not in the transaction before its end.
+    /// Estimated bytes to be written, including those that are added to the transaction
+    /// only at its end.
     pub(super) bytes: usize,
-    /// What is in the transaction so far, as the store counts.
+    /// Size of the transaction so far, by the store's accounting.
     batch_bytes: BatchBytes,
     pub(super) edit: Option<RunEdit>,
-    /// Tags and experiments that were looked up or made, by name.
+    /// Ids of tags and experiments that were looked up or created, by name.
     pub(super) entities: HashMap<(EntityKind, String), String>,
-    /// Objects written, with what their epochs became.
+    /// Objects written, with their final epochs.
     pub(super) objects: HashMap<(SeriesNumber, i64), Option<i64>>,
     pub(super) dirty_objects: HashSet<(String, [u8; 16])>,
     pub(super) log_records: HashSet<[u8; 16]>,
     pub(super) written: Written,
-    /// Series made in this very transaction, by name and context digest.
+    /// Series created in this transaction, by name and context digest.
     pub(super) created: HashMap<(String, [u8; 16]), u32>,
     pub(super) dirty_headers: BTreeMap<u32, Header>,
-    /// What the project's counters know of the run.
+    /// The run's share of the project's counters as stored.
     counted: Writing,
     is_ended: bool,
     is_deleted: bool,
@@ -96,7 +98,7 @@ pub(super) struct Step<'a> {
     pub(super) outcome: Outcome,
 }
 
-/// Counts each mutation of a growing batch once.
+/// Incremental size of a growing batch: counts each mutation once.
 #[derive(Debug, Default)]
 struct BatchBytes {
     mutations: usize,
@@ -150,13 +152,14 @@ impl<'a> Step<'a> {
         })
     }
 
-    /// Takes what it can of the records, and returns how many of them are done.
+    /// Takes as many records as fit, and returns how many of them are done.
     pub(super) async fn take(&mut self, records: &[Record]) -> Result<usize, Failure> {
         for (at, record) in records.iter().enumerate() {
             let position = record.entry.position;
-            // Applied before this delivery, or behind the cursor of a newer log.
+            // Already applied, by an earlier delivery or in an older log.
             let Some(item) = self.state.cursor.next_item(position) else { continue };
-            // What is read anew of a producer has to be there: this step may have written some of it.
+            // A stale producer is reloaded from the snapshot, which lacks what this
+            // step has written; end the step first.
             let is_behind = at > 0 && self.is_stale(&record.entry);
             if is_behind || self.is_full() || !self.take_record(record, item).await? {
                 return Ok(at);
@@ -174,12 +177,12 @@ impl<'a> Step<'a> {
         self.items >= items || self.bytes() >= TRANSACTION_BYTES || self.is_deleted
     }
 
-    /// What the transaction takes, as far as is known.
+    /// Current estimate of the transaction's size.
     pub(super) fn bytes(&mut self) -> usize {
         self.bytes.max(self.batch_bytes.count(self.transaction.batch()))
     }
 
-    /// How many items may still be taken.
+    /// Number of items that may still be taken.
     pub(super) fn items_left(&self) -> u32 {
         match self.mode {
             Mode::Apply { items } => items - self.items,
@@ -187,7 +190,7 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// Takes a record from this item on; `false` if some of it is left.
+    /// Takes a record from this item on; returns `false` if some of it is left.
     async fn take_record(&mut self, record: &Record, mut item: u32) -> Result<bool, Failure> {
         let entry = &record.entry;
         self.load_producer(entry).await?;
@@ -197,7 +200,7 @@ impl<'a> Step<'a> {
                 self.outcome.skipped_records += 1;
                 return Ok(true);
             }
-            // Begun before its producer's rows were swept: it goes on.
+            // Started before its producer's rows were swept: continue it.
             Err(()) => None,
         };
         self.last_received_us = self.last_received_us.max(entry.received_us);
@@ -218,7 +221,8 @@ impl<'a> Step<'a> {
         }
         if let (Some(sent), Some(mark)) = (&entry.sent, mark) {
             let producer = self.state.producers.entry(sent.producer).or_default();
-            // One that was silent for long may have been swept behind the back of this cache: it is listed for the sweep again.
+            // After a long silence the sweep may have removed its rows despite this
+            // cache: list it for the sweep again.
             let silent_us = mark.seen_us.saturating_sub(producer.mark.seen_us);
             let is_new = !std::mem::replace(&mut producer.is_known, true) || silent_us > MARK_KEPT_US / 2;
             producer.mark = mark;
@@ -227,14 +231,16 @@ impl<'a> Step<'a> {
         Ok(true)
     }
 
-    /// `Err` if the record does not continue its producer's sequence.
+    /// Returns the producer's next mark; `Err` if the record does not continue its
+    /// producer's sequence.
     fn moved_mark(&self, entry: &Entry) -> Result<Option<Mark>, ()> {
         let Some(sent) = &entry.sent else { return Ok(None) };
         let mark = self.state.producers.get(&sent.producer).map(|producer| producer.mark).unwrap_or_default();
         mark.moved_by(sent, entry.received_us).map(Some).ok_or(())
     }
 
-    /// Whether the producer was silent for so long that a sweep may have taken its dictionary from under what is kept of it here.
+    /// Whether the producer was silent for so long that a sweep may have removed the
+    /// dictionary that is cached here.
     fn is_stale(&self, entry: &Entry) -> bool {
         let kept = entry.sent.as_ref().and_then(|sent| self.state.producers.get(&sent.producer));
         kept.is_some_and(|kept| {
@@ -277,6 +283,7 @@ impl<'a> Step<'a> {
             return Ok(true);
         }
         if self.state.is_dead() {
+            // Points of a deleted run are dropped.
             self.items += 1;
             *item = record.items();
             return Ok(true);
@@ -310,7 +317,7 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// The live run, made if the id is free.
+    /// Returns the live run, creating it if the id is free.
     pub(super) async fn live(&mut self, received_us: i64) -> Result<RunNumber, Failure> {
         if let Some(number) = self.state.live_number() {
             return Ok(number);
@@ -325,15 +332,16 @@ impl<'a> Step<'a> {
         Ok(number)
     }
 
-    /// The live run's document, to be changed.
+    /// Returns the live run's document for editing.
     pub(super) async fn edit(&mut self, received_us: i64) -> Result<&mut RunEdit, Failure> {
         let number = self.live(received_us).await?;
         if self.edit.is_none() {
             let edit = RunEdit::load(&self.transaction, self.run.project, number).await?;
-            let missing = || matyan_store::Error::corrupt(format!("run {number} lives and has no document"));
+            let missing =
+                || matyan_store::Error::corrupt(format!("run {number} is live but has no document"));
             self.edit = Some(edit.ok_or_else(missing)?);
         }
-        Ok(self.edit.as_mut().expect("it was filled above"))
+        Ok(self.edit.as_mut().expect("the edit was loaded above"))
     }
 
     pub(super) fn item_position(record: &Record, item: u32) -> ItemPosition {
@@ -341,7 +349,7 @@ impl<'a> Step<'a> {
         ItemPosition { log: position.log, partition: position.partition, offset: position.offset, item }
     }
 
-    /// The transaction, with everything that its items came to.
+    /// Returns the transaction with the combined effect of its items.
     pub(super) fn finish(mut self) -> (StoreBatch, Outcome) {
         let mut outcome = std::mem::take(&mut self.outcome);
         outcome.bytes = self.bytes();

@@ -1,5 +1,6 @@
-//! The loop around steps: commit, go on; on a conflict begin anew from what is stored; on an error of the store wait; on a
-//! failure that will not go away, find the item and park it.
+//! The loop around steps: after a commit it continues; after a conflict it reloads the stored
+//! state; after an error of the store it waits; and after a permanent failure it isolates the
+//! item and parks it.
 
 use std::{panic::AssertUnwindSafe, time::Duration};
 
@@ -18,7 +19,8 @@ use super::{
 };
 use crate::{deps::Deps, metrics::Transactions, record::Entry};
 
-/// Writes one run. There is at most one at work for each run of a process; a second process is told by conflicts.
+/// Writes one run. A process has at most one active writer per run; conflicts reveal a second
+/// process.
 pub(crate) struct RunWriter {
     deps: Deps,
     run: RunKey,
@@ -27,10 +29,10 @@ pub(crate) struct RunWriter {
     state: Option<State>,
 }
 
-/// What became of the entries that a writer was given.
+/// Result of applying the entries of a turn.
 #[derive(Debug, Default)]
 pub(crate) struct Applied {
-    /// All of them are applied; else it was stopped in between.
+    /// Whether all of them are applied; false if the writer was stopped.
     pub(crate) is_complete: bool,
     pub(crate) blocks: Vec<Blocks>,
     pub(crate) items: u64,
@@ -39,7 +41,8 @@ pub(crate) struct Applied {
     pub(crate) conflicts: u64,
 }
 
-/// Waits between attempts while the store or the blobs are away: doubling from the first to the last.
+/// Bounds of the wait between attempts while the store or the blobs are unavailable; it doubles
+/// from the first to the last.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LAST_WAIT: Duration = Duration::from_secs(5);
 
@@ -48,12 +51,13 @@ impl RunWriter {
         Self { deps, run, dead_letters, metrics, state: None }
     }
 
-    /// About what is kept in memory for the next entries.
+    /// Approximate memory kept for the next entries.
     pub(crate) fn bytes(&self) -> usize {
         self.state.as_ref().map_or(0, State::bytes)
     }
 
-    /// Applies entries in their order. Ends early only when it is stopped: between two transactions, or in a wait.
+    /// Applies entries in order. Returns early only when it is stopped, between two
+    /// transactions or during a wait.
     pub(crate) async fn apply(&mut self, entries: Vec<Entry>, stop: &CancellationToken) -> Applied {
         let mut ahead = Ahead::new(entries);
         let mut applied = Applied::default();
@@ -81,7 +85,7 @@ impl RunWriter {
                 }
                 Err(failure) => {
                     self.metrics.failed(&failure);
-                    tracing::warn!(run = self.run.id.as_str(), error = %failure, ?mode, "not applied yet");
+                    tracing::warn!(run = self.run.id.as_str(), error = %failure, ?mode, "failed to apply items; will retry");
                     if let Some(narrower) = self.narrower(records, &mode, &failure) {
                         mode = narrower;
                         continue;
@@ -95,7 +99,7 @@ impl RunWriter {
         }
     }
 
-    /// What takes as long as it takes, before the snapshot of a transaction begins to age.
+    /// Does the slow work before the snapshot of a transaction begins to age.
     async fn prepare(&mut self, records: &mut [Record], mode: &Mode) -> Result<(), Failure> {
         let state = match &mut self.state {
             Some(state) => state,
@@ -108,16 +112,18 @@ impl RunWriter {
             .unwrap_or_else(|panic| Err(Failure::Poison(message(&*panic))))
     }
 
-    /// One transaction; returns how many records it brought to their end. The state survives only a commit.
+    /// Runs one transaction and returns how many records it completed. The state survives
+    /// only a commit.
     async fn step(
         &mut self,
         records: &[Record],
         mode: &Mode,
         applied: &mut Applied,
     ) -> Result<usize, Failure> {
-        let mut state = self.state.take().expect("it was loaded by `prepare`");
+        let mut state = self.state.take().expect("`prepare` has loaded the state");
         let built = self.build(&mut state, records, mode.clone());
-        // A panic is a failure of the items like another. The state that it may have left half-changed is dropped.
+        // A panic is a failure of the items like any other. The possibly half-changed
+        // state is dropped.
         let built = AssertUnwindSafe(built).catch_unwind().await;
         let (done, batch, outcome) = built.unwrap_or_else(|panic| Err(Failure::Poison(message(&*panic))))?;
         if !batch.mutations.is_empty() {
@@ -149,8 +155,9 @@ impl RunWriter {
         Ok((done, batch, outcome))
     }
 
-    /// How to go on after a failure other than by waiting: with half as many items as failed together, by parking the item that
-    /// failed alone, and at last by keeping nothing of it but its digest.
+    /// The next mode after a failure that waiting cannot fix: half as many items, then
+    /// parking the item that failed alone, and finally keeping only its digest. `None`
+    /// means to wait.
     fn narrower(&self, records: &[Record], failed: &Mode, failure: &Failure) -> Option<Mode> {
         match (failed, failure) {
             (_, Failure::Store(_) | Failure::Blob(_) | Failure::Conflict) => None,
@@ -166,7 +173,10 @@ impl RunWriter {
                 Some(Mode::Park { reason: reason.clone(), is_bare: true })
             }
             (Mode::Park { is_bare: true, .. }, Failure::Poison(_)) => {
-                tracing::error!(run = self.run.id.as_str(), "an item can be neither applied nor parked");
+                tracing::error!(
+                    run = self.run.id.as_str(),
+                    "failed to park an item that cannot be applied; will retry"
+                );
                 None
             }
             (_, Failure::Slow) => None,
@@ -174,13 +184,13 @@ impl RunWriter {
     }
 }
 
-/// A commit brings what several traces have begun: each shows it as its own.
+/// Opens a commit span in each of the traces that the records belong to.
 fn commits(records: &[Record]) -> Vec<Span> {
     let spans = records.iter().map(|record| &record.entry.span).filter(|span| !span.is_disabled());
     spans.map(|span| tracing::info_span!(target: TARGET, parent: span, "commit")).collect()
 }
 
-/// After a success more items are tried again.
+/// The mode after a success: tries more items again.
 fn wider(mode: &Mode) -> Mode {
     match mode {
         Mode::Apply { items } => Mode::Apply { items: items.saturating_mul(2) },
@@ -191,5 +201,5 @@ fn wider(mode: &Mode) -> Mode {
 fn message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    format!("applying it panics: {}", text.unwrap_or("without a message"))
+    format!("applying the item panicked: {}", text.unwrap_or("without a message"))
 }

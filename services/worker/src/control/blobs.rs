@@ -1,5 +1,5 @@
-//! Deletes what a deleted run has left in the blob store. A blob that cannot be deleted keeps no other: it is counted, and told
-//! of when all have been tried.
+//! Deletes the blobs of a deleted run. A blob that cannot be deleted does not stop the others:
+//! failures are counted, and reported when all have been tried.
 
 use matyan_blob::{BlobKey, RunFolder};
 use matyan_maintenance::{Deleted, Folder, tombstone_number};
@@ -22,21 +22,22 @@ pub(crate) async fn delete_run(
     beat: &(dyn Fn() + Sync),
 ) -> Result<(), Error> {
     if deleted.run_id.is_empty() {
-        tracing::warn!("skipped an event about a deleted run that names none");
+        tracing::warn!("skipped a run-deleted event without a run id");
         return Ok(());
     }
     let is_known = project.len() <= limits::PROJECT_BYTES && deleted.run_id.len() <= limits::RUN_ID_BYTES;
     if !is_known {
-        tracing::warn!("skipped an event about a deleted run whose id or project is longer than any is");
+        tracing::warn!("skipped a run-deleted event whose run id or project is too long");
         return Ok(());
     }
     let Some(project_number) = project_find(&*deps.store.snapshot().await?, project).await? else {
-        tracing::warn!(project, "skipped an event about a deleted run of a project that is not there");
+        tracing::warn!(project, "skipped a run-deleted event of an unknown project");
         return Ok(());
     };
     let project = NamedProject { number: project_number, name: project.to_owned() };
     let id = RunId::new(deleted.run_id.as_str());
-    // An event of Matyan 0.3 means whatever run has been deleted under the id.
+    // Events of Matyan 0.3 have no run number: they mean any run that was deleted under the
+    // id.
     let number = match deleted.number {
         Some(number) => number,
         None => match tombstone_number(&*deps.store, project.number, &id).await? {
@@ -45,7 +46,7 @@ pub(crate) async fn delete_run(
         },
     };
     if !deleted.blob_keys.is_empty() {
-        // Whoever wrote the event: what lies elsewhere is not the run's.
+        // The event is not trusted: keys outside of the run's directory are ignored.
         let folder = RunFolder::new(&project.name, id.as_str())?;
         let keys = deleted.blob_keys.iter().filter_map(|key| BlobKey::in_project(&project.name, key).ok());
         let keys: Vec<_> = keys.filter(|key| folder.reference_of(key).is_some()).collect();
@@ -60,8 +61,9 @@ pub(crate) async fn delete_run(
     delete_folder(deps, metrics, &project, &id, number, beat).await
 }
 
-/// Deletes the folder of a run and notes that it is gone. A run that lives, or was deleted another time, is left alone. Beats
-/// with each page: all of them may take minutes.
+/// Deletes the directory of a run and records that it is deleted. Does nothing if the run is
+/// live or was deleted another time. Calls `beat` for each page, because all of them may take
+/// minutes.
 async fn delete_folder(
     deps: &Deps,
     metrics: &Metrics,
@@ -86,16 +88,17 @@ async fn delete_folder(
     Ok(())
 }
 
-/// Counts what was deleted, and what stays.
+/// Counts deleted blobs and failures.
 pub(crate) fn tell(metrics: &Metrics, deleted: u64, left: &[(BlobKey, matyan_blob::Error)]) {
     metrics.blobs_deleted.inc_by(deleted);
     metrics.blob_failures.inc_by(left.len() as u64);
     for (key, error) in left {
-        tracing::warn!(%key, %error, "a blob of a deleted run stays");
+        tracing::warn!(%key, %error, "failed to delete blob of a deleted run");
     }
 }
 
-/// Worth another attempt at once if one of them is.
+/// Fails if blobs are left, with a temporary error if one of them has one, so that the event is
+/// retried.
 fn none_left(mut left: Vec<(BlobKey, matyan_blob::Error)>) -> Result<(), Error> {
     let count = left.len();
     left.sort_by_key(|(_, error)| !error.is_temporary());

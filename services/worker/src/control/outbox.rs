@@ -1,5 +1,5 @@
-//! Publishes the outbox: copies events to the control topic, oldest first, and clears them when the topic has them. An event
-//! may be copied twice, and never lost.
+//! Publishes the outbox: copies events to the control topic, oldest first, and clears them once
+//! the topic has them. An event may be published twice, but is never lost.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 use super::envelope;
 use crate::{deps::Deps, error::Error, heartbeat::Heartbeat};
 
-/// Events copied in one append.
+/// Number of events published in one append.
 const PAGE: usize = 100;
-/// How often the outbox is looked at.
+/// Interval between polls of the outbox.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// The same after a failure.
+/// Wait after a failure.
 const WAIT: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(deps: &Deps, heartbeat: &Heartbeat, stop: &CancellationToken) {
@@ -26,7 +26,7 @@ pub(super) async fn run(deps: &Deps, heartbeat: &Heartbeat, stop: &CancellationT
             Some(Ok(PAGE..)) => Duration::ZERO,
             Some(Ok(_)) => LOOK_EVERY,
             Some(Err(error)) => {
-                tracing::warn!(%error, "control events wait in the outbox");
+                tracing::warn!(%error, "failed to publish control events; will retry");
                 WAIT
             }
         };
@@ -36,7 +36,7 @@ pub(super) async fn run(deps: &Deps, heartbeat: &Heartbeat, stop: &CancellationT
     }
 }
 
-/// Publishes a page of events and returns how many.
+/// Publishes a page of events and returns their number.
 pub(crate) async fn publish(deps: &Deps) -> Result<usize, Error> {
     let events = events_list(&*deps.store.snapshot().await?, PAGE).await?;
     if events.is_empty() {

@@ -1,4 +1,4 @@
-//! Folding beside other workers, and while the store is away.
+//! Tests of folding with several workers, and while the store is unavailable.
 
 use matyan_model::run::run_find;
 
@@ -12,7 +12,7 @@ fn folder(world: &World) -> (FoldNotices, Folder) {
     Folder::new(world.deps.clone(), Metrics::new(&prometheus::Registry::new()).unwrap())
 }
 
-/// Whether it counts as hanging after a while.
+/// Whether the folder's heartbeat reports a problem after a while.
 async fn hangs(world: &World) -> bool {
     let (_notices, folder) = folder(world);
     let (heartbeat, stop) = (folder.heartbeat.clone(), CancellationToken::new());
@@ -24,7 +24,7 @@ async fn hangs(world: &World) -> bool {
 }
 
 #[tokio::test]
-async fn folding_hangs_when_the_store_does_and_not_while_it_waits() {
+async fn folding_hangs_only_while_the_store_hangs() {
     let world = World::new().await;
     assert!(!hangs(&world).await);
     tokio::time::resume();
@@ -32,7 +32,7 @@ async fn folding_hangs_when_the_store_does_and_not_while_it_waits() {
     assert!(hangs(&world).await);
 }
 
-/// An ingestion worker: what it applies it folds.
+/// An ingestion worker, which folds what it applies.
 struct Worker {
     notices: FoldNotices,
     folder: Folder,
@@ -63,7 +63,7 @@ fn point(offset: u64, run: &str) -> TestRecord {
     record(offset).run(run).define(0, &["loss"]).points(0, &[(Some(offset as i64), 0.5)])
 }
 
-/// How many blocks a run has.
+/// Number of unfolded blocks of a run.
 async fn blocks(world: &World, run: &str) -> usize {
     let snapshot = world.store().snapshot().await.unwrap();
     let (number, _) = run_find(&*snapshot, P, &RunId::new(run)).await.unwrap().unwrap();
@@ -73,9 +73,10 @@ async fn blocks(world: &World, run: &str) -> usize {
     found
 }
 
-/// The second knows the run from its start, and hears of nothing that the first writes.
+/// The second worker sees the run at its start, but gets no notices of what the first one
+/// writes.
 #[tokio::test]
-async fn a_run_is_folded_by_whoever_writes_it_and_when_it_is_silent_by_any() {
+async fn a_run_is_folded_by_its_writer_or_by_any_worker_once_silent() {
     let world = World::new().await;
     let (mut one, mut other) = (Worker::new(&world), Worker::new(&world));
     let (mut writer, mut lost) = (world.writer("live"), world.writer("lost"));
@@ -88,7 +89,7 @@ async fn a_run_is_folded_by_whoever_writes_it_and_when_it_is_silent_by_any() {
         assert!(one.folder.pending.len() <= 1 && other.folder.pending.len() <= 1);
     }
     assert_eq!(blocks(&world, "live").await, 20);
-    // Neither hears of this one, and whoever wrote it is gone.
+    // Neither worker gets a notice of this run, and its writer has stopped.
     world.apply_with(&mut lost, vec![point(0, "lost")]).await;
     drop(one);
     for _ in 0..8 {
@@ -101,9 +102,9 @@ async fn a_run_is_folded_by_whoever_writes_it_and_when_it_is_silent_by_any() {
     assert_eq!(read.metrics[0].1.steps, (0..20).collect::<Vec<_>>());
 }
 
-/// Both find it at once, and it takes more than one transaction.
+/// Both workers find the run at the same time, and folding it takes more than one transaction.
 #[tokio::test]
-async fn rule_17_two_processes_may_fold_one_silent_run() {
+async fn rule_17_two_processes_may_fold_the_same_silent_run() {
     const SERIES: u32 = 300;
     let world = World::new().await;
     let names: Vec<_> = (0..SERIES).map(|series| format!("s{series}")).collect();
@@ -118,7 +119,7 @@ async fn rule_17_two_processes_may_fold_one_silent_run() {
     world.now_us.fetch_add(SILENT_US + 1, Ordering::Relaxed);
     let [one, other] = &mut workers;
     tokio::join!(one.look(), other.look());
-    // Whoever lost finds at the next look that nothing is left.
+    // The one that lost notices in its next search that nothing is left.
     tokio::join!(one.look(), other.look());
     assert!(one.folder.pending.is_empty() && other.folder.pending.is_empty());
     assert_eq!(blocks(&world, "r").await, 0);

@@ -1,5 +1,6 @@
-//! How old the oldest record is that is not applied. It is told every second, whatever the loop that applies waits for:
-//! while the store is away it grows. What a log holds that does not answer nobody here knows: of that the lag's silence tells.
+//! Age of the oldest unapplied record. It is reported every second, whatever the ingestion loop
+//! is waiting for, so it grows while the store is unavailable. If the log itself does not
+//! answer, the age of its records is unknown; the missing lag metric shows that case.
 
 use std::{
     convert::Infallible,
@@ -10,7 +11,7 @@ use prometheus::Gauge;
 
 use crate::{deps::Clock, heartbeat::BEAT_EVERY};
 
-/// Nothing waits.
+/// No record is waiting.
 const NOTHING: i64 = i64::MAX;
 
 pub(super) struct Age {
@@ -24,12 +25,12 @@ impl Age {
         Self { oldest_us: AtomicI64::new(NOTHING), clock, gauge }
     }
 
-    /// When the oldest came of those that were taken and are not applied.
+    /// Sets when the oldest taken and unapplied record was appended.
     pub(super) fn set(&self, oldest_us: Option<i64>) {
         self.oldest_us.store(oldest_us.unwrap_or(NOTHING), Ordering::Relaxed);
     }
 
-    /// Nothing can be taken from now on: what comes waits at least since now.
+    /// Records that no more records can be taken: a new one waits from now on.
     pub(super) fn wait(&self) {
         self.oldest_us.fetch_min((self.clock)(), Ordering::Relaxed);
     }

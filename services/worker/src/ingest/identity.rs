@@ -1,9 +1,9 @@
-//! Which log is it? Offsets mean nothing in a log that was made anew, so every log has a number, and a partition is read only
-//! after it is clear which number it has.
+//! Identifies the log. Offsets are meaningless in a recreated log, so every log has a number,
+//! and a partition is read only after its number is known.
 //!
-//! A log with an identity of its own tells by that. Of one without (Kafka) the record that was applied last is read again:
-//! another record there, or a position past the end, is another log. A record that retention has taken tells nothing, and
-//! the log counts as the same.
+//! A log with an identity is recognized by it. For one without (Kafka), the last applied record
+//! is read again: a different record there, or a position past the end, means another log. If
+//! retention has deleted the record, the log is assumed to be the same.
 
 use matyan_log::{LogWriter, PartitionInfo, Topic};
 use matyan_model::{
@@ -14,18 +14,19 @@ use matyan_store::{Store, Transaction, transact};
 
 use crate::{deps::Deps, error::Error};
 
-/// Where a partition begins.
+/// Starting point of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Begun {
     /// Number of the log.
     pub(super) log: u32,
     pub(super) start: u64,
-    /// The record that must come first, or else this is another log.
+    /// The record that must come first; otherwise this is another log.
     pub(super) expected: Option<LastRecord>,
     pub(super) has_identity: bool,
 }
 
-/// The number of the ingestion log. For a process that takes data from its start on, when no worker may have looked yet.
+/// Returns the number of the ingestion log, for a process that accepts data from its start,
+/// possibly before any worker has looked at the log.
 pub async fn log_number(store: &dyn Store, log: &dyn LogWriter) -> Result<u32, Error> {
     let partitions = log.describe(Topic::Ingestion).await?.partitions.len() as u32;
     let mut number = 0;
@@ -39,10 +40,12 @@ pub(super) async fn begin(deps: &Deps, partition: u32) -> Result<Begun, Error> {
     begin_in(&*deps.store, &*deps.log_writer, partition).await
 }
 
-/// Asking twice answers the same: what is decided is written down.
+/// Decides where a partition begins. Repeating it gives the same answer, because the decision
+/// is stored.
 async fn begin_in(store: &dyn Store, log: &dyn LogWriter, partition: u32) -> Result<Begun, Error> {
     let (begun, _) = transact(store, async |mut transaction: Transaction| {
-        // Behind the snapshot: whoever had the partition may still apply, and nothing of that may lie behind the end.
+        // Described after the snapshot: the previous owner may still apply records, and
+        // none that the snapshot shows may be past the end.
         let info = log.describe(Topic::Ingestion).await?;
         let (identity, partitions) = (info.identity, info.partitions.len() as u32);
         let Some(bounds) = info.partitions.get(partition as usize).copied() else {
@@ -53,7 +56,8 @@ async fn begin_in(store: &dyn Store, log: &dyn LogWriter, partition: u32) -> Res
         let applied = applied_get(snapshot, LogTopic::Ingestion, partition).await?;
         let (state, begun) = decide(known, applied, identity, partitions, bounds)?;
         if known != Some(state) {
-            // Checked: two workers that find the same new log give it one number.
+            // A checked read, so that two workers that find the same new log assign
+            // the same number.
             transaction.get(&keys::log(LogTopic::Ingestion)).await?;
             log_put(transaction.batch(), LogTopic::Ingestion, &state);
         }
@@ -67,10 +71,11 @@ async fn begin_in(store: &dyn Store, log: &dyn LogWriter, partition: u32) -> Res
     Ok(begun)
 }
 
-/// Gives the next number to a log that turned out to be another than number `known`, unless that was done already, and has
-/// the partition begin with it: by its last record it would be found to be another for ever.
+/// Assigns the next number to a log that is not number `known`, unless that was done already,
+/// and makes the partition start with it. Without the latter, the stored last record would
+/// identify it as another log every time.
 pub(super) async fn replace(deps: &Deps, partition: u32, known: u32) -> Result<(), Error> {
-    tracing::warn!(partition, log = known, "the log was made anew");
+    tracing::warn!(partition, log = known, "the log was recreated; assigning it a new number");
     let info = deps.log_writer.describe(Topic::Ingestion).await?;
     let partitions = info.partitions.len() as u32;
     let next = info.partitions.get(partition as usize).map_or(0, |bounds| bounds.first);
@@ -114,7 +119,8 @@ fn decide(
     let begin = |start, expected| (state, Begun { log: number, start, expected, has_identity });
     let Some(applied) = applied.filter(|_| known.is_some()) else { return Ok(begin(bounds.first, None)) };
     Ok(if applied.log != number {
-        // Of a log that has lost its tail all that it has is applied, and what it will get is not.
+        // Everything left in a log that lost its tail is already applied, and everything
+        // new is not.
         begin(if is_shortened(known, state) { bounds.end } else { bounds.first }, None)
     } else if has_identity {
         begin(applied.next, None)
@@ -124,7 +130,8 @@ fn decide(
     })
 }
 
-/// Whether the same log was found to have lost its tail: its number alone does not tell where it goes on.
+/// Whether this is the same log but its tail was lost. Its number alone does not say where to
+/// continue.
 fn is_shortened(known: Option<LogState>, state: LogState) -> bool {
     let same = |known: LogState| known.identity == state.identity && known.number != state.number;
     state.identity.is_some() && known.is_some_and(same)

@@ -1,8 +1,9 @@
-//! When the log is read: at once while it has something, and else not before a rest since it was last waited for. What comes
-//! one by one meanwhile is then applied together; what comes alone waits for nothing.
+//! Paces reads of the log: immediate while records are available, otherwise at most one wait
+//! per interval. Records that trickle in during the interval are then applied together; a
+//! single record is delivered immediately.
 //!
-//! A rest that is given up for something else begins again with a look at the log. Mostly that is a writer's finished turn: it is
-//! free then, and what has come by now it may have at once.
+//! A wait that is cancelled, mostly because a writer has finished its turn, starts again by
+//! polling the log: the writer is free, and may immediately have what has arrived by now.
 
 use std::time::Duration;
 
@@ -10,9 +11,9 @@ use futures::FutureExt as _;
 use matyan_log::{Delivery, Result, Subscription};
 use tokio::time::{Instant, sleep_until};
 
-/// Between two times that the log is waited for: whoever reads his own writes waits no longer than this.
+/// Minimum interval between log polls; bounds read-your-writes latency.
 const REST: Duration = Duration::from_millis(5);
-/// A delivery of so much is no trickle.
+/// Size from which a delivery does not count as a trickle.
 const LARGE_BYTES: usize = 256 << 10;
 
 pub(super) struct Pace {
@@ -24,7 +25,7 @@ impl Pace {
         Self { rested: Instant::now() }
     }
 
-    /// The next delivery. Loses none where it is given up.
+    /// Returns the next delivery. Cancel-safe: no delivery is lost.
     pub(super) async fn next(&mut self, subscription: &mut dyn Subscription) -> Result<Delivery> {
         if let Some(delivery) = subscription.next().now_or_never() {
             return delivery;
@@ -38,7 +39,8 @@ impl Pace {
     }
 }
 
-/// What is read from a disk is waited for as well, and has more behind it.
+/// Whether the delivery is large. Such a delivery also needs a wait, as it comes from a disk,
+/// but more is ready after it.
 fn is_large(delivery: &Delivery) -> bool {
     match delivery {
         Delivery::Records { records, .. } => {
@@ -56,7 +58,7 @@ mod tests {
 
     use super::*;
 
-    /// Delivers what it is given.
+    /// A subscription that delivers what is sent to the channel.
     struct Given(mpsc::UnboundedReceiver<Delivery>);
 
     #[async_trait::async_trait]
@@ -80,7 +82,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_comes_one_by_one_is_taken_together_and_what_comes_alone_at_once() {
+    async fn trickling_records_are_taken_together_and_single_ones_immediately() {
         let (give, given) = mpsc::unbounded_channel();
         let (mut given, mut pace) = (Given(given), Pace::new());
         let start = Instant::now();
@@ -96,20 +98,20 @@ mod tests {
             })
         };
         let millis = Duration::from_millis;
-        // Alone, and the log is empty: at once.
+        // A single record and an empty log: immediately.
         give_in(1, 20);
         assert_eq!(taken(&mut given).await, millis(20));
-        // Two more come soon: both when it has rested.
+        // Two more follow soon: both after the interval.
         give_in(1, 1);
         give_in(1, 2);
         assert_eq!(taken(&mut given).await, millis(20) + REST);
         assert_eq!(taken(&mut given).await, millis(20) + REST);
-        // A page from the disk, and the next one right behind it.
+        // A page from the disk, directly followed by the next one.
         give_in(LARGE_BYTES, 20);
         assert_eq!(taken(&mut given).await, millis(40) + REST);
         give_in(1, 1);
         assert_eq!(taken(&mut given).await, millis(41) + REST);
-        // Given up in the middle of the rest, it looks before it rests on.
+        // Cancelled during the interval, it polls the log before it waits further.
         assert!(tokio::time::timeout(millis(1), taken(&mut given)).await.is_err());
         give.send(delivery(1)).unwrap();
         assert_eq!(taken(&mut given).await, millis(42) + REST);

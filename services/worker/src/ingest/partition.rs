@@ -1,4 +1,5 @@
-//! One partition that this worker reads: what is under way, and up to where everything is applied.
+//! A partition that this worker reads: the records in flight, and the position up to which
+//! everything is applied.
 
 use std::collections::VecDeque;
 
@@ -9,11 +10,13 @@ use super::identity::Begun;
 
 pub(super) struct Partition {
     begun: Begun,
-    /// Taken and not yet below the applied position, in offset order. Neighbours that are done may be one.
+    /// Taken records that are not yet below the applied position, in offset order. Adjacent
+    /// ones that are done may be joined.
     under_way: VecDeque<UnderWay>,
-    /// When there are so many, neighbours are joined: behind a run that stands still there is no end of them.
+    /// Length at which adjacent done records are joined. It bounds the queue while a single
+    /// stuck run holds the position back.
     join_at: usize,
-    /// Behind the last record that was taken.
+    /// Offset after the last taken record.
     next: u64,
 }
 
@@ -24,7 +27,7 @@ struct UnderWay {
     is_done: bool,
 }
 
-/// The first records of a partition tell whether the log is the one that the store knows.
+/// Result of comparing the first record of a partition with the one that the store expects.
 pub(super) enum Verified {
     Good(Vec<Record>),
     OtherLog,
@@ -39,7 +42,7 @@ impl Partition {
         self.begun.log
     }
 
-    /// Compares the record that was read again with the one that was applied last, and takes it off.
+    /// Compares the re-read record with the last applied one, and removes it.
     pub(super) fn verify(&mut self, mut records: Vec<Record>) -> Verified {
         let Some(expected) = self.begun.expected.take() else { return Verified::Good(records) };
         let Some(first) = records.first() else {
@@ -53,7 +56,7 @@ impl Partition {
         Verified::Good(records)
     }
 
-    /// Takes a record up, unless it was taken before.
+    /// Starts tracking a record; returns false if it was taken before.
     pub(super) fn take(&mut self, record: &Record) -> bool {
         if record.offset < self.next {
             return false;
@@ -80,12 +83,13 @@ impl Partition {
         self.under_way = joined;
     }
 
-    /// When the oldest record came that was taken and is not applied.
+    /// Time at which the oldest taken and unapplied record was appended.
     pub(super) fn oldest_unapplied_us(&self) -> Option<i64> {
         self.under_way.iter().find(|under_way| !under_way.is_done).map(|oldest| oldest.record.appended_us)
     }
 
-    /// Notes that a record is applied; tells the new position if that moved it. One of the log before is no news.
+    /// Marks a record as applied and returns the new position if that moved it. Records of
+    /// a previous log are ignored.
     pub(super) fn done(&mut self, position: LogPosition) -> Option<Applied> {
         if position.log != self.begun.log {
             return None;
@@ -101,7 +105,7 @@ impl Partition {
     }
 }
 
-/// What tells one record from another at the same offset.
+/// Distinguishes different records at the same offset.
 pub(crate) fn digest(record: &Record) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&(record.key.len() as u64).to_le_bytes()).update(&record.key).update(&record.value);
@@ -135,19 +139,19 @@ mod tests {
     }
 
     #[test]
-    fn rule_10_the_lowest_unapplied_offset_is_told() {
+    fn rule_10_the_lowest_unapplied_offset_is_reported() {
         let mut partition = partition(None);
         assert!([4, 5, 9].into_iter().all(|offset| partition.take(&record(offset, "v"))));
-        assert!(!partition.take(&record(5, "v")), "it was delivered again");
+        assert!(!partition.take(&record(5, "v")), "it is a redelivery");
         assert_eq!(partition.done(at(9)), None);
-        assert_eq!(partition.done(LogPosition { log: 2, ..at(4) }), None, "it is of another log");
+        assert_eq!(partition.done(LogPosition { log: 2, ..at(4) }), None, "it belongs to another log");
         assert_eq!(partition.done(at(4)).map(|applied| (applied.log, applied.next)), Some((3, 5)));
         assert_eq!(partition.done(at(7)), None, "it was never taken");
         assert_eq!(partition.done(at(5)).map(|applied| applied.next), Some(10));
     }
 
     #[test]
-    fn behind_a_record_that_stands_still_little_is_kept() {
+    fn little_is_kept_after_a_stuck_record() {
         let mut partition = partition(None);
         assert!(partition.take(&record(0, "v")));
         for offset in 1..4 * JOIN_FROM as u64 {

@@ -1,5 +1,6 @@
-//! Tells the store how far each partition is applied, and trims the log behind that. A task of its own, so that records are
-//! handed out meanwhile: what comes while a row is being written is written together next.
+//! Writes to the store how far each partition is applied, and trims the log up to there. It is
+//! a separate task, so that dispatching continues in the meantime: progress made while a row is
+//! being written is combined into the next write.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,9 +22,9 @@ type Positions = BTreeMap<u32, Position>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Position {
-    /// Where reading began.
+    /// Offset at which reading started.
     start: u64,
-    /// Up to where everything is applied that was read since.
+    /// Position up to which everything read since then is applied.
     applied: Option<Applied>,
 }
 
@@ -39,7 +40,7 @@ pub(super) struct Progress {
     written: Positions,
     trimmed: Positions,
     lag: GaugeVec,
-    /// Of which partitions the lag is told.
+    /// Partitions whose lag is currently reported.
     lagging: BTreeSet<u32>,
 }
 
@@ -48,7 +49,7 @@ pub(super) struct ProgressHandle {
     task: JoinHandle<()>,
 }
 
-/// Waits while the store is away.
+/// Wait before a retry while the store is unavailable.
 const WAIT: Duration = Duration::from_millis(500);
 
 impl ProgressHandle {
@@ -71,11 +72,11 @@ impl ProgressHandle {
         });
     }
 
-    /// Writes and syncs what was told last.
+    /// Writes and syncs the last reported progress.
     pub(super) async fn finish(self) {
         drop(self.tell);
         if let Err(error) = self.task.await {
-            tracing::error!(%error, "telling the progress ended badly");
+            tracing::error!(%error, "the progress task panicked");
         }
     }
 }
@@ -100,7 +101,8 @@ impl Progress {
                     continue;
                 }
             };
-            // While the store is away; but whoever stops is not kept waiting, as the log tells all again.
+            // Retry while the store is unavailable, but do not delay a shutdown: the
+            // log would redeliver everything.
             while !self.write().await && self.told.has_changed().is_ok() {
                 self.tell_lag().await;
                 tokio::time::sleep(WAIT).await;
@@ -111,7 +113,7 @@ impl Progress {
         }
     }
 
-    /// True if everything told is in the store.
+    /// Writes the reported progress; returns true if all of it is in the store.
     async fn write(&mut self) -> bool {
         let told = self.told.borrow_and_update().clone();
         for (partition, position) in &told {
@@ -120,7 +122,7 @@ impl Progress {
                 continue;
             }
             if let Err(error) = put(&self.deps, *partition, applied).await {
-                tracing::warn!(partition, %error, "waiting to tell the progress");
+                tracing::warn!(partition, %error, "failed to write progress; will retry");
                 return false;
             }
         }
@@ -128,8 +130,9 @@ impl Progress {
         true
     }
 
-    /// How many records of each partition that it has are not applied. Of those that it has no more it says nothing, and of none
-    /// while the log does not answer: what was true before would hide that. Whoever stops does not wait for the log.
+    /// Reports the lag of each assigned partition in records. Removes it for partitions
+    /// that are no longer assigned, and for all while the log does not answer, because an
+    /// outdated lag would hide that. A shutdown does not wait for the log.
     async fn tell_lag(&mut self) {
         let told = self.told.borrow().clone();
         let described = tokio::select! {
@@ -139,7 +142,7 @@ impl Progress {
         let known = match described {
             Ok(info) => info.partitions,
             Err(error) => {
-                tracing::debug!(%error, "the lag is not known");
+                tracing::debug!(%error, "failed to determine the lag");
                 Vec::new()
             }
         };
@@ -152,35 +155,36 @@ impl Progress {
         }
         for partition in before.difference(&self.lagging) {
             let removed = self.lag.remove_label_values(&[&partition.to_string()]);
-            removed.expect("it was told before");
+            removed.expect("partitions in `lagging` have a lag gauge");
         }
     }
 
-    /// Makes durable what is applied, then lets the log go up to there.
+    /// Syncs what is applied, then trims the log up to there.
     async fn trim(&mut self) {
         if self.written == self.trimmed {
             return;
         }
         if let Err(error) = self.deps.store.sync().await {
-            return tracing::warn!(%error, "the log is not trimmed, because the store cannot be synced");
+            return tracing::warn!(%error, "failed to sync the store; not trimming the log");
         }
         for (partition, position) in &self.written {
             let Some(applied) = &position.applied else { continue };
             let trimmed = self.deps.log_reader.trim(Topic::Ingestion, *partition, applied.next).await;
             if let Err(error) = trimmed {
-                return tracing::warn!(partition, %error, "the log could not be trimmed");
+                return tracing::warn!(partition, %error, "failed to trim log; will retry");
             }
         }
         self.trimmed = self.written.clone();
     }
 }
 
-/// Returns when nobody tells any more.
+/// Returns when the sender is dropped.
 async fn is_over(mut told: watch::Receiver<Positions>) {
     while told.changed().await.is_ok() {}
 }
 
-/// Never moves back: a worker that has lost the partition may come late.
+/// Writes a position, but never moves it back: a worker that has lost the partition may be
+/// late.
 async fn put(deps: &Deps, partition: u32, applied: &Applied) -> Result<(), Error> {
     transact(&*deps.store, async |mut transaction: Transaction| {
         transaction.buffered();

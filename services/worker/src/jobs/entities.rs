@@ -1,5 +1,6 @@
-//! Links of deleted tags and experiments. They count for nothing since the entity is gone; this takes them out of the
-//! documents, one run at a time, and then the last rows of the entity: the notes of an experiment that had very many.
+//! Cleanup of deleted tags and experiments. Their links stopped counting when the entity was
+//! deleted; this job removes the links from the run documents, one run at a time, and then the
+//! last rows of the entity, such as the notes of an experiment that had very many.
 
 use matyan_model::{
     change::change_put,
@@ -15,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::projects;
 use crate::{deps::Deps, error::Error};
 
-/// Runs looked up at once.
+/// Number of runs looked up per query.
 const PAGE: usize = 500;
 
 pub(crate) async fn sweep(deps: &Deps, stop: &CancellationToken) -> Result<(), Error> {
@@ -73,7 +74,7 @@ async fn unlink_all(
                         edit.write(transaction.batch());
                         change_put(transaction.batch(), project, number, deps.now_us(), "");
                     }
-                    // A row that a document does not stand behind.
+                    // An index row without a document.
                     None => {
                         transaction.batch().clear(keys::index_tag(project, id, number));
                         transaction.batch().clear(keys::index_experiment(project, id, number));
@@ -87,7 +88,7 @@ async fn unlink_all(
     Ok(())
 }
 
-/// False if it was stopped before the last.
+/// Returns false if it was stopped before the last note.
 async fn clear_notes(
     deps: &Deps,
     project: Project,

@@ -1,4 +1,4 @@
-//! Every day: blobs of live runs that nothing refers to. What may go is decided where an operator's call does the same.
+//! Daily deletion of orphaned blobs. `matyan_maintenance` decides which blobs may be deleted.
 
 use matyan_maintenance::Orphans;
 use matyan_model::{
@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::projects;
 use crate::{deps::Deps, error::Error, metrics::Metrics};
 
-/// When so many runs in a row could not be looked at because of the bucket, it is away: the round has failed.
+/// Number of consecutive runs with bucket failures after which the bucket counts as unavailable
+/// and the round fails.
 pub(crate) const IN_A_ROW: u32 = 5;
 
 pub(crate) async fn sweep(deps: &Deps, metrics: &Metrics, stop: &CancellationToken) -> Result<(), Error> {
@@ -28,9 +29,9 @@ pub(crate) async fn sweep(deps: &Deps, metrics: &Metrics, stop: &CancellationTok
             for (number, document) in page.runs {
                 let id = RunId::new(document.props.run_id);
                 match sweep_run(&orphans, metrics, &project, &id, number).await {
-                    // Its folder cannot be looked into, which says nothing of the next run's, unless it is the bucket.
+                    // The failure of one directory says nothing about the next, unless the bucket itself is unavailable.
                     Err(matyan_maintenance::Error::Blobs(error)) => {
-                        tracing::warn!(run = id.as_str(), %error, "a run keeps the blobs that it has");
+                        tracing::warn!(run = id.as_str(), %error, "failed to search for orphaned blobs; keeping all blobs of the run");
                         metrics.blob_failures.inc();
                         failed = if is_of_bucket(&error) { failed + 1 } else { 0 };
                         if failed == IN_A_ROW {
@@ -49,7 +50,7 @@ pub(crate) async fn sweep(deps: &Deps, metrics: &Metrics, stop: &CancellationTok
     Ok(())
 }
 
-/// Not of one run.
+/// Whether the error concerns the whole bucket rather than one run.
 fn is_of_bucket(error: &matyan_blob::Error) -> bool {
     error.is_temporary()
         || matches!(error, matyan_blob::Error::NoBucket { .. } | matyan_blob::Error::Setup { .. })
@@ -66,12 +67,12 @@ async fn sweep_run(
         let key = orphan.0.as_str();
         match orphans.delete(project.number, id, number, &orphan).await? {
             Ok(true) => {
-                tracing::info!(key, "a blob that nothing referred to is deleted");
+                tracing::info!(key, "deleted orphaned blob");
                 metrics.blobs_deleted.inc();
             }
             Ok(false) => {}
             Err(error) => {
-                tracing::warn!(key, %error, "a blob that nothing refers to stays");
+                tracing::warn!(key, %error, "failed to delete orphaned blob; will retry in the next round");
                 metrics.blob_failures.inc();
             }
         }

@@ -1,5 +1,5 @@
-//! Every hour: active runs that have sent nothing for so long as is set. What is stale is decided where an operator's call does
-//! the same.
+//! Hourly finishing of stale runs, that is, active runs that have sent nothing for the
+//! configured time. `matyan_maintenance` decides which runs are stale.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ async fn end_locked(deps: &Deps, idle: Duration, job: &mut Job<'_>) -> Result<()
         let mut stale = Stale::new(store, log, project.number, deps.now_us(), idle).await?;
         while let Some(page) = stale.end(job, "").await? {
             for run in page.run_ids {
-                tracing::info!(run, "a run that has sent nothing for long is ended");
+                tracing::info!(run, "finished stale run");
             }
         }
     }

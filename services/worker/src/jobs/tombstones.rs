@@ -1,5 +1,5 @@
-//! Every hour: tombstones that nothing needs any more, and folders of deleted runs that still hold blobs. What may go is decided
-//! where an operator's call does the same.
+//! Hourly removal of tombstones that are no longer needed, and of blobs left over from deleted
+//! runs. `matyan_maintenance` decides what may be deleted.
 
 use matyan_maintenance::{CLEANUP_TOMBSTONES, Job, SPOOL_US, Tombstones};
 use matyan_model::{keys, run::tombstones_list};
@@ -24,9 +24,9 @@ async fn sweep_locked(deps: &Deps, metrics: &Metrics, job: &mut Job<'_>) -> Resu
             for (id, tombstone) in tombstones {
                 match sweep.sweep(job, &project, &id, &tombstone).await {
                     Ok(swept) => blobs_told(metrics, swept.deleted, &swept.left),
-                    // The others' blobs are worth no less.
+                    // A failure for one run does not stop the cleanup of the others.
                     Err(matyan_maintenance::Error::Blobs(error)) => {
-                        tracing::warn!(run = id.as_str(), %error, "blobs are deleted in the next round");
+                        tracing::warn!(run = id.as_str(), %error, "failed to delete blobs of a deleted run; will retry in the next round");
                     }
                     Err(error) => return Err(error.into()),
                 }

@@ -1,4 +1,5 @@
-//! The control worker and the jobs: events out of the outbox, blobs of deleted runs, sweeps.
+//! Tests of the control worker and its jobs: events from the outbox, blobs of deleted runs,
+//! sweeps.
 
 mod leading;
 mod sweeps;
@@ -58,7 +59,7 @@ impl World {
         Controlling { stop, task, metrics }
     }
 
-    /// What whoever deletes a run outside tells.
+    /// Publishes an event about a deleted run, as an external service would.
     async fn tell_deleted(&self, run: &str) {
         let value = format!(
             r#"{{"type":"run_deleted","timestamp":"2024-01-02T03:04:05Z","payload":{{"run_id":"{run}"}}}}"#
@@ -98,16 +99,16 @@ impl Controlling {
 }
 
 #[tokio::test]
-async fn rule_15_the_blobs_of_a_deleted_run_go_and_no_others() {
+async fn rule_15_only_the_blobs_of_the_deleted_run_are_deleted() {
     let world = World::new().await;
     let gone: Vec<String> = (0..30).map(|at| format!("r/seq/image {at}.png")).collect();
     for key in gone.iter().map(String::as_str).chain(["r2/a", "q/r/a"]) {
         world.put_blob(key).await;
     }
     world.apply(vec![record(0).create(), record(1).delete()]).await;
-    assert_eq!(world.clear().await, Clearing::Waiting, "rule 12: its blobs are still there");
+    assert_eq!(world.clear().await, Clearing::Waiting, "rule 12: its blobs still exist");
     let control = world.control().await;
-    eventually("a mark that the blobs are gone", || world.blobs_are_gone()).await;
+    eventually("a mark that the blobs are deleted", || world.blobs_are_gone()).await;
     for key in &gone {
         assert!(!world.has_blob(key).await, "{key}");
     }
@@ -120,9 +121,9 @@ async fn rule_15_the_blobs_of_a_deleted_run_go_and_no_others() {
     assert_eq!(world.head().await, None);
 }
 
-/// A wait for events is as long as it likes; an event in hand, for which nobody answers, is not.
+/// Waiting for events may take any time; an event whose handler gets no answer may not.
 #[tokio::test]
-async fn a_control_worker_hangs_when_its_work_does_and_not_while_it_waits() {
+async fn a_control_worker_hangs_only_when_its_work_hangs() {
     const LONG: Duration = Duration::from_secs(400);
     let world = World::new().await;
     let (stop, metrics) = (CancellationToken::new(), Metrics::new(&Registry::new()).unwrap());
@@ -145,19 +146,19 @@ async fn a_control_worker_hangs_when_its_work_does_and_not_while_it_waits() {
     tokio::time::sleep(LONG).await;
     let told = hangs();
     assert_eq!(told.len(), 2, "{told:?}");
-    assert!(told[0].starts_with("the control worker has not gone round for "), "{told:?}");
+    assert!(told[0].starts_with("the control worker has not made progress for "), "{told:?}");
     stop.cancel();
     task.await.unwrap().unwrap();
 }
 
 #[tokio::test]
-async fn rule_15_a_late_event_does_not_touch_a_run_made_anew() {
+async fn rule_15_a_late_event_does_not_touch_a_recreated_run() {
     let world = World::new().await;
     world.apply(vec![record(0).create(), record(1).delete()]).await;
     let control = world.control().await;
-    eventually("a mark that the blobs are gone", || world.blobs_are_gone()).await;
+    eventually("a mark that the blobs are deleted", || world.blobs_are_gone()).await;
     control.stop().await;
-    // The topic is read again from its beginning, when the run lives once more.
+    // The topic is read from its beginning again, when the run is live once more.
     assert_eq!(world.clear().await, Clearing::Free);
     world.apply(vec![record(2).create()]).await;
     world.put_blob("r/new").await;
@@ -188,12 +189,12 @@ async fn rule_15_an_event_waits_in_the_outbox_until_the_blobs_can_be_deleted() {
     eventually("a failed attempt", || async { errors.get() > 0 }).await;
     assert!(!world.blobs_are_gone().await);
     is_broken.store(false, Ordering::Relaxed);
-    eventually("a mark that the blobs are gone", || world.blobs_are_gone()).await;
+    eventually("a mark that the blobs are deleted", || world.blobs_are_gone()).await;
     assert!(!world.has_blob("r/a").await);
     control.stop().await;
 }
 
-/// A log that says of each partition once that it is another one now.
+/// A log that reports each partition once as replaced.
 struct MadeAnew(Arc<dyn LogReader>);
 
 struct MadeAnewSubscription {
@@ -233,18 +234,18 @@ impl Subscription for MadeAnewSubscription {
 }
 
 #[tokio::test]
-async fn a_control_topic_made_anew_is_read_from_its_beginning() {
+async fn a_recreated_control_topic_is_read_from_its_beginning() {
     let mut world = World::new().await;
     world.deps.log_reader = Arc::new(MadeAnew(world.log.clone()));
     world.put_blob("r/a").await;
     world.apply(vec![record(0).create(), record(1).delete()]).await;
     let control = world.control().await;
-    eventually("a mark that the blobs are gone", || world.blobs_are_gone()).await;
+    eventually("a mark that the blobs are deleted", || world.blobs_are_gone()).await;
     control.stop().await;
 }
 
 #[tokio::test]
-async fn rule_11_the_rows_of_a_dead_run_are_swept_and_no_others() {
+async fn rule_11_only_the_rows_of_the_dead_run_are_swept() {
     let world = World::new().await;
     let names: Vec<String> = (0..3_000).map(|at| format!("metric {at}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -275,7 +276,7 @@ async fn rule_11_the_rows_of_a_dead_run_are_swept_and_no_others() {
     assert_eq!(project_count(&*snapshot, P, Counter::Series).await.unwrap(), 1);
     assert_eq!(project_count(&*snapshot, P, Counter::Points).await.unwrap(), 1);
     assert_eq!(world.read_run("keep").await.unwrap().metrics.len(), 1);
-    assert!(snapshot.get(&keys::number(P, dead)).await.unwrap().is_some(), "a number is never given twice");
+    assert!(snapshot.get(&keys::number(P, dead)).await.unwrap().is_some(), "a number is never reused");
 }
 
 #[tokio::test]
@@ -304,11 +305,11 @@ async fn rule_26_links_of_a_deleted_tag_are_swept() {
     assert_eq!(runs_counts(&*snapshot, P, EntityKind::Tag).await.unwrap().len(), 1);
     assert!(snapshot.get(&keys::dead_entity(P, EntityKind::Tag, &id)).await.unwrap().is_none());
     let (changes, _) = matyan_model::change::changes_list(&*snapshot, P, None, 100).await.unwrap();
-    assert_eq!(changes.len(), 6, "watchers are told of each run, when it was made and when it lost the tag");
+    assert_eq!(changes.len(), 6, "watchers see each run twice: when it was created and when it lost the tag");
 }
 
 #[tokio::test]
-async fn rule_26_notes_that_a_deleted_experiment_left_are_swept() {
+async fn rule_26_notes_of_a_deleted_experiment_are_swept() {
     let world = World::new().await;
     world.apply(vec![record(0).create()]).await;
     let owner = NoteOwner::Experiment("e".into());
@@ -336,7 +337,7 @@ async fn rule_26_notes_that_a_deleted_experiment_left_are_swept() {
 }
 
 #[tokio::test]
-async fn rule_13_a_tombstone_stays_until_nothing_can_bring_the_run_back() {
+async fn rule_13_a_tombstone_is_kept_until_nothing_can_bring_the_run_back() {
     let world = World::new().await;
     let day = 24 * 3_600_000_000;
     let metrics = Metrics::new(&Registry::new()).unwrap();
@@ -345,24 +346,25 @@ async fn rule_13_a_tombstone_stays_until_nothing_can_bring_the_run_back() {
     let worker = world.work().await;
     world.applied(0, 1).await;
     worker.stop().await.unwrap();
-    // Old enough, passed by the log, but nobody has deleted its blobs: that is done now, and the tombstone stays.
+    // Old enough and passed by the log, but its blobs were never deleted: that happens now,
+    // and the tombstone is kept.
     world.put_blob("r/a").await;
     world.now_us.store(40 * day, Ordering::Relaxed);
     sweep().await;
     assert!(world.blobs_are_gone().await && !world.has_blob("r/a").await);
     world.now_us.store(29 * day, Ordering::Relaxed);
     sweep().await;
-    assert!(world.head().await.is_some(), "it is younger than the longest spool");
-    // By a URL that was given out before the run was deleted.
+    assert!(world.head().await.is_some(), "it is younger than the longest client spool");
+    // Uploaded with a URL that was issued before the run was deleted.
     world.put_blob("r/late").await;
     world.now_us.store(31 * day, Ordering::Relaxed);
     sweep().await;
     assert_eq!(world.head().await, None);
-    assert!(!world.has_blob("r/late").await, "nobody would ever look there again");
+    assert!(!world.has_blob("r/late").await, "no later sweep would find it");
 }
 
 #[tokio::test]
-async fn rule_13_a_tombstone_stays_while_the_log_holds_the_delete() {
+async fn rule_13_a_tombstone_is_kept_while_the_log_holds_the_delete() {
     let world = World::new().await;
     let metrics = Metrics::new(&Registry::new()).unwrap();
     world.append([record(0).create(), record(0).delete()]).await;
@@ -374,9 +376,10 @@ async fn rule_13_a_tombstone_stays_while_the_log_holds_the_delete() {
     assert!(world.blobs_are_gone().await);
 }
 
-/// The lock is taken over while the sweep lists blobs: it deletes what is dead, and notes nothing.
+/// The lock is taken over while the sweep lists blobs: it deletes blobs of the dead run, but
+/// records nothing.
 #[tokio::test]
-async fn rule_14_a_sweep_that_lost_its_lock_notes_nothing() {
+async fn rule_14_a_sweep_that_lost_its_lock_records_nothing() {
     let mut world = World::new().await;
     world.append([record(0).create(), record(0).delete()]).await;
     world.apply(vec![record(0).create(), record(1).delete()]).await;
@@ -388,7 +391,7 @@ async fn rule_14_a_sweep_that_lost_its_lock_notes_nothing() {
         eventually("the sweep at its list", || async { gate.is_reached.load(Ordering::Relaxed) }).await;
         transact(world.store(), async |mut transaction: Transaction| {
             let taken = lock_take(&mut transaction, "cleanup-tombstones", [9; 16], 1, 0).await?;
-            assert!(taken.is_some(), "the job is called otherwise");
+            assert!(taken.is_some(), "the job has another name");
             Ok::<_, Error>((transaction, ()))
         })
         .await
@@ -396,15 +399,15 @@ async fn rule_14_a_sweep_that_lost_its_lock_notes_nothing() {
         gate.opened.add_permits(1_000);
     };
     let (swept, ()) = tokio::join!(jobs::sweep_tombstones(&world.deps, &metrics), take_over);
-    assert!(matches!(swept, Err(Error::Busy("cleanup-tombstones"))), "it has not come to its end");
+    assert!(matches!(swept, Err(Error::Busy("cleanup-tombstones"))), "the sweep must fail");
     assert!(!world.blobs_are_gone().await);
     let held = lock_held(&*world.store().snapshot().await.unwrap(), "cleanup-tombstones").await.unwrap();
-    assert_eq!(held.unwrap().owner, [9; 16], "it is not the sweep's to release");
+    assert_eq!(held.unwrap().owner, [9; 16], "the sweep must not release the lock of another owner");
 }
 
-/// As one under a lock of the bucket's.
+/// For example a blob under an object lock of the bucket.
 #[tokio::test]
-async fn rule_15_a_blob_that_cannot_be_deleted_keeps_neither_its_neighbours_nor_other_events() {
+async fn rule_15_a_blob_that_cannot_be_deleted_blocks_neither_other_blobs_nor_other_events() {
     let mut world = World::new().await;
     for key in ["a/1", "a/2", "a/3", "b/1"] {
         world.put_blob(key).await;
@@ -424,22 +427,22 @@ async fn rule_15_a_blob_that_cannot_be_deleted_keeps_neither_its_neighbours_nor_
         let head = matyan_model::run::head_get(&*snapshot, P, &run).await.unwrap();
         matches!(head, Some(Head::Tombstone(tombstone)) if tombstone.blobs_gone)
     };
-    eventually("a mark that the blobs of the other run are gone", || gone("b")).await;
-    assert!(!gone("a").await, "one of its blobs is there");
+    eventually("a mark that the blobs of the other run are deleted", || gone("b")).await;
+    assert!(!gone("a").await, "one of its blobs still exists");
     assert_eq!((control.metrics.blobs_deleted.get(), control.metrics.blob_failures.get()), (3, 1));
     assert_eq!(control.metrics.event_errors.with_label_values(&["blob_storage"]).get(), 1);
     control.stop().await;
     let left = world.blobs().list("", None).await.unwrap().blobs;
     assert_eq!(left.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["a/1"]);
-    // The sweep finds it when the lock is away.
+    // The sweep deletes it once the object lock is removed.
     world.now_us.store(100 * 24 * 3_600_000_000, Ordering::Relaxed);
     jobs::sweep_tombstones(&world.deps, &Metrics::new(&Registry::new()).unwrap()).await.unwrap();
     assert!(gone("a").await && !world.has_blob("a/1").await);
 }
 
-/// A blob that cannot be deleted keeps its own tombstone alone.
+/// A blob that cannot be deleted keeps only its own tombstone.
 #[tokio::test]
-async fn rule_13_one_run_whose_blobs_stay_holds_up_no_other() {
+async fn rule_13_one_run_whose_blobs_remain_does_not_block_others() {
     let mut world = World::new().await;
     for run in ["a", "b", "c"] {
         let deleted = vec![record(0).run(run).create(), record(1).run(run).delete()];
@@ -469,15 +472,15 @@ async fn stopping_does_not_wait_for_blobs() {
     eventually("the event at its list", || async { gate.is_reached.load(Ordering::Relaxed) }).await;
     super::ends("stopping", control.stop()).await;
     assert!(!world.blobs_are_gone().await);
-    // It comes again after the next start.
+    // The event is handled after the next start.
     gate.opened.add_permits(1_000);
     let control = world.control().await;
-    eventually("a mark that the blobs are gone", || world.blobs_are_gone()).await;
+    eventually("a mark that the blobs are deleted", || world.blobs_are_gone()).await;
     control.stop().await;
 }
 
 #[tokio::test]
-async fn an_event_names_blobs_of_its_own_run_alone() {
+async fn only_blobs_of_the_run_that_an_event_names_are_deleted() {
     let world = World::new().await;
     world.apply(vec![record(0).create(), record(1).delete()]).await;
     let Some(Head::Tombstone(tombstone)) = world.head().await else { panic!("there is no tombstone") };
@@ -495,7 +498,7 @@ async fn an_event_names_blobs_of_its_own_run_alone() {
     };
     delete("no number", &["r/a"]).await;
     delete(&"x".repeat(20_000), &["r/a"]).await;
-    assert!(world.has_blob("r/a").await, "nobody knows of which project it was");
+    assert!(world.has_blob("r/a").await, "the project of the event is unknown");
     delete("", &["r/a", "r2/a", "s/r/a"]).await;
     assert!(!world.has_blob("r/a").await && world.has_blob("r2/a").await && world.has_blob("s/r/a").await);
 }

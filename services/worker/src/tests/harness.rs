@@ -1,4 +1,5 @@
-//! A world to test in: embedded substrates in a directory of their own, a clock that only tests move, ids that count up.
+//! Test harness: embedded substrates in a temporary directory, a clock that only tests move,
+//! and sequential ids.
 
 use std::{
     path::Path,
@@ -40,7 +41,7 @@ pub(crate) const P: Project = Project(0);
 
 pub(crate) struct World {
     pub(crate) deps: Deps,
-    /// What tests read, and workers through `faults`.
+    /// The store without faults, which tests use directly; workers use it through `faults`.
     inner: Arc<EmbeddedStore>,
     pub(crate) faults: Arc<FaultStore>,
     pub(crate) now_us: Arc<AtomicI64>,
@@ -83,13 +84,14 @@ impl World {
         Self { deps, inner, faults, now_us, log, dead_letters, metrics, _copier, directory }
     }
 
-    /// Another log in the place of the first, with offsets from 0.
+    /// Replaces the log by another one, with offsets from 0.
     pub(super) async fn replace_log(&mut self, number: u8) {
         let log = open_log(&self.directory.path().join(format!("log-{number}")), number).await;
         (self.deps.log_reader, self.deps.log_writer, self.log) = (log.clone(), log.clone(), log);
     }
 
-    /// The same log without anything in it, as after a disk that has lost what it had synced.
+    /// Replaces the log by an empty one with the same identity, as after a disk that lost
+    /// synced data.
     pub(super) async fn empty_log(&mut self) {
         let log = open_log(&self.directory.path().join("log-emptied"), 0).await;
         (self.deps.log_reader, self.deps.log_writer, self.log) = (log.clone(), log.clone(), log);
@@ -108,7 +110,7 @@ impl World {
         RunWriter::new(self.deps.clone(), run, self.dead_letters.clone(), self.metrics.transactions.clone())
     }
 
-    /// Applies records to run `r` by a writer that knows nothing yet.
+    /// Applies records to run `r` with a new writer.
     pub(crate) async fn apply(&self, records: Vec<TestRecord>) -> Applied {
         self.apply_with(&mut self.writer("r"), records).await
     }
@@ -140,7 +142,7 @@ async fn open_log(path: &Path, number: u8) -> Arc<EmbeddedLog> {
     Arc::new(EmbeddedLog::open_with(path, Default::default(), components).await.unwrap())
 }
 
-/// A record of the log that is about to be written: a batch of run `r`, received at its offset in seconds.
+/// Builder for a log record: a batch of run `r`, whose receive time is its offset in seconds.
 #[derive(Clone, Debug)]
 pub(crate) struct TestRecord {
     pub(super) log: u32,
@@ -210,7 +212,7 @@ impl TestRecord {
         }))
     }
 
-    /// Definitions from this number on.
+    /// Adds definitions, starting at this number.
     pub(crate) fn define(mut self, base: u32, names: &[&str]) -> Self {
         self.batch.series_base = base;
         self.batch
@@ -219,7 +221,8 @@ impl TestRecord {
         self
     }
 
-    /// Points of a series by number: steps (`None`: the next free one) and values.
+    /// Adds points of a series by its number, as steps (`None` for the next free one) and
+    /// values.
     pub(crate) fn points(mut self, series: u32, points: &[(Option<i64>, f64)]) -> Self {
         self.batch.points.push(Points {
             series: vec![series; points.len()],
@@ -247,7 +250,7 @@ impl TestRecord {
     }
 }
 
-/// A log that takes nothing and says nothing, as one whose leader is missing.
+/// A log that accepts nothing and never answers, like one without a leader.
 pub(crate) struct Silent;
 
 #[async_trait::async_trait]
@@ -261,7 +264,7 @@ impl LogWriter for Silent {
     }
 }
 
-/// A log that does not tell which one it is, as Kafka.
+/// A log without an identity, like Kafka.
 pub(crate) struct Nameless(pub(crate) Arc<dyn LogWriter>);
 
 #[async_trait::async_trait]

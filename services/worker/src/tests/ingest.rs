@@ -1,4 +1,4 @@
-//! The whole ingestion worker on the embedded log: read, apply, tell, stop, begin again.
+//! Tests of the whole ingestion worker on the embedded log: read, apply, report, stop, restart.
 
 use std::{
     sync::{
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::harness::{Nameless, P, TestRecord, World, record};
 use crate::{Error, FoldThread, IngestSettings, Ingestion, Metrics};
 
-/// A worker at work.
+/// A running worker.
 pub(super) struct Working {
     stop: CancellationToken,
     task: JoinHandle<Result<(), Error>>,
@@ -47,13 +47,16 @@ impl World {
         Working { stop, task, fold, metrics }
     }
 
-    /// Waits until the worker says that this offset of the log is applied.
+    /// Waits until the worker has reported this offset of the log as applied.
     pub(super) async fn applied(&self, log: u32, offset: u64) {
         let position = LogPosition { log, partition: 0, offset };
         let wait = applied_wait(self.store(), LogTopic::Ingestion, position);
         let done = tokio::time::timeout(Duration::from_secs(60), wait).await;
         if done.is_err() {
-            panic!("{position:?} is not applied; the store says {:?}", self.progress().await);
+            panic!(
+                "timed out waiting for {position:?} to be applied; progress is {:?}",
+                self.progress().await
+            );
         }
         done.unwrap().unwrap();
     }
@@ -78,7 +81,7 @@ fn metric(steps: std::ops::Range<i64>) -> TestRecord {
 }
 
 #[tokio::test]
-async fn a_worker_applies_tells_and_goes_on_after_a_stop() {
+async fn a_worker_applies_reports_and_continues_after_a_restart() {
     let world = World::new().await;
     let worker = world.work().await;
     world.append([record(0).create(), metric(0..10), record(0).run("s").create().tag("t")]).await;
@@ -91,12 +94,12 @@ async fn a_worker_applies_tells_and_goes_on_after_a_stop() {
     let worker = world.work().await;
     world.applied(0, 3).await;
     assert_eq!(world.points("loss").await.len(), 20);
-    assert_eq!(worker.metrics.records.get(), 1, "what was applied is not read again");
+    assert_eq!(worker.metrics.records.get(), 1, "applied records are not read again");
     worker.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn many_runs_are_applied_side_by_side_in_a_small_window() {
+async fn many_runs_are_applied_concurrently_in_a_small_window() {
     let world = World::new().await;
     let settings = IngestSettings { window_bytes: 2_000, idle_bytes: 10_000, ..IngestSettings::default() };
     let worker = world.work_with(settings).await;
@@ -113,7 +116,7 @@ async fn many_runs_are_applied_side_by_side_in_a_small_window() {
 }
 
 #[tokio::test]
-async fn rule_08_errors_of_the_store_are_waited_for() {
+async fn rule_08_errors_of_the_store_are_retried() {
     let world = World::new().await;
     world.faults.set_faults(Faults::script(std::iter::repeat_n(Fault::Error, 12)));
     world.append([record(0).create(), metric(0..3)]).await;
@@ -125,7 +128,7 @@ async fn rule_08_errors_of_the_store_are_waited_for() {
 }
 
 #[tokio::test]
-async fn rule_08_errors_of_the_store_are_waited_for_where_a_project_is_looked_up() {
+async fn rule_08_errors_of_the_store_are_retried_when_looking_up_a_project() {
     let world = World::new().await;
     let worker = world.work().await;
     world.append([record(0).create()]).await;
@@ -138,13 +141,13 @@ async fn rule_08_errors_of_the_store_are_waited_for_where_a_project_is_looked_up
     super::eventually("the record", || async { records.get() == 2 }).await;
     world.faults.set_faults(Faults::script([]));
     world.applied(0, 1).await;
-    assert_eq!(world.parked().await[0].reason, "there is no project `nobody`");
+    assert_eq!(world.parked().await[0].reason, "project `nobody` does not exist");
     worker.stop().await.unwrap();
 }
 
-/// Otherwise nobody would be woken before the log drops what was never applied.
+/// Otherwise no alert would fire before the log drops records that were never applied.
 #[tokio::test]
-async fn what_waits_is_told_of_while_a_partition_cannot_be_begun() {
+async fn the_age_of_waiting_records_is_reported_while_a_partition_cannot_start() {
     let world = World::new().await;
     world.append([record(0).create(), metric(0..3)]).await;
     world.faults.set_faults(Faults::errors(1, 1.0));
@@ -161,9 +164,9 @@ async fn what_waits_is_told_of_while_a_partition_cannot_be_begun() {
     worker.stop().await.unwrap();
 }
 
-/// Also of a partition of which nothing has been applied since the start.
+/// Even if nothing of the partition has been applied since the start.
 #[tokio::test]
-async fn the_lag_is_told_from_the_beginning() {
+async fn the_lag_is_reported_from_the_beginning() {
     let world = World::new().await;
     let worker = world.work().await;
     let lag = worker.metrics.lag_records.clone();
@@ -188,7 +191,7 @@ async fn rule_24_an_acknowledged_position_can_be_waited_for() {
 }
 
 #[tokio::test]
-async fn rule_30_the_log_is_trimmed_behind_what_is_durable() {
+async fn rule_30_the_log_is_trimmed_up_to_what_is_durable() {
     let world = World::new().await;
     let worker = world.work().await;
     world.append([record(0).create(), metric(0..3)]).await;
@@ -212,7 +215,7 @@ async fn rule_30_nothing_is_trimmed_while_the_store_cannot_be_synced() {
 }
 
 #[tokio::test]
-async fn rule_01_a_log_made_anew_is_read_from_its_beginning() {
+async fn rule_01_a_recreated_log_is_read_from_its_beginning() {
     let mut world = World::new().await;
     let worker = world.work().await;
     world.append([record(0).create(), metric(0..5), metric(5..10)]).await;
@@ -228,7 +231,7 @@ async fn rule_01_a_log_made_anew_is_read_from_its_beginning() {
 }
 
 #[tokio::test]
-async fn rule_01_a_log_made_anew_that_has_outgrown_the_old_is_told_by_its_records() {
+async fn rule_01_a_recreated_log_longer_than_the_old_one_is_recognized_by_its_records() {
     let mut world = World::new().await;
     world.deps.log_writer = Arc::new(Nameless(world.log.clone()));
     let worker = world.work().await;
@@ -246,7 +249,7 @@ async fn rule_01_a_log_made_anew_that_has_outgrown_the_old_is_told_by_its_record
 }
 
 #[tokio::test]
-async fn rule_01_a_log_has_its_number_before_a_worker_has_looked() {
+async fn rule_01_a_log_has_its_number_before_any_worker_has_read_it() {
     let mut world = World::new().await;
     for (number, offset) in [(0, 1), (1, 1)] {
         for _ in 0..2 {
@@ -264,10 +267,11 @@ async fn rule_01_a_log_has_its_number_before_a_worker_has_looked() {
     }
 }
 
-/// What the shortened log still has was applied under its old number, and is not under the new one; also not when it is
-/// looked at more than once before anything new comes.
+/// The records left in the shortened log were applied under its old number, and must not be
+/// applied again under the new one, even if the log is examined more than once before new
+/// records arrive.
 #[tokio::test]
-async fn rule_01_a_log_that_lost_its_tail_goes_on_where_it_ends() {
+async fn rule_01_a_log_that_lost_its_tail_continues_at_its_end() {
     let mut world = World::new().await;
     let automatic = || record(0).define(0, &["loss"]).points(0, &[(None, 1.0)]);
     let worker = world.work().await;
@@ -307,9 +311,9 @@ async fn runs_are_folded_while_they_are_written() {
     assert!(matyan_model::run::run_id_of(&*snapshot, P, number).await.unwrap() == Some(RunId::new("r")));
 }
 
-/// Everything that is silent is folded in the end, also behind a run that cannot be.
+/// All silent runs are folded eventually, even those after a run that cannot be folded.
 #[tokio::test]
-async fn a_run_that_cannot_be_folded_is_in_the_way_of_no_other() {
+async fn a_run_that_cannot_be_folded_does_not_block_others() {
     let world = World::new().await;
     let runs = ["bad", "a", "b", "c", "d"];
     for (run, offset) in runs.into_iter().zip(0..) {
@@ -337,9 +341,9 @@ async fn a_run_that_cannot_be_folded_is_in_the_way_of_no_other() {
 }
 
 #[tokio::test]
-async fn a_fold_thread_that_panics_is_heard_of() {
+async fn a_panic_of_the_fold_thread_is_noticed() {
     let mut world = World::new().await;
-    world.deps.clock = Arc::new(|| panic!("a clock that breaks"));
+    world.deps.clock = Arc::new(|| panic!("the clock panics in this test"));
     let (stop, metrics) = (CancellationToken::new(), Metrics::new(&Registry::new()).unwrap());
     let (_notices, fold) = FoldThread::start(world.deps.clone(), metrics, stop).unwrap();
     super::ends("folding", fold.ended()).await;
@@ -347,7 +351,7 @@ async fn a_fold_thread_that_panics_is_heard_of() {
 }
 
 #[tokio::test]
-async fn rule_37_projects_share_nothing_and_unknown_ones_are_parked() {
+async fn rule_37_projects_are_separate_and_records_of_unknown_projects_are_parked() {
     let world = World::new().await;
     let mut batch = matyan_store::Batch::default();
     batch.set(matyan_model::keys::project_by_name("other"), vec![1, 7]);
@@ -365,11 +369,11 @@ async fn rule_37_projects_share_nothing_and_unknown_ones_are_parked() {
     let other = matyan_model::ids::Project(7);
     let found = matyan_model::run::run_find(&*snapshot, other, &RunId::new("r")).await.unwrap();
     assert_eq!(found.unwrap().1.props.run_id, "r");
-    assert_eq!(world.parked().await[0].reason, "there is no project `nobody`");
+    assert_eq!(world.parked().await[0].reason, "project `nobody` does not exist");
     worker.stop().await.unwrap();
 }
 
-/// Lets uploads and lists through when it is told to.
+/// A blob store that blocks uploads and lists until it is opened.
 pub(super) struct Gate {
     pub(super) inner: Arc<dyn Blobs>,
     pub(super) opened: tokio::sync::Semaphore,
@@ -427,7 +431,7 @@ impl Blobs for Gate {
 }
 
 #[tokio::test]
-async fn rule_10_a_run_that_waits_holds_up_no_other() {
+async fn rule_10_a_run_that_waits_does_not_block_others() {
     let mut world = World::new().await;
     let gate = Gate::closed(world.deps.blobs.clone());
     world.deps.blobs = gate.clone();
@@ -446,7 +450,8 @@ async fn rule_10_a_run_that_waits_holds_up_no_other() {
     worker.stop().await.unwrap();
 }
 
-/// Everything that may go wrong goes wrong, by a seed: the log repeats, takes partitions away and fails; the store fails.
+/// Injects all kinds of faults from a seed: the log repeats records, revokes partitions, and
+/// fails; the store fails.
 async fn nothing_is_lost_or_doubled(seed: u64) {
     let mut world = World::new().await;
     let rates = Rates { delivery_error: 0.2, repeat: 0.2, reassign: 0.2, ..Rates::default() };
@@ -457,7 +462,8 @@ async fn nothing_is_lost_or_doubled(seed: u64) {
     let runs = ["a", "b", "c"];
     for round in 0..30_u64 {
         let record = |run: &str| {
-            // Each connection sends its batch once more, and numbers no step itself.
+            // Each connection sends its batch twice, and leaves the numbering of
+            // steps to the worker.
             let base =
                 record(0).run(run).sent(1, round + 1, 0).points(0, &[(None, round as f64), (None, 0.5)]);
             if round == 0 { base.define(0, &["loss"]).tag("t") } else { base.object("o", None, "x").tag("t") }
@@ -479,6 +485,6 @@ async fn nothing_is_lost_or_doubled(seed: u64) {
 }
 
 #[tokio::test]
-async fn faults_lose_and_double_nothing() {
+async fn faults_neither_lose_nor_duplicate_anything() {
     futures::future::join_all((1..=4).map(nothing_is_lost_or_doubled)).await;
 }

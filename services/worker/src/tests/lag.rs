@@ -1,5 +1,5 @@
-//! What a worker tells of how far it is behind. Workers are added by the sum over all of them, so that nobody may go on telling of a
-//! partition that is another one's.
+//! Tests of the reported lag. Dashboards add up the lag of all workers, so a worker must not
+//! keep reporting a partition that now belongs to another one.
 
 use std::{
     sync::{
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{IngestSettings, Metrics};
 
-/// A log whose only partition goes to another worker when it is said.
+/// A log whose only partition is revoked on a signal.
 struct Leaving {
     inner: Arc<dyn LogReader>,
     leave: Arc<Notify>,
@@ -64,7 +64,7 @@ async fn partitions_are_told_of(metrics: &Metrics, count: usize) {
 }
 
 #[tokio::test]
-async fn who_has_no_partition_tells_no_lag() {
+async fn a_worker_without_partitions_reports_no_lag() {
     let mut world = World::new().await;
     let leave = Arc::new(Notify::new());
     world.deps.log_reader = Arc::new(Leaving { inner: world.log.clone(), leave: leave.clone() });
@@ -78,12 +78,12 @@ async fn who_has_no_partition_tells_no_lag() {
     worker.stop().await.unwrap();
 }
 
-/// A log that describes itself until it is told to fail, or to say nothing.
+/// A log whose `describe` can be made to fail or to hang.
 struct Falling {
     inner: Arc<dyn LogWriter>,
     is_away: AtomicBool,
     is_silent: AtomicBool,
-    /// Questions since then.
+    /// Number of calls that never returned.
     unanswered: AtomicU64,
 }
 
@@ -105,7 +105,7 @@ impl LogWriter for Falling {
     }
 }
 
-/// A worker on such a log, which it asks all the time.
+/// A worker that queries such a log all the time.
 async fn working() -> (World, Arc<Falling>, Working) {
     let mut world = World::new().await;
     let (is_away, is_silent, unanswered) = Default::default();
@@ -116,9 +116,10 @@ async fn working() -> (World, Arc<Falling>, Working) {
     (world, log, worker)
 }
 
-/// Otherwise one that reaches no broker shows the lag of better days, and nobody is woken.
+/// Otherwise a worker that cannot reach a broker would keep showing an old lag, and no alert
+/// would fire.
 #[tokio::test]
-async fn who_does_not_reach_the_log_tells_no_lag() {
+async fn a_worker_that_cannot_reach_the_log_reports_no_lag() {
     let (_world, log, worker) = working().await;
     partitions_are_told_of(&worker.metrics, 1).await;
     log.is_away.store(true, Ordering::Relaxed);
@@ -129,7 +130,7 @@ async fn who_does_not_reach_the_log_tells_no_lag() {
 }
 
 #[tokio::test]
-async fn whoever_stops_does_not_wait_for_the_lag() {
+async fn stopping_does_not_wait_for_the_lag() {
     let (world, log, worker) = working().await;
     world.append([record(0).create()]).await;
     world.applied(0, 0).await;

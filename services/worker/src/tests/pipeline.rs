@@ -1,5 +1,6 @@
-//! The way from a client's stream to stored points with everything slow and failing at once: the log when it is written and
-//! when it is read, and the store. Clients send again what was not acknowledged; then all of it is there, once, in order.
+//! Tests of the path from a client's stream to stored points while everything is slow and
+//! failing: writing the log, reading it, and the store. Clients resend what was not
+//! acknowledged; in the end everything is stored exactly once and in order.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -20,10 +21,11 @@ use super::harness::{World, record};
 const BATCHES: u64 = 40;
 const OUTSTANDING: usize = 8;
 
-/// How long a batch is held while the log fails. Long enough for a log that answers late.
+/// Time for which the frontier holds a batch while the log fails: long enough for a log that
+/// answers late.
 const HOLD: Duration = Duration::from_secs(2);
 
-/// A client with ids: what is not acknowledged is sent again, by a new stream after one that has failed.
+/// A client with ids: it resends unacknowledged batches in a new stream after one has failed.
 struct Client {
     frontier: Frontier,
     run: String,
@@ -34,7 +36,8 @@ struct Client {
 }
 
 impl Client {
-    /// Points without steps and an object without one: each would show its doubling, its loss, and a change of order.
+    /// Points and an object, both without steps: duplication, loss, and reordering would
+    /// all be visible.
     fn batch(&self, sequence: u64) -> pb::StreamBatch {
         let mut content = record(0).points(0, &[(None, sequence as f64), (None, 0.5)]).object("o", None, "x");
         if sequence == 1 {
@@ -53,11 +56,11 @@ impl Client {
         }
     }
 
-    /// Until everything is acknowledged, or the stream fails.
+    /// Writes until everything is acknowledged, or the stream fails.
     async fn write(&mut self) -> Result<(), tonic::Status> {
         let (requests, receiver) = mpsc::channel(2 * OUTSTANDING + 1);
         let send = async |message| {
-            // One that has failed takes nothing: its answers say why.
+            // A failed stream accepts nothing; its answers give the reason.
             requests.send(pb::StreamRequest { message: Some(message) }).await.ok();
         };
         send(Message::Open(self.open())).await;
@@ -74,7 +77,7 @@ impl Client {
                 send(Message::Batch(batch)).await;
                 next += 1;
             }
-            let answer = answers.message().await?.expect("it ends with an error, or when this side ends it");
+            let answer = answers.message().await?.expect("the server ends the stream only with an error");
             assert_eq!((answer.rejected_items, answer.sequence.cmp(&self.acknowledged).is_lt()), (0, false));
             self.acknowledged = answer.sequence;
             self.waiting.retain(|batch| batch.sequence > answer.sequence);
@@ -113,7 +116,8 @@ async fn everything_arrives_once(seed: u64) {
     let reading =
         Rates { delivery_error: 0.1, repeat: 0.1, reassign: 0.1, delay_up_to: late, ..Rates::default() };
     let answers_late = LogFaults::seeded(seed, writing, HOLD * 100);
-    // Some appends are made and never answered: the streams that wait for them fail after a while.
+    // Some appends are made but never answered: the streams that wait for them fail after a
+    // while.
     answers_late.script_appends((0..60).map(|at| (at % 20 == 7).then_some(AppendFault::NoAnswer)));
     let frontier = frontier(&world, Arc::new(answers_late));
     let reading = LogFaults::seeded(seed, reading, Duration::from_secs(1));
@@ -136,7 +140,7 @@ async fn everything_arrives_once(seed: u64) {
     futures::future::join_all(clients.iter_mut().map(Client::write_all)).await;
     frontier.drain().await;
     let streams: u32 = clients.iter().map(|client| client.streams).sum();
-    assert!(streams > 3, "seed {seed}: no stream has failed");
+    assert!(streams > 3, "seed {seed}: no stream failed");
 
     let info = matyan_log::LogWriter::describe(&*world.log, matyan_log::Topic::Ingestion).await.unwrap();
     world.applied(0, info.partitions[0].end - 1).await;
@@ -151,13 +155,13 @@ async fn everything_arrives_once(seed: u64) {
     }
     assert!(world.parked().await.is_empty(), "seed {seed}");
     println!(
-        "seed {seed}: {} batches over {streams} streams made {} records; 0 lost, 0 doubled",
+        "seed {seed}: {} batches over {streams} streams became {} records; 0 lost, 0 duplicated",
         BATCHES * 3,
         info.partitions[0].end
     );
 }
 
 #[tokio::test]
-async fn a_slow_and_failing_log_and_store_lose_and_double_nothing() {
+async fn a_slow_and_failing_log_and_store_neither_lose_nor_duplicate_anything() {
     futures::future::join_all((1..=4).map(everything_arrives_once)).await;
 }

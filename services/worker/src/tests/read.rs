@@ -1,4 +1,4 @@
-//! What a run looks like to a reader: everything the tests compare, read through the model's own functions.
+//! Test helpers that read a run through the model's own functions, for comparison.
 
 use matyan_model::{
     artifact::{Artifact, artifacts_list},
@@ -73,7 +73,7 @@ impl World {
         parked_list(&*snapshot, P, &keys::parked(P), usize::MAX).await.unwrap().0
     }
 
-    /// Every run that is listed.
+    /// All listed runs.
     pub(super) async fn listed(&self) -> Vec<(RunNumber, Document)> {
         let snapshot = self.store().snapshot().await.unwrap();
         runs_list(&*snapshot, P, &keys::documents(P), Scan::default()).await.unwrap().runs
@@ -98,7 +98,7 @@ impl World {
         Some((experiment.name, count))
     }
 
-    /// An object's value, wherever it lies.
+    /// The value of an object, inline or from the blob store.
     pub(super) async fn value(&self, object: &Object) -> Value {
         match &object.value {
             ObjectValue::Inline(bytes) => cbor::decode(bytes).unwrap(),

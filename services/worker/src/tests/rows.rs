@@ -1,12 +1,12 @@
-//! Rules of correctness that are about the rows themselves: how many there are, what tells them apart, and what they say of
-//! blobs.
+//! Tests of the correctness rules about rows: their number, their uniqueness, and what they
+//! record about blobs.
 
 use matyan_proto::ingest::v1::{self as pb, event::Kind};
 use matyan_store::{Key, Range, Scan, Store, Value};
 
 use super::harness::{World, record};
 
-/// Every row of a store.
+/// All rows of a store.
 async fn rows(store: &dyn Store) -> Vec<(Key, Value)> {
     let snapshot = store.snapshot().await.unwrap();
     let (mut range, mut rows) = (Range::prefix(""), Vec::new());
@@ -78,6 +78,7 @@ async fn rule_34_references_carry_size_and_hash_where_they_are_known() {
     let found: Vec<_> =
         run.artifacts.iter().map(|(path, artifact)| (path.as_str(), artifact.size, artifact.hash)).collect();
     assert_eq!(found, [("told", Some(5), Some([7; 32])), ("untold", None, None)]);
-    // What the worker itself puts aside it knows; reading it compares both.
+    // The worker itself uploaded this payload, so it knows both; reading the value compares
+    // them.
     world.value(&run.objects[0].1[0]).await;
 }

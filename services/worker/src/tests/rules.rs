@@ -1,5 +1,5 @@
-//! Rules of correctness, each played by its scenario on a writer: what is delivered again, out of order, too large, broken, or
-//! meant for a run that is no more.
+//! Tests of the correctness rules on a single writer: records that are redelivered, out of
+//! order, too large, broken, or meant for a deleted run.
 
 mod applying;
 
@@ -56,14 +56,18 @@ fn auto(offset: u64, count: usize) -> TestRecord {
 async fn rule_01_records_of_a_new_log_are_not_repeats_of_the_old() {
     let world = World::new().await;
     world.apply(vec![auto(50_000, 2)]).await;
-    // The topic was made anew: offsets begin at 0 again.
+    // The topic was recreated: offsets start at 0 again.
     world.apply(vec![auto(0, 1).log(1), auto(1, 1).log(1)]).await;
-    assert_eq!(world.apply(vec![auto(60_000, 1), auto(1, 1).log(1)]).await.items, 0, "the old log is over");
+    assert_eq!(
+        world.apply(vec![auto(60_000, 1), auto(1, 1).log(1)]).await.items,
+        0,
+        "records of the old log are stale"
+    );
     assert_eq!(world.points("loss").await.len(), 4);
 }
 
 #[tokio::test]
-async fn rule_04_redelivery_changes_nothing_even_where_steps_are_numbered() {
+async fn rule_04_redelivery_changes_nothing_even_if_the_worker_numbers_steps() {
     let world = World::new().await;
     let records = vec![record(0).create().tag("t"), auto(1, 3), record(2).line(0, "x"), auto(3, 2)];
     world.apply(records.clone()).await;
@@ -81,12 +85,12 @@ async fn rule_04_redelivery_changes_nothing_even_where_steps_are_numbered() {
 }
 
 #[tokio::test]
-async fn rule_04_a_worker_that_was_cut_off_cannot_number_steps_from_its_cache() {
+async fn rule_04_a_worker_that_lost_its_partition_cannot_number_steps_from_its_cache() {
     let world = World::new().await;
     let (mut zombie, mut heir) = (world.writer("r"), world.writer("r"));
     world.apply_with(&mut zombie, vec![auto(0, 2)]).await;
     world.apply_with(&mut heir, vec![auto(1, 2)]).await;
-    // It still has records in hand, and a cache that says that step 2 is next.
+    // The first writer still has records in hand, and a cache in which step 2 is next.
     let applied = world.apply_with(&mut zombie, vec![auto(1, 2), auto(2, 1)]).await;
     assert_eq!(applied.conflicts, 1);
     let applied = world.apply_with(&mut heir, vec![auto(2, 1), auto(3, 1)]).await;
@@ -96,7 +100,7 @@ async fn rule_04_a_worker_that_was_cut_off_cannot_number_steps_from_its_cache() 
 }
 
 #[tokio::test]
-async fn rule_04_a_fresh_writer_goes_on_behind_the_highest_stored_step() {
+async fn rule_04_a_new_writer_continues_after_the_highest_stored_step() {
     let world = World::new().await;
     world
         .apply(vec![
@@ -113,21 +117,21 @@ async fn rule_05_resends_and_gaps_of_a_producer_are_dropped() {
     let world = World::new().await;
     let batch = |offset, sequence, acknowledged| auto(offset, 1).sent(1, sequence, acknowledged);
     world.apply(vec![record(0).define(0, &["loss"]).points(0, &steps(1)).sent(1, 1, 0)]).await;
-    // A gap: the batch before it was never acknowledged, and both come again.
+    // A gap: the batch before it was never acknowledged, so both are sent again.
     let applied = world.apply(vec![batch(1, 3, 0), batch(2, 2, 0), batch(3, 3, 0)]).await;
     assert_eq!(applied.skipped_records, 1);
-    // Sent again after a cut, at other offsets.
+    // Resent after a broken connection, at other offsets.
     let applied = world.apply(vec![batch(4, 2, 0), batch(5, 3, 0), batch(6, 4, 1)]).await;
     assert_eq!(applied.skipped_records, 2);
     assert_eq!(world.points("loss").await.len(), 4);
     assert_eq!(cursor(&world).await, Some(Cursor::behind(LogPosition { log: 0, partition: 0, offset: 6 })));
-    // Another producer counts for itself, and a mark that was swept is no gap.
+    // Producers are counted separately, and a swept mark is not a gap.
     world.apply(vec![auto(7, 1).sent(2, 1, 0), auto(8, 1).sent(3, 9, 8), auto(9, 1).sent(3, 9, 8)]).await;
     assert_eq!(world.points("loss").await.len(), 6);
 }
 
 #[tokio::test]
-async fn rule_05_an_empty_record_carries_the_sequence_on() {
+async fn rule_05_an_empty_record_continues_the_sequence() {
     let world = World::new().await;
     world.apply(vec![auto(0, 1).sent(1, 1, 0), record(1).sent(1, 2, 0), auto(2, 1).sent(1, 3, 0)]).await;
     assert_eq!(world.points("loss").await.len(), 2);
@@ -138,7 +142,7 @@ async fn a_dictionary_grows_with_its_producer_and_survives_a_restart() {
     let world = World::new().await;
     world.apply(vec![record(0).sent(1, 1, 0).define(0, &["a", "b"]).points(1, &[(Some(0), 1.0)])]).await;
     world.apply(vec![record(1).sent(1, 2, 0).define(2, &["c"]).points(2, &[(Some(0), 2.0)])]).await;
-    // Nothing but numbers, and a second producer whose numbers mean something else.
+    // Only numbers, and a second producer whose numbers have other meanings.
     world
         .apply(vec![
             record(2).sent(1, 3, 0).points(0, &[(Some(0), 3.0)]).points(1, &[(Some(1), 4.0)]),
@@ -149,7 +153,7 @@ async fn a_dictionary_grows_with_its_producer_and_survives_a_restart() {
     assert_eq!(world.points("b").await, [(0, 1.0), (1, 4.0)]);
     assert_eq!(world.points("c").await, [(0, 2.0), (1, 5.0)]);
     let run = world.read().await.unwrap();
-    assert_eq!(run.metrics.len(), 3, "an entry makes no series, a point does");
+    assert_eq!(run.metrics.len(), 3, "a series is created by a point, not by a definition");
 }
 
 #[tokio::test]
@@ -169,7 +173,7 @@ async fn rule_11_late_data_does_not_bring_a_deleted_run_back() {
     assert_eq!(count, 0);
     assert_eq!(project_count(&*snapshot, P, Counter::Runs).await.unwrap(), 0);
     drop(snapshot);
-    // Deleting what is deleted, or was never there, leaves a tombstone as well.
+    // Deleting a run that is deleted, or never existed, leaves a tombstone as well.
     world.apply(vec![record(5).delete()]).await;
     world.apply_with(&mut world.writer("other"), vec![record(6).run("other").delete()]).await;
     assert!(matches!(world.head().await, Some(Head::Tombstone(tombstone)) if tombstone.at.offset == 2));
@@ -188,7 +192,7 @@ async fn clear_tombstone(world: &World) {
 }
 
 #[tokio::test]
-async fn rule_11_a_run_made_anew_shares_nothing_with_the_deleted_one() {
+async fn rule_11_a_recreated_run_shares_nothing_with_the_deleted_one() {
     let world = World::new().await;
     let mut writer = world.writer("r");
     let first = vec![
@@ -204,7 +208,8 @@ async fn rule_11_a_run_made_anew_shares_nothing_with_the_deleted_one() {
         )
         .await;
     clear_tombstone(&world).await;
-    // The same connection goes on, with numbers that it defined before and while the run was dead.
+    // The same connection continues, with definitions from before the delete and from while
+    // the run was dead.
     let again = record(4)
         .sent(1, 4, 0)
         .points(0, &steps(2))
@@ -220,7 +225,7 @@ async fn rule_11_a_run_made_anew_shares_nothing_with_the_deleted_one() {
     }
     assert!(run.params.is_empty() && run.lines.is_empty());
     assert_eq!(run.objects[0].1.iter().map(|object| object.step).collect::<Vec<_>>(), [0]);
-    // What came before the delete is delivered once more.
+    // Records from before the delete are delivered again.
     assert_eq!(world.apply(first).await.items, 0);
     assert_eq!(world.points("loss").await.len(), 2);
 }
@@ -241,7 +246,7 @@ async fn rule_25_every_transaction_that_touches_a_run_leaves_a_change() {
     world.apply(vec![auto(1, 1)]).await;
     world.apply(vec![auto(1, 1)]).await;
     world.apply(vec![record(2).delete()]).await;
-    assert_eq!(changes(Some(first[0].stamp)).await.len(), 2, "a repeat is no change");
+    assert_eq!(changes(Some(first[0].stamp)).await.len(), 2, "a repeated record is no change");
 
     let deps = &world.deps;
     world.now_us.store(2_000_000 + matyan_model::change::KEPT_US, Ordering::Relaxed);
@@ -250,7 +255,7 @@ async fn rule_25_every_transaction_that_touches_a_run_leaves_a_change() {
 }
 
 #[tokio::test]
-async fn rule_27_runs_that_create_themselves_in_one_experiment_all_count() {
+async fn rule_27_runs_that_join_an_experiment_concurrently_are_all_counted() {
     let world = World::new().await;
     let join = |at: u64| {
         let run = format!("run-{at}");
@@ -267,7 +272,7 @@ async fn rule_27_runs_that_create_themselves_in_one_experiment_all_count() {
 }
 
 #[tokio::test]
-async fn rule_33_a_run_is_created_when_it_was_received() {
+async fn rule_33_the_creation_time_of_a_run_is_its_time_of_receipt() {
     let world = World::new().await;
     world.now_us.store(i64::MAX / 2, Ordering::Relaxed);
     world.apply(vec![record(5).create(), record(9).create()]).await;
@@ -291,7 +296,7 @@ async fn rule_35_a_run_may_have_a_parent() {
 }
 
 #[tokio::test]
-async fn rule_38_a_run_has_a_limit_of_series() {
+async fn rule_38_the_number_of_series_per_run_is_limited() {
     let world = World::new().await;
     world.apply(vec![record(0).define(0, &["a"]).points(0, &[(Some(0), 1.0)])]).await;
     let number = world.read().await.unwrap().number;
@@ -307,22 +312,22 @@ async fn rule_38_a_run_has_a_limit_of_series() {
         ])
         .await;
     assert_eq!(applied.parked, 1);
-    assert_eq!(world.parked().await[0].reason, "the run has 200000 series");
+    assert_eq!(world.parked().await[0].reason, "the run has reached the limit of 200000 series");
     assert_eq!(world.points("a").await.len(), 2);
 }
 
 #[tokio::test]
-async fn a_step_behind_the_last_is_refused_and_not_wrapped() {
+async fn a_step_after_the_last_possible_one_is_refused_and_not_wrapped() {
     let world = World::new().await;
     let records =
         vec![record(0).define(0, &["a"]).points(0, &[(Some(i64::MAX), 1.0), (None, 2.0), (Some(3), 3.0)])];
     world.apply(records).await;
     assert_eq!(world.points("a").await, [(3, 3.0), (i64::MAX, 1.0)]);
-    assert_eq!(world.parked().await[0].reason, "no step is left behind the last one");
+    assert_eq!(world.parked().await[0].reason, "no step is left after the last one");
 }
 
 #[tokio::test]
-async fn the_type_of_the_last_value_stands_in_the_header() {
+async fn the_header_has_the_type_of_the_last_value() {
     let world = World::new().await;
     let with_type = |offset, dtype: &str| {
         let mut record = record(offset).define(0, &["a"]).points(0, &[(None, 1.0)]);

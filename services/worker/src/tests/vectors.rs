@@ -1,4 +1,5 @@
-//! The messages that Matyan 0.3 was fed, and the state that it left: what ours must be as well, or better where the file says.
+//! Conformance with Matyan 0.3: recorded messages and the resulting state, which must be
+//! matched, or improved on where the file says so.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::record::Entry;
 
-/// The recorded folder, and the one that a tester names.
+/// Vector files in the repository, and in the directory named by `MATYAN_VECTORS_DIR`.
 fn files(prefix: &str) -> Vec<PathBuf> {
     let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors");
     let folders = std::iter::once(recorded).chain(std::env::var_os("MATYAN_VECTORS_DIR").map(PathBuf::from));
@@ -28,7 +29,7 @@ fn files(prefix: &str) -> Vec<PathBuf> {
     files.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(prefix)).collect()
 }
 
-/// Worlds that are open at once: opening one waits for the disk.
+/// Number of concurrent test stores: opening one waits for the disk.
 const WORLDS: usize = 16;
 
 #[tokio::test]
@@ -61,7 +62,7 @@ async fn play(case: &Map) -> Vec<String> {
         world.parked().await.iter().map(|parked| format!("parked: {}", parked.reason)).collect();
     let verdict = word(&case["verdict"]);
     if verdict == "match_or_better" && better.is_none() && map(&reference["meta"]).is_empty() {
-        // What was stored without a run is a run now.
+        // Matyan 0.3 stored data without a run here; now there is a run.
         for key in ["meta", "times_listed", "listed_active"] {
             actual.insert(key.to_owned(), reference[key].clone());
         }
@@ -122,7 +123,7 @@ fn write_json(out: &mut String, value: &Value) {
     }
 }
 
-/// What the file says in words.
+/// Checks the cases whose expectation the file gives only in prose.
 fn by_rule(case: &str, actual: &Map) -> Vec<String> {
     let sequence_values = |at: usize| list(&map(&list(&actual["sequences"])[at])["val"]).to_vec();
     let is_good = match case {
@@ -143,7 +144,7 @@ fn by_rule(case: &str, actual: &Map) -> Vec<String> {
         "finish without create" => map(&actual["meta"]).get("active") == Some(&Value::Bool(false)),
         _ => true,
     };
-    if is_good { Vec::new() } else { vec![format!("the rule of this case does not hold: {actual:?}")] }
+    if is_good { Vec::new() } else { vec![format!("the rule of this case is violated: {actual:?}")] }
 }
 
 async fn state(world: &World, id: &str) -> Map {
@@ -321,7 +322,8 @@ fn log_record(record: &matyan_model::logs::LogRecord) -> Value {
     ])
 }
 
-/// Everything that is expected is there. Placeholders stand for times and ids; numbers of sequences may be written either way.
+/// Checks that everything expected exists. Placeholders match any time or id; numbers in
+/// sequences may be integers or floats.
 fn compare(path: &str, expected: &Value, actual: &Value, problems: &mut Vec<String>) {
     let is_equal = match (expected, actual) {
         (Value::Map(expected), Value::Map(actual)) => {
@@ -360,19 +362,19 @@ fn object<const N: usize>(entries: [(&str, Value); N]) -> Value {
 }
 
 fn map(value: &Value) -> &Map {
-    value.as_map().unwrap_or_else(|| panic!("{value:?} is no object"))
+    value.as_map().unwrap_or_else(|| panic!("{value:?} is not an object"))
 }
 
 fn list(value: &Value) -> &[Value] {
     match value {
         Value::List(list) => list,
-        other => panic!("{other:?} is no list"),
+        other => panic!("{other:?} is not a list"),
     }
 }
 
 fn word(value: &Value) -> &str {
     match value {
         Value::Text(text) => text,
-        other => panic!("{other:?} is no text"),
+        other => panic!("{other:?} is not a text"),
     }
 }

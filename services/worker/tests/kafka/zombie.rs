@@ -1,5 +1,6 @@
-//! A reader that can sleep: it keeps what comes, revocations too, and hands all of it out when it wakes up, as a process does
-//! that was stopped for longer than its group had patience.
+//! A reader that can sleep. It keeps all deliveries, including revocations, and hands them out
+//! when it wakes up, like a process that was suspended for longer than the session timeout of
+//! its group.
 
 use std::{
     collections::VecDeque,
@@ -18,7 +19,7 @@ pub(crate) struct Zombie {
     held: Held,
 }
 
-/// How many records are kept.
+/// Number of records held.
 #[derive(Clone, Default)]
 pub(crate) struct Held(Arc<AtomicUsize>);
 
@@ -76,7 +77,7 @@ impl Subscription for Sleeper {
                 return Ok(delivery);
             }
             tokio::select! {
-                changed = self.is_asleep.changed() => changed.expect("the test can wake it"),
+                changed = self.is_asleep.changed() => changed.expect("the test outlives the zombie"),
                 delivery = self.inner.next() => {
                     let delivery = delivery?;
                     self.held.0.fetch_add(records(&delivery), Ordering::Relaxed);
@@ -88,7 +89,8 @@ impl Subscription for Sleeper {
 
     async fn start(&mut self, partition: u32, offset: u64) -> Result<()> {
         match self.inner.start(partition, offset).await {
-            // While it slept it lost the partition, and it has not heard of it yet.
+            // It lost the partition while it slept, but has not processed the
+            // revocation yet.
             Err(matyan_log::Error::Topic { .. }) => Ok(()),
             started => started,
         }

@@ -1,4 +1,4 @@
-//! Which log a partition belongs to, by what is known of it.
+//! Tests of which log a partition belongs to, given the stored state.
 
 use super::*;
 
@@ -29,31 +29,32 @@ fn check(
 }
 
 #[test]
-fn rule_01_a_log_with_an_identity_tells_by_it() {
+fn rule_01_a_log_with_an_identity_is_recognized_by_it() {
     check(None, None, ID, (0, 0), (0, 0, 0, false));
     check(Some(state(4, ID)), None, ID, (3, 9), (4, 4, 3, false));
     check(Some(state(4, ID)), applied(4, 7), ID, (3, 9), (4, 4, 7, false));
     check(Some(state(4, ID)), applied(4, 7), OTHER, (0, 2), (5, 5, 0, false));
     // Another partition found the new log first.
     check(Some(state(5, OTHER)), applied(4, 7), OTHER, (0, 9), (5, 5, 0, false));
-    // Less is in it than was applied: its tail was lost.
+    // The log ends before the applied position: its tail was lost.
     check(Some(state(4, ID)), applied(4, 7), ID, (3, 5), (5, 5, 5, false));
 }
 
 #[test]
-fn rule_01_a_log_without_one_tells_by_the_last_record() {
+fn rule_01_a_log_without_identity_is_recognized_by_the_last_record() {
     check(None, None, None, (0, 0), (0, 0, 0, false));
     check(Some(state(4, None)), applied(4, 7), None, (3, 9), (4, 4, 6, true));
-    // The end of the partition: the last record is still read again.
+    // At the end of the partition the last record is still read again.
     check(Some(state(4, None)), applied(4, 7), None, (3, 7), (4, 4, 6, true));
-    // Retention has taken the record: the same log.
+    // Retention has deleted the record: the same log.
     check(Some(state(4, None)), applied(4, 7), None, (7, 9), (4, 4, 7, false));
     // Past the end: another log.
     check(Some(state(4, None)), applied(4, 7), None, (0, 6), (5, 5, 0, false));
     check(Some(state(5, None)), applied(4, 7), None, (0, 6), (5, 5, 0, false));
-    // Another partition found a new log, and this one is looked at for itself.
+    // Another partition found a new log; this one is still checked separately.
     check(Some(state(5, None)), applied(4, 7), None, (0, 9), (5, 4, 6, true));
-    // Retention has overtaken it: it begins where it was, and so is found to have lost records.
+    // Retention has overtaken it: it starts at its position, and so is found to have lost
+    // records.
     check(Some(state(5, None)), applied(4, 7), None, (8, 9), (5, 4, 7, false));
 }
 
@@ -64,6 +65,6 @@ fn rule_02_a_changed_partition_count_is_refused() {
         let refused = decide(Some(state(0, identity)), None, identity, 3, bounds).unwrap_err();
         assert!(matches!(refused, Error::Partitions { known: 2, found: 3 }));
     }
-    // A new log may have as many as it likes.
+    // A new log may have any number of partitions.
     assert!(decide(Some(state(0, ID)), None, OTHER, 3, bounds).is_ok());
 }

@@ -1,4 +1,5 @@
-//! Which of several control workers publishes and runs jobs, what the store knows of their rounds, and where they begin to read.
+//! Tests of leader election among control workers, of the stored times of job rounds, and of
+//! where workers start to read.
 
 use matyan_model::lock::{job_done, jobs_list};
 
@@ -16,7 +17,7 @@ impl Controlling {
 }
 
 #[tokio::test]
-async fn of_two_control_workers_one_publishes_and_runs_jobs_and_the_other_waits_for_it_to_end() {
+async fn only_one_of_two_control_workers_publishes_and_runs_jobs_until_it_ends() {
     let world = World::new().await;
     let first = world.control().await;
     eventually("a round of the first", async || first.rounds("dead-runs") > 0).await;
@@ -28,12 +29,12 @@ async fn of_two_control_workers_one_publishes_and_runs_jobs_and_the_other_waits_
     }
     let before = first.rounds("dead-runs");
     eventually("more rounds of the first", async || first.rounds("dead-runs") > before + 2).await;
-    assert_eq!(second.rounds("dead-runs"), 0, "it waits");
+    assert_eq!(second.rounds("dead-runs"), 0, "the second waits");
     let told = || matyan_log::LogWriter::describe(&*world.log, Topic::Control);
     eventually("every event", async || told().await.unwrap().partitions[0].end >= 20).await;
-    assert_eq!(told().await.unwrap().partitions[0].end, 20, "each once");
+    assert_eq!(told().await.unwrap().partitions[0].end, 20, "each event is published once");
 
-    // It is cut off wherever it is, and says nothing to anybody.
+    // Aborted anywhere, without a chance to announce it.
     first.task.abort();
     assert!(first.task.await.unwrap_err().is_cancelled());
     eventually("a round of the second", async || second.rounds("dead-runs") > 0).await;
@@ -43,7 +44,7 @@ async fn of_two_control_workers_one_publishes_and_runs_jobs_and_the_other_waits_
 }
 
 #[tokio::test]
-async fn when_a_job_last_succeeded_outlives_its_process() {
+async fn the_time_of_a_jobs_last_success_outlives_its_process() {
     let world = World::new().await;
     let mut batch = matyan_store::Batch::default();
     job_done(&mut batch, "orphans", 5_000_000);
@@ -53,16 +54,16 @@ async fn when_a_job_last_succeeded_outlives_its_process() {
         let jobs = jobs_list(&*world.store().snapshot().await.unwrap()).await.unwrap();
         jobs.get("dead-runs").and_then(|job| job.last_success_us)
     };
-    eventually("a success that is noted", async || last_success().await == Some(1_000_000_000)).await;
-    assert_eq!(control.last_success("orphans"), 5.0, "as the store knows");
+    eventually("a recorded success", async || last_success().await == Some(1_000_000_000)).await;
+    assert_eq!(control.last_success("orphans"), 5.0, "the time in the store");
     for never in ["cleanup-tombstones", "finish-stale"] {
-        assert_eq!(control.last_success(never), 1_000.0, "{never} is waited for since the process began");
+        assert_eq!(control.last_success(never), 1_000.0, "{never} counts from the start of the process");
     }
     control.stop().await;
 }
 
 #[tokio::test]
-async fn a_control_topic_made_anew_with_as_many_events_is_read_from_its_beginning() {
+async fn a_recreated_control_topic_with_as_many_events_is_read_from_its_beginning() {
     let mut world = World::new().await;
     world.deps.log_writer = Arc::new(Nameless(world.log.clone()));
     let consumed = async |world: &World, count: u64| {
@@ -83,7 +84,7 @@ async fn a_control_topic_made_anew_with_as_many_events_is_read_from_its_beginnin
     world.tell_deleted("a").await;
     assert_eq!(consumed(&world, 1).await, 1);
     world.tell_deleted("b").await;
-    assert_eq!(consumed(&world, 1).await, 1, "the first was dealt with");
+    assert_eq!(consumed(&world, 1).await, 1, "the first was already handled");
     world.replace_log(1).await;
     world.deps.log_writer = Arc::new(Nameless(world.log.clone()));
     world.tell_deleted("c").await;

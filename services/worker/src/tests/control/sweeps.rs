@@ -1,4 +1,5 @@
-//! Jobs: what they sweep, what they leave, and that they write nothing once their lock is lost.
+//! Tests of the jobs: what they sweep, what they leave, and that they write nothing after they
+//! have lost their lock.
 
 use std::time::Duration;
 
@@ -14,9 +15,9 @@ fn received(mut record: TestRecord, received_us: i64) -> TestRecord {
     record
 }
 
-/// The clock has long passed when the record came; only what the log has told counts.
+/// The clock is far ahead when the record arrives; only what the log has delivered counts.
 #[tokio::test]
-async fn a_run_is_ended_when_it_has_sent_nothing_and_never_because_a_worker_is_behind() {
+async fn a_run_is_finished_when_it_is_silent_but_never_because_a_worker_lags() {
     let world = World::new().await;
     let day = Duration::from_secs(24 * 3_600);
     let active = async || {
@@ -26,7 +27,7 @@ async fn a_run_is_ended_when_it_has_sent_nothing_and_never_because_a_worker_is_b
             if props.active {
                 active.push(run);
             } else {
-                assert_eq!(props.finalized_us, Some(30 * HOUR_US), "when it was last heard of");
+                assert_eq!(props.finalized_us, Some(30 * HOUR_US), "the time of its last data");
             }
         }
         active
@@ -44,19 +45,20 @@ async fn a_run_is_ended_when_it_has_sent_nothing_and_never_because_a_worker_is_b
     let logged = received(record(0).run("logs").line(0, "x"), 40 * HOUR_US);
     world.append([logged]).await;
     jobs::end_stale(&world.deps, day).await.unwrap();
-    assert_eq!(active().await, ["silent", "logs"], "what is not applied may be of either");
+    assert_eq!(active().await, ["silent", "logs"], "unapplied records may belong to either");
     apply(Vec::new(), 2).await;
     world.now_us.store(54 * HOUR_US, Ordering::Relaxed);
     jobs::end_stale(&world.deps, day).await.unwrap();
-    assert_eq!(active().await, ["silent", "logs"], "a day is not over");
+    assert_eq!(active().await, ["silent", "logs"], "the day has not passed yet");
     world.now_us.store(54 * HOUR_US + 1, Ordering::Relaxed);
     jobs::end_stale(&world.deps, day).await.unwrap();
     assert_eq!(active().await, ["logs"]);
 }
 
-/// Whoever has the run in memory, and has not heard of its end, notices; what was never new says nothing.
+/// A writer that has cached the run, and does not know that it was finished, notices; repeated
+/// records have no effect.
 #[tokio::test]
-async fn what_comes_of_a_run_that_was_given_up_takes_that_back() {
+async fn new_data_resumes_a_run_that_was_given_up() {
     let world = World::new().await;
     let mut writer = world.writer("r");
     let give_up = async || {
@@ -69,12 +71,12 @@ async fn what_comes_of_a_run_that_was_given_up_takes_that_back() {
     assert_eq!((props().await.active, props().await.finalized_us), (false, Some(1_000_000)));
     let again = world.apply_with(&mut writer, vec![record(2).sent(1, 1, 0).line(0, "x")]).await;
     assert_eq!((again.conflicts, again.skipped_records, props().await.active), (1, 1, false));
-    // As a frame of which nothing could be taken.
+    // Like a frame whose items were all rejected.
     world.apply_with(&mut writer, vec![record(3)]).await;
-    assert!(!props().await.active, "nothing came of it");
+    assert!(!props().await.active, "the record had no items");
     let more = world.apply_with(&mut writer, vec![record(4).sent(1, 2, 0).line(1, "y")]).await;
     assert_eq!((more.conflicts, props().await.active, props().await.finalized_us), (0, true, None));
-    // By one that knows nothing yet, with points, and to its end.
+    // With a new writer, with points, and with a regular finish.
     give_up().await;
     assert!(!props().await.active);
     world.apply(vec![record(5).define(0, &["loss"]).points(0, &[(None, 1.0)])]).await;
@@ -86,9 +88,9 @@ async fn what_comes_of_a_run_that_was_given_up_takes_that_back() {
     assert_eq!((props().await.active, props().await.finalized_us), (false, Some(6_000_000)));
 }
 
-/// One run whose values cannot be read keeps its blobs, and no other's.
+/// A run whose values cannot be read keeps its blobs; other runs are swept.
 #[tokio::test]
-async fn rule_16_a_run_that_cannot_be_read_holds_up_no_other() {
+async fn rule_16_an_unreadable_run_does_not_block_others() {
     let mut world = World::new().await;
     let metrics = Metrics::new(&Registry::new()).unwrap();
     let large = "x".repeat(100_000);
@@ -112,21 +114,23 @@ async fn rule_16_a_run_that_cannot_be_read_holds_up_no_other() {
         let listed = inner.list("", None).await.unwrap().blobs;
         listed.iter().filter(|(key, _)| key.as_str().ends_with("orphan")).count()
     };
-    // Of three the first to be looked at fails, and then of that one and another.
+    // The first of three runs fails, so only its blob remains; then the same with other
+    // calls.
     for (call, remain) in [(Call::Read, 1), (Call::List, 1), (Call::Describe, 1), (Call::Delete, 1)] {
         world.deps.blobs = faulty(call);
         jobs::sweep_orphans(&world.deps, &metrics, &CancellationToken::new()).await.unwrap();
         assert_eq!(left().await, remain, "{call:?}");
     }
-    assert_eq!(metrics.blob_failures.get(), 3, "an object that cannot be read is none of the bucket's");
+    assert_eq!(metrics.blob_failures.get(), 3, "an unreadable object is not a failure of the bucket");
     world.deps.blobs = inner.clone();
     jobs::sweep_orphans(&world.deps, &metrics, &CancellationToken::new()).await.unwrap();
     assert_eq!(left().await, 0);
 }
 
-/// However many there are of them, as where old objects lie in a store that gives none back.
+/// Any number of them, for example if old objects are in a storage class that cannot be read
+/// directly.
 #[tokio::test]
-async fn rule_16_runs_that_cannot_be_read_end_no_round() {
+async fn rule_16_unreadable_runs_do_not_end_the_round() {
     let mut world = World::new().await;
     let (bad, large) = (jobs::IN_A_ROW + 1, "x".repeat(100_000));
     let unreadable = (0..bad).map(|at| record(0).run(&format!("bad{at}")).create().object("o", None, &large));
@@ -153,9 +157,10 @@ async fn rule_16_runs_that_cannot_be_read_end_no_round() {
     }
 }
 
-/// With the bucket away no run is looked at after a few of them, and the round counts for nothing.
+/// While the bucket is unavailable, the round fails after several runs and checks no more of
+/// them.
 #[tokio::test]
-async fn rule_16_a_round_without_its_bucket_has_failed() {
+async fn rule_16_a_round_fails_if_the_bucket_is_unavailable() {
     let mut world = World::new().await;
     for run in 0..2 * jobs::IN_A_ROW {
         world.append([record(0).run(&format!("r{run}")).create()]).await;
@@ -174,7 +179,8 @@ async fn rule_16_a_round_without_its_bucket_has_failed() {
     assert_eq!(lists.load(Ordering::Relaxed), u64::from(jobs::IN_A_ROW));
 }
 
-/// While a sweep goes on, however long, nobody takes its lock; and whoever does not get it has not done the job.
+/// The lock of a long sweep is not taken over, and a process that fails to get it has not done
+/// the job.
 #[tokio::test]
 async fn rule_14_a_sweep_renews_its_lock() {
     let mut world = World::new().await;
@@ -187,7 +193,7 @@ async fn rule_14_a_sweep_renews_its_lock() {
     let gate = Gate::closed(world.deps.blobs.clone());
     gate.opened.add_permits(1);
     let (slow, lists) = (gate.clone(), AtomicU64::new(0));
-    // Each folder takes four minutes, and the last one for ever.
+    // Each directory takes four minutes, and the last one blocks.
     world.deps.blobs = Arc::new(Faulty::new(gate.clone(), move |call| {
         if call == Call::List {
             now_us.fetch_add(240_000_000, Ordering::Relaxed);
@@ -199,7 +205,7 @@ async fn rule_14_a_sweep_renews_its_lock() {
     }));
     let metrics = Metrics::new(&Registry::new()).unwrap();
     let besides = async {
-        eventually("the last folder", async || gate.opened.available_permits() == 0).await;
+        eventually("the last directory", async || gate.opened.available_permits() == 0).await;
         let taken = Job::begin(world.store(), &*world.deps.clock, "cleanup-tombstones", [9; 16]).await;
         assert!(matches!(taken, Err(matyan_maintenance::Error::Busy { .. })));
         let round = jobs::sweep_tombstones(&world.deps, &metrics).await;
@@ -213,9 +219,9 @@ async fn rule_14_a_sweep_renews_its_lock() {
     assert!(job.held.is_none() && job.last_success_us.is_some());
 }
 
-/// A topic that no worker has looked at since it was made anew holds less than was applied of the old one.
+/// A recreated topic that no worker has seen yet holds less than was applied of the old one.
 #[tokio::test]
-async fn rule_16_nothing_is_known_of_a_log_made_anew() {
+async fn rule_16_nothing_is_known_about_a_recreated_log() {
     let mut world = World::new().await;
     world.append((0..3).map(|_| record(0).create())).await;
     let worker = world.work().await;
@@ -228,9 +234,9 @@ async fn rule_16_nothing_is_known_of_a_log_made_anew() {
     assert_eq!(oldest_unapplied_us(world.store(), &*world.log).await.unwrap(), i64::MIN);
 }
 
-/// Marks of producers whose partition has been quiet go as well, and come back when the producer does.
+/// Marks of producers in a quiet partition are swept as well, and return with the producer.
 #[tokio::test]
-async fn producers_of_a_quiet_log_are_swept_and_listed_anew() {
+async fn producers_of_a_quiet_log_are_swept_and_listed_again() {
     let world = World::new().await;
     let hour = 3_600_000_000;
     let batch = |sequence: u64, received_us: i64| {
@@ -246,12 +252,12 @@ async fn producers_of_a_quiet_log_are_swept_and_listed_anew() {
     world.apply_with(&mut writer, vec![batch(1, hour)]).await;
     world.now_us.store(hour + hour / 2, Ordering::Relaxed);
     jobs::sweep_producers(&world.deps).await.unwrap();
-    assert!(marks().await, "it is not silent for long");
-    // A record waits to be applied, which may be this producer's.
+    assert!(marks().await, "it has not been silent for long");
+    // An unapplied record may belong to this producer.
     world.now_us.store(4 * hour, Ordering::Relaxed);
     world.append([batch(1, hour)]).await;
     jobs::sweep_producers(&world.deps).await.unwrap();
-    assert!(marks().await, "the log is not applied");
+    assert!(marks().await, "the log is not fully applied");
     let worker = world.work().await;
     world.applied(0, 0).await;
     worker.stop().await.unwrap();
@@ -262,12 +268,12 @@ async fn producers_of_a_quiet_log_are_swept_and_listed_anew() {
     assert!(marks().await);
     world.now_us.store(6 * hour, Ordering::Relaxed);
     jobs::sweep_producers(&world.deps).await.unwrap();
-    assert!(!marks().await, "nobody told the sweep of it");
+    assert!(!marks().await, "the returned producer was not listed for the sweep");
 }
 
-/// What the sweep took is not missed by a writer that has the run in memory: it knows what the store knows.
+/// A writer that has cached the run does not rely on rows that the sweep has removed.
 #[tokio::test]
-async fn a_dictionary_that_was_swept_is_not_gone_on_with() {
+async fn a_swept_dictionary_is_not_continued_from_the_cache() {
     let world = World::new().await;
     let month = 31 * 24 * HOUR_US;
     let batch = |sequence: u64, received_us: i64| {
@@ -282,14 +288,14 @@ async fn a_dictionary_that_was_swept_is_not_gone_on_with() {
     jobs::sweep_producers(&world.deps).await.unwrap();
     let late = batch(2, HOUR_US + month).define(1, &["b"]).points(1, &[(None, 2.0)]);
     world.apply_with(&mut writer, vec![late]).await;
-    // Whoever reads the run anew can go on.
+    // A writer with an empty cache can continue.
     let next = batch(3, HOUR_US + month).points(0, &[(None, 3.0)]);
     crate::tests::ends("it is applied", world.apply(vec![next])).await;
 }
 
-/// A worker that is far behind may find both sides of a long silence in one delivery.
+/// A lagging worker may find both sides of a long silence in one delivery.
 #[tokio::test]
-async fn a_dictionary_is_gone_on_with_behind_a_silence_that_is_applied_at_once() {
+async fn a_dictionary_is_continued_after_a_silence_within_one_delivery() {
     let world = World::new().await;
     let month = 31 * 24 * HOUR_US;
     let before = received(record(0).sent(1, 1, 0).define(0, &["a"]).points(0, &[(None, 1.0)]), HOUR_US);
@@ -330,12 +336,12 @@ async fn rule_14_a_job_that_lost_its_lock_cannot_write() {
     assert_eq!(commit(&first, true).await, matyan_store::Commit::Conflict);
     assert_ne!(commit(&second, true).await, matyan_store::Commit::Conflict);
     let ahead = take(3, 1_000, 10).await.unwrap();
-    assert!(take(4, 21, 10).await.is_some(), "whoever took it had a clock far ahead");
+    assert!(take(4, 21, 10).await.is_some(), "the holder's clock was far ahead");
     assert_eq!(commit(&ahead, false).await, matyan_store::Commit::Conflict);
 }
 
 #[tokio::test]
-async fn rule_16_blobs_that_nothing_refers_to_go_and_no_others() {
+async fn rule_16_only_orphaned_blobs_are_deleted() {
     let world = World::new().await;
     let metrics = Metrics::new(&Registry::new()).unwrap();
     let blob_ref = |path: &str| {
@@ -363,17 +369,17 @@ async fn rule_16_blobs_that_nothing_refers_to_go_and_no_others() {
     };
     let sweep = async || jobs::sweep_orphans(&world.deps, &metrics, &CancellationToken::new()).await.unwrap();
     sweep().await;
-    assert_eq!(left().await.len(), 4, "all of them are young");
-    // A reference may be in a record that is not applied: it is younger than the last one that is.
+    assert_eq!(left().await.len(), 4, "all of them are too young");
+    // An unapplied record may hold a reference: it is younger than the last applied one.
     world.now_us.store(1_000_000_000 + 8 * 24 * 3_600_000_000, Ordering::Relaxed);
     world.append([record(0).event(blob_ref("orphan"))]).await;
     sweep().await;
-    assert_eq!(left().await.len(), 4, "the log is not applied");
+    assert_eq!(left().await.len(), 4, "the log is not fully applied");
     let worker = world.work().await;
     world.applied(0, 1).await;
     worker.stop().await.unwrap();
     sweep().await;
-    assert_eq!(left().await.len(), 4, "it was referred to");
+    assert_eq!(left().await.len(), 4, "the blob is referenced now");
     world.put_blob("r/second orphan").await;
     world.now_us.store(1_000_000_000 + 20 * 24 * 3_600_000_000, Ordering::Relaxed);
     sweep().await;
@@ -381,7 +387,7 @@ async fn rule_16_blobs_that_nothing_refers_to_go_and_no_others() {
     let objects = &world.read().await.unwrap().objects[0].1;
     world.value(&objects[1]).await;
 
-    // A value that is gone may have held a reference: then nothing of the run is swept.
+    // A missing value may have held a reference, so nothing of the run is swept.
     let listing = world.blobs().list("r/.matyan/", None).await.unwrap();
     let payloads: Vec<_> = listing.blobs.into_iter().map(|(key, _)| key).collect();
     assert!(!payloads.is_empty() && world.blobs().delete(&payloads).await.unwrap().is_empty());
@@ -391,9 +397,9 @@ async fn rule_16_blobs_that_nothing_refers_to_go_and_no_others() {
     assert!(world.has_blob("r/third orphan").await);
 }
 
-/// What such a value refers to is not known.
+/// The references of an unreadable value are unknown.
 #[tokio::test]
-async fn rule_16_a_run_with_a_value_that_cannot_be_read_keeps_its_blobs() {
+async fn rule_16_a_run_with_an_unreadable_value_keeps_its_blobs() {
     let world = World::new().await;
     let metrics = Metrics::new(&Registry::new()).unwrap();
     world.append([record(0).create().object("o", None, &"x".repeat(100_000))]).await;
@@ -402,7 +408,7 @@ async fn rule_16_a_run_with_a_value_that_cannot_be_read_keeps_its_blobs() {
     worker.stop().await.unwrap();
     let listing = world.blobs().list("", None).await.unwrap();
     let [(moved, _)] = &listing.blobs[..] else { panic!("{listing:?}") };
-    // Whatever this is, it is not what was moved there.
+    // Overwrite the payload with something else.
     world.put_blob(moved.as_str()).await;
     world.put_blob("r/orphan").await;
     world.now_us.store(1_000_000_000 + 8 * 24 * 3_600_000_000, Ordering::Relaxed);
@@ -410,9 +416,10 @@ async fn rule_16_a_run_with_a_value_that_cannot_be_read_keeps_its_blobs() {
     assert!(world.has_blob("r/orphan").await);
 }
 
-/// One run id in two projects. Each has an artifact, a payload that was moved aside, and blobs that it does not refer to.
+/// The same run id in two projects, each with an artifact, a large payload, and blobs without a
+/// reference in that project.
 #[tokio::test]
-async fn rule_37_sweeps_and_deletes_stay_in_their_project() {
+async fn rule_37_sweeps_and_deletes_do_not_cross_projects() {
     let world = World::new().await;
     let mut batch = matyan_store::Batch::default();
     batch.set(keys::project_by_name("other"), vec![1, 7]);
@@ -466,5 +473,5 @@ async fn rule_37_sweeps_and_deletes_stay_in_their_project() {
     eventually("the end of the other project's blobs", async || left().await == of_default).await;
     control.stop().await;
     worker.stop().await.unwrap();
-    assert!(world.read().await.is_some(), "the run of the default project lives");
+    assert!(world.read().await.is_some(), "the run of the default project is live");
 }

@@ -1,4 +1,5 @@
-//! Rules 7 and 8: a record that does not fit a transaction, and items that cannot be applied.
+//! Tests of rules 7 and 8: records that do not fit a transaction, and items that cannot be
+//! applied.
 
 use super::*;
 use crate::tests::ends;
@@ -15,11 +16,11 @@ async fn rule_07_a_record_larger_than_a_transaction_is_applied_in_parts() {
     for at in 0..30 {
         large = large.line(at, &"x".repeat(100_000));
     }
-    // The store goes away in the middle, more than once.
+    // The store fails several times in between.
     let faults = (0..60).map(|call| if call % 7 == 3 { Fault::Error } else { Fault::None });
     world.faults.set_faults(Faults::script(faults));
     let applied = world.apply(vec![large.clone(), record(1).sent(1, 2, 0).points(7, &[(None, 9.0)])]).await;
-    assert!(applied.blocks.len() > 1, "it was one transaction");
+    assert!(applied.blocks.len() > 1, "one transaction was enough");
     let run = world.read().await.unwrap();
     assert_eq!((run.metrics.len(), run.lines.len()), (6_000, 30));
     assert_eq!(run.lines[29].text.len(), 100_000);
@@ -32,16 +33,16 @@ async fn rule_07_a_record_larger_than_a_transaction_is_applied_in_parts() {
 }
 
 #[tokio::test]
-async fn rule_07_a_cut_between_two_parts_goes_on_at_the_item() {
+async fn rule_07_an_interrupted_record_continues_at_the_next_item() {
     let world = World::new().await;
     let mut large = record(0);
     for at in 0..40 {
         large = large.line(at, &"x".repeat(60_000)).object("o", None, "small");
     }
-    // The process dies at its third commit: a writer that knows nothing goes on.
+    // The process dies at its third commit, and a new writer continues.
     let mut writer = world.writer("r");
     let dying = stopped_after(&world, &mut writer, large.clone(), 3).await;
-    assert!(!dying, "it was applied whole");
+    assert!(!dying, "all of it was applied");
     let at = cursor(&world).await.unwrap();
     assert!(at.item > 0 && at.position.offset == 0, "{at:?}");
     world.apply(vec![large]).await;
@@ -51,7 +52,8 @@ async fn rule_07_a_cut_between_two_parts_goes_on_at_the_item() {
     assert_eq!(steps, (0..40).collect::<Vec<_>>());
 }
 
-/// Lets a store die after so many calls, and stops the writer that waits for it; returns whether it came to its end.
+/// Lets the store fail after this number of calls, and stops the writer that waits for it.
+/// Returns whether the writer completed.
 async fn stopped_after(world: &World, writer: &mut RunWriter, record: TestRecord, calls: usize) -> bool {
     let alive = std::iter::repeat_n(Fault::None, calls);
     world.faults.set_faults(Faults::script(alive.chain(std::iter::repeat_n(Fault::Error, 1_000))));
@@ -67,7 +69,7 @@ async fn stopped_after(world: &World, writer: &mut RunWriter, record: TestRecord
 }
 
 #[tokio::test]
-async fn rule_07_large_payloads_lie_in_the_blob_store() {
+async fn rule_07_large_payloads_are_stored_in_the_blob_store() {
     let world = World::new().await;
     let text = "x".repeat(300_000);
     world.apply(vec![record(0).object("o", Some(0), &text).object("o", Some(1), "small")]).await;
@@ -79,9 +81,9 @@ async fn rule_07_large_payloads_lie_in_the_blob_store() {
     assert_eq!(value.as_map().unwrap()["data"], matyan_model::value::Value::Text(text));
 }
 
-/// Together they take longer than a snapshot lasts.
+/// Together the uploads take longer than a snapshot lasts.
 #[tokio::test]
-async fn rule_07_slow_blobs_do_not_wear_the_snapshot_out() {
+async fn rule_07_slow_blobs_do_not_outlast_the_snapshot() {
     let mut world = World::new().await;
     let puts = Arc::new(AtomicU64::new(0));
     let counted = puts.clone();
@@ -97,12 +99,13 @@ async fn rule_07_slow_blobs_do_not_wear_the_snapshot_out() {
     let applied = crate::tests::ends("applying", world.apply(vec![large])).await;
     assert_eq!((applied.items, applied.parked), (33, 0));
     assert_eq!(world.read().await.unwrap().objects[0].1.len(), 32);
-    assert_eq!(puts.load(Ordering::Relaxed), 33, "only the refused one came twice");
+    assert_eq!(puts.load(Ordering::Relaxed), 33, "only the refused upload was repeated");
 }
 
-/// Repeats, whose payloads nobody needs, hide which payloads the transaction comes to.
+/// Skipped repeats, whose payloads are not needed, hide which payloads the transaction will
+/// use.
 #[tokio::test]
-async fn rule_07_slow_blobs_behind_repeats_are_halved() {
+async fn rule_07_slow_blobs_after_repeats_are_halved() {
     let mut world = World::new().await;
     let objects = |offset, sequence| {
         let large = record(offset).sent(1, sequence, 0);
@@ -119,7 +122,7 @@ async fn rule_07_slow_blobs_behind_repeats_are_halved() {
 }
 
 #[tokio::test]
-async fn rule_07_four_mib_of_params_are_stored_and_come_back() {
+async fn rule_07_four_mib_of_params_are_stored_and_read_back() {
     let world = World::new().await;
     let tree: Vec<String> =
         (0..40_000).map(|at| format!(r#""key {at:06}":{{"v":"{at:080}","w":{at}}}"#)).collect();
@@ -141,9 +144,9 @@ async fn rule_07_four_mib_of_params_are_stored_and_come_back() {
     assert!(snapshot.get(&keys::index_partial(P, run.number)).await.unwrap().is_none());
 }
 
-/// Each message is within its limit, all of them are not.
+/// Each message is within the limit of a message, but together they exceed that of a run.
 #[tokio::test]
-async fn rule_08_params_beyond_what_a_run_holds_are_parked() {
+async fn rule_08_params_over_the_limit_of_a_run_are_parked() {
     let world = World::new().await;
     let message = |key: &str| format!(r#"{{"{key}":"{}"}}"#, "x".repeat(7 << 19));
     let records = [message("a"), message("b"), message("a"), r#"{"c":1}"#.to_owned()];
@@ -157,7 +160,7 @@ async fn rule_08_params_beyond_what_a_run_holds_are_parked() {
 }
 
 #[tokio::test]
-async fn rule_08_bad_items_are_parked_with_their_reasons_and_spoil_no_other() {
+async fn rule_08_bad_items_are_parked_with_their_reasons_without_affecting_others() {
     let world = World::new().await;
     let bad_params = Kind::LogParams(pb::LogParams { value: vec![0xff].into() });
     let bad_object = Kind::LogObject(pb::LogObject { value: vec![0x01].into(), ..pb::LogObject::default() });
@@ -182,8 +185,8 @@ async fn rule_08_bad_items_are_parked_with_their_reasons_and_spoil_no_other() {
     let parked = world.parked().await;
     let found: Vec<_> = parked.iter().map(|parked| (parked.at.item, parked.reason.as_str())).collect();
     let expected = [
-        (1, "the params are no map"),
-        (3, "`value` is no map"),
+        (1, "`value` of the params is not a map"),
+        (3, "`value` is not a map"),
         (4, "`path` has 2000 bytes"),
         (5, "`key` has 2000 bytes"),
         (8, "the context is neither an object nor null"),
@@ -202,9 +205,10 @@ async fn rule_08_bad_items_are_parked_with_their_reasons_and_spoil_no_other() {
     );
 }
 
-/// Definitions that fill a transaction to the byte leave room for an item, or the record would be begun for ever.
+/// Definitions that fill a transaction to the byte must leave room for an item, or the record
+/// would be retried forever.
 #[tokio::test]
-async fn rule_07_definitions_that_fill_a_transaction_are_got_past() {
+async fn rule_07_a_record_whose_definitions_fill_a_transaction_makes_progress() {
     use matyan_model::{
         ids::{ProducerId, RunId},
         producer::{Definition, dictionary_cut, dictionary_pages, dictionary_put},
@@ -231,7 +235,7 @@ async fn rule_07_definitions_that_fill_a_transaction_are_got_past() {
         let last = "x".repeat(*length);
         stored(&[&names[..], &[last]].concat()) == full
     });
-    names.push("x".repeat(fills.expect("some name fills it to the byte")));
+    names.push("x".repeat(fills.expect("some length fills the transaction to the byte")));
     let world = World::new().await;
     let texts: Vec<&str> = names.iter().map(String::as_str).collect();
     let full = record(0).sent(1, 1, 0).define(0, &texts).points(0, &[(None, 0.5)]);
@@ -240,7 +244,7 @@ async fn rule_07_definitions_that_fill_a_transaction_are_got_past() {
 }
 
 #[tokio::test]
-async fn rule_08_what_no_batch_can_be_made_of_is_parked_whole() {
+async fn rule_08_a_record_without_a_readable_batch_is_parked_as_one_item() {
     let world = World::new().await;
     let mut broken = record(0);
     broken.entry.producer_id = vec![1; 3].into();
@@ -250,13 +254,14 @@ async fn rule_08_what_no_batch_can_be_made_of_is_parked_whole() {
     assert_eq!(world.parked().await[0].reason, "its producer id has not 16 bytes");
 }
 
-/// A text that no index row, and no entity row, has room for: the transaction is refused by the store.
+/// A text that is too long for index rows and entity rows, so that the store rejects the
+/// transaction.
 fn unstorable() -> Kind {
     Kind::AddTag(pb::AddTag { name: "x".repeat(20_000) })
 }
 
 #[tokio::test]
-async fn rule_08_what_the_store_refuses_is_found_by_halving() {
+async fn rule_08_items_that_the_store_rejects_are_found_by_halving() {
     let world = World::new().await;
     let mut mixed = record(0).create();
     for at in 0..50 {
@@ -273,7 +278,7 @@ async fn rule_08_what_the_store_refuses_is_found_by_halving() {
     assert_eq!(world.points("loss").await.len(), 3);
 }
 
-/// Blobs that answer every upload in the same bad way.
+/// A blob store that answers every upload with the same error or panic.
 struct BadBlobs(fn(&BlobKey) -> matyan_blob::Error);
 
 fn panicking() -> Arc<BadBlobs> {
@@ -312,7 +317,7 @@ impl Blobs for BadBlobs {
 }
 
 #[tokio::test]
-async fn rule_08_a_panic_is_a_bad_item_like_another() {
+async fn rule_08_a_panic_is_handled_like_any_bad_item() {
     let mut world = World::new().await;
     world.deps.blobs = panicking();
     let large = "x".repeat(100_000);
@@ -324,7 +329,11 @@ async fn rule_08_a_panic_is_a_bad_item_like_another() {
     let applied = world.apply(vec![mixed, auto(1, 2).sent(1, 1, 0), auto(2, 2).sent(1, 2, 0)]).await;
     assert_eq!(applied.parked, 1);
     let parked = world.parked().await;
-    assert!(parked[0].reason.starts_with("applying it panics: no room for r/"), "{}", parked[0].reason);
+    assert!(
+        parked[0].reason.starts_with("applying the item panicked: no room for r/"),
+        "{}",
+        parked[0].reason
+    );
     let run = world.read().await.unwrap();
     assert_eq!((run.lines.len(), run.objects[0].1.len(), world.points("loss").await.len()), (20, 1, 4));
 }
@@ -338,7 +347,7 @@ async fn rule_08_dead_letters_are_copies() {
         info.partitions.iter().map(|partition| partition.end).sum::<u64>() == 1
     })
     .await;
-    // A log that takes no more holds nothing up: the store has the item.
+    // A closed log does not block anything: the store has the item.
     world.log.close().await.unwrap();
     let applied = world.apply(vec![record(1).event(unstorable()).line(0, "good")]).await;
     assert_eq!((applied.parked, world.parked().await.len()), (1, 2));
@@ -346,7 +355,7 @@ async fn rule_08_dead_letters_are_copies() {
 }
 
 #[tokio::test]
-async fn rule_08_a_dead_letter_topic_that_is_silent_holds_nothing_up() {
+async fn rule_08_a_dead_letter_topic_that_never_answers_blocks_nothing() {
     let mut world = World::new().await;
     let (dead_letters, _copier) =
         DeadLetters::start(Arc::new(crate::tests::harness::Silent), crate::tests::harness::dropped());
@@ -356,14 +365,14 @@ async fn rule_08_a_dead_letter_topic_that_is_silent_holds_nothing_up() {
     assert_eq!((applied.parked, world.read().await.unwrap().lines.len()), (20, 20));
 }
 
-/// A record that nobody can read.
+/// A record that cannot be decoded.
 fn garbage(offset: u64, key: &'static str, size: usize) -> Entry {
     let value = vec![9; size].into();
     Entry::read(0, 0, Record { offset, key: key.into(), value, headers: Vec::new(), appended_us: 0 })
 }
 
 #[tokio::test]
-async fn rule_08_an_item_that_cannot_even_be_kept_leaves_its_digest() {
+async fn rule_08_an_item_that_cannot_even_be_stored_leaves_its_digest() {
     let mut world = World::new().await;
     let bad_type: fn(&BlobKey) -> _ = |_| matyan_blob::Error::BadContentType { reason: "bad" };
     for (blobs, run) in [(panicking(), "a"), (Arc::new(BadBlobs(bad_type)), "b")] {
@@ -384,9 +393,9 @@ async fn rule_08_an_item_that_cannot_even_be_kept_leaves_its_digest() {
     assert!(parked[1].reason.contains(digest.as_str()), "{}", parked[1].reason);
 }
 
-/// Others than the frontier write to the topic as well, and call their runs what they like.
+/// Services other than the frontier write to the topic as well, with any run ids.
 #[tokio::test]
-async fn rule_08_what_cannot_be_a_folder_is_a_good_run_id_nevertheless() {
+async fn rule_08_a_run_id_that_is_not_a_valid_directory_name_is_accepted() {
     let world = World::new().await;
     let text = "x".repeat(300_000);
     for (run, at) in ["..", ".", "a/../b", "/", "a//b", "a\nb", ".projects"].into_iter().zip(0..) {
