@@ -1,5 +1,5 @@
-//! How long searches take over many runs of 200 params each: to the first row and to the last.
-//! Run it with `cargo run --release -p matyan-backend --example search_bench [runs]`.
+//! Benchmark of searches over many runs with 200 params each: time to the first row and to the
+//! last. Run it with `cargo run --release -p matyan-backend --example search_bench [runs]`.
 
 use std::{io::Write, sync::Arc, time::Duration, time::Instant};
 
@@ -22,7 +22,7 @@ type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
 const P: Project = Project(0);
 const PARAMS: usize = 200;
-/// Runs made in one transaction.
+/// Runs created in one transaction.
 const AT_ONCE: u64 = 50;
 const ROUNDS: usize = 3;
 
@@ -52,7 +52,7 @@ async fn fill(store: &EmbeddedStore, runs: u64) -> Result<()> {
         }
         match store.commit(transaction.into_batch()).await? {
             Commit::Done { .. } => at += AT_ONCE,
-            Commit::Conflict => return Err("nobody else writes".into()),
+            Commit::Conflict => return Err("unexpected conflict: this is the only writer".into()),
         }
     }
     Ok(store.sync().await?)
@@ -114,7 +114,7 @@ async fn main() -> Result<()> {
     let start = Instant::now();
     fill(&store, runs).await?;
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{runs} runs of {PARAMS} params made in {:.1} s", start.elapsed().as_secs_f64())?;
+    writeln!(out, "created {runs} runs of {PARAMS} params in {:.1} s", start.elapsed().as_secs_f64())?;
     let clock: matyan_backend::Clock = Arc::new(|| 1_800_000_000_000_000);
     let signer = UrlSigner::new(b"secret", Duration::from_secs(60), clock.clone());
     let backend = Backend::new(Context {

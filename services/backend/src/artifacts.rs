@@ -61,6 +61,7 @@ impl ArtifactService for Backend {
             .await
             .map_err(Error::from)?
             .ok_or_else(|| Error::not_found("artifact", &request.path))?;
+        // Ends the snapshot before the blob is read, which may take long.
         drop(found);
         let end = request.length.map_or(u64::MAX, |length| request.offset.saturating_add(length));
         // An invalid key cannot refer to a blob.
@@ -69,6 +70,7 @@ impl ArtifactService for Backend {
         let read = self.context.blobs.read(&key, Some(request.offset..end)).await.map_err(Error::from)?;
         let (meta, mut content) = read.ok_or_else(|| Error::not_found("blob", key.as_str()))?;
         let mut artifact = view::artifact_view(&self.context, &call.project_name, request.path, stored);
+        // The size in the blob store is certain; the client may not have logged one.
         artifact.size = Some(meta.size);
         Ok(Response::new(self.answers(async move |sender| {
             sender.send(pb::GetResponse { message: Some(Message::Artifact(artifact)) }).await?;
@@ -124,8 +126,10 @@ async fn send_blob(
     if let Some((meta, mut content)) = context.blobs.read(key, None).await? {
         size = meta.size;
         while let Some(piece) = content.next().await {
+            // One chunk is held back, as the last one has to be marked.
             let chunk = std::mem::replace(&mut waiting, piece?);
             if !chunk.is_empty() {
+                // The size is sent with the first chunk only.
                 let size = std::mem::take(&mut size);
                 sender.send(pb::BlobsResponse { index, chunk, last: false, size }).await?;
             }

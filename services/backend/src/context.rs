@@ -36,7 +36,7 @@ pub struct Context {
     pub clock: Clock,
     /// Makes an id for a new entity: UUID text.
     pub new_id: Arc<dyn Fn() -> String + Send + Sync>,
-    /// How long a project's cached params remain valid.
+    /// Lifetime of cached params of a project.
     pub params_kept: Duration,
     pub metrics: Metrics,
 }
@@ -105,11 +105,14 @@ impl Context {
     /// The run in its current state, ignoring records still in the log.
     async fn run_now(&self, call: &Call, run_id: &str) -> Result<Lookup> {
         if !is_run_id(run_id) {
+            // No record can create a run with such an id, so there is nothing to
+            // wait for.
             return Ok(Lookup::Deleted);
         }
         let snapshot = self.store.snapshot().await?;
         let id = RunId::new(run_id);
         if let Some((number, document)) = run_find(snapshot.as_ref(), call.project, &id).await? {
+            // The run is hidden until the worker applies its delete.
             if document.props.pending_delete {
                 return Ok(Lookup::Deleted);
             }
@@ -130,6 +133,7 @@ impl Context {
 
     async fn log_end_applied(&self) -> Result<()> {
         let partitions = partitions(self.store.as_ref(), self.log.as_ref()).await?;
+        // An empty partition has no last record to wait for.
         let ends = (0..).zip(partitions).filter(|(_, Partition { bounds, .. })| bounds.end > bounds.first);
         let waits = ends.map(|(partition, Partition { bounds, log, .. })| {
             let position = LogPosition { log, partition, offset: bounds.end - 1 };

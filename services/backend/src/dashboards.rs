@@ -153,6 +153,7 @@ impl DashboardService for Backend {
     ) -> Result<Response<pb::DeleteResponse>, Status> {
         let call = Call::begin(&self.context, request.metadata()).await?;
         let id = request.into_inner().id;
+        // Only hidden from the list: `get` still returns it.
         entities::update(&self.context, &call, &id, |dashboard: &mut Dashboard| dashboard.archived = true)
             .await?;
         Ok(Response::new(pb::DeleteResponse {}))

@@ -121,6 +121,7 @@ impl Error {
 impl From<matyan_store::Error> for Error {
     fn from(error: matyan_store::Error) -> Self {
         match error {
+            // The request caused this, so the caller can avoid it by sending less.
             matyan_store::Error::TooLarge { what, size, max } => {
                 Self::TooLarge { field: what, size, limit: max }
             }
@@ -158,6 +159,7 @@ impl From<matyan_maintenance::Error> for Error {
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let code = error.code();
+        // All other errors are expected, and would only fill the log.
         if matches!(code, Code::Unavailable | Code::Internal) {
             tracing::warn!(error = &error as &dyn std::error::Error, "call failed");
         }

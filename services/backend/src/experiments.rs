@@ -143,6 +143,7 @@ impl ExperimentService for Backend {
             while left > 0
                 && let Some(page) = linked.next(&context, &call).await?
             {
+                // Index rows may be outdated, so the document is checked.
                 let own =
                     page.into_iter().filter(|(_, document)| document.props.experiment.as_ref() == Some(&id));
                 let runs: Vec<_> = own.take(left).map(|(_, document)| run(document.props)).collect();

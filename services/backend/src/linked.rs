@@ -66,6 +66,7 @@ async fn run_number(context: &Context, call: &Call, run_id: &str) -> Result<Opti
     let snapshot = context.store.snapshot().await?;
     Ok(match head_get(snapshot.as_ref(), call.project, &RunId::new(run_id)).await? {
         Some(Head::Live(number)) => Some(number),
+        // A list can continue after a run that was deleted since the previous page.
         Some(Head::Tombstone(tombstone)) => tombstone.number.map(RunNumber),
         None => None,
     })

@@ -77,6 +77,7 @@ async fn send_lines(
     let written = writing_get(snapshot, call.project, found.number).await?.next_line;
     let number = found.number;
     drop(found);
+    // A range without bounds is the same as no range.
     let asked = request.steps.filter(|steps| steps.start.is_some() || steps.stop.is_some());
     let asked_steps = asked.map(|steps| convert::steps(Some(&steps)));
     let mut backlog = match (asked_steps, last_step) {
@@ -87,6 +88,7 @@ async fn send_lines(
     let wanted = asked_steps.unwrap_or(StepRange::ALL);
     let mut follower = Follower::new(call.project, number, wanted, written, last_step);
     if request.follow {
+        // Lines written from now on are sent while following.
         backlog.last = last_step.map_or(i64::MIN, |last| backlog.last.min(last));
     }
     let mut rest = Some(backlog);
@@ -99,6 +101,7 @@ async fn send_lines(
             .map(|line| StepRange { first: line.number + 1, last: steps.last });
         let read_to = rest.map_or(steps.last, |rest| rest.first - 1);
         follower.has_read(Read { first: steps.first, last: read_to, writes });
+        // The first message is sent even without lines, as it contains the last step.
         if is_first || !listed.is_empty() {
             let lines = listed.into_iter().map(line).collect();
             sender.send(pb::LinesResponse { lines, last_step }).await?;

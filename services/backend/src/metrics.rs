@@ -31,7 +31,7 @@ impl Metrics {
         )?;
         registry.register(Box::new(planner_paths.clone()))?;
         let metrics = Self { planner_paths };
-        // Created with value 0: alerts cannot tell a missing counter from one that does
+        // Created with value 0: alerts cannot distinguish a missing counter from one that does
         // not move.
         for endpoint in [Endpoint::Run, Endpoint::Metric, Endpoint::Images] {
             for planned in [Planned::Exact, Planned::Superset, Planned::NoCandidates] {

@@ -133,6 +133,7 @@ impl NoteService for Backend {
         let owner = owner_of(request.into_inner().owner);
         let stored = match find(&self.context, &call, &owner).await {
             Ok(stored) => stored,
+            // A missing run has no notes; only a missing experiment is an error.
             Err(Error::NotFound { resource: "run", .. }) => {
                 return Ok(Response::new(self.answers(async |_| Ok(()))));
             }

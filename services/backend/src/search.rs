@@ -1,7 +1,9 @@
-//! Searches: a query is compiled, the indexes propose runs, the documents decide, and what matches is streamed.
+//! Searches: a query is compiled, indexes propose runs, the documents decide, and matches are
+//! streamed.
 //!
-//! `text` compiles, `index` asks the indexes, `scan` reads what they propose page by page, `columns` spares it documents, `load` and `candidate` make of a
-//! document what the language reads, `judge` evaluates, `delivery` and `pulse` bring the matches to a client.
+//! `text` compiles the query, `index` reads the indexes, `scan` reads the proposed runs page by
+//! page, `columns` avoids reading documents, `load` and `candidate` present a document to the
+//! query language, `judge` evaluates, and `delivery` and `pulse` send the matches to a client.
 
 mod text;
 

@@ -1,4 +1,4 @@
-//! Metric series: what there is, charts from the pyramid, samples, and every point.
+//! Metric series: listing, charts from the pyramid, samples, and all points.
 
 mod align;
 mod charts;
@@ -24,7 +24,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{Backend, call::Call, convert, error::Error, stream::Answers, view};
 
-/// Series in one message of a list: some 100 kB.
+/// Maximum number of series in a message of a list: about 100 kB.
 const LISTED: usize = 1_000;
 
 pub(crate) const ALL_TYPES: [SeriesType; 6] = [
@@ -72,7 +72,7 @@ impl SeriesService for Backend {
         let request = request.into_inner();
         select::check(&request.runs)?;
         if request.pixels == 0 {
-            return Err(Error::field("pixels", "is 0: ask for at least 1").into());
+            return Err(Error::field("pixels", "is 0: give at least 1").into());
         }
         convert::at_most("pixels", request.pixels as usize, limits::POINTS_PER_SERIES)?;
         let context = self.context.clone();

@@ -141,6 +141,8 @@ impl<T> Sender<T> {
     pub(crate) async fn wait<O>(&self, event: impl Future<Output = O>) -> Result<O, End> {
         tokio::select! {
             biased;
+            // Checked first, so that a disconnect is noticed even if the event is
+            // always ready.
             () = self.messages.closed() => Err(End::Left),
             () = self.closing.cancelled() => Err(End::Failed(Error::Stopping)),
             happened = event => Ok(happened),
@@ -159,6 +161,7 @@ impl<T> Stream for Answers<T> {
     type Item = Result<T, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        // The channel closes when the task ends, so the result comes after all messages.
         if let Some(message) = ready!(self.messages.poll_recv(context)) {
             return Poll::Ready(Some(Ok(message)));
         }
@@ -168,6 +171,7 @@ impl<T> Stream for Answers<T> {
         Poll::Ready(match ended {
             Ok(Ok(())) => None,
             Ok(Err(status)) => Some(Err(status)),
+            // The task ended without a result, as it panicked.
             Err(_) => Some(Err(Error::Broken.into())),
         })
     }

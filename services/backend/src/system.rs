@@ -1,4 +1,5 @@
-//! What this server is and whether it works. Ready means that the store can be read and both topics can be reached.
+//! Version and health of this server. It is ready when the store can be read and both topics
+//! can be reached.
 
 use std::time::Duration;
 
@@ -12,13 +13,13 @@ use tonic::{Request, Response, Result};
 
 use crate::{Backend, Context};
 
-/// The interface that FoundationDB is spoken to in; clients of Matyan 0.3 print it whatever the store is.
+/// The FoundationDB API version; clients of Matyan 0.3 print it for every store.
 const FDB_API_VERSION: u32 = 730;
 
-/// Longer than a substrate takes that is well, and shorter than whoever asks waits.
+/// Longer than a healthy substrate takes, and shorter than a caller waits.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// The same of the blob store, which is only told of.
+/// The time limit for the blob store, whose state does not affect readiness.
 const BLOBS_ANSWER: Duration = Duration::from_millis(500);
 
 #[tonic::async_trait]
@@ -41,7 +42,7 @@ impl SystemService for Backend {
         }
         let context = self.context.as_ref();
         let store = async { context.store.snapshot().await?.get(&matyan_model::keys::format()).await };
-        // Side by side, as whoever asks waits for all of them.
+        // Checked concurrently, as the caller waits for all of them.
         let (store, log, control_log, blobs) = tokio::join!(
             problem(store),
             problem(context.log.describe(Topic::Ingestion)),
@@ -72,7 +73,7 @@ async fn problem<T, E: std::fmt::Display>(asked: impl Future<Output = Result<T, 
 
 async fn blobs_problem(context: &Context) -> Option<String> {
     let answer = timeout(BLOBS_ANSWER, matyan_blob::probe(&*context.blobs)).await;
-    answer.unwrap_or_else(|_| Err("the blob store does not answer".to_owned())).err()
+    answer.unwrap_or_else(|_| Err("the blob store does not respond".to_owned())).err()
 }
 
 fn check(name: &str, problem: Option<String>, required: bool) -> pb::Check {

@@ -37,14 +37,14 @@ fn view(id: String, tag: Tag, runs: i64) -> pb::Tag {
     }
 }
 
-/// The tag with its number of runs.
+/// The tag's view with its number of runs.
 async fn counted(context: &Context, call: &Call, id: &str, tag: Tag) -> Result<pb::Tag> {
     let snapshot = context.store.snapshot().await?;
     let runs = runs_count(snapshot.as_ref(), call.project, Tag::KIND, id).await?;
     Ok(view(id.to_owned(), tag, runs))
 }
 
-/// Names of experiments by their ids, each read once; those that are gone have none.
+/// Names of experiments by id, each read once; deleted ones have none.
 #[derive(Default)]
 struct ExperimentNames(HashMap<String, Option<String>>);
 
@@ -170,6 +170,7 @@ impl TagService for Backend {
                 && let Some(page) = linked.next(&context, &call).await?
             {
                 let mut runs = Vec::new();
+                // Index rows may be outdated, so the document is checked.
                 let own = page.into_iter().filter(|(_, document)| document.props.tags.contains(&id));
                 for (_, document) in own.take(left) {
                     runs.push(names.run(&context, &call, document.props).await?);

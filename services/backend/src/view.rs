@@ -1,4 +1,4 @@
-//! A run as the API answers it: only the parts that were asked for are read, all from one snapshot.
+//! The API's view of a run: only the requested parts are read, all from one snapshot.
 
 use std::{borrow::Cow, collections::HashMap};
 
@@ -32,10 +32,10 @@ use crate::{
     error::{Error, Result},
 };
 
-/// The params that a reader asks for by name if it wants them.
+/// Params that are returned only on request.
 const SYSTEM_PARAMS: &str = "__system_params";
 
-/// Names of experiments and tags, each read once for an answer of many runs.
+/// Names of experiments and tags, each read once per response.
 pub(crate) struct Names {
     project: Project,
     project_name: String,
@@ -81,7 +81,7 @@ impl Names {
     }
 }
 
-/// The run with the parts that were asked for.
+/// The run with the requested parts.
 pub(crate) async fn run_view(
     context: &Context,
     names: &mut Names,
@@ -91,7 +91,7 @@ pub(crate) async fn run_view(
     run_parts(context, names, found.snapshot.as_ref(), found.number, &found.document, parts).await
 }
 
-/// The same of a run that was found in a snapshot with others.
+/// The view of a run found in a snapshot along with others.
 pub(crate) async fn run_parts(
     context: &Context,
     names: &mut Names,
@@ -122,14 +122,16 @@ pub(crate) async fn run_parts(
     Ok(run)
 }
 
-/// Series in one message, by their bytes: far fewer than a message may have, as the params stand in it too.
+/// Maximum size of the series in one message: well below the limit of a message, as it also
+/// contains the params.
 const SERIES_BYTES: usize = 4 << 20;
 
-/// So few series are never more than that.
+/// A number of series that never exceeds `SERIES_BYTES`.
 const FEW_SERIES: usize =
     SERIES_BYTES / (limits::NAME_BYTES + limits::CONTEXT_BYTES + limits::DTYPE_BYTES + 256);
 
-/// The run, and runs of its id that have the series which it has no room for.
+/// Splits a run into the run itself and further runs with the same id, which hold the series
+/// that do not fit.
 pub(crate) fn in_pieces(mut run: pb::Run) -> Vec<pb::Run> {
     if run.series.len() <= FEW_SERIES {
         return vec![run];
@@ -153,7 +155,7 @@ pub(crate) fn in_pieces(mut run: pb::Run) -> Vec<pb::Run> {
     }
 }
 
-/// The run as far as one message holds it.
+/// The part of a run that fits into one message.
 pub(crate) fn first_piece(run: pb::Run) -> pb::Run {
     in_pieces(run).swap_remove(0)
 }
@@ -190,16 +192,16 @@ async fn props_view(snapshot: &dyn Snapshot, names: &mut Names, props: &Props) -
     })
 }
 
-/// A run that is active has no end, whatever it had before.
+/// The end of a run. An active run has none, even if it ended before it was reopened.
 pub(crate) fn ended_us(props: &Props) -> Option<i64> {
     if props.active { None } else { props.ended_us() }
 }
 
 fn corrupt(error: &cbor::CborError) -> Error {
-    Error::Internal(matyan_store::Error::corrupt(format!("the params of a run: {error}")))
+    Error::Internal(matyan_store::Error::corrupt(format!("invalid params of a run: {error}")))
 }
 
-/// The params, or the asked places of them, as they lie in the store.
+/// The params, or the requested paths of them, in stored form.
 fn params_view(params: Bytes, parts: &RunParts) -> Result<Bytes> {
     if !parts.param_paths.is_empty() {
         let places: Vec<&[String]> = parts.param_paths.iter().map(|path| &*path.segments).collect();
@@ -214,7 +216,8 @@ fn params_view(params: Bytes, parts: &RunParts) -> Result<Bytes> {
     })
 }
 
-/// What a sequence of this dtype is in the API; `None` of a client's own type, which nothing can show.
+/// The API type of a sequence with this dtype; `None` for a client-defined dtype, which cannot
+/// be displayed.
 pub(crate) fn object_type(dtype: &str) -> Option<SeriesType> {
     match dtype {
         "image" => Some(SeriesType::Images),
@@ -226,7 +229,7 @@ pub(crate) fn object_type(dtype: &str) -> Option<SeriesType> {
     }
 }
 
-/// The series of a run that a reader asks for, in the order of the API.
+/// The requested series of a run, in the order of the API.
 pub(crate) async fn series_view(
     snapshot: &dyn Snapshot,
     place: RunPlace,
@@ -249,7 +252,7 @@ pub(crate) async fn series_view(
     Ok(series)
 }
 
-/// By type, then stored context id (signed), then name bytes.
+/// Sorts by type, then stored context id (signed), then name bytes.
 fn sort(series: &mut [SeriesInfo]) {
     let mut ids: HashMap<String, i64> = HashMap::new();
     for info in series.iter() {
@@ -298,6 +301,7 @@ pub(crate) async fn metrics_view(
 }
 
 pub(crate) fn metric_info(number: SeriesNumber, header: Header, summary: Option<&Summary>) -> SeriesInfo {
+    // A series without finite values has no minimum or maximum.
     let finite = summary.filter(|summary| summary.finite() > 0);
     SeriesInfo {
         number: number.0,
@@ -315,7 +319,7 @@ pub(crate) fn metric_info(number: SeriesNumber, header: Header, summary: Option<
     }
 }
 
-/// The artifacts of a run as far as one page has them: a message has room for that beside all else.
+/// Adds the run's first page of artifacts, for which a message has room.
 async fn artifacts_of(
     context: &Context,
     snapshot: &dyn Snapshot,
@@ -324,6 +328,7 @@ async fn artifacts_of(
     run: &mut pb::Run,
 ) -> Result<()> {
     let mut rest = Some(keys::artifacts(names.project, number));
+    // A page may contain only blobs of sequences, which are not shown.
     while let Some(range) = rest.take_if(|_| run.artifacts.is_empty()) {
         let (page, next) = artifacts_page(snapshot, names.project, number, &range).await?;
         rest = next;
@@ -333,13 +338,13 @@ async fn artifacts_of(
     Ok(())
 }
 
-/// What was uploaded, without what belongs to sequences.
+/// The uploaded artifacts, without the blobs of sequences.
 pub(crate) fn artifacts_view(context: &Context, project_name: &str, page: Uploaded) -> Vec<Artifact> {
     let shown = page.into_iter().filter(|(path, _)| !is_of_sequence(path));
     shown.map(|(path, artifact)| artifact_view(context, project_name, path, artifact)).collect()
 }
 
-/// By path.
+/// Artifacts by path.
 pub(crate) type Uploaded = Vec<(String, matyan_model::artifact::Artifact)>;
 
 pub(crate) fn artifact_view(
@@ -349,6 +354,7 @@ pub(crate) fn artifact_view(
     artifact: matyan_model::artifact::Artifact,
 ) -> Artifact {
     let key = BlobKey::in_project(project_name, &artifact.blob_key);
+    // An invalid key is shown as it was logged.
     let key = key.map_or(artifact.blob_key, |key| key.to_string());
     Artifact {
         path,

@@ -56,6 +56,7 @@ impl Cleaning<'_> {
         while let Some(range) = rest {
             let snapshot = self.context.store.snapshot().await?;
             let (listed, next) = tombstones_list(snapshot.as_ref(), self.call.project, &range).await?;
+            // Dropped first, as deleting may take longer than a snapshot lives.
             drop(snapshot);
             rest = next;
             for (id, tombstone) in listed {
@@ -70,6 +71,7 @@ impl Cleaning<'_> {
         if self.request.unreferenced {
             self.unreferenced(job, sender).await?;
         }
+        // The total is known only at the end.
         self.progress.total = self.progress.done;
         sender.send(self.answer(Vec::new())).await?;
         Ok(())
@@ -179,6 +181,7 @@ impl Cleaning<'_> {
                 break;
             }
         }
+        // The tombstone is marked only if none of the run's blobs is left.
         if failed == 0 && !self.request.dry_run && !tombstone.blobs_gone {
             let number = RunNumber(tombstone.number.unwrap_or_default());
             job.write(async |mut transaction: Transaction| {
@@ -204,6 +207,7 @@ impl Cleaning<'_> {
     async fn is_dead(&self, id: &RunId, tombstone: &Tombstone) -> Result<bool> {
         let snapshot = self.context.store.snapshot().await?;
         let head = head_get(snapshot.as_ref(), self.call.project, id).await?;
+        // The id may have been given to another run since, which has another number.
         Ok(matches!(head, Some(Head::Tombstone(now)) if now.number == tombstone.number))
     }
 }

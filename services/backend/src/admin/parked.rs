@@ -66,6 +66,7 @@ pub(super) async fn list(
             break;
         }
     }
+    // The list also continues if this page was ended by its size in bytes.
     let is_last = items.len() == count && count < size as usize;
     let next_page_token = match items.last() {
         Some((_, run_id, at)) if !is_last => {

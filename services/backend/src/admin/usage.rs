@@ -42,6 +42,7 @@ pub(super) async fn usage(context: &Context, call: &Call, largest: u32) -> Resul
 
 /// The runs with the most bytes, largest first.
 async fn largest_runs(context: &Context, call: &Call, count: usize) -> Result<Vec<RunUsage>> {
+    // A min-heap, whose top is the smallest of the largest runs so far.
     let mut largest: BinaryHeap<Reverse<(u64, String, Held)>> = BinaryHeap::new();
     let mut rest = Some(keys::documents(call.project)).filter(|_| count > 0);
     while let Some(range) = rest {

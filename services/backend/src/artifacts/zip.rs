@@ -111,6 +111,7 @@ impl Archive {
         let sink = Sink::default();
         let options = SimpleFileOptions::default()
             .compression_method(CompressionMethod::Stored)
+            // Sizes are unknown in advance, so every file gets ZIP64 fields.
             .large_file(true)
             .unix_permissions(MODE)
             .last_modified_time(date(now_us));
@@ -133,6 +134,7 @@ impl Archive {
             comment.truncate(comment.floor_char_boundary(COMMENT_BYTES));
             self.writer.set_comment(comment).map_err(|error| failed(&error))?;
         }
+        // `finish` consumes the writer.
         let writer = std::mem::replace(&mut self.writer, ZipWriter::new_stream(Sink::default()));
         writer.finish().map(drop).map_err(|error| failed(&error))
     }
@@ -165,6 +167,7 @@ fn date(now_us: i64) -> DateTime {
 /// A name that stays within the directory the archive is extracted to.
 fn safe(path: &str) -> String {
     let plain =
+        // Backslash and colon have a meaning in paths on Windows.
         |character: char| if character.is_control() || "\\:".contains(character) { '_' } else { character };
     let segments: Vec<String> = path
         .split('/')

@@ -146,6 +146,7 @@ pub(super) async fn write(
     at_most("blob.content_type", blob.content_type.len(), limits::CONTENT_TYPE_BYTES)?;
     let open = stage::open(context, call, &first.run_id, &first.source).await?;
     let key = key(call, &open.id, &blob.path)?;
+    // An earlier call has stored this blob.
     if first.position <= open.position {
         return Ok(open.position);
     }
@@ -153,6 +154,8 @@ pub(super) async fn write(
     let content = content(first.chunk, requests, failure.clone());
     let content = guarded(content, blob.size, (context.store.clone(), call.project, &open), failure.clone());
     let put = context.blobs.put(&key, &blob.content_type, Some(blob.size), content).await;
+    // An error of the content stream comes back as one of the blob store; report the
+    // original.
     put.map_err(|error| failure.get().cloned().unwrap_or_else(|| failed(error)))?;
     open.advance(context, call, first.position).await
 }

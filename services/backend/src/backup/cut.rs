@@ -89,6 +89,7 @@ pub(super) async fn take(context: &Context, cut: &pb::Cut) -> Result<(bool, u64)
             true => adopt(transaction.batch(), cut, &info)?,
             false => 0,
         };
+        // A batch with mutations means that the positions were adopted just now.
         let holds = lost > 0
             || !transaction.batch().mutations.is_empty()
             || number(transaction.unchecked(), cut).await?.is_some();
@@ -122,9 +123,11 @@ fn adopt(batch: &mut Batch, cut: &pb::Cut, info: &TopicInfo) -> Result<u64> {
         let mut applied = applied_of(stored)?;
         let first = info.partitions.get(stored.partition as usize).map_or(0, |bounds| bounds.first);
         if applied.log == cut.log && applied.next < first {
+            // These records have been trimmed from the log and cannot be replayed.
             lost += first - applied.next;
             applied.next = first;
         }
+        // The positions of an archive of some runs would hide the records of all others.
         if !cut.filtered {
             applied_put(batch, LogTopic::Ingestion, stored.partition, &applied);
         }

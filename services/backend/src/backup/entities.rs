@@ -39,6 +39,7 @@ pub(super) async fn restore(
 ) -> Result<pb::RestoreProjectResponse> {
     at_most("entities", request.entities.len() + request.tombstones.len(), PER_CALL)?;
     let mut answer = pb::RestoreProjectResponse::default();
+    // Positions come first, as tombstones are translated by them.
     if let Some(cut) = &request.cut {
         (answer.cut_taken, answer.records_lost) = cut::take(context, cut).await?;
     }

@@ -222,6 +222,7 @@ impl Out<'_> {
         loop {
             let snapshot = self.context.store.snapshot().await?;
             let points = scan.next(snapshot.as_ref()).await.map_err(outdated)?;
+            // Dropped before sending, as the client may be slow.
             drop(snapshot);
             let Some(points) = points else { return Ok(()) };
             self.push(Some(convert::points_view(header, points))).await?;

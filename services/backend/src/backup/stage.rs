@@ -65,6 +65,8 @@ async fn stage(context: &Context, call: &Call, id: &RunId, source: [u8; 32], cre
                 Some(staged) if staged.source == source && staged.begun_us > now_us - RESTORE_KEPT_US => {
                     Some(staged_position(snapshot, project, id).await?)
                 }
+                // Discards the other restore; the next round of the loop starts
+                // a new one.
                 Some(staged) => {
                     staged_drop(transaction.batch(), project, id, &staged);
                     None
@@ -130,6 +132,7 @@ impl Open {
     pub(super) fn batch(&self, project: Project, position: u64) -> Batch {
         let mut batch = Batch::buffered();
         self.staged.expect(&mut batch, project, &self.id);
+        // Builds the row of the current position, which must be unchanged at the commit.
         let mut before = Batch::default();
         staged_position_put(&mut before, project, &self.id, self.position);
         for mutation in before.mutations {

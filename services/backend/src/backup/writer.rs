@@ -84,6 +84,7 @@ impl<'c> Writer<'c> {
 
     /// Stores the content and the position atomically.
     pub(super) async fn write(&mut self, pieces: Vec<pb::Piece>, position: u64) -> Result<()> {
+        // The project's counters change by the difference that this message makes.
         let counted = self.writing.project_counters();
         // Payloads are uploaded before the snapshot is taken, as a snapshot is
         // short-lived.
@@ -231,6 +232,7 @@ impl<'c> Writer<'c> {
         let (epoch, time_us) = (object.epoch, object.time_us);
         let row = Object { step: object.step, epoch, time_us, value };
         object_put(&mut message.batch, project, number, *series, &row);
+        // Objects of a series are usually adjacent; a repeated name is harmless.
         if message.dirty.last() != Some(&name) {
             message.dirty.push(name);
         }
@@ -289,6 +291,7 @@ impl<'c> Writer<'c> {
 
     fn finish(&mut self, message: &mut Message) {
         let (project, number) = (self.call.project, self.number());
+        // A header is written once per message, however many objects it got.
         for name in std::mem::take(&mut message.dirty) {
             if let Some((series, header)) = self.objects.get(&name) {
                 object_header_put(&mut message.batch, project, number, *series, header);

@@ -79,6 +79,8 @@ impl Follower {
         sender: &Sender<LinesResponse>,
     ) -> Result<(), End> {
         loop {
+            // Activity and number of lines are from one snapshot, so an inactive run
+            // has no later lines.
             let state = State::read(context, self.place).await?;
             while self.next < state.lines {
                 let lines = self.new_lines(context).await?;

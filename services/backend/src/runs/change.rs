@@ -40,6 +40,7 @@ pub(crate) async fn update(context: &Context, call: &Call, request: &UpdateReque
             };
         }
         set(&mut edit, request, now);
+        // Without a change there is nothing to report to watchers.
         if edit.props == before {
             return Ok((transaction, ()));
         }
@@ -77,6 +78,7 @@ fn set(edit: &mut RunEdit, request: &UpdateRequest, now: i64) {
             (props.is_given_up, props.reopened_us) = (false, Some(now));
         }
         Some(false) => {
+            // A run that has already ended keeps its end.
             (props.active, props.finalized_us) = (false, props.finalized_us.or(Some(now)));
             props.is_given_up = false;
         }

@@ -93,6 +93,8 @@ pub(crate) async fn delete_batch(
     for run_id in run_ids {
         match delete(context, call, &run_id).await {
             Ok(position) => {
+                // Offsets ascend, so the last position of a partition is its
+                // highest.
                 highest.insert(position.partition, position);
             }
             Err(Error::NotFound { .. }) => unknown.push(run_id),

@@ -1,8 +1,9 @@
-//! Watching runs: first, if asked, every run as it is, then each change once.
+//! Watching runs: first, on request, the current state of every run, then each change once.
 //!
-//! A change says that a transaction touched a run, not what it did: a watcher collects changes for a moment and sends the
-//! run as it is then. What a snapshot has shown already (a change that is committed before it) is not sent again. The
-//! `resume` of an answer lies before every change that was collected and not sent, so that a cut loses none.
+//! A change says only that a transaction touched a run, not what it did: a watch collects
+//! changes for a short time and then sends the current state of the run. A change committed
+//! before the snapshot that was sent is not sent again. The `resume` position of a response is
+//! before every change that was collected and not sent, so a disconnect loses no change.
 
 mod feed;
 mod filter;
@@ -46,19 +47,21 @@ use waiting::Waiting;
 const DEFAULT_SETTLE_MS: u32 = 200;
 const MAX_SETTLE_MS: u32 = 60_000;
 
-/// A watcher hears something this often.
+/// Interval of keep-alive messages to watchers.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 
-/// Runs that wait to be sent; with more, no changes are taken until some are sent.
+/// Maximum number of runs waiting to be sent; above it, no more changes are read until some are
+/// sent.
 const MAX_WAITING: usize = limits::RUNS_PER_CALL;
 
-/// Runs in one message.
+/// Maximum number of runs in one message.
 const RUNS: usize = 100;
 
-/// Runs that are remembered to tell less about them: forgetting them costs a needless word.
+/// Maximum number of runs remembered to avoid redundant messages; forgetting them costs at most
+/// a repeated message.
 const REMEMBERED: usize = 100_000;
 
-/// Documents read with one snapshot.
+/// Documents read from one snapshot.
 const PAGE: Scan = Scan { rows: RUNS, bytes: 1 << 20, reverse: true };
 
 pub(super) struct Watch {
@@ -70,11 +73,12 @@ pub(super) struct Watch {
     filter: Filter,
     feed: Feed,
     waiting: Waiting,
-    /// As of which version a run was sent, for as long as changes before that may still come.
+    /// The version as of which a run was sent, kept while earlier changes of it may still
+    /// arrive.
     sent: HashMap<RunNumber, Version>,
-    /// Runs that were told to be gone.
+    /// Runs already reported as having left the watch.
     gone: HashSet<RunNumber>,
-    /// Data of each run when it was last sent.
+    /// Amount of data of each run when it was last sent.
     data: HashMap<RunNumber, u64>,
 }
 
@@ -84,13 +88,14 @@ pub(super) async fn begin(backend: &Backend, call: Call, request: WatchRequest) 
     let parts = convert::parts(request.parts.clone())?;
     let settle_ms = request.settle_ms.unwrap_or(DEFAULT_SETTLE_MS);
     if settle_ms > MAX_SETTLE_MS {
-        return Err(Error::field("settle_ms", format!("is {settle_ms}: at most {MAX_SETTLE_MS} is good")));
+        return Err(Error::field("settle_ms", format!("is {settle_ms}: use at most {MAX_SETTLE_MS}")));
     }
     let now = feed::now(context.store.as_ref()).await?;
     let position = match &request.resume {
         resume if resume.is_empty() || request.snapshot => now,
         resume => match resume::parse(resume)? {
-            // Of another store, or one that was put back.
+            // The position comes from another store, or this store was restored from
+            // an older backup.
             position if position > now => return Err(Error::PositionExpired),
             position => position,
         },
@@ -112,7 +117,7 @@ pub(super) async fn begin(backend: &Backend, call: Call, request: WatchRequest) 
     })
 }
 
-/// What a watcher waits for.
+/// An event that a watch waits for.
 enum Event {
     Changes(Vec<Change>),
     Due,
@@ -132,6 +137,8 @@ impl Watch {
             let event = async {
                 tokio::select! {
                     biased;
+                    // First, so that a steady flow of changes cannot delay
+                    // runs that are due.
                     () = sleep_until(due.unwrap_or(spoken)), if due.is_some() => Ok(Event::Due),
                     changes = feed.next(), if takes_more => changes.map(Event::Changes),
                     () = sleep_until(spoken + SIGN_OF_LIFE) => Ok(Event::Silence),
@@ -152,7 +159,7 @@ impl Watch {
         }
     }
 
-    /// Everything before this was sent.
+    /// The position up to which everything was sent.
     fn position(&self) -> Stamp {
         self.waiting.before_first().unwrap_or(self.feed.position())
     }
@@ -161,7 +168,7 @@ impl Watch {
         WatchResponse { changes, resume: resume::encode(self.position()), snapshot_done: false }
     }
 
-    /// Notes which runs have changed.
+    /// Records which runs have changed.
     async fn collect(&mut self, changes: Vec<Change>) -> Result<()> {
         let due = Instant::now() + self.settle;
         for change in changes {
@@ -173,11 +180,12 @@ impl Watch {
             }
         }
         let position = self.feed.position().version();
+        // Changes before the position of the feed cannot arrive any more.
         self.sent.retain(|_, version| *version > position);
         Ok(())
     }
 
-    /// Sends the runs that have waited long enough; false if none of them had anything to say.
+    /// Sends the runs that are due; returns false if none of them had a change to report.
     async fn send_due(&mut self, sender: &Sender<WatchResponse>) -> Result<bool, End> {
         let mut has_sent = false;
         let now = Instant::now();
@@ -193,7 +201,8 @@ impl Watch {
                 left = &left[told..];
                 if !changes.is_empty() {
                     has_sent = true;
-                    // Going on behind these runs is right once all of them were sent.
+                    // The resume position may move past these runs only once
+                    // all of them are sent.
                     let resume =
                         if left.is_empty() { resume::encode(self.position()) } else { before.clone() };
                     sender.send(WatchResponse { changes, resume, snapshot_done: false }).await?;
@@ -202,8 +211,8 @@ impl Watch {
         }
     }
 
-    /// What the first of these runs have become, as many as make a message, and how many that are. A change that is committed
-    /// behind the snapshot which decides is sent once more.
+    /// Changes of the first runs, as many as fit into a message, with the number of runs
+    /// processed. A change committed after the snapshot is sent again later.
     async fn changes(&mut self, numbers: &[RunNumber]) -> Result<(Vec<RunChange>, usize)> {
         let snapshot = self.context.store.snapshot().await?;
         let version = snapshot.version();
@@ -236,7 +245,7 @@ impl Watch {
         Ok((changes, told))
     }
 
-    /// The run with the parts that are asked for, if it is still there.
+    /// The run with the requested parts, if it still exists.
     async fn changed(&mut self, names: &mut Names, number: RunNumber) -> Result<Option<RunChange>> {
         let snapshot = self.context.store.snapshot().await?;
         let document = document_get(snapshot.as_ref(), self.call.project, number).await?;
@@ -256,13 +265,13 @@ impl Watch {
         Ok(Some(RunChange { run_id, change: Some(run_change::Change::Run(run)), data: data != before }))
     }
 
-    /// The run is not there any more, or is not one of those that are watched; told once.
+    /// Reports once that a run no longer exists or no longer matches the watch.
     async fn left(&mut self, number: RunNumber) -> Result<Option<RunChange>> {
         let snapshot = self.context.store.snapshot().await?;
         let Some(id) = run_id_of(snapshot.as_ref(), self.call.project, number).await? else {
             return Ok(None);
         };
-        // The id belongs to another run by now, which has a change of its own.
+        // If the id now belongs to another run, that run has a change of its own.
         let live = head_live(snapshot.as_ref(), self.call.project, &id).await?;
         let is_replaced = live.is_some_and(|live| live != number);
         if self.gone.len() > REMEMBERED {
@@ -275,7 +284,7 @@ impl Watch {
         Ok(Some(RunChange { run_id: id.as_str().to_owned(), change, data: false }))
     }
 
-    /// Every watched run as it is.
+    /// Sends the current state of every watched run.
     async fn send_snapshot(&mut self, sender: &Sender<WatchResponse>) -> Result<(), End> {
         let mut source = Source::new(&self.call, &self.filter);
         while let Some(numbers) = source.next(&self.context, &self.call).await? {
@@ -283,6 +292,7 @@ impl Watch {
             while !left.is_empty() {
                 let (mut changes, told) = self.changes(left).await?;
                 left = &left[told..];
+                // A snapshot contains only runs that exist and match.
                 changes.retain(|change| matches!(change.change, Some(run_change::Change::Run(_))));
                 if !changes.is_empty() {
                     sender.send(WatchResponse { changes, ..WatchResponse::default() }).await?;
@@ -294,7 +304,7 @@ impl Watch {
     }
 }
 
-/// Runs that are there when a watch begins, those of a project newest first.
+/// The runs that exist when a watch starts; those of a project newest first.
 enum Source {
     Documents(Option<matyan_store::Range>),
     Ids(std::vec::IntoIter<String>),

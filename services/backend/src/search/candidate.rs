@@ -1,5 +1,6 @@
-//! A run as the language reads it: its document, and of everything else only what the query names. Params are found in
-//! the encoded map by their path; nothing beside the asked value is decoded.
+//! A run as the query language sees it: its document, plus only the data that the query names.
+//! Params are looked up by path in the encoded map, so that only the requested value is
+//! decoded.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -14,19 +15,19 @@ use matyan_model::{
 };
 use matyan_ql::{Datum, Path, RunView, SequenceView, Summary};
 
-/// A run under a query.
+/// A run to be evaluated against a query.
 pub(crate) struct Candidate {
     pub(crate) number: RunNumber,
     pub(crate) document: Document,
-    /// Encoded; empty if no param is asked for.
+    /// Encoded params; empty if the query uses none.
     pub(super) params: Bytes,
     pub(super) experiment: Option<Arc<str>>,
     pub(super) tags: Vec<Arc<str>>,
-    /// By context id, then name.
+    /// Ordered by context id, then name.
     pub(super) sequences: Vec<Sequence>,
 }
 
-/// A sequence of it.
+/// A sequence of the run.
 pub(crate) struct Sequence {
     pub(crate) number: SeriesNumber,
     pub(crate) header: SequenceHeader,
@@ -39,13 +40,13 @@ pub(crate) enum SequenceHeader {
     Object(ObjectHeader),
 }
 
-/// A context, decoded once for all sequences that have it.
+/// A context, decoded once for all sequences that share it.
 pub(super) struct SequenceContext {
     pub(super) id: u32,
     pub(super) values: Map,
 }
 
-/// Seconds as the language counts them.
+/// A time in seconds, as in the query language.
 pub(super) fn seconds(microseconds: i64) -> f64 {
     microseconds as f64 / 1e6
 }
@@ -98,7 +99,7 @@ impl RunView for Candidate {
             tracing::error!(
                 run_id = self.hash(),
                 error = &error as &dyn std::error::Error,
-                "params cannot be read"
+                "failed to read params"
             );
             None
         })
@@ -149,7 +150,7 @@ fn encoded(bytes: &[u8]) -> Result<Datum<'_>, cbor::CborError> {
     })
 }
 
-/// A value that outlives what it was decoded from.
+/// Converts a value into a datum that borrows nothing from it.
 fn owned(value: Value) -> Datum<'static> {
     match value {
         Value::Text(text) => Datum::Text(Cow::Owned(text)),
@@ -192,7 +193,7 @@ fn scalar_datum(value: &Value) -> Datum<'static> {
     }
 }
 
-/// CBOR keeps a negative n as -1 - n.
+/// Adds one to a big-endian magnitude: CBOR stores a negative n as -1 - n.
 fn add_one(magnitude: &mut Vec<u8>) {
     for byte in magnitude.iter_mut().rev() {
         *byte = byte.wrapping_add(1);
@@ -208,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_what_they_were() {
+    fn encoded_and_decoded_values_are_equal() {
         for text in ["null", "true", "-7", "1.5", r#""x""#, r#"[1,{"a":[]}]"#, r#"{"a":{"b":"c"}}"#] {
             let value = matyan_model::json::parse(text).unwrap();
             assert_eq!(encoded(&cbor::encode(&value)).unwrap(), datum(&value), "{text}");

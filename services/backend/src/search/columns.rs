@@ -1,7 +1,9 @@
-//! A scan without documents. Once a search has looked at some of them in vain, the params that its query names are read from
-//! their indexes, a hundredth of the bytes, and the query is asked of those. Whoever it refuses so is out; the documents of
-//! the others decide, as after any index. A run is also looked at if the query asks for what no column tells: its name, say,
-//! or a param that is a list. Where that is so for many, the documents are scanned after all.
+//! Scans without documents. Once a search has read some documents without finding enough, it
+//! reads the params named by its query from their indexes, a hundredth of the bytes, and
+//! evaluates the query on those. Runs that do not match are dropped; the rest are checked
+//! against their documents, as after any index. A document is also needed if the query reads a
+//! value that no column has: the run's name, say, or a param that is a list. If that is true of
+//! many runs, the scan of documents continues instead.
 
 use std::{borrow::Cow, cell::Cell, sync::Arc};
 
@@ -16,25 +18,25 @@ use matyan_store::{Error as StoreError, Key, Range, Snapshot};
 use super::judge::Tally;
 use crate::error::{Error, Result};
 
-/// Params that a query may name.
+/// Maximum number of params in the query.
 const PATHS: usize = 4;
-/// Values of them in memory at once: 24 bytes each, and texts.
+/// Maximum number of their values in memory: 24 bytes each, plus texts.
 const VALUES: usize = 500_000;
-/// A scan of documents is cheaper than fetching one in so many.
+/// Scanning documents is cheaper than fetching one in this many.
 const FETCH_FROM: usize = 8;
-/// Runs after which that is looked at.
+/// Number of runs after which the share of remaining runs is checked.
 const TRIED: usize = 1_000;
 
-/// What the columns say of a scan.
+/// The result of evaluating a scan on columns.
 pub(super) struct Sieved {
-    /// Runs whose documents decide, ascending.
+    /// Runs to check against their documents, ascending.
     pub(super) left: Vec<RunNumber>,
-    /// Verdicts on the others.
+    /// Verdicts on all other runs.
     pub(super) tally: Tally,
     pub(super) steps_left: u64,
 }
 
-/// The params that columns can tell for a query; `None` if it asks for more than params.
+/// The params a query reads, if columns can answer it; `None` if it reads more than params.
 pub(super) fn paths(query: &Query) -> Option<Vec<Path>> {
     let needs = query.needs();
     let Wanted::These(paths) = &needs.params else { return None };
@@ -44,21 +46,21 @@ pub(super) fn paths(query: &Query) -> Option<Vec<Path>> {
     is_of_params.then(|| paths.iter().cloned().collect())
 }
 
-/// What is left of a scan of documents.
+/// The remainder of a scan of documents.
 pub(super) struct Scan {
     pub(super) project: Project,
     pub(super) query: Arc<Query>,
-    /// As `paths` says.
+    /// The result of `paths`.
     pub(super) paths: Vec<Path>,
-    /// The documents before this key.
+    /// Only documents before this key are left.
     pub(super) end: Key,
     pub(super) limits: Limits,
 }
 
-/// Asks the columns. `None`: the documents have to be scanned.
+/// Evaluates the query on columns. Returns `None` if the documents have to be scanned.
 pub(super) async fn sieve(snapshot: &dyn Snapshot, scan: Scan) -> Result<Option<Sieved>> {
     match sieved(snapshot, scan).await {
-        // Then there is too much to read, and documents are read from many snapshots.
+        // There is too much data for one snapshot; documents can be read from many.
         Err(Error::Store(StoreError::SnapshotTooOld)) => Ok(None),
         sieved => sieved,
     }
@@ -81,6 +83,7 @@ async fn sieved(snapshot: &dyn Snapshot, scan: Scan) -> Result<Option<Sieved>> {
     all.extend(archived.into_iter().map(|number| (number, true)));
     all.sort_unstable();
     all.truncate(all.partition_point(|(number, _)| keys::document(project, *number) < end));
+    // Two threads evaluate one half each, with half of the budget.
     let second = all.split_off(all.len() / 2);
     let limits = Limits { steps_in_total: limits.steps_in_total / 2, ..limits };
     let half = |runs: Vec<(RunNumber, bool)>| {
@@ -96,16 +99,17 @@ async fn sieved(snapshot: &dyn Snapshot, scan: Scan) -> Result<Option<Sieved>> {
     }))
 }
 
-/// Work of milliseconds.
+/// Runs work of a few milliseconds on a blocking thread.
 async fn away<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => Ok(done),
+        // Anything but a panic means that the runtime is shutting down.
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         Err(_) => Err(Error::Stopping),
     }
 }
 
-/// A param of all runs; `None` if more than `most` have it.
+/// A param's values for all runs; `None` if more than `most` runs have it.
 async fn column(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -131,7 +135,7 @@ async fn column(
     sorted.await.map(Some)
 }
 
-/// The runs of an index range; `None` of too many.
+/// The runs of an index range; `None` if there are too many.
 async fn runs(snapshot: &dyn Snapshot, range: Range) -> Result<Option<Vec<RunNumber>>> {
     let (mut runs, mut rest) = (Vec::new(), Some(range));
     while let Some(range) = rest {
@@ -151,7 +155,7 @@ struct Columns {
 }
 
 impl Columns {
-    /// `None` if too many runs are left, or the query takes too long to tell.
+    /// Returns `None` if too many runs remain, or the query exceeds its budget.
     fn sieve(&self, query: &Query, limits: Limits, runs: &[(RunNumber, bool)]) -> Option<Sieved> {
         let mut evaluator = query.evaluator(limits);
         let mut places: Vec<usize> = match runs.first() {
@@ -161,6 +165,7 @@ impl Columns {
         let (mut left, mut tally) = (Vec::new(), Tally::default());
         let mut values = vec![None; self.paths.len()];
         for (at, (number, archived)) in runs.iter().enumerate() {
+            // Fetching this many documents would cost more than scanning them all.
             if at == TRIED && left.len() > TRIED / FETCH_FROM {
                 return None;
             }
@@ -181,12 +186,13 @@ impl Columns {
     }
 }
 
-/// A run as columns know it.
+/// A run as seen through the columns.
 struct Row<'c> {
     paths: &'c [Path],
     values: &'c [Option<Told<'c>>],
     archived: bool,
-    /// Somebody has asked for what is in the document alone: no verdict counts.
+    /// Set when the query reads a value that only the document has; the verdict is then
+    /// void.
     asked: Cell<bool>,
 }
 

@@ -1,5 +1,5 @@
-//! Runs in the order of their creation, as the index of it has them: a page of a long list reads as many documents as it
-//! shows, and not all to put them in order.
+//! Runs in the order of creation, from the index by creation time, so that a page of a long
+//! list reads only as many documents as it returns.
 
 use std::sync::Arc;
 
@@ -12,9 +12,9 @@ use matyan_store::{Range, Scan};
 
 use crate::{Context, error::Result};
 
-/// Rows of the index that are read at once.
+/// Index rows read at a time.
 const ROWS: usize = 64;
-/// Ids that are read at once, of runs of one moment.
+/// Ids read at a time, for runs created at the same time.
 const IDS: usize = 1_000;
 
 pub(super) struct Dated {
@@ -22,12 +22,12 @@ pub(super) struct Dated {
     project: Project,
     descending: bool,
     rest: Option<Range>,
-    /// Read, and not yet given: when they were made, and which.
+    /// Rows read and not returned yet: creation time and run number.
     ahead: Vec<(i64, RunNumber)>,
 }
 
 impl Dated {
-    /// From this moment on, with all runs of it.
+    /// Starts at the given time, including all runs created at that time.
     pub(super) fn new(
         context: Arc<Context>,
         project: Project,
@@ -43,12 +43,13 @@ impl Dated {
         Self { context, project, descending, rest, ahead: Vec::new() }
     }
 
-    /// The next runs: all of some moments, in their order. None: there are no more.
+    /// The next runs in order, always including all runs created at the same time. Empty at
+    /// the end.
     pub(super) async fn next(&mut self) -> Result<Vec<RunNumber>> {
         loop {
             self.read().await?;
             let last = self.ahead.last().map(|(created_us, _)| *created_us);
-            // The last moment may go on behind what was read.
+            // Further rows may have the same time as the last one read.
             let whole = match self.rest {
                 None => self.ahead.len(),
                 Some(_) => self.ahead.partition_point(|(created_us, _)| Some(*created_us) != last),
@@ -60,7 +61,7 @@ impl Dated {
         }
     }
 
-    /// Runs of one moment stand by their ids, however many they are.
+    /// Orders runs created at the same time by id, of which there may be any number.
     async fn in_order(&self, moments: Vec<(i64, RunNumber)>) -> Result<Vec<RunNumber>> {
         let mut ordered = Vec::with_capacity(moments.len());
         for moment in moments.chunk_by(|one, other| one.0 == other.0) {

@@ -1,5 +1,6 @@
-//! Runs that match, on their way to a client. As long as nobody waits they are sent as they were when they were evaluated;
-//! after a wait the rest is read and evaluated again, so that each is sent as of one moment and no snapshot outlives it.
+//! Matching runs on their way to a client. While the client keeps up, they are sent as of the
+//! snapshot they were evaluated in; after a wait, the rest is read and evaluated again. So each
+//! run is sent as of one snapshot, and no run outlives its snapshot.
 
 use std::collections::VecDeque;
 
@@ -12,36 +13,37 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// Runs read again at once: at first so few that a client who lets wait again has cost little, and then ever more.
+/// Bounds of the number of runs read again at a time: few at first, as a client that makes the
+/// server wait again wastes the work, then more and more.
 const AGAIN: [usize; 2] = [4, 64];
 
-/// Where a run stands among all matches, from 1; 0 if nobody has counted those before it.
+/// Rank of a run among all matches, starting at 1; 0 if the preceding matches were not counted.
 pub(crate) type Place = u64;
 
 pub(crate) struct Delivery {
     pending: VecDeque<(RunNumber, Place)>,
-    /// As of one snapshot: the first `read` of the pending ones, if they still match.
+    /// A page as of one snapshot, and how many of the pending runs it covers; those that still match are in it.
     page: Option<(Page, usize)>,
-    /// The run that took longer than its snapshot lived.
+    /// The run that took longer to read than its snapshot lived.
     late: Option<RunNumber>,
-    /// Read the next time.
+    /// Number of runs to read next.
     count: usize,
 }
 
 impl Delivery {
-    /// Of runs that are still to be read.
+    /// Delivers runs that have not been read yet.
     pub(crate) fn of(numbers: impl IntoIterator<Item = (RunNumber, Place)>) -> Self {
         Self { pending: numbers.into_iter().collect(), page: None, late: None, count: AGAIN[1] }
     }
 
-    /// Of runs that were just read.
+    /// Delivers runs that were just read.
     pub(crate) fn of_page(page: Page, places: impl IntoIterator<Item = Place>) -> Self {
         let numbers = page.matched.iter().map(|matched| matched.candidate.number);
         let pending: VecDeque<_> = numbers.zip(places).collect();
         Self { page: Some((page, pending.len())), pending, late: None, count: AGAIN[1] }
     }
 
-    /// The next run that matches.
+    /// The next matching run.
     pub(crate) async fn next(&mut self, scanner: &mut Scanner) -> Result<Option<(Place, Matched)>> {
         while let Some(&(number, place)) = self.pending.front() {
             let Some((page, read)) = self.page.as_mut().filter(|(_, read)| *read > 0) else {
@@ -58,37 +60,39 @@ impl Delivery {
     }
 
     async fn read(&mut self, scanner: &mut Scanner) -> Result<()> {
-        // One that was late already is read alone: to load the others as well may take what a snapshot lives.
+        // A late run is read alone, as loading others with it may take longer than a
+        // snapshot lives.
         let is_late = |(number, _): &(RunNumber, Place)| Some(*number) == self.late;
         let count = if self.pending.front().is_some_and(is_late) { 1 } else { self.count };
         self.count = AGAIN[1].min(2 * self.count);
         let numbers: Vec<RunNumber> = self.pending.iter().take(count).map(|(number, _)| *number).collect();
         let page = scanner.again(&numbers).await?;
-        // Those behind the last one that was read are asked for again; what has gone meanwhile is passed.
+        // Runs after the last one read are requested again; runs deleted in the meantime
+        // are skipped.
         let unread = page.unread.first().and_then(|first| numbers.iter().position(|number| number == first));
         self.page = Some((page, unread.unwrap_or(numbers.len())));
         Ok(())
     }
 
-    /// What the run that `next` gave was read from.
+    /// The snapshot that the run last returned by `next` was read from.
     pub(crate) fn snapshot(&self) -> &dyn Snapshot {
-        let (page, _) = self.page.as_ref().expect("a run was given, and nothing forgotten since");
+        let (page, _) = self.page.as_ref().expect("`next` returned a run, and `forget` was not called since");
         page.snapshot.as_ref()
     }
 
-    /// Ends the snapshot, because somebody is about to wait.
+    /// Drops the snapshot before waiting for the client.
     pub(crate) fn forget(&mut self) {
         self.page = None;
         self.count = AGAIN[0];
     }
 
-    /// Whether that is the case, and nothing was read since.
+    /// Whether the snapshot was dropped, and nothing was read since.
     pub(crate) fn is_forgotten(&self) -> bool {
         self.page.is_none()
     }
 
-    /// Takes a run back for which `error` says that its snapshot has ended; once, as a run that takes longer than any
-    /// snapshot lives cannot be read.
+    /// Puts a run back if `error` says that its snapshot expired. This is allowed once per
+    /// run: a run that takes longer than any snapshot lives cannot be read.
     pub(crate) fn take_back(&mut self, number: RunNumber, place: Place, error: Error) -> Result<()> {
         match error {
             Error::Store(StoreError::SnapshotTooOld) if self.late != Some(number) => {

@@ -1,4 +1,4 @@
-//! What a query means and how it would be answered, without running it.
+//! Explains the meaning and the execution plan of a query without running it.
 
 use matyan_proto::search::v1::{ExplainRequest, ExplainResponse, QueryError, SearchKind};
 use matyan_ql::{Access, Endpoint, Plan, Statistics};
@@ -13,7 +13,7 @@ use crate::{
     error::{Error, Result},
 };
 
-/// Candidates are counted up to here.
+/// Maximum number of candidates to report.
 const COUNTED: usize = 10_000;
 
 pub(super) async fn explain(
@@ -22,7 +22,7 @@ pub(super) async fn explain(
     request: ExplainRequest,
 ) -> Result<ExplainResponse> {
     let endpoint = match request.kind() {
-        SearchKind::Unspecified => return Err(Error::field("kind", "is missing")),
+        SearchKind::Unspecified => return Err(Error::field("kind", "is missing: name a kind of search")),
         SearchKind::Runs => Endpoint::Run,
         SearchKind::Metrics => Endpoint::Metric,
         SearchKind::Images => Endpoint::Images,
@@ -59,7 +59,7 @@ pub(super) async fn explain(
     })
 }
 
-/// A node a line, each with what it proposes.
+/// Renders one node per line, each with the number of runs it proposes.
 fn lines(plan: &Plan, access: &Access<'_>, counts: &dyn Statistics) -> String {
     let mut text = String::new();
     write(&mut text, 0, access, counts);
@@ -67,6 +67,7 @@ fn lines(plan: &Plan, access: &Access<'_>, counts: &dyn Statistics) -> String {
         let told = plan.to_string();
         let names = match names.is_empty() {
             true => "no sequences",
+            // The text of a plan ends with the names of its sequences.
             false => told.rsplit("; ").next().unwrap_or_default(),
         };
         text.push_str(names);

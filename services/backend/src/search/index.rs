@@ -1,5 +1,6 @@
-//! The half of the planner that reads: what rows answer a probe, how many there are, and which runs they name.
-//! Rows of an index may be those of dead or changed runs; the documents decide.
+//! The part of the planner that reads the store: which rows answer a probe, how many there are,
+//! and which runs they list. Index rows may belong to deleted or changed runs; the documents
+//! decide.
 
 use std::{borrow::Cow, collections::VecDeque, ops::Bound};
 
@@ -16,25 +17,25 @@ use matyan_store::{Range, Snapshot};
 
 use crate::{Context, error::Result};
 
-/// Rows that are counted at first, where something selective is found at once, and then.
+/// Rows counted in the first and second rounds; the first finds a very selective probe quickly.
 const COUNTED: [u64; 2] = [2_000, 10_000];
-/// Rows that are counted for all probes of a plan together: a query may have thousands.
+/// Rows counted for all probes of a plan together, as a query may have thousands of probes.
 const COUNTED_IN_ALL: u64 = 200_000;
-/// From this part of all runs on a scan is cheaper, and nothing is counted any further.
+/// A scan is cheaper for more than one in this many runs, so counting stops there.
 const SCAN_FROM: u64 = 6;
-/// Rows read at once.
+/// Rows read at a time.
 const PAGE: usize = 10_000;
-/// Keys of the store may not be much longer.
+/// Maximum length of a key, close to the limit of the store.
 const MAX_KEY_BYTES: usize = 4_096;
 
 /// The rows that answer a probe.
 enum Rows {
-    /// Known without an index.
+    /// Runs known without an index.
     Runs(Vec<RunNumber>),
     Ranges(Vec<Range>),
 }
 
-/// What the indexes say of a plan.
+/// Row counts of the probes of a plan.
 pub(crate) struct Counts<'p> {
     runs: u64,
     counts: Vec<(&'p Probe, Option<u64>)>,
@@ -50,8 +51,8 @@ impl Statistics for Counts<'_> {
     }
 }
 
-/// Counts the rows of each probe, further only while a scan is the best that is known and something is left to count. What
-/// is more counts as all.
+/// Counts the rows of each probe, and continues only while a scan is the best known access and
+/// rows are left to count. A probe with uncounted rows is taken to propose all runs.
 pub(crate) async fn counts<'p>(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -64,7 +65,8 @@ pub(crate) async fn counts<'p>(
     }
     for most in COUNTED.into_iter().chain([(runs / SCAN_FROM).max(COUNTED[1])]) {
         let mut left = COUNTED_IN_ALL.max(2 * most);
-        // What the default filter asks for is nearly all runs: it is counted where nothing else is selective.
+        // The default filter matches nearly all runs, so it is counted only if nothing
+        // else is selective.
         for is_broad in [false, true] {
             for one in counting.iter_mut().filter(|one| one.is_broad() == is_broad) {
                 one.go_on(snapshot, most.min(left)).await?;
@@ -88,9 +90,9 @@ fn known<'p>(runs: u64, counting: &[Counting<'p>]) -> Counts<'p> {
 /// A probe whose rows are being counted.
 struct Counting<'p> {
     probe: &'p Probe,
-    /// Of those that were looked at; `None` when no index answers it.
+    /// Number of rows counted; `None` if no index answers the probe.
     count: Option<u64>,
-    /// Those that were not.
+    /// Ranges not counted yet.
     rest: VecDeque<Range>,
 }
 
@@ -108,7 +110,7 @@ impl<'p> Counting<'p> {
         matches!(self.probe, Probe::Archived(false))
     }
 
-    /// Counts until there are so many.
+    /// Counts until there are `most` rows.
     async fn go_on(&mut self, snapshot: &dyn Snapshot, most: u64) -> Result<()> {
         let Some(count) = &mut self.count else { return Ok(()) };
         while *count < most
@@ -127,7 +129,7 @@ impl<'p> Counting<'p> {
     }
 }
 
-/// The rows of a probe; `None` when no index answers it.
+/// The rows of a probe; `None` if no index answers it.
 async fn rows_of(snapshot: &dyn Snapshot, project: Project, probe: &Probe) -> Result<Option<Rows>> {
     let ranges =
         |ranges: Vec<Range>| Some(Rows::Ranges(ranges.into_iter().filter(|it| it.start < it.end).collect()));
@@ -168,11 +170,12 @@ async fn rows_of(snapshot: &dyn Snapshot, project: Project, probe: &Probe) -> Re
             let (first, end) = microseconds(times);
             ranges(vec![keys::index_ended_between(project, first, end)])
         }
+        // No index lists the runs without an experiment.
         Probe::Experiment(None) => None,
     })
 }
 
-/// The id behind a name; no name is longer than the limit.
+/// The id of the entity with this name; no name is longer than the limit.
 async fn entity(
     snapshot: &dyn Snapshot,
     project: Project,
@@ -193,8 +196,8 @@ fn text_bytes(texts: &Interval<Box<str>>) -> usize {
     bytes(&texts.low).max(bytes(&texts.high))
 }
 
-/// `None` where keys would be longer than those of any row: then every run that has such a value is listed as not fully
-/// indexed.
+/// The index range of a param probe; `None` if its keys would be longer than those of any row.
+/// Runs with such values are in the index of partially indexed runs.
 fn param(project: Project, path: &Path, keys: &Keys) -> Option<Range> {
     if path.keys().iter().map(|key| key.len()).sum::<usize>() > MAX_KEY_BYTES {
         return None;
@@ -227,8 +230,8 @@ fn closed(bound: Bound<Vec<u8>>, end: Bound<Vec<u8>>) -> Bound<Vec<u8>> {
     if bound == Bound::Unbounded { end } else { bound }
 }
 
-/// The microseconds whose seconds, as the language sees them, lie in the interval: from the first up to and without the
-/// second.
+/// The range of microseconds, without its end, whose value in seconds is in the interval as the
+/// query language compares it.
 fn microseconds(times: &Interval<f64>) -> (i64, i64) {
     let first = match times.low {
         Bound::Unbounded => i64::MIN,
@@ -243,7 +246,7 @@ fn microseconds(times: &Interval<f64>) -> (i64, i64) {
     (first, end)
 }
 
-/// The first microsecond for which a condition holds that holds for all later ones too.
+/// The first microsecond that satisfies a condition which holds for all later ones as well.
 fn first_where(holds: impl Fn(f64) -> bool) -> i64 {
     let (mut below, mut above) = (i128::from(i64::MIN), i128::from(i64::MAX));
     while below < above {
@@ -256,7 +259,8 @@ fn first_where(holds: impl Fn(f64) -> bool) -> i64 {
     below as i64
 }
 
-/// The runs that an access path proposes and those that are not fully indexed, ascending; `None`: every run.
+/// The runs proposed by an access path plus those not fully indexed, ascending; `None` for
+/// every run.
 pub(crate) async fn proposed(
     context: &Context,
     project: Project,
@@ -268,7 +272,7 @@ pub(crate) async fn proposed(
     Ok(Some(union(found, partial)))
 }
 
-/// Reads index rows, from one snapshot as long as it lives.
+/// Reads index rows, from a single snapshot for as long as it lives.
 struct Reader<'a> {
     context: &'a Context,
     project: Project,
@@ -291,6 +295,8 @@ impl Reader<'_> {
                     if all.as_ref().is_some_and(Vec::is_empty) {
                         break;
                     }
+                    // A part without an index proposes every run, and so
+                    // does not narrow the result.
                     let Some(part) = Box::pin(self.runs(part)).await? else { continue };
                     all = Some(match all {
                         Some(all) => intersection(&all, &part),
@@ -304,6 +310,8 @@ impl Reader<'_> {
                 for part in parts.iter() {
                     match Box::pin(self.runs(part)).await? {
                         Some(part) => all = union(all, part),
+                        // A part that proposes every run makes the union
+                        // a scan.
                         None => return Ok(None),
                     }
                 }
@@ -318,6 +326,8 @@ impl Reader<'_> {
             let mut rest = Some(range);
             while let Some(range) = rest {
                 let page = match runs_proposed(self.snapshot.as_ref(), &range, PAGE).await {
+                    // Rows only propose runs, so they may be read from
+                    // several snapshots.
                     Err(matyan_store::Error::SnapshotTooOld) => {
                         self.snapshot = self.context.store.snapshot().await?;
                         runs_proposed(self.snapshot.as_ref(), &range, PAGE).await?
@@ -345,7 +355,7 @@ fn union(a: Vec<RunNumber>, b: Vec<RunNumber>) -> Vec<RunNumber> {
     all
 }
 
-/// Both ascending.
+/// The numbers common to two ascending lists.
 fn intersection(a: &[RunNumber], b: &[RunNumber]) -> Vec<RunNumber> {
     let (few, many) = if a.len() <= b.len() { (a, b) } else { (b, a) };
     let mut from = 0;
@@ -379,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn times_become_the_microseconds_that_the_language_compares_so() {
+    fn times_become_microseconds_that_compare_the_same() {
         let interval = |low, high| Interval { low, high };
         let second = 1_700_000_000.0;
         for (times, expected) in [

@@ -1,5 +1,5 @@
-//! Evaluates a query for loaded runs, away from the threads that serve: an expression may take milliseconds a run. What all
-//! runs of a search may take together is bounded by the language.
+//! Evaluates a query on loaded runs, on blocking threads: an expression may take milliseconds
+//! per run. The query language limits the total cost of a search.
 
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use matyan_ql::{BudgetError, Interval, Limits, Outcome, Query, SequenceView};
 use super::candidate::Candidate;
 use crate::error::{Error, Result};
 
-/// A run that matches, and which of its sequences do.
+/// A matching run with its matching sequences.
 pub(crate) struct Matched {
     pub(crate) candidate: Candidate,
-    /// Places among the candidate's sequences; none in a search of runs.
+    /// Indexes into the candidate's sequences; empty in a search of runs.
     pub(crate) sequences: Vec<usize>,
 }
 
@@ -26,7 +26,7 @@ struct Rules {
     narrowed: Option<Vec<Interval<Box<str>>>>,
 }
 
-/// Verdicts so far.
+/// Counts of verdicts.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Tally {
     pub(super) evaluated: u64,
@@ -51,7 +51,7 @@ impl Judge {
         Self { rules: Arc::new(Rules { query, narrowed }), steps_left, tally: Tally::default() }
     }
 
-    /// Those of the candidates that match, in their order.
+    /// The candidates that match, in the same order.
     pub(crate) async fn matching(&mut self, candidates: Vec<Candidate>) -> Result<Vec<Matched>> {
         if candidates.is_empty() {
             return Ok(Vec::new());
@@ -61,6 +61,7 @@ impl Judge {
         let evaluated = tokio::task::spawn_blocking(move || rules.evaluate(limits, candidates)).await;
         let (matched, steps_left, tally) = match evaluated {
             Ok(evaluated) => evaluated?,
+            // Anything but a panic means that the runtime is shutting down.
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Err(_) => return Err(Error::Stopping),
         };
@@ -73,18 +74,18 @@ impl Judge {
         &self.rules.query
     }
 
-    /// What is left to spend.
+    /// The remaining budget.
     pub(super) fn limits(&self) -> Limits {
         Limits { steps_in_total: self.steps_left, ..Limits::default() }
     }
 
-    /// Counts verdicts of others, who have spent of the same.
+    /// Adds verdicts made elsewhere on the same budget.
     pub(super) fn count(&mut self, tally: Tally, steps_left: u64) {
         self.steps_left = steps_left;
         self.tally.add(tally);
     }
 
-    /// Nothing was found because the query fails for whatever it looks at.
+    /// Whether nothing was found because the query raised an error for every run.
     pub(crate) fn always_raised(&self) -> bool {
         self.tally.evaluated > 0 && self.tally.raised == self.tally.evaluated
     }

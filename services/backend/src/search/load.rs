@@ -1,5 +1,5 @@
-//! Loading of a run what a query names, and nothing else. Names of experiments and tags, and contexts, are read once for
-//! all runs of a search.
+//! Loads the data of a run that a query names, and nothing else. Names of experiments and tags,
+//! and contexts, are read once for all runs of a search.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -26,7 +26,7 @@ use matyan_store::Snapshot;
 use super::candidate::{Candidate, Sequence, SequenceContext, SequenceHeader};
 use crate::error::Result;
 
-/// Contexts kept for the runs to come: some 10 MB at worst.
+/// Contexts cached for later runs: about 10 MB at worst.
 const CONTEXTS: usize = 1_000;
 
 pub(crate) struct Loader {
@@ -38,7 +38,7 @@ pub(crate) struct Loader {
     contexts: HashMap<String, Arc<SequenceContext>>,
 }
 
-/// Which sequences of a run are loaded.
+/// The sequences of a run to load.
 enum Names {
     All,
     These(BTreeSet<Box<str>>),
@@ -128,7 +128,8 @@ impl Loader {
         Ok(sequences)
     }
 
-    /// A context that cannot be read is none: it hides no run.
+    /// Decodes a context. An unreadable context is treated as empty, so that it does not
+    /// hide its run.
     fn context(&mut self, text: &str) -> Arc<SequenceContext> {
         if let Some(known) = self.contexts.get(text) {
             return known.clone();
@@ -147,7 +148,7 @@ impl Loader {
     }
 }
 
-/// Those that the query names, and, in a search of sequences, those that can match.
+/// The sequences named in the query and, in a search of sequences, those that can match.
 fn names(query: &Query, narrowed: Option<&[Interval<Box<str>>]>) -> Names {
     let Wanted::These(named) = &query.needs().sequences else { return Names::All };
     let mut names = named.clone();
@@ -233,7 +234,7 @@ async fn objects(
         }
     };
     let told = |(number, header): (SeriesNumber, ObjectHeader)| {
-        // An object has no value to compare: 0, as users know it.
+        // Objects have no value to compare; users expect 0.
         let summary = Summary {
             last: Some(0.0),
             first_step: (header.count > 0).then_some(header.first_step),

@@ -1,4 +1,4 @@
-//! Searching metric series: those that match, with points by density, buckets by width, or without either.
+//! Searches of metric series, with points by density, buckets by chart width, or neither.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ use crate::{
     view,
 };
 
-/// What is asked for of each series.
+/// The data requested for each series.
 pub(super) struct Metrics {
     steps: StepRange,
     wanted: Wanted,
@@ -47,7 +47,7 @@ enum Wanted {
     Short(Short),
 }
 
-/// What is one piece, however long the series is.
+/// Data that fits into one piece, however long the series is.
 enum Short {
     Points { density: u32, columns: PointColumns, x_axis: Option<String> },
     Buckets { pixels: usize, columns: Vec<BucketColumn> },
@@ -55,7 +55,7 @@ enum Short {
 }
 
 impl Short {
-    /// At most, of a series.
+    /// Maximum number of points or buckets per series.
     fn points(&self) -> usize {
         match self {
             Self::Points { density, .. } => *density as usize,
@@ -90,7 +90,7 @@ pub(super) fn search(
                 density => Wanted::Short(Short::Points { density, columns, x_axis: request.x_axis }),
             }
         }
-        Some(Points::Pixels(0)) => return Err(Error::field("pixels", "is 0: ask for at least 1")),
+        Some(Points::Pixels(0)) => return Err(Error::field("pixels", "is 0: give at least 1")),
         Some(Points::Pixels(pixels)) => {
             convert::at_most("pixels", pixels as usize, limits::POINTS_PER_SERIES)?;
             Wanted::Short(Short::Buckets { pixels: pixels as usize, columns: bucket_columns })
@@ -120,6 +120,7 @@ impl Kind for Metrics {
         match &self.wanted {
             Wanted::Whole { columns, x_axis } => {
                 let Some(sequence) = sequences.first() else { return Ok((Vec::new(), 0)) };
+                // An open series was not sent completely by the previous call.
                 if open.series.is_none() {
                     let opened = opened(&mut open.run, snapshot, run).await?;
                     open.series = self.open(snapshot, opened, run, sequence, x_axis.as_deref()).await?;
@@ -172,7 +173,7 @@ impl Kind for Metrics {
 }
 
 impl Metrics {
-    /// `None` of what is no metric.
+    /// Opens a series; `None` if it is not a metric.
     async fn open(
         &self,
         snapshot: &dyn Snapshot,
@@ -250,14 +251,15 @@ impl Metrics {
     }
 }
 
-/// What of a run is kept from read to read.
+/// State of a run kept between reads.
 #[derive(Default)]
 pub(super) struct Open {
     run: Opened,
     series: Option<OpenSeries>,
 }
 
-/// The unfolded points of a run, as of this version: to read them again for each series would take most of the time.
+/// The unfolded points of a run as of a version: reading them again for each series would
+/// dominate the time.
 type Opened = Option<(Version, RunSeries)>;
 
 async fn opened<'o>(opened: &'o mut Opened, snapshot: &dyn Snapshot, run: RunPlace) -> Result<&'o RunSeries> {
@@ -265,16 +267,16 @@ async fn opened<'o>(opened: &'o mut Opened, snapshot: &dyn Snapshot, run: RunPla
     if opened.as_ref().is_none_or(|(of, _)| *of != version) {
         *opened = Some((version, RunSeries::open(snapshot, run).await?));
     }
-    Ok(&opened.as_ref().expect("it was opened above").1)
+    Ok(&opened.as_ref().expect("the series were opened above").1)
 }
 
-/// A series of which every point is sent.
+/// A series whose points are all sent.
 struct OpenSeries {
-    /// Until the first piece is sent.
+    /// Sent with the first piece.
     info: Option<SeriesInfo>,
     whole: Whole,
     axis: Option<Axis>,
-    /// Read, while its x axis is still to be.
+    /// Points already read whose x axis has not been read yet.
     points: Option<(Columns, bool)>,
 }
 
@@ -293,7 +295,7 @@ impl OpenSeries {
     }
 }
 
-/// The series of the x axis in the same context.
+/// The x axis series with the same context.
 async fn axis(
     snapshot: &dyn Snapshot,
     opened: &RunSeries,

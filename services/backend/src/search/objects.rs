@@ -1,4 +1,4 @@
-//! Searching sequences of objects: those that match, with the asked steps and objects of each.
+//! Searches of object sequences, with the requested steps and objects of each.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use crate::{
     objects::{Cursor, Selected, is_list},
 };
 
-/// What is asked for of each sequence.
+/// The data requested for each sequence.
 pub(super) struct Objects {
     of: SeriesType,
     selection: Selection,
@@ -44,7 +44,7 @@ pub(super) fn search(
         SeriesType::Audios => Endpoint::Audios,
         SeriesType::Figures => Endpoint::Figures,
         SeriesType::Metric | SeriesType::Unspecified => {
-            return Err(Error::field("type", "is none of objects: name images, texts or another"));
+            return Err(Error::field("type", "is not a type of objects: use images, texts or another"));
         }
     };
     let compiled = text::compiled(&context, request.query, endpoint)?;
@@ -77,7 +77,7 @@ impl Kind for Objects {
             }
         };
         let piece = cursor.piece(context, snapshot).await;
-        // Also after an error it goes on there.
+        // Kept even on an error, so that a retry continues at the same position.
         *open = Some(cursor);
         let piece = piece?;
         if piece.more {

@@ -1,4 +1,5 @@
-//! Work done for a client that waits: it stops when the client leaves, and tells at least twice a second that it goes on.
+//! Keep-alive for long work: it stops when the client disconnects, and reports progress at
+//! least twice a second.
 
 use std::{pin::pin, time::Duration};
 
@@ -6,7 +7,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use crate::stream::{Left, Sender};
 
-/// The longest that a reader of progress hears nothing.
+/// Maximum time between two messages to a client that reads progress.
 const SILENCE: Duration = Duration::from_millis(500);
 
 pub(crate) struct Pulse<'s, T> {
@@ -21,7 +22,8 @@ impl<'s, T> Pulse<'s, T> {
         Self { sender, ticks }
     }
 
-    /// Works; a sign of life that the client is too slow to take is not sent.
+    /// Runs `work`, sending keep-alive messages; one is dropped if the client is too slow
+    /// to take it.
     pub(crate) async fn during<O>(
         &mut self,
         work: impl Future<Output = O>,
@@ -31,7 +33,7 @@ impl<'s, T> Pulse<'s, T> {
         loop {
             tokio::select! {
                 biased;
-                // First, as it mostly need not wait.
+                // Polled first, as it is usually ready.
                 done = &mut work => return Ok(done),
                 () = self.sender.closed() => return Err(Left),
                 _ = self.ticks.tick() => drop(sign_of_life().map(|message| self.sender.try_send(message))),
@@ -39,7 +41,7 @@ impl<'s, T> Pulse<'s, T> {
         }
     }
 
-    /// Sends if the client need not be waited for long; gives the message back otherwise.
+    /// Sends if the client takes the message soon; returns it otherwise.
     pub(crate) async fn send_soon(&mut self, message: T) -> Result<(), T> {
         self.sender.send_soon(message).await?;
         self.ticks.reset();

@@ -1,5 +1,6 @@
-//! Searching runs. Without an order runs are sent newest first as they are found, from the place of the last page on; with
-//! one, keys are kept of all that match, and the runs are read again when it is their turn.
+//! Searches of runs. Without a sort order, runs are sent newest first as they are found,
+//! starting after the previous page. With one, the sort keys of all matches are collected, and
+//! each run is read again when it is sent.
 
 use std::sync::Arc;
 
@@ -36,14 +37,14 @@ use crate::{
 
 const MESSAGE_RUNS: usize = 256;
 
-/// A request that has been checked.
+/// A validated request.
 pub(super) struct RunSearch {
     context: Arc<Context>,
     call: Call,
     compiled: Compiled,
     keys: Vec<Key>,
     limit: Option<u64>,
-    /// The last run of the page before.
+    /// The last run of the previous page.
     after: Option<String>,
     parts: RunParts,
 }
@@ -68,7 +69,8 @@ impl RunSearch {
         let scanner = pulse.during(opened, || None).await??;
         let warnings = self.compiled.warnings;
         if !warnings.is_empty() {
-            // Before anything is looked for: what is odd about a query must not wait for a match.
+            // Sent before the search starts: a warning about the query must not wait
+            // for a match.
             pulse.send(RunsResponse { warnings, ..RunsResponse::default() }).await?;
         }
         let out = Out {
@@ -87,7 +89,7 @@ impl RunSearch {
         };
         match sort::date(&self.keys) {
             _ if self.keys.is_empty() => out.newest_first(&self.call, self.after).await,
-            // A page of what is nearly everything.
+            // A page of a query that matches nearly everything.
             Some(descending) if self.limit.is_some() && out.scanner.is_dense() => {
                 out.dated(&self.call, descending, self.after).await
             }
@@ -103,23 +105,24 @@ struct Out<'s> {
     names: Names,
     parts: RunParts,
     report_progress: bool,
-    /// Runs still wanted; `None`: all.
+    /// Number of runs still wanted, or `None` for all.
     left: Option<u64>,
-    /// Matches so far, and whether none was passed over.
+    /// Number of matches so far.
     found: u64,
+    /// Whether `found` counts every match before the next one; false after a seek.
     counts: bool,
-    /// All matches, once they are counted.
+    /// Total number of matches, once known.
     match_count: u64,
-    /// What is sent next, and its size.
+    /// The next message, and its size.
     message: RunsResponse,
     bytes: usize,
 }
 
-/// A page and the places of its runs.
+/// A page with the ranks of its runs.
 type Placed = (Page, Vec<Place>);
 
 impl Out<'_> {
-    /// In the order of run numbers, which is that of creation.
+    /// Sends matches in descending order of run number, which is the order of creation.
     async fn newest_first(mut self, call: &Call, after: Option<String>) -> Result<(), End> {
         let mut next = self.placed_page().await?;
         if let Some(run_id) = after
@@ -148,8 +151,9 @@ impl Out<'_> {
         Ok(Some((page, places)))
     }
 
-    /// What stands behind a run, beginning with this page; nothing if that run does not match. A run far behind is gone to
-    /// directly: then nobody knows how many stand before it.
+    /// The matches after a run, beginning with this page; `None` if that run does not
+    /// match. If the run is beyond this page, the scan seeks directly to it, and the ranks
+    /// of its successors are then unknown.
     async fn behind(&mut self, call: &Call, run_id: String, first: Placed) -> Result<Option<Placed>, End> {
         let Some(number) = self.live(call, run_id).await? else { return Ok(None) };
         let is_passed = first.0.matched.back().is_some_and(|last| last.candidate.number < number);
@@ -273,6 +277,8 @@ impl Out<'_> {
                 }
             }
         }
+        // Found runs are not held back while the scan continues; `end` sends the last
+        // ones.
         let is_more = self.left != Some(0) && !self.scanner.is_done();
         if is_more && !self.message.runs.is_empty() {
             self.flush(&mut delivery).await?;
@@ -288,7 +294,8 @@ impl Out<'_> {
         self.message.runs.push(run);
     }
 
-    /// Sends what there is; what is still to be delivered is forgotten if the client lets wait for long.
+    /// Sends the pending message. If the client is slow, the snapshot is dropped while
+    /// waiting.
     async fn flush(&mut self, delivery: &mut Delivery) -> Result<(), End> {
         let message = self.message();
         if let Err(message) = self.pulse.send_soon(message).await {
@@ -314,13 +321,14 @@ impl Out<'_> {
     }
 }
 
-/// Whoever finds nothing because of a mistake shall know.
+/// A warning that nothing was found because the query always fails.
 pub(super) fn always_raised(scanner: &Scanner) -> Option<Warning> {
-    let message = "the query fails for everything that it is asked of, so it finds nothing: look at its names and types";
+    let message = "the query fails for everything it is evaluated on, so nothing is found: check its names and types";
     scanner.always_raised().then(|| Warning { message: message.to_owned(), ..Warning::default() })
 }
 
-/// By creation, and runs of one moment by their ids; without those up to the last one of the page before.
+/// Sorts a page by creation time and then id, and drops runs up to the last one of the previous
+/// page.
 fn in_order(page: &mut Page, descending: bool, last: Option<&(i64, String)>) {
     let key = |matched: &Matched| {
         let props = &matched.candidate.document.props;
@@ -338,7 +346,7 @@ fn in_order(page: &mut Page, descending: bool, last: Option<&(i64, String)>) {
     });
 }
 
-/// What of a page stands behind a run; nothing if it is not among the matches.
+/// The part of a page after a run; `None` if the run is not among its matches.
 fn cut((mut page, mut places): Placed, number: RunNumber) -> Option<Placed> {
     let place = page.matched.iter().position(|matched| matched.candidate.number == number)?;
     page.matched.drain(..=place);

@@ -1,5 +1,6 @@
-//! The runs that may match, page by page, newest first: each page is read from one snapshot and evaluated whole. Nothing
-//! is kept of what does not match, and a page is small, so memory is bounded however many runs there are.
+//! Scans candidate runs page by page, newest first: each page is read from one snapshot and
+//! evaluated as a whole. Runs that do not match are dropped and pages are small, so memory is
+//! bounded for any number of runs.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -24,24 +25,24 @@ use crate::{
     metrics::Planned,
 };
 
-/// Documents of a scan that are read at once: at first few, so that something is found soon, and then so many that changes
-/// of threads do not count.
+/// Documents per page of a scan: few at first, to find something quickly, then enough that
+/// thread switches are negligible.
 const SCANNED: [Scan; 2] =
     [Scan { rows: 256, bytes: 1 << 20, reverse: true }, Scan { rows: 1_024, bytes: 4 << 20, reverse: true }];
-/// Documents fetched by number at once: at first as many as the embedded store reads without changing threads, so that
-/// something is found soon, and then enough for two threads.
+/// Documents fetched by number per page: at first as many as the embedded store reads without
+/// switching threads, to find something quickly, then enough for two threads.
 const FETCHED: [usize; 2] = [64, 256];
-/// Documents are scanned until they are this part of all runs: by then columns would have cost as much, and many searches
-/// have found what they want.
+/// Documents are scanned until this fraction of all runs is reached: by then, columns would
+/// have cost as much, and many searches have found what they need.
 const SCANNED_PART: u64 = 64;
-/// Sequences loaded at once: a page ends with the run that goes over it.
+/// Sequences loaded per page: a page ends with the run that exceeds this number.
 const SEQUENCES: usize = 4_096;
 
-/// Runs that match, as of one snapshot.
+/// Matching runs as of one snapshot.
 pub(crate) struct Page {
     pub(crate) snapshot: Box<dyn Snapshot>,
     pub(crate) matched: VecDeque<Matched>,
-    /// Those of the runs that were asked for that the page has no room for: the last ones.
+    /// The last of the requested runs, for which the page had no room.
     pub(crate) unread: Vec<RunNumber>,
 }
 
@@ -51,33 +52,34 @@ pub(crate) struct Scanner {
     ahead: Ahead,
     loader: Loader,
     judge: Judge,
-    /// Params whose columns may spare the rest of a scan; until that was tried.
+    /// Params whose columns may replace the rest of a scan; taken once that has been tried.
     columns: Option<Vec<Path>>,
     checked: u64,
     total: u64,
-    /// Every run is looked at although the indexes know the matches: so many are they.
+    /// All runs are scanned although the indexes know the matches exactly, as most runs
+    /// match.
     is_dense: bool,
 }
 
-/// What is still to be looked at.
+/// The runs not examined yet.
 struct Ahead {
-    /// Fetched and scanned at once, the next time.
+    /// Sizes of the next page when fetching and scanning.
     fetched: usize,
     scanned: Scan,
-    /// Read once and put back; they come first.
+    /// Runs read once and put back; they come first.
     again: VecDeque<RunNumber>,
     rest: Rest,
 }
 
 enum Rest {
-    /// Every run of a range of documents.
+    /// All runs in a range of documents.
     Scan(Option<Range>),
-    /// These, ascending: taken from the end.
+    /// These runs, ascending, taken from the end.
     Listed(Vec<RunNumber>),
 }
 
 impl Scanner {
-    /// Asks the indexes which runs may match.
+    /// Reads from the indexes which runs may match.
     pub(crate) async fn new(context: Arc<Context>, project: Project, compiled: &Compiled) -> Result<Self> {
         let plan: Plan = compiled.query.plan();
         let snapshot = context.store.snapshot().await?;
@@ -102,6 +104,7 @@ impl Scanner {
         context.metrics.planned(endpoint, planned);
         let is_dense = plan.exact && !is_listed;
         let narrowed = plan.sequences.clone();
+        // If no sequence name can match, no run has to be read.
         let rest = if narrowed.as_ref().is_some_and(Vec::is_empty) { Rest::Listed(Vec::new()) } else { rest };
         Ok(Self {
             loader: Loader::new(project, compiled.query.clone(), narrowed.as_deref()),
@@ -120,7 +123,7 @@ impl Scanner {
         self.is_dense
     }
 
-    /// Counts runs that somebody else has proposed.
+    /// Counts runs examined outside of this scan.
     pub(crate) fn count(&mut self, checked: usize) {
         self.checked += checked as u64;
     }
@@ -141,7 +144,7 @@ impl Scanner {
         self.judge.always_raised()
     }
 
-    /// Goes on with `number`, or with the next older run if it is not among those that may match.
+    /// Continues with `number`, or with the next older candidate if it is not one.
     pub(crate) fn seek(&mut self, number: RunNumber) {
         self.ahead.again.retain(|other| *other <= number);
         match &mut self.ahead.rest {
@@ -155,7 +158,7 @@ impl Scanner {
         }
     }
 
-    /// The next page; none when everything was looked at.
+    /// The next page; `None` when all candidates have been examined.
     pub(crate) async fn next(&mut self) -> Result<Option<Page>> {
         if self.is_done() {
             return Ok(None);
@@ -170,7 +173,7 @@ impl Scanner {
         Ok(Some(page))
     }
 
-    /// Leaves of a scan that goes on and on what the columns do not refuse.
+    /// Reduces a long scan to the runs that the columns do not rule out.
     async fn sieve(&mut self) -> Result<()> {
         let Rest::Scan(Some(range)) = &self.ahead.rest else { return Ok(()) };
         if self.checked == 0 || self.checked * SCANNED_PART < self.total {
@@ -184,7 +187,7 @@ impl Scanner {
             end: range.end.clone(),
             limits: self.judge.limits(),
         };
-        // A snapshot of its own: it may take as long as one lives.
+        // A snapshot of its own, as this may take the lifetime of one.
         let snapshot = self.context.store.snapshot().await?;
         if let Some(sieved) = columns::sieve(snapshot.as_ref(), scan).await? {
             self.checked += sieved.tally.evaluated;
@@ -194,7 +197,8 @@ impl Scanner {
         Ok(())
     }
 
-    /// The same runs as of now, in their order: those that are still there and still match. About a page may be asked for.
+    /// Reads the given runs again, in order: those that still exist and still match. Takes
+    /// up to about a page of runs.
     pub(crate) async fn again(&mut self, numbers: &[RunNumber]) -> Result<Page> {
         let snapshot = self.context.store.snapshot().await?;
         let documents = documents_get(snapshot.as_ref(), self.project, numbers).await?;
@@ -217,7 +221,8 @@ impl Scanner {
                 continue;
             }
             let candidate = match self.loader.load(snapshot.as_ref(), number, document).await {
-                // What was read is evaluated; the others are read from a newer snapshot.
+                // Evaluate the runs read so far; the others are read from a
+                // newer snapshot.
                 Err(Error::Store(StoreError::SnapshotTooOld)) if !candidates.is_empty() => {
                     unread.push(number);
                     break;
@@ -237,6 +242,7 @@ impl Scanner {
 
 impl Ahead {
     fn put_back(&mut self, numbers: Vec<RunNumber>) {
+        // In reverse, so that the runs keep their order.
         for number in numbers.into_iter().rev() {
             self.again.push_front(number);
         }

@@ -1,5 +1,6 @@
-//! Searching sequences, of whatever kind: runs with a match are sent newest first, each with its matching sequences. A run
-//! with very many comes in pieces; only one of them, of about a message, is in memory at a time.
+//! Searches of sequences of any kind: runs with a match are sent newest first, each with its
+//! matching sequences. A run with many sequences is sent in pieces; only one piece, about the
+//! size of a message, is in memory at a time.
 
 use std::sync::Arc;
 
@@ -29,22 +30,24 @@ use crate::{
     view::{Names, run_parts},
 };
 
-/// What stands in one message if it is several pieces: params of a run and a large object are each as large as one may be.
+/// Maximum size of a message that combines several pieces: the params of a run and a large
+/// object can each fill a message.
 const SHARED_BYTES: usize = 2 * MESSAGE_BYTES;
 
-/// What is sent of the sequences of one kind.
+/// The data sent for sequences of one kind.
 pub(super) trait Kind: Send + Sync {
     type Message: Send;
     /// One run and some of its sequences.
     type Row: Send;
-    /// What is sent of one sequence, or of a part of it.
+    /// The data sent for one sequence or a part of it.
     type Piece: Send;
-    /// What of a run is kept between two reads: also a sequence of which some was read, as what a message does not hold comes
-    /// in pieces.
+    /// State of a run kept between two reads, including a partially read sequence: data too
+    /// large for one message is sent in pieces.
     type Open: Default + Send;
 
-    /// What is asked for of the first of these sequences, in their order: about as much as a message holds. Tells how many
-    /// of them were read to their end; the one behind those may be open. May be called again after an error.
+    /// Reads the requested data of the first sequences, in order, about as much as fits
+    /// into a message. Returns how many of them were read to the end; the following one may
+    /// be partially read. May be called again after an error.
     fn read(
         &self,
         context: &Context,
@@ -55,7 +58,7 @@ pub(super) trait Kind: Send + Sync {
         open: &mut Self::Open,
     ) -> impl Future<Output = Result<(Vec<Self::Piece>, usize)>> + Send;
 
-    /// Whether some of the next sequence was read.
+    /// Whether the next sequence is partially read.
     fn is_inside(open: &Self::Open) -> bool;
 
     fn bytes(piece: &Self::Piece) -> usize;
@@ -65,7 +68,7 @@ pub(super) trait Kind: Send + Sync {
     fn message(rows: Vec<Self::Row>, about: About) -> Self::Message;
 }
 
-/// What every message may tell beside its rows.
+/// The content of a message other than its rows.
 #[derive(Default)]
 pub(super) struct About {
     pub(super) progress: Option<Progress>,
@@ -73,13 +76,13 @@ pub(super) struct About {
     pub(super) done: bool,
 }
 
-/// A request that has been checked.
+/// A validated request.
 pub(super) struct SequenceSearch {
     pub(super) context: Arc<Context>,
     pub(super) call: Call,
     pub(super) compiled: Compiled,
     pub(super) parts: RunParts,
-    /// Runs with a match; 0: all.
+    /// Maximum number of runs with a match; 0 for all.
     pub(super) limit: u32,
 }
 
@@ -101,7 +104,7 @@ impl SequenceSearch {
         let scanner = pulse.during(opened, || None).await??;
         let warnings = self.compiled.warnings;
         if !warnings.is_empty() {
-            // As with runs.
+            // Sent before the search starts, as in a search of runs.
             pulse.send(K::message(Vec::new(), About { warnings, ..About::default() })).await?;
         }
         let out = Out {
@@ -132,24 +135,24 @@ struct Out<'s, K: Kind> {
     parts: RunParts,
     report_progress: bool,
     left: Option<u32>,
-    /// Runs with a match so far.
+    /// Number of runs with a match so far.
     found: u64,
-    /// What is sent next, and its size.
+    /// Rows of the next message, and their size.
     rows: Vec<K::Row>,
     bytes: usize,
 }
 
-/// A run of which something is still to be sent.
+/// A run that has not been sent completely.
 struct OpenRun<S> {
     place: RunPlace,
-    /// With its parts until the first piece is sent.
+    /// Contains the requested parts until the first piece is sent.
     run: Run,
     sequences: Vec<Sequence>,
     read: usize,
     kept: S,
-    /// Something of it is on its way, so that it cannot be begun anew.
+    /// Part of the run has been sent, so it cannot be restarted.
     is_begun: bool,
-    /// Where the rest is read from once the first snapshot was given up.
+    /// The snapshot for the rest of the run, once the first one was dropped.
     snapshot: Option<Box<dyn Snapshot>>,
 }
 
@@ -165,6 +168,7 @@ impl<K: Kind> Out<'_, K> {
                 let Some((place, matched)) = next else { break };
                 self.one(&mut delivery, place, matched).await?;
             }
+            // Found rows are not held back while the scan continues.
             if !self.rows.is_empty() && !self.scanner.is_done() {
                 self.flush(&mut delivery, &mut None).await?;
             }
@@ -215,8 +219,8 @@ impl<K: Kind> Out<'_, K> {
         Ok(Ok(OpenRun { place, run, sequences, read: 0, kept, is_begun: false, snapshot: None }))
     }
 
-    /// Sends the sequences of a run; an inner error means that nothing of it was sent. What takes longer than one snapshot
-    /// lives goes on with a newer one.
+    /// Sends the sequences of a run; an inner error means that nothing of the run was sent.
+    /// If it takes longer than a snapshot lives, it continues with a newer one.
     async fn pieces(
         &mut self,
         delivery: &mut Delivery,
@@ -238,7 +242,7 @@ impl<K: Kind> Out<'_, K> {
             open.read += done;
             let bytes = read.iter().map(K::bytes).sum::<usize>();
             let is_alone = self.rows.is_empty() && pieces.is_empty() && open.is_begun;
-            // What is large shares its message with nothing.
+            // Large data is sent in a message of its own.
             if !is_alone && self.bytes + prost::Message::encoded_len(&open.run) + bytes > SHARED_BYTES {
                 self.send_piece(delivery, open, std::mem::take(&mut pieces)).await?;
             }
@@ -255,7 +259,7 @@ impl<K: Kind> Out<'_, K> {
         Ok(Ok(()))
     }
 
-    /// Sends what was gathered and the pieces of a run that goes on.
+    /// Sends the pending rows, and the given pieces of a run that is not complete.
     async fn send_piece(
         &mut self,
         delivery: &mut Delivery,
@@ -291,7 +295,7 @@ impl<K: Kind> Out<'_, K> {
         self.rows.push(self.kind.row(run, pieces, more));
     }
 
-    /// Sends what there is. While the client has to be waited for long no snapshot is held.
+    /// Sends the pending rows. No snapshot is held while waiting for a slow client.
     async fn flush(
         &mut self,
         delivery: &mut Delivery,

@@ -1,5 +1,5 @@
-//! The order of a search of runs: a key for each run that matches, and which comes first.
-//! Runs without a value come last, either way; ties go by run id.
+//! Sort order of a search of runs: a key for each matching run, and their comparison. Runs
+//! without a value come last in both directions; ties are broken by run id.
 
 use std::{cmp::Ordering, collections::HashMap, sync::Arc};
 
@@ -26,12 +26,12 @@ use crate::{
     error::{Error, Result},
 };
 
-/// What may be kept to sort by: some 300,000 runs by a name or two.
+/// Memory limit of the sort keys: about 300,000 runs with one or two names.
 const KEY_BYTES: usize = 64 << 20;
-/// Keys of one order.
+/// Maximum number of keys in a sort order.
 const KEYS: usize = 16;
 
-/// One key of a request, checked.
+/// One validated key of a request.
 pub(super) struct Key {
     by: KeyBy,
     descending: bool,
@@ -47,15 +47,15 @@ enum KeyBy {
 pub(super) fn keys(sort: Vec<Sort>) -> Result<Vec<Key>> {
     convert::at_most("sort", sort.len(), KEYS)?;
     let key = |Sort { by, descending }: Sort| {
-        let by = match by.ok_or_else(|| Error::field("sort", "names nothing to sort by"))? {
+        let by = match by.ok_or_else(|| Error::field("sort", "is missing a key to sort by"))? {
             By::Field(field) => match SortField::try_from(field) {
                 Ok(SortField::Unspecified) | Err(_) => {
-                    return Err(Error::field("sort", "names a field that is not known"));
+                    return Err(Error::field("sort", "contains an unknown field"));
                 }
                 Ok(field) => KeyBy::Field(field),
             },
             By::Param(path) if path.segments.is_empty() => {
-                return Err(Error::field("sort", "names a param by an empty path"));
+                return Err(Error::field("sort", "contains an empty param path: give at least one key"));
             }
             By::Param(path) => KeyBy::Param(path.segments),
             By::Metric(key) => metric(key)?,
@@ -65,7 +65,7 @@ pub(super) fn keys(sort: Vec<Sort>) -> Result<Vec<Key>> {
     sort.into_iter().map(key).collect()
 }
 
-/// Whether the newest are to be first, if runs are sorted by their creation and nothing else.
+/// Whether the newest runs come first, if runs are sorted by creation time only.
 pub(super) fn date(keys: &[Key]) -> Option<bool> {
     match keys {
         [Key { by: KeyBy::Field(SortField::Created), descending }] => Some(*descending),
@@ -79,7 +79,7 @@ fn metric(key: SeriesKey) -> Result<KeyBy> {
     Ok(KeyBy::Metric(key.name, context))
 }
 
-/// What one run is sorted by.
+/// The value of one sort key for a run.
 #[derive(Debug, PartialEq)]
 enum Term {
     Absent,
@@ -88,7 +88,7 @@ enum Term {
     Text(String),
 }
 
-/// A run that is to be sorted.
+/// A run to be sorted.
 #[derive(Debug)]
 pub(super) struct Entry {
     terms: Box<[Term]>,
@@ -105,14 +105,14 @@ impl Entry {
     }
 }
 
-/// Runs as they are found, and in order in the end.
+/// Collects runs as they are found, and sorts them at the end.
 pub(super) struct Sorter {
     keys: Arc<[Key]>,
     /// Names of experiments, each read once.
     experiments: HashMap<String, Option<String>>,
     entries: Vec<Entry>,
     bytes: usize,
-    /// Now, for the duration of runs that go on.
+    /// The current time, for the duration of active runs.
     now_us: i64,
 }
 
@@ -183,7 +183,7 @@ impl Sorter {
         })
     }
 
-    /// Most significant key first.
+    /// The runs in order, by the most significant key first.
     pub(super) fn sorted(self) -> Vec<Entry> {
         let Self { keys, mut entries, .. } = self;
         entries.sort_unstable_by(|a, b| {
@@ -212,15 +212,15 @@ fn compare(a: &Term, b: &Term, descending: bool) -> Ordering {
     if descending { ascending.reverse() } else { ascending }
 }
 
-/// Neither is NaN; both zeros are one.
+/// Compares numbers that are not NaN; both zeros are equal.
 fn float(a: f64, b: f64) -> Ordering {
     (a + 0.0).total_cmp(&(b + 0.0))
 }
 
-/// Exact: an integer beyond 2^53 is no float.
+/// Compares exactly: integers beyond 2^53 have no exact float.
 fn mixed(integer: i64, other: f64) -> Ordering {
     match float(integer as f64, other) {
-        // Both are whole numbers here, and within the range of the wider type.
+        // Both are whole numbers here, and fit into the wider type.
         Ordering::Equal => i128::from(integer).cmp(&(other as i128)),
         ordering => ordering,
     }
@@ -235,7 +235,7 @@ async fn param(
 ) -> Result<Term> {
     let params = params_get_bytes(snapshot, project, number, document).await?;
     let corrupt = |error: cbor::CborError| {
-        Error::Internal(StoreError::corrupt(format!("the params of run {number}: {error}")))
+        Error::Internal(StoreError::corrupt(format!("invalid params of run {number}: {error}")))
     };
     let Some(found) = cbor::find(&params, path).map_err(corrupt)? else { return Ok(Term::Absent) };
     let value = cbor::decode(found).map_err(corrupt)?;
@@ -265,7 +265,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn terms_are_in_order_and_absent_ones_last() {
+    fn terms_are_ordered_with_absent_ones_last() {
         let text = |text: &str| Term::Text(text.into());
         let rising = [
             Term::Float(f64::NEG_INFINITY),
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_orders_are_refused() {
+    fn invalid_orders_are_rejected() {
         let sort = |by| Sort { by, descending: false };
         for wrong in [None, Some(By::Field(0)), Some(By::Field(99)), Some(By::Param(Default::default()))] {
             assert!(keys(vec![sort(wrong)]).is_err());

@@ -1,5 +1,5 @@
-//! The query of a request, compiled. It is checked whole before anything is streamed; whatever is wrong with it is told
-//! with its place in the text as it was sent, because that is what its author sees.
+//! Compilation of a request's query. It is checked completely before anything is streamed;
+//! errors give their position in the text as sent, because that is the text its author sees.
 
 use std::{ops::Range, sync::Arc};
 
@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Result},
 };
 
-/// A place in a text, from 1; columns count characters.
+/// A position in a text, counted from 1; columns count characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) line: u32,
@@ -23,7 +23,8 @@ impl Place {
     pub(crate) fn of(text: &str, bytes: &Range<usize>) -> Self {
         let (line, column) = position(text, bytes.start);
         let (end_line, end_column) = position(text, bytes.end);
-        // An editor underlines within a line: what goes on behind it ends with it.
+        // Editors underline within a line, so a range over several lines ends with its
+        // first line.
         let end_column = if end_line == line { end_column } else { column + rest_of_line(text, bytes.start) };
         Self { line, column, end_column }
     }
@@ -45,7 +46,7 @@ fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-/// A query that can be run.
+/// A compiled query.
 pub(crate) struct Compiled {
     pub(crate) query: Arc<Query>,
     pub(crate) warnings: Vec<pb::Warning>,
@@ -73,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_those_of_the_text_as_sent() {
+    fn positions_refer_to_the_text_as_sent() {
         let text = "SELECT x IF\r\n é + run.lr <\nz";
         for (needle, line, column, end_column) in
             [("é", 2, 2, 3), ("run", 2, 6, 9), ("<\nz", 2, 13, 14), ("z", 3, 1, 2)]

@@ -1,4 +1,5 @@
-//! The x axes of charts: for each asked series the values of another metric of its context, its epochs, or its times.
+//! Alternative x axes of charts: for each requested series, the values of another metric with
+//! the same context, its epochs, or its times.
 
 use matyan_model::{
     ids::SeriesNumber,
@@ -27,38 +28,38 @@ pub(super) fn check(request: &AlignRequest) -> Result<()> {
     match &request.axis {
         Some(Axis::Metric(name)) => convert::at_most("metric", name.len(), limits::NAME_BYTES),
         Some(_) => Ok(()),
-        None => Err(Error::field("axis", "is missing: name a metric, or ask for epochs or times")),
+        None => Err(Error::field("axis", "is missing: name a metric, or request epochs or times")),
     }
 }
 
-/// A series whose axis may be there.
+/// A requested series whose axis may exist.
 struct Asked {
     place: u32,
     steps: StepRange,
     own: SeriesNumber,
-    /// The series that has its x values: itself, or another metric.
+    /// The series with the x values: the requested one, or another metric.
     axis: SeriesNumber,
 }
 
-/// A series whose axis is there.
+/// A series whose axis exists.
 struct Aligned {
     place: u32,
     scan: PointScan,
     x: X,
 }
 
-/// What of a point is its x.
+/// The x value of a point.
 #[derive(Clone, Copy)]
 enum X {
     Value,
     Epoch,
-    /// Seconds after this time.
+    /// Seconds since the given time.
     Time {
         from_us: i64,
     },
 }
 
-/// What of the points that have an x one pass over them sends.
+/// The columns sent in one pass over the points.
 #[derive(Clone, Copy)]
 struct Pass {
     values: bool,
@@ -96,6 +97,7 @@ pub(super) async fn send(
                 }
             }
         }
+        // A run without aligned series still gets a response.
         if !is_told {
             reading.send(sender, answer(Vec::new())).await?;
         }
@@ -103,7 +105,7 @@ pub(super) async fn send(
     Ok(())
 }
 
-/// The asked series that are there, and whose axis may be.
+/// The requested series that exist, and whose axis may exist.
 async fn selected(reading: &mut Reading<'_>, axis: &Axis, asked: &[AlignSeries]) -> Result<Vec<Asked>> {
     let keys: Vec<SeriesKey> = asked.iter().map(|series| series.key.clone().unwrap_or_default()).collect();
     let found = (0..).zip(asked).zip(select::named(reading, &keys).await?);
@@ -137,7 +139,7 @@ async fn opened(reading: &mut Reading<'_>, axis: &Axis, asked: &Asked) -> Result
     }
 }
 
-/// `None` if nobody knows when the series began, and its axis counts from there.
+/// `None` if the axis is relative to the start of the series, and its start time is unknown.
 async fn aligned(
     snapshot: &dyn Snapshot,
     run: &RunSeries,
@@ -158,7 +160,7 @@ async fn aligned(
     Ok(Some(Aligned { place: asked.place, scan, x }))
 }
 
-/// How many points have an x.
+/// Counts the points that have an x value.
 async fn count(reading: &mut Reading<'_>, series: &Aligned) -> Result<u64> {
     let (mut whole, mut count) = (Whole::new(series.scan.clone()), 0);
     while let Some((points, _)) = reading.next(&mut whole).await? {
@@ -167,7 +169,7 @@ async fn count(reading: &mut Reading<'_>, series: &Aligned) -> Result<u64> {
     Ok(count)
 }
 
-/// The points that have an x.
+/// The points that have an x value.
 fn piece(series: &Aligned, points: &Points, pass: Pass) -> AlignedSeries {
     let mut piece = AlignedSeries { series: series.place, ..AlignedSeries::default() };
     for at in 0..points.len() {

@@ -1,4 +1,4 @@
-//! Charts: at most as many buckets of each series as the chart has pixels.
+//! Charts: at most as many buckets per series as the chart has pixels.
 
 use matyan_model::series::{SeriesView, StepRange, Summary, exponent_for};
 use matyan_proto::series::v1::{BucketColumn, BucketsRequest, BucketsResponse, Place, SeriesBuckets};
@@ -17,7 +17,7 @@ use crate::{
     view,
 };
 
-/// Columns of a request that names none.
+/// Columns sent if the request names none.
 const DEFAULT: [BucketColumn; 5] = [
     BucketColumn::Min,
     BucketColumn::Max,
@@ -26,7 +26,7 @@ const DEFAULT: [BucketColumn; 5] = [
     BucketColumn::NotFinite,
 ];
 
-/// The columns that were asked for.
+/// The requested columns, or the default ones.
 pub(crate) fn bucket_columns(asked: impl Iterator<Item = BucketColumn>) -> Vec<BucketColumn> {
     let asked: Vec<BucketColumn> = asked.collect();
     if asked.is_empty() { DEFAULT.to_vec() } else { asked }
@@ -93,6 +93,7 @@ pub(crate) async fn chart(
     columns: &[BucketColumn],
 ) -> Result<SeriesBuckets> {
     let Some(span) = series.span() else { return Ok(SeriesBuckets::default()) };
+    // The width of buckets depends on the steps that the series really has.
     let exponent = exponent_for(&steps.cut(&span), pixels);
     let buckets = series.buckets(snapshot, steps, exponent).await?;
     Ok(columnar(&buckets, exponent, columns))
@@ -136,6 +137,7 @@ fn fill(chart: &mut SeriesBuckets, buckets: &[Summary], column: BucketColumn) {
         BucketColumn::LastStep => chart.last_step = steps(|bucket| bucket.last.step),
         BucketColumn::FirstTime => chart.first_time_us = steps(|bucket| bucket.first.time_us),
         BucketColumn::LastTime => chart.last_time_us = steps(|bucket| bucket.last.time_us),
+        // Omitted if all values are finite.
         BucketColumn::NotFinite if buckets.iter().all(|bucket| bucket.finite() == bucket.count) => {}
         BucketColumn::NotFinite => {
             chart.nan = counts(|bucket| bucket.nan);

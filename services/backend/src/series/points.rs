@@ -1,4 +1,4 @@
-//! Points as they were logged: thinned to a density, or every one of them in pieces.
+//! Logged points: sampled at a density, or all of them in pieces.
 
 use matyan_model::{
     ids::SeriesNumber,
@@ -27,13 +27,14 @@ use crate::{
     view,
 };
 
-/// Densities from here on are sampled by equal parts of the steps, as charts of the published clients rely on.
+/// Minimum density that is sampled from equal ranges of steps, on which charts of the published
+/// clients rely.
 const BUCKETED_FROM: u32 = 128;
 
-/// The columns of a request that names none.
+/// Columns sent if the request names none.
 pub(crate) const VALUES: PointColumns = PointColumns { values: true, epochs: false, times: false };
 
-/// What is asked for of each series.
+/// The data requested for each series.
 struct Wanted<'r> {
     steps: StepRange,
     density: u32,
@@ -81,7 +82,7 @@ pub(crate) async fn send_samples(
     Ok(())
 }
 
-/// A series, and that of its x axis.
+/// A series, and the series of its x axis.
 type Asked = (Selected, Option<SeriesNumber>);
 
 async fn axes(
@@ -124,7 +125,7 @@ async fn info(snapshot: &dyn Snapshot, view: &SeriesView, series: &Selected) -> 
     Ok(view::metric_info(series.number, series.header.clone(), summary.as_ref()))
 }
 
-/// A series that is about to be read whole, and what is told of it.
+/// A series about to be read completely, with its description.
 struct Opened {
     info: SeriesInfo,
     scan: PointScan,
@@ -187,7 +188,8 @@ pub(crate) async fn sample(
     Ok(series.sample(snapshot, steps, sampling).await?)
 }
 
-/// For each chosen step that the axis has: its place among them, and the value.
+/// The values of the axis at the chosen steps: indexes of the steps that the axis has, and its
+/// values there.
 pub(crate) async fn x_axis(
     snapshot: &dyn Snapshot,
     axis: &SeriesView,
@@ -200,7 +202,7 @@ pub(crate) async fn x_axis(
     Axis::new(scan).values(snapshot, &chosen.steps).await
 }
 
-/// The asked columns, without those of which nothing is known.
+/// The requested columns, without those that have no values.
 pub(crate) fn columnar(points: &Points, columns: PointColumns) -> SeriesPoints {
     let mut columns = whole_columns(points, columns);
     for column in [&mut columns.epochs, &mut columns.times_us] {
@@ -211,7 +213,8 @@ pub(crate) fn columnar(points: &Points, columns: PointColumns) -> SeriesPoints {
     columns
 }
 
-/// The asked columns, each as long as the steps: those of pieces can be joined, whatever is known in which piece.
+/// The requested columns, each as long as the steps, so that the columns of several pieces can
+/// be concatenated.
 pub(crate) fn whole_columns(points: &Points, columns: PointColumns) -> SeriesPoints {
     let integers = |wanted: bool, column: &[i64]| if wanted { column.to_vec() } else { Vec::new() };
     SeriesPoints {
@@ -223,7 +226,7 @@ pub(crate) fn whole_columns(points: &Points, columns: PointColumns) -> SeriesPoi
     }
 }
 
-/// Every point, series after series.
+/// Sends all points, series by series.
 pub(crate) async fn send_all(
     context: &Context,
     run: RunPlace,
@@ -242,6 +245,7 @@ pub(crate) async fn send_all(
         let place = Some(Place { run: 0, series: series.place });
         let Opened { info, scan, .. } = opened(&mut reading, &(series, None), steps).await?;
         let mut info = Some(info);
+        // Without `by_column`, a single pass sends all columns together.
         for column in 0..of.len().max(1) {
             let mut whole = Whole::new(scan.clone());
             while let Some((points, more)) = reading.next(&mut whole).await? {
@@ -257,10 +261,10 @@ pub(crate) async fn send_all(
     Ok(())
 }
 
-/// Makes one column of points.
+/// Extracts one column from points.
 type Column = fn(Points) -> SeriesPoints;
 
-/// What makes each column of points, in the order in which they are sent.
+/// The extractors of the requested columns, in the order in which they are sent.
 fn by_column(columns: PointColumns) -> Vec<Column> {
     let all: [(bool, Column); 4] = [
         (true, |points| SeriesPoints { steps: points.steps, ..SeriesPoints::default() }),

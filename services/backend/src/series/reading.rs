@@ -1,4 +1,5 @@
-//! One run under reading: from one snapshot as long as that lives and no client has to be waited for, then from a newer one.
+//! Reads one run: from a single snapshot as long as it lives and no slow client has to be
+//! waited for, then from a newer one.
 
 use matyan_model::series::{Points, RunPlace, RunSeries};
 use matyan_store::{Error as StoreError, Snapshot};
@@ -12,12 +13,12 @@ use crate::{
     stream::{Left, Sender},
 };
 
-/// Points, or buckets, that are read before they are sent: a few MB at most.
+/// Maximum number of points or buckets read before they are sent: a few MB.
 const POINTS: usize = 60_000;
-/// Series that are read before they are sent, however short they are.
+/// Maximum number of series read before they are sent, however short they are.
 const SERIES: usize = 1_000;
 
-/// How many series of so many points each are read at once.
+/// The number of series to read at a time, each with the given number of points.
 pub(crate) fn at_once(points: usize) -> usize {
     (POINTS / points.max(1)).clamp(1, SERIES)
 }
@@ -31,19 +32,20 @@ pub(super) struct Reading<'c> {
 struct Open {
     snapshot: Box<dyn Snapshot>,
     run: Option<RunSeries>,
-    /// Something was read from it, so that it may well be old.
+    /// Data was read from this snapshot, so it may be old.
     has_served: bool,
 }
 
 impl<'c> Reading<'c> {
-    /// From now on.
+    /// Reads from a snapshot taken at the first read.
     pub(super) fn of(context: &'c Context, place: RunPlace) -> Self {
         Self { context, place, open: None }
     }
 
-    /// From the snapshot in which the run was found.
+    /// Reads from the snapshot in which the run was found.
     pub(super) fn new(context: &'c Context, call: &Call, found: Found) -> Self {
         let place = RunPlace { project: call.project, number: found.number };
+        // The snapshot was used to find the run, so it may already be old.
         let open = Open { snapshot: found.snapshot, run: None, has_served: true };
         Self { context, place, open: Some(open) }
     }
@@ -53,24 +55,24 @@ impl<'c> Reading<'c> {
             let snapshot = self.context.store.snapshot().await?;
             self.open = Some(Open { snapshot, run: None, has_served: false });
         }
-        Ok(self.open.as_mut().expect("it was opened above"))
+        Ok(self.open.as_mut().expect("the snapshot was opened above"))
     }
 
     pub(super) async fn snapshot(&mut self) -> Result<&dyn Snapshot> {
         Ok(self.open().await?.snapshot.as_ref())
     }
 
-    /// The snapshot, and the run as of it.
+    /// The snapshot, and the run's series as of it.
     pub(super) async fn run(&mut self) -> Result<(&dyn Snapshot, &RunSeries)> {
         let place = self.place;
         let open = self.open().await?;
         if open.run.is_none() {
             open.run = Some(RunSeries::open(open.snapshot.as_ref(), place).await?);
         }
-        Ok((open.snapshot.as_ref(), open.run.as_ref().expect("it was opened above")))
+        Ok((open.snapshot.as_ref(), open.run.as_ref().expect("the run was opened above")))
     }
 
-    /// The next piece of a series, and whether there are more.
+    /// The next piece of a series, and whether more follow.
     pub(super) async fn next(&mut self, whole: &mut Whole) -> Result<Option<(Points, bool)>> {
         loop {
             match whole.next(self.snapshot().await?).await {
@@ -83,14 +85,16 @@ impl<'c> Reading<'c> {
         }
     }
 
-    /// Something was read from the snapshot: if it ends now, the next one brings the reader further.
+    /// Notes that data was read from the snapshot: if it expires now, a retry from a newer
+    /// one makes progress.
     pub(super) fn has_served(&mut self) {
         if let Some(open) = &mut self.open {
             open.has_served = true;
         }
     }
 
-    /// After a failure: whether to read again, from a new snapshot, because the one that had been read from is too old.
+    /// Handles a failed read: drops a snapshot that has expired, so that the caller can
+    /// retry, or returns the error.
     pub(super) fn renew(&mut self, error: Error) -> Result<()> {
         match (error, self.open.take()) {
             (Error::Store(StoreError::SnapshotTooOld), Some(open)) if open.has_served => Ok(()),
@@ -98,7 +102,7 @@ impl<'c> Reading<'c> {
         }
     }
 
-    /// Sends, and lets go of the snapshot if the client has to be waited for long.
+    /// Sends a message, and drops the snapshot while waiting for a slow client.
     pub(super) async fn send<T>(&mut self, sender: &Sender<T>, message: T) -> Result<(), Left> {
         self.has_served();
         match sender.send_soon(message).await {

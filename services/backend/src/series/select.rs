@@ -1,4 +1,4 @@
-//! Which series a request means.
+//! Lookup of the series that a request names.
 
 use matyan_model::{
     context::Context as SeriesContext,
@@ -15,12 +15,13 @@ use matyan_store::Snapshot;
 use super::reading::Reading;
 use crate::{convert, error::Result};
 
-/// Series that are looked for at once: each may take a read of its own, and a snapshot lives five seconds.
+/// Series looked up at a time: each may take a read of its own, and a snapshot lives for five
+/// seconds.
 const AT_ONCE: usize = 256;
 
-/// A series that was asked for and is there.
+/// A series that was requested and exists.
 pub(crate) struct Selected {
-    /// Place among the asked series of the run.
+    /// Index among the requested series of the run.
     pub(crate) place: u32,
     pub(crate) number: SeriesNumber,
     pub(crate) header: Header,
@@ -34,7 +35,7 @@ pub(crate) fn check(runs: &[RunSelection]) -> Result<()> {
     convert::at_most("series", series, limits::SERIES_PER_CALL)
 }
 
-/// The asked series of a run that are there, in the order of the request.
+/// The requested series that exist, in the order of the request.
 pub(super) async fn series(reading: &mut Reading<'_>, selection: &RunSelection) -> Result<Vec<Selected>> {
     let mut found = numbered(reading, &selection.numbers).await?;
     found.extend(named(reading, &selection.keys).await?);
@@ -61,8 +62,8 @@ async fn numbered(reading: &mut Reading<'_>, numbers: &[u32]) -> Result<Vec<Opti
     Ok(found)
 }
 
-/// For each key the series of this very context; if there is none, the one whose context is equal with numbers compared by
-/// value.
+/// For each key, the series with exactly this context; otherwise the one whose context is equal
+/// when numbers are compared by value.
 pub(super) async fn named(reading: &mut Reading<'_>, keys: &[SeriesKey]) -> Result<Vec<Option<Found>>> {
     let mut found = Vec::with_capacity(keys.len());
     for keys in keys.chunks(AT_ONCE) {
@@ -114,7 +115,8 @@ async fn alike(
     Ok(all.into_iter().find(|(_, header)| contexts_match(context, &header.context)))
 }
 
-/// Equal when 1 and 1.0 are one value; a boolean never equals a number.
+/// Whether two contexts are equal when 1 and 1.0 are the same value; a boolean never equals a
+/// number.
 pub(crate) fn contexts_match(asked: &SeriesContext, stored: &str) -> bool {
     match (json::parse(asked.canonical()), json::parse(stored)) {
         (Ok(asked), Ok(stored)) => values_match(&asked, &stored),

@@ -1,5 +1,6 @@
-//! Every point of a series in pieces, and beside them the values of an x axis. Chunks never change in place, so that each
-//! piece may be read from a newer snapshot than the one before; a read that fails may be repeated.
+//! All points of a series in pieces, and optionally the values of an x axis. Chunks never
+//! change in place, so each piece may be read from a newer snapshot than the previous one, and
+//! a failed read may be repeated.
 
 use std::collections::VecDeque;
 
@@ -8,12 +9,12 @@ use matyan_store::Snapshot;
 
 use crate::error::Result;
 
-/// Points in one piece: some 2 MB.
+/// Maximum number of points in a piece: about 2 MB.
 const PIECE: usize = 64 * 1024;
 
 pub(crate) struct Whole {
     scan: PointScan,
-    /// Pieces that were read ahead.
+    /// Pieces that have been read ahead.
     ahead: VecDeque<Points>,
     is_begun: bool,
     is_read: bool,
@@ -24,7 +25,8 @@ impl Whole {
         Self { scan, ahead: VecDeque::new(), is_begun: false, is_read: false }
     }
 
-    /// The next piece, and whether there are more. A series without points is one piece without any.
+    /// The next piece, and whether more follow. A series without points yields one empty
+    /// piece.
     pub(crate) async fn next(&mut self, snapshot: &dyn Snapshot) -> Result<Option<(Points, bool)>> {
         while self.ahead.len() < 2 && !self.is_read {
             match self.scan.next(snapshot).await? {
@@ -43,12 +45,13 @@ impl Whole {
     }
 }
 
-/// An x axis, read along with the steps that it is asked for.
+/// An x axis, read in parallel with the steps of a series.
 pub(crate) struct Axis {
     scan: PointScan,
-    /// What was read last.
+    /// The piece read last.
     points: Points,
-    /// How many of the steps were looked for, and what was found.
+    /// The number of steps looked up so far, with the results; kept so that a failed call
+    /// can be repeated.
     at: usize,
     places: Vec<u32>,
     values: Vec<f64>,
@@ -59,7 +62,8 @@ impl Axis {
         Self { scan, points: Points::default(), at: 0, places: Vec::new(), values: Vec::new() }
     }
 
-    /// Of those of the steps that the axis has: their places, and its values. Steps rise, from call to call too.
+    /// The indexes of the steps that the axis has, and its values there. Steps must ascend,
+    /// across calls as well.
     pub(crate) async fn values(
         &mut self,
         snapshot: &dyn Snapshot,

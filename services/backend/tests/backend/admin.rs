@@ -1,4 +1,4 @@
-//! Operation: jobs under locks, what was parked, positions, usage.
+//! Operator calls: jobs under locks, parked items, partitions, usage.
 
 use matyan_log::{LogReader, LogWriter, Topic};
 use matyan_model::{
@@ -32,7 +32,7 @@ async fn stale_runs_are_finished() {
         |answers: Vec<FinishStaleResponse>| answers.into_iter().flat_map(|it| it.run_ids).collect::<Vec<_>>();
     assert_eq!(ids(all(client.finish_stale(request(true)).await.unwrap()).await), ["old"]);
     let jobs = client.list_jobs(ListJobsRequest {}).await.unwrap().into_inner().jobs;
-    assert!(jobs.iter().all(|job| job.last_success_us.is_none()), "nothing was done");
+    assert!(jobs.iter().all(|job| job.last_success_us.is_none()), "a dry run is not a success");
     assert_eq!(ids(all(client.finish_stale(request(false)).await.unwrap()).await), ["old"]);
     assert!(ids(all(client.finish_stale(request(false)).await.unwrap()).await).is_empty());
     let mut of_runs = runs::run_service_client::RunServiceClient::new(world.routes());
@@ -41,7 +41,7 @@ async fn stale_runs_are_finished() {
     let props = of_runs.get(get).await.unwrap().into_inner().run.unwrap().props.unwrap();
     assert!(
         !props.active && props.ended_us.unwrap() < world.now_us() - 3_000_000_000,
-        "it ended when it was last heard of"
+        "the run ended when it last sent data"
     );
     wrong_field(client.finish_stale(FinishStaleRequest::default()).await, "idle_s");
     let jobs = client.list_jobs(ListJobsRequest {}).await.unwrap().into_inner().jobs;
@@ -51,7 +51,7 @@ async fn stale_runs_are_finished() {
 }
 
 #[tokio::test]
-async fn a_job_that_runs_elsewhere_is_busy() {
+async fn a_job_that_is_already_running_is_busy() {
     let world = World::new().await;
     let mut client = Client::new(world.routes());
     let take = async |now_us: i64| {
@@ -66,7 +66,7 @@ async fn a_job_that_runs_elsewhere_is_busy() {
     let mut project =
         matyan_proto::project::v1::project_service_client::ProjectServiceClient::new(world.routes());
     let status = project.status(matyan_proto::project::v1::StatusRequest {}).await.unwrap().into_inner();
-    assert!(!status.up_to_date, "indexes are built");
+    assert!(!status.up_to_date, "indexes are being rebuilt");
     let jobs = client.list_jobs(ListJobsRequest {}).await.unwrap().into_inner().jobs;
     assert_eq!(jobs[0].holder, "09".repeat(16));
     world.pass(3_600);
@@ -75,7 +75,7 @@ async fn a_job_that_runs_elsewhere_is_busy() {
 }
 
 #[tokio::test]
-async fn indexes_are_mended() {
+async fn reindex_repairs_indexes() {
     let world = World::new().await;
     let mut client = Client::new(world.routes());
     world.log("r", [create(), tag("t"), experiment("e")]).await;
@@ -86,18 +86,18 @@ async fn indexes_are_mended() {
             all(Client::new(world.routes()).reindex(ReindexRequest { dry_run }).await.unwrap()).await;
         answers.last().unwrap().rows
     };
-    assert_eq!(reindex(false).await, 0, "nothing is wrong");
+    assert_eq!(reindex(false).await, 0, "indexes are correct");
     let snapshot = world.store.snapshot().await.unwrap();
     let before = snapshot.scan(&keys::indexes(Project(0)), Default::default()).await.unwrap().rows;
     let mut batch = Batch::default();
     batch.clear_range(keys::indexes(Project(0)));
     batch.set(keys::index_tag(Project(0), "t", matyan_model::ids::RunNumber(1)), Vec::new());
-    // Of a run that lives, and a value that it does not have.
+    // A row of a live run for a value that the run does not have.
     let number = keys::index_run(&before[0].0).unwrap();
     batch.set(keys::index_param(Project(0), &["lr".into()], &[0], number), vec![0]);
     world.store.commit(batch).await.unwrap();
     let rows = before.len() as u64 + 2;
-    assert_eq!(reindex(true).await, rows + 2, "and two counts");
+    assert_eq!(reindex(true).await, rows + 2, "two counts are wrong as well");
     assert!(reindex(false).await >= rows);
     let snapshot = world.store.snapshot().await.unwrap();
     assert_eq!(snapshot.scan(&keys::indexes(Project(0)), Default::default()).await.unwrap().rows, before);
@@ -112,7 +112,8 @@ async fn indexes_are_mended() {
     world.end().await;
 }
 
-/// A store that is behind what its log still has: as after workers were away for longer than records are kept.
+/// A store whose positions are before the first record of its log, as after workers were down
+/// for longer than records are retained.
 async fn overtaken() -> World {
     let world = World::keeping().await;
     world.create(&["run"]).await;
@@ -131,7 +132,7 @@ async fn overtaken() -> World {
 }
 
 #[tokio::test]
-async fn rule_03_a_partition_that_lost_records_goes_on_when_somebody_says_so() {
+async fn rule_03_a_partition_that_lost_records_continues_when_an_operator_skips_them() {
     let mut world = overtaken().await;
     let mut client = Client::new(world.routes());
     let list = async || {
@@ -139,26 +140,26 @@ async fn rule_03_a_partition_that_lost_records_goes_on_when_somebody_says_so() {
         client.list_partitions(ListPartitionsRequest {}).await.unwrap().into_inner().partitions
     };
     let lost: Vec<_> = list().await.into_iter().filter(|one| one.applied < one.first).collect();
-    assert_eq!(lost.len(), 1, "those of one run");
+    assert_eq!(lost.len(), 1, "only the run's partition lost records");
     let skip = async |client: &mut Client, partition| {
         let answer = client.skip_lost_records(SkipLostRecordsRequest { partition }).await;
         answer.map(|answer| answer.into_inner().records)
     };
     for one in list().await {
         assert_eq!(skip(&mut client, one.partition).await.unwrap(), one.first - one.applied);
-        assert_eq!(skip(&mut client, one.partition).await.unwrap(), 0, "the second time nothing is left");
+        assert_eq!(skip(&mut client, one.partition).await.unwrap(), 0, "there is nothing left to skip");
     }
     assert!(list().await.iter().all(|one| one.applied == one.first));
     wrong_field(skip(&mut client, 1_000).await, "partition");
 
     world.start_workers().await;
-    // To the same partition; it returns when that is applied.
+    // The record goes to the same partition; `create` returns once it is applied.
     world.create(&["run"]).await;
     world.end().await;
 }
 
 #[tokio::test]
-async fn parked_items_are_shown_and_forgotten() {
+async fn parked_items_are_listed_and_deleted() {
     let world = World::new().await;
     let mut client = Client::new(world.routes());
     let bad = || Kind::LogParams(pb::LogParams { value: bytes::Bytes::from_static(b"\xff") });
@@ -180,7 +181,7 @@ async fn parked_items_are_shown_and_forgotten() {
             .iter()
             .all(|item| item.item == 1 && !item.reason.is_empty() && !item.content.is_empty())
     );
-    for (run, expected) in [("", vec!["a", "b", "a"]), ("a", vec!["a", "a"]), ("nobody", vec![])] {
+    for (run, expected) in [("", vec!["a", "b", "a"]), ("a", vec!["a", "a"]), ("missing", vec![])] {
         let (mut found, mut token) = (Vec::new(), String::new());
         loop {
             let page = list(run, 1, &token).await;
@@ -201,7 +202,7 @@ async fn parked_items_are_shown_and_forgotten() {
 }
 
 #[tokio::test]
-async fn what_deleted_runs_left_is_cleaned() {
+async fn blobs_of_deleted_runs_are_cleaned_up() {
     let world = World::new().await;
     let mut client = Client::new(world.routes());
     world.create(&["r"]).await;
@@ -215,16 +216,17 @@ async fn what_deleted_runs_left_is_cleaned() {
     };
     let looked = all(client.cleanup_orphan_blobs(clean(true)).await.unwrap()).await;
     let cleaned = all(client.cleanup_orphan_blobs(clean(false)).await.unwrap()).await;
-    // The control worker may have been there in between.
+    // The control worker may already have deleted it.
     assert!(keys(&looked).len() <= 1 && keys(&cleaned).len() <= 1);
     let left = matyan_blob::Blobs::list(&*world.blobs, "r/", None).await.unwrap().blobs;
     assert!(left.is_empty());
     world.end().await;
 }
 
-/// What a client keeps, and what comes by a URL that was given out before, may come long after a delete.
+/// Data from a client's spool, and uploads by a URL issued earlier, may arrive long after a
+/// delete.
 #[tokio::test]
-async fn rule_13_a_tombstone_stays_as_long_as_its_run_may_come_back() {
+async fn rule_13_a_tombstone_is_kept_as_long_as_its_run_may_come_back() {
     let world = World::new().await;
     let mut client = Client::new(world.routes());
     world.create(&["r"]).await;
@@ -237,14 +239,14 @@ async fn rule_13_a_tombstone_stays_as_long_as_its_run_may_come_back() {
         let ids = all(answers).await.into_iter().flat_map(|answer| answer.run_ids);
         Ok::<Vec<String>, tonic::Status>(ids.collect())
     };
-    assert!(clean(0, false).await.unwrap().is_empty(), "it is too young");
+    assert!(clean(0, false).await.unwrap().is_empty(), "the tombstone is too recent");
     let month_s = 30 * 24 * 3_600;
     for older_than_s in [1, month_s - 1] {
         let request = CleanupTombstonesRequest { older_than_s, ..Default::default() };
         wrong_field(client.cleanup_tombstones(request).await, "older_than_s");
     }
     assert!(clean(month_s, false).await.unwrap().is_empty());
-    // The log is trimmed, and the blobs' end is noted, when the workers come to it.
+    // The workers trim the log and mark the blobs as deleted in the background.
     let gone = async |older_than_s, force| {
         let mut gone = clean(older_than_s, force).await.unwrap();
         while gone.is_empty() {
@@ -254,7 +256,7 @@ async fn rule_13_a_tombstone_stays_as_long_as_its_run_may_come_back() {
         gone
     };
     world.pass(3_600);
-    assert_eq!(gone(600, true).await, ["r"], "somebody knows better");
+    assert_eq!(gone(600, true).await, ["r"], "`force` overrides the minimum age");
 
     world.create(&["s"]).await;
     of_runs.delete(runs::DeleteRequest { run_id: "s".into() }).await.unwrap();
@@ -274,13 +276,14 @@ async fn rule_13_a_tombstone_stays_as_long_as_its_run_may_come_back() {
     world.put_blob("s/late.bin", b"12345").await;
     world.pass(31 * 24 * 3_600);
     assert_eq!(gone(0, false).await, ["s"]);
-    assert_eq!(listed().await, 0, "nobody would ever look there again");
+    assert_eq!(listed().await, 0, "the last pass must delete late blobs, as there is no other");
     world.end().await;
 }
 
-/// Young ones stay, as their reference may be on its way; so does what is referred to, and what is no run's of ours.
+/// Recent blobs are kept, as the record that refers to them may be on its way; so are
+/// referenced blobs, and folders that belong to no run.
 #[tokio::test]
-async fn rule_16_what_nothing_refers_to_is_cleaned_when_asked() {
+async fn rule_16_unreferenced_blobs_are_cleaned_up_on_request() {
     let world = World::new().await;
     let kept = pb::BlobRef { key: "r/kept.bin".into(), path: "kept.bin".into(), ..pb::BlobRef::default() };
     world.log("r", [create(), Kind::BlobRef(kept)]).await;
@@ -295,9 +298,9 @@ async fn rule_16_what_nothing_refers_to_is_cleaned_when_asked() {
         (keys, answers.last().unwrap().deleted_bytes)
     };
     let nothing = (Vec::new(), 0);
-    assert_eq!(clean(false, true).await, nothing, "it is young");
+    assert_eq!(clean(false, true).await, nothing, "the blob is too recent");
     world.pass(8 * 24 * 3_600);
-    assert_eq!(clean(false, false).await, nothing, "nobody asks for it");
+    assert_eq!(clean(false, false).await, nothing, "unreferenced blobs were not requested");
     assert_eq!(clean(true, true).await, (vec!["r/orphan.bin".to_owned()], 0));
     assert_eq!(clean(false, true).await, (vec!["r/orphan.bin".to_owned()], 5));
     assert_eq!(clean(false, true).await, nothing);

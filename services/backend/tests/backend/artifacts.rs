@@ -1,4 +1,4 @@
-//! Artifacts: listed, read in ranges, as an archive; payloads by URIs that nobody can make.
+//! Artifacts: lists, range reads, ZIP archives, and payloads by unforgeable URIs.
 
 use std::io::{Cursor, Read};
 
@@ -27,10 +27,10 @@ fn uploaded(path: &str, key: &str) -> Kind {
 async fn get(world: &World, request: GetRequest) -> (Artifact, Vec<u8>) {
     let answers = all(Client::new(world.routes()).get(request).await.unwrap()).await;
     let mut messages = answers.into_iter().map(|answer| answer.message.unwrap());
-    let Some(Message::Artifact(artifact)) = messages.next() else { panic!("the description comes first") };
+    let Some(Message::Artifact(artifact)) = messages.next() else { panic!("the artifact must come first") };
     let mut bytes = Vec::new();
     for message in messages {
-        let Message::Chunk(chunk) = message else { panic!("bytes follow") };
+        let Message::Chunk(chunk) = message else { panic!("only chunks may follow") };
         bytes.extend_from_slice(&chunk);
     }
     (artifact, bytes)
@@ -44,7 +44,7 @@ async fn zip(world: &World, run: &str) -> zip::ZipArchive<Cursor<Vec<u8>>> {
 }
 
 #[tokio::test]
-async fn artifacts_are_read_alone_in_ranges_and_as_an_archive() {
+async fn artifacts_are_read_individually_in_ranges_and_as_an_archive() {
     let world = World::new().await;
     let mut client = Client::new(world.routes());
     let large: Vec<u8> = (0..3_000_000_u32).map(|number| number as u8).collect();
@@ -92,14 +92,14 @@ async fn artifacts_are_read_alone_in_ranges_and_as_an_archive() {
         file.read_to_end(&mut bytes).unwrap();
         assert!(bytes == content, "{name}");
     }
-    not_found(client.zip(ZipRequest { run_id: "nobody".into() }).await, "run", "nobody");
+    not_found(client.zip(ZipRequest { run_id: "missing".into() }).await, "run", "missing");
     world.create(&["without"]).await;
     not_found(client.zip(ZipRequest { run_id: "without".into() }).await, "artifact", "without");
     world.end().await;
 }
 
 #[tokio::test]
-async fn uris_of_payloads_cannot_be_made_or_changed() {
+async fn payload_uris_cannot_be_forged() {
     let world = World::new().await;
     let mut of_objects = objects::object_service_client::ObjectServiceClient::new(world.routes());
     let (first, second) = (vec![1; 2_000_000], vec![2; 10]);
@@ -133,7 +133,8 @@ async fn uris_of_payloads_cannot_be_made_or_changed() {
             other => panic!("{other:?}"),
         })
         .collect();
-    // The signature of one on the name of another, a cut one, a longer one, plain keys.
+    // A signature moved to another name, a truncated URI, an extended one, a plain key, an
+    // empty one.
     let mut forged = uris[0][..28].to_owned();
     forged.push_str(&uris[1][28..]);
     let wrong =
@@ -148,6 +149,6 @@ async fn uris_of_payloads_cannot_be_made_or_changed() {
         entry.1 = answer.last;
     }
     let expected = [(5, (first, true)), (6, (second, true)), (7, (Vec::new(), true))];
-    assert!(found == expected.into(), "forged ones are left out, and one that is gone is empty");
+    assert!(found == expected.into(), "forged URIs are skipped, and a missing payload is empty");
     world.end().await;
 }

@@ -1,4 +1,5 @@
-//! Backup and restore by their rpcs: what goes out comes back, wherever it is cut off.
+//! Backup and restore through their rpcs: everything read is restored, wherever a restore is
+//! interrupted.
 
 mod meanwhile;
 
@@ -25,7 +26,7 @@ fn client(world: &World) -> Client {
     BackupServiceClient::new(world.routes())
 }
 
-/// A run as it is read.
+/// The content of a run as read for a backup.
 #[derive(Clone, Debug, PartialEq)]
 struct Read {
     head: pb::RunHead,
@@ -44,7 +45,7 @@ async fn read(world: &World, run_id: &str) -> Read {
     read
 }
 
-/// What people see of it: how it came to the store and when it was folded is left out.
+/// The part visible to users, without how it was ingested and when it was folded.
 fn seen(read: &Read) -> Read {
     let mut seen = read.clone();
     seen.head.cursor = None;
@@ -55,7 +56,7 @@ fn seen(read: &Read) -> Read {
     seen
 }
 
-/// Points of one series, however they are cut into pieces.
+/// Joins adjacent points of a series, however they were split into pieces.
 fn joined(pieces: Vec<pb::Piece>) -> Vec<pb::Piece> {
     let mut joined: Vec<pb::Piece> = Vec::new();
     for piece in pieces {
@@ -74,7 +75,7 @@ fn joined(pieces: Vec<pb::Piece>) -> Vec<pb::Piece> {
     joined
 }
 
-/// To the bit: of messages, NaN does not equal itself.
+/// Exact bytes, as messages containing NaN do not equal themselves.
 fn bits(read: &Read) -> Vec<Vec<u8>> {
     seen(read).pieces.iter().map(prost::Message::encode_to_vec).collect()
 }
@@ -87,7 +88,7 @@ async fn project(world: &World) -> Vec<Of> {
 fn cut(project: &[Of]) -> pb::Cut {
     match &project[0] {
         Of::Cut(cut) => cut.clone(),
-        other => panic!("{other:?} comes first"),
+        other => panic!("{other:?} came before the cut"),
     }
 }
 
@@ -103,7 +104,7 @@ fn begin(read: &Read, source: &'static [u8]) -> pb::BeginRunRequest {
     pb::BeginRunRequest { run_id, source: source.into(), created_us, dry_run: false }
 }
 
-/// A message for each few pieces; positions count them.
+/// Messages of three pieces each, numbered by position.
 fn messages(read: &Read, source: &'static [u8]) -> Vec<pb::WriteRunRequest> {
     let message = |(pieces, position): (&[pb::Piece], u64)| pb::WriteRunRequest {
         run_id: if position == 1 { read.head.run_id.clone() } else { String::new() },
@@ -147,7 +148,7 @@ fn record(message: &str) -> Kind {
     })
 }
 
-/// Metrics without steps.
+/// Logs points of a metric without steps.
 async fn track(world: &World, run: &str, values: &[f64]) {
     let batch = IngestionBatch {
         series: vec![SeriesDef { name: "loss".into(), context: r#"{"a":1}"#.into(), dtype: "int".into() }],
@@ -157,7 +158,7 @@ async fn track(world: &World, run: &str, values: &[f64]) {
     world.append_entry(run, batch, LogEntry::default()).await;
 }
 
-/// Some of everything, as a client without steps of its own sends it.
+/// Logs some content of every kind, like a client that sets no steps itself.
 async fn fill(world: &World, run: &str) {
     let large = format!(r#"{{"type":"text","data":"{}"}}"#, "x".repeat(100_000));
     let events = [
@@ -184,7 +185,7 @@ async fn fill(world: &World, run: &str) {
 }
 
 #[tokio::test]
-async fn a_run_comes_back_whole_and_is_not_touched_again() {
+async fn a_run_is_restored_completely_and_restoring_it_again_changes_nothing() {
     let world = World::new().await;
     fill(&world, "r").await;
     world.log("r", [finish()]).await;
@@ -198,13 +199,13 @@ async fn a_run_comes_back_whole_and_is_not_touched_again() {
     put(&other, &before, None).await;
     assert_eq!(seen(&read(&other, "r").await).head, seen(&before).head);
     assert_eq!(bits(&read(&other, "r").await), bits(&before));
-    // Once more: nothing is made and nothing changes.
+    // Restored again: nothing is created and nothing changes.
     let again = client(&other).restore_project(request).await.unwrap().into_inner();
     assert_eq!((again.entities_made, again.entities_kept), (0, 2));
     let begun = client(&other).begin_run(begin(&before, SOURCE)).await.unwrap().into_inner();
     assert_eq!(begun.state(), RunState::Restored);
     let of_other = client(&other).begin_run(begin(&before, &[6; 32])).await.unwrap().into_inner();
-    assert_eq!(of_other.state(), RunState::Live, "it was not made of this");
+    assert_eq!(of_other.state(), RunState::Live, "the run was restored from another source");
     client(&other).finish_run(end(&before, None, SOURCE)).await.unwrap();
     let written = client(&other).write_run(futures::stream::iter(messages(&before, SOURCE))).await;
     let (code, reason, _) = failure(written);
@@ -213,9 +214,9 @@ async fn a_run_comes_back_whole_and_is_not_touched_again() {
     world.end().await;
 }
 
-/// Where it comes back it goes on as it would have where it was.
+/// A restored run continues as it would have in the original store.
 #[tokio::test]
-async fn a_run_that_was_given_up_goes_on_where_it_is_restored() {
+async fn a_run_that_was_given_up_resumes_where_it_is_restored() {
     let (world, other) = (World::new().await, World::new().await);
     world.log("r", [create(), line(0, "w")]).await;
     world.applied().await;
@@ -235,7 +236,7 @@ async fn a_run_that_was_given_up_goes_on_where_it_is_restored() {
 }
 
 #[tokio::test]
-async fn artifacts_of_any_names_come_back_and_what_is_lost_of_them_is_told_in_parts() {
+async fn artifacts_with_long_names_are_restored_and_lost_ones_are_reported_in_parts() {
     let (world, other) = (World::new().await, World::new().await);
     let run = "r".repeat(limits::RUN_ID_BYTES);
     let lost = |number| {
@@ -256,7 +257,7 @@ async fn artifacts_of_any_names_come_back_and_what_is_lost_of_them_is_told_in_pa
 }
 
 #[tokio::test]
-async fn nobody_sees_a_run_before_its_end_wherever_it_was_cut_off() {
+async fn a_run_is_invisible_until_its_restore_ends_wherever_it_was_interrupted() {
     let world = World::new().await;
     fill(&world, "r").await;
     track(&world, "r", &(0..5_000).map(f64::from).collect::<Vec<_>>()).await;
@@ -267,7 +268,7 @@ async fn nobody_sees_a_run_before_its_end_wherever_it_was_cut_off() {
     for position in 0..all_messages.len() as u64 {
         let begun = client(&other).begin_run(begin(&before, SOURCE)).await.unwrap().into_inner();
         assert_eq!((begun.state(), begun.position), (RunState::Open, position));
-        // What was stored already is sent again, and one message more.
+        // The last stored message is sent again, and one new message.
         let mut sent = all_messages[position.saturating_sub(1) as usize..=position as usize].to_vec();
         (sent[0].run_id, sent[0].source) = (before.head.run_id.clone(), SOURCE.into());
         let written = client(&other).write_run(futures::stream::iter(sent)).await.unwrap().into_inner();
@@ -279,7 +280,7 @@ async fn nobody_sees_a_run_before_its_end_wherever_it_was_cut_off() {
     client(&other).finish_run(end(&before, None, SOURCE)).await.unwrap();
     assert_eq!(listed(&other).await, ["r"]);
     let after = read(&other, "r").await;
-    assert!(bits(&after) == bits(&before), "nothing is there twice");
+    assert!(bits(&after) == bits(&before), "nothing is duplicated");
     other.end().await;
     world.end().await;
 }
@@ -290,7 +291,7 @@ async fn listed(world: &World) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_parent_that_does_not_live_is_counted() {
+async fn a_parent_that_is_not_live_is_counted_as_lost() {
     let world = World::new().await;
     let run = |run_id: &str, parent: Option<&str>| {
         let parent = parent.map(|parent| pb::Parent { run_id: parent.into(), step: Some(7) });
@@ -310,7 +311,7 @@ async fn a_parent_that_does_not_live_is_counted() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_piece_is_told_and_nothing_of_its_message_is_kept() {
+async fn an_invalid_piece_is_reported_and_nothing_of_its_message_is_stored() {
     let world = World::new().await;
     let points = |points| pb::Piece { content: Some(Content::Points(points)) };
     let good = pb::Points { name: "m".into(), steps: vec![1], values: vec![1.0], ..Default::default() };
@@ -337,7 +338,7 @@ async fn what_is_wrong_with_a_piece_is_told_and_nothing_of_its_message_is_kept()
     world.end().await;
 }
 
-/// A record of a producer that knows its series by number.
+/// A record of a producer that refers to its series by number.
 fn produced(sequence: u64, defines: bool, value: f64) -> (IngestionBatch, LogEntry) {
     let definition = SeriesDef { name: "numbered".into(), ..SeriesDef::default() };
     let batch = IngestionBatch {
@@ -351,7 +352,7 @@ fn produced(sequence: u64, defines: bool, value: f64) -> (IngestionBatch, LogEnt
     (batch, entry)
 }
 
-/// Data that numbers itself when it is applied, so that applying it twice shows.
+/// Appends data that is numbered when it is applied, so that applying it twice is visible.
 async fn more(world: &World, run: &str, sequences: std::ops::Range<u64>) {
     for sequence in sequences {
         track(world, run, &[sequence as f64]).await;
@@ -361,7 +362,7 @@ async fn more(world: &World, run: &str, sequences: std::ops::Range<u64>) {
     }
 }
 
-/// What is restored before a replay.
+/// The data restored before a replay.
 #[derive(PartialEq)]
 enum Restores {
     All,
@@ -370,7 +371,8 @@ enum Restores {
     WithoutPositions,
 }
 
-/// Restores a backup into a new store beside the log that still has every record, and lets the worker replay.
+/// Restores a backup into a new store whose log still has every record, and lets the worker
+/// replay it.
 async fn replayed(restores: &Restores) -> (BTreeMap<String, Read>, BTreeMap<String, Read>) {
     let world = World::keeping().await;
     for run in ["a", "b"] {
@@ -420,13 +422,14 @@ async fn replayed(restores: &Restores) -> (BTreeMap<String, Read>, BTreeMap<Stri
 }
 
 #[tokio::test]
-async fn rule_36_restore_and_replay_double_nothing_and_lose_nothing() {
+async fn rule_36_restore_and_replay_duplicate_nothing_and_lose_nothing() {
     assert_replayed(&replayed(&Restores::All).await);
 }
 
-/// The log alone has the others, so it is read from its beginning; and the one that was restored is not doubled.
+/// The other runs exist only in the log, so it is replayed from the start, without duplicating
+/// the restored run.
 #[tokio::test]
-async fn rule_36_a_replay_behind_an_archive_of_some_runs_makes_the_others() {
+async fn rule_36_a_replay_after_restoring_some_runs_creates_the_others() {
     assert_replayed(&replayed(&Restores::One).await);
 }
 
@@ -439,9 +442,10 @@ fn assert_replayed((before, after): &(BTreeMap<String, Read>, BTreeMap<String, R
     }
 }
 
-/// What the rule is for: without positions the same replay numbers everything a second time.
+/// The reason for the rule: without positions, the same replay numbers everything a second
+/// time.
 #[tokio::test]
-async fn rule_36_without_positions_a_replay_doubles() {
+async fn rule_36_without_positions_a_replay_duplicates() {
     let (before, after) = replayed(&Restores::WithoutPositions).await;
     let points = |read: &Read| match read.pieces.iter().find_map(|piece| piece.content.as_ref()) {
         Some(_) => joined(read.pieces.clone())
@@ -455,9 +459,9 @@ async fn rule_36_without_positions_a_replay_doubles() {
     assert!(points(&after["a"]) > points(&before["a"]));
 }
 
-/// Positions of a store mean nothing beside another log.
+/// The positions of a store are meaningless for another log.
 #[tokio::test]
-async fn rule_36_positions_are_not_taken_beside_another_log() {
+async fn rule_36_positions_are_not_adopted_with_another_log() {
     let world = World::new().await;
     fill(&world, "r").await;
     world.applied().await;
@@ -480,7 +484,7 @@ async fn rule_36_positions_are_not_taken_beside_another_log() {
             })
             .sum::<usize>()
     };
-    assert_eq!(points(&read(&other, "r").await), points(&before) + 1, "its own records are applied");
+    assert_eq!(points(&read(&other, "r").await), points(&before) + 1, "new records are applied");
     other.end().await;
     world.end().await;
 }

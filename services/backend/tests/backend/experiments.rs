@@ -28,7 +28,7 @@ async fn runs_of(client: &mut Client, id: &str, limit: u32, after: &str) -> Vec<
 }
 
 #[tokio::test]
-async fn experiments_are_made_found_changed_and_deleted() {
+async fn experiments_are_created_listed_updated_and_deleted() {
     let world = World::new().await;
     let mut client = Client::new(world.routes());
     let made = make(&mut client, "  First näme ").await;
@@ -54,7 +54,7 @@ async fn experiments_are_made_found_changed_and_deleted() {
     assert!(changed.archived && changed.updated_us > made.updated_us);
     let update = UpdateRequest { id: made.id.clone(), name: Some("new".into()), ..UpdateRequest::default() };
     let renamed = client.update(update).await.unwrap().into_inner().experiment.unwrap();
-    assert_eq!((renamed.name.as_str(), renamed.description.as_str()), ("new", "what it is"), "absent stays");
+    assert_eq!((renamed.name.as_str(), renamed.description.as_str()), ("new", "what it is"), "absent fields are kept");
     client.delete(DeleteRequest { id: made.id.clone() }).await.unwrap();
     not_found(client.delete(DeleteRequest { id: made.id.clone() }).await, "experiment", &made.id);
     assert_eq!(list("").await, ["other"]);
@@ -63,7 +63,7 @@ async fn experiments_are_made_found_changed_and_deleted() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_call_is_named() {
+async fn invalid_requests_name_the_field() {
     let world = World::new().await;
     let mut client = Client::new(world.routes());
     let taken = make(&mut client, "taken").await;
@@ -98,7 +98,7 @@ async fn what_is_wrong_with_a_call_is_named() {
 }
 
 #[tokio::test]
-async fn of_two_renames_to_one_name_one_wins() {
+async fn of_two_concurrent_renames_to_one_name_one_wins() {
     let world = World::new().await;
     let mut client = Client::new(world.routes());
     for round in 0..10 {
@@ -117,7 +117,7 @@ async fn of_two_renames_to_one_name_one_wins() {
         assert_eq!(failure(loser).0, Code::AlreadyExists);
     }
     let both = async || {
-        let request = CreateRequest { name: "made at once".into(), ..CreateRequest::default() };
+        let request = CreateRequest { name: "made concurrently".into(), ..CreateRequest::default() };
         Client::new(world.routes()).create(request).await
     };
     let (first, second) = tokio::join!(both(), both());
@@ -144,8 +144,8 @@ async fn runs_are_listed_newest_first_and_counted() {
     assert_eq!(get(&mut client, &id).await.run_count, 5);
 
     run_client.delete(runs::DeleteRequest { run_id: "r4".into() }).await.unwrap();
-    assert_eq!(runs_of(&mut client, &id, 2, "").await, ["r5", "r3"], "a hidden run takes no place");
-    assert_eq!(runs_of(&mut client, &id, 2, "r4").await, ["r3", "r2"], "a page goes on behind a deleted run");
+    assert_eq!(runs_of(&mut client, &id, 2, "").await, ["r5", "r3"], "hidden runs do not count toward the limit");
+    assert_eq!(runs_of(&mut client, &id, 2, "r4").await, ["r3", "r2"], "a page can continue after a deleted run");
     assert_eq!(get(&mut client, &id).await.run_count, 4);
     let detach =
         runs::UpdateRequest { run_id: "r5".into(), experiment: Some(String::new()), ..Default::default() };
@@ -155,8 +155,8 @@ async fn runs_are_listed_newest_first_and_counted() {
     world.applied().await;
     assert_eq!(get(&mut client, &id).await.run_count, 3, "an applied deletion is not counted again");
 
-    let archive = runs::ArchiveBatchRequest { run_ids: vec!["r1".into(), "nobody".into()], archived: true };
-    assert_eq!(run_client.archive_batch(archive).await.unwrap().into_inner().unknown, ["nobody"]);
+    let archive = runs::ArchiveBatchRequest { run_ids: vec!["r1".into(), "missing".into()], archived: true };
+    assert_eq!(run_client.archive_batch(archive).await.unwrap().into_inner().unknown, ["missing"]);
     let activity = ActivityRequest { id: id.clone(), timezone_offset_min: -240 };
     let activity = client.activity(activity).await.unwrap().into_inner();
     assert_eq!((activity.run_count, activity.archived_run_count, activity.active_run_count), (3, 1, 2));
@@ -166,6 +166,6 @@ async fn runs_are_listed_newest_first_and_counted() {
     client.delete(DeleteRequest { id: id.clone() }).await.unwrap();
     let parts = Some(runs::RunParts { props: true, ..Default::default() });
     let run = run_client.get(runs::GetRequest { run_id: "r1".into(), parts }).await.unwrap().into_inner().run;
-    assert_eq!(run.unwrap().props.unwrap().experiment, None, "the run stays, without experiment");
+    assert_eq!(run.unwrap().props.unwrap().experiment, None, "the run remains, without an experiment");
     world.end().await;
 }

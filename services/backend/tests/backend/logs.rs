@@ -1,4 +1,4 @@
-//! Logs: what there is, and what comes while the run is active.
+//! Logs: existing lines and records, and those written while the run is active.
 
 use std::collections::BTreeMap;
 
@@ -23,14 +23,14 @@ async fn follow(world: &World, run: &str, steps: Option<StepRange>, tail: u32) -
     Client::new(world.routes()).lines(request).await.unwrap().into_inner()
 }
 
-/// Lines until the stream ends well.
+/// Collects lines until the stream ends without an error.
 async fn rest(stream: Streaming<LinesResponse>) -> Vec<(i64, String)> {
     let answers = all(tonic::Response::new(stream)).await;
     answers.into_iter().flat_map(|answer| answer.lines).map(|line| (line.step, line.text)).collect()
 }
 
 #[tokio::test]
-async fn following_misses_and_doubles_no_line_while_a_writer_writes() {
+async fn followers_miss_and_duplicate_no_line_during_writes() {
     let world = World::new().await;
     world.log("r", [create()]).await;
     for step in 0..300 {
@@ -65,7 +65,7 @@ async fn following_misses_and_doubles_no_line_while_a_writer_writes() {
 }
 
 #[tokio::test]
-async fn a_line_that_is_written_again_comes_again() {
+async fn a_rewritten_line_is_sent_again() {
     let world = World::new().await;
     world.log("r", [create(), line(5, "a"), line(6, "10%")]).await;
     world.applied().await;
@@ -84,7 +84,7 @@ async fn a_line_that_is_written_again_comes_again() {
     assert_eq!(
         seen.keys().copied().collect::<Vec<_>>(),
         [0, 6, 9],
-        "what was there before the tail stays out"
+        "older lines outside of the tail are not sent"
     );
     world.log("r", [line(9, "last"), finish()]).await;
     assert_eq!(rest(stream).await, [(9, "last".to_owned())]);
@@ -117,13 +117,13 @@ async fn records_are_followed_until_the_run_ends() {
 }
 
 #[tokio::test]
-async fn a_follower_of_nothing_ends_at_once_and_one_of_a_deleted_run_ends_with_it() {
+async fn following_ends_immediately_for_an_unknown_run_and_on_deletion_for_a_known_one() {
     let world = World::new().await;
-    let answers = all(tonic::Response::new(follow(&world, "nobody", None, 0).await)).await;
+    let answers = all(tonic::Response::new(follow(&world, "missing", None, 0).await)).await;
     assert_eq!(answers, [LinesResponse::default()]);
     world.create(&["r"]).await;
     let mut stream = follow(&world, "r", None, 0).await;
-    assert!(stream.message().await.unwrap().unwrap().lines.is_empty(), "the first answer comes at once");
+    assert!(stream.message().await.unwrap().unwrap().lines.is_empty(), "the first response is immediate");
     let mut runs = matyan_proto::runs::v1::run_service_client::RunServiceClient::new(world.routes());
     runs.delete(matyan_proto::runs::v1::DeleteRequest { run_id: "r".into() }).await.unwrap();
     assert!(rest(stream).await.is_empty());
@@ -131,7 +131,7 @@ async fn a_follower_of_nothing_ends_at_once_and_one_of_a_deleted_run_ends_with_i
 }
 
 #[tokio::test]
-async fn a_server_that_closes_sends_followers_away() {
+async fn a_closing_server_disconnects_followers() {
     let world = World::new().await;
     world.create(&["r"]).await;
     let mut stream = follow(&world, "r", None, 0).await;

@@ -1,7 +1,8 @@
-//! The services of the backend through generated clients, over an in-process transport: a real store, log, blob store and
-//! worker in a folder of their own. What clients log goes through the log and the worker, as it does in production.
+//! Tests of the backend's services through generated clients, over an in-process transport: a
+//! real store, log, blob store and worker in a directory of their own. Client data passes
+//! through the log and the worker, as in production.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, and helpers are no test functions")]
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking, and clippy does not recognize helpers as tests")]
 
 mod admin;
 mod artifacts;

@@ -1,4 +1,4 @@
-//! Notes: each belongs to one owner, and goes with it.
+//! Notes: each belongs to one owner, and is deleted with it.
 
 use matyan_proto::{
     experiments::v1 as experiments,
@@ -31,7 +31,7 @@ async fn contents(client: &mut Client, owner: &Option<Owner>) -> Vec<String> {
     contents
 }
 
-/// 20 MB of notes: more than a message, and more than is kept until they are in order.
+/// 20 MB of notes: more than fits into a message, or into memory while the list is sorted.
 #[tokio::test]
 async fn a_list_of_large_notes_comes_in_pieces() {
     let world = World::new().await;
@@ -102,13 +102,13 @@ async fn notes_of_a_deleted_run_do_not_come_back_with_its_id() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_call_is_named() {
+async fn invalid_requests_name_the_field() {
     let world = World::new().await;
     let mut client = Client::new(world.routes());
     world.create(&["r"]).await;
-    assert!(contents(&mut client, &run("nobody")).await.is_empty());
+    assert!(contents(&mut client, &run("missing")).await.is_empty());
     let request = |owner, content: String| CreateRequest { owner, content };
-    not_found(client.create(request(run("nobody"), "n".into())).await, "run", "nobody");
+    not_found(client.create(request(run("missing"), "n".into())).await, "run", "missing");
     wrong_field(client.create(request(None, "n".into())).await, "owner");
     let long = "x".repeat(limits::DOCUMENT_BYTES + 1);
     wrong_field(client.create(request(run("r"), long)).await, "content");

@@ -1,5 +1,5 @@
-//! Several objects at one step: a list, which is read by ranges of its places and thinned. No client logs one; runs that were
-//! brought over from elsewhere have them.
+//! Lists of objects at one step, read by index range and thinned out. No client logs such
+//! lists, but imported runs contain them.
 
 use matyan_model::{
     cbor,
@@ -21,7 +21,7 @@ fn encoded(text: &str) -> Vec<u8> {
     cbor::encode(&json::parse(text).unwrap())
 }
 
-/// A run with texts: one at step 0, and these at step 1.
+/// A run with texts: one at step 0, and the given ones at step 1.
 async fn world(texts: &[&str]) -> World {
     let world = World::new().await;
     let text = |step| {
@@ -69,7 +69,7 @@ async fn objects_of_a_list_are_read_by_range_and_density() {
         index_density,
         ..Selection::default()
     };
-    // An object keeps the place that it has in the whole list.
+    // Objects keep their index in the whole list.
     for (selection, expected) in [
         (Selection::default(), vec![(0, "a"), (1, "b"), (2, "c"), (3, "d"), (4, "e")]),
         (asked(Some(1), Some(4), 0), vec![(1, "b"), (2, "c"), (3, "d")]),
@@ -80,7 +80,7 @@ async fn objects_of_a_list_are_read_by_range_and_density() {
         (asked(None, None, 3), vec![(0, "a"), (2, "c"), (4, "e")]),
         (asked(None, None, 2), vec![(0, "a"), (4, "e")]),
         (asked(Some(1), None, 1), vec![(1, "b")]),
-        // Half-way places go to the even one.
+        // Halves are rounded to even.
         (asked(Some(1), None, 3), vec![(1, "b"), (3, "d"), (4, "e")]),
     ] {
         let request = StepRequest {
@@ -110,9 +110,9 @@ async fn objects_of_a_list_are_read_by_range_and_density() {
     world.end().await;
 }
 
-/// As the old backend was recorded to answer for the first two of three texts at step 1.
+/// The response of the old backend, as recorded for the first two of three texts at step 1.
 #[tokio::test]
-async fn a_range_of_steps_and_one_of_places_cut_each_for_itself() {
+async fn step_range_and_index_range_apply_independently() {
     let world = world(&["a", "b", "c"]).await;
     let selection = Selection {
         record_range: Some(StepRange { start: Some(1), stop: Some(2) }),

@@ -1,4 +1,4 @@
-//! The project: name, numbers, merged params, pinned sequences.
+//! The project: name, activity, merged params, pinned sequences.
 
 use matyan_proto::{
     common::v1::{SeriesKey, SeriesType},
@@ -12,7 +12,7 @@ use crate::world::{BEGIN_US, World, create, experiment, params, wrong_field};
 
 type Client = ProjectServiceClient<Routes>;
 
-/// All pieces of an answer, put together.
+/// Joins all messages of a response.
 async fn merged(client: &mut Client, request: ParamsRequest) -> ParamsResponse {
     let mut messages = client.params(request).await.unwrap().into_inner();
     let (mut params, mut types): (Vec<u8>, Vec<TypeNames>) = (Vec::new(), Vec::new());
@@ -67,7 +67,7 @@ async fn a_project_has_a_name_and_pinned_sequences() {
 }
 
 #[tokio::test]
-async fn what_is_in_a_project_is_counted_and_merged() {
+async fn activity_is_counted_and_params_are_merged() {
     let world = World::new().await;
     let mut client = Client::new(world.routes());
     world.log("r1", [create(), experiment("e"), params(r#"{"h":{"lr":1,"bs":null}}"#)]).await;

@@ -1,4 +1,5 @@
-//! The same run id in two projects: upload, reference, reading and deletion of one are nothing to the other.
+//! The same run id in two projects: uploads, references, reads and deletions in one do not
+//! affect the other.
 
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ fn of<T>(project: &str, message: T) -> Request<T> {
     request
 }
 
-/// Uploads as a client does, and returns how the run has to refer to it.
+/// Uploads like a client, and returns the reference for the run.
 async fn upload(world: &World, project: &str, path: &str, content: &[u8]) -> String {
     let mut client = world.ingest_client();
     let wanted =
@@ -51,7 +52,7 @@ fn object(name: &str, value: &str) -> Kind {
     Kind::LogObject(pb::LogObject { name, dtype, step: Some(0), value: value.into(), ..Default::default() })
 }
 
-/// A text that no row has room for.
+/// A text too large for a row.
 fn text_of(project: &str) -> String {
     format!("text of {project}").repeat(10_000)
 }
@@ -110,14 +111,14 @@ async fn check_readable(world: &World, project: &str, folder: &str) {
     assert!(zipped.windows(content.len()).any(|bytes| bytes == content.as_bytes()));
 
     let object::Kind::Image(image) = first_object(world, project, SeriesType::Images, "image").await else {
-        panic!("it is an image")
+        panic!("expected an image")
     };
     let request = artifacts::BlobsRequest { uris: vec![image.blob_uri] };
     let answers = all(client.blobs(of(project, request)).await.unwrap()).await;
     let bytes: Vec<u8> = answers.into_iter().flat_map(|answer| answer.chunk).collect();
     assert_eq!(bytes, format!("image of {project}").as_bytes());
     let object::Kind::Text(text) = first_object(world, project, SeriesType::Texts, "text").await else {
-        panic!("it is a text")
+        panic!("expected a text")
     };
     assert_eq!(text.data, text_of(project));
 }
@@ -126,18 +127,18 @@ async fn blobs_below(world: &World, folder: &str) -> usize {
     world.blobs.list(folder, None).await.unwrap().blobs.len()
 }
 
-/// Waits for the control worker, with a guard against hanging.
+/// Waits for the control worker, with a hang guard.
 async fn emptied(world: &World, folder: &str) {
     let wait = async {
         while blobs_below(world, folder).await > 0 {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), wait).await.expect("the blobs go");
+    tokio::time::timeout(Duration::from_secs(60), wait).await.expect("the control worker deletes the blobs");
 }
 
 #[tokio::test]
-async fn rule_37_blobs_of_projects_are_apart() {
+async fn rule_37_blobs_of_projects_are_separate() {
     let world = World::new().await;
     let mut batch = Batch::default();
     batch.set(matyan_model::keys::project_by_name(OTHER), vec![1, 7]);
@@ -155,7 +156,7 @@ async fn rule_37_blobs_of_projects_are_apart() {
     not_found(client.get(of(OTHER, wanted())).await, "run", "r");
     check_readable(&world, "", "").await;
 
-    // What came after the delete, of one project and of the other.
+    // Blobs uploaded after the delete, one in each project.
     world.put_blob(".projects/other/r/late", b"late").await;
     world.put_blob("r/late", b"late").await;
     let mut admin = AdminServiceClient::new(world.routes());

@@ -1,4 +1,4 @@
-//! Runs: pages, removal of params, changes by several at once, ids that nobody made.
+//! Runs: pages, deletion of params, concurrent changes, unknown ids.
 
 use matyan_proto::{
     limits,
@@ -28,7 +28,8 @@ async fn pages(client: &mut Client, request: ListRequest) -> Vec<Vec<String>> {
     }
 }
 
-/// Hidden before its delete is in the log, a run would be gone for readers and back with its next record.
+/// If a run were hidden before its delete is in the log, it would disappear and then come back
+/// with its next record.
 #[tokio::test]
 async fn rule_12_a_run_whose_delete_is_not_in_the_log_is_not_hidden() {
     let world = World::new().await;
@@ -73,7 +74,7 @@ async fn runs_are_listed_in_pages_newest_first() {
 }
 
 #[tokio::test]
-async fn places_of_params_are_removed() {
+async fn params_are_deleted_by_path() {
     let world = World::new().await;
     let mut client = Client::new(world.routes());
     world
@@ -105,13 +106,13 @@ async fn places_of_params_are_removed() {
     assert_eq!(read().await, json("{}"));
     let many = DeleteParamsRequest { run_id: "r".into(), paths: vec![ParamPath::default(); 1_001] };
     wrong_field(client.delete_params(many).await, "paths");
-    let nobody = DeleteParamsRequest { run_id: "nobody".into(), paths: Vec::new() };
-    not_found(client.delete_params(nobody).await, "run", "nobody");
+    let missing = DeleteParamsRequest { run_id: "missing".into(), paths: Vec::new() };
+    not_found(client.delete_params(missing).await, "run", "missing");
     world.end().await;
 }
 
 #[tokio::test]
-async fn changes_by_several_at_once_all_hold() {
+async fn concurrent_changes_are_all_kept() {
     let world = World::new().await;
     world.create(&["r"]).await;
     let update = async |request: UpdateRequest| {
@@ -136,13 +137,13 @@ async fn changes_by_several_at_once_all_hold() {
 }
 
 #[tokio::test]
-async fn batches_ignore_ids_that_nobody_made() {
+async fn batches_ignore_unknown_ids() {
     let world = World::new().await;
     let mut client = Client::new(world.routes());
     world.create(&["r1", "r2"]).await;
     let long = "x".repeat(20_000);
-    let ids = || vec!["r1".to_owned(), "nobody".into(), String::new(), long.clone()];
-    let unknown = vec!["nobody".to_owned(), String::new(), long.clone()];
+    let ids = || vec!["r1".to_owned(), "missing".into(), String::new(), long.clone()];
+    let unknown = vec!["missing".to_owned(), String::new(), long.clone()];
     let answer = client.archive_batch(ArchiveBatchRequest { run_ids: ids(), archived: true }).await.unwrap();
     assert_eq!(answer.into_inner().unknown, unknown);
     let answer = client.finish_batch(FinishBatchRequest { run_ids: ids() }).await.unwrap();
@@ -160,14 +161,15 @@ async fn batches_ignore_ids_that_nobody_made() {
     world.end().await;
 }
 
-/// One wait is enough for all ids that are not there: what was in the log when the call came is then applied.
+/// One wait covers all missing ids, as it applies everything that was in the log when the call
+/// arrived.
 #[tokio::test]
-async fn a_call_waits_once_for_a_log_that_lags() {
+async fn a_call_waits_only_once_for_a_lagging_log() {
     let mut world = World::lagging().await;
     let mut client = Client::new(world.routes());
     world.log("late", [create()]).await;
-    let ids = || ["nobody", "late", "neither"].map(str::to_owned).to_vec();
-    let unknown = ["nobody", "neither"];
+    let ids = || ["missing", "late", "neither"].map(str::to_owned).to_vec();
+    let unknown = ["missing", "neither"];
     let mut archiving = client.clone();
     let archived = tokio::spawn(async move {
         archiving.archive_batch(ArchiveBatchRequest { run_ids: ids(), archived: true }).await

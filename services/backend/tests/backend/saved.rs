@@ -1,4 +1,4 @@
-//! What the UI keeps of itself: dashboards, apps, reports.
+//! State saved by the UI: dashboards, apps, reports.
 
 use matyan_proto::{apps::v1 as apps, dashboards::v1 as dashboards, limits, reports::v1 as reports};
 
@@ -9,14 +9,14 @@ fn state(json: &str) -> bytes::Bytes {
 }
 
 #[tokio::test]
-async fn dashboards_name_apps() {
+async fn dashboards_refer_to_apps() {
     let world = World::new().await;
     let mut of_apps = apps::app_service_client::AppServiceClient::new(world.routes());
     let mut client = dashboards::dashboard_service_client::DashboardServiceClient::new(world.routes());
     let text = r#"{"a":null,"b":[1,1.0,-0.0,{"c":123456789012345678901234567890}],"d":{}}"#;
     let request = apps::CreateRequest { r#type: "metrics".into(), state: state(text) };
     let app = of_apps.create(request).await.unwrap().into_inner().app.unwrap();
-    assert_eq!(app.state, state(text), "as it was");
+    assert_eq!(app.state, state(text), "the state is unchanged");
     let mut made = Vec::new();
     for (name, app_id) in [("first", app.id.clone()), ("second", "no app".to_owned())] {
         let request = dashboards::CreateRequest { name: name.into(), app_id, ..Default::default() };
@@ -67,9 +67,9 @@ async fn apps_keep_their_state() {
     world.end().await;
 }
 
-/// More than one message holds, and more than is kept while a list is put in order.
+/// More than fits into one message, or into memory while the list is sorted.
 #[tokio::test]
-async fn a_list_is_as_long_as_it_is() {
+async fn a_long_list_is_sent_completely() {
     let world = World::new().await;
     let mut client = apps::app_service_client::AppServiceClient::new(world.routes());
     let mut made = Vec::new();
@@ -82,7 +82,7 @@ async fn a_list_is_as_long_as_it_is() {
     let listed = all(client.list(apps::ListRequest {}).await.unwrap()).await;
     assert!(listed.len() > 5, "{} messages", listed.len());
     let listed: Vec<_> = listed.into_iter().flat_map(|message| message.apps).collect();
-    assert!(listed == made, "oldest first, each as it was");
+    assert!(listed == made, "apps are listed oldest first and unchanged");
     world.end().await;
 }
 

@@ -1,4 +1,4 @@
-//! Tags: on runs and off them, counted once, renamed for all runs at once.
+//! Tags: adding and removing, counts, renaming for all runs together.
 
 use matyan_proto::{
     runs::v1 as runs,
@@ -35,7 +35,7 @@ async fn tags_are_put_on_runs_renamed_and_deleted() {
     world.log("r2", [create()]).await;
     world.applied().await;
     let id = add(&mut runs, "r2", "  good ").await;
-    assert_eq!(add(&mut runs, "r2", "good").await, id, "twice is once");
+    assert_eq!(add(&mut runs, "r2", "good").await, id, "adding a tag twice is idempotent");
     assert_eq!(get(&mut tags, &id).await.run_count, 2);
     let request = ListRunsRequest { id: id.clone(), ..Default::default() };
     let listed = all(tags.list_runs(request).await.unwrap()).await;
@@ -69,7 +69,7 @@ async fn tags_are_put_on_runs_renamed_and_deleted() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_call_is_named() {
+async fn invalid_requests_name_the_field() {
     let world = World::new().await;
     let (mut tags, mut runs) = (Client::new(world.routes()), Runs::new(world.routes()));
     let create = CreateRequest { name: " a ".into(), color: " red ".into(), description: " d ".into() };
@@ -82,14 +82,14 @@ async fn what_is_wrong_with_a_call_is_named() {
     world.create(&["r"]).await;
     let add = |run: &str, name: &str| runs::AddTagRequest { run_id: run.into(), name: name.into() };
     wrong_field(runs.add_tag(add("r", "  ")).await, "name");
-    for run in ["", "nobody", &"x".repeat(20_000)] {
+    for run in ["", "missing", &"x".repeat(20_000)] {
         not_found(runs.add_tag(add(run, "a")).await, "run", run);
     }
     world.end().await;
 }
 
 #[tokio::test]
-async fn tags_that_are_added_at_once_end_as_one() {
+async fn concurrent_additions_of_one_name_create_one_tag() {
     let world = World::new().await;
     world.create(&["r"]).await;
     let add = async || add(&mut Runs::new(world.routes()), "r", "same").await;

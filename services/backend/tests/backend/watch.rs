@@ -1,4 +1,5 @@
-//! Watching: each change once, nothing missed over a cut, deleted runs told, the stream's end.
+//! Watching: each change once, none missed across a reconnect, departures of runs, the end of
+//! the stream.
 
 use std::collections::HashMap;
 
@@ -21,7 +22,7 @@ async fn watch(world: &World, request: WatchRequest) -> Streaming<WatchResponse>
     Client::new(world.routes()).watch(request).await.unwrap().into_inner()
 }
 
-/// What a watcher knows: each run as it was told last, and how often it was told.
+/// A watcher's state: the last version of each run, and all names reported for it.
 #[derive(Default)]
 struct Known {
     runs: HashMap<String, Run>,
@@ -39,7 +40,7 @@ impl Known {
                     self.runs.insert(change.run_id, run);
                 }
                 Change::Left(_) => {
-                    assert!(self.runs.remove(&change.run_id).is_some(), "a run leaves that was told");
+                    assert!(self.runs.remove(&change.run_id).is_some(), "only a reported run can leave");
                 }
             }
         }
@@ -58,7 +59,7 @@ async fn rename(world: &World, run: &str, name: &str) {
     Client::new(world.routes()).update(request).await.unwrap();
 }
 
-/// Reads on until a run has a name.
+/// Reads until a run has the given name.
 async fn named(stream: &mut Streaming<WatchResponse>, known: &mut Known, id: &str, name: &str) {
     until(stream, |answer| {
         known.take(answer);
@@ -68,7 +69,7 @@ async fn named(stream: &mut Streaming<WatchResponse>, known: &mut Known, id: &st
 }
 
 #[tokio::test]
-async fn each_change_is_told_once() {
+async fn each_change_is_reported_once() {
     let world = World::new().await;
     world.create(&["old"]).await;
     let mut stream = watch(&world, request()).await;
@@ -89,7 +90,7 @@ async fn each_change_is_told_once() {
         .await;
     }
     let names: Vec<_> = (0..20).map(|number| format!("name {number}")).collect();
-    assert_eq!(known.told["old"], names, "each state once, in order");
+    assert_eq!(known.told["old"], names, "each state is reported once, in order");
     assert_eq!(known.told["new"].len(), 1);
     let mut client = Client::new(world.routes());
     client.delete(DeleteRequest { run_id: "old".into() }).await.unwrap();
@@ -98,7 +99,8 @@ async fn each_change_is_told_once() {
         !known.runs.contains_key("old")
     })
     .await;
-    // The deletion is applied after the run was hidden, and is no second departure: `take` would not have it.
+    // Applying the deletion of a hidden run must not report a second departure, which `take`
+    // would reject.
     world.applied().await;
     rename(&world, "new", "last").await;
     named(&mut stream, &mut known, "new", "last").await;
@@ -106,7 +108,7 @@ async fn each_change_is_told_once() {
 }
 
 #[tokio::test]
-async fn changes_that_come_together_are_one_and_the_last_state_is_told() {
+async fn changes_within_the_settle_time_are_merged_into_the_last_state() {
     let world = World::new().await;
     world.create(&["r"]).await;
     let mut stream = watch(&world, WatchRequest { settle_ms: Some(500), ..request() }).await;
@@ -120,7 +122,7 @@ async fn changes_that_come_together_are_one_and_the_last_state_is_told() {
 }
 
 #[tokio::test]
-async fn a_snapshot_comes_first_and_nothing_is_missed_behind_it() {
+async fn a_snapshot_is_sent_first_and_no_later_change_is_missed() {
     let world = World::new().await;
     let ids: Vec<String> = (0..250).map(|number| format!("r{number}")).collect();
     for id in &ids {
@@ -142,12 +144,12 @@ async fn a_snapshot_comes_first_and_nothing_is_missed_behind_it() {
         has_snapshot && ids.iter().enumerate().all(is_new)
     });
     tokio::join!(writing, reading);
-    assert!(known.told.values().all(|names| names.len() <= 2), "as it was, and as it is");
+    assert!(known.told.values().all(|names| names.len() <= 2), "only the old and the new state");
     world.end().await;
 }
 
 #[tokio::test]
-async fn a_watcher_that_was_cut_goes_on_where_it_was() {
+async fn a_disconnected_watcher_resumes_at_its_position() {
     let world = World::new().await;
     world.create(&["a", "b"]).await;
     let mut known = Known::default();
@@ -168,8 +170,8 @@ async fn a_watcher_that_was_cut_goes_on_where_it_was() {
         known.name("a") == "while away" && known.runs.contains_key("c")
     })
     .await;
-    assert_eq!(known.told["b"].len(), 1, "what did not change is not told again");
-    // With a settling time the position stays before what was not sent.
+    assert_eq!(known.told["b"].len(), 1, "unchanged runs are not reported again");
+    // With a settle time, the position stays before the changes that have not been sent.
     let slow = WatchRequest { settle_ms: Some(60_000), resume: known.resume.clone(), ..request() };
     let held = watch(&world, slow).await;
     rename(&world, "a", "held back").await;
@@ -180,7 +182,7 @@ async fn a_watcher_that_was_cut_goes_on_where_it_was() {
 }
 
 #[tokio::test]
-async fn only_what_is_watched_is_told() {
+async fn only_watched_runs_are_reported() {
     let world = World::new().await;
     world.create(&["a", "b"]).await;
     let by_id = WatchRequest { run_ids: vec!["a".into(), "later".into()], ..request() };
@@ -196,7 +198,8 @@ async fn only_what_is_watched_is_told() {
     .await;
     assert_eq!(of_ids.runs.len(), 1);
     until(&mut query, |mut answer| {
-        // A run that changes and does not match is told to be gone, whether it was told before or not.
+        // A run that changes without matching is reported as having left, even if it was
+        // never reported.
         answer.changes.retain(|change| matches!(change.change, Some(Change::Run(_))));
         of_query.take(answer);
         of_query.runs.contains_key("b")
@@ -224,7 +227,7 @@ async fn only_what_is_watched_is_told() {
 }
 
 #[tokio::test]
-async fn data_is_told_apart_from_control() {
+async fn data_changes_are_distinguished_from_control_changes() {
     let world = World::new().await;
     world.create(&["r"]).await;
     let mut stream = watch(&world, WatchRequest { snapshot: true, ..request() }).await;
@@ -239,7 +242,7 @@ async fn data_is_told_apart_from_control() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_call_is_named() {
+async fn invalid_requests_name_the_field() {
     let world = World::new().await;
     let mut client = Client::new(world.routes());
     let resume = |resume: &[u8]| WatchRequest { resume: bytes::Bytes::copy_from_slice(resume), ..request() };
@@ -256,7 +259,7 @@ async fn what_is_wrong_with_a_call_is_named() {
 }
 
 #[tokio::test]
-async fn a_position_older_than_what_is_kept_is_refused() {
+async fn an_expired_position_is_rejected() {
     use matyan_model::{change::changes_trim, ids::Project};
     use matyan_store::{Batch, Store};
     let world = World::new().await;
@@ -288,6 +291,6 @@ async fn watchers_end_with_their_client_or_the_server() {
     world.backend.close();
     let mut stays = stays;
     assert_eq!(stays.message().await.unwrap_err().code(), Code::Unavailable);
-    // Awaits every task: one that nobody ends would hang here.
+    // Waits for every task: one that did not end would hang here.
     world.end().await;
 }

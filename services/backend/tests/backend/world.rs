@@ -1,4 +1,5 @@
-//! A backend with everything below it, in a temporary folder. The clock moves by a millisecond whenever somebody looks at it.
+//! A backend with all its dependencies, in a temporary directory. The clock advances by a
+//! millisecond each time it is read.
 
 use std::{
     sync::{
@@ -34,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Response, Status, Streaming, service::Routes};
 use tonic_types::StatusExt;
 
-/// When the world begins: 2023-11-14 22:13:20 UTC.
+/// The initial time: 2023-11-14 22:13:20 UTC.
 pub(crate) const BEGIN_US: i64 = 1_700_000_000_000_000;
 
 pub(crate) struct World {
@@ -50,11 +51,11 @@ pub(crate) struct World {
     stop: CancellationToken,
     fold: Option<FoldThread>,
     deps: Deps,
-    /// Its own, and that of the world whose log it has.
+    /// The directory of this instance, and of the one whose log it shares.
     _directories: Vec<Arc<tempfile::TempDir>>,
 }
 
-/// A log that forgets nothing, as one with a long retention.
+/// A log that is never trimmed, like one with a long retention.
 struct Keeping(Arc<EmbeddedLog>);
 
 #[async_trait::async_trait]
@@ -68,7 +69,7 @@ impl LogReader for Keeping {
     }
 }
 
-/// Counts how often somebody asks for its ends.
+/// A log that counts how often its ends are read.
 struct Counting(Arc<EmbeddedLog>, Arc<AtomicU64>);
 
 #[async_trait::async_trait]
@@ -90,7 +91,7 @@ impl World {
         world
     }
 
-    /// One whose log forgets nothing.
+    /// A backend whose log is never trimmed.
     pub(crate) async fn keeping() -> Self {
         let mut world = Self::without_workers(None).await;
         world.deps.log_reader = Arc::new(Keeping(world.log.clone()));
@@ -98,7 +99,7 @@ impl World {
         world
     }
 
-    /// A new store beside the log of another world, which has ended.
+    /// A backend with a new store and the log of another instance, which is shut down.
     pub(crate) async fn beside(other: World) -> Self {
         let (log, directories) = (other.log.clone(), other._directories.clone());
         other.end().await;
@@ -108,7 +109,7 @@ impl World {
         world
     }
 
-    /// One whose log nobody applies before `start_workers`.
+    /// A backend whose log is not applied before `start_workers`.
     pub(crate) async fn lagging() -> Self {
         Self::without_workers(None).await
     }
@@ -207,17 +208,17 @@ impl World {
         self.workers.spawn(async move { control.run(stop).await.unwrap() });
     }
 
-    /// From here on the log takes nothing.
+    /// Closes the log, so that it accepts no more records.
     pub(crate) async fn log_close(&self) {
         self.log.close().await.unwrap();
     }
 
-    /// What uploads go through.
+    /// The client for uploads.
     pub(crate) fn ingest_client(&self) -> IngestServiceClient<IngestServiceServer<Frontier>> {
         IngestServiceClient::new(self.frontier.ingest_server())
     }
 
-    /// What a generated client speaks to.
+    /// The routes for generated clients.
     pub(crate) fn routes(&self) -> Routes {
         self.routes.clone()
     }
@@ -226,7 +227,7 @@ impl World {
         self.now_us.load(Ordering::Relaxed)
     }
 
-    /// How often the backend has asked where the log ends.
+    /// Number of times the backend has read the ends of the log.
     pub(crate) fn describes(&self) -> u64 {
         self.describes.load(Ordering::Relaxed)
     }
@@ -235,7 +236,7 @@ impl World {
         self.now_us.fetch_add(seconds * 1_000_000, Ordering::Relaxed);
     }
 
-    /// Ends everything; what does not end by itself hangs here.
+    /// Shuts everything down; a task that does not end hangs here.
     pub(crate) async fn end(mut self) {
         self.backend.stop().await;
         self.stop.cancel();
@@ -247,19 +248,19 @@ impl World {
         }
     }
 
-    /// Appends what a client of this run logs, without waiting until it is applied.
+    /// Appends events of a client of this run, without waiting until they are applied.
     pub(crate) async fn log(&self, run: &str, events: impl IntoIterator<Item = Kind>) {
         self.log_in("", run, events).await;
     }
 
-    /// The same in another project.
+    /// Like `log`, in another project.
     pub(crate) async fn log_in(&self, project: &str, run: &str, events: impl IntoIterator<Item = Kind>) {
         let events =
             events.into_iter().map(|kind| Event { client_time_us: None, kind: Some(kind) }).collect();
         self.append(project, run, IngestionBatch { events, ..IngestionBatch::default() }).await;
     }
 
-    /// Points of metric series by name, steps from 0.
+    /// Logs points of metric series by name, with steps from 0.
     pub(crate) async fn log_points(&self, run: &str, series: &[(&str, &str, &[f64])]) {
         let mut batch = IngestionBatch::default();
         let mut points = Points::default();
@@ -284,7 +285,7 @@ impl World {
         self.append_entry(run, batch, entry).await;
     }
 
-    /// The same, with what the entry says besides: of its project, and of its producer.
+    /// Appends a batch with the other fields of its entry, such as project and producer.
     pub(crate) async fn append_entry(&self, run: &str, batch: IngestionBatch, entry: LogEntry) {
         let entry = LogEntry {
             run_id: run.to_owned(),
@@ -298,7 +299,7 @@ impl World {
         LogWriter::append(&*self.log, Topic::Ingestion, vec![record]).await.unwrap();
     }
 
-    /// Waits until everything that was logged is applied.
+    /// Waits until everything logged so far is applied.
     pub(crate) async fn applied(&self) {
         let info = self.log.describe(Topic::Ingestion).await.unwrap();
         let snapshot = self.store.snapshot().await.unwrap();
@@ -312,7 +313,7 @@ impl World {
         }
     }
 
-    /// Runs that are there, in the order of their creation.
+    /// Creates runs in the given order.
     pub(crate) async fn create(&self, runs: &[&str]) {
         for run in runs {
             self.log(run, [create()]).await;
@@ -357,7 +358,7 @@ pub(crate) fn params(json: &str) -> Kind {
     Kind::LogParams(pb::LogParams { value: value.into() })
 }
 
-/// What a stream says until it ends well.
+/// All messages of a stream that ends without an error.
 pub(crate) async fn all<T>(stream: Response<Streaming<T>>) -> Vec<T> {
     let mut stream = stream.into_inner();
     let mut messages = Vec::new();
@@ -367,40 +368,40 @@ pub(crate) async fn all<T>(stream: Response<Streaming<T>>) -> Vec<T> {
     messages
 }
 
-/// Reads on until `enough` says so. A test that waits for ever is stopped from outside.
+/// Reads until `enough` returns true, with a hang guard.
 pub(crate) async fn until<T>(stream: &mut Streaming<T>, mut enough: impl FnMut(T) -> bool) {
     let guard = Duration::from_secs(60);
     let reading = async {
         loop {
-            let message = stream.message().await.unwrap().expect("the stream goes on");
+            let message = stream.message().await.unwrap().expect("the stream continues");
             if enough(message) {
                 return;
             }
         }
     };
-    tokio::time::timeout(guard, reading).await.expect("what is waited for comes");
+    tokio::time::timeout(guard, reading).await.expect("the expected message arrives");
 }
 
-/// A failed call: its status, and the reason and metadata that go with it.
+/// The status code of a failed call, with its reason and metadata.
 pub(crate) fn failure<T>(answer: Result<T, Status>) -> (Code, String, Vec<(String, String)>) {
-    let Err(status) = answer else { panic!("the call succeeds") };
-    let info = status.get_error_details().error_info().cloned().expect("every error says its reason");
+    let Err(status) = answer else { panic!("the call succeeded") };
+    let info = status.get_error_details().error_info().cloned().expect("every error has a reason");
     let mut metadata: Vec<_> = info.metadata.into_iter().collect();
     metadata.sort();
     (status.code(), info.reason, metadata)
 }
 
-/// The same of a resource that is not there.
+/// Asserts that a call failed because a resource does not exist.
 pub(crate) fn not_found<T>(answer: Result<T, Status>, resource: &str, id: &str) {
     let (code, reason, metadata) = failure(answer);
     let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     assert_eq!((code, reason.as_str()), (Code::NotFound, "NOT_FOUND"));
-    // An answer's header has no room for whatever somebody sends.
+    // Errors repeat only the beginning of a long id, as they travel in headers.
     let told = if id.len() > 1_024 { format!("{}…", &id[..1_024]) } else { id.to_owned() };
     assert_eq!(metadata, [pair("id", &told), pair("resource", resource)]);
 }
 
-/// The same of a field that is wrong.
+/// Asserts that a call failed because of an invalid field.
 pub(crate) fn wrong_field<T>(answer: Result<T, Status>, field: &str) {
     let (code, reason, metadata) = failure(answer);
     let is_known = [(Code::InvalidArgument, "INVALID_FIELD"), (Code::ResourceExhausted, "TOO_LARGE")]

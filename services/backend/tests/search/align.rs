@@ -1,4 +1,4 @@
-//! X axes of series, and what explaining a query tells.
+//! X axes of series, and explanations of queries.
 
 use matyan_proto::{
     common::v1::{SeriesKey, SeriesType, StepRange},
@@ -35,7 +35,7 @@ fn series(name: &str, context: &str, stop: Option<i64>) -> AlignSeries {
 
 async fn align(world: &World, axis: Axis, series: Vec<AlignSeries>) -> Vec<AlignResponse> {
     let run = |run_id: &str, series| AlignRun { run_id: run_id.into(), series };
-    let runs = vec![run("r", series.clone()), run("nobody", series.clone()), run("empty", series)];
+    let runs = vec![run("r", series.clone()), run("missing", series.clone()), run("empty", series)];
     asked(world, AlignRequest { axis: Some(axis), runs, by_column: false }).await
 }
 
@@ -48,7 +48,7 @@ async fn asked(world: &World, request: AlignRequest) -> Vec<AlignResponse> {
     answers
 }
 
-/// Place, x values, steps.
+/// Index of the series, x values, steps.
 type Axes = Vec<(u32, Vec<f64>, Vec<i64>)>;
 
 fn of(answers: &[AlignResponse], run: u32) -> Axes {
@@ -78,7 +78,7 @@ async fn axes_are_metrics_epochs_and_times() {
 }
 
 #[tokio::test]
-async fn long_axes_come_in_pieces_and_ranges_cut_them() {
+async fn long_axes_come_in_pieces_and_respect_step_ranges() {
     let world = project().await;
     let answers = align(&world, Axis::Metric("long".into()), vec![series("loss", "", None)]).await;
     let pieces = of(&answers, 0);
@@ -92,13 +92,13 @@ async fn long_axes_come_in_pieces_and_ranges_cut_them() {
 }
 
 #[tokio::test]
-async fn axes_come_by_column_for_those_who_write_columns() {
+async fn axes_can_be_sent_by_column() {
     let world = project().await;
     let of = vec![series("loss", "", None), series("nothing", "", None), series("long", "", None)];
     let runs = vec![AlignRun { run_id: "r".into(), series: of }];
     let request = AlignRequest { axis: Some(Axis::Epoch(true)), runs, by_column: true };
     let pieces: Vec<_> = asked(&world, request).await.into_iter().flat_map(|it| it.series).collect();
-    // Every second step of the long one has an epoch.
+    // Every second step of the long series has an epoch.
     for (place, expected) in [(0, vec![0, 10, 12]), (2, (0..150_000).step_by(2).collect::<Vec<i64>>())] {
         let of: Vec<_> = pieces.iter().filter(|it| it.series == place).collect();
         let ends: Vec<usize> = of.iter().enumerate().filter(|(_, it)| !it.more).map(|(at, _)| at).collect();
@@ -121,7 +121,7 @@ async fn explain(world: &World, text: &str) -> ExplainResponse {
 }
 
 #[tokio::test]
-async fn explaining_tells_meaning_and_plan() {
+async fn explain_returns_the_meaning_and_the_plan() {
     let world = World::new().await;
     for at in 0..200 {
         let mut run = spec(&format!("r{at}"), at);
@@ -132,7 +132,7 @@ async fn explaining_tells_meaning_and_plan() {
         }
         world.create(&run).await;
     }
-    // The last moment of all stands in a range without an end.
+    // The maximum time must be found by a range without an end.
     for (text, candidates) in [
         (r#"run.name == "größe\0007""#, 1),
         (r#"run.name in ["größe\0001", "größe\0002", "nothing"]"#, 2),
@@ -154,16 +154,16 @@ async fn explaining_tells_meaning_and_plan() {
     let explained = explain(&world, "").await;
     assert!(explained.full_scan && explained.candidates == 200, "{explained:?}");
     assert_eq!(explained.normalized, "run.is_archived == False");
-    let explained = explain(&world, "nobody == 3").await;
+    let explained = explain(&world, "missing == 3").await;
     assert_eq!((explained.warnings[0].line, explained.warnings[0].column), (1, 1));
     let explained = explain(&world, "SELECT x IF run.lr <\n  run.").await;
-    let error = explained.error.expect("it is refused");
+    let error = explained.error.expect("the query is invalid");
     assert_eq!((error.line, explained.full_scan, explained.normalized.as_str()), (2, false, ""));
-    let error = explain(&world, "run.lr < 3 run.at").await.error.expect("it is refused");
+    let error = explain(&world, "run.lr < 3 run.at").await.error.expect("the query is invalid");
     assert_eq!(error.expected.as_deref(), Some("an operator, or the end of the expression"));
-    // The same is told of a search.
-    let refused = world.runs(world::of("run.lr < 3 run.at")).await.expect_err("it is refused");
-    let metadata = refused.get_error_details().error_info().expect("why").metadata.clone();
+    // A search reports the same error.
+    let refused = world.runs(world::of("run.lr < 3 run.at")).await.expect_err("the query is invalid");
+    let metadata = refused.get_error_details().error_info().expect("an error has details").metadata.clone();
     assert_eq!(metadata["expected"], error.expected.unwrap_or_default());
     let place = [("column", error.column), ("end_column", error.end_column)];
     assert!(place.iter().all(|(key, value)| metadata[*key] == value.to_string()), "{metadata:?}");

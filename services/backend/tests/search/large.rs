@@ -1,5 +1,5 @@
-//! What is larger than a message: runs of very many series, long series, sequences of large objects. All of it arrives, in
-//! pieces that fit.
+//! Data larger than a message: runs with very many series, long series, sequences of large
+//! objects. All of it is sent, in pieces that fit.
 
 use matyan_blob::{BlobKey, Blobs};
 use matyan_model::{
@@ -32,7 +32,7 @@ fn sequence(name: &str, dtype: &str, points: Vec<(i64, f64)>) -> Sequence {
     Sequence { name: name.into(), context: map("{}"), dtype: dtype.into(), points }
 }
 
-/// Series with names of a kilobyte: 20 MB of them.
+/// Adds 20 MB of series whose names are a kilobyte each.
 async fn widen(world: &World, number: RunNumber) {
     for part in 0..20 {
         world
@@ -54,7 +54,7 @@ async fn widen(world: &World, number: RunNumber) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_wide_run_hides_no_others() {
+async fn one_wide_run_does_not_hide_others() {
     let world = World::new().await;
     world.create(&spec("small", 1)).await;
     let number = world.create(&spec("wide", 2)).await;
@@ -69,7 +69,7 @@ async fn one_wide_run_hides_no_others() {
             if !is_open {
                 ids.push(run.run_id.clone());
             }
-            assert_eq!(Some(&run.run_id), ids.last(), "a run goes on before the next begins");
+            assert_eq!(Some(&run.run_id), ids.last(), "a run is complete before the next begins");
             series += run.series.len();
             is_open = run.more_series;
         }
@@ -84,7 +84,7 @@ async fn one_wide_run_hides_no_others() {
     assert_eq!(
         client.list(request).await.unwrap().into_inner().runs.len(),
         2,
-        "a page ends behind a large run"
+        "a page ends after a large run"
     );
 }
 
@@ -103,7 +103,7 @@ fn long() -> Spec {
     run
 }
 
-/// Pieces of one series put together; the first of them tells what it is.
+/// Joins the pieces of one series, of which the first contains its description.
 fn joined(pieces: impl IntoIterator<Item = SeriesPoints>) -> SeriesPoints {
     let mut whole = SeriesPoints::default();
     for (at, piece) in pieces.into_iter().enumerate() {
@@ -129,7 +129,7 @@ fn check(whole: &SeriesPoints) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_long_series_comes_whole_and_in_pieces() {
+async fn a_long_series_is_sent_completely_in_pieces() {
     let world = World::new().await;
     world.create(&long()).await;
     let request = MetricsRequest {
@@ -165,10 +165,10 @@ async fn a_long_series_comes_whole_and_in_pieces() {
     let (steps, values, epochs) =
         (of(|it| it.steps.len()), of(|it| it.values.len()), of(|it| it.epochs.len()));
     assert_eq!((steps.2, values.2, epochs.2), (200_000, 200_000, 200_000));
-    assert_eq!((steps.0, values.0, epochs.0), (0, steps.1, 2 * steps.1), "one column behind the other");
+    assert_eq!((steps.0, values.0, epochs.0), (0, steps.1, 2 * steps.1), "columns are sent one after the other");
 }
 
-/// Odd steps have no epoch, and the first pieces hold nothing else.
+/// Odd steps have no epoch, and the first pieces contain only odd steps.
 #[tokio::test(flavor = "multi_thread")]
 async fn columns_of_pieces_can_be_joined() {
     let world = World::new().await;
@@ -202,7 +202,7 @@ async fn columns_of_pieces_can_be_joined() {
         pieces.extend(message.points);
     }
     check(pieces);
-    // Where points are thinned, what nobody knows is not sent.
+    // A column without values is omitted from samples.
     let steps = Some(StepRange { start: None, stop: Some(1_000) });
     let request =
         SampleRequest { runs: vec![run()], columns, density: 10, steps, ..SampleRequest::default() };
@@ -211,7 +211,7 @@ async fn columns_of_pieces_can_be_joined() {
     assert_eq!((sampled.steps.len(), sampled.epochs.len(), sampled.times_us.len()), (10, 0, 10));
 }
 
-/// 40 MB of texts in one sequence, beside a payload that is gone.
+/// 40 MB of texts in one sequence, including a missing payload.
 #[tokio::test(flavor = "multi_thread")]
 async fn large_objects_come_in_pieces() {
     let world = World::new().await;
@@ -269,7 +269,7 @@ async fn large_objects_come_in_pieces() {
     }
 }
 
-/// A distribution as it is stored, and its size there; it is told in 20 MB.
+/// Stores a distribution that takes 20 MB in a response.
 async fn put_distribution(world: &World, number: RunNumber, step: i64) {
     let weights = (0..2_500_000).map(|at| Value::Integer(at % 20)).collect();
     let value = cbor::encode_map(&[("data".to_owned(), Value::List(weights))].into());
@@ -287,9 +287,10 @@ async fn put_distribution(world: &World, number: RunNumber, step: i64) {
         .await;
 }
 
-/// Three megabytes of small integers are twenty of doubles: no message holds them, and nobody else's are lost for it.
+/// Small integers of 3 MB become 20 MB of doubles, which fit into no message; the other objects
+/// must still be sent.
 #[tokio::test]
-async fn an_object_that_outgrows_a_message_hides_no_other() {
+async fn an_object_larger_than_a_message_does_not_hide_others() {
     let world = World::new().await;
     let sequences = vec![sequence("d", "distribution", vec![(0, 1.0), (2, 3.0)])];
     let number = world.create(&Spec { sequences, ..spec("r", 1) }).await;
@@ -311,9 +312,9 @@ async fn an_object_that_outgrows_a_message_hides_no_other() {
     assert_eq!(told, [(0, 1, 1), (1, 0, 1), (2, 1, 1)]);
 }
 
-/// Params of 8 MB beside an object of 12: each fits a message, and both do not.
+/// Params of 8 MB and an object of 12 MB: each fits into a message, but not both.
 #[tokio::test]
-async fn large_params_do_not_stand_beside_a_large_object() {
+async fn large_params_and_a_large_object_are_sent_separately() {
     let world = World::new().await;
     let sequences = vec![sequence("t", "text", vec![(0, 1.0)])];
     let params = [("text".to_owned(), Value::Text("p".repeat(8 << 20)))].into();
@@ -344,9 +345,9 @@ async fn large_params_do_not_stand_beside_a_large_object() {
     assert_eq!(steps.map(|step| (step.step, step.objects.len())).collect::<Vec<_>>(), [(0, 1), (1, 1)]);
 }
 
-/// 20 MB of them.
+/// 20 MB of artifacts.
 #[tokio::test]
-async fn a_run_with_very_many_artifacts_is_shown() {
+async fn a_run_with_very_many_artifacts_can_be_read() {
     let world = World::new().await;
     let number = world.create(&spec("r", 1)).await;
     let path = |at: usize| format!("{at:05}{}", "p".repeat(995));
@@ -377,9 +378,9 @@ async fn a_run_with_very_many_artifacts_is_shown() {
     assert!(paths.iter().zip(0..).all(|(told, at)| *told == path(at)) && paths.len() == 10_000);
 }
 
-/// 21 MB of params, and as much of names.
+/// 21 MB of params, and as many bytes of names.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_project_has_is_told_in_pieces() {
+async fn merged_params_and_names_come_in_pieces() {
     let world = World::new().await;
     for at in 0..3 {
         let params = [(format!("k{at}"), Value::Text("p".repeat(7 << 20)))].into();
@@ -401,7 +402,7 @@ async fn what_a_project_has_is_told_in_pieces() {
 }
 
 #[tokio::test]
-async fn a_payload_that_cannot_be_shown_hides_no_other() {
+async fn an_unreadable_payload_does_not_hide_others() {
     let world = World::new().await;
     let run = Spec { sequences: vec![sequence("t", "text", vec![(0, 1.0), (2, 3.0)])], ..spec("r", 1) };
     let number = world.create(&run).await;

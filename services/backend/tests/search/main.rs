@@ -1,4 +1,5 @@
-//! Searching, through the generated client, over runs in an embedded store of each test's own.
+//! Tests of searches through the generated client, each over runs in an embedded store of its
+//! own.
 
 #![cfg(test)]
 

@@ -1,4 +1,5 @@
-//! What a search must find: the query evaluated over every described run, without index, store or stream.
+//! Reference implementation of a search: evaluates the query on every spec, without index,
+//! store or stream.
 
 use std::borrow::Cow;
 
@@ -25,7 +26,7 @@ fn datum(value: &Value) -> Datum<'_> {
         Value::Map(map) => {
             Datum::Object(map.iter().map(|(key, value)| (Cow::Borrowed(&**key), datum(value))).collect())
         }
-        Value::Big(_) | Value::Bytes(_) => panic!("no test has such a param"),
+        Value::Big(_) | Value::Bytes(_) => panic!("specs contain no big integers or bytes"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Pages: each begins where the last has ended, whatever comes or goes meanwhile.
+//! Pages: each begins where the previous one ended, regardless of concurrent changes.
 
 use matyan_proto::{
     experiments::{self, v1::experiment_service_client::ExperimentServiceClient},
@@ -10,7 +10,7 @@ use tonic::Code;
 
 use crate::world::{self, Spec, World, spec};
 
-/// More than are read at once, so that later pages begin in the middle.
+/// More runs than are read at a time, so that later pages begin in the middle.
 const RUNS: i64 = 700;
 
 async fn project() -> World {
@@ -36,7 +36,7 @@ fn by_name() -> Vec<Sort> {
 }
 
 #[tokio::test]
-async fn pages_put_together_are_the_whole() {
+async fn pages_add_up_to_the_whole_list() {
     let world = project().await;
     for (sort, limit) in [(vec![], 45), (vec![], 1_000), (by_name(), 45), (by_name(), 299)] {
         let mut all: Vec<String> = Vec::new();
@@ -53,7 +53,7 @@ async fn pages_put_together_are_the_whole() {
             if found.runs.len() < limit as usize {
                 break;
             }
-            // Runs that come meanwhile stand before all pages, and shift none.
+            // New runs belong before all pages, and shift none of them.
             made += 1;
             let number = all.len() as i64;
             world.create(&spec(&format!("z-{}-{limit}-{number}", sort.len()), 9_000_000 + number)).await;
@@ -63,9 +63,10 @@ async fn pages_put_together_are_the_whole() {
     }
 }
 
-/// Many runs of one moment, more than are read at once; the whole is put in order by another way than its pages are.
+/// Creates more runs with the same time than are read at a time. The whole list is sorted by
+/// other code than its pages.
 #[tokio::test]
-async fn pages_by_date_are_the_whole() {
+async fn pages_by_date_add_up_to_the_whole_list() {
     let world = World::new().await;
     for at in 0..RUNS {
         let mut run = spec(&format!("r{:04}", at * 13 % RUNS), 1_000_000 + at / 300);
@@ -89,17 +90,17 @@ async fn pages_by_date_are_the_whole() {
             }
         }
         assert_eq!(all, whole.ids(), "{descending}");
-        assert_eq!(counted, 0, "the last page does not know what stands before it");
+        assert_eq!(counted, 0, "the last page does not know the number of preceding runs");
         let first = world.runs(page(&sort, 1_000, "")).await.unwrap();
         assert_eq!((first.ids(), first.match_count), (whole.ids(), 600));
-        for after in ["nobody", "r0000"] {
+        for after in ["missing", "r0000"] {
             assert!(world.runs(page(&sort, 10, after)).await.unwrap().runs.is_empty(), "{after}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_page_goes_on_although_others_are_deleted() {
+async fn a_page_continues_after_other_runs_are_deleted() {
     let world = project().await;
     let first = world.runs(page(&[], 100, "")).await.unwrap();
     let after = first.ids()[99].to_owned();
@@ -110,27 +111,27 @@ async fn a_page_goes_on_although_others_are_deleted() {
     let expected: Vec<String> =
         expected().into_iter().skip(100).filter(|id| id != "r0500").take(100).collect();
     assert_eq!(next.ids(), expected);
-    assert_eq!(first.match_count, 0, "a page that ends early has not counted the others");
+    assert_eq!(first.match_count, 0, "a page that ends early does not know the total");
 }
 
-/// Ids that no page ends with: unknown, deleted, of a run that does not match, of another project, not an id at all.
+/// Ids that no page ends with: unknown, deleted, not matching, malformed.
 #[tokio::test]
-async fn a_page_behind_what_does_not_match_is_empty() {
+async fn a_page_after_a_run_that_does_not_match_is_empty() {
     let world = project().await;
     world.delete("r0300").await;
     let long = "x".repeat(5_000);
-    for after in ["nobody", "r0300", "r0007", "r0693", "\u{0}", "../r0001", &long] {
+    for after in ["missing", "r0300", "r0007", "r0693", "\u{0}", "../r0001", &long] {
         for sort in [vec![], by_name()] {
             let found = world.runs(page(&sort, 10, after)).await.unwrap();
             assert_eq!(found.ids(), Vec::<&str>::new(), "{after:?}");
         }
     }
     let found = world.runs(page(&[], 10, "r0001")).await.unwrap();
-    assert_eq!(found.ids(), Vec::<&str>::new(), "the last run ends the last page");
+    assert_eq!(found.ids(), Vec::<&str>::new(), "there is no page after the last run");
 }
 
 #[tokio::test]
-async fn small_projects_know_places_and_totals_on_every_page() {
+async fn small_projects_report_ranks_and_totals_on_every_page() {
     let world = World::new().await;
     for at in 0..10 {
         world.create(&spec(&format!("r{at}"), at)).await;
@@ -138,15 +139,15 @@ async fn small_projects_know_places_and_totals_on_every_page() {
     let found = world.runs(page(&[], 3, "r7")).await.unwrap();
     assert_eq!(found.ids(), ["r6", "r5", "r4"]);
     assert_eq!((&*found.places, found.match_count), (&[4, 5, 6][..], 10));
-    let nowhere = world.runs(page(&[], 3, "nobody")).await.unwrap();
+    let nowhere = world.runs(page(&[], 3, "missing")).await.unwrap();
     assert_eq!((nowhere.runs.len(), nowhere.match_count), (0, 10));
 }
 
 #[tokio::test]
-async fn what_is_asked_wrongly_is_refused() {
+async fn invalid_requests_are_rejected() {
     let world = World::new().await;
     let refused = async |request: RunsRequest, code: Code, reason: &str| {
-        let status = world.search().runs(request).await.expect_err("it is refused");
+        let status = world.search().runs(request).await.expect_err("the request is invalid");
         assert_eq!(status.code(), code, "{status:?}");
         assert!(status.message().contains(reason), "{status:?}");
     };
@@ -158,7 +159,8 @@ async fn what_is_asked_wrongly_is_refused() {
         .await;
 }
 
-/// More runs than are read at once have one experiment and one tag; lists of them go on behind any of them.
+/// More runs than are read at a time share one experiment and one tag; their lists can continue
+/// after any of them.
 #[tokio::test]
 async fn runs_of_an_experiment_and_of_a_tag_come_in_pieces() {
     let world = World::new().await;

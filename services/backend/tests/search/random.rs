@@ -1,4 +1,5 @@
-//! A random project: whatever indexes, pages and snapshots do, a search finds what a look at every run finds.
+//! Random projects: regardless of indexes, pages and snapshots, a search finds exactly the runs
+//! that evaluating every run finds.
 
 use matyan_model::value::{Map, Value};
 use matyan_proto::{
@@ -16,7 +17,7 @@ use crate::{
     world::{self, Sequence, Spec, World, map, spec},
 };
 
-/// Numbers without an order that anybody would notice, the same in every run of the tests.
+/// A deterministic pseudorandom generator.
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
@@ -40,7 +41,7 @@ impl Random {
     }
 }
 
-/// Values that a param takes, of all types that an index has to tell apart.
+/// Values of params, of all types that an index has to distinguish.
 const VALUES: [&str; 14] = [
     "0.001",
     "0.01",
@@ -85,7 +86,7 @@ fn params(random: &mut Random, at: u64) -> Map {
         value(random),
     ));
     if random.one_in(9) {
-        // Too long for an index, or too much of it: such runs are always looked at.
+        // Too large for an index: such runs are always checked against the document.
         params.insert("note".into(), Value::Text("x".repeat(random.below(600) as usize)));
     }
     if random.one_in(15) {
@@ -111,7 +112,7 @@ fn sequences(random: &mut Random) -> Vec<Sequence> {
     sequences
 }
 
-/// Every kind of index, and what no index answers.
+/// Conditions for every kind of index, and some that no index answers.
 const ATOMS: [&str; 46] = [
     "run.hparams.lr < 0.01",
     "run.hparams.lr <= 0.01",
@@ -142,7 +143,7 @@ const ATOMS: [&str; 46] = [
     "run.experiment == 'rare'",
     "run.experiment is None",
     "'cv' in run.tags",
-    "'nobody' in run.tags",
+    "'missing' in run.tags",
     "run.active",
     "run.archived == True",
     "run.created_at > 1700000100",
@@ -185,7 +186,7 @@ async fn project(random: &mut Random, count: u64) -> (World, Vec<Spec>) {
 }
 
 #[tokio::test]
-async fn runs_are_those_of_a_look_at_every_run() {
+async fn searches_of_runs_match_the_naive_evaluation() {
     let mut random = Random(1);
     let (world, runs) = project(&mut random, 400).await;
     let mut queries: Vec<String> = ATOMS.iter().map(ToString::to_string).collect();
@@ -208,7 +209,7 @@ async fn runs_are_those_of_a_look_at_every_run() {
     assert!(found > 1_000);
 }
 
-/// A sort key of a spec: absent last, numbers before texts.
+/// The sort key of a spec: absent last, numbers before texts.
 fn term(run: &Spec, sort: &Sort) -> (u8, f64, String) {
     let text = |text: &str| (1, 0.0, text.to_owned());
     let number = |number: f64| (0, number, String::new());
@@ -223,7 +224,7 @@ fn term(run: &Spec, sort: &Sort) -> (u8, f64, String) {
                 let end = if run.active { Some(world::NOW_US) } else { run.finalized_us };
                 end.map(|end| number((end - run.created_us) as f64))
             }
-            SortField::Unspecified => panic!("never asked for"),
+            SortField::Unspecified => panic!("not used by the test"),
         },
         By::Param(path) => {
             let (last, above) = path.segments.split_last().unwrap();
@@ -247,7 +248,7 @@ fn term(run: &Spec, sort: &Sort) -> (u8, f64, String) {
 }
 
 #[tokio::test]
-async fn every_order_is_that_of_its_keys() {
+async fn runs_are_sorted_by_their_keys() {
     let mut random = Random(2);
     let (world, runs) = project(&mut random, 150).await;
     let field = |field: SortField| By::Field(field.into());
@@ -316,13 +317,13 @@ const SEQUENCE_ATOMS: [&str; 12] = [
     "'nlp' in run.tags",
 ];
 
-/// What of a sequence tells it from the others of its run.
+/// The identity of a sequence within its run.
 fn told(sequence: &Sequence) -> (String, String) {
     (sequence.name.clone(), matyan_model::context::Context::new(&sequence.context).canonical().to_owned())
 }
 
 #[tokio::test]
-async fn sequences_are_those_of_a_look_at_every_run() {
+async fn searches_of_sequences_match_the_naive_evaluation() {
     let mut random = Random(3);
     let (world, runs) = project(&mut random, 200).await;
     let kinds = [
@@ -385,9 +386,9 @@ fn canonical(context: &str) -> String {
     if context.is_empty() { "{}".to_owned() } else { context.to_owned() }
 }
 
-/// Points, buckets and totals are those of the matching series.
+/// Points, buckets and totals of the matching series are returned.
 #[tokio::test]
-async fn matching_series_bring_what_was_asked_for() {
+async fn matching_series_come_with_the_requested_points() {
     let mut random = Random(4);
     let (world, runs) = project(&mut random, 60).await;
     let text = "metric.name == 'loss'";
@@ -407,7 +408,7 @@ async fn matching_series_bring_what_was_asked_for() {
             if matching.is_empty() {
                 continue;
             }
-            let row = rows.next().expect("a run with a match is answered");
+            let row = rows.next().expect("every run with a match is returned");
             assert_eq!(row.run.unwrap().props.unwrap().name, run.name);
             for (at, sequence) in matching.iter().enumerate() {
                 let (first, last) = (sequence.points[0], sequence.points[sequence.points.len() - 1]);
@@ -440,7 +441,7 @@ async fn matching_series_bring_what_was_asked_for() {
                             found.x_places.iter().copied().zip(found.x_values.iter().copied()).collect();
                         assert_eq!(told, x);
                     }
-                    Points::None(_) => panic!("never asked for"),
+                    Points::None(_) => panic!("not used by the test"),
                 }
             }
         }

@@ -1,5 +1,5 @@
-//! Snapshots that end in the middle of everything, and runs that change between two of them: what a reader is told is whole,
-//! each run as of one moment.
+//! Snapshots that expire in the middle of reads, and runs that change between two snapshots:
+//! responses are still complete, and each run is as of one snapshot.
 
 use std::sync::{
     Arc,
@@ -26,7 +26,7 @@ use tokio::runtime::Handle;
 
 use crate::world::{self, Sequence, Spec, World, map, spec};
 
-/// A store whose snapshots end after so many reads.
+/// A store whose snapshots expire after a number of reads.
 struct Short {
     store: Arc<EmbeddedStore>,
     reads: Arc<AtomicU64>,
@@ -86,7 +86,7 @@ impl Snapshot for ShortSnapshot {
     }
 }
 
-/// A world that is read through snapshots of so many reads each, once that is set.
+/// A world whose snapshots allow the given number of reads each, once that is set.
 async fn short() -> (World, Arc<AtomicU64>) {
     let directory = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(directory.path().join("store"), Default::default()).await.unwrap();
@@ -95,7 +95,7 @@ async fn short() -> (World, Arc<AtomicU64>) {
     (World::over(store, layer, directory).await, reads)
 }
 
-/// Params that lie in rows of their own.
+/// A run whose params are stored in rows of their own.
 fn large(id: &str, at: i64) -> Spec {
     let mut run = spec(id, at);
     let (seed, text) = (at % 7, "x".repeat(20_000));
@@ -123,13 +123,14 @@ fn ids(runs: &[Run]) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn runs_are_found_and_listed_whatever_a_snapshot_lives() {
+async fn runs_are_found_and_listed_with_short_lived_snapshots() {
     let (world, reads) = short().await;
     for at in 0..400 {
         world.create(&large(&format!("r{at:03}"), at)).await;
     }
     let all: Vec<String> = (0..400).rev().map(|at| format!("r{at:03}")).collect();
-    // The columns are asked once the first documents were looked at in vain, and take six reads: all that the shortest gives.
+    // Columns are read once the first documents had no match, and take six reads, the least
+    // that a snapshot allows here.
     for life in [6, 12, 40, 1_000] {
         reads.store(life, Ordering::Relaxed);
         assert_eq!(ids(&list(&world, 100).await), all, "{life}");
@@ -152,12 +153,12 @@ async fn project_params(world: &World) -> matyan_model::value::Map {
     matyan_model::cbor::decode_map(&params).unwrap()
 }
 
-/// Runs of one moment stand by their ids, also where they are read from many snapshots.
+/// Runs created at the same time are sorted by id, even if they are read from many snapshots.
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_by_date_are_in_order_whatever_a_snapshot_lives() {
+async fn pages_by_date_are_in_order_with_short_lived_snapshots() {
     let (world, reads) = short().await;
     for at in 0..60 {
-        // Ids do not rise with the numbers.
+        // Ids are not in the order of run numbers.
         world.create(&Spec { created_us: 5, ..large(&format!("r{:02}", at * 7 % 60), at) }).await;
     }
     reads.store(24, Ordering::Relaxed);
@@ -167,7 +168,7 @@ async fn pages_by_date_are_in_order_whatever_a_snapshot_lives() {
         let sort = vec![Sort { by: by.clone(), descending: false }];
         let request = RunsRequest { sort, limit: 9, after_run_id, ..world::of("run.at >= 0") };
         let found = world.runs(request).await.unwrap();
-        assert!(all.is_empty() || found.places.iter().all(|place| *place == 0), "by the index, uncounted");
+        assert!(all.is_empty() || found.places.iter().all(|place| *place == 0), "the index does not count ranks");
         all.extend(found.ids().iter().map(ToString::to_string));
         if found.runs.len() < 9 {
             break;
@@ -178,7 +179,7 @@ async fn pages_by_date_are_in_order_whatever_a_snapshot_lives() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn series_are_read_whatever_a_snapshot_lives() {
+async fn series_are_read_with_short_lived_snapshots() {
     let (world, reads) = short().await;
     let mut run = spec("r", 1);
     for at in 0..300 {
@@ -192,7 +193,8 @@ async fn series_are_read_whatever_a_snapshot_lives() {
     world.create(&run).await;
     let runs =
         || vec![RunSelection { run_id: "r".into(), numbers: (0..300).collect(), ..Default::default() }];
-    // So many pixels and points that sixty series are read at once, and not all of them from one snapshot.
+    // With this many pixels and points, sixty series are read at a time, and not all of them
+    // from one snapshot.
     reads.store(400, Ordering::Relaxed);
     let mut client = world.series();
     let request = BucketsRequest { runs: runs(), pixels: 1_000, ..BucketsRequest::default() };
@@ -222,7 +224,8 @@ async fn series_are_read_whatever_a_snapshot_lives() {
         points += message.points.unwrap().values.len();
     }
     assert_eq!(points, 300 * 40);
-    // Every point of 300 series takes a read each: more than three snapshots, long before there is a message of them.
+    // All points of 300 series take a read each: more than three snapshots allow, long
+    // before a message is full.
     reads.store(100, Ordering::Relaxed);
     for points in [Points::Density(50), Points::Density(0), Points::Pixels(50), Points::None(true)] {
         let request =
@@ -232,9 +235,9 @@ async fn series_are_read_whatever_a_snapshot_lives() {
     }
 }
 
-/// Many sequences of few objects, each read for itself, long before there is a message of them.
+/// Many sequences with few objects, each read individually, long before a message is full.
 #[tokio::test(flavor = "multi_thread")]
-async fn objects_are_read_whatever_a_snapshot_lives() {
+async fn objects_are_read_with_short_lived_snapshots() {
     let (world, reads) = short().await;
     let sequence = |at: i64| Sequence {
         name: format!("t{at:03}"),
@@ -257,7 +260,7 @@ async fn objects_are_read_whatever_a_snapshot_lives() {
     }
 }
 
-/// A store in which a run changes whenever somebody takes a snapshot, and all of it at once.
+/// A store in which one run is changed completely each time a snapshot is taken.
 struct Restless {
     store: Arc<EmbeddedStore>,
     world: World,
@@ -266,7 +269,8 @@ struct Restless {
 }
 
 impl Restless {
-    /// Its params lie in the document, and then in rows of their own, and so on.
+    /// The state of the run in a round. Its params are alternately in the document and in
+    /// rows of their own.
     fn at(round: u64) -> Spec {
         let at = round.cast_signed();
         let mut run = Spec { name: format!("name {round}"), ..large("r", at) };
@@ -289,7 +293,7 @@ impl Restless {
 impl Store for Restless {
     async fn snapshot(&self) -> Result<Box<dyn Snapshot>> {
         let round = self.round.fetch_add(1, Ordering::Relaxed);
-        // Blocks, as the compiler cannot see that this future may be moved to another thread.
+        // Blocks, as the compiler cannot prove that this future is `Send`.
         let change = || Handle::current().block_on(self.world.change(self.number, &Self::at(round)));
         tokio::task::block_in_place(change);
         self.store.snapshot().await
@@ -309,7 +313,7 @@ impl Store for Restless {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rule_23_a_listed_run_is_of_one_moment() {
+async fn rule_23_a_listed_run_is_as_of_one_snapshot() {
     let restless = Restless::world(0).await;
     for _ in 0..5 {
         let run = list(&restless, 1).await.remove(0);
@@ -319,6 +323,6 @@ async fn rule_23_a_listed_run_is_of_one_moment() {
     }
     for round in [0, 1] {
         let params = project_params(&Restless::world(round).await).await;
-        assert!(params.contains_key("at"), "whether it had its params in the document or not");
+        assert!(params.contains_key("at"), "params must be found in the document and in rows");
     }
 }

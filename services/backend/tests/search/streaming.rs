@@ -1,4 +1,5 @@
-//! A search that goes on while the project changes, while its reader is slow, and after its reader has left.
+//! Searches while the project changes, with a slow reader, and after the reader has
+//! disconnected.
 
 use std::{
     collections::HashSet,
@@ -30,7 +31,7 @@ use crate::{
     world::{self, Sequence, Spec, World, map, spec},
 };
 
-/// A store that counts what is read through it, and the snapshots that are held.
+/// A store that counts the bytes read and the open snapshots.
 struct Counting {
     store: Arc<EmbeddedStore>,
     counts: Arc<Counts>,
@@ -113,14 +114,15 @@ async fn counting() -> (World, Arc<Counts>) {
     (World::over(store, layer, directory).await, counts)
 }
 
-/// Params of about 12 kB: they lie in the document.
+/// A run with params of about 12 kB, which are stored in the document.
 fn heavy(id: &str, at: i64) -> Spec {
     let mut run = spec(id, at);
     run.params = map(&format!(r#"{{"at":{at},"text":"{}"}}"#, "x".repeat(12_000)));
     run
 }
 
-/// What was read in all when more than `least` was, nothing is read any more and no snapshot is held.
+/// Waits until reading has stopped with more than `least` bytes read and no snapshot open;
+/// returns the bytes read.
 async fn rest(counts: &Counts, least: u64) -> u64 {
     let (began, mut read) = (std::time::Instant::now(), 0);
     loop {
@@ -129,14 +131,14 @@ async fn rest(counts: &Counts, least: u64) -> u64 {
         if now == read && now > least && held == 0 {
             return read;
         }
-        assert!(began.elapsed().as_secs() < 60, "{now} bytes were read, {held} snapshots are held");
+        assert!(began.elapsed().as_secs() < 60, "{now} bytes were read, {held} snapshots are open");
         read = now;
     }
 }
 
-/// 20 MB of runs, of which a reader takes one message and then no more.
+/// 20 MB of runs, of which a reader takes one message and then pauses.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_reader_keeps_little_in_memory() {
+async fn a_slow_reader_uses_little_memory() {
     let (world, counts) = counting().await;
     for at in 0..1_700 {
         world.create(&heavy(&format!("r{at:04}"), at)).await;
@@ -155,9 +157,10 @@ async fn a_slow_reader_keeps_little_in_memory() {
     assert_eq!(ids, (0..1_700).rev().map(|at| format!("r{at:04}")).collect::<Vec<_>>());
 }
 
-/// A reader who lets wait after every message: what is let go of and read again is about what the next message takes.
+/// A reader that pauses after every message: the data dropped and read again is about that of
+/// the next message.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_who_always_lets_wait_costs_little() {
+async fn a_reader_that_always_pauses_costs_little() {
     let (world, counts) = counting().await;
     for at in 0..200 {
         world.create(&heavy(&format!("r{at:04}"), at)).await;
@@ -177,7 +180,8 @@ async fn a_reader_who_always_lets_wait_costs_little() {
     assert!(read < 4 * 200 * 12_000, "{read} bytes of {} were read", 200 * 12_000);
 }
 
-/// The first page by date is read from the index, and of the documents no more than it shows.
+/// The first page by date is read from the index, along with only as many documents as it
+/// returns.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_by_date_reads_little() {
     use matyan_proto::search::v1::{RunsRequest, Sort, SortField, sort::By};
@@ -193,10 +197,10 @@ async fn a_page_by_date_reads_little() {
     assert!(read < 6 << 20, "{read} bytes of 20 MB");
 }
 
-/// A reader who takes every message as soon as it can costs no document a second read. One whose machine is busy may be let go
-/// of once, so that it has some attempts.
+/// A reader that takes every message as soon as possible causes no document to be read twice.
+/// On a busy machine the snapshot may be dropped once, so the test makes several attempts.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_steady_reader_makes_nothing_read_twice() {
+async fn a_steady_reader_causes_no_second_read() {
     let (world, counts) = counting().await;
     for at in 0..1_700 {
         world.create(&heavy(&format!("r{at:04}"), at)).await;
@@ -215,7 +219,7 @@ async fn a_steady_reader_makes_nothing_read_twice() {
     panic!("{read:?} bytes of 20 MB");
 }
 
-/// 10 MB of texts, all of which are wanted.
+/// 10 MB of texts, all of which are requested.
 #[tokio::test(flavor = "multi_thread")]
 async fn objects_are_read_once() {
     let (world, counts) = counting().await;
@@ -239,7 +243,7 @@ async fn objects_are_read_once() {
         let record_range = Some(StepRange { start, stop: None });
         Some(Selection { record_density, record_range, ..Selection::default() })
     };
-    // No fewer are wanted than there are.
+    // The density is not less than the number of objects, so all of them are read.
     for (selection, steps, most) in
         [(selection(500, None), 500, 12 << 20), (selection(0, Some(100)), 400, 10 << 20)]
     {
@@ -253,9 +257,9 @@ async fn objects_are_read_once() {
     }
 }
 
-/// Names that nobody has, in a run of 4,000 series.
+/// Looks up missing names in a run with 4,000 series.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_there_costs_no_list() {
+async fn missing_series_cost_no_listing() {
     let (world, counts) = counting().await;
     let sequence = |at: i64| {
         let (kind, dtype) = if at % 2 == 0 { ("m", "float") } else { ("t", "text") };
@@ -265,7 +269,7 @@ async fn what_is_not_there_costs_no_list() {
     let sequences: Vec<Sequence> = (0..4_000).map(sequence).collect();
     world.create(&Spec { sequences, ..spec("r", 1) }).await;
     let there = |name: &str| SeriesKey { name: name.into(), context: String::new() };
-    let key = |at: usize| there(&format!("nobody {at}"));
+    let key = |at: usize| there(&format!("missing {at}"));
     let keys: Vec<SeriesKey> = (0..50).map(key).chain([there("m2")]).collect();
     let before = counts.bytes.load(Ordering::Relaxed);
     let run = RunSelection { run_id: "r".into(), keys: keys.clone(), ..RunSelection::default() };
@@ -283,28 +287,28 @@ async fn what_is_not_there_costs_no_list() {
     let mut messages = client.batch(request).await.unwrap().into_inner();
     let message = messages.message().await.unwrap().unwrap();
     assert_eq!(message.sequence.unwrap().name, "t3");
-    // The points of all series lie in blocks of some 50 kB, which are read once.
+    // The points of all series are in blocks of about 50 kB, which are read once.
     let read = counts.bytes.load(Ordering::Relaxed) - before;
     assert!(read < 500_000, "{read} bytes");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_leaves_stops_the_search() {
+async fn a_reader_that_disconnects_stops_the_search() {
     let (world, counts) = counting().await;
     for at in 0..1_700 {
         world.create(&heavy(&format!("r{at:04}"), at)).await;
     }
     let before = counts.bytes.load(Ordering::Relaxed);
-    // One run matches and is sent; no index helps to find that no other does.
+    // One run matches and is sent; no index shows that no other does.
     let text = "len(run.text) < 0 or run.at + 1 == 1700";
     let mut messages = world.search().runs(world::of(text)).await.unwrap().into_inner();
     assert_eq!(messages.message().await.unwrap().unwrap().runs.len(), 1);
     drop(messages);
     let read = rest(&counts, before).await - before;
-    assert!(read < 10 << 20, "{read} bytes were read for nobody");
+    assert!(read < 10 << 20, "{read} bytes were read after the disconnect");
 }
 
-/// A series of which a reader takes one message, and then nothing for a while.
+/// The reader takes one message of a long series, and then pauses.
 #[tokio::test(flavor = "multi_thread")]
 async fn rule_23_a_slow_reader_of_points_holds_no_snapshot() {
     let (world, counts) = counting().await;
@@ -323,10 +327,10 @@ async fn rule_23_a_slow_reader_of_points_holds_no_snapshot() {
     assert_eq!(points, 400_000);
 }
 
-/// While a search streams, runs are made, changed, archived, tagged and deleted. A run that nobody touched is found if and
-/// only if it matches; one that was touched is found only as it was at some moment at which it matched.
+/// Runs are created, changed, archived, tagged and deleted during a search. An untouched run is
+/// found if and only if it matches; a touched one is found only in a state in which it matched.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_search_sees_each_run_as_of_one_moment() {
+async fn a_search_sees_each_run_as_of_one_snapshot() {
     let world = World::new().await;
     let mut random = Random(9);
     let mut runs = Vec::new();
@@ -368,7 +372,7 @@ async fn a_search_sees_each_run_as_of_one_moment() {
             }
         }
         let ids: HashSet<&str> = found.iter().map(|run| run.run_id.as_str()).collect();
-        assert_eq!(ids.len(), found.len(), "no run comes twice");
+        assert_eq!(ids.len(), found.len(), "no run is returned twice");
         for run in &found {
             let Some(at) = moments.iter().position(|moments| moments[0].id == run.run_id) else { continue };
             let props = run.props.as_ref().unwrap();
@@ -382,7 +386,7 @@ async fn a_search_sees_each_run_as_of_one_moment() {
                     && moment.experiment.as_ref() == experiment
                     && moment.tags.len() == props.tags.len()
             });
-            assert!(is_whole, "{} was never so: {props:?}", run.run_id);
+            assert!(is_whole, "{} never had this state: {props:?}", run.run_id);
         }
         for (at, moments) in moments.iter().enumerate().filter(|(at, _)| !touched.contains(at)) {
             assert_eq!(ids.contains(&*moments[0].id), naive.matches(&moments[0]), "{text}: run {at}");
@@ -392,7 +396,7 @@ async fn a_search_sees_each_run_as_of_one_moment() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn runs_deleted_while_a_search_waits_are_left_out() {
+async fn runs_deleted_during_a_search_are_left_out() {
     let world = World::new().await;
     for at in 0..800 {
         world.create(&heavy(&format!("r{at:04}"), at)).await;
@@ -409,7 +413,8 @@ async fn runs_deleted_while_a_search_waits_are_left_out() {
     assert_eq!(ids, (2..800).rev().map(|at| format!("r{at:04}")).collect::<Vec<_>>());
 }
 
-/// A run with so many series that it comes in pieces, to a reader who lets the search wait in the middle of it.
+/// A run with so many series that it comes in pieces, and a reader that pauses in the middle of
+/// it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_with_very_many_series_comes_in_pieces() {
     let (world, counts) = counting().await;
@@ -434,7 +439,7 @@ async fn a_run_with_very_many_series_comes_in_pieces() {
             open = row.more;
         }
         if open {
-            // The search has let go of what it read, in the middle of the run.
+            // The search has dropped its snapshot in the middle of the run.
             rest(&counts, 0).await;
         }
     }
@@ -446,15 +451,16 @@ async fn a_run_with_very_many_series_comes_in_pieces() {
     assert!(rows[0].points.iter().all(|it| it.steps.len() == 50));
 }
 
-/// A budget ends a search with an error, and a query that fails for every run says so.
+/// A search that exceeds its budget fails, and a query that fails for every run yields a
+/// warning.
 #[tokio::test]
-async fn mistakes_of_a_query_are_told() {
+async fn errors_in_a_query_are_reported() {
     let world = World::new().await;
     for at in 0..3 {
         world.create(&heavy(&format!("r{at}"), at)).await;
     }
     let dear = "sum(len([y for y in range(1000)]) for x in range(1000) for z in range(1000)) > run.at";
-    let status = world.runs(world::of(dear)).await.expect_err("it takes too long");
+    let status = world.runs(world::of(dear)).await.expect_err("the query exceeds its budget");
     assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status:?}");
     let found = world.runs(world::of("run.text > 3")).await.unwrap();
     assert!(found.runs.is_empty());
@@ -462,7 +468,8 @@ async fn mistakes_of_a_query_are_told() {
     let found = world.runs(world::of("experiment == 'x'")).await.unwrap();
     assert!(found.warnings.iter().any(|it| it.contains("'experiment'")), "{:?}", found.warnings);
     assert!(world.runs(world::of("run.at == 0")).await.unwrap().warnings.is_empty());
-    // In the first message, before a match: whoever waits for the head of an answer has them.
+    // Warnings are in the first message, before any match, so that they can go into the head
+    // of an HTTP response.
     let query = world::of("run.at >= 0 or experiment == 'x'");
     let first =
         world.search().runs(query.clone()).await.unwrap().into_inner().message().await.unwrap().unwrap();

@@ -1,5 +1,5 @@
-//! The recorded queries of MatyanQL through the whole backend: indexes propose, documents decide, streams answer. Every
-//! file `matyanql*.json` of the repository and of `MATYAN_VECTORS_DIR`.
+//! The recorded queries of MatyanQL, run through the whole backend, from every file
+//! `matyanql*.json` in the repository and in `MATYAN_VECTORS_DIR`.
 
 use std::{collections::BTreeSet, path::PathBuf};
 
@@ -17,7 +17,7 @@ fn files() -> Vec<(String, Value)> {
     let own = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors");
     #[expect(
         clippy::disallowed_methods,
-        reason = "where more vectors lie is the only setting of these tests"
+        reason = "the directory of further vectors is the only setting of these tests"
     )]
     let more = std::env::var("MATYAN_VECTORS_DIR").ok().map(PathBuf::from);
     let mut files = Vec::new();
@@ -60,7 +60,7 @@ fn run(value: &Value) -> Spec {
     }
 }
 
-/// A sequence that was never written to has no points; a value without a step was written at some step.
+/// A sequence that was never written to has no points; a value without a step gets step 0.
 fn sequence(value: &Value) -> Sequence {
     let last = value["last"].as_f64();
     let step = value["last_step"].as_i64();
@@ -72,7 +72,7 @@ fn sequence(value: &Value) -> Sequence {
     }
 }
 
-/// One text for one thing, whatever the order of keys.
+/// A canonical text of a value, regardless of the order of keys.
 fn id(value: &Value) -> String {
     match value {
         Value::Object(entries) => {
@@ -135,7 +135,7 @@ fn fits(answer: &Result<BTreeSet<String>, Status>, expected: &Value) -> bool {
             answer.as_ref().is_ok_and(|found| *found == list.iter().map(id).collect())
         }
         "syntax_error" | "rejected" | "internal_error" => refused(tonic::Code::InvalidArgument),
-        // Bounded time and memory, and no match.
+        // Time and memory are bounded, and nothing matches.
         "resource_limit" | "not_executed" | "hang" => match answer {
             Ok(found) => found.is_empty(),
             Err(_) => refused(tonic::Code::InvalidArgument) || refused(tonic::Code::ResourceExhausted),
@@ -144,8 +144,8 @@ fn fits(answer: &Result<BTreeSet<String>, Status>, expected: &Value) -> bool {
     }
 }
 
-/// The recorded system kept no first value, and some sequences of the fixture were never given a step: here every point has
-/// both.
+/// Whether a query tests for values that are always present here: the recorded system kept no
+/// first value, and some sequences of the fixture never got a step.
 fn is_always_known(query: &str) -> bool {
     query.contains(".first is None") || query.contains(".last_step is None")
 }

@@ -1,4 +1,4 @@
-//! A backend over an embedded store in a directory of its own, and runs written into it as they are described.
+//! A backend over an embedded store in a directory of its own, with runs written from specs.
 
 use std::{sync::Arc, time::Duration};
 
@@ -33,10 +33,10 @@ use tonic::{Status, service::Routes};
 
 pub(crate) const P: Project = Project(0);
 
-/// After everything that tests make.
+/// The current time, after everything that tests create.
 pub(crate) const NOW_US: i64 = 1_800_000_000_000_000;
 
-/// A run as a test wants it.
+/// Description of a run to create.
 #[derive(Clone, Debug)]
 pub(crate) struct Spec {
     pub(crate) id: String,
@@ -58,7 +58,7 @@ pub(crate) struct Sequence {
     pub(crate) name: String,
     pub(crate) context: Map,
     pub(crate) dtype: String,
-    /// Steps ascending.
+    /// Points with ascending steps.
     pub(crate) points: Vec<(i64, f64)>,
 }
 
@@ -84,9 +84,9 @@ pub(crate) fn spec(id: &str, created_us: i64) -> Spec {
 }
 
 pub(crate) fn map(json: &str) -> Map {
-    match matyan_model::json::parse(json).expect("a test writes JSON") {
+    match matyan_model::json::parse(json).expect("tests contain valid JSON") {
         Value::Map(map) => map,
-        other => panic!("{other:?} is no object"),
+        other => panic!("{other:?} is not an object"),
     }
 }
 
@@ -167,10 +167,10 @@ impl World {
         .await
     }
 
-    /// Makes of a run what the spec says, but for its sequences.
+    /// Changes a run to match the spec, except for its sequences.
     pub(crate) async fn change(&self, number: RunNumber, spec: &Spec) {
         self.transact(async |transaction| {
-            let mut edit = RunEdit::load(transaction, P, number).await?.expect("the run lives");
+            let mut edit = RunEdit::load(transaction, P, number).await?.expect("the run is live");
             self.describe(transaction, &mut edit, spec).await?;
             edit.write(transaction.batch());
             Ok(())
@@ -216,7 +216,7 @@ impl World {
     }
 }
 
-/// Names all its contexts and points in blocks, as a worker does.
+/// Writes all headers, contexts, and points in blocks, like a worker.
 fn write_sequences(transaction: &mut Transaction, number: RunNumber, sequences: &[Sequence]) {
     let batch = transaction.batch();
     let mut written = Written::default();
@@ -250,11 +250,11 @@ fn write_sequences(transaction: &mut Transaction, number: RunNumber, sequences: 
     }
 }
 
-/// Everything that a search of runs answered.
+/// The complete response to a search of runs.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     pub(crate) runs: Vec<Run>,
-    /// Place of each run, where it is told.
+    /// Rank of each run, or 0 if it is unknown.
     pub(crate) places: Vec<u64>,
     pub(crate) match_count: u64,
     pub(crate) warnings: Vec<String>,
@@ -292,7 +292,7 @@ impl World {
         let mut found = Found::default();
         let mut is_done = false;
         while let Some(message) = messages.message().await? {
-            assert!(!is_done, "nothing comes behind the last message");
+            assert!(!is_done, "no message may follow the last one");
             is_done = message.done;
             for (at, run) in (0..).zip(&message.runs) {
                 found.places.push(if message.first_place > 0 { message.first_place + at } else { 0 });
@@ -303,11 +303,11 @@ impl World {
             found.progress = message.progress.or(found.progress);
             found.messages.push(message);
         }
-        assert!(is_done, "a stream that ended well says so");
+        assert!(is_done, "a stream that ended without an error must be marked as done");
         Ok(found)
     }
 
-    /// Runs with their matching series; pieces of a run put together.
+    /// Runs with their matching series, with the pieces of each run joined.
     pub(crate) async fn metrics(&self, request: MetricsRequest) -> Result<Vec<RunMetrics>, Status> {
         let mut messages = self.search().metrics(request).await?.into_inner();
         let (mut runs, mut is_done): (Vec<RunMetrics>, _) = (Vec::new(), false);

@@ -1,5 +1,6 @@
-//! The changes of a project, read once for all who watch it. One task tails them in the store and hands them on; a watcher
-//! that joins, or has fallen behind, reads from the store itself until it has caught up.
+//! The changes of a project, read once for all of its watchers. One task tails them in the
+//! store and broadcasts them; a watcher that joins or lags reads from the store directly until
+//! it has caught up.
 
 use std::{
     collections::HashMap,
@@ -20,22 +21,23 @@ use crate::{
     stream::Streams,
 };
 
-/// Pages of changes that a watcher may lag behind before it reads by itself: some 10 MB at worst, 100 kB as a rule.
+/// Pages that a watcher may lag before it reads from the store: about 10 MB at worst, usually
+/// 100 kB.
 const PAGES: usize = 256;
 
 /// Changes in one page.
 const ROWS: usize = 1_000;
 
-/// How often a task that nobody listens to any more is looked for.
+/// Interval between checks for a tail without watchers.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
-/// Before reading again after an error of the store.
+/// Delay before reading again after an error of the store.
 const WAIT: Duration = Duration::from_secs(1);
 
 type Page = Arc<[Change]>;
 type Senders = HashMap<Project, broadcast::Sender<Page>>;
 
-/// The tails of all projects that are watched.
+/// The tails of all watched projects.
 #[derive(Clone, Default)]
 pub(crate) struct Feeds(Arc<Mutex<Senders>>);
 
@@ -44,7 +46,7 @@ impl Feeds {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes behind `position`, from now on.
+    /// The changes after `position`.
     pub(super) async fn follow(
         &self,
         store: &Arc<dyn Store>,
@@ -52,7 +54,8 @@ impl Feeds {
         project: Project,
         position: Stamp,
     ) -> Result<Feed> {
-        // A new tail begins before anything that this watcher will read by itself: no change lies between the two.
+        // A new tail starts before this watcher first reads from the store, so no change
+        // is missed in between.
         let begin = now(store.as_ref()).await?;
         let mut senders = self.senders();
         let pages = match senders.get(&project) {
@@ -70,13 +73,13 @@ impl Feeds {
     }
 }
 
-/// The task that reads.
+/// The task that reads the changes of a project.
 struct Tail {
     feeds: Feeds,
     store: Arc<dyn Store>,
     project: Project,
     sender: broadcast::Sender<Page>,
-    /// Everything up to here was handed on, or lies before the first watcher came.
+    /// Everything up to here was broadcast, or is from before the first watcher.
     position: Stamp,
 }
 
@@ -89,7 +92,7 @@ impl Tail {
                 Some(Err(_)) => {}
                 Some(Ok(Ok(page))) => drop(self.sender.send(page)),
                 Some(Ok(Err(error))) => {
-                    tracing::warn!(%error, "the changes of runs are read again");
+                    tracing::warn!(%error, "failed to read run changes; will retry");
                     if stop.run_until_cancelled(tokio::time::sleep(WAIT)).await.is_none() {
                         return;
                     }
@@ -98,7 +101,8 @@ impl Tail {
         }
     }
 
-    /// Whether nobody listens; then nobody finds it any more.
+    /// Whether there are no watchers; if so, removes the tail so that no new one can find
+    /// it.
     fn is_idle(&self) -> bool {
         let mut senders = self.feeds.senders();
         let is_idle = self.sender.receiver_count() == 0;
@@ -108,7 +112,8 @@ impl Tail {
         is_idle
     }
 
-    /// The next page, once there is one. Cancel-safe: the position moves with the page.
+    /// The next page, waiting until there is one. Cancel-safe: the position advances only
+    /// with a returned page.
     async fn next(&mut self) -> matyan_store::Result<Page> {
         let after = self.position;
         changes_wait(self.store.as_ref(), self.project, after).await?;
@@ -121,19 +126,20 @@ impl Tail {
     }
 }
 
-/// Behind everything that is committed.
+/// The position after everything committed.
 pub(super) async fn now(store: &dyn Store) -> matyan_store::Result<Stamp> {
     Ok(store.snapshot().await?.version().stamp(u16::MAX))
 }
 
-/// Every change of a project behind a position, once and in order.
+/// All changes of a project after a position, in order and without duplicates.
 pub(super) struct Feed {
     store: Arc<dyn Store>,
     project: Project,
-    /// Everything up to here was handed out.
+    /// Everything up to here was returned.
     position: Stamp,
     pages: broadcast::Receiver<Page>,
-    /// What the tail hands on may begin behind what is missing: the store has it.
+    /// The broadcast may start after changes that are still missing, which are read from
+    /// the store.
     is_behind: bool,
 }
 
@@ -142,7 +148,7 @@ impl Feed {
         self.position
     }
 
-    /// The next changes; waits for some. Cancel-safe.
+    /// The next changes, waiting until there are some. Cancel-safe.
     pub(super) async fn next(&mut self) -> Result<Vec<Change>> {
         loop {
             let changes = if self.is_behind { self.read().await? } else { self.receive().await };
@@ -161,7 +167,8 @@ impl Feed {
         }
         let (changes, more) =
             changes_list(snapshot.as_ref(), self.project, Some(self.position), ROWS).await?;
-        // Whatever is committed behind this snapshot comes by the pages, which were subscribed to before.
+        // Changes committed after this snapshot arrive as pages, to which this feed has
+        // already subscribed.
         self.is_behind = more;
         Ok(changes)
     }
@@ -173,7 +180,8 @@ impl Feed {
                 self.is_behind = true;
                 Vec::new()
             }
-            // The tail has ended because the server does; this watcher is told so by its own stream.
+            // The tail ends only when the server stops, and then this watcher's own
+            // stream ends as well.
             Err(RecvError::Closed) => std::future::pending().await,
         }
     }

@@ -1,4 +1,4 @@
-//! Which runs are watched: all, or these ids, and of them those that a query finds.
+//! Selection of the runs to watch: all runs or given ids, optionally restricted by a query.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -21,11 +21,11 @@ use crate::{
     search::{Judge, Loader, compiled},
 };
 
-/// Numbers whose ids are remembered.
+/// Maximum number of run numbers for which the result is remembered.
 const REMEMBERED: usize = 100_000;
 
 pub(super) struct Filter {
-    /// `None`: all runs.
+    /// `None` for all runs.
     ids: Option<HashSet<String>>,
     query: Option<Arc<Query>>,
     known: HashMap<RunNumber, bool>,
@@ -47,12 +47,12 @@ impl Filter {
         Ok(Self { ids: (!request.run_ids.is_empty()).then_some(ids), query, known: HashMap::new() })
     }
 
-    /// The ids to watch; `None`: all.
+    /// The ids to watch, or `None` for all.
     pub(super) fn run_ids(&self) -> Option<Vec<String>> {
         self.ids.as_ref().map(|ids| ids.iter().cloned().collect())
     }
 
-    /// Whether a run has one of the ids. A number has the same id for ever.
+    /// Whether the run has one of the ids. Cached, as the id of a run number never changes.
     pub(super) async fn may_want(
         &mut self,
         context: &Context,
@@ -73,7 +73,7 @@ impl Filter {
         Ok(wanted)
     }
 
-    /// Those of the runs that the query finds.
+    /// The runs that match the query.
     pub(super) async fn matching(
         &self,
         call: &Call,
@@ -83,7 +83,8 @@ impl Filter {
         let Some(query) = &self.query else {
             return Ok(runs.into_iter().map(|(number, _)| number).collect());
         };
-        // Names may have changed since the last time, and each time has a budget of its own.
+        // A new loader and a new budget each time, as names may have changed since the
+        // last one.
         let mut loader = Loader::new(call.project, query.clone(), None);
         let mut candidates = Vec::with_capacity(runs.len());
         for (number, document) in runs {

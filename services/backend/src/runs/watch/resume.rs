@@ -1,4 +1,4 @@
-//! Where a watch goes on: the byte 1, then the stamp up to which everything was sent.
+//! The resume position of a watch: the byte 1, then the stamp up to which everything was sent.
 
 use bytes::Bytes;
 use matyan_store::Stamp;
@@ -18,7 +18,7 @@ pub(super) fn parse(resume: &[u8]) -> Result<Stamp> {
         Some((&FORMAT, stamp)) => stamp.try_into().ok(),
         _ => None,
     };
-    stamp.map(Stamp).ok_or_else(|| Error::field("resume", "is not one that this server has made"))
+    stamp.map(Stamp).ok_or_else(|| Error::field("resume", "is invalid: use the value from a previous response"))
 }
 
 #[cfg(test)]
@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_position_is_read_back_and_nothing_else_is() {
+    fn only_generated_positions_are_accepted() {
         let position = Stamp([1, 2, 3, 4, 5, 6, 7, 8, 9, 255]);
         assert_eq!(parse(&encode(position)).unwrap(), position);
         for wrong in [&b""[..], b"\x01", b"\x02aaaaaaaaaa", b"\x01aaaaaaaaaaa"] {

@@ -1,4 +1,4 @@
-//! Runs that have changed and are not sent yet, in the order of their first change.
+//! Runs that have changed and have not been sent yet, in the order of their first change.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -23,7 +23,7 @@ impl Waiting {
         self.order.len()
     }
 
-    /// A run that waits already goes when its first change is due.
+    /// Adds a run. A run that is already waiting keeps the due time of its first change.
     pub(super) fn add(&mut self, number: RunNumber, first: Stamp, due: Instant) {
         if self.numbers.insert(number) {
             self.order.push_back(Entry { number, first, due });
@@ -34,7 +34,7 @@ impl Waiting {
         self.order.front().map(|entry| entry.due)
     }
 
-    /// Up to so many runs that are due.
+    /// Takes up to `count` runs that are due.
     pub(super) fn take(&mut self, now: Instant, count: usize) -> Vec<RunNumber> {
         let mut taken = Vec::new();
         while taken.len() < count
@@ -46,7 +46,7 @@ impl Waiting {
         taken
     }
 
-    /// The position right before the first change that is not sent.
+    /// The position immediately before the first unsent change.
     pub(super) fn before_first(&self) -> Option<Stamp> {
         self.order.front().map(|entry| before(entry.first))
     }
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_go_in_the_order_of_their_first_changes() {
+    fn runs_are_taken_in_the_order_of_their_first_changes() {
         let mut waiting = Waiting::default();
         let now = Instant::now();
         let later = now + Duration::from_secs(1);
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stamp_before_borrows() {
+    fn decrementing_a_stamp_borrows() {
         assert_eq!(
             before(Stamp([1, 0, 0, 0, 0, 0, 0, 0, 0, 0])),
             Stamp([0, 255, 255, 255, 255, 255, 255, 255, 255, 255])

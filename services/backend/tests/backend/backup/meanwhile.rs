@@ -1,10 +1,11 @@
-//! Runs that are made while they are restored: from then on the restore touches nothing of them.
+//! Runs created during their restore: the restore must not modify them.
 
 use super::*;
 
-/// Records of the same producers as those of the archive come for a run of the same id: nothing of them passes for a repeat.
+/// The new run's records come from the same producers as the archive's, and must not be taken
+/// for repeats.
 #[tokio::test]
-async fn a_run_that_was_made_meanwhile_is_left_alone() {
+async fn a_run_created_during_its_restore_is_not_modified() {
     let world = World::new().await;
     fill(&world, "r").await;
     more(&world, "r", 1..6).await;
@@ -21,12 +22,12 @@ async fn a_run_that_was_made_meanwhile_is_left_alone() {
     assert_eq!((code, reason.as_str()), (Code::AlreadyExists, "ALREADY_EXISTS"));
     more(&other, "r", 4..5).await;
     other.applied().await;
-    assert_eq!(counted(&read(&other, "r").await, "numbered"), 4, "it goes on as if nothing had been");
+    assert_eq!(counted(&read(&other, "r").await, "numbered"), 4, "the run continues undisturbed");
     other.end().await;
     world.end().await;
 }
 
-/// Points of a series of this name.
+/// Counts the points of the series with this name.
 fn counted(read: &Read, name: &str) -> usize {
     let points = |piece: &pb::Piece| match &piece.content {
         Some(Content::Points(points)) if points.name == name => points.steps.len(),
@@ -44,7 +45,7 @@ fn blob_messages(position: u64, chunks: &[&'static [u8]]) -> Vec<pb::WriteBlobRe
     std::iter::once(first).chain(chunks.iter().map(chunk)).collect()
 }
 
-/// More than is sent ahead of whoever asks for it.
+/// More than is buffered ahead of the reader.
 const LARGE: &[u8] = &[b'x'; 64 << 10];
 
 async fn blob(world: &World) -> Vec<u8> {
@@ -57,7 +58,7 @@ async fn blob(world: &World) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn blobs_of_a_run_that_was_made_meanwhile_are_left_alone() {
+async fn blobs_of_a_run_created_during_its_restore_are_not_modified() {
     let head = pb::RunHead { run_id: "r".into(), ..Default::default() };
     let empty = Read { head, pieces: Vec::new(), blobs: Vec::new() };
     let other = World::new().await;
@@ -65,7 +66,8 @@ async fn blobs_of_a_run_that_was_made_meanwhile_are_left_alone() {
     let written =
         client(&other).write_blob(futures::stream::iter(blob_messages(1, &[b"old"]))).await.unwrap();
     assert_eq!(written.into_inner().position, 1);
-    // It is made while the next one is on its way: all but the last chunk has been asked for.
+    // The run is created while the second upload is in progress: all but the last chunk has
+    // been read.
     let mut chunks = blob_messages(2, &[LARGE, b"the last"]);
     let last = chunks.pop().unwrap();
     let (asked, is_asked) = tokio::sync::oneshot::channel();
@@ -87,16 +89,16 @@ async fn blobs_of_a_run_that_was_made_meanwhile_are_left_alone() {
     let (code, reason, _) = failure(written);
     assert_eq!((code, reason.as_str()), (Code::AlreadyExists, "ALREADY_EXISTS"));
     assert_eq!(blob(&other).await, b"new");
-    // What was begun is gone, so that nothing of it can be written.
+    // The staged restore was discarded, so it accepts no more writes.
     let (code, _, _) =
         failure(client(&other).write_blob(futures::stream::iter(blob_messages(2, &[b"x"]))).await);
     assert_eq!(code, Code::FailedPrecondition);
     other.end().await;
 }
 
-/// The same where it was made between two calls.
+/// Covers a run created between two calls.
 #[tokio::test]
-async fn nothing_is_written_to_a_run_that_was_made_meanwhile() {
+async fn nothing_is_written_to_a_run_created_during_its_restore() {
     let piece = pb::Piece { content: Some(Content::Line(pb::TerminalLine { number: 1, text: "x".into() })) };
     let head = pb::RunHead { run_id: "r".into(), ..Default::default() };
     let one = Read { head, pieces: vec![piece], blobs: Vec::new() };
