@@ -1,5 +1,8 @@
-//! Appends per second by number of writers and size of a record, with a worker that reads and trims behind them.
-//! Run with `cargo run --release -p matyan-log --example log_bench [directory] [seconds]`: the disk decides, so its own figure stands first.
+//! Benchmark of the embedded log: appends per second by number of writers and record size, with
+//! a worker that reads and trims.
+//!
+//! Run with `cargo run --release -p matyan-log --example log_bench [directory] [seconds]`. The
+//! results depend on the disk, so its sync time is printed first.
 
 use std::{
     fs::File,
@@ -54,7 +57,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// How long every append took.
+/// Returns the duration of every append.
 async fn run(
     path: &Path,
     writers: usize,
@@ -96,7 +99,7 @@ async fn write(
     Ok(times)
 }
 
-/// What a worker does to the log: everything is read, and trimmed every 64 MB.
+/// The load of a worker: reads everything, and trims every 64 MB.
 async fn read_and_trim(log: Arc<EmbeddedLog>) -> matyan_log::Result<()> {
     let mut subscription = log.subscribe(Topic::Ingestion).await?;
     let mut bytes = 0;
@@ -129,7 +132,7 @@ fn sync_time(parent: &Path) -> std::io::Result<Duration> {
     Ok(times[SYNCS / 2])
 }
 
-/// Bytes that no compression makes smaller.
+/// Bytes that do not compress.
 fn noise(size: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let next = || {

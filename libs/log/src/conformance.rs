@@ -1,7 +1,9 @@
-//! The guarantees of `LogWriter` and `LogReader`, each as cases of its name, for every implementation to run.
-//! Cases know only the traits and a `Fixture`, and wait on states, never on time. An implementation's test binary
-//! (`harness = false`) runs the `trials` of its fixtures; a fixture whose server is missing says so, and its cases show as
-//! ignored.
+//! Conformance suite for `LogWriter` and `LogReader`: cases named after the guarantees, for
+//! every implementation to run.
+//!
+//! Cases use only the traits and a `Fixture`, and wait for states, never for time. The test
+//! binary of an implementation (`harness = false`) runs the `trials` of its fixtures. If a
+//! fixture's server is missing, its cases are reported as ignored, with the reason.
 
 mod append;
 mod faults;
@@ -23,19 +25,19 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::{LogReader, LogWriter};
 
-/// No case takes a tenth of it: it only ends one that hangs.
+/// Ends a case that hangs. No case normally takes even a tenth of this.
 const HANG_GUARD: Duration = Duration::from_secs(300);
 
-/// What the log of a case has to be like.
+/// Requirements of a case on its log.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
-    /// Of the ingestion topic.
+    /// Number of partitions of the ingestion topic.
     pub partitions: u32,
-    /// How long an append waits.
+    /// Timeout of an append.
     pub append_wait: Duration,
-    /// When given, appends wait beyond it.
+    /// Bound on unread bytes, beyond which appends wait.
     pub max_unread_bytes: Option<u64>,
-    /// The case will call `obstruct`.
+    /// True if the case will call `obstruct`.
     pub is_obstructed: bool,
 }
 
@@ -50,46 +52,46 @@ impl Default for Shape {
     }
 }
 
-/// What a case needs besides a log.
+/// Capability that a case requires of the implementation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
     Log,
-    /// A bound on unread bytes.
+    /// A configurable bound on unread bytes.
     Bound,
     /// A way to make appends fail.
     Obstruction,
-    /// A way to kill what keeps the log.
+    /// A way to kill the process that hosts the log.
     Kill,
 }
 
-/// An implementation, as the cases see it.
+/// An implementation under test.
 #[async_trait]
 pub trait Fixture: Send + Sync + 'static {
-    /// Stands before the names of the cases.
+    /// Prefix of the case names.
     fn name(&self) -> String;
 
-    /// Why cases with this need cannot run here.
+    /// The reason why cases with this need cannot run here, if so.
     fn lacks(&self, need: Need) -> Option<String>;
 
-    /// A new, empty log.
+    /// Creates a new, empty log.
     async fn create(&self, shape: Shape) -> Box<dyn Instance>;
 
-    /// Writes with `write_until_killed` until about `count` records are acknowledged, then kills what keeps the log, with
-    /// SIGKILL, and opens it again.
+    /// Writes with `write_until_killed` until about `count` records are acknowledged, kills
+    /// the process that hosts the log with SIGKILL, and reopens the log.
     async fn kill(&self, count: usize) -> (Box<dyn Instance>, Vec<Acknowledged>);
 }
 
-/// A log. Dropping it cleans up.
+/// A log under test. Dropping it cleans up.
 #[async_trait]
 pub trait Instance: Send {
     fn writer(&self) -> Arc<dyn LogWriter>;
 
     fn reader(&self) -> Arc<dyn LogReader>;
 
-    /// As a restart of the program does.
+    /// Reopens the log, as a restart of the program does.
     async fn reopen(&mut self);
 
-    /// From now on appends of 64 KiB fail, sooner or later.
+    /// Makes appends of 64 KiB fail from now on, sooner or later.
     async fn obstruct(&mut self);
 
     async fn clear(&mut self);
@@ -97,7 +99,7 @@ pub trait Instance: Send {
 
 type Case = (&'static str, Need, fn(Arc<dyn Fixture>) -> Pin<Box<dyn Future<Output = ()>>>);
 
-/// Every case: its name begins with the guarantee that it plays.
+/// Lists all cases. The name of a case begins with the guarantee that it tests.
 macro_rules! cases {
     ($($need:ident: $($module:ident::$case:ident),+;)+) => {
         const CASES: &[Case] = &[$($(
@@ -115,16 +117,16 @@ cases! {
         read::complete_while_written, read::complete_when_next_is_dropped, read::complete_again_after_redelivery,
         read::exclusive_between_two_subscribers, read::any_position_from_first_to_end,
         read::any_position_beyond_the_end_is_refused, read::nothing_before_start, read::no_blocking_by_a_slow_subscriber,
-        trim::trim_refuses_an_earlier_start, trim::trim_keeps_what_is_behind, trim::trim_of_everything_keeps_offsets,
-        trim::trim_never_goes_back,
+        trim::trim_refuses_an_earlier_start, trim::trim_keeps_later_records, trim::trim_of_everything_keeps_offsets,
+        trim::trim_never_moves_backwards,
         sequences::generated_sequences_match_the_model;
     Bound: faults::bounded_by_unread_bytes;
-    Obstruction: faults::bounded_when_obstructed, faults::recovers_by_itself, faults::whole_or_unknown_when_obstructed,
+    Obstruction: faults::bounded_when_obstructed, faults::recovers_after_an_obstruction, faults::whole_or_unknown_when_obstructed,
         faults::durable_through_an_obstruction;
     Kill: kill::durable_after_kill;
 }
 
-/// All cases on every fixture, for libtest-mimic to run.
+/// All cases on all fixtures, for libtest-mimic to run.
 pub fn trials(fixtures: &[Arc<dyn Fixture>]) -> Vec<Trial> {
     fixtures.iter().flat_map(|fixture| CASES.iter().map(|case| trial(fixture.clone(), case))).collect()
 }
@@ -135,7 +137,7 @@ fn trial(fixture: Arc<dyn Fixture>, (name, need, case): &'static Case) -> Trial 
     ignored_for(lacking, Trial::test(name, move || play(case(fixture))))
 }
 
-/// Shows a case that cannot run as ignored, with the reason.
+/// Marks a case that cannot run as ignored, with the reason.
 pub fn ignored_for(reason: Option<String>, trial: Trial) -> Trial {
     match reason {
         Some(reason) => trial.with_kind(reason).with_ignored_flag(true),
@@ -143,10 +145,10 @@ pub fn ignored_for(reason: Option<String>, trial: Trial) -> Trial {
     }
 }
 
-/// Runs a case to its end, on a runtime of its own.
+/// Runs a case to completion on its own runtime.
 pub fn play(case: impl Future<Output = ()>) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let played = runtime.block_on(async { tokio::time::timeout(HANG_GUARD, case).await });
     runtime.shutdown_background();
-    played.map_err(|_| Failed::from(format!("hung: it was still waiting after {HANG_GUARD:?}")))
+    played.map_err(|_| Failed::from(format!("hung: still waiting after {HANG_GUARD:?}")))
 }

@@ -1,14 +1,17 @@
-//! LOG on one machine: partitions in an engine of the log's own, behind one thread that writes and syncs.
-//! Its own engine, so that a sync for an append never waits for the store; deliberately absent: any retention by time.
+//! LOG on one machine: partitions in a dedicated engine, with one thread that writes and syncs.
+//!
+//! The engine is separate from the store's, so that a sync for an append never waits for the
+//! store. There is deliberately no retention by time.
 //!
 //! ```text
-//! {path}/lock      held by the process that has the log open
-//! {path}/engine/   the fjall database that `engine` describes; made in `engine.new/`
+//! {path}/lock      locked by the process that has the log open
+//! {path}/engine/   the fjall database described in `engine`; created as `engine.new/`
 //! ```
 //!
-//! The way of a record: `append` puts it into the `queue`; the `committer` takes a group, writes it to the `engine`, syncs,
-//! shows it to readers through its `partition`, and answers; a `subscription` takes it from there, or, when it has fallen
-//! behind, from the engine.
+//! The path of a record: `append` puts it into the `queue`. The `committer` takes a group,
+//! writes it to the `engine`, syncs, publishes it to readers through its `partition`, and
+//! answers. A `subscription` reads it from there, or from the engine if the subscription has
+//! fallen too far behind.
 
 mod committer;
 mod engine;
@@ -50,15 +53,17 @@ pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Partitions of the ingestion topic. A log keeps the number that it was made with.
+    /// Number of partitions of the ingestion topic. It is fixed when a log is created.
     pub ingestion_partitions: u32,
-    /// Appends to a topic wait when its untrimmed records take this much. Dead letters are not counted.
+    /// Bound on the untrimmed bytes of a topic, beyond which appends wait. Dead letters are
+    /// not counted.
     pub max_unread_bytes: u64,
-    /// When dead letters take more than this, the older half goes.
+    /// Size limit of the dead letters, beyond which the older half is deleted.
     pub dead_letter_bytes: u64,
-    /// What a partition keeps in memory for a subscriber that is a little behind.
+    /// Memory per partition to hand new records directly to a subscriber that is slightly
+    /// behind.
     pub hand_off_bytes: usize,
-    /// How long an append waits before it answers that the log is not available.
+    /// Time that an append waits before it fails because the log is unavailable.
     pub append_wait: Duration,
 }
 
@@ -89,11 +94,11 @@ impl Settings {
     }
 }
 
-/// What the log takes from the world around it.
+/// External inputs of the log, which tests can replace.
 #[derive(Clone)]
 pub struct Components {
     pub clock: Clock,
-    /// Used only where no log is yet.
+    /// Identity for a new log; ignored if the log already exists.
     pub new_identity: [u8; 16],
 }
 
@@ -107,32 +112,33 @@ impl Components {
     }
 }
 
-/// The log in a directory. Dropping it closes it, and blocks meanwhile; `close` is the polite way.
+/// The log in a directory. Dropping it closes it and blocks meanwhile, so call `close` instead.
 pub struct EmbeddedLog {
     shared: Arc<Shared>,
     committer: Mutex<Option<JoinHandle<()>>>,
-    /// Open as long as the committer lives.
+    /// Remains open while the committer runs.
     running: watch::Receiver<()>,
 }
 
-/// What appenders, readers and the committer have in common.
+/// State shared by appenders, readers, and the committer.
 struct Shared {
     settings: Settings,
     components: Components,
     engine_path: PathBuf,
     layout: Layout,
     identity: [u8; 16],
-    /// None while it is closed: for ever, or until the committer has opened it again.
+    /// None while it is closed: permanently, or until the committer has reopened it.
     engine: RwLock<Option<Engine>>,
     queue: Queue,
     partitions: Vec<Partition>,
-    /// By topic: something became readable, or free to be claimed, or the log was closed.
+    /// Per topic: notified when records become readable, a partition is released, or the
+    /// log is closed.
     news: [Notify; TOPICS.len()],
     next_subscription: AtomicU64,
 }
 
 impl EmbeddedLog {
-    /// Opens the log in `path`, or makes one.
+    /// Opens the log in `path`, or creates it.
     pub async fn open(path: impl Into<PathBuf>, settings: Settings) -> Result<Self> {
         Self::open_with(path, settings, Components::system()).await
     }
@@ -145,7 +151,7 @@ impl EmbeddedLog {
         let path = path.into();
         tokio::task::spawn_blocking(move || Self::open_blocking(&path, settings, components))
             .await
-            .map_err(|failure| Error::unavailable(format!("opening it was interrupted: {failure}")))?
+            .map_err(|failure| Error::unavailable(format!("opening was interrupted: {failure}")))?
     }
 
     fn open_blocking(path: &Path, settings: Settings, components: Components) -> Result<Self> {
@@ -161,29 +167,29 @@ impl EmbeddedLog {
         let thread = std::thread::Builder::new()
             .name("log-committer".into())
             .spawn(work)
-            .map_err(|source| unavailable("its thread cannot be started", source))?;
+            .map_err(|source| unavailable("failed to start the committer thread", source))?;
         Ok(Self { shared, committer: Mutex::new(Some(thread)), running })
     }
 
-    /// Returns when the committer has ended: the log was closed, or the committer has panicked, after which nothing is ever
-    /// appended and only a new process helps. Cancel-safe.
+    /// Returns once the committer has ended: the log was closed, or the committer panicked,
+    /// in which case nothing can be appended until the process restarts. Cancel-safe.
     pub async fn ended(&self) {
         let mut running = self.running.clone();
         while running.changed().await.is_ok() {}
     }
 
-    /// Takes no more appends, writes and answers those that wait, and closes the files.
+    /// Accepts no more appends, writes and answers the pending ones, and closes the files.
     pub async fn close(&self) -> Result<()> {
         let Some(thread) = self.stop() else { return Ok(()) };
         tokio::task::spawn_blocking(move || thread.join())
             .await
-            .map_err(|failure| Error::unavailable(format!("closing it was interrupted: {failure}")))?
-            .map_err(|_| Error::unavailable("its committer has panicked"))
+            .map_err(|failure| Error::unavailable(format!("closing was interrupted: {failure}")))?
+            .map_err(|_| Error::unavailable("the committer has panicked"))
     }
 
     fn stop(&self) -> Option<JoinHandle<()>> {
         self.shared.queue.close();
-        self.committer.lock().expect("nobody panics while holding the handle").take()
+        self.committer.lock().expect("no thread panics while holding the handle").take()
     }
 
     fn start_append(
@@ -206,7 +212,7 @@ impl Drop for EmbeddedLog {
         if let Some(thread) = self.stop()
             && thread.join().is_err()
         {
-            tracing::error!("the committer of the log has panicked");
+            tracing::error!("log committer panicked");
         }
     }
 }
@@ -227,19 +233,21 @@ impl LogWriter for EmbeddedLog {
             if let Ok(answered) = tokio::time::timeout_at(deadline, &mut answer).await {
                 return answered.unwrap_or_else(|_| Err(queue::closed()));
             }
-            // From here on the committer takes the records back, unless it has just answered.
+            // Closing the channel abandons the append: the committer removes its
+            // records, unless it has just answered.
             answer.close();
             answer
                 .try_recv()
-                .unwrap_or_else(|_| Err(Error::unavailable(format!("it took nothing within {wait:?}"))))
+                .unwrap_or_else(|_| Err(Error::unavailable(format!("it wrote nothing within {wait:?}"))))
         })
     }
 
-    /// What is readable is known also without the engine; but whoever asks wants to know whether the log works.
+    /// Fails while the engine is closed. The extents are known without the engine, but
+    /// callers also use this to check whether the log works.
     async fn describe(&self, topic: Topic) -> Result<TopicInfo> {
         if self.shared.engine().is_none() {
             return Err(Error::unavailable(
-                "its engine is closed: it failed and is being opened again, or the log is closed",
+                "its engine is closed: it failed and is being reopened, or the log is closed",
             ));
         }
         let slots = self.shared.layout.slots(topic);
@@ -297,14 +305,15 @@ impl Shared {
     }
 
     fn engine(&self) -> RwLockReadGuard<'_, Option<Engine>> {
-        self.engine.read().expect("nobody panics while changing the engine")
+        self.engine.read().expect("no thread panics while changing the engine")
     }
 
     fn engine_mut(&self) -> RwLockWriteGuard<'_, Option<Engine>> {
-        self.engine.write().expect("nobody panics while changing the engine")
+        self.engine.write().expect("no thread panics while changing the engine")
     }
 
-    /// Closing waits for the engine's threads: nobody else waits meanwhile, as the lock is free by then.
+    /// Closes the engine, waiting for its threads. The lock is released before that, so
+    /// that other threads do not wait.
     fn engine_close(&self) {
         let closed = self.engine_mut().take();
         drop(closed);
@@ -318,7 +327,8 @@ impl Shared {
         self.news.iter().for_each(Notify::notify_waiters);
     }
 
-    /// Dead letters make room for themselves.
+    /// True if the topic accepts more records. Dead letters always do, because old ones are
+    /// deleted.
     fn has_room(&self, topic: Topic) -> bool {
         let slots = self.layout.slots(topic);
         let unread: u64 =
@@ -326,36 +336,43 @@ impl Shared {
         topic == Topic::DeadLetters || unread < self.settings.max_unread_bytes
     }
 
-    /// Frees what was trimmed. Blocks. Should it fail, the next trim frees it too.
+    /// Frees the space of trimmed records. Blocks. If it fails, the next trim frees the
+    /// space.
     fn drop_tables(&self, slot: usize) {
         let first = self.partitions[slot].lock().extent().first;
         if let Some(Err(error)) = self.engine().as_ref().map(|engine| engine.drop_tables(slot, first)) {
-            tracing::warn!(error = &error as &dyn std::error::Error, "trimmed records still take space");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "failed to free the space of trimmed records"
+            );
         }
     }
 }
 
-/// Outlives every reopening of the engine, so that no other process gets in between.
+/// Locks the log's directory. The lock is held even while the engine is reopened, so that no
+/// other process can take the directory.
 fn lock(path: &Path) -> Result<File> {
     let open = || {
         std::fs::create_dir_all(path)?;
-        // Or it is lost with the power, and with it what will be in it.
+        // Syncs the parent, or a power failure could lose the new directory with all its
+        // content.
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
         File::options().create(true).truncate(false).write(true).open(path.join("lock"))
     };
-    let file =
-        open().map_err(|source| unavailable(&format!("`{}` cannot be made", path.display()), source))?;
+    let file = open().map_err(|source| {
+        unavailable(&format!("failed to create the lock in `{}`", path.display()), source)
+    })?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Error::InUse {
             reason: format!(
-                "the log in `{}` is open in another process: stop that one, or choose another directory",
+                "the log in `{}` is open in another process: stop that process, or choose another directory",
                 path.display()
             ),
         }),
         Err(TryLockError::Error(source)) => {
-            Err(unavailable(&format!("`{}` cannot be locked", path.display()), source))
+            Err(unavailable(&format!("failed to lock `{}`", path.display()), source))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The few ways a log can fail, each with what the caller does next.
+//! The ways a log can fail, each with the caller's next step.
 
 use std::sync::Arc;
 
@@ -6,33 +6,36 @@ pub(crate) type Source = Arc<dyn std::error::Error + Send + Sync>;
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// Wait and try again, with back-off: the log cannot be reached, is full or is recovering.
-    #[error("the log is not available: {reason}")]
+    /// The log cannot be reached, is full, or is recovering. Wait and retry, with back-off.
+    #[error("the log is unavailable: {reason}")]
     Unavailable {
         reason: String,
         #[source]
         source: Option<Source>,
     },
     /// Fix the input: no retry helps.
-    #[error("a record of {size} bytes is over the log's limit of {max}")]
+    #[error("a record of {size} bytes exceeds the log's limit of {max}")]
     TooLarge { size: usize, max: usize },
-    /// Stop this partition and call a human: records that were never applied are gone.
-    #[error("partition {partition} begins at offset {first}, and {asked} was asked for")]
+    /// Stop this partition and call a human: records were deleted before they were applied.
+    #[error("partition {partition} begins at offset {first}, but offset {asked} was requested")]
     Trimmed { partition: u32, asked: u64, first: u64 },
-    /// Find out which log this is, and start the partition again: a place in it that was read has never been.
-    #[error("partition {partition} ends at offset {end}, and {asked} was asked for: this is another log")]
+    /// Find out which log this is, then start the partition again: an offset already read
+    /// does not exist in this log.
+    #[error(
+        "partition {partition} ends at offset {end}, but offset {asked} was requested: this is a different log"
+    )]
     Replaced { partition: u32, asked: u64, end: u64 },
-    /// Fix the set-up: the topic is missing, or is not what it was.
+    /// Fix the setup: a topic is missing or has changed.
     #[error("{reason}")]
     Topic { reason: String },
-    /// Call a human: what was read is not what was written.
-    #[error("the log holds something unreadable: {reason}")]
+    /// Call a human: the data read is not the data written.
+    #[error("the log holds unreadable data: {reason}")]
     Corrupt {
         reason: String,
         #[source]
         source: Option<Source>,
     },
-    /// Start again with another directory, or stop the process that holds this one.
+    /// Restart with another directory, or stop the process that uses this one.
     #[error("{reason}")]
     InUse { reason: String },
 }

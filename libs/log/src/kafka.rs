@@ -1,13 +1,20 @@
-//! LOG on Apache Kafka, for many machines: topics are Kafka's, and partitions are shared out by a consumer group.
-//! A position is never committed to Kafka: workers keep theirs with the data. Deliberately absent: transactions, compaction,
-//! and growing a topic (a run would move to another partition; a new topic is the way).
+//! LOG on Apache Kafka, for multiple machines: topics are Kafka topics, and a consumer group
+//! distributes the partitions.
 //!
-//! Where Kafka is less than the traits could wish:
-//! - The length of an append's wait is kept to about a second, as librdkafka looks at its clock no oftener.
-//! - After a stall of the broker, what an append left unknown may still come into the log until the next append reaches the
-//!   partition: then the idempotent producer's new epoch shuts it out.
-//! - An append of several records to one partition may lose a later part of them, never an earlier one.
-//! - Trimming deletes only when told to (`delete_trimmed`): others may read the same topics; otherwise retention does it.
+//! Positions are never committed to Kafka, as workers store them with their data. Transactions
+//! and compaction are deliberately unused, and topics are never grown, because runs would move
+//! to other partitions (create a new topic instead).
+//!
+//! Where Kafka falls short of the traits:
+//! - The timeout of an append is accurate to about a second, because librdkafka checks its
+//!   clock no more often.
+//! - After a broker stall, records of an append with an unknown outcome may still be written
+//!   until the next append reaches the partition; the new epoch of the idempotent producer then
+//!   fences them off.
+//! - An append of several records to one partition may lose a suffix of them, but never an
+//!   earlier record alone.
+//! - Trimming deletes records only if enabled (`delete_trimmed`), because others may read the
+//!   same topics. Otherwise deletion is left to retention.
 
 mod brokers;
 mod config;
@@ -46,10 +53,10 @@ use subscription::KafkaSubscription;
 use told::Told;
 use writer::Writer;
 
-/// How long questions to the brokers may take; no record depends on them.
+/// Timeout of requests to the brokers that do not carry records.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Between two tries of one.
+/// Pause between attempts of a request.
 const PAUSE: Duration = Duration::from_millis(100);
 
 pub struct KafkaLog {
@@ -62,12 +69,13 @@ struct Shared {
     partitions: topics::Partitions,
     admin: Arc<AdminClient<Told>>,
     questions: Questions,
-    /// The threads of subscriptions: they outlive those for as long as it takes to leave the group.
+    /// The threads of subscriptions, which outlive their subscriptions until they have left
+    /// the group.
     keepers: Mutex<Vec<Keeper>>,
 }
 
 impl KafkaLog {
-    /// Reaches the brokers and checks the topics.
+    /// Connects to the brokers and checks the topics.
     pub async fn open(settings: Settings) -> Result<Self> {
         settings.validate()?;
         let admin = Arc::new(
@@ -83,7 +91,8 @@ impl KafkaLog {
         Ok(Self { shared, writer })
     }
 
-    /// How many consumers a group has, whoever they are. Brokers that have just started do not know their groups for a moment.
+    /// Counts all consumers in a group. Retries for a while, because brokers that have just
+    /// started do not know their groups yet.
     pub async fn group_members(&self, group: &str) -> Result<usize> {
         let deadline = Instant::now() + REQUEST_TIMEOUT;
         loop {
@@ -95,13 +104,14 @@ impl KafkaLog {
         }
     }
 
-    /// Ends all subscriptions, and waits until their groups are left and everything is answered that was appended; copies of
-    /// dead letters excepted.
+    /// Ends all subscriptions, and waits until their groups are left and all appends are
+    /// answered, except copies of dead letters.
     pub async fn close(&self) -> Result<()> {
         self.close_within(self.shared.settings.append_wait).await
     }
 
-    /// The same, for so long at most. What is not answered by then may be in the log, and was acknowledged to nobody.
+    /// Like `close`, but waits at most for `patience`. Appends unanswered by then may be in
+    /// the log, but were not acknowledged.
     pub async fn close_within(&self, patience: Duration) -> Result<()> {
         let keepers = std::mem::take(&mut *self.shared.keepers());
         keepers.iter().for_each(Keeper::stop);
@@ -109,8 +119,8 @@ impl KafkaLog {
         let flushed = blocking(move || writer.flush(patience));
         let left = blocking(move || keepers.into_iter().try_for_each(Keeper::join));
         let (flushed, left) = tokio::join!(flushed, timeout(patience, left));
-        left.map_err(|_| Error::unavailable("a consumer group could not be left in time"))??
-            .map_err(|_| Error::unavailable("the thread of a subscription has panicked"))?;
+        left.map_err(|_| Error::unavailable("timed out leaving a consumer group"))??
+            .map_err(|_| Error::unavailable("a subscription thread has panicked"))?;
         flushed?
     }
 }
@@ -121,7 +131,8 @@ impl LogWriter for KafkaLog {
         self.writer.append(topic, records)
     }
 
-    /// Of the partitions that there were when it was opened: whoever writes goes on with them, and no start takes others.
+    /// Describes only the partitions that existed when the log was opened: writers continue
+    /// to use those, and no others can be started.
     async fn describe(&self, topic: Topic) -> Result<TopicInfo> {
         let shared = self.shared.clone();
         Ok(TopicInfo { identity: None, partitions: blocking(move || shared.bounds(topic)).await?? })
@@ -157,14 +168,16 @@ impl LogReader for KafkaLog {
 }
 
 impl Shared {
-    /// Blocks. Of all partitions at once: with one question each, a hundred of them would take a second.
+    /// Queries all partitions in one request each for firsts and ends, as a request per
+    /// partition would take a second for a hundred of them. Blocks.
     fn bounds(&self, topic: Topic) -> Result<Vec<PartitionInfo>> {
         let firsts = self.offsets(topic, Offset::Beginning)?;
         let ends = self.offsets(topic, Offset::End)?;
         Ok(firsts.into_iter().zip(ends).map(|(first, end)| PartitionInfo { first, end }).collect())
     }
 
-    /// Blocks. The ends of partitions are asked for as times are: Kafka has a time before and one behind all others.
+    /// Queries the first or end offsets of all partitions. Kafka treats these as lookups of
+    /// special timestamps before and after all others. Blocks.
     fn offsets(&self, topic: Topic, at: Offset) -> Result<Vec<u64>> {
         let (name, count) = (self.settings.topics.name(topic), self.partitions.of(topic));
         if count == 0 {
@@ -179,13 +192,13 @@ impl Shared {
             element.error().map_err(error::request)?;
             match element.offset() {
                 Offset::Offset(offset) => Ok(offset as u64),
-                _ => Err(Error::unavailable("Kafka did not tell where a partition begins or ends")),
+                _ => Err(Error::unavailable("Kafka did not report the first or end offset of a partition")),
             }
         };
         found.elements().into_iter().map(offset).collect()
     }
 
-    /// Blocks.
+    /// Queries the first and end offset of one partition. Blocks.
     fn watermarks(&self, topic: Topic, partition: u32) -> Result<PartitionInfo> {
         let name = self.settings.topics.name(topic);
         let bounds =
@@ -194,7 +207,8 @@ impl Shared {
         Ok(PartitionInfo { first: first as u64, end: end as u64 })
     }
 
-    /// What stands in partitions that nobody reads was written by somebody who was not told how many are used. Blocks.
+    /// Fails if a spare partition holds records: some writer does not know how many
+    /// partitions are used, and its records would never be read. Blocks.
     fn check_spare(&self) -> Result<()> {
         let topics::Partitions { spare, .. } = &self.partitions;
         if spare.is_empty() {
@@ -205,8 +219,8 @@ impl Shared {
             if self.watermarks(Topic::Ingestion, partition)?.end > 0 {
                 return Err(Error::Topic {
                     reason: format!(
-                        "topic `{name}` has {} partitions, of which the first {used} are to be used, and partition {partition} holds \
-                         records of somebody who was not told so: see \"More partitions\" in docs/kafka.md",
+                        "topic `{name}` has {} partitions, of which only the first {used} are used, but partition {partition} holds \
+                         records from a writer without that setting: see \"More partitions\" in docs/kafka.md",
                         spare.end
                     ),
                 });
@@ -216,12 +230,12 @@ impl Shared {
             topic = name,
             used,
             partitions = spare.end,
-            "the topic has grown, and its first partitions are used"
+            "topic has more partitions than configured; using only the first ones"
         );
         Ok(())
     }
 
-    /// Blocks.
+    /// Counts the members of a group. Blocks.
     fn group_members(&self, group: &str) -> Result<usize> {
         let list = self.questions.ask(|client| client.fetch_group_list(Some(group), REQUEST_TIMEOUT))?;
         let found = list.groups().iter().filter(|found| found.name() == group);
@@ -229,7 +243,7 @@ impl Shared {
     }
 
     fn keepers(&self) -> MutexGuard<'_, Vec<Keeper>> {
-        self.keepers.lock().expect("nobody panics while holding the keepers")
+        self.keepers.lock().expect("no thread panics while holding the keepers")
     }
 }
 

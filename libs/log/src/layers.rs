@@ -1,5 +1,5 @@
-//! What can be put around any log: each layer implements the same traits as what it wraps.
-//! There is one, which makes a log fail as real ones do; retrying is the caller's business, and measuring the service's.
+//! Layers that wrap any log; each implements the same traits as the log it wraps. The only one
+//! injects realistic faults. Retries are left to callers, and metrics to services.
 
 mod faults;
 

@@ -1,7 +1,8 @@
-//! LOG: a durable, partitioned log behind one page of trait.
+//! LOG: a durable, partitioned log behind small traits.
 //!
-//! Writing and reading are two traits, so that who may only append (frontier, backend) cannot read. A consumer's
-//! position is not the log's business: a worker keeps its cursor in the batch that its data is in.
+//! Writing and reading are separate traits, so that services that may only append (frontier,
+//! backend) cannot read. The log does not track consumer positions: a worker stores its cursor
+//! in the same batch as the data.
 
 mod error;
 mod murmur2;
@@ -23,39 +24,42 @@ use bytes::Bytes;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What a topic's records are about: names the two topics without repeating how an operator called them.
+/// The topics of the log. Operators choose the actual topic names; the code refers to topics
+/// only by their content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Topic {
-    /// What clients wrote, keyed by run.
+    /// Data written by clients, keyed by run.
     Ingestion,
-    /// What the system has to do besides, without a key.
+    /// Other work for the system, without a key.
     Control,
-    /// Copies of what could not be applied.
+    /// Copies of records that could not be applied.
     DeadLetters,
 }
 
-/// The largest value of a record: a client's frame of 16 MiB and its envelope.
+/// Maximum size of a record's value: a client frame of 16 MiB plus its envelope.
 pub const MAX_RECORD_BYTES: usize = 17 << 20;
 
-/// The most that key and headers of a record may take together.
+/// Maximum total size of a record's key and headers.
 pub const MAX_EXTRA_BYTES: usize = 64 << 10;
 
-/// The answer to an append. It belongs to nobody: many may be kept and awaited at once.
+/// The pending answer to an append. It borrows nothing, so many can be held and awaited
+/// concurrently.
 pub type Append = Pin<Box<dyn Future<Output = Result<Vec<Position>>> + Send>>;
 
-/// How records of the ingestion topic are written. Workers read both.
+/// Encoding of new records in the ingestion topic. Workers read both formats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RecordFormat {
-    /// One `LogEntry` a batch.
+    /// One `LogEntry` per batch.
     #[default]
     Protobuf,
-    /// One JSON envelope an item, as Matyan 0.3 writes and reads them.
+    /// One JSON envelope per item, as Matyan 0.3 writes and reads them.
     Json,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewRecord {
-    /// Records of one key go to one partition, in order. An empty key goes anywhere.
+    /// Records with the same key go to the same partition, in order. An empty key may go to
+    /// any partition.
     pub key: Bytes,
     pub value: Bytes,
     /// Content type and trace context.
@@ -63,7 +67,7 @@ pub struct NewRecord {
 }
 
 impl NewRecord {
-    /// Refuses what no log takes. Every backend calls this first.
+    /// Rejects a record that no log accepts. Every backend calls this first.
     pub fn validate(&self) -> Result<()> {
         let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
         limit(self.value.len(), MAX_RECORD_BYTES)?;
@@ -81,7 +85,7 @@ pub struct Record {
     pub key: Bytes,
     pub value: Bytes,
     pub headers: Vec<(String, Bytes)>,
-    /// Microseconds since the Unix epoch, by the clock of whoever accepted it.
+    /// Microseconds since the Unix epoch, by the clock of the accepting process.
     pub appended_us: i64,
 }
 
@@ -93,8 +97,9 @@ pub struct Position {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicInfo {
-    /// Made with the log and never again: another value means another log. `None` where a log has no such thing
-    /// (Kafka): then the last applied record is compared.
+    /// Created with the log and never changed: a different value means a different log.
+    /// `None` if the log has no identity (Kafka), in which case the last applied record is
+    /// compared instead.
     pub identity: Option<[u8; 16]>,
     pub partitions: Vec<PartitionInfo>,
 }
@@ -107,63 +112,79 @@ pub struct PartitionInfo {
     pub end: u64,
 }
 
-/// What a subscriber is told, in order.
+/// An event delivered to a subscriber, in order.
 #[derive(Debug)]
 pub enum Delivery {
-    /// This partition is now the subscriber's: nothing comes from it until `start` was called.
+    /// The partition is now assigned to the subscriber. It delivers nothing until `start`
+    /// is called.
     Assigned { partition: u32 },
-    /// It is no longer. What was delivered of it may be dropped.
+    /// The partition is no longer assigned. Records delivered from it may be dropped.
     Revoked { partition: u32 },
-    /// At least one record of one partition, offsets ascending. Offsets may have gaps.
+    /// At least one record of one partition, in ascending offset order. Offsets may have
+    /// gaps.
     Records { partition: u32, records: Vec<Record> },
 }
 
-/// The writer's guarantees, each the name of a conformance case:
+/// Appends records to the log.
+///
+/// It makes the following guarantees. Each is named after its conformance case:
 ///
 /// 1. *durable*: an answered append survives kill -9 and power loss.
-/// 2. *ordered*: appends of one key that are answered one after another have ascending offsets of one partition; the
-///    records of one append are in its order. Appends started in order by one caller keep that order: an append is
-///    started by the call itself, not by the first poll of what it returns.
-/// 3. *whole or unknown*: an error means that any prefix of the records may be in the log, or come into it until the next
-///    append of the same key is answered; never later, and never a later record without the earlier ones of the same key.
-/// 4. *bounded*: when the log is full or slow, append waits, at most for the time that it was built with, and then answers
-///    `Error::Unavailable`.
-/// 5. *size*: a record over `MAX_RECORD_BYTES` or `MAX_EXTRA_BYTES` is refused, and no other with it is written.
-/// 6. *recovers*: after a full disk or an I/O error it works again by itself.
+/// 2. *ordered*: appends with the same key, each started after the previous one was answered,
+///    have ascending offsets in one partition. The records of one append keep their order.
+///    Appends started in order by one caller keep that order; an append is started by the call
+///    itself, not by the first poll of the returned future.
+/// 3. *whole or unknown*: an error means that any prefix of the records may be in the log, or
+///    may still be added until the next append with the same key is answered. They are never
+///    added later than that, and never without the preceding records of the same key.
+/// 4. *bounded*: if the log is full or slow, an append waits at most for the configured time
+///    and then returns `Error::Unavailable`.
+/// 5. *size*: a record over `MAX_RECORD_BYTES` or `MAX_EXTRA_BYTES` is refused, together with
+///    all other records of the append.
+/// 6. *recovers*: after a full disk or an I/O error, the log recovers without intervention.
 #[async_trait]
 pub trait LogWriter: Send + Sync + 'static {
-    /// Positions in the order of `records`. Never blocks. To keep several appends under way, call again before the first is
-    /// answered. Whoever drops the answer does not know whether the records are in the log.
+    /// Appends `records` and returns their positions in the same order. The call itself
+    /// never blocks. For several appends in flight, call again before the first is
+    /// answered. Dropping the answer leaves it unknown whether the records are in the log.
     fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Append;
 
-    /// Where every partition begins and ends now. `end` covers every append answered before the call.
+    /// The current first and end offset of every partition. `end` covers every append
+    /// answered before the call.
     async fn describe(&self, topic: Topic) -> Result<TopicInfo>;
 }
 
-/// The reader's guarantees, each the name of a conformance case:
+/// Reads and trims the log.
 ///
-/// 7. *complete*: from the started offset on, every durable record is delivered in offset order; none before it is durable.
-/// 8. *exclusive*: of the subscribers of one topic, a partition is assigned to at most one at a time, as far as the log can
-///    tell; a reader that was cut off may learn late that it lost one.
-/// 9. *any position*: start takes every offset from `first` to `end`; one before `first` answers `Error::Trimmed`, one
-///    behind `end` `Error::Replaced`.
-/// 10. *trim*: what lies before a trimmed offset may be gone at once or later, but stays gone; offsets are never reused.
-/// 11. *no blocking*: a slow subscriber slows no writer, until unread bytes reach the bound that the log was built with.
+/// It makes the following guarantees. Each is named after its conformance case:
+///
+/// 7. *complete*: from the started offset on, every durable record is delivered in offset
+///    order, and none before it is durable.
+/// 8. *exclusive*: a partition is assigned to at most one subscriber of a topic at a time, as
+///    far as the log can know; a disconnected reader may learn late that it lost a partition.
+/// 9. *any position*: `start` accepts every offset from `first` to `end`. An offset before
+///    `first` returns `Error::Trimmed`, and one after `end` returns `Error::Replaced`.
+/// 10. *trim*: records before a trimmed offset are deleted now or later, and never reappear;
+///     offsets are never reused.
+/// 11. *no blocking*: a slow subscriber slows no writer, until unread bytes reach the
+///     configured bound.
 #[async_trait]
 pub trait LogReader: Send + Sync + 'static {
     async fn subscribe(&self, topic: Topic) -> Result<Box<dyn Subscription>>;
 
-    /// Tells that nothing before `offset` will be read again; an offset behind the end counts as the end.
+    /// Declares that nothing before `offset` will be read again. An offset after the end
+    /// counts as the end.
     async fn trim(&self, topic: Topic, partition: u32, offset: u64) -> Result<()>;
 }
 
-/// Dropping it gives its partitions up.
+/// Receives the partitions of one topic that are assigned to it. Dropping it releases them.
 #[async_trait]
 pub trait Subscription: Send + Sync {
-    /// The next delivery; waits for one. Cancel-safe. `Error::Trimmed` and `Error::Replaced` are about the one partition that
-    /// they name, and come once: it stands still until it is started again.
+    /// Waits for the next delivery. Cancel-safe. `Error::Trimmed` and `Error::Replaced`
+    /// concern only the partition that they name and are returned once: that partition
+    /// delivers nothing until it is started again.
     async fn next(&mut self) -> Result<Delivery>;
 
-    /// From where an assigned partition is read.
+    /// Starts reading an assigned partition at `offset`.
     async fn start(&mut self, partition: u32, offset: u64) -> Result<()>;
 }

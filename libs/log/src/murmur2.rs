@@ -1,10 +1,11 @@
-//! Kafka's murmur2, by which the Java client, librdkafka's `murmur2_random` and the embedded log agree on a key's partition.
-//! Nothing but the hash: what happens to records without a key is each log's own business.
+//! Kafka's murmur2 hash, so that the Java client, librdkafka's `murmur2_random`, and the
+//! embedded log agree on the partition of a key. This is only the hash: each log has its own
+//! rule for records without a key.
 
 const SEED: u32 = 0x9747_b28c;
 const MULTIPLIER: u32 = 0x5bd1_e995;
 
-/// The partition of a key among `partitions`, which is at least 1.
+/// Returns the partition of a key. `partitions` must be at least 1.
 pub(crate) fn partition(key: &[u8], partitions: u32) -> u32 {
     (murmur2(key) & 0x7fff_ffff) % partitions
 }
@@ -34,9 +35,9 @@ mod tests {
         assert_eq!(murmur2(key.as_bytes()) as i32, expected, "{key}");
     }
 
-    /// The values that Apache Kafka's own test of its `Utils.murmur2` expects.
+    /// Expected values from Apache Kafka's own test of `Utils.murmur2`.
     #[test]
-    fn hashes_as_kafka_does() {
+    fn hashes_match_kafka() {
         check("21", -973_932_308);
         check("foobar", -790_332_482);
         check("a-little-bit-long-string", -985_981_536);

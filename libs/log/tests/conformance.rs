@@ -1,5 +1,6 @@
-//! Every implementation under the conformance suite, bare and under a layer of delays.
-//! The binary is also the program that `durable_after_kill` kills: started with `--write-until-killed`, it only writes.
+//! Runs the conformance suite on every implementation, with and without a layer of delays. The
+//! binary also serves as the process killed by `durable_after_kill`: started with
+//! `--write-until-killed`, it only writes.
 
 #[path = "conformance/embedded.rs"]
 mod embedded;
@@ -14,7 +15,7 @@ use matyan_log::conformance::{Delayed, Fixture, trials};
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     if arguments.next().as_deref() == Some(embedded::WRITE_UNTIL_KILLED) {
-        let directory = arguments.next().map(PathBuf::from).expect("a directory follows");
+        let directory = arguments.next().map(PathBuf::from).expect("a directory argument follows");
         embedded::write_until_killed(directory);
         return ExitCode::FAILURE;
     }

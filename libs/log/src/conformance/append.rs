@@ -1,4 +1,4 @@
-//! Guarantees 1 and 5, and that a record comes back as it was given.
+//! Guarantees 1 and 5, and the round trip of every field of a record.
 
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ pub(super) async fn size_over_the_limit_is_refused(fixture: Arc<dyn Fixture>) {
         assert!(matches!(error, Error::TooLarge { .. }), "{error}");
     }
     append(&*log, numbered("run", [2])).await;
-    assert_eq!(numbers(&read_all(&*log).await), [2], "nothing beside a refused record is written");
+    assert_eq!(numbers(&read_all(&*log).await), [2], "nothing is written along with a refused record");
 }
 
 pub(super) async fn size_at_the_limit_is_kept(fixture: Arc<dyn Fixture>) {
@@ -54,10 +54,7 @@ pub(super) async fn size_at_the_limit_is_kept(fixture: Arc<dyn Fixture>) {
     }
     for _ in 0..2 {
         let all = read_all(&*log).await;
-        assert!(
-            all.iter().map(|record| &record.value).eq(&values),
-            "the largest records come back as they were"
-        );
+        assert!(all.iter().map(|record| &record.value).eq(&values), "records of maximum size are unchanged");
         log.reopen().await;
     }
 }
@@ -75,31 +72,30 @@ pub(super) async fn every_field_comes_back(fixture: Arc<dyn Fixture>) {
         NewRecord { key: Random::new(1).bytes(MAX_EXTRA_BYTES), ..record("", "a long key") },
     ];
     append(&*log, given.clone()).await;
-    // From memory, and from where it is stored.
+    // Read both from memory and from storage.
     let mut live = Reading::of(&*log).await;
     let live = live.until(given.len()).await.records().to_vec();
     log.reopen().await;
     let stored = read_all(&*log).await;
     assert_eq!(live, stored);
     for (record, given) in stored.into_iter().zip(given) {
-        assert!(
-            record.appended_us > 1_500_000_000_000_000,
-            "a time of these years, not {}",
-            record.appended_us
-        );
+        assert!(record.appended_us > 1_500_000_000_000_000, "{} is not a current time", record.appended_us);
         assert_eq!(NewRecord { key: record.key, value: record.value, headers: record.headers }, given);
     }
 }
 
 pub(super) async fn identity_is_kept(fixture: Arc<dyn Fixture>) {
     let mut log = fixture.create(Shape::default()).await;
-    let identity = log.writer().describe(Topic::Ingestion).await.expect("it is described").identity;
+    let identity = log.writer().describe(Topic::Ingestion).await.expect("describing succeeds").identity;
     log.reopen().await;
-    assert_eq!(log.writer().describe(Topic::Ingestion).await.expect("it is described").identity, identity);
-    assert_eq!(log.writer().describe(Topic::Control).await.expect("it is described").identity, identity);
+    assert_eq!(
+        log.writer().describe(Topic::Ingestion).await.expect("describing succeeds").identity,
+        identity
+    );
+    assert_eq!(log.writer().describe(Topic::Control).await.expect("describing succeeds").identity, identity);
     let other = fixture.create(Shape::default()).await;
-    let other = other.writer().describe(Topic::Ingestion).await.expect("it is described").identity;
-    assert!(identity.is_none() || identity != other, "another log has another identity");
+    let other = other.writer().describe(Topic::Ingestion).await.expect("describing succeeds").identity;
+    assert!(identity.is_none() || identity != other, "two logs have the same identity");
 }
 
 pub(super) async fn empty_append_is_answered(fixture: Arc<dyn Fixture>) {

@@ -1,4 +1,5 @@
-//! Guarantees 3, 4 and 6: what a log that is full or broken answers, what of it is in the log, and that it ends.
+//! Guarantees 3, 4, and 6: the answers of a full or broken log, the records it then contains,
+//! and its recovery.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,14 +9,14 @@ use super::{
 };
 use crate::{Error, NewRecord, Record, Topic};
 
-/// Short, because these cases wait it out.
+/// Short, because these cases wait for it to elapse.
 const APPEND_WAIT: Duration = Duration::from_millis(300);
 
 fn obstructed() -> Shape {
     Shape { append_wait: APPEND_WAIT, is_obstructed: true, ..Shape::default() }
 }
 
-/// A record that no page of a disk has room for by accident.
+/// A record too large to fit into the slack of an almost full disk.
 fn large(number: u64) -> NewRecord {
     record("run", [number.to_be_bytes().as_slice(), &[7; 64 << 10]].concat())
 }
@@ -38,11 +39,11 @@ pub(super) async fn bounded_by_unread_bytes(fixture: Arc<dyn Fixture>) {
     assert!(matches!(error, Error::Unavailable { .. }), "{error}");
     assert!((15..=18).contains(&answered), "{answered} records of 64 KiB fit into 1 MiB");
     let waiting = log.writer().append(Topic::Ingestion, numbered("run", [7]));
-    log.reader().trim(Topic::Ingestion, 0, answered).await.expect("the log is trimmed");
-    let positions = waiting.await.expect("there is room now");
+    log.reader().trim(Topic::Ingestion, 0, answered).await.expect("trimming succeeds");
+    let positions = waiting.await.expect("the trim made room");
     let all = read_all(&*log).await;
     assert_eq!(all.iter().map(|record| record.offset).collect::<Vec<_>>(), [positions[0].offset]);
-    assert_eq!(number(&all[0]), 7, "what was refused is not in the log");
+    assert_eq!(number(&all[0]), 7, "a refused record is in the log");
 }
 
 pub(super) async fn bounded_when_obstructed(fixture: Arc<dyn Fixture>) {
@@ -54,7 +55,7 @@ pub(super) async fn bounded_when_obstructed(fixture: Arc<dyn Fixture>) {
     log.clear().await;
 }
 
-pub(super) async fn recovers_by_itself(fixture: Arc<dyn Fixture>) {
+pub(super) async fn recovers_after_an_obstruction(fixture: Arc<dyn Fixture>) {
     let mut log = fixture.create(obstructed()).await;
     for _ in 0..3 {
         log.obstruct().await;
@@ -78,15 +79,15 @@ pub(super) async fn whole_or_unknown_when_obstructed(fixture: Arc<dyn Fixture>) 
     let before: Vec<_> = read_all(&*log).await;
     until_answered(&*log, 2000).await;
     let after = read_all(&*log).await;
-    assert!(after.starts_with(&before), "nothing comes in between later");
+    assert!(after.starts_with(&before), "a record was inserted later");
     let late = after.iter().filter(|record| record.offset > at && large_number(record) < 1000).count();
-    assert_eq!(late, 0, "what was refused does not come behind what was answered later");
+    assert_eq!(late, 0, "a refused record appeared after a later answer");
     for start in (0..next).step_by(3) {
         let got: Vec<_> =
             before.iter().map(large_number).filter(|n| (start..start + 3).contains(n)).collect();
         assert!(
             (start..start + 3).take(got.len()).eq(got.iter().copied()),
-            "a prefix of an append, not {got:?}"
+            "not a prefix of an append: {got:?}"
         );
     }
 }
@@ -104,14 +105,15 @@ pub(super) async fn durable_through_an_obstruction(fixture: Arc<dyn Fixture>) {
         log.reopen().await;
         let all: Vec<_> = read_all(&*log).await.iter().map(large_number).collect();
         let kept: Vec<_> = all.iter().copied().filter(|number| answered.contains(number)).collect();
-        assert_eq!(kept, answered, "what was answered is there once, in order");
+        assert_eq!(kept, answered, "every answered record is stored once, in order");
         let (_, end) = range(&*log).await;
-        log.reader().trim(Topic::Ingestion, 0, end).await.expect("the log is trimmed");
+        log.reader().trim(Topic::Ingestion, 0, end).await.expect("trimming succeeds");
         answered.clear();
     }
 }
 
-/// Appends from this number on until one is refused: the numbers that were answered, and the error.
+/// Appends consecutive numbers from `from` until one is refused. Returns the answered numbers
+/// and the error.
 async fn until_refused(log: &dyn Instance, from: u64) -> (Vec<u64>, Error) {
     let mut answered = Vec::new();
     let mut number = from;
@@ -124,7 +126,7 @@ async fn until_refused(log: &dyn Instance, from: u64) -> (Vec<u64>, Error) {
     }
 }
 
-/// The offset at which it was appended at last.
+/// Retries an append until it succeeds, and returns its offset.
 async fn until_answered(log: &dyn Instance, number: u64) -> u64 {
     loop {
         match log.writer().append(Topic::Ingestion, vec![large(number)]).await {

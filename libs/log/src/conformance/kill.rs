@@ -1,4 +1,5 @@
-//! Guarantee 1 the hard way: several writers, SIGKILL at some moment, and then a count of what was acknowledged.
+//! Guarantee 1 with a real kill: several writers, SIGKILL at an arbitrary moment, and a check
+//! of every acknowledged record.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,7 +26,8 @@ pub struct Acknowledged {
     pub position: Position,
 }
 
-/// Writes with several writers at once, and reports each answer. Ends when appends fail, or when it is dropped.
+/// Writes with several concurrent writers, and reports each answer. Ends when appends fail, or
+/// when dropped.
 pub async fn write_until_killed(
     log: Arc<dyn LogWriter>,
     report: impl Fn(Acknowledged) + Clone + Send + 'static,
@@ -45,7 +47,7 @@ pub async fn write_until_killed(
     writers.join_all().await;
 }
 
-/// The same for the same numbers, from empty to 20 kB.
+/// A record determined by its numbers, with a value of up to 20 kB.
 fn numbered(writer: u64, number: u64) -> NewRecord {
     let mut random = Random::new(writer << 32 | number);
     let bytes = random.below(20) * random.below(1000);
@@ -57,7 +59,7 @@ pub(super) async fn durable_after_kill(fixture: Arc<dyn Fixture>) {
     for round in 0..ROUNDS {
         let count = 20 + Random::new(round).below(500) as usize;
         let (log, acknowledged) = fixture.kill(count).await;
-        assert!(acknowledged.len() >= count, "{} of {count} were acknowledged", acknowledged.len());
+        assert!(acknowledged.len() >= count, "only {} of {count} were acknowledged", acknowledged.len());
         let info = describe(&*log).await;
         let is_all = |reading: &Reading| {
             info.partitions.iter().zip(0..).all(|(partition, number)| {
@@ -78,18 +80,14 @@ fn check(reading: &Reading, acknowledged: &[Acknowledged]) {
     let mut by_writer: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
     for (partition, records) in &reading.got {
         for record in records {
-            let key = std::str::from_utf8(&record.key).expect("the key is text");
+            let key = std::str::from_utf8(&record.key).expect("the key is valid UTF-8");
             let writer = key
                 .strip_prefix(KEY_PREFIX)
                 .and_then(|number| number.parse().ok())
-                .expect("the key of a writer");
+                .expect("the key names a writer");
             let number =
                 u64::from_be_bytes(record.value[..8].try_into().expect("the value begins with a number"));
-            assert_eq!(
-                record.value,
-                numbered(writer, number).value,
-                "{writer}/{number} is as it was written"
-            );
+            assert_eq!(record.value, numbered(writer, number).value, "{writer}/{number} is unchanged");
             by_position.insert(Position { partition: *partition, offset: record.offset }, (writer, number));
             by_writer.entry(writer).or_default().push(number);
         }
@@ -102,13 +100,13 @@ fn check(reading: &Reading, acknowledged: &[Acknowledged]) {
         );
     }
     for (writer, numbers) in by_writer {
-        assert!(numbers.is_sorted(), "the order of {writer} is kept: {numbers:?}");
+        assert!(numbers.is_sorted(), "records of writer {writer} are out of order: {numbers:?}");
         assert_eq!(
             numbers.iter().collect::<BTreeSet<_>>().len(),
             numbers.len(),
-            "nothing of {writer} is doubled"
+            "a record of writer {writer} is duplicated"
         );
         let answered = acknowledged.iter().filter(|acknowledged| acknowledged.writer == writer).count();
-        assert!(numbers.len() <= answered + 1, "{writer} had one append under way at most");
+        assert!(numbers.len() <= answered + 1, "writer {writer} had more than one append in flight");
     }
 }

@@ -1,5 +1,6 @@
-//! A fixture under the fault layer, with the faults that no guarantee forbids: delays, and partitions taken and given back.
-//! What an implementation promises must hold for whoever sees it through such a layer.
+//! A fixture under the fault layer, with faults that no guarantee forbids: delays, and
+//! reassigned partitions. The guarantees of an implementation must also hold through such a
+//! layer.
 
 use std::{sync::Arc, time::Duration};
 

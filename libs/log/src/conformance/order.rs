@@ -1,4 +1,4 @@
-//! Guarantee 2: what has one key stays in order, however it is written.
+//! Guarantee 2: records with the same key stay in order, regardless of how they are appended.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,9 +34,9 @@ pub(super) async fn ordered_when_pipelined(fixture: Arc<dyn Fixture>) {
     let log = fixture.create(Shape::default()).await;
     let writer = log.writer();
     let started: Vec<_> = (0..2000).map(|n| writer.append(Topic::Ingestion, numbered("run", [n]))).collect();
-    // Answers may be awaited in any order; what counts is the order of the calls.
+    // Answers may be awaited in any order; only the order of the calls matters.
     for append in started.into_iter().rev() {
-        append.await.expect("the append is answered");
+        append.await.expect("the append succeeds");
     }
     assert_eq!(numbers(&read_all(&*log).await), (0..2000).collect::<Vec<_>>());
 }
@@ -52,24 +52,24 @@ pub(super) async fn ordered_by_many_writers(fixture: Arc<dyn Fixture>) {
             for number in 0..EACH {
                 let positions =
                     writer.append(Topic::Ingestion, numbered(&format!("run-{key}"), [number])).await;
-                let [position] = positions.expect("the append is answered")[..] else {
-                    panic!("one position")
+                let [position] = positions.expect("the append succeeds")[..] else {
+                    panic!("expected one position")
                 };
-                assert!(last.is_none_or(|last| last < position), "{position:?} is not behind {last:?}");
+                assert!(last.is_none_or(|last| last < position), "{position:?} does not follow {last:?}");
                 last = Some(position);
             }
         }
     };
     let writers: Vec<_> = (0..WRITERS).map(|key| tokio::spawn(write(key))).collect();
     for writer in writers {
-        writer.await.expect("the writer ends well");
+        writer.await.expect("the writer does not panic");
     }
     let mut reading = Reading::of(&*log).await;
     reading.until((WRITERS * EACH) as usize).await;
     check_keys(&reading);
 }
 
-/// So that embedded and distributed logs put a run into partitions of the same number.
+/// Embedded and distributed logs must assign a run to partitions of the same number.
 pub(super) async fn ordered_keys_agree_with_kafka(fixture: Arc<dyn Fixture>) {
     let log = fixture.create(partitioned()).await;
     let keys: Vec<_> = (0..200).map(|number| format!("run-{number}")).collect();
@@ -94,7 +94,7 @@ pub(super) async fn ordered_over_thousands_of_keys(fixture: Arc<dyn Fixture>) {
     };
     let started: Vec<_> = (0..EACH).flat_map(round).collect();
     for append in started {
-        append.await.expect("the append is answered");
+        append.await.expect("the append succeeds");
     }
     let mut reading = Reading::of(&*log).await;
     reading.until((KEYS * EACH) as usize).await;
@@ -102,7 +102,8 @@ pub(super) async fn ordered_over_thousands_of_keys(fixture: Arc<dyn Fixture>) {
     assert_eq!(reading.got.len(), PARTITIONS as usize, "every partition is used");
 }
 
-/// Every key in one partition, its numbers without a gap and in order. Tells how many keys there are.
+/// Checks that every key is in one partition, with its numbers in order and without duplicates.
+/// Returns the number of keys.
 fn check_keys(reading: &Reading) -> usize {
     let mut partitions: BTreeMap<&[u8], BTreeSet<u32>> = BTreeMap::new();
     let mut by_key: BTreeMap<&[u8], Vec<u64>> = BTreeMap::new();
@@ -114,14 +115,14 @@ fn check_keys(reading: &Reading) -> usize {
     }
     assert!(
         partitions.values().all(|of_key| of_key.len() == 1),
-        "a key is in one partition only: {partitions:?}"
+        "a key is in more than one partition: {partitions:?}"
     );
     for (key, numbers) in &by_key {
         assert!(numbers.is_sorted(), "{key:?} is out of order: {numbers:?}");
         assert_eq!(
             numbers.iter().collect::<BTreeSet<_>>().len(),
             numbers.len(),
-            "{key:?} has doubles: {numbers:?}"
+            "{key:?} has duplicates: {numbers:?}"
         );
     }
     by_key.len()

@@ -1,4 +1,5 @@
-//! Guarantees 7, 8, 9 and 11: who reads gets everything, from anywhere, alone, and disturbs nobody.
+//! Guarantees 7, 8, 9, and 11: a reader gets every record, from any position, exclusively, and
+//! without slowing writers.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -19,20 +20,20 @@ pub(super) async fn complete_while_written(fixture: Arc<dyn Fixture>) {
             writer
                 .append(Topic::Ingestion, numbered("run", start..start + 3))
                 .await
-                .expect("the append is answered");
+                .expect("the append succeeds");
         }
     });
     let mut reading = Reading::of(&*log).await;
     while reading.count() < COUNT as usize {
         reading.step().await;
         let last = reading.records().last().map(|last| last.offset);
-        assert!(last < Some(range(&*log).await.1), "nothing is delivered before it is in the log");
+        assert!(last < Some(range(&*log).await.1), "a record was delivered before it was in the log");
     }
-    writing.await.expect("the writer ends well");
+    writing.await.expect("the writer does not panic");
     assert_eq!(numbers(reading.records()), (0..COUNT).collect::<Vec<_>>());
 }
 
-/// A future of `next` that is dropped, polled or not, takes nothing with it.
+/// Dropping a future of `next`, polled or not, loses nothing.
 pub(super) async fn complete_when_next_is_dropped(fixture: Arc<dyn Fixture>) {
     const COUNT: u64 = 500;
     let log = fixture.create(Shape::default()).await;
@@ -40,13 +41,10 @@ pub(super) async fn complete_when_next_is_dropped(fixture: Arc<dyn Fixture>) {
     let writing = tokio::spawn(async move {
         for number in 0..COUNT {
             let value = [number.to_be_bytes().as_slice(), &[0; 5000]].concat();
-            writer
-                .append(Topic::Ingestion, vec![record("run", value)])
-                .await
-                .expect("the append is answered");
+            writer.append(Topic::Ingestion, vec![record("run", value)]).await.expect("the append succeeds");
         }
     });
-    let mut subscription = log.reader().subscribe(Topic::Ingestion).await.expect("the subscription is made");
+    let mut subscription = log.reader().subscribe(Topic::Ingestion).await.expect("subscribing succeeds");
     let mut got = Vec::new();
     while got.len() < COUNT as usize {
         let delivery = match subscription.next().now_or_never() {
@@ -56,17 +54,17 @@ pub(super) async fn complete_when_next_is_dropped(fixture: Arc<dyn Fixture>) {
                 continue;
             }
         };
-        match delivery.expect("something is delivered") {
+        match delivery.expect("the delivery succeeds") {
             Delivery::Assigned { partition } => {
-                subscription.start(partition, got.len() as u64).await.expect("the partition is started");
+                subscription.start(partition, got.len() as u64).await.expect("the partition starts");
             }
             Delivery::Revoked { .. } => {}
             Delivery::Records { records, .. } => got.extend(records.into_iter().map(|record| record.offset)),
         }
     }
-    writing.await.expect("the writer ends well");
+    writing.await.expect("the writer does not panic");
     assert!(got.is_sorted());
-    assert_eq!(got.iter().collect::<BTreeSet<_>>().len(), COUNT as usize, "everything came once");
+    assert_eq!(got.iter().collect::<BTreeSet<_>>().len(), COUNT as usize, "every record is delivered once");
 }
 
 pub(super) async fn complete_again_after_redelivery(fixture: Arc<dyn Fixture>) {
@@ -76,7 +74,7 @@ pub(super) async fn complete_again_after_redelivery(fixture: Arc<dyn Fixture>) {
     for from in [0, 50, 99] {
         let mut reading = Reading::from(&*log, &[(0, from)]).await;
         let again = reading.until(100 - from as usize).await.records();
-        assert_eq!(again, &all[from as usize..], "what comes again is the same to the bit");
+        assert_eq!(again, &all[from as usize..], "redelivered records are identical");
     }
 }
 
@@ -116,36 +114,36 @@ pub(super) async fn any_position_from_first_to_end(fixture: Arc<dyn Fixture>) {
         reading.until((end - from) as usize).await;
         append(&*log, numbered("run", [99])).await;
         let records = reading.until((end - from) as usize + 1).await.records();
-        assert_eq!(records[0].offset, from, "the first record is the one that was asked for");
+        assert_eq!(records[0].offset, from, "the first record is the requested one");
     }
 }
 
 pub(super) async fn any_position_beyond_the_end_is_refused(fixture: Arc<dyn Fixture>) {
     let log = fixture.create(Shape::default()).await;
     append(&*log, numbered("run", 0..3)).await;
-    let mut subscription = log.reader().subscribe(Topic::Ingestion).await.expect("the subscription is made");
+    let mut subscription = log.reader().subscribe(Topic::Ingestion).await.expect("subscribing succeeds");
     let Ok(Delivery::Assigned { partition }) = subscription.next().await else {
-        panic!("first comes the assignment")
+        panic!("expected an assignment first")
     };
     let error = subscription.start(partition, 4).await.expect_err("the log ends at 3");
     assert!(matches!(error, Error::Replaced { asked: 4, end: 3, .. }), "{error}");
-    subscription.start(partition, 3).await.expect("the end itself can be waited at");
+    subscription.start(partition, 3).await.expect("the end offset is a valid start");
 }
 
 pub(super) async fn nothing_before_start(fixture: Arc<dyn Fixture>) {
     let log = fixture.create(Shape::default()).await;
     append(&*log, numbered("run", 0..3)).await;
-    let mut subscription = log.reader().subscribe(Topic::Ingestion).await.expect("the subscription is made");
+    let mut subscription = log.reader().subscribe(Topic::Ingestion).await.expect("subscribing succeeds");
     let Ok(Delivery::Assigned { partition }) = subscription.next().await else {
-        panic!("first comes the assignment")
+        panic!("expected an assignment first")
     };
     for _ in 0..100 {
-        assert!(subscription.next().now_or_never().is_none(), "something came before the start");
+        assert!(subscription.next().now_or_never().is_none(), "a delivery before the start");
         append(&*log, numbered("run", [3])).await;
     }
-    subscription.start(partition, 0).await.expect("the partition is started");
+    subscription.start(partition, 0).await.expect("the partition starts");
     let Ok(Delivery::Records { records, .. }) = subscription.next().await else {
-        panic!("then come records")
+        panic!("expected records after the start")
     };
     assert_eq!(records[0].offset, 0);
 }
@@ -156,7 +154,7 @@ pub(super) async fn no_blocking_by_a_slow_subscriber(fixture: Arc<dyn Fixture>) 
     append(&*log, numbered("run", [0])).await;
     let mut reading = Reading::of(&*log).await;
     reading.until(1).await;
-    // More than any buffer between writer and reader holds.
+    // More than fits into any buffer between writer and reader.
     for number in 1..COUNT {
         let value = [number.to_be_bytes().as_slice(), &[0; 100_000]].concat();
         append(&*log, vec![record("run", value)]).await;

@@ -1,4 +1,4 @@
-//! Generated sequences of calls, compared with a model of one partition that is as simple as can be.
+//! Random sequences of calls, compared with a minimal model of one partition.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::{Delivery, Error, NewRecord, Topic};
 const SEEDS: u64 = 4;
 const CALLS: usize = 60;
 
-/// What the log has to hold.
+/// The expected content of the log.
 #[derive(Default)]
 struct Model {
     first: u64,
@@ -39,7 +39,7 @@ async fn play(log: &mut dyn Instance, model: &mut Model, random: &mut Random) ->
         }
         1 | 2 => {
             let offset = random.below(model.end() + 2);
-            log.reader().trim(Topic::Ingestion, 0, offset).await.expect("the log is trimmed");
+            log.reader().trim(Topic::Ingestion, 0, offset).await.expect("trimming succeeds");
             model.first = model.first.max(offset.min(model.end()));
             "trim"
         }
@@ -68,7 +68,7 @@ async fn write(log: &dyn Instance, model: &mut Model, random: &mut Random) {
     let records: Vec<_> = (0..count).map(|_| any(random)).collect();
     let positions = append(log, records.clone()).await;
     for (position, record) in positions.into_iter().zip(records) {
-        assert!(position.offset >= model.end(), "no offset is given twice");
+        assert!(position.offset >= model.end(), "an offset was reused");
         model.records.push((position.offset, record));
     }
 }
@@ -84,12 +84,12 @@ async fn read(log: &dyn Instance, model: &Model, random: &mut Random) {
 }
 
 async fn start_too_early(log: &dyn Instance, model: &Model) {
-    let mut subscription = log.reader().subscribe(Topic::Ingestion).await.expect("the subscription is made");
+    let mut subscription = log.reader().subscribe(Topic::Ingestion).await.expect("subscribing succeeds");
     let Ok(Delivery::Assigned { partition }) = subscription.next().await else {
-        panic!("first comes the assignment")
+        panic!("expected an assignment first")
     };
     for asked in model.first.saturating_sub(1)..model.first {
-        let error = subscription.start(partition, asked).await.expect_err("this is trimmed");
+        let error = subscription.start(partition, asked).await.expect_err("the offset is trimmed");
         assert!(matches!(error, Error::Trimmed { .. }), "{error}");
     }
 }

@@ -1,5 +1,5 @@
-//! What the cases are written with: records by number, and a reader that follows its partitions and keeps what it got.
-//! A failed expectation panics, as in any test.
+//! Helpers for the cases: numbered records, and a reader that follows its partitions and keeps
+//! the records it received. A failed expectation panics, as in any test.
 
 use std::collections::BTreeMap;
 
@@ -26,10 +26,11 @@ pub(super) fn numbers(records: &[Record]) -> Vec<u64> {
 }
 
 pub(super) async fn append(log: &dyn Instance, records: Vec<NewRecord>) -> Vec<Position> {
-    log.writer().append(Topic::Ingestion, records).await.expect("the append is answered")
+    log.writer().append(Topic::Ingestion, records).await.expect("the append succeeds")
 }
 
-/// Asks again while the log is not available: a restarted server may need a moment.
+/// Describes the ingestion topic. Retries while the log is unavailable, as a restarted server
+/// may need a moment.
 pub(super) async fn describe(log: &dyn Instance) -> TopicInfo {
     loop {
         match log.writer().describe(Topic::Ingestion).await {
@@ -39,18 +40,19 @@ pub(super) async fn describe(log: &dyn Instance) -> TopicInfo {
     }
 }
 
-/// First and end of the only partition.
+/// First and end offset of the only partition.
 pub(super) async fn range(log: &dyn Instance) -> (u64, u64) {
     let info = describe(log).await;
-    let [partition] = info.partitions[..] else { panic!("one partition, not {:?}", info.partitions) };
+    let [partition] = info.partitions[..] else { panic!("expected one partition: {:?}", info.partitions) };
     (partition.first, partition.end)
 }
 
-/// Reads the ingestion topic, each partition from where it is told or from its first offset, and keeps what it got.
+/// Reads the ingestion topic, each partition from a given offset or from its first, and keeps
+/// the received records.
 pub(super) struct Reading {
     subscription: Box<dyn Subscription>,
     log_first: Vec<u64>,
-    /// By partition; None while it is not ours.
+    /// Assigned partitions map to true, revoked ones to false.
     pub(super) owned: BTreeMap<u32, bool>,
     pub(super) got: BTreeMap<u32, Vec<Record>>,
     starts: BTreeMap<u32, u64>,
@@ -61,11 +63,11 @@ impl Reading {
         Self::from(log, &[]).await
     }
 
-    /// From these offsets on.
+    /// Reads from the given offset of each listed partition.
     pub(super) async fn from(log: &dyn Instance, starts: &[(u32, u64)]) -> Self {
         let info = describe(log).await;
         Self {
-            subscription: log.reader().subscribe(Topic::Ingestion).await.expect("the subscription is made"),
+            subscription: log.reader().subscribe(Topic::Ingestion).await.expect("subscribing succeeds"),
             log_first: info.partitions.iter().map(|partition| partition.first).collect(),
             owned: BTreeMap::new(),
             got: BTreeMap::new(),
@@ -80,10 +82,10 @@ impl Reading {
 
     /// Cancel-safe.
     pub(super) async fn next(&mut self) -> Delivery {
-        self.subscription.next().await.expect("something is delivered")
+        self.subscription.next().await.expect("the delivery succeeds")
     }
 
-    /// An assigned partition goes on behind what was got of it.
+    /// Handles a delivery. An assigned partition continues after its last received record.
     pub(super) async fn take(&mut self, delivery: Delivery) {
         match delivery {
             Delivery::Assigned { partition } => {
@@ -103,7 +105,7 @@ impl Reading {
                 assert_eq!(
                     self.owned.get(&partition),
                     Some(&true),
-                    "records of partition {partition}, which is not ours"
+                    "records of partition {partition}, which is not assigned"
                 );
                 assert!(!records.is_empty(), "a delivery without records");
                 let all = self.got.entry(partition).or_default();
@@ -111,7 +113,7 @@ impl Reading {
                     let last = all.last().map(|last| last.offset);
                     assert!(
                         last.is_none_or(|last| last < record.offset),
-                        "{} behind {last:?}",
+                        "offset {} after {last:?}",
                         record.offset
                     );
                     all.push(record);
@@ -128,7 +130,7 @@ impl Reading {
         while self.count() < count {
             self.step().await;
         }
-        assert_eq!(self.count(), count, "more was delivered than is in the log");
+        assert_eq!(self.count(), count, "more records were delivered than are in the log");
         self
     }
 
@@ -138,13 +140,13 @@ impl Reading {
         }
     }
 
-    /// What was got of the only partition.
+    /// The received records of the only partition.
     pub(super) fn records(&self) -> &[Record] {
         self.got.get(&0).map_or(&[], Vec::as_slice)
     }
 }
 
-/// All records that are in the log now, of its only partition.
+/// All records currently in the log's only partition.
 pub(super) async fn read_all(log: &dyn Instance) -> Vec<Record> {
     let (first, end) = range(log).await;
     let mut reading = Reading::of(log).await;
@@ -154,7 +156,7 @@ pub(super) async fn read_all(log: &dyn Instance) -> Vec<Record> {
     reading.records().to_vec()
 }
 
-/// The same for the same seed.
+/// A deterministic random number generator.
 pub(super) struct Random(u64);
 
 impl Random {

@@ -1,4 +1,4 @@
-//! Guarantees 9 and 10: what was trimmed stays gone, and its offsets with it.
+//! Guarantees 9 and 10: trimmed records never reappear, and their offsets are never reused.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::{
 use crate::{Delivery, Error, Topic};
 
 async fn trim(log: &dyn Instance, offset: u64) {
-    log.reader().trim(Topic::Ingestion, 0, offset).await.expect("the log is trimmed");
+    log.reader().trim(Topic::Ingestion, 0, offset).await.expect("trimming succeeds");
 }
 
 pub(super) async fn trim_refuses_an_earlier_start(fixture: Arc<dyn Fixture>) {
@@ -18,13 +18,12 @@ pub(super) async fn trim_refuses_an_earlier_start(fixture: Arc<dyn Fixture>) {
     trim(&*log, 4).await;
     for _ in 0..2 {
         let (first, _) = range(&*log).await;
-        let mut subscription =
-            log.reader().subscribe(Topic::Ingestion).await.expect("the subscription is made");
+        let mut subscription = log.reader().subscribe(Topic::Ingestion).await.expect("subscribing succeeds");
         let Ok(Delivery::Assigned { partition }) = subscription.next().await else {
-            panic!("first comes the assignment")
+            panic!("expected an assignment first")
         };
         for asked in 0..first {
-            let error = subscription.start(partition, asked).await.expect_err("this is trimmed");
+            let error = subscription.start(partition, asked).await.expect_err("the offset is trimmed");
             assert!(
                 matches!(error, Error::Trimmed { asked: a, first: f, .. } if a == asked && f == first),
                 "{error}"
@@ -36,9 +35,9 @@ pub(super) async fn trim_refuses_an_earlier_start(fixture: Arc<dyn Fixture>) {
     }
 }
 
-pub(super) async fn trim_keeps_what_is_behind(fixture: Arc<dyn Fixture>) {
+pub(super) async fn trim_keeps_later_records(fixture: Arc<dyn Fixture>) {
     let mut log = fixture.create(Shape::default()).await;
-    // Enough for every way in which a log may store it.
+    // Enough data to exercise every way in which a log may store it.
     for number in 0..40_u64 {
         append(&*log, vec![record("run", [number.to_be_bytes().as_slice(), &[0; 1 << 20]].concat())]).await;
     }
@@ -46,7 +45,10 @@ pub(super) async fn trim_keeps_what_is_behind(fixture: Arc<dyn Fixture>) {
         trim(&*log, first).await;
         for _ in 0..2 {
             let got: Vec<_> = read_all(&*log).await.into_iter().map(|record| record.offset).collect();
-            assert!(got.ends_with(&(first..40).collect::<Vec<_>>()), "all from {first} on is there: {got:?}");
+            assert!(
+                got.ends_with(&(first..40).collect::<Vec<_>>()),
+                "records from {first} on are missing: {got:?}"
+            );
             assert_eq!(got.first().copied(), Some(range(&*log).await.0));
             log.reopen().await;
         }
@@ -61,7 +63,7 @@ pub(super) async fn trim_of_everything_keeps_offsets(fixture: Arc<dyn Fixture>) 
         if round % 2 == 0 {
             log.reopen().await;
         }
-        assert_eq!(range(&*log).await.1, round + 1, "no offset is given twice");
+        assert_eq!(range(&*log).await.1, round + 1, "an offset was reused");
     }
     append(&*log, numbered("run", [4])).await;
     let (first, end) = range(&*log).await;
@@ -69,7 +71,7 @@ pub(super) async fn trim_of_everything_keeps_offsets(fixture: Arc<dyn Fixture>) 
     assert_eq!(numbers(&read_all(&*log).await).last(), Some(&4));
 }
 
-pub(super) async fn trim_never_goes_back(fixture: Arc<dyn Fixture>) {
+pub(super) async fn trim_never_moves_backwards(fixture: Arc<dyn Fixture>) {
     let log = fixture.create(Shape::default()).await;
     append(&*log, numbered("run", 0..10)).await;
     trim(&*log, 6).await;
@@ -79,7 +81,7 @@ pub(super) async fn trim_never_goes_back(fixture: Arc<dyn Fixture>) {
         assert_eq!(range(&*log).await, (first, 10));
     }
     trim(&*log, 1000).await;
-    assert_eq!(range(&*log).await.1, 10, "trimming behind the end trims what is there");
-    let error = log.reader().trim(Topic::Ingestion, 9, 0).await.expect_err("there is one partition");
+    assert_eq!(range(&*log).await.1, 10, "trimming past the end does not change the end");
+    let error = log.reader().trim(Topic::Ingestion, 9, 0).await.expect_err("only one partition exists");
     assert!(matches!(error, Error::Topic { .. }), "{error}");
 }

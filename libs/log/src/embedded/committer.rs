@@ -1,10 +1,13 @@
-//! The one thread that writes: it takes what is queued, writes it, syncs once, makes it readable, and then answers.
-//! There is no delay to collect more: while one group is synced, the next one gathers by itself.
+//! The writer thread: it takes the queued appends, writes them, syncs once, makes them
+//! readable, and then answers.
 //!
-//! A group that could not be written is written again after the engine was closed and opened anew. Its callers wait
-//! meanwhile, each until its own time is over; what then turns out to be written without anybody waiting for it is taken
-//! back before anyone can read it. So an error means that nothing of the append is in the log, unless the process ended
-//! before it could be taken back.
+//! There is no artificial delay to collect larger groups: while one group syncs, the next one
+//! queues.
+//!
+//! If a group cannot be written, the engine is closed and reopened, and the group is written
+//! again. Its callers wait meanwhile, each until its own timeout. Records that were written but
+//! whose callers have given up are removed before anyone can read them. So an error means that
+//! nothing of the append is in the log, unless the process ended before the removal.
 
 use std::{error::Error, fs::File, sync::Arc, time::Duration};
 
@@ -16,11 +19,11 @@ use super::{
 };
 use crate::{Error as LogError, NewRecord, Position, Record, Result, Topic};
 
-/// How long the engine stays closed after a failure: at first, and at most.
+/// Time that the engine stays closed after a failure: initially, and at most.
 const REOPEN_AFTER: Duration = Duration::from_millis(50);
 const REOPEN_AFTER_AT_MOST: Duration = Duration::from_secs(2);
 
-/// How often a commit looks whether fjall has flushed: it does not tell.
+/// Interval between checks whether fjall has flushed, for which it offers no notification.
 const FLUSH_POLL: Duration = Duration::from_millis(2);
 
 pub(super) struct Committer {
@@ -29,7 +32,7 @@ pub(super) struct Committer {
     lock: File,
 }
 
-/// A group that is on disk, but not readable yet.
+/// A group that is on disk, but not yet readable.
 struct Written {
     appends: Vec<WrittenAppend>,
     trims: Vec<Trim>,
@@ -52,7 +55,7 @@ impl Committer {
         Self { shared, lock }
     }
 
-    /// Works until the queue is closed and everything that fits is written.
+    /// Runs until the queue is closed and everything that fits is written.
     pub(super) fn run(self) {
         while let Some(group) = self.shared.queue.take(|topic| self.shared.has_room(topic)) {
             if !self.settle(group) {
@@ -62,14 +65,16 @@ impl Committer {
         }
         self.shared.queue.refuse_rest();
         self.shared.engine_close();
-        // Closing the file is not enough: a process that is just being started may still share it.
+        // Closing the file is not enough: a child process that is just being spawned may
+        // still share it.
         if let Err(failure) = self.lock.unlock() {
-            tracing::warn!(error = &failure as &dyn Error, "the log's lock cannot be given back");
+            tracing::warn!(error = &failure as &dyn Error, "failed to unlock the log directory");
         }
         self.shared.announce_all();
     }
 
-    /// Writes a group, however long it takes. False when the queue was closed before that was possible.
+    /// Writes a group, retrying as long as necessary. Returns false if the queue was closed
+    /// before it could be written.
     fn settle(&self, mut group: Group) -> bool {
         let mut wait = REOPEN_AFTER;
         loop {
@@ -81,7 +86,7 @@ impl Committer {
                 }
                 Err(failure) => failure,
             };
-            tracing::error!(error = &failure as &dyn Error, "the log cannot be written: opening it again");
+            tracing::error!(error = &failure as &dyn Error, "failed to write to the log; reopening it");
             self.shared.engine_close();
             while self.shared.engine().is_none() {
                 if self.shared.queue.pause(wait) {
@@ -89,7 +94,7 @@ impl Committer {
                 }
                 wait = (wait * 2).min(REOPEN_AFTER_AT_MOST);
                 if let Err(failure) = self.reopen() {
-                    tracing::warn!(error = &failure as &dyn Error, "the log cannot be opened yet");
+                    tracing::warn!(error = &failure as &dyn Error, "failed to reopen the log; will retry");
                 }
             }
         }
@@ -125,7 +130,7 @@ impl Committer {
         Ok(Written { appends, trims, appended_us })
     }
 
-    /// Blocks while fjall flushes, which it does on its own thread, and fails when it cannot.
+    /// Blocks while fjall flushes on its own thread. Fails if flushing has failed.
     fn wait_for_flush(&self, engine: &Engine) -> Result<()> {
         while !engine.is_settled() {
             engine.check().map_err(engine::failed)?;
@@ -134,7 +139,8 @@ impl Committer {
         Ok(())
     }
 
-    /// Where trimming to the asked offsets leads: to the end at most, and never back.
+    /// Resolves requested trims: offsets are clamped to the end, and trims that would move
+    /// backwards are dropped.
     fn trims(&self, engine: &Engine, asked: &[PendingTrim]) -> Result<Vec<Trim>> {
         let mut trims: Vec<Trim> = Vec::new();
         for PendingTrim { slot, offset, .. } in asked {
@@ -150,7 +156,8 @@ impl Committer {
         Ok(trims)
     }
 
-    /// Removes what nobody waits for any more. Synced, because only the last batch of a journal may be torn.
+    /// Removes records whose callers have given up. This is synced, because only the last
+    /// batch of a journal may be torn.
     fn take_back_abandoned(
         &self,
         engine: &Engine,
@@ -202,7 +209,7 @@ impl Committer {
             self.shared.partitions[trim.slot].lock().trim(trim.first, trim.bytes_before);
         }
         self.shared.announce_all();
-        // Whoever does not wait any more has dropped the other end; that is no failure.
+        // A send fails if the caller stopped waiting, which is fine.
         for (reply, positions) in replies {
             drop(reply.send(Ok(positions)));
         }
@@ -211,7 +218,7 @@ impl Committer {
         }
     }
 
-    /// Puts the engine into service again, without what it holds of a group that was never readable.
+    /// Reopens the engine, and removes records of a group that never became readable.
     fn reopen(&self) -> Result<()> {
         let engine = Engine::reopen(&self.shared.engine_path, self.shared.layout)?;
         let mut writes = engine.writes();
@@ -219,7 +226,7 @@ impl Committer {
             let found = engine.extent(slot)?;
             if found.end < readable.end {
                 return Err(LogError::corrupt(format!(
-                    "it ended at offset {}, and now ends at {}",
+                    "it ended at offset {}, but after reopening it ends at {}",
                     readable.end, found.end
                 )));
             }
@@ -229,11 +236,11 @@ impl Committer {
         }
         engine.commit(writes).and_then(|()| engine.sync()).map_err(engine::failed)?;
         *self.shared.engine_mut() = Some(engine);
-        tracing::info!("the log is open again");
+        tracing::info!("log recovered");
         Ok(())
     }
 
-    /// Dead letters are copies that perhaps nobody ever reads: the oldest go.
+    /// Deletes the oldest dead letters once they exceed their limit. They are only copies.
     fn retain_dead_letters(&self) {
         let slot = self.shared.layout.slots(Topic::DeadLetters).start;
         let extent = self.shared.partitions[slot].lock().extent();
@@ -243,7 +250,7 @@ impl Committer {
         let offset = match self.shared.engine().as_ref().map(|engine| middle(engine, slot, extent)) {
             Some(Ok(offset)) => offset,
             Some(Err(error)) => {
-                tracing::warn!(error = &error as &dyn Error, "old dead letters cannot be found");
+                tracing::warn!(error = &error as &dyn Error, "failed to find old dead letters; will retry");
                 return;
             }
             None => return,
@@ -259,7 +266,7 @@ impl Committer {
     }
 }
 
-/// The offset that has half of the bytes before it.
+/// The offset that splits the bytes of the extent in half.
 fn middle(engine: &Engine, slot: usize, extent: Extent) -> Result<u64> {
     let wanted = extent.bytes_before_first + extent.bytes() / 2;
     let (mut low, mut high) = (extent.first, extent.end);

@@ -1,16 +1,18 @@
-//! The log's own fjall database: a keyspace per slot (offset → record), and one for what the log knows about itself.
+//! The log's own fjall database: one keyspace per slot (offset → record), and one for metadata.
 //!
 //! ```text
-//! meta  "format"                1 byte: the number of this layout
-//! meta  "identity"              16 bytes, made with the log
+//! meta  "format"                1 byte: the version of this layout
+//! meta  "identity"              16 bytes, created with the log
 //! meta  "ingestion-partitions"  u32, little-endian
-//! meta  "first/" + keyspace     first offset that may be read, and bytes of all records before it; u64, little-endian
+//! meta  "first/" + keyspace     first readable offset, and bytes of all records before it; u64, little-endian
 //! ```
 //!
-//! Everything here blocks. Two habits of fjall are avoided: its commit sleeps until four sealed memtables become three, for
-//! ever when flushing has failed, so memtables are rotated here and only when there is room (`settle`); and deleting record
-//! by record would leave as many tombstones, so whole tables are dropped behind the first offset (`drop_tables`). Offsets
-//! only grow, so tables do not overlap and compaction only ever moves them.
+//! All functions here block. Two behaviors of fjall are avoided. First, its commit sleeps until
+//! four sealed memtables become three, which is forever if flushing has failed. So memtables
+//! are rotated here, and only if there is room. Second, deleting single records would leave as
+//! many tombstones, so whole tables before the first offset are dropped instead
+//! (`drop_tables`). Offsets only grow, so tables do not overlap and compaction merely moves
+//! them.
 
 use std::{
     fs::{self, File},
@@ -30,16 +32,17 @@ use crate::{Error, Record, Result, error::Source};
 
 const FORMAT: u8 = 1;
 
-/// Rotated this often, the memtables of a busy log stay within the memory budget.
+/// Size at which memtables are rotated, which keeps those of a busy log within the memory
+/// budget.
 const MEMTABLE_BYTES: u64 = 8 << 20;
 
-/// A third one waiting to be flushed would be one step from fjall's own sleep.
+/// A third sealed memtable would be one step away from fjall's own sleep.
 const SEALED_MEMTABLES: usize = 2;
 
-/// The least that fjall takes.
+/// The minimum that fjall accepts.
 const JOURNAL_BYTES: u64 = 64 << 20;
 
-/// Readers go through it once, forwards: it holds index blocks.
+/// Readers read forwards and only once, so the cache needs to hold only index blocks.
 const CACHE_BYTES: u64 = 2 << 20;
 
 const BLOCK_BYTES: u32 = 64 << 10;
@@ -52,7 +55,7 @@ pub(super) struct Engine {
     identity: [u8; 16],
 }
 
-/// Where a slot begins and ends, as the engine has it.
+/// First and end of a slot, as stored in the engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Extent {
     pub(super) first: u64,
@@ -66,7 +69,7 @@ impl Extent {
         self.bytes_before_end - self.bytes_before_first
     }
 
-    /// Makes room for a record of this size, and tells its offset.
+    /// Extends the end by a record of this size, and returns the record's offset.
     pub(super) fn advance(&mut self, size: usize) -> u64 {
         let offset = self.end;
         self.end += 1;
@@ -75,7 +78,7 @@ impl Extent {
     }
 }
 
-/// Written together, or not at all.
+/// Writes that are applied atomically.
 pub(super) struct Writes(OwnedWriteBatch);
 
 impl Writes {
@@ -84,7 +87,8 @@ impl Writes {
     }
 }
 
-/// Makes an empty log, whole or not at all: what a crash leaves in `draft` is thrown away by the next attempt.
+/// Creates an empty log atomically: an unfinished `draft` left by a crash is discarded by the
+/// next attempt.
 pub(super) fn create(draft: &Path, path: &Path, layout: Layout, identity: [u8; 16]) -> Result<()> {
     let failed_io = |source: io::Error| failed(source.into());
     if draft.exists() {
@@ -92,7 +96,7 @@ pub(super) fn create(draft: &Path, path: &Path, layout: Layout, identity: [u8; 1
     }
     write_identity(draft, layout, identity).map_err(failed)?;
     fs::rename(draft, path).map_err(failed_io)?;
-    let parent = path.parent().expect("the engine lies in the log's directory");
+    let parent = path.parent().expect("the engine is in the log's directory");
     File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed_io)
 }
 
@@ -108,14 +112,15 @@ fn write_identity(path: &Path, layout: Layout, identity: [u8; 16]) -> fjall::Res
 }
 
 impl Engine {
-    /// What it was made with is refused if it is not what is set now.
+    /// Opens the engine. Fails if its format or number of partitions differs from the
+    /// configured one.
     pub(super) fn open(path: &Path, layout: Layout) -> Result<Self> {
         let db = match open_database(path) {
             Err(fjall::Error::JournalRecovery(cause)) => {
                 if !journal::cut_torn_tail(path).map_err(|source| failed(source.into()))? {
                     return Err(failed(fjall::Error::JournalRecovery(cause)));
                 }
-                tracing::warn!("the last write was torn by a crash and is dropped: nobody was told of it");
+                tracing::warn!("dropped the last write, which was torn by a crash and never acknowledged");
                 open_database(path)
             }
             opened => opened,
@@ -132,7 +137,8 @@ impl Engine {
         Ok(Self { db, meta, slots, names, identity })
     }
 
-    /// Opens it again after a failure, so that nothing is relied on that the failure may have spoiled.
+    /// Reopens the engine after a failure, with its journal rewritten, as the failure may
+    /// have damaged it.
     pub(super) fn reopen(path: &Path, layout: Layout) -> Result<Self> {
         journal::renew(path).map_err(|source| failed(source.into()))?;
         Self::open(path, layout)
@@ -168,7 +174,8 @@ impl Engine {
         writes.0.insert(&self.slots[slot], offset.to_be_bytes(), stored);
     }
 
-    /// Of records that nobody has read and nobody was told of: the only deletes that there are.
+    /// Removes a record that was never readable or acknowledged. These are the only deletes
+    /// of single records.
     pub(super) fn remove(&self, writes: &mut Writes, slot: usize, offset: u64) {
         writes.0.remove(&self.slots[slot], offset.to_be_bytes());
     }
@@ -186,17 +193,17 @@ impl Engine {
         self.db.persist(PersistMode::SyncData)
     }
 
-    /// True when a commit would not have to wait for a flush.
+    /// True if a commit would not have to wait for a flush.
     pub(super) fn is_settled(&self) -> bool {
         self.slots.iter().all(|slot| slot.sealed_memtable_count() < SEALED_MEMTABLES)
     }
 
-    /// Fails when flushing has failed.
+    /// Fails if flushing has failed.
     pub(super) fn check(&self) -> fjall::Result<()> {
         self.db.persist(PersistMode::Buffer)
     }
 
-    /// Seals memtables that have become large, for fjall's own thread to flush.
+    /// Seals large memtables, which fjall's own thread then flushes.
     pub(super) fn rotate(&self) -> fjall::Result<()> {
         for slot in &self.slots {
             if slot.tree.active_memtable().size() >= MEMTABLE_BYTES {
@@ -206,7 +213,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Records from `from` up to and without `end`, at least one if there is one, about `max_bytes` at most.
+    /// Reads records from `from` up to and excluding `end`: at least one if any exists, and
+    /// about `max_bytes` at most.
     pub(super) fn read(&self, slot: usize, from: u64, end: u64, max_bytes: usize) -> Result<Vec<Record>> {
         let mut records = Vec::new();
         let mut bytes = 0;
@@ -221,7 +229,8 @@ impl Engine {
         Ok(records)
     }
 
-    /// The size of all records before the first one at or behind `from`; None if there is none before `end`.
+    /// The size of all records before the first one at or after `from`. None if no such
+    /// record exists before `end`.
     pub(super) fn bytes_before(&self, slot: usize, from: u64, end: u64) -> Result<Option<u64>> {
         let Some(row) = self.slots[slot].range(from.to_be_bytes()..end.to_be_bytes()).next() else {
             return Ok(None);
@@ -230,7 +239,7 @@ impl Engine {
         record::bytes_before(offset(&key)?, &value).map(Some)
     }
 
-    /// Frees the disk of what lies in tables that end before `first`.
+    /// Frees the disk space of tables that end before `first`.
     pub(super) fn drop_tables(&self, slot: usize, first: u64) -> fjall::Result<()> {
         Ok(self.slots[slot].tree.drop_range(..first.to_be_bytes())?)
     }
@@ -254,15 +263,15 @@ fn read_identity(meta: &Keyspace, layout: Layout) -> Result<[u8; 16]> {
     let [format] = meta_row(meta, "format")?;
     if format != FORMAT {
         return Err(Error::corrupt(format!(
-            "it is written in format {format}, and this program reads format {FORMAT}: use the program that wrote it"
+            "it has format {format}, but this program supports only format {FORMAT}: use the program that wrote it"
         )));
     }
     let made_with = u32::from_le_bytes(meta_row(meta, "ingestion-partitions")?);
     if made_with != layout.ingestion_partitions {
         return Err(Error::Topic {
             reason: format!(
-                "the log was made with {made_with} ingestion partitions, and {} are set: their number never changes, so set \
-                 it to {made_with} again",
+                "the log was created with {made_with} ingestion partitions, but {} are configured: the number cannot change, so \
+                 set it back to {made_with}",
                 layout.ingestion_partitions
             ),
         });
@@ -278,7 +287,8 @@ fn meta_row<const BYTES: usize>(meta: &Keyspace, name: &str) -> Result<[u8; BYTE
         .map_err(|_| Error::corrupt(format!("its row `{name}` has {} bytes instead of {BYTES}", row.len())))
 }
 
-/// No filter and no compression: offsets are never looked up, and records come compressed where that pays.
+/// No filters, because records are not looked up by key, and no compression, because records
+/// are already compressed where that pays off.
 fn options() -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default()
         .max_memtable_size(u64::MAX)
@@ -290,10 +300,10 @@ fn options() -> KeyspaceCreateOptions {
 }
 
 fn offset(key: &[u8]) -> Result<u64> {
-    key.try_into().map(u64::from_be_bytes).map_err(|_| Error::corrupt("a key is not an offset"))
+    key.try_into().map(u64::from_be_bytes).map_err(|_| Error::corrupt("a key is not a valid offset"))
 }
 
-/// What an engine's error means for whoever opened it or reads from it.
+/// Converts an error of the engine.
 pub(super) fn failed(source: fjall::Error) -> Error {
     use fjall::Error as Cause;
     let is_unreadable = matches!(
@@ -306,11 +316,11 @@ pub(super) fn failed(source: fjall::Error) -> Error {
             | Cause::Unrecoverable
     );
     if matches!(source, Cause::Locked) {
-        return Error::InUse { reason: "another process has the log's engine open".into() };
+        return Error::InUse { reason: "the log's engine is open in another process".into() };
     }
     let source: Option<Source> = Some(Arc::new(source));
     if is_unreadable {
-        return Error::Corrupt { reason: "the engine cannot read its files".into(), source };
+        return Error::Corrupt { reason: "the storage engine cannot read its files".into(), source };
     }
-    Error::Unavailable { reason: "its engine failed".into(), source }
+    Error::Unavailable { reason: "the storage engine failed".into(), source }
 }

@@ -1,14 +1,16 @@
-//! Two repairs of fjall's journal that fjall leaves to others, both on the newest file (`{number}.jnl`).
+//! Two repairs of fjall's journal that fjall does not do itself, both on the newest file
+//! (`{number}.jnl`).
 //!
-//! *Torn tail.* When the power fails during a write, any pages of the last batch may be missing. fjall drops a batch that
-//! ends too early, but refuses to open when the pages in the middle are the missing ones: then it finds a whole batch with
-//! a wrong checksum. The log syncs each batch before it writes the next, so a wrong batch is unacknowledged if nothing
-//! comes behind it, and can go. Anything else is real damage, and stays refused.
+//! *Torn tail.* If the power fails during a write, any pages of the last batch may be missing.
+//! fjall drops a batch that ends too early, but refuses to open if the missing pages are in the
+//! middle, since it then finds a complete batch with a wrong checksum. The log syncs each batch
+//! before it writes the next, so an invalid batch is unacknowledged if nothing follows it, and
+//! can be dropped. Anything else is real corruption, and opening still fails.
 //!
-//! *Failed sync.* Afterwards the kernel may hold pages as clean that never reached the disk, and no later sync writes them.
-//! So the file is written anew from what can be read.
+//! *Failed sync.* After a failed sync, the kernel may consider pages clean that never reached
+//! the disk, and no later sync writes them. So the file is rewritten from its readable content.
 //!
-//! Format 3 of the journal, as far as it is needed here, integers in little-endian:
+//! The relevant parts of journal format 3, with integers in little-endian:
 //!
 //! ```text
 //! batch   start, then items and clears, then end
@@ -33,7 +35,7 @@ const END: u8 = 3;
 const CLEAR: u8 = 4;
 const END_MAGIC: [u8; 4] = *b"FJL\x03";
 
-/// What a batch turns out to be.
+/// Result of parsing one batch.
 #[derive(Debug, PartialEq, Eq)]
 enum Batch {
     Whole { bytes: usize },
@@ -41,7 +43,7 @@ enum Batch {
     Incomplete,
 }
 
-/// Cuts off a last batch with a wrong checksum. True if there was one.
+/// Cuts off a last batch with a wrong checksum. Returns true if it found one.
 pub(super) fn cut_torn_tail(engine: &Path) -> io::Result<bool> {
     let path = newest(engine)?;
     let Some(start) = torn_batch(&fs::read(&path)?) else { return Ok(false) };
@@ -51,11 +53,11 @@ pub(super) fn cut_torn_tail(engine: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Writes the newest journal again, in full, into another file that takes its place.
+/// Rewrites the newest journal completely into a new file that replaces it.
 pub(super) fn renew(engine: &Path) -> io::Result<()> {
     let path = newest(engine)?;
     let content = fs::read(&path)?;
-    // Behind the last batch, which ends in a byte that is not 0, there is only space reserved for later.
+    // After the last batch, which ends in a nonzero byte, there is only reserved space.
     let used = content.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     let copy = engine.join("journal.new");
     let written = write_synced(&copy, &content[..used]).and_then(|()| fs::rename(&copy, &path));
@@ -87,7 +89,7 @@ fn newest(engine: &Path) -> io::Result<PathBuf> {
     newest.map(|(_, path)| path).ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no journal"))
 }
 
-/// Where the last batch begins, if it is a whole one with a wrong checksum and nothing comes behind it.
+/// Position of the last batch, if it is complete, has a wrong checksum, and nothing follows it.
 fn torn_batch(mut journal: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
@@ -178,7 +180,7 @@ mod tests {
         database(path)?.1.len()
     }
 
-    /// What a lost page leaves.
+    /// Zeroes bytes of the newest journal, like a page that never reached the disk.
     fn clear_bytes(path: &Path, at: usize, bytes: usize) {
         let journal = newest(path).unwrap();
         let mut content = fs::read(&journal).unwrap();
@@ -196,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn every_batch_of_a_real_journal_is_understood() {
+    fn every_batch_of_a_real_journal_is_parsed() {
         let directory = filled();
         assert_eq!(starts(directory.path()).len() as u64, BATCHES + 1);
         assert!(!cut_torn_tail(directory.path()).unwrap());
@@ -204,17 +206,17 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_the_last_batch_lost_costs_that_batch_alone() {
+    fn a_page_lost_from_the_last_batch_costs_only_that_batch() {
         let directory = filled();
         let last = starts(directory.path())[BATCHES as usize - 1];
         clear_bytes(directory.path(), last + VALUE_BYTES / 2, 4096);
-        assert!(readable(directory.path()).is_err(), "fjall now does this by itself: the repair can go");
+        assert!(readable(directory.path()).is_err(), "fjall now repairs this itself: remove the repair");
         assert!(cut_torn_tail(directory.path()).unwrap());
         assert_eq!(readable(directory.path()).unwrap() as u64, 2 * (BATCHES - 1));
     }
 
     #[test]
-    fn damage_in_the_middle_stays_refused() {
+    fn corruption_in_the_middle_is_refused() {
         let directory = filled();
         let middle = starts(directory.path())[2];
         clear_bytes(directory.path(), middle + VALUE_BYTES / 2, 4096);
@@ -223,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renewed_journal_holds_the_same_in_another_file() {
+    fn a_renewed_journal_has_the_same_content_in_a_new_file() {
         use std::os::unix::fs::MetadataExt;
 
         let directory = filled();

@@ -1,5 +1,6 @@
-//! Which partitions there are: every partition of every topic has one slot, and every slot one keyspace of the engine.
-//! The number of partitions is part of a log's format and never changes: a run would move to another partition.
+//! Numbering of the partitions: each partition of each topic has one slot, and each slot one
+//! keyspace in the engine. The number of partitions is part of a log's format and never
+//! changes, because runs would move to other partitions.
 
 use std::ops::Range;
 
@@ -36,16 +37,16 @@ impl Layout {
             return Ok(self.slots(topic).start + partition as usize);
         }
         Err(Error::Topic {
-            reason: format!("{topic:?} has {count} partitions, and partition {partition} was asked for"),
+            reason: format!("{topic:?} has only {count} partitions, so partition {partition} does not exist"),
         })
     }
 
-    /// The partition that a record of this key belongs to. Without a key it is the first.
+    /// The partition of a record with this key; the first if the key is empty.
     pub(super) fn partition_of(self, topic: Topic, key: &[u8]) -> u32 {
         if key.is_empty() { 0 } else { murmur2::partition(key, self.partitions(topic)) }
     }
 
-    /// The names of all slots' keyspaces, by slot.
+    /// The keyspace names of all slots, in slot order.
     pub(super) fn names(self) -> Vec<String> {
         let name = |topic| match topic {
             Topic::Ingestion => "ingestion",
@@ -74,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_partition_has_a_slot_of_its_own() {
+    fn every_partition_has_its_own_slot() {
         let layout = Layout { ingestion_partitions: 3 };
         assert_eq!(layout.slots(Topic::Ingestion), 0..3);
         assert_eq!(layout.slots(Topic::Control), 3..4);

@@ -1,6 +1,7 @@
-//! What readers see of a slot: where it begins and ends, and its newest records, handed over in memory.
-//! Only what is durable gets here. The committer never waits for a reader: what a slow one leaves is forgotten, oldest
-//! first, and read from the engine instead.
+//! A slot as readers see it: its extent, and its newest records, handed over in memory.
+//!
+//! Only durable records get here. The committer never waits for a reader: if a reader is slow,
+//! the oldest records are dropped from memory and read from the engine instead.
 
 use std::{
     collections::VecDeque,
@@ -10,7 +11,8 @@ use std::{
 use super::engine::Extent;
 use crate::{Error, Record, Result};
 
-/// What one delivery holds: enough to pay for the hop, little enough to be applied at once.
+/// Size of one delivery: large enough to amortize the thread hop, small enough to be applied in
+/// one step.
 const PAGE_BYTES: usize = 1 << 20;
 
 #[derive(Default)]
@@ -19,19 +21,19 @@ pub(super) struct Partition(Mutex<State>);
 #[derive(Default)]
 pub(super) struct State {
     extent: Extent,
-    /// The subscription that reads it.
+    /// Id of the subscription that reads this partition.
     owner: Option<u64>,
-    /// Records from `tail_from` to the end, without gaps other than those of the log.
+    /// All records from `tail_from` to the end.
     tail: VecDeque<Record>,
     tail_from: u64,
     tail_bytes: usize,
 }
 
-/// What a reader finds at its position.
+/// The result of looking for records at a reader's position.
 pub(super) enum Found {
     Nothing,
     Records(Vec<Record>),
-    /// To be read from the engine, up to and without `end`.
+    /// Read from the engine, up to and excluding `end`.
     Stored {
         end: u64,
     },
@@ -43,7 +45,7 @@ impl Partition {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("nobody panics while holding a partition")
+        self.0.lock().expect("no thread panics while holding a partition")
     }
 }
 
@@ -89,7 +91,7 @@ impl State {
         self.extent.bytes_before_first = bytes_before_first;
     }
 
-    /// Refuses a position that cannot be read from.
+    /// Rejects an offset that cannot be read from.
     pub(super) fn check(&self, partition: u32, asked: u64) -> Result<()> {
         let Extent { first, end, .. } = self.extent;
         if asked < first {

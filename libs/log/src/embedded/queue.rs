@@ -1,6 +1,8 @@
-//! Appends and trims on their way to the committer: one line per topic, so that a full topic does not hold up another.
-//! What waits here has already been called for; its records are in memory either way, so a line keeps what does not fit into
-//! the log yet, until its caller gives up.
+//! Appends and trims waiting for the committer, with one line per topic, so that a full topic
+//! does not block another.
+//!
+//! The records of a waiting append are in memory in any case, so a line keeps those that do not
+//! yet fit into the log until their callers give up.
 
 use std::{
     collections::VecDeque,
@@ -16,17 +18,19 @@ use super::{
 };
 use crate::{Error, NewRecord, Position, Result, Topic};
 
-/// One sync pays for at most this much: enough for the disk to be busy, little enough to answer soon.
+/// Maximum size of a group, which shares one sync: large enough to keep the disk busy, small
+/// enough for low latency.
 const GROUP_APPENDS: usize = 512;
 const GROUP_BYTES: usize = 4 << 20;
 
-/// Beyond this an append is refused at once: sixteen of the largest records, or one small append each of 64k connections.
+/// Limits beyond which an append is refused immediately: 16 records of maximum size, or one
+/// small append from each of 64k connections.
 const QUEUE_BYTES: usize = 272 << 20;
 const QUEUE_APPENDS: usize = 1 << 16;
 
 pub(super) struct PendingAppend {
     pub(super) topic: Topic,
-    /// Each with its partition.
+    /// Each record with its partition.
     pub(super) records: Vec<(u32, NewRecord)>,
     pub(super) bytes: usize,
     pub(super) reply: oneshot::Sender<Result<Vec<Position>>>,
@@ -35,11 +39,11 @@ pub(super) struct PendingAppend {
 pub(super) struct PendingTrim {
     pub(super) slot: usize,
     pub(super) offset: u64,
-    /// None for what the log trims by itself.
+    /// None if the log itself requested the trim.
     pub(super) reply: Option<oneshot::Sender<Result<()>>>,
 }
 
-/// What one sync pays for.
+/// Requests that share one sync.
 #[derive(Default)]
 pub(super) struct Group {
     pub(super) appends: Vec<PendingAppend>,
@@ -71,7 +75,7 @@ impl PendingAppend {
         Self { topic, records, bytes, reply }
     }
 
-    /// True when nobody waits for the answer any more.
+    /// True if the caller no longer waits for the answer.
     pub(super) fn is_abandoned(&self) -> bool {
         self.reply.is_closed()
     }
@@ -107,7 +111,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Waits for work in topics that have room. None when the queue is closed and nothing more can be written.
+    /// Waits for work in topics that have room. Returns None if the queue is closed and
+    /// nothing more can be written.
     pub(super) fn take(&self, has_room: impl Fn(Topic) -> bool) -> Option<Group> {
         let mut lines = self.lock();
         loop {
@@ -118,17 +123,17 @@ impl Queue {
             if lines.closing {
                 return None;
             }
-            lines = self.arrived.wait(lines).expect("nobody panics while holding the lines");
+            lines = self.arrived.wait(lines).expect("no thread panics while holding the lines");
         }
     }
 
-    /// Waits, and tells whether the queue was closed meanwhile.
+    /// Waits for `time` or until the queue is closed; returns true if it is closed.
     pub(super) fn pause(&self, time: Duration) -> bool {
         let lines = self.lock();
         let (lines, _) = self
             .arrived
             .wait_timeout_while(lines, time, |lines| !lines.closing)
-            .expect("nobody panics while holding the lines");
+            .expect("no thread panics while holding the lines");
         lines.closing
     }
 
@@ -141,7 +146,7 @@ impl Queue {
         self.arrived.notify_all();
     }
 
-    /// After closing: dropping what waits answers it.
+    /// Drops all waiting requests after closing, which fails their callers.
     pub(super) fn refuse_rest(&self) {
         let mut lines = self.lock();
         lines.appends.iter_mut().for_each(VecDeque::clear);
@@ -149,17 +154,17 @@ impl Queue {
     }
 
     fn lock(&self) -> MutexGuard<'_, Lines> {
-        self.lines.lock().expect("nobody panics while holding the lines")
+        self.lines.lock().expect("no thread panics while holding the lines")
     }
 }
 
-/// The answer to whatever comes after `close`.
+/// The answer to every request after `close`.
 pub(super) fn closed() -> Error {
     Error::unavailable("the log is closed")
 }
 
 impl Lines {
-    /// Control first: it is little, and people wait for it.
+    /// Control comes first: there are few such records, and people wait for them.
     const ORDER: [Topic; 3] = [Topic::Control, Topic::DeadLetters, Topic::Ingestion];
 
     fn take(&mut self, has_room: &impl Fn(Topic) -> bool) -> Group {
@@ -178,7 +183,8 @@ impl Lines {
         group
     }
 
-    /// Appends of one topic give up in the order in which they came.
+    /// Drops abandoned appends from the front. Appends of one topic time out in the order
+    /// in which they arrived.
     fn forget_abandoned(&mut self, line: usize) {
         while self.appends[line].front().is_some_and(PendingAppend::is_abandoned) {
             self.pop(line);

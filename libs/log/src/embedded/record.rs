@@ -1,5 +1,6 @@
-//! How a record lies in the engine: under its offset in big-endian, as these fields in little-endian.
-//! Every record carries the size of all before it, so that the size of any stretch is known from its two ends.
+//! Storage format of a record in the engine. The key is its offset in big-endian; the value has
+//! the following fields in little-endian. Every record stores the size of all records before
+//! it, so that the size of any interval is known from its two ends.
 //!
 //! ```text
 //! 1 byte   format of the record: 1
@@ -18,7 +19,7 @@ const FORMAT: u8 = 1;
 const LENGTH_BYTES: usize = 4;
 const FIXED_BYTES: usize = 1 + 8 + 8 + 2 * LENGTH_BYTES;
 
-/// What a record takes in the engine, and what the bound on unread bytes counts.
+/// The size of a record in the engine, which also counts towards the bound on unread bytes.
 pub(super) fn size(record: &NewRecord) -> usize {
     let headers: usize = record.headers.iter().map(|(n, v)| 2 * LENGTH_BYTES + n.len() + v.len()).sum();
     FIXED_BYTES + record.key.len() + headers + record.value.len()
@@ -44,9 +45,9 @@ fn put(out: &mut Vec<u8>, field: &[u8]) {
     out.put_slice(field);
 }
 
-/// The record's parts share `stored`.
+/// Decodes a record. Its fields share the memory of `stored`.
 pub(super) fn decode(offset: u64, mut stored: Bytes) -> Result<Record> {
-    let broken = || Error::corrupt(format!("the record at offset {offset} ends too early"));
+    let broken = || Error::corrupt(format!("the record at offset {offset} is truncated"));
     let (appended_us, _) = prefix(offset, &mut stored)?;
     let key = take(&mut stored).ok_or_else(broken)?;
     let count = stored.try_get_u32_le().map_err(|_| broken())?;
@@ -59,7 +60,7 @@ pub(super) fn decode(offset: u64, mut stored: Bytes) -> Result<Record> {
     Ok(Record { offset, key, value: stored, headers, appended_us })
 }
 
-/// The size of all records before this one.
+/// The total size of all records before this one.
 pub(super) fn bytes_before(offset: u64, mut stored: &[u8]) -> Result<u64> {
     prefix(offset, &mut stored).map(|(_, bytes)| bytes)
 }
@@ -74,7 +75,7 @@ fn prefix(offset: u64, stored: &mut impl Buf) -> Result<(i64, u64)> {
         }
         Err(_) => return Err(Error::corrupt(format!("the record at offset {offset} is empty"))),
     }
-    let broken = |_| Error::corrupt(format!("the record at offset {offset} ends too early"));
+    let broken = |_| Error::corrupt(format!("the record at offset {offset} is truncated"));
     Ok((stored.try_get_i64_le().map_err(broken)?, stored.try_get_u64_le().map_err(broken)?))
 }
 
@@ -95,7 +96,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_encoded_is_decoded(
+        fn records_round_trip(
             key in any_bytes(),
             value in any_bytes(),
             headers in proptest::collection::vec((".{0,20}", any_bytes()), 0..4),
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cut_in_front_of_the_value_is_noticed() {
+    fn every_truncation_before_the_value_is_detected() {
         let record = NewRecord {
             key: Bytes::from_static(b"run"),
             value: Bytes::new(),

@@ -1,5 +1,6 @@
-//! One reader of a topic: claims partitions that nobody reads, and reads each from where it was told to start.
-//! Its place in a partition moves only when a delivery is returned, so `next` may be dropped at any moment.
+//! One reader of a topic. It claims unowned partitions, and reads each from its start offset.
+//! Its position in a partition advances only when a delivery is returned, so `next` may be
+//! dropped at any point.
 
 use std::sync::Arc;
 
@@ -9,25 +10,25 @@ use tokio::task::JoinHandle;
 use super::{Shared, partition::Found};
 use crate::{Delivery, Error, Record, Result, Subscription, Topic};
 
-/// What is read from the engine at once; the same as what one delivery holds from memory.
+/// Size of one read from the engine; the same as of one delivery from memory.
 const PAGE_BYTES: usize = 1 << 20;
 
 pub(super) struct EmbeddedSubscription {
     shared: Arc<Shared>,
     topic: Topic,
     id: u64,
-    /// By partition.
+    /// Indexed by partition.
     places: Vec<Place>,
-    /// The partition whose turn it is.
+    /// The partition to be read next, in turn.
     turn: usize,
-    /// A page on its way from the engine. It is kept while nobody waits, so that `next` comes to an end even if it is
-    /// dropped again and again.
+    /// A read from the engine in progress. It is kept between calls, so that `next` makes
+    /// progress even if it is repeatedly dropped.
     page: Option<Page>,
 }
 
 struct Page {
     partition: usize,
-    /// Up to here it was looked for.
+    /// End of the range being read.
     end: u64,
     records: JoinHandle<Result<Vec<Record>>>,
 }
@@ -36,7 +37,7 @@ struct Page {
 enum Place {
     NotOurs,
     Assigned,
-    /// Everything before this offset was delivered, or not asked for.
+    /// Everything before this offset was delivered or skipped by `start`.
     At(u64),
 }
 
@@ -58,7 +59,7 @@ impl EmbeddedSubscription {
         None
     }
 
-    /// Looks at every partition once, beginning behind the one that was delivered last.
+    /// Reads from every partition once, starting after the one that was delivered last.
     async fn read(&mut self) -> Result<Option<Delivery>> {
         for _ in 0..self.places.len() {
             let partition = self.page.as_ref().map_or(self.turn, |page| page.partition);
@@ -84,8 +85,9 @@ impl EmbeddedSubscription {
                 let records = (&mut page.records).await;
                 let end = page.end;
                 self.page = None;
-                let records = records
-                    .map_err(|failure| Error::unavailable(format!("reading was interrupted: {failure}")))??;
+                let records = records.map_err(|failure| {
+                    Error::unavailable(format!("the read was interrupted: {failure}"))
+                })??;
                 let records = self.advance(partition, end, records);
                 if !records.is_empty() {
                     return Ok(records);
@@ -101,7 +103,7 @@ impl EmbeddedSubscription {
         Ok(state.find(from))
     }
 
-    /// Goes on behind the records, or from `otherwise` if there are none.
+    /// Advances past the records, or to `otherwise` if there are none.
     fn advance(&mut self, partition: usize, otherwise: u64, records: Vec<Record>) -> Vec<Record> {
         self.places[partition] = Place::At(records.last().map_or(otherwise, |last| last.offset + 1));
         records
@@ -111,7 +113,7 @@ impl EmbeddedSubscription {
         let (shared, slot) = (self.shared.clone(), self.slot(partition));
         let read = move || match shared.engine().as_ref() {
             Some(engine) => engine.read(slot, from, end, PAGE_BYTES),
-            None => Err(Error::unavailable("it is being opened again")),
+            None => Err(Error::unavailable("it is being reopened")),
         };
         Page { partition, end, records: tokio::task::spawn_blocking(read) }
     }

@@ -1,4 +1,5 @@
-//! What only this log has: its directory, its settings, its hand-off. The guarantees of the traits are in `conformance`.
+//! Behavior specific to this log: its directory, settings, and hand-off. The guarantees of the
+//! traits are tested in `conformance`.
 
 use bytes::Bytes;
 use tempfile::TempDir;
@@ -41,9 +42,9 @@ fn values(records: &[Record]) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn a_committer_that_panics_is_heard_of() {
+async fn ended_returns_when_the_committer_panics() {
     let folder = tempfile::tempdir().unwrap();
-    let components = Components { clock: Arc::new(|| panic!("a clock that breaks")), new_identity: [7; 16] };
+    let components = Components { clock: Arc::new(|| panic!("broken clock")), new_identity: [7; 16] };
     let log = EmbeddedLog::open_with(folder.path(), Settings::default(), components).await.unwrap();
     let record = NewRecord { key: Bytes::new(), value: Bytes::from_static(b"v"), headers: Vec::new() };
     drop(log.append(Topic::Ingestion, vec![record]));
@@ -52,7 +53,7 @@ async fn a_committer_that_panics_is_heard_of() {
 }
 
 #[tokio::test]
-async fn what_was_written_is_there_after_reopening() {
+async fn records_survive_reopening() {
     let directory = TempDir::new().unwrap();
     let log = open(&directory).await;
     let positions = log.append(Topic::Ingestion, numbered(0..3)).await.unwrap();
@@ -70,7 +71,7 @@ async fn what_was_written_is_there_after_reopening() {
 }
 
 #[tokio::test]
-async fn offsets_go_on_after_everything_was_trimmed() {
+async fn offsets_continue_after_everything_was_trimmed() {
     let directory = TempDir::new().unwrap();
     let log = open(&directory).await;
     log.append(Topic::Ingestion, numbered(0..5)).await.unwrap();
@@ -95,7 +96,7 @@ async fn another_partition_count_is_refused() {
     let settings = Settings { ingestion_partitions: 2, ..Settings::default() };
     let error = EmbeddedLog::open(directory.path(), settings).await.err().unwrap();
     assert!(
-        matches!(&error, Error::Topic { reason } if reason.contains("made with 1") && reason.contains("2 are set"))
+        matches!(&error, Error::Topic { reason } if reason.contains("created with 1") && reason.contains("2 are configured"))
     );
     open(&directory).await.close().await.unwrap();
 }
@@ -122,7 +123,7 @@ async fn a_full_log_waits_until_it_is_trimmed() {
     log.append(Topic::Control, numbered(0..1)).await.unwrap();
     log.trim(Topic::Ingestion, 0, 1).await.unwrap();
     let positions = log.append(Topic::Ingestion, numbered(1..2)).await.unwrap();
-    assert_eq!(positions[0].offset, 1, "what was refused has left no trace");
+    assert_eq!(positions[0].offset, 1, "a refused append leaves no trace");
 }
 
 #[tokio::test]
@@ -134,7 +135,10 @@ async fn dead_letters_make_room_for_themselves() {
         log.append(Topic::DeadLetters, vec![record("", vec![0; 1000])]).await.unwrap();
     }
     log.close().await.unwrap();
-    assert!(log.describe(Topic::DeadLetters).await.unwrap_err().is_temporary(), "a closed log is not well");
+    assert!(
+        log.describe(Topic::DeadLetters).await.unwrap_err().is_temporary(),
+        "a closed log is unavailable"
+    );
     drop(log);
     let log = EmbeddedLog::open(directory.path(), settings).await.unwrap();
     let info = log.describe(Topic::DeadLetters).await.unwrap().partitions[0];
@@ -142,9 +146,10 @@ async fn dead_letters_make_room_for_themselves() {
     assert!((90..100).contains(&info.first), "{info:?}");
 }
 
-/// Unread bytes stay under the bound and a record: appends wait, say so, and go on behind a trim.
+/// Unread bytes exceed the bound by one record at most: appends wait, then fail, and succeed
+/// again after a trim.
 #[tokio::test]
-async fn rule_31_a_full_log_waits_then_says_so_and_takes_more_behind_a_trim() {
+async fn rule_31_a_full_log_waits_then_fails_and_accepts_more_after_a_trim() {
     let directory = TempDir::new().unwrap();
     let append_wait = std::time::Duration::from_millis(50);
     let settings = Settings { max_unread_bytes: 5_000, append_wait, ..Settings::default() };
@@ -156,9 +161,9 @@ async fn rule_31_a_full_log_waits_then_says_so_and_takes_more_behind_a_trim() {
             Ok(_) => taken += 1,
             Err(error) => break error,
         }
-        assert!(taken < 10, "it takes without end");
+        assert!(taken < 10, "the log accepts records without limit");
     };
-    assert!(refused.is_temporary() && refused.to_string().contains("took nothing"), "{refused}");
+    assert!(refused.is_temporary() && refused.to_string().contains("wrote nothing"), "{refused}");
     assert!((4..=5).contains(&taken), "{taken} records of a kilobyte");
     log.trim(Topic::Ingestion, 0, 3).await.unwrap();
     append().await.unwrap();
@@ -177,7 +182,7 @@ async fn a_subscriber_that_falls_behind_reads_the_log() {
 }
 
 #[tokio::test]
-async fn a_log_whose_making_was_cut_is_made_again() {
+async fn an_interrupted_creation_is_repeated() {
     let directory = TempDir::new().unwrap();
     let draft = directory.path().join("engine.new");
     std::fs::create_dir_all(&draft).unwrap();
@@ -198,11 +203,11 @@ async fn a_newer_format_is_refused() {
         meta.insert("format", [2]).unwrap();
     }
     let error = EmbeddedLog::open(directory.path(), Settings::default()).await.err().unwrap();
-    assert!(error.to_string().contains("format 2, and this program reads format 1"), "{error}");
+    assert!(error.to_string().contains("has format 2, but this program supports only format 1"), "{error}");
 }
 
 #[tokio::test]
-async fn a_torn_last_write_does_not_hide_what_was_acknowledged() {
+async fn a_torn_last_write_does_not_hide_acknowledged_records() {
     let directory = TempDir::new().unwrap();
     let log = open(&directory).await;
     log.append(Topic::Ingestion, numbered(0..3)).await.unwrap();
@@ -223,7 +228,7 @@ async fn a_torn_last_write_does_not_hide_what_was_acknowledged() {
 }
 
 #[tokio::test]
-async fn closing_answers_what_waits() {
+async fn closing_answers_pending_appends() {
     let directory = TempDir::new().unwrap();
     let log = open(&directory).await;
     let mut subscription = subscribe(&log, 0).await;
@@ -240,7 +245,7 @@ async fn closing_answers_what_waits() {
 }
 
 #[tokio::test]
-async fn a_reader_whose_place_is_trimmed_is_told() {
+async fn a_reader_at_a_trimmed_offset_gets_an_error() {
     let directory = TempDir::new().unwrap();
     let log = open(&directory).await;
     log.append(Topic::Ingestion, numbered(0..5)).await.unwrap();
@@ -253,7 +258,7 @@ async fn a_reader_whose_place_is_trimmed_is_told() {
 }
 
 #[tokio::test]
-async fn trimming_gives_the_disk_back() {
+async fn trimming_frees_disk_space() {
     let directory = TempDir::new().unwrap();
     let log = open(&directory).await;
     for first in (0..2000).step_by(50) {
@@ -263,10 +268,10 @@ async fn trimming_gives_the_disk_back() {
         log.trim(Topic::Ingestion, 0, first + 50).await.unwrap();
     }
     let bytes = directory_bytes(directory.path());
-    assert!(bytes < 100 << 20, "200 MB went through and are trimmed, and {bytes} bytes are used");
+    assert!(bytes < 100 << 20, "after writing and trimming 200 MB, {bytes} bytes are still used");
 }
 
-/// As the file system counts: space reserved in a file costs nothing.
+/// Disk usage as the file system counts it: reserved space in a file costs nothing.
 fn directory_bytes(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
 

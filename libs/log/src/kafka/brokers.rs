@@ -1,6 +1,9 @@
-//! Whether a client still knows any broker. librdkafka forgets all of them when the cluster tells that it has none at the moment,
-//! as one of a single broker does while that is fenced, and may then never look for any again. What it tells of itself shows
-//! that, and nothing else does: brokers that are merely away stay known. So such a client is made anew.
+//! Detection of clients that have lost all brokers.
+//!
+//! librdkafka forgets all brokers if the cluster reports that it has none at the moment, as a
+//! single-broker cluster does while its broker is fenced. It may then never look for any again.
+//! Only its statistics reveal that; brokers that are merely unreachable remain known. Such a
+//! client must be replaced.
 
 use std::{
     sync::{Mutex, MutexGuard},
@@ -13,13 +16,15 @@ use rdkafka::{
 
 use super::told;
 
-/// How often a client tells of itself.
+/// Interval of librdkafka's statistics.
 pub(super) const TELL: Duration = Duration::from_secs(5);
 
-/// To look for brokers anew takes a moment; whoever knows none for so long does not look.
+/// Time without any known broker after which a client counts as lost. Refreshing the brokers
+/// takes only a moment.
 const LOST_WAIT: Duration = Duration::from_secs(15);
 
-/// What a client has told of the brokers that it knows: the context of one that is polled.
+/// Tracks, from its statistics, whether a client knows any broker. Serves as the context of a
+/// polled client.
 pub(super) struct Brokers {
     wait: Duration,
     missing_since: Mutex<Option<Instant>>,
@@ -37,20 +42,20 @@ impl Brokers {
     }
 
     pub(super) fn heard(&self, statistics: &Statistics) {
-        // The others are places for brokers that are to be found through these.
+        // The other sources are placeholders for brokers to be found through these.
         let is_real = |source: &str| source == "configured" || source == "learned";
         let knows_any = statistics.brokers.values().any(|broker| is_real(&broker.source));
         let mut since = self.missing_since();
         *since = if knows_any { None } else { since.or_else(|| Some(Instant::now())) };
     }
 
-    /// True once the client has to be made anew.
+    /// True once the client must be replaced.
     pub(super) fn are_lost(&self) -> bool {
         self.missing_since().is_some_and(|since| since.elapsed() >= self.wait)
     }
 
     fn missing_since(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.missing_since.lock().expect("nobody panics while holding a time")
+        self.missing_since.lock().expect("no thread panics while holding a time")
     }
 }
 
@@ -79,7 +84,7 @@ mod tests {
 
     use super::*;
 
-    /// What a real client tells of itself within a few of its reports.
+    /// True if a real client counts as lost after several statistics reports.
     fn is_lost(servers: Option<&str>) -> bool {
         let mut config = ClientConfig::new();
         config.set("group.id", "group").set("statistics.interval.ms", "20");
@@ -95,9 +100,9 @@ mod tests {
     }
 
     #[test]
-    fn only_a_client_that_knows_no_broker_is_lost() {
+    fn only_a_client_without_known_brokers_is_lost() {
         assert!(is_lost(None));
-        // Nothing listens on the discard port, and it is known all the same.
+        // Nothing listens on the discard port, but the broker is still known.
         assert!(!is_lost(Some("127.0.0.1:9")));
     }
 }

@@ -1,5 +1,6 @@
-//! Settings for Kafka, and how each of them and each promise becomes a property of librdkafka.
-//! What a promise needs is not configurable: partitioner, acknowledgement, idempotence and the reset policy are constants.
+//! Settings for Kafka, and their mapping to librdkafka's properties. Properties that the
+//! guarantees depend on are constants, not settings: partitioner, acknowledgements,
+//! idempotence, and the reset policy.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -8,24 +9,27 @@ use rdkafka::ClientConfig;
 use super::brokers;
 use crate::{Error, MAX_EXTRA_BYTES, MAX_RECORD_BYTES, Result, Topic};
 
-/// The largest batch: one record of the largest size, and what Kafka adds to it.
+/// Maximum batch size: one record of maximum size plus Kafka's overhead.
 pub(super) const MAX_BATCH_BYTES: usize = MAX_RECORD_BYTES + MAX_EXTRA_BYTES + (64 << 10);
 
-/// Three quarters of what the frontier holds a frame: it starts nothing again before all that is under way has ended, and has
-/// time left for that then.
+/// Three quarters of the time that the frontier waits for a frame. After a failure, the
+/// frontier starts nothing new until all appends in flight have ended, and then still needs
+/// time for that.
 const APPEND_WAIT: Duration = Duration::from_secs(30);
 
-/// What waits in the producer, as in the embedded log's queue; more is refused at once.
+/// Size of the producer's queue, the same as the embedded log's. Beyond it, appends are refused
+/// immediately.
 const QUEUE_KIB: usize = 272 << 10;
 
-/// The same of copies of dead letters, and how long each is tried to be written.
+/// The queue size for copies of dead letters, and the timeout of each copy.
 const COPIES_KIB: usize = 32 << 10;
 const COPY_WAIT: Duration = Duration::from_secs(5);
 
-/// What a subscription keeps before it is asked for.
+/// Size of a subscription's prefetch buffer.
 const FETCHED_KIB: usize = 16 << 10;
 
-/// A worker that is gone loses its partitions this soon; its zombie is shut out by the cursor, not by time.
+/// A dead worker loses its partitions after this time. If it is still running, its writes are
+/// rejected by the cursor check, independent of time.
 const SESSION: Duration = Duration::from_secs(10);
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
@@ -34,14 +38,14 @@ pub struct Settings {
     /// `host:port`, separated by commas.
     pub bootstrap_servers: String,
     pub topics: TopicNames,
-    /// When given, an ingestion topic of fewer partitions is refused, and of one that has grown the first are used alone, as long
-    /// as the others are empty.
+    /// Number of ingestion partitions to use. A topic with fewer is refused. If a topic has
+    /// more, only the first ones are used, and the others must be empty.
     pub ingestion_partitions: Option<u32>,
     /// Consumer groups are named `{group}-{topic}`.
     pub group: String,
-    /// How long an append waits before it answers that the log is not available.
+    /// Time that an append waits before it fails because the log is unavailable.
     pub append_wait: Duration,
-    /// Deletes what is trimmed. Only where nobody else reads the topics.
+    /// Delete trimmed records. Enable this only if nothing else reads the topics.
     pub delete_trimmed: bool,
     pub security: Security,
 }
@@ -53,7 +57,7 @@ pub struct TopicNames {
     pub dead_letters: String,
 }
 
-/// What stays empty is left to librdkafka, which speaks plain text then.
+/// Connection security. Empty fields keep librdkafka's defaults, which is plain text.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Security {
     /// `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`.
@@ -62,9 +66,9 @@ pub struct Security {
     pub sasl_mechanism: Option<String>,
     pub sasl_username: Option<String>,
     pub sasl_password: Option<String>,
-    /// Certificates that a broker's is checked against, instead of the system's.
+    /// CA certificates to verify brokers with, instead of the system's.
     pub ca_file: Option<PathBuf>,
-    /// A certificate of ours with its key, both PEM, where brokers ask for one.
+    /// Client certificate and its key, both PEM, for brokers that require one.
     pub certificate_file: Option<PathBuf>,
     pub key_file: Option<PathBuf>,
 }
@@ -90,7 +94,7 @@ impl TopicNames {
 }
 
 impl Settings {
-    /// With topics named as in Matyan 0.3, in plain text.
+    /// Default settings in plain text, with the topic names of Matyan 0.3.
     pub fn new(bootstrap_servers: impl Into<String>, group: impl Into<String>) -> Self {
         Self {
             bootstrap_servers: bootstrap_servers.into(),
@@ -103,7 +107,7 @@ impl Settings {
         }
     }
 
-    /// How many partitions of a topic are used, if that was said.
+    /// Number of partitions of a topic to use, if configured.
     pub(super) fn used(&self, topic: Topic) -> Option<u32> {
         self.ingestion_partitions.filter(|_| topic == Topic::Ingestion)
     }
@@ -111,20 +115,20 @@ impl Settings {
     pub fn validate(&self) -> Result<()> {
         let refuse = |reason: &str| Err(Error::Topic { reason: reason.into() });
         if self.bootstrap_servers.trim().is_empty() {
-            return refuse("no Kafka server is named: set `bootstrap_servers` to `host:port`");
+            return refuse("`bootstrap_servers` is empty: set it to `host:port`");
         }
         if self.group.is_empty() {
-            return refuse("`group` is empty: name the consumer group of the workers");
+            return refuse("`group` is empty: set it to the consumer group of the workers");
         }
         if self.append_wait < Duration::from_millis(100) {
             return refuse("`append_wait` is too short for Kafka: set it to at least 100 ms");
         }
         let TopicNames { ingestion, control, dead_letters } = &self.topics;
         if ingestion == control || ingestion == dead_letters || control == dead_letters {
-            return refuse("two topics have the same name: give each its own");
+            return refuse("two topics have the same name: give each a different one");
         }
         if self.security.sasl_username.is_some() != self.security.sasl_password.is_some() {
-            return refuse("a SASL user needs a password and a password a user: set both or none");
+            return refuse("a SASL user and password are needed together: set both or neither");
         }
         Ok(())
     }
@@ -154,7 +158,7 @@ impl Settings {
         let always = [
             ("bootstrap.servers", self.bootstrap_servers.clone()),
             ("client.id", "matyan".into()),
-            // A broker that is back is noticed soon.
+            // Reconnects quickly once a broker is back.
             ("reconnect.backoff.max.ms", "1000".into()),
         ];
         always.into_iter().chain(set).collect()
@@ -164,21 +168,24 @@ impl Settings {
         let mut config = self.client();
         let wait = self.append_wait.as_millis().to_string();
         config
-            // What Kafka's own client and the embedded log do, so that a key always has the same partition.
+            // The same partitioner as in Kafka's own client and the embedded log, so
+            // that a key always has the same partition.
             .set("partitioner", "murmur2_random")
             .set("acks", "all")
             .set("enable.idempotence", "true")
             .set("message.timeout.ms", &wait)
             .set("message.max.bytes", MAX_BATCH_BYTES.to_string())
-            // By their bytes alone: a batch of JSON envelopes may be very many records.
+            // Limits the queue only by bytes: a batch of JSON envelopes may consist
+            // of very many records.
             .set("queue.buffering.max.messages", "0")
             .set("queue.buffering.max.kbytes", QUEUE_KIB.to_string())
-            // What comes while a request is under way makes the next batch; there is no delay to collect more.
+            // Records that arrive during a request form the next batch; there is no
+            // delay to collect more.
             .set("linger.ms", "0");
         telling(config)
     }
 
-    /// For copies that nobody waits for: a topic that is missing is told of soon.
+    /// A producer for copies that nothing waits for; a missing topic is reported early.
     pub(super) fn copier(&self) -> ClientConfig {
         let mut config = self.producer();
         config
@@ -189,7 +196,7 @@ impl Settings {
         config
     }
 
-    /// Joins the group, and never fetches.
+    /// A consumer that joins the group, but never fetches.
     pub(super) fn member(&self, topic: Topic) -> ClientConfig {
         let mut config = self.consumer(topic);
         config
@@ -199,7 +206,8 @@ impl Settings {
         config
     }
 
-    /// Fetches, and never joins: its partitions are told to it.
+    /// A consumer that fetches partitions assigned to it explicitly, but never joins the
+    /// group.
     pub(super) fn fetcher(&self, topic: Topic) -> ClientConfig {
         let mut config = self.consumer(topic);
         config
@@ -215,13 +223,15 @@ impl Settings {
             .set("group.id", format!("{}-{}", self.group, self.topics.name(topic)))
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
-            // An offset that is gone must stop the partition, not skip what was never applied.
+            // A missing offset must stop the partition, not skip records that were
+            // never applied.
             .set("auto.offset.reset", "error");
         telling(config)
     }
 }
 
-/// Of a client that is polled for as long as it is there: what nobody hears would queue up.
+/// Enables statistics. Only for clients that are polled throughout, because unread statistics
+/// would queue up.
 fn telling(mut config: ClientConfig) -> ClientConfig {
     config.set("statistics.interval.ms", brokers::TELL.as_millis().to_string());
     config

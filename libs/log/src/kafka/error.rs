@@ -1,5 +1,5 @@
-//! What librdkafka's errors mean for the caller: nearly all of them end by themselves.
-//! A set-up that no waiting heals is told apart by its code, never by its text.
+//! Conversion of librdkafka's errors. Nearly all are temporary. Setup errors, which waiting
+//! does not fix, are recognized by code, never by text.
 
 use std::sync::Arc;
 
@@ -7,41 +7,41 @@ use rdkafka::{error::KafkaError, types::RDKafkaErrorCode};
 
 use crate::Error;
 
-/// From a call to the brokers.
+/// Converts an error of a request to the brokers.
 pub(super) fn request(source: KafkaError) -> Error {
     use RDKafkaErrorCode as Code;
     let set_up = match source.rdkafka_error_code() {
         Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition) => {
-            "a topic or partition is missing: make it, or name another"
+            "a topic or partition is missing: create it, or configure another"
         }
         Some(
             Code::TopicAuthorizationFailed
             | Code::GroupAuthorizationFailed
             | Code::ClusterAuthorizationFailed,
         ) => {
-            "Kafka refuses access: give this user the rights to write and read the topics and to join the group"
+            "Kafka denies access: grant this user the rights to read and write the topics and to join the group"
         }
         Some(Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism) => {
-            "Kafka refuses the login: check mechanism, user and password"
+            "Kafka refuses the login: check the mechanism, user, and password"
         }
         Some(Code::MessageSizeTooLarge) => {
-            "a topic takes smaller records than it has to: raise its `max.message.bytes`"
+            "a topic's size limit is too low for its records: raise its `max.message.bytes`"
         }
-        _ => return unavailable("Kafka did not do what it was asked", source),
+        _ => return unavailable("a request to Kafka failed", source),
     };
     Error::Topic { reason: format!("{set_up} ({source})") }
 }
 
-/// Whether the brokers that were asked did not know a topic or partition, which may be so for a moment.
+/// True if the brokers did not know a topic or partition, which may be temporary.
 pub(super) fn is_missing(source: &KafkaError) -> bool {
     use RDKafkaErrorCode as Code;
     let missing = [Code::UnknownTopic, Code::UnknownTopicOrPartition, Code::UnknownPartition];
     source.rdkafka_error_code().is_some_and(|code| missing.contains(&code))
 }
 
-/// From making or configuring a client: before any broker was asked.
+/// Converts an error of creating or configuring a client, before any contact with a broker.
 pub(super) fn client(source: KafkaError) -> Error {
-    Error::Topic { reason: format!("the settings for Kafka are refused: {source}") }
+    Error::Topic { reason: format!("the Kafka settings are invalid: {source}") }
 }
 
 pub(super) fn unavailable(reason: &str, source: KafkaError) -> Error {
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_no_waiting_heals_is_lasting() {
+    fn only_setup_errors_are_permanent() {
         use RDKafkaErrorCode as Code;
         for code in [Code::MessageTimedOut, Code::AllBrokersDown, Code::NotEnoughReplicas, Code::QueueFull] {
             check(code, true);

@@ -1,9 +1,13 @@
-//! Which partitions are ours: a consumer that joins the group, and whose partitions stay paused.
-//! Fetching is another consumer's work. So a partition can be started anywhere, and as often as one likes, without a
-//! word to the group, and what librdkafka makes of assignments and seeks never meets.
+//! Group membership, which determines the assigned partitions: a consumer that joins the group
+//! and keeps its partitions paused.
 //!
-//! The group's consumer lives on a thread, because its callbacks block: a revoked partition is given back only when its
-//! reader has been told, so that no two readers have one at a time.
+//! A separate consumer fetches records. So a partition can be started at any offset, any number
+//! of times, without involving the group, and librdkafka never has to combine group assignments
+//! with seeks.
+//!
+//! The group's consumer runs on its own thread, because its callbacks block: a revoked
+//! partition is released only after its reader was notified, so that no two readers own a
+//! partition at the same time.
 
 use std::{
     sync::{
@@ -28,21 +32,24 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use super::{REQUEST_TIMEOUT, brokers::Brokers, config::Settings, error, told};
 use crate::{Error, Result, Topic};
 
-/// Assignments and revocations that nobody has asked for yet; the group waits beyond it.
+/// Number of assignments and revocations that may wait for the reader; the group waits if there
+/// are more.
 const NEWS: usize = 64;
 
-/// How soon the thread notices that nobody reads any more.
+/// Interval at which the thread checks whether the subscription has ended.
 const POLL: Duration = Duration::from_millis(100);
 
-/// A reader that does not ask for so long is taken for gone. Much less than the five minutes after which the group does.
+/// A reader that does not poll for this long is considered dead. Much shorter than the five
+/// minutes after which the group does so.
 const REVOKE_WAIT: Duration = Duration::from_secs(30);
 
-/// A topic that the brokers do not know is there in a moment, or after so long not at all.
+/// Time to wait for a topic that the brokers do not know. A new topic appears quickly, so one
+/// still unknown after this is missing.
 const MISSING_WAIT: Duration = Duration::from_secs(10);
 
 pub(super) enum News {
     Assigned(u32),
-    /// The partition is given back when `told` is dropped.
+    /// The partition is released when `told` is dropped.
     Revoked {
         partition: u32,
         told: SyncSender<()>,
@@ -56,15 +63,15 @@ pub(super) struct Membership {
     signs: Arc<Signs>,
 }
 
-/// What a reader and its thread tell each other.
+/// Flags shared by a reader and its thread.
 #[derive(Default)]
 struct Signs {
     is_over: AtomicBool,
-    /// A broker did not know the topic.
+    /// True if a broker did not know the topic.
     is_missing: AtomicBool,
 }
 
-/// The thread that keeps a membership; whoever started it has to end it.
+/// The thread that maintains a membership. It must be stopped explicitly.
 pub(super) struct Keeper {
     signs: Arc<Signs>,
     thread: JoinHandle<()>,
@@ -72,17 +79,18 @@ pub(super) struct Keeper {
 
 struct Member {
     news: mpsc::Sender<News>,
-    /// Where somebody has said how many partitions are used, others are shared out and never read.
+    /// The number of partitions in use, if configured. Others are assigned by the group but
+    /// never read.
     used: Option<u32>,
     signs: Arc<Signs>,
     brokers: Brokers,
 }
 
-/// What a member is of.
+/// The topic and settings of a membership.
 struct Group {
     settings: Settings,
     topic: Topic,
-    /// How many partitions the topic had when it was opened.
+    /// Number of partitions of the topic when the log was opened.
     partitions: u32,
 }
 
@@ -95,11 +103,13 @@ impl Membership {
         let thread = std::thread::Builder::new()
             .name("log-membership".into())
             .spawn(move || group.keep(consumer))
-            .map_err(|source| Error::unavailable(format!("its thread cannot be started: {source}")))?;
+            .map_err(|source| {
+                Error::unavailable(format!("failed to start the membership thread: {source}"))
+            })?;
         Ok((Self { news, signs: signs.clone() }, Keeper { signs, thread }))
     }
 
-    /// Has it found out whether the topic is there, because a broker did not know it.
+    /// Requests a check whether the topic exists, because a broker did not know it.
     pub(super) fn doubt(&self) {
         self.signs.is_missing.store(true, Ordering::Relaxed);
     }
@@ -110,12 +120,12 @@ impl Keeper {
         self.thread.is_finished()
     }
 
-    /// Leaves the group, if that is not under way yet.
+    /// Starts leaving the group, if that has not begun yet.
     pub(super) fn stop(&self) {
         self.signs.is_over.store(true, Ordering::Relaxed);
     }
 
-    /// Blocks until the group is left.
+    /// Blocks until the group was left.
     pub(super) fn join(self) -> std::thread::Result<()> {
         self.thread.join()
     }
@@ -137,10 +147,11 @@ impl Group {
         Ok(consumer)
     }
 
-    /// A member whose client has lost all brokers leaves first, so that its partitions are nobody's when another one joins.
+    /// Runs the membership. A member whose client has lost all brokers leaves before it
+    /// rejoins, so that its old partitions are free by then.
     fn keep(&self, mut consumer: BaseConsumer<Member>) {
         while self.stay(&consumer) {
-            tracing::error!("the consumer group is joined anew, as its client knows no broker any more");
+            tracing::error!("consumer lost all brokers; rejoining the consumer group with a new client");
             let (news, signs) = (consumer.context().news.clone(), consumer.context().signs.clone());
             drop(consumer);
             consumer = match self.join(news.clone(), signs) {
@@ -150,7 +161,8 @@ impl Group {
         }
     }
 
-    /// Until nobody reads any more; true if its client has to be made anew.
+    /// Polls until the subscription ends (returns false) or the client must be replaced
+    /// (returns true).
     fn stay(&self, consumer: &BaseConsumer<Member>) -> bool {
         let member = consumer.context();
         let mut missing_since = None;
@@ -183,7 +195,7 @@ impl Group {
                     member.tell(News::Failed(error::request(missing)));
                 }
             }
-            // Nobody has said anything about it.
+            // The check itself failed, so it remains to be done.
             Err(_) => member.signs.is_missing.store(true, Ordering::Relaxed),
         }
     }
@@ -236,11 +248,12 @@ impl Member {
             self.tell(News::Revoked { partition, told: told.clone() });
         }
         drop(told);
-        // It ends when the last sender is dropped, whether the reader was told or is gone; nothing is ever sent.
+        // `recv_timeout` disconnects once the last sender is dropped, either by the
+        // reader or with the queue; nothing is ever sent.
         let start = Instant::now();
         while all_told.recv_timeout(POLL) == Err(RecvTimeoutError::Timeout) && !self.is_over() {
             if start.elapsed() > REVOKE_WAIT {
-                tracing::warn!(wait = ?REVOKE_WAIT, "partitions are given back, although their reader was not told");
+                tracing::warn!(wait = ?REVOKE_WAIT, "timed out notifying a reader of revoked partitions; releasing them");
                 break;
             }
         }
@@ -255,19 +268,20 @@ impl Member {
 
     fn failed(&self, failure: KafkaError) {
         if error::is_missing(&failure) {
-            told::trouble("the brokers do not know a topic", &failure);
+            told::trouble("brokers do not know the topic", &failure);
             return self.signs.is_missing.store(true, Ordering::Relaxed);
         }
         match error::request(failure) {
-            // librdkafka goes on trying by itself.
+            // librdkafka retries on its own.
             temporary @ Error::Unavailable { .. } => {
-                told::trouble("the consumer group is out of reach", &temporary);
+                told::trouble("consumer group is unreachable", &temporary);
             }
             lasting => self.tell(News::Failed(lasting)),
         }
     }
 
-    /// Nobody is told when nobody reads any more.
+    /// Sends news to the reader, waiting for room. Drops them if the subscription has
+    /// ended.
     fn tell(&self, mut news: News) {
         while !self.is_over() {
             match self.news.try_send(news) {

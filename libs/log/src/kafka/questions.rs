@@ -1,5 +1,6 @@
-//! Questions to the brokers that no record depends on. They are few, so that their client is not polled and nobody hears what it
-//! tells of itself: it is made anew when it has answered none for a while.
+//! Requests for metadata, which no record depends on. They are infrequent, so their client is
+//! not polled and its statistics are not read. Instead the client is replaced if all its
+//! requests have failed for a while.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard},
@@ -11,7 +12,7 @@ use rdkafka::{ClientConfig, consumer::BaseConsumer, error::KafkaError};
 use super::{error, told::Told};
 use crate::Result;
 
-/// Beyond it another client may do better.
+/// Time without an answer after which the client is replaced.
 const SILENT_WAIT: Duration = Duration::from_secs(30);
 
 pub(super) struct Questions {
@@ -22,18 +23,19 @@ pub(super) struct Questions {
 
 struct Asked {
     client: Arc<BaseConsumer<Told>>,
-    /// Since when it has answered nothing.
+    /// Start of the current period without answers.
     silent_since: Option<Instant>,
 }
 
 impl Questions {
-    /// Asks a client made with these settings, to which some broker has answered.
+    /// `client` must already have received an answer from a broker; `config` is used to
+    /// replace it.
     pub(super) fn new(config: ClientConfig, client: BaseConsumer<Told>) -> Self {
         let asked = Asked { client: Arc::new(client), silent_since: None };
         Self { config, silent_wait: SILENT_WAIT, asked: Mutex::new(asked) }
     }
 
-    /// Blocks.
+    /// Sends a request. Blocks.
     pub(super) fn ask<T>(
         &self,
         question: impl FnOnce(&BaseConsumer<Told>) -> Result<T, KafkaError>,
@@ -44,7 +46,7 @@ impl Questions {
         if !answer.as_ref().is_err_and(|failure| failure.is_temporary()) {
             asked.silent_since = None;
         } else if asked.silent_since.get_or_insert_with(Instant::now).elapsed() >= self.silent_wait {
-            tracing::warn!("no question was answered for a while, and others are asked by a new client");
+            tracing::warn!("metadata requests to Kafka keep failing; replacing the client");
             let client = Arc::new(self.config.create_with_context(Told).map_err(error::client)?);
             *asked = Asked { client, silent_since: None };
         }
@@ -52,7 +54,7 @@ impl Questions {
     }
 
     fn asked(&self) -> MutexGuard<'_, Asked> {
-        self.asked.lock().expect("nobody panics while holding the client")
+        self.asked.lock().expect("no thread panics while holding the client")
     }
 }
 
@@ -61,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_that_stays_silent_is_made_anew() {
+    fn a_client_without_answers_is_replaced() {
         let config = ClientConfig::new();
         let mut questions = Questions::new(config.clone(), config.create_with_context(Told).unwrap());
         let first = questions.asked().client.clone();
@@ -71,7 +73,7 @@ mod tests {
             questions.ask(|_| Err::<(), _>(failure)).unwrap_err();
         };
         fail(&questions);
-        assert!(is_first(&questions), "it may answer the next");
+        assert!(is_first(&questions), "the client may answer the next request");
         questions.silent_wait = Duration::ZERO;
         questions.ask(|_| Ok(())).unwrap();
         assert!(is_first(&questions));

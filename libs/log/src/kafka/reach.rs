@@ -1,5 +1,6 @@
-//! The first word with the brokers. librdkafka goes on trying for ever, whatever keeps it out; here a refused login is told at once,
-//! as no waiting heals it. So is TLS that fails again; once alone it does so wherever a broker is being restarted.
+//! Initial contact with the brokers. librdkafka retries forever, whatever the obstacle. Here a
+//! refused login fails immediately, because waiting does not fix it. TLS must fail twice,
+//! because a single failure occurs whenever a broker restarts.
 
 use std::time::{Duration, Instant};
 
@@ -12,10 +13,10 @@ use rdkafka::{
 use super::{REQUEST_TIMEOUT, error, told::Told};
 use crate::{Error, Result};
 
-/// Between two looks at what has gone wrong so far.
+/// Interval between checks of the errors so far.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Blocks until some broker has answered.
+/// Blocks until a broker has answered.
 pub(super) fn reach(client: &BaseConsumer<Told>, topic: &str) -> Result<()> {
     let start = Instant::now();
     let mut obstacles = Obstacles::default();
@@ -30,17 +31,17 @@ pub(super) fn reach(client: &BaseConsumer<Told>, topic: &str) -> Result<()> {
     }
 }
 
-/// What has kept it out so far.
+/// The obstacles met so far.
 #[derive(Default)]
 struct Obstacles {
     tls: Option<Error>,
 }
 
 impl Obstacles {
-    /// Fails if no waiting heals it.
+    /// Records an error; fails if waiting does not fix it.
     fn met(&mut self, source: KafkaError) -> Result<()> {
         if source.rdkafka_error_code() == Some(RDKafkaErrorCode::SSL) {
-            const REASON: &str = "TLS with the brokers fails: check that their port speaks TLS, and the certificates of both sides";
+            const REASON: &str = "TLS with the brokers fails: check that their port uses TLS, and the certificates of both sides";
             let lasting = Error::Topic { reason: format!("{REASON} ({source})") };
             return self.tls.replace(lasting).map_or(Ok(()), Err);
         }
@@ -56,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tls_that_fails_once_is_tried_again() {
+    fn a_single_tls_failure_is_retried() {
         let met = |obstacles: &mut Obstacles, code| obstacles.met(KafkaError::Global(code));
         let mut obstacles = Obstacles::default();
         met(&mut obstacles, RDKafkaErrorCode::SSL).unwrap();

@@ -1,5 +1,6 @@
-//! One reader of a topic: told its partitions by the group, it fetches each from where it was started.
-//! Its place in a partition moves only when a delivery is returned, so `next` may be dropped at any moment.
+//! One reader of a topic. The group assigns its partitions, and it fetches each from its start
+//! offset. Its position in a partition advances only when a delivery is returned, so `next` may
+//! be dropped at any point.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,7 +31,7 @@ use super::{
 };
 use crate::{Delivery, Error, PartitionInfo, Record, Result, Subscription, Topic};
 
-/// What one delivery holds; the same as the embedded log's.
+/// Size of one delivery; the same as the embedded log's.
 const PAGE_BYTES: usize = 1 << 20;
 
 pub(super) struct KafkaSubscription {
@@ -38,18 +39,19 @@ pub(super) struct KafkaSubscription {
     topic: Topic,
     membership: Membership,
     fetcher: StreamConsumer<Brokers>,
-    /// The partitions that are ours, and where each goes on; None until it is started.
+    /// The assigned partitions and the next offset of each; None until started.
     places: BTreeMap<u32, Option<u64>>,
-    /// What the fetcher was told to fetch.
+    /// The partitions being fetched.
     fetched: BTreeSet<u32>,
-    /// The record that the next page begins with.
+    /// The first record of the next page.
     carried: Option<(u32, Record)>,
-    /// What the fetcher has said since the last page.
+    /// A problem reported by the fetcher since the last page.
     interruption: Option<Interruption>,
 }
 
 enum Interruption {
-    /// An offset that was asked for is not there any more; which one is found out beside, however often `next` is dropped.
+    /// A requested offset no longer exists. A background task finds out which one,
+    /// unaffected by dropped calls of `next`.
     Overtaken(JoinHandle<Result<()>>),
     Failed(Error),
 }
@@ -90,11 +92,13 @@ impl KafkaSubscription {
                 Ok(Delivery::Revoked { partition })
             }
             Some(News::Failed(error)) => Err(error),
-            None => Err(Error::unavailable("the consumer group was left")),
+            None => Err(Error::unavailable("the subscription has left its consumer group")),
         }
     }
 
-    /// One partition at a time: librdkafka ends the process where a whole assignment replaces another that has not ended yet.
+    /// Starts fetching a partition. Partitions are assigned one at a time, because
+    /// librdkafka aborts the process if a complete assignment replaces another that is
+    /// still in progress.
     fn fetch(&mut self, partition: u32, offset: u64) -> Result<()> {
         self.fetch_end(partition)?;
         let list = self.list(partition, Offset::Offset(offset as i64))?;
@@ -103,7 +107,7 @@ impl KafkaSubscription {
         Ok(())
     }
 
-    /// What was fetched of it and not delivered is dropped.
+    /// Stops fetching a partition, and drops its fetched but undelivered records.
     fn fetch_end(&mut self, partition: u32) -> Result<()> {
         self.carried.take_if(|(of, _)| *of == partition);
         if !self.fetched.remove(&partition) {
@@ -113,7 +117,7 @@ impl KafkaSubscription {
         self.fetcher.incremental_unassign(&list).map_err(error::request)
     }
 
-    /// Every partition that was started, from its place on.
+    /// Fetches every started partition from its current position.
     fn fetch_started(&mut self) -> Result<()> {
         let started = self.places.iter().filter_map(|(partition, place)| Some((*partition, (*place)?)));
         started
@@ -129,15 +133,16 @@ impl KafkaSubscription {
         Ok(list)
     }
 
-    /// A fetcher that has lost all brokers is made anew.
+    /// Replaces a fetcher that has lost all brokers.
     fn renew(&mut self) -> Result<()> {
-        tracing::error!("a topic is fetched by a new client, as the old one knows no broker any more");
+        tracing::error!("fetcher lost all brokers; replacing it");
         self.fetcher = fetcher(&self.shared, self.topic)?;
         self.fetched.clear();
         self.fetch_started()
     }
 
-    /// Goes on from a record with whatever else of its partition has already arrived.
+    /// Extends a record to a page with the records of its partition that have already
+    /// arrived.
     fn page(&mut self, partition: u32, first: Record) -> Delivery {
         let mut bytes = first.value.len();
         let mut end = first.offset + 1;
@@ -165,7 +170,7 @@ impl KafkaSubscription {
         Delivery::Records { partition, records }
     }
 
-    /// The record, if it is one that its partition waits for.
+    /// Returns the record if its partition is waiting for it.
     fn expected(
         &self,
         received: Result<(u32, Record), KafkaError>,
@@ -179,14 +184,14 @@ impl KafkaSubscription {
                 Err(self.ask())
             }
             Err(source) if error::is_missing(&source) => {
-                told::trouble("the brokers do not know a topic", &source);
+                told::trouble("brokers do not know the topic", &source);
                 self.membership.doubt();
                 Ok(None)
             }
             Err(source) => match error::request(source) {
-                // librdkafka goes on trying by itself.
+                // librdkafka retries on its own.
                 temporary @ Error::Unavailable { .. } => {
-                    told::trouble("Kafka cannot be read at the moment", &temporary);
+                    told::trouble("failed to read from Kafka", &temporary);
                     Ok(None)
                 }
                 lasting => Err(Interruption::Failed(lasting)),
@@ -194,14 +199,15 @@ impl KafkaSubscription {
         }
     }
 
-    /// Which partition was overtaken.
+    /// Starts a check of which partition was overtaken.
     fn ask(&self) -> Interruption {
         let (shared, topic, places) = (self.shared.clone(), self.topic, self.places.clone());
         Interruption::Overtaken(spawn_blocking(move || check_all(&shared, topic, &places)))
     }
 
-    /// Tells what has interrupted the fetcher. As long as some partition may be overtaken it is asked again; when none is, all are
-    /// fetched anew, because librdkafka has given up one of them.
+    /// Reports an interruption of the fetcher. The check is repeated while some partition
+    /// may be overtaken. Once none is, all partitions are fetched again, because librdkafka
+    /// has stopped fetching one of them.
     async fn settle(&mut self) -> Result<()> {
         let found = match &mut self.interruption {
             None => return Ok(()),
@@ -227,7 +233,8 @@ impl KafkaSubscription {
         if is_so { Err(error) } else { Ok(()) }
     }
 
-    /// False if the partition is not where it was when it was asked about.
+    /// Stops a partition until it is started again. Returns false if the partition has
+    /// moved since the check.
     fn stand_still(&mut self, partition: u32, asked: u64) -> bool {
         match self.places.get_mut(&partition) {
             Some(place) if *place == Some(asked) => {
@@ -243,14 +250,14 @@ fn fetcher(shared: &Shared, topic: Topic) -> Result<StreamConsumer<Brokers>> {
     shared.settings.fetcher(topic).create_with_context(Brokers::default()).map_err(error::client)
 }
 
-/// The offset of some partition is not there: retention has taken it, or the topic was made anew. Which one Kafka does not tell,
-/// so all are asked. Blocks.
+/// Finds a partition whose offset does not exist, because retention deleted it or the topic was
+/// recreated. Kafka does not report which one it is, so all are checked. Blocks.
 fn check_all(shared: &Shared, topic: Topic, places: &BTreeMap<u32, Option<u64>>) -> Result<()> {
     let mut started = places.iter().filter_map(|(partition, place)| Some((*partition, (*place)?)));
     started.try_for_each(|(partition, offset)| check(shared, topic, partition, offset))
 }
 
-/// Refuses an offset that cannot be read from. Blocks.
+/// Fails if the partition cannot be read from this offset. Blocks.
 fn check(shared: &Shared, topic: Topic, partition: u32, asked: u64) -> Result<()> {
     let PartitionInfo { first, end } = shared.watermarks(topic, partition)?;
     if asked < first {
@@ -294,7 +301,7 @@ impl Subscription for KafkaSubscription {
             let received = tokio::select! {
                 news = self.membership.news.recv() => return self.hear(news),
                 received = self.fetcher.recv() => received.map(|message| record(&message)),
-                // Whether the fetcher still knows any broker.
+                // Wakes up to check whether the fetcher still knows any broker.
                 () = sleep(brokers::TELL) => continue,
             };
             match self.expected(received) {

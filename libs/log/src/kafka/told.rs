@@ -1,5 +1,6 @@
-//! What librdkafka says of itself, and what comes of it. While a broker is away all clients say the same, about twice a second:
-//! each kind is told once in a while, with how often it was kept back since.
+//! Throttling of librdkafka's log lines. While a broker is away, all clients log the same lines
+//! about twice a second. So each kind of line is logged once per interval, with the number of
+//! lines suppressed since.
 
 use std::{
     collections::BTreeMap,
@@ -10,13 +11,13 @@ use std::{
 
 use rdkafka::{ClientContext, config::RDKafkaLogLevel, consumer::ConsumerContext, error::KafkaError};
 
-/// Between two of a kind.
+/// Minimum interval between two lines of the same kind.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// What comes later than that is news.
+/// Age after which a kind is forgotten, so that its next line counts as new.
 const FORGET: Duration = Duration::from_secs(120);
 
-/// Of the whole process: what all clients say is told once.
+/// Shared by the whole process, because all clients log the same lines.
 static MEMORY: Mutex<Memory> = Mutex::new(Memory { kinds: BTreeMap::new() });
 
 struct Memory {
@@ -29,7 +30,8 @@ struct Kind {
 }
 
 impl Memory {
-    /// How many of its kind were kept back, if it is to be told now.
+    /// Returns the number of suppressed lines of this kind if the line should be logged
+    /// now.
     fn due(&mut self, text: &str, now: Instant) -> Option<u64> {
         let age = |kind: &Kind| now.duration_since(kind.told);
         self.kinds.retain(|_, kind| age(kind) < FORGET);
@@ -43,8 +45,8 @@ impl Memory {
     }
 }
 
-/// The text without what differs from one time to the next: who says it, how long it took, and its numbers, but for those of the
-/// broker that it begins with.
+/// The text without its variable parts: the thread, the duration, and all numbers except those
+/// in the broker's name at the beginning.
 fn kind(text: &str) -> String {
     let said = text.strip_prefix("[thrd:").and_then(|text| Some(text.split_once("]: ")?.1)).unwrap_or(text);
     let said = said.split(" (after ").next().unwrap_or(said);
@@ -53,7 +55,7 @@ fn kind(text: &str) -> String {
 }
 
 fn due(text: &str) -> Option<u64> {
-    MEMORY.lock().expect("nobody panics while remembering").due(text, Instant::now())
+    MEMORY.lock().expect("no thread panics while holding the memory").due(text, Instant::now())
 }
 
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
@@ -75,14 +77,14 @@ pub(super) fn error(error: &KafkaError, reason: &str) {
     }
 }
 
-/// What librdkafka goes on trying by itself.
+/// Logs a problem that librdkafka retries on its own.
 pub(super) fn trouble(what: &str, error: &(dyn Error + 'static)) {
     if let Some(kept_back) = due(&format!("{what}: {error:?}")) {
         tracing::warn!(error, kept_back, "{what}");
     }
 }
 
-/// The context of a client of which nothing else is wanted.
+/// The context of a client that needs only throttled logging.
 pub(super) struct Told;
 
 impl ClientContext for Told {
@@ -102,18 +104,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_kind_is_told_once_in_a_while() {
+    fn each_kind_is_logged_once_per_interval() {
         let mut memory = Memory { kinds: BTreeMap::new() };
         let start = Instant::now();
         let mut due = |seconds, text: &str| memory.due(text, start + Duration::from_secs(seconds));
         assert_eq!(due(1, "[thrd:k1:9092/1]: k1:9092/1: Refused 4 times (after 3ms)"), Some(0));
         assert_eq!(due(2, "k1:9092/1: Refused 5 times (after 14ms, 7 suppressed)"), None);
-        assert_eq!(due(2, "k1:9092/1: Disconnected (after 14ms)"), Some(0), "another kind");
-        assert_eq!(due(2, "k2:9092/2: Refused 5 times"), Some(0), "another broker");
+        assert_eq!(due(2, "k1:9092/1: Disconnected (after 14ms)"), Some(0), "a different kind");
+        assert_eq!(due(2, "k2:9092/2: Refused 5 times"), Some(0), "a different broker");
         assert_eq!(due(3, "k1:9092/1: Refused 6 times"), None);
         assert_eq!(due(31, "k1:9092/1: Refused 7 times"), Some(2));
         assert_eq!(due(32, "k1:9092/1: Refused 8 times"), None);
-        assert_eq!(due(300, "k1:9092/1: Refused 9 times"), Some(0), "news again");
-        assert_eq!(memory.kinds.len(), 1, "nothing old is kept");
+        assert_eq!(due(300, "k1:9092/1: Refused 9 times"), Some(0), "new after a long pause");
+        assert_eq!(memory.kinds.len(), 1, "old kinds are forgotten");
     }
 }

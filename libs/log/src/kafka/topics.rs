@@ -1,5 +1,6 @@
-//! The topics at start: there, as large as they have to be, and with the number of partitions that they always had.
-//! What is wrong with one is told in a sentence that an operator can act on.
+//! Checks of the topics at startup: they must exist, accept records of maximum size, and have
+//! the same number of partitions as ever. Every problem is described in a sentence that an
+//! operator can act on.
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
@@ -19,17 +20,17 @@ use super::{
 };
 use crate::{Error, Result, Topic};
 
-/// Between two looks at a new topic: at first, doubling, and at most.
+/// Pause between checks of a new topic: initially, doubling up to the maximum.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LAST_PAUSE: Duration = Duration::from_millis(500);
 
 type Admin = Arc<AdminClient<Told>>;
 
-/// How many there were when the log was opened.
+/// Numbers of partitions when the log was opened.
 pub(super) struct Partitions {
-    /// How many are used.
+    /// Number of ingestion partitions in use.
     ingestion: u32,
-    /// Those behind them, of a topic that has grown.
+    /// Unused partitions after those, if the topic has grown.
     pub(super) spare: Range<u32>,
     control: u32,
     dead_letters: u32,
@@ -50,22 +51,22 @@ impl Partitions {
             return Ok(());
         }
         Err(Error::Topic {
-            reason: format!("{topic:?} has {count} partitions, and partition {partition} was asked for"),
+            reason: format!("{topic:?} has only {count} partitions, so partition {partition} does not exist"),
         })
     }
 }
 
-/// What an operator asks for when topics are made. All of them can take the largest record.
+/// Options for new topics. All topics accept records of maximum size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CreateTopics {
-    /// Of the ingestion topic; the others have one.
+    /// Number of partitions of the ingestion topic; the others have one.
     pub ingestion_partitions: u32,
     pub replication: u16,
-    /// With a replication of 3 this should be 2.
+    /// Should be 2 with a replication factor of 3.
     pub min_insync_replicas: u16,
 }
 
-/// A topic that is there, made by the call or before it.
+/// An existing topic, created by the call or earlier.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundTopic {
     pub name: String,
@@ -75,14 +76,15 @@ pub struct FoundTopic {
 
 const ALL: [Topic; 3] = [Topic::Ingestion, Topic::Control, Topic::DeadLetters];
 
-/// A client to which some broker has answered.
+/// Returns a client that has received an answer from a broker.
 pub(super) async fn reached(settings: &Settings) -> Result<BaseConsumer<Told>> {
     let client: BaseConsumer<Told> = settings.client().create_with_context(Told).map_err(error::client)?;
     let topic = settings.topics.name(Topic::Ingestion).to_owned();
     blocking(move || reach::reach(&client, &topic).map(|()| client)).await?
 }
 
-/// Makes the topics that are missing. Those that are there stay as they are, and are refused if they are not as asked for.
+/// Creates missing topics. Existing ones are left unchanged, and refused if they differ from
+/// the requested ones.
 pub async fn create(settings: &Settings, wanted: CreateTopics) -> Result<Vec<FoundTopic>> {
     settings.validate()?;
     reached(settings).await?;
@@ -103,8 +105,8 @@ pub async fn create(settings: &Settings, wanted: CreateTopics) -> Result<Vec<Fou
     Ok(found)
 }
 
-/// What every process checks at its start. All that is wrong is told at once. Dead letters are copies, so nothing about
-/// their topic keeps anything else from working.
+/// Checks the topics, as every process does at startup, and reports all problems together. Dead
+/// letters are only copies, so problems with their topic never prevent the start.
 pub(super) async fn open(admin: &Admin, settings: &Settings) -> Result<Partitions> {
     let (mut counts, mut spare) = ([0; 3], 0..0);
     let mut problems = Vec::new();
@@ -117,7 +119,7 @@ pub(super) async fn open(admin: &Admin, settings: &Settings) -> Result<Partition
                 }
             }
             Err(error) if topic == Topic::DeadLetters => {
-                tracing::warn!(%error, "what cannot be applied is kept in the store alone, as it cannot be copied");
+                tracing::warn!(%error, "dead-letter topic is unusable; rejected records are kept only in the store");
             }
             Err(Error::Topic { reason }) => problems.push(reason),
             Err(error) => return Err(error),
@@ -130,7 +132,8 @@ pub(super) async fn open(admin: &Admin, settings: &Settings) -> Result<Partition
     }
 }
 
-/// How many partitions a topic has: fewer than are used are refused, as a run would be in two of them.
+/// Checks one topic and returns its number of partitions. Fewer than `used` are refused,
+/// because runs would be spread over two partitions.
 async fn check(admin: &Admin, settings: &Settings, topic: Topic, used: Option<u32>) -> Result<u32> {
     let name = settings.topics.name(topic);
     let count = partitions(admin, name).await?.ok_or_else(|| missing(name))?;
@@ -144,17 +147,17 @@ async fn check(admin: &Admin, settings: &Settings, topic: Topic, used: Option<u3
 fn changed(name: &str, expected: u32, count: u32) -> Error {
     Error::Topic {
         reason: format!(
-            "topic `{name}` has {count} partitions instead of {expected}: their number never changes, as runs would move; \
-             take another topic with another store, filled from a backup (docs/kafka.md)"
+            "topic `{name}` has {count} partitions instead of {expected}: the number cannot change, because runs would move; \
+             use a new topic with a new store, and restore it from a backup (docs/kafka.md)"
         ),
     }
 }
 
 fn missing(name: &str) -> Error {
-    Error::Topic { reason: format!("topic `{name}` is missing: make it with `matyan topics create`") }
+    Error::Topic { reason: format!("topic `{name}` is missing: create it with `matyan topics create`") }
 }
 
-/// None where there is no such topic.
+/// Returns the number of partitions of a topic, or None if it does not exist.
 async fn partitions(admin: &Admin, name: &str) -> Result<Option<u32>> {
     let metadata = metadata(admin, name).await?;
     let topic = metadata.topics().iter().find(|topic| topic.name() == name);
@@ -177,21 +180,22 @@ async fn make(admin: &Admin, name: &str, count: u32, wanted: CreateTopics) -> Re
         match made {
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((name, code)) => {
-                return Err(Error::Topic { reason: format!("topic `{name}` cannot be made: {code}") });
+                return Err(Error::Topic { reason: format!("failed to create topic `{name}`: {code}") });
             }
         }
     }
     await_leaders(admin, name, count).await
 }
 
-/// A new topic is known at once, and usable a moment later: when all brokers have heard of it, which nobody tells.
+/// Waits until a new topic is usable, shortly after its creation. Kafka offers no notification
+/// for when all brokers know it.
 async fn await_leaders(admin: &Admin, name: &str, count: u32) -> Result<()> {
     let deadline = Instant::now() + REQUEST_TIMEOUT;
     let mut pause = FIRST_PAUSE;
     while !has_leaders(admin, name, count).await? {
         if Instant::now() >= deadline {
             return Err(Error::unavailable(format!(
-                "topic `{name}` was made and has no leader yet: try again"
+                "topic `{name}` was created but has no leader yet: try again"
             )));
         }
         sleep(pause).await;
@@ -215,7 +219,8 @@ async fn metadata(admin: &Admin, name: &str) -> Result<Metadata> {
     asked.map_err(error::request)
 }
 
-/// A topic that takes less than the largest record would refuse it long after the start.
+/// Checks the size limit of a topic, which would otherwise reject large records long after
+/// startup.
 async fn check_sizes(admin: &Admin, name: &str) -> Result<()> {
     let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
     let described =
@@ -223,23 +228,23 @@ async fn check_sizes(admin: &Admin, name: &str) -> Result<()> {
     let described = match described.into_iter().next() {
         Some(Ok(described)) => described,
         Some(Err(code)) => {
-            tracing::warn!(topic = name, %code, "the limits of a topic cannot be read, so they are not checked");
+            tracing::warn!(topic = name, %code, "failed to read the limits of a topic; skipping their check");
             return Ok(());
         }
-        None => return Err(Error::unavailable(format!("Kafka told nothing about topic `{name}`"))),
+        None => return Err(Error::unavailable(format!("Kafka returned no configuration of topic `{name}`"))),
     };
     let number = |key| described.get(key).and_then(|entry| entry.value.as_ref()?.parse::<u64>().ok());
     if let Some(bytes) = number("max.message.bytes").filter(|bytes| *bytes < MAX_BATCH_BYTES as u64) {
         return Err(Error::Topic {
             reason: format!(
-                "topic `{name}` takes {bytes} bytes: set its `max.message.bytes` to at least {MAX_BATCH_BYTES}"
+                "topic `{name}` accepts only {bytes} bytes: set its `max.message.bytes` to at least {MAX_BATCH_BYTES}"
             ),
         });
     }
     if number("min.insync.replicas").is_some_and(|replicas| replicas < 2) {
         tracing::warn!(
             topic = name,
-            "one broker alone acknowledges: in production set `min.insync.replicas` to 2"
+            "a single broker acknowledges records; set `min.insync.replicas` to 2 in production"
         );
     }
     Ok(())

@@ -1,7 +1,9 @@
-//! Appending: each record goes to librdkafka inside the call, which keeps the order; its delivery report is the answer.
-//! A producer that has met a fatal error, or knows no broker any more, is replaced by the next append. Dead letters are copies
-//! that nobody waits for: they have a producer of their own, so that a topic of theirs that is away takes no place from
-//! anything else.
+//! Appends. Each record is passed to librdkafka within the call, which preserves the order; its
+//! delivery report is the answer.
+//!
+//! A producer that has met a fatal error, or has lost all brokers, is replaced by the next
+//! append. Dead letters are copies that nothing waits for. They have a separate producer, so
+//! that an unavailable dead-letter topic does not use up the queue of other records.
 
 use std::{
     sync::{Arc, RwLock},
@@ -26,19 +28,20 @@ type Report = oneshot::Receiver<Result<Position>>;
 
 pub(super) struct Writer {
     settings: Settings,
-    /// Of the ingestion topic, as it was opened: a topic that grows meanwhile moves no key.
+    /// Number of partitions of the ingestion topic when it was opened. It is fixed, so that
+    /// no key moves if the topic grows.
     partitions: u32,
     producer: Replaceable,
     copier: Replaceable,
 }
 
-/// Made when it is first needed, and anew when it is of no further use.
+/// A producer that is created on first use, and replaced when it becomes unusable.
 struct Replaceable {
     config: ClientConfig,
     producer: RwLock<Option<Arc<ThreadedProducer<Reports>>>>,
 }
 
-/// Hands each delivery report to whoever waits for it.
+/// Passes each delivery report to the append that waits for it.
 #[derive(Default)]
 struct Reports {
     brokers: Brokers,
@@ -66,7 +69,7 @@ impl ProducerContext for Reports {
             Ok(message) => position(message.partition(), message.offset()),
             Err((source, _)) => Err(error::request(source.clone())),
         };
-        // Whoever does not wait any more has dropped the other end; that is no failure.
+        // The send fails if the caller stopped waiting, which is fine.
         drop(waiting.send(position));
     }
 }
@@ -90,7 +93,8 @@ impl Writer {
         })
     }
 
-    /// The reports of the records that were taken, and why the next one was not.
+    /// Sends the records. Returns the pending reports of those accepted, and the error of
+    /// the first one that was not.
     fn start(&self, topic: Topic, records: &[NewRecord]) -> Result<(Vec<Report>, Option<Error>)> {
         records.iter().try_for_each(NewRecord::validate)?;
         let name = self.settings.topics.name(topic);
@@ -116,11 +120,11 @@ impl Writer {
         Ok((reports, None))
     }
 
-    /// Blocks until everything is answered, dead letters excepted.
+    /// Blocks until all appends are answered, except dead letters.
     pub(super) fn flush(&self, wait: Duration) -> Result<()> {
         let flushed = self.producer.healthy()?.flush(Timeout::After(wait));
         flushed
-            .map_err(|source| error::unavailable("not everything was written before it was closed", source))
+            .map_err(|source| error::unavailable("timed out writing pending records before closing", source))
     }
 }
 
@@ -130,7 +134,7 @@ impl Replaceable {
     }
 
     fn healthy(&self) -> Result<Arc<ThreadedProducer<Reports>>> {
-        const UNPOISONED: &str = "nobody panics while changing the producer";
+        const UNPOISONED: &str = "no thread panics while changing the producer";
         let current = self.producer.read().expect(UNPOISONED).clone();
         if let Some(current) = current.filter(|current| defect(current).is_none()) {
             return Ok(current);
@@ -138,7 +142,7 @@ impl Replaceable {
         let mut place = self.producer.write().expect(UNPOISONED);
         if let Some(current) = &*place {
             let Some(reason) = defect(current) else { return Ok(current.clone()) };
-            tracing::error!(reason, "the producer is replaced");
+            tracing::error!(reason, "replacing the Kafka producer");
         }
         let made: ThreadedProducer<Reports> =
             self.config.create_with_context(Reports::default()).map_err(error::client)?;
@@ -146,19 +150,20 @@ impl Replaceable {
     }
 }
 
-/// Why a producer is of no further use.
+/// Returns the reason why a producer is unusable, if it is.
 fn defect(producer: &ThreadedProducer<Reports>) -> Option<String> {
     if let Some((code, reason)) = producer.client().fatal_error() {
         return Some(format!("it met a fatal error: {reason} ({code})"));
     }
-    producer.client().context().brokers.are_lost().then(|| "it knows no broker any more".to_owned())
+    producer.client().context().brokers.are_lost().then(|| "it lost all brokers".to_owned())
 }
 
-/// librdkafka does not know the offset of what it has written twice and the broker has taken once: then it may be in the log.
+/// Converts a reported position. librdkafka does not know the offset of a record that it sent
+/// twice and the broker accepted once, so the outcome is unknown.
 fn position(partition: i32, offset: i64) -> Result<Position> {
     match (u32::try_from(partition), u64::try_from(offset)) {
         (Ok(partition), Ok(offset)) => Ok(Position { partition, offset }),
-        _ => Err(Error::unavailable("Kafka did not tell where it put a record")),
+        _ => Err(Error::unavailable("Kafka did not report the offset of a record")),
     }
 }
 
@@ -168,7 +173,7 @@ fn base_record<'a, T: rdkafka::util::IntoOpaque>(
     waiting: T,
 ) -> BaseRecord<'a, [u8], [u8], T> {
     let mut base = BaseRecord::with_opaque_to(topic, waiting).payload(&*record.value);
-    // Without a key, not with an empty one: then the partitioner chooses any.
+    // An absent key, unlike an empty one, lets the partitioner choose any partition.
     if !record.key.is_empty() {
         base = base.key(&*record.key);
     }
@@ -187,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_without_an_offset_is_not_answered() {
+    fn a_record_without_an_offset_is_not_acknowledged() {
         assert_eq!(position(1, 2).unwrap(), Position { partition: 1, offset: 2 });
         assert!(position(1, -1).unwrap_err().is_temporary());
     }

@@ -1,6 +1,8 @@
-//! A log that is slow, fails, forgets to answer, stops, and delivers again: as scripted, and else as a seed decides.
-//! It keeps the order of appends, as every log does: they reach the inner log when they are called for, and only answers
-//! wait. It never loses or changes a record.
+//! A log with injected faults: it can be slow, fail, leave appends unanswered, stop, or deliver
+//! records again. Faults come from a script, and otherwise from a seed.
+//!
+//! It keeps the order of appends, like every log: they reach the inner log when they are
+//! called, and only the answers are delayed. It never loses or changes a record.
 
 mod reader;
 mod writer;
@@ -21,28 +23,28 @@ use crate::Error;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AppendFault {
-    /// Appended at once, answered later.
+    /// Appends immediately, but answers late.
     Delay(Duration),
-    /// Not appended, answered as unavailable.
+    /// Does not append, and answers `Unavailable`.
     ErrorBefore,
-    /// Appended, answered as unavailable: the caller cannot know.
+    /// Appends, but answers `Unavailable`, so the outcome is unknown to the caller.
     ErrorAfter,
-    /// Appended, and never answered.
+    /// Appends, but never answers.
     NoAnswer,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryFault {
     Delay(Duration),
-    /// `next` fails; the delivery comes with the next call.
+    /// `next` fails; the delivery follows with the next call.
     Error,
-    /// The delivery comes once more, although nobody started there.
+    /// The records are delivered twice, without a restart.
     Repeat,
-    /// The partition is taken away before the delivery, and given back.
+    /// The partition is revoked before the delivery, and assigned again.
     Reassign,
 }
 
-/// How likely each fault is, from 0 to 1, where no script says what happens.
+/// Probability of each fault, from 0 to 1, once the script has ended.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rates {
     pub error_before: f64,
@@ -50,15 +52,15 @@ pub struct Rates {
     pub delivery_error: f64,
     pub repeat: f64,
     pub reassign: f64,
-    /// Every answer and delivery is late by up to this much.
+    /// Maximum delay of every answer and delivery.
     pub delay_up_to: Duration,
 }
 
-/// The plan that a writer and a reader share, and by which a test drives them.
+/// The plan shared by a writer and a reader, and controlled by a test.
 pub struct Faults {
     plan: Mutex<Plan>,
     is_stopped: watch::Sender<bool>,
-    /// How long an append to a stopped log waits for its answer.
+    /// Time that an append to a stopped log waits before it fails.
     append_wait: Duration,
 }
 
@@ -80,22 +82,23 @@ impl Faults {
         Self { plan: Mutex::new(plan), is_stopped: watch::Sender::new(false), append_wait }
     }
 
-    /// Nothing happens but what is scripted.
+    /// Injects only scripted faults.
     pub fn scripted(append_wait: Duration) -> Self {
         Self::seeded(0, Rates::default(), append_wait)
     }
 
-    /// What happens to the next appends, one after another; `None` lets one pass.
+    /// Scripts faults for the next appends, one each; `None` lets one pass.
     pub fn script_appends(&self, faults: impl IntoIterator<Item = Option<AppendFault>>) {
         self.plan().appends.extend(faults);
     }
 
-    /// What happens to the next deliveries of records, one after another; `None` lets one pass.
+    /// Scripts faults for the next deliveries of records, one each; `None` lets one pass.
     pub fn script_deliveries(&self, faults: impl IntoIterator<Item = Option<DeliveryFault>>) {
         self.plan().deliveries.extend(faults);
     }
 
-    /// From now on nothing reaches the log and nothing is answered, as if its process had crashed.
+    /// From now on nothing reaches the log and nothing is answered, as if its process had
+    /// crashed.
     pub fn stop(&self) {
         self.is_stopped.send_replace(true);
     }
@@ -140,7 +143,7 @@ impl Faults {
     }
 
     fn plan(&self) -> MutexGuard<'_, Plan> {
-        self.plan.lock().expect("nobody panics while holding the plan")
+        self.plan.lock().expect("no thread panics while holding the plan")
     }
 
     fn is_stopped(&self) -> bool {
@@ -161,7 +164,7 @@ impl Plan {
 }
 
 fn injected(what: &str) -> Error {
-    Error::unavailable(format!("{what}, as a fault layer was told"))
+    Error::unavailable(format!("{what} (injected fault)"))
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The embedded log as a fixture: a temporary directory each, a small tmpfs where the disk has to become full.
-//! What is killed is a process of its own, by its number.
+//! The embedded log as a fixture: each log in a temporary directory, or on a small tmpfs for
+//! cases that fill the disk. Kills hit a child process, by its id.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 pub(crate) const WRITE_UNTIL_KILLED: &str = "--write-until-killed";
 
-/// The engine's journal alone reserves 64 MiB, of which only what is written counts.
+/// The engine's journal reserves 64 MiB, but only written space counts.
 const SMALL_DISK: &str = "size=100m";
 
 #[derive(Clone, Copy)]
@@ -30,7 +30,7 @@ struct EmbeddedInstance {
     home: Home,
 }
 
-/// Where a log lies: unmounted and removed at the end.
+/// The directory of a log; unmounted and removed at the end.
 struct Home {
     directory: TempDir,
     is_mounted: bool,
@@ -44,13 +44,14 @@ impl Fixture for Embedded {
 
     fn lacks(&self, need: Need) -> Option<String> {
         static MOUNT: OnceLock<Option<String>> = OnceLock::new();
-        let try_mount = || Home::on_small_disk().err().map(|reason| format!("no small disk: {reason}"));
+        let try_mount =
+            || Home::on_small_disk().err().map(|reason| format!("cannot mount a small disk: {reason}"));
         if need == Need::Obstruction { MOUNT.get_or_init(try_mount).clone() } else { None }
     }
 
     async fn create(&self, shape: Shape) -> Box<dyn Instance> {
         let home = if shape.is_obstructed {
-            Home::on_small_disk().expect("it was possible before")
+            Home::on_small_disk().expect("mounting worked before")
         } else {
             Home::new()
         };
@@ -67,20 +68,21 @@ impl Fixture for Embedded {
     async fn kill(&self, count: usize) -> (Box<dyn Instance>, Vec<Acknowledged>) {
         let home = Home::new();
         let directory = home.directory.path().to_owned();
-        let acknowledged =
-            tokio::task::spawn_blocking(move || kill_writer(&directory, count)).await.expect("no panic");
+        let acknowledged = tokio::task::spawn_blocking(move || kill_writer(&directory, count))
+            .await
+            .expect("the task does not panic");
         (Box::new(EmbeddedInstance::open(home, Settings::default()).await), acknowledged)
     }
 }
 
 impl EmbeddedInstance {
     async fn open(home: Home, settings: Settings) -> Self {
-        let log = EmbeddedLog::open(home.log(), settings.clone()).await.expect("the log is opened");
+        let log = EmbeddedLog::open(home.log(), settings.clone()).await.expect("the log opens");
         Self { log: Some(Arc::new(log)), settings, home }
     }
 
     fn log(&self) -> Arc<EmbeddedLog> {
-        self.log.clone().expect("it is open but while it is opened again")
+        self.log.clone().expect("the log is open except during a reopening")
     }
 }
 
@@ -95,26 +97,25 @@ impl Instance for EmbeddedInstance {
     }
 
     async fn reopen(&mut self) {
-        self.log().close().await.expect("the log is closed");
-        let log =
-            EmbeddedLog::open(self.home.log(), self.settings.clone()).await.expect("the log is opened again");
+        self.log().close().await.expect("the log closes");
+        let log = EmbeddedLog::open(self.home.log(), self.settings.clone()).await.expect("the log reopens");
         self.log = Some(Arc::new(log));
     }
 
     async fn obstruct(&mut self) {
-        let mut filler = std::fs::File::create(self.home.filler()).expect("the filler is made");
+        let mut filler = std::fs::File::create(self.home.filler()).expect("the filler can be created");
         while filler.write_all(&[0; 1 << 16]).is_ok() {}
         while filler.write_all(&[0; 1]).is_ok() {}
     }
 
     async fn clear(&mut self) {
-        std::fs::remove_file(self.home.filler()).expect("the filler is removed");
+        std::fs::remove_file(self.home.filler()).expect("the filler can be removed");
     }
 }
 
 impl Home {
     fn new() -> Self {
-        Self { directory: TempDir::new().expect("a directory is made"), is_mounted: false }
+        Self { directory: TempDir::new().expect("a temporary directory can be created"), is_mounted: false }
     }
 
     fn on_small_disk() -> Result<Self, String> {
@@ -146,50 +147,50 @@ impl Drop for Home {
             let unmounted = Command::new("umount").arg("--lazy").arg(self.directory.path()).status();
             assert!(
                 unmounted.is_ok_and(|status| status.success()) || std::thread::panicking(),
-                "the disk is unmounted"
+                "failed to unmount the small disk"
             );
         }
     }
 }
 
-/// Starts this program as a writer, and kills it when it has reported enough.
+/// Starts this program as a writer, and kills it once it has reported enough records.
 fn kill_writer(directory: &Path, count: usize) -> Vec<Acknowledged> {
-    let program = std::env::current_exe().expect("this program has a path");
+    let program = std::env::current_exe().expect("the path of this program is known");
     let mut writer = Command::new(program)
         .arg(WRITE_UNTIL_KILLED)
         .arg(directory)
         .stdout(Stdio::piped())
         .spawn()
-        .expect("the writer is started");
-    let mut reports = BufReader::new(writer.stdout.take().expect("its output is piped"));
+        .expect("the writer starts");
+    let mut reports = BufReader::new(writer.stdout.take().expect("the output is piped"));
     let mut acknowledged: Vec<_> =
-        reports.by_ref().lines().take(count).map(|line| parse(&line.expect("a line"))).collect();
-    writer.kill().expect("the writer is killed");
-    // What it had reported by then counts too; the very last line may be cut.
+        reports.by_ref().lines().take(count).map(|line| parse(&line.expect("the output is text"))).collect();
+    writer.kill().expect("the writer can be killed");
+    // Later reports count as well; the very last line may be incomplete.
     let mut rest = String::new();
-    reports.read_to_string(&mut rest).expect("the reports are text");
+    reports.read_to_string(&mut rest).expect("the output is text");
     let (whole, _) = rest.rsplit_once('\n').unwrap_or_default();
     acknowledged.extend(whole.lines().map(parse));
-    writer.wait().expect("the writer is gone");
+    writer.wait().expect("the writer ends");
     acknowledged
 }
 
 fn parse(line: &str) -> Acknowledged {
-    let fields: Vec<u64> = line.split(' ').map(|field| field.parse().expect("a number")).collect();
-    let [writer, number, partition, offset] = fields[..] else { panic!("four numbers, not {line}") };
+    let fields: Vec<u64> =
+        line.split(' ').map(|field| field.parse().expect("the field is a number")).collect();
+    let [writer, number, partition, offset] = fields[..] else { panic!("expected four numbers: {line}") };
     Acknowledged { writer, number, position: Position { partition: partition as u32, offset } }
 }
 
-/// What the killed program does.
+/// Main function of the process to be killed.
 pub(crate) fn write_until_killed(directory: PathBuf) {
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime can be created");
     runtime.block_on(async move {
-        let log =
-            EmbeddedLog::open(directory.join("log"), Settings::default()).await.expect("the log is opened");
+        let log = EmbeddedLog::open(directory.join("log"), Settings::default()).await.expect("the log opens");
         conformance::write_until_killed(Arc::new(log), |acknowledged| {
             let Acknowledged { writer, number, position: Position { partition, offset } } = acknowledged;
             let line = format!("{writer} {number} {partition} {offset}\n");
-            std::io::stdout().write_all(line.as_bytes()).expect("the report is read");
+            std::io::stdout().write_all(line.as_bytes()).expect("the parent reads the report");
         })
         .await;
     });

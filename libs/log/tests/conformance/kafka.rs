@@ -1,6 +1,6 @@
-//! Apache Kafka as a fixture: a topic of its own for every log, on a broker that all share, or, for what stalls or kills
-//! brokers, on a second one that is used by one case at a time. Without a broker the cases are ignored, unless
-//! `REQUIRE=kafka` asks for them.
+//! Apache Kafka as a fixture: separate topics for every log, on a broker shared by all cases.
+//! Cases that stall or kill the broker use a second one, one case at a time. Without a broker
+//! the cases are ignored, unless `REQUIRE=kafka` demands them.
 
 #[path = "kafka/own.rs"]
 mod own;
@@ -24,20 +24,20 @@ use tokio::sync::OwnedMutexGuard;
 #[derive(Clone, Copy)]
 pub(crate) struct Kafka;
 
-/// Started by the first case that needs it.
+/// The shared broker, started by the first case that needs it.
 static SHARED: Mutex<Option<Broker>> = Mutex::new(None);
 static DISTURBED: OnceLock<Arc<tokio::sync::Mutex<Option<Broker>>>> = OnceLock::new();
 
 struct KafkaInstance {
     log: Option<Arc<KafkaLog>>,
     settings: Settings,
-    /// The broker that this case alone has.
+    /// The second broker, while this case has exclusive use of it.
     own: Option<OwnedMutexGuard<Option<Broker>>>,
 }
 
-/// Kills the brokers; to be called when all cases are over.
+/// Kills the brokers; call this after all cases.
 pub(crate) fn stop() {
-    *SHARED.lock().expect("no case panics while starting it") = None;
+    *SHARED.lock().expect("no case panics while starting the broker") = None;
     if let Some(disturbed) = DISTURBED.get() {
         *disturbed.blocking_lock() = None;
     }
@@ -60,7 +60,7 @@ impl Fixture for Kafka {
     async fn create(&self, shape: Shape) -> Box<dyn Instance> {
         let own = if shape.is_obstructed { Some(own_broker().await) } else { None };
         let servers = match &own {
-            Some(own) => own.as_ref().map(Broker::address).expect("it was started"),
+            Some(own) => own.as_ref().map(Broker::address).expect("the broker was started"),
             None => blocking(shared_address).await,
         };
         let settings = new_settings(servers, shape);
@@ -70,35 +70,36 @@ impl Fixture for Kafka {
 
     async fn kill(&self, count: usize) -> (Box<dyn Instance>, Vec<Acknowledged>) {
         let mut own = own_broker().await;
-        let servers = own.as_ref().map(Broker::address).expect("it was started");
+        let servers = own.as_ref().map(Broker::address).expect("the broker was started");
         let settings = new_settings(servers, Shape::default());
         make_topics(&settings, 1).await;
         let log = open(&settings).await;
         let acknowledged = Arc::new(Mutex::new(Vec::new()));
         let report = {
             let acknowledged = acknowledged.clone();
-            move |one| acknowledged.lock().expect("no panic").push(one)
+            move |one| acknowledged.lock().expect("no task panics with the lock").push(one)
         };
         let writing = tokio::spawn(write_until_killed(log.clone(), report));
-        while acknowledged.lock().expect("no panic").len() < count {
+        while acknowledged.lock().expect("no task panics with the lock").len() < count {
             tokio::task::yield_now().await;
         }
-        let mut broker = own.take().expect("it was started");
+        let mut broker = own.take().expect("the broker was started");
         let mut broker = blocking(move || {
             broker.kill();
             broker
         })
         .await;
         writing.abort();
-        assert!(writing.await.is_err_and(|end| end.is_cancelled()), "it was still writing");
-        // With the producer goes what nobody was told of, before there is a broker again to take it.
+        assert!(writing.await.is_err_and(|end| end.is_cancelled()), "the writer ended prematurely");
+        // Dropping the producer discards unacknowledged records before a restarted
+        // broker could accept them.
         blocking(move || drop(log)).await;
         let restarted = blocking(move || {
             broker.restart();
             broker
         });
         *own = Some(restarted.await);
-        let acknowledged = acknowledged.lock().expect("no panic").clone();
+        let acknowledged = acknowledged.lock().expect("no task panics with the lock").clone();
         (Box::new(KafkaInstance::open(settings, Some(own)).await), acknowledged)
     }
 }
@@ -109,11 +110,11 @@ impl KafkaInstance {
     }
 
     fn log(&self) -> Arc<KafkaLog> {
-        self.log.clone().expect("it is open but while it is opened again")
+        self.log.clone().expect("the log is open except during a reopening")
     }
 
     fn broker(&self) -> &Broker {
-        self.own.as_ref().and_then(|own| own.as_ref()).expect("the case has a broker of its own")
+        self.own.as_ref().and_then(|own| own.as_ref()).expect("the case has its own broker")
     }
 }
 
@@ -128,7 +129,7 @@ impl Instance for KafkaInstance {
     }
 
     async fn reopen(&mut self) {
-        self.log().close().await.expect("the log is closed");
+        self.log().close().await.expect("the log closes");
         self.log = Some(open(&self.settings).await);
     }
 
@@ -142,7 +143,7 @@ impl Instance for KafkaInstance {
 }
 
 async fn open(settings: &Settings) -> Arc<KafkaLog> {
-    Arc::new(KafkaLog::open(settings.clone()).await.expect("the log is opened"))
+    Arc::new(KafkaLog::open(settings.clone()).await.expect("the log opens"))
 }
 
 const ONE_EACH: CreateTopics =
@@ -150,7 +151,7 @@ const ONE_EACH: CreateTopics =
 
 async fn make_topics(settings: &Settings, ingestion_partitions: u32) {
     let wanted = CreateTopics { ingestion_partitions, ..ONE_EACH };
-    topics_create(settings, wanted).await.expect("the topics are made");
+    topics_create(settings, wanted).await.expect("creating the topics succeeds");
 }
 
 fn new_settings(bootstrap_servers: String, shape: Shape) -> Settings {
@@ -170,7 +171,7 @@ fn new_settings(bootstrap_servers: String, shape: Shape) -> Settings {
 }
 
 fn shared_address() -> String {
-    let mut shared = SHARED.lock().expect("no case panics while starting it");
+    let mut shared = SHARED.lock().expect("no case panics while starting the broker");
     shared.get_or_insert_with(Broker::start).address()
 }
 
@@ -183,5 +184,5 @@ async fn own_broker() -> OwnedMutexGuard<Option<Broker>> {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work).await.expect("no panic")
+    tokio::task::spawn_blocking(work).await.expect("the task does not panic")
 }

@@ -1,4 +1,5 @@
-//! The moments between writing, syncing and answering, which no caller can time: the committer without its thread.
+//! Tests the moments between writing, syncing, and answering, which no caller can time, by
+//! running the committer without its thread.
 
 use bytes::Bytes;
 use tempfile::TempDir;
@@ -21,7 +22,7 @@ fn append(value: &'static str) -> (PendingAppend, Answer) {
     (PendingAppend::new(Topic::Ingestion, vec![(0, record)], reply), answer)
 }
 
-/// A group of appends, and the answers of those that somebody waits for.
+/// A group of appends, and the answers to those whose caller still waits.
 fn group(values: &[(&'static str, bool)]) -> (Group, Vec<Answer>) {
     let mut group = Group::default();
     let mut answers = Vec::new();
@@ -47,7 +48,7 @@ fn readable(committer: &Committer) -> Extent {
 }
 
 #[test]
-fn what_nobody_waits_for_after_the_sync_is_taken_back() {
+fn abandoned_appends_are_removed_after_the_sync() {
     let directory = TempDir::new().unwrap();
     let committer = committer(&directory);
     let (group, answers) = group(&[("a", true), ("b", false), ("c", true), ("d", false)]);
@@ -57,17 +58,17 @@ fn what_nobody_waits_for_after_the_sync_is_taken_back() {
         answers.into_iter().map(|mut answer| answer.try_recv().unwrap().unwrap()[0].offset).collect();
     assert_eq!(offsets, [0, 2]);
     assert_eq!(stored(&committer), [(0, "a".into()), (2, "c".into())]);
-    assert_eq!(readable(&committer).end, 3, "the end is behind the last record that is there");
+    assert_eq!(readable(&committer).end, 3, "the end follows the last remaining record");
     let engine = committer.shared.engine();
     assert_eq!(
         engine.as_ref().unwrap().extent(0).unwrap(),
         readable(&committer),
-        "and stays so when it is opened again"
+        "the extent is the same after reopening"
     );
 }
 
 #[test]
-fn a_group_that_failed_is_not_there_when_the_engine_is_open_again() {
+fn a_failed_group_is_removed_when_the_engine_is_reopened() {
     let directory = TempDir::new().unwrap();
     let committer = committer(&directory);
     let (first, _answers) = group(&[("kept", true)]);
@@ -89,7 +90,7 @@ fn a_group_that_failed_is_not_there_when_the_engine_is_open_again() {
 }
 
 #[test]
-fn a_closed_engine_is_opened_again_and_the_group_written() {
+fn a_closed_engine_is_reopened_and_the_group_is_written() {
     let directory = TempDir::new().unwrap();
     let committer = committer(&directory);
     *committer.shared.engine_mut() = None;
@@ -100,7 +101,7 @@ fn a_closed_engine_is_opened_again_and_the_group_written() {
 }
 
 #[test]
-fn closing_ends_the_wait_for_a_broken_engine() {
+fn closing_ends_the_retries_on_a_broken_engine() {
     let directory = TempDir::new().unwrap();
     let committer = committer(&directory);
     *committer.shared.engine_mut() = None;
@@ -111,7 +112,7 @@ fn closing_ends_the_wait_for_a_broken_engine() {
 }
 
 #[test]
-fn lost_records_are_noticed() {
+fn lost_records_are_detected() {
     let directory = TempDir::new().unwrap();
     let committer = committer(&directory);
     let (first, _answers) = group(&[("kept", true), ("lost", true)]);

@@ -1,4 +1,4 @@
-//! The properties that promises hang on, and what is refused before any broker is asked.
+//! Properties that the guarantees depend on, and checks before any contact with a broker.
 
 use super::*;
 
@@ -68,7 +68,7 @@ fn security_reaches_every_client_and_no_log_line() {
 }
 
 #[test]
-fn what_is_empty_is_left_to_the_library() {
+fn empty_security_settings_keep_the_library_defaults() {
     for name in ["security.protocol", "sasl.mechanism", "sasl.username", "ssl.ca.location"] {
         assert_eq!(settings().client().get(name), None, "{name}");
     }

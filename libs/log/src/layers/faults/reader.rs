@@ -1,5 +1,6 @@
-//! The reading half of the fault layer.
-//! Only deliveries of records meet faults; what is decided for one stands until it was delivered, so `next` stays cancel-safe.
+//! The reading half of the fault layer. Only deliveries of records are subject to faults. A
+//! fault, once chosen, remains in effect until its delivery is returned, so `next` stays
+//! cancel-safe.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -44,9 +45,10 @@ impl LogReader for FaultyReader {
 struct FaultySubscription {
     inner: Box<dyn Subscription>,
     faults: Arc<Faults>,
-    /// What comes before anything else of the inner log.
+    /// Events to return before anything else from the inner log.
     due: VecDeque<Due>,
-    /// Partitions that were reassigned here and not started since: what the inner log goes on to deliver of them is dropped.
+    /// Partitions reassigned by a fault and not started again yet. Their deliveries from
+    /// the inner log are dropped.
     waiting: BTreeSet<u32>,
 }
 
@@ -104,7 +106,7 @@ impl Subscription for FaultySubscription {
         }
     }
 
-    /// Whoever starts anew is not owed what was planned for the partition before.
+    /// Starts a partition, and drops deliveries planned for it before.
     async fn start(&mut self, partition: u32, offset: u64) -> Result<()> {
         self.faults.resumed().await;
         self.inner.start(partition, offset).await?;

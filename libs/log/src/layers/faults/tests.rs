@@ -1,4 +1,4 @@
-//! Each fault by script, over the real embedded log; and that a seed decides the same twice.
+//! Each scripted fault on a real embedded log, and the determinism of seeds.
 
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ impl Faulty {
         subscription
     }
 
-    /// What is in the log itself.
+    /// The end offset of the inner log.
     async fn end(&self) -> u64 {
         self.log.describe(Topic::Ingestion).await.unwrap().partitions[0].end
     }
@@ -61,7 +61,7 @@ async fn next(subscription: &mut dyn Subscription) -> String {
 }
 
 #[tokio::test]
-async fn appends_fail_before_or_after() {
+async fn appends_can_fail_before_or_after_writing() {
     let log = faulty().await;
     log.faults.script_appends([Some(AppendFault::ErrorBefore), Some(AppendFault::ErrorAfter), None]);
     assert!(log.append("refused").await.unwrap_err().is_temporary());
@@ -113,10 +113,7 @@ async fn deliveries_fail_repeat_and_move() {
         }
     }
     log.append("e").await.unwrap();
-    assert!(
-        subscription.next().now_or_never().is_none(),
-        "a partition that was given back has to be started"
-    );
+    assert!(subscription.next().now_or_never().is_none(), "a reassigned partition must be started again");
     subscription.start(0, 1).await.unwrap();
     assert_eq!(next(&mut *subscription).await, "bcde");
 }
@@ -137,7 +134,7 @@ async fn a_stopped_log_answers_nothing_until_it_is_resumed() {
 }
 
 #[test]
-fn a_seed_decides_the_same_twice() {
+fn a_seed_always_gives_the_same_faults() {
     let rates = Rates {
         error_before: 0.2,
         error_after: 0.2,

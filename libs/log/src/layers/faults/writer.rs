@@ -1,5 +1,5 @@
-//! The writing half of the fault layer.
-//! An append reaches the inner log inside the call, so that delays do not change the order of appends.
+//! The writing half of the fault layer. An append reaches the inner log within the call, so
+//! that delays do not change the order of appends.
 
 use std::sync::Arc;
 
@@ -49,9 +49,9 @@ impl LogWriter for FaultyWriter {
     }
 }
 
-/// Whoever waits for a stopped log learns at last that it is not there.
+/// Waits for a stopped log, and fails at the latest after `append_wait`.
 async fn unanswered<T>(faults: &Faults) -> Result<T> {
-    // Both ends of the wait mean the same.
+    // The append fails even if the log resumed in time.
     drop(tokio::time::timeout(faults.append_wait, faults.resumed()).await);
     Err(injected("the log stopped"))
 }

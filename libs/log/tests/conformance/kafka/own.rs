@@ -1,4 +1,5 @@
-//! What only Kafka can get wrong: topics that others made, retention. Logins and TLS are played with the whole system.
+//! Tests of behavior specific to Kafka: topics created by others, and retention. Logins and TLS
+//! are covered by the whole-system tests.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -19,15 +20,18 @@ use super::{Kafka, ONE_EACH, blocking, make_topics, new_settings, shared_address
 pub(crate) fn own_trials() -> Vec<Trial> {
     let lacking = Kafka.lacks(Need::Log);
     let trials = [
-        Trial::test("kafka::missing_topics_are_made_only_when_told", || play(missing_topics())),
-        Trial::test("kafka::missing_dead_letters_stop_nobody", || play(missing_dead_letters())),
-        Trial::test("kafka::another_partition_count_moves_nothing", || play(another_partition_count())),
-        Trial::test("kafka::a_topic_for_smaller_records_is_refused", || play(smaller_records())),
-        Trial::test("kafka::a_reader_overtaken_by_retention_is_told", || play(overtaken())),
-        Trial::test("kafka::partitions_overtaken_at_once_are_all_told", || play(all_overtaken())),
-        Trial::test("kafka::other_topics_may_have_any_partitions", || play(any_partitions())),
-        Trial::test("kafka::trim_deletes_only_when_told", || play(trim_without_deleting())),
-        Trial::test("kafka::a_server_that_is_not_there_is_unavailable", || play(no_server())),
+        Trial::test("kafka::missing_topics_are_created_only_on_request", || play(missing_topics())),
+        Trial::test(
+            "kafka::a_missing_dead_letter_topic_blocks_nothing_else",
+            || play(missing_dead_letters()),
+        ),
+        Trial::test("kafka::a_different_partition_count_moves_no_keys", || play(another_partition_count())),
+        Trial::test("kafka::a_topic_with_a_low_size_limit_is_refused", || play(smaller_records())),
+        Trial::test("kafka::a_reader_overtaken_by_retention_gets_an_error", || play(overtaken())),
+        Trial::test("kafka::all_overtaken_partitions_are_reported", || play(all_overtaken())),
+        Trial::test("kafka::other_topics_may_have_any_number_of_partitions", || play(any_partitions())),
+        Trial::test("kafka::trim_deletes_only_if_enabled", || play(trim_without_deleting())),
+        Trial::test("kafka::an_unreachable_server_is_unavailable", || play(no_server())),
     ];
     trials.into_iter().map(|trial| ignored_for(lacking.clone(), trial)).collect()
 }
@@ -36,7 +40,7 @@ async fn settings() -> Settings {
     new_settings(blocking(shared_address).await, Shape::default())
 }
 
-/// With topics of one partition each.
+/// Settings for newly created topics with one partition each.
 async fn settings_and_topics() -> Settings {
     let settings = settings().await;
     make_topics(&settings, 1).await;
@@ -46,8 +50,8 @@ async fn settings_and_topics() -> Settings {
 async fn refusal(settings: &Settings) -> String {
     match KafkaLog::open(settings.clone()).await {
         Err(Error::Topic { reason }) => reason,
-        Err(other) => panic!("another error: {other}"),
-        Ok(_) => panic!("it was opened"),
+        Err(other) => panic!("unexpected error: {other}"),
+        Ok(_) => panic!("the log opened despite unsuitable topics"),
     }
 }
 
@@ -55,7 +59,7 @@ fn admin(settings: &Settings) -> AdminClient<DefaultClientContext> {
     ClientConfig::new()
         .set("bootstrap.servers", &settings.bootstrap_servers)
         .create()
-        .expect("a client is made")
+        .expect("a client can be created")
 }
 
 async fn missing_topics() {
@@ -65,69 +69,69 @@ async fn missing_topics() {
     assert!(reason.contains(ingestion) && reason.contains(control) && reason.contains("missing"), "{reason}");
     assert!(!reason.contains(dead_letters), "{reason}");
     for is_new in [true, false] {
-        let found = topics_create(&settings, ONE_EACH).await.expect("they are made");
+        let found = topics_create(&settings, ONE_EACH).await.expect("creating the topics succeeds");
         assert!(found.iter().all(|topic| topic.is_new == is_new && topic.partitions == 1), "{found:?}");
     }
     let more = CreateTopics { ingestion_partitions: 6, ..ONE_EACH };
-    let refused = topics_create(&settings, more).await.expect_err("it has another count").to_string();
+    let refused = topics_create(&settings, more).await.expect_err("the partition count differs").to_string();
     assert!(refused.contains("1 partitions instead of 6"), "{refused}");
-    KafkaLog::open(settings).await.expect("now they are there");
+    KafkaLog::open(settings).await.expect("the topics exist");
 }
 
-/// What copies of dead letters go to may be missing: whoever writes one is told, soon, and nobody else.
+/// A missing dead-letter topic fails appends to it, quickly, and nothing else.
 async fn missing_dead_letters() {
     let settings = settings_and_topics().await;
     let gone = [settings.topics.dead_letters.as_str()];
-    admin(&settings).delete_topics(&gone, &AdminOptions::new()).await.expect("the topic is deleted");
+    admin(&settings).delete_topics(&gone, &AdminOptions::new()).await.expect("deleting the topic succeeds");
     let wait = settings.append_wait;
-    let log = KafkaLog::open(settings).await.expect("the others are there");
-    log.append(Topic::Ingestion, vec![record("x")]).await.expect("the append is answered");
+    let log = KafkaLog::open(settings).await.expect("the other topics exist");
+    log.append(Topic::Ingestion, vec![record("x")]).await.expect("the append succeeds");
     let start = tokio::time::Instant::now();
-    log.append(Topic::DeadLetters, vec![record("x")]).await.expect_err("there is no topic");
-    assert!(start.elapsed() < wait, "copies wait less than records");
-    log.close().await.expect("it is closed");
+    log.append(Topic::DeadLetters, vec![record("x")]).await.expect_err("the topic is missing");
+    assert!(start.elapsed() < wait, "copies time out earlier than records");
+    log.close().await.expect("the log closes");
 }
 
 async fn another_partition_count() {
     let made = settings_and_topics().await;
-    let log = KafkaLog::open(made.clone()).await.expect("the topics are there");
+    let log = KafkaLog::open(made.clone()).await.expect("the topics exist");
     let reason = refusal(&Settings { ingestion_partitions: Some(6), ..made.clone() }).await;
     assert!(reason.contains("1 partitions instead of 6"), "{reason}");
     let grown = NewPartitions::new(&made.topics.ingestion, 2);
-    admin(&made).create_partitions([&grown], &AdminOptions::new()).await.expect("the topic grows");
-    let info = log.describe(Topic::Ingestion).await.expect("it is as it was");
+    admin(&made).create_partitions([&grown], &AdminOptions::new()).await.expect("growing the topic succeeds");
+    let info = log.describe(Topic::Ingestion).await.expect("describing succeeds");
     assert_eq!(info.partitions.len(), 1);
-    // What was opened before goes on writing where it wrote: no key moves.
+    // A log opened before keeps its partitions: no key moves.
     for number in 0..64_u8 {
         let keyed = NewRecord { key: vec![number].into(), ..record("x") };
-        let at = log.append(Topic::Ingestion, vec![keyed]).await.expect("the append is answered");
+        let at = log.append(Topic::Ingestion, vec![keyed]).await.expect("the append succeeds");
         assert_eq!(at[0].partition, 0);
     }
-    // So does whoever is told how many are used,
+    // The same is true of a log with a configured number of partitions,
     let grown = loop {
         let untold = Settings { ingestion_partitions: None, ..made.clone() };
-        let grown = KafkaLog::open(untold).await.expect("the topics are there");
-        // The broker may not have heard of it yet.
-        if grown.describe(Topic::Ingestion).await.expect("it answers").partitions.len() == 2 {
+        let grown = KafkaLog::open(untold).await.expect("the topics exist");
+        // The broker may not know about the growth yet.
+        if grown.describe(Topic::Ingestion).await.expect("describing succeeds").partitions.len() == 2 {
             break grown;
         }
     };
     make_topics(&made, 1).await;
-    let log = KafkaLog::open(made.clone()).await.expect("the first partitions are used");
-    let info = log.describe(Topic::Ingestion).await.expect("it answers");
+    let log = KafkaLog::open(made.clone()).await.expect("the first partitions are usable");
+    let info = log.describe(Topic::Ingestion).await.expect("describing succeeds");
     assert_eq!(info.partitions.len(), 1);
-    let mut subscription = log.subscribe(Topic::Ingestion).await.expect("the subscription is made");
+    let mut subscription = log.subscribe(Topic::Ingestion).await.expect("subscribing succeeds");
     let Ok(Delivery::Assigned { partition: 0 }) = subscription.next().await else {
-        panic!("its only partition")
+        panic!("expected its only partition")
     };
-    subscription.start(0, 63).await.expect("the partition is started");
+    subscription.start(0, 63).await.expect("the partition starts");
     let Ok(Delivery::Records { partition: 0, .. }) = subscription.next().await else {
-        panic!("then a record")
+        panic!("expected a record")
     };
-    // until somebody who was not told has written to the others.
+    // until a writer without that setting uses the other partitions.
     for number in 0..64_u8 {
         let keyed = NewRecord { key: vec![number].into(), ..record("x") };
-        grown.append(Topic::Ingestion, vec![keyed]).await.expect("the append is answered");
+        grown.append(Topic::Ingestion, vec![keyed]).await.expect("the append succeeds");
     }
     let reason = refusal(&made).await;
     assert!(reason.contains("partition 1 holds records"), "{reason}");
@@ -136,88 +140,93 @@ async fn another_partition_count() {
 async fn smaller_records() {
     let settings = settings().await;
     let small = NewTopic::new(&settings.topics.ingestion, 1, TopicReplication::Fixed(1));
-    admin(&settings).create_topics([&small], &AdminOptions::new()).await.expect("the topic is made");
+    admin(&settings)
+        .create_topics([&small], &AdminOptions::new())
+        .await
+        .expect("creating the topic succeeds");
     let reason = refusal(&settings).await;
     assert!(reason.contains("max.message.bytes"), "{reason}");
 }
 
 async fn overtaken() {
     let settings = settings_and_topics().await;
-    let log = Arc::new(KafkaLog::open(settings).await.expect("the topics are made"));
+    let log = Arc::new(KafkaLog::open(settings).await.expect("the topics exist"));
     let large = NewRecord { value: vec![7; 1 << 20].into(), ..record("") };
-    // More than a subscription fetches ahead.
+    // More than a subscription prefetches.
     for _ in 0..64 {
-        log.append(Topic::Ingestion, vec![large.clone()]).await.expect("the append is answered");
+        log.append(Topic::Ingestion, vec![large.clone()]).await.expect("the append succeeds");
     }
-    let mut subscription = log.subscribe(Topic::Ingestion).await.expect("the subscription is made");
+    let mut subscription = log.subscribe(Topic::Ingestion).await.expect("subscribing succeeds");
     let Ok(Delivery::Assigned { partition }) = subscription.next().await else {
-        panic!("first comes the assignment")
+        panic!("expected an assignment first")
     };
-    subscription.start(partition, 0).await.expect("the partition is started");
-    let Ok(Delivery::Records { .. }) = subscription.next().await else { panic!("then come records") };
-    log.trim(Topic::Ingestion, partition, 63).await.expect("the log is trimmed");
+    subscription.start(partition, 0).await.expect("the partition starts");
+    let Ok(Delivery::Records { .. }) = subscription.next().await else { panic!("expected records") };
+    log.trim(Topic::Ingestion, partition, 63).await.expect("trimming succeeds");
     let error = loop {
         match subscription.next().await {
             Ok(Delivery::Records { records, .. }) => {
-                assert!(records.iter().all(|record| record.offset < 63), "a gap")
+                assert!(records.iter().all(|record| record.offset < 63), "records were skipped")
             }
             Ok(other) => panic!("{other:?}"),
             Err(error) => break error,
         }
     };
     assert!(matches!(error, Error::Trimmed { first: 63, asked, .. } if asked < 63), "{error}");
-    subscription.start(partition, 63).await.expect("the rest can be read");
-    let Ok(Delivery::Records { records, .. }) = subscription.next().await else { panic!("it is delivered") };
+    subscription.start(partition, 63).await.expect("the first remaining offset is a valid start");
+    let Ok(Delivery::Records { records, .. }) = subscription.next().await else { panic!("expected records") };
     assert_eq!(records[0].offset, 63);
 }
 
-/// Two of three partitions lose what was not read yet; the third goes on.
+/// Two of three partitions lose unread records; the third continues.
 async fn all_overtaken() {
     const PARTITIONS: u32 = 3;
     const LOST: [u32; 2] = [0, 2];
     let settings =
         new_settings(blocking(shared_address).await, Shape { partitions: PARTITIONS, ..Shape::default() });
     make_topics(&settings, PARTITIONS).await;
-    let log = Arc::new(KafkaLog::open(settings).await.expect("the topics are made"));
+    let log = Arc::new(KafkaLog::open(settings).await.expect("the topics exist"));
     let keys = keys_of_partitions(&log, PARTITIONS).await;
     let large = |partition: u32| NewRecord {
         key: keys[partition as usize].clone(),
         value: vec![7; 1 << 20].into(),
         headers: vec![],
     };
-    // More than a subscription fetches ahead.
+    // More than a subscription prefetches.
     for _ in 0..32 {
         for partition in LOST {
-            log.append(Topic::Ingestion, vec![large(partition)]).await.expect("the append is answered");
+            log.append(Topic::Ingestion, vec![large(partition)]).await.expect("the append succeeds");
         }
     }
-    let mut subscription = log.subscribe(Topic::Ingestion).await.expect("the subscription is made");
+    let mut subscription = log.subscribe(Topic::Ingestion).await.expect("subscribing succeeds");
     for _ in 0..PARTITIONS {
         let Ok(Delivery::Assigned { partition }) = subscription.next().await else {
-            panic!("first come the assignments")
+            panic!("expected the assignments first")
         };
-        subscription.start(partition, 0).await.expect("the partition is started");
+        subscription.start(partition, 0).await.expect("the partition starts");
     }
-    let Ok(Delivery::Records { .. }) = subscription.next().await else { panic!("then come records") };
-    let info = log.describe(Topic::Ingestion).await.expect("it is described");
+    let Ok(Delivery::Records { .. }) = subscription.next().await else { panic!("expected records") };
+    let info = log.describe(Topic::Ingestion).await.expect("describing succeeds");
     for partition in LOST {
         let end = info.partitions[partition as usize].end;
-        log.trim(Topic::Ingestion, partition, end).await.expect("the log is trimmed");
+        log.trim(Topic::Ingestion, partition, end).await.expect("trimming succeeds");
     }
     let mut told = Vec::new();
     while told.len() < LOST.len() {
         match subscription.next().await {
-            Ok(Delivery::Records { partition, .. }) => assert!(!told.contains(&partition), "it stands still"),
+            Ok(Delivery::Records { partition, .. }) => {
+                assert!(!told.contains(&partition), "delivered without a restart")
+            }
             Err(Error::Trimmed { partition, .. }) => told.push(partition),
             other => panic!("{other:?}"),
         }
     }
     told.sort_unstable();
     assert_eq!(told, LOST);
-    let last = log.append(Topic::Ingestion, vec![large(1)]).await.expect("the append is answered")[0];
+    let last = log.append(Topic::Ingestion, vec![large(1)]).await.expect("the append succeeds")[0];
     loop {
         let Ok(Delivery::Records { partition, records }) = subscription.next().await else {
-            panic!("the third partition goes on")
+            panic!("the third partition stopped")
         };
         assert_eq!(partition, last.partition);
         if records.last().is_some_and(|record| record.offset == last.offset) {
@@ -226,13 +235,13 @@ async fn all_overtaken() {
     }
 }
 
-/// For each partition a key, whose record is in the log then.
+/// Returns a key for each partition, and appends a record with each.
 async fn keys_of_partitions(log: &KafkaLog, partitions: u32) -> Vec<bytes::Bytes> {
     let mut keys = BTreeMap::new();
     for number in 0_u32.. {
         let key = bytes::Bytes::from(number.to_string());
         let keyed = NewRecord { key: key.clone(), ..record("x") };
-        let at = log.append(Topic::Ingestion, vec![keyed]).await.expect("the append is answered");
+        let at = log.append(Topic::Ingestion, vec![keyed]).await.expect("the append succeeds");
         keys.insert(at[0].partition, key);
         if keys.len() == partitions as usize {
             break;
@@ -241,30 +250,33 @@ async fn keys_of_partitions(log: &KafkaLog, partitions: u32) -> Vec<bytes::Bytes
     keys.into_values().collect()
 }
 
-/// Only the number of ingestion partitions is what runs hang on.
+/// Runs depend only on the number of ingestion partitions.
 async fn any_partitions() {
     let settings = settings().await;
     let control = NewTopic::new(&settings.topics.control, 2, TopicReplication::Fixed(1))
         .set("max.message.bytes", "20000000");
-    admin(&settings).create_topics([&control], &AdminOptions::new()).await.expect("the topic is made");
-    let found = topics_create(&settings, ONE_EACH).await.expect("the others are made");
+    admin(&settings)
+        .create_topics([&control], &AdminOptions::new())
+        .await
+        .expect("creating the topic succeeds");
+    let found = topics_create(&settings, ONE_EACH).await.expect("creating the other topics succeeds");
     let partitions: Vec<_> = found.iter().map(|topic| topic.partitions).collect();
     assert_eq!(partitions, [1, 2, 1]);
-    KafkaLog::open(settings).await.expect("all of them are there");
+    KafkaLog::open(settings).await.expect("all topics exist");
 }
 
 async fn trim_without_deleting() {
     let settings = Settings { delete_trimmed: false, ..settings_and_topics().await };
-    let log = KafkaLog::open(settings).await.expect("the topics are there");
-    log.append(Topic::Ingestion, vec![record("a"), record("b")]).await.expect("the append is answered");
-    log.trim(Topic::Ingestion, 0, 2).await.expect("it is heard");
-    assert_eq!(log.describe(Topic::Ingestion).await.expect("it is described").partitions[0].first, 0);
+    let log = KafkaLog::open(settings).await.expect("the topics exist");
+    log.append(Topic::Ingestion, vec![record("a"), record("b")]).await.expect("the append succeeds");
+    log.trim(Topic::Ingestion, 0, 2).await.expect("trimming succeeds");
+    assert_eq!(log.describe(Topic::Ingestion).await.expect("describing succeeds").partitions[0].first, 0);
 }
 
 async fn no_server() {
     // Nothing listens on the discard port.
     let settings = Settings { bootstrap_servers: "127.0.0.1:9".into(), ..settings().await };
-    let error = KafkaLog::open(settings).await.err().expect("there is no server");
+    let error = KafkaLog::open(settings).await.err().expect("no server is listening");
     assert!(error.is_temporary(), "{error}");
 }
 
