@@ -18,8 +18,7 @@ pub(super) fn put(root: &Path, name: &str, text: &str) -> Result<()> {
     sync(root)
 }
 
-/// Makes the entries of a folder durable; their contents are synced by whatever code writes
-/// them.
+/// Makes the entries of a folder durable. The contents of its files must be synced separately.
 pub(super) fn sync(folder: &Path) -> Result<()> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(at(folder))
 }

@@ -1,4 +1,4 @@
-//! The object stores of three clouds behind one type, for wiring, commands and tests.
+//! The object stores of three clouds as one type, for wiring, commands and tests.
 
 use std::{fmt, sync::Arc};
 

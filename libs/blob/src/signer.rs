@@ -1,6 +1,6 @@
 //! Signed upload URLs of our own, for a store that has no network address and so cannot issue
-//! presigned URLs. They are a separate type because the service that checks a token (the
-//! frontier) need not be the one that holds the directory.
+//! presigned URLs. They are a separate type because the service that checks a token (the frontier)
+//! need not hold the directory.
 
 use std::{sync::Arc, time::Duration};
 

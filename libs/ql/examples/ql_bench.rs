@@ -1,5 +1,6 @@
-//! Evaluations per second of typical predicates over runs in memory, on one core, and the time to compile and plan one.
-//! Run it with `cargo run --release -p matyan-ql --example ql_bench`.
+//! Measures evaluations per second of typical predicates over runs in memory, on one core, and
+//! the time to compile and plan a query. Run it with `cargo run --release -p matyan-ql
+//! --example ql_bench`.
 
 use std::borrow::Cow;
 use std::hint::black_box;
@@ -8,12 +9,12 @@ use std::time::Instant;
 
 use matyan_ql::{Datum, Endpoint, Limits, Options, Path, RunView, SequenceView, Summary, compile};
 
-/// Few enough that they stay in the cache: the evaluator is measured, not memory.
+/// Small enough to stay in the cache, so that the evaluator is measured and not memory.
 const RUNS: usize = 200;
 const PARAMS: usize = 50;
 const ROUNDS: usize = 2_000;
 
-/// A run as a backend keeps it while it scans: params found by a path, values borrowed.
+/// A run as a backend holds it during a scan: params found by path, values borrowed.
 struct Run {
     hash: String,
     name: String,
@@ -139,9 +140,9 @@ fn main() -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{:>12} {:>9} {:>12}  query", "evaluations/s", "matches", "compile+plan")?;
     let lookups = lookups(&runs);
-    writeln!(out, "{lookups:>11.1} M {:>9} {:>12}  (a param from the view, without a query)", "", "")?;
+    writeln!(out, "{lookups:>11.1} M {:>9} {:>12}  (param lookup in the view, without a query)", "", "")?;
     for text in QUERIES {
-        let query = compile(text, options).expect("the queries are fine");
+        let query = compile(text, options).expect("the benchmark queries are valid");
         let mut evaluator = query.evaluator(Limits { steps_in_total: u64::MAX, ..Limits::default() });
         let (mut best, mut matches) = (f64::MAX, 0);
         for _ in 0..ROUNDS {
@@ -153,7 +154,7 @@ fn main() -> std::io::Result<()> {
         let start = Instant::now();
         for _ in 0..200 {
             black_box(compile(black_box(text), options).map(|query| query.plan()))
-                .expect("the queries are fine");
+                .expect("the benchmark queries are valid");
         }
         let compiled = start.elapsed().as_secs_f64() / 200.0;
         let rate = RUNS as f64 / best / 1e6;
@@ -162,7 +163,7 @@ fn main() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Millions of params a second that the view gives by itself.
+/// Returns the millions of param lookups per second that the view achieves without a query.
 fn lookups(runs: &[Run]) -> f64 {
     let path = Path::new(["hparams", "lr"]);
     let mut best = f64::MAX;

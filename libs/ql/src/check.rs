@@ -1,5 +1,6 @@
-//! What parses but may not run: introspection, names that begin with `_`, `await`, `yield`, `...`, and mistakes of scope.
-//! The evaluator has nothing to escape to; these rules keep queries within what was always allowed, and fail early.
+//! Refuses queries that parse but must not run: introspection, names that begin with `_`,
+//! `await`, `yield`, `...`, and scoping mistakes. The evaluator has no way to escape anyway;
+//! these rules keep queries within what was always allowed, and make them fail early.
 
 use ruff_python_ast::visitor::{self, Visitor};
 use ruff_python_ast::{Comprehension, Expr, ExprCall, ExprLambda, Parameter};
@@ -8,10 +9,11 @@ use ruff_text_size::{Ranged, TextRange};
 use crate::error::{ErrorKind, Fault};
 use crate::limits::MAX_TREE_HEIGHT;
 
-/// The one attribute of `run` that may begin with an underscore: it is data, not Python's internals.
+/// The only attribute of `run` that may begin with an underscore: it is data, not one of
+/// Python's internals.
 pub(crate) const SYSTEM_PARAMS: &str = "__system_params";
 
-/// Attributes through which Python objects show their frames and code.
+/// Attributes through which Python objects expose their frames and code.
 const INTROSPECTION: [&str; 16] = [
     "tb_frame",
     "tb_next",
@@ -31,7 +33,8 @@ const INTROSPECTION: [&str; 16] = [
     "cr_origin",
 ];
 
-/// Checks a parsed query and tells the height of its tree; the first offence in evaluation order is reported.
+/// Checks a parsed query and returns the height of its tree. Reports the first offense in
+/// evaluation order.
 pub(crate) fn check(expression: &Expr) -> Result<u32, Fault> {
     let mut checker = Checker { height: 0, highest: 0, fault: None, loop_names: Vec::new() };
     checker.visit_expr(expression);
@@ -42,7 +45,7 @@ struct Checker<'a> {
     height: u32,
     highest: u32,
     fault: Option<Fault>,
-    /// Loop variables of the comprehensions around, which `:=` may not bind again.
+    /// Loop variables of the enclosing comprehensions, which `:=` must not rebind.
     loop_names: Vec<&'a str>,
 }
 
@@ -52,7 +55,7 @@ impl<'a> Visitor<'a> for Checker<'a> {
             return;
         }
         let outer = self.height;
-        // Each clause of a comprehension runs inside the one before it.
+        // Each clause of a comprehension is evaluated inside the previous one.
         self.height += 1 + u32::try_from(clauses(expression).len()).unwrap_or(u32::MAX);
         self.highest = self.highest.max(self.height);
         if self.height > MAX_TREE_HEIGHT {
@@ -192,7 +195,7 @@ fn clauses(expression: &Expr) -> &[Comprehension] {
     }
 }
 
-/// Names that a loop target binds.
+/// Collects the names that a loop target binds.
 pub(crate) fn names_of_target<'a>(target: &'a Expr, names: &mut Vec<&'a str>) {
     match target {
         Expr::Name(name) => names.push(&name.id),
@@ -203,7 +206,7 @@ pub(crate) fn names_of_target<'a>(target: &'a Expr, names: &mut Vec<&'a str>) {
     }
 }
 
-/// Where an expression assigns with `:=`, lambdas included.
+/// Returns the range of the first `:=` in an expression, including those in lambdas.
 fn assignment_in(expression: &Expr) -> Option<TextRange> {
     struct Finder(Option<TextRange>);
     impl<'a> Visitor<'a> for Finder {

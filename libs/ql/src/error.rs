@@ -1,35 +1,38 @@
-//! What a refused query tells its author: kind, message, what was expected, and where.
-//! Positions are kept twice, in the prepared statement and as bytes of the typed text, because user interfaces draw either.
+//! Errors of refused queries: kind, message, what was expected, and the position. The position
+//! is kept both in the prepared statement and in bytes of the typed text, as user interfaces
+//! use either.
 
 use std::ops::Range;
 
 use ruff_text_size::{TextRange, TextSize};
 
-/// Why a query was refused; every kind is the caller's fault and is answered before anything is streamed.
+/// Why a query was refused. Every kind is the caller's fault and is reported before any result
+/// is streamed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// The text is no Python expression.
+    /// The text is not a Python expression.
     Syntax,
-    /// It is one, but uses what a query may not use.
+    /// The expression uses a feature that queries must not use.
     Forbidden,
-    /// It is longer, deeper or dearer than a query may be.
+    /// The query is longer, deeper or more expensive than allowed.
     Limit,
 }
 
-/// A query that cannot be run: fix the text at the position and send it again.
+/// A query that cannot be run. The caller should fix the text at the position and send it
+/// again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("Invalid query syntax: {message} (<query>, line {line})")]
 pub struct QueryError {
     pub kind: ErrorKind,
     pub message: String,
-    /// What would have been right at this position, when the parser knows.
+    /// A description of valid input at this position, if the parser knows.
     pub expected: Option<String>,
-    /// The text that was parsed: stripped, without a `SELECT … IF` prefix.
+    /// The text that was parsed: stripped, without the `SELECT … IF` prefix.
     pub statement: String,
-    /// 1-based, in `statement`; columns count characters.
+    /// 1-based position in `statement`; columns count characters.
     pub line: u32,
     pub column: u32,
-    /// The first position behind the error; never before `line` and `column`.
+    /// First position after the error; never before `line` and `column`.
     pub end_line: u32,
     pub end_column: u32,
     /// Byte range in the text as it was typed.
@@ -37,18 +40,20 @@ pub struct QueryError {
 }
 
 impl QueryError {
-    /// Column in the statement wrapped in one pair of parentheses, which is what both browser interfaces expect.
+    /// Returns the column in the statement wrapped in one pair of parentheses, which both
+    /// browser interfaces expect.
     pub fn wrapped_offset(&self) -> u32 {
         self.column + u32::from(self.line == 1)
     }
 
-    /// Column behind the error in the wrapped statement.
+    /// Returns the column after the error in the wrapped statement.
     pub fn wrapped_end_offset(&self) -> u32 {
         self.end_column + u32::from(self.end_line == 1)
     }
 }
 
-/// An error of one of the passes, placed in the wrapped text; [`crate::source::Source`] translates it.
+/// An error of one of the passes, positioned in the wrapped text; [`crate::source::Source`]
+/// translates it.
 #[derive(Debug, Clone)]
 pub(crate) struct Fault {
     pub(crate) kind: ErrorKind,

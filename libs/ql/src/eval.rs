@@ -1,5 +1,6 @@
-//! Evaluation of the typed tree for one candidate: Python's meaning, its own value types, a budget of steps and bytes.
-//! There is nothing here to escape to: values are data, names are enums, and no operation has a side effect.
+//! Evaluation of the typed tree for one candidate, with Python's semantics, its own value
+//! types, and a budget of steps and bytes. There is nothing to escape to: values are data,
+//! names are enums, and no operation has side effects.
 
 mod arithmetic;
 mod attribute;
@@ -69,7 +70,7 @@ impl From<BudgetError> for Stop {
 
 pub(crate) type Result<T> = std::result::Result<T, Stop>;
 
-/// What the evaluation of one candidate has at hand.
+/// State of the evaluation of one candidate.
 pub(crate) struct Machine<'a> {
     bump: &'a Bump,
     run: &'a dyn RunView,
@@ -77,13 +78,14 @@ pub(crate) struct Machine<'a> {
     now: f64,
     /// Minutes to add to local time to get UTC.
     offset_minutes: i32,
-    /// Steps left for this candidate, and what running out of them means.
+    /// Steps left for this candidate, and the error to report when they run out.
     steps: Cell<u64>,
     out_of_steps: BudgetError,
-    /// Levels of stack in use by nested calls, and how many one call may take.
+    /// Stack levels used by nested calls, and the most that one call may take.
     levels: Cell<u32>,
     height: u32,
-    /// Lists and objects of the run that were built already, by the place in the query that names them.
+    /// Lists and objects of the run that were already built, keyed by the lookup in the
+    /// query that refers to them.
     containers: RefCell<Vec<(&'a Lookup, Value<'a>)>>,
 }
 
@@ -105,7 +107,7 @@ impl Workspace {
         self.steps_left
     }
 
-    /// The truth of a query for a candidate.
+    /// Returns whether a query is true for a candidate.
     pub(crate) fn truth(
         &mut self,
         query: &crate::Query,
@@ -136,7 +138,8 @@ impl Workspace {
     }
 }
 
-/// The constant that a node without names is; `None` when it raises or is no scalar.
+/// Evaluates a node without names to a constant. Returns `None` if it raises or is not a
+/// scalar.
 pub(crate) fn constant(
     node: &Node,
     options: &Options,
@@ -165,12 +168,12 @@ pub(crate) fn constant(
     }
 }
 
-/// Is a constant true?
+/// Whether a constant is true.
 pub(crate) fn truth(constant: &Constant) -> bool {
     Value::constant(constant).truth()
 }
 
-/// The truth of an expression of constants; `None` when it raises.
+/// Returns whether an expression of constants is true, or `None` if it raises.
 pub(crate) fn condition(node: &Node) -> Option<bool> {
     let options = Options { endpoint: crate::Endpoint::Run, offset_minutes: 0, now: 0.0 };
     let mut steps = MAX_FOLD_STEPS;
@@ -180,7 +183,7 @@ pub(crate) fn condition(node: &Node) -> Option<bool> {
     }
 }
 
-/// The float that a number has as its index key: the nearest one. NaN has none.
+/// Returns the index key of a number: the nearest float. NaN has none.
 pub(crate) fn number_key(constant: &Constant) -> Option<f64> {
     let key = match Number::of(Value::constant(constant))? {
         Number::Int(int) => int as f64,
@@ -221,12 +224,12 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Takes steps for looking at that many bytes.
+    /// Takes the steps for processing this many bytes.
     pub(crate) fn spend_bytes(&self, bytes: usize) -> Result<()> {
         self.spend(bytes as u64 / 64)
     }
 
-    /// Runs something that evaluates a whole expression further down the stack.
+    /// Runs a closure that evaluates a whole expression further down the stack.
     pub(crate) fn nested<T>(&self, run: impl FnOnce() -> Result<T>) -> Result<T> {
         let outer = self.levels.get();
         if outer + self.height > MAX_ACTIVE_LEVELS {
@@ -263,7 +266,7 @@ impl<'a> Machine<'a> {
         self.alloc_values(values).map(Value::Tuple)
     }
 
-    /// A frame of empty slots; none for a scope without names.
+    /// Returns a frame of empty slots, or the outer frame for a scope without names.
     pub(crate) fn frame(&self, slots: u16, outer: Frame<'a>) -> Result<Frame<'a>> {
         if slots == 0 {
             return Ok(outer);
@@ -355,11 +358,12 @@ impl<'a> Machine<'a> {
             Node::Comprehension(comprehension) => self.comprehension(frame, comprehension),
             Node::Lambda(lambda) => self.lambda(frame, lambda),
             Node::Format(pieces) => self.f_string(frame, pieces),
-            _ => unreachable!("the common nodes are evaluated by `eval`"),
+            _ => unreachable!("`eval` handles all other nodes"),
         }
     }
 
-    /// `and` and `or`: the first value whose truth decides, else the last.
+    /// `and` and `or`: returns the first value whose truth decides the result, otherwise
+    /// the last value.
     fn logic(&self, frame: Frame<'a>, nodes: &'a [Node], decisive: bool) -> Result<Value<'a>> {
         let mut value = Value::None;
         for node in nodes {
@@ -382,7 +386,8 @@ impl<'a> Machine<'a> {
         self.compare(compare.operator, left, right).map(Value::Bool)
     }
 
-    /// Each operand is evaluated once, and none behind the first comparison that does not hold.
+    /// Evaluates a chained comparison. Each operand is evaluated at most once, and
+    /// evaluation stops at the first comparison that is false.
     fn chain(&self, frame: Frame<'a>, chain: &'a Chain) -> Result<Value<'a>> {
         let mut left = self.eval(frame, &chain.first)?;
         for (operator, node) in &chain.rest {
@@ -396,7 +401,7 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// The run of an expression that names none.
+/// Placeholder for the run when an expression without names is evaluated.
 struct NoRun;
 
 impl RunView for NoRun {

@@ -1,24 +1,29 @@
 //! MatyanQL: parse, check, plan and evaluate. Pure, no I/O: no clock, no randomness, no store.
 //!
-//! A query is one Python expression; a candidate (a run, or a sequence of a run) matches when it is true. It never runs as
-//! Python: ruff's parser gives a tree, which is checked, resolved and folded once, and evaluated on value types of its own.
-//! An exception makes the query false for that candidate, by contract.
+//! A query is one Python expression; a candidate (a run, or a sequence of a run) matches if it
+//! is true. It is never executed by Python: ruff's parser produces a tree, which is checked,
+//! resolved and folded once, and then evaluated on separate value types. By contract, an
+//! exception makes the query false for that candidate.
 //!
 //! # A search, step by step
 //!
-//! 1. [`compile`] the text. A [`QueryError`] is the caller's fault and known before anything is streamed: answer 400 with
-//!    its text as `message`, and `statement`, `line`, [`QueryError::wrapped_offset`] and [`QueryError::wrapped_end_offset`]
-//!    as the detail that user interfaces underline. [`Query::warnings`] are told before the first result.
-//! 2. Take its [`Query::plan`], which says what indexes can answer, ask the store for the counts of [`Plan::probes`], and
-//!    let [`Plan::choose`] pick the access path. Runs that the path proposes, **and** the runs that are listed as not fully
-//!    indexed, are the candidates; with [`Access::Scan`] all runs are. `Display` of a plan is what `explain` prints.
-//! 3. Load what [`Query::needs`] names of each candidate, and wrap it in a [`RunView`]. A view answers from memory: params by
-//!    whole path, decoding no more than is asked for.
-//! 4. Give each candidate to an [`Evaluator`] (one per thread). Skip this only where [`Choice::exact`] holds and the run is
-//!    fully indexed. A [`BudgetError`] ends the search: the query costs more than [`Limits`] allow. If every candidate was
-//!    [`Outcome::Raised`], tell the user.
-//! 5. In a search of sequences, candidates are the sequences whose dtype [`Endpoint::accepts`], and whose name is in one of
-//!    [`Plan::sequences`] if that is given.
+//! 1. [`compile`] the text. A [`QueryError`] is the caller's fault and known before anything is
+//!    streamed: answer 400 with its text as `message`, and `statement`, `line`,
+//!    [`QueryError::wrapped_offset`] and [`QueryError::wrapped_end_offset`] as the detail that
+//!    user interfaces underline. Report [`Query::warnings`] before the first result.
+//! 2. Take its [`Query::plan`], which says what indexes can answer, fetch the counts of
+//!    [`Plan::probes`] from the store, and let [`Plan::choose`] pick the access path. The
+//!    candidates are the runs that the path proposes **and** the runs that are listed as not
+//!    fully indexed; with [`Access::Scan`], all runs. `Display` of a plan is what `explain`
+//!    prints.
+//! 3. Load what [`Query::needs`] names for each candidate, and wrap it in a [`RunView`]. A view
+//!    answers from memory: params by complete path, decoding no more than is requested.
+//! 4. Pass each candidate to an [`Evaluator`] (one per thread). Skip this only where
+//!    [`Choice::exact`] holds and the run is fully indexed. A [`BudgetError`] ends the search:
+//!    the query costs more than [`Limits`] allow. If every candidate was [`Outcome::Raised`],
+//!    warn the user.
+//! 5. In a search for sequences, the candidates are the sequences whose dtype
+//!    [`Endpoint::accepts`] and whose name is in [`Plan::sequences`], if that is given.
 //!
 //! ```
 //! use matyan_ql::{Datum, Endpoint, Limits, Options, Outcome, Path, RunView, SequenceView, compile};
@@ -58,18 +63,21 @@
 //! # Ok::<(), matyan_ql::QueryError>(())
 //! ```
 //!
-//! # What holds, and where it is proved
+//! # Guarantees, and the tests that verify them
 //!
-//! - A query means what it means in Python: `tests/contract.rs` row by row, `tests/python.rs` against recorded CPython,
-//!   `tests/vectors.rs` against the recorded system. Beyond Python, one time type serves for dates, numbers and lengths of
-//!   time, and stored objects have attributes.
-//! - A plan never leaves out a match, and an exact one adds none: `tests/plans.rs`, over random runs and queries.
-//! - Any text ends in a query or an error with a place, any evaluation in a verdict or a budget error, on the stack of an
-//!   ordinary thread: `tests/hostile.rs`.
+//! - A query means what it means in Python: `tests/contract.rs` row by row, `tests/python.rs`
+//!   against recorded CPython, `tests/vectors.rs` against the recorded system. Beyond Python, a
+//!   single time type serves for dates, numbers and durations, and stored objects have
+//!   attributes.
+//! - A plan never leaves out a match, and an exact one adds none: `tests/plans.rs`, over random
+//!   runs and queries.
+//! - Any text yields a query or an error with a position, and any evaluation a verdict or a
+//!   budget error, on the stack of an ordinary thread: `tests/hostile.rs`.
 //!
 //! # Reading order
 //!
-//! `source` (text to statement), `parse`, `check` (what is refused), `lower` (to the typed `tree`), `eval`, `plan`.
+//! `source` (text to statement), `parse`, `check` (what is refused), `lower` (to the typed
+//! `tree`), `eval`, `plan`.
 
 mod check;
 mod error;

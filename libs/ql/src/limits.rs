@@ -1,50 +1,54 @@
-//! Every limit of a query, once. Compile-time ones are constants; those that a search may tighten are in [`Limits`].
-//! There is no clock here: whoever scans holds the deadline, these bound the work between two looks at it.
+//! All limits of a query. Limits of compilation are constants; those that a search may tighten
+//! are in [`Limits`]. There is no clock here: the scanning code enforces the deadline, and
+//! these limits bound the work between two checks of it.
 
-/// Longest query text in bytes; the longest seen in use has 8 kB.
+/// Longest query text in bytes; the longest one seen in use has 8 kB.
 pub const MAX_QUERY_BYTES: usize = 64 * 1024;
 
-/// Brackets within brackets, the one that wraps the query included: CPython's own limit.
+/// Deepest nesting of brackets, including the one that wraps the query: CPython's own limit.
 pub const MAX_BRACKETS: usize = 200;
 
-/// Bound on the depth of the parser's tree, counted over tokens before there is one: dropping it takes stack.
+/// Bound on the depth of the parser's tree, counted over tokens before the tree exists, because
+/// dropping it takes stack.
 pub(crate) const MAX_TOKEN_DEPTH: usize = 1_000;
 
-/// Height of the checked tree: evaluation takes stack for each level.
+/// Greatest height of the checked tree, as evaluation takes stack for each level.
 pub const MAX_TREE_HEIGHT: u32 = 200;
 
-/// Levels under evaluation at once, over all nested calls of lambdas and generators.
+/// Most tree levels being evaluated at the same time, over all nested calls of lambdas and
+/// generators.
 pub(crate) const MAX_ACTIVE_LEVELS: u32 = 400;
 
-/// Lists within lists, in parameters and in values under evaluation.
+/// Deepest nesting of lists, in params and in values under evaluation.
 pub(crate) const MAX_VALUE_DEPTH: u32 = 100;
 
-/// Digits of an integer that may be written or read in decimal: CPython's own limit.
+/// Most digits of an integer that is written or parsed in decimal: CPython's own limit.
 pub(crate) const MAX_INT_DIGITS: usize = 4_300;
 
-/// Bits of an integer: a little more than [`MAX_INT_DIGITS`] decimal digits need.
+/// Most bits of an integer: slightly more than [`MAX_INT_DIGITS`] decimal digits need.
 pub(crate) const MAX_INT_BITS: u64 = 16 * 1024;
 
-/// Digits behind the point in formatted floats: every float ends before.
+/// Most digits after the point in formatted floats; no float has more.
 pub(crate) const MAX_PRECISION: usize = 1_100;
 
-/// Elements of a `range`, as documented.
+/// Most elements of a `range`, as documented.
 pub(crate) const MAX_RANGE: i64 = 1_000;
 
-/// Steps that folding constants may take while one query is compiled.
+/// Most steps that constant folding may take while one query is compiled.
 pub(crate) const MAX_FOLD_STEPS: u64 = 1_000_000;
 
-/// Longest text that folding keeps as a constant.
+/// Longest string that folding keeps as a constant.
 pub(crate) const MAX_FOLDED_BYTES: usize = 16 * 1024;
 
-/// What one scan may spend. A step is one node evaluated, one element visited, or 64 bytes looked at.
+/// Budget of one scan. A step is one node evaluated, one element visited, or 64 bytes
+/// processed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// For one run or one sequence: about 20 ms.
+    /// For one run or one sequence; the default takes about 20 ms.
     pub steps_per_candidate: u64,
-    /// For all candidates that one [`crate::Evaluator`] sees.
+    /// For all candidates of one [`crate::Evaluator`].
     pub steps_in_total: u64,
-    /// Bytes that the values of one candidate may take together.
+    /// Bytes that the values of one candidate may occupy in total.
     pub memory: usize,
 }
 
@@ -54,15 +58,16 @@ impl Default for Limits {
     }
 }
 
-/// An expression that costs more than [`Limits`] allow: the search ends, and the author makes it simpler.
+/// An expression costs more than [`Limits`] allow: the search ends, and the author should
+/// simplify the query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BudgetError {
     #[error("the query takes too many steps for one run; make it simpler")]
     CandidateSteps,
     #[error("the query takes too many steps over all runs; narrow the search or make it simpler")]
     TotalSteps,
-    #[error("the query makes a value that is too large")]
+    #[error("the query creates a value that is too large")]
     Memory,
-    #[error("the query nests calls too deeply")]
+    #[error("the query nests calls too deeply; make it simpler")]
     Depth,
 }

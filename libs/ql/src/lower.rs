@@ -1,5 +1,6 @@
-//! From the checked parser tree to the typed tree: names become slots, paths or built-ins, constants are folded.
-//! A name bound nowhere is not refused here: by contract it raises when it is evaluated, and is reported as a warning.
+//! Lowering from the checked parser tree to the typed tree: names become slots, paths or
+//! built-ins, and constants are folded. An unbound name is not refused here: by contract it
+//! raises when evaluated, and it is reported as a warning.
 
 mod access;
 mod fold;
@@ -25,11 +26,12 @@ pub(crate) struct Lowered {
     pub(crate) root: Node,
     /// Slots of the query's own frame.
     pub(crate) slots: u16,
-    /// Names that are bound nowhere, with their places.
+    /// Unbound names with their positions.
     pub(crate) unknown: Vec<(String, TextRange)>,
-    /// The default filter stands before the query.
+    /// Whether the default filter was prepended to the query.
     pub(crate) is_filtered: bool,
-    /// Expressions that are points or lengths of time, in seconds, with their places; none inside of another.
+    /// Expressions that are points in time or durations, in seconds, with their positions;
+    /// none is nested in another.
     pub(crate) times: Vec<(f64, TextRange)>,
 }
 
@@ -47,14 +49,15 @@ pub(crate) fn lower(expression: &Expr, options: &Options) -> Result<Lowered, Fau
     Ok(Lowered { root, slots, unknown: lowering.unknown, is_filtered, times: lowering.times })
 }
 
-/// `run.is_archived == False`: what a query that does not compare it means as well.
+/// Returns `run.is_archived == False`, the filter that applies unless the query compares this
+/// property.
 pub(crate) fn not_archived() -> Node {
     let left = Node::Property(Property::IsArchived);
     let right = Node::Const(Constant::Bool(false));
     Node::Compare(Box::new(Compare { left, operator: Comparison::Eq, right }))
 }
 
-/// Does any comparison have `run.archived` or `run.is_archived` as an operand?
+/// Whether any comparison has `run.archived` or `run.is_archived` as an operand.
 fn mentions_archived(expression: &Expr) -> bool {
     use ruff_python_ast::visitor::{self, Visitor};
     struct Finder(bool);
@@ -157,7 +160,7 @@ impl Lowering<'_> {
         Ok(node)
     }
 
-    /// Notes an expression that is a time, in the place of those inside of it.
+    /// Records an expression that is a time, replacing those nested in it.
     fn time(&mut self, seconds: f64, range: TextRange) {
         self.times.retain(|(_, inner)| !range.contains_range(*inner));
         self.times.push((seconds, range));
@@ -354,7 +357,7 @@ impl Lowering<'_> {
 type Inside = (Box<[Clause]>, Node, Option<Node>);
 
 fn slot(position: usize) -> u16 {
-    u16::try_from(position).expect("a query of 64 KiB has fewer names")
+    u16::try_from(position).expect("a query of at most 64 KiB has fewer than 2^16 names")
 }
 
 fn comparison(operator: ast::CmpOp) -> Comparison {

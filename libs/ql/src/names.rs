@@ -1,7 +1,8 @@
-//! Every name that the language knows by itself, as enums: names are looked up when a query is compiled, never when it runs.
-//! Absent on purpose: whatever reaches beyond values (`type`, `getattr`, `open`, `compile`, …).
+//! All predefined names of the language, as enums: names are looked up when a query is
+//! compiled, never when it runs. Deliberately absent: names that reach beyond values (`type`,
+//! `getattr`, `open`, `compile`, …).
 
-/// An enum whose variants have names in the language.
+/// Defines an enum whose variants have names in the language.
 macro_rules! named {
     ($(#[$doc:meta])* $name:ident { $($variant:ident = $text:literal),+ $(,)? }) => {
         $(#[$doc])*
@@ -36,7 +37,7 @@ named! {
 }
 
 named! {
-    /// What is known of a sequence.
+    /// A field of a sequence.
     SequenceField {
         Name = "name",
         Context = "context",
@@ -52,7 +53,7 @@ named! {
 }
 
 named! {
-    /// A type that can be called and asked for with `isinstance`.
+    /// A type that can be called and used with `isinstance`.
     Class {
         Bool = "bool",
         Bytes = "bytes",
@@ -151,7 +152,8 @@ named! {
 }
 
 named! {
-    /// Attributes and methods of values; which of them a value has depends on its type.
+    /// Attributes and methods of values; the type of a value determines which of them it
+    /// has.
     Member {
         AsIntegerRatio = "as_integer_ratio", BitCount = "bit_count", BitLength = "bit_length",
         Capitalize = "capitalize", CaseFold = "casefold", Center = "center", Conjugate = "conjugate",
@@ -179,7 +181,7 @@ named! {
     }
 }
 
-/// Exception classes: bound, callable and true, never of use.
+/// Exception classes: bound, callable and true, but otherwise useless.
 const EXCEPTIONS: [&str; 47] = [
     "ArithmeticError",
     "AssertionError",
@@ -230,7 +232,7 @@ const EXCEPTIONS: [&str; 47] = [
     "ZeroDivisionError",
 ];
 
-/// A name that needs no run to have a meaning.
+/// A name whose meaning does not depend on a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Builtin {
     Class(Class),
@@ -246,7 +248,7 @@ pub(crate) enum Builtin {
 }
 
 impl Builtin {
-    /// What a bare name means.
+    /// Looks up a bare name.
     pub(crate) fn find(name: &str) -> Option<Self> {
         let exception = || EXCEPTIONS.iter().position(|exception| *exception == name);
         Class::find(name)
@@ -257,7 +259,7 @@ impl Builtin {
     }
 }
 
-/// The constants of the modules `math` and `string`.
+/// Returns a numeric constant of the module `math`.
 pub(crate) fn module_number(module: Module, name: &str) -> Option<f64> {
     match (module, name) {
         (Module::Math, "pi") => Some(std::f64::consts::PI),
@@ -289,7 +291,7 @@ pub(crate) fn module_text(module: Module, name: &str) -> Option<&'static str> {
     }
 }
 
-/// What an attribute of a module or a class is, when it can be called.
+/// Returns the callable attribute of a module or class.
 pub(crate) fn member_function(owner: Builtin, name: &str) -> Option<Builtin> {
     match owner {
         Builtin::Module(Module::Math) => MathFunction::find(name).map(Builtin::Math),
@@ -304,7 +306,7 @@ pub(crate) fn member_function(owner: Builtin, name: &str) -> Option<Builtin> {
 mod tests {
     use super::*;
 
-    /// `math` has what Python's has, and its page says that.
+    /// The functions of `math` are omitted, as the page documents them as a whole.
     #[test]
     fn every_name_is_documented() {
         let document = include_str!("../../../docs/matyanql.md");

@@ -1,5 +1,6 @@
-//! What a query will ask of a view, so that a scan loads that much and no more before it evaluates.
-//! An upper bound: a query that hands `run` around as a value needs everything.
+//! The data that a query will read from a view, so that a scan loads just that much before
+//! evaluation. It is an upper bound: a query that passes `run` around as a value needs
+//! everything.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +8,7 @@ use crate::names::{Property, SequenceField};
 use crate::tree::Node;
 use crate::view::Path;
 
-/// A set that may be everything.
+/// A set that may comprise everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wanted<T> {
     These(BTreeSet<T>),
@@ -26,7 +27,7 @@ impl<T: Ord> Wanted<T> {
     }
 }
 
-/// Beside the run's own document, which always is at hand.
+/// Data required in addition to the run's own document, which is always available.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Needs {
     /// The experiment's name.
@@ -35,9 +36,10 @@ pub struct Needs {
     pub tags: bool,
     /// Params at and below these paths.
     pub params: Wanted<Path>,
-    /// Sequences of these names, whatever sequence is under evaluation.
+    /// Sequences with these names, in addition to the sequence under evaluation.
     pub sequences: Wanted<Box<str>>,
-    /// What is known of points: of those sequences, and of the one under evaluation.
+    /// Whether point summaries are needed: of those sequences and of the one under
+    /// evaluation.
     pub summaries: bool,
 }
 
@@ -52,7 +54,7 @@ impl Needs {
     fn note(&mut self, node: &Node) {
         self.summaries |= tells_of_points(node);
         match node {
-            // The sequence knows its run: `metric.run`.
+            // A sequence refers to its run: `metric.run`.
             Node::Run | Node::Sequence | Node::SequenceField(SequenceField::Run) => {
                 let (params, sequences) = (Wanted::All, Wanted::All);
                 *self = Self { experiment: true, tags: true, params, sequences, summaries: true };
@@ -71,7 +73,7 @@ impl Needs {
     }
 }
 
-/// Whoever holds a sequence as a value can ask it for its points.
+/// Whether a node gives access to the points of a sequence: a sequence held as a value does.
 fn tells_of_points(node: &Node) -> bool {
     use SequenceField::{Context, Dtype, Name, Run};
     match node {

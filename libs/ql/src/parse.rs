@@ -1,5 +1,6 @@
-//! The statement as ruff's Python tree; before that, over its tokens, the limits that keep the parser safe.
-//! Ruff recovers from errors and reports many: the author gets one, at the place where CPython would report it.
+//! Parses the statement into ruff's Python tree, after checking over its tokens the limits that
+//! keep the parser safe. Ruff recovers from errors and may report several; the author gets one,
+//! at the position where CPython would report it.
 
 mod depth;
 mod explain;
@@ -13,7 +14,7 @@ use crate::error::Fault;
 /// Parses the wrapped statement.
 pub(crate) fn parse(wrapped: &str) -> Result<Expr, Fault> {
     if let Some(at) = wrapped.find('\0') {
-        let at = u32::try_from(at).expect("a query is far shorter than 4 GB");
+        let at = u32::try_from(at).expect("the query length was checked against MAX_QUERY_BYTES");
         let range = TextRange::at(at.into(), 1.into());
         return Err(Fault::syntax(range, "a query cannot contain null bytes"));
     }

@@ -1,5 +1,6 @@
-//! What indexes can say about a query before any document is read: a tree of probes, exact or a superset.
-//! An index proposes, the document decides: no plan ever leaves out a candidate that the query matches.
+//! Plans: what indexes can say about a query before any document is read, as a tree of probes
+//! that is exact or a superset. An index proposes and the document decides: no plan ever leaves
+//! out a candidate that the query matches.
 
 mod choose;
 mod derive;
@@ -14,17 +15,18 @@ pub use choose::{Access, Choice, Statistics};
 pub(crate) use derive::derive;
 pub use interval::Interval;
 
-/// What a search can do instead of looking at everything.
+/// A way to narrow a search, so that it need not read every run.
 ///
-/// Runs that are not fully indexed are no part of a plan: the planner adds them to whatever the probes propose, and
-/// evaluates them even when the plan is exact.
+/// Runs that are not fully indexed are not part of a plan: the planner adds them to the runs
+/// that the probes propose, and evaluates them even if the plan is exact.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    /// Runs that can match, or, in a search of sequences, have sequences that can.
+    /// Runs that can match or, in a search for sequences, can have matching sequences.
     pub runs: Proposal,
-    /// Every proposed run that is fully indexed matches, with all its sequences.
+    /// Whether every proposed run that is fully indexed matches, with all its sequences.
     pub exact: bool,
-    /// Names of sequences that can match; `None` means any. Always to be evaluated.
+    /// Names of sequences that can match; `None` means any. Such sequences must always be
+    /// evaluated.
     pub sequences: Option<Vec<Interval<Box<str>>>>,
 }
 
@@ -38,33 +40,34 @@ pub enum Proposal {
     Union(Vec<Proposal>),
 }
 
-/// A question that one index may answer with run numbers.
+/// A condition that a single index may answer with run numbers.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Probe {
     Hash(Box<str>),
     Name(Interval<Box<str>>),
     Archived(bool),
     Active(bool),
-    /// Of the experiment with that name; `None`: of no experiment.
+    /// Runs of the experiment with that name; `None`: runs without an experiment.
     Experiment(Option<Box<str>>),
     Tag(Box<str>),
-    /// Unix seconds.
+    /// In Unix seconds.
     CreatedAt(Interval<f64>),
-    /// Unix seconds, of runs that have ended.
+    /// In Unix seconds; only runs that have ended.
     EndTime(Interval<f64>),
     Param {
         path: Path,
         keys: Keys,
     },
-    /// Has a sequence with a name in the interval, of any dtype and context.
+    /// Runs with a sequence whose name is in the interval, of any dtype and context.
     Sequence(Interval<Box<str>>),
 }
 
 /// Index keys of scalar params.
 ///
-/// Numbers are keyed by the nearest float whatever their type (`1`, `1.0` and `true` are one key, `-0.0` is `0.0`), in
-/// numeric order with both infinities; NaN has no key. Texts are keyed by their bytes, which order by code point.
-/// Intervals of a plan take the rounding of integers beyond 2^53 into account.
+/// A number of any type has the nearest float as its key (`1`, `1.0` and `true` have the same key,
+/// and `-0.0` has that of `0.0`), in numeric order with both infinities; NaN has no key. A string
+/// has its bytes as its key, which sort by code point. The intervals of a plan account for the
+/// rounding of integers beyond 2^53.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Keys {
     Numbers(Interval<f64>),
@@ -72,7 +75,8 @@ pub enum Keys {
 }
 
 impl Plan {
-    /// All probes of the plan, for a planner that asks for their counts at once.
+    /// Returns all probes of the plan, for a planner that fetches their counts in one
+    /// request.
     pub fn probes(&self) -> Vec<&Probe> {
         let mut probes = Vec::new();
         self.runs.collect(&mut probes);
@@ -101,7 +105,8 @@ impl Proposal {
     }
 }
 
-/// One line that stays the same for the same query: `archived = false and param hparams.lr < 0.01; superset`.
+/// A single line that is stable for the same query: `archived = false and param hparams.lr <
+/// 0.01; superset`.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = if self.exact { "exact" } else { "superset" };

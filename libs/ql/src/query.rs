@@ -1,5 +1,6 @@
-//! A query from text to verdicts: compile once, evaluate for every candidate.
-//! Time and the caller's zone come in as values, so a query means the same wherever and whenever it is evaluated.
+//! Queries from text to verdict: compiled once, evaluated for every candidate. The current time
+//! and the caller's time zone are parameters, so the meaning of a query does not depend on
+//! where and when it is evaluated.
 
 use std::ops::Range;
 
@@ -16,7 +17,7 @@ use crate::tree::Node;
 use crate::view::{RunView, SequenceView};
 use crate::{check, parse};
 
-/// What is searched; it decides which names a query has beside `run`.
+/// The kind of search, which determines the names that a query has in addition to `run`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     Run,
@@ -29,7 +30,7 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// The name of the sequence under evaluation; none in a run search.
+    /// Returns the name of the sequence under evaluation; `None` in a run search.
     pub fn variable(self) -> Option<&'static str> {
         match self {
             Endpoint::Run => None,
@@ -42,7 +43,8 @@ impl Endpoint {
         }
     }
 
-    /// Are sequences of this dtype candidates? What is no object and no log is a metric.
+    /// Whether sequences of this dtype are candidates. A dtype that is neither an object
+    /// nor a log is a metric.
     pub fn accepts(self, dtype: &str) -> bool {
         let of_dtype = match dtype {
             "image" => Some(Endpoint::Images),
@@ -57,29 +59,30 @@ impl Endpoint {
     }
 }
 
-/// What a query depends on beside its text.
+/// Parameters of a query in addition to its text.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Options {
     pub endpoint: Endpoint,
-    /// Minutes to add to the caller's local time to get UTC: the header `X-Timezone-Offset` as it is.
+    /// Minutes to add to the caller's local time to get UTC: the unmodified header
+    /// `X-Timezone-Offset`.
     pub offset_minutes: i32,
-    /// Unix seconds that `datetime.now()` gives.
+    /// Result of `datetime.now()` in Unix seconds.
     pub now: f64,
 }
 
-/// Something that is no error by contract, yet hardly meant.
+/// A construct that is valid by contract but probably a mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
     pub message: String,
-    /// 1-based, in the statement.
+    /// 1-based position in the statement.
     pub line: u32,
     pub column: u32,
     pub end_column: u32,
-    /// Byte range in the text as it was typed.
+    /// Byte range in the typed text.
     pub typed: Range<usize>,
 }
 
-/// A compiled query: shared between threads, evaluated by one [`Evaluator`] in each.
+/// A compiled query. It can be shared between threads, with a separate [`Evaluator`] in each.
 #[derive(Debug)]
 pub struct Query {
     statement: String,
@@ -92,7 +95,7 @@ pub struct Query {
     warnings: Vec<Warning>,
 }
 
-/// Compiles a query text as it was typed. The empty text finds every run that is not archived.
+/// Compiles a query as typed. The empty text matches every run that is not archived.
 pub fn compile(text: &str, options: Options) -> Result<Query, QueryError> {
     let source = Source::new(text)?;
     let compiled = |fault: Fault| source.error(fault);
@@ -104,7 +107,7 @@ pub fn compile(text: &str, options: Options) -> Result<Query, QueryError> {
         false => {
             let expression = parse::parse(source.wrapped()).map_err(compiled)?;
             let height = check::check(&expression).map_err(compiled)?;
-            // The default filter stands above the query.
+            // The default filter adds two levels above the query.
             (lower(&expression, &options).map_err(compiled)?, height + 2)
         }
     };
@@ -121,13 +124,13 @@ pub fn compile(text: &str, options: Options) -> Result<Query, QueryError> {
     })
 }
 
-/// The statement with the default filter, and times as numbers.
+/// Returns the statement with the default filter, and with times as numbers.
 fn normalized(source: &Source<'_>, lowered: &Lowered) -> String {
     const FILTER: &str = "run.is_archived == False";
     if source.is_empty() {
         return FILTER.to_owned();
     }
-    // They were found in the order of evaluation; a default of an argument may be found twice.
+    // Times are in evaluation order, and the default of a parameter may be listed twice.
     let mut times = lowered.times.clone();
     times.sort_by_key(|(_, range)| range.start());
     times.dedup_by_key(|(_, range)| range.start());
@@ -140,7 +143,7 @@ fn normalized(source: &Source<'_>, lowered: &Lowered) -> String {
     text.push_str(&source.wrapped()[rest..]);
     match lowered.is_filtered {
         true => format!("{FILTER} and {text}"),
-        // Without the parentheses that are no part of the statement.
+        // Removes the parentheses that are not part of the statement.
         false => text[1..text.len() - 1].trim_end().to_owned(),
     }
 }
@@ -148,7 +151,9 @@ fn normalized(source: &Source<'_>, lowered: &Lowered) -> String {
 fn unknown_name(source: &Source<'_>, name: &str, range: TextRange) -> Warning {
     let place = source.error(Fault::new(ErrorKind::Syntax, range, ""));
     Warning {
-        message: format!("the name '{name}' is not defined here, so whatever needs it finds nothing"),
+        message: format!(
+            "the name '{name}' is not defined here; any expression that needs it matches nothing"
+        ),
         line: place.line,
         column: place.column,
         end_column: place.end_column,
@@ -157,12 +162,13 @@ fn unknown_name(source: &Source<'_>, name: &str, range: TextRange) -> Warning {
 }
 
 impl Query {
-    /// The text that was compiled: stripped, without `SELECT … IF`.
+    /// Returns the compiled text: stripped, without `SELECT … IF`.
     pub fn statement(&self) -> &str {
         &self.statement
     }
 
-    /// The query as it is evaluated, in the language itself: with the default filter, and times as numbers.
+    /// Returns the query as evaluated, in the language itself: with the default filter, and
+    /// with times as numbers.
     pub fn normalized(&self) -> &str {
         &self.normalized
     }
@@ -171,7 +177,7 @@ impl Query {
         &self.options
     }
 
-    /// What evaluation will ask of a view.
+    /// Returns the data that evaluation will read from a view.
     pub fn needs(&self) -> &Needs {
         &self.needs
     }
@@ -180,7 +186,7 @@ impl Query {
         &self.warnings
     }
 
-    /// What indexes can answer of it.
+    /// Returns what indexes can answer about the query.
     pub fn plan(&self) -> Plan {
         plan::derive(&self.root, self.options.endpoint)
     }
@@ -207,7 +213,8 @@ impl Query {
 pub enum Outcome {
     Match,
     NoMatch,
-    /// Evaluation raised, which counts as no match. A search where every candidate raises deserves a warning.
+    /// Evaluation raised, which counts as no match. A search in which every candidate
+    /// raises deserves a warning.
     Raised(Raise),
 }
 
@@ -217,14 +224,15 @@ impl Outcome {
     }
 }
 
-/// Evaluates a query for one candidate after another, on one thread.
+/// Evaluates a query for a series of candidates on one thread.
 pub struct Evaluator<'q> {
     query: &'q Query,
     workspace: Workspace,
 }
 
 impl Evaluator<'_> {
-    /// What is left of [`Limits::steps_in_total`], for a search that goes on with another evaluator.
+    /// Returns the remainder of [`Limits::steps_in_total`], for a search that continues
+    /// with another evaluator.
     pub fn steps_left(&self) -> u64 {
         self.workspace.steps_left()
     }
@@ -234,7 +242,8 @@ impl Evaluator<'_> {
         self.outcome(run, None)
     }
 
-    /// Evaluates a sequence of a run. Whether its dtype is wanted at all is for [`Endpoint::accepts`] to say.
+    /// Evaluates a sequence of a run. The caller must have checked its dtype with
+    /// [`Endpoint::accepts`].
     pub fn sequence(
         &mut self,
         run: &dyn RunView,

@@ -1,5 +1,6 @@
-//! From the text as typed to the text that is parsed, and positions back again.
-//! The statement is wrapped in parentheses, so newlines are free in it and a bare `a, b` is a tuple, as users know it.
+//! Conversion of the typed text to the parsed text, and of positions back. The statement is
+//! wrapped in parentheses, so it may contain newlines anywhere, and a bare `a, b` is a tuple,
+//! as users expect.
 
 use ruff_text_size::TextSize;
 
@@ -16,7 +17,7 @@ pub(crate) struct Source<'q> {
 impl<'q> Source<'q> {
     pub(crate) fn new(typed: &'q str) -> Result<Self, QueryError> {
         let statement = strip(without_select(strip(typed)));
-        // A comment would swallow the closing parenthesis of the same line.
+        // A comment would swallow the closing parenthesis on the same line.
         let close = if statement.contains('#') { "\n)" } else { ")" };
         let source = Self { typed, statement, wrapped: format!("({statement}{close}") };
         if typed.len() > MAX_QUERY_BYTES {
@@ -38,7 +39,8 @@ impl<'q> Source<'q> {
         &self.wrapped
     }
 
-    /// Places a fault, found in the wrapped text, in the statement and in the typed text.
+    /// Converts a fault in the wrapped text to positions in the statement and in the typed
+    /// text.
     pub(crate) fn error(&self, fault: Fault) -> QueryError {
         let start = self.unwrap_offset(fault.range.start());
         let end = self.unwrap_offset(fault.range.end()).max(start);
@@ -64,7 +66,7 @@ impl<'q> Source<'q> {
     }
 }
 
-/// 1-based line and column (in characters) of a byte offset.
+/// Returns the 1-based line and column (in characters) of a byte offset.
 fn position(text: &str, offset: usize) -> (u32, u32) {
     let (mut line, mut column) = (1, 1);
     let mut characters = text[..offset].chars().peekable();
@@ -79,11 +81,11 @@ fn position(text: &str, offset: usize) -> (u32, u32) {
 }
 
 fn strip(text: &str) -> &str {
-    // Python strips the four information separators as well.
+    // Like Python, also strips the four information separators.
     text.trim_matches(|c: char| c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c))
 }
 
-/// Cuts a prefix `SELECT … IF` (whole words, any case); without an `IF` nothing is left.
+/// Removes a `SELECT … IF` prefix (whole words, any case). Without an `IF`, nothing remains.
 fn without_select(text: &str) -> &str {
     if !word_at(text, 0, "select") {
         return text;
@@ -140,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_behind_the_end_is_placed_at_the_end() {
+    fn a_fault_after_the_end_is_moved_to_the_end() {
         let source = Source::new("run. # nothing").expect("within limits");
         let end = TextSize::of(source.wrapped());
         let error = source.error(Fault::syntax(TextRange::new(end, end), "x"));

@@ -1,5 +1,5 @@
-//! The typed tree of a checked query: names resolved, paths split, constants folded. Built once, read by many threads.
-//! It is evaluated as it stands; there is no second form.
+//! The typed tree of a checked query: names resolved, paths split, constants folded. Built
+//! once, read by many threads. It is evaluated directly; there is no further intermediate form.
 
 mod walk;
 
@@ -13,16 +13,16 @@ pub(crate) enum Constant {
     Int(i64),
     Big(BigConstant),
     Float(f64),
-    /// A point in time, Unix seconds.
+    /// A point in time in Unix seconds.
     Time(f64),
-    /// A length of time in seconds.
+    /// A duration in seconds.
     Span(f64),
     Complex(f64, f64),
     Text(Box<str>),
     Bytes(Box<[u8]>),
 }
 
-/// An integer beyond 64 bits; digits of 32 bits, lowest first.
+/// An integer beyond 64 bits, as 32-bit digits, least significant first.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct BigConstant {
     pub(crate) negative: bool,
@@ -33,7 +33,7 @@ pub(crate) struct BigConstant {
 pub(crate) enum Node {
     Const(Constant),
     Builtin(Builtin),
-    /// A name that is bound nowhere: raises.
+    /// An unbound name, which raises.
     Unknown,
     Local(Local),
     Run,
@@ -41,12 +41,13 @@ pub(crate) enum Node {
     Tags,
     Metrics,
     Param(Box<Lookup>),
-    /// A param that gives way to a property when absent: `run.finalized_at`.
+    /// A param with a property as its fallback: `run.finalized_at`.
     ParamOr(Box<Lookup>, Property),
     Sequence,
     SequenceField(SequenceField),
     Context(Box<Lookup>),
-    /// `metric.name` compared with names in a run search: does the run have such a sequence?
+    /// `metric.name` compared with names in a run search: whether the run has such a
+    /// sequence.
     HasSequence(Box<[Box<str>]>),
     /// `run.metrics[name]`, `run.metrics[name, context]`.
     Metric(Box<Metric>),
@@ -58,7 +59,7 @@ pub(crate) enum Node {
     And(Box<[Node]>),
     Or(Box<[Node]>),
     Not(Box<Node>),
-    /// Test, then, else.
+    /// Test, body, else.
     If(Box<[Node; 3]>),
     Compare(Box<Compare>),
     Chain(Box<Chain>),
@@ -72,7 +73,8 @@ pub(crate) enum Node {
     Format(Box<[Piece]>),
 }
 
-/// A bound name: so many frames out, that slot; what it means while the slot is empty.
+/// A bound name: the number of frames outward, the slot, and the meaning of the name while the
+/// slot is empty.
 #[derive(Debug)]
 pub(crate) struct Local {
     pub(crate) hops: u16,
@@ -80,7 +82,7 @@ pub(crate) struct Local {
     pub(crate) unbound: Option<Box<Node>>,
 }
 
-/// A path into params or a context, and how each step was written.
+/// A path into params or a context, with the syntax of each step.
 #[derive(Debug)]
 pub(crate) struct Lookup {
     pub(crate) path: Path,
@@ -89,16 +91,17 @@ pub(crate) struct Lookup {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// `.key`: absent is None, unless a value of some type has such a member.
+    /// `.key`: None if absent, unless a value of some type has such a member.
     Attribute(Option<Member>),
-    /// `["key"]`: absent raises.
+    /// `["key"]`: raises if absent.
     Item,
-    /// `["key"]` directly on the run: absent is None.
+    /// `["key"]` directly on the run: None if absent.
     Lenient,
 }
 
 impl Lookup {
-    /// Is the value None whenever the path leads nowhere? Else the steps must be taken one by one.
+    /// Whether the value is None if the path does not exist. If not, the steps must be
+    /// taken one by one.
     pub(crate) fn absent_is_none(&self) -> bool {
         self.steps.iter().all(|step| matches!(step, Step::Attribute(None) | Step::Lenient))
     }
@@ -138,7 +141,7 @@ pub(crate) struct Arguments {
     pub(crate) keywords: Box<[(Option<Box<str>>, Node)]>,
 }
 
-/// An element of a display or a positional argument.
+/// An element of a display, or a positional argument.
 #[derive(Debug)]
 pub(crate) enum Item {
     One(Node),
@@ -221,7 +224,7 @@ pub(crate) enum Collect {
 #[derive(Debug)]
 pub(crate) struct Comprehension {
     pub(crate) collect: Collect,
-    /// Evaluated outside, before there is a frame.
+    /// Evaluated in the outer scope, before the frame is created.
     pub(crate) first: Node,
     pub(crate) clauses: Box<[Clause]>,
     pub(crate) element: Node,
@@ -233,7 +236,7 @@ pub(crate) struct Comprehension {
 #[derive(Debug)]
 pub(crate) struct Clause {
     pub(crate) target: Target,
-    /// None for the first clause, whose iterable is [`Comprehension::first`].
+    /// `None` for the first clause, whose iterable is [`Comprehension::first`].
     pub(crate) iterable: Option<Node>,
     pub(crate) conditions: Box<[Node]>,
 }
@@ -241,9 +244,9 @@ pub(crate) struct Clause {
 #[derive(Debug)]
 pub(crate) enum Target {
     Slot(u16),
-    /// Targets before a starred one, the starred one, and those behind it.
+    /// Targets before the starred one, the starred one, and targets after it.
     Unpack(Box<[Target]>, Option<Box<Target>>, Box<[Target]>),
-    /// An attribute or an item: raises.
+    /// An attribute or an item, which raises.
     Refused,
 }
 
@@ -295,7 +298,7 @@ impl Node {
         }
     }
 
-    /// The constants of a display that has nothing else in it.
+    /// Returns the constants of a display that contains only constants.
     pub(crate) fn constants(&self) -> Option<impl Iterator<Item = &Constant>> {
         let Node::Display(_, items) = self else { return None };
         let constant = |item: &Item| matches!(item, Item::One(Node::Const(_)));

@@ -1,5 +1,6 @@
-//! Values under evaluation: small, copied freely, living in one arena per candidate, which is emptied before the next.
-//! Nothing here is ever dropped or counted, so deep and cyclic values are harmless; integers beyond 64 bits are digit slices.
+//! Values under evaluation: small, copyable, and allocated in one arena per candidate, which is
+//! reset before the next. Values are never dropped or reference-counted, so deep and cyclic
+//! ones are harmless; integers beyond 64 bits are slices of digits.
 
 pub(crate) mod table;
 
@@ -19,7 +20,7 @@ pub(crate) enum Value<'a> {
     Float(f64),
     /// A point in time: a float of Unix seconds that also has a calendar.
     Time(f64),
-    /// A length of time: a float of seconds that also has days.
+    /// A duration: a float of seconds that also has days.
     Span(f64),
     Complex(f64, f64),
     Text(&'a str),
@@ -27,7 +28,7 @@ pub(crate) enum Value<'a> {
     List(&'a [Value<'a>]),
     Tuple(&'a [Value<'a>]),
     Dict(&'a Dict<'a>),
-    /// A stored object: a dict whose keys are attributes too.
+    /// A stored object: a dict whose keys are also attributes.
     Object(&'a Dict<'a>),
     Set(&'a Set<'a>),
     Range(&'a Range),
@@ -36,17 +37,19 @@ pub(crate) enum Value<'a> {
     Tags,
     Metrics,
     Sequence(&'a dyn SequenceView),
-    /// `run.metrics[..]` that the run does not have: false, and all its members are None.
+    /// `run.metrics[..]` of a sequence that the run does not have: false, and all members
+    /// are None.
     NoSequence,
     Builtin(Builtin),
     Bound(&'a Bound<'a>),
     Closure(&'a Closure<'a>),
     Iterator(&'a Lazy<'a>),
-    /// What calling an exception class gives.
+    /// The result of calling an exception class.
     Exception(u8),
 }
 
-/// An integer beyond 64 bits; digits of 32 bits, lowest first, the highest not zero.
+/// An integer beyond 64 bits, as 32-bit digits, least significant first, the most significant
+/// one nonzero.
 #[derive(Clone, Copy)]
 pub(crate) struct Big<'a> {
     pub(crate) negative: bool,
@@ -70,27 +73,27 @@ impl Range {
         i64::try_from((span + step - 1) / step).unwrap_or(i64::MAX)
     }
 
-    /// The element at a position below `len`.
+    /// Returns the element at a position below `len`.
     pub(crate) fn at(&self, position: i64) -> i64 {
         self.start + position * self.step
     }
 }
 
-/// A method with the value it belongs to; of a class itself, the value comes as the first argument.
+/// A method with its receiver. If the receiver is a class, the first argument replaces it.
 pub(crate) struct Bound<'a> {
     pub(crate) receiver: Value<'a>,
     pub(crate) member: Member,
 }
 
-/// A lambda with what it sees of the outside.
+/// A lambda with the frame it captures.
 pub(crate) struct Closure<'a> {
     pub(crate) lambda: &'a Lambda,
     pub(crate) frame: Frame<'a>,
-    /// One per parameter that has a default, in order.
+    /// One value per parameter that has a default, in order.
     pub(crate) defaults: &'a [Value<'a>],
 }
 
-/// Bound names of a scope. Cells, because a closure sees what is bound later.
+/// Variables of a scope. They are cells, because a closure sees later assignments.
 pub(crate) struct Slots<'a> {
     pub(crate) values: &'a [Cell<Option<Value<'a>>>],
     pub(crate) outer: Frame<'a>,
@@ -98,7 +101,8 @@ pub(crate) struct Slots<'a> {
 
 pub(crate) type Frame<'a> = Option<&'a Slots<'a>>;
 
-/// An iterator. It is walked from the start each time, skipping what was taken before: expressions have no side effects.
+/// A lazy iterator. Each use walks it from the start and skips the elements taken before, which
+/// works because expressions have no side effects.
 pub(crate) struct Lazy<'a> {
     pub(crate) kind: LazyKind<'a>,
     pub(crate) taken: Cell<u64>,
@@ -106,7 +110,7 @@ pub(crate) struct Lazy<'a> {
 }
 
 pub(crate) enum LazyKind<'a> {
-    /// The comprehension, its first iterable, and its frame.
+    /// The comprehension, its first iterable, and the frame around it.
     Generator(&'a Comprehension, Value<'a>, Frame<'a>),
     Zip(&'a [Value<'a>]),
     Map(Value<'a>, &'a [Value<'a>]),
@@ -148,7 +152,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// A float, a time or a span, which all count as one.
+    /// Returns the number in a float, a time or a span, all of which count as floats.
     pub(crate) fn float(&self) -> Option<f64> {
         match self {
             Value::Float(value) | Value::Time(value) | Value::Span(value) => Some(*value),
@@ -156,7 +160,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The integer that a bool or a small int is.
+    /// Returns the integer value of a bool or a small int.
     pub(crate) fn small_int(&self) -> Option<i64> {
         match self {
             Value::Bool(value) => Some(i64::from(*value)),

@@ -1,30 +1,33 @@
-//! What a query reads: one run, and one of its sequences, through traits that a backend answers lazily.
-//! Methods are synchronous and cannot fail: whoever scans loads what [`crate::Query::needs`] names beforehand.
+//! Traits for the data that a query reads: one run and one of its sequences, which a backend
+//! may load lazily. Methods are synchronous and cannot fail: the scanning code loads in advance
+//! what [`crate::Query::needs`] names.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// A run under a query. Parameters are asked for by whole paths, so a view need not decode what lies beside them.
+/// A run as seen by a query. Params are requested by complete path, so a view need not decode
+/// neighboring ones.
 pub trait RunView {
     fn hash(&self) -> &str;
     fn name(&self) -> Option<&str>;
     fn description(&self) -> Option<&str>;
     /// The experiment's name.
     fn experiment(&self) -> Option<&str>;
-    /// Unix seconds.
+    /// In Unix seconds.
     fn created_at(&self) -> f64;
-    /// Unix seconds; `None` while the run is active.
+    /// In Unix seconds; `None` while the run is active.
     fn end_time(&self) -> Option<f64>;
     fn active(&self) -> bool;
     fn archived(&self) -> bool;
-    /// Names of the tags, in a stable order.
+    /// The names of the tags, in a stable order.
     fn tags(&self) -> Vec<&str>;
     fn has_tag(&self, name: &str) -> bool {
         self.tags().contains(&name)
     }
-    /// The value at a path of object keys, `None` if there is none; never called with an empty path.
+    /// The value at a path of object keys, or `None` if it does not exist; never called
+    /// with an empty path.
     fn param(&self, path: &Path) -> Option<Datum<'_>>;
-    /// The sequences of that name, of any dtype, in order of context id.
+    /// The sequences with that name, of any dtype, in order of context id.
     fn sequences(&self, name: &str) -> Vec<&dyn SequenceView>;
 }
 
@@ -32,12 +35,13 @@ pub trait RunView {
 pub trait SequenceView {
     fn name(&self) -> &str;
     fn dtype(&self) -> &str;
-    /// The value at a path in the context; the empty path is the whole context.
+    /// The value at a path in the context; the empty path is the entire context.
     fn context(&self, path: &Path) -> Option<Datum<'_>>;
     fn summary(&self) -> Summary;
 }
 
-/// What is known of a sequence without reading its points; `last` is the value written last, not that of the largest step.
+/// Summary of a sequence, available without reading its points; `last` is the value written
+/// last, not that of the largest step.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Summary {
     pub first: Option<f64>,
@@ -48,13 +52,13 @@ pub struct Summary {
     pub last_step: Option<i64>,
 }
 
-/// A stored free-form value, borrowed from the view where it can be.
+/// A stored free-form value, borrowed from the view where possible.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Datum<'v> {
     None,
     Bool(bool),
     Int(i64),
-    /// Beyond 64 bits: sign and big-endian magnitude.
+    /// An integer beyond 64 bits: sign and big-endian magnitude.
     BigInt {
         negative: bool,
         magnitude: Cow<'v, [u8]>,
@@ -66,7 +70,7 @@ pub enum Datum<'v> {
     Object(Vec<(Cow<'v, str>, Datum<'v>)>),
 }
 
-/// Keys from the outside in, split once when the query is compiled.
+/// Keys from the outermost to the innermost, split once when the query is compiled.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Path(Box<[Box<str>]>);
 
@@ -84,7 +88,8 @@ impl Path {
     }
 }
 
-/// Keys joined by dots; a key that is not a plain word is quoted, so that no two paths read alike.
+/// Keys joined by dots; a key that is not a plain word is quoted, so that distinct paths have
+/// distinct texts.
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (position, key) in self.0.iter().enumerate() {

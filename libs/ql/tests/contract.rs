@@ -1,4 +1,4 @@
-//! The tables of the query language's documentation, row by row, over one run with two metrics.
+//! The tables of the query language's documentation, row by row, over a run with two metrics.
 //! `Raises` is an exception, which counts as no match.
 
 #![cfg(test)]
@@ -195,7 +195,7 @@ fn objects() {
         ("run.hparams.model", True),
         ("run.hparams.empty", False),
         ("run.hparams.model < {}", Raises(TypeError)),
-        // Beyond the recorded system: an object is a dict as well.
+        // Beyond the recorded system: an object is also a dict.
         ("len(run.hparams.model) == 1", True),
         ("list(run.hparams.model) == ['depth']", True),
         ("run.hparams.model.get('depth') == 50", True),
@@ -346,7 +346,7 @@ fn names_of_a_sequence() {
 
 #[test]
 fn times() {
-    // The caller's clock is four hours ahead of UTC.
+    // The caller's local time is four hours ahead of UTC.
     rows(&[
         ("run.created_at == datetime(2024, 1, 1, 4)", True),
         ("datetime(2024, 1, 1) <= run.created_at < datetime(2024, 1, 2)", True),

@@ -1,5 +1,5 @@
-//! What the page on the language shows is what the language takes: every example compiles without a warning, or is refused where
-//! it says so.
+//! Checks the examples in the documentation of the language: every example compiles without a
+//! warning, or is refused where the documentation says so.
 
 #![cfg(test)]
 
@@ -15,7 +15,7 @@ const ENDPOINTS: [Endpoint; 7] = [
     Endpoint::Figures,
 ];
 
-/// Lines of the blocks that begin so; each is a query.
+/// Returns the lines of the code blocks that begin with this fence; each line is a query.
 fn examples(fence: &str) -> Vec<&'static str> {
     let mut is_inside = false;
     let document = include_str!("../../../docs/matyanql.md");
@@ -29,7 +29,7 @@ fn examples(fence: &str) -> Vec<&'static str> {
     lines.collect()
 }
 
-/// Whether some search takes it, with every name known.
+/// Whether some kind of search accepts the query and knows every name in it.
 fn is_taken(query: &str) -> bool {
     ENDPOINTS.iter().any(|endpoint| {
         let options = Options { endpoint: *endpoint, offset_minutes: 0, now: 0.0 };
@@ -38,17 +38,17 @@ fn is_taken(query: &str) -> bool {
 }
 
 #[test]
-fn examples_are_taken() {
+fn examples_compile() {
     let examples = examples("```python");
-    assert!(examples.len() > 15, "{} were found", examples.len());
+    assert!(examples.len() > 15, "only {} examples found", examples.len());
     let wrong: Vec<_> = examples.into_iter().filter(|query| !is_taken(query)).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
-fn what_is_shown_as_refused_is_refused() {
+fn refused_examples_are_refused() {
     let examples = examples("```python refused");
-    assert!(examples.len() > 3, "{} were found", examples.len());
+    assert!(examples.len() > 3, "only {} examples found", examples.len());
     for query in examples {
         for endpoint in ENDPOINTS {
             compile(query, Options { endpoint, offset_minutes: 0, now: 0.0 }).expect_err(query);

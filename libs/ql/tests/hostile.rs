@@ -1,5 +1,5 @@
-//! Queries that mean harm: whatever the text, compiling and evaluating end within their budgets, without a panic.
-//! Test threads have 2 MiB of stack, as the threads of a server have.
+//! Hostile queries: for any text, compilation and evaluation end within their budgets and
+//! without a panic. Test threads have a stack of 2 MiB, like the threads of a server.
 
 #![cfg(test)]
 
@@ -46,7 +46,7 @@ fn end(text: &str, limits: Limits) -> End {
 }
 
 #[test]
-fn dear_expressions_end_at_the_budget() {
+fn expensive_expressions_exceed_the_budget() {
     use BudgetError::{CandidateSteps, Depth, Memory};
     let mut wrong = Vec::new();
     for (text, budget) in [
@@ -108,9 +108,10 @@ fn dear_expressions_end_at_the_budget() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What CPython would answer with megabytes, and what no clock shows, is an exception or no match.
+/// Calls that CPython answers with megabytes, or whose times no clock can show, raise or do not
+/// match.
 #[test]
-fn odd_arguments_find_nothing() {
+fn odd_arguments_match_nothing() {
     for text in [
         "f'{1.5:.100000f}'",
         "f'{1.5:.70000}'",
@@ -145,9 +146,9 @@ fn odd_arguments_find_nothing() {
     }
 }
 
-/// Megabytes are looked through in milliseconds, whatever they are looked through for.
+/// Scanning megabytes takes milliseconds for any search term.
 #[test]
-fn long_texts_are_looked_through_once() {
+fn long_texts_are_searched_in_linear_time() {
     for text in [
         "(run.text.encode() * 15 + b'y') in (run.text.encode() * 30)",
         "(run.text.encode() * 30).find(run.text.encode() * 15 + b'y') >= 0",
@@ -160,7 +161,7 @@ fn long_texts_are_looked_through_once() {
     }
 }
 
-/// A run with a huge value is no match of a query that reads it, and the search goes on.
+/// A run with a huge value does not match a query that reads it, and the search continues.
 #[test]
 fn huge_values_of_one_run_do_not_end_a_search() {
     let list: Vec<i64> = (0..2_000_000).collect();
@@ -275,7 +276,8 @@ fn wide_texts_are_fine() {
     }
 }
 
-/// The deepest trees that are accepted evaluate within the stack of an ordinary thread, calls included.
+/// The deepest accepted trees can be evaluated on the stack of an ordinary thread, including
+/// calls.
 #[test]
 fn the_deepest_trees_fit_the_stack() {
     let depth = 180;
@@ -298,7 +300,7 @@ fn the_deepest_trees_fit_the_stack() {
 }
 
 #[test]
-fn limits_are_those_that_were_set() {
+fn custom_limits_are_enforced() {
     let text = "any(x == len(run.name) for x in range(900))";
     let limits = Limits { steps_per_candidate: 1_000, ..Limits::default() };
     assert_eq!(end(text, limits), End::OverBudget(BudgetError::CandidateSteps));
@@ -459,12 +461,13 @@ proptest! {
     }
 }
 
-/// What indexes are asked is bounded, and of terms beyond that nothing is kept.
+/// The number of probes is bounded; a query with more terms than that keeps none.
 #[test]
 fn plans_of_many_terms_stay_small() {
     for word in ["and", "or"] {
         let terms: Vec<String> = (0..3_000).map(|term| format!("run.a{term} < 1")).collect();
-        let query = compile(&terms.join(&format!(" {word} ")), options()).expect("it is long and plain");
+        let query =
+            compile(&terms.join(&format!(" {word} ")), options()).expect("a long but flat query compiles");
         let probes = query.plan().probes().len();
         assert!(probes <= 1_024, "{word}: {probes}");
     }

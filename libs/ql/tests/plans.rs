@@ -1,5 +1,6 @@
-//! A plan may only change speed: over random runs and queries, whatever the evaluator finds the plan proposes,
-//! and what an exact plan proposes the evaluator finds. The indexes are modelled here as the store keeps them.
+//! A plan may only affect speed: over random runs and queries, the plan proposes every run that
+//! the evaluator matches, and the evaluator matches every run that an exact plan proposes. The
+//! indexes are modeled here the way the store keeps them.
 
 #![cfg(test)]
 
@@ -24,7 +25,8 @@ fn found(access: &Access<'_>, run: &Run) -> bool {
     }
 }
 
-/// Made-up counts: any answer must leave results alone, so some probes are not indexed and some counts are wrong.
+/// Made-up counts: no count may affect results, so some probes are not indexed and some counts
+/// are wrong.
 struct Counts(u64);
 
 impl Statistics for Counts {

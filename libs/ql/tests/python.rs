@@ -1,5 +1,6 @@
-//! Expressions and what CPython makes of them, recorded: the value by its `repr`, the exception, or the line of the error.
-//! The recordings leave out what differs by contract (`list('abc')`, long ranges, `str.format`) and what prints addresses.
+//! Expressions with results recorded from CPython: the `repr` of the value, the exception, or
+//! the line of the error. The recordings omit deliberate differences (`list('abc')`, long
+//! ranges, `str.format`) and results that contain addresses.
 
 #![cfg(test)]
 
@@ -24,7 +25,7 @@ fn literal(text: &str) -> String {
     format!("'{}'", text.chars().map(escaped).collect::<String>())
 }
 
-/// `None` when an expression means what it means to CPython.
+/// Compares a row with the recording. Returns `None` if the results agree.
 fn difference(row: &Value) -> Option<String> {
     let expression = row["e"].as_str().unwrap();
     if let Some(exception) = row["x"].as_str() {
@@ -42,14 +43,15 @@ fn difference(row: &Value) -> Option<String> {
 }
 
 #[test]
-fn expressions_mean_what_they_mean_to_cpython() {
+fn expressions_evaluate_as_in_cpython() {
     let rows = include_str!("data/python.jsonl");
     let rows: Vec<Value> = rows.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let wrong: Vec<String> = rows.iter().filter_map(difference).collect();
     assert!(wrong.is_empty(), "{} of {} differ:\n{}", wrong.len(), rows.len(), wrong.join("\n"));
 }
 
-/// The same texts are refused, at the same lines. The text is wrapped in parentheses, for CPython as well.
+/// The same texts are refused at the same lines. The text is wrapped in parentheses for CPython
+/// as well.
 #[test]
 fn texts_are_refused_where_cpython_refuses_them() {
     let rows = include_str!("data/syntax.jsonl");

@@ -1,5 +1,6 @@
-//! The recorded queries of MatyanQL: every file `matyanql*.json` of the repository and of `MATYAN_VECTORS_DIR`.
-//! A vector names the sound answer where the recorded system was wrong; that answer, or an accepted second one, must come out.
+//! The recorded queries of MatyanQL: every file `matyanql*.json` of the repository and of
+//! `MATYAN_VECTORS_DIR`. Where the recorded system was wrong, a vector names the sound answer;
+//! that answer, or an accepted alternative, must result.
 
 #![cfg(test)]
 
@@ -16,7 +17,7 @@ use memory::{Run, Sequence};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// After everything in the fixture.
+/// Later than all times in the fixture.
 const NOW: f64 = 1_800_000_000.0;
 
 fn folders() -> Vec<PathBuf> {
@@ -42,7 +43,7 @@ fn files() -> Vec<(String, Value)> {
     files
 }
 
-/// The runs that a search can see.
+/// Returns the runs that a search can see.
 fn runs(file: &Value) -> Vec<Run> {
     let runs = file["fixture"]["runs"].as_array().unwrap();
     runs.iter().filter(|run| run["pending_deletion"] != true).map(run).collect()
@@ -67,7 +68,8 @@ fn run(value: &Value) -> Run {
     }
 }
 
-/// The order in which a store keeps sequences: by a digest of the context, the empty one first.
+/// Returns the sort key of sequences in a store: a digest of the context, with the empty one
+/// first.
 fn context_id(context: &Value) -> u32 {
     if context.as_object().unwrap().is_empty() {
         return 0;
@@ -110,11 +112,11 @@ fn endpoint(mode: &str) -> Endpoint {
     }
 }
 
-/// What came out, in the form of a vector: a set of hashes or triples, or the kind of refusal.
+/// The result of a query in the form of a vector: a set of hashes or triples, or the refusal.
 #[derive(Debug, Default, PartialEq)]
 struct Answer {
     refused: Option<String>,
-    /// As typed positions: line and column.
+    /// Line and column in the statement.
     place: Option<(u32, u32)>,
     matches: BTreeSet<String>,
     raises: BTreeSet<(String, String)>,
@@ -162,7 +164,7 @@ fn exception(raise: Raise) -> String {
     format!("{raise:?}")
 }
 
-/// One text for one thing, whatever the order of keys.
+/// Returns a canonical text of a value, independent of the order of keys.
 fn id(value: &Value) -> String {
     match value {
         Value::Object(entries) => {
@@ -180,7 +182,7 @@ fn ids(expected: &Value) -> BTreeSet<String> {
     list.expect("a match names its runs or triples").iter().map(id).collect()
 }
 
-/// Does an answer fit an expectation?
+/// Whether an answer meets an expectation.
 fn fits(answer: &Answer, expected: &Value) -> bool {
     match expected["kind"].as_str().unwrap() {
         "match" => answer.refused.is_none() && answer.matches == ids(expected),
@@ -212,10 +214,12 @@ fn vectors_matyanql_answers() {
     assert!(wrong.is_empty(), "{} of {count} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// The recorded system could not compare its dates with numbers; this one can, and finds the same runs.
+/// The recorded system could not compare its dates with numbers; this one can, and finds the
+/// same runs.
 const COMPARES_NOW: &str = "datetime-008";
 
-/// Where the recorded answer itself is given, the same candidates raise the same exceptions.
+/// For vectors that expect the recorded answer itself, the same candidates raise the same
+/// exceptions.
 #[test]
 fn vectors_matyanql_exceptions() {
     let (mut wrong, mut count) = (Vec::new(), 0);
@@ -240,7 +244,7 @@ fn vectors_matyanql_exceptions() {
     assert!(wrong.is_empty(), "{} of {count} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// A refused query names the line that CPython named.
+/// A refused query reports the line that CPython reported.
 #[test]
 fn vectors_matyanql_lines_of_errors() {
     let mut wrong = Vec::new();
@@ -256,7 +260,7 @@ fn vectors_matyanql_lines_of_errors() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Indexes leave out nothing that a query finds, by its plan or by what is chosen of it.
+/// Indexes leave out no match, neither by the plan nor by the access path chosen from it.
 #[test]
 fn vectors_matyanql_plans() {
     let mut wrong = Vec::new();

@@ -165,8 +165,8 @@ fn delete_one(root: &Dir, path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// Makes the entries of a folder durable. A deleted folder has none; whoever deleted it syncs
-/// its parent.
+/// Makes the entries of a folder durable. A deleted folder has none, and its deletion is made
+/// durable by a sync of its parent.
 fn sync(root: &Dir, folder: &Path) -> io::Result<()> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     absent_is_fine(root.open(folder).and_then(|folder| folder.sync_all()))

@@ -104,7 +104,7 @@ impl Api {
         Ok(Self { base: base.to_owned(), bucket: bucket.to_owned(), client, credentials })
     }
 
-    /// Returns the response, whatever its status. Retries temporary failures only.
+    /// Returns the response, even if its status is an error. Retries temporary failures only.
     pub(super) async fn send(&self, doing: &'static str, call: &Call) -> Result<HttpResponse> {
         let mut attempt = 1;
         loop {

@@ -1,5 +1,6 @@
-//! Unary and binary operators on numbers, texts, sequences, sets and times.
-//! Sizes are checked before a result is made: `'a' * 10**12` and `9**9**9` end at the budget, not in the allocator.
+//! Unary and binary operators on numbers, strings, sequences, sets and times. Sizes are checked
+//! before a result is built, so `'a' * 10**12` and `9**9**9` fail in the budget and not in the
+//! allocator.
 
 mod complex;
 mod numbers;
@@ -97,7 +98,7 @@ impl<'a> Machine<'a> {
         Ok([left, right].concat())
     }
 
-    /// Refuses a value of that many bytes when the arena could not hold it.
+    /// Refuses a value of this size if the arena could not hold it.
     pub(super) fn check_size(&self, bytes: usize) -> Result<()> {
         let limit = self.bump.allocation_limit().unwrap_or(usize::MAX);
         match bytes <= limit {

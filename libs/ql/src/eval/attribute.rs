@@ -1,5 +1,5 @@
-//! Attributes of any value. By contract attribute access never fails: what is not there is None.
-//! On a stored object the keys come first, and hide the methods that a dict has.
+//! Attributes of any value. By contract, attribute access never fails: a missing attribute is
+//! None. On a stored object the keys come first and hide the methods of a dict.
 
 use super::{Machine, Raise, Result};
 use crate::names::{self, Builtin, Member, Property, SequenceField};
@@ -56,7 +56,8 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// A built-in name as a value; `string.Formatter` is refused as soon as it is touched.
+    /// Returns a built-in name as a value; `string.Formatter` is refused at the first
+    /// reference.
     pub(super) fn builtin(&self, builtin: Builtin) -> Result<Value<'a>> {
         match builtin {
             Builtin::Formatter => Err(Raise::NotImplementedError.into()),
@@ -64,14 +65,15 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// The value at a text key of a dict.
+    /// Returns the value at a string key of a dict.
     pub(super) fn entry(&self, dict: &'a Dict<'a>, key: &str) -> Result<Option<Value<'a>>> {
         self.spend(1)?;
         let same = |known: &Value<'a>| Ok::<bool, super::Stop>(known.text() == Some(key));
         Ok(dict.find(super::compare::hash_text(key), same)?.map(|entry| entry.value))
     }
 
-    /// An attribute that the type of a value has: a field at once, a method bound to the value.
+    /// Returns an attribute that the type of a value defines: the value of a field, or a
+    /// bound method.
     pub(super) fn member(&self, object: Value<'a>, member: Member) -> Result<Value<'a>> {
         if let Some(value) = self.field(object, member)? {
             return Ok(value);

@@ -1,5 +1,6 @@
-//! The built-in functions. Those that could reach beyond values do not exist; the few that always failed still do.
-//! `hash` and `id` are stable here: they depend on the value, not on the process.
+//! The built-in functions. Those that could reach beyond values do not exist; the small set
+//! that always failed still does. `hash` and `id` are stable: they depend on the value, not on
+//! the process.
 
 use std::cmp::Ordering;
 
@@ -86,7 +87,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// `any` and `all`: the first element whose truth decides.
+    /// `any` and `all`: stops at the first element whose truth decides the result.
     fn decide(&self, items: Value<'a>, decisive: bool) -> Result<Value<'a>> {
         let mut found = false;
         self.each(items, &mut |item| {
@@ -161,7 +162,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Order as `<` sees it; sets, which are ordered by inclusion, count as unordered.
+    /// Compares the way `<` does. Sets, which are ordered by inclusion, may be unordered.
     fn order_of(&self, left: Value<'a>, right: Value<'a>) -> Result<Option<Ordering>> {
         match (left, right) {
             (Value::Set(left), Value::Set(right)) => {
@@ -195,7 +196,8 @@ impl<'a> Machine<'a> {
         self.list(&items)
     }
 
-    /// Stable in both directions, by merging: an order that raises, or is none (NaN), stops or ends somewhere, never panics.
+    /// A merge sort, stable in both directions. Unlike the standard sort, it cannot panic
+    /// if the comparison raises or is not a total order (NaN).
     fn sort(&self, items: &mut Vec<(Value<'a>, Value<'a>)>, reverse: bool) -> Result<()> {
         let later = if reverse { Ordering::Greater } else { Ordering::Less };
         let mut width = 1;
@@ -228,7 +230,8 @@ impl<'a> Machine<'a> {
         if matches!(total, Value::Text(_) | Value::Bytes(_)) {
             return Err(Raise::TypeError.into());
         }
-        // Floats are added with their rounding errors kept apart, as Python 3.12 does.
+        // Neumaier summation: rounding errors of floats are accumulated separately, as
+        // in Python 3.12.
         let mut lost = 0.0;
         self.each(items.unwrap_or(Value::None), &mut |item| {
             total = match (total, item) {
@@ -307,7 +310,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Tuples of classes may stand inside each other.
+    /// Checks the depth, as tuples of classes may be nested.
     fn one_class(&self, depth: u32) -> Result<()> {
         if depth > MAX_VALUE_DEPTH { Err(Raise::RecursionError.into()) } else { self.spend(1) }
     }
@@ -333,7 +336,8 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// The elements of the first that are in the second, in the order of the second.
+    /// Returns the elements of the first argument that are in the second, in the order of
+    /// the second.
     fn reorder(&self, items: Value<'a>, by: Value<'a>) -> Result<Value<'a>> {
         let known = self.collect_set(items, false)?;
         let mut ordered = Vec::new();
@@ -347,7 +351,7 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// `test(c1, v1, c2, v2, …, default)`: the value of the first true condition.
+/// `test(c1, v1, c2, v2, …, default)`: returns the value of the first true condition.
 fn test<'a>(arguments: &[Value<'a>]) -> Result<Value<'a>> {
     let pairs = arguments.chunks_exact(2);
     let default = pairs.remainder().first().copied().unwrap_or(Value::None);
@@ -376,7 +380,7 @@ fn is_callable(value: Value<'_>) -> bool {
     }
 }
 
-/// The name of a value's type; times are floats, stored objects dicts.
+/// Returns the name of a value's type; times count as floats, stored objects as dicts.
 pub(super) fn type_name(value: Value<'_>) -> &'static str {
     match value {
         Value::None => "NoneType",

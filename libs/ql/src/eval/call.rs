@@ -1,5 +1,5 @@
-//! Calls: arguments first, then whatever is called, by its kind.
-//! `*args` and `**kwargs` are taken; a call of something that cannot be called raises.
+//! Calls: evaluates the arguments, then dispatches on the kind of the callee. `*args` and
+//! `**kwargs` are supported; calling a value that is not callable raises.
 
 use super::names::Arguments;
 use super::{Machine, Raise, Result};
@@ -19,7 +19,7 @@ impl<'a> Machine<'a> {
         if let Value::Object(dict) = object
             && self.entry(dict, &call.name)?.is_some()
         {
-            // A stored value of that name hides the method, and cannot be called.
+            // A stored value with this name hides the method, and is not callable.
             return Err(Raise::TypeError.into());
         }
         if let (Value::Builtin(_) | Value::Sequence(_), _) | (_, None) = (object, call.member) {
@@ -27,7 +27,7 @@ impl<'a> Machine<'a> {
             let arguments = self.arguments(frame, &call.arguments)?;
             return self.call_value(function, arguments);
         }
-        let member = call.member.expect("a call without a known member is handled above");
+        let member = call.member.expect("calls without a known member are handled above");
         let arguments = self.arguments(frame, &call.arguments)?;
         self.method(object, member, arguments)
     }
@@ -82,7 +82,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// `str.lower(name)`: the first argument is the value the method belongs to.
+    /// `str.lower(name)`: the first argument is the receiver.
     fn call_unbound(&self, class: Class, member: Member, arguments: Arguments<'a>) -> Result<Value<'a>> {
         if (class, member) == (Class::Str, Member::MakeTrans) {
             return self.method(Value::Text(""), member, arguments);
@@ -98,7 +98,7 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// Arguments by position or name, as far as a built-in function takes them.
+/// Matches arguments to the parameters of a built-in function, by position or name.
 pub(super) fn take<'a, const N: usize>(
     arguments: Arguments<'a>,
     names: [&str; N],

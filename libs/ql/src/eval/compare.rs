@@ -1,5 +1,6 @@
-//! Equality, order, identity, membership and hashes, as Python has them: `1 == 1.0 == True`, text never equals a number,
-//! order between unlike types raises. Numbers compare exactly, also integers beyond 2^53 with floats.
+//! Equality, order, identity, membership and hashes with Python's semantics: `1 == 1.0 ==
+//! True`, a string never equals a number, and ordering unlike types raises. Numbers compare
+//! exactly, even integers beyond 2^53 with floats.
 
 use std::cmp::Ordering;
 use std::hash::Hasher;
@@ -12,7 +13,8 @@ use crate::value::table::Entry;
 use crate::value::{Dict, Set, Value};
 use crate::view::Path;
 
-/// FNV-1a with a final mix: short keys, no seed, so that results do not depend on the process.
+/// FNV-1a with a final mix. It suits short keys and has no seed, so results do not depend on
+/// the process.
 #[derive(Clone, Copy)]
 struct Fnv(u64);
 
@@ -39,7 +41,7 @@ pub(super) fn hash_text(text: &str) -> u64 {
     hash_bytes(b't', text.as_bytes())
 }
 
-/// Equal numbers hash alike, whatever their types.
+/// Hashes a number. Equal numbers of different types have equal hashes.
 fn hash_float(value: f64) -> u64 {
     match value as i64 {
         int if int as f64 == value && int != i64::MAX => hash_bytes(b'i', &int.to_le_bytes()),
@@ -107,7 +109,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Only what is equally long is looked at.
+    /// Compares two byte strings. Costs steps only if their lengths are equal.
     fn equal_bytes(&self, left: &[u8], right: &[u8]) -> Result<bool> {
         if left.len() != right.len() {
             return Ok(false);
@@ -141,7 +143,8 @@ impl<'a> Machine<'a> {
         Ok(true)
     }
 
-    /// Tags are a set: a list equals them when it holds the same names.
+    /// Compares a list with the tags, ignoring the order: they are equal if they hold the
+    /// same names.
     fn equal_tags(&self, items: &[Value<'a>]) -> Result<bool> {
         let tags = self.run.tags();
         self.spend((tags.len() * items.len()) as u64 / 8)?;
@@ -172,7 +175,8 @@ impl<'a> Machine<'a> {
         Ok(true)
     }
 
-    /// Are two contexts the same? A bool never equals a number; exactly, an int does not equal a float either.
+    /// Whether two contexts are the same. A bool never equals a number; with `exact`, an
+    /// int does not equal a float either.
     pub(super) fn same_context(&self, left: Value<'a>, right: Value<'a>, exact: bool) -> Result<bool> {
         self.same_part(left, right, exact, 0)
     }
@@ -212,7 +216,8 @@ impl<'a> Machine<'a> {
 
     fn ordered(&self, left: Value<'a>, right: Value<'a>, holds: fn(Ordering) -> bool) -> Result<bool> {
         match (left, right) {
-            // Sets are ordered by inclusion, so neither may hold.
+            // Sets are ordered by inclusion, so two sets may be neither less, equal
+            // nor greater.
             (Value::Set(left), Value::Set(right)) => {
                 let (fewer, more) = (self.is_subset(left, right)?, self.is_subset(right, left)?);
                 Ok(match (fewer, more) {
@@ -226,7 +231,8 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Order of two values; `None` beside NaN, where no comparison holds.
+    /// Returns the order of two values; `None` if one is NaN, in which case no comparison
+    /// holds.
     pub(super) fn order(&self, left: Value<'a>, right: Value<'a>, depth: u32) -> Result<Option<Ordering>> {
         if depth > MAX_VALUE_DEPTH {
             return Err(Raise::RecursionError.into());
@@ -282,7 +288,7 @@ impl<'a> Machine<'a> {
                 Ok(self.find_entry(dict, self.hash(item)?, item)?.is_some())
             }
             Value::Set(set) => {
-                // A set is looked up as the frozen set that equals it.
+                // A set is looked up as the equal frozen set.
                 let key = match item {
                     Value::Set(inner) => self.alloc(inner.frozen()).map(Value::Set)?,
                     item => item,
@@ -354,7 +360,7 @@ impl<'a> Machine<'a> {
                 }
                 hash.finish()
             }
-            // The order of a set does not count.
+            // The order of elements must not affect the hash of a set.
             Value::Set(set) if set.frozen => {
                 set.items().iter().fold(0, |sum, item| item.hash.wrapping_add(sum))
             }
@@ -367,7 +373,7 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// Order of two numbers, exact; `None` when one is NaN or no number.
+/// Returns the exact order of two numbers; `None` if one is NaN or not a number.
 pub(super) fn numeric(left: Value<'_>, right: Value<'_>) -> Option<Ordering> {
     match (left, right) {
         (Value::Big(left), Value::Big(right)) => return Some(left.compare(right)),
@@ -409,7 +415,8 @@ fn in_range(range: &crate::value::Range, item: i64) -> bool {
     offset % step == 0 && (0..i128::from(range.len())).contains(&(offset / step))
 }
 
-/// `is`: the same singleton, or the same place; small integers and short texts are shared, as in CPython.
+/// `is`: the same singleton or the same allocation. Small integers and short strings are
+/// shared, as in CPython.
 fn identical<'a>(left: Value<'a>, right: Value<'a>) -> bool {
     match (left, right) {
         (Value::None, Value::None)

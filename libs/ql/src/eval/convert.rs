@@ -1,5 +1,6 @@
-//! Calling a type: `int("12")`, `list(x)`, `datetime(2024, 1, 1)`, and rounding.
-//! As documented, `list` and `tuple` do not take text apart, and a `range` has at most 1,000 elements.
+//! Calls of types, such as `int("12")`, `list(x)` and `datetime(2024, 1, 1)`, and rounding. As
+//! documented, `list` and `tuple` do not split strings, and a `range` has at most 1,000
+//! elements.
 
 use num_bigint::BigInt;
 use num_traits::{FromPrimitive, Num, ToPrimitive};
@@ -215,11 +216,11 @@ fn take_one<'a>(class: Class, arguments: Arguments<'a>) -> Result<Option<Value<'
 fn make_complex<'a>(real: Option<Value<'a>>, imaginary: Option<Value<'a>>) -> Result<Value<'a>> {
     let part = |value: Option<Value<'a>>| value.map_or(Ok((0.0, 0.0)), super::arithmetic::complex_parts);
     let ((a, b), (c, d)) = (part(real)?, part(imaginary)?);
-    // A part that is not there must not turn -0.0 into 0.0.
+    // A missing part must not turn -0.0 into 0.0.
     Ok(Value::Complex(if d == 0.0 { a } else { a - d }, if b == 0.0 { c } else { b + c }))
 }
 
-/// `1+2j`, `-3`, `.5j`, perhaps in parentheses.
+/// Parses `1+2j`, `-3` or `.5j`, optionally in parentheses.
 fn parse_complex<'a>(text: &str) -> Option<Value<'a>> {
     let text = text.trim();
     let inner = text.strip_prefix('(').and_then(|text| text.strip_suffix(')'));
@@ -227,7 +228,7 @@ fn parse_complex<'a>(text: &str) -> Option<Value<'a>> {
     let Some(parts) = text.strip_suffix(['j', 'J']) else {
         return parse_float(text).map(|real| Value::Complex(real, 0.0));
     };
-    // The sign that splits the parts is the last one that is not an exponent's.
+    // The parts are split at the last sign that does not belong to an exponent.
     let bytes = parts.as_bytes();
     let is_split = |at: &usize| matches!(bytes[*at], b'+' | b'-') && !matches!(bytes[at - 1], b'e' | b'E');
     let (real, imaginary) = parts.split_at((1..bytes.len()).rev().find(is_split).unwrap_or(0));
@@ -240,7 +241,7 @@ fn parse_complex<'a>(text: &str) -> Option<Value<'a>> {
     Some(Value::Complex(real, imaginary))
 }
 
-/// Decimal digits of any script as ASCII ones, as Python reads them.
+/// Converts decimal digits of any script to ASCII, as Python does.
 fn ascii_digits(text: &str) -> String {
     let digit =
         |c: char| super::unicode::decimal(c).and_then(|value| char::from_digit(value, 10)).unwrap_or(c);
@@ -254,7 +255,7 @@ fn sign(text: &str) -> (bool, &str) {
     }
 }
 
-/// The radix that a base and a prefix name together, the digits, and whether there was a prefix.
+/// Returns the radix given by base and prefix, the digits, and whether there was a prefix.
 fn radix(digits: &str, base: i64) -> Result<(u32, &str, bool)> {
     let lower = digits.get(..2).map(str::to_ascii_lowercase);
     let prefix = match lower.as_deref() {
@@ -279,7 +280,8 @@ fn radix(digits: &str, base: i64) -> Result<(u32, &str, bool)> {
     }
 }
 
-/// Underscores may stand between digits, and between a prefix and the first digit.
+/// Removes underscores, which are allowed between digits and between a prefix and the first
+/// digit.
 fn without_underscores(digits: &str, prefixed: bool) -> Option<String> {
     let digits = if prefixed { digits.strip_prefix('_').unwrap_or(digits) } else { digits };
     let parts: Vec<&str> = digits.split('_').collect();
@@ -317,7 +319,7 @@ fn parse_float(text: &str) -> Option<f64> {
     Some(if negative { -magnitude } else { magnitude })
 }
 
-/// Rounds the exact decimal value of a float, ties to even, as `round(x, n)` does.
+/// Rounds the exact decimal value of a float, ties to even, like `round(x, n)`.
 fn round_float(value: f64, digits: i64) -> Result<f64> {
     if !value.is_finite() || digits > 323 {
         return Ok(value);
@@ -330,7 +332,7 @@ fn round_float(value: f64, digits: i64) -> Result<f64> {
         return format!("{value:.digits$}").parse().map_err(|_| Raise::ValueError.into());
     }
     let whole = BigInt::from_f64(value.abs()).unwrap_or_default();
-    // A tie of the whole part is none when a fraction follows.
+    // With a fractional part, a tie of the integral part is no longer a tie.
     let nudge = i32::from(value.fract() != 0.0);
     let unit = BigInt::from(10).pow(u32::try_from(-digits).unwrap_or(u32::MAX));
     let rounded = match &whole % &unit * 2 == unit {
@@ -343,7 +345,8 @@ fn round_float(value: f64, digits: i64) -> Result<f64> {
     }
 }
 
-/// Rounds to a power of ten, ties to even; not at all for digits behind the point.
+/// Rounds to a power of ten, ties to even. Returns the value unchanged for digits after the
+/// decimal point.
 fn round_integer(value: BigInt, digits: i64) -> BigInt {
     if digits >= 0 {
         return value;

@@ -1,5 +1,6 @@
-//! Stored values as values of evaluation. Text stays borrowed from the view; lists and objects are built in the arena,
-//! once for each place in the query that names them. A value too large for the budget is the run's doing, not the query's.
+//! Conversion of stored values. Strings stay borrowed from the view; lists and objects are
+//! built in the arena, once for each lookup in the query. A value that exceeds the budget is
+//! the fault of the run, not of the query.
 
 use std::borrow::Cow;
 
@@ -12,7 +13,7 @@ use crate::value::Value;
 use crate::view::Datum;
 
 impl<'a> Machine<'a> {
-    /// The list or object that this place in the query has read before.
+    /// Returns the list or object that this lookup has already built.
     pub(super) fn built(&self, lookup: &'a Lookup) -> Option<Value<'a>> {
         let containers = self.containers.borrow();
         containers.iter().find(|(known, _)| std::ptr::eq(*known, lookup)).map(|(_, value)| *value)
@@ -26,7 +27,7 @@ impl<'a> Machine<'a> {
         Ok(value)
     }
 
-    /// A stored value as one of evaluation.
+    /// Converts a stored value.
     pub(super) fn datum(&self, datum: Datum<'a>) -> Result<Value<'a>> {
         Ok(match datum {
             Datum::None => Value::None,
@@ -74,7 +75,8 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// One run with a huge value must not end the search: it is no match.
+/// Turns a budget error into an exception: a single run with a huge value is no match, but must
+/// not end the search.
 fn too_large(stop: Stop) -> Stop {
     match stop {
         Stop::Budget(BudgetError::TotalSteps) => stop,

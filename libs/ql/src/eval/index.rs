@@ -1,5 +1,5 @@
-//! Items and slices, counted in characters on text. Item access fails where there is nothing.
-//! Slices clamp as Python's do, and steps go both ways.
+//! Indexing and slicing; positions in strings count characters. Access to a missing item fails.
+//! Slices are clamped as in Python, and steps may be negative.
 
 use super::{Machine, Raise, Result};
 use crate::value::{Range, Value};
@@ -114,7 +114,7 @@ impl<'a> Machine<'a> {
         Ok(positions(start, stop, step))
     }
 
-    /// Python's clamping of a slice to a length.
+    /// Clamps a slice to a length as Python does.
     fn slice_bounds(&self, parts: &[Value<'a>; 3], length: usize) -> Result<(i64, i64, i64)> {
         let part = |value: Value<'a>| match value {
             Value::None => Ok(None),

@@ -1,5 +1,5 @@
-//! Integers beyond 64 bits, and exact comparison of integers with floats.
-//! Results that fit 64 bits always are small ints, so an integer has one form.
+//! Integers beyond 64 bits, and exact comparison of integers with floats. Results that fit into
+//! 64 bits are always small ints, so every integer has a single form.
 
 use std::cmp::Ordering;
 
@@ -10,7 +10,7 @@ use super::{Machine, Raise, Result};
 use crate::limits::{BudgetError, MAX_INT_BITS};
 use crate::value::{Big, Value};
 
-/// An integer or a float, as arithmetic takes them.
+/// An operand of arithmetic: an integer or a float.
 pub(super) enum Number {
     Int(i64),
     Big(BigInt),
@@ -25,7 +25,7 @@ impl Number {
         }
     }
 
-    /// As a float; an integer beyond the floats raises.
+    /// Converts to a float; an integer beyond the range of floats raises.
     pub(super) fn to_float(&self) -> Result<f64> {
         match self {
             Number::Int(value) => Ok(*value as f64),
@@ -67,7 +67,7 @@ impl Big<'_> {
 }
 
 impl<'a> Machine<'a> {
-    /// An integer of any size as a value.
+    /// Converts an integer of any size to a value.
     pub(super) fn integer(&self, value: BigInt) -> Result<Value<'a>> {
         if let Some(small) = value.to_i64() {
             return Ok(Value::Int(small));
@@ -80,7 +80,7 @@ impl<'a> Machine<'a> {
         Ok(Value::Big(Big { negative: sign == Sign::Minus, digits }))
     }
 
-    /// A float's integer part as an integer.
+    /// Returns the integer part of a float.
     pub(super) fn truncated(&self, value: f64) -> Result<Value<'a>> {
         if value.is_nan() {
             return Err(Raise::ValueError.into());
@@ -90,9 +90,10 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// Exact order of an integer and a float; none with NaN.
+/// Returns the exact order of an integer and a float; `None` for NaN.
 pub(super) fn compare_int_float(int: i64, float: f64) -> Option<Ordering> {
-    // 2^63 is a float; every float below it and not below -2^63 has an integer part that fits.
+    // 2^63 is exactly representable; floats in [-2^63, 2^63) have an integer part that fits
+    // into an i64.
     const BEYOND: f64 = 9_223_372_036_854_775_808.0;
     if float.is_nan() {
         return None;

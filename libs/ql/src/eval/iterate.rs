@@ -1,5 +1,6 @@
-//! Walking values: displays, comprehensions, generators and the lazy iterators.
-//! Iteration is pushed: `each` calls back with every element until told to stop, so nothing is made that is not wanted.
+//! Iteration: displays, comprehensions, generators and lazy iterators. Iteration is push-based:
+//! `each` calls back with every element until the callback asks to stop, so no unneeded element
+//! is produced.
 
 use std::cell::Cell;
 
@@ -10,11 +11,11 @@ use crate::tree::{Clause, Collect, Comprehension, Display, Item, Node, Target};
 use crate::value::table::{Builder, Entry};
 use crate::value::{Frame, Lazy, LazyKind, Slots, Value};
 
-/// Takes an element; tells whether more are wanted.
+/// Receives an element; returns whether more are wanted.
 pub(super) type Visit<'v, 'a> = &'v mut dyn FnMut(Value<'a>) -> Result<bool>;
 
 impl<'a> Machine<'a> {
-    /// Calls `visit` with each element until it wants no more.
+    /// Calls `visit` with each element until it returns false.
     pub(super) fn each(&self, value: Value<'a>, visit: Visit<'_, 'a>) -> Result<()> {
         match value {
             Value::List(items) | Value::Tuple(items) => self.each_of(items.iter().copied(), visit),
@@ -44,7 +45,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Goes on where the iterator was left, by walking again and skipping what was taken.
+    /// Resumes an iterator by walking it again and skipping the elements already taken.
     fn each_lazy(&self, lazy: &'a Lazy<'a>, visit: Visit<'_, 'a>) -> Result<()> {
         if lazy.finished.get() {
             return Ok(());
@@ -102,7 +103,8 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Elements of several values side by side, to the end of the shortest. An error in one counts only when it is reached.
+    /// Iterates several values in parallel, to the end of the shortest. An error in one
+    /// counts only when iteration reaches it.
     fn each_together(
         &self,
         sources: &[Value<'a>],
@@ -155,7 +157,7 @@ impl<'a> Machine<'a> {
         if items > self.most_items() { Err(BudgetError::Memory.into()) } else { Ok(()) }
     }
 
-    /// As many values as the arena could hold.
+    /// Returns the number of values that the arena could hold.
     pub(super) fn most_items(&self) -> usize {
         self.bump.allocation_limit().unwrap_or(usize::MAX) / size_of::<Value<'_>>()
     }
@@ -174,7 +176,8 @@ impl<'a> Machine<'a> {
         self.insert(builder, Entry { hash: self.hash(item)?, key: item, value: Value::None })
     }
 
-    /// Can a value be walked at all? Asked before a generator is made, as Python does.
+    /// Fails unless a value is iterable. Checked before a generator is created, as in
+    /// Python.
     pub(super) fn check_iterable(&self, value: Value<'a>) -> Result<()> {
         match value {
             Value::List(_) | Value::Tuple(_) | Value::Text(_) | Value::Bytes(_) | Value::Dict(_) => Ok(()),
@@ -183,7 +186,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Values of a display or of positional arguments.
+    /// Evaluates the items of a display or of positional arguments.
     pub(super) fn items(&self, frame: Frame<'a>, items: &'a [Item]) -> Result<Vec<Value<'a>>> {
         let mut values = Vec::with_capacity(items.len());
         for item in items {
@@ -270,7 +273,8 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Runs all clauses of a comprehension; `body` is called for every combination until it wants no more.
+    /// Runs all clauses of a comprehension, calling `body` for every combination until it
+    /// returns false.
     fn clauses(
         &self,
         comprehension: &'a Comprehension,
@@ -311,7 +315,7 @@ impl<'a> Machine<'a> {
     fn bind_target(&self, target: &'a Target, value: Value<'a>, frame: Frame<'a>) -> Result<()> {
         match target {
             Target::Slot(slot) => {
-                let slots: &'a Slots<'a> = frame.expect("a comprehension with loop variables has a frame");
+                let slots: &'a Slots<'a> = frame.expect("a scope with loop variables has a frame");
                 slots.values[usize::from(*slot)].set(Some(value));
                 Ok(())
             }
@@ -339,7 +343,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// A lazy iterator made by calling its class.
+    /// Creates the lazy iterator that a call of its class returns.
     pub(super) fn make_lazy(
         &self,
         class: Class,

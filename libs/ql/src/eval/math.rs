@@ -1,5 +1,6 @@
-//! The module `math`. Domain errors raise as in Python instead of giving NaN, overflows raise instead of giving infinity.
-//! Functions on integers are exact at any size that the budget allows.
+//! The `math` module. As in Python, domain errors raise instead of returning NaN, and overflows
+//! raise instead of returning infinity. Integer functions are exact at any size that the budget
+//! allows.
 
 use num_bigint::BigInt;
 use num_integer::Integer;
@@ -144,7 +145,7 @@ impl<'a> Machine<'a> {
         self.product(BigInt::one(), &value)
     }
 
-    /// The product of the integers above `low` up to `high`.
+    /// Returns the product of the integers from `low` to `high`, inclusive.
     fn product(&self, low: BigInt, high: &BigInt) -> Result<Value<'a>> {
         let mut product = BigInt::one();
         let mut factor = low.max(BigInt::one());
@@ -187,7 +188,7 @@ impl<'a> Machine<'a> {
         self.integer(result)
     }
 
-    /// Shewchuk's sum: exact partial sums, rounded once.
+    /// Shewchuk's algorithm: exact partial sums with a single rounding.
     fn exact_sum(&self, items: Value<'a>) -> Result<Value<'a>> {
         let mut partials: Vec<f64> = Vec::new();
         let mut special = 0.0;
@@ -222,7 +223,7 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// Sums non-overlapping partials from the largest, correcting a half-way last step.
+/// Sums non-overlapping partials from the largest, correcting the last step if it is a tie.
 fn rounded_sum(partials: &[f64]) -> f64 {
     let mut rest = partials.iter().rev().copied();
     let Some(mut high) = rest.next() else { return 0.0 };
@@ -350,7 +351,8 @@ fn logarithm(value: Value<'_>) -> Result<f64> {
     }
 }
 
-/// NaN out of numbers is a domain error, infinity out of finite ones an overflow.
+/// Raises a domain error for NaN from numbers, and an overflow for infinity from finite
+/// numbers.
 fn checked(result: f64, inputs: &[f64]) -> Result<f64> {
     if result.is_nan() && !inputs.iter().any(|input| input.is_nan()) {
         return Err(Raise::ValueError.into());

@@ -1,5 +1,5 @@
-//! Methods of values, by type. Only those that read: nothing in a query changes anything.
-//! A name that a type does not have is None by contract, so calling it raises.
+//! Methods of values, by type; only those that read, as queries cannot modify anything. By
+//! contract, a name that a type does not have is None, so calling it raises.
 
 mod collection;
 mod number;

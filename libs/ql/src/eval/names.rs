@@ -1,5 +1,5 @@
-//! Bound names: reading and binding slots, making and entering lambdas.
-//! A closure keeps its frame, not the values in it: what is bound later is seen, as in Python.
+//! Bound names: reading and assigning slots, creating and calling lambdas. A closure keeps its
+//! frame, not the values in it, so later assignments are visible, as in Python.
 
 use super::{Machine, Raise, Result};
 use crate::tree::{Assign, Lambda, Local, Node};
@@ -19,9 +19,9 @@ impl<'a> Arguments<'a> {
 }
 
 fn out<'a>(frame: Frame<'a>, hops: u16) -> &'a Slots<'a> {
-    let mut slots = frame.expect("a bound name has a frame");
+    let mut slots = frame.expect("the scope of a bound name has a frame");
     for _ in 0..hops {
-        slots = slots.outer.expect("a bound name has a frame");
+        slots = slots.outer.expect("the scope of a bound name has a frame");
     }
     slots
 }
@@ -94,7 +94,8 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Binds keyword arguments to parameters; gives back those that have none.
+    /// Binds keyword arguments to parameters and returns those without a matching
+    /// parameter.
     fn bind_keywords(
         &self,
         lambda: &'a Lambda,

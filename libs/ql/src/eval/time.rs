@@ -1,5 +1,6 @@
-//! One time type: seconds as a float, with a calendar in the caller's zone. Lengths of time are seconds as well.
-//! So a date, a `run.created_at`, a number and their sums and differences with `timedelta` all compare with each other.
+//! A single time type: seconds as a float, with a calendar in the caller's time zone. Durations
+//! are seconds as well, so a date, `run.created_at`, a number and their sums and differences
+//! with `timedelta` are all comparable.
 
 use time::{Date, Duration, Month, OffsetDateTime, PrimitiveDateTime, Time};
 
@@ -14,7 +15,7 @@ use crate::value::Value;
 const MICROSECONDS: f64 = 1e6;
 
 impl<'a> Machine<'a> {
-    /// `datetime(year, month, day, …)`, in the caller's zone.
+    /// `datetime(year, month, day, …)` in the caller's time zone.
     pub(super) fn make_time(&self, arguments: Arguments<'a>) -> Result<Value<'a>> {
         const NAMES: [&str; 9] =
             ["year", "month", "day", "hour", "minute", "second", "microsecond", "tzinfo", "fold"];
@@ -31,7 +32,7 @@ impl<'a> Machine<'a> {
         self.local_time(local.ok_or(Raise::ValueError)?)
     }
 
-    /// UTC is local time plus the offset.
+    /// Converts a local time; UTC is local time plus the offset.
     fn local_time(&self, local: PrimitiveDateTime) -> Result<Value<'a>> {
         shifted(local, i64::from(self.offset_minutes))
     }
@@ -70,7 +71,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// ISO 8601: a date, perhaps a time, perhaps an offset from UTC.
+    /// Parses ISO 8601: a date with an optional time and an optional UTC offset.
     fn parse_iso(&self, text: &str) -> Result<Value<'a>> {
         match parse_iso(text).ok_or(Raise::ValueError)? {
             (local, None) => self.local_time(local),
@@ -78,7 +79,8 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// `timedelta(days, seconds, microseconds, milliseconds, minutes, hours, weeks)`, to the microsecond.
+    /// `timedelta(days, seconds, microseconds, milliseconds, minutes, hours, weeks)`, with
+    /// microsecond precision.
     pub(super) fn make_span(&self, arguments: Arguments<'a>) -> Result<Value<'a>> {
         const NAMES: [&str; 7] =
             ["days", "seconds", "microseconds", "milliseconds", "minutes", "hours", "weeks"];
@@ -239,7 +241,7 @@ fn strftime_part(text: &mut String, local: PrimitiveDateTime, seconds: f64, dire
     text.push_str(&part);
 }
 
-/// `2024-01-02T03:04:05`, with microseconds if there are any.
+/// Formats as `2024-01-02T03:04:05`, with nonzero microseconds.
 fn iso(local: PrimitiveDateTime, separator: char) -> String {
     let (year, month, day) = (local.year(), u8::from(local.month()), local.day());
     let (hour, minute, second) = (local.hour(), local.minute(), local.second());
@@ -250,7 +252,7 @@ fn iso(local: PrimitiveDateTime, separator: char) -> String {
     format!("{year:04}-{month:02}-{day:02}{separator}{hour:02}:{minute:02}:{second:02}{fraction}")
 }
 
-/// Unix seconds of a civil time that many minutes behind UTC.
+/// Returns the Unix seconds of a civil time. UTC is ahead of it by `minutes`.
 fn shifted<'a>(local: PrimitiveDateTime, minutes: i64) -> Result<Value<'a>> {
     let utc = local.assume_utc().checked_add(Duration::minutes(minutes)).ok_or(Raise::OverflowError)?;
     Ok(Value::Time((utc.unix_timestamp_nanos() / 1_000) as f64 / MICROSECONDS))
@@ -266,7 +268,7 @@ fn civil([year, month, day, hour, minute, second, microsecond]: [i64; 7]) -> Opt
     Some(PrimitiveDateTime::new(date, time))
 }
 
-/// The civil time, and the offset from UTC in minutes if the text names one.
+/// Parses a civil time, with the UTC offset in minutes if the text has one.
 fn parse_iso(text: &str) -> Option<(PrimitiveDateTime, Option<i64>)> {
     let (date, rest) = text.split_at_checked(10)?;
     let mut parts = date.split('-').map(parse_digits);
@@ -309,7 +311,7 @@ fn parse_digits(text: &str) -> Option<i64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
-/// Days, seconds and microseconds as `timedelta` normalises them.
+/// Returns days, seconds or microseconds as `timedelta` normalizes them.
 pub(super) fn span_field<'a>(seconds: f64, member: Member) -> Option<Value<'a>> {
     let microseconds = (seconds * MICROSECONDS).round_ties_even();
     let day = 86_400.0 * MICROSECONDS;

@@ -1,9 +1,10 @@
-//! Python's view of characters where Rust's differs: categories decide `isalpha`, `isdigit` and what `repr` escapes.
-//! The tables of the standard library and of `unicode-properties` carry it; only irregular cases are written out.
+//! Python's classification of characters where Rust's differs: general categories decide
+//! `isalpha`, `isdigit` and what `repr` escapes. The tables of the standard library and of
+//! `unicode-properties` are used; only irregular cases are listed here.
 
 use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory};
 
-/// The value of a decimal digit of any script.
+/// Returns the value of a decimal digit of any script.
 pub(super) fn decimal(character: char) -> Option<u32> {
     if character.is_ascii() {
         return character.to_digit(10);
@@ -11,7 +12,7 @@ pub(super) fn decimal(character: char) -> Option<u32> {
     if character.general_category() != GeneralCategory::DecimalNumber {
         return None;
     }
-    // Digits stand in runs of ten that begin with zero; some runs follow each other.
+    // Digits form runs of ten that begin with zero; some runs are adjacent.
     let is_digit = |code: u32| {
         char::from_u32(code).is_some_and(|c| c.general_category() == GeneralCategory::DecimalNumber)
     };
@@ -20,7 +21,7 @@ pub(super) fn decimal(character: char) -> Option<u32> {
     u32::try_from(before % 10).ok()
 }
 
-/// Digits that are not decimal: superscripts, circled and the like.
+/// Digits that are not decimal, such as superscripts and circled digits.
 fn is_other_digit(character: char) -> bool {
     const RANGES: [(u32, u32); 20] = [
         (0xb2, 0xb3),
@@ -56,7 +57,7 @@ pub(super) fn is_digit(character: char) -> bool {
 }
 
 pub(super) fn is_numeric(character: char) -> bool {
-    // Han numerals are letters by category and numbers by value.
+    // Han numerals are letters by category but numbers by value.
     const HAN: &str = "一二三四五六七八九十百千万亿兆零〇";
     character.general_category_group() == GeneralCategoryGroup::Number || HAN.contains(character)
 }
@@ -89,13 +90,14 @@ pub(super) fn is_printable(character: char) -> bool {
         )
 }
 
-/// What a text becomes when case does not count.
+/// Folds the case of a string for caseless comparison.
 pub(super) fn casefold(text: &str) -> String {
     let mut folded = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
             'ı' => folded.push(character),
-            // Cherokee folds to its capitals, which came first.
+            // Cherokee folds to uppercase, as its lowercase letters were added to
+            // Unicode later.
             '\u{13a0}'..='\u{13fd}' | '\u{ab70}'..='\u{abbf}' => folded.extend(character.to_uppercase()),
             _ => folded.extend(character.to_uppercase().flat_map(char::to_lowercase)),
         }
@@ -103,7 +105,8 @@ pub(super) fn casefold(text: &str) -> String {
     folded
 }
 
-/// A character at the start of a word: as a capital, but of a letter that is two only the first.
+/// Appends a character in title case: for a letter that expands to two, only the first is a
+/// capital.
 pub(super) fn push_title(text: &mut String, character: char) {
     match character {
         '\u{1c4}'..='\u{1c6}' => text.push('\u{1c5}'),

@@ -1,5 +1,6 @@
-//! Reading the run and its sequences: properties, params and contexts by path, metrics by name.
-//! What is not there is None, but for items: `["key"]` raises, except directly on the run.
+//! Access to the run and its sequences: properties, params and contexts by path, metrics by
+//! name. A missing value is None, except that a missing item (`["key"]`) raises unless it is
+//! directly on the run.
 
 use super::{Machine, Raise, Result};
 use crate::names::{Property, SequenceField};
@@ -39,7 +40,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// A top-level param.
+    /// Returns a top-level param.
     pub(super) fn param_of(&self, key: &str) -> Result<Value<'a>> {
         self.run.param(&Path::new([key])).map_or(Ok(Value::None), |datum| self.datum(datum))
     }
@@ -57,7 +58,8 @@ impl<'a> Machine<'a> {
         sequence.context(&Path::default()).map_or(Ok(Value::None), |datum| self.datum(datum))
     }
 
-    /// Takes the steps of a path one by one, where a missing part or a member decides.
+    /// Follows a path step by step, where a missing part or a member of a type affects the
+    /// result.
     fn follow(&self, top: Value<'a>, keys: &'a [Box<str>], steps: &[Step]) -> Result<Value<'a>> {
         let mut value = top;
         for (key, step) in keys.iter().zip(steps) {
@@ -107,7 +109,8 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// The sequence of that name: in that context, else without one, else the first.
+    /// Returns the sequence with this name: in the given context or, if none is given, the
+    /// one without context, otherwise the first.
     pub(super) fn metric_of(&self, name: Value<'a>, context: Option<Value<'a>>) -> Result<Value<'a>> {
         let Value::Text(name) = name else { return Ok(Value::NoSequence) };
         let sequences = self.run.sequences(name);

@@ -1,5 +1,5 @@
-//! Attributes, items and calls: the accesses that end in a view become paths and fields here, once.
-//! Whatever is not such an access keeps Python's general form and is resolved on values.
+//! Attributes, items and calls: accesses that end in a view are resolved to paths and fields
+//! once, at compile time. All others keep Python's general form and are resolved on values.
 
 use super::Lowering;
 use crate::Endpoint;
@@ -12,7 +12,7 @@ use crate::view::Path;
 use ruff_python_ast as ast;
 use ruff_python_ast::Expr;
 
-/// What Aim calls the end of a run.
+/// Aim's name for the end of a run.
 const FINALIZED_AT: &str = "finalized_at";
 
 impl Lowering<'_> {
@@ -113,7 +113,8 @@ impl Lowering<'_> {
         Ok(Arguments { positional, keywords: keywords.collect::<Result<_, Fault>>()? })
     }
 
-    /// `metric.name == "a"`, its mirror image, or `metric.name in [..]` in a run search.
+    /// Recognizes `metric.name == "a"`, its mirror image, and `metric.name in [..]` in a
+    /// run search, and returns the names.
     pub(super) fn names_compared(&mut self, node: &ast::ExprCompare) -> Option<Box<[Box<str>]>> {
         let ([operator], [right]) = (&*node.ops, &*node.comparators) else { return None };
         let text = |operand: &Expr| {
@@ -150,7 +151,7 @@ enum Callee<'n> {
     Method(Node, &'n str),
 }
 
-/// The text, if that is all the arguments there are.
+/// Returns the string if it is the only argument.
 fn only_text(arguments: &Arguments) -> Option<&str> {
     match (&*arguments.positional, &*arguments.keywords) {
         ([Item::One(key)], []) => key.text(),
@@ -158,7 +159,8 @@ fn only_text(arguments: &Arguments) -> Option<&str> {
     }
 }
 
-/// A function that a module or class has by that name; otherwise the object back.
+/// Returns the function with this name in a module or class; otherwise returns the object
+/// unchanged.
 fn bound(object: Node, name: &str) -> Result<Node, Node> {
     let Node::Builtin(owner) = object else { return Err(object) };
     names::member_function(owner, name).map(Node::Builtin).ok_or(Node::Builtin(owner))
@@ -184,7 +186,7 @@ fn extended(lookup: Lookup, key: &str, step: Step) -> Box<Lookup> {
     Box::new(Lookup { path: lookup.path.join(key), steps })
 }
 
-/// `run["a"]` and `run["a", "b"]` with literal keys.
+/// Returns the path of `run["a"]` or `run["a", "b"]` with literal keys.
 fn run_path(index: &Node) -> Option<Path> {
     if let Some(key) = index.text() {
         return Some(Path::new([key]));

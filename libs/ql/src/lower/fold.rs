@@ -1,5 +1,6 @@
-//! Folding: an expression of constants is evaluated once, when the query is compiled, by the evaluator itself.
-//! So `datetime(…)`, `-0.5` and `datetime.now() - timedelta(days=7)` become constants that indexes understand.
+//! Constant folding: the evaluator itself evaluates an expression of constants once, at compile
+//! time. So `datetime(…)`, `-0.5` and `datetime.now() - timedelta(days=7)` become constants
+//! that indexes can use.
 
 use ruff_text_size::TextRange;
 
@@ -19,7 +20,8 @@ impl<'o> Folder<'o> {
         Self { options, steps: MAX_FOLD_STEPS }
     }
 
-    /// The constant that a node always is; the node itself when it depends on a run, or raises.
+    /// Returns the constant value of a node, or the node itself if it depends on a run or
+    /// raises.
     pub(super) fn fold(&mut self, node: Node, range: TextRange) -> Result<Node, Fault> {
         if !is_foldable(&node) {
             return Ok(node);

@@ -1,5 +1,6 @@
-//! Number literals and f-strings. Integers beyond 64 bits keep their digits; longer ones than CPython reads are refused.
-//! Format specs stay text here: they are read when a value is known.
+//! Number literals and f-strings. Integers beyond 64 bits keep their digits; integers longer
+//! than CPython parses are refused. Format specs stay text, as they are parsed when a value is
+//! formatted.
 
 use num_bigint::BigUint;
 use num_traits::Num;
@@ -31,7 +32,7 @@ fn big(token: &str, node: &ast::ExprNumberLiteral) -> Result<BigConstant, Fault>
         _ => (digits.as_str(), 10),
     };
     let too_long = || {
-        let message = format!("an integer of more than {MAX_INT_DIGITS} digits");
+        let message = format!("integer literal with more than {MAX_INT_DIGITS} digits");
         Fault::syntax(node.range(), message)
     };
     if radix == 10 && digits.len() > MAX_INT_DIGITS {
@@ -83,7 +84,8 @@ impl Lowering<'_> {
             ast::ConversionFlag::Repr => Conversion::Repr,
             ast::ConversionFlag::Ascii => Conversion::Ascii,
         };
-        // `{x=}` writes its own source first, and the value as `repr` does.
+        // `{x=}` writes its own source first, followed by the value as `repr` formats
+        // it.
         if let Some(debug) = &element.debug_text {
             pieces.push(Piece::Text(debug.as_str().into()));
             if conversion == Conversion::None && element.format_spec.is_none() {

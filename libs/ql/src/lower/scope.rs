@@ -1,5 +1,6 @@
-//! Which frame and slot a name lives in, by Python's rules: loop variables belong to their comprehension,
-//! `:=` binds in the lambda or the query around all comprehensions. Scopes without names have no frame.
+//! Assignment of names to frames and slots by Python's rules: loop variables belong to their
+//! comprehension, and `:=` binds in the lambda or query that encloses all comprehensions.
+//! Scopes without names have no frame.
 
 use ruff_python_ast::Expr;
 use ruff_python_ast::visitor::{self, Visitor};
@@ -22,7 +23,8 @@ pub(super) struct Scopes(Vec<Scope>);
 pub(super) struct Found {
     pub(super) hops: u16,
     pub(super) slot: u16,
-    /// Bound by `:=` of the query itself, so until then the name means what it means outside.
+    /// Whether `:=` of the query itself binds the name, so that until then it has its outer
+    /// meaning.
     pub(super) of_query: bool,
 }
 
@@ -37,7 +39,7 @@ impl Scopes {
         self.0.push(Scope { kind, names: unique });
     }
 
-    /// Leaves the innermost scope; tells how many slots its frame has.
+    /// Leaves the innermost scope and returns the number of slots in its frame.
     pub(super) fn leave(&mut self) -> u16 {
         self.0.pop().map_or(0, |scope| super::slot(scope.names.len()))
     }
@@ -46,10 +48,11 @@ impl Scopes {
         self.search(name, |_| true)
     }
 
-    /// The place that `:=` binds: the scopes were entered with every name that it binds in them.
+    /// Returns the slot that `:=` binds. Every name that it binds in a scope was passed to
+    /// `enter`.
     pub(super) fn assign(&self, name: &str) -> (u16, u16) {
         let found = self.search(name, |kind| kind != Kind::Comprehension);
-        found.map(|found| (found.hops, found.slot)).expect("assigned names are collected on entering")
+        found.map(|found| (found.hops, found.slot)).expect("assigned names were passed to `enter`")
     }
 
     fn search(&self, name: &str, takes: impl Fn(Kind) -> bool) -> Option<Found> {
@@ -69,7 +72,8 @@ impl Scopes {
     }
 }
 
-/// Names that `:=` binds in the scope that an expression belongs to: not those inside its lambdas.
+/// Returns the names that `:=` binds in the scope of an expression, excluding those inside its
+/// lambdas.
 pub(super) fn assigned(expression: &Expr) -> Vec<String> {
     struct Finder(Vec<String>);
     impl<'a> Visitor<'a> for Finder {

@@ -1,5 +1,6 @@
-//! How deep can the tree of a text become? An upper bound over its tokens, taken before there is a tree.
-//! Needed because the parser's tree is dropped recursively, which a hostile text would turn into a stack overflow.
+//! Upper bound on the depth of a text's tree, computed over its tokens before the tree exists.
+//! It is needed because the parser's tree is dropped recursively, which a hostile text could
+//! turn into a stack overflow.
 
 use ruff_python_ast::token::TokenKind;
 use ruff_python_parser::{Mode, lexer};
@@ -8,16 +9,18 @@ use ruff_text_size::{TextRange, TextSize};
 use crate::error::{ErrorKind, Fault};
 use crate::limits::{MAX_BRACKETS, MAX_TOKEN_DEPTH};
 
-/// An open bracket, by what stands in it so far.
+/// An open bracket with the depth of its content so far.
 #[derive(Default)]
 struct Group {
-    /// Keywords such as `not` and `lambda`, which may take all that follows under them, over commas too.
+    /// Keywords such as `not` and `lambda`, under which everything that follows may nest,
+    /// even across commas.
     prefixes: usize,
-    /// Operators since the last comma, `and`, `or` or comparison: these make lists in the tree, not levels.
+    /// Operators since the last comma, `and`, `or` or comparison, which produce lists in
+    /// the tree, not levels.
     operators: usize,
-    /// Deepest bracket since then.
+    /// Depth of the deepest bracket since then.
     inner: usize,
-    /// Deepest part before that.
+    /// Depth of the deepest part before that.
     deepest: usize,
 }
 
@@ -47,7 +50,8 @@ pub(super) fn check(wrapped: &str) -> Result<(), Fault> {
     })
 }
 
-/// The lexer tells kinds without places, so the place is searched: the shortest beginning that is too deep.
+/// Finds the position of the error by binary search for the shortest prefix that is too deep,
+/// as the lexer reports token kinds without positions.
 fn first_too_deep(wrapped: &str) -> TextRange {
     let (mut fine, mut deep) = (0, wrapped.len());
     while deep - fine > 1 {
@@ -57,7 +61,9 @@ fn first_too_deep(wrapped: &str) -> TextRange {
             Err(_) => deep = middle,
         }
     }
-    let size = |at: usize| TextSize::new(u32::try_from(at).expect("a query is far shorter than 4 GB"));
+    let size = |at: usize| {
+        TextSize::new(u32::try_from(at).expect("the query length was checked against MAX_QUERY_BYTES"))
+    };
     TextRange::new(size(wrapped.floor_char_boundary(deep - 1)), size(wrapped.ceil_char_boundary(deep)))
 }
 
@@ -68,13 +74,13 @@ fn measure(text: &str) -> Result<(), TooDeep> {
         match lexer.next_token() {
             TokenKind::EndOfFile => return Ok(()),
             TokenKind::Lpar | TokenKind::Lsqb | TokenKind::Lbrace | TokenKind::FStringStart => {
-                groups.last_mut().expect("the outermost group stays").operators += 1;
+                groups.last_mut().expect("the outermost group is never removed").operators += 1;
                 groups.push(Group::default());
             }
             TokenKind::Rpar | TokenKind::Rsqb | TokenKind::Rbrace | TokenKind::FStringEnd => {
                 close(&mut groups)
             }
-            kind => note(groups.last_mut().expect("the outermost group stays"), kind),
+            kind => note(groups.last_mut().expect("the outermost group is never removed"), kind),
         }
         if groups.len() > MAX_BRACKETS + 1 {
             return Err(TooDeep::Brackets);
@@ -90,7 +96,7 @@ fn close(groups: &mut Vec<Group>) {
         return;
     }
     let depth = groups.pop().map_or(0, |group| group.depth());
-    let outer = groups.last_mut().expect("the outermost group stays");
+    let outer = groups.last_mut().expect("the outermost group is never removed");
     outer.inner = outer.inner.max(depth);
 }
 

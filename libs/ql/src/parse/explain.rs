@@ -1,5 +1,6 @@
-//! Which of a parser's complaints explains a text best, and where: strings and brackets first, as CPython does.
-//! A parser stumbles behind an unclosed quote or a wrong bracket, at a place that does not show what is wrong.
+//! Selects the parser error that explains a text best, and its position: errors in strings and
+//! brackets come first, as in CPython. After an unclosed quote or a mismatched bracket, a
+//! parser fails later, at a position that does not show the cause.
 
 use ruff_python_ast::token::{Token, TokenKind};
 use ruff_python_parser::{LexicalErrorType, ParseError, ParseErrorType};
@@ -7,7 +8,7 @@ use ruff_text_size::{Ranged, TextRange, TextSize};
 
 use crate::error::Fault;
 
-/// The fault to report for a text with errors; none if there are none.
+/// Returns the fault to report, or `None` if there are no errors.
 pub(super) fn fault(wrapped: &str, tokens: &[Token], errors: &[ParseError]) -> Option<Fault> {
     let first = errors.first()?;
     let lexical = errors.iter().find(|error| is_lexical(&error.error));
@@ -25,7 +26,7 @@ pub(super) fn fault(wrapped: &str, tokens: &[Token], errors: &[ParseError]) -> O
     if let Some(error) = lexical {
         return Some(of_parser(error, tokens));
     }
-    // An open bracket explains what fails on a later line, and at the end.
+    // An open bracket explains an error on a later line or at the end.
     let later = |fault: &Fault| {
         let between = TextRange::new(fault.range.start(), first.location.start().max(fault.range.start()));
         wrapped[between].contains('\n') || first.location.end() >= TextSize::of(wrapped.trim_end_matches(')'))
@@ -33,7 +34,8 @@ pub(super) fn fault(wrapped: &str, tokens: &[Token], errors: &[ParseError]) -> O
     unclosed.filter(later).or_else(|| Some(of_parser(first, tokens)))
 }
 
-/// Can the text not even be cut into tokens? `$`, `?` and an early end only puzzle the parser.
+/// Whether the text cannot even be split into tokens. `$`, `?` and a premature end are left to
+/// the parser.
 fn is_lexical(error: &ParseErrorType) -> bool {
     match error {
         ParseErrorType::Lexical(LexicalErrorType::UnrecognizedToken { tok }) => !tok.is_ascii(),
@@ -45,9 +47,9 @@ fn is_lexical(error: &ParseErrorType) -> bool {
 
 enum Bracket {
     Fits,
-    /// A closing bracket without its opening one.
+    /// A closing bracket that matches no opening one.
     Mismatch(Fault),
-    /// The innermost bracket that stays open.
+    /// The innermost bracket that is never closed.
     Unclosed(Fault),
 }
 
@@ -103,7 +105,8 @@ fn of_parser(error: &ParseError, tokens: &[Token]) -> Fault {
     Fault { expected: expected(&error.error), ..Fault::syntax(range, message(&error.error)) }
 }
 
-/// Is the error one of two expressions that stand side by side, or of one that cannot be assigned to?
+/// Whether the error spans the previous operand: two adjacent expressions, or an expression
+/// that cannot be assigned to.
 fn spans(expected: TokenKind, found: TokenKind) -> bool {
     let begins = matches!(
         found,
@@ -124,7 +127,7 @@ fn spans(expected: TokenKind, found: TokenKind) -> bool {
     expected == TokenKind::Else || begins && (is_close(expected) || expected == TokenKind::Comma)
 }
 
-/// Where the expression before a place begins, inside the same brackets.
+/// Returns the start of the expression before a position, within the same brackets.
 fn start_of_operand(tokens: &[Token], end: TextSize, expected: TokenKind) -> Option<TextSize> {
     let mut start = None;
     let mut depth = 0_u32;

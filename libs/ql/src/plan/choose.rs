@@ -1,63 +1,66 @@
-//! From a plan to an access path, with counts: most selective probe first, the others only where they pay.
-//! Costs are relative, from measurements of the embedded store: one index row is the unit.
+//! Choice of an access path by counts: the most selective probe first, others only if they pay
+//! off. Costs are relative and come from measurements of the embedded store; the unit is one
+//! index row.
 
 use super::{Plan, Probe, Proposal};
 
-/// A document in a sequential scan.
+/// Cost of a document read in a sequential scan.
 const SCANNED: u64 = 2;
 
-/// A document fetched by its number.
+/// Cost of a document fetched by its number.
 const FETCHED: u64 = 10;
 
-/// What the planner knows of the store. Counts may be estimates: they change speed, never results.
+/// Statistics of the store for the planner. Counts may be estimates: they affect speed, never
+/// results.
 pub trait Statistics {
-    /// All runs that a scan would read.
+    /// Returns the number of runs that a scan would read.
     fn runs(&self) -> u64;
-    /// How many runs a probe proposes; `None` when no index answers it.
+    /// Returns the number of runs that a probe proposes, or `None` if no index answers it.
     fn count(&self, probe: &Probe) -> Option<u64>;
 }
 
-/// How to find the candidates. Runs that are not fully indexed come on top of all but a scan.
+/// A way to find the candidates. Except for a scan, runs that are not fully indexed must be
+/// added.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Access<'p> {
     /// Every run.
     Scan,
     Nothing,
     Probe(&'p Probe),
-    /// Most selective first.
+    /// Ordered by selectivity, most selective first.
     Intersect(Vec<Access<'p>>),
     Union(Vec<Access<'p>>),
 }
 
-/// An access path and what it promises.
+/// An access path with its guarantees.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Choice<'p> {
     pub access: Access<'p>,
-    /// Every run found, and fully indexed, matches.
+    /// Whether every run found that is fully indexed matches.
     pub exact: bool,
-    /// About so many runs.
+    /// Estimated number of runs found.
     pub estimate: u64,
 }
 
-/// A part of the path under construction.
+/// A part of the access path under construction.
 struct Part<'p> {
     access: Access<'p>,
-    /// All of the proposal went into the access.
+    /// Whether the access covers the proposal completely.
     whole: bool,
     estimate: u64,
-    /// Index rows that it reads.
+    /// Number of index rows that it reads.
     rows: u64,
 }
 
 impl Plan {
-    /// The cheapest access path.
+    /// Returns the cheapest access path.
     pub fn choose(&self, statistics: &dyn Statistics) -> Choice<'_> {
         let part = part(&self.runs, statistics);
         let runs = statistics.runs();
         let cost = part.rows.saturating_add(part.estimate.saturating_mul(FETCHED));
         match cost < runs.saturating_mul(SCANNED) || part.access == Access::Nothing {
             true => Choice { access: part.access, exact: self.exact && part.whole, estimate: part.estimate },
-            // A scan looks at every run, so it is only exact when every run matches.
+            // A scan reads every run, so it is exact only if every run matches.
             false => Choice {
                 access: Access::Scan,
                 exact: self.exact && self.runs == Proposal::Everything,
@@ -95,7 +98,8 @@ fn part<'p>(proposal: &'p Proposal, statistics: &dyn Statistics) -> Part<'p> {
     }
 }
 
-/// The smallest part, and every further one that saves more fetches than it reads rows.
+/// Combines the smallest part with every further one that saves more fetches than it costs in
+/// rows.
 fn intersect<'p>(proposals: &'p [Proposal], statistics: &dyn Statistics) -> Option<Part<'p>> {
     let runs = statistics.runs().max(1);
     let mut parts: Vec<Part<'p>> = proposals.iter().map(|proposal| part(proposal, statistics)).collect();
@@ -107,7 +111,7 @@ fn intersect<'p>(proposals: &'p [Proposal], statistics: &dyn Statistics) -> Opti
     let (mut estimate, mut rows, mut whole) = (first.estimate, first.rows, first.whole);
     let mut chosen = vec![first.access];
     for part in parts {
-        // As if the parts were independent.
+        // Estimates the intersection as if the parts were independent.
         let both = (u128::from(estimate) * u128::from(part.estimate) / u128::from(runs)) as u64;
         if part.rows < (estimate - both.min(estimate)).saturating_mul(FETCHED) {
             (estimate, rows, whole) = (both, rows.saturating_add(part.rows), whole && part.whole);

@@ -1,21 +1,24 @@
-//! From the typed tree to a plan. For every expression two sets are derived: runs for which it can be true, and runs for
-//! which it can be false without raising, as `not` swaps them and a raise anywhere makes the whole query false.
+//! Derivation of a plan from the typed tree. Two sets are derived for every expression: the
+//! runs for which it can be true, and the runs for which it can be false without raising. Both
+//! are needed because `not` swaps them, and because an exception anywhere makes the whole query
+//! false.
 
 use super::{Keys, Plan, Probe, Proposal, leaf, names};
 use crate::Endpoint;
 use crate::tree::{Compare, Node};
 
-/// A proposal of more parts than this helps nobody: everything is looked at instead.
+/// Most parts of a useful proposal; a larger one is replaced by a full scan.
 const MAX_PARTS: usize = 1_024;
 
-/// What indexes know of an expression.
+/// Knowledge of indexes about an expression.
 #[derive(Debug, Clone)]
 pub(super) struct Known {
-    /// Holds every run for which the expression is true; if exact, no other.
+    /// Contains every run for which the expression is true; if exact, no others.
     pub(super) when_true: Set,
-    /// Holds every run for which it is false and does not raise.
+    /// Contains every run for which the expression is false and does not raise.
     pub(super) when_false: Set,
-    /// Can it raise? If not, `when_true` and `when_false` are all runs together.
+    /// Whether it can raise. If not, `when_true` and `when_false` together comprise all
+    /// runs.
     pub(super) raises: bool,
 }
 
@@ -81,17 +84,18 @@ fn known(node: &Node) -> Known {
     }
 }
 
-/// `a and b`: true where both are; false where `a` is, or `b` is and `a` is true.
+/// `a and b`: true where both are; false where `a` is, or where `b` is and `a` is true.
 fn and(a: Known, b: Known) -> Known {
     let when_false = union_with(a.when_false, || intersect(a.when_true.clone(), b.when_false));
     Known { when_true: intersect(a.when_true, b.when_true), when_false, raises: a.raises || b.raises }
 }
 
-/// `a or b`: true where `a` is, or `b` is and `a` is false; false where both are.
+/// `a or b`: true where `a` is, or where `b` is and `a` is false; false where both are.
 fn or(a: Known, b: Known) -> Known {
     let when_true = union_with(a.when_true, || match a.raises {
         true => intersect(a.when_false.clone(), b.when_true),
-        // Where `a` is not true it is false, and `when_false` adds nothing.
+        // Without exceptions, `a` is false wherever it is not true, so `when_false`
+        // would add nothing.
         false => b.when_true,
     });
     Known { when_true, when_false: intersect(a.when_false, b.when_false), raises: a.raises || b.raises }
@@ -110,7 +114,7 @@ fn conditional(test: Known, body: Known, otherwise: Known) -> Known {
 
 fn intersect(a: Set, b: Set) -> Set {
     match (a, b) {
-        // Nothing is exact however it came about.
+        // The empty set is exact, however it was derived.
         (Set { runs: Proposal::Nothing, .. }, _) | (_, Set { runs: Proposal::Nothing, .. }) => {
             Set::exact(Proposal::Nothing)
         }
@@ -125,7 +129,7 @@ fn intersect(a: Set, b: Set) -> Set {
     }
 }
 
-/// Both parts in one list, intervals over the same thing joined to one.
+/// Concatenates the parts of both, joining intervals over the same value.
 fn merged(a: Proposal, b: Proposal) -> Proposal {
     let list = |proposal| match proposal {
         Proposal::Intersect(parts) => parts,
@@ -152,7 +156,7 @@ fn merged(a: Proposal, b: Proposal) -> Proposal {
     }
 }
 
-/// Two questions about one value of a run as one question; `Some(None)` when no value answers both.
+/// Joins two probes of the same value into one; `Some(None)` if no value satisfies both.
 fn join(a: &Probe, b: &Probe) -> Option<Option<Probe>> {
     match (a, b) {
         (Probe::Archived(a), Probe::Archived(b)) if a != b => Some(None),
@@ -166,7 +170,7 @@ fn join(a: &Probe, b: &Probe) -> Option<Option<Probe>> {
             let keys = match (a, b) {
                 (Keys::Numbers(a), Keys::Numbers(b)) => some(a.intersect(b)).map(Keys::Numbers),
                 (Keys::Texts(a), Keys::Texts(b)) => some(a.intersect(b)).map(Keys::Texts),
-                // No value is a number and a text.
+                // No value is both a number and a string.
                 _ => None,
             };
             Some(keys.map(|keys| Probe::Param { path: path.clone(), keys }))
@@ -179,7 +183,8 @@ fn some<T: PartialOrd>(interval: super::Interval<T>) -> Option<super::Interval<T
     (!interval.is_empty()).then_some(interval)
 }
 
-/// The union with what is not even looked at where it could say nothing: of many terms it is long.
+/// Returns the union. `b` is not computed if `a` is everything already: with many terms it is
+/// large.
 fn union_with(a: Set, b: impl FnOnce() -> Set) -> Set {
     if a.runs == Proposal::Everything { a } else { union(a, b()) }
 }
@@ -188,7 +193,7 @@ pub(super) fn union(a: Set, b: Set) -> Set {
     let exact = a.exact && b.exact;
     match (a.runs, b.runs) {
         (Proposal::Nothing, runs) | (runs, Proposal::Nothing) => Set { runs, exact },
-        // Everything is exact when one side is everything, and exactly that.
+        // The union is exact if one side is exactly everything.
         (Proposal::Everything, _) if a.exact => Set::exact(Proposal::Everything),
         (_, Proposal::Everything) if b.exact => Set::exact(Proposal::Everything),
         (Proposal::Everything, _) | (_, Proposal::Everything) => Set::unknown(),

@@ -1,5 +1,6 @@
-//! Intervals of index keys: numbers (never NaN) or texts, each end open, closed or absent.
-//! Rounding lives here: an integer that is no float is bounded by the floats around it, so nothing is left out.
+//! Intervals of index keys: numbers (never NaN) or strings, each end open, closed or unbounded.
+//! Rounding is handled here: an integer that no float represents is bounded by the neighboring
+//! floats, so nothing is left out.
 
 use std::fmt;
 use std::ops::Bound;
@@ -74,7 +75,7 @@ impl<T: PartialOrd + Clone> Interval<T> {
         Self { low: Bound::Included(key.clone()), high: Bound::Included(key) }
     }
 
-    /// Keys that stand in that order to a key.
+    /// Returns the keys that compare this way with a key.
     fn ordered(operator: Comparison, key: T) -> Option<Self> {
         let (low, high) = match operator {
             Comparison::Eq => return Some(Self::point(key)),
@@ -89,12 +90,13 @@ impl<T: PartialOrd + Clone> Interval<T> {
 }
 
 impl Interval<f64> {
-    /// Keys of the numbers that compare so with a number, and whether they are the keys of no others.
-    /// `exact` says that the float is the number, and no other number has it as its key.
+    /// Returns the keys of the numbers that compare this way with a number, and whether
+    /// only those numbers have them. `exact` says that the float equals the number and is
+    /// the key of no other number.
     pub(super) fn numbers(operator: Comparison, key: f64, exact: bool) -> Option<(Self, bool)> {
         let key = key + 0.0;
         let operator = match operator {
-            // The key may also be that of a number at the other side of the bound.
+            // A number on the other side of the bound may have the same key.
             Comparison::Less if !exact => Comparison::LessEq,
             Comparison::Greater if !exact => Comparison::GreaterEq,
             operator => operator,
@@ -116,7 +118,7 @@ impl Interval<Box<str>> {
         Self::point(text.into())
     }
 
-    /// Texts that begin so.
+    /// Returns the strings with this prefix.
     pub(super) fn prefix(prefix: &str) -> Self {
         let high = after_prefix(prefix).map_or(Bound::Unbounded, Bound::Excluded);
         Self { low: Bound::Included(prefix.into()), high }
@@ -132,7 +134,7 @@ impl Interval<Box<str>> {
     }
 }
 
-/// The first text behind all that begin so.
+/// Returns the first string after all strings with this prefix.
 fn after_prefix(prefix: &str) -> Option<Box<str>> {
     let mut characters: Vec<char> = prefix.chars().collect();
     while let Some(last) = characters.pop() {

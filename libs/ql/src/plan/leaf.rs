@@ -1,5 +1,5 @@
-//! What indexes know of one comparison, one call, one bare value: the bottom of every plan.
-//! The rule for absent values is Python's own: what None answers to the comparison, every absent value does.
+//! Knowledge of indexes about a single comparison, call or bare value: the leaves of every plan.
+//! Absent values follow Python's rules: an absent value compares like None.
 
 use super::derive::{Known, Set, union};
 use super::{Interval, Keys, Probe, Proposal};
@@ -9,10 +9,10 @@ use crate::tree::{
     Arguments, Attribute, Compare, Comparison, Constant, Item, Lookup, MethodCall, Node, Step,
 };
 
-/// Below this, every integer is a float of its own.
+/// Below this magnitude, every integer is exactly representable as a float.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// A bare expression by its truth.
+/// Derives a bare expression from its truth value.
 pub(super) fn truth(node: &Node) -> Known {
     match node {
         Node::Const(constant) => always(eval::truth(constant)),
@@ -36,7 +36,7 @@ pub(super) fn truth(node: &Node) -> Known {
     }
 }
 
-/// Begins with a name that is bound nowhere.
+/// Whether an expression begins with an unbound name, so that it always raises.
 fn raises_always(node: &Node) -> bool {
     match node {
         Node::Unknown | Node::Builtin(Builtin::Formatter) => true,
@@ -50,7 +50,7 @@ fn raises_always(node: &Node) -> bool {
     }
 }
 
-/// `left operator right`.
+/// Derives `left operator right`.
 pub(super) fn compare(left: &Node, operator: Comparison, right: &Node) -> Known {
     if raises_always(left) || raises_always(right) {
         return never();
@@ -73,7 +73,7 @@ pub(super) fn compare(left: &Node, operator: Comparison, right: &Node) -> Known 
     }
 }
 
-/// The operator with its operands exchanged.
+/// Returns the operator for exchanged operands.
 pub(super) fn mirrored(operator: Comparison) -> Option<Comparison> {
     Some(match operator {
         Comparison::Eq | Comparison::NotEq | Comparison::Is | Comparison::IsNot => operator,
@@ -85,7 +85,7 @@ pub(super) fn mirrored(operator: Comparison) -> Option<Comparison> {
     })
 }
 
-/// `"x" in run.tags` and `"x" in run.metrics`; what is no text is in neither.
+/// Derives `"x" in run.tags` and `"x" in run.metrics`, which contain strings only.
 fn membership(operator: Comparison, probe: impl Fn(&str) -> Probe, item: &Constant) -> Known {
     let Constant::Text(name) = item else { return Known::nothing() };
     let known = true_only(Set::exact(Proposal::Probe(probe(name))), false);
@@ -102,14 +102,15 @@ fn one_of<'c>(subject: &Node, constants: impl Iterator<Item = &'c Constant>) -> 
     each.fold(empty, |all, one| Known {
         when_true: union(all.when_true, one.when_true),
         when_false: Set::unknown(),
-        // A set refuses what cannot be hashed.
+        // Testing membership in a set raises for an unhashable value.
         raises: true,
     })
 }
 
 fn compare_constant(subject: &Node, operator: Comparison, constant: &Constant) -> Known {
     match (operator, subject) {
-        // In a text, or in what holds nothing: raises or not by the type of the subject.
+        // Membership in a string or in a value that is not a container: whether it
+        // raises depends on the subject's type.
         (Comparison::In | Comparison::NotIn, _) => Known::nothing(),
         (Comparison::NotEq, _) => swapped(compare_constant(subject, Comparison::Eq, constant)),
         (Comparison::IsNot, _) => swapped(compare_constant(subject, Comparison::Is, constant)),
@@ -129,7 +130,7 @@ fn compare_constant(subject: &Node, operator: Comparison, constant: &Constant) -
     }
 }
 
-/// Identity is equality of fewer values.
+/// Derives identity from equality, which holds for more values.
 fn inexact(subject: &Node, constant: &Constant) -> Known {
     let known = compare_constant(subject, Comparison::Eq, constant);
     Known { when_true: Set::superset(known.when_true.runs), when_false: Set::unknown(), ..known }
@@ -186,7 +187,7 @@ fn compare_param(lookup: &Lookup, operator: Comparison, constant: &Constant) -> 
             Some(texts) => Set::exact(probe(Keys::Texts(texts))),
             None => Set::unknown(),
         },
-        // Nothing equals NaN, nor orders with it.
+        // No value equals NaN or can be ordered with it.
         Constant::Float(value) if value.is_nan() => Set::exact(Proposal::Nothing),
         Constant::None if ordering(operator) => Set::exact(Proposal::Nothing),
         constant => match numbers(operator, constant) {
@@ -197,7 +198,8 @@ fn compare_param(lookup: &Lookup, operator: Comparison, constant: &Constant) -> 
     true_only(when_true, raises)
 }
 
-/// `.real` and its like: on a number they are numbers that no index knows at that path.
+/// Whether a step is `.real` or a similar attribute: on a number it yields a number that no
+/// index has at that path.
 fn is_number_field(step: &Step) -> bool {
     matches!(
         step,
@@ -205,7 +207,8 @@ fn is_number_field(step: &Step) -> bool {
     )
 }
 
-/// A member of `run.metrics["name"]`: None where there is no such sequence.
+/// Derives a comparison of a member of `run.metrics["name"]`, which is None if the sequence
+/// does not exist.
 fn compare_metric(attribute: &Attribute, operator: Comparison, constant: &Constant) -> Known {
     let Node::Metric(metric) = &attribute.object else { return Known::nothing() };
     match (metric.name.text(), holds(&Constant::None, operator, constant)) {
@@ -232,7 +235,8 @@ fn text_of(constant: &Constant) -> Option<&str> {
     }
 }
 
-/// `.startswith("x")`, also with a tuple of beginnings: what is no text raises.
+/// Derives `.startswith("x")`, also with a tuple of prefixes; it raises for a subject that is
+/// not a string.
 fn starts_with(subject: &Node, arguments: &Arguments) -> Known {
     let prefixes: Option<Vec<&str>> = match only_argument(arguments) {
         Some(Node::Const(Constant::Text(prefix))) => Some(vec![prefix]),
@@ -266,7 +270,8 @@ pub(super) fn only_argument(arguments: &Arguments) -> Option<&Node> {
     }
 }
 
-/// Keys of the numbers that compare so with a constant, and whether no others have them.
+/// Returns the keys of the numbers that compare this way with a constant, and whether only
+/// those numbers have them.
 fn numbers(operator: Comparison, constant: &Constant) -> (Option<Interval<f64>>, bool) {
     let Some(key) = eval::number_key(constant) else { return (None, false) };
     match Interval::numbers(operator, key, key.abs() < EXACT) {
@@ -275,7 +280,7 @@ fn numbers(operator: Comparison, constant: &Constant) -> (Option<Interval<f64>>,
     }
 }
 
-/// Does a comparison of two constants hold? `None` if it raises.
+/// Whether a comparison of two constants holds; `None` if it raises.
 fn holds(left: &Constant, operator: Comparison, right: &Constant) -> Option<bool> {
     let (left, right) = (Node::Const(left.clone()), Node::Const(right.clone()));
     eval::condition(&Node::Compare(Box::new(Compare { left, operator, right })))

@@ -1,15 +1,16 @@
-//! Which names a matching sequence can have: narrows the sequences of a proposed run before they are evaluated.
-//! Only what holds for every match narrows: `or` needs names on both sides, as a candidate may match by either.
+//! Names that a matching sequence can have, to narrow the sequences of a proposed run before
+//! they are evaluated. Only conditions that hold for every match narrow: `or` needs names on
+//! both sides, as a candidate may match by either.
 
 use super::Interval;
 use super::leaf::{mirrored, only_argument};
 use crate::names::{Member, SequenceField};
 use crate::tree::{Comparison, Constant, Node};
 
-/// More intervals than this narrow nothing worth testing for.
+/// Most intervals worth testing; more hardly narrow the search.
 const MAX_NAMES: usize = 256;
 
-/// Names in any of these intervals; `None`: any name.
+/// Names in any of these intervals; `None` means any name.
 type Names = Option<Vec<Interval<Box<str>>>>;
 
 #[derive(Clone)]
@@ -61,7 +62,7 @@ fn compare(left: &Node, operator: Comparison, right: &Node) -> Possible {
         }
         (Comparison::In | Comparison::NotIn, list) => {
             let texts = list.constants().map(|constants| {
-                // What is no text equals no name.
+                // A constant that is not a string equals no name.
                 let text = |constant: &Constant| match constant {
                     Constant::Text(text) => Some(Interval::equal(text)),
                     _ => None,

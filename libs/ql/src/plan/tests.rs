@@ -1,5 +1,5 @@
-//! Plans by their textual form, and the choice among probes by counts.
-//! That no plan leaves out a match is proved over random queries and runs in `tests/plans.rs`.
+//! Plans in their textual form, and the choice among probes by counts. `tests/plans.rs`
+//! verifies over random queries and runs that no plan leaves out a match.
 
 use super::{Access, Probe, Statistics};
 use crate::{Endpoint, Options, compile};
@@ -9,7 +9,7 @@ fn plan(endpoint: Endpoint, text: &str) -> String {
     compile(text, options).expect(text).plan().to_string()
 }
 
-/// Query, and its plan behind the default filter.
+/// Query and expected plan, without the default filter.
 const RUNS: &[(&str, &str)] = &[
     // Properties.
     ("run.hash == 'a'", r#"hash = "a"; exact"#),
@@ -135,7 +135,7 @@ fn plans_of_run_searches() {
 }
 
 #[test]
-fn the_default_filter_gives_way_to_the_own_one() {
+fn an_explicit_archived_filter_replaces_the_default_one() {
     for (query, expected) in [
         ("", "archived = false; exact"),
         ("run.archived == True", "archived = true; exact"),
@@ -252,7 +252,7 @@ fn the_most_selective_probes_are_chosen() {
 }
 
 #[test]
-fn a_choice_is_exact_when_all_of_an_exact_plan_was_taken() {
+fn a_choice_is_exact_if_it_covers_an_exact_plan() {
     let counts = Counts(100_000, &[("archived = true", 50), ("active = true", 60)]);
     let options = Options { endpoint: Endpoint::Run, offset_minutes: 0, now: 0.0 };
     for (query, access, exact) in [
@@ -269,7 +269,7 @@ fn a_choice_is_exact_when_all_of_an_exact_plan_was_taken() {
 }
 
 #[test]
-fn hostile_queries_make_small_plans() {
+fn hostile_queries_have_small_plans() {
     let nested = (0..60).fold("run.x == 1".to_owned(), |inner, depth| {
         format!("(run.a{depth} == 1 if ({inner}) else run.b{depth} == 2)")
     });

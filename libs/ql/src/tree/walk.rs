@@ -1,9 +1,10 @@
-//! Every node under a node, in no promised order: for what is asked of a whole tree once, when it has been built.
+//! Visits every node of a tree in unspecified order, for analyses that run once on the complete
+//! tree.
 
 use super::{Arguments, Item, Node, Piece};
 
 impl Node {
-    /// Visits this node and all below it.
+    /// Visits this node and all nodes below it.
     pub(crate) fn walk<'n>(&'n self, visit: &mut dyn FnMut(&'n Node)) {
         visit(self);
         match self {

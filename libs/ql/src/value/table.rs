@@ -1,14 +1,15 @@
-//! Dicts and sets: entries in insertion order, and an open-addressing table of positions once there are more than a few.
-//! They know no equality of their own: the caller brings the hash and the test, as those may raise or run out of budget.
+//! Dicts and sets: entries in insertion order, plus an open-addressing table of positions for
+//! more than [`LINEAR`] entries. They do not define equality: the caller supplies the hash and
+//! the comparison, as these may raise or run out of budget.
 
 use bumpalo::Bump;
 
 use super::Value;
 
-/// Up to this many entries are searched one by one.
+/// Up to this many entries are searched linearly.
 const LINEAR: usize = 8;
 
-/// No entry here.
+/// Marks a free position.
 const EMPTY: u32 = u32::MAX;
 
 #[derive(Clone, Copy)]
@@ -33,7 +34,7 @@ impl<'a> Dict<'a> {
         self.entries
     }
 
-    /// The entry with that hash for which `is_same` holds.
+    /// Returns the entry with this hash for which `is_same` holds.
     pub(crate) fn find<E>(
         &self,
         hash: u64,
@@ -65,7 +66,7 @@ impl<'a> Set<'a> {
         self.items.entries
     }
 
-    /// The same set, hashable.
+    /// Returns the same set in hashable form.
     pub(crate) fn frozen(&self) -> Self {
         Set { items: Dict { entries: self.items.entries, positions: self.items.positions }, frozen: true }
     }
@@ -79,7 +80,8 @@ impl<'a> Set<'a> {
     }
 }
 
-/// Collects entries; a second one with the same key replaces the value and keeps the place, as in Python.
+/// Collects entries. A later entry with the same key replaces the value but keeps the position,
+/// as in Python.
 #[derive(Default)]
 pub(crate) struct Builder<'a> {
     entries: Vec<Entry<'a>>,
@@ -114,7 +116,8 @@ impl<'a> Builder<'a> {
             }
             at = (at + 1) & (self.positions.len() - 1);
         }
-        self.positions[at] = u32::try_from(self.entries.len()).expect("the step budget ends far below");
+        self.positions[at] =
+            u32::try_from(self.entries.len()).expect("the step budget allows far fewer entries");
         self.entries.push(entry);
         Ok(())
     }
@@ -127,7 +130,7 @@ impl<'a> Builder<'a> {
             while self.positions[at] != EMPTY {
                 at = (at + 1) & (size - 1);
             }
-            self.positions[at] = u32::try_from(position).expect("the step budget ends far below");
+            self.positions[at] = u32::try_from(position).expect("the step budget allows far fewer entries");
         }
     }
 
@@ -135,7 +138,7 @@ impl<'a> Builder<'a> {
         self.entries.len()
     }
 
-    /// `None` when the arena has reached its limit.
+    /// Returns `None` if the arena has reached its limit.
     pub(crate) fn dict(self, bump: &'a Bump) -> Option<&'a Dict<'a>> {
         let dict = self.finish(bump)?;
         bump.try_alloc(dict).ok().map(|dict| &*dict)
@@ -155,7 +158,7 @@ impl<'a> Builder<'a> {
 }
 
 fn start(hash: u64, size: usize) -> usize {
-    // The high bits of a multiplication depend on all bits of the hash.
+    // The high bits of a product depend on all bits of the hash.
     let mixed = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    usize::try_from(mixed >> 32).expect("32 bits") & (size - 1)
+    usize::try_from(mixed >> 32).expect("the upper half of a u64 fits into a usize") & (size - 1)
 }

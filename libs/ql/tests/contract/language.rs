@@ -1,4 +1,5 @@
-//! What the language is: its syntax, the names that can be called, what is refused and warned of.
+//! The language itself: its syntax, the callable names, and what is refused or causes a
+//! warning.
 
 use super::*;
 
@@ -135,7 +136,7 @@ fn text_methods_that_queries_use() {
     ]);
 }
 
-/// Kind, text, line, column and end column of what is refused, and a part of the message.
+/// Kind, text, line, column and end column of refused queries, and a part of the message.
 const REFUSED: &[(ErrorKind, &str, u32, u32, u32, &str)] = &[
     (ErrorKind::Forbidden, "run._db", 1, 5, 8, "starts with"),
     (ErrorKind::Forbidden, "run.name == 'x' and\n  ''.__class__", 2, 6, 15, "__class__"),
@@ -197,7 +198,7 @@ fn refused_before_evaluation() {
 }
 
 #[test]
-fn unknown_names_are_warned_of() {
+fn unknown_names_cause_warnings() {
     let query =
         compile("run.active and\n experiment == 'x' or [len for y in foo]", options(Endpoint::Run)).unwrap();
     let places: Vec<_> = query.warnings().iter().map(|w| (w.line, w.column, w.end_column)).collect();
@@ -206,7 +207,7 @@ fn unknown_names_are_warned_of() {
 }
 
 #[test]
-fn queries_are_told_as_they_are_evaluated() {
+fn normalized_queries_show_what_is_evaluated() {
     for (text, normalized) in [
         ("", "run.is_archived == False"),
         ("select run if run.active", "run.is_archived == False and (run.active)"),
@@ -216,7 +217,7 @@ fn queries_are_told_as_they_are_evaluated() {
             "run.created_at > datetime(2024, 1, 1) - timedelta(days=1)",
             "run.is_archived == False and (run.created_at > 1703966400.0)",
         ),
-        // The condition is evaluated first, and stands second.
+        // The condition is evaluated first but comes second in the text.
         (
             "run.end_time < (datetime(2024, 1, 1) if run.created_at > datetime(2024, 1, 2) else 3)",
             "run.is_archived == False and (run.end_time < (1704052800.0 if run.created_at > 1704139200.0 else 3))",

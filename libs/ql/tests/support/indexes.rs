@@ -1,11 +1,12 @@
-//! The indexes of a store, modelled over runs in memory: which runs does a probe propose?
-//! Written apart from the planner, from what the store keeps, so that a mistake of one shows in the other.
+//! The indexes of a store, modeled over runs in memory: the runs that a probe proposes. The
+//! model is independent of the planner and follows what the store keeps, so that a mistake in
+//! one shows up in the other.
 
 use matyan_ql::{Datum, Keys, Path, Probe, Proposal, RunView};
 
 use crate::memory::Run;
 
-/// The keys that a run's param has in an index: scalars only, numbers at the nearest float.
+/// The key of a run's param in an index: scalars only, numbers as the nearest float.
 enum Key {
     Number(f64),
     Text(String),

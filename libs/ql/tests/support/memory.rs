@@ -1,5 +1,5 @@
-//! Runs in memory, read from JSON: what tests and benchmarks evaluate queries over.
-//! Params are kept as parsed JSON, so that what a query reads is what a store would have kept.
+//! Runs in memory, read from JSON, over which tests evaluate queries. Params are kept as parsed
+//! JSON, so that a query reads what a store would have kept.
 
 use std::borrow::Cow;
 

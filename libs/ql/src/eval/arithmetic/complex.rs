@@ -1,5 +1,5 @@
-//! Complex numbers: what literals such as `2j` and roots of negative numbers need.
-//! Order, floors and remainders do not exist for them.
+//! Complex numbers, which arise from literals such as `2j` and from roots of negative numbers.
+//! They have no ordering, floor division or remainder.
 
 use crate::eval::integer::Number;
 use crate::eval::{Machine, Raise, Result};
@@ -44,7 +44,8 @@ fn multiply((a, b): Parts, (c, d): Parts) -> Parts {
     (a * c - b * d, a * d + b * c)
 }
 
-/// Scaled by the larger part of the divisor, so that nothing overflows on the way.
+/// Divides, scaling by the larger part of the divisor so that intermediate results do not
+/// overflow.
 fn divide((a, b): Parts, (c, d): Parts) -> Parts {
     if c.abs() >= d.abs() {
         let ratio = d / c;

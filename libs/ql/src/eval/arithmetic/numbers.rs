@@ -1,5 +1,6 @@
-//! Operators on integers and floats. Small integers first; what does not fit goes on with big ones.
-//! Division, remainder and powers follow Python: floors, signs of the divisor, and errors instead of infinities.
+//! Operators on integers and floats. Small integers are tried first; results that do not fit
+//! are computed with big integers. Division, remainder and powers follow Python: floor
+//! semantics, the sign of the divisor, and errors instead of infinities.
 
 use num_bigint::BigInt;
 use num_integer::Integer;
@@ -67,7 +68,7 @@ impl<'a> Machine<'a> {
             return self.floats(Operator::Power, base.to_float()?, exponent.to_float()?);
         }
         if base.magnitude().bits() <= 1 {
-            // 0, 1 and -1 stay small whatever the exponent.
+            // Powers of 0, 1 and -1 stay small for any exponent.
             let odd = exponent.is_odd();
             let value = if exponent.is_zero() { 1 } else { base.to_i64().unwrap_or_default() };
             return Ok(Value::Int(if value == -1 && !odd { 1 } else { value }));
@@ -127,7 +128,7 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// An operation on small integers, when its result is one.
+/// Applies an operator to small integers. Returns `None` if the result is not a small integer.
 fn small<'a>(operator: Operator, a: i64, b: i64) -> Result<Option<Value<'a>>> {
     let zero = b == 0 && matches!(operator, Operator::Divide | Operator::FloorDivide | Operator::Modulo);
     if zero {
@@ -151,7 +152,8 @@ fn small<'a>(operator: Operator, a: i64, b: i64) -> Result<Option<Value<'a>>> {
     Ok(result.map(Value::Int))
 }
 
-/// Python's `//` and `%` of floats, `b` not zero: the remainder has the sign of the divisor.
+/// Python's `//` and `%` for floats with nonzero `b`: the remainder has the sign of the
+/// divisor.
 fn floor_divide(a: f64, b: f64) -> (f64, f64) {
     let mut remainder = a % b;
     let mut quotient = (a - remainder) / b;
@@ -168,12 +170,13 @@ fn floor_divide(a: f64, b: f64) -> (f64, f64) {
     (if quotient - floor > 0.5 { floor + 1.0 } else { floor }, remainder)
 }
 
-/// The quotient of two integers, rounded once.
+/// The quotient of two integers with a single rounding.
 fn true_quotient(a: &BigInt, b: &BigInt) -> Result<f64> {
     if b.is_zero() {
         return Err(Raise::ZeroDivisionError.into());
     }
-    // Enough bits that what is cut off can only break ties, which one sticky bit then records.
+    // Keeps enough bits that the discarded ones can only break ties; a sticky bit records
+    // whether any of them is set.
     let shift =
         66 + i64::try_from(b.bits()).unwrap_or(i64::MAX) - i64::try_from(a.bits()).unwrap_or(i64::MAX);
     let (numerator, denominator) = match shift >= 0 {

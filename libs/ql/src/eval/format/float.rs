@@ -1,7 +1,8 @@
-//! Floats in fixed, scientific and general form, of a magnitude (the sign is written elsewhere).
-//! Rust rounds the exact value half to even, as C does; only the shape of exponents and trailing zeros is Python's.
+//! Floats in fixed, scientific and general form; values are magnitudes, as the caller writes
+//! the sign. Like C, Rust rounds the exact value half to even; only the form of exponents and
+//! trailing zeros needs to be adapted to Python's.
 
-/// `e`, `f`, `g`, `n` or `%`, in lower case.
+/// Formats as `e`, `f`, `g`, `n` or `%`; the case of the kind is ignored.
 pub(super) fn by_kind(value: f64, kind: char, precision: usize, alternate: bool) -> String {
     if !value.is_finite() {
         let text = if value.is_nan() { "nan" } else { "inf" };
@@ -18,25 +19,26 @@ pub(super) fn by_kind(value: f64, kind: char, precision: usize, alternate: bool)
 
 fn scientific(value: f64, precision: usize, point: &str) -> String {
     let text = format!("{value:.precision$e}");
-    let (digits, exponent) = text.split_once('e').expect("this format has an exponent");
-    let exponent: i32 = exponent.parse().expect("this format has an exponent");
+    let (digits, exponent) = text.split_once('e').expect("the `e` format always has an exponent");
+    let exponent: i32 = exponent.parse().expect("the `e` format always has an exponent");
     let sign = if exponent < 0 { '-' } else { '+' };
     format!("{digits}{point}e{sign}{:02}", exponent.abs())
 }
 
-/// So many significant digits, fixed or scientific by size; `float_like` always shows that it is a float.
+/// Formats with this many significant digits, fixed or scientific depending on the magnitude.
+/// With `float_like`, the result always looks like a float.
 pub(super) fn general(value: f64, precision: usize, alternate: bool, float_like: bool) -> String {
     if !value.is_finite() {
         return by_kind(value, 'f', 0, false);
     }
     let rounded = format!("{value:.*e}", precision - 1);
-    let (_, exponent) = rounded.split_once('e').expect("this format has an exponent");
-    let exponent: i64 = exponent.parse().expect("this format has an exponent");
+    let (_, exponent) = rounded.split_once('e').expect("the `e` format always has an exponent");
+    let exponent: i64 = exponent.parse().expect("the `e` format always has an exponent");
     let size = i64::try_from(precision).unwrap_or(i64::MAX);
     let most = if float_like { size - 1 } else { size };
     if exponent < -4 || exponent >= most.max(i64::from(!float_like)) {
         let text = scientific(value, precision - 1, if alternate && precision == 1 { "." } else { "" });
-        let (digits, exponent) = text.split_once('e').expect("written above");
+        let (digits, exponent) = text.split_once('e').expect("`scientific` always writes an exponent");
         let digits = if alternate { digits } else { without_zeros(digits) };
         return format!("{digits}e{exponent}");
     }

@@ -1,5 +1,5 @@
-//! `'%s of %d' % (a, b)`: printf-style formatting of text, with positional values or names from a dict.
-//! All values must be used, all directives must have one.
+//! `'%s of %d' % (a, b)`: printf-style formatting with positional values or names from a dict.
+//! Every directive needs a value, and every positional value must be used.
 
 use num_bigint::BigInt;
 use num_traits::Signed;
@@ -186,7 +186,7 @@ impl<'a> Template<'_, 'a> {
         }
     }
 
-    /// A number, or `*` for one of the values.
+    /// Parses a width or precision: a number, or `*` for one of the values.
     fn size(&mut self) -> Result<Option<i64>> {
         if let Some(rest) = self.rest.strip_prefix('*') {
             self.rest = rest;
@@ -210,7 +210,8 @@ impl<'a> Template<'_, 'a> {
         }
     }
 
-    /// A tuple must be used up; a dict, a list and the like may stay unused.
+    /// Whether all values were used. A tuple must be used up; a dict, a list or another container
+    /// may be left unused.
     fn all_used(&self) -> bool {
         match self.values {
             Value::Tuple(values) => self.next >= values.len(),

@@ -1,5 +1,6 @@
-//! The format specification mini-language: `[[fill]align][sign][z][#][0][width][,_][.precision][kind]`.
-//! Parsed from text when a value is formatted, because a spec may itself be computed.
+//! The format specification mini-language:
+//! `[[fill]align][sign][z][#][0][width][,_][.precision][kind]`. A spec is parsed when a value
+//! is formatted, because it may itself be computed.
 
 use num_bigint::BigInt;
 use num_traits::{Signed, ToPrimitive};
@@ -10,7 +11,7 @@ use crate::eval::{Raise, Result};
 use crate::limits::MAX_PRECISION;
 use crate::value::Value;
 
-/// Wider or more precise than this is refused, as CPython refuses what does not fit its sizes.
+/// Largest width or precision. CPython likewise refuses values that do not fit its sizes.
 const MAX_SIZE: usize = 1 << 30;
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -146,7 +147,7 @@ impl Spec {
         let whole = text.bytes().take_while(u8::is_ascii_digit).count();
         let (whole, rest) = text.split_at(whole);
         match whole.is_empty() {
-            // inf and nan are padded, never filled with digits.
+            // inf and nan are padded, but never with grouped zeros.
             true => Ok(self.number(self.sign_of(negative), rest, "", usize::MAX)),
             false => Ok(self.number(self.sign_of(negative), whole, rest, 3)),
         }
@@ -161,7 +162,7 @@ impl Spec {
         }
     }
 
-    /// Sign and prefix, grouped digits, and what follows them, padded.
+    /// Assembles and pads sign and prefix, grouped digits, and the remainder.
     fn number(&self, lead: &str, digits: &str, rest: &str, group: usize) -> String {
         let fill = self.fill.unwrap_or(if self.zero { '0' } else { ' ' });
         let align = self.align.unwrap_or(if self.zero { '=' } else { '>' });
@@ -203,7 +204,8 @@ pub(super) fn pad(text: &str, width: usize, fill: char, align: char) -> String {
     filling(left).chain(text.chars()).chain(filling(missing - left)).collect()
 }
 
-/// Digits with separators, with zeros in front until they are at least so wide.
+/// Inserts separators into digits, after padding them with leading zeros to a width of at least
+/// `least`.
 fn grouped(digits: &str, separator: char, group: usize, least: usize) -> String {
     let mut reversed: Vec<char> = Vec::new();
     let mut source = digits.chars().rev();

@@ -1,5 +1,5 @@
-//! Methods of lists, tuples, dicts, stored objects, sets, ranges, tags and the run.
-//! Those that would change their object are absent.
+//! Methods of lists, tuples, dicts, stored objects, sets, ranges, tags and the run. Mutating
+//! methods are deliberately absent.
 
 use crate::eval::call::take;
 use crate::eval::names::Arguments;

@@ -1,5 +1,5 @@
-//! Methods of integers and floats; times and spans are floats with more.
-//! Nothing here depends on how a number is stored.
+//! Methods of integers and floats; times and spans are floats with additional methods. No
+//! result depends on how a number is stored.
 
 use num_bigint::BigInt;
 
@@ -97,7 +97,7 @@ fn no_arguments(arguments: Arguments<'_>) -> Result<()> {
     }
 }
 
-/// `0x1.8000000000000p+1`.
+/// Formats a float as `0x1.8000000000000p+1`.
 fn hex(value: f64) -> String {
     let sign = if value.is_sign_negative() && !value.is_nan() { "-" } else { "" };
     if !value.is_finite() {

@@ -1,5 +1,5 @@
-//! Searching and splitting of text, and the few methods of bytes.
-//! Positions count characters, so on text that is not ASCII they are translated to bytes and back.
+//! Searching and splitting of strings, and the methods of bytes. Positions count characters, so
+//! on non-ASCII strings they are converted to byte offsets and back.
 
 use crate::eval::call::take;
 use crate::eval::names::Arguments;
@@ -23,14 +23,14 @@ pub(super) fn of_bytes(member: Member) -> bool {
     )
 }
 
-/// A part of a text between two positions, and where it begins in characters.
+/// Part of a string between two positions, with its start in characters.
 struct Window<'t> {
     text: &'t str,
     start: i64,
 }
 
 impl<'a> Machine<'a> {
-    /// `text[start:stop]`, or none when the start is behind the end.
+    /// Returns `text[start:stop]`, or `None` if the start is past the end.
     fn window(&self, text: &'a str, bounds: &[Option<Value<'a>>]) -> Result<Option<Window<'a>>> {
         self.spend_bytes(text.len())?;
         let bound = |at: usize| match bounds.get(at).copied().flatten() {
@@ -80,7 +80,7 @@ impl<'a> Machine<'a> {
         Ok(Value::Int(i64::try_from(count).unwrap_or(i64::MAX)))
     }
 
-    /// `startswith` and `endswith`, with one text or a tuple of them.
+    /// `startswith` and `endswith`, with one string or a tuple of them.
     pub(super) fn affix(&self, text: &'a str, member: Member, arguments: Arguments<'a>) -> Result<Value<'a>> {
         if let ([Value::Text(affix)], []) = (arguments.positional, arguments.keywords) {
             return self.has_affix(text, affix, member).map(Value::Bool);
@@ -120,7 +120,7 @@ impl<'a> Machine<'a> {
         let limit = limit.map_or(Some(-1), |limit| limit.small_int()).ok_or(Raise::TypeError)?;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX - 1);
         self.spend_bytes(text.len() * 8)?;
-        // One more than fits is enough to know that they do not.
+        // One part more than fits is enough to detect that the parts do not fit.
         let most = self.most_items() + 1;
         let parts: Vec<&'a str> = match separator {
             None | Some(Value::None) => split_blanks(text, member, limit, most),
@@ -234,7 +234,8 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// Words between blanks; once the limit is reached the rest stays one, blanks at its other side included. No more than `most`.
+/// Splits at whitespace. Once the limit is reached the remainder stays one part, including
+/// whitespace at its other end. Returns at most `most` parts.
 fn split_blanks(text: &str, member: Member, limit: usize, most: usize) -> Vec<&str> {
     let forward = member == Member::Split;
     let trim = |text| match forward {

@@ -1,5 +1,5 @@
-//! Methods of text: case, tests, stripping, padding, joining and replacing.
-//! Sizes are checked against the budget before a larger text is made.
+//! Methods of strings: case, tests, stripping, padding, joining and replacing. Sizes are
+//! checked against the budget before a larger string is built.
 
 use std::collections::BTreeSet;
 
@@ -195,7 +195,7 @@ impl<'a> Machine<'a> {
             return Ok(Value::Text(text));
         }
         self.check_size(missing.saturating_mul(fill.len_utf8()).saturating_add(text.len()))?;
-        // CPython puts the odd blank of `center` to the left when the width is odd.
+        // CPython's `center` puts the odd space to the left if the width is odd.
         let left = match member {
             Member::Ljust => 0,
             Member::Rjust => missing,
@@ -270,7 +270,7 @@ impl<'a> Machine<'a> {
         self.text(&translated)
     }
 
-    /// `str.maketrans`: from a dict, or from two or three texts.
+    /// `str.maketrans`, from a dict or from two or three strings.
     fn make_table(&self, arguments: &[Value<'a>]) -> Result<Value<'a>> {
         use crate::value::table::{Builder, Entry};
         let mut table = Builder::default();
