@@ -1,8 +1,10 @@
-//! How fast frames of the Python client are read: `cargo run --release -p matyan-edge --example frame_speed`.
-//! Prints points per second of processor time, beside the same frames through serde_json into a flat borrowed struct. No
-//! test: it asserts nothing about time.
+//! Benchmark of decoding frames of the Python client: `cargo run --release -p matyan-edge
+//! --example frame_speed`.
+//! Prints points per second of processor time, next to the result of parsing the same frames
+//! with serde_json into a flat borrowed struct. It is not a test: it asserts nothing about
+//! time.
 
-#![expect(clippy::print_stdout, reason = "a program for people")]
+#![expect(clippy::print_stdout, reason = "prints its results")]
 
 use std::borrow::Cow;
 
@@ -14,9 +16,9 @@ use serde_json::value::RawValue;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// What strict parsing would need: no NaN, no repeated keys, no conversions.
+/// An item for strict parsing: no NaN, no repeated keys, no conversions.
 #[derive(Deserialize)]
-#[expect(dead_code, reason = "only read into")]
+#[expect(dead_code, reason = "the fields are only deserialized")]
 struct Flat<'a> {
     #[serde(borrow)]
     r#type: Cow<'a, str>,
@@ -52,14 +54,15 @@ fn frame(number: usize, items: usize, series: usize) -> String {
     format!("[{}]", (0..items).map(item).collect::<Vec<_>>().join(", "))
 }
 
-/// What this thread has used of its processor: on a shared machine a clock would measure the others.
+/// Processor time used by this thread: on a shared machine a wall clock would also measure
+/// other processes.
 fn processor_seconds() -> f64 {
-    let usage = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux tells");
+    let usage = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux provides schedstat");
     let nanoseconds = usage.split_whitespace().next().and_then(|it| it.parse::<f64>().ok());
-    nanoseconds.expect("a number comes first") / 1e9
+    nanoseconds.expect("schedstat begins with a number") / 1e9
 }
 
-/// Points a second of the best of five rounds over `frames`.
+/// Prints the points per second of the best of five rounds over `frames`.
 fn measure(name: &str, frames: &[String], items: usize, mut work: impl FnMut(&str) -> usize) {
     let round = |work: &mut dyn FnMut(&str) -> usize| {
         let begun = processor_seconds();
@@ -75,7 +78,7 @@ fn main() {
     for (items, series) in [(100, 10), (100, 10_000), (1, 10)] {
         let frames: Vec<String> = (0..200_000 / items).map(|number| frame(number, items, series)).collect();
         let bytes: usize = frames.iter().map(String::len).sum();
-        println!("{items} items a frame, {series} series, {} bytes a message", bytes / frames.len() / items);
+        println!("{items} items per frame, {series} series, {} bytes per item", bytes / frames.len() / items);
         measure("  decode", &frames, items, |frame| {
             decode_frame(frame.as_bytes()).expect("the frame is valid").metrics.len()
         });

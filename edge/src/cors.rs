@@ -1,5 +1,6 @@
-//! Cross-origin rules as 0.3 answers them, word for word: browsers of its users are set up for that. One is ours: it served
-//! whatever the pages of others sent, only without letting them read the answer; here they write nothing.
+//! Cross-origin rules, with the same responses as 0.3, which browser clients depend on. One
+//! rule is new: 0.3 accepted writes from pages of any origin and only hid the response from
+//! them; here such writes are refused.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -13,12 +14,12 @@ const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 const TRUE: HeaderValue = HeaderValue::from_static("true");
 const ORIGIN: HeaderValue = HeaderValue::from_static("Origin");
 
-/// What gRPC-web clients and our own pages read of an answer.
+/// Response headers that gRPC-web clients and the product's own pages read.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "grpc-status, grpc-message, grpc-status-details-bin, x-request-id, x-query-warnings",
 );
 
-/// The answer to a preflight; `None` if the request is none.
+/// The response to a preflight; `None` if the request is not a preflight.
 pub(crate) fn preflight(allowed: &[String], method: &Method, headers: &HeaderMap) -> Option<Response> {
     let origin = headers.get(header::ORIGIN)?;
     if method != Method::OPTIONS || !headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) {
@@ -44,7 +45,8 @@ pub(crate) fn preflight(allowed: &[String], method: &Method, headers: &HeaderMap
     Some(response)
 }
 
-/// Lets the page that asked read the answer, if it may. `origin` is the one of the request.
+/// Adds the headers that let the page read the response, if its origin is allowed. `origin` is
+/// that of the request.
 pub(crate) fn allow(allowed: &[String], origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
     headers.append(header::VARY, ORIGIN);
     if let Some(origin) = origin.filter(|origin| is_allowed(allowed, origin)) {
@@ -54,8 +56,9 @@ pub(crate) fn allow(allowed: &[String], origin: Option<&HeaderValue>, headers: &
     }
 }
 
-/// Refuses what a page of another server would write. Browsers send plain POSTs and open WebSockets for any page, without
-/// asking first, and so reach servers that only their user reaches. Whoever is no browser names no origin.
+/// Refuses writes from pages of other origins. For any page, browsers send plain POSTs and open
+/// WebSockets without a preflight, and so reach servers that only their user can reach. Clients
+/// other than browsers send no `Origin`.
 pub(crate) fn permit<B>(allowed: &[String], request: &Request<B>) -> Result<(), ApiError> {
     let Some(origin) = request.headers().get(header::ORIGIN) else { return Ok(()) };
     if !may_write(request) || is_allowed(allowed, origin) || is_own(request, origin) {
@@ -74,10 +77,11 @@ fn may_write<B>(request: &Request<B>) -> bool {
     !is_reading || request.headers().contains_key(header::UPGRADE)
 }
 
-/// Whether the page came from the host that the request names. The scheme does not count: a proxy may have taken TLS off.
+/// Returns whether the page came from the host that the request names. The scheme is ignored,
+/// because a proxy may have terminated TLS.
 fn is_own<B>(request: &Request<B>, origin: &HeaderValue) -> bool {
     let text = |name: &str| request.headers().get(name)?.to_str().ok();
-    // No page can set it, and it passes through proxies that name another host.
+    // Pages cannot set this header, and it passes through proxies that change the host.
     if text("sec-fetch-site") == Some("same-origin") {
         return true;
     }

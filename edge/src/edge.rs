@@ -1,5 +1,6 @@
-//! One port: everything that is done with a request, top to bottom.
-//! A plain function and no stack of layers: the order can be read, and each step sees what the one before has left.
+//! One port: every step of handling a request, from top to bottom.
+//! It is a plain function instead of a stack of layers, so that the order is visible, and each
+//! step sees the result of the previous one.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -25,10 +26,11 @@ use crate::ui::Ui;
 
 const WEBSOCKETS: &str = "/api/v1/ws/runs/";
 
-/// Label of requests that no route has matched: their paths are not ours to count.
+/// Metric label for requests that match no route. Their paths are unbounded, so they cannot be
+/// labels.
 const UNMATCHED: &str = "unmatched";
 
-/// Label of the methods that no route has: any word may be one.
+/// Metric label for unusual methods: a client may send any token as a method.
 const OTHER: &str = "other";
 
 /// Answers the requests of one port. Cheap to clone.
@@ -48,7 +50,7 @@ impl Edge {
         Edge { services, router, grpc, ui: None }
     }
 
-    /// Shows people a browser UI as well, on every path that is no other's.
+    /// Serves a browser UI as well, on every path without a route.
     pub fn with_ui(self, ui: Ui) -> Self {
         let shown = ui.clone();
         let fallback = move |request: Request<Body>| {
@@ -58,11 +60,12 @@ impl Edge {
         Edge { router: self.router.fallback(fallback), ui: Some(ui), ..self }
     }
 
-    /// Answers one request. `Request` must come from a connection that can be upgraded, or WebSockets are refused.
+    /// Answers one request. `Request` must come from a connection that can be upgraded;
+    /// otherwise WebSockets are refused.
     pub async fn answer(&self, mut request: Request<Body>) -> Response {
         let origins = &self.services.settings().cors_origins;
         let origin = request.headers().get(http::header::ORIGIN).cloned();
-        // A preflight asks about a request to come, and is answered for all paths alike.
+        // A preflight is about a future request, and is answered the same for all paths.
         if let Some(response) = cors::preflight(origins, request.method(), request.headers()) {
             return response;
         }
@@ -70,13 +73,13 @@ impl Edge {
         let span = identify::span(&request, &id);
         request.headers_mut().insert(identify::HEADER, id.clone());
         let mut response = identify::within(id.clone(), span, self.answer_identified(request)).await;
-        // Errors too, or a browser hides them from its page.
+        // Errors need CORS headers too, or the browser hides them from the page.
         cors::allow(origins, origin.as_ref(), response.headers_mut());
         response.headers_mut().insert(identify::HEADER, id);
         response
     }
 
-    /// gRPC keeps its own statuses and has its own names for everything.
+    /// Dispatches to gRPC or HTTP. gRPC has its own statuses and is not counted as HTTP.
     async fn answer_identified(&self, request: Request<Body>) -> Response {
         let response = match grpc::is_grpc(request.headers()) {
             true => match self.permit(&request) {
@@ -98,7 +101,7 @@ impl Edge {
             }
         }
         *request.uri_mut() = normalized(request.uri());
-        // A panic is a mistake of ours: this request fails, the server goes on.
+        // A panic is a bug in the server: this request fails, but the server continues.
         let routed = AssertUnwindSafe(self.route(request)).catch_unwind().await;
         let response = routed.unwrap_or_else(|_| {
             ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error").into_response()
@@ -138,7 +141,8 @@ impl Edge {
         metrics.http_seconds.with_label_values(&labels).observe(begun.elapsed().as_secs_f64());
     }
 
-    /// Acknowledges what WebSockets have sent, then closes them. Waits for the last.
+    /// Acknowledges everything that WebSockets have sent, then closes them and waits for
+    /// the last.
     pub async fn drain(&self) {
         if let Some(sockets) = self.services.sockets() {
             sockets.drain().await;
@@ -159,7 +163,8 @@ fn label(method: &Method) -> &str {
     }
 }
 
-/// The path with single slashes and none at its end: both forms of a path are one resource. Keys of blobs stay as they are.
+/// The path with single slashes and without a trailing slash, because both forms name the same
+/// resource. Keys of blobs are kept as they are.
 fn normalized(uri: &Uri) -> Uri {
     let path = uri.path();
     let is_plain = !path.contains("//") && (path.len() == 1 || !path.ends_with('/'));
@@ -170,7 +175,8 @@ fn normalized(uri: &Uri) -> Uri {
     with_path(uri, &format!("/{}", segments.join("/")))
 }
 
-/// The same URI with another path. HTTP/2 names the host there, so that it stays.
+/// Returns the URI with another path. The authority is kept, because HTTP/2 requests carry the
+/// host there.
 pub(crate) fn with_path(uri: &Uri, path: &str) -> Uri {
     let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
     let Ok(path) = format!("{path}{query}").parse() else { return uri.clone() };
@@ -184,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_forms_of_a_path_are_one() {
+    fn paths_are_normalized_except_blob_keys() {
         let check = |path: &str, expected: &str| {
             assert_eq!(normalized(&path.parse().unwrap()).to_string(), expected, "{path}");
         };

@@ -1,5 +1,7 @@
-//! What HTTP callers are told when a call fails: one envelope, whose status comes from the product's code.
-//! The edge invents no status: a service's code stands in the details of its gRPC status, and `Code::http` says the rest.
+//! Errors returned to HTTP callers: a single envelope, with a status derived from the product's
+//! error code.
+//! The edge invents no statuses: the code of a service is in the details of its gRPC status,
+//! and `Code::http` maps it.
 
 use std::fmt;
 
@@ -11,12 +13,12 @@ use serde_json::{Value, json};
 use tonic::{Code, Status};
 use tonic_types::{ErrorInfo, StatusExt};
 
-/// The body is not JSON.
+/// Message for a body that is not JSON.
 pub(crate) const NO_JSON: &str = "JSON decode error";
 
 const DOMAIN: &str = "matyan";
 
-/// An answer that is no success.
+/// An unsuccessful response.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ApiError {
     status: StatusCode,
@@ -24,14 +26,14 @@ pub(crate) struct ApiError {
     extra: Option<Box<Extra>>,
 }
 
-/// What few errors have.
+/// Parts that only some errors have.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Extra {
-    /// Stands for `detail` in place of the message.
+    /// Value of `detail`, instead of the message.
     detail: Option<Value>,
-    /// Stands for the top-level `message` in place of the message.
+    /// Value of the top-level `message`, instead of the message.
     title: Option<&'static str>,
-    /// Methods that the path knows.
+    /// Methods that the path supports.
     allow: Option<String>,
 }
 
@@ -49,7 +51,7 @@ impl ApiError {
         Self::not_found()
     }
 
-    /// No such thing: the contract wants these very words.
+    /// The resource does not exist. The text is part of the API contract.
     pub(crate) fn not_found() -> Self {
         Self::new(StatusCode::NOT_FOUND, "Not Found")
     }
@@ -58,7 +60,7 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
     }
 
-    /// `allow` lists the methods that the path has.
+    /// `allow` lists the methods that the path supports.
     pub(crate) fn method_not_allowed(allow: String) -> Self {
         let extra = Extra { allow: Some(allow), ..Default::default() };
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed").with(extra)
@@ -70,7 +72,7 @@ impl ApiError {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, messages.join("; "))
     }
 
-    /// The same, with `detail` as the list that the old gateway answered.
+    /// Like `validation`, with `detail` as a list, for compatibility with the old gateway.
     pub(crate) fn validation_list(problems: &[Problem]) -> Self {
         let entry = |problem: &Problem| {
             let place: Vec<&str> = problem.field.split('.').collect();
@@ -81,7 +83,7 @@ impl ApiError {
     }
 }
 
-/// What is wrong with one field of a request.
+/// A problem with one field of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
     pub(crate) field: String,
@@ -91,7 +93,8 @@ pub(crate) struct Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.message.as_str() {
-            // Of the body as a whole, in these very words.
+            // About the body as a whole, so it has no field; the text is part of the
+            // API contract.
             NO_JSON => formatter.write_str(NO_JSON),
             message => write!(formatter, "{}: {message}", self.field),
         }
@@ -127,12 +130,13 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// The product's code of a failed call, if a service of ours has made the status.
+/// The product's error code of a failed call, if one of the product's services produced the
+/// status.
 pub(crate) fn product_code(status: &Status) -> Option<ProductCode> {
     code_of(&error_info(status)?)
 }
 
-/// The field that a failed call blames.
+/// The field that a failed call names as the cause.
 pub(crate) fn blamed_field(status: &Status) -> Option<String> {
     error_info(status)?.metadata.get("field").cloned()
 }
@@ -150,7 +154,8 @@ impl From<Status> for ApiError {
         let info = error_info(&status);
         let code = info.as_ref().and_then(code_of);
         let get = |key: &str| info.as_ref().and_then(|info| info.metadata.get(key)).map(String::as_str);
-        // In HTTP only a body is too large; a field over its limit is a wrong one, as the contract has it.
+        // In HTTP only a body can be too large (413). A field over its limit is a
+        // validation error by the API contract.
         let code = match code {
             Some(ProductCode::TooLarge) if get("field").is_some_and(|field| field != "batch") => {
                 Some(ProductCode::InvalidField)
@@ -162,7 +167,7 @@ impl From<Status> for ApiError {
         match http {
             StatusCode::NOT_FOUND => Self::not_found(),
             StatusCode::INTERNAL_SERVER_ERROR => {
-                tracing::error!(code = ?status.code(), message = status.message(), "a call failed inside");
+                tracing::error!(code = ?status.code(), message = status.message(), "internal error in service call");
                 Self::new(http, "Internal server error")
             }
             StatusCode::CONFLICT => match (get("resource"), get("name")) {
@@ -172,7 +177,8 @@ impl From<Status> for ApiError {
                 _ => Self::new(http, status.message()),
             },
             _ if code == Some(ProductCode::InvalidQuery) => syntax_error(http, status.message(), get),
-            // Generated servers answer for methods that they do not know, without a word.
+            // Generated servers answer calls of unknown methods with an empty
+            // message.
             _ if status.message().is_empty() => Self::new(http, http.canonical_reason().unwrap_or_default()),
             _ => Self::new(http, status.message()),
         }
@@ -180,8 +186,9 @@ impl From<Status> for ApiError {
 }
 
 impl ApiError {
-    /// Why a call with this query has failed. An error tells only the beginning of a long query; whoever has typed it has it
-    /// whole, as the place of the error counts in all of it.
+    /// The error of a call with this query. The status contains only the beginning of a
+    /// long statement; the full statement is restored here, because the reported offsets
+    /// refer to all of it.
     pub(crate) fn of_query(status: Status, query: &str) -> Self {
         let mut error = Self::from(status);
         let detail = error.extra.as_mut().and_then(|extra| extra.detail.as_mut());
@@ -195,7 +202,7 @@ impl ApiError {
     }
 }
 
-/// The place of the error goes along, so that an editor can underline it.
+/// Includes the error's position, so that an editor can underline it.
 fn syntax_error<'a>(http: StatusCode, message: &str, get: impl Fn(&str) -> Option<&'a str>) -> ApiError {
     let number = |key: &str| get(key).and_then(|text| text.parse::<u64>().ok());
     let detail = json!({
@@ -217,7 +224,8 @@ fn capitalized(word: &str) -> String {
     characters.next().into_iter().flat_map(char::to_uppercase).chain(characters).collect()
 }
 
-/// For statuses that no service of ours has made: a transport's, or a generated server's.
+/// HTTP status for a gRPC status that does not come from the product's services, but from a
+/// transport or a generated server.
 fn http_of(code: Code) -> u16 {
     match code {
         Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss => 500,
@@ -257,7 +265,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_status_comes_from_the_products_code() {
+    async fn the_status_comes_from_the_products_error_code() {
         let check = async |code, message: &str, metadata: &[(&str, &str)], http: u16, told: &str| {
             let (status, body) = answer(self::status(code, message, metadata).into()).await;
             assert_eq!((status, &body["error"]["message"]), (http, &Value::from(told)));
@@ -279,7 +287,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_query_error_tells_its_place() {
+    async fn a_query_error_has_its_position() {
         let metadata = [
             ("statement", "run."),
             ("line", "1"),
@@ -306,7 +314,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_long_query_is_told_whole() {
+    async fn a_long_query_is_returned_in_full() {
         let query = format!("SELECT x IF run.a == '{}' and run. \n", "ä".repeat(2_000));
         let told = format!("{}…", &query[12..1_000]);
         let metadata = [("statement", told.as_str())];

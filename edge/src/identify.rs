@@ -1,5 +1,6 @@
-//! What ties the lines and spans of one request together: its id and its trace. Both go on with every call to a service.
-//! An id that a proxy has given is kept, as that is the one that its log holds.
+//! Request ids and traces, which connect the log lines and spans of one request. Both are
+//! propagated with every call to a service. An id set by a proxy is kept, because it also
+//! appears in the proxy's log.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use matyan_trace::{REQUEST_ID, TRACEPARENT, follow};
@@ -8,23 +9,24 @@ use uuid::Uuid;
 
 pub(crate) const HEADER: HeaderName = HeaderName::from_static(REQUEST_ID);
 
-/// What others call their requests: long enough for theirs, and nothing that could forge a line of the log.
+/// Maximum length of a request id. Longer or non-printable ids are replaced, so that a client
+/// cannot forge log lines.
 const LONGEST_ID: usize = 128;
 
 tokio::task_local! {
     static ID: HeaderValue;
 }
 
-/// The id of a request: its own, or a new one.
+/// The id of a request: the one it carries, or a new one.
 pub(crate) fn id(headers: &HeaderMap) -> HeaderValue {
     let is_good = |id: &&HeaderValue| {
         (1..=LONGEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
     };
-    let new = || HeaderValue::from_str(&Uuid::new_v4().to_string()).expect("a UUID is a header value");
+        let new = || HeaderValue::from_str(&Uuid::new_v4().to_string()).expect("a UUID is a valid header value");
     headers.get(HEADER).filter(is_good).cloned().unwrap_or_else(new)
 }
 
-/// The span of a request, which goes on with its client's trace.
+/// The span of a request, as a child of its client's trace.
 pub(crate) fn span<B>(request: &Request<B>, id: &HeaderValue) -> Span {
     let (method, path) = (request.method().as_str(), request.uri().path());
     let id = id.to_str().unwrap_or_default();
@@ -33,12 +35,13 @@ pub(crate) fn span<B>(request: &Request<B>, id: &HeaderValue) -> Span {
     span
 }
 
-/// Does the work of a request: what it logs, and the calls that it makes, are known as its own.
+/// Runs the work of a request, so that its log lines and outgoing calls carry the request's id
+/// and trace.
 pub(crate) async fn within<T>(id: HeaderValue, span: Span, work: impl Future<Output = T>) -> T {
     ID.scope(id, work.instrument(span)).await
 }
 
-/// Tells the service that is called on behalf of which request, and as part of which trace.
+/// Adds the id and trace of the current request to an outgoing call.
 pub(crate) fn stamp(headers: &mut HeaderMap) {
     if let Ok(id) = ID.try_with(HeaderValue::clone) {
         headers.insert(HEADER, id);
@@ -51,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_id_of_a_proxy_is_kept_if_it_is_one() {
+    fn a_valid_id_from_a_proxy_is_kept() {
         let given = |value: &'static [u8]| {
             let headers = HeaderMap::from_iter([(HEADER, HeaderValue::from_bytes(value).unwrap())]);
             id(&headers) == value

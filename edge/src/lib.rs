@@ -1,8 +1,10 @@
-//! WebSocket, REST, streaming codec, gRPC-web and static UI, translated onto gRPC.
-//! It decides nothing: every answer comes from a service behind a transport, and no store, log or blob is reachable from here.
+//! WebSocket, REST, streaming codec, gRPC-web, and static UI, translated to gRPC.
+//! The edge makes no decisions: every response comes from a service reached through a
+//! transport, and no store, log, or blob store is accessible from here.
 //!
-//! Two ports, one for writing and one for reading, and each speaks both sides where it is given both transports: clients that
-//! know a single URL send everything there. A worker has a third, to be watched by.
+//! It has two ports, one for writing and one for reading. Each serves both APIs if it is given
+//! both transports, for clients that are configured with a single URL. A worker has a third
+//! port, for monitoring.
 
 mod cors;
 mod edge;
@@ -32,28 +34,30 @@ pub use ui::{Ui, UiError, UiSettings};
 use grpc::Grpc;
 use services::{Services, Side};
 
-/// Params of a run, as the API answers them, as JSON text. `None` for what is not CBOR of this API.
+/// Converts the params of a run to JSON text, as the API returns them. `None` if `cbor` is not
+/// CBOR of this API.
 pub fn params_json(cbor: &[u8]) -> Option<String> {
     rest::values::json_text(cbor, rest::values::Style::default()).ok()
 }
 
-/// A context, which may hold NaN and infinities, as the API answers it: JSON text. `None` for what is no context.
+/// Converts a context, which may contain NaN and infinities, to JSON text, as the API returns
+/// it. `None` if `context` is not a context.
 pub fn context_json(context: &str) -> Option<String> {
     let json = rest::values::context_json(context, rest::values::Style::default()).ok()?;
     Some(json.get().to_owned())
 }
 
-/// The port that training code writes to. With a backend it answers queries as well.
+/// Builds the port that training code writes to. With a backend it also answers queries.
 pub fn ingest(settings: Settings, metrics: Metrics, frontier: Transport, backend: Option<Transport>) -> Edge {
     build(Side::Ingest, settings, metrics, frontier.clone(), Some(frontier), backend)
 }
 
-/// The port that people and programs read from. With a frontier it takes data as well.
+/// Builds the port that people and programs read from. With a frontier it also accepts data.
 pub fn query(settings: Settings, metrics: Metrics, backend: Transport, frontier: Option<Transport>) -> Edge {
     build(Side::Query, settings, metrics, backend.clone(), frontier, Some(backend))
 }
 
-/// The port of a process that has neither: what it is, whether it works, and its metrics.
+/// Builds the port of a process with neither: version, health, and metrics.
 pub fn worker(settings: Settings, metrics: Metrics, own: Transport) -> Edge {
     build(Side::Worker, settings, metrics, own, None, None)
 }

@@ -1,5 +1,6 @@
-//! Every Prometheus metric of the edge, by the names that dashboards know.
-//! Items by type are counted by the frontier, for every way in. Registered once in a process, into the registry that all its services share; `/metrics/` shows that registry.
+//! All Prometheus metrics of the edge, under the names that dashboards use.
+//! Items by type are counted by the frontier, for every API. Metrics are registered once per
+//! process, in the registry shared by all its services; `/metrics/` exposes that registry.
 
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
@@ -10,7 +11,7 @@ const SHORT_SECONDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 const LONG_SECONDS: [f64; 10] = [1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0];
 const ACK_SECONDS: [f64; 12] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 10.0, 40.0];
 
-/// Cheap to clone; the edges of both ports share one.
+/// Cheap to clone; shared by the edges of both ports.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -26,7 +27,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Fails when the registry has them already.
+    /// Fails if the metrics are already registered.
     pub fn register(registry: &Registry) -> prometheus::Result<Self> {
         let counter = |name: &str, help: &str| -> prometheus::Result<IntCounter> {
             let counter = IntCounter::new(name, help)?;
@@ -52,7 +53,7 @@ impl Metrics {
             &REQUEST_LABELS,
         )?;
         registry.register(Box::new(http_seconds.clone()))?;
-        let ws_connections = IntGauge::new("matyan_ws_connections_active", "WebSockets that are open.")?;
+        let ws_connections = IntGauge::new("matyan_ws_connections_active", "Open WebSockets.")?;
         registry.register(Box::new(ws_connections.clone()))?;
 
         Ok(Metrics {
@@ -62,24 +63,24 @@ impl Metrics {
             ws_connections,
             ws_connection_seconds: histogram(
                 "matyan_ws_connection_duration_seconds",
-                "How long WebSockets were open.",
+                "Time that WebSockets were open.",
                 &LONG_SECONDS,
             )?,
-            ws_ack_seconds: histogram("matyan_ws_ack_seconds", "From a frame to its ack.", &ACK_SECONDS)?,
+            ws_ack_seconds: histogram("matyan_ws_ack_seconds", "Time from a frame to its ack.", &ACK_SECONDS)?,
             ws_error_acks: counter("matyan_ws_error_acks_total", "Frames acknowledged with an error.")?,
             ws_resends: counter(
                 "matyan_ws_resent_frames_total",
-                "Frames that repeated an unacknowledged one.",
+                "Frames that repeated an unacknowledged frame.",
             )?,
             ws_reopened_streams: counter(
                 "matyan_ws_reopened_streams_total",
-                "Streams to the frontier that failed and were opened again.",
+                "Streams to the frontier that failed and were reopened.",
             )?,
             ws_refused: counter("matyan_ws_refused_total", "WebSockets refused with 503.")?,
         })
     }
 
-    /// The whole registry in Prometheus' text form.
+    /// The whole registry in Prometheus' text format.
     pub(crate) fn text(&self) -> prometheus::Result<String> {
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
@@ -90,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_registry_takes_them_once_and_shows_them() {
+    fn metrics_are_registered_once_and_exposed() {
         let registry = Registry::new();
         let metrics = Metrics::register(&registry).unwrap();
         metrics.ws_connections.inc();

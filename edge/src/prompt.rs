@@ -1,5 +1,6 @@
-//! A stream whose client has to begin: hyper waits for the first bytes, which tell HTTP/1 from HTTP/2, without any limit of
-//! time. Those of each protocol begin behind them.
+//! A stream with a time limit for the client's first bytes. hyper waits without limit for the
+//! bytes that distinguish HTTP/1 from HTTP/2; after those, each protocol has timeouts of its
+//! own.
 
 use std::io;
 use std::pin::Pin;
@@ -9,10 +10,11 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// HTTP/2 begins so, and HTTP/1 never.
+/// The client preface of HTTP/2. No HTTP/1 request starts with it.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Fails to be read when its protocol does not show in time; after that it is the stream inside.
+/// A stream whose reads fail if the client does not reveal its protocol in time. After that, it
+/// passes everything through.
 pub(crate) struct Prompt<S> {
     stream: S,
     beginning: Option<Beginning>,
@@ -20,7 +22,7 @@ pub(crate) struct Prompt<S> {
 
 struct Beginning {
     end: Pin<Box<Sleep>>,
-    /// Bytes of the preface that have come.
+    /// Number of bytes of the preface received so far.
     come: usize,
 }
 
@@ -31,7 +33,7 @@ impl<S> Prompt<S> {
 }
 
 impl Beginning {
-    /// Whether the protocol is open behind these bytes, too.
+    /// Returns whether the protocol is still undecided after these bytes.
     fn goes_on(&mut self, bytes: &[u8]) -> bool {
         let is_preface = PREFACE[self.come..].starts_with(bytes);
         self.come += bytes.len();
@@ -98,7 +100,7 @@ mod tests {
 
     const TIME: Duration = Duration::from_secs(30);
 
-    /// A stream of which so much has been read, and its client.
+    /// A stream from which `bytes` have been read, and its client.
     async fn begun(bytes: &[u8]) -> (Prompt<DuplexStream>, DuplexStream) {
         let (mut client, stream) = duplex(64);
         let mut stream = Prompt::new(stream, TIME);
@@ -110,7 +112,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_protocol_has_to_show_in_time() {
+    async fn the_protocol_must_be_known_in_time() {
         for bytes in [&b""[..], b"P", &PREFACE[..23]] {
             let (mut stream, _client) = begun(bytes).await;
             assert_eq!(stream.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut, "{bytes:?}");
@@ -118,7 +120,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn behind_that_a_client_may_be_silent() {
+    async fn after_that_a_client_may_be_idle() {
         for bytes in [PREFACE, b"G", b"PU"] {
             let (mut stream, _client) = begun(bytes).await;
             timeout(10 * TIME, stream.read_u8()).await.unwrap_err();

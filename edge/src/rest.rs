@@ -1,6 +1,7 @@
-//! REST: a projection of the gRPC API for the Python client, the browser UI and curl.
-//! One table of operations makes the routes, the checks of parameters and bodies, and the OpenAPI description; one file per
-//! section of the contract holds the handlers, each of them decode, one call, encode.
+//! REST: a projection of the gRPC API for the Python client, the browser UI, and curl.
+//! A single table of operations defines the routes, the validation of parameters and bodies,
+//! and the OpenAPI description. The handlers are in one file per section of the API contract;
+//! each of them decodes, makes one call, and encodes.
 
 mod artifacts;
 pub(crate) mod call;
@@ -31,7 +32,7 @@ use table::Operation;
 
 use crate::services::Services;
 
-/// Every operation that these services can answer.
+/// All operations that these services support.
 pub(crate) fn operations(services: &Services) -> Vec<Operation> {
     let mut operations = system::operations();
     if services.has_frontier() {

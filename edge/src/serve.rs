@@ -1,5 +1,7 @@
-//! A listening port: accepts, serves HTTP/1 and HTTP/2 on every connection, and ends in order.
-//! Shutdown in one sentence: stop accepting, acknowledge what WebSockets have sent, let requests under way finish, close.
+//! A listening port: accepts connections, serves HTTP/1 and HTTP/2 on each, and shuts down
+//! gracefully.
+//! Shutdown: stop accepting, acknowledge what WebSockets have sent, finish running requests,
+//! close.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -22,19 +24,21 @@ use crate::edge::Edge;
 use crate::prompt::Prompt;
 use crate::tls::Tls;
 
-/// A client has this long for each of its next steps: the handshake of TLS, its first bytes, the head of a request.
+/// Time limit for each step of a client that starts a request: the TLS handshake, its first
+/// bytes, the head of a request.
 const HEAD_TIME: Duration = Duration::from_secs(30);
 
-/// Silence after which a peer is asked whether it is still there.
+/// Idle time after which a keep-alive probe is sent to the peer.
 const SILENCE: Duration = Duration::from_secs(20);
 
-/// Calls at a time on one HTTP/2 connection.
+/// Maximum number of concurrent calls on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 1_000;
 
-/// After an accept that failed (no file descriptors left, say) the next one waits, or the loop would spin.
+/// Pause after a failed accept, for example when no file descriptors are left; without it the
+/// loop would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Stands among the extensions of a request that came through our own TLS.
+/// Request extension that marks requests received over this server's own TLS.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Secure;
 
@@ -54,7 +58,7 @@ pub async fn serve(listener: TcpListener, tls: Option<Tls>, edge: Edge, stop: Ca
                 connections.spawn(connection);
             }
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                tracing::warn!(%error, "failed to accept connection; will retry");
                 sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -65,14 +69,16 @@ pub async fn serve(listener: TcpListener, tls: Option<Tls>, edge: Edge, stop: Ca
     connections.wait().await;
 }
 
-/// Answers go out at once, and a peer that is gone is noticed even while we only wait for its bytes.
+/// Sets TCP_NODELAY, so that responses are not delayed, and TCP keep-alive, so that a dead peer
+/// is noticed even while the server only waits for data.
 fn prepare(stream: &TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new().with_time(SILENCE).with_interval(SILENCE);
     SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
-/// One connection until its end. What has not shaken hands when the server stops is dropped.
+/// Serves one connection until it ends. A TLS handshake that is unfinished when the server
+/// stops is dropped.
 async fn connection(
     stream: TcpStream,
     tls: Option<Tls>,
@@ -81,13 +87,13 @@ async fn connection(
     stop: CancellationToken,
 ) {
     if let Err(error) = prepare(&stream) {
-        tracing::debug!(%error, "a connection keeps its defaults");
+        tracing::debug!(%error, "failed to set socket options; using defaults");
     }
     let Some(tls) = tls else { return requests(stream, None, edge, watcher).await };
     let shaken = timeout(HEAD_TIME, tls.acceptor().accept(stream));
     match stop.run_until_cancelled(shaken).await {
         Some(Ok(Ok(stream))) => requests(stream, Some(Secure), edge, watcher).await,
-        Some(Ok(Err(error))) => tracing::debug!(%error, "a connection that cannot be secured"),
+        Some(Ok(Err(error))) => tracing::debug!(%error, "TLS handshake failed"),
         Some(Err(_)) | None => {}
     }
 }
@@ -114,7 +120,7 @@ where
     let stream = TokioIo::new(Prompt::new(stream, HEAD_TIME));
     let serving = builder.serve_connection_with_upgrades(stream, service).into_owned();
     if let Err(error) = watcher.watch(serving).await {
-        tracing::debug!(error = &*error, "a connection ended with an error");
+        tracing::debug!(error = &*error, "connection ended with an error");
     }
 }
 
@@ -133,19 +139,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_goes_on_with_nothing_is_not_waited_for() {
-        // As long as it lives, nobody is asked to end.
+    async fn an_idle_connection_is_closed_before_its_request() {
+        // Kept alive so that no connection is asked to shut down.
         let graceful = GracefulShutdown::new();
         for begun in ["", "PRI * HTTP/2.0\r\n", "GET /health/live HT"] {
             let (mut client, stream) = duplex(1 << 10);
             client.write_all(begun.as_bytes()).await.unwrap();
             let serving = requests(stream, None, edge(), graceful.watcher());
-            timeout(100 * HEAD_TIME, serving).await.unwrap_or_else(|_| panic!("{begun:?} is waited for"));
+            timeout(100 * HEAD_TIME, serving).await.unwrap_or_else(|_| panic!("{begun:?} never timed out"));
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_begins_late_is_served() {
+    async fn a_slow_client_is_served() {
         let (mut client, stream) = duplex(1 << 10);
         let graceful = GracefulShutdown::new();
         let asking = async {

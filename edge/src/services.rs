@@ -1,5 +1,6 @@
-//! What the handlers work with: generated clients over the transports that this edge was given, and the sockets.
-//! A frontier or a backend may be missing: then its routes do not exist.
+//! Dependencies of the handlers: generated clients over the transports given to this edge, and
+//! the WebSockets.
+//! A frontier or a backend may be missing; then its routes do not exist.
 
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ use crate::settings::Settings;
 use crate::transport::{Transport, client};
 use crate::ws::{IngestClient, Sockets};
 
-/// Which port this is. It decides only who answers about version and health.
+/// The kind of port. It only determines which service answers about version and health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     Ingest,
@@ -46,7 +47,7 @@ struct Frontier {
     sockets: Sockets,
 }
 
-/// A client for each service of the backend. To be cloned for a call, which is cheap.
+/// A client for each service of the backend. Cloned for each call, which is cheap.
 pub(crate) struct Backend {
     pub(crate) apps: AppServiceClient<Transport>,
     pub(crate) artifacts: ArtifactServiceClient<Transport>,
@@ -116,7 +117,7 @@ impl Services {
         &self.metrics
     }
 
-    /// About the service that this port belongs to.
+    /// Client of the service that this port belongs to.
     pub(crate) fn system(&self) -> SystemServiceClient<Transport> {
         self.system.clone()
     }

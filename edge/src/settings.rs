@@ -1,21 +1,24 @@
-//! What an operator may set about the edge. Plain data: transports and the metrics registry are passed beside it.
+//! Settings of the edge. Plain data: transports and the metrics registry are passed separately.
 
 use std::time::Duration;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Origins that a browser may call from.
+    /// Origins whose pages may call the API from a browser.
     pub cors_origins: Vec<String>,
-    /// False: HTTP requests are not recorded. The route for metrics stays.
+    /// Whether HTTP requests are recorded in metrics. The metrics route exists in any case.
     pub metrics_enabled: bool,
-    /// WebSockets open at a time; more get 503.
+    /// Maximum number of open WebSockets; further ones get 503.
     pub max_connections: usize,
-    /// Bytes of frames that all WebSockets of a port may hold while they are read and wait, beside two small ones for each;
-    /// beyond, none is read on. At least one frame of the largest size always fits.
+    /// Memory budget in bytes for frames that are being read or processed, shared by all
+    /// WebSockets of a port, in addition to two small frames for each. When it is
+    /// exhausted, no more frames are read. At least one frame of maximum size always fits.
     pub total_bytes: usize,
-    /// How long a frame may wait for the log before it is given up. The Python client stops for good after 45 s of silence.
+    /// Maximum time that a frame waits for the log before it is rejected. The Python client
+    /// gives up for good after 45 s without a response.
     pub hold: Duration,
-    /// A ping goes out this often; a peer from which nothing came since the last one is gone.
+    /// Interval between pings; a peer that has sent nothing since the previous ping is
+    /// considered dead.
     pub ping_interval: Duration,
 }
 

@@ -1,10 +1,13 @@
-//! The binary streaming codec: the body format of every `application/octet-stream` answer.
-//! Entries are written one by one from a path that the caller walks: no tree is ever built, so a row costs no allocation.
+//! The binary streaming codec: the body format of every `application/octet-stream` response.
+//! Entries are written one by one from a path that the caller walks: no tree is ever built, so
+//! a row costs no allocation.
 //!
-//! One entry is a path and a value, each behind its length (unsigned 32-bit, little-endian). The path is the keys from the
-//! root, each followed by `fe`; an integer key is `fe`, eight bytes big-endian, `fe`. The value is a tag byte and a payload
-//! (little-endian). Non-empty maps have no entry of their own, lists and empty maps have a flag. `fe` never occurs in UTF-8,
-//! so text needs no escaping. The empty text key has no encoding: whoever walks a map leaves such a member out.
+//! An entry is a path and a value, each preceded by its length (unsigned 32-bit,
+//! little-endian). The path is the keys from the root, each followed by `fe`; an integer key is
+//! `fe`, eight bytes big-endian, `fe`. The value is a tag byte and a payload (little-endian).
+//! Non-empty maps have no entry of their own; lists and empty maps have a flag. `fe` never
+//! occurs in UTF-8, so text needs no escaping. The empty text key has no encoding, so such
+//! members have to be omitted.
 
 mod decode;
 mod encode;

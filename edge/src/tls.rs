@@ -1,5 +1,6 @@
-//! TLS of a port, with the certificate that its files hold now: whoever renews one replaces the files, and no connection ends.
-//! A pair that cannot be used is told of, and the one before stays.
+//! TLS for a port, with certificates reloaded from their files: to renew one, replace the
+//! files; open connections are unaffected. If a new pair is unusable, this is logged and the
+//! previous one is kept.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -16,18 +17,18 @@ use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-/// How soon a new certificate is in use.
+/// Interval between checks for a new certificate.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    #[error("{} cannot be read", path.display())]
+    #[error("failed to read {}", path.display())]
     Read { path: PathBuf, source: io::Error },
-    #[error("{} holds no {what} in PEM form", path.display())]
+    #[error("{} contains no {what} in PEM form", path.display())]
     Pem { path: PathBuf, what: &'static str, source: pem::Error },
     #[error("the key in {} does not belong to the certificate in {}", key.display(), certificate.display())]
     Pair { certificate: PathBuf, key: PathBuf, source: rustls::Error },
-    #[error("TLS cannot be set up")]
+    #[error("failed to set up TLS")]
     SetUp(#[source] rustls::Error),
 }
 
@@ -45,11 +46,12 @@ struct Current {
     pair: RwLock<Arc<CertifiedKey>>,
 }
 
-/// What tells one state of the files from another.
+/// Modification time and size of both files, to detect changes.
 type Stamp = [Option<(SystemTime, u64)>; 2];
 
 impl Tls {
-    /// `certificate` is followed in its file by those that lead to a root, if there are any.
+    /// Loads a pair. The file of `certificate` may also contain the intermediate
+    /// certificates, after the server's own.
     pub fn open(certificate: PathBuf, key: PathBuf) -> Result<Self, TlsError> {
         let pair = RwLock::new(Arc::new(read(&certificate, &key)?));
         let current = Arc::new(Current { certificate, key, pair });
@@ -65,7 +67,7 @@ impl Tls {
         &self.acceptor
     }
 
-    /// Takes what the files hold whenever they have changed, until it is stopped.
+    /// Reloads the files whenever they change, until `stop` is cancelled.
     pub async fn follow(self, stop: CancellationToken) {
         let mut seen = self.current.stamp();
         while stop.run_until_cancelled(sleep(LOOK_EVERY)).await.is_some() {
@@ -90,11 +92,11 @@ impl Current {
         match read(&self.certificate, &self.key) {
             Ok(pair) => {
                 *self.pair.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(pair);
-                tracing::info!(certificate = %self.certificate.display(), "another certificate is in use");
+                tracing::info!(certificate = %self.certificate.display(), "reloaded certificate");
             }
             Err(error) => {
                 let cause = &error as &dyn std::error::Error;
-                tracing::warn!(error = cause, "the certificate before stays in use");
+                tracing::warn!(error = cause, "failed to reload certificate; keeping the previous one");
             }
         }
     }

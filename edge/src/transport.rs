@@ -1,5 +1,6 @@
-//! How the edge reaches a service: one boxed tower service, whether that is the generated server in this process or a channel.
-//! Everything behind it looks the same, so one code path serves both shapes.
+//! Connection of the edge to a service: one boxed tower service, either the generated server in
+//! this process or a channel to another one. Both look the same, so a single code path serves
+//! both deployments.
 
 use std::task::{Context, Poll};
 
@@ -15,7 +16,8 @@ use crate::identify;
 pub struct Transport(BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>);
 
 impl Transport {
-    /// Over `tonic::service::Routes`, one generated server, or a `tonic::transport::Channel`.
+    /// Wraps `tonic::service::Routes`, a generated server, or a
+    /// `tonic::transport::Channel`.
     pub fn new<S>(service: S) -> Self
     where
         S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + Sync + 'static,
@@ -48,7 +50,8 @@ impl std::fmt::Debug for Transport {
     }
 }
 
-/// A generated client over a transport, with the message limit of the system both ways.
+/// Creates a generated client over a transport, with the system's message size limit in both
+/// directions.
 macro_rules! client {
     ($client:ty, $transport:expr) => {
         <$client>::new($transport)

@@ -1,6 +1,8 @@
-//! A browser UI that was built elsewhere: its files, and its index page for every path that is no other's.
-//! The page is rendered once, when the process starts; files are read when they are asked for, in pieces, and never from
-//! outside the directory: the operating system resolves their paths below it, so that no `..` and no link leads out.
+//! A browser UI that was built elsewhere: its files, and its index page for every path without
+//! a route.
+//! The page is rendered once, when the process starts. Files are read on request, in chunks,
+//! and never from outside the directory: the operating system resolves paths relative to it, so
+//! that neither `..` nor a link leads out.
 
 mod file;
 mod template;
@@ -22,33 +24,35 @@ use crate::edge::with_path;
 use crate::error::ApiError;
 use crate::rest::table::PathTemplate;
 
-/// Where pages of the bundle find its files.
+/// Path prefix under which pages of the bundle find its files.
 const FILES: &str = "/static-files/";
 
-/// Never a page: whoever calls the API wants to know that a route does not exist.
+/// Path prefix that never serves the page: API clients need to see that a route does not exist.
 const API: &str = "/api";
 
-/// The page of the bundle's metrics explorer, and that of Prometheus.
+/// Path of the bundle's metrics explorer, and also of the Prometheus metrics.
 const METRICS: &str = "/metrics";
 
-/// The index page, by the order in which it is looked for: bundles of Aim ship both, and `index.html` is half rendered.
+/// File names of the index page, in order of preference: bundles of Aim contain both, and
+/// `index.html` is only partly rendered.
 const INDEXES: [&str; 2] = ["index-template.html", "index.html"];
 
-/// What is served, and what its index page is told.
+/// The directory to serve, and the variables of its index page.
 #[derive(Clone, Default)]
 pub struct UiSettings {
     pub dir: PathBuf,
-    /// Below which path a proxy shows this server: empty, or `/a/b` without a slash at the end.
+    /// Path under which a proxy exposes this server: empty, or `/a/b` without a trailing
+    /// slash.
     pub base_path: String,
-    /// Below which path of the host the API is found. Bundles of Aim know it themselves.
+    /// Path of the API on its host. Bundles of Aim have it built in.
     pub api_base_path: String,
-    /// Scheme and host of the API; empty: those of the page.
+    /// Scheme and host of the API; empty: the same as the page's.
     pub api_host_base: String,
     /// Sent by the browser as a bearer token.
     pub api_auth_token: String,
 }
 
-/// Without the token.
+/// Omits the token.
 impl fmt::Debug for UiSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { dir, base_path, api_base_path, api_host_base, api_auth_token: _ } = self;
@@ -61,28 +65,28 @@ impl fmt::Debug for UiSettings {
     }
 }
 
-/// Why a directory cannot be served.
+/// Reasons why a directory cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum UiError {
     #[error(
-        "the UI directory {} holds neither index-template.html nor index.html: \
-         name the folder of a built bundle (`make ui` fetches one and tells where it is)",
+        "the UI directory {} contains neither index-template.html nor index.html: \
+         name the folder of a built bundle (`make ui` downloads one and prints its path)",
         .0.display()
     )]
     NoIndex(PathBuf),
-    #[error("the UI directory {} cannot be read", dir.display())]
+    #[error("failed to read the UI directory {}", dir.display())]
     Unreadable { dir: PathBuf, source: io::Error },
     #[error(
-        "the UI's index page has the variable `{0}`, which nobody sets: the bundle is for another server"
+        "the UI's index page has the unknown variable `{0}`: the bundle was built for another server"
     )]
     UnknownVariable(String),
     #[error(
-        "the UI's setting {0} has a character that a page cannot hold: use letters, digits and -._~:/@+=%"
+        "the UI's setting {0} has a character that is not allowed in a page: use letters, digits and -._~:/@+=%"
     )]
     BadValue(&'static str),
 }
 
-/// A bundle that is served. Cheap to clone.
+/// A bundle to serve. Cheap to clone.
 #[derive(Clone)]
 pub struct Ui(Arc<Bundle>);
 
@@ -93,7 +97,8 @@ struct Bundle {
 }
 
 impl Ui {
-    /// Renders the index page. Files that are replaced later are served as they then are; the page is not.
+    /// Opens the bundle and renders the index page. Files that are replaced later are
+    /// served in their new version; the page is not.
     pub fn open(settings: &UiSettings) -> Result<Self, UiError> {
         let unreadable = |source| UiError::Unreadable { dir: settings.dir.clone(), source };
         let dir = Dir::open_ambient_dir(&settings.dir, ambient_authority()).map_err(unreadable)?;
@@ -110,7 +115,8 @@ impl Ui {
         Ok(Ui(Arc::new(Bundle { dir: Arc::new(dir), base_path: settings.base_path.clone(), page })))
     }
 
-    /// The path behind the base path. Proxies may cut it or leave it; other paths stay as they are.
+    /// Removes the base path. Proxies may have removed it already; other paths are kept as
+    /// they are.
     pub(crate) fn below_base(&self, uri: &Uri) -> Uri {
         let Some(rest) = uri.path().strip_prefix(&self.0.base_path) else { return uri.clone() };
         if self.0.base_path.is_empty() || !(rest.is_empty() || rest.starts_with('/')) {
@@ -119,7 +125,8 @@ impl Ui {
         with_path(uri, if rest.is_empty() { "/" } else { rest })
     }
 
-    /// Whether a browser asks for the page under a path that a scraper asks for, too. Scrapers want no HTML.
+    /// Returns whether a browser requests the page under a path that scrapers also request.
+    /// Scrapers do not accept HTML.
     pub(crate) fn shadows(&self, request: &Request<Body>) -> bool {
         let accepts = request.headers().get(header::ACCEPT).and_then(|it| it.to_str().ok());
         is_reading(request.method())
@@ -127,7 +134,7 @@ impl Ui {
             && accepts.is_some_and(|it| it.contains("text/html"))
     }
 
-    /// Answers a request that no route has taken.
+    /// Answers a request that matches no route.
     pub(crate) async fn answer(&self, request: &Parts) -> Response {
         let path = request.uri.path();
         let is_api = path.strip_prefix(API).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
@@ -149,7 +156,8 @@ impl Ui {
         response
     }
 
-    /// Asked for anew each time: it names the versions of everything else.
+    /// Returns the index page, revalidated on each request because it names the versions of
+    /// all other files.
     pub(crate) fn page(&self) -> Response {
         let mut response = Response::new(Body::from(self.0.page.clone()));
         let headers = response.headers_mut();
@@ -165,7 +173,7 @@ fn is_reading(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
 }
 
-/// What `version` names never changes: another version has another URL.
+/// A URL with a `version` never changes its content: another version has another URL.
 fn is_versioned(uri: &Uri) -> bool {
     uri.query().is_some_and(|query| query.split('&').any(|pair| pair.starts_with("version=")))
 }

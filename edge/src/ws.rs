@@ -1,6 +1,7 @@
-//! The WebSocket side of ingestion: a socket is a client of `IngestService.Stream`, in JSON or in protobuf.
-//! The handshake knows nothing of the run: it is accepted at once, or refused with 503, which is the one refusal that clients
-//! come back from.
+//! WebSockets for ingestion: each socket is a client of `IngestService.Stream`, in JSON or in
+//! protobuf.
+//! The handshake does not look up the run: it is accepted immediately, or refused with 503, the
+//! only refusal after which clients reconnect.
 
 mod ack;
 pub mod batch;
@@ -40,13 +41,15 @@ use connection::Context;
 pub(crate) use session::IngestClient;
 use socket::Socket;
 
-/// Speaks protobuf instead of JSON.
+/// Subprotocol for protobuf instead of JSON.
 pub const BINARY_PROTOCOL: &str = "matyan.v1.binary";
 
-/// How long an answer about readiness holds, and how long it may take: a thousand clients that come back at once ask once.
+/// Lifetime of a readiness result, and timeout for getting it, so that a thousand clients that
+/// reconnect at the same time cause one check.
 const READINESS_AGE: Duration = Duration::from_secs(1);
 
-/// Large frames that are decoded at the same time: they share their threads with reads and uploads.
+/// Maximum number of large frames decoded at the same time, because the decoding threads also
+/// serve reads and uploads.
 const HEAVY_DECODES: usize = 4;
 
 /// Accepts WebSockets and owns their tasks.
@@ -90,14 +93,15 @@ impl Sockets {
         }
     }
 
-    /// Takes no more frames, acknowledges those that were read, closes every socket and waits for the last.
+    /// Stops reading frames, acknowledges those already read, closes every socket, and
+    /// waits for the last.
     pub(crate) async fn drain(&self) {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
     }
 
-    /// The answer to a request on the path of a run's socket.
+    /// Answers a request on the path of a run's socket.
     pub(crate) async fn accept<B>(
         &self,
         run_id: String,
@@ -106,7 +110,7 @@ impl Sockets {
         let handshake = Handshake::read(request.method(), request.headers())?;
         let permit = self.admit().await?;
         let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
-            return Err(ApiError::new(StatusCode::BAD_REQUEST, "this connection cannot become a WebSocket"));
+            return Err(ApiError::new(StatusCode::BAD_REQUEST, "this connection cannot be upgraded to a WebSocket"));
         };
         let context = Context {
             run_id,
@@ -125,19 +129,19 @@ impl Sockets {
         Ok(handshake.answer())
     }
 
-    /// A place for one more connection, or 503.
+    /// Returns a permit for one more connection, or 503.
     async fn admit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         let permit = self.permits.clone().try_acquire_owned();
         match permit {
             Ok(permit) if !self.stop.is_cancelled() && self.is_ready().await => Ok(permit),
             _ => {
                 self.metrics.ws_refused.inc();
-                Err(ApiError::unavailable("the server takes no more connections now: try again"))
+                Err(ApiError::unavailable("the server accepts no more connections at the moment: try again"))
             }
         }
     }
 
-    /// Whether the frontier can take data. Asked at most once a second.
+    /// Returns whether the frontier can accept data. Checked at most once per second.
     async fn is_ready(&self) -> bool {
         let mut known = self.readiness.lock().await;
         if let Some((asked, ready)) = *known
@@ -155,7 +159,8 @@ impl Sockets {
     }
 }
 
-/// From reading a frame to acknowledging it. It begins a trace of its own: one of a whole connection would last for days.
+/// The span of a frame, from reading to acknowledging it. It starts a new trace, because a
+/// trace of the whole connection would last for days.
 fn frame_span(run_id: &str, bytes: usize) -> Span {
     tracing::info_span!(target: TARGET, parent: None, "frame", otel.kind = "server", run_id, bytes)
 }
@@ -170,7 +175,7 @@ async fn serve(
     let connection = match upgrade.await {
         Ok(connection) => TokioIo::new(connection),
         Err(error) => {
-            tracing::debug!(%error, "connection ended before it became a websocket");
+            tracing::debug!(%error, "connection ended before the WebSocket upgrade");
             return;
         }
     };
@@ -182,7 +187,7 @@ async fn serve(
     }
 }
 
-/// An open connection, counted for as long as this lives.
+/// Counts an open connection until it is dropped.
 struct Open {
     metrics: Metrics,
     since: Instant,
@@ -203,7 +208,7 @@ impl Drop for Open {
     }
 }
 
-/// What a valid upgrade request asks for.
+/// The parameters of a valid upgrade request.
 struct Handshake {
     accept_key: String,
     protocol: Protocol,
@@ -231,7 +236,7 @@ impl Handshake {
             }),
             _ => Err(ApiError::new(
                 StatusCode::BAD_REQUEST,
-                "a WebSocket handshake needs a key and version 13",
+                "a WebSocket handshake needs a Sec-WebSocket-Key and Sec-WebSocket-Version: 13",
             )),
         }
     }
@@ -241,7 +246,7 @@ impl Handshake {
         let headers = response.headers_mut();
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        let accept = HeaderValue::from_str(&self.accept_key).expect("base64 is a header value");
+        let accept = HeaderValue::from_str(&self.accept_key).expect("base64 is a valid header value");
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
         if self.protocol == Protocol::Binary {
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(BINARY_PROTOCOL));

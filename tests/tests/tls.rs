@@ -1,5 +1,6 @@
-//! Every port speaks TLS where a certificate is given: REST, WebSocket, gRPC and the command line. A renewed certificate is
-//! taken from its files without a restart, and one that is broken changes nothing.
+//! With a certificate, every port speaks TLS: REST, WebSocket, gRPC and the command line. A
+//! renewed certificate is loaded from its files without a restart, and a broken one changes
+//! nothing.
 
 use std::{
     fs,
@@ -22,7 +23,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_tungstenite::tungstenite::Message;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig};
 
-/// A certificate that is its own root, and the files that a server reads it from.
+/// A self-signed certificate, and the files that a server loads it from.
 struct Files {
     _folder: tempfile::TempDir,
     certificate: PathBuf,
@@ -38,7 +39,7 @@ impl Files {
         files
     }
 
-    /// Another certificate in the same files, as whoever renews one leaves it.
+    /// Writes another certificate to the same files, as a renewal does.
     fn renew(&self) {
         let CertifiedKey { cert, signing_key } = made();
         replace(&self.certificate, &cert.pem());
@@ -46,25 +47,25 @@ impl Files {
     }
 
     fn pem(&self) -> String {
-        fs::read_to_string(&self.certificate).expect("it is there")
+        fs::read_to_string(&self.certificate).expect("the file can be read")
     }
 
     async fn server(&self) -> Server {
-        let path = |path: &Path| path.to_str().expect("it is text").to_owned();
+        let path = |path: &Path| path.to_str().expect("the path is text").to_owned();
         Server::up_with(&["--tls-cert", &path(&self.certificate), "--tls-key", &path(&self.key)]).await
     }
 }
 
 fn made() -> CertifiedKey<KeyPair> {
-    generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a name is all that it needs")
+    generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("the name is valid")
 }
 
 fn replace(path: &Path, content: &str) {
     let new = path.with_extension("new");
-    fs::write(&new, content).and_then(|()| fs::rename(&new, path)).expect("the folder is writable");
+    fs::write(&new, content).and_then(|()| fs::rename(&new, path)).expect("the directory is writable");
 }
 
-/// A connection to a server whose certificate must be this one.
+/// Connects to a server that must present this certificate.
 async fn connect(base: &str, root: &str) -> Result<TlsStream<TcpStream>, String> {
     let mut roots = rustls::RootCertStore::empty();
     let root = CertificateDer::from_pem_slice(root.as_bytes()).map_err(|error| error.to_string())?;
@@ -75,7 +76,7 @@ async fn connect(base: &str, root: &str) -> Result<TlsStream<TcpStream>, String>
         .map_err(|error| error.to_string())?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let address = base.strip_prefix("https://").expect("the server says that it speaks TLS");
+    let address = base.strip_prefix("https://").expect("the server announces an https URL");
     let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
     let name = ServerName::try_from("127.0.0.1").map_err(|error| error.to_string())?;
     TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| error.to_string())
@@ -95,15 +96,15 @@ async fn every_protocol_speaks_tls() {
 
     let socket = connect(&server.ingest, &files.pem()).await.expect("the certificate is good");
     let url = json::url(&server.ingest, "secured").replacen("wss", "ws", 1);
-    let (mut socket, _) = tokio_tungstenite::client_async(url, socket).await.expect("it is accepted");
+    let (mut socket, _) = tokio_tungstenite::client_async(url, socket).await.expect("the handshake is accepted");
     socket.send(Message::text(json::create_run().to_string())).await.expect("the server reads");
-    let ack = socket.next().await.expect("the server answers").expect("it is a frame");
-    assert!(ack.to_text().expect("it is text").contains("\"ok\""), "{ack}");
+    let ack = socket.next().await.expect("the server answers").expect("the answer is a frame");
+    assert!(ack.to_text().expect("the answer is text").contains("\"ok\""), "{ack}");
 
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(files.pem()));
-    let channel = Channel::from_shared(server.query.clone()).expect("it is a URL").tls_config(tls);
+    let channel = Channel::from_shared(server.query.clone()).expect("the base is a URL").tls_config(tls);
     let channel = channel.expect("the root can be read").connect().await.expect("the certificate is good");
-    let version = SystemServiceClient::new(channel).version(VersionRequest {}).await.expect("it answers");
+    let version = SystemServiceClient::new(channel).version(VersionRequest {}).await.expect("the server answers");
     assert_eq!(version.into_inner().component, "backend");
 
     let shell = Command::new(binary())
@@ -115,9 +116,9 @@ async fn every_protocol_speaks_tls() {
     assert!(String::from_utf8_lossy(&shell.stdout).contains("secured"), "{shell:?}");
 }
 
-/// One request over a connection of its own, and the body of its answer.
+/// Sends one request over a new connection, and returns the body of the response.
 async fn ask(base: &str, root: &str, request: &str, body: &str) -> Result<String, String> {
-    let host = base.strip_prefix("https://").expect("the server says that it speaks TLS");
+    let host = base.strip_prefix("https://").expect("the server announces an https URL");
     let mut stream = connect(base, root).await?;
     let length = body.len();
     let head = format!("{request} HTTP/1.0\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n");
@@ -131,20 +132,20 @@ async fn ask(base: &str, root: &str, request: &str, body: &str) -> Result<String
 }
 
 #[tokio::test]
-async fn an_upload_url_is_one_of_the_secured_port() {
+async fn an_upload_url_uses_the_tls_port() {
     let files = Files::new();
     let (server, root) = (files.server().await, files.pem());
     let body = json!({"run_id": "secured", "artifact_path": "a.txt", "content_type": "text/plain"});
     let presign = "POST /api/v1/rest/artifacts/presign/";
-    let signed = ask(&server.ingest, &root, presign, &body.to_string()).await.expect("it is signed");
+    let signed = ask(&server.ingest, &root, presign, &body.to_string()).await.expect("the URL is signed");
     let signed: Value = serde_json::from_str(&signed).expect("the answer is JSON");
-    let url = signed["upload_url"].as_str().expect("it is text");
+    let url = signed["upload_url"].as_str().expect("the URL is text");
     let place = url.strip_prefix(&server.ingest).unwrap_or_else(|| panic!("{url} is not {}", server.ingest));
-    ask(&server.ingest, &root, &format!("PUT {place}"), "content").await.expect("it is taken");
+    ask(&server.ingest, &root, &format!("PUT {place}"), "content").await.expect("the upload is accepted");
 
     let socket = connect(&server.ingest, &root).await.expect("the certificate is good");
     let url = json::url(&server.ingest, "secured").replacen("wss", "ws", 1);
-    let (mut socket, _) = tokio_tungstenite::client_async(url, socket).await.expect("it is accepted");
+    let (mut socket, _) = tokio_tungstenite::client_async(url, socket).await.expect("the handshake is accepted");
     let key = &signed["s3_key"];
     let blob =
         json!({"type": "blob_ref", "artifact_path": "a.txt", "s3_key": key, "content_type": "text/plain"});
@@ -152,21 +153,21 @@ async fn an_upload_url_is_one_of_the_secured_port() {
     socket.send(Message::text(frame)).await.expect("the server reads");
     let download = "GET /api/v1/rest/runs/secured/artifacts/download/?path=a.txt";
     let read =
-        eventually("the upload is a part of the run", async || ask(&server.query, &root, download, "").await);
+        eventually("the upload is an artifact of the run", async || ask(&server.query, &root, download, "").await);
     assert_eq!(read.await, "content");
 }
 
 #[tokio::test]
-async fn a_renewed_certificate_is_taken_and_a_broken_one_is_not() {
+async fn a_renewed_certificate_is_loaded_and_a_broken_one_is_not() {
     let files = Files::new();
     let server = files.server().await;
     let first = files.pem();
     let mut before = connect(&server.query, &first).await.expect("the certificate is good");
 
     replace(&files.key, &made().signing_key.serialize_pem());
-    eventually("the server tells that the key is another's", async || {
+    eventually("the server reports that the key does not match", async || {
         let log = server.log();
-        if log.contains("the certificate before stays in use") { Ok(()) } else { Err(log) }
+        if log.contains("failed to reload certificate; keeping the previous one") { Ok(()) } else { Err(log) }
     })
     .await;
     connect(&server.query, &first).await.expect("the first one is still in use");
@@ -174,18 +175,18 @@ async fn a_renewed_certificate_is_taken_and_a_broken_one_is_not() {
     files.renew();
     let second = files.pem();
     eventually("the second certificate is in use", async || connect(&server.query, &second).await).await;
-    connect(&server.query, &first).await.expect_err("the first one is not in use any more");
-    before.write_all(b"GET /health/live/ HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("it goes on");
+    connect(&server.query, &first).await.expect_err("the first one is no longer in use");
+    before.write_all(b"GET /health/live/ HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("the connection is open");
     let mut head = [0; 12];
     before
         .read_exact(&mut head)
         .await
-        .expect("a connection goes on under the certificate that it began with");
+        .expect("a connection continues with the certificate that it started with");
     assert_eq!(&head, b"HTTP/1.1 200");
 }
 
 #[test]
-fn what_is_no_pair_is_refused_with_the_file() {
+fn certificate_and_key_that_do_not_match_are_refused_with_the_file() {
     let files = Files::new();
     let folder = tempfile::tempdir().expect("the temporary directory is writable");
     let refused = |certificate: Option<&Path>, key: Option<&Path>, told: &str| {

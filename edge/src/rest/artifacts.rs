@@ -1,4 +1,5 @@
-//! Artifacts of a run: one of them, or all as an archive. Bytes go through as they come.
+//! Artifacts of a run: a single one, or all as an archive. Bytes are passed through as they
+//! arrive.
 
 use std::io;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use super::table::{Answer, Kind, Operation, Output, Parameter};
 use crate::error::ApiError;
 use crate::services::Services;
 
-/// Characters that stand for themselves in an extended header value.
+/// Characters that are not escaped in an extended header value.
 const EXTENDED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 pub(crate) fn operations() -> Vec<Operation> {
@@ -26,7 +27,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::new(
             Method::GET,
             "/runs/{id}/artifacts/download",
-            "The bytes of one artifact",
+            "Download one artifact",
             |services, call| Box::pin(download(services, call)),
         )
         .output(Output::File)
@@ -34,7 +35,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::new(
             Method::GET,
             "/runs/{id}/artifacts/download-all",
-            "All artifacts of a run as a ZIP archive",
+            "Download all artifacts of a run as a ZIP archive",
             |services, call| Box::pin(download_all(services, call)),
         )
         .output(Output::Zip),
@@ -46,7 +47,7 @@ async fn download(services: Arc<Services>, call: Call) -> Answer {
     let request = GetRequest { run_id: call.path("id"), path, ..Default::default() };
     let mut messages = services.backend().artifacts.clone().get(request).await?.into_inner();
     let Some(Message::Artifact(artifact)) = messages.message().await?.and_then(|it| it.message) else {
-        tracing::error!("an artifact came without its description");
+        tracing::error!("first message of an artifact has no description");
         return Err(ApiError::new(http::StatusCode::INTERNAL_SERVER_ERROR, "Internal server error"));
     };
     let body = chunks(messages, |it| match it.message {
@@ -74,7 +75,8 @@ fn content_type(artifact: &Artifact) -> HeaderValue {
     }
 }
 
-/// A file name of any characters: plain ASCII for all, and the exact one for those who know RFC 6266.
+/// A header for a file name with any characters: plain ASCII for all clients, and the exact
+/// name for those that support RFC 6266.
 fn attachment(name: &str) -> HeaderValue {
     let plain: String = name
         .chars()
@@ -85,7 +87,7 @@ fn attachment(name: &str) -> HeaderValue {
     } else {
         format!("; filename*=UTF-8''{}", utf8_percent_encode(name, EXTENDED))
     };
-    HeaderValue::from_str(&format!("attachment; filename=\"{plain}\"{exact}")).expect("it is plain ASCII")
+    HeaderValue::from_str(&format!("attachment; filename=\"{plain}\"{exact}")).expect("the header is plain ASCII")
 }
 
 async fn download_all(services: Arc<Services>, call: Call) -> Answer {
@@ -106,14 +108,15 @@ fn chunks<M: Send + 'static>(messages: Streaming<M>, chunk: fn(M) -> Bytes) -> B
     Body::from_stream(pieces(messages, chunk))
 }
 
-/// A failure in the middle breaks the connection off: a cut file must not look whole.
+/// A failure in the middle aborts the connection, because a truncated file must not look
+/// complete.
 fn pieces<M: Send + 'static>(
     messages: Streaming<M>,
     chunk: fn(M) -> Bytes,
 ) -> impl futures::Stream<Item = io::Result<Bytes>> + Send {
     messages.map(move |message| {
         message.map(chunk).map_err(|status: Status| {
-            tracing::warn!(code = ?status.code(), message = status.message(), "a download is broken off");
+            tracing::warn!(code = ?status.code(), message = status.message(), "download aborted");
             io::Error::other(status)
         })
     })
@@ -124,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn file_names_of_any_characters_make_a_header() {
+    fn any_file_name_fits_in_a_header() {
         let check = |name: &str, expected: &str| assert_eq!(attachment(name), expected);
         check("model v1.pt", "attachment; filename=\"model v1.pt\"");
         check("größe.png", "attachment; filename=\"gr__e.png\"; filename*=UTF-8''gr%C3%B6%C3%9Fe.png");

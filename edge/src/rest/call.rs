@@ -1,5 +1,6 @@
-//! One REST call after its checks: path, parameters, body and caller's zone, in plain form.
-//! What an operation declares is all that its handler can ask for; asking for anything else is a mistake of ours.
+//! One REST call after validation: path, parameters, body, and the caller's time zone, in
+//! normalized form.
+//! A handler can only read what its operation declares; reading anything else is a bug.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -21,18 +22,22 @@ use super::shape::{parse_bool, parse_int};
 use super::table::{Input, Kind, Operation};
 use crate::error::{ApiError, NO_JSON, Problem};
 
-/// A JSON body. The largest is an app's state of 1 MiB; a batch of 10,000 series is smaller.
+/// Maximum size of a JSON body. The largest legitimate body is an app's state of 1 MiB; a batch
+/// of 10,000 series is smaller.
 const BODY_BYTES: usize = BATCH_BYTES;
 
-/// Values in a JSON body: a batch of 100,000 series has fewer. In memory each is many times as long as in its text.
+/// Maximum number of values in a JSON body; a batch of 100,000 series has fewer. In memory, a
+/// value takes many times the size of its text.
 const BODY_VALUES: usize = 1_000_000;
 
-/// Between two pieces of a JSON body. Uploads have none: whoever makes a file while it is sent may rest.
+/// Maximum time between two pieces of a JSON body. Uploads have no such limit, because a client
+/// may produce a file while sending it.
 const BODY_SILENCE: Duration = Duration::from_secs(30);
 
 pub(crate) const TIMEZONE: &str = "x-timezone-offset";
 
-/// Which client family asks: they share the routes and differ in a few answers.
+/// Family of the client. Both families share the routes, but get different responses in some
+/// cases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dialect {
     /// `/api/v1/rest`
@@ -44,11 +49,12 @@ pub(crate) enum Dialect {
 pub(crate) struct Call {
     pub(crate) dialect: Dialect,
     pub(crate) parts: Parts,
-    /// The JSON body in plain form; null where the operation takes none.
+    /// The JSON body in normalized form; null if the operation takes none.
     pub(crate) json: Value,
-    /// The JSON body as it came.
+    /// The JSON body as received.
     body: Bytes,
-    /// The body as it comes, where the operation takes it so. The lock makes it shareable; nobody ever waits for it.
+    /// The body as a stream, if the operation takes it that way. The lock only makes the
+    /// type `Sync`; it is never contended.
     raw: Mutex<Body>,
     path: HashMap<String, String>,
     query: HashMap<&'static str, Parameter>,
@@ -63,7 +69,7 @@ enum Parameter {
 }
 
 impl Call {
-    /// Checks the request against what `operation` declares.
+    /// Validates the request against the declaration of `operation`.
     pub(crate) async fn read(
         operation: &Operation,
         dialect: Dialect,
@@ -98,12 +104,12 @@ impl Call {
         Ok(Call { dialect, parts, json, body: whole, raw: Mutex::new(raw), path, query, timezone })
     }
 
-    /// A segment of the path, decoded.
+    /// A decoded segment of the path.
     pub(crate) fn path(&self, name: &str) -> String {
-        self.path.get(name).cloned().expect("a handler asks for segments of its own path")
+        self.path.get(name).cloned().expect("handlers only read segments of their own path")
     }
 
-    /// A text; one that is absent and has no default is `None`.
+    /// A text parameter; `None` if it is absent and has no default.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
         match self.query.get(name) {
             Some(Parameter::Text(text)) => Some(text),
@@ -129,18 +135,18 @@ impl Call {
         }
     }
 
-    /// Minutes: UTC minus local.
+    /// Time zone in minutes: UTC minus local time.
     pub(crate) fn timezone(&self) -> i32 {
         self.timezone
     }
 
-    /// The body as it comes; a second call finds none.
+    /// Takes the body as a stream; a second call returns an empty body.
     pub(crate) fn take_raw(&self) -> Body {
         let mut raw = self.raw.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut raw, Body::empty())
     }
 
-    /// The text of a member of the JSON body, as it came.
+    /// The JSON text of a member of the body, as received.
     pub(crate) fn raw_member(&self, name: &str) -> Option<String> {
         let members: HashMap<String, &RawValue> = serde_json::from_slice(&self.body).ok()?;
         members.get(name).map(|raw| raw.get().to_owned())
@@ -154,7 +160,7 @@ impl Call {
 
 async fn path(parts: &mut Parts) -> Result<HashMap<String, String>, ApiError> {
     let params = RawPathParams::from_request_parts(parts, &()).await;
-    // Segments that are not UTF-8 name nothing that exists.
+    // Segments that are not UTF-8 cannot name an existing resource.
     let params = params.map_err(|_| ApiError::not_found())?;
     Ok(params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
 }
@@ -202,7 +208,7 @@ fn parse(kind: Kind, value: String) -> Result<Parameter, &'static str> {
     }
 }
 
-/// `%XX` and `+`; bytes that are no UTF-8 become U+FFFD.
+/// Decodes `%XX` and `+`; invalid UTF-8 becomes U+FFFD.
 fn decode(text: &str) -> String {
     percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
 }
@@ -216,14 +222,15 @@ fn read_timezone(parts: &Parts, problems: &mut Vec<Problem>) -> i32 {
     })
 }
 
-/// Refuses what has too many values, before they are made: each is behind a comma or an opening bracket. Text may hold those
-/// too, so that a long one of nothing else is refused as well.
+/// Rejects bodies with too many values before they are parsed: each value follows a comma or an
+/// opening bracket. Those also occur inside strings, so a long string of nothing else is
+/// rejected as well.
 fn check_values(json: &[u8]) -> Result<(), ApiError> {
     let values = json.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
     if values <= BODY_VALUES {
         return Ok(());
     }
-    let message = format!("the body has more than {BODY_VALUES} values: send less at once");
+    let message = format!("the body has more than {BODY_VALUES} values: split it into several requests");
     Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message))
 }
 
@@ -244,7 +251,7 @@ async fn read_whole(body: Body) -> Result<Bytes, ApiError> {
 }
 
 fn silent() -> ApiError {
-    let message = format!("nothing more of the body came for {} s: send it again", BODY_SILENCE.as_secs());
+    let message = format!("no more of the body arrived within {} s: send the request again", BODY_SILENCE.as_secs());
     ApiError::new(StatusCode::REQUEST_TIMEOUT, message)
 }
 
@@ -257,7 +264,7 @@ mod tests {
 
     use super::*;
 
-    /// A body of so many pieces with a pause before each.
+    /// A body of `pieces` pieces with a pause before each.
     fn body(pieces: usize, pause: Duration) -> Body {
         let piece = futures::stream::unfold(0, move |sent| async move {
             sleep(pause).await;
@@ -267,7 +274,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_may_be_slow_but_not_silent() {
+    async fn a_body_may_be_slow_but_not_stalled() {
         let slow = read_whole(body(9, BODY_SILENCE / 2)).await.unwrap();
         assert_eq!(slow, "xxxxxxxxx");
         let silent = read_whole(body(9, BODY_SILENCE * 2)).await.unwrap_err();

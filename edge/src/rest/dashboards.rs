@@ -1,4 +1,5 @@
-//! Dashboards, apps and reports: what the UI keeps of itself. Three resources with the same calls.
+//! Dashboards, apps, and reports, in which the UI stores its own state. Three resources with
+//! the same calls.
 
 use std::sync::Arc;
 
@@ -74,22 +75,23 @@ const REPORT_FORM: Form = Form::Record(&[
     ("created_at", Form::Text),
 ]);
 
-/// The five calls of a resource whose messages differ only by their module.
+/// Adds the five operations of a resource. The messages of the three resources differ only by
+/// their module.
 macro_rules! operations_of {
     ($list:ident, $path:literal, $word:literal, $new:ident, $changes:ident, $form:ident, $module:ident) => {
         let one = concat!($path, "/{id}");
         $list.extend([
-            Operation::new(Method::GET, $path, concat!("All ", $word, "s"), |s, call| {
+            Operation::new(Method::GET, $path, concat!("List all ", $word, "s"), |s, call| {
                 Box::pin($module::list(s, call))
             })
             .answers(const { &Form::List(&$form) }),
-            Operation::new(Method::POST, $path, concat!("A new ", $word), |s, call| {
+            Operation::new(Method::POST, $path, concat!("Create a new ", $word), |s, call| {
                 Box::pin($module::create(s, call))
             })
             .success(201)
             .json(&$new)
             .answers(&$form),
-            Operation::new(Method::GET, one, concat!("One ", $word), |s, call| {
+            Operation::new(Method::GET, one, concat!("Get one ", $word), |s, call| {
                 Box::pin($module::get(s, call))
             })
             .answers(&$form),
@@ -127,7 +129,8 @@ fn text(call: &Call, name: &str) -> Option<String> {
     call.member(name).map(str::to_owned)
 }
 
-/// The bundle of Aim parses JSON from every success.
+/// Responds to a deletion. The bundle of Aim parses JSON from every successful response, so it
+/// gets `null`.
 fn deleted(call: &Call) -> Response {
     match call.dialect {
         Dialect::Matyan => StatusCode::NO_CONTENT.into_response(),
@@ -221,7 +224,8 @@ mod app {
         })
     }
 
-    /// The state from the text of the body: a tree would lose what numbers were.
+    /// Encodes the state from the text of the body, because parsing into a tree would lose
+    /// the types of numbers.
     fn state(call: &Call) -> Result<Option<Bytes>, ApiError> {
         let state = call.raw_member("state").filter(|text| text != "null");
         let encode = |text: String| {

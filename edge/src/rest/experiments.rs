@@ -1,4 +1,4 @@
-//! Experiments, and the runs in them.
+//! Experiments and their runs.
 
 use std::sync::Arc;
 
@@ -51,20 +51,20 @@ const RUN: Form = Form::Record(&[
 
 pub(crate) fn operations() -> Vec<Operation> {
     vec![
-        Operation::new(Method::GET, "/experiments", "All experiments", |s, call| Box::pin(list(s, call)))
+        Operation::new(Method::GET, "/experiments", "List all experiments", |s, call| Box::pin(list(s, call)))
             .answers(&EXPERIMENTS),
         Operation::new(
             Method::GET,
             "/experiments/search",
-            "Experiments by a part of their name",
+            "Search experiments by a part of their name",
             |s, call| Box::pin(list(s, call)),
         )
         .query(&[Parameter::new("q", Kind::Text, Some(""))])
         .answers(&EXPERIMENTS),
-        Operation::new(Method::POST, "/experiments", "A new experiment", |s, call| Box::pin(create(s, call)))
+        Operation::new(Method::POST, "/experiments", "Create an experiment", |s, call| Box::pin(create(s, call)))
             .json(&NEW)
             .answers(&CHANGED),
-        Operation::new(Method::GET, "/experiments/{id}", "One experiment", |s, call| Box::pin(get(s, call)))
+        Operation::new(Method::GET, "/experiments/{id}", "Get one experiment", |s, call| Box::pin(get(s, call)))
             .answers(&EXPERIMENT),
         Operation::new(Method::PUT, "/experiments/{id}", "Change an experiment", |s, call| {
             Box::pin(update(s, call))
@@ -74,14 +74,14 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::new(
             Method::DELETE,
             "/experiments/{id}",
-            "Delete an experiment; its runs stay",
+            "Delete an experiment; its runs are kept",
             |s, call| Box::pin(delete(s, call)),
         )
         .answers(&DONE),
         Operation::new(
             Method::GET,
             "/experiments/{id}/runs",
-            "Runs of an experiment, newest first",
+            "List the runs of an experiment, newest first",
             |s, call| Box::pin(runs(s, call)),
         )
         .query(&[Parameter::new("limit", Kind::Int, None), Parameter::new("offset", Kind::Text, None)])
@@ -89,7 +89,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::new(
             Method::GET,
             "/experiments/{id}/activity",
-            "When runs of an experiment were made",
+            "Number of runs of an experiment by creation time",
             |s, call| Box::pin(activity(s, call)),
         )
         .zoned()
@@ -186,7 +186,7 @@ async fn activity(services: Arc<Services>, call: Call) -> Answer {
     .into_response())
 }
 
-/// Runs by the key of their hour; hours of one key are added up.
+/// Number of runs by the key of their hour; hours with the same key are summed.
 pub(crate) fn activity_map(hours: &[ActivityCount], key: fn(i64) -> String) -> Map<String, Value> {
     let mut map: Map<String, Value> = Map::new();
     for hour in hours {

@@ -1,9 +1,10 @@
-//! What an answer looks like, for the description of the API. Handlers build their answers by hand, in the order of the
-//! contract; that they keep to this is checked against a running server.
+//! Schemas of responses, for the OpenAPI description. Handlers build their responses by hand,
+//! in the order of the API contract; tests check a running server against these schemas.
 
 use serde_json::{Map, Value, json};
 
-/// The form of a JSON value. Objects may have more members than are told: answers grow.
+/// Schema of a JSON value in a response. Objects may have more members than listed, because
+/// responses can grow.
 #[derive(Debug)]
 pub(crate) enum Form {
     Text,
@@ -12,24 +13,25 @@ pub(crate) enum Form {
     Int,
     Number,
     NumberOrNull,
-    /// One that may be infinite or no number: null then, and a word for the bundle of Aim.
+    /// A number that may be infinite or NaN: null in that case, or a string for the bundle
+    /// of Aim.
     Figure,
-    /// Any JSON at all.
+    /// Any JSON value.
     Any,
-    /// Any object: what people have logged.
+    /// Any object, such as data logged by users.
     Free,
     Null,
     List(&'static Form),
-    /// By names that are not known beforehand.
+    /// An object with arbitrary keys.
     Map(&'static Form),
     MapOrNull(&'static Form),
     Record(&'static [(&'static str, Form)]),
-    /// Of a record: the member may be missing.
+    /// A record member that may be missing.
     Optional(&'static Form),
 }
 
 impl Form {
-    /// In the words of OpenAPI.
+    /// The schema in OpenAPI's notation.
     pub(crate) fn schema(&self) -> Value {
         match self {
             Form::Text => json!({"type": "string"}),
@@ -60,13 +62,13 @@ impl Form {
     }
 }
 
-/// What a change of a resource answers.
+/// Response to a change of one resource.
 pub(crate) const CHANGED: Form = Form::Record(&[("id", Form::Text), ("status", Form::Text)]);
 
-/// What a change of many answers.
+/// Response to a change of several resources.
 pub(crate) const DONE: Form = Form::Record(&[("status", Form::Text)]);
 
-/// Runs by when they were made.
+/// Numbers of runs by creation time.
 pub(crate) const ACTIVITY: Form = Form::Record(&[
     ("num_experiments", Form::Optional(&Form::Int)),
     ("num_runs", Form::Int),
@@ -80,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn members_that_may_be_missing_are_not_required() {
+    fn optional_members_are_not_required() {
         let form = Form::Record(&[("a", Form::Text), ("b", Form::Optional(&Form::List(&Form::Int)))]);
         let schema = form.schema();
         assert_eq!(schema["required"], json!(["a"]));

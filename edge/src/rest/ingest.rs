@@ -1,5 +1,6 @@
-//! Uploads: presigned URLs, and the way into a blob store that has no URLs of its own.
-//! The bytes of an upload go through in the pieces in which they come; nothing is collected.
+//! Uploads: presigned URLs, and uploads through the server for a blob store without upload
+//! URLs.
+//! Bytes are passed on as they arrive; uploads are never buffered.
 
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ use crate::error::{ApiError, Problem, blamed_field};
 use crate::serve::Secure;
 use crate::services::Services;
 
-/// Where uploads to a blob store without URLs of its own go.
+/// Path of uploads to a blob store without upload URLs.
 pub(crate) const BLOBS: &str = "/api/v1/rest/blobs/";
 
 const PRESIGN: Shape = Shape::Record(&[
@@ -48,7 +49,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::new(
             Method::POST,
             "/artifacts/presign",
-            "A URL to PUT one artifact to",
+            "Get a URL to upload an artifact to",
             |services, call| Box::pin(presign(services, call)),
         )
         .base(Base::Rest)
@@ -58,13 +59,14 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::new(
             Method::PUT,
             "/blobs/{*key}",
-            "Upload to a URL that presigning has answered",
+            "Upload to a URL returned by presign",
             |services, call| Box::pin(upload(services, call)),
         )
         .base(Base::Rest)
         .query(&[Parameter::new("expires", Kind::Text, None), Parameter::new("signature", Kind::Text, None)])
         .raw()
-        // A URL that was not presigned, and a blob store with URLs of its own.
+        // 403: the URL was not presigned. 501: the blob store has upload URLs, so this
+        // route is unused.
         .fails(&["403", "501"])
         .answers(&UPLOADED),
     ]
@@ -86,7 +88,7 @@ async fn presign(services: Arc<Services>, call: Call) -> Answer {
     Ok(Json(json!({"upload_url": upload_url, "s3_key": answer.key, "headers": headers})).into_response())
 }
 
-/// A refused field in the form that the old gateway answered: a list.
+/// Reports an invalid field as a list, as the old gateway did.
 fn refused(status: Status) -> ApiError {
     if status.code() != Code::InvalidArgument {
         return status.into();
@@ -95,14 +97,15 @@ fn refused(status: Status) -> ApiError {
     ApiError::validation_list(&[Problem { field, message: status.message().to_owned() }])
 }
 
-/// How the caller has reached this server: what it will reach again. A proxy knows better than our own stream.
+/// Scheme and host under which the caller reached this server, so that the caller can reach it
+/// again. A proxy's header takes precedence over the connection's own scheme.
 fn origin(parts: &Parts) -> Result<String, ApiError> {
     let forwarded = header(&parts.headers, "x-forwarded-proto").and_then(|it| it.split(',').next());
     let was = |scheme: &str| forwarded.is_some_and(|it| it.trim().eq_ignore_ascii_case(scheme));
     let is_ours = parts.extensions.get::<Secure>().is_some();
     let scheme = if was("https") || is_ours && !was("http") { "https" } else { "http" };
     let host = header(&parts.headers, header::HOST.as_str()).or(parts.uri.authority().map(|it| it.as_str()));
-    let host = host.ok_or_else(|| ApiError::new(StatusCode::BAD_REQUEST, "the request names no host"))?;
+    let host = host.ok_or_else(|| ApiError::new(StatusCode::BAD_REQUEST, "the request has no Host header"))?;
     Ok(format!("{scheme}://{host}"))
 }
 
@@ -118,7 +121,7 @@ async fn upload(services: Arc<Services>, call: Call) -> Answer {
         content_type: header(headers, header::CONTENT_TYPE.as_str()).unwrap_or_default().to_owned(),
         content_length: header(headers, header::CONTENT_LENGTH.as_str()).and_then(|it| it.parse().ok()),
     };
-    // One piece may wait: the frontier's pace is the client's pace.
+    // Capacity of one, so that the frontier's pace slows down the client.
     let (pieces, requests) = mpsc::channel(1);
     let mut client = services.ingest();
     let uploading = client.upload(ReceiverStream::new(requests));
@@ -128,22 +131,22 @@ async fn upload(services: Arc<Services>, call: Call) -> Answer {
         answer = &mut uploading => answer,
         sent = &mut sending => match sent {
             Ok(()) => uploading.await,
-            // Dropping the call takes back what has been sent: it never was complete.
+            // Dropping the call cancels the incomplete upload; nothing is stored.
             Err(Cut) => return Err(ApiError::new(StatusCode::BAD_REQUEST, "the body ended early")),
         },
     };
     Ok(Json(json!({"size": answer?.into_inner().size})).into_response())
 }
 
-/// The client went away before the end of its body.
+/// The client disconnected before the end of its body.
 struct Cut;
 
-/// Hands the body on in pieces. The channel is closed only when the body is complete.
+/// Passes the body on in pieces. The channel is closed only if the body is complete.
 async fn send(open: UploadOpen, body: Body, pieces: mpsc::Sender<UploadRequest>) -> Result<(), Cut> {
     let mut messages = std::pin::pin!(messages(open, body));
     while let Some(message) = messages.next().await {
         if pieces.send(UploadRequest { message: Some(message?) }).await.is_err() {
-            // The frontier has answered already: that answer is the outcome.
+            // The frontier has already answered, and its answer is the result.
             return std::future::pending().await;
         }
     }
@@ -158,7 +161,7 @@ fn messages(open: UploadOpen, body: Body) -> impl Stream<Item = Result<Message, 
         };
         futures::stream::iter(pieces)
     });
-    // An error ends the sending, so the end mark is only reached behind a complete body.
+    // An error ends the sending, so the end mark is only reached after a complete body.
     let end = futures::stream::iter([Ok(Message::Done(true))]);
     futures::stream::iter([Ok(Message::Open(open))]).chain(chunks).chain(end)
 }
@@ -174,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_upload_url_is_as_secure_as_the_stream_unless_a_proxy_says_otherwise() {
+    fn an_upload_url_has_the_scheme_of_the_connection_or_proxy() {
         let check = |secure: bool, forwarded: &str, expected: &str| {
             let mut request = Request::get("/").header(header::HOST, "here:1");
             if !forwarded.is_empty() {

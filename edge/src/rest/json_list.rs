@@ -1,5 +1,7 @@
-//! Lists in JSON that are longer than memory should hold: the items of a stream of messages, written as they come.
-//! As with every stream the first message is awaited before the status line, and one that fails later is broken off.
+//! JSON lists that may be too long for memory: the items of a stream of messages, written as
+//! they arrive.
+//! As with every stream, the first message is awaited before the status line; an error after
+//! that aborts the connection.
 
 use std::io;
 
@@ -15,7 +17,7 @@ use super::streamed::broken;
 use super::table::Answer;
 use crate::error::ApiError;
 
-/// JSON text under construction, of which whole pieces are taken.
+/// JSON text under construction, which is taken piece by piece.
 #[derive(Debug, Default)]
 pub(super) struct Items {
     out: Vec<u8>,
@@ -23,11 +25,11 @@ pub(super) struct Items {
 }
 
 impl Items {
-    /// The next item, behind a comma if it is not the first.
+    /// Appends an item, with a comma before it unless it is the first.
     pub(super) fn push(&mut self, item: &impl Serialize) {
         self.comma();
         serde_json::to_writer(&mut self.out, item)
-            .expect("it has text for keys, and memory takes everything");
+            .expect("map keys are text, and writing to memory cannot fail");
     }
 
     pub(super) fn comma(&mut self) {
@@ -36,13 +38,13 @@ impl Items {
         }
     }
 
-    /// Text that is no item: what comes next begins a list.
+    /// Appends text other than an item. The next item starts a new list.
     pub(super) fn text(&mut self, text: &str) {
         self.out.extend_from_slice(text.as_bytes());
         self.has_one = false;
     }
 
-    /// A list has ended, which was an item itself.
+    /// Appends the end of a nested list, which is itself an item.
     pub(super) fn item_end(&mut self, text: &str) {
         self.out.extend_from_slice(text.as_bytes());
         self.has_one = true;
@@ -53,7 +55,7 @@ impl Items {
     }
 }
 
-/// The items of all messages, between `before` and `behind`.
+/// Responds with the items of all messages, between `before` and `behind`.
 pub(super) async fn answer<M, W>(
     before: &str,
     mut messages: Streaming<M>,
@@ -68,7 +70,7 @@ where
     answer_from(before, first, messages, write, behind)
 }
 
-/// The same of a stream whose first message was awaited, or its end.
+/// Like `answer`, for a stream whose first message, or end, has already been received.
 pub(super) fn answer_from<M, W>(
     before: &str,
     first: Option<M>,
@@ -89,7 +91,7 @@ where
 struct List<M, W> {
     messages: Streaming<M>,
     write: W,
-    /// Until the last message has come.
+    /// `None` once the last message has been received.
     behind: Option<&'static str>,
     items: Items,
 }
@@ -98,7 +100,8 @@ impl<M, W> List<M, W>
 where
     W: FnMut(M, &mut Items) -> Result<(), ApiError>,
 {
-    /// Writes the next message, or the end. Fails if it cannot be shown.
+    /// Writes the next message, or the end. Fails if the message cannot be converted to
+    /// JSON.
     fn add(&mut self, message: Option<M>) -> Result<(), ApiError> {
         match message {
             Some(message) => (self.write)(message, &mut self.items),
@@ -109,11 +112,11 @@ where
         }
     }
 
-    /// The next piece of the body.
+    /// The next chunk of the body.
     async fn chunk(mut self) -> io::Result<Option<(Bytes, Self)>> {
         while self.items.out.is_empty() && self.behind.is_some() {
             let message = self.messages.message().await.map_err(broken)?;
-            self.add(message).map_err(|_| io::Error::other("an item cannot be shown"))?;
+            self.add(message).map_err(|_| io::Error::other("an item cannot be converted to JSON"))?;
         }
         let chunk = self.items.take();
         Ok((!chunk.is_empty()).then_some((chunk, self)))

@@ -1,5 +1,6 @@
-//! Points of some metrics of a run as JSON, written as they are read: there may be very many, and a series may have tens of
-//! millions. A JSON list of steps stands before that of values, so that all of them are asked for column by column.
+//! Points of several metrics of a run as JSON, written as they are read: the request may name
+//! many metrics, and a series may have tens of millions of points. In JSON, the list of steps
+//! precedes the list of values, so points are requested column by column.
 
 use matyan_proto::common::v1::{SeriesKey, StepRange};
 use matyan_proto::runs::v1::{GetRequest, SeriesInfo};
@@ -17,7 +18,7 @@ fn selection(run_id: String, keys: Vec<SeriesKey>) -> RunSelection {
     RunSelection { run_id, keys, ..Default::default() }
 }
 
-/// Every point; series that the run does not have are left out.
+/// All points; series that the run does not have are omitted.
 pub(super) async fn all(
     services: &Services,
     run_id: String,
@@ -27,7 +28,8 @@ pub(super) async fn all(
     let run = Some(selection(run_id, keys));
     let request = PointsRequest { run, steps, columns: VALUES, by_column: true };
     let messages = services.backend().series.clone().points(request).await?.into_inner();
-    // Whether the steps of the series are written, and its values are to come.
+    // True while the steps of the current series are written and its values are still to
+    // come.
     let mut has_steps = false;
     json_list::answer(
         "[",
@@ -38,7 +40,7 @@ pub(super) async fn all(
     .await
 }
 
-/// At most so many points of each.
+/// At most `density` points of each series.
 pub(super) async fn sampled(
     services: &Services,
     run_id: String,
@@ -51,7 +53,8 @@ pub(super) async fn sampled(
     let mut messages = services.backend().series.clone().sample(request).await?.into_inner();
     let first = messages.message().await?;
     if first.is_none() {
-        // Nothing found may mean that there is no such run.
+        // An empty result may mean that the run does not exist; this call then fails
+        // with NOT_FOUND.
         services.backend().runs.clone().get(GetRequest { run_id, parts: None }).await?;
     }
     json_list::answer_from(
@@ -63,7 +66,7 @@ pub(super) async fn sampled(
     )
 }
 
-/// A series with all its columns.
+/// Writes a series with all its columns.
 fn item(items: &mut Items, points: &SeriesPoints) -> Result<(), ApiError> {
     begin(items, points.info.as_ref().unwrap_or(&SeriesInfo::default()))?;
     points.steps.iter().for_each(|step| items.push(step));
@@ -73,7 +76,7 @@ fn item(items: &mut Items, points: &SeriesPoints) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// One piece of a column: of the steps first, then of the values.
+/// Writes a piece of a column: first pieces of the steps, then pieces of the values.
 fn piece(items: &mut Items, has_steps: &mut bool, points: &SeriesPoints) -> Result<(), ApiError> {
     if let Some(info) = &points.info {
         begin(items, info)?;

@@ -1,4 +1,4 @@
-//! Notes on runs and on experiments: the same calls below two owners.
+//! Notes on runs and experiments: the same operations for two kinds of owners.
 
 use std::sync::Arc;
 
@@ -35,30 +35,31 @@ const CREATED: Form = Form::Record(&[("id", Form::Text), ("created_at", Form::Te
 
 const NOTE: Form = Form::Record(&[("id", Form::Text), ("content", Form::Text), ("updated_at", Form::Text)]);
 
-/// Whose notes a path is about.
+/// The kind of owner in a path.
 #[derive(Clone, Copy)]
 enum Of {
     Run,
     Experiment,
 }
 
-/// The operations of one owner. Handlers are plain functions, so each owner has its own.
+/// Adds the operations for one kind of owner. Handlers are plain functions, so each kind needs
+/// its own.
 macro_rules! operations_of {
     ($list:ident, $base:literal, $word:literal, $of:expr) => {
         let notes = concat!($base, "/{id}/note");
         let note = concat!($base, "/{id}/note/{note_id}");
         $list.extend([
-            Operation::new(Method::GET, notes, concat!("Notes of ", $word), |s, call| {
+            Operation::new(Method::GET, notes, concat!("List the notes of ", $word), |s, call| {
                 Box::pin(list(s, call, $of))
             })
             .answers(&NOTES),
-            Operation::new(Method::POST, notes, concat!("A new note of ", $word), |s, call| {
+            Operation::new(Method::POST, notes, concat!("Add a note to ", $word), |s, call| {
                 Box::pin(create(s, call, $of))
             })
             .success(201)
             .json(&CONTENT)
             .answers(&CREATED),
-            Operation::new(Method::GET, note, concat!("One note of ", $word), |s, call| {
+            Operation::new(Method::GET, note, concat!("Get one note of ", $word), |s, call| {
                 Box::pin(get(s, call, $of))
             })
             .answers(&NOTE),

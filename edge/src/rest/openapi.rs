@@ -1,5 +1,7 @@
-//! The OpenAPI description and a page that lists the operations, both from the table that makes the routes.
-//! It says what a caller may send, which statuses may come back, and what they bring; a stream's entries it does not describe.
+//! The OpenAPI description and a page that lists the operations, both generated from the table
+//! of routes.
+//! It describes what callers may send, and the statuses and bodies of responses, but not the
+//! entries of streams.
 
 use std::fmt::Write;
 
@@ -11,7 +13,7 @@ use super::form::Form;
 use super::streamed::WARNINGS;
 use super::table::{Base, Input, Kind, Operation, Output, Parameter};
 
-/// The description of `operations`, in OpenAPI 3.1.
+/// Generates the OpenAPI 3.1 description of `operations`.
 pub(crate) fn document(operations: &[Operation]) -> Value {
     let mut paths = Map::new();
     for operation in operations {
@@ -29,7 +31,7 @@ pub(crate) fn document(operations: &[Operation]) -> Value {
     })
 }
 
-/// The operations for people.
+/// Generates an HTML page that lists the operations.
 pub(crate) fn page(operations: &[Operation]) -> String {
     let mut rows = String::new();
     for operation in operations {
@@ -52,7 +54,8 @@ pub(crate) fn page(operations: &[Operation]) -> String {
     )
 }
 
-/// A path ends with a slash. The key of a blob is the rest of its path, where a slash would be part of the key.
+/// The documented form of a path, with a trailing slash. The key of a blob is the rest of its
+/// path, where a slash would be part of the key.
 fn shown(path: &str) -> String {
     match path.contains("{*") {
         true => path.replace("{*", "{"),
@@ -86,14 +89,14 @@ fn describe(operation: &Operation, path: &str, dialect: Dialect) -> Value {
     description
 }
 
-/// What generated clients call it: the method and the words of the path.
+/// Name of the operation in generated clients: the method and the words of the path.
 fn operation_id(operation: &Operation, path: &str) -> String {
     let words = path.split(|it: char| !it.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     let method = operation.method.as_str().to_lowercase();
     std::iter::once(method.as_str()).chain(words).collect::<Vec<_>>().join("_")
 }
 
-/// The first segment names the section.
+/// The first segment, which names the section.
 fn tag(path: &str) -> &str {
     path.split('/').find(|segment| !segment.is_empty()).unwrap_or_default()
 }
@@ -106,7 +109,7 @@ fn parameters(operation: &Operation, path: &str) -> Vec<Value> {
         json!({
             "name": TIMEZONE,
             "in": "header",
-            "description": "minutes, UTC minus local: UTC+4 is -240",
+            "description": "time zone in minutes, UTC minus local time: UTC+4 is -240",
             "schema": {"type": "integer", "format": "int32", "default": 0},
         })
     });
@@ -134,7 +137,7 @@ fn responses(operation: &Operation, dialect: Dialect) -> Value {
         Output::Found => {
             let mut found = content("application/octet-stream", json!({}));
             found["headers"] = json!({WARNINGS: {
-                "description": "what is odd about the query: a JSON array of messages, in ASCII",
+                "description": "warnings about the query: a JSON array of messages, in ASCII",
                 "schema": {"type": "string"},
             }});
             (operation.success, found)
@@ -163,7 +166,7 @@ fn responses(operation: &Operation, dialect: Dialect) -> Value {
     Value::Object(responses)
 }
 
-/// Statuses of answers that are no success. What asks no service cannot fail.
+/// Statuses of error responses. Operations that call no service cannot fail otherwise.
 fn errors(operation: &Operation) -> impl Iterator<Item = &'static str> {
     let of_services: &[&str] = match operation.base {
         Base::Root => &["405"],

@@ -1,4 +1,4 @@
-//! The project: its name, what is in it, and what the UI pins.
+//! The project: its name, its contents, and the sequences pinned in the UI.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ const PROJECT: Form = Form::Record(&[
     ("warn_runs", Form::Bool),
 ]);
 
-/// Contexts by name.
+/// Map from names to contexts.
 const SEQUENCES: Form = Form::Optional(&Form::Map(&Form::List(&Form::Free)));
 
 const PARAMS: Form = Form::Record(&[
@@ -56,13 +56,13 @@ const PINNED_FORM: Form = Form::Record(&[(
 pub(crate) fn operations() -> Vec<Operation> {
     let get = |path, summary, handler| Operation::new(Method::GET, path, summary, handler);
     vec![
-        get("/projects", "The project", |s, call| Box::pin(project(s, call))).answers(&PROJECT),
-        get("/projects/activity", "Numbers of runs, and when they were made", |s, call| {
+        get("/projects", "Get the project", |s, call| Box::pin(project(s, call))).answers(&PROJECT),
+        get("/projects/activity", "Numbers of runs, in total and by creation time", |s, call| {
             Box::pin(activity(s, call))
         })
         .zoned()
         .answers(&ACTIVITY),
-        get("/projects/params", "Params and names of series of all runs, merged", |s, call| {
+        get("/projects/params", "Params and series names of all runs, merged", |s, call| {
             Box::pin(params(s, call))
         })
         .query(&[
@@ -70,16 +70,16 @@ pub(crate) fn operations() -> Vec<Operation> {
             Parameter::new("exclude_params", Kind::Bool, Some("false")),
         ])
         .answers(&PARAMS),
-        get("/projects/pinned-sequences", "Sequences that every run page shows", |s, call| {
+        get("/projects/pinned-sequences", "Sequences pinned to every run page", |s, call| {
             Box::pin(pinned(s, call))
         })
         .answers(&PINNED_FORM),
-        Operation::new(Method::POST, "/projects/pinned-sequences", "Replace them", |s, call| {
+        Operation::new(Method::POST, "/projects/pinned-sequences", "Replace the pinned sequences", |s, call| {
             Box::pin(set_pinned(s, call))
         })
         .json(&PINNED)
         .answers(&PINNED_FORM),
-        get("/projects/status", "Whether the indexes are complete", |s, call| Box::pin(status(s, call)))
+        get("/projects/status", "Report whether the indexes are complete", |s, call| Box::pin(status(s, call)))
             .answers(&Form::Text),
     ]
 }
@@ -132,23 +132,23 @@ async fn params(services: Arc<Services>, call: Call) -> Answer {
         let of_type = names.remove(&i32::from(*series_type)).unwrap_or_default();
         shown.insert((*name).to_owned(), Value::Object(of_type));
     }
-    let mut text = serde_json::to_string(&shown).expect("a map of JSON is JSON");
+    let mut text = serde_json::to_string(&shown).expect("a map of JSON values serializes");
     if !exclude_params {
-        // The params stand first, and are never built as a tree.
+        // The params come first, as text, so that they are never built as a tree.
         let params = values::json(&all, Style::default())?;
         let comma = if shown.is_empty() { "" } else { "," };
         text = format!("{{\"params\":{}{comma}{}", params.get(), &text[1..]);
     }
-    let answer = RawValue::from_string(text).expect("its parts are JSON");
+    let answer = RawValue::from_string(text).expect("concatenated JSON members are valid JSON");
     Ok(Json(answer).into_response())
 }
 
-/// Adds names and their contexts; a name may have come before, with others.
+/// Adds names and their contexts. A name may already exist with other contexts.
 fn add(known: &mut Map<String, Value>, names: TypeNames) -> Result<(), ApiError> {
     for name in names.names {
         let contexts = known.entry(name.name).or_insert_with(|| Value::Array(Vec::new()));
         for text in &name.contexts {
-            contexts.as_array_mut().expect("each is made as a list").push(context(text)?);
+            contexts.as_array_mut().expect("entries are created as arrays").push(context(text)?);
         }
     }
     Ok(())
@@ -156,7 +156,7 @@ fn add(known: &mut Map<String, Value>, names: TypeNames) -> Result<(), ApiError>
 
 fn context(text: &str) -> Result<Value, ApiError> {
     let json = values::context_json(text, Style::default())?;
-    Ok(serde_json::from_str(json.get()).expect("it was written as JSON"))
+    Ok(serde_json::from_str(json.get()).expect("the context was serialized as JSON"))
 }
 
 async fn pinned(services: Arc<Services>, _: Call) -> Answer {

@@ -1,4 +1,4 @@
-//! Changing runs: properties, deletion, batches, tags.
+//! Changes to runs: properties, deletion, batches, tags.
 
 use std::sync::Arc;
 
@@ -54,13 +54,13 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::new(
             Method::POST,
             "/runs/archive-batch",
-            "Archive runs, or take them out",
+            "Archive or unarchive runs",
             |services, call| Box::pin(archive_batch(services, call)),
         )
         .query(&[Parameter::new("archive", Kind::Bool, Some("true"))])
         .json(&RUN_IDS)
         .answers(&DONE),
-        Operation::new(Method::POST, "/runs/finish-batch", "End runs that are active", |services, call| {
+        Operation::new(Method::POST, "/runs/finish-batch", "Finish active runs", |services, call| {
             Box::pin(finish_batch(services, call))
         })
         .json(&RUN_IDS)
@@ -68,12 +68,12 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::new(
             Method::POST,
             "/runs/{id}/clear-tombstone",
-            "Let the id of a deleted run be used again",
+            "Allow the id of a deleted run to be reused",
             |services, call| Box::pin(clear_tombstone(services, call)),
         )
         .success(204)
         .output(Output::Nothing),
-        Operation::new(Method::POST, "/runs/{id}/tags/new", "Put a tag on a run", |services, call| {
+        Operation::new(Method::POST, "/runs/{id}/tags/new", "Add a tag to a run", |services, call| {
             Box::pin(add_tag(services, call))
         })
         .json(&TAG)
@@ -81,7 +81,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::new(
             Method::DELETE,
             "/runs/{id}/tags/{tag_id}",
-            "Take a tag off a run",
+            "Remove a tag from a run",
             |services, call| Box::pin(remove_tag(services, call)),
         )
         .answers(&UNTAGGED),
@@ -110,7 +110,7 @@ async fn delete(services: Arc<Services>, call: Call) -> Answer {
     Ok(Json(json!({"id": run_id, "status": "OK"})).into_response())
 }
 
-/// Run ids of a body, as many at a time as a call takes.
+/// Run ids of a body, in batches of the maximum size of a call.
 fn batches(call: &Call) -> Vec<Vec<String>> {
     texts(&call.json).chunks(RUNS_PER_CALL).map(<[String]>::to_vec).collect()
 }

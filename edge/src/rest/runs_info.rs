@@ -1,4 +1,4 @@
-//! One run: everything about it, and points of its metrics as JSON.
+//! A single run: all its data, and points of its metrics as JSON.
 
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ const POINTS: Form = Form::List(&Form::Record(&[
 
 pub(crate) fn operations() -> Vec<Operation> {
     vec![
-        Operation::new(Method::GET, "/runs/{id}/info", "Everything about a run", |services, call| {
+        Operation::new(Method::GET, "/runs/{id}/info", "Get everything about a run", |services, call| {
             Box::pin(info(services, call))
         })
         .query(&[
@@ -108,7 +108,7 @@ async fn info(services: Arc<Services>, call: Call) -> Answer {
     Ok(Json(info).into_response())
 }
 
-/// The series of a run that has more than its message could hold.
+/// Fetches all series of a run that has more than fit in one message.
 async fn all_series(
     services: &Services,
     run_id: &str,
@@ -124,7 +124,7 @@ async fn all_series(
     Ok(series)
 }
 
-/// The artifacts of a run, likewise.
+/// Fetches all artifacts of a run that has more than fit in one message.
 async fn all_artifacts(services: &Services, run_id: &str) -> Result<Vec<Artifact>, ApiError> {
     let request = artifacts::v1::ListRequest { run_id: run_id.to_owned() };
     let mut messages = services.backend().artifacts.clone().list(request).await?.into_inner();
@@ -152,7 +152,7 @@ fn traces(run: &Run, types: &[SeriesType], style: Style) -> Result<Map<String, V
 
 fn trace(info: &SeriesInfo, series_type: SeriesType, style: Style) -> Result<Value, ApiError> {
     let context = values::context_json(&info.context, style)?;
-    let context: Value = serde_json::from_str(context.get()).expect("it was written as JSON");
+    let context: Value = serde_json::from_str(context.get()).expect("the context was serialized as JSON");
     let mut trace = json!({"context": context, "name": info.name});
     if series_type == SeriesType::Metric {
         trace["last_value"] = values::number(info.last.unwrap_or(0.0), style);

@@ -60,7 +60,7 @@ async fn records(services: Arc<Services>, call: Call) -> Answer {
 }
 
 struct RecordRows {
-    /// The number of records has been told: it comes first, and once.
+    /// Whether the number of records has been written, which happens first and only once.
     counted: bool,
 }
 
@@ -103,7 +103,7 @@ fn write_record(record: &Record, encoder: &mut Encoder) {
 
 fn write_value(cbor: &[u8], encoder: &mut Encoder) {
     if let Err(error) = values::stream(cbor, encoder) {
-        tracing::error!(error = &error as &dyn std::error::Error, "a part of a log record cannot be shown");
+        tracing::error!(error = &error as &dyn std::error::Error, "failed to convert part of a log record");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Metric search with its points, and the x axes of charts.
+//! Search for metrics with their points, and the x axes of charts.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use crate::error::{ApiError, Problem};
 use crate::services::Services;
 use crate::stream::Encoder;
 
-/// "None" in a column of epochs or times.
+/// Marks a missing value in a column of epochs or times.
 const ABSENT: i64 = i64::MIN;
 
 const ALIGN: Shape = Shape::Record(&[
@@ -64,7 +64,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::new(
             Method::POST,
             "/runs/search/metric/align",
-            "The x axis of series by another metric, as a stream",
+            "X axis values of series from another metric, as a stream",
             |services, call| Box::pin(align(services, call)),
         )
         .output(Output::Bytes)
@@ -108,7 +108,7 @@ async fn search(services: Arc<Services>, call: Call) -> Answer {
 struct MetricRows {
     progress: Progress,
     with_x_axis: bool,
-    /// A run of which more series are to come, and how many have.
+    /// A run with more series to come, and the number of series written so far.
     open: Option<(Run, i64)>,
     done: bool,
 }
@@ -125,7 +125,7 @@ impl Rows for MetricRows {
         for found in message.runs {
             self.write_run(found, encoder);
         }
-        // A frame in the middle of a run would tear its tree.
+        // A progress entry in the middle of a run would split its tree.
         if let (Some(progress), None) = (&message.progress, &self.open) {
             self.progress.of(encoder, progress, is_sign_of_life);
         }
@@ -213,22 +213,24 @@ fn align_run(run: &Value) -> AlignRun {
     }
 }
 
-/// Arrays of doubles are entries, whose length is told before their bytes, which go through as they come.
+/// An array of doubles is one entry, whose length precedes its bytes; the bytes are passed on
+/// as they arrive.
 struct AlignRows {
     asked: Vec<Value>,
-    /// Place of the run that was written last, and how many of its series were.
+    /// Index of the run written last, and the number of its series written so far.
     run: Option<(u32, i64)>,
-    /// The series that is being written.
+    /// The series being written.
     open: Option<OpenSeries>,
-    /// An entry has not become as long as it was said to be: nothing behind it could be read.
+    /// True if an entry did not match its announced length, so that the rest of the body
+    /// would be unreadable.
     is_torn: bool,
 }
 
 #[derive(Default)]
 struct OpenSeries {
-    /// Its x values are written, and their steps are to come.
+    /// Whether the x values are complete, and their steps come next.
     has_values: bool,
-    /// Numbers of the column that are still to come; `None` before the first.
+    /// Number of values of the column still to come; `None` before the first.
     left: Option<u64>,
 }
 
@@ -253,7 +255,7 @@ impl Rows for AlignRows {
 }
 
 impl AlignRows {
-    /// A piece of the x values, or of their steps, which come behind them.
+    /// Writes a piece of the x values, or of their steps, which follow them.
     fn write_piece(&mut self, piece: &AlignedSeries, encoder: &mut Encoder) {
         let OpenSeries { has_values, left } = self.open.take().unwrap_or_default();
         let left = left.unwrap_or_else(|| self.begin(piece, has_values, encoder));
@@ -276,7 +278,7 @@ impl AlignRows {
         }
     }
 
-    /// Begins a column, and tells how many numbers it has.
+    /// Begins a column, and returns the number of its values.
     fn begin(&mut self, piece: &AlignedSeries, has_values: bool, encoder: &mut Encoder) -> u64 {
         let (run, written) = self.run.unwrap_or_default();
         let asked = &self.asked[run as usize];

@@ -1,4 +1,4 @@
-//! Objects: found by a query, read by sequence and step, and their payloads.
+//! Objects: found by a query, or read by sequence and step; and their payloads.
 
 use std::sync::Arc;
 
@@ -50,14 +50,14 @@ const STEP: &[Parameter] = &[
 
 const URIS: Shape = Shape::List(&Shape::Text);
 
-/// The operations of one type. Handlers are plain functions, so each type has its own.
+/// Adds the operations of one type. Handlers are plain functions, so each type needs its own.
 macro_rules! operations_of {
     ($list:ident, $name:literal, $series_type:expr) => {
         $list.extend([
             Operation::new(
                 Method::GET,
                 concat!("/runs/search/", $name),
-                concat!("Sequences of ", $name, " that match a query, as a stream"),
+                concat!("Search for sequences of ", $name, ", as a stream"),
                 |services, call| Box::pin(search(services, call, $series_type)),
             )
             .zoned()
@@ -94,7 +94,7 @@ pub(crate) fn operations() -> Vec<Operation> {
     operations_of!(operations, "figures", SeriesType::Figures);
     for path in ["/runs/images/get-batch", "/runs/audios/get-batch"] {
         let payloads =
-            Operation::new(Method::POST, path, "Payloads by their URIs, as a stream", |services, call| {
+            Operation::new(Method::POST, path, "Payloads by URI, as a stream", |services, call| {
                 Box::pin(blobs(services, call))
             });
         operations.push(payloads.output(Output::Bytes).json(&URIS));
@@ -102,7 +102,7 @@ pub(crate) fn operations() -> Vec<Operation> {
     operations
 }
 
-/// Several objects may stand at one step.
+/// Returns whether a step may have several objects of this type.
 fn is_list(series_type: SeriesType) -> bool {
     matches!(series_type, SeriesType::Images | SeriesType::Texts | SeriesType::Audios)
 }
@@ -151,12 +151,12 @@ struct SearchRows {
     done: bool,
 }
 
-/// A run of which more sequences are to come.
+/// A run with more sequences to come.
 #[derive(Default)]
 struct OpenRun {
     run: Run,
     sent: i64,
-    /// The steps of a sequence that goes on; their values are written.
+    /// The steps of an unfinished sequence, whose values are already written.
     sequence: Option<Vec<Step>>,
     steps: Option<(i64, i64)>,
     longest: u32,
@@ -174,7 +174,7 @@ impl Rows for SearchRows {
         for found in message.runs {
             self.write_run(found, encoder);
         }
-        // A frame in the middle of a run would tear its tree.
+        // A progress entry in the middle of a run would split its tree.
         if let (Some(progress), None) = (&message.progress, &self.open) {
             self.progress.of(encoder, progress, is_sign_of_life);
         }
@@ -219,7 +219,7 @@ impl SearchRows {
         self.open = found.more.then_some(open);
     }
 
-    /// `open` holds the steps whose values are written already.
+    /// `open` has the steps whose values are already written.
     fn write_sequence(&self, sequence: Sequence, open: &mut Option<Vec<Step>>, encoder: &mut Encoder) {
         let mut steps = open.take().unwrap_or_else(|| {
             encoder.member("name", |it| it.text(&sequence.name));
@@ -279,7 +279,7 @@ fn write_list<T>(encoder: &mut Encoder, key: &str, items: &[T], write: impl Fn(&
     });
 }
 
-/// What stands at one step: a list, or the one object.
+/// Writes the objects of one step: a list, or a single object.
 fn write_objects(step: &Step, series_type: SeriesType, encoder: &mut Encoder) {
     match step.objects.first() {
         Some(object) if !is_list(series_type) => write_object(object, encoder),
@@ -328,7 +328,7 @@ fn write_object(object: &Object, encoder: &mut Encoder) {
         Some(ObjectKind::Figure(figure)) => {
             let style = Style { spaced: true, ..Default::default() };
             let data = values::json_text(&figure.data, style).unwrap_or_else(|error| {
-                tracing::error!(error = &error as &dyn std::error::Error, "a figure cannot be shown");
+                tracing::error!(error = &error as &dyn std::error::Error, "failed to convert figure to JSON");
                 r#"{"data": [], "layout": {}}"#.to_owned()
             });
             encoder.member("data", |it| it.text(&data));
@@ -354,7 +354,7 @@ async fn batch(services: Arc<Services>, call: Call, series_type: SeriesType) -> 
 struct BatchRows {
     series_type: SeriesType,
     index_range: Option<IndexRange>,
-    /// The steps of a sequence that has not come to its end, and its longest list.
+    /// The steps of an unfinished sequence, and the length of its longest list.
     open: Option<(Vec<i64>, u32)>,
 }
 
@@ -392,7 +392,7 @@ impl Rows for BatchRows {
     }
 }
 
-/// `longest` is absent for types that have one object a step.
+/// `longest` is absent for types with one object per step.
 fn write_batch_ranges(
     encoder: &mut Encoder,
     used: (i64, i64),
@@ -420,7 +420,7 @@ async fn step(services: Arc<Services>, call: Call, series_type: SeriesType) -> A
     let index_range = index_range(&call)?;
     let backend = services.backend();
     if asked < -1 {
-        // No sequence has such a step; an unknown run is still told.
+        // No sequence has such a step, but an unknown run is still an error.
         backend.runs.clone().get(GetRequest { run_id: call.path("id"), parts: None }).await?;
         return Ok(streamed::whole(Encoder::new()));
     }
@@ -471,12 +471,14 @@ async fn blobs(services: Arc<Services>, call: Call) -> Answer {
     Ok(answer)
 }
 
-/// A payload is an entry, whose length is told before its bytes, which go through as they come.
+/// A payload is one entry, whose length precedes its bytes; the bytes are passed on as they
+/// arrive.
 struct BlobRows {
     uris: Vec<String>,
-    /// Bytes of the entry that are still to come.
+    /// Number of bytes of the entry still to come.
     left: u64,
-    /// An entry has not become as long as it was said to be: nothing behind it could be read.
+    /// True if an entry did not match its announced length, so that the rest of the body
+    /// would be unreadable.
     is_torn: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Run search and the list of active runs: one tree per run, in the order of the search.
+//! Run search and the list of active runs: one tree per run, in search order.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::error::{ApiError, Problem};
 use crate::services::Services;
 use crate::stream::Encoder;
 
-/// Names all active runs, the archived ones too.
+/// Query for all active runs, including archived ones.
 const ACTIVE: &str = "run.active == True and (run.archived == True or run.archived == False)";
 
 pub(crate) fn operations() -> Vec<Operation> {
@@ -27,7 +27,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::new(
             Method::GET,
             "/runs/search/run",
-            "Runs that match a query, as a stream",
+            "Search for runs, as a stream",
             |services, call| Box::pin(search(services, call)),
         )
         .zoned()
@@ -45,7 +45,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::new(
             Method::GET,
             "/runs/active",
-            "Runs that are going on, as a stream",
+            "Active runs, as a stream",
             |services, call| Box::pin(active(services, call)),
         )
         .output(Output::Bytes)
@@ -62,7 +62,7 @@ pub(crate) fn query(call: &Call) -> Query {
     }
 }
 
-/// Why a search was refused.
+/// The error response for a failed search.
 pub(crate) fn refused(status: Status, call: &Call) -> ApiError {
     ApiError::of_query(status, call.text("q").unwrap_or_default())
 }
@@ -96,7 +96,7 @@ fn metric_unless(excluded: bool) -> Vec<i32> {
     if excluded { Vec::new() } else { vec![SeriesType::Metric.into()] }
 }
 
-/// The order that `sort` names; anything that is JSON and no array is as if it were absent.
+/// Parses the `sort` parameter; valid JSON that is not an array is ignored.
 fn sort(text: &str) -> Result<Vec<Sort>, ApiError> {
     let refused = |message: String| ApiError::new(StatusCode::BAD_REQUEST, message);
     if text.is_empty() {
@@ -127,7 +127,7 @@ fn sort(text: &str) -> Result<Vec<Sort>, ApiError> {
             "date" => SortField::Created,
             "duration" => SortField::Duration,
             "description" => SortField::Description,
-            // The same for every run.
+            // Equal for every run, so it does not affect the order.
             "creator" => continue,
             field => return Err(refused(format!("Unknown sort field: '{field}'"))),
         };
@@ -149,18 +149,20 @@ impl SearchRows {
     }
 }
 
-/// Places of runs among all matches; from where they are not counted on, among those of this answer.
+/// Ranks of runs among all matches; if the server does not count them, among those of this
+/// response.
 #[derive(Default)]
 struct Places {
     last: i64,
 }
 
 impl Places {
-    /// `is_open`: the first run of the message is the last one of the message before.
+    /// `is_open`: the first run of the message continues the last one of the previous
+    /// message.
     fn of(&mut self, message: &RunsResponse, is_open: bool) -> impl Iterator<Item = i64> + use<> {
         let next = self.last + i64::from(!is_open);
         if message.runs.is_empty() {
-            // A sign of life: what is open goes on behind it.
+            // A keep-alive message: an open run continues after it.
             return next..;
         }
         let first = if message.first_place > 0 { message.first_place as i64 } else { next };
@@ -169,7 +171,7 @@ impl Places {
     }
 }
 
-/// All matches; as long as they are not counted, the runs that may match.
+/// Number of matches; until that is known, the number of runs that may match.
 fn total(message: &RunsResponse) -> i64 {
     let runs = message.progress.as_ref().map_or(0, |progress| progress.total);
     (if message.match_count > 0 { message.match_count } else { runs }) as i64
@@ -192,7 +194,7 @@ impl Rows for SearchRows {
             && message.progress.is_some()
             && !self.trees.is_open()
         {
-            // A frame in the middle of a run would tear its tree.
+            // A progress entry in the middle of a run would split its tree.
             self.progress.heartbeat(encoder);
         }
         for (place, run) in self.places.of(&message, self.trees.is_open()).zip(message.runs) {
@@ -209,10 +211,10 @@ impl Rows for SearchRows {
     }
 }
 
-/// Trees of runs. One with very many series comes in several messages.
+/// Writes trees of runs. A run with very many series arrives in several messages.
 struct Trees {
     values: Values,
-    /// The run that goes on, and how many of its series were written.
+    /// The unfinished run, and the number of its series written so far.
     open: Option<(Run, i64)>,
 }
 
@@ -225,7 +227,7 @@ impl Trees {
         self.open.is_some()
     }
 
-    /// Tells whether the tree of the run is complete.
+    /// Writes a run, and returns whether its tree is complete.
     fn write(&mut self, mut run: Run, encoder: &mut Encoder) -> bool {
         let series = std::mem::take(&mut run.series);
         let is_last = !run.more_series;
@@ -251,13 +253,13 @@ impl Trees {
     }
 }
 
-/// The params of a run; what of them cannot be read is left out, and told to the operator.
+/// Writes the params of a run. Unreadable parts are omitted and logged.
 pub(crate) fn write_params(run: &Run, encoder: &mut Encoder) {
     if let Err(error) = values::stream(&run.params, encoder) {
         tracing::error!(
             run_id = run.run_id,
             error = &error as &dyn std::error::Error,
-            "params cannot be shown"
+            "failed to convert params"
         );
     }
 }
@@ -268,21 +270,21 @@ pub(crate) fn write_props(run: &Run, encoder: &mut Encoder) {
     }
 }
 
-/// A context; one that cannot be read is shown as none, and told to the operator.
+/// Writes a context. If it is unreadable, this is logged and no context is written.
 pub(crate) fn write_context(context: &str, encoder: &mut Encoder) {
     if let Err(error) = values::stream_context(context, encoder) {
-        tracing::error!(context, error = &error as &dyn std::error::Error, "a context cannot be shown");
+        tracing::error!(context, error = &error as &dyn std::error::Error, "failed to convert context");
     }
 }
 
-/// Which values of a series an overview has.
+/// The values included in the overview of a series.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Values {
     All,
     Last,
 }
 
-/// Elements of a list from this index on.
+/// Writes elements of a list, starting with index `from`.
 fn write_series(from: i64, series: &[SeriesInfo], encoder: &mut Encoder, values: Values) {
     for (index, info) in (from..).zip(series) {
         encoder.element(index, |it| {
@@ -299,7 +301,7 @@ fn write_overview(info: &SeriesInfo, encoder: &mut Encoder, values: Values) {
     encoder.member("last_step", |it| it.int(info.last_step));
     if values == Values::All {
         encoder.member("first", |it| it.float(info.first.unwrap_or(last)));
-        // Without a finite value there is no extreme.
+        // Without any finite value, the series has no minimum or maximum.
         encoder.member("min", |it| it.float(info.min.unwrap_or(f64::NAN)));
         encoder.member("max", |it| it.float(info.max.unwrap_or(f64::NAN)));
     }
@@ -316,7 +318,7 @@ async fn active(services: Arc<Services>, call: Call) -> Answer {
     streamed::answer(messages, rows).await
 }
 
-/// Neither a first nor a last progress, as clients of this call expect.
+/// Rows without a first or last progress entry, as clients of this call expect.
 struct ActiveRows {
     progress: Progress,
     places: Places,
@@ -347,7 +349,7 @@ mod tests {
     use super::*;
     use crate::stream::{Key, decode};
 
-    /// Top-level keys of what is written.
+    /// Top-level keys of the entries written.
     fn keys(encoder: &mut Encoder) -> Vec<String> {
         let mut keys: Vec<String> = Vec::new();
         for entry in decode(&encoder.take()).unwrap() {
@@ -364,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn progress_comes_first_between_and_last() {
+    fn progress_is_written_before_between_and_after_runs() {
         let mut rows = SearchRows::new(Progress::new(true));
         let mut encoder = Encoder::new();
         rows.write(
@@ -394,9 +396,10 @@ mod tests {
         assert_eq!(keys(&mut encoder), ["c", "progress_4", "progress_5"]);
     }
 
-    /// The places of series in the tree of a run that came in three messages, with a sign of life in between.
+    /// Checks the indexes of series in the tree of a run that arrives in three messages,
+    /// with a keep-alive in between.
     #[test]
-    fn a_run_in_pieces_is_one_tree() {
+    fn a_run_split_over_messages_is_one_tree() {
         let mut rows = SearchRows::new(Progress::new(true));
         let mut encoder = Encoder::new();
         let piece = |run_id: &str, names: &[&str], more_series| {
@@ -431,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn places_go_on_behind_a_sign_of_life() {
+    fn ranks_continue_after_a_keep_alive() {
         let mut places = Places::default();
         let message = |ids: &[&str]| RunsResponse {
             runs: ids.iter().map(|id| run(id)).collect(),
@@ -445,10 +448,10 @@ mod tests {
     }
 
     #[test]
-    fn nothing_found_is_one_progress() {
+    fn an_empty_result_has_one_progress_entry() {
         let mut rows = SearchRows::new(Progress::new(true));
         let mut encoder = Encoder::new();
-        assert!(!rows.finish(&mut Encoder::new()), "a stream without its last message is broken");
+        assert!(!rows.finish(&mut Encoder::new()), "a stream without its last message is incomplete");
         let mut rows_done = SearchRows::new(Progress::new(true));
         rows_done.write(RunsResponse { done: true, ..Default::default() }, &mut encoder);
         assert!(rows_done.finish(&mut encoder));
@@ -456,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn sorts_are_read_and_refused() {
+    fn sorts_are_parsed_or_rejected() {
         let fields = |text: &str| -> Vec<(i32, bool)> {
             let by = |it: &Sort| match it.by {
                 Some(By::Field(field)) => field,

@@ -1,28 +1,31 @@
-//! What a request body and its parameters may look like: checked here, described in OpenAPI from the same values.
-//! Small on purpose: text, booleans, integers, free objects, lists and records are all that the contract has.
+//! Schemas of request bodies and parameters: validated here, and described in OpenAPI from the
+//! same constants.
+//! Deliberately small: text, booleans, integers, free objects, lists, and records are all that
+//! the API contract needs.
 
 use serde_json::{Map, Value, json};
 
 use crate::error::Problem;
 
-/// The form of a JSON value.
+/// Schema of a JSON value in a request.
 #[derive(Debug)]
 pub(crate) enum Shape {
-    /// JSON text only.
+    /// Only JSON strings.
     Text,
-    /// Also `"true"`, `1` and their like.
+    /// Also accepts `"true"`, `1`, and similar.
     Bool,
-    /// Also integer text.
+    /// Also accepts integers as text.
     Int,
     /// Any object.
     Free,
     List(&'static Shape),
-    /// A list of exactly so many.
+    /// A list of exactly this length.
     Tuple(&'static Shape, usize),
     Record(&'static [Member]),
 }
 
-/// A member of a record. Others are ignored, and `null` for an optional one is as if it were absent.
+/// A member of a record. Unknown members are ignored, and `null` for an optional member means
+/// that it is absent.
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) name: &'static str,
@@ -40,11 +43,11 @@ impl Member {
     }
 }
 
-/// Problems that are looked for: whoever mends so many asks again.
+/// Number of problems after which validation stops. Callers with that many fix them and retry.
 const MOST_PROBLEMS: usize = 20;
 
 impl Shape {
-    /// Brings `value` into the plain form, and tells everything that is wrong with it. `place` names it.
+    /// Normalizes `value` in place, and reports every problem with it. `place` is its path.
     pub(crate) fn check(&self, value: &mut Value, place: &str, problems: &mut Vec<Problem>) {
         let mut wrong = |message: &str| {
             problems.push(Problem { field: place.to_owned(), message: message.to_owned() });
@@ -71,7 +74,7 @@ impl Shape {
         }
     }
 
-    /// The same in the words of OpenAPI.
+    /// The schema in OpenAPI's notation.
     pub(crate) fn schema(&self) -> Value {
         match self {
             Shape::Text => json!({"type": "string"}),
@@ -132,7 +135,7 @@ fn check_record(members: &[Member], map: &mut Map<String, Value>, place: &str, p
     }
 }
 
-/// `true`, `1`, `yes`, `on`, `t`, `y` and their opposites, in any case.
+/// Parses `true`, `1`, `yes`, `on`, `t`, `y` and their opposites, in any case.
 pub(crate) fn parse_bool(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" | "t" | "y" => Some(true),
@@ -141,7 +144,7 @@ pub(crate) fn parse_bool(text: &str) -> Option<bool> {
     }
 }
 
-/// Decimal with an optional sign.
+/// Parses a decimal integer with an optional sign.
 pub(crate) fn parse_int(text: &str) -> Option<i64> {
     text.trim().parse().ok()
 }
@@ -165,7 +168,7 @@ fn parse_json_int(value: &Value) -> Option<i64> {
 }
 
 fn whole(value: f64) -> Option<i64> {
-    // Exact as floats: every whole number between them is an i64.
+    // Within this range, every whole number is exact as a float.
     let in_range = (-9_007_199_254_740_992.0..=9_007_199_254_740_992.0).contains(&value);
     (in_range && value.fract() == 0.0).then_some(value as i64)
 }
@@ -193,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_brought_into_the_plain_form() {
+    fn values_are_normalized() {
         check(&ITEMS, json!({}), Ok(json!([])));
         check(
             &ITEMS,
@@ -209,14 +212,14 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_nothing_but_mistakes_is_not_looked_through() {
+    fn validation_stops_after_too_many_problems() {
         let mut problems = Vec::new();
         ITEMS.check(&mut Value::Array(vec![json!({}); 10_000]), "body", &mut problems);
         assert!((MOST_PROBLEMS..MOST_PROBLEMS + 2).contains(&problems.len()), "{}", problems.len());
     }
 
     #[test]
-    fn every_problem_is_told_with_its_field() {
+    fn every_problem_is_reported_with_its_field() {
         check(&ITEMS, json!("x"), Err("body: Input should be a valid list"));
         check(&ITEMS, json!([1]), Err("body.0: Input should be a valid dictionary"));
         check(

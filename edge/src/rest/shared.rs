@@ -1,4 +1,4 @@
-//! What answers about runs have in common: properties, type names, ranges and times.
+//! Shared parts of responses about runs: properties, type names, ranges, and times.
 
 use http::StatusCode;
 use matyan_proto::common::v1::{IndexRange, SeriesKey, SeriesType, StepRange};
@@ -20,7 +20,7 @@ pub(crate) const SERIES_KEYS: Shape = Shape::List(&SERIES_KEY);
 pub(crate) const SERIES_KEY: Shape =
     Shape::Record(&[Member::required("name", Shape::Text), Member::required("context", Shape::Free)]);
 
-/// Types in the order of answers, with their names in URLs and keys.
+/// Types in the order of responses, with their names in URLs and keys.
 pub(crate) const TYPES: [(SeriesType, &str); 6] = [
     (SeriesType::Metric, "metric"),
     (SeriesType::Images, "images"),
@@ -30,7 +30,7 @@ pub(crate) const TYPES: [(SeriesType, &str); 6] = [
     (SeriesType::Figures, "figures"),
 ];
 
-/// The types that `sequence` parameters name; all if there is none.
+/// The types named by `sequence` parameters; all types if there are none.
 pub(crate) fn asked_types(names: &[String]) -> Result<Vec<SeriesType>, ApiError> {
     if names.is_empty() {
         return Ok(TYPES.map(|(series_type, _)| series_type).to_vec());
@@ -38,12 +38,12 @@ pub(crate) fn asked_types(names: &[String]) -> Result<Vec<SeriesType>, ApiError>
     let find =
         |name: &String| TYPES.iter().find(|(_, known)| known == name).map(|(series_type, _)| *series_type);
     let unknown = |name: &String| {
-        ApiError::new(StatusCode::BAD_REQUEST, format!("sequence: '{name}' is not a type of sequences"))
+        ApiError::new(StatusCode::BAD_REQUEST, format!("sequence: unknown sequence type '{name}'"))
     };
     names.iter().map(|name| find(name).ok_or_else(|| unknown(name))).collect()
 }
 
-/// Series named by a checked body of `SERIES_KEYS`.
+/// Series named by a validated body of `SERIES_KEYS`.
 pub(crate) fn series_keys(list: &Value) -> Vec<SeriesKey> {
     list.as_array().into_iter().flatten().map(series_key).collect()
 }
@@ -56,20 +56,20 @@ pub(crate) fn series_key(item: &Value) -> SeriesKey {
     }
 }
 
-/// Run ids named by a checked body.
+/// Run ids named by a validated body.
 pub(crate) fn texts(list: &Value) -> Vec<String> {
     list.as_array().into_iter().flatten().filter_map(|it| it.as_str().map(str::to_owned)).collect()
 }
 
-/// Points that are asked for: none or less means every one.
+/// Requested number of points: 0 or less means all.
 pub(crate) fn density(asked: Option<i64>) -> u32 {
     u32::try_from(asked.unwrap_or(0).max(0)).unwrap_or(u32::MAX).min(POINTS_PER_SERIES as u32)
 }
 
-/// Start and stop; either side may be open.
+/// Start and stop, each optional.
 type Range = (Option<i64>, Option<i64>);
 
-/// The half-open range of a parameter; text without a colon is no range.
+/// Parses the half-open range of a parameter; text without a colon means no range.
 fn range(call: &Call, name: &str) -> Result<Option<Range>, ApiError> {
     let Some((start, stop)) = call.text(name).and_then(|text| text.split_once(':')) else { return Ok(None) };
     let side = |text: &str| match text.trim() {
@@ -82,12 +82,12 @@ fn range(call: &Call, name: &str) -> Result<Option<Range>, ApiError> {
     }
 }
 
-/// Steps of `record_range`.
+/// Steps selected by `record_range`.
 pub(crate) fn step_range(call: &Call) -> Result<Option<StepRange>, ApiError> {
     Ok(range(call, "record_range")?.map(|(start, stop)| StepRange { start, stop }))
 }
 
-/// Positions of `index_range`.
+/// Indexes selected by `index_range`.
 pub(crate) fn index_range(call: &Call) -> Result<Option<IndexRange>, ApiError> {
     let position = |value: i64| u32::try_from(value.max(0)).unwrap_or(u32::MAX);
     let range = range(call, "index_range")?;
@@ -106,17 +106,17 @@ pub(crate) fn iso(time_us: i64) -> String {
     format!("{}T{:02}:{:02}:{:02}.{millis:03}Z", date(time), time.hour(), time.minute(), time.second())
 }
 
-/// `2026-01-02T03:00:00`, of wall-clock seconds.
+/// `2026-01-02T03:00:00`, from wall-clock seconds.
 pub(crate) fn hour_key(local_s: i64) -> String {
     moment(local_s).map(|time| format!("{}T{:02}:00:00", date(time), time.hour())).unwrap_or_default()
 }
 
-/// `2026-01-02T00:00:00`, of wall-clock seconds.
+/// `2026-01-02T00:00:00`, from wall-clock seconds.
 pub(crate) fn day_key(local_s: i64) -> String {
     moment(local_s).map(|time| format!("{}T00:00:00", date(time))).unwrap_or_default()
 }
 
-/// `None` beyond the years that have four digits.
+/// `None` for years with more than four digits.
 fn moment(unix_s: i64) -> Option<OffsetDateTime> {
     OffsetDateTime::from_unix_timestamp(unix_s).ok()
 }
@@ -125,7 +125,7 @@ fn date(time: OffsetDateTime) -> String {
     format!("{:04}-{:02}-{:02}", time.year(), u8::from(time.month()), time.day())
 }
 
-/// The form of `Props`.
+/// Schema of `Props`.
 pub(crate) const PROPS: Form = Form::Record(&[
     ("name", Form::TextOrNull),
     ("description", Form::TextOrNull),
@@ -152,7 +152,7 @@ const TAG: Form = Form::Record(&[
     ("description", Form::TextOrNull),
 ]);
 
-/// Properties of a run in JSON, in the order of the contract.
+/// Properties of a run in JSON, in the order of the API contract.
 #[derive(Serialize)]
 pub(crate) struct Props<'a> {
     name: &'a str,
@@ -183,7 +183,7 @@ struct Tag<'a> {
 }
 
 impl<'a> Props<'a> {
-    /// `notes` is how many the Aim bundle is told of.
+    /// `notes` is the number of notes, which only the bundle of Aim gets.
     pub(crate) fn new(props: &'a pb::Props, notes: Option<u32>) -> Self {
         let experiment = props.experiment.as_ref().map(|it| Experiment {
             id: Some(&it.id),
@@ -209,7 +209,7 @@ impl<'a> Props<'a> {
         }
     }
 
-    /// The same as entries, below the place where `encoder` stands.
+    /// Writes the same properties as entries, at the path of `encoder`.
     pub(crate) fn stream(&self, encoder: &mut Encoder) {
         encoder.member("name", |it| it.text(self.name));
         encoder.member("description", |it| it.text(self.description));
@@ -246,7 +246,7 @@ impl<'a> Props<'a> {
     }
 }
 
-/// Two integers as a list: a range, or a progress.
+/// Two integers as a list: a range, or progress.
 pub(crate) fn stream_pair(encoder: &mut Encoder, first: i64, second: i64) {
     encoder.array();
     encoder.element(0, |it| it.int(first));
@@ -258,7 +258,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_written_in_every_form() {
+    fn times_are_formatted() {
         assert_eq!(iso(1_767_323_045_678_999), "2026-01-02T03:04:05.678Z");
         assert_eq!(iso(-1), "1969-12-31T23:59:59.999Z");
         assert_eq!(hour_key(1_767_323_045), "2026-01-02T03:00:00");
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_types_are_refused() {
+    fn unknown_types_are_rejected() {
         assert_eq!(asked_types(&[]).unwrap().len(), 6);
         assert_eq!(asked_types(&["figures".into()]).unwrap(), [SeriesType::Figures]);
         assert!(asked_types(&["logs".into()]).is_err());

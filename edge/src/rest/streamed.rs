@@ -1,6 +1,7 @@
-//! Answers that are streams: messages of a gRPC stream in, entries of the codec out, as they come.
-//! The first message is awaited before the status line, so that whatever a service refuses is an error and not a torn body. A
-//! stream that fails later, or ends without saying so, aborts the connection: a clean end always means that it is complete.
+//! Streamed responses: messages of a gRPC stream in, entries of the codec out, as they arrive.
+//! The first message is awaited before the status line, so that a rejected request is a proper
+//! error and not a truncated body. A stream that fails later, or ends without its final
+//! message, aborts the connection: a clean end always means that the response is complete.
 
 use std::fmt::Write;
 use std::io;
@@ -19,10 +20,10 @@ use super::shared::stream_pair;
 use super::table::Answer;
 use crate::stream::Encoder;
 
-/// Tells what is odd about a query.
+/// Header with warnings about a query.
 pub(crate) const WARNINGS: &str = "x-query-warnings";
 
-/// Proxies refuse heads that are long.
+/// Size limit for warnings, because proxies reject long response heads.
 const WARNINGS_BYTES: usize = 2_048;
 
 /// Turns the messages of one call into entries.
@@ -31,21 +32,21 @@ pub(crate) trait Rows: Send + 'static {
 
     fn write(&mut self, message: Self::Message, encoder: &mut Encoder);
 
-    /// What is odd about the query, which its first message tells.
+    /// Warnings about the query, from the first message of the search.
     fn warnings(_: &Self::Message) -> &[Warning] {
         &[]
     }
 
-    /// After the last message. False when the stream has not come to its proper end.
+    /// Called after the last message. Returns false if the stream is incomplete.
     fn finish(&mut self, encoder: &mut Encoder) -> bool;
 }
 
-/// The answer whose body is what `rows` makes of `messages`.
+/// Responds with the entries that `rows` makes of `messages`.
 pub(crate) async fn answer<R: Rows>(messages: Streaming<R::Message>, rows: R) -> Answer {
     answer_after(Bytes::new(), messages, rows).await
 }
 
-/// The same behind some entries that are known already.
+/// Like `answer`, after some entries that are already encoded.
 pub(crate) async fn answer_after<R: Rows>(
     before: Bytes,
     mut messages: Streaming<R::Message>,
@@ -57,7 +58,8 @@ pub(crate) async fn answer_after<R: Rows>(
     if warnings.is_some()
         && let Some(warned) = first
     {
-        // Warnings come before anything was looked for: a search that fails then has no answer yet.
+        // Warnings arrive before the search starts. Wait for the next message too, so
+        // that a search that fails is still a proper error.
         rows.write(warned, &mut encoder);
         first = messages.message().await?;
     }
@@ -71,7 +73,7 @@ pub(crate) async fn answer_after<R: Rows>(
     Ok(response)
 }
 
-/// An answer that is complete already.
+/// Responds with entries that are already complete.
 pub(crate) fn whole(mut encoder: Encoder) -> Response {
     response(Body::from(encoder.take()))
 }
@@ -83,7 +85,7 @@ fn response(body: Body) -> Response {
     response
 }
 
-/// The messages as a JSON array in ASCII, those that there is room for; `None` without any.
+/// The warnings as a JSON array in ASCII, as many as fit; `None` if there are none.
 fn warnings(warnings: &[Warning]) -> Option<HeaderValue> {
     let mut text = String::new();
     for warning in warnings {
@@ -97,7 +99,7 @@ fn warnings(warnings: &[Warning]) -> Option<HeaderValue> {
     HeaderValue::from_str(&text).ok().filter(|_| text.starts_with('['))
 }
 
-/// JSON whose strings escape what is no ASCII, as headers of HTTP are.
+/// Escapes non-ASCII characters in JSON, because HTTP headers are ASCII.
 fn ascii(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for character in json.chars() {
@@ -122,14 +124,14 @@ struct State<R: Rows> {
 }
 
 enum Next<M> {
-    /// One that was received already; `None` is the end.
+    /// A message that was already received; `None` is the end.
     Message(Option<M>),
     Receive,
     End,
 }
 
 impl<R: Rows> State<R> {
-    /// The next piece of the body that is not empty.
+    /// The next non-empty chunk of the body.
     async fn chunk(mut self) -> io::Result<Option<(Bytes, Self)>> {
         loop {
             let message = match std::mem::replace(&mut self.next, Next::Receive) {
@@ -140,7 +142,7 @@ impl<R: Rows> State<R> {
             match message {
                 Some(message) => self.rows.write(message, &mut self.encoder),
                 None if self.rows.finish(&mut self.encoder) => self.next = Next::End,
-                None => return Err(io::Error::other("the stream ended before its end")),
+                None => return Err(io::Error::other("the stream ended before its final message")),
             }
             let chunk = self.encoder.take();
             if !chunk.is_empty() {
@@ -150,13 +152,14 @@ impl<R: Rows> State<R> {
     }
 }
 
-/// An error for the body of an answer whose status is out.
+/// The error for the body of a response whose status was already sent.
 pub(super) fn broken(status: Status) -> io::Error {
-    tracing::warn!(code = ?status.code(), message = status.message(), "a streamed answer is broken off");
+    tracing::warn!(code = ?status.code(), message = status.message(), "streamed response aborted");
     io::Error::other(status)
 }
 
-/// Progress of a search, told in trees of their own. Each has another key, or readers would merge them.
+/// Progress of a search, written as separate trees. Each has a new key, or readers would merge
+/// them.
 #[derive(Debug)]
 pub(crate) struct Progress {
     wanted: bool,
@@ -169,14 +172,15 @@ impl Progress {
         Progress { wanted, frames: 0, last: None }
     }
 
-    /// Tells how far the search is, unless that was told last.
+    /// Writes the progress, unless it is unchanged.
     pub(crate) fn tell(&mut self, encoder: &mut Encoder, checked: i64, total: i64) {
         if self.last != Some((checked, total)) {
             self.frame(encoder, checked, total);
         }
     }
 
-    /// Tells how far a search of sequences is; a message without one is a sign of life, which may tell what was told last.
+    /// Writes the progress of a search for sequences. A keep-alive message is written even
+    /// if the progress is unchanged.
     pub(crate) fn of(&mut self, encoder: &mut Encoder, progress: &v1::Progress, is_sign_of_life: bool) {
         let (checked, total) = (progress.checked as i64, progress.total as i64);
         match is_sign_of_life {
@@ -185,14 +189,14 @@ impl Progress {
         }
     }
 
-    /// Repeats what was told last, as a sign of life.
+    /// Repeats the last progress as a keep-alive.
     pub(crate) fn heartbeat(&mut self, encoder: &mut Encoder) {
         if let Some((checked, total)) = self.last {
             self.frame(encoder, checked, total);
         }
     }
 
-    /// The mark of a complete answer.
+    /// Writes the entry that marks a complete response.
     pub(crate) fn done(&mut self, encoder: &mut Encoder) {
         self.frame(encoder, 0, 0);
     }

@@ -1,5 +1,6 @@
 //! Version, health, metrics, and the description of the API itself.
-//! Health keeps the keys of 0.3 (`fdb`, `kafka`, `blob`) whatever store, log and blob store there are: dashboards read them.
+//! Health checks keep the keys of 0.3 (`fdb`, `kafka`, `blob`) for any kind of store, log, and
+//! blob store, because dashboards read them.
 
 use std::sync::Arc;
 
@@ -27,17 +28,17 @@ const READY: Form = Form::Record(&[("status", Form::Text), ("checks", Form::Free
 pub(crate) fn operations() -> Vec<Operation> {
     let get = |path, summary, handler| Operation::new(Method::GET, path, summary, handler);
     vec![
-        get("/version", "Version of the product, and which component answers", |services, call| {
+        get("/version", "Version of the product, and the component that answered", |services, call| {
             Box::pin(version(services, call))
         })
         .answers(&VERSION),
-        get("/health/live", "The process is up; 503 when a worker hangs", |services, _| {
+        get("/health/live", "Liveness; 503 if a worker hangs", |services, _| {
             Box::pin(live(services))
         })
         .base(Base::Root)
         .fails(&["503"])
         .answers(&DONE),
-        get("/health/ready", "Whether it can do its work; 503 when not", |services, call| {
+        get("/health/ready", "Readiness; 503 if the server cannot do its work", |services, call| {
             Box::pin(ready(services, call))
         })
         .base(Base::Root)
@@ -49,7 +50,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         get("/docs", "This page", |services, call| Box::pin(docs(services, call)))
             .base(Base::Root)
             .output(Output::Html),
-        get("/openapi.json", "The description of this API", |services, call| {
+        get("/openapi.json", "This API as an OpenAPI description", |services, call| {
             Box::pin(description(services, call))
         })
         .base(Base::Root)
@@ -66,7 +67,8 @@ async fn version(services: Arc<Services>, _: Call) -> Answer {
     Ok(Json(answer).into_response())
 }
 
-/// A port that answers is up. A worker's loop may hang beside it.
+/// A port that answers is alive, but in a worker, the main loop may hang independently of the
+/// port.
 async fn live(services: Arc<Services>) -> Answer {
     if services.side() == Side::Worker {
         let itself = ReadinessRequest { itself_alone: true };
@@ -98,7 +100,7 @@ async fn ready(services: Arc<Services>, _: Call) -> Answer {
     Ok((status, Json(json!({"status": word, "checks": checks}))).into_response())
 }
 
-/// The checks under the names of 0.3.
+/// The checks under the names used by 0.3.
 fn checks(side: Side, checks: &[Check]) -> Value {
     let find = |name: &str| checks.iter().find(|check| check.name == name);
     let told = |name: &str| match find(name) {
@@ -123,7 +125,7 @@ fn checks(side: Side, checks: &[Check]) -> Value {
 
 async fn metrics(services: Arc<Services>, _: Call) -> Answer {
     let text = services.metrics().text().map_err(|error| {
-        tracing::error!(%error, "metrics cannot be shown");
+        tracing::error!(%error, "failed to encode metrics");
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error")
     })?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())

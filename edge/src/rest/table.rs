@@ -1,6 +1,7 @@
-//! The table of operations, and how a request finds its row.
-//! Written here and not with a framework's method router, because the table also makes the OpenAPI description, answers 405
-//! in the contract's envelope, and does not let HEAD pass for GET.
+//! The table of operations, and the lookup of the operation for a request.
+//! It is used instead of a framework's method router because the table also generates the
+//! OpenAPI description, answers 405 in the contract's error envelope, and does not treat HEAD
+//! as GET.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,14 +23,14 @@ use crate::services::Services;
 pub(crate) type Answer = Result<Response, ApiError>;
 pub(crate) type Handler = fn(Arc<Services>, Call) -> BoxFuture<'static, Answer>;
 
-/// Where an operation is found.
+/// Base path of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Base {
-    /// Below `/`.
+    /// Under `/`.
     Root,
-    /// Below `/api/v1/rest`.
+    /// Under `/api/v1/rest`.
     Rest,
-    /// There, and below `/api` as well.
+    /// Under `/api/v1/rest`, and also under `/api`.
     RestAndAim,
 }
 
@@ -42,7 +43,7 @@ pub(crate) enum Kind {
     Texts,
 }
 
-/// A parameter of the query.
+/// A query parameter.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parameter {
     pub(crate) name: &'static str,
@@ -52,7 +53,7 @@ pub(crate) struct Parameter {
 }
 
 impl Parameter {
-    /// Absent unless given, or with the default.
+    /// An optional parameter, with or without a default.
     pub(crate) const fn new(name: &'static str, kind: Kind, default: Option<&'static str>) -> Self {
         Parameter { name, kind, default, required: false }
     }
@@ -62,7 +63,7 @@ impl Parameter {
     }
 }
 
-/// What an operation takes as its body.
+/// The body that an operation takes.
 #[derive(Debug)]
 pub(crate) enum Input {
     None,
@@ -70,13 +71,13 @@ pub(crate) enum Input {
     Raw,
 }
 
-/// What it answers when all is well.
+/// The response of an operation if it succeeds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Output {
     Json(&'static Form),
     /// Entries of the streaming codec.
     Bytes,
-    /// The same of what a query finds; a header tells what is odd about the query.
+    /// Entries found by a query, with a header for warnings about the query.
     Found,
     /// A file of any type.
     File,
@@ -84,27 +85,28 @@ pub(crate) enum Output {
     Text,
     Html,
     Nothing,
-    /// Nothing; null with status 200 for the bundle of Aim, which parses JSON from every success.
+    /// No body; null with status 200 for the bundle of Aim, which parses JSON from every
+    /// successful response.
     Gone,
 }
 
 pub(crate) struct Operation {
     pub(crate) base: Base,
     pub(crate) method: Method,
-    /// Below the base, without slash at the end.
+    /// Relative to the base, without a trailing slash.
     pub(crate) path: &'static str,
     pub(crate) summary: &'static str,
     pub(crate) query: Vec<Parameter>,
     pub(crate) input: Input,
     pub(crate) success: u16,
     pub(crate) output: Output,
-    /// Dates in it are read in the zone that the caller names in a header.
+    /// Whether dates in the query use the time zone from the caller's header.
     pub(crate) is_zoned: bool,
-    /// It answers in the form of a success with 503, too.
+    /// Whether a 503 has the form of a successful response.
     pub(crate) may_be_unready: bool,
-    /// Statuses of errors beside those that every operation has.
+    /// Error statuses in addition to those common to all operations.
     pub(crate) failures: &'static [&'static str],
-    /// Problems of the request are told as a list in `detail`.
+    /// Whether problems of the request are reported as a list in `detail`.
     pub(crate) lists_problems: bool,
     pub(crate) handler: Handler,
 }
@@ -172,7 +174,7 @@ impl Operation {
         Operation { output, ..self }
     }
 
-    /// Full paths, each with the dialect that is spoken there.
+    /// Full paths, each with its dialect.
     pub(crate) fn paths(&self) -> Vec<(String, Dialect)> {
         let bases: &[(&str, Dialect)] = match self.base {
             Base::Root => &[("", Dialect::Matyan)],
@@ -183,7 +185,7 @@ impl Operation {
     }
 }
 
-/// The route that answered, as metrics label it. Stands among the extensions of a response.
+/// The route that answered, used as a metrics label. Stored in the extensions of a response.
 #[derive(Clone, Debug)]
 pub(crate) struct PathTemplate(pub(crate) Arc<str>);
 
@@ -194,7 +196,7 @@ struct Row {
     operations: Vec<Arc<Operation>>,
 }
 
-/// Routes for every operation.
+/// Builds the routes of all operations.
 pub(crate) fn router(operations: Vec<Operation>, services: &Arc<Services>) -> Router {
     let mut rows: BTreeMap<String, Row> = BTreeMap::new();
     for operation in operations.into_iter().map(Arc::new) {
@@ -231,7 +233,7 @@ async fn dispatch(row: &Row, services: Arc<Services>, parts: http::request::Part
     (operation.handler)(services, call).await
 }
 
-/// Every variable segment is called `{id}`, and the path ends with a slash.
+/// The path with every variable segment replaced by `{id}`, and with a trailing slash.
 fn template(path: &str) -> Arc<str> {
     let segments = path.split('/').map(|it| if it.starts_with('{') { "{id}" } else { it });
     let mut template = segments.collect::<Vec<_>>().join("/");
@@ -244,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn templates_hold_no_values() {
+    fn templates_contain_no_values() {
         let check = |path: &str, expected: &str| assert_eq!(&*template(path), expected);
         check("/health/live", "/health/live/");
         check("/api/runs/{run_id}/note/{note_id}", "/api/runs/{id}/note/{id}/");

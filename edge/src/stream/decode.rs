@@ -1,5 +1,6 @@
-//! Reads a body back into entries: for clients and tests; the edge itself only writes.
-//! Strict on purpose: what our encoder never writes (short integers, trailing bytes) is an error here.
+//! Decodes a body into entries, for clients and tests; the edge itself only encodes.
+//! Strict on purpose: anything that the encoder never writes (short integers, trailing bytes)
+//! is an error.
 
 use super::{ARRAY, BOOL, BYTES, FLOAT, INT, KEY_END, NULL, OBJECT, TEXT};
 
@@ -27,20 +28,20 @@ pub struct Entry {
     pub value: Value,
 }
 
-/// The body is broken; nothing after the place can be read.
+/// The body is invalid; nothing after this position can be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     #[error("the body ends inside an entry")]
     Cut,
-    #[error("a path is not made of keys")]
+    #[error("a path is malformed")]
     Path,
     #[error("text is not UTF-8")]
     Utf8,
-    #[error("no value has tag {0} with a payload of {1} bytes")]
+    #[error("no value type has tag {0} with a payload of {1} bytes")]
     Value(u8, usize),
 }
 
-/// All entries of a complete body.
+/// Decodes all entries of a complete body.
 pub fn decode(mut body: &[u8]) -> Result<Vec<Entry>, DecodeError> {
     let mut entries = Vec::new();
     while !body.is_empty() {

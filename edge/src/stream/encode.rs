@@ -1,18 +1,19 @@
-//! Writes entries into one buffer, which is handed out as HTTP chunks.
-//! Why a cursor and not a tree: rows come as columns and CBOR from gRPC, and go out without being built in between.
+//! Writes entries into one buffer, which is sent as HTTP chunks.
+//! This is a cursor instead of a tree, because rows arrive from gRPC as columns and CBOR, and
+//! can be written without building them in between.
 
 use bytes::Bytes;
 
 use super::{ARRAY, BOOL, BYTES, FLOAT, INT, KEY_END, NULL, OBJECT, TEXT};
 
-/// What stands before a path: its length.
+/// Size of the length that precedes a path.
 const LENGTH: usize = 4;
 
-/// Stands at a path; a value written is the entry of that path.
+/// A cursor at a path; a value written becomes the entry of that path.
 #[derive(Debug)]
 pub struct Encoder {
     out: Vec<u8>,
-    /// As each entry begins: the length of the path, and the path.
+    /// The beginning of each entry: the length of the path, and the path.
     path: Vec<u8>,
 }
 
@@ -27,7 +28,7 @@ impl Encoder {
         Self::default()
     }
 
-    /// Bytes written and not yet taken.
+    /// Number of bytes written and not yet taken.
     pub fn len(&self) -> usize {
         self.out.len()
     }
@@ -36,20 +37,22 @@ impl Encoder {
         self.out.is_empty()
     }
 
-    /// Takes what was written. The path stays. What is written next is expected to be about as much.
+    /// Takes the bytes written so far. The path is kept. Reserves the same capacity for the
+    /// next chunk.
     pub fn take(&mut self) -> Bytes {
         let next = Vec::with_capacity(self.out.len());
         std::mem::replace(&mut self.out, next).into()
     }
 
-    /// Writes one member of the map that stands at the path. The empty key has no encoding: such a member is left out.
+    /// Writes one member of the map at the current path. The empty key has no encoding, so
+    /// such a member is omitted.
     pub fn member(&mut self, key: &str, write: impl FnOnce(&mut Self)) {
         if !key.is_empty() {
             self.below(key.as_bytes(), write);
         }
     }
 
-    /// The same of a key that is UTF-8 and not empty.
+    /// Like `member`, for a key that is valid UTF-8 and not empty.
     pub(crate) fn below(&mut self, key: &[u8], write: impl FnOnce(&mut Self)) {
         let end = self.path.len();
         self.path.extend_from_slice(key);
@@ -57,7 +60,8 @@ impl Encoder {
         self.at(end, write);
     }
 
-    /// Writes one element of the list, or one member with an integer key (a step), that stands at the path.
+    /// Writes one element of the list at the current path, or one member with an integer
+    /// key (a step) of the map.
     pub fn element(&mut self, key: i64, write: impl FnOnce(&mut Self)) {
         let end = self.path.len();
         let mut segment = [KEY_END; 10];
@@ -66,7 +70,7 @@ impl Encoder {
         self.at(end, write);
     }
 
-    /// Writes at a path that has just grown, and goes back to the one that ended at `end`.
+    /// Writes at a path that was just extended, then restores the path that ended at `end`.
     fn at(&mut self, end: usize, write: impl FnOnce(&mut Self)) {
         self.measure();
         write(self);
@@ -103,17 +107,17 @@ impl Encoder {
         self.entry(BYTES, value);
     }
 
-    /// The flag that stands before the elements of a list.
+    /// Writes the flag that precedes the elements of a list.
     pub fn array(&mut self) {
         self.fixed([1, 0, 0, 0, ARRAY]);
     }
 
-    /// The flag of an empty map.
+    /// Writes the flag of an empty map.
     pub fn empty_object(&mut self) {
         self.fixed([1, 0, 0, 0, OBJECT]);
     }
 
-    /// A number array: readers take its doubles straight from the bytes.
+    /// Writes a number array: readers take its doubles directly from the bytes.
     pub fn doubles(&mut self, values: impl ExactSizeIterator<Item = f64>) {
         let count = values.len();
         self.member("type", |it| it.text("numpy"));
@@ -126,7 +130,8 @@ impl Encoder {
         });
     }
 
-    /// Begins a member that holds `length` bytes, which `raw` writes. False if no entry can be so long.
+    /// Begins a member with `length` bytes, to be written with `raw`. Returns false if this
+    /// is too long for an entry.
     #[must_use]
     pub fn begin_bytes(&mut self, key: &str, length: u64) -> bool {
         let Some(length) = usize::try_from(length).ok().filter(|length| *length < u32::MAX as usize) else {
@@ -138,7 +143,8 @@ impl Encoder {
         true
     }
 
-    /// Begins a number array of so many doubles, whose bytes `raw` writes. False if no entry can be so long.
+    /// Begins a number array of `count` doubles, whose bytes are to be written with `raw`.
+    /// Returns false if this is too long for an entry.
     #[must_use]
     pub fn begin_doubles(&mut self, count: u64) -> bool {
         self.member("type", |it| it.text("numpy"));
@@ -147,7 +153,7 @@ impl Encoder {
         self.begin_bytes("blob", count.saturating_mul(8))
     }
 
-    /// More of the bytes that were begun.
+    /// Appends bytes of a member that was begun.
     pub fn raw(&mut self, bytes: &[u8]) {
         self.out.extend_from_slice(bytes);
     }
@@ -157,12 +163,13 @@ impl Encoder {
         self.out.extend_from_slice(payload);
     }
 
-    /// Everything of an entry before its payload.
+    /// Writes all of an entry before its payload.
     fn head(&mut self, tag: u8, payload: usize) {
         self.fixed(head(tag, payload));
     }
 
-    /// An entry whose length and value are known at once: most are numbers, and there are hundreds of thousands.
+    /// Writes an entry of fixed size in one step: most values are numbers, and responses
+    /// have hundreds of thousands.
     fn fixed<const N: usize>(&mut self, length_and_value: [u8; N]) {
         self.out.reserve(self.path.len() + N);
         self.out.extend_from_slice(&self.path);
@@ -170,7 +177,8 @@ impl Encoder {
     }
 }
 
-/// Members that hold no others, of keys that are UTF-8 and not empty: what `below` and a value write, in one step.
+/// Leaf members with keys that are valid UTF-8 and not empty: the same result as `below` and a
+/// value, in one step.
 impl Encoder {
     pub(crate) fn null_member(&mut self, key: &[u8]) {
         self.fixed_member(key, null());
@@ -188,7 +196,7 @@ impl Encoder {
         self.fixed_member(key, eight(FLOAT, value.to_le_bytes()));
     }
 
-    /// A text that is UTF-8.
+    /// `value` must be valid UTF-8.
     pub(crate) fn text_member(&mut self, key: &[u8], value: &[u8]) {
         self.fixed_member(key, head(TEXT, value.len()));
         self.out.extend_from_slice(value);
@@ -218,7 +226,8 @@ fn eight(tag: u8, [a, b, c, d, e, f, g, h]: [u8; 8]) -> [u8; 13] {
     [9, 0, 0, 0, tag, a, b, c, d, e, f, g, h]
 }
 
-/// What stands before a payload. Lengths fit: a row is far below 4 GiB, as gRPC messages are.
+/// The length and tag that precede a payload. The length fits, because a row is far below 4
+/// GiB, as gRPC messages are.
 fn head(tag: u8, payload: usize) -> [u8; 5] {
     let [a, b, c, d] = (payload as u32 + 1).to_le_bytes();
     [a, b, c, d, tag]

@@ -1,5 +1,5 @@
-//! The codec against recordings of 0.3, and against itself.
-//! Trees exist only here, in the notation of the vectors.
+//! Tests of the codec against recordings of 0.3, and against itself.
+//! Trees exist only here, in the notation of the test vectors.
 
 use std::path::PathBuf;
 
@@ -8,10 +8,11 @@ use serde_json::Value as Json;
 
 use super::{DecodeError, Encoder, Entry, Key, Value, decode};
 
-/// Files of the repository, and of the folder that the environment names, whose names begin with `stem`.
+/// Files whose names begin with `stem`, from the repository and from the directory named in the
+/// environment.
 fn vector_files(stem: &str) -> Vec<PathBuf> {
     let own = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/vectors");
-    #[expect(clippy::disallowed_methods, reason = "the folder of more vectors is the tests' own setting")]
+    #[expect(clippy::disallowed_methods, reason = "the directory of additional vectors is a setting of the tests")]
     let more = std::env::var("MATYAN_VECTORS_DIR").ok().map(PathBuf::from);
     let mut files: Vec<PathBuf> = [Some(own), more]
         .into_iter()
@@ -31,7 +32,7 @@ fn unhex(text: &str) -> Vec<u8> {
     pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
 }
 
-/// What the notation says about a node; `Err` where our types cannot hold it.
+/// A node in the notation of the vectors; `Err` if the codec's types cannot represent it.
 enum Node<'a> {
     Leaf(Value),
     Map(Vec<(Key, &'a Json)>),
@@ -123,7 +124,7 @@ fn encode(trees: &[Json]) -> Result<Vec<u8>, &'static str> {
     Ok(encoder.take().to_vec())
 }
 
-/// Bit for bit: NaN equals itself, and −0.0 does not equal 0.0.
+/// Compares bit by bit: NaN equals itself, and −0.0 does not equal 0.0.
 fn same(left: &Entry, right: &Entry) -> bool {
     let bits = |value: &Value| if let Value::Float(float) = value { Some(float.to_bits()) } else { None };
     left.path == right.path
@@ -135,7 +136,7 @@ fn same(left: &Entry, right: &Entry) -> bool {
 
 fn entry(json: &Json) -> Entry {
     let path = json[0].as_array().unwrap().iter().map(|it| key(it).unwrap()).collect();
-    let Node::Leaf(value) = node(&json[1]).unwrap() else { panic!("an entry holds a leaf: {json}") };
+    let Node::Leaf(value) = node(&json[1]).unwrap() else { panic!("an entry must contain a leaf: {json}") };
     Entry { path, value }
 }
 
@@ -143,7 +144,7 @@ fn check_case(name: &str, trees: &[Json], case: &Json) {
     let expected = unhex(case["encoded_hex"].as_str().unwrap());
     let encoded = encode(trees).unwrap();
     if name.contains("empty_string_key") {
-        assert!(encoded.is_empty(), "{name}: a member under the empty key is left out");
+        assert!(encoded.is_empty(), "{name}: a member with an empty key must be omitted");
         assert_eq!(decode(&expected), Err(DecodeError::Path), "{name}");
         return;
     }
@@ -193,7 +194,7 @@ fn vectors_streaming_codec() {
     assert!(checked > 0);
 }
 
-/// A path alone has no body: it is seen as the path of a null.
+/// A path is no complete body, so it is checked as the path of a null.
 fn check_path(case: &Json) {
     let path = unhex(case["encoded_hex"].as_str().unwrap());
     let mut body = (path.len() as u32).to_le_bytes().to_vec();
@@ -204,7 +205,7 @@ fn check_path(case: &Json) {
     assert_eq!(encode_entry(&keys, &Value::Null), body, "{case}");
 }
 
-/// A value alone is the entry of the root.
+/// A value is no complete body, so it is checked as the entry of the root.
 fn check_value(case: &Json) {
     let value = unhex(case["encoded_hex"].as_str().unwrap());
     let mut body = vec![0; 4];
@@ -229,7 +230,7 @@ fn encode_entry(path: &[Key], value: &Value) -> Vec<u8> {
 }
 
 #[test]
-fn vectors_streaming_endpoints_decode_to_their_end() {
+fn vectors_streaming_endpoints_decode_completely() {
     for file in vector_files("streaming_endpoints") {
         let vectors: Json = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
         for case in vectors["cases"].as_array().unwrap() {
@@ -244,7 +245,7 @@ fn vectors_streaming_endpoints_decode_to_their_end() {
 }
 
 #[test]
-fn number_arrays_are_four_members() {
+fn a_number_array_has_four_members() {
     let mut encoder = Encoder::new();
     encoder.doubles([1.0, 0.5, 0.25].into_iter());
     let tree = serde_json::json!({"type": "numpy", "shape": 3, "dtype": "float64",
@@ -271,7 +272,7 @@ fn any_value() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn every_entry_comes_back(path in proptest::collection::vec(any_key(), 0..6), value in any_value()) {
+    fn every_entry_round_trips(path in proptest::collection::vec(any_key(), 0..6), value in any_value()) {
         let body = encode_entry(&path, &value);
         let decoded = decode(&body).unwrap();
         prop_assert_eq!(decoded.len(), 1);
@@ -280,7 +281,7 @@ proptest! {
     }
 
     #[test]
-    fn a_cut_body_is_refused(path in proptest::collection::vec(any_key(), 0..4), value in any_value()) {
+    fn a_truncated_body_is_rejected(path in proptest::collection::vec(any_key(), 0..4), value in any_value()) {
         let body = encode_entry(&path, &value);
         for end in 1..body.len() {
             prop_assert_eq!(decode(&body[..end]), Err(DecodeError::Cut));
@@ -289,7 +290,7 @@ proptest! {
 
     #[test]
     fn garbage_never_panics(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-        // What it answers is the encoder's business; that it answers at all is the test.
+        // The entries are arbitrary; the test is that decoding returns at all.
         let entries = decode(&body).unwrap_or_default();
         prop_assert!(entries.len() <= body.len());
     }

@@ -1,5 +1,6 @@
-//! One file of the bundle: found below its directory, in the best form that the browser takes, with what lets it keep it.
-//! Compressed forms were made by whoever built the bundle; nothing is compressed here.
+//! One file of the bundle, in the best encoding that the browser accepts, with headers for
+//! caching.
+//! Compressed files are part of the bundle; nothing is compressed here.
 
 use std::io;
 use std::path::Path;
@@ -15,19 +16,19 @@ use tokio_util::io::ReaderStream;
 
 use crate::error::ApiError;
 
-/// What is read and sent at a time.
+/// Chunk size for reading and sending.
 const PIECE: usize = 64 * 1024;
 
-/// Kept for a year without asking again.
+/// Cached for a year without revalidation.
 const KEEP: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 
-/// Kept, and asked about each time.
+/// Cached, but revalidated each time.
 const ASK: HeaderValue = HeaderValue::from_static("no-cache");
 
-/// Extensions of compressed forms, best first, each with its name in HTTP.
+/// Extensions of compressed files, best first, each with its name in HTTP.
 const ENCODINGS: [(&str, &str); 2] = [("br", "br"), ("gz", "gzip")];
 
-/// By extension. Anything else is bytes.
+/// Content types by extension. Anything else is `application/octet-stream`.
 const TYPES: [(&str, &str); 22] = [
     ("css", "text/css; charset=utf-8"),
     ("eot", "application/vnd.ms-fontobject"),
@@ -55,7 +56,7 @@ const TYPES: [(&str, &str); 22] = [
 
 /// A request for a file.
 pub(super) struct Asked<'a> {
-    /// Below the bundle's directory, as it stands in the URL.
+    /// Path relative to the bundle's directory, as in the URL.
     pub(super) name: &'a str,
     /// The URL names the file's version.
     pub(super) is_versioned: bool,
@@ -70,13 +71,14 @@ pub(super) async fn answer(dir: &Arc<Dir>, asked: Asked<'_>) -> Response {
         Ok(Some(found)) => found.answer(&asked, content_type),
         Ok(None) => ApiError::not_found().into_response(),
         Err(error) => {
-            tracing::error!(%error, name, "a file of the UI cannot be read");
+            tracing::error!(%error, name, "failed to read UI file");
             ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error").into_response()
         }
     }
 }
 
-/// The decoded name, if it is one of plain segments. The directory lets none out anyway; this keeps hidden files in.
+/// The decoded name, if all its segments are plain. The directory confines access in any case;
+/// this check also hides dotfiles.
 fn safe(name: &str) -> Option<String> {
     let name = percent_decode_str(name).decode_utf8().ok()?;
     let is_plain =
@@ -106,7 +108,7 @@ fn content_type(name: &str) -> HeaderValue {
     HeaderValue::from_static(known.map_or("application/octet-stream", |(_, content_type)| content_type))
 }
 
-/// A file that is there.
+/// An existing file.
 struct Found {
     file: cap_std::fs::File,
     encoding: Option<&'static str>,
@@ -114,7 +116,7 @@ struct Found {
     tag: HeaderValue,
 }
 
-/// The first of `forms` that is a file below `dir`.
+/// Opens the first of `forms` that is a file in `dir`.
 fn open(dir: &Dir, forms: &[(String, Option<&'static str>)]) -> io::Result<Option<Found>> {
     for (name, encoding) in forms {
         let file = match dir.open(name) {
@@ -131,18 +133,19 @@ fn open(dir: &Dir, forms: &[(String, Option<&'static str>)]) -> io::Result<Optio
     Ok(None)
 }
 
-/// Also what a link that leads out, or a name that no file system takes, is for the one who asks.
+/// To the caller, a link that leads out of the directory, and a name that the file system does
+/// not support, are also missing files.
 fn is_absent(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound, PermissionDenied};
     matches!(error.kind(), NotFound | NotADirectory | PermissionDenied | InvalidFilename | InvalidInput)
 }
 
-/// Changes with the file. Forms differ, so each has its own.
+/// An entity tag that changes with the file. Each encoding has a tag of its own.
 fn tag(metadata: &Metadata, encoding: Option<&str>) -> HeaderValue {
     let changed = metadata.modified().ok().and_then(|time| time.into_std().duration_since(UNIX_EPOCH).ok());
     let changed = changed.unwrap_or_default().as_nanos();
     let tag = format!("W/\"{:x}-{changed:x}-{}\"", metadata.len(), encoding.unwrap_or_default());
-    HeaderValue::from_str(&tag).expect("it is plain ASCII")
+    HeaderValue::from_str(&tag).expect("the tag is plain ASCII")
 }
 
 impl Found {
@@ -169,7 +172,7 @@ impl Found {
     }
 }
 
-/// Whether the browser has this very form.
+/// Returns whether the browser has cached exactly this version and encoding.
 fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> bool {
     let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     known
@@ -182,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_are_not_plain_are_refused() {
+    fn unsafe_names_are_rejected() {
         for name in
             ["", "a/", "/a", "a//b", "..", "a/../b", "%2e%2e/a", ".git", "a\\b", "a%5cb", "a%00", "%ff"]
         {
@@ -192,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn encodings_are_taken_as_offered() {
+    fn encodings_follow_the_accept_header() {
         let check = |offer: &'static str, expected: &[&str]| {
             let headers = HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static(offer))]);
             let names: Vec<String> = forms("a.js", &headers).into_iter().map(|(name, _)| name).collect();
@@ -205,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn types_are_told_by_extension() {
+    fn content_types_follow_the_extension() {
         let check = |name: &str, expected: &str| assert_eq!(content_type(name), expected, "{name}");
         check("a/b.min.JS", "text/javascript; charset=utf-8");
         check("x.css", "text/css; charset=utf-8");

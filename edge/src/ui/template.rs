@@ -1,5 +1,6 @@
-//! The index page: text with `{{ name }}` in the places of four settings.
-//! Values stand inside attributes and scripts alike, so what could end either is refused and nothing is escaped.
+//! The index page: text with `{{ name }}` placeholders for four settings.
+//! Values appear inside attributes and scripts alike, so a character that could end either is
+//! rejected, and nothing is escaped.
 
 use super::{UiError, UiSettings};
 
@@ -49,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_are_replaced_and_all_else_stays() {
+    fn variables_are_replaced_and_other_text_is_kept() {
         let check = |template: &str, expected: &str| {
             assert_eq!(render(template, &settings()).unwrap(), expected, "{template}");
         };
@@ -61,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_rendered_is_refused() {
+    fn bad_variables_and_values_are_rejected() {
         let unknown = render("{{ secret }}", &settings()).unwrap_err().to_string();
         assert!(unknown.contains("`secret`"), "{unknown}");
         for value in ["\"", "'", "<", "\\", "&", " ", "ü"] {

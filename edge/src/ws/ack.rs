@@ -8,10 +8,11 @@ use super::json::Rejections;
 
 pub(super) const OK: Utf8Bytes = Utf8Bytes::from_static(r#"{"status":"ok","error":null}"#);
 
-/// A reason in an answer is cut here: with `MAX_REASONS` of them the client's limit of 1 MiB stays far away.
+/// Maximum length of a reason in an ack: with `MAX_REASONS` of them, the ack stays far below
+/// the client's limit of 1 MiB.
 const REASON_BYTES: usize = 500;
 
-/// An error ack: what is wrong with the frame as a whole, or item by item.
+/// An error ack: the problem with the frame as a whole, or with each item.
 pub(super) fn error(frame: Option<&str>, rejections: &Rejections) -> Utf8Bytes {
     let mut text = frame.map(cut).unwrap_or_default().to_owned();
     for rejection in &rejections.reasons {
@@ -55,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_stays_small() {
+    fn an_error_ack_stays_small() {
         let mut rejections = Rejections::default();
         let reason = "\u{1}é".repeat(10_000);
         for item in 0..1_000_000 {

@@ -1,5 +1,7 @@
-//! A decoded frame into encoded `IngestionBatch`es: metrics in columns over the connection's series dictionary.
-//! Encoded once: the same bytes go through the frontier into the log. A frame is one batch unless it passes the advised size.
+//! Encodes a decoded frame as `IngestionBatch`es, with metrics in columns that refer to the
+//! connection's series dictionary.
+//! A batch is encoded only once: the same bytes go through the frontier into the log. A frame
+//! becomes one batch, unless it exceeds the advised size.
 
 use std::hash::BuildHasher;
 use std::iter::Sum;
@@ -12,37 +14,39 @@ use prost::Message;
 
 use super::json::{ABSENT, Frame, Metric, Rejection};
 
-/// What a point may cost at most: its number, its value and three columns.
+/// Maximum encoded size of a point: its number, its value, and three columns.
 const POINT_BYTES: usize = 5 + 8 + 3 * 10;
 
-/// What a member of a repeated field costs beside its content, at most.
+/// Maximum overhead of an element of a repeated field.
 const MEMBER_BYTES: usize = 16;
 
-/// What a metric takes in a frame at least: its members' names alone are longer.
+/// Minimum size of a metric in a frame: the names of its members alone are longer.
 const LEAST_METRIC_BYTES: usize = 100;
 
-/// Which series a connection has named so far: (name, context, dtype) to number, in the order in which they came.
+/// The series named so far on a connection: (name, context, dtype) to number, in order of first
+/// appearance.
 #[derive(Default)]
 pub struct Dictionary {
     series: Vec<pb::SeriesDef>,
     numbers: HashTable<u32>,
     hasher: DefaultHashBuilder,
     bytes: usize,
-    /// Number found last. Training logs its series in the same order each step, so the next one is the best guess, and
-    /// comparing is five times quicker than hashing.
+    /// Number found last. Training logs its series in the same order each step, so the next
+    /// one is the best guess, and comparing is five times faster than hashing.
     last: usize,
 }
 
 impl Dictionary {
-    /// Whether it stays small enough to be sent again whole, whatever series a frame of so many bytes names. An empty one
-    /// has room for any frame.
+    /// Returns whether the dictionary can take all series of a frame of `frame_bytes`
+    /// bytes, and still be resent in one message. An empty dictionary has room for any
+    /// frame.
     pub fn has_room(&self, frame_bytes: usize) -> bool {
         let bytes = self.bytes + frame_bytes;
         let series = self.series.len() + frame_bytes / LEAST_METRIC_BYTES;
         self.series.is_empty() || (bytes <= BATCH_BYTES && series <= SERIES_PER_RUN)
     }
 
-    /// Its first `len` definitions, or all, as a stream that is opened again wants them.
+    /// Encodes the first `len` definitions, or all, for reopening a stream.
     pub fn encode(&self, len: Option<u32>) -> Bytes {
         let len = len.map_or(self.series.len(), |len| len as usize);
         pb::IngestionBatch { series: self.series[..len].to_vec(), ..Default::default() }
@@ -89,31 +93,32 @@ fn definition_bytes(metric: &Metric<'_>) -> usize {
     metric.name.len() + metric.context.len() + metric.dtype.len() + MEMBER_BYTES
 }
 
-/// An encoded batch and how many items it holds, which tells an item's place in the frame from its number.
+/// An encoded batch and its number of items, which maps item numbers back to the frame.
 #[derive(Debug, PartialEq)]
 pub struct Batch {
     pub bytes: Bytes,
     pub items: Items,
-    /// How many series the dictionary held before.
+    /// Size of the dictionary before this batch.
     pub series_base: u32,
-    /// Of the frame's span; empty where it is not exported.
+    /// Trace context of the frame's span; empty if it is not exported.
     pub traceparent: String,
 }
 
-/// Items of a batch: events come first, as the numbering of `batch.proto` wants it.
+/// Numbers of items of a batch. Events are numbered first, as `batch.proto` specifies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Items {
     pub events: u32,
     pub points: u32,
 }
 
-/// Encodes a frame of `run_id`. An item too large for any batch joins the frame's rejections.
+/// Encodes a frame of `run_id`. An item too large for any batch is added to the frame's
+/// rejections.
 pub fn encode(run_id: &str, frame: &mut Frame<'_>, dictionary: &mut Dictionary) -> Vec<Batch> {
     let mut builder = Builder::new(dictionary);
     for (mut event, item) in std::mem::take(&mut frame.events).into_iter().zip(&frame.event_items) {
         name_blob(run_id, &mut event);
         if !builder.event(event) {
-            let reason = format!("larger than {BATCH_BYTES} bytes once encoded");
+            let reason = format!("larger than {BATCH_BYTES} bytes when encoded");
             frame.rejections.push(Rejection { item: *item, field: "".into(), reason: reason.into() });
         }
     }
@@ -124,7 +129,8 @@ pub fn encode(run_id: &str, frame: &mut Frame<'_>, dictionary: &mut Dictionary) 
     builder.done
 }
 
-/// A blob lies where presigning put it: the key follows from the run of the URL and the path, whatever the client repeats.
+/// Sets the key of a blob, which presigning derives from the run in the URL and the path,
+/// ignoring the key sent by the client.
 fn name_blob(run_id: &str, event: &mut pb::Event) {
     if let Some(pb::event::Kind::BlobRef(blob)) = &mut event.kind {
         blob.key = format!("{run_id}/{}", blob.path);
@@ -146,7 +152,7 @@ impl<'d> Builder<'d> {
         Builder { dictionary, batch, points: pb::Points::default(), bytes: 0, done: Vec::new() }
     }
 
-    /// False when no batch can hold it.
+    /// Adds an event. Returns false if it does not fit in any batch.
     fn event(&mut self, event: pb::Event) -> bool {
         let bytes = event.encoded_len() + MEMBER_BYTES;
         if bytes > BATCH_BYTES {
@@ -173,7 +179,7 @@ impl<'d> Builder<'d> {
         self.points.times_us.push(metric.time_us);
     }
 
-    /// Begins another batch if `bytes` more would make this one larger than is good.
+    /// Starts another batch if adding `bytes` would exceed the advised size.
     fn make_room(&mut self, bytes: usize) {
         if self.bytes > 0 && self.bytes + bytes > BATCH_ADVISED_BYTES {
             self.flush();
@@ -203,7 +209,8 @@ impl<'d> Builder<'d> {
     }
 }
 
-/// One entry holds for all points, none says that all lack it.
+/// Shortens a column of equal values: one entry applies to all points, and no entry means that
+/// no point has a value.
 fn shorten(column: &mut Vec<i64>) {
     if column.iter().all(|value| *value == column[0]) {
         column.truncate(usize::from(column[0] != ABSENT));
@@ -242,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn series_are_defined_once_and_numbered_on() {
+    fn series_are_defined_once_and_numbered_consecutively() {
         let mut dictionary = Dictionary::default();
         let frame = format!("[{}, {}, {}]", metric("a", "1", 5), metric("b", "1", 5), metric("a", "2", 5));
         let (batch, items) = encode_text(&frame, &mut dictionary).remove(0);
@@ -263,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dictionary_tells_names_contexts_and_types_apart() {
+    fn a_dictionary_distinguishes_names_contexts_and_types() {
         let mut dictionary = Dictionary::default();
         let texts = ["", "a", "b", "ab"];
         for round in 0..2 {
@@ -279,7 +286,7 @@ mod tests {
                     epoch: 0,
                     time_us: 0,
                 };
-                // Asked backwards as well, so that the guess is wrong.
+                // Also search in an order where the guess is wrong.
                 dictionary.last = if number % 2 == 0 { dictionary.last } else { 0 };
                 let found = dictionary.find(&metric);
                 assert_eq!(found, (round == 1).then_some(number as u32));
@@ -291,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dictionary_is_sent_again_as_it_was_before_a_batch() {
+    fn a_dictionary_can_be_encoded_as_of_an_earlier_batch() {
         let mut dictionary = Dictionary::default();
         assert_eq!(dictionary.encode(None), Bytes::new());
         let mut bases = Vec::new();
@@ -308,11 +315,11 @@ mod tests {
     }
 
     #[test]
-    fn a_dictionary_stays_small_enough_to_be_sent_again() {
+    fn a_dictionary_stays_small_enough_to_be_resent() {
         let least = metric("", "1", 5).replace(['\n', ' '], "").replace("\"context\":null", "\"context\":{}");
         assert!(least.replace("\"float\"", "\"\"").len() >= LEAST_METRIC_BYTES, "{least}");
         let mut dictionary = Dictionary::default();
-        assert!(dictionary.has_room(BATCH_BYTES), "any frame goes into an empty one");
+        assert!(dictionary.has_room(BATCH_BYTES), "an empty dictionary has room for any frame");
         let name = "n".repeat(1_000);
         for round in 0..16 {
             assert!(dictionary.has_room(900_000), "{round}");
@@ -325,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_frame_is_split_and_its_items_are_found_again() {
+    fn items_of_a_split_frame_can_be_traced_back() {
         let mut items: Vec<String> =
             (0..40_000).map(|index| metric(&format!("m{}", index % 7), "1", index)).collect();
         let line = "x".repeat(100_000);
@@ -361,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_that_no_batch_can_hold_is_rejected() {
+    fn an_item_too_large_for_any_batch_is_rejected() {
         let zeros = vec!["0.1"; 2_000_000].join(",");
         let text = format!(
             r#"[{{"type":"log_custom_object","name":"f","value":{{"a":[{zeros}]}}}}, {}]"#,
@@ -374,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blob_is_named_by_its_run_and_path() {
+    fn the_key_of_a_blob_is_its_run_and_path() {
         let text = r#"{"type":"blob_ref","s3_key":"other/x","artifact_path":"a/b"}"#;
         let (batch, _) = encode_text(text, &mut Dictionary::default()).remove(0);
         let Some(pb::event::Kind::BlobRef(blob)) = &batch.events[0].kind else { panic!("no blob") };
@@ -382,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_valid_is_no_batch() {
+    fn an_empty_frame_makes_no_batch() {
         assert_eq!(encode_text("[]", &mut Dictionary::default()), []);
     }
 }

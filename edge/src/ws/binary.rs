@@ -1,6 +1,8 @@
-//! The binary protocol: messages of `IngestService.Stream`, one in each binary frame, passed through as they are.
-//! The edge looks into them only for the run, which the URL names, and to bound what is on its way. All rules of the stream
-//! (sequences, dictionary, resending) are the frontier's. It ends with the stream, and the close frame says why.
+//! The binary protocol: messages of `IngestService.Stream`, one per binary frame, passed
+//! through unchanged.
+//! The edge inspects them only to set the run from the URL, and to bound the unacknowledged
+//! data. All rules of the stream (sequences, dictionary, resending) are enforced by the
+//! frontier. The connection ends with the stream, and the close frame contains the reason.
 
 use std::collections::VecDeque;
 
@@ -30,7 +32,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut socket: Socket<
 struct Connection {
     context: Context,
     session: Option<Session>,
-    /// Each batch that is not acknowledged.
+    /// The unacknowledged batches.
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
 }
@@ -46,13 +48,14 @@ struct Waiting {
 type Close = (CloseCode, String);
 
 impl Connection {
-    /// Ends with what to tell the peer, if it is still there.
+    /// Runs until the end, and returns the close frame to send if the peer is still
+    /// connected.
     async fn run<S: AsyncRead + AsyncWrite + Unpin>(&mut self, socket: &mut Socket<S>) -> Option<Close> {
         let stop = self.context.stop.clone();
         let mut stopping = false;
         loop {
             if stopping && self.waiting.is_empty() {
-                return Some((CloseCode::Restart, "the server stops".into()));
+                return Some((CloseCode::Restart, "the server is stopping".into()));
             }
             let readable = !stopping && self.has_room();
             if !readable {
@@ -66,7 +69,7 @@ impl Connection {
                 },
                 () = stop.cancelled(), if !stopping => {
                     stopping = true;
-                    // What has been sent by now is still taken.
+                    // Frames that have already been sent are still accepted.
                     while self.has_room()
                         && let Some(incoming) = socket.last().await
                     {
@@ -84,7 +87,9 @@ impl Connection {
         }
     }
 
-    /// A peer that repeats sequences has its places given free before its frames are taken: so both are bounded.
+    /// Returns whether to read the next frame. The session is checked separately, because
+    /// acknowledging a repeated sequence frees its entry here before the frontier has taken
+    /// the frame.
     fn has_room(&self) -> bool {
         let shares = self.waiting.len() < 2 || self.waiting.back().is_some_and(|batch| batch.share.is_some());
         shares
@@ -104,12 +109,13 @@ impl Connection {
         socket.send([Message::Binary(answer.encode_to_vec().into())]).await
     }
 
-    /// An error ends the connection, and says what to tell the peer if it is still there.
+    /// Handles an incoming frame. An error ends the connection, with the close frame to
+    /// send if the peer is still connected.
     fn received(&mut self, incoming: Result<Incoming, End>) -> Result<(), Option<Close>> {
         match incoming {
             Ok(Incoming::Binary(bytes, share)) => self.taken(bytes, share).map_err(Some),
             Ok(Incoming::Text(..)) => {
-                Err(Some((CloseCode::Unsupported, "a text frame: this protocol is binary".into())))
+                Err(Some((CloseCode::Unsupported, "text frame: this protocol is binary".into())))
             }
             Err(End::Gone) => Err(None),
             Err(End::Refuse(code)) => Err(Some((code, socket::reason(code)))),
@@ -122,7 +128,7 @@ impl Connection {
             share = self.context.budget.share(bytes.len());
         }
         let Ok(request) = StreamRequest::decode(bytes) else {
-            return refuse("a frame that is no StreamRequest");
+            return refuse("the frame is not a StreamRequest");
         };
         match (request.message, &mut self.session) {
             (Some(RequestMessage::Open(mut open)), None) => {
@@ -138,11 +144,11 @@ impl Connection {
                 self.waiting_bytes += bytes;
                 session.send(batch);
             }
-            (Some(RequestMessage::Open(_)), Some(_)) => return refuse("the stream is open already"),
+            (Some(RequestMessage::Open(_)), Some(_)) => return refuse("the stream is already open"),
             (Some(RequestMessage::Batch(_)), None) => {
                 return refuse("the first message must open the stream");
             }
-            (None, _) => return refuse("a message of unknown kind"),
+            (None, _) => return refuse("the message has an unknown type"),
         }
         Ok(())
     }
@@ -155,7 +161,7 @@ async fn answer(session: &mut Option<Session>) -> Result<StreamResponse, Status>
     }
 }
 
-/// How a failed stream is told: the name of the product's code, then the message.
+/// The close frame for a failed stream: the name of the product's error code, then the message.
 fn close_of(status: &Status) -> Close {
     let code = match status.code() {
         Code::Unavailable | Code::Cancelled | Code::Aborted | Code::DeadlineExceeded => CloseCode::Again,

@@ -1,8 +1,10 @@
-//! What all sockets of a port may hold of frames that are being read, or wait for the log: memory is bounded in all, not
-//! only for each.
+//! Memory budget for the frames of all sockets of a port, while they are read or wait for the
+//! log: memory is bounded in total, and not only per socket.
 //!
-//! A frame's size is not known before it is read. So one that has become large waits for room for the largest, and keeps of
-//! that what it turned out to need; small ones take what they need behind their end, and need nothing while they are alone.
+//! The size of a frame is unknown before it is read. So once a frame has become large, it waits
+//! for room for the largest possible frame, and afterwards keeps only the part it needs. Small
+//! frames take their part after they have been read, and need none while they are the only
+//! frame.
 
 use std::io;
 use std::pin::Pin;
@@ -14,36 +16,39 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::PollSemaphore;
 
-/// Up to here a frame is read whoever else holds how much. Four times what the Python client sends at once.
+/// Frames up to this size are read regardless of the budget. Four times the usual size of a
+/// frame of the Python client.
 const SMALL_BYTES: usize = 64 << 10;
 
-/// What the header of a control frame takes, with its mask.
+/// Size of the header of a control frame, including its mask.
 const CONTROL_HEADER_BYTES: usize = 6;
 
-/// A frame's part of the budget; none for a small frame that had none when it came.
+/// A frame's part of the budget; `None` for a small frame that had none when it arrived.
 pub(super) type Share = Option<OwnedSemaphorePermit>;
 
 #[derive(Clone)]
 pub(super) struct Budget(Arc<Semaphore>);
 
 impl Budget {
-    /// At least one frame of the largest size always fits.
+    /// At least one frame of maximum size always fits.
     pub(super) fn new(bytes: usize) -> Self {
         Budget(Arc::new(Semaphore::new(bytes.clamp(BATCH_BYTES, Semaphore::MAX_PERMITS))))
     }
 
-    /// For a small frame; none if nothing is left.
+    /// Takes a share for a small frame; `None` if not enough is left.
     pub(super) fn share(&self, bytes: usize) -> Share {
         self.0.clone().try_acquire_many_owned(u32::try_from(bytes).unwrap_or(u32::MAX)).ok()
     }
 }
 
-/// A connection whose reads are counted, and stop inside a large frame until there is room for it.
+/// A connection that counts its reads, and pauses inside a large frame until the budget has
+/// room for it.
 pub(super) struct Metered<S> {
     inner: S,
-    /// Read in all.
+    /// Total number of bytes read.
     bytes: u64,
-    /// Read since the last frame ended, so of one that has begun. It may miss what came together with that end.
+    /// Number of bytes read since the last frame ended, which belong to a frame that has
+    /// begun. Bytes that arrived together with that end are not counted.
     begun: usize,
     budget: PollSemaphore,
     share: Share,
@@ -55,17 +60,19 @@ impl<S> Metered<S> {
         Metered { inner, bytes: 0, begun: 0, budget: PollSemaphore::new(budget.0), share: None, waits: false }
     }
 
-    /// Any byte is a sign of life, also in the middle of a long frame.
+    /// Total number of bytes read. Any byte shows that the peer is alive, even in the
+    /// middle of a long frame.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// True while nothing is read because others hold too much: then silence says nothing about the peer.
+    /// True while reading is paused because the budget is exhausted; a silent peer is not
+    /// dead then.
     pub(super) fn waits(&self) -> bool {
         self.waits
     }
 
-    /// The connection itself, for bytes that nobody keeps.
+    /// The underlying connection, for reading bytes that are discarded.
     pub(super) fn unmetered(&mut self) -> &mut S {
         &mut self.inner
     }
@@ -74,13 +81,14 @@ impl<S> Metered<S> {
         self.begun > 0
     }
 
-    /// A data frame of so many bytes has ended.
+    /// Called at the end of a data frame of `bytes` bytes; returns its share.
     pub(super) fn frame_ended(&mut self, bytes: usize) -> Share {
         self.begun = 0;
         self.share.take().and_then(|mut share| share.split(bytes))
     }
 
-    /// A control frame has ended, maybe between the fragments of another.
+    /// Called at the end of a control frame, which may be between the fragments of another
+    /// frame.
     pub(super) fn control_ended(&mut self, bytes: usize) {
         self.begun = self.begun.saturating_sub(CONTROL_HEADER_BYTES + bytes);
     }
@@ -133,7 +141,7 @@ mod tests {
     const LARGE: usize = 4 * SMALL_BYTES;
 
     #[tokio::test]
-    async fn a_large_frame_is_read_on_when_there_is_room_and_keeps_what_it_needed() {
+    async fn a_large_frame_waits_for_room_and_keeps_only_what_it_needs() {
         let budget = Budget::new(0);
         let others = budget.share(1).unwrap();
         let (mut peer, connection) = duplex(2 * LARGE);
@@ -149,7 +157,7 @@ mod tests {
         drop(others);
         metered.read_exact(&mut buffer[read..]).await.unwrap();
         assert!(!metered.waits());
-        assert_eq!(budget.0.available_permits(), 0, "while it is read it has room for the largest");
+        assert_eq!(budget.0.available_permits(), 0, "a frame being read has room for the largest");
         let share = metered.frame_ended(LARGE).unwrap();
         assert_eq!(budget.0.available_permits(), BATCH_BYTES - LARGE);
         assert!(!metered.is_inside_frame());
@@ -158,7 +166,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn small_frames_and_pings_are_read_whoever_holds_how_much() {
+    async fn small_frames_and_pings_are_read_without_budget() {
         let budget = Budget::new(0);
         let _others = budget.share(BATCH_BYTES).unwrap();
         assert!(budget.share(1).is_none());

@@ -1,11 +1,13 @@
-//! The JSON protocol: one ack for each text frame, in order, after the log has all of it.
-//! A connection writes under a producer of its own, so that our own retries never double: when the stream to the frontier
-//! fails, the next one gets the same batches again. Only behind an error ack, or when its dictionary has no room, it is
-//! followed by another producer, and never while a frame waits for it. Bad input is answered, never punished by closing.
+//! The JSON protocol: one ack for each text frame, in order, once all its data is in the log.
+//! Each connection writes under its own producer, so that retries by the server never duplicate
+//! data: when the stream to the frontier fails, the next stream resends the same batches. A new
+//! producer starts only after an error ack or when the dictionary is full, and never while a
+//! frame is unacknowledged. Invalid input gets an error ack, but never closes the connection.
 //!
-//! The client sends nothing while it waits for an ack, repeats the very bytes after 15 s, and stops for good after 45 s. So
-//! a frame equal to the unacknowledged one before it is a repeat and gets no ack of its own, and a frame that the log has not
-//! taken within `hold` gets an error ack: silence would be worse.
+//! The client sends nothing new while it waits for an ack, resends the same bytes after 15 s,
+//! and gives up for good after 45 s. Therefore a frame equal to the unacknowledged frame before
+//! it is a repeat and gets no ack of its own. A frame that the log has not accepted within
+//! `hold` gets an error ack, because no response would be worse.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -35,45 +37,46 @@ use crate::metrics::Metrics;
 /// Larger frames are decoded off the async threads: 256 KiB take half a millisecond.
 const LARGE_FRAME_BYTES: usize = 256 << 10;
 
-/// How much longer than `hold` the frontier may be silent about a frame. It gives up by itself after as long as `hold`.
+/// Additional time after `hold` before an unresponsive frontier counts as failed. The frontier
+/// itself gives up after `hold`.
 const GRACE: Duration = Duration::from_secs(2);
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// What a connection works with.
+/// Dependencies of a connection.
 pub(super) struct Context {
     pub(super) run_id: String,
     pub(super) ingest: IngestClient,
     pub(super) metrics: Metrics,
     pub(super) budget: Budget,
-    /// Large frames that may be decoded at the same time, on all connections.
+    /// Limits the number of large frames decoded at the same time, over all connections.
     pub(super) heavy_decodes: Arc<Semaphore>,
     pub(super) hold: Duration,
     pub(super) stop: CancellationToken,
 }
 
-/// A frame that has been read and not been acknowledged.
+/// A frame that was read but is not yet acknowledged.
 struct Waiting {
-    /// Absent for a binary frame, which is refused.
+    /// `None` for a binary frame, which is rejected.
     text: Option<Utf8Bytes>,
-    /// Kept until it is acknowledged.
+    /// Share of the budget, held until the frame is acknowledged.
     share: Share,
     received: Instant,
     state: State,
     rejections: Rejections,
-    /// Where its items stand, once the frontier has refused some.
+    /// Locations of its items in the frame, once the frontier has rejected any.
     places: Option<Places>,
     /// Ends with the ack.
     span: Span,
 }
 
 enum State {
-    /// To be encoded, at first or again.
+    /// Waiting to be encoded, for the first time or again.
     Unsent,
-    /// Handed to the frontier as `batches`, the first of them under the sequence `first`.
+    /// Sent to the frontier as `batches`, starting with sequence `first`.
     Sent { first: u64, batches: Vec<Items> },
-    /// The ack may go out: an error if there is a text or a rejection.
+    /// Ready to be acknowledged: with an error if there is a text or a rejection.
     Done(Option<Cow<'static, str>>),
 }
 
@@ -96,15 +99,15 @@ struct Connection {
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
     producer: Producer,
-    /// When to open a stream again after one has failed.
+    /// Time to reopen the stream after a failure.
     retry_at: Option<Instant>,
     pause: Duration,
     ending: Option<Ending>,
 }
 
-/// Nothing more is read; the connection ends when nothing waits.
+/// How the connection ends. Nothing more is read, and it ends once no frame is waiting.
 enum Ending {
-    /// The peer is not there any more. What it sent is still brought to the log.
+    /// The peer has disconnected. Its data is still written to the log.
     Gone,
     Close(CloseCode, Cow<'static, str>),
 }
@@ -146,8 +149,10 @@ impl Connection {
         }
     }
 
-    /// Behind a single frame the next one is always read, however large the first is: it may be its repeat, which must not
-    /// be left lying until it looks like new data, and a client that waits for one ack has its pings answered.
+    /// Returns whether to read the next frame. While a single frame is waiting, the next
+    /// one is always read, regardless of size: it may be a repeat, which must not stay
+    /// unread until it looks like new data, and the pings of a client that waits for an ack
+    /// must be answered.
     fn readable(&self) -> bool {
         let has_room = || {
             self.waiting.len() < MAX_WAITING_FRAMES
@@ -157,17 +162,18 @@ impl Connection {
         self.ending.is_none() && (self.waiting.len() < 2 || has_room())
     }
 
-    /// What has been sent by now is still taken, as its client may never send it again.
+    /// Stops the connection. Frames that have already been sent are still accepted, because
+    /// the client may never resend them.
     async fn stopped<S: AsyncRead + AsyncWrite + Unpin>(&mut self, socket: &mut Socket<S>) {
         while self.readable()
             && let Some(incoming) = socket.last().await
         {
             self.received(incoming).await;
         }
-        self.ending.get_or_insert_with(|| Ending::Close(CloseCode::Restart, "the server stops".into()));
+        self.ending.get_or_insert_with(|| Ending::Close(CloseCode::Restart, "the server is stopping".into()));
     }
 
-    /// Acks of the frames at the front that are done, in order.
+    /// Removes the frames at the front that are done, and returns their acks in order.
     fn take_acks(&mut self) -> Vec<Message> {
         let mut acks = Vec::new();
         while let Some(Waiting { state: State::Done(_), .. }) = self.waiting.front() {
@@ -195,7 +201,7 @@ impl Connection {
             }
             Ok(Incoming::Text(text, share)) => (Some(text), share, State::Unsent),
             Ok(Incoming::Binary(..)) => {
-                (None, None, State::Done(Some("a binary frame: this protocol is JSON text".into())))
+                (None, None, State::Done(Some("binary frame: this protocol uses JSON text".into())))
             }
             Err(End::Gone) => return self.ending = Some(Ending::Gone),
             Err(End::Refuse(code)) => {
@@ -216,12 +222,14 @@ impl Connection {
         }
     }
 
-    /// A client that waits for an ack sends nothing new: the same bytes again are the frame before.
+    /// Returns whether a frame repeats the previous one. A client that waits for an ack
+    /// sends nothing new, so equal bytes are a repeat.
     fn is_repeat(&self, text: &Utf8Bytes) -> bool {
         self.waiting.back().is_some_and(|frame| frame.text.as_ref() == Some(text))
     }
 
-    /// Sends in order what has not been sent. Behind a producer that takes no more, frames wait until it has no others.
+    /// Sends all unsent frames in order. If the producer is full or retired, they wait
+    /// until no frame uses it any more.
     async fn send_unsent(&mut self) {
         for index in 0..self.waiting.len() {
             let Waiting { state: State::Unsent, text: Some(text), .. } = &self.waiting[index] else {
@@ -276,7 +284,8 @@ impl Connection {
         self.send_unsent().await;
     }
 
-    /// The stream is over. What it had not acknowledged is sent again, unless it can never be accepted or is too old.
+    /// Handles the end of the stream. Unacknowledged frames are sent again, unless they can
+    /// never be accepted or are too old.
     fn failed(&mut self, status: &Status) {
         self.producer.close();
         if self.waiting.iter().all(Waiting::is_done) {
@@ -294,8 +303,9 @@ impl Connection {
         }
     }
 
-    /// The frontier takes nothing behind what it can never accept, and acknowledges what was before: so the frames behind
-    /// the oldest are new to the log, and go under another producer.
+    /// Rejects the oldest frame. The frontier accepts nothing after a batch that it can
+    /// never accept, and has acknowledged everything before it. So the frames after it are
+    /// new to the log, and are sent under a new producer.
     fn refuse_oldest(&mut self, message: &str) {
         self.producer = Producer::new();
         for frame in self.waiting.iter_mut().filter(|frame| frame.is_sent()) {
@@ -311,7 +321,8 @@ impl Connection {
         let is_old = |frame: &&mut Waiting| !frame.is_done() && frame.received.elapsed() >= hold;
         for frame in self.waiting.iter_mut().filter(is_old) {
             if frame.is_sent() {
-                // Its batches stay for those behind them, but what the client sends after the error is something new.
+                // Later frames depend on its batches, so these are kept. But
+                // anything that the client sends after the error is new data.
                 self.producer.retire();
             }
             let error = format!("not stored within {} s: {message}", hold.as_secs());
@@ -331,7 +342,7 @@ impl Connection {
             }
             self.send_unsent().await;
         } else {
-            self.failed(&Status::deadline_exceeded("the frontier does not answer"));
+            self.failed(&Status::deadline_exceeded("the frontier does not respond"));
         }
     }
 }
@@ -350,7 +361,7 @@ impl Waiting {
     }
 }
 
-/// Sending the same again can never succeed.
+/// Returns whether retrying can never succeed.
 fn is_permanent(code: Code) -> bool {
     match code {
         Code::InvalidArgument
@@ -395,7 +406,7 @@ async fn encode(
     .await
 }
 
-/// Adds to what is told of a frame which of its items the frontier refused in one of its batches.
+/// Adds to the frame's rejections the items that the frontier rejected in one of its batches.
 async fn reject(context: &Context, frame: &mut Waiting, batch: usize, answer: &StreamResponse) {
     let (State::Sent { batches, .. }, Some(text)) = (&frame.state, &frame.text) else { return };
     let places = match frame.places.take() {
@@ -410,7 +421,8 @@ async fn reject(context: &Context, frame: &mut Waiting, batch: usize, answer: &S
     frame.places = Some(places);
 }
 
-/// Works on so many bytes: off the async threads, and not for all connections at once, when they are many.
+/// Runs work over `bytes` bytes. Large work runs off the async threads, and on a limited number
+/// of frames at a time.
 async fn compute<T: Send + 'static>(
     context: &Context,
     bytes: usize,
@@ -419,7 +431,7 @@ async fn compute<T: Send + 'static>(
     if bytes <= LARGE_FRAME_BYTES {
         return work();
     }
-    let _permit = context.heavy_decodes.acquire().await.expect("it is never closed");
+    let _permit = context.heavy_decodes.acquire().await.expect("the semaphore is never closed");
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),

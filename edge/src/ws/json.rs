@@ -1,10 +1,13 @@
-//! The JSON dialect of the Python client: one frame into metrics, events and rejections, each item judged on its own.
-//! One pull parser of our own, because no strict parser reads what Python writes (bare NaN, integers of any size, lone
-//! surrogates), and because it is also the quickest: a message costs one pass and no allocation.
+//! The JSON dialect of the Python client: decodes a frame into metrics, events, and rejections.
+//! Each item is validated independently.
+//! It uses its own pull parser, because no strict parser accepts what Python writes (bare NaN,
+//! integers of any size, lone surrogates), and because it is also the fastest: a message costs
+//! one pass and no allocation.
 //!
-//! A frame is one object or an array of objects. What is no JSON at all refuses the frame; anything else refuses only its
-//! item. Duplicate keys: the last one wins. Nothing is rounded: numbers keep their bits, free-form values keep integer and
-//! float apart, contexts go on as the text that came.
+//! A frame is one object or an array of objects. Invalid JSON rejects the whole frame; any
+//! other problem rejects only its item. Duplicate keys: the last one wins. Nothing is rounded:
+//! numbers keep their bits, free-form values keep integers and floats apart, and contexts are
+//! passed on as the original text.
 
 mod cbor;
 mod convert;
@@ -26,21 +29,22 @@ pub(crate) use cbor::ValueError;
 use item::Fields;
 use scan::{Kind, Scanner};
 
-/// How deep arrays and objects may be nested inside one field. Later readers of the value recurse.
+/// Maximum nesting of arrays and objects inside one field. Later readers of the value recurse.
 pub const MAX_DEPTH: u16 = VALUE_DEPTH as u16;
 
-/// Rejections that are kept with their reason; of more only the number, so that a frame of garbage costs no memory.
+/// Maximum number of rejections kept with their reason. Others are only counted, so that a
+/// frame of garbage costs no memory.
 pub const MAX_REASONS: usize = 100;
 
-/// "No step" and "no epoch" in a column.
+/// Marks a missing step or epoch in a column.
 pub const ABSENT: i64 = i64::MIN;
 
-/// What a frame holds. Borrowed from it wherever the text needs no decoding.
+/// The contents of a frame, borrowed from it wherever the text needs no decoding.
 #[derive(Debug, Default)]
 pub struct Frame<'a> {
     pub metrics: Vec<Metric<'a>>,
     pub events: Vec<pb::Event>,
-    /// For each event, which item of the frame it is.
+    /// For each event, its index in the frame.
     pub event_items: Vec<u32>,
     pub rejections: Rejections,
 }
@@ -48,24 +52,24 @@ pub struct Frame<'a> {
 /// One point of one series.
 #[derive(Debug, PartialEq)]
 pub struct Metric<'a> {
-    /// Which item of the frame it is.
+    /// Its index in the frame.
     pub item: u32,
     pub name: Cow<'a, str>,
     /// JSON text; empty for no context.
     pub context: Cow<'a, str>,
     pub dtype: Cow<'a, str>,
     pub value: f64,
-    /// `ABSENT` when the server is to number it.
+    /// `ABSENT` if the server is to number it.
     pub step: i64,
-    /// `ABSENT` when there is none.
+    /// `ABSENT` if it has none.
     pub epoch: i64,
     pub time_us: i64,
 }
 
-/// Why items can never be accepted.
+/// Items that can never be accepted.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Rejections {
-    /// The first `MAX_REASONS`.
+    /// The first `MAX_REASONS` rejections.
     pub reasons: Vec<Rejection>,
     pub count: usize,
 }
@@ -73,21 +77,21 @@ pub struct Rejections {
 /// One item that can never be accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// Its place in the frame.
+    /// Its index in the frame.
     pub item: u32,
-    /// Empty when the item as a whole is wrong.
+    /// Empty if the item as a whole is invalid.
     pub field: Cow<'static, str>,
     pub reason: Cow<'static, str>,
 }
 
-/// The frame as a whole cannot be read.
+/// A frame that cannot be decoded at all.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     #[error("not JSON: expected {expected} at byte {at}")]
     Syntax { at: usize, expected: &'static str },
-    #[error("a frame is a message object or an array of them, not {0}")]
+    #[error("a frame must be a message object or an array of them, not {0}")]
     NotMessages(&'static str),
-    #[error("not UTF-8 from byte {0} on")]
+    #[error("not UTF-8 at byte {0}")]
     Utf8(usize),
 }
 
@@ -101,7 +105,8 @@ impl Rejections {
         self.list(rejection);
     }
 
-    /// Keeps the reason of one that is counted otherwise. False once no more are kept.
+    /// Keeps the reason of a rejection that is counted elsewhere. Returns false once no
+    /// more are kept.
     pub(super) fn list(&mut self, rejection: Rejection) -> bool {
         let has_room = self.reasons.len() < MAX_REASONS;
         if has_room {
@@ -111,7 +116,7 @@ impl Rejections {
     }
 }
 
-/// JSON text of this dialect as CBOR.
+/// Converts JSON text of this dialect to CBOR.
 pub(crate) fn to_cbor(text: &str) -> Result<Bytes, ValueError> {
     let mut scanner = Scanner::new(text);
     scanner.blank();
@@ -120,13 +125,13 @@ pub(crate) fn to_cbor(text: &str) -> Result<Bytes, ValueError> {
     cbor::transcode(&value)
 }
 
-/// Reads one text frame. Never panics, whatever the bytes.
+/// Decodes one text frame. Never panics, for any input.
 pub fn decode_frame(bytes: &[u8]) -> Result<Frame<'_>, FrameError> {
     let text = std::str::from_utf8(bytes).map_err(|error| FrameError::Utf8(error.valid_up_to()))?;
     decode_text(text)
 }
 
-/// Reads one text frame that is known to be UTF-8.
+/// Decodes one text frame that is known to be UTF-8.
 pub fn decode_text(text: &str) -> Result<Frame<'_>, FrameError> {
     let mut scanner = Scanner::new(text);
     let mut fields = Fields::new();
@@ -171,7 +176,7 @@ fn read_array<'a>(
 }
 
 impl Kind {
-    /// For messages: what stands there.
+    /// Description for error messages.
     fn noun(self) -> &'static str {
         match self {
             Kind::Null => "null",

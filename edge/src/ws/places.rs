@@ -1,13 +1,13 @@
-//! Items that the frontier refused, found again in the frame that they came in.
-//! A frame is decoded a second time for this, because it is rare and the way there then costs nothing; but only once for
-//! all of its batches.
+//! Maps items that the frontier rejected back to items of the frame.
+//! The frame is decoded a second time for this, so that normal frames need no bookkeeping; but
+//! only once for all of its batches, and rejections are rare.
 
 use matyan_proto::ingest::v1::StreamResponse;
 
 use super::batch::Items;
 use super::json::{Frame, Rejection, Rejections};
 
-/// Which item of the frame each event and each point is.
+/// The index in the frame of each event and each point.
 #[derive(Debug, Default)]
 pub(super) struct Places {
     events: Vec<u32>,
@@ -20,7 +20,8 @@ impl Places {
         Places { events: frame.event_items.clone(), points }
     }
 
-    /// The frame's item that item `number` of a batch is, whose items come behind those of the batches `before`.
+    /// Index in the frame of item `number` of a batch, which follows the batches counted in
+    /// `before`.
     pub(super) fn item(&self, before: Items, batch: Items, number: u32) -> Option<u32> {
         match number.checked_sub(batch.events) {
             None => self.events.get((before.events + number) as usize).copied(),
@@ -29,7 +30,8 @@ impl Places {
         }
     }
 
-    /// Lists the rejections of batch `index`, as far as reasons are kept, and counts all of them.
+    /// Adds the rejections of batch `index`: lists them while reasons are kept, and counts
+    /// all of them.
     pub(super) fn reject(
         &self,
         batches: &[Items],
@@ -71,8 +73,9 @@ mod tests {
     }
 
     #[test]
-    fn items_are_found_behind_those_of_earlier_batches() {
-        // Items 0, 2 and 4 are events, the others points; the batches hold two events, an event and a point, and two points.
+    fn items_are_located_after_those_of_earlier_batches() {
+        // Items 0, 2, and 4 are events, the others points. The batches contain two
+        // events, an event and a point, and two points.
         let places = Places { events: vec![0, 2, 4], points: vec![1, 3, 5] };
         let batches = [(2, 0), (1, 1), (0, 2)].map(|(events, points)| Items { events, points });
         for (index, rejected, expected) in [
@@ -90,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_first_reasons_are_kept_and_all_are_counted() {
+    fn only_the_first_reasons_are_kept_but_all_are_counted() {
         let places = Places { events: Vec::new(), points: (0..1_000_000).collect() };
         let batches = [Items { events: 0, points: 1_000_000 }];
         let mut rejections = Rejections::default();

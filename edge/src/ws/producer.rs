@@ -1,6 +1,8 @@
-//! What a JSON connection writes under: an id of its own, sequences without gaps, and a dictionary that grows with them.
-//! Batches are kept until they are durable. A stream that failed is followed by one that gets the very same batches under
-//! the very same sequences: whatever the first one still brings to the log, or has brought, is then dropped as a repeat.
+//! The producer of a JSON connection: its id, sequences without gaps, and a dictionary that
+//! grows with them.
+//! Batches are kept until they are durable. When a stream fails, the next one sends the same
+//! batches under the same sequences, so that anything that the first stream has written, or
+//! will still write, makes the resent batch a repeat, which is dropped.
 
 use std::collections::VecDeque;
 
@@ -17,11 +19,11 @@ pub(super) struct Producer {
     id: Bytes,
     pub(super) dictionary: Dictionary,
     session: Option<Session>,
-    /// Everything up to this sequence is durable.
+    /// Every batch up to this sequence is durable.
     acknowledged: u64,
-    /// What follows, and is not.
+    /// The batches after `acknowledged`, which are not yet durable.
     pending: VecDeque<Batch>,
-    /// It takes no more frames: one of those that it was given was given up.
+    /// Takes no more frames, because one of its frames was reported as failed.
     retired: bool,
 }
 
@@ -37,7 +39,7 @@ impl Producer {
         }
     }
 
-    /// Whether a frame of so many bytes may be sent under it.
+    /// Returns whether a frame of `frame_bytes` bytes may be sent under this producer.
     pub(super) fn takes(&self, frame_bytes: usize) -> bool {
         !self.retired && self.dictionary.has_room(frame_bytes)
     }
@@ -46,7 +48,7 @@ impl Producer {
         self.retired = true;
     }
 
-    /// Sends batches, and answers with the sequence of the first.
+    /// Sends batches, and returns the sequence of the first.
     pub(super) fn send(&mut self, context: &Context, batches: Vec<Batch>) -> u64 {
         let before = self.pending.len();
         self.pending.extend(batches);
@@ -57,7 +59,7 @@ impl Producer {
         self.sequence(before)
     }
 
-    /// Opens a stream and sends what is not known to be durable.
+    /// Opens a stream and sends all batches that are not known to be durable.
     pub(super) fn open(&mut self, context: &Context) {
         let open = StreamOpen {
             run_id: context.run_id.clone(),
@@ -79,17 +81,18 @@ impl Producer {
         }
     }
 
-    /// Of the pending batch of this index.
+    /// Sequence of the pending batch with this index.
     fn sequence(&self, index: usize) -> u64 {
         self.acknowledged + 1 + index as u64
     }
 
-    /// The stream is over.
+    /// Drops the stream after it has ended.
     pub(super) fn close(&mut self) {
         self.session = None;
     }
 
-    /// The next acknowledgement, or why there will be none; never where no stream is open. Cancel-safe.
+    /// The next acknowledgement, or the error that ended the stream. Pending if no stream
+    /// is open. Cancel-safe.
     pub(super) async fn answer(&mut self) -> Result<StreamResponse, Status> {
         match &mut self.session {
             Some(session) => session.answer().await,
@@ -97,7 +100,7 @@ impl Producer {
         }
     }
 
-    /// Everything up to this sequence is durable.
+    /// Marks every batch up to `sequence` as durable.
     pub(super) fn acknowledge(&mut self, sequence: u64) {
         while self.acknowledged < sequence && self.pending.pop_front().is_some() {
             self.acknowledged += 1;

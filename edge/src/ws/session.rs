@@ -1,5 +1,6 @@
 //! A stream to the frontier: batches go in, cumulative acknowledgements come out.
-//! It never retries: a stream that fails is over, and what follows from that differs between the two protocols.
+//! It never retries: a failed stream has ended, and the two protocols react to that
+//! differently.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -15,14 +16,14 @@ use crate::transport::Transport;
 
 pub(crate) type IngestClient = IngestServiceClient<Transport>;
 
-/// Frames read and not yet acknowledged. Past this the socket is not read any more.
+/// Maximum number of frames that are read but not yet acknowledged. Above this, the socket is
+/// not read.
 pub(super) const MAX_WAITING_FRAMES: usize = 128;
 
-/// The same in bytes, from the second frame on; one of 16 MiB may come on top.
+/// Maximum size of these frames, from the second frame on; one of 16 MiB may come on top.
 pub(super) const MAX_WAITING_BYTES: usize = 4 << 20;
 
-/// Batches on their way into the stream. Frames that wait make fewer: 128 of them, and where large ones are split, no two
-/// neighbours fit into one batch: 145 more for each of two frames of 16 MiB, at 2.25 bytes of CBOR a byte of JSON.
+/// Capacity of the channel for batches to the stream. Waiting frames make fewer: 128 of them, and where large ones are split, no two neighbors fit into one batch: 145 more for each of two frames of 16 MiB, at 2.25 bytes of CBOR per byte of JSON.
 const MAX_BATCHES: usize = 512;
 
 type Opening = Pin<Box<dyn Future<Output = Result<Response<Streaming<StreamResponse>>, Status>> + Send>>;
@@ -35,23 +36,25 @@ pub(super) struct Session {
 enum Answers {
     Opening(Opening),
     Open(Box<Streaming<StreamResponse>>),
-    /// More was sent than the channel holds.
+    /// More batches were sent than the channel holds.
     Overrun,
 }
 
 impl Session {
-    /// The stream is opened by the first call of `answer`; batches may be sent before.
+    /// Creates the session. The first call of `answer` opens the stream; batches may be
+    /// sent before.
     pub(super) fn open(client: &IngestClient, open: StreamOpen) -> Self {
         let (requests, receiver) = mpsc::channel(MAX_BATCHES + 1);
         requests
             .try_send(StreamRequest { message: Some(Message::Open(open)) })
-            .expect("a channel that was just made has room");
+            .expect("a new channel has room");
         let mut client = client.clone();
         let opening = async move { client.stream(ReceiverStream::new(receiver)).await };
         Session { requests, answers: Answers::Opening(Box::pin(opening)) }
     }
 
-    /// Hands a batch over. A stream that has failed, or fails by this, takes it silently: `answer` tells.
+    /// Passes a batch on. If the stream has failed, or fails now, the batch is dropped
+    /// silently and `answer` returns the error.
     pub(super) fn send(&mut self, batch: StreamBatch) {
         if let Err(mpsc::error::TrySendError::Full(_)) =
             self.requests.try_send(StreamRequest { message: Some(Message::Batch(batch)) })
@@ -60,12 +63,13 @@ impl Session {
         }
     }
 
-    /// Whether another batch may be sent. What was sent and not taken comes to an answer, after which there is more room.
+    /// Returns whether another batch may be sent. Batches in the channel lead to an answer,
+    /// after which there is more room.
     pub(super) fn has_room(&self) -> bool {
         self.requests.capacity() > 0
     }
 
-    /// The next acknowledgement, or why there will be none. Cancel-safe.
+    /// The next acknowledgement, or the error that ended the stream. Cancel-safe.
     pub(super) async fn answer(&mut self) -> Result<StreamResponse, Status> {
         if let Answers::Opening(opening) = &mut self.answers {
             let stream = opening.await?.into_inner();
@@ -76,8 +80,8 @@ impl Session {
                 Some(answer) => Ok(answer),
                 None => Err(Status::unavailable("the frontier ended the stream")),
             },
-            Answers::Overrun => Err(Status::resource_exhausted("too many batches at once: wait for answers")),
-            Answers::Opening(_) => unreachable!("it was opened above"),
+            Answers::Overrun => Err(Status::resource_exhausted("too many batches: wait for acknowledgements")),
+            Answers::Opening(_) => unreachable!("the stream was opened above"),
         }
     }
 }
@@ -89,8 +93,8 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_stream_that_is_overrun_fails() {
-        // Nobody opens the stream, so nothing is taken.
+    async fn a_session_fails_when_its_channel_overflows() {
+        // `answer` is not called, so the stream is never opened and takes nothing.
         let client = IngestClient::new(Transport::new(Routes::default()));
         let mut session = Session::open(&client, StreamOpen::default());
         for _ in 0..MAX_BATCHES {

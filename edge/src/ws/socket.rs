@@ -1,6 +1,7 @@
-//! One WebSocket: frames in and out, keep-alive, and an orderly end.
-//! Why not a framework's socket: a frame over the limit is answered with 1009, and the rest of it has to be read from the raw
-//! connection so that the answer arrives; and a slow peer is told from a dead one by its bytes, not by its messages.
+//! One WebSocket: receiving and sending frames, keep-alive, and an orderly end.
+//! A framework's socket does not suffice for two reasons. A frame over the limit is answered
+//! with 1009, and the rest of it has to be read from the raw connection so that the answer
+//! arrives. And a slow peer is distinguished from a dead one by its bytes, not by its messages.
 
 use std::time::Duration;
 
@@ -17,52 +18,53 @@ use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use super::budget::{Budget, Metered, Share};
 
-/// The frame limit of the contract, uncompressed.
+/// Maximum size of a frame by the API contract, uncompressed.
 const FRAME_BYTES: usize = BATCH_BYTES;
 
-/// Read at a time and held by an idle connection. A frame of 100 messages has 20 KiB.
+/// Size of a read, which is also the buffer held by an idle connection. A frame of 100 messages
+/// has 20 KiB.
 const READ_BYTES: usize = 16 << 10;
 
-/// How long a peer may take to read an answer, and to close after it was told to.
+/// Time limit for a peer to read a response, and to close after a close frame.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How long to look for a frame that is already there.
+/// Time limit to look for a frame that has already arrived.
 const GLANCE: Duration = Duration::from_millis(20);
 
-/// How long a frame that has begun may take to end when nothing more is to be read.
+/// Time limit for the end of a frame that has begun, once no more frames are accepted.
 const LAST_FRAME: Duration = Duration::from_secs(2);
 
-/// Silence after which a peer that was refused has nothing more to send.
+/// Idle time after which a refused peer is assumed to have sent everything.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Longest reason of a close frame.
+/// Maximum length of the reason in a close frame.
 const REASON_BYTES: usize = 123;
 
-/// What the peer sent, with what it holds of the budget.
+/// A message from the peer, with its share of the budget.
 #[derive(Debug)]
 pub(super) enum Incoming {
     Text(Utf8Bytes, Share),
     Binary(Bytes, Share),
 }
 
-/// Nothing more can come from the peer.
+/// Reasons why nothing more can be received.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// It closed, vanished or fell silent.
+    /// The peer closed the connection, disconnected, or stopped responding.
     Gone,
-    /// It broke the protocol and is still there to be told: close with this code.
+    /// The peer violated the protocol but is still connected: close with this code.
     Refuse(CloseCode),
 }
 
 pub(super) struct Socket<S> {
     inner: WebSocketStream<Metered<S>>,
     tick: Interval,
-    /// Bytes read when the last ping went out.
+    /// Number of bytes read when the last ping was sent.
     pinged_at: Option<u64>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
-    /// Over a connection whose handshake is done.
+    /// Wraps a connection after its handshake.
     pub(super) async fn new(connection: S, ping_interval: Duration, budget: Budget) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BYTES)
@@ -76,7 +78,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         Socket { inner, tick, pinged_at: None }
     }
 
-    /// The next data frame. Answers pings and sends its own on the way. Cancel-safe.
+    /// The next data frame. Answers pings and sends its own while waiting. Cancel-safe.
     pub(super) async fn next(&mut self) -> Result<Incoming, End> {
         loop {
             tokio::select! {
@@ -93,7 +95,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                     Some(Ok(Message::Ping(payload) | Message::Pong(payload))) => {
                         self.inner.get_mut().control_ended(payload.len());
                     }
-                    // The answer to a close frame is queued by now: the next read sends it and ends.
+                    // The answer to a close frame is already queued: the
+                    // next read sends it and ends.
                     Some(Ok(_)) => {}
                     Some(Err(error)) => return Err(end(&error)),
                     None => return Err(End::Gone),
@@ -113,13 +116,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         self.send([Message::Ping(Bytes::new())]).await
     }
 
-    /// While nothing is read, silence says nothing about the peer.
+    /// Restarts the keep-alive timer: while the server does not read, a silent peer is not
+    /// dead.
     pub(super) fn excuse(&mut self) {
         self.tick.reset();
         self.pinged_at = None;
     }
 
-    /// A last frame, if it has come or at least begun; for when nothing more is to be read.
+    /// The last frame, if it has arrived or at least begun. Called when no more frames will
+    /// be read.
     pub(super) async fn last(&mut self) -> Option<Result<Incoming, End>> {
         match timeout(GLANCE, self.next()).await {
             Ok(incoming) => Some(incoming),
@@ -128,7 +133,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         }
     }
 
-    /// Sends all of `messages` with one write where they fit.
+    /// Sends all `messages`, with a single write if they fit.
     pub(super) async fn send(&mut self, messages: impl IntoIterator<Item = Message>) -> Result<(), End> {
         let sending = async {
             for message in messages {
@@ -142,35 +147,38 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         }
     }
 
-    /// Sends what is left and a close frame in one write, then waits for the peer to close too. The peer is told together
-    /// with its last answer, so that it does not begin another frame in between.
+    /// Sends the `last` messages and a close frame in one write, then waits for the peer to
+    /// close. They are sent together so that the peer does not begin another frame in
+    /// between.
     pub(super) async fn close(mut self, last: Vec<Message>, code: CloseCode, reason: &str) {
         let reason = &reason[..reason.floor_char_boundary(REASON_BYTES)];
         let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
         let told = self.send(last.into_iter().chain([close])).await;
         if told == Ok(()) && timeout(PATIENCE, self.drain()).await.is_err() {
-            tracing::debug!("a peer did not close its websocket in time");
+            tracing::debug!("peer did not close its WebSocket in time");
         }
     }
 
-    /// Reads what still comes, until the peer has closed too. None of it can be answered any more, but a connection with
-    /// unread bytes would be reset before the peer has read the close frame.
+    /// Reads and discards data until the peer has closed. None of it can be answered, but a
+    /// connection with unread bytes would be reset before the peer has read the close
+    /// frame.
     async fn drain(&mut self) {
         while let Some(Ok(message)) = self.inner.next().await {
             self.inner.get_mut().frame_ended(message.len());
         }
-        // After a frame that could not be read the closing handshake cannot be seen either: then silence ends it.
+        // After an unreadable frame, the closing handshake cannot be recognized, so idle
+        // time ends the wait.
         let rest = self.inner.get_mut().unmetered();
         let mut buffer = vec![0; READ_BYTES];
         while let Ok(Ok(1..)) = timeout(LINGER, rest.read(&mut buffer)).await {}
     }
 }
 
-/// What a peer that broke the protocol is told, in words.
+/// The reason sent to a peer that violated the protocol.
 pub(super) fn reason(code: CloseCode) -> String {
     match code {
-        CloseCode::Size => format!("a frame may have {FRAME_BYTES} bytes: send less at a time"),
-        CloseCode::Invalid => "a text frame that is not UTF-8".to_owned(),
+        CloseCode::Size => format!("a frame may have at most {FRAME_BYTES} bytes: send smaller frames"),
+        CloseCode::Invalid => "a text frame is not valid UTF-8".to_owned(),
         _ => "this is not the WebSocket protocol".to_owned(),
     }
 }

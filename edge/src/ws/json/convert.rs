@@ -1,5 +1,6 @@
-//! What a token may stand for: the lenient conversions of the validator that clients were written against.
-//! A conversion that fails says what it wants; the caller adds the field and the item.
+//! Lenient conversions of tokens, as in the validator that clients were written against.
+//! The error of a failed conversion says what was expected; the caller adds the field and the
+//! item.
 
 use std::borrow::Cow;
 
@@ -25,7 +26,8 @@ pub(super) fn owned_text(token: &Token<'_>) -> Result<String, Reason> {
     text(token).map(Cow::into_owned)
 }
 
-/// Numbers, numeric text and booleans. Of an integer only what a float can hold; a float past the range is infinite.
+/// Converts numbers, numeric text, and booleans. Integers must be in the range of floats; a
+/// float beyond the range becomes infinite.
 pub(super) fn float(token: &Token<'_>) -> Result<f64, Reason> {
     match token.kind {
         Kind::Float => Ok(parse_float(token.text)),
@@ -38,17 +40,18 @@ pub(super) fn float(token: &Token<'_>) -> Result<f64, Reason> {
         Kind::Text | Kind::EscapedText => text_token::decode(token)
             .trim()
             .parse()
-            .map_err(|_| "expected a number, found text that is none".into()),
+            .map_err(|_| "expected a number, found non-numeric text".into()),
         Kind::Null | Kind::Array | Kind::Object => wanted("a number", token),
     }
 }
 
-/// The scanner's numbers are a part of what `f64` reads, NaN and both infinities included.
+/// Parses a number token. `f64` accepts all of the scanner's numbers, including NaN and both
+/// infinities.
 fn parse_float(text: &str) -> f64 {
     text.parse().unwrap_or(f64::NAN)
 }
 
-/// Integers, floats without a fraction, integer text and booleans, as far as 64 bits go.
+/// Converts integers, floats without a fraction, integer text, and booleans, within 64 bits.
 pub(super) fn integer(token: &Token<'_>) -> Result<i64, Reason> {
     match token.kind {
         Kind::Integer => parse_integer(token.text),
@@ -60,7 +63,7 @@ pub(super) fn integer(token: &Token<'_>) -> Result<i64, Reason> {
             let digits = text.trim();
             let unsigned = digits.strip_prefix(['+', '-']).unwrap_or(digits);
             if unsigned.is_empty() || !unsigned.bytes().all(|byte| byte.is_ascii_digit()) {
-                return Err("expected an integer, found text that is none".into());
+                return Err("expected an integer, found other text".into());
             }
             parse_integer(digits)
         }
@@ -75,7 +78,7 @@ fn parse_integer(digits: &str) -> Result<i64, Reason> {
 fn whole(value: f64) -> Result<i64, Reason> {
     // Both bounds are exact as floats; the upper one is the first that is too large.
     if value.fract() != 0.0 {
-        Err("expected an integer, found a number that is none".into())
+        Err("expected an integer, found a fractional number".into())
     } else if (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&value) {
         Ok(value as i64)
     } else {
@@ -83,7 +86,8 @@ fn whole(value: f64) -> Result<i64, Reason> {
     }
 }
 
-/// A step or an epoch: the smallest integer stands for "none" in a column, so no client may name it.
+/// Converts a step or an epoch. The smallest integer means "none" in a column, so clients may
+/// not use it.
 pub(super) fn step(token: &Token<'_>) -> Result<i64, Reason> {
     match integer(token)? {
         ABSENT => Err("the smallest 64-bit integer is reserved".into()),
@@ -114,7 +118,7 @@ pub(super) fn boolean(token: &Token<'_>) -> Result<bool, Reason> {
     }
 }
 
-/// Microseconds since the Unix epoch.
+/// Converts to microseconds since the Unix epoch.
 pub(super) fn time_us(token: &Token<'_>) -> Result<i64, Reason> {
     let time = match token.kind {
         Kind::Text | Kind::EscapedText => datetime::parse(&text_token::decode(token)),
@@ -124,7 +128,7 @@ pub(super) fn time_us(token: &Token<'_>) -> Result<i64, Reason> {
     time.ok_or_else(|| "expected a date and time: ISO 8601 or Unix seconds, up to the year 9999".into())
 }
 
-/// A context goes on as it came: JSON text, empty for none.
+/// Converts a context, which stays JSON text; empty for none.
 pub(super) fn context<'a>(token: &Token<'a>) -> Result<Cow<'a, str>, Reason> {
     match token.kind {
         Kind::Object if token.text == "{}" => Ok("".into()),
@@ -134,7 +138,7 @@ pub(super) fn context<'a>(token: &Token<'a>) -> Result<Cow<'a, str>, Reason> {
     }
 }
 
-/// A free-form map, in CBOR.
+/// Converts a free-form map to CBOR.
 pub(super) fn map(token: &Token<'_>) -> Result<Bytes, Reason> {
     match token.kind {
         Kind::Object => Ok(cbor::transcode(token)?),
@@ -142,7 +146,7 @@ pub(super) fn map(token: &Token<'_>) -> Result<Bytes, Reason> {
     }
 }
 
-/// A free-form list, in CBOR.
+/// Converts a free-form list to CBOR.
 pub(super) fn list(token: &Token<'_>) -> Result<Bytes, Reason> {
     match token.kind {
         Kind::Array => Ok(cbor::transcode(token)?),

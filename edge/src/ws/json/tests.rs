@@ -1,5 +1,7 @@
-//! The dialect against its table of conversions, against recorded frames, and against a strict parser.
-//! Every recorded frame is also cut at every byte: a cut frame is refused as a whole, and nothing panics.
+//! Tests of the dialect: its table of conversions, recorded frames, and comparison with a
+//! strict parser.
+//! Every recorded frame is also truncated at every byte: it is then rejected as a whole, and
+//! nothing panics.
 
 mod values;
 
@@ -43,7 +45,7 @@ fn only_rejection(frame: &str) -> (u32, String, String) {
 }
 
 #[test]
-fn a_metric_is_read_as_it_stands() {
+fn a_metric_is_decoded_unchanged() {
     let metric = only_metric(METRIC);
     assert_eq!(metric.name, "loss");
     assert_eq!(metric.context, r#"{"subset": "train"}"#);
@@ -81,7 +83,7 @@ fn values_keep_their_bits() {
 }
 
 #[test]
-fn steps_are_integers_in_any_spelling() {
+fn integers_are_accepted_in_every_notation() {
     let check = |text: &str, expected: i64| {
         assert_eq!(only_metric(&metric_with("step", text)).step, expected, "{text}");
         assert_eq!(only_metric(&metric_with("epoch", text)).epoch, expected, "{text}");
@@ -100,7 +102,7 @@ fn steps_are_integers_in_any_spelling() {
 }
 
 #[test]
-fn times_are_read_in_every_accepted_form() {
+fn times_are_accepted_in_every_format() {
     let check = |text: &str, expected: i64| {
         assert_eq!(only_metric(&metric_with("client_datetime", text)).time_us, expected, "{text}");
     };
@@ -128,7 +130,7 @@ fn times_are_read_in_every_accepted_form() {
 }
 
 #[test]
-fn what_a_metric_may_not_be_is_named() {
+fn an_invalid_metric_field_is_named() {
     let check = |field: &str, value: &str, reason: &str| {
         let (item, named, found) = only_rejection(&metric_with(field, value));
         assert_eq!((item, named.as_str()), (0, field), "{value}");
@@ -171,7 +173,7 @@ fn what_a_metric_may_not_be_is_named() {
 }
 
 #[test]
-fn a_frame_that_is_no_message_is_refused_as_a_whole() {
+fn a_frame_that_is_not_a_message_is_rejected_as_a_whole() {
     let check = |frame: &str, message: &str| {
         let error = decode_frame(frame.as_bytes()).unwrap_err().to_string();
         assert!(error.contains(message), "{frame}: {error}");
@@ -200,7 +202,7 @@ fn a_frame_that_is_no_message_is_refused_as_a_whole() {
 }
 
 #[test]
-fn items_are_judged_one_by_one() {
+fn items_are_validated_independently() {
     let bad = metric_with("value", r#""x""#);
     let text =
         format!("[{METRIC}, {bad}, 5, {METRIC}, {{}}, {{\"type\": \"add_tag\", \"tag_name\": \"t\"}}]");
@@ -212,14 +214,14 @@ fn items_are_judged_one_by_one() {
 }
 
 #[test]
-fn a_frame_of_garbage_keeps_few_reasons() {
+fn a_frame_of_garbage_keeps_a_limited_number_of_reasons() {
     let frame = format!("[{}]", vec!["1"; 5000].join(","));
     let frame = decode_frame(frame.as_bytes()).unwrap();
     assert_eq!((frame.rejections.count, frame.rejections.reasons.len()), (5000, MAX_REASONS));
 }
 
 #[test]
-fn the_last_of_equal_keys_wins() {
+fn the_last_of_duplicate_keys_wins() {
     let EventKind::AddTag(tag) =
         only_event(r#"{"tag_name": "a", "type": "nope", "type": "add_tag", "tag\u005fname": "b"}"#)
             .kind
@@ -231,7 +233,7 @@ fn the_last_of_equal_keys_wins() {
 }
 
 #[test]
-fn members_are_found_in_any_order_and_spelling() {
+fn members_are_accepted_in_any_order_and_notation() {
     let messages = [
         r#"{"type": "add_tag", "tag_name": "a"}"#,
         r#"{"type": "add_tag", "tag_name": "b"}"#,
@@ -270,7 +272,7 @@ fn strings_are_unescaped() {
 }
 
 #[test]
-fn contexts_go_on_as_text() {
+fn contexts_are_passed_on_as_text() {
     let check =
         |text: &str, expected: &str| assert_eq!(only_metric(&metric_with("context", text)).context, expected);
     check("null", "");
@@ -284,7 +286,7 @@ fn contexts_go_on_as_text() {
 }
 
 #[test]
-fn objects_sent_as_metrics_are_objects() {
+fn objects_sent_as_metrics_become_objects() {
     for dtype in ["image", "text", "distribution", "audio", "figure", "images"] {
         let frame = METRIC.replace("0.5", r#"{"type": "text", "data": "x"}"#).replace("float", dtype);
         let event = only_event(&frame);
@@ -298,7 +300,7 @@ fn objects_sent_as_metrics_are_objects() {
 }
 
 #[test]
-fn every_form_becomes_its_event() {
+fn every_message_type_becomes_its_event() {
     let check =
         |frame: &str, expected: EventKind| assert_eq!(only_event(frame).kind, Some(expected), "{frame}");
     check(
@@ -354,7 +356,7 @@ fn every_form_becomes_its_event() {
 }
 
 #[test]
-fn what_an_event_may_not_be_is_named() {
+fn an_invalid_event_field_is_named() {
     let check = |frame: &str, field: &str| assert_eq!(only_rejection(frame).1, field, "{frame}");
     check(r#"{"type": "create_run"}"#, "client_datetime");
     check(r#"{"type": "create_run", "client_datetime": 0, "force_resume": null}"#, "force_resume");
@@ -375,7 +377,7 @@ fn what_an_event_may_not_be_is_named() {
     );
 }
 
-/// Text frames of the client as they were recorded.
+/// Recorded text frames of the client.
 fn recorded_frames() -> Vec<(String, String)> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/vectors/ws_transcripts.jsonl");
     let lines = std::fs::read_to_string(path).unwrap();
@@ -389,7 +391,7 @@ fn recorded_frames() -> Vec<(String, String)> {
 }
 
 #[test]
-fn vectors_ws_transcripts_hold_only_valid_items() {
+fn vectors_ws_transcripts_contain_only_valid_items() {
     for (scenario, text) in recorded_frames() {
         let frame = decode_frame(text.as_bytes()).unwrap();
         let items = text.matches("\"type\": \"").count();
@@ -403,7 +405,7 @@ fn vectors_ws_transcripts_hold_only_valid_items() {
 }
 
 #[test]
-fn a_frame_cut_at_any_byte_is_refused() {
+fn a_frame_truncated_at_any_byte_is_rejected() {
     for (scenario, text) in recorded_frames() {
         for end in 0..text.len() {
             assert!(decode_frame(&text.as_bytes()[..end]).is_err(), "{scenario} at {end}");

@@ -1,8 +1,9 @@
-//! Free-form values: each becomes the same CBOR that a strict parser would make of it, at every depth and length.
+//! Free-form values: each becomes the same CBOR that a strict parser would make of it, at every
+//! depth and length.
 
 use super::*;
 
-/// CBOR of a params message, as its tokens.
+/// The CBOR of the value in a params message.
 fn params(json: &str) -> Vec<u8> {
     let frame = format!(r#"{{"type": "log_hparams", "value": {json}}}"#);
     let Some(EventKind::LogParams(params)) = only_event(&frame).kind else { panic!("no params") };
@@ -46,7 +47,7 @@ fn params_become_cbor() {
 }
 
 #[test]
-fn long_containers_have_longer_heads() {
+fn container_headers_grow_with_the_length() {
     for length in [0, 1, 16, 17, 23, 24, 255, 256, 65535, 65536] {
         let members: Vec<String> = (0..length).map(|index| format!("\"k{index}\": {index}")).collect();
         let value = params(&format!("{{{}, \"k0\": -1}}", members.join(",")).replace("{, ", "{"));
@@ -93,7 +94,7 @@ fn bignums_are_exact_at_every_length() {
 }
 
 #[test]
-fn nesting_has_a_limit_and_spares_the_others() {
+fn the_nesting_limit_rejects_only_one_item() {
     let nested = |depth: usize| format!("{}1{}", r#"{"a":"#.repeat(depth), "}".repeat(depth));
     params(&nested(128));
     let deep = format!(r#"[{{"type": "log_hparams", "value": {}}}, {METRIC}]"#, nested(100_000));
@@ -102,7 +103,7 @@ fn nesting_has_a_limit_and_spares_the_others() {
     assert_eq!(frame.metrics.len(), 1);
 }
 
-/// The same value by a strict parser, as CBOR tokens.
+/// The same value parsed by a strict parser, as CBOR tokens.
 fn strict_tokens<'a>(value: &'a Json, tokens: &mut Vec<Token<'a>>) {
     match value {
         Json::Null => tokens.push(Token::Null),
@@ -126,7 +127,7 @@ fn strict_tokens<'a>(value: &'a Json, tokens: &mut Vec<Token<'a>>) {
     }
 }
 
-/// Tokens of CBOR; small integers all as `Int`, so that widths do not matter.
+/// The tokens of CBOR, with all small integers as `Int`, so that widths do not matter.
 fn cbor_tokens(cbor: &[u8]) -> Vec<Token<'_>> {
     let mut decoder = minicbor::Decoder::new(cbor);
     let mut tokens = Vec::new();
@@ -164,7 +165,7 @@ fn any_json() -> impl Strategy<Value = Json> {
 
 proptest! {
     #[test]
-    fn strict_json_is_read_as_a_strict_parser_does(value in any_json(), pretty in any::<bool>()) {
+    fn strict_json_is_decoded_like_a_strict_parser_does(value in any_json(), pretty in any::<bool>()) {
         let value = serde_json::json!({"a": value});
         let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
         let mut expected = Vec::new();
@@ -183,7 +184,7 @@ proptest! {
     fn json_like_garbage_never_panics(text in r#"([\[\]{}:,"\\ue0-9.NaIInfty -]|"type":|"log_metric"|"value":){0,60}"#) {
         let frame = decode_frame(text.as_bytes());
         let strict = serde_json::from_str::<Json>(&text);
-        // Whatever a strict parser takes as an object or array, we take as well.
+        // Objects and arrays accepted by a strict parser must also be accepted here.
         prop_assert!(frame.is_ok() || !strict.is_ok_and(|it| it.is_object() || it.is_array()));
     }
 
@@ -196,7 +197,7 @@ proptest! {
     }
 }
 
-/// Quadratic work would take many minutes here.
+/// Would take many minutes if decoding were quadratic.
 #[test]
 fn a_million_repeated_keys_cost_one_pass() {
     let repeats = "\"a\":1,".repeat(1_100_000);
@@ -210,7 +211,7 @@ fn a_million_repeated_keys_cost_one_pass() {
         let Some(EventKind::LogParams(params)) = &frame.events[0].kind else { panic!("no params") };
         done.send(params.value.clone()).unwrap();
     });
-    let cbor = decoded.recv_timeout(std::time::Duration::from_secs(120)).expect("it ends");
+    let cbor = decoded.recv_timeout(std::time::Duration::from_secs(120)).expect("decoding ends in time");
     let head =
         [&[0xa3, 0x61, b'a', 1, 0x61, b'b', 0xa2, 0x61, b'a', 1, 0x61, b'c', 2, 0x61, b'd'][..]].concat();
     assert_eq!((&cbor[..head.len()], cbor.len()), (&head[..], head.len() + 5 + 2_000_000));
