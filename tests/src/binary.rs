@@ -1,5 +1,6 @@
-//! A client of the binary WebSocket subprotocol: numbered batches, cumulative acknowledgements, and everything that is
-//! not acknowledged sent again after a cut. What it does is what makes a resend safe.
+//! A client of the binary WebSocket subprotocol: numbered batches, cumulative acknowledgements,
+//! and everything that is not acknowledged is sent again after a disconnect. The numbers make
+//! resending safe.
 
 use std::collections::VecDeque;
 
@@ -17,17 +18,17 @@ use tokio_tungstenite::{
 
 use crate::json::url;
 
-/// The name that the subprotocol is offered under.
+/// Name of the subprotocol in the handshake.
 pub const PROTOCOL: &str = "matyan.v1.binary";
 
-/// A producer of one run: lives through any number of connections.
+/// A producer for one run, over any number of connections.
 pub struct BinaryWriter {
     run_id: String,
     producer_id: Bytes,
     dictionary: Vec<SeriesDef>,
-    /// The last sequence given out.
+    /// The last sequence number used.
     sequence: u64,
-    /// Everything up to here is durable.
+    /// Sequence number up to which everything is durable.
     pub acknowledged: u64,
     unacknowledged: VecDeque<StreamBatch>,
     socket: Option<WebSocketStream<MaybeTlsStream<TcpStream>>>,
@@ -46,7 +47,7 @@ impl BinaryWriter {
         }
     }
 
-    /// The number of a series; a new one is defined in the batch that is being built.
+    /// The number of a series. A new one is defined in the batch that is being built.
     pub fn series(&mut self, batch: &mut IngestionBatch, name: &str) -> u32 {
         if let Some(known) = self.dictionary.iter().position(|series| series.name == name) {
             return u32::try_from(known).expect("few series");
@@ -60,7 +61,7 @@ impl BinaryWriter {
         u32::try_from(self.dictionary.len() - 1).expect("few series")
     }
 
-    /// Connects, opens the stream again and sends what was not acknowledged.
+    /// Connects, opens the stream again, and resends everything that is not acknowledged.
     pub async fn connect(&mut self, base: &str) -> Result<(), String> {
         self.socket = None;
         let mut request = url(base, &self.run_id).into_client_request().map_err(|e| e.to_string())?;
@@ -81,7 +82,7 @@ impl BinaryWriter {
         Ok(())
     }
 
-    /// The dictionary without what the batches that are sent again define.
+    /// The dictionary without the definitions in batches that are sent again.
     fn known_series(&self) -> IngestionBatch {
         let defined_again = self.unacknowledged.iter().map(|batch| {
             let batch = IngestionBatch::decode(batch.batch.clone()).expect("this writer encoded it");
@@ -91,7 +92,8 @@ impl BinaryWriter {
         IngestionBatch { series: self.dictionary[..known].to_vec(), ..IngestionBatch::default() }
     }
 
-    /// Sends a batch without waiting. On an error it is kept, and sent again by the next `connect`.
+    /// Sends a batch without waiting. After an error it is kept, and sent again by the next
+    /// `connect`.
     pub async fn send(&mut self, batch: &IngestionBatch) -> Result<(), String> {
         self.sequence += 1;
         let batch = StreamBatch {
@@ -109,7 +111,7 @@ impl BinaryWriter {
         socket.send(Message::binary(bytes)).await.map_err(|error| error.to_string())
     }
 
-    /// Waits for one acknowledgement.
+    /// Waits for one acknowledgment.
     pub async fn ack(&mut self) -> Result<StreamResponse, String> {
         let socket = self.socket.as_mut().ok_or("not connected")?;
         loop {
@@ -143,7 +145,7 @@ impl BinaryWriter {
         Ok(())
     }
 
-    /// Closes without waiting for anything.
+    /// Disconnects without waiting for anything.
     pub fn cut(&mut self) {
         self.socket = None;
     }

@@ -1,8 +1,8 @@
-//! A reader of streamed answers, written from the format alone: what a client of another make would see.
+//! A decoder for streamed responses, written from the format alone, like an independent client.
 
 use std::fmt;
 
-/// One step of a path.
+/// One segment of a path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
     Text(String),
@@ -37,7 +37,7 @@ impl Key {
 }
 
 impl Entry {
-    /// The path as people read it: `aaaa/traces/0/name`.
+    /// The path in readable form: `aaaa/traces/0/name`.
     pub fn place(&self) -> String {
         let step = |key: &Key| match key {
             Key::Text(text) => text.clone(),
@@ -61,7 +61,7 @@ impl fmt::Display for Entry {
     }
 }
 
-/// All entries of a body that is complete.
+/// All entries of a complete body.
 pub fn entries(mut body: &[u8]) -> Vec<Entry> {
     let mut entries = Vec::new();
     while !body.is_empty() {

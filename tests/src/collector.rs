@@ -1,4 +1,4 @@
-//! A collector of spans, as OpenTelemetry defines it: what a server exports can be waited for and looked at.
+//! An OpenTelemetry collector for tests: they wait for exported spans and inspect them.
 
 use std::sync::{Arc, Mutex};
 
@@ -18,12 +18,12 @@ use tonic::{
 
 use crate::eventually;
 
-/// A span, and the name of the service that sent it.
+/// The name of the service that sent a span, and the span.
 pub type Sent = (String, Span);
 
-/// Listens until it is dropped.
+/// A collector that listens until it is dropped.
 pub struct Collector {
-    /// `http://127.0.0.1:port`, or `https:`
+    /// `http://127.0.0.1:port`, or `https://…`.
     pub endpoint: String,
     spans: Arc<Mutex<Vec<Sent>>>,
     task: AbortHandle,
@@ -37,7 +37,7 @@ impl TraceService for Receiver {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let mut spans = self.0.lock().expect("nobody panics with it");
+        let mut spans = self.0.lock().expect("no thread panics while it holds the lock");
         for resource in request.into_inner().resource_spans {
             let attributes = resource.resource.unwrap_or_default().attributes;
             let name = attributes.into_iter().find(|attribute| attribute.key == "service.name");
@@ -54,15 +54,15 @@ impl Collector {
         Self::serve("http", Server::builder()).await
     }
 
-    /// Over TLS, with this certificate and its key.
+    /// Listens over TLS, with this certificate and its key.
     pub async fn listen_tls(certificate: &str, key: &str) -> Self {
         let tls = ServerTlsConfig::new().identity(Identity::from_pem(certificate, key));
-        Self::serve("https", Server::builder().tls_config(tls).expect("they are a pair")).await
+        Self::serve("https", Server::builder().tls_config(tls).expect("certificate and key match")).await
     }
 
     async fn serve(scheme: &str, mut server: Server) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
-        let endpoint = format!("{scheme}://{}", listener.local_addr().expect("it listens"));
+        let endpoint = format!("{scheme}://{}", listener.local_addr().expect("the listener is bound"));
         let spans = Arc::default();
         let service = TraceServiceServer::new(Receiver(Arc::clone(&spans)));
         let serving = server.add_service(service).serve_with_incoming(TcpListenerStream::new(listener));
@@ -70,16 +70,17 @@ impl Collector {
         Self { endpoint, spans, task }
     }
 
-    /// What has come so far.
+    /// All spans received so far.
     pub fn spans(&self) -> Vec<Sent> {
-        self.spans.lock().expect("nobody panics with it").clone()
+        self.spans.lock().expect("no thread panics while it holds the lock").clone()
     }
 
-    /// The spans of the trace in which there is such a one, parents first, once there are those that are expected.
+    /// The spans of the trace that has a matching span, parents first, once it has the
+    /// expected names.
     pub async fn trace(&self, has: impl Fn(&Span) -> bool, expected: &[&str]) -> Vec<Sent> {
         eventually("the whole trace is exported", async || {
             let spans = self.spans();
-            let of = spans.iter().find(|(_, span)| has(span)).ok_or("nothing of it has come")?;
+            let of = spans.iter().find(|(_, span)| has(span)).ok_or("no matching span has arrived")?;
             let of = of.1.trace_id.clone();
             let chain = chain(spans.into_iter().filter(|(_, span)| span.trace_id == of).collect());
             let names: Vec<&str> = chain.iter().map(|(_, span)| span.name.as_str()).collect();
@@ -89,7 +90,7 @@ impl Collector {
     }
 }
 
-/// From the first on, each the parent of the next; empty while one is missing.
+/// Orders spans so that each is the parent of the next. Empty while one is missing.
 fn chain(spans: Vec<Sent>) -> Vec<Sent> {
     let is_parent = |(_, parent): &Sent, (_, child): &Sent| parent.span_id == child.parent_span_id;
     let mut chain: Vec<Sent> = Vec::new();
@@ -106,7 +107,7 @@ pub fn attribute(span: &Span, key: &str) -> String {
     found.map(|attribute| format!("{:?}", attribute.value)).unwrap_or_default()
 }
 
-/// A span of this name with this in an attribute.
+/// Matches a span with this name, and an attribute that contains this value.
 pub fn is_of(name: &'static str, key: &'static str, value: &'static str) -> impl Fn(&Span) -> bool {
     move |span| span.name == name && attribute(span, key).contains(value)
 }

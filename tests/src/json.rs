@@ -1,4 +1,5 @@
-//! A JSON WebSocket client that behaves like the published one: one frame outstanding, one acknowledgement each.
+//! A JSON WebSocket client that behaves like the published one: one frame outstanding, and one
+//! acknowledgment for each.
 
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ pub struct JsonWriter {
     pub socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
 }
 
-/// What became of a frame.
+/// The server's response to a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ack {
     Ok,
@@ -17,7 +18,7 @@ pub enum Ack {
     Error(String),
 }
 
-/// The URL of a run's WebSocket below an `http://` base.
+/// The URL of a run's WebSocket for an `http://` base.
 pub fn url(base: &str, run_id: &str) -> String {
     format!("{}/api/v1/ws/runs/{run_id}", base.replacen("http", "ws", 1))
 }
@@ -29,7 +30,8 @@ impl JsonWriter {
         Ok(Self { socket })
     }
 
-    /// Sends one frame and waits for its acknowledgement. An error means that nothing is known of the frame.
+    /// Sends one frame and waits for its acknowledgment. An error means that the outcome is
+    /// unknown.
     pub async fn send(&mut self, frame: &Value) -> Result<Ack, String> {
         self.send_text(frame.to_string()).await
     }
@@ -71,7 +73,7 @@ pub fn finish_run() -> Value {
     json!({"type": "finish_run", "client_datetime": CLIENT_TIME})
 }
 
-/// A metric point; no step means the next free one.
+/// A metric point. Without a step, the server assigns the next free one.
 pub fn metric(name: &str, value: f64, step: Option<i64>) -> Value {
     json!({
         "type": "log_metric", "name": name, "value": value, "step": step, "epoch": null, "context": null,

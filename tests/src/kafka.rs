@@ -1,4 +1,4 @@
-//! The whole system over Kafka: scenes on a real broker, and what is asked of that one.
+//! The whole system over Kafka: scenes on a real broker, and an admin client for it.
 
 pub mod admin;
 pub mod scene;

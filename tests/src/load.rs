@@ -1,8 +1,9 @@
-//! Eight writers that write all the time, and the comparison of what was acknowledged to them with what is stored: for
-//! tests that do something to the server meanwhile.
+//! Writers that send continuously, and a comparison of what was acknowledged to them with what
+//! is stored: for tests that disturb the server meanwhile.
 //!
-//! Half of them are as the published client is: no ids, nothing sent again; a frame without an acknowledgement may be there
-//! or not, but whole. Half speak the binary protocol and send again: of theirs everything is there exactly once.
+//! Half of the writers behave like the published client: no ids, and nothing is sent again. A
+//! frame without an acknowledgment may be stored or not, but never in part. The other half use
+//! the binary protocol and resend: everything they sent is stored exactly once.
 
 use std::{
     sync::{
@@ -27,21 +28,21 @@ use crate::{
 
 const OUTSTANDING: usize = 16;
 
-/// Between two tries to connect.
+/// Pause between attempts to connect.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Where the server listens now, whether the writers are to stop, and how far they are.
+/// Shared state of the writers: the current address, whether to stop, and their progress.
 struct Scene {
     ingest: Mutex<String>,
     over: AtomicBool,
     acknowledged: AtomicU64,
-    /// Of each writer, behind each frame.
+    /// Pause of each writer after each frame.
     pause: Duration,
 }
 
 impl Scene {
     fn ingest(&self) -> String {
-        self.ingest.lock().expect("no writer panics with it").clone()
+        self.ingest.lock().expect("no writer panics while it holds the lock").clone()
     }
 
     fn over(&self) -> bool {
@@ -59,13 +60,13 @@ impl Scene {
     }
 }
 
-/// What became of a frame of a JSON writer.
+/// Outcome of a frame of a JSON writer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Acknowledged,
-    /// Answered with an error: the writer knows that it may be lost.
+    /// Rejected with an error: the writer knows that the frame may be lost.
     Refused,
-    /// The connection ended before an answer.
+    /// The connection ended before a response.
     Unknown,
 }
 
@@ -75,26 +76,26 @@ pub struct Load {
     binary: Vec<(String, JoinHandle<i64>)>,
 }
 
-/// What was compared; nothing of it was lost, doubled or out of order.
+/// Counts of a comparison that found nothing lost, duplicated or out of order.
 #[derive(Debug, Default)]
 pub struct Compared {
     /// JSON frames acknowledged.
     pub frames: usize,
     pub refused: usize,
     pub unknown: usize,
-    /// Of the refused and unknown ones.
+    /// Refused or unknown frames that were applied.
     pub applied_without_ack: usize,
-    /// Binary batches, all of them acknowledged in the end.
+    /// Binary batches, all of which were eventually acknowledged.
     pub batches: i64,
 }
 
 impl Load {
-    /// Starts so many writers of each kind, each on a run of its own.
+    /// Starts `of_a_kind` writers of each kind, each on its own run.
     pub fn start(ingest: &str, of_a_kind: usize) -> Self {
         Self::start_with(ingest, of_a_kind, Duration::ZERO)
     }
 
-    /// The same, but writers that rest: what they write while the workers stand still has to be read again and again.
+    /// Like `start`, but writers pause after each frame, as the backlog of a stopped worker has to be read repeatedly.
     pub fn start_resting(ingest: &str, of_a_kind: usize) -> Self {
         Self::start_with(ingest, of_a_kind, Duration::from_millis(20))
     }
@@ -115,17 +116,17 @@ impl Load {
         Self { scene, json, binary }
     }
 
-    /// The server listens somewhere else now.
+    /// Switches the writers to a new address of the server.
     pub fn moved(&self, ingest: &str) {
-        ingest.clone_into(&mut self.scene.ingest.lock().expect("no writer panics with it"));
+        ingest.clone_into(&mut self.scene.ingest.lock().expect("no writer panics while it holds the lock"));
     }
 
-    /// Frames and batches acknowledged so far.
+    /// Number of frames and batches acknowledged so far.
     pub fn acknowledged(&self) -> u64 {
         self.scene.acknowledged.load(Ordering::Relaxed)
     }
 
-    /// Waits until so many more are acknowledged.
+    /// Waits until `more` frames or batches have been acknowledged.
     pub async fn goes_on(&self, more: u64) {
         let wanted = self.acknowledged() + more;
         eventually("more is acknowledged", async || match self.acknowledged() {
@@ -135,7 +136,7 @@ impl Load {
         .await;
     }
 
-    /// Lets the writers end, waits until everything is applied, and compares.
+    /// Stops the writers, waits until everything is applied, and compares.
     pub async fn finish(self, reader: &Reader) -> Compared {
         self.scene.over.store(true, Ordering::Relaxed);
         let mut compared = Compared::default();
@@ -148,7 +149,7 @@ impl Load {
             let found = applied(reader, &run_id, written - 1).await;
             let expected: Vec<i64> = (0..written).collect();
             assert_eq!(found.explicit, expected, "{run_id}");
-            assert_eq!(found.automatic, expected, "{run_id}: doubled, lost or out of order");
+            assert_eq!(found.automatic, expected, "{run_id}: duplicated, lost or out of order");
             assert_eq!(found.records, expected, "{run_id}");
             compared.batches += written;
         }
@@ -161,18 +162,18 @@ async fn compare_json(reader: &Reader, run_id: &str, fates: &[Fate], compared: &
         |wanted: Fate| (0..).zip(fates).filter(move |(_, fate)| **fate == wanted).map(|(number, _)| number);
     let acknowledged: Vec<i64> = of(Fate::Acknowledged).collect();
     let found = applied(reader, run_id, *acknowledged.last().expect("something was acknowledged")).await;
-    assert_eq!(found.automatic, found.explicit, "{run_id}: doubled, lost or out of order");
-    assert_eq!(found.records, found.explicit, "{run_id}: a frame was applied in part, or a record doubled");
+    assert_eq!(found.automatic, found.explicit, "{run_id}: duplicated, lost or out of order");
+    assert_eq!(found.records, found.explicit, "{run_id}: a frame was applied in part, or a record duplicated");
     assert_eq!(found.lines, found.explicit, "{run_id}: a frame was applied in part");
     let lost: Vec<_> = acknowledged.iter().filter(|number| !found.explicit.contains(number)).collect();
-    assert!(lost.is_empty(), "{run_id}: acknowledged and lost: {lost:?}");
+    assert!(lost.is_empty(), "{run_id}: acknowledged but lost: {lost:?}");
     compared.frames += acknowledged.len();
     compared.refused += of(Fate::Refused).count();
     compared.unknown += of(Fate::Unknown).count();
     compared.applied_without_ack += found.explicit.len() - acknowledged.len();
 }
 
-/// One frame of every kind of item whose doubling or loss could be seen.
+/// A frame with one item of every kind whose loss or duplication can be detected.
 fn frame(number: i64) -> Value {
     #[expect(clippy::cast_precision_loss, reason = "frame numbers are small")]
     let value = number as f64;
@@ -184,7 +185,7 @@ fn frame(number: i64) -> Value {
     ])
 }
 
-/// Writes until the scene is over; answers with each frame's fate.
+/// Writes until the scene is over. Returns the fate of each frame.
 async fn write_json(scene: Arc<Scene>, run_id: String) -> Vec<Fate> {
     let mut fates = Vec::new();
     while !scene.over() {
@@ -211,7 +212,8 @@ async fn write_json(scene: Arc<Scene>, run_id: String) -> Vec<Fate> {
     fates
 }
 
-/// Writes with up to 16 batches outstanding until the scene is over, then settles; answers with the number of batches.
+/// Writes with up to 16 batches outstanding until the scene is over, then waits for the rest.
+/// Returns the number of batches.
 async fn write_binary(scene: Arc<Scene>, run_id: String) -> i64 {
     let mut writer = BinaryWriter::new(&run_id);
     let mut batches = 0;
@@ -253,7 +255,7 @@ fn binary_batch(writer: &mut BinaryWriter, number: i64) -> IngestionBatch {
     batch
 }
 
-/// The frame numbers that each kind of item shows, in stored order.
+/// Numbers of the frames for which each kind of item is stored, in stored order.
 struct Found {
     explicit: Vec<i64>,
     automatic: Vec<i64>,
@@ -266,7 +268,7 @@ async fn found(reader: &Reader, run_id: &str) -> Result<Found, Status> {
     let values = |points: Vec<Point>| points.iter().map(|point| point.value as i64).collect();
     let number = |text: &String| text.parse::<i64>().expect("messages are numbers");
     let explicit = reader.points(run_id, "explicit", "").await?;
-    assert!(explicit.iter().all(|point| point.step as f64 == point.value), "a point has another's value");
+    assert!(explicit.iter().all(|point| point.step as f64 == point.value), "a point has the wrong value");
     let automatic = reader.points(run_id, "automatic", "").await?;
     assert!(
         automatic.iter().enumerate().all(|(at, point)| point.step == at as i64),
@@ -280,7 +282,7 @@ async fn found(reader: &Reader, run_id: &str) -> Result<Found, Status> {
     })
 }
 
-/// What is stored of a run once its last acknowledged frame has been applied.
+/// What is stored for a run once its last acknowledged frame is applied.
 async fn applied(reader: &Reader, run_id: &str, last: i64) -> Found {
     eventually("the last acknowledged frame is applied", async || {
         let found = found(reader, run_id).await.map_err(|status| status.to_string())?;

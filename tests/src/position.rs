@@ -1,4 +1,5 @@
-//! A line of a run as it is acknowledged, and what whoever brings the acknowledged position then reads.
+//! A line of a run with its acknowledged position, and what a reader sees that presents this
+//! position.
 
 use matyan_proto::{
     common::v1::LogPosition,
@@ -11,7 +12,7 @@ use matyan_proto::{
 use prost::Message as _;
 use tonic::{Request, Status, transport::Channel};
 
-/// Its only run.
+/// The only run of these tests.
 const RUN: &str = "run";
 
 async fn channel(base: &str) -> Channel {
@@ -19,21 +20,21 @@ async fn channel(base: &str) -> Channel {
     endpoint.connect().await.expect("the server listens")
 }
 
-/// Writes a line, and tells where it stands.
+/// Publishes a line, and returns its position in the log.
 pub async fn publish(ingest: &str, step: i64) -> LogPosition {
     let kind = Kind::LogTerminalLine(LogTerminalLine { line: step.to_string(), step });
     let event = Event { client_time_us: None, kind: Some(kind) };
     let batch = IngestionBatch { events: vec![event], ..IngestionBatch::default() }.encode_to_vec().into();
     let request = PublishRequest { run_id: RUN.into(), batch, ..PublishRequest::default() };
     let mut client = IngestServiceClient::new(channel(ingest).await);
-    client.publish(request).await.expect("it is taken").into_inner().position.expect("it has a position")
+    client.publish(request).await.expect("the line is accepted").into_inner().position.expect("a position")
 }
 
-/// How many lines there are once the record at this position is applied.
+/// Number of lines that can be read once the record at this position is applied.
 pub async fn lines_after(query: &str, position: LogPosition) -> Result<usize, String> {
     let mut request = Request::new(LinesRequest { run_id: RUN.into(), ..LinesRequest::default() });
     let LogPosition { log, partition, offset } = position;
-    let after = format!("{log}/{partition}/{offset}").parse().expect("it is ASCII");
+    let after = format!("{log}/{partition}/{offset}").parse().expect("the position is ASCII");
     request.metadata_mut().insert("matyan-after", after);
     let mut client = LogServiceClient::new(channel(query).await);
     let told = |status: Status| status.to_string();

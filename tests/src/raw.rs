@@ -1,4 +1,5 @@
-//! A WebSocket whose bytes a test writes itself: to cut a frame where it likes, and to close without a word.
+//! A WebSocket with direct access to its bytes, so that a test can cut a frame anywhere or
+//! close without a close frame.
 
 use std::io;
 
@@ -17,7 +18,7 @@ pub struct RawSocket {
     pub socket: WebSocketStream<TcpStream>,
 }
 
-/// What a frame holds.
+/// Type of a data frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Text,
@@ -25,12 +26,12 @@ pub enum Kind {
 }
 
 impl RawSocket {
-    /// Speaks JSON.
+    /// Connects with the JSON protocol.
     pub async fn json(base: &str, run_id: &str) -> Self {
         Self::connect(base, run_id, None).await
     }
 
-    /// Speaks the binary protocol.
+    /// Connects with the binary protocol.
     pub async fn binary(base: &str, run_id: &str) -> Self {
         Self::connect(base, run_id, Some(PROTOCOL)).await
     }
@@ -46,14 +47,14 @@ impl RawSocket {
         Self { socket: handshake.expect("the handshake is accepted").0 }
     }
 
-    /// Writes bytes past all rules.
+    /// Writes raw bytes, bypassing the WebSocket framing.
     pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let stream = self.socket.get_mut();
         stream.write_all(bytes).await?;
         stream.flush().await
     }
 
-    /// Ends the TCP connection: in order, or by a reset.
+    /// Ends the TCP connection: with an orderly close, or with a reset.
     pub fn cut(self, resets: bool) {
         if resets {
             self.socket.get_ref().set_zero_linger().expect("the socket is open");
@@ -81,7 +82,7 @@ impl RawSocket {
         self.send(Message::binary(encoded(message))).await
     }
 
-    /// The next answer of the binary protocol.
+    /// The next response of the binary protocol.
     pub async fn response(&mut self) -> Result<StreamResponse, String> {
         match self.next().await? {
             Message::Binary(bytes) => StreamResponse::decode(bytes).map_err(|error| error.to_string()),
@@ -94,7 +95,7 @@ pub fn encoded(message: stream_request::Message) -> Vec<u8> {
     StreamRequest { message: Some(message) }.encode_to_vec()
 }
 
-/// A whole frame as a client writes it.
+/// A complete frame as a client encodes it.
 pub fn frame(kind: Kind, payload: &[u8]) -> Vec<u8> {
     const MASK: [u8; 4] = [0x5a, 0x00, 0xff, 0x17];
     let mut frame = vec![if kind == Kind::Text { 0x81 } else { 0x82 }];

@@ -1,4 +1,4 @@
-//! Reads back what was written, through the gRPC API and exactly.
+//! Reads back exactly what was written, through the gRPC API.
 
 use matyan_proto::{
     common::v1::{SeriesKey, StepRange},
@@ -10,7 +10,7 @@ use matyan_proto::{
 };
 use tonic::{Code, Status, transport::Channel};
 
-/// One point of a series; epoch and time where there is one.
+/// One point of a series, with its epoch and time if it has them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Point {
     pub step: i64,
@@ -23,7 +23,7 @@ pub struct Reader {
     channel: Channel,
 }
 
-/// What the API says for "no epoch" inside a column.
+/// The value in a column of epochs or times that means "none".
 const NONE: i64 = i64::MIN;
 
 impl Reader {
@@ -32,7 +32,8 @@ impl Reader {
         Self { channel: endpoint.connect().await.expect("the server listens") }
     }
 
-    /// All points of a metric series, steps ascending; none if the series or the run is not there.
+    /// All points of a metric series in ascending order of steps. Empty if the series or
+    /// the run does not exist.
     pub async fn points(&self, run_id: &str, name: &str, context: &str) -> Result<Vec<Point>, Status> {
         let key = SeriesKey { name: name.into(), context: context.into() };
         let request = PointsRequest {
@@ -61,7 +62,8 @@ impl Reader {
         Ok(points)
     }
 
-    /// How many points all metric series of a run have together; 0 while the run is not there.
+    /// Total number of points of all metric series of a run; 0 while the run does not
+    /// exist.
     pub async fn count(&self, run_id: &str) -> Result<u64, Status> {
         let request = ListRequest { run_id: run_id.into(), ..ListRequest::default() };
         let mut client = SeriesServiceClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX);
@@ -77,7 +79,7 @@ impl Reader {
         Ok(count)
     }
 
-    /// A series as a chart of so many pixels reads it.
+    /// Buckets of a series, as for a chart that is `pixels` wide.
     pub async fn chart(
         &self,
         run_id: &str,
@@ -94,7 +96,7 @@ impl Reader {
         Ok(found)
     }
 
-    /// All terminal lines.
+    /// All terminal lines, with their steps.
     pub async fn lines(&self, run_id: &str) -> Result<Vec<(i64, String)>, Status> {
         let request =
             LinesRequest { run_id: run_id.into(), steps: Some(everything()), ..LinesRequest::default() };

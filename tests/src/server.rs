@@ -1,4 +1,5 @@
-//! A `matyan up` process on free ports and a directory of its own, which a test may stop, kill and start again.
+//! A `matyan up` process on free ports with its own directory, which a test may stop, kill and
+//! restart.
 
 use std::{
     fs::{File, OpenOptions},
@@ -13,10 +14,10 @@ use crate::eventually;
 
 pub struct Server {
     directory: Directory,
-    /// Inside the directory where no other was asked for.
+    /// Inside of the directory, unless the test provides one.
     data_dir: PathBuf,
     flags: Vec<String>,
-    /// The limit that the process starts with, if not this one's.
+    /// Limit on open files for the process, if it differs from that of the test.
     open_files: Option<String>,
     process: Option<Child>,
     /// `http://127.0.0.1:port` of the query side.
@@ -25,7 +26,8 @@ pub struct Server {
     pub ingest: String,
 }
 
-/// A temporary directory that stays when its test fails, so that the server's log can be read.
+/// A temporary directory that is kept when its test fails, so that the server's log can be
+/// read.
 struct Directory(Option<TempDir>);
 
 impl Drop for Directory {
@@ -38,9 +40,9 @@ impl Drop for Directory {
     }
 }
 
-/// The binary under test: `MATYAN_BIN`, or the one that cargo built beside this test.
+/// Path of the binary under test: `MATYAN_BIN`, or the one that cargo built next to this test.
 pub fn binary() -> PathBuf {
-    #[expect(clippy::disallowed_methods, reason = "the harness is a program of its own, with one setting")]
+    #[expect(clippy::disallowed_methods, reason = "the harness is a separate program with one setting")]
     let named = std::env::var("MATYAN_BIN");
     let path = named.map_or_else(|_| beside_this_test(), PathBuf::from);
     assert!(path.exists(), "{} is missing: build it with `cargo build -p matyan`", path.display());
@@ -49,7 +51,7 @@ pub fn binary() -> PathBuf {
 
 fn beside_this_test() -> PathBuf {
     let test = std::env::current_exe().expect("a running program has a path");
-    let directory = test.parent().expect("a program lies in a directory");
+    let directory = test.parent().expect("an executable is in a directory");
     let profile = if directory.ends_with("deps") { directory.parent() } else { Some(directory) };
     profile.expect("cargo's directories are nested").join("matyan")
 }
@@ -64,12 +66,12 @@ impl Server {
         Self::new(flags, None).await
     }
 
-    /// Starts with a data directory of the caller's.
+    /// Starts with the given data directory.
     pub async fn up_on(data_dir: &Path) -> Self {
         Self::new(&[], Some(data_dir)).await
     }
 
-    /// Starts where a process may have only so many files open, unless it asks for more.
+    /// Starts with a low soft limit on open files, which the server may raise.
     pub async fn up_with_few_files(most: &str) -> Self {
         let mut server = Self::new(&[], None).await;
         server.kill();
@@ -97,7 +99,7 @@ impl Server {
         self.data_dir.clone()
     }
 
-    /// What the server has written to its standard streams.
+    /// Everything the server has written to its standard streams.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.path().join("server.log")).unwrap_or_default()
     }
@@ -106,11 +108,12 @@ impl Server {
         self.process.as_ref().expect("the server runs").id()
     }
 
-    /// A figure of the kernel's about the process, in bytes: `VmRSS` is its memory now, `VmHWM` was it at its largest.
+    /// A value in bytes from the kernel's status of the process: `VmRSS` is the current
+    /// memory, `VmHWM` its peak.
     pub fn memory(&self, figure: &str) -> u64 {
         let path = format!("/proc/{}/status", self.pid());
         let status = std::fs::read_to_string(path).expect("the process runs");
-        let line = status.lines().find(|line| line.starts_with(figure)).expect("a process has this figure");
+        let line = status.lines().find(|line| line.starts_with(figure)).expect("the status has this value");
         let kibibytes = line.split_whitespace().nth(1).and_then(|size| size.parse::<u64>().ok());
         kibibytes.expect("a number") << 10
     }
@@ -139,7 +142,8 @@ impl Server {
         command
     }
 
-    /// Starts on the same data directory, on new ports, and waits until it says that it is ready.
+    /// Starts on the same data directory, on new ports, and waits until the server is
+    /// ready.
     pub async fn start(&mut self) {
         let ready = self.path().join("ready.json");
         if ready.exists() {
@@ -157,15 +161,15 @@ impl Server {
         (self.query, self.ingest) = (address("query"), address("ingest"));
     }
 
-    /// Panics, with what the server has said, if it has ended by itself.
+    /// Panics with the server's log if the server has exited.
     pub fn check_alive(&mut self) {
         let process = self.process.as_mut().expect("the server was started");
-        if let Some(status) = process.try_wait().expect("a child can be asked") {
-            panic!("the server ended with {status}:\n{}", self.log());
+        if let Some(status) = process.try_wait().expect("a child can be polled") {
+            panic!("the server exited with {status}:\n{}", self.log());
         }
     }
 
-    /// kill -9.
+    /// Kills the server with SIGKILL.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().expect("a child can be killed");
@@ -173,18 +177,18 @@ impl Server {
         }
     }
 
-    /// SIGTERM, and waits for the end.
+    /// Sends SIGTERM, and waits for the exit.
     pub async fn terminate(&mut self) -> ExitStatus {
         let mut process = self.process.take().expect("the server runs");
         let pid = process.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill is a command");
-        assert!(sent.success(), "SIGTERM could not be sent");
+        assert!(sent.success(), "failed to send SIGTERM");
         tokio::task::spawn_blocking(move || process.wait().expect("a child can be waited for"))
             .await
             .expect("waiting does not panic")
     }
 
-    /// A GET on the query side that must answer 200 with JSON.
+    /// Sends a GET request to the query side, which must return a success status and JSON.
     pub async fn get(&self, path: &str) -> Result<Value, String> {
         let answer =
             reqwest::get(format!("{}{path}", self.query)).await.map_err(|error| error.to_string())?;

@@ -1,5 +1,5 @@
-//! One service as a process of its own, which a test may stop, kill, pause and start again.
-//! It knows nothing of what the service works on: that is in its flags and variables.
+//! One service in its own process, which a test may stop, kill, pause and restart. Which
+//! backends it uses is determined by its flags and variables.
 
 use std::{
     fs::{File, OpenOptions},
@@ -21,7 +21,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// One that does not run yet; what it writes goes into the folder.
+    /// A service that is not started yet. Its files go into the folder.
     pub fn new(role: &'static str, folder: &Path) -> Self {
         let (flags, variables) = Default::default();
         Self { role, folder: folder.to_owned(), flags, variables, process: None, addresses: Value::Null }
@@ -32,7 +32,7 @@ impl Service {
         self
     }
 
-    /// One more, from the next start on.
+    /// Adds a flag, effective from the next start.
     pub fn give(&mut self, flag: &str, value: impl AsRef<str>) {
         self.flags.extend([format!("--{flag}"), value.as_ref().to_owned()]);
     }
@@ -42,7 +42,7 @@ impl Service {
         self
     }
 
-    /// One more, from the next start on.
+    /// Adds an environment variable, effective from the next start.
     pub fn set(&mut self, name: &str, value: impl AsRef<str>) {
         self.variables.push((name.to_owned(), value.as_ref().to_owned()));
     }
@@ -51,7 +51,7 @@ impl Service {
         self.folder.join(self.role).with_extension(extension)
     }
 
-    /// What it has written to its standard streams.
+    /// Everything the service has written to its standard streams.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.file("log")).unwrap_or_default()
     }
@@ -76,7 +76,7 @@ impl Service {
         self.process = Some(command.spawn().expect("the binary starts"));
     }
 
-    /// Starts, on new ports, and waits until it says that it is ready.
+    /// Starts on new ports, and waits until the service is ready.
     pub async fn start(&mut self) {
         let ready = self.file("ready");
         if ready.exists() {
@@ -91,47 +91,49 @@ impl Service {
         .await;
     }
 
-    /// Starts something that ends by itself, and answers with its end.
+    /// Starts a service that is expected to exit, and waits for that.
     pub async fn fails(&mut self) -> ExitStatus {
         self.spawn();
         self.ended().await
     }
 
-    /// True if it has ended by itself.
+    /// True if the service has exited.
     pub fn has_ended(&mut self) -> bool {
         let process = self.process.as_mut().expect("the service was started");
-        process.try_wait().expect("a child can be asked").is_some()
+        process.try_wait().expect("a child can be polled").is_some()
     }
 
-    /// Waits until it has ended. One that does not is killed with the test, as it is still ours.
+    /// Waits until the service has exited. If it does not, it is killed with the test, as
+    /// it is still a child process.
     pub async fn ended(&mut self) -> ExitStatus {
-        let status = eventually(&format!("{} ends", self.role), async || {
+        let status = eventually(&format!("{} exits", self.role), async || {
             let process = self.process.as_mut().expect("the service runs");
-            process.try_wait().expect("a child can be asked").ok_or("it runs")
+            process.try_wait().expect("a child can be polled").ok_or("still running")
         })
         .await;
         self.process = None;
         status
     }
 
-    /// Panics, with what it has said, if it has ended by itself.
+    /// Panics with the service's log if the service has exited.
     pub fn check_alive(&mut self) {
         let process = self.process.as_mut().expect("the service was started");
-        if let Some(status) = process.try_wait().expect("a child can be asked") {
-            panic!("{} ended with {status}:\n{}", self.role, self.log());
+        if let Some(status) = process.try_wait().expect("a child can be polled") {
+            panic!("{} exited with {status}:\n{}", self.role, self.log());
         }
     }
 
-    /// `query` or `ingest`: where this side listens.
+    /// The address of a side: `query`, `ingest` or `metrics`.
     pub fn address(&self, side: &str) -> &str {
-        self.addresses[side].as_str().unwrap_or_else(|| panic!("{} has no side {side}", self.role))
+        self.addresses[side].as_str().unwrap_or_else(|| panic!("{} has no address `{side}`", self.role))
     }
 
     pub fn addresses(&self) -> &Value {
         &self.addresses
     }
 
-    /// A figure of its metrics, its labels summed up. That there is none is an error: it is not zero.
+    /// The value of a metric, summed over its labels. A missing metric is an error, not
+    /// zero.
     pub async fn metric(&self, side: &str, name: &str) -> Result<f64, String> {
         let answer = reqwest::get(format!("{}/metrics/", self.address(side))).await;
         let text =
@@ -143,19 +145,20 @@ impl Service {
             .map(|line| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok()))
             .peekable();
         if values.peek().is_none() {
-            return Err(format!("there is no {name}"));
+            return Err(format!("metric {name} does not exist"));
         }
-        values.sum::<Option<f64>>().ok_or_else(|| format!("{name} is no number"))
+        values.sum::<Option<f64>>().ok_or_else(|| format!("{name} is not a number"))
     }
 
     fn signal(&self, name: &str) {
         let pid = self.process.as_ref().expect("the service runs").id().to_string();
         let sent =
             Command::new("kill").args([&format!("-{name}"), &pid]).status().expect("kill is a command");
-        assert!(sent.success(), "SIG{name} could not be sent");
+        assert!(sent.success(), "failed to send SIG{name}");
     }
 
-    /// It keeps its connections, and does nothing until it goes on.
+    /// Suspends the service: it keeps its connections, but does nothing until it is
+    /// resumed.
     pub fn pause(&self) {
         self.signal("STOP");
     }
@@ -164,7 +167,7 @@ impl Service {
         self.signal("CONT");
     }
 
-    /// kill -9.
+    /// Kills the service with SIGKILL.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().expect("a child can be killed");
@@ -172,24 +175,24 @@ impl Service {
         }
     }
 
-    /// SIGTERM, and waits for the end.
+    /// Sends SIGTERM, and waits for the exit.
     pub async fn terminate(&mut self) -> ExitStatus {
         self.signal("TERM");
         self.ended().await
     }
 }
 
-/// Of a worker's port 0 means none.
+/// A free port. A worker needs an explicit one, as its port 0 means none.
 fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    listener.local_addr().expect("it listens").port()
+    listener.local_addr().expect("the listener is bound").port()
 }
 
 impl Drop for Service {
     fn drop(&mut self) {
         self.kill();
         if std::thread::panicking() {
-            eprintln!("what {} has said:\n{}", self.role, self.log());
+            eprintln!("log of {}:\n{}", self.role, self.log());
         }
     }
 }

@@ -1,14 +1,14 @@
-//! Finds recorded data: every matching file of `tests/vectors`, and of the folder that `MATYAN_VECTORS_DIR` names, so that
-//! more cases can be run without code.
+//! Finds recorded data: matching files in `tests/vectors`, and in the directory
+//! `MATYAN_VECTORS_DIR`, which allows more cases without code.
 
 use std::path::{Path, PathBuf};
 
-/// The texts of all files whose name begins and ends so. At least one must be there.
+/// Paths and texts of all files with this prefix and extension. Panics if there is none.
 pub fn files(prefix: &str, extension: &str) -> Vec<(PathBuf, String)> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors");
     #[expect(
         clippy::disallowed_methods,
-        reason = "where more vectors lie is the only setting of these tests"
+        reason = "the directory of additional vectors is the only setting of these tests"
     )]
     let more = std::env::var("MATYAN_VECTORS_DIR").ok().map(PathBuf::from);
     let mut found = Vec::new();

@@ -1,6 +1,6 @@
-//! Archives that are damaged, and backups and restores that are cut off anywhere: the real commands against real servers.
+//! Damaged archives, and backups and restores that are interrupted anywhere: the real commands against real servers.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, and helpers are no test functions")]
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking, and the lint does not recognize helpers of tests")]
 
 use std::{
     collections::BTreeMap,
@@ -26,11 +26,11 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// The binary, beside a runtime that goes on.
+/// Runs the binary without blocking the runtime.
 async fn command(server: &str, words: &[&str]) -> Output {
     let mut command = tokio::process::Command::new(binary());
     command.args(words).args(["--server", server, "--json"]).env_clear().stdin(Stdio::null());
-    command.output().await.expect("it starts")
+    command.output().await.expect("the binary starts")
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -40,27 +40,27 @@ fn text(bytes: &[u8]) -> String {
 async fn said(server: &str, words: &[&str]) -> Value {
     let output = command(server, words).await;
     assert!(output.status.success(), "{words:?}: {}", text(&output.stderr));
-    serde_json::from_slice(&output.stdout).expect("it answers in JSON")
+    serde_json::from_slice(&output.stdout).expect("the output is JSON")
 }
 
 async fn backup(server: &str, into: &Path) -> PathBuf {
     let told = said(server, &["backup", into.to_str().expect("text")]).await;
-    PathBuf::from(told["archive"].as_str().expect("the archive is told"))
+    PathBuf::from(told["archive"].as_str().expect("the output names the archive"))
 }
 
 async fn log(server: &Server, run_id: &str, frames: &[Value]) {
-    let mut writer = JsonWriter::connect(&server.ingest, run_id).await.expect("it connects");
+    let mut writer = JsonWriter::connect(&server.ingest, run_id).await.expect("the server listens");
     for frame in frames {
-        writer.send(frame).await.expect("it is acknowledged");
+        writer.send(frame).await.expect("the frame is acknowledged");
     }
 }
 
 async fn shown(server: &Server, run_id: &str) -> Option<Value> {
     let output = command(&server.query, &["runs", "show", run_id]).await;
-    output.status.success().then(|| serde_json::from_slice(&output.stdout).expect("it answers in JSON"))
+    output.status.success().then(|| serde_json::from_slice(&output.stdout).expect("the output is JSON"))
 }
 
-/// A finished run with points, an object, a record, a line and a blob.
+/// Logs a finished run with points, an object, a record, a line and blobs.
 async fn log_run(server: &Server, run_id: &str, points: i64) {
     let object = json!({
         "type": "log_custom_object", "name": "texts", "step": 0, "dtype": "text",
@@ -73,7 +73,7 @@ async fn log_run(server: &Server, run_id: &str, points: i64) {
     for frame in values.chunks(1_000) {
         log(server, run_id, &[json!(frame)]).await;
     }
-    // The second lies where the first would have to be a folder.
+    // Two artifacts cannot have these paths in one directory tree: the first one is a prefix of the second.
     for (path, size) in [("a/b.bin", 300_000), ("a/b.bin/inner", 3)] {
         upload(server, run_id, path, size).await;
     }
@@ -110,7 +110,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Every file of the runs, by its path; without what tells of the log that the run came from.
+/// Every file of the runs by path, without the data that depends on the log that a run came from.
 fn contents(archive: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let (mut found, mut folders) = (BTreeMap::new(), vec![archive.join("runs")]);
     while let Some(folder) = folders.pop() {
@@ -135,7 +135,7 @@ fn contents(archive: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// Names the files that differ.
+/// Compares the runs of two archives, and reports the first difference.
 fn assert_same(left: &Path, right: &Path, what: &str) {
     let (left, right) = (contents(left), contents(right));
     assert_eq!(left.keys().collect::<Vec<_>>(), right.keys().collect::<Vec<_>>(), "{what}");
@@ -159,7 +159,7 @@ fn edit(archive: &Path, file: &str, from: &str, to: &str) {
 
 type Damage = (&'static str, &'static str, fn(&Path));
 
-/// What is told of each, with the list of checksums.
+/// Damages of an archive with checksums, each with the file and the reason that the error must contain.
 const SUMMED: &[Damage] = &[
     ("runs/r/sequences.jsonl", "has changed since the backup", |it| {
         edit(it, "runs/r/sequences.jsonl", "0.8414", "0.8415")
@@ -179,7 +179,7 @@ const SUMMED: &[Damage] = &[
     }),
 ];
 
-/// The same without: an archive of another's making.
+/// Damages of an archive without checksums, as another tool might write it.
 const UNSUMMED: &[Damage] = &[
     ("manifest.json", "not valid JSON", |it| fs::write(it.join("manifest.json"), "{").unwrap()),
     ("manifest.json", "format 2", |it| {
@@ -252,16 +252,16 @@ async fn a_damaged_archive_is_refused_with_the_file_and_the_reason() {
             assert_eq!(output.status.code(), Some(1), "{file} {reason}: {told}");
             assert!(told.contains(file) && told.contains(reason), "{file} {reason}: {told}");
         }
-        assert_eq!(shown(&empty, "r").await, None, "nothing of it is to be seen: {file} {reason}");
+        assert_eq!(shown(&empty, "r").await, None, "nothing was restored: {file} {reason}");
     }
-    // A whole one is taken all the same.
+    // An undamaged archive is still accepted.
     let told = said(&empty.query, &["restore", archive.to_str().unwrap(), "--dry-run"]).await;
     assert_eq!((&told["runs_restored"], shown(&empty, "r").await), (&json!(1), None));
     said(&empty.query, &["restore", archive.to_str().unwrap()]).await;
     assert!(shown(&empty, "r").await.is_some());
 }
 
-/// Lets so many bytes through to a server, in one direction, and then cuts every connection.
+/// A proxy that lets a limited number of bytes through in one direction, and then closes every connection.
 struct Cutter {
     url: String,
     left: Arc<AtomicI64>,
@@ -285,7 +285,7 @@ impl Cutter {
                     let (from_server, to_server) = server.into_split();
                     let unlimited = Arc::new(AtomicI64::new(i64::MAX));
                     let (up, down) = if counts_answers { (unlimited, budget) } else { (budget, unlimited) };
-                    // Whichever ends first ends both.
+                    // The direction that ends first closes the other one.
                     tokio::select! {
                         () = pass(from_client, to_server, &up) => {}
                         () = pass(from_server, to_client, &down) => {}
@@ -319,7 +319,7 @@ async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin,
 }
 
 #[tokio::test]
-async fn backups_and_restores_go_on_where_they_were_cut_off() {
+async fn interrupted_backups_and_restores_resume() {
     let seed: u64 = rand::rng().random();
     println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
@@ -343,9 +343,9 @@ async fn backups_and_restores_go_on_where_they_were_cut_off() {
         cuts += 1;
         assert!(cuts < 200, "{}", text(&output.stderr));
     };
-    println!("the backup was cut {cuts} times");
+    println!("the backup was interrupted {cuts} times");
     assert_same(&whole, &cut, &format!("seed {seed}"));
-    assert_eq!(fs::read_dir(&into).unwrap().count(), 1, "each attempt goes on with the one before");
+    assert_eq!(fs::read_dir(&into).unwrap().count(), 1, "every attempt resumes the previous one");
 
     let mut target = Server::up().await;
     let mut cuts = 0;
@@ -358,7 +358,7 @@ async fn backups_and_restores_go_on_where_they_were_cut_off() {
         }
         for run in ["one", "two", "three"] {
             if let Some(run) = shown(&target, run).await {
-                assert_eq!(run["active"], false, "what is seen is whole");
+                assert_eq!(run["active"], false, "a visible run is complete");
             }
         }
         cuts += 1;
@@ -368,24 +368,24 @@ async fn backups_and_restores_go_on_where_they_were_cut_off() {
             target.start().await;
         }
     }
-    println!("the restore was cut {cuts} times, and the server killed every second time");
+    println!("the restore was interrupted {cuts} times, and the server killed every second time");
     let again = backup(&target.query, &directory.path().join("again")).await;
     assert_same(&whole, &again, &format!("seed {seed}"));
 }
 
 #[tokio::test]
-async fn a_run_that_is_deleted_in_the_midst_of_a_backup_is_not_in_its_way() {
+async fn a_run_deleted_during_a_backup_is_skipped() {
     let server = Server::up().await;
     log_run(&server, "doomed", 20_000).await;
     log_run(&server, "kept", 10).await;
     let directory = TempDir::new().unwrap();
     let cutter = Cutter::start(&server.query, true).await;
     let into = directory.path().to_str().unwrap();
-    // Cut later and later, until some of the run has come.
+    // Interrupt later and later, until a part of the run has arrived.
     for allowed in 1.. {
         cutter.allow(allowed * 4_096);
         let output = command(&cutter.url, &["backup", into]).await;
-        assert!(!output.status.success(), "it is cut off inside of the first run");
+        assert!(!output.status.success(), "the backup is interrupted within the first run");
         let begun = fs::read_dir(into).unwrap().next().map(|entry| entry.unwrap().path());
         if begun.is_some_and(|root| root.join(".parts/doomed").exists()) {
             break;
@@ -393,7 +393,7 @@ async fn a_run_that_is_deleted_in_the_midst_of_a_backup_is_not_in_its_way() {
     }
     let url = format!("{}/api/v1/rest/runs/doomed/", server.query);
     assert!(reqwest::Client::new().delete(url).send().await.unwrap().status().is_success());
-    eventually("the run is gone", async || match shown(&server, "doomed").await {
+    eventually("the run is deleted", async || match shown(&server, "doomed").await {
         None => Ok(()),
         Some(run) => Err(run.to_string()),
     })
@@ -406,7 +406,7 @@ async fn a_run_that_is_deleted_in_the_midst_of_a_backup_is_not_in_its_way() {
     assert_eq!(restored["runs_restored"], 1);
 }
 
-/// Removes the one file of a blob that the embedded store keeps, by how its path ends.
+/// Removes the file of a blob from the embedded blob store. Exactly one path must contain `ending`.
 fn lose(server: &Server, ending: &str) {
     let (mut found, mut folders) = (Vec::new(), vec![server.data_dir().join("blobs")]);
     while let Some(folder) = folders.pop() {
@@ -424,7 +424,7 @@ fn lose(server: &Server, ending: &str) {
 }
 
 #[tokio::test]
-async fn what_the_blob_store_has_lost_is_listed_and_all_else_is_kept() {
+async fn lost_blobs_are_listed_and_everything_else_is_kept() {
     let server = Server::up().await;
     let large = json!({
         "type": "log_custom_object", "name": "texts", "step": 1, "dtype": "text",
@@ -441,7 +441,7 @@ async fn what_the_blob_store_has_lost_is_listed_and_all_else_is_kept() {
     lose(&server, "/r.d/a.d/b.bin.f");
     let output = command(&server.query, &["backup", directory.path().join("after").to_str().unwrap()]).await;
     assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains("2 blobs that runs refer to are gone"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("2 blobs that runs refer to are missing"), "{}", text(&output.stderr));
     let told: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&told["runs"], &told["runs_deleted_meanwhile"]), (&json!(2), &json!(0)), "{told}");
     assert_eq!((&told["blobs_lost"], &told["blobs"]), (&json!(2), &json!(3)), "{told}");
@@ -451,10 +451,10 @@ async fn what_the_blob_store_has_lost_is_listed_and_all_else_is_kept() {
     let lost: Vec<Value> = lost.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((&lost[0]["name"], &lost[0]["step"]), (&json!("texts"), &json!(1)), "{lost:?}");
     assert_eq!(lost[1], json!({"s3_key": "r/a/b.bin", "artifact": "a/b.bin"}));
-    // Nothing but what was lost differs from the backup that had it.
+    // Only the lost blobs differ from the earlier backup.
     let (mut whole, kept) = (contents(Path::new(before["archive"].as_str().unwrap())), contents(&archive));
     whole.remove(Path::new("runs/r/blobs/a/b.bin")).unwrap();
-    // What could not lie beside it goes by its own name now.
+    // Without the lost artifact, the other one can use its own path.
     whole.retain(|file, _| !file.to_string_lossy().contains("runs/r/blobs/~"));
     let changed = ["r/blobs.jsonl", "r/sequences.jsonl", "r/traces.json"];
     for (file, content) in &whole {
@@ -472,7 +472,7 @@ async fn what_the_blob_store_has_lost_is_listed_and_all_else_is_kept() {
     let restored = said(&target.query, &["restore", archive.to_str().unwrap()]).await;
     assert_eq!((&restored["runs_restored"], &restored["blobs_lost"]), (&json!(2), &json!(2)), "{restored}");
     let output = command(&target.query, &["backup", directory.path().join("again").to_str().unwrap()]).await;
-    assert_eq!(output.status.code(), Some(3), "an artifact without its content stays one");
+    assert_eq!(output.status.code(), Some(3), "an artifact is kept even if its content is lost");
     let again: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(again["blobs_lost"], json!(1), "{again}");
 }

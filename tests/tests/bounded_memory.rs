@@ -1,5 +1,5 @@
-//! Memory under a thousand connections that do nothing, and fifty that send without end and without listening: what the
-//! server cannot take, it does not read.
+//! Memory with a thousand idle connections, and fifty that send continuously without reading:
+//! the server does not read what it cannot process.
 
 use std::{process::Command, sync::Arc};
 
@@ -20,47 +20,48 @@ use tokio_tungstenite::tungstenite::Message as Frame;
 const IDLE: usize = 1_000;
 const FLOODING: usize = 50;
 
-/// A frame: records, and one point that is counted in the end.
+/// Contents of a frame: records, and one point that is counted at the end.
 const RECORDS: usize = 100;
 const RECORD_BYTES: usize = 10_000;
 const FRAME_BYTES: usize = RECORDS * RECORD_BYTES;
 
-/// What the server may take, all in all.
+/// Upper bound for the memory of the server.
 const BOUND: u64 = 1 << 30;
 
-/// What an idle connection may take: its buffers.
+/// Upper bound for the memory of an idle connection: its buffers.
 const IDLE_BOUND: u64 = 64 << 10;
 
-/// Files that a process may have open where nobody has asked for more: the server asks.
+/// Soft limit on open files for the server, which has to raise it.
 const FEW_FILES: &str = "256";
 
-/// Frames of each flooding connection: a bit more in all than the bound, or what `MATYAN_FLOOD_FRAMES` says.
+/// Number of frames of each flooding connection: in total slightly more than the bound, or as
+/// `MATYAN_FLOOD_FRAMES` specifies.
 fn frames() -> usize {
-    #[expect(clippy::disallowed_methods, reason = "the length of a test is its only setting")]
+    #[expect(clippy::disallowed_methods, reason = "the size of the test is its only setting")]
     let asked = std::env::var("MATYAN_FLOOD_FRAMES");
     let frames = asked.map_or(24, |frames| frames.parse().expect("MATYAN_FLOOD_FRAMES is a number"));
-    assert!((frames * FLOODING * FRAME_BYTES) as u64 > BOUND, "a flood is more than fits");
+    assert!((frames * FLOODING * FRAME_BYTES) as u64 > BOUND, "the flood must exceed the memory bound");
     frames
 }
 
-#[expect(clippy::cast_precision_loss, reason = "for people")]
+#[expect(clippy::cast_precision_loss, reason = "only for display")]
 fn megabytes(bytes: u64) -> String {
     format!("{:.0} MB", bytes as f64 / 1e6)
 }
 
-/// Is idle until it is told, then sees that it was kept.
+/// Keeps an idle connection until notified, then checks that it still works.
 async fn idle(ingest: String, run_id: String, over: Arc<Notify>) {
     let mut socket = RawSocket::json(&ingest, &run_id).await;
     tokio::select! {
-        // Answers pings; nothing else comes.
+        // Only pings are expected, which this answers.
         came = socket.next() => panic!("{run_id}: {came:?}"),
         () = over.notified() => {}
     }
-    socket.send(Frame::text(metric("good", 1.0, None).to_string())).await.expect("it was kept open");
+    socket.send(Frame::text(metric("good", 1.0, None).to_string())).await.expect("the connection is open");
     assert_eq!(socket.next().await, Ok(Frame::text(r#"{"status":"ok","error":null}"#)));
 }
 
-/// Of records that differ, as equal ones would be one.
+/// A frame whose records all differ, as identical ones would be deduplicated.
 #[expect(clippy::cast_precision_loss, reason = "the numbers are small")]
 fn json_frame(number: usize) -> Frame {
     let record = |at: usize| log_record(&"x".repeat(RECORD_BYTES), (number * RECORDS + at) as f64);
@@ -86,12 +87,12 @@ fn batch(sequence: u64) -> StreamBatch {
     StreamBatch { sequence, batch: batch.encode_to_vec().into(), ..StreamBatch::default() }
 }
 
-/// Sends everything, then listens.
+/// Sends everything, then reads the responses.
 async fn flood(ingest: String, run_id: String, frames: usize, is_json: bool) {
     if is_json {
         let mut socket = RawSocket::json(&ingest, &run_id).await;
         for number in 0..frames {
-            socket.send(json_frame(number)).await.expect("it stays open");
+            socket.send(json_frame(number)).await.expect("the connection stays open");
         }
         for _ in 0..frames {
             assert_eq!(socket.next().await, Ok(Frame::text(r#"{"status":"ok","error":null}"#)));
@@ -99,14 +100,14 @@ async fn flood(ingest: String, run_id: String, frames: usize, is_json: bool) {
         return;
     }
     let mut socket = RawSocket::binary(&ingest, &run_id).await;
-    socket.request(Message::Open(StreamOpen::default())).await.expect("it stays open");
+    socket.request(Message::Open(StreamOpen::default())).await.expect("the connection stays open");
     for sequence in 1..=frames as u64 {
-        socket.request(Message::Batch(batch(sequence))).await.expect("it stays open");
+        socket.request(Message::Batch(batch(sequence))).await.expect("the connection stays open");
     }
-    while socket.response().await.expect("the stream goes on").sequence < frames as u64 {}
+    while socket.response().await.expect("the stream continues").sequence < frames as u64 {}
 }
 
-/// This process needs more open files than many a shell gives.
+/// Raises the limit on open files of this process, which needs more than many shells allow.
 fn open_files_allow() {
     let pid = std::process::id().to_string();
     let allowed = Command::new("prlimit").args(["--pid", &pid, "--nofile=4096:"]).status();
@@ -143,10 +144,10 @@ async fn memory_is_bounded_with_many_idle_and_flooding_connections() {
         flooded.expect("everything is acknowledged");
     }
     let largest = server.memory("VmHWM");
-    // Each hears it only once it waits for it; all of them do.
+    // Only tasks that already wait are notified; all of them do by now.
     over.notify_waiters();
     while let Some(idled) = idling.join_next().await {
-        idled.expect("it was kept open");
+        idled.expect("the connection was kept open");
     }
     let reader = Reader::connect(&server.query).await;
     for number in 0..FLOODING {
@@ -161,7 +162,7 @@ async fn memory_is_bounded_with_many_idle_and_flooding_connections() {
     let largest = largest.max(server.memory("VmHWM"));
     let flooded = (frames * FLOODING * FRAME_BYTES) as u64;
     println!(
-        "fresh {}; {IDLE} idle connections {}, {} bytes each; a flood of {} over {FLOODING} more: at most {}",
+        "fresh {}; {IDLE} idle connections {}, {} bytes each; a flood of {} over {FLOODING} more: peak {}",
         megabytes(fresh),
         megabytes(with_idle),
         with_idle.saturating_sub(fresh) / IDLE as u64,
@@ -169,5 +170,5 @@ async fn memory_is_bounded_with_many_idle_and_flooding_connections() {
         megabytes(largest),
     );
     assert!(with_idle.saturating_sub(fresh) <= IDLE_BOUND * IDLE as u64);
-    assert!(largest <= BOUND, "{} is more than {}", megabytes(largest), megabytes(BOUND));
+    assert!(largest <= BOUND, "{} exceeds {}", megabytes(largest), megabytes(BOUND));
 }

@@ -1,4 +1,4 @@
-//! The commands that ask a server, as a person and a script meet them: the real binary against a real server.
+//! The client commands as users and scripts see them: the real binary against a real server.
 
 use std::{
     io::{BufRead, BufReader},
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 const RUN: &str = "3fd1c0";
 
-/// `matyan words… --server URL`, with nothing of the machine it runs on.
+/// `matyan` with the given arguments for the given server, in a clean environment.
 fn command(server: &Server, words: &[&str]) -> Command {
     let mut command = Command::new(binary());
     command.args(words).env_clear().env("MATYAN_BACKEND_URL", &server.query).stdin(Stdio::null());
@@ -22,33 +22,33 @@ fn command(server: &Server, words: &[&str]) -> Command {
 }
 
 fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).expect("it writes UTF-8")
+    String::from_utf8(bytes.to_vec()).expect("the output is UTF-8")
 }
 
-/// What a command that succeeds writes.
+/// Output of a command that must succeed.
 fn said(server: &Server, words: &[&str]) -> String {
-    let Output { status, stdout, stderr } = command(server, words).output().expect("it starts");
+    let Output { status, stdout, stderr } = command(server, words).output().expect("the binary starts");
     assert!(status.success(), "{words:?}: {}", text(&stderr));
     text(&stdout)
 }
 
-/// The same, as JSON lines.
+/// Output of a command that must succeed, as JSON lines.
 fn objects(server: &Server, words: &[&str]) -> Vec<Value> {
     let said = said(server, &[words, &["--json"]].concat());
     said.lines().map(|line| serde_json::from_str(line).expect("every line is JSON")).collect()
 }
 
-/// What a command that fails tells on standard error; it writes nothing else.
+/// Error output of a command that must fail with this exit code, without any other output.
 fn refused(command: &mut Command, code: i32) -> String {
-    let Output { status, stdout, stderr } = command.output().expect("it starts");
+    let Output { status, stdout, stderr } = command.output().expect("the binary starts");
     assert_eq!((status.code(), text(&stdout)), (Some(code), String::new()), "{}", text(&stderr));
     text(&stderr)
 }
 
 async fn log(server: &Server, run_id: &str, frames: &[Value]) {
-    let mut writer = JsonWriter::connect(&server.ingest, run_id).await.expect("it connects");
+    let mut writer = JsonWriter::connect(&server.ingest, run_id).await.expect("the server listens");
     for frame in frames {
-        writer.send(frame).await.expect("it is acknowledged");
+        writer.send(frame).await.expect("the frame is acknowledged");
     }
 }
 
@@ -58,7 +58,7 @@ fn line(step: u32, line: &str) -> Value {
     })
 }
 
-/// A finished run that has one of everything.
+/// Logs a finished run with one item of every kind.
 async fn log_run(server: &Server) {
     let mut frames = vec![
         create_run(),
@@ -74,7 +74,7 @@ async fn log_run(server: &Server) {
     frames.push(finish_run());
     log(server, RUN, &frames).await;
     let is_finished = async || {
-        let shown = command(server, &["runs", "show", RUN, "--json"]).output().expect("it starts");
+        let shown = command(server, &["runs", "show", RUN, "--json"]).output().expect("the binary starts");
         let shown: Value = serde_json::from_slice(&shown.stdout).map_err(|error| error.to_string())?;
         if shown["active"] == false { Ok(()) } else { Err(shown.to_string()) }
     };
@@ -87,10 +87,10 @@ async fn runs_are_listed_and_shown() {
     log_run(&server).await;
     log(&server, "other", &[create_run()]).await;
     let reader = Reader::connect(&server.query).await;
-    reader.count("other").await.expect("a call about a run waits for it");
+    reader.count("other").await.expect("a call for a run waits until it is applied");
 
     let listed = said(&server, &["runs", "ls"]);
-    let row = listed.lines().find(|line| line.starts_with(RUN)).expect("it is listed");
+    let row = listed.lines().find(|line| line.starts_with(RUN)).expect("the run is listed");
     for expected in ["first steps", "gpt", "finished", "best"] {
         assert!(row.contains(expected), "{listed}");
     }
@@ -106,7 +106,7 @@ async fn runs_are_listed_and_shown() {
         (&json!("gpt"), &json!(["best"]), &json!({"lr": 0.5, "layers": [64, 64]}))
     );
     let series = shown["series"].as_array().expect("a list");
-    let loss = series.iter().find(|series| series["name"] == "loss").expect("it is there");
+    let loss = series.iter().find(|series| series["name"] == "loss").expect("the series is listed");
     assert_eq!((&loss["points"], &loss["last"], &loss["last_step"]), (&json!(100), &json!(1.0), &json!(99)));
     let shown = said(&server, &["runs", "show", RUN]);
     for expected in ["name        first steps", "hparams.lr      0.5", "loss"] {
@@ -120,7 +120,7 @@ async fn runs_are_listed_and_shown() {
 }
 
 #[tokio::test]
-async fn runs_are_found_and_queries_explained() {
+async fn runs_are_searched_and_queries_explained() {
     let server = Server::up().await;
     log_run(&server).await;
     let found = objects(&server, &["runs", "search", "run.hparams.lr < 1 and 'best' in run.tags"]);
@@ -162,12 +162,12 @@ async fn runs_are_archived_and_deleted() {
     );
     for words in [&["runs", "show", RUN][..], &["logs", RUN], &["metrics", RUN], &["runs", "archive", RUN]] {
         let told = refused(&mut command(&server, words), 1);
-        assert!(told.contains("no run `3fd1c0`") && told.contains("matyan runs ls"), "{words:?}: {told}");
+        assert!(told.contains("run `3fd1c0` does not exist") && told.contains("matyan runs ls"), "{words:?}: {told}");
     }
 }
 
 #[tokio::test]
-async fn metrics_are_listed_sampled_and_drawn() {
+async fn metrics_are_listed_sampled_and_plotted() {
     let server = Server::up().await;
     log_run(&server).await;
     assert!(said(&server, &["metrics", RUN]).contains("loss"));
@@ -180,12 +180,12 @@ async fn metrics_are_listed_sampled_and_drawn() {
     let plot = said(&server, &["metrics", RUN, "loss", "--plot", "--width", "40", "--height", "10"]);
     let lines: Vec<&str> = plot.lines().collect();
     assert_eq!((lines.len(), lines[0]), (11, "loss"), "{plot}");
-    // From the upper left corner to the lower right one.
+    // The plot descends from the upper left corner to the lower right one.
     let drawn =
         |line: &str| line.split_once('┤').map(|(label, dots)| (label.trim().to_owned(), dots.to_owned()));
-    let (label, dots) = drawn(lines[1]).expect("it is the highest line");
+    let (label, dots) = drawn(lines[1]).expect("the line has an axis");
     assert!(label == "100" && !dots.starts_with('⠀') && dots.ends_with('⠀'), "{plot}");
-    let (label, dots) = drawn(lines[8]).expect("it is the lowest line");
+    let (label, dots) = drawn(lines[8]).expect("the line has an axis");
     assert!(label == "1" && dots.starts_with('⠀') && !dots.ends_with('⠀'), "{plot}");
     assert!(lines[10].trim_start().starts_with('0') && lines[10].ends_with("99"), "{plot}");
     assert!(lines.iter().all(|line| line.chars().count() <= 40), "{plot}");
@@ -194,19 +194,19 @@ async fn metrics_are_listed_sampled_and_drawn() {
     assert!(told.contains("no metric `acc`") && told.contains("matyan metrics 3fd1c0"), "{told}");
     for wrong in ["val", "[1]", "{"] {
         let told = refused(&mut command(&server, &["metrics", RUN, "loss", "--context", wrong]), 1);
-        assert!(told.contains(&format!("`{wrong}` is no context")), "{told}");
+        assert!(told.contains(&format!("invalid context `{wrong}`")), "{told}");
     }
 
-    // Equal is what the server takes for equal: 1 and 1.0, and a NaN.
-    let mut writer = JsonWriter::connect(&server.ingest, "folds").await.expect("it connects");
-    writer.send(&create_run()).await.expect("it is acknowledged");
+    // The server decides which contexts are equal: 1 and 1.0 are, and NaN equals itself.
+    let mut writer = JsonWriter::connect(&server.ingest, "folds").await.expect("the server listens");
+    writer.send(&create_run()).await.expect("the frame is acknowledged");
     for (value, context) in [(1.0, r#"{"fold": 1.0}"#), (2.0, r#"{"fold": 2, "scale": NaN}"#)] {
         let frame = metric("loss", value, Some(0)).to_string();
         let frame = frame.replace("\"context\":null", &format!("\"context\":{context}"));
-        writer.send_text(frame).await.expect("it is acknowledged");
+        writer.send_text(frame).await.expect("the frame is acknowledged");
     }
     drop(writer);
-    eventually("both are there", async || match objects(&server, &["metrics", "folds"]).len() {
+    eventually("both series are applied", async || match objects(&server, &["metrics", "folds"]).len() {
         2 => Ok(()),
         count => Err(count),
     })
@@ -235,7 +235,7 @@ async fn logs_are_shown_and_followed() {
         "logger_info": ["train.py", 7], "extra_args": {"rate": 0.5, "why\n": [null]},
     });
     log(&server, "noted", &[create_run(), log_record("learning", 1_767_323_045.0), record]).await;
-    eventually("the records are there", async || {
+    eventually("the records are applied", async || {
         let records = said(&server, &["logs", "noted", "--records"]);
         if records.lines().count() == 2 { Ok(()) } else { Err(records) }
     })
@@ -249,19 +249,19 @@ async fn logs_are_shown_and_followed() {
 
     log(&server, "live", &[create_run(), line(0, "one")]).await;
     let mut following =
-        command(&server, &["logs", "live", "-f"]).stdout(Stdio::piped()).spawn().expect("it starts");
-    let mut lines = BufReader::new(following.stdout.take().expect("it is piped")).lines();
-    let mut next = || lines.next().map(|line| line.expect("it is text"));
+        command(&server, &["logs", "live", "-f"]).stdout(Stdio::piped()).spawn().expect("the binary starts");
+    let mut lines = BufReader::new(following.stdout.take().expect("the output is piped")).lines();
+    let mut next = || lines.next().map(|line| line.expect("the output is text"));
     assert_eq!(next().as_deref(), Some("one"));
     log(&server, "live", &[line(1, "two")]).await;
     assert_eq!(next().as_deref(), Some("two"));
     log(&server, "live", &[finish_run()]).await;
-    assert_eq!(next(), None, "it ends with its run");
-    assert!(following.wait().expect("it ends").success());
+    assert_eq!(next(), None, "the output ends with the run");
+    assert!(following.wait().expect("the command exits").success());
 }
 
 #[tokio::test]
-async fn the_state_of_a_server_is_told() {
+async fn the_state_of_a_server_is_shown() {
     let server = Server::up().await;
     let status = said(&server, &["status"]);
     for expected in [server.query.as_str(), env!("CARGO_PKG_VERSION"), "ready    yes", "store         ok"] {
@@ -272,10 +272,10 @@ async fn the_state_of_a_server_is_told() {
 }
 
 #[tokio::test]
-async fn the_log_is_told_of_partition_by_partition() {
+async fn partitions_of_the_log_are_listed() {
     let server = Server::up().await;
     log_run(&server).await;
-    eventually("all is told to be applied", async || {
+    eventually("everything is reported as applied", async || {
         let partitions = objects(&server, &["partitions", "ls"]);
         let is_applied = |one: &Value| one["applied"] == one["end"] && one["lag"] == 0 && one["lost"] == 0;
         let is_used = partitions.iter().any(|one| one["end"].as_u64() > Some(0));
@@ -283,13 +283,13 @@ async fn the_log_is_told_of_partition_by_partition() {
     })
     .await;
     assert!(said(&server, &["partitions", "ls"]).contains("all applied"));
-    assert!(said(&server, &["partitions", "skip", "0"]).contains("nothing of partition 0 was lost"));
+    assert!(said(&server, &["partitions", "skip", "0"]).contains("partition 0 has lost no records"));
     let told = refused(&mut command(&server, &["partitions", "skip", "1000"]), 1);
     assert!(told.contains("partition"), "{told}");
 }
 
 #[tokio::test]
-async fn the_project_gets_a_name() {
+async fn the_project_can_be_renamed() {
     let server = Server::up().await;
     assert_eq!(said(&server, &["project", "show"]), "name         My project\ndescription\n");
     let set = ["project", "set", "--name", "speech", "--description", "all of it"];
@@ -299,14 +299,14 @@ async fn the_project_gets_a_name() {
     assert_eq!(objects(&server, &["project", "show"]), [json!({"name": "speech", "description": ""})]);
     assert_eq!(said(&server, &["project", "show"]), "name         speech\ndescription\n");
     let told = refused(&mut command(&server, &["project", "set", "--name", &"x".repeat(2_000)]), 1);
-    assert!(told.contains("the server refuses this"), "{told}");
+    assert!(told.contains("the server rejected the request"), "{told}");
     refused(&mut command(&server, &["project", "set"]), 2);
 }
 
 #[tokio::test]
-async fn parked_items_are_listed_and_forgotten() {
+async fn parked_items_are_listed_and_deleted() {
     let server = Server::up().await;
-    // A step behind the last one that there can be.
+    // After the maximum step, automatic steps have no next value.
     let last = metric("loss", 1.0, Some(i64::MAX));
     let frames: Vec<_> =
         [create_run(), last].into_iter().chain((0..3).map(|_| metric("loss", 2.0, None))).collect();
@@ -323,22 +323,22 @@ async fn parked_items_are_listed_and_forgotten() {
     assert_eq!(objects(&server, &["parked", "ls", "--limit", "2"]), items[..2]);
     let table = said(&server, &["parked", "ls", "--limit", "2"]);
     let first = items[0]["id"].as_str().expect("text");
-    assert!(table.contains(first) && table.ends_with("and 1 older ones: --limit 0 lists all\n"), "{table}");
+    assert!(table.contains(first) && table.ends_with("and 1 older items; use --limit 0 to list all\n"), "{table}");
     let table = said(&server, &["parked", "ls", "--limit", "2", "--run", "odd"]);
-    assert!(table.contains(first) && table.ends_with("and older ones: --limit 0 lists all\n"), "{table}");
-    let removed = command(&server, &["parked", "rm", first, "nothing"]).output().expect("it starts");
+    assert!(table.contains(first) && table.ends_with("and older items; use --limit 0 to list all\n"), "{table}");
+    let removed = command(&server, &["parked", "rm", first, "nothing"]).output().expect("the binary starts");
     let told = text(&removed.stderr);
-    assert_eq!((removed.status.code(), text(&removed.stdout).as_str()), (Some(1), "1 forgotten\n"), "{told}");
-    assert!(told.contains("1 of 2 are not parked"), "{told}");
+    assert_eq!((removed.status.code(), text(&removed.stdout).as_str()), (Some(1), "1 deleted\n"), "{told}");
+    assert!(told.contains("1 of 2 items do not exist"), "{told}");
     assert_eq!(objects(&server, &["parked", "ls", "--limit", "0"]), items[1..]);
 }
 
 #[tokio::test]
-async fn jobs_are_begun_and_told_by_name() {
+async fn jobs_are_started_and_listed() {
     let server = Server::up().await;
     log_run(&server).await;
     log(&server, "idle", &[create_run()]).await;
-    eventually("the idle run is there", async || match objects(&server, &["runs", "ls"]).len() {
+    eventually("the idle run is listed", async || match objects(&server, &["runs", "ls"]).len() {
         2 => Ok(()),
         count => Err(count),
     })
@@ -346,7 +346,7 @@ async fn jobs_are_begun_and_told_by_name() {
     let stale = |more: &[&str]| {
         objects(&server, &[&["jobs", "finish-stale", "--timeout-hours", "0.0001"], more].concat())
     };
-    // A third of a second without data is long enough.
+    // 0.0001 hours are about a third of a second.
     eventually("the run is stale", async || {
         let told = stale(&["--dry-run"]);
         if told.first() == Some(&json!({"run_id": "idle"})) { Ok(()) } else { Err(told) }
@@ -358,9 +358,9 @@ async fn jobs_are_begun_and_told_by_name() {
     assert!(objects(&server, &["runs", "ls", "--active"]).is_empty());
 
     let told = said(&server, &["jobs", "reindex", "--dry-run"]);
-    assert!(told.starts_with("reindex: ") && told.contains("; nothing was changed"), "{told}");
+    assert!(told.starts_with("reindex: ") && told.contains("dry run, nothing was changed"), "{told}");
     for job in ["reindex", "cleanup-orphan-blobs", "cleanup-tombstones"] {
-        let sum = objects(&server, &["jobs", job]).pop().expect("every job tells a sum");
+        let sum = objects(&server, &["jobs", job]).pop().expect("every job prints a summary");
         assert_eq!((&sum["job"], &sum["failed"]), (&json!(job), &json!(0)), "{sum}");
     }
     let listed = objects(&server, &["jobs", "ls"]);
@@ -373,22 +373,22 @@ async fn jobs_are_begun_and_told_by_name() {
     assert!(told.contains("720 hours") && told.contains("force"), "{told}");
     objects(&server, &[&young[..], &["--force"]].concat());
     let told = refused(&mut command(&server, &["jobs", "finish-stale", "--timeout-hours", "0"]), 2);
-    assert!(told.contains("give hours above 0"), "{told}");
+    assert!(told.contains("must be a number of hours above 0"), "{told}");
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_no_riddle() {
+async fn an_unreachable_server_is_reported_with_advice() {
     let told = |server: &str| {
         let mut command = Command::new(binary());
         refused(command.args(["status", "--server", server]).env_clear(), 1)
     };
-    // Nobody listens on a port that was bound and given back.
+    // A port that was bound and released: nothing listens on it.
     let free =
-        std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("there is a port");
+        std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port is free");
     let gone = told(&format!("http://{free}"));
     assert!(gone.contains("no server answers") && gone.contains("`matyan up`"), "{gone}");
     for wrong in ["nonsense", "ftp://a", "file:///a"] {
-        assert!(told(wrong).contains("is no address"), "{wrong}");
+        assert!(told(wrong).contains("invalid server address"), "{wrong}");
     }
 }
 
@@ -405,22 +405,22 @@ fn every_command_has_examples() {
         &["parked"],
         &["project"],
     ] {
-        let help = Command::new(binary()).args(words).arg("--help").output().expect("it starts");
+        let help = Command::new(binary()).args(words).arg("--help").output().expect("the binary starts");
         let own = text(&help.stdout);
-        let all = Command::new(binary()).arg("--help").output().expect("it starts");
+        let all = Command::new(binary()).arg("--help").output().expect("the binary starts");
         let example = format!("  matyan {}", words[0]);
         assert!(own.contains(&example) || text(&all.stdout).contains(&example), "{own}");
     }
 }
 
 #[tokio::test]
-async fn a_reader_that_has_seen_enough_is_no_error() {
+async fn a_closed_output_pipe_is_not_an_error() {
     let server = Server::up().await;
     log_run(&server).await;
     let mut listing = command(&server, &["metrics", RUN, "loss", "--points", "0"])
         .stdout(Stdio::piped())
         .spawn()
-        .expect("it starts");
+        .expect("the binary starts");
     drop(listing.stdout.take());
-    assert!(listing.wait().expect("it ends").success());
+    assert!(listing.wait().expect("the command exits").success());
 }

@@ -1,5 +1,6 @@
-//! Connections that end inside a frame, and frames that come more than once: a cut at every byte, by an orderly close and by
-//! a reset; the same sequence numbers again on the same connection, on a new one, and on two at a time.
+//! Connections that end inside of a frame, and frames that arrive more than once: a cut at
+//! every byte, with an orderly close and with a reset; the same sequence numbers again on the
+//! same connection, on a new one, and on two concurrently.
 
 use matyan_proto::ingest::v1::{
     IngestionBatch, Points, SeriesDef, StreamBatch, StreamOpen, stream_request::Message,
@@ -15,8 +16,9 @@ use tokio_tungstenite::tungstenite::Message as Frame;
 
 const NAME: &str = "automatic";
 
-/// The values of the run's one series, which has no steps of the client's, once so many are there that were acknowledged.
-/// Those of frames that were cut are negative, and may be there besides.
+/// Values of the run's only series, whose steps the server assigns, once the given number of
+/// acknowledged ones is stored. Values of frames that were cut are negative, and may be stored
+/// as well.
 async fn values(reader: &Reader, run_id: &str, acknowledged: usize) -> Vec<f64> {
     let points = eventually("everything acknowledged is applied", async || {
         let points = reader.points(run_id, NAME, "").await.map_err(|status| status.to_string())?;
@@ -34,7 +36,7 @@ fn value(number: usize) -> f64 {
 }
 
 #[tokio::test]
-async fn a_json_frame_cut_at_every_byte_is_there_whole_or_not_at_all() {
+async fn a_json_frame_cut_at_every_byte_is_stored_completely_or_not_at_all() {
     let mut server = Server::up().await;
     let cut_item =
         |at: usize| raw::frame(Kind::Text, metric(NAME, -value(at) - 1.0, None).to_string().as_bytes());
@@ -45,24 +47,24 @@ async fn a_json_frame_cut_at_every_byte_is_there_whole_or_not_at_all() {
         let frame = cut_item(at);
         socket.write(&frame[..at.min(frame.len())]).await.expect("the server reads");
         socket.cut(at % 2 == 1);
-        let mut writer = JsonWriter::connect(&server.ingest, "json").await.expect("the server goes on");
+        let mut writer = JsonWriter::connect(&server.ingest, "json").await.expect("the server still accepts");
         assert_eq!(writer.send(&metric(NAME, value(at), None)).await, Ok(Ack::Ok), "after a cut at {at}");
         acknowledged.push(value(at));
     }
     server.check_alive();
     let found = values(&Reader::connect(&server.query).await, "json", acknowledged.len()).await;
     let (whole, cut): (Vec<f64>, Vec<f64>) = found.iter().partition(|value| **value >= 0.0);
-    assert_eq!(whole, acknowledged, "lost, doubled or out of order");
-    // Only of the last cuts was every byte sent.
+    assert_eq!(whole, acknowledged, "lost, duplicated or out of order");
+    // Only the last cuts came after the final byte, so only these frames may be stored.
     assert!(cut.iter().all(|cut| cut_item((-cut) as usize - 1).len() < (-cut) as usize), "{cut:?}");
     println!(
-        "{} cuts of a JSON frame; {} frames acknowledged, 0 lost, 0 doubled",
+        "{} cuts of a JSON frame; {} frames acknowledged, 0 lost, 0 duplicated",
         length + 1,
         acknowledged.len()
     );
 }
 
-/// One point without a step; the first batch of a producer defines the series.
+/// One point without a step. The first batch of a producer defines the series.
 fn batch(sequence: u64) -> StreamBatch {
     let series = SeriesDef { name: NAME.into(), ..SeriesDef::default() };
     #[expect(clippy::cast_precision_loss, reason = "sequences are small")]
@@ -89,7 +91,7 @@ fn open(acknowledged: u64) -> Message {
 
 async fn acknowledged(socket: &mut RawSocket, sequence: u64) {
     loop {
-        let answer = socket.response().await.expect("the stream goes on");
+        let answer = socket.response().await.expect("the stream continues");
         assert!(answer.sequence <= sequence && answer.rejected_items == 0, "{answer:?}");
         if answer.sequence == sequence {
             return;
@@ -98,7 +100,7 @@ async fn acknowledged(socket: &mut RawSocket, sequence: u64) {
 }
 
 #[tokio::test]
-async fn a_binary_frame_cut_at_every_byte_and_sent_again_is_there_once() {
+async fn a_binary_frame_cut_at_every_byte_and_resent_is_stored_once() {
     let mut server = Server::up().await;
     let frame = |sequence| raw::frame(Kind::Binary, &raw::encoded(Message::Batch(batch(sequence))));
     // The opening message is cut as well.
@@ -125,11 +127,11 @@ async fn a_binary_frame_cut_at_every_byte_and_sent_again_is_there_once() {
     server.check_alive();
     let expected: Vec<f64> = (1..=longest + 1).map(value).collect();
     assert_eq!(values(&Reader::connect(&server.query).await, "binary", expected.len()).await, expected);
-    println!("{} cuts of binary frames; {sequence} batches, 0 lost, 0 doubled", opening.len() + longest + 2);
+    println!("{} cuts of binary frames; {sequence} batches, 0 lost, 0 duplicated", opening.len() + longest + 2);
 }
 
 #[tokio::test]
-async fn rule_05_batches_that_come_again_are_acknowledged_and_stored_once() {
+async fn rule_05_resent_batches_are_acknowledged_and_stored_once() {
     let server = Server::up().await;
     let mut socket = RawSocket::binary(&server.ingest, "run").await;
     socket.request(open(0)).await.expect("the server reads");
@@ -138,7 +140,7 @@ async fn rule_05_batches_that_come_again_are_acknowledged_and_stored_once() {
             socket.request(Message::Batch(batch(*sequence))).await.expect("the server reads");
         }
     };
-    // On the same connection, while they are under way and after they are durable.
+    // On the same connection, while the batches are in flight and after they are durable.
     send(&mut socket, &[1, 2, 2, 1, 3, 3]).await;
     acknowledged(&mut socket, 3).await;
     send(&mut socket, &[2]).await;
@@ -146,19 +148,20 @@ async fn rule_05_batches_that_come_again_are_acknowledged_and_stored_once() {
     send(&mut socket, &[1, 3, 4]).await;
     acknowledged(&mut socket, 4).await;
 
-    // On a new one, by a client that got none of the acknowledgements.
+    // On a new connection, by a client that received no acknowledgment.
     let mut second = RawSocket::binary(&server.ingest, "run").await;
     second.request(open(0)).await.expect("the server reads");
     send(&mut second, &[1, 2, 3, 4, 5]).await;
     acknowledged(&mut second, 5).await;
 
-    // On two at a time: the first is half dead, and its client believes that it is gone.
+    // On two connections concurrently: the client considers the first one dead, but the
+    // server does not.
     send(&mut socket, &[5, 6]).await;
     send(&mut second, &[6, 7]).await;
     acknowledged(&mut socket, 6).await;
     acknowledged(&mut second, 7).await;
 
-    // After the server was stopped and started as well.
+    // Also after a restart of the server.
     let mut server = server;
     assert!(server.terminate().await.success(), "{}", server.log());
     server.start().await;
@@ -170,10 +173,11 @@ async fn rule_05_batches_that_come_again_are_acknowledged_and_stored_once() {
     assert_eq!(values(&Reader::connect(&server.query).await, "run", 8).await, expected);
 }
 
-/// A JSON client has no ids: the same bytes again are a resend while the first are unacknowledged, and new data after. Either
-/// way there are as many points as acknowledgements.
+/// A JSON client has no ids: the same bytes count as a resend while the first ones are
+/// unacknowledged, and as new data afterwards. In both cases there are as many points as
+/// acknowledgments.
 #[tokio::test]
-async fn rule_06_a_json_frame_that_comes_again_is_stored_as_often_as_it_is_acknowledged() {
+async fn rule_06_a_resent_json_frame_is_stored_as_often_as_it_is_acknowledged() {
     const ROUNDS: usize = 50;
     let server = Server::up().await;
     let mut socket = RawSocket::json(&server.ingest, "run").await;
@@ -194,7 +198,7 @@ async fn rule_06_a_json_frame_that_comes_again_is_stored_as_often_as_it_is_ackno
             }
         }
     }
-    assert!((ROUNDS..3 * ROUNDS).contains(&acknowledged.len()), "{} acknowledgements", acknowledged.len());
+    assert!((ROUNDS..3 * ROUNDS).contains(&acknowledged.len()), "{} acknowledgments", acknowledged.len());
     let reader = Reader::connect(&server.query).await;
     assert_eq!(values(&reader, "run", acknowledged.len()).await, acknowledged);
     println!("{} frames, {} acknowledged, all stored once", 3 * ROUNDS, acknowledged.len());

@@ -1,4 +1,4 @@
-//! What operators look at and are woken by names metrics that exist, and leaves none of ours out.
+//! Dashboard and alerts use only metrics that exist, and the dashboard shows all of them.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -7,14 +7,15 @@ use matyan_tests::{
     json::{self, Ack, JsonWriter},
 };
 
-/// Every series of a histogram ends in one of these.
+/// Suffixes of the series of a histogram.
 const OF_HISTOGRAMS: [&str; 3] = ["_bucket", "_sum", "_count"];
 
-/// Prometheus puts these on every series, by whom it has asked. A label of ours it would call `exported_job`, and an alert by
-/// `job` would be one by something else.
+/// Labels that Prometheus adds to every series for the scraped target. A label of the same name
+/// would be renamed to `exported_job`, and an alert grouped by `job` would group by something
+/// else.
 const OF_PROMETHEUS: [&str; 4] = ["job", "instance", "namespace", "pod"];
 
-/// The metrics of ours that a text names.
+/// The `matyan_` metrics that a text mentions.
 fn named(text: &str) -> BTreeSet<String> {
     let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
     let ours = words.filter(|word| word.starts_with("matyan_"));
@@ -27,18 +28,18 @@ fn has_label(series: &str, label: &str) -> bool {
 }
 
 fn file(path: &str) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace");
-    fs::read_to_string(root.join("deploy").join(path)).expect("the file is there")
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is in the workspace");
+    fs::read_to_string(root.join("deploy").join(path)).expect("the file can be read")
 }
 
 #[tokio::test]
-async fn every_metric_that_is_looked_at_exists_and_every_one_is_looked_at() {
+async fn the_dashboard_shows_exactly_the_metrics_that_exist() {
     let server = Server::up().await;
     let mut writer = JsonWriter::connect(&server.ingest, "run").await.expect("the server accepts");
     assert_eq!(writer.send(&json::create_run()).await, Ok(Ack::Ok));
     let (dashboard, alerts) = (named(&file("grafana/matyan.json")), named(&file("prometheus/alerts.yaml")));
     assert!(alerts.is_subset(&dashboard), "an alert without a panel: {:?}", alerts.difference(&dashboard));
-    let text = eventually("what is shown and what exists are the same", async || {
+    let text = eventually("the dashboard and the server have the same metrics", async || {
         let metrics =
             reqwest::get(format!("{}/metrics/", server.query)).await.map_err(|error| error.to_string())?;
         let text = metrics.text().await.map_err(|error| error.to_string())?;
@@ -52,5 +53,5 @@ async fn every_metric_that_is_looked_at_exists_and_every_one_is_looked_at() {
     let ours = text.lines().filter(|line| line.starts_with("matyan_"));
     let taken: Vec<_> =
         ours.filter(|line| OF_PROMETHEUS.iter().any(|label| has_label(line, label))).collect();
-    assert!(taken.is_empty(), "labels of Prometheus: {taken:?}");
+    assert!(taken.is_empty(), "labels reserved by Prometheus: {taken:?}");
 }

@@ -1,5 +1,6 @@
-//! A disk that is full while 8 writers write: they wait or are told, nothing acknowledged is lost, and when there is room
-//! again the server goes on by itself. Needs the right to mount a file system of its own.
+//! A disk that fills up while eight writers write: writers wait or get an error, nothing
+//! acknowledged is lost, and when space is available again the server recovers without a
+//! restart. Requires permission to mount a file system.
 
 use std::{
     fs::File,
@@ -14,10 +15,11 @@ use tempfile::TempDir;
 
 const WRITERS_OF_A_KIND: usize = 4;
 
-/// Room for the files that both engines begin with, and some for data.
+/// Room for the initial files of both engines, and some data.
 const DISK: &str = "size=120m";
 
-/// How long the disk stays full after the server has noticed: time to try again, and fail again.
+/// How long the disk stays full after the server has noticed: long enough to retry and fail
+/// again.
 const FULL: Duration = Duration::from_secs(3);
 
 struct SmallDisk(TempDir);
@@ -44,14 +46,14 @@ impl Drop for SmallDisk {
         let unmounted = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
         assert!(
             unmounted.is_ok_and(|status| status.success()) || std::thread::panicking(),
-            "it is unmounted"
+            "failed to unmount the disk"
         );
     }
 }
 
-/// Takes all the room that is left; answers with how much it was.
+/// Fills the disk. Returns the total size of the filler file.
 fn fill(path: &Path) -> u64 {
-    let mut filler = File::options().create(true).append(true).open(path).expect("the filler is made");
+    let mut filler = File::options().create(true).append(true).open(path).expect("the filler can be created");
     for piece in [1 << 16, 1] {
         loop {
             match filler.write_all(&vec![0; piece]) {
@@ -61,7 +63,7 @@ fn fill(path: &Path) -> u64 {
             }
         }
     }
-    filler.metadata().expect("it is open").len()
+    filler.metadata().expect("the file is open").len()
 }
 
 async fn ready(server: &Server) -> bool {
@@ -70,11 +72,11 @@ async fn ready(server: &Server) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rule_29_a_full_disk_loses_nothing_and_is_survived() {
+async fn rule_29_nothing_is_lost_when_the_disk_is_full() {
     let disk = match SmallDisk::mount() {
         Ok(disk) => disk,
         Err(reason) => {
-            eprintln!("NOT TESTED: a full disk. No file system can be mounted here: {reason}");
+            eprintln!("NOT TESTED: a full disk. Cannot mount a file system here: {reason}");
             return;
         }
     };
@@ -83,7 +85,7 @@ async fn rule_29_a_full_disk_loses_nothing_and_is_survived() {
     let mut acknowledged = Vec::new();
     for _ in 0..2 {
         load.goes_on(200).await;
-        eventually("the disk is full, and the server says so", async || {
+        eventually("the disk is full, and the server reports it", async || {
             let room = fill(&disk.filler());
             if ready(&server).await { Err(room) } else { Ok(()) }
         })
@@ -99,8 +101,8 @@ async fn rule_29_a_full_disk_loses_nothing_and_is_survived() {
     let compared = load.finish(&Reader::connect(&server.query).await).await;
     server.check_alive();
     println!(
-        "2 times full; acknowledged when it was noticed and {FULL:?} later: {acknowledged:?}; {} JSON frames \
-         acknowledged, {} refused, {} cut off; {} binary batches acknowledged; 0 lost, 0 doubled",
+        "disk filled twice; acknowledged when the server noticed and {FULL:?} later: {acknowledged:?}; {} JSON frames \
+         acknowledged, {} refused, {} unknown; {} binary batches acknowledged; 0 lost, 0 duplicated",
         compared.frames, compared.refused, compared.unknown, compared.batches
     );
     assert!(server.terminate().await.success(), "{}", server.log());

@@ -1,4 +1,4 @@
-//! Each port tells who it is and whether it works: in the words of Matyan 0.3, and in those of gRPC.
+//! Each port reports its component and its health, in the format of Matyan 0.3 and over gRPC.
 
 use matyan_proto::system::v1::{
     ReadinessRequest, VersionRequest, system_service_client::SystemServiceClient,
@@ -13,7 +13,7 @@ use tonic_health::pb::{
 async fn get(base: &str, path: &str) -> Value {
     let answer = reqwest::get(format!("{base}{path}")).await.expect("the server answers");
     assert!(answer.status().is_success(), "{path}: {}", answer.status());
-    answer.json().await.expect("it answers in JSON")
+    answer.json().await.expect("the body is JSON")
 }
 
 async fn channel(base: &str) -> Channel {
@@ -25,7 +25,7 @@ async fn channel(base: &str) -> Channel {
 }
 
 #[tokio::test]
-async fn both_ports_tell_who_they_are_and_that_they_work() {
+async fn both_ports_report_their_component_and_health() {
     let server = Server::up().await;
     let ingest_checks = json!({"kafka": "ok", "blob": "ok"});
     let query_checks = json!({"fdb": "ok", "kafka": {"control_producer": true, "ingestion_producer": true}});
@@ -42,27 +42,27 @@ async fn both_ports_tell_who_they_are_and_that_they_work() {
 
         let channel = channel(base).await;
         let mut system = SystemServiceClient::new(channel.clone());
-        let told = system.version(VersionRequest {}).await.expect("it answers").into_inner();
+        let told = system.version(VersionRequest {}).await.expect("the server answers").into_inner();
         assert_eq!(told.component, component);
-        assert!(system.readiness(ReadinessRequest::default()).await.expect("it answers").into_inner().ready);
+        assert!(system.readiness(ReadinessRequest::default()).await.expect("the server answers").into_inner().ready);
         let health =
-            HealthClient::new(channel).check(HealthCheckRequest::default()).await.expect("it answers");
+            HealthClient::new(channel).check(HealthCheckRequest::default()).await.expect("the server answers");
         assert_eq!(health.into_inner().status(), ServingStatus::Serving);
     }
 }
 
-/// Whoever watches is told of the end before the connection goes.
+/// Clients that watch are notified of a shutdown before their connection is closed.
 #[tokio::test]
-async fn a_stopping_server_says_so_first() {
+async fn a_stopping_server_reports_that_it_is_not_serving() {
     let mut server = Server::up().await;
     let mut health = HealthClient::new(channel(&server.ingest).await);
-    let mut watch = health.watch(HealthCheckRequest::default()).await.expect("it answers").into_inner();
+    let mut watch = health.watch(HealthCheckRequest::default()).await.expect("the server answers").into_inner();
     let mut next = async || watch.message().await.map(|told| told.map(|told| told.status()));
-    assert_eq!(next().await.expect("it is told"), Some(ServingStatus::Serving));
+    assert_eq!(next().await.expect("a status arrives"), Some(ServingStatus::Serving));
     let stopped = server.terminate();
-    let told = async { [next().await.expect("it is told"), next().await.expect("it is let go")] };
+    let told = async { [next().await.expect("a status arrives"), next().await.expect("the stream ends")] };
     let (status, told) = tokio::join!(stopped, told);
     assert!(status.success());
     assert_eq!(told, [Some(ServingStatus::NotServing), None]);
-    assert!(!server.log().contains("cut off"), "{}", server.log());
+    assert!(!server.log().contains("in time; "), "{}", server.log());
 }

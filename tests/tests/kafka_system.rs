@@ -1,11 +1,13 @@
-//! The whole system over a real Apache Kafka, broken on purpose, each scene with topics of its own: what was acknowledged is
-//! counted, none lost, none doubled, order kept, and the lag comes back to zero. `MATYAN_KAFKA_ROUNDS` and
-//! `MATYAN_KAFKA_PAUSE_SECONDS` make the scenes longer.
+//! The whole system over a real Apache Kafka with injected failures. Each scene has its own
+//! topics. Acknowledged data is counted: nothing is lost or duplicated, order is kept, and the
+//! lag returns to zero. `MATYAN_KAFKA_ROUNDS` and `MATYAN_KAFKA_PAUSE_SECONDS` make the scenes
+//! longer.
 //!
-//! All share one broker; those that kill it have it for themselves. Without a broker they are ignored, unless
-//! `REQUIRE=kafka` asks for them; so are those with all services apart without a FoundationDB, unless `REQUIRE=fdb` does.
+//! All scenes share one broker; those that kill it use it exclusively. Without a broker all are
+//! ignored, unless `REQUIRE=kafka` is set; those with separate services are ignored without a
+//! FoundationDB, unless `REQUIRE=fdb` is set.
 
-#![expect(clippy::print_stdout, reason = "what was counted is told, and the seed that plays it again")]
+#![expect(clippy::print_stdout, reason = "prints the counts, and the seed that reproduces a run")]
 
 #[path = "kafka_system/apart.rs"]
 mod apart;
@@ -37,11 +39,11 @@ use matyan_servers::{
 
 type Played<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
-/// A scene, by what it does to the broker.
+/// A scene, by its use of the broker.
 #[derive(Clone, Copy)]
 enum Play {
     Beside(for<'a> fn(&'a Broker) -> Played<'a>),
-    /// Beside others, and with a FoundationDB.
+    /// Concurrently with other scenes, and with a FoundationDB.
     Apart(for<'a> fn(&'a Broker) -> Played<'a>),
     Alone(for<'a> fn(&'a mut Broker) -> Played<'a>),
 }
@@ -54,28 +56,28 @@ macro_rules! scenes {
 }
 
 scenes! {
-    Beside: topics::topics_are_made_once_and_checked_at_every_start,
-        topics::rule_01_a_topic_made_anew_is_read_from_its_beginning,
-        topics::rule_01_a_topic_made_anew_under_a_running_system,
+    Beside: topics::topics_are_created_once_and_checked_at_every_start,
+        topics::rule_01_a_recreated_topic_is_read_from_its_start,
+        topics::rule_01_a_topic_is_recreated_under_a_running_system,
         topics::rule_02_a_changed_partition_count_is_refused,
-        topics::rule_03_a_partition_overtaken_by_retention_stops_alone,
-        topics::rule_08_poison_and_a_dead_letter_topic_that_is_away,
+        topics::rule_03_only_the_partition_overtaken_by_retention_stops,
+        topics::rule_08_poison_records_and_a_missing_dead_letter_topic,
         control::rule_15_control_events_are_published_as_documented,
-        control::rule_15_deletes_survive_a_control_worker_that_is_killed,
-        ways::every_login_is_let_in_and_a_wrong_one_is_told,
+        control::rule_15_deletes_survive_a_killed_control_worker,
+        ways::every_login_works_and_a_wrong_one_is_reported,
         ways::the_whole_system_over_tls,
-        formats::protobuf_is_refused_while_old_workers_read,
-        formats::json_and_protobuf_leave_the_same_state,
-        formats::recorded_envelopes_leave_the_same_state_as_recorded_frames,
-        formats::large_frames_and_traces_in_both_forms,
-        processes::a_worker_killed_under_load_loses_and_doubles_nothing,
+        formats::protobuf_is_refused_while_old_workers_are_running,
+        formats::json_and_protobuf_result_in_the_same_state,
+        formats::recorded_envelopes_result_in_the_same_state_as_recorded_frames,
+        formats::large_frames_and_traces_in_both_formats,
+        processes::a_worker_killed_under_load_loses_and_duplicates_nothing,
         processes::a_frontier_killed_with_frames_in_flight,
-        processes::a_frame_is_followed_from_process_to_process;
-    Apart: apart::foundationdb_workers_are_killed_and_stopped_under_load,
-        apart::foundationdb_of_two_control_workers_either_may_be_gone;
+        processes::a_frame_is_traced_across_processes;
+    Apart: apart::foundationdb_workers_are_killed_and_suspended_under_load,
+        apart::foundationdb_either_of_two_control_workers_may_be_down;
     Alone: broker::a_broker_killed_and_restarted_under_load,
-        broker::a_broker_that_pauses_under_load,
-        broker::a_frontier_ends_while_the_broker_is_away;
+        broker::a_broker_suspended_under_load,
+        broker::a_frontier_stops_while_the_broker_is_unavailable;
 }
 
 fn main() -> ExitCode {
@@ -104,15 +106,15 @@ fn main() -> ExitCode {
 
 fn run(broker: &RwLock<Option<Broker>>, play: Play) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.expect("a runtime is made");
+    let runtime = runtime.expect("a runtime is created");
     match play {
         Play::Beside(play) | Play::Apart(play) => {
             let broker = shared(broker);
-            runtime.block_on(play(broker.as_ref().expect("it was started")));
+            runtime.block_on(play(broker.as_ref().expect("the broker was started")));
         }
         Play::Alone(play) => {
             let mut place = broker.write().unwrap_or_else(PoisonError::into_inner);
-            // A scene that fails takes it along, as nobody knows what it has left.
+            // A scene that panics drops the broker, whose state is unknown by then.
             let mut broker = place.take().unwrap_or_else(Broker::start);
             runtime.block_on(play(&mut broker));
             *place = Some(broker);
@@ -120,7 +122,7 @@ fn run(broker: &RwLock<Option<Broker>>, play: Play) {
     }
 }
 
-/// The broker of all, started if there is none at the moment.
+/// The shared broker, which is started if there is none at the moment.
 fn shared(broker: &RwLock<Option<Broker>>) -> RwLockReadGuard<'_, Option<Broker>> {
     loop {
         broker.write().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Broker::start);
@@ -131,17 +133,17 @@ fn shared(broker: &RwLock<Option<Broker>>) -> RwLockReadGuard<'_, Option<Broker>
     }
 }
 
-/// How often something is killed: 3 times, or what is asked for.
+/// Number of times that something is killed.
 fn rounds() -> u32 {
     number("MATYAN_KAFKA_ROUNDS", 3)
 }
 
-/// How long a broker is paused.
+/// Duration of a broker's pause.
 fn pause() -> std::time::Duration {
     std::time::Duration::from_secs(number("MATYAN_KAFKA_PAUSE_SECONDS", 5).into())
 }
 
 #[expect(clippy::disallowed_methods, reason = "the length of a test is its only setting")]
 fn number(variable: &str, default: u32) -> u32 {
-    std::env::var(variable).map_or(default, |text| text.parse().expect("it is a number"))
+    std::env::var(variable).map_or(default, |text| text.parse().expect("the variable is a number"))
 }

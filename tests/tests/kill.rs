@@ -1,5 +1,6 @@
-//! Promises 1 to 3, broken on purpose: the server is killed with -9 at random moments while 8 writers write, started
-//! again, and what was acknowledged is counted: none lost, none doubled, order kept.
+//! Promises 1 to 3 under SIGKILL: the server is killed at random moments while eight writers
+//! write, and restarted. Acknowledged data is counted: nothing lost, nothing duplicated, order
+//! kept.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 
 const WRITERS_OF_A_KIND: usize = 4;
 
-/// How often the server is killed: 20, or what `MATYAN_KILLS` says.
+/// Number of kills: 20, or as `MATYAN_KILLS` specifies.
 fn kills() -> u32 {
     #[expect(clippy::disallowed_methods, reason = "the length of a test is its only setting")]
     let asked = std::env::var("MATYAN_KILLS");
@@ -16,7 +17,7 @@ fn kills() -> u32 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kill_9_under_load_loses_and_doubles_nothing() {
+async fn kill_9_under_load_loses_and_duplicates_nothing() {
     let seed: u64 = rand::rng().random();
     println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
@@ -30,10 +31,10 @@ async fn kill_9_under_load_loses_and_doubles_nothing() {
     }
     load.goes_on(100).await;
     let compared = load.finish(&Reader::connect(&server.query).await).await;
-    assert_eq!(compared.refused, 0, "good frames were refused");
+    assert_eq!(compared.refused, 0, "valid frames were refused");
     println!(
-        "{} kills; {} JSON frames acknowledged, 0 lost, 0 doubled ({} cut off, {} of them applied whole); \
-         {} binary batches acknowledged, 0 lost, 0 doubled",
+        "{} kills; {} JSON frames acknowledged, 0 lost, 0 duplicated ({} unknown, {} of them applied completely); \
+         {} binary batches acknowledged, 0 lost, 0 duplicated",
         kills(),
         compared.frames,
         compared.unknown,

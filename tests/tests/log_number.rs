@@ -1,5 +1,5 @@
-//! Acknowledged positions name the log that they belong to, also after it was made anew: a reader that brings one waits for
-//! the record that stands there, and not for one of the log before.
+//! Acknowledged positions identify their log, even after it was recreated: a reader that
+//! presents one waits for the record at that position, and not for one of the previous log.
 
 use matyan_proto::common::v1::LogPosition;
 use matyan_tests::{
@@ -11,7 +11,7 @@ use matyan_tests::{
 async fn rule_01_acknowledged_positions_name_their_log() {
     let mut server = Server::up().await;
     for number in 0..3 {
-        // A started server has the log that it had.
+        // A restart alone keeps the log.
         for start in 0..2_i64 {
             let step = i64::from(number) * 2 + start;
             let position = publish(&server.ingest, step).await;
@@ -28,9 +28,9 @@ async fn rule_01_acknowledged_positions_name_their_log() {
     }
 }
 
-/// It has no store to look into, and does not guess.
+/// A separate frontier has no store to look up the number of the log, and does not guess it.
 #[tokio::test]
-async fn rule_01_a_frontier_apart_names_no_log() {
+async fn rule_01_a_separate_frontier_does_not_name_its_log() {
     let folder = tempfile::tempdir().expect("the temporary directory is writable");
     let data_dir = folder.path().join("data");
     let mut frontier = Service::new("frontier", folder.path())

@@ -1,5 +1,6 @@
-//! The services as processes of their own, one after another on one data directory: what a frontier took, an ingestion
-//! worker applies and a backend shows, though none of them ever met another.
+//! The services in separate processes, one after another on the same data directory: what a
+//! frontier accepted, an ingestion worker applies and a backend serves, though they never run
+//! concurrently.
 
 use std::path::Path;
 
@@ -25,7 +26,7 @@ async fn stop(mut service: Service) {
 }
 
 #[tokio::test]
-async fn services_apart_do_what_they_do_together() {
+async fn separate_services_work_like_one_process() {
     let folder = tempfile::tempdir().expect("the temporary directory is writable");
 
     let frontier = start("frontier", folder.path()).await;
@@ -54,9 +55,10 @@ async fn services_apart_do_what_they_do_together() {
     stop(start("control-worker", folder.path()).await).await;
 }
 
-/// What is embedded belongs to one process at a time, and whoever comes second is told what to do.
+/// An embedded backend belongs to one process at a time; a second process is refused with
+/// advice.
 #[tokio::test]
-async fn services_that_share_what_is_embedded_are_refused() {
+async fn services_that_share_an_embedded_backend_are_refused() {
     let folder = tempfile::tempdir().expect("the temporary directory is writable");
     let worker = start("ingest-worker", folder.path()).await;
     let data_dir = folder.path().join("data");
@@ -72,23 +74,23 @@ async fn services_that_share_what_is_embedded_are_refused() {
     stop(worker).await;
 }
 
-/// Of a worker as of every other process one can ask whether it lives, whether it can do its work, and what it counts.
+/// Workers, like all other processes, have endpoints for liveness, readiness and metrics.
 #[tokio::test]
-async fn workers_tell_how_they_are() {
+async fn workers_report_health_and_metrics() {
     let folder = tempfile::tempdir().expect("the temporary directory is writable");
     for role in ["ingest-worker", "control-worker"] {
         let worker = start(role, folder.path()).await;
         let get = async |path: &str| {
             let answer =
-                reqwest::get(format!("{}{path}", worker.address("metrics"))).await.expect("it answers");
-            (answer.status().as_u16(), answer.text().await.expect("it answers in text"))
+                reqwest::get(format!("{}{path}", worker.address("metrics"))).await.expect("the worker answers");
+            (answer.status().as_u16(), answer.text().await.expect("the body is text"))
         };
         let checks =
             json!({"worker": "ok", "fdb": "ok", "kafka": {"control": "ok", "ingestion": "ok"}, "blob": "ok"});
         let ready = json!({"status": "ok", "checks": checks});
         assert_eq!(get("/health/live/").await, (200, json!({"status": "ok"}).to_string()), "{role}");
         let (status, told) = get("/health/ready/").await;
-        assert_eq!((status, told.parse::<Value>().expect("it is JSON")), (200, ready), "{role}");
+        assert_eq!((status, told.parse::<Value>().expect("the body is JSON")), (200, ready), "{role}");
         let (status, metrics) = get("/metrics").await;
         assert!(status == 200 && metrics.contains("matyan_ingestion_window_bytes 0"), "{metrics}");
         assert_eq!(get("/api/v1/rest/runs/").await.0, 404, "{role}");

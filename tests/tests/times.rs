@@ -1,5 +1,5 @@
-//! Dates in queries, through the whole system: a run is found by the moment it was made, written down as a clock on the wall of
-//! whoever asks shows it, east and west of Greenwich, and also where it was brought over by an archive.
+//! Dates in queries, through the whole system: a run is found by its creation time in the time
+//! zone of the user, east and west of Greenwich, and also after a restore from an archive.
 
 use std::{collections::BTreeSet, process::Command};
 
@@ -12,20 +12,20 @@ use matyan_tests::{
 };
 use time::OffsetDateTime;
 
-/// Runs that a query finds for somebody whose clock is so many minutes behind UTC.
+/// Runs that a query finds for a user whose clock is `minutes_behind` UTC.
 async fn found(server: &Server, query: &str, minutes_behind: i64) -> BTreeSet<String> {
     let request = reqwest::Client::new().get(format!("{}/api/v1/rest/runs/search/run/", server.query));
     let request = request.query(&[("q", query)]).header("X-Timezone-Offset", minutes_behind.to_string());
     let answer = request.send().await.expect("the server answers");
     assert_eq!(answer.status(), 200, "{query}");
-    let body = answer.bytes().await.expect("it is whole");
+    let body = answer.bytes().await.expect("the body is complete");
     entries(&body).iter().filter(|entry| !entry.is_progress()).map(|entry| entry.top().to_owned()).collect()
 }
 
-/// A call of `datetime` for a clock that is so many minutes behind UTC.
+/// A `datetime` expression for a clock that is `minutes_behind` UTC.
 fn written(seconds: i64, minutes_behind: i64) -> String {
     let local =
-        OffsetDateTime::from_unix_timestamp(seconds - 60 * minutes_behind).expect("it is of our time");
+        OffsetDateTime::from_unix_timestamp(seconds - 60 * minutes_behind).expect("the time is in range");
     let (month, hour) = (u8::from(local.month()), local.hour());
     format!(
         "datetime({}, {month}, {}, {hour}, {}, {})",
@@ -46,7 +46,7 @@ async fn is_found_by_the_second(server: &Server, made: i64) {
             "{query}"
         );
         if minutes_behind != 0 {
-            assert!(found(server, &query, -minutes_behind).await.is_empty(), "{query}: on the other side");
+            assert!(found(server, &query, -minutes_behind).await.is_empty(), "{query}: opposite offset");
         }
         let before = format!("run.created_at < {from} or run.end_time < {from}");
         assert!(found(server, &before, minutes_behind).await.is_empty(), "{before}");
@@ -54,7 +54,7 @@ async fn is_found_by_the_second(server: &Server, made: i64) {
 }
 
 #[tokio::test]
-async fn runs_are_found_by_the_time_of_whoever_asks() {
+async fn runs_are_found_by_local_time_of_the_user() {
     let server = Server::up().await;
     let mut writer = JsonWriter::connect(&server.ingest, "dated").await.expect("the server listens");
     for frame in [create_run(), finish_run()] {
@@ -69,16 +69,16 @@ async fn runs_are_found_by_the_time_of_whoever_asks() {
     .await;
     is_found_by_the_second(&server, made).await;
 
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory is created");
     let matyan = |server: &Server, words: &[&str]| {
         let mut command = Command::new(binary());
         let ended = command.args(words).args(["--server", &server.query]).env_clear().output();
-        let ended = ended.expect("it starts");
+        let ended = ended.expect("the binary starts");
         assert!(ended.status.success(), "{words:?}: {}", String::from_utf8_lossy(&ended.stderr));
     };
     matyan(&server, &["backup", folder.path().to_str().expect("text")]);
     let archive =
-        folder.path().read_dir().expect("a folder").next().expect("an archive").expect("a name").path();
+        folder.path().read_dir().expect("a directory").next().expect("an archive").expect("a name").path();
     let other = Server::up().await;
     matyan(&other, &["restore", archive.to_str().expect("text")]);
     is_found_by_the_second(&other, made).await;

@@ -1,5 +1,6 @@
-//! What the old gateway was recorded to answer, asked of ours: frames of the published client, odd frames, and HTTP
-//! calls. Where a case says that its answer was a defect, the sound answer is wanted.
+//! Recorded exchanges with the gateway of Matyan 0.3, replayed against this frontier: frames of
+//! the published client, odd frames, and HTTP calls. Where a recorded response was a defect,
+//! the correct response is expected.
 
 use futures::{SinkExt, StreamExt};
 use matyan_tests::{Reader, Server, eventually, json::url, vectors};
@@ -13,7 +14,7 @@ fn parsed(prefix: &str) -> Vec<Value> {
     vectors::files(prefix, ".json").into_iter().map(parse).collect()
 }
 
-/// A frame as recorded; very large and binary ones stand as a description.
+/// A frame as recorded; very large and binary ones are recorded as a description.
 fn frame(recorded: &str) -> Message {
     let described = |what: &str| {
         let size = recorded.strip_prefix(what)?.strip_suffix('>')?;
@@ -28,7 +29,7 @@ fn frame(recorded: &str) -> Message {
     Message::text(recorded)
 }
 
-/// The answer to one frame in the recording's own form.
+/// The response to one frame, in the form of the recording.
 async fn answer(
     socket: &mut (impl StreamExt<Item = Result<Message, tokio_tungstenite::tungstenite::Error>> + Unpin),
 ) -> Value {
@@ -46,7 +47,7 @@ async fn answer(
     }
 }
 
-/// Whether an answer is the one that the case wants.
+/// True if a response is the one that the case expects.
 fn is_wanted(case: &Value, reference: &Value, answer: &Value) -> bool {
     let status = &answer["ack"]["status"];
     let named = answer["ack"]["error"].as_str().is_some_and(|error| !error.is_empty());
@@ -62,7 +63,7 @@ fn is_wanted(case: &Value, reference: &Value, answer: &Value) -> bool {
     }
 }
 
-/// Points that the valid items of a case's frames write to a series.
+/// Number of points that the valid items of a case's frames write to a series.
 fn points_written(case: &Value, name: &str) -> usize {
     let items = case["frames"].as_array().expect("frames are a list").iter().flat_map(|frame| {
         match serde_json::from_str(frame.as_str().unwrap_or_default()) {
@@ -84,7 +85,7 @@ async fn vectors_gateway_edge_cases_frames() {
     for (file, recording) in parsed("gateway_edge_cases").iter().enumerate() {
         for (number, case) in recording["ws"].as_array().expect("ws is a list").iter().enumerate() {
             if case["kafka_fails_on_finish_run"] == true {
-                left_out += 1; // the log's failures are played with its fault layer, in the frontier's own tests
+                left_out += 1; // log failures are tested with the fault layer, in the tests of the frontier
                 continue;
             }
             let run_id = format!("{}-{file}-{number}", case["run_id_in_url"].as_str().expect("text"));
@@ -107,7 +108,8 @@ async fn play(case: &Value, url: &str) {
     let frames = case["frames"].as_array().expect("frames are a list");
     let references = case["reference_responses"].as_array().expect("responses are a list");
     for (recorded, reference) in frames.iter().zip(references) {
-        // A server that refuses a frame by its length may close before all of it was taken.
+        // A server that rejects a frame by its length may close before all of it was
+        // sent.
         let sent = socket.send(frame(recorded.as_str().expect("a frame is text"))).await;
         let answer = answer(&mut socket).await;
         assert!(
@@ -149,7 +151,8 @@ async fn exchange(client: &reqwest::Client, server: &Server, case: &Value) {
     let name = &case["name"];
     let recorded = u16::try_from(case["status"].as_u64().expect("a number")).expect("a status");
     let path = case["request"]["json"]["artifact_path"].as_str().unwrap_or_default();
-    // Both forms of a path are answered directly, and a path that leaves its run is refused.
+    // Both forms of a path, with and without a trailing slash, are answered directly; a path
+    // outside of its run is rejected.
     let wanted = if path.contains("..") {
         422
     } else if recorded == 307 {
@@ -182,7 +185,8 @@ async fn exchange(client: &reqwest::Client, server: &Server, case: &Value) {
     }
 }
 
-/// Every frame that the published client was recorded to send is acknowledged with ok, once, in order.
+/// Every frame that the published client was recorded to send is acknowledged with ok, once and
+/// in order.
 #[tokio::test]
 async fn vectors_ws_transcripts() {
     let server = Server::up().await;

@@ -1,5 +1,6 @@
-//! What the old backend was recorded to find and to stream, asked of a whole server: its recorded project is sent over the
-//! WebSocket, and every call must give the recorded bytes, but for what the contract names a defect.
+//! Recorded search results and streams of the backend of Matyan 0.3, compared with those of a
+//! whole server: the recorded project is sent over the WebSocket, and every call must return
+//! the recorded bytes, except for known defects in the contract.
 
 use std::collections::BTreeSet;
 
@@ -32,7 +33,7 @@ fn text<'v>(value: &'v Value, key: &str) -> &'v str {
     value[key].as_str().unwrap_or_default()
 }
 
-/// Sends a run as it was recorded. Times of runs cannot be sent: the server dates them.
+/// Sends a run as it was recorded. The creation time cannot be sent, as the server assigns it.
 async fn send_run(server: &Server, run: &Value, items: Vec<Value>) {
     let mut all = vec![
         json!({"type": "create_run", "client_datetime": CLIENT_TIME, "force_resume": false}),
@@ -51,7 +52,8 @@ async fn send_run(server: &Server, run: &Value, items: Vec<Value>) {
     for items in all.chunks(100) {
         assert_eq!(writer.send(&Value::Array(items.to_vec())).await, Ok(Ack::Ok), "{}", run["hash"]);
     }
-    // What was sent before a name can be read once the name can.
+    // Items are applied in order: once the last name can be read, everything before it can
+    // be read too.
     for name in ["all was sent", text(run, "name")] {
         let named = json!({"type": "set_run_property", "name": name});
         assert_eq!(writer.send(&named).await, Ok(Ack::Ok));
@@ -67,7 +69,7 @@ fn is_object(dtype: &str) -> bool {
     matches!(dtype, "image" | "text" | "distribution" | "audio" | "figure")
 }
 
-/// One point of a sequence as the published client sends it.
+/// One point of a sequence, as the published client sends it.
 fn point(name: &str, context: &Value, dtype: &str, point: &Value) -> Value {
     let kind = if is_object(dtype) { "log_custom_object" } else { "log_metric" };
     json!({
@@ -76,7 +78,7 @@ fn point(name: &str, context: &Value, dtype: &str, point: &Value) -> Value {
     })
 }
 
-/// Status and body of a call.
+/// Status and body of a response.
 async fn call(server: &Server, method: &str, path: &str, body: &Value, timezone: i64) -> (u16, Vec<u8>) {
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let url = format!("{}{REST}{path}", server.query);
@@ -122,7 +124,7 @@ async fn load_project(server: &Server, data: &Value) {
         let mut items = vec![json!({"type": "log_hparams", "value": run["params"]})];
         for trace in list(&run["traces"]) {
             let context = &run["contexts"][trace["ctx"].to_string()];
-            // No client can send several objects as one step.
+            // No client can send several objects in one step.
             for it in list(&trace["points"]).iter().filter(|it| !it["value"].is_array()) {
                 items.push(match text(trace, "dtype") {
                     "logs" => json!({"type": "log_terminal_line", "line": it["value"], "step": it["step"]}),
@@ -144,8 +146,8 @@ fn record(value: &Value) -> Value {
     })
 }
 
-/// Parts of an answer that differ from the recorded ones: ids and times that the server gives itself, and what
-/// `streaming.md` calls a defect of the recorded answer.
+/// True for entries that may differ from the recorded ones: ids and times that the server
+/// assigns, and known defects of the recorded responses, by their numbers.
 fn is_left_out(case: &str, entry: &Entry) -> bool {
     let place = entry.place();
     let ends = |ends: &[&str]| ends.iter().any(|end| place.ends_with(end));
@@ -153,22 +155,23 @@ fn is_left_out(case: &str, entry: &Entry) -> bool {
     let has_points = case.starts_with("metric_search");
     let has_steps = case.contains("_get_step");
     ends(&["props/creation_time", "experiment/id", "/id"])
-        // S3: first, least and greatest value repeat the last one.
+        // S3: first, min and max repeat the last value.
         || ends(&["values/first", "values/min", "values/max"])
-        // S4: metrics come without epochs and times. Objects have times that nothing in the recording sends.
+        // S4: metrics have no epochs and times. Objects have times that the recording
+        // does not contain.
         || has_points && holds(&["/epochs/", "/timestamps/"])
         || holds(&["/timestamps"])
         // S6: ranges of one step.
         || has_steps && holds(&["record_range_used", "index_range"])
-        // The step of several texts, which no client can send.
+        // The step with several texts, which no client can send.
         || case.starts_with("texts_") && holds(&["values/1", "iters/1", "epochs/1", "_range_"])
-        // S7: an object's place is counted anew behind a selection.
+        // S7: with a density, the indices of objects are renumbered.
         || case.contains("index_density") && ends(&["/index"])
-        // Not sent in the recorded form: a record that is a text alone.
+        // Cannot be sent in the recorded form: a record that is only a text.
         || case == "log_records" && holds(&["1/timestamp", "1/args", "1/logger_info"])
 }
 
-/// S8: the list of active runs has sequences of all types.
+/// S8: the list of active runs contains sequences of all types.
 fn is_foreign_trace(case: &str, recorded: &[Entry], entry: &Entry) -> bool {
     const METRICS: [&str; 2] = ["loss", "acc"];
     let [_, traces, metric, index, ..] = &entry.path[..] else { return false };
@@ -182,7 +185,7 @@ fn is_foreign_trace(case: &str, recorded: &[Entry], entry: &Entry) -> bool {
     !matches!(name, Some(Coded::Text(name)) if METRICS.contains(&name.as_str()))
 }
 
-/// The entries that are compared. A search of sequences has no order of runs.
+/// The entries to compare. A search of sequences has no defined order of runs.
 fn compared(case: &str, body: &[u8]) -> Vec<Entry> {
     let all = entries(body);
     let mut kept: Vec<Entry> = all
@@ -200,7 +203,7 @@ fn compared(case: &str, body: &[u8]) -> Vec<Entry> {
     kept
 }
 
-/// Places of the series that are left.
+/// Renumbers the remaining series of each run.
 fn renumber(entries: &mut [Entry]) {
     let mut seen: Vec<(String, Key)> = Vec::new();
     for entry in entries {
@@ -218,7 +221,7 @@ fn renumber(entries: &mut [Entry]) {
     }
 }
 
-/// Asks for nothing but the step of several texts.
+/// A case that only requests the step with several texts.
 const ONLY_OF_A_LIST: &str = "texts_get_batch_ranges";
 
 #[tokio::test]
@@ -247,7 +250,7 @@ async fn vectors_streaming_endpoints() {
             let at =
                 ours.iter().zip(&theirs).position(|(a, b)| a != b).unwrap_or(ours.len().min(theirs.len()));
             let told = |entries: &[Entry]| entries.get(at).map_or("the end".to_owned(), ToString::to_string);
-            wrong.push(format!("{file} {name}: entry {at} is {}, and was {}", told(&ours), told(&theirs)));
+            wrong.push(format!("{file} {name}: entry {at} is {}, expected {}", told(&ours), told(&theirs)));
         }
     }
     println!("{count} calls");
@@ -259,17 +262,18 @@ fn hex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(digit).collect()
 }
 
-// The queries of MatyanQL.
+// MatyanQL queries.
 
-/// Times of runs are the server's own, so what is asked of them is played where runs can be dated: in the backend's tests.
+/// True for queries on times of runs, which the server assigns. They are tested in the backend,
+/// where runs can be dated.
 fn asks_for_times(query: &str) -> bool {
     ["created_at", "creation_time", "end_time", "duration", "finalized_at"]
         .iter()
         .any(|word| query.contains(word))
 }
 
-/// The recorded system kept no first value, and some sequences of the fixture were never given a step: here every point has
-/// both.
+/// True for queries on missing first values or last steps. The recorded system kept no first
+/// values, and some sequences of the fixture have no step; here every point has both.
 fn is_always_known(query: &str) -> bool {
     query.contains(".first is None") || query.contains(".last_step is None")
 }
@@ -309,13 +313,13 @@ async fn load_fixture(server: &Server, fixture: &Value) {
 
 #[derive(Debug)]
 enum Found {
-    /// Run ids, or run id, name and context.
+    /// Run ids, or combinations of run id, name and context.
     Matches(BTreeSet<String>),
-    /// Status, message, line of the message.
+    /// Status, and the error message.
     Refused(u16, String),
 }
 
-/// One text for one thing, whatever the order of keys.
+/// A canonical text of a value that does not depend on the order of keys.
 fn id(value: &Value) -> String {
     match value {
         Value::Object(entries) => {
@@ -328,7 +332,7 @@ fn id(value: &Value) -> String {
     }
 }
 
-/// A tree of entries as JSON: what contexts need.
+/// Entries as a JSON tree, with the types that contexts need.
 fn tree<'e>(entries: impl Iterator<Item = (&'e [Key], &'e Coded)>) -> Value {
     let mut root = Value::Object(Default::default());
     for (path, value) in entries {
@@ -340,7 +344,7 @@ fn tree<'e>(entries: impl Iterator<Item = (&'e [Key], &'e Coded)>) -> Value {
             Coded::Text(value) => json!(value),
             Coded::Array => json!([]),
             Coded::Object => json!({}),
-            Coded::Bytes(_) => panic!("no context holds bytes"),
+            Coded::Bytes(_) => panic!("a context contains no bytes"),
         };
         let slot = path.iter().fold(&mut root, |node, key| match key {
             Key::Text(key) => {
@@ -350,7 +354,7 @@ fn tree<'e>(entries: impl Iterator<Item = (&'e [Key], &'e Coded)>) -> Value {
                 &mut node[key.as_str()]
             }
             Key::Integer(index) => {
-                let items = node.as_array_mut().expect("the flag of a list comes first");
+                let items = node.as_array_mut().expect("the array marker comes first");
                 items.resize(items.len().max(*index as usize + 1), Value::Null);
                 &mut items[*index as usize]
             }
@@ -398,7 +402,7 @@ async fn ask(server: &Server, vector: &Value) -> Found {
     }
     let all = entries(&body);
     let last: Vec<&Coded> = all.iter().rev().take(2).map(|entry| &entry.value).collect();
-    assert_eq!(last, [&Coded::Integer(0), &Coded::Integer(0)], "{}: a complete answer ends so", vector["q"]);
+    assert_eq!(last, [&Coded::Integer(0), &Coded::Integer(0)], "{}: incomplete response", vector["q"]);
     Found::Matches(found(mode, &body))
 }
 
@@ -448,6 +452,6 @@ async fn vectors_matyanql_through_the_server() {
             }
         }
     }
-    println!("{count} queries, {left_out} left out");
+    println!("{count} queries, {left_out} skipped");
     assert!(wrong.is_empty(), "{} of {count} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }

@@ -1,4 +1,5 @@
-//! The command that makes a place for blobs, as often as it is called: for init jobs, and for the first day.
+//! `matyan bucket create`: creates the bucket or container for blobs. Idempotent, so that init
+//! jobs can run it at every deployment.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +20,7 @@ pub(crate) fn make(flags: BTreeMap<String, String>) -> ExitCode {
     let cloud = match Settings::resolve_blobs(flags, Environment::of_process()) {
         Ok(BlobStore::Cloud(cloud)) => cloud,
         Ok(BlobStore::Embedded | BlobStore::Directory(_)) => {
-            return told("blobs are kept in a directory: there is no bucket to make");
+            return told("blobs are stored in a directory, which needs no bucket");
         }
         Err(violations) => {
             eprintln!("{violations}");
@@ -27,8 +28,8 @@ pub(crate) fn make(flags: BTreeMap<String, String>) -> ExitCode {
         }
     };
     match created(&cloud) {
-        Ok(Created::Made) => told(&format!("made {}", cloud.uri())),
-        Ok(Created::WasThere) => told(&format!("{} is there already", cloud.uri())),
+        Ok(Created::Made) => told(&format!("created {}", cloud.uri())),
+        Ok(Created::WasThere) => told(&format!("{} already exists", cloud.uri())),
         Err(error) => {
             eprintln!("matyan: {}", chain(&*error));
             ExitCode::FAILURE

@@ -1,5 +1,5 @@
-//! The command line. Flags stay text here: `settings` reads them together with environment and file, so that everything
-//! that is wrong is told at once and in one way.
+//! The command line. Flags stay text here: `settings` reads them together with the environment
+//! and the config file, so that all violations are reported together and in the same form.
 
 use std::collections::BTreeMap;
 
@@ -21,12 +21,12 @@ Examples:
 
   matyan up --log kafka://localhost:9092      the same over Apache Kafka, after `matyan topics create`
 
-  matyan runs search 'run.hparams.lr < 0.01'  what a running server knows: runs, logs, metrics, status
+  matyan runs search 'run.hparams.lr < 0.01'  query a running server: runs, logs, metrics, status
 
-Every flag of a server is also a variable of the environment and a key of the file given by --config:
-`--log-level debug`, `LOG_LEVEL=debug`, `log_level = \"debug\"`. Flags win over the environment, and that over the file.";
+Every server flag is also an environment variable and a key of the file given by --config:
+`--log-level debug`, `LOG_LEVEL=debug`, `log_level = \"debug\"`. Flags override the environment, which overrides the file.";
 
-/// An experiment tracker: keeps what training code logs, and shows it.
+/// An experiment tracker: stores what training code logs, and serves it to people and programs.
 #[derive(Debug, Parser)]
 #[command(name = "matyan", version, after_help = EXAMPLES, arg_required_else_help = true)]
 pub(crate) struct Cli {
@@ -38,75 +38,78 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run everything in one process, without any other server
     Up(UpFlags),
-    /// Run the ingest side: WebSocket and gRPC ingestion, upload URLs
+    /// Run the ingest side: WebSocket and gRPC ingestion, and upload URLs
     Frontier(ServiceFlags),
     /// Run the query side: REST, gRPC, gRPC-web and the browser UI
     Backend(BackendFlags),
-    /// Apply what was ingested to the store
+    /// Apply ingested records to the store
     IngestWorker(WorkerFlags),
-    /// Do what deletions leave to be done
+    /// Delete blobs and rows left behind by deleted runs
     ControlWorker(WorkerFlags),
-    /// Make the bucket, or container, that large objects are kept in
+    /// Create the bucket or container for large objects
     Bucket(BucketFlags),
-    /// Make the topics that a log on Apache Kafka needs
+    /// Create the topics for a log on Apache Kafka
     #[command(subcommand)]
     Topics(TopicsCommand),
-    /// List, find, show, archive and delete runs
+    /// List, search, show, archive and delete runs
     Runs(RunsFlags),
-    /// Show what a run has printed and logged
+    /// Show the terminal output or the log records of a run
     Logs(LogsFlags),
     /// Show metrics of a run, as numbers or as a plot
     Metrics(MetricsFlags),
-    /// Read a project out of a server into an archive
+    /// Back up a project to an archive
     Backup(BackupFlags),
-    /// Put an archive back into a server
+    /// Restore an archive to a server
     Restore(RestoreFlags),
-    /// Tell whether a server is there and can do its work
+    /// Show whether a server is up and ready
     Status(StatusFlags),
-    /// Tell how far the log is applied, and let a partition go on that has lost records
+    /// Show how much of the log is applied, or skip lost records of a partition
     Partitions(PartitionsFlags),
-    /// List items that could not be applied, with the reason, and forget them
+    /// List or delete items that could not be applied, with the reason for each
     Parked(ParkedFlags),
-    /// Show what the project is called, or call it something else
+    /// Show or change the name and description of the project
     Project(ProjectFlags),
-    /// Tell of the jobs of servers, and begin some by hand: mend indexes, end stale runs, clean up
+    /// List background jobs, or start one manually
     Jobs(JobsFlags),
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TopicsCommand {
-    /// Make what is missing, check what is there; may be called as often as one likes
+    /// Create missing topics and check existing ones; safe to repeat
     ///
-    /// Names, servers and login are settings as for every other command: KAFKA_BOOTSTRAP_SERVERS,
-    /// KAFKA_DATA_INGESTION_TOPIC, KAFKA_CONTROL_EVENTS_TOPIC, KAFKA_DEAD_LETTERS_TOPIC, KAFKA_SECURITY_PROTOCOL, …
+    /// Topic names, brokers and credentials are the same settings as for every other
+    /// command: KAFKA_BOOTSTRAP_SERVERS, KAFKA_DATA_INGESTION_TOPIC,
+    /// KAFKA_CONTROL_EVENTS_TOPIC, KAFKA_DEAD_LETTERS_TOPIC, KAFKA_SECURITY_PROTOCOL, …
     Create(CreateTopicsFlags),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct CreateTopicsFlags {
-    /// Where the brokers are: `kafka://host:port,host:port`
+    /// Addresses of the brokers: `kafka://host:port,host:port`
     #[arg(long, value_name = "URI")]
     log: Option<String>,
-    /// Of the ingestion topic; can never be changed, and no more workers than this find work [default: 6]
+    /// Partitions of the ingestion topic; cannot be changed later, and limits the number of
+    /// useful workers [default: 6]
     #[arg(long, value_name = "COUNT")]
     partitions: Option<String>,
-    /// How many brokers keep a copy; in production at least 3 [default: 1]
+    /// Number of brokers that store a copy; use at least 3 in production [default: 1]
     #[arg(long, value_name = "COUNT")]
     replication: Option<String>,
-    /// How many of them must have a record before it counts [default: 2 of 3 or more, else 1]
+    /// Number of replicas that must have a record before it is acknowledged [default: 2 for
+    /// a replication of 3 or more, else 1]
     #[arg(long, value_name = "COUNT")]
     min_insync_replicas: Option<String>,
-    /// A TOML file of settings
+    /// TOML file with settings
     #[arg(long, value_name = "FILE")]
     config: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct UpFlags {
-    /// Port of the query side; 0 takes a free one [default: 53800]
+    /// Port of the query side; 0 picks a free one [default: 53800]
     #[arg(long, value_name = "PORT")]
     port: Option<String>,
-    /// Port of the ingest side; 0 takes a free one [default: 53801]
+    /// Port of the ingest side; 0 picks a free one [default: 53801]
     #[arg(long, value_name = "PORT")]
     frontier_port: Option<String>,
     /// Address to listen on [default: 127.0.0.1]
@@ -120,10 +123,10 @@ pub(crate) struct UpFlags {
 
 #[derive(Debug, Args)]
 pub(crate) struct UiFlags {
-    /// Serve the browser UI that lies in this directory, on the port of the query side
+    /// Serve the browser UI in this directory on the port of the query side
     #[arg(long, value_name = "DIR")]
     ui_dir: Option<String>,
-    /// The path below which a proxy shows this server, such as /matyan
+    /// Path under which a proxy exposes this server, such as /matyan
     #[arg(long, value_name = "PATH")]
     ui_base_path: Option<String>,
 }
@@ -138,7 +141,8 @@ pub(crate) struct BackendFlags {
 
 #[derive(Debug, Args)]
 pub(crate) struct ServiceFlags {
-    /// Port to listen on; 0 takes a free one [default: 53800 for the backend, 53801 for the frontier]
+    /// Port to listen on; 0 picks a free one [default: 53800 for the backend, 53801 for the
+    /// frontier]
     #[arg(long, value_name = "PORT")]
     port: Option<String>,
     /// Address to listen on [default: 0.0.0.0]
@@ -150,7 +154,7 @@ pub(crate) struct ServiceFlags {
 
 #[derive(Debug, Args)]
 pub(crate) struct WorkerFlags {
-    /// Port of health checks and Prometheus metrics; 0 for none [default: 9090]
+    /// Port of health checks and Prometheus metrics; 0 disables it [default: 9090]
     #[arg(long, value_name = "PORT")]
     metrics_port: Option<String>,
     /// Address to listen on [default: 0.0.0.0]
@@ -162,37 +166,40 @@ pub(crate) struct WorkerFlags {
 
 #[derive(Debug, Args)]
 pub(crate) struct CommonFlags {
-    /// Where the embedded store, log and blobs live [default: matyan-data]
+    /// Directory of the embedded store, log and blobs [default: matyan-data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
-    /// Where state is kept: `embedded:` or `fdb:///path/to/fdb.cluster`
+    /// Store for state: `embedded:` or `fdb:///path/to/fdb.cluster`
     #[arg(long, value_name = "URI")]
     store: Option<String>,
-    /// The log between ingestion and store: `embedded:` or `kafka://host:port,host:port`
+    /// Log between ingestion and store: `embedded:` or `kafka://host:port,host:port`
     #[arg(long, value_name = "URI")]
     log: Option<String>,
-    /// Where large objects are kept: `embedded:`, `file:///directory`, `s3://bucket`, `gs://bucket`, `azure://container`
+    /// Store for large objects: `embedded:`, `file:///directory`, `s3://bucket`,
+    /// `gs://bucket`, `azure://container`
     #[arg(long, value_name = "URI")]
     blobs: Option<String>,
-    /// A TOML file of settings
+    /// TOML file with settings
     #[arg(long, value_name = "FILE")]
     config: Option<String>,
-    /// error, warn, info, debug or trace; or filters such as `info,matyan_worker=debug` [default: info]
+    /// error, warn, info, debug or trace; or filters such as `info,matyan_worker=debug`
+    /// [default: info]
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
     /// text or json [default: text]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
-    /// Speak TLS on every port, with the certificates in this PEM file
+    /// Serve TLS on every port, with the certificate chain in this PEM file
     #[arg(long, value_name = "FILE")]
     tls_cert: Option<String>,
-    /// The key of the first certificate, in PEM; both files are read again when they change
+    /// PEM file with the key of the certificate; both files are reloaded when they change
     #[arg(long, value_name = "FILE")]
     tls_key: Option<String>,
-    /// Send traces to the OpenTelemetry collector at this address, over gRPC: http://127.0.0.1:4317, say
+    /// Send traces over gRPC to the OpenTelemetry collector at this address, such as
+    /// http://127.0.0.1:4317
     #[arg(long, value_name = "URL")]
     otlp_endpoint: Option<String>,
-    /// Write the addresses to this file, as JSON, when everything is ready
+    /// Write the addresses to this file as JSON once everything is ready
     #[arg(long, value_name = "FILE")]
     ready_file: Option<String>,
 }
@@ -205,52 +212,53 @@ pub(crate) struct BucketFlags {
 
 const BUCKET_EXAMPLES: &str = "\
 Examples:
-  matyan bucket create                             as BLOB_BACKEND_TYPE, S3_BUCKET and their like say
+  matyan bucket create                             configured by BLOB_BACKEND_TYPE, S3_BUCKET and so on
   matyan bucket create --blobs s3://artifacts      another bucket, with S3_ENDPOINT, S3_ACCESS_KEY and S3_SECRET_KEY
-  matyan bucket create --blobs azure://artifacts   with AZURE_CONN_STR, or AZURE_ACCOUNT_URL
+  matyan bucket create --blobs azure://artifacts   with AZURE_CONN_STR or AZURE_ACCOUNT_URL
 
-A bucket that is there already is left as it is, and the command succeeds. Blobs are made public to nobody. A rule of the
-bucket that discards unfinished uploads after some days is good practice.";
+A bucket that already exists is left unchanged, and the command succeeds. Blobs are never made public. Consider a lifecycle
+rule on the bucket that discards incomplete uploads after some days.";
 
 #[derive(Debug, Subcommand)]
 enum BucketCommand {
-    /// Make it if it is not there
+    /// Create the bucket if it does not exist
     #[command(after_help = BUCKET_EXAMPLES)]
     Create(BucketCreateFlags),
 }
 
 #[derive(Debug, Args)]
 struct BucketCreateFlags {
-    /// Which one: `s3://bucket`, `gs://bucket` or `azure://container` [default: as the services are set]
+    /// Bucket to create: `s3://bucket`, `gs://bucket` or `azure://container` [default: the
+    /// one the services use]
     #[arg(long, value_name = "URI")]
     blobs: Option<String>,
-    /// A TOML file of settings
+    /// TOML file with settings
     #[arg(long, value_name = "FILE")]
     config: Option<String>,
 }
 
-/// What the command line asks for.
+/// A parsed command line.
 #[derive(Debug)]
 pub(crate) enum Line {
-    /// To be a server, or a part of one.
+    /// Run a server, or one of its services.
     Serve(Asked),
-    /// To make a place for blobs; flags as in `Asked`.
+    /// Create the bucket for blobs; flags as in `Asked`.
     MakeBucket(BTreeMap<String, String>),
-    /// To make topics, with these flags.
+    /// Create topics, with these flags.
     CreateTopics(BTreeMap<String, String>),
-    /// To ask one.
+    /// Query a running server.
     Ask(Question),
 }
 
-/// Which server, with which flags.
+/// The server to run, and its flags.
 #[derive(Debug)]
 pub(crate) struct Asked {
     pub(crate) role: Role,
-    /// By the flag's name without dashes in front.
+    /// By flag name, without leading dashes.
     pub(crate) flags: BTreeMap<String, String>,
 }
 
-/// Reads the command line; ends the process after `--help`, `--version` and what is no command.
+/// Parses the command line. Exits the process after `--help`, `--version` and usage errors.
 pub(crate) fn parse() -> Line {
     line(&Cli::command().get_matches())
 }
@@ -286,7 +294,8 @@ fn line(matches: &ArgMatches) -> Line {
     Line::Serve(Asked { role, flags })
 }
 
-/// Ids of groups are among the ids; they hold no text.
+/// Flags that were given, by name. The ids include those of argument groups, which hold no
+/// text.
 fn flags(matches: &ArgMatches) -> BTreeMap<String, String> {
     let value = |id: &str| matches.try_get_one::<String>(id).ok().flatten().cloned();
     matches.ids().filter_map(|id| Some((id.as_str().replace('_', "-"), value(id.as_str())?))).collect()
@@ -316,26 +325,26 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_is_made_with_flags_of_its_own() {
+    fn bucket_create_has_its_own_flags() {
         let words = ["matyan", "bucket", "create", "--blobs", "s3://b"];
         let matches = Cli::command().try_get_matches_from(words).unwrap();
-        let Line::MakeBucket(flags) = line(&matches) else { panic!("it makes a bucket") };
+        let Line::MakeBucket(flags) = line(&matches) else { panic!("not parsed as `bucket create`") };
         assert_eq!(flags, BTreeMap::from([("blobs".to_owned(), "s3://b".to_owned())]));
         assert!(Cli::command().try_get_matches_from(["matyan", "bucket"]).is_err());
     }
 
     #[test]
-    fn topics_are_made_with_flags_of_their_own() {
+    fn topics_create_has_its_own_flags() {
         let words = ["matyan", "topics", "create", "--partitions", "12", "--log=kafka://a:1"];
         let Line::CreateTopics(flags) = line(&Cli::command().try_get_matches_from(words).unwrap()) else {
-            panic!("it makes topics")
+            panic!("not parsed as `topics create`")
         };
         let expected = [("log", "kafka://a:1"), ("partitions", "12")];
         assert_eq!(flags, expected.map(|(flag, value)| (flag.to_owned(), value.to_owned())).into());
     }
 
     #[test]
-    fn questions_have_their_own_flags() {
+    fn client_commands_have_their_own_flags() {
         for words in [
             "runs ls --active --json",
             "runs search run.active --explain --server http://h:1",
@@ -375,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_command_does_not_know_is_refused() {
+    fn unknown_commands_and_flags_are_rejected() {
         for line in
             [&["ingest-worker", "--port", "1"][..], &["frontier", "--frontier-port", "1"], &["down"], &[]]
         {

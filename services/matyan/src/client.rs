@@ -1,6 +1,6 @@
-//! Commands that ask a running server, over its gRPC API: what a person or a script wants to know without a browser.
-//! They know nothing of stores and logs. Answers go to standard output, as tables or as JSON lines; errors to standard
-//! error, each with the next step.
+//! Commands that query a running server over its gRPC API: for people and scripts, without a
+//! browser. They have no access to stores or logs. Results go to standard output, as tables or
+//! as JSON lines; errors go to standard error, each with the next step.
 
 mod backup;
 pub(crate) mod flags;
@@ -30,47 +30,47 @@ use flags::Command;
 use output::Output;
 
 const FAILED: u8 = 1;
-/// The work is done, except for what was lost before.
+/// Exit code for work that is done, except for what had been lost before.
 const INCOMPLETE: u8 = 3;
 
-/// Why a command has failed, and what to do.
+/// Why a command failed, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("the process cannot be set up")]
+    #[error("failed to start the async runtime")]
     SetUp(#[source] io::Error),
-    #[error("`{0}` is no address of a server: give one such as http://127.0.0.1:53800 with --server")]
+    #[error("invalid server address `{0}`: use one such as http://127.0.0.1:53800 with --server")]
     Address(String),
     #[error(
-        "the certificates that this machine trusts cannot be read; SSL_CERT_FILE can name a file of them"
+        "failed to read the certificates that this machine trusts; set SSL_CERT_FILE to a file of certificates"
     )]
     Roots { source: tonic::transport::Error },
-    #[error("no server answers at {server}: start one with `matyan up`, or name another with --server")]
+    #[error("no server answers at {server}: start one with `matyan up`, or specify another with --server")]
     Unreachable { server: String, source: tonic::transport::Error },
     #[error("{0}")]
     Told(String),
     #[error(transparent)]
     Archive(#[from] matyan_archive::Error),
     #[error(
-        "{lost} blobs that runs refer to are gone from the blob store, and so not in the archive; all else is: \
-         look for them where the store is kept, or keep an older backup that has them"
+        "{lost} blobs that runs refer to are missing from the blob store, and therefore from the archive, which is otherwise \
+         complete: look for them where the store is kept, or keep an older backup that contains them"
     )]
     Incomplete { lost: u64 },
     #[error(
-        "the backup is whole, and can be restored, in the folder {}; it could not be packed into one file",
+        "the backup in {} is complete and can be restored, but packing it into one file failed",
         root.display()
     )]
     Unpacked { root: PathBuf, source: matyan_archive::Error },
-    #[error("the answer cannot be written")]
+    #[error("failed to write the output")]
     Output(#[from] io::Error),
 }
 
 impl Error {
-    /// Whoever reads has seen enough, as `head` has.
+    /// True if the reader of the output has closed it, as `head` does.
     pub(crate) fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 
-    /// What the shell is told: whether there is anything to go on with.
+    /// Exit code for the shell: it distinguishes failures from incomplete results.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Incomplete { .. } => INCOMPLETE,
@@ -84,20 +84,20 @@ impl From<Status> for Error {
         let message = status.message();
         Self::Told(match status.code() {
             Code::Unavailable | Code::DeadlineExceeded => {
-                format!("the server cannot answer now ({message}): ask `matyan status` why, or try again")
+                format!("the server cannot answer now ({message}): run `matyan status` to see why, or try again")
             }
             Code::Unimplemented => {
-                format!("the server does not know this ({message}): `matyan status` tells its version")
+                format!("the server does not support this ({message}): run `matyan status` to see its version")
             }
             Code::InvalidArgument | Code::FailedPrecondition | Code::ResourceExhausted | Code::NotFound => {
-                format!("the server refuses this: {message}")
+                format!("the server rejected the request: {message}")
             }
-            code => format!("the server failed ({code:?}: {message}): its log tells why"),
+            code => format!("the server failed ({code:?}: {message}): see its log"),
         })
     }
 }
 
-/// An error that is looked at before it is told.
+/// A failure that the caller may handle before it becomes an error of the command.
 #[derive(Debug)]
 enum Failure {
     Server(Status),
@@ -125,15 +125,15 @@ impl From<Failure> for Error {
     }
 }
 
-/// The same, with what to do when the run is not there.
+/// Converts a status to an error, with a hint if the run does not exist.
 fn about_run(run_id: &str) -> impl Fn(Status) -> Error + '_ {
     move |status| match status.code() {
-        Code::NotFound => Error::Told(format!("there is no run `{run_id}`: `matyan runs ls` lists them")),
+        Code::NotFound => Error::Told(format!("run `{run_id}` does not exist: `matyan runs ls` lists all runs")),
         _ => status.into(),
     }
 }
 
-/// Does what `command` asks for.
+/// Runs `command` to its end.
 pub(crate) fn run(command: Command) -> Result<(), Error> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::SetUp)?;
     runtime.block_on(async {
@@ -153,7 +153,8 @@ pub(crate) fn run(command: Command) -> Result<(), Error> {
     })
 }
 
-/// A silent server is asked whether it is there still, so that no command waits for one that is gone.
+/// A silent connection is probed with keep-alive pings, so that no command waits for a server
+/// that has vanished.
 const ASKED_AFTER: Duration = Duration::from_secs(30);
 const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
 
@@ -174,7 +175,7 @@ async fn connect(server: &str) -> Result<Channel, Error> {
     endpoint.connect().await.map_err(|source| Error::Unreachable { server: server.to_owned(), source })
 }
 
-/// A generated client on a channel, with the message limit of the system.
+/// Creates a generated client on a channel, with the message size limit of the system.
 macro_rules! client {
     ($client:ident, $channel:expr) => {
         $client::new($channel).max_decoding_message_size($crate::client::MESSAGE_LIMIT)

@@ -1,4 +1,4 @@
-//! The binary: command line, settings, telemetry and wiring; nothing else.
+//! The `matyan` binary: command line, settings, telemetry and wiring, and nothing else.
 
 mod bucket;
 mod cli;
@@ -17,13 +17,14 @@ use settings::{Environment, Settings, TopicsSettings};
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Gives memory back a second after a burst of work: what ingestion needed for a while is not held while nothing happens.
+/// Returns freed memory to the system a second after a burst, so an idle process does not hold
+/// what ingestion needed at its peak.
 #[expect(unsafe_code, reason = "the allocator reads its settings from the symbol of this name")]
 #[unsafe(export_name = "_rjem_malloc_conf")]
 pub static ALLOCATOR_SETTINGS: &[u8; 63] =
     b"background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:1000\0";
 
-/// What the shell calls wrong usage.
+/// The conventional exit code of a shell command for wrong usage.
 pub(crate) const BAD_SETTINGS: u8 = 2;
 
 fn main() -> ExitCode {
@@ -76,7 +77,7 @@ fn topics_create(flags: BTreeMap<String, String>) -> ExitCode {
     }
 }
 
-/// An error and what is behind it, in one line.
+/// Formats an error and its causes on one line.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |&error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")

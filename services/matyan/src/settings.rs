@@ -1,8 +1,9 @@
-//! Every setting of every command: read from flags, environment and file, in that order, and checked before anything
-//! starts. All violations are told at once, each with the setting's name and the next step; secrets are never printed.
+//! Every setting of every command: read from flags, environment and config file, in that order
+//! of precedence, and checked before anything starts. All violations are reported together,
+//! each with the setting's name and the next step; secrets are never printed.
 //!
-//! The names of the environment are those of Matyan 0.3 where it had one. Deliberately absent: settings for what was
-//! measured and is a constant of the crate that it concerns.
+//! Environment variables keep the names of Matyan 0.3 where it had one. Deliberately absent:
+//! settings for values that were measured, which are constants of the crate that uses them.
 
 mod blobs;
 mod distributed;
@@ -34,12 +35,12 @@ use crate::cli::Asked;
 use reader::Reader;
 use source::Sources;
 
-const NO_PAIR: &str = "is missing; give a certificate and its key, or neither";
+const NO_PAIR: &str = "missing; set both a certificate and its key, or neither";
 
-/// What a process is.
+/// The role of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// All others in one.
+    /// All other roles in one process.
     Up,
     Frontier,
     Backend,
@@ -74,12 +75,12 @@ impl Role {
         }
     }
 
-    /// It has no port but the one that it is watched by.
+    /// True if its only port is the one for health checks and metrics.
     pub(crate) fn is_worker(self) -> bool {
         matches!(self, Self::IngestWorker | Self::ControlWorker)
     }
 
-    /// The frontier cannot reach state.
+    /// True if it accesses state. The frontier never does.
     pub(crate) fn has_store(self) -> bool {
         self != Self::Frontier
     }
@@ -95,53 +96,56 @@ pub(crate) enum LogFormat {
 pub(crate) struct Settings {
     pub(crate) role: Role,
     pub(crate) host: IpAddr,
-    /// Port of the query side, where there is one.
+    /// Port of the query side, for roles that have one.
     pub(crate) port: u16,
-    /// Port of the ingest side, where there is one.
+    /// Port of the ingest side, for roles that have one.
     pub(crate) frontier_port: u16,
-    /// Port by which a worker is watched; 0 if it has none.
+    /// Port for health checks and metrics of a worker; 0 disables it.
     pub(crate) metrics_port: u16,
-    /// Certificate and key of every port; without them they speak in the clear.
+    /// Certificate and key for every port; without them, ports are unencrypted.
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
-    /// None where nothing is kept on this machine.
+    /// None if the process stores nothing on this machine.
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) store: Store,
     pub(crate) log: Log,
     pub(crate) blobs: BlobStore,
-    /// Directives of `tracing`.
+    /// Filter directives for `tracing`.
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
-    /// Where spans are sent; without one they are not made.
+    /// Collector that spans are sent to; without one, no spans are created.
     pub(crate) otlp_endpoint: Option<String>,
-    /// What traces call this process.
+    /// Name of this process in traces.
     pub(crate) service_name: String,
     pub(crate) ready_file: Option<PathBuf>,
-    /// How long an upload URL works.
+    /// Lifetime of an upload URL.
     pub(crate) upload_lifetime: Duration,
-    /// What blob tokens and upload URLs are signed with; without one, the data directory keeps one.
+    /// Key that signs blob tokens and upload URLs; if absent, one is kept in the data
+    /// directory.
     pub(crate) secret: Option<Secret>,
-    /// How long connections may take to end at shutdown, and then brokers to answer.
+    /// Time limit at shutdown, first for connections to end, and then for brokers to
+    /// answer.
     pub(crate) shutdown_timeout: Duration,
-    /// WebSockets that each port takes.
+    /// Maximum number of WebSockets per port.
     pub(crate) max_connections: usize,
-    /// The largest upload through this process.
+    /// Maximum size of an upload through this process.
     pub(crate) max_upload_bytes: u64,
     pub(crate) cors_origins: Vec<String>,
-    /// False: HTTP requests are not counted.
+    /// False if HTTP requests are not counted.
     pub(crate) metrics_enabled: bool,
-    /// How old what is told of all params of a project may be.
+    /// Maximum age of cached summaries of all params of a project.
     pub(crate) params_kept: Duration,
-    /// Runs without data for so long are ended, until more comes of them.
+    /// Runs without data for this long are finished; they become active again when more
+    /// arrives.
     pub(crate) finish_stale: Option<Duration>,
-    /// What people see in a browser; without one, the port answers programs alone.
+    /// The browser UI; without it, the query port serves only APIs.
     pub(crate) ui: Option<UiSettings>,
-    /// How the frontier writes records.
+    /// Format in which the frontier writes records.
     pub(crate) message_format: RecordFormat,
-    /// Variables of Matyan 0.3 that somebody has set and that nothing reads any more.
+    /// Variables of Matyan 0.3 that are set but have no effect any more.
     pub(crate) unread: Vec<&'static str>,
 }
 
-/// What `topics create` works with.
+/// Settings of `topics create`.
 #[derive(Debug)]
 pub(crate) struct TopicsSettings {
     pub(crate) kafka: matyan_log::kafka::Settings,
@@ -162,26 +166,26 @@ impl TopicsSettings {
 }
 
 impl Settings {
-    /// Everything that is asked for, or everything that is wrong with it.
+    /// Returns the settings, or all violations.
     pub(crate) fn resolve(asked: Asked, environment: Environment) -> Result<Self, Violations> {
         let mut reader = Reader::default();
         let sources = Sources::open(asked.flags, environment, &mut reader);
         let settings = Self::read(asked.role, &sources, &mut reader);
         if settings.role == Role::Up && settings.port == settings.frontier_port && settings.port != 0 {
             reader
-                .refuse(names::FRONTIER_PORT.variables[0], "it is the same as PORT; give two different ones");
+                .refuse(names::FRONTIER_PORT.variables[0], "same as PORT; set two different ports");
         }
         reader.finish(settings)
     }
 
-    /// Of all that is set, where blobs are kept.
+    /// Resolves only where blobs are stored.
     pub(crate) fn resolve_blobs(
         flags: BTreeMap<String, String>,
         environment: Environment,
     ) -> Result<BlobStore, Violations> {
         let mut reader = Reader::default();
         let sources = Sources::open(flags, environment, &mut reader);
-        // As a service reads them, and not `up`, which needs no bucket.
+        // As the services do, unlike `up`, which needs no bucket.
         let blobs = distributed::blobs(Role::Frontier, &sources, &mut reader);
         reader.finish(blobs)
     }
@@ -192,7 +196,8 @@ impl Settings {
             dir,
             base_path: reader.parse(from, names::UI_BASE_PATH, "", parse::base_path),
             api_base_path: reader.parse(from, names::UI_API_BASE_PATH, "/api/v1", parse::base_path),
-            // The page and the API are on one port, under whatever name the browser knows it.
+            // The page and the API are on the same port, whatever host name the
+            // browser uses.
             api_host_base: reader.parse(from, names::UI_API_HOST_BASE, "", parse::api_host),
             api_auth_token: reader.parse(from, names::UI_API_AUTH_TOKEN, "", parse::token),
         })
@@ -210,9 +215,10 @@ impl Settings {
     }
 
     fn read(role: Role, from: &Sources, reader: &mut Reader) -> Self {
-        // On a laptop nobody else is let in unasked; in a container nobody gets in otherwise.
+        // On a laptop, do not open a port to the network unasked; in a container, any
+        // other address would be unreachable.
         let host = if role == Role::Up { "127.0.0.1" } else { "0.0.0.0" };
-        // Alone it is the only port, and has the plain name.
+        // A frontier's only port has the plain name.
         let frontier_port = if role == Role::Frontier { names::PORT } else { names::FRONTIER_PORT };
         let (store, log) = distributed::read(role, from, reader);
         let data_dir = reader.parse(from, names::DATA_DIR, "matyan-data", parse::path);

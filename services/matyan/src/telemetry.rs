@@ -1,5 +1,6 @@
-//! What the process tells about itself: lines on standard error, as text or JSON, and spans to a collector if one is set.
-//! Standard output is left to what a person asked for (the banner, answers of commands).
+//! Telemetry of the process: log lines on standard error, as text or JSON, and spans to a
+//! collector if one is configured. Standard output is reserved for what the user asked for (the
+//! banner, results of commands).
 
 use std::io::{self, IsTerminal};
 
@@ -18,24 +19,26 @@ use tracing_subscriber::{
 
 use crate::settings::{LogFormat, Settings};
 
-/// Libraries that tell at our level what is news to their authors alone. Named in a filter they speak.
+/// Libraries whose info messages are of interest only to their authors. A filter that names
+/// them overrides this.
 const TALKATIVE: &str = "fjall=warn,lsm_tree=warn,h2=warn,hyper=warn";
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error(
-        "spans cannot be sent to {endpoint}: name an OpenTelemetry collector with --otlp-endpoint, or none"
+        "failed to set up the exporter of spans to {endpoint}: set --otlp-endpoint to an OpenTelemetry collector, or unset it"
     )]
     Exporter { endpoint: String, source: ExporterBuildError },
 }
 
-/// Sends spans as long as it lives.
+/// Telemetry of the process. Exports spans while it is alive.
 pub(crate) struct Telemetry {
     spans: Option<SdkTracerProvider>,
 }
 
 impl Telemetry {
-    /// Starts it for the whole process; called once, first of all, in the runtime that the exporter is to use.
+    /// Starts telemetry for the whole process. Called once, before anything else, in the
+    /// runtime that the exporter will use.
     pub(crate) fn start(settings: &Settings) -> Result<Self, Error> {
         let spans =
             settings.otlp_endpoint.as_deref().map(|endpoint| provider(settings, endpoint)).transpose()?;
@@ -44,16 +47,17 @@ impl Telemetry {
                 .with(exported(provider))
                 .with(lines(settings.log_format, &settings.log_level))
                 .init(),
-            // Not `Option<Layer>`: beside one that is `None` the registry makes every span, wanted or not.
+            // Not `Option<Layer>`: with a layer that is `None`, the registry would
+            // create every span, filtered out or not.
             None => Registry::default().with(lines(settings.log_format, &settings.log_level)).init(),
         }
         Ok(Self { spans })
     }
 
-    /// Sends what has not been sent yet. Blocks for a few seconds at most.
+    /// Exports pending spans. Blocks for a few seconds at most.
     pub(crate) fn stop(self) {
         if let Some(Err(error)) = self.spans.map(|provider| provider.shutdown()) {
-            tracing::warn!(%error, "the last spans could not be sent");
+            tracing::warn!(%error, "failed to export the last spans");
         }
     }
 }
@@ -61,7 +65,7 @@ impl Telemetry {
 fn provider(settings: &Settings, endpoint: &str) -> Result<SdkTracerProvider, Error> {
     let mut exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint);
     if endpoint.to_ascii_lowercase().starts_with("https:") {
-        // By itself the exporter would trust nobody.
+        // By default the exporter trusts no certificate authority.
         exporter = exporter.with_tls_config(ClientTlsConfig::new().with_enabled_roots());
     }
     let exporter =
@@ -79,8 +83,8 @@ where
     layer.with_location(false).with_threads(false).with_filter(ours)
 }
 
-/// Our own spans; those of libraries, the exporter's among them, are theirs to look at. A connection lasts for days, and is
-/// there for lines of the log alone.
+/// True for spans of Matyan crates; those of libraries, including the exporter's own, are not
+/// exported. The span of a connection lasts for days, and only adds context to log lines.
 fn is_exported(metadata: &Metadata<'_>) -> bool {
     let is_ours = metadata.is_span() && metadata.target().starts_with("matyan");
     is_ours && metadata.name() != "connection" && *metadata.level() <= LevelFilter::INFO
@@ -94,15 +98,17 @@ where
     let filter = filter(level);
     match format {
         LogFormat::Text => layer.with_ansi(io::stderr().is_terminal()).with_filter(filter).boxed(),
-        // Fields beside the message, so that request, run and connection ids can be searched for.
+        // Fields are on the same level as the message, so that request, run and
+        // connection ids can be searched for.
         LogFormat::Json => layer.json().flatten_event(true).with_filter(filter).boxed(),
     }
 }
 
-/// The more exact directive wins. By target alone, as nothing is then looked up where a span is entered.
+/// The more specific directive wins. `Targets` filters by target alone, so entering a span
+/// needs no lookup.
 fn filter(log_level: &str) -> Targets {
     let directives = format!("{TALKATIVE},{}=off,{log_level}", matyan_trace::TARGET);
-    directives.parse().expect("the settings have parsed it")
+    directives.parse().expect("directives are validated with the settings")
 }
 
 #[cfg(test)]
@@ -112,26 +118,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn libraries_are_quiet_until_named() {
+    fn libraries_are_quiet_unless_named_in_the_filter() {
         let is_told = |log_level, target| filter(log_level).would_enable(target, &Level::INFO);
         assert!(is_told("info", "matyan_worker"));
         assert!(!is_told("info", "fjall") && !is_told("info", "h2"));
         assert!(is_told("debug,fjall=trace", "fjall") && !is_told("debug,fjall=trace", "lsm_tree"));
     }
 
-    /// The span of a frame, and that of the connection that it came over.
+    /// The span of a frame, and the span of its connection.
     fn spans() -> (Span, Span) {
         let frame = tracing::info_span!(target: matyan_trace::TARGET, "frame");
         (frame, tracing::info_span!("connection"))
     }
 
-    /// One after the other: what a span is worth is remembered for all subscribers at once.
+    /// Both in one test, as the interest in a span is cached for all subscribers of the
+    /// process.
     #[test]
-    fn a_collector_gets_frames_and_lines_the_connection() {
+    fn frame_spans_are_exported_and_connection_spans_are_logged() {
         with_default(Registry::default().with(lines(LogFormat::Text, "info")), || {
             let (frame, connection) = spans();
             assert!(frame.is_disabled());
-            assert!(!connection.is_disabled(), "lines of the log carry it");
+            assert!(!connection.is_disabled(), "log lines carry it");
         });
         let exporter = opentelemetry_sdk::trace::InMemorySpanExporter::default();
         let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();

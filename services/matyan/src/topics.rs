@@ -1,5 +1,6 @@
-//! `matyan topics create`: makes what a log on Apache Kafka needs, and tells of each topic whether it was there.
-//! It may be called at every deployment: topics that are there are checked, and never changed.
+//! `matyan topics create`: creates the topics for a log on Apache Kafka, and prints for each
+//! whether it existed. Safe to run at every deployment: existing topics are checked, and never
+//! changed.
 
 use std::io::{self, Write};
 
@@ -9,7 +10,7 @@ use crate::settings::TopicsSettings;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("the process cannot be set up")]
+    #[error("failed to start the async runtime, or to write the output")]
     SetUp(#[source] io::Error),
     #[error(transparent)]
     Log(#[from] matyan_log::Error),
@@ -23,7 +24,7 @@ pub(crate) fn create(settings: &TopicsSettings) -> Result<(), Error> {
 }
 
 fn line(FoundTopic { name, partitions, is_new }: &FoundTopic) -> String {
-    let what = if *is_new { "made" } else { "there" };
+    let what = if *is_new { "created" } else { "exists" };
     let plural = if *partitions == 1 { "" } else { "s" };
-    format!("{what}  {name}  {partitions} partition{plural}")
+    format!("{what:<7}  {name}  {partitions} partition{plural}")
 }

@@ -1,5 +1,5 @@
-//! The only composition root: opens what is asked for, gives every part what it works with, and ends all in order.
-//! It can be read top to bottom: what `run` does is what happens.
+//! The only composition root: opens backends, wires up the services of a process, and shuts
+//! them down in order. Read it top to bottom: `run` shows everything that happens.
 
 mod announce;
 pub(crate) mod clock;
@@ -29,20 +29,23 @@ use parts::Parts;
 use signals::Signals;
 use substrates::{Network, Substrates};
 
-/// Work that waits for the disk: reads of the store, blobs. Far more than disks do at once, far less than would hurt.
+/// Threads for work that waits for the disk, such as store reads and blobs. Far more than disks
+/// handle in parallel, far fewer than would hurt.
 const BLOCKING_THREADS: usize = 64;
 
-/// What a read of a network store may take to notice that it is not wanted any more.
+/// Time that a pending read of a network store may take to notice at shutdown that it is no
+/// longer wanted.
 const LAST_READERS: Duration = Duration::from_secs(5);
 
-/// With one, a task that computes for a moment would hold up every connection.
+/// Minimum number of runtime threads. With one, a task that computes for a moment would delay
+/// every connection.
 const LEAST_WORKERS: usize = 2;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("the process cannot be set up")]
+    #[error("failed to set up the process")]
     SetUp(#[source] io::Error),
-    #[error("{address} cannot be listened on; choose another port with {flag}, or stop what uses it")]
+    #[error("cannot listen on {address}; choose another port with {flag}, or stop the process that uses it")]
     Bind { address: SocketAddr, flag: &'static str, source: io::Error },
     #[error(transparent)]
     Telemetry(#[from] telemetry::Error),
@@ -57,27 +60,27 @@ pub(crate) enum Error {
     #[error(transparent)]
     Log(#[from] matyan_log::Error),
     #[error(
-        "the consumer group `{group}` of Matyan 0.3 has {members} members, which can read JSON alone: set \
+        "the consumer group `{group}` of Matyan 0.3 has {members} members, which can only read JSON: set \
          KAFKA_MESSAGE_FORMAT=json, or stop them first"
     )]
     OldReaders { group: &'static str, members: usize },
     #[error(transparent)]
     Blobs(#[from] matyan_blob::Error),
-    #[error("the metrics cannot be registered")]
+    #[error("failed to register metrics")]
     Metrics(#[from] prometheus::Error),
-    #[error("the file {} cannot be written", path.display())]
+    #[error("failed to write the file {}", path.display())]
     ReadyFile { path: PathBuf, source: io::Error },
-    #[error("{part} cannot go on")]
+    #[error("{part} failed")]
     Part { part: &'static str, source: matyan_worker::Error },
-    #[error("{part} ended unasked")]
+    #[error("{part} ended unexpectedly")]
     PartEnded { part: &'static str },
-    #[error("a part panicked")]
+    #[error("a task panicked")]
     Panicked(#[source] tokio::task::JoinError),
 }
 
-/// Runs what the settings ask for, until a signal asks for the end.
+/// Runs the services that the settings specify, until a signal stops them.
 pub(crate) fn run(settings: &Settings) -> Result<(), Error> {
-    // Declared first, so that it ends last.
+    // Declared first, so that it is dropped last.
     let network = Network::start(settings)?;
     let runtime = runtime().map_err(Error::SetUp)?;
     let telemetry = {
@@ -87,12 +90,13 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Error> {
     open_files::raise();
     if !settings.unread.is_empty() {
         let variables = settings.unread.join(", ");
-        tracing::warn!(variables, "settings of Matyan 0.3 that nothing reads any more are set");
+        tracing::warn!(variables, "ignoring settings of Matyan 0.3 that are no longer used");
     }
     let ended = runtime.block_on(serve(settings, &network));
     telemetry.stop();
-    // Everything that matters has been awaited; a reader that was cut off waits for its disk alone. One that waits for a network
-    // store has to be gone before the network is.
+    // Everything that matters has been awaited. A remaining read of the embedded store waits
+    // only for its disk, but a read of a network store must end before the network is
+    // stopped.
     match network.is_used() {
         true => runtime.shutdown_timeout(LAST_READERS),
         false => runtime.shutdown_background(),
@@ -111,7 +115,7 @@ async fn serve(settings: &Settings, network: &Network) -> Result<(), Error> {
     let mut signals = Signals::install().map_err(Error::SetUp)?;
     let mut process = tokio::select! {
         started = Process::start(settings, network) => started?,
-        // Nothing has been taken yet, so there is nothing to end in order.
+        // Nothing has been accepted yet, so there is nothing to shut down in order.
         (signal, _) = signals.next() => {
             tracing::info!(signal, "stopped while starting");
             return Ok(());
@@ -130,7 +134,7 @@ async fn serve(settings: &Settings, network: &Network) -> Result<(), Error> {
     }
 }
 
-/// What is up. Fields are dropped in this order: the directory is given free last.
+/// A running process. Fields are dropped in this order: the data directory is unlocked last.
 struct Process {
     parts: Parts,
     substrates: Substrates,
@@ -159,7 +163,8 @@ impl Process {
         Ok(Self { parts, substrates, _data_dir: data_dir })
     }
 
-    /// Why the process cannot go on: a task or a thread that everything else needs has ended. Cancel-safe.
+    /// Waits until the process cannot continue because an essential task or thread has
+    /// ended, and returns the reason. Cancel-safe.
     async fn ended(&mut self) -> Error {
         tokio::select! {
             error = self.parts.ended() => error,
@@ -175,7 +180,8 @@ impl Process {
     }
 }
 
-/// The one that was given, or that of the data directory. A process that has neither signs nothing that another one checks.
+/// The configured secret, or that of the data directory. A process with neither signs nothing
+/// that another process verifies.
 fn secret(settings: &Settings, data_dir: Option<&DataDir>) -> Result<Secret, Error> {
     match (&settings.secret, data_dir) {
         (Some(given), _) => Ok(given.clone()),
@@ -184,13 +190,14 @@ fn secret(settings: &Settings, data_dir: Option<&DataDir>) -> Result<Secret, Err
     }
 }
 
-/// Whoever waits for the file may come at once, so everything must be up before.
+/// Writes the ready file and the banner. A program that waits for the file may connect right
+/// away, so everything must be up before.
 fn announce(settings: &Settings, announcement: &Announcement<'_>) -> Result<(), Error> {
     if let Some(path) = &settings.ready_file {
         announcement.write_file(path).map_err(|source| Error::ReadyFile { path: path.clone(), source })?;
     }
     if let Err(error) = write!(io::stdout(), "{}", announcement.banner()) {
-        tracing::info!(%error, "nobody reads the banner");
+        tracing::info!(%error, "failed to write the startup banner");
     }
     let Announcement { query, ingest, data_dir, .. } = announcement;
     tracing::info!(

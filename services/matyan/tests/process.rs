@@ -1,5 +1,5 @@
-//! The binary as an operator meets it: how it starts, how it refuses, how it ends.
-//! What it does in between is tested from the whole system's side.
+//! The binary as an operator sees it: startup, refusal to start, and shutdown. What happens in
+//! between is covered by the whole-system tests.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::{
@@ -15,13 +15,13 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Keeps a broken run from hanging; no test waits for it to pass.
+/// Limit that keeps a broken run from hanging; no passing test waits for it.
 const GUARD: Duration = Duration::from_secs(60);
 
 fn matyan(arguments: &[&str], folder: &Path) -> Command {
     const LIBRARIES: &str = "LD_LIBRARY_PATH";
     let mut command = Command::new(env!("CARGO_BIN_EXE_matyan"));
-    // Nothing of the machine it runs on, but for what it takes to be started.
+    // A clean environment, except for the library path that the binary may need to start.
     command.args(arguments).env_clear().envs(std::env::var_os(LIBRARIES).map(|path| (LIBRARIES, path)));
     command.current_dir(folder);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -29,26 +29,27 @@ fn matyan(arguments: &[&str], folder: &Path) -> Command {
 }
 
 fn refused(command: &mut Command, code: i32) -> String {
-    let Output { status, stdout, stderr } = command.output().expect("it starts");
+    let Output { status, stdout, stderr } = command.output().expect("the binary starts");
     let stderr = String::from_utf8_lossy(&stderr).into_owned();
     assert_eq!(status.code(), Some(code), "{stderr}");
-    assert!(stdout.is_empty(), "what is refused announces nothing");
+    assert!(stdout.is_empty(), "nothing is announced when startup is refused");
     stderr
 }
 
-#[expect(clippy::disallowed_methods, reason = "a process of its own can only be asked again")]
+#[expect(clippy::disallowed_methods, reason = "the state of another process can only be polled")]
 fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(answer) = ask() {
             return answer;
         }
-        assert!(begun.elapsed() < GUARD, "never happened: {what}");
+        assert!(begun.elapsed() < GUARD, "timed out waiting: {what}");
         thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// One that runs on free ports, in `data` of its folder; killed at the end if it still runs.
+/// A server on free ports, with `data` in its directory as data directory. Killed when dropped
+/// if it still runs.
 struct Running {
     process: Child,
     folder: TempDir,
@@ -68,8 +69,8 @@ impl Running {
         let process = matyan(arguments, folder.path()).envs(variables.iter().copied()).spawn().unwrap();
         let mut running = Self { process, folder, addresses: Value::Null };
         let path = running.folder.path().join("ready");
-        running.addresses = eventually("it is ready", || {
-            assert_eq!(running.process.try_wait().unwrap(), None, "it ended: {}", running.said().1);
+        running.addresses = eventually("the server is ready", || {
+            assert_eq!(running.process.try_wait().unwrap(), None, "the server exited: {}", running.said().1);
             serde_json::from_str(&fs::read_to_string(&path).ok()?).ok()
         });
         running
@@ -85,10 +86,10 @@ impl Running {
     }
 
     fn code(&mut self) -> Option<i32> {
-        eventually("it ends", || self.process.try_wait().unwrap()).code()
+        eventually("the server exits", || self.process.try_wait().unwrap()).code()
     }
 
-    /// Standard output and standard error of one that has ended.
+    /// Standard output and standard error of a process that has exited.
     fn said(&mut self) -> (String, String) {
         let (mut output, mut error) = (String::new(), String::new());
         self.process.stdout.take().unwrap().read_to_string(&mut output).unwrap();
@@ -106,13 +107,13 @@ impl Drop for Running {
     }
 }
 
-/// An upload that announces more than it sends, so that its request never ends.
+/// Starts an upload that declares more bytes than it sends, so that its request never ends.
 fn endless_request(address: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
     let head =
         "POST /api/v1/rest/artifacts/presign HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
     write!(stream, "{head}content-length: 100\r\nexpect: 100-continue\r\n\r\n").unwrap();
-    // That it is asked for the body shows that the request is under way.
+    // The request for the body shows that the server is processing the call.
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"HTTP/1.1 100");
@@ -120,7 +121,7 @@ fn endless_request(address: &str) -> TcpStream {
 }
 
 #[test]
-fn it_tells_where_it_listens_and_ends_on_a_signal() {
+fn it_prints_its_addresses_and_exits_on_a_signal() {
     for signal in ["-TERM", "-INT"] {
         let mut running = Running::up(&[]);
         assert_eq!(running.addresses["pid"], running.process.id());
@@ -139,7 +140,7 @@ fn it_tells_where_it_listens_and_ends_on_a_signal() {
 }
 
 #[test]
-fn it_starts_again_on_what_it_left_also_after_a_kill() {
+fn it_restarts_on_its_data_after_a_kill_and_after_a_clean_exit() {
     let mut running = Running::up(&[]);
     running.process.kill().unwrap();
     running.process.wait().unwrap();
@@ -147,14 +148,14 @@ fn it_starts_again_on_what_it_left_also_after_a_kill() {
         fs::remove_file(running.folder.path().join("ready")).unwrap();
         running.process = matyan(UP, running.folder.path()).spawn().unwrap();
         let ready = running.folder.path().join("ready");
-        eventually("it is ready again", || ready.exists().then_some(()));
+        eventually("the server is ready again", || ready.exists().then_some(()));
         running.signal("-TERM");
         assert_eq!(running.code(), Some(0));
     }
 }
 
 #[test]
-fn a_second_process_on_a_data_directory_is_refused() {
+fn a_second_process_on_the_same_data_directory_is_refused() {
     let running = Running::up(&[]);
     let stderr = refused(&mut matyan(UP, running.folder.path()), 1);
     assert!(stderr.contains(&format!("in use by process {}", running.process.id())), "{stderr}");
@@ -162,7 +163,7 @@ fn a_second_process_on_a_data_directory_is_refused() {
 }
 
 #[test]
-fn a_taken_port_is_named_with_its_flag() {
+fn a_port_in_use_is_reported_with_its_flag() {
     let folder = tempfile::tempdir().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
@@ -172,7 +173,7 @@ fn a_taken_port_is_named_with_its_flag() {
 }
 
 #[test]
-fn all_wrong_settings_are_told_before_anything_is_made() {
+fn all_invalid_settings_are_reported_before_anything_is_created() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = matyan(&["up", "--port", "x"], folder.path());
     let stderr = refused(command.envs([("LOG_LEVEL", "loud"), ("S3_SECRET_KEY", "hunter2")]), 2);
@@ -184,28 +185,28 @@ fn all_wrong_settings_are_told_before_anything_is_made() {
 }
 
 #[test]
-fn a_request_that_does_not_end_is_cut_off_in_time() {
+fn a_request_that_does_not_end_is_closed_in_time() {
     let mut running = Running::up(&[("SHUTDOWN_FLUSH_TIMEOUT", "0.1")]);
     let _stream = endless_request(running.address("ingest"));
     running.signal("-TERM");
     assert_eq!(running.code(), Some(0));
-    assert!(running.said().1.contains("are cut off"));
+    assert!(running.said().1.contains("connections did not end in time"));
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn a_second_signal_exits_immediately() {
     let mut running = Running::up(&[("SHUTDOWN_FLUSH_TIMEOUT", "3600")]);
     let _stream = endless_request(running.address("ingest"));
     running.signal("-TERM");
-    // No more connections are taken: the first signal is being served.
+    // The listeners are closed: the shutdown that the first signal started is under way.
     let address = running.address("query").to_owned();
-    eventually("it stops accepting", || TcpStream::connect(&address).is_err().then_some(()));
+    eventually("the server stops accepting", || TcpStream::connect(&address).is_err().then_some(()));
     running.signal("-INT");
     assert_eq!(running.code(), Some(128 + 2));
 }
 
 #[test]
-fn a_setting_that_nothing_reads_any_more_is_named_once() {
+fn an_unused_setting_is_reported_once() {
     let mut running = Running::up(&[("INGEST_BATCH_SIZE", "200"), ("LOG_LEVEL", "warn")]);
     running.signal("-TERM");
     assert_eq!(running.code(), Some(0));

@@ -1,4 +1,4 @@
-//! A long series: what a chart of it costs to read by a process that has read nothing yet.
+//! Cost of a chart of a long series in a process that has read nothing yet.
 
 use std::{sync::Arc, time::Instant};
 
@@ -34,7 +34,7 @@ pub(crate) async fn rows(table: &mut Table, scale: usize) {
         .await;
 }
 
-/// Milliseconds of the first chart; the connection stands already.
+/// Milliseconds until the first chart is read, on an established connection.
 async fn read(server: &Server) -> f64 {
     let key = SeriesKey { name: "metric_0".into(), context: r#"{"subset": "train"}"#.into() };
     let reader = Reader::connect(&server.query).await;

@@ -1,4 +1,4 @@
-//! A page of charts: very many series at once, each as wide as its chart.
+//! A page of charts: very many series in one call, each at the width of its chart.
 
 use std::time::Instant;
 
@@ -36,9 +36,9 @@ pub(crate) async fn rows(table: &mut Table) {
     table
         .row(WORK, Budget::None, Unit::Milliseconds, async || {
             let start = Instant::now();
-            let mut pieces = client.buckets(request.clone()).await.expect("the charts begin").into_inner();
+            let mut pieces = client.buckets(request.clone()).await.expect("the stream starts").into_inner();
             let mut series = 0;
-            while let Some(piece) = pieces.message().await.expect("the charts go on") {
+            while let Some(piece) = pieces.message().await.expect("the stream continues") {
                 let is_drawn = |width: usize| (PIXELS as usize / 5..=PIXELS as usize).contains(&width);
                 assert!(
                     piece.series.iter().all(|series| is_drawn(series.index.len())),

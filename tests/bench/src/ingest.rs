@@ -1,4 +1,4 @@
-//! Ingest, end to end: from the first frame until every point can be read.
+//! End-to-end ingestion: from the first frame until every point can be read.
 
 use std::time::Instant;
 
@@ -39,7 +39,8 @@ fn run_id(connection: usize) -> String {
     format!("bench-{connection}")
 }
 
-/// Waits until all runs have as many points, and answers with the points per second since `start`.
+/// Waits until every run has the given number of points, and returns the points per second
+/// since `start`.
 pub(crate) async fn until_readable(server: &Server, runs: usize, points_a_run: usize, start: Instant) -> f64 {
     let reader = Reader::connect(&server.query).await;
     for run in 0..runs {
@@ -96,7 +97,7 @@ async fn binary(batches: usize) -> f64 {
     until_readable(&server, CONNECTIONS, batches * POINTS, start).await
 }
 
-/// Sends with a few batches outstanding, and waits for the last acknowledgement.
+/// Sends with a limited number of batches outstanding, and waits for the last acknowledgement.
 pub(crate) async fn send_batches(mut writer: BinaryWriter, load: std::sync::Arc<Vec<IngestionBatch>>) {
     const OUTSTANDING: usize = 8;
     for batch in load.iter() {

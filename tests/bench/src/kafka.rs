@@ -1,5 +1,6 @@
-//! The system over Apache Kafka, with a real broker beside it on this machine: a frontier of its own takes frames, workers
-//! apply them. Workers that share an embedded store share a process, so those of the first rows live in this one.
+//! The system over Apache Kafka, with a real broker on the same machine: a separate frontier
+//! takes frames, and workers apply them. Workers that share an embedded store must share a
+//! process, so the workers of the first rows run in this one.
 
 use std::{
     sync::{
@@ -36,7 +37,7 @@ const CONNECTIONS: usize = 8;
 const PARTITIONS: u32 = 6;
 const PER_FRAME: usize = 100;
 
-/// While a worker pauses, each connection writes a frame so often.
+/// Interval between the frames of a connection while a worker is paused.
 const PACE: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_secs(60);
 
@@ -49,7 +50,7 @@ pub(crate) async fn rows(table: &mut Table, scale: usize) {
     if !works.iter().chain([&recovery]).any(|work| table.wants(work)) {
         return;
     }
-    let waited = "Kafka, what had waited in that pause, by the seconds that it took";
+    let waited = "Kafka, records accumulated in that pause, per second of catching up";
     if let Some(reason) = lacking() {
         for work in works.iter().filter(|work| table.wants(work)) {
             table.skip(work, &reason);
@@ -79,7 +80,7 @@ pub(crate) async fn rows(table: &mut Table, scale: usize) {
 }
 
 fn new_scene(broker: &Broker, numbers: &mut std::ops::RangeFrom<u32>) -> Scene {
-    let number = numbers.next().expect("there is always one more");
+    let number = numbers.next().expect("the range is unbounded");
     Scene::set(broker, &format!("bench-{number}"), PARTITIONS, "protobuf")
 }
 
@@ -134,7 +135,8 @@ async fn send_all(mut writer: JsonWriter, texts: Arc<Vec<String>>) {
     }
 }
 
-/// What was acknowledged is in the log, so its end is where the store has to come to.
+/// Waits until the store has everything. Acknowledged records are in the log, so the end of the
+/// log is the target.
 async fn all_applied(deps: &Deps) {
     let info = deps.log_writer.describe(Topic::Ingestion).await.expect("the log is described");
     for (partition, bounds) in (0..).zip(info.partitions).filter(|(_, bounds)| bounds.end > 0) {
@@ -151,7 +153,7 @@ async fn all_applied(deps: &Deps) {
 }
 
 async fn deps(scene: &Scene, folder: &std::path::Path) -> Deps {
-    let log = Arc::new(KafkaLog::open(settings(scene)).await.expect("the topics are there"));
+    let log = Arc::new(KafkaLog::open(settings(scene)).await.expect("the topics exist"));
     let store = EmbeddedStore::open(folder.join("store"), Default::default()).await;
     let clock = Arc::new(|| load::time_us(0));
     let signer = UrlSigner::new(b"secret", Duration::from_secs(60), clock.clone());
@@ -166,7 +168,7 @@ async fn deps(scene: &Scene, folder: &std::path::Path) -> Deps {
     }
 }
 
-/// A member of the group, with connections of its own.
+/// A member of the consumer group, with its own connections.
 struct Worker {
     stop: CancellationToken,
     task: tokio::task::JoinHandle<Result<(), matyan_worker::Error>>,
@@ -176,27 +178,28 @@ struct Worker {
 
 impl Worker {
     async fn start(scene: &Scene, deps: &Deps) -> Self {
-        let log = Arc::new(KafkaLog::open(settings(scene)).await.expect("the topics are there"));
+        let log = Arc::new(KafkaLog::open(settings(scene)).await.expect("the topics exist"));
         let deps = Deps { log_reader: log.clone(), log_writer: log.clone(), ..deps.clone() };
         let stop = CancellationToken::new();
         let metrics = Metrics::new(&Registry::new()).expect("the registry is new");
         let fold = FoldThread::start(deps.clone(), metrics.clone(), stop.clone());
-        let (notices, fold) = fold.expect("a thread is started");
+        let (notices, fold) = fold.expect("the thread starts");
         let ingestion = Ingestion::new(deps, Default::default(), notices, metrics).await;
-        let task = tokio::spawn(ingestion.expect("it subscribes").run(stop.clone()));
+        let task = tokio::spawn(ingestion.expect("the worker subscribes").run(stop.clone()));
         Self { stop, task, fold, log }
     }
 
     async fn stop(self) {
         self.stop.cancel();
-        self.task.await.expect("it does not panic").expect("it ends well");
+        self.task.await.expect("the worker does not panic").expect("the worker ends without an error");
         self.fold.finish().await;
         self.log.close().await.expect("the group is left");
     }
 }
 
-/// Lets the process that applies pause while writers go on. The seconds from its end until less than a second of writing is
-/// unread, and the points that were written meanwhile.
+/// Pauses the process that applies records while writers continue. Returns the seconds from the
+/// end of the pause until less than a second of writing is unread, and the number of points
+/// written during the pause.
 async fn caught_up(mut scene: Scene, pause: Duration) -> (f64, f64) {
     scene.up.start().await;
     scene.frontier.start().await;
@@ -212,7 +215,7 @@ async fn caught_up(mut scene: Scene, pause: Duration) -> (f64, f64) {
     until_waiting(&reader, &sent, a_second).await;
     let before = sent.load(Ordering::Relaxed);
     scene.up.pause();
-    // The length of the pause is what is measured, not a wait for something.
+    // The pause is part of the measurement, not a wait for a state.
     tokio::time::sleep(pause).await;
     let start = Instant::now();
     scene.up.go_on();
@@ -242,7 +245,7 @@ async fn send_paced(
     }
 }
 
-/// Points that were acknowledged and cannot be read yet.
+/// Number of points that are acknowledged but cannot be read yet.
 async fn waiting(reader: &Reader, sent: &AtomicU64) -> Result<f64, String> {
     let sent = sent.load(Ordering::Relaxed);
     let mut readable = 0;
@@ -253,7 +256,7 @@ async fn waiting(reader: &Reader, sent: &AtomicU64) -> Result<f64, String> {
 }
 
 async fn until_waiting(reader: &Reader, sent: &AtomicU64, most: f64) {
-    eventually("it has caught up", async || match waiting(reader, sent).await {
+    eventually("the worker has caught up", async || match waiting(reader, sent).await {
         Ok(few) if few <= most => Ok(()),
         waiting => Err(waiting),
     })

@@ -1,4 +1,4 @@
-//! How long a writer waits for its acknowledgement, at a load that leaves room and at one that leaves little.
+//! Acknowledgement latency, at a light and at a heavy load.
 
 use std::{
     sync::Arc,
@@ -19,7 +19,7 @@ use crate::{
 
 const CONNECTIONS: usize = 8;
 
-/// An acknowledgement waits for two syncs at most: the one under way and its own.
+/// An acknowledgement waits for at most two syncs: the one in progress and its own.
 pub(crate) async fn rows(table: &mut Table, machine: &Machine, scale: usize) {
     let quiet_budget = f64::max(3.0, 2.0 * machine.sync_p99 + 1.0);
     let work = "acknowledgement p99 at 10k points/s (JSON, 8 connections, 10 messages a frame)";

@@ -1,15 +1,16 @@
-//! What the writers send, made before the clock starts, so that the load costs as little as it can beside the server.
+//! Frames and batches for the writers, built before the clock starts, so that generating load
+//! takes little CPU from the server.
 
 use matyan_proto::ingest::v1::{IngestionBatch, Points, SeriesDef};
 
-/// A value as training makes it: a falling curve with noise, born as float32.
+/// A value like those of training: a falling curve with noise, originally float32.
 pub(crate) fn curve(step: i64) -> f64 {
     let at = step as f64;
     let noise = ((step.wrapping_mul(2_654_435_761) & 0xffff) as f64 / 65_536.0 - 0.5) * 0.1;
     f64::from((1.0 / (1.0 + at / 1000.0) + noise) as f32)
 }
 
-/// 2026-01-01, in microseconds; a step takes 10 ms and some.
+/// 2026-01-01 plus about 10 ms per step, in microseconds.
 pub(crate) fn time_us(step: i64) -> i64 {
     1_767_225_600_000_000 + step * 10_000 + step.wrapping_mul(7919) % 1000
 }
@@ -27,7 +28,8 @@ fn message(name: &str, step: i64) -> String {
     )
 }
 
-/// Frames as the published client sends them: `per_frame` messages each, `series` names in turn.
+/// Frames as the published client sends them, with `per_frame` messages each. The names of
+/// `series` metrics alternate.
 pub(crate) fn json_frames(frames: usize, per_frame: usize, series: usize) -> Vec<String> {
     let mut sent = 0;
     let mut next = || {
@@ -44,7 +46,8 @@ pub(crate) fn json_frames(frames: usize, per_frame: usize, series: usize) -> Vec
         .collect()
 }
 
-/// Columnar batches of `series` metrics, `points` in each; the first defines the series.
+/// Columnar batches of `series` metrics with `points` in each. The first batch defines the
+/// series.
 pub(crate) fn binary_batches(batches: usize, points: usize, series: usize) -> Vec<IngestionBatch> {
     let steps = points / series;
     (0..batches)

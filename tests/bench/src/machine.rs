@@ -1,4 +1,5 @@
-//! What the figures depend on: cores, and how long the disk takes to make a small write durable.
+//! Properties of the machine that the figures depend on: cores, and the time to make a small
+//! write durable.
 
 use std::{fs::File, io::Write, time::Instant};
 
@@ -31,7 +32,7 @@ impl Machine {
 
 fn sync_times() -> Vec<f64> {
     let directory = tempfile::tempdir().expect("the temporary directory is writable");
-    let mut file = File::create(directory.path().join("sync")).expect("a file can be made");
+    let mut file = File::create(directory.path().join("sync")).expect("a file can be created");
     let mut times: Vec<f64> = (0..SYNCS)
         .map(|_| {
             file.write_all(&[7; 4096]).expect("the disk has room");

@@ -1,5 +1,6 @@
-//! Prints the budget table with this machine's figures beside the budgets. Never a test: machines are noisy, so compare
-//! ratios within one run, and read every ingest figure with the disk's sync time above it in mind.
+//! Prints the budget table with the figures of this machine next to the budgets. Not a test:
+//! machines are noisy, so compare ratios within one run, and read every ingestion figure in
+//! relation to the disk's sync time above it.
 
 #![expect(clippy::print_stdout, reason = "printing a table is what this program is for")]
 
@@ -41,7 +42,7 @@ struct Options {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Makes a project of many runs, as a data directory for `matyan up`
+    /// Generate a project of many runs, as a data directory for `matyan up`
     Generate {
         #[arg(long, default_value_t = 100_000)]
         runs: u64,
@@ -50,7 +51,7 @@ enum Command {
         points: u32,
         #[arg(long, default_value_t = 1)]
         seed: u64,
-        /// An empty folder, or one that was made by this command
+        /// An empty directory, or one that this command created
         directory: PathBuf,
     },
 }

@@ -1,4 +1,4 @@
-//! The process itself: how soon it is ready, and how much memory it holds when nothing happens.
+//! The process itself: startup time, and idle memory.
 
 use std::{
     sync::Arc,
@@ -36,7 +36,8 @@ async fn start_up() -> f64 {
     start.elapsed().as_secs_f64()
 }
 
-/// Resident megabytes once they have stopped to fall.
+/// Resident megabytes: the minimum over the five seconds in which memory is returned to the
+/// system.
 async fn idle_memory(server: &Server) -> f64 {
     let mut least = f64::INFINITY;
     for _ in 0..20 {

@@ -1,7 +1,9 @@
-//! Projects of any size, written below ingestion: through the model into a store that no server has open. Made from a seed,
-//! so that every machine measures the same runs, and kept, because making 100,000 runs takes minutes.
+//! Projects of any size, written below ingestion: through the model into a store that no server
+//! has open. They are generated from a seed, so that every machine measures the same runs, and
+//! cached, because creating 100,000 runs takes minutes.
 //!
-//! A folder that a project was made in says so in the file `made`, last of all; what lacks it is made again.
+//! The file `made` marks a complete project, and is written last. A directory without it is
+//! generated again.
 
 mod runs;
 mod write;
@@ -11,18 +13,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What is made. Another format, seed or count makes another project.
+/// Parameters of a project. Another format, seed or count yields another project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Content {
     pub(crate) runs: u64,
-    /// Of each series.
+    /// Number of points in each series.
     pub(crate) points: u32,
     pub(crate) seed: u64,
 }
 
-/// Rises with whatever changes the rows of a project: what `runs` makes, or the formats of the model.
+/// Incremented with every change to the rows of a project: to what `runs` generates, or to the
+/// formats of the model.
 const FORMAT: u32 = 2;
-/// Written when a project is begun and when it is done.
+/// Marker files for a project that is being generated, and for a complete one.
 const MAKING: &str = "making";
 const MADE: &str = "made";
 
@@ -30,17 +33,17 @@ pub(crate) const PARAMS: usize = 200;
 pub(crate) const SERIES: u32 = 50;
 
 impl Content {
-    /// Many runs, of few points each.
+    /// Many runs with a small number of points each.
     pub(crate) fn of_runs(runs: u64) -> Self {
         Self { runs, points: 4, seed: 1 }
     }
 
-    /// A few runs whose series are long enough for a pyramid.
+    /// A small number of runs whose series are long enough for a pyramid.
     pub(crate) fn of_charts() -> Self {
         Self { runs: 10, points: 10_000, seed: 1 }
     }
 
-    /// Runs share their shard with at most 1,000 others: what an index finds.
+    /// Number of shards, chosen so that an index lookup finds about 1,000 runs.
     fn shards(self) -> u64 {
         (self.runs / 1_000).max(10)
     }
@@ -53,12 +56,13 @@ impl Content {
     }
 }
 
-/// The run that stands at a place of the project, from 0.
+/// Id of the run at an index of the project, from 0.
 pub(crate) fn run_id(place: u64) -> String {
     format!("bench{place:027x}")
 }
 
-/// The data directory of a project in the cache; made if it is missing or another one.
+/// Returns the data directory of a project in the cache. It is generated if it is missing or
+/// differs.
 pub(crate) async fn cached(content: Content) -> PathBuf {
     let home = std::env::home_dir().expect("the user has a home directory");
     let Content { runs, points, .. } = content;
@@ -67,7 +71,7 @@ pub(crate) async fn cached(content: Content) -> PathBuf {
     directory
 }
 
-/// Makes the project in a folder that is empty, or holds one that was made like this.
+/// Generates the project in a directory that is empty or contains an older project.
 pub(crate) async fn generate(content: Content, directory: &Path) {
     let (making, made) = (directory.join(MAKING), directory.join(MADE));
     match std::fs::read_to_string(&made) {
@@ -77,16 +81,16 @@ pub(crate) async fn generate(content: Content, directory: &Path) {
             true => clear(directory),
             false => assert!(
                 is_empty(directory),
-                "{} holds something else: name another folder",
+                "{} contains other files: choose another directory",
                 directory.display()
             ),
         },
-        Err(error) => panic!("{} cannot be read: {error}", made.display()),
+        Err(error) => panic!("failed to read {}: {error}", made.display()),
     }
-    std::fs::create_dir_all(directory).expect("the folder can be made");
-    std::fs::write(&making, content.describe()).expect("the folder is writable");
+    std::fs::create_dir_all(directory).expect("the directory can be created");
+    std::fs::write(&making, content.describe()).expect("the directory is writable");
     write::project(content, &directory.join("store")).await;
-    std::fs::rename(&making, &made).expect("the folder is writable");
+    std::fs::rename(&making, &made).expect("the directory is writable");
 }
 
 fn clear(directory: &Path) {
@@ -102,7 +106,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_project_is_made_once_and_replaced_by_another() {
+    async fn a_project_is_generated_once_and_replaced_if_it_differs() {
         let folder = tempfile::tempdir().unwrap();
         let directory = folder.path().join("project");
         let content = Content { runs: 3, points: 2, seed: 1 };
@@ -110,18 +114,18 @@ mod tests {
         let age = || std::fs::metadata(directory.join("store/lock")).unwrap().created().unwrap();
         let first = age();
         generate(content, &directory).await;
-        assert_eq!(age(), first, "it is kept");
+        assert_eq!(age(), first, "the project is kept");
         generate(Content { seed: 2, ..content }, &directory).await;
-        assert_ne!(age(), first, "it is made again");
+        assert_ne!(age(), first, "another project replaces it");
         std::fs::rename(directory.join(MADE), directory.join(MAKING)).unwrap();
         let second = age();
         generate(content, &directory).await;
-        assert_ne!(age(), second, "what is not complete is made again");
+        assert_ne!(age(), second, "an incomplete project is generated again");
     }
 
     #[tokio::test]
-    #[should_panic(expected = "holds something else")]
-    async fn a_folder_of_somebody_else_is_left_alone() {
+    #[should_panic(expected = "contains other files")]
+    async fn a_directory_with_other_files_is_not_touched() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("thesis.tex"), "").unwrap();
         generate(Content::of_runs(1), folder.path()).await;

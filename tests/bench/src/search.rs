@@ -1,5 +1,6 @@
-//! Searches of 1,000, 10,000 and 100,000 runs, from a server that has been asked before: to the first row and to the last,
-//! the same over REST, and what a project's front page costs. Answers are counted: a search that finds too little is not quick.
+//! Searches of 1,000, 10,000 and 100,000 runs on a warm server: time to the first and to the
+//! last row, the same over REST, and the cost of a project's front page. Results are counted,
+//! as a search that finds too little would seem fast.
 
 pub(crate) mod loaded;
 
@@ -20,10 +21,10 @@ use crate::{
 
 type Client = SearchServiceClient<Channel>;
 
-/// Every run: who names the archived ones gets them.
+/// Matches every run: archived runs are only included when the query mentions `archived`.
 const ALL: &str = "run.archived in (True, False)";
 
-/// A search, and how many runs it has to find.
+/// A search, and the number of runs that it must find.
 struct Case {
     name: &'static str,
     request: RunsRequest,
@@ -70,7 +71,7 @@ async fn connect(server: &Server) -> Client {
     SearchServiceClient::new(channel).max_decoding_message_size(usize::MAX)
 }
 
-/// What a table of runs shows: props and three columns.
+/// The columns of a table of runs: props and three params.
 fn columns() -> RunParts {
     let path = |group: &str, name: &str| ParamPath { segments: vec![group.to_owned(), name.to_owned()] };
     let param_paths = vec![path("hparams", "seed"), path("hparams", "lr"), path("model", "units_07")];
@@ -124,7 +125,7 @@ async fn grpc(table: &mut Table, prefix: &str, client: &mut Client, case: Case) 
     }
 }
 
-/// Figures of the rows, if any of them is wanted, behind one that warms.
+/// Measures repeatedly after one warm-up, if any of the rows is wanted.
 async fn measured<T>(table: &Table, rows: &[&str], mut measure: impl AsyncFnMut() -> T) -> Option<Vec<T>> {
     if !rows.iter().any(|row| table.wants(row)) {
         return None;
@@ -139,9 +140,9 @@ async fn measured<T>(table: &Table, rows: &[&str], mut measure: impl AsyncFnMut(
 
 async fn search(client: &mut Client, case: &Case) -> Timing {
     let start = Instant::now();
-    let mut messages = client.runs(case.request.clone()).await.expect("the search begins").into_inner();
+    let mut messages = client.runs(case.request.clone()).await.expect("the stream starts").into_inner();
     let (mut found, mut first, mut done) = (0, None, false);
-    while let Some(message) = messages.message().await.expect("the search goes on") {
+    while let Some(message) = messages.message().await.expect("the stream continues") {
         if !message.runs.is_empty() {
             first.get_or_insert_with(|| milliseconds(start));
         }
@@ -157,7 +158,8 @@ fn milliseconds(start: Instant) -> f64 {
     start.elapsed().as_secs_f64() * 1e3
 }
 
-/// What the browser asks for; the searches of a whole project only of the smallest.
+/// Requests of the browser UI. Searches of a whole project are only measured on the smallest
+/// one.
 const REST: [(&str, &str, Budget); 4] = [
     ("REST search of 200 params, all match, last row", SEARCH, Budget::AtMost(20.0)),
     ("REST search of 200 params and 50 series, all match, last row", SEARCH_SERIES, Budget::None),
@@ -192,7 +194,7 @@ async fn rest_read(client: &reqwest::Client, url: &str) -> (f64, Bytes) {
     let mut answer = client.get(url).send().await.expect("the server answers");
     assert!(answer.status().is_success(), "{}", answer.status());
     let mut chunks = Vec::new();
-    while let Some(chunk) = answer.chunk().await.expect("the answer goes on") {
+    while let Some(chunk) = answer.chunk().await.expect("the response continues") {
         chunks.push(chunk);
     }
     (milliseconds(start), chunks.concat().into())
@@ -219,7 +221,7 @@ async fn start_up(table: &mut Table, prefix: &str, server: &mut Server, runs: u6
         .await;
 }
 
-/// The largest that the server becomes while it sends all runs with all their params to somebody who reads slowly.
+/// Peak memory of the server while it sends all runs with all their params to a slow reader.
 pub(crate) async fn slow_reader(table: &mut Table, scale: u64) {
     const PAUSE: Duration = Duration::from_millis(20);
     let runs = 100_000 / scale;
@@ -235,9 +237,9 @@ pub(crate) async fn slow_reader(table: &mut Table, scale: u64) {
         parts: Some(RunParts { props: true, params: true, ..RunParts::default() }),
         ..RunsRequest::default()
     };
-    let mut messages = client.runs(request).await.expect("the search begins").into_inner();
+    let mut messages = client.runs(request).await.expect("the stream starts").into_inner();
     let mut found = 0;
-    while let Some(message) = messages.message().await.expect("the search goes on") {
+    while let Some(message) = messages.message().await.expect("the stream continues") {
         found += message.runs.len() as u64;
         tokio::time::sleep(PAUSE).await;
     }

@@ -1,10 +1,11 @@
-//! What a point costs on disk: step, value, time and its share of the pyramid, as folded series are stored.
-//! Below the server: keys and values as the engine is given them, before its own compression and without replaced chunks.
+//! Storage cost of a point: step, value, time and its share of the pyramid, as folded series
+//! are stored. Measured below the server: keys and values as passed to the storage engine,
+//! before its own compression and without replaced chunks.
 
 use matyan_model::{
     ids::{Project, RunNumber, SeriesNumber},
     keys,
-    series::{ABSENT, Live, Point, RunPlace, Written, fold_run, garbage_clear},
+    series::{ABSENT, LiveRow, Point, RunRef, WrittenPoints, fold_run, garbage_clear},
 };
 use matyan_store::{
     Batch, Range, Scan, Store,
@@ -15,7 +16,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use crate::table::{Budget, Table, Unit};
 
 const POINTS_A_BLOCK: usize = 10_000;
-const RUN: RunPlace = RunPlace { project: Project(0), number: RunNumber(1) };
+const RUN: RunRef = RunRef { project: Project(0), number: RunNumber(1) };
 const SERIES: SeriesNumber = SeriesNumber(0);
 
 pub(crate) async fn rows(table: &mut Table, scale: usize) {
@@ -26,7 +27,7 @@ pub(crate) async fn rows(table: &mut Table, scale: usize) {
     table.row(work, Budget::AtMost(9.0), Unit::Bytes, async || bytes_a_point(points, noise).await).await;
 }
 
-/// A loss that falls, with noise.
+/// A falling loss with noise.
 fn curve(random: &mut StdRng, step: i64) -> f64 {
     f64::from(2.0 * (-(step as f32) * 3e-7).exp() + random.random::<f32>() * 0.1)
 }
@@ -38,7 +39,7 @@ fn noise(random: &mut StdRng, _: i64) -> f64 {
 async fn bytes_a_point(points: usize, value: fn(&mut StdRng, i64) -> f64) -> f64 {
     let directory = tempfile::tempdir().expect("the temporary directory is writable");
     let store = EmbeddedStore::open(directory.path(), Settings::default()).await.expect("a new store opens");
-    let live = Live { key: keys::document(RUN.project, RUN.number), value: "alive".into() };
+    let live = LiveRow { key: keys::document(RUN.project, RUN.number), value: "alive".into() };
     let mut batch = Batch::buffered();
     batch.set(live.key.clone(), live.value.clone());
     store.commit(batch).await.expect("the store takes a row");
@@ -55,12 +56,12 @@ async fn bytes_a_point(points: usize, value: fn(&mut StdRng, i64) -> f64) -> f64
     bytes as f64 / points as f64
 }
 
-/// Blocks of a clock that ticks about ten times a second.
+/// Writes blocks of points logged about ten times a second.
 async fn write(store: &EmbeddedStore, points: usize, value: fn(&mut StdRng, i64) -> f64) {
     let mut random = StdRng::seed_from_u64(1);
     let mut time_us = 1_700_000_000_000_000;
     for (block, first) in (0..points).step_by(POINTS_A_BLOCK).enumerate() {
-        let mut written = Written::default();
+        let mut written = WrittenPoints::default();
         for step in first as i64..(first + POINTS_A_BLOCK).min(points) as i64 {
             time_us += 100_000 + (random.random::<f64>() * random.random::<f64>() * 3000.0) as i64;
             written.push(SERIES, Point { step, value: value(&mut random, step), epoch: ABSENT, time_us });

@@ -1,15 +1,16 @@
-//! The table: a row is measured some times, and its median printed beside the budget as soon as it is known.
+//! The table: a row is measured several times, and its median printed next to the budget as
+//! soon as it is known.
 
-/// What a budget asks of a figure.
+/// Required bound of a figure.
 #[derive(Clone, Copy)]
 pub(crate) enum Budget {
     AtLeast(f64),
     AtMost(f64),
-    /// Nothing: the figure is told for itself.
+    /// No bound: the figure is for information.
     None,
 }
 
-/// How a figure is written.
+/// Unit of a figure, which determines its format.
 #[derive(Clone, Copy)]
 pub(crate) enum Unit {
     PerSecond(&'static str),
@@ -32,12 +33,12 @@ impl Table {
         Self { only, runs, missed: Vec::new() }
     }
 
-    /// How often a row is measured.
+    /// Number of measurements of each row.
     pub(crate) fn runs(&self) -> usize {
         self.runs
     }
 
-    /// Whether the caller asked for this row.
+    /// True if the user selected this row.
     pub(crate) fn wants(&self, work: &str) -> bool {
         work.contains(&self.only)
     }
@@ -60,12 +61,12 @@ impl Table {
         self.print(work, budget, unit, figures);
     }
 
-    /// Says why work cannot be measured here.
+    /// Prints why a row cannot be measured here.
     pub(crate) fn skip(&self, work: &str, reason: &str) {
         println!("{work:<74} not measured: {reason}");
     }
 
-    /// Prints figures that were measured together with others.
+    /// Prints figures that were measured together with those of other rows.
     pub(crate) fn print(&mut self, work: &str, budget: Budget, unit: Unit, mut figures: Vec<f64>) {
         figures.sort_by(f64::total_cmp);
         let median = figures[figures.len() / 2];
@@ -86,7 +87,7 @@ impl Table {
 
     pub(crate) fn close(self) {
         match self.missed.len() {
-            0 => println!("every budget is kept"),
+            0 => println!("all budgets are met"),
             missed => println!("{missed} budgets are missed: {}", self.missed.join("; ")),
         }
     }

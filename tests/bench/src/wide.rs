@@ -1,4 +1,4 @@
-//! Very many series: a point of each of 10,000 at every step.
+//! Very wide runs: a point in each of 10,000 series at every step.
 
 use std::{sync::Arc, time::Instant};
 

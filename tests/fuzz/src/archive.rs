@@ -1,6 +1,7 @@
-//! An archive as one text: `\n== {path}\n` before the content of each file. So a mutation changes names and contents, and not the
-//! checksums of a tar or of gzip, which would refuse nearly all of them before anything of ours is asked. The archive's own list of
-//! checksums is made to fit for the same reason: whatever it names that is there has the sum that it has.
+//! An archive as one text: `\n== {path}\n` before the content of each file. This way mutations
+//! change names and contents, and not the checksums of tar or gzip, which would reject nearly
+//! all of them before the code under test runs. For the same reason the archive's own list of
+//! checksums is corrected: every existing file that it names gets its actual checksum.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,31 +19,33 @@ use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
 const FILE: &[u8] = b"\n== ";
-/// Where archives keep their checksums.
+/// Path suffix of the list of checksums in an archive.
 const SUMS: &[u8] = b"/checksums.sha256";
 
-/// What is packed is opened and read to its last line, or refused; and nothing of it lies anywhere afterwards.
+/// Packs the text, then opens and reads the archive to its last line, or has it rejected.
+/// Afterwards nothing may be left outside of it.
 pub(crate) fn read(text: &[u8]) {
-    let folder = tempfile::tempdir().expect("there is room for a folder");
-    // Two folders deeper, so that what leads out of it is seen.
+    let folder = tempfile::tempdir().expect("a directory can be created");
+    // Two directories deeper, so that files that escape from it are detected.
     let (above, beside) = (folder.path().join("a"), folder.path().join("a/b"));
-    fs::create_dir_all(&beside).expect("there is room for folders");
+    fs::create_dir_all(&beside).expect("directories can be created");
     let packed = beside.join("archive.tar.gz");
     pack(text, &packed);
     if let Ok(mut archive) = Archive::open(&packed) {
-        // An error is an answer.
+        // Errors are valid results.
         let _whole_or_not = archive.check(true, |_| {});
         let _found_or_not = (archive.cut(), archive.blobs_lost());
     }
     for place in [folder.path(), &above, &beside] {
-        let left: Vec<_> = fs::read_dir(place).expect("it is there").flatten().collect();
-        assert_eq!(left.len(), 1, "something was unpacked beside its place: {left:?}");
+        let left: Vec<_> = fs::read_dir(place).expect("the directory exists").flatten().collect();
+        assert_eq!(left.len(), 1, "something was unpacked outside of the archive: {left:?}");
     }
 }
 
-/// Names go into the headers as they are, past all that a writer would refuse.
+/// Packs the sections. Names go into the headers unchanged, bypassing everything that a tar
+/// writer would reject.
 fn pack(text: &[u8], to: &Path) {
-    let file = File::create(to).expect("there is room for a file");
+    let file = File::create(to).expect("a file can be created");
     let mut tar = tar::Builder::new(GzEncoder::new(file, Compression::fast()));
     let files: Vec<_> = split(text).into_iter().map(named).collect();
     for (name, content) in &files {
@@ -56,9 +59,9 @@ fn pack(text: &[u8], to: &Path) {
         header.set_mode(0o644);
         header.set_size(content.len() as u64);
         header.set_cksum();
-        tar.append(&header, content).expect("memory and disk suffice");
+        tar.append(&header, content).expect("there is enough memory and disk");
     }
-    tar.into_inner().and_then(GzEncoder::finish).expect("it is written");
+    tar.into_inner().and_then(GzEncoder::finish).expect("the archive is written");
 }
 
 fn named(section: &[u8]) -> (&[u8], &[u8]) {
@@ -68,7 +71,7 @@ fn named(section: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// The list with the sums of the files that it names. What it says of others stays.
+/// Corrects the checksums of the files that the list names. Other lines are unchanged.
 fn summed(root: &[u8], list: &[u8], files: &[(&[u8], &[u8])]) -> Vec<u8> {
     let inside =
         |name: &&[u8]| name.strip_prefix(root).and_then(|name| name.strip_prefix(b"/")).map(<[u8]>::to_vec);
@@ -99,10 +102,10 @@ fn split(text: &[u8]) -> Vec<&[u8]> {
     sections
 }
 
-/// A backup of one run, with its checksums, and without as those of other tools are.
+/// A backup of one run: with its checksums, and without, like the archives of other tools.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
-    let folder = tempfile::tempdir().expect("there is room for a folder");
-    let root = written(folder.path()).expect("it is written");
+    let folder = tempfile::tempdir().expect("a directory can be created");
+    let root = written(folder.path()).expect("the archive is written");
     let (mut summed, mut plain) = (Vec::new(), Vec::new());
     gather(&root, Path::new("top"), &mut |name, content| {
         let section = [FILE, name.as_bytes(), b"\n", content].concat();
@@ -115,15 +118,15 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
 }
 
 fn gather(folder: &Path, name: &Path, add: &mut impl FnMut(&str, &[u8])) {
-    let mut entries: Vec<_> = fs::read_dir(folder).expect("it is there").flatten().collect();
+    let mut entries: Vec<_> = fs::read_dir(folder).expect("the directory exists").flatten().collect();
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
         let name = name.join(entry.file_name());
         match entry.path().is_dir() {
             true => gather(&entry.path(), &name, add),
             false => {
-                let content = fs::read(entry.path()).expect("it was written");
-                add(name.to_str().expect("names of ours are text"), &content);
+                let content = fs::read(entry.path()).expect("the file was just written");
+                add(name.to_str().expect("generated names are text"), &content);
             }
         }
     }
@@ -157,7 +160,7 @@ fn written(output: &Path) -> matyan_archive::Result<std::path::PathBuf> {
 
 fn contents() -> Vec<Content> {
     let value = |text: &str| -> bytes::Bytes {
-        let value = matyan_model::json::parse(text).expect("it is JSON");
+        let value = matyan_model::json::parse(text).expect("the literal is JSON");
         matyan_model::cbor::encode(&value).into()
     };
     let (name, context) = ("loss".to_owned(), r#"{"subset":"train"}"#.to_owned());
@@ -192,9 +195,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_changed_fits_its_sum() {
-        let summed = String::from_utf8(seeds().remove(0)).expect("the run has nothing but text");
-        let folder = tempfile::tempdir().expect("there is room for a folder");
+    fn checksums_are_corrected_after_a_mutation() {
+        let summed = String::from_utf8(seeds().remove(0)).expect("the run contains only text");
+        let folder = tempfile::tempdir().expect("a directory can be created");
         let check = |text: &str| {
             let packed = folder.path().join("archive.tar.gz");
             pack(text.as_bytes(), &packed);
@@ -202,7 +205,7 @@ mod tests {
         };
         assert!(summed.contains("checksums.sha256") && check(&summed).is_ok());
         assert!(check(&summed.replace("a line", "a longer line")).is_ok());
-        let broken = check(&summed.replace("\"a line\"", "")).expect_err("it is no JSON");
-        assert!(broken.to_string().contains("not valid JSON"), "and no wrong sum: {broken}");
+        let broken = check(&summed.replace("\"a line\"", "")).expect_err("the line is not JSON");
+        assert!(broken.to_string().contains("not valid JSON"), "not a checksum error: {broken}");
     }
 }

@@ -1,7 +1,9 @@
-//! Fuzz targets: every parser of bytes that come from outside, each a function that must never panic, whatever the bytes.
+//! Fuzz targets: every parser of external bytes, as a function that must not panic on any
+//! input.
 //!
-//! One list, run two ways: by mutation of recorded data on the stable toolchain, some seconds each, with all other tests;
-//! and guided by coverage, by libFuzzer, as long as one likes.
+//! The list is run in two ways: with mutations of recorded data on the stable toolchain, for
+//! some seconds each, as part of the normal tests; and guided by coverage with libFuzzer, for
+//! any length of time.
 
 mod archive;
 mod seeds;

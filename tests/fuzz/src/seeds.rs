@@ -1,8 +1,8 @@
-//! What mutation starts from: recorded frames and contexts, and what this system makes of them.
+//! Seeds for mutation: recorded frames and contexts, and data derived from them.
 
 use matyan_model::{
     ids::SeriesNumber,
-    series::{ABSENT, Point, Written},
+    series::{ABSENT, Point, WrittenPoints},
 };
 use matyan_proto::{
     ingest::v1::{Event, IngestionBatch, LogRecord, Points, SeriesDef, event::Kind},
@@ -12,7 +12,7 @@ use matyan_tests::vectors;
 use prost::Message;
 use serde_json::Value;
 
-/// Seeds of a target; never none.
+/// Seeds of a target; never empty.
 pub fn seeds(target: &str) -> Vec<Vec<u8>> {
     match target {
         "websocket_frame" => frames(),
@@ -47,7 +47,7 @@ fn frames() -> Vec<Vec<u8>> {
         frames.extend(sent.filter_map(|line| Some(line["raw"].as_str()?.as_bytes().to_vec())));
     }
     frames.extend(odd_frames());
-    // Keys that are overwritten many times, in front of much that stays.
+    // Keys that are overwritten many times, before a long value that is kept.
     let (repeats, rest) = (r#""a":1,"#.repeat(1_000), "x".repeat(10_000));
     frames.push(format!(r#"{{"type":"log_hparams","value":{{{repeats}"b":"{rest}"}}}}"#).into_bytes());
     frames
@@ -122,7 +122,7 @@ fn batch() -> IngestionBatch {
 }
 
 fn blocks() -> Vec<Vec<u8>> {
-    let mut written = Written::default();
+    let mut written = WrittenPoints::default();
     for step in 0..200 {
         for series in 0..3 {
             let value = f64::from(step) / 7.0;

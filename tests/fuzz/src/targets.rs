@@ -1,4 +1,5 @@
-//! The list of targets. Each checks more than "no panic" where there is more to hold.
+//! The list of targets. Where there is a stronger property than "does not panic", the target
+//! checks it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,7 +28,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "archive", run: crate::archive::read },
 ];
 
-/// A JSON frame of the published client. Every item is either taken or named among the rejected.
+/// A JSON frame of the published client. Every item is either accepted or named among the
+/// rejected ones.
 fn websocket_frame(bytes: &[u8]) {
     let Ok(frame) = matyan_edge::ws::json::decode_frame(bytes) else { return };
     assert_eq!(frame.events.len(), frame.event_items.len());
@@ -37,19 +39,19 @@ fn websocket_frame(bytes: &[u8]) {
     let all = items.len();
     items.sort_unstable();
     items.dedup();
-    assert_eq!(items.len(), all, "an item was taken twice");
+    assert_eq!(items.len(), all, "an item was handled twice");
 }
 
-/// A protobuf batch: what is left after its check passes the check again, unchanged.
+/// A protobuf batch: what remains after its check passes the check again, unchanged.
 fn batch(bytes: &[u8]) {
     let Some(left) = matyan_frontier::batch_check("run", Bytes::copy_from_slice(bytes)) else { return };
     let again = matyan_frontier::batch_check("run", left.clone());
-    assert_eq!(again, Some(left), "the check of a checked batch changes it");
+    assert_eq!(again, Some(left), "checking a checked batch again changed it");
 }
 
-/// What decodes can be encoded, and decodes to the same.
+/// A streamed response body.
 fn stream_codec(bytes: &[u8]) {
-    // Broken bodies are errors; that they are no panics is what counts.
+    // Errors are valid results for broken bodies; only panics count.
     let _broken_or_not = matyan_edge::stream::decode(bytes);
 }
 
@@ -57,11 +59,11 @@ fn json_value(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(value) = json::parse(text) {
         let encoded = cbor::encode(&value);
-        assert_eq!(cbor::decode(&encoded).as_ref(), Ok(&value), "a value changed on its way through CBOR");
+        assert_eq!(cbor::decode(&encoded).as_ref(), Ok(&value), "a value changed in a CBOR round trip");
     }
     if let Ok(context) = Context::parse(text) {
         let again = Context::parse(context.canonical()).expect("canonical text is JSON");
-        assert_eq!(again.canonical(), context.canonical(), "canonical text is not canonical");
+        assert_eq!(again.canonical(), context.canonical(), "canonicalization is not idempotent");
     }
 }
 
@@ -69,15 +71,15 @@ fn cbor_value(bytes: &[u8]) {
     if let Ok(value) = cbor::decode(bytes) {
         assert_eq!(cbor::decode(&cbor::encode(&value)).as_ref(), Ok(&value));
     }
-    // As above: an error is an answer.
+    // As above, errors are valid results.
     let _found_or_not = cbor::find(bytes, &["hparams", "lr"]);
 }
 
-/// No bytes but those that the signer made open its blob store.
+/// A blob token: only those that the signer made are accepted.
 fn signed_url(bytes: &[u8]) {
     let signer = UrlSigner::new(b"secret", Duration::from_secs(60), Arc::new(|| 0));
     let Ok(token) = std::str::from_utf8(bytes) else { return };
-    let key = BlobKey::new("run/file").expect("it is a key");
+    let key = BlobKey::new("run/file").expect("the literal is a valid key");
     assert!(signer.verify(&key, token).is_err() || signer.sign(&key) == token, "forged: {token}");
     if let Ok(key) = BlobKey::new(token) {
         assert!(!key.as_str().split('/').any(|segment| segment == ".." || segment.is_empty()));
@@ -90,25 +92,26 @@ fn log_entry(bytes: &[u8]) {
     }
 }
 
-/// A query text: it is refused at a place inside of it, or has a plan and ends within its budget.
+/// A query: it is rejected with a position inside of the text, or has a plan and ends within
+/// its budget.
 fn query(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let endpoint = if text.contains("metric") { Endpoint::Metric } else { Endpoint::Run };
     match matyan_ql::compile(text, Options { endpoint, offset_minutes: 60, now: 1e9 }) {
         Err(error) => {
-            assert!(text.get(error.typed.clone()).is_some(), "{:?} is no place in the text", error.typed);
+            assert!(text.get(error.typed.clone()).is_some(), "{:?} is not a range of the text", error.typed);
             assert!((error.end_line, error.end_column) >= (error.line, error.column));
         }
         Ok(query) => {
             assert!(!query.plan().to_string().is_empty());
             let limits = Limits { steps_per_candidate: 20_000, steps_in_total: 20_000, memory: 1 << 20 };
-            // Every verdict is right, and so is a budget error.
+            // Every verdict is a valid result, and so is an exceeded budget.
             let _verdict = query.evaluator(limits).run(&FuzzedRun);
         }
     }
 }
 
-/// Has a value of every kind, whatever the path.
+/// A run with values of all kinds, depending on the path.
 struct FuzzedRun;
 
 impl RunView for FuzzedRun {
@@ -156,7 +159,7 @@ impl RunView for FuzzedRun {
     }
 }
 
-/// A stored block: damaged ones are errors.
+/// A stored block. Errors are valid results for damaged ones.
 fn block(bytes: &[u8]) {
     let Ok(block) = Block::open(bytes) else { return };
     for index in 0..block.series_count() {

@@ -1,5 +1,6 @@
-//! Every target for some seconds, on mutations of recorded data: 1 second each, or what `MATYAN_FUZZ_SECONDS` says. The
-//! length decides how much is tried, never whether the test passes.
+//! Runs every target on mutations of recorded data: for 1 second each, or as long as
+//! `MATYAN_FUZZ_SECONDS` specifies. The duration determines how much is tried, never whether
+//! the test passes.
 
 use std::time::{Duration, Instant};
 
@@ -31,7 +32,7 @@ const TOKENS: &[&[u8]] = &[
     b"\n== ",
 ];
 
-#[expect(clippy::disallowed_methods, reason = "the length of a test is its only setting")]
+#[expect(clippy::disallowed_methods, reason = "the duration of the test is its only setting")]
 fn seconds() -> f64 {
     std::env::var("MATYAN_FUZZ_SECONDS")
         .map_or(1.0, |text| text.parse().expect("MATYAN_FUZZ_SECONDS is a number"))
@@ -64,7 +65,7 @@ fn mutate(random: &mut StdRng, seeds: &[Vec<u8>]) -> Vec<u8> {
 }
 
 fn run(name: &str) {
-    let target = TARGETS.iter().find(|target| target.name == name).expect("the list has it");
+    let target = TARGETS.iter().find(|target| target.name == name).expect("the target is in the list");
     let seeds = seeds(name);
     seeds.iter().for_each(|seed| (target.run)(seed));
     let seed: u64 = rand::rng().random();

@@ -130,7 +130,7 @@ def test_older_runs_come_from_the_archive_and_the_rest_from_the_log(tmp_path, pr
     # On the embedded store, which the process below then has.
     place = ["--store", "embedded:", "--data-dir", str(tmp_path / "new" / "data")]
     backend = process("backend", "backend", *place, KAFKA_MESSAGE_FORMAT="json")
-    assert "the log goes on where the backup was cut" in matyan("restore", archive, "--server", backend.query)
+    assert "the log continues from the backup position" in matyan("restore", archive, "--server", backend.query)
     assert backend.stop() == 0
 
     # Ingestion workers beside the old ones, and the backend again: one process, as both need the embedded store.

@@ -100,7 +100,7 @@ def digest(path):
 def test_the_bucket_is_missed_and_made(server):
     assert readiness(server) == (200, "bucket not found")
     assert bucket_create() == f"made s3://{BUCKET}\n"
-    assert bucket_create() == f"s3://{BUCKET} is there already\n"
+    assert bucket_create() == f"s3://{BUCKET} already exists\n"
     assert readiness(server) == (200, "ok")
 
 

@@ -1,5 +1,6 @@
-//! A FoundationDB of one process. `MATYAN_FDBSERVER` and `MATYAN_FDBCLI` name its programs; `make fdb` looks for them, and
-//! builds what uses them with the feature `fdb`.
+//! A FoundationDB cluster of one process. `MATYAN_FDBSERVER` and `MATYAN_FDBCLI` name its
+//! programs; `make fdb` finds them, and builds everything that uses them with the feature
+//! `fdb`.
 
 use std::{fs, path::PathBuf, process::Command};
 
@@ -8,13 +9,13 @@ use crate::{
     process::{Process, free_port},
 };
 
-/// As `REQUIRE` names it.
+/// Name in `REQUIRE`.
 pub const NAME: &str = "fdb";
 
 const SERVER: &str = "MATYAN_FDBSERVER";
 const CLI: &str = "MATYAN_FDBCLI";
 
-/// Why no cluster can be started here; `REQUIRE=fdb` makes that a failure.
+/// The reason why no cluster can be started here, if any; a failure with `REQUIRE=fdb`.
 pub fn lacking() -> Option<String> {
     let installed = [SERVER, CLI].into_iter().try_for_each(|name| program(name).map(drop));
     need::lacking(NAME, installed)
@@ -24,7 +25,7 @@ fn program(variable: &str) -> Result<PathBuf, String> {
     installed(variable, "fdb")
 }
 
-/// How it keeps its data.
+/// Storage engine of the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
     Memory,
@@ -37,7 +38,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Blocks until it takes transactions.
+    /// Starts a cluster. Blocks until it accepts transactions.
     pub fn start(engine: Engine) -> Self {
         let mut cluster = Self { process: Process::new(), address: format!("127.0.0.1:{}", free_port()) };
         fs::write(cluster.file(), format!("matyan:tests@{}", cluster.address))
@@ -48,14 +49,15 @@ impl Cluster {
             Engine::Disk => "ssd",
         };
         let answers = cluster.process.await_answer(|| {
-            // One that was made is not made again, and says so.
+            // Configuring an existing database fails, which is expected when this is
+            // repeated.
             let made = cluster.ask(&format!("configure new single {engine}"));
             match cluster.ask("status minimal") {
                 Ok(said) if said.contains("is available") => Ok(()),
                 said => Err(format!("{made:?}, {said:?}")),
             }
         });
-        assert!(answers, "FoundationDB has ended by itself");
+        assert!(answers, "FoundationDB has exited");
         cluster
     }
 
@@ -63,7 +65,7 @@ impl Cluster {
         self.process.directory().join("fdb.cluster")
     }
 
-    /// Starts what was killed, with what it had on disk.
+    /// Restarts the killed server, with the data that it had on disk.
     pub fn restart(&mut self) {
         let directory = self.process.directory();
         let mut command = Command::new(program(SERVER).unwrap_or_else(|reason| panic!("{reason}")));
@@ -78,7 +80,7 @@ impl Cluster {
         self.process.start(&command);
     }
 
-    /// It keeps its connections, and does nothing.
+    /// Suspends the server: it keeps its connections, but does nothing.
     pub fn stall(&self) {
         self.process.stall();
     }
@@ -87,7 +89,7 @@ impl Cluster {
         self.process.go_on();
     }
 
-    /// SIGKILL.
+    /// Kills the server with SIGKILL.
     pub fn kill(&mut self) {
         self.process.kill();
     }

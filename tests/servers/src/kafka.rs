@@ -1,5 +1,5 @@
-//! An Apache Kafka broker from its Maven jars, in KRaft mode. `MATYAN_KAFKA_JARS` tells where the jars lie; `make kafka` fetches
-//! them.
+//! An Apache Kafka broker run from its Maven jars, in KRaft mode. `MATYAN_KAFKA_JARS` is the
+//! directory of the jars; `make kafka` downloads them.
 
 mod security;
 
@@ -22,15 +22,16 @@ pub use security::Way;
 
 const CLUSTER: &str = "4L6g3nShT-eMCtK--X86sw";
 
-/// How long one question may take.
+/// Timeout for one request.
 const ASK: Duration = Duration::from_secs(1);
 
 const SETTINGS: &str = "server.properties";
 
-/// How often it is started where another process has taken one of its ports.
+/// Number of attempts to start when another process takes one of the ports.
 const STARTS: usize = 3;
 
-/// A broker that was killed registers again only when its session has ended; for so long it tries to.
+/// Session timeout of a broker, and the time for which it tries to register: a killed broker
+/// can register again only when its session has expired.
 const SESSION: Duration = Duration::from_secs(9);
 const REGISTRATION: Duration = Duration::from_secs(170);
 
@@ -39,19 +40,19 @@ pub struct Broker {
     ports: Ports,
 }
 
-/// Why no broker can be started here; `REQUIRE=kafka` makes that a failure.
+/// The reason why no broker can be started here, if any; a failure with `REQUIRE=kafka`.
 pub fn lacking() -> Option<String> {
     need::lacking("kafka", jars())
 }
 
 fn jars() -> Result<PathBuf, String> {
     let jars = installed("MATYAN_KAFKA_JARS", "kafka")?;
-    Command::new("java").arg("-version").output().map_err(|error| format!("java does not start: {error}"))?;
+    Command::new("java").arg("-version").output().map_err(|error| format!("failed to start java: {error}"))?;
     Ok(jars)
 }
 
 impl Broker {
-    /// Blocks until it answers.
+    /// Starts a broker. Blocks until it responds.
     pub fn start() -> Self {
         let (process, ports) = (Process::new(), Ports::free());
         let directory = process.directory();
@@ -67,9 +68,10 @@ impl Broker {
         broker
     }
 
-    /// Starts what was killed, with what it had on disk. Blocks until it answers.
+    /// Restarts the killed broker, with the data that it had on disk. Blocks until it
+    /// responds.
     pub fn restart(&mut self) {
-        // It tells errors alone unless it is asked for more.
+        // The default level only logs errors.
         let mut command = java("512m");
         command.args(["-XX:+UseSerialGC", "-Dlog4j2.level=INFO", "kafka.Kafka"]);
         command.arg(self.process.directory().join(SETTINGS));
@@ -78,40 +80,41 @@ impl Broker {
             if self.process.await_answer(|| self.ask()) {
                 return;
             }
-            assert!(self.ports.are_taken(), "the broker has ended by itself");
+            assert!(self.ports.are_taken(), "the broker has exited");
             self.process.kill();
         }
-        panic!("the broker's ports stay taken");
+        panic!("the ports of the broker stay in use");
     }
 
-    /// With a new client each time: one that is told of no broker may look for none any more.
+    /// Checks that the broker responds. Uses a new client each time, as one that was given
+    /// an empty list of brokers may stop looking.
     fn ask(&self) -> Result<(), String> {
         let client: BaseConsumer =
-            ClientConfig::new().set("bootstrap.servers", self.address()).create().expect("a client is made");
+            ClientConfig::new().set("bootstrap.servers", self.address()).create().expect("a client is created");
         let metadata = client.fetch_metadata(None, ASK).map_err(|failure| failure.to_string())?;
-        if metadata.brokers().is_empty() { Err("it lists no broker".to_owned()) } else { Ok(()) }
+        if metadata.brokers().is_empty() { Err("the metadata lists no broker".to_owned()) } else { Ok(()) }
     }
 
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.ports.plain)
     }
 
-    /// In the clear.
+    /// Unencrypted access.
     pub fn way(&self) -> Way {
         Way::plain(self.address())
     }
 
-    /// Over TLS, with user and password: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+    /// Access over TLS with user and password: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
     pub fn login(&self, mechanism: &str) -> Way {
         Way::login(format!("127.0.0.1:{}", self.ports.login), self.process.directory(), mechanism)
     }
 
-    /// Over TLS, with a certificate of ours, which is asked for.
+    /// Access over TLS with the client certificate that the broker requires.
     pub fn certified(&self) -> Way {
         Way::certified(format!("127.0.0.1:{}", self.ports.certified), self.process.directory())
     }
 
-    /// It keeps its connections, and does nothing.
+    /// Suspends the broker: it keeps its connections, but does nothing.
     pub fn stall(&self) {
         self.process.stall();
     }
@@ -120,7 +123,7 @@ impl Broker {
         self.process.go_on();
     }
 
-    /// SIGKILL.
+    /// Kills the broker with SIGKILL.
     pub fn kill(&mut self) {
         self.process.kill();
     }
@@ -134,25 +137,26 @@ struct Ports {
     controller: u16,
 }
 
-/// How many ports are drawn from, and the first that is none of the system's own.
+/// Number of ports to draw from, and the first unprivileged port.
 const DRAWN: u16 = 16_000;
 const FIRST_PORT: u16 = 1_024;
 
-/// Where nothing else is told.
+/// Start of the ephemeral port range where the system does not report it.
 const FIRST_EPHEMERAL: u16 = 32_768;
 
-/// Below those that this system gives to whoever asks for any: a broker that was killed finds its own free again.
+/// Ports below the ephemeral range: a killed broker finds its ports free again, as the system
+/// does not assign them.
 fn ports() -> Range<u16> {
     let told = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let first = told.split_whitespace().next().and_then(|first| first.parse().ok());
     let end = first.unwrap_or(FIRST_EPHEMERAL);
     let ports = end.saturating_sub(DRAWN).max(FIRST_PORT)..end;
-    assert!(!ports.is_empty(), "no port is left below those of `net.ipv4.ip_local_port_range`");
+    assert!(!ports.is_empty(), "no port is available below `net.ipv4.ip_local_port_range`");
     ports
 }
 
 impl Ports {
-    /// By somebody else, while the broker does not run.
+    /// True if another process uses one of the ports while the broker is not running.
     fn are_taken(self) -> bool {
         let Self { plain, login, certified, controller } = self;
         let is_taken = |port| TcpListener::bind(("127.0.0.1", port)).is_err();
@@ -163,11 +167,11 @@ impl Ports {
         let ports = ports();
         let mut listeners =
             std::iter::repeat_with(|| TcpListener::bind(("127.0.0.1", rand::random_range(ports.clone()))));
-        let mut next = || listeners.find_map(Result::ok).expect("there is a free port");
-        // All at once, so that they differ.
+        let mut next = || listeners.find_map(Result::ok).expect("a port is free");
+        // Bound together, so that they differ.
         let listeners = [next(), next(), next(), next()];
         let [plain, login, certified, controller] =
-            listeners.map(|listener| listener.local_addr().expect("it is bound").port());
+            listeners.map(|listener| listener.local_addr().expect("the listener is bound").port());
         Self { plain, login, certified, controller }
     }
 }

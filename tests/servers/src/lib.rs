@@ -1,8 +1,10 @@
-//! Real servers for tests, each a process on loopback and on free ports, that ends with the test program however that ends.
-//! They know no crate of ours, so that any may play against them.
+//! Real servers for tests: each is a process on loopback and on free ports, and ends with the
+//! test program however that ends. This crate depends on no Matyan crate, so that any of them
+//! may use it in tests.
 //!
-//! Nothing is installed here: `make` does that, and tells by variables of the environment where each lies. What is not there
-//! makes its tests show as ignored, with the reason, unless `REQUIRE` names it (`REQUIRE=kafka,s3`).
+//! Nothing is installed here: `make` does that, and sets environment variables to where each
+//! server is installed. Tests of a server that is not installed are shown as ignored, with the
+//! reason, unless `REQUIRE` names it (`REQUIRE=kafka,s3`).
 
 pub mod foundationdb;
 pub mod kafka;

@@ -1,11 +1,11 @@
-//! What is installed, and what must be.
+//! Which servers are installed, and which are required.
 
 use std::path::PathBuf;
 
-/// Why the server of that name cannot be started; that it is required makes a failure of it.
+/// The reason why the named server cannot be started, if any. Panics if the server is required.
 pub fn lacking<T>(name: &str, installed: Result<T, String>) -> Option<String> {
     let reason = installed.err()?;
-    assert!(!is_required(name), "REQUIRE={name}, and there is none: {reason}");
+    assert!(!is_required(name), "REQUIRE={name}, but the server is not available: {reason}");
     Some(reason)
 }
 
@@ -13,14 +13,14 @@ pub fn is_required(name: &str) -> bool {
     variable("REQUIRE").is_some_and(|required| required.split(',').any(|other| other == name))
 }
 
-/// What the variable names, which `make` sets when it is given that target.
+/// The path in the variable, which `make` sets when it is run with that target.
 pub(crate) fn installed(name: &str, target: &str) -> Result<PathBuf, String> {
     let path = variable(name).map(PathBuf::from);
     let path = path.ok_or_else(|| format!("{name} is not set: `make {target}` finds or installs it"))?;
-    if path.exists() { Ok(path) } else { Err(format!("{name} names {}, which is not there", path.display())) }
+    if path.exists() { Ok(path) } else { Err(format!("{name} is {}, which does not exist", path.display())) }
 }
 
-#[expect(clippy::disallowed_methods, reason = "what a test needs is told by its environment alone")]
+#[expect(clippy::disallowed_methods, reason = "tests are configured only by their environment")]
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }

@@ -1,5 +1,5 @@
-//! Servers of object stores in the place of the three clouds: S3Proxy, fake-gcs-server and Azurite. `make unit` installs and
-//! names them.
+//! Object store servers in place of the three clouds: S3Proxy, fake-gcs-server and Azurite.
+//! `make unit` installs them and sets their variables.
 
 use std::{
     fs,
@@ -29,13 +29,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// Blocks until it answers.
+    /// Starts a server. Blocks until it responds.
     pub fn start(kind: Kind) -> Self {
         let (mut process, port) = (Process::new(), free_port());
         let installed = kind.installed().unwrap_or_else(|reason| panic!("no server: {reason}"));
         process.start(&kind.command(&installed, process.directory(), port));
         let ask = || TcpStream::connect(("127.0.0.1", port)).map(drop).map_err(|error| error.to_string());
-        assert!(process.await_answer(ask), "the server has ended by itself");
+        assert!(process.await_answer(ask), "the server has exited");
         Self { port, _process: process }
     }
 
@@ -53,7 +53,8 @@ impl Kind {
         }
     }
 
-    /// Where `make` says that it is: a folder of jars, a program, a script for Node.
+    /// Variable in which `make` passes the path: a directory of jars, a program, a script
+    /// for Node.
     fn variable(self) -> &'static str {
         match self {
             Self::S3 => "MATYAN_S3PROXY",
@@ -62,7 +63,8 @@ impl Kind {
         }
     }
 
-    /// Why there is none; that `REQUIRE` names it makes a failure of that.
+    /// The reason why the server cannot be started, if any; a failure if `REQUIRE` names
+    /// it.
     pub fn lacking(self) -> Option<String> {
         need::lacking(self.name(), self.installed())
     }

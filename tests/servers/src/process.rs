@@ -1,5 +1,6 @@
-//! A server's process and its directory. It is the child of a shell that waits for its own input to end, and then kills it and
-//! takes the directory away: so both go however this process ends.
+//! A server's process and its directory. The server is the child of a shell that waits for its
+//! own standard input to end, then kills the server and removes the directory, so that neither
+//! outlives this process, however it ends.
 
 use std::{
     fs,
@@ -12,24 +13,25 @@ use std::{
 
 use tempfile::TempDir;
 
-/// No server takes a tenth of it to start: it only ends one that hangs.
+/// Ends a test that hangs: no server takes a tenth of it to start.
 const HANG_GUARD: Duration = Duration::from_secs(180);
 
-/// After an answer that does not help.
+/// Pause after a failed check.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What a test that fails tells of the server's log.
+/// Number of lines of the server's log that a failed test prints.
 const TOLD_LINES: usize = 200;
 
-/// Starts the rest of its arguments, tells their process, and kills that one when its own input ends, whatever signals come
-/// before. What the server had on disk goes with it, unless the last word was to keep it.
+/// Shell script that starts its arguments as a process and prints the process id. It ignores
+/// signals, and kills the process when its own input ends. The directory is removed as well,
+/// unless the last line of input is `keep`.
 const KEEPER: &str = r#"trap '' INT HUP TERM
 "$@" >>"$0/log" 2>&1 </dev/null & echo $!
 read -r word; kill -9 $! 2>/dev/null; wait; [ "$word" = keep ] || rm -rf "$0""#;
 
 pub(crate) struct Process {
     directory: PathBuf,
-    /// None before it is started, and once it was killed.
+    /// None before the first start, and after a kill.
     running: Option<Running>,
 }
 
@@ -39,7 +41,7 @@ struct Running {
 }
 
 impl Process {
-    /// Of what is still to be started, in a directory of its own.
+    /// A process that is not started yet, with its own directory.
     pub(crate) fn new() -> Self {
         Self { directory: TempDir::new().expect("a directory is made").keep(), running: None }
     }
@@ -48,9 +50,10 @@ impl Process {
         &self.directory
     }
 
-    /// In its directory; what was killed goes on from what it had on disk.
+    /// Starts the command in the directory. After a kill, the server continues with its
+    /// data on disk.
     pub(crate) fn start(&mut self, command: &Command) {
-        assert!(self.running.is_none(), "it was killed before");
+        assert!(self.running.is_none(), "the process is already running");
         let mut keeper = Command::new("sh")
             .args(["-c", KEEPER])
             .arg(&self.directory)
@@ -60,35 +63,36 @@ impl Process {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("the keeper of the server starts");
+            .expect("the shell that guards the server starts");
         let mut pid = String::new();
-        let stdout = keeper.stdout.take().expect("its output is piped");
-        BufReader::new(stdout).read_line(&mut pid).expect("it tells the process");
-        let pid = pid.trim().parse().expect("a process is a number");
+        let stdout = keeper.stdout.take().expect("the output is piped");
+        BufReader::new(stdout).read_line(&mut pid).expect("the shell prints the process id");
+        let pid = pid.trim().parse().expect("a process id is a number");
         self.running = Some(Running { keeper, pid });
     }
 
-    /// Blocks until the server answers. False if it has ended instead.
+    /// Blocks until the server responds. Returns false if it has exited instead.
     pub(crate) fn await_answer(&self, ask: impl Fn() -> Result<(), String>) -> bool {
         let start = Instant::now();
         while let Err(state) = ask() {
             if self.has_ended() {
                 return false;
             }
-            assert!(start.elapsed() < HANG_GUARD, "the server does not answer: {state}");
+            assert!(start.elapsed() < HANG_GUARD, "the server does not respond: {state}");
             std::thread::park_timeout(PAUSE);
         }
         true
     }
 
-    /// By itself. Where there is no /proc nobody knows, and only the guard ends a wait.
+    /// True if the server has exited. Without /proc this is unknown, and only the guard
+    /// ends a wait.
     fn has_ended(&self) -> bool {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid()));
         let runs = status.is_ok_and(|status| !status.contains("State:\tZ"));
         !runs && Path::new("/proc/self").exists()
     }
 
-    /// It keeps its connections, and does nothing.
+    /// Suspends the server: it keeps its connections, but does nothing.
     pub(crate) fn stall(&self) {
         self.signal("STOP");
     }
@@ -99,25 +103,25 @@ impl Process {
 
     fn signal(&self, name: &str) {
         let sent = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
-        assert!(sent.is_ok_and(|status| status.success()), "the server gets its signal");
+        assert!(sent.is_ok_and(|status| status.success()), "failed to send a signal to the server");
     }
 
     fn pid(&self) -> u32 {
-        self.running.as_ref().expect("it runs").pid
+        self.running.as_ref().expect("the process is running").pid
     }
 
-    /// SIGKILL.
+    /// Kills the server with SIGKILL.
     pub(crate) fn kill(&mut self) {
-        self.running.take().expect("it runs").end("keep");
+        self.running.take().expect("the process is running").end("keep");
     }
 }
 
 impl Running {
-    /// Ends the keeper, and the server with it.
+    /// Ends the shell, and the server with it.
     fn end(mut self, word: &str) {
-        let mut input = self.keeper.stdin.take().expect("its input is piped");
-        writeln!(input, "{word}").expect("the keeper listens");
-        self.keeper.wait().expect("the keeper ends");
+        let mut input = self.keeper.stdin.take().expect("the input is piped");
+        writeln!(input, "{word}").expect("the shell reads its input");
+        self.keeper.wait().expect("the shell exits");
     }
 }
 
@@ -127,18 +131,18 @@ impl Drop for Process {
             let log = fs::read(self.directory.join("log")).unwrap_or_default();
             let log = String::from_utf8_lossy(&log);
             let skipped = log.lines().count().saturating_sub(TOLD_LINES);
-            eprintln!("the end of what the server has said:");
+            eprintln!("end of the server's log:");
             log.lines().skip(skipped).for_each(|line| eprintln!("{line}"));
         }
         match self.running.take() {
             Some(running) => running.end(""),
-            None => fs::remove_dir_all(&self.directory).expect("what the server left can be removed"),
+            None => fs::remove_dir_all(&self.directory).expect("the directory of the server can be removed"),
         }
     }
 }
 
-/// That nobody has now.
+/// A port that is currently unused.
 pub(crate) fn free_port() -> u16 {
     let free = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    free.local_addr().expect("it is bound").port()
+    free.local_addr().expect("the listener is bound").port()
 }

@@ -1,4 +1,4 @@
-//! What an operator, an accident or another program does to topics.
+//! Changes to topics as an operator, an accident or another program might make them.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use rdkafka::{
 
 use crate::{eventually, eventually_blocking};
 
-/// For questions that a broker at work answers at once.
+/// Timeout for requests that a working broker answers immediately.
 const WAIT: Duration = Duration::from_secs(60);
 
-/// For what a consumer is told next.
+/// Timeout of one poll of a consumer.
 const POLL: Duration = Duration::from_millis(50);
 
 pub struct Admin {
@@ -28,8 +28,8 @@ pub struct Admin {
 impl Admin {
     pub fn new(servers: &str) -> Self {
         let config = config(servers);
-        let client = config.create().expect("a client is made");
-        Self { client, producer: config.create().expect("a producer is made"), servers: servers.to_owned() }
+        let client = config.create().expect("a client is created");
+        Self { client, producer: config.create().expect("a producer is created"), servers: servers.to_owned() }
     }
 
     pub fn servers(&self) -> &str {
@@ -49,7 +49,7 @@ impl Admin {
         self.has_partitions(topic, partitions).await;
     }
 
-    /// Waits until the broker that is asked has heard of it.
+    /// Waits until the broker's metadata shows the number of partitions.
     async fn has_partitions(&self, topic: &str, expected: usize) {
         eventually(&format!("{topic} has {expected} partitions"), async || match self.partitions(topic) {
             found if found == expected => Ok(()),
@@ -58,7 +58,7 @@ impl Admin {
         .await;
     }
 
-    /// How many there are; none of a topic that is not there.
+    /// Number of partitions; 0 for a topic that does not exist.
     pub fn partitions(&self, topic: &str) -> usize {
         let metadata = self.client.inner().fetch_metadata(Some(topic), WAIT).expect("the broker answers");
         metadata
@@ -69,12 +69,12 @@ impl Admin {
             .sum()
     }
 
-    /// Sets it, and waits until the broker goes by it.
+    /// Changes a setting of a topic, and waits until the broker reports the new value.
     pub async fn set(&self, topic: &str, key: &str, value: &str) {
         let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(key, value);
         let altered = self.client.alter_configs([&change], &AdminOptions::new()).await;
         altered.expect("the broker answers").into_iter().for_each(|one| {
-            one.expect("it is altered");
+            one.expect("the setting is changed");
         });
         eventually(&format!("{key} of {topic} is {value}"), async || match self.setting(topic, key).await {
             Some(found) if found == value => Ok(()),
@@ -86,48 +86,48 @@ impl Admin {
     async fn setting(&self, topic: &str, key: &str) -> Option<String> {
         let described =
             self.client.describe_configs([&ResourceSpecifier::Topic(topic)], &AdminOptions::new()).await;
-        let described = described.expect("the broker answers").remove(0).expect("the topic is there");
+        let described = described.expect("the broker answers").remove(0).expect("the topic exists");
         described.get(key)?.value.clone()
     }
 
-    /// As retention does: what lies before the offset is gone.
+    /// Deletes records before an offset, as retention does.
     pub async fn forget(&self, topic: &str, partition: i32, before: i64) {
         let mut list = TopicPartitionList::new();
-        list.add_partition_offset(topic, partition, Offset::Offset(before)).expect("it is an offset");
+        list.add_partition_offset(topic, partition, Offset::Offset(before)).expect("the offset is valid");
         self.client.delete_records(&list, &AdminOptions::new()).await.expect("the records are deleted");
     }
 
-    /// First offset and end.
+    /// First offset and end offset.
     pub fn bounds(&self, topic: &str, partition: i32) -> (i64, i64) {
         self.client.inner().fetch_watermarks(topic, partition, WAIT).expect("the broker answers")
     }
 
-    /// Writes a record as any program may; answers with partition and offset.
+    /// Writes a record as any program may. Returns its partition and offset.
     pub async fn write(&self, topic: &str, key: &[u8], value: &[u8], headers: &[(&str, &str)]) -> (i32, i64) {
         let insert =
             |all: OwnedHeaders, (key, value): &(&str, &str)| all.insert(Header { key, value: Some(*value) });
         let headers = headers.iter().fold(OwnedHeaders::new(), insert);
         let record = FutureRecord::to(topic).key(key).payload(value).headers(headers);
         let delivered =
-            self.producer.send(record, WAIT).await.map_err(|(error, _)| error).expect("it is written");
+            self.producer.send(record, WAIT).await.map_err(|(error, _)| error).expect("the record is written");
         (delivered.partition, delivered.offset)
     }
 
-    /// All records that a topic has now, partition by partition.
+    /// All records currently in a topic, partition by partition.
     pub fn read(&self, topic: &str) -> Vec<OwnedMessage> {
         let consumer: BaseConsumer =
-            config(&self.servers).set("group.id", "tests").create().expect("a consumer is made");
+            config(&self.servers).set("group.id", "tests").create().expect("a consumer is created");
         let (mut list, mut missing) = (TopicPartitionList::new(), 0);
         for partition in 0..self.partitions(topic) as i32 {
             let (first, end) = self.bounds(topic, partition);
             missing += end - first;
-            list.add_partition_offset(topic, partition, Offset::Offset(first)).expect("it is an offset");
+            list.add_partition_offset(topic, partition, Offset::Offset(first)).expect("the offset is valid");
         }
-        consumer.assign(&list).expect("the partitions are there");
+        consumer.assign(&list).expect("the partitions exist");
         let mut messages = Vec::new();
         eventually_blocking(&format!("{topic} is read"), || {
             let message = consumer.poll(POLL);
-            messages.extend(message.map(|message| message.expect("it can be read").detach()));
+            messages.extend(message.map(|message| message.expect("the record can be read").detach()));
             match messages.len() as i64 {
                 all if all >= missing => Ok(()),
                 some => Err(format!("{some} of {missing} records")),
@@ -137,21 +137,21 @@ impl Admin {
         messages
     }
 
-    /// Somebody of that name reads the topic; until it is dropped.
+    /// A consumer of that group that reads the topic until it is dropped.
     pub fn reader_of_group(&self, group: &str, topic: &str) -> BaseConsumer {
         let consumer: BaseConsumer =
-            config(&self.servers).set("group.id", group).create().expect("a consumer is made");
-        consumer.subscribe(&[topic]).expect("it subscribes");
+            config(&self.servers).set("group.id", group).create().expect("a consumer is created");
+        consumer.subscribe(&[topic]).expect("the consumer subscribes");
         eventually_blocking(&format!("{group} has a member"), || {
-            // A broker that has just started does not know its groups for a moment.
+            // A broker that has just started takes a moment to load its groups.
             let list = self.client.inner().fetch_group_list(Some(group), WAIT);
             let list = list.map_err(|failure| failure.to_string())?;
             if list.groups().iter().any(|group| !group.members().is_empty()) {
                 return Ok(());
             }
-            // It joins while it is polled.
+            // A consumer joins its group only while it is polled.
             let polled = consumer.poll(POLL).map(|message| message.map(drop));
-            Err(format!("no member; the reader was told {polled:?}"))
+            Err(format!("no member; the consumer received {polled:?}"))
         });
         consumer
     }

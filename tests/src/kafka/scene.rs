@@ -1,6 +1,7 @@
-//! The whole system over Kafka as people run it on few machines: `matyan frontier` as a process of its own, and `matyan up`
-//! with its embedded store, which works the log off; or all services apart, over FoundationDB. Each scene has topics of its
-//! own on a broker that others may use too.
+//! The whole system over Kafka, as run on a small number of machines: a separate `matyan
+//! frontier`, and `matyan up` with its embedded store, which applies the log; or all services
+//! in separate processes, over FoundationDB. Each scene has its own topics on a broker that may
+//! be shared.
 
 use std::{
     path::{Path, PathBuf},
@@ -28,7 +29,8 @@ pub struct Scene {
     pub control: String,
     pub dead_letters: String,
     pub frontier: Service,
-    /// What answers queries: everything else in one process, or the backend alone.
+    /// The process that serves queries: everything else in one process, or only the
+    /// backend.
     pub up: Service,
     way: Way,
     partitions: u32,
@@ -38,7 +40,7 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// With everything at work.
+    /// Starts a scene with all services running.
     pub async fn start(broker: &Broker, name: &str, partitions: u32) -> Self {
         let mut scene = Self::set(broker, name, partitions, "protobuf");
         scene.up.start().await;
@@ -46,7 +48,8 @@ impl Scene {
         scene
     }
 
-    /// With frontier and backend at work, whose store is a FoundationDB; workers are what the scene is about.
+    /// Starts a scene with frontier and backend on FoundationDB. Workers are left to the
+    /// test.
     pub async fn apart(broker: &Broker, name: &str, partitions: u32, cluster: &Cluster) -> Self {
         let mut scene = Self::set(broker, name, partitions, "protobuf");
         scene.up = scene.another("backend", "backend", cluster);
@@ -55,25 +58,25 @@ impl Scene {
         scene
     }
 
-    /// One more process, by its name, on the same topics and blobs.
+    /// One more process on the same topics and blobs, with its own directory.
     pub fn another(&self, role: &'static str, name: &str, cluster: &Cluster) -> Service {
         let folder = self.folder.path().join(name);
-        std::fs::create_dir(&folder).expect("a directory is made");
+        std::fs::create_dir(&folder).expect("a directory is created");
         self.service_in(&folder, role, &self.way).flag("store", format!("fdb://{}", text(&cluster.file())))
     }
 
-    /// With its topics made, and no service running.
+    /// Creates the topics of a scene, without starting services.
     pub fn set(broker: &Broker, name: &str, partitions: u32, format: &'static str) -> Self {
         Self::new(broker, broker.way(), name, partitions, format)
     }
 
-    /// The same, where all processes come to the broker in this way.
+    /// Like `set`, but all processes use this access to the broker.
     pub fn by(broker: &Broker, way: Way, name: &str) -> Self {
         Self::new(broker, way, name, 1, "protobuf")
     }
 
     fn new(broker: &Broker, way: Way, name: &str, partitions: u32, format: &'static str) -> Self {
-        let folder = TempDir::new().expect("a directory is made");
+        let folder = TempDir::new().expect("a directory is created");
         let [ingestion, control, dead_letters] =
             ["ingestion", "control", "dead-letters"].map(|kind| format!("{name}-{kind}"));
         let mut scene = Self {
@@ -105,7 +108,7 @@ impl Scene {
         let service = Service::new(role, folder)
             .flag("log", format!("kafka://{}", way.address))
             .flag("blobs", format!("file://{}", text(&self.blobs())))
-            .variable("BLOB_URI_SECRET", "a secret that both know")
+            .variable("BLOB_URI_SECRET", "a shared secret")
             .variable("KAFKA_CONSUMER_GROUP", &self.group)
             .variable("KAFKA_MESSAGE_FORMAT", self.format);
         self.topics()
@@ -122,12 +125,12 @@ impl Scene {
         ]
     }
 
-    /// Lets the frontier, which does not run yet, come another way than the rest.
+    /// Changes how the frontier, which must not be running yet, accesses the broker.
     pub fn frontier_by(&mut self, way: &Way) {
         self.frontier = self.service("frontier", way);
     }
 
-    /// Where both processes keep blobs.
+    /// The directory in which both processes store blobs.
     pub fn blobs(&self) -> PathBuf {
         self.folder.path().join("blobs")
     }
@@ -136,7 +139,7 @@ impl Scene {
         &self.http
     }
 
-    /// `matyan topics create`, for the topics of this scene.
+    /// Runs `matyan topics create` for the topics of this scene.
     pub fn make_topics(&self) -> Output {
         self.make_topics_by(&self.way)
     }
@@ -159,12 +162,12 @@ impl Scene {
         Reader::connect(self.up.address("query")).await
     }
 
-    /// A figure of the worker's.
+    /// The value of a metric of the worker.
     pub async fn metric(&self, name: &str) -> Result<f64, String> {
         self.up.metric("query", name).await
     }
 
-    /// Waits until nothing that is in the log waits to be applied.
+    /// Waits until everything in the log is applied.
     pub async fn no_lag(&self) {
         eventually("the lag is zero", async || match self.metric("matyan_ingestion_lag_records").await {
             Ok(0.0) => Ok(()),
@@ -173,7 +176,8 @@ impl Scene {
         .await;
     }
 
-    /// Waits until everything is applied that a run has been sent: one more point, behind all of it, is there.
+    /// Waits until everything that was sent for a run is applied, by sending one more point
+    /// and waiting for it.
     pub async fn applied(&self, run: &str) {
         let mut writer = JsonWriter::connect(self.ingest(), run).await.expect("the frontier listens");
         assert_eq!(writer.send(&json!([metric("last", 0.0, Some(0))])).await, Ok(Ack::Ok));
@@ -185,7 +189,7 @@ impl Scene {
         .await;
     }
 
-    /// Both end when asked to.
+    /// Stops both processes cleanly.
     pub async fn stop(mut self) {
         for service in [&mut self.frontier, &mut self.up] {
             let status = service.terminate().await;

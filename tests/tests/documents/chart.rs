@@ -1,5 +1,5 @@
-//! The chart: the table of its values is complete, and what it shows is what we have. That it is rendered as Kubernetes wants it
-//! is looked at by linters, with `make lint-deploy`.
+//! The Helm chart: its table of values is complete, and its copies of dashboard and alerts are current. Whether
+//! the rendered manifests are valid is checked by linters, with `make lint-deploy`.
 
 use std::collections::BTreeSet;
 
@@ -9,10 +9,10 @@ use super::{check, spans, text};
 
 const CHART: &str = "deploy/helm/matyan";
 
-/// What has the same values is one row.
+/// Services with the same values, which share rows in the table.
 const SERVICES: [&str; 4] = ["frontier", "backend", "ingestWorker", "controlWorker"];
 
-/// Every value by its path.
+/// Collects the paths of all values.
 fn values(schema: &Value, path: &str, found: &mut BTreeSet<String>) {
     let Some(properties) = schema["properties"].as_object() else {
         found.insert(path.to_owned());
@@ -31,15 +31,15 @@ fn row_of_all(value: &str) -> Option<String> {
 #[test]
 fn every_value_has_a_row() {
     let schema: Value =
-        serde_json::from_str(&text(&format!("{CHART}/values.schema.json"))).expect("a schema is JSON");
+        serde_json::from_str(&text(&format!("{CHART}/values.schema.json"))).expect("the schema is JSON");
     let mut known = BTreeSet::new();
     values(&schema, "", &mut known);
-    // Helm's own.
+    // Defined by Helm.
     known.remove("global");
     assert!(known.len() > 100, "the schema has {} values", known.len());
 
     let readme = text(&format!("{CHART}/README.md"));
-    let table = readme.split("| value | what it is |").nth(1).expect("it has a table of values");
+    let table = readme.split("| value | what it is |").nth(1).expect("the README has a table of values");
     let cells = table.lines().filter_map(|line| line.split('|').nth(1));
     let rows: BTreeSet<_> = cells.flat_map(spans).collect();
 
@@ -49,23 +49,24 @@ fn every_value_has_a_row() {
     };
     let is_there = |row: &str| known.contains(row) || of_all(row) == SERVICES.len();
     let lacking = known.iter().filter(|value| !is_told(value)).map(|value| format!("`{value}` has no row"));
-    let wrong = rows.iter().filter(|row| !is_there(row)).map(|row| format!("`{row}` is no value"));
+    let wrong = rows.iter().filter(|row| !is_there(row)).map(|row| format!("`{row}` is not a value"));
     check(lacking.chain(wrong).collect());
 }
 
-/// A chart may hold no file from outside, and a link is none on every machine that it is checked out on: so it has copies.
+/// A chart cannot include files from outside of its directory, and symbolic links do not work on every machine, so it
+/// contains copies.
 #[test]
-fn it_shows_our_dashboard_and_alerts() {
+fn the_chart_has_the_same_dashboard_and_alerts() {
     let pairs =
         [("alerts.yaml", "deploy/prometheus/alerts.yaml"), ("matyan.json", "deploy/grafana/matyan.json")];
     let pairs = pairs.map(|(copy, file)| (format!("{CHART}/files/{copy}"), file));
     let differ = pairs.iter().filter(|(copy, file)| text(copy) != text(file));
-    check(differ.map(|(copy, file)| format!("`cp {file} {copy}`: they are to be the same")).collect());
+    check(differ.map(|(copy, file)| format!("the files differ: run `cp {file} {copy}`")).collect());
 }
 
-/// The chart replaces it by half of the retention that it is told.
+/// The chart replaces this number with half of the configured retention.
 #[test]
-fn the_alerts_have_one_number_for_the_retention() {
+fn the_alerts_have_one_value_for_the_retention() {
     let half = (168 * 3_600 / 2).to_string();
     assert_eq!(text("deploy/prometheus/alerts.yaml").matches(&half).count(), 1);
     assert!(text(&format!("{CHART}/templates/monitoring.yaml")).contains(&format!("replace \"{half}\"")));

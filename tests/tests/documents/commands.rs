@@ -1,4 +1,4 @@
-//! Command lines: each that begins with `matyan` is held against the help of the program, command by command and flag by flag.
+//! Command lines in documents: commands and flags of each line that begins with `matyan` are checked against the help.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,7 +9,7 @@ use matyan_tests::server::binary;
 
 use super::{check, documents, spans};
 
-/// What a command knows by its help; none if there is no such command.
+/// Help of each command; none for unknown commands.
 #[derive(Default)]
 struct Helps(BTreeMap<Vec<String>, Option<Help>>);
 
@@ -24,11 +24,11 @@ impl Helps {
         self.0.entry(command.to_vec()).or_insert_with(|| asked(command)).clone()
     }
 
-    /// What is wrong with the words behind `matyan`.
+    /// The first problem in the arguments of a command line, if any.
     fn problem(&mut self, line: &str) -> Option<String> {
         let words = words(line);
         let mut command = Vec::new();
-        let mut help = self.of(&command).expect("the program has a help");
+        let mut help = self.of(&command).expect("the program prints its help");
         for word in &words {
             let is_command = !help.commands.is_empty() && !word.starts_with('-');
             if is_command {
@@ -50,7 +50,7 @@ fn shown(command: &[String]) -> String {
 }
 
 fn asked(command: &[String]) -> Option<Help> {
-    let asked = Command::new(binary()).args(command).arg("--help").env_clear().output().expect("it starts");
+    let asked = Command::new(binary()).args(command).arg("--help").env_clear().output().expect("the binary starts");
     let text = String::from_utf8(asked.stdout).expect("help is text");
     let in_list = |line: &&str| line.starts_with("  ") && !line.starts_with("   ");
     let commands = text.split("\nCommands:\n").nth(1).unwrap_or_default();
@@ -68,7 +68,7 @@ fn flag(word: &str) -> Option<&str> {
     name.strip_prefix("--").is_some_and(|name| !name.is_empty()).then_some(name)
 }
 
-/// Up to where a shell ends the command. What stands between quotes is one word.
+/// The words of a command line up to where a shell ends the command. A quoted text is one word.
 fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     for (number, part) in line.split(['\'', '"']).enumerate() {
@@ -86,7 +86,7 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// What stands behind `matyan` in the command lines of a document.
+/// Arguments of `matyan` in the command lines of a document.
 fn command_lines(path: &str, text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut is_fenced = false;
@@ -106,8 +106,8 @@ fn command_lines(path: &str, text: &str) -> Vec<String> {
     found
 }
 
-/// Also behind another program: `sudo`, `docker run … matyan`, `kubectl exec … --`. A path is a
-/// program where it stands first, and `matyan` a name where a path follows.
+/// Arguments of `matyan` in code, also when another program runs it: `sudo`, `docker run … matyan`,
+/// `kubectl exec … --`. A path counts as a program only at the start, and `matyan` before a path is a name.
 fn behind_program(code: &str) -> impl Iterator<Item = &str> {
     let is_program = |before: &str| {
         before.is_empty()
@@ -120,7 +120,7 @@ fn behind_program(code: &str) -> impl Iterator<Item = &str> {
     starts.map(|(at, program)| &code[at + program.len()..]).filter(is_argument)
 }
 
-/// `command: ["frontier"]`, `test: ["CMD", "matyan", "status"]`
+/// Arguments in a list, as in `command: ["frontier"]` or `test: ["CMD", "matyan", "status"]`.
 fn in_list(line: &str) -> Option<String> {
     let is_ours = ["command: [", "CMD [\"up", "\"matyan\", "].iter().any(|start| line.contains(start));
     let list = line.split_once('[').filter(|_| is_ours)?.1;
@@ -130,7 +130,7 @@ fn in_list(line: &str) -> Option<String> {
 }
 
 #[test]
-fn command_lines_are_understood() {
+fn command_lines_are_valid() {
     let mut helps = Helps::default();
     let (mut problems, mut count) = (Vec::new(), 0);
     for (path, text) in documents() {
@@ -139,11 +139,11 @@ fn command_lines_are_understood() {
             problems.extend(helps.problem(&line).map(|problem| format!("{path}: {problem}")));
         }
     }
-    assert!(count > 30, "{count} command lines were found");
+    assert!(count > 30, "only {count} command lines were found");
     check(problems);
 }
 
-/// The chart names them in one table.
+/// The commands are in one table of the chart.
 #[test]
 fn the_chart_runs_commands_that_exist() {
     let helpers = super::text("deploy/helm/matyan/templates/_helpers.tpl");
@@ -159,7 +159,7 @@ fn the_chart_runs_commands_that_exist() {
 }
 
 #[test]
-fn what_does_not_exist_is_seen() {
+fn unknown_commands_and_flags_are_detected() {
     let mut helps = Helps::default();
     for wrong in ["down", "up --prot 1", "runs find x", "runs search 'a --b' --explian", "backup --dry-run"] {
         assert!(helps.problem(wrong).is_some(), "{wrong}");

@@ -1,13 +1,13 @@
-//! Names of settings and metrics. The one home of settings is a table in the source of the program; that every metric is in the
-//! dashboard, and every one of the dashboard there, is played by another test.
+//! Names of settings and metrics in documents. Settings are defined in a table in the source of the binary. The
+//! dashboard has all metrics, which another test checks against a running server.
 
 use std::collections::BTreeSet;
 
 use super::{check, documents, text};
 
-/// Variables that look like ours and are somebody else's.
+/// Variables that look like settings but belong to other programs.
 const OTHERS: [&str; 13] = [
-    // The published client's.
+    // Of the published client.
     "MATYAN_FRONTIER_URL",
     // Read by the libraries of OpenTelemetry.
     "OTEL_RESOURCE_ATTRIBUTES",
@@ -21,10 +21,10 @@ const OTHERS: [&str; 13] = [
     "FDB_TLS_VERIFY_PEERS",
     // Of tests on FoundationDB.
     "FDB_DIR",
-    // Of containers that are not ours.
+    // Of containers of other projects.
     "KAFKA_HEAP_OPTS",
     "FDB_COORDINATOR",
-    // What a service called `metrics` would set.
+    // Set by Kubernetes for a service called `metrics`.
     "METRICS_SERVICE_HOST",
 ];
 
@@ -39,17 +39,17 @@ fn is_variable(word: &str) -> bool {
     word.contains('_') && word.starts_with(|it: char| it.is_ascii_uppercase()) && word.chars().all(is_capital)
 }
 
-/// In the table, and on the command line of the commands that ask a server.
+/// All settings: from the table, and from the flags of client commands.
 fn settings() -> BTreeSet<String> {
     let table = text("services/matyan/src/settings/names.rs");
     let flags = text("services/matyan/src/client/flags.rs");
     let quoted = [&table, &flags].into_iter().flat_map(|text| text.split('"').skip(1).step_by(2));
     let known: BTreeSet<String> = quoted.filter(|word| is_variable(word)).map(str::to_owned).collect();
-    assert!(known.len() > 40, "the table has {} names", known.len());
+    assert!(known.len() > 40, "the table has only {} names", known.len());
     known
 }
 
-/// Those that are asked for, and whether there must be one.
+/// Variables in the compose files, and whether each is required.
 fn compose_variables() -> BTreeSet<(String, bool)> {
     let files = documents().into_iter().filter(|(path, _)| path.starts_with("deploy/compose/"));
     let texts: Vec<_> = files.map(|(_, text)| text).collect();
@@ -63,7 +63,7 @@ fn compose_variables() -> BTreeSet<(String, bool)> {
         .collect()
 }
 
-/// Given to docker and compose by whoever runs them.
+/// Variables for Docker and Compose.
 fn given() -> BTreeSet<String> {
     let file = text("deploy/docker/Dockerfile");
     let named = file.lines().filter_map(|line| line.strip_prefix("ARG "));
@@ -71,9 +71,9 @@ fn given() -> BTreeSet<String> {
     named.chain(compose_variables().into_iter().map(|(name, _)| name)).collect()
 }
 
-/// A variable is taken for ours by its first word.
+/// Variables count as settings if their first word is that of a setting.
 #[test]
-fn settings_that_are_named_exist() {
+fn settings_in_documents_exist() {
     let (known, given) = (settings(), given());
     let families: BTreeSet<_> = known.iter().filter_map(|name| name.split('_').next()).collect();
     let is_known = |word: &str| known.contains(word) || given.contains(word) || OTHERS.contains(&word);
@@ -82,13 +82,13 @@ fn settings_that_are_named_exist() {
         let ours = words(&text).filter(|word| is_variable(word));
         let ours = ours.filter(|word| word.split('_').next().is_some_and(|family| families.contains(family)));
         let unknown = ours.filter(|word| !is_known(word));
-        problems.extend(unknown.map(|word| format!("{path}: `{word}` is no setting")));
+        problems.extend(unknown.map(|word| format!("{path}: `{word}` is not a setting")));
     }
     check(problems);
 }
 
 #[test]
-fn what_compose_asks_for_is_in_its_example() {
+fn variables_of_compose_are_in_its_example() {
     let example = text("deploy/compose/.env.example");
     let given: BTreeSet<_> = example
         .lines()
@@ -99,18 +99,18 @@ fn what_compose_asks_for_is_in_its_example() {
     let mut problems = Vec::new();
     for (name, is_needed) in &asked {
         if *is_needed && !given.contains(&(name, "")) {
-            problems.push(format!("`{name}` is needed, and not in the example"));
+            problems.push(format!("`{name}` is required, but not in the example"));
         }
     }
     for (name, value) in given {
         if !asked.iter().any(|(asked, is_needed)| asked == name && *is_needed == value.is_empty()) {
-            problems.push(format!("`{name}={value}` is in the example; nothing asks for that"));
+            problems.push(format!("`{name}={value}` is in the example, but not used with this default"));
         }
     }
     check(problems);
 }
 
-/// Crates look the same, in filters of log lines.
+/// Names of crates, which look like metrics in log filters.
 fn crates() -> BTreeSet<String> {
     let manifest = text("Cargo.toml");
     let named = manifest.lines().filter(|line| line.starts_with("matyan-"));
@@ -118,25 +118,25 @@ fn crates() -> BTreeSet<String> {
     named.chain(["matyan_client".to_owned()]).collect()
 }
 
-/// With what is only a family, such as `matyan_ws_*`, as it is.
+/// Metrics in a text. Families such as `matyan_ws_*` are returned as they are.
 fn metrics(text: &str) -> impl Iterator<Item = &str> {
     let ours = words(text).filter(|word| word.starts_with("matyan_"));
     ours.map(|name| OF_HISTOGRAMS.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name))
 }
 
 #[test]
-fn metrics_that_are_named_exist() {
+fn metrics_in_documents_exist() {
     let dashboard = text("deploy/grafana/matyan.json");
     let known: BTreeSet<_> = metrics(&dashboard).collect();
     let crates = crates();
-    assert!(known.len() > 40, "the dashboard has {} metrics", known.len());
+    assert!(known.len() > 40, "the dashboard has only {} metrics", known.len());
     let mut problems = Vec::new();
     for (path, text) in documents() {
         let unknown = metrics(&text).filter(|name| match name.strip_suffix('*') {
             Some(family) => !known.iter().any(|name| name.starts_with(family)),
             None => !known.contains(name) && !crates.contains(*name),
         });
-        problems.extend(unknown.map(|name| format!("{path}: `{name}` is no metric")));
+        problems.extend(unknown.map(|name| format!("{path}: `{name}` is not a metric")));
     }
     check(problems);
 }

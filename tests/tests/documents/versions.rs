@@ -1,10 +1,10 @@
-//! What stands in more than one place, because the tools that read it know only one.
+//! Facts that are repeated in several files because different tools read them.
 
 use std::collections::BTreeSet;
 
 use super::{root, text};
 
-/// What stands behind each `start`, up to a character that no version has.
+/// The version after each occurrence of `start`.
 fn behind(path: &str, start: &str) -> BTreeSet<String> {
     let text = text(path);
     let found = text.split(start).skip(1).map(|rest| {
@@ -13,13 +13,13 @@ fn behind(path: &str, start: &str) -> BTreeSet<String> {
     found.collect()
 }
 
-/// All of these places say the same, each at least once.
+/// Checks that each place has at least one version, and that all of them are equal.
 fn same(places: &[(&str, &str)]) {
     let said: Vec<_> = places.iter().map(|(path, start)| (path, start, behind(path, start))).collect();
     let first = &said[0].2;
     assert_eq!(first.len(), 1, "{said:?}");
     for (path, start, versions) in &said {
-        assert_eq!(versions, first, "{path}, behind `{start}`");
+        assert_eq!(versions, first, "{path}, after `{start}`");
     }
 }
 
@@ -36,9 +36,9 @@ fn files_agree_on_versions() {
     same(&[(DOCKERFILE, "ARG FDB_VERSION="), (COMPOSE, "FDB_VERSION:-")]);
 }
 
-/// The image is built from what is let in, so whatever the workspace has must be.
+/// The build context of the image includes every member of the workspace.
 #[test]
-fn the_image_is_built_from_the_whole_workspace() {
+fn the_image_build_includes_the_whole_workspace() {
     let let_in = text(".dockerignore");
     let manifest = text("Cargo.toml");
     let members = manifest.split("members = [").nth(1).and_then(|rest| rest.split(']').next());

@@ -1,4 +1,5 @@
-//! All services as processes of their own, over FoundationDB, and workers that are killed, stopped and left without their store.
+//! All services in separate processes over FoundationDB, with workers that are killed,
+//! suspended, or lose their store.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -18,7 +19,8 @@ use crate::{
 
 const WRITERS_OF_A_KIND: usize = 4;
 
-/// Longer than a member of a group may be silent: its partitions are another one's by then.
+/// Longer than the session timeout of a group member: afterwards another member owns its
+/// partitions.
 const ZOMBIE: Duration = Duration::from_secs(15);
 
 async fn two(scene: &Scene, role: &'static str, cluster: &Cluster) -> [Service; 2] {
@@ -37,7 +39,7 @@ async fn stop(scene: Scene, services: impl IntoIterator<Item = Service>) {
     scene.stop().await;
 }
 
-pub(crate) async fn foundationdb_workers_are_killed_and_stopped_under_load(broker: &Broker) {
+pub(crate) async fn foundationdb_workers_are_killed_and_suspended_under_load(broker: &Broker) {
     let mut random = seeded();
     let mut cluster = Cluster::start(Engine::Disk);
     let scene = Scene::apart(broker, "apart-workers", 4, &cluster).await;
@@ -50,7 +52,8 @@ pub(crate) async fn foundationdb_workers_are_killed_and_stopped_under_load(broke
         load.goes_on(50).await;
         worker.start().await;
     }
-    // It wakes up in the middle of what it did, with partitions that the other one has gone on with.
+    // It resumes in the middle of its work, while the other worker has already taken over
+    // its partitions.
     workers[0].pause();
     tokio::time::sleep(ZOMBIE).await;
     workers[0].go_on();
@@ -62,14 +65,14 @@ pub(crate) async fn foundationdb_workers_are_killed_and_stopped_under_load(broke
     load.goes_on(200).await;
     let compared = load.finish(&scene.reader().await).await;
     println!(
-        "{} JSON frames acknowledged, 0 lost, 0 doubled; {} binary batches acknowledged, 0 lost, 0 doubled",
+        "{} JSON frames acknowledged, 0 lost, 0 duplicated; {} binary batches acknowledged, 0 lost, 0 duplicated",
         compared.frames, compared.batches
     );
     stop(scene, workers).await;
 }
 
-/// Whichever of two is gone, the other one tells what happened and takes the blobs away.
-pub(crate) async fn foundationdb_of_two_control_workers_either_may_be_gone(broker: &Broker) {
+/// While one of two control workers is down, the other one publishes events and deletes blobs.
+pub(crate) async fn foundationdb_either_of_two_control_workers_may_be_down(broker: &Broker) {
     let mut random = seeded();
     let cluster = Cluster::start(Engine::Disk);
     let scene = Scene::apart(broker, "apart-control", 2, &cluster).await;
@@ -96,7 +99,7 @@ pub(crate) async fn foundationdb_of_two_control_workers_either_may_be_gone(broke
         } else {
             gone.pause()
         }
-        eventually("the blobs of deleted runs are gone", async || match runs_with_blobs(&scene) {
+        eventually("the blobs of deleted runs are deleted", async || match runs_with_blobs(&scene) {
             found if found.is_disjoint(&deleted) => Ok(()),
             found => Err(found),
         })
@@ -111,16 +114,16 @@ pub(crate) async fn foundationdb_of_two_control_workers_either_may_be_gone(broke
     let told = || -> BTreeSet<String> {
         let events = scene.admin.read(&scene.control);
         let events = events.iter().filter_map(rdkafka::Message::payload);
-        let events = events.map(|event| serde_json::from_slice::<Value>(event).expect("it is JSON"));
+        let events = events.map(|event| serde_json::from_slice::<Value>(event).expect("an event is JSON"));
         let events = events.filter(|event| event["type"] == "run_deleted");
         events.filter_map(|event| event["payload"]["run_id"].as_str().map(str::to_owned)).collect()
     };
-    eventually("every delete is told of", async || match told() {
+    eventually("every delete is published", async || match told() {
         all if all == deleted => Ok(()),
         some => Err(some),
     })
     .await;
     assert_eq!(runs_with_blobs(&scene), kept);
-    println!("{} runs deleted, all told of and without blobs; {} kept", deleted.len(), kept.len());
+    println!("{} runs deleted, all published and without blobs; {} kept", deleted.len(), kept.len());
     stop(scene, controls.into_iter().chain([worker])).await;
 }

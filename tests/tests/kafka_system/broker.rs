@@ -1,4 +1,5 @@
-//! A broker that goes away while eight writers write. Frames are held meanwhile; nothing is restarted.
+//! A broker that becomes unavailable while eight writers write. Frames are held meanwhile;
+//! nothing is restarted.
 
 use matyan_servers::kafka::Broker;
 use matyan_tests::{
@@ -27,20 +28,21 @@ pub(crate) async fn a_broker_killed_and_restarted_under_load(broker: &mut Broker
     compare(scene, load).await;
 }
 
-pub(crate) async fn a_broker_that_pauses_under_load(broker: &mut Broker) {
+pub(crate) async fn a_broker_suspended_under_load(broker: &mut Broker) {
     let scene = Scene::start(broker, "broker-paused", 3).await;
     let load = Load::start(scene.ingest(), WRITERS_OF_A_KIND);
     load.goes_on(200).await;
     broker.stall();
-    // The length of the pause is what is played, not a wait for something.
+    // The duration of the pause is part of the scene, not a wait for a state.
     tokio::time::sleep(pause()).await;
     broker.go_on();
     load.goes_on(200).await;
     compare(scene, load).await;
 }
 
-/// What waits for an answer of the brokers was not acknowledged, and is not waited for at the end.
-pub(crate) async fn a_frontier_ends_while_the_broker_is_away(broker: &mut Broker) {
+/// Records without a response from the broker were not acknowledged, so the shutdown does not
+/// wait for them indefinitely.
+pub(crate) async fn a_frontier_stops_while_the_broker_is_unavailable(broker: &mut Broker) {
     let mut scene = Scene::start(broker, "ended-without", 1).await;
     let mut writer = JsonWriter::connect(scene.ingest(), "run").await.expect("the frontier listens");
     assert_eq!(writer.send(&create_run()).await, Ok(Ack::Ok));
@@ -56,8 +58,8 @@ pub(crate) async fn a_frontier_ends_while_the_broker_is_away(broker: &mut Broker
     let status = scene.frontier.terminate().await;
     assert!(status.success(), "{status}");
     let told = scene.frontier.log();
-    assert!(told.contains("the log did not end in time and is cut off"), "{told}");
-    assert_ne!(unanswered.await.expect("it does not panic"), Ok(Ack::Ok));
+    assert!(told.contains("the log did not close in time; abandoning it"), "{told}");
+    assert_ne!(unanswered.await.expect("the writer does not panic"), Ok(Ack::Ok));
     broker.go_on();
     assert!(scene.up.terminate().await.success(), "{}", scene.up.log());
 }

@@ -1,4 +1,5 @@
-//! What the control worker is told over its topic: in the form that is documented, and never forgotten, whenever it dies.
+//! Control events: published in the documented format, and never lost when the control worker
+//! dies.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -29,7 +30,7 @@ pub(crate) async fn rule_15_control_events_are_published_as_documented(broker: &
     .await;
     let envelopes: Vec<Value> = events
         .iter()
-        .map(|event| serde_json::from_slice(event.payload().expect("it has a value")).expect("it is JSON"))
+        .map(|event| serde_json::from_slice(event.payload().expect("an event has a value")).expect("JSON"))
         .collect();
     let told: Vec<_> = envelopes.iter().map(|envelope| (&envelope["type"], &envelope["payload"])).collect();
     let run = |archived: bool| json!({"run_id": "run", "archived": archived});
@@ -45,7 +46,7 @@ pub(crate) async fn rule_15_control_events_are_published_as_documented(broker: &
     for (event, envelope) in events.iter().zip(&envelopes) {
         assert_eq!(event.key(), None);
         assert_eq!(envelope.as_object().map(|members| members.len()), Some(3));
-        let timestamp = envelope["timestamp"].as_str().expect("it is a text");
+        let timestamp = envelope["timestamp"].as_str().expect("the timestamp is text");
         assert!(
             timestamp.len() == "2024-01-02T03:04:05.678901Z".len() && timestamp.ends_with('Z'),
             "{timestamp}"
@@ -55,9 +56,9 @@ pub(crate) async fn rule_15_control_events_are_published_as_documented(broker: &
     scene.stop().await;
 }
 
-/// Killed between the delete that is acknowledged and the last blob that is taken away: the blobs of deleted runs are gone in the
-/// end, and all others are where they were.
-pub(crate) async fn rule_15_deletes_survive_a_control_worker_that_is_killed(broker: &Broker) {
+/// The control worker is killed between the acknowledged delete and the deletion of the last
+/// blob. In the end the blobs of deleted runs are deleted, and all others still exist.
+pub(crate) async fn rule_15_deletes_survive_a_killed_control_worker(broker: &Broker) {
     const RUNS_A_ROUND: usize = 4;
     let mut random = seeded();
     let mut scene = Scene::start(broker, "control-killed", 2).await;
@@ -76,12 +77,13 @@ pub(crate) async fn rule_15_deletes_survive_a_control_worker_that_is_killed(brok
                 }
             };
         }
-        // Any moment is good: of the record, its transaction, the event, its topic, and the blobs.
+        // A random moment: it may hit the record, its transaction, the event, its topic,
+        // or the blobs.
         tokio::time::sleep(Duration::from_millis(random.random_range(0..300))).await;
         scene.up.kill();
         scene.up.start().await;
     }
-    eventually("the blobs of deleted runs are gone", async || match runs_with_blobs(&scene) {
+    eventually("the blobs of deleted runs are deleted", async || match runs_with_blobs(&scene) {
         found if found.is_disjoint(&deleted) => Ok(()),
         found => Err(found),
     })
@@ -90,7 +92,7 @@ pub(crate) async fn rule_15_deletes_survive_a_control_worker_that_is_killed(brok
     scene.stop().await;
 }
 
-/// A run with an artifact that is stored.
+/// Creates a run with a stored artifact.
 pub(crate) async fn upload(scene: &Scene, run: &str) {
     let request = json!({"run_id": run, "artifact_path": "a.bin", "content_type": "text/plain"});
     let url = format!("{}/api/v1/rest/artifacts/presign", scene.ingest());
@@ -114,12 +116,12 @@ fn run_url(scene: &Scene, run: &str) -> String {
     format!("{}/api/v1/rest/runs/{run}/", scene.up.address("query"))
 }
 
-/// Runs of which a file is left in the directory of blobs.
+/// Runs that still have a file in the blob directory.
 pub(crate) fn runs_with_blobs(scene: &Scene) -> BTreeSet<String> {
     let mut folders = vec![scene.blobs()];
     let mut found = BTreeSet::new();
     while let Some(folder) = folders.pop() {
-        // What is deleted meanwhile is not there.
+        // A directory that is deleted concurrently counts as empty.
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
             let path = entry.path();
             if path.is_dir() {

@@ -1,5 +1,5 @@
-//! Both forms of a record, by which a running Matyan 0.3 is replaced piece by piece: what its workers read is what it wrote,
-//! and whatever form a run came in, the same is stored.
+//! Both record formats, which allow replacing a running Matyan 0.3 piece by piece: workers of
+//! either version understand the records, and the stored result does not depend on the format.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ use crate::control::delete;
 
 const PARTITIONS: u32 = 2;
 
-pub(crate) async fn protobuf_is_refused_while_old_workers_read(broker: &Broker) {
+pub(crate) async fn protobuf_is_refused_while_old_workers_are_running(broker: &Broker) {
     let mut scene = Scene::set(broker, "old-workers", PARTITIONS, "protobuf");
     let old =
         tokio::task::block_in_place(|| scene.admin.reader_of_group("ingestion-workers", &scene.ingestion));
@@ -42,7 +42,7 @@ pub(crate) async fn protobuf_is_refused_while_old_workers_read(broker: &Broker) 
     scene.stop().await;
 }
 
-/// The frames that the published client sent in each recorded scenario, by run.
+/// The frames that the published client sent in each recorded scenario, by run id.
 fn recorded_frames() -> BTreeMap<String, Vec<String>> {
     let mut frames: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (_, text) in vectors::files("ws_transcripts", ".jsonl") {
@@ -63,7 +63,7 @@ fn recorded_frames() -> BTreeMap<String, Vec<String>> {
     frames
 }
 
-pub(crate) async fn json_and_protobuf_leave_the_same_state(broker: &Broker) {
+pub(crate) async fn json_and_protobuf_result_in_the_same_state(broker: &Broker) {
     let recorded = recorded_frames();
     let mut states = Vec::new();
     for format in ["protobuf", "json"] {
@@ -73,7 +73,7 @@ pub(crate) async fn json_and_protobuf_leave_the_same_state(broker: &Broker) {
         for (run, frames) in &recorded {
             let mut writer = JsonWriter::connect(scene.ingest(), run).await.expect("the frontier listens");
             for frame in frames {
-                writer.send_text(frame.clone()).await.expect("it is answered");
+                writer.send_text(frame.clone()).await.expect("the server answers");
             }
             scene.applied(run).await;
         }
@@ -95,8 +95,8 @@ pub(crate) async fn json_and_protobuf_leave_the_same_state(broker: &Broker) {
     }
 }
 
-/// The largest frame goes through as one record, and every record tells which trace it belongs to.
-pub(crate) async fn large_frames_and_traces_in_both_forms(broker: &Broker) {
+/// A frame of the maximum size goes through as one record, and every record carries its trace.
+pub(crate) async fn large_frames_and_traces_in_both_formats(broker: &Broker) {
     const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
     for format in ["protobuf", "json"] {
         let mut scene = Scene::set(broker, &format!("large-{format}"), PARTITIONS, format);
@@ -112,39 +112,40 @@ pub(crate) async fn large_frames_and_traces_in_both_forms(broker: &Broker) {
         scene.applied("large").await;
         let records = scene.admin.read(&scene.ingestion);
         let size = |record: &OwnedMessage| record.payload().map_or(0, <[u8]>::len);
-        assert!(records.iter().any(|record| size(record) >= room), "it is one record");
+        assert!(records.iter().any(|record| size(record) >= room), "the frame is one record");
         let info = stored(&scene, "large").await;
         assert_eq!(info["info"]["traces"]["figures"][0]["name"], "figure", "{info}");
         assert_eq!(scene.metric("matyan_ingestion_items_parked_total").await, Ok(0.0));
 
-        let mut client = IngestServiceClient::connect(scene.ingest().to_owned()).await.expect("it listens");
+        let mut client = IngestServiceClient::connect(scene.ingest().to_owned()).await.expect("the frontier listens");
         let event = Event { client_time_us: None, kind: Some(Kind::FinishRun(FinishRun {})) };
         let batch = IngestionBatch { events: vec![event], ..Default::default() };
         let batch = batch.encode_to_vec().into();
         let mut request =
             Request::new(PublishRequest { run_id: "traced".into(), batch, ..Default::default() });
-        let parent = format!("00-{TRACE}-b7ad6b7169203331-01").parse().expect("it is ASCII");
+        let parent = format!("00-{TRACE}-b7ad6b7169203331-01").parse().expect("the header is ASCII");
         request.metadata_mut().insert("traceparent", parent);
-        client.publish(request).await.expect("it is taken");
+        client.publish(request).await.expect("the batch is accepted");
         let records = scene.admin.read(&scene.ingestion);
-        let traced = records.iter().find(|record| record.key() == Some(b"traced")).expect("it is there");
+        let traced = records.iter().find(|record| record.key() == Some(b"traced")).expect("the record exists");
         assert!(header(traced, "traceparent").is_some_and(|trace| trace.contains(TRACE)), "{format}");
         scene.stop().await;
     }
 }
 
-/// As it is documented: a key, a form, and ids where they belong. Answers what an envelope is of, or that a batch deletes.
+/// Checks the documented form of a record: key, format, and ids. Returns the type of an
+/// envelope, or whether a batch deletes.
 fn check_form(record: &OwnedMessage, format: &str) -> String {
     let value = record.payload().expect("a record has a value");
     let key = std::str::from_utf8(record.key().expect("a record has a key")).expect("the key is text");
     if format == "protobuf" {
-        assert_eq!(value[0], 1, "the layout stands first");
+        assert_eq!(value[0], 1, "the first byte is the layout");
         assert_eq!(
             header(record, "content-type").as_deref(),
             Some("application/x-protobuf;type=matyan.log.v1.LogEntry")
         );
-        let entry = LogEntry::decode(&value[1..]).expect("it is an entry");
-        let batch = IngestionBatch::decode(entry.batch).expect("it has a batch");
+        let entry = LogEntry::decode(&value[1..]).expect("the value is a log entry");
+        let batch = IngestionBatch::decode(entry.batch).expect("the entry has a batch");
         let deletes = |event: &Event| matches!(event.kind, Some(Kind::DeleteRun(_)));
         return if batch.events.iter().any(deletes) { "delete_run" } else { "another" }.to_owned();
     }
@@ -169,7 +170,7 @@ fn check_form(record: &OwnedMessage, format: &str) -> String {
     kind.to_owned()
 }
 
-/// The keys of a payload: those that it always has, and those that it may have.
+/// The required and the optional keys of a payload.
 fn documented(kind: &str) -> Option<(&'static [&'static str], &'static [&'static str])> {
     Some(match kind {
         "create_run" => (&["client_datetime", "force_resume"], &[]),
@@ -185,14 +186,16 @@ fn documented(kind: &str) -> Option<(&'static [&'static str], &'static [&'static
         "log_record" => (&["message", "level", "timestamp"], &["logger_info", "extra_args"]),
         "blob_ref" => (&["s3_key", "artifact_path", "content_type"], &[]),
         "delete_run" => (&[], &[]),
-        // For a frame of which nothing could be taken: Matyan 0.3 passes over types that it does not know.
+        // For a frame without any valid item: Matyan 0.3 skips types that it does not
+        // know.
         "nothing" => (&[], &[]),
         _ => return None,
     })
 }
 
-/// What the gateway of Matyan 0.3 was sent and what it published: the one through our frontier, the other as it is.
-pub(crate) async fn recorded_envelopes_leave_the_same_state_as_recorded_frames(broker: &Broker) {
+/// What was sent to the gateway of Matyan 0.3, and what it published: the former goes through
+/// this frontier, the latter directly into the log.
+pub(crate) async fn recorded_envelopes_result_in_the_same_state_as_recorded_frames(broker: &Broker) {
     let scene = Scene::start(broker, "recorded", PARTITIONS).await;
     let mut compared = 0;
     for (_, text) in vectors::files("gateway_edge_cases", ".json") {
@@ -202,8 +205,8 @@ pub(crate) async fn recorded_envelopes_leave_the_same_state_as_recorded_frames(b
             let (ours, theirs) = (format!("frames-{number}"), format!("envelopes-{number}"));
             let mut writer = JsonWriter::connect(scene.ingest(), &ours).await.expect("the frontier listens");
             for frame in case["frames"].as_array().expect("a list") {
-                // Only what needs words to be written down is not a text, and none of it matches.
-                writer.send_text(frame.as_str().expect("a text").to_owned()).await.expect("it is answered");
+                // Frames that are recorded as a description are not text, and none of them is in a matching case.
+                writer.send_text(frame.as_str().expect("a text").to_owned()).await.expect("the server answers");
             }
             let published = case["reference_published"].as_array().expect("a list");
             for envelope in published {
@@ -223,19 +226,19 @@ pub(crate) async fn recorded_envelopes_leave_the_same_state_as_recorded_frames(b
     scene.stop().await;
 }
 
-/// Writes an envelope as the gateway of Matyan 0.3 does.
+/// Writes an envelope as the gateway of Matyan 0.3 did.
 async fn publish(scene: &Scene, run: &str, mut envelope: Value) {
     envelope["run_id"] = json!(run);
     envelope["timestamp"] = json!("2024-01-02T03:04:05.678901Z");
     if envelope["type"] == "blob_ref" {
-        // As it is signed: the recorded one is made up, and our frontier puts the right one in its place.
+        // The recorded key is made up; this frontier replaces it with the signed one.
         let path = envelope["payload"]["artifact_path"].as_str().expect("a text");
         envelope["payload"]["s3_key"] = json!(format!("{run}/{path}"));
     }
     scene.admin.write(&scene.ingestion, run.as_bytes(), envelope.to_string().as_bytes(), &[]).await;
 }
 
-/// What `Scene::applied` does by a frame, done by an envelope.
+/// Like `Scene::applied`, with an envelope instead of a frame.
 async fn applied_behind(scene: &Scene, run: &str) {
     let mut payload = metric("last", 0.0, Some(0));
     payload.as_object_mut().expect("an object").remove("type");
@@ -248,13 +251,14 @@ async fn applied_behind(scene: &Scene, run: &str) {
     .await;
 }
 
-/// Everything of a run that does not tell when, or under which random id, it was stored.
+/// Everything stored for a run, without the times and random ids that depend on when it was
+/// stored.
 async fn stored(scene: &Scene, run: &str) -> Value {
     let reader = scene.reader().await;
     let url = format!("{}/api/v1/rest/runs/{run}/info/", scene.up.address("query"));
     let answer = reqwest::get(url).await.expect("the server listens");
-    let text = answer.text().await.expect("it is answered");
-    // A number that JSON does not know, as Python writes it.
+    let text = answer.text().await.expect("the body is text");
+    // Python writes non-finite numbers, which are not valid JSON.
     let mut info: Value = serde_json::from_str(
         &text.replace("-Infinity", "null").replace("Infinity", "null").replace("NaN", "null"),
     )
@@ -282,12 +286,12 @@ async fn series(reader: &Reader, run: &str, trace: &Value) -> Value {
         _ => String::new(),
     };
     let points = reader.points(run, name, &context).await.expect("the points are read");
-    // JSON has no word for what is not finite: there all of it is one.
+    // JSON cannot represent non-finite values, so they are all treated as equal.
     let value = |value: f64| if value.is_finite() { value.to_string() } else { "not finite".to_owned() };
     points.iter().map(|point| json!([point.step, value(point.value), point.epoch, point.time_us])).collect()
 }
 
-/// Ids of experiments and tags are chance.
+/// Removes the ids of experiments and tags, which are random.
 fn anonymous(value: &mut Value) {
     match value {
         Value::Object(members) => {
@@ -300,5 +304,5 @@ fn anonymous(value: &mut Value) {
 }
 
 fn renamed(state: Value, run: &str) -> Value {
-    serde_json::from_str(&state.to_string().replace(run, "run")).expect("it was JSON")
+    serde_json::from_str(&state.to_string().replace(run, "run")).expect("renaming keeps the JSON valid")
 }

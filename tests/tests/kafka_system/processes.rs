@@ -15,8 +15,9 @@ use crate::rounds;
 
 const WRITERS_OF_A_KIND: usize = 4;
 
-/// The process that is killed here applies and stores: between its transactions, and between those and what it tells of them.
-pub(crate) async fn a_worker_killed_under_load_loses_and_doubles_nothing(broker: &Broker) {
+/// The killed process applies and stores records. It is hit between transactions, and between a
+/// transaction and its notifications.
+pub(crate) async fn a_worker_killed_under_load_loses_and_duplicates_nothing(broker: &Broker) {
     let mut random = seeded();
     let mut scene = Scene::start(broker, "worker-killed", 3).await;
     let load = Load::start(scene.ingest(), WRITERS_OF_A_KIND);
@@ -24,7 +25,7 @@ pub(crate) async fn a_worker_killed_under_load_loses_and_doubles_nothing(broker:
         load.goes_on(random.random_range(50..500)).await;
         tokio::time::sleep(Duration::from_millis(random.random_range(0..300))).await;
         scene.up.kill();
-        // Ingestion waits for nobody.
+        // Ingestion does not depend on the worker.
         load.goes_on(50).await;
         scene.up.start().await;
     }
@@ -46,8 +47,9 @@ pub(crate) async fn a_frontier_killed_with_frames_in_flight(broker: &Broker) {
     compare(scene, load).await;
 }
 
-/// One trace from the frame that a frontier takes to what another process commits, in both forms of a record.
-pub(crate) async fn a_frame_is_followed_from_process_to_process(broker: &Broker) {
+/// One trace, from the frame that a frontier receives to the commit in another process, in both
+/// record formats.
+pub(crate) async fn a_frame_is_traced_across_processes(broker: &Broker) {
     for format in ["protobuf", "json"] {
         let collector = Collector::listen().await;
         let mut scene = Scene::set(broker, &format!("followed-{format}"), 1, format);
@@ -73,13 +75,13 @@ pub(crate) fn seeded() -> StdRng {
     StdRng::seed_from_u64(seed)
 }
 
-/// Counts, and ends everything in order.
+/// Compares, and stops everything cleanly.
 pub(crate) async fn compare(scene: Scene, load: Load) {
     let compared = load.finish(&scene.reader().await).await;
     scene.no_lag().await;
     println!(
-        "{} JSON frames acknowledged, 0 lost, 0 doubled ({} refused, {} cut off, {} of them applied whole); {} binary batches \
-         acknowledged, 0 lost, 0 doubled; lag 0",
+        "{} JSON frames acknowledged, 0 lost, 0 duplicated ({} refused, {} unknown, {} of them applied completely); {} binary batches \
+         acknowledged, 0 lost, 0 duplicated; lag 0",
         compared.frames, compared.refused, compared.unknown, compared.applied_without_ack, compared.batches
     );
     scene.stop().await;

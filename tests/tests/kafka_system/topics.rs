@@ -1,4 +1,4 @@
-//! Topics that are not what they were, hold what nobody can read, or are away.
+//! Topics that were recreated or changed, contain unreadable records, or are missing.
 
 use matyan_servers::kafka::Broker;
 use matyan_tests::{
@@ -10,7 +10,7 @@ use matyan_tests::{
 use rdkafka::Message;
 use serde_json::json;
 
-/// Writes points with automatic steps, one frame each, whose values go on counting.
+/// Writes points with automatic steps and ascending values, one per frame.
 pub(crate) async fn write(scene: &Scene, run: &str, values: std::ops::Range<i64>) {
     let mut writer = JsonWriter::connect(scene.ingest(), run).await.expect("the frontier listens");
     for value in values {
@@ -18,20 +18,20 @@ pub(crate) async fn write(scene: &Scene, run: &str, values: std::ops::Range<i64>
     }
 }
 
-/// Each of the values once, in order, under steps without a gap.
+/// Checks that each value is stored once, in order, with steps without a gap.
 pub(crate) async fn check(scene: &Scene, run: &str, values: std::ops::Range<i64>) {
     let expected: Vec<_> = values.clone().map(|value| (value, value as f64)).collect();
     let reader = scene.reader().await;
     eventually(&format!("{run} has what was acknowledged"), async || {
         let points = reader.points(run, "loss", "").await.map_err(|status| status.to_string())?;
         let found: Vec<_> = points.iter().map(|point| (point.step, point.value)).collect();
-        assert!(found.len() <= expected.len(), "doubled: {found:?}");
+        assert!(found.len() <= expected.len(), "duplicated: {found:?}");
         if found == expected { Ok(()) } else { Err(format!("{found:?}")) }
     })
     .await;
 }
 
-/// Waits until a counter is at this.
+/// Waits until a counter has the expected value.
 pub(crate) async fn counted(scene: &Scene, name: &str, expected: f64) {
     eventually(name, async || match scene.metric(name).await {
         Ok(found) if found == expected => Ok(()),
@@ -51,11 +51,11 @@ async fn start(scene: &mut Scene) {
     scene.frontier.start().await;
 }
 
-pub(crate) async fn topics_are_made_once_and_checked_at_every_start(broker: &Broker) {
+pub(crate) async fn topics_are_created_once_and_checked_at_every_start(broker: &Broker) {
     let mut scene = Scene::set(broker, "checked", 2, "protobuf");
     let again = scene.make_topics();
     let told = String::from_utf8_lossy(&again.stdout).into_owned();
-    assert!(again.status.success() && told.contains("there  checked-ingestion  2 partitions\n"), "{told}");
+    assert!(again.status.success() && told.contains("exists   checked-ingestion  2 partitions\n"), "{told}");
 
     scene.admin.set(&scene.ingestion, "max.message.bytes", "1048588").await;
     scene.admin.delete(&scene.control).await;
@@ -66,7 +66,7 @@ pub(crate) async fn topics_are_made_once_and_checked_at_every_start(broker: &Bro
             told.contains("`checked-ingestion` takes 1048588 bytes: set its `max.message.bytes`"),
             "{told}"
         );
-        assert!(told.contains("topic `checked-control` is missing"), "both are told at once: {told}");
+        assert!(told.contains("topic `checked-control` is missing"), "both problems are reported: {told}");
     }
     scene.admin.set(&scene.ingestion, "max.message.bytes", "20000000").await;
     assert!(scene.make_topics().status.success());
@@ -76,7 +76,7 @@ pub(crate) async fn topics_are_made_once_and_checked_at_every_start(broker: &Bro
     scene.stop().await;
 }
 
-pub(crate) async fn rule_01_a_topic_made_anew_is_read_from_its_beginning(broker: &Broker) {
+pub(crate) async fn rule_01_a_recreated_topic_is_read_from_its_start(broker: &Broker) {
     let mut scene = Scene::start(broker, "made-anew", 2).await;
     for run in ["a", "b", "c", "d"] {
         write(&scene, run, 0..20).await;
@@ -87,7 +87,8 @@ pub(crate) async fn rule_01_a_topic_made_anew_is_read_from_its_beginning(broker:
     assert!(scene.make_topics().status.success());
     start(&mut scene).await;
     for run in ["a", "b", "c", "d"] {
-        // More of some, fewer of others, than there was: both are another log.
+        // In some partitions more records than before, in others fewer: both must be
+        // recognized as another log.
         write(&scene, run, 20..if run < "c" { 30 } else { 70 }).await;
     }
     for run in ["a", "b", "c", "d"] {
@@ -96,9 +97,9 @@ pub(crate) async fn rule_01_a_topic_made_anew_is_read_from_its_beginning(broker:
     scene.stop().await;
 }
 
-/// Nobody stops anything first. While there is no topic the worker may end, with the reason, and is started again, as by any
-/// supervisor; that it is another topic it finds out by itself.
-pub(crate) async fn rule_01_a_topic_made_anew_under_a_running_system(broker: &Broker) {
+/// Nothing is stopped first. While the topic is missing the worker may exit with the reason,
+/// and is restarted as by any supervisor. It must detect that the topic is a different one.
+pub(crate) async fn rule_01_a_topic_is_recreated_under_a_running_system(broker: &Broker) {
     let mut scene = Scene::start(broker, "made-anew-live", 1).await;
     write(&scene, "run", 0..20).await;
     check(&scene, "run", 0..20).await;
@@ -110,13 +111,13 @@ pub(crate) async fn rule_01_a_topic_made_anew_under_a_running_system(broker: &Br
         if scene.up.has_ended() {
             scene.up.start().await;
         }
-        if scene.up.log().contains("partition=0 log=1 offset=0") { Ok(()) } else { Err("it is not") }
+        if scene.up.log().contains("partition=0 log=1 offset=0") { Ok(()) } else { Err("not yet") }
     })
     .await;
-    // Of the old topic more was applied than stands before it in the new one.
+    // More records of the old topic were applied than precede this line in the new one.
     let query = scene.up.address("query");
     let lines = eventually("the line is applied", async || lines_after(query, position).await).await;
-    assert_eq!(lines, 1, "what an acknowledgement names is there");
+    assert_eq!(lines, 1, "the line at an acknowledged position is readable");
     check(&scene, "run", 0..30).await;
     scene.stop().await;
 }
@@ -132,15 +133,15 @@ pub(crate) async fn rule_02_a_changed_partition_count_is_refused(broker: &Broker
     assert!(scene.up.terminate().await.success());
     assert!(!scene.up.fails().await.success());
     assert!(scene.up.log().contains("a topic's number of partitions never changes"), "{}", scene.up.log());
-    // A frontier that was there before writes each run where it always did.
+    // A frontier that was already running keeps writing each run to its original partition.
     for run in 0..RUNS {
         write(&scene, &format!("run-{run}"), 2..4).await;
     }
     let records = scene.admin.read(&scene.ingestion);
-    assert_eq!(records.len(), RUNS * 4, "what was acknowledged is there");
-    assert!(records.iter().all(|record| record.partition() < 2), "a run has moved");
+    assert_eq!(records.len(), RUNS * 4, "all acknowledged records are in the log");
+    assert!(records.iter().all(|record| record.partition() < 2), "a run changed its partition");
     assert!(scene.frontier.terminate().await.success());
-    // Told how many are used, all go on with those.
+    // With the original count configured, all services continue with those partitions.
     for service in [&mut scene.frontier, &mut scene.up] {
         service.set("KAFKA_DATA_INGESTION_PARTITIONS", "2");
         service.start().await;
@@ -152,7 +153,7 @@ pub(crate) async fn rule_02_a_changed_partition_count_is_refused(broker: &Broker
     scene.stop().await;
 }
 
-pub(crate) async fn rule_03_a_partition_overtaken_by_retention_stops_alone(broker: &Broker) {
+pub(crate) async fn rule_03_only_the_partition_overtaken_by_retention_stops(broker: &Broker) {
     let mut scene = Scene::start(broker, "overtaken", 2).await;
     let runs: Vec<_> = (0..8).map(|run| format!("run-{run}")).collect();
     for run in &runs {
@@ -175,17 +176,17 @@ pub(crate) async fn rule_03_a_partition_overtaken_by_retention_stops_alone(broke
     let records = scene.admin.read(&scene.ingestion);
     let partition = |run: &String| {
         let record = records.iter().find(|record| record.key() == Some(run.as_bytes()));
-        record.expect("every run has written behind").partition()
+        record.expect("every run has later records").partition()
     };
     for run in &runs {
-        // Of the lost partition nothing is skipped: what came after the hole waits for a human.
+        // The lost partition is not skipped: records after the gap wait for an operator.
         check(&scene, run, 0..if partition(run) == 0 { 5 } else { 12 }).await;
     }
     assert!(scene.up.log().contains("records were deleted before they were applied"), "{}", scene.up.log());
     scene.stop().await;
 }
 
-pub(crate) async fn rule_08_poison_and_a_dead_letter_topic_that_is_away(broker: &Broker) {
+pub(crate) async fn rule_08_poison_records_and_a_missing_dead_letter_topic(broker: &Broker) {
     const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let scene = Scene::start(broker, "poison", 1).await;
     let long = "x".repeat(300);
@@ -225,15 +226,15 @@ pub(crate) async fn rule_08_poison_and_a_dead_letter_topic_that_is_away(broker: 
     assert_eq!(reasons.filter(|reason| !reason.is_empty()).count(), poison.len());
     let stood = scene.admin.read(&scene.ingestion);
     for copy in &copies {
-        let position = header(copy, "matyan-position").expect("it tells where it stood");
+        let position = header(copy, "matyan-position").expect("a dead letter has its original position");
         let original = stood.iter().find(|record| position == format!("0/0/{}/0", record.offset()));
-        let original = original.expect("it stands there").payload().unwrap_or_default();
+        let original = original.expect("the original record exists").payload().unwrap_or_default();
         assert_eq!(copy.payload().unwrap_or_default(), original, "at {position}");
         let is_envelope = header(copy, "matyan-reason").is_some_and(|reason| reason.contains("`value`"));
         let expected = if is_envelope { "application/json" } else { "application/octet-stream" };
         assert_eq!(header(copy, "content-type").as_deref(), Some(expected), "at {position}");
         assert_eq!(header(copy, "traceparent").as_deref(), Some(TRACE), "at {position}");
-        assert_eq!(header(copy, "matyan-project"), None, "it is in the default project");
+        assert_eq!(header(copy, "matyan-project"), None, "the default project has no header");
     }
 
     scene.admin.delete(&scene.dead_letters).await;

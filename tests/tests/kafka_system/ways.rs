@@ -1,18 +1,19 @@
-//! Every way into a broker that can be asked for: logins, certificates, and what somebody is told who is not let in.
+//! All ways to access a broker: logins, certificates, and the errors when access is denied.
 
 use matyan_servers::kafka::{Broker, Way};
 use matyan_tests::kafka::scene::Scene;
 
 use crate::topics::{check, write};
 
-/// What a wrong password is answered with. A broker that wants another certificate ends the connection in words of its own.
+/// Errors for a wrong password, and for a failed handshake. A broker that requires another
+/// certificate closes the connection with its own message.
 const LOGIN: &str = "Kafka refuses the login";
 const TLS: &str = "TLS with the brokers fails";
 
-pub(crate) async fn every_login_is_let_in_and_a_wrong_one_is_told(broker: &Broker) {
+pub(crate) async fn every_login_works_and_a_wrong_one_is_reported(broker: &Broker) {
     for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
         let name = format!("login-{}", mechanism.to_lowercase());
-        // It makes its topics.
+        // Creating the scene also creates its topics.
         let scene = Scene::by(broker, broker.login(mechanism), &name);
         refused(&scene, &broker.login(mechanism).with("KAFKA_SASL_PASSWORD", "wrong"), LOGIN);
     }
@@ -28,7 +29,7 @@ fn refused(scene: &Scene, way: &Way, reason: &str) {
     assert!(!answer.status.success() && told.contains(reason), "{way:?}: {told}");
 }
 
-/// One process with a password, the other with a certificate.
+/// One process uses a password, the other a certificate.
 pub(crate) async fn the_whole_system_over_tls(broker: &Broker) {
     let mut scene = Scene::by(broker, broker.certified(), "tls");
     scene.frontier_by(&broker.login("SCRAM-SHA-512"));

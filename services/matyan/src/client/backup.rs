@@ -1,5 +1,5 @@
-//! `matyan backup`: reads a project out of a running server into an archive. Run by run, so that memory stays small and a backup
-//! that was cut off goes on with the next run.
+//! `matyan backup`: reads a project from a running server into an archive. It proceeds run by
+//! run, so that memory stays small and an interrupted backup can resume with the next run.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -20,9 +20,10 @@ use super::{Error, Failure, client, connect, flags::BackupFlags, output::Output,
 
 type Client = BackupServiceClient<Channel>;
 
-/// Blobs that are read at once: enough to hide what a distant store takes to answer.
+/// Blobs read concurrently: enough to hide the latency of a remote blob store.
 const BLOBS_AT_ONCE: usize = 8;
-/// A run that is written to may have to be read again.
+/// Attempts at reading a run, as one that is written to at the same time may have to be read
+/// again.
 const ATTEMPTS: usize = 5;
 
 pub(super) async fn run(flags: BackupFlags, out: &mut Output) -> Result<(), Error> {
@@ -93,18 +94,18 @@ fn tell(
         path.display()
     ))?;
     for list in &contents.lost_in {
-        out.line(format!("{list} in {} names blobs that are lost", path.display()))?;
+        out.line(format!("{list} in {} lists lost blobs", path.display()))?;
     }
     if skipped > 0 {
-        out.line(format!("{skipped} runs were deleted while the backup was made, and are not in it"))?;
+        out.line(format!("{skipped} runs were deleted during the backup, and are not in it"))?;
     }
     Ok(())
 }
 
-/// A date, or a date and a time; UTC unless it says otherwise.
+/// Parses a date, or a date and a time, in UTC unless it has an offset.
 fn since(text: &str) -> Result<i64, Error> {
     let wrong =
-        || Error::Told(format!("`{text}` is no date: give one such as 2026-01-31 or 2026-01-31T12:00:00Z"));
+        || Error::Told(format!("invalid date `{text}`: use one such as 2026-01-31 or 2026-01-31T12:00:00Z"));
     let moment = OffsetDateTime::parse(text, &Iso8601::DEFAULT)
         .or_else(|_| PrimitiveDateTime::parse(text, &Iso8601::DEFAULT).map(PrimitiveDateTime::assume_utc))
         .or_else(|_| time::Date::parse(text, &Iso8601::DEFAULT).map(|date| date.midnight().assume_utc()))
@@ -112,12 +113,12 @@ fn since(text: &str) -> Result<i64, Error> {
     i64::try_from(moment.unix_timestamp_nanos() / 1_000).map_err(|_| wrong())
 }
 
-/// The positions come first, before anything is read.
+/// Where the backup comes from. The log positions come first, before any run is read.
 async fn origin(client: &mut Client, server: &str) -> Result<Origin, Error> {
     let mut messages = client.read_project(ReadProjectRequest {}).await?.into_inner();
     let first = messages.message().await?.and_then(|message| message.content);
     let Some(Content::Cut(cut)) = first else {
-        return Err(Error::Told("the server told no positions: ask `matyan status` for its version".into()));
+        return Err(Error::Told("the server sent no log positions: run `matyan status` to see its version".into()));
     };
     Ok(Origin { server: server.trim_end_matches('/').to_owned(), cut })
 }
@@ -126,7 +127,8 @@ fn create(output: &Path, filters: &Filters, origin: &Origin) -> Result<Archive, 
     let mut now = OffsetDateTime::from(std::time::SystemTime::now());
     loop {
         match Archive::begin(output, filters, origin, now) {
-            // Another backup began in this second: the name is of the next one.
+            // Another backup started within this second: take the name of the next
+            // second.
             Err(error) if exists(&error) => now += time::Duration::SECOND,
             made => return Ok(made?),
         }
@@ -144,7 +146,7 @@ async fn list(client: &mut Client, filters: &Filters, since_us: Option<i64>) -> 
     Ok(runs)
 }
 
-/// False if the run is gone.
+/// Reads a run into the archive. Returns false if the run has been deleted.
 async fn read(
     client: &mut Client,
     archive: &Archive,
@@ -171,7 +173,7 @@ async fn read_once(
     let request = ReadRunRequest { run_id: run_id.to_owned() };
     let mut messages = client.read_run(request).await?.into_inner();
     let head = messages.message().await?.and_then(|message| message.head);
-    let head = head.ok_or_else(|| Status::internal("the server sends no head of a run"))?;
+    let head = head.ok_or_else(|| Status::internal("the server sent no head for a run"))?;
     let mut run = archive.run(head)?;
     let mut blobs = Vec::new();
     while let Some(message) = messages.message().await? {
@@ -192,7 +194,7 @@ fn prost_len(message: &impl prost::Message) -> u64 {
     message.encoded_len() as u64
 }
 
-/// Several at once, in their order.
+/// Reads blobs concurrently, and adds them in order.
 async fn read_blobs(
     client: &Client,
     run: &mut RunWriter,
@@ -220,7 +222,7 @@ async fn read_blob(
 ) -> Result<BlobFile, Failure> {
     let mut messages = client.read_blob(request).await.map_err(gone)?.into_inner();
     let first = messages.message().await?.and_then(|message| message.blob);
-    let first = first.ok_or_else(|| Status::internal("the server sends a blob without a name"))?;
+    let first = first.ok_or_else(|| Status::internal("the server sent a blob without a name"))?;
     let mut file = BlobFile::create(place, first, paths)?;
     while let Some(message) = messages.message().await? {
         progress.bytes(message.chunk.len() as u64);
@@ -229,15 +231,17 @@ async fn read_blob(
     Ok(file)
 }
 
-/// A blob that was listed and is not there now was deleted or replaced: what was read of its run is of no moment any more.
+/// Maps a missing blob to `OUT_OF_RANGE`: it was listed, so it has been deleted or replaced
+/// since, and its run must be read again.
 fn gone(status: Status) -> Status {
     match status.code() {
-        Code::NotFound => Status::out_of_range(format!("it changed while it was read: {}", status.message())),
+        Code::NotFound => Status::out_of_range(format!("changed while it was read: {}", status.message())),
         _ => status,
     }
 }
 
-/// Read last, so that whatever a run refers to is among it.
+/// Reads settings, entities and tombstones. This comes last, so that it includes everything
+/// that runs refer to.
 async fn project(client: &mut Client) -> Result<(Settings, Vec<Entity>, Vec<Tombstone>), Error> {
     let mut messages = client.read_project(ReadProjectRequest {}).await?.into_inner();
     let (mut settings, mut entities, mut tombstones) = (Settings::default(), Vec::new(), Vec::new());
@@ -257,13 +261,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_is_read_again_when_a_blob_of_it_has_gone() {
+    fn a_run_is_read_again_when_one_of_its_blobs_is_missing() {
         assert_eq!(gone(Status::not_found("the blob")).code(), Code::OutOfRange);
         assert_eq!(gone(Status::unavailable("the store")).code(), Code::Unavailable);
     }
 
     #[test]
-    fn a_since_is_a_date_or_a_moment() {
+    fn since_takes_a_date_or_a_time() {
         for (text, seconds) in [
             ("2026-01-31", 1_769_817_600),
             ("2026-01-31T12:00:00", 1_769_860_800),

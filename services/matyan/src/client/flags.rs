@@ -1,4 +1,4 @@
-//! The command lines of the asking commands.
+//! Command lines of the client commands.
 
 use std::path::PathBuf;
 
@@ -10,23 +10,23 @@ Examples:
   matyan runs ls --active --json
   matyan runs search 'run.hparams.lr < 0.01 and \"best\" in run.tags'
   matyan runs search 'run.experiment == \"gpt\"' --sort duration --limit 5
-  matyan runs search 'run.hparams.lr < 0.01' --explain      how it would be answered
+  matyan runs search 'run.hparams.lr < 0.01' --explain      how the query would be executed
   matyan runs show 3fd1c0
-  matyan runs show 3fd1c0 --system                          and the machine, packages and git state of the run
+  matyan runs show 3fd1c0 --system                          also the machine, packages and git state of the run
   matyan runs archive 3fd1c0 77aa01
   matyan runs rm 3fd1c0 --yes";
 
 const LOGS_EXAMPLES: &str = "\
 Examples:
   matyan logs 3fd1c0                the last 200 terminal lines
-  matyan logs 3fd1c0 -f             and what comes, until the run ends
-  matyan logs 3fd1c0 --records      what the script has logged with levels
+  matyan logs 3fd1c0 -f             also new lines, until the run ends
+  matyan logs 3fd1c0 --records      what the script logged, with levels
   matyan logs 3fd1c0 --tail 5 --json";
 
 const METRICS_EXAMPLES: &str = "\
 Examples:
-  matyan metrics 3fd1c0                                      which there are
-  matyan metrics 3fd1c0 loss                                 twenty points, spread over all
+  matyan metrics 3fd1c0                                      list the metrics
+  matyan metrics 3fd1c0 loss                                 twenty points, spread over all steps
   matyan metrics 3fd1c0 loss --points 0 --json               every point
   matyan metrics 3fd1c0 loss --context '{\"subset\":\"val\"}' --plot";
 
@@ -35,58 +35,58 @@ Examples:
   matyan status
   matyan status --server http://tracker.lan:53800 --json
 
-Ends with 1 if the server is not ready.";
+The exit code is 1 if the server is not ready.";
 
 const PARTITIONS_EXAMPLES: &str = "\
 Examples:
-  matyan partitions ls              how far each is written, and how far applied
+  matyan partitions ls              how much of each partition is written, and how much applied
   matyan partitions ls --json
-  matyan partitions skip 3          when the state of partition 3 says that records were lost
+  matyan partitions skip 3          when `partitions ls` shows that partition 3 lost records
 
-Workers do not go past records that the log has lost and that were never applied, so that nobody overlooks them.";
+Workers stop at records that were deleted from the log before they were applied, so that no loss goes unnoticed.";
 
 const PARKED_EXAMPLES: &str = "\
 Examples:
-  matyan parked ls                          the newest, with the reason of each
+  matyan parked ls                          the newest items, with the reason for each
   matyan parked ls --run 3fd1c0 --json
-  matyan parked rm 1/3/1042/0/3fd1c0        when its cause is known and mended
+  matyan parked rm 1/3/1042/0/3fd1c0        once its cause is known and fixed
 
-A worker sets aside what it cannot apply, and goes on behind it. Most often the client that has sent it is at fault.";
+A worker sets aside what it cannot apply, and continues with the next item. Most often the client that sent it is at fault.";
 
 const PROJECT_EXAMPLES: &str = "\
 Examples:
   matyan project show
   matyan project set --name 'speech models'
-  matyan project set --description '' --json       without a description";
+  matyan project set --description '' --json       clear the description";
 
 const JOBS_EXAMPLES: &str = "\
 Examples:
-  matyan jobs ls                                            which there are, and when each last succeeded
-  matyan jobs finish-stale --timeout-hours 48 --dry-run     what would be ended
+  matyan jobs ls                                            list the jobs, and when each last succeeded
+  matyan jobs finish-stale --timeout-hours 48 --dry-run     which runs would be finished
   matyan jobs cleanup-orphan-blobs --unreferenced
   matyan jobs reindex --json
 
-`matyan up` and control workers clean up by themselves, too, and end runs that were silent for MATYAN_FINISH_STALE_HOURS
-(24; 0: never). A run that was only quiet goes on when it logs again, and a job that is cut off when it is given again.";
+`matyan up` and control workers also clean up automatically, and finish runs that were silent for MATYAN_FINISH_STALE_HOURS
+(24; 0: never). A run becomes active again when it logs more, and an interrupted job resumes when it is started again.";
 
 const BACKUP_EXAMPLES: &str = "\
 Examples:
-  matyan backup /backups                                     a folder matyan-backup-20260131-120000 in /backups
+  matyan backup /backups                                     creates a directory matyan-backup-20260131-120000 in /backups
   matyan backup /backups --compress                          one file instead
   matyan backup . --runs 3fd1c0,77aa01 --no-blobs
   matyan backup . --experiment gpt --since 2026-01-01
 
-A backup that was cut off goes on when the same command is given again. It ends with 3 where blobs that runs refer to are
-gone from the blob store: all else is in the archive, and the lost ones are listed in runs/*/lost.jsonl.";
+An interrupted backup resumes when the same command is given again. The exit code is 3 if blobs that runs refer to are
+missing from the blob store: everything else is in the archive, and the missing ones are listed in runs/*/lost.jsonl.";
 
 const RESTORE_EXAMPLES: &str = "\
 Examples:
   matyan restore /backups/matyan-backup-20260131-120000
   matyan restore matyan-backup-20260131-120000.tar.gz --dry-run
 
-What is there already stays as it is. A restore that was cut off goes on when the same command is given again.";
+Existing data is left unchanged. An interrupted restore resumes when the same command is given again.";
 
-/// A command that asks a server.
+/// A client command: it queries a server.
 #[derive(Debug)]
 pub(crate) enum Command {
     Backup(BackupFlags),
@@ -120,7 +120,7 @@ impl Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct ClientFlags {
-    /// The query side of a server
+    /// URL of the query side of a server
     #[arg(
         long,
         global = true,
@@ -129,7 +129,7 @@ pub(crate) struct ClientFlags {
         default_value = "http://127.0.0.1:53800"
     )]
     pub(super) server: String,
-    /// Answer in JSON, one object a line
+    /// Print JSON, one object per line
     #[arg(long, global = true)]
     pub(super) json: bool,
 }
@@ -147,22 +147,22 @@ pub(crate) struct RunsFlags {
 pub(crate) enum RunsCommand {
     /// List runs, newest first
     Ls {
-        /// Runs at most; 0: all
+        /// Maximum number of runs; 0: all
         #[arg(long, default_value_t = 20)]
         limit: u32,
-        /// Only runs that are going on
+        /// Only active runs
         #[arg(long)]
         active: bool,
-        /// Only archived runs, which are left out otherwise
+        /// Only archived runs, which are otherwise omitted
         #[arg(long)]
         archived: bool,
     },
-    /// Find runs by MatyanQL
+    /// Search runs with a MatyanQL query
     Search(SearchFlags),
     /// Show a run: properties, params, series, artifacts
     Show {
         run: String,
-        /// Also what the client has told of the system it ran on
+        /// Also show what the client reported about its system
         #[arg(long)]
         system: bool,
     },
@@ -170,15 +170,15 @@ pub(crate) enum RunsCommand {
     Rm {
         #[arg(required = true, value_name = "RUN")]
         runs: Vec<String>,
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(long, short)]
         yes: bool,
     },
-    /// Archive runs, or take them out of the archive
+    /// Archive or unarchive runs
     Archive {
         #[arg(required = true, value_name = "RUN")]
         runs: Vec<String>,
-        /// Take them out
+        /// Unarchive the runs
         #[arg(long)]
         undo: bool,
     },
@@ -188,16 +188,16 @@ pub(crate) enum RunsCommand {
 pub(crate) struct SearchFlags {
     /// An expression over `run`, such as 'run.hparams.lr < 0.01'
     pub(super) query: String,
-    /// Runs at most; 0: all
+    /// Maximum number of runs; 0: all
     #[arg(long, default_value_t = 20)]
     pub(super) limit: u32,
-    /// What to sort by
+    /// Sort key
     #[arg(long, value_enum, default_value_t = SortKey::Created)]
     pub(super) sort: SortKey,
-    /// Lowest first
+    /// Sort in ascending order
     #[arg(long)]
     pub(super) ascending: bool,
-    /// Tell how the query would be answered, and do not answer it
+    /// Show how the query would be executed, without executing it
     #[arg(long)]
     pub(super) explain: bool,
 }
@@ -215,13 +215,13 @@ pub(crate) enum SortKey {
 #[command(after_help = LOGS_EXAMPLES)]
 pub(crate) struct LogsFlags {
     pub(super) run: String,
-    /// Go on with what comes, until the run ends
+    /// Print new lines as they arrive, until the run ends
     #[arg(long, short)]
     pub(super) follow: bool,
-    /// How many of the last steps to begin with
+    /// Number of most recent steps to start with
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) tail: u32,
-    /// Log records instead of terminal lines
+    /// Show log records instead of terminal lines
     #[arg(long)]
     pub(super) records: bool,
     #[command(flatten)]
@@ -232,21 +232,21 @@ pub(crate) struct LogsFlags {
 #[command(after_help = METRICS_EXAMPLES)]
 pub(crate) struct MetricsFlags {
     pub(super) run: String,
-    /// A metric; without one, all are listed
+    /// Name of a metric; without it, all metrics are listed
     pub(super) name: Option<String>,
     /// Only the series of this context
     #[arg(long, value_name = "JSON", requires = "name")]
     pub(super) context: Option<String>,
-    /// Draw it
+    /// Draw a plot
     #[arg(long, requires = "name", conflicts_with = "json")]
     pub(super) plot: bool,
-    /// Points at most, spread over all; 0: every point
+    /// Maximum number of points, spread over all steps; 0: every point
     #[arg(long, default_value_t = 20)]
     pub(super) points: u32,
-    /// Columns of a plot
+    /// Width of a plot in columns
     #[arg(long, env = "COLUMNS", default_value_t = 80, value_parser = clap::value_parser!(u16).range(30..=1_000))]
     pub(super) width: u16,
-    /// Lines of a plot
+    /// Height of a plot in lines
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(4..=200))]
     pub(super) height: u16,
     #[command(flatten)]
@@ -271,9 +271,9 @@ pub(crate) struct PartitionsFlags {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PartitionsCommand {
-    /// Tell of each how far it is applied
+    /// List partitions, and how much of each is applied
     Ls,
-    /// Give up what was lost of one, so that it goes on
+    /// Skip the lost records of a partition, so that it can continue
     Skip { partition: u32 },
 }
 
@@ -288,18 +288,18 @@ pub(crate) struct ParkedFlags {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ParkedCommand {
-    /// List them, newest first
+    /// List parked items, newest first
     Ls {
-        /// Only those of this run
+        /// Only items of this run
         #[arg(long)]
         run: Option<String>,
-        /// Items at most; 0: all
+        /// Maximum number of items; 0: all
         #[arg(long, default_value_t = 20)]
         limit: u32,
     },
-    /// Forget items
+    /// Delete parked items
     Rm {
-        /// As `matyan parked ls` shows them
+        /// Item ids, as shown by `matyan parked ls`
         #[arg(required = true, value_name = "ITEM")]
         items: Vec<String>,
     },
@@ -316,15 +316,15 @@ pub(crate) struct ProjectFlags {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProjectCommand {
-    /// Show name and description
+    /// Show the name and description
     Show,
-    /// Set what is given
+    /// Change the name, the description, or both
     #[command(group = clap::ArgGroup::new("given").required(true).multiple(true))]
     Set {
-        /// What the UI calls it
+        /// Name shown in the UI
         #[arg(long, group = "given")]
         name: Option<String>,
-        /// What it is about; may be empty
+        /// Description; may be empty
         #[arg(long, group = "given")]
         description: Option<String>,
     },
@@ -341,44 +341,46 @@ pub(crate) struct JobsFlags {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum JobsCommand {
-    /// Tell of each who runs it, and when it last succeeded
+    /// List jobs, who runs each, and when it last succeeded
     Ls,
-    /// Mend the indexes in place, and count experiments and tags anew
+    /// Repair the indexes in place, and recount experiments and tags
     Reindex {
-        /// Only count
+        /// Only count what would be repaired
         #[arg(long)]
         dry_run: bool,
     },
-    /// End active runs that have sent nothing for a time
+    /// Finish active runs that have sent nothing for some time
     FinishStale {
-        /// No data for so long
+        /// Time without data
         #[arg(long, value_name = "HOURS", default_value = "24", value_parser = hours)]
         timeout_hours: f64,
-        /// Only tell which
+        /// Only list the runs
         #[arg(long)]
         dry_run: bool,
     },
     /// Delete blobs of deleted runs
     CleanupOrphanBlobs {
-        /// Deleted runs to look at; 0: all of them
+        /// Number of deleted runs to check; 0: all
         #[arg(long, value_name = "COUNT", default_value_t = 0)]
         limit: u32,
-        /// Also blobs that no run refers to, if they are older than a week
+        /// Also delete blobs that no run refers to, if they are older than a week
         #[arg(long)]
         unreferenced: bool,
-        /// Only tell which
+        /// Only list the blobs
         #[arg(long)]
         dry_run: bool,
     },
-    /// Remove tombstones of deleted runs that nothing needs any more
+    /// Remove tombstones of deleted runs that are no longer needed
     CleanupTombstones {
-        /// Older than this, and than the 720 hours for which clients keep what they have not sent [default: 720]
+        /// Minimum age; at least the 720 hours for which clients keep unsent data,
+        /// unless --force is given [default: 720]
         #[arg(long, value_name = "HOURS", value_parser = hours)]
         older_than_hours: Option<f64>,
-        /// Take less than 720 hours: what a client still has to send brings a run back then
+        /// Allow less than 720 hours: data that a client still has to send can then
+        /// recreate a run
         #[arg(long)]
         force: bool,
-        /// Only tell which
+        /// Only list the tombstones
         #[arg(long)]
         dry_run: bool,
     },
@@ -387,14 +389,14 @@ pub(crate) enum JobsCommand {
 fn hours(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(hours) if hours.is_finite() && hours > 0.0 => Ok(hours),
-        _ => Err("give hours above 0, such as 24 or 0.5".to_owned()),
+        _ => Err("must be a number of hours above 0, such as 24 or 0.5".to_owned()),
     }
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = BACKUP_EXAMPLES)]
 pub(crate) struct BackupFlags {
-    /// The folder in which the archive is made
+    /// Directory in which the archive is created
     pub(super) output: PathBuf,
     /// Only these runs
     #[arg(long, value_name = "RUN,RUN", value_delimiter = ',')]
@@ -402,13 +404,13 @@ pub(crate) struct BackupFlags {
     /// Only the runs of this experiment
     #[arg(long, value_name = "NAME")]
     pub(super) experiment: Option<String>,
-    /// Only runs made at this date or time, or later
+    /// Only runs created at or after this date or time
     #[arg(long, value_name = "ISO")]
     pub(super) since: Option<String>,
-    /// Leave out the contents of artifacts, images and audios
+    /// Omit the contents of artifacts, images and audio
     #[arg(long)]
     pub(super) no_blobs: bool,
-    /// Make one `.tar.gz` of it
+    /// Pack the archive into one `.tar.gz`
     #[arg(long)]
     pub(super) compress: bool,
     #[command(flatten)]
@@ -418,15 +420,16 @@ pub(crate) struct BackupFlags {
 #[derive(Debug, Args)]
 #[command(after_help = RESTORE_EXAMPLES)]
 pub(crate) struct RestoreFlags {
-    /// An archive: its folder, or its `.tar.gz`
+    /// Archive to restore: a directory or a `.tar.gz`
     pub(super) path: PathBuf,
-    /// Check the archive whole, tell what would be restored, and change nothing
+    /// Check the whole archive and show what would be restored, without changing anything
     #[arg(long)]
     pub(super) dry_run: bool,
-    /// Leave out experiments, tags, dashboards, reports and notes; runs keep links to those that are there
+    /// Omit experiments, tags, dashboards, reports and notes; runs keep their links to
+    /// existing ones
     #[arg(long)]
     pub(super) skip_entities: bool,
-    /// Leave out the contents of artifacts, images and audios
+    /// Omit the contents of artifacts, images and audio
     #[arg(long)]
     pub(super) skip_blobs: bool,
     #[command(flatten)]

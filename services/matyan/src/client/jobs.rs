@@ -1,5 +1,6 @@
-//! The jobs of a server, begun by hand: each tells how far it is, what it has found, and what came of it.
-//! The server runs them only while they are listened to; what was cut off goes on when it is asked for again.
+//! Maintenance jobs of a server, started manually. Each reports its progress, what it found,
+//! and its result. The server runs them only while a client listens; an interrupted job resumes
+//! when it is started again.
 
 use std::io;
 
@@ -18,16 +19,16 @@ use super::{
     progress::Progress,
 };
 
-/// What a job tells while it runs. The last message of a stream is its result.
+/// A progress message of a job. The last message of a stream carries the result.
 trait Told {
-    /// What the progress counts.
+    /// What the progress counts, in the plural.
     const COUNTED: &'static str;
-    /// What is found one by one, if anything is, and its key in JSON.
+    /// The kind of items that are reported one by one, if any, and their key in JSON.
     const FOUND: Option<(&'static str, &'static str)>;
 
     fn progress(&self) -> JobProgress;
     fn found(&self) -> &[String];
-    /// A figure of its own, with its name.
+    /// An additional count of this job, with its name.
     fn figure(&self) -> Option<(&'static str, u64)>;
 }
 
@@ -89,11 +90,11 @@ pub(super) async fn run(flags: JobsFlags, out: &mut Output) -> Result<(), Error>
     }
 }
 
-/// At least one, as 0 has a meaning of its own.
+/// Hours in seconds, at least 1, as 0 means the default.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "a time is above 0, and cut off at the largest"
+    reason = "hours are positive, and the largest saturate"
 )]
 fn seconds(hours: f64) -> u64 {
     ((hours * 3_600.0) as u64).max(1)
@@ -120,13 +121,13 @@ async fn follow<T: Told>(
     match failed {
         0 => Ok(()),
         _ => Err(Error::Told(format!(
-            "{failed} of them failed and were gone past: the log of the server tells why; give the command again"
+            "{failed} failed and were skipped: see the server log, then run the command again"
         ))),
     }
 }
 
 fn tell<T: Told>(one: &str, out: &mut Output) -> io::Result<()> {
-    let (_, key) = T::FOUND.expect("what is found has a name");
+    let (_, key) = T::FOUND.expect("only jobs with a kind of items report items");
     if out.json { out.object(&json!({ key: one })) } else { out.line(super::output::cell(one)) }
 }
 
@@ -147,14 +148,14 @@ fn sum<T: Told>(
         }
         return out.object(&sum);
     }
-    let mut told = format!("{job}: looked at {done} {}", T::COUNTED);
+    let mut told = format!("{job}: checked {done} {}", T::COUNTED);
     if let Some((what, _)) = T::FOUND {
         told += &format!(", found {found} {what}");
     }
     if let Some((name, value)) = figure {
         told += &format!(", {value} {}", name.replace('_', " "));
     }
-    out.line(if is_dry { told + "; nothing was changed" } else { told })
+    out.line(if is_dry { told + "; dry run, nothing was changed" } else { told })
 }
 
 fn list(jobs: &[Job], out: &mut Output) -> io::Result<()> {

@@ -1,4 +1,4 @@
-//! Terminal lines and log records of a run, as they were and as they come.
+//! Terminal lines and log records of a run, as stored and as they arrive.
 
 use matyan_proto::{
     logs::v1::{LinesRequest, Record, RecordsRequest, log_service_client::LogServiceClient},
@@ -15,7 +15,7 @@ use super::{
 
 pub(super) async fn run(flags: LogsFlags, out: &mut Output) -> Result<(), Error> {
     let channel = connect(&flags.client.server).await?;
-    // An unknown run has an empty log; a misspelt one should not look like one that is silent.
+    // An unknown run has an empty log; a misspelled one should not look like a silent one.
     let request = GetRequest { run_id: flags.run.clone(), parts: None };
     client!(RunServiceClient, channel.clone()).get(request).await.map_err(about_run(&flags.run))?;
     match flags.records {
@@ -32,7 +32,7 @@ async fn lines(channel: Channel, flags: LogsFlags, out: &mut Output) -> Result<(
         for line in message.lines {
             match out.json {
                 true => out.object(&json!({"step": line.step, "text": line.text}))?,
-                // As the terminal has shown it, colours and all.
+                // As it appeared in the terminal, colors included.
                 false => out.line(line.text.trim_end_matches(['\r', '\n']))?,
             }
         }
@@ -74,12 +74,12 @@ async fn records(channel: Channel, flags: LogsFlags, out: &mut Output) -> Result
     Ok(())
 }
 
-/// A value of a record; null if it has none.
+/// Decodes a value of a record; null if it is absent.
 fn value(cbor: &[u8]) -> Result<Value, Error> {
     if cbor.is_empty() { Ok(Value::Null) } else { readable(matyan_edge::params_json(cbor), "a log record") }
 }
 
-/// In the words of Python's logging.
+/// Level names of Python's logging module.
 fn level(record: &Record) -> &'static str {
     match record.level {
         10 => "DEBUG",

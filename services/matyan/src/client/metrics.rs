@@ -1,4 +1,4 @@
-//! Metrics of a run: which there are, some of their points, and what they look like.
+//! Metrics of a run: the list of series, samples of their points, and plots.
 
 use matyan_proto::{
     common::v1::{SeriesKey, SeriesType},
@@ -32,13 +32,13 @@ pub(super) async fn run(flags: MetricsFlags, out: &mut Output) -> Result<(), Err
         let (name, run) = (cell(name), cell(&flags.run));
         let context = if flags.context.is_some() { " with this context" } else { "" };
         return Err(Error::Told(format!(
-            "the run has no metric `{name}`{context}: `matyan metrics {run}` lists those it has"
+            "run `{run}` has no metric `{name}`{context}: `matyan metrics {run}` lists its metrics"
         )));
     }
     Ok(())
 }
 
-/// The series of the asked name, or all.
+/// Lists the series of the given name, or all series.
 async fn series(channel: Channel, flags: &MetricsFlags) -> Result<Vec<SeriesInfo>, Error> {
     let request = ListRequest {
         run_id: flags.run.clone(),
@@ -62,7 +62,8 @@ fn list(series: &[SeriesInfo], out: &mut Output) -> Result<(), Error> {
     Ok(out.table(["METRIC", "CONTEXT", "TYPE", "POINTS", "LAST STEP", "LAST"], &rows)?)
 }
 
-/// One context is the server's to find: it alone knows which are equal.
+/// Selects the series to read. A context is left for the server to resolve, as only it knows
+/// which contexts are equal.
 fn selection(flags: &MetricsFlags, series: &[SeriesInfo]) -> RunSelection {
     let run_id = flags.run.clone();
     match (&flags.name, &flags.context) {
@@ -77,18 +78,19 @@ fn selection(flags: &MetricsFlags, series: &[SeriesInfo]) -> RunSelection {
     }
 }
 
-/// Why series cannot be read: what else of the request is the user's has been taken before.
+/// Maps an invalid request to the context, the only user input that has not been validated by
+/// this time.
 fn refused(flags: &MetricsFlags) -> impl Fn(Status) -> Error {
     |status| match &flags.context {
         Some(context) if status.code() == Code::InvalidArgument => Error::Told(format!(
-            "`{context}` is no context ({}): give an object such as '{{\"subset\":\"val\"}}'",
+            "invalid context `{context}` ({}): use an object such as '{{\"subset\":\"val\"}}'",
             status.message()
         )),
         _ => status.into(),
     }
 }
 
-/// Tells how many series were shown.
+/// Prints sampled points, and returns the number of series shown.
 async fn points(
     channel: Channel,
     flags: &MetricsFlags,
@@ -106,7 +108,8 @@ async fn points(
     let (mut open, mut shown) = (SeriesPoints::default(), 0);
     while let Some(message) = messages.message().await.map_err(refused(flags))? {
         for piece in message.series {
-            // A long series comes in pieces, and the first one says which it is.
+            // A long series comes in several messages, and only the first one has
+            // its description.
             open.info = open.info.or(piece.info);
             open.steps.extend(piece.steps);
             open.values.extend(piece.values);
@@ -119,7 +122,7 @@ async fn points(
             if out.json {
                 let mut object = series_json(&info);
                 object["steps"] = json!(found.steps);
-                // JSON has no NaN: they come out as null.
+                // JSON has no NaN: it is written as null.
                 object["values"] = json!(found.values);
                 out.object(&object)?;
                 continue;
@@ -140,7 +143,7 @@ fn title(info: &SeriesInfo) -> String {
     }
 }
 
-/// As `points`.
+/// Plots series, and returns the number of series shown.
 async fn plot(
     channel: Channel,
     flags: &MetricsFlags,

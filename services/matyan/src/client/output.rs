@@ -1,4 +1,4 @@
-//! What answers look like: aligned tables for people, an object a line for programs.
+//! Output formats: aligned tables for people, one JSON object per line for programs.
 
 use std::io::{self, Stdout, Write};
 
@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use super::Error;
 
-/// Standard output, in the form that was asked for.
+/// Standard output, in the requested format.
 pub(super) struct Output {
     pub(super) json: bool,
     out: Stdout,
@@ -26,7 +26,8 @@ impl Output {
         writeln!(self.out, "{value}")
     }
 
-    /// Rows below their headings. Columns are as wide as their widest cell; the last one is not filled up.
+    /// Prints rows below their headings. Columns are as wide as their widest cell; the last
+    /// one is not padded.
     pub(super) fn table<const N: usize>(
         &mut self,
         headings: [&str; N],
@@ -44,27 +45,27 @@ impl Output {
         Ok(())
     }
 
-    /// A question's beginning: no line end, and at once.
+    /// Prints the beginning of a question: without a line end, and flushed.
     pub(super) fn prompt(&mut self, text: &str) -> io::Result<()> {
         write!(self.out, "{text}")?;
         self.out.flush()
     }
 }
 
-/// What stands in an answer as JSON text.
+/// Parses JSON text in a response; `what` names it in the error.
 pub(super) fn readable(json: Option<String>, what: &str) -> Result<Value, Error> {
-    let unreadable = || Error::Told(format!("{what} cannot be read: this command is older than the server"));
+    let unreadable = || Error::Told(format!("cannot read {what}: the server may be newer than this command"));
     serde_json::from_str(&json.ok_or_else(unreadable)?).map_err(|_| unreadable())
 }
 
-/// Text that would move the cursor or break a row is shown escaped.
+/// Escapes control characters, which would move the cursor or break a row.
 pub(super) fn cell(text: &str) -> String {
     text.chars()
         .flat_map(|it| if it.is_control() { it.escape_default().collect() } else { vec![it] })
         .collect()
 }
 
-/// `2026-01-02 03:04:05`, in UTC.
+/// A time as `2026-01-02 03:04:05`, in UTC.
 pub(super) fn moment(time_us: i64) -> String {
     match OffsetDateTime::from_unix_timestamp(time_us.div_euclid(1_000_000)) {
         Ok(time) => format!("{} {:02}:{:02}:{:02}", time.date(), time.hour(), time.minute(), time.second()),
@@ -72,7 +73,8 @@ pub(super) fn moment(time_us: i64) -> String {
     }
 }
 
-/// `2d 3h`, `3h 4m`, `4m 5s`, `5s`: the two largest units; below a second `470ms`.
+/// A duration in its two largest units: `2d 3h`, `3h 4m`, `4m 5s`, `5s`; `470ms` below a
+/// second.
 pub(super) fn duration(us: i64) -> String {
     if us < 1_000_000 {
         return format!("{}ms", us.max(0) / 1_000);
@@ -89,7 +91,7 @@ pub(super) fn duration(us: i64) -> String {
     parts.join(" ")
 }
 
-/// Six significant digits at most, and never more places than help.
+/// At most six significant digits, without trailing zeros.
 pub(super) fn number(value: f64) -> String {
     let plain = value == 0.0 || (1e-4..1e7).contains(&value.abs());
     if !value.is_finite() {

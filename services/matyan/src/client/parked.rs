@@ -1,4 +1,4 @@
-//! Items that workers could not apply: which there are and why, and forgetting them.
+//! Items that workers could not apply: listing them with their reasons, and deleting them.
 
 use std::collections::HashSet;
 
@@ -25,11 +25,11 @@ pub(super) async fn run(flags: ParkedFlags, out: &mut Output) -> Result<(), Erro
             let deleted = admin.delete_parked_items(request).await?.into_inner().deleted;
             match out.json {
                 true => out.object(&json!({"deleted": deleted}))?,
-                false => out.line(format!("{deleted} forgotten"))?,
+                false => out.line(format!("{deleted} deleted"))?,
             }
             if deleted < given {
                 let unknown = given - deleted;
-                let told = format!("{unknown} of {given} are not parked: `matyan parked ls` lists what is");
+                let told = format!("{unknown} of {given} items do not exist: `matyan parked ls` lists parked items");
                 return Err(Error::Told(told));
             }
             Ok(())
@@ -37,10 +37,11 @@ pub(super) async fn run(flags: ParkedFlags, out: &mut Output) -> Result<(), Erro
     }
 }
 
-/// Items in one page of the server.
+/// Maximum number of items per page of the server.
 const PAGE: u32 = 1_000;
 
-/// Newest first, as they come for programs; for people a table, and how many there are beside those shown.
+/// Lists items, newest first: for programs as they arrive; for people as a table, followed by
+/// the number of items not shown.
 async fn list(
     mut admin: AdminServiceClient<Channel>,
     run_id: String,
@@ -65,12 +66,12 @@ async fn list(
             continue;
         }
         if !out.json {
-            out.table(["ITEM", "RUN", "CAME (UTC)", "WHY"], &rows)?;
+            out.table(["ITEM", "RUN", "PARKED (UTC)", "REASON"], &rows)?;
             let more = total.saturating_sub(shown.into());
             if run_id.is_empty() && more > 0 {
-                out.line(format!("and {more} older ones: --limit 0 lists all"))?;
+                out.line(format!("and {more} older items; use --limit 0 to list all"))?;
             } else if !page_token.is_empty() {
-                out.line("and older ones: --limit 0 lists all")?;
+                out.line("and older items; use --limit 0 to list all")?;
             }
         }
         return Ok(());

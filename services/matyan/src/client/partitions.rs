@@ -1,4 +1,4 @@
-//! How far the workers are, partition by partition, and the word that lets one go on behind what was lost.
+//! Progress of the workers for each partition, and the command that skips lost records.
 
 use matyan_proto::admin::v1::{
     ListPartitionsRequest, Partition, SkipLostRecordsRequest, admin_service_client::AdminServiceClient,
@@ -33,12 +33,12 @@ fn list(partitions: &[Partition], out: &mut Output) -> std::io::Result<()> {
     out.table(["PARTITION", "LOG", "FIRST", "APPLIED", "END", "STATE"], &rows)
 }
 
-/// Records that are gone and were not applied.
+/// Records that were deleted from the log before they were applied.
 fn lost(partition: &Partition) -> u64 {
     partition.first.saturating_sub(partition.applied)
 }
 
-/// Records that are there and are not applied.
+/// Records in the log that are not yet applied.
 fn lag(partition: &Partition) -> u64 {
     partition.end.saturating_sub(partition.applied.max(partition.first))
 }
@@ -47,8 +47,8 @@ fn row(partition: &Partition) -> [String; 6] {
     let Partition { partition: id, log, first, applied, end, .. } = *partition;
     let state = match (lost(partition), lag(partition)) {
         (0, 0) => "all applied".to_owned(),
-        (0, lag) => format!("{lag} behind"),
-        (lost, _) => format!("stands still: {lost} were lost"),
+        (0, lag) => format!("{lag} to apply"),
+        (lost, _) => format!("stopped: {lost} records lost"),
     };
     [id.to_string(), log.to_string(), first.to_string(), applied.to_string(), end.to_string(), state]
 }
@@ -72,9 +72,9 @@ fn told(partition: u32, records: u64, out: &mut Output) -> std::io::Result<()> {
         return out.object(&json!({"partition": partition, "records_given_up": records}));
     }
     match records {
-        0 => out.line(format!("nothing of partition {partition} was lost, so there is nothing to skip")),
+        0 => out.line(format!("partition {partition} has lost no records, so there is nothing to skip")),
         _ => out.line(format!(
-            "{records} lost records of partition {partition} are given up: restart the ingestion workers, and it goes on"
+            "skipped {records} lost records of partition {partition}: restart the ingestion workers to resume it"
         )),
     }
 }

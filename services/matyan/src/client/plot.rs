@@ -1,21 +1,22 @@
-//! A plot of dots on a terminal: two dots wide and four high in each character, which Braille has letters for.
-//! What is drawn for a stretch of steps is all that lies between its lowest and its highest value, so no peak is lost.
+//! A dot plot on a terminal. Each character is a Braille pattern of two by four dots. For each
+//! range of steps, everything between the lowest and the highest value is drawn, so no peak is
+//! lost.
 
 use super::output::number;
 
-/// Room for the numbers beside the vertical axis.
+/// Width of the labels next to the vertical axis.
 const MARGIN: usize = 11;
 
 const DOTS_WIDE: usize = 2;
 const DOTS_HIGH: usize = 4;
 
-/// The first letter of Braille's block: no dot.
+/// The first character of the Unicode Braille block: no dots.
 const NO_DOT: u32 = 0x2800;
 
-/// The bit of each dot in a letter, by column and row.
+/// The bit of each dot in a character, by column and row.
 const DOTS: [[u32; DOTS_HIGH]; DOTS_WIDE] = [[0x01, 0x02, 0x04, 0x40], [0x08, 0x10, 0x20, 0x80]];
 
-/// Values over a stretch of steps. NaN: it has none that is finite.
+/// Values over a range of steps. NaN if none of them is finite.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Column {
     pub(super) first_step: i64,
@@ -26,23 +27,24 @@ pub(super) struct Column {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plot {
-    /// Letters in a line, and lines.
+    /// Size of the canvas in characters.
     columns: usize,
     lines: usize,
 }
 
 impl Plot {
-    /// In so many columns and lines of a terminal, all in all.
+    /// A plot that fills the given number of columns and lines of a terminal, axes
+    /// included.
     pub(super) fn new(width: usize, height: usize) -> Self {
         Self { columns: width.saturating_sub(MARGIN + 1).max(1), lines: height.saturating_sub(2).max(1) }
     }
 
-    /// How many stretches of steps can be told apart.
+    /// Horizontal resolution in dots.
     pub(super) fn pixels(self) -> u32 {
         u32::try_from(self.columns * DOTS_WIDE).unwrap_or(u32::MAX)
     }
 
-    /// Lines of text. `columns` ascend.
+    /// Draws the plot as lines of text. `columns` must be in ascending order of steps.
     pub(super) fn draw(self, columns: &[Column]) -> Vec<String> {
         let shown: Vec<Column> =
             columns.iter().copied().filter(|it| it.min.is_finite() && it.max.is_finite()).collect();
@@ -68,7 +70,7 @@ impl Plot {
         self.frame(&canvas.letters, [low, high], [first.first_step, last.last_step])
     }
 
-    /// The canvas between its axes.
+    /// Adds axes and labels to the canvas.
     fn frame(self, canvas: &[Vec<u32>], [low, high]: [f64; 2], [first, last]: [i64; 2]) -> Vec<String> {
         let letters =
             |line: &Vec<u32>| line.iter().filter_map(|dots| char::from_u32(NO_DOT + dots)).collect();
@@ -90,9 +92,9 @@ impl Plot {
     }
 }
 
-/// Dots, the lowest row first.
+/// A grid of dots; row 0 is at the bottom.
 struct Canvas {
-    /// Bits of a letter, the highest line first.
+    /// Braille bits of each character, top line first.
     letters: Vec<Vec<u32>>,
 }
 
@@ -106,7 +108,7 @@ impl Canvas {
         self.letters[from_top / DOTS_HIGH][x / DOTS_WIDE] |= DOTS[x % DOTS_WIDE][from_top % DOTS_HIGH];
     }
 
-    /// From one dot to another, so that few points are seen as one line.
+    /// Draws a line between two dots, so that sparse points are seen as one curve.
     fn line(&mut self, from: [usize; 2], to: [usize; 2]) {
         let steps = from[0].abs_diff(to[0]).max(from[1].abs_diff(to[1]));
         for step in 0..=steps {
@@ -118,7 +120,7 @@ impl Canvas {
     }
 }
 
-/// From a range of numbers to dots.
+/// Maps a range of numbers to dots.
 struct Scale {
     low: f64,
     range: f64,
@@ -131,7 +133,8 @@ impl Scale {
     }
 
     fn dot(&self, value: f64) -> usize {
-        // All the same: in the middle, as the ends would mean something.
+        // A constant is drawn in the middle: at an edge it would look like a minimum or
+        // maximum.
         let part = if self.range > 0.0 { (value - self.low) / self.range } else { 0.5 };
         ((part * (self.dots - 1) as f64).round() as usize).min(self.dots - 1)
     }
@@ -146,25 +149,25 @@ mod tests {
     }
 
     fn plot(columns: &[Column]) -> Vec<String> {
-        // Two letters in two lines: four dots by eight.
+        // Two characters in two lines: four dots by eight.
         Plot::new(MARGIN + 3, 4).draw(columns)
     }
 
     #[test]
-    fn a_line_goes_from_corner_to_corner() {
+    fn a_line_connects_opposite_corners() {
         let lines = plot(&[column(0, 0.0, 0.0), column(30, 7.0, 7.0)]);
         let expected = ["          7┤⠀⡜", "          0┤⡜⠀", "           └──", "            030"];
         assert_eq!(lines, expected);
     }
 
     #[test]
-    fn a_stretch_is_drawn_from_its_lowest_to_its_highest() {
+    fn a_range_of_steps_is_drawn_from_minimum_to_maximum() {
         let lines = plot(&[column(0, 0.0, 7.0), column(3, 3.5, 3.5)]);
         assert_eq!(&lines[..2], ["          7┤⣇⣀", "          0┤⡇⠀"]);
     }
 
     #[test]
-    fn what_cannot_be_drawn_is_left_out() {
+    fn values_that_are_not_finite_are_omitted() {
         assert_eq!(plot(&[]), ["  no finite values"]);
         assert_eq!(plot(&[column(0, f64::NAN, f64::NAN)]), ["  no finite values"]);
         let lines = plot(&[column(0, f64::NAN, f64::NAN), column(5, 2.0, 2.0)]);

@@ -1,4 +1,5 @@
-//! How far a long command is, on standard error. Without a terminal, and where the answer is for a program, there is nothing to see.
+//! A progress bar on standard error. It is hidden without a terminal, and when the output is
+//! for a program.
 
 use std::time::Duration;
 
@@ -11,18 +12,18 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// `total` things, named by `what`; 0 while it is not known.
+    /// A bar over `total` items, named by `what`; 0 if the total is not yet known.
     pub(super) fn new(total: u64, what: &str, is_quiet: bool) -> Self {
         let target = if is_quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(None, target);
         bar.enable_steady_tick(Duration::from_millis(200));
-        // Only counted here; the bar above shows it.
+        // This bar only counts; its position is shown in the message of the other one.
         let progress = Self { what: what.to_owned(), bar, bytes: ProgressBar::hidden() };
         progress.of(total);
         progress
     }
 
-    /// A bar needs an end; until it is known there is a count.
+    /// Sets the total: a bar if it is known, a spinner with a count until then.
     fn of(&self, total: u64) {
         let (shape, of) = if total > 0 { ("{bar:30} ", "/{len}") } else { ("{spinner} ", "") };
         let template = format!("{shape}{{pos}}{of} {}  {{msg}}  {{elapsed}}", self.what);
@@ -43,13 +44,13 @@ impl Progress {
         self.bar.set_position(done);
     }
 
-    /// That many more have passed.
+    /// Adds to the number of bytes transferred.
     pub(super) fn bytes(&self, bytes: u64) {
         self.bytes.inc(bytes);
         self.bar.set_message(indicatif::HumanBytes(self.bytes.position()).to_string());
     }
 
-    /// Writes to standard output without the bar in between.
+    /// Writes to standard output while the bar is hidden.
     pub(super) fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
         self.bar.suspend(write)
     }

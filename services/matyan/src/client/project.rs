@@ -1,4 +1,4 @@
-//! What the project is called.
+//! Name and description of the project.
 
 use matyan_proto::project::v1::{GetRequest, UpdateRequest, project_service_client::ProjectServiceClient};
 use serde_json::json;

@@ -1,5 +1,6 @@
-//! `matyan restore`: puts an archive back into a running server. The archive is checked whole before anything is sent; a run is
-//! seen only when all of it is there; whatever was cut off goes on where it was.
+//! `matyan restore`: restores an archive to a running server. The whole archive is checked
+//! before anything is sent; a run becomes visible only when it is complete; an interrupted
+//! restore resumes where it stopped.
 
 use std::{
     collections::HashMap,
@@ -30,15 +31,15 @@ use super::{Error, Failure, client, connect, flags::RestoreFlags, output::Output
 
 type Client = BackupServiceClient<Channel>;
 
-/// Entities of one call, and what they take: far less than a message bears.
+/// Limits of one call, in entities and bytes: far below the message size limit.
 const CALL_ENTITIES: usize = 1_000;
 const CALL_BYTES: usize = 4 << 20;
 
-/// What came of it.
+/// Counts of what was restored.
 #[derive(Debug, Default)]
 struct Told {
     restored: u64,
-    /// Were restored from this very archive before.
+    /// Runs already restored from the same archive.
     again: u64,
     kept: Vec<String>,
     entities_made: u64,
@@ -47,18 +48,18 @@ struct Told {
     notes_lost: u64,
     links_lost: u64,
     blobs: u64,
-    /// When the backup was made.
+    /// Blobs that were already missing when the backup was made.
     blobs_lost: u64,
     objects_lost: u64,
     positions: Option<Positions>,
 }
 
-/// What became of where the log stood.
+/// How the server took the log positions of the archive.
 #[derive(Clone, Copy, Debug, Default)]
 struct Positions {
     taken: bool,
     records_lost: u64,
-    /// They are those of some runs.
+    /// The archive holds only some of the runs.
     filtered: bool,
 }
 
@@ -105,26 +106,26 @@ fn tell(out: &mut Output, flags: &RestoreFlags, told: &Told) -> std::io::Result<
         }));
     }
     let (would, restored, again) = (if flags.dry_run { "would be " } else { "" }, told.restored, told.again);
-    out.line(format!("{restored} runs {would}restored with {} blobs, {again} were before", told.blobs))?;
+    out.line(format!("{restored} runs {would}restored with {} blobs; {again} had been restored before", told.blobs))?;
     let (made, kept) = (told.entities_made, told.entities_kept);
-    out.line(format!("{made} entities {would}made, {kept} were there"))?;
+    out.line(format!("{made} entities {would}created; {kept} already exist"))?;
     if !told.kept.is_empty() {
         out.line(format!(
-            "{} runs live here and {would}left as they are: {}",
+            "{} runs already exist and {would}left unchanged: {}",
             told.kept.len(),
             told.kept.join(" ")
         ))?;
     }
     if told.links_lost + told.notes_lost > 0 {
         let (links, notes) = (told.links_lost, told.notes_lost);
-        out.line(format!("{links} links and {notes} notes lead to what is neither here nor in the archive"))?;
+        out.line(format!("{links} links and {notes} notes refer to runs or entities that exist neither here nor in the archive"))?;
     }
     if told.blobs_lost > 0 {
-        out.line(format!("{} blobs were gone when the backup was made: runs/*/lost.jsonl", told.blobs_lost))?;
+        out.line(format!("{} blobs were missing when the backup was made: see runs/*/lost.jsonl", told.blobs_lost))?;
     }
     if told.objects_lost > 0 {
         out.line(format!(
-            "{} steps of images and the like have no object in the archive",
+            "{} steps of images and other objects have no object in the archive",
             told.objects_lost
         ))?;
     }
@@ -136,12 +137,12 @@ fn tell(out: &mut Output, flags: &RestoreFlags, told: &Told) -> std::io::Result<
 
 fn log_goes_on(positions: Positions) -> String {
     let goes_on = match positions.filtered {
-        true => "workers read the log from its beginning, and pass over what the archive has of its runs",
-        false => "the log goes on where the backup was cut",
+        true => "workers read the log from its start, and skip records that the archive already has for its runs",
+        false => "the log continues from the backup position",
     };
     match positions.records_lost {
         0 => goes_on.to_owned(),
-        lost => format!("{goes_on}; {lost} records behind the cut are gone from it"),
+        lost => format!("{goes_on}; {lost} records after it have been deleted from the log"),
     }
 }
 
@@ -153,7 +154,7 @@ struct Restore<'a> {
 }
 
 impl Restore<'_> {
-    /// Everything that runs refer to. Answers with what refers to runs.
+    /// Restores everything that runs refer to. Returns the notes, which refer to runs.
     async fn project(&mut self, cut: Option<&Cut>) -> Result<Vec<Entity>, Error> {
         let mut entities = self.archive.entities(now_us())?;
         name_experiments(&mut entities);
@@ -164,7 +165,7 @@ impl Restore<'_> {
                 if self.flags.skip_entities { 0 } else { (others.len() + notes.len()) as u64 };
             return Ok(Vec::new());
         }
-        // The positions first: from then on no worker begins before them.
+        // Positions go first: from then on no worker starts before them.
         let settings = self.archive.settings()?.filter(|_| !self.flags.skip_entities);
         let first = RestoreProjectRequest { settings, cut: cut.cloned(), ..Default::default() };
         let answer = self.send(first).await?;
@@ -194,7 +195,8 @@ impl Restore<'_> {
         Ok(answer)
     }
 
-    /// One by one: the run of a note may be neither here nor in the archive.
+    /// Restores notes one by one, as the run of a note may exist neither here nor in the
+    /// archive.
     async fn notes(&mut self, notes: Vec<Entity>) -> Result<(), Error> {
         for note in notes {
             match self.send(RestoreProjectRequest { entities: vec![note], ..Default::default() }).await {
@@ -229,7 +231,7 @@ impl Restore<'_> {
                 let run_id = head.run_id.clone();
                 match self.whole(run, (head, source, cut.cloned()), progress).await {
                     Ok(()) => self.told.restored += 1,
-                    // It was made while this one was on its way.
+                    // The run was created here while it was being restored.
                     Err(Failure::Server(status)) if status.code() == Code::AlreadyExists => {
                         self.told.kept.push(run_id);
                     }
@@ -280,7 +282,8 @@ impl Restore<'_> {
         let mut opened = File::open(file).map_err(failed)?;
         let (run_id, source) = (target.run_id.clone(), target.source.clone());
         let first = WriteBlobRequest { run_id, source, blob: Some(blob), position, ..Default::default() };
-        // A file that cannot be read any more ends early, and the server keeps nothing of it.
+        // If the file becomes unreadable the stream ends early, and the server discards
+        // the blob.
         let (ended, path) = (Arc::new(Ended::default()), file.to_owned());
         let chunks = std::iter::from_fn({
             let ended = ended.clone();
@@ -302,13 +305,14 @@ impl Restore<'_> {
     }
 }
 
-/// The run that is written.
+/// The run that is being restored.
 struct Target {
     run_id: String,
     source: bytes::Bytes,
 }
 
-/// How the reading of a run or a blob ended, as whoever sends it learns.
+/// The outcome of reading a run or blob from the archive, shared between the stream that reads
+/// and the call that sends.
 #[derive(Default)]
 struct Ended {
     error: Mutex<Option<matyan_archive::Error>>,
@@ -320,7 +324,8 @@ impl Ended {
         *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
     }
 
-    /// What is wrong with the archive tells more than what the server made of the cut stream.
+    /// The result of a call. An error in the archive takes precedence over the status that
+    /// the truncated stream caused.
     fn result<A>(&self, sent: Result<A, Status>) -> Result<(), Failure> {
         match self.error.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(error) => Err(error.into()),
@@ -329,7 +334,7 @@ impl Ended {
     }
 }
 
-/// What is left of a run, as messages; an error ends them.
+/// The remaining pieces of a run, as messages. An error ends the stream.
 fn steps(mut run: Run, ended: Arc<Ended>) -> impl futures::Stream<Item = WriteRunRequest> + Send + 'static {
     stream::iter(std::iter::from_fn(move || {
         let step = run.next_step();
@@ -347,7 +352,8 @@ fn steps(mut run: Run, ended: Arc<Ended>) -> impl futures::Stream<Item = WriteRu
     }))
 }
 
-/// Notes name experiments by their ids alone; those may have another id where they come to.
+/// Fills in the names of experiments in notes, which have only their ids: an experiment may get
+/// another id where it is restored.
 fn name_experiments(entities: &mut [Entity]) {
     let names: HashMap<String, String> = entities
         .iter()
@@ -366,7 +372,7 @@ fn name_experiments(entities: &mut [Entity]) {
     }
 }
 
-/// In as many calls as they need, each of at least one.
+/// Splits messages into calls within the limits, with at least one message each.
 fn in_calls<M: Message>(messages: Vec<M>) -> Vec<Vec<M>> {
     let (mut calls, mut bytes): (Vec<Vec<M>>, _) = (Vec::new(), 0);
     for message in messages {
@@ -394,25 +400,25 @@ fn now_us() -> i64 {
 mod tests {
     use super::*;
 
-    /// Lengths of calls of so many entities of so many bytes.
+    /// Sizes of the calls for `count` entities of `bytes` bytes.
     fn calls(count: usize, bytes: usize) -> Vec<usize> {
         let entity = Entity { id: "x".repeat(bytes), ..Entity::default() };
         in_calls(vec![entity; count]).iter().map(Vec::len).collect()
     }
 
     #[test]
-    fn calls_are_as_large_as_a_message_bears() {
+    fn calls_respect_the_size_limits() {
         assert!(calls(0, 1).is_empty());
         assert_eq!(calls(2_500, 1), [1_000, 1_000, 500]);
-        assert_eq!(calls(10, 1 << 20), [3, 3, 3, 1], "with what stands around the text");
+        assert_eq!(calls(10, 1 << 20), [3, 3, 3, 1], "encoding overhead counts");
         assert_eq!(calls(2, CALL_BYTES + 1), [1, 1]);
     }
 
     #[test]
-    fn an_archive_of_some_runs_moves_no_position() {
+    fn an_archive_of_some_runs_does_not_move_log_positions() {
         let told = |filtered, records_lost| log_goes_on(Positions { taken: true, records_lost, filtered });
-        assert_eq!(told(false, 0), "the log goes on where the backup was cut");
-        assert!(told(true, 0).contains("read the log from its beginning"));
-        assert!(told(false, 7).ends_with("; 7 records behind the cut are gone from it"));
+        assert_eq!(told(false, 0), "the log continues from the backup position");
+        assert!(told(true, 0).contains("read the log from its start"));
+        assert!(told(false, 7).ends_with("; 7 records after it have been deleted from the log"));
     }
 }

@@ -1,4 +1,4 @@
-//! Listing, finding, showing, deleting and archiving runs.
+//! Listing, searching, showing, deleting and archiving runs.
 
 use std::io::{self, BufRead, IsTerminal};
 
@@ -35,7 +35,8 @@ pub(super) async fn run(flags: RunsFlags, out: &mut Output) -> Result<(), Error>
             terms.extend(active.then_some("run.active == True"));
             terms.extend(archived.then_some("run.archived == True"));
             let newest = Sort { by: Some(By::Field(SortField::Created.into())), descending: true };
-            // The order that no sort means: the server has the list at hand.
+            // The server's default order is also newest first, and needs no sort:
+            // its list of runs is already in that order.
             let sort = if terms.is_empty() { Vec::new() } else { vec![newest] };
             list(channel, &terms.join(" and "), sort, limit, out).await
         }
@@ -65,7 +66,8 @@ fn query(text: &str) -> Query {
     Query { text: text.to_owned(), ..Query::default() }
 }
 
-/// Rows as they are found for programs; for people a table, which must know all of them first.
+/// Lists runs: for programs as they are found; for people as a table, whose column widths
+/// depend on all rows.
 async fn list(
     channel: Channel,
     text: &str,
@@ -108,17 +110,18 @@ async fn list(
     }
     match is_complete {
         true => Ok(()),
-        false => Err(Error::Told("the answer broke off before its end: try again".to_owned())),
+        false => Err(Error::Told("the response ended early: try again".to_owned())),
     }
 }
 
-/// The error with a mark below its place, as the server's explanation tells it.
+/// Error for an invalid query, with a mark below the position that the server's explanation
+/// gives.
 async fn wrong_query(channel: Channel, text: &str, status: tonic::Status) -> Error {
     let request = ExplainRequest { kind: SearchKind::Runs.into(), query: Some(query(text)) };
     let explained = client!(SearchServiceClient, channel).explain(request).await;
     match explained.ok().and_then(|explained| explained.into_inner().error) {
         Some(error) => Error::Told(format!(
-            "the query is wrong: {}{}\n`matyan runs search --help` shows some that are right",
+            "invalid query: {}{}\nSee `matyan runs search --help` for examples",
             error.message,
             place(text, &error)
         )),
@@ -126,7 +129,7 @@ async fn wrong_query(channel: Channel, text: &str, status: tonic::Status) -> Err
     }
 }
 
-/// The line of the query, and below it a mark with what would have been right.
+/// The line of the query, and below it a mark with what was expected.
 fn place(text: &str, error: &QueryError) -> String {
     let Some(shown) = text.lines().nth((error.line as usize).wrapping_sub(1)) else { return String::new() };
     let blank = " ".repeat((error.column as usize).saturating_sub(1));
@@ -182,7 +185,7 @@ async fn explain(channel: Channel, text: String, out: &mut Output) -> Result<(),
     if let Some(error) = &answer.error {
         let place = place(&text, error);
         return Err(Error::Told(format!(
-            "the query is wrong: {}{place}\n`matyan runs search --help` shows some that are right",
+            "invalid query: {}{place}\nSee `matyan runs search --help` for examples",
             error.message
         )));
     }
@@ -204,9 +207,9 @@ async fn explain(channel: Channel, text: String, out: &mut Output) -> Result<(),
 fn how(answer: &ExplainResponse) -> String {
     let candidates = answer.candidates;
     match (answer.full_scan, answer.exact) {
-        (true, _) => "by looking at every run: no index narrows it".to_owned(),
+        (true, _) => "by scanning all runs: no index narrows the search".to_owned(),
         (false, true) => format!("by indexes alone, {candidates} runs"),
-        (false, false) => format!("by looking at {candidates} runs that indexes propose"),
+        (false, false) => format!("by checking {candidates} runs that indexes propose"),
     }
 }
 
@@ -221,7 +224,7 @@ fn explained_json(answer: &ExplainResponse) -> Value {
     })
 }
 
-/// Asks for the series and artifacts that the message of a run had no room for.
+/// Fetches the series and artifacts that did not fit into the message of a run.
 async fn complete(run: &mut Run, channel: Channel) -> Result<(), Error> {
     let run_id = || run.run_id.clone();
     if run.more_series {
@@ -307,7 +310,7 @@ fn show_props(run: &Run, out: &mut Output) -> io::Result<()> {
         .try_for_each(|(name, value)| out.line(format!("{name:<12}{value}")))
 }
 
-/// Leaves of a tree, with the path to each.
+/// Collects the leaves of a tree, with the path to each.
 fn flatten(path: &str, value: &Value, leaves: &mut Vec<[String; 2]>) {
     match value {
         Value::Object(members) if !members.is_empty() || path.is_empty() => {
@@ -356,16 +359,16 @@ pub(super) fn series_row(series: &SeriesInfo) -> [String; 6] {
     ]
 }
 
-/// Asks on the terminal. A script has nobody to ask.
+/// Asks for confirmation on the terminal. A script must pass --yes instead.
 fn confirm(runs: &[String], out: &mut Output) -> Result<(), Error> {
     let refused = |why: &str| Err(Error::Told(format!("nothing was deleted: {why}")));
     if !io::stdin().is_terminal() {
-        return refused("say --yes where nobody can be asked");
+        return refused("pass --yes when there is no terminal");
     }
-    out.prompt(&format!("Delete {} for good? [y/N] ", runs.join(", ")))?;
+    out.prompt(&format!("Permanently delete {}? [y/N] ", runs.join(", ")))?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
-    if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { refused("you said no") }
+    if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { refused("not confirmed") }
 }
 
 async fn remove(channel: Channel, run_ids: Vec<String>, out: &mut Output) -> Result<(), Error> {
@@ -382,11 +385,11 @@ async fn archive(
 ) -> Result<(), Error> {
     let request = ArchiveBatchRequest { run_ids: run_ids.clone(), archived };
     let answer = client!(RunServiceClient, channel).archive_batch(request).await?.into_inner();
-    let done = if archived { "archived" } else { "taken out of the archive" };
+    let done = if archived { "archived" } else { "unarchived" };
     tell_changed(&run_ids, &answer.unknown, done, out)
 }
 
-/// Each run that was changed; those that nobody knows make the command fail.
+/// Prints each run that was changed. Unknown runs make the command fail.
 fn tell_changed(run_ids: &[String], unknown: &[String], done: &str, out: &mut Output) -> Result<(), Error> {
     for run_id in run_ids.iter().filter(|run_id| !unknown.contains(run_id)) {
         match out.json {
@@ -397,7 +400,7 @@ fn tell_changed(run_ids: &[String], unknown: &[String], done: &str, out: &mut Ou
     match unknown {
         [] => Ok(()),
         unknown => Err(Error::Told(format!(
-            "there is no run `{}`: `matyan runs ls` lists them",
+            "run `{}` does not exist: `matyan runs ls` lists all runs",
             unknown.join("`, `")
         ))),
     }
@@ -408,7 +411,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_place_of_an_error_is_marked() {
+    fn the_position_of_an_error_is_marked() {
         let check = |text: &str, (line, column, end_column), expected: Option<&str>, marked: &str| {
             let expected = expected.map(str::to_owned);
             let error = QueryError { line, column, end_column, expected, ..QueryError::default() };

@@ -1,4 +1,4 @@
-//! Whether a server is there and can do its work.
+//! `matyan status`: whether a server is up and ready.
 
 use matyan_proto::system::v1::{
     Check, ReadinessRequest, VersionRequest, system_service_client::SystemServiceClient,
@@ -37,6 +37,6 @@ pub(super) async fn run(flags: StatusFlags, out: &mut Output) -> Result<(), Erro
     }
     match readiness.ready {
         true => Ok(()),
-        false => Err(Error::Told("the server is not ready: see what the checks say, and its log".to_owned())),
+        false => Err(Error::Told("the server is not ready: see the checks above, and its log".to_owned())),
     }
 }

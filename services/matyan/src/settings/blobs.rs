@@ -1,5 +1,5 @@
-//! Where large objects are kept, and what is wrong with how that is set: each cloud is asked for what it uses, and told of
-//! under the names of Matyan 0.3, or those that its own tools know.
+//! Where large objects are stored. Each cloud provider has its own settings, with the variable
+//! names of Matyan 0.3 or those of the provider's own tools.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -16,7 +16,7 @@ const DEVELOPMENT_S3_KEY: &str = "rustfsadmin";
 const DEVELOPMENT_S3_ENDPOINT: &str = "http://localhost:9000";
 const DEFAULT_BUCKET: &str = "matyan-artifacts";
 
-/// Of Azure's default chain of credentials, what this program knows.
+/// Settings of Azure's default credential chain that this program supports.
 const AZURE_CREDENTIALS: [Name; 5] = [
     names::AZURE_CLIENT_ID,
     names::AZURE_CLIENT_SECRET,
@@ -27,17 +27,18 @@ const AZURE_CREDENTIALS: [Name; 5] = [
 
 #[derive(Clone, Debug)]
 pub(crate) enum BlobStore {
-    /// Beside everything else in the data directory.
+    /// Next to everything else in the data directory.
     Embedded,
     Directory(PathBuf),
     Cloud(Cloud),
 }
 
-/// `embedded:`, `file:///directory`, or a cloud, whose bucket may stand behind: `s3:` or `s3://bucket`.
+/// Parses `embedded:`, `file:///directory`, or a cloud with an optional bucket: `s3:` or
+/// `s3://bucket`.
 pub(super) fn read(uri: &str, production: bool, from: &Sources, reader: &mut Reader) -> BlobStore {
     let (scheme, rest) = uri.split_once(':').unwrap_or((uri, ""));
     let bucket = rest.trim_start_matches('/').trim_end_matches('/');
-    // What is wrong with it is told where it is read for the directory.
+    // Violations of this setting are reported where it is read for directories.
     let lifetime = Reader::default().parse(from, names::S3_PRESIGN_EXPIRY, "3600", parse::lifetime);
     match scheme {
         "embedded" if rest.is_empty() => return BlobStore::Embedded,
@@ -45,7 +46,7 @@ pub(super) fn read(uri: &str, production: bool, from: &Sources, reader: &mut Rea
         "s3" | "gs" | "azure" if !bucket.contains('/') => {}
         _ => {
             let problem = format!(
-                "`{uri}` is nothing that can be used; give --blobs embedded:, file:///directory, s3://bucket, \
+                "invalid blob store URI `{uri}`: use --blobs embedded:, file:///directory, s3://bucket, \
                  gs://bucket or azure://container"
             );
             reader.refuse(names::BLOBS.variables[0], problem);
@@ -97,7 +98,7 @@ fn s3_credentials(from: &Sources, reader: &mut Reader) -> s3::Credentials {
 
 fn development(name: Name, value: &str, published: &str, what: &str, reader: &mut Reader) {
     if value == published {
-        let problem = format!("it is blank or the development value; set your {what}");
+        let problem = format!("blank or the development value; set your {what}");
         reader.refuse(name.variables[0], problem);
     }
 }
@@ -117,7 +118,7 @@ fn azure(container: &str, lifetime: Duration, from: &Sources, reader: &mut Reade
     let container = named(container, names::AZURE_CONTAINER, "container", from, reader);
     let account = [names::AZURE_CONN_STR, names::AZURE_ACCOUNT_URL];
     if account.iter().all(|name| from.find(*name).is_none()) {
-        let problem = "neither it nor AZURE_ACCOUNT_URL is set; set one of them";
+        let problem = "neither this nor AZURE_ACCOUNT_URL is set; set one of them";
         reader.refuse(names::AZURE_CONN_STR.variables[0], problem);
     }
     let credentials = AZURE_CREDENTIALS.iter().filter_map(|name| {
@@ -134,13 +135,13 @@ fn azure(container: &str, lifetime: Duration, from: &Sources, reader: &mut Reade
     }
 }
 
-/// The bucket of the URI, or else of its variable.
+/// The bucket in the URI if it has one, else the one in the variable.
 fn named(in_uri: &str, name: Name, what: &str, from: &Sources, reader: &mut Reader) -> String {
     if !in_uri.is_empty() {
         return in_uri.to_owned();
     }
     if from.is_blank(name) {
-        let problem = format!("it is blank; name the {what}, or remove it for {DEFAULT_BUCKET}");
+        let problem = format!("blank; set the {what}, or unset it to use {DEFAULT_BUCKET}");
         reader.refuse(name.variables[0], problem);
     }
     reader.parse(from, name, DEFAULT_BUCKET, parse::text)

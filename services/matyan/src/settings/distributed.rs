@@ -1,5 +1,6 @@
-//! Which store, log and blob store a process uses, and what is wrong with how they are set. Each service is asked only for
-//! what it uses. What this build has not is checked like every setting, and refused.
+//! Which store, log and blob store a process uses. Each service reads only the settings that it
+//! needs. Settings of backends that this build lacks are checked like all others, and then the
+//! backend itself is refused.
 
 use super::{
     BlobStore, Role, Secret, blobs,
@@ -10,16 +11,16 @@ use super::{
     source::Sources,
 };
 
-/// What is published with Matyan 0.3, and so is no secret.
+/// The key published with Matyan 0.3, and therefore not a secret.
 const DEVELOPMENT_BLOB_SECRET: &str = "Juw5-cLlemQI2jAWvceOUB3_CrVfBmI99YIzkpGUXR4=";
 
 const EMBEDDED: &str = "embedded:";
 
-/// Where state is kept.
+/// The store for state.
 #[derive(Clone, Debug)]
 pub(crate) enum Store {
     Embedded,
-    #[cfg_attr(not(feature = "fdb"), expect(dead_code, reason = "what is checked here, another build uses"))]
+    #[cfg_attr(not(feature = "fdb"), expect(dead_code, reason = "only used by builds with FoundationDB"))]
     Fdb(Fdb),
 }
 
@@ -30,7 +31,8 @@ pub(crate) enum Log {
     Kafka(Box<matyan_log::kafka::Settings>),
 }
 
-/// Checks everything. A process that may not reach state is not asked where it is.
+/// Reads the store and log settings. A process that may not access state does not need a store
+/// URI.
 pub(super) fn read(role: Role, from: &Sources, reader: &mut Reader) -> (Store, Log) {
     let production = is_production(from, reader);
     if production && role != Role::Up {
@@ -43,18 +45,19 @@ pub(super) fn read(role: Role, from: &Sources, reader: &mut Reader) -> (Store, L
     (store, log_read(&uri(role, from, names::LOG), production, from, reader))
 }
 
-/// What is embedded belongs to one process: a service that works on it alone reaches no other.
+/// Refuses embedded backends for single services: they belong to one process, so the service
+/// could reach no other.
 fn refuse_embedded(role: Role, from: &Sources, reader: &mut Reader) {
     let store = role.has_store().then_some((names::STORE, "fdb:///path/to/fdb.cluster"));
     for (name, other) in store.into_iter().chain([(names::LOG, "kafka://host:port")]) {
         if uri(role, from, name) == EMBEDDED {
-            let problem = format!("`{EMBEDDED}` is for one process alone; give --{} {other}", name.key);
+            let problem = format!("`{EMBEDDED}` only works within one process; use --{} {other}", name.key);
             reader.refuse(variable(name), problem);
         }
     }
 }
 
-/// The log's settings for a command that works on Kafka itself.
+/// Reads the log settings for a command that works on Kafka directly.
 pub(super) fn kafka(from: &Sources, reader: &mut Reader) -> matyan_log::kafka::Settings {
     let production = is_production(from, reader);
     let uri = from.find(names::LOG).map_or_else(|| "kafka:".to_owned(), |found| found.value);
@@ -64,7 +67,7 @@ pub(super) fn kafka(from: &Sources, reader: &mut Reader) -> matyan_log::kafka::S
     kafka::read(&uri, production, from, reader)
 }
 
-/// True for a process that keeps something in a data directory of its own.
+/// True if the process stores something in its own data directory.
 pub(super) fn has_data_dir(role: Role, from: &Sources) -> bool {
     let store = role.has_store().then_some(names::STORE);
     store.into_iter().chain([names::LOG, names::BLOBS]).any(|name| uri(role, from, name) == EMBEDDED)
@@ -75,12 +78,13 @@ pub(super) fn blobs(role: Role, from: &Sources, reader: &mut Reader) -> BlobStor
     blobs::read(&uri(role, from, names::BLOBS), production, from, reader)
 }
 
-/// True where blobs lie in a directory that is given, and not in the data directory.
+/// True if blobs are stored in a given directory, rather than in the data directory.
 fn is_directory(role: Role, from: &Sources) -> bool {
     scheme(&uri(role, from, names::BLOBS)) == "file"
 }
 
-/// Only a process with a data directory can make and keep one of its own. A frontier signs with it what it then takes itself.
+/// Reads the blob secret. It may be absent only if the process has a data directory in which to
+/// create one. A frontier needs it to sign the upload URLs that it serves itself.
 pub(super) fn secret(role: Role, from: &Sources, reader: &mut Reader) -> Option<Secret> {
     let given = from.find(names::BLOB_URI_SECRET);
     let signs = role.has_backend() || (role.has_frontier() && is_directory(role, from));
@@ -88,7 +92,7 @@ pub(super) fn secret(role: Role, from: &Sources, reader: &mut Reader) -> Option<
         None if signs && !has_data_dir(role, from) => {
             reader.refuse(
                 variable(names::BLOB_URI_SECRET),
-                "it is not set; set the same random text for every backend and frontier",
+                "not set; set the same random text for every backend and frontier",
             );
         }
         Some(found)
@@ -96,7 +100,7 @@ pub(super) fn secret(role: Role, from: &Sources, reader: &mut Reader) -> Option<
         {
             reader.refuse(
                 variable(names::BLOB_URI_SECRET),
-                "it is the published development key; set a random text",
+                "the published development key; set a random text",
             );
         }
         _ => {}
@@ -104,7 +108,7 @@ pub(super) fn secret(role: Role, from: &Sources, reader: &mut Reader) -> Option<
     given.map(|found| Secret::new(found.value))
 }
 
-/// What was asked for, or else what the names of Matyan 0.3 mean.
+/// The given URI, or the default that the variables of Matyan 0.3 imply.
 fn uri(role: Role, from: &Sources, name: Name) -> String {
     if let Some(found) = from.find(name) {
         return found.value;
@@ -127,7 +131,7 @@ fn is_production(from: &Sources, reader: &mut Reader) -> bool {
     reader.parse(from, names::ENVIRONMENT, "development", |text| match text {
         "production" => Ok(true),
         "development" => Ok(false),
-        _ => Err("is no environment; give development or production".into()),
+        _ => Err("is not an environment; use development or production".into()),
     })
 }
 
@@ -145,7 +149,7 @@ fn store_read(uri: &str, production: bool, from: &Sources, reader: &mut Reader) 
             if !cfg!(feature = "fdb") {
                 reader.refuse(
                     variable(names::STORE),
-                    "this program was built without FoundationDB; build it with `--features fdb`, or give --store embedded:",
+                    "this program was built without FoundationDB; build it with `--features fdb`, or use --store embedded:",
                 );
             }
             return Store::Fdb(fdb::read(uri, production, from, reader));
@@ -166,6 +170,6 @@ fn log_read(uri: &str, production: bool, from: &Sources, reader: &mut Reader) ->
 }
 
 fn unknown(name: Name, uri: &str, known: &str, reader: &mut Reader) {
-    let problem = format!("`{uri}` is nothing that can be used; give --{} {known}", name.key);
+    let problem = format!("invalid {} URI `{uri}`: use --{} {known}", name.key, name.key);
     reader.refuse(variable(name), problem);
 }

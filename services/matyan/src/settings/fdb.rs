@@ -1,5 +1,5 @@
-//! How FoundationDB is reached: the settings of a store `fdb:`. Every build checks them; one without its client refuses the
-//! store itself.
+//! Settings of a FoundationDB store (`fdb:`). Every build checks them; a build without the
+//! client then refuses the store itself.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -8,25 +8,25 @@ use matyan_store::Prefix;
 use super::{names, parse, reader::Reader, source::Sources};
 
 #[derive(Clone, Debug)]
-#[cfg_attr(not(feature = "fdb"), expect(dead_code, reason = "what is checked here, another build uses"))]
+#[cfg_attr(not(feature = "fdb"), expect(dead_code, reason = "only used by builds with FoundationDB"))]
 pub(crate) struct Fdb {
     pub(crate) cluster_file: PathBuf,
-    /// In front of every key, so that others can use the same cluster.
+    /// Prefix of every key, so that other applications can share the cluster.
     pub(crate) prefix: Prefix,
-    /// Of what certainly did nothing yet.
+    /// Attempts at operations that certainly had no effect.
     pub(crate) attempts: u32,
     pub(crate) first_delay: Duration,
     pub(crate) longest_delay: Duration,
 }
 
-/// The settings for a URI that begins with `fdb:`; what is wrong with them goes to the reader.
+/// Reads the settings for a URI that begins with `fdb:`. Violations go to the reader.
 pub(super) fn read(uri: &str, production: bool, from: &Sources, reader: &mut Reader) -> Fdb {
     let cluster_file = match uri.strip_prefix("fdb://") {
         Some(path) => path.into(),
         None => {
             if production && from.is_blank(names::FDB_CLUSTER_FILE) {
                 let name = names::FDB_CLUSTER_FILE.variables[0];
-                reader.refuse(name, "it is blank; set the path of the cluster file");
+                reader.refuse(name, "blank; set the path of the cluster file");
             }
             reader.parse(from, names::FDB_CLUSTER_FILE, "fdb.cluster", parse::path)
         }

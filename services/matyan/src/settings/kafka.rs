@@ -1,5 +1,6 @@
-//! How Apache Kafka is reached, which topics are used, and under which name: the settings of a log `kafka:`.
-//! What the promises need of Kafka is no setting: the log's crate fixes it.
+//! Settings of a log on Apache Kafka (`kafka:`): brokers, security, topics and consumer group.
+//! Options that the delivery guarantees depend on are fixed by the log crate, and are not
+//! settings.
 
 use matyan_log::kafka::{CreateTopics, Security, Settings, TopicNames};
 
@@ -12,10 +13,11 @@ use super::{
 
 const DEVELOPMENT_BROKER: &str = "localhost:9092";
 
-/// Matyan 0.3 has consumers of its own, which cannot share a group with ours.
+/// Default consumer group. Matyan 0.3 has its own consumers, which cannot share a group with
+/// these.
 const GROUP: &str = "matyan";
 
-/// The settings for a URI that begins with `kafka:`; what is wrong with them goes to the reader.
+/// Reads the settings for a URI that begins with `kafka:`. Violations go to the reader.
 pub(super) fn read(uri: &str, production: bool, from: &Sources, reader: &mut Reader) -> Settings {
     let text = |name, default, reader: &mut Reader| reader.parse(from, name, default, parse::topic);
     let topics = TopicNames {
@@ -33,13 +35,13 @@ pub(super) fn read(uri: &str, production: bool, from: &Sources, reader: &mut Rea
     }
 }
 
-/// What `topics create` is asked for.
+/// Reads the settings of `topics create`.
 pub(super) fn read_topics(from: &Sources, reader: &mut Reader) -> CreateTopics {
     let replication = reader.parse(from, names::REPLICATION, "1", parse::replicas);
     let quorum = if replication > 2 { "2" } else { "1" };
     let min_insync_replicas = reader.parse(from, names::MIN_INSYNC_REPLICAS, quorum, parse::replicas);
     if min_insync_replicas > replication {
-        let problem = format!("it is more than the {replication} replicas of --replication; give fewer");
+        let problem = format!("more than the {replication} replicas of --replication; use fewer");
         reader.refuse(names::MIN_INSYNC_REPLICAS.variables[0], problem);
     }
     CreateTopics {
@@ -49,7 +51,8 @@ pub(super) fn read_topics(from: &Sources, reader: &mut Reader) -> CreateTopics {
     }
 }
 
-/// In production none of them may be the one of development, wherever it is written.
+/// Reads the brokers. In production none may be the development default, whichever setting
+/// names it.
 fn brokers(uri: &str, production: bool, from: &Sources, reader: &mut Reader) -> String {
     let (name, brokers) = match uri.strip_prefix("kafka://") {
         Some(brokers) => {
@@ -66,7 +69,7 @@ fn brokers(uri: &str, production: bool, from: &Sources, reader: &mut Reader) -> 
         }
     };
     if production && brokers.split(',').any(|broker| broker.trim() == DEVELOPMENT_BROKER) {
-        reader.refuse(name.variables[0], "it is blank or the development value; set your brokers");
+        reader.refuse(name.variables[0], "blank or the development value; set your brokers");
     }
     brokers
 }
@@ -74,7 +77,7 @@ fn brokers(uri: &str, production: bool, from: &Sources, reader: &mut Reader) -> 
 fn check_names(TopicNames { ingestion, control, dead_letters }: &TopicNames, reader: &mut Reader) {
     let mut differ = |name: Name, topic: &String, others: &[&String]| {
         if others.contains(&topic) {
-            let problem = format!("another topic is called `{topic}` too; give each its own");
+            let problem = format!("another topic has the name `{topic}` too; use different names");
             reader.refuse(name.variables[0], problem);
         }
     };
@@ -97,9 +100,9 @@ fn security(from: &Sources, reader: &mut Reader) -> Security {
     let is_set = |name: Name| from.find(name).is_some();
     for name in [names::KAFKA_SASL_MECHANISM, names::KAFKA_SASL_USERNAME, names::KAFKA_SASL_PASSWORD] {
         let problem = match (has_login, is_set(name)) {
-            (true, false) => format!("it is not set, and the protocol {protocol} needs it; set it"),
+            (true, false) => format!("not set, but required by the protocol {protocol}; set it"),
             (false, true) => format!(
-                "it is set, and the protocol {protocol} has no login; set KAFKA_SECURITY_PROTOCOL to SASL_SSL, or remove it"
+                "set, but the protocol {protocol} has no login; set KAFKA_SECURITY_PROTOCOL to SASL_SSL, or unset this"
             ),
             _ => continue,
         };
@@ -108,7 +111,7 @@ fn security(from: &Sources, reader: &mut Reader) -> Security {
     for name in [names::KAFKA_CA_FILE, names::KAFKA_CERTIFICATE_FILE, names::KAFKA_KEY_FILE] {
         if is_set(name) && !has_tls {
             let problem = format!(
-                "it is set, and the protocol {protocol} has no TLS; set KAFKA_SECURITY_PROTOCOL to SSL or SASL_SSL, or remove it"
+                "set, but the protocol {protocol} has no TLS; set KAFKA_SECURITY_PROTOCOL to SSL or SASL_SSL, or unset this"
             );
             reader.refuse(name.variables[0], problem);
         }
@@ -118,7 +121,7 @@ fn security(from: &Sources, reader: &mut Reader) -> Security {
         let lacking = if is_set(key) { certificate } else { key };
         reader.refuse(
             lacking.variables[0],
-            "it is not set, and the other of certificate and key is; set both or none",
+            "not set, but the other one of certificate and key is; set both or neither",
         );
     }
     security

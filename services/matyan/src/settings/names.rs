@@ -1,12 +1,13 @@
-//! Every setting by name, in one table. `key` is its key in the file and, with dashes, its flag, where it has one.
-//! Below it, what Matyan 0.3 had a name for and needs none any more.
+//! Names of all settings, in one table. `key` is the key in the config file and, with dashes,
+//! the flag, if the setting has one. At the end are variables of Matyan 0.3 that are no longer
+//! used.
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Name {
     pub(super) key: &'static str,
-    /// In the environment; the first that is set counts, and the first is what people are told.
+    /// Environment variables, highest precedence first. Messages use the first one.
     pub(super) variables: &'static [&'static str],
-    /// Never shown.
+    /// True if the value must never be printed.
     pub(super) secret: bool,
 }
 
@@ -21,7 +22,7 @@ const fn secret(key: &'static str, variables: &'static [&'static str]) -> Name {
 macro_rules! names {
     ($($constant:ident = $make:ident($key:literal, $variables:expr);)*) => {
         $(pub(super) const $constant: Name = $make($key, $variables);)*
-        /// What a file may hold.
+        /// All settings, which are also the keys allowed in a config file.
         pub(super) const ALL: &[Name] = &[$($constant),*];
     };
 }
@@ -107,7 +108,8 @@ names! {
     AZURE_AUTHORITY_HOST = name("azure_authority_host", &["AZURE_AUTHORITY_HOST"]);
 }
 
-/// Variables of Matyan 0.3 that nothing reads any more; `docs/operations/replacing-matyan-0.3.md` says why.
+/// Variables of Matyan 0.3 that are no longer used; `docs/operations/replacing-matyan-0.3.md`
+/// says why.
 pub(super) const UNREAD: &[&str] = &[
     "INGEST_BATCH_SIZE",
     "INGEST_BATCH_TIMEOUT_MS",

@@ -1,10 +1,11 @@
-//! Reads one setting after the other and goes on behind a wrong one, so that all that is wrong is told at once.
+//! Collects violations while settings are read one by one, so that all of them are reported
+//! together.
 
 use std::fmt;
 
 use super::{names::Name, source::Sources};
 
-/// What is wrong, a line each: the name of the setting, the problem, the next step.
+/// Violations, one per line: the name of the setting, the problem, the next step.
 #[derive(Debug, Default, thiserror::Error)]
 pub(crate) struct Violations(Vec<String>);
 
@@ -21,7 +22,8 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// The setting's value; `default` if there is none, and also if it is wrong, as the process will not start then.
+    /// The value of a setting, or `default` if it is absent. An invalid value also yields
+    /// `default`: the process will not start anyway.
     pub(super) fn parse<T>(
         &mut self,
         from: &Sources,

@@ -1,5 +1,5 @@
-//! A text that is never shown: not in a log line, not in an error, not by `{:?}`.
-//! Deliberately absent: wiping it from memory, as the same bytes lie in the environment.
+//! A secret text that is never printed: not in log lines, errors, or `{:?}`. Deliberately
+//! absent: wiping it from memory, as the same bytes are also in the environment.
 
 use std::fmt;
 

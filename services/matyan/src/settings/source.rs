@@ -1,5 +1,5 @@
-//! Where settings come from: flags, then the environment (and a `.env` file beneath it), then the file.
-//! The environment is taken once, as a value; a test makes its own.
+//! Sources of settings: flags, then the environment (overriding a `.env` file), then the config
+//! file. The environment is captured once as a value, so that tests can supply their own.
 
 use std::{
     collections::BTreeMap,
@@ -12,16 +12,16 @@ use super::{
     reader::Reader,
 };
 
-/// Variables by name in capitals, as names are not case-sensitive.
+/// Environment variables by upper-case name, as names are not case-sensitive.
 #[derive(Debug, Default)]
 pub(crate) struct Environment {
     variables: BTreeMap<String, String>,
-    /// Where a `.env` file may be.
+    /// Path of an optional `.env` file.
     dotenv: Option<PathBuf>,
 }
 
 impl Environment {
-    /// That of this process, and the `.env` file of its working directory.
+    /// The environment of this process, with the `.env` file in its working directory.
     pub(crate) fn of_process() -> Self {
         let variables = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
@@ -43,7 +43,7 @@ impl FromIterator<(String, String)> for Environment {
     }
 }
 
-/// A value and where it was found, in words.
+/// A value, and a description of where it was found.
 #[derive(Clone, Debug)]
 pub(super) struct Found {
     pub(super) value: String,
@@ -74,17 +74,17 @@ impl Sources {
         sources
     }
 
-    /// The value that counts. A blank one is as none.
+    /// The effective value. A blank one counts as absent.
     pub(super) fn find(&self, name: Name) -> Option<Found> {
         self.find_even_blank(name).filter(|found| !found.value.is_empty())
     }
 
-    /// True if somebody wrote the setting down and gave it no value.
+    /// True if the setting is given but blank.
     pub(super) fn is_blank(&self, name: Name) -> bool {
         self.find_even_blank(name).is_some_and(|found| found.value.is_empty())
     }
 
-    /// Variables that are set and that nothing reads any more.
+    /// Variables that are set but no longer used.
     pub(super) fn unread(&self) -> Vec<&'static str> {
         let is_set = |name: &&&str| {
             let value = self.variables.get(**name).or_else(|| self.dotenv.get(**name));
@@ -119,16 +119,17 @@ fn dotenv_read(path: &Path, reader: &mut Reader) -> BTreeMap<String, String> {
     match variables {
         Ok(variables) => variables.into_iter().map(|(name, value)| (name.to_uppercase(), value)).collect(),
         Err(dotenvy::Error::Io(error)) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
-        // Its message would repeat the line, and with it perhaps a secret.
+        // The message of the parse error would repeat the line, which may contain a
+        // secret.
         Err(dotenvy::Error::LineParse(_, column)) => {
             reader.refuse(
                 ".env",
-                format!("a line cannot be read from its character {column} on; write NAME=value"),
+                format!("cannot parse a line from character {column}; write NAME=value"),
             );
             BTreeMap::new()
         }
         Err(error) => {
-            reader.refuse(".env", format!("it cannot be read ({error}); mend or remove it"));
+            reader.refuse(".env", format!("cannot be read ({error}); fix or remove it"));
             BTreeMap::new()
         }
     }
@@ -151,7 +152,7 @@ fn file_read(path: &str, reader: &mut Reader) -> BTreeMap<String, String> {
         }
         Err(error) => {
             let line = error.span().map_or(0, |span| text[..span.start].lines().count());
-            let problem = format!("line {line} of `{path}` is not TOML ({}); mend it", error.message());
+            let problem = format!("line {line} of `{path}` is not valid TOML ({}); fix it", error.message());
             reader.refuse(names::CONFIG.variables[0], problem);
             BTreeMap::new()
         }
@@ -160,7 +161,7 @@ fn file_read(path: &str, reader: &mut Reader) -> BTreeMap<String, String> {
 
 fn file_entry(path: &str, key: String, value: &toml::Value, reader: &mut Reader) -> Option<(String, String)> {
     if key == names::CONFIG.key || !names::ALL.iter().any(|name| name.key == key) {
-        reader.refuse(&key, format!("`{path}` may not hold this key; correct or remove it"));
+        reader.refuse(&key, format!("not a valid key in `{path}`; correct or remove it"));
         return None;
     }
     match value_text(value) {
@@ -168,7 +169,7 @@ fn file_entry(path: &str, key: String, value: &toml::Value, reader: &mut Reader)
         None => {
             reader.refuse(
                 &key,
-                format!("`{path}` holds no plain value here; write a text, a number or a list of texts"),
+                format!("not a plain value in `{path}`; use a string, a number or a list of strings"),
             );
             None
         }

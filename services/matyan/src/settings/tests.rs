@@ -1,4 +1,5 @@
-//! Precedence, every kind of violation, and that all are told at once without a secret among them.
+//! Precedence, every kind of violation, and that all are reported together without revealing
+//! secrets.
 
 use std::{collections::BTreeMap, fs};
 
@@ -15,9 +16,9 @@ fn resolve(role: Role, flags: Pairs<'_>, variables: Pairs<'_>) -> Result<Setting
     Settings::resolve(Asked { role, flags }, map(variables))
 }
 
-/// Each violation must hold its expected text, and there are no others.
+/// Checks that the violations begin with the expected texts, and that there are no others.
 fn check_refused(role: Role, flags: Pairs<'_>, variables: Pairs<'_>, expected: &[&str]) {
-    let text = resolve(role, flags, variables).expect_err("it is refused").to_string();
+    let text = resolve(role, flags, variables).expect_err("the settings are invalid").to_string();
     let lines: Vec<_> = text.lines().skip(1).collect();
     assert_eq!(lines.len(), expected.len(), "{text}");
     for (line, expected) in lines.iter().zip(expected) {
@@ -27,7 +28,7 @@ fn check_refused(role: Role, flags: Pairs<'_>, variables: Pairs<'_>, expected: &
 
 const WITHOUT_FDB: &str = "MATYAN_STORE: this program was built without FoundationDB; build";
 
-/// As a build with FoundationDB refuses it; one without also says that.
+/// Like `check_refused`, but a build without FoundationDB also reports that.
 fn check_but_for_the_build(role: Role, flags: Pairs<'_>, variables: Pairs<'_>, expected: &[&str]) {
     let build = (!cfg!(feature = "fdb")).then_some(WITHOUT_FDB);
     let expected: Vec<_> = build.into_iter().chain(expected.iter().copied()).collect();
@@ -53,7 +54,7 @@ fn defaults() {
 }
 
 #[test]
-fn runs_that_fall_silent_are_ended_unless_somebody_says_never() {
+fn silent_runs_are_finished_unless_set_to_never() {
     let resolved = |variables| {
         resolve(
             Role::ControlWorker,
@@ -69,7 +70,7 @@ fn runs_that_fall_silent_are_ended_unless_somebody_says_never() {
 }
 
 #[test]
-fn flags_win_over_the_environment_and_that_over_the_file() {
+fn flags_override_the_environment_which_overrides_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("matyan.toml");
     fs::write(
@@ -85,12 +86,12 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
     assert_eq!(settings.log_level, "warn");
     assert_eq!(settings.cors_origins, ["http://a", "http://b"]);
     assert_eq!(resolve(Role::Up, &[config], &[("PORT", "2")]).unwrap().port, 2);
-    assert_eq!(resolve(Role::Up, &[config], &[("PORT", " ")]).unwrap().port, 53800, "blank is as none");
+    assert_eq!(resolve(Role::Up, &[config], &[("PORT", " ")]).unwrap().port, 53800, "blank counts as absent");
     assert_eq!(resolve(Role::Up, &[], &[("MATYAN_CONFIG", config.1)]).unwrap().port, 1);
 }
 
 #[test]
-fn a_dotenv_file_lies_beneath_the_environment() {
+fn the_environment_overrides_a_dotenv_file() {
     let folder = tempfile::tempdir().unwrap();
     let dotenv = folder.path().join(".env");
     fs::write(&dotenv, "# comment\nport=5\nLOG_LEVEL='debug'\nSOMETHING_ELSE=1\n").unwrap();
@@ -109,7 +110,7 @@ fn a_dotenv_file_lies_beneath_the_environment() {
 }
 
 #[test]
-fn all_violations_are_told_at_once() {
+fn all_violations_are_reported_together() {
     let flags = [("port", "x"), ("host", "here"), ("log-format", "xml"), ("store", "redis://a")];
     let variables = [
         ("FRONTIER_PORT", "65536"),
@@ -130,22 +131,22 @@ fn all_violations_are_told_at_once() {
         &flags,
         &variables,
         &[
-            "MATYAN_ENVIRONMENT: `staging` (from ENVIRONMENT in the environment) is no environment; give",
-            "MATYAN_STORE: `redis://a` is nothing that can be used; give --store embedded:",
-            "HOST: `here` (from --host) is no IP address; give",
-            "PORT: `x` (from --port) is no port; give",
-            "FRONTIER_PORT: `65536` (from FRONTIER_PORT in the environment) is no port; give",
-            "LOG_LEVEL: `LOUD` (from LOG_LEVEL in the environment) is no level; give",
-            "LOG_FORMAT: `xml` (from --log-format) is no format; give",
-            "S3_PRESIGN_EXPIRY: `0` (from S3_PRESIGN_EXPIRY in the environment) is no lifetime; give",
-            "SHUTDOWN_FLUSH_TIMEOUT: `-1` (from SHUTDOWN_FLUSH_TIMEOUT in the environment) is no time; give",
-            "MATYAN_MAX_CONNECTIONS: `0` (from MATYAN_MAX_CONNECTIONS in the environment) is no number of connections; give",
-            "MATYAN_MAX_UPLOAD_BYTES: `1 GB` (from MATYAN_MAX_UPLOAD_BYTES in the environment) is no size; give",
-            "CORS_ORIGINS: `http://a,b` (from CORS_ORIGINS in the environment) names `b`, which is no origin; write",
-            "METRICS_ENABLED: `perhaps` (from METRICS_ENABLED in the environment) is neither yes nor no; give",
-            "PROJECT_PARAMS_CACHE_TTL: `-1` (from PROJECT_PARAMS_CACHE_TTL in the environment) is no time; give",
-            "MATYAN_FINISH_STALE_HOURS: `-1` (from MATYAN_FINISH_STALE_HOURS in the environment) is no time; give hours",
-            "KAFKA_MESSAGE_FORMAT: `avro` (from KAFKA_MESSAGE_FORMAT in the environment) is no message format; give",
+            "MATYAN_ENVIRONMENT: `staging` (from ENVIRONMENT in the environment) is not an environment; use",
+            "MATYAN_STORE: invalid store URI `redis://a`: use --store embedded:",
+            "HOST: `here` (from --host) is not an IP address; use",
+            "PORT: `x` (from --port) is not a port; use",
+            "FRONTIER_PORT: `65536` (from FRONTIER_PORT in the environment) is not a port; use",
+            "LOG_LEVEL: `LOUD` (from LOG_LEVEL in the environment) is not a level; use",
+            "LOG_FORMAT: `xml` (from --log-format) is not a format; use",
+            "S3_PRESIGN_EXPIRY: `0` (from S3_PRESIGN_EXPIRY in the environment) is not a lifetime; use",
+            "SHUTDOWN_FLUSH_TIMEOUT: `-1` (from SHUTDOWN_FLUSH_TIMEOUT in the environment) is not a duration; use",
+            "MATYAN_MAX_CONNECTIONS: `0` (from MATYAN_MAX_CONNECTIONS in the environment) is not a number of connections; use",
+            "MATYAN_MAX_UPLOAD_BYTES: `1 GB` (from MATYAN_MAX_UPLOAD_BYTES in the environment) is not a size; use",
+            "CORS_ORIGINS: `http://a,b` (from CORS_ORIGINS in the environment) contains `b`, which is not an origin; use",
+            "METRICS_ENABLED: `perhaps` (from METRICS_ENABLED in the environment) is not a boolean; use",
+            "PROJECT_PARAMS_CACHE_TTL: `-1` (from PROJECT_PARAMS_CACHE_TTL in the environment) is not a duration; use",
+            "MATYAN_FINISH_STALE_HOURS: `-1` (from MATYAN_FINISH_STALE_HOURS in the environment) is not a duration; use a number of hours",
+            "KAFKA_MESSAGE_FORMAT: `avro` (from KAFKA_MESSAGE_FORMAT in the environment) is not a message format; use",
         ],
     );
 }
@@ -156,13 +157,13 @@ fn one_port_cannot_serve_both_sides() {
         Role::Up,
         &[("port", "7"), ("frontier-port", "7")],
         &[],
-        &["FRONTIER_PORT: it is the same as PORT; give"],
+        &["FRONTIER_PORT: same as PORT; set"],
     );
     resolve(Role::Up, &[("port", "0"), ("frontier-port", "0")], &[]).unwrap();
 }
 
 #[test]
-fn a_file_holds_known_keys_and_plain_values_only() {
+fn a_config_file_contains_only_known_keys_and_plain_values() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("matyan.toml");
     let config = [("config", path.to_str().unwrap())];
@@ -176,7 +177,7 @@ fn a_file_holds_known_keys_and_plain_values_only() {
 const SERVICES: [Role; 4] = [Role::Frontier, Role::Backend, Role::IngestWorker, Role::ControlWorker];
 
 #[test]
-fn foundationdb_is_asked_for_by_file_and_its_settings_are_checked() {
+fn fdb_is_configured_by_cluster_file_and_its_settings_are_checked() {
     let store = [("store", "fdb:///etc/fdb.cluster")];
     let wrong = [
         ("FDB_API_VERSION", "620"),
@@ -191,26 +192,26 @@ fn foundationdb_is_asked_for_by_file_and_its_settings_are_checked() {
         Role::Up,
         &[("store", "fdb:/x")],
         &[],
-        &["MATYAN_STORE: `fdb:/x` is nothing that can be used"],
+        &["MATYAN_STORE: invalid store URI `fdb:/x`: use"],
     );
-    // A frontier is not asked.
+    // A frontier does not use the store setting.
     resolve(Role::Frontier, &[("store", "fdb:/x"), ("log", "embedded:"), ("blobs", "embedded:")], &[])
         .unwrap();
 }
 
 #[test]
-fn services_choose_as_those_of_the_old_system() {
+fn services_have_the_default_backends_of_matyan_0_3() {
     check_but_for_the_build(Role::IngestWorker, &[], &[], &[]);
     check_but_for_the_build(Role::Backend, &[], &[("BLOB_URI_SECRET", "x")], &[]);
-    check_but_for_the_build(Role::Backend, &[], &[], &["BLOB_URI_SECRET: it is not set; set"]);
+    check_but_for_the_build(Role::Backend, &[], &[], &["BLOB_URI_SECRET: not set; set"]);
 
     let embedded = ["store", "log", "blobs"].map(|name| (name, "embedded:"));
     for role in SERVICES {
         resolve(role, &embedded, &[]).unwrap();
     }
-    // Names of Matyan 0.3 choose for its services, and leave `up` alone.
+    // Variables of Matyan 0.3 apply to its services, but not to `up`.
     resolve(Role::Up, &[], &[("KAFKA_BOOTSTRAP_SERVERS", "a:1"), ("BLOB_BACKEND_TYPE", "gcs")]).unwrap();
-    let other = "MATYAN_BLOBS: `ftp:` is nothing that can be used; give";
+    let other = "MATYAN_BLOBS: invalid blob store URI `ftp:`: use";
     check_refused(Role::Frontier, &[("log", "embedded:")], &[("BLOB_BACKEND_TYPE", "ftp")], &[other]);
 }
 
@@ -222,7 +223,7 @@ fn kafka(settings: &Settings) -> &matyan_log::kafka::Settings {
 }
 
 #[test]
-fn any_log_goes_with_any_store() {
+fn any_log_can_be_combined_with_any_store() {
     assert!(matches!(resolve(Role::Up, &[], &[]).unwrap().log, Log::Embedded));
     let up = resolve(Role::Up, &[("log", "kafka://a:1,b:2")], &[]).unwrap();
     assert_eq!(kafka(&up).bootstrap_servers, "a:1,b:2");
@@ -237,11 +238,12 @@ fn any_log_goes_with_any_store() {
         resolve(Role::Frontier, &[blobs], &[("KAFKA_BOOTSTRAP_SERVERS", "k:9"), ("BLOB_URI_SECRET", "s")]);
     let frontier = frontier.unwrap();
     assert_eq!(kafka(&frontier).bootstrap_servers, "k:9");
-    assert_eq!(frontier.data_dir, None, "it keeps nothing on this machine");
-    check_refused(Role::Frontier, &[blobs], &[], &["BLOB_URI_SECRET: it is not set; set"]);
+    assert_eq!(frontier.data_dir, None, "the frontier stores nothing on this machine");
+    check_refused(Role::Frontier, &[blobs], &[], &["BLOB_URI_SECRET: not set; set"]);
 }
 
-/// What is under way has to end before a frame is tried again, while there is time for that.
+/// An append in flight must end before its frame is retried, while there is still time for a
+/// retry.
 #[test]
 fn an_append_to_kafka_takes_three_quarters_of_the_hold() {
     let up = resolve(Role::Up, &[("log", "kafka:")], &[]).unwrap();
@@ -249,7 +251,7 @@ fn an_append_to_kafka_takes_three_quarters_of_the_hold() {
 }
 
 #[test]
-fn kafka_is_named_and_reached_as_set() {
+fn kafka_settings_are_applied() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let path = file.path().to_str().unwrap();
     let settings = resolve(
@@ -284,7 +286,7 @@ fn kafka_is_named_and_reached_as_set() {
 }
 
 #[test]
-fn what_is_wrong_with_kafka_is_told_at_once() {
+fn all_violations_of_kafka_settings_are_reported_together() {
     check_refused(
         Role::Up,
         &[("log", "kafka://a:1,b")],
@@ -299,18 +301,18 @@ fn what_is_wrong_with_kafka_is_told_at_once() {
             ("KAFKA_KEY_FILE", "/nowhere"),
         ],
         &[
-            "KAFKA_DATA_INGESTION_TOPIC: `a b` (from KAFKA_DATA_INGESTION_TOPIC in the environment) is no name",
-            "KAFKA_DEAD_LETTERS_TOPIC: another topic is called `same` too; give",
-            "KAFKA_DATA_INGESTION_PARTITIONS: `0` (from KAFKA_DATA_INGESTION_PARTITIONS in the environment) is no number",
-            "KAFKA_SASL_MECHANISM: `GSSAPI` (from KAFKA_SASL_MECHANISM in the environment) is not known here; give",
+            "KAFKA_DATA_INGESTION_TOPIC: `a b` (from KAFKA_DATA_INGESTION_TOPIC in the environment) is not a valid Kafka name",
+            "KAFKA_DEAD_LETTERS_TOPIC: another topic has the name `same` too; use",
+            "KAFKA_DATA_INGESTION_PARTITIONS: `0` (from KAFKA_DATA_INGESTION_PARTITIONS in the environment) is not a number",
+            "KAFKA_SASL_MECHANISM: `GSSAPI` (from KAFKA_SASL_MECHANISM in the environment) is not supported; use",
             "KAFKA_CA_FILE: `/nowhere` (from KAFKA_CA_FILE in the environment) cannot be read",
             "KAFKA_KEY_FILE: `/nowhere` (from KAFKA_KEY_FILE in the environment) cannot be read",
-            "KAFKA_SASL_MECHANISM: it is set, and the protocol PLAINTEXT has no login; set",
-            "KAFKA_SASL_PASSWORD: it is set, and the protocol PLAINTEXT has no login; set",
-            "KAFKA_CA_FILE: it is set, and the protocol PLAINTEXT has no TLS; set",
-            "KAFKA_KEY_FILE: it is set, and the protocol PLAINTEXT has no TLS; set",
-            "KAFKA_CERTIFICATE_FILE: it is not set, and the other",
-            "MATYAN_LOG: `kafka://a:1,b` names `b`, which",
+            "KAFKA_SASL_MECHANISM: set, but the protocol PLAINTEXT has no login; set",
+            "KAFKA_SASL_PASSWORD: set, but the protocol PLAINTEXT has no login; set",
+            "KAFKA_CA_FILE: set, but the protocol PLAINTEXT has no TLS; set",
+            "KAFKA_KEY_FILE: set, but the protocol PLAINTEXT has no TLS; set",
+            "KAFKA_CERTIFICATE_FILE: not set, but the other",
+            "MATYAN_LOG: `kafka://a:1,b` contains `b`, which",
         ],
     );
     let login = [("KAFKA_SECURITY_PROTOCOL", "SASL_SSL"), ("KAFKA_SASL_USERNAME", "user")];
@@ -318,7 +320,7 @@ fn what_is_wrong_with_kafka_is_told_at_once() {
         Role::Up,
         &[("log", "kafka:")],
         &login,
-        &["KAFKA_SASL_MECHANISM: it is not set, and", "KAFKA_SASL_PASSWORD: it is not set, and"],
+        &["KAFKA_SASL_MECHANISM: not set, but", "KAFKA_SASL_PASSWORD: not set, but"],
     );
 }
 
@@ -327,7 +329,7 @@ fn resolve_topics(flags: Pairs<'_>, variables: Pairs<'_>) -> Result<TopicsSettin
 }
 
 #[test]
-fn topics_are_made_as_asked_for() {
+fn topics_create_settings_are_applied() {
     let made = resolve_topics(&[], &[]).unwrap();
     assert_eq!((made.wanted.ingestion_partitions, made.wanted.replication), (6, 1));
     assert_eq!(
@@ -340,14 +342,14 @@ fn topics_are_made_as_asked_for() {
     assert_eq!(made.kafka.bootstrap_servers, "a:1");
     let refused = resolve_topics(&[("log", "embedded:"), ("min-insync-replicas", "2")], &[]).unwrap_err();
     assert!(
-        refused.contains("give --log kafka://host:port") && refused.contains("KAFKA_MIN_INSYNC_REPLICAS: "),
+        refused.contains("use --log kafka://host:port") && refused.contains("KAFKA_MIN_INSYNC_REPLICAS: "),
         "{refused}"
     );
 }
 
-/// The rows of the table of start-up checks; what the version cannot use is told besides.
+/// The rows of the table of start-up checks. A build without FoundationDB reports that as well.
 #[test]
-fn production_asks_each_service_for_what_it_uses() {
+fn production_requires_each_service_to_set_what_it_uses() {
     let production = ("MATYAN_ENVIRONMENT", "production");
     let refused = |role, variables: Pairs<'_>| {
         let resolved = resolve(role, &[], &[&[production], variables].concat());
@@ -381,7 +383,7 @@ fn production_asks_each_service_for_what_it_uses() {
             .concat();
     assert!(refused(Role::IngestWorker, &s3).is_empty());
     let by_role = [&good[..], &[("S3_ENDPOINT", "https://s3.example"), ("S3_CREDENTIALS", "aws")]].concat();
-    assert!(refused(Role::ControlWorker, &by_role).is_empty(), "no keys are asked for where none are used");
+    assert!(refused(Role::ControlWorker, &by_role).is_empty(), "keys are only required where they are used");
     assert_eq!(
         refused(Role::IngestWorker, &[&s3[..], &[("S3_PUBLIC_ENDPOINT", "ftp://x")]].concat()),
         ["S3_PUBLIC_ENDPOINT"]
@@ -389,7 +391,7 @@ fn production_asks_each_service_for_what_it_uses() {
 }
 
 #[test]
-fn production_looks_at_what_is_used_and_not_at_where_it_is_written() {
+fn production_checks_effective_values_from_any_source() {
     let variables = [
         ("MATYAN_ENVIRONMENT", "production"),
         ("KAFKA_BOOTSTRAP_SERVERS", "k.example:9092"),
@@ -398,34 +400,34 @@ fn production_looks_at_what_is_used_and_not_at_where_it_is_written() {
         ("S3_CREDENTIALS", "aws"),
     ];
     for uri in ["kafka://localhost:9092", "kafka://k.example:9092, localhost:9092"] {
-        let told = ["MATYAN_LOG: it is blank or the development value; set"];
+        let told = ["MATYAN_LOG: blank or the development value; set"];
         check_refused(Role::Frontier, &[("log", uri)], &variables, &told);
     }
-    let alone = ["MATYAN_LOG: `embedded:` is for one process alone; give --log kafka://"];
+    let alone = ["MATYAN_LOG: `embedded:` only works within one process; use --log kafka://"];
     check_refused(Role::Frontier, &[("log", "embedded:")], &variables, &alone);
     let embedded = [("store", "embedded:"), ("log", "embedded:")];
-    let both = ["MATYAN_STORE: `embedded:` is for one process alone; give --store fdb:", alone[0]];
+    let both = ["MATYAN_STORE: `embedded:` only works within one process; use --store fdb:", alone[0]];
     check_refused(Role::Backend, &embedded, &variables, &both);
     resolve(Role::Up, &embedded, &variables).unwrap();
     resolve(Role::Frontier, &[("log", "kafka://k.example:9092")], &variables).unwrap();
 }
 
 #[test]
-fn settings_of_old_that_nothing_reads_are_told_of() {
+fn unused_settings_of_matyan_0_3_are_reported() {
     let unread = |variables| resolve(Role::Up, &[], variables).unwrap().unread;
     assert!(unread(&[("LOG_LEVEL", "debug"), ("QUERY_TIMING_ENABLED", " ")]).is_empty());
     let set = [("ingest_batch_size", "200"), ("SERVER_URL", "http://x"), ("MATYAN_UI_PORT", "8000")];
     assert_eq!(unread(&set), ["INGEST_BATCH_SIZE", "SERVER_URL", "MATYAN_UI_PORT"]);
 }
 
-/// Blobs as a frontier on an embedded log has them, in its words for people.
+/// Debug text of the blob store of a frontier with an embedded log.
 fn blobs(flags: Pairs<'_>, variables: Pairs<'_>) -> String {
     let flags = [&[("log", "embedded:")], flags].concat();
     format!("{:?}", resolve(Role::Frontier, &flags, variables).unwrap().blobs)
 }
 
 #[test]
-fn a_cloud_is_named_by_its_uri_or_by_the_variables_of_old() {
+fn a_cloud_is_selected_by_uri_or_by_variables_of_matyan_0_3() {
     assert_eq!(blobs(&[], &[]), "Cloud(s3://matyan-artifacts)");
     assert_eq!(blobs(&[], &[("BLOB_BACKEND_TYPE", "s3"), ("S3_BUCKET", "b")]), "Cloud(s3://b)");
     assert_eq!(blobs(&[], &[("BLOB_BACKEND_TYPE", "gcs"), ("GCS_BUCKET", "b")]), "Cloud(gs://b)");
@@ -444,7 +446,7 @@ fn a_cloud_is_named_by_its_uri_or_by_the_variables_of_old() {
         Role::Frontier,
         &wrong,
         &[],
-        &["MATYAN_BLOBS: `s3://a/b` is nothing that can be used; give"],
+        &["MATYAN_BLOBS: invalid blob store URI `s3://a/b`: use"],
     );
     let style = [("S3_ADDRESSING_STYLE", "host"), ("S3_ENDPOINT", "s3.example"), ("S3_CREDENTIALS", "role")];
     let told = ["S3_ENDPOINT: `s3.example`", "S3_CREDENTIALS: `role`", "S3_ADDRESSING_STYLE: `host`"];
@@ -452,7 +454,7 @@ fn a_cloud_is_named_by_its_uri_or_by_the_variables_of_old() {
     let secret = [("blobs", "azure:"), ("log", "embedded:")];
     let text = resolve(Role::Frontier, &secret, &[("AZURE_CONTAINER", "")]).unwrap_err().to_string();
     assert!(
-        text.contains("AZURE_CONTAINER: it is blank") && text.contains("AZURE_CONN_STR: neither"),
+        text.contains("AZURE_CONTAINER: blank") && text.contains("AZURE_CONN_STR: neither"),
         "{text}"
     );
 }
@@ -481,7 +483,7 @@ fn check_origins(text: &str, expected: Option<&[&str]>) {
 }
 
 #[test]
-fn origins_are_a_json_list_or_have_commas() {
+fn origins_are_a_json_array_or_comma_separated() {
     check_origins(r#"["https://ui.example"]"#, Some(&["https://ui.example"]));
     check_origins("https://a, http://b:80", Some(&["https://a", "http://b:80"]));
     check_origins("[]", Some(&[]));
@@ -492,7 +494,7 @@ fn origins_are_a_json_list_or_have_commas() {
 }
 
 #[test]
-fn a_ui_is_what_the_page_is_told() {
+fn ui_settings_are_passed_to_the_page() {
     assert!(resolve(Role::Up, &[], &[]).unwrap().ui.is_none());
     let ui = resolve(Role::Up, &[("ui-dir", "/ui")], &[]).unwrap().ui.unwrap();
     assert_eq!((ui.dir.to_str(), ui.base_path.as_str()), (Some("/ui"), ""));
@@ -504,7 +506,7 @@ fn a_ui_is_what_the_page_is_told() {
         ("MATYAN_UI_API_AUTH_TOKEN", "a.b-c="),
     ];
     let ui = resolve(Role::Backend, &[], told).unwrap_err().to_string();
-    assert!(!ui.contains("MATYAN_UI"), "only the substrates are missing: {ui}");
+    assert!(!ui.contains("MATYAN_UI"), "only store, log and blobs are missing: {ui}");
     let ui = resolve(Role::Up, &[], told).unwrap().ui.unwrap();
     assert_eq!((ui.base_path.as_str(), ui.api_host_base.as_str()), ("/team/matyan", "https://api.example:8"));
     assert_eq!(ui.api_auth_token, "a.b-c=");

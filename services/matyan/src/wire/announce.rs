@@ -1,4 +1,5 @@
-//! What a person and a waiting program are told when everything is ready: the banner, and the file of `--ready-file`.
+//! Announcement that everything is ready, for people and for waiting programs: the banner, and
+//! the file of `--ready-file`.
 
 use std::{
     io::{self, Write},
@@ -9,16 +10,17 @@ use std::{
 use serde_json::json;
 use tempfile::NamedTempFile;
 
-/// Where the process listens, and what it works on.
+/// The addresses and the data directory of the process.
 #[derive(Debug)]
 pub(crate) struct Announcement<'a> {
     pub(crate) query: Option<SocketAddr>,
     pub(crate) ingest: Option<SocketAddr>,
     pub(crate) metrics: Option<SocketAddr>,
     pub(crate) data_dir: Option<&'a Path>,
-    /// Every port speaks TLS.
+    /// True if every port speaks TLS.
     pub(crate) has_tls: bool,
-    /// A browser finds more than the list of routes.
+    /// True if the browser UI is served; without it, a browser is sent to the list of
+    /// routes.
     pub(crate) has_ui: bool,
 }
 
@@ -27,7 +29,7 @@ impl Announcement<'_> {
         url(if self.has_tls { "https" } else { "http" }, address)
     }
 
-    /// On standard output, for people; the log is on standard error.
+    /// The banner on standard output, for people; the log is on standard error.
     pub(crate) fn banner(&self) -> String {
         let mut lines = vec![format!("matyan {} is ready\n", env!("CARGO_PKG_VERSION"))];
         if let Some(query) = self.query.map(|address| self.url(address)) {
@@ -43,11 +45,12 @@ impl Announcement<'_> {
         }
         lines.extend(self.data_dir.map(|data_dir| format!("  data      {}", data_dir.display())));
         lines.push(String::new());
-        lines.push("Ctrl-C stops it.\n".to_owned());
+        lines.push("Press Ctrl-C to stop.\n".to_owned());
         lines.join("\n")
     }
 
-    /// Seen whole or not at all, so that a program may wait for the file to be there.
+    /// Writes the ready file. It appears complete or not at all, so that a program may wait
+    /// for it to exist.
     pub(crate) fn write_file(&self, path: &Path) -> io::Result<()> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut file = NamedTempFile::new_in(folder)?;
@@ -60,7 +63,7 @@ impl Announcement<'_> {
     }
 }
 
-/// An address that can be gone to: one that stands for every interface is reached by its loopback.
+/// A URL that can be opened: an address for all interfaces is replaced by the loopback address.
 fn url(scheme: &str, address: SocketAddr) -> String {
     let ip = match address.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
@@ -79,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_can_be_gone_to() {
+    fn urls_can_be_opened() {
         check("127.0.0.1:53800", "http://127.0.0.1:53800");
         check("0.0.0.0:1", "http://127.0.0.1:1");
         check("[::]:1", "http://[::1]:1");
@@ -87,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn the_banner_tells_where_to_go_and_the_file_the_same() {
+    fn the_banner_and_the_ready_file_have_the_addresses() {
         let folder = tempfile::tempdir().unwrap();
         let announcement = Announcement {
             query: Some("127.0.0.1:53800".parse().unwrap()),

@@ -1,5 +1,5 @@
-//! Time and chance of the real world, for parts that take them as arguments.
-//! Nothing below this crate asks for either on its own.
+//! Real time and randomness, for services that take them as arguments. No crate below this one
+//! reads either directly.
 
 use std::{
     sync::Arc,
@@ -16,12 +16,12 @@ pub(crate) fn now_us() -> Arc<dyn Fn() -> i64 + Send + Sync> {
     })
 }
 
-/// Sixteen bytes that nobody else makes.
+/// Sixteen unique bytes.
 pub(crate) fn new_id() -> Arc<dyn Fn() -> [u8; 16] + Send + Sync> {
     Arc::new(|| Uuid::new_v4().into_bytes())
 }
 
-/// The same as text.
+/// A unique id as text.
 pub(crate) fn new_id_text() -> Arc<dyn Fn() -> String + Send + Sync> {
     Arc::new(|| Uuid::new_v4().to_string())
 }

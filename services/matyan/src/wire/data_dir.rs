@@ -1,8 +1,8 @@
-//! The data directory: one process at a time, and a secret that is made once.
+//! The data directory: used by one process at a time, with a secret that is created once.
 //!
 //! ```text
-//! {data_dir}/lock      locked by the process that uses the directory; holds its number
-//! {data_dir}/secret    64 hex digits that tokens and URLs are signed with, readable by the owner alone
+//! {data_dir}/lock      locked by the process that uses the directory; contains its process id
+//! {data_dir}/secret    64 hex digits that sign tokens and URLs, readable only by the owner
 //! {data_dir}/store/  log/  blobs/
 //! ```
 
@@ -20,36 +20,37 @@ use crate::settings::Secret;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error(
-        "the data directory {} is in use by {holder}: stop that process, or give this one another --data-dir; for services \
-         in processes of their own, keep state in FoundationDB (--store fdb:), or run all of them in one with `matyan up`",
+        "the data directory {} is in use by {holder}: stop that process, or use another --data-dir; to run services in \
+         separate processes, keep state in FoundationDB (--store fdb:), or run all of them in one with `matyan up`",
         path.display()
     )]
     InUse { path: PathBuf, holder: String },
-    #[error("the data directory {} cannot be used ({what}): check its path and permissions", path.display())]
+    #[error("cannot use the data directory {} ({what} failed): check its path and permissions", path.display())]
     Unusable { path: PathBuf, what: &'static str, source: io::Error },
-    #[error("the file {} does not hold 64 hex digits: restore it from a backup, or remove it for a new one", .0.display())]
+    #[error("the file {} does not contain 64 hex digits: restore it from a backup, or remove it to create a new one", .0.display())]
     BadSecret(PathBuf),
 }
 
 #[derive(Debug)]
 pub(crate) struct DataDir {
     path: PathBuf,
-    /// Locked until it is dropped; the operating system sees to it however the process ends.
+    /// Locked until it is dropped; the operating system releases the lock however the
+    /// process ends.
     _lock: File,
 }
 
 impl DataDir {
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let unusable = |what| move |source| Error::Unusable { path: path.to_owned(), what, source };
-        directory_make(path).map_err(unusable("making it"))?;
-        let path = path.canonicalize().map_err(unusable("finding it"))?;
+        directory_make(path).map_err(unusable("creating it"))?;
+        let path = path.canonicalize().map_err(unusable("resolving its path"))?;
         let lock_path = path.join("lock");
         let mut lock = OpenOptions::new()
             .create(true)
             .truncate(false)
             .write(true)
             .open(&lock_path)
-            .map_err(unusable("opening its lock"))?;
+            .map_err(unusable("opening its lock file"))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(Error::InUse { holder: holder(&lock_path), path }),
@@ -57,7 +58,7 @@ impl DataDir {
         }
         lock.set_len(0)
             .and_then(|()| writeln!(lock, "{}", std::process::id()))
-            .map_err(unusable("writing its lock"))?;
+            .map_err(unusable("writing its lock file"))?;
         Ok(Self { path, _lock: lock })
     }
 
@@ -65,10 +66,10 @@ impl DataDir {
         &self.path
     }
 
-    /// The secret of this directory; made, and synced, before its first use.
+    /// The secret of this directory. It is created and synced before its first use.
     pub(crate) fn secret(&self) -> Result<Secret, Error> {
         let path = self.path.join("secret");
-        let unusable = |source| Error::Unusable { path: self.path.clone(), what: "its secret", source };
+        let unusable = |source| Error::Unusable { path: self.path.clone(), what: "accessing its secret", source };
         match fs::read_to_string(&path) {
             Ok(text) => match text.trim() {
                 secret if secret.len() == 64 && secret.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
@@ -85,7 +86,7 @@ impl DataDir {
 
     fn secret_make(&self, path: &Path) -> io::Result<Secret> {
         let secret = new_secret();
-        // A temporary file is readable by its owner alone.
+        // A temporary file is readable only by its owner.
         let mut file = NamedTempFile::new_in(&self.path)?;
         writeln!(file, "{secret}")?;
         file.as_file().sync_all()?;
@@ -95,13 +96,13 @@ impl DataDir {
     }
 }
 
-/// Random text, known to nobody else.
+/// A new random secret.
 pub(crate) fn new_secret() -> String {
     hex::encode(rand::rng().random::<[u8; 32]>())
 }
 
-/// Makes a directory and those above it that are missing, and syncs them from the top, so that no power loss takes it away
-/// with everything in it.
+/// Creates a directory and its missing parents, and syncs each parent from the top, so that a
+/// power loss cannot remove the directory together with its contents.
 fn directory_make(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -109,14 +110,14 @@ fn directory_make(path: &Path) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     directory_make(parent)?;
     match fs::create_dir(path) {
-        // Another process may have been quicker.
+        // Another process may have created it first.
         Err(error) if !path.is_dir() => return Err(error),
         _ => {}
     }
     File::open(parent)?.sync_all()
 }
 
-/// What the lock says of who holds it; that process may not have written yet.
+/// Describes the holder of the lock, which may not have written its process id yet.
 fn holder(lock: &Path) -> String {
     match fs::read_to_string(lock) {
         Ok(number) if !number.trim().is_empty() => format!("process {}", number.trim()),
@@ -131,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_has_one_user_at_a_time() {
+    fn a_data_directory_is_used_by_one_process_at_a_time() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("made/on/demand");
         let first = DataDir::open(&path).unwrap();
@@ -142,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn the_secret_is_made_once_for_the_owner_alone() {
+    fn the_secret_is_created_once_and_readable_only_by_its_owner() {
         let folder = tempfile::tempdir().unwrap();
         let secret = DataDir::open(folder.path()).unwrap().secret().unwrap();
         let again = DataDir::open(folder.path()).unwrap().secret().unwrap();

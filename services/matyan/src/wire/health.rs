@@ -1,5 +1,5 @@
-//! gRPC's health protocol tells what readiness does: whoever watches need not ask, and hears of the end before the connection
-//! goes.
+//! The gRPC health service, which reports readiness: clients that watch it need not poll, and
+//! learn of a shutdown before their connection is closed.
 
 use std::time::Duration;
 
@@ -10,10 +10,11 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-/// How often readiness is asked.
+/// Interval between readiness checks.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// Tells of the services together until it is stopped, and then that they go.
+/// Reports the combined readiness of the services until stopped, and then that they are not
+/// serving.
 pub(super) async fn tell(mut reporter: HealthReporter, services: Vec<Transport>, stop: CancellationToken) {
     let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -21,7 +22,8 @@ pub(super) async fn tell(mut reporter: HealthReporter, services: Vec<Transport>,
         let Some(()) = stop.run_until_cancelled(look(&reporter, &services)).await else { break };
     }
     reporter.set_service_status("", ServingStatus::NotServing).await;
-    // Whoever watches is let go, or would hold its connection.
+    // Ends the streams of clients that watch, which would otherwise keep their connections
+    // open.
     reporter.clear_service_status("").await;
 }
 

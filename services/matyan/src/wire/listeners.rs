@@ -1,4 +1,4 @@
-//! The ports, bound before anything else is begun: a port that is taken is the first thing that one is told.
+//! The ports, bound before anything else is started, so that a port in use is reported first.
 
 use std::{
     io,
@@ -13,13 +13,13 @@ use crate::settings::Settings;
 pub(crate) struct Listeners {
     pub(crate) query: Option<Listener>,
     pub(crate) ingest: Option<Listener>,
-    /// Of a process that has neither.
+    /// Port of a worker, which has neither of the others.
     pub(crate) metrics: Option<Listener>,
 }
 
 pub(crate) struct Listener {
     pub(crate) socket: TcpListener,
-    /// With the port that was given where any was asked for.
+    /// The bound address: a requested port 0 is replaced by the one that was assigned.
     pub(crate) address: SocketAddr,
 }
 
@@ -30,7 +30,7 @@ impl Listeners {
         Ok(Self {
             query: bind(role.has_backend(), *host, *port, "--port").await?,
             ingest: bind(role.has_frontier(), *host, *frontier_port, frontier_flag).await?,
-            // As it always was, 0 means none here.
+            // Unlike for the other ports, 0 disables this one, as in Matyan 0.3.
             metrics: bind(role.is_worker() && *metrics_port > 0, *host, *metrics_port, "--metrics-port")
                 .await?,
         })

@@ -1,5 +1,6 @@
-//! The parts of a process: made here, watched here, ended here in order.
-//! In one process the edge reaches services through the generated servers themselves, without a socket in between.
+//! The services of a process: created, monitored, and shut down in order here. Within one
+//! process the edge calls services directly through the generated servers, without a socket in
+//! between.
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,7 +32,7 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// The workers come first: what the ports take can then be applied.
+    /// Starts everything. Workers come first, so that what the ports accept can be applied.
     pub(crate) async fn start(
         settings: &Settings,
         substrates: &Substrates,
@@ -61,7 +62,7 @@ impl Parts {
         let (mut ports, mut edges, mut services) = (Tasks::default(), Vec::new(), Vec::new());
         services.extend(to_frontier.iter().chain(&to_backend).cloned());
         if let Some(tls) = tls.clone() {
-            ports.spawn("following the certificate", |stop| async move {
+            ports.spawn("the certificate watcher", |stop| async move {
                 tls.follow(stop).await;
                 Ok(())
             });
@@ -88,19 +89,19 @@ impl Parts {
             services.push(worker.clone());
             let edge = matyan_edge::worker(edge, metrics, worker);
             edges.push(edge.clone());
-            port_start(&mut ports, "the port of metrics", listener, tls.clone(), edge);
+            port_start(&mut ports, "the metrics port", listener, tls.clone(), edge);
         }
-        // What is told before the ports are announced is true as well.
+        // Health must be correct before the ports are announced.
         health::look(&reporter, &services).await;
         let mut health = Tasks::default();
-        health.spawn("telling the health", |stop| async move {
+        health.spawn("the health reporter", |stop| async move {
             health::tell(reporter, services, stop).await;
             Ok(())
         });
         Ok(Self { frontier, backend, health, edges, ports, workers })
     }
 
-    /// Why the process cannot go on. Cancel-safe.
+    /// Waits until something essential has ended, and returns the reason. Cancel-safe.
     pub(crate) async fn ended(&mut self) -> Error {
         tokio::select! {
             error = self.ports.ended() => error,
@@ -109,25 +110,27 @@ impl Parts {
         }
     }
 
-    /// Takes nothing new, acknowledges what was read, and lets the parts end from the outside in. Connections that do not
-    /// end within `patience` are cut off: what they sent was not acknowledged.
+    /// Stops accepting work, acknowledges what was read, and shuts down from the outside
+    /// in. Connections that do not end within `patience` are closed: what they sent was not
+    /// acknowledged.
     pub(crate) async fn stop(mut self, patience: Duration) {
         self.health.stop().await;
         let drained = async {
-            // Sockets end first, as what they have read still goes to the frontier; then its streams, which would hold their
-            // connections open; then there is nothing that the ports would wait for but short calls.
+            // Sockets end first, as what they have read still goes to the frontier.
+            // Frontier streams come next, which would keep their connections open.
+            // After that the ports wait only for short calls.
             join_all(self.edges.iter().map(Edge::drain)).await;
             if let Some(frontier) = &self.frontier {
                 frontier.drain().await;
             }
             if let Some(backend) = &self.backend {
-                // Watches would hold their connections as well.
+                // Watches would also keep connections open.
                 backend.close();
             }
             self.ports.stop().await;
         };
         if timeout(patience, drained).await.is_err() {
-            tracing::warn!(?patience, "connections did not end in time and are cut off");
+            tracing::warn!(?patience, "connections did not end in time; closing them");
         }
         if let Some(backend) = &self.backend {
             backend.stop().await;
@@ -174,7 +177,7 @@ fn backend(
     registry: &Registry,
 ) -> Result<Backend, Error> {
     let store =
-        substrates.store.as_ref().map(Store::shared).expect("a process with a backend opens the store");
+        substrates.store.as_ref().map(Store::shared).expect("a process with a backend has opened a store");
     let context = matyan_backend::Context {
         store,
         log: substrates.log.writer(),

@@ -1,10 +1,11 @@
-//! SIGTERM and SIGINT: the first asks for a clean end, the second ends the process at once.
+//! SIGTERM and SIGINT: the first signal starts a clean shutdown, the second exits the process
+//! immediately.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// What a shell makes of a process that a signal has ended.
+/// Shells report a process that died from signal N as exit code 128 + N.
 const EXIT_BASE: i32 = 128;
 
 pub(crate) struct Signals {
@@ -13,13 +14,13 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// From here on neither signal ends the process by itself.
+    /// Installs the handlers. From here on neither signal terminates the process directly.
     pub(crate) fn install() -> io::Result<Self> {
         let terminate = signal(SignalKind::terminate())?;
         Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// The next signal's name. Cancel-safe.
+    /// Waits for the next signal, and returns its name and kind. Cancel-safe.
     pub(crate) async fn next(&mut self) -> (&'static str, SignalKind) {
         tokio::select! {
             _ = self.terminate.recv() => ("SIGTERM", SignalKind::terminate()),
@@ -27,10 +28,11 @@ impl Signals {
         }
     }
 
-    /// Whoever signals twice does not want to wait. What was acknowledged is safe also then.
+    /// Exits on the next signal: a second one means that the user does not want to wait.
+    /// Acknowledged data is safe even then.
     pub(crate) async fn exit_on_next(&mut self) -> ! {
         let (name, kind) = self.next().await;
-        tracing::warn!(signal = name, "second signal, ending at once");
+        tracing::warn!(signal = name, "second signal; exiting immediately");
         std::process::exit(EXIT_BASE + kind.as_raw_value());
     }
 }

@@ -1,5 +1,5 @@
-//! Store, log and blobs: opened once, shared by every part of the process, closed last.
-//! The only place that names an implementation.
+//! Store, log and blobs: opened once, shared by all services of the process, closed last. Only
+//! this module names implementations.
 
 mod log;
 mod store;
@@ -18,29 +18,30 @@ use crate::settings::{BlobStore, Secret, Settings};
 pub(crate) use log::Log;
 pub(crate) use store::{Network, Store};
 
-/// A start does not wait longer for a store of blobs.
+/// Time limit for creating the bucket at startup.
 const BUCKET_WITHIN: Duration = Duration::from_secs(5);
 
 pub(crate) struct Substrates {
     pub(crate) log: Log,
-    /// None in a process that may not reach state.
+    /// None if the process may not access state.
     pub(crate) store: Option<Store>,
     pub(crate) blobs: Arc<dyn Blobs>,
-    /// What the URIs of artifacts begin with.
+    /// Prefix of the URIs of artifacts.
     pub(crate) blob_uri: String,
-    /// Of upload URLs of our own; a cloud signs by itself.
+    /// Signer of upload URLs that this server handles itself; None for a cloud, which signs
+    /// its own.
     pub(crate) signer: Option<UrlSigner>,
 }
 
 impl Substrates {
-    /// Side by side: each of them waits for the disk.
+    /// Opens all three concurrently, as each waits for the disk.
     pub(crate) async fn open(
         settings: &Settings,
         network: &Network,
         data_dir: Option<&Path>,
         secret: &Secret,
     ) -> Result<Self, Error> {
-        let place = |folder: &str| data_dir.expect("what is embedded has a data directory").join(folder);
+        let place = |folder: &str| data_dir.expect("embedded backends have a data directory").join(folder);
         let (log, store, blobs) = tokio::try_join!(
             Log::open(settings, place),
             Store::open(settings, network, place),
@@ -50,7 +51,7 @@ impl Substrates {
         Ok(Self { log, store, blobs, blob_uri, signer })
     }
 
-    /// Which of them has ended without being asked to, and takes the process with it. Cancel-safe.
+    /// Waits until one of them ends unexpectedly, which ends the process. Cancel-safe.
     pub(crate) async fn ended(&self) -> Error {
         let store = async {
             match &self.store {
@@ -59,12 +60,13 @@ impl Substrates {
             }
         };
         tokio::select! {
-            () = store => Error::PartEnded { part: "the writing thread of the store" },
-            () = self.log.ended() => Error::PartEnded { part: "the writing thread of the log" },
+            () = store => Error::PartEnded { part: "the writer thread of the store" },
+            () = self.log.ended() => Error::PartEnded { part: "the writer thread of the log" },
         }
     }
 
-    /// Called when nobody uses them any more. The store comes first: what it has lost, the log still has.
+    /// Closes them; called when nothing uses them any more. The store goes first: the log
+    /// still has whatever the store loses.
     pub(crate) async fn close(&self, patience: Duration) -> Result<(), Error> {
         if let Some(store) = &self.store {
             store.close().await?;
@@ -99,20 +101,21 @@ async fn blobs_open(
         move || FsBlobs::open(&path, signer, clock::now_us())
     };
     let opened = tokio::task::spawn_blocking(open).await;
-    let blobs = Arc::new(opened.expect("opening does not panic, and nobody cancels it")?);
-    // Where the directory is concerns nobody but the operator.
+    let blobs = Arc::new(opened.expect("opening neither panics nor is canceled")?);
+    // The location of the directory concerns only the operator.
     Ok(OpenBlobs { blobs, uri: "blobs:/".to_owned(), signer: Some(signer) })
 }
 
-/// As in Matyan 0.3, the frontier makes a bucket of Google or a container of Azure that is missing. One of S3 is made by
-/// whoever runs it. Training goes on without.
+/// Creates a missing bucket of Google or container of Azure, as the frontier of Matyan 0.3 did.
+/// Buckets of S3 are created by the operator. On failure the process starts anyway: training
+/// does not depend on blobs.
 async fn bucket_make(settings: &Settings, cloud: &Cloud) {
     if !settings.role.has_frontier() || matches!(cloud, Cloud::S3(_)) {
         return;
     }
     match timeout(BUCKET_WITHIN, cloud.create_bucket(clock::now_us())).await {
-        Ok(Ok(created)) => tracing::info!(bucket = cloud.uri(), ?created, "the blobs have a place"),
-        Ok(Err(error)) => tracing::warn!(bucket = cloud.uri(), %error, "the bucket is not made"),
-        Err(_) => tracing::warn!(bucket = cloud.uri(), "the blob store does not answer"),
+        Ok(Ok(created)) => tracing::info!(bucket = cloud.uri(), ?created, "blob bucket is ready"),
+        Ok(Err(error)) => tracing::warn!(bucket = cloud.uri(), %error, "failed to create the blob bucket"),
+        Err(_) => tracing::warn!(bucket = cloud.uri(), "timed out while creating the blob bucket"),
     }
 }

@@ -1,5 +1,5 @@
-//! The tasks of a kind: started here, watched here, stopped together, awaited here.
-//! No task of this crate lives outside of one of these.
+//! A group of tasks: started, monitored, and stopped together. Every task of this crate belongs
+//! to such a group.
 
 use matyan_worker::Error as WorkerError;
 use tokio::task::{JoinError, JoinSet};
@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Error;
 
-/// The part, and how it ended.
+/// The name of a task, and its result.
 type Ended = (&'static str, Result<(), WorkerError>);
 
 #[derive(Default)]
@@ -17,7 +17,7 @@ pub(crate) struct Tasks {
 }
 
 impl Tasks {
-    /// Starts a task that ends when the token that it gets is cancelled, or when it cannot go on.
+    /// Starts a task that ends when its token is canceled, or when it fails.
     pub(crate) fn spawn<F>(&mut self, part: &'static str, task: impl FnOnce(CancellationToken) -> F)
     where
         F: Future<Output = Result<(), WorkerError>> + Send + 'static,
@@ -26,7 +26,7 @@ impl Tasks {
         self.tasks.spawn(async move { (part, task.await) });
     }
 
-    /// The first one that ends without being asked to. Cancel-safe.
+    /// Waits for the first task that ends without being stopped. Cancel-safe.
     pub(crate) async fn ended(&mut self) -> Error {
         match self.tasks.join_next().await {
             Some(ended) => error(ended).unwrap_or_else(|part| Error::PartEnded { part }),
@@ -34,26 +34,26 @@ impl Tasks {
         }
     }
 
-    /// Ends those that do not end by themselves.
+    /// Aborts the tasks that are still running.
     pub(crate) async fn abort(&mut self) {
         self.tasks.shutdown().await;
     }
 
-    /// Asks all to end, and waits until they have. Cancel-safe.
+    /// Stops all tasks, and waits until they have ended. Cancel-safe.
     pub(crate) async fn stop(&mut self) {
         self.stop.cancel();
         while let Some(ended) = self.tasks.join_next().await {
             if let Ok(error) = error(ended) {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
-                    "a part ended badly while stopping"
+                    "task failed while stopping"
                 );
             }
         }
     }
 }
 
-/// What went wrong with a part, or the name of one that ended well.
+/// The error of a task, or the name of a task that ended without one.
 fn error(ended: Result<Ended, JoinError>) -> Result<Error, &'static str> {
     match ended {
         Ok((part, Ok(()))) => Err(part),
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_task_that_does_not_end_when_asked_is_ended() {
+    async fn a_task_that_ignores_its_token_is_aborted() {
         let mut tasks = Tasks::default();
         tasks.spawn("a part", |_| std::future::pending());
         tasks.spawn("another", |stop| async move {

@@ -1,4 +1,5 @@
-//! The workers of a process: ingestion with its folding, and control. What they need is the substrates, nothing of the ports.
+//! The workers of a process: ingestion with its fold thread, and control. They depend on store,
+//! log and blobs, but not on the ports.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +15,8 @@ use super::{
 };
 use crate::settings::{Role, Settings};
 
-/// What a transaction in hand may take, and more than a worker needs that is in good order. The store is closed behind it.
+/// Time limit for stopping workers: longer than a transaction may take, and more than a healthy
+/// worker needs. The store is closed afterwards.
 const PATIENCE: Duration = Duration::from_secs(8);
 
 pub(crate) struct Workers {
@@ -58,7 +60,7 @@ impl Workers {
         Ok(workers)
     }
 
-    /// What tells of them, in a process that has nothing else.
+    /// The system service for the port of a process that only runs workers.
     pub(crate) fn system_server(
         &self,
         role: Role,
@@ -69,7 +71,7 @@ impl Workers {
         Some(SystemServiceServer::new(system))
     }
 
-    /// Cancel-safe.
+    /// Waits until a worker or the fold thread ends unexpectedly. Cancel-safe.
     pub(crate) async fn ended(&mut self) -> Error {
         let folding = async {
             match &self.fold {
@@ -83,24 +85,26 @@ impl Workers {
         }
     }
 
-    /// Each ends behind the transaction in hand. Folding ends last, as ingestion tells it what to fold. One that does not end
-    /// is left behind: what it had in hand was not told to anybody, and is done again.
+    /// Stops the workers, each after its current transaction. The fold thread stops last,
+    /// as ingestion sends it work. A worker that does not stop in time is aborted: its
+    /// current work has not been acknowledged, and will be repeated.
     pub(crate) async fn stop(&mut self) {
         if timeout(PATIENCE, self.tasks.stop()).await.is_err() {
-            tracing::warn!(?PATIENCE, "workers did not end in time and are cut off");
+            tracing::warn!(?PATIENCE, "workers did not stop in time; aborting them");
             self.tasks.abort().await;
         }
         if let Some((thread, stop)) = self.fold.take() {
             stop.cancel();
             if timeout(PATIENCE, thread.finish()).await.is_err() {
-                tracing::warn!(?PATIENCE, "folding did not end in time and is cut off");
+                tracing::warn!(?PATIENCE, "the fold thread did not stop in time; abandoning it");
             }
         }
     }
 }
 
-/// What acknowledged positions call the log: as the store does. A process apart from the store cannot know, and a topic of
-/// Kafka may be made anew under a running one.
+/// The number by which acknowledged positions identify the log, as the store assigned it. None
+/// in a process without a store, which cannot know it, and for Kafka, where a topic may be
+/// recreated while the process runs.
 pub(crate) async fn log_number(substrates: &Substrates) -> Result<Option<u32>, Error> {
     let (Some(store), Log::Embedded(log)) = (&substrates.store, &substrates.log) else { return Ok(None) };
     let number = matyan_worker::log_number(&*store.shared(), &**log).await;

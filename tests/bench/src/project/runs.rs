@@ -1,19 +1,20 @@
-//! What a run of a project holds: a function of the seed and its place, so that a query's answer is known beforehand.
+//! Contents of the runs of a project. They are a function of the seed and the run's index, so
+//! that the results of queries are known.
 
 use matyan_model::{
     ids::SeriesNumber,
-    series::{ABSENT, Point, Written},
+    series::{ABSENT, Point, WrittenPoints},
     value::{Map, Value},
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::{Content, PARAMS, SERIES};
 
-/// 2025-01-01. Runs are five minutes apart, so that 100,000 fill most of a year.
+/// 2025-01-01. Runs are five minutes apart, so that 100,000 of them fill most of a year.
 const FIRST_US: i64 = 1_735_689_600_000_000;
 const APART_US: i64 = 300_000_000;
 
-/// How many params are of which type; the rest are floats.
+/// Number of params of each type; the rest are floats.
 const INTEGERS: usize = 50;
 const TEXTS: usize = 30;
 const BOOLS: usize = 20;
@@ -26,7 +27,7 @@ pub(super) fn created_us(place: u64) -> i64 {
     FIRST_US + place.cast_signed() * APART_US
 }
 
-/// 200 params: `hparams.seed` is the place, `hparams.shard` what an index finds.
+/// 200 params: `hparams.seed` is the index of the run, `hparams.shard` is for index lookups.
 pub(super) fn params(content: Content, place: u64, random: &mut StdRng) -> Map {
     let mut hparams: Map = [
         ("seed", Value::Integer(place.cast_signed())),
@@ -53,15 +54,15 @@ pub(super) fn params(content: Content, place: u64, random: &mut StdRng) -> Map {
         .into()
 }
 
-/// Name and context of a series: half of them are the other half in another subset.
+/// Name and context of a series. Every name occurs in two contexts.
 pub(super) fn series(number: u32) -> (String, &'static str) {
     let subset = if number.is_multiple_of(2) { r#"{"subset": "train"}"# } else { r#"{"subset": "val"}"# };
     (format!("metric_{:02}", number / 2), subset)
 }
 
-/// Falling curves with noise, all series logged together.
-pub(super) fn points(content: Content, place: u64, random: &mut StdRng) -> Written {
-    let mut written = Written::default();
+/// Falling curves with noise. All series are logged together.
+pub(super) fn points(content: Content, place: u64, random: &mut StdRng) -> WrittenPoints {
+    let mut written = WrittenPoints::default();
     for step in 0..i64::from(content.points) {
         let time_us = created_us(place) + step * 10_000;
         for number in 0..SERIES {
@@ -78,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_is_a_function_of_seed_and_place() {
+    fn a_run_is_a_function_of_seed_and_index() {
         let content = Content::of_runs(1_000);
         let params = |content, place| super::params(content, place, &mut random(content, place));
         let (first, again) = (params(content, 7), params(content, 7));

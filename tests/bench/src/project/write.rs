@@ -1,5 +1,6 @@
-//! Rows of runs as ingestion would leave them, many runs in a transaction. Points lie in blocks, as those of runs that have
-//! not been folded yet, but for long series, which are folded here as the server would.
+//! Writes rows of runs as ingestion would leave them, many runs per transaction. Points are
+//! stored in blocks, like those of runs that have not been folded yet, except for long series,
+//! which are folded here as the server would.
 
 use std::{
     io::{IsTerminal, Write},
@@ -15,8 +16,8 @@ use matyan_model::{
     keys::{self, Counter},
     metric::metric_series_create,
     project::format_open,
-    run::{Writing, run_create, writing_put},
-    series::{Folding, Header, Live, RunPlace, fold_run},
+    run::{WritingState, run_create, writing_put},
+    series::{FoldStatus, MetricHeader, LiveRow, RunRef, fold_run},
 };
 use matyan_store::{
     Batch, Commit, Store, Transaction,
@@ -28,11 +29,11 @@ use super::{Content, SERIES, run_id, runs};
 const PROJECT: Project = Project(0);
 const EXPERIMENTS: u64 = 10;
 const TAG: &str = "baseline";
-/// Runs in a transaction: some 20,000 rows.
+/// Runs per transaction: about 20,000 rows.
 const AT_ONCE: u64 = 50;
-/// Transactions that are made while one is written.
+/// Transactions prepared while one is written.
 const AHEAD: usize = 3;
-/// Points of a series from which on folding is worth its time here.
+/// Number of points of a series from which folding is worthwhile here.
 const FOLDED_FROM: u32 = 1_000;
 
 pub(super) async fn project(content: Content, directory: &Path) {
@@ -54,7 +55,7 @@ pub(super) async fn project(content: Content, directory: &Path) {
     store.close().await.expect("the store closes");
 }
 
-/// Drawn for people alone: where it cannot be drawn over, each step would be a line.
+/// Draws a progress bar on a terminal only: elsewhere each step would be a line.
 fn progress(done: u64, all: u64) {
     const WIDTH: u64 = 50;
     if !std::io::stderr().is_terminal() {
@@ -62,13 +63,13 @@ fn progress(done: u64, all: u64) {
     }
     let bar = "#".repeat((done * WIDTH / all) as usize);
     let end = if done == all { "\n" } else { "" };
-    let written = write!(std::io::stderr(), "\rmaking runs [{bar:<50}] {done} of {all}{end}");
-    written.and_then(|()| std::io::stderr().flush()).expect("the terminal is there");
+    let written = write!(std::io::stderr(), "\rgenerating runs [{bar:<50}] {done} of {all}{end}");
+    written.and_then(|()| std::io::stderr().flush()).expect("standard error is writable");
 }
 
 async fn commit(store: &EmbeddedStore, transaction: Transaction) {
     let committed = store.commit(transaction.into_batch()).await.expect("the store takes a batch");
-    assert!(matches!(committed, Commit::Done { .. }), "nobody else writes");
+    assert!(matches!(committed, Commit::Done { .. }), "there are no concurrent writers");
 }
 
 async fn begin(store: &EmbeddedStore) -> Transaction {
@@ -93,7 +94,7 @@ async fn entities(store: &EmbeddedStore) {
     commit(store, transaction).await;
 }
 
-/// Writes some runs, and answers with the place behind them.
+/// Writes the runs from `start` to `end`, and returns `end`.
 async fn part(store: Arc<EmbeddedStore>, content: Content, start: u64, end: u64) -> u64 {
     let mut transaction = begin(&store).await;
     let mut numbers = Vec::new();
@@ -114,7 +115,7 @@ async fn part(store: Arc<EmbeddedStore>, content: Content, start: u64, end: u64)
     end
 }
 
-/// What runs add to the counters of their project.
+/// Increments for the counters of the project.
 #[derive(Default)]
 struct Sum {
     series: i64,
@@ -140,7 +141,7 @@ async fn run(transaction: &mut Transaction, content: Content, place: u64, sum: &
     let number = edit.number();
     let params = edit.params(transaction.unchecked()).await.expect("a new run has none yet");
     *params = runs::params(content, place, &mut random);
-    edit.props.announced(created_us);
+    edit.props.set_created(created_us);
     edit.props.name = format!("run {place}");
     edit.props.active = false;
     edit.props.archived = place.is_multiple_of(50);
@@ -153,8 +154,8 @@ async fn run(transaction: &mut Transaction, content: Content, place: u64, sum: &
     edit.write(batch);
     for series in 0..SERIES {
         let (name, context) = runs::series(series);
-        let context = Context::parse(context).expect("a context of ours");
-        let header = Header { name, context: context.stored().to_owned(), dtype: "float".to_owned() };
+        let context = Context::parse(context).expect("generated contexts are valid");
+        let header = MetricHeader { name, context: context.stored().to_owned(), dtype: "float".to_owned() };
         metric_series_create(batch, PROJECT, number, SeriesNumber(series), &header, &context.digest());
     }
     points(batch, content, place, number, sum, &mut random);
@@ -170,11 +171,11 @@ fn points(
     random: &mut rand::rngs::StdRng,
 ) {
     let written = runs::points(content, place, random);
-    let mut writing = Writing {
+    let mut writing = WritingState {
         series: SERIES,
         points: written.len() as u64,
         last_data_us: runs::created_us(place),
-        ..Writing::default()
+        ..WritingState::default()
     };
     for block in written.blocks() {
         writing.bytes += block.len() as u64;
@@ -191,7 +192,7 @@ async fn fold(store: &EmbeddedStore, number: RunNumber) {
     let key = keys::document(PROJECT, number);
     let snapshot = store.snapshot().await.expect("the store can be read");
     let value = snapshot.get(&key).await.expect("the store can be read").expect("the run was just written");
-    let place = RunPlace { project: PROJECT, number };
-    let folding = fold_run(store, place, &Live { key, value }, true, &|| 0).await.expect("blocks fold");
-    assert_eq!(folding, Folding::Done, "nobody else writes");
+    let place = RunRef { project: PROJECT, number };
+    let folding = fold_run(store, place, &LiveRow { key, value }, true, &|| 0).await.expect("blocks fold");
+    assert_eq!(folding, FoldStatus::Done, "there are no concurrent writers");
 }

@@ -1,4 +1,5 @@
-//! The same search of 10,000 runs in quiet and while eight writers log: what the writers cost whoever searches.
+//! The same search of 10,000 runs on an otherwise idle server and while eight writers log: the
+//! effect of writers on search latency.
 
 use std::{
     sync::{
@@ -24,20 +25,21 @@ use crate::{
 const RUNS: u64 = 10_000;
 const WRITERS: usize = 8;
 const PER_FRAME: usize = 10;
-/// Points a second of all writers together, as in the row of acknowledgements that leaves room.
+/// Points per second of all writers together, as in the row on acknowledgement latency at a
+/// light load.
 const POINTS: f64 = 10e3;
-/// Searches of a figure.
+/// Searches per figure.
 const SEARCHES: usize = 40;
 
 pub(crate) async fn rows(table: &mut Table, scale: u64) {
     let work = |name: &str, how: &str| format!("{}k runs: {name}, {how}", RUNS / 1_000);
-    let names = ["in quiet", "while 8 writers log", "writers to quiet"];
+    let names = ["without writers", "while 8 writers log", "ratio of the two"];
     let cases: Vec<Case> = cases(RUNS).into_iter().take(2).collect();
     let wants = |case: &Case| names.iter().any(|how| table.wants(&work(case.name, how)));
     if !cases.iter().any(wants) {
         return;
     }
-    // Not the project of the other rows: those count what is in it.
+    // A separate project: the other rows count the runs of theirs.
     let directory = tempfile::tempdir().expect("there is room for a project");
     project::generate(Content::of_runs(RUNS / scale), directory.path()).await;
     let server = Server::up_on(directory.path()).await;
@@ -61,7 +63,7 @@ pub(crate) async fn rows(table: &mut Table, scale: u64) {
     }
 }
 
-/// To the last row, in milliseconds.
+/// Median time to the last row, in milliseconds.
 async fn median(client: &mut Client, case: &Case) -> f64 {
     let mut times = Vec::with_capacity(SEARCHES);
     for _ in 0..SEARCHES {

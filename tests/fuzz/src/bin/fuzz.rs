@@ -1,5 +1,6 @@
-//! libFuzzer's main: `MATYAN_FUZZ_TARGET` names the target, everything else are libFuzzer's own options.
-//! Before it starts, the seeds of the target are written to the corpus folder that `MATYAN_FUZZ_SEEDS` names.
+//! Entry point for libFuzzer: `MATYAN_FUZZ_TARGET` names the target; all arguments are
+//! libFuzzer's own options. Before fuzzing starts, the seeds of the target are written to the
+//! corpus directory in `MATYAN_FUZZ_SEEDS`.
 
 #![no_main]
 
@@ -28,7 +29,7 @@ fuzz_target!(
     init: {
         if let Some(folder) = setting("MATYAN_FUZZ_SEEDS").map(PathBuf::from) {
             for (number, seed) in seeds(target().name).iter().enumerate() {
-                std::fs::write(folder.join(format!("seed-{number}")), seed).expect("the corpus folder is writable");
+                std::fs::write(folder.join(format!("seed-{number}")), seed).expect("the corpus directory is writable");
             }
         }
     },

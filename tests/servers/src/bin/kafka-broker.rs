@@ -1,5 +1,6 @@
-//! Starts a broker for tests in other languages: tells its address on a line of its output, and ends it when its own input
-//! ends. What it reads meanwhile are orders, a line each, and each is answered when it is carried out.
+//! Starts a broker for tests in other languages. It prints the broker's address on a line, and
+//! stops the broker when its own standard input ends. Until then it reads commands, one per
+//! line, and confirms each when it is done.
 
 use std::io::{BufRead, Write, stdin, stdout};
 
@@ -15,7 +16,7 @@ fn main() -> std::io::Result<()> {
             "restart" => broker.restart(),
             "stall" => broker.stall(),
             "go on" => broker.go_on(),
-            other => panic!("`{other}` is no order: kill, restart, stall, go on"),
+            other => panic!("unknown command `{other}`: use kill, restart, stall or go on"),
         }
         writeln!(answers, "done")?;
     }

@@ -1,5 +1,6 @@
-//! How the broker of the tests is reached: in the clear, with a login, or with a certificate; certificates are of an authority
-//! of its own. What a process has to be told for it are variables of its environment.
+//! Access to the broker of the tests: unencrypted, with a login, or with a certificate.
+//! Certificates are issued by the broker's own authority. Each kind of access comes with the
+//! environment variables that a process needs for it.
 
 use std::{fs, path::Path};
 
@@ -9,12 +10,12 @@ const USER: &str = "user";
 const PASSWORD: &str = "password";
 
 const AUTHORITY: &str = "authority.pem";
-/// Key and certificate in one file, as the broker wants them.
+/// Key and certificate in one file, as the broker expects them.
 const BROKER: &str = "broker.pem";
 const CLIENT_CERTIFICATE: &str = "client.crt";
 const CLIENT_KEY: &str = "client.key";
 
-/// An address, and the settings of whoever comes in there.
+/// An address, and the settings for clients that connect there.
 #[derive(Clone, Debug)]
 pub struct Way {
     pub address: String,
@@ -43,7 +44,7 @@ impl Way {
             .with("KAFKA_KEY_FILE", text(&directory.join(CLIENT_KEY)))
     }
 
-    /// With one of them as given.
+    /// Replaces or adds one of the variables.
     #[must_use]
     pub fn with(self, name: &'static str, value: impl Into<String>) -> Self {
         let mut way = self.without(name);
@@ -51,7 +52,7 @@ impl Way {
         way
     }
 
-    /// Without one of them.
+    /// Removes one of the variables.
     #[must_use]
     pub fn without(mut self, name: &str) -> Self {
         self.variables.retain(|(own, _)| *own != name);
@@ -63,11 +64,12 @@ fn text(path: &Path) -> String {
     path.to_str().expect("the path is text").to_owned()
 }
 
-/// Makes the authority, and what it vouches for: the broker, and one client.
+/// Creates the authority, and the certificates that it signs: for the broker, and for one
+/// client.
 pub(super) fn make_certificates(directory: &Path) {
     let mut authority = params("authority", Vec::new());
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(authority, key()).expect("it vouches for itself");
+    let authority = CertifiedIssuer::self_signed(authority, key()).expect("the authority signs itself");
     let write = |name: &str, content: String| {
         fs::write(directory.join(name), content).expect("the directory is writable");
     };
@@ -85,17 +87,17 @@ pub(super) fn make_certificates(directory: &Path) {
 }
 
 fn key() -> KeyPair {
-    KeyPair::generate().expect("a key is made")
+    KeyPair::generate().expect("a key is generated")
 }
 
 fn params(name: &str, addresses: Vec<String>) -> CertificateParams {
-    let mut params = CertificateParams::new(addresses).expect("addresses of a test are addresses");
+    let mut params = CertificateParams::new(addresses).expect("the addresses are valid");
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
     params
 }
 
-/// What stands in the settings of the broker about all of it.
+/// Security settings for the broker's configuration.
 pub(super) fn properties(directory: &Path) -> String {
     let directory = directory.display();
     let plain = format!(
@@ -115,7 +117,7 @@ pub(super) fn properties(directory: &Path) -> String {
     )
 }
 
-/// The user, for the tool that prepares a broker's disk.
+/// Arguments that create the user, for the tool that formats a broker's disk.
 pub(super) fn users() -> [String; 4] {
     let add = |mechanism| format!("{mechanism}=[name={USER},password={PASSWORD}]");
     let option = || "--add-scram".to_owned();

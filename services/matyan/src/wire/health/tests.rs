@@ -1,4 +1,4 @@
-//! What `/health/ready/` answers while something is away that a process works with.
+//! Responses of `/health/ready/` while a backend of the process is unavailable.
 
 use std::sync::{
     Arc,
@@ -32,7 +32,7 @@ use tonic::service::Routes;
 use super::*;
 use crate::wire::clock;
 
-/// A backend and two workers, and the ways to break what they share.
+/// A backend and two workers, with fault layers over what they share.
 struct World {
     edges: [Edge; 3],
     store: Arc<FaultStore>,
@@ -87,7 +87,7 @@ impl World {
         Self { edges, store, log, blobs_are_away, _directory: directory }
     }
 
-    /// What each port answers: its status, and the checks.
+    /// The response of each port: its status and its checks.
     async fn ready(&self) -> [(u16, Value); 3] {
         let ask = async |edge: &Edge| {
             let request = Request::get("/health/ready/").body(Body::empty()).unwrap();
@@ -110,7 +110,7 @@ fn worker(fdb: &str, log: &str, blob: &str) -> Value {
 }
 
 #[tokio::test]
-async fn what_is_away_is_named_and_nothing_else() {
+async fn only_the_unavailable_backend_is_reported() {
     const LATE: &str = "no answer within 2 s";
     let world = World::new().await;
     let well = [(200, query("ok", true)), (200, worker("ok", "ok", "ok")), (200, worker("ok", "ok", "ok"))];
@@ -134,7 +134,7 @@ async fn what_is_away_is_named_and_nothing_else() {
     let told = ingest.1["blob"].as_str().unwrap().to_owned();
     assert!(told != "ok", "{told}");
     let without_blobs = (503, worker("ok", "ok", &told));
-    // People look at runs without them.
+    // The query side stays ready without blobs: runs can be viewed without them.
     assert_eq!([backend, ingest, control], [(200, query("ok", true)), without_blobs.clone(), without_blobs]);
     world.blobs_are_away.store(false, Ordering::Relaxed);
     assert_eq!(world.ready().await, well);

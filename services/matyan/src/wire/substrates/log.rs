@@ -1,5 +1,5 @@
-//! The log of a process, embedded or Apache Kafka: one value behind both traits of it.
-//! What only one of the two has to do at its start or end is done here.
+//! The log of a process, embedded or Apache Kafka, as one value that provides both of its
+//! traits. Startup and shutdown steps that only one of the two needs are here.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::{
     wire::Error,
 };
 
-/// Of the workers of Matyan 0.3, which read JSON alone.
+/// Consumer group of the Matyan 0.3 workers, which can only read JSON.
 const OLD_GROUP: &str = "ingestion-workers";
 
 pub(crate) enum Log {
@@ -48,16 +48,17 @@ impl Log {
         }
     }
 
-    /// Returns when it has ended without being asked to. Cancel-safe.
+    /// Waits until the log ends unexpectedly. Cancel-safe.
     pub(super) async fn ended(&self) {
         match self {
             Self::Embedded(log) => log.ended().await,
-            // Its threads belong to its library.
+            // Its threads belong to librdkafka.
             Self::Kafka(_) => std::future::pending().await,
         }
     }
 
-    /// Brokers that are away are waited for no longer than connections are: what they have not answered, nobody was told.
+    /// Closes the log. Brokers get the same time limit as connections: records that they
+    /// have not acknowledged were not acknowledged to clients either.
     pub(super) async fn close(&self, patience: Duration) -> Result<(), Error> {
         match self {
             Self::Embedded(log) => log.close().await?,
@@ -65,7 +66,7 @@ impl Log {
                 if let Err(error) = log.close_within(patience).await {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
-                        "the log did not end in time and is cut off"
+                        "the log did not close in time; abandoning it"
                     );
                 }
             }
@@ -74,7 +75,8 @@ impl Log {
     }
 }
 
-/// What they cannot read they would pass over, and what they have passed over is lost to them.
+/// Fails while workers of Matyan 0.3 are running: they skip records that they cannot read, and
+/// would lose them.
 async fn refuse_old_readers(log: &KafkaLog) -> Result<(), Error> {
     match log.group_members(OLD_GROUP).await? {
         0 => Ok(()),

@@ -1,5 +1,5 @@
-//! The store of a process, embedded or FoundationDB: one value behind the trait of it.
-//! What only one of the two has to do at its start or end is done here, and what a build without FoundationDB has not.
+//! The store of a process, embedded or FoundationDB, as one value. Startup and shutdown steps
+//! that only one of the two needs are here, as is the handling of builds without FoundationDB.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -20,7 +20,8 @@ pub(crate) enum Store {
     Fdb(Arc<FdbStore>),
 }
 
-/// What a store may need of the process as a whole. It is made before everything else and dropped after it.
+/// Process-wide state of a store client. It is created before everything else and dropped after
+/// it.
 pub(crate) struct Network {
     #[cfg(feature = "fdb")]
     fdb: Option<fdb::Network>,
@@ -39,23 +40,23 @@ impl Network {
     }
 
     #[cfg(not(feature = "fdb"))]
-    #[expect(clippy::unused_self, reason = "the same shape in every build")]
+    #[expect(clippy::unused_self, reason = "same signature in every build")]
     pub(crate) fn is_used(&self) -> bool {
         false
     }
 
     #[cfg(not(feature = "fdb"))]
-    #[expect(clippy::unnecessary_wraps, reason = "the same shape in every build")]
+    #[expect(clippy::unnecessary_wraps, reason = "same signature in every build")]
     pub(crate) fn start(_settings: &Settings) -> Result<Self, Error> {
         Ok(Self {})
     }
 }
 
 impl Store {
-    /// None in a process that may not reach state.
+    /// Opens the store. None if the process may not access state.
     pub(super) async fn open(
         settings: &Settings,
-        #[cfg_attr(not(feature = "fdb"), expect(unused_variables, reason = "nothing here uses it"))] network: &Network,
+        #[cfg_attr(not(feature = "fdb"), expect(unused_variables, reason = "only used with FoundationDB"))] network: &Network,
         place: impl Fn(&str) -> PathBuf,
     ) -> Result<Option<Self>, Error> {
         if !settings.role.has_store() {
@@ -67,11 +68,11 @@ impl Store {
             }
             #[cfg(feature = "fdb")]
             settings::Store::Fdb(fdb) => {
-                let network = network.fdb.as_ref().expect("whoever has such a store has started it");
+                let network = network.fdb.as_ref().expect("the network is started for a FoundationDB store");
                 Self::Fdb(Arc::new(FdbStore::open(network, fdb_settings(fdb)).await?))
             }
             #[cfg(not(feature = "fdb"))]
-            settings::Store::Fdb(_) => unreachable!("settings refuse what a build has not"),
+            settings::Store::Fdb(_) => unreachable!("the settings refuse backends that the build lacks"),
         };
         format_open(&*store.shared()).await?;
         Ok(Some(store))
@@ -85,11 +86,11 @@ impl Store {
         }
     }
 
-    /// Returns when it has ended without being asked to. Cancel-safe.
+    /// Waits until the store ends unexpectedly. Cancel-safe.
     pub(super) async fn ended(&self) {
         match self {
             Self::Embedded(store) => store.ended().await,
-            // Its thread belongs to its library.
+            // Its thread belongs to the FoundationDB client.
             #[cfg(feature = "fdb")]
             Self::Fdb(_) => std::future::pending().await,
         }
