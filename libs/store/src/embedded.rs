@@ -131,10 +131,12 @@ impl Store for EmbeddedStore {
     }
 
     async fn changed(&self, key: &Key, seen: Option<&Value>) -> Result<()> {
+        // Watches before reading, so that no write in between is missed.
         let mut watch = self.shared.watches.watch(key);
         loop {
             match self.shared.snapshot()?.get(key).await {
                 Ok(value) if value.as_ref() == seen => watch.wait().await,
+                // The engine may have been reopened meanwhile; callers expect spurious returns.
                 Ok(_) | Err(Error::SnapshotTooOld) => return Ok(()),
                 Err(error) => return Err(error),
             }

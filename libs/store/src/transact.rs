@@ -131,6 +131,7 @@ async fn wait(conflicts: u32, lost: Duration) {
         return tokio::task::yield_now().await;
     }
     let longest = (lost * ROOM).clamp(SHORT_WAIT, LONG_WAIT);
+    // Every RandomState has new keys, so its hash serves as a random number.
     let chance = RandomState::new().hash_one(()) as f64 / u64::MAX as f64;
     tokio::time::sleep(longest.mul_f64(chance)).await;
 }

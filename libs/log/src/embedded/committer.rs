@@ -183,6 +183,7 @@ impl Committer {
     fn publish(&self, group: Group, written: Written) {
         let mut news: Vec<Vec<Record>> = self.shared.partitions.iter().map(|_| Vec::new()).collect();
         let mut ends = self.extents();
+        // `reached` advances over all records, `ends` only to the last one that was not removed.
         let mut reached = ends.clone();
         let mut replies = Vec::with_capacity(group.appends.len());
         for (append, WrittenAppend { positions, is_taken_back }) in

@@ -159,6 +159,7 @@ impl Engine {
         let Some(last) = self.slots[slot].last_key_value() else { return Ok(untouched) };
         let (key, value) = last.into_inner().map_err(failed)?;
         let last = offset(&key)?;
+        // Only whole tables are dropped, so trimmed records may still be stored.
         if last < first {
             return Ok(untouched);
         }
@@ -291,6 +292,7 @@ fn meta_row<const BYTES: usize>(meta: &Keyspace, name: &str) -> Result<[u8; BYTE
 /// are already compressed where that pays off.
 fn options() -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default()
+        // `rotate` seals memtables instead.
         .max_memtable_size(u64::MAX)
         .manual_journal_persist(true)
         .data_block_size_policy(BlockSizePolicy::all(BLOCK_BYTES))

@@ -72,6 +72,7 @@ impl State {
     /// Makes records readable, up to the end of `extent`.
     pub(super) fn publish(&mut self, records: Vec<Record>, extent: Extent, tail_limit: usize) {
         self.extent = extent;
+        // Without a reader, nothing is kept in memory.
         if self.owner.is_none() {
             self.tail_from = extent.end;
             return;
@@ -110,6 +111,7 @@ impl State {
         if from < self.tail_from {
             return Found::Stored { end: self.tail_from };
         }
+        // Skips records before the offset at which the reader was started.
         while self.tail.front().is_some_and(|record| record.offset < from) {
             self.pop();
         }

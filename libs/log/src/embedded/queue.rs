@@ -89,6 +89,7 @@ impl Queue {
             return Err(closed());
         }
         let fits = lines.bytes + append.bytes <= QUEUE_BYTES && lines.count < QUEUE_APPENDS;
+        // An append of any size is accepted if no other one waits.
         if !fits && lines.count > 0 {
             return Err(Error::unavailable("too many records are waiting to be written: try again later"));
         }

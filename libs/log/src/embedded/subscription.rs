@@ -130,6 +130,7 @@ impl Subscription for EmbeddedSubscription {
         let news = shared.news(self.topic);
         loop {
             let mut changed = std::pin::pin!(news.notified());
+            // Registers before looking, so that no notification is missed.
             changed.as_mut().enable();
             shared.queue.check_open()?;
             if let Some(partition) = self.claim() {

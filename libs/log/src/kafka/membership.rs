@@ -235,6 +235,7 @@ impl Member {
     ) -> Result<(), KafkaError> {
         list.set_all_offsets(Offset::End)?;
         consumer.incremental_assign(list)?;
+        // This consumer never fetches, so the offsets above do not matter.
         consumer.pause(list)?;
         for partition in self.told_of(list) {
             self.tell(News::Assigned(partition));

@@ -40,6 +40,7 @@ impl Questions {
         &self,
         question: impl FnOnce(&BaseConsumer<Told>) -> Result<T, KafkaError>,
     ) -> Result<T> {
+        // Cloned, so that the lock is not held during the request.
         let client = self.asked().client.clone();
         let answer = question(&client).map_err(error::request);
         let mut asked = self.asked();

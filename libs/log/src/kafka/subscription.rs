@@ -153,6 +153,7 @@ impl KafkaSubscription {
             let received = received.map(|message| record(&message));
             match self.expected(received) {
                 Ok(Some((of, next))) if of == partition => {
+                    // `expected` only compares with the position before this page.
                     if next.offset >= end {
                         bytes += next.value.len();
                         end = next.offset + 1;

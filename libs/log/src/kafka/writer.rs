@@ -96,6 +96,7 @@ impl Writer {
     /// Sends the records. Returns the pending reports of those accepted, and the error of
     /// the first one that was not.
     fn start(&self, topic: Topic, records: &[NewRecord]) -> Result<(Vec<Report>, Option<Error>)> {
+        // All records are checked first, because a refused append must write nothing.
         records.iter().try_for_each(NewRecord::validate)?;
         let name = self.settings.topics.name(topic);
         let producer = if topic == Topic::DeadLetters { &self.copier } else { &self.producer };
@@ -140,6 +141,7 @@ impl Replaceable {
             return Ok(current);
         }
         let mut place = self.producer.write().expect(UNPOISONED);
+        // Another append may have replaced the producer in the meantime.
         if let Some(current) = &*place {
             let Some(reason) = defect(current) else { return Ok(current.clone()) };
             tracing::error!(reason, "replacing the Kafka producer");

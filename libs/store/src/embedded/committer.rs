@@ -235,6 +235,7 @@ impl Committer {
             Durability::Buffered => group.buffered.push((answer, version)),
             Durability::Synced => group.durable.push((answer, version)),
         }
+        // Set before the write, because a failed write may still have reached the journal.
         self.version = version;
         self.window.record(version, (self.shared.clock)(), &effects);
         let effects = self.unsynced.push(version, effects);

@@ -149,11 +149,13 @@ impl Engine {
             .cache_size(settings.cache_bytes)
             .max_journaling_size(JOURNAL_BYTES)
             .journal_compression(CompressionType::None)
+            // The committer decides when to flush and sync.
             .manual_journal_persist(true)
             .worker_threads(WORKERS)
             .open()?;
         let rows = database.keyspace("rows", || {
             KeyspaceCreateOptions::default()
+                // `make_room` seals memtables instead.
                 .max_memtable_size(u64::MAX)
                 .compaction_strategy(Arc::new(Leveled::default().with_table_target_size(TABLE_BYTES)))
                 .data_block_size_policy(BlockSizePolicy::all(BLOCK_BYTES))

@@ -29,6 +29,7 @@ impl DirectoryLock {
             Err(TryLockError::WouldBlock) => return Err(in_use(directory, file)),
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
+        // The process id appears in the error of a second process.
         file.set_len(0).map_err(failed)?;
         write!(file, "{}", std::process::id()).map_err(failed)?;
         Ok(Self(file))

@@ -56,6 +56,7 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         let mut watches = self.watches.lock();
+        // This watch's own receiver still counts.
         if watches.get(&self.key).is_some_and(|watch| watch.receiver_count() == 1) {
             watches.remove(&self.key);
         }

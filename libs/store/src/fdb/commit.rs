@@ -102,6 +102,7 @@ impl Shared {
         let mut attempt = 1;
         loop {
             let transaction = self.begin()?;
+            // The commit fails if a range has changed after its read version.
             transaction.set_read_version(self.given_out(since).await?);
             let mut checks = ranges.iter().map(|range| self.watch_over(&transaction, range));
             checks.try_for_each(|check| check).map_err(failed)?;

@@ -82,6 +82,7 @@ impl Lanes {
 
 impl Drop for Turn {
     fn drop(&mut self) {
+        // The permit is dropped only after this, so there is a free lane for every free permit.
         lock(&self.free).push(self.lane);
     }
 }
@@ -107,6 +108,7 @@ impl Turn {
 
 impl Token {
     pub(super) fn write(&self, transaction: &Transaction) -> FdbResult<()> {
+        // Clears earlier tokens of the lane, whose outcomes are known by now.
         transaction.clear_range(&self.lane, &self.key);
         self.stamp(transaction, Stamp::BYTES);
         conflict_with(transaction, &self.key, ConflictRangeType::Read)

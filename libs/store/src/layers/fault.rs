@@ -144,6 +144,7 @@ impl FaultStore {
     async fn call<T>(&self, call: impl Future<Output = Result<T>> + Send) -> Result<T> {
         let fault = self.faults().next();
         tokio::select! {
+            // A crashed store must not answer, even if the call is ready as well.
             biased;
             () = self.crashed() => std::future::pending().await,
             answer = self.with_fault(fault, call) => answer,
@@ -194,6 +195,7 @@ impl FaultStore {
     }
 
     async fn sync_and_remember(&self) -> Result<()> {
+        // Taken before the sync, which may not cover later commits.
         let answered = self.survivors.last();
         self.inner.sync().await?;
         self.survivors.synced(answered);

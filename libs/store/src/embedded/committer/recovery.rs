@@ -42,6 +42,7 @@ impl Committer {
         closing: bool,
     ) -> Result<Engine, Stopped> {
         tracing::error!(error = shared::chain(&error), "storage engine failed; reopening it");
+        // Any error other than a full disk may mean that the kernel has lost pages.
         self.sync_failed |= !error.is_out_of_space();
         let mut reason = shared::recovering(error);
         self.shared.withdraw(reason.clone());
@@ -108,6 +109,7 @@ impl Committer {
         }
         let engine = Engine::reopen(&self.directory, &self.settings)?;
         let found = engine.version()?;
+        // Restores commits that were visible, but that the engine has lost.
         for (version, effects) in self.unsynced.after(found) {
             engine.write(effects, Mark { version: *version, synced: self.synced })?;
         }
