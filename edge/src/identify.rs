@@ -22,7 +22,7 @@ pub(crate) fn id(headers: &HeaderMap) -> HeaderValue {
     let is_good = |id: &&HeaderValue| {
         (1..=LONGEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
     };
-        let new = || HeaderValue::from_str(&Uuid::new_v4().to_string()).expect("a UUID is a valid header value");
+    let new = || HeaderValue::from_str(&Uuid::new_v4().to_string()).expect("a UUID is a valid header value");
     headers.get(HEADER).filter(is_good).cloned().unwrap_or_else(new)
 }
 

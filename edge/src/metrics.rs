@@ -66,7 +66,11 @@ impl Metrics {
                 "Time that WebSockets were open.",
                 &LONG_SECONDS,
             )?,
-            ws_ack_seconds: histogram("matyan_ws_ack_seconds", "Time from a frame to its ack.", &ACK_SECONDS)?,
+            ws_ack_seconds: histogram(
+                "matyan_ws_ack_seconds",
+                "Time from a frame to its ack.",
+                &ACK_SECONDS,
+            )?,
             ws_error_acks: counter("matyan_ws_error_acks_total", "Frames acknowledged with an error.")?,
             ws_resends: counter(
                 "matyan_ws_resent_frames_total",

@@ -76,9 +76,7 @@ pub enum UiError {
     NoIndex(PathBuf),
     #[error("failed to read the UI directory {}", dir.display())]
     Unreadable { dir: PathBuf, source: io::Error },
-    #[error(
-        "the UI's index page has the unknown variable `{0}`: the bundle was built for another server"
-    )]
+    #[error("the UI's index page has the unknown variable `{0}`: the bundle was built for another server")]
     UnknownVariable(String),
     #[error(
         "the UI's setting {0} has a character that is not allowed in a page: use letters, digits and -._~:/@+=%"

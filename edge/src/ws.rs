@@ -110,7 +110,10 @@ impl Sockets {
         let handshake = Handshake::read(request.method(), request.headers())?;
         let permit = self.admit().await?;
         let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
-            return Err(ApiError::new(StatusCode::BAD_REQUEST, "this connection cannot be upgraded to a WebSocket"));
+            return Err(ApiError::new(
+                StatusCode::BAD_REQUEST,
+                "this connection cannot be upgraded to a WebSocket",
+            ));
         };
         let context = Context {
             run_id,

@@ -87,7 +87,8 @@ fn attachment(name: &str) -> HeaderValue {
     } else {
         format!("; filename*=UTF-8''{}", utf8_percent_encode(name, EXTENDED))
     };
-    HeaderValue::from_str(&format!("attachment; filename=\"{plain}\"{exact}")).expect("the header is plain ASCII")
+    HeaderValue::from_str(&format!("attachment; filename=\"{plain}\"{exact}"))
+        .expect("the header is plain ASCII")
 }
 
 async fn download_all(services: Arc<Services>, call: Call) -> Answer {

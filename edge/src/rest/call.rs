@@ -251,7 +251,8 @@ async fn read_whole(body: Body) -> Result<Bytes, ApiError> {
 }
 
 fn silent() -> ApiError {
-    let message = format!("no more of the body arrived within {} s: send the request again", BODY_SILENCE.as_secs());
+    let message =
+        format!("no more of the body arrived within {} s: send the request again", BODY_SILENCE.as_secs());
     ApiError::new(StatusCode::REQUEST_TIMEOUT, message)
 }
 

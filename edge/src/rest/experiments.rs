@@ -51,8 +51,10 @@ const RUN: Form = Form::Record(&[
 
 pub(crate) fn operations() -> Vec<Operation> {
     vec![
-        Operation::new(Method::GET, "/experiments", "List all experiments", |s, call| Box::pin(list(s, call)))
-            .answers(&EXPERIMENTS),
+        Operation::new(Method::GET, "/experiments", "List all experiments", |s, call| {
+            Box::pin(list(s, call))
+        })
+        .answers(&EXPERIMENTS),
         Operation::new(
             Method::GET,
             "/experiments/search",
@@ -61,11 +63,15 @@ pub(crate) fn operations() -> Vec<Operation> {
         )
         .query(&[Parameter::new("q", Kind::Text, Some(""))])
         .answers(&EXPERIMENTS),
-        Operation::new(Method::POST, "/experiments", "Create an experiment", |s, call| Box::pin(create(s, call)))
-            .json(&NEW)
-            .answers(&CHANGED),
-        Operation::new(Method::GET, "/experiments/{id}", "Get one experiment", |s, call| Box::pin(get(s, call)))
-            .answers(&EXPERIMENT),
+        Operation::new(Method::POST, "/experiments", "Create an experiment", |s, call| {
+            Box::pin(create(s, call))
+        })
+        .json(&NEW)
+        .answers(&CHANGED),
+        Operation::new(Method::GET, "/experiments/{id}", "Get one experiment", |s, call| {
+            Box::pin(get(s, call))
+        })
+        .answers(&EXPERIMENT),
         Operation::new(Method::PUT, "/experiments/{id}", "Change an experiment", |s, call| {
             Box::pin(update(s, call))
         })

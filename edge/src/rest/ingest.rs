@@ -105,7 +105,8 @@ fn origin(parts: &Parts) -> Result<String, ApiError> {
     let is_ours = parts.extensions.get::<Secure>().is_some();
     let scheme = if was("https") || is_ours && !was("http") { "https" } else { "http" };
     let host = header(&parts.headers, header::HOST.as_str()).or(parts.uri.authority().map(|it| it.as_str()));
-    let host = host.ok_or_else(|| ApiError::new(StatusCode::BAD_REQUEST, "the request has no Host header"))?;
+    let host =
+        host.ok_or_else(|| ApiError::new(StatusCode::BAD_REQUEST, "the request has no Host header"))?;
     Ok(format!("{scheme}://{host}"))
 }
 

@@ -74,13 +74,18 @@ pub(crate) fn operations() -> Vec<Operation> {
             Box::pin(pinned(s, call))
         })
         .answers(&PINNED_FORM),
-        Operation::new(Method::POST, "/projects/pinned-sequences", "Replace the pinned sequences", |s, call| {
-            Box::pin(set_pinned(s, call))
-        })
+        Operation::new(
+            Method::POST,
+            "/projects/pinned-sequences",
+            "Replace the pinned sequences",
+            |s, call| Box::pin(set_pinned(s, call)),
+        )
         .json(&PINNED)
         .answers(&PINNED_FORM),
-        get("/projects/status", "Report whether the indexes are complete", |s, call| Box::pin(status(s, call)))
-            .answers(&Form::Text),
+        get("/projects/status", "Report whether the indexes are complete", |s, call| {
+            Box::pin(status(s, call))
+        })
+        .answers(&Form::Text),
     ]
 }
 

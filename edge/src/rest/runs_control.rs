@@ -51,12 +51,9 @@ pub(crate) fn operations() -> Vec<Operation> {
         })
         .json(&RUN_IDS)
         .answers(&DONE),
-        Operation::new(
-            Method::POST,
-            "/runs/archive-batch",
-            "Archive or unarchive runs",
-            |services, call| Box::pin(archive_batch(services, call)),
-        )
+        Operation::new(Method::POST, "/runs/archive-batch", "Archive or unarchive runs", |services, call| {
+            Box::pin(archive_batch(services, call))
+        })
         .query(&[Parameter::new("archive", Kind::Bool, Some("true"))])
         .json(&RUN_IDS)
         .answers(&DONE),

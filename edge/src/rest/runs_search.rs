@@ -24,12 +24,9 @@ const ACTIVE: &str = "run.active == True and (run.archived == True or run.archiv
 
 pub(crate) fn operations() -> Vec<Operation> {
     vec![
-        Operation::new(
-            Method::GET,
-            "/runs/search/run",
-            "Search for runs, as a stream",
-            |services, call| Box::pin(search(services, call)),
-        )
+        Operation::new(Method::GET, "/runs/search/run", "Search for runs, as a stream", |services, call| {
+            Box::pin(search(services, call))
+        })
         .zoned()
         .output(Output::Found)
         .query(&[
@@ -42,12 +39,9 @@ pub(crate) fn operations() -> Vec<Operation> {
             Parameter::new("exclude_params", Kind::Bool, Some("false")),
             Parameter::new("exclude_traces", Kind::Bool, Some("false")),
         ]),
-        Operation::new(
-            Method::GET,
-            "/runs/active",
-            "Active runs, as a stream",
-            |services, call| Box::pin(active(services, call)),
-        )
+        Operation::new(Method::GET, "/runs/active", "Active runs, as a stream", |services, call| {
+            Box::pin(active(services, call))
+        })
         .output(Output::Bytes)
         .query(&[Parameter::new("report_progress", Kind::Bool, Some("true"))]),
     ]

@@ -32,12 +32,10 @@ pub(crate) fn operations() -> Vec<Operation> {
             Box::pin(version(services, call))
         })
         .answers(&VERSION),
-        get("/health/live", "Liveness; 503 if a worker hangs", |services, _| {
-            Box::pin(live(services))
-        })
-        .base(Base::Root)
-        .fails(&["503"])
-        .answers(&DONE),
+        get("/health/live", "Liveness; 503 if a worker hangs", |services, _| Box::pin(live(services)))
+            .base(Base::Root)
+            .fails(&["503"])
+            .answers(&DONE),
         get("/health/ready", "Readiness; 503 if the server cannot do its work", |services, call| {
             Box::pin(ready(services, call))
         })

@@ -55,7 +55,8 @@ const RUN: Form = Form::Record(&[
 
 pub(crate) fn operations() -> Vec<Operation> {
     vec![
-        Operation::new(Method::GET, "/tags", "List all tags", |s, call| Box::pin(list(s, call))).answers(&TAGS),
+        Operation::new(Method::GET, "/tags", "List all tags", |s, call| Box::pin(list(s, call)))
+            .answers(&TAGS),
         Operation::new(Method::GET, "/tags/search", "Search tags by a part of their name", |s, call| {
             Box::pin(list(s, call))
         })
@@ -64,13 +65,17 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::new(Method::POST, "/tags", "Create a tag", |s, call| Box::pin(create(s, call)))
             .json(&NEW)
             .answers(&CHANGED),
-        Operation::new(Method::GET, "/tags/{id}", "Get one tag", |s, call| Box::pin(get(s, call))).answers(&TAG),
+        Operation::new(Method::GET, "/tags/{id}", "Get one tag", |s, call| Box::pin(get(s, call)))
+            .answers(&TAG),
         Operation::new(Method::PUT, "/tags/{id}", "Change a tag", |s, call| Box::pin(update(s, call)))
             .json(&CHANGES)
             .answers(&CHANGED),
-        Operation::new(Method::DELETE, "/tags/{id}", "Delete a tag, and remove it from all runs", |s, call| {
-            Box::pin(delete(s, call))
-        })
+        Operation::new(
+            Method::DELETE,
+            "/tags/{id}",
+            "Delete a tag, and remove it from all runs",
+            |s, call| Box::pin(delete(s, call)),
+        )
         .answers(&Form::Null),
         Operation::new(Method::GET, "/tags/{id}/runs", "List the runs with a tag", |s, call| {
             Box::pin(runs(s, call))

@@ -12,7 +12,10 @@ use super::{DecodeError, Encoder, Entry, Key, Value, decode};
 /// environment.
 fn vector_files(stem: &str) -> Vec<PathBuf> {
     let own = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/vectors");
-    #[expect(clippy::disallowed_methods, reason = "the directory of additional vectors is a setting of the tests")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the directory of additional vectors is a setting of the tests"
+    )]
     let more = std::env::var("MATYAN_VECTORS_DIR").ok().map(PathBuf::from);
     let mut files: Vec<PathBuf> = [Some(own), more]
         .into_iter()

@@ -23,7 +23,9 @@ pub(super) const MAX_WAITING_FRAMES: usize = 128;
 /// Maximum size of these frames, from the second frame on; one of 16 MiB may come on top.
 pub(super) const MAX_WAITING_BYTES: usize = 4 << 20;
 
-/// Capacity of the channel for batches to the stream. Waiting frames make fewer: 128 of them, and where large ones are split, no two neighbors fit into one batch: 145 more for each of two frames of 16 MiB, at 2.25 bytes of CBOR per byte of JSON.
+/// Capacity of the channel for batches to the stream. Waiting frames make fewer: 128 of them,
+/// and where large ones are split, no two neighbors fit into one batch: 145 more for each of
+/// two frames of 16 MiB, at 2.25 bytes of CBOR per byte of JSON.
 const MAX_BATCHES: usize = 512;
 
 type Opening = Pin<Box<dyn Future<Output = Result<Response<Streaming<StreamResponse>>, Status>> + Send>>;
@@ -80,7 +82,9 @@ impl Session {
                 Some(answer) => Ok(answer),
                 None => Err(Status::unavailable("the frontier ended the stream")),
             },
-            Answers::Overrun => Err(Status::resource_exhausted("too many batches: wait for acknowledgements")),
+            Answers::Overrun => {
+                Err(Status::resource_exhausted("too many batches: wait for acknowledgements"))
+            }
             Answers::Opening(_) => unreachable!("the stream was opened above"),
         }
     }

@@ -1,5 +1,5 @@
-//! A backend that answers each method with messages that a test has laid down, and keeps what it was asked.
-//! It speaks gRPC's framing itself, so that one page serves all services.
+//! A backend that answers each method with messages set by the test, and records its requests.
+//! It implements gRPC's framing itself, so that this one file serves all services.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -23,7 +23,7 @@ pub(crate) struct Backend(Arc<Mutex<Methods>>);
 #[derive(Clone)]
 struct Laid {
     messages: Vec<Bytes>,
-    /// `None`: it goes on, and what it holds is gone when nobody listens any more.
+    /// `None`: the stream stays open, and `held` is dropped when the client disconnects.
     end: Option<Status>,
     held: Option<Arc<oneshot::Sender<()>>>,
 }
@@ -35,12 +35,14 @@ struct Methods {
 }
 
 impl Backend {
-    /// The messages that `method` (as "runs.v1.RunService/Get") answers from now on.
+    /// Sets the messages with which `method` (such as "runs.v1.RunService/Get") answers
+    /// from now on.
     pub(crate) fn answers<M: Message>(&self, method: &str, messages: impl IntoIterator<Item = M>) {
         self.lay(method, messages, Some(Status::ok("")), None);
     }
 
-    /// The same, and then nothing for ever, once. Tells when nobody waits for it any more.
+    /// Like `answers`, but the stream then stays open, once. The receiver resolves when the
+    /// client disconnects.
     pub(crate) fn holds<M: Message>(
         &self,
         method: &str,
@@ -51,7 +53,7 @@ impl Backend {
         gone
     }
 
-    /// The same, and then how it fails.
+    /// Like `answers`, but the stream then fails.
     pub(crate) fn fails<M: Message>(
         &self,
         method: &str,
@@ -73,11 +75,11 @@ impl Backend {
         self.0.lock().unwrap().answers.insert(format!("/matyan.{method}"), laid);
     }
 
-    /// What `method` was asked last.
+    /// The last request of `method`.
     pub(crate) fn asked<M: Message + Default>(&self, method: &str) -> M {
         let methods = self.0.lock().unwrap();
         let requests = methods.requests.get(&format!("/matyan.{method}"));
-        let last = requests.and_then(|it| it.last()).unwrap_or_else(|| panic!("{method} was not asked"));
+        let last = requests.and_then(|it| it.last()).unwrap_or_else(|| panic!("{method} was not called"));
         M::decode(last.clone()).unwrap()
     }
 
@@ -104,7 +106,7 @@ impl Service<Request<Body>> for Backend {
             let mut methods = backend.0.lock().unwrap();
             methods.requests.entry(path.clone()).or_default().push(message);
             let laid = methods.answers.get_mut(&path);
-            let laid = laid.unwrap_or_else(|| panic!("nothing is laid down for {path}"));
+            let laid = laid.unwrap_or_else(|| panic!("no answer was set for {path}"));
             let held = laid.held.take();
             Ok(respond(Laid { held, ..laid.clone() }))
         })

@@ -1,5 +1,6 @@
-//! A frontier that keeps what it receives, and holds, rejects or fails as told.
-//! It follows the protocol (sequences without gaps, dictionary in step) and panics where the edge does not.
+//! A frontier that records what it receives, and holds, rejects, or fails as the test demands.
+//! It checks the protocol (sequences without gaps, consistent dictionary) and panics if the
+//! edge violates it.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,30 +18,30 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-/// One batch as it came.
+/// One batch as received.
 #[derive(Clone, Debug)]
 pub(crate) struct Received {
     pub(crate) run_id: String,
     pub(crate) producer_id: Vec<u8>,
-    /// Counts the streams from 0.
+    /// Number of the stream, from 0.
     pub(crate) stream: usize,
     pub(crate) sequence: u64,
     pub(crate) batch: IngestionBatch,
 }
 
-/// What the frontier does with the batches to come.
+/// How the frontier treats further batches.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Behaviour {
-    /// Batches are kept, but neither acknowledged nor failed.
+    /// Batches are recorded, but neither acknowledged nor failed.
     pub(crate) hold: bool,
-    /// The next batch ends its stream so.
+    /// The next batch ends its stream with this status.
     pub(crate) fail_next: Option<Status>,
     /// Rejections of the next batch.
     pub(crate) reject_next: Vec<Rejection>,
     pub(crate) not_ready: bool,
 }
 
-/// Opening message, sizes of the pieces, content, and whether it was complete.
+/// Opening message, sizes of the chunks, content, and whether the upload was complete.
 pub(crate) type Upload = (UploadOpen, Vec<usize>, Vec<u8>, bool);
 
 #[derive(Clone)]
@@ -50,7 +51,8 @@ struct Inner {
     behaviour: watch::Sender<Behaviour>,
     received: watch::Sender<Vec<Received>>,
     streams: Mutex<usize>,
-    /// Batches received and not answered, of all streams, and the most there were at a time.
+    /// Number of batches received but not answered, over all streams, and its maximum so
+    /// far.
     waiting: AtomicUsize,
     most_waiting: AtomicUsize,
     uploads: watch::Sender<Vec<Upload>>,
@@ -91,7 +93,7 @@ impl Frontier {
         self.0.most_waiting.load(Ordering::SeqCst)
     }
 
-    /// Waits until so many batches have come.
+    /// Waits until `count` batches have been received.
     pub(crate) async fn wait_for(&self, count: usize) -> Vec<Received> {
         let mut received = self.0.received.subscribe();
         received.wait_for(|it| it.len() >= count).await.unwrap().clone()
@@ -151,7 +153,7 @@ impl IngestService for Frontier {
     ) -> Result<Response<UploadResponse>, Status> {
         let mut stream = request.into_inner();
         let Some(UploadMessage::Open(open)) = stream.message().await?.and_then(|it| it.message) else {
-            panic!("an upload begins with its open message");
+            panic!("an upload must begin with its open message");
         };
         if open.token.contains("forged") {
             return Err(Status::permission_denied("the signature is wrong"));
@@ -169,7 +171,7 @@ impl IngestService for Frontier {
                     done = true;
                     break;
                 }
-                other => panic!("chunks follow, and not {other:?}"),
+                other => panic!("expected a chunk, found {other:?}"),
             };
             sizes.push(chunk.len());
             content.extend_from_slice(&chunk);
@@ -184,7 +186,7 @@ impl IngestService for Frontier {
     }
 }
 
-/// Tells about an upload when it ends, also when its call is dropped.
+/// Reports an upload when its call ends or is dropped.
 struct UploadGuard(Frontier, Option<Upload>);
 
 impl Drop for UploadGuard {
@@ -202,7 +204,7 @@ async fn serve(
 ) {
     let Ok(Some(StreamRequest { message: Some(StreamMessage::Open(open)) })) = requests.message().await
     else {
-        panic!("a stream begins with its open message");
+        panic!("a stream must begin with its open message");
     };
     let (waiting, mut to_answer) = mpsc::unbounded_channel();
     let answering = {
@@ -230,12 +232,12 @@ async fn serve(
     };
     let known = IngestionBatch::decode(open.dictionary.clone()).unwrap();
     let (mut next, mut series) = (open.acknowledged + 1, known.series.len());
-    assert!(open.acknowledged > 0 || series == 0, "nobody has defined these series");
+    assert!(open.acknowledged > 0 || series == 0, "a new stream cannot have a dictionary yet");
     while let Ok(Some(request)) = requests.message().await {
-        let Some(StreamMessage::Batch(batch)) = request.message else { panic!("batches follow") };
+        let Some(StreamMessage::Batch(batch)) = request.message else { panic!("expected a batch") };
         let sequence = batch.sequence;
         if sequence < next {
-            // What is durable is only acknowledged again.
+            // A durable batch is only acknowledged again.
             inner.waiting.fetch_add(1, Ordering::SeqCst);
             if waiting.send(next - 1).is_err() {
                 break;
@@ -243,12 +245,12 @@ async fn serve(
             continue;
         }
         let batch = IngestionBatch::decode(batch.batch).unwrap();
-        assert_eq!(sequence, next, "sequences have no gaps");
-        assert_eq!(batch.series_base as usize, series, "the dictionary is in step");
+        assert_eq!(sequence, next, "sequences must have no gaps");
+        assert_eq!(batch.series_base as usize, series, "the dictionary must be consistent");
         next += 1;
         series += batch.series.len();
         for number in batch.points.iter().flat_map(|it| &it.series) {
-            assert!((*number as usize) < series, "a series is used before it is defined");
+            assert!((*number as usize) < series, "a series must be defined before it is used");
         }
         let (run_id, producer_id) = (open.run_id.clone(), open.producer_id.to_vec());
         inner.received.send_modify(|it| it.push(Received { run_id, producer_id, stream, sequence, batch }));

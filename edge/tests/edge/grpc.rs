@@ -1,4 +1,4 @@
-//! gRPC, gRPC-web and reflection on the port that HTTP uses.
+//! gRPC, gRPC-web, and reflection on the port that HTTP uses.
 
 use axum::body::Body;
 use futures::StreamExt;
@@ -32,7 +32,7 @@ async fn native_calls_reach_their_service() {
 }
 
 #[tokio::test]
-async fn a_service_that_is_not_here_is_unimplemented() {
+async fn a_service_of_another_port_is_unimplemented() {
     let server = Server::start().await;
     let mut client =
         matyan_proto::runs::v1::run_service_client::RunServiceClient::new(channel(&server).await);
@@ -73,14 +73,14 @@ fn from_a_page(origin: &str) -> Request<Body> {
 }
 
 #[tokio::test]
-async fn a_page_of_others_calls_nothing() {
+async fn a_foreign_page_cannot_call_services() {
     let server = Server::start().await;
     let answer = server.http(from_a_page("http://evil.example")).await;
     assert_eq!((answer.status, answer.header("access-control-allow-origin")), (403, None));
 }
 
 #[tokio::test]
-async fn a_browser_calls_by_grpc_web() {
+async fn a_browser_can_use_grpc_web() {
     let server = Server::start().await;
     let answer = server.http(from_a_page("http://localhost:3000")).await;
     assert_eq!(answer.status, 200);

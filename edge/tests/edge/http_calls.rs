@@ -1,4 +1,4 @@
-//! Routes of the ingest side over plain HTTP: answers word for word, CORS, errors, uploads.
+//! Routes of the ingest side over plain HTTP: exact responses, CORS, errors, uploads.
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -13,7 +13,7 @@ async fn presign(server: &Server, body: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn presigning_answers_three_members() {
+async fn presigning_returns_three_members() {
     let server = Server::start().await;
     let answer = presign(&server, r#"{"run_id": "r", "artifact_path": "a/b c.png", "other": 1}"#).await;
     assert_eq!(answer.status, 200);
@@ -26,7 +26,7 @@ async fn presigning_answers_three_members() {
 }
 
 #[tokio::test]
-async fn an_upload_url_has_the_scheme_that_a_proxy_was_asked_by() {
+async fn an_upload_url_has_the_scheme_reported_by_the_proxy() {
     let server = Server::start().await;
     for (forwarded, scheme) in
         [("https", "https"), ("HTTPS, http", "https"), ("http", "http"), ("javascript:x//", "http")]
@@ -42,7 +42,7 @@ async fn an_upload_url_has_the_scheme_that_a_proxy_was_asked_by() {
 }
 
 #[tokio::test]
-async fn presigning_refuses_with_a_list_of_details() {
+async fn presigning_lists_invalid_fields_as_details() {
     let server = Server::start().await;
     for body in [
         "{",
@@ -61,7 +61,7 @@ async fn presigning_refuses_with_a_list_of_details() {
 }
 
 #[tokio::test]
-async fn both_forms_of_every_path_are_answered() {
+async fn every_path_is_answered_with_and_without_trailing_slash() {
     let server = Server::start().await;
     for path in ["/api/v1/rest/version", "/api/v1/rest/version/", "//api//v1/rest/version//"] {
         let answer = server.get(path).await;
@@ -76,7 +76,7 @@ async fn both_forms_of_every_path_are_answered() {
 }
 
 #[tokio::test]
-async fn readiness_tells_log_and_blobs() {
+async fn readiness_reports_log_and_blobs() {
     let server = Server::start().await;
     let ready = server.get("/health/ready/").await;
     assert_eq!(ready.status, 200);
@@ -91,7 +91,7 @@ async fn readiness_tells_log_and_blobs() {
 }
 
 #[tokio::test]
-async fn unknown_paths_and_methods_have_the_envelope() {
+async fn unknown_paths_and_methods_get_the_error_envelope() {
     let server = Server::start().await;
     for path in ["/nope", "/api/v1/ws/runs/abc", "/api/v1/rest/nope/"] {
         let answer = server.get(path).await;
@@ -120,7 +120,7 @@ fn preflight(origin: &str) -> Request<Body> {
 }
 
 #[tokio::test]
-async fn browsers_are_told_what_they_may() {
+async fn preflights_report_what_is_allowed() {
     let server = Server::start().await;
     let allowed = server.http(preflight("http://localhost:3000")).await;
     assert_eq!((allowed.status, allowed.body.as_slice()), (200, b"OK".as_slice()));
@@ -143,7 +143,7 @@ async fn browsers_are_told_what_they_may() {
 }
 
 #[tokio::test]
-async fn pages_of_others_write_nothing() {
+async fn foreign_pages_cannot_write() {
     let server = Server::start().await;
     let from = |origin: &str| {
         Request::post("/api/v1/rest/artifacts/presign")
@@ -174,7 +174,7 @@ fn upload(body: Body) -> Request<Body> {
 }
 
 #[tokio::test]
-async fn an_upload_goes_through_in_pieces() {
+async fn an_upload_is_passed_on_in_chunks() {
     let server = Server::start().await;
     let content = Bytes::from((0..3_000_000_u32).map(|it| it as u8).collect::<Vec<_>>());
     let mut request = upload(Body::from(content.clone()));
@@ -189,7 +189,7 @@ async fn an_upload_goes_through_in_pieces() {
 }
 
 #[tokio::test]
-async fn an_upload_that_tells_no_length_goes_through() {
+async fn an_upload_without_a_length_is_passed_on() {
     let server = Server::start().await;
     let pieces = [Bytes::from_static(b"begin"), Bytes::from_static(b"end")].map(Ok::<_, std::io::Error>);
     let answer = server.http(upload(Body::from_stream(futures::stream::iter(pieces)))).await;
@@ -199,7 +199,7 @@ async fn an_upload_that_tells_no_length_goes_through() {
 }
 
 #[tokio::test]
-async fn an_upload_that_breaks_off_is_never_complete() {
+async fn an_interrupted_upload_is_never_complete() {
     let server = Server::start().await;
     let pieces = [Ok(Bytes::from_static(b"begin")), Err(std::io::Error::other("gone"))];
     let answer = server.http(upload(Body::from_stream(futures::stream::iter(pieces)))).await;
@@ -209,7 +209,7 @@ async fn an_upload_that_breaks_off_is_never_complete() {
 }
 
 #[tokio::test]
-async fn a_refused_upload_tells_why() {
+async fn a_rejected_upload_returns_the_reason() {
     let server = Server::start().await;
     let request = Request::put("/api/v1/rest/blobs/r/x?signature=forged").body(Body::from("x")).unwrap();
     let answer = server.http(request).await;
@@ -246,7 +246,8 @@ async fn the_api_describes_itself() {
     let presign = &description["paths"]["/api/v1/rest/artifacts/presign/"]["post"];
     let schema = &presign["requestBody"]["content"]["application/json"]["schema"];
     assert_eq!(schema["required"], json!(["run_id", "artifact_path"]));
-    // The key of a blob is the rest of the path: with a slash behind it, it would be another one.
+    // The key of a blob is the rest of the path: a trailing slash would make it a different
+    // key.
     let upload = &description["paths"]["/api/v1/rest/blobs/{key}"]["put"];
     let names = upload["parameters"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap());
     assert_eq!(names.collect::<Vec<_>>(), ["key", "expires", "signature"]);
@@ -257,7 +258,7 @@ async fn the_api_describes_itself() {
     let page = server.get("/docs").await;
     assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
     assert!(String::from_utf8(page.body).unwrap().contains("/api/v1/rest/artifacts/presign/"));
-    // Every answer that is JSON has a form, but that of the description itself.
+    // Every JSON response has a schema, except that of the description itself.
     let mut ids = std::collections::BTreeSet::new();
     for (path, item) in description["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
@@ -268,7 +269,7 @@ async fn the_api_describes_itself() {
             assert!(ids.insert(operation["operationId"].to_string()), "{method} {path}");
         }
     }
-    // Every described operation has a route: none is unknown, and none refuses its own method.
+    // Every described operation has a route, and no route rejects its own method.
     for (path, item) in description["paths"].as_object().unwrap() {
         for method in item.as_object().unwrap().keys() {
             let path = path.replace(['{', '}'], "x");

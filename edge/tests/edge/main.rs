@@ -1,7 +1,9 @@
-//! The edge through its front door: real sockets on loopback, and behind it a small frontier that does as a test says.
-//! What the real frontier answers is tested where it lives; here it is what the edge makes of the answers.
+//! Tests of the edge through real sockets on loopback, with a fake frontier that behaves as
+//! each test demands.
+//! The responses of the real frontier are tested in its crate; these tests are about how the
+//! edge handles them.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, and helpers are no test functions")]
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking, and the lint also applies to helpers")]
 
 mod backend;
 mod frontier;

@@ -1,5 +1,6 @@
-//! REST as a projection of gRPC: what a call asks the backend, and what it makes of the answer.
-//! Here is what the tests of all sections have in common.
+//! REST as a projection of gRPC: the requests to the backend, and the responses made from its
+//! answers.
+//! This file has the helpers shared by the tests of all sections.
 
 mod kept;
 mod named;

@@ -1,4 +1,4 @@
-//! An edge on a free port of loopback, and clients of it.
+//! An edge on a free port of the loopback interface, and clients for it.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::frontier::Frontier;
 
-/// A test that waits longer than this is stuck. It measures nothing.
+/// A test that waits longer than this is stuck. This is not a performance limit.
 pub(crate) const STUCK: Duration = Duration::from_secs(60);
 
 pub(crate) struct Server {
@@ -57,10 +57,10 @@ impl Server {
     }
 
     pub(crate) async fn stopped(self) {
-        timeout(STUCK, self.serving).await.expect("the server stops").unwrap();
+        timeout(STUCK, self.serving).await.expect("the server must stop").unwrap();
     }
 
-    /// One request without a socket.
+    /// Handles one request without a socket.
     pub(crate) async fn http(&self, request: http::Request<axum::body::Body>) -> Answer {
         let response = self.edge.answer(request).await;
         let (parts, body) = response.into_parts();
@@ -105,16 +105,16 @@ impl Client {
     }
 
     pub(crate) async fn message(&mut self) -> Option<Result<Message, Error>> {
-        timeout(STUCK, self.socket.next()).await.expect("the server says something")
+        timeout(STUCK, self.socket.next()).await.expect("the server must send a message")
     }
 
-    /// The next ack; pings and pongs are passed over.
+    /// The next ack; pings and pongs are skipped.
     pub(crate) async fn ack(&mut self) -> Value {
         loop {
             match self.message().await {
                 Some(Ok(Message::Text(text))) => return serde_json::from_str(&text).unwrap(),
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                other => panic!("no ack but {other:?}"),
+                other => panic!("expected an ack, found {other:?}"),
             }
         }
     }
@@ -137,9 +137,9 @@ impl Client {
             match self.message().await {
                 Some(Ok(Message::Close(Some(frame)))) => told = Some((frame.code, frame.reason.to_string())),
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                None => return told.expect("a close frame comes before the end"),
+                None => return told.expect("a close frame must precede the end"),
                 Some(Err(_)) if told.is_some() => return told.unwrap(),
-                other => panic!("no close but {other:?}"),
+                other => panic!("expected a close frame, found {other:?}"),
             }
         }
     }

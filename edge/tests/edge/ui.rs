@@ -1,4 +1,4 @@
-//! A browser UI on the port of the API: which request gets a file, which the page, and which neither.
+//! A browser UI on the port of the API: which requests get a file, the page, or an error.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -13,7 +13,7 @@ use super::backend::Backend;
 
 const PAGE: &str = "<script>window.API_BASE_PATH=\"\"</script>";
 
-/// A bundle, and beside it what must not be served.
+/// A bundle, next to a file that must not be served.
 fn bundle() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("build");
@@ -70,7 +70,7 @@ async fn get(edge: &Edge, path: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn paths_of_nobody_else_are_the_page() {
+async fn paths_without_a_route_return_the_page() {
     let folder = bundle();
     let edge = edge(&folder, "");
     for path in ["/", "/runs", "/runs/abc/params", "/metrics-x", "/apix", "/experiments/?search=a"] {
@@ -91,7 +91,7 @@ async fn paths_of_nobody_else_are_the_page() {
 }
 
 #[tokio::test]
-async fn metrics_are_for_scrapers_and_a_page_for_browsers() {
+async fn scrapers_get_metrics_and_browsers_get_the_page() {
     let folder = bundle();
     let edge = edge(&folder, "");
     let check = async |path: &str, accept: &str, expected: &str| {
@@ -107,7 +107,7 @@ async fn metrics_are_for_scrapers_and_a_page_for_browsers() {
 }
 
 #[tokio::test]
-async fn files_come_in_the_best_form() {
+async fn files_are_served_in_the_best_encoding() {
     let folder = bundle();
     let edge = edge(&folder, "");
     let main = "/static-files/static/js/main.js";
@@ -128,7 +128,7 @@ async fn files_come_in_the_best_form() {
 }
 
 #[tokio::test]
-async fn browsers_keep_what_does_not_change() {
+async fn unchanged_files_are_cached_by_browsers() {
     let folder = bundle();
     let edge = edge(&folder, "");
     let main = "/static-files/static/js/main.js";
@@ -140,7 +140,7 @@ async fn browsers_keep_what_does_not_change() {
     let again = send(&edge, "GET", main, &known).await;
     assert_eq!((again.status, again.body.as_str()), (304, ""));
     let gzip = [known[0], ("accept-encoding", "gzip")];
-    assert_eq!(send(&edge, "GET", main, &gzip).await.status, 200, "another form is another file");
+    assert_eq!(send(&edge, "GET", main, &gzip).await.status, 200, "each encoding has its own tag");
     fs::write(folder.path().join("build/static/js/main.js"), "changed").unwrap();
     assert_eq!(send(&edge, "GET", main, &known).await.body, "changed");
 }
@@ -171,7 +171,7 @@ async fn nothing_outside_the_bundle_is_served() {
 }
 
 #[tokio::test]
-async fn below_a_base_path_all_is_as_without() {
+async fn paths_under_a_base_path_work_as_without() {
     let folder = bundle();
     let edge = edge(&folder, "/team/ui");
     let page = PAGE.replace("\"\"", "\"/team/ui\"");
@@ -185,7 +185,7 @@ async fn below_a_base_path_all_is_as_without() {
 }
 
 #[test]
-fn a_folder_that_is_no_bundle_is_refused() {
+fn a_folder_without_a_bundle_is_rejected() {
     let folder = bundle();
     let dir = folder.path().join("build");
     fs::write(dir.join("index-template.html"), "{{ version }}").unwrap();

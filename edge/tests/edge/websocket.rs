@@ -1,4 +1,4 @@
-//! The JSON protocol: acks, repeats, holding, bad input, limits, keep-alive and shutdown.
+//! The JSON protocol: acks, repeats, holding, invalid input, limits, keep-alive, and shutdown.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -52,7 +52,7 @@ async fn every_frame_gets_its_ack_in_order() {
 }
 
 #[tokio::test]
-async fn both_spellings_of_the_path_are_accepted() {
+async fn the_path_is_normalized_and_decoded() {
     let server = Server::start().await;
     let mut client = server.connect_to("//api/v1/ws/runs/a%20b").await.unwrap();
     client.send(&tag("a")).await;
@@ -61,7 +61,7 @@ async fn both_spellings_of_the_path_are_accepted() {
 }
 
 #[tokio::test]
-async fn a_page_of_others_opens_no_socket() {
+async fn a_foreign_page_cannot_open_a_socket() {
     let server = Server::start().await;
     let connect = async |origin: &str| {
         let url = format!("ws://{}/api/v1/ws/runs/r", server.address);
@@ -73,7 +73,7 @@ async fn a_page_of_others_opens_no_socket() {
         connect(own).await.unwrap();
     }
     let refused = connect("http://evil.example").await;
-    let Err(Error::Http(answer)) = refused else { panic!("no answer but {refused:?}") };
+    let Err(Error::Http(answer)) = refused else { panic!("expected an HTTP error, found {refused:?}") };
     assert_eq!(answer.status(), 403);
     let told = String::from_utf8_lossy(answer.body().as_deref().unwrap_or_default()).into_owned();
     assert!(told.contains("http://evil.example") && told.contains("CORS_ORIGINS"), "{told}");
@@ -102,7 +102,7 @@ async fn rule_06_a_repeated_frame_shares_the_ack_of_the_first() {
     assert_eq!(server.metric("matyan_ws_resent_frames_total").await, "2");
 }
 
-/// A frame of so many bytes, one item.
+/// A frame of `bytes` bytes with one item.
 fn line(bytes: usize) -> String {
     let frame = r#"{"type": "log_terminal_line", "step": 0, "line": ""}"#;
     frame.replace("\"\"}", &format!("\"{}\"}}", "x".repeat(bytes - frame.len())))
@@ -124,7 +124,7 @@ async fn rule_06_while_a_frame_waits_pings_are_answered_and_a_repeat_shares_its_
         }
         server.frontier.change(|it| it.hold = false);
         client.ok().await;
-        // The next ack is that of the next frame.
+        // The next ack belongs to the next frame.
         client.send("{bad").await;
         client.error().await;
         assert_eq!(server.frontier.received().len(), 1);
@@ -133,7 +133,7 @@ async fn rule_06_while_a_frame_waits_pings_are_answered_and_a_repeat_shares_its_
 }
 
 #[tokio::test]
-async fn bad_input_is_answered_and_the_connection_stays() {
+async fn invalid_input_gets_an_error_ack_and_the_connection_stays_open() {
     let server = Server::start().await;
     let mut client = server.connect("r").await;
     let mut check = async |frame: Message, expected: &str| {
@@ -159,7 +159,7 @@ async fn bad_input_is_answered_and_the_connection_stays() {
 }
 
 #[tokio::test]
-async fn items_that_the_frontier_rejects_are_named_by_their_place_in_the_frame() {
+async fn items_rejected_by_the_frontier_are_reported_by_their_index_in_the_frame() {
     let server = Server::start().await;
     let mut client = server.connect("r").await;
     // In the batch: the tag is item 0, then the points of items 0, 2 and 3.
@@ -181,7 +181,7 @@ async fn items_that_the_frontier_rejects_are_named_by_their_place_in_the_frame()
     client.send(&frame).await;
     client.ok().await;
 
-    // Together with what the edge refuses, in the order of the frame.
+    // Rejections by the edge and the frontier are combined, in the order of the frame.
     server.frontier.change(|it| {
         it.reject_next =
             vec![Rejection { item: 0, count: 1, field: "name".into(), reason: "is too long".into() }];
@@ -194,7 +194,7 @@ async fn items_that_the_frontier_rejects_are_named_by_their_place_in_the_frame()
 }
 
 #[tokio::test]
-async fn a_failed_stream_is_opened_again_with_what_waits() {
+async fn a_failed_stream_is_reopened_and_unacknowledged_batches_are_resent() {
     let server = Server::start().await;
     let mut client = server.connect("r").await;
     client.send(&metric("a", 1)).await;
@@ -216,18 +216,18 @@ async fn a_failed_stream_is_opened_again_with_what_waits() {
     assert_eq!(told, [(0, 1, 0), (0, 2, 1), (0, 3, 1), (1, 2, 1), (1, 3, 1)]);
     assert_eq!(received[3].batch, received[1].batch);
     assert_eq!(received[4].batch, received[2].batch);
-    assert_eq!(producers(&received), 1, "the log drops the repeat of what it has");
+    assert_eq!(producers(&received), 1, "the log can only drop repeats of the same producer");
     assert_eq!(server.metric("matyan_ws_reopened_streams_total").await, "1");
 }
 
-/// How many producers wrote; each has 16 bytes.
+/// Number of distinct producers; each id has 16 bytes.
 fn producers(received: &[Received]) -> usize {
     assert!(received.iter().all(|it| it.producer_id.len() == 16));
     received.iter().map(|it| &it.producer_id).collect::<BTreeSet<_>>().len()
 }
 
-/// Sends two frames, the second long after the first, and lets the frontier keep both without a word until the first is given
-/// up: two seconds after its time.
+/// Sends two frames, the second long after the first, while the frontier answers neither, until
+/// the first is rejected two seconds after its hold time.
 async fn first_given_up(server: &Server, client: &mut Client) {
     server.frontier.change(|it| it.hold = true);
     client.send(&metric("m", 1)).await;
@@ -238,22 +238,23 @@ async fn first_given_up(server: &Server, client: &mut Client) {
     assert!(client.error().await.contains("not stored within"));
 }
 
-/// Far longer than a frame takes on its way.
+/// Far longer than it takes to transmit a frame.
 const HOLD: Duration = Duration::from_secs(4);
 
 #[tokio::test]
-async fn rule_06_a_frame_behind_one_that_was_given_up_is_not_doubled() {
+async fn rule_06_a_frame_after_a_rejected_one_is_not_duplicated() {
     let server = Server::start_with(Settings { hold: HOLD, ..Default::default() }).await;
     let mut client = server.connect("r").await;
     first_given_up(&server, &mut client).await;
     server.frontier.change(|it| it.hold = false);
     client.ok().await;
-    // Both were in the log already: what came again is what was there.
+    // Both were already in the log, and are sent again as repeats.
     let received = server.frontier.received();
     let told: Vec<_> = received.iter().map(|it| (it.stream, it.sequence)).collect();
     assert_eq!(told, [(0, 1), (0, 2), (1, 1), (1, 2)]);
     assert_eq!(producers(&received), 1);
-    // What follows is another producer's: the client may send again what it was told has failed.
+    // Later frames get a new producer, because the client may resend what was reported as
+    // failed.
     client.send(&metric("m", 1)).await;
     client.ok().await;
     let received = server.frontier.received();
@@ -261,7 +262,7 @@ async fn rule_06_a_frame_behind_one_that_was_given_up_is_not_doubled() {
 }
 
 #[tokio::test]
-async fn a_frame_that_comes_after_an_error_waits_for_those_of_the_old_producer() {
+async fn a_frame_after_an_error_waits_for_those_of_the_previous_producer() {
     let server = Server::start_with(Settings { hold: HOLD, ..Default::default() }).await;
     let mut client = server.connect("r").await;
     first_given_up(&server, &mut client).await;
@@ -278,7 +279,7 @@ async fn a_frame_that_comes_after_an_error_waits_for_those_of_the_old_producer()
 }
 
 #[tokio::test]
-async fn what_can_never_be_accepted_is_not_tried_again() {
+async fn a_permanently_rejected_frame_is_not_retried() {
     let server = Server::start().await;
     let mut client = server.connect("..").await;
     server.frontier.change(|it| it.fail_next = Some(Status::invalid_argument("`run_id` is `..`")));
@@ -290,7 +291,7 @@ async fn what_can_never_be_accepted_is_not_tried_again() {
 }
 
 #[tokio::test]
-async fn a_frame_is_given_up_after_the_hold_time_and_the_next_ones_go_on() {
+async fn a_frame_is_rejected_after_the_hold_time_and_later_frames_succeed() {
     let hold = Duration::from_millis(200);
     let server = Server::start_with(Settings { hold, ..Default::default() }).await;
     let mut client = server.connect("r").await;
@@ -303,7 +304,7 @@ async fn a_frame_is_given_up_after_the_hold_time_and_the_next_ones_go_on() {
 }
 
 #[tokio::test]
-async fn a_log_that_stays_away_ends_in_an_error_ack() {
+async fn an_unavailable_log_leads_to_an_error_ack() {
     let hold = Duration::from_millis(300);
     let server = Server::start_with(Settings { hold, ..Default::default() }).await;
     let mut client = server.connect("r").await;
@@ -318,11 +319,11 @@ async fn a_log_that_stays_away_ends_in_an_error_ack() {
     client.send(&tag("a")).await;
     assert!(client.error().await.contains("not stored within 0 s: away"));
     failing.abort();
-    assert!(server.frontier.received().len() > 2, "it was tried again meanwhile");
+    assert!(server.frontier.received().len() > 2, "the batch must be retried meanwhile");
 }
 
 #[tokio::test]
-async fn a_flood_is_read_no_further_than_the_bound() {
+async fn a_flood_is_read_only_up_to_the_limit() {
     let server = Server::start().await;
     let client = server.connect("r").await;
     server.frontier.change(|it| it.hold = true);
@@ -353,8 +354,9 @@ async fn a_flood_is_read_no_further_than_the_bound() {
 }
 
 #[tokio::test]
-async fn all_connections_together_hold_no_more_than_their_bytes() {
-    // Room for one of the largest frames; a connection that waits for it is not taken for dead.
+async fn the_memory_budget_bounds_all_connections_together() {
+    // Room for one of the largest frames. A connection that waits for room must not be
+    // considered dead.
     let ping_interval = Duration::from_millis(250);
     let server = Server::start_with(Settings { total_bytes: 0, ping_interval, ..Default::default() }).await;
     let mut first = server.connect("first").await;
@@ -369,7 +371,7 @@ async fn all_connections_together_hold_no_more_than_their_bytes() {
         // Reading answers the pings.
         while !matches!(answers.next().await.unwrap().unwrap(), Message::Text(_)) {}
     });
-    // Small frames pass meanwhile, on any connection.
+    // Meanwhile, small frames are read on any connection.
     let mut small = server.connect("small").await;
     small.send(&tag("a")).await;
     server.frontier.wait_for(2).await;
@@ -377,7 +379,7 @@ async fn all_connections_together_hold_no_more_than_their_bytes() {
         let ping = small.message().await.unwrap().unwrap();
         assert!(matches!(ping, Message::Ping(_)), "{ping:?}");
     }
-    assert_eq!(server.frontier.received().len(), 2, "the second large frame is not read");
+    assert_eq!(server.frontier.received().len(), 2, "the second large frame must not be read yet");
     server.frontier.change(|it| it.hold = false);
     small.ok().await;
     first.await.unwrap();
@@ -386,14 +388,14 @@ async fn all_connections_together_hold_no_more_than_their_bytes() {
 }
 
 #[tokio::test]
-async fn frames_up_to_the_limit_pass_and_larger_ones_end_the_connection() {
+async fn frames_up_to_the_limit_are_accepted_and_larger_ones_close_the_connection() {
     let server = Server::start().await;
     let mut client = server.connect("r").await;
     let largest = line(16 << 20);
     assert_eq!(largest.len(), 16 << 20);
     client.send(&largest).await;
     client.ok().await;
-    // The server may close before it has read all of it.
+    // The server may close the connection before it has read the whole frame.
     let sent = client.socket.send(Message::text(line((16 << 20) + 1))).await;
     let (code, reason) = client.closed().await;
     assert_eq!(code, CloseCode::Size, "{sent:?}");
@@ -401,11 +403,11 @@ async fn frames_up_to_the_limit_pass_and_larger_ones_end_the_connection() {
 }
 
 #[tokio::test]
-async fn a_silent_peer_is_let_go_and_a_living_one_is_kept() {
+async fn a_dead_peer_is_disconnected_and_a_live_one_is_kept() {
     let ping_interval = Duration::from_millis(100);
     let server = Server::start_with(Settings { ping_interval, ..Default::default() }).await;
     let mut alive = server.connect("alive").await;
-    // A peer that answers nothing: a raw socket that only speaks the handshake.
+    // A peer that answers no pings: a raw socket that only performs the handshake.
     let mut silent = tokio::net::TcpStream::connect(&server.address).await.unwrap();
     let handshake = "GET /api/v1/ws/runs/silent HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
                      sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
@@ -425,7 +427,7 @@ async fn a_silent_peer_is_let_go_and_a_living_one_is_kept() {
 }
 
 #[tokio::test]
-async fn shutdown_acknowledges_what_was_read_and_closes_with_the_last_ack() {
+async fn shutdown_acknowledges_received_frames_and_closes_with_the_last_ack() {
     let server = Server::start().await;
     let mut busy = server.connect("busy").await;
     let mut idle = server.connect("idle").await;
@@ -436,7 +438,7 @@ async fn shutdown_acknowledges_what_was_read_and_closes_with_the_last_ack() {
     server.frontier.wait_for(2).await;
     server.stop();
     assert_eq!(idle.closed().await.0, CloseCode::Restart);
-    // The port takes nobody any more, while the frame still waits.
+    // The port accepts no connections while the frame is still waiting.
     assert!(matches!(server.connect_to("/api/v1/ws/runs/late").await, Err(Error::Io(_))));
     server.frontier.change(|it| it.hold = false);
     busy.ok().await;
@@ -445,17 +447,17 @@ async fn shutdown_acknowledges_what_was_read_and_closes_with_the_last_ack() {
 }
 
 #[tokio::test]
-async fn shutdown_takes_a_frame_that_has_begun() {
+async fn shutdown_accepts_a_frame_that_has_begun() {
     let server = Server::start().await;
     let mut writing = server.connect("writing").await;
     let mut idle = server.connect("idle").await;
     let text = tag("last");
-    // A client's frame; its mask changes nothing.
+    // A client frame with a mask of zeros, which changes nothing.
     let frame = [&[0x81, 0x80 | text.len() as u8, 0, 0, 0, 0], text.as_bytes()].concat();
     let (begin, end) = frame.split_at(frame.len() / 2);
     writing.socket.get_mut().write_all(begin).await.unwrap();
     server.stop();
-    // Who has begun nothing is let go at once.
+    // A connection without an unfinished frame is closed immediately.
     assert_eq!(idle.closed().await.0, CloseCode::Restart);
     writing.socket.get_mut().write_all(end).await.unwrap();
     writing.ok().await;
@@ -467,7 +469,7 @@ async fn shutdown_takes_a_frame_that_has_begun() {
 async fn refusal(server: &Server) -> u16 {
     match server.connect_to("/api/v1/ws/runs/r").await {
         Err(Error::Http(response)) => response.status().as_u16(),
-        Ok(_) => panic!("it was accepted"),
+        Ok(_) => panic!("the connection was accepted"),
         Err(error) => panic!("{error}"),
     }
 }
@@ -487,7 +489,7 @@ async fn load_is_shed_with_503() {
 }
 
 #[tokio::test]
-async fn a_client_that_vanishes_leaves_nothing_behind() {
+async fn a_disconnected_client_leaves_no_open_connection() {
     let server = Server::start().await;
     let mut client = server.connect("r").await;
     server.frontier.change(|it| it.hold = true);

@@ -47,12 +47,12 @@ fn batch(sequence: u64) -> StreamMessage {
 async fn answer(client: &mut Client) -> StreamResponse {
     match client.message().await.unwrap().unwrap() {
         Message::Binary(bytes) => StreamResponse::decode(bytes).unwrap(),
-        other => panic!("no answer but {other:?}"),
+        other => panic!("expected a response, found {other:?}"),
     }
 }
 
 #[tokio::test]
-async fn batches_go_through_and_acks_come_back() {
+async fn batches_are_passed_on_and_acknowledged() {
     let server = Server::start().await;
     let mut client = connect(&server).await;
     open(&mut client).await;
@@ -65,19 +65,19 @@ async fn batches_go_through_and_acks_come_back() {
     }
     let received = server.frontier.received();
     assert_eq!(received.len(), 300);
-    assert!(received.iter().all(|it| it.run_id == "r"), "the URL names the run");
+    assert!(received.iter().all(|it| it.run_id == "r"), "the run must come from the URL");
     assert_eq!(received[299].batch.points[0].values, [300.0]);
 }
 
 #[tokio::test]
-async fn a_flood_of_repeats_is_answered() {
+async fn a_flood_of_repeats_is_acknowledged() {
     const REPEATS: usize = 20_000;
     let server = Server::start().await;
     let mut client = connect(&server).await;
     open(&mut client).await;
     send(&mut client, batch(1)).await;
     assert_eq!(answer(&mut client).await.sequence, 1);
-    let StreamMessage::Batch(repeat) = batch(1) else { panic!("it is a batch") };
+    let StreamMessage::Batch(repeat) = batch(1) else { panic!("expected a batch") };
     let frame =
         Message::binary(StreamRequest { message: Some(StreamMessage::Batch(repeat)) }.encode_to_vec());
     let (mut sink, stream) = client.socket.split();
@@ -95,7 +95,7 @@ async fn a_flood_of_repeats_is_answered() {
 }
 
 #[tokio::test]
-async fn the_end_of_the_stream_is_told_by_the_close_frame() {
+async fn the_close_frame_contains_the_error_of_the_stream() {
     let server = Server::start().await;
     let check = async |status: Status, code: CloseCode| {
         let mut client = connect(&server).await;
@@ -112,7 +112,7 @@ async fn the_end_of_the_stream_is_told_by_the_close_frame() {
 }
 
 #[tokio::test]
-async fn what_breaks_the_protocol_ends_the_connection() {
+async fn protocol_violations_close_the_connection() {
     let server = Server::start().await;
     let check = async |message: Message, opened: bool, code: CloseCode, reason: &str| {
         let mut client = connect(&server).await;
@@ -125,10 +125,10 @@ async fn what_breaks_the_protocol_ends_the_connection() {
     };
     let frame = |message: Option<StreamMessage>| Message::binary(StreamRequest { message }.encode_to_vec());
     check(Message::text("{}"), true, CloseCode::Unsupported, "binary").await;
-    check(Message::Binary(Bytes::from_static(&[0xff])), true, CloseCode::Policy, "no StreamRequest").await;
-    check(frame(None), true, CloseCode::Policy, "unknown kind").await;
+    check(Message::Binary(Bytes::from_static(&[0xff])), true, CloseCode::Policy, "not a StreamRequest").await;
+    check(frame(None), true, CloseCode::Policy, "unknown type").await;
     check(frame(Some(batch(1))), false, CloseCode::Policy, "must open").await;
-    check(frame(Some(StreamMessage::Open(StreamOpen::default()))), true, CloseCode::Policy, "open already")
+    check(frame(Some(StreamMessage::Open(StreamOpen::default()))), true, CloseCode::Policy, "already open")
         .await;
 }
 

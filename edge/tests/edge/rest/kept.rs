@@ -1,9 +1,9 @@
-//! What the UI keeps, and the project as a whole.
+//! State stored by the UI, and the project as a whole.
 
 use super::*;
 
 #[tokio::test]
-async fn what_the_ui_keeps_comes_back() {
+async fn dashboards_and_reports_are_stored_and_returned() {
     let rest = Rest::new();
     let backend = &rest.backend;
     let dashboard = dashboards::v1::Dashboard {
@@ -110,7 +110,7 @@ async fn the_state_of_an_app_keeps_every_number() {
 }
 
 #[tokio::test]
-async fn the_project_is_told_in_every_part() {
+async fn every_part_of_the_project_is_returned() {
     let rest = Rest::new();
     let backend = &rest.backend;
     backend.answers(
@@ -187,7 +187,7 @@ async fn the_project_is_told_in_every_part() {
 }
 
 #[tokio::test]
-async fn the_backend_tells_version_and_health() {
+async fn the_backend_reports_version_and_health() {
     let rest = Rest::new();
     let version = system::v1::VersionResponse {
         version: "1.2.3".into(),

@@ -1,4 +1,4 @@
-//! Notes, experiments and tags.
+//! Notes, experiments, and tags.
 
 use super::*;
 
@@ -123,7 +123,7 @@ async fn experiments_are_listed_and_changed() {
 }
 
 #[tokio::test]
-async fn an_experiment_of_a_taken_name_is_refused() {
+async fn an_experiment_with_an_existing_name_is_rejected() {
     let rest = Rest::new();
     let backend = &rest.backend;
     let taken = status(

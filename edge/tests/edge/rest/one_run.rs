@@ -1,4 +1,4 @@
-//! Everything about one run, and changes of it; logs and artifacts.
+//! A single run: its data, changes to it, logs, and artifacts.
 
 use super::*;
 
@@ -72,9 +72,9 @@ async fn metric_batches_are_json() {
     assert_eq!(rest.send("POST", "/runs/x/metric/get-batch/", json!({})).await.status, 404);
 }
 
-/// Without a density every point is asked for, column after column.
+/// Without a density, every point is requested, column by column.
 #[tokio::test]
-async fn metrics_come_whole_as_they_are_read() {
+async fn all_points_are_streamed_as_they_are_read() {
     let rest = Rest::new();
     let piece = |steps: &[i64], values: &[f64], more, info| {
         let (steps, values) = (steps.to_vec(), values.to_vec());
@@ -94,7 +94,11 @@ async fn metrics_come_whole_as_they_are_read() {
     let answer = rest.json("POST", "/runs/r/metric/get-batch/?record_density=-1&record_range=:9", body).await;
     let item = json!({"name": "a\"b", "context": {"x": 1}, "iters": [0, 1, 2], "values": [0.5, null, 1.0]});
     assert_eq!(answer, json!([item, {"name": "c", "context": {}, "iters": [7], "values": [2.0]}]));
-    assert_eq!(rest.backend.times_asked("series.v1.SeriesService/Points"), 1, "one call for all");
+    assert_eq!(
+        rest.backend.times_asked("series.v1.SeriesService/Points"),
+        1,
+        "one call must fetch all series"
+    );
     let asked: series::v1::PointsRequest = rest.backend.asked("series.v1.SeriesService/Points");
     assert_eq!(asked.steps, Some(StepRange { start: None, stop: Some(9) }));
     assert_eq!((asked.by_column, asked.run.unwrap().keys[1].name.as_str()), (true, "c"));
@@ -112,9 +116,10 @@ async fn metrics_come_whole_as_they_are_read() {
     assert_eq!(answer.status, 404);
 }
 
-/// What comes later than the first message of a batch is written as it comes: one that fails then breaks the answer off.
+/// Messages after the first are written as they arrive, so an error among them aborts the
+/// response.
 #[tokio::test]
-async fn metric_batches_are_not_gathered() {
+async fn metric_batches_are_not_buffered() {
     let rest = Rest::new();
     let points = series::v1::SeriesPoints {
         info: Some(info("loss", "", SeriesType::Metric, 0.0)),
@@ -130,12 +135,12 @@ async fn metric_batches_are_not_gathered() {
     let mut body = response.into_body();
     let chunk = body.frame().await.unwrap().unwrap().into_data().unwrap();
     assert_eq!(&chunk[..], br#"[{"name":"loss","context":{},"iters":[1],"values":[0.5]}"#);
-    assert!(body.collect().await.is_err(), "broken off");
+    assert!(body.collect().await.is_err(), "the body must be aborted");
 }
 
-/// A body of very many values is refused before any of them is made.
+/// A body with too many values is rejected before any of them is parsed.
 #[tokio::test]
-async fn bodies_of_too_many_values_are_refused() {
+async fn bodies_with_too_many_values_are_rejected() {
     let rest = Rest::new();
     let body = format!("[{}{{}}]", "{},".repeat(600_000));
     let request = Request::post("/api/v1/rest/runs/r/metric/get-batch/");
@@ -145,9 +150,9 @@ async fn bodies_of_too_many_values_are_refused() {
     assert!(String::from_utf8_lossy(&told).contains("more than 1000000 values"));
 }
 
-/// More series and artifacts than fit the message of a run are listed by calls of their own.
+/// Series and artifacts that do not fit in the message of a run are listed by separate calls.
 #[tokio::test]
-async fn a_wide_run_is_shown_whole() {
+async fn a_run_with_many_series_is_returned_completely() {
     let rest = Rest::new();
     let wide = runs::v1::Run { more_series: true, more_artifacts: true, ..run() };
     rest.backend.answers("runs.v1.RunService/Get", [runs::v1::GetResponse { run: Some(wide) }]);
@@ -206,7 +211,7 @@ async fn logs_are_streamed_by_step() {
 }
 
 #[tokio::test]
-async fn runs_are_changed() {
+async fn runs_can_be_changed() {
     let rest = Rest::new();
     let backend = &rest.backend;
     backend.answers("runs.v1.RunService/Update", [runs::v1::UpdateResponse {}]);
@@ -228,7 +233,7 @@ async fn runs_are_changed() {
     backend.answers("runs.v1.RunService/DeleteBatch", [runs::v1::DeleteBatchResponse::default()]);
     assert_eq!(rest.json("POST", "/runs/delete-batch/", json!(["a", "b"])).await, json!({"status": "OK"}));
     assert_eq!(rest.json("POST", "/runs/delete-batch/", json!({})).await, json!({"status": "OK"}));
-    assert_eq!(backend.times_asked("runs.v1.RunService/DeleteBatch"), 1, "an empty batch asks nothing");
+    assert_eq!(backend.times_asked("runs.v1.RunService/DeleteBatch"), 1, "an empty batch makes no call");
     backend.answers("runs.v1.RunService/ArchiveBatch", [runs::v1::ArchiveBatchResponse::default()]);
     rest.json("POST", "/runs/archive-batch/?archive=false", json!(["a"])).await;
     let asked: runs::v1::ArchiveBatchRequest = backend.asked("runs.v1.RunService/ArchiveBatch");
@@ -254,7 +259,7 @@ async fn runs_are_changed() {
 }
 
 #[tokio::test]
-async fn artifacts_are_downloaded_as_they_come() {
+async fn artifacts_are_passed_on_as_they_arrive() {
     use artifacts::v1::get_response::Message;
     let rest = Rest::new();
     let message = |message| artifacts::v1::GetResponse { message: Some(message) };
@@ -281,7 +286,7 @@ async fn artifacts_are_downloaded_as_they_come() {
     let request = Request::get("/api/v1/rest/runs/r/artifacts/download/?path=x").body(Body::empty()).unwrap();
     assert!(
         rest.edge.answer(request).await.into_body().collect().await.is_err(),
-        "a cut file does not look whole"
+        "a truncated file must not look complete"
     );
 
     let zip = |chunk: &'static [u8]| artifacts::v1::ZipResponse { chunk: chunk.into() };

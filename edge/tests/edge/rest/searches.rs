@@ -1,4 +1,4 @@
-//! Searches of runs and of metrics, and x axes, as entries of the streaming codec.
+//! Searches for runs and metrics, and x axes, as entries of the streaming codec.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::server::STUCK;
 
-/// What run search streams for `run()` and an empty run.
+/// The entries that run search streams for `run()` and an empty run.
 const TWO_RUNS: &str = r##"progress_0 = []
 progress_0/0 = 0
 progress_0/1 = 2
@@ -98,7 +98,7 @@ async fn run_search_streams_trees_and_progress() {
 }
 
 #[tokio::test]
-async fn a_refused_query_is_an_error_before_the_stream() {
+async fn a_rejected_query_is_an_error_before_the_stream() {
     let rest = Rest::new();
     let metadata = [("statement", "run."), ("line", "1"), ("offset", "6"), ("end_offset", "7")];
     let refused = status(tonic::Code::InvalidArgument, "INVALID_QUERY", "a name is missing", &metadata);
@@ -108,7 +108,7 @@ async fn a_refused_query_is_an_error_before_the_stream() {
     assert_eq!(answer.json()["message"], "SyntaxError");
     assert_eq!(answer.json()["error"]["message"], "Invalid query syntax: a name is missing");
     assert_eq!(answer.json()["detail"]["offset"], 6);
-    // Also where something was odd about it.
+    // This also holds for a query with warnings.
     let warned =
         search::v1::RunsResponse { warnings: vec![search::v1::Warning::default()], ..Default::default() };
     let refused = status(tonic::Code::ResourceExhausted, "TOO_LARGE", "it is too large", &[]);
@@ -116,9 +116,9 @@ async fn a_refused_query_is_an_error_before_the_stream() {
     assert_eq!(rest.get("/runs/search/run/?q=x").await.status, 413);
 }
 
-/// Whoever finds nothing because of a misspelt name is told before the first row.
+/// Users who find nothing because of a misspelled name are warned before the first row.
 #[tokio::test]
-async fn warnings_of_a_query_stand_in_a_header() {
+async fn warnings_about_a_query_are_in_a_header() {
     let rest = Rest::new();
     let warned = |messages: &[String]| -> Vec<search::v1::Warning> {
         let warning =
@@ -145,7 +145,7 @@ async fn warnings_of_a_query_stand_in_a_header() {
         assert_eq!(serde_json::from_str::<Vec<String>>(told).unwrap(), messages);
         assert_eq!(answer.entries(), ["progress_0 = []", "progress_0/0 = 0", "progress_0/1 = 0"], "{kind}");
     }
-    // Those that there is room for.
+    // Only the warnings that fit are included.
     tell(&[vec!["x".repeat(3_000)], vec!["ä".repeat(100); 9]].concat());
     let told = rest.get("/runs/search/run/").await.header("x-query-warnings").unwrap().to_owned();
     assert_eq!(serde_json::from_str::<Vec<String>>(&told).unwrap(), vec!["ä".repeat(100); 3]);
@@ -153,9 +153,9 @@ async fn warnings_of_a_query_stand_in_a_header() {
     assert_eq!(rest.get("/runs/search/run/").await.header("x-query-warnings"), None);
 }
 
-/// A search that looks for long finds nothing new to tell, and its reader must not take it for dead.
+/// A long search may have no new progress, but its reader must not consider it dead.
 #[tokio::test]
-async fn searches_of_sequences_pass_signs_of_life_on() {
+async fn searches_for_sequences_pass_keep_alives_on() {
     let rest = Rest::new();
     let progress = Some(Progress { checked: 1, total: 2, matched: 0 });
     let alive = || search::v1::MetricsResponse { progress, ..Default::default() };
@@ -177,7 +177,7 @@ async fn searches_of_sequences_pass_signs_of_life_on() {
 }
 
 #[tokio::test]
-async fn a_stream_that_breaks_is_broken_for_the_client() {
+async fn a_failed_stream_aborts_the_response() {
     let rest = Rest::new();
     let first =
         search::v1::RunsResponse { runs: vec![run()], first_place: 1, match_count: 2, ..Default::default() };
@@ -189,14 +189,15 @@ async fn a_stream_that_breaks_is_broken_for_the_client() {
     };
     rest.backend.fails("search.v1.SearchService/Runs", [first.clone()], Status::internal("broken"));
     check().await;
-    // An end without the last message is no end.
+    // A stream that ends without its last message is incomplete.
     rest.backend.answers("search.v1.SearchService/Runs", [first]);
     check().await;
 }
 
-/// Nobody reads on in a browser tab that was closed: what it has asked for must end, in the middle and before the first match.
+/// A closed browser tab reads nothing more, so its search must end, both in the middle and
+/// before the first match.
 #[tokio::test]
-async fn a_client_that_leaves_ends_its_search() {
+async fn a_search_ends_when_its_client_disconnects() {
     let rest = Rest::new();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -220,16 +221,16 @@ async fn a_client_that_leaves_ends_its_search() {
             assert_eq!(&head, b"HTTP/1.1 200");
         }
         drop(client);
-        // A search that goes on waits here for ever, and is stopped from outside.
-        let told = tokio::time::timeout(STUCK, gone).await.expect("the search ends");
-        told.expect_err("nobody sends, it is dropped");
+        // If the search continued, this would wait until the timeout.
+        let told = tokio::time::timeout(STUCK, gone).await.expect("the search must end");
+        told.expect_err("the sender is dropped without sending");
     }
     stop.cancel();
     serving.await.unwrap();
 }
 
 #[tokio::test]
-async fn active_runs_tell_last_values() {
+async fn active_runs_have_only_last_values() {
     let rest = Rest::new();
     let message = search::v1::RunsResponse {
         runs: vec![run()],
@@ -315,7 +316,7 @@ r/traces/1/name = "b""#;
 #[tokio::test]
 async fn axes_are_streamed_by_run() {
     let rest = Rest::new();
-    // A column comes in pieces, and its length in the first of them.
+    // A column arrives in pieces, with its length in the first of them.
     let piece = |series, x_values: &[f64], steps: &[i64], count, more| series::v1::AlignResponse {
         run_id: "r".into(),
         run: 0,
@@ -362,9 +363,9 @@ s = []"#;
     assert_eq!(asked.runs[0].series[0].steps, Some(StepRange { start: None, stop: Some(5) }));
     assert_eq!(asked.runs[0].series[1].steps, None);
     assert!(asked.by_column);
-    // Whatever stands behind a column that is shorter than it was said to be could not be read.
+    // A column shorter than announced would make the rest unreadable.
     rest.backend.answers("series.v1.SeriesService/Align", [piece(1, &[0.5], &[], 2, false)]);
     let request = Request::post("/api/v1/rest/runs/search/metric/align/");
     let response = rest.edge.answer(request.body(Body::from(body.to_string())).unwrap()).await;
-    assert!(response.into_body().collect().await.is_err(), "broken off");
+    assert!(response.into_body().collect().await.is_err(), "the body must be aborted");
 }

@@ -1,4 +1,4 @@
-//! Objects: found by a query, read by sequence and step, and their payloads.
+//! Objects: found by a query, or read by sequence and step; and their payloads.
 
 use super::*;
 
@@ -80,7 +80,7 @@ r/traces/0/timestamps/0 = null"#;
     in_two_messages(&rest, step, plain, &entries).await;
 }
 
-/// The same sequence in two messages is the same tree, but for its second step.
+/// The same sequence split over two messages gives the same tree, except for its second step.
 async fn in_two_messages(rest: &Rest, step: objects::v1::Step, plain: runs::v1::Run, entries: &[String]) {
     let piece = |steps: Vec<objects::v1::Step>, more, run, of_run| search::v1::ObjectsResponse {
         runs: vec![search::v1::RunObjects {
@@ -113,7 +113,7 @@ async fn in_two_messages(rest: &Rest, step: objects::v1::Step, plain: runs::v1::
 }
 
 #[tokio::test]
-async fn object_batches_come_in_pieces() {
+async fn object_batches_may_be_split_over_messages() {
     let rest = Rest::new();
     let step = |step, data: &str| objects::v1::Step {
         step,
@@ -160,7 +160,7 @@ index_range_total = []
 index_range_total/0 = 0
 index_range_total/1 = 1"#;
     assert_eq!(answer.entries().join("\n"), expected);
-    // Nothing comes behind the last step that there is.
+    // The last possible step has no step after it, so the end of the range saturates.
     rest.backend.answers("objects.v1.ObjectService/Batch", [piece(vec![step(i64::MAX, "z")], true)]);
     let answer = rest.send("POST", "/runs/r/texts/get-batch/", body.clone()).await;
     assert!(answer.entries().contains(&format!("record_range_used/1 = {}", i64::MAX)));
@@ -243,7 +243,7 @@ async fn one_step_of_every_type_has_its_items() {
 }
 
 #[tokio::test]
-async fn a_step_below_minus_one_is_no_step() {
+async fn a_step_below_minus_one_matches_nothing() {
     let rest = Rest::new();
     rest.backend.answers("runs.v1.RunService/Get", [runs::v1::GetResponse::default()]);
     let answer = rest.send("POST", "/runs/r/texts/get-step/?record_step=-2", json!([])).await;
@@ -251,7 +251,7 @@ async fn a_step_below_minus_one_is_no_step() {
 }
 
 #[tokio::test]
-async fn payloads_come_by_their_uris() {
+async fn payloads_are_returned_by_uri() {
     let rest = Rest::new();
     let piece = |index, chunk: &'static [u8], last, size| artifacts::v1::BlobsResponse {
         index,
@@ -266,11 +266,11 @@ async fn payloads_come_by_their_uris() {
     let asked: artifacts::v1::BlobsRequest = rest.backend.asked("artifacts.v1.ArtifactService/Blobs");
     assert_eq!(asked.uris, ["u", "bad", "v"]);
     assert_eq!(rest.send("POST", "/runs/texts/get-batch/", json!([])).await.status, 404);
-    // Whatever stands behind a payload that is shorter than it was said to be could not be read.
+    // A payload shorter than announced would make the rest unreadable.
     let torn = [piece(0, b"ab", true, 3), piece(1, b"x", true, 1)];
     rest.backend.answers("artifacts.v1.ArtifactService/Blobs", torn);
     let request = Request::post("/api/v1/rest/runs/images/get-batch/");
     let request = request.body(Body::from(json!(["u", "v"]).to_string())).unwrap();
     let body = rest.edge.answer(request).await.into_body();
-    assert!(body.collect().await.is_err(), "broken off");
+    assert!(body.collect().await.is_err(), "the body must be aborted");
 }
