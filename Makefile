@@ -1,4 +1,4 @@
-# What a developer does here. Everything a target needs it builds or installs itself, outside the working copy.
+# Development tasks. Targets build or install everything they need, outside of the working copy.
 
 .DEFAULT_GOAL := help
 .PHONY: help up install ui test lint lint-deploy format clippy proto unit build kafka clouds system browser bench soak soak-faults soak-kafka soak-fuzz soak-scale
@@ -11,17 +11,19 @@ VENV := $(CACHE)/venv
 BUF_VERSION := 1.75.0
 BUF := $(CACHE)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 PEERS := tests/peers/python
-# What was installed, by the list of what is needed: a changed list installs again.
+# Marks an installed environment by a checksum of its requirements: a changed list is installed
+# again.
 PEERS_STAMP := $(VENV)/installed-$(shell cksum < $(PEERS)/requirements.txt | cut -d' ' -f1)
 
-# The browser UI that people already have. It is looked at in a browser by the tests.
+# The existing browser UI, which the tests run in a browser.
 UI_VERSION := 3.29.1
 UI_DIR := $(CACHE)/ui-$(UI_VERSION)
-# Python in the browser, which the UI otherwise loads from the internet.
+# Python in the browser, which the UI would otherwise download from the internet.
 PYODIDE_VERSION := 0.23.4
 PYODIDE := $(CACHE)/pyodide-$(PYODIDE_VERSION)/node_modules/pyodide
 
-# Real servers of three clouds' object stores, for the tests; what cannot be installed shows there as ignored, with the reason.
+# Real servers for the three clouds' object stores. Tests of a server that cannot be installed are
+# shown as ignored, with the reason.
 S3PROXY_VERSION := 4.1.0
 S3PROXY := $(CACHE)/s3proxy-$(S3PROXY_VERSION)
 FAKE_GCS_VERSION := 1.56.1
@@ -30,8 +32,8 @@ AZURITE_VERSION := 3.37.0
 AZURITE := $(CACHE)/azurite-$(AZURITE_VERSION)/node_modules/azurite/dist/src/blob/main.js
 CLOUDS := MATYAN_S3PROXY=$(S3PROXY) MATYAN_FAKE_GCS_SERVER=$(FAKE_GCS) MATYAN_AZURITE=$(AZURITE)
 
-# A real broker, for what runs on Apache Kafka. It is started and ended by the tests, and needs Java 17. A changed list of what
-# is fetched leads to another folder.
+# A real broker for tests over Apache Kafka, started by the tests; needs Java 17. Each list of
+# dependencies has its own directory.
 KAFKA_VERSION := 4.1.0
 KAFKA := tests/peers/kafka/pom.xml
 KAFKA_JARS := $(CACHE)/kafka-$(KAFKA_VERSION)-$(shell cksum < $(KAFKA) | cut -d' ' -f1)
@@ -41,22 +43,22 @@ DATA_DIR ?= data
 DEBUG_BIN := $(CARGO_TARGET_DIR)/debug/matyan
 RELEASE_BIN := $(CARGO_TARGET_DIR)/release/matyan
 
-help: ## Show this
+help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: ## Build and start everything in one process; data in ./data (DATA_DIR=…, ARGS=… for more flags)
 	cargo build --release --quiet -p matyan
-	@$(MAKE) --no-print-directory ui || echo 'make up: the browser UI could not be fetched, so there is none'
+	@$(MAKE) --no-print-directory ui || echo 'make up: failed to download the browser UI; continuing without it'
 	exec $(RELEASE_BIN) up --data-dir $(DATA_DIR) $$(test -d $(UI_DIR) && echo --ui-dir $(UI_DIR)) $(ARGS)
 
 PREFIX ?= $(HOME)/.local
 
-install: ## Build the program and put it into ~/.local/bin (PREFIX=…)
+install: ## Build the binary and install it in ~/.local/bin (PREFIX=…)
 	cargo build --release --quiet -p matyan
 	install -D -m 755 $(RELEASE_BIN) $(PREFIX)/bin/matyan
 	@echo "$(PREFIX)/bin/matyan"
 
-ui: $(UI_DIR) ## Fetch the browser UI for --ui-dir, and tell where it is
+ui: $(UI_DIR) ## Download the browser UI for --ui-dir, and print its directory
 	@echo $(UI_DIR)
 
 $(UI_DIR):
@@ -65,10 +67,10 @@ $(UI_DIR):
 	mv $@.part/aim_ui/build $@
 	rm -rf $@.part
 
-test: lint unit fdb system browser ## Check and test everything
+test: lint unit fdb system browser ## Run all checks and tests
 	@echo "make test: all checks and tests passed"
 
-lint: format clippy proto ## Check form: rustfmt, clippy, buf
+lint: format clippy proto ## Run static checks: rustfmt, clippy, buf
 
 format:
 	cargo fmt --all --check
@@ -76,7 +78,8 @@ format:
 clippy: clippy-fdb
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 
-# The API may grow, and nothing in it may break what was released; before the first release there is nothing to break.
+# The API may grow, but must not break what was released; before the first release there is
+# nothing to compare with.
 proto: $(BUF)
 	$(BUF) lint
 	$(BUF) format --diff --exit-code
@@ -86,8 +89,9 @@ proto: $(BUF)
 $(BUF):
 	npm install --silent --no-fund --no-audit --prefix $(CACHE)/buf-$(BUF_VERSION) @bufbuild/buf@$(BUF_VERSION)
 
-# Of what runs it elsewhere. Apart from `make test`, as to build Helm takes minutes the first time. `systemd-analyze` and `promtool`
-# are asked where they are, and told of where they are not; the program of a unit need not be installed.
+# Checks of deployment files. Not a part of `make test`, as building Helm takes minutes the first
+# time. `systemd-analyze` and `promtool` are used if they are installed. The program of the
+# systemd unit need not be installed.
 HADOLINT_VERSION := 2.15.1
 KUBERNETES_VALIDATE_VERSION := 1.37.0
 KUBERNETES_VERSION := 1.34.0
@@ -112,9 +116,9 @@ lint-deploy: $(DEPLOY_VENV) $(HELM) $(COMPOSE) ## Check the Dockerfile, the comp
 	if command -v systemd-analyze > /dev/null; then \
 		sed 's#^ExecStart=[^ ]*#ExecStart=/bin/true#' deploy/systemd/matyan.service > $(CACHE)/matyan.service \
 		&& systemd-analyze verify $(CACHE)/matyan.service; \
-	else echo 'make lint-deploy: the unit is not checked, as there is no systemd-analyze'; fi
+	else echo 'make lint-deploy: systemd-analyze is not installed; skipping the systemd unit'; fi
 	if command -v promtool > /dev/null; then promtool test rules deploy/prometheus/alerts_test.yaml; \
-	else echo 'make lint-deploy: the alerts are not checked, as there is no promtool'; fi
+	else echo 'make lint-deploy: promtool is not installed; skipping the alerts'; fi
 
 $(DEPLOY_VENV):
 	rm -rf $@.part
@@ -149,9 +153,10 @@ $(FAKE_GCS):
 $(AZURITE):
 	npm install --silent --no-fund --no-audit --prefix $(CACHE)/azurite-$(AZURITE_VERSION) azurite@$(AZURITE_VERSION)
 
-# Without a broker its tests show as ignored, with the reason; REQUIRE=kafka makes that a failure.
-kafka: ## Fetch Apache Kafka for the tests
-	@$(MAKE) --no-print-directory $(KAFKA_JARS) || echo 'make kafka: it could not be fetched, so what needs it is not tested'
+# Without a broker its tests are shown as ignored, with the reason; REQUIRE=kafka makes that a
+# failure.
+kafka: ## Download Apache Kafka for the tests
+	@$(MAKE) --no-print-directory $(KAFKA_JARS) || echo 'make kafka: the download failed; tests that need Kafka will be skipped'
 
 $(KAFKA_JARS):
 	rm -rf $@.part
@@ -159,19 +164,21 @@ $(KAFKA_JARS):
 		-DoutputDirectory=$@.part
 	mv $@.part $@
 
-# Unit tests, conformance suites, and the tests that drive the binary from Rust.
+# Unit tests, conformance suites, and the tests that run the binary from Rust.
 unit: build kafka clouds
 	$(CLOUDS) MATYAN_BIN=$(DEBUG_BIN) MATYAN_FUZZ_SECONDS=10 cargo test --workspace --quiet
 
-# The published Python client against the binary. What is skipped is told with its reason (-rs). The client's own log would go on
-# after pytest has closed the output.
+# The published Python client against the binary. Skipped tests are listed with the reason (-rs).
+# The client's own logger is disabled, as it would continue to write after pytest has closed the
+# output.
 system: build kafka clouds $(PEERS_STAMP)
 	LOGURU_AUTOINIT=0 $(CLOUDS) MATYAN_BIN=$(DEBUG_BIN) $(VENV)/bin/python -m pytest -q -rs -p no:cacheprovider $(PEERS)
 
-# The browser UI, driven by Chromium against fifty runs. Without a Chromium the tests say that they were skipped;
-# REQUIRE=browser makes that a failure. What was seen is kept in the cache, to be looked at. The bundle redraws itself while it
-# loads, and now and then under a click: what could not be clicked in time, and what is not seen of a click, is tried again, and
-# told of. Nothing else is: an error in the console or a request that failed fails at once.
+# The browser UI, controlled by Chromium, against fifty runs. Without Chromium the tests are
+# skipped, with a message; REQUIRE=browser makes that a failure. Screenshots are kept in the
+# cache. The bundle re-renders while it loads, and occasionally during a click: clicks that time
+# out or have no visible effect are retried, and reported. Nothing else is retried: console errors
+# and failed requests fail immediately.
 browser: build $(PEERS_STAMP) $(UI_DIR) $(PYODIDE)
 	sh tests/browser/chromium.sh
 	LOGURU_AUTOINIT=0 PYTHONPATH=$(PEERS) MATYAN_BIN=$(DEBUG_BIN) MATYAN_UI_BUNDLE=$(UI_DIR) MATYAN_PYODIDE=$(PYODIDE) \
@@ -184,14 +191,15 @@ $(PYODIDE):
 
 .PHONY: fdb clippy-fdb
 
-# FoundationDB: no registry carries its server or its client library, so both are looked for where FDB_DIR says and where its
-# packages put them.
+# FoundationDB: no registry has its server or client library, so both are searched for in FDB_DIR
+# and in the directories of its packages.
 FDB_DIR ?= $(CACHE)/foundationdb-7.3
 FDBSERVER := $(firstword $(wildcard $(FDB_DIR)/fdbserver /usr/sbin/fdbserver))
 FDBCLI := $(firstword $(wildcard $(FDB_DIR)/fdbcli /usr/bin/fdbcli))
 FDB_LIB := $(patsubst %/libfdb_c.so,%,$(firstword $(wildcard $(FDB_DIR)/libfdb_c.so /usr/lib/libfdb_c.so)))
 FDB_FEATURES := matyan/fdb,matyan-model/fdb
-# The crate reads the client's C header, for which it needs a libclang; what the compiler itself includes comes from the compiler.
+# The crate parses the client's C header with libclang; the compiler's own headers come from the
+# compiler.
 LIBCLANG_VERSION := 18.1.1
 LIBCLANG := $(CACHE)/libclang-$(LIBCLANG_VERSION)
 FDB_BUILD = LIBCLANG_PATH=$(LIBCLANG)/clang/native BINDGEN_EXTRA_CLANG_ARGS=-I$(shell $(CC) -print-file-name=include) \
@@ -199,7 +207,7 @@ FDB_BUILD = LIBCLANG_PATH=$(LIBCLANG)/clang/native BINDGEN_EXTRA_CLANG_ARGS=-I$(
 
 FDB_RUN = $(FDB_BUILD) LD_LIBRARY_PATH=$(FDB_LIB) MATYAN_FDBSERVER=$(FDBSERVER) MATYAN_FDBCLI=$(FDBCLI)
 
-fdb: $(LIBCLANG) ## Test the store, the model and the whole system on FoundationDB, where there is one (FDB_DIR=…)
+fdb: $(LIBCLANG) ## Test the store, the model and the whole system on FoundationDB, if it is installed (FDB_DIR=…)
 ifneq ($(and $(FDBSERVER),$(FDBCLI),$(FDB_LIB)),)
 	$(FDB_RUN) cargo test --quiet -p matyan-store -p matyan-model -p matyan --features $(FDB_FEATURES)
 	$(FDB_RUN) cargo build --quiet --workspace --features $(FDB_FEATURES)
@@ -207,11 +215,11 @@ ifneq ($(and $(FDBSERVER),$(FDBCLI),$(FDB_LIB)),)
 	$(FDB_RUN) MATYAN_BIN=$(DEBUG_BIN) cargo test --quiet --workspace --features $(FDB_FEATURES) --test kafka_system -- foundationdb_
 	$(FDB_RUN) LOGURU_AUTOINIT=0 MATYAN_BIN=$(DEBUG_BIN) $(VENV)/bin/python -m pytest -q -rs -p no:cacheprovider -k foundationdb $(PEERS)
 else
-	@echo 'make fdb: SKIPPED, as fdbserver, fdbcli or libfdb_c.so is neither in $(FDB_DIR) nor installed; REQUIRE=fdb insists'
+	@echo 'make fdb: SKIPPED: fdbserver, fdbcli and libfdb_c.so are required in $(FDB_DIR) or installed; REQUIRE=fdb makes this a failure'
 	@case ",$$REQUIRE," in *,fdb,*) exit 1;; esac
 endif
 
-# It is checked on every machine: that needs neither the server nor the library.
+# Checked on every machine, as it needs neither the server nor the client library.
 clippy-fdb: $(LIBCLANG)
 	$(FDB_BUILD) cargo clippy --workspace --all-targets --features $(FDB_FEATURES) --quiet -- -D warnings
 
@@ -225,12 +233,13 @@ $(PEERS_STAMP): $(PEERS)/requirements.txt
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
-bench: kafka ## Print the budget table with this machine's figures (ARGS="--only text", ARGS=--quick)
+bench: kafka ## Print the budget table with the figures of this machine (ARGS="--only text", ARGS=--quick)
 	cargo build --release --quiet -p matyan -p matyan-bench
 	MATYAN_BIN=$(RELEASE_BIN) $(CARGO_TARGET_DIR)/release/matyan-bench $(ARGS)
 
-# Guided by coverage: the instrumentation is the compiler's own, so that the stable toolchain does. With the assertions of a
-# debug build, as a wrong number is a finding too; without link-time optimisation, which only takes time here.
+# Guided by coverage. The instrumentation is the compiler's own, so the stable toolchain is
+# sufficient. Debug assertions are enabled, as an overflow is a finding too; link-time
+# optimization is not, as it only takes time here.
 FUZZ_SECONDS ?= 600
 FUZZ_JOBS ?= 2
 FUZZ_TARGETS := websocket_frame batch stream_codec json cbor signed_url log_entry block query archive
@@ -246,7 +255,7 @@ FAULT_TESTS := kill full_disk shutdown cut_frames bounded_memory bad_input
 KILLS ?= 200
 FLOOD_FRAMES ?= 100
 
-soak: soak-faults soak-kafka soak-fuzz soak-scale ## Run the fault, fuzz and scale runs at full length (FUZZ_SECONDS=…, each target)
+soak: soak-faults soak-kafka soak-fuzz soak-scale ## Run the fault, fuzz and scale tests at full length (FUZZ_SECONDS=… per target)
 	@echo "make soak: all runs passed"
 
 soak-faults:
@@ -262,7 +271,7 @@ soak-kafka: kafka
 	MATYAN_KAFKA_ROUNDS=$(KAFKA_ROUNDS) MATYAN_KAFKA_PAUSE_SECONDS=$(KAFKA_PAUSE_SECONDS) MATYAN_BIN=$(RELEASE_BIN) \
 		cargo test --quiet -p matyan-tests --test kafka_system -- --nocapture
 
-# What is found lies in $(FUZZ_DIR)/found, and the next run begins with what this one has learned.
+# Findings are stored in $(FUZZ_DIR)/found, and the corpus is kept for the next run.
 soak-fuzz:
 	CARGO_TARGET_DIR=$(FUZZ_TARGET_DIR) RUSTFLAGS="$(FUZZ_FLAGS)" CARGO_PROFILE_RELEASE_LTO=off \
 		CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=true \
@@ -274,7 +283,7 @@ soak-fuzz:
 		|| { tail -n 40 $(FUZZ_DIR)/{}.log; exit 255; }; \
 		echo "{}: $$(grep -E "DONE|^Done|stat::peak" $(FUZZ_DIR)/{}.log | tr "\n" " ")"'
 
-# The whole budget table, its rows of 10,000 and of 10 million included.
+# The whole budget table, including its rows with 10,000 series and with 10 million points.
 soak-scale:
 	cargo build --release --quiet -p matyan -p matyan-bench
 	MATYAN_BIN=$(RELEASE_BIN) $(CARGO_TARGET_DIR)/release/matyan-bench

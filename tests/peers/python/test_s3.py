@@ -99,7 +99,7 @@ def digest(path):
 
 def test_the_bucket_is_missed_and_made(server):
     assert readiness(server) == (200, "bucket not found")
-    assert bucket_create() == f"made s3://{BUCKET}\n"
+    assert bucket_create() == f"created s3://{BUCKET}\n"
     assert bucket_create() == f"s3://{BUCKET} already exists\n"
     assert readiness(server) == (200, "ok")
 
@@ -164,7 +164,7 @@ def test_credentials_are_where_amazons_own_tools_look(server, tmp_path):
     assert done.returncode == 1 and "no Amazon credentials found" in done.stderr, done.stderr
     found = {"AWS_ACCESS_KEY_ID": KEYS["S3_ACCESS_KEY"], "AWS_SECRET_ACCESS_KEY": KEYS["S3_SECRET_KEY"]}
     done = subprocess.run(create, env=ours | found, capture_output=True, text=True)
-    assert done.stdout == "made s3://by-role\n", done.stderr
+    assert done.stdout == "created s3://by-role\n", done.stderr
 
 
 def test_a_backup_from_one_bucket_is_restored_into_another(server, s3, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-{{/* The four services. `values` is their key in the values; what they use decides what they are told. */}}
+{{/* The four services. `values` is their key in the values; the rest determines their settings. */}}
 {{- define "matyan.roles" -}}
 frontier: {values: frontier, port: 53801, service: true, store: false}
 backend: {values: backend, port: 53800, service: true, store: true}
@@ -15,7 +15,7 @@ control-worker: {values: controlWorker, port: 9090, service: false, store: true}
 {{- end -}}
 {{- end -}}
 
-{{/* A dictionary of `root` and `role`. */}}
+{{/* Takes a dictionary of `root` and `role`. */}}
 {{- define "matyan.selector" -}}
 app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
@@ -49,7 +49,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end -}}
 {{- end -}}
 
-{{/* The restricted profile of Kubernetes, and nothing but the program's own folder to write to. */}}
+{{/* The restricted pod security standard of Kubernetes, with a read-only root file system. */}}
 {{- define "matyan.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: 65532
@@ -73,14 +73,14 @@ capabilities: {drop: [ALL]}
 {{- fail "kafka.bootstrapServers: set your brokers, host:port,host:port" -}}
 {{- end -}}
 {{- if not .Values.blobUri.existingSecret -}}
-{{- fail "blobUri.existingSecret: name a secret with a random text" -}}
+{{- fail "blobUri.existingSecret: set the name of a secret with a random text" -}}
 {{- end -}}
 {{- $blobs := .Values.blobs -}}
 {{- if and (eq $blobs.type "s3") (not $blobs.s3.endpoint) -}}
 {{- fail "blobs.s3.endpoint: set the address of the S3 server" -}}
 {{- end -}}
 {{- if and (eq $blobs.type "s3") (eq $blobs.s3.credentials "keys") (not $blobs.s3.existingSecret) -}}
-{{- fail "blobs.s3.existingSecret: name a secret with both keys, or set credentials to aws" -}}
+{{- fail "blobs.s3.existingSecret: set the name of a secret with both keys, or set credentials to aws" -}}
 {{- end -}}
 {{- if and (eq $blobs.type "azure") (not $blobs.azure.accountUrl) (not $blobs.azure.existingSecret) -}}
 {{- fail "blobs.azure: set accountUrl, or existingSecret with a connection string" -}}
@@ -92,7 +92,7 @@ capabilities: {drop: [ALL]}
 {{- with .Values.ingestWorker -}}
 {{- $most := ternary .autoscaling.maxReplicas .replicas .autoscaling.enabled -}}
 {{- if gt (int (default 0 $most)) (int $.Values.kafka.partitions) -}}
-{{- fail "ingestWorker: more workers than kafka.partitions find no work" -}}
+{{- fail "ingestWorker: use at most kafka.partitions workers; more would be idle" -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

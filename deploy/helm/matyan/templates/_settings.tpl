@@ -1,5 +1,5 @@
-{{/* What a process is told, as a list of variables: each part for those that use it. Numbers come as floating ones, and would be written
-as 1e+06. */}}
+{{/* Settings as lists of environment variables; each process includes the parts that it uses. Helm passes numbers as floats, and
+would format large ones as 1e+06, so they are converted to integers. */}}
 
 {{- define "matyan.settings.common" -}}
 - {name: MATYAN_ENVIRONMENT, value: {{ .Values.environment | quote }}}
@@ -85,7 +85,7 @@ as 1e+06. */}}
 {{- end }}
 {{- end -}}
 
-{{/* A dictionary of `root` and `role`: what this service has beside the rest. */}}
+{{/* Settings that only this service has. Takes a dictionary of `root` and `role`. */}}
 {{- define "matyan.settings.role" -}}
 {{- $values := .root.Values -}}
 {{- if has .role (list "frontier" "backend") -}}
@@ -110,7 +110,7 @@ as 1e+06. */}}
 {{- end }}
 {{- end -}}
 
-{{/* The files that settings speak of: a dictionary of `root`, `store` and `tls`, both true or false. */}}
+{{/* Mounts for files that settings refer to. Takes a dictionary of `root`, `store` and `tls`, the latter two booleans. */}}
 {{- define "matyan.volumes" -}}
 {{- $values := .root.Values -}}
 - {name: tmp, emptyDir: {}}
