@@ -1,6 +1,6 @@
-"""A browser on a project: the stock UI, served by the binary, in Debian's Chromium.
+"""A browser with a project: the unmodified UI, served by the binary, in Chromium.
 
-Whatever a page does wrong fails the test that opened it: an error in the console, an exception, a request that failed.
+Any error on a page fails the test that opened it: an error in the console, an exception, a failed request.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from server import Server, eventually
 CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
 
 GUARD_MS = 60_000
-"""Keeps a broken page from hanging; no test waits for it to pass."""
+"""Keeps a broken page from hanging; no passing test waits for it."""
 
 PYODIDE = "https://cdn.jsdelivr.net/pyodide/v0.23.4/full/"
-"""Where the UI loads Python for the browser from. Here it comes from the npm package of the same version."""
+"""URL from which the UI loads Python for the browser. The tests serve it from the npm package of the same version."""
 
 
 def pytest_collection_modifyitems(items):
     if CHROMIUM:
         return
     if "browser" in os.environ.get("REQUIRE", "").split(","):
-        pytest.exit("REQUIRE=browser, and there is no Chromium on the PATH", returncode=1)
+        pytest.exit("REQUIRE=browser, but Chromium is not on the PATH", returncode=1)
     for item in items:
-        item.add_marker(pytest.mark.skip(reason="there is no Chromium on the PATH: `apt-get install chromium`"))
+        item.add_marker(pytest.mark.skip(reason="Chromium is not on the PATH: `apt-get install chromium`"))
 
 
 expect.set_options(timeout=GUARD_MS)
 
 
 class Page(BaseHTTPRequestHandler):
-    """A page of somebody else."""
+    """A page from another origin."""
 
     def do_GET(self):
         self.send_response(200)
@@ -87,14 +87,14 @@ def stubs(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def rest(server):
-    """What the server says without the UI."""
+    """A client for the REST API, without the UI."""
     with httpx.Client(base_url=f"{server.query}/api/v1/rest", timeout=GUARD_MS / 1000) as client:
         yield client
 
 
 @pytest.fixture
 def another(server, rest):
-    """Logs runs of a test's own, which it may change; afterwards they are gone."""
+    """Logs runs that a test may change; they are deleted afterwards."""
     runs = []
 
     def logged(name, **options):
@@ -102,7 +102,7 @@ def another(server, rest):
         run = Run(uuid.uuid4().hex, repo=server.query, frontier_url=server.ingest, **options)
         runs.append(run)
         run.name = name
-        eventually(lambda: rest.get(f"/runs/{run.hash}/info/").json()["props"]["name"] == name, "the run is there")
+        eventually(lambda: rest.get(f"/runs/{run.hash}/info/").json()["props"]["name"] == name, "the run is stored")
         return run
 
     yield logged
@@ -114,20 +114,20 @@ def another(server, rest):
 @pytest.fixture(scope="session")
 def chromium():
     with sync_playwright() as playwright:
-        # As root there is no sandbox; the pages are our own.
+        # The sandbox does not work as root, and the pages are trusted.
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
 
 
 class Visit:
-    """A page of the UI and all that went wrong on it."""
+    """A page of the UI, with all errors that occurred on it."""
 
     def __init__(self, context, base, screenshots):
         self.base, self.screenshots = base, screenshots
         self.errors: list[str] = []
         self.requests: list[str] = []
-        # What a test provokes, by status and path; and what the bundle is known to say there without harm, by a part of it.
+        # Errors that a test provokes, by status and path; and harmless messages of the bundle, by a part of the text.
         self.provoked: tuple[str, ...] = ()
         self.known: tuple[str, ...] = ()
         self.page = context.new_page()
@@ -137,8 +137,8 @@ class Visit:
         self.page.on("requestfailed", self._failed)
 
     def _console(self, message):
-        # The browser's own line about a failed request tells less than the response does. The explorers swallow what is
-        # wrong with an answer, and only mention it.
+        # The browser's own message about a failed request has fewer details than the response. The explorers swallow
+        # errors in responses, and only log them.
         swallowed = any(text in message.text for text in ("Unhandled error", "exception"))
         if (message.type == "error" or swallowed) and "Failed to load resource" not in message.text:
             self.errors.append(f"console: {message.text}")
@@ -150,17 +150,17 @@ class Visit:
             self.errors.append(f"{response.status} {response.request.method} {path}")
 
     def _failed(self, request):
-        # A page aborts a search itself when another begins.
+        # A page aborts a search when another one starts.
         if request.failure != "net::ERR_ABORTED":
             self.errors.append(f"failed: {request.url}: {request.failure}")
 
     def wrong(self):
-        # The body of an answer that is no success it reads twice.
+        # The bundle reads the body of an error response twice.
         known = (*self.known, "body stream already read") if self.provoked else self.known
         return [error for error in self.errors if not any(text in error for text in known)]
 
     def open(self, path):
-        # What the page loads besides, Python for the browser among it, may take its time.
+        # Do not wait for everything that the page loads: Python for the browser is large.
         self.page.goto(self.base + path, wait_until="commit")
         return self.page
 
@@ -175,7 +175,7 @@ def visit(server, project, chromium, request):
     context = chromium.new_context(viewport={"width": 1400, "height": 900}, accept_downloads=True)
     context.set_default_timeout(GUARD_MS)
     context.route(lambda url: not url.startswith("http://127.0.0.1:"), elsewhere)
-    # It has been asked already whether we want to join its community.
+    # Suppresses the invitation to join the community.
     context.add_init_script("localStorage.setItem('communityPopupSeen', 'true')")
     visit = Visit(context, server.query, screenshots)
     yield visit
@@ -184,12 +184,12 @@ def visit(server, project, chromium, request):
     finally:
         context.close()
         if visit.wrong():
-            # It stands alone: behind a timeout the test would be tried again.
+            # Without the cause: after a timeout the test would be retried.
             raise AssertionError(visit.wrong()) from None
 
 
 def elsewhere(route):
-    """What the UI asks of the internet."""
+    """Handles requests of the UI to the internet."""
     url = route.request.url
     if url.startswith(PYODIDE):
         return route.fulfill(path=Path(os.environ["MATYAN_PYODIDE"]) / url.removeprefix(PYODIDE))

@@ -1,4 +1,4 @@
-"""A project of fifty runs with objects of every kind, logged as its users do: by the published Python client."""
+"""A project of fifty runs with objects of every kind, logged with the published Python client, as by a user."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ARTIFACTS = {"model.txt": b"weights", "config.json": b'{"a": 1}', "weights.bin":
 
 @dataclass
 class Project:
-    """What was logged, by run in the order of logging."""
+    """Hashes and names of the logged runs, in the order of logging."""
 
     hashes: list[str]
     names: list[str]
@@ -47,7 +47,7 @@ def log_project(query: str, ingest: str, folder: Path) -> Project:
         if number % 7 == 0:
             run.add_tag("wip")
         log_metrics(run, dice)
-        # The heavy kinds on some of the runs: enough for every page to have several.
+        # Large objects on some of the runs only, enough for several on every page.
         if number % 5 == 0:
             log_objects(run, number)
         if number == 0:
@@ -71,7 +71,7 @@ def log_metrics(run: Run, dice: random.Random) -> None:
 
 
 def log_system(run: Run) -> None:
-    """What the client measures of the machine, under its names, but the same every time."""
+    """System metrics under the names that the client uses, with constant values."""
     for step in range(STEPS):
         wave = math.sin(step / 5)
         for name, percent in [
@@ -99,7 +99,7 @@ def log_objects(run: Run, number: int) -> None:
 
 
 def tone(step: int) -> Audio:
-    """Half a second."""
+    """Half a second of sound."""
     wave = numpy.sin(numpy.arange(4_000) * (440 + 110 * step) * 2 * math.pi / 8_000)
     return Audio((wave * 20_000).astype(numpy.int16), rate=8_000, caption=f"tone {step}")
 

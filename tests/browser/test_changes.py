@@ -1,4 +1,4 @@
-"""What people change by hand: names, descriptions, tags and experiments. The server is asked afterwards whether it is so."""
+"""Manual changes to names, descriptions, tags and experiments, which are then verified on the server."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def props(rest, run):
 
 
 def rename(page, name, description):
-    """In the settings of a run or an experiment."""
+    """Changes name and description in the settings of a run or an experiment."""
     card = page.locator(".NameAndDescriptionCard")
     expect(card.get_by_role("button", name="Save")).to_be_disabled()
     card.locator("input").fill(name)
@@ -64,7 +64,7 @@ def test_a_run_is_renamed_and_described(visit, rest, run, word):
     expect(page.get_by_text("two lines")).to_be_visible()
 
 
-def test_a_tag_is_put_on_and_taken_off(visit, rest, run, tag, word):
+def test_a_tag_is_added_and_removed(visit, rest, run, tag, word):
     page = visit.open(f"/runs/{run}/overview")
     expect(page.get_by_text("No attached tags")).to_be_visible()
     page.locator(".AttachedTagsList__ControlPopover__editPopoverButton").click()
@@ -88,7 +88,7 @@ def test_a_tag_is_renamed_and_deleted(visit, rest, run, tag, word):
     table = page.locator(".Tags__TagList__tagListBox")
 
     def act(name, icon):
-        """Its buttons are there only while the pointer is."""
+        """Clicks a button that is only shown while the pointer is over the row."""
         table.get_by_text(name, exact=True).hover()
         table.locator(f".TagsTable__commentCell__actionsContainer button:has(.icon-{icon})").click()
 

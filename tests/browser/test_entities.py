@@ -1,11 +1,11 @@
-"""What people keep beside their runs: the dashboard, experiments, tags, notes, bookmarks, reports."""
+"""Entities other than runs: the dashboard, experiments, tags, notes, bookmarks, reports."""
 
 from __future__ import annotations
 
 from playwright.sync_api import expect
 
 
-def test_the_dashboard_counts_what_there_is(visit):
+def test_the_dashboard_shows_experiments_and_tags(visit):
     page = visit.open("/")
     body = page.locator("body")
     for text in ["baseline", "augmented", "distilled", "wip", "best", "run 49"]:
@@ -51,7 +51,7 @@ def test_a_run_has_a_note(visit, project):
     visit.shot("run-notes")
 
 
-def test_tags_are_made_and_found(visit):
+def test_tags_are_created_and_listed(visit):
     page = visit.open("/tags")
     expect(page.get_by_text("best", exact=True)).to_be_visible()
     page.get_by_role("button", name="Create Tag").click()
@@ -66,7 +66,7 @@ def test_tags_are_made_and_found(visit):
     visit.shot("tag-runs")
 
 
-def test_a_bookmark_is_kept_and_opened(visit):
+def test_a_bookmark_is_saved_and_opened(visit):
     page = visit.open("/metrics")
     page.locator("button", has_text="Metrics").first.click()
     page.get_by_role("option", name='accuracy subset="val"', exact=True).click()
@@ -88,7 +88,7 @@ def test_a_bookmark_is_kept_and_opened(visit):
     visit.shot("bookmark-opened")
 
 
-def test_a_report_is_kept_and_opened(visit):
+def test_a_report_is_saved_and_opened(visit):
     page = visit.open("/reports")
     page.get_by_text("Create New Report").click()
     page.locator(".monaco-editor textarea").first.press_sequentially("# What we learned")

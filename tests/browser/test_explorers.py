@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 
 def choose(page, button, *options):
-    """Opens the list of what can be explored, picks some of it, and searches."""
+    """Opens the list of options, selects some of them, and searches."""
     page.locator("button", has_text=button).first.click()
     for option in options:
         page.get_by_role("option", name=option, exact=True).click()
@@ -16,7 +16,7 @@ def choose(page, button, *options):
 
 
 def drawn(page, lines):
-    """Waits until the page has come to rest, with a line of each run in its charts."""
+    """Waits until the page is idle, with a line for each run in its charts."""
     expect(lines).to_have_count(50)
     expect(page.get_by_text("Processing").first).to_be_hidden()
 
@@ -29,7 +29,7 @@ def test_metrics_are_drawn_and_grouped(visit):
     drawn(page, lines)
     visit.shot("metrics")
 
-    # One chart for each optimizer.
+    # One chart per optimizer.
     page.locator(".GroupingItem__icon__box").nth(2).click()
     page.get_by_placeholder("Select fields").fill("optimizer")
     page.get_by_role("option", name="optimizer").click()
@@ -40,7 +40,7 @@ def test_metrics_are_drawn_and_grouped(visit):
     visit.shot("metrics-grouped")
 
 
-def test_a_wrong_query_does_no_harm(visit):
+def test_an_invalid_query_shows_an_error(visit):
     page = visit.open("/metrics")
     visit.provoked = ("400 /api/runs/search/metric",)
     page.locator("button", has_text="Metrics").first.click()
@@ -63,13 +63,13 @@ def test_params_are_drawn(visit):
 def test_scatters_are_drawn(visit):
     page = visit.open("/scatters")
     for place, option in enumerate(["hparams.lr", 'loss subset="train"']):
-        # By keyboard: while runs are still being read, the list under the pointer is drawn anew.
+        # With the keyboard: while runs are still loading, the list under the pointer is redrawn.
         field = page.locator("[class*='-control']").nth(place).locator("input")
         field.press_sequentially(option)
         expect(page.locator("[class$='-menu']").get_by_text(option, exact=True)).to_have_count(1)
         field.press("Enter")
     page.get_by_role("button", name="Search").click()
-    # They come one after another: the fiftieth is waited for.
+    # They appear one after another: wait for the fiftieth.
     expect(page.locator("svg circle").nth(49)).to_be_attached()
     visit.shot("scatters")
 

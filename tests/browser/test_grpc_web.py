@@ -1,4 +1,4 @@
-"""gRPC from a page: a browser calls the API itself, from the server's own page and from another origin that is let in."""
+"""gRPC from a page: a browser calls the API directly, from the server's own page and from another allowed origin."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ CALL = """
 
 
 class Call:
-    """A call that a page makes with `fetch`, and what has come of it so far."""
+    """A call that a page makes with `fetch`, and its state."""
 
     def __init__(self, visit, server, page, method, request=b""):
         self.page = visit.page
@@ -60,18 +60,18 @@ class Call:
         return self.page.evaluate("call.ended")
 
     def end(self):
-        """Waits until it has ended by itself: its status, and its trailers without blanks."""
+        """Waits for the end of the call. Returns its status, and its trailers without spaces."""
         self.page.evaluate("call.done")
         return self.page.evaluate("call.status"), self.page.evaluate("call.trailers").replace(" ", "")
 
     def cancel(self):
         self.page.evaluate("call.control.abort()")
-        return eventually(self.ended, "the call is cancelled")
+        return eventually(self.ended, "the call is canceled")
 
 
 @pytest.fixture(params=[False, True], ids=["own", "elsewhere"])
 def page(request, server, origins):
-    """A page that may call."""
+    """The URL of a page that may call the API."""
     return origins[0] if request.param else f"{server.query}/docs"
 
 
@@ -87,7 +87,7 @@ def test_a_page_calls_by_grpc_web(visit, server, page):
 
 @pytest.mark.usefixtures("stubs")
 def test_a_page_watches_by_grpc_web(visit, server, rest, another, page):
-    """What changes while the call is open comes at once, a message for each."""
+    """Changes arrive immediately while the call is open, one message for each."""
     from matyan.runs.v1 import run_pb2, runs_pb2
 
     run = another("watched")
@@ -99,16 +99,16 @@ def test_a_page_watches_by_grpc_web(visit, server, rest, another, page):
     def changes():
         return [change for one in call.messages(runs_pb2.WatchResponse) for change in one.changes]
 
-    eventually(lambda: any(one.snapshot_done for one in call.messages(runs_pb2.WatchResponse)), "the snapshot is there")
+    eventually(lambda: any(one.snapshot_done for one in call.messages(runs_pb2.WatchResponse)), "the snapshot is complete")
     assert [change.run.props.name for change in changes()] == ["watched"]
     for number in range(1, 4):
         name = f"changed {number} {uuid.uuid4().hex}"
         rest.put(f"/runs/{run.hash}/", json={"name": name}).raise_for_status()
-        eventually(lambda: len(changes()) > number, "the change has come")
+        eventually(lambda: len(changes()) > number, "the change arrives")
         assert [(one.run_id, one.run.props.name) for one in changes()[number:]] == [(run.hash, name)]
-        assert call.ended() is None, "and the call is still open"
+        assert call.ended() is None, "the call is still open"
     rest.delete(f"/runs/{run.hash}/").raise_for_status()
-    eventually(lambda: changes()[-1].left, "its end has come")
+    eventually(lambda: changes()[-1].left, "the delete arrives")
     assert call.ended() is None
     assert "AbortError" in call.cancel()
 
@@ -124,7 +124,7 @@ def test_a_page_reads_a_stream_to_its_end(visit, server, project):
     call = Call(visit, server, page, method, ask.SerializeToString())
     assert call.end() == (200, "grpc-status:0\r\n")
     answers = call.messages(search_pb2.RunsResponse)
-    # Tests before this one may have deleted or archived some.
+    # Earlier tests may have deleted or archived some runs.
     found = [run.props.name for one in answers for run in one.runs]
     assert found == sorted(found, reverse=True) and {"run 00", "run 10", "run 49"} <= set(found)
     assert [one.done for one in answers] == [False] * (len(answers) - 1) + [True]
@@ -132,17 +132,17 @@ def test_a_page_reads_a_stream_to_its_end(visit, server, project):
 
 
 @pytest.mark.usefixtures("stubs")
-def test_a_page_is_told_what_is_wrong(visit, server, page):
-    """Refused before the first message, a call has its end in the headers."""
+def test_a_page_gets_the_error_of_a_call(visit, server, page):
+    """A call that fails before the first message has its status in the headers."""
     from matyan.search.v1 import search_pb2
 
     ask = search_pb2.RunsRequest(query=search_pb2.Query(text="run.name =="))
     call = Call(visit, server, page, "/matyan.search.v1.SearchService/Runs", ask.SerializeToString())
-    assert eventually(call.ended, "it is refused") == "closed"
+    assert eventually(call.ended, "the call is rejected") == "closed"
     assert visit.page.evaluate("[call.status, call.refused, call.messages]") == [200, "3", []]
 
 
-def test_a_page_that_is_not_let_in_reads_nothing(visit, server, origins):
+def test_a_page_from_another_origin_cannot_read(visit, server, origins):
     call = Call(visit, server, origins[1], "/matyan.system.v1.SystemService/Version")
     with pytest.raises(Error, match="Failed to fetch"):
         call.end()

@@ -1,4 +1,4 @@
-"""What changes while it is looked at: a run that goes on, runs that are archived and deleted."""
+"""Changes while a page is open: an active run, and runs that are archived and deleted."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from server import eventually
 from test_explorers import choose
 
 
-def test_a_run_that_goes_on_is_followed(visit, server, project):
+def test_an_active_run_is_updated_live(visit, server, project):
     run = Run(uuid.uuid4().hex, repo=server.query, frontier_url=server.ingest, capture_terminal_logs=False)
     run.name = "going on"
     run.track(1.0, name="live", step=0)
     http = HttpTransport(server.query)
-    eventually(lambda: http.get_run_info(run.hash)["traces"]["metric"], "the run is there")
+    eventually(lambda: http.get_run_info(run.hash)["traces"]["metric"], "the run is stored")
     try:
         page = visit.open("/runs")
         expect(page.get_by_text("going on", exact=True)).to_be_visible()
@@ -37,11 +37,11 @@ def test_a_run_that_goes_on_is_followed(visit, server, project):
 
 
 def points(line):
-    """How many points a line of a chart is drawn through."""
+    """Number of points of a line in a chart."""
     return len(re.findall("[ML]", line.get_attribute("d") or ""))
 
 
-def test_metrics_of_a_run_that_goes_on_are_drawn_on(visit, rest, another):
+def test_metrics_of_an_active_run_are_updated_live(visit, rest, another):
     name = f"live-{uuid.uuid4().hex}"
     run = another("learning")
     for step in range(2):
@@ -51,26 +51,26 @@ def test_metrics_of_a_run_that_goes_on_are_drawn_on(visit, rest, another):
     def stored():
         return rest.post(f"/runs/{run.hash}/metric/get-batch/", **asked).json()[0]["iters"]
 
-    eventually(lambda: stored() == [0, 1], "two points are there")
+    eventually(lambda: stored() == [0, 1], "two points are stored")
     page = visit.open("/metrics")
     choose(page, "Metrics", name)
     line = page.locator("svg path.Line")
     expect(line).to_have_count(1)
     eventually(lambda: points(line) == 2, "two points are drawn")
     visit.shot("metrics-before-live")
-    # Switched on before there is anything to search for, it does nothing.
+    # The switch only has an effect after a search.
     page.locator(".Switcher").first.click()
     for last in (4, 9):
         for step in range(points(line), last):
             run.track(step / 8, name=name, step=step)
-        eventually(lambda: points(line) == last, "the line goes on")
+        eventually(lambda: points(line) == last, "the line is extended")
         assert stored() == list(range(last))
     visit.shot("metrics-live")
     searches = [one for one in visit.requests if "/runs/search/metric" in one]
     assert len(searches) >= 3, visit.requests
 
 
-def test_logs_of_a_run_that_goes_on_are_followed(visit, rest, another):
+def test_logs_of_an_active_run_are_updated_live(visit, rest, another):
     run = another("talking")
     lines = [f"line {number} of the run that goes on" for number in range(45)]
 
@@ -80,10 +80,10 @@ def test_logs_of_a_run_that_goes_on_are_followed(visit, rest, another):
 
     say(range(15))
     http = HttpTransport(visit.base)
-    eventually(lambda: len(http.get_run_logs(run.hash, "0:")) == 15, "the lines are there")
+    eventually(lambda: len(http.get_run_logs(run.hash, "0:")) == 15, "the lines are stored")
     page = visit.open(f"/runs/{run.hash}/logs")
     expect(page.get_by_text(lines[14], exact=True)).to_be_visible()
-    # The page asks by itself, every three seconds.
+    # The page polls every three seconds.
     for last in (29, 44):
         say(range(last - 14, last + 1))
         expect(page.get_by_text(lines[last], exact=True)).to_be_visible()
@@ -126,7 +126,7 @@ def test_runs_are_archived_and_deleted_in_the_table(visit, project):
         page.get_by_role("button", name="Search").click()
         expect(page.get_by_text("run 49", exact=True)).to_have_count(0)
         expect(page.get_by_text(name, exact=True)).to_be_visible()
-        # That of all rows, and that of the only one.
+        # The checkbox for all rows, and that of the only row.
         expect(page.locator("input[type=checkbox]")).to_have_count(2)
         page.locator("input[type=checkbox]").nth(1).dispatch_event("click")
 

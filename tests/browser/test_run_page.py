@@ -34,7 +34,7 @@ def test_the_table_of_runs_is_searched(visit, project):
     visit.shot("runs-found")
 
 
-def test_a_wrong_query_is_underlined(visit):
+def test_an_invalid_query_is_underlined(visit):
     page = visit.open("/runs")
     expect(page.get_by_text("run 49", exact=True)).to_be_visible()
     visit.provoked = ("400 /api/runs/search/run",)
@@ -84,7 +84,7 @@ def test_images_and_plots_are_drawn(visit, project):
 
 
 def bars(page):
-    """Heights of the bars of a histogram, the highest as 1; none while they still grow."""
+    """Heights of the bars of a histogram relative to the highest one; empty while they are still animated."""
     heights = page.locator(".DistributionsVisualizer .highcharts-histogram-series rect").evaluate_all(
         "all => all.map(one => one.getBoundingClientRect().height)"
     )
@@ -96,17 +96,17 @@ def test_distributions_are_drawn_as_logged(visit, project):
     cells = page.locator(".DistributionsVisualizer .highcharts-heatmap-series path.highcharts-point")
     for step in (0, 2):
         if step:
-            # A click on a column of the lower chart shows its step in the upper one.
+            # A click on a column of the lower chart selects the step of the upper one.
             cells.nth(30 + step).click()
         expect(page.locator(".DistributionsVisualizer")).to_contain_text(f"Step {step}")
         bins = list(weights(0, step).weights)
         wanted = [count / max(bins) for count in bins]
-        # A bar ends on a whole pixel.
+        # Heights are rounded to whole pixels.
         eventually(
             lambda: len(bars(page)) == 32 and all(abs(a - b) < 0.02 for a, b in zip(bars(page), wanted, strict=True)),
             f"the bins of step {step} are drawn",
         )
-    # The lower chart has a column for each step, and colour in each.
+    # The lower chart has a column for each step, with colored cells.
     fills = cells.evaluate_all("all => all.map(one => one.getAttribute('fill'))")
     for step in range(3):
         assert len({fill for fill in fills[step::3] if fill != "rgb(255,255,255)"}) > 5, (step, fills)
@@ -122,9 +122,9 @@ window.Audio = function (...given) { const it = new Made(...given); heard.push(i
 
 @pytest.mark.parametrize("where", ["run", "explorer"])
 def test_audio_is_played_and_saved(visit, project, where):
-    """The page makes a player of the bytes that it was sent."""
+    """The page plays the bytes that it received."""
     visit.page.add_init_script(HEARD)
-    # It begins with an empty player, which it takes away as soon as it is to play.
+    # The page starts with an empty player, which it removes as soon as it plays.
     visit.known = ("play() request was interrupted because the media was removed",)
     if where == "run":
         page = visit.open(f"/runs/{project.hashes[0]}/audios")
@@ -137,7 +137,7 @@ def test_audio_is_played_and_saved(visit, project, where):
     expect(box).to_contain_text("/00:01")
     [source, length, error] = eventually(
         lambda: page.evaluate("heard.filter(it => it.duration && it.ended).map(it => [it.src, it.duration, it.error])[0]"),
-        "it was played to its end",
+        "the sound was played to its end",
     )
     assert base64.b64decode(source.removeprefix("data:audio/wav;base64,")) == logged
     assert (length, error) == (0.5, None)
@@ -158,7 +158,7 @@ def test_artifacts_are_listed_and_downloaded(visit, rest, project):
         expect(card).to_contain_text(one["uri"])
     visit.shot("run-artifacts")
 
-    # The page shows where they are, and has no link to them: any page may have one.
+    # The page shows the URIs without links; this test adds links, as any page may.
     def download(path):
         with page.expect_download() as saved:
             link = "to => Object.assign(document.createElement('a'), {href: to}).click()"

@@ -1,4 +1,4 @@
-"""A real server for the published Python client; nothing of the client is replaced or patched."""
+"""A real server for the published Python client, which is used unmodified."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from server import Server, eventually
 
 __all__ = ["Server", "eventually"]
 
-# What the published client does is done over all of them; the rest does not see what there is.
+# Tests of the published client run on all systems; the others do not depend on the system.
 SYSTEMS = {"embedded": None, "kafka": kafka, "foundationdb": foundationdb}
 OVER_ALL = {"test_published_client", "test_published_client_reading", "test_published_client_calls", "test_rest_entities"}
 

@@ -1,5 +1,5 @@
-"""The whole system apart: frontier, backend, two ingestion workers and a control worker over a real Apache Kafka and a real
-FoundationDB. `MATYAN_FDBSERVER` and `MATYAN_FDBCLI` name the programs of the latter; `make fdb` looks for them."""
+"""All services in separate processes: frontier, backend, two ingestion workers and a control worker, over a real Apache Kafka and a
+real FoundationDB. `MATYAN_FDBSERVER` and `MATYAN_FDBCLI` are the programs of the latter; `make fdb` finds them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ PROGRAMS = ("MATYAN_FDBSERVER", "MATYAN_FDBCLI")
 
 
 def lacking() -> str | None:
-    """Why there can be no cluster here; `REQUIRE=fdb` makes that a failure."""
+    """The reason why no cluster can be started here, if any; a failure with `REQUIRE=fdb`."""
     missing = [name for name in PROGRAMS if not Path(os.environ.get(name, "-")).is_file()]
-    reason = f"{' and '.join(missing)} name no program of FoundationDB; see `make fdb`" if missing else None
-    assert reason is None or "fdb" not in os.environ.get("REQUIRE", "").split(","), f"REQUIRE=fdb, and {reason}"
+    reason = f"{' and '.join(missing)} not set to a FoundationDB program; see `make fdb`" if missing else None
+    assert reason is None or "fdb" not in os.environ.get("REQUIRE", "").split(","), f"REQUIRE=fdb, but {reason}"
     return reason or kafka.lacking()
 
 
@@ -38,7 +38,7 @@ class Cluster:
                 ],
                 stdout=log, stderr=log,
             )
-        eventually(lambda: self.ask("configure new single ssd"), "the database is made")
+        eventually(lambda: self.ask("configure new single ssd"), "the database is created")
         eventually(lambda: "available" in self.ask("status minimal"), "the database is available")
 
     def ask(self, command: str) -> str:
@@ -51,7 +51,7 @@ class Cluster:
 
 
 class System:
-    """Looks like a `Server`: queries go to the backend, ingestion to the frontier."""
+    """Has the interface of `Server`: queries go to the backend, ingestion to the frontier."""
 
     has_both_sides = False
 

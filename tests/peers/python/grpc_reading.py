@@ -1,4 +1,4 @@
-"""Reads series exactly, through stubs that any Python user of gRPC would generate."""
+"""Reads series exactly, through generated stubs as any Python user of gRPC has them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NONE = -(2**63)
 
 
 def series_points(base, run_hash, name, context):
-    """(step, value, epoch or None) of every point, steps ascending."""
+    """(step, value, epoch or None) of every point, in ascending order of steps."""
     from matyan.common.v1 import common_pb2
     from matyan.series.v1 import series_pb2, series_pb2_grpc
 

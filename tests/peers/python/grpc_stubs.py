@@ -1,4 +1,4 @@
-"""The API as any Python user of gRPC generates it."""
+"""Generated stubs of the API, as any Python user of gRPC has them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PROTO_ROOT = Path(__file__).resolve().parents[3] / "proto" / "proto"
 
 
 def generated(out: Path):
-    """Lets the stubs be imported until it is gone on with."""
+    """Generates the stubs, and makes them importable until the generator is resumed."""
     files = sorted(str(path) for path in PROTO_ROOT.rglob("*.proto"))
     include = [f"-I{PROTO_ROOT}", f"-I{Path(grpc_tools.__file__).with_name('_proto')}"]
     assert protoc.main(["protoc", *include, f"--python_out={out}", f"--grpc_python_out={out}", *files]) == 0

@@ -1,4 +1,4 @@
-"""The same system in two processes over a real Apache Kafka: a frontier of its own, and `matyan up` to work the log off."""
+"""The system in two processes over a real Apache Kafka: a separate frontier, and `matyan up`, which applies the log."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from pathlib import Path
 
 from server import Server
 
-SECRET = {"BLOB_URI_SECRET": "a secret that both know"}
+SECRET = {"BLOB_URI_SECRET": "a shared secret"}
 
 
 def lacking() -> str | None:
-    """Why there can be no broker here; `REQUIRE=kafka` makes that a failure."""
+    """The reason why no broker can be started here, if any; a failure with `REQUIRE=kafka`."""
     reason = None
     jars = os.environ.get("MATYAN_KAFKA_JARS")
     if not jars or not Path(jars).is_dir():
-        reason = "there are no jars of Apache Kafka; see `make kafka`"
+        reason = "the Apache Kafka jars are not installed; see `make kafka`"
     elif shutil.which("java") is None:
-        reason = "there is no java"
-    assert reason is None or "kafka" not in os.environ.get("REQUIRE", "").split(","), f"REQUIRE=kafka, and {reason}"
+        reason = "java is not installed"
+    assert reason is None or "kafka" not in os.environ.get("REQUIRE", "").split(","), f"REQUIRE=kafka, but {reason}"
     return reason
 
 
 def broker_start(partitions: int) -> tuple[subprocess.Popen, str]:
-    """A broker with the topics made, which ends when its input does; and the log that it is."""
+    """Starts a broker, which exits when its standard input is closed, and creates the topics. Returns it with the URI of the log."""
     program = Path(os.environ["MATYAN_BIN"]).with_name("kafka-broker")
     broker = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     log = f"kafka://{broker.stdout.readline().strip()}"
@@ -35,7 +35,7 @@ def broker_start(partitions: int) -> tuple[subprocess.Popen, str]:
 
 
 class System:
-    """Looks like a `Server`: queries go to one process, ingestion to the other."""
+    """Has the interface of `Server`: queries go to one process, ingestion to the other."""
 
     has_both_sides = True
 

@@ -1,4 +1,4 @@
-"""Puts ids that exist into most of the paths that are tried. Schemathesis loads it by name."""
+"""Puts existing ids into most of the generated paths. Schemathesis loads this module by name."""
 
 import os
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -14,14 +14,14 @@ OTHERS = {"note_id": "FUZZ_NOTE", "tag_id": "FUZZ_TAG"}
 
 @schemathesis.hook
 def map_path_parameters(context, path_parameters):
-    """Deleting and random text keep their own: what is deleted would be gone for the rest."""
+    """Replaces generated ids, except in deletes, which would remove the entities for the other tests."""
     if not path_parameters or context.operation.method == "delete":
         return path_parameters
     section = next((name for name in SECTIONS if f"/{name}/" in context.operation.path), None)
     known = dict(path_parameters)
     for name in path_parameters:
         variable = OTHERS.get(name) or (SECTIONS.get(section) if name == "id" else None)
-        # By a property of the value that was drawn, so that a seed repeats a run.
+        # Decided by the generated value, so that a seed reproduces a run.
         if variable and len(str(path_parameters[name])) % 4:
             known[name] = os.environ[variable]
     return known
@@ -29,7 +29,7 @@ def map_path_parameters(context, path_parameters):
 
 @schemathesis.hook
 def map_case(context, case):
-    """Nobody guesses a signature: half of the uploads go to a URL that was presigned, whatever else was drawn."""
+    """Sends half of the uploads to a presigned URL, as no generated value has a valid signature."""
     if "/blobs/" in case.operation.path and len(str(case.path_parameters)) % 2 and "FUZZ_UPLOAD" in os.environ:
         url = urlsplit(os.environ["FUZZ_UPLOAD"])
         case.path_parameters = {"key": unquote(url.path.partition("/blobs/")[2])}

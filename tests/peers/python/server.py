@@ -1,4 +1,4 @@
-"""A real server for tests: the `matyan` binary on free ports and a directory of its own. The binary is `MATYAN_BIN`."""
+"""A real server for tests: the `matyan` binary, on free ports and with its own directory. The binary is `MATYAN_BIN`."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from pathlib import Path
 
 
 def eventually(check, what, guard=60.0):
-    """Waits until `check` gives something; `guard` only keeps a broken run from hanging."""
+    """Waits until `check` returns something true. `guard` only keeps a broken run from hanging."""
     end = time.monotonic() + guard
     last = None
     while time.monotonic() < end:
         try:
             last = check()
-        except Exception as error:  # the last state seen is what the failure shows
+        except Exception as error:  # reported if the wait times out
             last = error
         else:
             if last:
                 return last
         time.sleep(0.02)
-    raise AssertionError(f"never happened: {what}; last state: {last!r}")
+    raise AssertionError(f"timed out waiting: {what}; last state: {last!r}")
 
 
 def free_port() -> int:
@@ -34,7 +34,7 @@ def free_port() -> int:
 
 
 class Server:
-    """A process of the binary: `matyan up`, or one service, with what a test needs to stop, kill and start it again."""
+    """A process of the binary, `matyan up` or a single service, which a test may stop, kill and restart."""
 
     has_both_sides = True
 

@@ -1,4 +1,5 @@
-"""Archives both ways: what we write the published client replays, what it writes we restore, and what we write we restore to the bit."""
+"""Archives in both directions: the published client replays archives of this server, this server restores archives of the client,
+and restores its own archives bit for bit."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ CONTEXT = {"subset": "train", "fold": 3, "rate": 0.5}
 
 @pytest.fixture
 def fresh(tmp_path_factory):
-    """Makes empty servers."""
+    """Starts empty servers."""
     running = []
 
     def started():
@@ -43,7 +44,7 @@ def fresh(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rich(tmp_path_factory):
-    """A project with one of everything."""
+    """A project with items of every kind."""
     server = Server(tmp_path_factory.mktemp("rich")).start()
     fill(server)
     yield server
@@ -129,7 +130,7 @@ def fill(server):
 
 
 def lines(server, run):
-    """Terminal lines, one of them over another."""
+    """Sends terminal lines, one of which replaces another."""
     from websockets.sync.client import connect
     frames = [{"type": "log_terminal_line", "run_id": run, "line": f"line {n} \u001b[1mü", "step": n} for n in [0, 1, 2, 1]]
     address = server.ingest.replace("http", "ws")
@@ -145,7 +146,7 @@ def flat(answer):
 
 
 def exact(value):
-    """Floats by their bits, so that NaN equals itself and 0.0 is not -0.0."""
+    """Replaces floats by their bits, so that NaN equals itself and 0.0 differs from -0.0."""
     if isinstance(value, float):
         return ("float", struct.pack("<d", value).hex())
     if isinstance(value, dict):
@@ -156,7 +157,7 @@ def exact(value):
 
 
 def state(server, runs=RUNS):
-    """All that the API tells of a project."""
+    """Everything that the API returns for a project."""
     found = {"project": rest(server, "GET", "projects/").json(), "pinned": rest(server, "GET", "projects/pinned-sequences/").json()}
     found["listed"] = [run["hash"] for run in _decode_streaming_response(rest(server, "GET", "runs/search/run/", params={"q": "run.archived or not run.archived", "report_progress": "false"}).content)]
     for kind in ("experiments", "tags", "dashboards", "apps", "reports"):
@@ -221,22 +222,22 @@ def assert_same(left, right):
     assert not differences, "\n".join(differences[:20])
 
 
-def test_a_restored_project_is_the_same_to_the_bit(rich, fresh, tmp_path):
+def test_a_restored_project_is_bit_for_bit_the_same(rich, fresh, tmp_path):
     before = state(rich)
     whole = before["run", "rich"]
-    assert whole["artifacts"] and whole["payloads", "images"] and whole["records"] and whole["lines"], "there is something to lose"
+    assert whole["artifacts"] and whole["payloads", "images"] and whole["records"] and whole["lines"], "the project has items of every kind"
     assert any(struct.pack("<d", math.inf) in value for _, value in whole["columns"] if isinstance(value, bytes))
     made = backup(rich, tmp_path)
     assert made["runs"] == 3 and made["blobs"] == 8 and made["entities"]["note"] == 2
     server = fresh()
-    told = restore(server, made["archive"])
-    assert told["runs_restored"] == 3 and told["links_lost"] == told["notes_lost"] == 0 and not told["runs_kept"]
+    result = restore(server, made["archive"])
+    assert result["runs_restored"] == 3 and result["links_lost"] == result["notes_lost"] == 0 and not result["runs_kept"]
     assert_same(before, state(server))
-    # Again: nothing is doubled.
+    # A second restore duplicates nothing.
     again = restore(server, made["archive"])
     assert (again["runs_restored"], again["runs_restored_before"], again["entities_made"]) == (0, 3, 0)
     assert_same(before, state(server))
-    # What was restored goes on like any other run.
+    # A restored run continues like any other run.
     run = Run("plain", repo=server.query, frontier_url=server.ingest, capture_terminal_logs=False)
     run.track(1.0, name="loss", step=10)
     run.close()
@@ -247,11 +248,11 @@ def test_a_restored_project_is_the_same_to_the_bit(rich, fresh, tmp_path):
         assert points["iters"] == [*range(11)] and points["values"][-1] == 1.0, points
         return True
 
-    eventually(next_step, "the next step is behind the restored ones")
+    eventually(next_step, "the next step follows the restored ones")
 
 
 def kept(found):
-    """What the published client's replay keeps: not times, not tags, not the other entities."""
+    """The parts of a run that a replay by the published client keeps: without times, tags and other entities."""
     info = found["info"]
     props = {key: value for key, value in info["props"].items() if key in ("name", "description", "archived", "active")}
     props["experiment"] = (info["props"].get("experiment") or {}).get("name")
@@ -270,7 +271,7 @@ def kept(found):
     }
 
 
-def test_the_published_client_replays_what_we_write(rich, fresh, tmp_path):
+def test_the_published_client_replays_archives_of_this_server(rich, fresh, tmp_path):
     made = backup(rich, tmp_path, "--compress")
     assert made["archive"].endswith(".tar.gz") and os.listdir(tmp_path) == [os.path.basename(made["archive"])]
     server = fresh()
@@ -283,12 +284,12 @@ def test_the_published_client_replays_what_we_write(rich, fresh, tmp_path):
     assert names(before, "experiments") == names(after, "experiments") and names(before, "tags") == names(after, "tags")
 
 
-def test_we_restore_what_the_published_client_writes(rich, fresh, tmp_path):
+def test_archives_of_the_published_client_can_be_restored(rich, fresh, tmp_path):
     written = run_backup(str(tmp_path), backend_url=rich.query)
     server = fresh()
-    told = restore(server, written.backup_path)
-    # It leaves out archived runs, and writes places in lists instead of images and their like.
-    assert told["runs_restored"] == 2 and told["objects_lost"] == 15 and not told["links_lost"]
+    result = restore(server, written.backup_path)
+    # The client omits archived runs, and writes references instead of images and other objects.
+    assert result["runs_restored"] == 2 and result["objects_lost"] == 15 and not result["links_lost"]
     before, after = state(rich, RUNS[:2]), state(server, RUNS[:2])
     names = lambda found, kind: sorted(one["name"] for one in found[kind])
     assert names(before, "experiments") == names(after, "experiments") and names(before, "tags") == names(after, "tags")
@@ -304,7 +305,7 @@ def test_we_restore_what_the_published_client_writes(rich, fresh, tmp_path):
 
 
 def test_an_archive_of_tensorboard_files_restores(fresh, tmp_path):
-    """As the published client's converter writes them: histograms as hexadecimal text, no context, a run of its own making."""
+    """Files as the published client's converter writes them: histograms as hexadecimal text, no contexts, a generated run id."""
     archive = tmp_path / "matyan-tb-import-20260131-120000"
     run = archive / "runs" / "0123456789abcdef"
     (run / "blobs" / "seq" / "img").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The API as tools see it that were given no `.proto` files: found by reflection, called by what reflection tells."""
+"""The API as tools without `.proto` files use it: services are found and called through reflection."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 REFUSALS = {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND}
-"""What an empty request may be answered with."""
+"""Status codes that an empty request may result in."""
 
 SERVICES = {
     "grpc.health.v1.Health", "matyan.admin.v1.AdminService", "matyan.apps.v1.AppService",
@@ -24,7 +24,7 @@ SERVICES = {
 
 
 class Reflected:
-    """A channel whose methods are called by name, with requests in JSON, as grpcurl does."""
+    """A channel whose methods are called by name with JSON requests, as grpcurl does."""
 
     def __init__(self, base):
         self.channel = grpc.insecure_channel(base.removeprefix("http://"))
@@ -36,7 +36,7 @@ class Reflected:
             yield from self.pool.FindServiceByName(name).methods
 
     def call(self, method, request):
-        """The answers in JSON; of a stream, the first."""
+        """Calls a method. Returns the responses in JSON, of a stream only the first."""
         message = json_format.ParseDict(request, GetMessageClass(method.input_type)(), descriptor_pool=self.pool)
         kind = self.channel.unary_stream if method.server_streaming else self.channel.unary_unary
         answering = kind(
@@ -63,7 +63,7 @@ def test_every_service_is_described(reflected):
     assert {"matyan.runs.v1.RunService.Get", "matyan.search.v1.SearchService.Explain"} <= described
 
 
-def test_a_call_needs_nothing_but_reflection(reflected):
+def test_methods_can_be_called_through_reflection(reflected):
     method = reflected.pool.FindMethodByName("matyan.system.v1.SystemService.Version")
     [version] = reflected.call(method, {})
     assert version["component"] == "backend" and version["version"]
@@ -73,13 +73,13 @@ def test_a_call_needs_nothing_but_reflection(reflected):
 
 
 def test_every_reading_method_answers_an_empty_request(reflected):
-    """With something, or with what is missing: none is unknown, and none fails inside."""
+    """With a result, or with what is missing: no method is unimplemented, and none fails internally."""
     reading = [
         method for method in reflected.methods()
         if method.GetOptions().idempotency_level == MethodOptions.NO_SIDE_EFFECTS and not method.client_streaming
     ]
     assert len(reading) > 30
-    told = {}
+    unexpected = {}
     for method in reading:
         try:
             reflected.call(method, {})
@@ -87,5 +87,5 @@ def test_every_reading_method_answers_an_empty_request(reflected):
         except grpc.RpcError as error:
             code = error.code()
         if code not in REFUSALS:
-            told[method.full_name] = code
-    assert told == {}
+            unexpected[method.full_name] = code
+    assert unexpected == {}

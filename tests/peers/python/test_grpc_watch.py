@@ -1,4 +1,4 @@
-"""Watching runs and following a log by stubs that any Python user of gRPC would generate, until the server stops."""
+"""Watching runs and following a log through generated stubs, until the server stops."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matyan_client import Run
 
 
 def collected(stream, taken):
-    """Reads a stream on a thread of its own; `end` holds how it ended."""
+    """Reads a stream on a separate thread. Returns the thread, and a list for the final status."""
     end = []
 
     def read():
@@ -45,7 +45,7 @@ def test_watches_see_what_is_logged_and_end_with_the_server(tmp_path):
                 runs[change.run_id] = None if change.left else change.run
 
         first = collected(watching.Watch(runs_pb2.WatchRequest(parts=parts, snapshot=True)), changed)
-        eventually(lambda: resumes, "the watch has begun")
+        eventually(lambda: resumes, "the watch has started")
         run = Run(repo=server.query, frontier_url=server.ingest, capture_terminal_logs=False)
         run.name = "seen"
         eventually(lambda: runs.get(run.hash) and runs[run.hash].props.name == "seen", "the run is pushed")
@@ -62,7 +62,7 @@ def test_watches_see_what_is_logged_and_end_with_the_server(tmp_path):
         assert second[1] == [grpc.StatusCode.OK], "a followed log ends with its run"
         assert server.stop() == 0
         first[0].join(timeout=60)
-        assert first[1] == [grpc.StatusCode.UNAVAILABLE], "a watch is asked to come again"
+        assert first[1] == [grpc.StatusCode.UNAVAILABLE], "a client that watches is asked to reconnect"
     server.start()
     with grpc.insecure_channel(urlsplit(server.query).netloc) as channel:
         watching = runs_pb2_grpc.RunServiceStub(channel)
@@ -70,7 +70,7 @@ def test_watches_see_what_is_logged_and_end_with_the_server(tmp_path):
         again = watching.Watch(runs_pb2.WatchRequest(parts=parts, resume=resumes[-1]))
         third = collected(again, changed)
         watching.Update(runs_pb2.UpdateRequest(run_id=run.hash, name="renamed"))
-        eventually(lambda: runs.get(run.hash) and runs[run.hash].props.name == "renamed", "the watch goes on")
+        eventually(lambda: runs.get(run.hash) and runs[run.hash].props.name == "renamed", "the watch resumes")
         again.cancel()
         third[0].join(timeout=60)
     assert server.stop() == 0

@@ -1,6 +1,6 @@
-"""The description of the API against the running server: whatever a client may send by it, no answer is outside of it.
+"""Checks the OpenAPI description against the running server: responses to generated requests must conform to it.
 
-Random calls would find nothing under random ids, so ids of what a project holds take the place of most of them.
+Random ids would not exist, so most of them are replaced by ids from a real project.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ CHECKS = ",".join([
     "not_a_server_error", "status_code_conformance", "content_type_conformance", "response_headers_conformance",
     "response_schema_conformance", "unsupported_method",
 ])
-"""Not among them: whether valid data is taken, as a text may be no query, and whether invalid data is refused, as the
-contract takes `1` and `yes` for true."""
+"""Without checks that valid data is accepted, as not every text is a query, and that invalid data is rejected, as the
+contract accepts `1` and `yes` for true."""
 
 
 @pytest.fixture(scope="module")
 def ids(server, tmp_path_factory):
-    """A run with something of every kind, and one of every entity."""
+    """Ids of a run with items of every kind, and of one entity of every kind."""
     run = Run(uuid.uuid4().hex, repo=server.query, frontier_url=server.ingest, capture_terminal_logs=False)
     run["hparams"] = {"lr": 0.1, "nan": float("nan")}
     for step in range(20):
@@ -41,7 +41,7 @@ def ids(server, tmp_path_factory):
     run.log_artifact(str(artifact))
     run.close()
     with httpx.Client(base_url=f"{server.query}/api/v1/rest", timeout=60) as http:
-        eventually(lambda: http.get(f"/runs/{run.hash}/info/").json()["props"]["active"] is False, "it is finished")
+        eventually(lambda: http.get(f"/runs/{run.hash}/info/").json()["props"]["active"] is False, "the run is finished")
         post = lambda path, **body: http.post(path, json=body).raise_for_status().json()["id"]
         place = {"run_id": run.hash, "artifact_path": "fuzzed/a b.bin"}
         presigned = httpx.post(f"{server.ingest}/api/v1/rest/artifacts/presign/", json=place)
@@ -59,9 +59,9 @@ def ids(server, tmp_path_factory):
 
 
 @pytest.mark.parametrize("side", ["query", "ingest"])
-def test_no_answer_is_outside_the_description(server, ids, side, tmp_path):
+def test_responses_conform_to_the_description(server, ids, side, tmp_path):
     environment = {f"FUZZ_{name.upper()}": value for name, value in ids.items()}
-    # Hooks are found as a module.
+    # Schemathesis imports the hooks as a module.
     environment |= {"SCHEMATHESIS_HOOKS": "openapi_hooks", "PYTHONPATH": str(HERE), "NO_COLOR": "1"}
     examples = os.environ.get("MATYAN_API_EXAMPLES", "8")
     run = subprocess.run(
@@ -74,7 +74,7 @@ def test_no_answer_is_outside_the_description(server, ids, side, tmp_path):
     )
     assert run.returncode == 0, run.stdout[-20_000:] + run.stderr[-2_000:]
     if side == "ingest":
-        # Some uploads got past their signature.
+        # Some uploads passed the check of the signature.
         metrics = httpx.get(f"{server.ingest}/metrics/").text
         uploads = [line for line in metrics.splitlines() if "/blobs/{id}/" in line and "_total{" in line]
         assert any('method="PUT"' in line and '"2xx"' in line for line in uploads), uploads

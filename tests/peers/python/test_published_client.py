@@ -1,4 +1,4 @@
-"""Everything the published client can log, logged with it and read back exactly."""
+"""Everything that the published client can log is logged with it and read back exactly."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def batch(server, run_hash, kind, name, context=None, **parameters):
 
 
 def sequences(body):
-    """The trees of an object batch: they have no outer key, and each begins with its `name`."""
+    """The trees of a batch of objects: they have no outer key, and each starts with its `name`."""
     found = []
     for path, value in _decode_flat_pairs(body):
         if path == ["name"]:
@@ -152,7 +152,7 @@ def test_100_000_points_bit_for_bit(server, http, open_run, stubs):
             epoch = number // 1000 if index % 2 == 0 else None
             run.track(value, name=name, step=step, epoch=epoch, context=context)
             expected[index][step] = (struct.pack("<d", value), epoch)
-    assert run._ws.wait_for_flush(timeout=300), "the client has sent what it was given"
+    assert run._ws.wait_for_flush(timeout=300), "the client has sent everything"
     run.close()
     finished(http, run.hash)
     for index, (name, context) in enumerate(series):
@@ -171,7 +171,7 @@ def read_series(server, run_hash, name, context):
     return series_points(server.query, run_hash, name, context)
 
 
-def test_automatic_steps_and_kinds_of_numbers(server, http, open_run):
+def test_automatic_steps_and_types_of_numbers(server, http, open_run):
     run = open_run()
     for value in (1, True, numpy.float32(0.1), numpy.int64(3), "2.5"):
         run.track(value, name="auto")
@@ -292,7 +292,7 @@ def test_log_records(server, http, open_run):
 
 
 def test_terminal_capture(server):
-    """In a process of its own: the capture replaces the process's output streams."""
+    """In a separate process, as the capture replaces the process's output streams."""
     run_hash = uuid.uuid4().hex
     script = textwrap.dedent(f"""
         import sys
@@ -355,7 +355,7 @@ def test_two_processes_write_one_run(server, http):
         found = batch(server, run_hash, "metric", "shared")
         return found and found[0]["iters"] == list(range(2000)) and found
 
-    [shared] = eventually(complete, "both writers' points are there")
+    [shared] = eventually(complete, "the points of both writers are stored")
     assert shared["values"] == [float(step) for step in range(2000)]
     for rank in range(2):
         [own] = batch(server, run_hash, "metric", "own", {"rank": rank})
@@ -363,9 +363,9 @@ def test_two_processes_write_one_run(server, http):
 
 
 def test_one_url_is_enough(server, http):
-    """`repo=` alone sends ingestion to the query port, where the process behind it has both sides."""
+    """`repo=` alone sends ingestion to the query port, which works if the process has both sides."""
     if not server.has_both_sides:
-        pytest.skip("a backend on its own takes no ingestion")
+        pytest.skip("a separate backend accepts no ingestion")
     run = Run(repo=server.query, capture_terminal_logs=False)
     run["answer"] = 42
     run.track(Image(numpy.zeros((2, 2, 3), numpy.uint8)), name="black", step=0)
@@ -374,7 +374,7 @@ def test_one_url_is_enough(server, http):
     assert http.get_run_info(run.hash)["params"] == {"answer": 42}
 
 
-def test_delete_and_come_back(server, http, open_run, tmp_path):
+def test_a_deleted_run_can_be_created_again(server, http, open_run, tmp_path):
     run = open_run()
     run["x"] = 1
     (tmp_path / "file").write_text("content")

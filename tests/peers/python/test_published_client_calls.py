@@ -1,5 +1,5 @@
-"""What of the published client the other tests reach only through something else: its times and its HTTP calls. And that no
-public name of it goes without a test."""
+"""Parts of the published client that the other tests only use indirectly: its times and its HTTP calls. Also checks that every
+public name of the client is tested."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def logged(http, open_run, **properties):
     return run.hash
 
 
-def test_the_default_repo_is_that_of_the_environment(server, http, open_run):
-    """Once in a process of its own, as the client reads the environment when it is loaded."""
+def test_the_default_repo_comes_from_the_environment(server, http, open_run):
+    """Also in a separate process, as the client reads the environment when it is imported."""
     assert repr(Repo.default_repo()) == repr(Repo(SETTINGS.backend_url))
     own = logged(http, open_run)
     script = "from matyan_client import Repo; repo = Repo.default_repo(); print(repr(repo), *repo.list_all_runs())"
@@ -45,7 +45,7 @@ def test_the_default_repo_is_that_of_the_environment(server, http, open_run):
     assert said.startswith(f"Repo(url={server.query!r}) ") and own in said.split()
 
 
-def test_what_a_run_says_of_itself_is_what_was_stored(server, http, open_run):
+def test_properties_of_a_run_match_what_is_stored(server, http, open_run):
     before = time.time()
     run = open_run(experiment=f"e-{uuid.uuid4().hex}")
     run.name, run.description, run.archived = "named", "described", True
@@ -57,14 +57,14 @@ def test_what_a_run_says_of_itself_is_what_was_stored(server, http, open_run):
     assert (run.name, run.description, run.archived, run.active, run.experiment) == (
         props["name"], props["description"], props["archived"], props["active"], props["experiment"]["name"],
     ) == ("named", "described", True, False, run.experiment)
-    # The client takes its times before it tells the server.
+    # The client takes its times before it sends them to the server.
     assert before <= run.creation_time <= props["creation_time"] <= props["end_time"] <= after
     assert run.creation_time <= run.end_time <= props["end_time"]
     assert run.created_at == datetime.fromtimestamp(run.creation_time, tz=timezone.utc)
     assert run.finalized_at == datetime.fromtimestamp(run.end_time, tz=timezone.utc)
     assert run.duration == run.end_time - run.creation_time
 
-    # One that only reads says of itself when it was opened; what was stored is in its `props`.
+    # A read-only run has the time at which it was opened; the stored values are in its `props`.
     reader = stored(server, run.hash)
     assert (reader.name, reader.description, reader.experiment, reader.archived) == (None, None, None, False)
     assert reader.creation_time >= after and (reader.active, reader.end_time, reader.duration) == (True, None, None)
@@ -79,8 +79,8 @@ def test_what_a_run_says_of_itself_is_what_was_stored(server, http, open_run):
     assert http.get_run_info(run.hash)["props"] == props
 
 
-def test_the_times_of_a_finished_run_stay(server, http, open_run):
-    """A run that is continued is active, and has an end again only when it ends again."""
+def test_a_resumed_run_keeps_its_creation_time(server, http, open_run):
+    """A resumed run is active, and has an end time only when it is finished again."""
     run_hash = logged(http, open_run)
     first = http.get_run_info(run_hash)["props"]
     run = open_run(run_hash)
@@ -97,11 +97,11 @@ def test_versions(server, http):
     frontier = HttpTransport(server.ingest)
     assert frontier.get_version() == {"version": http.get_version()["version"], "component": "frontier"}
     frontier.close()
-    nobody = HttpTransport(f"http://127.0.0.1:{free_port()}")
-    assert nobody.get_version() is None
+    unreachable = HttpTransport(f"http://127.0.0.1:{free_port()}")
+    assert unreachable.get_version() is None
 
 
-def test_runs_are_changed_and_deleted_by_calls(server, http, open_run):
+def test_runs_are_changed_and_deleted_over_http(server, http, open_run):
     word = uuid.uuid4().hex
     ids = [logged(http, open_run) for _ in range(4)]
     ok = {"id": ids[0], "status": "OK"}
@@ -138,7 +138,7 @@ def test_runs_are_changed_and_deleted_by_calls(server, http, open_run):
     assert logged(http, lambda: open_run(ids[0])) == ids[0], "the id can be used again"
 
 
-def test_runs_and_series_are_searched_by_calls(server, http, open_run):
+def test_runs_and_series_are_searched_over_http(server, http, open_run):
     word = "w" + uuid.uuid4().hex
     ids = []
     for number in range(3):
@@ -152,7 +152,7 @@ def test_runs_and_series_are_searched_by_calls(server, http, open_run):
     own = f"run.hparams.word == '{word}'"
     assert [run["hash"] for run in http.search_runs(own)] == ids[::-1]
     assert [run["hash"] for run in http.search_runs(own, limit=1, offset=ids[2])] == [ids[1]]
-    assert http.search_runs("run.hparams.word ==") == [], "what is refused is told in the client's log alone"
+    assert http.search_runs("run.hparams.word ==") == [], "the client only logs that the query is invalid"
     for found in (
         http.search_metrics(f"{own} and metric.name == 'loss'", p=2),
         http.search_sequence("metric", f"{own} and metric.name == 'loss'", p=2),
@@ -164,8 +164,8 @@ def test_runs_and_series_are_searched_by_calls(server, http, open_run):
     assert http.search_sequence("texts", own) == []
 
 
-def test_an_artifact_goes_its_way_by_calls(server, http, open_run, tmp_path):
-    """The steps of an upload one by one: a URL, the bytes, the notice. Before the notice there is no artifact."""
+def test_an_artifact_is_uploaded_step_by_step(server, http, open_run, tmp_path):
+    """The individual steps of an upload: URL, content, reference. The artifact exists only after the reference."""
     run = open_run()
     path, content = "folder/größe 1.bin", os.urandom(100_000)
     signed = http.presign_artifact(server.ingest, run.hash, path, content_type="application/x-weights")
@@ -173,7 +173,7 @@ def test_an_artifact_goes_its_way_by_calls(server, http, open_run, tmp_path):
     headers = {"content-type": "application/x-weights", **(signed.get("headers") or {})}
     sent = httpx.put(signed["upload_url"], content=content, headers=headers, timeout=60)
     assert sent.is_success, sent.text
-    eventually(lambda: http.get_run_info(run.hash), "the run is there")
+    eventually(lambda: http.get_run_info(run.hash), "the run is stored")
     assert run.artifacts == []
     run._ws.send_blob_ref(signed["s3_key"], path, "application/x-weights")
     run.close()
@@ -192,7 +192,7 @@ def test_an_artifact_goes_its_way_by_calls(server, http, open_run, tmp_path):
         http.download_artifact(run.hash, "none", tmp_path / "none")
 
 
-def test_experiments_and_plain_calls(server, http, open_run):
+def test_experiments_and_generic_calls(server, http, open_run):
     word = uuid.uuid4().hex
     made = http.create_experiment(word)["id"]
     assert http.get(f"{REST}/experiments/{made}/")["name"] == word
@@ -203,7 +203,7 @@ def test_experiments_and_plain_calls(server, http, open_run):
     run_hash = logged(http, open_run)
     assert http.post(f"{REST}/runs/{run_hash}/tags/new/", {"tag_name": word})["tag_id"] == tag
     assert http.delete(f"{REST}/runs/{run_hash}/tags/{tag}/")["removed"] is True
-    assert http.post_no_content(f"{REST}/runs/{run_hash}/clear-tombstone/") is None, "no tombstone is no error"
+    assert http.post_no_content(f"{REST}/runs/{run_hash}/clear-tombstone/") is None, "a missing tombstone is not an error"
     with http.get_stream(f"{REST}/runs/search/run/", q=f"run.hash == '{run_hash}'", report_progress=False) as answer:
         assert answer.headers["content-type"] == "application/octet-stream"
         [found] = _decode_streaming_response(b"".join(answer.iter_bytes()))
@@ -217,7 +217,7 @@ def test_experiments_and_plain_calls(server, http, open_run):
         repo.total_runs_count()
 
 
-# A class, and what its objects are called in these files.
+# Names of variables in these files that hold objects of a class.
 OBJECTS = {
     HttpTransport: {"http", "frontier"},
     Repo: {"repo", "Repo"},
@@ -226,8 +226,8 @@ OBJECTS = {
 
 
 @pytest.mark.parametrize("called", OBJECTS, ids=lambda called: called.__name__)
-def test_no_public_name_goes_without_a_test(called):
-    """A client that learns something new fails here until that is tested."""
+def test_every_public_name_is_tested(called):
+    """Fails for a new public name of the client until it is tested."""
     used = set()
     for path in Path(__file__).parent.glob("test_published_client*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -1,4 +1,4 @@
-"""Every method of the published client that reads: `Repo`, the reading side of `Run`, and the calls below them."""
+"""Every method of the published client that reads: those of `Repo` and `Run`, and the HTTP calls that they use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from test_published_client import finished, http, open_run, stored  # noqa: F401
 
 
 def test_every_reading_method_of_the_client(server, http, open_run, tmp_path):
-    """Each method of `Repo`, and of `Run` that reads, against what was logged."""
+    """Compares the results of all methods of `Repo`, and of the reading methods of `Run`, with what was logged."""
     word = "w" + uuid.uuid4().hex[:12]
     runs = [open_run(experiment=f"e-{word}") for _ in range(3)]
     (tmp_path / "one.txt").write_text("one")

@@ -1,6 +1,6 @@
-"""A running Matyan 0.3 is replaced as docs/operations/replacing-matyan-0.3.md says: what is before the cut comes from the archive, what is
-behind it from the log, and nothing from both. In the place of the old system stands one of ours, whose archive is made to say no more
-than the old one's does; the server numbers the steps, so that whatever is applied twice shows."""
+"""Replaces a running Matyan 0.3 as described in docs/operations/replacing-matyan-0.3.md: data before the backup position comes from the
+archive, data after it from the log, and nothing from both. This server replaces the old one in the test, with an archive reduced to what the
+old one writes. The server assigns the steps, so that anything applied twice is detected."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from websockets.sync.client import connect
 
 PARTITIONS = 3
 RUNS = [f"run-{number}" for number in range(6)]
-# What is ours in an archive.
+# Parts of an archive that Matyan 0.3 does not write.
 OURS = ["checksums.sha256", "project.json", "tombstones.jsonl"]
 OURS_OF_A_RUN = ["attrs.cbor", "producers.jsonl", "blobs.jsonl"]
 OURS_IN_A_HEAD = ["experiment_name", "tags", "parent", "first_start_ts", "last_data_at", "is_given_up", "reopened_at", "cursor"]
@@ -30,7 +30,7 @@ def matyan(*words):
 
 @pytest.fixture
 def log():
-    """The address of a broker's log, with topics as the old system has them."""
+    """The URI of a broker's log, with topics as in the old system."""
     if reason := kafka.lacking():
         pytest.skip(reason)
     program = Path(os.environ["MATYAN_BIN"]).with_name("kafka-broker")
@@ -44,13 +44,13 @@ def log():
 
 @pytest.fixture
 def process(tmp_path, log):
-    """Makes processes over this log and one place for blobs."""
+    """Starts processes with this log and a shared blob directory."""
     running = []
 
     def started(name, role, *flags, **variables):
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
-        server = Server(folder, role, {"BLOB_URI_SECRET": "a secret that all know", **variables})
+        server = Server(folder, role, {"BLOB_URI_SECRET": "a shared secret", **variables})
         running.append(server)
         return server.start("--log", log, "--blobs", f"file://{tmp_path / 'blobs'}", *flags)
 
@@ -61,7 +61,7 @@ def process(tmp_path, log):
 
 
 def send(frontier, run, values):
-    """Points whose steps nobody has given."""
+    """Sends points without steps."""
     with connect(f"{frontier.ingest.replace('http', 'ws')}/api/v1/ws/runs/{run}") as socket:
         time = "2026-01-02T03:04:05Z"
         frames = [{"type": "create_run", "run_id": run, "client_datetime": time, "force_resume": True}]
@@ -74,8 +74,8 @@ def send(frontier, run, values):
 
 
 def points(server, run):
-    told = matyan("metrics", run, "loss", "--points", 0, "--json", "--server", server.query)
-    series = json.loads(told)
+    result = matyan("metrics", run, "loss", "--points", 0, "--json", "--server", server.query)
+    series = json.loads(result)
     return list(zip(series["steps"], series["values"], strict=True))
 
 
@@ -86,10 +86,10 @@ def has_all(server, runs):
         assert found == expected, found
         return True
 
-    eventually(check, "every point is there, and once")
+    eventually(check, "every point is stored once")
 
 
-def as_the_old_one_makes_it(archive):
+def reduce_to_old_format(archive):
     for name in OURS:
         (archive / name).unlink(missing_ok=True)
     for run in (archive / "runs").iterdir():
@@ -114,11 +114,11 @@ def test_older_runs_come_from_the_archive_and_the_rest_from_the_log(tmp_path, pr
 
     write(RUNS, [0.5, 1.5, 2.5])
 
-    # The frontier is away while the archive is cut.
+    # The frontier is stopped during the backup.
     assert frontier.stop() == 0
     matyan("backup", tmp_path / "archives", "--server", old.query)
     archive = next((tmp_path / "archives").iterdir())
-    manifest, cut = as_the_old_one_makes_it(archive)
+    manifest, cut = reduce_to_old_format(archive)
     ends = {applied["partition"]: applied["next"] for applied in cut["applied"]}
     positions = [{"partition": number, "log": 0, "next": ends.get(number, 0)} for number in range(PARTITIONS)]
     manifest["log"] = {"number": 0, "identity": "", "partitions": PARTITIONS, "applied": positions}
@@ -127,13 +127,13 @@ def test_older_runs_come_from_the_archive_and_the_rest_from_the_log(tmp_path, pr
     frontier = process("frontier", "frontier", KAFKA_MESSAGE_FORMAT="json")
     write([*RUNS[:3], "new"], [3.5, 4.5])
 
-    # On the embedded store, which the process below then has.
+    # On the embedded store, which the process below uses afterwards.
     place = ["--store", "embedded:", "--data-dir", str(tmp_path / "new" / "data")]
     backend = process("backend", "backend", *place, KAFKA_MESSAGE_FORMAT="json")
     assert "the log continues from the backup position" in matyan("restore", archive, "--server", backend.query)
     assert backend.stop() == 0
 
-    # Ingestion workers beside the old ones, and the backend again: one process, as both need the embedded store.
+    # Ingestion workers, next to the old ones, and the backend again: in one process, as both need the embedded store.
     new = process("new", "up", KAFKA_MESSAGE_FORMAT="json")
     has_all(new, written)
     write([*RUNS, "newer"], [5.5])
@@ -141,8 +141,8 @@ def test_older_runs_come_from_the_archive_and_the_rest_from_the_log(tmp_path, pr
     kept = json.loads(matyan("restore", archive, "--json", "--server", new.query))
     assert (kept["runs_restored"], kept["runs_restored_before"]) == (0, len(RUNS))
 
-    # Deleted in the new system, a run is gone in both.
+    # A run that is deleted in the new system is deleted in both.
     matyan("runs", "rm", RUNS[0], "--yes", "--server", new.query)
     for server in (new, old):
         listed = lambda: matyan("runs", "ls", "--json", "--server", server.query)
-        eventually(lambda: RUNS[0] not in listed(), f"the run is gone in {server.directory.name}")
+        eventually(lambda: RUNS[0] not in listed(), f"the run is deleted in {server.directory.name}")

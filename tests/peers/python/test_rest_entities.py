@@ -1,4 +1,4 @@
-"""Experiments, tags, notes, dashboards, apps, reports and the project over REST, in every form of their paths."""
+"""Experiments, tags, notes, dashboards, apps, reports and the project over REST, with every form of their paths."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FORMS = [("/api/v1/rest", "/"), ("/api/v1/rest", ""), ("/api", "/"), ("/api", ""
 
 
 class Api:
-    """Calls below a prefix, with or without a slash at the end."""
+    """Calls with a path prefix, with or without a trailing slash."""
 
     def __init__(self, base, prefix, slash):
         self.prefix, self.slash = prefix, slash
@@ -57,9 +57,9 @@ def run(server):
     run = Run(repo=server.query, frontier_url=server.ingest, capture_terminal_logs=False)
     run["h"] = {"x": 1, "y": None}
     run.track(1.0, name="loss", step=0, context={"subset": "train"})
-    # The client sends behind the script's back.
+    # The client sends asynchronously.
     info = f"{server.query}/api/v1/rest/runs/{run.hash}/info/"
-    eventually(lambda: httpx.get(info).status_code == 200, "the run is there")
+    eventually(lambda: httpx.get(info).status_code == 200, "the run is stored")
     yield run
     run.close()
 
@@ -119,7 +119,7 @@ def test_tags(api, word, run):
         added = api.call("POST", f"/runs/{run.hash}/tags/new", json={"tag_name": f" {word} "})
         assert added == {"id": run.hash, "tag_id": made["id"], "status": "OK"}
     assert api.call("GET", path)["run_count"] == 1
-    api.refused("POST", "/runs/nobody/tags/new", 404, "not_found", json={"tag_name": word})
+    api.refused("POST", "/runs/no-such-run/tags/new", 404, "not_found", json={"tag_name": word})
     assert api.call("PUT", path, json={"name": f"{word}2", "archived": True}) == {"id": made["id"], "status": "OK"}
     [tag] = api.call("GET", f"/runs/{run.hash}/info")["props"]["tags"]
     assert tag == {"id": made["id"], "name": f"{word}2", "color": "#123", "description": ""}
@@ -135,7 +135,7 @@ def test_tags(api, word, run):
 
 
 def test_notes(api, word, run):
-    eventually(lambda: api.call("GET", f"/runs/{run.hash}/info"), "the run is there")
+    eventually(lambda: api.call("GET", f"/runs/{run.hash}/info"), "the run is stored")
     experiment = api.call("POST", "/experiments", json={"name": word})["id"]
     for owner, key, own in (("runs", "run_hash", run.hash), ("experiments", "experiment_id", experiment)):
         base = f"/{owner}/{own}/note"
@@ -154,8 +154,8 @@ def test_notes(api, word, run):
         api.refused("GET", f"{other}/{made['id']}", 404, "not_found")
         assert api.call("DELETE", note) == {"status": "OK"}
         api.refused("DELETE", note, 404, "not_found")
-    assert api.call("GET", "/runs/nobody/note") == []
-    api.refused("POST", "/runs/nobody/note", 404, "not_found", json={"content": "x"})
+    assert api.call("GET", "/runs/no-such-run/note") == []
+    api.refused("POST", "/runs/no-such-run/note", 404, "not_found", json={"content": "x"})
     api.refused("GET", f"/experiments/{uuid.uuid4()}/note", 404, "not_found")
     if api.prefix == "/api":
         assert api.call("GET", f"/runs/{run.hash}/info")["props"]["notes"] == 1
@@ -221,7 +221,7 @@ def test_project(api, run):
 
 
 def test_batches_ignore_unknown_ids(api, run):
-    eventually(lambda: api.call("GET", f"/runs/{run.hash}/info"), "the run is there")
+    eventually(lambda: api.call("GET", f"/runs/{run.hash}/info"), "the run is stored")
     ids = [run.hash, "no such run"]
     assert api.call("POST", "/runs/archive-batch", json=ids) == {"status": "OK"}
     assert api.call("GET", f"/runs/{run.hash}/info")["props"]["archived"] is True

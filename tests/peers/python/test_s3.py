@@ -1,5 +1,5 @@
-"""Blobs in S3: the published client uploads to the bucket itself, everything comes back through the server, and what is
-deleted is gone from the bucket. The S3 server is real; it keeps blobs as files, which is where the tests look."""
+"""Blobs in S3: the published client uploads directly to the bucket, all content can be read through the server, and deletes remove
+it from the bucket. The S3 server is real; it stores blobs as files, which the tests inspect."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def s3_jars():
     jars = os.environ.get("MATYAN_S3PROXY", "")
     if os.path.isdir(jars):
         return jars
-    reason = "there is no S3 server: `make system` installs one, with Java and Maven"
+    reason = "no S3 server is installed: `make system` installs one, with Java and Maven"
     if "s3" in os.environ.get("REQUIRE", "").split(","):
         pytest.fail(reason)
     pytest.skip(reason)
@@ -35,7 +35,7 @@ def s3_jars():
 
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory):
-    """Its address, and the folder in which buckets are folders."""
+    """Address of the S3 server, and the directory in which its buckets are directories."""
     jars, directory = s3_jars(), tmp_path_factory.mktemp("s3")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -97,14 +97,14 @@ def digest(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_the_bucket_is_missed_and_made(server):
+def test_a_missing_bucket_is_reported_and_created(server):
     assert readiness(server) == (200, "bucket not found")
     assert bucket_create() == f"created s3://{BUCKET}\n"
     assert bucket_create() == f"s3://{BUCKET} already exists\n"
     assert readiness(server) == (200, "ok")
 
 
-def test_uploads_go_to_the_bucket_and_deletes_empty_it(server, s3, tmp_path):
+def test_uploads_are_stored_in_the_bucket_and_deletes_remove_them(server, s3, tmp_path):
     bucket_create()
     endpoint, data = s3
     http = HttpTransport(server.query)
@@ -126,7 +126,7 @@ def test_uploads_go_to_the_bucket_and_deletes_empty_it(server, s3, tmp_path):
 
     folder = data / BUCKET / runs[0].hash
     assert below(folder) == sorted(["large.bin", "seq/samples/4.png", "ünusual name #1.txt"])
-    assert digest(folder / "large.bin") == digest(large), "the client wrote it there itself"
+    assert digest(folder / "large.bin") == digest(large), "the client uploaded it directly"
     uris = {one["path"]: one["uri"] for one in http.get_run_info(runs[0].hash)["artifacts"]}
     assert uris["large.bin"] == f"s3://{BUCKET}/{runs[0].hash}/large.bin"
 
@@ -139,7 +139,7 @@ def test_uploads_go_to_the_bucket_and_deletes_empty_it(server, s3, tmp_path):
     assert content == (folder / "seq/samples/4.png").read_bytes()
 
     httpx.delete(f"{server.query}/api/v1/rest/runs/{runs[0].hash}/").raise_for_status()
-    eventually(lambda: not folder.exists() or not below(folder), "the blobs of the deleted run are gone")
+    eventually(lambda: not folder.exists() or not below(folder), "the blobs of the deleted run are deleted")
     assert below(data / BUCKET / runs[1].hash) == sorted(["seq/samples/4.png", "ünusual name #1.txt"])
     presigned = httpx.post(
         f"{server.ingest}/api/v1/rest/artifacts/presign", json={"run_id": "r", "artifact_path": "a b.png"},
@@ -155,15 +155,15 @@ def matyan(*words, server=None, code=0):
     return json.loads(done.stdout)
 
 
-def test_credentials_are_where_amazons_own_tools_look(server, tmp_path):
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "S3_ACCESS", "S3_SECRET"))}
-    # No file of whoever runs this, and no machine that gives roles.
-    ours |= {"S3_CREDENTIALS": "aws", "HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"}
+def test_credentials_are_found_by_the_aws_default_chain(server, tmp_path):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "S3_ACCESS", "S3_SECRET"))}
+    # Without credential files of the user, and without a role of the machine.
+    environment |= {"S3_CREDENTIALS": "aws", "HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"}
     create = [os.environ["MATYAN_BIN"], "bucket", "create", "--blobs", "s3://by-role"]
-    done = subprocess.run(create, env=ours, capture_output=True, text=True)
+    done = subprocess.run(create, env=environment, capture_output=True, text=True)
     assert done.returncode == 1 and "no Amazon credentials found" in done.stderr, done.stderr
     found = {"AWS_ACCESS_KEY_ID": KEYS["S3_ACCESS_KEY"], "AWS_SECRET_ACCESS_KEY": KEYS["S3_SECRET_KEY"]}
-    done = subprocess.run(create, env=ours | found, capture_output=True, text=True)
+    done = subprocess.run(create, env=environment | found, capture_output=True, text=True)
     assert done.stdout == "created s3://by-role\n", done.stderr
 
 
@@ -174,7 +174,7 @@ def test_a_backup_from_one_bucket_is_restored_into_another(server, s3, tmp_path,
     (tmp_path / "model.bin").write_bytes(os.urandom(20 << 20))
     run.log_artifact(str(tmp_path / "model.bin"))
     run.track(Image(numpy.zeros((8, 8, 3), dtype=numpy.uint8)), name="samples", step=0)
-    # No row has room for it, so it becomes a blob of ours.
+    # Too large for a row, so it is stored as a blob.
     run.track(Text("x" * 200_000), name="notes", step=0)
     run.close()
     http = HttpTransport(server.query)
@@ -182,15 +182,15 @@ def test_a_backup_from_one_bucket_is_restored_into_another(server, s3, tmp_path,
     folder = data / BUCKET / run.hash
     [payload] = [path for path in below(folder) if path.startswith(".matyan/")]
 
-    told = matyan("backup", str(tmp_path / "whole"), "--runs", run.hash, server=server)
-    assert (told["runs"], told["blobs"], told["blobs_lost"]) == (1, 2, 0), told
+    result = matyan("backup", str(tmp_path / "whole"), "--runs", run.hash, server=server)
+    assert (result["runs"], result["blobs"], result["blobs_lost"]) == (1, 2, 0), result
     monkeypatch.setenv("S3_BUCKET", "copies")
     assert subprocess.run([os.environ["MATYAN_BIN"], "bucket", "create", "--blobs", "s3:"]).returncode == 0
     (tmp_path / "copy").mkdir()
     copy = Server(tmp_path / "copy").start("--blobs", "s3:")
-    assert matyan("restore", told["archive"], server=copy)["blobs"] == 2
+    assert matyan("restore", result["archive"], server=copy)["blobs"] == 2
     copied = data / "copies" / run.hash
-    # A payload is named by its content, whose keys may come in another order.
+    # A payload is named after its content, in which the order of keys may differ.
     assert below(copied)[1:] == below(folder)[1:] == ["model.bin", "seq/samples/0.png"]
     for path in below(folder)[1:]:
         assert digest(copied / path) == digest(folder / path), path
@@ -200,6 +200,6 @@ def test_a_backup_from_one_bucket_is_restored_into_another(server, s3, tmp_path,
 
     (folder / payload).unlink()
     (folder / "model.bin").unlink()
-    told = matyan("backup", str(tmp_path / "poor"), "--runs", run.hash, server=server, code=3)
-    assert (told["runs"], told["blobs"], told["blobs_lost"]) == (1, 1, 2), told
+    result = matyan("backup", str(tmp_path / "poor"), "--runs", run.hash, server=server, code=3)
+    assert (result["runs"], result["blobs"], result["blobs_lost"]) == (1, 1, 2), result
     http.close()
