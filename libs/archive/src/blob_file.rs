@@ -17,10 +17,12 @@ const DIGEST_NAME_BYTES: usize = 65;
 /// Returns the file name of a blob below `blobs`, given the paths of `all` blobs of its run.
 fn file_name(path: &str, all: &BTreeSet<String>) -> String {
     let is_name = |part: &str| !matches!(part, "" | "." | "..") && part.len() <= NAME_BYTES;
+    // No other blob is a file where this path needs a folder.
     let is_free = || path.match_indices('/').all(|(end, _)| !all.contains(&path[..end]));
     let first = path.split('/').next().unwrap_or_default();
     let is_plain = path.split('/').all(is_name)
         && !path.chars().any(char::is_control)
+        // Reserved for digests.
         && !(first.starts_with('~') && first.len() == DIGEST_NAME_BYTES)
         && is_free();
     if is_plain { path.to_owned() } else { format!("~{}", hex::encode(Sha256::digest(path))) }

@@ -13,6 +13,8 @@ use super::{Result, at};
 pub(super) fn put(root: &Path, name: &str, text: &str) -> Result<()> {
     let (part, path) = (root.join(".part"), root.join(name));
     let mut file = File::create(&part).map_err(at(&part))?;
+    // Synced before the rename, or a power failure could leave an incomplete file under the final
+    // name.
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(at(&part))?;
     fs::rename(&part, &path).map_err(at(&path))?;
     sync(root)

@@ -235,6 +235,7 @@ pub(crate) fn cut(record: &Record) -> Result<pb::Cut> {
         identity: record.bytes("identity")?.into(),
         partitions: record.number("partitions")?,
         applied: applied.collect::<Result<_>>()?,
+        // The reader sets this from the filters in the manifest.
         filtered: false,
     })
 }

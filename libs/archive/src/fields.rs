@@ -40,6 +40,7 @@ impl Fields {
     }
 
     pub(crate) fn natural(self, key: &str, natural: u64) -> Self {
+        // `Value::Integer` is signed, so large numbers become big integers.
         self.set(key, Value::integer(false, &natural.to_be_bytes()))
     }
 
@@ -181,6 +182,7 @@ impl Record {
             None => Ok(None),
             Some(Value::Integer(integer)) => Ok(Some(*integer)),
             // A float with an integral value.
+            // Below 2^53, floats represent integers exactly.
             Some(Value::Float(float)) if float.fract() == 0.0 && float.abs() < 9e15 => {
                 Ok(Some(*float as i64))
             }

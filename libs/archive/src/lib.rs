@@ -84,6 +84,7 @@ pub(crate) fn at(path: &Path) -> impl Fn(io::Error) -> Error + '_ {
 pub(crate) fn folder(run_id: &str) -> String {
     let is_plain = !run_id.is_empty()
         && run_id.len() <= 200
+        // A leading `~` marks a digest, and a leading dot includes `.` and `..`.
         && !run_id.starts_with(['.', '~'])
         && !run_id.chars().any(|it| it.is_control() || matches!(it, '/' | '\\'));
     if is_plain { run_id.to_owned() } else { format!("~{}", hex::encode(Sha256::digest(run_id))) }

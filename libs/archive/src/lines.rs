@@ -64,6 +64,7 @@ impl Lines {
             if read == 0 {
                 return Ok(None);
             }
+            // The limit was reached before the end of the line.
             if read as u64 == MAX_LINE {
                 return Err(damaged(
                     &self.name,

@@ -86,6 +86,7 @@ pub fn unpack(path: &Path) -> Result<(TempDir, PathBuf)> {
             refuse("makes the archive far larger than its file; if you trust it, unpack it by hand")
         })?;
         let target = folder.path().join(&inside);
+        // Allows the content of this file and the metadata up to the next one.
         meter.set(size.saturating_add(MAX_BETWEEN));
         match entry.header().entry_type() {
             tar::EntryType::Directory => fs::create_dir_all(&target).map_err(at(&target))?,

@@ -104,6 +104,7 @@ impl Archive {
         if let Some(missing) = self.sums.keys().find(|file| !found.contains_key(*file)) {
             return Err(damaged(missing, "is missing"));
         }
+        // `source` needs them even if the archive has no list of checksums.
         self.sums = found;
         if every_line || !self.is_summed {
             self.check_lines()?;
@@ -190,6 +191,7 @@ impl Archive {
             let record = lines::object(&self.root, &format!("{RUNS}/{run}/run.json"))?;
             if let Some(parent) = record.inner("parent")? {
                 let parent = parent.needed_text("hash")?;
+                // The parent is named by its id, which need not be the name of its folder.
                 let is_folder = self.runs.binary_search(&parent).is_ok();
                 parents.insert(run.clone(), if is_folder { parent } else { folder(&parent) });
             }
@@ -203,6 +205,7 @@ fn behind_parents(runs: &[String], parents: &BTreeMap<String, String>) -> Vec<St
     let (mut left, mut order): (BTreeSet<_>, _) = (runs.iter().collect(), Vec::new());
     for run in runs {
         let (mut line, mut next) = (Vec::new(), Some(run));
+        // Removing a run as it is visited also ends a cycle.
         while let Some(run) = next.filter(|run| left.remove(*run)) {
             line.push(run.clone());
             next = parents.get(run);

@@ -163,6 +163,7 @@ fn level(value: &Record) -> Result<i64> {
     match value.get("log_level") {
         Some(Value::Text(name)) => {
             let known = NAMES.iter().find(|(known, _)| known == name).map(|(_, level)| *level);
+            // Python calls a level without a name `Level 42`.
             let level = known.or_else(|| name.strip_prefix("Level ")?.parse().ok());
             level.ok_or_else(|| value.error(format!("`log_level`: `{name}` is not a log level")))
         }
@@ -190,6 +191,7 @@ pub(super) fn blobs(root: &Path, place: &str, artifacts: &[Content]) -> Result<V
     for (name, number) in files(&root.join(place).join("blobs"))?.into_iter().zip(1..) {
         let file = root.join(place).join("blobs").join(&name);
         let size = fs::metadata(&file).map_err(at(&file))?.len();
+        // A file that is not described anywhere is named by its path.
         let (path, content_type) = told.remove(&name).unwrap_or((name, String::new()));
         let blob = pb::Blob { path, content_type, size };
         steps.push_back(Step::Blob { blob, file, position: BLOBS | number });

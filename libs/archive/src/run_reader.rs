@@ -70,6 +70,7 @@ impl Run {
         let blobs = if with_blobs { blobs(root, &place, &artifacts)? } else { VecDeque::new() };
         let mut early: Vec<pb::Piece> = artifacts.into_iter().map(piece).collect();
         early.extend(producers(root, &file("producers.jsonl"))?);
+        // All other stages come before the first line.
         let offset = if position & STAGE == LINES { position & !STAGE } else { 0 };
         let mut run = Self {
             default_us: head.created_us,
@@ -261,6 +262,7 @@ impl Message {
             points.times_us.extend(&next.times_us);
             return;
         }
+        // Points share the name and context of their piece.
         if let Content::Points(points) = &content {
             self.bytes += points.name.len() + points.context.len() + PIECE_BYTES;
         }

@@ -318,6 +318,7 @@ impl RunWriter {
             }
         };
         let whole = Value::Map(params.clone());
+        // JSON cannot represent these params exactly.
         if json::is_lossy(&whole) {
             self.object_file("attrs.cbor", &hex::encode(cbor::encode(&whole)))?;
         }
@@ -337,11 +338,13 @@ impl RunWriter {
         }
         let sum = self.sequences.finish()?;
         self.sums.insert(format!("{RUNS}/{}/sequences.jsonl", self.name), sum);
+        // The files must be on disk before the run appears.
         durable::sync_all(&self.place)?;
         let runs = self.root.join(RUNS);
         let place = runs.join(&self.name);
         fs::rename(&self.place, &place).map_err(at(&place))?;
         durable::sync(&runs)?;
+        // A run counts as complete once all of its files are listed, so this comes last.
         append(&self.root, &self.sums)
     }
 }

@@ -118,6 +118,7 @@ impl Archive {
             }
         }
         roots.sort();
+        // The names contain the time of creation: newest first.
         for root in roots.into_iter().rev() {
             let mark = lines::object(&root, UNFINISHED)?;
             let cut = mark.inner("log")?.ok_or_else(|| mark.error("`log` is missing"))?;
@@ -138,6 +139,7 @@ impl Archive {
         let created = OffsetDateTime::parse(&mark.needed_text("created_at")?, &Rfc3339);
         let created = created.map_err(|error| mark.error(format!("`created_at`: {error}")))?;
         let (done, sums) = whole_runs(&root, &sums::read(&root)?.unwrap_or_default())?;
+        // Removes the checksums of incomplete runs.
         sums::write(&root, &sums)?;
         Ok(Self { root, is_resumed: true, filters: filters.clone(), created, cut, done, _lock: lock })
     }
@@ -198,6 +200,7 @@ impl Archive {
         entities: &[pb::Entity],
         tombstones: &[pb::Tombstone],
     ) -> Result<(PathBuf, Contents)> {
+        // Removes runs that were begun but not finished.
         remove_folder(&self.root.join(PARTS))?;
         let mut contents = Contents { runs: self.done.len(), ..Contents::default() };
         let mut text = String::new();
@@ -220,6 +223,7 @@ impl Archive {
             own.insert(name.to_owned(), sums::sum(&self.root.join(name))?);
         }
         sums::append(&self.root, &own)?;
+        // Removed last, as the archive counts as complete without it.
         let mark = self.root.join(UNFINISHED);
         fs::remove_file(&mark).map_err(at(&mark))?;
         durable::sync(&self.root)?;

@@ -48,6 +48,7 @@ pub fn open(settings: &Settings, clock: Clock) -> Result<Arc<dyn Blobs>> {
         Some(key) => Box::new(AccountKey::new(&account.name, key, public, &settings.container, clock)?),
         None => Box::new(connect(public, retries())?),
     };
+    // `bucket::delete` retries deletions key by key, so their client must not retry.
     let (client, deleter) = (connect(&account.endpoint, retries())?, connect(&account.endpoint, once())?);
     let container = Container { client, deleter, signer, name: settings.container.clone() };
     Ok(Arc::new(BucketBlobs::new(container, settings.lifetime)))
@@ -104,6 +105,7 @@ pub async fn create_bucket(settings: &Settings) -> Result<Created> {
     *request.uri_mut() = url
         .parse()
         .map_err(|error| Error::Setup { reason: format!("invalid container URL `{url}`: {error}") })?;
+    // Azure requires a length even for an empty body.
     request.headers_mut().insert("content-length", 0.into());
     AzureAuthorizer::new(&credential, &account.name)
         .try_authorize(&mut request)

@@ -108,8 +108,10 @@ impl<B: Bucket> Blobs for BucketBlobs<B> {
         content: Content,
     ) -> Result<u64> {
         content_type::check(content_type)?;
+        // Uploads of earlier puts that could not be discarded at the time.
         self.given_up.discard().await;
         let done = put::put(&self.bucket, &self.given_up, key, content_type, size, content).await;
+        // The upload of this put was remembered when it was dropped.
         if done.is_err() {
             self.given_up.discard().await;
         }
@@ -118,6 +120,7 @@ impl<B: Bucket> Blobs for BucketBlobs<B> {
 
     async fn read(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<(Meta, Content)>> {
         let pieces = |(meta, content)| (meta, in_pieces(content));
+        // A range over the whole blob needs no range request.
         let Some(range) = range.filter(|range| *range != (0..u64::MAX)) else {
             return Ok(self.bucket.get(key, None).await?.map(pieces));
         };

@@ -97,6 +97,7 @@ fn format_check(root: &Dir, tmp: &Dir) -> io::Result<()> {
             FORMAT.trim(),
         ))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // Written like a blob, so that a crash leaves no incomplete file.
             let mut draft = Draft::create(tmp)?;
             draft.write(&[FORMAT.into()])?;
             draft.publish(root, Path::new("format"))
@@ -125,6 +126,7 @@ impl Blobs for FsBlobs {
         while let Some(pieces) = content.next().await {
             let pieces = pieces.into_iter().collect::<Result<Vec<_>>>()?;
             draft = blocking("writing", move || draft.write(&pieces).map(|()| draft)).await?;
+            // Longer than announced: there is no point in receiving the remainder.
             if draft.size() > most {
                 break;
             }

@@ -62,6 +62,7 @@ pub async fn create_bucket(settings: &Settings) -> Result<Created> {
     let answer = gcs.api.send("creating the bucket", &call).await?;
     match answer.status().as_u16() {
         200..300 => Ok(Created::Made),
+        // Bucket names are global: the bucket is ours only if we can list it.
         409 => match gcs.list("", None).await {
             Ok(_) => Ok(Created::WasThere),
             Err(error) => Err(Error::Setup {
@@ -85,6 +86,7 @@ impl Gcs {
         let base = settings.emulator.as_deref().unwrap_or(GOOGLE).trim_end_matches('/');
         let public = settings.public_endpoint.as_deref().unwrap_or(base).trim_end_matches('/');
         let client = match (&settings.emulator, &settings.credentials) {
+            // An emulator accepts unsigned URLs.
             (Some(_), None) => None,
             _ => Some(client(settings, public)?),
         };
@@ -232,6 +234,7 @@ impl Bucket for Gcs {
             }
             token = listing.next_page_token.unwrap_or_default();
             page.more = !token.is_empty();
+            // A response may have no matching keys although more follow.
             if !page.more || !page.blobs.is_empty() {
                 return Ok(page);
             }

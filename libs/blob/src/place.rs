@@ -29,6 +29,7 @@ fn place(project: &str, reference: &str) -> Result<String> {
         return Err(Error::BadKey { key: project.to_owned(), reason: "it is not a valid project name" });
     }
     match reference.split('/').next() {
+        // One folder deeper, so that it cannot name a blob of another project.
         Some(PROJECTS) => Ok(format!("{PROJECTS}/{reference}")),
         _ => Ok(reference.to_owned()),
     }
@@ -60,6 +61,7 @@ impl RunFolder {
     pub fn new(project: &str, run_id: &str) -> Result<Self> {
         let reference = match is_folder(run_id) {
             true => format!("{run_id}/"),
+            // No other run can have this folder, as no run may be named `.projects`.
             false => format!("{PROJECTS}/{}/", blake3::hash(run_id.as_bytes()).to_hex()),
         };
         let prefix = place(project, &reference)?;

@@ -43,6 +43,7 @@ impl QueryError {
     /// Returns the column in the statement wrapped in one pair of parentheses, which both
     /// browser interfaces expect.
     pub fn wrapped_offset(&self) -> u32 {
+        // Only the first line is shifted by the opening parenthesis.
         self.column + u32::from(self.line == 1)
     }
 

@@ -123,6 +123,7 @@ impl Workspace {
             now: query.options().now,
             offset_minutes: query.options().offset_minutes,
             steps: Cell::new(granted),
+            // The smaller of the two limits decides which error is reported.
             out_of_steps: match granted == self.limits.steps_per_candidate {
                 true => BudgetError::CandidateSteps,
                 false => BudgetError::TotalSteps,
@@ -378,6 +379,7 @@ impl<'a> Machine<'a> {
     fn comparison(&self, frame: Frame<'a>, compare: &'a Compare) -> Result<Value<'a>> {
         let left = self.eval(frame, &compare.left)?;
         if let Comparison::In | Comparison::NotIn = compare.operator
+            // A display of constants is searched without being built.
             && let Some(found) = self.in_constants(left, &compare.right)?
         {
             return Ok(Value::Bool(found == (compare.operator == Comparison::In)));

@@ -270,6 +270,7 @@ impl Lowering<'_> {
         let declared = node.parameters.as_deref().unwrap_or(&none);
         let mut parameters = Vec::new();
         for parameter in declared.iter_non_variadic_params() {
+            // As in Python, defaults are evaluated in the enclosing scope.
             let default = parameter.default().map(|default| self.node(default)).transpose()?;
             parameters.push(Parameter { name: parameter.name().id.as_str().into(), default });
         }
@@ -303,6 +304,7 @@ impl Lowering<'_> {
         value: Option<&Expr>,
         generators: &[ast::Comprehension],
     ) -> Result<Node, Fault> {
+        // As in Python, the first iterable is evaluated in the enclosing scope.
         let first = self.node(&generators[0].iter)?;
         let mut names = Vec::new();
         generators.iter().for_each(|clause| crate::check::names_of_target(&clause.target, &mut names));

@@ -18,6 +18,7 @@ pub(crate) fn parse(wrapped: &str) -> Result<Expr, Fault> {
         let range = TextRange::at(at.into(), 1.into());
         return Err(Fault::syntax(range, "a query cannot contain null bytes"));
     }
+    // The tree of a hostile text could not even be dropped safely, so this comes first.
     depth::check(wrapped)?;
     let options = ParseOptions::from(Mode::Expression).with_target_version(PythonVersion::PY312);
     let parsed = parse_unchecked(wrapped, options);

@@ -61,6 +61,7 @@ impl<'q> Source<'q> {
     }
 
     fn unwrap_offset(&self, offset: TextSize) -> usize {
+        // The opening parenthesis is not part of the statement.
         let offset = offset.to_usize().saturating_sub(1).min(self.statement.len());
         self.statement.floor_char_boundary(offset)
     }
@@ -72,6 +73,7 @@ fn position(text: &str, offset: usize) -> (u32, u32) {
     let mut characters = text[..offset].chars().peekable();
     while let Some(character) = characters.next() {
         match character {
+            // `\r\n` is a single line break.
             '\r' if characters.peek() == Some(&'\n') => {}
             '\n' | '\r' => (line, column) = (line + 1, 1),
             _ => column += 1,

@@ -65,6 +65,7 @@ pub(crate) struct Range {
 
 impl Range {
     pub(crate) fn len(&self) -> i64 {
+        // In i128, as the distance of two bounds may exceed an i64.
         let (low, high, step) = match self.step > 0 {
             true => (self.start, self.stop, i128::from(self.step)),
             false => (self.stop, self.start, -i128::from(self.step)),

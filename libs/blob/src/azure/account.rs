@@ -28,6 +28,7 @@ impl Account {
             return Self::of_connection_string(EMULATOR);
         }
         let endpoint = value("BlobEndpoint");
+        // A connection string with a shared access signature may name only the endpoint.
         let name = value("AccountName").or_else(|| endpoint.as_deref().and_then(name_in));
         let name = name.ok_or_else(|| wrong("AZURE_CONN_STR names no account: add AccountName"))?;
         let endpoint = endpoint.unwrap_or_else(|| {

@@ -97,6 +97,7 @@ impl Container {
         key: &BlobKey,
         options: GetOptions,
     ) -> Result<Option<GetResult>> {
+        // `check` keeps such a key from being written, so it cannot exist.
         if !can_hold(key) {
             return Ok(None);
         }
@@ -181,6 +182,7 @@ impl Bucket for Container {
         for answer in answers {
             match answer {
                 Ok(path) => drop(gone.insert(path.to_string())),
+                // A missing blob counts as deleted.
                 Err(StoreError::NotFound { path, .. }) => drop(gone.insert(path)),
                 Err(error) => failures.push(self.failure("deleting", error)),
             }
@@ -222,6 +224,7 @@ impl Bucket for Container {
             }
             page_token = found.page_token;
             page.more = page_token.is_some();
+            // A response may have no matching keys although more follow.
             if !page.more || !page.blobs.is_empty() {
                 return Ok(page);
             }
@@ -250,6 +253,7 @@ impl Parts for Uploading {
     }
 
     async fn finish(&mut self, last: Bytes) -> Result<()> {
+        // An upload needs at least one part.
         if self.is_empty || !last.is_empty() {
             self.put(last).await?;
         }

@@ -79,6 +79,7 @@ pub(crate) struct Connector;
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let reading = ReqwestConnector::default().connect(options)?;
+        // The read timeout would also run while the content is being sent.
         let sending = ReqwestConnector::default().connect(&options.clone().with_read_timeout_disabled())?;
         Ok(HttpClient::new(Patient { reading, sending }))
     }

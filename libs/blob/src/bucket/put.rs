@@ -37,6 +37,7 @@ pub(super) async fn put<B: Bucket>(
         Part::Full(first) => first,
     };
     let parts = bucket.put_parts(key, content_type).await?;
+    // From here on, an error or cancellation leaves the upload to `given_up`.
     let mut open = Open::new(parts, given_up);
     loop {
         open.parts().put(part).await?;

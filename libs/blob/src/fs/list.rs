@@ -24,6 +24,7 @@ pub(super) fn page(root: &Dir, prefix: &str, after: Option<&BlobKey>) -> io::Res
     let after = after.map_or(b"".as_slice(), |key| key.as_str().as_bytes());
     let wanted = Wanted { prefix: prefix.as_bytes(), after };
     let mut found = walk(root, prefix, &wanted)?;
+    // The extra entry shows that more follow.
     if found.len() > MAX_PAGE {
         found.truncate(MAX_PAGE);
         listing.next = found.last().map(|(key, _)| key.clone());
@@ -33,9 +34,10 @@ pub(super) fn page(root: &Dir, prefix: &str, after: Option<&BlobKey>) -> io::Res
             Ok(Some(Meta { size, modified_us, .. })) => {
                 listing.blobs.push((key, Listed { size, modified_us }));
             }
+            // Deleted since the walk.
             Ok(None) => {}
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                tracing::warn!(%key, %error, "skipped a damaged or foreign file in a listing of the blob directory");
+                tracing::warn!(%key, %error, "skipped a damaged or foreign file in a listing");
             }
             Err(error) => return Err(error),
         }
@@ -89,6 +91,7 @@ fn entries(
     };
     for name in read {
         let name = name?.file_name();
+        // Skips names that this store never creates.
         let Some((kind, piece)) = path::entry(&name) else { continue };
         let (key, path) = ([base, &piece].concat(), folder.join(name));
         if !wanted.holds(&key, kind) {
@@ -128,6 +131,7 @@ impl Wanted<'_> {
         let ahead = key > self.after;
         match kind {
             Kind::File => prefix_fits && ahead,
+            // A folder also matches if the prefix or `after` leads into it.
             Kind::Folder => {
                 (prefix_fits || self.prefix.starts_with(key)) && (ahead || self.after.starts_with(key))
             }

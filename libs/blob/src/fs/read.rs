@@ -44,6 +44,7 @@ fn file_open(root: &Dir, path: &Path) -> io::Result<Option<(File, Meta)>> {
         Err(error) => return Err(error),
     };
     let size = file.metadata()?.len();
+    // The length of the trailer is not known yet, so this reads the longest possible one.
     let mut end = [0; trailer::MAX];
     let end = &mut end[..(trailer::MAX as u64).min(size) as usize];
     file.read_exact_at(end, size - end.len() as u64)?;

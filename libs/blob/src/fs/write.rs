@@ -41,6 +41,7 @@ impl Draft {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 Err(error) => return Err(error),
             };
+            // The lock shows other processes that the file is in use.
             match file.try_lock() {
                 Ok(()) => return Ok(Self { file, tmp: tmp.try_clone()?, name, size: 0, published: false }),
                 // The sweep of another process locked the file first, and will
@@ -67,6 +68,7 @@ impl Draft {
     /// Renames the file to its final path, replacing an existing file, and returns once the
     /// rename is durable.
     pub(super) fn publish(mut self, root: &Dir, path: &Path) -> io::Result<()> {
+        // The content must be durable before its name is.
         self.file.sync_all()?;
         let folder = path.parent().expect("a blob's path ends with a file name");
         let mut attempts = 0;
@@ -117,6 +119,7 @@ pub(super) fn sweep(tmp: &Dir) -> io::Result<()> {
             Err(error) => return Err(error),
         };
         match file.try_lock() {
+            // Nothing holds the lock, so the writing process has ended.
             Ok(()) => absent_is_fine(entry.remove_file())?,
             Err(TryLockError::WouldBlock) => {}
             Err(TryLockError::Error(error)) => return Err(error),

@@ -77,6 +77,7 @@ impl Call {
     }
 
     fn request(&self, base: &str, token: Option<&str>) -> Result<HttpRequest> {
+        // Session URLs of resumable uploads are absolute.
         let base = if self.target.starts_with("http") { "" } else { base };
         let url = format!("{base}{}{}", self.target, self.query);
         let mut request = HttpRequest::new(HttpRequestBody::from(self.body.clone()));

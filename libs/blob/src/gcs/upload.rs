@@ -30,6 +30,7 @@ impl Resumable {
         let end = self.sent + part.len() as u64;
         let total = if is_last { end.to_string() } else { "*".to_owned() };
         let range = match end == self.sent {
+            // An empty last part only announces the total size.
             true => format!("bytes */{total}"),
             false => format!("bytes {}-{}/{total}", self.sent, end - 1),
         };

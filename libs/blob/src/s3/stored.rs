@@ -102,6 +102,7 @@ impl Bucket for Stored {
             content_type: answer.content_type().unwrap_or_default().to_owned(),
             modified_us: modified_us(answer.last_modified()),
         };
+        // `Reading` resumes by absolute offsets.
         let start = range.map_or(0, |range| range.start);
         let rest = start..start + length(answer.content_length())?;
         let (stored, key) = (self.clone(), key.clone());
@@ -170,6 +171,7 @@ impl Bucket for Stored {
             }
             token = answer.next_continuation_token;
             page.more = token.is_some();
+            // A response may have no matching keys although more follow.
             if !page.more || !page.blobs.is_empty() {
                 return Ok(page);
             }

@@ -84,10 +84,12 @@ impl Parts for Uploading {
     }
 
     async fn finish(&mut self, last: Bytes) -> Result<()> {
+        // An upload needs at least one part.
         if self.count == 0 || !last.is_empty() {
             self.put(last).await?;
         }
         self.wait(0).await?;
+        // Parts finish in any order, but must be listed by number.
         self.done.sort_by_key(|part| part.part_number);
         let parts = CompletedMultipartUpload::builder().set_parts(Some(std::mem::take(&mut self.done)));
         let complete = self.stored.client.complete_multipart_upload().bucket(&self.stored.place.bucket);
@@ -97,7 +99,9 @@ impl Parts for Uploading {
     }
 
     async fn discard(&mut self) -> Result<()> {
+        // Stops parts that would otherwise arrive after the abort.
         self.under_way.shutdown().await;
+        // An abort may miss a part that arrives at the same time.
         for _ in 0..ATTEMPTS {
             self.abort().await?;
             if !self.has_parts().await? {

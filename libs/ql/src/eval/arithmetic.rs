@@ -71,6 +71,7 @@ impl<'a> Machine<'a> {
                 self.repeated(sequence, times.small_int().unwrap_or_default())
             }
             (Operator::Multiply, Value::Big(big), _) | (Operator::Multiply, _, Value::Big(big)) => {
+                // The budget allows this many repetitions only of an empty sequence.
                 let sequence = if matches!(left, Value::Big(_)) { right } else { left };
                 match big.negative {
                     true => self.repeated(sequence, -1),
@@ -159,6 +160,7 @@ impl<'a> Machine<'a> {
             }
             _ => return Err(Raise::TypeError.into()),
         }
+        // As in Python, the left operand decides between `set` and `frozenset`.
         self.set(result, left.frozen)
     }
 

@@ -49,6 +49,7 @@ impl<'a> Machine<'a> {
         }
         match (names::member_function(owner, name), owner, member) {
             (Some(function), _, _) => self.builtin(function),
+            // An unbound method such as `str.lower`.
             (None, Builtin::Class(_), Some(member)) => {
                 self.alloc(Bound { receiver: Value::Builtin(owner), member }).map(Value::Bound)
             }

@@ -56,6 +56,8 @@ impl<'a> Machine<'a> {
                 self.tuple(&[quotient, self.binary(Operator::Modulo, *a, *b)?])
             }
             (Function::Hash, [value]) => match (value.small_int(), value.float()) {
+                // As in Python, an integer is its own hash, and an integral float hashes like the
+                // integer.
                 (Some(int), _) => Ok(Value::Int(int)),
                 (None, Some(float)) if float.fract() == 0.0 && float.abs() < 1e15 => {
                     Ok(Value::Int(float as i64))
@@ -65,6 +67,7 @@ impl<'a> Machine<'a> {
             (Function::Id, [value]) => match self.hash(*value) {
                 Ok(hash) => Ok(Value::Int((hash >> 1).cast_signed() | 1)),
                 Err(Stop::Budget(budget)) => Err(budget.into()),
+                // Unhashable values all have the same id.
                 Err(Stop::Raise(_)) => Ok(Value::Int(1)),
             },
             (Function::Hex, [value]) => self.in_radix(*value, 16, "0x"),
@@ -146,6 +149,7 @@ impl<'a> Machine<'a> {
             let rank = self.rank(key, item)?;
             let better = match best {
                 None => true,
+                // A strict comparison: the first of equal items wins, as in Python.
                 Some((_, known)) => self.order_of(rank, known)? == Some(wanted),
             };
             if better {
@@ -248,6 +252,7 @@ impl<'a> Machine<'a> {
             Ok(true)
         })?;
         Ok(match total {
+            // The correction is meaningless once the sum is infinite or NaN.
             Value::Float(sum) if lost.is_finite() => Value::Float(sum + lost),
             total => total,
         })
@@ -303,6 +308,7 @@ impl<'a> Machine<'a> {
 
     pub(super) fn is_instance_of(&self, value: Value<'a>, class: Class) -> bool {
         match (class, value) {
+            // In Python, `bool` is a subclass of `int`.
             (Class::Int, Value::Bool(_)) => true,
             (Class::DateTime, value) => matches!(value, Value::Time(_)),
             (Class::TimeDelta, value) => matches!(value, Value::Span(_)),

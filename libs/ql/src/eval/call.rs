@@ -22,6 +22,7 @@ impl<'a> Machine<'a> {
             // A stored value with this name hides the method, and is not callable.
             return Err(Raise::TypeError.into());
         }
+        // Not a method: an attribute of a module, class or sequence, or an unknown name.
         if let (Value::Builtin(_) | Value::Sequence(_), _) | (_, None) = (object, call.member) {
             let function = self.attribute(object, &call.name, call.member)?;
             let arguments = self.arguments(frame, &call.arguments)?;
@@ -33,6 +34,7 @@ impl<'a> Machine<'a> {
     }
 
     fn arguments(&self, frame: Frame<'a>, arguments: &'a crate::tree::Arguments) -> Result<Arguments<'a>> {
+        // Fast path for a single positional argument.
         if let ([Item::One(node)], []) = (&*arguments.positional, &*arguments.keywords) {
             let value = self.eval(frame, node)?;
             return Ok(Arguments::of(std::slice::from_ref(self.alloc(value)?)));
@@ -52,6 +54,7 @@ impl<'a> Machine<'a> {
             }
         }
         let repeated = |at: usize| keywords[..at].iter().any(|(name, _)| *name == keywords[at].0);
+        // The check for repeated names is quadratic.
         self.spend((keywords.len() * keywords.len()) as u64)?;
         if (0..keywords.len()).any(repeated) {
             return Err(Raise::TypeError.into());
@@ -84,6 +87,7 @@ impl<'a> Machine<'a> {
 
     /// `str.lower(name)`: the first argument is the receiver.
     fn call_unbound(&self, class: Class, member: Member, arguments: Arguments<'a>) -> Result<Value<'a>> {
+        // `str.maketrans` is a static method.
         if (class, member) == (Class::Str, Member::MakeTrans) {
             return self.method(Value::Text(""), member, arguments);
         }

@@ -44,6 +44,7 @@ pub(super) fn hash_text(text: &str) -> u64 {
 /// Hashes a number. Equal numbers of different types have equal hashes.
 fn hash_float(value: f64) -> u64 {
     match value as i64 {
+        // The cast saturates, so i64::MAX could also represent a larger float.
         int if int as f64 == value && int != i64::MAX => hash_bytes(b'i', &int.to_le_bytes()),
         _ => hash_bytes(b'f', &value.to_bits().to_le_bytes()),
     }
@@ -262,6 +263,7 @@ impl<'a> Machine<'a> {
 
     pub(super) fn in_constants(&self, needle: Value<'a>, haystack: &'a Node) -> Result<Option<bool>> {
         let Some(constants) = haystack.constants() else { return Ok(None) };
+        // Searching a set raises for an unhashable value.
         if matches!(haystack, Node::Display(Display::Set, _)) {
             self.hash(needle)?;
         }
@@ -339,10 +341,12 @@ impl<'a> Machine<'a> {
                 hash_bytes(b'i', &value.small_int().unwrap_or_default().to_le_bytes())
             }
             Value::Big(big) => {
+                // An equal float must have the same hash.
                 let float = Number::Big(big.to_bigint()).to_float().unwrap_or(f64::INFINITY);
                 hash_float(float)
             }
             Value::Float(value) | Value::Time(value) | Value::Span(value) => hash_float(value),
+            // Without an imaginary part, a complex number equals its real part.
             Value::Complex(real, 0.0) => hash_float(real),
             Value::Complex(real, imaginary) => hash_float(real).rotate_left(1) ^ hash_float(imaginary),
             Value::Text(text) => {

@@ -163,9 +163,11 @@ impl<'a> Machine<'a> {
         let digits = ascii_digits(text);
         let (negative, digits) = sign(digits.trim());
         let (radix, digits, prefixed) = radix(digits, base)?;
+        // As in CPython, the limit does not apply to bases that are powers of two.
         if digits.len() > MAX_INT_DIGITS && !radix.is_power_of_two() {
             return Err(Raise::ValueError.into());
         }
+        // Parsing takes quadratic time.
         self.check_size(digits.len() * digits.len() / 16)?;
         let plain = without_underscores(digits, prefixed).ok_or(Raise::ValueError)?;
         let value = BigInt::from_str_radix(&plain, radix).map_err(|_| Raise::ValueError)?;
@@ -267,6 +269,7 @@ fn radix(digits: &str, base: i64) -> Result<(u32, &str, bool)> {
     match (base, prefix) {
         (0, Some(radix)) => Ok((radix, &digits[2..], true)),
         (0, None) => {
+            // As in literals, leading zeros are allowed only for zero itself.
             let zeros = digits.chars().all(|c| matches!(c, '0' | '_'));
             if digits.starts_with('0') && !zeros {
                 Err(Raise::ValueError.into())
@@ -299,6 +302,7 @@ fn parse_float(text: &str) -> Option<f64> {
             let mut plain = String::with_capacity(rest.len());
             while let Some(part) = parts.next() {
                 let next = parts.peek().and_then(|next| next.bytes().next());
+                // An underscore must be between two digits.
                 if next.is_some_and(|next| !next.is_ascii_digit()) || parts.peek() == Some(&"") {
                     return None;
                 }
@@ -310,6 +314,7 @@ fn parse_float(text: &str) -> Option<f64> {
                 plain.push_str(part);
             }
             let first = plain.bytes().next()?;
+            // Rust's parser would accept a second sign, or a name such as `inf`, here.
             if !first.is_ascii_digit() && first != b'.' {
                 return None;
             }
@@ -324,6 +329,7 @@ fn round_float(value: f64, digits: i64) -> Result<f64> {
     if !value.is_finite() || digits > 323 {
         return Ok(value);
     }
+    // Every float rounds to zero.
     if digits < -308 {
         return Ok(0.0_f64.copysign(value));
     }
@@ -352,6 +358,7 @@ fn round_integer(value: BigInt, digits: i64) -> BigInt {
         return value;
     }
     let places = u32::try_from(-digits).unwrap_or(u32::MAX);
+    // No integer has this many digits.
     if places as usize > MAX_INT_DIGITS * 2 {
         return BigInt::ZERO;
     }

@@ -53,6 +53,7 @@ impl<'a> Machine<'a> {
         if spec.is_empty() {
             return self.str_of(value);
         }
+        // Directives make it a format of `strftime`; a trailing `%` is the percentage format.
         if let Value::Time(seconds) = value
             && spec.contains('%')
             && spec.len() > 1
@@ -61,6 +62,7 @@ impl<'a> Machine<'a> {
             return self.strftime(seconds, spec);
         }
         let spec = Spec::parse(spec).ok_or(Raise::ValueError)?;
+        // Refuses huge padding before it is built.
         self.check_size(spec.width.max(spec.precision.unwrap_or(0)))?;
         match value {
             Value::Text(text) => spec.text(text),

@@ -50,6 +50,7 @@ impl<'a> Machine<'a> {
 
     fn character(&self, text: &'a str, index: Value<'a>) -> Result<Value<'a>> {
         self.spend_bytes(text.len())?;
+        // In ASCII text, character positions are byte offsets.
         if text.is_ascii() {
             let at = self.position(index, text.len())?;
             return Ok(Value::Text(&text[at..=at]));
@@ -82,6 +83,7 @@ impl<'a> Machine<'a> {
     fn sliced_text(&self, text: &'a str, parts: &[Value<'a>; 3]) -> Result<Value<'a>> {
         self.spend_bytes(text.len())?;
         let (start, stop, step) = self.slice_bounds(parts, text.chars().count())?;
+        // A contiguous part of the string can be borrowed.
         if step == 1 {
             let at = |position: i64| {
                 text.char_indices().nth(position as usize).map_or(text.len(), |(offset, _)| offset)

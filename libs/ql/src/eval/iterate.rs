@@ -110,6 +110,7 @@ impl<'a> Machine<'a> {
         sources: &[Value<'a>],
         visit: &mut dyn FnMut(&[Value<'a>]) -> Result<bool>,
     ) -> Result<()> {
+        // Push-based iteration cannot advance several sources in step, so they are collected first.
         let mut columns = Vec::with_capacity(sources.len());
         for source in sources {
             let mut items = Vec::new();
@@ -323,6 +324,7 @@ impl<'a> Machine<'a> {
             Target::Unpack(before, star, after) => {
                 let items = self.collect(value)?;
                 let fixed = before.len() + after.len();
+                // A starred target may be empty.
                 let fits = if star.is_some() { items.len() >= fixed } else { items.len() == fixed };
                 if !fits {
                     return Err(Raise::ValueError.into());

@@ -175,6 +175,7 @@ impl<'a> Machine<'a> {
         if function == MathFunction::Perm {
             return self.product(&n - &k + 1, &n);
         }
+        // Binomial coefficients are symmetric.
         let k = k.clone().min(&n - &k);
         let (mut result, mut step) = (BigInt::one(), BigInt::one());
         while step <= k {
@@ -194,6 +195,7 @@ impl<'a> Machine<'a> {
         let mut special = 0.0;
         self.each(items, &mut |item| {
             let mut term = real(item)?;
+            // Infinities and NaN would spoil the partial sums.
             if !term.is_finite() {
                 special += term;
                 return Ok(true);
@@ -260,6 +262,7 @@ fn log_of_big(function: MathFunction, value: &BigInt) -> Result<f64> {
     if !value.is_positive() {
         return Err(Raise::ValueError.into());
     }
+    // The top 64 bits determine the logarithm to the precision of a float.
     let shift = value.bits().saturating_sub(64);
     let high = (value >> shift).to_f64().unwrap_or(f64::MAX);
     let shift = shift as f64;
@@ -326,6 +329,7 @@ fn two<'a>(function: MathFunction, a: Value<'a>, b: Value<'a>) -> Result<f64> {
     }
     let x = real(a)?;
     if function == F::Ldexp {
+        // Beyond this range, the result is zero or infinite anyway.
         let exponent = integer(b)?.to_i64().unwrap_or(i64::MAX).clamp(-100_000, 100_000);
         return checked(libm::ldexp(x, exponent as i32), &[x]);
     }

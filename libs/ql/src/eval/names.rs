@@ -82,6 +82,7 @@ impl<'a> Machine<'a> {
             None if !extra.is_empty() => return Err(Raise::TypeError.into()),
             None => {}
         }
+        // Parameters without an argument get their default.
         let mut defaults = closure.defaults.iter();
         for (slot, parameter) in lambda.parameters.iter().enumerate() {
             let default = parameter.default.as_ref().and_then(|_| defaults.next());

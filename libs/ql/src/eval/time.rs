@@ -45,6 +45,7 @@ impl<'a> Machine<'a> {
         let utc = OffsetDateTime::from_unix_timestamp_nanos((microseconds as i128).saturating_mul(1_000));
         let local =
             utc.ok().and_then(|utc| utc.checked_sub(Duration::minutes(i64::from(self.offset_minutes))));
+        // Python's calendar begins with year 1.
         let local = local.filter(|local| local.year() >= 1).ok_or(Raise::ValueError)?;
         Ok(PrimitiveDateTime::new(local.date(), local.time()))
     }
@@ -63,6 +64,7 @@ impl<'a> Machine<'a> {
                 [seconds] | [seconds, Value::None],
             ) => {
                 let seconds = Number::of(*seconds).ok_or(Raise::TypeError)?.to_float()?;
+                // Raises for times outside the calendar.
                 self.to_local(seconds)?;
                 Ok(Value::Time(seconds))
             }
@@ -93,6 +95,7 @@ impl<'a> Machine<'a> {
         }
         match microseconds.is_nan() {
             true => Err(Raise::ValueError.into()),
+            // The largest `timedelta` of Python.
             false if microseconds.abs() > 999_999_999.0 * UNITS[0] => Err(Raise::OverflowError.into()),
             false => Ok(Value::Span(microseconds.round_ties_even() / MICROSECONDS)),
         }
@@ -288,6 +291,7 @@ fn parse_iso(text: &str) -> Option<(PrimitiveDateTime, Option<i64>)> {
     let second = clock.next().unwrap_or(Some(0))?;
     let microsecond = match fraction {
         "" => 0,
+        // Padded or truncated to microseconds.
         digits => parse_digits(&format!("{digits:0<6.6}"))?,
     };
     let offset = match offset {

@@ -95,6 +95,7 @@ pub(super) fn casefold(text: &str) -> String {
     let mut folded = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
+            // The dotless i must not become a dotted one.
             'ı' => folded.push(character),
             // Cherokee folds to uppercase, as its lowercase letters were added to
             // Unicode later.
@@ -109,10 +110,12 @@ pub(super) fn casefold(text: &str) -> String {
 /// capital.
 pub(super) fn push_title(text: &mut String, character: char) {
     match character {
+        // These digraphs have title case forms of their own.
         '\u{1c4}'..='\u{1c6}' => text.push('\u{1c5}'),
         '\u{1c7}'..='\u{1c9}' => text.push('\u{1c8}'),
         '\u{1ca}'..='\u{1cc}' => text.push('\u{1cb}'),
         '\u{1f1}'..='\u{1f3}' => text.push('\u{1f2}'),
+        // Georgian letters have no separate title case.
         '\u{10d0}'..='\u{10ff}' => text.push(character),
         _ => {
             let mut capitals = character.to_uppercase();

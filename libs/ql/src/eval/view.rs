@@ -33,6 +33,7 @@ impl<'a> Machine<'a> {
             Some(datum) => self.built_once(lookup, datum),
             None if lookup.absent_is_none() => Ok(Value::None),
             None => {
+                // The path does not exist. Its steps decide whether the result is None or an error.
                 let first = &lookup.path.keys()[0];
                 let top = self.param_of(first)?;
                 self.follow(top, &lookup.path.keys()[1..], &lookup.steps[1..])
@@ -124,6 +125,7 @@ impl<'a> Machine<'a> {
                 Some(wanted) if self.same_context(known, wanted, true)? => {
                     return Ok(Value::Sequence(sequence));
                 }
+                // A context in which an int equals a float counts only without an exact match.
                 Some(wanted) if equal.is_none() && self.same_context(known, wanted, false)? => {
                     equal = Some(sequence);
                 }

@@ -90,6 +90,7 @@ impl Lowering<'_> {
         };
         let arguments = self.arguments(&node.arguments)?;
         Ok(match callee {
+            // Equivalent to `run["key"]`.
             Callee::Method(Node::Run, "get") if only_text(&arguments).is_some() => {
                 let path = Path::new(only_text(&arguments));
                 Node::Param(Box::new(Lookup { path, steps: [Step::Lenient].into() }))

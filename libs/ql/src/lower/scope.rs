@@ -66,6 +66,7 @@ impl Scopes {
                     of_query: scope.kind == Kind::Query,
                 });
             }
+            // A scope without names has no frame.
             hops += u16::from(!scope.names.is_empty());
         }
         None
@@ -80,6 +81,7 @@ pub(super) fn assigned(expression: &Expr) -> Vec<String> {
         fn visit_expr(&mut self, expression: &'a Expr) {
             match expression {
                 Expr::Lambda(lambda) => {
+                    // Defaults belong to the enclosing scope.
                     let parameters = lambda.parameters.iter().flat_map(|p| p.iter_non_variadic_params());
                     parameters.filter_map(|p| p.default()).for_each(|default| self.visit_expr(default));
                 }

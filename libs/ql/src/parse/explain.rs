@@ -19,6 +19,7 @@ pub(super) fn fault(wrapped: &str, tokens: &[Token], errors: &[ParseError]) -> O
     };
     let before = |fault: &Fault, error: &ParseError| fault.range.start() < error.location.start();
     if let Some(fault) = mismatch
+        // The error that comes first in the text is more likely to be the cause.
         && lexical.is_none_or(|error| before(&fault, error))
     {
         return Some(fault);
@@ -97,6 +98,7 @@ fn closes(open: TokenKind) -> TokenKind {
 fn of_parser(error: &ParseError, tokens: &[Token]) -> Fault {
     let start = match error.error {
         ParseErrorType::ExpectedToken { expected, found } if spans(expected, found) => {
+            // Like CPython, the error covers the preceding expression.
             start_of_operand(tokens, error.location.start(), expected).unwrap_or(error.location.start())
         }
         _ => error.location.start(),

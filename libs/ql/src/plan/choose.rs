@@ -84,6 +84,7 @@ fn part<'p>(proposal: &'p Proposal, statistics: &dyn Statistics) -> Part<'p> {
         },
         Proposal::Union(parts) => {
             let parts: Vec<Part<'p>> = parts.iter().map(|proposal| part(proposal, statistics)).collect();
+            // A union with a scan reads every run anyway.
             if parts.iter().any(|part| part.access == Access::Scan) {
                 return scan;
             }
@@ -104,6 +105,7 @@ fn intersect<'p>(proposals: &'p [Proposal], statistics: &dyn Statistics) -> Opti
     let runs = statistics.runs().max(1);
     let mut parts: Vec<Part<'p>> = proposals.iter().map(|proposal| part(proposal, statistics)).collect();
     let all = parts.len();
+    // Parts without an index cannot narrow the search.
     parts.retain(|part| part.access != Access::Scan);
     parts.sort_by_key(|part| part.estimate);
     let mut parts = parts.into_iter();

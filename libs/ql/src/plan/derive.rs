@@ -71,6 +71,7 @@ fn known(node: &Node) -> Known {
             conditional(known(test), known(body), known(otherwise))
         }
         Node::Chain(chain) => {
+            // `a < b < c` means `a < b and b < c`.
             let pairs = std::iter::once(&chain.first).chain(chain.rest.iter().map(|(_, node)| node));
             let compared =
                 pairs.zip(&chain.rest).map(|(left, (operator, right))| leaf::compare(left, *operator, right));

@@ -94,6 +94,7 @@ impl Interval<f64> {
     /// only those numbers have them. `exact` says that the float equals the number and is
     /// the key of no other number.
     pub(super) fn numbers(operator: Comparison, key: f64, exact: bool) -> Option<(Self, bool)> {
+        // Turns -0.0 into 0.0.
         let key = key + 0.0;
         let operator = match operator {
             // A number on the other side of the bound may have the same key.
@@ -137,8 +138,10 @@ impl Interval<Box<str>> {
 /// Returns the first string after all strings with this prefix.
 fn after_prefix(prefix: &str) -> Option<Box<str>> {
     let mut characters: Vec<char> = prefix.chars().collect();
+    // A trailing character without a successor is dropped, and the one before it incremented.
     while let Some(last) = characters.pop() {
         let next = match last {
+            // Surrogates are not characters.
             '\u{d7ff}' => Some('\u{e000}'),
             last => char::from_u32(u32::from(last) + 1),
         };

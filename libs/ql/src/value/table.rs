@@ -55,6 +55,7 @@ impl<'a> Dict<'a> {
             if test(entry)? {
                 return Ok(Some(entry));
             }
+            // The number of positions is a power of two, so the mask wraps around.
             at = (at + 1) & (self.positions.len() - 1);
         }
         Ok(None)
@@ -94,6 +95,7 @@ impl<'a> Builder<'a> {
         entry: Entry<'a>,
         mut is_same: impl FnMut(&Value<'a>) -> Result<bool, E>,
     ) -> Result<(), E> {
+        // The table stays at most half full, so probing soon finds a free position.
         if self.entries.len() >= LINEAR && self.entries.len() * 2 > self.positions.len() {
             self.grow();
         }

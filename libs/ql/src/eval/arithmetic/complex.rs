@@ -69,6 +69,7 @@ fn power((a, b): Parts, (c, d): Parts) -> Result<Parts> {
         };
     }
     if d == 0.0 && c.fract() == 0.0 && (1.0..=100.0).contains(&c.abs()) {
+        // CPython multiplies for small integer exponents too, which rounds differently.
         return Ok(whole_power((a, b), c as i32));
     }
     let (length, angle) = (a.hypot(b), b.atan2(a));

@@ -20,6 +20,7 @@ impl<'a> Machine<'a> {
         right: Value<'a>,
     ) -> Result<Value<'a>> {
         if let (Some(a), Some(b)) = (left.small_int(), right.small_int()) {
+            // Bitwise operators on two bools return a bool.
             if let (Value::Bool(a), Value::Bool(b)) = (left, right) {
                 match operator {
                     Operator::And => return Ok(Value::Bool(a & b)),
@@ -42,6 +43,7 @@ impl<'a> Machine<'a> {
     }
 
     fn integers(&self, operator: Operator, a: &BigInt, b: &BigInt) -> Result<Value<'a>> {
+        // Proportional to the cost of a multiplication.
         let words = (a.bits() / 64 + 1) * (b.bits() / 64 + 1);
         self.spend(words / 8)?;
         match operator {
@@ -63,6 +65,7 @@ impl<'a> Machine<'a> {
     }
 
     fn integer_power(&self, base: &BigInt, exponent: &BigInt) -> Result<Value<'a>> {
+        // A negative exponent gives a float.
         if exponent.is_negative() {
             let (base, exponent) = (Number::Big(base.clone()), Number::Big(exponent.clone()));
             return self.floats(Operator::Power, base.to_float()?, exponent.to_float()?);
@@ -74,6 +77,7 @@ impl<'a> Machine<'a> {
             return Ok(Value::Int(if value == -1 && !odd { 1 } else { value }));
         }
         let exponent = exponent.to_u32().ok_or(BudgetError::Memory)?;
+        // A lower bound of the size of the result, checked before it is computed.
         if (base.bits() - 1).saturating_mul(u64::from(exponent)) > MAX_INT_BITS {
             return Err(BudgetError::Memory.into());
         }
@@ -116,6 +120,7 @@ impl<'a> Machine<'a> {
         if a == 0.0 && b < 0.0 && b.is_finite() {
             return Err(Raise::ZeroDivisionError.into());
         }
+        // A root of a negative number is complex.
         if a < 0.0 && a.is_finite() && b.is_finite() && b.fract() != 0.0 {
             return self.complex(Operator::Power, Value::Float(a), Value::Float(b));
         }
@@ -134,12 +139,14 @@ fn small<'a>(operator: Operator, a: i64, b: i64) -> Result<Option<Value<'a>>> {
     if zero {
         return Err(Raise::ZeroDivisionError.into());
     }
+    // Integers up to 2^53 convert to floats exactly, so the quotient is rounded only once.
     let exact = |value: i64| value.unsigned_abs() <= 1 << 53;
     let result = match operator {
         Operator::Add => a.checked_add(b),
         Operator::Subtract => a.checked_sub(b),
         Operator::Multiply => a.checked_mul(b),
         Operator::Divide if exact(a) && exact(b) => return Ok(Some(Value::Float(a as f64 / b as f64))),
+        // `i64::MIN // -1` overflows.
         Operator::FloorDivide if a != i64::MIN => Some(Integer::div_floor(&a, &b)),
         Operator::Modulo if a != i64::MIN => Some(Integer::mod_floor(&a, &b)),
         Operator::Power => u32::try_from(b).ok().and_then(|b| a.checked_pow(b)),
@@ -167,6 +174,7 @@ fn floor_divide(a: f64, b: f64) -> (f64, f64) {
         return (0.0_f64.copysign(a / b), remainder);
     }
     let floor = quotient.floor();
+    // Snaps the quotient to the nearest integer, as CPython does.
     (if quotient - floor > 0.5 { floor + 1.0 } else { floor }, remainder)
 }
 

@@ -77,6 +77,7 @@ impl<'a> Machine<'a> {
             directive.precision = Some(usize::try_from(precision.max(0)).unwrap_or(usize::MAX));
         }
         self.check_size(directive.width.max(directive.precision.unwrap_or(0)))?;
+        // As in CPython, length modifiers of C are accepted and ignored.
         template.rest = template.rest.trim_start_matches(['h', 'l', 'L']);
         let kind = template.rest.chars().next().ok_or(Raise::ValueError)?;
         template.rest = &template.rest[kind.len_utf8()..];

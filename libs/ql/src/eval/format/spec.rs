@@ -114,6 +114,7 @@ impl Spec {
         if refused || self.grouping.is_some() && self.kind == Some('n') {
             return Err(Raise::ValueError.into());
         }
+        // Python groups binary, octal and hexadecimal digits by four.
         let group = if prefix.is_empty() { 3 } else { 4 };
         let sign = self.sign_of(integer.is_negative());
         let prefix = if self.alternate { prefix } else { "" };
@@ -142,6 +143,7 @@ impl Spec {
             (kind, precision) => float::by_kind(value.abs(), kind, precision.unwrap_or(6), self.alternate),
         };
         let text = if kind.is_ascii_uppercase() { text.to_uppercase() } else { text };
+        // A nonzero value may be formatted as zero, so the digits decide.
         let is_zero = !text.bytes().any(|byte| (b'1'..=b'9').contains(&byte)) && value.is_finite();
         let negative = value.is_sign_negative() && !value.is_nan() && !(self.no_negative_zero && is_zero);
         let whole = text.bytes().take_while(u8::is_ascii_digit).count();

@@ -77,6 +77,7 @@ impl<'a> Machine<'a> {
             return Err(Raise::OverflowError.into());
         }
         let (mut fraction, mut exponent) = libm::frexp(value);
+        // Ends after at most 53 rounds, as a float has no more significant bits.
         while fraction.fract() != 0.0 {
             fraction *= 2.0;
             exponent -= 1;
@@ -108,6 +109,7 @@ fn hex(value: f64) -> String {
     }
     let bits = value.abs().to_bits();
     let (biased, fraction) = (bits >> 52, bits & ((1 << 52) - 1));
+    // Subnormals have the lowest exponent and no implicit leading bit.
     let exponent = if biased == 0 { -1022 } else { biased.cast_signed() - 1023 };
     format!("{sign}0x{}.{fraction:013x}p{exponent:+}", u8::from(biased != 0))
 }

@@ -174,6 +174,7 @@ impl<'a> Machine<'a> {
         self.text(&text)
     }
 
+    /// Refuses a length beyond the arena. Unlike `check_size`, it charges no steps.
     fn check_length(&self, length: usize) -> Result<()> {
         match length <= self.bump.allocation_limit().unwrap_or(usize::MAX) {
             true => Ok(()),
@@ -258,6 +259,7 @@ impl<'a> Machine<'a> {
             let key = Value::Int(i64::from(u32::from(character)));
             match self.find_entry(table, self.hash(key)?, key)?.map(|entry| entry.value) {
                 None => translated.push(character),
+                // A character mapped to None is deleted.
                 Some(Value::None) => {}
                 Some(Value::Text(other)) => translated.push_str(other),
                 Some(value) => {
