@@ -44,8 +44,8 @@ async fn said(server: &str, words: &[&str]) -> Value {
 }
 
 async fn backup(server: &str, into: &Path) -> PathBuf {
-    let told = said(server, &["backup", into.to_str().expect("text")]).await;
-    PathBuf::from(told["archive"].as_str().expect("the output names the archive"))
+    let report = said(server, &["backup", into.to_str().expect("text")]).await;
+    PathBuf::from(report["archive"].as_str().expect("the output names the archive"))
 }
 
 async fn log(server: &Server, run_id: &str, frames: &[Value]) {
@@ -248,15 +248,15 @@ async fn a_damaged_archive_is_refused_with_the_file_and_the_reason() {
             [&["restore", copied.to_str().unwrap()][..], &["restore", copied.to_str().unwrap(), "--dry-run"]]
         {
             let output = command(&empty.query, words).await;
-            let told = text(&output.stderr);
-            assert_eq!(output.status.code(), Some(1), "{file} {reason}: {told}");
-            assert!(told.contains(file) && told.contains(reason), "{file} {reason}: {told}");
+            let report = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{file} {reason}: {report}");
+            assert!(report.contains(file) && report.contains(reason), "{file} {reason}: {report}");
         }
         assert_eq!(shown(&empty, "r").await, None, "nothing was restored: {file} {reason}");
     }
     // An undamaged archive is still accepted.
-    let told = said(&empty.query, &["restore", archive.to_str().unwrap(), "--dry-run"]).await;
-    assert_eq!((&told["runs_restored"], shown(&empty, "r").await), (&json!(1), None));
+    let report = said(&empty.query, &["restore", archive.to_str().unwrap(), "--dry-run"]).await;
+    assert_eq!((&report["runs_restored"], shown(&empty, "r").await), (&json!(1), None));
     said(&empty.query, &["restore", archive.to_str().unwrap()]).await;
     assert!(shown(&empty, "r").await.is_some());
 }
@@ -337,8 +337,8 @@ async fn interrupted_backups_and_restores_resume() {
         cutter.allow(random.random_range(1_000..1_000_000));
         let output = command(&cutter.url, &["backup", into.to_str().unwrap()]).await;
         if output.status.success() {
-            let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-            break PathBuf::from(told["archive"].as_str().unwrap());
+            let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+            break PathBuf::from(report["archive"].as_str().unwrap());
         }
         cuts += 1;
         assert!(cuts < 200, "{}", text(&output.stderr));
@@ -399,10 +399,10 @@ async fn a_run_deleted_during_a_backup_is_skipped() {
     })
     .await;
     cutter.allow(i64::MAX);
-    let told = said(&cutter.url, &["backup", into]).await;
-    assert_eq!((&told["runs"], &told["resumed"]), (&json!(1), &json!(true)));
+    let report = said(&cutter.url, &["backup", into]).await;
+    assert_eq!((&report["runs"], &report["resumed"]), (&json!(1), &json!(true)));
     let empty = Server::up().await;
-    let restored = said(&empty.query, &["restore", told["archive"].as_str().unwrap()]).await;
+    let restored = said(&empty.query, &["restore", report["archive"].as_str().unwrap()]).await;
     assert_eq!(restored["runs_restored"], 1);
 }
 
@@ -442,11 +442,11 @@ async fn lost_blobs_are_listed_and_everything_else_is_kept() {
     let output = command(&server.query, &["backup", directory.path().join("after").to_str().unwrap()]).await;
     assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("2 blobs that runs refer to are missing"), "{}", text(&output.stderr));
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&told["runs"], &told["runs_deleted_meanwhile"]), (&json!(2), &json!(0)), "{told}");
-    assert_eq!((&told["blobs_lost"], &told["blobs"]), (&json!(2), &json!(3)), "{told}");
-    assert_eq!(told["blobs_lost_are_listed_in"], json!(["runs/r/lost.jsonl"]));
-    let archive = PathBuf::from(told["archive"].as_str().unwrap());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["runs"], &report["runs_deleted_meanwhile"]), (&json!(2), &json!(0)), "{report}");
+    assert_eq!((&report["blobs_lost"], &report["blobs"]), (&json!(2), &json!(3)), "{report}");
+    assert_eq!(report["blobs_lost_are_listed_in"], json!(["runs/r/lost.jsonl"]));
+    let archive = PathBuf::from(report["archive"].as_str().unwrap());
     let lost = fs::read_to_string(archive.join("runs/r/lost.jsonl")).unwrap();
     let lost: Vec<Value> = lost.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((&lost[0]["name"], &lost[0]["step"]), (&json!("texts"), &json!(1)), "{lost:?}");

@@ -138,8 +138,8 @@ async fn runs_are_searched_and_queries_explained() {
     for words in
         [&["runs", "search", "run.hparams.lr <"][..], &["runs", "search", "run.hparams.lr <", "--explain"]]
     {
-        let told = refused(&mut command(&server, words), 1);
-        assert!(told.contains("run.hparams.lr <\n") && told.contains("^ expected an expression"), "{told}");
+        let output = refused(&mut command(&server, words), 1);
+        assert!(output.contains("run.hparams.lr <\n") && output.contains("^ expected an expression"), "{output}");
     }
 }
 
@@ -154,15 +154,15 @@ async fn runs_are_archived_and_deleted() {
     said(&server, &["runs", "archive", RUN, "--undo"]);
     assert_eq!(state("archived"), false);
 
-    let told = refused(&mut command(&server, &["runs", "rm", RUN]), 1);
-    assert!(told.contains("nothing was deleted") && told.contains("--yes"), "{told}");
+    let output = refused(&mut command(&server, &["runs", "rm", RUN]), 1);
+    assert!(output.contains("nothing was deleted") && output.contains("--yes"), "{output}");
     assert_eq!(
         objects(&server, &["runs", "rm", RUN, "--yes"]),
         [json!({"run_id": RUN, "status": "deleted"})]
     );
     for words in [&["runs", "show", RUN][..], &["logs", RUN], &["metrics", RUN], &["runs", "archive", RUN]] {
-        let told = refused(&mut command(&server, words), 1);
-        assert!(told.contains("run `3fd1c0` does not exist") && told.contains("matyan runs ls"), "{words:?}: {told}");
+        let output = refused(&mut command(&server, words), 1);
+        assert!(output.contains("run `3fd1c0` does not exist") && output.contains("matyan runs ls"), "{words:?}: {output}");
     }
 }
 
@@ -190,11 +190,11 @@ async fn metrics_are_listed_sampled_and_plotted() {
     assert!(lines[10].trim_start().starts_with('0') && lines[10].ends_with("99"), "{plot}");
     assert!(lines.iter().all(|line| line.chars().count() <= 40), "{plot}");
 
-    let told = refused(&mut command(&server, &["metrics", RUN, "acc"]), 1);
-    assert!(told.contains("no metric `acc`") && told.contains("matyan metrics 3fd1c0"), "{told}");
+    let output = refused(&mut command(&server, &["metrics", RUN, "acc"]), 1);
+    assert!(output.contains("no metric `acc`") && output.contains("matyan metrics 3fd1c0"), "{output}");
     for wrong in ["val", "[1]", "{"] {
-        let told = refused(&mut command(&server, &["metrics", RUN, "loss", "--context", wrong]), 1);
-        assert!(told.contains(&format!("invalid context `{wrong}`")), "{told}");
+        let output = refused(&mut command(&server, &["metrics", RUN, "loss", "--context", wrong]), 1);
+        assert!(output.contains(&format!("invalid context `{wrong}`")), "{output}");
     }
 
     // The server decides which contexts are equal: 1 and 1.0 are, and NaN equals itself.
@@ -219,8 +219,8 @@ async fn metrics_are_listed_sampled_and_plotted() {
     assert_eq!(found[0]["context"], json!({"fold": 2, "scale": null}));
     let plot = said(&server, &["metrics", "folds", "loss", "--context", r#"{"fold": 1}"#, "--plot"]);
     assert!(plot.starts_with("loss {\"fold\":1.0}\n"), "{plot}");
-    let told = refused(&mut command(&server, &["metrics", "folds", "loss", "--context", r#"{"fold":3}"#]), 1);
-    assert!(told.contains("no metric `loss` with this context"), "{told}");
+    let output = refused(&mut command(&server, &["metrics", "folds", "loss", "--context", r#"{"fold":3}"#]), 1);
+    assert!(output.contains("no metric `loss` with this context"), "{output}");
 }
 
 #[tokio::test]
@@ -240,8 +240,8 @@ async fn logs_are_shown_and_followed() {
         if records.lines().count() == 2 { Ok(()) } else { Err(records) }
     })
     .await;
-    let told = "2026-01-02 03:04:05  WARNING   slow  {\"rate\":0.5,\"why\\n\":[null]}";
-    assert_eq!(said(&server, &["logs", "noted", "--records"]).lines().nth(1), Some(told));
+    let output = "2026-01-02 03:04:05  WARNING   slow  {\"rate\":0.5,\"why\\n\":[null]}";
+    assert_eq!(said(&server, &["logs", "noted", "--records"]).lines().nth(1), Some(output));
     let records = objects(&server, &["logs", "noted", "--records"]);
     assert_eq!((&records[0]["args"], &records[0]["logger_info"]), (&Value::Null, &Value::Null));
     assert_eq!(records[1]["args"], json!({"rate": 0.5, "why\n": [null]}));
@@ -284,8 +284,8 @@ async fn partitions_of_the_log_are_listed() {
     .await;
     assert!(said(&server, &["partitions", "ls"]).contains("all applied"));
     assert!(said(&server, &["partitions", "skip", "0"]).contains("partition 0 has lost no records"));
-    let told = refused(&mut command(&server, &["partitions", "skip", "1000"]), 1);
-    assert!(told.contains("partition"), "{told}");
+    let output = refused(&mut command(&server, &["partitions", "skip", "1000"]), 1);
+    assert!(output.contains("partition"), "{output}");
 }
 
 #[tokio::test]
@@ -298,8 +298,8 @@ async fn the_project_can_be_renamed() {
     said(&server, &["project", "set", "--description", ""]);
     assert_eq!(objects(&server, &["project", "show"]), [json!({"name": "speech", "description": ""})]);
     assert_eq!(said(&server, &["project", "show"]), "name         speech\ndescription\n");
-    let told = refused(&mut command(&server, &["project", "set", "--name", &"x".repeat(2_000)]), 1);
-    assert!(told.contains("the server rejected the request"), "{told}");
+    let output = refused(&mut command(&server, &["project", "set", "--name", &"x".repeat(2_000)]), 1);
+    assert!(output.contains("the server rejected the request"), "{output}");
     refused(&mut command(&server, &["project", "set"]), 2);
 }
 
@@ -327,9 +327,9 @@ async fn parked_items_are_listed_and_deleted() {
     let table = said(&server, &["parked", "ls", "--limit", "2", "--run", "odd"]);
     assert!(table.contains(first) && table.ends_with("and older items; use --limit 0 to list all\n"), "{table}");
     let removed = command(&server, &["parked", "rm", first, "nothing"]).output().expect("the binary starts");
-    let told = text(&removed.stderr);
-    assert_eq!((removed.status.code(), text(&removed.stdout).as_str()), (Some(1), "1 deleted\n"), "{told}");
-    assert!(told.contains("1 of 2 items do not exist"), "{told}");
+    let output = text(&removed.stderr);
+    assert_eq!((removed.status.code(), text(&removed.stdout).as_str()), (Some(1), "1 deleted\n"), "{output}");
+    assert!(output.contains("1 of 2 items do not exist"), "{output}");
     assert_eq!(objects(&server, &["parked", "ls", "--limit", "0"]), items[1..]);
 }
 
@@ -348,8 +348,8 @@ async fn jobs_are_started_and_listed() {
     };
     // 0.0001 hours are about a third of a second.
     eventually("the run is stale", async || {
-        let told = stale(&["--dry-run"]);
-        if told.first() == Some(&json!({"run_id": "idle"})) { Ok(()) } else { Err(told) }
+        let output = stale(&["--dry-run"]);
+        if output.first() == Some(&json!({"run_id": "idle"})) { Ok(()) } else { Err(output) }
     })
     .await;
     assert_eq!(objects(&server, &["runs", "ls", "--active"]).len(), 1, "a dry run changes nothing");
@@ -357,38 +357,38 @@ async fn jobs_are_started_and_listed() {
     assert_eq!(stale(&[]), [json!({"run_id": "idle"}), sum]);
     assert!(objects(&server, &["runs", "ls", "--active"]).is_empty());
 
-    let told = said(&server, &["jobs", "reindex", "--dry-run"]);
-    assert!(told.starts_with("reindex: ") && told.contains("dry run, nothing was changed"), "{told}");
+    let output = said(&server, &["jobs", "reindex", "--dry-run"]);
+    assert!(output.starts_with("reindex: ") && output.contains("dry run, nothing was changed"), "{output}");
     for job in ["reindex", "cleanup-orphan-blobs", "cleanup-tombstones"] {
         let sum = objects(&server, &["jobs", job]).pop().expect("every job prints a summary");
         assert_eq!((&sum["job"], &sum["failed"]), (&json!(job), &json!(0)), "{sum}");
     }
     let listed = objects(&server, &["jobs", "ls"]);
     for job in ["finish-stale", "reindex", "cleanup-orphan-blobs", "cleanup-tombstones"] {
-        let is_told = |one: &Value| one["job"] == job && one["last_success_us"].is_i64();
-        assert!(listed.iter().any(is_told), "{job}: {listed:?}");
+        let is_listed = |one: &Value| one["job"] == job && one["last_success_us"].is_i64();
+        assert!(listed.iter().any(is_listed), "{job}: {listed:?}");
     }
     let young = &["jobs", "cleanup-tombstones", "--older-than-hours", "719"];
-    let told = refused(&mut command(&server, young), 1);
-    assert!(told.contains("720 hours") && told.contains("force"), "{told}");
+    let output = refused(&mut command(&server, young), 1);
+    assert!(output.contains("720 hours") && output.contains("force"), "{output}");
     objects(&server, &[&young[..], &["--force"]].concat());
-    let told = refused(&mut command(&server, &["jobs", "finish-stale", "--timeout-hours", "0"]), 2);
-    assert!(told.contains("must be a number of hours above 0"), "{told}");
+    let output = refused(&mut command(&server, &["jobs", "finish-stale", "--timeout-hours", "0"]), 2);
+    assert!(output.contains("must be a number of hours above 0"), "{output}");
 }
 
 #[tokio::test]
 async fn an_unreachable_server_is_reported_with_advice() {
-    let told = |server: &str| {
+    let output = |server: &str| {
         let mut command = Command::new(binary());
         refused(command.args(["status", "--server", server]).env_clear(), 1)
     };
     // A port that was bound and released: nothing listens on it.
     let free =
         std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port is free");
-    let gone = told(&format!("http://{free}"));
+    let gone = output(&format!("http://{free}"));
     assert!(gone.contains("no server answers") && gone.contains("`matyan up`"), "{gone}");
     for wrong in ["nonsense", "ftp://a", "file:///a"] {
-        assert!(told(wrong).contains("invalid server address"), "{wrong}");
+        assert!(output(wrong).contains("invalid server address"), "{wrong}");
     }
 }
 

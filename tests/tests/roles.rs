@@ -68,9 +68,9 @@ async fn services_that_share_an_embedded_backend_are_refused() {
         .flag("blobs", "embedded:")
         .flag("data-dir", data_dir.to_str().expect("the path is text"));
     assert!(!backend.fails().await.success());
-    let told = backend.log();
-    assert!(told.contains("in use by process") && told.contains("FoundationDB"), "{told}");
-    assert!(told.contains("matyan up"), "{told}");
+    let output = backend.log();
+    assert!(output.contains("in use by process") && output.contains("FoundationDB"), "{output}");
+    assert!(output.contains("matyan up"), "{output}");
     stop(worker).await;
 }
 
@@ -89,8 +89,8 @@ async fn workers_report_health_and_metrics() {
             json!({"worker": "ok", "fdb": "ok", "kafka": {"control": "ok", "ingestion": "ok"}, "blob": "ok"});
         let ready = json!({"status": "ok", "checks": checks});
         assert_eq!(get("/health/live/").await, (200, json!({"status": "ok"}).to_string()), "{role}");
-        let (status, told) = get("/health/ready/").await;
-        assert_eq!((status, told.parse::<Value>().expect("the body is JSON")), (200, ready), "{role}");
+        let (status, output) = get("/health/ready/").await;
+        assert_eq!((status, output.parse::<Value>().expect("the body is JSON")), (200, ready), "{role}");
         let (status, metrics) = get("/metrics").await;
         assert!(status == 200 && metrics.contains("matyan_ingestion_window_bytes 0"), "{metrics}");
         assert_eq!(get("/api/v1/rest/runs/").await.0, 404, "{role}");

@@ -14,20 +14,22 @@ use serde_json::Value;
 /// write state, the language cannot do anything but compute.
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("matyan-proto", &[]),
+    ("matyan-value", &["matyan-proto"]),
     // For the suite that it offers other crates.
     ("matyan-store", &["matyan-servers"]),
     ("matyan-log", &[]),
     ("matyan-blob", &[]),
     ("matyan-ql", &[]),
     ("matyan-trace", &[]),
-    ("matyan-model", &["matyan-proto", "matyan-store"]),
-    ("matyan-archive", &["matyan-proto", "matyan-model"]),
-    ("matyan-maintenance", &["matyan-store", "matyan-log", "matyan-blob", "matyan-model"]),
-    ("matyan-frontier", &["matyan-proto", "matyan-log", "matyan-blob", "matyan-trace"]),
+    ("matyan-model", &["matyan-proto", "matyan-value", "matyan-store"]),
+    ("matyan-archive", &["matyan-proto", "matyan-value", "matyan-model"]),
+    ("matyan-maintenance", &["matyan-value", "matyan-store", "matyan-log", "matyan-blob", "matyan-model"]),
+    ("matyan-frontier", &["matyan-proto", "matyan-value", "matyan-log", "matyan-blob", "matyan-trace"]),
     (
         "matyan-backend",
         &[
             "matyan-proto",
+            "matyan-value",
             "matyan-store",
             "matyan-log",
             "matyan-blob",
@@ -40,6 +42,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         "matyan-worker",
         &[
             "matyan-proto",
+            "matyan-value",
             "matyan-store",
             "matyan-log",
             "matyan-blob",
@@ -48,13 +51,14 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "matyan-maintenance",
         ],
     ),
-    ("matyan-edge", &["matyan-proto", "matyan-trace"]),
+    ("matyan-edge", &["matyan-proto", "matyan-value", "matyan-trace"]),
     ("matyan-servers", &[]),
     ("matyan-tests", &["matyan-proto", "matyan-servers"]),
     (
         "matyan-bench",
         &[
             "matyan-proto",
+            "matyan-value",
             "matyan-store",
             "matyan-log",
             "matyan-blob",
@@ -69,6 +73,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         "matyan-fuzz",
         &[
             "matyan-proto",
+            "matyan-value",
             "matyan-archive",
             "matyan-blob",
             "matyan-model",
@@ -102,11 +107,16 @@ const DOES_IO: &[(&str, &[&str])] = &[
 
 /// Also through the back door of a runtime.
 const NO_IO_AT_ALL: &[(&str, &[&str])] =
-    &[("matyan-ql", &["tokio", "tonic", "tracing"]), ("matyan-model", &["tokio", "tonic"])];
+    &[
+        ("matyan-ql", &["tokio", "tonic", "tracing"]),
+        ("matyan-value", &["tokio", "tonic", "tracing"]),
+        ("matyan-model", &["tokio", "tonic"]),
+    ];
 
 /// What a crate's source may not name.
 const MAY_NOT_NAME: &[(&str, &[&str])] = &[
     ("libs/ql/src", &["std::fs", "std::net", "std::process", "std::time::SystemTime"]),
+    ("libs/value/src", &["std::fs", "std::net", "std::process", "std::time::SystemTime"]),
     ("libs/model/src", &["std::fs", "std::net", "std::process", "std::time::SystemTime"]),
     // They hold the writing half of the log.
     ("services/frontier/src", &["LogReader", "Subscription"]),

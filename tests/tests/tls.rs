@@ -189,7 +189,7 @@ async fn a_renewed_certificate_is_loaded_and_a_broken_one_is_not() {
 fn certificate_and_key_that_do_not_match_are_refused_with_the_file() {
     let files = Files::new();
     let folder = tempfile::tempdir().expect("the temporary directory is writable");
-    let refused = |certificate: Option<&Path>, key: Option<&Path>, told: &str| {
+    let refused = |certificate: Option<&Path>, key: Option<&Path>, expected: &str| {
         let mut command = Command::new(binary());
         command.arg("up").args(["--port", "0", "--frontier-port", "0", "--data-dir"]).arg(folder.path());
         for (flag, path) in [("--tls-cert", certificate), ("--tls-key", key)] {
@@ -197,7 +197,7 @@ fn certificate_and_key_that_do_not_match_are_refused_with_the_file() {
         }
         let output = command.output().expect("the binary starts");
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!output.status.success() && error.contains(told), "{told}: {error}");
+        assert!(!output.status.success() && error.contains(expected), "{expected}: {error}");
     };
     refused(Some(&files.certificate), None, "TLS_KEY_FILE");
     refused(None, Some(&files.key), "TLS_CERT_FILE");

@@ -41,7 +41,7 @@ async fn read(server: &Server) -> f64 {
     reader.count("no such run").await.expect("the connection works");
     let start = Instant::now();
     let chart =
-        reader.chart("bench-0", key, 1_000).await.expect("the chart is read").expect("the series is there");
+        reader.chart("bench-0", key, 1_000).await.expect("the chart is read").expect("the series exists");
     assert!(chart.index.len() > 250, "a chart of {} buckets", chart.index.len());
     start.elapsed().as_secs_f64() * 1e3
 }

@@ -182,7 +182,7 @@ impl Scene {
         let mut writer = JsonWriter::connect(self.ingest(), run).await.expect("the frontier listens");
         assert_eq!(writer.send(&json!([metric("last", 0.0, Some(0))])).await, Ok(Ack::Ok));
         let reader = self.reader().await;
-        eventually("the last point is there", async || match reader.points(run, "last", "").await {
+        eventually("the last point is applied", async || match reader.points(run, "last", "").await {
             Ok(points) if points.is_empty() => Err("no point".to_owned()),
             points => points.map_err(|status| status.to_string()),
         })

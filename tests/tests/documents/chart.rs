@@ -44,11 +44,11 @@ fn every_value_has_a_row() {
     let rows: BTreeSet<_> = cells.flat_map(spans).collect();
 
     let of_all = |row: &str| known.iter().filter(|value| row_of_all(value).as_deref() == Some(row)).count();
-    let is_told = |value: &String| {
+    let has_row = |value: &String| {
         rows.contains(value.as_str()) || row_of_all(value).is_some_and(|row| rows.contains(row.as_str()))
     };
     let is_there = |row: &str| known.contains(row) || of_all(row) == SERVICES.len();
-    let lacking = known.iter().filter(|value| !is_told(value)).map(|value| format!("`{value}` has no row"));
+    let lacking = known.iter().filter(|value| !has_row(value)).map(|value| format!("`{value}` has no row"));
     let wrong = rows.iter().filter(|row| !is_there(row)).map(|row| format!("`{row}` is not a value"));
     check(lacking.chain(wrong).collect());
 }

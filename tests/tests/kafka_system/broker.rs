@@ -57,8 +57,8 @@ pub(crate) async fn a_frontier_stops_while_the_broker_is_unavailable(broker: &mu
     .await;
     let status = scene.frontier.terminate().await;
     assert!(status.success(), "{status}");
-    let told = scene.frontier.log();
-    assert!(told.contains("the log did not close in time; abandoning it"), "{told}");
+    let output = scene.frontier.log();
+    assert!(output.contains("the log did not close in time; abandoning it"), "{output}");
     assert_ne!(unanswered.await.expect("the writer does not panic"), Ok(Ack::Ok));
     broker.go_on();
     assert!(scene.up.terminate().await.success(), "{}", scene.up.log());

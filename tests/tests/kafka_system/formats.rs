@@ -29,10 +29,10 @@ pub(crate) async fn protobuf_is_refused_while_old_workers_are_running(broker: &B
         tokio::task::block_in_place(|| scene.admin.reader_of_group("ingestion-workers", &scene.ingestion));
     for service in [&mut scene.frontier, &mut scene.up] {
         assert!(!service.fails().await.success());
-        let told = service.log();
-        assert!(told.contains("`ingestion-workers`") && told.contains("KAFKA_MESSAGE_FORMAT=json"), "{told}");
+        let output = service.log();
+        assert!(output.contains("`ingestion-workers`") && output.contains("KAFKA_MESSAGE_FORMAT=json"), "{output}");
     }
-    let mut json = Scene::set(broker, "beside-old-workers", PARTITIONS, "json");
+    let mut json = Scene::set(broker, "with-old-workers", PARTITIONS, "json");
     json.up.start().await;
     json.frontier.start().await;
     json.stop().await;

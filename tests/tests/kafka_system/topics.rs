@@ -54,19 +54,19 @@ async fn start(scene: &mut Scene) {
 pub(crate) async fn topics_are_created_once_and_checked_at_every_start(broker: &Broker) {
     let mut scene = Scene::set(broker, "checked", 2, "protobuf");
     let again = scene.make_topics();
-    let told = String::from_utf8_lossy(&again.stdout).into_owned();
-    assert!(again.status.success() && told.contains("exists   checked-ingestion  2 partitions\n"), "{told}");
+    let output = String::from_utf8_lossy(&again.stdout).into_owned();
+    assert!(again.status.success() && output.contains("exists   checked-ingestion  2 partitions\n"), "{output}");
 
     scene.admin.set(&scene.ingestion, "max.message.bytes", "1048588").await;
     scene.admin.delete(&scene.control).await;
     for service in [&mut scene.frontier, &mut scene.up] {
         assert!(!service.fails().await.success());
-        let told = service.log();
+        let output = service.log();
         assert!(
-            told.contains("`checked-ingestion` takes 1048588 bytes: set its `max.message.bytes`"),
-            "{told}"
+            output.contains("`checked-ingestion` takes 1048588 bytes: set its `max.message.bytes`"),
+            "{output}"
         );
-        assert!(told.contains("topic `checked-control` is missing"), "both problems are reported: {told}");
+        assert!(output.contains("topic `checked-control` is missing"), "both problems are reported: {output}");
     }
     scene.admin.set(&scene.ingestion, "max.message.bytes", "20000000").await;
     assert!(scene.make_topics().status.success());
@@ -77,7 +77,7 @@ pub(crate) async fn topics_are_created_once_and_checked_at_every_start(broker: &
 }
 
 pub(crate) async fn rule_01_a_recreated_topic_is_read_from_its_start(broker: &Broker) {
-    let mut scene = Scene::start(broker, "made-anew", 2).await;
+    let mut scene = Scene::start(broker, "recreated", 2).await;
     for run in ["a", "b", "c", "d"] {
         write(&scene, run, 0..20).await;
         check(&scene, run, 0..20).await;
@@ -100,7 +100,7 @@ pub(crate) async fn rule_01_a_recreated_topic_is_read_from_its_start(broker: &Br
 /// Nothing is stopped first. While the topic is missing the worker may exit with the reason,
 /// and is restarted as by any supervisor. It must detect that the topic is a different one.
 pub(crate) async fn rule_01_a_topic_is_recreated_under_a_running_system(broker: &Broker) {
-    let mut scene = Scene::start(broker, "made-anew-live", 1).await;
+    let mut scene = Scene::start(broker, "recreated-live", 1).await;
     write(&scene, "run", 0..20).await;
     check(&scene, "run", 0..20).await;
     scene.admin.delete(&scene.ingestion).await;

@@ -25,8 +25,8 @@ pub(crate) async fn every_login_works_and_a_wrong_one_is_reported(broker: &Broke
 
 fn refused(scene: &Scene, way: &Way, reason: &str) {
     let answer = scene.make_topics_by(way);
-    let told = String::from_utf8_lossy(&answer.stderr);
-    assert!(!answer.status.success() && told.contains(reason), "{way:?}: {told}");
+    let output = String::from_utf8_lossy(&answer.stderr);
+    assert!(!answer.status.success() && output.contains(reason), "{way:?}: {output}");
 }
 
 /// One process uses a password, the other a certificate.

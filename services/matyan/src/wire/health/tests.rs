@@ -64,7 +64,7 @@ impl World {
             clock: clock::now_us(),
             random: clock::new_id(),
         };
-        let backend = Backend::new(matyan_backend::Context {
+        let backend = Backend::new(matyan_backend::Deps {
             store: store.clone(),
             log: deps.log_writer.clone(),
             log_format: matyan_log::RecordFormat::Protobuf,
@@ -73,7 +73,7 @@ impl World {
             uri_key: UriKey::new(b"secret"),
             clock: clock::now_us(),
             new_id: clock::new_id_text(),
-            params_kept: Duration::ZERO,
+            params_cache_ttl: Duration::ZERO,
             metrics: matyan_backend::Metrics::new(&Registry::new()).unwrap(),
         });
         let metrics = || Metrics::register(&Registry::new()).unwrap();
@@ -123,17 +123,17 @@ async fn only_the_unavailable_backend_is_reported() {
 
     world.store.set_faults(StoreFaults::errors(1, 1.0));
     let [backend, ingest, control] = world.ready().await;
-    let told = backend.1["fdb"].as_str().unwrap().to_owned();
-    assert!(told != "ok", "{told}");
-    let without_store = (503, worker(&told, "ok", "ok"));
-    assert_eq!([backend, ingest, control], [(503, query(&told, true)), without_store.clone(), without_store]);
+    let reason = backend.1["fdb"].as_str().unwrap().to_owned();
+    assert!(reason != "ok", "{reason}");
+    let without_store = (503, worker(&reason, "ok", "ok"));
+    assert_eq!([backend, ingest, control], [(503, query(&reason, true)), without_store.clone(), without_store]);
     world.store.set_faults(StoreFaults::script([]));
 
     world.blobs_are_away.store(true, Ordering::Relaxed);
     let [backend, ingest, control] = world.ready().await;
-    let told = ingest.1["blob"].as_str().unwrap().to_owned();
-    assert!(told != "ok", "{told}");
-    let without_blobs = (503, worker("ok", "ok", &told));
+    let reason = ingest.1["blob"].as_str().unwrap().to_owned();
+    assert!(reason != "ok", "{reason}");
+    let without_blobs = (503, worker("ok", "ok", &reason));
     // The query side stays ready without blobs: runs can be viewed without them.
     assert_eq!([backend, ingest, control], [(200, query("ok", true)), without_blobs.clone(), without_blobs]);
     world.blobs_are_away.store(false, Ordering::Relaxed);
