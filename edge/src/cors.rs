@@ -15,7 +15,7 @@ const TRUE: HeaderValue = HeaderValue::from_static("true");
 const ORIGIN: HeaderValue = HeaderValue::from_static("Origin");
 
 /// Response headers that gRPC-web clients and the product's own pages read.
-const EXPOSED: HeaderValue = HeaderValue::from_static(
+const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static(
     "grpc-status, grpc-message, grpc-status-details-bin, x-request-id, x-query-warnings",
 );
 
@@ -47,21 +47,21 @@ pub(crate) fn preflight(allowed: &[String], method: &Method, headers: &HeaderMap
 
 /// Adds the headers that let the page read the response, if its origin is allowed. `origin` is
 /// that of the request.
-pub(crate) fn allow(allowed: &[String], origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
+pub(crate) fn add_headers(allowed: &[String], origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
     headers.append(header::VARY, ORIGIN);
     if let Some(origin) = origin.filter(|origin| is_allowed(allowed, origin)) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, TRUE);
-        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_HEADERS);
     }
 }
 
 /// Refuses writes from pages of other origins. For any page, browsers send plain POSTs and open
 /// WebSockets without a preflight, and so reach servers that only their user can reach. Clients
 /// other than browsers send no `Origin`.
-pub(crate) fn permit<B>(allowed: &[String], request: &Request<B>) -> Result<(), ApiError> {
+pub(crate) fn check_origin<B>(allowed: &[String], request: &Request<B>) -> Result<(), ApiError> {
     let Some(origin) = request.headers().get(header::ORIGIN) else { return Ok(()) };
-    if !may_write(request) || is_allowed(allowed, origin) || is_own(request, origin) {
+    if !may_have_side_effects(request) || is_allowed(allowed, origin) || is_same_origin(request, origin) {
         return Ok(());
     }
     let origin = String::from_utf8_lossy(origin.as_bytes());
@@ -72,14 +72,14 @@ pub(crate) fn permit<B>(allowed: &[String], request: &Request<B>) -> Result<(), 
     Err(ApiError::new(StatusCode::FORBIDDEN, message))
 }
 
-fn may_write<B>(request: &Request<B>) -> bool {
+fn may_have_side_effects<B>(request: &Request<B>) -> bool {
     let is_reading = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     !is_reading || request.headers().contains_key(header::UPGRADE)
 }
 
 /// Returns whether the page came from the host that the request names. The scheme is ignored,
 /// because a proxy may have terminated TLS.
-fn is_own<B>(request: &Request<B>, origin: &HeaderValue) -> bool {
+fn is_same_origin<B>(request: &Request<B>, origin: &HeaderValue) -> bool {
     let text = |name: &str| request.headers().get(name)?.to_str().ok();
     // Pages cannot set this header, and it passes through proxies that change the host.
     if text("sec-fetch-site") == Some("same-origin") {
@@ -88,20 +88,20 @@ fn is_own<B>(request: &Request<B>, origin: &HeaderValue) -> bool {
     let Some(page) = origin.to_str().ok().and_then(|it| it.parse::<Uri>().ok()) else { return false };
     let forwarded = text("x-forwarded-host").and_then(|it| it.split(',').next()).map(str::trim);
     let hosts = [text("host"), forwarded, request.uri().authority().map(Authority::as_str)];
-    hosts.into_iter().flatten().filter_map(|it| it.parse().ok()).any(|host| is_of(&page, &host))
+    hosts.into_iter().flatten().filter_map(|it| it.parse().ok()).any(|host| is_same_host(&page, &host))
 }
 
-fn is_of(page: &Uri, host: &Authority) -> bool {
+fn is_same_host(page: &Uri, host: &Authority) -> bool {
     let default = match page.scheme_str() {
         Some("https") => 443,
         Some(_) => 80,
         None => return false,
     };
-    let is_same = |it: &Authority| {
+    let is_equal = |it: &Authority| {
         let port = |it: &Authority| it.port_u16().unwrap_or(default);
         it.host().eq_ignore_ascii_case(host.host()) && port(it) == port(host)
     };
-    page.authority().is_some_and(is_same)
+    page.authority().is_some_and(is_equal)
 }
 
 fn is_allowed(allowed: &[String], origin: &HeaderValue) -> bool {
@@ -114,12 +114,12 @@ mod tests {
 
     fn check(uri: &str, headers: &[(&str, &str)], expected: bool) {
         let request = headers.iter().fold(Request::post(uri), |it, (name, value)| it.header(*name, *value));
-        let permitted = permit(&["http://ui.example".to_owned()], &request.body(()).unwrap());
+        let permitted = check_origin(&["http://ui.example".to_owned()], &request.body(()).unwrap());
         assert_eq!(permitted.is_ok(), expected, "{uri} {headers:?}: {permitted:?}");
     }
 
     #[test]
-    fn pages_of_others_write_nothing() {
+    fn foreign_pages_cannot_write() {
         let [host, local] = ["here.example:1", "localhost"].map(|it| ("host", it));
         check("/", &[host], true);
         check("/", &[host, ("origin", "http://here.example:1")], true);
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn an_own_page_is_known_behind_a_proxy() {
+    fn a_page_of_this_server_is_recognized_through_a_proxy() {
         let origin = ("origin", "https://here.example");
         let (inner, outer) = (("host", "10.0.0.1:53800"), "x-forwarded-host");
         check("/", &[inner, origin], false);

@@ -17,21 +17,21 @@ use tower::ServiceExt;
 use crate::cors;
 use crate::error::ApiError;
 use crate::grpc::{self, Grpc};
-use crate::identify;
+use crate::request_id;
 use crate::rest::ingest::BLOBS;
 use crate::rest::table::{self, PathTemplate};
 use crate::rest::{self};
 use crate::services::Services;
 use crate::ui::Ui;
 
-const WEBSOCKETS: &str = "/api/v1/ws/runs/";
+const WEBSOCKET_PREFIX: &str = "/api/v1/ws/runs/";
 
 /// Metric label for requests that match no route. Their paths are unbounded, so they cannot be
 /// labels.
-const UNMATCHED: &str = "unmatched";
+const UNMATCHED_ROUTE: &str = "unmatched";
 
 /// Metric label for unusual methods: a client may send any token as a method.
-const OTHER: &str = "other";
+const OTHER_METHOD: &str = "other";
 
 /// Answers the requests of one port. Cheap to clone.
 #[derive(Clone)]
@@ -52,10 +52,10 @@ impl Edge {
 
     /// Serves a browser UI as well, on every path without a route.
     pub fn with_ui(self, ui: Ui) -> Self {
-        let shown = ui.clone();
+        let fallback_ui = ui.clone();
         let fallback = move |request: Request<Body>| {
-            let shown = shown.clone();
-            async move { shown.answer(&request.into_parts().0).await }
+            let fallback_ui = fallback_ui.clone();
+            async move { fallback_ui.answer(&request.into_parts().0).await }
         };
         Edge { router: self.router.fallback(fallback), ui: Some(ui), ..self }
     }
@@ -69,22 +69,22 @@ impl Edge {
         if let Some(response) = cors::preflight(origins, request.method(), request.headers()) {
             return response;
         }
-        let id = identify::id(request.headers());
-        let span = identify::span(&request, &id);
-        request.headers_mut().insert(identify::HEADER, id.clone());
-        let mut response = identify::within(id.clone(), span, self.answer_identified(request)).await;
+        let id = request_id::request_id(request.headers());
+        let span = request_id::request_span(&request, &id);
+        request.headers_mut().insert(request_id::HEADER, id.clone());
+        let mut response = request_id::run_in_span(id.clone(), span, self.answer_identified(request)).await;
         // Errors need CORS headers too, or the browser hides them from the page.
-        cors::allow(origins, origin.as_ref(), response.headers_mut());
-        response.headers_mut().insert(identify::HEADER, id);
+        cors::add_headers(origins, origin.as_ref(), response.headers_mut());
+        response.headers_mut().insert(request_id::HEADER, id);
         response
     }
 
     /// Dispatches to gRPC or HTTP. gRPC has its own statuses and is not counted as HTTP.
     async fn answer_identified(&self, request: Request<Body>) -> Response {
         let response = match grpc::is_grpc(request.headers()) {
-            true => match self.permit(&request) {
+            true => match self.check_origin(&request) {
                 Ok(()) => self.grpc.answer(request).await,
-                Err(foreign) => foreign.into_response(),
+                Err(error) => error.into_response(),
             },
             false => self.answer_http(request).await,
         };
@@ -93,10 +93,10 @@ impl Edge {
     }
 
     async fn answer_http(&self, mut request: Request<Body>) -> Response {
-        let (method, begun) = (request.method().clone(), Instant::now());
+        let (method, start) = (request.method().clone(), Instant::now());
         if let Some(ui) = &self.ui {
-            *request.uri_mut() = ui.below_base(request.uri());
-            if ui.shadows(&request) {
+            *request.uri_mut() = ui.strip_base_path(request.uri());
+            if ui.wants_metrics_page(&request) {
                 return ui.page();
             }
         }
@@ -107,20 +107,20 @@ impl Edge {
             ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error").into_response()
         });
         if self.services.settings().metrics_enabled && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            self.count(label(&method), &response, begun);
+            self.record_metrics(method_label(&method), &response, start);
         }
         response
     }
 
-    fn permit(&self, request: &Request<Body>) -> Result<(), ApiError> {
-        cors::permit(&self.services.settings().cors_origins, request)
+    fn check_origin(&self, request: &Request<Body>) -> Result<(), ApiError> {
+        cors::check_origin(&self.services.settings().cors_origins, request)
     }
 
     async fn route(&self, request: Request<Body>) -> Response {
-        if let Err(foreign) = self.permit(&request) {
-            return foreign.into_response();
+        if let Err(error) = self.check_origin(&request) {
+            return error.into_response();
         }
-        match (request.uri().path().strip_prefix(WEBSOCKETS), self.services.sockets()) {
+        match (request.uri().path().strip_prefix(WEBSOCKET_PREFIX), self.services.sockets()) {
             (Some(segment), Some(sockets)) if !segment.is_empty() && !segment.contains('/') => {
                 let run_id = percent_decode_str(segment).decode_utf8_lossy().into_owned();
                 sockets.accept(run_id, request).await.unwrap_or_else(IntoResponse::into_response)
@@ -132,13 +132,13 @@ impl Edge {
         }
     }
 
-    fn count(&self, method: &str, response: &Response, begun: Instant) {
+    fn record_metrics(&self, method: &str, response: &Response, start: Instant) {
         let template = response.extensions().get::<PathTemplate>();
         let class = format!("{}xx", response.status().as_u16() / 100);
-        let labels = [method, template.map_or(UNMATCHED, |it| &it.0), &class];
+        let labels = [method, template.map_or(UNMATCHED_ROUTE, |it| &it.0), &class];
         let metrics = self.services.metrics();
         metrics.http_requests.with_label_values(&labels).inc();
-        metrics.http_seconds.with_label_values(&labels).observe(begun.elapsed().as_secs_f64());
+        metrics.http_seconds.with_label_values(&labels).observe(start.elapsed().as_secs_f64());
     }
 
     /// Acknowledges everything that WebSockets have sent, then closes them and waits for
@@ -150,7 +150,7 @@ impl Edge {
     }
 }
 
-fn label(method: &Method) -> &str {
+fn method_label(method: &Method) -> &str {
     match *method {
         Method::GET
         | Method::HEAD
@@ -159,7 +159,7 @@ fn label(method: &Method) -> &str {
         | Method::PATCH
         | Method::DELETE
         | Method::OPTIONS => method.as_str(),
-        _ => OTHER,
+        _ => OTHER_METHOD,
     }
 }
 

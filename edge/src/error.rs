@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorInfo, StatusExt};
 
 /// Message for a body that is not JSON.
-pub(crate) const NO_JSON: &str = "JSON decode error";
+pub(crate) const INVALID_JSON: &str = "JSON decode error";
 
 const DOMAIN: &str = "matyan";
 
@@ -23,12 +23,12 @@ const DOMAIN: &str = "matyan";
 pub(crate) struct ApiError {
     status: StatusCode,
     message: String,
-    extra: Option<Box<Extra>>,
+    extra: Option<Box<ErrorExtras>>,
 }
 
 /// Parts that only some errors have.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Extra {
+struct ErrorExtras {
     /// Value of `detail`, instead of the message.
     detail: Option<Value>,
     /// Value of the top-level `message`, instead of the message.
@@ -42,7 +42,7 @@ impl ApiError {
         ApiError { status, message: message.into(), extra: None }
     }
 
-    fn with(self, extra: Extra) -> Self {
+    fn with_extras(self, extra: ErrorExtras) -> Self {
         ApiError { extra: Some(Box::new(extra)), ..self }
     }
 
@@ -62,8 +62,8 @@ impl ApiError {
 
     /// `allow` lists the methods that the path supports.
     pub(crate) fn method_not_allowed(allow: String) -> Self {
-        let extra = Extra { allow: Some(allow), ..Default::default() };
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed").with(extra)
+        let extra = ErrorExtras { allow: Some(allow), ..Default::default() };
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed").with_extras(extra)
     }
 
     /// One message per problem, each naming its field.
@@ -75,11 +75,11 @@ impl ApiError {
     /// Like `validation`, with `detail` as a list, for compatibility with the old gateway.
     pub(crate) fn validation_list(problems: &[Problem]) -> Self {
         let entry = |problem: &Problem| {
-            let place: Vec<&str> = problem.field.split('.').collect();
-            json!({"type": "value_error", "loc": place, "msg": problem.message})
+            let location: Vec<&str> = problem.field.split('.').collect();
+            json!({"type": "value_error", "loc": location, "msg": problem.message})
         };
         let detail = problems.iter().map(entry).collect();
-        Self::validation(problems).with(Extra { detail: Some(detail), ..Default::default() })
+        Self::validation(problems).with_extras(ErrorExtras { detail: Some(detail), ..Default::default() })
     }
 }
 
@@ -95,7 +95,7 @@ impl fmt::Display for Problem {
         match self.message.as_str() {
             // About the body as a whole, so it has no field; the text is part of the
             // API contract.
-            NO_JSON => formatter.write_str(NO_JSON),
+            INVALID_JSON => formatter.write_str(INVALID_JSON),
             message => write!(formatter, "{}: {message}", self.field),
         }
     }
@@ -133,7 +133,7 @@ impl IntoResponse for ApiError {
 /// The product's error code of a failed call, if one of the product's services produced the
 /// status.
 pub(crate) fn product_code(status: &Status) -> Option<ProductCode> {
-    code_of(&error_info(status)?)
+    parse_reason(&error_info(status)?)
 }
 
 /// The field that a failed call names as the cause.
@@ -145,14 +145,14 @@ fn error_info(status: &Status) -> Option<ErrorInfo> {
     status.get_details_error_info().filter(|info| info.domain == DOMAIN)
 }
 
-fn code_of(info: &ErrorInfo) -> Option<ProductCode> {
+fn parse_reason(info: &ErrorInfo) -> Option<ProductCode> {
     ProductCode::from_str_name(&format!("CODE_{}", info.reason))
 }
 
 impl From<Status> for ApiError {
     fn from(status: Status) -> Self {
         let info = error_info(&status);
-        let code = info.as_ref().and_then(code_of);
+        let code = info.as_ref().and_then(parse_reason);
         let get = |key: &str| info.as_ref().and_then(|info| info.metadata.get(key)).map(String::as_str);
         // In HTTP only a body can be too large (413). A field over its limit is a
         // validation error by the API contract.
@@ -162,7 +162,7 @@ impl From<Status> for ApiError {
             }
             code => code,
         };
-        let http = code.map_or_else(|| http_of(status.code()), ProductCode::http);
+        let http = code.map_or_else(|| http_status(status.code()), ProductCode::http);
         let http = StatusCode::from_u16(http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         match http {
             StatusCode::NOT_FOUND => Self::not_found(),
@@ -189,14 +189,14 @@ impl ApiError {
     /// The error of a call with this query. The status contains only the beginning of a
     /// long statement; the full statement is restored here, because the reported offsets
     /// refer to all of it.
-    pub(crate) fn of_query(status: Status, query: &str) -> Self {
+    pub(crate) fn for_query(status: Status, query: &str) -> Self {
         let mut error = Self::from(status);
         let detail = error.extra.as_mut().and_then(|extra| extra.detail.as_mut());
-        if let Some(Value::String(told)) = detail.and_then(|detail| detail.get_mut("statement"))
-            && let Some(beginning) = told.strip_suffix('…')
+        if let Some(Value::String(statement)) = detail.and_then(|detail| detail.get_mut("statement"))
+            && let Some(beginning) = statement.strip_suffix('…')
             && let Some(at) = query.find(beginning)
         {
-            *told = query[at..].trim_end().to_owned();
+            *statement = query[at..].trim_end().to_owned();
         }
         error
     }
@@ -215,8 +215,8 @@ fn syntax_error<'a>(http: StatusCode, message: &str, get: impl Fn(&str) -> Optio
         "end_column": number("end_column"),
         "expected": get("expected"),
     });
-    let extra = Extra { detail: Some(detail), title: Some("SyntaxError"), allow: None };
-    ApiError::new(http, format!("Invalid query syntax: {message}")).with(extra)
+    let extra = ErrorExtras { detail: Some(detail), title: Some("SyntaxError"), allow: None };
+    ApiError::new(http, format!("Invalid query syntax: {message}")).with_extras(extra)
 }
 
 fn capitalized(word: &str) -> String {
@@ -226,7 +226,7 @@ fn capitalized(word: &str) -> String {
 
 /// HTTP status for a gRPC status that does not come from the product's services, but from a
 /// transport or a generated server.
-fn http_of(code: Code) -> u16 {
+fn http_status(code: Code) -> u16 {
     match code {
         Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss => 500,
         Code::InvalidArgument | Code::OutOfRange | Code::Aborted => 400,
@@ -266,11 +266,11 @@ mod tests {
 
     #[tokio::test]
     async fn the_status_comes_from_the_products_error_code() {
-        let check = async |code, message: &str, metadata: &[(&str, &str)], http: u16, told: &str| {
+        let check = async |code, message: &str, metadata: &[(&str, &str)], http: u16, expected: &str| {
             let (status, body) = answer(self::status(code, message, metadata).into()).await;
-            assert_eq!((status, &body["error"]["message"]), (http, &Value::from(told)));
-            assert_eq!(body["detail"], told);
-            assert_eq!(body["message"], told);
+            assert_eq!((status, &body["error"]["message"]), (http, &Value::from(expected)));
+            assert_eq!(body["detail"], expected);
+            assert_eq!(body["message"], expected);
         };
         check(ProductCode::InvalidField, "`name` is empty", &[("field", "name")], 422, "`name` is empty")
             .await;
@@ -316,13 +316,13 @@ mod tests {
     #[tokio::test]
     async fn a_long_query_is_returned_in_full() {
         let query = format!("SELECT x IF run.a == '{}' and run. \n", "ä".repeat(2_000));
-        let told = format!("{}…", &query[12..1_000]);
-        let metadata = [("statement", told.as_str())];
+        let expected = format!("{}…", &query[12..1_000]);
+        let metadata = [("statement", expected.as_str())];
         let error =
-            ApiError::of_query(status(ProductCode::InvalidQuery, "a name is missing", &metadata), &query);
+            ApiError::for_query(status(ProductCode::InvalidQuery, "a name is missing", &metadata), &query);
         assert_eq!(answer(error).await.1["detail"]["statement"], query[12..].trim_end());
         let short = [("statement", "run.")];
-        let error = ApiError::of_query(status(ProductCode::InvalidQuery, "", &short), &query);
+        let error = ApiError::for_query(status(ProductCode::InvalidQuery, "", &short), &query);
         assert_eq!(answer(error).await.1["detail"]["statement"], "run.");
     }
 

@@ -9,10 +9,10 @@
 mod cors;
 mod edge;
 mod error;
+mod first_byte_timeout;
 mod grpc;
-mod identify;
 mod metrics;
-mod prompt;
+mod request_id;
 mod rest;
 mod serve;
 mod services;
@@ -32,7 +32,7 @@ pub use transport::Transport;
 pub use ui::{Ui, UiError, UiSettings};
 
 use grpc::Grpc;
-use services::{Services, Side};
+use services::{PortKind, Services};
 
 /// Converts the params of a run to JSON text, as the API returns them. `None` if `cbor` is not
 /// CBOR of this API.
@@ -49,27 +49,27 @@ pub fn context_json(context: &str) -> Option<String> {
 
 /// Builds the port that training code writes to. With a backend it also answers queries.
 pub fn ingest(settings: Settings, metrics: Metrics, frontier: Transport, backend: Option<Transport>) -> Edge {
-    build(Side::Ingest, settings, metrics, frontier.clone(), Some(frontier), backend)
+    build(PortKind::Ingest, settings, metrics, frontier.clone(), Some(frontier), backend)
 }
 
 /// Builds the port that people and programs read from. With a frontier it also accepts data.
 pub fn query(settings: Settings, metrics: Metrics, backend: Transport, frontier: Option<Transport>) -> Edge {
-    build(Side::Query, settings, metrics, backend.clone(), frontier, Some(backend))
+    build(PortKind::Query, settings, metrics, backend.clone(), frontier, Some(backend))
 }
 
 /// Builds the port of a process with neither: version, health, and metrics.
 pub fn worker(settings: Settings, metrics: Metrics, own: Transport) -> Edge {
-    build(Side::Worker, settings, metrics, own, None, None)
+    build(PortKind::Worker, settings, metrics, own, None, None)
 }
 
 fn build(
-    side: Side,
+    port_kind: PortKind,
     settings: Settings,
     metrics: Metrics,
     own: Transport,
     frontier: Option<Transport>,
     backend: Option<Transport>,
 ) -> Edge {
-    let services = Services::new(side, settings, metrics, &own, frontier.as_ref(), backend.as_ref());
+    let services = Services::new(port_kind, settings, metrics, &own, frontier.as_ref(), backend.as_ref());
     Edge::new(services, Grpc::new(own, frontier, backend))
 }

@@ -21,26 +21,26 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::edge::Edge;
-use crate::prompt::Prompt;
+use crate::first_byte_timeout::FirstByteTimeout;
 use crate::tls::Tls;
 
 /// Time limit for each step of a client that starts a request: the TLS handshake, its first
 /// bytes, the head of a request.
-const HEAD_TIME: Duration = Duration::from_secs(30);
+const REQUEST_START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Idle time after which a keep-alive probe is sent to the peer.
-const SILENCE: Duration = Duration::from_secs(20);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 
 /// Maximum number of concurrent calls on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 1_000;
 
 /// Pause after a failed accept, for example when no file descriptors are left; without it the
 /// loop would spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// Request extension that marks requests received over this server's own TLS.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Secure;
+pub(crate) struct SecureConnection;
 
 /// Serves until `stop` is cancelled and everything under way has ended.
 pub async fn serve(listener: TcpListener, tls: Option<Tls>, edge: Edge, stop: CancellationToken) {
@@ -54,12 +54,12 @@ pub async fn serve(listener: TcpListener, tls: Option<Tls>, edge: Edge, stop: Ca
         match accepted {
             Ok((stream, _)) => {
                 let connection =
-                    connection(stream, tls.clone(), edge.clone(), graceful.watcher(), stop.clone());
+                    serve_connection(stream, tls.clone(), edge.clone(), graceful.watcher(), stop.clone());
                 connections.spawn(connection);
             }
             Err(error) => {
                 tracing::warn!(%error, "failed to accept connection; will retry");
-                sleep(ACCEPT_PAUSE).await;
+                sleep(ACCEPT_RETRY_DELAY).await;
             }
         }
     }
@@ -71,45 +71,45 @@ pub async fn serve(listener: TcpListener, tls: Option<Tls>, edge: Edge, stop: Ca
 
 /// Sets TCP_NODELAY, so that responses are not delayed, and TCP keep-alive, so that a dead peer
 /// is noticed even while the server only waits for data.
-fn prepare(stream: &TcpStream) -> std::io::Result<()> {
+fn set_socket_options(stream: &TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
-    let keepalive = TcpKeepalive::new().with_time(SILENCE).with_interval(SILENCE);
+    let keepalive = TcpKeepalive::new().with_time(KEEP_ALIVE_INTERVAL).with_interval(KEEP_ALIVE_INTERVAL);
     SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
 /// Serves one connection until it ends. A TLS handshake that is unfinished when the server
 /// stops is dropped.
-async fn connection(
+async fn serve_connection(
     stream: TcpStream,
     tls: Option<Tls>,
     edge: Edge,
     watcher: Watcher,
     stop: CancellationToken,
 ) {
-    if let Err(error) = prepare(&stream) {
+    if let Err(error) = set_socket_options(&stream) {
         tracing::debug!(%error, "failed to set socket options; using defaults");
     }
-    let Some(tls) = tls else { return requests(stream, None, edge, watcher).await };
-    let shaken = timeout(HEAD_TIME, tls.acceptor().accept(stream));
-    match stop.run_until_cancelled(shaken).await {
-        Some(Ok(Ok(stream))) => requests(stream, Some(Secure), edge, watcher).await,
+    let Some(tls) = tls else { return serve_requests(stream, None, edge, watcher).await };
+    let handshake = timeout(REQUEST_START_TIMEOUT, tls.acceptor().accept(stream));
+    match stop.run_until_cancelled(handshake).await {
+        Some(Ok(Ok(stream))) => serve_requests(stream, Some(SecureConnection), edge, watcher).await,
         Some(Ok(Err(error))) => tracing::debug!(%error, "TLS handshake failed"),
         Some(Err(_)) | None => {}
     }
 }
 
-async fn requests<S>(stream: S, secure: Option<Secure>, edge: Edge, watcher: Watcher)
+async fn serve_requests<S>(stream: S, secure: Option<SecureConnection>, edge: Edge, watcher: Watcher)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(REQUEST_START_TIMEOUT);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
-        .keep_alive_interval(SILENCE)
-        .keep_alive_timeout(SILENCE);
+        .keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_INTERVAL);
     let service = service_fn(move |request: Request<Incoming>| {
         let (edge, mut request) = (edge.clone(), request.map(Body::new));
         if let Some(secure) = secure {
@@ -117,7 +117,7 @@ where
         }
         async move { Ok::<_, Infallible>(edge.answer(request).await) }
     });
-    let stream = TokioIo::new(Prompt::new(stream, HEAD_TIME));
+    let stream = TokioIo::new(FirstByteTimeout::new(stream, REQUEST_START_TIMEOUT));
     let serving = builder.serve_connection_with_upgrades(stream, service).into_owned();
     if let Err(error) = watcher.watch(serving).await {
         tracing::debug!(error = &*error, "connection ended with an error");
@@ -142,11 +142,13 @@ mod tests {
     async fn an_idle_connection_is_closed_before_its_request() {
         // Kept alive so that no connection is asked to shut down.
         let graceful = GracefulShutdown::new();
-        for begun in ["", "PRI * HTTP/2.0\r\n", "GET /health/live HT"] {
+        for request_start in ["", "PRI * HTTP/2.0\r\n", "GET /health/live HT"] {
             let (mut client, stream) = duplex(1 << 10);
-            client.write_all(begun.as_bytes()).await.unwrap();
-            let serving = requests(stream, None, edge(), graceful.watcher());
-            timeout(100 * HEAD_TIME, serving).await.unwrap_or_else(|_| panic!("{begun:?} never timed out"));
+            client.write_all(request_start.as_bytes()).await.unwrap();
+            let serving = serve_requests(stream, None, edge(), graceful.watcher());
+            timeout(100 * REQUEST_START_TIMEOUT, serving)
+                .await
+                .unwrap_or_else(|_| panic!("{request_start:?} never timed out"));
         }
     }
 
@@ -154,16 +156,16 @@ mod tests {
     async fn a_slow_client_is_served() {
         let (mut client, stream) = duplex(1 << 10);
         let graceful = GracefulShutdown::new();
-        let asking = async {
-            sleep(HEAD_TIME / 2).await;
+        let requesting = async {
+            sleep(REQUEST_START_TIMEOUT / 2).await;
             let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
             client.write_all(request).await.unwrap();
             let mut answer = String::new();
             client.read_to_string(&mut answer).await.unwrap();
             answer
         };
-        let serving = requests(stream, None, edge(), graceful.watcher());
-        let (answer, ()) = tokio::join!(asking, serving);
+        let serving = serve_requests(stream, None, edge(), graceful.watcher());
+        let (answer, ()) = tokio::join!(requesting, serving);
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
 }

@@ -27,14 +27,14 @@ use crate::ws::{IngestClient, Sockets};
 
 /// The kind of port. It only determines which service answers about version and health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
+pub(crate) enum PortKind {
     Ingest,
     Query,
     Worker,
 }
 
 pub(crate) struct Services {
-    side: Side,
+    port_kind: PortKind,
     settings: Arc<Settings>,
     metrics: Metrics,
     system: SystemServiceClient<Transport>,
@@ -87,7 +87,7 @@ impl Backend {
 
 impl Services {
     pub(crate) fn new(
-        side: Side,
+        port_kind: PortKind,
         settings: Settings,
         metrics: Metrics,
         own: &Transport,
@@ -102,11 +102,11 @@ impl Services {
             Frontier { ingest, sockets }
         });
         let system = client!(SystemServiceClient<Transport>, own.clone());
-        Services { side, settings, metrics, system, frontier, backend: backend.map(Backend::new) }
+        Services { port_kind, settings, metrics, system, frontier, backend: backend.map(Backend::new) }
     }
 
-    pub(crate) fn side(&self) -> Side {
-        self.side
+    pub(crate) fn port_kind(&self) -> PortKind {
+        self.port_kind
     }
 
     pub(crate) fn settings(&self) -> &Settings {

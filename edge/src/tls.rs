@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 /// Interval between checks for a new certificate.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -35,30 +35,30 @@ pub enum TlsError {
 /// A certificate and its key, as files. Cheap to clone.
 #[derive(Clone)]
 pub struct Tls {
-    current: Arc<Current>,
+    current: Arc<CurrentPair>,
     acceptor: TlsAcceptor,
 }
 
 #[derive(Debug)]
-struct Current {
+struct CurrentPair {
     certificate: PathBuf,
     key: PathBuf,
     pair: RwLock<Arc<CertifiedKey>>,
 }
 
 /// Modification time and size of both files, to detect changes.
-type Stamp = [Option<(SystemTime, u64)>; 2];
+type FileStamps = [Option<(SystemTime, u64)>; 2];
 
 impl Tls {
     /// Loads a pair. The file of `certificate` may also contain the intermediate
     /// certificates, after the server's own.
     pub fn open(certificate: PathBuf, key: PathBuf) -> Result<Self, TlsError> {
         let pair = RwLock::new(Arc::new(read(&certificate, &key)?));
-        let current = Arc::new(Current { certificate, key, pair });
+        let current = Arc::new(CurrentPair { certificate, key, pair });
         let config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(TlsError::SetUp)?;
-        let mut config = config.with_no_client_auth().with_cert_resolver(Arc::<Current>::clone(&current));
+        let mut config = config.with_no_client_auth().with_cert_resolver(Arc::<CurrentPair>::clone(&current));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Self { current, acceptor: TlsAcceptor::from(Arc::new(config)) })
     }
@@ -68,27 +68,27 @@ impl Tls {
     }
 
     /// Reloads the files whenever they change, until `stop` is cancelled.
-    pub async fn follow(self, stop: CancellationToken) {
-        let mut seen = self.current.stamp();
-        while stop.run_until_cancelled(sleep(LOOK_EVERY)).await.is_some() {
-            let stamp = self.current.stamp();
-            if stamp != seen {
-                seen = stamp;
-                self.current.renew();
+    pub async fn watch_files(self, stop: CancellationToken) {
+        let mut seen = self.current.file_stamps();
+        while stop.run_until_cancelled(sleep(CHECK_INTERVAL)).await.is_some() {
+            let stamps = self.current.file_stamps();
+            if stamps != seen {
+                seen = stamps;
+                self.current.reload();
             }
         }
     }
 }
 
-impl Current {
-    fn stamp(&self) -> Stamp {
+impl CurrentPair {
+    fn file_stamps(&self) -> FileStamps {
         [&self.certificate, &self.key].map(|path| {
             let metadata = fs::metadata(path).ok()?;
             Some((metadata.modified().ok()?, metadata.len()))
         })
     }
 
-    fn renew(&self) {
+    fn reload(&self) {
         match read(&self.certificate, &self.key) {
             Ok(pair) => {
                 *self.pair.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(pair);
@@ -102,7 +102,7 @@ impl Current {
     }
 }
 
-impl ResolvesServerCert for Current {
+impl ResolvesServerCert for CurrentPair {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(Arc::clone(&self.pair.read().unwrap_or_else(PoisonError::into_inner)))
     }
@@ -115,16 +115,16 @@ fn provider() -> Arc<CryptoProvider> {
 fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
     let content =
         |path: &Path| fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source });
-    let no = |path: &Path, what| {
+    let pem_error = |path: &Path, what| {
         let path = path.to_owned();
         move |source| TlsError::Pem { path, what, source }
     };
     let chain = CertificateDer::pem_slice_iter(&content(certificate)?).collect::<Result<Vec<_>, _>>();
-    let chain = chain.map_err(no(certificate, "certificate"))?;
+    let chain = chain.map_err(pem_error(certificate, "certificate"))?;
     if chain.is_empty() {
-        return Err(no(certificate, "certificate")(pem::Error::NoItemsFound));
+        return Err(pem_error(certificate, "certificate")(pem::Error::NoItemsFound));
     }
-    let private = PrivateKeyDer::from_pem_slice(&content(key)?).map_err(no(key, "private key"))?;
+    let private = PrivateKeyDer::from_pem_slice(&content(key)?).map_err(pem_error(key, "private key"))?;
     CertifiedKey::from_der(chain, private, &provider()).map_err(|source| TlsError::Pair {
         certificate: certificate.to_owned(),
         key: key.to_owned(),

@@ -9,7 +9,7 @@ use tonic::body::Body;
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Service, ServiceExt};
 
-use crate::identify;
+use crate::request_id;
 
 /// A service that takes gRPC requests. Cheap to clone.
 #[derive(Clone)]
@@ -39,7 +39,7 @@ impl Service<Request<Body>> for Transport {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        identify::stamp(request.headers_mut());
+        request_id::propagate(request.headers_mut());
         self.0.call(request)
     }
 }

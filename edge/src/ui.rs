@@ -25,17 +25,17 @@ use crate::error::ApiError;
 use crate::rest::table::PathTemplate;
 
 /// Path prefix under which pages of the bundle find its files.
-const FILES: &str = "/static-files/";
+const FILES_PREFIX: &str = "/static-files/";
 
 /// Path prefix that never serves the page: API clients need to see that a route does not exist.
-const API: &str = "/api";
+const API_PREFIX: &str = "/api";
 
 /// Path of the bundle's metrics explorer, and also of the Prometheus metrics.
-const METRICS: &str = "/metrics";
+const METRICS_PATH: &str = "/metrics";
 
 /// File names of the index page, in order of preference: bundles of Aim contain both, and
 /// `index.html` is only partly rendered.
-const INDEXES: [&str; 2] = ["index-template.html", "index.html"];
+const INDEX_FILES: [&str; 2] = ["index-template.html", "index.html"];
 
 /// The directory to serve, and the variables of its index page.
 #[derive(Clone, Default)]
@@ -101,7 +101,7 @@ impl Ui {
         let unreadable = |source| UiError::Unreadable { dir: settings.dir.clone(), source };
         let dir = Dir::open_ambient_dir(&settings.dir, ambient_authority()).map_err(unreadable)?;
         let mut page = None;
-        for name in INDEXES {
+        for name in INDEX_FILES {
             match dir.read_to_string(name) {
                 Ok(text) => page = page.or(Some(text)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -115,7 +115,7 @@ impl Ui {
 
     /// Removes the base path. Proxies may have removed it already; other paths are kept as
     /// they are.
-    pub(crate) fn below_base(&self, uri: &Uri) -> Uri {
+    pub(crate) fn strip_base_path(&self, uri: &Uri) -> Uri {
         let Some(rest) = uri.path().strip_prefix(&self.0.base_path) else { return uri.clone() };
         if self.0.base_path.is_empty() || !(rest.is_empty() || rest.starts_with('/')) {
             return uri.clone();
@@ -125,25 +125,26 @@ impl Ui {
 
     /// Returns whether a browser requests the page under a path that scrapers also request.
     /// Scrapers do not accept HTML.
-    pub(crate) fn shadows(&self, request: &Request<Body>) -> bool {
+    pub(crate) fn wants_metrics_page(&self, request: &Request<Body>) -> bool {
         let accepts = request.headers().get(header::ACCEPT).and_then(|it| it.to_str().ok());
         is_reading(request.method())
-            && request.uri().path() == METRICS
+            && request.uri().path() == METRICS_PATH
             && accepts.is_some_and(|it| it.contains("text/html"))
     }
 
     /// Answers a request that matches no route.
     pub(crate) async fn answer(&self, request: &Parts) -> Response {
         let path = request.uri.path();
-        let is_api = path.strip_prefix(API).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let is_api =
+            path.strip_prefix(API_PREFIX).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         if is_api || !is_reading(&request.method) {
             return ApiError::no_route().into_response();
         }
-        let (mut response, template) = match path.strip_prefix(FILES) {
+        let (mut response, template) = match path.strip_prefix(FILES_PREFIX) {
             Some(name) => {
                 let is_versioned = is_versioned(&request.uri);
-                let asked = file::Asked { name, is_versioned, headers: &request.headers };
-                (file::answer(&self.0.dir, asked).await, "/static-files/{id}/")
+                let request_for_file = file::FileRequest { name, is_versioned, headers: &request.headers };
+                (file::answer(&self.0.dir, request_for_file).await, "/static-files/{id}/")
             }
             None => (self.page(), "/{id}/"),
         };

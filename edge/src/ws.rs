@@ -32,8 +32,8 @@ use tokio_util::task::TaskTracker;
 use tracing::Span;
 
 use crate::error::ApiError;
-use crate::identify;
 use crate::metrics::Metrics;
+use crate::request_id;
 use crate::settings::Settings;
 use crate::transport::Transport;
 use budget::Budget;
@@ -124,11 +124,11 @@ impl Sockets {
             hold: self.settings.hold,
             stop: self.stop.clone(),
         };
-        let id = identify::id(request.headers());
+        let id = request_id::request_id(request.headers());
         let span =
             tracing::info_span!(parent: None, "connection", id = id.to_str().ok(), run_id = context.run_id);
         let serving = serve(upgrade, handshake.protocol, context, self.settings.ping_interval, permit);
-        self.tasks.spawn(identify::within(id, span, serving));
+        self.tasks.spawn(request_id::run_in_span(id, span, serving));
         Ok(handshake.answer())
     }
 

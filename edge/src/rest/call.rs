@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use super::shape::{parse_bool, parse_int};
 use super::table::{Input, Kind, Operation};
-use crate::error::{ApiError, NO_JSON, Problem};
+use crate::error::{ApiError, INVALID_JSON, Problem};
 
 /// Maximum size of a JSON body. The largest legitimate body is an app's state of 1 MiB; a batch
 /// of 10,000 series is smaller.
@@ -92,7 +92,7 @@ impl Call {
                         json = parsed;
                         shape.check(&mut json, "body", &mut problems);
                     }
-                    Err(_) => problems.push(Problem { field: "body".into(), message: NO_JSON.into() }),
+                    Err(_) => problems.push(Problem { field: "body".into(), message: INVALID_JSON.into() }),
                 }
             }
         }

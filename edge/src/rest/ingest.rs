@@ -24,7 +24,7 @@ use super::form::Form;
 use super::shape::{Member, Shape};
 use super::table::{Answer, Base, Kind, Operation, Parameter};
 use crate::error::{ApiError, Problem, blamed_field};
-use crate::serve::Secure;
+use crate::serve::SecureConnection;
 use crate::services::Services;
 
 /// Path of uploads to a blob store without upload URLs.
@@ -102,7 +102,7 @@ fn refused(status: Status) -> ApiError {
 fn origin(parts: &Parts) -> Result<String, ApiError> {
     let forwarded = header(&parts.headers, "x-forwarded-proto").and_then(|it| it.split(',').next());
     let was = |scheme: &str| forwarded.is_some_and(|it| it.trim().eq_ignore_ascii_case(scheme));
-    let is_ours = parts.extensions.get::<Secure>().is_some();
+    let is_ours = parts.extensions.get::<SecureConnection>().is_some();
     let scheme = if was("https") || is_ours && !was("http") { "https" } else { "http" };
     let host = header(&parts.headers, header::HOST.as_str()).or(parts.uri.authority().map(|it| it.as_str()));
     let host =
@@ -186,7 +186,7 @@ mod tests {
             }
             let (mut parts, ()) = request.body(()).unwrap().into_parts();
             if secure {
-                parts.extensions.insert(Secure);
+                parts.extensions.insert(SecureConnection);
             }
             assert_eq!(origin(&parts).unwrap(), expected, "{secure} {forwarded}");
         };

@@ -268,7 +268,7 @@ impl AlignRows {
         if self.is_torn {
             return;
         }
-        encoder.raw(&numbers);
+        encoder.append_raw(&numbers);
         if piece.more {
             self.open = Some(OpenSeries { has_values, left: Some(left - count) });
         } else if has_values {

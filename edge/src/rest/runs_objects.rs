@@ -495,7 +495,7 @@ impl Rows for BlobRows {
         }
         self.is_torn |= bytes > self.left || message.last != (bytes == self.left);
         if !self.is_torn {
-            encoder.raw(&message.chunk);
+            encoder.append_raw(&message.chunk);
             self.left -= bytes;
         }
     }

@@ -58,7 +58,7 @@ pub(crate) fn query(call: &Call) -> Query {
 
 /// The error response for a failed search.
 pub(crate) fn refused(status: Status, call: &Call) -> ApiError {
-    ApiError::of_query(status, call.text("q").unwrap_or_default())
+    ApiError::for_query(status, call.text("q").unwrap_or_default())
 }
 
 async fn search(services: Arc<Services>, call: Call) -> Answer {

@@ -15,7 +15,7 @@ use super::form::{DONE, Form};
 use super::table::{Answer, Base, Operation, Output};
 use super::{openapi, operations as all_operations};
 use crate::error::ApiError;
-use crate::services::{Services, Side};
+use crate::services::{PortKind, Services};
 
 const VERSION: Form = Form::Record(&[
     ("version", Form::Text),
@@ -59,7 +59,7 @@ pub(crate) fn operations() -> Vec<Operation> {
 async fn version(services: Arc<Services>, _: Call) -> Answer {
     let version = services.system().version(VersionRequest {}).await?.into_inner();
     let mut answer = json!({"version": version.version, "component": version.component});
-    if services.side() == Side::Query {
+    if services.port_kind() == PortKind::Query {
         answer["fdb_api_version"] = version.fdb_api_version.into();
     }
     Ok(Json(answer).into_response())
@@ -68,9 +68,9 @@ async fn version(services: Arc<Services>, _: Call) -> Answer {
 /// A port that answers is alive, but in a worker, the main loop may hang independently of the
 /// port.
 async fn live(services: Arc<Services>) -> Answer {
-    if services.side() == Side::Worker {
-        let itself = ReadinessRequest { itself_alone: true };
-        let checks = services.system().readiness(itself).await?.into_inner().checks;
+    if services.port_kind() == PortKind::Worker {
+        let request = ReadinessRequest { itself_alone: true };
+        let checks = services.system().readiness(request).await?.into_inner().checks;
         if let Some(hangs) = checks.into_iter().find(|check| check.name == "worker" && !check.ok) {
             return Err(ApiError::unavailable(hangs.message));
         }
@@ -92,30 +92,30 @@ async fn ready(services: Arc<Services>, _: Call) -> Answer {
             ReadinessResponse { ready: false, checks }
         }
     };
-    let checks = checks(services.side(), &answer.checks);
+    let checks = checks(services.port_kind(), &answer.checks);
     let (status, word) =
         if answer.ready { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "degraded") };
     Ok((status, Json(json!({"status": word, "checks": checks}))).into_response())
 }
 
 /// The checks under the names used by 0.3.
-fn checks(side: Side, checks: &[Check]) -> Value {
+fn checks(port_kind: PortKind, checks: &[Check]) -> Value {
     let find = |name: &str| checks.iter().find(|check| check.name == name);
-    let told = |name: &str| match find(name) {
+    let result = |name: &str| match find(name) {
         Some(check) if !check.ok => Value::from(check.message.as_str()),
         _ => Value::from("ok"),
     };
     let ok = |name: &str| find(name).is_none_or(|check| check.ok);
-    match side {
-        Side::Ingest => json!({"kafka": told("log"), "blob": told("blobs")}),
-        Side::Worker => json!({
-            "worker": told("worker"),
-            "fdb": told("store"),
-            "kafka": {"control": told("control_log"), "ingestion": told("log")},
-            "blob": told("blobs"),
+    match port_kind {
+        PortKind::Ingest => json!({"kafka": result("log"), "blob": result("blobs")}),
+        PortKind::Worker => json!({
+            "worker": result("worker"),
+            "fdb": result("store"),
+            "kafka": {"control": result("control_log"), "ingestion": result("log")},
+            "blob": result("blobs"),
         }),
-        Side::Query => json!({
-            "fdb": told("store"),
+        PortKind::Query => json!({
+            "fdb": result("store"),
             "kafka": {"control_producer": ok("control_log"), "ingestion_producer": ok("log")},
         }),
     }

@@ -32,7 +32,7 @@ pub struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     #[error("the body ends inside an entry")]
-    Cut,
+    Truncated,
     #[error("a path is malformed")]
     Path,
     #[error("text is not UTF-8")]
@@ -45,17 +45,17 @@ pub enum DecodeError {
 pub fn decode(mut body: &[u8]) -> Result<Vec<Entry>, DecodeError> {
     let mut entries = Vec::new();
     while !body.is_empty() {
-        let path = part(&mut body)?;
-        let value = part(&mut body)?;
+        let path = read_part(&mut body)?;
+        let value = read_part(&mut body)?;
         entries.push(Entry { path: decode_path(path)?, value: decode_value(value)? });
     }
     Ok(entries)
 }
 
-fn part<'a>(body: &mut &'a [u8]) -> Result<&'a [u8], DecodeError> {
-    let (length, rest) = body.split_first_chunk::<4>().ok_or(DecodeError::Cut)?;
+fn read_part<'a>(body: &mut &'a [u8]) -> Result<&'a [u8], DecodeError> {
+    let (length, rest) = body.split_first_chunk::<4>().ok_or(DecodeError::Truncated)?;
     let length = u32::from_le_bytes(*length) as usize;
-    let (part, rest) = rest.split_at_checked(length).ok_or(DecodeError::Cut)?;
+    let (part, rest) = rest.split_at_checked(length).ok_or(DecodeError::Truncated)?;
     *body = rest;
     Ok(part)
 }
@@ -78,9 +78,9 @@ fn decode_path(mut path: &[u8]) -> Result<Vec<Key>, DecodeError> {
 }
 
 fn decode_value(value: &[u8]) -> Result<Value, DecodeError> {
-    let (&tag, payload) = value.split_first().ok_or(DecodeError::Cut)?;
-    let wrong = DecodeError::Value(tag, payload.len());
-    let eight = || <[u8; 8]>::try_from(payload).map_err(|_| wrong);
+    let (&tag, payload) = value.split_first().ok_or(DecodeError::Truncated)?;
+    let unknown = DecodeError::Value(tag, payload.len());
+    let eight = || <[u8; 8]>::try_from(payload).map_err(|_| unknown);
     match (tag, payload) {
         (NULL, []) => Ok(Value::Null),
         (BOOL, [0]) => Ok(Value::Bool(false)),
@@ -91,7 +91,7 @@ fn decode_value(value: &[u8]) -> Result<Value, DecodeError> {
         (BYTES, _) => Ok(Value::Bytes(payload.to_vec())),
         (ARRAY, []) => Ok(Value::Array),
         (OBJECT, []) => Ok(Value::Object),
-        _ => Err(wrong),
+        _ => Err(unknown),
     }
 }
 

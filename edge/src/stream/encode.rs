@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{ARRAY, BOOL, BYTES, FLOAT, INT, KEY_END, NULL, OBJECT, TEXT};
 
 /// Size of the length that precedes a path.
-const LENGTH: usize = 4;
+const LENGTH_BYTES: usize = 4;
 
 /// A cursor at a path; a value written becomes the entry of that path.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub struct Encoder {
 
 impl Default for Encoder {
     fn default() -> Self {
-        Self { out: Vec::new(), path: vec![0; LENGTH] }
+        Self { out: Vec::new(), path: vec![0; LENGTH_BYTES] }
     }
 }
 
@@ -57,7 +57,7 @@ impl Encoder {
         let end = self.path.len();
         self.path.extend_from_slice(key);
         self.path.push(KEY_END);
-        self.at(end, write);
+        self.write_at_path(end, write);
     }
 
     /// Writes one element of the list at the current path, or one member with an integer
@@ -67,20 +67,20 @@ impl Encoder {
         let mut segment = [KEY_END; 10];
         segment[1..9].copy_from_slice(&key.to_be_bytes());
         self.path.extend_from_slice(&segment);
-        self.at(end, write);
+        self.write_at_path(end, write);
     }
 
     /// Writes at a path that was just extended, then restores the path that ended at `end`.
-    fn at(&mut self, end: usize, write: impl FnOnce(&mut Self)) {
-        self.measure();
+    fn write_at_path(&mut self, end: usize, write: impl FnOnce(&mut Self)) {
+        self.update_length();
         write(self);
         self.path.truncate(end);
-        self.measure();
+        self.update_length();
     }
 
-    fn measure(&mut self) {
-        let length = (self.path.len() - LENGTH) as u32;
-        self.path[..LENGTH].copy_from_slice(&length.to_le_bytes());
+    fn update_length(&mut self) {
+        let length = (self.path.len() - LENGTH_BYTES) as u32;
+        self.path[..LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
     }
 
     pub fn null(&mut self) {
@@ -130,7 +130,7 @@ impl Encoder {
         });
     }
 
-    /// Begins a member with `length` bytes, to be written with `raw`. Returns false if this
+    /// Begins a member with `length` bytes, to be written with `append_raw`. Returns false if this
     /// is too long for an entry.
     #[must_use]
     pub fn begin_bytes(&mut self, key: &str, length: u64) -> bool {
@@ -143,7 +143,7 @@ impl Encoder {
         true
     }
 
-    /// Begins a number array of `count` doubles, whose bytes are to be written with `raw`.
+    /// Begins a number array of `count` doubles, whose bytes are to be written with `append_raw`.
     /// Returns false if this is too long for an entry.
     #[must_use]
     pub fn begin_doubles(&mut self, count: u64) -> bool {
@@ -154,7 +154,7 @@ impl Encoder {
     }
 
     /// Appends bytes of a member that was begun.
-    pub fn raw(&mut self, bytes: &[u8]) {
+    pub fn append_raw(&mut self, bytes: &[u8]) {
         self.out.extend_from_slice(bytes);
     }
 
@@ -203,9 +203,9 @@ impl Encoder {
     }
 
     fn fixed_member<const N: usize>(&mut self, key: &[u8], length_and_value: [u8; N]) {
-        let path = &self.path[LENGTH..];
+        let path = &self.path[LENGTH_BYTES..];
         let length = path.len() + key.len() + 1;
-        self.out.reserve(LENGTH + length + N);
+        self.out.reserve(LENGTH_BYTES + length + N);
         self.out.extend_from_slice(&(length as u32).to_le_bytes());
         self.out.extend_from_slice(path);
         self.out.extend_from_slice(key);

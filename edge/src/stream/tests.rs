@@ -128,7 +128,7 @@ fn encode(trees: &[Json]) -> Result<Vec<u8>, &'static str> {
 }
 
 /// Compares bit by bit: NaN equals itself, and −0.0 does not equal 0.0.
-fn same(left: &Entry, right: &Entry) -> bool {
+fn is_identical(left: &Entry, right: &Entry) -> bool {
     let bits = |value: &Value| if let Value::Float(float) = value { Some(float.to_bits()) } else { None };
     left.path == right.path
         && match (bits(&left.value), bits(&right.value)) {
@@ -157,7 +157,7 @@ fn check_case(name: &str, trees: &[Json], case: &Json) {
         let entries: Vec<Entry> = entries.iter().map(entry).collect();
         assert_eq!(decoded.len(), entries.len(), "{name}");
         for (decoded, expected) in decoded.iter().zip(&entries) {
-            assert!(same(decoded, expected), "{name}: {decoded:?} is not {expected:?}");
+            assert!(is_identical(decoded, expected), "{name}: {decoded:?} is not {expected:?}");
         }
     }
 }
@@ -215,7 +215,7 @@ fn check_value(case: &Json) {
     body.extend_from_slice(&(value.len() as u32).to_le_bytes());
     body.extend_from_slice(&value);
     let expected = entry(&serde_json::json!([[], case["value"]]));
-    assert!(same(&decode(&body).unwrap()[0], &expected), "{case}");
+    assert!(is_identical(&decode(&body).unwrap()[0], &expected), "{case}");
     assert_eq!(encode_entry(&[], &expected.value), body, "{case}");
 }
 
@@ -280,14 +280,14 @@ proptest! {
         let decoded = decode(&body).unwrap();
         prop_assert_eq!(decoded.len(), 1);
         let expected = Entry { path, value };
-        prop_assert!(same(&decoded[0], &expected), "{decoded:?}");
+        prop_assert!(is_identical(&decoded[0], &expected), "{decoded:?}");
     }
 
     #[test]
     fn a_truncated_body_is_rejected(path in proptest::collection::vec(any_key(), 0..4), value in any_value()) {
         let body = encode_entry(&path, &value);
         for end in 1..body.len() {
-            prop_assert_eq!(decode(&body[..end]), Err(DecodeError::Cut));
+            prop_assert_eq!(decode(&body[..end]), Err(DecodeError::Truncated));
         }
     }
 

@@ -17,13 +17,13 @@ use tokio_util::io::ReaderStream;
 use crate::error::ApiError;
 
 /// Chunk size for reading and sending.
-const PIECE: usize = 64 * 1024;
+const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Cached for a year without revalidation.
-const KEEP: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+const CACHE_FOREVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 
 /// Cached, but revalidated each time.
-const ASK: HeaderValue = HeaderValue::from_static("no-cache");
+const REVALIDATE: HeaderValue = HeaderValue::from_static("no-cache");
 
 /// Extensions of compressed files, best first, each with its name in HTTP.
 const ENCODINGS: [(&str, &str); 2] = [("br", "br"), ("gz", "gzip")];
@@ -55,7 +55,7 @@ const TYPES: [(&str, &str); 22] = [
 ];
 
 /// A request for a file.
-pub(super) struct Asked<'a> {
+pub(super) struct FileRequest<'a> {
     /// Path relative to the bundle's directory, as in the URL.
     pub(super) name: &'a str,
     /// The URL names the file's version.
@@ -63,12 +63,13 @@ pub(super) struct Asked<'a> {
     pub(super) headers: &'a HeaderMap,
 }
 
-pub(super) async fn answer(dir: &Arc<Dir>, asked: Asked<'_>) -> Response {
-    let Some(name) = safe(asked.name) else { return ApiError::not_found().into_response() };
-    let (dir, forms, content_type) = (Arc::clone(dir), forms(&name, asked.headers), content_type(&name));
-    let opened = tokio::task::spawn_blocking(move || open(&dir, &forms)).await;
+pub(super) async fn answer(dir: &Arc<Dir>, request: FileRequest<'_>) -> Response {
+    let Some(name) = checked_name(request.name) else { return ApiError::not_found().into_response() };
+    let (dir, candidates, content_type) =
+        (Arc::clone(dir), candidates(&name, request.headers), content_type(&name));
+    let opened = tokio::task::spawn_blocking(move || open(&dir, &candidates)).await;
     match opened.map_err(io::Error::other).and_then(|opened| opened) {
-        Ok(Some(found)) => found.answer(&asked, content_type),
+        Ok(Some(file)) => file.answer(&request, content_type),
         Ok(None) => ApiError::not_found().into_response(),
         Err(error) => {
             tracing::error!(%error, name, "failed to read UI file");
@@ -79,7 +80,7 @@ pub(super) async fn answer(dir: &Arc<Dir>, asked: Asked<'_>) -> Response {
 
 /// The decoded name, if all its segments are plain. The directory confines access in any case;
 /// this check also hides dotfiles.
-fn safe(name: &str) -> Option<String> {
+fn checked_name(name: &str) -> Option<String> {
     let name = percent_decode_str(name).decode_utf8().ok()?;
     let is_plain =
         |segment: &str| !segment.is_empty() && !segment.starts_with('.') && !segment.contains(['\\', '\0']);
@@ -87,16 +88,16 @@ fn safe(name: &str) -> Option<String> {
 }
 
 /// The names to try, in order, each with its encoding.
-fn forms(name: &str, headers: &HeaderMap) -> Vec<(String, Option<&'static str>)> {
-    let accepted = ENCODINGS.into_iter().filter(|(_, encoding)| accepts(headers, encoding));
+fn candidates(name: &str, headers: &HeaderMap) -> Vec<(String, Option<&'static str>)> {
+    let accepted = ENCODINGS.into_iter().filter(|(_, encoding)| accepts_encoding(headers, encoding));
     let compressed = accepted.map(|(extension, encoding)| (format!("{name}.{extension}"), Some(encoding)));
     compressed.chain([(name.to_owned(), None)]).collect()
 }
 
-fn accepts(headers: &HeaderMap, encoding: &str) -> bool {
+fn accepts_encoding(headers: &HeaderMap, encoding: &str) -> bool {
     let values = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|offer| {
-        let (name, weight) = offer.split_once(';').unwrap_or((offer, ""));
+    values.flat_map(|value| value.split(',')).any(|accepted| {
+        let (name, weight) = accepted.split_once(';').unwrap_or((accepted, ""));
         let is_refused = weight.trim().strip_prefix("q=").is_some_and(|it| it.parse() == Ok(0.0_f32));
         name.trim().eq_ignore_ascii_case(encoding) && !is_refused
     })
@@ -109,16 +110,16 @@ fn content_type(name: &str) -> HeaderValue {
 }
 
 /// An existing file.
-struct Found {
+struct OpenFile {
     file: cap_std::fs::File,
     encoding: Option<&'static str>,
     bytes: u64,
     tag: HeaderValue,
 }
 
-/// Opens the first of `forms` that is a file in `dir`.
-fn open(dir: &Dir, forms: &[(String, Option<&'static str>)]) -> io::Result<Option<Found>> {
-    for (name, encoding) in forms {
+/// Opens the first of `candidates` that is a file in `dir`.
+fn open(dir: &Dir, candidates: &[(String, Option<&'static str>)]) -> io::Result<Option<OpenFile>> {
+    for (name, encoding) in candidates {
         let file = match dir.open(name) {
             Ok(file) => file,
             Err(error) if is_absent(&error) => continue,
@@ -126,8 +127,8 @@ fn open(dir: &Dir, forms: &[(String, Option<&'static str>)]) -> io::Result<Optio
         };
         let metadata = file.metadata()?;
         if metadata.is_file() {
-            let tag = tag(&metadata, *encoding);
-            return Ok(Some(Found { file, encoding: *encoding, bytes: metadata.len(), tag }));
+            let tag = entity_tag(&metadata, *encoding);
+            return Ok(Some(OpenFile { file, encoding: *encoding, bytes: metadata.len(), tag }));
         }
     }
     Ok(None)
@@ -141,22 +142,22 @@ fn is_absent(error: &io::Error) -> bool {
 }
 
 /// An entity tag that changes with the file. Each encoding has a tag of its own.
-fn tag(metadata: &Metadata, encoding: Option<&str>) -> HeaderValue {
+fn entity_tag(metadata: &Metadata, encoding: Option<&str>) -> HeaderValue {
     let changed = metadata.modified().ok().and_then(|time| time.into_std().duration_since(UNIX_EPOCH).ok());
     let changed = changed.unwrap_or_default().as_nanos();
     let tag = format!("W/\"{:x}-{changed:x}-{}\"", metadata.len(), encoding.unwrap_or_default());
     HeaderValue::from_str(&tag).expect("the tag is plain ASCII")
 }
 
-impl Found {
-    fn answer(self, asked: &Asked<'_>, content_type: HeaderValue) -> Response {
-        let is_known = is_known(asked.headers, &self.tag);
+impl OpenFile {
+    fn answer(self, request: &FileRequest<'_>, content_type: HeaderValue) -> Response {
+        let is_cached = is_cached(request.headers, &self.tag);
         let mut response = Response::new(Body::empty());
         let mut set = |name: HeaderName, value: HeaderValue| response.headers_mut().insert(name, value);
-        set(header::CACHE_CONTROL, if asked.is_versioned { KEEP } else { ASK });
+        set(header::CACHE_CONTROL, if request.is_versioned { CACHE_FOREVER } else { REVALIDATE });
         set(header::ETAG, self.tag);
         set(header::VARY, HeaderValue::from_static("Accept-Encoding"));
-        if is_known {
+        if is_cached {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             return response;
         }
@@ -167,13 +168,13 @@ impl Found {
             set(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
         }
         let file = tokio::fs::File::from_std(self.file.into_std());
-        *response.body_mut() = Body::from_stream(ReaderStream::with_capacity(file, PIECE));
+        *response.body_mut() = Body::from_stream(ReaderStream::with_capacity(file, CHUNK_BYTES));
         response
     }
 }
 
 /// Returns whether the browser has cached exactly this version and encoding.
-fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> bool {
+fn is_cached(headers: &HeaderMap, tag: &HeaderValue) -> bool {
     let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     known
         .flat_map(|value| value.split(','))
@@ -189,17 +190,18 @@ mod tests {
         for name in
             ["", "a/", "/a", "a//b", "..", "a/../b", "%2e%2e/a", ".git", "a\\b", "a%5cb", "a%00", "%ff"]
         {
-            assert_eq!(safe(name), None, "{name}");
+            assert_eq!(checked_name(name), None, "{name}");
         }
-        assert_eq!(safe("static/js/a~b%20c.js").as_deref(), Some("static/js/a~b c.js"));
+        assert_eq!(checked_name("static/js/a~b%20c.js").as_deref(), Some("static/js/a~b c.js"));
     }
 
     #[test]
     fn encodings_follow_the_accept_header() {
-        let check = |offer: &'static str, expected: &[&str]| {
-            let headers = HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static(offer))]);
-            let names: Vec<String> = forms("a.js", &headers).into_iter().map(|(name, _)| name).collect();
-            assert_eq!(names, expected, "{offer}");
+        let check = |accepted: &'static str, expected: &[&str]| {
+            let headers =
+                HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static(accepted))]);
+            let names: Vec<String> = candidates("a.js", &headers).into_iter().map(|(name, _)| name).collect();
+            assert_eq!(names, expected, "{accepted}");
         };
         check("gzip, deflate, br, zstd", &["a.js.br", "a.js.gz", "a.js"]);
         check("GZIP;q=0.5", &["a.js.gz", "a.js"]);

@@ -18,14 +18,14 @@ pub(super) fn render(template: &str, settings: &UiSettings) -> Result<String, Ui
     let mut page = String::with_capacity(template.len());
     let mut rest = template;
     while let Some((before, tail)) = rest.split_once("{{") {
-        let Some((name, behind)) = tail.split_once("}}") else { break };
+        let Some((name, after)) = tail.split_once("}}") else { break };
         let name = name.trim();
         let Some((_, value)) = variables.iter().find(|(known, _)| *known == name) else {
             return Err(UiError::UnknownVariable(name.to_owned()));
         };
         page.push_str(before);
         page.push_str(value);
-        rest = behind;
+        rest = after;
     }
     page.push_str(rest);
     Ok(page)

@@ -63,7 +63,7 @@ impl Parts {
         services.extend(to_frontier.iter().chain(&to_backend).cloned());
         if let Some(tls) = tls.clone() {
             ports.spawn("the certificate watcher", |stop| async move {
-                tls.follow(stop).await;
+                tls.watch_files(stop).await;
                 Ok(())
             });
         }
@@ -178,7 +178,7 @@ fn backend(
 ) -> Result<Backend, Error> {
     let store =
         substrates.store.as_ref().map(Store::shared).expect("a process with a backend has opened a store");
-    let context = matyan_backend::Context {
+    let deps = matyan_backend::Deps {
         store,
         log: substrates.log.writer(),
         log_format: settings.message_format,
@@ -187,10 +187,10 @@ fn backend(
         uri_key: UriKey::new(secret.reveal()),
         clock: clock::now_us(),
         new_id: clock::new_id_text(),
-        params_kept: settings.params_kept,
+        params_cache_ttl: settings.params_kept,
         metrics: matyan_backend::Metrics::new(registry)?,
     };
-    Ok(Backend::new(context))
+    Ok(Backend::new(deps))
 }
 
 fn edge_settings(settings: &Settings) -> matyan_edge::Settings {

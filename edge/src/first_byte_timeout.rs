@@ -15,33 +15,36 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A stream whose reads fail if the client does not reveal its protocol in time. After that, it
 /// passes everything through.
-pub(crate) struct Prompt<S> {
+pub(crate) struct FirstByteTimeout<S> {
     stream: S,
-    beginning: Option<Beginning>,
+    detection: Option<ProtocolDetection>,
 }
 
-struct Beginning {
-    end: Pin<Box<Sleep>>,
+struct ProtocolDetection {
+    deadline: Pin<Box<Sleep>>,
     /// Number of bytes of the preface received so far.
-    come: usize,
+    matched: usize,
 }
 
-impl<S> Prompt<S> {
-    pub(crate) fn new(stream: S, time: Duration) -> Self {
-        Prompt { stream, beginning: Some(Beginning { end: Box::pin(sleep(time)), come: 0 }) }
+impl<S> FirstByteTimeout<S> {
+    pub(crate) fn new(stream: S, timeout: Duration) -> Self {
+        FirstByteTimeout {
+            stream,
+            detection: Some(ProtocolDetection { deadline: Box::pin(sleep(timeout)), matched: 0 }),
+        }
     }
 }
 
-impl Beginning {
+impl ProtocolDetection {
     /// Returns whether the protocol is still undecided after these bytes.
-    fn goes_on(&mut self, bytes: &[u8]) -> bool {
-        let is_preface = PREFACE[self.come..].starts_with(bytes);
-        self.come += bytes.len();
-        is_preface && self.come < PREFACE.len()
+    fn is_undecided(&mut self, bytes: &[u8]) -> bool {
+        let is_preface = PREFACE[self.matched..].starts_with(bytes);
+        self.matched += bytes.len();
+        is_preface && self.matched < PREFACE.len()
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Prompt<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for FirstByteTimeout<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -49,19 +52,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Prompt<S> {
     ) -> Poll<io::Result<()>> {
         let (this, filled) = (self.get_mut(), buffer.filled().len());
         let read = Pin::new(&mut this.stream).poll_read(context, buffer);
-        let Some(beginning) = &mut this.beginning else { return read };
+        let Some(detection) = &mut this.detection else { return read };
         if read.is_pending() {
-            ready!(beginning.end.as_mut().poll(context));
+            ready!(detection.deadline.as_mut().poll(context));
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        if !beginning.goes_on(&buffer.filled()[filled..]) {
-            this.beginning = None;
+        if !detection.is_undecided(&buffer.filled()[filled..]) {
+            this.detection = None;
         }
         read
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Prompt<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for FirstByteTimeout<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -98,12 +101,12 @@ mod tests {
 
     use super::*;
 
-    const TIME: Duration = Duration::from_secs(30);
+    const TIMEOUT: Duration = Duration::from_secs(30);
 
     /// A stream from which `bytes` have been read, and its client.
-    async fn begun(bytes: &[u8]) -> (Prompt<DuplexStream>, DuplexStream) {
+    async fn started_stream(bytes: &[u8]) -> (FirstByteTimeout<DuplexStream>, DuplexStream) {
         let (mut client, stream) = duplex(64);
-        let mut stream = Prompt::new(stream, TIME);
+        let mut stream = FirstByteTimeout::new(stream, TIMEOUT);
         for byte in bytes {
             client.write_u8(*byte).await.unwrap();
             assert_eq!(stream.read_u8().await.unwrap(), *byte);
@@ -114,7 +117,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_protocol_must_be_known_in_time() {
         for bytes in [&b""[..], b"P", &PREFACE[..23]] {
-            let (mut stream, _client) = begun(bytes).await;
+            let (mut stream, _client) = started_stream(bytes).await;
             assert_eq!(stream.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut, "{bytes:?}");
         }
     }
@@ -122,8 +125,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn after_that_a_client_may_be_idle() {
         for bytes in [PREFACE, b"G", b"PU"] {
-            let (mut stream, _client) = begun(bytes).await;
-            timeout(10 * TIME, stream.read_u8()).await.unwrap_err();
+            let (mut stream, _client) = started_stream(bytes).await;
+            timeout(10 * TIMEOUT, stream.read_u8()).await.unwrap_err();
         }
     }
 }

@@ -11,23 +11,23 @@ pub(crate) const HEADER: HeaderName = HeaderName::from_static(REQUEST_ID);
 
 /// Maximum length of a request id. Longer or non-printable ids are replaced, so that a client
 /// cannot forge log lines.
-const LONGEST_ID: usize = 128;
+const MAX_ID_BYTES: usize = 128;
 
 tokio::task_local! {
     static ID: HeaderValue;
 }
 
 /// The id of a request: the one it carries, or a new one.
-pub(crate) fn id(headers: &HeaderMap) -> HeaderValue {
-    let is_good = |id: &&HeaderValue| {
-        (1..=LONGEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
+pub(crate) fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let is_valid = |id: &&HeaderValue| {
+        (1..=MAX_ID_BYTES).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
     };
     let new = || HeaderValue::from_str(&Uuid::new_v4().to_string()).expect("a UUID is a valid header value");
-    headers.get(HEADER).filter(is_good).cloned().unwrap_or_else(new)
+    headers.get(HEADER).filter(is_valid).cloned().unwrap_or_else(new)
 }
 
 /// The span of a request, as a child of its client's trace.
-pub(crate) fn span<B>(request: &Request<B>, id: &HeaderValue) -> Span {
+pub(crate) fn request_span<B>(request: &Request<B>, id: &HeaderValue) -> Span {
     let (method, path) = (request.method().as_str(), request.uri().path());
     let id = id.to_str().unwrap_or_default();
     let span = tracing::info_span!(parent: None, "request", otel.kind = "server", id, method, path);
@@ -37,12 +37,12 @@ pub(crate) fn span<B>(request: &Request<B>, id: &HeaderValue) -> Span {
 
 /// Runs the work of a request, so that its log lines and outgoing calls carry the request's id
 /// and trace.
-pub(crate) async fn within<T>(id: HeaderValue, span: Span, work: impl Future<Output = T>) -> T {
+pub(crate) async fn run_in_span<T>(id: HeaderValue, span: Span, work: impl Future<Output = T>) -> T {
     ID.scope(id, work.instrument(span)).await
 }
 
 /// Adds the id and trace of the current request to an outgoing call.
-pub(crate) fn stamp(headers: &mut HeaderMap) {
+pub(crate) fn propagate(headers: &mut HeaderMap) {
     if let Ok(id) = ID.try_with(HeaderValue::clone) {
         headers.insert(HEADER, id);
     }
@@ -55,14 +55,14 @@ mod tests {
 
     #[test]
     fn a_valid_id_from_a_proxy_is_kept() {
-        let given = |value: &'static [u8]| {
+        let is_kept = |value: &'static [u8]| {
             let headers = HeaderMap::from_iter([(HEADER, HeaderValue::from_bytes(value).unwrap())]);
-            id(&headers) == value
+            request_id(&headers) == value
         };
-        assert!(given(b"7f3a-proxy"));
-        assert!(!given(b""));
-        assert!(!given(b"two words"));
-        assert!(!given(&[b'x'; LONGEST_ID + 1]));
-        assert_ne!(id(&HeaderMap::new()), id(&HeaderMap::new()));
+        assert!(is_kept(b"7f3a-proxy"));
+        assert!(!is_kept(b""));
+        assert!(!is_kept(b"two words"));
+        assert!(!is_kept(&[b'x'; MAX_ID_BYTES + 1]));
+        assert_ne!(request_id(&HeaderMap::new()), request_id(&HeaderMap::new()));
     }
 }
