@@ -37,7 +37,7 @@ pub trait Instance: Send + Sync {
     async fn reopen(&mut self);
 
     /// Advances time as seen by the store.
-    async fn pass(&self, time: Duration);
+    async fn advance_time(&self, time: Duration);
 
     async fn close(&mut self);
 }
@@ -104,12 +104,12 @@ pub fn run(suites: Vec<Suite>) -> ExitCode {
 fn trial(suite: &Suite, (name, case): (&'static str, Case)) -> Trial {
     let name = format!("{}::{name}", suite.name);
     match suite.open.clone() {
-        Ok(open) => Trial::test(name, move || play(open, case)),
+        Ok(open) => Trial::test(name, move || run_case(open, case)),
         Err(reason) => Trial::test(name, || Ok(())).with_kind(reason).with_ignored_flag(true),
     }
 }
 
-fn play(open: OpenInstance, case: Case) -> Result<(), Failed> {
+fn run_case(open: OpenInstance, case: Case) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let mut instance = open().await;
@@ -120,7 +120,7 @@ fn play(open: OpenInstance, case: Case) -> Result<(), Failed> {
 }
 
 /// Commits a batch that must succeed.
-async fn done(store: &dyn Store, batch: Batch) -> Version {
+async fn must_commit(store: &dyn Store, batch: Batch) -> Version {
     match store.commit(batch).await.expect("the commit succeeds") {
         Commit::Done { version, stamp } => {
             assert_eq!(stamp.version(), version, "a stamp begins with its version");
@@ -130,7 +130,7 @@ async fn done(store: &dyn Store, batch: Batch) -> Version {
     }
 }
 
-async fn conflict(store: &dyn Store, batch: Batch) {
+async fn must_conflict(store: &dyn Store, batch: Batch) {
     assert_eq!(store.commit(batch).await.expect("the commit gets an answer"), Commit::Conflict);
 }
 
@@ -148,7 +148,7 @@ async fn rows(store: &dyn Store, prefix: &str) -> Vec<(Key, Value)> {
     page.rows
 }
 
-type Write = fn(&mut Batch) -> &mut Batch;
+type WriteFn = fn(&mut Batch) -> &mut Batch;
 
 pub(crate) fn batch(write: impl FnOnce(&mut Batch) -> &mut Batch) -> Batch {
     let mut batch = Batch::default();

@@ -6,16 +6,16 @@
 //! second writer, and no direct reads from the engine.
 
 mod committer;
+mod directory_lock;
 mod effects;
 mod engine;
 mod journal;
-mod lock;
 mod page;
+mod recent_writes;
 mod shared;
 mod snapshot;
 mod sweep;
 mod watches;
-mod window;
 
 #[cfg(test)]
 mod tests;
@@ -29,7 +29,7 @@ use async_trait::async_trait;
 use tokio::sync::{OnceCell, Semaphore, oneshot, watch};
 
 use crate::{Batch, Commit, Error, Key, Result, Snapshot, Store, Value};
-use committer::{Answer, Committer, Request};
+use committer::{Committer, Reply, Request};
 use shared::Shared;
 
 /// Source of the current time; tests pass a clock that they can move.
@@ -103,13 +103,13 @@ impl EmbeddedStore {
         self.closed.get_or_init(close).await.clone()
     }
 
-    async fn request<T>(&self, bytes: usize, request: impl FnOnce(Answer<T>) -> Request) -> Result<T> {
+    async fn request<T>(&self, bytes: usize, request: impl FnOnce(Reply<T>) -> Request) -> Result<T> {
         let permits = u32::try_from(bytes / PERMIT_BYTES + 1).expect("a batch has at most 10 MB");
         let room =
             self.room.clone().acquire_many_owned(permits).await.expect("the semaphore is never closed");
         let (sender, answered) = oneshot::channel();
-        self.queue.try_send(request(Answer::new(sender, room))).map_err(|_| shared::stopped())?;
-        answered.await.unwrap_or_else(|_| Err(shared::stopped()))
+        self.queue.try_send(request(Reply::new(sender, room))).map_err(|_| shared::stopped_error())?;
+        answered.await.unwrap_or_else(|_| Err(shared::stopped_error()))
     }
 }
 
@@ -121,12 +121,12 @@ impl Store for EmbeddedStore {
 
     async fn commit(&self, batch: Batch) -> Result<Commit> {
         batch.validate()?;
-        self.shared.working()?;
+        self.shared.check_available()?;
         self.request(batch.bytes(), |answer| Request::Commit { batch, answer }).await
     }
 
     async fn sync(&self) -> Result<()> {
-        self.shared.working()?;
+        self.shared.check_available()?;
         self.request(0, |answer| Request::Sync { answer }).await
     }
 

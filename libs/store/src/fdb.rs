@@ -13,11 +13,11 @@ mod commit;
 mod errors;
 mod network;
 mod retry;
-#[cfg(feature = "conformance")]
-mod settling;
 mod snapshot;
 mod space;
 mod token;
+#[cfg(feature = "conformance")]
+mod unknown_outcomes;
 mod watch;
 
 use std::path::PathBuf;
@@ -32,11 +32,11 @@ pub use network::Network;
 pub use retry::Retries;
 
 use crate::{Batch, Commit, Error, Key, Prefix, Result, Snapshot, Store, Value};
-use errors::failed;
-use retry::answered;
+use errors::call_error;
+use retry::with_timeout;
 use snapshot::FdbSnapshot;
-use space::Space;
-use token::Lanes;
+use space::KeySpace;
+use token::TokenLanes;
 
 /// Number of keys that a process may watch at the same time; the client's default limit is
 /// 10,000.
@@ -53,17 +53,17 @@ pub struct Settings {
 /// A store under a prefix of a cluster. Any number of processes may open the same one.
 pub struct FdbStore {
     shared: Arc<Shared>,
-    lanes: Lanes,
+    lanes: TokenLanes,
 }
 
 /// State shared by reads and commits.
 struct Shared {
     database: Database,
-    space: Space,
+    space: KeySpace,
     retries: Retries,
     /// The newest version seen from the cluster. A read at a newer version must ask the
     /// cluster first.
-    newest: AtomicI64,
+    newest_version: AtomicI64,
     /// Keeps the network running; dropped after the database, as fields drop in order.
     _network: Network,
 }
@@ -74,17 +74,17 @@ impl FdbStore {
     pub async fn open(network: &Network, settings: Settings) -> Result<Self> {
         let database = database(&settings.cluster_file).await?;
         let Settings { prefix, retries, .. } = settings;
-        let (space, newest) = (Space::new(&prefix), AtomicI64::new(0));
-        let shared = Shared { database, space, retries, newest, _network: network.clone() };
-        let store = Self { shared: Arc::new(shared), lanes: Lanes::new() };
-        store.tokens_sweep().await?;
+        let (space, newest_version) = (KeySpace::new(&prefix), AtomicI64::new(0));
+        let shared = Shared { database, space, retries, newest_version, _network: network.clone() };
+        let store = Self { shared: Arc::new(shared), lanes: TokenLanes::new() };
+        store.clear_old_tokens().await?;
         Ok(store)
     }
 
     /// Removes the tokens of this store. Otherwise they remain until a store is opened at
     /// least a week later.
     pub async fn close(&self) {
-        if let Err(error) = self.tokens_clear().await {
+        if let Err(error) = self.clear_own_tokens().await {
             tracing::warn!(%error, "failed to remove the store's FoundationDB tokens; they expire in a week");
         }
     }
@@ -101,32 +101,32 @@ async fn database(cluster_file: &std::path::Path) -> Result<Database> {
     let path = cluster_file.to_str().ok_or_else(|| refused(&"has a path that is not valid UTF-8"))?;
     let database =
         Database::from_path(path).map_err(|error| refused(&format_args!("is invalid: {error}")))?;
-    database.set_option(DatabaseOption::MaxWatches(MAX_WATCHES)).map_err(failed)?;
+    database.set_option(DatabaseOption::MaxWatches(MAX_WATCHES)).map_err(call_error)?;
     Ok(database)
 }
 
 impl Shared {
     /// Begins a transaction that reads only stored data, never its own writes.
     fn begin(&self) -> Result<Transaction> {
-        let transaction = self.database.create_trx().map_err(failed)?;
-        transaction.set_option(TransactionOption::ReadYourWritesDisable).map_err(failed)?;
+        let transaction = self.database.create_trx().map_err(call_error)?;
+        transaction.set_option(TransactionOption::ReadYourWritesDisable).map_err(call_error)?;
         Ok(transaction)
     }
 
     /// Returns a version that includes everything committed so far; the transaction reads
     /// at it from now on.
     async fn read_version(&self, transaction: &Transaction) -> Result<i64> {
-        let version = self.retries.reading(|| answered(transaction.get_read_version())).await?;
-        self.saw(version);
+        let version = self.retries.read(|| with_timeout(transaction.get_read_version())).await?;
+        self.record_version(version);
         Ok(version)
     }
 
-    fn saw(&self, version: i64) {
-        self.newest.fetch_max(version, Ordering::Relaxed);
+    fn record_version(&self, version: i64) {
+        self.newest_version.fetch_max(version, Ordering::Relaxed);
     }
 
-    fn newest(&self) -> i64 {
-        self.newest.load(Ordering::Relaxed)
+    fn newest_version(&self) -> i64 {
+        self.newest_version.load(Ordering::Relaxed)
     }
 }
 
@@ -138,7 +138,7 @@ impl Store for FdbStore {
 
     async fn commit(&self, batch: Batch) -> Result<Commit> {
         batch.validate()?;
-        self.commit_settled(&batch).await
+        self.commit_resolved(&batch).await
     }
 
     /// Does nothing: FoundationDB answers every commit only once it is on disk in its log,

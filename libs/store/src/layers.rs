@@ -4,9 +4,9 @@
 //! layer: `transact` retries conflicts, and callers decide how long to wait for an unavailable
 //! store.
 
+mod commit_history;
 mod fault;
 mod metrics;
-mod survivors;
 
 pub use fault::{Fault, FaultStore, Faults};
 pub use metrics::{MetricsStore, Outcome, Recorder};

@@ -63,7 +63,7 @@ impl Transaction {
         &mut self.batch
     }
 
-    pub fn buffered(&mut self) {
+    pub fn set_buffered(&mut self) {
         self.batch.durability = Durability::Buffered;
     }
 
@@ -90,9 +90,9 @@ const FREE_CONFLICTS: u32 = 3;
 
 /// The longest wait fits this many attempts of the duration of the lost one, so that most
 /// writers are pausing even if commits are slow. It is clamped to the two bounds below.
-const ROOM: u32 = 16;
-const SHORT_WAIT: Duration = Duration::from_millis(50);
-const LONG_WAIT: Duration = Duration::from_secs(2);
+const ATTEMPTS_PER_WAIT: u32 = 16;
+const MIN_LONGEST_WAIT: Duration = Duration::from_millis(50);
+const MAX_LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// Runs `decide` on fresh snapshots until its transaction commits, and returns its result
 /// together with the stamp of the commit. An error from `decide` is returned immediately,
@@ -119,18 +119,18 @@ where
             Commit::Done { stamp, .. } => return Ok((answer, Some(stamp))),
             Commit::Conflict => {}
         }
-        wait(attempt, start.elapsed()).await;
+        back_off(attempt, start.elapsed()).await;
     }
     Err(Error::Contended { attempts: MAX_ATTEMPTS }.into())
 }
 
 /// Yields to other writers: first without a delay, then for a random time, so that they do not
 /// collide again.
-async fn wait(conflicts: u32, lost: Duration) {
+async fn back_off(conflicts: u32, lost: Duration) {
     if conflicts < FREE_CONFLICTS {
         return tokio::task::yield_now().await;
     }
-    let longest = (lost * ROOM).clamp(SHORT_WAIT, LONG_WAIT);
+    let longest = (lost * ATTEMPTS_PER_WAIT).clamp(MIN_LONGEST_WAIT, MAX_LONGEST_WAIT);
     // Every RandomState has new keys, so its hash serves as a random number.
     let chance = RandomState::new().hash_one(()) as f64 / u64::MAX as f64;
     tokio::time::sleep(longest.mul_f64(chance)).await;

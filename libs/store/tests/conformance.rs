@@ -20,12 +20,12 @@ use matyan_store::embedded::{EmbeddedStore, Settings};
 use matyan_store::layers::{FaultStore, Faults};
 
 fn main() -> ExitCode {
-    let real = fdb::Real::default();
+    let server = fdb::FdbServer::default();
     run(vec![
         Suite { name: "embedded", open: Ok(open(None)) },
         Suite { name: "embedded_slow", open: Ok(open(slow())) },
-        Suite { name: "fdb", open: real.open(None) },
-        Suite { name: "fdb_slow", open: real.open(slow()) },
+        Suite { name: "fdb", open: server.open(None) },
+        Suite { name: "fdb_slow", open: server.open(slow()) },
     ])
 }
 
@@ -33,7 +33,7 @@ fn slow() -> Option<Faults> {
     Some(Faults::delays(1, Duration::from_millis(2)))
 }
 
-fn under(faults: Option<&Faults>, store: Arc<dyn Store>) -> Arc<dyn Store> {
+fn with_faults(faults: Option<&Faults>, store: Arc<dyn Store>) -> Arc<dyn Store> {
     match faults {
         Some(faults) => Arc::new(FaultStore::new(store, faults.clone())),
         None => store,
@@ -45,7 +45,7 @@ fn open(faults: Option<Faults>) -> OpenInstance {
         let faults = faults.clone();
         Box::pin(async move {
             let directory = tempfile::tempdir().expect("a temporary directory can be created");
-            let mut embedded = Embedded { directory, faults, passed: Arc::default(), opened: None };
+            let mut embedded = Embedded { directory, faults, advanced_ms: Arc::default(), opened: None };
             embedded.reopen().await;
             Box::new(embedded) as Box<dyn Instance>
         })
@@ -56,26 +56,26 @@ struct Embedded {
     directory: tempfile::TempDir,
     faults: Option<Faults>,
     /// Milliseconds by which the store's clock was advanced.
-    passed: Arc<AtomicU64>,
+    advanced_ms: Arc<AtomicU64>,
     opened: Option<Arc<EmbeddedStore>>,
 }
 
 #[async_trait]
 impl Instance for Embedded {
     fn store(&self) -> Arc<dyn Store> {
-        under(self.faults.as_ref(), self.opened.clone().expect("the store is open"))
+        with_faults(self.faults.as_ref(), self.opened.clone().expect("the store is open"))
     }
 
     async fn reopen(&mut self) {
         self.close().await;
-        let (start, passed) = (Instant::now(), self.passed.clone());
-        let clock = Arc::new(move || start + Duration::from_millis(passed.load(Ordering::SeqCst)));
+        let (start, advanced_ms) = (Instant::now(), self.advanced_ms.clone());
+        let clock = Arc::new(move || start + Duration::from_millis(advanced_ms.load(Ordering::SeqCst)));
         let store = EmbeddedStore::open_with_clock(self.directory.path(), Settings::default(), clock).await;
         self.opened = Some(Arc::new(store.expect("the store opens")));
     }
 
-    async fn pass(&self, time: Duration) {
-        self.passed
+    async fn advance_time(&self, time: Duration) {
+        self.advanced_ms
             .fetch_add(u64::try_from(time.as_millis()).expect("the duration is short"), Ordering::SeqCst);
     }
 

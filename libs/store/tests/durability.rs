@@ -27,10 +27,10 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     match &arguments[1..] {
         [child, directory] if child == "child-writes" => {
-            runtime.block_on(write_for_ever(Path::new(directory)))
+            runtime.block_on(write_forever(Path::new(directory)))
         }
         [child, directory] if child == "child-fills" => {
-            runtime.block_on(fill_own_limit(Path::new(directory)))
+            runtime.block_on(fill_up_to_size_limit(Path::new(directory)))
         }
         _ => {
             let trials = vec![
@@ -53,7 +53,7 @@ fn trial(name: &str, test: impl FnOnce() + Send + 'static) -> Trial {
 // The process to be killed
 
 /// Runs eight writers, each counting up and printing every answer as soon as it arrives.
-async fn write_for_ever(directory: &Path) {
+async fn write_forever(directory: &Path) {
     let store = Arc::new(EmbeddedStore::open(directory, Settings::default()).await.unwrap());
     let cursors = cursors(store.as_ref()).await;
     let writers = (0..WRITERS).map(|writer| {
@@ -62,7 +62,7 @@ async fn write_for_ever(directory: &Path) {
             for turn in cursor + 1.. {
                 let is_synced = (writer + turn).is_multiple_of(3);
                 let Commit::Done { version, .. } =
-                    store.commit(turn_of(writer, turn, is_synced)).await.unwrap()
+                    store.commit(turn_batch(writer, turn, is_synced)).await.unwrap()
                 else {
                     panic!("only this writer moves its cursor")
                 };
@@ -76,7 +76,7 @@ async fn write_for_ever(directory: &Path) {
     futures::future::join_all(writers.collect::<Vec<_>>()).await;
 }
 
-fn turn_of(writer: u64, turn: u64, is_synced: bool) -> Batch {
+fn turn_batch(writer: u64, turn: u64, is_synced: bool) -> Batch {
     let durability = if is_synced { Durability::Synced } else { Durability::Buffered };
     let mut batch = Batch { durability, ..Batch::default() };
     let cursor = |turn: u64| Value::copy_from_slice(&turn.to_be_bytes());
@@ -103,7 +103,7 @@ async fn cursors(store: &dyn Store) -> BTreeMap<u64, u64> {
 
 // The process that kills it
 
-struct Answered {
+struct AnsweredCommit {
     writer: u64,
     turn: u64,
     version: u64,
@@ -128,14 +128,15 @@ fn kill_many_times() {
     );
 }
 
-fn answers_until_killed(directory: &Path, count: usize) -> Vec<Answered> {
+fn answers_until_killed(directory: &Path, count: usize) -> Vec<AnsweredCommit> {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args([Path::new("child-writes"), directory])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut answers: Vec<Answered> = lines.by_ref().take(count).map(|line| parse(&line.unwrap())).collect();
+    let mut answers: Vec<AnsweredCommit> =
+        lines.by_ref().take(count).map(|line| parse(&line.unwrap())).collect();
     assert_eq!(answers.len(), count, "the child ended prematurely");
     child.kill().unwrap();
     child.wait().unwrap();
@@ -145,10 +146,10 @@ fn answers_until_killed(directory: &Path, count: usize) -> Vec<Answered> {
     answers
 }
 
-fn parse(line: &str) -> Answered {
+fn parse(line: &str) -> AnsweredCommit {
     let fields: Vec<&str> = line.split(' ').collect();
     let [writer, turn, version, is_synced] = fields[..] else { panic!("expected four fields: {line}") };
-    Answered {
+    AnsweredCommit {
         writer: writer.parse().unwrap(),
         turn: turn.parse().unwrap(),
         version: version.parse().unwrap(),
@@ -156,13 +157,13 @@ fn parse(line: &str) -> Answered {
     }
 }
 
-async fn compare(directory: &Path, answers: &[Answered]) {
+async fn compare(directory: &Path, answers: &[AnsweredCommit]) {
     let store = EmbeddedStore::open(directory, Settings::default()).await.unwrap();
     let cursors = cursors(&store).await;
-    let is_stored = |answer: &&Answered| answer.turn <= cursors[&answer.writer];
+    let is_stored = |answer: &&AnsweredCommit| answer.turn <= cursors[&answer.writer];
 
     // No synced commits are lost, and of the buffered ones only the last.
-    let (stored, lost): (Vec<&Answered>, Vec<&Answered>) = answers.iter().partition(is_stored);
+    let (stored, lost): (Vec<&AnsweredCommit>, Vec<&AnsweredCommit>) = answers.iter().partition(is_stored);
     assert!(lost.iter().all(|answer| !answer.is_synced));
     let last_stored = stored.iter().map(|answer| answer.version).max();
     assert!(lost.iter().all(|answer| Some(answer.version) > last_stored));
@@ -210,7 +211,7 @@ fn fill_disk(runtime: &tokio::runtime::Runtime) {
     let directory = tempfile::tempdir().unwrap();
     let Some(disk) = SmallDisk::mount(directory.path()) else {
         println!("cannot mount a file system here; limiting file sizes instead");
-        return fill_limit_of_child(directory.path());
+        return fill_in_limited_child(directory.path());
     };
     runtime.block_on(fill(&disk.path.join("store"), || disk.remount("400m")));
     println!("the store recovered from a full tmpfs");
@@ -242,7 +243,7 @@ impl Drop for SmallDisk {
 
 /// Runs the child from a shell, because the signal sent at the limit must be ignored from the
 /// start.
-fn fill_limit_of_child(directory: &Path) {
+fn fill_in_limited_child(directory: &Path) {
     let status = Command::new("sh")
         .args(["-c", "trap '' XFSZ; exec \"$0\" child-fills \"$1\""])
         .args([std::env::current_exe().unwrap().as_path(), directory])
@@ -250,7 +251,7 @@ fn fill_limit_of_child(directory: &Path) {
     assert!(status.unwrap().success());
 }
 
-async fn fill_own_limit(directory: &Path) {
+async fn fill_up_to_size_limit(directory: &Path) {
     let limit = |bytes: &str| {
         let pid = std::process::id().to_string();
         assert!(

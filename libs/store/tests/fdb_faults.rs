@@ -57,9 +57,9 @@ fn trial(name: &str, test: Test, network: Result<Arc<Network>, String>) -> Trial
 
 async fn lost_answers_are_resolved(network: Arc<Network>) {
     let cluster = Cluster::start(Engine::Memory);
-    open_on(&cluster, &network).await.finds_what_was_applied().await;
-    open_on(&cluster, &network).await.shuts_out_what_was_not().await;
-    open_on(&cluster, &network).await.leaves_no_tokens().await;
+    open_on(&cluster, &network).await.check_applied_commit_is_found().await;
+    open_on(&cluster, &network).await.check_unapplied_commit_is_fenced().await;
+    open_on(&cluster, &network).await.check_tokens_are_removed().await;
 }
 
 /// Conflicts between writers in different processes.
@@ -99,11 +99,11 @@ async fn killed(network: Arc<Network>) {
     let mut cluster = Cluster::start(Engine::Disk);
     let writers = Writers::start(&network, settings(&cluster)).await;
     for kill in 1..=KILLS {
-        writers.answers(kill * 40).await;
+        writers.wait_for_answers(kill * 40).await;
         cluster.kill();
         cluster.restart();
     }
-    writers.answers(KILLS * 40 + 40).await;
+    writers.wait_for_answers(KILLS * 40 + 40).await;
     writers.compare().await;
 }
 
@@ -112,7 +112,7 @@ async fn killed(network: Arc<Network>) {
 async fn paused(network: Arc<Network>) {
     let cluster = Cluster::start(Engine::Memory);
     let writers = Writers::start(&network, settings(&cluster)).await;
-    writers.answers(40).await;
+    writers.wait_for_answers(40).await;
     let snapshot = writers.store.snapshot().await.unwrap();
     let before = snapshot.version();
     cluster.stall();
@@ -125,7 +125,7 @@ async fn paused(network: Arc<Network>) {
     assert!(matches!(silent, Error::Unavailable { .. }), "{silent}");
     cluster.go_on();
     let answered = *writers.answered.borrow();
-    writers.answers(answered + 40).await;
+    writers.wait_for_answers(answered + 40).await;
     let mut late = Batch::default();
     late.expect_unchanged(Range::prefix("quiet"), before).set("late", "1");
     assert_eq!(writers.store.commit(late).await.unwrap(), Commit::Conflict, "the decision is too old");
@@ -179,7 +179,7 @@ impl Writers {
         Self { store, tasks, answered, stop }
     }
 
-    async fn answers(&self, count: usize) {
+    async fn wait_for_answers(&self, count: usize) {
         self.answered.clone().wait_for(|answered| *answered >= count).await.unwrap();
     }
 
@@ -224,7 +224,7 @@ async fn write(
 ) -> u64 {
     let mut done = 0;
     while !*stopped.borrow() {
-        match store.commit(turn(writer, done + 1)).await {
+        match store.commit(turn_batch(writer, done + 1)).await {
             Ok(Commit::Done { version, stamp }) => {
                 assert_eq!(stamp.version(), version);
                 done += 1;
@@ -240,7 +240,7 @@ async fn write(
     done
 }
 
-fn turn(writer: usize, turn: u64) -> Batch {
+fn turn_batch(writer: usize, turn: u64) -> Batch {
     let cursor = Key::from(format!("cursor/{writer}"));
     let before = turn.checked_sub(1).filter(|before| *before > 0);
     let mut batch = Batch::default();

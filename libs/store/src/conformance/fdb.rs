@@ -26,12 +26,12 @@ pub async fn open_on(cluster: &Cluster, network: &Network) -> FdbStore {
 }
 
 /// The server and the network, for a test program that has no place at its end to stop them.
-struct Running {
+struct RunningCluster {
     cluster: Cluster,
     network: Network,
 }
 
-static RUNNING: Mutex<Option<Arc<Running>>> = Mutex::new(None);
+static RUNNING: Mutex<Option<Arc<RunningCluster>>> = Mutex::new(None);
 
 /// Opens a store that is isolated from all others, on a server shared by all tests of the
 /// program.
@@ -42,10 +42,10 @@ pub async fn open() -> FdbStore {
     store
 }
 
-fn running() -> Arc<Running> {
+fn running() -> Arc<RunningCluster> {
     let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     let start = || {
-        Arc::new(Running {
+        Arc::new(RunningCluster {
             cluster: Cluster::start(Engine::Memory),
             network: Network::start().expect("the network is started once"),
         })
@@ -58,7 +58,7 @@ fn running() -> Arc<Running> {
 /// client may have registered in the meantime.
 fn stop_at_exit() {
     #[expect(unsafe_code, reason = "a C library function, called with a handler that does not unwind")]
-    let refused = unsafe { atexit(stop) };
+    let refused = unsafe { atexit(stop_cluster) };
     assert_eq!(refused, 0, "failed to register the exit handler");
 }
 
@@ -70,7 +70,7 @@ unsafe extern "C" {
 /// Stops the client, which must not run while the process is torn down. It is stopped on a new
 /// thread, because the exiting thread's thread-local storage, which the client needs, is
 /// already destroyed.
-extern "C" fn stop() {
+extern "C" fn stop_cluster() {
     let taken = || drop(RUNNING.lock().unwrap_or_else(PoisonError::into_inner).take());
     // A thread that panicked has already printed why.
     let _ = std::thread::spawn(taken).join();

@@ -23,7 +23,7 @@ pub(super) async fn generated_sequences_match_the_model(instance: &mut dyn Insta
         Sequence { random: StdRng::seed_from_u64(0), model: Model::default(), versions: vec![] };
     for seed in 0..SEEDS {
         sequence.random = StdRng::seed_from_u64(seed);
-        let steps = std::panic::AssertUnwindSafe(sequence.play(instance));
+        let steps = std::panic::AssertUnwindSafe(sequence.run_steps(instance));
         if let Err(panic) = futures::FutureExt::catch_unwind(steps).await {
             eprintln!("seed {seed} failed");
             std::panic::resume_unwind(panic);
@@ -47,7 +47,7 @@ struct Sequence {
 }
 
 impl Sequence {
-    async fn play(&mut self, instance: &mut dyn Instance) {
+    async fn run_steps(&mut self, instance: &mut dyn Instance) {
         let store = instance.store();
         let mut views: Vec<(Instant, Box<dyn Snapshot>, Model)> = Vec::new();
         for _ in 0..STEPS {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 
-use super::{Instance, batch, done, get, rows};
+use super::{Instance, batch, get, must_commit, rows};
 use crate::layers::{FaultStore, Faults};
 use crate::{Batch, Commit, Durability, Error, Key, Limits, Range, Scan, Stamp, Store, Value};
 
@@ -20,7 +20,7 @@ pub(super) async fn atomic(instance: &mut dyn Instance) {
                 let value = round.to_be_bytes().to_vec();
                 let mut batch = Batch::buffered();
                 batch.set("left", value.clone()).set("right", value);
-                done(store.as_ref(), batch).await;
+                must_commit(store.as_ref(), batch).await;
             }
         })
     };
@@ -64,9 +64,9 @@ pub(super) async fn serializable(instance: &mut dyn Instance) {
 pub(super) async fn own_order(instance: &mut dyn Instance) {
     let store = instance.store();
     let number = |number: i64| Value::copy_from_slice(&number.to_le_bytes());
-    done(store.as_ref(), batch(|b| b.set("o/a", "old").set("o/b", "old").set("o/n", "old"))).await;
+    must_commit(store.as_ref(), batch(|b| b.set("o/a", "old").set("o/b", "old").set("o/n", "old"))).await;
     let all = Range::prefix("o/");
-    done(
+    must_commit(
         store.as_ref(),
         batch(|b| {
             b.set("o/b", "lost").clear_range(all.clone()).set("o/a", "new").set("o/c", "1").clear("o/c");
@@ -88,9 +88,9 @@ pub(super) async fn own_order(instance: &mut dyn Instance) {
 /// answered before it was taken.
 pub(super) async fn snapshot(instance: &mut dyn Instance) {
     let store = instance.store();
-    let first = done(store.as_ref(), batch(|b| b.set("s/a", "1").set("s/b", "1"))).await;
+    let first = must_commit(store.as_ref(), batch(|b| b.set("s/a", "1").set("s/b", "1"))).await;
     let before = store.snapshot().await.unwrap();
-    let second = done(store.as_ref(), batch(|b| b.set("s/a", "2").clear("s/b").set("s/c", "2"))).await;
+    let second = must_commit(store.as_ref(), batch(|b| b.set("s/a", "2").clear("s/b").set("s/c", "2"))).await;
     let after = store.snapshot().await.unwrap();
     assert!(first <= before.version() && before.version() < second && second <= after.version());
 
@@ -103,7 +103,7 @@ pub(super) async fn snapshot(instance: &mut dyn Instance) {
     let page = after.scan(&all, Scan::default()).await.unwrap();
     assert_eq!(page.rows, [row("s/a", "2"), row("s/c", "2")]);
     for durability in [Durability::Buffered, Durability::Synced].repeat(20) {
-        let version = done(store.as_ref(), Batch { durability, ..batch(|b| b.add("s/n", 1)) }).await;
+        let version = must_commit(store.as_ref(), Batch { durability, ..batch(|b| b.add("s/n", 1)) }).await;
         assert!(store.snapshot().await.unwrap().version() >= version);
     }
     let count = get(store.as_ref(), "s/n").await;
@@ -113,10 +113,10 @@ pub(super) async fn snapshot(instance: &mut dyn Instance) {
 /// 5: answered commits survive reopening if they were synced, individually or by `sync`.
 pub(super) async fn durable(instance: &mut dyn Instance) {
     let store = instance.store();
-    done(store.as_ref(), batch(|b| b.set("d/synced", "1"))).await;
+    must_commit(store.as_ref(), batch(|b| b.set("d/synced", "1"))).await;
     let mut buffered = Batch::buffered();
     buffered.set("d/buffered", "2");
-    done(store.as_ref(), buffered).await;
+    must_commit(store.as_ref(), buffered).await;
     store.sync().await.unwrap();
     drop(store);
     instance.reopen().await;
@@ -128,10 +128,10 @@ pub(super) async fn durable(instance: &mut dyn Instance) {
 /// 7: a snapshot ends after five seconds, for every kind of read.
 pub(super) async fn ends(instance: &mut dyn Instance) {
     let store = instance.store();
-    done(store.as_ref(), batch(|b| b.set("e", "1"))).await;
+    must_commit(store.as_ref(), batch(|b| b.set("e", "1"))).await;
     let snapshot = store.snapshot().await.unwrap();
     assert_eq!(snapshot.get(&"e".into()).await.unwrap(), Some("1".into()));
-    instance.pass(Limits::SNAPSHOT_AGE + Duration::from_millis(500)).await;
+    instance.advance_time(Limits::SNAPSHOT_AGE + Duration::from_millis(500)).await;
     let too_old = |error: Error| assert!(matches!(error, Error::SnapshotTooOld), "{error}");
     too_old(snapshot.get(&"e".into()).await.unwrap_err());
     too_old(snapshot.get_many(&["e".into()]).await.unwrap_err());
@@ -143,8 +143,11 @@ pub(super) async fn ends(instance: &mut dyn Instance) {
 pub(super) async fn absent(instance: &mut dyn Instance) {
     let store = instance.store();
     let upside_down = Range::new("z", "a");
-    done(store.as_ref(), batch(|b| b.clear("n").clear_range(Range::prefix("n/")).clear_range(upside_down)))
-        .await;
+    must_commit(
+        store.as_ref(),
+        batch(|b| b.clear("n").clear_range(Range::prefix("n/")).clear_range(upside_down)),
+    )
+    .await;
     assert_eq!(get(store.as_ref(), "n").await, None);
     assert_eq!(rows(store.as_ref(), "").await, []);
 }
@@ -193,12 +196,12 @@ pub(super) async fn stamps_order_like_commits(instance: &mut dyn Instance) {
 }
 
 pub(super) async fn versions_increase_over_reopening(instance: &mut dyn Instance) {
-    let mut last = done(instance.store().as_ref(), batch(|b| b.set("v", "1"))).await;
+    let mut last = must_commit(instance.store().as_ref(), batch(|b| b.set("v", "1"))).await;
     for _ in 0..3 {
         instance.reopen().await;
         let store = instance.store();
         assert!(store.snapshot().await.unwrap().version() >= last);
-        let version = done(store.as_ref(), batch(|b| b.set("v", "1"))).await;
+        let version = must_commit(store.as_ref(), batch(|b| b.set("v", "1"))).await;
         assert!(version > last);
         last = version;
     }
@@ -206,11 +209,17 @@ pub(super) async fn versions_increase_over_reopening(instance: &mut dyn Instance
 
 pub(super) async fn numbers_wrap_and_widen(instance: &mut dyn Instance) {
     let store = instance.store();
-    done(store.as_ref(), batch(|b| b.set("short", vec![255]).set("long", vec![1; 12]).set("empty", "")))
-        .await;
-    done(store.as_ref(), batch(|b| b.add("short", 1).add("long", 1).add("empty", -1).add("max", i64::MAX)))
-        .await;
-    done(store.as_ref(), batch(|b| b.add("max", 1))).await;
+    must_commit(
+        store.as_ref(),
+        batch(|b| b.set("short", vec![255]).set("long", vec![1; 12]).set("empty", "")),
+    )
+    .await;
+    must_commit(
+        store.as_ref(),
+        batch(|b| b.add("short", 1).add("long", 1).add("empty", -1).add("max", i64::MAX)),
+    )
+    .await;
+    must_commit(store.as_ref(), batch(|b| b.add("max", 1))).await;
     let number = |value: Option<Value>| i64::from_le_bytes(value.unwrap().as_ref().try_into().unwrap());
     assert_eq!(number(get(store.as_ref(), "short").await), 256);
     assert_eq!(number(get(store.as_ref(), "long").await), 0x0101_0101_0101_0102);
@@ -228,7 +237,7 @@ pub(super) async fn clear_range_is_atomic_when_large(instance: &mut dyn Instance
         for key in first..first + 5_000 {
             batch.set(format!("many/{key:06}"), "x");
         }
-        done(store.as_ref(), batch).await;
+        must_commit(store.as_ref(), batch).await;
     }
     let clearing = {
         let store = store.clone();
@@ -238,7 +247,7 @@ pub(super) async fn clear_range_is_atomic_when_large(instance: &mut dyn Instance
                 .set("many/015000", "kept")
                 .set("other", "1")
         });
-        tokio::spawn(async move { done(store.as_ref(), batch).await })
+        tokio::spawn(async move { must_commit(store.as_ref(), batch).await })
     };
     let row = |key: &'static str, value: &'static str| (Key::from(key), Value::from(value));
     let mut finished = false;

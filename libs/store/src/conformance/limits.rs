@@ -1,7 +1,7 @@
 //! Guarantee 6, *limits*: anything over a limit is refused entirely, before anything is
 //! applied; anything exactly at a limit is accepted.
 
-use super::{Instance, Write, batch, done, get};
+use super::{Instance, WriteFn, batch, get, must_commit};
 use crate::{Batch, Error, Key, Limits, Range, Scan, Stamp, Value, Version};
 
 fn key(bytes: usize) -> Key {
@@ -26,7 +26,7 @@ fn fill(batch: &mut Batch) -> &mut Batch {
 
 pub(super) async fn limits(instance: &mut dyn Instance) {
     let store = instance.store();
-    let refused: [(&str, Write); 14] = [
+    let refused: [(&str, WriteFn); 14] = [
         ("set key", |b| b.set(key(LONG), "")),
         ("set value", |b| b.set("k", value(LARGE))),
         ("clear", |b| b.clear(key(LONG))),
@@ -53,7 +53,7 @@ pub(super) async fn limits(instance: &mut dyn Instance) {
 pub(super) async fn limits_reached_are_accepted(instance: &mut dyn Instance) {
     let store = instance.store();
     let longest = key(Limits::KEY_BYTES);
-    done(store.as_ref(), batch(|b| b.set(longest.clone(), value(Limits::VALUE_BYTES)))).await;
+    must_commit(store.as_ref(), batch(|b| b.set(longest.clone(), value(Limits::VALUE_BYTES)))).await;
     let snapshot = store.snapshot().await.unwrap();
     assert_eq!(snapshot.get(&longest).await.unwrap().map(|value| value.len()), Some(Limits::VALUE_BYTES));
     let whole = Range::prefix(longest.clone());
@@ -65,9 +65,9 @@ pub(super) async fn limits_reached_are_accepted(instance: &mut dyn Instance) {
     let full =
         batch(|b| (0..100_u8).fold(b, |b, n| b.set(vec![1, n], value(Limits::BATCH_BYTES / 100 - one))));
     assert_eq!(full.bytes(), Limits::BATCH_BYTES);
-    done(store.as_ref(), full).await;
+    must_commit(store.as_ref(), full).await;
     let clear = batch(|b| b.clear_range(Range::new("", whole.after(&longest).start)));
-    done(store.as_ref(), clear).await;
+    must_commit(store.as_ref(), clear).await;
     assert_eq!(super::rows(store.as_ref(), "").await, []);
 }
 
@@ -94,7 +94,7 @@ pub(super) async fn limits_hold_for_small_mutations(instance: &mut dyn Instance)
             write(&mut full, [&b"m"[..], &number.to_be_bytes()].concat().into(), since);
         }
         assert!(full.bytes() <= Limits::BATCH_BYTES && full.bytes() + one > Limits::BATCH_BYTES);
-        done(store.as_ref(), full).await;
+        must_commit(store.as_ref(), full).await;
     }
 }
 

@@ -1,6 +1,6 @@
 //! Scans: the pages of a range add up to the range, in both directions and for every limit.
 
-use super::{Instance, batch, done};
+use super::{Instance, batch, must_commit};
 use crate::{Key, Page, Range, Scan, Snapshot, Store, Value};
 
 const ROWS: usize = 1_000;
@@ -14,8 +14,9 @@ async fn fill(store: &dyn Store) -> Vec<(Key, Value)> {
             )
         })
         .collect();
-    done(store, batch(|b| rows.iter().fold(b, |b, (key, value)| b.set(key.clone(), value.clone())))).await;
-    done(store, batch(|b| b.set("row.", "before").set("row0", "behind"))).await;
+    must_commit(store, batch(|b| rows.iter().fold(b, |b, (key, value)| b.set(key.clone(), value.clone()))))
+        .await;
+    must_commit(store, batch(|b| b.set("row.", "before").set("row0", "behind"))).await;
     rows
 }
 
@@ -115,7 +116,7 @@ pub(super) async fn large_values_come_whole(instance: &mut dyn Instance) {
     let store = instance.store();
     let sizes = [0, 1, 4_095, 4_096, 4_097, 65_536, 100_000];
     let value = |size: usize| Value::from((0..size).map(|byte| (byte % 253) as u8).collect::<Vec<_>>());
-    done(
+    must_commit(
         store.as_ref(),
         batch(|b| sizes.iter().fold(b, |b, size| b.set(format!("l/{size:06}"), value(*size)))),
     )

@@ -5,41 +5,43 @@ use std::time::Duration;
 
 use futures::future::join_all;
 
-use super::{Instance, Write, batch, conflict, done, get};
+use super::{Instance, WriteFn, batch, get, must_commit, must_conflict};
 use crate::{Batch, Commit, Error, Key, Limits, Range, Scan, Transaction, Value, transact};
 
 pub(super) async fn checks_compare_values(instance: &mut dyn Instance) {
     let store = instance.store();
-    done(store.as_ref(), batch(|b| b.expect("c", None).set("c", "1").set("empty", ""))).await;
+    must_commit(store.as_ref(), batch(|b| b.expect("c", None).set("c", "1").set("empty", ""))).await;
     for wrong in [None, Some(""), Some("0"), Some("11")] {
-        conflict(store.as_ref(), batch(|b| b.expect("c", wrong.map(Value::from)).set("c", "lost"))).await;
+        must_conflict(store.as_ref(), batch(|b| b.expect("c", wrong.map(Value::from)).set("c", "lost")))
+            .await;
     }
-    conflict(store.as_ref(), batch(|b| b.expect("empty", None).set("c", "lost"))).await;
-    conflict(store.as_ref(), batch(|b| b.expect("c", Some("1".into())).expect("d", Some("1".into())))).await;
-    done(
+    must_conflict(store.as_ref(), batch(|b| b.expect("empty", None).set("c", "lost"))).await;
+    must_conflict(store.as_ref(), batch(|b| b.expect("c", Some("1".into())).expect("d", Some("1".into()))))
+        .await;
+    must_commit(
         store.as_ref(),
         batch(|b| b.expect("empty", Some("".into())).expect("c", Some("1".into())).clear("c")),
     )
     .await;
-    done(store.as_ref(), batch(|b| b.expect("c", None).set("c", "2"))).await;
+    must_commit(store.as_ref(), batch(|b| b.expect("c", None).set("c", "2"))).await;
     assert_eq!(get(store.as_ref(), "c").await, Some("2".into()));
 }
 
 /// A value that changed and changed back passes a value check, but not a version check.
 pub(super) async fn unchanged_sees_what_values_cannot(instance: &mut dyn Instance) {
     let store = instance.store();
-    let since = done(store.as_ref(), batch(|b| b.set("aba", "a"))).await;
-    done(store.as_ref(), batch(|b| b.set("aba", "b"))).await;
-    let last = done(store.as_ref(), batch(|b| b.set("aba", "a"))).await;
+    let since = must_commit(store.as_ref(), batch(|b| b.set("aba", "a"))).await;
+    must_commit(store.as_ref(), batch(|b| b.set("aba", "b"))).await;
+    let last = must_commit(store.as_ref(), batch(|b| b.set("aba", "a"))).await;
     let range = || Range::prefix("aba");
-    conflict(store.as_ref(), batch(|b| b.expect_unchanged(range(), since).set("x", "1"))).await;
-    done(store.as_ref(), batch(|b| b.expect("aba", Some("a".into())).set("x", "1"))).await;
-    done(store.as_ref(), batch(|b| b.expect_unchanged(range(), last).set("x", "2"))).await;
+    must_conflict(store.as_ref(), batch(|b| b.expect_unchanged(range(), since).set("x", "1"))).await;
+    must_commit(store.as_ref(), batch(|b| b.expect("aba", Some("a".into())).set("x", "1"))).await;
+    must_commit(store.as_ref(), batch(|b| b.expect_unchanged(range(), last).set("x", "2"))).await;
 }
 
 pub(super) async fn unchanged_covers_every_mutation(instance: &mut dyn Instance) {
     let store = instance.store();
-    let writes: [(&str, Write); 5] = [
+    let writes: [(&str, WriteFn); 5] = [
         ("set", |b| b.set("in/2", "2")),
         ("clear", |b| b.clear("in/1")),
         ("clear range", |b| b.clear_range(Range::new("i", "in/15"))),
@@ -47,26 +49,26 @@ pub(super) async fn unchanged_covers_every_mutation(instance: &mut dyn Instance)
         ("stamped", |b| b.set_stamped("in/", "", "stamped")),
     ];
     for (what, write) in writes {
-        let since = done(store.as_ref(), batch(|b| b.set("in/1", "1"))).await;
+        let since = must_commit(store.as_ref(), batch(|b| b.set("in/1", "1"))).await;
         let check = |range: Range| batch(|b| b.expect_unchanged(range, since).set("out", "1"));
-        done(store.as_ref(), batch(|b| b.set("in.", "outside").set("in0", "outside"))).await;
-        done(store.as_ref(), check(Range::prefix("in/"))).await;
-        done(store.as_ref(), batch(write)).await;
+        must_commit(store.as_ref(), batch(|b| b.set("in.", "outside").set("in0", "outside"))).await;
+        must_commit(store.as_ref(), check(Range::prefix("in/"))).await;
+        must_commit(store.as_ref(), batch(write)).await;
         let outcome = store.commit(check(Range::prefix("in/"))).await.unwrap();
         assert_eq!(outcome, Commit::Conflict, "{what}");
-        done(store.as_ref(), check(Range::prefix("in/9"))).await;
+        must_commit(store.as_ref(), check(Range::prefix("in/9"))).await;
     }
 }
 
 pub(super) async fn unchanged_fails_when_too_old(instance: &mut dyn Instance) {
     let store = instance.store();
-    let since = done(store.as_ref(), batch(|b| b.set("old/1", "1"))).await;
-    done(store.as_ref(), batch(|b| b.set("old/1", "2"))).await;
-    instance.pass(Limits::SNAPSHOT_AGE + Duration::from_millis(500)).await;
-    let late = done(store.as_ref(), batch(|b| b.set("elsewhere", "1"))).await;
+    let since = must_commit(store.as_ref(), batch(|b| b.set("old/1", "1"))).await;
+    must_commit(store.as_ref(), batch(|b| b.set("old/1", "2"))).await;
+    instance.advance_time(Limits::SNAPSHOT_AGE + Duration::from_millis(500)).await;
+    let late = must_commit(store.as_ref(), batch(|b| b.set("elsewhere", "1"))).await;
     let range = || Range::prefix("old/");
-    conflict(store.as_ref(), batch(|b| b.expect_unchanged(range(), since).set("x", "1"))).await;
-    done(store.as_ref(), batch(|b| b.expect_unchanged(range(), late).set("x", "1"))).await;
+    must_conflict(store.as_ref(), batch(|b| b.expect_unchanged(range(), since).set("x", "1"))).await;
+    must_commit(store.as_ref(), batch(|b| b.expect_unchanged(range(), late).set("x", "1"))).await;
 }
 
 /// Tasks that each read, increment, and write back lose no increment.
@@ -82,7 +84,7 @@ pub(super) async fn increments_are_not_lost(instance: &mut dyn Instance) {
                 let (_, stamp) = transact(store.as_ref(), async |mut transaction: Transaction| {
                     let count = transaction.get(&key).await?.map_or(0, |value| number(&value));
                     if turn % 2 == 0 {
-                        transaction.buffered();
+                        transaction.set_buffered();
                     }
                     transaction.batch().set(key.clone(), (count + 1).to_string());
                     Ok::<_, Error>((transaction, ()))
@@ -107,7 +109,8 @@ pub(super) async fn write_skew_is_refused(instance: &mut dyn Instance) {
     let store = instance.store();
     for round in 0..20 {
         let names = [format!("call/{round}/a"), format!("call/{round}/b")].map(Key::from);
-        done(store.as_ref(), batch(|b| names.iter().fold(b, |b, name| b.set(name.clone(), "on")))).await;
+        must_commit(store.as_ref(), batch(|b| names.iter().fold(b, |b, name| b.set(name.clone(), "on"))))
+            .await;
         let leave = |own: usize| {
             let (store, names) = (store.clone(), names.clone());
             async move {
@@ -169,7 +172,7 @@ pub(super) async fn retries_end(instance: &mut dyn Instance) {
         transaction.get(&"contended".into()).await?;
         let mut other = Batch::buffered();
         other.set("contended", attempts.load(Ordering::Relaxed).to_string());
-        done(store.as_ref(), other).await;
+        must_commit(store.as_ref(), other).await;
         transaction.batch().set("contended", "never");
         Ok::<_, Error>((transaction, ()))
     })

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use super::{Instance, batch, done, get};
+use super::{Instance, batch, get, must_commit};
 use crate::{Key, Range, Store, Value};
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ pub(super) async fn changed_returns_on_a_write(instance: &mut dyn Instance) {
             Some(value) => b.set("w", value.clone()),
             None => b.clear("w"),
         });
-        done(store.as_ref(), write).await;
+        must_commit(store.as_ref(), write).await;
         for watch in watches {
             watch.await.unwrap();
         }
@@ -49,18 +49,18 @@ pub(super) async fn changed_returns_on_a_write(instance: &mut dyn Instance) {
 
 pub(super) async fn changed_sees_ranges_and_stamps(instance: &mut dyn Instance) {
     let store = instance.store();
-    done(store.as_ref(), batch(|b| b.set("r/1", "1"))).await;
+    must_commit(store.as_ref(), batch(|b| b.set("r/1", "1"))).await;
     let cleared = watch(&store, "r/1", Some("1".into()));
     let added = watch(&store, "r/n", None);
     tokio::task::yield_now().await;
-    done(store.as_ref(), batch(|b| b.clear_range(Range::prefix("r/")).add("r/n", 1))).await;
+    must_commit(store.as_ref(), batch(|b| b.clear_range(Range::prefix("r/")).add("r/n", 1))).await;
     cleared.await.unwrap();
     added.await.unwrap();
 }
 
 pub(super) async fn changed_returns_immediately_if_the_value_differs(instance: &mut dyn Instance) {
     let store = instance.store();
-    done(store.as_ref(), batch(|b| b.set("now", "2"))).await;
+    must_commit(store.as_ref(), batch(|b| b.set("now", "2"))).await;
     for seen in [None, Some(Value::from("1"))] {
         tokio::time::timeout(NEVER, store.changed(&"now".into(), seen.as_ref()))
             .await
@@ -77,9 +77,9 @@ pub(super) async fn changed_waits_while_others_change(instance: &mut dyn Instanc
         let key = Key::from("quiet");
         let dropped = store.changed(&key, None);
         assert!(futures::poll!(dropped).is_pending());
-        done(store.as_ref(), batch(|b| b.set(vec![b'n', round], "1"))).await;
+        must_commit(store.as_ref(), batch(|b| b.set(vec![b'n', round], "1"))).await;
     }
     assert!(!waiting.is_finished());
-    done(store.as_ref(), batch(|b| b.set("quiet", "1"))).await;
+    must_commit(store.as_ref(), batch(|b| b.set("quiet", "1"))).await;
     waiting.await.unwrap();
 }

@@ -8,7 +8,7 @@
 
 mod recovery;
 mod request;
-mod unsynced;
+mod unsynced_commits;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,17 +17,17 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
+use super::directory_lock::DirectoryLock;
 use super::effects::{Effects, checks_hold};
-use super::engine::{Engine, Mark};
-use super::lock::DirectoryLock;
+use super::engine::{CommitMark, Engine};
+use super::recent_writes::RecentWrites;
 use super::shared::{self, Shared};
-use super::window::Window;
 use super::{Clock, Settings};
 use crate::{Batch, Commit, Durability, Error, Result, Version};
-use recovery::Stopped;
-pub(super) use request::{Answer, Request};
-use request::{Group, Requests};
-use unsynced::Unsynced;
+use recovery::StoppedWhileRecovering;
+use request::{PendingReplies, RequestGroup};
+pub(super) use request::{Reply, Request};
+use unsynced_commits::UnsyncedCommits;
 
 /// A group ends at whichever limit comes first. Measurements showed no gain from larger groups.
 const GROUP_REQUESTS: usize = 512;
@@ -51,20 +51,20 @@ pub(super) struct Committer {
     visible: Version,
     /// Last version covered by a sync.
     synced: Version,
-    window: Window,
+    recent_writes: RecentWrites,
     /// The commits after `synced`.
-    unsynced: Unsynced,
+    unsynced: UnsyncedCommits,
     /// True if the kernel may have discarded dirty pages of the journal.
     sync_failed: bool,
 }
 
 /// Notifies callers if the thread panics; every other exit has already notified them.
-struct LastWords(Arc<Shared>);
+struct PanicNotifier(Arc<Shared>);
 
-impl Drop for LastWords {
+impl Drop for PanicNotifier {
     fn drop(&mut self) {
-        if self.0.working().is_ok() {
-            self.0.withdraw(shared::stopped());
+        if self.0.check_available().is_ok() {
+            self.0.close_engine(shared::stopped_error());
         }
     }
 }
@@ -85,7 +85,7 @@ impl Committer {
             let _running = running;
             match Self::open(directory, settings, clock, requests) {
                 Ok((committer, engine)) => {
-                    let _last_words = LastWords(committer.shared.clone());
+                    let _panic_notifier = PanicNotifier(committer.shared.clone());
                     if answer.send(Ok(committer.shared.clone())).is_ok() {
                         committer.run(engine);
                     }
@@ -99,7 +99,7 @@ impl Committer {
             reason: "failed to start the committer thread".to_owned(),
             source: Some(Arc::new(error)),
         })?;
-        opened.await.unwrap_or_else(|_| Err(shared::stopped()))
+        opened.await.unwrap_or_else(|_| Err(shared::stopped_error()))
     }
 
     fn open(
@@ -120,8 +120,8 @@ impl Committer {
             version,
             visible: version,
             synced: version,
-            window: Window::new(version),
-            unsynced: Unsynced::default(),
+            recent_writes: RecentWrites::new(version),
+            unsynced: UnsyncedCommits::default(),
             sync_failed: false,
         };
         Ok((committer, engine))
@@ -129,36 +129,38 @@ impl Committer {
 
     fn run(mut self, mut engine: Engine) {
         loop {
-            let Some(mut requests) = self.wait() else { return self.end(engine, None) };
-            let mut group = Group::default();
-            if let Err(error) = self.serve(&engine, &mut requests, &mut group) {
+            let Some(mut requests) = self.next_requests() else { return self.close(engine, None) };
+            let mut pending = PendingReplies::default();
+            if let Err(error) = self.serve(&engine, &mut requests, &mut pending) {
                 let close = requests.refuse(&error);
-                engine = match self.recover(engine, error, group, close.is_some()) {
+                engine = match self.recover(engine, error, pending, close.is_some()) {
                     Ok(engine) => engine,
-                    Err(Stopped { error, asked_by }) => return self.abandon(error, close.or(asked_by)),
+                    Err(StoppedWhileRecovering { error, close_request }) => {
+                        return self.close_without_engine(error, close.or(close_request));
+                    }
                 };
                 requests.close = close;
             }
             if requests.close.is_some() {
-                return self.end(engine, requests.close);
+                return self.close(engine, requests.close);
             }
         }
     }
 
     /// Returns None once all senders are gone.
-    fn wait(&self) -> Option<Requests> {
+    fn next_requests(&self) -> Option<RequestGroup> {
         if self.unsynced.is_empty() {
             return self.requests.recv().ok().map(|first| self.gather(first));
         }
         match self.requests.recv_timeout(IDLE) {
             Ok(first) => Some(self.gather(first)),
-            Err(RecvTimeoutError::Timeout) => Some(Requests { is_idle: true, ..Requests::default() }),
+            Err(RecvTimeoutError::Timeout) => Some(RequestGroup { is_idle: true, ..RequestGroup::default() }),
             Err(RecvTimeoutError::Disconnected) => None,
         }
     }
 
-    fn gather(&self, first: Request) -> Requests {
-        let mut requests = Requests::default();
+    fn gather(&self, first: Request) -> RequestGroup {
+        let mut requests = RequestGroup::default();
         let (mut count, mut bytes) = (0, 0);
         let mut next = Some(first);
         while let Some(request) = next {
@@ -172,26 +174,31 @@ impl Committer {
     }
 
     /// Applies the requests and answers them. After an error, `requests` holds the
-    /// unprocessed ones, and `group` holds those whose outcome is still unknown.
-    fn serve(&mut self, engine: &Engine, requests: &mut Requests, group: &mut Group) -> Result<()> {
+    /// unprocessed ones, and `pending` holds those whose outcome is still unknown.
+    fn serve(
+        &mut self,
+        engine: &Engine,
+        requests: &mut RequestGroup,
+        pending: &mut PendingReplies,
+    ) -> Result<()> {
         while let Some((batch, answer)) = requests.buffered.pop_front() {
-            self.commit(engine, batch, answer, group)?;
+            self.commit(engine, batch, answer, pending)?;
         }
         if self.version > self.visible {
             engine.flush()?;
             self.publish(engine);
         }
-        group.answer_visible();
+        pending.answer_visible();
 
         while let Some((batch, answer)) = requests.synced.pop_front() {
-            self.commit(engine, batch, answer, group)?;
+            self.commit(engine, batch, answer, pending)?;
         }
-        group.syncs.append(&mut requests.syncs);
-        if group.waits_for_sync() || requests.is_idle || self.unsynced.bytes() > UNSYNCED_BYTES {
+        pending.syncs.append(&mut requests.syncs);
+        if pending.waits_for_sync() || requests.is_idle || self.unsynced.bytes() > UNSYNCED_BYTES {
             self.sync(engine)?;
         }
-        group.answer_visible();
-        group.answer_durable();
+        pending.answer_visible();
+        pending.answer_durable();
         Ok(())
     }
 
@@ -210,7 +217,7 @@ impl Committer {
         }
         self.shared.publish(engine, self.version);
         for (_, effects) in self.unsynced.after(self.visible) {
-            self.shared.watches.tell(effects.writes.keys(), &effects.cleared);
+            self.shared.watches.notify(effects.writes.keys(), &effects.cleared);
         }
         self.visible = self.version;
     }
@@ -219,56 +226,56 @@ impl Committer {
         &mut self,
         engine: &Engine,
         batch: Batch,
-        answer: Answer<Commit>,
-        group: &mut Group,
+        answer: Reply<Commit>,
+        pending: &mut PendingReplies,
     ) -> Result<()> {
         let durability = batch.durability;
         let version = Version(self.version.0 + 1);
         let effects = match self.evaluate(engine, batch, version) {
             Ok(Some(effects)) => effects,
             refused => {
-                group.undone.push((answer, refused.map(|_| Commit::Conflict)));
+                pending.without_effect.push((answer, refused.map(|_| Commit::Conflict)));
                 return Ok(());
             }
         };
         match durability {
-            Durability::Buffered => group.buffered.push((answer, version)),
-            Durability::Synced => group.durable.push((answer, version)),
+            Durability::Buffered => pending.buffered.push((answer, version)),
+            Durability::Synced => pending.durable.push((answer, version)),
         }
         // Set before the write, because a failed write may still have reached the journal.
         self.version = version;
-        self.window.record(version, (self.shared.clock)(), &effects);
+        self.recent_writes.record(version, (self.shared.clock)(), &effects);
         let effects = self.unsynced.push(version, effects);
-        engine.write(effects, Mark { version, synced: self.synced })
+        engine.write(effects, CommitMark { version, synced: self.synced })
     }
 
     /// Returns None if a check does not hold.
     fn evaluate(&self, engine: &Engine, batch: Batch, version: Version) -> Result<Option<Effects>> {
-        if !checks_hold(&batch, engine, &self.window)? {
+        if !checks_hold(&batch, engine, &self.recent_writes)? {
             return Ok(None);
         }
-        Effects::of(batch, version.stamp(0), engine).map(Some)
+        Effects::evaluate(batch, version.stamp(0), engine).map(Some)
     }
 
-    fn end(self, engine: Engine, close: Option<Answer<()>>) {
-        self.shared.withdraw(shared::closed());
+    fn close(self, engine: Engine, close: Option<Reply<()>>) {
+        self.shared.close_engine(shared::closed_error());
         let closed = engine.close(&self.directory);
-        self.leave(closed, close);
+        self.finish(closed, close);
     }
 
     /// Ends without an engine; unsynced commits may be lost.
-    fn abandon(self, error: Error, close: Option<Answer<()>>) {
-        self.shared.withdraw(shared::closed());
-        self.leave(Err(error), close);
+    fn close_without_engine(self, error: Error, close: Option<Reply<()>>) {
+        self.shared.close_engine(shared::closed_error());
+        self.finish(Err(error), close);
     }
 
-    fn leave(self, outcome: Result<()>, close: Option<Answer<()>>) {
+    fn finish(self, outcome: Result<()>, close: Option<Reply<()>>) {
         drop(self.lock);
         match (close, outcome) {
-            (Some(answer), outcome) => answer.give(outcome),
+            (Some(answer), outcome) => answer.send(outcome),
             (None, Ok(())) => {}
             (None, Err(error)) => {
-                let error = shared::chain(&error);
+                let error = shared::error_chain(&error);
                 tracing::error!(
                     error,
                     "failed to close a dropped store; its last buffered commits may be lost"

@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 
 use super::engine::Engine;
+use super::recent_writes::RecentWrites;
 use super::sweep::CHUNK_KEYS;
-use super::window::Window;
 use crate::{Batch, Check, Key, Mutation, Range, Result, Stamp, Value};
 
 /// The final value of each key; `None` if it is cleared.
@@ -24,11 +24,11 @@ pub(super) struct Effects {
     pub(super) swept: Vec<Range>,
 }
 
-pub(super) fn checks_hold(batch: &Batch, engine: &Engine, window: &Window) -> Result<bool> {
+pub(super) fn checks_hold(batch: &Batch, engine: &Engine, recent_writes: &RecentWrites) -> Result<bool> {
     for check in &batch.checks {
         let holds = match check {
             Check::Value { key, expected } => engine.get_latest(key)? == *expected,
-            Check::Unchanged { range, since } => window.unchanged(range, *since),
+            Check::Unchanged { range, since } => recent_writes.unchanged(range, *since),
         };
         if !holds {
             return Ok(false);
@@ -38,7 +38,7 @@ pub(super) fn checks_hold(batch: &Batch, engine: &Engine, window: &Window) -> Re
 }
 
 impl Effects {
-    pub(super) fn of(batch: Batch, stamp: Stamp, engine: &Engine) -> Result<Self> {
+    pub(super) fn evaluate(batch: Batch, stamp: Stamp, engine: &Engine) -> Result<Self> {
         let mut effects = Self::default();
         for mutation in batch.mutations {
             effects.apply(mutation, stamp, engine)?;
@@ -60,7 +60,7 @@ impl Effects {
             Mutation::ClearRange { range } => self.clear_range(range, engine)?,
             Mutation::Add { key, delta } => {
                 let before = self.current(&key, engine)?;
-                let sum = number(before.as_deref().unwrap_or_default()).wrapping_add(delta);
+                let sum = decode_number(before.as_deref().unwrap_or_default()).wrapping_add(delta);
                 self.write(key, Some(Value::copy_from_slice(&sum.to_le_bytes())));
             }
             Mutation::SetStamped { prefix, suffix, value } => {
@@ -100,7 +100,7 @@ impl Effects {
 }
 
 /// A little-endian number, zero-extended or truncated to eight bytes as in FoundationDB.
-fn number(value: &[u8]) -> i64 {
+fn decode_number(value: &[u8]) -> i64 {
     let mut bytes = [0; 8];
     let length = value.len().min(8);
     bytes[..length].copy_from_slice(&value[..length]);

@@ -2,7 +2,7 @@
 //!
 //! On disk: the file `lock` and the directory `engine`. Callers' keys begin below 0xff and are
 //! stored unchanged. The store's own rows begin with 0xff: `format` (u32), `version` (see
-//! `Mark`), which every commit writes, and `sweep` (see that module). There is only one
+//! `CommitMark`), which every commit writes, and `sweep` (see that module). There is only one
 //! keyspace: large values are already stored separately from keys, so a second keyspace for
 //! them would cost memory and gain nothing.
 
@@ -20,7 +20,7 @@ use fjall::{
 };
 
 use super::effects::Effects;
-use super::page::{Budget, PageBuilder, SEPARATE_BYTES};
+use super::page::{PageBuilder, ReadBudget, SEPARATE_BYTES};
 use super::sweep::{SWEEP_KEY, Sweep};
 use super::{Settings, journal};
 use crate::{Error, Key, Limits, Range, Result, Value, Version};
@@ -57,13 +57,13 @@ const STALL_PAUSE: Duration = Duration::from_millis(1);
 
 /// Metadata that each commit writes: two u64 in big-endian.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Mark {
+pub(super) struct CommitMark {
     pub(super) version: Version,
     /// A sync had covered all commits up to this version before this commit was written.
     pub(super) synced: Version,
 }
 
-impl Mark {
+impl CommitMark {
     fn encode(self) -> [u8; 16] {
         (u128::from(self.version.0) << 64 | u128::from(self.synced.0)).to_be_bytes()
     }
@@ -85,27 +85,27 @@ pub(super) struct Engine {
 impl Engine {
     pub(super) fn open(directory: &Path, settings: &Settings) -> Result<Self> {
         let path = directory.join("engine");
-        let making = directory.join("engine.new");
-        let exists = |path: &Path| path.try_exists().map_err(io_failure);
+        let marker = directory.join("engine.new");
+        let exists = |path: &Path| path.try_exists().map_err(io_error);
         if !exists(&path)? {
-            return create(&path, &making, settings);
+            return create(&path, &marker, settings);
         }
-        if exists(&making)? {
+        if exists(&marker)? {
             // Regardless of the marker, an engine that holds a commit was finished
             // once.
             let found = Self::open_existing(directory, settings).ok();
             let Some(engine) = found.filter(|engine| matches!(engine.version(), Ok(Version(1..)))) else {
-                return create(&path, &making, settings);
+                return create(&path, &marker, settings);
             };
             tracing::warn!("store was marked unfinished but holds commits; removing the marker");
-            std::fs::remove_file(&making).and_then(|()| sync(directory)).map_err(io_failure)?;
+            std::fs::remove_file(&marker).and_then(|()| sync(directory)).map_err(io_error)?;
             return Ok(engine);
         }
         let engine = Self::open_existing(directory, settings)?;
         if engine.version()? == Version::default() {
             // The marker may have been removed in memory only. It must not reappear
             // once there are commits.
-            sync(directory).map_err(io_failure)?;
+            sync(directory).map_err(io_error)?;
         }
         Ok(engine)
     }
@@ -114,11 +114,11 @@ impl Engine {
         let path = directory.join("engine");
         let mut opened = Self::open_at(&path, settings);
         if matches!(opened, Err(fjall::Error::JournalRecovery(_)))
-            && journal::cut_torn_tail(&path, &directory.join("torn")).map_err(io_failure)?
+            && journal::cut_torn_tail(&path, &directory.join("torn")).map_err(io_error)?
         {
             opened = Self::open_at(&path, settings);
         }
-        let engine = opened.map_err(failure)?;
+        let engine = opened.map_err(engine_error)?;
         engine.check_format()?;
         // The journal's content was loaded into a single memtable.
         engine.make_room()?;
@@ -128,20 +128,20 @@ impl Engine {
 
     /// Opens an engine that was closed after an error. Never creates one.
     pub(super) fn reopen(directory: &Path, settings: &Settings) -> Result<Self> {
-        injected(directory, "open")?;
+        check_injected_fault(directory, "open")?;
         Self::open_existing(directory, settings)
     }
 
     /// Removes commits after `version` from the journal of a closed engine. Commits already
     /// stored elsewhere remain.
-    pub(super) fn forget_after(directory: &Path, version: Version) -> Result<()> {
-        journal::cut_after(&directory.join("engine"), version).map_err(io_failure)
+    pub(super) fn discard_after(directory: &Path, version: Version) -> Result<()> {
+        journal::cut_after(&directory.join("engine"), version).map_err(io_error)
     }
 
     /// Rewrites the journal of a closed engine, which may have lost pages in a failed sync.
-    pub(super) fn renew_journal(directory: &Path) -> Result<()> {
-        injected(directory, "renew")?;
-        journal::renew(&directory.join("engine")).map_err(io_failure)
+    pub(super) fn rewrite_journal(directory: &Path) -> Result<()> {
+        check_injected_fault(directory, "rewrite")?;
+        journal::rewrite(&directory.join("engine")).map_err(io_error)
     }
 
     fn open_at(path: &Path, settings: &Settings) -> fjall::Result<Self> {
@@ -183,7 +183,8 @@ impl Engine {
     /// The version of the last commit that the engine holds.
     pub(super) fn version(&self) -> Result<Version> {
         let Some(row) = self.get_latest(VERSION_KEY)? else { return Ok(Version::default()) };
-        let mark = Mark::decode(&row).ok_or_else(|| Error::corrupt("its version row has the wrong size"))?;
+        let mark =
+            CommitMark::decode(&row).ok_or_else(|| Error::corrupt("its version row has the wrong size"))?;
         Ok(mark.version)
     }
 
@@ -193,7 +194,7 @@ impl Engine {
     }
 
     pub(super) fn get(&self, snapshot: &fjall::Snapshot, key: &[u8]) -> Result<Option<Value>> {
-        Ok(snapshot.get(&self.rows, key).map_err(failure)?.map(value))
+        Ok(snapshot.get(&self.rows, key).map_err(engine_error)?.map(to_value))
     }
 
     /// Continues filling a page. No iterator outlives the call: dropping one may delete
@@ -203,26 +204,26 @@ impl Engine {
         snapshot: &fjall::Snapshot,
         range: &Range,
         page: &mut PageBuilder,
-        budget: Budget,
+        budget: ReadBudget,
     ) -> Result<bool> {
-        let rows = snapshot.range(&self.rows, bounds(&page.rest(range)));
-        page.read(rows, budget).map_err(failure)
+        let rows = snapshot.range(&self.rows, bounds(&page.unread_range(range)));
+        page.read(rows, budget).map_err(engine_error)
     }
 
     /// Reads the latest value without a snapshot, for the committer as the only writer.
     pub(super) fn get_latest(&self, key: &[u8]) -> Result<Option<Value>> {
-        Ok(self.rows.get(key).map_err(failure)?.map(value))
+        Ok(self.rows.get(key).map_err(engine_error)?.map(to_value))
     }
 
     pub(super) fn keys_latest(&self, range: &Range) -> impl Iterator<Item = Result<Key>> + use<> {
         let rows = self.rows.range(bounds(range));
-        rows.map(|row| row.key().map(|key| Bytes::copy_from_slice(&key)).map_err(failure))
+        rows.map(|row| row.key().map(|key| Bytes::copy_from_slice(&key)).map_err(engine_error))
     }
 
     /// Writes all or nothing to the journal's buffer. A commit too large for one write is
     /// finished by the next opening if this call is interrupted, and must not be visible
     /// before.
-    pub(super) fn write(&self, effects: &Effects, mark: Mark) -> Result<()> {
+    pub(super) fn write(&self, effects: &Effects, mark: CommitMark) -> Result<()> {
         let mut batch = self.batch(effects.writes.len() + 2);
         for (key, value) in &effects.writes {
             match value {
@@ -234,14 +235,14 @@ impl Engine {
         if effects.swept.is_empty() {
             return self.put(batch);
         }
-        batch.insert(&self.rows, SWEEP_KEY, Sweep::of(effects).encode());
+        batch.insert(&self.rows, SWEEP_KEY, Sweep::from_effects(effects).encode());
         self.put(batch)?;
         self.finish_sweep()
     }
 
     fn finish_sweep(&self) -> Result<()> {
         let Some(row) = self.get_latest(SWEEP_KEY)? else { return Ok(()) };
-        Sweep::decode(row)?.chunks(self, |keys| {
+        Sweep::decode(row)?.remove_in_chunks(self, |keys| {
             let mut batch = self.batch(keys.len());
             keys.iter().for_each(|key| batch.remove(&self.rows, key.as_ref()));
             self.put(batch)
@@ -257,8 +258,8 @@ impl Engine {
 
     fn put(&self, batch: OwnedWriteBatch) -> Result<()> {
         self.make_room()?;
-        injected(self.rows.path(), "write")?;
-        batch.commit().map_err(failure)
+        check_injected_fault(self.rows.path(), "write")?;
+        batch.commit().map_err(engine_error)
     }
 
     fn make_room(&self) -> Result<()> {
@@ -273,7 +274,7 @@ impl Engine {
             std::thread::park_timeout(STALL_PAUSE);
         }
         if is_full {
-            self.rows.rotate_memtable().map_err(failure)?;
+            self.rows.rotate_memtable().map_err(engine_error)?;
         }
         Ok(())
     }
@@ -283,7 +284,7 @@ impl Engine {
     /// emptied. The caller must hold the only reference to the engine.
     pub(super) fn close(self, directory: &Path) -> Result<()> {
         self.sync()?;
-        self.rows.rotate_memtable().map_err(failure)?;
+        self.rows.rotate_memtable().map_err(engine_error)?;
         while self.rows.sealed_memtable_count() > 0 {
             self.flush()?;
             std::thread::park_timeout(STALL_PAUSE);
@@ -291,33 +292,33 @@ impl Engine {
         let is_in_tables = self.rows.tree.get_highest_memtable_seqno().is_none();
         drop(self);
         if is_in_tables {
-            journal::empty(&directory.join("engine")).map_err(io_failure)?;
+            journal::clear(&directory.join("engine")).map_err(io_error)?;
         }
         Ok(())
     }
 
     /// Hands writes to the operating system, so that they survive the process.
     pub(super) fn flush(&self) -> Result<()> {
-        self.database.persist(PersistMode::Buffer).map_err(failure)
+        self.database.persist(PersistMode::Buffer).map_err(engine_error)
     }
 
     /// Makes writes survive a power failure.
     pub(super) fn sync(&self) -> Result<()> {
-        injected(self.rows.path(), "sync")?;
-        self.database.persist(PersistMode::SyncData).map_err(failure)
+        check_injected_fault(self.rows.path(), "sync")?;
+        self.database.persist(PersistMode::SyncData).map_err(engine_error)
     }
 }
 
 /// Tests make a step of the engine fail by creating a file `fail-{step}` in the store's
 /// directory.
 #[cfg(test)]
-fn injected(path: &Path, step: &str) -> Result<()> {
+fn check_injected_fault(path: &Path, step: &str) -> Result<()> {
     let fails = path.ancestors().any(|directory| directory.join(format!("fail-{step}")).exists());
-    if fails { Err(io_failure(std::io::Error::other("injected fault"))) } else { Ok(()) }
+    if fails { Err(io_error(std::io::Error::other("injected fault"))) } else { Ok(()) }
 }
 
 #[cfg(not(test))]
-fn injected(_: &Path, _: &str) -> Result<()> {
+fn check_injected_fault(_: &Path, _: &str) -> Result<()> {
     Ok(())
 }
 
@@ -325,16 +326,16 @@ fn injected(_: &Path, _: &str) -> Result<()> {
 /// an engine found with it is created again. (Renaming a finished engine instead would cost a
 /// second opening, after which the engine no longer writes into the space reserved in its
 /// journal.)
-fn create(path: &Path, making: &Path, settings: &Settings) -> Result<Engine> {
+fn create(path: &Path, marker: &Path, settings: &Settings) -> Result<Engine> {
     let directory = path.parent().expect("the engine is in the store's directory");
     if path.exists() {
-        std::fs::remove_dir_all(path).map_err(io_failure)?;
+        std::fs::remove_dir_all(path).map_err(io_error)?;
     }
-    File::create(making).and_then(|_| sync(directory)).map_err(io_failure)?;
-    let engine = Engine::open_at(path, settings).map_err(failure)?;
-    engine.rows.insert(FORMAT_KEY, FORMAT.to_be_bytes()).map_err(failure)?;
-    engine.database.persist(PersistMode::SyncAll).map_err(failure)?;
-    std::fs::remove_file(making).and_then(|()| sync(directory)).map_err(io_failure)?;
+    File::create(marker).and_then(|_| sync(directory)).map_err(io_error)?;
+    let engine = Engine::open_at(path, settings).map_err(engine_error)?;
+    engine.rows.insert(FORMAT_KEY, FORMAT.to_be_bytes()).map_err(engine_error)?;
+    engine.database.persist(PersistMode::SyncAll).map_err(engine_error)?;
+    std::fs::remove_file(marker).and_then(|()| sync(directory)).map_err(io_error)?;
     Ok(engine)
 }
 
@@ -350,22 +351,22 @@ fn bounds(range: &Range) -> std::ops::Range<Key> {
     range.start.clone().min(end.clone())..end
 }
 
-fn value(value: fjall::Slice) -> Value {
+fn to_value(value: fjall::Slice) -> Value {
     if value.len() < SEPARATE_BYTES { Bytes::copy_from_slice(&value) } else { Bytes::from_owner(value) }
 }
 
-fn io_failure(error: std::io::Error) -> Error {
-    failure(error.into())
+fn io_error(error: std::io::Error) -> Error {
+    engine_error(error.into())
 }
 
 /// Classifies an engine error: corruption that no retry can fix needs a human; everything else
 /// may be temporary.
-pub(super) fn failure(error: fjall::Error) -> Error {
+pub(super) fn engine_error(error: fjall::Error) -> Error {
     use fjall::{Error as Fjall, LsmError};
-    let passes =
+    let is_temporary =
         matches!(error, Fjall::Io(_) | Fjall::Poisoned | Fjall::Locked | Fjall::Storage(LsmError::Io(_)));
     let source = Some(Arc::new(error) as crate::error::Source);
-    if passes {
+    if is_temporary {
         Error::Unavailable { reason: "the storage engine failed to read or write".to_owned(), source }
     } else {
         Error::Corrupt { reason: "the storage engine cannot read its files".to_owned(), source }

@@ -35,7 +35,7 @@ use std::path::{Path, PathBuf};
 use bytes::Buf;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::engine::{Mark, VERSION_KEY};
+use super::engine::{CommitMark, VERSION_KEY};
 use crate::Version;
 
 const START: u8 = 1;
@@ -48,19 +48,19 @@ const COPY_BYTES: usize = 1 << 20;
 /// Cuts off the newest journal of `engine` before its first invalid batch and moves the rest to
 /// `aside`. Returns false if there is nothing to cut, or if it must not be cut.
 pub(super) fn cut_torn_tail(engine: &Path, aside: &Path) -> io::Result<bool> {
-    let path = newest(engine)?;
+    let path = newest_journal(engine)?;
     let journal = fs::read(&path)?;
-    let Some(sound) = sound_length(&journal) else { return Ok(false) };
-    let (_, torn) = journal.split_at(sound);
-    fs::write(aside, trimmed(torn))?;
-    truncate(&path, sound)?;
-    tracing::warn!(bytes = trimmed(torn).len(), kept = %aside.display(), "cut off torn tail of the journal");
+    let Some(valid) = valid_length(&journal) else { return Ok(false) };
+    let (_, torn) = journal.split_at(valid);
+    fs::write(aside, without_padding(torn))?;
+    truncate(&path, valid)?;
+    tracing::warn!(bytes = without_padding(torn).len(), kept = %aside.display(), "cut off torn tail of the journal");
     Ok(true)
 }
 
 /// Empties the journal of `engine` if it is the only one: an older one exists only because it
 /// is still needed.
-pub(super) fn empty(engine: &Path) -> io::Result<()> {
+pub(super) fn clear(engine: &Path) -> io::Result<()> {
     match &journals(engine)?[..] {
         [(_, journal)] => truncate(journal, 0),
         _ => Ok(()),
@@ -69,8 +69,8 @@ pub(super) fn empty(engine: &Path) -> io::Result<()> {
 
 /// Cuts off the newest journal of `engine` before the first commit after `version`.
 pub(super) fn cut_after(engine: &Path, version: Version) -> io::Result<()> {
-    let path = newest(engine)?;
-    match length_until(&fs::read(&path)?, version) {
+    let path = newest_journal(engine)?;
+    match length_before(&fs::read(&path)?, version) {
         Some(kept) => truncate(&path, kept),
         None => Ok(()),
     }
@@ -84,15 +84,15 @@ fn truncate(path: &Path, length: usize) -> io::Result<()> {
 
 /// Replaces the newest journal of `engine` with a copy of its readable content, in newly
 /// allocated pages.
-pub(super) fn renew(engine: &Path) -> io::Result<()> {
-    let path = newest(engine)?;
+pub(super) fn rewrite(engine: &Path) -> io::Result<()> {
+    let path = newest_journal(engine)?;
     let copy = engine.join("journal.new");
-    let renewed = copy_synced(&path, &copy).and_then(|()| fs::rename(&copy, &path));
-    if renewed.is_err() {
+    let rewritten = copy_synced(&path, &copy).and_then(|()| fs::rename(&copy, &path));
+    if rewritten.is_err() {
         // The next attempt recreates it; until then it would only take up space.
         drop(fs::remove_file(&copy));
     }
-    renewed?;
+    rewritten?;
     File::open(engine)?.sync_all()
 }
 
@@ -118,7 +118,7 @@ fn copy_synced(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-fn newest(engine: &Path) -> io::Result<PathBuf> {
+fn newest_journal(engine: &Path) -> io::Result<PathBuf> {
     let newest = journals(engine)?.pop().map(|(_, path)| path);
     newest.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no journal"))
 }
@@ -139,27 +139,27 @@ fn journals(engine: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
 }
 
 /// The journal without the space reserved after its last batch.
-fn trimmed(journal: &[u8]) -> &[u8] {
+fn without_padding(journal: &[u8]) -> &[u8] {
     let used = journal.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     &journal[..used]
 }
 
 /// Length of the journal before its first invalid batch. None if no batch is invalid, or if the
 /// invalid one had been synced.
-fn sound_length(journal: &[u8]) -> Option<usize> {
-    let mut sound = 0;
-    let wrong = loop {
-        let batch = Batch::read(&journal[sound..])?;
-        if !batch.is_right {
+fn valid_length(journal: &[u8]) -> Option<usize> {
+    let mut valid = 0;
+    let invalid = loop {
+        let batch = Batch::parse(&journal[valid..])?;
+        if !batch.is_valid {
             break batch;
         }
-        sound += batch.bytes;
+        valid += batch.bytes;
     };
-    let mut rest = &journal[sound + wrong.bytes..];
+    let mut rest = &journal[valid + invalid.bytes..];
     let mut next = None;
-    while let Some(batch) = Batch::read(rest) {
+    while let Some(batch) = Batch::parse(rest) {
         rest = &rest[batch.bytes..];
-        let Some(mark) = batch.mark.filter(|_| batch.is_right) else { continue };
+        let Some(mark) = batch.mark.filter(|_| batch.is_valid) else { continue };
         // Versions are consecutive, so the invalid batch has the version before the next
         // one, or belongs to it.
         let next = *next.get_or_insert(mark.version.0);
@@ -167,15 +167,15 @@ fn sound_length(journal: &[u8]) -> Option<usize> {
             return None;
         }
     }
-    Some(sound)
+    Some(valid)
 }
 
 /// Length of the journal before the first commit after `version`. None if no such commit
 /// exists.
-fn length_until(journal: &[u8], version: Version) -> Option<usize> {
+fn length_before(journal: &[u8], version: Version) -> Option<usize> {
     let mut length = 0;
     loop {
-        let batch = Batch::read(&journal[length..]).filter(|batch| batch.is_right)?;
+        let batch = Batch::parse(&journal[length..]).filter(|batch| batch.is_valid)?;
         if batch.mark.is_some_and(|mark| mark.version > version) {
             return Some(length);
         }
@@ -186,13 +186,13 @@ fn length_until(journal: &[u8], version: Version) -> Option<usize> {
 /// A batch that has a start and an end. Its content may be invalid.
 struct Batch {
     bytes: usize,
-    is_right: bool,
+    is_valid: bool,
     /// The mark that the store wrote with the commit.
-    mark: Option<Mark>,
+    mark: Option<CommitMark>,
 }
 
 impl Batch {
-    fn read(journal: &[u8]) -> Option<Self> {
+    fn parse(journal: &[u8]) -> Option<Self> {
         let mut rest = journal;
         if rest.try_get_u8().ok()? != START {
             return None;
@@ -204,13 +204,13 @@ impl Batch {
         loop {
             let read = content.len() - rest.len();
             match rest.try_get_u8().ok()? {
-                ITEM => mark = item(&mut rest)?.or(mark),
+                ITEM => mark = parse_item(&mut rest)?.or(mark),
                 CLEAR => drop(rest.try_get_u64_le().ok()?),
                 END => {
                     let checksum = rest.try_get_u64_le().ok()?;
                     rest = rest.strip_prefix(TRAILER)?;
-                    let is_right = items == expected_items && checksum == xxh3_64(&content[..read]);
-                    return Some(Self { bytes: journal.len() - rest.len(), is_right, mark });
+                    let is_valid = items == expected_items && checksum == xxh3_64(&content[..read]);
+                    return Some(Self { bytes: journal.len() - rest.len(), is_valid, mark });
                 }
                 _ => return None,
             }
@@ -220,16 +220,16 @@ impl Batch {
 }
 
 /// Skips an item. Returns its mark if the item holds one.
-fn item(rest: &mut &[u8]) -> Option<Option<Mark>> {
+fn parse_item(rest: &mut &[u8]) -> Option<Option<CommitMark>> {
     let _kind_and_compression = rest.try_get_u16_le().ok()?;
     let _keyspace = rest.try_get_u64_le().ok()?;
     let key_bytes = usize::from(rest.try_get_u16_le().ok()?);
     let _bytes = rest.try_get_u32_le().ok()?;
     let value_bytes = usize::try_from(rest.try_get_u32_le().ok()?).ok()?;
-    let (key, behind) = rest.split_at_checked(key_bytes)?;
-    let (value, behind) = behind.split_at_checked(value_bytes)?;
-    *rest = behind;
-    Some(if key == VERSION_KEY { Mark::decode(value) } else { None })
+    let (key, rest_of_item) = rest.split_at_checked(key_bytes)?;
+    let (value, rest_of_item) = rest_of_item.split_at_checked(value_bytes)?;
+    *rest = rest_of_item;
+    Some(if key == VERSION_KEY { CommitMark::decode(value) } else { None })
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub(super) struct PageBuilder {
 
 /// Limits on how much of a page is read in one call.
 #[derive(Clone, Copy)]
-pub(super) struct Budget {
+pub(super) struct ReadBudget {
     pub(super) rows: usize,
     pub(super) bytes: usize,
 }
@@ -36,7 +36,7 @@ impl PageBuilder {
 
     /// Reads until the page is complete (returns true) or the budget is exhausted (returns
     /// false).
-    pub(super) fn read(&mut self, mut rows: fjall::Iter, budget: Budget) -> fjall::Result<bool> {
+    pub(super) fn read(&mut self, mut rows: fjall::Iter, budget: ReadBudget) -> fjall::Result<bool> {
         while !self.is_full() {
             if self.rows.len() >= budget.rows || self.bytes >= budget.bytes {
                 return Ok(false);
@@ -50,7 +50,7 @@ impl PageBuilder {
     }
 
     /// The part of `range` that is still unread.
-    pub(super) fn rest(&self, range: &Range) -> Range {
+    pub(super) fn unread_range(&self, range: &Range) -> Range {
         match self.rows.last() {
             Some((last, _)) if self.scan.reverse => range.before(last),
             Some((last, _)) => range.after(last),

@@ -13,13 +13,13 @@ use super::watches::Watches;
 use crate::{Error, Result, Version};
 
 pub(super) struct Shared {
-    engine: RwLock<Result<Opened>>,
-    published: Mutex<Arc<Published>>,
+    engine: RwLock<Result<OpenEngine>>,
+    published: Mutex<Arc<PublishedState>>,
     pub(super) watches: Arc<Watches>,
     pub(super) clock: Clock,
 }
 
-struct Opened {
+struct OpenEngine {
     engine: Engine,
     /// Number of this opening. Snapshots of another opening cannot be read: their data may
     /// be lost.
@@ -27,7 +27,7 @@ struct Opened {
 }
 
 /// The state after a group of commits, shared by all snapshots taken before the next group.
-pub(super) struct Published {
+pub(super) struct PublishedState {
     pub(super) snapshot: fjall::Snapshot,
     pub(super) version: Version,
     opening: u64,
@@ -35,9 +35,9 @@ pub(super) struct Published {
 
 impl Shared {
     pub(super) fn new(engine: Engine, version: Version, clock: Clock) -> Self {
-        let published = Published { snapshot: engine.snapshot(), version, opening: 0 };
+        let published = PublishedState { snapshot: engine.snapshot(), version, opening: 0 };
         Self {
-            engine: RwLock::new(Ok(Opened { engine, opening: 0 })),
+            engine: RwLock::new(Ok(OpenEngine { engine, opening: 0 })),
             published: Mutex::new(Arc::new(published)),
             watches: Arc::default(),
             clock,
@@ -45,12 +45,12 @@ impl Shared {
     }
 
     /// Returns an error if the store does not accept calls at the moment.
-    pub(super) fn working(&self) -> Result<()> {
+    pub(super) fn check_available(&self) -> Result<()> {
         self.engine.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|_| ()).map_err(Error::clone)
     }
 
     pub(super) fn snapshot(self: &Arc<Self>) -> Result<EmbeddedSnapshot> {
-        self.working()?;
+        self.check_available()?;
         Ok(EmbeddedSnapshot::new(self.clone(), self.published().clone(), (self.clock)()))
     }
 
@@ -58,7 +58,7 @@ impl Shared {
     /// `read` returns.
     pub(super) fn read<T>(
         &self,
-        published: &Published,
+        published: &PublishedState,
         read: impl FnOnce(&Engine) -> Result<T>,
     ) -> Result<T> {
         let opened = self.engine.read().unwrap_or_else(PoisonError::into_inner);
@@ -73,47 +73,47 @@ impl Shared {
     pub(super) fn publish(&self, engine: &Engine, version: Version) {
         let mut published = self.published();
         let opening = published.opening;
-        *published = Arc::new(Published { snapshot: engine.snapshot(), version, opening });
+        *published = Arc::new(PublishedState { snapshot: engine.snapshot(), version, opening });
     }
 
     /// Waits for reads in progress and releases the engine. From now on, calls return
     /// `reason`.
-    pub(super) fn withdraw(&self, reason: Error) {
+    pub(super) fn close_engine(&self, reason: Error) {
         *self.engine.write().unwrap_or_else(PoisonError::into_inner) = Err(reason);
-        self.watches.tell_all();
+        self.watches.notify_all();
     }
 
     /// Installs a reopened engine. Snapshots of the previous one are too old from now on.
-    pub(super) fn restore(&self, engine: Engine, version: Version) {
+    pub(super) fn install_engine(&self, engine: Engine, version: Version) {
         let opening = {
             let mut published = self.published();
             let opening = published.opening + 1;
-            *published = Arc::new(Published { snapshot: engine.snapshot(), version, opening });
+            *published = Arc::new(PublishedState { snapshot: engine.snapshot(), version, opening });
             opening
         };
-        *self.engine.write().unwrap_or_else(PoisonError::into_inner) = Ok(Opened { engine, opening });
+        *self.engine.write().unwrap_or_else(PoisonError::into_inner) = Ok(OpenEngine { engine, opening });
     }
 
-    fn published(&self) -> MutexGuard<'_, Arc<Published>> {
+    fn published(&self) -> MutexGuard<'_, Arc<PublishedState>> {
         self.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-pub(super) fn closed() -> Error {
+pub(super) fn closed_error() -> Error {
     Error::unavailable("it is closed")
 }
 
-pub(super) fn recovering(error: Error) -> Error {
+pub(super) fn recovering_error(error: Error) -> Error {
     let reason = "the storage engine failed and is being reopened".to_owned();
     Error::Unavailable { reason, source: Some(Arc::new(error)) }
 }
 
 /// Formats an error with all its causes, for logging.
-pub(super) fn chain(error: &Error) -> String {
+pub(super) fn error_chain(error: &Error) -> String {
     let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-pub(super) fn stopped() -> Error {
+pub(super) fn stopped_error() -> Error {
     Error::unavailable("it was closed, or its committer has failed: restart the process")
 }

@@ -8,45 +8,45 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 
-use super::page::{Budget, PageBuilder};
-use super::shared::{Published, Shared};
+use super::page::{PageBuilder, ReadBudget};
+use super::shared::{PublishedState, Shared};
 use crate::batch::{validate_key, validate_range};
 use crate::{Error, Key, Limits, Page, Range, Result, Scan, Snapshot, Value, Version};
 
 /// A scan of this size takes about 50 µs from the cache; switching threads costs about 20 µs.
-const INLINE: Budget = Budget { rows: 64, bytes: 32 << 10 };
-const ALL: Budget = Budget { rows: usize::MAX, bytes: usize::MAX };
+const INLINE: ReadBudget = ReadBudget { rows: 64, bytes: 32 << 10 };
+const UNLIMITED: ReadBudget = ReadBudget { rows: usize::MAX, bytes: usize::MAX };
 /// Number of point reads, at 3 µs each, that may run on an async thread.
 const INLINE_KEYS: usize = 64;
 
 #[derive(Clone)]
 pub(super) struct EmbeddedSnapshot {
     shared: Arc<Shared>,
-    published: Arc<Published>,
-    taken: Instant,
+    published: Arc<PublishedState>,
+    taken_at: Instant,
 }
 
 impl EmbeddedSnapshot {
-    pub(super) fn new(shared: Arc<Shared>, published: Arc<Published>, taken: Instant) -> Self {
-        Self { shared, published, taken }
+    pub(super) fn new(shared: Arc<Shared>, published: Arc<PublishedState>, taken_at: Instant) -> Self {
+        Self { shared, published, taken_at }
     }
 
-    fn fresh(&self) -> Result<()> {
-        let age = (self.shared.clock)().saturating_duration_since(self.taken);
+    fn check_age(&self) -> Result<()> {
+        let age = (self.shared.clock)().saturating_duration_since(self.taken_at);
         if age > Limits::SNAPSHOT_AGE { Err(Error::SnapshotTooOld) } else { Ok(()) }
     }
 
-    fn get_now(&self, key: &Key) -> Result<Option<Value>> {
-        self.fresh()?;
+    fn get_checked(&self, key: &Key) -> Result<Option<Value>> {
+        self.check_age()?;
         self.shared.read(&self.published, |engine| engine.get(&self.published.snapshot, key))
     }
 
     fn get_all(&self, keys: &[Key]) -> Result<Vec<Option<Value>>> {
-        keys.iter().map(|key| self.get_now(key)).collect()
+        keys.iter().map(|key| self.get_checked(key)).collect()
     }
 
-    fn fill(&self, range: &Range, page: &mut PageBuilder, budget: Budget) -> Result<bool> {
-        self.fresh()?;
+    fn fill(&self, range: &Range, page: &mut PageBuilder, budget: ReadBudget) -> Result<bool> {
+        self.check_age()?;
         self.shared.read(&self.published, |engine| engine.fill(&self.published.snapshot, range, page, budget))
     }
 }
@@ -55,7 +55,7 @@ impl EmbeddedSnapshot {
 impl Snapshot for EmbeddedSnapshot {
     async fn get(&self, key: &Key) -> Result<Option<Value>> {
         validate_key(key)?;
-        self.get_now(key)
+        self.get_checked(key)
     }
 
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>> {
@@ -64,7 +64,7 @@ impl Snapshot for EmbeddedSnapshot {
             return self.get_all(keys);
         }
         let (snapshot, keys) = (self.clone(), keys.to_vec());
-        blocking(move || snapshot.get_all(&keys)).await
+        run_blocking(move || snapshot.get_all(&keys)).await
     }
 
     async fn scan(&self, range: &Range, scan: Scan) -> Result<Page> {
@@ -74,8 +74,8 @@ impl Snapshot for EmbeddedSnapshot {
             return Ok(page.finish());
         }
         let (snapshot, range) = (self.clone(), range.clone());
-        blocking(move || {
-            snapshot.fill(&range, &mut page, ALL)?;
+        run_blocking(move || {
+            snapshot.fill(&range, &mut page, UNLIMITED)?;
             Ok(page.finish())
         })
         .await
@@ -86,7 +86,7 @@ impl Snapshot for EmbeddedSnapshot {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(answer) => answer,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),

@@ -24,18 +24,18 @@ const CHUNK_BYTES: usize = 1 << 20;
 pub(super) struct Sweep {
     ranges: Vec<Range>,
     /// Keys within the ranges that the sweep keeps, sorted.
-    kept: Vec<Key>,
+    kept_keys: Vec<Key>,
 }
 
 impl Sweep {
-    pub(super) fn of(effects: &Effects) -> Self {
+    pub(super) fn from_effects(effects: &Effects) -> Self {
         let is_swept = |key: &&Key| effects.swept.iter().any(|range| range.contains(key));
-        let kept = effects.writes.keys().filter(is_swept).cloned().collect();
-        Self { ranges: effects.swept.clone(), kept }
+        let kept_keys = effects.writes.keys().filter(is_swept).cloned().collect();
+        Self { ranges: effects.swept.clone(), kept_keys }
     }
 
     /// Passes all keys to be removed to `remove`, chunk by chunk.
-    pub(super) fn chunks(
+    pub(super) fn remove_in_chunks(
         &self,
         engine: &Engine,
         mut remove: impl FnMut(Vec<Key>) -> Result<()>,
@@ -43,10 +43,10 @@ impl Sweep {
         for range in &self.ranges {
             let mut rest = range.clone();
             loop {
-                let mut keys = chunk(engine, &rest)?;
+                let mut keys = read_chunk(engine, &rest)?;
                 let Some(last) = keys.last() else { break };
                 rest = rest.after(last);
-                keys.retain(|key| self.kept.binary_search(key).is_err());
+                keys.retain(|key| self.kept_keys.binary_search(key).is_err());
                 remove(keys)?;
             }
         }
@@ -59,7 +59,7 @@ impl Sweep {
         let mut bytes = Vec::new();
         put_length(&mut bytes, self.ranges.len());
         let ends = self.ranges.iter().flat_map(|range| [&range.start, &range.end]);
-        for key in ends.chain(&self.kept) {
+        for key in ends.chain(&self.kept_keys) {
             put_length(&mut bytes, key.len());
             bytes.extend_from_slice(key);
         }
@@ -67,23 +67,23 @@ impl Sweep {
     }
 
     pub(super) fn decode(mut row: Bytes) -> Result<Self> {
-        Self::read(&mut row).ok_or_else(|| Error::corrupt("the sweep row is truncated"))
+        Self::parse(&mut row).ok_or_else(|| Error::corrupt("the sweep row is truncated"))
     }
 
-    fn read(row: &mut Bytes) -> Option<Self> {
+    fn parse(row: &mut Bytes) -> Option<Self> {
         let mut ranges = Vec::new();
         for _ in 0..row.try_get_u32().ok()? {
             ranges.push(Range { start: take_key(row)?, end: take_key(row)? });
         }
-        let mut kept = Vec::new();
+        let mut kept_keys = Vec::new();
         while row.has_remaining() {
-            kept.push(take_key(row)?);
+            kept_keys.push(take_key(row)?);
         }
-        Some(Self { ranges, kept })
+        Some(Self { ranges, kept_keys })
     }
 }
 
-fn chunk(engine: &Engine, range: &Range) -> Result<Vec<Key>> {
+fn read_chunk(engine: &Engine, range: &Range) -> Result<Vec<Key>> {
     let mut keys = Vec::new();
     let mut bytes = 0;
     for key in engine.keys_latest(range) {

@@ -15,17 +15,17 @@ pub(super) struct Watches(Mutex<BTreeMap<Key, watch::Sender<()>>>);
 /// A wait for one key. It sees every write that is announced after its creation.
 pub(super) struct Watch {
     key: Key,
-    told: watch::Receiver<()>,
+    notified: watch::Receiver<()>,
     watches: Arc<Watches>,
 }
 
 impl Watches {
     pub(super) fn watch(self: &Arc<Self>, key: &Key) -> Watch {
-        let told = self.lock().entry(key.clone()).or_insert_with(|| watch::Sender::new(())).subscribe();
-        Watch { key: key.clone(), told, watches: self.clone() }
+        let notified = self.lock().entry(key.clone()).or_insert_with(|| watch::Sender::new(())).subscribe();
+        Watch { key: key.clone(), notified, watches: self.clone() }
     }
 
-    pub(super) fn tell<'a>(&self, keys: impl Iterator<Item = &'a Key>, ranges: &[Range]) {
+    pub(super) fn notify<'a>(&self, keys: impl Iterator<Item = &'a Key>, ranges: &[Range]) {
         let watches = self.lock();
         if watches.is_empty() {
             return;
@@ -38,7 +38,7 @@ impl Watches {
         }
     }
 
-    pub(super) fn tell_all(&self) {
+    pub(super) fn notify_all(&self) {
         self.lock().values().for_each(|watch| watch.send_replace(()));
     }
 
@@ -49,7 +49,7 @@ impl Watches {
 
 impl Watch {
     pub(super) async fn wait(&mut self) {
-        self.told.changed().await.expect("the sender outlives its receivers");
+        self.notified.changed().await.expect("the sender outlives its receivers");
     }
 }
 

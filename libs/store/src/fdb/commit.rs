@@ -12,10 +12,10 @@ use std::collections::BTreeMap;
 
 use futures::TryFutureExt;
 
-use super::attempt::Outcome;
-use super::errors::{Refusal, failed};
-use super::retry::answered;
-use super::token::Turn;
+use super::attempt::AttemptOutcome;
+use super::errors::{CommitFailure, call_error};
+use super::retry::with_timeout;
+use super::token::LaneGuard;
 use super::{FdbStore, Shared};
 use crate::{Batch, Check, Commit, Error, Range, Result, Stamp, Version};
 
@@ -27,7 +27,7 @@ const MAX_ATTEMPTS: u32 = 1_000;
 type Ranges<'a> = BTreeMap<Version, Vec<&'a Range>>;
 
 /// What is known about the ranges of a batch.
-enum Proof {
+enum RangeProof {
     /// All are unchanged up to this version; `None` if there are no ranges, so any version
     /// will do.
     UpTo(Option<i64>),
@@ -36,22 +36,22 @@ enum Proof {
 }
 
 impl FdbStore {
-    pub(super) async fn commit_settled(&self, batch: &Batch) -> Result<Commit> {
-        let (shared, mut turn) = (&self.shared, self.lanes.turn().await?);
+    pub(super) async fn commit_resolved(&self, batch: &Batch) -> Result<Commit> {
+        let (shared, mut lane) = (&self.shared, self.lanes.acquire().await?);
         let ranges = ranges(batch);
-        if let Some(at) = shared.decided_at(&ranges)
-            && let Outcome::Applied(stamp) = shared.attempt(batch, Some(at), &mut turn).await?
+        if let Some(at) = shared.snapshot_version(&ranges)
+            && let AttemptOutcome::Applied(stamp) = shared.attempt(batch, Some(at), &mut lane).await?
         {
-            return Ok(done(stamp));
+            return Ok(committed(stamp));
         }
         for _ in 0..MAX_ATTEMPTS {
-            let Proof::UpTo(at) = shared.prove(&ranges, &mut turn).await? else {
+            let RangeProof::UpTo(at) = shared.prove(&ranges, &mut lane).await? else {
                 return Ok(Commit::Conflict);
             };
-            match shared.attempt(batch, at, &mut turn).await? {
-                Outcome::Applied(stamp) => return Ok(done(stamp)),
-                Outcome::Differs => return Ok(Commit::Conflict),
-                Outcome::Overtaken => {}
+            match shared.attempt(batch, at, &mut lane).await? {
+                AttemptOutcome::Applied(stamp) => return Ok(committed(stamp)),
+                AttemptOutcome::ValueMismatch => return Ok(Commit::Conflict),
+                AttemptOutcome::Conflict => {}
             }
         }
         Err(Error::Contended { attempts: MAX_ATTEMPTS })
@@ -68,27 +68,27 @@ fn ranges(batch: &Batch) -> Ranges<'_> {
     ranges
 }
 
-fn done(stamp: Stamp) -> Commit {
+fn committed(stamp: Stamp) -> Commit {
     Commit::Done { version: stamp.version(), stamp }
 }
 
 impl Shared {
     /// The version of the snapshot that a batch was decided on, if there is exactly one and
     /// the cluster has issued it.
-    fn decided_at(&self, ranges: &Ranges<'_>) -> Option<i64> {
+    fn snapshot_version(&self, ranges: &Ranges<'_>) -> Option<i64> {
         let (since, _) = ranges.first_key_value().filter(|_| ranges.len() == 1)?;
-        i64::try_from(since.0).ok().filter(|at| (1..=self.newest()).contains(at))
+        i64::try_from(since.0).ok().filter(|at| (1..=self.newest_version()).contains(at))
     }
 
-    async fn prove(&self, ranges: &Ranges<'_>, turn: &mut Turn) -> Result<Proof> {
+    async fn prove(&self, ranges: &Ranges<'_>, lane: &mut LaneGuard) -> Result<RangeProof> {
         let mut reached: Option<i64> = None;
         for (since, ranges) in ranges {
-            match self.unchanged_up_to(*since, ranges, turn).await? {
+            match self.unchanged_up_to(*since, ranges, lane).await? {
                 Some(version) => reached = Some(reached.map_or(version, |least| least.min(version))),
-                None => return Ok(Proof::Changed),
+                None => return Ok(RangeProof::Changed),
             }
         }
-        Ok(Proof::UpTo(reached))
+        Ok(RangeProof::UpTo(reached))
     }
 
     /// Returns a version up to which none of the ranges has changed. The transaction writes
@@ -97,29 +97,29 @@ impl Shared {
         &self,
         since: Version,
         ranges: &[&Range],
-        turn: &mut Turn,
+        lane: &mut LaneGuard,
     ) -> Result<Option<i64>> {
         let mut attempt = 1;
         loop {
             let transaction = self.begin()?;
             // The commit fails if a range has changed after its read version.
-            transaction.set_read_version(self.given_out(since).await?);
-            let mut checks = ranges.iter().map(|range| self.watch_over(&transaction, range));
-            checks.try_for_each(|check| check).map_err(failed)?;
-            turn.token(self).touch(&transaction).map_err(failed)?;
+            transaction.set_read_version(self.clamp_to_issued(since).await?);
+            let mut checks = ranges.iter().map(|range| self.add_read_conflict(&transaction, range));
+            checks.try_for_each(|check| check).map_err(call_error)?;
+            lane.next_token(self).add_write_conflict(&transaction).map_err(call_error)?;
             let committed = transaction.commit().map_err(|error| *error);
-            let error = match answered(committed).await? {
+            let error = match with_timeout(committed).await? {
                 Ok(committed) => {
-                    let version = committed.committed_version().map_err(failed)?;
-                    self.saw(version);
+                    let version = committed.committed_version().map_err(call_error)?;
+                    self.record_version(version);
                     return Ok(Some(version));
                 }
                 Err(error) => error,
             };
-            match Refusal::of(error) {
-                Refusal::Overtaken => return Ok(None),
-                Refusal::Misused => return Err(failed(error)),
-                _ if attempt >= self.retries.attempts => return Err(failed(error)),
+            match CommitFailure::from_error(error) {
+                CommitFailure::Conflict => return Ok(None),
+                CommitFailure::InvalidUse => return Err(call_error(error)),
+                _ if attempt >= self.retries.attempts => return Err(call_error(error)),
                 _ => self.retries.wait(attempt).await,
             }
             attempt += 1;
@@ -128,11 +128,11 @@ impl Shared {
 
     /// Clamps `version` to versions that the cluster has reached; reading at a later one
     /// would fail.
-    async fn given_out(&self, version: Version) -> Result<i64> {
+    async fn clamp_to_issued(&self, version: Version) -> Result<i64> {
         let version = i64::try_from(version.0).unwrap_or(i64::MAX).max(1);
-        if version > self.newest() {
+        if version > self.newest_version() {
             self.read_version(&self.begin()?).await?;
         }
-        Ok(version.min(self.newest()))
+        Ok(version.min(self.newest_version()))
     }
 }

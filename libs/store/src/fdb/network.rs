@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use foundationdb::api::{FdbApiBuilder, NetworkAutoStop};
 
-use super::errors::failed;
+use super::errors::call_error;
 use crate::{Error, Result};
 
 static STARTED: AtomicBool = AtomicBool::new(false);
@@ -25,17 +25,17 @@ impl Network {
                 "FoundationDB's network was already started in this process; start it only once".to_owned();
             return Err(Error::InUse { reason });
         }
-        let network = FdbApiBuilder::default().build().map_err(too_old)?;
+        let network = FdbApiBuilder::default().build().map_err(unsupported_api)?;
         #[expect(
             unsafe_code,
             reason = "`boot` requires that its result is dropped before exit, which this type's owner ensures"
         )]
-        let running = unsafe { network.boot() }.map_err(failed)?;
+        let running = unsafe { network.boot() }.map_err(call_error)?;
         Ok(Self { _running: Arc::new(running) })
     }
 }
 
-fn too_old(error: foundationdb::FdbError) -> Error {
+fn unsupported_api(error: foundationdb::FdbError) -> Error {
     let version = foundationdb::api::get_max_api_version();
     let reason = format!(
         "{error}: libfdb_c supports API {version} at most; install the client library of FoundationDB 7.3"

@@ -5,7 +5,7 @@ use std::time::Duration;
 use foundationdb::FdbResult;
 use tokio::time::{sleep, timeout};
 
-use super::errors::{is_behind, reading};
+use super::errors::{is_version_unreached, read_error};
 use crate::{Error, Limits, Result};
 
 /// Retry policy for calls that had no effect. A commit that may have been applied is followed
@@ -34,7 +34,7 @@ impl Retries {
     }
 
     /// Repeats a read while the server has not reached its version yet.
-    pub(super) async fn reading<T, F: Future<Output = Result<FdbResult<T>>>>(
+    pub(super) async fn read<T, F: Future<Output = Result<FdbResult<T>>>>(
         &self,
         mut read: impl FnMut() -> F,
     ) -> Result<T> {
@@ -42,8 +42,10 @@ impl Retries {
         loop {
             match read().await? {
                 Ok(answer) => return Ok(answer),
-                Err(error) if is_behind(error) && attempt < self.attempts => self.wait(attempt).await,
-                Err(error) => return Err(reading(error)),
+                Err(error) if is_version_unreached(error) && attempt < self.attempts => {
+                    self.wait(attempt).await
+                }
+                Err(error) => return Err(read_error(error)),
             }
             attempt += 1;
         }
@@ -52,7 +54,7 @@ impl Retries {
 
 /// Bounds a call by the lifetime of a snapshot. The client waits forever for an unreachable
 /// cluster, but a read that takes longer than a snapshot lives is useless anyway.
-pub(super) async fn answered<T>(call: impl Future<Output = FdbResult<T>>) -> Result<FdbResult<T>> {
+pub(super) async fn with_timeout<T>(call: impl Future<Output = FdbResult<T>>) -> Result<FdbResult<T>> {
     let silent = |_| Error::unavailable("FoundationDB does not answer");
     timeout(Limits::SNAPSHOT_AGE, call).await.map_err(silent)
 }

@@ -14,33 +14,34 @@ use crate::batch::{validate_key, validate_range};
 use crate::{Error, Key, Limits, Page, Range, Result, Scan, Snapshot, Value, Version};
 
 /// Number of concurrent point reads per caller.
-pub(super) const READS: usize = 64;
+pub(super) const CONCURRENT_READS: usize = 64;
 /// Number of bytes requested per read; the server may return fewer.
-const CHUNK_BYTES: usize = 1 << 20;
+const REQUEST_BYTES: usize = 1 << 20;
 
 pub(super) struct FdbSnapshot {
     shared: Arc<Shared>,
     transaction: Transaction,
     version: i64,
-    taken: Instant,
+    taken_at: Instant,
 }
 
 impl FdbSnapshot {
     pub(super) async fn take(shared: Arc<Shared>) -> Result<Self> {
-        let taken = Instant::now();
+        let taken_at = Instant::now();
         let transaction = shared.begin()?;
         let version = shared.read_version(&transaction).await?;
-        Ok(Self { shared, transaction, version, taken })
+        Ok(Self { shared, transaction, version, taken_at })
     }
 
     /// Bounds a read by the age of the snapshot. FoundationDB would forget the version at
     /// about this time; ending exactly then gives callers one consistent rule.
     async fn read<T, F: Future<Output = FdbResult<T>>>(&self, mut call: impl FnMut() -> F) -> Result<T> {
-        let within = |call: F| async {
-            let left = Limits::SNAPSHOT_AGE.checked_sub(self.taken.elapsed()).ok_or(Error::SnapshotTooOld)?;
+        let before_expiry = |call: F| async {
+            let left =
+                Limits::SNAPSHOT_AGE.checked_sub(self.taken_at.elapsed()).ok_or(Error::SnapshotTooOld)?;
             timeout(left, call).await.map_err(|_| Error::SnapshotTooOld)
         };
-        self.shared.retries.reading(|| within(call())).await
+        self.shared.retries.read(|| before_expiry(call())).await
     }
 
     async fn get_checked(&self, key: &Key) -> Result<Option<Value>> {
@@ -60,7 +61,7 @@ impl Snapshot for FdbSnapshot {
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Value>>> {
         keys.iter().try_for_each(|key| validate_key(key))?;
         let reads: Vec<_> = keys.iter().map(|key| self.get_checked(key)).collect();
-        stream::iter(reads).buffered(READS).try_collect().await
+        stream::iter(reads).buffered(CONCURRENT_READS).try_collect().await
     }
 
     async fn scan(&self, range: &Range, scan: Scan) -> Result<Page> {
@@ -68,7 +69,7 @@ impl Snapshot for FdbSnapshot {
         let mut page = PageBuilder::new(scan);
         let Some((mut start, mut end)) = self.shared.space.range(range) else { return Ok(Page::default()) };
         loop {
-            let (limit, target_bytes) = page.wants();
+            let (limit, target_bytes) = page.remaining();
             let option = RangeOption {
                 begin: KeySelector::first_greater_or_equal(&start[..]),
                 end: KeySelector::first_greater_or_equal(&end[..]),
@@ -80,7 +81,7 @@ impl Snapshot for FdbSnapshot {
             };
             let rows = self.read(|| self.transaction.get_range(&option, 1, true)).await?;
             for row in &rows {
-                page.push(self.shared.space.own(row.key()), row.value());
+                page.push(self.shared.space.strip_prefix_of_store(row.key()), row.value());
                 if page.is_full() {
                     return Ok(page.finish());
                 }
@@ -111,9 +112,9 @@ impl PageBuilder {
 
     /// Number of rows and bytes still to be requested. The server always sends at least one
     /// row, and interprets 0 as no limit.
-    fn wants(&self) -> (usize, usize) {
+    fn remaining(&self) -> (usize, usize) {
         let rows = self.scan.rows.saturating_sub(self.rows.len());
-        (rows.max(1), self.scan.bytes.saturating_sub(self.bytes).clamp(1, CHUNK_BYTES))
+        (rows.max(1), self.scan.bytes.saturating_sub(self.bytes).clamp(1, REQUEST_BYTES))
     }
 
     fn push(&mut self, key: &[u8], value: &[u8]) {

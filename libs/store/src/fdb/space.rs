@@ -5,12 +5,12 @@ use crate::{Limits, Prefix, Range};
 const DATA: u8 = 1;
 const TOKENS: u8 = 2;
 
-pub(super) struct Space {
+pub(super) struct KeySpace {
     data: Vec<u8>,
     tokens: Vec<u8>,
 }
 
-impl Space {
+impl KeySpace {
     pub(super) fn new(prefix: &Prefix) -> Self {
         let under = |byte| [prefix.as_bytes(), &[byte]].concat();
         Self { data: under(DATA), tokens: under(TOKENS) }
@@ -27,7 +27,7 @@ impl Space {
     }
 
     /// Strips the prefix from a key, which yields the caller's key.
-    pub(super) fn own<'a>(&self, key: &'a [u8]) -> &'a [u8] {
+    pub(super) fn strip_prefix_of_store<'a>(&self, key: &'a [u8]) -> &'a [u8] {
         key.strip_prefix(&self.data[..]).expect("only keys of the store's own range are read")
     }
 
@@ -43,18 +43,19 @@ mod tests {
 
     #[test]
     fn spaces_are_disjoint_and_keys_round_trip() {
-        let (short, long) = (Space::new(&Prefix::new("a").unwrap()), Space::new(&Prefix::new("ab").unwrap()));
+        let (short, long) =
+            (KeySpace::new(&Prefix::new("a").unwrap()), KeySpace::new(&Prefix::new("ab").unwrap()));
         let (start, end) = short.range(&Range::prefix("")).unwrap();
         for other in [long.key(b"k"), long.tokens().to_vec(), short.tokens().to_vec()] {
             assert!(other < start || other >= end, "{other:?}");
         }
-        assert_eq!(short.own(&short.key(b"k")), b"k");
+        assert_eq!(short.strip_prefix_of_store(&short.key(b"k")), b"k");
         assert!(start <= short.key(b"\0") && short.key(b"\xfe\xff") < end);
     }
 
     #[test]
     fn empty_ranges_map_to_none() {
-        let space = Space::new(&Prefix::new("a").unwrap());
+        let space = KeySpace::new(&Prefix::new("a").unwrap());
         for empty in [Range::new("b", "a"), Range::new("a", "a"), Range::new(vec![0xff], vec![0xff, 1])] {
             assert_eq!(space.range(&empty), None, "{empty:?}");
         }

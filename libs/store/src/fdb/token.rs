@@ -14,25 +14,25 @@ use foundationdb::{FdbResult, KeySelector, RangeOption, Transaction};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-use super::errors::failed;
-use super::retry::answered;
+use super::errors::call_error;
+use super::retry::with_timeout;
 use super::{FdbStore, Shared};
 use crate::{Error, Limits, Range, Result, Stamp, Version};
 
 /// Maximum number of concurrent commits; further callers wait for a limited time. Each holds a
 /// batch of at most 10 MB.
-const LANES: u16 = 64;
+const LANE_COUNT: u16 = 64;
 /// A week in versions, which advance by about a million per second. No outcome is queried that
 /// late.
-const WEEK: u64 = 7 * 24 * 60 * 60 * 1_000_000;
+const WEEK_IN_VERSIONS: u64 = 7 * 24 * 60 * 60 * 1_000_000;
 /// Number of tokens read and cleared in one transaction.
-const SWEPT: usize = 1_000;
+const TOKENS_PER_TRANSACTION: usize = 1_000;
 /// Size of the token that prevents its attempt from being applied: one byte longer than a
 /// stamp, to distinguish the two.
-const SHUT_BYTES: usize = Stamp::BYTES + 1;
+const FENCE_BYTES: usize = Stamp::BYTES + 1;
 
 /// The pool of lanes in which a store writes tokens.
-pub(super) struct Lanes {
+pub(super) struct TokenLanes {
     store: [u8; 16],
     free: Arc<Mutex<Vec<Lane>>>,
     room: Arc<Semaphore>,
@@ -45,42 +45,42 @@ struct Lane {
 }
 
 /// Exclusive use of a lane until dropped.
-pub(super) struct Turn {
+pub(super) struct LaneGuard {
     store: [u8; 16],
     lane: Lane,
     free: Arc<Mutex<Vec<Lane>>>,
     _room: OwnedSemaphorePermit,
 }
 
-impl Lanes {
+impl TokenLanes {
     pub(super) fn new() -> Self {
-        let lanes = (0..LANES).map(|number| Lane { number, attempts: 0 });
+        let lanes = (0..LANE_COUNT).map(|number| Lane { number, attempts: 0 });
         Self {
             store: rand::random(),
             free: Arc::new(Mutex::new(lanes.collect())),
-            room: Arc::new(Semaphore::new(LANES.into())),
+            room: Arc::new(Semaphore::new(LANE_COUNT.into())),
         }
     }
 
     /// Waits for a free lane. A commit waiting here was decided on a snapshot and is
     /// useless once that has ended, so the wait is bounded. Commits in flight, in contrast,
     /// wait for their answers as long as it takes.
-    pub(super) async fn turn(&self) -> Result<Turn> {
+    pub(super) async fn acquire(&self) -> Result<LaneGuard> {
         let room = timeout(Limits::SNAPSHOT_AGE, self.room.clone().acquire_owned());
         let silent = |_| Error::unavailable("FoundationDB does not answer the commits in flight");
         let room = room.await.map_err(silent)?.expect("the semaphore is never closed");
         let lane = lock(&self.free).pop().expect("there is one lane per permit");
-        Ok(Turn { store: self.store, lane, free: self.free.clone(), _room: room })
+        Ok(LaneGuard { store: self.store, lane, free: self.free.clone(), _room: room })
     }
 
     /// Takes all lanes, or returns None while commits are in flight. Afterwards no token is
     /// needed any more.
-    fn close(&self) -> Option<SemaphorePermit<'_>> {
-        self.room.try_acquire_many(LANES.into()).ok()
+    fn acquire_all(&self) -> Option<SemaphorePermit<'_>> {
+        self.room.try_acquire_many(LANE_COUNT.into()).ok()
     }
 }
 
-impl Drop for Turn {
+impl Drop for LaneGuard {
     fn drop(&mut self) {
         // The permit is dropped only after this, so there is a free lane for every free permit.
         lock(&self.free).push(self.lane);
@@ -97,9 +97,9 @@ pub(super) struct Token {
     lane: Vec<u8>,
 }
 
-impl Turn {
+impl LaneGuard {
     /// The token of the next attempt.
-    pub(super) fn token(&mut self, shared: &Shared) -> Token {
+    pub(super) fn next_token(&mut self, shared: &Shared) -> Token {
         self.lane.attempts += 1;
         let lane = [shared.space.tokens(), &self.store, &self.lane.number.to_be_bytes()].concat();
         Token { key: [&lane[..], &self.lane.attempts.to_be_bytes()].concat(), lane }
@@ -110,35 +110,35 @@ impl Token {
     pub(super) fn write(&self, transaction: &Transaction) -> FdbResult<()> {
         // Clears earlier tokens of the lane, whose outcomes are known by now.
         transaction.clear_range(&self.lane, &self.key);
-        self.stamp(transaction, Stamp::BYTES);
+        self.write_stamp(transaction, Stamp::BYTES);
         conflict_with(transaction, &self.key, ConflictRangeType::Read)
     }
 
     /// Writes a stamp of `bytes` bytes. The last four bytes give the position of the
     /// versionstamp, which is 0.
-    fn stamp(&self, transaction: &Transaction, bytes: usize) {
+    fn write_stamp(&self, transaction: &Transaction, bytes: usize) {
         let value = vec![0; bytes + size_of::<u32>()];
         transaction.atomic_op(&self.key, &value, MutationType::SetVersionstampedValue);
     }
 
     /// Adds a write conflict without writing. A transaction without any would be read-only,
     /// and the cluster would not check its reads.
-    pub(super) fn touch(&self, transaction: &Transaction) -> FdbResult<()> {
+    pub(super) fn add_write_conflict(&self, transaction: &Transaction) -> FdbResult<()> {
         conflict_with(transaction, &self.key, ConflictRangeType::Write)
     }
 }
 
-fn conflict_with(transaction: &Transaction, key: &[u8], how: ConflictRangeType) -> FdbResult<()> {
-    transaction.add_conflict_range(key, &[key, &[0]].concat(), how)
+fn conflict_with(transaction: &Transaction, key: &[u8], kind: ConflictRangeType) -> FdbResult<()> {
+    transaction.add_conflict_range(key, &[key, &[0]].concat(), kind)
 }
 
 impl Shared {
     /// Determines whether the attempt of a token was applied; if not, it never will be. No
     /// other answer is acceptable, so this continues until the cluster is available.
-    pub(super) async fn settle(&self, token: &Token) -> Option<Stamp> {
+    pub(super) async fn resolve_outcome(&self, token: &Token) -> Option<Stamp> {
         let mut attempt = 1;
         loop {
-            match self.look_or_shut(token).await {
+            match self.find_or_fence(token).await {
                 Ok(outcome) => return outcome,
                 Err(error) => {
                     tracing::warn!(%error, attempt, "failed to determine the outcome of a commit; will retry")
@@ -149,15 +149,15 @@ impl Shared {
         }
     }
 
-    async fn look_or_shut(&self, token: &Token) -> Result<Option<Stamp>> {
+    async fn find_or_fence(&self, token: &Token) -> Result<Option<Stamp>> {
         let transaction = self.begin()?;
         self.read_version(&transaction).await?;
-        let found = answered(transaction.get(&token.key, false)).await?.map_err(failed)?;
+        let found = with_timeout(transaction.get(&token.key, false)).await?.map_err(call_error)?;
         if let Some(value) = found {
             return Ok(value[..].try_into().ok().map(Stamp));
         }
-        token.stamp(&transaction, SHUT_BYTES);
-        transaction.commit().await.map_err(|error| failed(*error))?;
+        token.write_stamp(&transaction, FENCE_BYTES);
+        transaction.commit().await.map_err(|error| call_error(*error))?;
         Ok(None)
     }
 }
@@ -165,28 +165,28 @@ impl Shared {
 impl FdbStore {
     /// Clears the tokens of stores that were not closed, and old ones of open stores, whose
     /// outcomes have long been known.
-    pub(super) async fn tokens_sweep(&self) -> Result<()> {
+    pub(super) async fn clear_old_tokens(&self) -> Result<()> {
         let all = Range::prefix(self.shared.space.tokens().to_vec());
         let mut rest = Some(all);
         while let Some(range) = rest {
-            rest = self.sweep_page(range).await?;
+            rest = self.clear_old_tokens_page(range).await?;
         }
         Ok(())
     }
 
-    async fn sweep_page(&self, range: Range) -> Result<Option<Range>> {
+    async fn clear_old_tokens_page(&self, range: Range) -> Result<Option<Range>> {
         let transaction = self.shared.begin()?;
         let now = self.shared.read_version(&transaction).await?.unsigned_abs();
         let option = RangeOption {
             begin: KeySelector::first_greater_or_equal(&range.start[..]),
             end: KeySelector::first_greater_or_equal(&range.end[..]),
-            limit: Some(SWEPT),
+            limit: Some(TOKENS_PER_TRANSACTION),
             ..RangeOption::default()
         };
-        let rows = answered(transaction.get_range(&option, 1, false)).await?.map_err(failed)?;
+        let rows = with_timeout(transaction.get_range(&option, 1, false)).await?.map_err(call_error)?;
         let old = rows.iter().filter(|row| is_old(row.value(), Version(now)));
-        let swept = old.map(|row| transaction.clear(row.key())).count();
-        if swept > 0 {
+        let cleared = old.map(|row| transaction.clear(row.key())).count();
+        if cleared > 0 {
             // The commit fails if one of the tokens was rewritten meanwhile; the
             // next store that opens tries again.
             if let Err(error) = transaction.commit().await {
@@ -197,21 +197,21 @@ impl FdbStore {
         Ok(next.map(|last| range.after(&last.key().to_vec().into())))
     }
 
-    pub(super) async fn tokens_clear(&self) -> Result<()> {
-        let closed = self.lanes.close();
+    pub(super) async fn clear_own_tokens(&self) -> Result<()> {
+        let closed = self.lanes.acquire_all();
         let _closed = closed.ok_or_else(|| Error::unavailable("commits are still in flight"))?;
         let own = [self.shared.space.tokens(), &self.lanes.store].concat();
         let Range { start, end } = Range::prefix(own);
         let transaction = self.shared.begin()?;
         self.shared.read_version(&transaction).await?;
         transaction.clear_range(&start, &end);
-        transaction.commit().await.map(|_| ()).map_err(|error| failed(*error))
+        transaction.commit().await.map(|_| ()).map_err(|error| call_error(*error))
     }
 }
 
 fn is_old(token: &[u8], now: Version) -> bool {
     let written = token.first_chunk().copied().map(Stamp);
-    written.is_some_and(|stamp| stamp.version().0.saturating_add(WEEK) < now.0)
+    written.is_some_and(|stamp| stamp.version().0.saturating_add(WEEK_IN_VERSIONS) < now.0)
 }
 
 #[cfg(test)]
@@ -220,13 +220,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn waiting_for_a_lane_is_bounded() {
-        let lanes = Lanes::new();
-        let mut turns = Vec::new();
-        for _ in 0..LANES {
-            turns.push(lanes.turn().await.expect("a lane is free"));
+        let lanes = TokenLanes::new();
+        let mut guards = Vec::new();
+        for _ in 0..LANE_COUNT {
+            guards.push(lanes.acquire().await.expect("a lane is free"));
         }
-        assert!(matches!(lanes.turn().await, Err(Error::Unavailable { .. })));
-        turns.pop();
-        assert!(lanes.turn().await.is_ok());
+        assert!(matches!(lanes.acquire().await, Err(Error::Unavailable { .. })));
+        guards.pop();
+        assert!(lanes.acquire().await.is_ok());
     }
 }

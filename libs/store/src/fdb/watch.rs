@@ -3,8 +3,8 @@
 use foundationdb::FdbError;
 
 use super::FdbStore;
-use super::errors::{failed, reading};
-use super::retry::answered;
+use super::errors::{call_error, read_error};
+use super::retry::with_timeout;
 use crate::batch::validate_key;
 use crate::{Key, Result, Value};
 
@@ -17,7 +17,7 @@ impl FdbStore {
             match self.wait_for_change(&key, seen, &mut attempt).await? {
                 Ok(()) => return Ok(()),
                 Err(error) if !error.is_retryable() || attempt >= self.shared.retries.attempts => {
-                    return Err(failed(error));
+                    return Err(call_error(error));
                 }
                 Err(_) => self.shared.retries.wait(attempt).await,
             }
@@ -36,9 +36,9 @@ impl FdbStore {
     ) -> Result<Result<(), FdbError>> {
         // Watches do not work in transactions with `ReadYourWritesDisable`, which
         // `begin` sets. This one writes nothing, so it does not need the option.
-        let transaction = self.shared.database.create_trx().map_err(failed)?;
+        let transaction = self.shared.database.create_trx().map_err(call_error)?;
         self.shared.read_version(&transaction).await?;
-        let value = answered(transaction.get(key, true)).await?.map_err(reading)?;
+        let value = with_timeout(transaction.get(key, true)).await?.map_err(read_error)?;
         if value.as_deref() != seen.map(|value| &value[..]) {
             return Ok(Ok(()));
         }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::survivors::Survivors;
+use super::commit_history::CommitHistory;
 use crate::{Batch, Commit, Durability, Error, Key, Result, Snapshot, Store, Value};
 
 /// The fault injected into one call.
@@ -104,7 +104,7 @@ impl Random {
 pub struct FaultStore {
     inner: Arc<dyn Store>,
     faults: Mutex<Faults>,
-    survivors: Survivors,
+    history: CommitHistory,
     crashed: watch::Sender<bool>,
 }
 
@@ -113,7 +113,7 @@ impl FaultStore {
         Self {
             inner,
             faults: Mutex::new(faults),
-            survivors: Survivors::default(),
+            history: CommitHistory::default(),
             crashed: watch::Sender::new(false),
         }
     }
@@ -138,7 +138,7 @@ impl FaultStore {
     /// commit up to the last one covered by a sync, and none after it. Only commits made
     /// through this layer count.
     pub async fn recover_into(&self, empty: &dyn Store) -> Result<()> {
-        self.survivors.replay(empty).await
+        self.history.replay_synced(empty).await
     }
 
     async fn call<T>(&self, call: impl Future<Output = Result<T>> + Send) -> Result<T> {
@@ -182,23 +182,23 @@ impl FaultStore {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn commit_and_remember(&self, batch: Batch) -> Result<Commit> {
+    async fn commit_and_record(&self, batch: Batch) -> Result<Commit> {
         let (mutations, durability) = (batch.mutations.clone(), batch.durability);
         let commit = self.inner.commit(batch).await?;
         if let Commit::Done { version, stamp } = commit {
-            self.survivors.applied(version, stamp, mutations);
+            self.history.record_commit(version, stamp, mutations);
             if durability == Durability::Synced {
-                self.survivors.synced(version);
+                self.history.record_sync(version);
             }
         }
         Ok(commit)
     }
 
-    async fn sync_and_remember(&self) -> Result<()> {
+    async fn sync_and_record(&self) -> Result<()> {
         // Taken before the sync, which may not cover later commits.
-        let answered = self.survivors.last();
+        let answered = self.history.last_version();
         self.inner.sync().await?;
-        self.survivors.synced(answered);
+        self.history.record_sync(answered);
         Ok(())
     }
 }
@@ -210,11 +210,11 @@ impl Store for FaultStore {
     }
 
     async fn commit(&self, batch: Batch) -> Result<Commit> {
-        self.call(self.commit_and_remember(batch)).await
+        self.call(self.commit_and_record(batch)).await
     }
 
     async fn sync(&self) -> Result<()> {
-        self.call(self.sync_and_remember()).await
+        self.call(self.sync_and_record()).await
     }
 
     async fn changed(&self, key: &Key, seen: Option<&Value>) -> Result<()> {

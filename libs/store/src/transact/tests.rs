@@ -13,18 +13,18 @@ const COMMIT: Duration = Duration::from_millis(100);
 /// A store of one number, which every commit increments. Like a remote store, it detects
 /// conflicts late.
 #[derive(Default)]
-struct Slow(Mutex<u64>);
+struct SlowStore(Mutex<u64>);
 
-struct At(u64);
+struct SlowSnapshot(u64);
 
 fn value(number: u64) -> Value {
     Value::copy_from_slice(&number.to_be_bytes())
 }
 
 #[async_trait]
-impl Store for Slow {
+impl Store for SlowStore {
     async fn snapshot(&self) -> Result<Box<dyn Snapshot>> {
-        Ok(Box::new(At(*self.0.lock().unwrap())))
+        Ok(Box::new(SlowSnapshot(*self.0.lock().unwrap())))
     }
 
     async fn commit(&self, batch: Batch) -> Result<Commit> {
@@ -48,7 +48,7 @@ impl Store for Slow {
 }
 
 #[async_trait]
-impl Snapshot for At {
+impl Snapshot for SlowSnapshot {
     async fn get(&self, _: &Key) -> Result<Option<Value>> {
         Ok(Some(value(self.0)))
     }
@@ -69,12 +69,12 @@ impl Snapshot for At {
 #[tokio::test(start_paused = true)]
 async fn no_writer_gives_up_when_commits_are_slow() {
     const WRITERS: usize = 128;
-    const TURNS: usize = 8;
-    let store = Arc::new(Slow::default());
+    const TRANSACTIONS: usize = 8;
+    let store = Arc::new(SlowStore::default());
     let writers = (0..WRITERS).map(|_| {
         let store = store.clone();
         tokio::spawn(async move {
-            for _ in 0..TURNS {
+            for _ in 0..TRANSACTIONS {
                 let written = transact(store.as_ref(), async |mut transaction: Transaction| {
                     let read = transaction.get(&"number".into()).await?;
                     transaction.batch().set("number", read.unwrap_or_default());
@@ -85,5 +85,5 @@ async fn no_writer_gives_up_when_commits_are_slow() {
         })
     });
     join_all(writers).await.into_iter().for_each(|writer| writer.expect("no writer panics"));
-    assert_eq!(*store.0.lock().unwrap(), (WRITERS * TURNS) as u64);
+    assert_eq!(*store.0.lock().unwrap(), (WRITERS * TRANSACTIONS) as u64);
 }

@@ -13,32 +13,32 @@ use matyan_store::layers::Faults;
 
 /// The server and network; dropped after all cases, when nothing uses them any more.
 #[derive(Clone, Default)]
-pub(crate) struct Real(Arc<OnceLock<Running>>);
+pub(crate) struct FdbServer(Arc<OnceLock<RunningCluster>>);
 
-struct Running {
+struct RunningCluster {
     cluster: Cluster,
     network: Network,
 }
 
-impl Real {
+impl FdbServer {
     pub(crate) fn open(&self, faults: Option<Faults>) -> Result<OpenInstance, String> {
         if let Some(reason) = lacking() {
             return Err(reason);
         }
-        let real = self.clone();
+        let server = self.clone();
         Ok(Arc::new(move || {
-            let (real, faults) = (real.clone(), faults.clone());
+            let (server, faults) = (server.clone(), faults.clone());
             Box::pin(async move {
-                let settings = fdb::settings(&real.running().cluster);
-                let mut instance = FdbInstance { real, settings, faults, opened: None };
+                let settings = fdb::settings(&server.running().cluster);
+                let mut instance = FdbInstance { server, settings, faults, opened: None };
                 instance.reopen().await;
                 Box::new(instance) as Box<dyn Instance>
             })
         }))
     }
 
-    fn running(&self) -> &Running {
-        self.0.get_or_init(|| Running {
+    fn running(&self) -> &RunningCluster {
+        self.0.get_or_init(|| RunningCluster {
             cluster: Cluster::start(Engine::Memory),
             network: Network::start().expect("the network is started once"),
         })
@@ -46,7 +46,7 @@ impl Real {
 }
 
 struct FdbInstance {
-    real: Real,
+    server: FdbServer,
     settings: Settings,
     faults: Option<Faults>,
     opened: Option<Arc<FdbStore>>,
@@ -55,17 +55,17 @@ struct FdbInstance {
 #[async_trait]
 impl Instance for FdbInstance {
     fn store(&self) -> Arc<dyn Store> {
-        super::under(self.faults.as_ref(), self.opened.clone().expect("the store is open"))
+        super::with_faults(self.faults.as_ref(), self.opened.clone().expect("the store is open"))
     }
 
     async fn reopen(&mut self) {
         self.close().await;
-        let store = FdbStore::open(&self.real.running().network, self.settings.clone()).await;
+        let store = FdbStore::open(&self.server.running().network, self.settings.clone()).await;
         self.opened = Some(Arc::new(store.expect("the store opens")));
     }
 
     /// Waits in real time, because the server has its own clock.
-    async fn pass(&self, time: Duration) {
+    async fn advance_time(&self, time: Duration) {
         tokio::time::sleep(time).await;
     }
 

@@ -6,9 +6,9 @@ use matyan_store::conformance::OpenInstance;
 use matyan_store::layers::Faults;
 
 #[derive(Default)]
-pub(crate) struct Real(());
+pub(crate) struct FdbServer(());
 
-impl Real {
+impl FdbServer {
     pub(crate) fn open(&self, _faults: Option<Faults>) -> Result<OpenInstance, String> {
         let reason = "built without the feature `fdb`, which links libfdb_c: `make fdb`".to_owned();
         let lacking = lacking::<()>(foundationdb::NAME, Err(reason));

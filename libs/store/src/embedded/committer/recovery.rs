@@ -14,10 +14,10 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use super::super::effects::Effects;
-use super::super::engine::{Engine, Mark};
+use super::super::engine::{CommitMark, Engine};
+use super::super::recent_writes::RecentWrites;
 use super::super::shared;
-use super::super::window::Window;
-use super::request::{Answer, Group};
+use super::request::{PendingReplies, Reply};
 use super::{Committer, next_opening};
 use crate::{Error, Result, Version};
 
@@ -26,9 +26,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The store was closed while it had no engine.
-pub(super) struct Stopped {
+pub(super) struct StoppedWhileRecovering {
     pub(super) error: Error,
-    pub(super) asked_by: Option<Answer<()>>,
+    pub(super) close_request: Option<Reply<()>>,
 }
 
 impl Committer {
@@ -38,36 +38,36 @@ impl Committer {
         &mut self,
         engine: Engine,
         error: Error,
-        mut group: Group,
+        mut pending: PendingReplies,
         closing: bool,
-    ) -> Result<Engine, Stopped> {
-        tracing::error!(error = shared::chain(&error), "storage engine failed; reopening it");
+    ) -> Result<Engine, StoppedWhileRecovering> {
+        tracing::error!(error = shared::error_chain(&error), "storage engine failed; reopening it");
         // Any error other than a full disk may mean that the kernel has lost pages.
         self.sync_failed |= !error.is_out_of_space();
-        let mut reason = shared::recovering(error);
-        self.shared.withdraw(reason.clone());
+        let mut reason = shared::recovering_error(error);
+        self.shared.close_engine(reason.clone());
         drop(engine);
         let mut pause = Duration::ZERO;
-        let mut is_settled = false;
+        let mut is_resolved = false;
         loop {
-            self.refuse_for(pause, &reason)?;
-            let settled = if is_settled { Ok(()) } else { self.settle(&mut group, &reason) };
-            is_settled = settled.is_ok();
-            match settled.and_then(|()| self.reopen()) {
+            self.refuse_during(pause, &reason)?;
+            let resolved = if is_resolved { Ok(()) } else { self.resolve_pending(&mut pending, &reason) };
+            is_resolved = resolved.is_ok();
+            match resolved.and_then(|()| self.reopen()) {
                 Ok(engine) => {
-                    group.answer_visible();
-                    group.answer_durable();
+                    pending.answer_visible();
+                    pending.answer_durable();
                     tracing::info!(version = self.version.0, "storage engine recovered");
                     return Ok(engine);
                 }
-                Err(error) if closing => return Err(Stopped { error, asked_by: None }),
+                Err(error) if closing => return Err(StoppedWhileRecovering { error, close_request: None }),
                 Err(error) => {
                     tracing::warn!(
-                        error = shared::chain(&error),
+                        error = shared::error_chain(&error),
                         "failed to reopen storage engine; will retry"
                     );
-                    reason = shared::recovering(error);
-                    self.shared.withdraw(reason.clone());
+                    reason = shared::recovering_error(error);
+                    self.shared.close_engine(reason.clone());
                 }
             }
             pause = (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
@@ -76,10 +76,10 @@ impl Committer {
 
     /// Refuses requests for the duration of `pause`; callers had queued them before they
     /// saw the error.
-    fn refuse_for(&self, pause: Duration, reason: &Error) -> Result<(), Stopped> {
+    fn refuse_during(&self, pause: Duration, reason: &Error) -> Result<(), StoppedWhileRecovering> {
         let end = Instant::now() + pause;
         loop {
-            let stopped = |asked_by| Stopped { error: reason.clone(), asked_by };
+            let stopped = |close_request| StoppedWhileRecovering { error: reason.clone(), close_request };
             match self.requests.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(first) => {
                     if let Some(answer) = self.gather(first).refuse(reason) {
@@ -94,38 +94,38 @@ impl Committer {
 
     /// Determines the outcome of the commits in progress. Commits kept here are kept for
     /// good.
-    fn settle(&mut self, group: &mut Group, reason: &Error) -> Result<()> {
-        Engine::forget_after(&self.directory, self.visible)?;
+    fn resolve_pending(&mut self, pending: &mut PendingReplies, reason: &Error) -> Result<()> {
+        Engine::discard_after(&self.directory, self.visible)?;
         let found = Engine::reopen(&self.directory, &self.settings)?.version()?;
         self.version = self.visible.max(found.min(self.version));
         self.unsynced.truncate_after(self.version);
-        group.refuse_after(self.version, reason);
+        pending.refuse_after(self.version, reason);
         Ok(())
     }
 
     fn reopen(&mut self) -> Result<Engine> {
         if self.sync_failed {
-            Engine::renew_journal(&self.directory)?;
+            Engine::rewrite_journal(&self.directory)?;
         }
         let engine = Engine::reopen(&self.directory, &self.settings)?;
         let found = engine.version()?;
         // Restores commits that were visible, but that the engine has lost.
         for (version, effects) in self.unsynced.after(found) {
-            engine.write(effects, Mark { version: *version, synced: self.synced })?;
+            engine.write(effects, CommitMark { version: *version, synced: self.synced })?;
         }
         let opening = next_opening(found.max(self.version));
         self.probe(&engine, opening)?;
-        self.window = Window::new(opening);
+        self.recent_writes = RecentWrites::new(opening);
         (self.version, self.visible, self.synced) = (opening, opening, opening);
         self.unsynced.clear();
         self.sync_failed = false;
-        self.shared.restore(engine.clone(), opening);
+        self.shared.install_engine(engine.clone(), opening);
         Ok(engine)
     }
 
     /// Verifies that the engine can write and sync.
     fn probe(&mut self, engine: &Engine, opening: Version) -> Result<()> {
-        engine.write(&Effects::default(), Mark { version: opening, synced: self.synced })?;
+        engine.write(&Effects::default(), CommitMark { version: opening, synced: self.synced })?;
         engine.sync().inspect_err(|_| self.sync_failed = true)
     }
 }

@@ -10,36 +10,36 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use crate::{Batch, Commit, Durability, Error, Result, Version};
 
 pub(in super::super) enum Request {
-    Commit { batch: Batch, answer: Answer<Commit> },
-    Sync { answer: Answer<()> },
-    Close { answer: Answer<()> },
+    Commit { batch: Batch, answer: Reply<Commit> },
+    Sync { answer: Reply<()> },
+    Close { answer: Reply<()> },
 }
 
-pub(in super::super) struct Answer<T> {
+pub(in super::super) struct Reply<T> {
     sender: oneshot::Sender<Result<T>>,
     _room: OwnedSemaphorePermit,
 }
 
 /// The unprocessed requests of one group.
 #[derive(Default)]
-pub(super) struct Requests {
-    pub(super) buffered: VecDeque<(Batch, Answer<Commit>)>,
-    pub(super) synced: VecDeque<(Batch, Answer<Commit>)>,
-    pub(super) syncs: Vec<Answer<()>>,
-    pub(super) close: Option<Answer<()>>,
+pub(super) struct RequestGroup {
+    pub(super) buffered: VecDeque<(Batch, Reply<Commit>)>,
+    pub(super) synced: VecDeque<(Batch, Reply<Commit>)>,
+    pub(super) syncs: Vec<Reply<()>>,
+    pub(super) close: Option<Reply<()>>,
     /// True if no request arrived for a while: time to sync buffered commits.
     pub(super) is_idle: bool,
 }
 
 /// The pending answers for one group of requests, by the event they wait for.
 #[derive(Default)]
-pub(super) struct Group {
+pub(super) struct PendingReplies {
     /// Outcomes without an applied batch. They are still held until the group is visible,
     /// so that the caller's next read includes the commit it conflicted with.
-    pub(super) undone: Vec<(Answer<Commit>, Result<Commit>)>,
-    pub(super) buffered: Vec<(Answer<Commit>, Version)>,
-    pub(super) durable: Vec<(Answer<Commit>, Version)>,
-    pub(super) syncs: Vec<Answer<()>>,
+    pub(super) without_effect: Vec<(Reply<Commit>, Result<Commit>)>,
+    pub(super) buffered: Vec<(Reply<Commit>, Version)>,
+    pub(super) durable: Vec<(Reply<Commit>, Version)>,
+    pub(super) syncs: Vec<Reply<()>>,
 }
 
 impl Request {
@@ -48,7 +48,7 @@ impl Request {
     }
 }
 
-impl Requests {
+impl RequestGroup {
     pub(super) fn push(&mut self, request: Request) {
         match request {
             Request::Commit { batch, answer } => match batch.durability {
@@ -61,29 +61,29 @@ impl Requests {
     }
 
     /// Refuses all requests except a close, which is returned.
-    pub(super) fn refuse(&mut self, error: &Error) -> Option<Answer<()>> {
+    pub(super) fn refuse(&mut self, error: &Error) -> Option<Reply<()>> {
         let requests = std::mem::take(self);
         let commits = requests.buffered.into_iter().chain(requests.synced);
-        commits.for_each(|(_, answer)| answer.give(Err(error.clone())));
-        requests.syncs.into_iter().for_each(|answer| answer.give(Err(error.clone())));
+        commits.for_each(|(_, answer)| answer.send(Err(error.clone())));
+        requests.syncs.into_iter().for_each(|answer| answer.send(Err(error.clone())));
         requests.close
     }
 }
 
-impl<T> Answer<T> {
+impl<T> Reply<T> {
     pub(in super::super) fn new(sender: oneshot::Sender<Result<T>>, room: OwnedSemaphorePermit) -> Self {
         Self { sender, _room: room }
     }
 
-    pub(super) fn give(self, answer: Result<T>) {
+    pub(super) fn send(self, answer: Result<T>) {
         // The send fails if the caller stopped waiting, which is fine.
         drop(self.sender.send(answer));
     }
 }
 
-impl Group {
+impl PendingReplies {
     pub(super) fn answer_visible(&mut self) {
-        self.undone.drain(..).for_each(|(answer, outcome)| answer.give(outcome));
+        self.without_effect.drain(..).for_each(|(answer, outcome)| answer.send(outcome));
         self.buffered.drain(..).for_each(done);
     }
 
@@ -93,19 +93,19 @@ impl Group {
 
     pub(super) fn answer_durable(&mut self) {
         self.durable.drain(..).for_each(done);
-        self.syncs.drain(..).for_each(|answer| answer.give(Ok(())));
+        self.syncs.drain(..).for_each(|answer| answer.send(Ok(())));
     }
 
     /// Refuses commits after `last`, which were not applied.
     pub(super) fn refuse_after(&mut self, last: Version, error: &Error) {
-        self.undone.drain(..).for_each(|(answer, outcome)| answer.give(outcome));
+        self.without_effect.drain(..).for_each(|(answer, outcome)| answer.send(outcome));
         for commits in [&mut self.buffered, &mut self.durable] {
             let lost = commits.extract_if(.., |(_, version)| *version > last);
-            lost.for_each(|(answer, _)| answer.give(Err(error.clone())));
+            lost.for_each(|(answer, _)| answer.send(Err(error.clone())));
         }
     }
 }
 
-fn done((answer, version): (Answer<Commit>, Version)) {
-    answer.give(Ok(Commit::Done { version, stamp: version.stamp(0) }));
+fn done((answer, version): (Reply<Commit>, Version)) {
+    answer.send(Ok(Commit::Done { version, stamp: version.stamp(0) }));
 }

@@ -19,7 +19,7 @@ fn written(directory: &Path, synced: u8) {
         let mut effects = Effects::default();
         effects.writes.insert(vec![commit].into(), Some(vec![commit; VALUE_BYTES].into()));
         let synced = if commit == COMMITS { synced } else { 0 };
-        let mark = Mark { version: Version(commit.into()), synced: Version(synced.into()) };
+        let mark = CommitMark { version: Version(commit.into()), synced: Version(synced.into()) };
         engine.write(&effects, mark).unwrap();
     }
     engine.flush().unwrap();
@@ -27,7 +27,7 @@ fn written(directory: &Path, synced: u8) {
 
 /// Zeroes a page in the middle of a commit's value, like a page that never reached the disk.
 fn lose_page(directory: &Path, commit: u8) {
-    let path = newest(&directory.join("engine")).unwrap();
+    let path = newest_journal(&directory.join("engine")).unwrap();
     let mut journal = fs::read(&path).unwrap();
     let value = journal.windows(100).position(|bytes| bytes == [commit; 100]).unwrap();
     journal[value + 4_096..value + 8_192].fill(0);
@@ -55,7 +55,7 @@ fn a_torn_tail_is_cut_off_and_kept_in_a_file() {
         let cut = u64::from(COMMITS - torn + 1);
         assert!((cut * 20_000..cut * 20_200).contains(&aside), "{aside} bytes from commit {torn}");
         let effects = Effects::default();
-        engine.write(&effects, Mark { version: Version(70), synced: Version(0) }).unwrap();
+        engine.write(&effects, CommitMark { version: Version(70), synced: Version(0) }).unwrap();
         drop(engine);
         assert_eq!(open(directory.path()).unwrap().version().unwrap(), Version(70));
     }
@@ -67,7 +67,7 @@ fn damage_to_synced_commits_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         written(directory.path(), synced);
         lose_page(directory.path(), torn);
-        let path = newest(&directory.path().join("engine")).unwrap();
+        let path = newest_journal(&directory.path().join("engine")).unwrap();
         let before = fs::read(&path).unwrap();
         assert!(matches!(open(directory.path()), Err(Error::Corrupt { .. })), "{torn} of {synced}");
         assert_eq!(fs::read(&path).unwrap(), before);
@@ -78,15 +78,15 @@ fn damage_to_synced_commits_is_refused() {
 fn any_truncation_or_flipped_byte_keeps_the_batches_before_it() {
     let directory = tempfile::tempdir().unwrap();
     written(directory.path(), 0);
-    let path = newest(&directory.path().join("engine")).unwrap();
-    let journal = trimmed(&fs::read(&path).unwrap()).to_vec();
-    assert_eq!(sound_length(&journal), None);
+    let path = newest_journal(&directory.path().join("engine")).unwrap();
+    let journal = without_padding(&fs::read(&path).unwrap()).to_vec();
+    assert_eq!(valid_length(&journal), None);
     for length in (0..journal.len()).step_by(97) {
-        assert_eq!(sound_length(&journal[..length]), None, "cut at {length}");
+        assert_eq!(valid_length(&journal[..length]), None, "cut at {length}");
         let mut flipped = journal.clone();
         flipped[length] ^= 1;
-        let sound = sound_length(&flipped);
-        assert!(sound.is_none_or(|sound| sound <= length), "flipped at {length}");
+        let valid = valid_length(&flipped);
+        assert!(valid.is_none_or(|valid| valid <= length), "flipped at {length}");
     }
 }
 
@@ -107,13 +107,13 @@ fn a_renewed_journal_has_the_same_content_in_a_new_file() {
     use std::os::unix::fs::MetadataExt;
     let directory = tempfile::tempdir().unwrap();
     written(directory.path(), 0);
-    let path = newest(&directory.path().join("engine")).unwrap();
+    let path = newest_journal(&directory.path().join("engine")).unwrap();
     let (before, content) = (fs::metadata(&path).unwrap(), fs::read(&path).unwrap());
-    renew(&directory.path().join("engine")).unwrap();
-    let (after, renewed) = (fs::metadata(&path).unwrap(), fs::read(&path).unwrap());
+    rewrite(&directory.path().join("engine")).unwrap();
+    let (after, rewritten) = (fs::metadata(&path).unwrap(), fs::read(&path).unwrap());
     assert_ne!(before.ino(), after.ino());
-    assert!(renewed.len() < content.len(), "reserved space is not copied");
-    assert_eq!(trimmed(&renewed), trimmed(&content));
+    assert!(rewritten.len() < content.len(), "reserved space is not copied");
+    assert_eq!(without_padding(&rewritten), without_padding(&content));
     let engine = open(directory.path()).unwrap();
     assert_eq!(commits(&engine), (1..=COMMITS).collect::<Vec<_>>());
 }

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use super::super::Settings;
-use super::super::engine::Mark;
+use super::super::engine::CommitMark;
 use super::*;
 use crate::{Batch, Version};
 
@@ -12,8 +12,8 @@ fn open(directory: &Path) -> Engine {
 fn commit(engine: &Engine, version: u64, write: impl FnOnce(&mut Batch)) -> Effects {
     let mut batch = Batch::default();
     write(&mut batch);
-    let effects = Effects::of(batch, Version(version).stamp(0), engine).unwrap();
-    engine.write(&effects, Mark { version: Version(version), synced: Version(0) }).unwrap();
+    let effects = Effects::evaluate(batch, Version(version).stamp(0), engine).unwrap();
+    engine.write(&effects, CommitMark { version: Version(version), synced: Version(0) }).unwrap();
     effects
 }
 
@@ -57,12 +57,12 @@ fn opening_finishes_an_interrupted_sweep() {
         })
     });
     // The state after the first write of a sweeping commit, and part of the sweep.
-    let mut begun = Effects::default();
-    begun.writes.insert("other".into(), Some("1".into()));
-    let sweep = Sweep { ranges: vec![Range::prefix("many/")], kept: vec![key(9), key(15_000)] };
-    begun.writes.insert(SWEEP_KEY.into(), Some(sweep.encode().into()));
-    begun.writes.extend((10..20).map(|number| (key(number), None)));
-    engine.write(&begun, Mark { version: Version(2), synced: Version(1) }).unwrap();
+    let mut interrupted = Effects::default();
+    interrupted.writes.insert("other".into(), Some("1".into()));
+    let sweep = Sweep { ranges: vec![Range::prefix("many/")], kept_keys: vec![key(9), key(15_000)] };
+    interrupted.writes.insert(SWEEP_KEY.into(), Some(sweep.encode().into()));
+    interrupted.writes.extend((10..20).map(|number| (key(number), None)));
+    engine.write(&interrupted, CommitMark { version: Version(2), synced: Version(1) }).unwrap();
     drop(engine);
 
     for _ in 0..2 {
@@ -76,11 +76,11 @@ fn opening_finishes_an_interrupted_sweep() {
 fn rows_round_trip_and_truncation_is_detected() {
     let sweep = Sweep {
         ranges: vec![Range::new("", "a"), Range::prefix("b")],
-        kept: vec!["".into(), "b/1".into(), vec![7; 10_000].into()],
+        kept_keys: vec!["".into(), "b/1".into(), vec![7; 10_000].into()],
     };
     let row = Bytes::from(sweep.encode());
     assert_eq!(Sweep::decode(row.clone()).unwrap(), sweep);
     let cuts = (0..row.len()).filter(|length| Sweep::decode(row.slice(..*length)).is_ok());
     // A row cut between kept keys still decodes, because their number is not stored.
-    assert_eq!(cuts.count(), sweep.kept.len());
+    assert_eq!(cuts.count(), sweep.kept_keys.len());
 }

@@ -8,12 +8,12 @@ use std::time::Duration;
 use crate::embedded::{EmbeddedStore, Settings};
 use crate::{Batch, Commit, Durability, Error, Key, Range, Result, Scan, Store, Version};
 
-struct Broken {
+struct FailingStore {
     directory: tempfile::TempDir,
     store: Arc<EmbeddedStore>,
 }
 
-impl Broken {
+impl FailingStore {
     async fn open() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = EmbeddedStore::open(directory.path(), Settings::default()).await.unwrap();
@@ -24,7 +24,7 @@ impl Broken {
         fs::write(self.directory.path().join(format!("fail-{step}")), "").unwrap();
     }
 
-    fn heal(&self, step: &str) {
+    fn repair(&self, step: &str) {
         fs::remove_file(self.directory.path().join(format!("fail-{step}"))).unwrap();
     }
 
@@ -86,42 +86,42 @@ fn is_unavailable<T>(answer: &Result<T>) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_sync_loses_no_visible_commit() {
     guarded(async {
-        let broken = Broken::open().await;
-        broken.set("1 synced", Durability::Synced).await.unwrap();
-        let durable = used(&broken.journal());
-        let last = broken.set("2 buffered", Durability::Buffered).await.unwrap();
-        let before = broken.store.snapshot().await.unwrap();
-        broken.fail("sync");
-        broken.fail("open");
+        let failing = FailingStore::open().await;
+        failing.set("1 synced", Durability::Synced).await.unwrap();
+        let durable = used(&failing.journal());
+        let last = failing.set("2 buffered", Durability::Buffered).await.unwrap();
+        let before = failing.store.snapshot().await.unwrap();
+        failing.fail("sync");
+        failing.fail("open");
         let held = tokio::spawn({
-            let store = broken.store.clone();
+            let store = failing.store.clone();
             async move { set(&store, "3 held", Durability::Synced).await }
         });
-        broken.until_unavailable().await;
-        assert!(is_unavailable(&broken.set("4 refused", Durability::Synced).await));
-        assert!(is_unavailable(&broken.store.sync().await));
+        failing.until_unavailable().await;
+        assert!(is_unavailable(&failing.set("4 refused", Durability::Synced).await));
+        assert!(is_unavailable(&failing.store.sync().await));
         assert!(is_unavailable(&before.get(&"1 synced".into()).await));
-        assert!(is_unavailable(&broken.store.changed(&"1 synced".into(), Some(&"1".into())).await));
+        assert!(is_unavailable(&failing.store.changed(&"1 synced".into(), Some(&"1".into())).await));
         assert!(!held.is_finished(), "the outcome is not known yet");
 
-        broken.fail("renew");
-        broken.heal("open");
+        failing.fail("rewrite");
+        failing.repair("open");
         assert!(is_unavailable(&held.await.unwrap()));
-        let journal = fs::File::options().write(true).open(broken.journal()).unwrap();
+        let journal = fs::File::options().write(true).open(failing.journal()).unwrap();
         journal.set_len(durable).unwrap();
-        broken.heal("sync");
-        broken.heal("renew");
-        broken.until_available().await;
-        assert_eq!(broken.keys().await, ["1 synced", "2 buffered"]);
-        let now = broken.store.snapshot().await.unwrap().version();
+        failing.repair("sync");
+        failing.repair("rewrite");
+        failing.until_available().await;
+        assert_eq!(failing.keys().await, ["1 synced", "2 buffered"]);
+        let now = failing.store.snapshot().await.unwrap().version();
         assert!(now > before.version() && before.version() >= last);
         assert!(matches!(before.get(&"1 synced".into()).await, Err(Error::SnapshotTooOld)));
         let mut batch = Batch::default();
         batch.expect_unchanged(Range::prefix("elsewhere"), last).set("5 stale", "1");
-        assert_eq!(broken.store.commit(batch).await.unwrap(), Commit::Conflict);
+        assert_eq!(failing.store.commit(batch).await.unwrap(), Commit::Conflict);
 
-        broken.store.close().await.unwrap();
-        let store = EmbeddedStore::open(broken.directory.path(), Settings::default()).await.unwrap();
+        failing.store.close().await.unwrap();
+        let store = EmbeddedStore::open(failing.directory.path(), Settings::default()).await.unwrap();
         assert!(set(&store, "6 after", Durability::Synced).await.unwrap() > now);
         assert_eq!(
             store.snapshot().await.unwrap().get(&"2 buffered".into()).await.unwrap(),
@@ -135,22 +135,22 @@ async fn a_failed_sync_loses_no_visible_commit() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_write_applies_nothing() {
     guarded(async {
-        let broken = Broken::open().await;
+        let failing = FailingStore::open().await;
         for round in 0..3 {
-            broken.set("1 before", Durability::Buffered).await.unwrap();
-            broken.fail("write");
-            assert!(is_unavailable(&broken.set("2 failed", Durability::Buffered).await));
-            broken.until_unavailable().await;
-            broken.heal("write");
-            broken.until_available().await;
+            failing.set("1 before", Durability::Buffered).await.unwrap();
+            failing.fail("write");
+            assert!(is_unavailable(&failing.set("2 failed", Durability::Buffered).await));
+            failing.until_unavailable().await;
+            failing.repair("write");
+            failing.until_available().await;
             assert_eq!(
-                broken.keys().await,
+                failing.keys().await,
                 if round == 0 { vec!["1 before"] } else { vec!["1 before", "3 after"] }
             );
-            broken.set("3 after", Durability::Synced).await.unwrap();
+            failing.set("3 after", Durability::Synced).await.unwrap();
         }
-        broken.store.close().await.unwrap();
-        let store = EmbeddedStore::open(broken.directory.path(), Settings::default()).await.unwrap();
+        failing.store.close().await.unwrap();
+        let store = EmbeddedStore::open(failing.directory.path(), Settings::default()).await.unwrap();
         let snapshot = store.snapshot().await.unwrap();
         assert_eq!(snapshot.get(&"2 failed".into()).await.unwrap(), None);
         assert_eq!(snapshot.get(&"3 after".into()).await.unwrap(), Some("1".into()));
@@ -165,10 +165,10 @@ async fn every_answer_is_true_despite_failures() {
     guarded(async {
         const WRITERS: usize = 64;
         for step in ["write", "sync"] {
-            let broken = Arc::new(Broken::open().await);
+            let failing = Arc::new(FailingStore::open().await);
             let writers: Vec<_> = (0..WRITERS)
                 .map(|writer| {
-                    let store = broken.store.clone();
+                    let store = failing.store.clone();
                     tokio::spawn(async move {
                         let durability =
                             if writer % 3 == 0 { Durability::Synced } else { Durability::Buffered };
@@ -184,9 +184,9 @@ async fn every_answer_is_true_despite_failures() {
                     })
                 })
                 .collect();
-            broken.fail(step);
-            broken.until_unavailable().await;
-            broken.heal(step);
+            failing.fail(step);
+            failing.until_unavailable().await;
+            failing.repair(step);
             let mut applied = Vec::new();
             for writer in writers {
                 for (key, outcome) in writer.await.unwrap() {
@@ -196,8 +196,8 @@ async fn every_answer_is_true_despite_failures() {
                     }
                 }
             }
-            broken.until_available().await;
-            assert_eq!(broken.keys().await, applied, "failing {step}");
+            failing.until_available().await;
+            assert_eq!(failing.keys().await, applied, "failing {step}");
         }
     })
     .await;
@@ -207,20 +207,20 @@ async fn every_answer_is_true_despite_failures() {
 #[tokio::test(flavor = "multi_thread")]
 async fn closes_without_an_engine() {
     guarded(async {
-        let broken = Broken::open().await;
-        broken.set("1 synced", Durability::Synced).await.unwrap();
-        broken.fail("write");
-        broken.fail("open");
+        let failing = FailingStore::open().await;
+        failing.set("1 synced", Durability::Synced).await.unwrap();
+        failing.fail("write");
+        failing.fail("open");
         let failed = tokio::spawn({
-            let store = broken.store.clone();
+            let store = failing.store.clone();
             async move { set(&store, "2 failed", Durability::Synced).await }
         });
-        broken.until_unavailable().await;
-        assert!(is_unavailable(&broken.store.close().await));
+        failing.until_unavailable().await;
+        assert!(is_unavailable(&failing.store.close().await));
         assert!(is_unavailable(&failed.await.unwrap()));
-        broken.heal("open");
-        broken.heal("write");
-        let store = EmbeddedStore::open(broken.directory.path(), Settings::default()).await.unwrap();
+        failing.repair("open");
+        failing.repair("write");
+        let store = EmbeddedStore::open(failing.directory.path(), Settings::default()).await.unwrap();
         assert_eq!(store.snapshot().await.unwrap().get(&"1 synced".into()).await.unwrap(), Some("1".into()));
     })
     .await;

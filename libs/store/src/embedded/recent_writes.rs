@@ -15,38 +15,39 @@ use crate::{Limits, Range, Version};
 const MAX_BYTES: usize = 4 << 20;
 const MAX_AGE: Duration = Limits::SNAPSHOT_AGE;
 
-pub(super) struct Window {
+pub(super) struct RecentWrites {
     /// The window covers every write after this version.
     floor: Version,
-    commits: VecDeque<Touched>,
+    commits: VecDeque<TouchedKeys>,
     bytes: usize,
 }
 
-struct Touched {
+struct TouchedKeys {
     version: Version,
-    at: Instant,
+    committed_at: Instant,
     /// The length (u16) and bytes of each key, in one allocation, so that no caller's
     /// buffer is kept alive.
     keys: Box<[u8]>,
     ranges: Vec<Range>,
 }
 
-impl Window {
+impl RecentWrites {
     pub(super) fn new(floor: Version) -> Self {
         Self { floor, commits: VecDeque::new(), bytes: 0 }
     }
 
-    pub(super) fn record(&mut self, version: Version, at: Instant, effects: &Effects) {
+    pub(super) fn record(&mut self, version: Version, committed_at: Instant, effects: &Effects) {
         let mut keys = Vec::with_capacity(effects.writes.keys().map(|key| 2 + key.len()).sum());
         for key in effects.writes.keys() {
             let length = u16::try_from(key.len()).expect("keys have at most 10,000 bytes");
             keys.extend_from_slice(&length.to_le_bytes());
             keys.extend_from_slice(key);
         }
-        let touched = Touched { version, at, keys: keys.into(), ranges: effects.cleared.clone() };
+        let touched =
+            TouchedKeys { version, committed_at, keys: keys.into(), ranges: effects.cleared.clone() };
         self.bytes += touched.bytes();
         self.commits.push_back(touched);
-        self.forget(at);
+        self.drop_expired(committed_at);
     }
 
     /// True if no commit after `since` touched the range; false also if the window does not
@@ -56,9 +57,9 @@ impl Window {
         since >= self.floor && self.commits.range(first..).all(|touched| !touched.touches(range))
     }
 
-    fn forget(&mut self, now: Instant) {
+    fn drop_expired(&mut self, now: Instant) {
         while let Some(oldest) = self.commits.front() {
-            if self.bytes <= MAX_BYTES && now.saturating_duration_since(oldest.at) <= MAX_AGE {
+            if self.bytes <= MAX_BYTES && now.saturating_duration_since(oldest.committed_at) <= MAX_AGE {
                 break;
             }
             self.floor = oldest.version;
@@ -68,7 +69,7 @@ impl Window {
     }
 }
 
-impl Touched {
+impl TouchedKeys {
     fn bytes(&self) -> usize {
         let ranges: usize = self.ranges.iter().map(|range| range.start.len() + range.end.len()).sum();
         size_of::<Self>() + self.keys.len() + ranges

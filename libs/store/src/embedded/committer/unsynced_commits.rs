@@ -9,12 +9,12 @@ use super::super::effects::Effects;
 use crate::Version;
 
 #[derive(Default)]
-pub(super) struct Unsynced {
+pub(super) struct UnsyncedCommits {
     commits: VecDeque<(Version, Effects)>,
     bytes: usize,
 }
 
-impl Unsynced {
+impl UnsyncedCommits {
     pub(super) fn push(&mut self, version: Version, effects: Effects) -> &Effects {
         self.bytes += effects.bytes();
         self.commits.push_back((version, effects));

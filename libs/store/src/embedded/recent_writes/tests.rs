@@ -11,7 +11,7 @@ fn effects(keys: &[&'static str], cleared: &[Range]) -> Effects {
 #[test]
 fn only_writes_after_the_given_version_count() {
     let now = Instant::now();
-    let mut window = Window::new(START);
+    let mut window = RecentWrites::new(START);
     window.record(Version(101), now, &effects(&["a", "b/1"], &[]));
     window.record(Version(102), now, &effects(&["c"], &[Range::new("d", "f")]));
     let check = |range: Range, since: u64, expected: bool| {
@@ -31,7 +31,7 @@ fn only_writes_after_the_given_version_count() {
 #[test]
 fn age_and_bytes_bound_the_window() {
     let start = Instant::now();
-    let mut window = Window::new(START);
+    let mut window = RecentWrites::new(START);
     window.record(Version(101), start, &effects(&["a"], &[]));
     window.record(Version(102), start + MAX_AGE, &effects(&["b"], &[]));
     assert!(window.unchanged(&Range::prefix("c"), START));
@@ -39,13 +39,13 @@ fn age_and_bytes_bound_the_window() {
     assert!(!window.unchanged(&Range::prefix("c"), START));
     assert!(window.unchanged(&Range::prefix("c"), Version(101)));
 
-    let many = 3 * MAX_BYTES / size_of::<Touched>();
+    let many = 3 * MAX_BYTES / size_of::<TouchedKeys>();
     for commit in 0..many as u64 {
         window.record(Version(104 + commit), start, &effects(&["a"], &[]));
         assert!(window.bytes <= MAX_BYTES);
     }
     assert!(window.commits.len() < many);
-    let kept: usize = window.commits.iter().map(Touched::bytes).sum();
+    let kept: usize = window.commits.iter().map(TouchedKeys::bytes).sum();
     assert_eq!(kept, window.bytes);
     assert!(!window.unchanged(&Range::prefix("c"), Version(110)));
     assert!(window.unchanged(&Range::prefix("c"), window.floor));

@@ -10,52 +10,55 @@ const KEY: &str = "settling";
 impl FdbStore {
     /// An applied commit is found by its token, with the stamp that the answer would have
     /// carried.
-    pub async fn finds_what_was_applied(&self) {
-        let (transaction, token) = self.written().await;
+    pub async fn check_applied_commit_is_found(&self) {
+        let (transaction, token) = self.prepare_commit().await;
         let stamp = transaction.get_versionstamp();
         transaction.commit().await.expect("the commit succeeds");
         let stamp = stamp.await.expect("the commit has a stamp");
         for _ in 0..2 {
-            assert_eq!(self.shared.settle(&token).await.map(|found| found.0.to_vec()), Some(stamp.to_vec()));
+            assert_eq!(
+                self.shared.resolve_outcome(&token).await.map(|found| found.0.to_vec()),
+                Some(stamp.to_vec())
+            );
         }
-        assert!(self.value().await.is_some());
+        assert!(self.stored_value().await.is_some());
     }
 
     /// A commit that was not applied when its outcome was queried never will be.
-    pub async fn shuts_out_what_was_not(&self) {
-        let (transaction, token) = self.written().await;
+    pub async fn check_unapplied_commit_is_fenced(&self) {
+        let (transaction, token) = self.prepare_commit().await;
         for _ in 0..2 {
-            assert_eq!(self.shared.settle(&token).await, None);
+            assert_eq!(self.shared.resolve_outcome(&token).await, None);
         }
         let late = transaction.commit().await.expect_err("the late commit conflicts with the token");
         assert!(late.is_retryable_not_committed(), "{late}");
-        assert_eq!(self.value().await, None);
+        assert_eq!(self.stored_value().await, None);
     }
 
     /// A lane keeps one token at a time, and a closed store leaves none.
-    pub async fn leaves_no_tokens(&self) {
+    pub async fn check_tokens_are_removed(&self) {
         for turn in 0..200_u8 {
             self.commit(crate::conformance::batch(|b| b.set(KEY, vec![turn])))
                 .await
                 .expect("the commit succeeds");
         }
-        let tokens = self.tokens_count().await;
+        let tokens = self.count_tokens().await;
         assert!((1..=64).contains(&tokens), "{tokens} tokens");
         self.close().await;
-        assert_eq!(self.tokens_count().await, 0);
+        assert_eq!(self.count_tokens().await, 0);
     }
 
     /// A transaction with its writes and its token, not yet committed.
-    async fn written(&self) -> (foundationdb::Transaction, Token) {
+    async fn prepare_commit(&self) -> (foundationdb::Transaction, Token) {
         let transaction = self.shared.begin().expect("a transaction can begin");
         self.shared.read_version(&transaction).await.expect("the cluster gives a version");
         transaction.set(&self.shared.space.key(KEY.as_bytes()), b"written");
-        let token = self.lanes.turn().await.expect("a lane is free").token(&self.shared);
+        let token = self.lanes.acquire().await.expect("a lane is free").next_token(&self.shared);
         token.write(&transaction).expect("the token can be added");
         (transaction, token)
     }
 
-    async fn value(&self) -> Option<Value> {
+    async fn stored_value(&self) -> Option<Value> {
         self.snapshot()
             .await
             .expect("a snapshot can be taken")
@@ -64,7 +67,7 @@ impl FdbStore {
             .expect("the key can be read")
     }
 
-    async fn tokens_count(&self) -> usize {
+    async fn count_tokens(&self) -> usize {
         let Range { start, end } = Range::prefix(self.shared.space.tokens().to_vec());
         let transaction = self.shared.begin().expect("a transaction can begin");
         let range = foundationdb::RangeOption::from((&start[..], &end[..]));
