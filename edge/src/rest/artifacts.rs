@@ -15,7 +15,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tonic::{Status, Streaming};
 
 use super::call::Call;
-use super::table::{Answer, Kind, Operation, Output, Parameter};
+use super::table::{Answer, Operation, Output, Parameter, ParameterKind};
 use crate::error::ApiError;
 use crate::services::Services;
 
@@ -31,7 +31,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             |services, call| Box::pin(download(services, call)),
         )
         .output(Output::File)
-        .query(&[Parameter::required("path", Kind::Text)]),
+        .query(&[Parameter::required("path", ParameterKind::Text)]),
         Operation::new(
             Method::GET,
             "/runs/{id}/artifacts/download-all",

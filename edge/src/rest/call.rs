@@ -18,8 +18,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 
-use super::shape::{parse_bool, parse_int};
-use super::table::{Input, Kind, Operation};
+use super::request_schema::{parse_bool, parse_int};
+use super::table::{Input, Operation, ParameterKind};
 use crate::error::{ApiError, INVALID_JSON, Problem};
 
 /// Maximum size of a JSON body. The largest legitimate body is an app's state of 1 MiB; a batch
@@ -32,7 +32,7 @@ const BODY_VALUES: usize = 1_000_000;
 
 /// Maximum time between two pieces of a JSON body. Uploads have no such limit, because a client
 /// may produce a file while sending it.
-const BODY_SILENCE: Duration = Duration::from_secs(30);
+const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) const TIMEZONE: &str = "x-timezone-offset";
 
@@ -57,11 +57,11 @@ pub(crate) struct Call {
     /// type `Sync`; it is never contended.
     raw: Mutex<Body>,
     path: HashMap<String, String>,
-    query: HashMap<&'static str, Parameter>,
+    query: HashMap<&'static str, ParameterValue>,
     timezone: i32,
 }
 
-enum Parameter {
+enum ParameterValue {
     Text(String),
     Int(i64),
     Bool(bool),
@@ -80,28 +80,28 @@ impl Call {
         let mut problems = Vec::new();
         let query = read_query(operation, parts.uri.query().unwrap_or_default(), &mut problems);
         let timezone = if operation.is_zoned { read_timezone(&parts, &mut problems) } else { 0 };
-        let (mut json, mut whole, mut raw) = (Value::Null, Bytes::new(), Body::empty());
+        let (mut json, mut bytes, mut raw) = (Value::Null, Bytes::new(), Body::empty());
         match &operation.input {
             Input::None => {}
             Input::Raw => raw = body,
-            Input::Json(shape) => {
-                whole = read_whole(body).await?;
-                check_values(&whole)?;
-                match serde_json::from_slice(&whole) {
+            Input::Json(schema) => {
+                bytes = read_body(body).await?;
+                check_values(&bytes)?;
+                match serde_json::from_slice(&bytes) {
                     Ok(parsed) => {
                         json = parsed;
-                        shape.check(&mut json, "body", &mut problems);
+                        schema.check(&mut json, "body", &mut problems);
                     }
                     Err(_) => problems.push(Problem { field: "body".into(), message: INVALID_JSON.into() }),
                 }
             }
         }
         if !problems.is_empty() {
-            let told =
+            let to_error =
                 if operation.lists_problems { ApiError::validation_list } else { ApiError::validation };
-            return Err(told(&problems));
+            return Err(to_error(&problems));
         }
-        Ok(Call { dialect, parts, json, body: whole, raw: Mutex::new(raw), path, query, timezone })
+        Ok(Call { dialect, parts, json, body: bytes, raw: Mutex::new(raw), path, query, timezone })
     }
 
     /// A decoded segment of the path.
@@ -112,25 +112,25 @@ impl Call {
     /// A text parameter; `None` if it is absent and has no default.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
         match self.query.get(name) {
-            Some(Parameter::Text(text)) => Some(text),
+            Some(ParameterValue::Text(text)) => Some(text),
             _ => None,
         }
     }
 
     pub(crate) fn int(&self, name: &str) -> Option<i64> {
         match self.query.get(name) {
-            Some(Parameter::Int(int)) => Some(*int),
+            Some(ParameterValue::Int(int)) => Some(*int),
             _ => None,
         }
     }
 
     pub(crate) fn bool(&self, name: &str) -> bool {
-        matches!(self.query.get(name), Some(Parameter::Bool(true)))
+        matches!(self.query.get(name), Some(ParameterValue::Bool(true)))
     }
 
     pub(crate) fn texts(&self, name: &str) -> &[String] {
         match self.query.get(name) {
-            Some(Parameter::Texts(texts)) => texts,
+            Some(ParameterValue::Texts(texts)) => texts,
             _ => &[],
         }
     }
@@ -169,7 +169,7 @@ fn read_query(
     operation: &Operation,
     query: &str,
     problems: &mut Vec<Problem>,
-) -> HashMap<&'static str, Parameter> {
+) -> HashMap<&'static str, ParameterValue> {
     let mut given: HashMap<String, Vec<String>> = HashMap::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -178,8 +178,8 @@ fn read_query(
     let mut read = HashMap::new();
     for parameter in &operation.query {
         let values = given.remove(parameter.name).unwrap_or_default();
-        if let Kind::Texts = parameter.kind {
-            read.insert(parameter.name, Parameter::Texts(values));
+        if let ParameterKind::Texts = parameter.kind {
+            read.insert(parameter.name, ParameterValue::Texts(values));
             continue;
         }
         let Some(value) = values.into_iter().next_back().or_else(|| parameter.default.map(str::to_owned))
@@ -199,12 +199,16 @@ fn read_query(
     read
 }
 
-fn parse(kind: Kind, value: String) -> Result<Parameter, &'static str> {
+fn parse(kind: ParameterKind, value: String) -> Result<ParameterValue, &'static str> {
     match kind {
-        Kind::Text => Ok(Parameter::Text(value)),
-        Kind::Texts => Ok(Parameter::Texts(vec![value])),
-        Kind::Int => parse_int(&value).map(Parameter::Int).ok_or("Input should be a valid integer"),
-        Kind::Bool => parse_bool(&value).map(Parameter::Bool).ok_or("Input should be a valid boolean"),
+        ParameterKind::Text => Ok(ParameterValue::Text(value)),
+        ParameterKind::Texts => Ok(ParameterValue::Texts(vec![value])),
+        ParameterKind::Int => {
+            parse_int(&value).map(ParameterValue::Int).ok_or("Input should be a valid integer")
+        }
+        ParameterKind::Bool => {
+            parse_bool(&value).map(ParameterValue::Bool).ok_or("Input should be a valid boolean")
+        }
     }
 }
 
@@ -234,25 +238,27 @@ fn check_values(json: &[u8]) -> Result<(), ApiError> {
     Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message))
 }
 
-async fn read_whole(body: Body) -> Result<Bytes, ApiError> {
-    let (mut body, mut whole) = (Limited::new(body, BODY_BYTES), BytesMut::new());
+async fn read_body(body: Body) -> Result<Bytes, ApiError> {
+    let (mut body, mut bytes) = (Limited::new(body, BODY_BYTES), BytesMut::new());
     loop {
-        let piece = timeout(BODY_SILENCE, body.frame()).await.map_err(|_| silent())?;
+        let piece = timeout(BODY_IDLE_TIMEOUT, body.frame()).await.map_err(|_| body_timeout())?;
         match piece {
-            Some(Ok(frame)) => whole.extend(frame.into_data().ok()),
+            Some(Ok(frame)) => bytes.extend(frame.into_data().ok()),
             Some(Err(error)) if error.is::<LengthLimitError>() => {
                 let message = format!("the body is larger than {BODY_BYTES} bytes");
                 return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message));
             }
             Some(Err(_)) => return Err(ApiError::new(StatusCode::BAD_REQUEST, "the body ended early")),
-            None => return Ok(whole.freeze()),
+            None => return Ok(bytes.freeze()),
         }
     }
 }
 
-fn silent() -> ApiError {
-    let message =
-        format!("no more of the body arrived within {} s: send the request again", BODY_SILENCE.as_secs());
+fn body_timeout() -> ApiError {
+    let message = format!(
+        "no more of the body arrived within {} s: send the request again",
+        BODY_IDLE_TIMEOUT.as_secs()
+    );
     ApiError::new(StatusCode::REQUEST_TIMEOUT, message)
 }
 
@@ -276,9 +282,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_may_be_slow_but_not_stalled() {
-        let slow = read_whole(body(9, BODY_SILENCE / 2)).await.unwrap();
+        let slow = read_body(body(9, BODY_IDLE_TIMEOUT / 2)).await.unwrap();
         assert_eq!(slow, "xxxxxxxxx");
-        let silent = read_whole(body(9, BODY_SILENCE * 2)).await.unwrap_err();
-        assert_eq!(silent.into_response().status(), StatusCode::REQUEST_TIMEOUT);
+        let stalled = read_body(body(9, BODY_IDLE_TIMEOUT * 2)).await.unwrap_err();
+        assert_eq!(stalled.into_response().status(), StatusCode::REQUEST_TIMEOUT);
     }
 }

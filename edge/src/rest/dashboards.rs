@@ -11,9 +11,9 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::call::{Call, Dialect};
-use super::form::Form;
-use super::json_list::{self, Items};
-use super::shape::{Member, Shape};
+use super::json_list::{self, JsonItems};
+use super::request_schema::{Member, RequestSchema};
+use super::response_schema::ResponseSchema;
 use super::shared::iso;
 use super::table::{Answer, Operation, Output};
 use super::values::{self, Style};
@@ -21,90 +21,96 @@ use crate::error::ApiError;
 use crate::services::Services;
 use crate::ws::json::to_cbor;
 
-const DASHBOARD: Shape = Shape::Record(&[
-    Member::required("name", Shape::Text),
-    Member::optional("description", Shape::Text),
-    Member::optional("app_id", Shape::Text),
+const DASHBOARD: RequestSchema = RequestSchema::Record(&[
+    Member::required("name", RequestSchema::Text),
+    Member::optional("description", RequestSchema::Text),
+    Member::optional("app_id", RequestSchema::Text),
 ]);
 
-const DASHBOARD_CHANGES: Shape =
-    Shape::Record(&[Member::optional("name", Shape::Text), Member::optional("description", Shape::Text)]);
-
-const APP: Shape =
-    Shape::Record(&[Member::required("type", Shape::Text), Member::required("state", Shape::Free)]);
-
-const APP_CHANGES: Shape =
-    Shape::Record(&[Member::optional("type", Shape::Text), Member::optional("state", Shape::Free)]);
-
-const REPORT: Shape = Shape::Record(&[
-    Member::required("name", Shape::Text),
-    Member::optional("code", Shape::Text),
-    Member::optional("description", Shape::Text),
+const DASHBOARD_CHANGES: RequestSchema = RequestSchema::Record(&[
+    Member::optional("name", RequestSchema::Text),
+    Member::optional("description", RequestSchema::Text),
 ]);
 
-const REPORT_CHANGES: Shape = Shape::Record(&[
-    Member::optional("name", Shape::Text),
-    Member::optional("code", Shape::Text),
-    Member::optional("description", Shape::Text),
+const APP: RequestSchema = RequestSchema::Record(&[
+    Member::required("type", RequestSchema::Text),
+    Member::required("state", RequestSchema::AnyObject),
 ]);
 
-const DASHBOARD_FORM: Form = Form::Record(&[
-    ("id", Form::Text),
-    ("name", Form::Text),
-    ("description", Form::Text),
-    ("app_id", Form::TextOrNull),
-    ("app_type", Form::TextOrNull),
-    ("updated_at", Form::Text),
-    ("created_at", Form::Text),
+const APP_CHANGES: RequestSchema = RequestSchema::Record(&[
+    Member::optional("type", RequestSchema::Text),
+    Member::optional("state", RequestSchema::AnyObject),
 ]);
 
-const APP_FORM: Form = Form::Record(&[
-    ("id", Form::Text),
-    ("type", Form::Text),
-    ("updated_at", Form::Text),
-    ("created_at", Form::Text),
-    ("state", Form::Free),
+const REPORT: RequestSchema = RequestSchema::Record(&[
+    Member::required("name", RequestSchema::Text),
+    Member::optional("code", RequestSchema::Text),
+    Member::optional("description", RequestSchema::Text),
 ]);
 
-const REPORT_FORM: Form = Form::Record(&[
-    ("id", Form::Text),
-    ("name", Form::Text),
-    ("code", Form::Text),
-    ("description", Form::Text),
-    ("updated_at", Form::Text),
-    ("created_at", Form::Text),
+const REPORT_CHANGES: RequestSchema = RequestSchema::Record(&[
+    Member::optional("name", RequestSchema::Text),
+    Member::optional("code", RequestSchema::Text),
+    Member::optional("description", RequestSchema::Text),
+]);
+
+const DASHBOARD_SCHEMA: ResponseSchema = ResponseSchema::Record(&[
+    ("id", ResponseSchema::Text),
+    ("name", ResponseSchema::Text),
+    ("description", ResponseSchema::Text),
+    ("app_id", ResponseSchema::TextOrNull),
+    ("app_type", ResponseSchema::TextOrNull),
+    ("updated_at", ResponseSchema::Text),
+    ("created_at", ResponseSchema::Text),
+]);
+
+const APP_SCHEMA: ResponseSchema = ResponseSchema::Record(&[
+    ("id", ResponseSchema::Text),
+    ("type", ResponseSchema::Text),
+    ("updated_at", ResponseSchema::Text),
+    ("created_at", ResponseSchema::Text),
+    ("state", ResponseSchema::AnyObject),
+]);
+
+const REPORT_SCHEMA: ResponseSchema = ResponseSchema::Record(&[
+    ("id", ResponseSchema::Text),
+    ("name", ResponseSchema::Text),
+    ("code", ResponseSchema::Text),
+    ("description", ResponseSchema::Text),
+    ("updated_at", ResponseSchema::Text),
+    ("created_at", ResponseSchema::Text),
 ]);
 
 /// Adds the five operations of a resource. The messages of the three resources differ only by
 /// their module.
 macro_rules! operations_of {
-    ($list:ident, $path:literal, $word:literal, $new:ident, $changes:ident, $form:ident, $module:ident) => {
+    ($list:ident, $path:literal, $word:literal, $new:ident, $changes:ident, $schema:ident, $module:ident) => {
         let one = concat!($path, "/{id}");
         $list.extend([
             Operation::new(Method::GET, $path, concat!("List all ", $word, "s"), |s, call| {
                 Box::pin($module::list(s, call))
             })
-            .answers(const { &Form::List(&$form) }),
+            .answers(const { &ResponseSchema::List(&$schema) }),
             Operation::new(Method::POST, $path, concat!("Create a new ", $word), |s, call| {
                 Box::pin($module::create(s, call))
             })
             .success(201)
             .json(&$new)
-            .answers(&$form),
+            .answers(&$schema),
             Operation::new(Method::GET, one, concat!("Get one ", $word), |s, call| {
                 Box::pin($module::get(s, call))
             })
-            .answers(&$form),
+            .answers(&$schema),
             Operation::new(Method::PUT, one, concat!("Change a ", $word), |s, call| {
                 Box::pin($module::update(s, call))
             })
             .json(&$changes)
-            .answers(&$form),
+            .answers(&$schema),
             Operation::new(Method::DELETE, one, concat!("Delete a ", $word), |s, call| {
                 Box::pin($module::delete(s, call))
             })
             .success(204)
-            .output(Output::Gone),
+            .output(Output::Deleted),
         ]);
     };
 }
@@ -117,11 +123,11 @@ pub(crate) fn operations() -> Vec<Operation> {
         "dashboard",
         DASHBOARD,
         DASHBOARD_CHANGES,
-        DASHBOARD_FORM,
+        DASHBOARD_SCHEMA,
         dashboard
     );
-    operations_of!(operations, "/apps", "app", APP, APP_CHANGES, APP_FORM, app);
-    operations_of!(operations, "/reports", "report", REPORT, REPORT_CHANGES, REPORT_FORM, report);
+    operations_of!(operations, "/apps", "app", APP, APP_CHANGES, APP_SCHEMA, app);
+    operations_of!(operations, "/reports", "report", REPORT, REPORT_CHANGES, REPORT_SCHEMA, report);
     operations
 }
 
@@ -161,7 +167,7 @@ mod dashboard {
 
     pub(super) async fn list(services: Arc<Services>, _: Call) -> Answer {
         let messages = services.backend().dashboards.clone().list(ListRequest {}).await?.into_inner();
-        let write = |message: ListResponse, items: &mut Items| {
+        let write = |message: ListResponse, items: &mut JsonItems| {
             message.dashboards.iter().for_each(|it| items.push(&show(it)));
             Ok(())
         };
@@ -206,7 +212,7 @@ mod app {
     use super::*;
 
     #[derive(Serialize)]
-    struct Shown<'a> {
+    struct AppView<'a> {
         id: &'a str,
         r#type: &'a str,
         updated_at: String,
@@ -214,8 +220,8 @@ mod app {
         state: Box<RawValue>,
     }
 
-    fn show(it: &App) -> Result<Shown<'_>, ApiError> {
-        Ok(Shown {
+    fn show(it: &App) -> Result<AppView<'_>, ApiError> {
+        Ok(AppView {
             id: &it.id,
             r#type: &it.r#type,
             updated_at: iso(it.updated_us),
@@ -238,7 +244,7 @@ mod app {
 
     pub(super) async fn list(services: Arc<Services>, _: Call) -> Answer {
         let messages = services.backend().apps.clone().list(ListRequest {}).await?.into_inner();
-        let write = |message: ListResponse, items: &mut Items| {
+        let write = |message: ListResponse, items: &mut JsonItems| {
             message.apps.iter().try_for_each(|it| {
                 items.push(&show(it)?);
                 Ok(())
@@ -291,7 +297,7 @@ mod report {
 
     pub(super) async fn list(services: Arc<Services>, _: Call) -> Answer {
         let messages = services.backend().reports.clone().list(ListRequest {}).await?.into_inner();
-        let write = |message: ListResponse, items: &mut Items| {
+        let write = |message: ListResponse, items: &mut JsonItems| {
             message.reports.iter().for_each(|it| items.push(&show(it)));
             Ok(())
         };

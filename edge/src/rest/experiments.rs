@@ -13,40 +13,41 @@ use matyan_proto::experiments::v1::{
 use serde_json::{Map, Value, json};
 
 use super::call::Call;
-use super::form::{ACTIVITY, CHANGED, DONE, Form};
-use super::json_list::{self, Items};
-use super::shape::{Member, Shape};
+use super::json_list::{self, JsonItems};
+use super::request_schema::{Member, RequestSchema};
+use super::response_schema::{ACTIVITY, CHANGED, DONE, ResponseSchema};
 use super::shared::{hour_key, seconds};
-use super::table::{Answer, Kind, Operation, Parameter};
+use super::table::{Answer, Operation, Parameter, ParameterKind};
 use crate::services::Services;
 
-const NEW: Shape = Shape::Record(&[Member::required("name", Shape::Text)]);
+const NEW: RequestSchema = RequestSchema::Record(&[Member::required("name", RequestSchema::Text)]);
 
-const CHANGES: Shape = Shape::Record(&[
-    Member::optional("name", Shape::Text),
-    Member::optional("description", Shape::Text),
-    Member::optional("archived", Shape::Bool),
+const CHANGES: RequestSchema = RequestSchema::Record(&[
+    Member::optional("name", RequestSchema::Text),
+    Member::optional("description", RequestSchema::Text),
+    Member::optional("archived", RequestSchema::Bool),
 ]);
 
-const EXPERIMENT: Form = Form::Record(&[
-    ("id", Form::Text),
-    ("name", Form::Text),
-    ("description", Form::Text),
-    ("run_count", Form::Int),
-    ("archived", Form::Bool),
-    ("creation_time", Form::NumberOrNull),
+const EXPERIMENT: ResponseSchema = ResponseSchema::Record(&[
+    ("id", ResponseSchema::Text),
+    ("name", ResponseSchema::Text),
+    ("description", ResponseSchema::Text),
+    ("run_count", ResponseSchema::Int),
+    ("archived", ResponseSchema::Bool),
+    ("creation_time", ResponseSchema::NumberOrNull),
 ]);
 
-const EXPERIMENTS: Form = Form::List(&EXPERIMENT);
+const EXPERIMENTS: ResponseSchema = ResponseSchema::List(&EXPERIMENT);
 
-const RUNS: Form = Form::Record(&[("id", Form::Text), ("runs", Form::List(&RUN))]);
+const RUNS: ResponseSchema =
+    ResponseSchema::Record(&[("id", ResponseSchema::Text), ("runs", ResponseSchema::List(&RUN))]);
 
-const RUN: Form = Form::Record(&[
-    ("run_id", Form::Text),
-    ("name", Form::Text),
-    ("creation_time", Form::Number),
-    ("end_time", Form::NumberOrNull),
-    ("archived", Form::Bool),
+const RUN: ResponseSchema = ResponseSchema::Record(&[
+    ("run_id", ResponseSchema::Text),
+    ("name", ResponseSchema::Text),
+    ("creation_time", ResponseSchema::Number),
+    ("end_time", ResponseSchema::NumberOrNull),
+    ("archived", ResponseSchema::Bool),
 ]);
 
 pub(crate) fn operations() -> Vec<Operation> {
@@ -61,7 +62,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Search experiments by a part of their name",
             |s, call| Box::pin(list(s, call)),
         )
-        .query(&[Parameter::new("q", Kind::Text, Some(""))])
+        .query(&[Parameter::new("q", ParameterKind::Text, Some(""))])
         .answers(&EXPERIMENTS),
         Operation::new(Method::POST, "/experiments", "Create an experiment", |s, call| {
             Box::pin(create(s, call))
@@ -90,7 +91,10 @@ pub(crate) fn operations() -> Vec<Operation> {
             "List the runs of an experiment, newest first",
             |s, call| Box::pin(runs(s, call)),
         )
-        .query(&[Parameter::new("limit", Kind::Int, None), Parameter::new("offset", Kind::Text, None)])
+        .query(&[
+            Parameter::new("limit", ParameterKind::Int, None),
+            Parameter::new("offset", ParameterKind::Text, None),
+        ])
         .answers(&RUNS),
         Operation::new(
             Method::GET,
@@ -117,7 +121,7 @@ fn show(experiment: &Experiment) -> Value {
 async fn list(services: Arc<Services>, call: Call) -> Answer {
     let request = ListRequest { name_contains: call.text("q").unwrap_or_default().to_owned() };
     let messages = services.backend().experiments.clone().list(request).await?.into_inner();
-    let write = |message: ListResponse, items: &mut Items| {
+    let write = |message: ListResponse, items: &mut JsonItems| {
         message.experiments.iter().for_each(|experiment| items.push(&show(experiment)));
         Ok(())
     };
@@ -162,7 +166,7 @@ async fn runs(services: Arc<Services>, call: Call) -> Answer {
         after_run_id: call.text("offset").unwrap_or_default().to_owned(),
     };
     let messages = services.backend().experiments.clone().list_runs(request).await?.into_inner();
-    let write = |message: ListRunsResponse, items: &mut Items| {
+    let write = |message: ListRunsResponse, items: &mut JsonItems| {
         message.runs.iter().for_each(|run| items.push(&show_run(run)));
         Ok(())
     };

@@ -20,9 +20,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
 use super::call::Call;
-use super::form::Form;
-use super::shape::{Member, Shape};
-use super::table::{Answer, Base, Kind, Operation, Parameter};
+use super::request_schema::{Member, RequestSchema};
+use super::response_schema::ResponseSchema;
+use super::table::{Answer, BasePath, Operation, Parameter, ParameterKind};
 use crate::error::{ApiError, Problem, blamed_field};
 use crate::serve::SecureConnection;
 use crate::services::Services;
@@ -30,19 +30,19 @@ use crate::services::Services;
 /// Path of uploads to a blob store without upload URLs.
 pub(crate) const BLOBS: &str = "/api/v1/rest/blobs/";
 
-const PRESIGN: Shape = Shape::Record(&[
-    Member::required("run_id", Shape::Text),
-    Member::required("artifact_path", Shape::Text),
-    Member::optional("content_type", Shape::Text),
+const PRESIGN: RequestSchema = RequestSchema::Record(&[
+    Member::required("run_id", RequestSchema::Text),
+    Member::required("artifact_path", RequestSchema::Text),
+    Member::optional("content_type", RequestSchema::Text),
 ]);
 
-const PRESIGNED: Form = Form::Record(&[
-    ("upload_url", Form::Text),
-    ("s3_key", Form::Text),
-    ("headers", Form::MapOrNull(&Form::Text)),
+const PRESIGNED: ResponseSchema = ResponseSchema::Record(&[
+    ("upload_url", ResponseSchema::Text),
+    ("s3_key", ResponseSchema::Text),
+    ("headers", ResponseSchema::MapOrNull(&ResponseSchema::Text)),
 ]);
 
-const UPLOADED: Form = Form::Record(&[("size", Form::Int)]);
+const UPLOADED: ResponseSchema = ResponseSchema::Record(&[("size", ResponseSchema::Int)]);
 
 pub(crate) fn operations() -> Vec<Operation> {
     vec![
@@ -52,7 +52,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Get a URL to upload an artifact to",
             |services, call| Box::pin(presign(services, call)),
         )
-        .base(Base::Rest)
+        .base(BasePath::Rest)
         .json(&PRESIGN)
         .answers(&PRESIGNED)
         .listing_problems(),
@@ -62,8 +62,11 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Upload to a URL returned by presign",
             |services, call| Box::pin(upload(services, call)),
         )
-        .base(Base::Rest)
-        .query(&[Parameter::new("expires", Kind::Text, None), Parameter::new("signature", Kind::Text, None)])
+        .base(BasePath::Rest)
+        .query(&[
+            Parameter::new("expires", ParameterKind::Text, None),
+            Parameter::new("signature", ParameterKind::Text, None),
+        ])
         .raw()
         // 403: the URL was not presigned. 501: the blob store has upload URLs, so this
         // route is unused.
@@ -79,7 +82,7 @@ async fn presign(services: Arc<Services>, call: Call) -> Answer {
         artifact_path: text("artifact_path"),
         content_type: text("content_type"),
     };
-    let answer = services.ingest().presign(request).await.map_err(refused)?.into_inner();
+    let answer = services.ingest().presign(request).await.map_err(presign_error)?.into_inner();
     let mut upload_url = answer.upload_url;
     if upload_url.starts_with('/') {
         upload_url.insert_str(0, &origin(&call.parts)?);
@@ -89,7 +92,7 @@ async fn presign(services: Arc<Services>, call: Call) -> Answer {
 }
 
 /// Reports an invalid field as a list, as the old gateway did.
-fn refused(status: Status) -> ApiError {
+fn presign_error(status: Status) -> ApiError {
     if status.code() != Code::InvalidArgument {
         return status.into();
     }
@@ -101,9 +104,10 @@ fn refused(status: Status) -> ApiError {
 /// again. A proxy's header takes precedence over the connection's own scheme.
 fn origin(parts: &Parts) -> Result<String, ApiError> {
     let forwarded = header(&parts.headers, "x-forwarded-proto").and_then(|it| it.split(',').next());
-    let was = |scheme: &str| forwarded.is_some_and(|it| it.trim().eq_ignore_ascii_case(scheme));
-    let is_ours = parts.extensions.get::<SecureConnection>().is_some();
-    let scheme = if was("https") || is_ours && !was("http") { "https" } else { "http" };
+    let was_forwarded_as = |scheme: &str| forwarded.is_some_and(|it| it.trim().eq_ignore_ascii_case(scheme));
+    let is_tls = parts.extensions.get::<SecureConnection>().is_some();
+    let scheme =
+        if was_forwarded_as("https") || is_tls && !was_forwarded_as("http") { "https" } else { "http" };
     let host = header(&parts.headers, header::HOST.as_str()).or(parts.uri.authority().map(|it| it.as_str()));
     let host =
         host.ok_or_else(|| ApiError::new(StatusCode::BAD_REQUEST, "the request has no Host header"))?;
@@ -133,17 +137,21 @@ async fn upload(services: Arc<Services>, call: Call) -> Answer {
         sent = &mut sending => match sent {
             Ok(()) => uploading.await,
             // Dropping the call cancels the incomplete upload; nothing is stored.
-            Err(Cut) => return Err(ApiError::new(StatusCode::BAD_REQUEST, "the body ended early")),
+            Err(BodyInterrupted) => return Err(ApiError::new(StatusCode::BAD_REQUEST, "the body ended early")),
         },
     };
     Ok(Json(json!({"size": answer?.into_inner().size})).into_response())
 }
 
 /// The client disconnected before the end of its body.
-struct Cut;
+struct BodyInterrupted;
 
 /// Passes the body on in pieces. The channel is closed only if the body is complete.
-async fn send(open: UploadOpen, body: Body, pieces: mpsc::Sender<UploadRequest>) -> Result<(), Cut> {
+async fn send(
+    open: UploadOpen,
+    body: Body,
+    pieces: mpsc::Sender<UploadRequest>,
+) -> Result<(), BodyInterrupted> {
     let mut messages = std::pin::pin!(messages(open, body));
     while let Some(message) = messages.next().await {
         if pieces.send(UploadRequest { message: Some(message?) }).await.is_err() {
@@ -154,11 +162,11 @@ async fn send(open: UploadOpen, body: Body, pieces: mpsc::Sender<UploadRequest>)
     Ok(())
 }
 
-fn messages(open: UploadOpen, body: Body) -> impl Stream<Item = Result<Message, Cut>> {
+fn messages(open: UploadOpen, body: Body) -> impl Stream<Item = Result<Message, BodyInterrupted>> {
     let chunks = body.into_data_stream().flat_map(|data| {
         let pieces = match data {
             Ok(data) => split(data).map(|piece| Ok(Message::Chunk(piece))).collect(),
-            Err(_) => vec![Err(Cut)],
+            Err(_) => vec![Err(BodyInterrupted)],
         };
         futures::stream::iter(pieces)
     });

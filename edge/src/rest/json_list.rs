@@ -13,19 +13,19 @@ use http::{HeaderValue, header};
 use serde::Serialize;
 use tonic::Streaming;
 
-use super::streamed::broken;
+use super::stream_response::abort_error;
 use super::table::Answer;
 use crate::error::ApiError;
 
 /// JSON text under construction, which is taken piece by piece.
 #[derive(Debug, Default)]
-pub(super) struct Items {
+pub(super) struct JsonItems {
     out: Vec<u8>,
-    has_one: bool,
+    needs_comma: bool,
 }
 
-impl Items {
-    /// Appends an item, with a comma before it unless it is the first.
+impl JsonItems {
+    /// Appends an item, preceded by a comma unless it is the first.
     pub(super) fn push(&mut self, item: &impl Serialize) {
         self.comma();
         serde_json::to_writer(&mut self.out, item)
@@ -33,7 +33,7 @@ impl Items {
     }
 
     pub(super) fn comma(&mut self) {
-        if std::mem::replace(&mut self.has_one, true) {
+        if std::mem::replace(&mut self.needs_comma, true) {
             self.out.push(b',');
         }
     }
@@ -41,13 +41,13 @@ impl Items {
     /// Appends text other than an item. The next item starts a new list.
     pub(super) fn text(&mut self, text: &str) {
         self.out.extend_from_slice(text.as_bytes());
-        self.has_one = false;
+        self.needs_comma = false;
     }
 
     /// Appends the end of a nested list, which is itself an item.
-    pub(super) fn item_end(&mut self, text: &str) {
+    pub(super) fn end_item(&mut self, text: &str) {
         self.out.extend_from_slice(text.as_bytes());
-        self.has_one = true;
+        self.needs_comma = true;
     }
 
     pub(super) fn take(&mut self) -> Bytes {
@@ -55,50 +55,50 @@ impl Items {
     }
 }
 
-/// Responds with the items of all messages, between `before` and `behind`.
+/// Responds with the items of all messages, between `prefix` and `suffix`.
 pub(super) async fn answer<M, W>(
-    before: &str,
+    prefix: &str,
     mut messages: Streaming<M>,
     write: W,
-    behind: &'static str,
+    suffix: &'static str,
 ) -> Answer
 where
     M: Send + 'static,
-    W: FnMut(M, &mut Items) -> Result<(), ApiError> + Send + 'static,
+    W: FnMut(M, &mut JsonItems) -> Result<(), ApiError> + Send + 'static,
 {
     let first = messages.message().await?;
-    answer_from(before, first, messages, write, behind)
+    answer_from(prefix, first, messages, write, suffix)
 }
 
 /// Like `answer`, for a stream whose first message, or end, has already been received.
 pub(super) fn answer_from<M, W>(
-    before: &str,
+    prefix: &str,
     first: Option<M>,
     messages: Streaming<M>,
     write: W,
-    behind: &'static str,
+    suffix: &'static str,
 ) -> Answer
 where
     M: Send + 'static,
-    W: FnMut(M, &mut Items) -> Result<(), ApiError> + Send + 'static,
+    W: FnMut(M, &mut JsonItems) -> Result<(), ApiError> + Send + 'static,
 {
-    let mut list = List { messages, write, behind: Some(behind), items: Items::default() };
-    list.items.text(before);
+    let mut list = ListState { messages, write, suffix: Some(suffix), items: JsonItems::default() };
+    list.items.text(prefix);
     list.add(first)?;
-    Ok(json(Body::from_stream(stream::try_unfold(list, List::chunk))))
+    Ok(json(Body::from_stream(stream::try_unfold(list, ListState::chunk))))
 }
 
-struct List<M, W> {
+struct ListState<M, W> {
     messages: Streaming<M>,
     write: W,
     /// `None` once the last message has been received.
-    behind: Option<&'static str>,
-    items: Items,
+    suffix: Option<&'static str>,
+    items: JsonItems,
 }
 
-impl<M, W> List<M, W>
+impl<M, W> ListState<M, W>
 where
-    W: FnMut(M, &mut Items) -> Result<(), ApiError>,
+    W: FnMut(M, &mut JsonItems) -> Result<(), ApiError>,
 {
     /// Writes the next message, or the end. Fails if the message cannot be converted to
     /// JSON.
@@ -106,7 +106,7 @@ where
         match message {
             Some(message) => (self.write)(message, &mut self.items),
             None => {
-                self.items.text(self.behind.take().unwrap_or_default());
+                self.items.text(self.suffix.take().unwrap_or_default());
                 Ok(())
             }
         }
@@ -114,8 +114,8 @@ where
 
     /// The next chunk of the body.
     async fn chunk(mut self) -> io::Result<Option<(Bytes, Self)>> {
-        while self.items.out.is_empty() && self.behind.is_some() {
-            let message = self.messages.message().await.map_err(broken)?;
+        while self.items.out.is_empty() && self.suffix.is_some() {
+            let message = self.messages.message().await.map_err(abort_error)?;
             self.add(message).map_err(|_| io::Error::other("an item cannot be converted to JSON"))?;
         }
         let chunk = self.items.take();

@@ -6,7 +6,7 @@ use matyan_proto::common::v1::{SeriesKey, StepRange};
 use matyan_proto::runs::v1::{GetRequest, SeriesInfo};
 use matyan_proto::series::v1::{PointColumns, PointsRequest, RunSelection, SampleRequest, SeriesPoints};
 
-use super::json_list::{self, Items};
+use super::json_list::{self, JsonItems};
 use super::table::Answer;
 use super::values::{self, Style};
 use crate::error::ApiError;
@@ -19,7 +19,7 @@ fn selection(run_id: String, keys: Vec<SeriesKey>) -> RunSelection {
 }
 
 /// All points; series that the run does not have are omitted.
-pub(super) async fn all(
+pub(super) async fn all_points(
     services: &Services,
     run_id: String,
     keys: Vec<SeriesKey>,
@@ -34,14 +34,14 @@ pub(super) async fn all(
     json_list::answer(
         "[",
         messages,
-        move |message, items| piece(items, &mut has_steps, &message.points.unwrap_or_default()),
+        move |message, items| write_piece(items, &mut has_steps, &message.points.unwrap_or_default()),
         "]",
     )
     .await
 }
 
 /// At most `density` points of each series.
-pub(super) async fn sampled(
+pub(super) async fn sampled_points(
     services: &Services,
     run_id: String,
     keys: Vec<SeriesKey>,
@@ -61,25 +61,25 @@ pub(super) async fn sampled(
         "[",
         first,
         messages,
-        |message, items| message.series.iter().try_for_each(|points| item(items, points)),
+        |message, items| message.series.iter().try_for_each(|points| write_series(items, points)),
         "]",
     )
 }
 
 /// Writes a series with all its columns.
-fn item(items: &mut Items, points: &SeriesPoints) -> Result<(), ApiError> {
-    begin(items, points.info.as_ref().unwrap_or(&SeriesInfo::default()))?;
+fn write_series(items: &mut JsonItems, points: &SeriesPoints) -> Result<(), ApiError> {
+    write_series_start(items, points.info.as_ref().unwrap_or(&SeriesInfo::default()))?;
     points.steps.iter().for_each(|step| items.push(step));
-    items.text(BETWEEN);
+    items.text(VALUES_START);
     points.values.iter().for_each(|value| items.push(value));
-    items.item_end(BEHIND);
+    items.end_item(SERIES_END);
     Ok(())
 }
 
 /// Writes a piece of a column: first pieces of the steps, then pieces of the values.
-fn piece(items: &mut Items, has_steps: &mut bool, points: &SeriesPoints) -> Result<(), ApiError> {
+fn write_piece(items: &mut JsonItems, has_steps: &mut bool, points: &SeriesPoints) -> Result<(), ApiError> {
     if let Some(info) = &points.info {
-        begin(items, info)?;
+        write_series_start(items, info)?;
     }
     match has_steps {
         false => points.steps.iter().for_each(|step| items.push(step)),
@@ -87,17 +87,17 @@ fn piece(items: &mut Items, has_steps: &mut bool, points: &SeriesPoints) -> Resu
     }
     if !points.more {
         match std::mem::replace(has_steps, !*has_steps) {
-            false => items.text(BETWEEN),
-            true => items.item_end(BEHIND),
+            false => items.text(VALUES_START),
+            true => items.end_item(SERIES_END),
         }
     }
     Ok(())
 }
 
-const BETWEEN: &str = "],\"values\":[";
-const BEHIND: &str = "]}";
+const VALUES_START: &str = "],\"values\":[";
+const SERIES_END: &str = "]}";
 
-fn begin(items: &mut Items, info: &SeriesInfo) -> Result<(), ApiError> {
+fn write_series_start(items: &mut JsonItems, info: &SeriesInfo) -> Result<(), ApiError> {
     let context = values::context_json(&info.context, Style::default())?;
     let name = serde_json::to_string(&info.name).expect("text is JSON");
     items.comma();

@@ -12,32 +12,37 @@ use matyan_proto::notes::v1::{
 use serde_json::{Value, json};
 
 use super::call::Call;
-use super::form::{DONE, Form};
-use super::json_list::{self, Items};
-use super::shape::{Member, Shape};
+use super::json_list::{self, JsonItems};
+use super::request_schema::{Member, RequestSchema};
+use super::response_schema::{DONE, ResponseSchema};
 use super::shared::iso;
 use super::table::{Answer, Operation};
 use crate::error::ApiError;
 use crate::services::Services;
 
-const CONTENT: Shape = Shape::Record(&[Member::required("content", Shape::Text)]);
+const CONTENT: RequestSchema = RequestSchema::Record(&[Member::required("content", RequestSchema::Text)]);
 
-const NOTES: Form = Form::List(&Form::Record(&[
-    ("id", Form::Text),
-    ("content", Form::Text),
-    ("created_at", Form::Text),
-    ("run_hash", Form::Optional(&Form::Text)),
-    ("experiment_id", Form::Optional(&Form::Text)),
-    ("updated_at", Form::Text),
+const NOTES: ResponseSchema = ResponseSchema::List(&ResponseSchema::Record(&[
+    ("id", ResponseSchema::Text),
+    ("content", ResponseSchema::Text),
+    ("created_at", ResponseSchema::Text),
+    ("run_hash", ResponseSchema::Optional(&ResponseSchema::Text)),
+    ("experiment_id", ResponseSchema::Optional(&ResponseSchema::Text)),
+    ("updated_at", ResponseSchema::Text),
 ]));
 
-const CREATED: Form = Form::Record(&[("id", Form::Text), ("created_at", Form::Text)]);
+const CREATED: ResponseSchema =
+    ResponseSchema::Record(&[("id", ResponseSchema::Text), ("created_at", ResponseSchema::Text)]);
 
-const NOTE: Form = Form::Record(&[("id", Form::Text), ("content", Form::Text), ("updated_at", Form::Text)]);
+const NOTE: ResponseSchema = ResponseSchema::Record(&[
+    ("id", ResponseSchema::Text),
+    ("content", ResponseSchema::Text),
+    ("updated_at", ResponseSchema::Text),
+]);
 
 /// The kind of owner in a path.
 #[derive(Clone, Copy)]
-enum Of {
+enum NoteOwner {
     Run,
     Experiment,
 }
@@ -45,31 +50,31 @@ enum Of {
 /// Adds the operations for one kind of owner. Handlers are plain functions, so each kind needs
 /// its own.
 macro_rules! operations_of {
-    ($list:ident, $base:literal, $word:literal, $of:expr) => {
+    ($list:ident, $base:literal, $word:literal, $owner:expr) => {
         let notes = concat!($base, "/{id}/note");
         let note = concat!($base, "/{id}/note/{note_id}");
         $list.extend([
             Operation::new(Method::GET, notes, concat!("List the notes of ", $word), |s, call| {
-                Box::pin(list(s, call, $of))
+                Box::pin(list(s, call, $owner))
             })
             .answers(&NOTES),
             Operation::new(Method::POST, notes, concat!("Add a note to ", $word), |s, call| {
-                Box::pin(create(s, call, $of))
+                Box::pin(create(s, call, $owner))
             })
             .success(201)
             .json(&CONTENT)
             .answers(&CREATED),
             Operation::new(Method::GET, note, concat!("Get one note of ", $word), |s, call| {
-                Box::pin(get(s, call, $of))
+                Box::pin(get(s, call, $owner))
             })
             .answers(&NOTE),
             Operation::new(Method::PUT, note, concat!("Change a note of ", $word), |s, call| {
-                Box::pin(update(s, call, $of))
+                Box::pin(update(s, call, $owner))
             })
             .json(&CONTENT)
             .answers(&NOTE),
             Operation::new(Method::DELETE, note, concat!("Delete a note of ", $word), |s, call| {
-                Box::pin(delete(s, call, $of))
+                Box::pin(delete(s, call, $owner))
             })
             .answers(&DONE),
         ]);
@@ -78,16 +83,16 @@ macro_rules! operations_of {
 
 pub(crate) fn operations() -> Vec<Operation> {
     let mut operations = Vec::new();
-    operations_of!(operations, "/runs", "a run", Of::Run);
-    operations_of!(operations, "/experiments", "an experiment", Of::Experiment);
+    operations_of!(operations, "/runs", "a run", NoteOwner::Run);
+    operations_of!(operations, "/experiments", "an experiment", NoteOwner::Experiment);
     operations
 }
 
-fn owner(call: &Call, of: Of) -> Option<Owner> {
+fn owner_message(call: &Call, owner: NoteOwner) -> Option<Owner> {
     let id = call.path("id");
-    let kind = match of {
-        Of::Run => OwnerKind::RunId(id),
-        Of::Experiment => OwnerKind::ExperimentId(id),
+    let kind = match owner {
+        NoteOwner::Run => OwnerKind::RunId(id),
+        NoteOwner::Experiment => OwnerKind::ExperimentId(id),
     };
     Some(Owner { kind: Some(kind) })
 }
@@ -96,13 +101,13 @@ fn content(call: &Call) -> String {
     call.member("content").unwrap_or_default().to_owned()
 }
 
-async fn list(services: Arc<Services>, call: Call, of: Of) -> Answer {
-    let request = ListRequest { owner: owner(&call, of) };
+async fn list(services: Arc<Services>, call: Call, owner: NoteOwner) -> Answer {
+    let request = ListRequest { owner: owner_message(&call, owner) };
     let messages = services.backend().notes.clone().list(request).await?.into_inner();
     json_list::answer("[", messages, write, "]").await
 }
 
-fn write(message: ListResponse, items: &mut Items) -> Result<(), ApiError> {
+fn write(message: ListResponse, items: &mut JsonItems) -> Result<(), ApiError> {
     for note in message.notes {
         let (key, id) = match note.owner.and_then(|owner| owner.kind) {
             Some(OwnerKind::ExperimentId(id)) => ("experiment_id", id),
@@ -120,22 +125,25 @@ fn write(message: ListResponse, items: &mut Items) -> Result<(), ApiError> {
     Ok(())
 }
 
-async fn create(services: Arc<Services>, call: Call, of: Of) -> Answer {
-    let request = CreateRequest { owner: owner(&call, of), content: content(&call) };
+async fn create(services: Arc<Services>, call: Call, owner: NoteOwner) -> Answer {
+    let request = CreateRequest { owner: owner_message(&call, owner), content: content(&call) };
     let note = services.backend().notes.clone().create(request).await?.into_inner().note.unwrap_or_default();
     let created = json!({"id": note.id, "created_at": iso(note.created_us)});
     Ok((StatusCode::CREATED, Json(created)).into_response())
 }
 
-async fn get(services: Arc<Services>, call: Call, of: Of) -> Answer {
-    let request = GetRequest { owner: owner(&call, of), id: call.path("note_id") };
+async fn get(services: Arc<Services>, call: Call, owner: NoteOwner) -> Answer {
+    let request = GetRequest { owner: owner_message(&call, owner), id: call.path("note_id") };
     let answer = services.backend().notes.clone().get(request).await?.into_inner();
     Ok(Json(show(&answer.note.unwrap_or_default())).into_response())
 }
 
-async fn update(services: Arc<Services>, call: Call, of: Of) -> Answer {
-    let request =
-        UpdateRequest { owner: owner(&call, of), id: call.path("note_id"), content: content(&call) };
+async fn update(services: Arc<Services>, call: Call, owner: NoteOwner) -> Answer {
+    let request = UpdateRequest {
+        owner: owner_message(&call, owner),
+        id: call.path("note_id"),
+        content: content(&call),
+    };
     let answer = services.backend().notes.clone().update(request).await?.into_inner();
     Ok(Json(show(&answer.note.unwrap_or_default())).into_response())
 }
@@ -144,8 +152,8 @@ fn show(note: &Note) -> Value {
     json!({"id": note.id, "content": note.content, "updated_at": iso(note.updated_us)})
 }
 
-async fn delete(services: Arc<Services>, call: Call, of: Of) -> Answer {
-    let request = DeleteRequest { owner: owner(&call, of), id: call.path("note_id") };
+async fn delete(services: Arc<Services>, call: Call, owner: NoteOwner) -> Answer {
+    let request = DeleteRequest { owner: owner_message(&call, owner), id: call.path("note_id") };
     services.backend().notes.clone().delete(request).await?;
     Ok(Json(json!({"status": "OK"})).into_response())
 }

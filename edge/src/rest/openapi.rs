@@ -9,16 +9,16 @@ use http::Method;
 use serde_json::{Map, Value, json};
 
 use super::call::{Dialect, TIMEZONE};
-use super::form::Form;
-use super::streamed::WARNINGS;
-use super::table::{Base, Input, Kind, Operation, Output, Parameter};
+use super::response_schema::ResponseSchema;
+use super::stream_response::WARNINGS;
+use super::table::{BasePath, Input, Operation, Output, Parameter, ParameterKind};
 
 /// Generates the OpenAPI 3.1 description of `operations`.
 pub(crate) fn document(operations: &[Operation]) -> Value {
     let mut paths = Map::new();
     for operation in operations {
         for (path, dialect) in operation.paths() {
-            let path = shown(&path);
+            let path = documented_path(&path);
             let item = paths.entry(path.clone()).or_insert_with(|| json!({}));
             item[operation.method.as_str().to_lowercase()] = describe(operation, &path, dialect);
         }
@@ -41,7 +41,7 @@ pub(crate) fn page(operations: &[Operation]) -> String {
             let _ = write!(
                 rows,
                 "<tr><td>{method}</td><td><code>{}</code></td><td>{summary}</td></tr>",
-                escape(&shown(&path))
+                escape(&documented_path(&path))
             );
         }
     }
@@ -56,7 +56,7 @@ pub(crate) fn page(operations: &[Operation]) -> String {
 
 /// The documented form of a path, with a trailing slash. The key of a blob is the rest of its
 /// path, where a slash would be part of the key.
-fn shown(path: &str) -> String {
+fn documented_path(path: &str) -> String {
     match path.contains("{*") {
         true => path.replace("{*", "{"),
         false => format!("{path}/"),
@@ -77,9 +77,9 @@ fn describe(operation: &Operation, path: &str, dialect: Dialect) -> Value {
     });
     match &operation.input {
         Input::None => {}
-        Input::Json(shape) => {
+        Input::Json(schema) => {
             description["requestBody"] =
-                json!({"required": true, "content": {"application/json": {"schema": shape.schema()}}});
+                json!({"required": true, "content": {"application/json": {"schema": schema.schema()}}});
         }
         Input::Raw => {
             description["requestBody"] =
@@ -118,10 +118,10 @@ fn parameters(operation: &Operation, path: &str) -> Vec<Value> {
 
 fn query_parameter(parameter: &Parameter) -> Value {
     let mut schema = match parameter.kind {
-        Kind::Text => json!({"type": "string"}),
-        Kind::Int => json!({"type": "integer", "format": "int64"}),
-        Kind::Bool => json!({"type": "boolean"}),
-        Kind::Texts => json!({"type": "array", "items": {"type": "string"}}),
+        ParameterKind::Text => json!({"type": "string"}),
+        ParameterKind::Int => json!({"type": "integer", "format": "int64"}),
+        ParameterKind::Bool => json!({"type": "boolean"}),
+        ParameterKind::Texts => json!({"type": "array", "items": {"type": "string"}}),
     };
     if let Some(default) = parameter.default {
         schema["default"] = serde_json::from_str(default).unwrap_or_else(|_| default.into());
@@ -132,22 +132,24 @@ fn query_parameter(parameter: &Parameter) -> Value {
 fn responses(operation: &Operation, dialect: Dialect) -> Value {
     let content = |media: &str, schema: Value| json!({"description": "success", "content": {(media): {"schema": schema}}});
     let (status, success) = match operation.output {
-        Output::Json(form) => (operation.success, content("application/json", form.schema())),
+        Output::Json(schema) => (operation.success, content("application/json", schema.schema())),
         Output::Bytes => (operation.success, content("application/octet-stream", json!({}))),
-        Output::Found => {
-            let mut found = content("application/octet-stream", json!({}));
-            found["headers"] = json!({WARNINGS: {
+        Output::SearchResults => {
+            let mut results = content("application/octet-stream", json!({}));
+            results["headers"] = json!({WARNINGS: {
                 "description": "warnings about the query: a JSON array of messages, in ASCII",
                 "schema": {"type": "string"},
             }});
-            (operation.success, found)
+            (operation.success, results)
         }
         Output::File => (operation.success, content("*/*", json!({}))),
         Output::Zip => (operation.success, content("application/zip", json!({}))),
         Output::Text => (operation.success, content("text/plain", json!({}))),
         Output::Html => (operation.success, content("text/html", json!({}))),
-        Output::Gone if dialect == Dialect::Aim => (200, content("application/json", Form::Null.schema())),
-        Output::Nothing | Output::Gone => {
+        Output::Deleted if dialect == Dialect::Aim => {
+            (200, content("application/json", ResponseSchema::Null.schema()))
+        }
+        Output::Nothing | Output::Deleted => {
             (operation.success, json!({"description": "success, without a body"}))
         }
     };
@@ -168,13 +170,13 @@ fn responses(operation: &Operation, dialect: Dialect) -> Value {
 
 /// Statuses of error responses. Operations that call no service cannot fail otherwise.
 fn errors(operation: &Operation) -> impl Iterator<Item = &'static str> {
-    let of_services: &[&str] = match operation.base {
-        Base::Root => &["405"],
-        Base::Rest | Base::RestAndAim => &["400", "404", "405", "409", "413", "422", "503"],
+    let common: &[&str] = match operation.base {
+        BasePath::Root => &["405"],
+        BasePath::Rest | BasePath::RestAndAim => &["400", "404", "405", "409", "413", "422", "503"],
     };
-    let of_foreign_pages = (operation.method != Method::GET).then_some("403");
-    let of_silent_bodies = matches!(operation.input, Input::Json(_)).then_some("408");
-    of_services.iter().copied().chain(of_foreign_pages).chain(of_silent_bodies)
+    let for_foreign_pages = (operation.method != Method::GET).then_some("403");
+    let for_slow_bodies = matches!(operation.input, Input::Json(_)).then_some("408");
+    common.iter().copied().chain(for_foreign_pages).chain(for_slow_bodies)
 }
 
 fn error_schema() -> Value {

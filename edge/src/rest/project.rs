@@ -16,30 +16,31 @@ use serde_json::{Map, Value, json};
 
 use super::call::{Call, Dialect};
 use super::experiments::activity_map;
-use super::form::{ACTIVITY, Form};
-use super::shape::{Member, Shape};
-use super::shared::{SERIES_KEYS, TYPES, asked_types, day_key, hour_key, series_keys};
-use super::table::{Answer, Kind, Operation, Parameter};
+use super::request_schema::{Member, RequestSchema};
+use super::response_schema::{ACTIVITY, ResponseSchema};
+use super::shared::{SERIES_KEYS, TYPES, day_key, hour_key, requested_types, series_keys};
+use super::table::{Answer, Operation, Parameter, ParameterKind};
 use super::values::{self, Style};
 use crate::error::ApiError;
 use crate::services::Services;
 
-const PINNED: Shape = Shape::Record(&[Member::required("sequences", SERIES_KEYS)]);
+const PINNED: RequestSchema = RequestSchema::Record(&[Member::required("sequences", SERIES_KEYS)]);
 
-const PROJECT: Form = Form::Record(&[
-    ("name", Form::Text),
-    ("path", Form::Text),
-    ("description", Form::Text),
-    ("telemetry_enabled", Form::Int),
-    ("warn_index", Form::Bool),
-    ("warn_runs", Form::Bool),
+const PROJECT: ResponseSchema = ResponseSchema::Record(&[
+    ("name", ResponseSchema::Text),
+    ("path", ResponseSchema::Text),
+    ("description", ResponseSchema::Text),
+    ("telemetry_enabled", ResponseSchema::Int),
+    ("warn_index", ResponseSchema::Bool),
+    ("warn_runs", ResponseSchema::Bool),
 ]);
 
 /// Map from names to contexts.
-const SEQUENCES: Form = Form::Optional(&Form::Map(&Form::List(&Form::Free)));
+const SEQUENCES: ResponseSchema =
+    ResponseSchema::Optional(&ResponseSchema::Map(&ResponseSchema::List(&ResponseSchema::AnyObject)));
 
-const PARAMS: Form = Form::Record(&[
-    ("params", Form::Optional(&Form::Free)),
+const PARAMS: ResponseSchema = ResponseSchema::Record(&[
+    ("params", ResponseSchema::Optional(&ResponseSchema::AnyObject)),
     ("metric", SEQUENCES),
     ("images", SEQUENCES),
     ("texts", SEQUENCES),
@@ -48,9 +49,12 @@ const PARAMS: Form = Form::Record(&[
     ("figures", SEQUENCES),
 ]);
 
-const PINNED_FORM: Form = Form::Record(&[(
+const PINNED_SCHEMA: ResponseSchema = ResponseSchema::Record(&[(
     "sequences",
-    Form::List(&Form::Record(&[("name", Form::Text), ("context", Form::Free)])),
+    ResponseSchema::List(&ResponseSchema::Record(&[
+        ("name", ResponseSchema::Text),
+        ("context", ResponseSchema::AnyObject),
+    ])),
 )]);
 
 pub(crate) fn operations() -> Vec<Operation> {
@@ -66,14 +70,14 @@ pub(crate) fn operations() -> Vec<Operation> {
             Box::pin(params(s, call))
         })
         .query(&[
-            Parameter::new("sequence", Kind::Texts, None),
-            Parameter::new("exclude_params", Kind::Bool, Some("false")),
+            Parameter::new("sequence", ParameterKind::Texts, None),
+            Parameter::new("exclude_params", ParameterKind::Bool, Some("false")),
         ])
         .answers(&PARAMS),
         get("/projects/pinned-sequences", "Sequences pinned to every run page", |s, call| {
             Box::pin(pinned(s, call))
         })
-        .answers(&PINNED_FORM),
+        .answers(&PINNED_SCHEMA),
         Operation::new(
             Method::POST,
             "/projects/pinned-sequences",
@@ -81,11 +85,11 @@ pub(crate) fn operations() -> Vec<Operation> {
             |s, call| Box::pin(set_pinned(s, call)),
         )
         .json(&PINNED)
-        .answers(&PINNED_FORM),
+        .answers(&PINNED_SCHEMA),
         get("/projects/status", "Report whether the indexes are complete", |s, call| {
             Box::pin(status(s, call))
         })
-        .answers(&Form::Text),
+        .answers(&ResponseSchema::Text),
     ]
 }
 
@@ -120,7 +124,7 @@ async fn activity(services: Arc<Services>, call: Call) -> Answer {
 }
 
 async fn params(services: Arc<Services>, call: Call) -> Answer {
-    let types = asked_types(call.texts("sequence"))?;
+    let types = requested_types(call.texts("sequence"))?;
     let exclude_params = call.bool("exclude_params");
     let request = ParamsRequest { types: types.iter().map(|it| (*it).into()).collect(), exclude_params };
     let mut messages = services.backend().project.clone().params(request).await?.into_inner();
@@ -132,16 +136,16 @@ async fn params(services: Arc<Services>, call: Call) -> Answer {
             add(names.entry(of_type.r#type).or_default(), of_type)?;
         }
     }
-    let mut shown: Map<String, Value> = Map::new();
+    let mut types_json: Map<String, Value> = Map::new();
     for (series_type, name) in TYPES.iter().filter(|(series_type, _)| types.contains(series_type)) {
         let of_type = names.remove(&i32::from(*series_type)).unwrap_or_default();
-        shown.insert((*name).to_owned(), Value::Object(of_type));
+        types_json.insert((*name).to_owned(), Value::Object(of_type));
     }
-    let mut text = serde_json::to_string(&shown).expect("a map of JSON values serializes");
+    let mut text = serde_json::to_string(&types_json).expect("a map of JSON values serializes");
     if !exclude_params {
         // The params come first, as text, so that they are never built as a tree.
         let params = values::json(&all, Style::default())?;
-        let comma = if shown.is_empty() { "" } else { "," };
+        let comma = if types_json.is_empty() { "" } else { "," };
         text = format!("{{\"params\":{}{comma}{}", params.get(), &text[1..]);
     }
     let answer = RawValue::from_string(text).expect("concatenated JSON members are valid JSON");

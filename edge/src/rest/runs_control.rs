@@ -13,27 +13,35 @@ use matyan_proto::runs::v1::{
 use serde_json::{Value, json};
 
 use super::call::Call;
-use super::form::{CHANGED, DONE, Form};
-use super::shape::{Member, Shape};
+use super::request_schema::{Member, RequestSchema};
+use super::response_schema::{CHANGED, DONE, ResponseSchema};
 use super::shared::texts;
-use super::table::{Answer, Kind, Operation, Output, Parameter};
+use super::table::{Answer, Operation, Output, Parameter, ParameterKind};
 use crate::services::Services;
 
-const RUN_IDS: Shape = Shape::List(&Shape::Text);
+const RUN_IDS: RequestSchema = RequestSchema::List(&RequestSchema::Text);
 
-const CHANGES: Shape = Shape::Record(&[
-    Member::optional("name", Shape::Text),
-    Member::optional("description", Shape::Text),
-    Member::optional("archived", Shape::Bool),
-    Member::optional("active", Shape::Bool),
-    Member::optional("experiment", Shape::Text),
+const CHANGES: RequestSchema = RequestSchema::Record(&[
+    Member::optional("name", RequestSchema::Text),
+    Member::optional("description", RequestSchema::Text),
+    Member::optional("archived", RequestSchema::Bool),
+    Member::optional("active", RequestSchema::Bool),
+    Member::optional("experiment", RequestSchema::Text),
 ]);
 
-const TAGGED: Form = Form::Record(&[("id", Form::Text), ("tag_id", Form::Text), ("status", Form::Text)]);
+const TAGGED: ResponseSchema = ResponseSchema::Record(&[
+    ("id", ResponseSchema::Text),
+    ("tag_id", ResponseSchema::Text),
+    ("status", ResponseSchema::Text),
+]);
 
-const UNTAGGED: Form = Form::Record(&[("id", Form::Text), ("removed", Form::Bool), ("status", Form::Text)]);
+const UNTAGGED: ResponseSchema = ResponseSchema::Record(&[
+    ("id", ResponseSchema::Text),
+    ("removed", ResponseSchema::Bool),
+    ("status", ResponseSchema::Text),
+]);
 
-const TAG: Shape = Shape::Record(&[Member::required("tag_name", Shape::Text)]);
+const TAG: RequestSchema = RequestSchema::Record(&[Member::required("tag_name", RequestSchema::Text)]);
 
 pub(crate) fn operations() -> Vec<Operation> {
     vec![
@@ -54,7 +62,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::new(Method::POST, "/runs/archive-batch", "Archive or unarchive runs", |services, call| {
             Box::pin(archive_batch(services, call))
         })
-        .query(&[Parameter::new("archive", Kind::Bool, Some("true"))])
+        .query(&[Parameter::new("archive", ParameterKind::Bool, Some("true"))])
         .json(&RUN_IDS)
         .answers(&DONE),
         Operation::new(Method::POST, "/runs/finish-batch", "Finish active runs", |services, call| {

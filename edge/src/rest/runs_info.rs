@@ -14,34 +14,38 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::call::{Call, Dialect};
-use super::form::Form;
 use super::metric_batch;
-use super::shared::{PROPS, Props, SERIES_KEYS, TYPES, asked_types, density, series_keys, step_range};
-use super::table::{Answer, Kind, Operation, Parameter};
+use super::response_schema::ResponseSchema;
+use super::shared::{PROPS, Props, SERIES_KEYS, TYPES, density, requested_types, series_keys, step_range};
+use super::table::{Answer, Operation, Parameter, ParameterKind};
 use super::values::{self, Style};
 use crate::error::ApiError;
 use crate::services::Services;
 
-const INFO: Form = Form::Record(&[
-    ("params", Form::Free),
-    ("traces", Form::Map(&Form::List(&TRACE))),
+const INFO: ResponseSchema = ResponseSchema::Record(&[
+    ("params", ResponseSchema::AnyObject),
+    ("traces", ResponseSchema::Map(&ResponseSchema::List(&TRACE))),
     ("props", PROPS),
-    ("artifacts", Form::List(&ARTIFACT)),
+    ("artifacts", ResponseSchema::List(&ARTIFACT)),
 ]);
 
-const TRACE: Form = Form::Record(&[
-    ("context", Form::Free),
-    ("name", Form::Text),
-    ("last_value", Form::Optional(&Form::Figure)),
+const TRACE: ResponseSchema = ResponseSchema::Record(&[
+    ("context", ResponseSchema::AnyObject),
+    ("name", ResponseSchema::Text),
+    ("last_value", ResponseSchema::Optional(&ResponseSchema::AnyNumber)),
 ]);
 
-const ARTIFACT: Form = Form::Record(&[("name", Form::Text), ("path", Form::Text), ("uri", Form::Text)]);
+const ARTIFACT: ResponseSchema = ResponseSchema::Record(&[
+    ("name", ResponseSchema::Text),
+    ("path", ResponseSchema::Text),
+    ("uri", ResponseSchema::Text),
+]);
 
-const POINTS: Form = Form::List(&Form::Record(&[
-    ("name", Form::Text),
-    ("context", Form::Free),
-    ("iters", Form::List(&Form::Int)),
-    ("values", Form::List(&Form::NumberOrNull)),
+const POINTS: ResponseSchema = ResponseSchema::List(&ResponseSchema::Record(&[
+    ("name", ResponseSchema::Text),
+    ("context", ResponseSchema::AnyObject),
+    ("iters", ResponseSchema::List(&ResponseSchema::Int)),
+    ("values", ResponseSchema::List(&ResponseSchema::NumberOrNull)),
 ]));
 
 pub(crate) fn operations() -> Vec<Operation> {
@@ -50,8 +54,8 @@ pub(crate) fn operations() -> Vec<Operation> {
             Box::pin(info(services, call))
         })
         .query(&[
-            Parameter::new("skip_system", Kind::Bool, Some("false")),
-            Parameter::new("sequence", Kind::Texts, None),
+            Parameter::new("skip_system", ParameterKind::Bool, Some("false")),
+            Parameter::new("sequence", ParameterKind::Texts, None),
         ])
         .answers(&INFO),
         Operation::new(
@@ -61,8 +65,8 @@ pub(crate) fn operations() -> Vec<Operation> {
             |services, call| Box::pin(batch(services, call)),
         )
         .query(&[
-            Parameter::new("record_range", Kind::Text, Some("")),
-            Parameter::new("record_density", Kind::Int, Some("50")),
+            Parameter::new("record_range", ParameterKind::Text, Some("")),
+            Parameter::new("record_density", ParameterKind::Int, Some("50")),
         ])
         .json(&SERIES_KEYS)
         .answers(&POINTS),
@@ -78,7 +82,7 @@ struct Info<'a> {
 }
 
 async fn info(services: Arc<Services>, call: Call) -> Answer {
-    let types = asked_types(call.texts("sequence"))?;
+    let types = requested_types(call.texts("sequence"))?;
     let aim = call.dialect == Dialect::Aim;
     let style = Style { words: aim, ..Default::default() };
     let parts = RunParts {
@@ -163,7 +167,7 @@ fn trace(info: &SeriesInfo, series_type: SeriesType, style: Style) -> Result<Val
 async fn batch(services: Arc<Services>, call: Call) -> Answer {
     let (run_id, keys, steps) = (call.path("id"), series_keys(&call.json), step_range(&call)?);
     match density(call.int("record_density")) {
-        0 => metric_batch::all(&services, run_id, keys, steps).await,
-        density => metric_batch::sampled(&services, run_id, keys, steps, density).await,
+        0 => metric_batch::all_points(&services, run_id, keys, steps).await,
+        density => metric_batch::sampled_points(&services, run_id, keys, steps, density).await,
     }
 }

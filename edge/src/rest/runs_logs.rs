@@ -7,13 +7,13 @@ use matyan_proto::logs::v1::{LinesRequest, LinesResponse, Record, RecordsRequest
 
 use super::call::Call;
 use super::shared::step_range;
-use super::streamed::{self, Rows};
-use super::table::{Answer, Kind, Operation, Output, Parameter};
+use super::stream_response::{self, EntryWriter};
+use super::table::{Answer, Operation, Output, Parameter, ParameterKind};
 use super::values;
 use crate::services::Services;
 use crate::stream::Encoder;
 
-const RANGE: &[Parameter] = &[Parameter::new("record_range", Kind::Text, Some(""))];
+const RANGE: &[Parameter] = &[Parameter::new("record_range", ParameterKind::Text, Some(""))];
 
 pub(crate) fn operations() -> Vec<Operation> {
     let get = |path, summary, handler| {
@@ -33,12 +33,12 @@ async fn lines(services: Arc<Services>, call: Call) -> Answer {
     let steps = step_range(&call)?;
     let request = LinesRequest { run_id: call.path("id"), steps, ..Default::default() };
     let messages = services.backend().logs.clone().lines(request).await?.into_inner();
-    streamed::answer(messages, LineRows).await
+    stream_response::answer(messages, LineWriter).await
 }
 
-struct LineRows;
+struct LineWriter;
 
-impl Rows for LineRows {
+impl EntryWriter for LineWriter {
     type Message = LinesResponse;
 
     fn write(&mut self, message: LinesResponse, encoder: &mut Encoder) {
@@ -56,19 +56,19 @@ async fn records(services: Arc<Services>, call: Call) -> Answer {
     let steps = step_range(&call)?;
     let request = RecordsRequest { run_id: call.path("id"), steps, ..Default::default() };
     let messages = services.backend().logs.clone().records(request).await?.into_inner();
-    streamed::answer(messages, RecordRows { counted: false }).await
+    stream_response::answer(messages, LogRecordWriter { has_count: false }).await
 }
 
-struct RecordRows {
+struct LogRecordWriter {
     /// Whether the number of records has been written, which happens first and only once.
-    counted: bool,
+    has_count: bool,
 }
 
-impl Rows for RecordRows {
+impl EntryWriter for LogRecordWriter {
     type Message = RecordsResponse;
 
     fn write(&mut self, message: RecordsResponse, encoder: &mut Encoder) {
-        if !std::mem::replace(&mut self.counted, true) {
+        if !std::mem::replace(&mut self.has_count, true) {
             encoder.member("log_records_count", |it| it.int(message.count as i64));
         }
         for record in &message.records {
@@ -77,7 +77,7 @@ impl Rows for RecordRows {
     }
 
     fn finish(&mut self, encoder: &mut Encoder) -> bool {
-        if !self.counted {
+        if !self.has_count {
             encoder.member("log_records_count", |it| it.int(0));
         }
         true

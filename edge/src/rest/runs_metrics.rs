@@ -15,11 +15,11 @@ use matyan_proto::series::v1::{
 use serde_json::Value;
 
 use super::call::Call;
-use super::runs_search::{query, refused, write_context, write_params, write_props};
-use super::shape::{Member, Shape};
+use super::request_schema::{Member, RequestSchema};
+use super::runs_search::{query, search_error, write_context, write_params, write_props};
 use super::shared::series_key;
-use super::streamed::{self, Progress, Rows};
-use super::table::{Answer, Kind, Operation, Output, Parameter};
+use super::stream_response::{self, EntryWriter, ProgressWriter};
+use super::table::{Answer, Operation, Output, Parameter, ParameterKind};
 use crate::error::{ApiError, Problem};
 use crate::services::Services;
 use crate::stream::Encoder;
@@ -27,20 +27,20 @@ use crate::stream::Encoder;
 /// Marks a missing value in a column of epochs or times.
 const ABSENT: i64 = i64::MIN;
 
-const ALIGN: Shape = Shape::Record(&[
-    Member::required("align_by", Shape::Text),
-    Member::required("runs", Shape::List(&ALIGN_RUN)),
+const ALIGN: RequestSchema = RequestSchema::Record(&[
+    Member::required("align_by", RequestSchema::Text),
+    Member::required("runs", RequestSchema::List(&ALIGN_RUN)),
 ]);
 
-const ALIGN_RUN: Shape = Shape::Record(&[
-    Member::required("run_id", Shape::Text),
-    Member::required("traces", Shape::List(&ALIGN_TRACE)),
+const ALIGN_RUN: RequestSchema = RequestSchema::Record(&[
+    Member::required("run_id", RequestSchema::Text),
+    Member::required("traces", RequestSchema::List(&ALIGN_TRACE)),
 ]);
 
-const ALIGN_TRACE: Shape = Shape::Record(&[
-    Member::required("name", Shape::Text),
-    Member::required("context", Shape::Free),
-    Member::required("slice", Shape::Tuple(&Shape::Int, 3)),
+const ALIGN_TRACE: RequestSchema = RequestSchema::Record(&[
+    Member::required("name", RequestSchema::Text),
+    Member::required("context", RequestSchema::AnyObject),
+    Member::required("slice", RequestSchema::Tuple(&RequestSchema::Int, 3)),
 ]);
 
 pub(crate) fn operations() -> Vec<Operation> {
@@ -52,14 +52,14 @@ pub(crate) fn operations() -> Vec<Operation> {
             |services, call| Box::pin(search(services, call)),
         )
         .zoned()
-        .output(Output::Found)
+        .output(Output::SearchResults)
         .query(&[
-            Parameter::new("q", Kind::Text, Some("")),
-            Parameter::new("p", Kind::Int, Some("50")),
-            Parameter::new("x_axis", Kind::Text, None),
-            Parameter::new("skip_system", Kind::Bool, Some("true")),
-            Parameter::new("report_progress", Kind::Bool, Some("true")),
-            Parameter::new("trace_chunk_size", Kind::Int, Some("10")),
+            Parameter::new("q", ParameterKind::Text, Some("")),
+            Parameter::new("p", ParameterKind::Int, Some("50")),
+            Parameter::new("x_axis", ParameterKind::Text, None),
+            Parameter::new("skip_system", ParameterKind::Bool, Some("true")),
+            Parameter::new("report_progress", ParameterKind::Bool, Some("true")),
+            Parameter::new("trace_chunk_size", ParameterKind::Int, Some("10")),
         ]),
         Operation::new(
             Method::POST,
@@ -95,25 +95,25 @@ async fn search(services: Arc<Services>, call: Call) -> Answer {
         ..Default::default()
     };
     let found = services.backend().search.clone().metrics(request).await;
-    let messages = found.map_err(|status| refused(status, &call))?.into_inner();
-    let rows = MetricRows {
-        progress: Progress::new(call.bool("report_progress")),
+    let messages = found.map_err(|status| search_error(status, &call))?.into_inner();
+    let writer = MetricSearchWriter {
+        progress: ProgressWriter::new(call.bool("report_progress")),
         with_x_axis: x_axis.is_some(),
         open: None,
         done: false,
     };
-    streamed::answer(messages, rows).await
+    stream_response::answer(messages, writer).await
 }
 
-struct MetricRows {
-    progress: Progress,
+struct MetricSearchWriter {
+    progress: ProgressWriter,
     with_x_axis: bool,
     /// A run with more series to come, and the number of series written so far.
     open: Option<(Run, i64)>,
     done: bool,
 }
 
-impl Rows for MetricRows {
+impl EntryWriter for MetricSearchWriter {
     type Message = MetricsResponse;
 
     fn warnings(message: &MetricsResponse) -> &[Warning] {
@@ -121,24 +121,24 @@ impl Rows for MetricRows {
     }
 
     fn write(&mut self, message: MetricsResponse, encoder: &mut Encoder) {
-        let is_sign_of_life = message.runs.is_empty() && !message.done;
+        let is_keep_alive = message.runs.is_empty() && !message.done;
         for found in message.runs {
             self.write_run(found, encoder);
         }
         // A progress entry in the middle of a run would split its tree.
         if let (Some(progress), None) = (&message.progress, &self.open) {
-            self.progress.of(encoder, progress, is_sign_of_life);
+            self.progress.write_search_progress(encoder, progress, is_keep_alive);
         }
         self.done |= message.done;
     }
 
     fn finish(&mut self, encoder: &mut Encoder) -> bool {
-        self.progress.done(encoder);
+        self.progress.write_end(encoder);
         self.done && self.open.is_none()
     }
 }
 
-impl MetricRows {
+impl MetricSearchWriter {
     fn write_run(&mut self, found: RunMetrics, encoder: &mut Encoder) {
         let (run, sent) = match self.open.take() {
             Some(open) => open,
@@ -193,12 +193,16 @@ fn write_trace(points: &SeriesPoints, with_x_axis: bool, encoder: &mut Encoder) 
 }
 
 async fn align(services: Arc<Services>, call: Call) -> Answer {
-    let asked = call.json["runs"].as_array().cloned().unwrap_or_default();
-    let runs = asked.iter().map(align_run).collect();
+    let requested = call.json["runs"].as_array().cloned().unwrap_or_default();
+    let runs = requested.iter().map(align_run).collect();
     let axis = Axis::Metric(call.member("align_by").unwrap_or_default().to_owned());
     let request = AlignRequest { axis: Some(axis), runs, by_column: true };
     let messages = services.backend().series.clone().align(request).await?.into_inner();
-    streamed::answer(messages, AlignRows { asked, run: None, open: None, is_torn: false }).await
+    stream_response::answer(
+        messages,
+        AlignWriter { requested, run: None, open: None, is_inconsistent: false },
+    )
+    .await
 }
 
 fn align_run(run: &Value) -> AlignRun {
@@ -215,15 +219,15 @@ fn align_run(run: &Value) -> AlignRun {
 
 /// An array of doubles is one entry, whose length precedes its bytes; the bytes are passed on
 /// as they arrive.
-struct AlignRows {
-    asked: Vec<Value>,
+struct AlignWriter {
+    requested: Vec<Value>,
     /// Index of the run written last, and the number of its series written so far.
     run: Option<(u32, i64)>,
     /// The series being written.
     open: Option<OpenSeries>,
     /// True if an entry did not match its announced length, so that the rest of the body
     /// would be unreadable.
-    is_torn: bool,
+    is_inconsistent: bool,
 }
 
 #[derive(Default)]
@@ -231,10 +235,10 @@ struct OpenSeries {
     /// Whether the x values are complete, and their steps come next.
     has_values: bool,
     /// Number of values of the column still to come; `None` before the first.
-    left: Option<u64>,
+    remaining: Option<u64>,
 }
 
-impl Rows for AlignRows {
+impl EntryWriter for AlignWriter {
     type Message = AlignResponse;
 
     fn write(&mut self, message: AlignResponse, encoder: &mut Encoder) {
@@ -243,48 +247,48 @@ impl Rows for AlignRows {
             self.run = Some((message.run, 0));
         }
         for piece in message.series {
-            if !self.is_torn {
+            if !self.is_inconsistent {
                 self.write_piece(&piece, encoder);
             }
         }
     }
 
     fn finish(&mut self, _: &mut Encoder) -> bool {
-        !self.is_torn && self.open.is_none()
+        !self.is_inconsistent && self.open.is_none()
     }
 }
 
-impl AlignRows {
+impl AlignWriter {
     /// Writes a piece of the x values, or of their steps, which follow them.
     fn write_piece(&mut self, piece: &AlignedSeries, encoder: &mut Encoder) {
-        let OpenSeries { has_values, left } = self.open.take().unwrap_or_default();
-        let left = left.unwrap_or_else(|| self.begin(piece, has_values, encoder));
+        let OpenSeries { has_values, remaining } = self.open.take().unwrap_or_default();
+        let remaining = remaining.unwrap_or_else(|| self.begin_column(piece, has_values, encoder));
         let numbers: Vec<u8> = match has_values {
             false => piece.x_values.iter().flat_map(|value| value.to_le_bytes()).collect(),
             true => piece.steps.iter().flat_map(|step| (*step as f64).to_le_bytes()).collect(),
         };
         let count = numbers.len() as u64 / 8;
-        self.is_torn |= count > left || !piece.more && count < left;
-        if self.is_torn {
+        self.is_inconsistent |= count > remaining || !piece.more && count < remaining;
+        if self.is_inconsistent {
             return;
         }
         encoder.append_raw(&numbers);
         if piece.more {
-            self.open = Some(OpenSeries { has_values, left: Some(left - count) });
+            self.open = Some(OpenSeries { has_values, remaining: Some(remaining - count) });
         } else if has_values {
             self.run = self.run.map(|(run, written)| (run, written + 1));
         } else {
-            self.open = Some(OpenSeries { has_values: true, left: None });
+            self.open = Some(OpenSeries { has_values: true, remaining: None });
         }
     }
 
     /// Begins a column, and returns the number of its values.
-    fn begin(&mut self, piece: &AlignedSeries, has_values: bool, encoder: &mut Encoder) -> u64 {
+    fn begin_column(&mut self, piece: &AlignedSeries, has_values: bool, encoder: &mut Encoder) -> u64 {
         let (run, written) = self.run.unwrap_or_default();
-        let asked = &self.asked[run as usize];
-        let trace = &asked["traces"][piece.series as usize];
+        let requested = &self.requested[run as usize];
+        let trace = &requested["traces"][piece.series as usize];
         let mut fits = false;
-        encoder.member(asked["run_id"].as_str().unwrap_or_default(), |it| {
+        encoder.member(requested["run_id"].as_str().unwrap_or_default(), |it| {
             it.element(written, |it| {
                 if !has_values {
                     it.member("name", |it| it.text(trace["name"].as_str().unwrap_or_default()));
@@ -294,7 +298,7 @@ impl AlignRows {
                 it.member(column, |it| fits = it.begin_doubles(piece.count));
             });
         });
-        self.is_torn |= !fits;
+        self.is_inconsistent |= !fits;
         piece.count
     }
 }

@@ -14,41 +14,39 @@ use matyan_proto::runs::v1::{GetRequest, Run, RunParts};
 use matyan_proto::search::v1::{ObjectsRequest, ObjectsResponse, RunObjects, Warning};
 
 use super::call::Call;
-use super::runs_search::{query, refused, write_context, write_params, write_props};
-use super::shape::Shape;
-use super::shared::{
-    SERIES_KEYS, density, index_range, seconds, series_keys, step_range, stream_pair, texts,
-};
-use super::streamed::{self, Progress, Rows};
-use super::table::{Answer, Kind, Operation, Output, Parameter};
+use super::request_schema::RequestSchema;
+use super::runs_search::{query, search_error, write_context, write_params, write_props};
+use super::shared::{SERIES_KEYS, density, index_range, seconds, series_keys, step_range, texts, write_pair};
+use super::stream_response::{self, EntryWriter, ProgressWriter};
+use super::table::{Answer, Operation, Output, Parameter, ParameterKind};
 use super::values::{self, Style};
 use crate::services::Services;
 use crate::stream::Encoder;
 
 const SEARCH: &[Parameter] = &[
-    Parameter::new("q", Kind::Text, Some("")),
-    Parameter::new("skip_system", Kind::Bool, Some("true")),
-    Parameter::new("report_progress", Kind::Bool, Some("true")),
-    Parameter::new("record_range", Kind::Text, Some("")),
-    Parameter::new("record_density", Kind::Int, Some("50")),
-    Parameter::new("index_range", Kind::Text, Some("")),
-    Parameter::new("index_density", Kind::Int, Some("5")),
+    Parameter::new("q", ParameterKind::Text, Some("")),
+    Parameter::new("skip_system", ParameterKind::Bool, Some("true")),
+    Parameter::new("report_progress", ParameterKind::Bool, Some("true")),
+    Parameter::new("record_range", ParameterKind::Text, Some("")),
+    Parameter::new("record_density", ParameterKind::Int, Some("50")),
+    Parameter::new("index_range", ParameterKind::Text, Some("")),
+    Parameter::new("index_density", ParameterKind::Int, Some("5")),
 ];
 
 const BATCH: &[Parameter] = &[
-    Parameter::new("record_range", Kind::Text, Some("")),
-    Parameter::new("record_density", Kind::Int, Some("50")),
-    Parameter::new("index_range", Kind::Text, Some("")),
-    Parameter::new("index_density", Kind::Int, Some("5")),
+    Parameter::new("record_range", ParameterKind::Text, Some("")),
+    Parameter::new("record_density", ParameterKind::Int, Some("50")),
+    Parameter::new("index_range", ParameterKind::Text, Some("")),
+    Parameter::new("index_density", ParameterKind::Int, Some("5")),
 ];
 
 const STEP: &[Parameter] = &[
-    Parameter::new("record_step", Kind::Int, Some("-1")),
-    Parameter::new("index_range", Kind::Text, Some("")),
-    Parameter::new("index_density", Kind::Int, Some("5")),
+    Parameter::new("record_step", ParameterKind::Int, Some("-1")),
+    Parameter::new("index_range", ParameterKind::Text, Some("")),
+    Parameter::new("index_density", ParameterKind::Int, Some("5")),
 ];
 
-const URIS: Shape = Shape::List(&Shape::Text);
+const URIS: RequestSchema = RequestSchema::List(&RequestSchema::Text);
 
 /// Adds the operations of one type. Handlers are plain functions, so each type needs its own.
 macro_rules! operations_of {
@@ -61,7 +59,7 @@ macro_rules! operations_of {
                 |services, call| Box::pin(search(services, call, $series_type)),
             )
             .zoned()
-            .output(Output::Found)
+            .output(Output::SearchResults)
             .query(SEARCH),
             Operation::new(
                 Method::POST,
@@ -132,19 +130,19 @@ async fn search(services: Arc<Services>, call: Call, series_type: SeriesType) ->
         limit: 0,
     };
     let found = services.backend().search.clone().objects(request).await;
-    let messages = found.map_err(|status| refused(status, &call))?.into_inner();
-    let rows = SearchRows {
-        progress: Progress::new(call.bool("report_progress")),
+    let messages = found.map_err(|status| search_error(status, &call))?.into_inner();
+    let writer = ObjectSearchWriter {
+        progress: ProgressWriter::new(call.bool("report_progress")),
         series_type,
         selection,
         open: None,
         done: false,
     };
-    streamed::answer(messages, rows).await
+    stream_response::answer(messages, writer).await
 }
 
-struct SearchRows {
-    progress: Progress,
+struct ObjectSearchWriter {
+    progress: ProgressWriter,
     series_type: SeriesType,
     selection: Selection,
     open: Option<OpenRun>,
@@ -162,7 +160,7 @@ struct OpenRun {
     longest: u32,
 }
 
-impl Rows for SearchRows {
+impl EntryWriter for ObjectSearchWriter {
     type Message = ObjectsResponse;
 
     fn warnings(message: &ObjectsResponse) -> &[Warning] {
@@ -170,24 +168,24 @@ impl Rows for SearchRows {
     }
 
     fn write(&mut self, message: ObjectsResponse, encoder: &mut Encoder) {
-        let is_sign_of_life = message.runs.is_empty() && !message.done;
+        let is_keep_alive = message.runs.is_empty() && !message.done;
         for found in message.runs {
             self.write_run(found, encoder);
         }
         // A progress entry in the middle of a run would split its tree.
         if let (Some(progress), None) = (&message.progress, &self.open) {
-            self.progress.of(encoder, progress, is_sign_of_life);
+            self.progress.write_search_progress(encoder, progress, is_keep_alive);
         }
         self.done |= message.done;
     }
 
     fn finish(&mut self, encoder: &mut Encoder) -> bool {
-        self.progress.done(encoder);
+        self.progress.write_end(encoder);
         self.done && self.open.is_none()
     }
 }
 
-impl SearchRows {
+impl ObjectSearchWriter {
     fn write_run(&mut self, found: RunObjects, encoder: &mut Encoder) {
         let mut open = self.open.take().unwrap_or_else(|| {
             let run = found.run.clone().unwrap_or_default();
@@ -197,10 +195,10 @@ impl SearchRows {
             });
             OpenRun { run, ..Default::default() }
         });
-        let here = found.record_range_total.as_ref().and_then(|it| it.start.zip(it.stop));
-        open.steps = match (open.steps, here) {
-            (Some(all), Some(here)) => Some((all.0.min(here.0), all.1.max(here.1))),
-            (all, here) => all.or(here),
+        let added = found.record_range_total.as_ref().and_then(|it| it.start.zip(it.stop));
+        open.steps = match (open.steps, added) {
+            (Some(all), Some(added)) => Some((all.0.min(added.0), all.1.max(added.1))),
+            (all, added) => all.or(added),
         };
         open.longest = open.longest.max(found.index_total);
         let run_id = open.run.run_id.clone();
@@ -252,22 +250,22 @@ impl SearchRows {
     fn write_ranges(&self, open: &OpenRun, encoder: &mut Encoder) {
         let (first, stop) = open.steps.unwrap_or((0, 0));
         let used = self.selection.record_range.unwrap_or_default();
-        encoder.member("record_range_total", |it| stream_pair(it, first, stop));
+        encoder.member("record_range_total", |it| write_pair(it, first, stop));
         encoder.member("record_range_used", |it| {
-            stream_pair(it, used.start.unwrap_or(first), used.stop.unwrap_or(stop));
+            write_pair(it, used.start.unwrap_or(first), used.stop.unwrap_or(stop));
         });
         if is_list(self.series_type) {
             let longest = i64::from(open.longest.max(1));
-            encoder.member("index_range_total", |it| stream_pair(it, 0, longest));
+            encoder.member("index_range_total", |it| write_pair(it, 0, longest));
             encoder
                 .member("index_range_used", |it| write_index_used(it, self.selection.index_range, longest));
         }
     }
 }
 
-fn write_index_used(encoder: &mut Encoder, asked: Option<IndexRange>, longest: i64) {
-    let asked = asked.unwrap_or_default();
-    stream_pair(encoder, asked.start.map_or(0, i64::from), asked.stop.map_or(longest, i64::from));
+fn write_index_used(encoder: &mut Encoder, requested: Option<IndexRange>, longest: i64) {
+    let requested = requested.unwrap_or_default();
+    write_pair(encoder, requested.start.map_or(0, i64::from), requested.stop.map_or(longest, i64::from));
 }
 
 fn write_list<T>(encoder: &mut Encoder, key: &str, items: &[T], write: impl Fn(&T, &mut Encoder)) {
@@ -347,18 +345,18 @@ async fn batch(services: Arc<Services>, call: Call, series_type: SeriesType) -> 
         selection: Some(selection),
     };
     let messages = services.backend().objects.clone().batch(request).await?.into_inner();
-    let rows = BatchRows { series_type, index_range: selection.index_range, open: None };
-    streamed::answer(messages, rows).await
+    let writer = ObjectBatchWriter { series_type, index_range: selection.index_range, open: None };
+    stream_response::answer(messages, writer).await
 }
 
-struct BatchRows {
+struct ObjectBatchWriter {
     series_type: SeriesType,
     index_range: Option<IndexRange>,
     /// The steps of an unfinished sequence, and the length of its longest list.
     open: Option<(Vec<i64>, u32)>,
 }
 
-impl Rows for BatchRows {
+impl EntryWriter for ObjectBatchWriter {
     type Message = BatchResponse;
 
     fn write(&mut self, message: BatchResponse, encoder: &mut Encoder) {
@@ -401,47 +399,47 @@ fn write_batch_ranges(
     longest: Option<i64>,
 ) {
     let total = total.unwrap_or_default();
-    encoder.member("record_range_used", |it| stream_pair(it, used.0, used.1));
+    encoder.member("record_range_used", |it| write_pair(it, used.0, used.1));
     encoder.member("record_range_total", |it| {
-        stream_pair(it, total.start.unwrap_or(0), total.stop.unwrap_or(0));
+        write_pair(it, total.start.unwrap_or(0), total.stop.unwrap_or(0));
     });
     encoder.member("index_range_used", |it| match longest {
         Some(longest) => write_index_used(it, index_range, longest),
         None => it.null(),
     });
     encoder.member("index_range_total", |it| match longest {
-        Some(longest) => stream_pair(it, 0, longest),
+        Some(longest) => write_pair(it, 0, longest),
         None => it.null(),
     });
 }
 
 async fn step(services: Arc<Services>, call: Call, series_type: SeriesType) -> Answer {
-    let asked = call.int("record_step").unwrap_or(-1);
+    let requested = call.int("record_step").unwrap_or(-1);
     let index_range = index_range(&call)?;
     let backend = services.backend();
-    if asked < -1 {
+    if requested < -1 {
         // No sequence has such a step, but an unknown run is still an error.
         backend.runs.clone().get(GetRequest { run_id: call.path("id"), parts: None }).await?;
-        return Ok(streamed::whole(Encoder::new()));
+        return Ok(stream_response::complete(Encoder::new()));
     }
     let request = StepRequest {
         run_id: call.path("id"),
         r#type: series_type.into(),
         sequences: series_keys(&call.json),
-        step: (asked >= 0).then_some(asked),
+        step: (requested >= 0).then_some(requested),
         index_range,
         index_density: density(call.int("index_density")),
     };
     let messages = backend.objects.clone().step(request).await?.into_inner();
-    streamed::answer(messages, StepRows { series_type, index_range }).await
+    stream_response::answer(messages, ObjectStepWriter { series_type, index_range }).await
 }
 
-struct StepRows {
+struct ObjectStepWriter {
     series_type: SeriesType,
     index_range: Option<IndexRange>,
 }
 
-impl Rows for StepRows {
+impl EntryWriter for ObjectStepWriter {
     type Message = StepResponse;
 
     fn write(&mut self, message: StepResponse, encoder: &mut Encoder) {
@@ -466,41 +464,45 @@ async fn blobs(services: Arc<Services>, call: Call) -> Answer {
     let request = BlobsRequest { uris: uris.clone() };
     let messages = services.backend().artifacts.clone().blobs(request).await?.into_inner();
     let mut answer =
-        streamed::answer(messages, BlobRows { uris, left: 0, is_torn: false }).await?.into_response();
+        stream_response::answer(messages, BlobWriter { uris, remaining: 0, is_inconsistent: false })
+            .await?
+            .into_response();
     answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(answer)
 }
 
 /// A payload is one entry, whose length precedes its bytes; the bytes are passed on as they
 /// arrive.
-struct BlobRows {
+struct BlobWriter {
     uris: Vec<String>,
     /// Number of bytes of the entry still to come.
-    left: u64,
+    remaining: u64,
     /// True if an entry did not match its announced length, so that the rest of the body
     /// would be unreadable.
-    is_torn: bool,
+    is_inconsistent: bool,
 }
 
-impl Rows for BlobRows {
+impl EntryWriter for BlobWriter {
     type Message = BlobsResponse;
 
     fn write(&mut self, message: BlobsResponse, encoder: &mut Encoder) {
-        let Some(uri) = self.uris.get(message.index as usize).filter(|_| !self.is_torn) else { return };
-        let is_first = self.left == 0;
+        let Some(uri) = self.uris.get(message.index as usize).filter(|_| !self.is_inconsistent) else {
+            return;
+        };
+        let is_first = self.remaining == 0;
         let bytes = message.chunk.len() as u64;
         if is_first {
-            self.left = message.size;
-            self.is_torn = !encoder.begin_bytes(uri, message.size);
+            self.remaining = message.size;
+            self.is_inconsistent = !encoder.begin_bytes(uri, message.size);
         }
-        self.is_torn |= bytes > self.left || message.last != (bytes == self.left);
-        if !self.is_torn {
+        self.is_inconsistent |= bytes > self.remaining || message.last != (bytes == self.remaining);
+        if !self.is_inconsistent {
             encoder.append_raw(&message.chunk);
-            self.left -= bytes;
+            self.remaining -= bytes;
         }
     }
 
     fn finish(&mut self, _: &mut Encoder) -> bool {
-        !self.is_torn && self.left == 0
+        !self.is_inconsistent && self.remaining == 0
     }
 }

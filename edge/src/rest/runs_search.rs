@@ -12,15 +12,15 @@ use tonic::Status;
 
 use super::call::Call;
 use super::shared::Props;
-use super::streamed::{self, Progress, Rows};
-use super::table::{Answer, Kind, Operation, Output, Parameter};
+use super::stream_response::{self, EntryWriter, ProgressWriter};
+use super::table::{Answer, Operation, Output, Parameter, ParameterKind};
 use super::values;
 use crate::error::{ApiError, Problem};
 use crate::services::Services;
 use crate::stream::Encoder;
 
 /// Query for all active runs, including archived ones.
-const ACTIVE: &str = "run.active == True and (run.archived == True or run.archived == False)";
+const ACTIVE_RUNS_QUERY: &str = "run.active == True and (run.archived == True or run.archived == False)";
 
 pub(crate) fn operations() -> Vec<Operation> {
     vec![
@@ -28,22 +28,22 @@ pub(crate) fn operations() -> Vec<Operation> {
             Box::pin(search(services, call))
         })
         .zoned()
-        .output(Output::Found)
+        .output(Output::SearchResults)
         .query(&[
-            Parameter::new("q", Kind::Text, Some("")),
-            Parameter::new("limit", Kind::Int, Some("0")),
-            Parameter::new("offset", Kind::Text, Some("")),
-            Parameter::new("sort", Kind::Text, Some("")),
-            Parameter::new("skip_system", Kind::Bool, Some("true")),
-            Parameter::new("report_progress", Kind::Bool, Some("true")),
-            Parameter::new("exclude_params", Kind::Bool, Some("false")),
-            Parameter::new("exclude_traces", Kind::Bool, Some("false")),
+            Parameter::new("q", ParameterKind::Text, Some("")),
+            Parameter::new("limit", ParameterKind::Int, Some("0")),
+            Parameter::new("offset", ParameterKind::Text, Some("")),
+            Parameter::new("sort", ParameterKind::Text, Some("")),
+            Parameter::new("skip_system", ParameterKind::Bool, Some("true")),
+            Parameter::new("report_progress", ParameterKind::Bool, Some("true")),
+            Parameter::new("exclude_params", ParameterKind::Bool, Some("false")),
+            Parameter::new("exclude_traces", ParameterKind::Bool, Some("false")),
         ]),
         Operation::new(Method::GET, "/runs/active", "Active runs, as a stream", |services, call| {
             Box::pin(active(services, call))
         })
         .output(Output::Bytes)
-        .query(&[Parameter::new("report_progress", Kind::Bool, Some("true"))]),
+        .query(&[Parameter::new("report_progress", ParameterKind::Bool, Some("true"))]),
     ]
 }
 
@@ -57,7 +57,7 @@ pub(crate) fn query(call: &Call) -> Query {
 }
 
 /// The error response for a failed search.
-pub(crate) fn refused(status: Status, call: &Call) -> ApiError {
+pub(crate) fn search_error(status: Status, call: &Call) -> ApiError {
     ApiError::for_query(status, call.text("q").unwrap_or_default())
 }
 
@@ -70,7 +70,7 @@ async fn search(services: Arc<Services>, call: Call) -> Answer {
         props: true,
         params: !call.bool("exclude_params"),
         system_params: !call.bool("skip_system"),
-        series_types: metric_unless(call.bool("exclude_traces")),
+        series_types: metric_types_unless(call.bool("exclude_traces")),
         ..Default::default()
     };
     let request = RunsRequest {
@@ -81,28 +81,28 @@ async fn search(services: Arc<Services>, call: Call) -> Answer {
         parts: Some(parts),
     };
     let found = services.backend().search.clone().runs(request).await;
-    let messages = found.map_err(|status| refused(status, &call))?.into_inner();
-    let progress = Progress::new(call.bool("report_progress"));
-    streamed::answer(messages, SearchRows::new(progress)).await
+    let messages = found.map_err(|status| search_error(status, &call))?.into_inner();
+    let progress = ProgressWriter::new(call.bool("report_progress"));
+    stream_response::answer(messages, RunSearchWriter::new(progress)).await
 }
 
-fn metric_unless(excluded: bool) -> Vec<i32> {
+fn metric_types_unless(excluded: bool) -> Vec<i32> {
     if excluded { Vec::new() } else { vec![SeriesType::Metric.into()] }
 }
 
 /// Parses the `sort` parameter; valid JSON that is not an array is ignored.
 fn sort(text: &str) -> Result<Vec<Sort>, ApiError> {
-    let refused = |message: String| ApiError::new(StatusCode::BAD_REQUEST, message);
+    let bad_request = |message: String| ApiError::new(StatusCode::BAD_REQUEST, message);
     if text.is_empty() {
         return Ok(Vec::new());
     }
     let json: Value =
-        serde_json::from_str(text).map_err(|error| refused(format!("Invalid sort JSON: {error}")))?;
+        serde_json::from_str(text).map_err(|error| bad_request(format!("Invalid sort JSON: {error}")))?;
     let Value::Array(items) = json else { return Ok(Vec::new()) };
     let mut sort = Vec::new();
     for item in items {
         let Value::Object(item) = item else {
-            return Err(refused("Invalid sort JSON: each item should be an object".to_owned()));
+            return Err(bad_request("Invalid sort JSON: each item should be an object".to_owned()));
         };
         let word = |key: &str, default: &str| match item.get(key) {
             None => default.to_owned(),
@@ -112,7 +112,7 @@ fn sort(text: &str) -> Result<Vec<Sort>, ApiError> {
         let descending = match word("order", "asc").as_str() {
             "asc" => false,
             "desc" => true,
-            order => return Err(refused(format!("Invalid sort order: '{order}'"))),
+            order => return Err(bad_request(format!("Invalid sort order: '{order}'"))),
         };
         let field = match word("field", "").as_str() {
             "run" => SortField::Name,
@@ -123,37 +123,42 @@ fn sort(text: &str) -> Result<Vec<Sort>, ApiError> {
             "description" => SortField::Description,
             // Equal for every run, so it does not affect the order.
             "creator" => continue,
-            field => return Err(refused(format!("Unknown sort field: '{field}'"))),
+            field => return Err(bad_request(format!("Unknown sort field: '{field}'"))),
         };
         sort.push(Sort { by: Some(By::Field(field.into())), descending });
     }
     Ok(sort)
 }
 
-struct SearchRows {
-    progress: Progress,
-    places: Places,
-    trees: Trees,
+struct RunSearchWriter {
+    progress: ProgressWriter,
+    ranks: RankCounter,
+    trees: RunTreeWriter,
     done: bool,
 }
 
-impl SearchRows {
-    fn new(progress: Progress) -> Self {
-        SearchRows { progress, places: Places::default(), trees: Trees::of(Values::All), done: false }
+impl RunSearchWriter {
+    fn new(progress: ProgressWriter) -> Self {
+        RunSearchWriter {
+            progress,
+            ranks: RankCounter::default(),
+            trees: RunTreeWriter::new(OverviewFields::All),
+            done: false,
+        }
     }
 }
 
 /// Ranks of runs among all matches; if the server does not count them, among those of this
 /// response.
 #[derive(Default)]
-struct Places {
+struct RankCounter {
     last: i64,
 }
 
-impl Places {
+impl RankCounter {
     /// `is_open`: the first run of the message continues the last one of the previous
     /// message.
-    fn of(&mut self, message: &RunsResponse, is_open: bool) -> impl Iterator<Item = i64> + use<> {
+    fn next_ranks(&mut self, message: &RunsResponse, is_open: bool) -> impl Iterator<Item = i64> + use<> {
         let next = self.last + i64::from(!is_open);
         if message.runs.is_empty() {
             // A keep-alive message: an open run continues after it.
@@ -171,7 +176,7 @@ fn total(message: &RunsResponse) -> i64 {
     (if message.match_count > 0 { message.match_count } else { runs }) as i64
 }
 
-impl Rows for SearchRows {
+impl EntryWriter for RunSearchWriter {
     type Message = RunsResponse;
 
     fn warnings(message: &RunsResponse) -> &[Warning] {
@@ -181,40 +186,40 @@ impl Rows for SearchRows {
     fn write(&mut self, message: RunsResponse, encoder: &mut Encoder) {
         let total = total(&message);
         let has_matches = message.match_count > 0 || !message.runs.is_empty();
-        if self.progress.is_silent() && (has_matches || total > 0 && !message.done) {
-            self.progress.tell(encoder, 0, total);
+        if self.progress.is_unwritten() && (has_matches || total > 0 && !message.done) {
+            self.progress.write_if_changed(encoder, 0, total);
         } else if message.runs.is_empty()
             && !message.done
             && message.progress.is_some()
             && !self.trees.is_open()
         {
             // A progress entry in the middle of a run would split its tree.
-            self.progress.heartbeat(encoder);
+            self.progress.write_keep_alive(encoder);
         }
-        for (place, run) in self.places.of(&message, self.trees.is_open()).zip(message.runs) {
+        for (rank, run) in self.ranks.next_ranks(&message, self.trees.is_open()).zip(message.runs) {
             if self.trees.write(run, encoder) {
-                self.progress.tell(encoder, place, total);
+                self.progress.write_if_changed(encoder, rank, total);
             }
         }
         self.done |= message.done;
     }
 
     fn finish(&mut self, encoder: &mut Encoder) -> bool {
-        self.progress.done(encoder);
+        self.progress.write_end(encoder);
         self.done && !self.trees.is_open()
     }
 }
 
 /// Writes trees of runs. A run with very many series arrives in several messages.
-struct Trees {
-    values: Values,
+struct RunTreeWriter {
+    values: OverviewFields,
     /// The unfinished run, and the number of its series written so far.
     open: Option<(Run, i64)>,
 }
 
-impl Trees {
-    fn of(values: Values) -> Self {
-        Trees { values, open: None }
+impl RunTreeWriter {
+    fn new(values: OverviewFields) -> Self {
+        RunTreeWriter { values, open: None }
     }
 
     fn is_open(&self) -> bool {
@@ -227,7 +232,7 @@ impl Trees {
         let is_last = !run.more_series;
         let (run, written) = self.open.take().unwrap_or_else(|| {
             encoder.member(&run.run_id, |it| {
-                if self.values == Values::All {
+                if self.values == OverviewFields::All {
                     it.member("params", |it| write_params(&run, it));
                 }
                 it.member("traces", |it| it.member("metric", Encoder::array));
@@ -273,13 +278,13 @@ pub(crate) fn write_context(context: &str, encoder: &mut Encoder) {
 
 /// The values included in the overview of a series.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Values {
+enum OverviewFields {
     All,
     Last,
 }
 
 /// Writes elements of a list, starting with index `from`.
-fn write_series(from: i64, series: &[SeriesInfo], encoder: &mut Encoder, values: Values) {
+fn write_series(from: i64, series: &[SeriesInfo], encoder: &mut Encoder, values: OverviewFields) {
     for (index, info) in (from..).zip(series) {
         encoder.element(index, |it| {
             it.member("name", |it| it.text(&info.name));
@@ -289,11 +294,11 @@ fn write_series(from: i64, series: &[SeriesInfo], encoder: &mut Encoder, values:
     }
 }
 
-fn write_overview(info: &SeriesInfo, encoder: &mut Encoder, values: Values) {
+fn write_overview(info: &SeriesInfo, encoder: &mut Encoder, values: OverviewFields) {
     let last = info.last.unwrap_or(0.0);
     encoder.member("last", |it| it.float(last));
     encoder.member("last_step", |it| it.int(info.last_step));
-    if values == Values::All {
+    if values == OverviewFields::All {
         encoder.member("first", |it| it.float(info.first.unwrap_or(last)));
         // Without any finite value, the series has no minimum or maximum.
         encoder.member("min", |it| it.float(info.min.unwrap_or(f64::NAN)));
@@ -302,32 +307,32 @@ fn write_overview(info: &SeriesInfo, encoder: &mut Encoder, values: Values) {
 }
 
 async fn active(services: Arc<Services>, call: Call) -> Answer {
-    let query = Query { text: ACTIVE.to_owned(), report_progress: true, ..Default::default() };
-    let parts = RunParts { props: true, series_types: metric_unless(false), ..Default::default() };
+    let query = Query { text: ACTIVE_RUNS_QUERY.to_owned(), report_progress: true, ..Default::default() };
+    let parts = RunParts { props: true, series_types: metric_types_unless(false), ..Default::default() };
     let request = RunsRequest { query: Some(query), parts: Some(parts), ..Default::default() };
     let messages = services.backend().search.clone().runs(request).await?.into_inner();
-    let progress = Progress::new(call.bool("report_progress"));
-    let trees = Trees::of(Values::Last);
-    let rows = ActiveRows { progress, places: Places::default(), trees, done: false };
-    streamed::answer(messages, rows).await
+    let progress = ProgressWriter::new(call.bool("report_progress"));
+    let trees = RunTreeWriter::new(OverviewFields::Last);
+    let writer = ActiveRunsWriter { progress, ranks: RankCounter::default(), trees, done: false };
+    stream_response::answer(messages, writer).await
 }
 
-/// Rows without a first or last progress entry, as clients of this call expect.
-struct ActiveRows {
-    progress: Progress,
-    places: Places,
-    trees: Trees,
+/// Writes active runs, without a first or last progress entry, as clients of this call expect.
+struct ActiveRunsWriter {
+    progress: ProgressWriter,
+    ranks: RankCounter,
+    trees: RunTreeWriter,
     done: bool,
 }
 
-impl Rows for ActiveRows {
+impl EntryWriter for ActiveRunsWriter {
     type Message = RunsResponse;
 
     fn write(&mut self, message: RunsResponse, encoder: &mut Encoder) {
         let total = total(&message);
-        for (place, run) in self.places.of(&message, self.trees.is_open()).zip(message.runs) {
+        for (rank, run) in self.ranks.next_ranks(&message, self.trees.is_open()).zip(message.runs) {
             if self.trees.write(run, encoder) {
-                self.progress.tell(encoder, place, total);
+                self.progress.write_if_changed(encoder, rank, total);
             }
         }
         self.done |= message.done;
@@ -361,9 +366,9 @@ mod tests {
 
     #[test]
     fn progress_is_written_before_between_and_after_runs() {
-        let mut rows = SearchRows::new(Progress::new(true));
+        let mut writer = RunSearchWriter::new(ProgressWriter::new(true));
         let mut encoder = Encoder::new();
-        rows.write(
+        writer.write(
             RunsResponse {
                 runs: vec![run("a"), run("b")],
                 first_place: 1,
@@ -373,10 +378,10 @@ mod tests {
             &mut encoder,
         );
         assert_eq!(keys(&mut encoder), ["progress_0", "a", "progress_1", "b", "progress_2"]);
-        let alive = Some(matyan_proto::common::v1::Progress { checked: 3, total: 3, matched: 3 });
-        rows.write(RunsResponse { progress: alive, ..Default::default() }, &mut encoder);
+        let keep_alive = Some(matyan_proto::common::v1::Progress { checked: 3, total: 3, matched: 3 });
+        writer.write(RunsResponse { progress: keep_alive, ..Default::default() }, &mut encoder);
         assert_eq!(keys(&mut encoder), ["progress_3"]);
-        rows.write(
+        writer.write(
             RunsResponse {
                 runs: vec![run("c")],
                 first_place: 3,
@@ -386,7 +391,7 @@ mod tests {
             },
             &mut encoder,
         );
-        assert!(rows.finish(&mut encoder));
+        assert!(writer.finish(&mut encoder));
         assert_eq!(keys(&mut encoder), ["c", "progress_4", "progress_5"]);
     }
 
@@ -394,7 +399,7 @@ mod tests {
     /// with a keep-alive in between.
     #[test]
     fn a_run_split_over_messages_is_one_tree() {
-        let mut rows = SearchRows::new(Progress::new(true));
+        let mut writer = RunSearchWriter::new(ProgressWriter::new(true));
         let mut encoder = Encoder::new();
         let piece = |run_id: &str, names: &[&str], more_series| {
             let info = |name: &&str| SeriesInfo { name: (*name).into(), ..Default::default() };
@@ -408,7 +413,7 @@ mod tests {
         ] {
             let progress = Some(matyan_proto::common::v1::Progress { checked: 3, total: 3, matched: 3 });
             let message = RunsResponse { runs, first_place, match_count: 3, progress, ..Default::default() };
-            rows.write(message, &mut encoder);
+            writer.write(message, &mut encoder);
         }
         let entries = decode(&encoder.take()).unwrap();
         let names = entries.iter().filter_map(|entry| match (&entry.path[..], &entry.value) {
@@ -429,26 +434,26 @@ mod tests {
 
     #[test]
     fn ranks_continue_after_a_keep_alive() {
-        let mut places = Places::default();
+        let mut ranks = RankCounter::default();
         let message = |ids: &[&str]| RunsResponse {
             runs: ids.iter().map(|id| run(id)).collect(),
             ..Default::default()
         };
-        assert_eq!(places.of(&message(&["a", "b"]), false).next(), Some(1));
-        drop(places.of(&message(&[]), true));
-        assert_eq!(places.of(&message(&["b", "c"]), true).next(), Some(2));
-        drop(places.of(&message(&[]), false));
-        assert_eq!(places.of(&message(&["d"]), false).next(), Some(4));
+        assert_eq!(ranks.next_ranks(&message(&["a", "b"]), false).next(), Some(1));
+        drop(ranks.next_ranks(&message(&[]), true));
+        assert_eq!(ranks.next_ranks(&message(&["b", "c"]), true).next(), Some(2));
+        drop(ranks.next_ranks(&message(&[]), false));
+        assert_eq!(ranks.next_ranks(&message(&["d"]), false).next(), Some(4));
     }
 
     #[test]
     fn an_empty_result_has_one_progress_entry() {
-        let mut rows = SearchRows::new(Progress::new(true));
+        let mut writer = RunSearchWriter::new(ProgressWriter::new(true));
         let mut encoder = Encoder::new();
-        assert!(!rows.finish(&mut Encoder::new()), "a stream without its last message is incomplete");
-        let mut rows_done = SearchRows::new(Progress::new(true));
-        rows_done.write(RunsResponse { done: true, ..Default::default() }, &mut encoder);
-        assert!(rows_done.finish(&mut encoder));
+        assert!(!writer.finish(&mut Encoder::new()), "a stream without its last message is incomplete");
+        let mut finished = RunSearchWriter::new(ProgressWriter::new(true));
+        finished.write(RunsResponse { done: true, ..Default::default() }, &mut encoder);
+        assert!(finished.finish(&mut encoder));
         assert_eq!(keys(&mut encoder), ["progress_0"]);
     }
 

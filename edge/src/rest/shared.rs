@@ -9,16 +9,18 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::call::Call;
-use super::form::Form;
-use super::shape::{Member, Shape};
+use super::request_schema::{Member, RequestSchema};
+use super::response_schema::ResponseSchema;
 use crate::error::ApiError;
 use crate::stream::Encoder;
 
 /// A list of `{"name", "context"}`.
-pub(crate) const SERIES_KEYS: Shape = Shape::List(&SERIES_KEY);
+pub(crate) const SERIES_KEYS: RequestSchema = RequestSchema::List(&SERIES_KEY);
 
-pub(crate) const SERIES_KEY: Shape =
-    Shape::Record(&[Member::required("name", Shape::Text), Member::required("context", Shape::Free)]);
+pub(crate) const SERIES_KEY: RequestSchema = RequestSchema::Record(&[
+    Member::required("name", RequestSchema::Text),
+    Member::required("context", RequestSchema::AnyObject),
+]);
 
 /// Types in the order of responses, with their names in URLs and keys.
 pub(crate) const TYPES: [(SeriesType, &str); 6] = [
@@ -31,7 +33,7 @@ pub(crate) const TYPES: [(SeriesType, &str); 6] = [
 ];
 
 /// The types named by `sequence` parameters; all types if there are none.
-pub(crate) fn asked_types(names: &[String]) -> Result<Vec<SeriesType>, ApiError> {
+pub(crate) fn requested_types(names: &[String]) -> Result<Vec<SeriesType>, ApiError> {
     if names.is_empty() {
         return Ok(TYPES.map(|(series_type, _)| series_type).to_vec());
     }
@@ -62,8 +64,8 @@ pub(crate) fn texts(list: &Value) -> Vec<String> {
 }
 
 /// Requested number of points: 0 or less means all.
-pub(crate) fn density(asked: Option<i64>) -> u32 {
-    u32::try_from(asked.unwrap_or(0).max(0)).unwrap_or(u32::MAX).min(POINTS_PER_SERIES as u32)
+pub(crate) fn density(requested: Option<i64>) -> u32 {
+    u32::try_from(requested.unwrap_or(0).max(0)).unwrap_or(u32::MAX).min(POINTS_PER_SERIES as u32)
 }
 
 /// Start and stop, each optional.
@@ -101,23 +103,23 @@ pub(crate) fn seconds(time_us: i64) -> f64 {
 
 /// `2026-01-02T03:04:05.678Z`
 pub(crate) fn iso(time_us: i64) -> String {
-    let Some(time) = moment(time_us.div_euclid(1_000_000)) else { return String::new() };
+    let Some(time) = utc_time(time_us.div_euclid(1_000_000)) else { return String::new() };
     let millis = time_us.rem_euclid(1_000_000) / 1000;
     format!("{}T{:02}:{:02}:{:02}.{millis:03}Z", date(time), time.hour(), time.minute(), time.second())
 }
 
 /// `2026-01-02T03:00:00`, from wall-clock seconds.
 pub(crate) fn hour_key(local_s: i64) -> String {
-    moment(local_s).map(|time| format!("{}T{:02}:00:00", date(time), time.hour())).unwrap_or_default()
+    utc_time(local_s).map(|time| format!("{}T{:02}:00:00", date(time), time.hour())).unwrap_or_default()
 }
 
 /// `2026-01-02T00:00:00`, from wall-clock seconds.
 pub(crate) fn day_key(local_s: i64) -> String {
-    moment(local_s).map(|time| format!("{}T00:00:00", date(time))).unwrap_or_default()
+    utc_time(local_s).map(|time| format!("{}T00:00:00", date(time))).unwrap_or_default()
 }
 
 /// `None` for years with more than four digits.
-fn moment(unix_s: i64) -> Option<OffsetDateTime> {
+fn utc_time(unix_s: i64) -> Option<OffsetDateTime> {
     OffsetDateTime::from_unix_timestamp(unix_s).ok()
 }
 
@@ -126,30 +128,30 @@ fn date(time: OffsetDateTime) -> String {
 }
 
 /// Schema of `Props`.
-pub(crate) const PROPS: Form = Form::Record(&[
-    ("name", Form::TextOrNull),
-    ("description", Form::TextOrNull),
+pub(crate) const PROPS: ResponseSchema = ResponseSchema::Record(&[
+    ("name", ResponseSchema::TextOrNull),
+    ("description", ResponseSchema::TextOrNull),
     (
         "experiment",
-        Form::Record(&[
-            ("id", Form::TextOrNull),
-            ("name", Form::TextOrNull),
-            ("description", Form::TextOrNull),
+        ResponseSchema::Record(&[
+            ("id", ResponseSchema::TextOrNull),
+            ("name", ResponseSchema::TextOrNull),
+            ("description", ResponseSchema::TextOrNull),
         ]),
     ),
-    ("tags", Form::List(&TAG)),
-    ("creation_time", Form::Number),
-    ("end_time", Form::NumberOrNull),
-    ("archived", Form::Bool),
-    ("active", Form::Bool),
-    ("notes", Form::Optional(&Form::Int)),
+    ("tags", ResponseSchema::List(&TAG)),
+    ("creation_time", ResponseSchema::Number),
+    ("end_time", ResponseSchema::NumberOrNull),
+    ("archived", ResponseSchema::Bool),
+    ("active", ResponseSchema::Bool),
+    ("notes", ResponseSchema::Optional(&ResponseSchema::Int)),
 ]);
 
-const TAG: Form = Form::Record(&[
-    ("id", Form::Text),
-    ("name", Form::Text),
-    ("color", Form::TextOrNull),
-    ("description", Form::TextOrNull),
+const TAG: ResponseSchema = ResponseSchema::Record(&[
+    ("id", ResponseSchema::Text),
+    ("name", ResponseSchema::Text),
+    ("color", ResponseSchema::TextOrNull),
+    ("description", ResponseSchema::TextOrNull),
 ]);
 
 /// Properties of a run in JSON, in the order of the API contract.
@@ -247,7 +249,7 @@ impl<'a> Props<'a> {
 }
 
 /// Two integers as a list: a range, or progress.
-pub(crate) fn stream_pair(encoder: &mut Encoder, first: i64, second: i64) {
+pub(crate) fn write_pair(encoder: &mut Encoder, first: i64, second: i64) {
     encoder.array();
     encoder.element(0, |it| it.int(first));
     encoder.element(1, |it| it.int(second));
@@ -268,7 +270,7 @@ mod tests {
 
     #[test]
     fn densities_are_bounded() {
-        let check = |asked, expected| assert_eq!(density(asked), expected);
+        let check = |requested, expected| assert_eq!(density(requested), expected);
         check(None, 0);
         check(Some(-5), 0);
         check(Some(50), 50);
@@ -277,8 +279,8 @@ mod tests {
 
     #[test]
     fn unknown_types_are_rejected() {
-        assert_eq!(asked_types(&[]).unwrap().len(), 6);
-        assert_eq!(asked_types(&["figures".into()]).unwrap(), [SeriesType::Figures]);
-        assert!(asked_types(&["logs".into()]).is_err());
+        assert_eq!(requested_types(&[]).unwrap().len(), 6);
+        assert_eq!(requested_types(&["figures".into()]).unwrap(), [SeriesType::Figures]);
+        assert!(requested_types(&["logs".into()]).is_err());
     }
 }

@@ -11,19 +11,20 @@ use matyan_proto::system::v1::{Check, ReadinessRequest, ReadinessResponse, Versi
 use serde_json::{Value, json};
 
 use super::call::Call;
-use super::form::{DONE, Form};
-use super::table::{Answer, Base, Operation, Output};
+use super::response_schema::{DONE, ResponseSchema};
+use super::table::{Answer, BasePath, Operation, Output};
 use super::{openapi, operations as all_operations};
 use crate::error::ApiError;
 use crate::services::{PortKind, Services};
 
-const VERSION: Form = Form::Record(&[
-    ("version", Form::Text),
-    ("component", Form::Text),
-    ("fdb_api_version", Form::Optional(&Form::Int)),
+const VERSION: ResponseSchema = ResponseSchema::Record(&[
+    ("version", ResponseSchema::Text),
+    ("component", ResponseSchema::Text),
+    ("fdb_api_version", ResponseSchema::Optional(&ResponseSchema::Int)),
 ]);
 
-const READY: Form = Form::Record(&[("status", Form::Text), ("checks", Form::Free)]);
+const READY: ResponseSchema =
+    ResponseSchema::Record(&[("status", ResponseSchema::Text), ("checks", ResponseSchema::AnyObject)]);
 
 pub(crate) fn operations() -> Vec<Operation> {
     let get = |path, summary, handler| Operation::new(Method::GET, path, summary, handler);
@@ -33,26 +34,26 @@ pub(crate) fn operations() -> Vec<Operation> {
         })
         .answers(&VERSION),
         get("/health/live", "Liveness; 503 if a worker hangs", |services, _| Box::pin(live(services)))
-            .base(Base::Root)
+            .base(BasePath::Root)
             .fails(&["503"])
             .answers(&DONE),
         get("/health/ready", "Readiness; 503 if the server cannot do its work", |services, call| {
             Box::pin(ready(services, call))
         })
-        .base(Base::Root)
+        .base(BasePath::Root)
         .maybe_unready()
         .answers(&READY),
         get("/metrics", "Prometheus metrics", |services, call| Box::pin(metrics(services, call)))
-            .base(Base::Root)
+            .base(BasePath::Root)
             .output(Output::Text),
         get("/docs", "This page", |services, call| Box::pin(docs(services, call)))
-            .base(Base::Root)
+            .base(BasePath::Root)
             .output(Output::Html),
         get("/openapi.json", "This API as an OpenAPI description", |services, call| {
             Box::pin(description(services, call))
         })
-        .base(Base::Root)
-        .answers(&Form::Free),
+        .base(BasePath::Root)
+        .answers(&ResponseSchema::AnyObject),
     ]
 }
 

@@ -15,8 +15,8 @@ use futures::future::BoxFuture;
 use http::Method;
 
 use super::call::{Call, Dialect};
-use super::form::Form;
-use super::shape::Shape;
+use super::request_schema::RequestSchema;
+use super::response_schema::ResponseSchema;
 use crate::error::ApiError;
 use crate::services::Services;
 
@@ -25,7 +25,7 @@ pub(crate) type Handler = fn(Arc<Services>, Call) -> BoxFuture<'static, Answer>;
 
 /// Base path of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Base {
+pub(crate) enum BasePath {
     /// Under `/`.
     Root,
     /// Under `/api/v1/rest`.
@@ -35,7 +35,7 @@ pub(crate) enum Base {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum ParameterKind {
     Text,
     Int,
     Bool,
@@ -47,18 +47,18 @@ pub(crate) enum Kind {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parameter {
     pub(crate) name: &'static str,
-    pub(crate) kind: Kind,
+    pub(crate) kind: ParameterKind,
     pub(crate) default: Option<&'static str>,
     pub(crate) required: bool,
 }
 
 impl Parameter {
     /// An optional parameter, with or without a default.
-    pub(crate) const fn new(name: &'static str, kind: Kind, default: Option<&'static str>) -> Self {
+    pub(crate) const fn new(name: &'static str, kind: ParameterKind, default: Option<&'static str>) -> Self {
         Parameter { name, kind, default, required: false }
     }
 
-    pub(crate) const fn required(name: &'static str, kind: Kind) -> Self {
+    pub(crate) const fn required(name: &'static str, kind: ParameterKind) -> Self {
         Parameter { name, kind, default: None, required: true }
     }
 }
@@ -67,18 +67,18 @@ impl Parameter {
 #[derive(Debug)]
 pub(crate) enum Input {
     None,
-    Json(&'static Shape),
+    Json(&'static RequestSchema),
     Raw,
 }
 
 /// The response of an operation if it succeeds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Output {
-    Json(&'static Form),
+    Json(&'static ResponseSchema),
     /// Entries of the streaming codec.
     Bytes,
     /// Entries found by a query, with a header for warnings about the query.
-    Found,
+    SearchResults,
     /// A file of any type.
     File,
     Zip,
@@ -87,11 +87,11 @@ pub(crate) enum Output {
     Nothing,
     /// No body; null with status 200 for the bundle of Aim, which parses JSON from every
     /// successful response.
-    Gone,
+    Deleted,
 }
 
 pub(crate) struct Operation {
-    pub(crate) base: Base,
+    pub(crate) base: BasePath,
     pub(crate) method: Method,
     /// Relative to the base, without a trailing slash.
     pub(crate) path: &'static str,
@@ -114,14 +114,14 @@ pub(crate) struct Operation {
 impl Operation {
     pub(crate) fn new(method: Method, path: &'static str, summary: &'static str, handler: Handler) -> Self {
         Operation {
-            base: Base::RestAndAim,
+            base: BasePath::RestAndAim,
             method,
             path,
             summary,
             query: Vec::new(),
             input: Input::None,
             success: 200,
-            output: Output::Json(&Form::Any),
+            output: Output::Json(&ResponseSchema::Any),
             is_zoned: false,
             may_be_unready: false,
             failures: &[],
@@ -130,7 +130,7 @@ impl Operation {
         }
     }
 
-    pub(crate) fn base(self, base: Base) -> Self {
+    pub(crate) fn base(self, base: BasePath) -> Self {
         Operation { base, ..self }
     }
 
@@ -138,8 +138,8 @@ impl Operation {
         Operation { query: query.to_vec(), ..self }
     }
 
-    pub(crate) fn json(self, shape: &'static Shape) -> Self {
-        Operation { input: Input::Json(shape), ..self }
+    pub(crate) fn json(self, schema: &'static RequestSchema) -> Self {
+        Operation { input: Input::Json(schema), ..self }
     }
 
     pub(crate) fn raw(self) -> Self {
@@ -150,8 +150,8 @@ impl Operation {
         Operation { success, ..self }
     }
 
-    pub(crate) fn answers(self, form: &'static Form) -> Self {
-        Operation { output: Output::Json(form), ..self }
+    pub(crate) fn answers(self, schema: &'static ResponseSchema) -> Self {
+        Operation { output: Output::Json(schema), ..self }
     }
 
     pub(crate) fn zoned(self) -> Self {
@@ -177,9 +177,9 @@ impl Operation {
     /// Full paths, each with its dialect.
     pub(crate) fn paths(&self) -> Vec<(String, Dialect)> {
         let bases: &[(&str, Dialect)] = match self.base {
-            Base::Root => &[("", Dialect::Matyan)],
-            Base::Rest => &[("/api/v1/rest", Dialect::Matyan)],
-            Base::RestAndAim => &[("/api/v1/rest", Dialect::Matyan), ("/api", Dialect::Aim)],
+            BasePath::Root => &[("", Dialect::Matyan)],
+            BasePath::Rest => &[("/api/v1/rest", Dialect::Matyan)],
+            BasePath::RestAndAim => &[("/api/v1/rest", Dialect::Matyan), ("/api", Dialect::Aim)],
         };
         bases.iter().map(|(base, dialect)| (format!("{base}{}", self.path), *dialect)).collect()
     }
@@ -190,7 +190,7 @@ impl Operation {
 pub(crate) struct PathTemplate(pub(crate) Arc<str>);
 
 /// The operations of one path.
-struct Row {
+struct Route {
     template: PathTemplate,
     dialect: Dialect,
     operations: Vec<Arc<Operation>>,
@@ -198,38 +198,38 @@ struct Row {
 
 /// Builds the routes of all operations.
 pub(crate) fn router(operations: Vec<Operation>, services: &Arc<Services>) -> Router {
-    let mut rows: BTreeMap<String, Row> = BTreeMap::new();
+    let mut routes: BTreeMap<String, Route> = BTreeMap::new();
     for operation in operations.into_iter().map(Arc::new) {
         for (path, dialect) in operation.paths() {
-            let row = rows.entry(path).or_insert_with_key(|path| Row {
+            let route = routes.entry(path).or_insert_with_key(|path| Route {
                 template: PathTemplate(template(path)),
                 dialect,
                 operations: Vec::new(),
             });
-            row.operations.push(Arc::clone(&operation));
+            route.operations.push(Arc::clone(&operation));
         }
     }
-    rows.into_iter().fold(Router::new(), |router, (path, row)| {
-        let (row, services) = (Arc::new(row), Arc::clone(services));
-        let handler = move |request: Request| answer(Arc::clone(&row), Arc::clone(&services), request);
+    routes.into_iter().fold(Router::new(), |router, (path, route)| {
+        let (route, services) = (Arc::new(route), Arc::clone(services));
+        let handler = move |request: Request| answer(Arc::clone(&route), Arc::clone(&services), request);
         router.route(&path, any(handler))
     })
 }
 
-async fn answer(row: Arc<Row>, services: Arc<Services>, request: Request) -> Response {
+async fn answer(route: Arc<Route>, services: Arc<Services>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let answered = dispatch(&row, services, parts, body).await;
+    let answered = dispatch(&route, services, parts, body).await;
     let mut response = answered.unwrap_or_else(IntoResponse::into_response);
-    response.extensions_mut().insert(row.template.clone());
+    response.extensions_mut().insert(route.template.clone());
     response
 }
 
-async fn dispatch(row: &Row, services: Arc<Services>, parts: http::request::Parts, body: Body) -> Answer {
-    let Some(operation) = row.operations.iter().find(|operation| operation.method == parts.method) else {
-        let methods: Vec<&str> = row.operations.iter().map(|operation| operation.method.as_str()).collect();
+async fn dispatch(route: &Route, services: Arc<Services>, parts: http::request::Parts, body: Body) -> Answer {
+    let Some(operation) = route.operations.iter().find(|operation| operation.method == parts.method) else {
+        let methods: Vec<&str> = route.operations.iter().map(|operation| operation.method.as_str()).collect();
         return Err(ApiError::method_not_allowed(methods.join(", ")));
     };
-    let call = Call::read(operation, row.dialect, parts, body).await?;
+    let call = Call::read(operation, route.dialect, parts, body).await?;
     (operation.handler)(services, call).await
 }
 

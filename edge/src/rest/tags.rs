@@ -12,45 +12,46 @@ use matyan_proto::tags::v1::{
 use serde_json::{Value, json};
 
 use super::call::Call;
-use super::form::{CHANGED, Form};
-use super::json_list::{self, Items};
-use super::shape::{Member, Shape};
+use super::json_list::{self, JsonItems};
+use super::request_schema::{Member, RequestSchema};
+use super::response_schema::{CHANGED, ResponseSchema};
 use super::shared::seconds;
-use super::table::{Answer, Kind, Operation, Parameter};
+use super::table::{Answer, Operation, Parameter, ParameterKind};
 use crate::services::Services;
 
-const NEW: Shape = Shape::Record(&[
-    Member::required("name", Shape::Text),
-    Member::optional("color", Shape::Text),
-    Member::optional("description", Shape::Text),
+const NEW: RequestSchema = RequestSchema::Record(&[
+    Member::required("name", RequestSchema::Text),
+    Member::optional("color", RequestSchema::Text),
+    Member::optional("description", RequestSchema::Text),
 ]);
 
-const CHANGES: Shape = Shape::Record(&[
-    Member::optional("name", Shape::Text),
-    Member::optional("color", Shape::Text),
-    Member::optional("description", Shape::Text),
-    Member::optional("archived", Shape::Bool),
+const CHANGES: RequestSchema = RequestSchema::Record(&[
+    Member::optional("name", RequestSchema::Text),
+    Member::optional("color", RequestSchema::Text),
+    Member::optional("description", RequestSchema::Text),
+    Member::optional("archived", RequestSchema::Bool),
 ]);
 
-const TAG: Form = Form::Record(&[
-    ("id", Form::Text),
-    ("name", Form::Text),
-    ("color", Form::TextOrNull),
-    ("description", Form::TextOrNull),
-    ("run_count", Form::Int),
-    ("archived", Form::Bool),
+const TAG: ResponseSchema = ResponseSchema::Record(&[
+    ("id", ResponseSchema::Text),
+    ("name", ResponseSchema::Text),
+    ("color", ResponseSchema::TextOrNull),
+    ("description", ResponseSchema::TextOrNull),
+    ("run_count", ResponseSchema::Int),
+    ("archived", ResponseSchema::Bool),
 ]);
 
-const TAGS: Form = Form::List(&TAG);
+const TAGS: ResponseSchema = ResponseSchema::List(&TAG);
 
-const RUNS: Form = Form::Record(&[("id", Form::Text), ("runs", Form::List(&RUN))]);
+const RUNS: ResponseSchema =
+    ResponseSchema::Record(&[("id", ResponseSchema::Text), ("runs", ResponseSchema::List(&RUN))]);
 
-const RUN: Form = Form::Record(&[
-    ("run_id", Form::Text),
-    ("name", Form::Text),
-    ("experiment", Form::TextOrNull),
-    ("creation_time", Form::Number),
-    ("end_time", Form::NumberOrNull),
+const RUN: ResponseSchema = ResponseSchema::Record(&[
+    ("run_id", ResponseSchema::Text),
+    ("name", ResponseSchema::Text),
+    ("experiment", ResponseSchema::TextOrNull),
+    ("creation_time", ResponseSchema::Number),
+    ("end_time", ResponseSchema::NumberOrNull),
 ]);
 
 pub(crate) fn operations() -> Vec<Operation> {
@@ -60,7 +61,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         Operation::new(Method::GET, "/tags/search", "Search tags by a part of their name", |s, call| {
             Box::pin(list(s, call))
         })
-        .query(&[Parameter::new("q", Kind::Text, Some(""))])
+        .query(&[Parameter::new("q", ParameterKind::Text, Some(""))])
         .answers(&TAGS),
         Operation::new(Method::POST, "/tags", "Create a tag", |s, call| Box::pin(create(s, call)))
             .json(&NEW)
@@ -76,7 +77,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             "Delete a tag, and remove it from all runs",
             |s, call| Box::pin(delete(s, call)),
         )
-        .answers(&Form::Null),
+        .answers(&ResponseSchema::Null),
         Operation::new(Method::GET, "/tags/{id}/runs", "List the runs with a tag", |s, call| {
             Box::pin(runs(s, call))
         })
@@ -98,7 +99,7 @@ fn show(tag: &Tag) -> Value {
 async fn list(services: Arc<Services>, call: Call) -> Answer {
     let request = ListRequest { name_contains: call.text("q").unwrap_or_default().to_owned() };
     let messages = services.backend().tags.clone().list(request).await?.into_inner();
-    let write = |message: ListResponse, items: &mut Items| {
+    let write = |message: ListResponse, items: &mut JsonItems| {
         message.tags.iter().for_each(|tag| items.push(&show(tag)));
         Ok(())
     };
@@ -141,7 +142,7 @@ async fn runs(services: Arc<Services>, call: Call) -> Answer {
     let id = call.path("id");
     let request = ListRunsRequest { id: id.clone(), ..Default::default() };
     let messages = services.backend().tags.clone().list_runs(request).await?.into_inner();
-    let write = |message: ListRunsResponse, items: &mut Items| {
+    let write = |message: ListRunsResponse, items: &mut JsonItems| {
         message.runs.iter().for_each(|run| items.push(&show_run(run)));
         Ok(())
     };

@@ -16,7 +16,7 @@ use matyan_proto::search::v1::Warning;
 use serde_json::Value;
 use tonic::{Status, Streaming};
 
-use super::shared::stream_pair;
+use super::shared::write_pair;
 use super::table::Answer;
 use crate::stream::Encoder;
 
@@ -27,7 +27,7 @@ pub(crate) const WARNINGS: &str = "x-query-warnings";
 const WARNINGS_BYTES: usize = 2_048;
 
 /// Turns the messages of one call into entries.
-pub(crate) trait Rows: Send + 'static {
+pub(crate) trait EntryWriter: Send + 'static {
     type Message: Send + 'static;
 
     fn write(&mut self, message: Self::Message, encoder: &mut Encoder);
@@ -41,30 +41,30 @@ pub(crate) trait Rows: Send + 'static {
     fn finish(&mut self, encoder: &mut Encoder) -> bool;
 }
 
-/// Responds with the entries that `rows` makes of `messages`.
-pub(crate) async fn answer<R: Rows>(messages: Streaming<R::Message>, rows: R) -> Answer {
-    answer_after(Bytes::new(), messages, rows).await
+/// Responds with the entries that `writer` makes of `messages`.
+pub(crate) async fn answer<R: EntryWriter>(messages: Streaming<R::Message>, writer: R) -> Answer {
+    answer_after(Bytes::new(), messages, writer).await
 }
 
 /// Like `answer`, after some entries that are already encoded.
-pub(crate) async fn answer_after<R: Rows>(
+pub(crate) async fn answer_after<R: EntryWriter>(
     before: Bytes,
     mut messages: Streaming<R::Message>,
-    mut rows: R,
+    mut writer: R,
 ) -> Answer {
     let mut encoder = Encoder::new();
     let mut first = messages.message().await?;
     let warnings = first.as_ref().and_then(|first| warnings(R::warnings(first)));
     if warnings.is_some()
-        && let Some(warned) = first
+        && let Some(warning_message) = first
     {
         // Warnings arrive before the search starts. Wait for the next message too, so
         // that a search that fails is still a proper error.
-        rows.write(warned, &mut encoder);
+        writer.write(warning_message, &mut encoder);
         first = messages.message().await?;
     }
-    let state = State { messages, rows, encoder, next: Next::Message(first) };
-    let chunks = stream::try_unfold(state, State::chunk);
+    let state = ResponseState { messages, writer, encoder, next: NextMessage::Message(first) };
+    let chunks = stream::try_unfold(state, ResponseState::chunk);
     let before = stream::iter((!before.is_empty()).then_some(Ok(before)));
     let mut response = response(Body::from_stream(futures::StreamExt::chain(before, chunks)));
     if let Some(warnings) = warnings {
@@ -74,7 +74,7 @@ pub(crate) async fn answer_after<R: Rows>(
 }
 
 /// Responds with entries that are already complete.
-pub(crate) fn whole(mut encoder: Encoder) -> Response {
+pub(crate) fn complete(mut encoder: Encoder) -> Response {
     response(Body::from(encoder.take()))
 }
 
@@ -89,7 +89,7 @@ fn response(body: Body) -> Response {
 fn warnings(warnings: &[Warning]) -> Option<HeaderValue> {
     let mut text = String::new();
     for warning in warnings {
-        let message = ascii(&Value::from(warning.message.as_str()).to_string());
+        let message = escape_non_ascii(&Value::from(warning.message.as_str()).to_string());
         if text.len() + message.len() < WARNINGS_BYTES {
             text.push(if text.is_empty() { '[' } else { ',' });
             text.push_str(&message);
@@ -100,7 +100,7 @@ fn warnings(warnings: &[Warning]) -> Option<HeaderValue> {
 }
 
 /// Escapes non-ASCII characters in JSON, because HTTP headers are ASCII.
-fn ascii(json: &str) -> String {
+fn escape_non_ascii(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for character in json.chars() {
         match character.is_ascii() && character != '\u{7f}' {
@@ -116,32 +116,32 @@ fn ascii(json: &str) -> String {
     text
 }
 
-struct State<R: Rows> {
+struct ResponseState<R: EntryWriter> {
     messages: Streaming<R::Message>,
-    rows: R,
+    writer: R,
     encoder: Encoder,
-    next: Next<R::Message>,
+    next: NextMessage<R::Message>,
 }
 
-enum Next<M> {
+enum NextMessage<M> {
     /// A message that was already received; `None` is the end.
     Message(Option<M>),
     Receive,
     End,
 }
 
-impl<R: Rows> State<R> {
+impl<R: EntryWriter> ResponseState<R> {
     /// The next non-empty chunk of the body.
     async fn chunk(mut self) -> io::Result<Option<(Bytes, Self)>> {
         loop {
-            let message = match std::mem::replace(&mut self.next, Next::Receive) {
-                Next::Message(message) => message,
-                Next::Receive => self.messages.message().await.map_err(broken)?,
-                Next::End => return Ok(None),
+            let message = match std::mem::replace(&mut self.next, NextMessage::Receive) {
+                NextMessage::Message(message) => message,
+                NextMessage::Receive => self.messages.message().await.map_err(abort_error)?,
+                NextMessage::End => return Ok(None),
             };
             match message {
-                Some(message) => self.rows.write(message, &mut self.encoder),
-                None if self.rows.finish(&mut self.encoder) => self.next = Next::End,
+                Some(message) => self.writer.write(message, &mut self.encoder),
+                None if self.writer.finish(&mut self.encoder) => self.next = NextMessage::End,
                 None => return Err(io::Error::other("the stream ended before its final message")),
             }
             let chunk = self.encoder.take();
@@ -153,7 +153,7 @@ impl<R: Rows> State<R> {
 }
 
 /// The error for the body of a response whose status was already sent.
-pub(super) fn broken(status: Status) -> io::Error {
+pub(super) fn abort_error(status: Status) -> io::Error {
     tracing::warn!(code = ?status.code(), message = status.message(), "streamed response aborted");
     io::Error::other(status)
 }
@@ -161,55 +161,60 @@ pub(super) fn broken(status: Status) -> io::Error {
 /// Progress of a search, written as separate trees. Each has a new key, or readers would merge
 /// them.
 #[derive(Debug)]
-pub(crate) struct Progress {
-    wanted: bool,
-    frames: u64,
+pub(crate) struct ProgressWriter {
+    is_requested: bool,
+    entries: u64,
     last: Option<(i64, i64)>,
 }
 
-impl Progress {
-    pub(crate) fn new(wanted: bool) -> Self {
-        Progress { wanted, frames: 0, last: None }
+impl ProgressWriter {
+    pub(crate) fn new(is_requested: bool) -> Self {
+        ProgressWriter { is_requested, entries: 0, last: None }
     }
 
     /// Writes the progress, unless it is unchanged.
-    pub(crate) fn tell(&mut self, encoder: &mut Encoder, checked: i64, total: i64) {
+    pub(crate) fn write_if_changed(&mut self, encoder: &mut Encoder, checked: i64, total: i64) {
         if self.last != Some((checked, total)) {
-            self.frame(encoder, checked, total);
+            self.write_entry(encoder, checked, total);
         }
     }
 
     /// Writes the progress of a search for sequences. A keep-alive message is written even
     /// if the progress is unchanged.
-    pub(crate) fn of(&mut self, encoder: &mut Encoder, progress: &v1::Progress, is_sign_of_life: bool) {
+    pub(crate) fn write_search_progress(
+        &mut self,
+        encoder: &mut Encoder,
+        progress: &v1::Progress,
+        is_keep_alive: bool,
+    ) {
         let (checked, total) = (progress.checked as i64, progress.total as i64);
-        match is_sign_of_life {
-            true => self.frame(encoder, checked, total),
-            false => self.tell(encoder, checked, total),
+        match is_keep_alive {
+            true => self.write_entry(encoder, checked, total),
+            false => self.write_if_changed(encoder, checked, total),
         }
     }
 
     /// Repeats the last progress as a keep-alive.
-    pub(crate) fn heartbeat(&mut self, encoder: &mut Encoder) {
+    pub(crate) fn write_keep_alive(&mut self, encoder: &mut Encoder) {
         if let Some((checked, total)) = self.last {
-            self.frame(encoder, checked, total);
+            self.write_entry(encoder, checked, total);
         }
     }
 
     /// Writes the entry that marks a complete response.
-    pub(crate) fn done(&mut self, encoder: &mut Encoder) {
-        self.frame(encoder, 0, 0);
+    pub(crate) fn write_end(&mut self, encoder: &mut Encoder) {
+        self.write_entry(encoder, 0, 0);
     }
 
-    pub(crate) fn is_silent(&self) -> bool {
+    pub(crate) fn is_unwritten(&self) -> bool {
         self.last.is_none()
     }
 
-    fn frame(&mut self, encoder: &mut Encoder, checked: i64, total: i64) {
+    fn write_entry(&mut self, encoder: &mut Encoder, checked: i64, total: i64) {
         self.last = Some((checked, total));
-        if self.wanted {
-            encoder.member(&format!("progress_{}", self.frames), |it| stream_pair(it, checked, total));
-            self.frames += 1;
+        if self.is_requested {
+            encoder.member(&format!("progress_{}", self.entries), |it| write_pair(it, checked, total));
+            self.entries += 1;
         }
     }
 }

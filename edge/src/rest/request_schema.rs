@@ -9,7 +9,7 @@ use crate::error::Problem;
 
 /// Schema of a JSON value in a request.
 #[derive(Debug)]
-pub(crate) enum Shape {
+pub(crate) enum RequestSchema {
     /// Only JSON strings.
     Text,
     /// Also accepts `"true"`, `1`, and similar.
@@ -17,10 +17,10 @@ pub(crate) enum Shape {
     /// Also accepts integers as text.
     Int,
     /// Any object.
-    Free,
-    List(&'static Shape),
+    AnyObject,
+    List(&'static RequestSchema),
     /// A list of exactly this length.
-    Tuple(&'static Shape, usize),
+    Tuple(&'static RequestSchema, usize),
     Record(&'static [Member]),
 }
 
@@ -29,47 +29,47 @@ pub(crate) enum Shape {
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) name: &'static str,
-    pub(crate) shape: Shape,
+    pub(crate) schema: RequestSchema,
     pub(crate) required: bool,
 }
 
 impl Member {
-    pub(crate) const fn required(name: &'static str, shape: Shape) -> Self {
-        Member { name, shape, required: true }
+    pub(crate) const fn required(name: &'static str, schema: RequestSchema) -> Self {
+        Member { name, schema, required: true }
     }
 
-    pub(crate) const fn optional(name: &'static str, shape: Shape) -> Self {
-        Member { name, shape, required: false }
+    pub(crate) const fn optional(name: &'static str, schema: RequestSchema) -> Self {
+        Member { name, schema, required: false }
     }
 }
 
 /// Number of problems after which validation stops. Callers with that many fix them and retry.
-const MOST_PROBLEMS: usize = 20;
+const MAX_PROBLEMS: usize = 20;
 
-impl Shape {
-    /// Normalizes `value` in place, and reports every problem with it. `place` is its path.
-    pub(crate) fn check(&self, value: &mut Value, place: &str, problems: &mut Vec<Problem>) {
-        let mut wrong = |message: &str| {
-            problems.push(Problem { field: place.to_owned(), message: message.to_owned() });
+impl RequestSchema {
+    /// Normalizes `value` in place, and reports every problem with it. `path` is its location.
+    pub(crate) fn check(&self, value: &mut Value, path: &str, problems: &mut Vec<Problem>) {
+        let mut report = |message: &str| {
+            problems.push(Problem { field: path.to_owned(), message: message.to_owned() });
         };
         match self {
-            Shape::Text if value.is_string() => {}
-            Shape::Text => wrong("Input should be a valid string"),
-            Shape::Bool => match parse_json_bool(value) {
+            RequestSchema::Text if value.is_string() => {}
+            RequestSchema::Text => report("Input should be a valid string"),
+            RequestSchema::Bool => match parse_json_bool(value) {
                 Some(parsed) => *value = parsed.into(),
-                None => wrong("Input should be a valid boolean"),
+                None => report("Input should be a valid boolean"),
             },
-            Shape::Int => match parse_json_int(value) {
+            RequestSchema::Int => match parse_json_int(value) {
                 Some(parsed) => *value = parsed.into(),
-                None => wrong("Input should be a valid integer"),
+                None => report("Input should be a valid integer"),
             },
-            Shape::Free if value.is_object() => {}
-            Shape::Free => wrong("Input should be a valid dictionary"),
-            Shape::List(item) => check_list(item, None, value, place, problems),
-            Shape::Tuple(item, length) => check_list(item, Some(*length), value, place, problems),
-            Shape::Record(members) => match value {
-                Value::Object(map) => check_record(members, map, place, problems),
-                _ => wrong("Input should be a valid dictionary"),
+            RequestSchema::AnyObject if value.is_object() => {}
+            RequestSchema::AnyObject => report("Input should be a valid dictionary"),
+            RequestSchema::List(item) => check_list(item, None, value, path, problems),
+            RequestSchema::Tuple(item, length) => check_list(item, Some(*length), value, path, problems),
+            RequestSchema::Record(members) => match value {
+                Value::Object(map) => check_record(members, map, path, problems),
+                _ => report("Input should be a valid dictionary"),
             },
         }
     }
@@ -77,18 +77,18 @@ impl Shape {
     /// The schema in OpenAPI's notation.
     pub(crate) fn schema(&self) -> Value {
         match self {
-            Shape::Text => json!({"type": "string"}),
-            Shape::Bool => json!({"type": "boolean"}),
-            Shape::Int => json!({"type": "integer", "format": "int64"}),
-            Shape::Free => json!({"type": "object"}),
-            Shape::List(item) => json!({"type": "array", "items": item.schema()}),
-            Shape::Tuple(item, length) => {
+            RequestSchema::Text => json!({"type": "string"}),
+            RequestSchema::Bool => json!({"type": "boolean"}),
+            RequestSchema::Int => json!({"type": "integer", "format": "int64"}),
+            RequestSchema::AnyObject => json!({"type": "object"}),
+            RequestSchema::List(item) => json!({"type": "array", "items": item.schema()}),
+            RequestSchema::Tuple(item, length) => {
                 json!({"type": "array", "items": item.schema(), "minItems": length, "maxItems": length})
             }
-            Shape::Record(members) => {
+            RequestSchema::Record(members) => {
                 let required: Vec<&str> = members.iter().filter(|it| it.required).map(|it| it.name).collect();
                 let properties: Map<String, Value> =
-                    members.iter().map(|it| (it.name.to_owned(), it.shape.schema())).collect();
+                    members.iter().map(|it| (it.name.to_owned(), it.schema.schema())).collect();
                 json!({"type": "object", "properties": properties, "required": required})
             }
         }
@@ -96,41 +96,41 @@ impl Shape {
 }
 
 fn check_list(
-    item: &Shape,
+    item: &RequestSchema,
     length: Option<usize>,
     value: &mut Value,
-    place: &str,
+    path: &str,
     problems: &mut Vec<Problem>,
 ) {
-    let mut wrong = |message: String| problems.push(Problem { field: place.to_owned(), message });
+    let mut report = |message: String| problems.push(Problem { field: path.to_owned(), message });
     // The Python client writes an empty list as `{}`.
     if value.as_object().is_some_and(Map::is_empty) {
         *value = Value::Array(Vec::new());
     }
-    let Value::Array(list) = value else { return wrong("Input should be a valid list".to_owned()) };
+    let Value::Array(list) = value else { return report("Input should be a valid list".to_owned()) };
     if let Some(length) = length.filter(|length| *length != list.len()) {
-        return wrong(format!("List should have {length} items"));
+        return report(format!("List should have {length} items"));
     }
     for (index, value) in list.iter_mut().enumerate() {
-        if problems.len() >= MOST_PROBLEMS {
+        if problems.len() >= MAX_PROBLEMS {
             return;
         }
-        item.check(value, &format!("{place}.{index}"), problems);
+        item.check(value, &format!("{path}.{index}"), problems);
     }
 }
 
-fn check_record(members: &[Member], map: &mut Map<String, Value>, place: &str, problems: &mut Vec<Problem>) {
+fn check_record(members: &[Member], map: &mut Map<String, Value>, path: &str, problems: &mut Vec<Problem>) {
     for member in members {
-        let place = format!("{place}.{}", member.name);
+        let path = format!("{path}.{}", member.name);
         match map.get_mut(member.name) {
             None if member.required => {
-                problems.push(Problem { field: place, message: "Field required".into() })
+                problems.push(Problem { field: path, message: "Field required".into() })
             }
             None => {}
             Some(Value::Null) if !member.required => {
                 map.shift_remove(member.name);
             }
-            Some(value) => member.shape.check(value, &place, problems),
+            Some(value) => member.schema.check(value, &path, problems),
         }
     }
 }
@@ -161,13 +161,13 @@ fn parse_json_bool(value: &Value) -> Option<bool> {
 
 fn parse_json_int(value: &Value) -> Option<i64> {
     match value {
-        Value::Number(number) => number.as_i64().or_else(|| whole(number.as_f64()?)),
+        Value::Number(number) => number.as_i64().or_else(|| integer_from_float(number.as_f64()?)),
         Value::String(text) => parse_int(text),
         _ => None,
     }
 }
 
-fn whole(value: f64) -> Option<i64> {
+fn integer_from_float(value: f64) -> Option<i64> {
     // Within this range, every whole number is exact as a float.
     let in_range = (-9_007_199_254_740_992.0..=9_007_199_254_740_992.0).contains(&value);
     (in_range && value.fract() == 0.0).then_some(value as i64)
@@ -177,21 +177,21 @@ fn whole(value: f64) -> Option<i64> {
 mod tests {
     use super::*;
 
-    const ITEM: Shape = Shape::Record(&[
-        Member::required("name", Shape::Text),
-        Member::required("context", Shape::Free),
-        Member::optional("on", Shape::Bool),
-        Member::optional("limit", Shape::Int),
+    const ITEM: RequestSchema = RequestSchema::Record(&[
+        Member::required("name", RequestSchema::Text),
+        Member::required("context", RequestSchema::AnyObject),
+        Member::optional("on", RequestSchema::Bool),
+        Member::optional("limit", RequestSchema::Int),
     ]);
-    const ITEMS: Shape = Shape::List(&ITEM);
+    const ITEMS: RequestSchema = RequestSchema::List(&ITEM);
 
-    fn check(shape: &Shape, mut value: Value, expected: Result<Value, &str>) {
+    fn check(schema: &RequestSchema, mut value: Value, expected: Result<Value, &str>) {
         let mut problems = Vec::new();
-        shape.check(&mut value, "body", &mut problems);
-        let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        schema.check(&mut value, "body", &mut problems);
+        let messages: Vec<String> = problems.iter().map(ToString::to_string).collect();
         match expected {
-            Ok(expected) => assert_eq!((value, told), (expected, vec![])),
-            Err(expected) => assert_eq!(told.join("; "), expected),
+            Ok(expected) => assert_eq!((value, messages), (expected, vec![])),
+            Err(expected) => assert_eq!(messages.join("; "), expected),
         }
     }
 
@@ -208,14 +208,14 @@ mod tests {
             json!({"name": "", "context": {}, "on": null, "limit": 2.0}),
             Ok(json!({"name": "", "context": {}, "limit": 2})),
         );
-        check(&Shape::Tuple(&Shape::Int, 3), json!([0, 1, 2]), Ok(json!([0, 1, 2])));
+        check(&RequestSchema::Tuple(&RequestSchema::Int, 3), json!([0, 1, 2]), Ok(json!([0, 1, 2])));
     }
 
     #[test]
     fn validation_stops_after_too_many_problems() {
         let mut problems = Vec::new();
         ITEMS.check(&mut Value::Array(vec![json!({}); 10_000]), "body", &mut problems);
-        assert!((MOST_PROBLEMS..MOST_PROBLEMS + 2).contains(&problems.len()), "{}", problems.len());
+        assert!((MAX_PROBLEMS..MAX_PROBLEMS + 2).contains(&problems.len()), "{}", problems.len());
     }
 
     #[test]
@@ -229,6 +229,10 @@ mod tests {
                  body.0.on: Input should be a valid boolean; body.1.name: Input should be a valid string; \
                  body.1.context: Input should be a valid dictionary; body.1.limit: Input should be a valid integer"),
         );
-        check(&Shape::Tuple(&Shape::Int, 3), json!([1]), Err("body: List should have 3 items"));
+        check(
+            &RequestSchema::Tuple(&RequestSchema::Int, 3),
+            json!([1]),
+            Err("body: List should have 3 items"),
+        );
     }
 }
