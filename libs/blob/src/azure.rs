@@ -16,11 +16,13 @@ use object_store::{
 };
 
 use crate::{
-    Blobs, Clock, Created, Error, Result,
-    bucket::{BucketBlobs, Connector, once, options, retries, unavailable},
+    Blobs, BucketCreation, Clock, Error, Result,
+    bucket::{
+        BucketBlobs, SizedTimeoutConnector, client_options, retry_config, unavailable, without_retries,
+    },
 };
 use account::Account;
-use container::{Container, Sign};
+use container::{Container, UploadSigner};
 use sas::AccountKey;
 
 #[derive(Clone)]
@@ -44,20 +46,21 @@ pub fn open(settings: &Settings, clock: Clock) -> Result<Arc<dyn Blobs>> {
     let account = account(settings)?;
     let connect = |endpoint: &str, retries| client(settings, &account, endpoint, retries);
     let public = settings.public_endpoint.as_deref().unwrap_or(&account.endpoint);
-    let signer: Box<dyn Sign> = match &account.key {
+    let signer: Box<dyn UploadSigner> = match &account.key {
         Some(key) => Box::new(AccountKey::new(&account.name, key, public, &settings.container, clock)?),
-        None => Box::new(connect(public, retries())?),
+        None => Box::new(connect(public, retry_config())?),
     };
     // `bucket::delete` retries deletions key by key, so their client must not retry.
-    let (client, deleter) = (connect(&account.endpoint, retries())?, connect(&account.endpoint, once())?);
+    let (client, deleter) =
+        (connect(&account.endpoint, retry_config())?, connect(&account.endpoint, without_retries())?);
     let container = Container { client, deleter, signer, name: settings.container.clone() };
     Ok(Arc::new(BucketBlobs::new(container, settings.lifetime)))
 }
 
 fn account(settings: &Settings) -> Result<Account> {
     match settings.connection_string.as_str() {
-        "" => Account::of_url(&settings.account_url),
-        text => Account::of_connection_string(text),
+        "" => Account::from_url(&settings.account_url),
+        text => Account::from_connection_string(text),
     }
 }
 
@@ -83,8 +86,8 @@ fn client(
         builder = builder.with_config(AzureConfigKey::SasKey, token);
     }
     let built = builder
-        .with_client_options(options(endpoint.starts_with("http://")))
-        .with_http_connector(Connector)
+        .with_client_options(client_options(endpoint.starts_with("http://")))
+        .with_http_connector(SizedTimeoutConnector)
         .with_retry(retries)
         .with_account(&account.name)
         .with_endpoint(endpoint.trim_end_matches('/').to_owned())
@@ -94,9 +97,9 @@ fn client(
 }
 
 /// Creates the container unless it exists.
-pub async fn create_bucket(settings: &Settings) -> Result<Created> {
+pub async fn create_bucket(settings: &Settings) -> Result<BucketCreation> {
     let account = account(settings)?;
-    let client = client(settings, &account, &account.endpoint, retries())?;
+    let client = client(settings, &account, &account.endpoint, retry_config())?;
     let credential = client.credentials().get_credential().await;
     let credential = credential.map_err(|error| unavailable("requesting credentials", error))?;
     let url = format!("{}/{}?restype=container", account.endpoint.trim_end_matches('/'), settings.container);
@@ -111,7 +114,8 @@ pub async fn create_bucket(settings: &Settings) -> Result<Created> {
         .try_authorize(&mut request)
         .map_err(|error| unavailable("signing a request", error))?;
 
-    let connected = ReqwestConnector::default().connect(&options(account.endpoint.starts_with("http://")));
+    let connected =
+        ReqwestConnector::default().connect(&client_options(account.endpoint.starts_with("http://")));
     let client = connected.map_err(|error| unavailable("creating an HTTP client", error))?;
     let answer = client.execute(request).await;
     let answer = answer.map_err(|error| unavailable("creating the container", error))?;
@@ -121,8 +125,8 @@ pub async fn create_bucket(settings: &Settings) -> Result<Created> {
     let said = String::from_utf8_lossy(&said);
     // Only the response body distinguishes an existing container from one being deleted.
     match status.as_u16() {
-        200..300 => Ok(Created::Made),
-        409 if said.contains("ContainerAlreadyExists") => Ok(Created::WasThere),
+        200..300 => Ok(BucketCreation::Created),
+        409 if said.contains("ContainerAlreadyExists") => Ok(BucketCreation::AlreadyExists),
         _ => Err(Error::Setup { reason: format!("creating the container failed: {status} {said}") }),
     }
 }

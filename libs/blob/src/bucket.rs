@@ -8,15 +8,15 @@
 //! that dies leaves its uploads behind; a bucket rule that discards unfinished uploads is good
 //! practice.
 
+mod abandoned_uploads;
 mod connect;
 mod delete;
-mod given_up;
-mod parts;
+mod part_splitter;
 mod put;
 
 pub(crate) use connect::{
-    ATTEMPTS, CONNECT_WITHIN, Connector, FIRST_WAIT, PARTS_AT_ONCE, READ_WITHIN, answer_within, once,
-    options, retries, unavailable,
+    ATTEMPTS, CONCURRENT_PARTS, CONNECT_TIMEOUT, FIRST_BACKOFF, READ_TIMEOUT, SizedTimeoutConnector,
+    client_options, response_timeout, retry_config, unavailable, without_retries,
 };
 
 use std::{ops::Range, time::Duration};
@@ -25,47 +25,50 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 
-use crate::{BlobKey, Blobs, Content, Error, Listed, Listing, MAX_PAGE, Meta, Result, Upload, content_type};
-use given_up::GivenUp;
+use crate::{
+    BlobKey, BlobMeta, Blobs, Content, Error, ListedBlob, Listing, MAX_PAGE, PresignedUpload, Result,
+    content_type,
+};
+use abandoned_uploads::AbandonedUploads;
 
 /// Largest piece of content yielded to a reader.
-const PIECE: usize = 1 << 20;
+const MAX_PIECE_BYTES: usize = 1 << 20;
 
 /// Whether a bucket had to be created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Created {
-    Made,
-    WasThere,
+pub enum BucketCreation {
+    Created,
+    AlreadyExists,
 }
 
 /// One bucket, in terms of its service's API.
 #[async_trait]
 pub(crate) trait Bucket: Send + Sync + 'static {
-    async fn presign(&self, key: &BlobKey, lifetime: Duration) -> Result<Upload>;
+    async fn presign(&self, key: &BlobKey, lifetime: Duration) -> Result<PresignedUpload>;
 
     /// The range is not empty. A range that begins past the end of the blob may be an
     /// error.
-    async fn get(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<(Meta, Content)>>;
+    async fn get(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<(BlobMeta, Content)>>;
 
-    async fn head(&self, key: &BlobKey) -> Result<Option<Meta>>;
+    async fn head(&self, key: &BlobKey) -> Result<Option<BlobMeta>>;
 
     async fn put(&self, key: &BlobKey, content_type: &str, content: Bytes) -> Result<()>;
 
     /// Starts a multipart upload.
-    async fn put_parts(&self, key: &BlobKey, content_type: &str) -> Result<Box<dyn Parts>>;
+    async fn put_parts(&self, key: &BlobKey, content_type: &str) -> Result<Box<dyn PartUpload>>;
 
     /// Returns each key that still exists, with the reason. A missing key is not a failure.
     /// Makes a single attempt; the caller retries.
     async fn delete(&self, keys: &[BlobKey]) -> Vec<(BlobKey, Error)>;
 
     /// Returns the first `MAX_PAGE` blobs after `after`, or more.
-    async fn list(&self, folder: &str, after: Option<&BlobKey>) -> Result<Page>;
+    async fn list(&self, folder: &str, after: Option<&BlobKey>) -> Result<BucketPage>;
 }
 
-/// A multipart upload. Every part has `put::PART` bytes except the last, which may be smaller
+/// A multipart upload. Every part has `put::PART_BYTES` bytes except the last, which may be smaller
 /// or empty.
 #[async_trait]
-pub(crate) trait Parts: Send {
+pub(crate) trait PartUpload: Send {
     async fn put(&mut self, part: Bytes) -> Result<()>;
 
     async fn finish(&mut self, last: Bytes) -> Result<()>;
@@ -75,8 +78,8 @@ pub(crate) trait Parts: Send {
 
 /// One page of a listing, in key order.
 #[derive(Debug, Default)]
-pub(crate) struct Page {
-    pub(crate) blobs: Vec<(BlobKey, Listed)>,
+pub(crate) struct BucketPage {
+    pub(crate) blobs: Vec<(BlobKey, ListedBlob)>,
     /// Whether more blobs follow.
     pub(crate) more: bool,
 }
@@ -85,18 +88,18 @@ pub(crate) struct BucketBlobs<B> {
     bucket: B,
     /// Validity of upload URLs.
     lifetime: Duration,
-    given_up: GivenUp,
+    abandoned: AbandonedUploads,
 }
 
 impl<B: Bucket> BucketBlobs<B> {
     pub(crate) fn new(bucket: B, lifetime: Duration) -> Self {
-        Self { bucket, lifetime, given_up: GivenUp::default() }
+        Self { bucket, lifetime, abandoned: AbandonedUploads::default() }
     }
 }
 
 #[async_trait]
 impl<B: Bucket> Blobs for BucketBlobs<B> {
-    async fn presign(&self, key: &BlobKey, _content_type: &str) -> Result<Upload> {
+    async fn presign(&self, key: &BlobKey, _content_type: &str) -> Result<PresignedUpload> {
         self.bucket.presign(key, self.lifetime).await
     }
 
@@ -109,17 +112,17 @@ impl<B: Bucket> Blobs for BucketBlobs<B> {
     ) -> Result<u64> {
         content_type::check(content_type)?;
         // Uploads of earlier puts that could not be discarded at the time.
-        self.given_up.discard().await;
-        let done = put::put(&self.bucket, &self.given_up, key, content_type, size, content).await;
+        self.abandoned.discard().await;
+        let done = put::put(&self.bucket, &self.abandoned, key, content_type, size, content).await;
         // The upload of this put was remembered when it was dropped.
         if done.is_err() {
-            self.given_up.discard().await;
+            self.abandoned.discard().await;
         }
         done
     }
 
-    async fn read(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<(Meta, Content)>> {
-        let pieces = |(meta, content)| (meta, in_pieces(content));
+    async fn read(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<(BlobMeta, Content)>> {
+        let pieces = |(meta, content)| (meta, split_pieces(content));
         // A range over the whole blob needs no range request.
         let Some(range) = range.filter(|range| *range != (0..u64::MAX)) else {
             return Ok(self.bucket.get(key, None).await?.map(pieces));
@@ -140,7 +143,7 @@ impl<B: Bucket> Blobs for BucketBlobs<B> {
         }
     }
 
-    async fn describe(&self, key: &BlobKey) -> Result<Option<Meta>> {
+    async fn describe(&self, key: &BlobKey) -> Result<Option<BlobMeta>> {
         self.bucket.head(key).await
     }
 
@@ -153,7 +156,7 @@ impl<B: Bucket> Blobs for BucketBlobs<B> {
         if !folder.is_empty() && BlobKey::new(folder.strip_suffix('/').unwrap_or("")).is_err() {
             return Ok(Listing::default());
         }
-        let Page { mut blobs, mut more } = self.bucket.list(folder, after).await?;
+        let BucketPage { mut blobs, mut more } = self.bucket.list(folder, after).await?;
         more |= blobs.len() > MAX_PAGE;
         blobs.truncate(MAX_PAGE);
         let next = blobs.last().filter(|_| more).map(|(key, _)| key.clone());
@@ -161,13 +164,13 @@ impl<B: Bucket> Blobs for BucketBlobs<B> {
     }
 }
 
-fn in_pieces(content: Content) -> Content {
+fn split_pieces(content: Content) -> Content {
     let split = |piece: Result<Bytes>| {
         let pieces: Vec<Result<Bytes>> = match piece {
             Err(error) => vec![Err(error)],
             Ok(mut rest) => {
-                let count = rest.len().div_ceil(PIECE);
-                (0..count).map(|_| Ok(rest.split_to(rest.len().min(PIECE)))).collect()
+                let count = rest.len().div_ceil(MAX_PIECE_BYTES);
+                (0..count).map(|_| Ok(rest.split_to(rest.len().min(MAX_PIECE_BYTES)))).collect()
             }
         };
         stream::iter(pieces)

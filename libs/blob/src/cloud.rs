@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{Blobs, Clock, Created, Result, azure, gcs, s3};
+use crate::{Blobs, BucketCreation, Clock, Result, azure, gcs, s3};
 
 #[derive(Clone)]
 pub enum Cloud {
@@ -22,7 +22,7 @@ impl Cloud {
     }
 
     /// Creates the bucket or container unless it exists.
-    pub async fn create_bucket(&self, clock: Clock) -> Result<Created> {
+    pub async fn create_bucket(&self, clock: Clock) -> Result<BucketCreation> {
         match self {
             Self::S3(settings) => s3::create_bucket(settings, clock).await,
             Self::Gcs(settings) => gcs::create_bucket(settings).await,

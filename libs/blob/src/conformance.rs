@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use libtest_mimic::{Failed, Trial};
 
-use crate::{BlobKey, Blobs, Upload};
+use crate::{BlobKey, Blobs, PresignedUpload};
 
 /// One store that is initially empty. Every case gets its own.
 #[async_trait]
@@ -27,10 +27,10 @@ pub trait Fixture: Send + Sync {
 
     /// Does a client's part of an upload: one PUT of `body`, with this Content-Type if any.
     /// Returns false if it was refused.
-    async fn upload(&self, upload: &Upload, content_type: Option<&str>, body: Bytes) -> bool;
+    async fn upload(&self, upload: &PresignedUpload, content_type: Option<&str>, body: Bytes) -> bool;
 
     /// Returns an upload for `key` that has expired.
-    async fn presign_expired(&self, key: &BlobKey) -> Upload;
+    async fn presign_expired(&self, key: &BlobKey) -> PresignedUpload;
 
     /// False if the server under test keeps blobs as files, so that no key can be a folder
     /// of another key.
@@ -114,7 +114,7 @@ mod tools {
     use futures::{StreamExt, TryStreamExt, stream};
 
     use super::Fixture;
-    use crate::{BlobKey, Blobs, Content, Meta, Result};
+    use crate::{BlobKey, BlobMeta, Blobs, Content, Result};
 
     pub(super) fn key(key: &str) -> BlobKey {
         BlobKey::new(key).unwrap()
@@ -163,7 +163,7 @@ mod tools {
         blobs: &dyn Blobs,
         at: &str,
         range: Option<Range<u64>>,
-    ) -> Option<(Meta, Vec<u8>)> {
+    ) -> Option<(BlobMeta, Vec<u8>)> {
         let (meta, content) = blobs.read(&key(at), range).await.unwrap()?;
         Some((meta, collect(content).await.unwrap()))
     }

@@ -25,7 +25,7 @@ pub enum Error {
     /// Send the content again: it was shorter or longer than announced, and nothing was
     /// stored.
     #[error("content has the wrong length: {announced} bytes were announced and {received} received")]
-    Length { announced: u64, received: u64 },
+    WrongLength { announced: u64, received: u64 },
     /// Create the bucket with `matyan bucket create`.
     #[error("{what} not found: create `{name}` with `matyan bucket create`")]
     NoBucket { what: &'static str, name: String },

@@ -31,7 +31,8 @@ use cap_std::{ambient_authority, fs::Dir};
 use futures::StreamExt;
 
 use crate::{
-    BlobKey, Blobs, Clock, Content, Error, Listing, Meta, Result, Upload, UrlSigner, content_type as types,
+    BlobKey, BlobMeta, Blobs, Clock, Content, Error, Listing, PresignedUpload, Result, UrlSigner,
+    content_type as types,
 };
 use write::Draft;
 
@@ -83,12 +84,12 @@ impl Folders {
         }
         let folders = Self { tmp: root.open_dir("tmp")?, data: root.open_dir("data")? };
         write::sweep(&folders.tmp)?;
-        format_check(&root, &folders.tmp)?;
+        check_format(&root, &folders.tmp)?;
         Ok(folders)
     }
 }
 
-fn format_check(root: &Dir, tmp: &Dir) -> io::Result<()> {
+fn check_format(root: &Dir, tmp: &Dir) -> io::Result<()> {
     match root.read_to_string("format") {
         Ok(format) if format == FORMAT => Ok(()),
         Ok(format) => Err(io::Error::other(format!(
@@ -108,7 +109,7 @@ fn format_check(root: &Dir, tmp: &Dir) -> io::Result<()> {
 
 #[async_trait]
 impl Blobs for FsBlobs {
-    async fn presign(&self, key: &BlobKey, _content_type: &str) -> Result<Upload> {
+    async fn presign(&self, key: &BlobKey, _content_type: &str) -> Result<PresignedUpload> {
         Ok(self.signer.upload(key))
     }
 
@@ -121,13 +122,13 @@ impl Blobs for FsBlobs {
     ) -> Result<u64> {
         types::check(content_type)?;
         let mut draft = self.blocking("creating a file", |folders| Draft::create(&folders.tmp)).await?;
-        let most = size.unwrap_or(u64::MAX);
+        let max_size = size.unwrap_or(u64::MAX);
         let mut content = content.ready_chunks(PIECES_PER_WRITE);
         while let Some(pieces) = content.next().await {
             let pieces = pieces.into_iter().collect::<Result<Vec<_>>>()?;
             draft = blocking("writing", move || draft.write(&pieces).map(|()| draft)).await?;
             // Longer than announced: there is no point in receiving the remainder.
-            if draft.size() > most {
+            if draft.size() > max_size {
                 break;
             }
         }
@@ -135,13 +136,13 @@ impl Blobs for FsBlobs {
         if let Some(announced) = size
             && announced != received
         {
-            return Err(Error::Length { announced, received });
+            return Err(Error::WrongLength { announced, received });
         }
 
         let meta =
-            Meta { size: received, content_type: content_type.to_owned(), modified_us: (self.clock)() };
+            BlobMeta { size: received, content_type: content_type.to_owned(), modified_us: (self.clock)() };
         let trailer = trailer::encode(&meta);
-        let path = path::of_blob(key);
+        let path = path::blob_path(key);
         self.blocking("publishing", move |folders| {
             draft.write(&[trailer])?;
             draft.publish(&folders.data, &path)
@@ -150,13 +151,13 @@ impl Blobs for FsBlobs {
         Ok(received)
     }
 
-    async fn read(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<(Meta, Content)>> {
-        let path = path::of_blob(key);
+    async fn read(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<(BlobMeta, Content)>> {
+        let path = path::blob_path(key);
         self.blocking("reading", move |folders| read::open(&folders.data, &path, range)).await
     }
 
-    async fn describe(&self, key: &BlobKey) -> Result<Option<Meta>> {
-        let path = path::of_blob(key);
+    async fn describe(&self, key: &BlobKey) -> Result<Option<BlobMeta>> {
+        let path = path::blob_path(key);
         self.blocking("describing", move |folders| read::describe(&folders.data, &path)).await
     }
 

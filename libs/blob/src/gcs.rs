@@ -6,7 +6,7 @@
 //! it. An emulator verifies no signatures, so without a key its URLs only resemble signed ones.
 
 mod api;
-mod upload;
+mod resumable_upload;
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
@@ -22,16 +22,16 @@ use percent_encoding::utf8_percent_encode;
 use serde_json::json;
 
 use crate::{
-    BlobKey, Blobs, Content, Created, Error, Listed, MAX_PAGE, Meta, Result, Upload,
-    bucket::{Bucket, BucketBlobs, Page, Parts, options, unavailable},
+    BlobKey, BlobMeta, Blobs, BucketCreation, Content, Error, ListedBlob, MAX_PAGE, PresignedUpload, Result,
+    bucket::{Bucket, BucketBlobs, BucketPage, PartUpload, client_options, unavailable},
 };
-use api::{Api, Call, SEGMENT};
-use upload::Resumable;
+use api::{Api, ApiRequest, SEGMENT};
+use resumable_upload::ResumableUpload;
 
 const GOOGLE: &str = "https://storage.googleapis.com";
 
 /// Blobs deleted concurrently: each takes a request.
-const DELETES_AT_ONCE: usize = 16;
+const CONCURRENT_DELETES: usize = 16;
 
 #[derive(Clone)]
 pub struct Settings {
@@ -54,24 +54,24 @@ pub fn open(settings: &Settings) -> Result<Arc<dyn Blobs>> {
 }
 
 /// Creates the bucket unless it exists.
-pub async fn create_bucket(settings: &Settings) -> Result<Created> {
+pub async fn create_bucket(settings: &Settings) -> Result<BucketCreation> {
     let gcs = Gcs::new(settings)?;
-    let mut call = Call::new(Method::POST, "/storage/v1/b".to_owned());
-    call.query("project", &settings.project);
-    call.json(&json!({ "name": settings.bucket }));
-    let answer = gcs.api.send("creating the bucket", &call).await?;
+    let mut request = ApiRequest::new(Method::POST, "/storage/v1/b".to_owned());
+    request.query("project", &settings.project);
+    request.json(&json!({ "name": settings.bucket }));
+    let answer = gcs.api.send("creating the bucket", &request).await?;
     match answer.status().as_u16() {
-        200..300 => Ok(Created::Made),
+        200..300 => Ok(BucketCreation::Created),
         // Bucket names are global: the bucket is ours only if we can list it.
         409 => match gcs.list("", None).await {
-            Ok(_) => Ok(Created::WasThere),
+            Ok(_) => Ok(BucketCreation::AlreadyExists),
             Err(error) => Err(Error::Setup {
                 reason: format!(
                     "the bucket belongs to another account: choose another name for GCS_BUCKET: {error}"
                 ),
             }),
         },
-        _ => Err(api::refused("creating the bucket", &settings.bucket, answer).await),
+        _ => Err(api::failure("creating the bucket", &settings.bucket, answer).await),
     }
 }
 
@@ -101,30 +101,31 @@ impl Gcs {
         })
     }
 
-    fn object(&self, method: Method, key: &BlobKey) -> Call {
+    fn object_request(&self, method: Method, key: &BlobKey) -> ApiRequest {
         let key = utf8_percent_encode(key.as_str(), SEGMENT);
-        Call::new(method, format!("/storage/v1/b/{}/o/{key}", self.api.bucket))
+        ApiRequest::new(method, format!("/storage/v1/b/{}/o/{key}", self.api.bucket))
     }
 
-    fn upload(&self, kind: &str, key: &BlobKey) -> Call {
-        let mut call = Call::new(Method::POST, format!("/upload/storage/v1/b/{}/o", self.api.bucket));
-        call.query("uploadType", kind);
-        call.query("name", key.as_str());
-        call
+    fn upload_request(&self, kind: &str, key: &BlobKey) -> ApiRequest {
+        let mut request =
+            ApiRequest::new(Method::POST, format!("/upload/storage/v1/b/{}/o", self.api.bucket));
+        request.query("uploadType", kind);
+        request.query("name", key.as_str());
+        request
     }
 
     async fn delete_one(&self, key: &BlobKey) -> Result<()> {
-        let answer = self.api.send_once("deleting", &self.object(Method::DELETE, key)).await?;
+        let answer = self.api.send_once("deleting", &self.object_request(Method::DELETE, key)).await?;
         match answer.status().as_u16() {
             200..300 | 404 => Ok(()),
-            _ => Err(api::refused("deleting", &self.api.bucket, answer).await),
+            _ => Err(api::failure("deleting", &self.api.bucket, answer).await),
         }
     }
 }
 
 fn client(settings: &Settings, base: &str) -> Result<GoogleCloudStorage> {
     let mut builder = GoogleCloudStorageBuilder::new()
-        .with_client_options(options(base.starts_with("http://")))
+        .with_client_options(client_options(base.starts_with("http://")))
         .with_base_url(base)
         .with_bucket_name(&settings.bucket);
     if let Some(path) = &settings.credentials {
@@ -136,7 +137,7 @@ fn client(settings: &Settings, base: &str) -> Result<GoogleCloudStorage> {
 
 #[async_trait]
 impl Bucket for Gcs {
-    async fn presign(&self, key: &BlobKey, lifetime: Duration) -> Result<Upload> {
+    async fn presign(&self, key: &BlobKey, lifetime: Duration) -> Result<PresignedUpload> {
         let url = match &self.signer {
             Some(signer) => {
                 let path = Path::parse(key.as_str()).expect("every blob key is a valid path");
@@ -150,81 +151,81 @@ impl Bucket for Gcs {
                 format!("{}/{}/{key}?{query}", self.public, self.api.bucket)
             }
         };
-        Ok(Upload { url, headers: Vec::new(), expires: lifetime })
+        Ok(PresignedUpload { url, headers: Vec::new(), expires: lifetime })
     }
 
-    async fn get(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<(Meta, Content)>> {
-        let mut call = self.object(Method::GET, key);
-        call.query("alt", "media");
+    async fn get(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<(BlobMeta, Content)>> {
+        let mut request = self.object_request(Method::GET, key);
+        request.query("alt", "media");
         if let Some(Range { start, end }) = range {
             // Servers parse the end as a signed integer.
             let end = i64::try_from(end).map_or_else(|_| String::new(), |end| (end - 1).to_string());
-            call.header("range", &format!("bytes={start}-{end}"));
+            request.header("range", &format!("bytes={start}-{end}"));
         }
-        let answer = self.api.send("reading a blob", &call).await?;
+        let answer = self.api.send("reading a blob", &request).await?;
         match answer.status().as_u16() {
             200..300 => {}
-            404 => return api::missing(&self.api.bucket, answer).await,
-            _ => return Err(api::refused("reading a blob", &self.api.bucket, answer).await),
+            404 => return api::check_bucket_exists(&self.api.bucket, answer).await,
+            _ => return Err(api::failure("reading a blob", &self.api.bucket, answer).await),
         }
-        let meta = api::meta(answer.headers())?;
+        let meta = api::blob_meta(answer.headers())?;
         let content = answer.into_body().bytes_stream();
         Ok(Some((meta, content.map_err(|error| unavailable("reading a blob", error)).boxed())))
     }
 
-    async fn head(&self, key: &BlobKey) -> Result<Option<Meta>> {
-        let answer = self.api.send("describing a blob", &self.object(Method::GET, key)).await?;
+    async fn head(&self, key: &BlobKey) -> Result<Option<BlobMeta>> {
+        let answer = self.api.send("describing a blob", &self.object_request(Method::GET, key)).await?;
         match answer.status().as_u16() {
             200..300 => {
-                let object: api::Object = api::read("describing a blob", answer).await?;
-                let Listed { size, modified_us } = object.listed()?;
-                Ok(Some(Meta { size, content_type: object.content_type, modified_us }))
+                let object: api::ObjectResource = api::decode_json("describing a blob", answer).await?;
+                let ListedBlob { size, modified_us } = object.listed_blob()?;
+                Ok(Some(BlobMeta { size, content_type: object.content_type, modified_us }))
             }
-            404 => api::missing(&self.api.bucket, answer).await,
-            _ => Err(api::refused("describing a blob", &self.api.bucket, answer).await),
+            404 => api::check_bucket_exists(&self.api.bucket, answer).await,
+            _ => Err(api::failure("describing a blob", &self.api.bucket, answer).await),
         }
     }
 
     async fn put(&self, key: &BlobKey, content_type: &str, content: Bytes) -> Result<()> {
-        let mut call = self.upload("media", key);
-        call.header("content-type", api::or_bytes(content_type));
-        call.body(content);
-        self.api.done("writing a blob", &call).await.map(drop)
+        let mut request = self.upload_request("media", key);
+        request.header("content-type", api::or_default_type(content_type));
+        request.body(content);
+        self.api.send_checked("writing a blob", &request).await.map(drop)
     }
 
-    async fn put_parts(&self, key: &BlobKey, content_type: &str) -> Result<Box<dyn Parts>> {
-        let mut call = self.upload("resumable", key);
-        call.json(&json!({ "name": key.as_str(), "contentType": api::or_bytes(content_type) }));
-        let answer = self.api.done("starting an upload", &call).await?;
+    async fn put_parts(&self, key: &BlobKey, content_type: &str) -> Result<Box<dyn PartUpload>> {
+        let mut request = self.upload_request("resumable", key);
+        request.json(&json!({ "name": key.as_str(), "contentType": api::or_default_type(content_type) }));
+        let answer = self.api.send_checked("starting an upload", &request).await?;
         let session = answer.headers().get("location").and_then(|location| location.to_str().ok());
         let session = session.ok_or_else(|| {
             Error::unavailable("starting an upload failed: the response has no session URL")
         })?;
-        Ok(Box::new(Resumable::new(self.api.clone(), session)))
+        Ok(Box::new(ResumableUpload::new(self.api.clone(), session)))
     }
 
     async fn delete(&self, keys: &[BlobKey]) -> Vec<(BlobKey, Error)> {
         let deletes =
             keys.iter().map(|key| async move { Some((key.clone(), self.delete_one(key).await.err()?)) });
         let deletes: Vec<_> = deletes.collect();
-        stream::iter(deletes).buffered(DELETES_AT_ONCE).filter_map(std::future::ready).collect().await
+        stream::iter(deletes).buffered(CONCURRENT_DELETES).filter_map(std::future::ready).collect().await
     }
 
-    async fn list(&self, folder: &str, after: Option<&BlobKey>) -> Result<Page> {
-        let (mut page, mut token) = (Page::default(), String::new());
+    async fn list(&self, folder: &str, after: Option<&BlobKey>) -> Result<BucketPage> {
+        let (mut page, mut token) = (BucketPage::default(), String::new());
         loop {
-            let mut call = Call::new(Method::GET, format!("/storage/v1/b/{}/o", self.api.bucket));
-            call.query("prefix", folder);
+            let mut request = ApiRequest::new(Method::GET, format!("/storage/v1/b/{}/o", self.api.bucket));
+            request.query("prefix", folder);
             // One more than a page, as the first may be `after` itself.
-            call.query("maxResults", &(MAX_PAGE + 1).to_string());
-            call.query("startOffset", after.map_or("", BlobKey::as_str));
-            call.query("pageToken", &token);
-            let answer = self.api.done("listing blobs", &call).await?;
-            let listing: api::Listing = api::read("listing blobs", answer).await?;
+            request.query("maxResults", &(MAX_PAGE + 1).to_string());
+            request.query("startOffset", after.map_or("", BlobKey::as_str));
+            request.query("pageToken", &token);
+            let answer = self.api.send_checked("listing blobs", &request).await?;
+            let listing: api::ObjectListing = api::decode_json("listing blobs", answer).await?;
             for object in listing.items {
                 match BlobKey::new(&object.name) {
                     Ok(key) if after.is_none_or(|after| key > *after) => {
-                        page.blobs.push((key, object.listed()?));
+                        page.blobs.push((key, object.listed_blob()?));
                     }
                     Ok(_) => {}
                     Err(error) => {

@@ -4,12 +4,12 @@
 use crate::{Blobs, Error};
 
 /// Always empty, as no run with blobs has this name.
-const PROBED: &str = ".ready/";
+const PROBE_FOLDER: &str = ".ready/";
 
 /// Returns what is wrong, if anything. Uses a listing because it fails without the bucket,
 /// while describing a blob would only report that the blob does not exist.
 pub async fn probe(blobs: &dyn Blobs) -> Result<(), String> {
-    match blobs.list(PROBED, None).await {
+    match blobs.list(PROBE_FOLDER, None).await {
         Ok(_) => Ok(()),
         Err(Error::NoBucket { what, .. }) => Err(format!("{what} not found")),
         Err(error) => Err(error.to_string()),

@@ -2,4 +2,4 @@
 
 mod faults;
 
-pub use faults::{Call, Fault, Faulty};
+pub use faults::{BlobCall, BlobFault, FaultBlobs};

@@ -7,7 +7,7 @@ mod content_type;
 mod error;
 mod health;
 mod key;
-mod place;
+mod key_layout;
 mod signer;
 
 pub mod azure;
@@ -19,12 +19,12 @@ pub mod s3;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
-pub use bucket::Created;
+pub use bucket::BucketCreation;
 pub use cloud::Cloud;
 pub use error::Error;
 pub use health::probe;
 pub use key::BlobKey;
-pub use place::{RunFolder, is_folder, is_reserved};
+pub use key_layout::{RunFolder, is_reserved_path, is_valid_folder_name};
 pub use signer::{Clock, UPLOAD_PATH, UrlSigner};
 
 use std::{ops::Range, time::Duration};
@@ -42,7 +42,7 @@ pub const MAX_PAGE: usize = 1_000;
 pub type Content = BoxStream<'static, Result<Bytes>>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upload {
+pub struct PresignedUpload {
     pub url: String,
     /// Headers that the PUT must carry in addition to Content-Type.
     pub headers: Vec<(String, String)>,
@@ -50,7 +50,7 @@ pub struct Upload {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Meta {
+pub struct BlobMeta {
     pub size: u64,
     /// If the uploader gave none, the store's default type or an empty string.
     pub content_type: String,
@@ -60,7 +60,7 @@ pub struct Meta {
 
 /// Metadata of a blob in a listing, without the content type, which S3 omits there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Listed {
+pub struct ListedBlob {
     pub size: u64,
     pub modified_us: i64,
 }
@@ -68,7 +68,7 @@ pub struct Listed {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
     /// Ascending by key.
-    pub blobs: Vec<(BlobKey, Listed)>,
+    pub blobs: Vec<(BlobKey, ListedBlob)>,
     /// Pass this as `after` for the next page; `None` at the end.
     pub next: Option<BlobKey>,
 }
@@ -89,7 +89,7 @@ pub struct Listing {
 #[async_trait]
 pub trait Blobs: Send + Sync + 'static {
     /// Returns a URL for one PUT of this blob.
-    async fn presign(&self, key: &BlobKey, content_type: &str) -> Result<Upload>;
+    async fn presign(&self, key: &BlobKey, content_type: &str) -> Result<PresignedUpload>;
 
     /// Writes a blob through this process and returns its size. If `size` is given, the
     /// content must have that length.
@@ -103,9 +103,9 @@ pub trait Blobs: Send + Sync + 'static {
 
     /// Returns the requested range of a blob (`None`: all of it) with its metadata, or
     /// `None` if the blob does not exist.
-    async fn read(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<(Meta, Content)>>;
+    async fn read(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<(BlobMeta, Content)>>;
 
-    async fn describe(&self, key: &BlobKey) -> Result<Option<Meta>>;
+    async fn describe(&self, key: &BlobKey) -> Result<Option<BlobMeta>>;
 
     /// Deletes these blobs. Returns the keys that could not be deleted, each with the
     /// reason.

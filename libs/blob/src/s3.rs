@@ -2,20 +2,20 @@
 //! URLs sign the host and nothing else, so that clients may send any content type or none;
 //! their host may differ from the one that we use ourselves.
 
+mod bucket;
 mod client;
 mod delete;
 mod failure;
-mod reading;
-mod stored;
-mod uploading;
+mod multipart_upload;
+mod resumable_read;
 
 use std::{sync::Arc, time::Duration};
 
 use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration};
 
-use crate::{Blobs, Clock, Created, Error, Result, bucket::BucketBlobs};
-use failure::Place;
-use stored::Stored;
+use crate::{Blobs, BucketCreation, Clock, Error, Result, bucket::BucketBlobs};
+use bucket::S3Bucket;
+use failure::BucketLocation;
 
 /// Region whose buckets are created without a location constraint.
 const NO_CONSTRAINT: &str = "us-east-1";
@@ -54,13 +54,13 @@ pub async fn open(settings: &Settings, clock: Clock) -> Result<Arc<dyn Blobs>> {
         |endpoint: &str| client::connect(settings, endpoint, settings.virtual_host, &credentials, &clock);
     let client = connect(&settings.endpoint);
     let signer = settings.public_endpoint.as_deref().map_or_else(|| client.clone(), connect);
-    let stored = Stored { client, signer, place: Place::of(settings), clock };
-    Ok(Arc::new(BucketBlobs::new(stored, settings.lifetime)))
+    let bucket = S3Bucket { client, signer, location: BucketLocation::new(settings), clock };
+    Ok(Arc::new(BucketBlobs::new(bucket, settings.lifetime)))
 }
 
 /// Creates the bucket unless it exists. Requires a permission that the running system does not
 /// need: to create buckets.
-pub async fn create_bucket(settings: &Settings, clock: Clock) -> Result<Created> {
+pub async fn create_bucket(settings: &Settings, clock: Clock) -> Result<BucketCreation> {
     let credentials = client::credentials(settings, clock.clone()).await;
     // Path style in any case: the host name of a bucket that does not exist yet need not
     // resolve.
@@ -71,17 +71,17 @@ pub async fn create_bucket(settings: &Settings, clock: Clock) -> Result<Created>
     });
     let create = client.create_bucket().bucket(&settings.bucket);
     let Err(error) = create.set_create_bucket_configuration(constraint).send().await else {
-        return Ok(Created::Made);
+        return Ok(BucketCreation::Created);
     };
     match error.as_service_error() {
-        Some(error) if error.is_bucket_already_owned_by_you() => Ok(Created::WasThere),
+        Some(error) if error.is_bucket_already_owned_by_you() => Ok(BucketCreation::AlreadyExists),
         Some(error) if error.is_bucket_already_exists() => Err(Error::Setup {
             reason: format!(
                 "the bucket `{}` belongs to another account: choose another name for S3_BUCKET",
                 settings.bucket
             ),
         }),
-        _ => Err(Place::of(settings).failure("creating the bucket", error)),
+        _ => Err(BucketLocation::new(settings).failure("creating the bucket", error)),
     }
 }
 

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::{BlobKey, Error, Result, Upload};
+use crate::{BlobKey, Error, PresignedUpload, Result};
 
 /// Microseconds since the Unix epoch. A parameter, so that tests can let a URL expire.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -37,9 +37,9 @@ impl UrlSigner {
     }
 
     /// `{UPLOAD_PATH}{percent-encoded key}?{token}`.
-    pub fn upload(&self, key: &BlobKey) -> Upload {
+    pub fn upload(&self, key: &BlobKey) -> PresignedUpload {
         let path = utf8_percent_encode(key.as_str(), PLAIN);
-        Upload {
+        PresignedUpload {
             url: format!("{UPLOAD_PATH}{path}?{}", self.sign(key)),
             headers: Vec::new(),
             expires: self.lifetime,
@@ -54,7 +54,7 @@ impl UrlSigner {
 
     /// Rejects tokens that `sign` did not make for this key and tokens that have expired.
     pub fn verify(&self, key: &BlobKey, token: &str) -> Result<()> {
-        let (expires, signature) = token_parse(token)
+        let (expires, signature) = parse_token(token)
             .ok_or(Error::BadToken { reason: "it does not have the form `expires=…&signature=…`" })?;
         // `blake3::Hash` compares in constant time.
         if self.signature(key, expires) != signature {
@@ -78,7 +78,7 @@ impl UrlSigner {
     }
 }
 
-fn token_parse(token: &str) -> Option<(i64, blake3::Hash)> {
+fn parse_token(token: &str) -> Option<(i64, blake3::Hash)> {
     let (mut expires, mut signature) = (None, None);
     for pair in token.split('&') {
         match pair.split_once('=')? {

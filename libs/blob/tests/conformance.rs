@@ -19,24 +19,24 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use libtest_mimic::Arguments;
 use matyan_blob::{
-    BlobKey, Blobs, UPLOAD_PATH, Upload, UrlSigner,
+    BlobKey, Blobs, PresignedUpload, UPLOAD_PATH, UrlSigner,
     conformance::{Backend, Fixture, trials},
     fs::FsBlobs,
-    layers::{Fault, Faulty},
+    layers::{BlobFault, FaultBlobs},
 };
 use percent_encoding::percent_decode_str;
 
 const LIFETIME: Duration = Duration::from_secs(60);
 
-struct Fs {
+struct FsFixture {
     root: tempfile::TempDir,
     now_us: Arc<AtomicI64>,
     signer: UrlSigner,
     slow: bool,
 }
 
-impl Fs {
-    fn fixture(slow: bool) -> Arc<dyn Fixture> {
+impl FsFixture {
+    fn shared(slow: bool) -> Arc<dyn Fixture> {
         let now_us = Arc::new(AtomicI64::new(1_700_000_000_000_000));
         let signer = UrlSigner::new(b"secret", LIFETIME, clock(&now_us));
         Arc::new(Self { root: tempfile::tempdir().unwrap(), now_us, signer, slow })
@@ -53,17 +53,17 @@ fn clock(now_us: &Arc<AtomicI64>) -> matyan_blob::Clock {
 }
 
 #[async_trait]
-impl Fixture for Fs {
+impl Fixture for FsFixture {
     async fn open(&self) -> Arc<dyn Blobs> {
         let blobs = Arc::new(self.store());
         if self.slow {
-            return Arc::new(Faulty::new(blobs, |_| Fault::Delay(Duration::from_micros(100))));
+            return Arc::new(FaultBlobs::new(blobs, |_| BlobFault::Delay(Duration::from_micros(100))));
         }
         blobs
     }
 
     /// Does the combined work of edge and frontier.
-    async fn upload(&self, upload: &Upload, content_type: Option<&str>, body: Bytes) -> bool {
+    async fn upload(&self, upload: &PresignedUpload, content_type: Option<&str>, body: Bytes) -> bool {
         let (path, token) = upload.url.split_once('?').unwrap_or((&upload.url, ""));
         let key = percent_decode_str(path.strip_prefix(UPLOAD_PATH).unwrap()).decode_utf8().unwrap();
         let key = BlobKey::new(key).unwrap();
@@ -76,7 +76,7 @@ impl Fixture for Fs {
         true
     }
 
-    async fn presign_expired(&self, key: &BlobKey) -> Upload {
+    async fn presign_expired(&self, key: &BlobKey) -> PresignedUpload {
         let upload = self.signer.upload(key);
         let passed = upload.expires + Duration::from_secs(1);
         self.now_us.fetch_add(i64::try_from(passed.as_micros()).unwrap(), Ordering::Relaxed);
@@ -86,7 +86,7 @@ impl Fixture for Fs {
 
 fn main() -> ExitCode {
     let fs = |name, make| Backend { name, make, absent: None, lacks: &[] };
-    let mut backends = vec![fs("fs", || Fs::fixture(false)), fs("fs_slow", || Fs::fixture(true))];
+    let mut backends = vec![fs("fs", || FsFixture::shared(false)), fs("fs_slow", || FsFixture::shared(true))];
     backends.extend(cloud::backends());
     let mut trials = trials(&backends);
     trials.extend(cloud::own_trials());

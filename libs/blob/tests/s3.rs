@@ -11,9 +11,9 @@ use matyan_blob::{
     BlobKey, Blobs, Error, Result,
     s3::{Credentials, Settings, open},
 };
-use scripted::{Answer, Scripted, answer};
+use scripted::{ScriptedResponse, ScriptedServer, answer};
 
-async fn on(server: &Scripted) -> Arc<dyn Blobs> {
+async fn open_store(server: &ScriptedServer) -> Arc<dyn Blobs> {
     let settings = Settings {
         endpoint: server.endpoint.clone(),
         public_endpoint: None,
@@ -40,7 +40,7 @@ async fn a_bulk_delete_reports_each_key_that_it_could_not_delete() {
     let failed = |key: &str, code: &str| format!("<Error><Key>{key}</Key><Code>{code}</Code></Error>");
     let result =
         |parts: &[String]| answer(200, "", format!("<DeleteResult>{}</DeleteResult>", parts.concat()));
-    let server = Scripted::start(vec![
+    let server = ScriptedServer::start(vec![
         result(&[
             deleted("r/gone"),
             failed("r/locked", "AccessDenied"),
@@ -53,7 +53,7 @@ async fn a_bulk_delete_reports_each_key_that_it_could_not_delete() {
     ])
     .await;
     let keys = ["r/gone", "r/locked", "r/busy", "r/absent", "r/silent"].map(key);
-    let left = on(&server).await.delete(&keys).await.unwrap();
+    let left = open_store(&server).await.delete(&keys).await.unwrap();
     assert_eq!(left.len(), 1, "{left:?}");
     assert!(left[0].0 == key("r/locked") && matches!(left[0].1, Error::Setup { .. }), "{left:?}");
     let requests = server.requests().await;
@@ -69,8 +69,8 @@ async fn a_bulk_delete_reports_each_key_that_it_could_not_delete() {
 
 #[tokio::test]
 async fn a_bulk_delete_that_fails_reports_every_key_with_the_reason() {
-    let server = Scripted::start(vec![answer(403, "", error("InvalidAccessKeyId"))]).await;
-    let left = on(&server).await.delete(&[key("a"), key("b")]).await.unwrap();
+    let server = ScriptedServer::start(vec![answer(403, "", error("InvalidAccessKeyId"))]).await;
+    let left = open_store(&server).await.delete(&[key("a"), key("b")]).await.unwrap();
     assert_eq!(left.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     assert!(left.iter().all(|(_, error)| error.to_string().contains("S3_ACCESS_KEY")), "{left:?}");
     assert_eq!(server.requests().await.len(), 1, "a wrong key is not retried");
@@ -79,8 +79,8 @@ async fn a_bulk_delete_that_fails_reports_every_key_with_the_reason() {
 #[tokio::test]
 async fn temporary_failures_are_retried() {
     let busy = || answer(503, "", error("SlowDown"));
-    let server = Scripted::start(vec![busy(), busy(), answer(200, "", "<ListBucketResult/>")]).await;
-    assert!(on(&server).await.list("", None).await.unwrap().blobs.is_empty());
+    let server = ScriptedServer::start(vec![busy(), busy(), answer(200, "", "<ListBucketResult/>")]).await;
+    assert!(open_store(&server).await.list("", None).await.unwrap().blobs.is_empty());
     assert_eq!(server.requests().await.len(), 3);
 }
 
@@ -88,28 +88,28 @@ async fn temporary_failures_are_retried() {
 async fn a_failing_bulk_delete_has_as_many_attempts_as_any_other_request() {
     let gone = answer(200, "", "<DeleteResult><Deleted><Key>a</Key></Deleted></DeleteResult>");
     let busy = || answer(503, "", error("SlowDown"));
-    let server = Scripted::start(vec![busy(), busy(), busy(), busy(), gone]).await;
-    let left = on(&server).await.delete(&[key("a")]).await.unwrap();
+    let server = ScriptedServer::start(vec![busy(), busy(), busy(), busy(), gone]).await;
+    let left = open_store(&server).await.delete(&[key("a")]).await.unwrap();
     assert!(left.len() == 1 && left[0].1.is_temporary(), "{left:?}");
-    assert_eq!(server.asked(), 4);
+    assert_eq!(server.request_count(), 4);
 }
 
 #[tokio::test]
 async fn a_bucket_in_another_region_is_named() {
     let elsewhere = answer(301, "x-amz-bucket-region: us-west-2\r\n", error("PermanentRedirect"));
-    let server = Scripted::start(vec![elsewhere]).await;
-    let error = on(&server).await.list("", None).await.unwrap_err();
+    let server = ScriptedServer::start(vec![elsewhere]).await;
+    let error = open_store(&server).await.list("", None).await.unwrap_err();
     assert!(matches!(&error, Error::Setup { reason } if reason.contains("S3_REGION=us-west-2")), "{error}");
 }
 
 const READ_HEADERS: &str = "last-modified: Tue, 14 Nov 2023 22:13:20 GMT\r\n";
 
-fn broken(headers: &str, body: &str, cut: usize) -> Answer {
-    Answer { cut: Some(cut), ..answer(200, &format!("{READ_HEADERS}{headers}"), body) }
+fn broken(headers: &str, body: &str, cut: usize) -> ScriptedResponse {
+    ScriptedResponse { cut: Some(cut), ..answer(200, &format!("{READ_HEADERS}{headers}"), body) }
 }
 
-async fn read(server: &Scripted) -> Result<String> {
-    let (_, content) = on(server).await.read(&key("r/x"), None).await?.unwrap();
+async fn read(server: &ScriptedServer) -> Result<String> {
+    let (_, content) = open_store(server).await.read(&key("r/x"), None).await?.unwrap();
     let content: Vec<_> = content.try_collect().await?;
     Ok(String::from_utf8(content.concat()).unwrap())
 }
@@ -117,9 +117,11 @@ async fn read(server: &Scripted) -> Result<String> {
 #[tokio::test]
 async fn a_broken_read_resumes_with_the_same_version() {
     let rest = format!("{READ_HEADERS}etag: \"one\"\r\ncontent-range: bytes 4-9/10\r\n");
-    let server =
-        Scripted::start(vec![broken("etag: \"one\"\r\n", "0123456789", 4), answer(206, &rest, "456789")])
-            .await;
+    let server = ScriptedServer::start(vec![
+        broken("etag: \"one\"\r\n", "0123456789", 4),
+        answer(206, &rest, "456789"),
+    ])
+    .await;
     assert_eq!(read(&server).await.unwrap(), "0123456789");
     let again = server.requests().await.remove(1).to_lowercase();
     assert!(again.contains("range: bytes=4-9\r\n") && again.contains("if-match: \"one\"\r\n"), "{again}");
@@ -133,9 +135,9 @@ async fn a_broken_read_is_resumed_as_long_as_it_makes_progress() {
         broken(&headers, &whole[start..], 1)
     };
     let first = broken("etag: \"one\"\r\n", whole, 1);
-    let server = Scripted::start([first].into_iter().chain((1..10).map(rest)).collect()).await;
+    let server = ScriptedServer::start([first].into_iter().chain((1..10).map(rest)).collect()).await;
     assert_eq!(read(&server).await.unwrap(), whole);
-    assert_eq!(server.asked(), 10);
+    assert_eq!(server.request_count(), 10);
 }
 
 #[tokio::test]
@@ -143,7 +145,7 @@ async fn a_read_that_resumes_at_another_offset_is_an_error() {
     for (status, range, body) in [(200, "", "0123456789"), (206, "content-range: bytes 0-5/10\r\n", "012345")]
     {
         let again = answer(status, &format!("{READ_HEADERS}{range}"), body);
-        let server = Scripted::start(vec![broken("etag: \"one\"\r\n", "0123456789", 4), again]).await;
+        let server = ScriptedServer::start(vec![broken("etag: \"one\"\r\n", "0123456789", 4), again]).await;
         assert!(read(&server).await.unwrap_err().is_temporary());
     }
 }
@@ -151,11 +153,11 @@ async fn a_read_that_resumes_at_another_offset_is_an_error() {
 #[tokio::test]
 async fn a_broken_read_is_never_mixed_with_another_version() {
     let replaced = answer(412, "", error("PreconditionFailed"));
-    let server = Scripted::start(vec![broken("etag: \"one\"\r\n", "0123456789", 4), replaced]).await;
+    let server = ScriptedServer::start(vec![broken("etag: \"one\"\r\n", "0123456789", 4), replaced]).await;
     assert!(read(&server).await.unwrap_err().is_temporary());
     // Without a version, the read cannot be resumed safely, so there is no second request.
     let rest = answer(206, &format!("{READ_HEADERS}content-range: bytes 4-9/10\r\n"), "456789");
-    let server = Scripted::start(vec![broken("", "0123456789", 4), rest]).await;
+    let server = ScriptedServer::start(vec![broken("", "0123456789", 4), rest]).await;
     assert!(read(&server).await.unwrap_err().is_temporary());
-    assert_eq!(server.asked(), 1);
+    assert_eq!(server.request_count(), 1);
 }

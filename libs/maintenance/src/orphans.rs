@@ -9,7 +9,7 @@
 use std::collections::HashSet;
 
 use futures::TryStreamExt as _;
-use matyan_blob::{BlobKey, Blobs, Listed, RunFolder};
+use matyan_blob::{BlobKey, Blobs, ListedBlob, RunFolder};
 use matyan_log::LogWriter;
 use matyan_model::{
     artifact::artifacts_list,
@@ -54,7 +54,7 @@ impl<'s> Orphans<'s> {
         project: &NamedProject,
         id: &RunId,
         number: RunNumber,
-    ) -> Result<Vec<(BlobKey, Listed)>, Error> {
+    ) -> Result<Vec<(BlobKey, ListedBlob)>, Error> {
         let folder = RunFolder::new(&project.name, id.as_str())?;
         let mut old = self.old_blobs(folder.prefix()).await?;
         if !old.is_empty() {
@@ -77,7 +77,7 @@ impl<'s> Orphans<'s> {
         project: Project,
         id: &RunId,
         number: RunNumber,
-        (key, meta): &(BlobKey, Listed),
+        (key, meta): &(BlobKey, ListedBlob),
     ) -> Result<Result<bool, matyan_blob::Error>, Error> {
         let is_same = self.blobs.describe(key).await?.is_some_and(|now| now.modified_us == meta.modified_us);
         let is_live = head_live(&*self.store.snapshot().await?, project, id).await? == Some(number);
@@ -88,7 +88,7 @@ impl<'s> Orphans<'s> {
         Ok(failed.pop().map_or(Ok(true), |(_, error)| Err(error)))
     }
 
-    async fn old_blobs(&self, folder: &str) -> Result<Vec<(BlobKey, Listed)>, Error> {
+    async fn old_blobs(&self, folder: &str) -> Result<Vec<(BlobKey, ListedBlob)>, Error> {
         let (mut old, mut from) = (Vec::new(), None);
         loop {
             let listing = self.blobs.list(folder, from.as_ref()).await?;

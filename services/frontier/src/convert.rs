@@ -5,7 +5,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use matyan_blob::{BlobKey, RunFolder, is_folder, is_reserved};
+use matyan_blob::{BlobKey, RunFolder, is_reserved_path, is_valid_folder_name};
 use matyan_proto::{ingest::v1 as pb, limits};
 use tonic::metadata::MetadataMap;
 
@@ -30,7 +30,7 @@ impl RunId {
             Err("is empty".into())
         } else if run_id.len() > limits::RUN_ID_BYTES {
             Err(longer_than(limits::RUN_ID_BYTES))
-        } else if !is_folder(&run_id) {
+        } else if !is_valid_folder_name(&run_id) {
             Err("is a reserved name, or contains a `/` or a control character".into())
         } else if run_id.starts_with(PROGRESS) {
             Err(format!("begins with `{PROGRESS}`, which is reserved"))
@@ -67,7 +67,7 @@ pub(crate) struct Caller {
 impl Caller {
     pub(crate) fn parse(metadata: &MetadataMap) -> Result<Self> {
         let project = text(metadata, "matyan-project", limits::PROJECT_BYTES)?;
-        if !project.is_empty() && !is_folder(project) {
+        if !project.is_empty() && !is_valid_folder_name(project) {
             return Err(Error::field("matyan-project", "is not a valid project name"));
         }
         let identity = text(metadata, "matyan-caller", limits::NAME_BYTES)?;
@@ -197,7 +197,7 @@ pub(crate) fn artifact_path_check(path: &str) -> Result<(), String> {
     if path.len() > limits::ARTIFACT_PATH_BYTES {
         return Err(longer_than(limits::ARTIFACT_PATH_BYTES));
     }
-    if is_reserved(path) {
+    if is_reserved_path(path) {
         return Err("begins with a reserved directory".into());
     }
     match BlobKey::new(path) {

@@ -145,7 +145,7 @@ mod tests {
             None,
         );
         check(
-            matyan_blob::Error::Length { announced: 2, received: 1 }.into(),
+            matyan_blob::Error::WrongLength { announced: 2, received: 1 }.into(),
             tonic::Code::Aborted,
             "UPLOAD_INCOMPLETE",
             None,

@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use matyan_blob::{Cloud, Created};
+use matyan_blob::{BucketCreation, Cloud};
 use tokio::runtime::Builder;
 
 use crate::{
@@ -28,8 +28,8 @@ pub(crate) fn make(flags: BTreeMap<String, String>) -> ExitCode {
         }
     };
     match created(&cloud) {
-        Ok(Created::Made) => told(&format!("created {}", cloud.uri())),
-        Ok(Created::WasThere) => told(&format!("{} already exists", cloud.uri())),
+        Ok(BucketCreation::Created) => told(&format!("created {}", cloud.uri())),
+        Ok(BucketCreation::AlreadyExists) => told(&format!("{} already exists", cloud.uri())),
         Err(error) => {
             eprintln!("matyan: {}", chain(&*error));
             ExitCode::FAILURE
@@ -37,7 +37,7 @@ pub(crate) fn make(flags: BTreeMap<String, String>) -> ExitCode {
     }
 }
 
-fn created(cloud: &Cloud) -> Result<Created, Box<dyn std::error::Error>> {
+fn created(cloud: &Cloud) -> Result<BucketCreation, Box<dyn std::error::Error>> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(cloud.create_bucket(clock::now_us()))?)
 }

@@ -18,19 +18,19 @@ pub(super) struct Account {
 
 impl Account {
     /// Parses `Name=value;Name=value`. A value may contain `=`.
-    pub(super) fn of_connection_string(text: &str) -> Result<Self> {
+    pub(super) fn from_connection_string(text: &str) -> Result<Self> {
         let value = |wanted: &str| {
             let pairs = text.split(';').filter_map(|pair| pair.trim().split_once('='));
             let mut found = pairs.filter(|(name, _)| name.eq_ignore_ascii_case(wanted));
             found.next().map(|(_, value)| value.to_owned()).filter(|value| !value.is_empty())
         };
         if value("UseDevelopmentStorage").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
-            return Self::of_connection_string(EMULATOR);
+            return Self::from_connection_string(EMULATOR);
         }
         let endpoint = value("BlobEndpoint");
         // A connection string with a shared access signature may name only the endpoint.
-        let name = value("AccountName").or_else(|| endpoint.as_deref().and_then(name_in));
-        let name = name.ok_or_else(|| wrong("AZURE_CONN_STR names no account: add AccountName"))?;
+        let name = value("AccountName").or_else(|| endpoint.as_deref().and_then(account_name_in));
+        let name = name.ok_or_else(|| setup_error("AZURE_CONN_STR names no account: add AccountName"))?;
         let endpoint = endpoint.unwrap_or_else(|| {
             let scheme = value("DefaultEndpointsProtocol").unwrap_or_else(|| "https".to_owned());
             let suffix = value("EndpointSuffix").unwrap_or_else(|| "core.windows.net".to_owned());
@@ -38,16 +38,18 @@ impl Account {
         });
         let (key, shared_access_signature) = (value("AccountKey"), value("SharedAccessSignature"));
         if key.is_none() && shared_access_signature.is_none() {
-            return Err(wrong(
+            return Err(setup_error(
                 "AZURE_CONN_STR has neither AccountKey nor SharedAccessSignature: add one of them",
             ));
         }
         Ok(Self { name, endpoint, key, shared_access_signature })
     }
 
-    pub(super) fn of_url(url: &str) -> Result<Self> {
-        let name = name_in(url).ok_or_else(|| {
-            wrong("AZURE_ACCOUNT_URL is not an account URL: use https://{account}.blob.core.windows.net")
+    pub(super) fn from_url(url: &str) -> Result<Self> {
+        let name = account_name_in(url).ok_or_else(|| {
+            setup_error(
+                "AZURE_ACCOUNT_URL is not an account URL: use https://{account}.blob.core.windows.net",
+            )
         })?;
         Ok(Self { name, endpoint: url.to_owned(), key: None, shared_access_signature: None })
     }
@@ -55,7 +57,7 @@ impl Account {
 
 /// Account name from `https://{name}.…` or, if the host is an IP address, from
 /// `http://127.0.0.1:10000/{name}`.
-fn name_in(url: &str) -> Option<String> {
+fn account_name_in(url: &str) -> Option<String> {
     let (_, rest) = url.split_once("://")?;
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let name = match path.trim_end_matches('/') {
@@ -65,7 +67,7 @@ fn name_in(url: &str) -> Option<String> {
     (!name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric())).then(|| name.to_owned())
 }
 
-fn wrong(reason: &str) -> Error {
+fn setup_error(reason: &str) -> Error {
     Error::Setup { reason: reason.to_owned() }
 }
 
@@ -74,7 +76,7 @@ mod tests {
     use super::*;
 
     fn check(text: &str, name: &str, endpoint: &str, key: Option<&str>) {
-        let account = Account::of_connection_string(text).unwrap();
+        let account = Account::from_connection_string(text).unwrap();
         assert_eq!((account.name.as_str(), account.endpoint.as_str()), (name, endpoint), "{text}");
         assert_eq!(account.key.as_deref(), key, "{text}");
     }
@@ -90,10 +92,10 @@ mod tests {
         );
         check("accountname=a; AccountKey=k; BlobEndpoint=http://h:1/a;", "a", "http://h:1/a", Some("k"));
         check("BlobEndpoint=https://a.host;SharedAccessSignature=sv=1&sig=x%3D", "a", "https://a.host", None);
-        let emulator = Account::of_connection_string("UseDevelopmentStorage=true").unwrap();
+        let emulator = Account::from_connection_string("UseDevelopmentStorage=true").unwrap();
         assert_eq!(emulator.endpoint, "http://127.0.0.1:10000/devstoreaccount1");
         for wrong in ["", "AccountName=a", "AccountKey=k", "x"] {
-            assert!(Account::of_connection_string(wrong).is_err(), "{wrong}");
+            assert!(Account::from_connection_string(wrong).is_err(), "{wrong}");
         }
     }
 
@@ -107,7 +109,7 @@ mod tests {
             ("https://", None),
             ("https://host/a/b", None),
         ] {
-            let found = Account::of_url(url).ok().map(|account| account.name);
+            let found = Account::from_url(url).ok().map(|account| account.name);
             assert_eq!(found.as_deref(), name, "{url}");
         }
     }

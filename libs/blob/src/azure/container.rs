@@ -16,40 +16,40 @@ use object_store::{
 };
 
 use crate::{
-    BlobKey, Content, Error, Listed, MAX_PAGE, Meta, Result, Upload,
-    bucket::{Bucket, PARTS_AT_ONCE, Page, Parts, unavailable},
+    BlobKey, BlobMeta, Content, Error, ListedBlob, MAX_PAGE, PresignedUpload, Result,
+    bucket::{Bucket, BucketPage, CONCURRENT_PARTS, PartUpload, unavailable},
 };
 
 /// Azure's error code for a missing container.
 const NO_CONTAINER: &str = "ContainerNotFound";
 
 /// Azure treats a backslash as a slash, so two keys could name the same blob.
-const TAKEN_FOR_A_SLASH: char = '\\';
+const BACKSLASH: char = '\\';
 
 pub(super) struct Container {
     pub(super) client: MicrosoftAzure,
     /// Makes a single attempt; the caller retries.
     pub(super) deleter: MicrosoftAzure,
     /// May use a different endpoint than `client` does.
-    pub(super) signer: Box<dyn Sign>,
+    pub(super) signer: Box<dyn UploadSigner>,
     pub(super) name: String,
 }
 
 /// Signs a URL for one PUT.
 #[async_trait]
-pub(super) trait Sign: Send + Sync {
+pub(super) trait UploadSigner: Send + Sync {
     async fn upload_url(&self, key: &BlobKey, lifetime: Duration) -> Result<String>;
 }
 
 #[async_trait]
-impl Sign for MicrosoftAzure {
+impl UploadSigner for MicrosoftAzure {
     async fn upload_url(&self, key: &BlobKey, lifetime: Duration) -> Result<String> {
-        let url = self.signed_url(Method::PUT, &path(key), lifetime).await;
+        let url = self.signed_url(Method::PUT, &object_path(key), lifetime).await;
         Ok(url.map_err(|error| unavailable("signing an upload URL", error))?.into())
     }
 }
 
-fn path(key: &BlobKey) -> Path {
+fn object_path(key: &BlobKey) -> Path {
     Path::parse(key.as_str()).expect("a blob key has no empty, `.` or `..` segment and no control character")
 }
 
@@ -61,16 +61,16 @@ fn attributes(content_type: &str) -> Attributes {
     attributes
 }
 
-fn listed(meta: &ObjectMeta) -> Listed {
+fn listed_blob(meta: &ObjectMeta) -> ListedBlob {
     // Some stores report milliseconds in one response and whole seconds in the next.
-    Listed { size: meta.size, modified_us: meta.last_modified.timestamp() * 1_000_000 }
+    ListedBlob { size: meta.size, modified_us: meta.last_modified.timestamp() * 1_000_000 }
 }
 
-fn meta(found: &GetResult) -> Meta {
-    let Listed { size, modified_us } = listed(&found.meta);
+fn blob_meta(found: &GetResult) -> BlobMeta {
+    let ListedBlob { size, modified_us } = listed_blob(&found.meta);
     let content_type = found.attributes.get(&Attribute::ContentType);
     let content_type = content_type.map(|value| value.as_ref().to_owned()).unwrap_or_default();
-    Meta { size, content_type, modified_us }
+    BlobMeta { size, content_type, modified_us }
 }
 
 impl Container {
@@ -97,11 +97,11 @@ impl Container {
         key: &BlobKey,
         options: GetOptions,
     ) -> Result<Option<GetResult>> {
-        // `check` keeps such a key from being written, so it cannot exist.
+        // `check_key` keeps such a key from being written, so it cannot exist.
         if !can_hold(key) {
             return Ok(None);
         }
-        match self.client.get_opts(&path(key), options).await {
+        match self.client.get_opts(&object_path(key), options).await {
             Ok(found) => Ok(Some(found)),
             // HEAD has no response body, so a missing container looks the same as a
             // missing blob.
@@ -115,10 +115,10 @@ impl Container {
 }
 
 fn can_hold(key: &BlobKey) -> bool {
-    !key.as_str().contains(TAKEN_FOR_A_SLASH)
+    !key.as_str().contains(BACKSLASH)
 }
 
-fn check(key: &BlobKey) -> Result<()> {
+fn check_key(key: &BlobKey) -> Result<()> {
     if can_hold(key) {
         return Ok(());
     }
@@ -138,45 +138,45 @@ fn get_range(range: Range<u64>) -> GetRange {
 
 #[async_trait]
 impl Bucket for Container {
-    async fn presign(&self, key: &BlobKey, lifetime: Duration) -> Result<Upload> {
-        check(key)?;
+    async fn presign(&self, key: &BlobKey, lifetime: Duration) -> Result<PresignedUpload> {
+        check_key(key)?;
         let url = self.signer.upload_url(key, lifetime).await?;
         let headers = vec![("x-ms-blob-type".to_owned(), "BlockBlob".to_owned())];
-        Ok(Upload { url, headers, expires: lifetime })
+        Ok(PresignedUpload { url, headers, expires: lifetime })
     }
 
-    async fn get(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<(Meta, Content)>> {
+    async fn get(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<(BlobMeta, Content)>> {
         let options = GetOptions { range: range.map(get_range), ..GetOptions::default() };
         let Some(found) = self.find("reading a blob", key, options).await? else { return Ok(None) };
-        let meta = meta(&found);
+        let meta = blob_meta(&found);
         let content = found.into_stream().map_err(|error| unavailable("reading a blob", error)).boxed();
         Ok(Some((meta, content)))
     }
 
-    async fn head(&self, key: &BlobKey) -> Result<Option<Meta>> {
+    async fn head(&self, key: &BlobKey) -> Result<Option<BlobMeta>> {
         let options = GetOptions { head: true, ..GetOptions::default() };
-        Ok(self.find("describing a blob", key, options).await?.as_ref().map(meta))
+        Ok(self.find("describing a blob", key, options).await?.as_ref().map(blob_meta))
     }
 
     async fn put(&self, key: &BlobKey, content_type: &str, content: Bytes) -> Result<()> {
-        check(key)?;
+        check_key(key)?;
         let options = PutOptions { attributes: attributes(content_type), ..PutOptions::default() };
-        let put = self.client.put_opts(&path(key), content.into(), options).await;
+        let put = self.client.put_opts(&object_path(key), content.into(), options).await;
         put.map(drop).map_err(|error| self.failure("writing a blob", error))
     }
 
-    async fn put_parts(&self, key: &BlobKey, content_type: &str) -> Result<Box<dyn Parts>> {
-        check(key)?;
+    async fn put_parts(&self, key: &BlobKey, content_type: &str) -> Result<Box<dyn PartUpload>> {
+        check_key(key)?;
         let options =
             PutMultipartOptions { attributes: attributes(content_type), ..PutMultipartOptions::default() };
-        let upload = self.client.put_multipart_opts(&path(key), options).await;
+        let upload = self.client.put_multipart_opts(&object_path(key), options).await;
         let upload = upload.map_err(|error| self.failure("starting an upload", error))?;
-        Ok(Box::new(Uploading { upload, under_way: FuturesUnordered::new(), is_empty: true }))
+        Ok(Box::new(AzureUpload { upload, in_flight: FuturesUnordered::new(), is_empty: true }))
     }
 
     async fn delete(&self, keys: &[BlobKey]) -> Vec<(BlobKey, Error)> {
         let keys = || keys.iter().filter(|key| can_hold(key));
-        let paths: Vec<_> = keys().map(|key| Ok(path(key))).collect();
+        let paths: Vec<_> = keys().map(|key| Ok(object_path(key))).collect();
         let answers = self.deleter.delete_stream(stream::iter(paths).boxed()).collect::<Vec<_>>().await;
         let (mut gone, mut failures) = (HashSet::new(), Vec::new());
         for answer in answers {
@@ -199,8 +199,8 @@ impl Bucket for Container {
         with_reason.collect()
     }
 
-    async fn list(&self, folder: &str, after: Option<&BlobKey>) -> Result<Page> {
-        let mut page = Page::default();
+    async fn list(&self, folder: &str, after: Option<&BlobKey>) -> Result<BucketPage> {
+        let mut page = BucketPage::default();
         let mut page_token = None;
         loop {
             let options = PaginatedListOptions {
@@ -214,7 +214,7 @@ impl Bucket for Container {
             for object in &found.result.objects {
                 match BlobKey::new(object.location.as_ref()) {
                     Ok(key) if after.is_none_or(|after| key > *after) => {
-                        page.blobs.push((key, listed(object)));
+                        page.blobs.push((key, listed_blob(object)));
                     }
                     Ok(_) => {}
                     Err(error) => {
@@ -232,22 +232,22 @@ impl Bucket for Container {
     }
 }
 
-struct Uploading {
+struct AzureUpload {
     upload: Box<dyn MultipartUpload>,
-    under_way: FuturesUnordered<UploadPart>,
+    in_flight: FuturesUnordered<UploadPart>,
     is_empty: bool,
 }
 
 #[async_trait]
-impl Parts for Uploading {
+impl PartUpload for AzureUpload {
     async fn put(&mut self, part: Bytes) -> Result<()> {
-        while self.under_way.len() >= PARTS_AT_ONCE {
-            self.under_way
+        while self.in_flight.len() >= CONCURRENT_PARTS {
+            self.in_flight
                 .try_next()
                 .await
                 .map_err(|error| unavailable("writing a part of a blob", error))?;
         }
-        self.under_way.push(self.upload.put_part(part.into()));
+        self.in_flight.push(self.upload.put_part(part.into()));
         self.is_empty = false;
         Ok(())
     }
@@ -258,14 +258,14 @@ impl Parts for Uploading {
             self.put(last).await?;
         }
         let ended = async {
-            while self.under_way.try_next().await?.is_some() {}
+            while self.in_flight.try_next().await?.is_some() {}
             self.upload.complete().await
         };
         ended.await.map(drop).map_err(|error| unavailable("finishing an upload", error))
     }
 
     async fn discard(&mut self) -> Result<()> {
-        self.under_way.clear();
+        self.in_flight.clear();
         self.upload.abort().await.map_err(|error| unavailable("discarding an upload", error))
     }
 }

@@ -12,7 +12,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::Sha256;
 use time::{OffsetDateTime, format_description::FormatItem, macros::format_description};
 
-use super::container::Sign;
+use super::container::UploadSigner;
 use crate::{BlobKey, Clock, Error, Result};
 
 /// Service version that defines these signing rules.
@@ -77,7 +77,7 @@ impl AccountKey {
 }
 
 #[async_trait]
-impl Sign for AccountKey {
+impl UploadSigner for AccountKey {
     async fn upload_url(&self, key: &BlobKey, lifetime: Duration) -> Result<String> {
         let wrong = || Error::Setup {
             reason: "the lifetime of upload URLs is too long: reduce S3_PRESIGN_EXPIRY".to_owned(),

@@ -1,7 +1,7 @@
 //! Deletion of many blobs: temporary failures are retried with back-off, and the remaining ones
 //! are returned.
 
-use super::{ATTEMPTS, Bucket, FIRST_WAIT};
+use super::{ATTEMPTS, Bucket, FIRST_BACKOFF};
 use crate::{BlobKey, Error};
 
 pub(super) async fn delete<B: Bucket>(bucket: &B, keys: &[BlobKey]) -> Vec<(BlobKey, Error)> {
@@ -16,7 +16,7 @@ pub(super) async fn delete<B: Bucket>(bucket: &B, keys: &[BlobKey]) -> Vec<(Blob
             return lasting;
         }
         tracing::debug!(count = again.len(), attempt, "retrying deletions that the store refused");
-        tokio::time::sleep(FIRST_WAIT * 4_u32.pow(attempt - 1)).await;
+        tokio::time::sleep(FIRST_BACKOFF * 4_u32.pow(attempt - 1)).await;
         left = again.into_iter().map(|(key, _)| key).collect();
         attempt += 1;
     }

@@ -55,17 +55,17 @@ pub(super) async fn every_size_reads_back(fixture: Arc<dyn Fixture>) {
 
 /// Enough content for several parts, the last of them not full; then only full parts.
 pub(super) async fn large_content_goes_in_parts(fixture: Arc<dyn Fixture>) {
-    const PART: usize = 8 << 20;
+    const PART_BYTES: usize = 8 << 20;
     let blobs = fixture.open().await;
-    for size in [5 * PART + 12_345, 2 * PART] {
+    for size in [5 * PART_BYTES + 12_345, 2 * PART_BYTES] {
         let bytes = pattern(size);
         put(&*blobs, "run/large", bytes.clone()).await;
         let (meta, answer) = read(&*blobs, "run/large", None).await.unwrap();
         assert_eq!((meta.size, meta.content_type.as_str()), (size as u64, "text/plain"));
         assert!(answer == bytes, "{size}");
-        let middle = PART as u64 - 9..PART as u64 + 9;
+        let middle = PART_BYTES as u64 - 9..PART_BYTES as u64 + 9;
         let (_, answer) = read(&*blobs, "run/large", Some(middle)).await.unwrap();
-        assert_eq!(answer, bytes[PART - 9..PART + 9]);
+        assert_eq!(answer, bytes[PART_BYTES - 9..PART_BYTES + 9]);
     }
 }
 

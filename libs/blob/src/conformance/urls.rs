@@ -6,7 +6,7 @@ use super::{
     Fixture,
     tools::{key, put, read, read_all},
 };
-use crate::Upload;
+use crate::PresignedUpload;
 
 const STRANGE: &str = "run/a b/ü#?%.png";
 
@@ -27,9 +27,9 @@ pub(super) async fn of_another_key_is_refused(fixture: Arc<dyn Fixture>) {
     // The address of one upload with the signature of the other.
     let (address, _) = other.url.split_once('?').unwrap();
     let (_, token) = upload.url.split_once('?').unwrap();
-    let forged = Upload { url: format!("{address}?{token}"), ..upload.clone() };
+    let forged = PresignedUpload { url: format!("{address}?{token}"), ..upload.clone() };
     assert!(!fixture.upload(&forged, Some("image/png"), "forged".into()).await);
-    let unsigned = Upload { url: address.to_owned(), ..upload };
+    let unsigned = PresignedUpload { url: address.to_owned(), ..upload };
     assert!(!fixture.upload(&unsigned, Some("image/png"), "unsigned".into()).await);
     assert_eq!(read_all(&*blobs, "run/other").await.unwrap(), b"untouched");
 }

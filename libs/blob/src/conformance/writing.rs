@@ -76,7 +76,7 @@ pub(super) async fn announced_size_is_checked(fixture: Arc<dyn Fixture>) {
     for (announced, sent) in [(0_u64, 1_usize), (1, 0), (9, 10), (10, 9), (150_000, 300_000)] {
         let answer = blobs.put(&key("run/x"), "", Some(announced), content(vec![b'x'; sent])).await;
         assert!(
-            matches!(answer, Err(Error::Length { announced: told, .. }) if told == announced),
+            matches!(answer, Err(Error::WrongLength { announced: told, .. }) if told == announced),
             "{answer:?}"
         );
         assert_eq!(blobs.describe(&key("run/x")).await.unwrap(), None);

@@ -10,10 +10,10 @@ use std::{
 use cap_std::fs::Dir;
 
 use super::{
-    path::{self, Kind},
+    path::{self, EntryKind},
     read,
 };
-use crate::{BlobKey, Listed, Listing, MAX_PAGE, Meta};
+use crate::{BlobKey, BlobMeta, ListedBlob, Listing, MAX_PAGE};
 
 pub(super) fn page(root: &Dir, prefix: &str, after: Option<&BlobKey>) -> io::Result<Listing> {
     let mut listing = Listing::default();
@@ -22,8 +22,8 @@ pub(super) fn page(root: &Dir, prefix: &str, after: Option<&BlobKey>) -> io::Res
         return Ok(listing);
     }
     let after = after.map_or(b"".as_slice(), |key| key.as_str().as_bytes());
-    let wanted = Wanted { prefix: prefix.as_bytes(), after };
-    let mut found = walk(root, prefix, &wanted)?;
+    let filter = ListFilter { prefix: prefix.as_bytes(), after };
+    let mut found = walk(root, prefix, &filter)?;
     // The extra entry shows that more follow.
     if found.len() > MAX_PAGE {
         found.truncate(MAX_PAGE);
@@ -31,8 +31,8 @@ pub(super) fn page(root: &Dir, prefix: &str, after: Option<&BlobKey>) -> io::Res
     }
     for (key, path) in found {
         match read::describe(root, &path) {
-            Ok(Some(Meta { size, modified_us, .. })) => {
-                listing.blobs.push((key, Listed { size, modified_us }));
+            Ok(Some(BlobMeta { size, modified_us, .. })) => {
+                listing.blobs.push((key, ListedBlob { size, modified_us }));
             }
             // Deleted since the walk.
             Ok(None) => {}
@@ -46,25 +46,25 @@ pub(super) fn page(root: &Dir, prefix: &str, after: Option<&BlobKey>) -> io::Res
 }
 
 /// A folder with the common prefix of the keys in it, or a blob with its key.
-enum Entry {
+enum FolderEntry {
     Folder(Vec<u8>),
     Blob(BlobKey),
 }
 
 /// Returns the first matching blobs, one more than fits into a page.
-fn walk(root: &Dir, prefix: &str, wanted: &Wanted<'_>) -> io::Result<Vec<(BlobKey, PathBuf)>> {
-    let (folder, base) = path::of_prefix(prefix);
+fn walk(root: &Dir, prefix: &str, filter: &ListFilter<'_>) -> io::Result<Vec<(BlobKey, PathBuf)>> {
+    let (folder, base) = path::prefix_folder(prefix);
     let mut found = Vec::new();
     // A stack: the next entry in key order is on top.
-    let mut ahead = vec![(Entry::Folder(base.as_bytes().to_vec()), folder)];
+    let mut stack = vec![(FolderEntry::Folder(base.as_bytes().to_vec()), folder)];
     while found.len() <= MAX_PAGE
-        && let Some((entry, path)) = ahead.pop()
+        && let Some((entry, path)) = stack.pop()
     {
         match entry {
-            Entry::Blob(key) => found.push((key, path)),
-            Entry::Folder(base) => {
-                let entries = entries(root, &base, &path, wanted, MAX_PAGE + 1 - found.len())?;
-                ahead.extend(entries.into_values().rev());
+            FolderEntry::Blob(key) => found.push((key, path)),
+            FolderEntry::Folder(base) => {
+                let entries = entries(root, &base, &path, filter, MAX_PAGE + 1 - found.len())?;
+                stack.extend(entries.into_values().rev());
             }
         }
     }
@@ -77,9 +77,9 @@ fn entries(
     root: &Dir,
     base: &[u8],
     folder: &Path,
-    wanted: &Wanted<'_>,
+    filter: &ListFilter<'_>,
     most: usize,
-) -> io::Result<BTreeMap<Vec<u8>, (Entry, PathBuf)>> {
+) -> io::Result<BTreeMap<Vec<u8>, (FolderEntry, PathBuf)>> {
     let mut kept = BTreeMap::new();
     let mut blobs = 0;
     let read = if folder.as_os_str().is_empty() { root.entries() } else { root.read_dir(folder) };
@@ -92,47 +92,47 @@ fn entries(
     for name in read {
         let name = name?.file_name();
         // Skips names that this store never creates.
-        let Some((kind, piece)) = path::entry(&name) else { continue };
+        let Some((kind, piece)) = path::parse_entry(&name) else { continue };
         let (key, path) = ([base, &piece].concat(), folder.join(name));
-        if !wanted.holds(&key, kind) {
+        if !filter.matches(&key, kind) {
             continue;
         }
         let Some(entry) = entry(kind, &key) else { continue };
-        let is_blob = kind == Kind::File;
+        let is_blob = kind == EntryKind::File;
         // A name that appears twice was replaced during the scan.
         if kept.insert(key, (entry, path)).is_none() && is_blob {
             blobs += 1;
         }
         while blobs > most {
             let (_, (last, _)) = kept.pop_last().expect("the counted blobs are in the map");
-            blobs -= usize::from(matches!(last, Entry::Blob(_)));
+            blobs -= usize::from(matches!(last, FolderEntry::Blob(_)));
         }
     }
     Ok(kept)
 }
 
-fn entry(kind: Kind, key: &[u8]) -> Option<Entry> {
+fn entry(kind: EntryKind, key: &[u8]) -> Option<FolderEntry> {
     match kind {
-        Kind::Folder => Some(Entry::Folder(key.to_vec())),
-        Kind::File => BlobKey::new(str::from_utf8(key).ok()?).ok().map(Entry::Blob),
+        EntryKind::Folder => Some(FolderEntry::Folder(key.to_vec())),
+        EntryKind::File => BlobKey::new(str::from_utf8(key).ok()?).ok().map(FolderEntry::Blob),
     }
 }
 
-struct Wanted<'a> {
+struct ListFilter<'a> {
     prefix: &'a [u8],
     after: &'a [u8],
 }
 
-impl Wanted<'_> {
+impl ListFilter<'_> {
     /// Whether an entry matches. For a folder, `key` is the common prefix of the keys in
     /// it.
-    fn holds(&self, key: &[u8], kind: Kind) -> bool {
+    fn matches(&self, key: &[u8], kind: EntryKind) -> bool {
         let prefix_fits = key.starts_with(self.prefix);
         let ahead = key > self.after;
         match kind {
-            Kind::File => prefix_fits && ahead,
+            EntryKind::File => prefix_fits && ahead,
             // A folder also matches if the prefix or `after` leads into it.
-            Kind::Folder => {
+            EntryKind::Folder => {
                 (prefix_fits || self.prefix.starts_with(key)) && (ahead || self.after.starts_with(key))
             }
         }

@@ -24,12 +24,12 @@ use crate::BlobKey;
 const PIECE: usize = 200;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
+pub(super) enum EntryKind {
     File,
     Folder,
 }
 
-pub(super) fn of_blob(key: &BlobKey) -> PathBuf {
+pub(super) fn blob_path(key: &BlobKey) -> PathBuf {
     let mut path = PathBuf::new();
     let (folders, last) = key.as_str().rsplit_once('/').map_or((None, key.as_str()), |(f, l)| (Some(f), l));
     for segment in folders.into_iter().flat_map(|folders| folders.split('/')) {
@@ -41,7 +41,7 @@ pub(super) fn of_blob(key: &BlobKey) -> PathBuf {
 
 /// Returns the folder that holds every key beginning with `prefix`, and the common prefix of
 /// all keys in it.
-pub(super) fn of_prefix(prefix: &str) -> (PathBuf, &str) {
+pub(super) fn prefix_folder(prefix: &str) -> (PathBuf, &str) {
     let base = &prefix[..prefix.rfind('/').map_or(0, |slash| slash + 1)];
     let mut path = PathBuf::new();
     for segment in base.split_terminator('/') {
@@ -52,13 +52,13 @@ pub(super) fn of_prefix(prefix: &str) -> (PathBuf, &str) {
 
 /// Returns what an entry's name contributes to the key, or `None` for a name that this store
 /// never creates.
-pub(super) fn entry(name: &OsStr) -> Option<(Kind, Vec<u8>)> {
+pub(super) fn parse_entry(name: &OsStr) -> Option<(EntryKind, Vec<u8>)> {
     let name = name.as_bytes();
     let (piece, ending) = name.split_at_checked(name.len().checked_sub(2)?)?;
     match ending {
-        b".f" if piece.len() < PIECE => Some((Kind::File, piece.to_vec())),
-        b".d" if piece.len() < PIECE => Some((Kind::Folder, [piece, b"/"].concat())),
-        b".c" if piece.len() == PIECE => Some((Kind::Folder, piece.to_vec())),
+        b".f" if piece.len() < PIECE => Some((EntryKind::File, piece.to_vec())),
+        b".d" if piece.len() < PIECE => Some((EntryKind::Folder, [piece, b"/"].concat())),
+        b".c" if piece.len() == PIECE => Some((EntryKind::Folder, piece.to_vec())),
         _ => None,
     }
 }
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     fn check(key: &str, path: &str) {
-        assert_eq!(of_blob(&BlobKey::new(key).unwrap()), Path::new(path));
+        assert_eq!(blob_path(&BlobKey::new(key).unwrap()), Path::new(path));
     }
 
     #[test]
@@ -100,10 +100,10 @@ mod tests {
 
     #[test]
     fn a_prefix_maps_to_one_folder() {
-        assert_eq!(of_prefix(""), (PathBuf::new(), ""));
-        assert_eq!(of_prefix("ru"), (PathBuf::new(), ""));
-        assert_eq!(of_prefix("run/a"), (PathBuf::from("run.d"), "run/"));
-        assert_eq!(of_prefix("run/a/"), (PathBuf::from("run.d/a.d"), "run/a/"));
+        assert_eq!(prefix_folder(""), (PathBuf::new(), ""));
+        assert_eq!(prefix_folder("ru"), (PathBuf::new(), ""));
+        assert_eq!(prefix_folder("run/a"), (PathBuf::from("run.d"), "run/"));
+        assert_eq!(prefix_folder("run/a/"), (PathBuf::from("run.d/a.d"), "run/a/"));
     }
 
     fn segment() -> impl Strategy<Value = String> {
@@ -117,13 +117,13 @@ mod tests {
 
     /// Contribution of each name in a path, as a listing reads and sorts them.
     fn read_back(path: &Path) -> Vec<Vec<u8>> {
-        path.iter().map(|name| entry(name).unwrap().1).collect()
+        path.iter().map(|name| parse_entry(name).unwrap().1).collect()
     }
 
     proptest! {
         #[test]
         fn paths_read_back_and_sort_like_keys(a in key(), b in key()) {
-            let (path_a, path_b) = (of_blob(&a), of_blob(&b));
+            let (path_a, path_b) = (blob_path(&a), blob_path(&b));
             prop_assert_eq!(read_back(&path_a).concat(), a.as_str().as_bytes());
             prop_assert!(path_a.iter().all(|name| name.len() <= 255));
             prop_assert_eq!(read_back(&path_a).cmp(&read_back(&path_b)), a.cmp(&b));

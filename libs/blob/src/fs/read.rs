@@ -8,13 +8,13 @@ use cap_std::fs::Dir;
 use futures::{StreamExt, stream};
 
 use super::{blocking, trailer};
-use crate::{Content, Meta};
+use crate::{BlobMeta, Content};
 
 /// Large enough that the thread hop is negligible, small enough for many concurrent readers.
 const PIECE: u64 = 256 << 10;
 
-pub(super) fn describe(root: &Dir, path: &Path) -> io::Result<Option<Meta>> {
-    Ok(file_open(root, path)?.map(|(_, meta)| meta))
+pub(super) fn describe(root: &Dir, path: &Path) -> io::Result<Option<BlobMeta>> {
+    Ok(open_file(root, path)?.map(|(_, meta)| meta))
 }
 
 /// Opens a blob and reads its first piece, so that a small blob costs only one thread hop.
@@ -22,10 +22,10 @@ pub(super) fn open(
     root: &Dir,
     path: &Path,
     range: Option<Range<u64>>,
-) -> io::Result<Option<(Meta, Content)>> {
-    let Some((file, meta)) = file_open(root, path)? else { return Ok(None) };
+) -> io::Result<Option<(BlobMeta, Content)>> {
+    let Some((file, meta)) = open_file(root, path)? else { return Ok(None) };
     let asked = range.unwrap_or(0..meta.size);
-    let mut rest = Rest { file, at: asked.start, end: asked.end.min(meta.size) };
+    let mut rest = RemainingContent { file, at: asked.start, end: asked.end.min(meta.size) };
     let first = rest.next()?;
     let others = stream::unfold(Some(rest), async |rest| {
         let mut rest = rest?;
@@ -37,7 +37,7 @@ pub(super) fn open(
     Ok(Some((meta, stream::iter(first.map(Ok)).chain(others).boxed())))
 }
 
-fn file_open(root: &Dir, path: &Path) -> io::Result<Option<(File, Meta)>> {
+fn open_file(root: &Dir, path: &Path) -> io::Result<Option<(File, BlobMeta)>> {
     let file = match root.open(path) {
         Ok(file) => file.into_std(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -45,8 +45,8 @@ fn file_open(root: &Dir, path: &Path) -> io::Result<Option<(File, Meta)>> {
     };
     let size = file.metadata()?.len();
     // The length of the trailer is not known yet, so this reads the longest possible one.
-    let mut end = [0; trailer::MAX];
-    let end = &mut end[..(trailer::MAX as u64).min(size) as usize];
+    let mut end = [0; trailer::MAX_BYTES];
+    let end = &mut end[..(trailer::MAX_BYTES as u64).min(size) as usize];
     file.read_exact_at(end, size - end.len() as u64)?;
     match trailer::decode(end, size) {
         Some(meta) => Ok(Some((file, meta))),
@@ -57,13 +57,13 @@ fn file_open(root: &Dir, path: &Path) -> io::Result<Option<(File, Meta)>> {
     }
 }
 
-struct Rest {
+struct RemainingContent {
     file: File,
     at: u64,
     end: u64,
 }
 
-impl Rest {
+impl RemainingContent {
     fn next(&mut self) -> io::Result<Option<Bytes>> {
         let size = self.end.saturating_sub(self.at).min(PIECE);
         if size == 0 {

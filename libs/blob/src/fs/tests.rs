@@ -24,13 +24,13 @@ async fn put(blobs: &FsBlobs, at: &str) -> Result<u64> {
 /// Returns every path under the root, including folders.
 fn tree(root: &Path) -> Vec<String> {
     let mut found = Vec::new();
-    let mut ahead = vec![root.to_owned()];
-    while let Some(folder) = ahead.pop() {
+    let mut stack = vec![root.to_owned()];
+    while let Some(folder) = stack.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             found.push(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
             if path.is_dir() {
-                ahead.push(path);
+                stack.push(path);
             }
         }
     }

@@ -11,16 +11,16 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use crate::{Meta, content_type::MAX_BYTES as MAX_CONTENT_TYPE};
+use crate::{BlobMeta, content_type::MAX_BYTES as MAX_CONTENT_TYPE};
 
 const VERSION: u8 = 1;
 const MAGIC: &[u8; 5] = b"blob!";
 const FIXED: usize = 8 + 2 + 1 + MAGIC.len();
 
 /// Longest trailer, in bytes.
-pub(super) const MAX: usize = FIXED + MAX_CONTENT_TYPE;
+pub(super) const MAX_BYTES: usize = FIXED + MAX_CONTENT_TYPE;
 
-pub(super) fn encode(meta: &Meta) -> Bytes {
+pub(super) fn encode(meta: &BlobMeta) -> Bytes {
     let mut trailer = BytesMut::with_capacity(FIXED + meta.content_type.len());
     trailer.put_slice(meta.content_type.as_bytes());
     trailer.put_i64(meta.modified_us);
@@ -34,7 +34,7 @@ pub(super) fn encode(meta: &Meta) -> Bytes {
 
 /// Decodes the metadata at the end of a file of `file_size` bytes. Returns `None` if this store
 /// did not write the file.
-pub(super) fn decode(end: &[u8], file_size: u64) -> Option<Meta> {
+pub(super) fn decode(end: &[u8], file_size: u64) -> Option<BlobMeta> {
     let (rest, mut fixed) = end.split_at_checked(end.len().checked_sub(FIXED)?)?;
     let modified_us = fixed.get_i64();
     let length = usize::from(fixed.get_u16());
@@ -43,7 +43,7 @@ pub(super) fn decode(end: &[u8], file_size: u64) -> Option<Meta> {
     }
     let content_type = rest.get(rest.len().checked_sub(length)?..)?;
     let size = file_size.checked_sub((FIXED + length) as u64)?;
-    Some(Meta { size, content_type: str::from_utf8(content_type).ok()?.to_owned(), modified_us })
+    Some(BlobMeta { size, content_type: str::from_utf8(content_type).ok()?.to_owned(), modified_us })
 }
 
 #[cfg(test)]
@@ -51,9 +51,9 @@ mod tests {
     use super::*;
 
     fn check(content_type: &str, size: usize) {
-        let meta = Meta { size: size as u64, content_type: content_type.to_owned(), modified_us: -7 };
+        let meta = BlobMeta { size: size as u64, content_type: content_type.to_owned(), modified_us: -7 };
         let file = [vec![b'x'; size], encode(&meta).to_vec()].concat();
-        let end = &file[file.len().saturating_sub(MAX)..];
+        let end = &file[file.len().saturating_sub(MAX_BYTES)..];
         assert_eq!(decode(end, file.len() as u64), Some(meta));
     }
 
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_foreign_file_is_not_a_blob() {
-        let meta = Meta { size: 0, content_type: "text/plain".to_owned(), modified_us: 1 };
+        let meta = BlobMeta { size: 0, content_type: "text/plain".to_owned(), modified_us: 1 };
         let good = encode(&meta);
         for cut in 1..=good.len() {
             assert_eq!(decode(&good[cut..], (good.len() - cut) as u64), None, "cut {cut}");

@@ -120,7 +120,7 @@ pub(super) fn sweep(tmp: &Dir) -> io::Result<()> {
         };
         match file.try_lock() {
             // Nothing holds the lock, so the writing process has ended.
-            Ok(()) => absent_is_fine(entry.remove_file())?,
+            Ok(()) => ignore_not_found(entry.remove_file())?,
             Err(TryLockError::WouldBlock) => {}
             Err(TryLockError::Error(error)) => return Err(error),
         }
@@ -135,7 +135,7 @@ pub(super) fn delete(root: &Dir, keys: Vec<BlobKey>) -> Vec<(BlobKey, io::Error)
     let mut touched = BTreeSet::new();
     let mut gone = Vec::new();
     for key in keys {
-        match delete_one(root, &path::of_blob(&key)) {
+        match delete_one(root, &path::blob_path(&key)) {
             Ok(folder) => {
                 touched.insert(folder);
                 gone.push(key);
@@ -154,7 +154,7 @@ pub(super) fn delete(root: &Dir, keys: Vec<BlobKey>) -> Vec<(BlobKey, io::Error)
 /// Deletes one file. Returns the last folder that was changed: the nearest ancestor that is not
 /// empty.
 fn delete_one(root: &Dir, path: &Path) -> io::Result<PathBuf> {
-    absent_is_fine(root.remove_file(path))?;
+    ignore_not_found(root.remove_file(path))?;
     let mut folders = path.ancestors().skip(1);
     loop {
         let folder = folders.next().expect("the loop ends at the root, which is the last ancestor");
@@ -163,7 +163,7 @@ fn delete_one(root: &Dir, path: &Path) -> io::Result<PathBuf> {
         }
         match root.remove_dir(folder) {
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => return Ok(folder.to_owned()),
-            removed => absent_is_fine(removed)?,
+            removed => ignore_not_found(removed)?,
         }
     }
 }
@@ -172,10 +172,10 @@ fn delete_one(root: &Dir, path: &Path) -> io::Result<PathBuf> {
 /// durable by a sync of its parent.
 fn sync(root: &Dir, folder: &Path) -> io::Result<()> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    absent_is_fine(root.open(folder).and_then(|folder| folder.sync_all()))
+    ignore_not_found(root.open(folder).and_then(|folder| folder.sync_all()))
 }
 
-fn absent_is_fine(done: io::Result<()>) -> io::Result<()> {
+fn ignore_not_found(done: io::Result<()>) -> io::Result<()> {
     match done {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         done => done,

@@ -16,8 +16,8 @@ use time::{
 };
 
 use crate::{
-    Error, Listed, Meta, Result,
-    bucket::{ATTEMPTS, Connector, FIRST_WAIT, options, unavailable},
+    BlobMeta, Error, ListedBlob, Result,
+    bucket::{ATTEMPTS, FIRST_BACKOFF, SizedTimeoutConnector, client_options, unavailable},
 };
 
 /// Unreserved characters of RFC 3986.
@@ -29,7 +29,7 @@ pub(super) const PATH: &AsciiSet = &SEGMENT.remove(b'/');
 const NO_BUCKET: &str = "bucket does not exist";
 
 /// Longest excerpt of a response body in an error.
-const SAID_BYTES: usize = 512;
+const MAX_EXCERPT_BYTES: usize = 512;
 
 type Credentials = std::sync::Arc<dyn object_store::CredentialProvider<Credential = GcpCredential>>;
 
@@ -41,7 +41,7 @@ pub(super) struct Api {
 }
 
 /// A request that can be sent more than once.
-pub(super) struct Call {
+pub(super) struct ApiRequest {
     method: Method,
     /// A path below the base URL, or a complete URL.
     target: String,
@@ -50,7 +50,7 @@ pub(super) struct Call {
     body: Bytes,
 }
 
-impl Call {
+impl ApiRequest {
     pub(super) fn new(method: Method, target: String) -> Self {
         Self { method, target, query: String::new(), headers: Vec::new(), body: Bytes::new() }
     }
@@ -76,7 +76,7 @@ impl Call {
         self.body = value.to_string().into();
     }
 
-    fn request(&self, base: &str, token: Option<&str>) -> Result<HttpRequest> {
+    fn to_http_request(&self, base: &str, token: Option<&str>) -> Result<HttpRequest> {
         // Session URLs of resumable uploads are absolute.
         let base = if self.target.starts_with("http") { "" } else { base };
         let url = format!("{base}{}{}", self.target, self.query);
@@ -100,69 +100,73 @@ impl Call {
 
 impl Api {
     pub(super) fn new(base: &str, bucket: &str, credentials: Option<Credentials>) -> Result<Self> {
-        let client = Connector.connect(&options(base.starts_with("http://")));
+        let client = SizedTimeoutConnector.connect(&client_options(base.starts_with("http://")));
         let client = client.map_err(|error| unavailable("creating an HTTP client", error))?;
         Ok(Self { base: base.to_owned(), bucket: bucket.to_owned(), client, credentials })
     }
 
     /// Returns the response, even if its status is an error. Retries temporary failures only.
-    pub(super) async fn send(&self, doing: &'static str, call: &Call) -> Result<HttpResponse> {
+    pub(super) async fn send(&self, doing: &'static str, request: &ApiRequest) -> Result<HttpResponse> {
         let mut attempt = 1;
         loop {
-            let answer = self.client.execute(self.request(call).await?).await;
-            if !answer.as_ref().map_or(true, passes_by) || attempt == ATTEMPTS {
+            let answer = self.client.execute(self.authorize(request).await?).await;
+            if !answer.as_ref().map_or(true, is_temporary) || attempt == ATTEMPTS {
                 return answer.map_err(|error| unavailable(doing, error));
             }
-            tokio::time::sleep(FIRST_WAIT * 4_u32.pow(attempt - 1)).await;
+            tokio::time::sleep(FIRST_BACKOFF * 4_u32.pow(attempt - 1)).await;
             attempt += 1;
         }
     }
 
     /// Makes a single attempt, for callers that do their own retries.
-    pub(super) async fn send_once(&self, doing: &'static str, call: &Call) -> Result<HttpResponse> {
-        let answer = self.client.execute(self.request(call).await?).await;
+    pub(super) async fn send_once(&self, doing: &'static str, request: &ApiRequest) -> Result<HttpResponse> {
+        let answer = self.client.execute(self.authorize(request).await?).await;
         answer.map_err(|error| unavailable(doing, error))
     }
 
-    async fn request(&self, call: &Call) -> Result<HttpRequest> {
-        let Some(credentials) = &self.credentials else { return call.request(&self.base, None) };
+    async fn authorize(&self, request: &ApiRequest) -> Result<HttpRequest> {
+        let Some(credentials) = &self.credentials else { return request.to_http_request(&self.base, None) };
         let token = credentials.get_credential().await;
         let token = token.map_err(|error| unavailable("requesting credentials", error))?;
-        call.request(&self.base, Some(&token.bearer))
+        request.to_http_request(&self.base, Some(&token.bearer))
     }
 
     /// Returns the response if its status is a success.
-    pub(super) async fn done(&self, doing: &'static str, call: &Call) -> Result<HttpResponse> {
-        let answer = self.send(doing, call).await?;
+    pub(super) async fn send_checked(
+        &self,
+        doing: &'static str,
+        request: &ApiRequest,
+    ) -> Result<HttpResponse> {
+        let answer = self.send(doing, request).await?;
         match answer.status().is_success() {
             true => Ok(answer),
-            false => Err(refused(doing, &self.bucket, answer).await),
+            false => Err(failure(doing, &self.bucket, answer).await),
         }
     }
 }
 
 /// Whether a retry may succeed.
-pub(super) fn passes_by(answer: &HttpResponse) -> bool {
+pub(super) fn is_temporary(answer: &HttpResponse) -> bool {
     matches!(answer.status().as_u16(), 408 | 429 | 500..600)
 }
 
 /// Interprets a 404 for a blob: `None` if the blob is missing, an error if the bucket is.
-pub(super) async fn missing<T>(bucket: &str, answer: HttpResponse) -> Result<Option<T>> {
-    match said(answer).await.contains(NO_BUCKET) {
+pub(super) async fn check_bucket_exists<T>(bucket: &str, answer: HttpResponse) -> Result<Option<T>> {
+    match error_excerpt(answer).await.contains(NO_BUCKET) {
         true => Err(Error::NoBucket { what: "bucket", name: bucket.to_owned() }),
         false => Ok(None),
     }
 }
 
-async fn said(answer: HttpResponse) -> String {
+async fn error_excerpt(answer: HttpResponse) -> String {
     let said = answer.into_body().bytes().await.unwrap_or_default();
-    String::from_utf8_lossy(&said[..said.len().min(SAID_BYTES)]).into_owned()
+    String::from_utf8_lossy(&said[..said.len().min(MAX_EXCERPT_BYTES)]).into_owned()
 }
 
 /// Maps a failure response to the error that says what the caller should do.
-pub(super) async fn refused(doing: &'static str, bucket: &str, answer: HttpResponse) -> Error {
+pub(super) async fn failure(doing: &'static str, bucket: &str, answer: HttpResponse) -> Error {
     let status = answer.status();
-    let said = said(answer).await;
+    let said = error_excerpt(answer).await;
     match status.as_u16() {
         404 => Error::NoBucket { what: "bucket", name: bucket.to_owned() },
         401 | 403 => Error::Setup {
@@ -172,14 +176,14 @@ pub(super) async fn refused(doing: &'static str, bucket: &str, answer: HttpRespo
     }
 }
 
-pub(super) async fn read<T: DeserializeOwned>(doing: &'static str, answer: HttpResponse) -> Result<T> {
+pub(super) async fn decode_json<T: DeserializeOwned>(doing: &'static str, answer: HttpResponse) -> Result<T> {
     let bytes = answer.into_body().bytes().await.map_err(|error| unavailable(doing, error))?;
     serde_json::from_slice(&bytes).map_err(|error| unavailable(doing, error))
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Object {
+pub(super) struct ObjectResource {
     pub(super) name: String,
     /// A number as text.
     size: String,
@@ -188,26 +192,26 @@ pub(super) struct Object {
     pub(super) content_type: String,
 }
 
-impl Object {
-    pub(super) fn listed(&self) -> Result<Listed> {
+impl ObjectResource {
+    pub(super) fn listed_blob(&self) -> Result<ListedBlob> {
         let size = self.size.parse().map_err(|error| unavailable("reading a size", error))?;
         let updated = OffsetDateTime::parse(&self.updated, &Rfc3339);
         let updated = updated.map_err(|error| unavailable("reading a time", error))?;
         // Truncated to seconds, the precision of a download's header.
-        Ok(Listed { size, modified_us: updated.unix_timestamp() * 1_000_000 })
+        Ok(ListedBlob { size, modified_us: updated.unix_timestamp() * 1_000_000 })
     }
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Listing {
+pub(super) struct ObjectListing {
     #[serde(default)]
-    pub(super) items: Vec<Object>,
+    pub(super) items: Vec<ObjectResource>,
     pub(super) next_page_token: Option<String>,
 }
 
 /// Reads a blob's metadata from the response headers of a download.
-pub(super) fn meta(headers: &HeaderMap) -> Result<Meta> {
+pub(super) fn blob_meta(headers: &HeaderMap) -> Result<BlobMeta> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     // `bytes 0-9/1234` in the response to a range request.
     let size = match text("content-range").rsplit_once('/') {
@@ -218,10 +222,10 @@ pub(super) fn meta(headers: &HeaderMap) -> Result<Meta> {
     let modified = OffsetDateTime::parse(text("last-modified"), &Rfc2822);
     let modified = modified.map_err(|error| unavailable("reading a time", error))?;
     let content_type = text("content-type").to_owned();
-    Ok(Meta { size, content_type, modified_us: modified.unix_timestamp() * 1_000_000 })
+    Ok(BlobMeta { size, content_type, modified_us: modified.unix_timestamp() * 1_000_000 })
 }
 
 /// Returns the content type, or the generic one if none was given.
-pub(super) fn or_bytes(content_type: &str) -> &str {
+pub(super) fn or_default_type(content_type: &str) -> &str {
     if content_type.is_empty() { "application/octet-stream" } else { content_type }
 }

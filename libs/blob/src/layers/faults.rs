@@ -7,10 +7,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, future, stream};
 
-use crate::{BlobKey, Blobs, Content, Error, Listing, Meta, Result, Upload};
+use crate::{BlobKey, BlobMeta, Blobs, Content, Error, Listing, PresignedUpload, Result};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Call {
+pub enum BlobCall {
     Presign,
     Put,
     Read,
@@ -20,7 +20,7 @@ pub enum Call {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum BlobFault {
     None,
     /// The call starts after a delay.
     Delay(Duration),
@@ -36,33 +36,33 @@ pub enum Fault {
     Cut(u64),
 }
 
-pub struct Faulty {
+pub struct FaultBlobs {
     inner: Arc<dyn Blobs>,
-    plan: Box<dyn Fn(Call) -> Fault + Send + Sync>,
+    plan: Box<dyn Fn(BlobCall) -> BlobFault + Send + Sync>,
 }
 
-impl Faulty {
-    pub fn new(inner: Arc<dyn Blobs>, plan: impl Fn(Call) -> Fault + Send + Sync + 'static) -> Self {
+impl FaultBlobs {
+    pub fn new(inner: Arc<dyn Blobs>, plan: impl Fn(BlobCall) -> BlobFault + Send + Sync + 'static) -> Self {
         Self { inner, plan: Box::new(plan) }
     }
 
-    async fn run<T>(&self, fault: Fault, work: impl Future<Output = Result<T>>) -> Result<T> {
+    async fn run<T>(&self, fault: BlobFault, work: impl Future<Output = Result<T>>) -> Result<T> {
         match fault {
-            Fault::None => work.await,
-            Fault::Delay(time) => {
+            BlobFault::None => work.await,
+            BlobFault::Delay(time) => {
                 tokio::time::sleep(time).await;
                 work.await
             }
-            Fault::Refuse | Fault::Lock | Fault::Cut(_) => Err(injected()),
-            Fault::LoseAnswer => work.await.and_then(|_| Err(injected())),
+            BlobFault::Refuse | BlobFault::Lock | BlobFault::Cut(_) => Err(injected()),
+            BlobFault::LoseAnswer => work.await.and_then(|_| Err(injected())),
         }
     }
 
     /// Separates `Cut` from the other faults: the call that returns a stream succeeds even
     /// if the stream breaks later.
-    fn plan_content(&self, call: Call) -> (Fault, Option<u64>) {
+    fn plan_content(&self, call: BlobCall) -> (BlobFault, Option<u64>) {
         match (self.plan)(call) {
-            Fault::Cut(after) => (Fault::None, Some(after)),
+            BlobFault::Cut(after) => (BlobFault::None, Some(after)),
             fault => (fault, None),
         }
     }
@@ -90,9 +90,9 @@ fn cut(content: Content, after: Option<u64>) -> Content {
 }
 
 #[async_trait]
-impl Blobs for Faulty {
-    async fn presign(&self, key: &BlobKey, content_type: &str) -> Result<Upload> {
-        self.run((self.plan)(Call::Presign), self.inner.presign(key, content_type)).await
+impl Blobs for FaultBlobs {
+    async fn presign(&self, key: &BlobKey, content_type: &str) -> Result<PresignedUpload> {
+        self.run((self.plan)(BlobCall::Presign), self.inner.presign(key, content_type)).await
     }
 
     async fn put(
@@ -102,23 +102,23 @@ impl Blobs for Faulty {
         size: Option<u64>,
         content: Content,
     ) -> Result<u64> {
-        let (fault, after) = self.plan_content(Call::Put);
+        let (fault, after) = self.plan_content(BlobCall::Put);
         self.run(fault, self.inner.put(key, content_type, size, cut(content, after))).await
     }
 
-    async fn read(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<(Meta, Content)>> {
-        let (fault, after) = self.plan_content(Call::Read);
+    async fn read(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<(BlobMeta, Content)>> {
+        let (fault, after) = self.plan_content(BlobCall::Read);
         let found = self.run(fault, self.inner.read(key, range)).await?;
         Ok(found.map(|(meta, content)| (meta, cut(content, after))))
     }
 
-    async fn describe(&self, key: &BlobKey) -> Result<Option<Meta>> {
-        self.run((self.plan)(Call::Describe), self.inner.describe(key)).await
+    async fn describe(&self, key: &BlobKey) -> Result<Option<BlobMeta>> {
+        self.run((self.plan)(BlobCall::Describe), self.inner.describe(key)).await
     }
 
     async fn delete(&self, keys: &[BlobKey]) -> Result<Vec<(BlobKey, Error)>> {
-        match ((self.plan)(Call::Delete), keys) {
-            (Fault::Lock, [locked, others @ ..]) => {
+        match ((self.plan)(BlobCall::Delete), keys) {
+            (BlobFault::Lock, [locked, others @ ..]) => {
                 let mut left = self.inner.delete(others).await?;
                 left.push((locked.clone(), Error::Setup { reason: "injected lock".to_owned() }));
                 Ok(left)
@@ -128,7 +128,7 @@ impl Blobs for Faulty {
     }
 
     async fn list(&self, folder: &str, after: Option<&BlobKey>) -> Result<Listing> {
-        self.run((self.plan)(Call::List), self.inner.list(folder, after)).await
+        self.run((self.plan)(BlobCall::List), self.inner.list(folder, after)).await
     }
 }
 

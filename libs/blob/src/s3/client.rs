@@ -26,12 +26,12 @@ use aws_smithy_http_client::{
 use super::{Credentials, Settings};
 use crate::{
     Clock,
-    bucket::{ATTEMPTS, CONNECT_WITHIN, FIRST_WAIT, READ_WITHIN, answer_within},
+    bucket::{ATTEMPTS, CONNECT_TIMEOUT, FIRST_BACKOFF, READ_TIMEOUT, response_timeout},
 };
 
 /// Credentials that expire sooner are renewed, as an upload URL expires with the credentials
 /// that signed it. The client randomly reduces this by up to a half.
-const SIGNED_FOR: Duration = Duration::from_secs(15 * 60);
+const CREDENTIALS_BUFFER: Duration = Duration::from_secs(15 * 60);
 
 pub(super) async fn credentials(settings: &Settings, clock: Clock) -> SharedCredentialsProvider {
     match &settings.credentials {
@@ -43,8 +43,8 @@ pub(super) async fn credentials(settings: &Settings, clock: Clock) -> SharedCred
             let region = Region::new(settings.region.clone());
             let config = ProviderConfig::empty()
                 .with_region(Some(region.clone()))
-                .with_http_client(http())
-                .with_time_source(Now(clock));
+                .with_http_client(http_client())
+                .with_time_source(ClockTimeSource(clock));
             let chain = DefaultCredentialsChain::builder().configure(config).region(region);
             SharedCredentialsProvider::new(chain.build().await)
         }
@@ -58,20 +58,20 @@ pub(super) fn connect(
     credentials: &SharedCredentialsProvider,
     clock: &Clock,
 ) -> Client {
-    let silence = StalledStreamProtectionConfig::enabled().grace_period(READ_WITHIN).build();
+    let silence = StalledStreamProtectionConfig::enabled().grace_period(READ_TIMEOUT).build();
     let config = Config::builder()
         .behavior_version(BehaviorVersion::latest())
-        .http_client(http())
+        .http_client(http_client())
         .endpoint_url(endpoint.trim_end_matches('/'))
         .force_path_style(!virtual_host)
         .region(Region::new(settings.region.clone()))
         .credentials_provider(credentials.clone())
-        .identity_cache(IdentityCache::lazy().buffer_time(SIGNED_FOR).build())
-        .time_source(Now(clock.clone()))
+        .identity_cache(IdentityCache::lazy().buffer_time(CREDENTIALS_BUFFER).build())
+        .time_source(ClockTimeSource(clock.clone()))
         .disable_clock_skew_correction(true)
-        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(FIRST_WAIT))
+        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(FIRST_BACKOFF))
         .timeout_config(
-            TimeoutConfig::builder().connect_timeout(CONNECT_WITHIN).read_timeout(READ_WITHIN).build(),
+            TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(READ_TIMEOUT).build(),
         )
         .stalled_stream_protection(silence)
         // Some S3-compatible servers do not support the newer checksums. Content is
@@ -82,28 +82,28 @@ pub(super) fn connect(
 }
 
 /// Configuration of a request with this much content.
-pub(super) fn sending(content: usize) -> aws_sdk_s3::config::Builder {
-    Config::builder().timeout_config(TimeoutConfig::builder().read_timeout(answer_within(content)).build())
+pub(super) fn with_content_timeout(content: usize) -> aws_sdk_s3::config::Builder {
+    Config::builder().timeout_config(TimeoutConfig::builder().read_timeout(response_timeout(content)).build())
 }
 
 /// Configuration of a request that the caller retries.
-pub(super) fn once() -> aws_sdk_s3::config::Builder {
+pub(super) fn without_retries() -> aws_sdk_s3::config::Builder {
     Config::builder().retry_config(RetryConfig::disabled())
 }
 
-fn http() -> SharedHttpClient {
+fn http_client() -> SharedHttpClient {
     Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
 }
 
-struct Now(Clock);
+struct ClockTimeSource(Clock);
 
-impl TimeSource for Now {
+impl TimeSource for ClockTimeSource {
     fn now(&self) -> SystemTime {
         system_time(&self.0)
     }
 }
 
-impl fmt::Debug for Now {
+impl fmt::Debug for ClockTimeSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the injected clock")
     }

@@ -10,23 +10,24 @@ use aws_sdk_s3::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use md5::{Digest, Md5};
 
-use super::{client, failure::Refusal, stored::Stored};
+use super::{bucket::S3Bucket, client, failure::Refusal};
 use crate::{BlobKey, Error};
 
 const DOING: &str = "deleting";
 
 /// Returns each key that still exists, with the reason.
-pub(super) async fn delete(stored: &Stored, keys: &[BlobKey]) -> Vec<(BlobKey, Error)> {
+pub(super) async fn delete(bucket: &S3Bucket, keys: &[BlobKey]) -> Vec<(BlobKey, Error)> {
     let object = |key: &BlobKey| ObjectIdentifier::builder().key(key.as_str()).build();
     let objects: Result<_, _> = keys.iter().map(object).collect();
     let delete = Delete::builder().set_objects(Some(objects.expect("every object has a key")));
-    let request = stored.client.delete_objects().bucket(&stored.place.bucket);
+    let request = bucket.client.delete_objects().bucket(&bucket.location.bucket);
     let request = request.delete(delete.build().expect("the list of objects is set"));
-    let request = request.customize().config_override(client::once()).mutate_request(sign_with_md5);
+    let request =
+        request.customize().config_override(client::without_retries()).mutate_request(sign_with_md5);
     let answer = match request.send().await {
         Ok(answer) => answer,
         Err(error) => {
-            let error = stored.place.failure(DOING, error);
+            let error = bucket.location.failure(DOING, error);
             return keys.iter().map(|key| (key.clone(), error.clone())).collect();
         }
     };
@@ -39,7 +40,7 @@ pub(super) async fn delete(stored: &Stored, keys: &[BlobKey]) -> Vec<(BlobKey, E
         let refusal =
             Refusal { code: text(error.code()), message: text(error.message()), ..Refusal::default() };
         // A missing blob is what the caller wanted.
-        (refusal.code != "NoSuchKey").then(|| stored.place.refused(DOING, &refusal))
+        (refusal.code != "NoSuchKey").then(|| bucket.location.refusal_error(DOING, &refusal))
     };
     let left = keys.iter().filter(|key| !gone.contains(key.as_str()));
     left.filter_map(|key| Some((key.clone(), reason(key)?))).collect()

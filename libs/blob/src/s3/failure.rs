@@ -20,7 +20,7 @@ const REGION_HEADER: &str = "x-amz-bucket-region";
 
 /// The configured bucket and region.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct BucketLocation {
     pub(super) bucket: String,
     region: String,
 }
@@ -35,8 +35,8 @@ pub(super) struct Refusal {
     pub(super) region: Option<String>,
 }
 
-impl Place {
-    pub(super) fn of(settings: &Settings) -> Self {
+impl BucketLocation {
+    pub(super) fn new(settings: &Settings) -> Self {
         Self { bucket: settings.bucket.clone(), region: settings.region.clone() }
     }
 
@@ -45,16 +45,16 @@ impl Place {
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {
         if let Some(refusal) = refusal(&error) {
-            return self.refused(doing, &refusal);
+            return self.refusal_error(doing, &refusal);
         }
         if let Some(reason) = credentials_problem(&error) {
             return Error::Setup { reason };
         }
-        Error::unavailable(format!("{doing} failed: {}", chain(&error)))
+        Error::unavailable(format!("{doing} failed: {}", chain_text(&error)))
     }
 
     /// Also used for the errors of single keys in the response to a bulk delete.
-    pub(super) fn refused(&self, doing: &str, refusal: &Refusal) -> Error {
+    pub(super) fn refusal_error(&self, doing: &str, refusal: &Refusal) -> Error {
         let advice = match (refusal.code.as_str(), refusal.status) {
             (NO_BUCKET, _) => return Error::NoBucket { what: "bucket", name: self.bucket.clone() },
             ("InvalidAccessKeyId", _) => "S3 does not know the access key: set S3_ACCESS_KEY".to_owned(),
@@ -68,7 +68,7 @@ impl Place {
                 "the clocks of this machine and of S3 differ: synchronize both with NTP".to_owned()
             }
             _ if refusal.region.as_ref().is_some_and(|region| *region != self.region) => {
-                self.elsewhere(refusal)
+                self.wrong_region_advice(refusal)
             }
             (
                 "AuthorizationHeaderMalformed"
@@ -77,19 +77,19 @@ impl Place {
                 | "IllegalLocationConstraintException",
                 _,
             )
-            | (_, 301 | 307) => self.elsewhere(refusal),
+            | (_, 301 | 307) => self.wrong_region_advice(refusal),
             ("AccessDenied" | "AllAccessDisabled" | "AccountProblem", _) | (_, 401 | 403) => format!(
                 "check the credentials, and that they may read, write, list and delete objects in `{}`",
                 self.bucket
             ),
             _ => {
-                return Error::unavailable(format!("{doing} failed: {}", refusal.said()));
+                return Error::unavailable(format!("{doing} failed: {}", refusal.text()));
             }
         };
-        Error::Setup { reason: format!("{doing} was refused: {advice} ({})", refusal.said()) }
+        Error::Setup { reason: format!("{doing} was refused: {advice} ({})", refusal.text()) }
     }
 
-    fn elsewhere(&self, refusal: &Refusal) -> String {
+    fn wrong_region_advice(&self, refusal: &Refusal) -> String {
         let Self { bucket, region } = self;
         match &refusal.region {
             Some(real) => {
@@ -105,7 +105,7 @@ impl Place {
 }
 
 impl Refusal {
-    fn said(&self) -> String {
+    fn text(&self) -> String {
         let Self { status, code, message, .. } = self;
         let words =
             [if *status == 0 { String::new() } else { status.to_string() }, code.clone(), message.clone()];
@@ -125,18 +125,20 @@ pub(super) fn refusal<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>
     })
 }
 
-fn reasons<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
+fn error_chain<'e>(
+    error: &'e (dyn StdError + 'static),
+) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
     iter::successors(Some(error), |error| (*error).source())
 }
 
 /// Joins the messages of an error and all of its causes.
-fn chain(error: &(dyn StdError + 'static)) -> String {
-    reasons(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+fn chain_text(error: &(dyn StdError + 'static)) -> String {
+    error_chain(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Returns what an operator has to fix if the credentials could not be loaded.
 fn credentials_problem(error: &(dyn StdError + 'static)) -> Option<String> {
-    let error = reasons(error).find_map(|error| error.downcast_ref::<CredentialsError>())?;
+    let error = error_chain(error).find_map(|error| error.downcast_ref::<CredentialsError>())?;
     match error {
         CredentialsError::CredentialsNotLoaded(_) => Some(
             "no Amazon credentials found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
@@ -146,7 +148,7 @@ fn credentials_problem(error: &(dyn StdError + 'static)) -> Option<String> {
         CredentialsError::InvalidConfiguration(_) => Some(format!(
             "unusable Amazon credentials ({}): fix them in ~/.aws or in the AWS_ variables; single sign-on and \
              credential_process are not supported",
-            chain(error)
+            chain_text(error)
         )),
         _ => None,
     }

@@ -60,7 +60,7 @@ async fn a_lifetime_beyond_the_limit_of_s3_is_refused() {
 fn refused(status: u16, code: &str, region: Option<&str>) -> Error {
     let (code, message) = (code.to_owned(), "as S3 says".to_owned());
     let refusal = Refusal { status, code, message, region: region.map(str::to_owned) };
-    Place::of(&settings()).refused("reading a blob", &refusal)
+    BucketLocation::new(&settings()).refusal_error("reading a blob", &refusal)
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn a_refusal_says_what_to_do() {
 #[derive(Debug)]
 struct Role {
     lasts: Duration,
-    asked: Arc<AtomicUsize>,
+    requests: Arc<AtomicUsize>,
 }
 
 impl ProvideCredentials for Role {
@@ -102,7 +102,7 @@ impl ProvideCredentials for Role {
     where
         Self: 'a,
     {
-        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.requests.fetch_add(1, Ordering::Relaxed);
         let ends = Some(client::system_time(&clock()) + self.lasts);
         let token = Some("token".to_owned());
         future::ProvideCredentials::ready(Ok(aws_sdk_s3::config::Credentials::new(
@@ -126,27 +126,29 @@ impl ProvideCredentials for SingleSignOn {
     }
 }
 
-fn with(credentials: impl ProvideCredentials + 'static) -> Stored {
+fn bucket_with(credentials: impl ProvideCredentials + 'static) -> S3Bucket {
     let (settings, credentials) = (settings(), SharedCredentialsProvider::new(credentials));
     let client = client::connect(&settings, &settings.endpoint, false, &credentials, &clock());
-    Stored { signer: client.clone(), client, place: Place::of(&settings), clock: clock() }
+    S3Bucket { signer: client.clone(), client, location: BucketLocation::new(&settings), clock: clock() }
 }
 
 #[tokio::test]
 async fn credentials_about_to_expire_are_renewed_before_signing() {
     for (minutes, expected) in [(60, 1), (5, 2)] {
-        let asked = Arc::new(AtomicUsize::new(0));
-        let stored = with(Role { lasts: Duration::from_secs(60 * minutes), asked: asked.clone() });
+        let requests = Arc::new(AtomicUsize::new(0));
+        let bucket =
+            bucket_with(Role { lasts: Duration::from_secs(60 * minutes), requests: requests.clone() });
         for _ in 0..2 {
-            stored.presign(&BlobKey::new("run/x").unwrap(), Duration::from_secs(60)).await.unwrap();
+            bucket.presign(&BlobKey::new("run/x").unwrap(), Duration::from_secs(60)).await.unwrap();
         }
-        assert_eq!(asked.load(Ordering::Relaxed), expected, "credentials for {minutes} minutes");
+        assert_eq!(requests.load(Ordering::Relaxed), expected, "credentials for {minutes} minutes");
     }
 }
 
 #[tokio::test]
 async fn unreadable_credentials_are_a_setup_error() {
-    let signed = with(SingleSignOn).presign(&BlobKey::new("run/x").unwrap(), Duration::from_secs(60)).await;
+    let signed =
+        bucket_with(SingleSignOn).presign(&BlobKey::new("run/x").unwrap(), Duration::from_secs(60)).await;
     let error = signed.unwrap_err();
     assert!(
         matches!(error, Error::Setup { .. }) && error.to_string().contains("`sso` is not enabled"),

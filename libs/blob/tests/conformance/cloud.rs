@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures::{StreamExt, future::BoxFuture};
 use libtest_mimic::{Failed, Trial};
 use matyan_blob::{
-    BlobKey, Blobs, Clock, Cloud, Content, Created, Error, Upload, azure,
+    BlobKey, Blobs, BucketCreation, Clock, Cloud, Content, Error, PresignedUpload, azure,
     conformance::{Backend, Fixture},
     gcs, s3,
 };
@@ -38,33 +38,33 @@ pub(crate) fn backends() -> Vec<Backend> {
         ],
     };
     let make = |kind| match kind {
-        Kind::S3 => || InCloud::fixture(Kind::S3),
-        Kind::Gcs => || InCloud::fixture(Kind::Gcs),
-        Kind::Azure => || InCloud::fixture(Kind::Azure),
+        Kind::S3 => || CloudFixture::shared(Kind::S3),
+        Kind::Gcs => || CloudFixture::shared(Kind::Gcs),
+        Kind::Azure => || CloudFixture::shared(Kind::Azure),
     };
     let backend = |kind: Kind| Backend {
         name: kind.name(),
         make: make(kind),
-        absent: kind.lacking(),
+        absent: kind.unavailable_reason(),
         lacks: lacks(kind),
     };
     KINDS.map(backend).into()
 }
 
-struct InCloud {
+struct CloudFixture {
     kind: Kind,
     bucket: String,
-    made: OnceCell<()>,
+    created: OnceCell<()>,
 }
 
-impl InCloud {
+impl CloudFixture {
     fn new(kind: Kind) -> Self {
         static BUCKETS: AtomicU32 = AtomicU32::new(0);
         let bucket = format!("bucket-{}", BUCKETS.fetch_add(1, Ordering::Relaxed));
-        Self { kind, bucket, made: OnceCell::new() }
+        Self { kind, bucket, created: OnceCell::new() }
     }
 
-    fn fixture(kind: Kind) -> Arc<dyn Fixture> {
+    fn shared(kind: Kind) -> Arc<dyn Fixture> {
         Arc::new(Self::new(kind))
     }
 
@@ -140,19 +140,20 @@ fn cloud(kind: Kind, port: u16, bucket: &str, lifetime: Duration) -> Cloud {
 }
 
 #[async_trait]
-impl Fixture for InCloud {
+impl Fixture for CloudFixture {
     async fn open(&self) -> Arc<dyn Blobs> {
         let cloud = self.cloud(LIFETIME).await;
-        let make = || async { assert_eq!(cloud.create_bucket(clock()).await.unwrap(), Created::Made) };
-        self.made.get_or_init(make).await;
+        let make =
+            || async { assert_eq!(cloud.create_bucket(clock()).await.unwrap(), BucketCreation::Created) };
+        self.created.get_or_init(make).await;
         cloud.open(clock()).await.unwrap()
     }
 
-    async fn upload(&self, upload: &Upload, content_type: Option<&str>, body: Bytes) -> bool {
+    async fn upload(&self, upload: &PresignedUpload, content_type: Option<&str>, body: Bytes) -> bool {
         put(upload, content_type, body).await
     }
 
-    async fn presign_expired(&self, key: &BlobKey) -> Upload {
+    async fn presign_expired(&self, key: &BlobKey) -> PresignedUpload {
         let upload = self.cloud(MOMENT).await.open(clock()).await.unwrap().presign(key, "").await.unwrap();
         // The server uses a clock that no test can control.
         tokio::time::sleep(MOMENT * 2 + MOMENT / 2).await;
@@ -175,7 +176,7 @@ impl Fixture for InCloud {
 }
 
 /// Sends one PUT the way any client does. All host names resolve to the loopback address.
-async fn put(upload: &Upload, content_type: Option<&str>, body: Bytes) -> bool {
+async fn put(upload: &PresignedUpload, content_type: Option<&str>, body: Bytes) -> bool {
     let url = reqwest::Url::parse(&upload.url).unwrap();
     let port = url.port().unwrap();
     let client = reqwest::Client::builder()
@@ -226,7 +227,7 @@ fn trial<F: Future<Output = ()>>(
     name: String,
     case: impl Fn() -> F + Send + Sync + 'static,
 ) -> Trial {
-    let absent = kind.lacking();
+    let absent = kind.unavailable_reason();
     let name = absent.as_ref().map_or(name.clone(), |reason| format!("{name} ({reason})"));
     let run = move || {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -237,20 +238,20 @@ fn trial<F: Future<Output = ()>>(
 }
 
 async fn is_created_once(kind: Kind) {
-    let fixture = InCloud::new(kind);
+    let fixture = CloudFixture::new(kind);
     let cloud = fixture.cloud(LIFETIME).await;
     let missing = cloud.open(clock()).await.unwrap().list(".ready/", None).await;
     assert!(
         matches!(&missing, Err(Error::NoBucket { name, .. }) if *name == fixture.bucket),
         "a missing bucket is reported: {missing:?}"
     );
-    assert_eq!(cloud.create_bucket(clock()).await.unwrap(), Created::Made);
-    assert_eq!(cloud.create_bucket(clock()).await.unwrap(), Created::WasThere);
+    assert_eq!(cloud.create_bucket(clock()).await.unwrap(), BucketCreation::Created);
+    assert_eq!(cloud.create_bucket(clock()).await.unwrap(), BucketCreation::AlreadyExists);
     assert!(cloud.open(clock()).await.unwrap().list(".ready/", None).await.unwrap().blobs.is_empty());
 }
 
 async fn is_reported_missing_to_readers(kind: Kind) {
-    let blobs = InCloud::new(kind).cloud(LIFETIME).await.open(clock()).await.unwrap();
+    let blobs = CloudFixture::new(kind).cloud(LIFETIME).await.open(clock()).await.unwrap();
     let Err(error) = blobs.read(&BlobKey::new("run/x").unwrap(), None).await else {
         panic!("a missing bucket was reported as a missing blob");
     };
@@ -258,8 +259,8 @@ async fn is_reported_missing_to_readers(kind: Kind) {
 }
 
 /// Returns an existing bucket with its settings.
-async fn in_s3() -> (s3::Settings, Arc<dyn Blobs>, InCloud) {
-    let fixture = InCloud::new(Kind::S3);
+async fn in_s3() -> (s3::Settings, Arc<dyn Blobs>, CloudFixture) {
+    let fixture = CloudFixture::new(Kind::S3);
     let blobs = fixture.open().await;
     let Cloud::S3(settings) = fixture.cloud(LIFETIME).await else { unreachable!("the fixture is S3") };
     (settings, blobs, fixture)
@@ -328,7 +329,7 @@ async fn an_abandoned_upload_leaves_no_parts() {
 
 /// Counts the unfinished uploads in the bucket through Amazon's API, as BLOBS has no call for
 /// this.
-async fn unfinished(settings: &s3::Settings, fixture: &InCloud) -> usize {
+async fn unfinished(settings: &s3::Settings, fixture: &CloudFixture) -> usize {
     let config = aws_sdk_s3::Config::builder()
         .behavior_version_latest()
         .http_client(aws_smithy_http_client::Builder::new().build_http())

@@ -12,7 +12,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-pub(crate) struct Scripted {
+pub(crate) struct ScriptedServer {
     pub(crate) endpoint: String,
     requests: Arc<Mutex<Vec<String>>>,
     serving: JoinHandle<()>,
@@ -23,22 +23,22 @@ const WITHIN: Duration = Duration::from_secs(30);
 
 /// A response. With `cut`, the body breaks off after that many bytes, although its full length
 /// was announced.
-pub(crate) struct Answer {
+pub(crate) struct ScriptedResponse {
     pub(crate) head: String,
     pub(crate) body: String,
     pub(crate) cut: Option<usize>,
 }
 
-pub(crate) fn answer(status: u16, headers: &str, body: impl Into<String>) -> Answer {
+pub(crate) fn answer(status: u16, headers: &str, body: impl Into<String>) -> ScriptedResponse {
     let body = body.into();
     let length = body.len();
     let head =
         format!("HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n");
-    Answer { head, body, cut: None }
+    ScriptedResponse { head, body, cut: None }
 }
 
-impl Scripted {
-    pub(crate) async fn start(answers: Vec<Answer>) -> Self {
+impl ScriptedServer {
+    pub(crate) async fn start(answers: Vec<ScriptedResponse>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -57,7 +57,7 @@ impl Scripted {
     }
 
     /// Returns the number of requests so far.
-    pub(crate) fn asked(&self) -> usize {
+    pub(crate) fn request_count(&self) -> usize {
         self.requests.lock().unwrap().len()
     }
 

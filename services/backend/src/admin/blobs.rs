@@ -1,7 +1,7 @@
 //! Deletes blobs of deleted runs that the control worker has not reached, and, on request,
 //! orphaned blobs in the folders of live runs, which a worker otherwise deletes once a day.
 
-use matyan_blob::{BlobKey, Listed, RunFolder};
+use matyan_blob::{BlobKey, ListedBlob, RunFolder};
 use matyan_maintenance::{Job, Orphans};
 use matyan_model::{
     ids::{NamedProject, RunId, RunNumber},
@@ -132,7 +132,7 @@ impl Cleaning<'_> {
         orphans: &Orphans<'_>,
         id: &RunId,
         number: RunNumber,
-        orphan: &(BlobKey, Listed),
+        orphan: &(BlobKey, ListedBlob),
     ) -> Result<bool, matyan_maintenance::Error> {
         match orphans.delete(self.call.project, id, number, orphan).await? {
             Ok(is_gone) => {
@@ -193,7 +193,7 @@ impl Cleaning<'_> {
         Ok(())
     }
 
-    async fn delete(&mut self, blobs: &[(BlobKey, Listed)], keys: &[BlobKey]) -> Result<u64> {
+    async fn delete(&mut self, blobs: &[(BlobKey, ListedBlob)], keys: &[BlobKey]) -> Result<u64> {
         let failed = self.context.blobs.delete(keys).await?;
         for (key, error) in &failed {
             tracing::warn!(key = key.as_str(), %error, "failed to delete blob of deleted run");

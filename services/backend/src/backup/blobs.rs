@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures::{StreamExt, TryStreamExt, stream};
-use matyan_blob::{BlobKey, Content, RunFolder, is_reserved};
+use matyan_blob::{BlobKey, Content, RunFolder, is_reserved_path};
 use matyan_model::ids::{Project, RunId};
 use matyan_proto::{
     backup::v1::{self as pb, lost_blob::What, piece::Content as Piece},
@@ -45,7 +45,7 @@ pub(super) async fn list(
     let mut found = Vec::with_capacity(page.blobs.len());
     for (key, listed) in page.blobs {
         let path = key.as_str().strip_prefix(folder.prefix());
-        let Some(path) = path.filter(|path| !is_reserved(path)) else { continue };
+        let Some(path) = path.filter(|path| !is_reserved_path(path)) else { continue };
         found.push(pb::Blob { path: path.to_owned(), size: listed.size, content_type: String::new() });
     }
     Ok((found, page.next))
@@ -162,7 +162,7 @@ pub(super) async fn write(
 
 fn failed(error: matyan_blob::Error) -> Error {
     match error {
-        matyan_blob::Error::Length { .. } => Error::UploadIncomplete(error.to_string()),
+        matyan_blob::Error::WrongLength { .. } => Error::UploadIncomplete(error.to_string()),
         matyan_blob::Error::BadContentType { .. } => Error::field("blob.content_type", error.to_string()),
         other => other.into(),
     }

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use futures::StreamExt;
-use matyan_blob::{BlobKey, Blobs, layers::Faulty};
+use matyan_blob::{BlobKey, Blobs, layers::FaultBlobs};
 use matyan_log::layers::Faults;
 use matyan_proto::ingest::v1::{self as pb, upload_request::Message};
 use std::sync::Arc;
@@ -180,7 +180,7 @@ async fn other_blob_stores_accept_no_uploads() {
 #[tokio::test]
 async fn an_unavailable_blob_store_is_reported() {
     let world = World::new().await;
-    let away = Faulty::new(world.blobs.clone(), |_| matyan_blob::layers::Fault::Refuse);
+    let away = FaultBlobs::new(world.blobs.clone(), |_| matyan_blob::layers::BlobFault::Refuse);
     let frontier = world.with_blobs(Arc::new(away));
     let request =
         pb::PresignRequest { run_id: "run".into(), artifact_path: "x".into(), ..Default::default() };

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _};
 use matyan_blob::{
     BlobKey,
-    layers::{Call, Fault as BlobFault, Faulty},
+    layers::{BlobCall, BlobFault, FaultBlobs},
 };
 use matyan_log::{Delivery, LogReader, LogWriter, NewRecord, Subscription, Topic};
 use matyan_model::{
@@ -178,7 +178,7 @@ async fn rule_15_an_event_waits_in_the_outbox_until_the_blobs_can_be_deleted() {
     let mut world = World::new().await;
     let is_broken = Arc::new(AtomicBool::new(true));
     let plan = is_broken.clone();
-    let faulty = Faulty::new(world.deps.blobs.clone(), move |_| {
+    let faulty = FaultBlobs::new(world.deps.blobs.clone(), move |_| {
         if plan.load(Ordering::Relaxed) { BlobFault::Refuse } else { BlobFault::None }
     });
     world.put_blob("r/a").await;
@@ -417,8 +417,8 @@ async fn rule_15_a_blob_that_cannot_be_deleted_blocks_neither_other_blobs_nor_ot
         world.apply_with(&mut world.writer(run), deleted).await;
     }
     let deletes = AtomicU64::new(0);
-    world.deps.blobs = Arc::new(Faulty::new(world.deps.blobs.clone(), move |call| match call {
-        Call::Delete if deletes.fetch_add(1, Ordering::Relaxed) == 0 => BlobFault::Lock,
+    world.deps.blobs = Arc::new(FaultBlobs::new(world.deps.blobs.clone(), move |call| match call {
+        BlobCall::Delete if deletes.fetch_add(1, Ordering::Relaxed) == 0 => BlobFault::Lock,
         _ => BlobFault::None,
     }));
     let control = world.control().await;
@@ -450,7 +450,7 @@ async fn rule_13_one_run_whose_blobs_remain_does_not_block_others() {
     }
     world.now_us.store(100 * 24 * 3_600_000_000, Ordering::Relaxed);
     let calls = AtomicU64::new(0);
-    world.deps.blobs = Arc::new(Faulty::new(world.deps.blobs.clone(), move |_| {
+    world.deps.blobs = Arc::new(FaultBlobs::new(world.deps.blobs.clone(), move |_| {
         if calls.fetch_add(1, Ordering::Relaxed) == 0 { BlobFault::Refuse } else { BlobFault::None }
     }));
     let metrics = Metrics::new(&Registry::new()).unwrap();

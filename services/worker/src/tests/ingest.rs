@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use matyan_blob::{BlobKey, Blobs, Content, Listing, Meta, Upload};
+use matyan_blob::{BlobKey, BlobMeta, Blobs, Content, Listing, PresignedUpload};
 use matyan_log::layers::{Faults as LogFaults, FaultyReader, Rates};
 use matyan_model::{
     ids::RunId,
@@ -393,7 +393,7 @@ impl Gate {
 
 #[async_trait::async_trait]
 impl Blobs for Gate {
-    async fn presign(&self, key: &BlobKey, content_type: &str) -> matyan_blob::Result<Upload> {
+    async fn presign(&self, key: &BlobKey, content_type: &str) -> matyan_blob::Result<PresignedUpload> {
         self.inner.presign(key, content_type).await
     }
 
@@ -412,11 +412,11 @@ impl Blobs for Gate {
         &self,
         key: &BlobKey,
         range: Option<std::ops::Range<u64>>,
-    ) -> matyan_blob::Result<Option<(Meta, Content)>> {
+    ) -> matyan_blob::Result<Option<(BlobMeta, Content)>> {
         self.inner.read(key, range).await
     }
 
-    async fn describe(&self, key: &BlobKey) -> matyan_blob::Result<Option<Meta>> {
+    async fn describe(&self, key: &BlobKey) -> matyan_blob::Result<Option<BlobMeta>> {
         self.inner.describe(key).await
     }
 

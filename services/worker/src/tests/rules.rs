@@ -12,8 +12,8 @@ use std::{
 };
 
 use matyan_blob::{
-    BlobKey, Blobs, Content, Listing, Meta, Upload,
-    layers::{Call, Fault as BlobFault, Faulty},
+    BlobKey, BlobMeta, Blobs, Content, Listing, PresignedUpload,
+    layers::{BlobCall, BlobFault, FaultBlobs},
 };
 use matyan_log::{LogWriter, Record, Topic};
 use matyan_model::{

@@ -11,7 +11,7 @@ use matyan_backend::{Backend, UriKey};
 use matyan_blob::{
     UrlSigner,
     fs::FsBlobs,
-    layers::{Fault, Faulty},
+    layers::{BlobFault, FaultBlobs},
 };
 use matyan_edge::{Edge, Metrics};
 use matyan_log::{
@@ -54,13 +54,13 @@ impl World {
         let blobs_are_away = Arc::new(AtomicBool::default());
         let plan = {
             let away = blobs_are_away.clone();
-            move |_| if away.load(Ordering::Relaxed) { Fault::Refuse } else { Fault::None }
+            move |_| if away.load(Ordering::Relaxed) { BlobFault::Refuse } else { BlobFault::None }
         };
         let deps = Deps {
             store: store.clone(),
             log_reader: Arc::new(FaultyReader::new(inner.clone(), log.clone())),
             log_writer: Arc::new(FaultyWriter::new(inner, log.clone())),
-            blobs: Arc::new(Faulty::new(blobs, plan)),
+            blobs: Arc::new(FaultBlobs::new(blobs, plan)),
             clock: clock::now_us(),
             random: clock::new_id(),
         };
@@ -126,7 +126,10 @@ async fn only_the_unavailable_backend_is_reported() {
     let reason = backend.1["fdb"].as_str().unwrap().to_owned();
     assert!(reason != "ok", "{reason}");
     let without_store = (503, worker(&reason, "ok", "ok"));
-    assert_eq!([backend, ingest, control], [(503, query(&reason, true)), without_store.clone(), without_store]);
+    assert_eq!(
+        [backend, ingest, control],
+        [(503, query(&reason, true)), without_store.clone(), without_store]
+    );
     world.store.set_faults(StoreFaults::script([]));
 
     world.blobs_are_away.store(true, Ordering::Relaxed);

@@ -87,9 +87,9 @@ async fn rule_07_slow_blobs_do_not_outlast_the_snapshot() {
     let mut world = World::new().await;
     let puts = Arc::new(AtomicU64::new(0));
     let counted = puts.clone();
-    world.deps.blobs = Arc::new(Faulty::new(world.deps.blobs.clone(), move |call| match call {
-        Call::Put if counted.fetch_add(1, Ordering::Relaxed) == 7 => BlobFault::Refuse,
-        Call::Put => BlobFault::Delay(Duration::from_millis(400)),
+    world.deps.blobs = Arc::new(FaultBlobs::new(world.deps.blobs.clone(), move |call| match call {
+        BlobCall::Put if counted.fetch_add(1, Ordering::Relaxed) == 7 => BlobFault::Refuse,
+        BlobCall::Put => BlobFault::Delay(Duration::from_millis(400)),
         _ => BlobFault::None,
     }));
     let mut large = record(0).create();
@@ -114,9 +114,10 @@ async fn rule_07_slow_blobs_after_repeats_are_halved() {
         })
     };
     world.apply(vec![objects(0, 1)]).await;
-    let slow =
-        |call| if call == Call::Put { BlobFault::Delay(Duration::from_millis(400)) } else { BlobFault::None };
-    world.deps.blobs = Arc::new(Faulty::new(world.deps.blobs.clone(), slow));
+    let slow = |call| {
+        if call == BlobCall::Put { BlobFault::Delay(Duration::from_millis(400)) } else { BlobFault::None }
+    };
+    world.deps.blobs = Arc::new(FaultBlobs::new(world.deps.blobs.clone(), slow));
     let applied = crate::tests::ends("applying", world.apply(vec![objects(1, 1), objects(2, 2)])).await;
     assert_eq!((applied.items, applied.skipped_records), (16, 1));
 }
@@ -287,7 +288,7 @@ fn panicking() -> Arc<BadBlobs> {
 
 #[async_trait::async_trait]
 impl Blobs for BadBlobs {
-    async fn presign(&self, _: &BlobKey, _: &str) -> matyan_blob::Result<Upload> {
+    async fn presign(&self, _: &BlobKey, _: &str) -> matyan_blob::Result<PresignedUpload> {
         panic!("presign")
     }
 
@@ -299,11 +300,11 @@ impl Blobs for BadBlobs {
         &self,
         _: &BlobKey,
         _: Option<std::ops::Range<u64>>,
-    ) -> matyan_blob::Result<Option<(Meta, Content)>> {
+    ) -> matyan_blob::Result<Option<(BlobMeta, Content)>> {
         panic!("read")
     }
 
-    async fn describe(&self, _: &BlobKey) -> matyan_blob::Result<Option<Meta>> {
+    async fn describe(&self, _: &BlobKey) -> matyan_blob::Result<Option<BlobMeta>> {
         panic!("describe")
     }
 

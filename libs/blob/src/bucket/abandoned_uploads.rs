@@ -6,29 +6,32 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::Parts;
+use super::PartUpload;
 
 /// Most uploads remembered at a time. Beyond that, the oldest stays in the bucket.
-const MOST: usize = 1_000;
+const MAX_UPLOADS: usize = 1_000;
 
 #[derive(Default)]
-pub(super) struct GivenUp(Mutex<VecDeque<Box<dyn Parts>>>);
+pub(super) struct AbandonedUploads(Mutex<VecDeque<Box<dyn PartUpload>>>);
 
-impl GivenUp {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Box<dyn Parts>>> {
+impl AbandonedUploads {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Box<dyn PartUpload>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, parts: Box<dyn Parts>) {
+    fn add(&self, parts: Box<dyn PartUpload>) {
         let mut all = self.lock();
-        if all.len() == MOST {
+        if all.len() == MAX_UPLOADS {
             all.pop_front();
-            tracing::warn!(most = MOST, "gave up discarding an unfinished upload: too many are pending");
+            tracing::warn!(
+                most = MAX_UPLOADS,
+                "gave up discarding an unfinished upload: too many are pending"
+            );
         }
         all.push_back(parts);
     }
 
-    fn take(&self) -> Option<Box<dyn Parts>> {
+    fn take(&self) -> Option<Box<dyn PartUpload>> {
         self.lock().pop_front()
     }
 
@@ -36,7 +39,7 @@ impl GivenUp {
     /// remaining ones wait for the next call.
     pub(super) async fn discard(&self) {
         while let Some(parts) = self.take() {
-            let mut open = Open::new(parts, self);
+            let mut open = OpenUpload::new(parts, self);
             match open.parts().discard().await {
                 Err(error) if error.is_temporary() => {
                     tracing::debug!(%error, "failed to discard an unfinished upload; will retry");
@@ -53,17 +56,17 @@ impl GivenUp {
 }
 
 /// A multipart upload in progress. If dropped before `end`, it is remembered as abandoned.
-pub(super) struct Open<'a> {
-    parts: Option<Box<dyn Parts>>,
-    given_up: &'a GivenUp,
+pub(super) struct OpenUpload<'a> {
+    parts: Option<Box<dyn PartUpload>>,
+    abandoned: &'a AbandonedUploads,
 }
 
-impl<'a> Open<'a> {
-    pub(super) fn new(parts: Box<dyn Parts>, given_up: &'a GivenUp) -> Self {
-        Self { parts: Some(parts), given_up }
+impl<'a> OpenUpload<'a> {
+    pub(super) fn new(parts: Box<dyn PartUpload>, abandoned: &'a AbandonedUploads) -> Self {
+        Self { parts: Some(parts), abandoned }
     }
 
-    pub(super) fn parts(&mut self) -> &mut dyn Parts {
+    pub(super) fn parts(&mut self) -> &mut dyn PartUpload {
         &mut **self.parts.as_mut().expect("the upload is present until drop")
     }
 
@@ -73,10 +76,10 @@ impl<'a> Open<'a> {
     }
 }
 
-impl Drop for Open<'_> {
+impl Drop for OpenUpload<'_> {
     fn drop(&mut self) {
         if let Some(parts) = self.parts.take() {
-            self.given_up.add(parts);
+            self.abandoned.add(parts);
         }
     }
 }
@@ -93,9 +96,9 @@ mod tests {
 
     /// Results of the attempts to discard, in reverse order.
     #[derive(Clone, Default)]
-    struct Upload(Arc<Mutex<Vec<Result<()>>>>);
+    struct ScriptedUpload(Arc<Mutex<Vec<Result<()>>>>);
 
-    impl Upload {
+    impl ScriptedUpload {
         fn new(answers: Vec<Result<()>>) -> Self {
             Self(Arc::new(Mutex::new(answers)))
         }
@@ -106,7 +109,7 @@ mod tests {
     }
 
     #[async_trait]
-    impl Parts for Upload {
+    impl PartUpload for ScriptedUpload {
         async fn put(&mut self, _: Bytes) -> Result<()> {
             Ok(())
         }
@@ -126,24 +129,25 @@ mod tests {
 
     #[tokio::test]
     async fn an_upload_that_cannot_be_discarded_yet_is_discarded_later() {
-        let (given_up, refused) = (GivenUp::default(), || Err(Error::Setup { reason: "no".to_owned() }));
-        let uploads = [vec![Ok(()), away()], vec![Ok(()), refused()], vec![Ok(())]].map(Upload::new);
-        uploads.iter().for_each(|upload| drop(Open::new(Box::new(upload.clone()), &given_up)));
-        let left = || uploads.each_ref().map(Upload::answers_left);
-        given_up.discard().await;
+        let (abandoned, refused) =
+            (AbandonedUploads::default(), || Err(Error::Setup { reason: "no".to_owned() }));
+        let uploads = [vec![Ok(()), away()], vec![Ok(()), refused()], vec![Ok(())]].map(ScriptedUpload::new);
+        uploads.iter().for_each(|upload| drop(OpenUpload::new(Box::new(upload.clone()), &abandoned)));
+        let left = || uploads.each_ref().map(ScriptedUpload::answers_left);
+        abandoned.discard().await;
         assert_eq!(left(), [1, 2, 1], "the store is unavailable: the others wait as well");
-        given_up.discard().await;
+        abandoned.discard().await;
         assert_eq!(left(), [0, 1, 0], "a permanent refusal is not retried");
-        given_up.discard().await;
+        abandoned.discard().await;
         assert_eq!(left(), [0, 1, 0]);
     }
 
     #[tokio::test]
     async fn the_oldest_upload_is_forgotten_when_there_are_too_many() {
-        let given_up = GivenUp::default();
-        let uploads: Vec<_> = (0..=MOST).map(|_| Upload::new(vec![Ok(())])).collect();
-        uploads.iter().for_each(|upload| drop(Open::new(Box::new(upload.clone()), &given_up)));
-        given_up.discard().await;
+        let abandoned = AbandonedUploads::default();
+        let uploads: Vec<_> = (0..=MAX_UPLOADS).map(|_| ScriptedUpload::new(vec![Ok(())])).collect();
+        uploads.iter().for_each(|upload| drop(OpenUpload::new(Box::new(upload.clone()), &abandoned)));
+        abandoned.discard().await;
         assert_eq!(uploads[0].answers_left(), 1);
         assert!(uploads[1..].iter().all(|upload| upload.answers_left() == 0));
     }

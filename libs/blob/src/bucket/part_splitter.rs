@@ -6,7 +6,7 @@ use futures::StreamExt;
 
 use crate::{Content, Error, Result};
 
-pub(super) struct Cutter {
+pub(super) struct PartSplitter {
     content: Content,
     size: usize,
     /// Remainder of a piece after the last part was cut.
@@ -21,7 +21,7 @@ pub(super) enum Part {
     Last(Bytes),
 }
 
-impl Cutter {
+impl PartSplitter {
     pub(super) fn new(content: Content, size: usize, announced: Option<u64>) -> Self {
         Self { content, size, rest: Bytes::new(), announced, received: 0 }
     }
@@ -60,7 +60,7 @@ impl Cutter {
     fn check(&self, is_good: impl Fn(u64, u64) -> bool) -> Result<()> {
         match self.announced {
             Some(announced) if !is_good(self.received, announced) => {
-                Err(Error::Length { announced, received: self.received })
+                Err(Error::WrongLength { announced, received: self.received })
             }
             _ => Ok(()),
         }
@@ -85,10 +85,10 @@ mod tests {
 
     async fn cut(pieces: &[&'static str], announced: Option<u64>) -> Result<Vec<usize>> {
         let pieces: Vec<_> = pieces.iter().map(|piece| Ok(Bytes::from_static(piece.as_bytes()))).collect();
-        let mut cutter = Cutter::new(stream::iter(pieces).boxed(), 3, announced);
+        let mut splitter = PartSplitter::new(stream::iter(pieces).boxed(), 3, announced);
         let mut sizes = Vec::new();
         loop {
-            match cutter.next().await? {
+            match splitter.next().await? {
                 Part::Full(part) => sizes.push(part.len()),
                 Part::Last(part) => {
                     sizes.push(part.len());
@@ -111,7 +111,7 @@ mod tests {
     async fn content_of_another_size_than_announced_is_an_error() {
         for announced in [0, 3, 5] {
             let answer = cut(&["ab", "cd"], Some(announced)).await;
-            assert!(matches!(answer, Err(Error::Length { .. })), "{answer:?}");
+            assert!(matches!(answer, Err(Error::WrongLength { .. })), "{answer:?}");
         }
     }
 }

@@ -21,9 +21,9 @@ const PROJECTS: &str = ".projects";
 const MOVED: &str = ".matyan";
 
 /// Forms a key from a project and a reference. All keys are made here.
-fn place(project: &str, reference: &str) -> Result<String> {
+fn key_text(project: &str, reference: &str) -> Result<String> {
     if !project.is_empty() {
-        if is_folder(project) {
+        if is_valid_folder_name(project) {
             return Ok(format!("{PROJECTS}/{project}/{reference}"));
         }
         return Err(Error::BadKey { key: project.to_owned(), reason: "it is not a valid project name" });
@@ -36,7 +36,7 @@ fn place(project: &str, reference: &str) -> Result<String> {
 }
 
 /// Whether a run, or a project other than the default one, may have this name.
-pub fn is_folder(name: &str) -> bool {
+pub fn is_valid_folder_name(name: &str) -> bool {
     !name.contains('/') && !name.chars().any(char::is_control) && !["", ".", "..", PROJECTS].contains(&name)
 }
 
@@ -44,7 +44,7 @@ impl BlobKey {
     /// Returns the key of a reference made by a run of this project (empty: the default
     /// one).
     pub fn in_project(project: &str, reference: &str) -> Result<Self> {
-        Self::new(place(project, reference)?)
+        Self::new(key_text(project, reference)?)
     }
 }
 
@@ -59,12 +59,12 @@ pub struct RunFolder {
 
 impl RunFolder {
     pub fn new(project: &str, run_id: &str) -> Result<Self> {
-        let reference = match is_folder(run_id) {
+        let reference = match is_valid_folder_name(run_id) {
             true => format!("{run_id}/"),
             // No other run can have this folder, as no run may be named `.projects`.
             false => format!("{PROJECTS}/{}/", blake3::hash(run_id.as_bytes()).to_hex()),
         };
-        let prefix = place(project, &reference)?;
+        let prefix = key_text(project, &reference)?;
         Ok(Self { project_bytes: prefix.len() - reference.len(), prefix })
     }
 
@@ -91,7 +91,7 @@ impl RunFolder {
 }
 
 /// Whether a path inside a run is reserved for payloads moved out of their rows.
-pub fn is_reserved(path: &str) -> bool {
+pub fn is_reserved_path(path: &str) -> bool {
     path.split('/').next() == Some(MOVED)
 }
 
@@ -129,7 +129,9 @@ mod tests {
         assert_eq!(of("").reference("a/b"), "run/a/b");
         assert_eq!(of("team").reference("a/b"), "run/a/b");
         assert_eq!(of("team").payload_reference(&hash), format!("run/.matyan/{}", hash.to_hex()));
-        assert!(is_reserved(".matyan") && is_reserved(".matyan/x") && !is_reserved("a/.matyan"));
+        assert!(
+            is_reserved_path(".matyan") && is_reserved_path(".matyan/x") && !is_reserved_path("a/.matyan")
+        );
     }
 
     #[test]

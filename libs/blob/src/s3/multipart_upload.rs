@@ -6,33 +6,33 @@ use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
-use super::{client, failure::refusal, stored::Stored};
+use super::{bucket::S3Bucket, client, failure::refusal};
 use crate::{
     BlobKey, Error, Result,
-    bucket::{ATTEMPTS, PARTS_AT_ONCE, Parts},
+    bucket::{ATTEMPTS, CONCURRENT_PARTS, PartUpload},
 };
 
 const DISCARDING: &str = "discarding an upload";
 
-pub(super) struct Uploading {
-    stored: Stored,
+pub(super) struct S3Upload {
+    bucket: S3Bucket,
     key: BlobKey,
     id: String,
-    under_way: JoinSet<Result<CompletedPart>>,
+    in_flight: JoinSet<Result<CompletedPart>>,
     done: Vec<CompletedPart>,
     /// Number of parts begun; part numbers start at one.
     count: i32,
 }
 
-impl Uploading {
-    pub(super) fn new(stored: Stored, key: BlobKey, id: String) -> Self {
-        Self { stored, key, id, under_way: JoinSet::new(), done: Vec::new(), count: 0 }
+impl S3Upload {
+    pub(super) fn new(bucket: S3Bucket, key: BlobKey, id: String) -> Self {
+        Self { bucket, key, id, in_flight: JoinSet::new(), done: Vec::new(), count: 0 }
     }
 
     /// Waits until no more than `at_most` parts are in flight.
     async fn wait(&mut self, at_most: usize) -> Result<()> {
-        while self.under_way.len() > at_most {
-            let part = self.under_way.join_next().await.expect("a part is in flight");
+        while self.in_flight.len() > at_most {
+            let part = self.in_flight.join_next().await.expect("a part is in flight");
             self.done.push(part.expect("the task of a part neither panics nor is canceled")?);
         }
         Ok(())
@@ -40,32 +40,32 @@ impl Uploading {
 
     fn send(&mut self, part: Bytes) {
         self.count += 1;
-        let (place, number) = (self.stored.place.clone(), self.count);
-        let sending = client::sending(part.len());
-        let upload = self.stored.client.upload_part().bucket(&place.bucket).key(self.key.as_str());
+        let (location, number) = (self.bucket.location.clone(), self.count);
+        let sending = client::with_content_timeout(part.len());
+        let upload = self.bucket.client.upload_part().bucket(&location.bucket).key(self.key.as_str());
         let upload = upload.upload_id(&self.id).part_number(number).body(part.into());
-        self.under_way.spawn(async move {
+        self.in_flight.spawn(async move {
             let sent = upload.customize().config_override(sending).send().await;
-            let sent = sent.map_err(|error| place.failure("writing a part of a blob", error))?;
+            let sent = sent.map_err(|error| location.failure("writing a part of a blob", error))?;
             Ok(CompletedPart::builder().part_number(number).set_e_tag(sent.e_tag).build())
         });
     }
 
     async fn abort(&self) -> Result<()> {
-        let abort = self.stored.client.abort_multipart_upload().bucket(&self.stored.place.bucket);
+        let abort = self.bucket.client.abort_multipart_upload().bucket(&self.bucket.location.bucket);
         match abort.key(self.key.as_str()).upload_id(&self.id).send().await {
             Err(error) if is_gone(refusal(&error).as_ref().map(|refusal| refusal.status)) => Ok(()),
-            Err(error) => Err(self.stored.place.failure(DISCARDING, error)),
+            Err(error) => Err(self.bucket.location.failure(DISCARDING, error)),
             Ok(_) => Ok(()),
         }
     }
 
     /// Whether S3 still stores parts: one that arrived during the abort may remain.
     async fn has_parts(&self) -> Result<bool> {
-        let parts = self.stored.client.list_parts().bucket(&self.stored.place.bucket);
+        let parts = self.bucket.client.list_parts().bucket(&self.bucket.location.bucket);
         match parts.key(self.key.as_str()).upload_id(&self.id).send().await {
             Err(error) if is_gone(refusal(&error).as_ref().map(|refusal| refusal.status)) => Ok(false),
-            Err(error) => Err(self.stored.place.failure(DISCARDING, error)),
+            Err(error) => Err(self.bucket.location.failure(DISCARDING, error)),
             Ok(parts) => Ok(!parts.parts().is_empty()),
         }
     }
@@ -76,9 +76,9 @@ fn is_gone(status: Option<u16>) -> bool {
 }
 
 #[async_trait]
-impl Parts for Uploading {
+impl PartUpload for S3Upload {
     async fn put(&mut self, part: Bytes) -> Result<()> {
-        self.wait(PARTS_AT_ONCE - 1).await?;
+        self.wait(CONCURRENT_PARTS - 1).await?;
         self.send(part);
         Ok(())
     }
@@ -92,15 +92,15 @@ impl Parts for Uploading {
         // Parts finish in any order, but must be listed by number.
         self.done.sort_by_key(|part| part.part_number);
         let parts = CompletedMultipartUpload::builder().set_parts(Some(std::mem::take(&mut self.done)));
-        let complete = self.stored.client.complete_multipart_upload().bucket(&self.stored.place.bucket);
+        let complete = self.bucket.client.complete_multipart_upload().bucket(&self.bucket.location.bucket);
         let complete = complete.key(self.key.as_str()).upload_id(&self.id).multipart_upload(parts.build());
         let completed = complete.send().await;
-        completed.map(drop).map_err(|error| self.stored.place.failure("finishing an upload", error))
+        completed.map(drop).map_err(|error| self.bucket.location.failure("finishing an upload", error))
     }
 
     async fn discard(&mut self) -> Result<()> {
         // Stops parts that would otherwise arrive after the abort.
-        self.under_way.shutdown().await;
+        self.in_flight.shutdown().await;
         // An abort may miss a part that arrives at the same time.
         for _ in 0..ATTEMPTS {
             self.abort().await?;

@@ -7,21 +7,21 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use object_store::signer::Method;
 
-use super::api::{self, Api, Call};
-use crate::{Result, bucket::Parts};
+use super::api::{self, Api, ApiRequest};
+use crate::{Result, bucket::PartUpload};
 
 /// Status by which the store confirms a part and expects more.
-const GO_ON: u16 = 308;
+const RESUME_INCOMPLETE: u16 = 308;
 
 const DISCARDING: &str = "discarding an upload";
 
-pub(super) struct Resumable {
+pub(super) struct ResumableUpload {
     api: Arc<Api>,
     session: String,
     sent: u64,
 }
 
-impl Resumable {
+impl ResumableUpload {
     pub(super) fn new(api: Arc<Api>, session: &str) -> Self {
         Self { api, session: session.to_owned(), sent: 0 }
     }
@@ -34,14 +34,14 @@ impl Resumable {
             true => format!("bytes */{total}"),
             false => format!("bytes {}-{}/{total}", self.sent, end - 1),
         };
-        let mut call = Call::new(Method::PUT, self.session.clone());
-        call.header("content-range", &range);
-        call.body(part);
-        let answer = self.api.send("writing a part of a blob", &call).await?;
+        let mut request = ApiRequest::new(Method::PUT, self.session.clone());
+        request.header("content-range", &range);
+        request.body(part);
+        let answer = self.api.send("writing a part of a blob", &request).await?;
         match answer.status().as_u16() {
             200..300 if is_last => {}
-            GO_ON if !is_last => {}
-            _ => return Err(api::refused("writing a part of a blob", &self.api.bucket, answer).await),
+            RESUME_INCOMPLETE if !is_last => {}
+            _ => return Err(api::failure("writing a part of a blob", &self.api.bucket, answer).await),
         }
         self.sent = end;
         Ok(())
@@ -49,7 +49,7 @@ impl Resumable {
 }
 
 #[async_trait]
-impl Parts for Resumable {
+impl PartUpload for ResumableUpload {
     async fn put(&mut self, part: Bytes) -> Result<()> {
         self.send(part, false).await
     }
@@ -59,9 +59,10 @@ impl Parts for Resumable {
     }
 
     async fn discard(&mut self) -> Result<()> {
-        let answer = self.api.send(DISCARDING, &Call::new(Method::DELETE, self.session.clone())).await?;
-        match api::passes_by(&answer) {
-            true => Err(api::refused(DISCARDING, &self.api.bucket, answer).await),
+        let answer =
+            self.api.send(DISCARDING, &ApiRequest::new(Method::DELETE, self.session.clone())).await?;
+        match api::is_temporary(&answer) {
+            true => Err(api::failure(DISCARDING, &self.api.bucket, answer).await),
             // Any other status means that the upload no longer exists; a
             // cancellation has its own status.
             false => Ok(()),

@@ -7,7 +7,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 
-use super::stored::Stored;
+use super::bucket::S3Bucket;
 use crate::{
     BlobKey, Content, Error, Result,
     bucket::{ATTEMPTS, unavailable},
@@ -15,8 +15,8 @@ use crate::{
 
 const DOING: &str = "reading a blob";
 
-pub(super) struct Reading {
-    pub(super) stored: Stored,
+pub(super) struct ResumableRead {
+    pub(super) bucket: S3Bucket,
     pub(super) key: BlobKey,
     /// ETag of the version being read. Without one, a broken read is not resumed.
     pub(super) version: Option<String>,
@@ -25,11 +25,11 @@ pub(super) struct Reading {
     pub(super) rest: Range<u64>,
 }
 
-impl Reading {
+impl ResumableRead {
     pub(super) fn content(self) -> Content {
-        stream::try_unfold(self, async |mut reading| {
-            let piece = reading.next().await?;
-            Ok(piece.map(|piece| (piece, reading)))
+        stream::try_unfold(self, async |mut read| {
+            let piece = read.next().await?;
+            Ok(piece.map(|piece| (piece, read)))
         })
         .boxed()
     }
@@ -52,13 +52,13 @@ impl Reading {
                 return Err(error);
             }
             tracing::debug!(key = %self.key, from = self.rest.start, %error, "resuming a broken read");
-            self.go_on().await?;
+            self.resume().await?;
         }
     }
 
-    async fn go_on(&mut self) -> Result<()> {
-        let request = self.stored.get(&self.key, Some(&self.rest)).set_if_match(self.version.clone());
-        let answer = request.send().await.map_err(|error| self.stored.place.failure(DOING, error))?;
+    async fn resume(&mut self) -> Result<()> {
+        let request = self.bucket.get(&self.key, Some(&self.rest)).set_if_match(self.version.clone());
+        let answer = request.send().await.map_err(|error| self.bucket.location.failure(DOING, error))?;
         let begins = format!("bytes {}-", self.rest.start);
         if !answer.content_range().is_some_and(|range| range.starts_with(&begins)) {
             return Err(Error::unavailable(format!(

@@ -12,28 +12,28 @@ use bytes::Bytes;
 use super::{
     client::{self, system_time},
     delete,
-    failure::{Place, refusal},
-    reading::Reading,
-    uploading::Uploading,
+    failure::{BucketLocation, refusal},
+    multipart_upload::S3Upload,
+    resumable_read::ResumableRead,
 };
 use crate::{
-    BlobKey, Clock, Content, Error, Listed, MAX_PAGE, Meta, Result, Upload,
-    bucket::{Bucket, Page, Parts, unavailable},
+    BlobKey, BlobMeta, Clock, Content, Error, ListedBlob, MAX_PAGE, PresignedUpload, Result,
+    bucket::{Bucket, BucketPage, PartUpload, unavailable},
 };
 
 /// Clones share their connections.
 #[derive(Clone)]
-pub(super) struct Stored {
+pub(super) struct S3Bucket {
     pub(super) client: Client,
     /// May use a different endpoint than `client` does.
     pub(super) signer: Client,
-    pub(super) place: Place,
+    pub(super) location: BucketLocation,
     pub(super) clock: Clock,
 }
 
-impl Stored {
+impl S3Bucket {
     pub(super) fn get(&self, key: &BlobKey, range: Option<&Range<u64>>) -> GetObjectFluentBuilder {
-        let request = self.client.get_object().bucket(&self.place.bucket).key(key.as_str());
+        let request = self.client.get_object().bucket(&self.location.bucket).key(key.as_str());
         request.set_range(range.map(range_header))
     }
 }
@@ -65,10 +65,10 @@ fn whole_size(content_range: Option<&str>, content_length: Option<i64>) -> Resul
     }
 }
 
-fn listed(object: &Object) -> Result<(BlobKey, Listed)> {
+fn listed(object: &Object) -> Result<(BlobKey, ListedBlob)> {
     let key = BlobKey::new(object.key().unwrap_or_default())?;
     let size = length(object.size())?;
-    Ok((key, Listed { size, modified_us: modified_us(object.last_modified()) }))
+    Ok((key, ListedBlob { size, modified_us: modified_us(object.last_modified()) }))
 }
 
 fn non_empty(text: &str) -> Option<String> {
@@ -76,70 +76,70 @@ fn non_empty(text: &str) -> Option<String> {
 }
 
 #[async_trait]
-impl Bucket for Stored {
-    async fn presign(&self, key: &BlobKey, lifetime: Duration) -> Result<Upload> {
+impl Bucket for S3Bucket {
+    async fn presign(&self, key: &BlobKey, lifetime: Duration) -> Result<PresignedUpload> {
         let config =
             PresigningConfig::builder().start_time(system_time(&self.clock)).expires_in(lifetime).build();
         let config = config.map_err(|error| Error::Setup {
             reason: format!("S3 signs no URL for that long: reduce S3_PRESIGN_EXPIRY: {error}"),
         })?;
-        let put = self.signer.put_object().bucket(&self.place.bucket).key(key.as_str());
+        let put = self.signer.put_object().bucket(&self.location.bucket).key(key.as_str());
         let signed = put.presigned(config).await;
-        let signed = signed.map_err(|error| self.place.failure("signing an upload URL", error))?;
-        Ok(Upload { url: signed.uri().to_owned(), headers: Vec::new(), expires: lifetime })
+        let signed = signed.map_err(|error| self.location.failure("signing an upload URL", error))?;
+        Ok(PresignedUpload { url: signed.uri().to_owned(), headers: Vec::new(), expires: lifetime })
     }
 
-    async fn get(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<(Meta, Content)>> {
+    async fn get(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<Option<(BlobMeta, Content)>> {
         let answer = match self.get(key, range.as_ref()).send().await {
             Ok(answer) => answer,
             Err(error) if error.as_service_error().is_some_and(|error| error.is_no_such_key()) => {
                 return Ok(None);
             }
-            Err(error) => return Err(self.place.failure("reading a blob", error)),
+            Err(error) => return Err(self.location.failure("reading a blob", error)),
         };
-        let meta = Meta {
+        let meta = BlobMeta {
             size: whole_size(answer.content_range(), answer.content_length())?,
             content_type: answer.content_type().unwrap_or_default().to_owned(),
             modified_us: modified_us(answer.last_modified()),
         };
-        // `Reading` resumes by absolute offsets.
+        // `ResumableRead` resumes by absolute offsets.
         let start = range.map_or(0, |range| range.start);
         let rest = start..start + length(answer.content_length())?;
-        let (stored, key) = (self.clone(), key.clone());
-        let reading = Reading { stored, key, version: answer.e_tag, body: answer.body, rest };
-        Ok(Some((meta, reading.content())))
+        let (bucket, key) = (self.clone(), key.clone());
+        let read = ResumableRead { bucket, key, version: answer.e_tag, body: answer.body, rest };
+        Ok(Some((meta, read.content())))
     }
 
-    async fn head(&self, key: &BlobKey) -> Result<Option<Meta>> {
-        let head = self.client.head_object().bucket(&self.place.bucket).key(key.as_str());
+    async fn head(&self, key: &BlobKey) -> Result<Option<BlobMeta>> {
+        let head = self.client.head_object().bucket(&self.location.bucket).key(key.as_str());
         match head.send().await {
-            Ok(answer) => Ok(Some(Meta {
+            Ok(answer) => Ok(Some(BlobMeta {
                 size: length(answer.content_length())?,
                 content_type: answer.content_type().unwrap_or_default().to_owned(),
                 modified_us: modified_us(answer.last_modified()),
             })),
             // A HEAD response has no body, so a missing bucket looks the same as a missing blob.
             Err(error) if refusal(&error).is_some_and(|refusal| refusal.status == 404) => Ok(None),
-            Err(error) => Err(self.place.failure("describing a blob", error)),
+            Err(error) => Err(self.location.failure("describing a blob", error)),
         }
     }
 
     async fn put(&self, key: &BlobKey, content_type: &str, content: Bytes) -> Result<()> {
-        let put = self.client.put_object().bucket(&self.place.bucket).key(key.as_str());
-        let sending = client::sending(content.len());
+        let put = self.client.put_object().bucket(&self.location.bucket).key(key.as_str());
+        let sending = client::with_content_timeout(content.len());
         let put = put.set_content_type(non_empty(content_type)).body(content.into());
         let put = put.customize().config_override(sending).send().await;
-        put.map(drop).map_err(|error| self.place.failure("writing a blob", error))
+        put.map(drop).map_err(|error| self.location.failure("writing a blob", error))
     }
 
-    async fn put_parts(&self, key: &BlobKey, content_type: &str) -> Result<Box<dyn Parts>> {
-        let create = self.client.create_multipart_upload().bucket(&self.place.bucket).key(key.as_str());
+    async fn put_parts(&self, key: &BlobKey, content_type: &str) -> Result<Box<dyn PartUpload>> {
+        let create = self.client.create_multipart_upload().bucket(&self.location.bucket).key(key.as_str());
         let created = create.set_content_type(non_empty(content_type)).send().await;
-        let created = created.map_err(|error| self.place.failure("starting an upload", error))?;
+        let created = created.map_err(|error| self.location.failure("starting an upload", error))?;
         let id = created
             .upload_id
             .ok_or_else(|| Error::unavailable("starting an upload failed: the response has no upload id"))?;
-        Ok(Box::new(Uploading::new(self.clone(), key.clone(), id)))
+        Ok(Box::new(S3Upload::new(self.clone(), key.clone(), id)))
     }
 
     async fn delete(&self, keys: &[BlobKey]) -> Vec<(BlobKey, Error)> {
@@ -150,13 +150,14 @@ impl Bucket for Stored {
         left
     }
 
-    async fn list(&self, folder: &str, after: Option<&BlobKey>) -> Result<Page> {
-        let (mut page, mut token) = (Page::default(), None);
+    async fn list(&self, folder: &str, after: Option<&BlobKey>) -> Result<BucketPage> {
+        let (mut page, mut token) = (BucketPage::default(), None);
         loop {
-            let list = self.client.list_objects_v2().bucket(&self.place.bucket).set_prefix(non_empty(folder));
+            let list =
+                self.client.list_objects_v2().bucket(&self.location.bucket).set_prefix(non_empty(folder));
             let list = list.set_start_after(after.map(|key| key.as_str().to_owned()));
             let answer = list.set_continuation_token(token).send().await;
-            let answer = answer.map_err(|error| self.place.failure("listing blobs", error))?;
+            let answer = answer.map_err(|error| self.location.failure("listing blobs", error))?;
             for object in answer.contents() {
                 match listed(object) {
                     Ok((key, listed)) if after.is_none_or(|after| key > *after) => {
