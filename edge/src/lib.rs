@@ -34,19 +34,6 @@ pub use ui::{Ui, UiError, UiSettings};
 use grpc::Grpc;
 use services::{PortKind, Services};
 
-/// Converts the params of a run to JSON text, as the API returns them. `None` if `cbor` is not
-/// CBOR of this API.
-pub fn params_json(cbor: &[u8]) -> Option<String> {
-    rest::values::json_text(cbor, rest::values::Style::default()).ok()
-}
-
-/// Converts a context, which may contain NaN and infinities, to JSON text, as the API returns
-/// it. `None` if `context` is not a context.
-pub fn context_json(context: &str) -> Option<String> {
-    let json = rest::values::context_json(context, rest::values::Style::default()).ok()?;
-    Some(json.get().to_owned())
-}
-
 /// Builds the port that training code writes to. With a backend it also answers queries.
 pub fn ingest(settings: Settings, metrics: Metrics, frontier: Transport, backend: Option<Transport>) -> Edge {
     build(PortKind::Ingest, settings, metrics, frontier.clone(), Some(frontier), backend)

@@ -8,8 +8,8 @@ pub mod batch;
 mod binary;
 mod budget;
 mod connection;
+mod item_index;
 pub mod json;
-mod places;
 mod producer;
 mod session;
 mod socket;
@@ -36,8 +36,8 @@ use crate::metrics::Metrics;
 use crate::request_id;
 use crate::settings::Settings;
 use crate::transport::Transport;
-use budget::Budget;
-use connection::Context;
+use budget::MemoryBudget;
+use connection::ConnectionDeps;
 pub(crate) use session::IngestClient;
 use socket::Socket;
 
@@ -46,11 +46,11 @@ pub const BINARY_PROTOCOL: &str = "matyan.v1.binary";
 
 /// Lifetime of a readiness result, and timeout for getting it, so that a thousand clients that
 /// reconnect at the same time cause one check.
-const READINESS_AGE: Duration = Duration::from_secs(1);
+const READINESS_TTL: Duration = Duration::from_secs(1);
 
 /// Maximum number of large frames decoded at the same time, because the decoding threads also
 /// serve reads and uploads.
-const HEAVY_DECODES: usize = 4;
+const MAX_LARGE_DECODES: usize = 4;
 
 /// Accepts WebSockets and owns their tasks.
 pub(crate) struct Sockets {
@@ -59,8 +59,8 @@ pub(crate) struct Sockets {
     metrics: Metrics,
     settings: Arc<Settings>,
     permits: Arc<Semaphore>,
-    heavy_decodes: Arc<Semaphore>,
-    budget: Budget,
+    large_decodes: Arc<Semaphore>,
+    budget: MemoryBudget,
     readiness: Mutex<Option<(Instant, bool)>>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -84,8 +84,8 @@ impl Sockets {
             system,
             metrics,
             permits: Arc::new(Semaphore::new(settings.max_connections)),
-            heavy_decodes: Arc::new(Semaphore::new(HEAVY_DECODES)),
-            budget: Budget::new(settings.total_bytes),
+            large_decodes: Arc::new(Semaphore::new(MAX_LARGE_DECODES)),
+            budget: MemoryBudget::new(settings.total_bytes),
             settings,
             readiness: Mutex::new(None),
             tasks: TaskTracker::new(),
@@ -115,19 +115,19 @@ impl Sockets {
                 "this connection cannot be upgraded to a WebSocket",
             ));
         };
-        let context = Context {
+        let deps = ConnectionDeps {
             run_id,
             ingest: self.ingest.clone(),
             metrics: self.metrics.clone(),
             budget: self.budget.clone(),
-            heavy_decodes: Arc::clone(&self.heavy_decodes),
+            large_decodes: Arc::clone(&self.large_decodes),
             hold: self.settings.hold,
             stop: self.stop.clone(),
         };
         let id = request_id::request_id(request.headers());
         let span =
-            tracing::info_span!(parent: None, "connection", id = id.to_str().ok(), run_id = context.run_id);
-        let serving = serve(upgrade, handshake.protocol, context, self.settings.ping_interval, permit);
+            tracing::info_span!(parent: None, "connection", id = id.to_str().ok(), run_id = deps.run_id);
+        let serving = serve(upgrade, handshake.protocol, deps, self.settings.ping_interval, permit);
         self.tasks.spawn(request_id::run_in_span(id, span, serving));
         Ok(handshake.answer())
     }
@@ -146,18 +146,18 @@ impl Sockets {
 
     /// Returns whether the frontier can accept data. Checked at most once per second.
     async fn is_ready(&self) -> bool {
-        let mut known = self.readiness.lock().await;
-        if let Some((asked, ready)) = *known
-            && asked.elapsed() < READINESS_AGE
+        let mut cached = self.readiness.lock().await;
+        if let Some((checked_at, ready)) = *cached
+            && checked_at.elapsed() < READINESS_TTL
         {
             return ready;
         }
         let mut system = self.system.clone();
-        let ready = match timeout(READINESS_AGE, system.readiness(ReadinessRequest::default())).await {
+        let ready = match timeout(READINESS_TTL, system.readiness(ReadinessRequest::default())).await {
             Ok(Ok(answer)) => answer.into_inner().ready,
             Ok(Err(_)) | Err(_) => false,
         };
-        *known = Some((Instant::now(), ready));
+        *cached = Some((Instant::now(), ready));
         ready
     }
 }
@@ -171,7 +171,7 @@ fn frame_span(run_id: &str, bytes: usize) -> Span {
 async fn serve(
     upgrade: OnUpgrade,
     protocol: Protocol,
-    context: Context,
+    deps: ConnectionDeps,
     ping_interval: Duration,
     permit: OwnedSemaphorePermit,
 ) {
@@ -182,29 +182,29 @@ async fn serve(
             return;
         }
     };
-    let _open = Open::new(context.metrics.clone(), permit);
-    let socket = Socket::new(connection, ping_interval, context.budget.clone()).await;
+    let _open_connection = OpenConnection::new(deps.metrics.clone(), permit);
+    let socket = Socket::new(connection, ping_interval, deps.budget.clone()).await;
     match protocol {
-        Protocol::Json => connection::serve(socket, context).await,
-        Protocol::Binary => binary::serve(socket, context).await,
+        Protocol::Json => connection::serve(socket, deps).await,
+        Protocol::Binary => binary::serve(socket, deps).await,
     }
 }
 
 /// Counts an open connection until it is dropped.
-struct Open {
+struct OpenConnection {
     metrics: Metrics,
     since: Instant,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Open {
+impl OpenConnection {
     fn new(metrics: Metrics, permit: OwnedSemaphorePermit) -> Self {
         metrics.ws_connections.inc();
-        Open { metrics, since: Instant::now(), _permit: permit }
+        OpenConnection { metrics, since: Instant::now(), _permit: permit }
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.metrics.ws_connections.dec();
         self.metrics.ws_connection_seconds.observe(self.since.elapsed().as_secs_f64());

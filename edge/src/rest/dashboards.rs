@@ -7,6 +7,7 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::{Method, StatusCode};
 use matyan_proto::{apps, dashboards, reports};
+use matyan_value::json::{self, JsonStyle};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -16,10 +17,9 @@ use super::request_schema::{Member, RequestSchema};
 use super::response_schema::ResponseSchema;
 use super::shared::iso;
 use super::table::{Answer, Operation, Output};
-use super::values::{self, Style};
+use super::values;
 use crate::error::ApiError;
 use crate::services::Services;
-use crate::ws::json::to_cbor;
 
 const DASHBOARD: RequestSchema = RequestSchema::Record(&[
     Member::required("name", RequestSchema::Text),
@@ -226,7 +226,7 @@ mod app {
             r#type: &it.r#type,
             updated_at: iso(it.updated_us),
             created_at: iso(it.created_us),
-            state: values::json(&it.state, Style::default())?,
+            state: values::json(&it.state, JsonStyle::STRICT)?,
         })
     }
 
@@ -235,7 +235,7 @@ mod app {
     fn state(call: &Call) -> Result<Option<Bytes>, ApiError> {
         let state = call.raw_member("state").filter(|text| text != "null");
         let encode = |text: String| {
-            to_cbor(&text).map_err(|error| {
+            json::to_cbor(&text).map(Bytes::from).map_err(|error| {
                 ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, format!("body.state: {error}"))
             })
         };

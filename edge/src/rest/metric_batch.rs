@@ -5,10 +5,11 @@
 use matyan_proto::common::v1::{SeriesKey, StepRange};
 use matyan_proto::runs::v1::{GetRequest, SeriesInfo};
 use matyan_proto::series::v1::{PointColumns, PointsRequest, RunSelection, SampleRequest, SeriesPoints};
+use matyan_value::json::JsonStyle;
 
 use super::json_list::{self, JsonItems};
 use super::table::Answer;
-use super::values::{self, Style};
+use super::values;
 use crate::error::ApiError;
 use crate::services::Services;
 
@@ -98,7 +99,7 @@ const VALUES_START: &str = "],\"values\":[";
 const SERIES_END: &str = "]}";
 
 fn write_series_start(items: &mut JsonItems, info: &SeriesInfo) -> Result<(), ApiError> {
-    let context = values::context_json(&info.context, Style::default())?;
+    let context = values::context_json(&info.context, JsonStyle::STRICT)?;
     let name = serde_json::to_string(&info.name).expect("text is JSON");
     items.comma();
     items.text(&format!("{{\"name\":{name},\"context\":{},\"iters\":[", context.get()));

@@ -11,6 +11,7 @@ use matyan_proto::project::v1::{
     ActivityRequest, GetPinnedSequencesRequest, GetRequest, ParamsRequest, SetPinnedSequencesRequest,
     StatusRequest, TypeNames,
 };
+use matyan_value::json::JsonStyle;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
@@ -20,7 +21,7 @@ use super::request_schema::{Member, RequestSchema};
 use super::response_schema::{ACTIVITY, ResponseSchema};
 use super::shared::{SERIES_KEYS, TYPES, day_key, hour_key, requested_types, series_keys};
 use super::table::{Answer, Operation, Parameter, ParameterKind};
-use super::values::{self, Style};
+use super::values;
 use crate::error::ApiError;
 use crate::services::Services;
 
@@ -144,7 +145,7 @@ async fn params(services: Arc<Services>, call: Call) -> Answer {
     let mut text = serde_json::to_string(&types_json).expect("a map of JSON values serializes");
     if !exclude_params {
         // The params come first, as text, so that they are never built as a tree.
-        let params = values::json(&all, Style::default())?;
+        let params = values::json(&all, JsonStyle::STRICT)?;
         let comma = if types_json.is_empty() { "" } else { "," };
         text = format!("{{\"params\":{}{comma}{}", params.get(), &text[1..]);
     }
@@ -164,7 +165,7 @@ fn add(known: &mut Map<String, Value>, names: TypeNames) -> Result<(), ApiError>
 }
 
 fn context(text: &str) -> Result<Value, ApiError> {
-    let json = values::context_json(text, Style::default())?;
+    let json = values::context_json(text, JsonStyle::STRICT)?;
     Ok(serde_json::from_str(json.get()).expect("the context was serialized as JSON"))
 }
 

@@ -9,6 +9,7 @@ use matyan_proto::artifacts::{self, v1::Artifact};
 use matyan_proto::common::v1::SeriesType;
 use matyan_proto::runs::v1::{GetRequest, Run, RunParts, SeriesInfo};
 use matyan_proto::series::v1::ListRequest;
+use matyan_value::json::JsonStyle;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -18,7 +19,7 @@ use super::metric_batch;
 use super::response_schema::ResponseSchema;
 use super::shared::{PROPS, Props, SERIES_KEYS, TYPES, density, requested_types, series_keys, step_range};
 use super::table::{Answer, Operation, Parameter, ParameterKind};
-use super::values::{self, Style};
+use super::values;
 use crate::error::ApiError;
 use crate::services::Services;
 
@@ -84,7 +85,7 @@ struct Info<'a> {
 async fn info(services: Arc<Services>, call: Call) -> Answer {
     let types = requested_types(call.texts("sequence"))?;
     let aim = call.dialect == Dialect::Aim;
-    let style = Style { words: aim, ..Default::default() };
+    let style = if aim { JsonStyle::AIM } else { JsonStyle::STRICT };
     let parts = RunParts {
         props: true,
         params: true,
@@ -144,7 +145,7 @@ fn artifact(path: &str, uri: &str) -> Value {
     json!({"name": name, "path": path, "uri": uri})
 }
 
-fn traces(run: &Run, types: &[SeriesType], style: Style) -> Result<Map<String, Value>, ApiError> {
+fn traces(run: &Run, types: &[SeriesType], style: JsonStyle) -> Result<Map<String, Value>, ApiError> {
     let mut traces = Map::new();
     for (series_type, name) in TYPES.iter().filter(|(series_type, _)| types.contains(series_type)) {
         let of_type = run.series.iter().filter(|info| info.r#type == i32::from(*series_type));
@@ -154,7 +155,7 @@ fn traces(run: &Run, types: &[SeriesType], style: Style) -> Result<Map<String, V
     Ok(traces)
 }
 
-fn trace(info: &SeriesInfo, series_type: SeriesType, style: Style) -> Result<Value, ApiError> {
+fn trace(info: &SeriesInfo, series_type: SeriesType, style: JsonStyle) -> Result<Value, ApiError> {
     let context = values::context_json(&info.context, style)?;
     let context: Value = serde_json::from_str(context.get()).expect("the context was serialized as JSON");
     let mut trace = json!({"context": context, "name": info.name});

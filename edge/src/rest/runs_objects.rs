@@ -12,6 +12,7 @@ use matyan_proto::objects::v1::{
 };
 use matyan_proto::runs::v1::{GetRequest, Run, RunParts};
 use matyan_proto::search::v1::{ObjectsRequest, ObjectsResponse, RunObjects, Warning};
+use matyan_value::json::{self, JsonStyle};
 
 use super::call::Call;
 use super::request_schema::RequestSchema;
@@ -19,7 +20,7 @@ use super::runs_search::{query, search_error, write_context, write_params, write
 use super::shared::{SERIES_KEYS, density, index_range, seconds, series_keys, step_range, texts, write_pair};
 use super::stream_response::{self, EntryWriter, ProgressWriter};
 use super::table::{Answer, Operation, Output, Parameter, ParameterKind};
-use super::values::{self, Style};
+use super::values;
 use crate::services::Services;
 use crate::stream::Encoder;
 
@@ -324,8 +325,7 @@ fn write_object(object: &Object, encoder: &mut Encoder) {
             });
         }
         Some(ObjectKind::Figure(figure)) => {
-            let style = Style { spaced: true, ..Default::default() };
-            let data = values::json_text(&figure.data, style).unwrap_or_else(|error| {
+            let data = json::cbor_text(&figure.data, JsonStyle::SPACED).unwrap_or_else(|error| {
                 tracing::error!(error = &error as &dyn std::error::Error, "failed to convert figure to JSON");
                 r#"{"data": [], "layout": {}}"#.to_owned()
             });

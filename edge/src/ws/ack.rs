@@ -14,11 +14,11 @@ const REASON_BYTES: usize = 500;
 
 /// An error ack: the problem with the frame as a whole, or with each item.
 pub(super) fn error(frame: Option<&str>, rejections: &Rejections) -> Utf8Bytes {
-    let mut text = frame.map(cut).unwrap_or_default().to_owned();
+    let mut text = frame.map(truncated).unwrap_or_default().to_owned();
     for rejection in &rejections.reasons {
         let separator = if text.is_empty() { "" } else { "; " };
         let colon = if rejection.field.is_empty() { "" } else { ": " };
-        let reason = cut(&rejection.reason);
+        let reason = truncated(&rejection.reason);
         // Writing to a string cannot fail.
         let _ = write!(text, "{separator}item {}: {}{colon}{reason}", rejection.item, rejection.field);
     }
@@ -32,7 +32,7 @@ pub(super) fn error(frame: Option<&str>, rejections: &Rejections) -> Utf8Bytes {
     serde_json::json!({"status": "error", "error": text}).to_string().into()
 }
 
-fn cut(text: &str) -> &str {
+fn truncated(text: &str) -> &str {
     &text[..text.floor_char_boundary(REASON_BYTES)]
 }
 

@@ -15,13 +15,13 @@ use prost::Message;
 use super::json::{ABSENT, Frame, Metric, Rejection};
 
 /// Maximum encoded size of a point: its number, its value, and three columns.
-const POINT_BYTES: usize = 5 + 8 + 3 * 10;
+const MAX_POINT_BYTES: usize = 5 + 8 + 3 * 10;
 
 /// Maximum overhead of an element of a repeated field.
-const MEMBER_BYTES: usize = 16;
+const ELEMENT_OVERHEAD_BYTES: usize = 16;
 
 /// Minimum size of a metric in a frame: the names of its members alone are longer.
-const LEAST_METRIC_BYTES: usize = 100;
+const MIN_METRIC_BYTES: usize = 100;
 
 /// The series named so far on a connection: (name, context, dtype) to number, in order of first
 /// appearance.
@@ -42,7 +42,7 @@ impl Dictionary {
     /// frame.
     pub fn has_room(&self, frame_bytes: usize) -> bool {
         let bytes = self.bytes + frame_bytes;
-        let series = self.series.len() + frame_bytes / LEAST_METRIC_BYTES;
+        let series = self.series.len() + frame_bytes / MIN_METRIC_BYTES;
         self.series.is_empty() || (bytes <= BATCH_BYTES && series <= SERIES_PER_RUN)
     }
 
@@ -90,14 +90,14 @@ impl Dictionary {
 }
 
 fn definition_bytes(metric: &Metric<'_>) -> usize {
-    metric.name.len() + metric.context.len() + metric.dtype.len() + MEMBER_BYTES
+    metric.name.len() + metric.context.len() + metric.dtype.len() + ELEMENT_OVERHEAD_BYTES
 }
 
 /// An encoded batch and its number of items, which maps item numbers back to the frame.
 #[derive(Debug, PartialEq)]
 pub struct Batch {
     pub bytes: Bytes,
-    pub items: Items,
+    pub items: ItemCounts,
     /// Size of the dictionary before this batch.
     pub series_base: u32,
     /// Trace context of the frame's span; empty if it is not exported.
@@ -106,7 +106,7 @@ pub struct Batch {
 
 /// Numbers of items of a batch. Events are numbered first, as `batch.proto` specifies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Items {
+pub struct ItemCounts {
     pub events: u32,
     pub points: u32,
 }
@@ -114,9 +114,9 @@ pub struct Items {
 /// Encodes a frame of `run_id`. An item too large for any batch is added to the frame's
 /// rejections.
 pub fn encode(run_id: &str, frame: &mut Frame<'_>, dictionary: &mut Dictionary) -> Vec<Batch> {
-    let mut builder = Builder::new(dictionary);
+    let mut builder = BatchBuilder::new(dictionary);
     for (mut event, item) in std::mem::take(&mut frame.events).into_iter().zip(&frame.event_items) {
-        name_blob(run_id, &mut event);
+        set_blob_key(run_id, &mut event);
         if !builder.event(event) {
             let reason = format!("larger than {BATCH_BYTES} bytes when encoded");
             frame.rejections.push(Rejection { item: *item, field: "".into(), reason: reason.into() });
@@ -131,13 +131,13 @@ pub fn encode(run_id: &str, frame: &mut Frame<'_>, dictionary: &mut Dictionary) 
 
 /// Sets the key of a blob, which presigning derives from the run in the URL and the path,
 /// ignoring the key sent by the client.
-fn name_blob(run_id: &str, event: &mut pb::Event) {
+fn set_blob_key(run_id: &str, event: &mut pb::Event) {
     if let Some(pb::event::Kind::BlobRef(blob)) = &mut event.kind {
         blob.key = format!("{run_id}/{}", blob.path);
     }
 }
 
-struct Builder<'d> {
+struct BatchBuilder<'d> {
     dictionary: &'d mut Dictionary,
     batch: pb::IngestionBatch,
     points: pb::Points,
@@ -145,16 +145,16 @@ struct Builder<'d> {
     done: Vec<Batch>,
 }
 
-impl<'d> Builder<'d> {
+impl<'d> BatchBuilder<'d> {
     fn new(dictionary: &'d mut Dictionary) -> Self {
         let series_base = dictionary.series.len() as u32;
         let batch = pb::IngestionBatch { series_base, ..Default::default() };
-        Builder { dictionary, batch, points: pb::Points::default(), bytes: 0, done: Vec::new() }
+        BatchBuilder { dictionary, batch, points: pb::Points::default(), bytes: 0, done: Vec::new() }
     }
 
     /// Adds an event. Returns false if it does not fit in any batch.
     fn event(&mut self, event: pb::Event) -> bool {
-        let bytes = event.encoded_len() + MEMBER_BYTES;
+        let bytes = event.encoded_len() + ELEMENT_OVERHEAD_BYTES;
         if bytes > BATCH_BYTES {
             return false;
         }
@@ -166,7 +166,7 @@ impl<'d> Builder<'d> {
     fn point(&mut self, metric: &Metric<'_>) {
         let known = self.dictionary.find(metric);
         let new_bytes = if known.is_some() { 0 } else { definition_bytes(metric) };
-        self.make_room(POINT_BYTES + new_bytes);
+        self.make_room(MAX_POINT_BYTES + new_bytes);
         let number = known.unwrap_or_else(|| {
             let number = self.dictionary.series.len() as u32;
             self.batch.series.push(self.dictionary.insert(metric));
@@ -193,13 +193,13 @@ impl<'d> Builder<'d> {
         let mut batch = std::mem::replace(&mut self.batch, next);
         let mut points = std::mem::take(&mut self.points);
         self.bytes = 0;
-        let items = Items { events: batch.events.len() as u32, points: points.values.len() as u32 };
-        if items == Items::default() {
+        let items = ItemCounts { events: batch.events.len() as u32, points: points.values.len() as u32 };
+        if items == ItemCounts::default() {
             return;
         }
         if items.points > 0 {
             for column in [&mut points.steps, &mut points.epochs, &mut points.times_us] {
-                shorten(column);
+                shorten_column(column);
             }
             batch.points.push(points);
         }
@@ -211,15 +211,15 @@ impl<'d> Builder<'d> {
 
 /// Shortens a column of equal values: one entry applies to all points, and no entry means that
 /// no point has a value.
-fn shorten(column: &mut Vec<i64>) {
+fn shorten_column(column: &mut Vec<i64>) {
     if column.iter().all(|value| *value == column[0]) {
         column.truncate(usize::from(column[0] != ABSENT));
     }
 }
 
-impl Sum for Items {
+impl Sum for ItemCounts {
     fn sum<I: Iterator<Item = Self>>(batches: I) -> Self {
-        batches.fold(Items::default(), |sum, it| Items {
+        batches.fold(ItemCounts::default(), |sum, it| ItemCounts {
             events: sum.events + it.events,
             points: sum.points + it.points,
         })
@@ -228,8 +228,8 @@ impl Sum for Items {
 
 #[cfg(test)]
 mod tests {
+    use super::super::item_index::ItemIndex;
     use super::super::json::decode_frame;
-    use super::super::places::Places;
     use super::*;
 
     const RUN: &str = "r";
@@ -241,7 +241,7 @@ mod tests {
         )
     }
 
-    fn encode_text(text: &str, dictionary: &mut Dictionary) -> Vec<(pb::IngestionBatch, Items)> {
+    fn encode_text(text: &str, dictionary: &mut Dictionary) -> Vec<(pb::IngestionBatch, ItemCounts)> {
         let mut frame = decode_frame(text.as_bytes()).unwrap();
         assert!(frame.rejections.is_empty(), "{:?}", frame.rejections);
         let batches = encode(RUN, &mut frame, dictionary);
@@ -253,7 +253,7 @@ mod tests {
         let mut dictionary = Dictionary::default();
         let frame = format!("[{}, {}, {}]", metric("a", "1", 5), metric("b", "1", 5), metric("a", "2", 5));
         let (batch, items) = encode_text(&frame, &mut dictionary).remove(0);
-        assert_eq!(items, Items { events: 0, points: 3 });
+        assert_eq!(items, ItemCounts { events: 0, points: 3 });
         assert_eq!(batch.series.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(batch.points[0].series, [0, 1, 0]);
         assert_eq!(batch.points[0].values, [5.0; 3]);
@@ -317,7 +317,7 @@ mod tests {
     #[test]
     fn a_dictionary_stays_small_enough_to_be_resent() {
         let least = metric("", "1", 5).replace(['\n', ' '], "").replace("\"context\":null", "\"context\":{}");
-        assert!(least.replace("\"float\"", "\"\"").len() >= LEAST_METRIC_BYTES, "{least}");
+        assert!(least.replace("\"float\"", "\"\"").len() >= MIN_METRIC_BYTES, "{least}");
         let mut dictionary = Dictionary::default();
         assert!(dictionary.has_room(BATCH_BYTES), "an empty dictionary has room for any frame");
         let name = "n".repeat(1_000);
@@ -344,25 +344,25 @@ mod tests {
         let mut dictionary = Dictionary::default();
         let batches = encode_text(&text, &mut dictionary);
         assert!(batches.len() > 3, "{}", batches.len());
-        let counts: Vec<Items> = batches.iter().map(|(_, items)| *items).collect();
+        let counts: Vec<ItemCounts> = batches.iter().map(|(_, items)| *items).collect();
         let frame = decode_frame(text.as_bytes()).unwrap();
-        let places = Places::of(&frame);
+        let item_index = ItemIndex::from_frame(&frame);
         let mut seen = 0;
         for (index, (batch, counts_here)) in batches.iter().enumerate() {
             assert!(batch.encoded_len() <= BATCH_ADVISED_BYTES, "{}", batch.encoded_len());
             let before = counts[..index].iter().copied().sum();
             for number in 0..counts_here.events {
-                let item = places.item(before, *counts_here, number).unwrap();
+                let item = item_index.item(before, *counts_here, number).unwrap();
                 assert!(items[item as usize].contains("log_terminal_line"));
                 seen += 1;
             }
             for point in 0..counts_here.points {
-                let item = places.item(before, *counts_here, counts_here.events + point).unwrap();
+                let item = item_index.item(before, *counts_here, counts_here.events + point).unwrap();
                 let value = batch.points[0].values[point as usize];
                 assert!(items[item as usize].contains(&format!("\"value\":{value},")));
                 seen += 1;
             }
-            assert_eq!(places.item(before, *counts_here, 1_000_000), None);
+            assert_eq!(item_index.item(before, *counts_here, 1_000_000), None);
         }
         assert_eq!(seen, items.len());
     }
@@ -376,7 +376,7 @@ mod tests {
         );
         let mut frame = decode_frame(text.as_bytes()).unwrap();
         let batches = encode(RUN, &mut frame, &mut Dictionary::default());
-        assert_eq!(batches[0].items, Items { events: 0, points: 1 });
+        assert_eq!(batches[0].items, ItemCounts { events: 0, points: 1 });
         assert_eq!((frame.rejections.count, frame.rejections.reasons[0].item), (1, 0));
     }
 

@@ -15,43 +15,46 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tonic::{Code, Status};
 use tracing::Span;
 
-use super::budget::Share;
-use super::connection::Context;
-use super::session::{MAX_WAITING_BYTES, MAX_WAITING_FRAMES, Session};
-use super::socket::{self, End, Incoming, Socket};
+use super::budget::BudgetShare;
+use super::connection::ConnectionDeps;
+use super::session::{IngestSession, MAX_WAITING_BYTES, MAX_WAITING_FRAMES};
+use super::socket::{self, IncomingFrame, Socket, SocketEnd};
 use crate::error;
 
 /// Serves the connection until either side ends it.
-pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut socket: Socket<S>, context: Context) {
-    let mut connection = Connection { session: None, waiting: VecDeque::new(), waiting_bytes: 0, context };
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut socket: Socket<S>, deps: ConnectionDeps) {
+    let mut connection = Connection { session: None, waiting: VecDeque::new(), waiting_bytes: 0, deps };
     if let Some((code, reason)) = connection.run(&mut socket).await {
         socket.close(Vec::new(), code, &reason).await;
     }
 }
 
 struct Connection {
-    context: Context,
-    session: Option<Session>,
+    deps: ConnectionDeps,
+    session: Option<IngestSession>,
     /// The unacknowledged batches.
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<PendingBatch>,
     waiting_bytes: usize,
 }
 
-struct Waiting {
+struct PendingBatch {
     sequence: u64,
     bytes: usize,
-    share: Share,
+    share: BudgetShare,
     /// Ends with the ack.
     _span: Span,
 }
 
-type Close = (CloseCode, String);
+type CloseReason = (CloseCode, String);
 
 impl Connection {
     /// Runs until the end, and returns the close frame to send if the peer is still
     /// connected.
-    async fn run<S: AsyncRead + AsyncWrite + Unpin>(&mut self, socket: &mut Socket<S>) -> Option<Close> {
-        let stop = self.context.stop.clone();
+    async fn run<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        socket: &mut Socket<S>,
+    ) -> Option<CloseReason> {
+        let stop = self.deps.stop.clone();
         let mut stopping = false;
         loop {
             if stopping && self.waiting.is_empty() {
@@ -59,27 +62,27 @@ impl Connection {
             }
             let readable = !stopping && self.has_room();
             if !readable {
-                socket.excuse();
+                socket.reset_keep_alive();
             }
             tokio::select! {
                 biased;
-                answer = answer(&mut self.session), if self.session.is_some() => match answer {
-                    Ok(answer) => self.answered(socket, &answer).await.ok()?,
-                    Err(status) => return Some(close_of(&status)),
+                answer = next_answer(&mut self.session), if self.session.is_some() => match answer {
+                    Ok(answer) => self.on_answer(socket, &answer).await.ok()?,
+                    Err(status) => return Some(close_frame(&status)),
                 },
                 () = stop.cancelled(), if !stopping => {
                     stopping = true;
                     // Frames that have already been sent are still accepted.
                     while self.has_room()
-                        && let Some(incoming) = socket.last().await
+                        && let Some(incoming) = socket.last_frame().await
                     {
-                        if let Err(end) = self.received(incoming) {
+                        if let Err(end) = self.on_incoming(incoming) {
                             return end;
                         }
                     }
                 }
                 incoming = socket.next(), if readable => {
-                    if let Err(end) = self.received(incoming) {
+                    if let Err(end) = self.on_incoming(incoming) {
                         return end;
                     }
                 }
@@ -95,14 +98,14 @@ impl Connection {
         shares
             && self.waiting.len() < MAX_WAITING_FRAMES
             && self.waiting_bytes < MAX_WAITING_BYTES
-            && self.session.as_ref().is_none_or(Session::has_room)
+            && self.session.as_ref().is_none_or(IngestSession::has_room)
     }
 
-    async fn answered<S: AsyncRead + AsyncWrite + Unpin>(
+    async fn on_answer<S: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
         socket: &mut Socket<S>,
         answer: &StreamResponse,
-    ) -> Result<(), End> {
+    ) -> Result<(), SocketEnd> {
         while let Some(batch) = self.waiting.pop_front_if(|batch| batch.sequence <= answer.sequence) {
             self.waiting_bytes -= batch.bytes;
         }
@@ -111,50 +114,50 @@ impl Connection {
 
     /// Handles an incoming frame. An error ends the connection, with the close frame to
     /// send if the peer is still connected.
-    fn received(&mut self, incoming: Result<Incoming, End>) -> Result<(), Option<Close>> {
+    fn on_incoming(&mut self, incoming: Result<IncomingFrame, SocketEnd>) -> Result<(), Option<CloseReason>> {
         match incoming {
-            Ok(Incoming::Binary(bytes, share)) => self.taken(bytes, share).map_err(Some),
-            Ok(Incoming::Text(..)) => {
+            Ok(IncomingFrame::Binary(bytes, share)) => self.on_message(bytes, share).map_err(Some),
+            Ok(IncomingFrame::Text(..)) => {
                 Err(Some((CloseCode::Unsupported, "text frame: this protocol is binary".into())))
             }
-            Err(End::Gone) => Err(None),
-            Err(End::Refuse(code)) => Err(Some((code, socket::reason(code)))),
+            Err(SocketEnd::Disconnected) => Err(None),
+            Err(SocketEnd::Violation(code)) => Err(Some((code, socket::reason(code)))),
         }
     }
 
-    fn taken(&mut self, bytes: bytes::Bytes, mut share: Share) -> Result<(), Close> {
-        let refuse = |reason: &str| Err((CloseCode::Policy, reason.to_owned()));
+    fn on_message(&mut self, bytes: bytes::Bytes, mut share: BudgetShare) -> Result<(), CloseReason> {
+        let violation = |reason: &str| Err((CloseCode::Policy, reason.to_owned()));
         if share.is_none() && !self.waiting.is_empty() {
-            share = self.context.budget.share(bytes.len());
+            share = self.deps.budget.share(bytes.len());
         }
         let Ok(request) = StreamRequest::decode(bytes) else {
-            return refuse("the frame is not a StreamRequest");
+            return violation("the frame is not a StreamRequest");
         };
         match (request.message, &mut self.session) {
             (Some(RequestMessage::Open(mut open)), None) => {
-                open.run_id.clone_from(&self.context.run_id);
-                self.session = Some(Session::open(&self.context.ingest, open));
+                open.run_id.clone_from(&self.deps.run_id);
+                self.session = Some(IngestSession::open(&self.deps.ingest, open));
             }
             (Some(RequestMessage::Batch(mut batch)), Some(session)) => {
                 let (sequence, bytes) = (batch.sequence, batch.batch.len());
-                let span = super::frame_span(&self.context.run_id, bytes);
+                let span = super::frame_span(&self.deps.run_id, bytes);
                 matyan_trace::follow(&span, batch.traceparent.as_bytes());
                 batch.traceparent = matyan_trace::traceparent(&span).unwrap_or(batch.traceparent);
-                self.waiting.push_back(Waiting { sequence, bytes, share, _span: span });
+                self.waiting.push_back(PendingBatch { sequence, bytes, share, _span: span });
                 self.waiting_bytes += bytes;
                 session.send(batch);
             }
-            (Some(RequestMessage::Open(_)), Some(_)) => return refuse("the stream is already open"),
+            (Some(RequestMessage::Open(_)), Some(_)) => return violation("the stream is already open"),
             (Some(RequestMessage::Batch(_)), None) => {
-                return refuse("the first message must open the stream");
+                return violation("the first message must open the stream");
             }
-            (None, _) => return refuse("the message has an unknown type"),
+            (None, _) => return violation("the message has an unknown type"),
         }
         Ok(())
     }
 }
 
-async fn answer(session: &mut Option<Session>) -> Result<StreamResponse, Status> {
+async fn next_answer(session: &mut Option<IngestSession>) -> Result<StreamResponse, Status> {
     match session {
         Some(session) => session.answer().await,
         None => std::future::pending().await,
@@ -162,7 +165,7 @@ async fn answer(session: &mut Option<Session>) -> Result<StreamResponse, Status>
 }
 
 /// The close frame for a failed stream: the name of the product's error code, then the message.
-fn close_of(status: &Status) -> Close {
+fn close_frame(status: &Status) -> CloseReason {
     let code = match status.code() {
         Code::Unavailable | Code::Cancelled | Code::Aborted | Code::DeadlineExceeded => CloseCode::Again,
         Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss | Code::Unimplemented => CloseCode::Error,

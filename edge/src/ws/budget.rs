@@ -24,40 +24,47 @@ const SMALL_BYTES: usize = 64 << 10;
 const CONTROL_HEADER_BYTES: usize = 6;
 
 /// A frame's part of the budget; `None` for a small frame that had none when it arrived.
-pub(super) type Share = Option<OwnedSemaphorePermit>;
+pub(super) type BudgetShare = Option<OwnedSemaphorePermit>;
 
 #[derive(Clone)]
-pub(super) struct Budget(Arc<Semaphore>);
+pub(super) struct MemoryBudget(Arc<Semaphore>);
 
-impl Budget {
+impl MemoryBudget {
     /// At least one frame of maximum size always fits.
     pub(super) fn new(bytes: usize) -> Self {
-        Budget(Arc::new(Semaphore::new(bytes.clamp(BATCH_BYTES, Semaphore::MAX_PERMITS))))
+        MemoryBudget(Arc::new(Semaphore::new(bytes.clamp(BATCH_BYTES, Semaphore::MAX_PERMITS))))
     }
 
     /// Takes a share for a small frame; `None` if not enough is left.
-    pub(super) fn share(&self, bytes: usize) -> Share {
+    pub(super) fn share(&self, bytes: usize) -> BudgetShare {
         self.0.clone().try_acquire_many_owned(u32::try_from(bytes).unwrap_or(u32::MAX)).ok()
     }
 }
 
 /// A connection that counts its reads, and pauses inside a large frame until the budget has
 /// room for it.
-pub(super) struct Metered<S> {
+pub(super) struct MeteredConnection<S> {
     inner: S,
     /// Total number of bytes read.
     bytes: u64,
     /// Number of bytes read since the last frame ended, which belong to a frame that has
     /// begun. Bytes that arrived together with that end are not counted.
-    begun: usize,
+    frame_bytes: usize,
     budget: PollSemaphore,
-    share: Share,
-    waits: bool,
+    share: BudgetShare,
+    is_waiting: bool,
 }
 
-impl<S> Metered<S> {
-    pub(super) fn new(inner: S, budget: Budget) -> Self {
-        Metered { inner, bytes: 0, begun: 0, budget: PollSemaphore::new(budget.0), share: None, waits: false }
+impl<S> MeteredConnection<S> {
+    pub(super) fn new(inner: S, budget: MemoryBudget) -> Self {
+        MeteredConnection {
+            inner,
+            bytes: 0,
+            frame_bytes: 0,
+            budget: PollSemaphore::new(budget.0),
+            share: None,
+            is_waiting: false,
+        }
     }
 
     /// Total number of bytes read. Any byte shows that the peer is alive, even in the
@@ -68,8 +75,8 @@ impl<S> Metered<S> {
 
     /// True while reading is paused because the budget is exhausted; a silent peer is not
     /// dead then.
-    pub(super) fn waits(&self) -> bool {
-        self.waits
+    pub(super) fn is_waiting(&self) -> bool {
+        self.is_waiting
     }
 
     /// The underlying connection, for reading bytes that are discarded.
@@ -78,43 +85,43 @@ impl<S> Metered<S> {
     }
 
     pub(super) fn is_inside_frame(&self) -> bool {
-        self.begun > 0
+        self.frame_bytes > 0
     }
 
     /// Called at the end of a data frame of `bytes` bytes; returns its share.
-    pub(super) fn frame_ended(&mut self, bytes: usize) -> Share {
-        self.begun = 0;
+    pub(super) fn frame_ended(&mut self, bytes: usize) -> BudgetShare {
+        self.frame_bytes = 0;
         self.share.take().and_then(|mut share| share.split(bytes))
     }
 
     /// Called at the end of a control frame, which may be between the fragments of another
     /// frame.
     pub(super) fn control_ended(&mut self, bytes: usize) {
-        self.begun = self.begun.saturating_sub(CONTROL_HEADER_BYTES + bytes);
+        self.frame_bytes = self.frame_bytes.saturating_sub(CONTROL_HEADER_BYTES + bytes);
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for MeteredConnection<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.begun > SMALL_BYTES && self.share.is_none() {
-            self.waits = true;
+        if self.frame_bytes > SMALL_BYTES && self.share.is_none() {
+            self.is_waiting = true;
             self.share = ready!(self.budget.poll_acquire_many(context, BATCH_BYTES as u32));
-            self.waits = false;
+            self.is_waiting = false;
         }
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.inner).poll_read(context, buffer);
         let read = buffer.filled().len() - before;
         self.bytes += read as u64;
-        self.begun += read;
+        self.frame_bytes += read;
         polled
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for MeteredConnection<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -142,10 +149,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_large_frame_waits_for_room_and_keeps_only_what_it_needs() {
-        let budget = Budget::new(0);
-        let others = budget.share(1).unwrap();
+        let budget = MemoryBudget::new(0);
+        let other_share = budget.share(1).unwrap();
         let (mut peer, connection) = duplex(2 * LARGE);
-        let mut metered = Metered::new(connection, budget.clone());
+        let mut metered = MeteredConnection::new(connection, budget.clone());
         peer.write_all(&vec![0; LARGE]).await.unwrap();
         let mut buffer = vec![0; LARGE];
         let mut read = 0;
@@ -153,10 +160,10 @@ mod tests {
             read += more.unwrap();
         }
         assert!((SMALL_BYTES + 1..SMALL_BYTES + 1_001).contains(&read), "{read}");
-        assert!(metered.waits() && metered.is_inside_frame());
-        drop(others);
+        assert!(metered.is_waiting() && metered.is_inside_frame());
+        drop(other_share);
         metered.read_exact(&mut buffer[read..]).await.unwrap();
-        assert!(!metered.waits());
+        assert!(!metered.is_waiting());
         assert_eq!(budget.0.available_permits(), 0, "a frame being read has room for the largest");
         let share = metered.frame_ended(LARGE).unwrap();
         assert_eq!(budget.0.available_permits(), BATCH_BYTES - LARGE);
@@ -167,11 +174,11 @@ mod tests {
 
     #[tokio::test]
     async fn small_frames_and_pings_are_read_without_budget() {
-        let budget = Budget::new(0);
-        let _others = budget.share(BATCH_BYTES).unwrap();
+        let budget = MemoryBudget::new(0);
+        let _other_share = budget.share(BATCH_BYTES).unwrap();
         assert!(budget.share(1).is_none());
         let (mut peer, connection) = duplex(LARGE);
-        let mut metered = Metered::new(connection, budget);
+        let mut metered = MeteredConnection::new(connection, budget);
         let mut buffer = vec![0; SMALL_BYTES];
         for _ in 0..4 {
             peer.write_all(&buffer).await.unwrap();

@@ -25,13 +25,13 @@ use tonic::{Code, Status};
 use tracing::Span;
 
 use super::ack;
-use super::batch::{self, Batch, Dictionary, Items};
-use super::budget::{Budget, Share};
+use super::batch::{self, Batch, Dictionary, ItemCounts};
+use super::budget::{BudgetShare, MemoryBudget};
+use super::item_index::ItemIndex;
 use super::json::{self, FrameError, Rejections};
-use super::places::Places;
 use super::producer::Producer;
 use super::session::{IngestClient, MAX_WAITING_BYTES, MAX_WAITING_FRAMES};
-use super::socket::{self, End, Incoming, Socket};
+use super::socket::{self, IncomingFrame, Socket, SocketEnd};
 use crate::metrics::Metrics;
 
 /// Larger frames are decoded off the async threads: 256 KiB take half a millisecond.
@@ -39,112 +39,112 @@ const LARGE_FRAME_BYTES: usize = 256 << 10;
 
 /// Additional time after `hold` before an unresponsive frontier counts as failed. The frontier
 /// itself gives up after `hold`.
-const GRACE: Duration = Duration::from_secs(2);
+const RESPONSE_GRACE: Duration = Duration::from_secs(2);
 
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const FIRST_RETRY_DELAY: Duration = Duration::from_millis(50);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Dependencies of a connection.
-pub(super) struct Context {
+pub(super) struct ConnectionDeps {
     pub(super) run_id: String,
     pub(super) ingest: IngestClient,
     pub(super) metrics: Metrics,
-    pub(super) budget: Budget,
+    pub(super) budget: MemoryBudget,
     /// Limits the number of large frames decoded at the same time, over all connections.
-    pub(super) heavy_decodes: Arc<Semaphore>,
+    pub(super) large_decodes: Arc<Semaphore>,
     pub(super) hold: Duration,
     pub(super) stop: CancellationToken,
 }
 
 /// A frame that was read but is not yet acknowledged.
-struct Waiting {
+struct PendingFrame {
     /// `None` for a binary frame, which is rejected.
     text: Option<Utf8Bytes>,
     /// Share of the budget, held until the frame is acknowledged.
-    share: Share,
+    share: BudgetShare,
     received: Instant,
-    state: State,
+    state: FrameState,
     rejections: Rejections,
     /// Locations of its items in the frame, once the frontier has rejected any.
-    places: Option<Places>,
+    item_index: Option<ItemIndex>,
     /// Ends with the ack.
     span: Span,
 }
 
-enum State {
+enum FrameState {
     /// Waiting to be encoded, for the first time or again.
     Unsent,
     /// Sent to the frontier as `batches`, starting with sequence `first`.
-    Sent { first: u64, batches: Vec<Items> },
+    Sent { first: u64, batches: Vec<ItemCounts> },
     /// Ready to be acknowledged: with an error if there is a text or a rejection.
     Done(Option<Cow<'static, str>>),
 }
 
 /// Serves the connection until either side ends it.
-pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(socket: Socket<S>, context: Context) {
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(socket: Socket<S>, deps: ConnectionDeps) {
     let connection = Connection {
         waiting: VecDeque::new(),
         waiting_bytes: 0,
         producer: Producer::new(),
         retry_at: None,
-        pause: FIRST_PAUSE,
+        retry_delay: FIRST_RETRY_DELAY,
         ending: None,
-        context,
+        deps,
     };
     connection.run(socket).await;
 }
 
 struct Connection {
-    context: Context,
-    waiting: VecDeque<Waiting>,
+    deps: ConnectionDeps,
+    waiting: VecDeque<PendingFrame>,
     waiting_bytes: usize,
     producer: Producer,
     /// Time to reopen the stream after a failure.
     retry_at: Option<Instant>,
-    pause: Duration,
-    ending: Option<Ending>,
+    retry_delay: Duration,
+    ending: Option<ConnectionEnd>,
 }
 
 /// How the connection ends. Nothing more is read, and it ends once no frame is waiting.
-enum Ending {
+enum ConnectionEnd {
     /// The peer has disconnected. Its data is still written to the log.
-    Gone,
+    Disconnected,
     Close(CloseCode, Cow<'static, str>),
 }
 
 impl Connection {
     async fn run<S: AsyncRead + AsyncWrite + Unpin>(mut self, mut socket: Socket<S>) {
-        let stop = self.context.stop.clone();
+        let stop = self.deps.stop.clone();
         loop {
             let acks = self.take_acks();
             match &self.ending {
-                Some(Ending::Gone) if self.waiting.is_empty() => return,
-                Some(Ending::Gone) => {}
-                Some(Ending::Close(code, reason)) if self.waiting.is_empty() => {
+                Some(ConnectionEnd::Disconnected) if self.waiting.is_empty() => return,
+                Some(ConnectionEnd::Disconnected) => {}
+                Some(ConnectionEnd::Close(code, reason)) if self.waiting.is_empty() => {
                     return socket.close(acks, *code, reason).await;
                 }
                 _ if acks.is_empty() => {}
                 _ => {
                     if socket.send(acks).await.is_err() {
-                        self.ending = Some(Ending::Gone);
+                        self.ending = Some(ConnectionEnd::Disconnected);
                         continue;
                     }
                 }
             }
             let readable = self.readable();
             if !readable {
-                socket.excuse();
+                socket.reset_keep_alive();
             }
             let deadline = self.deadline();
             tokio::select! {
                 biased;
                 answer = self.producer.answer() => match answer {
-                    Ok(answer) => self.acknowledged(&answer).await,
-                    Err(status) => self.failed(&status),
+                    Ok(answer) => self.on_acknowledgement(&answer).await,
+                    Err(status) => self.on_stream_failure(&status),
                 },
-                () = sleep_until(deadline), if !self.waiting.is_empty() => self.overdue().await,
-                () = stop.cancelled(), if self.ending.is_none() => self.stopped(&mut socket).await,
-                incoming = socket.next(), if readable => self.received(incoming).await,
+                () = sleep_until(deadline), if !self.waiting.is_empty() => self.on_deadline().await,
+                () = stop.cancelled(), if self.ending.is_none() => self.on_stop(&mut socket).await,
+                incoming = socket.next(), if readable => self.on_incoming(incoming).await,
             }
         }
     }
@@ -164,24 +164,25 @@ impl Connection {
 
     /// Stops the connection. Frames that have already been sent are still accepted, because
     /// the client may never resend them.
-    async fn stopped<S: AsyncRead + AsyncWrite + Unpin>(&mut self, socket: &mut Socket<S>) {
+    async fn on_stop<S: AsyncRead + AsyncWrite + Unpin>(&mut self, socket: &mut Socket<S>) {
         while self.readable()
-            && let Some(incoming) = socket.last().await
+            && let Some(incoming) = socket.last_frame().await
         {
-            self.received(incoming).await;
+            self.on_incoming(incoming).await;
         }
-        self.ending.get_or_insert_with(|| Ending::Close(CloseCode::Restart, "the server is stopping".into()));
+        self.ending
+            .get_or_insert_with(|| ConnectionEnd::Close(CloseCode::Restart, "the server is stopping".into()));
     }
 
     /// Removes the frames at the front that are done, and returns their acks in order.
     fn take_acks(&mut self) -> Vec<Message> {
         let mut acks = Vec::new();
-        while let Some(Waiting { state: State::Done(_), .. }) = self.waiting.front() {
+        while let Some(PendingFrame { state: FrameState::Done(_), .. }) = self.waiting.front() {
             let Some(mut frame) = self.waiting.pop_front() else { break };
             self.waiting_bytes -= frame.bytes();
-            let State::Done(error) = frame.state else { break };
+            let FrameState::Done(error) = frame.state else { break };
             frame.rejections.reasons.sort_by_key(|rejection| rejection.item);
-            let metrics = &self.context.metrics;
+            let metrics = &self.deps.metrics;
             metrics.ws_ack_seconds.observe(frame.received.elapsed().as_secs_f64());
             let text = if error.is_none() && frame.rejections.is_empty() {
                 ack::OK
@@ -194,27 +195,27 @@ impl Connection {
         acks
     }
 
-    async fn received(&mut self, incoming: Result<Incoming, End>) {
+    async fn on_incoming(&mut self, incoming: Result<IncomingFrame, SocketEnd>) {
         let (text, mut share, state) = match incoming {
-            Ok(Incoming::Text(text, _)) if self.is_repeat(&text) => {
-                return self.context.metrics.ws_resends.inc();
+            Ok(IncomingFrame::Text(text, _)) if self.is_repeat(&text) => {
+                return self.deps.metrics.ws_resends.inc();
             }
-            Ok(Incoming::Text(text, share)) => (Some(text), share, State::Unsent),
-            Ok(Incoming::Binary(..)) => {
-                (None, None, State::Done(Some("binary frame: this protocol uses JSON text".into())))
+            Ok(IncomingFrame::Text(text, share)) => (Some(text), share, FrameState::Unsent),
+            Ok(IncomingFrame::Binary(..)) => {
+                (None, None, FrameState::Done(Some("binary frame: this protocol uses JSON text".into())))
             }
-            Err(End::Gone) => return self.ending = Some(Ending::Gone),
-            Err(End::Refuse(code)) => {
-                return self.ending = Some(Ending::Close(code, socket::reason(code).into()));
+            Err(SocketEnd::Disconnected) => return self.ending = Some(ConnectionEnd::Disconnected),
+            Err(SocketEnd::Violation(code)) => {
+                return self.ending = Some(ConnectionEnd::Close(code, socket::reason(code).into()));
             }
         };
         if share.is_none() && !self.waiting.is_empty() {
-            share = self.context.budget.share(text.as_ref().map_or(0, |text| text.len()));
+            share = self.deps.budget.share(text.as_ref().map_or(0, |text| text.len()));
         }
         let received = Instant::now();
-        let span = super::frame_span(&self.context.run_id, text.as_ref().map_or(0, |text| text.len()));
+        let span = super::frame_span(&self.deps.run_id, text.as_ref().map_or(0, |text| text.len()));
         let rejections = Rejections::default();
-        let frame = Waiting { text, share, received, state, rejections, places: None, span };
+        let frame = PendingFrame { text, share, received, state, rejections, item_index: None, span };
         self.waiting_bytes += frame.bytes();
         self.waiting.push_back(frame);
         if self.retry_at.is_none() {
@@ -232,12 +233,13 @@ impl Connection {
     /// until no frame uses it any more.
     async fn send_unsent(&mut self) {
         for index in 0..self.waiting.len() {
-            let Waiting { state: State::Unsent, text: Some(text), .. } = &self.waiting[index] else {
+            let PendingFrame { state: FrameState::Unsent, text: Some(text), .. } = &self.waiting[index]
+            else {
                 continue;
             };
             let text = text.clone();
-            if !self.producer.takes(text.len()) {
-                if self.waiting.iter().any(Waiting::is_sent) {
+            if !self.producer.accepts(text.len()) {
+                if self.waiting.iter().any(PendingFrame::is_sent) {
                     return;
                 }
                 self.producer = Producer::new();
@@ -248,37 +250,37 @@ impl Connection {
 
     async fn send_frame(&mut self, index: usize, text: Utf8Bytes) {
         let dictionary = std::mem::take(&mut self.producer.dictionary);
-        let (encoded, dictionary) = encode(&self.context, text, dictionary).await;
+        let (encoded, dictionary) = encode_frame(&self.deps, text, dictionary).await;
         self.producer.dictionary = dictionary;
         let frame = &mut self.waiting[index];
         match encoded {
-            Ok(Encoded { mut batches, rejections }) => {
+            Ok(EncodedFrame { mut batches, rejections }) => {
                 frame.rejections = rejections;
                 if let Some(trace) = matyan_trace::traceparent(&frame.span) {
                     batches.iter_mut().for_each(|batch| batch.traceparent.clone_from(&trace));
                 }
                 frame.state = if batches.is_empty() {
-                    State::Done(None)
+                    FrameState::Done(None)
                 } else {
                     let items = batches.iter().map(|batch| batch.items).collect();
-                    State::Sent { first: self.producer.send(&self.context, batches), batches: items }
+                    FrameState::Sent { first: self.producer.send(&self.deps, batches), batches: items }
                 };
             }
-            Err(error) => frame.state = State::Done(Some(error.to_string().into())),
+            Err(error) => frame.state = FrameState::Done(Some(error.to_string().into())),
         }
     }
 
-    async fn acknowledged(&mut self, answer: &StreamResponse) {
-        self.pause = FIRST_PAUSE;
+    async fn on_acknowledgement(&mut self, answer: &StreamResponse) {
+        self.retry_delay = FIRST_RETRY_DELAY;
         self.producer.acknowledge(answer.sequence);
         for frame in &mut self.waiting {
-            let State::Sent { first, batches } = &frame.state else { continue };
+            let FrameState::Sent { first, batches } = &frame.state else { continue };
             let (first, last) = (*first, *first + batches.len() as u64 - 1);
             if !answer.rejections.is_empty() && (first..=last).contains(&answer.sequence) {
-                reject(&self.context, frame, (answer.sequence - first) as usize, answer).await;
+                add_rejections(&self.deps, frame, (answer.sequence - first) as usize, answer).await;
             }
             if last <= answer.sequence {
-                frame.state = State::Done(None);
+                frame.state = FrameState::Done(None);
             }
         }
         self.send_unsent().await;
@@ -286,39 +288,39 @@ impl Connection {
 
     /// Handles the end of the stream. Unacknowledged frames are sent again, unless they can
     /// never be accepted or are too old.
-    fn failed(&mut self, status: &Status) {
+    fn on_stream_failure(&mut self, status: &Status) {
         self.producer.close();
-        if self.waiting.iter().all(Waiting::is_done) {
+        if self.waiting.iter().all(PendingFrame::is_done) {
             return;
         }
-        tracing::warn!(run_id = self.context.run_id, code = ?status.code(), message = status.message(), "ingest stream failed");
+        tracing::warn!(run_id = self.deps.run_id, code = ?status.code(), message = status.message(), "ingest stream failed");
         if is_permanent(status.code()) {
-            self.refuse_oldest(status.message());
+            self.reject_oldest(status.message());
         }
-        self.give_up_old(status.message());
-        if !self.waiting.iter().all(Waiting::is_done) {
-            self.retry_at = Some(Instant::now() + self.pause);
-            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-            self.context.metrics.ws_reopened_streams.inc();
+        self.reject_old(status.message());
+        if !self.waiting.iter().all(PendingFrame::is_done) {
+            self.retry_at = Some(Instant::now() + self.retry_delay);
+            self.retry_delay = (self.retry_delay * 2).min(MAX_RETRY_DELAY);
+            self.deps.metrics.ws_reopened_streams.inc();
         }
     }
 
     /// Rejects the oldest frame. The frontier accepts nothing after a batch that it can
     /// never accept, and has acknowledged everything before it. So the frames after it are
     /// new to the log, and are sent under a new producer.
-    fn refuse_oldest(&mut self, message: &str) {
+    fn reject_oldest(&mut self, message: &str) {
         self.producer = Producer::new();
         for frame in self.waiting.iter_mut().filter(|frame| frame.is_sent()) {
-            frame.state = State::Unsent;
+            frame.state = FrameState::Unsent;
         }
         if let Some(frame) = self.waiting.iter_mut().find(|frame| !frame.is_done()) {
-            frame.state = State::Done(Some(message.to_owned().into()));
+            frame.state = FrameState::Done(Some(message.to_owned().into()));
         }
     }
 
-    fn give_up_old(&mut self, message: &str) {
-        let hold = self.context.hold;
-        let is_old = |frame: &&mut Waiting| !frame.is_done() && frame.received.elapsed() >= hold;
+    fn reject_old(&mut self, message: &str) {
+        let hold = self.deps.hold;
+        let is_old = |frame: &&mut PendingFrame| !frame.is_done() && frame.received.elapsed() >= hold;
         for frame in self.waiting.iter_mut().filter(is_old) {
             if frame.is_sent() {
                 // Later frames depend on its batches, so these are kept. But
@@ -326,38 +328,38 @@ impl Connection {
                 self.producer.retire();
             }
             let error = format!("not stored within {} s: {message}", hold.as_secs());
-            frame.state = State::Done(Some(error.into()));
+            frame.state = FrameState::Done(Some(error.into()));
         }
     }
 
     fn deadline(&self) -> Instant {
-        let silence = self.waiting.front().map(|frame| frame.received + self.context.hold + GRACE);
+        let silence = self.waiting.front().map(|frame| frame.received + self.deps.hold + RESPONSE_GRACE);
         self.retry_at.or(silence).unwrap_or_else(Instant::now)
     }
 
-    async fn overdue(&mut self) {
+    async fn on_deadline(&mut self) {
         if self.retry_at.take().is_some() {
-            if self.waiting.iter().any(Waiting::is_sent) {
-                self.producer.open(&self.context);
+            if self.waiting.iter().any(PendingFrame::is_sent) {
+                self.producer.open(&self.deps);
             }
             self.send_unsent().await;
         } else {
-            self.failed(&Status::deadline_exceeded("the frontier does not respond"));
+            self.on_stream_failure(&Status::deadline_exceeded("the frontier does not respond"));
         }
     }
 }
 
-impl Waiting {
+impl PendingFrame {
     fn bytes(&self) -> usize {
         self.text.as_ref().map_or(0, |text| text.len())
     }
 
     fn is_sent(&self) -> bool {
-        matches!(self.state, State::Sent { .. })
+        matches!(self.state, FrameState::Sent { .. })
     }
 
     fn is_done(&self) -> bool {
-        matches!(self.state, State::Done(_))
+        matches!(self.state, FrameState::Done(_))
     }
 }
 
@@ -384,20 +386,20 @@ fn is_permanent(code: Code) -> bool {
     }
 }
 
-struct Encoded {
+struct EncodedFrame {
     batches: Vec<Batch>,
     rejections: Rejections,
 }
 
 /// Decodes a frame and encodes its batches.
-async fn encode(
-    context: &Context,
+async fn encode_frame(
+    deps: &ConnectionDeps,
     text: Utf8Bytes,
     mut dictionary: Dictionary,
-) -> (Result<Encoded, FrameError>, Dictionary) {
-    let run_id = context.run_id.clone();
-    compute(context, text.len(), move || {
-        let encoded = json::decode_text(&text).map(|mut frame| Encoded {
+) -> (Result<EncodedFrame, FrameError>, Dictionary) {
+    let run_id = deps.run_id.clone();
+    run_compute(deps, text.len(), move || {
+        let encoded = json::decode_text(&text).map(|mut frame| EncodedFrame {
             batches: batch::encode(&run_id, &mut frame, &mut dictionary),
             rejections: frame.rejections,
         });
@@ -407,31 +409,37 @@ async fn encode(
 }
 
 /// Adds to the frame's rejections the items that the frontier rejected in one of its batches.
-async fn reject(context: &Context, frame: &mut Waiting, batch: usize, answer: &StreamResponse) {
-    let (State::Sent { batches, .. }, Some(text)) = (&frame.state, &frame.text) else { return };
-    let places = match frame.places.take() {
-        Some(places) => places,
+async fn add_rejections(
+    deps: &ConnectionDeps,
+    frame: &mut PendingFrame,
+    batch: usize,
+    answer: &StreamResponse,
+) {
+    let (FrameState::Sent { batches, .. }, Some(text)) = (&frame.state, &frame.text) else { return };
+    let item_index = match frame.item_index.take() {
+        Some(item_index) => item_index,
         None => {
             let text = text.clone();
-            let decode = move || json::decode_text(&text).as_ref().map(Places::of).unwrap_or_default();
-            compute(context, frame.bytes(), decode).await
+            let decode =
+                move || json::decode_text(&text).as_ref().map(ItemIndex::from_frame).unwrap_or_default();
+            run_compute(deps, frame.bytes(), decode).await
         }
     };
-    places.reject(batches, batch, answer, &mut frame.rejections);
-    frame.places = Some(places);
+    item_index.add_rejections(batches, batch, answer, &mut frame.rejections);
+    frame.item_index = Some(item_index);
 }
 
 /// Runs work over `bytes` bytes. Large work runs off the async threads, and on a limited number
 /// of frames at a time.
-async fn compute<T: Send + 'static>(
-    context: &Context,
+async fn run_compute<T: Send + 'static>(
+    deps: &ConnectionDeps,
     bytes: usize,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> T {
     if bytes <= LARGE_FRAME_BYTES {
         return work();
     }
-    let _permit = context.heavy_decodes.acquire().await.expect("the semaphore is never closed");
+    let _permit = deps.large_decodes.acquire().await.expect("the semaphore is never closed");
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),

@@ -1,36 +1,24 @@
 //! The JSON dialect of the Python client: decodes a frame into metrics, events, and rejections.
 //! Each item is validated independently.
-//! It uses its own pull parser, because no strict parser accepts what Python writes (bare NaN,
-//! integers of any size, lone surrogates), and because it is also the fastest: a message costs
-//! one pass and no allocation.
+//! A message costs one pass of the scanner of `matyan-value`, and no allocation.
 //!
 //! A frame is one object or an array of objects. Invalid JSON rejects the whole frame; any
 //! other problem rejects only its item. Duplicate keys: the last one wins. Nothing is rounded:
 //! numbers keep their bits, free-form values keep integers and floats apart, and contexts are
 //! passed on as the original text.
 
-mod cbor;
 mod convert;
-mod datetime;
 mod item;
-mod scan;
-mod text;
 
 #[cfg(test)]
 mod tests;
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
 use matyan_proto::ingest::v1 as pb;
-use matyan_proto::limits::VALUE_DEPTH;
+use matyan_value::json::{JsonScanner, JsonSyntaxError};
 
-pub(crate) use cbor::ValueError;
 use item::Fields;
-use scan::{Kind, Scanner};
-
-/// Maximum nesting of arrays and objects inside one field. Later readers of the value recurse.
-pub const MAX_DEPTH: u16 = VALUE_DEPTH as u16;
 
 /// Maximum number of rejections kept with their reason. Others are only counted, so that a
 /// frame of garbage costs no memory.
@@ -87,8 +75,8 @@ pub struct Rejection {
 /// A frame that cannot be decoded at all.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    #[error("not JSON: expected {expected} at byte {at}")]
-    Syntax { at: usize, expected: &'static str },
+    #[error("not JSON: expected {} at byte {}", .0.expected, .0.at)]
+    Syntax(#[from] JsonSyntaxError),
     #[error("a frame must be a message object or an array of them, not {0}")]
     NotMessages(&'static str),
     #[error("not UTF-8 at byte {0}")]
@@ -116,15 +104,6 @@ impl Rejections {
     }
 }
 
-/// Converts JSON text of this dialect to CBOR.
-pub(crate) fn to_cbor(text: &str) -> Result<Bytes, ValueError> {
-    let mut scanner = Scanner::new(text);
-    scanner.blank();
-    let value = scanner.value()?;
-    scanner.end()?;
-    cbor::transcode(&value)
-}
-
 /// Decodes one text frame. Never panics, for any input.
 pub fn decode_frame(bytes: &[u8]) -> Result<Frame<'_>, FrameError> {
     let text = std::str::from_utf8(bytes).map_err(|error| FrameError::Utf8(error.valid_up_to()))?;
@@ -133,7 +112,7 @@ pub fn decode_frame(bytes: &[u8]) -> Result<Frame<'_>, FrameError> {
 
 /// Decodes one text frame that is known to be UTF-8.
 pub fn decode_text(text: &str) -> Result<Frame<'_>, FrameError> {
-    let mut scanner = Scanner::new(text);
+    let mut scanner = JsonScanner::new(text);
     let mut fields = Fields::new();
     let mut frame = Frame::default();
     scanner.blank();
@@ -151,7 +130,7 @@ pub fn decode_text(text: &str) -> Result<Frame<'_>, FrameError> {
 }
 
 fn read_array<'a>(
-    scanner: &mut Scanner<'a>,
+    scanner: &mut JsonScanner<'a>,
     fields: &mut Fields<'a>,
     frame: &mut Frame<'a>,
 ) -> Result<(), FrameError> {
@@ -173,19 +152,4 @@ fn read_array<'a>(
         }
     }
     Ok(())
-}
-
-impl Kind {
-    /// Description for error messages.
-    fn noun(self) -> &'static str {
-        match self {
-            Kind::Null => "null",
-            Kind::True | Kind::False => "a boolean",
-            Kind::Integer => "an integer",
-            Kind::Float => "a number",
-            Kind::Text | Kind::EscapedText => "text",
-            Kind::Array => "an array",
-            Kind::Object => "an object",
-        }
-    }
 }

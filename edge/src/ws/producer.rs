@@ -12,19 +12,19 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::batch::{Batch, Dictionary};
-use super::connection::Context;
-use super::session::Session;
+use super::connection::ConnectionDeps;
+use super::session::IngestSession;
 
 pub(super) struct Producer {
     id: Bytes,
     pub(super) dictionary: Dictionary,
-    session: Option<Session>,
+    session: Option<IngestSession>,
     /// Every batch up to this sequence is durable.
     acknowledged: u64,
     /// The batches after `acknowledged`, which are not yet durable.
     pending: VecDeque<Batch>,
     /// Takes no more frames, because one of its frames was reported as failed.
-    retired: bool,
+    is_retired: bool,
 }
 
 impl Producer {
@@ -35,40 +35,40 @@ impl Producer {
             session: None,
             acknowledged: 0,
             pending: VecDeque::new(),
-            retired: false,
+            is_retired: false,
         }
     }
 
     /// Returns whether a frame of `frame_bytes` bytes may be sent under this producer.
-    pub(super) fn takes(&self, frame_bytes: usize) -> bool {
-        !self.retired && self.dictionary.has_room(frame_bytes)
+    pub(super) fn accepts(&self, frame_bytes: usize) -> bool {
+        !self.is_retired && self.dictionary.has_room(frame_bytes)
     }
 
     pub(super) fn retire(&mut self) {
-        self.retired = true;
+        self.is_retired = true;
     }
 
     /// Sends batches, and returns the sequence of the first.
-    pub(super) fn send(&mut self, context: &Context, batches: Vec<Batch>) -> u64 {
+    pub(super) fn send(&mut self, deps: &ConnectionDeps, batches: Vec<Batch>) -> u64 {
         let before = self.pending.len();
         self.pending.extend(batches);
         match self.session {
             Some(_) => self.send_from(before),
-            None => self.open(context),
+            None => self.open(deps),
         }
         self.sequence(before)
     }
 
     /// Opens a stream and sends all batches that are not known to be durable.
-    pub(super) fn open(&mut self, context: &Context) {
+    pub(super) fn open(&mut self, deps: &ConnectionDeps) {
         let open = StreamOpen {
-            run_id: context.run_id.clone(),
+            run_id: deps.run_id.clone(),
             producer_id: self.id.clone(),
             acknowledged: self.acknowledged,
             dictionary: self.dictionary.encode(self.pending.front().map(|batch| batch.series_base)),
             ephemeral: true,
         };
-        self.session = Some(Session::open(&context.ingest, open));
+        self.session = Some(IngestSession::open(&deps.ingest, open));
         self.send_from(0);
     }
 

@@ -30,19 +30,19 @@ const MAX_BATCHES: usize = 512;
 
 type Opening = Pin<Box<dyn Future<Output = Result<Response<Streaming<StreamResponse>>, Status>> + Send>>;
 
-pub(super) struct Session {
+pub(super) struct IngestSession {
     requests: mpsc::Sender<StreamRequest>,
-    answers: Answers,
+    state: SessionState,
 }
 
-enum Answers {
+enum SessionState {
     Opening(Opening),
     Open(Box<Streaming<StreamResponse>>),
     /// More batches were sent than the channel holds.
     Overrun,
 }
 
-impl Session {
+impl IngestSession {
     /// Creates the session. The first call of `answer` opens the stream; batches may be
     /// sent before.
     pub(super) fn open(client: &IngestClient, open: StreamOpen) -> Self {
@@ -52,7 +52,7 @@ impl Session {
             .expect("a new channel has room");
         let mut client = client.clone();
         let opening = async move { client.stream(ReceiverStream::new(receiver)).await };
-        Session { requests, answers: Answers::Opening(Box::pin(opening)) }
+        IngestSession { requests, state: SessionState::Opening(Box::pin(opening)) }
     }
 
     /// Passes a batch on. If the stream has failed, or fails now, the batch is dropped
@@ -61,7 +61,7 @@ impl Session {
         if let Err(mpsc::error::TrySendError::Full(_)) =
             self.requests.try_send(StreamRequest { message: Some(Message::Batch(batch)) })
         {
-            self.answers = Answers::Overrun;
+            self.state = SessionState::Overrun;
         }
     }
 
@@ -73,19 +73,19 @@ impl Session {
 
     /// The next acknowledgement, or the error that ended the stream. Cancel-safe.
     pub(super) async fn answer(&mut self) -> Result<StreamResponse, Status> {
-        if let Answers::Opening(opening) = &mut self.answers {
+        if let SessionState::Opening(opening) = &mut self.state {
             let stream = opening.await?.into_inner();
-            self.answers = Answers::Open(Box::new(stream));
+            self.state = SessionState::Open(Box::new(stream));
         }
-        match &mut self.answers {
-            Answers::Open(stream) => match stream.message().await? {
+        match &mut self.state {
+            SessionState::Open(stream) => match stream.message().await? {
                 Some(answer) => Ok(answer),
                 None => Err(Status::unavailable("the frontier ended the stream")),
             },
-            Answers::Overrun => {
+            SessionState::Overrun => {
                 Err(Status::resource_exhausted("too many batches: wait for acknowledgements"))
             }
-            Answers::Opening(_) => unreachable!("the stream was opened above"),
+            SessionState::Opening(_) => unreachable!("the stream was opened above"),
         }
     }
 }
@@ -100,7 +100,7 @@ mod tests {
     async fn a_session_fails_when_its_channel_overflows() {
         // `answer` is not called, so the stream is never opened and takes nothing.
         let client = IngestClient::new(Transport::new(Routes::default()));
-        let mut session = Session::open(&client, StreamOpen::default());
+        let mut session = IngestSession::open(&client, StreamOpen::default());
         for _ in 0..MAX_BATCHES {
             assert!(session.has_room());
             session.send(StreamBatch::default());

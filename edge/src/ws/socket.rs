@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
-use super::budget::{Budget, Metered, Share};
+use super::budget::{BudgetShare, MemoryBudget, MeteredConnection};
 
 /// Maximum size of a frame by the API contract, uncompressed.
 const FRAME_BYTES: usize = BATCH_BYTES;
@@ -26,71 +26,71 @@ const FRAME_BYTES: usize = BATCH_BYTES;
 const READ_BYTES: usize = 16 << 10;
 
 /// Time limit for a peer to read a response, and to close after a close frame.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PEER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Time limit to look for a frame that has already arrived.
-const GLANCE: Duration = Duration::from_millis(20);
+const ARRIVED_FRAME_TIMEOUT: Duration = Duration::from_millis(20);
 
 /// Time limit for the end of a frame that has begun, once no more frames are accepted.
-const LAST_FRAME: Duration = Duration::from_secs(2);
+const LAST_FRAME_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Idle time after which a refused peer is assumed to have sent everything.
-const LINGER: Duration = Duration::from_secs(1);
+const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Maximum length of the reason in a close frame.
 const REASON_BYTES: usize = 123;
 
 /// A message from the peer, with its share of the budget.
 #[derive(Debug)]
-pub(super) enum Incoming {
-    Text(Utf8Bytes, Share),
-    Binary(Bytes, Share),
+pub(super) enum IncomingFrame {
+    Text(Utf8Bytes, BudgetShare),
+    Binary(Bytes, BudgetShare),
 }
 
 /// Reasons why nothing more can be received.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum SocketEnd {
     /// The peer closed the connection, disconnected, or stopped responding.
-    Gone,
+    Disconnected,
     /// The peer violated the protocol but is still connected: close with this code.
-    Refuse(CloseCode),
+    Violation(CloseCode),
 }
 
 pub(super) struct Socket<S> {
-    inner: WebSocketStream<Metered<S>>,
-    tick: Interval,
+    inner: WebSocketStream<MeteredConnection<S>>,
+    ping_timer: Interval,
     /// Number of bytes read when the last ping was sent.
-    pinged_at: Option<u64>,
+    bytes_at_ping: Option<u64>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// Wraps a connection after its handshake.
-    pub(super) async fn new(connection: S, ping_interval: Duration, budget: Budget) -> Self {
+    pub(super) async fn new(connection: S, ping_interval: Duration, budget: MemoryBudget) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BYTES)
             .max_frame_size(Some(FRAME_BYTES))
             .max_message_size(Some(FRAME_BYTES));
-        let metered = Metered::new(connection, budget);
+        let metered = MeteredConnection::new(connection, budget);
         let inner = WebSocketStream::from_raw_socket(metered, Role::Server, Some(config)).await;
-        let mut tick = interval(ping_interval);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        tick.reset();
-        Socket { inner, tick, pinged_at: None }
+        let mut ping_timer = interval(ping_interval);
+        ping_timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ping_timer.reset();
+        Socket { inner, ping_timer, bytes_at_ping: None }
     }
 
     /// The next data frame. Answers pings and sends its own while waiting. Cancel-safe.
-    pub(super) async fn next(&mut self) -> Result<Incoming, End> {
+    pub(super) async fn next(&mut self) -> Result<IncomingFrame, SocketEnd> {
         loop {
             tokio::select! {
                 biased;
                 message = self.inner.next() => match message {
                     Some(Ok(Message::Text(text))) => {
                         let share = self.inner.get_mut().frame_ended(text.len());
-                        return Ok(Incoming::Text(text, share));
+                        return Ok(IncomingFrame::Text(text, share));
                     }
                     Some(Ok(Message::Binary(bytes))) => {
                         let share = self.inner.get_mut().frame_ended(bytes.len());
-                        return Ok(Incoming::Binary(bytes, share));
+                        return Ok(IncomingFrame::Binary(bytes, share));
                     }
                     Some(Ok(Message::Ping(payload) | Message::Pong(payload))) => {
                         self.inner.get_mut().control_ended(payload.len());
@@ -98,52 +98,57 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                     // The answer to a close frame is already queued: the
                     // next read sends it and ends.
                     Some(Ok(_)) => {}
-                    Some(Err(error)) => return Err(end(&error)),
-                    None => return Err(End::Gone),
+                    Some(Err(error)) => return Err(end_of_error(&error)),
+                    None => return Err(SocketEnd::Disconnected),
                 },
-                _ = self.tick.tick() => self.ping().await?,
+                _ = self.ping_timer.tick() => self.ping().await?,
             }
         }
     }
 
-    async fn ping(&mut self) -> Result<(), End> {
+    async fn ping(&mut self) -> Result<(), SocketEnd> {
         let connection = self.inner.get_ref();
         let read = connection.bytes();
-        if self.pinged_at == Some(read) && !connection.waits() {
-            return Err(End::Gone);
+        if self.bytes_at_ping == Some(read) && !connection.is_waiting() {
+            return Err(SocketEnd::Disconnected);
         }
-        self.pinged_at = Some(read).filter(|_| !connection.waits());
+        self.bytes_at_ping = Some(read).filter(|_| !connection.is_waiting());
         self.send([Message::Ping(Bytes::new())]).await
     }
 
     /// Restarts the keep-alive timer: while the server does not read, a silent peer is not
     /// dead.
-    pub(super) fn excuse(&mut self) {
-        self.tick.reset();
-        self.pinged_at = None;
+    pub(super) fn reset_keep_alive(&mut self) {
+        self.ping_timer.reset();
+        self.bytes_at_ping = None;
     }
 
     /// The last frame, if it has arrived or at least begun. Called when no more frames will
     /// be read.
-    pub(super) async fn last(&mut self) -> Option<Result<Incoming, End>> {
-        match timeout(GLANCE, self.next()).await {
+    pub(super) async fn last_frame(&mut self) -> Option<Result<IncomingFrame, SocketEnd>> {
+        match timeout(ARRIVED_FRAME_TIMEOUT, self.next()).await {
             Ok(incoming) => Some(incoming),
-            Err(_) if self.inner.get_ref().is_inside_frame() => timeout(LAST_FRAME, self.next()).await.ok(),
+            Err(_) if self.inner.get_ref().is_inside_frame() => {
+                timeout(LAST_FRAME_TIMEOUT, self.next()).await.ok()
+            }
             Err(_) => None,
         }
     }
 
     /// Sends all `messages`, with a single write if they fit.
-    pub(super) async fn send(&mut self, messages: impl IntoIterator<Item = Message>) -> Result<(), End> {
+    pub(super) async fn send(
+        &mut self,
+        messages: impl IntoIterator<Item = Message>,
+    ) -> Result<(), SocketEnd> {
         let sending = async {
             for message in messages {
                 self.inner.feed(message).await?;
             }
             self.inner.flush().await
         };
-        match timeout(PATIENCE, sending).await {
+        match timeout(PEER_TIMEOUT, sending).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(End::Gone),
+            Ok(Err(_)) | Err(_) => Err(SocketEnd::Disconnected),
         }
     }
 
@@ -153,8 +158,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     pub(super) async fn close(mut self, last: Vec<Message>, code: CloseCode, reason: &str) {
         let reason = &reason[..reason.floor_char_boundary(REASON_BYTES)];
         let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
-        let told = self.send(last.into_iter().chain([close])).await;
-        if told == Ok(()) && timeout(PATIENCE, self.drain()).await.is_err() {
+        let sent = self.send(last.into_iter().chain([close])).await;
+        if sent == Ok(()) && timeout(PEER_TIMEOUT, self.drain()).await.is_err() {
             tracing::debug!("peer did not close its WebSocket in time");
         }
     }
@@ -170,7 +175,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         // time ends the wait.
         let rest = self.inner.get_mut().unmetered();
         let mut buffer = vec![0; READ_BYTES];
-        while let Ok(Ok(1..)) = timeout(LINGER, rest.read(&mut buffer)).await {}
+        while let Ok(Ok(1..)) = timeout(LINGER_TIMEOUT, rest.read(&mut buffer)).await {}
     }
 }
 
@@ -183,14 +188,14 @@ pub(super) fn reason(code: CloseCode) -> String {
     }
 }
 
-fn end(error: &Error) -> End {
+fn end_of_error(error: &Error) -> SocketEnd {
     match error {
-        Error::Capacity(CapacityError::MessageTooLong { .. }) => End::Refuse(CloseCode::Size),
-        Error::Utf8(_) => End::Refuse(CloseCode::Invalid),
+        Error::Capacity(CapacityError::MessageTooLong { .. }) => SocketEnd::Violation(CloseCode::Size),
+        Error::Utf8(_) => SocketEnd::Violation(CloseCode::Invalid),
         Error::Protocol(
             tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
-        ) => End::Gone,
-        Error::Protocol(_) => End::Refuse(CloseCode::Protocol),
-        _ => End::Gone,
+        ) => SocketEnd::Disconnected,
+        Error::Protocol(_) => SocketEnd::Violation(CloseCode::Protocol),
+        _ => SocketEnd::Disconnected,
     }
 }

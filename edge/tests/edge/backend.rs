@@ -21,7 +21,7 @@ use tower::Service;
 pub(crate) struct Backend(Arc<Mutex<Methods>>);
 
 #[derive(Clone)]
-struct Laid {
+struct PreparedAnswer {
     messages: Vec<Bytes>,
     /// `None`: the stream stays open, and `held` is dropped when the client disconnects.
     end: Option<Status>,
@@ -30,7 +30,7 @@ struct Laid {
 
 #[derive(Default)]
 struct Methods {
-    answers: HashMap<String, Laid>,
+    answers: HashMap<String, PreparedAnswer>,
     requests: HashMap<String, Vec<Bytes>>,
 }
 
@@ -38,18 +38,18 @@ impl Backend {
     /// Sets the messages with which `method` (such as "runs.v1.RunService/Get") answers
     /// from now on.
     pub(crate) fn answers<M: Message>(&self, method: &str, messages: impl IntoIterator<Item = M>) {
-        self.lay(method, messages, Some(Status::ok("")), None);
+        self.prepare(method, messages, Some(Status::ok("")), None);
     }
 
     /// Like `answers`, but the stream then stays open, once. The receiver resolves when the
     /// client disconnects.
-    pub(crate) fn holds<M: Message>(
+    pub(crate) fn answers_and_holds<M: Message>(
         &self,
         method: &str,
         messages: impl IntoIterator<Item = M>,
     ) -> oneshot::Receiver<()> {
         let (held, gone) = oneshot::channel();
-        self.lay(method, messages, None, Some(Arc::new(held)));
+        self.prepare(method, messages, None, Some(Arc::new(held)));
         gone
     }
 
@@ -60,10 +60,10 @@ impl Backend {
         messages: impl IntoIterator<Item = M>,
         status: Status,
     ) {
-        self.lay(method, messages, Some(status), None);
+        self.prepare(method, messages, Some(status), None);
     }
 
-    fn lay<M: Message>(
+    fn prepare<M: Message>(
         &self,
         method: &str,
         messages: impl IntoIterator<Item = M>,
@@ -71,19 +71,19 @@ impl Backend {
         held: Option<Arc<oneshot::Sender<()>>>,
     ) {
         let messages = messages.into_iter().map(|it| it.encode_to_vec().into()).collect();
-        let laid = Laid { messages, end, held };
-        self.0.lock().unwrap().answers.insert(format!("/matyan.{method}"), laid);
+        let prepared = PreparedAnswer { messages, end, held };
+        self.0.lock().unwrap().answers.insert(format!("/matyan.{method}"), prepared);
     }
 
     /// The last request of `method`.
-    pub(crate) fn asked<M: Message + Default>(&self, method: &str) -> M {
+    pub(crate) fn last_request<M: Message + Default>(&self, method: &str) -> M {
         let methods = self.0.lock().unwrap();
         let requests = methods.requests.get(&format!("/matyan.{method}"));
         let last = requests.and_then(|it| it.last()).unwrap_or_else(|| panic!("{method} was not called"));
         M::decode(last.clone()).unwrap()
     }
 
-    pub(crate) fn times_asked(&self, method: &str) -> usize {
+    pub(crate) fn call_count(&self, method: &str) -> usize {
         self.0.lock().unwrap().requests.get(&format!("/matyan.{method}")).map_or(0, Vec::len)
     }
 }
@@ -105,23 +105,23 @@ impl Service<Request<Body>> for Backend {
             let message = body.split_off(5);
             let mut methods = backend.0.lock().unwrap();
             methods.requests.entry(path.clone()).or_default().push(message);
-            let laid = methods.answers.get_mut(&path);
-            let laid = laid.unwrap_or_else(|| panic!("no answer was set for {path}"));
-            let held = laid.held.take();
-            Ok(respond(Laid { held, ..laid.clone() }))
+            let prepared = methods.answers.get_mut(&path);
+            let prepared = prepared.unwrap_or_else(|| panic!("no answer was set for {path}"));
+            let held = prepared.held.take();
+            Ok(respond(PreparedAnswer { held, ..prepared.clone() }))
         })
     }
 }
 
-fn respond(laid: Laid) -> Response<Body> {
-    let frames = laid.messages.into_iter().map(|message| {
+fn respond(prepared: PreparedAnswer) -> Response<Body> {
+    let frames = prepared.messages.into_iter().map(|message| {
         let mut framed = BytesMut::new();
         framed.put_u8(0);
         framed.put_u32(message.len() as u32);
         framed.put(message);
         Ok::<_, Infallible>(http_body::Frame::data(framed.freeze()))
     });
-    let (end, held) = (laid.end, laid.held);
+    let (end, held) = (prepared.end, prepared.held);
     let last = async move {
         let Some(status) = end else {
             let _held = held;

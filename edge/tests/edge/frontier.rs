@@ -31,7 +31,7 @@ pub(crate) struct Received {
 
 /// How the frontier treats further batches.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Behaviour {
+pub(crate) struct Behavior {
     /// Batches are recorded, but neither acknowledged nor failed.
     pub(crate) hold: bool,
     /// The next batch ends its stream with this status.
@@ -48,7 +48,7 @@ pub(crate) type Upload = (UploadOpen, Vec<usize>, Vec<u8>, bool);
 pub(crate) struct Frontier(Arc<Inner>);
 
 struct Inner {
-    behaviour: watch::Sender<Behaviour>,
+    behavior: watch::Sender<Behavior>,
     received: watch::Sender<Vec<Received>>,
     streams: Mutex<usize>,
     /// Number of batches received but not answered, over all streams, and its maximum so
@@ -61,7 +61,7 @@ struct Inner {
 impl Frontier {
     pub(crate) fn new() -> Self {
         Frontier(Arc::new(Inner {
-            behaviour: watch::Sender::new(Behaviour::default()),
+            behavior: watch::Sender::new(Behavior::default()),
             received: watch::Sender::new(Vec::new()),
             streams: Mutex::default(),
             waiting: AtomicUsize::new(0),
@@ -77,8 +77,8 @@ impl Frontier {
         .add_service(SystemServiceServer::new(self.clone()))
     }
 
-    pub(crate) fn change(&self, change: impl FnOnce(&mut Behaviour)) {
-        self.0.behaviour.send_modify(change);
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Behavior)) {
+        self.0.behavior.send_modify(change);
     }
 
     pub(crate) fn received(&self) -> Vec<Received> {
@@ -211,10 +211,10 @@ async fn serve(
         let inner = Arc::clone(&inner);
         tokio::spawn(async move {
             while let Some(sequence) = to_answer.recv().await {
-                let mut behaviour = inner.behaviour.subscribe();
-                behaviour.wait_for(|it| !it.hold).await.unwrap();
+                let mut behavior = inner.behavior.subscribe();
+                behavior.wait_for(|it| !it.hold).await.unwrap();
                 let mut answer = Ok(StreamResponse { sequence, ..Default::default() });
-                inner.behaviour.send_modify(|it| {
+                inner.behavior.send_modify(|it| {
                     if let Some(status) = it.fail_next.take() {
                         answer = Err(status);
                     } else if let Ok(answer) = &mut answer {
@@ -275,7 +275,7 @@ impl SystemService for Frontier {
     }
 
     async fn readiness(&self, _: Request<ReadinessRequest>) -> Result<Response<ReadinessResponse>, Status> {
-        let ready = !self.0.behaviour.borrow().not_ready;
+        let ready = !self.0.behavior.borrow().not_ready;
         let check = |name: &str, ok, message: &str| Check {
             name: name.into(),
             ok,

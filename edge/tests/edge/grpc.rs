@@ -44,12 +44,12 @@ async fn a_service_of_another_port_is_unimplemented() {
 async fn reflection_lists_the_services() {
     let server = Server::start().await;
     let mut client = ServerReflectionClient::new(channel(&server).await);
-    let asked = ServerReflectionRequest {
+    let request = ServerReflectionRequest {
         message_request: Some(MessageRequest::ListServices(String::new())),
         ..Default::default()
     };
     let mut answers =
-        client.server_reflection_info(futures::stream::iter([asked])).await.unwrap().into_inner();
+        client.server_reflection_info(futures::stream::iter([request])).await.unwrap().into_inner();
     let Some(MessageResponse::ListServicesResponse(list)) =
         answers.next().await.unwrap().unwrap().message_response
     else {

@@ -159,8 +159,8 @@ async fn foreign_pages_cannot_write() {
     let foreign = server.http(from("http://evil.example")).await;
     assert_eq!((foreign.status, foreign.header("access-control-allow-origin")), (403, None));
     assert_eq!(foreign.json()["error"]["code"], "forbidden");
-    let told = foreign.json()["detail"].as_str().unwrap().to_owned();
-    assert!(told.contains("http://evil.example") && told.contains("CORS_ORIGINS"), "{told}");
+    let text = foreign.json()["detail"].as_str().unwrap().to_owned();
+    assert!(text.contains("http://evil.example") && text.contains("CORS_ORIGINS"), "{text}");
     let counted =
         "matyan_http_requests_total{method=\"POST\",path_template=\"unmatched\",status_class=\"4xx\"}";
     assert_eq!(server.metric(counted).await, "1");

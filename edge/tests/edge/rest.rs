@@ -2,11 +2,11 @@
 //! answers.
 //! This file has the helpers shared by the tests of all sections.
 
-mod kept;
-mod named;
+mod entities;
+mod object_sequences;
 mod one_run;
 mod searches;
-mod sequences;
+mod ui_state;
 
 use axum::body::Body;
 use http::Request;

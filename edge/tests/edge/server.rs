@@ -132,13 +132,13 @@ impl Client {
 
     /// Waits for the server's close frame and the end of the connection.
     pub(crate) async fn closed(&mut self) -> (CloseCode, String) {
-        let mut told = None;
+        let mut close = None;
         loop {
             match self.message().await {
-                Some(Ok(Message::Close(Some(frame)))) => told = Some((frame.code, frame.reason.to_string())),
+                Some(Ok(Message::Close(Some(frame)))) => close = Some((frame.code, frame.reason.to_string())),
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                None => return told.expect("a close frame must precede the end"),
-                Some(Err(_)) if told.is_some() => return told.unwrap(),
+                None => return close.expect("a close frame must precede the end"),
+                Some(Err(_)) if close.is_some() => return close.unwrap(),
                 other => panic!("expected a close frame, found {other:?}"),
             }
         }

@@ -75,8 +75,8 @@ async fn a_foreign_page_cannot_open_a_socket() {
     let refused = connect("http://evil.example").await;
     let Err(Error::Http(answer)) = refused else { panic!("expected an HTTP error, found {refused:?}") };
     assert_eq!(answer.status(), 403);
-    let told = String::from_utf8_lossy(answer.body().as_deref().unwrap_or_default()).into_owned();
-    assert!(told.contains("http://evil.example") && told.contains("CORS_ORIGINS"), "{told}");
+    let text = String::from_utf8_lossy(answer.body().as_deref().unwrap_or_default()).into_owned();
+    assert!(text.contains("http://evil.example") && text.contains("CORS_ORIGINS"), "{text}");
 }
 
 #[tokio::test]
@@ -212,8 +212,8 @@ async fn a_failed_stream_is_reopened_and_unacknowledged_batches_are_resent() {
     client.error().await;
     client.ok().await;
     let received = server.frontier.received();
-    let told: Vec<_> = received.iter().map(|it| (it.stream, it.sequence, it.batch.series_base)).collect();
-    assert_eq!(told, [(0, 1, 0), (0, 2, 1), (0, 3, 1), (1, 2, 1), (1, 3, 1)]);
+    let text: Vec<_> = received.iter().map(|it| (it.stream, it.sequence, it.batch.series_base)).collect();
+    assert_eq!(text, [(0, 1, 0), (0, 2, 1), (0, 3, 1), (1, 2, 1), (1, 3, 1)]);
     assert_eq!(received[3].batch, received[1].batch);
     assert_eq!(received[4].batch, received[2].batch);
     assert_eq!(producers(&received), 1, "the log can only drop repeats of the same producer");
@@ -250,8 +250,8 @@ async fn rule_06_a_frame_after_a_rejected_one_is_not_duplicated() {
     client.ok().await;
     // Both were already in the log, and are sent again as repeats.
     let received = server.frontier.received();
-    let told: Vec<_> = received.iter().map(|it| (it.stream, it.sequence)).collect();
-    assert_eq!(told, [(0, 1), (0, 2), (1, 1), (1, 2)]);
+    let text: Vec<_> = received.iter().map(|it| (it.stream, it.sequence)).collect();
+    assert_eq!(text, [(0, 1), (0, 2), (1, 1), (1, 2)]);
     assert_eq!(producers(&received), 1);
     // Later frames get a new producer, because the client may resend what was reported as
     // failed.

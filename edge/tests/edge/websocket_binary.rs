@@ -120,8 +120,8 @@ async fn protocol_violations_close_the_connection() {
             open(&mut client).await;
         }
         client.socket.send(message).await.unwrap();
-        let (closed, told) = client.closed().await;
-        assert_eq!((closed, told.contains(reason)), (code, true), "{told}");
+        let (closed, text) = client.closed().await;
+        assert_eq!((closed, text.contains(reason)), (code, true), "{text}");
     };
     let frame = |message: Option<StreamMessage>| Message::binary(StreamRequest { message }.encode_to_vec());
     check(Message::text("{}"), true, CloseCode::Unsupported, "binary").await;

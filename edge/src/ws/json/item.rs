@@ -5,10 +5,10 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use matyan_proto::ingest::v1::{self as pb, event::Kind as EventKind};
+use matyan_value::json::{JsonKind, JsonScanner, JsonToken};
 
 use super::convert::{self, Reason};
-use super::scan::{Kind, Scanner, Token};
-use super::{ABSENT, Frame, FrameError, Metric, Rejection, text};
+use super::{ABSENT, Frame, FrameError, Metric, Rejection};
 
 /// Which form a message has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +75,7 @@ fields! {
 
 /// The members of one message. Made once per frame: `seen` says which of the tokens belong to the current message.
 pub(super) struct Fields<'a> {
-    tokens: [Token<'a>; Field::COUNT],
+    tokens: [JsonToken<'a>; Field::COUNT],
     seen: u32,
     /// Keys of the message before, each with its quotes and colon, in their order. Messages of a frame are mostly alike:
     /// comparing with what is expected is several times quicker than reading a key.
@@ -88,15 +88,15 @@ struct Invalid {
     reason: Reason,
 }
 
-type Convert<'a, T> = fn(&Token<'a>) -> Result<T, Reason>;
+type Convert<'a, T> = fn(&JsonToken<'a>) -> Result<T, Reason>;
 
 impl<'a> Fields<'a> {
     pub(super) fn new() -> Self {
-        Fields { tokens: [Token::NULL; Field::COUNT], seen: 0, expected: Vec::with_capacity(Field::COUNT) }
+        Fields { tokens: [JsonToken::NULL; Field::COUNT], seen: 0, expected: Vec::with_capacity(Field::COUNT) }
     }
 
     /// Reads an object that begins here.
-    fn read(&mut self, scanner: &mut Scanner<'a>) -> Result<(), FrameError> {
+    fn read(&mut self, scanner: &mut JsonScanner<'a>) -> Result<(), FrameError> {
         self.seen = 0;
         scanner.open();
         let mut more = !scanner.close(b'}');
@@ -116,7 +116,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Which field the key here names, the one at `place` of its message.
-    fn key(&mut self, scanner: &mut Scanner<'a>, place: usize) -> Result<Option<Field>, FrameError> {
+    fn key(&mut self, scanner: &mut JsonScanner<'a>, place: usize) -> Result<Option<Field>, FrameError> {
         if let Some((text, field)) = self.expected.get(place)
             && scanner.skip(text)
         {
@@ -125,8 +125,8 @@ impl<'a> Fields<'a> {
         let start = scanner.position();
         let key = scanner.key()?;
         let field = match key.kind {
-            Kind::Text => Field::from_name(key.text),
-            _ => Field::from_name(&text::decode(&key)),
+            JsonKind::Text => Field::from_name(key.text),
+            _ => Field::from_name(&key.decode()),
         };
         let read = (scanner.read_since(start), field);
         match self.expected.get_mut(place) {
@@ -137,7 +137,7 @@ impl<'a> Fields<'a> {
         Ok(field)
     }
 
-    fn get(&self, field: Field) -> Option<&Token<'a>> {
+    fn get(&self, field: Field) -> Option<&JsonToken<'a>> {
         (self.seen & (1 << field as u32) != 0).then(|| &self.tokens[field as usize])
     }
 
@@ -150,7 +150,7 @@ impl<'a> Fields<'a> {
     /// The member must be there, and may be null.
     fn required_or_null<T>(&self, field: Field, convert: Convert<'a, T>) -> Result<Option<T>, Invalid> {
         match self.get(field) {
-            Some(token) if token.kind == Kind::Null => Ok(None),
+            Some(token) if token.kind == JsonKind::Null => Ok(None),
             _ => self.required(field, convert).map(Some),
         }
     }
@@ -168,7 +168,7 @@ impl<'a> Fields<'a> {
 
 /// Reads the message object that begins here and files it in `frame`.
 pub(super) fn read<'a>(
-    scanner: &mut Scanner<'a>,
+    scanner: &mut JsonScanner<'a>,
     fields: &mut Fields<'a>,
     item: u32,
     frame: &mut Frame<'a>,
@@ -211,7 +211,7 @@ fn shortened(name: &str) -> &str {
 /// The replay of an archive sends objects as metrics: a `log_metric` whose value is an object of a known kind.
 fn is_object_of_metric(fields: &Fields<'_>) -> Result<bool, Invalid> {
     const SINGULAR: [&str; 5] = ["image", "text", "distribution", "audio", "figure"];
-    if fields.get(Field::Value).is_none_or(|token| token.kind != Kind::Object) {
+    if fields.get(Field::Value).is_none_or(|token| token.kind != JsonKind::Object) {
         return Ok(false);
     }
     let dtype = fields.required_or_null(Field::Dtype, convert::text)?.unwrap_or_default();

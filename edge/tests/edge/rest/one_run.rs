@@ -11,9 +11,9 @@ async fn run_info_shows_everything() {
         answer.text(),
         r##"{"params":{"lr":0.5,"n":null,"big":18446744073709551616},"traces":{"metric":[{"context":{"subset":"train","x":null},"name":"loss","last_value":null}],"images":[{"context":{},"name":"img"}]},"props":{"name":"Run: r","description":"","experiment":{"id":"e","name":"exp","description":""},"tags":[{"id":"t","name":"tag","color":"#fff","description":""}],"creation_time":1700000000.5,"end_time":1700000001.0,"archived":false,"active":true},"artifacts":[{"name":"b.bin","path":"a/b.bin","uri":"file://r/a/b.bin"}]}"##
     );
-    let asked: runs::v1::GetRequest = rest.backend.asked("runs.v1.RunService/Get");
-    let parts = asked.parts.unwrap();
-    assert_eq!((asked.run_id.as_str(), parts.system_params), ("r", false));
+    let request: runs::v1::GetRequest = rest.backend.last_request("runs.v1.RunService/Get");
+    let parts = request.parts.unwrap();
+    assert_eq!((request.run_id.as_str(), parts.system_params), ("r", false));
     assert_eq!(parts.series_types, [SeriesType::Metric as i32, SeriesType::Images as i32]);
 
     let aim = rest.get("/api/runs/r/info").await.json();
@@ -53,10 +53,10 @@ async fn metric_batches_are_json() {
             {"name": "loss", "context": {}, "iters": [], "values": []},
         ])
     );
-    let asked: series::v1::SampleRequest = rest.backend.asked("series.v1.SeriesService/Sample");
-    assert_eq!((asked.density, asked.steps), (60, Some(StepRange { start: Some(1), stop: None })));
+    let request: series::v1::SampleRequest = rest.backend.last_request("series.v1.SeriesService/Sample");
+    assert_eq!((request.density, request.steps), (60, Some(StepRange { start: Some(1), stop: None })));
     let key = |name: &str, context: &str| SeriesKey { name: name.into(), context: context.into() };
-    assert_eq!(asked.runs[0].keys, [key("loss", r#"{"a":1.0}"#), key("x", "")]);
+    assert_eq!(request.runs[0].keys, [key("loss", r#"{"a":1.0}"#), key("x", "")]);
 
     let bad = rest.send("POST", "/runs/r/metric/get-batch/?record_range=a:b", json!([])).await;
     assert_eq!((bad.status, bad.json()["message"].clone()), (400, json!("Invalid range format")));
@@ -95,13 +95,13 @@ async fn all_points_are_streamed_as_they_are_read() {
     let item = json!({"name": "a\"b", "context": {"x": 1}, "iters": [0, 1, 2], "values": [0.5, null, 1.0]});
     assert_eq!(answer, json!([item, {"name": "c", "context": {}, "iters": [7], "values": [2.0]}]));
     assert_eq!(
-        rest.backend.times_asked("series.v1.SeriesService/Points"),
+        rest.backend.call_count("series.v1.SeriesService/Points"),
         1,
         "one call must fetch all series"
     );
-    let asked: series::v1::PointsRequest = rest.backend.asked("series.v1.SeriesService/Points");
-    assert_eq!(asked.steps, Some(StepRange { start: None, stop: Some(9) }));
-    assert_eq!((asked.by_column, asked.run.unwrap().keys[1].name.as_str()), (true, "c"));
+    let request: series::v1::PointsRequest = rest.backend.last_request("series.v1.SeriesService/Points");
+    assert_eq!(request.steps, Some(StepRange { start: None, stop: Some(9) }));
+    assert_eq!((request.by_column, request.run.unwrap().keys[1].name.as_str()), (true, "c"));
     let empty =
         [piece(&[], &[], false, Some(info("e", "", SeriesType::Metric, 0.0))), piece(&[], &[], false, None)];
     rest.backend.answers("series.v1.SeriesService/Points", empty);
@@ -146,8 +146,8 @@ async fn bodies_with_too_many_values_are_rejected() {
     let request = Request::post("/api/v1/rest/runs/r/metric/get-batch/");
     let response = rest.edge.answer(request.body(Body::from(body)).unwrap()).await;
     assert_eq!(response.status(), 413);
-    let told = response.into_body().collect().await.unwrap().to_bytes();
-    assert!(String::from_utf8_lossy(&told).contains("more than 1000000 values"));
+    let text = response.into_body().collect().await.unwrap().to_bytes();
+    assert!(String::from_utf8_lossy(&text).contains("more than 1000000 values"));
 }
 
 /// Series and artifacts that do not fit in the message of a run are listed by separate calls.
@@ -177,8 +177,8 @@ async fn logs_are_streamed_by_step() {
     let message = logs::v1::LinesResponse { lines: vec![line(3, "a"), line(4, "b")], last_step: Some(4) };
     rest.backend.answers("logs.v1.LogService/Lines", [message]);
     assert_eq!(rest.get("/runs/r/logs/?record_range=3:").await.entries(), [r#"3 = "a""#, r#"4 = "b""#]);
-    let asked: logs::v1::LinesRequest = rest.backend.asked("logs.v1.LogService/Lines");
-    assert_eq!(asked.steps, Some(StepRange { start: Some(3), stop: None }));
+    let request: logs::v1::LinesRequest = rest.backend.last_request("logs.v1.LogService/Lines");
+    assert_eq!(request.steps, Some(StepRange { start: Some(3), stop: None }));
 
     let full = logs::v1::Record {
         step: 0,
@@ -218,7 +218,7 @@ async fn runs_can_be_changed() {
     let body = json!({"name": null, "description": "d", "archived": "true", "active": 0, "experiment": ""});
     assert_eq!(rest.json("PUT", "/runs/r/", body).await, json!({"id": "r", "status": "OK"}));
     assert_eq!(
-        backend.asked::<runs::v1::UpdateRequest>("runs.v1.RunService/Update"),
+        backend.last_request::<runs::v1::UpdateRequest>("runs.v1.RunService/Update"),
         runs::v1::UpdateRequest {
             run_id: "r".into(),
             name: None,
@@ -233,11 +233,11 @@ async fn runs_can_be_changed() {
     backend.answers("runs.v1.RunService/DeleteBatch", [runs::v1::DeleteBatchResponse::default()]);
     assert_eq!(rest.json("POST", "/runs/delete-batch/", json!(["a", "b"])).await, json!({"status": "OK"}));
     assert_eq!(rest.json("POST", "/runs/delete-batch/", json!({})).await, json!({"status": "OK"}));
-    assert_eq!(backend.times_asked("runs.v1.RunService/DeleteBatch"), 1, "an empty batch makes no call");
+    assert_eq!(backend.call_count("runs.v1.RunService/DeleteBatch"), 1, "an empty batch makes no call");
     backend.answers("runs.v1.RunService/ArchiveBatch", [runs::v1::ArchiveBatchResponse::default()]);
     rest.json("POST", "/runs/archive-batch/?archive=false", json!(["a"])).await;
-    let asked: runs::v1::ArchiveBatchRequest = backend.asked("runs.v1.RunService/ArchiveBatch");
-    assert_eq!((asked.run_ids, asked.archived), (vec!["a".to_owned()], false));
+    let request: runs::v1::ArchiveBatchRequest = backend.last_request("runs.v1.RunService/ArchiveBatch");
+    assert_eq!((request.run_ids, request.archived), (vec!["a".to_owned()], false));
     backend.answers("runs.v1.RunService/FinishBatch", [runs::v1::FinishBatchResponse::default()]);
     rest.json("POST", "/runs/finish-batch/", json!(["a"])).await;
     backend
@@ -278,8 +278,8 @@ async fn artifacts_are_passed_on_as_they_arrive() {
     assert_eq!(answer.header("content-length"), Some("5"));
     let disposition = answer.header("content-disposition").unwrap();
     assert!(disposition.ends_with("filename*=UTF-8''gr%C3%B6%C3%9Fe.txt"), "{disposition}");
-    let asked: artifacts::v1::GetRequest = rest.backend.asked("artifacts.v1.ArtifactService/Get");
-    assert_eq!(asked.path, "a/größe.txt");
+    let request: artifacts::v1::GetRequest = rest.backend.last_request("artifacts.v1.ArtifactService/Get");
+    assert_eq!(request.path, "a/größe.txt");
     assert_eq!(rest.get("/runs/r/artifacts/download/").await.status, 422);
 
     rest.backend.fails("artifacts.v1.ArtifactService/Get", messages, Status::unavailable("gone"));

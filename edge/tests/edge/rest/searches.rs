@@ -88,11 +88,11 @@ async fn run_search_streams_trees_and_progress() {
     let answer = rest.get("/runs/search/run/?q=run.active%20%3D%3D+True&limit=5&offset=x").await;
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/octet-stream")));
     assert_eq!(answer.entries().join("\n"), TWO_RUNS);
-    let asked: search::v1::RunsRequest = rest.backend.asked("search.v1.SearchService/Runs");
-    let query = asked.query.unwrap();
+    let request: search::v1::RunsRequest = rest.backend.last_request("search.v1.SearchService/Runs");
+    let query = request.query.unwrap();
     assert_eq!((query.text.as_str(), query.report_progress), ("run.active == True", true));
-    assert_eq!((asked.limit, asked.after_run_id.as_str()), (5, "x"));
-    assert_eq!(asked.parts.unwrap().series_types, [SeriesType::Metric as i32]);
+    assert_eq!((request.limit, request.after_run_id.as_str()), (5, "x"));
+    assert_eq!(request.parts.unwrap().series_types, [SeriesType::Metric as i32]);
     assert_eq!(rest.get("/runs/search/run/?limit=-1").await.status, 422);
     assert_eq!(rest.get("/runs/search/run/?sort=%5B1%5D").await.status, 400);
 }
@@ -125,7 +125,7 @@ async fn warnings_about_a_query_are_in_a_header() {
             |message: &String| search::v1::Warning { message: message.clone(), ..Default::default() };
         messages.iter().map(warning).collect()
     };
-    let tell = |messages: &[String]| {
+    let answer_with_warnings = |messages: &[String]| {
         let warnings = warned(messages);
         let first = search::v1::RunsResponse { warnings: warnings.clone(), ..Default::default() };
         let last = search::v1::RunsResponse { done: true, ..Default::default() };
@@ -137,19 +137,19 @@ async fn warnings_about_a_query_are_in_a_header() {
         rest.backend.answers("search.v1.SearchService/Objects", [whole]);
     };
     let messages = ["the name 'größe' is\n\u{7f} not known".to_owned(), "\u{1f600}".to_owned()];
-    tell(&messages);
+    answer_with_warnings(&messages);
     for kind in ["run", "metric", "images"] {
         let answer = rest.get(&format!("/runs/search/{kind}/?q=x")).await;
-        let told = answer.header("x-query-warnings").unwrap();
-        assert!(told.bytes().all(|byte| (b' '..0x7f).contains(&byte)), "{told}");
-        assert_eq!(serde_json::from_str::<Vec<String>>(told).unwrap(), messages);
+        let text = answer.header("x-query-warnings").unwrap();
+        assert!(text.bytes().all(|byte| (b' '..0x7f).contains(&byte)), "{text}");
+        assert_eq!(serde_json::from_str::<Vec<String>>(text).unwrap(), messages);
         assert_eq!(answer.entries(), ["progress_0 = []", "progress_0/0 = 0", "progress_0/1 = 0"], "{kind}");
     }
     // Only the warnings that fit are included.
-    tell(&[vec!["x".repeat(3_000)], vec!["ä".repeat(100); 9]].concat());
-    let told = rest.get("/runs/search/run/").await.header("x-query-warnings").unwrap().to_owned();
-    assert_eq!(serde_json::from_str::<Vec<String>>(&told).unwrap(), vec!["ä".repeat(100); 3]);
-    tell(&[]);
+    answer_with_warnings(&[vec!["x".repeat(3_000)], vec!["ä".repeat(100); 9]].concat());
+    let text = rest.get("/runs/search/run/").await.header("x-query-warnings").unwrap().to_owned();
+    assert_eq!(serde_json::from_str::<Vec<String>>(&text).unwrap(), vec!["ä".repeat(100); 3]);
+    answer_with_warnings(&[]);
     assert_eq!(rest.get("/runs/search/run/").await.header("x-query-warnings"), None);
 }
 
@@ -207,12 +207,12 @@ async fn a_search_ends_when_its_client_disconnects() {
         search::v1::RunsResponse { runs: vec![run()], first_place: 1, match_count: 2, ..Default::default() };
     for messages in [vec![first], vec![]] {
         let is_silent = messages.is_empty();
-        let gone = rest.backend.holds("search.v1.SearchService/Runs", messages);
+        let gone = rest.backend.answers_and_holds("search.v1.SearchService/Runs", messages);
         let mut client = TcpStream::connect(address).await.unwrap();
         let request = "GET /api/v1/rest/runs/search/run/ HTTP/1.1\r\nhost: x\r\n\r\n";
         client.write_all(request.as_bytes()).await.unwrap();
         if is_silent {
-            while rest.backend.times_asked("search.v1.SearchService/Runs") < 2 {
+            while rest.backend.call_count("search.v1.SearchService/Runs") < 2 {
                 tokio::task::yield_now().await;
             }
         } else {
@@ -222,8 +222,8 @@ async fn a_search_ends_when_its_client_disconnects() {
         }
         drop(client);
         // If the search continued, this would wait until the timeout.
-        let told = tokio::time::timeout(STUCK, gone).await.expect("the search must end");
-        told.expect_err("the sender is dropped without sending");
+        let outcome = tokio::time::timeout(STUCK, gone).await.expect("the search must end");
+        outcome.expect_err("the sender is dropped without sending");
     }
     stop.cancel();
     serving.await.unwrap();
@@ -307,9 +307,9 @@ r/traces/1/name = "b""#;
     assert!(entries.iter().any(|it| it == "r/props/active = true"));
     let progress: Vec<_> = entries.iter().filter(|it| it.starts_with("progress_")).collect();
     assert_eq!(progress.len(), 6, "{progress:?}");
-    let asked: search::v1::MetricsRequest = rest.backend.asked("search.v1.SearchService/Metrics");
-    assert_eq!(asked.points, Some(search::v1::metrics_request::Points::Density(100)));
-    assert_eq!(asked.x_axis.as_deref(), Some("b"));
+    let request: search::v1::MetricsRequest = rest.backend.last_request("search.v1.SearchService/Metrics");
+    assert_eq!(request.points, Some(search::v1::metrics_request::Points::Density(100)));
+    assert_eq!(request.x_axis.as_deref(), Some("b"));
     assert_eq!(rest.get("/runs/search/metric/?p=0").await.status, 422);
 }
 
@@ -359,10 +359,10 @@ r/1/x_axis_iters/shape = 0
 r/1/x_axis_iters/blob = []
 s = []"#;
     assert_eq!(answer.entries().join("\n"), expected);
-    let asked: series::v1::AlignRequest = rest.backend.asked("series.v1.SeriesService/Align");
-    assert_eq!(asked.runs[0].series[0].steps, Some(StepRange { start: None, stop: Some(5) }));
-    assert_eq!(asked.runs[0].series[1].steps, None);
-    assert!(asked.by_column);
+    let request: series::v1::AlignRequest = rest.backend.last_request("series.v1.SeriesService/Align");
+    assert_eq!(request.runs[0].series[0].steps, Some(StepRange { start: None, stop: Some(5) }));
+    assert_eq!(request.runs[0].series[1].steps, None);
+    assert!(request.by_column);
     // A column shorter than announced would make the rest unreadable.
     rest.backend.answers("series.v1.SeriesService/Align", [piece(1, &[0.5], &[], 2, false)]);
     let request = Request::post("/api/v1/rest/runs/search/metric/align/");

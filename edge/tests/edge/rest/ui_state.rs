@@ -92,9 +92,9 @@ async fn the_state_of_an_app_keeps_every_number() {
     backend.answers("apps.v1.AppService/Create", [apps::v1::CreateResponse::default()]);
     let request = Request::post("/api/v1/rest/apps/").body(Body::from(body)).unwrap();
     assert_eq!(rest.edge.answer(request).await.status(), 201);
-    let asked: apps::v1::CreateRequest = backend.asked("apps.v1.AppService/Create");
+    let request: apps::v1::CreateRequest = backend.last_request("apps.v1.AppService/Create");
     let app =
-        apps::v1::App { id: "a".into(), r#type: asked.r#type, state: asked.state, ..Default::default() };
+        apps::v1::App { id: "a".into(), r#type: request.r#type, state: request.state, ..Default::default() };
     backend.answers("apps.v1.AppService/Get", [apps::v1::GetResponse { app: Some(app.clone()) }]);
     let answer = rest.get("/apps/a/").await;
     assert!(answer.text().ends_with(&format!("\"state\":{state}}}")), "{}", answer.text());
@@ -102,8 +102,8 @@ async fn the_state_of_an_app_keeps_every_number() {
     assert_eq!(rest.json("GET", "/apps/", Value::Null).await[0]["type"], "metrics");
     backend.answers("apps.v1.AppService/Update", [apps::v1::UpdateResponse { app: Some(app) }]);
     rest.json("PUT", "/apps/a/", json!({"type": "scatter", "state": null})).await;
-    let asked: apps::v1::UpdateRequest = backend.asked("apps.v1.AppService/Update");
-    assert_eq!((asked.r#type.as_deref(), asked.state), (Some("scatter"), None));
+    let request: apps::v1::UpdateRequest = backend.last_request("apps.v1.AppService/Update");
+    assert_eq!((request.r#type.as_deref(), request.state), (Some("scatter"), None));
     backend.answers("apps.v1.AppService/Delete", [apps::v1::DeleteResponse {}]);
     assert_eq!(rest.send("DELETE", "/apps/a/", Value::Null).await.status, 204);
     assert_eq!(rest.send("POST", "/apps/", json!({"type": "x", "state": []})).await.status, 422);
@@ -140,8 +140,8 @@ async fn every_part_of_the_project_is_returned() {
             "activity_map": {"2026-01-02T00:00:00": 3, "2026-01-03T00:00:00": 3},
         })
     );
-    let asked: project::v1::ActivityRequest = backend.asked("project.v1.ProjectService/Activity");
-    assert_eq!(asked.timezone_offset_min, -240);
+    let request: project::v1::ActivityRequest = backend.last_request("project.v1.ProjectService/Activity");
+    assert_eq!(request.timezone_offset_min, -240);
     let aim = rest.get("/api/projects/activity").await.json();
     assert_eq!(aim["activity_map"]["2026-01-02T03:00:00"], 2);
 

@@ -72,9 +72,9 @@ r/traces/0/timestamps/0 = null"#;
         "r/ranges/index_range_used/1 = 5",
     ];
     assert_eq!(ranges, expected);
-    let asked: search::v1::ObjectsRequest = rest.backend.asked("search.v1.SearchService/Objects");
-    assert_eq!(asked.r#type, SeriesType::Texts as i32);
-    let selection = asked.selection.unwrap();
+    let request: search::v1::ObjectsRequest = rest.backend.last_request("search.v1.SearchService/Objects");
+    assert_eq!(request.r#type, SeriesType::Texts as i32);
+    let selection = request.selection.unwrap();
     assert_eq!((selection.record_density, selection.index_density), (50, 5));
     assert_eq!(selection.index_range, Some(IndexRange { start: Some(1), stop: None }));
     in_two_messages(&rest, step, plain, &entries).await;
@@ -263,8 +263,9 @@ async fn payloads_are_returned_by_uri() {
     rest.backend.answers("artifacts.v1.ArtifactService/Blobs", pieces);
     let answer = rest.send("POST", "/runs/images/get-batch/", json!(["u", "bad", "v"])).await;
     assert_eq!(answer.entries(), ["u = [97, 98, 99]", "v = []"]);
-    let asked: artifacts::v1::BlobsRequest = rest.backend.asked("artifacts.v1.ArtifactService/Blobs");
-    assert_eq!(asked.uris, ["u", "bad", "v"]);
+    let request: artifacts::v1::BlobsRequest =
+        rest.backend.last_request("artifacts.v1.ArtifactService/Blobs");
+    assert_eq!(request.uris, ["u", "bad", "v"]);
     assert_eq!(rest.send("POST", "/runs/texts/get-batch/", json!([])).await.status, 404);
     // A payload shorter than announced would make the rest unreadable.
     let torn = [piece(0, b"ab", true, 3), piece(1, b"x", true, 1)];

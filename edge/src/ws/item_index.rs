@@ -4,25 +4,25 @@
 
 use matyan_proto::ingest::v1::StreamResponse;
 
-use super::batch::Items;
+use super::batch::ItemCounts;
 use super::json::{Frame, Rejection, Rejections};
 
 /// The index in the frame of each event and each point.
 #[derive(Debug, Default)]
-pub(super) struct Places {
+pub(super) struct ItemIndex {
     events: Vec<u32>,
     points: Vec<u32>,
 }
 
-impl Places {
-    pub(super) fn of(frame: &Frame<'_>) -> Self {
+impl ItemIndex {
+    pub(super) fn from_frame(frame: &Frame<'_>) -> Self {
         let points = frame.metrics.iter().map(|metric| metric.item).collect();
-        Places { events: frame.event_items.clone(), points }
+        ItemIndex { events: frame.event_items.clone(), points }
     }
 
     /// Index in the frame of item `number` of a batch, which follows the batches counted in
     /// `before`.
-    pub(super) fn item(&self, before: Items, batch: Items, number: u32) -> Option<u32> {
+    pub(super) fn item(&self, before: ItemCounts, batch: ItemCounts, number: u32) -> Option<u32> {
         match number.checked_sub(batch.events) {
             None => self.events.get((before.events + number) as usize).copied(),
             Some(point) if point < batch.points => self.points.get((before.points + point) as usize).copied(),
@@ -32,21 +32,21 @@ impl Places {
 
     /// Adds the rejections of batch `index`: lists them while reasons are kept, and counts
     /// all of them.
-    pub(super) fn reject(
+    pub(super) fn add_rejections(
         &self,
-        batches: &[Items],
+        batches: &[ItemCounts],
         index: usize,
         answer: &StreamResponse,
         rejections: &mut Rejections,
     ) {
         let before = batches[..index].iter().copied().sum();
-        let refused = answer.rejections.iter().flat_map(|rejection| {
+        let rejected_items = answer.rejections.iter().flat_map(|rejection| {
             let end = rejection.item.saturating_add(rejection.count.max(1));
             let items =
                 (rejection.item..end).map_while(move |number| self.item(before, batches[index], number));
             items.map(move |item| (item, rejection))
         });
-        for (item, rejection) in refused {
+        for (item, rejection) in rejected_items {
             let (field, reason) = (rejection.field.clone().into(), rejection.reason.clone().into());
             if !rejections.list(Rejection { item, field, reason }) {
                 break;
@@ -76,8 +76,8 @@ mod tests {
     fn items_are_located_after_those_of_earlier_batches() {
         // Items 0, 2, and 4 are events, the others points. The batches contain two
         // events, an event and a point, and two points.
-        let places = Places { events: vec![0, 2, 4], points: vec![1, 3, 5] };
-        let batches = [(2, 0), (1, 1), (0, 2)].map(|(events, points)| Items { events, points });
+        let item_index = ItemIndex { events: vec![0, 2, 4], points: vec![1, 3, 5] };
+        let batches = [(2, 0), (1, 1), (0, 2)].map(|(events, points)| ItemCounts { events, points });
         for (index, rejected, expected) in [
             (0, &[(0, 2)][..], &[0, 2][..]),
             (1, &[(0, 1), (1, 1)], &[4, 1]),
@@ -85,7 +85,7 @@ mod tests {
             (2, &[(1, 7)], &[5]),
         ] {
             let mut rejections = Rejections::default();
-            places.reject(&batches, index, &answer(rejected), &mut rejections);
+            item_index.add_rejections(&batches, index, &answer(rejected), &mut rejections);
             let items: Vec<u32> = rejections.reasons.iter().map(|it| it.item).collect();
             let count = rejected.iter().map(|(_, count)| *count as usize).sum::<usize>();
             assert_eq!((items.as_slice(), rejections.count), (expected, count), "{index}");
@@ -94,10 +94,10 @@ mod tests {
 
     #[test]
     fn only_the_first_reasons_are_kept_but_all_are_counted() {
-        let places = Places { events: Vec::new(), points: (0..1_000_000).collect() };
-        let batches = [Items { events: 0, points: 1_000_000 }];
+        let item_index = ItemIndex { events: Vec::new(), points: (0..1_000_000).collect() };
+        let batches = [ItemCounts { events: 0, points: 1_000_000 }];
         let mut rejections = Rejections::default();
-        places.reject(&batches, 0, &answer(&[(0, 1_000_000)]), &mut rejections);
+        item_index.add_rejections(&batches, 0, &answer(&[(0, 1_000_000)]), &mut rejections);
         assert_eq!(
             (rejections.count, rejections.reasons.len()),
             (1_000_000, super::super::json::MAX_REASONS)

@@ -33,8 +33,8 @@ async fn notes_belong_to_runs_and_experiments() {
         rest.json("GET", "/experiments/e/note/", Value::Null).await,
         json!([{"id": "n", "content": "c", "created_at": ISO, "experiment_id": "e", "updated_at": ISO}])
     );
-    let asked: notes::v1::ListRequest = backend.asked("notes.v1.NoteService/List");
-    assert_eq!(asked.owner.unwrap().kind, Some(notes::v1::owner::Kind::ExperimentId("e".into())));
+    let request: notes::v1::ListRequest = backend.last_request("notes.v1.NoteService/List");
+    assert_eq!(request.owner.unwrap().kind, Some(notes::v1::owner::Kind::ExperimentId("e".into())));
     backend.answers("notes.v1.NoteService/Create", [notes::v1::CreateResponse { note: Some(note.clone()) }]);
     let created = rest.send("POST", "/runs/r/note/", json!({"content": "c"})).await;
     assert_eq!((created.status, created.json()), (201, json!({"id": "n", "created_at": ISO})));
@@ -45,8 +45,8 @@ async fn notes_belong_to_runs_and_experiments() {
     assert_eq!(rest.json("GET", "/runs/r/note/n/", Value::Null).await, shown);
     assert_eq!(rest.json("PUT", "/runs/r/note/n/", json!({"content": "x"})).await, shown);
     assert_eq!(rest.json("DELETE", "/runs/r/note/n/", Value::Null).await, json!({"status": "OK"}));
-    let asked: notes::v1::UpdateRequest = backend.asked("notes.v1.NoteService/Update");
-    assert_eq!((asked.id.as_str(), asked.content.as_str()), ("n", "x"));
+    let request: notes::v1::UpdateRequest = backend.last_request("notes.v1.NoteService/Update");
+    assert_eq!((request.id.as_str(), request.content.as_str()), ("n", "x"));
 }
 
 #[tokio::test]
@@ -71,8 +71,8 @@ async fn experiments_are_listed_and_changed() {
     backend.answers("experiments.v1.ExperimentService/List", [empty()]);
     assert_eq!(rest.json("GET", "/experiments/", Value::Null).await, json!([]));
     rest.json("GET", "/experiments/search/?q=Ex", Value::Null).await;
-    let asked: experiments::v1::ListRequest = backend.asked("experiments.v1.ExperimentService/List");
-    assert_eq!(asked.name_contains, "Ex");
+    let request: experiments::v1::ListRequest = backend.last_request("experiments.v1.ExperimentService/List");
+    assert_eq!(request.name_contains, "Ex");
     let one = Some(experiment);
     backend.answers(
         "experiments.v1.ExperimentService/Get",
@@ -90,8 +90,9 @@ async fn experiments_are_listed_and_changed() {
         [experiments::v1::UpdateResponse { experiment: one }],
     );
     rest.json("PUT", "/experiments/e/", json!({"archived": true})).await;
-    let asked: experiments::v1::UpdateRequest = backend.asked("experiments.v1.ExperimentService/Update");
-    assert_eq!((asked.description, asked.archived), (None, Some(true)));
+    let request: experiments::v1::UpdateRequest =
+        backend.last_request("experiments.v1.ExperimentService/Update");
+    assert_eq!((request.description, request.archived), (None, Some(true)));
     backend.answers("experiments.v1.ExperimentService/Delete", [experiments::v1::DeleteResponse {}]);
     assert_eq!(rest.json("DELETE", "/experiments/e/", Value::Null).await, json!({"status": "OK"}));
     let run = experiments::v1::ExperimentRun {
@@ -108,8 +109,9 @@ async fn experiments_are_listed_and_changed() {
         rest.json("GET", "/experiments/e/runs/?limit=10&offset=x", Value::Null).await,
         json!({"id": "e", "runs": [{"run_id": "r", "name": "n", "creation_time": 1.5, "end_time": null, "archived": false}]})
     );
-    let asked: experiments::v1::ListRunsRequest = backend.asked("experiments.v1.ExperimentService/ListRuns");
-    assert_eq!((asked.limit, asked.after_run_id.as_str()), (10, "x"));
+    let request: experiments::v1::ListRunsRequest =
+        backend.last_request("experiments.v1.ExperimentService/ListRuns");
+    assert_eq!((request.limit, request.after_run_id.as_str()), (10, "x"));
     let activity = experiments::v1::ActivityResponse {
         run_count: 3,
         hours: vec![ActivityCount { local_s: 1_767_323_045, runs: 3 }],
@@ -158,8 +160,8 @@ async fn tags_are_listed_and_changed() {
     assert_eq!(answer, json!({"id": "t", "status": "OK"}));
     backend.answers("tags.v1.TagService/Update", [tags::v1::UpdateResponse { tag: Some(tag) }]);
     rest.json("PUT", "/tags/t/", json!({"color": "red"})).await;
-    let asked: tags::v1::UpdateRequest = backend.asked("tags.v1.TagService/Update");
-    assert_eq!((asked.name, asked.color.as_deref()), (None, Some("red")));
+    let request: tags::v1::UpdateRequest = backend.last_request("tags.v1.TagService/Update");
+    assert_eq!((request.name, request.color.as_deref()), (None, Some("red")));
     backend.answers("tags.v1.TagService/Delete", [tags::v1::DeleteResponse {}]);
     assert_eq!(rest.json("DELETE", "/tags/t/", Value::Null).await, Value::Null);
     let run = tags::v1::TagRun {
