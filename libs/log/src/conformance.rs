@@ -6,17 +6,17 @@
 //! fixture's server is missing, its cases are reported as ignored, with the reason.
 
 mod append;
+mod delayed_fixture;
 mod faults;
 mod kill;
-mod layered;
 mod order;
 mod read;
 mod sequences;
 mod support;
 mod trim;
 
-pub use kill::{Acknowledged, write_until_killed};
-pub use layered::Delayed;
+pub use delayed_fixture::DelayedFixture;
+pub use kill::{AcknowledgedRecord, write_until_killed};
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -54,7 +54,7 @@ impl Default for Shape {
 
 /// Capability that a case requires of the implementation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
+pub enum Capability {
     Log,
     /// A configurable bound on unread bytes.
     Bound,
@@ -71,14 +71,14 @@ pub trait Fixture: Send + Sync + 'static {
     fn name(&self) -> String;
 
     /// The reason why cases with this need cannot run here, if so.
-    fn lacks(&self, need: Need) -> Option<String>;
+    fn missing_reason(&self, capability: Capability) -> Option<String>;
 
     /// Creates a new, empty log.
     async fn create(&self, shape: Shape) -> Box<dyn Instance>;
 
     /// Writes with `write_until_killed` until about `count` records are acknowledged, kills
     /// the process that hosts the log with SIGKILL, and reopens the log.
-    async fn kill(&self, count: usize) -> (Box<dyn Instance>, Vec<Acknowledged>);
+    async fn kill(&self, count: usize) -> (Box<dyn Instance>, Vec<AcknowledgedRecord>);
 }
 
 /// A log under test. Dropping it cleans up.
@@ -97,13 +97,13 @@ pub trait Instance: Send {
     async fn clear(&mut self);
 }
 
-type Case = (&'static str, Need, fn(Arc<dyn Fixture>) -> Pin<Box<dyn Future<Output = ()>>>);
+type Case = (&'static str, Capability, fn(Arc<dyn Fixture>) -> Pin<Box<dyn Future<Output = ()>>>);
 
 /// Lists all cases. The name of a case begins with the guarantee that it tests.
 macro_rules! cases {
-    ($($need:ident: $($module:ident::$case:ident),+;)+) => {
+    ($($capability:ident: $($module:ident::$case:ident),+;)+) => {
         const CASES: &[Case] = &[$($(
-            (stringify!($case), Need::$need, |fixture| Box::pin($module::$case(fixture))),
+            (stringify!($case), Capability::$capability, |fixture| Box::pin($module::$case(fixture))),
         )+)+];
     };
 }
@@ -131,10 +131,10 @@ pub fn trials(fixtures: &[Arc<dyn Fixture>]) -> Vec<Trial> {
     fixtures.iter().flat_map(|fixture| CASES.iter().map(|case| trial(fixture.clone(), case))).collect()
 }
 
-fn trial(fixture: Arc<dyn Fixture>, (name, need, case): &'static Case) -> Trial {
-    let lacking = fixture.lacks(*need);
+fn trial(fixture: Arc<dyn Fixture>, (name, capability, case): &'static Case) -> Trial {
+    let lacking = fixture.missing_reason(*capability);
     let name = format!("{}::{name}", fixture.name());
-    ignored_for(lacking, Trial::test(name, move || play(case(fixture))))
+    ignored_for(lacking, Trial::test(name, move || run_case(case(fixture))))
 }
 
 /// Marks a case that cannot run as ignored, with the reason.
@@ -146,7 +146,7 @@ pub fn ignored_for(reason: Option<String>, trial: Trial) -> Trial {
 }
 
 /// Runs a case to completion on its own runtime.
-pub fn play(case: impl Future<Output = ()>) -> Result<(), Failed> {
+pub fn run_case(case: impl Future<Output = ()>) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let played = runtime.block_on(async { tokio::time::timeout(HANG_GUARD, case).await });
     runtime.shutdown_background();

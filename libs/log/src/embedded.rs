@@ -96,13 +96,13 @@ impl Settings {
 
 /// External inputs of the log, which tests can replace.
 #[derive(Clone)]
-pub struct Components {
+pub struct Deps {
     pub clock: Clock,
     /// Identity for a new log; ignored if the log already exists.
     pub new_identity: [u8; 16],
 }
 
-impl Components {
+impl Deps {
     pub fn system() -> Self {
         let clock = || {
             let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -123,7 +123,7 @@ pub struct EmbeddedLog {
 /// State shared by appenders, readers, and the committer.
 struct Shared {
     settings: Settings,
-    components: Components,
+    deps: Deps,
     engine_path: PathBuf,
     layout: Layout,
     identity: [u8; 16],
@@ -133,31 +133,27 @@ struct Shared {
     partitions: Vec<Partition>,
     /// Per topic: notified when records become readable, a partition is released, or the
     /// log is closed.
-    news: [Notify; TOPICS.len()],
+    changes: [Notify; TOPICS.len()],
     next_subscription: AtomicU64,
 }
 
 impl EmbeddedLog {
     /// Opens the log in `path`, or creates it.
     pub async fn open(path: impl Into<PathBuf>, settings: Settings) -> Result<Self> {
-        Self::open_with(path, settings, Components::system()).await
+        Self::open_with(path, settings, Deps::system()).await
     }
 
-    pub async fn open_with(
-        path: impl Into<PathBuf>,
-        settings: Settings,
-        components: Components,
-    ) -> Result<Self> {
+    pub async fn open_with(path: impl Into<PathBuf>, settings: Settings, deps: Deps) -> Result<Self> {
         let path = path.into();
-        tokio::task::spawn_blocking(move || Self::open_blocking(&path, settings, components))
+        tokio::task::spawn_blocking(move || Self::open_blocking(&path, settings, deps))
             .await
             .map_err(|failure| Error::unavailable(format!("opening was interrupted: {failure}")))?
     }
 
-    fn open_blocking(path: &Path, settings: Settings, components: Components) -> Result<Self> {
+    fn open_blocking(path: &Path, settings: Settings, deps: Deps) -> Result<Self> {
         settings.validate()?;
-        let lock = lock(path)?;
-        let shared = Arc::new(Shared::open(path, settings, components)?);
+        let lock = lock_directory(path)?;
+        let shared = Arc::new(Shared::open(path, settings, deps)?);
         let committer = Committer::new(shared.clone(), lock);
         let (held, running) = watch::channel(());
         let work = move || {
@@ -273,18 +269,18 @@ impl LogReader for EmbeddedLog {
         self.shared.queue.trim(PendingTrim { slot, offset, reply: Some(reply) })?;
         answer.await.unwrap_or_else(|_| Err(queue::closed()))?;
         let shared = self.shared.clone();
-        tokio::task::spawn_blocking(move || shared.drop_tables(slot))
+        tokio::task::spawn_blocking(move || shared.drop_trimmed_tables(slot))
             .await
             .map_err(|failure| Error::unavailable(format!("trimming was interrupted: {failure}")))
     }
 }
 
 impl Shared {
-    fn open(path: &Path, settings: Settings, components: Components) -> Result<Self> {
+    fn open(path: &Path, settings: Settings, deps: Deps) -> Result<Self> {
         let engine_path = path.join("engine");
         let layout = Layout { ingestion_partitions: settings.ingestion_partitions };
         if !engine_path.exists() {
-            engine::create(&path.join("engine.new"), &engine_path, layout, components.new_identity)?;
+            engine::create(&path.join("engine.new"), &engine_path, layout, deps.new_identity)?;
         }
         let engine = Engine::open(&engine_path, layout)?;
         let identity = engine.identity();
@@ -292,14 +288,14 @@ impl Shared {
             layout.all_slots().map(|slot| Ok(Partition::new(engine.extent(slot)?))).collect::<Result<_>>()?;
         Ok(Self {
             settings,
-            components,
+            deps,
             engine_path,
             layout,
             identity,
             engine: RwLock::new(Some(engine)),
             queue: Queue::default(),
             partitions,
-            news: Default::default(),
+            changes: Default::default(),
             next_subscription: AtomicU64::new(0),
         })
     }
@@ -314,17 +310,17 @@ impl Shared {
 
     /// Closes the engine, waiting for its threads. The lock is released before that, so
     /// that other threads do not wait.
-    fn engine_close(&self) {
+    fn close_engine(&self) {
         let closed = self.engine_mut().take();
         drop(closed);
     }
 
-    fn news(&self, topic: Topic) -> &Notify {
-        &self.news[layout::index(topic)]
+    fn changes(&self, topic: Topic) -> &Notify {
+        &self.changes[layout::topic_index(topic)]
     }
 
-    fn announce_all(&self) {
-        self.news.iter().for_each(Notify::notify_waiters);
+    fn notify_all_topics(&self) {
+        self.changes.iter().for_each(Notify::notify_waiters);
     }
 
     /// True if the topic accepts more records. Dead letters always do, because old ones are
@@ -338,9 +334,10 @@ impl Shared {
 
     /// Frees the space of trimmed records. Blocks. If it fails, the next trim frees the
     /// space.
-    fn drop_tables(&self, slot: usize) {
+    fn drop_trimmed_tables(&self, slot: usize) {
         let first = self.partitions[slot].lock().extent().first;
-        if let Some(Err(error)) = self.engine().as_ref().map(|engine| engine.drop_tables(slot, first)) {
+        if let Some(Err(error)) = self.engine().as_ref().map(|engine| engine.drop_trimmed_tables(slot, first))
+        {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "failed to free the space of trimmed records"
@@ -351,7 +348,7 @@ impl Shared {
 
 /// Locks the log's directory. The lock is held even while the engine is reopened, so that no
 /// other process can take the directory.
-fn lock(path: &Path) -> Result<File> {
+fn lock_directory(path: &Path) -> Result<File> {
     let open = || {
         std::fs::create_dir_all(path)?;
         // Syncs the parent, or a power failure could lose the new directory with all its

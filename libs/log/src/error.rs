@@ -17,14 +17,14 @@ pub enum Error {
     #[error("a record of {size} bytes exceeds the log's limit of {max}")]
     TooLarge { size: usize, max: usize },
     /// Stop this partition and call a human: records were deleted before they were applied.
-    #[error("partition {partition} begins at offset {first}, but offset {asked} was requested")]
-    Trimmed { partition: u32, asked: u64, first: u64 },
+    #[error("partition {partition} begins at offset {first}, but offset {requested} was requested")]
+    Trimmed { partition: u32, requested: u64, first: u64 },
     /// Find out which log this is, then start the partition again: an offset already read
     /// does not exist in this log.
     #[error(
-        "partition {partition} ends at offset {end}, but offset {asked} was requested: this is a different log"
+        "partition {partition} ends at offset {end}, but offset {requested} was requested: this is a different log"
     )]
-    Replaced { partition: u32, asked: u64, end: u64 },
+    Replaced { partition: u32, requested: u64, end: u64 },
     /// Fix the setup: a topic is missing or has changed.
     #[error("{reason}")]
     Topic { reason: String },

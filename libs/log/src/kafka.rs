@@ -16,19 +16,19 @@
 //! - Trimming deletes records only if enabled (`delete_trimmed`), because others may read the
 //!   same topics. Otherwise deletion is left to retention.
 
-mod brokers;
+mod broker_tracker;
 mod config;
 mod error;
+mod initial_connect;
+mod log_throttle;
 mod membership;
-mod questions;
-mod reach;
+mod metadata_client;
 mod subscription;
-mod told;
 mod topics;
 mod writer;
 
 pub use config::{Security, Settings, TopicNames};
-pub use topics::{CreateTopics, FoundTopic, create as topics_create};
+pub use topics::{CreateTopics, TopicStatus, create as topics_create};
 
 use std::{
     sync::{Arc, Mutex, MutexGuard},
@@ -47,10 +47,10 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::{
     Append, Error, LogReader, LogWriter, NewRecord, PartitionInfo, Result, Subscription, Topic, TopicInfo,
 };
-use membership::Keeper;
-use questions::Questions;
+use log_throttle::ThrottledContext;
+use membership::MembershipThread;
+use metadata_client::MetadataClient;
 use subscription::KafkaSubscription;
-use told::Told;
 use writer::Writer;
 
 /// Timeout of requests to the brokers that do not carry records.
@@ -66,12 +66,12 @@ pub struct KafkaLog {
 
 struct Shared {
     settings: Settings,
-    partitions: topics::Partitions,
-    admin: Arc<AdminClient<Told>>,
-    questions: Questions,
+    partitions: topics::PartitionCounts,
+    admin: Arc<AdminClient<ThrottledContext>>,
+    metadata: MetadataClient,
     /// The threads of subscriptions, which outlive their subscriptions until they have left
     /// the group.
-    keepers: Mutex<Vec<Keeper>>,
+    membership_threads: Mutex<Vec<MembershipThread>>,
 }
 
 impl KafkaLog {
@@ -79,15 +79,18 @@ impl KafkaLog {
     pub async fn open(settings: Settings) -> Result<Self> {
         settings.validate()?;
         let admin = Arc::new(
-            settings.client().create_with_context::<_, AdminClient<_>>(Told).map_err(error::client)?,
+            settings
+                .client()
+                .create_with_context::<_, AdminClient<_>>(ThrottledContext)
+                .map_err(error::client)?,
         );
-        let questions = Questions::new(settings.client(), topics::reached(&settings).await?);
+        let metadata = MetadataClient::new(settings.client(), topics::connect(&settings).await?);
         let partitions = topics::open(&admin, &settings).await?;
-        let writer = Arc::new(Writer::new(&settings, partitions.of(Topic::Ingestion)));
-        let shared = Shared { settings, partitions, admin, questions, keepers: Mutex::default() };
+        let writer = Arc::new(Writer::new(&settings, partitions.count(Topic::Ingestion)));
+        let shared = Shared { settings, partitions, admin, metadata, membership_threads: Mutex::default() };
         let shared = Arc::new(shared);
-        let asked = shared.clone();
-        blocking(move || asked.check_spare()).await??;
+        let checked = shared.clone();
+        blocking(move || checked.check_spare_partitions()).await??;
         Ok(Self { shared, writer })
     }
 
@@ -113,11 +116,11 @@ impl KafkaLog {
     /// Like `close`, but waits at most for `patience`. Appends unanswered by then may be in
     /// the log, but were not acknowledged.
     pub async fn close_within(&self, patience: Duration) -> Result<()> {
-        let keepers = std::mem::take(&mut *self.shared.keepers());
-        keepers.iter().for_each(Keeper::stop);
+        let membership_threads = std::mem::take(&mut *self.shared.membership_threads());
+        membership_threads.iter().for_each(MembershipThread::stop);
         let writer = self.writer.clone();
         let flushed = blocking(move || writer.flush(patience));
-        let left = blocking(move || keepers.into_iter().try_for_each(Keeper::join));
+        let left = blocking(move || membership_threads.into_iter().try_for_each(MembershipThread::join));
         let (flushed, left) = tokio::join!(flushed, timeout(patience, left));
         left.map_err(|_| Error::unavailable("timed out leaving a consumer group"))??
             .map_err(|_| Error::unavailable("a subscription thread has panicked"))?;
@@ -179,15 +182,15 @@ impl Shared {
     /// Queries the first or end offsets of all partitions. Kafka treats these as lookups of
     /// special timestamps before and after all others. Blocks.
     fn offsets(&self, topic: Topic, at: Offset) -> Result<Vec<u64>> {
-        let (name, count) = (self.settings.topics.name(topic), self.partitions.of(topic));
+        let (name, count) = (self.settings.topics.name(topic), self.partitions.count(topic));
         if count == 0 {
             return Ok(Vec::new());
         }
-        let mut asked = TopicPartitionList::with_capacity(count as usize);
+        let mut queries = TopicPartitionList::with_capacity(count as usize);
         for partition in 0..count {
-            asked.add_partition_offset(name, partition as i32, at).map_err(error::client)?;
+            queries.add_partition_offset(name, partition as i32, at).map_err(error::client)?;
         }
-        let found = self.questions.ask(|client| client.offsets_for_times(asked, REQUEST_TIMEOUT))?;
+        let found = self.metadata.request(|client| client.offsets_for_times(queries, REQUEST_TIMEOUT))?;
         let offset = |element: TopicPartitionListElem<'_>| {
             element.error().map_err(error::request)?;
             match element.offset() {
@@ -201,16 +204,17 @@ impl Shared {
     /// Queries the first and end offset of one partition. Blocks.
     fn watermarks(&self, topic: Topic, partition: u32) -> Result<PartitionInfo> {
         let name = self.settings.topics.name(topic);
-        let bounds =
-            |client: &BaseConsumer<Told>| client.fetch_watermarks(name, partition as i32, REQUEST_TIMEOUT);
-        let (first, end) = self.questions.ask(bounds)?;
+        let bounds = |client: &BaseConsumer<ThrottledContext>| {
+            client.fetch_watermarks(name, partition as i32, REQUEST_TIMEOUT)
+        };
+        let (first, end) = self.metadata.request(bounds)?;
         Ok(PartitionInfo { first: first as u64, end: end as u64 })
     }
 
     /// Fails if a spare partition holds records: some writer does not know how many
     /// partitions are used, and its records would never be read. Blocks.
-    fn check_spare(&self) -> Result<()> {
-        let topics::Partitions { spare, .. } = &self.partitions;
+    fn check_spare_partitions(&self) -> Result<()> {
+        let topics::PartitionCounts { spare, .. } = &self.partitions;
         if spare.is_empty() {
             return Ok(());
         }
@@ -237,13 +241,13 @@ impl Shared {
 
     /// Counts the members of a group. Blocks.
     fn group_members(&self, group: &str) -> Result<usize> {
-        let list = self.questions.ask(|client| client.fetch_group_list(Some(group), REQUEST_TIMEOUT))?;
+        let list = self.metadata.request(|client| client.fetch_group_list(Some(group), REQUEST_TIMEOUT))?;
         let found = list.groups().iter().filter(|found| found.name() == group);
         Ok(found.map(|found| found.members().len()).sum())
     }
 
-    fn keepers(&self) -> MutexGuard<'_, Vec<Keeper>> {
-        self.keepers.lock().expect("no thread panics while holding the keepers")
+    fn membership_threads(&self) -> MutexGuard<'_, Vec<MembershipThread>> {
+        self.membership_threads.lock().expect("no thread panics while holding the threads")
     }
 }
 

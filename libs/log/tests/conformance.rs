@@ -10,7 +10,7 @@ mod kafka;
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use libtest_mimic::Arguments;
-use matyan_log::conformance::{Delayed, Fixture, trials};
+use matyan_log::conformance::{DelayedFixture, Fixture, trials};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -21,12 +21,12 @@ fn main() -> ExitCode {
     }
     let fixtures: Vec<Arc<dyn Fixture>> = vec![
         Arc::new(embedded::Embedded),
-        Arc::new(Delayed(embedded::Embedded)),
+        Arc::new(DelayedFixture(embedded::Embedded)),
         Arc::new(kafka::Kafka),
-        Arc::new(Delayed(kafka::Kafka)),
+        Arc::new(DelayedFixture(kafka::Kafka)),
     ];
     let mut trials = trials(&fixtures);
-    trials.extend(kafka::own_trials());
+    trials.extend(kafka::kafka_specific_trials());
     let outcome = libtest_mimic::run(&Arguments::from_args(), trials);
     kafka::stop();
     outcome.exit_code()

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{
     Fixture, Shape,
-    support::{Random, Reading, append, numbered, numbers, range, read_all, record},
+    support::{Random, TestReader, append, numbered, numbers, range, read_all, record},
 };
 use crate::{Error, MAX_EXTRA_BYTES, MAX_RECORD_BYTES, NewRecord, Topic};
 
@@ -73,8 +73,8 @@ pub(super) async fn every_field_comes_back(fixture: Arc<dyn Fixture>) {
     ];
     append(&*log, given.clone()).await;
     // Read both from memory and from storage.
-    let mut live = Reading::of(&*log).await;
-    let live = live.until(given.len()).await.records().to_vec();
+    let mut live = TestReader::new(&*log).await;
+    let live = live.read_count(given.len()).await.records().to_vec();
     log.reopen().await;
     let stored = read_all(&*log).await;
     assert_eq!(live, stored);

@@ -12,7 +12,7 @@ use crate::{Error, NewRecord, Record, Topic};
 /// Short, because these cases wait for it to elapse.
 const APPEND_WAIT: Duration = Duration::from_millis(300);
 
-fn obstructed() -> Shape {
+fn obstructable() -> Shape {
     Shape { append_wait: APPEND_WAIT, is_obstructed: true, ..Shape::default() }
 }
 
@@ -47,26 +47,26 @@ pub(super) async fn bounded_by_unread_bytes(fixture: Arc<dyn Fixture>) {
 }
 
 pub(super) async fn bounded_when_obstructed(fixture: Arc<dyn Fixture>) {
-    let mut log = fixture.create(obstructed()).await;
-    until_answered(&*log, 0).await;
+    let mut log = fixture.create(obstructable()).await;
+    append_until_answered(&*log, 0).await;
     log.obstruct().await;
-    let error = until_refused(&*log, 1).await.1;
+    let error = append_until_refused(&*log, 1).await.1;
     assert!(matches!(error, Error::Unavailable { .. }), "{error}");
     log.clear().await;
 }
 
 pub(super) async fn recovers_after_an_obstruction(fixture: Arc<dyn Fixture>) {
-    let mut log = fixture.create(obstructed()).await;
+    let mut log = fixture.create(obstructable()).await;
     for _ in 0..3 {
         log.obstruct().await;
-        until_refused(&*log, 0).await;
+        append_until_refused(&*log, 0).await;
         log.clear().await;
-        until_answered(&*log, 1).await;
+        append_until_answered(&*log, 1).await;
     }
 }
 
 pub(super) async fn whole_or_unknown_when_obstructed(fixture: Arc<dyn Fixture>) {
-    let mut log = fixture.create(obstructed()).await;
+    let mut log = fixture.create(obstructable()).await;
     log.obstruct().await;
     let mut next = 0;
     for _ in 0..3 {
@@ -75,9 +75,9 @@ pub(super) async fn whole_or_unknown_when_obstructed(fixture: Arc<dyn Fixture>) 
         next += 3;
     }
     log.clear().await;
-    let at = until_answered(&*log, 1000).await;
+    let at = append_until_answered(&*log, 1000).await;
     let before: Vec<_> = read_all(&*log).await;
-    until_answered(&*log, 2000).await;
+    append_until_answered(&*log, 2000).await;
     let after = read_all(&*log).await;
     assert!(after.starts_with(&before), "a record was inserted later");
     let late = after.iter().filter(|record| record.offset > at && large_number(record) < 1000).count();
@@ -93,14 +93,14 @@ pub(super) async fn whole_or_unknown_when_obstructed(fixture: Arc<dyn Fixture>) 
 }
 
 pub(super) async fn durable_through_an_obstruction(fixture: Arc<dyn Fixture>) {
-    let mut log = fixture.create(obstructed()).await;
+    let mut log = fixture.create(obstructable()).await;
     let mut answered = Vec::new();
     for round in 0..3 {
         log.obstruct().await;
-        let (numbers, _) = until_refused(&*log, round * 1000).await;
+        let (numbers, _) = append_until_refused(&*log, round * 1000).await;
         answered.extend(numbers);
         log.clear().await;
-        until_answered(&*log, round * 1000 + 999).await;
+        append_until_answered(&*log, round * 1000 + 999).await;
         answered.push(round * 1000 + 999);
         log.reopen().await;
         let all: Vec<_> = read_all(&*log).await.iter().map(large_number).collect();
@@ -114,7 +114,7 @@ pub(super) async fn durable_through_an_obstruction(fixture: Arc<dyn Fixture>) {
 
 /// Appends consecutive numbers from `from` until one is refused. Returns the answered numbers
 /// and the error.
-async fn until_refused(log: &dyn Instance, from: u64) -> (Vec<u64>, Error) {
+async fn append_until_refused(log: &dyn Instance, from: u64) -> (Vec<u64>, Error) {
     let mut answered = Vec::new();
     let mut number = from;
     loop {
@@ -127,7 +127,7 @@ async fn until_refused(log: &dyn Instance, from: u64) -> (Vec<u64>, Error) {
 }
 
 /// Retries an append until it succeeds, and returns its offset.
-async fn until_answered(log: &dyn Instance, number: u64) -> u64 {
+async fn append_until_answered(log: &dyn Instance, number: u64) -> u64 {
     loop {
         match log.writer().append(Topic::Ingestion, vec![large(number)]).await {
             Ok(positions) => return positions[0].offset,

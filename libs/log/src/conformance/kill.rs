@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::{
     Fixture,
-    support::{Random, Reading, describe, record},
+    support::{Random, TestReader, describe, record},
 };
 use crate::{LogWriter, NewRecord, Position, Topic};
 
@@ -20,7 +20,7 @@ const KEY_PREFIX: &str = "writer-";
 
 /// An append that was answered before the kill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Acknowledged {
+pub struct AcknowledgedRecord {
     pub writer: u64,
     pub number: u64,
     pub position: Position,
@@ -30,7 +30,7 @@ pub struct Acknowledged {
 /// when dropped.
 pub async fn write_until_killed(
     log: Arc<dyn LogWriter>,
-    report: impl Fn(Acknowledged) + Clone + Send + 'static,
+    report: impl Fn(AcknowledgedRecord) + Clone + Send + 'static,
 ) {
     let write = |writer: u64| {
         let (log, report) = (log.clone(), report.clone());
@@ -39,7 +39,7 @@ pub async fn write_until_killed(
                 let Ok(positions) = log.append(Topic::Ingestion, vec![numbered(writer, number)]).await else {
                     return;
                 };
-                report(Acknowledged { writer, number, position: positions[0] });
+                report(AcknowledgedRecord { writer, number, position: positions[0] });
             }
         }
     };
@@ -61,24 +61,24 @@ pub(super) async fn durable_after_kill(fixture: Arc<dyn Fixture>) {
         let (log, acknowledged) = fixture.kill(count).await;
         assert!(acknowledged.len() >= count, "only {} of {count} were acknowledged", acknowledged.len());
         let info = describe(&*log).await;
-        let is_all = |reading: &Reading| {
+        let is_all = |reader: &TestReader| {
             info.partitions.iter().zip(0..).all(|(partition, number)| {
-                let last = reading.got.get(&number).and_then(|records| records.last());
+                let last = reader.received.get(&number).and_then(|records| records.last());
                 partition.end == partition.first || last.is_some_and(|last| last.offset + 1 >= partition.end)
             })
         };
-        let mut reading = Reading::of(&*log).await;
-        while !is_all(&reading) {
-            reading.step().await;
+        let mut reader = TestReader::new(&*log).await;
+        while !is_all(&reader) {
+            reader.step().await;
         }
-        check(&reading, &acknowledged);
+        check(&reader, &acknowledged);
     }
 }
 
-fn check(reading: &Reading, acknowledged: &[Acknowledged]) {
+fn check(reader: &TestReader, acknowledged: &[AcknowledgedRecord]) {
     let mut by_position = BTreeMap::new();
     let mut by_writer: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
-    for (partition, records) in &reading.got {
+    for (partition, records) in &reader.received {
         for record in records {
             let key = std::str::from_utf8(&record.key).expect("the key is valid UTF-8");
             let writer = key
@@ -92,7 +92,7 @@ fn check(reading: &Reading, acknowledged: &[Acknowledged]) {
             by_writer.entry(writer).or_default().push(number);
         }
     }
-    for Acknowledged { writer, number, position } in acknowledged {
+    for AcknowledgedRecord { writer, number, position } in acknowledged {
         assert_eq!(
             by_position.get(position),
             Some(&(*writer, *number)),

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Fixture, Shape,
-    support::{Reading, append, number, numbered, numbers, read_all, record},
+    support::{TestReader, append, number, numbered, numbers, read_all, record},
 };
 use crate::{Position, Topic, murmur2};
 
@@ -21,13 +21,13 @@ pub(super) async fn ordered_within_an_append(fixture: Arc<dyn Fixture>) {
     let log = fixture.create(partitioned()).await;
     let records: Vec<_> = (0..1000_u64).map(|n| record(format!("run-{}", n % 7), n.to_be_bytes())).collect();
     let positions = append(&*log, records).await;
-    let mut reading = Reading::of(&*log).await;
-    reading.until(1000).await;
+    let mut reader = TestReader::new(&*log).await;
+    reader.read_count(1000).await;
     for (number, position) in positions.iter().enumerate() {
-        let found = at(&reading, *position);
+        let found = at(&reader, *position);
         assert_eq!(found, Some(number as u64), "positions are in the order of the records");
     }
-    check_keys(&reading);
+    check_keys(&reader);
 }
 
 pub(super) async fn ordered_when_pipelined(fixture: Arc<dyn Fixture>) {
@@ -64,9 +64,9 @@ pub(super) async fn ordered_by_many_writers(fixture: Arc<dyn Fixture>) {
     for writer in writers {
         writer.await.expect("the writer does not panic");
     }
-    let mut reading = Reading::of(&*log).await;
-    reading.until((WRITERS * EACH) as usize).await;
-    check_keys(&reading);
+    let mut reader = TestReader::new(&*log).await;
+    reader.read_count((WRITERS * EACH) as usize).await;
+    check_keys(&reader);
 }
 
 /// Embedded and distributed logs must assign a run to partitions of the same number.
@@ -96,18 +96,18 @@ pub(super) async fn ordered_over_thousands_of_keys(fixture: Arc<dyn Fixture>) {
     for append in started {
         append.await.expect("the append succeeds");
     }
-    let mut reading = Reading::of(&*log).await;
-    reading.until((KEYS * EACH) as usize).await;
-    assert_eq!(check_keys(&reading), KEYS as usize);
-    assert_eq!(reading.got.len(), PARTITIONS as usize, "every partition is used");
+    let mut reader = TestReader::new(&*log).await;
+    reader.read_count((KEYS * EACH) as usize).await;
+    assert_eq!(check_keys(&reader), KEYS as usize);
+    assert_eq!(reader.received.len(), PARTITIONS as usize, "every partition is used");
 }
 
 /// Checks that every key is in one partition, with its numbers in order and without duplicates.
 /// Returns the number of keys.
-fn check_keys(reading: &Reading) -> usize {
+fn check_keys(reader: &TestReader) -> usize {
     let mut partitions: BTreeMap<&[u8], BTreeSet<u32>> = BTreeMap::new();
     let mut by_key: BTreeMap<&[u8], Vec<u64>> = BTreeMap::new();
-    for (partition, records) in &reading.got {
+    for (partition, records) in &reader.received {
         for record in records {
             partitions.entry(&record.key).or_default().insert(*partition);
             by_key.entry(&record.key).or_default().push(number(record));
@@ -128,8 +128,8 @@ fn check_keys(reading: &Reading) -> usize {
     by_key.len()
 }
 
-fn at(reading: &Reading, position: Position) -> Option<u64> {
-    let records = reading.got.get(&position.partition)?;
+fn at(reader: &TestReader, position: Position) -> Option<u64> {
+    let records = reader.received.get(&position.partition)?;
     let found = records.binary_search_by_key(&position.offset, |record| record.offset).ok()?;
     Some(number(&records[found]))
 }

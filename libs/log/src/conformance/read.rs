@@ -7,7 +7,7 @@ use futures::FutureExt;
 
 use super::{
     Fixture, Shape,
-    support::{Reading, append, numbered, numbers, range, read_all, record},
+    support::{TestReader, append, numbered, numbers, range, read_all, record},
 };
 use crate::{Delivery, Error, Topic};
 
@@ -23,14 +23,14 @@ pub(super) async fn complete_while_written(fixture: Arc<dyn Fixture>) {
                 .expect("the append succeeds");
         }
     });
-    let mut reading = Reading::of(&*log).await;
-    while reading.count() < COUNT as usize {
-        reading.step().await;
-        let last = reading.records().last().map(|last| last.offset);
+    let mut reader = TestReader::new(&*log).await;
+    while reader.count() < COUNT as usize {
+        reader.step().await;
+        let last = reader.records().last().map(|last| last.offset);
         assert!(last < Some(range(&*log).await.1), "a record was delivered before it was in the log");
     }
     writing.await.expect("the writer does not panic");
-    assert_eq!(numbers(reading.records()), (0..COUNT).collect::<Vec<_>>());
+    assert_eq!(numbers(reader.records()), (0..COUNT).collect::<Vec<_>>());
 }
 
 /// Dropping a future of `next`, polled or not, loses nothing.
@@ -72,8 +72,8 @@ pub(super) async fn complete_again_after_redelivery(fixture: Arc<dyn Fixture>) {
     append(&*log, numbered("run", 0..100)).await;
     let all = read_all(&*log).await;
     for from in [0, 50, 99] {
-        let mut reading = Reading::from(&*log, &[(0, from)]).await;
-        let again = reading.until(100 - from as usize).await.records();
+        let mut reader = TestReader::starting_at(&*log, &[(0, from)]).await;
+        let again = reader.read_count(100 - from as usize).await.records();
         assert_eq!(again, &all[from as usize..], "redelivered records are identical");
     }
 }
@@ -83,23 +83,23 @@ pub(super) async fn exclusive_between_two_subscribers(fixture: Arc<dyn Fixture>)
     let log = fixture.create(Shape { partitions: PARTITIONS as u32, ..Shape::default() }).await;
     let records = (0..400_u64).map(|n| record(format!("run-{n}"), n.to_be_bytes())).collect();
     append(&*log, records).await;
-    let mut one = Reading::of(&*log).await;
-    one.until_assigned(PARTITIONS).await;
-    let mut two = Reading::of(&*log).await;
+    let mut one = TestReader::new(&*log).await;
+    one.wait_for_assignments(PARTITIONS).await;
+    let mut two = TestReader::new(&*log).await;
     while one.count() + two.count() < 400 {
         tokio::select! {
-            delivery = one.next() => one.take(delivery).await,
-            delivery = two.next() => two.take(delivery).await,
+            delivery = one.next() => one.handle(delivery).await,
+            delivery = two.next() => two.handle(delivery).await,
         }
         let owned =
-            |reading: &Reading| reading.owned.iter().filter(|(_, owned)| **owned).map(|(p, _)| *p).collect();
+            |reader: &TestReader| reader.owned.iter().filter(|(_, owned)| **owned).map(|(p, _)| *p).collect();
         let (first, second): (BTreeSet<u32>, BTreeSet<u32>) = (owned(&one), owned(&two));
         assert!(first.is_disjoint(&second), "{first:?} and {second:?} have a partition in common");
     }
     drop(one);
-    two.until_assigned(PARTITIONS).await;
+    two.wait_for_assignments(PARTITIONS).await;
     append(&*log, vec![record("run-0", 400_u64.to_be_bytes())]).await;
-    while !two.got.values().flatten().any(|record| super::support::number(record) == 400) {
+    while !two.received.values().flatten().any(|record| super::support::number(record) == 400) {
         two.step().await;
     }
 }
@@ -110,10 +110,10 @@ pub(super) async fn any_position_from_first_to_end(fixture: Arc<dyn Fixture>) {
     for from in [0, 1, 7, 19, 20, 25] {
         let (_, end) = range(&*log).await;
         let from = from.min(end);
-        let mut reading = Reading::from(&*log, &[(0, from)]).await;
-        reading.until((end - from) as usize).await;
+        let mut reader = TestReader::starting_at(&*log, &[(0, from)]).await;
+        reader.read_count((end - from) as usize).await;
         append(&*log, numbered("run", [99])).await;
-        let records = reading.until((end - from) as usize + 1).await.records();
+        let records = reader.read_count((end - from) as usize + 1).await.records();
         assert_eq!(records[0].offset, from, "the first record is the requested one");
     }
 }
@@ -126,7 +126,7 @@ pub(super) async fn any_position_beyond_the_end_is_refused(fixture: Arc<dyn Fixt
         panic!("expected an assignment first")
     };
     let error = subscription.start(partition, 4).await.expect_err("the log ends at 3");
-    assert!(matches!(error, Error::Replaced { asked: 4, end: 3, .. }), "{error}");
+    assert!(matches!(error, Error::Replaced { requested: 4, end: 3, .. }), "{error}");
     subscription.start(partition, 3).await.expect("the end offset is a valid start");
 }
 
@@ -152,13 +152,13 @@ pub(super) async fn no_blocking_by_a_slow_subscriber(fixture: Arc<dyn Fixture>) 
     const COUNT: u64 = 600;
     let log = fixture.create(Shape::default()).await;
     append(&*log, numbered("run", [0])).await;
-    let mut reading = Reading::of(&*log).await;
-    reading.until(1).await;
+    let mut reader = TestReader::new(&*log).await;
+    reader.read_count(1).await;
     // More than fits into any buffer between writer and reader.
     for number in 1..COUNT {
         let value = [number.to_be_bytes().as_slice(), &[0; 100_000]].concat();
         append(&*log, vec![record("run", value)]).await;
     }
-    let got = reading.until(COUNT as usize).await.records();
+    let got = reader.read_count(COUNT as usize).await.records();
     assert!(got.iter().enumerate().skip(1).all(|(n, record)| record.value[..8] == (n as u64).to_be_bytes()));
 }

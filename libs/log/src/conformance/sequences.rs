@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Fixture, Instance, Shape,
-    support::{Random, Reading, append, range, record},
+    support::{Random, TestReader, append, range, record},
 };
 use crate::{Delivery, Error, NewRecord, Topic};
 
@@ -24,14 +24,14 @@ pub(super) async fn generated_sequences_match_the_model(fixture: Arc<dyn Fixture
         let mut random = Random::new(seed);
         let mut model = Model::default();
         for call in 0..CALLS {
-            let name = play(&mut *log, &mut model, &mut random).await;
+            let name = run_call(&mut *log, &mut model, &mut random).await;
             let (first, end) = range(&*log).await;
             assert_eq!((first, end), (model.first, model.end()), "seed {seed}, call {call}: {name}");
         }
     }
 }
 
-async fn play(log: &mut dyn Instance, model: &mut Model, random: &mut Random) -> &'static str {
+async fn run_call(log: &mut dyn Instance, model: &mut Model, random: &mut Random) -> &'static str {
     match random.below(10) {
         0 => {
             log.reopen().await;
@@ -76,9 +76,9 @@ async fn write(log: &dyn Instance, model: &mut Model, random: &mut Random) {
 async fn read(log: &dyn Instance, model: &Model, random: &mut Random) {
     let from = model.first + random.below(model.end() - model.first + 1);
     let expected: Vec<_> = model.records.iter().filter(|(offset, _)| *offset >= from).collect();
-    let mut reading = Reading::from(log, &[(0, from)]).await;
-    reading.until(expected.len()).await;
-    for (got, (offset, expected)) in reading.records().iter().zip(expected) {
+    let mut reader = TestReader::starting_at(log, &[(0, from)]).await;
+    reader.read_count(expected.len()).await;
+    for (got, (offset, expected)) in reader.records().iter().zip(expected) {
         assert_eq!((got.offset, &got.key, &got.value), (*offset, &expected.key, &expected.value));
     }
 }
@@ -88,8 +88,8 @@ async fn start_too_early(log: &dyn Instance, model: &Model) {
     let Ok(Delivery::Assigned { partition }) = subscription.next().await else {
         panic!("expected an assignment first")
     };
-    for asked in model.first.saturating_sub(1)..model.first {
-        let error = subscription.start(partition, asked).await.expect_err("the offset is trimmed");
+    for requested in model.first.saturating_sub(1)..model.first {
+        let error = subscription.start(partition, requested).await.expect_err("the offset is trimmed");
         assert!(matches!(error, Error::Trimmed { .. }), "{error}");
     }
 }

@@ -49,35 +49,35 @@ pub(super) async fn range(log: &dyn Instance) -> (u64, u64) {
 
 /// Reads the ingestion topic, each partition from a given offset or from its first, and keeps
 /// the received records.
-pub(super) struct Reading {
+pub(super) struct TestReader {
     subscription: Box<dyn Subscription>,
-    log_first: Vec<u64>,
+    first_offsets: Vec<u64>,
     /// Assigned partitions map to true, revoked ones to false.
     pub(super) owned: BTreeMap<u32, bool>,
-    pub(super) got: BTreeMap<u32, Vec<Record>>,
+    pub(super) received: BTreeMap<u32, Vec<Record>>,
     starts: BTreeMap<u32, u64>,
 }
 
-impl Reading {
-    pub(super) async fn of(log: &dyn Instance) -> Self {
-        Self::from(log, &[]).await
+impl TestReader {
+    pub(super) async fn new(log: &dyn Instance) -> Self {
+        Self::starting_at(log, &[]).await
     }
 
     /// Reads from the given offset of each listed partition.
-    pub(super) async fn from(log: &dyn Instance, starts: &[(u32, u64)]) -> Self {
+    pub(super) async fn starting_at(log: &dyn Instance, starts: &[(u32, u64)]) -> Self {
         let info = describe(log).await;
         Self {
             subscription: log.reader().subscribe(Topic::Ingestion).await.expect("subscribing succeeds"),
-            log_first: info.partitions.iter().map(|partition| partition.first).collect(),
+            first_offsets: info.partitions.iter().map(|partition| partition.first).collect(),
             owned: BTreeMap::new(),
-            got: BTreeMap::new(),
+            received: BTreeMap::new(),
             starts: starts.iter().copied().collect(),
         }
     }
 
     pub(super) async fn step(&mut self) {
         let delivery = self.next().await;
-        self.take(delivery).await;
+        self.handle(delivery).await;
     }
 
     /// Cancel-safe.
@@ -86,13 +86,13 @@ impl Reading {
     }
 
     /// Handles a delivery. An assigned partition continues after its last received record.
-    pub(super) async fn take(&mut self, delivery: Delivery) {
+    pub(super) async fn handle(&mut self, delivery: Delivery) {
         match delivery {
             Delivery::Assigned { partition } => {
                 self.owned.insert(partition, true);
-                let start = match self.got.get(&partition).and_then(|records| records.last()) {
+                let start = match self.received.get(&partition).and_then(|records| records.last()) {
                     Some(last) => last.offset + 1,
-                    None => *self.starts.get(&partition).unwrap_or(&self.log_first[partition as usize]),
+                    None => *self.starts.get(&partition).unwrap_or(&self.first_offsets[partition as usize]),
                 };
                 while let Err(error) = self.subscription.start(partition, start).await {
                     assert!(error.is_temporary(), "{error}");
@@ -108,7 +108,7 @@ impl Reading {
                     "records of partition {partition}, which is not assigned"
                 );
                 assert!(!records.is_empty(), "a delivery without records");
-                let all = self.got.entry(partition).or_default();
+                let all = self.received.entry(partition).or_default();
                 for record in records {
                     let last = all.last().map(|last| last.offset);
                     assert!(
@@ -123,10 +123,10 @@ impl Reading {
     }
 
     pub(super) fn count(&self) -> usize {
-        self.got.values().map(Vec::len).sum()
+        self.received.values().map(Vec::len).sum()
     }
 
-    pub(super) async fn until(&mut self, count: usize) -> &mut Self {
+    pub(super) async fn read_count(&mut self, count: usize) -> &mut Self {
         while self.count() < count {
             self.step().await;
         }
@@ -134,7 +134,7 @@ impl Reading {
         self
     }
 
-    pub(super) async fn until_assigned(&mut self, partitions: usize) {
+    pub(super) async fn wait_for_assignments(&mut self, partitions: usize) {
         while self.owned.values().filter(|owned| **owned).count() < partitions {
             self.step().await;
         }
@@ -142,18 +142,18 @@ impl Reading {
 
     /// The received records of the only partition.
     pub(super) fn records(&self) -> &[Record] {
-        self.got.get(&0).map_or(&[], Vec::as_slice)
+        self.received.get(&0).map_or(&[], Vec::as_slice)
     }
 }
 
 /// All records currently in the log's only partition.
 pub(super) async fn read_all(log: &dyn Instance) -> Vec<Record> {
     let (first, end) = range(log).await;
-    let mut reading = Reading::of(log).await;
-    while first < end && reading.records().last().is_none_or(|last| last.offset + 1 < end) {
-        reading.step().await;
+    let mut reader = TestReader::new(log).await;
+    while first < end && reader.records().last().is_none_or(|last| last.offset + 1 < end) {
+        reader.step().await;
     }
-    reading.records().to_vec()
+    reader.records().to_vec()
 }
 
 /// A deterministic random number generator.

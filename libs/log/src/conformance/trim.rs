@@ -22,10 +22,10 @@ pub(super) async fn trim_refuses_an_earlier_start(fixture: Arc<dyn Fixture>) {
         let Ok(Delivery::Assigned { partition }) = subscription.next().await else {
             panic!("expected an assignment first")
         };
-        for asked in 0..first {
-            let error = subscription.start(partition, asked).await.expect_err("the offset is trimmed");
+        for requested in 0..first {
+            let error = subscription.start(partition, requested).await.expect_err("the offset is trimmed");
             assert!(
-                matches!(error, Error::Trimmed { asked: a, first: f, .. } if a == asked && f == first),
+                matches!(error, Error::Trimmed { requested: a, first: f, .. } if a == requested && f == first),
                 "{error}"
             );
         }

@@ -33,18 +33,18 @@ pub(super) struct Committer {
 }
 
 /// A group that is on disk, but not yet readable.
-struct Written {
+struct WrittenGroup {
     appends: Vec<WrittenAppend>,
-    trims: Vec<Trim>,
+    trims: Vec<AppliedTrim>,
     appended_us: i64,
 }
 
 struct WrittenAppend {
     positions: Vec<Position>,
-    is_taken_back: bool,
+    is_removed: bool,
 }
 
-struct Trim {
+struct AppliedTrim {
     slot: usize,
     first: u64,
     bytes_before: u64,
@@ -58,24 +58,24 @@ impl Committer {
     /// Runs until the queue is closed and everything that fits is written.
     pub(super) fn run(self) {
         while let Some(group) = self.shared.queue.take(|topic| self.shared.has_room(topic)) {
-            if !self.settle(group) {
+            if !self.write_until_done(group) {
                 break;
             }
             self.retain_dead_letters();
         }
         self.shared.queue.refuse_rest();
-        self.shared.engine_close();
+        self.shared.close_engine();
         // Closing the file is not enough: a child process that is just being spawned may
         // still share it.
         if let Err(failure) = self.lock.unlock() {
             tracing::warn!(error = &failure as &dyn Error, "failed to unlock the log directory");
         }
-        self.shared.announce_all();
+        self.shared.notify_all_topics();
     }
 
     /// Writes a group, retrying as long as necessary. Returns false if the queue was closed
     /// before it could be written.
-    fn settle(&self, mut group: Group) -> bool {
+    fn write_until_done(&self, mut group: Group) -> bool {
         let mut wait = REOPEN_AFTER;
         loop {
             group.appends.retain(|append| !append.is_abandoned());
@@ -87,7 +87,7 @@ impl Committer {
                 Err(failure) => failure,
             };
             tracing::error!(error = &failure as &dyn Error, "failed to write to the log; reopening it");
-            self.shared.engine_close();
+            self.shared.close_engine();
             while self.shared.engine().is_none() {
                 if self.shared.queue.pause(wait) {
                     return false;
@@ -100,11 +100,11 @@ impl Committer {
         }
     }
 
-    fn write(&self, group: &Group) -> Result<Written> {
+    fn write(&self, group: &Group) -> Result<WrittenGroup> {
         let engine = self.shared.engine();
         let engine = engine.as_ref().ok_or_else(|| LogError::unavailable("its engine is closed"))?;
         self.wait_for_flush(engine)?;
-        let appended_us = (self.shared.components.clock)();
+        let appended_us = (self.shared.deps.clock)();
         let mut writes = engine.writes();
         let mut ends = self.extents();
         let mut appends = Vec::with_capacity(group.appends.len());
@@ -118,22 +118,22 @@ impl Committer {
                 Position { partition: *partition, offset }
             };
             let positions = append.records.iter().map(place).collect();
-            appends.push(WrittenAppend { positions, is_taken_back: false });
+            appends.push(WrittenAppend { positions, is_removed: false });
         }
-        let trims = self.trims(engine, &group.trims)?;
+        let trims = self.resolve_trims(engine, &group.trims)?;
         for trim in &trims {
             engine.set_first(&mut writes, trim.slot, trim.first, trim.bytes_before);
         }
-        engine.commit(writes).and_then(|()| engine.sync()).map_err(engine::failed)?;
-        self.take_back_abandoned(engine, group, &mut appends)?;
-        engine.rotate().map_err(engine::failed)?;
-        Ok(Written { appends, trims, appended_us })
+        engine.commit(writes).and_then(|()| engine.sync()).map_err(engine::engine_error)?;
+        self.remove_abandoned(engine, group, &mut appends)?;
+        engine.rotate().map_err(engine::engine_error)?;
+        Ok(WrittenGroup { appends, trims, appended_us })
     }
 
     /// Blocks while fjall flushes on its own thread. Fails if flushing has failed.
     fn wait_for_flush(&self, engine: &Engine) -> Result<()> {
-        while !engine.is_settled() {
-            engine.check().map_err(engine::failed)?;
+        while !engine.can_commit() {
+            engine.check().map_err(engine::engine_error)?;
             std::thread::park_timeout(FLUSH_POLL);
         }
         Ok(())
@@ -141,16 +141,16 @@ impl Committer {
 
     /// Resolves requested trims: offsets are clamped to the end, and trims that would move
     /// backwards are dropped.
-    fn trims(&self, engine: &Engine, asked: &[PendingTrim]) -> Result<Vec<Trim>> {
-        let mut trims: Vec<Trim> = Vec::new();
-        for PendingTrim { slot, offset, .. } in asked {
+    fn resolve_trims(&self, engine: &Engine, requested: &[PendingTrim]) -> Result<Vec<AppliedTrim>> {
+        let mut trims: Vec<AppliedTrim> = Vec::new();
+        for PendingTrim { slot, offset, .. } in requested {
             let extent = self.shared.partitions[*slot].lock().extent();
             let first = (*offset).min(extent.end);
             let reached = trims.iter().filter(|trim| trim.slot == *slot).map(|trim| trim.first).max();
             if first > reached.unwrap_or(extent.first) {
                 let bytes_before =
                     engine.bytes_before(*slot, first, extent.end)?.unwrap_or(extent.bytes_before_end);
-                trims.push(Trim { slot: *slot, first, bytes_before });
+                trims.push(AppliedTrim { slot: *slot, first, bytes_before });
             }
         }
         Ok(trims)
@@ -158,16 +158,11 @@ impl Committer {
 
     /// Removes records whose callers have given up. This is synced, because only the last
     /// batch of a journal may be torn.
-    fn take_back_abandoned(
-        &self,
-        engine: &Engine,
-        group: &Group,
-        written: &mut [WrittenAppend],
-    ) -> Result<()> {
+    fn remove_abandoned(&self, engine: &Engine, group: &Group, written: &mut [WrittenAppend]) -> Result<()> {
         let mut writes = engine.writes();
         let abandoned = group.appends.iter().zip(written).filter(|(append, _)| append.is_abandoned());
         for (append, written) in abandoned {
-            written.is_taken_back = true;
+            written.is_removed = true;
             let slots = self.shared.layout.slots(append.topic);
             for position in &written.positions {
                 engine.remove(&mut writes, slots.start + position.partition as usize, position.offset);
@@ -176,24 +171,24 @@ impl Committer {
         if writes.is_empty() {
             return Ok(());
         }
-        engine.commit(writes).and_then(|()| engine.sync()).map_err(engine::failed)
+        engine.commit(writes).and_then(|()| engine.sync()).map_err(engine::engine_error)
     }
 
     /// Makes a group readable, and answers.
-    fn publish(&self, group: Group, written: Written) {
+    fn publish(&self, group: Group, written: WrittenGroup) {
         let mut news: Vec<Vec<Record>> = self.shared.partitions.iter().map(|_| Vec::new()).collect();
         let mut ends = self.extents();
         // `reached` advances over all records, `ends` only to the last one that was not removed.
         let mut reached = ends.clone();
         let mut replies = Vec::with_capacity(group.appends.len());
-        for (append, WrittenAppend { positions, is_taken_back }) in
+        for (append, WrittenAppend { positions, is_removed }) in
             group.appends.into_iter().zip(written.appends)
         {
             let slots = self.shared.layout.slots(append.topic);
             for (partition, record) in append.records {
                 let slot = slots.start + partition as usize;
                 let offset = reached[slot].advance(record::size(&record));
-                if !is_taken_back {
+                if !is_removed {
                     ends[slot] = reached[slot];
                     let NewRecord { key, value, headers } = record;
                     news[slot].push(Record { offset, key, value, headers, appended_us: written.appended_us });
@@ -209,7 +204,7 @@ impl Committer {
         for trim in written.trims {
             self.shared.partitions[trim.slot].lock().trim(trim.first, trim.bytes_before);
         }
-        self.shared.announce_all();
+        self.shared.notify_all_topics();
         // A send fails if the caller stopped waiting, which is fine.
         for (reply, positions) in replies {
             drop(reply.send(Ok(positions)));
@@ -235,7 +230,7 @@ impl Committer {
                 engine.remove(&mut writes, slot, offset);
             }
         }
-        engine.commit(writes).and_then(|()| engine.sync()).map_err(engine::failed)?;
+        engine.commit(writes).and_then(|()| engine.sync()).map_err(engine::engine_error)?;
         *self.shared.engine_mut() = Some(engine);
         tracing::info!("log recovered");
         Ok(())
@@ -257,8 +252,8 @@ impl Committer {
             None => return,
         };
         let trims = vec![PendingTrim { slot, offset, reply: None }];
-        if self.settle(Group { trims, ..Group::default() }) {
-            self.shared.drop_tables(slot);
+        if self.write_until_done(Group { trims, ..Group::default() }) {
+            self.shared.drop_trimmed_tables(slot);
         }
     }
 

@@ -11,7 +11,7 @@
 //! four sealed memtables become three, which is forever if flushing has failed. So memtables
 //! are rotated here, and only if there is room. Second, deleting single records would leave as
 //! many tombstones, so whole tables before the first offset are dropped instead
-//! (`drop_tables`). Offsets only grow, so tables do not overlap and compaction merely moves
+//! (`drop_trimmed_tables`). Offsets only grow, so tables do not overlap and compaction merely moves
 //! them.
 
 use std::{
@@ -79,9 +79,9 @@ impl Extent {
 }
 
 /// Writes that are applied atomically.
-pub(super) struct Writes(OwnedWriteBatch);
+pub(super) struct WriteSet(OwnedWriteBatch);
 
-impl Writes {
+impl WriteSet {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -90,11 +90,11 @@ impl Writes {
 /// Creates an empty log atomically: an unfinished `draft` left by a crash is discarded by the
 /// next attempt.
 pub(super) fn create(draft: &Path, path: &Path, layout: Layout, identity: [u8; 16]) -> Result<()> {
-    let failed_io = |source: io::Error| failed(source.into());
+    let failed_io = |source: io::Error| engine_error(source.into());
     if draft.exists() {
         fs::remove_dir_all(draft).map_err(failed_io)?;
     }
-    write_identity(draft, layout, identity).map_err(failed)?;
+    write_identity(draft, layout, identity).map_err(engine_error)?;
     fs::rename(draft, path).map_err(failed_io)?;
     let parent = path.parent().expect("the engine is in the log's directory");
     File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed_io)
@@ -102,7 +102,7 @@ pub(super) fn create(draft: &Path, path: &Path, layout: Layout, identity: [u8; 1
 
 fn write_identity(path: &Path, layout: Layout, identity: [u8; 16]) -> fjall::Result<()> {
     let db = open_database(path)?;
-    let meta = db.keyspace("meta", options)?;
+    let meta = db.keyspace("meta", keyspace_options)?;
     let mut batch = db.batch();
     batch.insert(&meta, "format", [FORMAT]);
     batch.insert(&meta, "identity", identity);
@@ -117,30 +117,30 @@ impl Engine {
     pub(super) fn open(path: &Path, layout: Layout) -> Result<Self> {
         let db = match open_database(path) {
             Err(fjall::Error::JournalRecovery(cause)) => {
-                if !journal::cut_torn_tail(path).map_err(|source| failed(source.into()))? {
-                    return Err(failed(fjall::Error::JournalRecovery(cause)));
+                if !journal::cut_torn_tail(path).map_err(|source| engine_error(source.into()))? {
+                    return Err(engine_error(fjall::Error::JournalRecovery(cause)));
                 }
                 tracing::warn!("dropped the last write, which was torn by a crash and never acknowledged");
                 open_database(path)
             }
             opened => opened,
         };
-        let db = db.map_err(failed)?;
-        let meta = db.keyspace("meta", options).map_err(failed)?;
+        let db = db.map_err(engine_error)?;
+        let meta = db.keyspace("meta", keyspace_options).map_err(engine_error)?;
         let identity = read_identity(&meta, layout)?;
         let names = layout.names();
         let slots = names
             .iter()
-            .map(|name| db.keyspace(name, options))
+            .map(|name| db.keyspace(name, keyspace_options))
             .collect::<fjall::Result<_>>()
-            .map_err(failed)?;
+            .map_err(engine_error)?;
         Ok(Self { db, meta, slots, names, identity })
     }
 
     /// Reopens the engine after a failure, with its journal rewritten, as the failure may
     /// have damaged it.
     pub(super) fn reopen(path: &Path, layout: Layout) -> Result<Self> {
-        journal::renew(path).map_err(|source| failed(source.into()))?;
+        journal::rewrite(path).map_err(|source| engine_error(source.into()))?;
         Self::open(path, layout)
     }
 
@@ -150,43 +150,42 @@ impl Engine {
 
     pub(super) fn extent(&self, slot: usize) -> Result<Extent> {
         let key = self.first_key(slot);
-        let is_trimmed = self.meta.contains_key(&key).map_err(failed)?;
+        let is_trimmed = self.meta.contains_key(&key).map_err(engine_error)?;
         let row: [u8; 16] = if is_trimmed { meta_row(&self.meta, &key)? } else { [0; 16] };
         let row = u128::from_le_bytes(row);
         let (first, bytes_before_first) = (row as u64, (row >> 64) as u64);
-        let untouched =
-            Extent { first, bytes_before_first, end: first, bytes_before_end: bytes_before_first };
-        let Some(last) = self.slots[slot].last_key_value() else { return Ok(untouched) };
-        let (key, value) = last.into_inner().map_err(failed)?;
-        let last = offset(&key)?;
+        let empty = Extent { first, bytes_before_first, end: first, bytes_before_end: bytes_before_first };
+        let Some(last) = self.slots[slot].last_key_value() else { return Ok(empty) };
+        let (key, value) = last.into_inner().map_err(engine_error)?;
+        let last = decode_offset(&key)?;
         // Only whole tables are dropped, so trimmed records may still be stored.
         if last < first {
-            return Ok(untouched);
+            return Ok(empty);
         }
         let bytes_before_end = record::bytes_before(last, &value)? + value.len() as u64;
-        Ok(Extent { end: last + 1, bytes_before_end, ..untouched })
+        Ok(Extent { end: last + 1, bytes_before_end, ..empty })
     }
 
-    pub(super) fn writes(&self) -> Writes {
-        Writes(self.db.batch())
+    pub(super) fn writes(&self) -> WriteSet {
+        WriteSet(self.db.batch())
     }
 
-    pub(super) fn insert(&self, writes: &mut Writes, slot: usize, offset: u64, stored: Vec<u8>) {
+    pub(super) fn insert(&self, writes: &mut WriteSet, slot: usize, offset: u64, stored: Vec<u8>) {
         writes.0.insert(&self.slots[slot], offset.to_be_bytes(), stored);
     }
 
     /// Removes a record that was never readable or acknowledged. These are the only deletes
     /// of single records.
-    pub(super) fn remove(&self, writes: &mut Writes, slot: usize, offset: u64) {
+    pub(super) fn remove(&self, writes: &mut WriteSet, slot: usize, offset: u64) {
         writes.0.remove(&self.slots[slot], offset.to_be_bytes());
     }
 
-    pub(super) fn set_first(&self, writes: &mut Writes, slot: usize, first: u64, bytes_before: u64) {
+    pub(super) fn set_first(&self, writes: &mut WriteSet, slot: usize, first: u64, bytes_before: u64) {
         let row = [first.to_le_bytes(), bytes_before.to_le_bytes()].concat();
         writes.0.insert(&self.meta, self.first_key(slot), row);
     }
 
-    pub(super) fn commit(&self, writes: Writes) -> fjall::Result<()> {
+    pub(super) fn commit(&self, writes: WriteSet) -> fjall::Result<()> {
         writes.0.commit()
     }
 
@@ -195,7 +194,7 @@ impl Engine {
     }
 
     /// True if a commit would not have to wait for a flush.
-    pub(super) fn is_settled(&self) -> bool {
+    pub(super) fn can_commit(&self) -> bool {
         self.slots.iter().all(|slot| slot.sealed_memtable_count() < SEALED_MEMTABLES)
     }
 
@@ -220,9 +219,9 @@ impl Engine {
         let mut records = Vec::new();
         let mut bytes = 0;
         for row in self.slots[slot].range(from.to_be_bytes()..end.to_be_bytes()) {
-            let (key, value) = row.into_inner().map_err(failed)?;
+            let (key, value) = row.into_inner().map_err(engine_error)?;
             bytes += value.len();
-            records.push(record::decode(offset(&key)?, Bytes::from_owner(value))?);
+            records.push(record::decode(decode_offset(&key)?, Bytes::from_owner(value))?);
             if bytes >= max_bytes {
                 break;
             }
@@ -236,12 +235,12 @@ impl Engine {
         let Some(row) = self.slots[slot].range(from.to_be_bytes()..end.to_be_bytes()).next() else {
             return Ok(None);
         };
-        let (key, value) = row.into_inner().map_err(failed)?;
-        record::bytes_before(offset(&key)?, &value).map(Some)
+        let (key, value) = row.into_inner().map_err(engine_error)?;
+        record::bytes_before(decode_offset(&key)?, &value).map(Some)
     }
 
     /// Frees the disk space of tables that end before `first`.
-    pub(super) fn drop_tables(&self, slot: usize, first: u64) -> fjall::Result<()> {
+    pub(super) fn drop_trimmed_tables(&self, slot: usize, first: u64) -> fjall::Result<()> {
         Ok(self.slots[slot].tree.drop_range(..first.to_be_bytes())?)
     }
 
@@ -281,7 +280,7 @@ fn read_identity(meta: &Keyspace, layout: Layout) -> Result<[u8; 16]> {
 }
 
 fn meta_row<const BYTES: usize>(meta: &Keyspace, name: &str) -> Result<[u8; BYTES]> {
-    let row = meta.get(name).map_err(failed)?;
+    let row = meta.get(name).map_err(engine_error)?;
     let row = row.ok_or_else(|| Error::corrupt(format!("its row `{name}` is missing")))?;
     (*row)
         .try_into()
@@ -290,7 +289,7 @@ fn meta_row<const BYTES: usize>(meta: &Keyspace, name: &str) -> Result<[u8; BYTE
 
 /// No filters, because records are not looked up by key, and no compression, because records
 /// are already compressed where that pays off.
-fn options() -> KeyspaceCreateOptions {
+fn keyspace_options() -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default()
         // `rotate` seals memtables instead.
         .max_memtable_size(u64::MAX)
@@ -301,12 +300,12 @@ fn options() -> KeyspaceCreateOptions {
         .filter_policy(FilterPolicy::disabled())
 }
 
-fn offset(key: &[u8]) -> Result<u64> {
+fn decode_offset(key: &[u8]) -> Result<u64> {
     key.try_into().map(u64::from_be_bytes).map_err(|_| Error::corrupt("a key is not a valid offset"))
 }
 
 /// Converts an error of the engine.
-pub(super) fn failed(source: fjall::Error) -> Error {
+pub(super) fn engine_error(source: fjall::Error) -> Error {
     use fjall::Error as Cause;
     let is_unreadable = matches!(
         source,

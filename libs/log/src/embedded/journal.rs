@@ -38,15 +38,15 @@ const END_MAGIC: [u8; 4] = *b"FJL\x03";
 /// Result of parsing one batch.
 #[derive(Debug, PartialEq, Eq)]
 enum Batch {
-    Whole { bytes: usize },
+    Valid { bytes: usize },
     WrongChecksum { bytes: usize },
     Incomplete,
 }
 
 /// Cuts off a last batch with a wrong checksum. Returns true if it found one.
 pub(super) fn cut_torn_tail(engine: &Path) -> io::Result<bool> {
-    let path = newest(engine)?;
-    let Some(start) = torn_batch(&fs::read(&path)?) else { return Ok(false) };
+    let path = newest_journal(engine)?;
+    let Some(start) = torn_batch_start(&fs::read(&path)?) else { return Ok(false) };
     let file = File::options().write(true).open(path)?;
     file.set_len(start as u64)?;
     file.sync_all()?;
@@ -54,8 +54,8 @@ pub(super) fn cut_torn_tail(engine: &Path) -> io::Result<bool> {
 }
 
 /// Rewrites the newest journal completely into a new file that replaces it.
-pub(super) fn renew(engine: &Path) -> io::Result<()> {
-    let path = newest(engine)?;
+pub(super) fn rewrite(engine: &Path) -> io::Result<()> {
+    let path = newest_journal(engine)?;
     let content = fs::read(&path)?;
     // After the last batch, which ends in a nonzero byte, there is only reserved space.
     let used = content.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
@@ -74,7 +74,7 @@ fn write_synced(path: &Path, content: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-fn newest(engine: &Path) -> io::Result<PathBuf> {
+fn newest_journal(engine: &Path) -> io::Result<PathBuf> {
     let mut newest: Option<(u64, PathBuf)> = None;
     for entry in fs::read_dir(engine)? {
         let path = entry?.path();
@@ -90,11 +90,11 @@ fn newest(engine: &Path) -> io::Result<PathBuf> {
 }
 
 /// Position of the last batch, if it is complete, has a wrong checksum, and nothing follows it.
-fn torn_batch(mut journal: &[u8]) -> Option<usize> {
+fn torn_batch_start(mut journal: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
-        match batch(journal) {
-            Batch::Whole { bytes } => {
+        match parse_batch(journal) {
+            Batch::Valid { bytes } => {
                 at += bytes;
                 journal = &journal[bytes..];
             }
@@ -106,7 +106,7 @@ fn torn_batch(mut journal: &[u8]) -> Option<usize> {
     }
 }
 
-fn batch(journal: &[u8]) -> Batch {
+fn parse_batch(journal: &[u8]) -> Batch {
     parse(journal).unwrap_or(Batch::Incomplete)
 }
 
@@ -132,8 +132,8 @@ fn parse(journal: &[u8]) -> Option<Batch> {
                 let expected = rest.try_get_u64_le().ok()?;
                 rest = rest.strip_prefix(&END_MAGIC)?;
                 let bytes = journal.len() - rest.len();
-                let is_right = hash.digest() == expected;
-                return Some(if is_right { Batch::Whole { bytes } } else { Batch::WrongChecksum { bytes } });
+                let is_valid = hash.digest() == expected;
+                return Some(if is_valid { Batch::Valid { bytes } } else { Batch::WrongChecksum { bytes } });
             }
             _ => return None,
         }
@@ -182,16 +182,16 @@ mod tests {
 
     /// Zeroes bytes of the newest journal, like a page that never reached the disk.
     fn clear_bytes(path: &Path, at: usize, bytes: usize) {
-        let journal = newest(path).unwrap();
+        let journal = newest_journal(path).unwrap();
         let mut content = fs::read(&journal).unwrap();
         content[at..at + bytes].fill(0);
         fs::write(journal, content).unwrap();
     }
 
     fn starts(path: &Path) -> Vec<usize> {
-        let content = fs::read(newest(path).unwrap()).unwrap();
+        let content = fs::read(newest_journal(path).unwrap()).unwrap();
         let mut starts = vec![0];
-        while let Batch::Whole { bytes } = batch(&content[starts[starts.len() - 1]..]) {
+        while let Batch::Valid { bytes } = parse_batch(&content[starts[starts.len() - 1]..]) {
             starts.push(starts[starts.len() - 1] + bytes);
         }
         starts
@@ -229,9 +229,9 @@ mod tests {
         use std::os::unix::fs::MetadataExt;
 
         let directory = filled();
-        let before = fs::metadata(newest(directory.path()).unwrap()).unwrap();
-        renew(directory.path()).unwrap();
-        let after = fs::metadata(newest(directory.path()).unwrap()).unwrap();
+        let before = fs::metadata(newest_journal(directory.path()).unwrap()).unwrap();
+        rewrite(directory.path()).unwrap();
+        let after = fs::metadata(newest_journal(directory.path()).unwrap()).unwrap();
         assert_ne!(before.ino(), after.ino());
         assert_eq!(readable(directory.path()).unwrap() as u64, 2 * BATCHES);
     }

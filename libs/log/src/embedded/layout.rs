@@ -23,7 +23,7 @@ impl Layout {
 
     /// The slots of a topic, in the order of its partitions.
     pub(super) fn slots(self, topic: Topic) -> Range<usize> {
-        let before: u32 = TOPICS.iter().take(index(topic)).map(|topic| self.partitions(*topic)).sum();
+        let before: u32 = TOPICS.iter().take(topic_index(topic)).map(|topic| self.partitions(*topic)).sum();
         before as usize..(before + self.partitions(topic)) as usize
     }
 
@@ -62,7 +62,7 @@ impl Layout {
     }
 }
 
-pub(super) fn index(topic: Topic) -> usize {
+pub(super) fn topic_index(topic: Topic) -> usize {
     match topic {
         Topic::Ingestion => 0,
         Topic::Control => 1,

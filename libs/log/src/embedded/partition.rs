@@ -16,10 +16,10 @@ use crate::{Error, Record, Result};
 const PAGE_BYTES: usize = 1 << 20;
 
 #[derive(Default)]
-pub(super) struct Partition(Mutex<State>);
+pub(super) struct Partition(Mutex<PartitionState>);
 
 #[derive(Default)]
-pub(super) struct State {
+pub(super) struct PartitionState {
     extent: Extent,
     /// Id of the subscription that reads this partition.
     owner: Option<u64>,
@@ -30,26 +30,26 @@ pub(super) struct State {
 }
 
 /// The result of looking for records at a reader's position.
-pub(super) enum Found {
-    Nothing,
-    Records(Vec<Record>),
+pub(super) enum Lookup {
+    UpToDate,
+    InMemory(Vec<Record>),
     /// Read from the engine, up to and excluding `end`.
-    Stored {
+    InEngine {
         end: u64,
     },
 }
 
 impl Partition {
     pub(super) fn new(extent: Extent) -> Self {
-        Self(Mutex::new(State { extent, tail_from: extent.end, ..State::default() }))
+        Self(Mutex::new(PartitionState { extent, tail_from: extent.end, ..PartitionState::default() }))
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, PartitionState> {
         self.0.lock().expect("no thread panics while holding a partition")
     }
 }
 
-impl State {
+impl PartitionState {
     pub(super) fn extent(&self) -> Extent {
         self.extent
     }
@@ -62,7 +62,7 @@ impl State {
         is_free
     }
 
-    pub(super) fn give_up(&mut self, subscription: u64) {
+    pub(super) fn release(&mut self, subscription: u64) {
         if self.owner == Some(subscription) {
             self.owner = None;
             self.forget_tail();
@@ -78,7 +78,7 @@ impl State {
             return;
         }
         for record in records {
-            self.tail_bytes += memory(&record);
+            self.tail_bytes += memory_bytes(&record);
             self.tail.push_back(record);
         }
         while self.tail_bytes > tail_limit {
@@ -93,23 +93,23 @@ impl State {
     }
 
     /// Rejects an offset that cannot be read from.
-    pub(super) fn check(&self, partition: u32, asked: u64) -> Result<()> {
+    pub(super) fn check_offset(&self, partition: u32, requested: u64) -> Result<()> {
         let Extent { first, end, .. } = self.extent;
-        if asked < first {
-            return Err(Error::Trimmed { partition, asked, first });
+        if requested < first {
+            return Err(Error::Trimmed { partition, requested, first });
         }
-        if asked > end {
-            return Err(Error::Replaced { partition, asked, end });
+        if requested > end {
+            return Err(Error::Replaced { partition, requested, end });
         }
         Ok(())
     }
 
-    pub(super) fn find(&mut self, from: u64) -> Found {
+    pub(super) fn look_up(&mut self, from: u64) -> Lookup {
         if from >= self.extent.end {
-            return Found::Nothing;
+            return Lookup::UpToDate;
         }
         if from < self.tail_from {
-            return Found::Stored { end: self.tail_from };
+            return Lookup::InEngine { end: self.tail_from };
         }
         // Skips records before the offset at which the reader was started.
         while self.tail.front().is_some_and(|record| record.offset < from) {
@@ -120,16 +120,16 @@ impl State {
         while bytes < PAGE_BYTES
             && let Some(record) = self.pop()
         {
-            bytes += memory(&record);
+            bytes += memory_bytes(&record);
             page.push(record);
         }
         self.tail_from = page.last().map_or(self.extent.end, |record| record.offset + 1);
-        if page.is_empty() { Found::Nothing } else { Found::Records(page) }
+        if page.is_empty() { Lookup::UpToDate } else { Lookup::InMemory(page) }
     }
 
     fn pop(&mut self) -> Option<Record> {
         let record = self.tail.pop_front()?;
-        self.tail_bytes -= memory(&record);
+        self.tail_bytes -= memory_bytes(&record);
         Some(record)
     }
 
@@ -140,6 +140,6 @@ impl State {
     }
 }
 
-fn memory(record: &Record) -> usize {
+fn memory_bytes(record: &Record) -> usize {
     size_of::<Record>() + record.key.len() + record.value.len()
 }

@@ -52,12 +52,12 @@ pub(super) struct Group {
 
 #[derive(Default)]
 pub(super) struct Queue {
-    lines: Mutex<Lines>,
+    lines: Mutex<QueueLines>,
     arrived: Condvar,
 }
 
 #[derive(Default)]
-struct Lines {
+struct QueueLines {
     appends: [VecDeque<PendingAppend>; TOPICS.len()],
     bytes: usize,
     count: usize,
@@ -84,7 +84,7 @@ impl PendingAppend {
 impl Queue {
     pub(super) fn append(&self, append: PendingAppend) -> Result<()> {
         let mut lines = self.lock();
-        lines.forget_abandoned(layout::index(append.topic));
+        lines.forget_abandoned(layout::topic_index(append.topic));
         if lines.closing {
             return Err(closed());
         }
@@ -95,7 +95,7 @@ impl Queue {
         }
         lines.bytes += append.bytes;
         lines.count += 1;
-        lines.appends[layout::index(append.topic)].push_back(append);
+        lines.appends[layout::topic_index(append.topic)].push_back(append);
         drop(lines);
         self.arrived.notify_one();
         Ok(())
@@ -154,7 +154,7 @@ impl Queue {
         lines.trims.clear();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Lines> {
+    fn lock(&self) -> MutexGuard<'_, QueueLines> {
         self.lines.lock().expect("no thread panics while holding the lines")
     }
 }
@@ -164,7 +164,7 @@ pub(super) fn closed() -> Error {
     Error::unavailable("the log is closed")
 }
 
-impl Lines {
+impl QueueLines {
     /// Control comes first: there are few such records, and people wait for them.
     const ORDER: [Topic; 3] = [Topic::Control, Topic::DeadLetters, Topic::Ingestion];
 
@@ -172,7 +172,7 @@ impl Lines {
         let mut group = Group { trims: std::mem::take(&mut self.trims), ..Group::default() };
         let mut bytes = 0;
         for topic in Self::ORDER.into_iter().filter(|topic| has_room(*topic)) {
-            let line = layout::index(topic);
+            let line = layout::topic_index(topic);
             while group.appends.len() < GROUP_APPENDS
                 && let Some(next) = self.appends[line].front()
                 && (bytes + next.bytes <= GROUP_BYTES || group.appends.is_empty())

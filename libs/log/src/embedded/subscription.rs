@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::task::JoinHandle;
 
-use super::{Shared, partition::Found};
+use super::{Shared, partition::Lookup};
 use crate::{Delivery, Error, Record, Result, Subscription, Topic};
 
 /// Size of one read from the engine; the same as of one delivery from memory.
@@ -18,15 +18,15 @@ pub(super) struct EmbeddedSubscription {
     topic: Topic,
     id: u64,
     /// Indexed by partition.
-    places: Vec<Place>,
+    read_states: Vec<ReadState>,
     /// The partition to be read next, in turn.
-    turn: usize,
+    next_partition: usize,
     /// A read from the engine in progress. It is kept between calls, so that `next` makes
     /// progress even if it is repeatedly dropped.
-    page: Option<Page>,
+    engine_read: Option<EngineRead>,
 }
 
-struct Page {
+struct EngineRead {
     partition: usize,
     /// End of the range being read.
     end: u64,
@@ -34,25 +34,25 @@ struct Page {
 }
 
 #[derive(Clone, Copy)]
-enum Place {
-    NotOurs,
+enum ReadState {
+    Unassigned,
     Assigned,
     /// Everything before this offset was delivered or skipped by `start`.
-    At(u64),
+    ReadingFrom(u64),
 }
 
 impl EmbeddedSubscription {
     pub(super) fn new(shared: Arc<Shared>, topic: Topic, id: u64) -> Self {
-        let places = shared.layout.slots(topic).map(|_| Place::NotOurs).collect();
-        Self { shared, topic, id, places, turn: 0, page: None }
+        let read_states = shared.layout.slots(topic).map(|_| ReadState::Unassigned).collect();
+        Self { shared, topic, id, read_states, next_partition: 0, engine_read: None }
     }
 
     fn claim(&mut self) -> Option<u32> {
         let slots = self.shared.layout.slots(self.topic);
         for (partition, slot) in slots.enumerate() {
-            let is_new = matches!(self.places[partition], Place::NotOurs);
+            let is_new = matches!(self.read_states[partition], ReadState::Unassigned);
             if is_new && self.shared.partitions[slot].lock().claim(self.id) {
-                self.places[partition] = Place::Assigned;
+                self.read_states[partition] = ReadState::Assigned;
                 return Some(partition as u32);
             }
         }
@@ -61,10 +61,11 @@ impl EmbeddedSubscription {
 
     /// Reads from every partition once, starting after the one that was delivered last.
     async fn read(&mut self) -> Result<Option<Delivery>> {
-        for _ in 0..self.places.len() {
-            let partition = self.page.as_ref().map_or(self.turn, |page| page.partition);
+        for _ in 0..self.read_states.len() {
+            let partition =
+                self.engine_read.as_ref().map_or(self.next_partition, |engine_read| engine_read.partition);
             let records = self.read_partition(partition).await?;
-            self.turn = (partition + 1) % self.places.len();
+            self.next_partition = (partition + 1) % self.read_states.len();
             if !records.is_empty() {
                 return Ok(Some(Delivery::Records { partition: partition as u32, records }));
             }
@@ -73,18 +74,20 @@ impl EmbeddedSubscription {
     }
 
     async fn read_partition(&mut self, partition: usize) -> Result<Vec<Record>> {
-        while let Place::At(from) = self.places[partition] {
-            if self.page.is_none() {
-                match self.find(partition, from)? {
-                    Found::Nothing => break,
-                    Found::Records(records) => return Ok(self.advance(partition, from, records)),
-                    Found::Stored { end } => self.page = Some(self.read_stored(partition, from, end)),
+        while let ReadState::ReadingFrom(from) = self.read_states[partition] {
+            if self.engine_read.is_none() {
+                match self.look_up(partition, from)? {
+                    Lookup::UpToDate => break,
+                    Lookup::InMemory(records) => return Ok(self.advance(partition, from, records)),
+                    Lookup::InEngine { end } => {
+                        self.engine_read = Some(self.read_stored(partition, from, end))
+                    }
                 }
             }
-            if let Some(page) = &mut self.page {
-                let records = (&mut page.records).await;
-                let end = page.end;
-                self.page = None;
+            if let Some(engine_read) = &mut self.engine_read {
+                let records = (&mut engine_read.records).await;
+                let end = engine_read.end;
+                self.engine_read = None;
                 let records = records.map_err(|failure| {
                     Error::unavailable(format!("the read was interrupted: {failure}"))
                 })??;
@@ -97,25 +100,26 @@ impl EmbeddedSubscription {
         Ok(Vec::new())
     }
 
-    fn find(&self, partition: usize, from: u64) -> Result<Found> {
+    fn look_up(&self, partition: usize, from: u64) -> Result<Lookup> {
         let mut state = self.shared.partitions[self.slot(partition)].lock();
-        state.check(partition as u32, from)?;
-        Ok(state.find(from))
+        state.check_offset(partition as u32, from)?;
+        Ok(state.look_up(from))
     }
 
-    /// Advances past the records, or to `otherwise` if there are none.
-    fn advance(&mut self, partition: usize, otherwise: u64, records: Vec<Record>) -> Vec<Record> {
-        self.places[partition] = Place::At(records.last().map_or(otherwise, |last| last.offset + 1));
+    /// Advances past the records, or to `fallback` if there are none.
+    fn advance(&mut self, partition: usize, fallback: u64, records: Vec<Record>) -> Vec<Record> {
+        self.read_states[partition] =
+            ReadState::ReadingFrom(records.last().map_or(fallback, |last| last.offset + 1));
         records
     }
 
-    fn read_stored(&self, partition: usize, from: u64, end: u64) -> Page {
+    fn read_stored(&self, partition: usize, from: u64, end: u64) -> EngineRead {
         let (shared, slot) = (self.shared.clone(), self.slot(partition));
         let read = move || match shared.engine().as_ref() {
             Some(engine) => engine.read(slot, from, end, PAGE_BYTES),
             None => Err(Error::unavailable("it is being reopened")),
         };
-        Page { partition, end, records: tokio::task::spawn_blocking(read) }
+        EngineRead { partition, end, records: tokio::task::spawn_blocking(read) }
     }
 
     fn slot(&self, partition: usize) -> usize {
@@ -127,9 +131,9 @@ impl EmbeddedSubscription {
 impl Subscription for EmbeddedSubscription {
     async fn next(&mut self) -> Result<Delivery> {
         let shared = self.shared.clone();
-        let news = shared.news(self.topic);
+        let changes = shared.changes(self.topic);
         loop {
-            let mut changed = std::pin::pin!(news.notified());
+            let mut changed = std::pin::pin!(changes.notified());
             // Registers before looking, so that no notification is missed.
             changed.as_mut().enable();
             shared.queue.check_open()?;
@@ -145,15 +149,15 @@ impl Subscription for EmbeddedSubscription {
 
     async fn start(&mut self, partition: u32, offset: u64) -> Result<()> {
         let slot = self.shared.layout.slot(self.topic, partition)?;
-        let place = &mut self.places[partition as usize];
-        if matches!(place, Place::NotOurs) {
+        let state = &mut self.read_states[partition as usize];
+        if matches!(state, ReadState::Unassigned) {
             return Err(Error::Topic {
                 reason: format!("partition {partition} is not assigned to this subscription"),
             });
         }
-        self.shared.partitions[slot].lock().check(partition, offset)?;
-        *place = Place::At(offset);
-        self.page = None;
+        self.shared.partitions[slot].lock().check_offset(partition, offset)?;
+        *state = ReadState::ReadingFrom(offset);
+        self.engine_read = None;
         Ok(())
     }
 }
@@ -161,8 +165,8 @@ impl Subscription for EmbeddedSubscription {
 impl Drop for EmbeddedSubscription {
     fn drop(&mut self) {
         for slot in self.shared.layout.slots(self.topic) {
-            self.shared.partitions[slot].lock().give_up(self.id);
+            self.shared.partitions[slot].lock().release(self.id);
         }
-        self.shared.news(self.topic).notify_waiters();
+        self.shared.changes(self.topic).notify_waiters();
     }
 }

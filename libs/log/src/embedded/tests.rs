@@ -44,8 +44,8 @@ fn values(records: &[Record]) -> Vec<u64> {
 #[tokio::test]
 async fn ended_returns_when_the_committer_panics() {
     let folder = tempfile::tempdir().unwrap();
-    let components = Components { clock: Arc::new(|| panic!("broken clock")), new_identity: [7; 16] };
-    let log = EmbeddedLog::open_with(folder.path(), Settings::default(), components).await.unwrap();
+    let deps = Deps { clock: Arc::new(|| panic!("broken clock")), new_identity: [7; 16] };
+    let log = EmbeddedLog::open_with(folder.path(), Settings::default(), deps).await.unwrap();
     let record = NewRecord { key: Bytes::new(), value: Bytes::from_static(b"v"), headers: Vec::new() };
     drop(log.append(Topic::Ingestion, vec![record]));
     tokio::time::timeout(Duration::from_secs(60), log.ended()).await.unwrap();
@@ -252,7 +252,7 @@ async fn a_reader_at_a_trimmed_offset_gets_an_error() {
     let mut subscription = subscribe(&log, 0).await;
     log.trim(Topic::Ingestion, 0, 3).await.unwrap();
     let error = subscription.next().await.unwrap_err();
-    assert!(matches!(error, Error::Trimmed { asked: 0, first: 3, .. }), "{error}");
+    assert!(matches!(error, Error::Trimmed { requested: 0, first: 3, .. }), "{error}");
     subscription.start(0, 3).await.unwrap();
     assert_eq!(values(&read(&mut *subscription, 2).await), [3, 4]);
 }

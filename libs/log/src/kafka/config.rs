@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use rdkafka::ClientConfig;
 
-use super::brokers;
+use super::broker_tracker;
 use crate::{Error, MAX_EXTRA_BYTES, MAX_RECORD_BYTES, Result, Topic};
 
 /// Maximum batch size: one record of maximum size plus Kafka's overhead.
@@ -22,11 +22,11 @@ const APPEND_WAIT: Duration = Duration::from_secs(30);
 const QUEUE_KIB: usize = 272 << 10;
 
 /// The queue size for copies of dead letters, and the timeout of each copy.
-const COPIES_KIB: usize = 32 << 10;
-const COPY_WAIT: Duration = Duration::from_secs(5);
+const DEAD_LETTER_QUEUE_KIB: usize = 32 << 10;
+const DEAD_LETTER_WAIT: Duration = Duration::from_secs(5);
 
 /// Size of a subscription's prefetch buffer.
-const FETCHED_KIB: usize = 16 << 10;
+const PREFETCH_KIB: usize = 16 << 10;
 
 /// A dead worker loses its partitions after this time. If it is still running, its writes are
 /// rejected by the cursor check, independent of time.
@@ -108,7 +108,7 @@ impl Settings {
     }
 
     /// Number of partitions of a topic to use, if configured.
-    pub(super) fn used(&self, topic: Topic) -> Option<u32> {
+    pub(super) fn configured_partitions(&self, topic: Topic) -> Option<u32> {
         self.ingestion_partitions.filter(|_| topic == Topic::Ingestion)
     }
 
@@ -182,22 +182,22 @@ impl Settings {
             // Records that arrive during a request form the next batch; there is no
             // delay to collect more.
             .set("linger.ms", "0");
-        telling(config)
+        with_statistics(config)
     }
 
     /// A producer for copies that nothing waits for; a missing topic is reported early.
-    pub(super) fn copier(&self) -> ClientConfig {
+    pub(super) fn dead_letter_producer(&self) -> ClientConfig {
         let mut config = self.producer();
         config
             .set("enable.idempotence", "false")
-            .set("message.timeout.ms", COPY_WAIT.as_millis().to_string())
+            .set("message.timeout.ms", DEAD_LETTER_WAIT.as_millis().to_string())
             .set("topic.metadata.propagation.max.ms", "1000")
-            .set("queue.buffering.max.kbytes", COPIES_KIB.to_string());
+            .set("queue.buffering.max.kbytes", DEAD_LETTER_QUEUE_KIB.to_string());
         config
     }
 
     /// A consumer that joins the group, but never fetches.
-    pub(super) fn member(&self, topic: Topic) -> ClientConfig {
+    pub(super) fn group_member(&self, topic: Topic) -> ClientConfig {
         let mut config = self.consumer(topic);
         config
             .set("partition.assignment.strategy", "cooperative-sticky")
@@ -211,7 +211,7 @@ impl Settings {
     pub(super) fn fetcher(&self, topic: Topic) -> ClientConfig {
         let mut config = self.consumer(topic);
         config
-            .set("queued.max.messages.kbytes", FETCHED_KIB.to_string())
+            .set("queued.max.messages.kbytes", PREFETCH_KIB.to_string())
             .set("fetch.wait.max.ms", "100")
             .set("fetch.error.backoff.ms", "100");
         config
@@ -226,14 +226,14 @@ impl Settings {
             // A missing offset must stop the partition, not skip records that were
             // never applied.
             .set("auto.offset.reset", "error");
-        telling(config)
+        with_statistics(config)
     }
 }
 
 /// Enables statistics. Only for clients that are polled throughout, because unread statistics
 /// would queue up.
-fn telling(mut config: ClientConfig) -> ClientConfig {
-    config.set("statistics.interval.ms", brokers::TELL.as_millis().to_string());
+fn with_statistics(mut config: ClientConfig) -> ClientConfig {
+    config.set("statistics.interval.ms", broker_tracker::STATISTICS_INTERVAL.as_millis().to_string());
     config
 }
 

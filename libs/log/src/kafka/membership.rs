@@ -29,12 +29,12 @@ use rdkafka::{
 };
 use tokio::sync::mpsc::{self, error::TrySendError};
 
-use super::{REQUEST_TIMEOUT, brokers::Brokers, config::Settings, error, told};
+use super::{REQUEST_TIMEOUT, broker_tracker::BrokerTracker, config::Settings, error, log_throttle};
 use crate::{Error, Result, Topic};
 
 /// Number of assignments and revocations that may wait for the reader; the group waits if there
 /// are more.
-const NEWS: usize = 64;
+const EVENT_CAPACITY: usize = 64;
 
 /// Interval at which the thread checks whether the subscription has ended.
 const POLL: Duration = Duration::from_millis(100);
@@ -47,47 +47,47 @@ const REVOKE_WAIT: Duration = Duration::from_secs(30);
 /// still unknown after this is missing.
 const MISSING_WAIT: Duration = Duration::from_secs(10);
 
-pub(super) enum News {
+pub(super) enum MembershipEvent {
     Assigned(u32),
-    /// The partition is released when `told` is dropped.
+    /// The partition is released when `notified` is dropped.
     Revoked {
         partition: u32,
-        told: SyncSender<()>,
+        notified: SyncSender<()>,
     },
     Failed(Error),
 }
 
 /// Dropping it leaves the group.
 pub(super) struct Membership {
-    pub(super) news: mpsc::Receiver<News>,
-    signs: Arc<Signs>,
+    pub(super) events: mpsc::Receiver<MembershipEvent>,
+    flags: Arc<SharedFlags>,
 }
 
 /// Flags shared by a reader and its thread.
 #[derive(Default)]
-struct Signs {
-    is_over: AtomicBool,
+struct SharedFlags {
+    has_ended: AtomicBool,
     /// True if a broker did not know the topic.
     is_missing: AtomicBool,
 }
 
 /// The thread that maintains a membership. It must be stopped explicitly.
-pub(super) struct Keeper {
-    signs: Arc<Signs>,
+pub(super) struct MembershipThread {
+    flags: Arc<SharedFlags>,
     thread: JoinHandle<()>,
 }
 
-struct Member {
-    news: mpsc::Sender<News>,
+struct MemberContext {
+    events: mpsc::Sender<MembershipEvent>,
     /// The number of partitions in use, if configured. Others are assigned by the group but
     /// never read.
     used: Option<u32>,
-    signs: Arc<Signs>,
-    brokers: Brokers,
+    flags: Arc<SharedFlags>,
+    brokers: BrokerTracker,
 }
 
 /// The topic and settings of a membership.
-struct Group {
+struct MembershipConfig {
     settings: Settings,
     topic: Topic,
     /// Number of partitions of the topic when the log was opened.
@@ -95,34 +95,38 @@ struct Group {
 }
 
 impl Membership {
-    pub(super) fn join(settings: &Settings, topic: Topic, partitions: u32) -> Result<(Self, Keeper)> {
-        let group = Group { settings: settings.clone(), topic, partitions };
-        let (sender, news) = mpsc::channel(NEWS);
-        let signs = Arc::new(Signs::default());
-        let consumer = group.join(sender, signs.clone())?;
+    pub(super) fn join(
+        settings: &Settings,
+        topic: Topic,
+        partitions: u32,
+    ) -> Result<(Self, MembershipThread)> {
+        let config = MembershipConfig { settings: settings.clone(), topic, partitions };
+        let (sender, events) = mpsc::channel(EVENT_CAPACITY);
+        let flags = Arc::new(SharedFlags::default());
+        let consumer = config.join(sender, flags.clone())?;
         let thread = std::thread::Builder::new()
             .name("log-membership".into())
-            .spawn(move || group.keep(consumer))
+            .spawn(move || config.run(consumer))
             .map_err(|source| {
                 Error::unavailable(format!("failed to start the membership thread: {source}"))
             })?;
-        Ok((Self { news, signs: signs.clone() }, Keeper { signs, thread }))
+        Ok((Self { events, flags: flags.clone() }, MembershipThread { flags, thread }))
     }
 
     /// Requests a check whether the topic exists, because a broker did not know it.
-    pub(super) fn doubt(&self) {
-        self.signs.is_missing.store(true, Ordering::Relaxed);
+    pub(super) fn request_topic_check(&self) {
+        self.flags.is_missing.store(true, Ordering::Relaxed);
     }
 }
 
-impl Keeper {
+impl MembershipThread {
     pub(super) fn is_finished(&self) -> bool {
         self.thread.is_finished()
     }
 
     /// Starts leaving the group, if that has not begun yet.
     pub(super) fn stop(&self) {
-        self.signs.is_over.store(true, Ordering::Relaxed);
+        self.flags.has_ended.store(true, Ordering::Relaxed);
     }
 
     /// Blocks until the group was left.
@@ -133,58 +137,62 @@ impl Keeper {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        self.signs.is_over.store(true, Ordering::Relaxed);
+        self.flags.has_ended.store(true, Ordering::Relaxed);
     }
 }
 
-impl Group {
-    fn join(&self, news: mpsc::Sender<News>, signs: Arc<Signs>) -> Result<BaseConsumer<Member>> {
-        let used = self.settings.used(self.topic);
-        let member = Member { news, used, signs, brokers: Brokers::default() };
-        let consumer: BaseConsumer<Member> =
-            self.settings.member(self.topic).create_with_context(member).map_err(error::client)?;
+impl MembershipConfig {
+    fn join(
+        &self,
+        events: mpsc::Sender<MembershipEvent>,
+        flags: Arc<SharedFlags>,
+    ) -> Result<BaseConsumer<MemberContext>> {
+        let used = self.settings.configured_partitions(self.topic);
+        let member = MemberContext { events, used, flags, brokers: BrokerTracker::default() };
+        let consumer: BaseConsumer<MemberContext> =
+            self.settings.group_member(self.topic).create_with_context(member).map_err(error::client)?;
         consumer.subscribe(&[self.settings.topics.name(self.topic)]).map_err(error::client)?;
         Ok(consumer)
     }
 
     /// Runs the membership. A member whose client has lost all brokers leaves before it
     /// rejoins, so that its old partitions are free by then.
-    fn keep(&self, mut consumer: BaseConsumer<Member>) {
-        while self.stay(&consumer) {
+    fn run(&self, mut consumer: BaseConsumer<MemberContext>) {
+        while self.poll_until_end(&consumer) {
             tracing::error!("consumer lost all brokers; rejoining the consumer group with a new client");
-            let (news, signs) = (consumer.context().news.clone(), consumer.context().signs.clone());
+            let (events, flags) = (consumer.context().events.clone(), consumer.context().flags.clone());
             drop(consumer);
-            consumer = match self.join(news.clone(), signs) {
+            consumer = match self.join(events.clone(), flags) {
                 Ok(consumer) => consumer,
-                Err(error) => return drop(news.blocking_send(News::Failed(error))),
+                Err(error) => return drop(events.blocking_send(MembershipEvent::Failed(error))),
             };
         }
     }
 
     /// Polls until the subscription ends (returns false) or the client must be replaced
     /// (returns true).
-    fn stay(&self, consumer: &BaseConsumer<Member>) -> bool {
+    fn poll_until_end(&self, consumer: &BaseConsumer<MemberContext>) -> bool {
         let member = consumer.context();
         let mut missing_since = None;
-        while !member.is_over() {
+        while !member.has_ended() {
             if let Some(Err(failure)) = consumer.poll(POLL) {
-                member.failed(failure);
+                member.report_failure(failure);
             }
             if member.brokers.are_lost() {
                 return true;
             }
-            if member.signs.is_missing.swap(false, Ordering::Relaxed) {
+            if member.flags.is_missing.swap(false, Ordering::Relaxed) {
                 missing_since.get_or_insert_with(Instant::now);
             }
             if missing_since.is_some_and(|since| since.elapsed() >= MISSING_WAIT) {
                 missing_since = None;
-                self.settle_doubt(consumer);
+                self.check_topic_exists(consumer);
             }
         }
         false
     }
 
-    fn settle_doubt(&self, consumer: &BaseConsumer<Member>) {
+    fn check_topic_exists(&self, consumer: &BaseConsumer<MemberContext>) {
         let member = consumer.context();
         let name = self.settings.topics.name(self.topic);
         match consumer.fetch_metadata(Some(name), REQUEST_TIMEOUT) {
@@ -192,42 +200,42 @@ impl Group {
                 let has_all = |topic: &MetadataTopic| topic.partitions().len() >= self.partitions as usize;
                 if !metadata.topics().iter().any(has_all) {
                     let missing = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
-                    member.tell(News::Failed(error::request(missing)));
+                    member.send(MembershipEvent::Failed(error::request(missing)));
                 }
             }
             // The check itself failed, so it remains to be done.
-            Err(_) => member.signs.is_missing.store(true, Ordering::Relaxed),
+            Err(_) => member.flags.is_missing.store(true, Ordering::Relaxed),
         }
     }
 }
 
-impl ClientContext for Member {
+impl ClientContext for MemberContext {
     fn stats(&self, statistics: Statistics) {
-        self.brokers.heard(&statistics);
+        self.brokers.record(&statistics);
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        told::log(level, facility, text);
+        log_throttle::log(level, facility, text);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        told::error(&error, reason);
+        log_throttle::error(&error, reason);
     }
 }
 
-impl ConsumerContext for Member {
+impl ConsumerContext for MemberContext {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
         let done = match code {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assigned(consumer, list),
             _ => self.revoked(consumer, list),
         };
         if let Err(failure) = done {
-            self.failed(failure);
+            self.report_failure(failure);
         }
     }
 }
 
-impl Member {
+impl MemberContext {
     fn assigned(
         &self,
         consumer: &BaseConsumer<Self>,
@@ -237,22 +245,22 @@ impl Member {
         consumer.incremental_assign(list)?;
         // This consumer never fetches, so the offsets above do not matter.
         consumer.pause(list)?;
-        for partition in self.told_of(list) {
-            self.tell(News::Assigned(partition));
+        for partition in self.used_partitions(list) {
+            self.send(MembershipEvent::Assigned(partition));
         }
         Ok(())
     }
 
     fn revoked(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> Result<(), KafkaError> {
-        let (told, all_told) = sync_channel(0);
-        for partition in self.told_of(list) {
-            self.tell(News::Revoked { partition, told: told.clone() });
+        let (notified, all_notified) = sync_channel(0);
+        for partition in self.used_partitions(list) {
+            self.send(MembershipEvent::Revoked { partition, notified: notified.clone() });
         }
-        drop(told);
+        drop(notified);
         // `recv_timeout` disconnects once the last sender is dropped, either by the
         // reader or with the queue; nothing is ever sent.
         let start = Instant::now();
-        while all_told.recv_timeout(POLL) == Err(RecvTimeoutError::Timeout) && !self.is_over() {
+        while all_notified.recv_timeout(POLL) == Err(RecvTimeoutError::Timeout) && !self.has_ended() {
             if start.elapsed() > REVOKE_WAIT {
                 tracing::warn!(wait = ?REVOKE_WAIT, "timed out notifying a reader of revoked partitions; releasing them");
                 break;
@@ -261,42 +269,42 @@ impl Member {
         consumer.incremental_unassign(list)
     }
 
-    fn told_of(&self, list: &TopicPartitionList) -> impl Iterator<Item = u32> {
+    fn used_partitions(&self, list: &TopicPartitionList) -> impl Iterator<Item = u32> {
         let used = self.used.unwrap_or(u32::MAX);
         let partitions = list.elements().into_iter().map(|element| element.partition() as u32);
         partitions.filter(move |partition| *partition < used)
     }
 
-    fn failed(&self, failure: KafkaError) {
+    fn report_failure(&self, failure: KafkaError) {
         if error::is_missing(&failure) {
-            told::trouble("brokers do not know the topic", &failure);
-            return self.signs.is_missing.store(true, Ordering::Relaxed);
+            log_throttle::warn("brokers do not know the topic", &failure);
+            return self.flags.is_missing.store(true, Ordering::Relaxed);
         }
         match error::request(failure) {
             // librdkafka retries on its own.
             temporary @ Error::Unavailable { .. } => {
-                told::trouble("consumer group is unreachable", &temporary);
+                log_throttle::warn("consumer group is unreachable", &temporary);
             }
-            lasting => self.tell(News::Failed(lasting)),
+            lasting => self.send(MembershipEvent::Failed(lasting)),
         }
     }
 
     /// Sends news to the reader, waiting for room. Drops them if the subscription has
     /// ended.
-    fn tell(&self, mut news: News) {
-        while !self.is_over() {
-            match self.news.try_send(news) {
+    fn send(&self, mut events: MembershipEvent) {
+        while !self.has_ended() {
+            match self.events.try_send(events) {
                 Ok(()) => return,
-                Err(TrySendError::Closed(_)) => return self.signs.is_over.store(true, Ordering::Relaxed),
+                Err(TrySendError::Closed(_)) => return self.flags.has_ended.store(true, Ordering::Relaxed),
                 Err(TrySendError::Full(back)) => {
-                    news = back;
+                    events = back;
                     std::thread::park_timeout(POLL);
                 }
             }
         }
     }
 
-    fn is_over(&self) -> bool {
-        self.signs.is_over.load(Ordering::Relaxed)
+    fn has_ended(&self) -> bool {
+        self.flags.has_ended.load(Ordering::Relaxed)
     }
 }

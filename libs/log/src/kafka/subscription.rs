@@ -24,10 +24,9 @@ use tokio::{
 
 use super::{
     Shared, blocking,
-    brokers::{self, Brokers},
-    error,
-    membership::{Membership, News},
-    told,
+    broker_tracker::{self, BrokerTracker},
+    error, log_throttle,
+    membership::{Membership, MembershipEvent},
 };
 use crate::{Delivery, Error, PartitionInfo, Record, Result, Subscription, Topic};
 
@@ -38,13 +37,13 @@ pub(super) struct KafkaSubscription {
     shared: Arc<Shared>,
     topic: Topic,
     membership: Membership,
-    fetcher: StreamConsumer<Brokers>,
+    fetcher: StreamConsumer<BrokerTracker>,
     /// The assigned partitions and the next offset of each; None until started.
-    places: BTreeMap<u32, Option<u64>>,
+    positions: BTreeMap<u32, Option<u64>>,
     /// The partitions being fetched.
-    fetched: BTreeSet<u32>,
+    fetched_partitions: BTreeSet<u32>,
     /// The first record of the next page.
-    carried: Option<(u32, Record)>,
+    next_record: Option<(u32, Record)>,
     /// A problem reported by the fetcher since the last page.
     interruption: Option<Interruption>,
 }
@@ -59,39 +58,39 @@ enum Interruption {
 impl KafkaSubscription {
     pub(super) fn new(shared: Arc<Shared>, topic: Topic) -> Result<Self> {
         let fetcher = fetcher(&shared, topic)?;
-        let partitions = shared.partitions.of(topic);
-        let (membership, keeper) = Membership::join(&shared.settings, topic, partitions)?;
+        let partitions = shared.partitions.count(topic);
+        let (membership, thread) = Membership::join(&shared.settings, topic, partitions)?;
         {
-            let mut keepers = shared.keepers();
-            keepers.retain(|keeper| !keeper.is_finished());
-            keepers.push(keeper);
+            let mut membership_threads = shared.membership_threads();
+            membership_threads.retain(|thread| !thread.is_finished());
+            membership_threads.push(thread);
         }
         Ok(Self {
             shared,
             topic,
             membership,
             fetcher,
-            places: BTreeMap::new(),
-            fetched: BTreeSet::new(),
-            carried: None,
+            positions: BTreeMap::new(),
+            fetched_partitions: BTreeSet::new(),
+            next_record: None,
             interruption: None,
         })
     }
 
-    fn hear(&mut self, news: Option<News>) -> Result<Delivery> {
-        match news {
-            Some(News::Assigned(partition)) => {
+    fn handle_event(&mut self, events: Option<MembershipEvent>) -> Result<Delivery> {
+        match events {
+            Some(MembershipEvent::Assigned(partition)) => {
                 self.shared.partitions.check(self.topic, partition)?;
-                self.places.insert(partition, None);
+                self.positions.insert(partition, None);
                 Ok(Delivery::Assigned { partition })
             }
-            Some(News::Revoked { partition, told }) => {
-                self.places.remove(&partition);
-                self.fetch_end(partition)?;
-                drop(told);
+            Some(MembershipEvent::Revoked { partition, notified }) => {
+                self.positions.remove(&partition);
+                self.stop_fetching(partition)?;
+                drop(notified);
                 Ok(Delivery::Revoked { partition })
             }
-            Some(News::Failed(error)) => Err(error),
+            Some(MembershipEvent::Failed(error)) => Err(error),
             None => Err(Error::unavailable("the subscription has left its consumer group")),
         }
     }
@@ -100,17 +99,17 @@ impl KafkaSubscription {
     /// librdkafka aborts the process if a complete assignment replaces another that is
     /// still in progress.
     fn fetch(&mut self, partition: u32, offset: u64) -> Result<()> {
-        self.fetch_end(partition)?;
+        self.stop_fetching(partition)?;
         let list = self.list(partition, Offset::Offset(offset as i64))?;
         self.fetcher.incremental_assign(&list).map_err(error::request)?;
-        self.fetched.insert(partition);
+        self.fetched_partitions.insert(partition);
         Ok(())
     }
 
     /// Stops fetching a partition, and drops its fetched but undelivered records.
-    fn fetch_end(&mut self, partition: u32) -> Result<()> {
-        self.carried.take_if(|(of, _)| *of == partition);
-        if !self.fetched.remove(&partition) {
+    fn stop_fetching(&mut self, partition: u32) -> Result<()> {
+        self.next_record.take_if(|(of, _)| *of == partition);
+        if !self.fetched_partitions.remove(&partition) {
             return Ok(());
         }
         let list = self.list(partition, Offset::Invalid)?;
@@ -118,8 +117,9 @@ impl KafkaSubscription {
     }
 
     /// Fetches every started partition from its current position.
-    fn fetch_started(&mut self) -> Result<()> {
-        let started = self.places.iter().filter_map(|(partition, place)| Some((*partition, (*place)?)));
+    fn fetch_all_started(&mut self) -> Result<()> {
+        let started =
+            self.positions.iter().filter_map(|(partition, position)| Some((*partition, (*position)?)));
         started
             .collect::<Vec<_>>()
             .into_iter()
@@ -134,11 +134,11 @@ impl KafkaSubscription {
     }
 
     /// Replaces a fetcher that has lost all brokers.
-    fn renew(&mut self) -> Result<()> {
+    fn replace_fetcher(&mut self) -> Result<()> {
         tracing::error!("fetcher lost all brokers; replacing it");
         self.fetcher = fetcher(&self.shared, self.topic)?;
-        self.fetched.clear();
-        self.fetch_started()
+        self.fetched_partitions.clear();
+        self.fetch_all_started()
     }
 
     /// Extends a record to a page with the records of its partition that have already
@@ -151,48 +151,48 @@ impl KafkaSubscription {
             && let Some(received) = self.fetcher.recv().now_or_never()
         {
             let received = received.map(|message| record(&message));
-            match self.expected(received) {
+            match self.accept(received) {
                 Ok(Some((of, next))) if of == partition => {
-                    // `expected` only compares with the position before this page.
+                    // `accept` only compares with the position before this page.
                     if next.offset >= end {
                         bytes += next.value.len();
                         end = next.offset + 1;
                         records.push(next);
                     }
                 }
-                Ok(other) => self.carried = other,
+                Ok(other) => self.next_record = other,
                 Err(interruption) => self.interruption = Some(interruption),
             }
-            if self.carried.is_some() || self.interruption.is_some() {
+            if self.next_record.is_some() || self.interruption.is_some() {
                 break;
             }
         }
-        self.places.insert(partition, Some(end));
+        self.positions.insert(partition, Some(end));
         Delivery::Records { partition, records }
     }
 
     /// Returns the record if its partition is waiting for it.
-    fn expected(
+    fn accept(
         &self,
         received: Result<(u32, Record), KafkaError>,
     ) -> Result<Option<(u32, Record)>, Interruption> {
         match received {
             Ok((partition, record)) => {
-                let place = self.places.get(&partition).copied().flatten();
-                Ok(place.filter(|place| record.offset >= *place).map(|_| (partition, record)))
+                let position = self.positions.get(&partition).copied().flatten();
+                Ok(position.filter(|position| record.offset >= *position).map(|_| (partition, record)))
             }
             Err(source) if source.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) => {
-                Err(self.ask())
+                Err(self.start_check())
             }
             Err(source) if error::is_missing(&source) => {
-                told::trouble("brokers do not know the topic", &source);
-                self.membership.doubt();
+                log_throttle::warn("brokers do not know the topic", &source);
+                self.membership.request_topic_check();
                 Ok(None)
             }
             Err(source) => match error::request(source) {
                 // librdkafka retries on its own.
                 temporary @ Error::Unavailable { .. } => {
-                    told::trouble("failed to read from Kafka", &temporary);
+                    log_throttle::warn("failed to read from Kafka", &temporary);
                     Ok(None)
                 }
                 lasting => Err(Interruption::Failed(lasting)),
@@ -201,15 +201,15 @@ impl KafkaSubscription {
     }
 
     /// Starts a check of which partition was overtaken.
-    fn ask(&self) -> Interruption {
-        let (shared, topic, places) = (self.shared.clone(), self.topic, self.places.clone());
-        Interruption::Overtaken(spawn_blocking(move || check_all(&shared, topic, &places)))
+    fn start_check(&self) -> Interruption {
+        let (shared, topic, positions) = (self.shared.clone(), self.topic, self.positions.clone());
+        Interruption::Overtaken(spawn_blocking(move || check_all(&shared, topic, &positions)))
     }
 
     /// Reports an interruption of the fetcher. The check is repeated while some partition
     /// may be overtaken. Once none is, all partitions are fetched again, because librdkafka
     /// has stopped fetching one of them.
-    async fn settle(&mut self) -> Result<()> {
+    async fn resolve_interruption(&mut self) -> Result<()> {
         let found = match &mut self.interruption {
             None => return Ok(()),
             Some(Interruption::Failed(error)) => {
@@ -217,29 +217,29 @@ impl KafkaSubscription {
                 self.interruption = None;
                 return Err(error);
             }
-            Some(Interruption::Overtaken(asked)) => asked.await,
+            Some(Interruption::Overtaken(check)) => check.await,
         };
         let interrupted = |failure| Error::unavailable(format!("the request was interrupted: {failure}"));
         let Err(error) = found.map_err(interrupted).flatten() else {
             self.interruption = None;
-            return self.fetch_started();
+            return self.fetch_all_started();
         };
-        let is_so = match error {
-            Error::Trimmed { partition, asked, .. } | Error::Replaced { partition, asked, .. } => {
-                self.stand_still(partition, asked)
+        let is_current = match error {
+            Error::Trimmed { partition, requested, .. } | Error::Replaced { partition, requested, .. } => {
+                self.stop_partition(partition, requested)
             }
             _ => true,
         };
-        self.interruption = Some(self.ask());
-        if is_so { Err(error) } else { Ok(()) }
+        self.interruption = Some(self.start_check());
+        if is_current { Err(error) } else { Ok(()) }
     }
 
     /// Stops a partition until it is started again. Returns false if the partition has
     /// moved since the check.
-    fn stand_still(&mut self, partition: u32, asked: u64) -> bool {
-        match self.places.get_mut(&partition) {
-            Some(place) if *place == Some(asked) => {
-                *place = None;
+    fn stop_partition(&mut self, partition: u32, requested: u64) -> bool {
+        match self.positions.get_mut(&partition) {
+            Some(position) if *position == Some(requested) => {
+                *position = None;
                 true
             }
             _ => false,
@@ -247,25 +247,25 @@ impl KafkaSubscription {
     }
 }
 
-fn fetcher(shared: &Shared, topic: Topic) -> Result<StreamConsumer<Brokers>> {
-    shared.settings.fetcher(topic).create_with_context(Brokers::default()).map_err(error::client)
+fn fetcher(shared: &Shared, topic: Topic) -> Result<StreamConsumer<BrokerTracker>> {
+    shared.settings.fetcher(topic).create_with_context(BrokerTracker::default()).map_err(error::client)
 }
 
 /// Finds a partition whose offset does not exist, because retention deleted it or the topic was
 /// recreated. Kafka does not report which one it is, so all are checked. Blocks.
-fn check_all(shared: &Shared, topic: Topic, places: &BTreeMap<u32, Option<u64>>) -> Result<()> {
-    let mut started = places.iter().filter_map(|(partition, place)| Some((*partition, (*place)?)));
+fn check_all(shared: &Shared, topic: Topic, positions: &BTreeMap<u32, Option<u64>>) -> Result<()> {
+    let mut started = positions.iter().filter_map(|(partition, position)| Some((*partition, (*position)?)));
     started.try_for_each(|(partition, offset)| check(shared, topic, partition, offset))
 }
 
 /// Fails if the partition cannot be read from this offset. Blocks.
-fn check(shared: &Shared, topic: Topic, partition: u32, asked: u64) -> Result<()> {
+fn check(shared: &Shared, topic: Topic, partition: u32, requested: u64) -> Result<()> {
     let PartitionInfo { first, end } = shared.watermarks(topic, partition)?;
-    if asked < first {
-        return Err(Error::Trimmed { partition, asked, first });
+    if requested < first {
+        return Err(Error::Trimmed { partition, requested, first });
     }
-    if asked > end {
-        return Err(Error::Replaced { partition, asked, end });
+    if requested > end {
+        return Err(Error::Replaced { partition, requested, end });
     }
     Ok(())
 }
@@ -289,38 +289,38 @@ fn record(message: &BorrowedMessage<'_>) -> (u32, Record) {
 impl Subscription for KafkaSubscription {
     async fn next(&mut self) -> Result<Delivery> {
         loop {
-            if let Ok(news) = self.membership.news.try_recv() {
-                return self.hear(Some(news));
+            if let Ok(events) = self.membership.events.try_recv() {
+                return self.handle_event(Some(events));
             }
             if self.fetcher.context().are_lost() {
-                self.renew()?;
+                self.replace_fetcher()?;
             }
-            self.settle().await?;
-            if let Some((partition, first)) = self.carried.take() {
+            self.resolve_interruption().await?;
+            if let Some((partition, first)) = self.next_record.take() {
                 return Ok(self.page(partition, first));
             }
             let received = tokio::select! {
-                news = self.membership.news.recv() => return self.hear(news),
+                events = self.membership.events.recv() => return self.handle_event(events),
                 received = self.fetcher.recv() => received.map(|message| record(&message)),
                 // Wakes up to check whether the fetcher still knows any broker.
-                () = sleep(brokers::TELL) => continue,
+                () = sleep(broker_tracker::STATISTICS_INTERVAL) => continue,
             };
-            match self.expected(received) {
-                Ok(next) => self.carried = next,
+            match self.accept(received) {
+                Ok(next) => self.next_record = next,
                 Err(interruption) => self.interruption = Some(interruption),
             }
         }
     }
 
     async fn start(&mut self, partition: u32, offset: u64) -> Result<()> {
-        if !self.places.contains_key(&partition) {
+        if !self.positions.contains_key(&partition) {
             return Err(Error::Topic {
                 reason: format!("partition {partition} is not assigned to this subscription"),
             });
         }
         let (shared, topic) = (self.shared.clone(), self.topic);
         blocking(move || check(&shared, topic, partition, offset)).await??;
-        self.places.insert(partition, Some(offset));
+        self.positions.insert(partition, Some(offset));
         self.fetch(partition, offset)
     }
 }

@@ -15,8 +15,8 @@ use tokio::time::{Instant, sleep};
 use super::{
     REQUEST_TIMEOUT, blocking,
     config::{MAX_BATCH_BYTES, Settings},
-    error, reach,
-    told::Told,
+    error, initial_connect,
+    log_throttle::ThrottledContext,
 };
 use crate::{Error, Result, Topic};
 
@@ -24,10 +24,10 @@ use crate::{Error, Result, Topic};
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LAST_PAUSE: Duration = Duration::from_millis(500);
 
-type Admin = Arc<AdminClient<Told>>;
+type Admin = Arc<AdminClient<ThrottledContext>>;
 
 /// Numbers of partitions when the log was opened.
-pub(super) struct Partitions {
+pub(super) struct PartitionCounts {
     /// Number of ingestion partitions in use.
     ingestion: u32,
     /// Unused partitions after those, if the topic has grown.
@@ -36,8 +36,8 @@ pub(super) struct Partitions {
     dead_letters: u32,
 }
 
-impl Partitions {
-    pub(super) fn of(&self, topic: Topic) -> u32 {
+impl PartitionCounts {
+    pub(super) fn count(&self, topic: Topic) -> u32 {
         match topic {
             Topic::Ingestion => self.ingestion,
             Topic::Control => self.control,
@@ -46,7 +46,7 @@ impl Partitions {
     }
 
     pub(super) fn check(&self, topic: Topic, partition: u32) -> Result<()> {
-        let count = self.of(topic);
+        let count = self.count(topic);
         if partition < count {
             return Ok(());
         }
@@ -68,52 +68,57 @@ pub struct CreateTopics {
 
 /// An existing topic, created by the call or earlier.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FoundTopic {
+pub struct TopicStatus {
     pub name: String,
     pub partitions: u32,
     pub is_new: bool,
 }
 
-const ALL: [Topic; 3] = [Topic::Ingestion, Topic::Control, Topic::DeadLetters];
+const ALL_TOPICS: [Topic; 3] = [Topic::Ingestion, Topic::Control, Topic::DeadLetters];
 
 /// Returns a client that has received an answer from a broker.
-pub(super) async fn reached(settings: &Settings) -> Result<BaseConsumer<Told>> {
-    let client: BaseConsumer<Told> = settings.client().create_with_context(Told).map_err(error::client)?;
+pub(super) async fn connect(settings: &Settings) -> Result<BaseConsumer<ThrottledContext>> {
+    let client: BaseConsumer<ThrottledContext> =
+        settings.client().create_with_context(ThrottledContext).map_err(error::client)?;
     let topic = settings.topics.name(Topic::Ingestion).to_owned();
-    blocking(move || reach::reach(&client, &topic).map(|()| client)).await?
+    blocking(move || initial_connect::wait_for_broker(&client, &topic).map(|()| client)).await?
 }
 
 /// Creates missing topics. Existing ones are left unchanged, and refused if they differ from
 /// the requested ones.
-pub async fn create(settings: &Settings, wanted: CreateTopics) -> Result<Vec<FoundTopic>> {
+pub async fn create(settings: &Settings, options: CreateTopics) -> Result<Vec<TopicStatus>> {
     settings.validate()?;
-    reached(settings).await?;
-    let admin =
-        Arc::new(settings.client().create_with_context::<_, AdminClient<_>>(Told).map_err(error::client)?);
+    connect(settings).await?;
+    let admin = Arc::new(
+        settings
+            .client()
+            .create_with_context::<_, AdminClient<_>>(ThrottledContext)
+            .map_err(error::client)?,
+    );
     let mut found = Vec::new();
-    for topic in ALL {
+    for topic in ALL_TOPICS {
         let name = settings.topics.name(topic);
-        let asked = if topic == Topic::Ingestion { wanted.ingestion_partitions } else { 1 };
+        let requested = if topic == Topic::Ingestion { options.ingestion_partitions } else { 1 };
         let before = partitions(&admin, name).await?;
         if before.is_none() {
-            make(&admin, name, asked, wanted).await?;
+            create_topic(&admin, name, requested, options).await?;
         }
-        let used = Some(asked).filter(|_| topic == Topic::Ingestion);
+        let used = Some(requested).filter(|_| topic == Topic::Ingestion);
         let partitions = check(&admin, settings, topic, used).await?;
-        found.push(FoundTopic { name: name.to_owned(), partitions, is_new: before.is_none() });
+        found.push(TopicStatus { name: name.to_owned(), partitions, is_new: before.is_none() });
     }
     Ok(found)
 }
 
 /// Checks the topics, as every process does at startup, and reports all problems together. Dead
 /// letters are only copies, so problems with their topic never prevent the start.
-pub(super) async fn open(admin: &Admin, settings: &Settings) -> Result<Partitions> {
+pub(super) async fn open(admin: &Admin, settings: &Settings) -> Result<PartitionCounts> {
     let (mut counts, mut spare) = ([0; 3], 0..0);
     let mut problems = Vec::new();
-    for (count, topic) in counts.iter_mut().zip(ALL) {
-        match check(admin, settings, topic, settings.used(topic)).await {
+    for (count, topic) in counts.iter_mut().zip(ALL_TOPICS) {
+        match check(admin, settings, topic, settings.configured_partitions(topic)).await {
             Ok(found) => {
-                *count = settings.used(topic).unwrap_or(found);
+                *count = settings.configured_partitions(topic).unwrap_or(found);
                 if topic == Topic::Ingestion {
                     spare = *count..found;
                 }
@@ -127,7 +132,7 @@ pub(super) async fn open(admin: &Admin, settings: &Settings) -> Result<Partition
     }
     let [ingestion, control, dead_letters] = counts;
     match problems.is_empty() {
-        true => Ok(Partitions { ingestion, spare, control, dead_letters }),
+        true => Ok(PartitionCounts { ingestion, spare, control, dead_letters }),
         false => Err(Error::Topic { reason: problems.join("; ") }),
     }
 }
@@ -136,15 +141,15 @@ pub(super) async fn open(admin: &Admin, settings: &Settings) -> Result<Partition
 /// because runs would be spread over two partitions.
 async fn check(admin: &Admin, settings: &Settings, topic: Topic, used: Option<u32>) -> Result<u32> {
     let name = settings.topics.name(topic);
-    let count = partitions(admin, name).await?.ok_or_else(|| missing(name))?;
+    let count = partitions(admin, name).await?.ok_or_else(|| missing_topic_error(name))?;
     if let Some(used) = used.filter(|used| *used > count) {
-        return Err(changed(name, used, count));
+        return Err(partition_count_error(name, used, count));
     }
     check_sizes(admin, name).await?;
     Ok(count)
 }
 
-fn changed(name: &str, expected: u32, count: u32) -> Error {
+fn partition_count_error(name: &str, expected: u32, count: u32) -> Error {
     Error::Topic {
         reason: format!(
             "topic `{name}` has {count} partitions instead of {expected}: the number cannot change, because runs would move; \
@@ -153,7 +158,7 @@ fn changed(name: &str, expected: u32, count: u32) -> Error {
     }
 }
 
-fn missing(name: &str) -> Error {
+fn missing_topic_error(name: &str) -> Error {
     Error::Topic { reason: format!("topic `{name}` is missing: create it with `matyan topics create`") }
 }
 
@@ -170,9 +175,9 @@ async fn partitions(admin: &Admin, name: &str) -> Result<Option<u32>> {
     }
 }
 
-async fn make(admin: &Admin, name: &str, count: u32, wanted: CreateTopics) -> Result<()> {
-    let (bytes, replicas) = (MAX_BATCH_BYTES.to_string(), wanted.min_insync_replicas.to_string());
-    let new = NewTopic::new(name, count as i32, TopicReplication::Fixed(i32::from(wanted.replication)))
+async fn create_topic(admin: &Admin, name: &str, count: u32, options: CreateTopics) -> Result<()> {
+    let (bytes, replicas) = (MAX_BATCH_BYTES.to_string(), options.min_insync_replicas.to_string());
+    let new = NewTopic::new(name, count as i32, TopicReplication::Fixed(i32::from(options.replication)))
         .set("max.message.bytes", &bytes)
         .set("min.insync.replicas", &replicas);
     let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
@@ -215,8 +220,8 @@ async fn has_leaders(admin: &Admin, name: &str, count: u32) -> Result<bool> {
 
 async fn metadata(admin: &Admin, name: &str) -> Result<Metadata> {
     let (admin, name) = (admin.clone(), name.to_owned());
-    let asked = blocking(move || admin.inner().fetch_metadata(Some(&name), REQUEST_TIMEOUT)).await?;
-    asked.map_err(error::request)
+    let requested = blocking(move || admin.inner().fetch_metadata(Some(&name), REQUEST_TIMEOUT)).await?;
+    requested.map_err(error::request)
 }
 
 /// Checks the size limit of a topic, which would otherwise reject large records long after

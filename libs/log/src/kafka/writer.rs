@@ -21,7 +21,7 @@ use rdkafka::{
 };
 use tokio::sync::oneshot;
 
-use super::{brokers::Brokers, config::Settings, error, told};
+use super::{broker_tracker::BrokerTracker, config::Settings, error, log_throttle};
 use crate::{Append, Error, NewRecord, Position, Result, Topic, murmur2};
 
 type Report = oneshot::Receiver<Result<Position>>;
@@ -31,37 +31,37 @@ pub(super) struct Writer {
     /// Number of partitions of the ingestion topic when it was opened. It is fixed, so that
     /// no key moves if the topic grows.
     partitions: u32,
-    producer: Replaceable,
-    copier: Replaceable,
+    producer: ReplaceableProducer,
+    dead_letter_producer: ReplaceableProducer,
 }
 
 /// A producer that is created on first use, and replaced when it becomes unusable.
-struct Replaceable {
+struct ReplaceableProducer {
     config: ClientConfig,
-    producer: RwLock<Option<Arc<ThreadedProducer<Reports>>>>,
+    producer: RwLock<Option<Arc<ThreadedProducer<DeliveryReports>>>>,
 }
 
 /// Passes each delivery report to the append that waits for it.
 #[derive(Default)]
-struct Reports {
-    brokers: Brokers,
+struct DeliveryReports {
+    brokers: BrokerTracker,
 }
 
-impl ClientContext for Reports {
+impl ClientContext for DeliveryReports {
     fn stats(&self, statistics: Statistics) {
-        self.brokers.heard(&statistics);
+        self.brokers.record(&statistics);
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        told::log(level, facility, text);
+        log_throttle::log(level, facility, text);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        told::error(&error, reason);
+        log_throttle::error(&error, reason);
     }
 }
 
-impl ProducerContext for Reports {
+impl ProducerContext for DeliveryReports {
     type DeliveryOpaque = Box<oneshot::Sender<Result<Position>>>;
 
     fn delivery(&self, report: &DeliveryResult<'_>, waiting: Self::DeliveryOpaque) {
@@ -76,8 +76,13 @@ impl ProducerContext for Reports {
 
 impl Writer {
     pub(super) fn new(settings: &Settings, partitions: u32) -> Self {
-        let producer = Replaceable::new(settings.producer());
-        Self { settings: settings.clone(), partitions, producer, copier: Replaceable::new(settings.copier()) }
+        let producer = ReplaceableProducer::new(settings.producer());
+        Self {
+            settings: settings.clone(),
+            partitions,
+            producer,
+            dead_letter_producer: ReplaceableProducer::new(settings.dead_letter_producer()),
+        }
     }
 
     pub(super) fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Append {
@@ -99,8 +104,8 @@ impl Writer {
         // All records are checked first, because a refused append must write nothing.
         records.iter().try_for_each(NewRecord::validate)?;
         let name = self.settings.topics.name(topic);
-        let producer = if topic == Topic::DeadLetters { &self.copier } else { &self.producer };
-        let producer = producer.healthy()?;
+        let producer = if topic == Topic::DeadLetters { &self.dead_letter_producer } else { &self.producer };
+        let producer = producer.get_or_replace()?;
         let mut reports = Vec::with_capacity(records.len());
         for record in records {
             let (waiting, report) = oneshot::channel();
@@ -123,37 +128,37 @@ impl Writer {
 
     /// Blocks until all appends are answered, except dead letters.
     pub(super) fn flush(&self, wait: Duration) -> Result<()> {
-        let flushed = self.producer.healthy()?.flush(Timeout::After(wait));
+        let flushed = self.producer.get_or_replace()?.flush(Timeout::After(wait));
         flushed
             .map_err(|source| error::unavailable("timed out writing pending records before closing", source))
     }
 }
 
-impl Replaceable {
+impl ReplaceableProducer {
     fn new(config: ClientConfig) -> Self {
         Self { config, producer: RwLock::default() }
     }
 
-    fn healthy(&self) -> Result<Arc<ThreadedProducer<Reports>>> {
+    fn get_or_replace(&self) -> Result<Arc<ThreadedProducer<DeliveryReports>>> {
         const UNPOISONED: &str = "no thread panics while changing the producer";
         let current = self.producer.read().expect(UNPOISONED).clone();
         if let Some(current) = current.filter(|current| defect(current).is_none()) {
             return Ok(current);
         }
-        let mut place = self.producer.write().expect(UNPOISONED);
+        let mut slot = self.producer.write().expect(UNPOISONED);
         // Another append may have replaced the producer in the meantime.
-        if let Some(current) = &*place {
+        if let Some(current) = &*slot {
             let Some(reason) = defect(current) else { return Ok(current.clone()) };
             tracing::error!(reason, "replacing the Kafka producer");
         }
-        let made: ThreadedProducer<Reports> =
-            self.config.create_with_context(Reports::default()).map_err(error::client)?;
-        Ok(place.insert(Arc::new(made)).clone())
+        let new: ThreadedProducer<DeliveryReports> =
+            self.config.create_with_context(DeliveryReports::default()).map_err(error::client)?;
+        Ok(slot.insert(Arc::new(new)).clone())
     }
 }
 
 /// Returns the reason why a producer is unusable, if it is.
-fn defect(producer: &ThreadedProducer<Reports>) -> Option<String> {
+fn defect(producer: &ThreadedProducer<DeliveryReports>) -> Option<String> {
     if let Some((code, reason)) = producer.client().fatal_error() {
         return Some(format!("it met a fatal error: {reason} ({code})"));
     }

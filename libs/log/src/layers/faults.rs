@@ -150,9 +150,9 @@ impl Faults {
         *self.is_stopped.borrow()
     }
 
-    async fn resumed(&self) {
-        let resumed = self.is_stopped.subscribe().wait_for(|is_stopped| !is_stopped).await.map(|_| ());
-        resumed.expect("the sender lives as long as the plan");
+    async fn until_resumed(&self) {
+        let until_resumed = self.is_stopped.subscribe().wait_for(|is_stopped| !is_stopped).await.map(|_| ());
+        until_resumed.expect("the sender lives as long as the plan");
     }
 }
 
@@ -163,7 +163,7 @@ impl Plan {
     }
 }
 
-fn injected(what: &str) -> Error {
+fn injected_error(what: &str) -> Error {
     Error::unavailable(format!("{what} (injected fault)"))
 }
 

@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use matyan_log::{
     LogReader, LogWriter, Position,
-    conformance::{self, Acknowledged, Fixture, Instance, Need, Shape},
+    conformance::{self, AcknowledgedRecord, Capability, Fixture, Instance, Shape},
     embedded::{EmbeddedLog, Settings},
 };
 use tempfile::TempDir;
@@ -27,12 +27,12 @@ pub(crate) struct Embedded;
 struct EmbeddedInstance {
     log: Option<Arc<EmbeddedLog>>,
     settings: Settings,
-    home: Home,
+    directory: LogDirectory,
 }
 
 /// The directory of a log; unmounted and removed at the end.
-struct Home {
-    directory: TempDir,
+struct LogDirectory {
+    root: TempDir,
     is_mounted: bool,
 }
 
@@ -42,18 +42,19 @@ impl Fixture for Embedded {
         "embedded".into()
     }
 
-    fn lacks(&self, need: Need) -> Option<String> {
+    fn missing_reason(&self, capability: Capability) -> Option<String> {
         static MOUNT: OnceLock<Option<String>> = OnceLock::new();
-        let try_mount =
-            || Home::on_small_disk().err().map(|reason| format!("cannot mount a small disk: {reason}"));
-        if need == Need::Obstruction { MOUNT.get_or_init(try_mount).clone() } else { None }
+        let try_mount = || {
+            LogDirectory::on_small_disk().err().map(|reason| format!("cannot mount a small disk: {reason}"))
+        };
+        if capability == Capability::Obstruction { MOUNT.get_or_init(try_mount).clone() } else { None }
     }
 
     async fn create(&self, shape: Shape) -> Box<dyn Instance> {
-        let home = if shape.is_obstructed {
-            Home::on_small_disk().expect("mounting worked before")
+        let directory = if shape.is_obstructed {
+            LogDirectory::on_small_disk().expect("mounting worked before")
         } else {
-            Home::new()
+            LogDirectory::new()
         };
         let defaults = Settings::default();
         let settings = Settings {
@@ -62,23 +63,23 @@ impl Fixture for Embedded {
             max_unread_bytes: shape.max_unread_bytes.unwrap_or(defaults.max_unread_bytes),
             ..defaults
         };
-        Box::new(EmbeddedInstance::open(home, settings).await)
+        Box::new(EmbeddedInstance::open(directory, settings).await)
     }
 
-    async fn kill(&self, count: usize) -> (Box<dyn Instance>, Vec<Acknowledged>) {
-        let home = Home::new();
-        let directory = home.directory.path().to_owned();
-        let acknowledged = tokio::task::spawn_blocking(move || kill_writer(&directory, count))
+    async fn kill(&self, count: usize) -> (Box<dyn Instance>, Vec<AcknowledgedRecord>) {
+        let directory = LogDirectory::new();
+        let path = directory.root.path().to_owned();
+        let acknowledged = tokio::task::spawn_blocking(move || kill_writer(&path, count))
             .await
             .expect("the task does not panic");
-        (Box::new(EmbeddedInstance::open(home, Settings::default()).await), acknowledged)
+        (Box::new(EmbeddedInstance::open(directory, Settings::default()).await), acknowledged)
     }
 }
 
 impl EmbeddedInstance {
-    async fn open(home: Home, settings: Settings) -> Self {
-        let log = EmbeddedLog::open(home.log(), settings.clone()).await.expect("the log opens");
-        Self { log: Some(Arc::new(log)), settings, home }
+    async fn open(directory: LogDirectory, settings: Settings) -> Self {
+        let log = EmbeddedLog::open(directory.log(), settings.clone()).await.expect("the log opens");
+        Self { log: Some(Arc::new(log)), settings, directory }
     }
 
     fn log(&self) -> Arc<EmbeddedLog> {
@@ -98,53 +99,54 @@ impl Instance for EmbeddedInstance {
 
     async fn reopen(&mut self) {
         self.log().close().await.expect("the log closes");
-        let log = EmbeddedLog::open(self.home.log(), self.settings.clone()).await.expect("the log reopens");
+        let log =
+            EmbeddedLog::open(self.directory.log(), self.settings.clone()).await.expect("the log reopens");
         self.log = Some(Arc::new(log));
     }
 
     async fn obstruct(&mut self) {
-        let mut filler = std::fs::File::create(self.home.filler()).expect("the filler can be created");
+        let mut filler = std::fs::File::create(self.directory.filler()).expect("the filler can be created");
         while filler.write_all(&[0; 1 << 16]).is_ok() {}
         while filler.write_all(&[0; 1]).is_ok() {}
     }
 
     async fn clear(&mut self) {
-        std::fs::remove_file(self.home.filler()).expect("the filler can be removed");
+        std::fs::remove_file(self.directory.filler()).expect("the filler can be removed");
     }
 }
 
-impl Home {
+impl LogDirectory {
     fn new() -> Self {
-        Self { directory: TempDir::new().expect("a temporary directory can be created"), is_mounted: false }
+        Self { root: TempDir::new().expect("a temporary directory can be created"), is_mounted: false }
     }
 
     fn on_small_disk() -> Result<Self, String> {
-        let mut home = Self::new();
+        let mut directory = Self::new();
         let mount = Command::new("mount")
             .args(["-t", "tmpfs", "-o", SMALL_DISK, "tmpfs"])
-            .arg(home.directory.path())
+            .arg(directory.root.path())
             .output();
         let output = mount.map_err(|error| error.to_string())?;
         if !output.status.success() {
             return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
         }
-        home.is_mounted = true;
-        Ok(home)
+        directory.is_mounted = true;
+        Ok(directory)
     }
 
     fn log(&self) -> PathBuf {
-        self.directory.path().join("log")
+        self.root.path().join("log")
     }
 
     fn filler(&self) -> PathBuf {
-        self.directory.path().join("filler")
+        self.root.path().join("filler")
     }
 }
 
-impl Drop for Home {
+impl Drop for LogDirectory {
     fn drop(&mut self) {
         if self.is_mounted {
-            let unmounted = Command::new("umount").arg("--lazy").arg(self.directory.path()).status();
+            let unmounted = Command::new("umount").arg("--lazy").arg(self.root.path()).status();
             assert!(
                 unmounted.is_ok_and(|status| status.success()) || std::thread::panicking(),
                 "failed to unmount the small disk"
@@ -154,7 +156,7 @@ impl Drop for Home {
 }
 
 /// Starts this program as a writer, and kills it once it has reported enough records.
-fn kill_writer(directory: &Path, count: usize) -> Vec<Acknowledged> {
+fn kill_writer(directory: &Path, count: usize) -> Vec<AcknowledgedRecord> {
     let program = std::env::current_exe().expect("the path of this program is known");
     let mut writer = Command::new(program)
         .arg(WRITE_UNTIL_KILLED)
@@ -175,11 +177,11 @@ fn kill_writer(directory: &Path, count: usize) -> Vec<Acknowledged> {
     acknowledged
 }
 
-fn parse(line: &str) -> Acknowledged {
+fn parse(line: &str) -> AcknowledgedRecord {
     let fields: Vec<u64> =
         line.split(' ').map(|field| field.parse().expect("the field is a number")).collect();
     let [writer, number, partition, offset] = fields[..] else { panic!("expected four numbers: {line}") };
-    Acknowledged { writer, number, position: Position { partition: partition as u32, offset } }
+    AcknowledgedRecord { writer, number, position: Position { partition: partition as u32, offset } }
 }
 
 /// Main function of the process to be killed.
@@ -188,7 +190,8 @@ pub(crate) fn write_until_killed(directory: PathBuf) {
     runtime.block_on(async move {
         let log = EmbeddedLog::open(directory.join("log"), Settings::default()).await.expect("the log opens");
         conformance::write_until_killed(Arc::new(log), |acknowledged| {
-            let Acknowledged { writer, number, position: Position { partition, offset } } = acknowledged;
+            let AcknowledgedRecord { writer, number, position: Position { partition, offset } } =
+                acknowledged;
             let line = format!("{writer} {number} {partition} {offset}\n");
             std::io::stdout().write_all(line.as_bytes()).expect("the parent reads the report");
         })

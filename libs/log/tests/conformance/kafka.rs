@@ -2,10 +2,10 @@
 //! Cases that stall or kill the broker use a second one, one case at a time. Without a broker
 //! the cases are ignored, unless `REQUIRE=kafka` demands them.
 
-#[path = "kafka/own.rs"]
-mod own;
+#[path = "kafka/kafka_specific.rs"]
+mod kafka_specific;
 
-pub(crate) use own::own_trials;
+pub(crate) use kafka_specific::kafka_specific_trials;
 
 use std::sync::{
     Arc, Mutex, OnceLock,
@@ -15,10 +15,10 @@ use std::sync::{
 use async_trait::async_trait;
 use matyan_log::{
     LogReader, LogWriter,
-    conformance::{Acknowledged, Fixture, Instance, Need, Shape, write_until_killed},
+    conformance::{AcknowledgedRecord, Capability, Fixture, Instance, Shape, write_until_killed},
     kafka::{CreateTopics, KafkaLog, Settings, TopicNames, topics_create},
 };
-use matyan_servers::kafka::{Broker, lacking};
+use matyan_servers::kafka::{Broker, unavailable_reason};
 use tokio::sync::OwnedMutexGuard;
 
 #[derive(Clone, Copy)]
@@ -49,11 +49,13 @@ impl Fixture for Kafka {
         "kafka".into()
     }
 
-    fn lacks(&self, need: Need) -> Option<String> {
+    fn missing_reason(&self, capability: Capability) -> Option<String> {
         static UNAVAILABLE: OnceLock<Option<String>> = OnceLock::new();
-        match need {
-            Need::Bound => Some("Kafka keeps records by time".into()),
-            Need::Log | Need::Obstruction | Need::Kill => UNAVAILABLE.get_or_init(lacking).clone(),
+        match capability {
+            Capability::Bound => Some("Kafka keeps records by time".into()),
+            Capability::Log | Capability::Obstruction | Capability::Kill => {
+                UNAVAILABLE.get_or_init(unavailable_reason).clone()
+            }
         }
     }
 
@@ -68,7 +70,7 @@ impl Fixture for Kafka {
         Box::new(KafkaInstance::open(settings, own).await)
     }
 
-    async fn kill(&self, count: usize) -> (Box<dyn Instance>, Vec<Acknowledged>) {
+    async fn kill(&self, count: usize) -> (Box<dyn Instance>, Vec<AcknowledgedRecord>) {
         let mut own = own_broker().await;
         let servers = own.as_ref().map(Broker::address).expect("the broker was started");
         let settings = new_settings(servers, Shape::default());
@@ -134,11 +136,11 @@ impl Instance for KafkaInstance {
     }
 
     async fn obstruct(&mut self) {
-        self.broker().stall();
+        self.broker().suspend();
     }
 
     async fn clear(&mut self) {
-        self.broker().go_on();
+        self.broker().resume();
     }
 }
 
@@ -150,8 +152,8 @@ const ONE_EACH: CreateTopics =
     CreateTopics { ingestion_partitions: 1, replication: 1, min_insync_replicas: 1 };
 
 async fn make_topics(settings: &Settings, ingestion_partitions: u32) {
-    let wanted = CreateTopics { ingestion_partitions, ..ONE_EACH };
-    topics_create(settings, wanted).await.expect("creating the topics succeeds");
+    let options = CreateTopics { ingestion_partitions, ..ONE_EACH };
+    topics_create(settings, options).await.expect("creating the topics succeeds");
 }
 
 fn new_settings(bootstrap_servers: String, shape: Shape) -> Settings {

@@ -6,13 +6,13 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::embedded::{Components, Settings, lock, queue::PendingAppend};
+use crate::embedded::{Deps, Settings, lock_directory, queue::PendingAppend};
 
 type Answer = oneshot::Receiver<Result<Vec<Position>>>;
 
 fn committer(directory: &TempDir) -> Committer {
-    let shared = Shared::open(directory.path(), Settings::default(), Components::system()).unwrap();
-    Committer::new(Arc::new(shared), lock(directory.path()).unwrap())
+    let shared = Shared::open(directory.path(), Settings::default(), Deps::system()).unwrap();
+    Committer::new(Arc::new(shared), lock_directory(directory.path()).unwrap())
 }
 
 fn append(value: &'static str) -> (PendingAppend, Answer) {
@@ -34,7 +34,7 @@ fn group(values: &[(&'static str, bool)]) -> (Group, Vec<Answer>) {
     (group, answers)
 }
 
-fn stored(committer: &Committer) -> Vec<(u64, String)> {
+fn stored_records(committer: &Committer) -> Vec<(u64, String)> {
     let engine = committer.shared.engine();
     let records = engine.as_ref().unwrap().read(0, 0, u64::MAX, usize::MAX).unwrap();
     records
@@ -57,7 +57,7 @@ fn abandoned_appends_are_removed_after_the_sync() {
     let offsets: Vec<_> =
         answers.into_iter().map(|mut answer| answer.try_recv().unwrap().unwrap()[0].offset).collect();
     assert_eq!(offsets, [0, 2]);
-    assert_eq!(stored(&committer), [(0, "a".into()), (2, "c".into())]);
+    assert_eq!(stored_records(&committer), [(0, "a".into()), (2, "c".into())]);
     assert_eq!(readable(&committer).end, 3, "the end follows the last remaining record");
     let engine = committer.shared.engine();
     assert_eq!(
@@ -72,21 +72,21 @@ fn a_failed_group_is_removed_when_the_engine_is_reopened() {
     let directory = TempDir::new().unwrap();
     let committer = committer(&directory);
     let (first, _answers) = group(&[("kept", true)]);
-    assert!(committer.settle(first));
+    assert!(committer.write_until_done(first));
     let before = readable(&committer);
 
     let (second, _answers) = group(&[("spoiled", true), ("spoiled too", true)]);
     committer.write(&second).unwrap();
-    assert_eq!(stored(&committer).len(), 3);
+    assert_eq!(stored_records(&committer).len(), 3);
     *committer.shared.engine_mut() = None;
     committer.reopen().unwrap();
-    assert_eq!(stored(&committer), [(0, "kept".into())]);
+    assert_eq!(stored_records(&committer), [(0, "kept".into())]);
     assert_eq!(readable(&committer), before);
 
     let (again, mut answers) = group(&[("again", true)]);
-    assert!(committer.settle(again));
+    assert!(committer.write_until_done(again));
     assert_eq!(answers[0].try_recv().unwrap().unwrap()[0].offset, 1);
-    assert_eq!(stored(&committer), [(0, "kept".into()), (1, "again".into())]);
+    assert_eq!(stored_records(&committer), [(0, "kept".into()), (1, "again".into())]);
 }
 
 #[test]
@@ -95,9 +95,9 @@ fn a_closed_engine_is_reopened_and_the_group_is_written() {
     let committer = committer(&directory);
     *committer.shared.engine_mut() = None;
     let (group, mut answers) = group(&[("late", true)]);
-    assert!(committer.settle(group));
+    assert!(committer.write_until_done(group));
     answers[0].try_recv().unwrap().unwrap();
-    assert_eq!(stored(&committer), [(0, "late".into())]);
+    assert_eq!(stored_records(&committer), [(0, "late".into())]);
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn closing_ends_the_retries_on_a_broken_engine() {
     *committer.shared.engine_mut() = None;
     committer.shared.queue.close();
     let (group, mut answers) = group(&[("never", true)]);
-    assert!(!committer.settle(group));
+    assert!(!committer.write_until_done(group));
     answers[0].try_recv().unwrap_err();
 }
 
@@ -116,7 +116,7 @@ fn lost_records_are_detected() {
     let directory = TempDir::new().unwrap();
     let committer = committer(&directory);
     let (first, _answers) = group(&[("kept", true), ("lost", true)]);
-    assert!(committer.settle(first));
+    assert!(committer.write_until_done(first));
     let engine = committer.shared.engine_mut().take().unwrap();
     let mut writes = engine.writes();
     engine.remove(&mut writes, 0, 1);

@@ -23,7 +23,7 @@ fn rule_03_nothing_is_reordered_skipped_or_acknowledged_by_one_broker() {
         ("queue.buffering.max.messages", "0"),
     ];
     check(&settings().producer(), &producer);
-    for config in [settings().member(Topic::Ingestion), settings().fetcher(Topic::Ingestion)] {
+    for config in [settings().group_member(Topic::Ingestion), settings().fetcher(Topic::Ingestion)] {
         let consumer = [
             ("auto.offset.reset", "error"),
             ("enable.auto.commit", "false"),
@@ -32,7 +32,10 @@ fn rule_03_nothing_is_reordered_skipped_or_acknowledged_by_one_broker() {
         ];
         check(&config, &consumer);
     }
-    check(&settings().member(Topic::Control), &[("partition.assignment.strategy", "cooperative-sticky")]);
+    check(
+        &settings().group_member(Topic::Control),
+        &[("partition.assignment.strategy", "cooperative-sticky")],
+    );
 }
 
 #[test]
@@ -59,7 +62,7 @@ fn security_reaches_every_client_and_no_log_line() {
     for config in [
         settings.client(),
         settings.producer(),
-        settings.member(Topic::Control),
+        settings.group_member(Topic::Control),
         settings.fetcher(Topic::Control),
     ] {
         check(&config, &expected);

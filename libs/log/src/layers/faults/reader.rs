@@ -9,7 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{DeliveryFault, Faults, injected};
+use super::{DeliveryFault, Faults, injected_error};
 use crate::{Delivery, LogReader, Result, Subscription, Topic};
 
 pub struct FaultyReader {
@@ -26,18 +26,18 @@ impl FaultyReader {
 #[async_trait]
 impl LogReader for FaultyReader {
     async fn subscribe(&self, topic: Topic) -> Result<Box<dyn Subscription>> {
-        self.faults.resumed().await;
+        self.faults.until_resumed().await;
         let inner = self.inner.subscribe(topic).await?;
         Ok(Box::new(FaultySubscription {
             inner,
             faults: self.faults.clone(),
-            due: VecDeque::new(),
+            planned: VecDeque::new(),
             waiting: BTreeSet::new(),
         }))
     }
 
     async fn trim(&self, topic: Topic, partition: u32, offset: u64) -> Result<()> {
-        self.faults.resumed().await;
+        self.faults.until_resumed().await;
         self.inner.trim(topic, partition, offset).await
     }
 }
@@ -46,13 +46,13 @@ struct FaultySubscription {
     inner: Box<dyn Subscription>,
     faults: Arc<Faults>,
     /// Events to return before anything else from the inner log.
-    due: VecDeque<Due>,
+    planned: VecDeque<PlannedEvent>,
     /// Partitions reassigned by a fault and not started again yet. Their deliveries from
     /// the inner log are dropped.
     waiting: BTreeSet<u32>,
 }
 
-enum Due {
+enum PlannedEvent {
     Until(tokio::time::Instant),
     Error,
     Delivery(Delivery),
@@ -61,7 +61,7 @@ enum Due {
 impl FaultySubscription {
     fn plan(&mut self, delivery: Delivery) {
         let Delivery::Records { partition, records } = delivery else {
-            return self.due.push_back(Due::Delivery(delivery));
+            return self.planned.push_back(PlannedEvent::Delivery(delivery));
         };
         if self.waiting.contains(&partition) {
             return;
@@ -69,20 +69,20 @@ impl FaultySubscription {
         match self.faults.delivery_fault() {
             None => {}
             Some(DeliveryFault::Delay(time)) => {
-                self.due.push_back(Due::Until(tokio::time::Instant::now() + time))
+                self.planned.push_back(PlannedEvent::Until(tokio::time::Instant::now() + time))
             }
-            Some(DeliveryFault::Error) => self.due.push_back(Due::Error),
+            Some(DeliveryFault::Error) => self.planned.push_back(PlannedEvent::Error),
             Some(DeliveryFault::Repeat) => {
                 let records = records.clone();
-                self.due.push_back(Due::Delivery(Delivery::Records { partition, records }));
+                self.planned.push_back(PlannedEvent::Delivery(Delivery::Records { partition, records }));
             }
             Some(DeliveryFault::Reassign) => {
                 self.waiting.insert(partition);
-                self.due.push_back(Due::Delivery(Delivery::Revoked { partition }));
-                return self.due.push_back(Due::Delivery(Delivery::Assigned { partition }));
+                self.planned.push_back(PlannedEvent::Delivery(Delivery::Revoked { partition }));
+                return self.planned.push_back(PlannedEvent::Delivery(Delivery::Assigned { partition }));
             }
         }
-        self.due.push_back(Due::Delivery(Delivery::Records { partition, records }));
+        self.planned.push_back(PlannedEvent::Delivery(Delivery::Records { partition, records }));
     }
 }
 
@@ -90,14 +90,14 @@ impl FaultySubscription {
 impl Subscription for FaultySubscription {
     async fn next(&mut self) -> Result<Delivery> {
         loop {
-            self.faults.resumed().await;
-            if let Some(Due::Until(time)) = self.due.front() {
+            self.faults.until_resumed().await;
+            if let Some(PlannedEvent::Until(time)) = self.planned.front() {
                 tokio::time::sleep_until(*time).await;
             }
-            match self.due.pop_front() {
-                Some(Due::Until(_)) => {}
-                Some(Due::Error) => return Err(injected("the delivery failed")),
-                Some(Due::Delivery(delivery)) => return Ok(delivery),
+            match self.planned.pop_front() {
+                Some(PlannedEvent::Until(_)) => {}
+                Some(PlannedEvent::Error) => return Err(injected_error("the delivery failed")),
+                Some(PlannedEvent::Delivery(delivery)) => return Ok(delivery),
                 None => {
                     let delivery = self.inner.next().await?;
                     self.plan(delivery);
@@ -108,11 +108,11 @@ impl Subscription for FaultySubscription {
 
     /// Starts a partition, and drops deliveries planned for it before.
     async fn start(&mut self, partition: u32, offset: u64) -> Result<()> {
-        self.faults.resumed().await;
+        self.faults.until_resumed().await;
         self.inner.start(partition, offset).await?;
         self.waiting.remove(&partition);
-        let is_of = |due: &Due| matches!(due, Due::Delivery(Delivery::Records { partition: of, .. }) if *of == partition);
-        self.due.retain(|due| !is_of(due));
+        let is_of = |planned: &PlannedEvent| matches!(planned, PlannedEvent::Delivery(Delivery::Records { partition: of, .. }) if *of == partition);
+        self.planned.retain(|planned| !is_of(planned));
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     embedded::{EmbeddedLog, Settings},
 };
 
-struct Faulty {
+struct FaultyLog {
     faults: Arc<Faults>,
     log: Arc<EmbeddedLog>,
     writer: FaultyWriter,
@@ -20,16 +20,16 @@ struct Faulty {
     _directory: TempDir,
 }
 
-async fn faulty() -> Faulty {
+async fn faulty_log() -> FaultyLog {
     let directory = TempDir::new().unwrap();
     let log = Arc::new(EmbeddedLog::open(directory.path(), Settings::default()).await.unwrap());
     let faults = Arc::new(Faults::scripted(Duration::from_millis(20)));
     let writer = FaultyWriter::new(log.clone(), faults.clone());
     let reader = FaultyReader::new(log.clone(), faults.clone());
-    Faulty { faults, log, writer, reader, _directory: directory }
+    FaultyLog { faults, log, writer, reader, _directory: directory }
 }
 
-impl Faulty {
+impl FaultyLog {
     async fn append(&self, value: &'static str) -> crate::Result<()> {
         let record =
             NewRecord { key: Bytes::new(), value: Bytes::from_static(value.as_bytes()), headers: vec![] };
@@ -62,7 +62,7 @@ async fn next(subscription: &mut dyn Subscription) -> String {
 
 #[tokio::test]
 async fn appends_can_fail_before_or_after_writing() {
-    let log = faulty().await;
+    let log = faulty_log().await;
     log.faults.script_appends([Some(AppendFault::ErrorBefore), Some(AppendFault::ErrorAfter), None]);
     assert!(log.append("refused").await.unwrap_err().is_temporary());
     assert_eq!(log.end().await, 0);
@@ -74,7 +74,7 @@ async fn appends_can_fail_before_or_after_writing() {
 
 #[tokio::test]
 async fn an_answer_can_be_late_or_missing() {
-    let log = faulty().await;
+    let log = faulty_log().await;
     log.faults
         .script_appends([Some(AppendFault::Delay(Duration::from_millis(5))), Some(AppendFault::NoAnswer)]);
     log.append("late").await.unwrap();
@@ -84,7 +84,7 @@ async fn an_answer_can_be_late_or_missing() {
 
 #[tokio::test]
 async fn delays_keep_the_order_of_appends() {
-    let log = faulty().await;
+    let log = faulty_log().await;
     log.faults.script_appends([Some(AppendFault::Delay(Duration::from_millis(20))), None]);
     let (slow, quick) = tokio::join!(log.append("slow"), log.append("quick"));
     slow.and(quick).unwrap();
@@ -94,7 +94,7 @@ async fn delays_keep_the_order_of_appends() {
 
 #[tokio::test]
 async fn deliveries_fail_repeat_and_move() {
-    let log = faulty().await;
+    let log = faulty_log().await;
     let mut subscription = log.subscribe().await;
     use DeliveryFault::{Delay, Error, Reassign, Repeat};
     log.faults.script_deliveries([
@@ -120,7 +120,7 @@ async fn deliveries_fail_repeat_and_move() {
 
 #[tokio::test]
 async fn a_stopped_log_answers_nothing_until_it_is_resumed() {
-    let log = faulty().await;
+    let log = faulty_log().await;
     let mut subscription = log.subscribe().await;
     log.append("before").await.unwrap();
     log.faults.stop();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{AppendFault, Faults, injected};
+use super::{AppendFault, Faults, injected_error};
 use crate::{Append, LogWriter, NewRecord, Result, Topic, TopicInfo};
 
 pub struct FaultyWriter {
@@ -24,11 +24,11 @@ impl LogWriter for FaultyWriter {
     fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Append {
         let faults = self.faults.clone();
         if faults.is_stopped() {
-            return Box::pin(async move { unanswered(&faults).await });
+            return Box::pin(async move { fail_after_wait(&faults).await });
         }
         let fault = faults.append_fault();
         if fault == Some(AppendFault::ErrorBefore) {
-            return Box::pin(std::future::ready(Err(injected("the append was refused"))));
+            return Box::pin(std::future::ready(Err(injected_error("the append was refused"))));
         }
         let append = self.inner.append(topic, records);
         Box::pin(async move {
@@ -36,22 +36,22 @@ impl LogWriter for FaultyWriter {
             match fault {
                 Some(AppendFault::Delay(time)) => tokio::time::sleep(time).await,
                 Some(AppendFault::NoAnswer) => std::future::pending().await,
-                Some(AppendFault::ErrorAfter) => return Err(injected("the answer was lost")),
+                Some(AppendFault::ErrorAfter) => return Err(injected_error("the answer was lost")),
                 Some(AppendFault::ErrorBefore) | None => {}
             }
-            if faults.is_stopped() { unanswered(&faults).await } else { answer }
+            if faults.is_stopped() { fail_after_wait(&faults).await } else { answer }
         })
     }
 
     async fn describe(&self, topic: Topic) -> Result<TopicInfo> {
-        self.faults.resumed().await;
+        self.faults.until_resumed().await;
         self.inner.describe(topic).await
     }
 }
 
 /// Waits for a stopped log, and fails at the latest after `append_wait`.
-async fn unanswered<T>(faults: &Faults) -> Result<T> {
+async fn fail_after_wait<T>(faults: &Faults) -> Result<T> {
     // The append fails even if the log resumed in time.
-    drop(tokio::time::timeout(faults.append_wait, faults.resumed()).await);
-    Err(injected("the log stopped"))
+    drop(tokio::time::timeout(faults.append_wait, faults.until_resumed()).await);
+    Err(injected_error("the log stopped"))
 }

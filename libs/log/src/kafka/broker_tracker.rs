@@ -14,10 +14,10 @@ use rdkafka::{
     ClientContext, Statistics, config::RDKafkaLogLevel, consumer::ConsumerContext, error::KafkaError,
 };
 
-use super::told;
+use super::log_throttle;
 
 /// Interval of librdkafka's statistics.
-pub(super) const TELL: Duration = Duration::from_secs(5);
+pub(super) const STATISTICS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Time without any known broker after which a client counts as lost. Refreshing the brokers
 /// takes only a moment.
@@ -25,23 +25,23 @@ const LOST_WAIT: Duration = Duration::from_secs(15);
 
 /// Tracks, from its statistics, whether a client knows any broker. Serves as the context of a
 /// polled client.
-pub(super) struct Brokers {
+pub(super) struct BrokerTracker {
     wait: Duration,
     missing_since: Mutex<Option<Instant>>,
 }
 
-impl Default for Brokers {
+impl Default for BrokerTracker {
     fn default() -> Self {
         Self::new(LOST_WAIT)
     }
 }
 
-impl Brokers {
+impl BrokerTracker {
     pub(super) fn new(wait: Duration) -> Self {
         Self { wait, missing_since: Mutex::default() }
     }
 
-    pub(super) fn heard(&self, statistics: &Statistics) {
+    pub(super) fn record(&self, statistics: &Statistics) {
         // The other sources are placeholders for brokers to be found through these.
         let is_real = |source: &str| source == "configured" || source == "learned";
         let knows_any = statistics.brokers.values().any(|broker| is_real(&broker.source));
@@ -59,21 +59,21 @@ impl Brokers {
     }
 }
 
-impl ClientContext for Brokers {
+impl ClientContext for BrokerTracker {
     fn stats(&self, statistics: Statistics) {
-        self.heard(&statistics);
+        self.record(&statistics);
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        told::log(level, facility, text);
+        log_throttle::log(level, facility, text);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        told::error(&error, reason);
+        log_throttle::error(&error, reason);
     }
 }
 
-impl ConsumerContext for Brokers {}
+impl ConsumerContext for BrokerTracker {}
 
 #[cfg(test)]
 mod tests {
@@ -91,7 +91,8 @@ mod tests {
         if let Some(servers) = servers {
             config.set("bootstrap.servers", servers);
         }
-        let client: BaseConsumer<Brokers> = config.create_with_context(Brokers::new(Duration::ZERO)).unwrap();
+        let client: BaseConsumer<BrokerTracker> =
+            config.create_with_context(BrokerTracker::new(Duration::ZERO)).unwrap();
         let start = Instant::now();
         while !client.context().are_lost() && start.elapsed() < Duration::from_secs(2) {
             drop(client.poll(Duration::from_millis(20)));

@@ -12,35 +12,35 @@ use std::{
 use rdkafka::{ClientContext, config::RDKafkaLogLevel, consumer::ConsumerContext, error::KafkaError};
 
 /// Minimum interval between two lines of the same kind.
-const PAUSE: Duration = Duration::from_secs(30);
+const INTERVAL: Duration = Duration::from_secs(30);
 
 /// Age after which a kind is forgotten, so that its next line counts as new.
-const FORGET: Duration = Duration::from_secs(120);
+const FORGET_AFTER: Duration = Duration::from_secs(120);
 
 /// Shared by the whole process, because all clients log the same lines.
-static MEMORY: Mutex<Memory> = Mutex::new(Memory { kinds: BTreeMap::new() });
+static THROTTLE: Mutex<Throttle> = Mutex::new(Throttle { kinds: BTreeMap::new() });
 
-struct Memory {
-    kinds: BTreeMap<String, Kind>,
+struct Throttle {
+    kinds: BTreeMap<String, LineKind>,
 }
 
-struct Kind {
-    told: Instant,
+struct LineKind {
+    logged_at: Instant,
     kept_back: u64,
 }
 
-impl Memory {
+impl Throttle {
     /// Returns the number of suppressed lines of this kind if the line should be logged
     /// now.
     fn due(&mut self, text: &str, now: Instant) -> Option<u64> {
-        let age = |kind: &Kind| now.duration_since(kind.told);
-        self.kinds.retain(|_, kind| age(kind) < FORGET);
+        let age = |kind: &LineKind| now.duration_since(kind.logged_at);
+        self.kinds.retain(|_, kind| age(kind) < FORGET_AFTER);
         let name = kind(text);
-        if let Some(kind) = self.kinds.get_mut(&name).filter(|kind| age(kind) < PAUSE) {
+        if let Some(kind) = self.kinds.get_mut(&name).filter(|kind| age(kind) < INTERVAL) {
             kind.kept_back += 1;
             return None;
         }
-        let before = self.kinds.insert(name, Kind { told: now, kept_back: 0 });
+        let before = self.kinds.insert(name, LineKind { logged_at: now, kept_back: 0 });
         Some(before.map_or(0, |kind| kind.kept_back))
     }
 }
@@ -48,14 +48,14 @@ impl Memory {
 /// The text without its variable parts: the thread, the duration, and all numbers except those
 /// in the broker's name at the beginning.
 fn kind(text: &str) -> String {
-    let said = text.strip_prefix("[thrd:").and_then(|text| Some(text.split_once("]: ")?.1)).unwrap_or(text);
-    let said = said.split(" (after ").next().unwrap_or(said);
-    let (broker, rest) = said.split_at(said.find(' ').unwrap_or(said.len()));
+    let line = text.strip_prefix("[thrd:").and_then(|text| Some(text.split_once("]: ")?.1)).unwrap_or(text);
+    let line = line.split(" (after ").next().unwrap_or(line);
+    let (broker, rest) = line.split_at(line.find(' ').unwrap_or(line.len()));
     broker.chars().chain(rest.chars().filter(|char| !char.is_ascii_digit())).collect()
 }
 
 fn due(text: &str) -> Option<u64> {
-    MEMORY.lock().expect("no thread panics while holding the memory").due(text, Instant::now())
+    THROTTLE.lock().expect("no thread panics while holding the memory").due(text, Instant::now())
 }
 
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
@@ -78,16 +78,16 @@ pub(super) fn error(error: &KafkaError, reason: &str) {
 }
 
 /// Logs a problem that librdkafka retries on its own.
-pub(super) fn trouble(what: &str, error: &(dyn Error + 'static)) {
+pub(super) fn warn(what: &str, error: &(dyn Error + 'static)) {
     if let Some(kept_back) = due(&format!("{what}: {error:?}")) {
         tracing::warn!(error, kept_back, "{what}");
     }
 }
 
 /// The context of a client that needs only throttled logging.
-pub(super) struct Told;
+pub(super) struct ThrottledContext;
 
-impl ClientContext for Told {
+impl ClientContext for ThrottledContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
         log(level, facility, text);
     }
@@ -97,7 +97,7 @@ impl ClientContext for Told {
     }
 }
 
-impl ConsumerContext for Told {}
+impl ConsumerContext for ThrottledContext {}
 
 #[cfg(test)]
 mod tests {
@@ -105,9 +105,9 @@ mod tests {
 
     #[test]
     fn each_kind_is_logged_once_per_interval() {
-        let mut memory = Memory { kinds: BTreeMap::new() };
+        let mut throttle = Throttle { kinds: BTreeMap::new() };
         let start = Instant::now();
-        let mut due = |seconds, text: &str| memory.due(text, start + Duration::from_secs(seconds));
+        let mut due = |seconds, text: &str| throttle.due(text, start + Duration::from_secs(seconds));
         assert_eq!(due(1, "[thrd:k1:9092/1]: k1:9092/1: Refused 4 times (after 3ms)"), Some(0));
         assert_eq!(due(2, "k1:9092/1: Refused 5 times (after 14ms, 7 suppressed)"), None);
         assert_eq!(due(2, "k1:9092/1: Disconnected (after 14ms)"), Some(0), "a different kind");
@@ -116,6 +116,6 @@ mod tests {
         assert_eq!(due(31, "k1:9092/1: Refused 7 times"), Some(2));
         assert_eq!(due(32, "k1:9092/1: Refused 8 times"), None);
         assert_eq!(due(300, "k1:9092/1: Refused 9 times"), Some(0), "new after a long pause");
-        assert_eq!(memory.kinds.len(), 1, "old kinds are forgotten");
+        assert_eq!(throttle.kinds.len(), 1, "old kinds are forgotten");
     }
 }

@@ -10,36 +10,36 @@ use rdkafka::{
     types::RDKafkaErrorCode,
 };
 
-use super::{REQUEST_TIMEOUT, error, told::Told};
+use super::{REQUEST_TIMEOUT, error, log_throttle::ThrottledContext};
 use crate::{Error, Result};
 
 /// Interval between checks of the errors so far.
-const LOOK: Duration = Duration::from_millis(250);
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Blocks until a broker has answered.
-pub(super) fn reach(client: &BaseConsumer<Told>, topic: &str) -> Result<()> {
+pub(super) fn wait_for_broker(client: &BaseConsumer<ThrottledContext>, topic: &str) -> Result<()> {
     let start = Instant::now();
-    let mut obstacles = Obstacles::default();
+    let mut errors = ConnectErrors::default();
     loop {
-        let Err(failure) = client.fetch_metadata(Some(topic), LOOK) else { return Ok(()) };
-        while let Some(told) = client.poll(Duration::ZERO) {
-            told.map_or_else(|source| obstacles.met(source), |_| Ok(()))?;
+        let Err(failure) = client.fetch_metadata(Some(topic), CHECK_INTERVAL) else { return Ok(()) };
+        while let Some(event) = client.poll(Duration::ZERO) {
+            event.map_or_else(|source| errors.record(source), |_| Ok(()))?;
         }
         if start.elapsed() > REQUEST_TIMEOUT {
-            return Err(obstacles.tls.unwrap_or_else(|| error::request(failure)));
+            return Err(errors.tls.unwrap_or_else(|| error::request(failure)));
         }
     }
 }
 
 /// The obstacles met so far.
 #[derive(Default)]
-struct Obstacles {
+struct ConnectErrors {
     tls: Option<Error>,
 }
 
-impl Obstacles {
+impl ConnectErrors {
     /// Records an error; fails if waiting does not fix it.
-    fn met(&mut self, source: KafkaError) -> Result<()> {
+    fn record(&mut self, source: KafkaError) -> Result<()> {
         if source.rdkafka_error_code() == Some(RDKafkaErrorCode::SSL) {
             const REASON: &str = "TLS with the brokers fails: check that their port uses TLS, and the certificates of both sides";
             let lasting = Error::Topic { reason: format!("{REASON} ({source})") };
@@ -58,11 +58,11 @@ mod tests {
 
     #[test]
     fn a_single_tls_failure_is_retried() {
-        let met = |obstacles: &mut Obstacles, code| obstacles.met(KafkaError::Global(code));
-        let mut obstacles = Obstacles::default();
-        met(&mut obstacles, RDKafkaErrorCode::SSL).unwrap();
-        met(&mut obstacles, RDKafkaErrorCode::BrokerTransportFailure).unwrap();
-        assert!(!met(&mut obstacles, RDKafkaErrorCode::SSL).unwrap_err().is_temporary());
-        met(&mut Obstacles::default(), RDKafkaErrorCode::Authentication).unwrap_err();
+        let record = |errors: &mut ConnectErrors, code| errors.record(KafkaError::Global(code));
+        let mut errors = ConnectErrors::default();
+        record(&mut errors, RDKafkaErrorCode::SSL).unwrap();
+        record(&mut errors, RDKafkaErrorCode::BrokerTransportFailure).unwrap();
+        assert!(!record(&mut errors, RDKafkaErrorCode::SSL).unwrap_err().is_temporary());
+        record(&mut ConnectErrors::default(), RDKafkaErrorCode::Authentication).unwrap_err();
     }
 }

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use libtest_mimic::Trial;
 use matyan_log::{
     Delivery, Error, LogReader, LogWriter, NewRecord, Topic,
-    conformance::{Fixture, Need, Shape, ignored_for, play},
+    conformance::{Capability, Fixture, Shape, ignored_for, run_case},
     kafka::{CreateTopics, KafkaLog, Settings, TopicNames, topics_create},
 };
 use rdkafka::{
@@ -17,23 +17,24 @@ use rdkafka::{
 
 use super::{Kafka, ONE_EACH, blocking, make_topics, new_settings, shared_address};
 
-pub(crate) fn own_trials() -> Vec<Trial> {
-    let lacking = Kafka.lacks(Need::Log);
+pub(crate) fn kafka_specific_trials() -> Vec<Trial> {
+    let unavailable_reason = Kafka.missing_reason(Capability::Log);
     let trials = [
-        Trial::test("kafka::missing_topics_are_created_only_on_request", || play(missing_topics())),
-        Trial::test(
-            "kafka::a_missing_dead_letter_topic_blocks_nothing_else",
-            || play(missing_dead_letters()),
-        ),
-        Trial::test("kafka::a_different_partition_count_moves_no_keys", || play(another_partition_count())),
-        Trial::test("kafka::a_topic_with_a_low_size_limit_is_refused", || play(smaller_records())),
-        Trial::test("kafka::a_reader_overtaken_by_retention_gets_an_error", || play(overtaken())),
-        Trial::test("kafka::all_overtaken_partitions_are_reported", || play(all_overtaken())),
-        Trial::test("kafka::other_topics_may_have_any_number_of_partitions", || play(any_partitions())),
-        Trial::test("kafka::trim_deletes_only_if_enabled", || play(trim_without_deleting())),
-        Trial::test("kafka::an_unreachable_server_is_unavailable", || play(no_server())),
+        Trial::test("kafka::missing_topics_are_created_only_on_request", || run_case(missing_topics())),
+        Trial::test("kafka::a_missing_dead_letter_topic_blocks_nothing_else", || {
+            run_case(missing_dead_letters())
+        }),
+        Trial::test("kafka::a_different_partition_count_moves_no_keys", || {
+            run_case(another_partition_count())
+        }),
+        Trial::test("kafka::a_topic_with_a_low_size_limit_is_refused", || run_case(smaller_records())),
+        Trial::test("kafka::a_reader_overtaken_by_retention_gets_an_error", || run_case(overtaken())),
+        Trial::test("kafka::all_overtaken_partitions_are_reported", || run_case(all_overtaken())),
+        Trial::test("kafka::other_topics_may_have_any_number_of_partitions", || run_case(any_partitions())),
+        Trial::test("kafka::trim_deletes_only_if_enabled", || run_case(trim_without_deleting())),
+        Trial::test("kafka::an_unreachable_server_is_unavailable", || run_case(no_server())),
     ];
-    trials.into_iter().map(|trial| ignored_for(lacking.clone(), trial)).collect()
+    trials.into_iter().map(|trial| ignored_for(unavailable_reason.clone(), trial)).collect()
 }
 
 async fn settings() -> Settings {
@@ -109,8 +110,8 @@ async fn another_partition_count() {
     }
     // The same is true of a log with a configured number of partitions,
     let grown = loop {
-        let untold = Settings { ingestion_partitions: None, ..made.clone() };
-        let grown = KafkaLog::open(untold).await.expect("the topics exist");
+        let unconfigured = Settings { ingestion_partitions: None, ..made.clone() };
+        let grown = KafkaLog::open(unconfigured).await.expect("the topics exist");
         // The broker may not know about the growth yet.
         if grown.describe(Topic::Ingestion).await.expect("describing succeeds").partitions.len() == 2 {
             break grown;
@@ -172,7 +173,7 @@ async fn overtaken() {
             Err(error) => break error,
         }
     };
-    assert!(matches!(error, Error::Trimmed { first: 63, asked, .. } if asked < 63), "{error}");
+    assert!(matches!(error, Error::Trimmed { first: 63, requested, .. } if requested < 63), "{error}");
     subscription.start(partition, 63).await.expect("the first remaining offset is a valid start");
     let Ok(Delivery::Records { records, .. }) = subscription.next().await else { panic!("expected records") };
     assert_eq!(records[0].offset, 63);
@@ -211,18 +212,18 @@ async fn all_overtaken() {
         let end = info.partitions[partition as usize].end;
         log.trim(Topic::Ingestion, partition, end).await.expect("trimming succeeds");
     }
-    let mut told = Vec::new();
-    while told.len() < LOST.len() {
+    let mut trimmed = Vec::new();
+    while trimmed.len() < LOST.len() {
         match subscription.next().await {
             Ok(Delivery::Records { partition, .. }) => {
-                assert!(!told.contains(&partition), "delivered without a restart")
+                assert!(!trimmed.contains(&partition), "delivered without a restart")
             }
-            Err(Error::Trimmed { partition, .. }) => told.push(partition),
+            Err(Error::Trimmed { partition, .. }) => trimmed.push(partition),
             other => panic!("{other:?}"),
         }
     }
-    told.sort_unstable();
-    assert_eq!(told, LOST);
+    trimmed.sort_unstable();
+    assert_eq!(trimmed, LOST);
     let last = log.append(Topic::Ingestion, vec![large(1)]).await.expect("the append succeeds")[0];
     loop {
         let Ok(Delivery::Records { partition, records }) = subscription.next().await else {

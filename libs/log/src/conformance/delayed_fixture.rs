@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use super::{Acknowledged, Fixture, Instance, Need, Shape};
+use super::{AcknowledgedRecord, Capability, Fixture, Instance, Shape};
 use crate::{
     LogReader, LogWriter,
     layers::{Faults, FaultyReader, FaultyWriter, Rates},
@@ -21,7 +21,7 @@ const RATES: Rates = Rates {
     delay_up_to: Duration::from_millis(3),
 };
 
-pub struct Delayed<F>(pub F);
+pub struct DelayedFixture<F>(pub F);
 
 struct DelayedInstance {
     inner: Box<dyn Instance>,
@@ -34,20 +34,20 @@ fn delayed(inner: Box<dyn Instance>, append_wait: Duration) -> Box<dyn Instance>
 }
 
 #[async_trait]
-impl<F: Fixture> Fixture for Delayed<F> {
+impl<F: Fixture> Fixture for DelayedFixture<F> {
     fn name(&self) -> String {
         format!("{}_delayed", self.0.name())
     }
 
-    fn lacks(&self, need: Need) -> Option<String> {
-        self.0.lacks(need)
+    fn missing_reason(&self, capability: Capability) -> Option<String> {
+        self.0.missing_reason(capability)
     }
 
     async fn create(&self, shape: Shape) -> Box<dyn Instance> {
         delayed(self.0.create(shape).await, shape.append_wait)
     }
 
-    async fn kill(&self, count: usize) -> (Box<dyn Instance>, Vec<Acknowledged>) {
+    async fn kill(&self, count: usize) -> (Box<dyn Instance>, Vec<AcknowledgedRecord>) {
         let (inner, acknowledged) = self.0.kill(count).await;
         (delayed(inner, Shape::default().append_wait), acknowledged)
     }
