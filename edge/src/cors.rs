@@ -48,6 +48,7 @@ pub(crate) fn preflight(allowed: &[String], method: &Method, headers: &HeaderMap
 /// Adds the headers that let the page read the response, if its origin is allowed. `origin` is
 /// that of the request.
 pub(crate) fn add_headers(allowed: &[String], origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
+    // Caches must not reuse the response for pages of other origins.
     headers.append(header::VARY, ORIGIN);
     if let Some(origin) = origin.filter(|origin| is_allowed(allowed, origin)) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
@@ -95,8 +96,10 @@ fn is_same_host(page: &Uri, host: &Authority) -> bool {
     let default = match page.scheme_str() {
         Some("https") => 443,
         Some(_) => 80,
+        // An opaque origin, such as `null`, belongs to no host.
         None => return false,
     };
+    // Either side may omit the default port of the scheme.
     let is_equal = |it: &Authority| {
         let port = |it: &Authority| it.port_u16().unwrap_or(default);
         it.host().eq_ignore_ascii_case(host.host()) && port(it) == port(host)

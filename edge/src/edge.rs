@@ -71,6 +71,7 @@ impl Edge {
         }
         let id = request_id::request_id(request.headers());
         let span = request_id::request_span(&request, &id);
+        // The WebSocket handler takes the id from the header again when the connection is upgraded.
         request.headers_mut().insert(request_id::HEADER, id.clone());
         let mut response = request_id::run_in_span(id.clone(), span, self.answer_identified(request)).await;
         // Errors need CORS headers too, or the browser hides them from the page.
@@ -95,6 +96,8 @@ impl Edge {
     async fn answer_http(&self, mut request: Request<Body>) -> Response {
         let (method, start) = (request.method().clone(), Instant::now());
         if let Some(ui) = &self.ui {
+            // Proxies may have stripped the base path or not, so paths with and without it are
+            // accepted.
             *request.uri_mut() = ui.strip_base_path(request.uri());
             if ui.wants_metrics_page(&request) {
                 return ui.page();
@@ -106,6 +109,7 @@ impl Edge {
         let response = routed.unwrap_or_else(|_| {
             ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error").into_response()
         });
+        // WebSockets have metrics of their own.
         if self.services.settings().metrics_enabled && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             self.record_metrics(method_label(&method), &response, start);
         }
@@ -121,6 +125,7 @@ impl Edge {
             return error.into_response();
         }
         match (request.uri().path().strip_prefix(WEBSOCKET_PREFIX), self.services.sockets()) {
+            // Run ids contain no slash, so a longer path is not a WebSocket.
             (Some(segment), Some(sockets)) if !segment.is_empty() && !segment.contains('/') => {
                 let run_id = percent_decode_str(segment).decode_utf8_lossy().into_owned();
                 sockets.accept(run_id, request).await.unwrap_or_else(IntoResponse::into_response)
@@ -167,6 +172,7 @@ fn method_label(method: &Method) -> &str {
 /// resource. Keys of blobs are kept as they are.
 fn normalized(uri: &Uri) -> Uri {
     let path = uri.path();
+    // Almost all paths are plain and need no allocation.
     let is_plain = !path.contains("//") && (path.len() == 1 || !path.ends_with('/'));
     if is_plain || path.trim_start_matches('/').starts_with(&BLOBS[1..]) && !path.starts_with("//") {
         return uri.clone();

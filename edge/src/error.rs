@@ -142,6 +142,7 @@ pub(crate) fn blamed_field(status: &Status) -> Option<String> {
 }
 
 fn error_info(status: &Status) -> Option<ErrorInfo> {
+    // Reasons of other domains have other meanings.
     status.get_details_error_info().filter(|info| info.domain == DOMAIN)
 }
 
@@ -165,7 +166,9 @@ impl From<Status> for ApiError {
         let http = code.map_or_else(|| http_status(status.code()), ProductCode::http);
         let http = StatusCode::from_u16(http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         match http {
+            // The API contract has a fixed text for every 404.
             StatusCode::NOT_FOUND => Self::not_found(),
+            // Internal details are logged, but not shown to callers.
             StatusCode::INTERNAL_SERVER_ERROR => {
                 tracing::error!(code = ?status.code(), message = status.message(), "internal error in service call");
                 Self::new(http, "Internal server error")

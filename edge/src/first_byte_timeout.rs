@@ -54,6 +54,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for FirstByteTimeout<S> {
         let read = Pin::new(&mut this.stream).poll_read(context, buffer);
         let Some(detection) = &mut this.detection else { return read };
         if read.is_pending() {
+            // Polling the timer also registers the wake-up that ends the wait of an idle client.
             ready!(detection.deadline.as_mut().poll(context));
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }

@@ -23,6 +23,7 @@ const CALLER: &str = "matyan-caller";
 /// Returns whether a request is gRPC or gRPC-web.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     let content_type = headers.get(header::CONTENT_TYPE).map(|it| it.as_bytes());
+    // Also matches gRPC-web and suffixes such as `+proto`.
     content_type.is_some_and(|it| it.starts_with(b"application/grpc"))
 }
 

@@ -30,6 +30,7 @@ pub(crate) fn request_id(headers: &HeaderMap) -> HeaderValue {
 pub(crate) fn request_span<B>(request: &Request<B>, id: &HeaderValue) -> Span {
     let (method, path) = (request.method().as_str(), request.uri().path());
     let id = id.to_str().unwrap_or_default();
+    // No parent: the trace comes from the header of the request.
     let span = tracing::info_span!(parent: None, "request", otel.kind = "server", id, method, path);
     follow(&span, request.headers().get(TRACEPARENT).map_or(&[], |it| it.as_bytes()));
     span

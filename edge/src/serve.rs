@@ -63,7 +63,9 @@ pub async fn serve(listener: TcpListener, tls: Option<Tls>, edge: Edge, stop: Ca
             }
         }
     }
+    // New connections are refused from here on, while open ones finish.
     drop(listener);
+    // WebSockets are drained separately, because hyper does not track upgraded connections.
     tokio::join!(edge.drain(), graceful.shutdown());
     connections.close();
     connections.wait().await;
@@ -94,6 +96,7 @@ async fn serve_connection(
     match stop.run_until_cancelled(handshake).await {
         Some(Ok(Ok(stream))) => serve_requests(stream, Some(SecureConnection), edge, watcher).await,
         Some(Ok(Err(error))) => tracing::debug!(%error, "TLS handshake failed"),
+        // The handshake timed out, or the server is stopping.
         Some(Err(_)) | None => {}
     }
 }

@@ -59,6 +59,7 @@ impl Tls {
             .with_safe_default_protocol_versions()
             .map_err(TlsError::SetUp)?;
         let mut config = config.with_no_client_auth().with_cert_resolver(Arc::<CurrentPair>::clone(&current));
+        // HTTP/2 is preferred, and required by gRPC.
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Self { current, acceptor: TlsAcceptor::from(Arc::new(config)) })
     }
@@ -73,6 +74,7 @@ impl Tls {
         while stop.run_until_cancelled(sleep(CHECK_INTERVAL)).await.is_some() {
             let stamps = self.current.file_stamps();
             if stamps != seen {
+                // A broken pair is reported once, and read again only after the files have changed.
                 seen = stamps;
                 self.current.reload();
             }
@@ -91,6 +93,8 @@ impl CurrentPair {
     fn reload(&self) {
         match read(&self.certificate, &self.key) {
             Ok(pair) => {
+                // The pair is replaced in a single assignment, so it is valid even if the lock is
+                // poisoned.
                 *self.pair.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(pair);
                 tracing::info!(certificate = %self.certificate.display(), "reloaded certificate");
             }

@@ -103,6 +103,8 @@ impl Ui {
         let mut page = None;
         for name in INDEX_FILES {
             match dir.read_to_string(name) {
+                // The first name in the list takes precedence, but every file is checked for
+                // errors.
                 Ok(text) => page = page.or(Some(text)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(unreadable(error)),
@@ -148,6 +150,7 @@ impl Ui {
             }
             None => (self.page(), "/{id}/"),
         };
+        // HEAD gets the headers of GET, without the body.
         if request.method == Method::HEAD {
             *response.body_mut() = Body::empty();
         }

@@ -146,6 +146,7 @@ impl Sockets {
 
     /// Returns whether the frontier can accept data. Checked at most once per second.
     async fn is_ready(&self) -> bool {
+        // The lock is held during the check, so that concurrent handshakes share its result.
         let mut cached = self.readiness.lock().await;
         if let Some((checked_at, ready)) = *cached
             && checked_at.elapsed() < READINESS_TTL

@@ -95,6 +95,7 @@ async fn download_all(services: Arc<Services>, call: Call) -> Answer {
     let run_id = call.path("id");
     let request = ZipRequest { run_id: run_id.clone() };
     let mut messages = services.backend().artifacts.clone().zip(request).await?.into_inner();
+    // The first message is awaited before the status line, so that an unknown run is a 404.
     let first = messages.message().await?.map(|it| it.chunk).unwrap_or_default();
     let first = stream::iter([Ok::<_, io::Error>(first)]);
     let body = Body::from_stream(first.chain(pieces(messages, |it| it.chunk)));

@@ -182,6 +182,7 @@ fn read_query(
             read.insert(parameter.name, ParameterValue::Texts(values));
             continue;
         }
+        // The last of repeated parameters wins.
         let Some(value) = values.into_iter().next_back().or_else(|| parameter.default.map(str::to_owned))
         else {
             if parameter.required {

@@ -233,6 +233,7 @@ mod app {
     /// Encodes the state from the text of the body, because parsing into a tree would lose
     /// the types of numbers.
     fn state(call: &Call) -> Result<Option<Bytes>, ApiError> {
+        // `null` means that the member is absent.
         let state = call.raw_member("state").filter(|text| text != "null");
         let encode = |text: String| {
             json::to_cbor(&text).map(Bytes::from).map_err(|error| {

@@ -84,6 +84,7 @@ async fn presign(services: Arc<Services>, call: Call) -> Answer {
     };
     let answer = services.ingest().presign(request).await.map_err(presign_error)?.into_inner();
     let mut upload_url = answer.upload_url;
+    // A relative URL points to this server, as seen by the caller.
     if upload_url.starts_with('/') {
         upload_url.insert_str(0, &origin(&call.parts)?);
     }

@@ -133,11 +133,13 @@ async fn params(services: Arc<Services>, call: Call) -> Answer {
     let mut names: HashMap<i32, Map<String, Value>> = HashMap::new();
     while let Some(message) = messages.message().await? {
         all.extend_from_slice(&message.params);
+        // The names of one type may be split over several messages.
         for of_type in message.types {
             add(names.entry(of_type.r#type).or_default(), of_type)?;
         }
     }
     let mut types_json: Map<String, Value> = Map::new();
+    // Every requested type is part of the response, even without any names.
     for (series_type, name) in TYPES.iter().filter(|(series_type, _)| types.contains(series_type)) {
         let of_type = names.remove(&i32::from(*series_type)).unwrap_or_default();
         types_json.insert((*name).to_owned(), Value::Object(of_type));

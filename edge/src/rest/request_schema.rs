@@ -128,6 +128,7 @@ fn check_record(members: &[Member], map: &mut Map<String, Value>, path: &str, pr
             }
             None => {}
             Some(Value::Null) if !member.required => {
+                // Handlers only see members that have a value.
                 map.shift_remove(member.name);
             }
             Some(value) => member.schema.check(value, &path, problems),

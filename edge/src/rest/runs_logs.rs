@@ -77,6 +77,7 @@ impl EntryWriter for LogRecordWriter {
     }
 
     fn finish(&mut self, encoder: &mut Encoder) -> bool {
+        // Without any message, the count has not been written yet.
         if !self.has_count {
             encoder.member("log_records_count", |it| it.int(0));
         }

@@ -178,6 +178,7 @@ fn write_trace(points: &SeriesPoints, with_x_axis: bool, encoder: &mut Encoder) 
     });
     encoder.member("values", |it| it.doubles(points.values.iter().copied()));
     encoder.member("iters", |it| it.doubles(steps.iter().map(|step| *step as f64)));
+    // A number array has no null, so missing values become NaN.
     let known = |column: &[i64], index: usize| {
         column.get(index).filter(|value| **value != ABSENT).map_or(f64::NAN, |value| *value as f64)
     };
@@ -207,6 +208,7 @@ async fn align(services: Arc<Services>, call: Call) -> Answer {
 
 fn align_run(run: &Value) -> AlignRun {
     let series = |trace: &Value| {
+        // The stop of a slice is inclusive; 0 means no limit.
         let stop = trace["slice"][1].as_i64().filter(|stop| *stop > 0);
         let steps = stop.map(|stop| StepRange { start: None, stop: Some(stop.saturating_add(1)) });
         AlignSeries { key: Some(series_key(trace)), steps }

@@ -186,6 +186,7 @@ impl EntryWriter for RunSearchWriter {
     fn write(&mut self, message: RunsResponse, encoder: &mut Encoder) {
         let total = total(&message);
         let has_matches = message.match_count > 0 || !message.runs.is_empty();
+        // The first progress entry precedes the first run.
         if self.progress.is_unwritten() && (has_matches || total > 0 && !message.done) {
             self.progress.write_if_changed(encoder, 0, total);
         } else if message.runs.is_empty()

@@ -145,6 +145,7 @@ impl<R: EntryWriter> ResponseState<R> {
                 None => return Err(io::Error::other("the stream ended before its final message")),
             }
             let chunk = self.encoder.take();
+            // A message may produce no entries, such as progress that was not requested.
             if !chunk.is_empty() {
                 return Ok(Some((chunk, self)));
             }

@@ -83,6 +83,7 @@ async fn ready(services: Arc<Services>, _: Call) -> Answer {
     let answer = match services.system().readiness(ReadinessRequest::default()).await {
         Ok(answer) => answer.into_inner(),
         Err(status) => {
+            // If the service cannot be reached, none of its checks can succeed.
             let failed = |name: &str| Check {
                 name: name.to_owned(),
                 ok: false,

@@ -212,6 +212,7 @@ pub(crate) fn router(operations: Vec<Operation>, services: &Arc<Services>) -> Ro
     routes.into_iter().fold(Router::new(), |router, (path, route)| {
         let (route, services) = (Arc::new(route), Arc::clone(services));
         let handler = move |request: Request| answer(Arc::clone(&route), Arc::clone(&services), request);
+        // Methods are checked in `dispatch`, which answers 405 in the error envelope.
         router.route(&path, any(handler))
     })
 }

@@ -134,6 +134,7 @@ impl Encoder {
     /// is too long for an entry.
     #[must_use]
     pub fn begin_bytes(&mut self, key: &str, length: u64) -> bool {
+        // The tag byte also counts towards the 32-bit length.
         let Some(length) = usize::try_from(length).ok().filter(|length| *length < u32::MAX as usize) else {
             return false;
         };

@@ -67,6 +67,7 @@ pub(super) async fn answer(dir: &Arc<Dir>, request: FileRequest<'_>) -> Response
     let Some(name) = checked_name(request.name) else { return ApiError::not_found().into_response() };
     let (dir, candidates, content_type) =
         (Arc::clone(dir), candidates(&name, request.headers), content_type(&name));
+    // Opening a file blocks the thread.
     let opened = tokio::task::spawn_blocking(move || open(&dir, &candidates)).await;
     match opened.map_err(io::Error::other).and_then(|opened| opened) {
         Ok(Some(file)) => file.answer(&request, content_type),
@@ -98,6 +99,7 @@ fn accepts_encoding(headers: &HeaderMap, encoding: &str) -> bool {
     let values = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|accepted| {
         let (name, weight) = accepted.split_once(';').unwrap_or((accepted, ""));
+        // A weight of 0 means that the encoding is not acceptable.
         let is_refused = weight.trim().strip_prefix("q=").is_some_and(|it| it.parse() == Ok(0.0_f32));
         name.trim().eq_ignore_ascii_case(encoding) && !is_refused
     })
@@ -126,6 +128,7 @@ fn open(dir: &Dir, candidates: &[(String, Option<&'static str>)]) -> io::Result<
             Err(error) => return Err(error),
         };
         let metadata = file.metadata()?;
+        // A directory is treated like a missing file.
         if metadata.is_file() {
             let tag = entity_tag(&metadata, *encoding);
             return Ok(Some(OpenFile { file, encoding: *encoding, bytes: metadata.len(), tag }));
@@ -156,6 +159,7 @@ impl OpenFile {
         let mut set = |name: HeaderName, value: HeaderValue| response.headers_mut().insert(name, value);
         set(header::CACHE_CONTROL, if request.is_versioned { CACHE_FOREVER } else { REVALIDATE });
         set(header::ETAG, self.tag);
+        // Caches must keep the encodings of a file apart.
         set(header::VARY, HeaderValue::from_static("Accept-Encoding"));
         if is_cached {
             *response.status_mut() = StatusCode::NOT_MODIFIED;

@@ -18,6 +18,7 @@ pub(super) fn render(template: &str, settings: &UiSettings) -> Result<String, Ui
     let mut page = String::with_capacity(template.len());
     let mut rest = template;
     while let Some((before, tail)) = rest.split_once("{{") {
+        // Braces that are never closed are ordinary text.
         let Some((name, after)) = tail.split_once("}}") else { break };
         let name = name.trim();
         let Some((_, value)) = variables.iter().find(|(known, _)| *known == name) else {

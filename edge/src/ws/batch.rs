@@ -166,6 +166,7 @@ impl<'d> BatchBuilder<'d> {
     fn point(&mut self, metric: &Metric<'_>) {
         let known = self.dictionary.find(metric);
         let new_bytes = if known.is_some() { 0 } else { definition_bytes(metric) };
+        // This may flush, so it must precede adding the definition to the dictionary and the batch.
         self.make_room(MAX_POINT_BYTES + new_bytes);
         let number = known.unwrap_or_else(|| {
             let number = self.dictionary.series.len() as u32;

@@ -135,6 +135,7 @@ impl Connection {
         };
         match (request.message, &mut self.session) {
             (Some(RequestMessage::Open(mut open)), None) => {
+                // The run is the one in the URL, regardless of the message.
                 open.run_id.clone_from(&self.deps.run_id);
                 self.session = Some(IngestSession::open(&self.deps.ingest, open));
             }

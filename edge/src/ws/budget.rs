@@ -91,12 +91,14 @@ impl<S> MeteredConnection<S> {
     /// Called at the end of a data frame of `bytes` bytes; returns its share.
     pub(super) fn frame_ended(&mut self, bytes: usize) -> BudgetShare {
         self.frame_bytes = 0;
+        // The rest of the share is released when it is dropped.
         self.share.take().and_then(|mut share| share.split(bytes))
     }
 
     /// Called at the end of a control frame, which may be between the fragments of another
     /// frame.
     pub(super) fn control_ended(&mut self, bytes: usize) {
+        // Some of these bytes may have arrived together with the end of the previous frame.
         self.frame_bytes = self.frame_bytes.saturating_sub(CONTROL_HEADER_BYTES + bytes);
     }
 }

@@ -136,6 +136,7 @@ impl Connection {
                 socket.reset_keep_alive();
             }
             let deadline = self.deadline();
+            // Acks and deadlines take precedence over reading more frames.
             tokio::select! {
                 biased;
                 answer = self.producer.answer() => match answer {
@@ -181,6 +182,8 @@ impl Connection {
             let Some(mut frame) = self.waiting.pop_front() else { break };
             self.waiting_bytes -= frame.bytes();
             let FrameState::Done(error) = frame.state else { break };
+            // Rejections by the edge and by the frontier are listed together, in the order of the
+            // items.
             frame.rejections.reasons.sort_by_key(|rejection| rejection.item);
             let metrics = &self.deps.metrics;
             metrics.ws_ack_seconds.observe(frame.received.elapsed().as_secs_f64());
@@ -209,6 +212,7 @@ impl Connection {
                 return self.ending = Some(ConnectionEnd::Close(code, socket::reason(code).into()));
             }
         };
+        // Only a frame that waits alone needs no share of the budget.
         if share.is_none() && !self.waiting.is_empty() {
             share = self.deps.budget.share(text.as_ref().map_or(0, |text| text.len()));
         }
@@ -249,6 +253,7 @@ impl Connection {
     }
 
     async fn send_frame(&mut self, index: usize, text: Utf8Bytes) {
+        // The dictionary is moved out and back, because a large frame is encoded on another thread.
         let dictionary = std::mem::take(&mut self.producer.dictionary);
         let (encoded, dictionary) = encode_frame(&self.deps, text, dictionary).await;
         self.producer.dictionary = dictionary;
@@ -271,6 +276,7 @@ impl Connection {
     }
 
     async fn on_acknowledgement(&mut self, answer: &StreamResponse) {
+        // The stream works, so the next failure is retried quickly.
         self.retry_delay = FIRST_RETRY_DELAY;
         self.producer.acknowledge(answer.sequence);
         for frame in &mut self.waiting {
@@ -289,6 +295,7 @@ impl Connection {
     /// Handles the end of the stream. Unacknowledged frames are sent again, unless they can
     /// never be accepted or are too old.
     fn on_stream_failure(&mut self, status: &Status) {
+        // The next frame, or the retry below, opens a new stream.
         self.producer.close();
         if self.waiting.iter().all(PendingFrame::is_done) {
             return;

@@ -41,6 +41,7 @@ impl ItemIndex {
     ) {
         let before = batches[..index].iter().copied().sum();
         let rejected_items = answer.rejections.iter().flat_map(|rejection| {
+            // A count of 0 means a single item.
             let end = rejection.item.saturating_add(rejection.count.max(1));
             let items =
                 (rejection.item..end).map_while(move |number| self.item(before, batches[index], number));

@@ -120,6 +120,7 @@ pub fn decode_text(text: &str) -> Result<Frame<'_>, FrameError> {
         Some(b'{') => item::read(&mut scanner, &mut fields, 0, &mut frame)?,
         Some(b'[') => read_array(&mut scanner, &mut fields, &mut frame)?,
         _ => {
+            // Text that is not valid JSON is reported as such, and not as the wrong type.
             let token = scanner.value()?;
             scanner.end()?;
             return Err(FrameError::NotMessages(token.kind.noun()));

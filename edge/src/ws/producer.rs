@@ -54,6 +54,7 @@ impl Producer {
         self.pending.extend(batches);
         match self.session {
             Some(_) => self.send_from(before),
+            // Opening sends all pending batches, including these.
             None => self.open(deps),
         }
         self.sequence(before)
@@ -66,6 +67,7 @@ impl Producer {
             producer_id: self.id.clone(),
             acknowledged: self.acknowledged,
             dictionary: self.dictionary.encode(self.pending.front().map(|batch| batch.series_base)),
+            // The client does not know the id, so it cannot be used by another connection.
             ephemeral: true,
         };
         self.session = Some(IngestSession::open(&deps.ingest, open));

@@ -46,6 +46,7 @@ impl IngestSession {
     /// Creates the session. The first call of `answer` opens the stream; batches may be
     /// sent before.
     pub(super) fn open(client: &IngestClient, open: StreamOpen) -> Self {
+        // One more for the open message.
         let (requests, receiver) = mpsc::channel(MAX_BATCHES + 1);
         requests
             .try_send(StreamRequest { message: Some(Message::Open(open)) })

@@ -74,6 +74,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         let inner = WebSocketStream::from_raw_socket(metered, Role::Server, Some(config)).await;
         let mut ping_timer = interval(ping_interval);
         ping_timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first tick of an interval would otherwise complete immediately.
         ping_timer.reset();
         Socket { inner, ping_timer, bytes_at_ping: None }
     }
@@ -109,6 +110,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     async fn ping(&mut self) -> Result<(), SocketEnd> {
         let connection = self.inner.get_ref();
         let read = connection.bytes();
+        // Not a single byte has arrived since the last ping, not even a pong.
         if self.bytes_at_ping == Some(read) && !connection.is_waiting() {
             return Err(SocketEnd::Disconnected);
         }
