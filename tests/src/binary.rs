@@ -138,7 +138,7 @@ impl BinaryWriter {
     }
 
     /// Waits until at most `most` batches are unacknowledged.
-    pub async fn settle(&mut self, most: usize) -> Result<(), String> {
+    pub async fn wait_for_acks(&mut self, most: usize) -> Result<(), String> {
         while self.outstanding() > most {
             self.ack().await?;
         }
@@ -146,7 +146,7 @@ impl BinaryWriter {
     }
 
     /// Disconnects without waiting for anything.
-    pub fn cut(&mut self) {
+    pub fn disconnect(&mut self) {
         self.socket = None;
     }
 }

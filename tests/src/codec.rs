@@ -38,7 +38,7 @@ impl Key {
 
 impl Entry {
     /// The path in readable form: `aaaa/traces/0/name`.
-    pub fn place(&self) -> String {
+    pub fn path_text(&self) -> String {
         let step = |key: &Key| match key {
             Key::Text(text) => text.clone(),
             Key::Integer(integer) => integer.to_string(),
@@ -57,7 +57,7 @@ impl Entry {
 
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} = {:?}", self.place(), self.value)
+        write!(f, "{} = {:?}", self.path_text(), self.value)
     }
 }
 

@@ -19,17 +19,17 @@ use tonic::{
 use crate::eventually;
 
 /// The name of the service that sent a span, and the span.
-pub type Sent = (String, Span);
+pub type ReceivedSpan = (String, Span);
 
 /// A collector that listens until it is dropped.
 pub struct Collector {
     /// `http://127.0.0.1:port`, or `https://…`.
     pub endpoint: String,
-    spans: Arc<Mutex<Vec<Sent>>>,
+    spans: Arc<Mutex<Vec<ReceivedSpan>>>,
     task: AbortHandle,
 }
 
-struct Receiver(Arc<Mutex<Vec<Sent>>>);
+struct Receiver(Arc<Mutex<Vec<ReceivedSpan>>>);
 
 #[tonic::async_trait]
 impl TraceService for Receiver {
@@ -71,13 +71,13 @@ impl Collector {
     }
 
     /// All spans received so far.
-    pub fn spans(&self) -> Vec<Sent> {
+    pub fn spans(&self) -> Vec<ReceivedSpan> {
         self.spans.lock().expect("no thread panics while it holds the lock").clone()
     }
 
     /// The spans of the trace that has a matching span, parents first, once it has the
     /// expected names.
-    pub async fn trace(&self, has: impl Fn(&Span) -> bool, expected: &[&str]) -> Vec<Sent> {
+    pub async fn trace(&self, has: impl Fn(&Span) -> bool, expected: &[&str]) -> Vec<ReceivedSpan> {
         eventually("the whole trace is exported", async || {
             let spans = self.spans();
             let of = spans.iter().find(|(_, span)| has(span)).ok_or("no matching span has arrived")?;
@@ -91,9 +91,10 @@ impl Collector {
 }
 
 /// Orders spans so that each is the parent of the next. Empty while one is missing.
-fn chain(spans: Vec<Sent>) -> Vec<Sent> {
-    let is_parent = |(_, parent): &Sent, (_, child): &Sent| parent.span_id == child.parent_span_id;
-    let mut chain: Vec<Sent> = Vec::new();
+fn chain(spans: Vec<ReceivedSpan>) -> Vec<ReceivedSpan> {
+    let is_parent =
+        |(_, parent): &ReceivedSpan, (_, child): &ReceivedSpan| parent.span_id == child.parent_span_id;
+    let mut chain: Vec<ReceivedSpan> = Vec::new();
     let first = spans.iter().find(|child| !spans.iter().any(|parent| is_parent(parent, child)));
     chain.extend(first.cloned());
     while let Some(next) = chain.last().and_then(|last| spans.iter().find(|span| is_parent(last, span))) {
@@ -108,7 +109,7 @@ pub fn attribute(span: &Span, key: &str) -> String {
 }
 
 /// Matches a span with this name, and an attribute that contains this value.
-pub fn is_of(name: &'static str, key: &'static str, value: &'static str) -> impl Fn(&Span) -> bool {
+pub fn span_with(name: &'static str, key: &'static str, value: &'static str) -> impl Fn(&Span) -> bool {
     move |span| span.name == name && attribute(span, key).contains(value)
 }
 

@@ -13,7 +13,9 @@ pub async fn eventually<T, E: Debug>(what: &str, mut ask: impl AsyncFnMut() -> R
     loop {
         match ask().await {
             Ok(answer) => return answer,
-            Err(state) if start.elapsed() > GUARD => panic!("timed out waiting: {what}; last state: {state:?}"),
+            Err(state) if start.elapsed() > GUARD => {
+                panic!("timed out waiting: {what}; last state: {state:?}")
+            }
             Err(_) => tokio::time::sleep(PAUSE).await,
         }
     }
@@ -25,7 +27,9 @@ pub fn eventually_blocking<T, E: Debug>(what: &str, mut ask: impl FnMut() -> Res
     loop {
         match ask() {
             Ok(answer) => return answer,
-            Err(state) if start.elapsed() > GUARD => panic!("timed out waiting: {what}; last state: {state:?}"),
+            Err(state) if start.elapsed() > GUARD => {
+                panic!("timed out waiting: {what}; last state: {state:?}")
+            }
             Err(_) => {}
         }
     }

@@ -32,24 +32,24 @@ const OUTSTANDING: usize = 16;
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Shared state of the writers: the current address, whether to stop, and their progress.
-struct Scene {
+struct LoadState {
     ingest: Mutex<String>,
-    over: AtomicBool,
+    stopped: AtomicBool,
     acknowledged: AtomicU64,
     /// Pause of each writer after each frame.
     pause: Duration,
 }
 
-impl Scene {
+impl LoadState {
     fn ingest(&self) -> String {
         self.ingest.lock().expect("no writer panics while it holds the lock").clone()
     }
 
-    fn over(&self) -> bool {
-        self.over.load(Ordering::Relaxed)
+    fn stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
     }
 
-    async fn rest(&self) {
+    async fn pause(&self) {
         if !self.pause.is_zero() {
             tokio::time::sleep(self.pause).await;
         }
@@ -62,7 +62,7 @@ impl Scene {
 
 /// Outcome of a frame of a JSON writer.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Fate {
+enum FrameOutcome {
     Acknowledged,
     /// Rejected with an error: the writer knows that the frame may be lost.
     Refused,
@@ -71,14 +71,14 @@ enum Fate {
 }
 
 pub struct Load {
-    scene: Arc<Scene>,
-    json: Vec<(String, JoinHandle<Vec<Fate>>)>,
+    state: Arc<LoadState>,
+    json: Vec<(String, JoinHandle<Vec<FrameOutcome>>)>,
     binary: Vec<(String, JoinHandle<i64>)>,
 }
 
 /// Counts of a comparison that found nothing lost, duplicated or out of order.
 #[derive(Debug, Default)]
-pub struct Compared {
+pub struct LoadSummary {
     /// JSON frames acknowledged.
     pub frames: usize,
     pub refused: usize,
@@ -90,44 +90,44 @@ pub struct Compared {
 }
 
 impl Load {
-    /// Starts `of_a_kind` writers of each kind, each on its own run.
-    pub fn start(ingest: &str, of_a_kind: usize) -> Self {
-        Self::start_with(ingest, of_a_kind, Duration::ZERO)
+    /// Starts `per_kind` writers of each kind, each on its own run.
+    pub fn start(ingest: &str, per_kind: usize) -> Self {
+        Self::start_with(ingest, per_kind, Duration::ZERO)
     }
 
     /// Like `start`, but writers pause after each frame, as the backlog of a stopped worker has to be read repeatedly.
-    pub fn start_resting(ingest: &str, of_a_kind: usize) -> Self {
-        Self::start_with(ingest, of_a_kind, Duration::from_millis(20))
+    pub fn start_with_pauses(ingest: &str, per_kind: usize) -> Self {
+        Self::start_with(ingest, per_kind, Duration::from_millis(20))
     }
 
-    fn start_with(ingest: &str, of_a_kind: usize, pause: Duration) -> Self {
-        let scene = Arc::new(Scene {
+    fn start_with(ingest: &str, per_kind: usize, pause: Duration) -> Self {
+        let state = Arc::new(LoadState {
             ingest: Mutex::new(ingest.to_owned()),
-            over: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
             acknowledged: AtomicU64::new(0),
             pause,
         });
-        let runs = |kind: &str| (0..of_a_kind).map(|number| format!("{kind}-{number}")).collect::<Vec<_>>();
+        let runs = |kind: &str| (0..per_kind).map(|number| format!("{kind}-{number}")).collect::<Vec<_>>();
         let json = runs("json").into_iter();
-        let json = json.map(|run| (run.clone(), tokio::spawn(write_json(scene.clone(), run)))).collect();
+        let json = json.map(|run| (run.clone(), tokio::spawn(write_json(state.clone(), run)))).collect();
         let binary = runs("binary").into_iter();
         let binary =
-            binary.map(|run| (run.clone(), tokio::spawn(write_binary(scene.clone(), run)))).collect();
-        Self { scene, json, binary }
+            binary.map(|run| (run.clone(), tokio::spawn(write_binary(state.clone(), run)))).collect();
+        Self { state, json, binary }
     }
 
     /// Switches the writers to a new address of the server.
-    pub fn moved(&self, ingest: &str) {
-        ingest.clone_into(&mut self.scene.ingest.lock().expect("no writer panics while it holds the lock"));
+    pub fn set_address(&self, ingest: &str) {
+        ingest.clone_into(&mut self.state.ingest.lock().expect("no writer panics while it holds the lock"));
     }
 
     /// Number of frames and batches acknowledged so far.
     pub fn acknowledged(&self) -> u64 {
-        self.scene.acknowledged.load(Ordering::Relaxed)
+        self.state.acknowledged.load(Ordering::Relaxed)
     }
 
     /// Waits until `more` frames or batches have been acknowledged.
-    pub async fn goes_on(&self, more: u64) {
+    pub async fn wait_for_acks(&self, more: u64) {
         let wanted = self.acknowledged() + more;
         eventually("more is acknowledged", async || match self.acknowledged() {
             enough if enough >= wanted => Ok(()),
@@ -137,12 +137,12 @@ impl Load {
     }
 
     /// Stops the writers, waits until everything is applied, and compares.
-    pub async fn finish(self, reader: &Reader) -> Compared {
-        self.scene.over.store(true, Ordering::Relaxed);
-        let mut compared = Compared::default();
+    pub async fn finish(self, reader: &Reader) -> LoadSummary {
+        self.state.stopped.store(true, Ordering::Relaxed);
+        let mut compared = LoadSummary::default();
         for (run_id, writer) in self.json {
-            let fates = writer.await.expect("the writer does not panic");
-            compare_json(reader, &run_id, &fates, &mut compared).await;
+            let outcomes = writer.await.expect("the writer does not panic");
+            compare_json(reader, &run_id, &outcomes, &mut compared).await;
         }
         for (run_id, writer) in self.binary {
             let written = writer.await.expect("the writer does not panic");
@@ -157,19 +157,23 @@ impl Load {
     }
 }
 
-async fn compare_json(reader: &Reader, run_id: &str, fates: &[Fate], compared: &mut Compared) {
-    let of =
-        |wanted: Fate| (0..).zip(fates).filter(move |(_, fate)| **fate == wanted).map(|(number, _)| number);
-    let acknowledged: Vec<i64> = of(Fate::Acknowledged).collect();
+async fn compare_json(reader: &Reader, run_id: &str, outcomes: &[FrameOutcome], compared: &mut LoadSummary) {
+    let of = |wanted: FrameOutcome| {
+        (0..).zip(outcomes).filter(move |(_, outcome)| **outcome == wanted).map(|(number, _)| number)
+    };
+    let acknowledged: Vec<i64> = of(FrameOutcome::Acknowledged).collect();
     let found = applied(reader, run_id, *acknowledged.last().expect("something was acknowledged")).await;
     assert_eq!(found.automatic, found.explicit, "{run_id}: duplicated, lost or out of order");
-    assert_eq!(found.records, found.explicit, "{run_id}: a frame was applied in part, or a record duplicated");
+    assert_eq!(
+        found.records, found.explicit,
+        "{run_id}: a frame was applied in part, or a record duplicated"
+    );
     assert_eq!(found.lines, found.explicit, "{run_id}: a frame was applied in part");
     let lost: Vec<_> = acknowledged.iter().filter(|number| !found.explicit.contains(number)).collect();
     assert!(lost.is_empty(), "{run_id}: acknowledged but lost: {lost:?}");
     compared.frames += acknowledged.len();
-    compared.refused += of(Fate::Refused).count();
-    compared.unknown += of(Fate::Unknown).count();
+    compared.refused += of(FrameOutcome::Refused).count();
+    compared.unknown += of(FrameOutcome::Unknown).count();
     compared.applied_without_ack += found.explicit.len() - acknowledged.len();
 }
 
@@ -185,54 +189,54 @@ fn frame(number: i64) -> Value {
     ])
 }
 
-/// Writes until the scene is over. Returns the fate of each frame.
-async fn write_json(scene: Arc<Scene>, run_id: String) -> Vec<Fate> {
-    let mut fates = Vec::new();
-    while !scene.over() {
-        let Ok(mut writer) = JsonWriter::connect(&scene.ingest(), &run_id).await else {
+/// Writes until stopped. Returns the outcome of each frame.
+async fn write_json(state: Arc<LoadState>, run_id: String) -> Vec<FrameOutcome> {
+    let mut outcomes = Vec::new();
+    while !state.stopped() {
+        let Ok(mut writer) = JsonWriter::connect(&state.ingest(), &run_id).await else {
             tokio::time::sleep(PAUSE).await;
             continue;
         };
-        while !scene.over() {
-            scene.rest().await;
-            let number = i64::try_from(fates.len()).expect("few frames");
-            let fate = match writer.send(&frame(number)).await {
-                Ok(Ack::Ok) => Fate::Acknowledged,
-                Ok(Ack::Error(_)) => Fate::Refused,
-                Err(_) => Fate::Unknown,
+        while !state.stopped() {
+            state.pause().await;
+            let number = i64::try_from(outcomes.len()).expect("few frames");
+            let outcome = match writer.send(&frame(number)).await {
+                Ok(Ack::Ok) => FrameOutcome::Acknowledged,
+                Ok(Ack::Error(_)) => FrameOutcome::Refused,
+                Err(_) => FrameOutcome::Unknown,
             };
-            fates.push(fate);
-            match fate {
-                Fate::Acknowledged => scene.count(1),
-                Fate::Refused => {}
-                Fate::Unknown => break,
+            outcomes.push(outcome);
+            match outcome {
+                FrameOutcome::Acknowledged => state.count(1),
+                FrameOutcome::Refused => {}
+                FrameOutcome::Unknown => break,
             }
         }
     }
-    fates
+    outcomes
 }
 
-/// Writes with up to 16 batches outstanding until the scene is over, then waits for the rest.
+/// Writes with up to 16 batches outstanding until stopped, then waits for the rest.
 /// Returns the number of batches.
-async fn write_binary(scene: Arc<Scene>, run_id: String) -> i64 {
+async fn write_binary(state: Arc<LoadState>, run_id: String) -> i64 {
     let mut writer = BinaryWriter::new(&run_id);
     let mut batches = 0;
     loop {
-        if writer.connect(&scene.ingest()).await.is_err() {
+        if writer.connect(&state.ingest()).await.is_err() {
             tokio::time::sleep(PAUSE).await;
             continue;
         }
         let written = async {
-            while !scene.over() {
-                scene.rest().await;
+            while !state.stopped() {
+                state.pause().await;
                 let batch = binary_batch(&mut writer, batches);
                 batches += 1;
                 writer.send(&batch).await?;
                 let before = writer.outstanding();
-                writer.settle(OUTSTANDING).await?;
-                scene.count(before - writer.outstanding());
+                writer.wait_for_acks(OUTSTANDING).await?;
+                state.count(before - writer.outstanding());
             }
-            writer.settle(0).await
+            writer.wait_for_acks(0).await
         };
         if written.await.is_ok() {
             return batches;
@@ -256,14 +260,14 @@ fn binary_batch(writer: &mut BinaryWriter, number: i64) -> IngestionBatch {
 }
 
 /// Numbers of the frames for which each kind of item is stored, in stored order.
-struct Found {
+struct StoredItems {
     explicit: Vec<i64>,
     automatic: Vec<i64>,
     records: Vec<i64>,
     lines: Vec<i64>,
 }
 
-async fn found(reader: &Reader, run_id: &str) -> Result<Found, Status> {
+async fn found(reader: &Reader, run_id: &str) -> Result<StoredItems, Status> {
     #[expect(clippy::cast_possible_truncation, reason = "the values are small whole numbers")]
     let values = |points: Vec<Point>| points.iter().map(|point| point.value as i64).collect();
     let number = |text: &String| text.parse::<i64>().expect("messages are numbers");
@@ -274,7 +278,7 @@ async fn found(reader: &Reader, run_id: &str) -> Result<Found, Status> {
         automatic.iter().enumerate().all(|(at, point)| point.step == at as i64),
         "automatic steps have a gap"
     );
-    Ok(Found {
+    Ok(StoredItems {
         explicit: values(explicit),
         automatic: values(automatic),
         records: reader.records(run_id).await?.iter().map(number).collect(),
@@ -283,7 +287,7 @@ async fn found(reader: &Reader, run_id: &str) -> Result<Found, Status> {
 }
 
 /// What is stored for a run once its last acknowledged frame is applied.
-async fn applied(reader: &Reader, run_id: &str, last: i64) -> Found {
+async fn applied(reader: &Reader, run_id: &str, last: i64) -> StoredItems {
     eventually("the last acknowledged frame is applied", async || {
         let found = found(reader, run_id).await.map_err(|status| status.to_string())?;
         if found.explicit.contains(&last) { Ok(found) } else { Err(found.explicit.len().to_string()) }

@@ -37,10 +37,10 @@ pub async fn lines_after(query: &str, position: LogPosition) -> Result<usize, St
     let after = format!("{log}/{partition}/{offset}").parse().expect("the position is ASCII");
     request.metadata_mut().insert("matyan-after", after);
     let mut client = LogServiceClient::new(channel(query).await);
-    let told = |status: Status| status.to_string();
-    let mut pieces = client.lines(request).await.map_err(told)?.into_inner();
+    let to_text = |status: Status| status.to_string();
+    let mut pieces = client.lines(request).await.map_err(to_text)?.into_inner();
     let mut lines = 0;
-    while let Some(piece) = pieces.message().await.map_err(told)? {
+    while let Some(piece) = pieces.message().await.map_err(to_text)? {
         lines += piece.lines.len();
     }
     Ok(lines)

@@ -55,7 +55,7 @@ impl RawSocket {
     }
 
     /// Ends the TCP connection: with an orderly close, or with a reset.
-    pub fn cut(self, resets: bool) {
+    pub fn disconnect(self, resets: bool) {
         if resets {
             self.socket.get_ref().set_zero_linger().expect("the socket is open");
         }

@@ -44,12 +44,12 @@ impl Drop for Directory {
 pub fn binary() -> PathBuf {
     #[expect(clippy::disallowed_methods, reason = "the harness is a separate program with one setting")]
     let named = std::env::var("MATYAN_BIN");
-    let path = named.map_or_else(|_| beside_this_test(), PathBuf::from);
+    let path = named.map_or_else(|_| next_to_this_test(), PathBuf::from);
     assert!(path.exists(), "{} is missing: build it with `cargo build -p matyan`", path.display());
     path
 }
 
-fn beside_this_test() -> PathBuf {
+fn next_to_this_test() -> PathBuf {
     let test = std::env::current_exe().expect("a running program has a path");
     let directory = test.parent().expect("an executable is in a directory");
     let profile = if directory.ends_with("deps") { directory.parent() } else { Some(directory) };

@@ -28,22 +28,22 @@ impl Service {
     }
 
     pub fn flag(mut self, flag: &str, value: impl AsRef<str>) -> Self {
-        self.give(flag, value);
+        self.add_flag(flag, value);
         self
     }
 
     /// Adds a flag, effective from the next start.
-    pub fn give(&mut self, flag: &str, value: impl AsRef<str>) {
+    pub fn add_flag(&mut self, flag: &str, value: impl AsRef<str>) {
         self.flags.extend([format!("--{flag}"), value.as_ref().to_owned()]);
     }
 
     pub fn variable(mut self, name: &str, value: impl AsRef<str>) -> Self {
-        self.set(name, value);
+        self.set_variable(name, value);
         self
     }
 
     /// Adds an environment variable, effective from the next start.
-    pub fn set(&mut self, name: &str, value: impl AsRef<str>) {
+    pub fn set_variable(&mut self, name: &str, value: impl AsRef<str>) {
         self.variables.push((name.to_owned(), value.as_ref().to_owned()));
     }
 
@@ -92,9 +92,9 @@ impl Service {
     }
 
     /// Starts a service that is expected to exit, and waits for that.
-    pub async fn fails(&mut self) -> ExitStatus {
+    pub async fn run_to_exit(&mut self) -> ExitStatus {
         self.spawn();
-        self.ended().await
+        self.wait_for_exit().await
     }
 
     /// True if the service has exited.
@@ -105,7 +105,7 @@ impl Service {
 
     /// Waits until the service has exited. If it does not, it is killed with the test, as
     /// it is still a child process.
-    pub async fn ended(&mut self) -> ExitStatus {
+    pub async fn wait_for_exit(&mut self) -> ExitStatus {
         let status = eventually(&format!("{} exits", self.role), async || {
             let process = self.process.as_mut().expect("the service runs");
             process.try_wait().expect("a child can be polled").ok_or("still running")
@@ -159,11 +159,11 @@ impl Service {
 
     /// Suspends the service: it keeps its connections, but does nothing until it is
     /// resumed.
-    pub fn pause(&self) {
+    pub fn suspend(&self) {
         self.signal("STOP");
     }
 
-    pub fn go_on(&self) {
+    pub fn resume(&self) {
         self.signal("CONT");
     }
 
@@ -178,7 +178,7 @@ impl Service {
     /// Sends SIGTERM, and waits for the exit.
     pub async fn terminate(&mut self) -> ExitStatus {
         self.signal("TERM");
-        self.ended().await
+        self.wait_for_exit().await
     }
 }
 

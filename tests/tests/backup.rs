@@ -1,6 +1,9 @@
 //! Damaged archives, and backups and restores that are interrupted anywhere: the real commands against real servers.
 
-#![expect(clippy::unwrap_used, reason = "tests fail by panicking, and the lint does not recognize helpers of tests")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "tests fail by panicking, and the lint does not recognize helpers of tests"
+)]
 
 use std::{
     collections::BTreeMap,
@@ -169,8 +172,12 @@ const SUMMED: &[Damage] = &[
         fs::write(it.join("runs/r/blobs/a/b.bin"), "other").unwrap()
     }),
     ("runs/r/blobs/a/b.bin", "is missing", |it| fs::remove_file(it.join("runs/r/blobs/a/b.bin")).unwrap()),
-    ("runs/r/blobs/new", "is not part of the backup", |it| fs::write(it.join("runs/r/blobs/new"), "").unwrap()),
-    ("entities.jsonl", "has changed since the backup", |it| fs::write(it.join("entities.jsonl"), "{}").unwrap()),
+    ("runs/r/blobs/new", "is not part of the backup", |it| {
+        fs::write(it.join("runs/r/blobs/new"), "").unwrap()
+    }),
+    ("entities.jsonl", "has changed since the backup", |it| {
+        fs::write(it.join("entities.jsonl"), "{}").unwrap()
+    }),
     ("runs/r/sequences.jsonl", "is missing", |it| {
         fs::remove_file(it.join("runs/r/sequences.jsonl")).unwrap()
     }),
@@ -197,9 +204,7 @@ const UNSUMMED: &[Damage] = &[
     ("runs/r/run.json", "`created_at` is not a number", |it| {
         edit(it, "runs/r/run.json", "\"created_at\": ", "\"created_at\": \"x\", \"y\": ")
     }),
-    ("runs/r/attrs.json", "not a JSON object", |it| {
-        fs::write(it.join("runs/r/attrs.json"), "[]").unwrap()
-    }),
+    ("runs/r/attrs.json", "not a JSON object", |it| fs::write(it.join("runs/r/attrs.json"), "[]").unwrap()),
     ("runs/r/traces.json", "not valid JSON", |it| fs::write(it.join("runs/r/traces.json"), "[{").unwrap()),
     ("runs/r/contexts.json", "is not a context", |it| {
         fs::write(it.join("runs/r/contexts.json"), "{\"x\": 1}").unwrap()
@@ -441,7 +446,11 @@ async fn lost_blobs_are_listed_and_everything_else_is_kept() {
     lose(&server, "/r.d/a.d/b.bin.f");
     let output = command(&server.query, &["backup", directory.path().join("after").to_str().unwrap()]).await;
     assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains("2 blobs that runs refer to are missing"), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).contains("2 blobs that runs refer to are missing"),
+        "{}",
+        text(&output.stderr)
+    );
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&report["runs"], &report["runs_deleted_meanwhile"]), (&json!(2), &json!(0)), "{report}");
     assert_eq!((&report["blobs_lost"], &report["blobs"]), (&json!(2), &json!(3)), "{report}");

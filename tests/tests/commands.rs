@@ -139,7 +139,10 @@ async fn runs_are_searched_and_queries_explained() {
         [&["runs", "search", "run.hparams.lr <"][..], &["runs", "search", "run.hparams.lr <", "--explain"]]
     {
         let output = refused(&mut command(&server, words), 1);
-        assert!(output.contains("run.hparams.lr <\n") && output.contains("^ expected an expression"), "{output}");
+        assert!(
+            output.contains("run.hparams.lr <\n") && output.contains("^ expected an expression"),
+            "{output}"
+        );
     }
 }
 
@@ -162,7 +165,10 @@ async fn runs_are_archived_and_deleted() {
     );
     for words in [&["runs", "show", RUN][..], &["logs", RUN], &["metrics", RUN], &["runs", "archive", RUN]] {
         let output = refused(&mut command(&server, words), 1);
-        assert!(output.contains("run `3fd1c0` does not exist") && output.contains("matyan runs ls"), "{words:?}: {output}");
+        assert!(
+            output.contains("run `3fd1c0` does not exist") && output.contains("matyan runs ls"),
+            "{words:?}: {output}"
+        );
     }
 }
 
@@ -219,7 +225,8 @@ async fn metrics_are_listed_sampled_and_plotted() {
     assert_eq!(found[0]["context"], json!({"fold": 2, "scale": null}));
     let plot = said(&server, &["metrics", "folds", "loss", "--context", r#"{"fold": 1}"#, "--plot"]);
     assert!(plot.starts_with("loss {\"fold\":1.0}\n"), "{plot}");
-    let output = refused(&mut command(&server, &["metrics", "folds", "loss", "--context", r#"{"fold":3}"#]), 1);
+    let output =
+        refused(&mut command(&server, &["metrics", "folds", "loss", "--context", r#"{"fold":3}"#]), 1);
     assert!(output.contains("no metric `loss` with this context"), "{output}");
 }
 
@@ -323,9 +330,15 @@ async fn parked_items_are_listed_and_deleted() {
     assert_eq!(objects(&server, &["parked", "ls", "--limit", "2"]), items[..2]);
     let table = said(&server, &["parked", "ls", "--limit", "2"]);
     let first = items[0]["id"].as_str().expect("text");
-    assert!(table.contains(first) && table.ends_with("and 1 older items; use --limit 0 to list all\n"), "{table}");
+    assert!(
+        table.contains(first) && table.ends_with("and 1 older items; use --limit 0 to list all\n"),
+        "{table}"
+    );
     let table = said(&server, &["parked", "ls", "--limit", "2", "--run", "odd"]);
-    assert!(table.contains(first) && table.ends_with("and older items; use --limit 0 to list all\n"), "{table}");
+    assert!(
+        table.contains(first) && table.ends_with("and older items; use --limit 0 to list all\n"),
+        "{table}"
+    );
     let removed = command(&server, &["parked", "rm", first, "nothing"]).output().expect("the binary starts");
     let output = text(&removed.stderr);
     assert_eq!((removed.status.code(), text(&removed.stdout).as_str()), (Some(1), "1 deleted\n"), "{output}");

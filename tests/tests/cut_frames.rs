@@ -46,7 +46,7 @@ async fn a_json_frame_cut_at_every_byte_is_stored_completely_or_not_at_all() {
         let mut socket = RawSocket::json(&server.ingest, "json").await;
         let frame = cut_item(at);
         socket.write(&frame[..at.min(frame.len())]).await.expect("the server reads");
-        socket.cut(at % 2 == 1);
+        socket.disconnect(at % 2 == 1);
         let mut writer = JsonWriter::connect(&server.ingest, "json").await.expect("the server still accepts");
         assert_eq!(writer.send(&metric(NAME, value(at), None)).await, Ok(Ack::Ok), "after a cut at {at}");
         acknowledged.push(value(at));
@@ -108,7 +108,7 @@ async fn a_binary_frame_cut_at_every_byte_and_resent_is_stored_once() {
     for at in 0..=opening.len() {
         let mut socket = RawSocket::binary(&server.ingest, "binary").await;
         socket.write(&opening[..at]).await.expect("the server reads");
-        socket.cut(at % 2 == 1);
+        socket.disconnect(at % 2 == 1);
     }
     let longest = frame(1).len().max(frame(100).len());
     let mut sequence = 0;
@@ -118,7 +118,7 @@ async fn a_binary_frame_cut_at_every_byte_and_resent_is_stored_once() {
         socket.request(open(sequence - 1)).await.expect("the server reads");
         let frame = frame(sequence);
         socket.write(&frame[..at.min(frame.len())]).await.expect("the server reads");
-        socket.cut(at % 2 == 1);
+        socket.disconnect(at % 2 == 1);
         let mut socket = RawSocket::binary(&server.ingest, "binary").await;
         socket.request(open(sequence - 1)).await.expect("the server reads");
         socket.request(Message::Batch(batch(sequence))).await.expect("the server reads");
@@ -127,7 +127,10 @@ async fn a_binary_frame_cut_at_every_byte_and_resent_is_stored_once() {
     server.check_alive();
     let expected: Vec<f64> = (1..=longest + 1).map(value).collect();
     assert_eq!(values(&Reader::connect(&server.query).await, "binary", expected.len()).await, expected);
-    println!("{} cuts of binary frames; {sequence} batches, 0 lost, 0 duplicated", opening.len() + longest + 2);
+    println!(
+        "{} cuts of binary frames; {sequence} batches, 0 lost, 0 duplicated",
+        opening.len() + longest + 2
+    );
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use std::{
 use matyan_tests::{Reader, Server, eventually, load::Load};
 use tempfile::TempDir;
 
-const WRITERS_OF_A_KIND: usize = 4;
+const WRITERS_PER_KIND: usize = 4;
 
 /// Room for the initial files of both engines, and some data.
 const DISK: &str = "size=120m";
@@ -81,10 +81,10 @@ async fn rule_29_nothing_is_lost_when_the_disk_is_full() {
         }
     };
     let mut server = Server::up_on(&disk.0.path().join("data")).await;
-    let load = Load::start(&server.ingest, WRITERS_OF_A_KIND);
+    let load = Load::start(&server.ingest, WRITERS_PER_KIND);
     let mut acknowledged = Vec::new();
     for _ in 0..2 {
-        load.goes_on(200).await;
+        load.wait_for_acks(200).await;
         eventually("the disk is full, and the server reports it", async || {
             let room = fill(&disk.filler());
             if ready(&server).await { Err(room) } else { Ok(()) }
@@ -94,7 +94,7 @@ async fn rule_29_nothing_is_lost_when_the_disk_is_full() {
         tokio::time::sleep(FULL).await;
         acknowledged.push((before, load.acknowledged()));
         std::fs::remove_file(disk.filler()).expect("the filler can be removed");
-        load.goes_on(200).await;
+        load.wait_for_acks(200).await;
         eventually("the server is ready again", async || if ready(&server).await { Ok(()) } else { Err(()) })
             .await;
     }

@@ -42,11 +42,20 @@ async fn both_ports_report_their_component_and_health() {
 
         let channel = channel(base).await;
         let mut system = SystemServiceClient::new(channel.clone());
-        let told = system.version(VersionRequest {}).await.expect("the server answers").into_inner();
-        assert_eq!(told.component, component);
-        assert!(system.readiness(ReadinessRequest::default()).await.expect("the server answers").into_inner().ready);
-        let health =
-            HealthClient::new(channel).check(HealthCheckRequest::default()).await.expect("the server answers");
+        let version = system.version(VersionRequest {}).await.expect("the server answers").into_inner();
+        assert_eq!(version.component, component);
+        assert!(
+            system
+                .readiness(ReadinessRequest::default())
+                .await
+                .expect("the server answers")
+                .into_inner()
+                .ready
+        );
+        let health = HealthClient::new(channel)
+            .check(HealthCheckRequest::default())
+            .await
+            .expect("the server answers");
         assert_eq!(health.into_inner().status(), ServingStatus::Serving);
     }
 }
@@ -56,13 +65,15 @@ async fn both_ports_report_their_component_and_health() {
 async fn a_stopping_server_reports_that_it_is_not_serving() {
     let mut server = Server::up().await;
     let mut health = HealthClient::new(channel(&server.ingest).await);
-    let mut watch = health.watch(HealthCheckRequest::default()).await.expect("the server answers").into_inner();
-    let mut next = async || watch.message().await.map(|told| told.map(|told| told.status()));
+    let mut watch =
+        health.watch(HealthCheckRequest::default()).await.expect("the server answers").into_inner();
+    let mut next = async || watch.message().await.map(|response| response.map(|response| response.status()));
     assert_eq!(next().await.expect("a status arrives"), Some(ServingStatus::Serving));
     let stopped = server.terminate();
-    let told = async { [next().await.expect("a status arrives"), next().await.expect("the stream ends")] };
-    let (status, told) = tokio::join!(stopped, told);
+    let statuses =
+        async { [next().await.expect("a status arrives"), next().await.expect("the stream ends")] };
+    let (status, statuses) = tokio::join!(stopped, statuses);
     assert!(status.success());
-    assert_eq!(told, [Some(ServingStatus::NotServing), None]);
+    assert_eq!(statuses, [Some(ServingStatus::NotServing), None]);
     assert!(!server.log().contains("in time; "), "{}", server.log());
 }

@@ -1,5 +1,5 @@
 //! The whole system over a real Apache Kafka with injected failures. Each scene has its own
-//! topics. Acknowledged data is counted: nothing is lost or duplicated, order is kept, and the
+//! topics. Acknowledged data is wait_for_count: nothing is lost or duplicated, order is kept, and the
 //! lag returns to zero. `MATYAN_KAFKA_ROUNDS` and `MATYAN_KAFKA_PAUSE_SECONDS` make the scenes
 //! longer.
 //!
@@ -9,20 +9,20 @@
 
 #![expect(clippy::print_stdout, reason = "prints the counts, and the seed that reproduces a run")]
 
-#[path = "kafka_system/apart.rs"]
-mod apart;
 #[path = "kafka_system/broker.rs"]
 mod broker;
+#[path = "kafka_system/broker_access.rs"]
+mod broker_access;
 #[path = "kafka_system/control.rs"]
 mod control;
 #[path = "kafka_system/formats.rs"]
 mod formats;
 #[path = "kafka_system/processes.rs"]
 mod processes;
+#[path = "kafka_system/separate_services.rs"]
+mod separate_services;
 #[path = "kafka_system/topics.rs"]
 mod topics;
-#[path = "kafka_system/ways.rs"]
-mod ways;
 
 use std::{
     future::Future,
@@ -37,26 +37,26 @@ use matyan_servers::{
     kafka::{self, Broker},
 };
 
-type Played<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+type SceneFuture<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// A scene, by its use of the broker.
 #[derive(Clone, Copy)]
-enum Play {
-    Beside(for<'a> fn(&'a Broker) -> Played<'a>),
+enum SceneFn {
+    Shared(for<'a> fn(&'a Broker) -> SceneFuture<'a>),
     /// Concurrently with other scenes, and with a FoundationDB.
-    Apart(for<'a> fn(&'a Broker) -> Played<'a>),
-    Alone(for<'a> fn(&'a mut Broker) -> Played<'a>),
+    WithFoundationDb(for<'a> fn(&'a Broker) -> SceneFuture<'a>),
+    Exclusive(for<'a> fn(&'a mut Broker) -> SceneFuture<'a>),
 }
 
 macro_rules! scenes {
     ($($kind:ident: $($module:ident::$scene:ident),+;)+) => {
-        const SCENES: &[(&str, Play)] =
-            &[$($((stringify!($scene), Play::$kind(|broker| Box::pin($module::$scene(broker))))),+),+];
+        const SCENES: &[(&str, SceneFn)] =
+            &[$($((stringify!($scene), SceneFn::$kind(|broker| Box::pin($module::$scene(broker))))),+),+];
     };
 }
 
 scenes! {
-    Beside: topics::topics_are_created_once_and_checked_at_every_start,
+    Shared: topics::topics_are_created_once_and_checked_at_every_start,
         topics::rule_01_a_recreated_topic_is_read_from_its_start,
         topics::rule_01_a_topic_is_recreated_under_a_running_system,
         topics::rule_02_a_changed_partition_count_is_refused,
@@ -64,8 +64,8 @@ scenes! {
         topics::rule_08_poison_records_and_a_missing_dead_letter_topic,
         control::rule_15_control_events_are_published_as_documented,
         control::rule_15_deletes_survive_a_killed_control_worker,
-        ways::every_login_works_and_a_wrong_one_is_reported,
-        ways::the_whole_system_over_tls,
+        broker_access::every_login_works_and_a_wrong_one_is_reported,
+        broker_access::the_whole_system_over_tls,
         formats::protobuf_is_refused_while_old_workers_are_running,
         formats::json_and_protobuf_result_in_the_same_state,
         formats::recorded_envelopes_result_in_the_same_state_as_recorded_frames,
@@ -73,18 +73,18 @@ scenes! {
         processes::a_worker_killed_under_load_loses_and_duplicates_nothing,
         processes::a_frontier_killed_with_frames_in_flight,
         processes::a_frame_is_traced_across_processes;
-    Apart: apart::foundationdb_workers_are_killed_and_suspended_under_load,
-        apart::foundationdb_either_of_two_control_workers_may_be_down;
-    Alone: broker::a_broker_killed_and_restarted_under_load,
+    WithFoundationDb: separate_services::foundationdb_workers_are_killed_and_suspended_under_load,
+        separate_services::foundationdb_either_of_two_control_workers_may_be_down;
+    Exclusive: broker::a_broker_killed_and_restarted_under_load,
         broker::a_broker_suspended_under_load,
         broker::a_frontier_stops_while_the_broker_is_unavailable;
 }
 
 fn main() -> ExitCode {
-    let (broker_lacks, cluster_lacks) = (kafka::lacking(), foundationdb::lacking());
+    let (no_broker, no_cluster) = (kafka::unavailable_reason(), foundationdb::unavailable_reason());
     assert!(
-        !matyan_servers::is_required(foundationdb::NAME) || broker_lacks.is_none(),
-        "REQUIRE=fdb, and {broker_lacks:?}"
+        !matyan_servers::is_required(foundationdb::NAME) || no_broker.is_none(),
+        "REQUIRE=fdb, and {no_broker:?}"
     );
     let broker = Arc::new(RwLock::new(None));
     let trials = SCENES.iter().map(|(name, play)| {
@@ -93,8 +93,8 @@ fn main() -> ExitCode {
             run(&broker, *play);
             Ok(())
         });
-        let cluster_lacks = cluster_lacks.as_ref().filter(|_| matches!(play, Play::Apart(_)));
-        match broker_lacks.as_ref().or(cluster_lacks) {
+        let no_cluster = no_cluster.as_ref().filter(|_| matches!(play, SceneFn::WithFoundationDb(_)));
+        match no_broker.as_ref().or(no_cluster) {
             Some(reason) => trial.with_kind(reason.clone()).with_ignored_flag(true),
             None => trial,
         }
@@ -104,19 +104,19 @@ fn main() -> ExitCode {
     outcome.exit_code()
 }
 
-fn run(broker: &RwLock<Option<Broker>>, play: Play) {
+fn run(broker: &RwLock<Option<Broker>>, play: SceneFn) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime is created");
     match play {
-        Play::Beside(play) | Play::Apart(play) => {
+        SceneFn::Shared(scene) | SceneFn::WithFoundationDb(scene) => {
             let broker = shared(broker);
-            runtime.block_on(play(broker.as_ref().expect("the broker was started")));
+            runtime.block_on(scene(broker.as_ref().expect("the broker was started")));
         }
-        Play::Alone(play) => {
+        SceneFn::Exclusive(scene) => {
             let mut place = broker.write().unwrap_or_else(PoisonError::into_inner);
             // A scene that panics drops the broker, whose state is unknown by then.
             let mut broker = place.take().unwrap_or_else(Broker::start);
-            runtime.block_on(play(&mut broker));
+            runtime.block_on(scene(&mut broker));
             *place = Some(broker);
         }
     }

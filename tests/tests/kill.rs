@@ -7,7 +7,7 @@ use std::time::Duration;
 use matyan_tests::{Reader, Server, load::Load};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-const WRITERS_OF_A_KIND: usize = 4;
+const WRITERS_PER_KIND: usize = 4;
 
 /// Number of kills: 20, or as `MATYAN_KILLS` specifies.
 fn kills() -> u32 {
@@ -22,14 +22,14 @@ async fn kill_9_under_load_loses_and_duplicates_nothing() {
     println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let mut server = Server::up().await;
-    let load = Load::start(&server.ingest, WRITERS_OF_A_KIND);
+    let load = Load::start(&server.ingest, WRITERS_PER_KIND);
     for _ in 0..kills() {
         tokio::time::sleep(Duration::from_millis(random.random_range(20..600))).await;
         server.kill();
         server.start().await;
-        load.moved(&server.ingest);
+        load.set_address(&server.ingest);
     }
-    load.goes_on(100).await;
+    load.wait_for_acks(100).await;
     let compared = load.finish(&Reader::connect(&server.query).await).await;
     assert_eq!(compared.refused, 0, "valid frames were refused");
     println!(

@@ -67,7 +67,7 @@ async fn services_that_share_an_embedded_backend_are_refused() {
         .flag("log", "embedded:")
         .flag("blobs", "embedded:")
         .flag("data-dir", data_dir.to_str().expect("the path is text"));
-    assert!(!backend.fails().await.success());
+    assert!(!backend.run_to_exit().await.success());
     let output = backend.log();
     assert!(output.contains("in use by process") && output.contains("FoundationDB"), "{output}");
     assert!(output.contains("matyan up"), "{output}");
@@ -81,8 +81,9 @@ async fn workers_report_health_and_metrics() {
     for role in ["ingest-worker", "control-worker"] {
         let worker = start(role, folder.path()).await;
         let get = async |path: &str| {
-            let answer =
-                reqwest::get(format!("{}{path}", worker.address("metrics"))).await.expect("the worker answers");
+            let answer = reqwest::get(format!("{}{path}", worker.address("metrics")))
+                .await
+                .expect("the worker answers");
             (answer.status().as_u16(), answer.text().await.expect("the body is text"))
         };
         let checks =

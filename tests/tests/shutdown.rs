@@ -44,7 +44,8 @@ async fn write_grpc(ingest: String, run_id: String) -> (u64, Code) {
     let (requests, receiver) = mpsc::channel(OUTSTANDING + 1);
     let open = StreamOpen { run_id, ..StreamOpen::default() };
     requests.send(message(Message::Open(open))).await.expect("the receiver is alive");
-    let mut answers = client.stream(ReceiverStream::new(receiver)).await.expect("the stream opens").into_inner();
+    let mut answers =
+        client.stream(ReceiverStream::new(receiver)).await.expect("the stream opens").into_inner();
     let (mut sent, mut acknowledged) = (0, 0);
     let mut outstanding = VecDeque::new();
     loop {
@@ -86,13 +87,13 @@ async fn sigterm_under_load_acknowledges_or_refuses_everything() {
         let runs: Vec<String> = (0..GRPC_WRITERS).map(|number| format!("grpc-{round}-{number}")).collect();
         let writers: Vec<JoinHandle<_>> =
             runs.iter().map(|run| tokio::spawn(write_grpc(server.ingest.clone(), run.clone()))).collect();
-        load.goes_on(100).await;
+        load.wait_for_acks(100).await;
         tokio::time::sleep(Duration::from_millis(rand::rng().random_range(0..300))).await;
         let status = server.terminate().await;
         assert!(status.success(), "{status}: {}", server.log());
         assert!(!server.log().contains("in time; "), "{}", server.log());
         server.start().await;
-        load.moved(&server.ingest);
+        load.set_address(&server.ingest);
         let reader = Reader::connect(&server.query).await;
         for (run_id, writer) in runs.iter().zip(writers) {
             let (acknowledged, end) = writer.await.expect("the writer does not panic");
@@ -101,7 +102,7 @@ async fn sigterm_under_load_acknowledges_or_refuses_everything() {
             batches += acknowledged;
         }
     }
-    load.goes_on(100).await;
+    load.wait_for_acks(100).await;
     let compared = load.finish(&Reader::connect(&server.query).await).await;
     assert_eq!((compared.refused, compared.applied_without_ack), (0, 0), "stored without an acknowledgment");
     println!(

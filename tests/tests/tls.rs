@@ -96,7 +96,8 @@ async fn every_protocol_speaks_tls() {
 
     let socket = connect(&server.ingest, &files.pem()).await.expect("the certificate is good");
     let url = json::url(&server.ingest, "secured").replacen("wss", "ws", 1);
-    let (mut socket, _) = tokio_tungstenite::client_async(url, socket).await.expect("the handshake is accepted");
+    let (mut socket, _) =
+        tokio_tungstenite::client_async(url, socket).await.expect("the handshake is accepted");
     socket.send(Message::text(json::create_run().to_string())).await.expect("the server reads");
     let ack = socket.next().await.expect("the server answers").expect("the answer is a frame");
     assert!(ack.to_text().expect("the answer is text").contains("\"ok\""), "{ack}");
@@ -104,7 +105,8 @@ async fn every_protocol_speaks_tls() {
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(files.pem()));
     let channel = Channel::from_shared(server.query.clone()).expect("the base is a URL").tls_config(tls);
     let channel = channel.expect("the root can be read").connect().await.expect("the certificate is good");
-    let version = SystemServiceClient::new(channel).version(VersionRequest {}).await.expect("the server answers");
+    let version =
+        SystemServiceClient::new(channel).version(VersionRequest {}).await.expect("the server answers");
     assert_eq!(version.into_inner().component, "backend");
 
     let shell = Command::new(binary())
@@ -145,15 +147,17 @@ async fn an_upload_url_uses_the_tls_port() {
 
     let socket = connect(&server.ingest, &root).await.expect("the certificate is good");
     let url = json::url(&server.ingest, "secured").replacen("wss", "ws", 1);
-    let (mut socket, _) = tokio_tungstenite::client_async(url, socket).await.expect("the handshake is accepted");
+    let (mut socket, _) =
+        tokio_tungstenite::client_async(url, socket).await.expect("the handshake is accepted");
     let key = &signed["s3_key"];
     let blob =
         json!({"type": "blob_ref", "artifact_path": "a.txt", "s3_key": key, "content_type": "text/plain"});
     let frame = json!([json::create_run(), blob]).to_string();
     socket.send(Message::text(frame)).await.expect("the server reads");
     let download = "GET /api/v1/rest/runs/secured/artifacts/download/?path=a.txt";
-    let read =
-        eventually("the upload is an artifact of the run", async || ask(&server.query, &root, download, "").await);
+    let read = eventually("the upload is an artifact of the run", async || {
+        ask(&server.query, &root, download, "").await
+    });
     assert_eq!(read.await, "content");
 }
 

@@ -7,7 +7,7 @@ use matyan_proto::ingest::v1::{
 };
 use matyan_tests::{
     Server, Service,
-    collector::{Collector, attribute, is_of},
+    collector::{Collector, attribute, span_with},
     json::{self, JsonWriter},
 };
 use prost::Message;
@@ -27,8 +27,9 @@ async fn a_frame_is_traced_to_its_commit() {
     let mut writer = JsonWriter::connect(&server.ingest, "traced").await.expect("the server accepts");
     let frame = Value::Array(vec![json::create_run(), json::metric("loss", 0.5, Some(0))]);
     assert_eq!(writer.send(&frame).await, Ok(json::Ack::Ok));
-    let spans =
-        collector.trace(is_of("frame", "run_id", "traced"), &["frame", "publish", "apply", "commit"]).await;
+    let spans = collector
+        .trace(span_with("frame", "run_id", "traced"), &["frame", "publish", "apply", "commit"])
+        .await;
     assert!(spans.iter().take(3).all(|(_, span)| attribute(span, "run_id").contains("traced")), "{spans:?}");
     assert!(
         collector.spans().iter().all(|(service, _)| service.contains("\"matyan\"")),
@@ -47,12 +48,13 @@ async fn a_trace_started_by_a_client_continues() {
         batch: batch.encode_to_vec().into(),
         ..Default::default()
     });
-    let header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().expect("the header is ASCII");
+    let header =
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().expect("the header is ASCII");
     request.metadata_mut().insert("traceparent", header);
     client.publish(request).await.expect("the batch is accepted");
     let call = "/matyan.ingest.v1.IngestService/Publish";
     let spans = collector
-        .trace(is_of("publish", "run_id", "begun"), &["request", call, "publish", "apply", "commit"])
+        .trace(span_with("publish", "run_id", "begun"), &["request", call, "publish", "apply", "commit"])
         .await;
     let (_, first) = &spans[0];
     assert_eq!(hex(&first.trace_id), "0af7651916cd43dd8448eb211c80319c");
@@ -69,7 +71,7 @@ async fn a_request_is_traced_to_the_call_that_handles_it() {
     server.get("/api/v1/rest/projects/").await.expect("the server answers");
     let spans = collector
         .trace(
-            is_of("request", "path", "/api/v1/rest/projects"),
+            span_with("request", "path", "/api/v1/rest/projects"),
             &["request", "/matyan.project.v1.ProjectService/Get"],
         )
         .await;
@@ -103,5 +105,5 @@ async fn spans_are_exported_to_a_trusted_collector_over_tls() {
     up.start().await;
     let mut writer = JsonWriter::connect(up.address("ingest"), "secured").await.expect("the server accepts");
     assert_eq!(writer.send(&json::create_run()).await, Ok(json::Ack::Ok));
-    collector.trace(is_of("frame", "run_id", "secured"), &["frame", "publish", "apply", "commit"]).await;
+    collector.trace(span_with("frame", "run_id", "secured"), &["frame", "publish", "apply", "commit"]).await;
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, join_all};
 use libtest_mimic::{Arguments, Trial};
-use matyan_servers::foundationdb::{Cluster, Engine, lacking};
+use matyan_servers::foundationdb::{Cluster, Engine, unavailable_reason};
 use matyan_store::conformance::fdb::{open_on, settings};
 use matyan_store::fdb::{FdbStore, Network, Settings};
 use matyan_store::{
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Each test has its own server, and the servers would compete for CPU time.
     arguments.test_threads = Some(1);
-    let network = lacking().map_or_else(|| Ok(Arc::new(Network::start().unwrap())), Err);
+    let network = unavailable_reason().map_or_else(|| Ok(Arc::new(Network::start().unwrap())), Err);
     let trials = TESTS.iter().map(|(name, test)| trial(name, *test, network.clone())).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -115,7 +115,7 @@ async fn paused(network: Arc<Network>) {
     writers.wait_for_answers(40).await;
     let snapshot = writers.store.snapshot().await.unwrap();
     let before = snapshot.version();
-    cluster.stall();
+    cluster.suspend();
     // A sleep is unavoidable: the state under test is a server that has done nothing for
     // this long.
     tokio::time::sleep(Limits::SNAPSHOT_AGE + Duration::from_secs(3)).await;
@@ -123,7 +123,7 @@ async fn paused(network: Arc<Network>) {
     assert!(matches!(too_old, Error::SnapshotTooOld), "{too_old}");
     let silent = writers.store.snapshot().await.err().expect("the server does not answer");
     assert!(matches!(silent, Error::Unavailable { .. }), "{silent}");
-    cluster.go_on();
+    cluster.resume();
     let answered = *writers.answered.borrow();
     writers.wait_for_answers(answered + 40).await;
     let mut late = Batch::default();

@@ -24,16 +24,16 @@ use matyan_model::{
     ids::{Project, RunId},
     metric::metric_series_list,
     run::run_find,
-    series::{RunPlace, RunSeries, StepRange},
+    series::{RunRef, RunSeries, StepRange},
 };
 use matyan_proto::{
     ingest::v1::{IngestionBatch, Points, SeriesDef},
     log::v1::LogEntry,
 };
-use matyan_servers::kafka::{Broker, lacking};
+use matyan_servers::kafka::{Broker, unavailable_reason};
 use matyan_store::embedded::EmbeddedStore;
 use matyan_tests::eventually;
-use matyan_worker::{Deps, FoldThread, Ingestion, Metrics};
+use matyan_worker::{Deps, FoldThread, IngestionWorker, Metrics};
 use prometheus::Registry;
 use prost::Message;
 use tokio::task::JoinHandle;
@@ -48,23 +48,23 @@ const RUNS: usize = 16;
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
-    let lacking = lacking();
+    let unavailable_reason = unavailable_reason();
     // Started by the first test and stopped after the last.
     let broker = Arc::new(OnceLock::new());
-    let trial = |name: &'static str, play: fn(World) -> Scene| {
+    let trial = |name: &'static str, play: fn(TestEnv) -> Scene| {
         let broker = broker.clone();
         let trial = Trial::test(name, move || {
             run(broker.get_or_init(Broker::start), name, play);
             Ok(())
         });
-        match &lacking {
+        match &unavailable_reason {
             Some(reason) => trial.with_kind(reason.clone()).with_ignored_flag(true),
             None => trial,
         }
     };
     let trials = vec![
-        trial("rule_04_partitions_move_under_load", |world| Box::pin(partitions_move_under_load(world))),
-        trial("rule_04_a_zombie_changes_nothing", |world| Box::pin(a_zombie_changes_nothing(world))),
+        trial("rule_04_partitions_move_under_load", |env| Box::pin(partitions_move_under_load(env))),
+        trial("rule_04_a_zombie_changes_nothing", |env| Box::pin(a_zombie_changes_nothing(env))),
     ];
     let outcome = libtest_mimic::run(&arguments, trials);
     drop(broker);
@@ -73,13 +73,15 @@ fn main() -> ExitCode {
 
 type Scene = Pin<Box<dyn Future<Output = ()>>>;
 
-fn run(broker: &Broker, name: &str, play: fn(World) -> Scene) {
+fn run(broker: &Broker, name: &str, play: fn(TestEnv) -> Scene) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.expect("the runtime can be built").block_on(async { play(World::new(broker, name).await).await });
+    runtime
+        .expect("the runtime can be built")
+        .block_on(async { play(TestEnv::new(broker, name).await).await });
 }
 
 /// A store, and a log that the test writes to.
-struct World {
+struct TestEnv {
     deps: Deps,
     log: Arc<KafkaLog>,
     settings: Settings,
@@ -96,8 +98,8 @@ struct Worker {
     log: Arc<KafkaLog>,
 }
 
-impl World {
-    /// Creates a world with separate topics.
+impl TestEnv {
+    /// Creates a env with separate topics.
     async fn new(broker: &Broker, name: &str) -> Self {
         let topics = TopicNames {
             ingestion: format!("{name}-ingestion"),
@@ -133,7 +135,7 @@ impl World {
         let metrics = Metrics::new(&registry).expect("the registry is empty");
         let (notices, fold) = FoldThread::start(deps.clone(), metrics.clone(), stop.clone())
             .expect("the thread can be started");
-        let ingestion = Ingestion::new(deps, Default::default(), notices, metrics).await;
+        let ingestion = IngestionWorker::new(deps, Default::default(), notices, metrics).await;
         let task = tokio::spawn(ingestion.expect("the worker can subscribe").run(stop.clone()));
         Worker { registry, stop, task, fold, log }
     }
@@ -156,7 +158,7 @@ impl World {
             return Vec::new();
         };
         let series =
-            RunSeries::open(&*snapshot, RunPlace { project: P, number }).await.expect("the run can be read");
+            RunSeries::open(&*snapshot, RunRef { project: P, number }).await.expect("the run can be read");
         let all = metric_series_list(&*snapshot, P, number).await.expect("the series can be read");
         let Some((metric, _)) = all.into_iter().next() else { return Vec::new() };
         let view = series.view(&*snapshot, metric).await.expect("the series can be read");
@@ -244,55 +246,55 @@ fn record(run_id: &str, number: u64) -> NewRecord {
     NewRecord { key: run_id.to_owned().into(), value: value.into(), headers: Vec::new() }
 }
 
-async fn partitions_move_under_load(mut world: World) {
-    let first = world.worker(|log| log).await;
-    world.write(20).await;
+async fn partitions_move_under_load(mut env: TestEnv) {
+    let first = env.worker(|log| log).await;
+    env.write(20).await;
     first.is_at_work().await;
-    let second = world.worker(|log| log).await;
+    let second = env.worker(|log| log).await;
     while second.counter("matyan_ingestion_messages_consumed_total") == 0.0 {
-        world.write(5).await;
+        env.write(5).await;
     }
-    world.write(20).await;
+    env.write(20).await;
     // The first worker stops in the middle of its work, and another one starts.
     first.stop().await;
-    let third = world.worker(|log| log).await;
+    let third = env.worker(|log| log).await;
     while third.counter("matyan_ingestion_messages_consumed_total") == 0.0 {
-        world.write(5).await;
+        env.write(5).await;
     }
-    world.write(20).await;
-    world.all_are_whole().await;
+    env.write(20).await;
+    env.all_are_whole().await;
     second.stop().await;
     third.stop().await;
 }
 
-async fn a_zombie_changes_nothing(mut world: World) {
+async fn a_zombie_changes_nothing(mut env: TestEnv) {
     let (asleep, is_asleep) = tokio::sync::watch::channel(false);
     let (zombie, held) = Zombie::new(is_asleep);
-    let dead = world.worker(|log| Arc::new(zombie.over(log))).await;
-    world.write(10).await;
-    world.all_are_whole().await;
+    let dead = env.worker(|log| Arc::new(zombie.over(log))).await;
+    env.write(10).await;
+    env.all_are_whole().await;
     // From here on it learns nothing about its partitions, and does nothing with its records.
     asleep.send(true).expect("the zombie is listening");
-    world.write(10).await;
+    env.write(10).await;
     eventually("the zombie has records of every run", async || match held.records() {
         enough if enough >= 10 * RUNS => Ok(()),
         few => Err(few),
     })
     .await;
-    let living = world.worker(|log| log).await;
-    world.write(10).await;
+    let living = env.worker(|log| log).await;
+    env.write(10).await;
     // The living worker has taken over some partitions, and has passed what the zombie still
     // holds.
-    let moved = world.one_is_whole().await;
+    let moved = env.one_is_whole().await;
     asleep.send(false).expect("the zombie is listening");
     eventually("the zombie has processed what it held", async || match held.records() {
         0 => Ok(()),
         left => Err(left),
     })
     .await;
-    world.write(10).await;
-    world.all_are_whole().await;
-    assert_eq!(world.values(moved).await.len(), 40);
+    env.write(10).await;
+    env.all_are_whole().await;
+    assert_eq!(env.values(moved).await.len(), 40);
     dead.stop().await;
     living.stop().await;
 }

@@ -102,7 +102,7 @@ pub(crate) async fn send_batches(mut writer: BinaryWriter, load: std::sync::Arc<
     const OUTSTANDING: usize = 8;
     for batch in load.iter() {
         writer.send(batch).await.expect("the server takes the batch");
-        writer.settle(OUTSTANDING).await.expect("the server acknowledges");
+        writer.wait_for_acks(OUTSTANDING).await.expect("the server acknowledges");
     }
-    writer.settle(0).await.expect("the server acknowledges");
+    writer.wait_for_acks(0).await.expect("the server acknowledges");
 }

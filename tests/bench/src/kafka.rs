@@ -16,14 +16,14 @@ use matyan_log::{
     kafka::{KafkaLog, Settings, TopicNames},
 };
 use matyan_model::{keys::LogTopic, position::applied_get};
-use matyan_servers::kafka::{Broker, lacking};
+use matyan_servers::kafka::{Broker, unavailable_reason};
 use matyan_store::embedded::EmbeddedStore;
 use matyan_tests::{
     Reader, eventually,
     json::{Ack, JsonWriter},
     kafka::scene::Scene,
 };
-use matyan_worker::{Deps, FoldThread, Ingestion, Metrics};
+use matyan_worker::{Deps, FoldThread, IngestionWorker, Metrics};
 use prometheus::Registry;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -51,7 +51,7 @@ pub(crate) async fn rows(table: &mut Table, scale: usize) {
         return;
     }
     let waited = "Kafka, records accumulated in that pause, per second of catching up";
-    if let Some(reason) = lacking() {
+    if let Some(reason) = unavailable_reason() {
         for work in works.iter().filter(|work| table.wants(work)) {
             table.skip(work, &reason);
         }
@@ -81,7 +81,7 @@ pub(crate) async fn rows(table: &mut Table, scale: usize) {
 
 fn new_scene(broker: &Broker, numbers: &mut std::ops::RangeFrom<u32>) -> Scene {
     let number = numbers.next().expect("the range is unbounded");
-    Scene::set(broker, &format!("bench-{number}"), PARTITIONS, "protobuf")
+    Scene::prepare(broker, &format!("bench-{number}"), PARTITIONS, "protobuf")
 }
 
 fn run_id(connection: usize) -> String {
@@ -184,7 +184,7 @@ impl Worker {
         let metrics = Metrics::new(&Registry::new()).expect("the registry is new");
         let fold = FoldThread::start(deps.clone(), metrics.clone(), stop.clone());
         let (notices, fold) = fold.expect("the thread starts");
-        let ingestion = Ingestion::new(deps, Default::default(), notices, metrics).await;
+        let ingestion = IngestionWorker::new(deps, Default::default(), notices, metrics).await;
         let task = tokio::spawn(ingestion.expect("the worker subscribes").run(stop.clone()));
         Self { stop, task, fold, log }
     }
@@ -214,11 +214,11 @@ async fn caught_up(mut scene: Scene, pause: Duration) -> (f64, f64) {
     let a_second = CONNECTIONS as f64 * PER_FRAME as f64 / PACE.as_secs_f64();
     until_waiting(&reader, &sent, a_second).await;
     let before = sent.load(Ordering::Relaxed);
-    scene.up.pause();
+    scene.up.suspend();
     // The pause is part of the measurement, not a wait for a state.
     tokio::time::sleep(pause).await;
     let start = Instant::now();
-    scene.up.go_on();
+    scene.up.resume();
     let waited = (sent.load(Ordering::Relaxed) - before) as f64;
     until_waiting(&reader, &sent, a_second).await;
     let seconds = start.elapsed().as_secs_f64();

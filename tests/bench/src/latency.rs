@@ -84,7 +84,7 @@ async fn busy(batches: usize) -> f64 {
                 clock.tick().await;
                 let start = Instant::now();
                 writer.send(batch).await.expect("the server takes the batch");
-                writer.settle(0).await.expect("the server acknowledges");
+                writer.wait_for_acks(0).await.expect("the server acknowledges");
                 times.push(start.elapsed());
             }
             times

@@ -201,7 +201,7 @@ async fn rest_read(client: &reqwest::Client, url: &str) -> (f64, Bytes) {
 }
 
 fn runs_of(body: &[u8]) -> usize {
-    codec::entries(body).iter().filter(|entry| entry.place().ends_with("/props/name")).count()
+    codec::entries(body).iter().filter(|entry| entry.path_text().ends_with("/props/name")).count()
 }
 
 fn start_up_row(prefix: &str) -> String {

@@ -160,8 +160,8 @@ fn written(output: &Path) -> matyan_archive::Result<std::path::PathBuf> {
 
 fn contents() -> Vec<Content> {
     let value = |text: &str| -> bytes::Bytes {
-        let value = matyan_model::json::parse(text).expect("the literal is JSON");
-        matyan_model::cbor::encode(&value).into()
+        let value = matyan_value::json::parse(text).expect("the literal is JSON");
+        matyan_value::cbor::encode(&value).into()
     };
     let (name, context) = ("loss".to_owned(), r#"{"subset":"train"}"#.to_owned());
     vec![

@@ -86,8 +86,8 @@ fn queries() -> Vec<Vec<u8>> {
 }
 
 fn cbor(text: &[u8]) -> Option<Vec<u8>> {
-    let value = matyan_model::json::parse(std::str::from_utf8(text).ok()?).ok()?;
-    Some(matyan_model::cbor::encode(&value))
+    let value = matyan_value::json::parse(std::str::from_utf8(text).ok()?).ok()?;
+    Some(matyan_value::cbor::encode(&value))
 }
 
 fn bodies() -> Vec<Vec<u8>> {

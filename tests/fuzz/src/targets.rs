@@ -5,9 +5,10 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use matyan_blob::{BlobKey, UrlSigner};
-use matyan_model::{cbor, context::Context, json, series::Block};
+use matyan_model::series::Block;
 use matyan_proto::log::v1::LogEntry;
-use matyan_ql::{Datum, Endpoint, Limits, Options, Path, RunView, SequenceView};
+use matyan_ql::{Datum, Endpoint, KeyPath, QueryLimits, QueryOptions, RunView, SequenceView};
+use matyan_value::{Context, cbor, json};
 use prost::Message;
 
 pub struct Target {
@@ -97,14 +98,14 @@ fn log_entry(bytes: &[u8]) {
 fn query(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let endpoint = if text.contains("metric") { Endpoint::Metric } else { Endpoint::Run };
-    match matyan_ql::compile(text, Options { endpoint, offset_minutes: 60, now: 1e9 }) {
+    match matyan_ql::compile(text, QueryOptions { endpoint, offset_minutes: 60, now: 1e9 }) {
         Err(error) => {
             assert!(text.get(error.typed.clone()).is_some(), "{:?} is not a range of the text", error.typed);
             assert!((error.end_line, error.end_column) >= (error.line, error.column));
         }
         Ok(query) => {
             assert!(!query.plan().to_string().is_empty());
-            let limits = Limits { steps_per_candidate: 20_000, steps_in_total: 20_000, memory: 1 << 20 };
+            let limits = QueryLimits { steps_per_candidate: 20_000, steps_in_total: 20_000, memory: 1 << 20 };
             // Every verdict is a valid result, and so is an exceeded budget.
             let _verdict = query.evaluator(limits).run(&FuzzedRun);
         }
@@ -142,7 +143,7 @@ impl RunView for FuzzedRun {
     fn tags(&self) -> Vec<&str> {
         vec!["cv", "nlp"]
     }
-    fn param(&self, path: &Path) -> Option<Datum<'_>> {
+    fn param(&self, path: &KeyPath) -> Option<Datum<'_>> {
         Some(match path.to_string().len() % 8 {
             0 => Datum::Float(-0.0),
             1 => Datum::Int(i64::MIN),

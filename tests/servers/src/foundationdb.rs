@@ -5,8 +5,8 @@
 use std::{fs, path::PathBuf, process::Command};
 
 use crate::{
-    need::{self, installed},
     process::{Process, free_port},
+    requirements::{self, installed_path},
 };
 
 /// Name in `REQUIRE`.
@@ -16,13 +16,13 @@ const SERVER: &str = "MATYAN_FDBSERVER";
 const CLI: &str = "MATYAN_FDBCLI";
 
 /// The reason why no cluster can be started here, if any; a failure with `REQUIRE=fdb`.
-pub fn lacking() -> Option<String> {
+pub fn unavailable_reason() -> Option<String> {
     let installed = [SERVER, CLI].into_iter().try_for_each(|name| program(name).map(drop));
-    need::lacking(NAME, installed)
+    requirements::unavailable_reason(NAME, installed)
 }
 
 fn program(variable: &str) -> Result<PathBuf, String> {
-    installed(variable, "fdb")
+    installed_path(variable, "fdb")
 }
 
 /// Storage engine of the cluster.
@@ -51,10 +51,10 @@ impl Cluster {
         let answers = cluster.process.await_answer(|| {
             // Configuring an existing database fails, which is expected when this is
             // repeated.
-            let made = cluster.ask(&format!("configure new single {engine}"));
-            match cluster.ask("status minimal") {
-                Ok(said) if said.contains("is available") => Ok(()),
-                said => Err(format!("{made:?}, {said:?}")),
+            let made = cluster.probe(&format!("configure new single {engine}"));
+            match cluster.probe("status minimal") {
+                Ok(stdout) if stdout.contains("is available") => Ok(()),
+                stdout => Err(format!("{made:?}, {stdout:?}")),
             }
         });
         assert!(answers, "FoundationDB has exited");
@@ -81,12 +81,12 @@ impl Cluster {
     }
 
     /// Suspends the server: it keeps its connections, but does nothing.
-    pub fn stall(&self) {
-        self.process.stall();
+    pub fn suspend(&self) {
+        self.process.suspend();
     }
 
-    pub fn go_on(&self) {
-        self.process.go_on();
+    pub fn resume(&self) {
+        self.process.resume();
     }
 
     /// Kills the server with SIGKILL.
@@ -94,11 +94,11 @@ impl Cluster {
         self.process.kill();
     }
 
-    fn ask(&self, command: &str) -> Result<String, String> {
+    fn probe(&self, command: &str) -> Result<String, String> {
         let mut cli = Command::new(program(CLI)?);
-        let asked = cli.arg("-C").arg(self.file()).args(["--timeout", "20", "--exec", command]);
-        let told = asked.output().map_err(|error| error.to_string())?;
-        let said = String::from_utf8_lossy(&told.stdout).into_owned();
-        if told.status.success() { Ok(said) } else { Err(said) }
+        let command = cli.arg("-C").arg(self.file()).args(["--timeout", "20", "--exec", command]);
+        let output = command.output().map_err(|error| error.to_string())?;
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        if output.status.success() { Ok(stdout) } else { Err(stdout) }
     }
 }

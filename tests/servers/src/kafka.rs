@@ -15,15 +15,15 @@ use std::{
 use rdkafka::{ClientConfig, consumer::BaseConsumer, consumer::Consumer};
 
 use crate::{
-    need::{self, installed},
     process::Process,
+    requirements::{self, installed_path},
 };
-pub use security::Way;
+pub use security::BrokerAccess;
 
 const CLUSTER: &str = "4L6g3nShT-eMCtK--X86sw";
 
 /// Timeout for one request.
-const ASK: Duration = Duration::from_secs(1);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
 const SETTINGS: &str = "server.properties";
 
@@ -41,13 +41,16 @@ pub struct Broker {
 }
 
 /// The reason why no broker can be started here, if any; a failure with `REQUIRE=kafka`.
-pub fn lacking() -> Option<String> {
-    need::lacking("kafka", jars())
+pub fn unavailable_reason() -> Option<String> {
+    requirements::unavailable_reason("kafka", jars())
 }
 
 fn jars() -> Result<PathBuf, String> {
-    let jars = installed("MATYAN_KAFKA_JARS", "kafka")?;
-    Command::new("java").arg("-version").output().map_err(|error| format!("failed to start java: {error}"))?;
+    let jars = installed_path("MATYAN_KAFKA_JARS", "kafka")?;
+    Command::new("java")
+        .arg("-version")
+        .output()
+        .map_err(|error| format!("failed to start java: {error}"))?;
     Ok(jars)
 }
 
@@ -77,7 +80,7 @@ impl Broker {
         command.arg(self.process.directory().join(SETTINGS));
         for _ in 0..STARTS {
             self.process.start(&command);
-            if self.process.await_answer(|| self.ask()) {
+            if self.process.await_answer(|| self.probe()) {
                 return;
             }
             assert!(self.ports.are_taken(), "the broker has exited");
@@ -88,10 +91,12 @@ impl Broker {
 
     /// Checks that the broker responds. Uses a new client each time, as one that was given
     /// an empty list of brokers may stop looking.
-    fn ask(&self) -> Result<(), String> {
-        let client: BaseConsumer =
-            ClientConfig::new().set("bootstrap.servers", self.address()).create().expect("a client is created");
-        let metadata = client.fetch_metadata(None, ASK).map_err(|failure| failure.to_string())?;
+    fn probe(&self) -> Result<(), String> {
+        let client: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", self.address())
+            .create()
+            .expect("a client is created");
+        let metadata = client.fetch_metadata(None, REQUEST_TIMEOUT).map_err(|failure| failure.to_string())?;
         if metadata.brokers().is_empty() { Err("the metadata lists no broker".to_owned()) } else { Ok(()) }
     }
 
@@ -100,27 +105,27 @@ impl Broker {
     }
 
     /// Unencrypted access.
-    pub fn way(&self) -> Way {
-        Way::plain(self.address())
+    pub fn plain_access(&self) -> BrokerAccess {
+        BrokerAccess::plain(self.address())
     }
 
     /// Access over TLS with user and password: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
-    pub fn login(&self, mechanism: &str) -> Way {
-        Way::login(format!("127.0.0.1:{}", self.ports.login), self.process.directory(), mechanism)
+    pub fn sasl_access(&self, mechanism: &str) -> BrokerAccess {
+        BrokerAccess::sasl(format!("127.0.0.1:{}", self.ports.login), self.process.directory(), mechanism)
     }
 
     /// Access over TLS with the client certificate that the broker requires.
-    pub fn certified(&self) -> Way {
-        Way::certified(format!("127.0.0.1:{}", self.ports.certified), self.process.directory())
+    pub fn mutual_tls_access(&self) -> BrokerAccess {
+        BrokerAccess::mutual_tls(format!("127.0.0.1:{}", self.ports.certified), self.process.directory())
     }
 
     /// Suspends the broker: it keeps its connections, but does nothing.
-    pub fn stall(&self) {
-        self.process.stall();
+    pub fn suspend(&self) {
+        self.process.suspend();
     }
 
-    pub fn go_on(&self) {
-        self.process.go_on();
+    pub fn resume(&self) {
+        self.process.resume();
     }
 
     /// Kills the broker with SIGKILL.
@@ -147,8 +152,8 @@ const FIRST_EPHEMERAL: u16 = 32_768;
 /// Ports below the ephemeral range: a killed broker finds its ports free again, as the system
 /// does not assign them.
 fn ports() -> Range<u16> {
-    let told = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-    let first = told.split_whitespace().next().and_then(|first| first.parse().ok());
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let first = range.split_whitespace().next().and_then(|first| first.parse().ok());
     let end = first.unwrap_or(FIRST_EPHEMERAL);
     let ports = end.saturating_sub(DRAWN).max(FIRST_PORT)..end;
     assert!(!ports.is_empty(), "no port is available below `net.ipv4.ip_local_port_range`");

@@ -8,8 +8,8 @@
 
 pub mod foundationdb;
 pub mod kafka;
-mod need;
 pub mod objects;
 mod process;
+mod requirements;
 
-pub use need::{is_required, lacking};
+pub use requirements::{is_required, unavailable_reason};

@@ -9,8 +9,8 @@ use std::{
 };
 
 use crate::{
-    need::{self, installed},
     process::{Process, free_port},
+    requirements::{self, installed_path},
 };
 
 pub const ACCESS_KEY: &str = "matyan";
@@ -65,12 +65,12 @@ impl Kind {
 
     /// The reason why the server cannot be started, if any; a failure if `REQUIRE` names
     /// it.
-    pub fn lacking(self) -> Option<String> {
-        need::lacking(self.name(), self.installed())
+    pub fn unavailable_reason(self) -> Option<String> {
+        requirements::unavailable_reason(self.name(), self.installed())
     }
 
     fn installed(self) -> Result<PathBuf, String> {
-        installed(self.variable(), "unit")
+        installed_path(self.variable(), "unit")
     }
 
     fn command(self, installed: &Path, directory: &Path, port: u16) -> Command {

@@ -20,12 +20,12 @@ const HANG_GUARD: Duration = Duration::from_secs(180);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Number of lines of the server's log that a failed test prints.
-const TOLD_LINES: usize = 200;
+const SHOWN_LINES: usize = 200;
 
 /// Shell script that starts its arguments as a process and prints the process id. It ignores
 /// signals, and kills the process when its own input ends. The directory is removed as well,
 /// unless the last line of input is `keep`.
-const KEEPER: &str = r#"trap '' INT HUP TERM
+const GUARD_SCRIPT: &str = r#"trap '' INT HUP TERM
 "$@" >>"$0/log" 2>&1 </dev/null & echo $!
 read -r word; kill -9 $! 2>/dev/null; wait; [ "$word" = keep ] || rm -rf "$0""#;
 
@@ -36,7 +36,7 @@ pub(crate) struct Process {
 }
 
 struct Running {
-    keeper: Child,
+    guard: Child,
     pid: u32,
 }
 
@@ -54,8 +54,8 @@ impl Process {
     /// data on disk.
     pub(crate) fn start(&mut self, command: &Command) {
         assert!(self.running.is_none(), "the process is already running");
-        let mut keeper = Command::new("sh")
-            .args(["-c", KEEPER])
+        let mut guard = Command::new("sh")
+            .args(["-c", GUARD_SCRIPT])
             .arg(&self.directory)
             .arg(command.get_program())
             .args(command.get_args())
@@ -65,10 +65,10 @@ impl Process {
             .spawn()
             .expect("the shell that guards the server starts");
         let mut pid = String::new();
-        let stdout = keeper.stdout.take().expect("the output is piped");
+        let stdout = guard.stdout.take().expect("the output is piped");
         BufReader::new(stdout).read_line(&mut pid).expect("the shell prints the process id");
         let pid = pid.trim().parse().expect("a process id is a number");
-        self.running = Some(Running { keeper, pid });
+        self.running = Some(Running { guard, pid });
     }
 
     /// Blocks until the server responds. Returns false if it has exited instead.
@@ -93,11 +93,11 @@ impl Process {
     }
 
     /// Suspends the server: it keeps its connections, but does nothing.
-    pub(crate) fn stall(&self) {
+    pub(crate) fn suspend(&self) {
         self.signal("STOP");
     }
 
-    pub(crate) fn go_on(&self) {
+    pub(crate) fn resume(&self) {
         self.signal("CONT");
     }
 
@@ -119,9 +119,9 @@ impl Process {
 impl Running {
     /// Ends the shell, and the server with it.
     fn end(mut self, word: &str) {
-        let mut input = self.keeper.stdin.take().expect("the input is piped");
+        let mut input = self.guard.stdin.take().expect("the input is piped");
         writeln!(input, "{word}").expect("the shell reads its input");
-        self.keeper.wait().expect("the shell exits");
+        self.guard.wait().expect("the shell exits");
     }
 }
 
@@ -130,7 +130,7 @@ impl Drop for Process {
         if std::thread::panicking() {
             let log = fs::read(self.directory.join("log")).unwrap_or_default();
             let log = String::from_utf8_lossy(&log);
-            let skipped = log.lines().count().saturating_sub(TOLD_LINES);
+            let skipped = log.lines().count().saturating_sub(SHOWN_LINES);
             eprintln!("end of the server's log:");
             log.lines().skip(skipped).for_each(|line| eprintln!("{line}"));
         }

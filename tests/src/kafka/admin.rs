@@ -29,7 +29,11 @@ impl Admin {
     pub fn new(servers: &str) -> Self {
         let config = config(servers);
         let client = config.create().expect("a client is created");
-        Self { client, producer: config.create().expect("a producer is created"), servers: servers.to_owned() }
+        Self {
+            client,
+            producer: config.create().expect("a producer is created"),
+            servers: servers.to_owned(),
+        }
     }
 
     pub fn servers(&self) -> &str {
@@ -108,8 +112,12 @@ impl Admin {
             |all: OwnedHeaders, (key, value): &(&str, &str)| all.insert(Header { key, value: Some(*value) });
         let headers = headers.iter().fold(OwnedHeaders::new(), insert);
         let record = FutureRecord::to(topic).key(key).payload(value).headers(headers);
-        let delivered =
-            self.producer.send(record, WAIT).await.map_err(|(error, _)| error).expect("the record is written");
+        let delivered = self
+            .producer
+            .send(record, WAIT)
+            .await
+            .map_err(|(error, _)| error)
+            .expect("the record is written");
         (delivered.partition, delivered.offset)
     }
 

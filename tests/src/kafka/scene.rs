@@ -10,7 +10,7 @@ use std::{
 
 use matyan_servers::{
     foundationdb::Cluster,
-    kafka::{Broker, Way},
+    kafka::{Broker, BrokerAccess},
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -32,7 +32,7 @@ pub struct Scene {
     /// The process that serves queries: everything else in one process, or only the
     /// backend.
     pub up: Service,
-    way: Way,
+    access: BrokerAccess,
     partitions: u32,
     format: &'static str,
     http: reqwest::Client,
@@ -42,7 +42,7 @@ pub struct Scene {
 impl Scene {
     /// Starts a scene with all services running.
     pub async fn start(broker: &Broker, name: &str, partitions: u32) -> Self {
-        let mut scene = Self::set(broker, name, partitions, "protobuf");
+        let mut scene = Self::prepare(broker, name, partitions, "protobuf");
         scene.up.start().await;
         scene.frontier.start().await;
         scene
@@ -50,32 +50,32 @@ impl Scene {
 
     /// Starts a scene with frontier and backend on FoundationDB. Workers are left to the
     /// test.
-    pub async fn apart(broker: &Broker, name: &str, partitions: u32, cluster: &Cluster) -> Self {
-        let mut scene = Self::set(broker, name, partitions, "protobuf");
-        scene.up = scene.another("backend", "backend", cluster);
+    pub async fn start_separate(broker: &Broker, name: &str, partitions: u32, cluster: &Cluster) -> Self {
+        let mut scene = Self::prepare(broker, name, partitions, "protobuf");
+        scene.up = scene.add_service("backend", "backend", cluster);
         scene.up.start().await;
         scene.frontier.start().await;
         scene
     }
 
     /// One more process on the same topics and blobs, with its own directory.
-    pub fn another(&self, role: &'static str, name: &str, cluster: &Cluster) -> Service {
+    pub fn add_service(&self, role: &'static str, name: &str, cluster: &Cluster) -> Service {
         let folder = self.folder.path().join(name);
         std::fs::create_dir(&folder).expect("a directory is created");
-        self.service_in(&folder, role, &self.way).flag("store", format!("fdb://{}", text(&cluster.file())))
+        self.service_in(&folder, role, &self.access).flag("store", format!("fdb://{}", text(&cluster.file())))
     }
 
     /// Creates the topics of a scene, without starting services.
-    pub fn set(broker: &Broker, name: &str, partitions: u32, format: &'static str) -> Self {
-        Self::new(broker, broker.way(), name, partitions, format)
+    pub fn prepare(broker: &Broker, name: &str, partitions: u32, format: &'static str) -> Self {
+        Self::new(broker, broker.plain_access(), name, partitions, format)
     }
 
     /// Like `set`, but all processes use this access to the broker.
-    pub fn by(broker: &Broker, way: Way, name: &str) -> Self {
-        Self::new(broker, way, name, 1, "protobuf")
+    pub fn with_access(broker: &Broker, access: BrokerAccess, name: &str) -> Self {
+        Self::new(broker, access, name, 1, "protobuf")
     }
 
-    fn new(broker: &Broker, way: Way, name: &str, partitions: u32, format: &'static str) -> Self {
+    fn new(broker: &Broker, access: BrokerAccess, name: &str, partitions: u32, format: &'static str) -> Self {
         let folder = TempDir::new().expect("a directory is created");
         let [ingestion, control, dead_letters] =
             ["ingestion", "control", "dead-letters"].map(|kind| format!("{name}-{kind}"));
@@ -87,33 +87,34 @@ impl Scene {
             ingestion,
             control,
             dead_letters,
-            way,
+            access,
             partitions,
             format,
             http: reqwest::Client::new(),
             folder,
         };
-        scene.frontier = scene.service("frontier", &scene.way);
-        scene.up = scene.service("up", &scene.way).flag("data-dir", text(&scene.folder.path().join("data")));
-        let made = scene.make_topics();
+        scene.frontier = scene.service("frontier", &scene.access);
+        scene.up =
+            scene.service("up", &scene.access).flag("data-dir", text(&scene.folder.path().join("data")));
+        let made = scene.create_topics();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         scene
     }
 
-    fn service(&self, role: &'static str, way: &Way) -> Service {
-        self.service_in(self.folder.path(), role, way)
+    fn service(&self, role: &'static str, access: &BrokerAccess) -> Service {
+        self.service_in(self.folder.path(), role, access)
     }
 
-    fn service_in(&self, folder: &Path, role: &'static str, way: &Way) -> Service {
+    fn service_in(&self, folder: &Path, role: &'static str, access: &BrokerAccess) -> Service {
         let service = Service::new(role, folder)
-            .flag("log", format!("kafka://{}", way.address))
+            .flag("log", format!("kafka://{}", access.address))
             .flag("blobs", format!("file://{}", text(&self.blobs())))
             .variable("BLOB_URI_SECRET", "a shared secret")
             .variable("KAFKA_CONSUMER_GROUP", &self.group)
             .variable("KAFKA_MESSAGE_FORMAT", self.format);
         self.topics()
             .into_iter()
-            .chain(way.variables.iter().map(|(name, value)| (*name, value)))
+            .chain(access.variables.iter().map(|(name, value)| (*name, value)))
             .fold(service, |service, (name, value)| service.variable(name, value))
     }
 
@@ -126,8 +127,8 @@ impl Scene {
     }
 
     /// Changes how the frontier, which must not be running yet, accesses the broker.
-    pub fn frontier_by(&mut self, way: &Way) {
-        self.frontier = self.service("frontier", way);
+    pub fn set_frontier_access(&mut self, access: &BrokerAccess) {
+        self.frontier = self.service("frontier", access);
     }
 
     /// The directory in which both processes store blobs.
@@ -140,16 +141,16 @@ impl Scene {
     }
 
     /// Runs `matyan topics create` for the topics of this scene.
-    pub fn make_topics(&self) -> Output {
-        self.make_topics_by(&self.way)
+    pub fn create_topics(&self) -> Output {
+        self.create_topics_with(&self.access)
     }
 
-    pub fn make_topics_by(&self, way: &Way) -> Output {
+    pub fn create_topics_with(&self, access: &BrokerAccess) -> Output {
         Command::new(binary())
-            .args(["topics", "create", "--log", &format!("kafka://{}", way.address)])
+            .args(["topics", "create", "--log", &format!("kafka://{}", access.address)])
             .args(["--partitions", &self.partitions.to_string()])
             .envs(self.topics())
-            .envs(way.variables.iter().map(|(name, value)| (name, value)))
+            .envs(access.variables.iter().map(|(name, value)| (name, value)))
             .output()
             .expect("the binary starts")
     }
@@ -168,7 +169,7 @@ impl Scene {
     }
 
     /// Waits until everything in the log is applied.
-    pub async fn no_lag(&self) {
+    pub async fn wait_for_no_lag(&self) {
         eventually("the lag is zero", async || match self.metric("matyan_ingestion_lag_records").await {
             Ok(0.0) => Ok(()),
             lag => Err(lag),
@@ -178,7 +179,7 @@ impl Scene {
 
     /// Waits until everything that was sent for a run is applied, by sending one more point
     /// and waiting for it.
-    pub async fn applied(&self, run: &str) {
+    pub async fn wait_until_applied(&self, run: &str) {
         let mut writer = JsonWriter::connect(self.ingest(), run).await.expect("the frontier listens");
         assert_eq!(writer.send(&json!([metric("last", 0.0, Some(0))])).await, Ok(Ack::Ok));
         let reader = self.reader().await;

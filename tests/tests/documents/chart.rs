@@ -48,9 +48,9 @@ fn every_value_has_a_row() {
         rows.contains(value.as_str()) || row_of_all(value).is_some_and(|row| rows.contains(row.as_str()))
     };
     let is_there = |row: &str| known.contains(row) || of_all(row) == SERVICES.len();
-    let lacking = known.iter().filter(|value| !has_row(value)).map(|value| format!("`{value}` has no row"));
+    let missing = known.iter().filter(|value| !has_row(value)).map(|value| format!("`{value}` has no row"));
     let wrong = rows.iter().filter(|row| !is_there(row)).map(|row| format!("`{row}` is not a value"));
-    check(lacking.chain(wrong).collect());
+    check(missing.chain(wrong).collect());
 }
 
 /// A chart cannot include files from outside of its directory, and symbolic links do not work on every machine, so it

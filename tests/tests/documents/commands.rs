@@ -50,7 +50,8 @@ fn shown(command: &[String]) -> String {
 }
 
 fn asked(command: &[String]) -> Option<Help> {
-    let asked = Command::new(binary()).args(command).arg("--help").env_clear().output().expect("the binary starts");
+    let asked =
+        Command::new(binary()).args(command).arg("--help").env_clear().output().expect("the binary starts");
     let text = String::from_utf8(asked.stdout).expect("help is text");
     let in_list = |line: &&str| line.starts_with("  ") && !line.starts_with("   ");
     let commands = text.split("\nCommands:\n").nth(1).unwrap_or_default();

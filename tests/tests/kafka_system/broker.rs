@@ -12,31 +12,31 @@ use serde_json::json;
 
 use crate::{pause, processes::compare, rounds};
 
-const WRITERS_OF_A_KIND: usize = 4;
+const WRITERS_PER_KIND: usize = 4;
 
 pub(crate) async fn a_broker_killed_and_restarted_under_load(broker: &mut Broker) {
     let scene = Scene::start(broker, "broker-killed", 3).await;
-    let load = Load::start(scene.ingest(), WRITERS_OF_A_KIND);
+    let load = Load::start(scene.ingest(), WRITERS_PER_KIND);
     for _ in 0..rounds() {
-        load.goes_on(200).await;
+        load.wait_for_acks(200).await;
         tokio::task::block_in_place(|| {
             broker.kill();
             broker.restart();
         });
     }
-    load.goes_on(200).await;
+    load.wait_for_acks(200).await;
     compare(scene, load).await;
 }
 
 pub(crate) async fn a_broker_suspended_under_load(broker: &mut Broker) {
     let scene = Scene::start(broker, "broker-paused", 3).await;
-    let load = Load::start(scene.ingest(), WRITERS_OF_A_KIND);
-    load.goes_on(200).await;
-    broker.stall();
+    let load = Load::start(scene.ingest(), WRITERS_PER_KIND);
+    load.wait_for_acks(200).await;
+    broker.suspend();
     // The duration of the pause is part of the scene, not a wait for a state.
     tokio::time::sleep(pause()).await;
-    broker.go_on();
-    load.goes_on(200).await;
+    broker.resume();
+    load.wait_for_acks(200).await;
     compare(scene, load).await;
 }
 
@@ -46,7 +46,7 @@ pub(crate) async fn a_frontier_stops_while_the_broker_is_unavailable(broker: &mu
     let mut scene = Scene::start(broker, "ended-without", 1).await;
     let mut writer = JsonWriter::connect(scene.ingest(), "run").await.expect("the frontier listens");
     assert_eq!(writer.send(&create_run()).await, Ok(Ack::Ok));
-    broker.stall();
+    broker.suspend();
     let unanswered = tokio::spawn(async move { writer.send(&json!([metric("loss", 0.5, None)])).await });
     eventually("the frame is taken", async || {
         match scene.frontier.metric("ingest", "matyan_ws_messages_total").await {
@@ -60,6 +60,6 @@ pub(crate) async fn a_frontier_stops_while_the_broker_is_unavailable(broker: &mu
     let output = scene.frontier.log();
     assert!(output.contains("the log did not close in time; abandoning it"), "{output}");
     assert_ne!(unanswered.await.expect("the writer does not panic"), Ok(Ack::Ok));
-    broker.go_on();
+    broker.resume();
     assert!(scene.up.terminate().await.success(), "{}", scene.up.log());
 }

@@ -13,7 +13,7 @@ use rand::Rng;
 use rdkafka::Message;
 use serde_json::{Value, json};
 
-use crate::{processes::seeded, rounds, topics::counted};
+use crate::{processes::seeded_random, rounds, topics::wait_for_count};
 
 pub(crate) async fn rule_15_control_events_are_published_as_documented(broker: &Broker) {
     let scene = Scene::start(broker, "control", 1).await;
@@ -32,15 +32,16 @@ pub(crate) async fn rule_15_control_events_are_published_as_documented(broker: &
         .iter()
         .map(|event| serde_json::from_slice(event.payload().expect("an event has a value")).expect("JSON"))
         .collect();
-    let told: Vec<_> = envelopes.iter().map(|envelope| (&envelope["type"], &envelope["payload"])).collect();
+    let published: Vec<_> =
+        envelopes.iter().map(|envelope| (&envelope["type"], &envelope["payload"])).collect();
     let run = |archived: bool| json!({"run_id": "run", "archived": archived});
     let expected = [
         ("run_archived", run(true)),
         ("run_unarchived", run(false)),
         ("run_deleted", json!({"run_id": "run"})),
     ];
-    for (told, (kind, payload)) in told.iter().zip(&expected) {
-        assert_eq!((told.0, told.1), (&json!(kind), payload));
+    for (published, (kind, payload)) in published.iter().zip(&expected) {
+        assert_eq!((published.0, published.1), (&json!(kind), payload));
     }
     assert_eq!(envelopes.len(), expected.len());
     for (event, envelope) in events.iter().zip(&envelopes) {
@@ -52,7 +53,7 @@ pub(crate) async fn rule_15_control_events_are_published_as_documented(broker: &
             "{timestamp}"
         );
     }
-    counted(&scene, "matyan_control_events_processed_total", 3.0).await;
+    wait_for_count(&scene, "matyan_control_events_processed_total", 3.0).await;
     scene.stop().await;
 }
 
@@ -60,7 +61,7 @@ pub(crate) async fn rule_15_control_events_are_published_as_documented(broker: &
 /// blob. In the end the blobs of deleted runs are deleted, and all others still exist.
 pub(crate) async fn rule_15_deletes_survive_a_killed_control_worker(broker: &Broker) {
     const RUNS_A_ROUND: usize = 4;
-    let mut random = seeded();
+    let mut random = seeded_random();
     let mut scene = Scene::start(broker, "control-killed", 2).await;
     let (mut kept, mut deleted) = (BTreeSet::new(), BTreeSet::new());
     for round in 0..rounds() {
@@ -105,7 +106,7 @@ pub(crate) async fn upload(scene: &Scene, run: &str) {
     let blob =
         json!({"type": "blob_ref", "artifact_path": path, "s3_key": key, "content_type": "text/plain"});
     assert_eq!(writer.send(&json!([create_run(), blob])).await, Ok(Ack::Ok));
-    scene.applied(run).await;
+    scene.wait_until_applied(run).await;
 }
 
 pub(crate) async fn delete(scene: &Scene, run: &str) -> bool {

@@ -24,15 +24,18 @@ use crate::control::delete;
 const PARTITIONS: u32 = 2;
 
 pub(crate) async fn protobuf_is_refused_while_old_workers_are_running(broker: &Broker) {
-    let mut scene = Scene::set(broker, "old-workers", PARTITIONS, "protobuf");
+    let mut scene = Scene::prepare(broker, "old-workers", PARTITIONS, "protobuf");
     let old =
         tokio::task::block_in_place(|| scene.admin.reader_of_group("ingestion-workers", &scene.ingestion));
     for service in [&mut scene.frontier, &mut scene.up] {
-        assert!(!service.fails().await.success());
+        assert!(!service.run_to_exit().await.success());
         let output = service.log();
-        assert!(output.contains("`ingestion-workers`") && output.contains("KAFKA_MESSAGE_FORMAT=json"), "{output}");
+        assert!(
+            output.contains("`ingestion-workers`") && output.contains("KAFKA_MESSAGE_FORMAT=json"),
+            "{output}"
+        );
     }
-    let mut json = Scene::set(broker, "with-old-workers", PARTITIONS, "json");
+    let mut json = Scene::prepare(broker, "with-old-workers", PARTITIONS, "json");
     json.up.start().await;
     json.frontier.start().await;
     json.stop().await;
@@ -67,7 +70,7 @@ pub(crate) async fn json_and_protobuf_result_in_the_same_state(broker: &Broker) 
     let recorded = recorded_frames();
     let mut states = Vec::new();
     for format in ["protobuf", "json"] {
-        let mut scene = Scene::set(broker, &format!("form-{format}"), PARTITIONS, format);
+        let mut scene = Scene::prepare(broker, &format!("form-{format}"), PARTITIONS, format);
         scene.up.start().await;
         scene.frontier.start().await;
         for (run, frames) in &recorded {
@@ -75,7 +78,7 @@ pub(crate) async fn json_and_protobuf_result_in_the_same_state(broker: &Broker) 
             for frame in frames {
                 writer.send_text(frame.clone()).await.expect("the server answers");
             }
-            scene.applied(run).await;
+            scene.wait_until_applied(run).await;
         }
         assert_eq!(scene.metric("matyan_ingestion_items_parked_total").await, Ok(0.0));
         let mut state = BTreeMap::new();
@@ -99,7 +102,7 @@ pub(crate) async fn json_and_protobuf_result_in_the_same_state(broker: &Broker) 
 pub(crate) async fn large_frames_and_traces_in_both_formats(broker: &Broker) {
     const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
     for format in ["protobuf", "json"] {
-        let mut scene = Scene::set(broker, &format!("large-{format}"), PARTITIONS, format);
+        let mut scene = Scene::prepare(broker, &format!("large-{format}"), PARTITIONS, format);
         scene.up.start().await;
         scene.frontier.start().await;
         let mut frame = json!([
@@ -109,7 +112,7 @@ pub(crate) async fn large_frames_and_traces_in_both_formats(broker: &Broker) {
         frame[0]["value"]["data"] = "x".repeat(room).into();
         let mut writer = JsonWriter::connect(scene.ingest(), "large").await.expect("the frontier listens");
         assert_eq!(writer.send(&frame).await, Ok(Ack::Ok));
-        scene.applied("large").await;
+        scene.wait_until_applied("large").await;
         let records = scene.admin.read(&scene.ingestion);
         let size = |record: &OwnedMessage| record.payload().map_or(0, <[u8]>::len);
         assert!(records.iter().any(|record| size(record) >= room), "the frame is one record");
@@ -117,7 +120,8 @@ pub(crate) async fn large_frames_and_traces_in_both_formats(broker: &Broker) {
         assert_eq!(info["info"]["traces"]["figures"][0]["name"], "figure", "{info}");
         assert_eq!(scene.metric("matyan_ingestion_items_parked_total").await, Ok(0.0));
 
-        let mut client = IngestServiceClient::connect(scene.ingest().to_owned()).await.expect("the frontier listens");
+        let mut client =
+            IngestServiceClient::connect(scene.ingest().to_owned()).await.expect("the frontier listens");
         let event = Event { client_time_us: None, kind: Some(Kind::FinishRun(FinishRun {})) };
         let batch = IngestionBatch { events: vec![event], ..Default::default() };
         let batch = batch.encode_to_vec().into();
@@ -127,7 +131,8 @@ pub(crate) async fn large_frames_and_traces_in_both_formats(broker: &Broker) {
         request.metadata_mut().insert("traceparent", parent);
         client.publish(request).await.expect("the batch is accepted");
         let records = scene.admin.read(&scene.ingestion);
-        let traced = records.iter().find(|record| record.key() == Some(b"traced")).expect("the record exists");
+        let traced =
+            records.iter().find(|record| record.key() == Some(b"traced")).expect("the record exists");
         assert!(header(traced, "traceparent").is_some_and(|trace| trace.contains(TRACE)), "{format}");
         scene.stop().await;
     }
@@ -206,14 +211,17 @@ pub(crate) async fn recorded_envelopes_result_in_the_same_state_as_recorded_fram
             let mut writer = JsonWriter::connect(scene.ingest(), &ours).await.expect("the frontier listens");
             for frame in case["frames"].as_array().expect("a list") {
                 // Frames that are recorded as a description are not text, and none of them is in a matching case.
-                writer.send_text(frame.as_str().expect("a text").to_owned()).await.expect("the server answers");
+                writer
+                    .send_text(frame.as_str().expect("a text").to_owned())
+                    .await
+                    .expect("the server answers");
             }
             let published = case["reference_published"].as_array().expect("a list");
             for envelope in published {
                 publish(&scene, &theirs, envelope["value"].clone()).await;
             }
-            scene.applied(&ours).await;
-            applied_behind(&scene, &theirs).await;
+            scene.wait_until_applied(&ours).await;
+            wait_until_envelopes_applied(&scene, &theirs).await;
             let (ours, theirs) = (
                 renamed(stored(&scene, &ours).await, &ours),
                 renamed(stored(&scene, &theirs).await, &theirs),
@@ -238,8 +246,8 @@ async fn publish(scene: &Scene, run: &str, mut envelope: Value) {
     scene.admin.write(&scene.ingestion, run.as_bytes(), envelope.to_string().as_bytes(), &[]).await;
 }
 
-/// Like `Scene::applied`, with an envelope instead of a frame.
-async fn applied_behind(scene: &Scene, run: &str) {
+/// Like `Scene::wait_until_applied`, with an envelope instead of a frame.
+async fn wait_until_envelopes_applied(scene: &Scene, run: &str) {
     let mut payload = metric("last", 0.0, Some(0));
     payload.as_object_mut().expect("an object").remove("type");
     publish(scene, run, json!({"type": "log_metric", "payload": payload})).await;
@@ -268,7 +276,7 @@ async fn stored(scene: &Scene, run: &str) -> Value {
     }
     let props = info["props"].as_object_mut().expect("an object");
     for value in props.values_mut() {
-        anonymous(value);
+        remove_ids(value);
     }
     let mut points = Vec::new();
     for trace in info["traces"]["metric"].as_array().into_iter().flatten() {
@@ -292,13 +300,13 @@ async fn series(reader: &Reader, run: &str, trace: &Value) -> Value {
 }
 
 /// Removes the ids of experiments and tags, which are random.
-fn anonymous(value: &mut Value) {
+fn remove_ids(value: &mut Value) {
     match value {
         Value::Object(members) => {
             members.remove("id");
-            members.values_mut().for_each(anonymous);
+            members.values_mut().for_each(remove_ids);
         }
-        Value::Array(items) => items.iter_mut().for_each(anonymous),
+        Value::Array(items) => items.iter_mut().for_each(remove_ids),
         _ => {}
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use matyan_servers::kafka::Broker;
 use matyan_tests::{
-    collector::{Collector, is_of},
+    collector::{Collector, span_with},
     json::{Ack, JsonWriter, create_run},
     kafka::scene::Scene,
     load::Load,
@@ -13,37 +13,37 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use crate::rounds;
 
-const WRITERS_OF_A_KIND: usize = 4;
+const WRITERS_PER_KIND: usize = 4;
 
 /// The killed process applies and stores records. It is hit between transactions, and between a
 /// transaction and its notifications.
 pub(crate) async fn a_worker_killed_under_load_loses_and_duplicates_nothing(broker: &Broker) {
-    let mut random = seeded();
+    let mut random = seeded_random();
     let mut scene = Scene::start(broker, "worker-killed", 3).await;
-    let load = Load::start(scene.ingest(), WRITERS_OF_A_KIND);
+    let load = Load::start(scene.ingest(), WRITERS_PER_KIND);
     for _ in 0..rounds() {
-        load.goes_on(random.random_range(50..500)).await;
+        load.wait_for_acks(random.random_range(50..500)).await;
         tokio::time::sleep(Duration::from_millis(random.random_range(0..300))).await;
         scene.up.kill();
         // Ingestion does not depend on the worker.
-        load.goes_on(50).await;
+        load.wait_for_acks(50).await;
         scene.up.start().await;
     }
-    load.goes_on(100).await;
+    load.wait_for_acks(100).await;
     compare(scene, load).await;
 }
 
 pub(crate) async fn a_frontier_killed_with_frames_in_flight(broker: &Broker) {
-    let mut random = seeded();
+    let mut random = seeded_random();
     let mut scene = Scene::start(broker, "frontier-killed", 3).await;
-    let load = Load::start(scene.ingest(), WRITERS_OF_A_KIND);
+    let load = Load::start(scene.ingest(), WRITERS_PER_KIND);
     for _ in 0..rounds() {
-        load.goes_on(random.random_range(50..500)).await;
+        load.wait_for_acks(random.random_range(50..500)).await;
         scene.frontier.kill();
         scene.frontier.start().await;
-        load.moved(scene.ingest());
+        load.set_address(scene.ingest());
     }
-    load.goes_on(100).await;
+    load.wait_for_acks(100).await;
     compare(scene, load).await;
 }
 
@@ -52,15 +52,15 @@ pub(crate) async fn a_frontier_killed_with_frames_in_flight(broker: &Broker) {
 pub(crate) async fn a_frame_is_traced_across_processes(broker: &Broker) {
     for format in ["protobuf", "json"] {
         let collector = Collector::listen().await;
-        let mut scene = Scene::set(broker, &format!("followed-{format}"), 1, format);
+        let mut scene = Scene::prepare(broker, &format!("followed-{format}"), 1, format);
         for service in [&mut scene.up, &mut scene.frontier] {
-            service.give("otlp-endpoint", &collector.endpoint);
+            service.add_flag("otlp-endpoint", &collector.endpoint);
             service.start().await;
         }
         let mut writer = JsonWriter::connect(scene.ingest(), "followed").await.expect("the frontier listens");
         assert_eq!(writer.send(&create_run()).await, Ok(Ack::Ok));
         let names = ["frame", "publish", "apply", "commit"];
-        let spans = collector.trace(is_of("frame", "run_id", "followed"), &names).await;
+        let spans = collector.trace(span_with("frame", "run_id", "followed"), &names).await;
         let services = ["\"matyan-frontier\"", "\"matyan-frontier\"", "\"matyan\"", "\"matyan\""];
         for ((service, span), expected) in spans.iter().zip(services) {
             assert!(service.contains(expected), "{format}: {} of {service}", span.name);
@@ -69,7 +69,7 @@ pub(crate) async fn a_frame_is_traced_across_processes(broker: &Broker) {
     }
 }
 
-pub(crate) fn seeded() -> StdRng {
+pub(crate) fn seeded_random() -> StdRng {
     let seed: u64 = rand::rng().random();
     println!("seed {seed}");
     StdRng::seed_from_u64(seed)
@@ -78,7 +78,7 @@ pub(crate) fn seeded() -> StdRng {
 /// Compares, and stops everything cleanly.
 pub(crate) async fn compare(scene: Scene, load: Load) {
     let compared = load.finish(&scene.reader().await).await;
-    scene.no_lag().await;
+    scene.wait_for_no_lag().await;
     println!(
         "{} JSON frames acknowledged, 0 lost, 0 duplicated ({} refused, {} unknown, {} of them applied completely); {} binary batches \
          acknowledged, 0 lost, 0 duplicated; lag 0",

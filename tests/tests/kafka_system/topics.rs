@@ -32,7 +32,7 @@ pub(crate) async fn check(scene: &Scene, run: &str, values: std::ops::Range<i64>
 }
 
 /// Waits until a counter has the expected value.
-pub(crate) async fn counted(scene: &Scene, name: &str, expected: f64) {
+pub(crate) async fn wait_for_count(scene: &Scene, name: &str, expected: f64) {
     eventually(name, async || match scene.metric(name).await {
         Ok(found) if found == expected => Ok(()),
         found => Err(found),
@@ -52,24 +52,30 @@ async fn start(scene: &mut Scene) {
 }
 
 pub(crate) async fn topics_are_created_once_and_checked_at_every_start(broker: &Broker) {
-    let mut scene = Scene::set(broker, "checked", 2, "protobuf");
-    let again = scene.make_topics();
+    let mut scene = Scene::prepare(broker, "checked", 2, "protobuf");
+    let again = scene.create_topics();
     let output = String::from_utf8_lossy(&again.stdout).into_owned();
-    assert!(again.status.success() && output.contains("exists   checked-ingestion  2 partitions\n"), "{output}");
+    assert!(
+        again.status.success() && output.contains("exists   checked-ingestion  2 partitions\n"),
+        "{output}"
+    );
 
     scene.admin.set(&scene.ingestion, "max.message.bytes", "1048588").await;
     scene.admin.delete(&scene.control).await;
     for service in [&mut scene.frontier, &mut scene.up] {
-        assert!(!service.fails().await.success());
+        assert!(!service.run_to_exit().await.success());
         let output = service.log();
         assert!(
             output.contains("`checked-ingestion` takes 1048588 bytes: set its `max.message.bytes`"),
             "{output}"
         );
-        assert!(output.contains("topic `checked-control` is missing"), "both problems are reported: {output}");
+        assert!(
+            output.contains("topic `checked-control` is missing"),
+            "both problems are reported: {output}"
+        );
     }
     scene.admin.set(&scene.ingestion, "max.message.bytes", "20000000").await;
-    assert!(scene.make_topics().status.success());
+    assert!(scene.create_topics().status.success());
     start(&mut scene).await;
     write(&scene, "run", 0..3).await;
     check(&scene, "run", 0..3).await;
@@ -84,7 +90,7 @@ pub(crate) async fn rule_01_a_recreated_topic_is_read_from_its_start(broker: &Br
     }
     stop(&mut scene).await;
     scene.admin.delete(&scene.ingestion).await;
-    assert!(scene.make_topics().status.success());
+    assert!(scene.create_topics().status.success());
     start(&mut scene).await;
     for run in ["a", "b", "c", "d"] {
         // In some partitions more records than before, in others fewer: both must be
@@ -104,7 +110,7 @@ pub(crate) async fn rule_01_a_topic_is_recreated_under_a_running_system(broker: 
     write(&scene, "run", 0..20).await;
     check(&scene, "run", 0..20).await;
     scene.admin.delete(&scene.ingestion).await;
-    assert!(scene.make_topics().status.success());
+    assert!(scene.create_topics().status.success());
     write(&scene, "run", 20..30).await;
     let position = publish(scene.ingest(), 0).await;
     eventually("the new topic is read", async || {
@@ -131,7 +137,7 @@ pub(crate) async fn rule_02_a_changed_partition_count_is_refused(broker: &Broker
     check(&scene, "run-0", 0..2).await;
     scene.admin.grow(&scene.ingestion, 3).await;
     assert!(scene.up.terminate().await.success());
-    assert!(!scene.up.fails().await.success());
+    assert!(!scene.up.run_to_exit().await.success());
     assert!(scene.up.log().contains("a topic's number of partitions never changes"), "{}", scene.up.log());
     // A frontier that was already running keeps writing each run to its original partition.
     for run in 0..RUNS {
@@ -143,7 +149,7 @@ pub(crate) async fn rule_02_a_changed_partition_count_is_refused(broker: &Broker
     assert!(scene.frontier.terminate().await.success());
     // With the original count configured, all services continue with those partitions.
     for service in [&mut scene.frontier, &mut scene.up] {
-        service.set("KAFKA_DATA_INGESTION_PARTITIONS", "2");
+        service.set_variable("KAFKA_DATA_INGESTION_PARTITIONS", "2");
         service.start().await;
     }
     for run in 0..RUNS {
@@ -172,7 +178,7 @@ pub(crate) async fn rule_03_only_the_partition_overtaken_by_retention_stops(brok
     for run in &runs {
         write(&scene, run, 10..12).await;
     }
-    counted(&scene, "matyan_ingestion_partitions_lost_total", 1.0).await;
+    wait_for_count(&scene, "matyan_ingestion_partitions_lost_total", 1.0).await;
     let records = scene.admin.read(&scene.ingestion);
     let partition = |run: &String| {
         let record = records.iter().find(|record| record.key() == Some(run.as_bytes()));
@@ -209,9 +215,9 @@ pub(crate) async fn rule_08_poison_records_and_a_missing_dead_letter_topic(broke
     write(&scene, "run", written..written + 2).await;
     written += 2;
     check(&scene, "run", 0..written).await;
-    scene.no_lag().await;
+    scene.wait_for_no_lag().await;
     let count = poison.len() as f64;
-    counted(&scene, "matyan_ingestion_items_parked_total", count).await;
+    wait_for_count(&scene, "matyan_ingestion_items_parked_total", count).await;
     let copies = eventually("every one is copied", async || match scene.admin.read(&scene.dead_letters) {
         all if all.len() == poison.len() => Ok(all),
         few => Err(few.len()),
@@ -244,8 +250,8 @@ pub(crate) async fn rule_08_poison_records_and_a_missing_dead_letter_topic(broke
         written += 2;
     }
     check(&scene, "run", 0..written).await;
-    scene.no_lag().await;
-    counted(&scene, "matyan_ingestion_items_parked_total", count + 2.0).await;
-    counted(&scene, "matyan_ingestion_dead_letters_dropped_total", 2.0).await;
+    scene.wait_for_no_lag().await;
+    wait_for_count(&scene, "matyan_ingestion_items_parked_total", count + 2.0).await;
+    wait_for_count(&scene, "matyan_ingestion_dead_letters_dropped_total", 2.0).await;
     scene.stop().await;
 }

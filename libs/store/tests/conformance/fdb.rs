@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use matyan_servers::foundationdb::{Cluster, Engine, lacking};
+use matyan_servers::foundationdb::{Cluster, Engine, unavailable_reason};
 use matyan_store::Store;
 use matyan_store::conformance::{Instance, OpenInstance, fdb};
 use matyan_store::fdb::{FdbStore, Network, Settings};
@@ -22,7 +22,7 @@ struct RunningCluster {
 
 impl FdbServer {
     pub(crate) fn open(&self, faults: Option<Faults>) -> Result<OpenInstance, String> {
-        if let Some(reason) = lacking() {
+        if let Some(reason) = unavailable_reason() {
             return Err(reason);
         }
         let server = self.clone();

@@ -4,8 +4,8 @@
 use matyan_model::{
     ids::SeriesNumber,
     series::{ABSENT, Point, WrittenPoints},
-    value::{Map, Value},
 };
+use matyan_value::{Map, Value};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::{Content, PARAMS, SERIES};

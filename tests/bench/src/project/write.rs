@@ -10,19 +10,19 @@ use std::{
 
 use futures::{StreamExt, TryStreamExt, stream};
 use matyan_model::{
-    context::Context,
     entity::{Experiment, Tag, entity_create},
     ids::{Project, RunId, RunNumber, SeriesNumber},
     keys::{self, Counter},
     metric::metric_series_create,
     project::format_open,
     run::{WritingState, run_create, writing_put},
-    series::{FoldStatus, MetricHeader, LiveRow, RunRef, fold_run},
+    series::{FoldStatus, LiveRow, MetricHeader, RunRef, fold_run},
 };
 use matyan_store::{
     Batch, Commit, Store, Transaction,
     embedded::{EmbeddedStore, Settings},
 };
+use matyan_value::Context;
 
 use super::{Content, SERIES, run_id, runs};
 
@@ -74,7 +74,7 @@ async fn commit(store: &EmbeddedStore, transaction: Transaction) {
 
 async fn begin(store: &EmbeddedStore) -> Transaction {
     let mut transaction = Transaction::new(store.snapshot().await.expect("the store can be read"));
-    transaction.buffered();
+    transaction.set_buffered();
     transaction
 }
 

@@ -14,9 +14,9 @@ fn main() -> std::io::Result<()> {
         match order?.as_str() {
             "kill" => broker.kill(),
             "restart" => broker.restart(),
-            "stall" => broker.stall(),
-            "go on" => broker.go_on(),
-            other => panic!("unknown command `{other}`: use kill, restart, stall or go on"),
+            "suspend" => broker.suspend(),
+            "resume" => broker.resume(),
+            other => panic!("unknown command `{other}`: use kill, restart, suspend or resume"),
         }
         writeln!(answers, "done")?;
     }

@@ -17,17 +17,17 @@ const CLIENT_KEY: &str = "client.key";
 
 /// An address, and the settings for clients that connect there.
 #[derive(Clone, Debug)]
-pub struct Way {
+pub struct BrokerAccess {
     pub address: String,
     pub variables: Vec<(&'static str, String)>,
 }
 
-impl Way {
+impl BrokerAccess {
     pub(super) fn plain(address: String) -> Self {
         Self { address, variables: Vec::new() }
     }
 
-    pub(super) fn login(address: String, directory: &Path, mechanism: &str) -> Self {
+    pub(super) fn sasl(address: String, directory: &Path, mechanism: &str) -> Self {
         Self::plain(address)
             .with("KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
             .with("KAFKA_CA_FILE", text(&directory.join(AUTHORITY)))
@@ -36,7 +36,7 @@ impl Way {
             .with("KAFKA_SASL_PASSWORD", PASSWORD)
     }
 
-    pub(super) fn certified(address: String, directory: &Path) -> Self {
+    pub(super) fn mutual_tls(address: String, directory: &Path) -> Self {
         Self::plain(address)
             .with("KAFKA_SECURITY_PROTOCOL", "SSL")
             .with("KAFKA_CA_FILE", text(&directory.join(AUTHORITY)))
@@ -47,9 +47,9 @@ impl Way {
     /// Replaces or adds one of the variables.
     #[must_use]
     pub fn with(self, name: &'static str, value: impl Into<String>) -> Self {
-        let mut way = self.without(name);
-        way.variables.push((name, value.into()));
-        way
+        let mut access = self.without(name);
+        access.variables.push((name, value.into()));
+        access
     }
 
     /// Removes one of the variables.

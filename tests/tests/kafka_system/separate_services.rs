@@ -13,18 +13,18 @@ use serde_json::Value;
 
 use crate::{
     control::{delete, runs_with_blobs, upload},
-    processes::seeded,
+    processes::seeded_random,
     rounds,
 };
 
-const WRITERS_OF_A_KIND: usize = 4;
+const WRITERS_PER_KIND: usize = 4;
 
 /// Longer than the session timeout of a group member: afterwards another member owns its
 /// partitions.
 const ZOMBIE: Duration = Duration::from_secs(15);
 
 async fn two(scene: &Scene, role: &'static str, cluster: &Cluster) -> [Service; 2] {
-    let mut services = [0, 1].map(|number| scene.another(role, &format!("{role}-{number}"), cluster));
+    let mut services = [0, 1].map(|number| scene.add_service(role, &format!("{role}-{number}"), cluster));
     for service in &mut services {
         service.start().await;
     }
@@ -40,29 +40,29 @@ async fn stop(scene: Scene, services: impl IntoIterator<Item = Service>) {
 }
 
 pub(crate) async fn foundationdb_workers_are_killed_and_suspended_under_load(broker: &Broker) {
-    let mut random = seeded();
+    let mut random = seeded_random();
     let mut cluster = Cluster::start(Engine::Disk);
-    let scene = Scene::apart(broker, "apart-workers", 4, &cluster).await;
+    let scene = Scene::start_separate(broker, "apart-workers", 4, &cluster).await;
     let mut workers = two(&scene, "ingest-worker", &cluster).await;
-    let load = Load::start_resting(scene.ingest(), WRITERS_OF_A_KIND);
+    let load = Load::start_with_pauses(scene.ingest(), WRITERS_PER_KIND);
     for round in 0..rounds() {
-        load.goes_on(random.random_range(50..500)).await;
+        load.wait_for_acks(random.random_range(50..500)).await;
         let worker = &mut workers[round as usize % 2];
         worker.kill();
-        load.goes_on(50).await;
+        load.wait_for_acks(50).await;
         worker.start().await;
     }
     // It resumes in the middle of its work, while the other worker has already taken over
     // its partitions.
-    workers[0].pause();
+    workers[0].suspend();
     tokio::time::sleep(ZOMBIE).await;
-    workers[0].go_on();
-    load.goes_on(200).await;
+    workers[0].resume();
+    load.wait_for_acks(200).await;
     // Frames are acknowledged while the store is away.
     tokio::task::block_in_place(|| cluster.kill());
-    load.goes_on(200).await;
+    load.wait_for_acks(200).await;
     tokio::task::block_in_place(|| cluster.restart());
-    load.goes_on(200).await;
+    load.wait_for_acks(200).await;
     let compared = load.finish(&scene.reader().await).await;
     println!(
         "{} JSON frames acknowledged, 0 lost, 0 duplicated; {} binary batches acknowledged, 0 lost, 0 duplicated",
@@ -73,10 +73,10 @@ pub(crate) async fn foundationdb_workers_are_killed_and_suspended_under_load(bro
 
 /// While one of two control workers is down, the other one publishes events and deletes blobs.
 pub(crate) async fn foundationdb_either_of_two_control_workers_may_be_down(broker: &Broker) {
-    let mut random = seeded();
+    let mut random = seeded_random();
     let cluster = Cluster::start(Engine::Disk);
-    let scene = Scene::apart(broker, "apart-control", 2, &cluster).await;
-    let mut worker = scene.another("ingest-worker", "ingest-worker", &cluster);
+    let scene = Scene::start_separate(broker, "apart-control", 2, &cluster).await;
+    let mut worker = scene.add_service("ingest-worker", "ingest-worker", &cluster);
     worker.start().await;
     let mut controls = two(&scene, "control-worker", &cluster).await;
     let (mut kept, mut deleted) = (BTreeSet::new(), BTreeSet::new());
@@ -97,7 +97,7 @@ pub(crate) async fn foundationdb_either_of_two_control_workers_may_be_down(broke
         if round < 2 {
             gone.kill()
         } else {
-            gone.pause()
+            gone.suspend()
         }
         eventually("the blobs of deleted runs are deleted", async || match runs_with_blobs(&scene) {
             found if found.is_disjoint(&deleted) => Ok(()),
@@ -108,17 +108,17 @@ pub(crate) async fn foundationdb_either_of_two_control_workers_may_be_down(broke
             gone.start().await;
         } else {
             tokio::time::sleep(ZOMBIE).await;
-            gone.go_on();
+            gone.resume();
         }
     }
-    let told = || -> BTreeSet<String> {
+    let published = || -> BTreeSet<String> {
         let events = scene.admin.read(&scene.control);
         let events = events.iter().filter_map(rdkafka::Message::payload);
         let events = events.map(|event| serde_json::from_slice::<Value>(event).expect("an event is JSON"));
         let events = events.filter(|event| event["type"] == "run_deleted");
         events.filter_map(|event| event["payload"]["run_id"].as_str().map(str::to_owned)).collect()
     };
-    eventually("every delete is published", async || match told() {
+    eventually("every delete is published", async || match published() {
         all if all == deleted => Ok(()),
         some => Err(some),
     })

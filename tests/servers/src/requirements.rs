@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// The reason why the named server cannot be started, if any. Panics if the server is required.
-pub fn lacking<T>(name: &str, installed: Result<T, String>) -> Option<String> {
+pub fn unavailable_reason<T>(name: &str, installed: Result<T, String>) -> Option<String> {
     let reason = installed.err()?;
     assert!(!is_required(name), "REQUIRE={name}, but the server is not available: {reason}");
     Some(reason)
@@ -14,7 +14,7 @@ pub fn is_required(name: &str) -> bool {
 }
 
 /// The path in the variable, which `make` sets when it is run with that target.
-pub(crate) fn installed(name: &str, target: &str) -> Result<PathBuf, String> {
+pub(crate) fn installed_path(name: &str, target: &str) -> Result<PathBuf, String> {
     let path = variable(name).map(PathBuf::from);
     let path = path.ok_or_else(|| format!("{name} is not set: `make {target}` finds or installs it"))?;
     if path.exists() { Ok(path) } else { Err(format!("{name} is {}, which does not exist", path.display())) }
