@@ -105,7 +105,7 @@ struct Connection {
     ending: Option<ConnectionEnd>,
 }
 
-/// How the connection ends. Nothing more is read, and it ends once no frame is waiting.
+/// Pending end of the connection. Nothing more is read, and it ends once no frame is waiting.
 enum ConnectionEnd {
     /// The peer has disconnected. Its data is still written to the log.
     Disconnected,

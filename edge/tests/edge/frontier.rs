@@ -29,7 +29,7 @@ pub(crate) struct Received {
     pub(crate) batch: IngestionBatch,
 }
 
-/// How the frontier treats further batches.
+/// Treatment of further batches.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Behavior {
     /// Batches are recorded, but neither acknowledged nor failed.
