@@ -40,14 +40,14 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-async fn said(server: &str, words: &[&str]) -> Value {
+async fn json_of(server: &str, words: &[&str]) -> Value {
     let output = command(server, words).await;
     assert!(output.status.success(), "{words:?}: {}", text(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("the output is JSON")
 }
 
 async fn backup(server: &str, into: &Path) -> PathBuf {
-    let report = said(server, &["backup", into.to_str().expect("text")]).await;
+    let report = json_of(server, &["backup", into.to_str().expect("text")]).await;
     PathBuf::from(report["archive"].as_str().expect("the output names the archive"))
 }
 
@@ -58,7 +58,7 @@ async fn log(server: &Server, run_id: &str, frames: &[Value]) {
     }
 }
 
-async fn shown(server: &Server, run_id: &str) -> Option<Value> {
+async fn run_json(server: &Server, run_id: &str) -> Option<Value> {
     let output = command(&server.query, &["runs", "show", run_id]).await;
     output.status.success().then(|| serde_json::from_slice(&output.stdout).expect("the output is JSON"))
 }
@@ -81,7 +81,7 @@ async fn log_run(server: &Server, run_id: &str, points: i64) {
         upload(server, run_id, path, size).await;
     }
     log(server, run_id, &[finish_run()]).await;
-    eventually("the run is finished", async || match shown(server, run_id).await {
+    eventually("the run is finished", async || match run_json(server, run_id).await {
         Some(run) if run["active"] == false => Ok(()),
         other => Err(format!("{other:?}")),
     })
@@ -257,23 +257,23 @@ async fn a_damaged_archive_is_refused_with_the_file_and_the_reason() {
             assert_eq!(output.status.code(), Some(1), "{file} {reason}: {report}");
             assert!(report.contains(file) && report.contains(reason), "{file} {reason}: {report}");
         }
-        assert_eq!(shown(&empty, "r").await, None, "nothing was restored: {file} {reason}");
+        assert_eq!(run_json(&empty, "r").await, None, "nothing was restored: {file} {reason}");
     }
     // An undamaged archive is still accepted.
-    let report = said(&empty.query, &["restore", archive.to_str().unwrap(), "--dry-run"]).await;
-    assert_eq!((&report["runs_restored"], shown(&empty, "r").await), (&json!(1), None));
-    said(&empty.query, &["restore", archive.to_str().unwrap()]).await;
-    assert!(shown(&empty, "r").await.is_some());
+    let report = json_of(&empty.query, &["restore", archive.to_str().unwrap(), "--dry-run"]).await;
+    assert_eq!((&report["runs_restored"], run_json(&empty, "r").await), (&json!(1), None));
+    json_of(&empty.query, &["restore", archive.to_str().unwrap()]).await;
+    assert!(run_json(&empty, "r").await.is_some());
 }
 
 /// A proxy that lets a limited number of bytes through in one direction, and then closes every connection.
-struct Cutter {
+struct InterruptingProxy {
     url: String,
     left: Arc<AtomicI64>,
     task: tokio::task::JoinHandle<()>,
 }
 
-impl Cutter {
+impl InterruptingProxy {
     async fn start(server: &str, counts_answers: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -292,8 +292,8 @@ impl Cutter {
                     let (up, down) = if counts_answers { (unlimited, budget) } else { (budget, unlimited) };
                     // The direction that ends first closes the other one.
                     tokio::select! {
-                        () = pass(from_client, to_server, &up) => {}
-                        () = pass(from_server, to_client, &down) => {}
+                        () = forward(from_client, to_server, &up) => {}
+                        () = forward(from_server, to_client, &down) => {}
                     }
                 });
             }
@@ -306,13 +306,13 @@ impl Cutter {
     }
 }
 
-impl Drop for Cutter {
+impl Drop for InterruptingProxy {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, left: &AtomicI64) {
+async fn forward(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, left: &AtomicI64) {
     let mut buffer = vec![0; 8 << 10];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
         if left.fetch_sub(read as i64, Ordering::SeqCst) < read as i64
@@ -335,12 +335,12 @@ async fn interrupted_backups_and_restores_resume() {
     let directory = TempDir::new().unwrap();
     let whole = backup(&server.query, &directory.path().join("whole")).await;
 
-    let cutter = Cutter::start(&server.query, true).await;
+    let proxy = InterruptingProxy::start(&server.query, true).await;
     let into = directory.path().join("cut");
     let mut cuts = 0;
     let cut = loop {
-        cutter.allow(random.random_range(1_000..1_000_000));
-        let output = command(&cutter.url, &["backup", into.to_str().unwrap()]).await;
+        proxy.allow(random.random_range(1_000..1_000_000));
+        let output = command(&proxy.url, &["backup", into.to_str().unwrap()]).await;
         if output.status.success() {
             let report: Value = serde_json::from_slice(&output.stdout).unwrap();
             break PathBuf::from(report["archive"].as_str().unwrap());
@@ -355,14 +355,14 @@ async fn interrupted_backups_and_restores_resume() {
     let mut target = Server::up().await;
     let mut cuts = 0;
     loop {
-        let cutter = Cutter::start(&target.query, false).await;
-        cutter.allow(random.random_range(1_000..600_000));
-        let output = command(&cutter.url, &["restore", cut.to_str().unwrap()]).await;
+        let proxy = InterruptingProxy::start(&target.query, false).await;
+        proxy.allow(random.random_range(1_000..600_000));
+        let output = command(&proxy.url, &["restore", cut.to_str().unwrap()]).await;
         if output.status.success() {
             break;
         }
         for run in ["one", "two", "three"] {
-            if let Some(run) = shown(&target, run).await {
+            if let Some(run) = run_json(&target, run).await {
                 assert_eq!(run["active"], false, "a visible run is complete");
             }
         }
@@ -384,12 +384,12 @@ async fn a_run_deleted_during_a_backup_is_skipped() {
     log_run(&server, "doomed", 20_000).await;
     log_run(&server, "kept", 10).await;
     let directory = TempDir::new().unwrap();
-    let cutter = Cutter::start(&server.query, true).await;
+    let proxy = InterruptingProxy::start(&server.query, true).await;
     let into = directory.path().to_str().unwrap();
     // Interrupt later and later, until a part of the run has arrived.
     for allowed in 1.. {
-        cutter.allow(allowed * 4_096);
-        let output = command(&cutter.url, &["backup", into]).await;
+        proxy.allow(allowed * 4_096);
+        let output = command(&proxy.url, &["backup", into]).await;
         assert!(!output.status.success(), "the backup is interrupted within the first run");
         let begun = fs::read_dir(into).unwrap().next().map(|entry| entry.unwrap().path());
         if begun.is_some_and(|root| root.join(".parts/doomed").exists()) {
@@ -398,16 +398,16 @@ async fn a_run_deleted_during_a_backup_is_skipped() {
     }
     let url = format!("{}/api/v1/rest/runs/doomed/", server.query);
     assert!(reqwest::Client::new().delete(url).send().await.unwrap().status().is_success());
-    eventually("the run is deleted", async || match shown(&server, "doomed").await {
+    eventually("the run is deleted", async || match run_json(&server, "doomed").await {
         None => Ok(()),
         Some(run) => Err(run.to_string()),
     })
     .await;
-    cutter.allow(i64::MAX);
-    let report = said(&cutter.url, &["backup", into]).await;
+    proxy.allow(i64::MAX);
+    let report = json_of(&proxy.url, &["backup", into]).await;
     assert_eq!((&report["runs"], &report["resumed"]), (&json!(1), &json!(true)));
     let empty = Server::up().await;
-    let restored = said(&empty.query, &["restore", report["archive"].as_str().unwrap()]).await;
+    let restored = json_of(&empty.query, &["restore", report["archive"].as_str().unwrap()]).await;
     assert_eq!(restored["runs_restored"], 1);
 }
 
@@ -439,7 +439,7 @@ async fn lost_blobs_are_listed_and_everything_else_is_kept() {
     log_run(&server, "r", 100).await;
     log_run(&server, "whole", 100).await;
     let directory = TempDir::new().unwrap();
-    let before = said(&server.query, &["backup", directory.path().join("before").to_str().unwrap()]).await;
+    let before = json_of(&server.query, &["backup", directory.path().join("before").to_str().unwrap()]).await;
     assert_eq!((&before["blobs_lost"], &before["blobs"]), (&json!(0), &json!(4)));
 
     lose(&server, "/r.d/.matyan.d/");
@@ -478,7 +478,7 @@ async fn lost_blobs_are_listed_and_everything_else_is_kept() {
     assert_eq!(small(&whole[steps]), small(&kept[steps]));
 
     let target = Server::up().await;
-    let restored = said(&target.query, &["restore", archive.to_str().unwrap()]).await;
+    let restored = json_of(&target.query, &["restore", archive.to_str().unwrap()]).await;
     assert_eq!((&restored["runs_restored"], &restored["blobs_lost"]), (&json!(2), &json!(2)), "{restored}");
     let output = command(&target.query, &["backup", directory.path().join("again").to_str().unwrap()]).await;
     assert_eq!(output.status.code(), Some(3), "an artifact is kept even if its content is lost");

@@ -50,12 +50,12 @@ fn megabytes(bytes: u64) -> String {
 }
 
 /// Keeps an idle connection until notified, then checks that it still works.
-async fn idle(ingest: String, run_id: String, over: Arc<Notify>) {
+async fn idle(ingest: String, run_id: String, stop: Arc<Notify>) {
     let mut socket = RawSocket::json(&ingest, &run_id).await;
     tokio::select! {
         // Only pings are expected, which this answers.
         came = socket.next() => panic!("{run_id}: {came:?}"),
-        () = over.notified() => {}
+        () = stop.notified() => {}
     }
     socket.send(Frame::text(metric("good", 1.0, None).to_string())).await.expect("the connection is open");
     assert_eq!(socket.next().await, Ok(Frame::text(r#"{"status":"ok","error":null}"#)));
@@ -120,10 +120,10 @@ async fn memory_is_bounded_with_many_idle_and_flooding_connections() {
     open_files_allow();
     let mut server = Server::up_with_few_files(FEW_FILES).await;
     let fresh = server.memory("VmRSS");
-    let over = Arc::new(Notify::new());
+    let stop = Arc::new(Notify::new());
     let mut idling = JoinSet::new();
     for number in 0..IDLE {
-        idling.spawn(idle(server.ingest.clone(), format!("idle-{number}"), over.clone()));
+        idling.spawn(idle(server.ingest.clone(), format!("idle-{number}"), stop.clone()));
     }
     eventually("all idle connections are open", async || {
         let answer =
@@ -145,7 +145,7 @@ async fn memory_is_bounded_with_many_idle_and_flooding_connections() {
     }
     let largest = server.memory("VmHWM");
     // Only tasks that already wait are notified; all of them do by now.
-    over.notify_waiters();
+    stop.notify_waiters();
     while let Some(idled) = idling.join_next().await {
         idled.expect("the connection was kept open");
     }
@@ -162,7 +162,7 @@ async fn memory_is_bounded_with_many_idle_and_flooding_connections() {
     let largest = largest.max(server.memory("VmHWM"));
     let flooded = (frames * FLOODING * FRAME_BYTES) as u64;
     println!(
-        "fresh {}; {IDLE} idle connections {}, {} bytes each; a flood of {} over {FLOODING} more: peak {}",
+        "fresh {}; {IDLE} idle connections {}, {} bytes each; a flood of {} stop {FLOODING} more: peak {}",
         megabytes(fresh),
         megabytes(with_idle),
         with_idle.saturating_sub(fresh) / IDLE as u64,

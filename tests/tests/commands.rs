@@ -26,20 +26,20 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// Output of a command that must succeed.
-fn said(server: &Server, words: &[&str]) -> String {
+fn stdout_of(server: &Server, words: &[&str]) -> String {
     let Output { status, stdout, stderr } = command(server, words).output().expect("the binary starts");
     assert!(status.success(), "{words:?}: {}", text(&stderr));
     text(&stdout)
 }
 
 /// Output of a command that must succeed, as JSON lines.
-fn objects(server: &Server, words: &[&str]) -> Vec<Value> {
-    let said = said(server, &[words, &["--json"]].concat());
-    said.lines().map(|line| serde_json::from_str(line).expect("every line is JSON")).collect()
+fn json_lines_of(server: &Server, words: &[&str]) -> Vec<Value> {
+    let lines = stdout_of(server, &[words, &["--json"]].concat());
+    lines.lines().map(|line| serde_json::from_str(line).expect("every line is JSON")).collect()
 }
 
 /// Error output of a command that must fail with this exit code, without any other output.
-fn refused(command: &mut Command, code: i32) -> String {
+fn error_of(command: &mut Command, code: i32) -> String {
     let Output { status, stdout, stderr } = command.output().expect("the binary starts");
     assert_eq!((status.code(), text(&stdout)), (Some(code), String::new()), "{}", text(&stderr));
     text(&stderr)
@@ -89,18 +89,21 @@ async fn runs_are_listed_and_shown() {
     let reader = Reader::connect(&server.query).await;
     reader.count("other").await.expect("a call for a run waits until it is applied");
 
-    let listed = said(&server, &["runs", "ls"]);
+    let listed = stdout_of(&server, &["runs", "ls"]);
     let row = listed.lines().find(|line| line.starts_with(RUN)).expect("the run is listed");
     for expected in ["first steps", "gpt", "finished", "best"] {
         assert!(row.contains(expected), "{listed}");
     }
     let ids = |words: &[&str]| -> Vec<String> {
-        objects(&server, words).iter().map(|run| run["run_id"].as_str().expect("text").to_owned()).collect()
+        json_lines_of(&server, words)
+            .iter()
+            .map(|run| run["run_id"].as_str().expect("text").to_owned())
+            .collect()
     };
     assert_eq!(ids(&["runs", "ls"]), ["other", RUN], "newest first");
     assert_eq!(ids(&["runs", "ls", "--limit", "1"]), ["other"]);
 
-    let shown = &objects(&server, &["runs", "show", RUN])[0];
+    let shown = &json_lines_of(&server, &["runs", "show", RUN])[0];
     assert_eq!(
         (&shown["experiment"], &shown["tags"], &shown["params"]["hparams"]),
         (&json!("gpt"), &json!(["best"]), &json!({"lr": 0.5, "layers": [64, 64]}))
@@ -108,14 +111,14 @@ async fn runs_are_listed_and_shown() {
     let series = shown["series"].as_array().expect("a list");
     let loss = series.iter().find(|series| series["name"] == "loss").expect("the series is listed");
     assert_eq!((&loss["points"], &loss["last"], &loss["last_step"]), (&json!(100), &json!(1.0), &json!(99)));
-    let shown = said(&server, &["runs", "show", RUN]);
+    let shown = stdout_of(&server, &["runs", "show", RUN]);
     for expected in ["name        first steps", "hparams.lr      0.5", "loss"] {
         assert!(shown.contains(expected), "{shown}");
     }
     assert!(!shown.contains("__system_params"), "{shown}");
-    let shown = said(&server, &["runs", "show", RUN, "--system"]);
+    let shown = stdout_of(&server, &["runs", "show", RUN, "--system"]);
     assert!(shown.contains("__system_params.host  \"tower\""), "{shown}");
-    let shown = &objects(&server, &["runs", "show", RUN, "--system"])[0];
+    let shown = &json_lines_of(&server, &["runs", "show", RUN, "--system"])[0];
     assert_eq!(shown["params"]["__system_params"], json!({"host": "tower"}));
 }
 
@@ -123,22 +126,22 @@ async fn runs_are_listed_and_shown() {
 async fn runs_are_searched_and_queries_explained() {
     let server = Server::up().await;
     log_run(&server).await;
-    let found = objects(&server, &["runs", "search", "run.hparams.lr < 1 and 'best' in run.tags"]);
+    let found = json_lines_of(&server, &["runs", "search", "run.hparams.lr < 1 and 'best' in run.tags"]);
     assert_eq!(found.len(), 1);
     assert_eq!(found[0]["run_id"], RUN);
-    assert!(objects(&server, &["runs", "search", "run.hparams.lr > 1", "--sort", "name"]).is_empty());
+    assert!(json_lines_of(&server, &["runs", "search", "run.hparams.lr > 1", "--sort", "name"]).is_empty());
 
-    let explained = said(&server, &["runs", "search", "run.hparams.lr < 1", "--explain"]);
+    let explained = stdout_of(&server, &["runs", "search", "run.hparams.lr < 1", "--explain"]);
     for expected in ["query     run.", "answered  by", "plan\n  "] {
         assert!(explained.contains(expected), "{explained}");
     }
-    let explained = &objects(&server, &["runs", "search", "metric.name == 'other'", "--explain"])[0];
+    let explained = &json_lines_of(&server, &["runs", "search", "metric.name == 'other'", "--explain"])[0];
     assert_eq!((&explained["full_scan"], &explained["candidates"]), (&json!(false), &json!(0)));
 
     for words in
         [&["runs", "search", "run.hparams.lr <"][..], &["runs", "search", "run.hparams.lr <", "--explain"]]
     {
-        let output = refused(&mut command(&server, words), 1);
+        let output = error_of(&mut command(&server, words), 1);
         assert!(
             output.contains("run.hparams.lr <\n") && output.contains("^ expected an expression"),
             "{output}"
@@ -150,21 +153,21 @@ async fn runs_are_searched_and_queries_explained() {
 async fn runs_are_archived_and_deleted() {
     let server = Server::up().await;
     log_run(&server).await;
-    let state = |key: &str| objects(&server, &["runs", "show", RUN])[0][key].clone();
-    assert!(said(&server, &["runs", "archive", RUN]).contains("archived"));
+    let state = |key: &str| json_lines_of(&server, &["runs", "show", RUN])[0][key].clone();
+    assert!(stdout_of(&server, &["runs", "archive", RUN]).contains("archived"));
     assert_eq!(state("archived"), true);
-    assert!(objects(&server, &["runs", "ls"]).is_empty());
-    said(&server, &["runs", "archive", RUN, "--undo"]);
+    assert!(json_lines_of(&server, &["runs", "ls"]).is_empty());
+    stdout_of(&server, &["runs", "archive", RUN, "--undo"]);
     assert_eq!(state("archived"), false);
 
-    let output = refused(&mut command(&server, &["runs", "rm", RUN]), 1);
+    let output = error_of(&mut command(&server, &["runs", "rm", RUN]), 1);
     assert!(output.contains("nothing was deleted") && output.contains("--yes"), "{output}");
     assert_eq!(
-        objects(&server, &["runs", "rm", RUN, "--yes"]),
+        json_lines_of(&server, &["runs", "rm", RUN, "--yes"]),
         [json!({"run_id": RUN, "status": "deleted"})]
     );
     for words in [&["runs", "show", RUN][..], &["logs", RUN], &["metrics", RUN], &["runs", "archive", RUN]] {
-        let output = refused(&mut command(&server, words), 1);
+        let output = error_of(&mut command(&server, words), 1);
         assert!(
             output.contains("run `3fd1c0` does not exist") && output.contains("matyan runs ls"),
             "{words:?}: {output}"
@@ -176,14 +179,14 @@ async fn runs_are_archived_and_deleted() {
 async fn metrics_are_listed_sampled_and_plotted() {
     let server = Server::up().await;
     log_run(&server).await;
-    assert!(said(&server, &["metrics", RUN]).contains("loss"));
-    let points = &objects(&server, &["metrics", RUN, "loss", "--points", "0"])[0];
+    assert!(stdout_of(&server, &["metrics", RUN]).contains("loss"));
+    let points = &json_lines_of(&server, &["metrics", RUN, "loss", "--points", "0"])[0];
     let expected: Vec<f64> = (0..100).map(|step| f64::from(100 - step)).collect();
     assert_eq!((&points["values"], &points["steps"][99]), (&json!(expected), &json!(99)));
-    let some = said(&server, &["metrics", RUN, "loss", "--points", "5"]);
+    let some = stdout_of(&server, &["metrics", RUN, "loss", "--points", "5"]);
     assert_eq!(some.lines().count(), 2 + 5, "{some}");
 
-    let plot = said(&server, &["metrics", RUN, "loss", "--plot", "--width", "40", "--height", "10"]);
+    let plot = stdout_of(&server, &["metrics", RUN, "loss", "--plot", "--width", "40", "--height", "10"]);
     let lines: Vec<&str> = plot.lines().collect();
     assert_eq!((lines.len(), lines[0]), (11, "loss"), "{plot}");
     // The plot descends from the upper left corner to the lower right one.
@@ -196,10 +199,10 @@ async fn metrics_are_listed_sampled_and_plotted() {
     assert!(lines[10].trim_start().starts_with('0') && lines[10].ends_with("99"), "{plot}");
     assert!(lines.iter().all(|line| line.chars().count() <= 40), "{plot}");
 
-    let output = refused(&mut command(&server, &["metrics", RUN, "acc"]), 1);
+    let output = error_of(&mut command(&server, &["metrics", RUN, "acc"]), 1);
     assert!(output.contains("no metric `acc`") && output.contains("matyan metrics 3fd1c0"), "{output}");
     for wrong in ["val", "[1]", "{"] {
-        let output = refused(&mut command(&server, &["metrics", RUN, "loss", "--context", wrong]), 1);
+        let output = error_of(&mut command(&server, &["metrics", RUN, "loss", "--context", wrong]), 1);
         assert!(output.contains(&format!("invalid context `{wrong}`")), "{output}");
     }
 
@@ -212,21 +215,23 @@ async fn metrics_are_listed_sampled_and_plotted() {
         writer.send_text(frame).await.expect("the frame is acknowledged");
     }
     drop(writer);
-    eventually("both series are applied", async || match objects(&server, &["metrics", "folds"]).len() {
-        2 => Ok(()),
-        count => Err(count),
+    eventually("both series are applied", async || {
+        match json_lines_of(&server, &["metrics", "folds"]).len() {
+            2 => Ok(()),
+            count => Err(count),
+        }
     })
     .await;
-    let of = |context: &str| objects(&server, &["metrics", "folds", "loss", "--context", context]);
+    let of = |context: &str| json_lines_of(&server, &["metrics", "folds", "loss", "--context", context]);
     let found = of(r#"{"fold": 1}"#);
     assert_eq!((found.len(), &found[0]["values"]), (1, &json!([1.0])));
     let found = of(r#"{"fold": 2.0, "scale": NaN}"#);
     assert_eq!((found.len(), &found[0]["values"]), (1, &json!([2.0])));
     assert_eq!(found[0]["context"], json!({"fold": 2, "scale": null}));
-    let plot = said(&server, &["metrics", "folds", "loss", "--context", r#"{"fold": 1}"#, "--plot"]);
+    let plot = stdout_of(&server, &["metrics", "folds", "loss", "--context", r#"{"fold": 1}"#, "--plot"]);
     assert!(plot.starts_with("loss {\"fold\":1.0}\n"), "{plot}");
     let output =
-        refused(&mut command(&server, &["metrics", "folds", "loss", "--context", r#"{"fold":3}"#]), 1);
+        error_of(&mut command(&server, &["metrics", "folds", "loss", "--context", r#"{"fold":3}"#]), 1);
     assert!(output.contains("no metric `loss` with this context"), "{output}");
 }
 
@@ -234,22 +239,25 @@ async fn metrics_are_listed_sampled_and_plotted() {
 async fn logs_are_shown_and_followed() {
     let server = Server::up().await;
     log_run(&server).await;
-    assert_eq!(said(&server, &["logs", RUN]), "epoch 1\nepoch 2\n");
-    assert_eq!(objects(&server, &["logs", RUN, "--tail", "1"]), [json!({"step": 1, "text": "epoch 2"})]);
-    assert_eq!(said(&server, &["logs", RUN, "--records"]), "2026-01-02 03:04:05  INFO      learning\n");
+    assert_eq!(stdout_of(&server, &["logs", RUN]), "epoch 1\nepoch 2\n");
+    assert_eq!(
+        json_lines_of(&server, &["logs", RUN, "--tail", "1"]),
+        [json!({"step": 1, "text": "epoch 2"})]
+    );
+    assert_eq!(stdout_of(&server, &["logs", RUN, "--records"]), "2026-01-02 03:04:05  INFO      learning\n");
     let record = json!({
         "type": "log_record", "message": "slow", "level": 30, "timestamp": 1_767_323_045.0,
         "logger_info": ["train.py", 7], "extra_args": {"rate": 0.5, "why\n": [null]},
     });
     log(&server, "noted", &[create_run(), log_record("learning", 1_767_323_045.0), record]).await;
     eventually("the records are applied", async || {
-        let records = said(&server, &["logs", "noted", "--records"]);
+        let records = stdout_of(&server, &["logs", "noted", "--records"]);
         if records.lines().count() == 2 { Ok(()) } else { Err(records) }
     })
     .await;
     let output = "2026-01-02 03:04:05  WARNING   slow  {\"rate\":0.5,\"why\\n\":[null]}";
-    assert_eq!(said(&server, &["logs", "noted", "--records"]).lines().nth(1), Some(output));
-    let records = objects(&server, &["logs", "noted", "--records"]);
+    assert_eq!(stdout_of(&server, &["logs", "noted", "--records"]).lines().nth(1), Some(output));
+    let records = json_lines_of(&server, &["logs", "noted", "--records"]);
     assert_eq!((&records[0]["args"], &records[0]["logger_info"]), (&Value::Null, &Value::Null));
     assert_eq!(records[1]["args"], json!({"rate": 0.5, "why\n": [null]}));
     assert_eq!(records[1]["logger_info"], json!(["train.py", 7]));
@@ -270,11 +278,11 @@ async fn logs_are_shown_and_followed() {
 #[tokio::test]
 async fn the_state_of_a_server_is_shown() {
     let server = Server::up().await;
-    let status = said(&server, &["status"]);
+    let status = stdout_of(&server, &["status"]);
     for expected in [server.query.as_str(), env!("CARGO_PKG_VERSION"), "ready    yes", "store         ok"] {
         assert!(status.contains(expected), "{status}");
     }
-    let status = &objects(&server, &["status"])[0];
+    let status = &json_lines_of(&server, &["status"])[0];
     assert_eq!((&status["ready"], &status["component"]), (&json!(true), &json!("backend")));
 }
 
@@ -283,31 +291,31 @@ async fn partitions_of_the_log_are_listed() {
     let server = Server::up().await;
     log_run(&server).await;
     eventually("everything is reported as applied", async || {
-        let partitions = objects(&server, &["partitions", "ls"]);
+        let partitions = json_lines_of(&server, &["partitions", "ls"]);
         let is_applied = |one: &Value| one["applied"] == one["end"] && one["lag"] == 0 && one["lost"] == 0;
         let is_used = partitions.iter().any(|one| one["end"].as_u64() > Some(0));
         if is_used && partitions.iter().all(is_applied) { Ok(()) } else { Err(format!("{partitions:?}")) }
     })
     .await;
-    assert!(said(&server, &["partitions", "ls"]).contains("all applied"));
-    assert!(said(&server, &["partitions", "skip", "0"]).contains("partition 0 has lost no records"));
-    let output = refused(&mut command(&server, &["partitions", "skip", "1000"]), 1);
+    assert!(stdout_of(&server, &["partitions", "ls"]).contains("all applied"));
+    assert!(stdout_of(&server, &["partitions", "skip", "0"]).contains("partition 0 has lost no records"));
+    let output = error_of(&mut command(&server, &["partitions", "skip", "1000"]), 1);
     assert!(output.contains("partition"), "{output}");
 }
 
 #[tokio::test]
 async fn the_project_can_be_renamed() {
     let server = Server::up().await;
-    assert_eq!(said(&server, &["project", "show"]), "name         My project\ndescription\n");
+    assert_eq!(stdout_of(&server, &["project", "show"]), "name         My project\ndescription\n");
     let set = ["project", "set", "--name", "speech", "--description", "all of it"];
     let expected = json!({"name": "speech", "description": "all of it"});
-    assert_eq!(objects(&server, &set), [expected]);
-    said(&server, &["project", "set", "--description", ""]);
-    assert_eq!(objects(&server, &["project", "show"]), [json!({"name": "speech", "description": ""})]);
-    assert_eq!(said(&server, &["project", "show"]), "name         speech\ndescription\n");
-    let output = refused(&mut command(&server, &["project", "set", "--name", &"x".repeat(2_000)]), 1);
+    assert_eq!(json_lines_of(&server, &set), [expected]);
+    stdout_of(&server, &["project", "set", "--description", ""]);
+    assert_eq!(json_lines_of(&server, &["project", "show"]), [json!({"name": "speech", "description": ""})]);
+    assert_eq!(stdout_of(&server, &["project", "show"]), "name         speech\ndescription\n");
+    let output = error_of(&mut command(&server, &["project", "set", "--name", &"x".repeat(2_000)]), 1);
     assert!(output.contains("the server rejected the request"), "{output}");
-    refused(&mut command(&server, &["project", "set"]), 2);
+    error_of(&mut command(&server, &["project", "set"]), 2);
 }
 
 #[tokio::test]
@@ -318,23 +326,23 @@ async fn parked_items_are_listed_and_deleted() {
     let frames: Vec<_> =
         [create_run(), last].into_iter().chain((0..3).map(|_| metric("loss", 2.0, None))).collect();
     log(&server, "odd", &frames).await;
-    eventually("items are parked", async || match objects(&server, &["parked", "ls"]).len() {
+    eventually("items are parked", async || match json_lines_of(&server, &["parked", "ls"]).len() {
         3 => Ok(()),
         count => Err(count),
     })
     .await;
-    let items = objects(&server, &["parked", "ls", "--run", "odd"]);
+    let items = json_lines_of(&server, &["parked", "ls", "--run", "odd"]);
     assert_eq!(items.len(), 3);
     assert!(items.iter().all(|item| item["run_id"] == "odd" && item["reason"] != ""), "{items:?}");
-    assert!(objects(&server, &["parked", "ls", "--run", "other"]).is_empty());
-    assert_eq!(objects(&server, &["parked", "ls", "--limit", "2"]), items[..2]);
-    let table = said(&server, &["parked", "ls", "--limit", "2"]);
+    assert!(json_lines_of(&server, &["parked", "ls", "--run", "other"]).is_empty());
+    assert_eq!(json_lines_of(&server, &["parked", "ls", "--limit", "2"]), items[..2]);
+    let table = stdout_of(&server, &["parked", "ls", "--limit", "2"]);
     let first = items[0]["id"].as_str().expect("text");
     assert!(
         table.contains(first) && table.ends_with("and 1 older items; use --limit 0 to list all\n"),
         "{table}"
     );
-    let table = said(&server, &["parked", "ls", "--limit", "2", "--run", "odd"]);
+    let table = stdout_of(&server, &["parked", "ls", "--limit", "2", "--run", "odd"]);
     assert!(
         table.contains(first) && table.ends_with("and older items; use --limit 0 to list all\n"),
         "{table}"
@@ -343,7 +351,7 @@ async fn parked_items_are_listed_and_deleted() {
     let output = text(&removed.stderr);
     assert_eq!((removed.status.code(), text(&removed.stdout).as_str()), (Some(1), "1 deleted\n"), "{output}");
     assert!(output.contains("1 of 2 items do not exist"), "{output}");
-    assert_eq!(objects(&server, &["parked", "ls", "--limit", "0"]), items[1..]);
+    assert_eq!(json_lines_of(&server, &["parked", "ls", "--limit", "0"]), items[1..]);
 }
 
 #[tokio::test]
@@ -351,13 +359,13 @@ async fn jobs_are_started_and_listed() {
     let server = Server::up().await;
     log_run(&server).await;
     log(&server, "idle", &[create_run()]).await;
-    eventually("the idle run is listed", async || match objects(&server, &["runs", "ls"]).len() {
+    eventually("the idle run is listed", async || match json_lines_of(&server, &["runs", "ls"]).len() {
         2 => Ok(()),
         count => Err(count),
     })
     .await;
     let stale = |more: &[&str]| {
-        objects(&server, &[&["jobs", "finish-stale", "--timeout-hours", "0.0001"], more].concat())
+        json_lines_of(&server, &[&["jobs", "finish-stale", "--timeout-hours", "0.0001"], more].concat())
     };
     // 0.0001 hours are about a third of a second.
     eventually("the run is stale", async || {
@@ -365,27 +373,27 @@ async fn jobs_are_started_and_listed() {
         if output.first() == Some(&json!({"run_id": "idle"})) { Ok(()) } else { Err(output) }
     })
     .await;
-    assert_eq!(objects(&server, &["runs", "ls", "--active"]).len(), 1, "a dry run changes nothing");
+    assert_eq!(json_lines_of(&server, &["runs", "ls", "--active"]).len(), 1, "a dry run changes nothing");
     let sum = json!({"job": "finish-stale", "dry_run": false, "done": 1, "found": 1, "failed": 0});
     assert_eq!(stale(&[]), [json!({"run_id": "idle"}), sum]);
-    assert!(objects(&server, &["runs", "ls", "--active"]).is_empty());
+    assert!(json_lines_of(&server, &["runs", "ls", "--active"]).is_empty());
 
-    let output = said(&server, &["jobs", "reindex", "--dry-run"]);
+    let output = stdout_of(&server, &["jobs", "reindex", "--dry-run"]);
     assert!(output.starts_with("reindex: ") && output.contains("dry run, nothing was changed"), "{output}");
     for job in ["reindex", "cleanup-orphan-blobs", "cleanup-tombstones"] {
-        let sum = objects(&server, &["jobs", job]).pop().expect("every job prints a summary");
+        let sum = json_lines_of(&server, &["jobs", job]).pop().expect("every job prints a summary");
         assert_eq!((&sum["job"], &sum["failed"]), (&json!(job), &json!(0)), "{sum}");
     }
-    let listed = objects(&server, &["jobs", "ls"]);
+    let listed = json_lines_of(&server, &["jobs", "ls"]);
     for job in ["finish-stale", "reindex", "cleanup-orphan-blobs", "cleanup-tombstones"] {
         let is_listed = |one: &Value| one["job"] == job && one["last_success_us"].is_i64();
         assert!(listed.iter().any(is_listed), "{job}: {listed:?}");
     }
     let young = &["jobs", "cleanup-tombstones", "--older-than-hours", "719"];
-    let output = refused(&mut command(&server, young), 1);
+    let output = error_of(&mut command(&server, young), 1);
     assert!(output.contains("720 hours") && output.contains("force"), "{output}");
-    objects(&server, &[&young[..], &["--force"]].concat());
-    let output = refused(&mut command(&server, &["jobs", "finish-stale", "--timeout-hours", "0"]), 2);
+    json_lines_of(&server, &[&young[..], &["--force"]].concat());
+    let output = error_of(&mut command(&server, &["jobs", "finish-stale", "--timeout-hours", "0"]), 2);
     assert!(output.contains("must be a number of hours above 0"), "{output}");
 }
 
@@ -393,7 +401,7 @@ async fn jobs_are_started_and_listed() {
 async fn an_unreachable_server_is_reported_with_advice() {
     let output = |server: &str| {
         let mut command = Command::new(binary());
-        refused(command.args(["status", "--server", server]).env_clear(), 1)
+        error_of(command.args(["status", "--server", server]).env_clear(), 1)
     };
     // A port that was bound and released: nothing listens on it.
     let free =

@@ -47,9 +47,9 @@ fn every_value_has_a_row() {
     let has_row = |value: &String| {
         rows.contains(value.as_str()) || row_of_all(value).is_some_and(|row| rows.contains(row.as_str()))
     };
-    let is_there = |row: &str| known.contains(row) || of_all(row) == SERVICES.len();
+    let exists = |row: &str| known.contains(row) || of_all(row) == SERVICES.len();
     let missing = known.iter().filter(|value| !has_row(value)).map(|value| format!("`{value}` has no row"));
-    let wrong = rows.iter().filter(|row| !is_there(row)).map(|row| format!("`{row}` is not a value"));
+    let wrong = rows.iter().filter(|row| !exists(row)).map(|row| format!("`{row}` is not a value"));
     check(missing.chain(wrong).collect());
 }
 

@@ -20,45 +20,45 @@ struct Help {
 }
 
 impl Helps {
-    fn of(&mut self, command: &[String]) -> Option<Help> {
-        self.0.entry(command.to_vec()).or_insert_with(|| asked(command)).clone()
+    fn for_command(&mut self, command: &[String]) -> Option<Help> {
+        self.0.entry(command.to_vec()).or_insert_with(|| run_help(command)).clone()
     }
 
     /// The first problem in the arguments of a command line, if any.
     fn problem(&mut self, line: &str) -> Option<String> {
         let words = words(line);
         let mut command = Vec::new();
-        let mut help = self.of(&command).expect("the program prints its help");
+        let mut help = self.for_command(&command).expect("the program prints its help");
         for word in &words {
             let is_command = !help.commands.is_empty() && !word.starts_with('-');
             if is_command {
                 if !help.commands.contains(word) {
-                    return Some(format!("`{}` has no command `{word}`", shown(&command)));
+                    return Some(format!("`{}` has no command `{word}`", display_name(&command)));
                 }
                 command.push(word.clone());
-                help = self.of(&command)?;
+                help = self.for_command(&command)?;
             } else if let Some(flag) = flag(word).filter(|flag| !help.flags.contains(*flag)) {
-                return Some(format!("`{}` has no flag `{flag}`", shown(&command)));
+                return Some(format!("`{}` has no flag `{flag}`", display_name(&command)));
             }
         }
         None
     }
 }
 
-fn shown(command: &[String]) -> String {
+fn display_name(command: &[String]) -> String {
     ["matyan"].into_iter().chain(command.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
 }
 
-fn asked(command: &[String]) -> Option<Help> {
-    let asked =
+fn run_help(command: &[String]) -> Option<Help> {
+    let output =
         Command::new(binary()).args(command).arg("--help").env_clear().output().expect("the binary starts");
-    let text = String::from_utf8(asked.stdout).expect("help is text");
+    let text = String::from_utf8(output.stdout).expect("help is text");
     let in_list = |line: &&str| line.starts_with("  ") && !line.starts_with("   ");
     let commands = text.split("\nCommands:\n").nth(1).unwrap_or_default();
     let commands = commands.lines().take_while(|line| !line.is_empty()).filter(in_list);
     let options = text.lines().filter(|line| line.trim_start().starts_with('-'));
     let flags = options.flat_map(|line| line.split([' ', ','])).filter_map(flag);
-    asked.status.success().then(|| Help {
+    output.status.success().then(|| Help {
         commands: commands.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect(),
         flags: flags.map(str::to_owned).collect(),
     })
@@ -97,9 +97,9 @@ fn command_lines(path: &str, text: &str) -> Vec<String> {
             continue;
         }
         if is_fenced || line.trim_start().starts_with("ExecStart=") {
-            found.extend(behind_program(line).map(str::to_owned));
+            found.extend(program_arguments(line).map(str::to_owned));
         }
-        found.extend(spans(line).flat_map(behind_program).map(str::to_owned));
+        found.extend(spans(line).flat_map(program_arguments).map(str::to_owned));
         if path.contains("/compose/") || path.contains("/docker/") {
             found.extend(in_list(line));
         }
@@ -109,14 +109,13 @@ fn command_lines(path: &str, text: &str) -> Vec<String> {
 
 /// Arguments of `matyan` in code, also when another program runs it: `sudo`, `docker run … matyan`,
 /// `kubectl exec … --`. A path counts as a program only at the start, and `matyan` before a path is a name.
-fn behind_program(code: &str) -> impl Iterator<Item = &str> {
+fn program_arguments(code: &str) -> impl Iterator<Item = &str> {
     let is_program = |before: &str| {
         before.is_empty()
             || before.ends_with([' ', '$', '(']) && !before.contains("# ")
             || before.ends_with('/') && !before.contains(' ')
     };
-    let is_argument =
-        |behind: &&str| behind.split_whitespace().next().is_some_and(|word| !word.contains('/'));
+    let is_argument = |rest: &&str| rest.split_whitespace().next().is_some_and(|word| !word.contains('/'));
     let starts = code.match_indices("matyan ").filter(move |(at, _)| is_program(&code[..*at]));
     starts.map(|(at, program)| &code[at + program.len()..]).filter(is_argument)
 }

@@ -53,18 +53,18 @@ fn settings() -> BTreeSet<String> {
 fn compose_variables() -> BTreeSet<(String, bool)> {
     let files = documents().into_iter().filter(|(path, _)| path.starts_with("deploy/compose/"));
     let texts: Vec<_> = files.map(|(_, text)| text).collect();
-    let asked =
+    let references =
         texts.iter().flat_map(|text| text.split("${").skip(1)).filter_map(|rest| rest.split('}').next());
-    asked
-        .map(|asked| {
-            let (name, default) = asked.split_once(':').unwrap_or((asked, "?"));
+    references
+        .map(|reference| {
+            let (name, default) = reference.split_once(':').unwrap_or((reference, "?"));
             (name.to_owned(), default.starts_with('?'))
         })
         .collect()
 }
 
 /// Variables for Docker and Compose.
-fn given() -> BTreeSet<String> {
+fn provided_variables() -> BTreeSet<String> {
     let file = text("deploy/docker/Dockerfile");
     let named = file.lines().filter_map(|line| line.strip_prefix("ARG "));
     let named = named.filter_map(|line| line.split('=').next()).map(str::to_owned);
@@ -74,9 +74,9 @@ fn given() -> BTreeSet<String> {
 /// Variables count as settings if their first word is that of a setting.
 #[test]
 fn settings_in_documents_exist() {
-    let (known, given) = (settings(), given());
+    let (known, provided) = (settings(), provided_variables());
     let families: BTreeSet<_> = known.iter().filter_map(|name| name.split('_').next()).collect();
-    let is_known = |word: &str| known.contains(word) || given.contains(word) || OTHERS.contains(&word);
+    let is_known = |word: &str| known.contains(word) || provided.contains(word) || OTHERS.contains(&word);
     let mut problems = Vec::new();
     for (path, text) in documents() {
         let ours = words(&text).filter(|word| is_variable(word));
@@ -95,15 +95,15 @@ fn variables_of_compose_are_in_its_example() {
         .filter(|line| !line.starts_with('#'))
         .filter_map(|line| line.split_once('='))
         .collect();
-    let asked = compose_variables();
+    let used = compose_variables();
     let mut problems = Vec::new();
-    for (name, is_needed) in &asked {
+    for (name, is_needed) in &used {
         if *is_needed && !given.contains(&(name, "")) {
             problems.push(format!("`{name}` is required, but not in the example"));
         }
     }
     for (name, value) in given {
-        if !asked.iter().any(|(asked, is_needed)| asked == name && *is_needed == value.is_empty()) {
+        if !used.iter().any(|(variable, is_needed)| variable == name && *is_needed == value.is_empty()) {
             problems.push(format!("`{name}={value}` is in the example, but not used with this default"));
         }
     }

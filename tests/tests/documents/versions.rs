@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{root, text};
 
 /// The version after each occurrence of `start`.
-fn behind(path: &str, start: &str) -> BTreeSet<String> {
+fn versions_after(path: &str, start: &str) -> BTreeSet<String> {
     let text = text(path);
     let found = text.split(start).skip(1).map(|rest| {
         rest.chars().take_while(|it| it.is_ascii_alphanumeric() || *it == '.' || *it == '-').collect()
@@ -14,11 +14,12 @@ fn behind(path: &str, start: &str) -> BTreeSet<String> {
 }
 
 /// Checks that each place has at least one version, and that all of them are equal.
-fn same(places: &[(&str, &str)]) {
-    let said: Vec<_> = places.iter().map(|(path, start)| (path, start, behind(path, start))).collect();
-    let first = &said[0].2;
-    assert_eq!(first.len(), 1, "{said:?}");
-    for (path, start, versions) in &said {
+fn assert_same_version(places: &[(&str, &str)]) {
+    let found: Vec<_> =
+        places.iter().map(|(path, start)| (path, start, versions_after(path, start))).collect();
+    let first = &found[0].2;
+    assert_eq!(first.len(), 1, "{found:?}");
+    for (path, start, versions) in &found {
         assert_eq!(versions, first, "{path}, after `{start}`");
     }
 }
@@ -29,11 +30,15 @@ const COMPOSE: &str = "deploy/compose/compose.yaml";
 #[test]
 fn files_agree_on_versions() {
     let chart = "deploy/helm/matyan/Chart.yaml";
-    same(&[("Cargo.toml", "\nversion = \""), (chart, "\nversion: "), (chart, "\nappVersion: \"")]);
-    same(&[("Cargo.toml", "\nrust-version = \""), (DOCKERFILE, "ARG RUST_VERSION=")]);
-    same(&[("Makefile", "\nUI_VERSION := "), (DOCKERFILE, "ARG UI_VERSION=")]);
-    same(&[("Makefile", "\nKAFKA_VERSION := "), (COMPOSE, "KAFKA_VERSION:-")]);
-    same(&[(DOCKERFILE, "ARG FDB_VERSION="), (COMPOSE, "FDB_VERSION:-")]);
+    assert_same_version(&[
+        ("Cargo.toml", "\nversion = \""),
+        (chart, "\nversion: "),
+        (chart, "\nappVersion: \""),
+    ]);
+    assert_same_version(&[("Cargo.toml", "\nrust-version = \""), (DOCKERFILE, "ARG RUST_VERSION=")]);
+    assert_same_version(&[("Makefile", "\nUI_VERSION := "), (DOCKERFILE, "ARG UI_VERSION=")]);
+    assert_same_version(&[("Makefile", "\nKAFKA_VERSION := "), (COMPOSE, "KAFKA_VERSION:-")]);
+    assert_same_version(&[(DOCKERFILE, "ARG FDB_VERSION="), (COMPOSE, "FDB_VERSION:-")]);
 }
 
 /// The build context of the image includes every member of the workspace.
