@@ -7,7 +7,9 @@ use std::hint::black_box;
 use std::io::Write;
 use std::time::Instant;
 
-use matyan_ql::{Datum, Endpoint, Limits, Options, Path, RunView, SequenceView, Summary, compile};
+use matyan_ql::{
+    Datum, Endpoint, KeyPath, QueryLimits, QueryOptions, RunView, SequenceSummary, SequenceView, compile,
+};
 
 /// Small enough to stay in the cache, so that the evaluator is measured and not memory.
 const RUNS: usize = 200;
@@ -40,15 +42,15 @@ impl SequenceView for Loss {
     fn dtype(&self) -> &str {
         "float"
     }
-    fn context(&self, path: &Path) -> Option<Datum<'_>> {
+    fn context(&self, path: &KeyPath) -> Option<Datum<'_>> {
         match path.keys() {
             [] => Some(Datum::Object(vec![("subset".into(), Datum::Text("val".into()))])),
             [key] if **key == *"subset" => Some(Datum::Text("val".into())),
             _ => None,
         }
     }
-    fn summary(&self) -> Summary {
-        Summary { last: Some(self.0), last_step: Some(99), ..Summary::default() }
+    fn summary(&self) -> SequenceSummary {
+        SequenceSummary { last: Some(self.0), last_step: Some(99), ..SequenceSummary::default() }
     }
 }
 
@@ -83,7 +85,7 @@ impl RunView for Run {
     fn has_tag(&self, name: &str) -> bool {
         self.tags.iter().any(|tag| tag == name)
     }
-    fn param(&self, path: &Path) -> Option<Datum<'_>> {
+    fn param(&self, path: &KeyPath) -> Option<Datum<'_>> {
         let [first, key] = path.keys() else { return None };
         if **first != *"hparams" {
             return None;
@@ -136,14 +138,15 @@ const QUERIES: [&str; 11] = [
 
 fn main() -> std::io::Result<()> {
     let runs: Vec<Run> = (0..RUNS).map(run).collect();
-    let options = Options { endpoint: Endpoint::Run, offset_minutes: 0, now: 1.8e9 };
+    let options = QueryOptions { endpoint: Endpoint::Run, offset_minutes: 0, now: 1.8e9 };
     let mut out = std::io::stdout().lock();
     writeln!(out, "{:>12} {:>9} {:>12}  query", "evaluations/s", "matches", "compile+plan")?;
     let lookups = lookups(&runs);
     writeln!(out, "{lookups:>11.1} M {:>9} {:>12}  (param lookup in the view, without a query)", "", "")?;
     for text in QUERIES {
         let query = compile(text, options).expect("the benchmark queries are valid");
-        let mut evaluator = query.evaluator(Limits { steps_in_total: u64::MAX, ..Limits::default() });
+        let mut evaluator =
+            query.evaluator(QueryLimits { steps_in_total: u64::MAX, ..QueryLimits::default() });
         let (mut best, mut matches) = (f64::MAX, 0);
         for _ in 0..ROUNDS {
             let start = Instant::now();
@@ -165,7 +168,7 @@ fn main() -> std::io::Result<()> {
 
 /// Returns the millions of param lookups per second that the view achieves without a query.
 fn lookups(runs: &[Run]) -> f64 {
-    let path = Path::new(["hparams", "lr"]);
+    let path = KeyPath::new(["hparams", "lr"]);
     let mut best = f64::MAX;
     for _ in 0..ROUNDS {
         let start = Instant::now();

@@ -61,7 +61,7 @@ impl<'a> Visitor<'a> for Checker<'a> {
         if self.height > MAX_TREE_HEIGHT {
             self.refuse(ErrorKind::Limit, expression.range(), "the query nests too deeply; make it simpler");
         } else {
-            self.one(expression);
+            self.check_node(expression);
         }
         self.height = outer;
     }
@@ -87,7 +87,7 @@ impl<'a> Checker<'a> {
         self.fault.get_or_insert_with(|| Fault::new(kind, range, message));
     }
 
-    fn one(&mut self, expression: &'a Expr) {
+    fn check_node(&mut self, expression: &'a Expr) {
         let range = expression.range();
         match expression {
             Expr::Name(name) => self.name(&name.id, range),

@@ -26,19 +26,19 @@ use std::cell::{Cell, RefCell};
 use bumpalo::Bump;
 use num_traits::ToPrimitive;
 
-use crate::Options;
-use crate::limits::{BudgetError, Limits, MAX_ACTIVE_LEVELS, MAX_FOLD_STEPS, MAX_FOLDED_BYTES};
+use crate::QueryOptions;
+use crate::limits::{BudgetError, MAX_ACTIVE_LEVELS, MAX_FOLD_STEPS, MAX_FOLDED_BYTES, QueryLimits};
 use crate::tree::{BigConstant, Chain, Compare, Comparison, Constant, Lookup, Node};
-use crate::value::{Frame, Slots, Value};
+use crate::value::{Environment, Slots, Value};
 use crate::view::{RunView, SequenceView};
 use integer::Number;
 
 /// The Python exception that made a query false for a candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Raise {
+pub enum Exception {
     IndexError,
     KeyError,
-    /// A stored value is too large for [`Limits`].
+    /// A stored value is too large for [`QueryLimits`].
     MemoryError,
     NameError,
     NotImplementedError,
@@ -51,24 +51,24 @@ pub enum Raise {
 
 /// Why evaluation ended without a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stop {
-    Raise(Raise),
+pub(crate) enum EvalError {
+    Exception(Exception),
     Budget(BudgetError),
 }
 
-impl From<Raise> for Stop {
-    fn from(raise: Raise) -> Self {
-        Stop::Raise(raise)
+impl From<Exception> for EvalError {
+    fn from(raise: Exception) -> Self {
+        EvalError::Exception(raise)
     }
 }
 
-impl From<BudgetError> for Stop {
+impl From<BudgetError> for EvalError {
     fn from(budget: BudgetError) -> Self {
-        Stop::Budget(budget)
+        EvalError::Budget(budget)
     }
 }
 
-pub(crate) type Result<T> = std::result::Result<T, Stop>;
+pub(crate) type Result<T> = std::result::Result<T, EvalError>;
 
 /// State of the evaluation of one candidate.
 pub(crate) struct Machine<'a> {
@@ -92,12 +92,12 @@ pub(crate) struct Machine<'a> {
 /// Evaluates one query for many candidates, reusing the arena between them.
 pub(crate) struct Workspace {
     bump: Bump,
-    limits: Limits,
+    limits: QueryLimits,
     steps_left: u64,
 }
 
 impl Workspace {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: QueryLimits) -> Self {
         let bump = Bump::new();
         bump.set_allocation_limit(Some(limits.memory));
         Self { bump, limits, steps_left: limits.steps_in_total }
@@ -143,11 +143,11 @@ impl Workspace {
 /// scalar.
 pub(crate) fn constant(
     node: &Node,
-    options: &Options,
+    options: &QueryOptions,
     steps: &mut u64,
 ) -> std::result::Result<Option<Constant>, BudgetError> {
     let bump = Bump::new();
-    bump.set_allocation_limit(Some(Limits::default().memory));
+    bump.set_allocation_limit(Some(QueryLimits::default().memory));
     let machine = Machine {
         bump: &bump,
         run: &NoRun,
@@ -164,8 +164,8 @@ pub(crate) fn constant(
     *steps = machine.steps.get();
     match result {
         Ok(value) => Ok(to_constant(value)),
-        Err(Stop::Raise(_)) => Ok(None),
-        Err(Stop::Budget(budget)) => Err(budget),
+        Err(EvalError::Exception(_)) => Ok(None),
+        Err(EvalError::Budget(budget)) => Err(budget),
     }
 }
 
@@ -176,7 +176,7 @@ pub(crate) fn truth(constant: &Constant) -> bool {
 
 /// Returns whether an expression of constants is true, or `None` if it raises.
 pub(crate) fn condition(node: &Node) -> Option<bool> {
-    let options = Options { endpoint: crate::Endpoint::Run, offset_minutes: 0, now: 0.0 };
+    let options = QueryOptions { endpoint: crate::Endpoint::Run, offset_minutes: 0, now: 0.0 };
     let mut steps = MAX_FOLD_STEPS;
     match constant(node, &options, &mut steps) {
         Ok(Some(constant)) => Some(truth(&constant)),
@@ -186,7 +186,7 @@ pub(crate) fn condition(node: &Node) -> Option<bool> {
 
 /// Returns the index key of a number: the nearest float. NaN has none.
 pub(crate) fn number_key(constant: &Constant) -> Option<f64> {
-    let key = match Number::of(Value::constant(constant))? {
+    let key = match Number::from_value(Value::constant(constant))? {
         Number::Int(int) => int as f64,
         Number::Float(float) => float,
         Number::Big(big) => big.to_f64().unwrap_or(f64::INFINITY),
@@ -267,8 +267,8 @@ impl<'a> Machine<'a> {
         self.alloc_values(values).map(Value::Tuple)
     }
 
-    /// Returns a frame of empty slots, or the outer frame for a scope without names.
-    pub(crate) fn frame(&self, slots: u16, outer: Frame<'a>) -> Result<Frame<'a>> {
+    /// Returns an environment of empty slots, or the outer environment for a scope without names.
+    pub(crate) fn new_environment(&self, slots: u16, outer: Environment<'a>) -> Result<Environment<'a>> {
         if slots == 0 {
             return Ok(outer);
         }
@@ -280,38 +280,38 @@ impl<'a> Machine<'a> {
     }
 
     fn query(&self, query: &'a crate::Query) -> Result<Value<'a>> {
-        let frame = self.frame(query.slots(), None)?;
-        self.eval(frame, query.root())
+        let environment = self.new_environment(query.slots(), None)?;
+        self.eval(environment, query.root())
     }
 
-    pub(crate) fn eval(&self, frame: Frame<'a>, node: &'a Node) -> Result<Value<'a>> {
+    pub(crate) fn eval(&self, environment: Environment<'a>, node: &'a Node) -> Result<Value<'a>> {
         self.spend(1)?;
         match node {
             Node::Const(constant) => Ok(Value::constant(constant)),
-            Node::And(nodes) => self.logic(frame, nodes, false),
-            Node::Or(nodes) => self.logic(frame, nodes, true),
-            Node::Not(operand) => Ok(Value::Bool(!self.eval(frame, operand)?.truth())),
-            Node::Compare(compare) => self.comparison(frame, compare),
+            Node::And(nodes) => self.logic(environment, nodes, false),
+            Node::Or(nodes) => self.logic(environment, nodes, true),
+            Node::Not(operand) => Ok(Value::Bool(!self.eval(environment, operand)?.truth())),
+            Node::Compare(compare) => self.comparison(environment, compare),
             Node::Property(property) => self.property(*property),
             Node::Param(lookup) => self.param(lookup),
             Node::SequenceField(field) => self.sequence_field(*field),
-            Node::MethodCall(call) => self.method_call(frame, call),
-            Node::Call(call) => self.call(frame, call),
+            Node::MethodCall(call) => self.method_call(environment, call),
+            Node::Call(call) => self.call(environment, call),
             Node::If(parts) => {
                 let [test, body, otherwise] = &**parts;
-                match self.eval(frame, test)?.truth() {
-                    true => self.eval(frame, body),
-                    false => self.eval(frame, otherwise),
+                match self.eval(environment, test)?.truth() {
+                    true => self.eval(environment, body),
+                    false => self.eval(environment, otherwise),
                 }
             }
-            _ => self.eval_rare(frame, node),
+            _ => self.eval_rare(environment, node),
         }
     }
 
     #[inline(never)]
-    fn eval_rare(&self, frame: Frame<'a>, node: &'a Node) -> Result<Value<'a>> {
+    fn eval_rare(&self, environment: Environment<'a>, node: &'a Node) -> Result<Value<'a>> {
         match node {
-            Node::Chain(chain) => self.chain(frame, chain),
+            Node::Chain(chain) => self.chain(environment, chain),
             Node::Context(lookup) => self.context(lookup),
             Node::ParamOr(lookup, property) => match self.run.param(&lookup.path) {
                 Some(datum) => self.datum(datum),
@@ -320,55 +320,57 @@ impl<'a> Machine<'a> {
             Node::HasSequence(names) => {
                 Ok(Value::Bool(names.iter().any(|name| !self.run.sequences(name).is_empty())))
             }
-            Node::Metric(metric) => self.metric(frame, metric),
+            Node::Metric(metric) => self.metric(environment, metric),
             Node::Run => Ok(Value::Run),
             Node::Tags => Ok(Value::Tags),
             Node::Metrics => Ok(Value::Metrics),
-            Node::Sequence => self.sequence.map(Value::Sequence).ok_or(Raise::NameError.into()),
+            Node::Sequence => self.sequence.map(Value::Sequence).ok_or(Exception::NameError.into()),
             Node::Builtin(builtin) => self.builtin(*builtin),
-            Node::Unknown => Err(Raise::NameError.into()),
-            Node::Local(local) => self.local(frame, local),
-            Node::Assign(assign) => self.assign(frame, assign),
+            Node::Unknown => Err(Exception::NameError.into()),
+            Node::Local(local) => self.local(environment, local),
+            Node::Assign(assign) => self.assign(environment, assign),
             Node::Attribute(attribute) => {
-                let object = self.eval(frame, &attribute.object)?;
+                let object = self.eval(environment, &attribute.object)?;
                 self.attribute(object, &attribute.name, attribute.member)
             }
             Node::Index(parts) => {
-                let (object, index) = (self.eval(frame, &parts[0])?, self.eval(frame, &parts[1])?);
+                let (object, index) =
+                    (self.eval(environment, &parts[0])?, self.eval(environment, &parts[1])?);
                 self.index(object, index)
             }
             Node::Slice(parts) => {
                 let mut values = [Value::None; 3];
                 for (value, part) in values.iter_mut().zip(&**parts) {
                     if let Some(part) = part {
-                        *value = self.eval(frame, part)?;
+                        *value = self.eval(environment, part)?;
                     }
                 }
                 self.alloc(values).map(Value::Slice)
             }
             Node::Unary(operator, operand) => {
-                let operand = self.eval(frame, operand)?;
+                let operand = self.eval(environment, operand)?;
                 self.unary(*operator, operand)
             }
             Node::Binary(binary) => {
-                let (left, right) = (self.eval(frame, &binary.left)?, self.eval(frame, &binary.right)?);
+                let (left, right) =
+                    (self.eval(environment, &binary.left)?, self.eval(environment, &binary.right)?);
                 self.binary(binary.operator, left, right)
             }
-            Node::Display(kind, items) => self.display(frame, *kind, items),
-            Node::Dict(items) => self.dict_display(frame, items),
-            Node::Comprehension(comprehension) => self.comprehension(frame, comprehension),
-            Node::Lambda(lambda) => self.lambda(frame, lambda),
-            Node::Format(pieces) => self.f_string(frame, pieces),
+            Node::Display(kind, items) => self.display(environment, *kind, items),
+            Node::Dict(items) => self.dict_display(environment, items),
+            Node::Comprehension(comprehension) => self.comprehension(environment, comprehension),
+            Node::Lambda(lambda) => self.lambda(environment, lambda),
+            Node::Format(pieces) => self.f_string(environment, pieces),
             _ => unreachable!("`eval` handles all other nodes"),
         }
     }
 
     /// `and` and `or`: returns the first value whose truth decides the result, otherwise
     /// the last value.
-    fn logic(&self, frame: Frame<'a>, nodes: &'a [Node], decisive: bool) -> Result<Value<'a>> {
+    fn logic(&self, environment: Environment<'a>, nodes: &'a [Node], decisive: bool) -> Result<Value<'a>> {
         let mut value = Value::None;
         for node in nodes {
-            value = self.eval(frame, node)?;
+            value = self.eval(environment, node)?;
             if value.truth() == decisive {
                 break;
             }
@@ -376,24 +378,24 @@ impl<'a> Machine<'a> {
         Ok(value)
     }
 
-    fn comparison(&self, frame: Frame<'a>, compare: &'a Compare) -> Result<Value<'a>> {
-        let left = self.eval(frame, &compare.left)?;
+    fn comparison(&self, environment: Environment<'a>, compare: &'a Compare) -> Result<Value<'a>> {
+        let left = self.eval(environment, &compare.left)?;
         if let Comparison::In | Comparison::NotIn = compare.operator
             // A display of constants is searched without being built.
             && let Some(found) = self.in_constants(left, &compare.right)?
         {
             return Ok(Value::Bool(found == (compare.operator == Comparison::In)));
         }
-        let right = self.eval(frame, &compare.right)?;
+        let right = self.eval(environment, &compare.right)?;
         self.compare(compare.operator, left, right).map(Value::Bool)
     }
 
     /// Evaluates a chained comparison. Each operand is evaluated at most once, and
     /// evaluation stops at the first comparison that is false.
-    fn chain(&self, frame: Frame<'a>, chain: &'a Chain) -> Result<Value<'a>> {
-        let mut left = self.eval(frame, &chain.first)?;
+    fn chain(&self, environment: Environment<'a>, chain: &'a Chain) -> Result<Value<'a>> {
+        let mut left = self.eval(environment, &chain.first)?;
         for (operator, node) in &chain.rest {
-            let right = self.eval(frame, node)?;
+            let right = self.eval(environment, node)?;
             if !self.compare(*operator, left, right)? {
                 return Ok(Value::Bool(false));
             }
@@ -434,7 +436,7 @@ impl RunView for NoRun {
     fn tags(&self) -> Vec<&str> {
         Vec::new()
     }
-    fn param(&self, _: &crate::view::Path) -> Option<crate::view::Datum<'_>> {
+    fn param(&self, _: &crate::view::KeyPath) -> Option<crate::view::Datum<'_>> {
         None
     }
     fn sequences(&self, _: &str) -> Vec<&dyn SequenceView> {

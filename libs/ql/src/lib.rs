@@ -14,19 +14,19 @@
 //! 2. Take its [`Query::plan`], which says what indexes can answer, fetch the counts of
 //!    [`Plan::probes`] from the store, and let [`Plan::choose`] pick the access path. The
 //!    candidates are the runs that the path proposes **and** the runs that are listed as not
-//!    fully indexed; with [`Access::Scan`], all runs. `Display` of a plan is what `explain`
+//!    fully indexed; with [`AccessPath::Scan`], all runs. `Display` of a plan is what `explain`
 //!    prints.
 //! 3. Load what [`Query::needs`] names for each candidate, and wrap it in a [`RunView`]. A view
 //!    answers from memory: params by complete path, decoding no more than is requested.
 //! 4. Pass each candidate to an [`Evaluator`] (one per thread). Skip this only where
-//!    [`Choice::exact`] holds and the run is fully indexed. A [`BudgetError`] ends the search:
-//!    the query costs more than [`Limits`] allow. If every candidate was [`Outcome::Raised`],
+//!    [`AccessChoice::exact`] holds and the run is fully indexed. A [`BudgetError`] ends the search:
+//!    the query costs more than [`QueryLimits`] allow. If every candidate was [`Outcome::Raised`],
 //!    warn the user.
 //! 5. In a search for sequences, the candidates are the sequences whose dtype
 //!    [`Endpoint::accepts`] and whose name is in [`Plan::sequences`], if that is given.
 //!
 //! ```
-//! use matyan_ql::{Datum, Endpoint, Limits, Options, Outcome, Path, RunView, SequenceView, compile};
+//! use matyan_ql::{Datum, Endpoint, QueryLimits, QueryOptions, Outcome, KeyPath, RunView, SequenceView, compile};
 //!
 //! struct Run {
 //!     lr: f64,
@@ -42,19 +42,19 @@
 //!     fn active(&self) -> bool { true }
 //!     fn archived(&self) -> bool { false }
 //!     fn tags(&self) -> Vec<&str> { vec!["cv"] }
-//!     fn param(&self, path: &Path) -> Option<Datum<'_>> {
+//!     fn param(&self, path: &KeyPath) -> Option<Datum<'_>> {
 //!         (path.to_string() == "hparams.lr").then_some(Datum::Float(self.lr))
 //!     }
 //!     fn sequences(&self, _name: &str) -> Vec<&dyn SequenceView> { Vec::new() }
 //! }
 //!
-//! let options = Options { endpoint: Endpoint::Run, offset_minutes: -240, now: 1_704_070_000.0 };
+//! let options = QueryOptions { endpoint: Endpoint::Run, offset_minutes: -240, now: 1_704_070_000.0 };
 //! let query = compile("run.hparams.lr < 0.01 and run.name.startswith('b')", options)?;
 //! assert_eq!(
 //!     query.plan().to_string(),
 //!     r#"archived = false and param hparams.lr < 0.01 and name starts with "b"; exact"#
 //! );
-//! let mut evaluator = query.evaluator(Limits::default());
+//! let mut evaluator = query.evaluator(QueryLimits::default());
 //! assert_eq!(evaluator.run(&Run { lr: 0.001 }), Ok(Outcome::Match));
 //! assert_eq!(evaluator.run(&Run { lr: 0.1 }), Ok(Outcome::NoMatch));
 //!
@@ -95,9 +95,9 @@ mod value;
 mod view;
 
 pub use error::{ErrorKind, QueryError};
-pub use eval::Raise;
-pub use limits::{BudgetError, Limits, MAX_BRACKETS, MAX_QUERY_BYTES, MAX_TREE_HEIGHT};
-pub use needs::{Needs, Wanted};
-pub use plan::{Access, Choice, Interval, Keys, Plan, Probe, Proposal, Statistics};
-pub use query::{Endpoint, Evaluator, Options, Outcome, Query, Warning, compile};
-pub use view::{Datum, Path, RunView, SequenceView, Summary};
+pub use eval::Exception;
+pub use limits::{BudgetError, MAX_BRACKETS, MAX_QUERY_BYTES, MAX_TREE_HEIGHT, QueryLimits};
+pub use needs::{NeedSet, Needs};
+pub use plan::{AccessChoice, AccessPath, Interval, ParamKeys, Plan, Probe, Proposal, Statistics};
+pub use query::{Endpoint, Evaluator, Outcome, Query, QueryOptions, Warning, compile};
+pub use view::{Datum, KeyPath, RunView, SequenceSummary, SequenceView};

@@ -1,5 +1,5 @@
 //! All limits of a query. Limits of compilation are constants; those that a search may tighten
-//! are in [`Limits`]. There is no clock here: the scanning code enforces the deadline, and
+//! are in [`QueryLimits`]. There is no clock here: the scanning code enforces the deadline, and
 //! these limits bound the work between two checks of it.
 
 /// Longest query text in bytes; the longest one seen in use has 8 kB.
@@ -43,7 +43,7 @@ pub(crate) const MAX_FOLDED_BYTES: usize = 16 * 1024;
 /// Budget of one scan. A step is one node evaluated, one element visited, or 64 bytes
 /// processed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct QueryLimits {
     /// For one run or one sequence; the default takes about 20 ms.
     pub steps_per_candidate: u64,
     /// For all candidates of one [`crate::Evaluator`].
@@ -52,13 +52,13 @@ pub struct Limits {
     pub memory: usize,
 }
 
-impl Default for Limits {
+impl Default for QueryLimits {
     fn default() -> Self {
         Self { steps_per_candidate: 1_000_000, steps_in_total: 2_000_000_000, memory: 8 << 20 }
     }
 }
 
-/// An expression costs more than [`Limits`] allow: the search ends, and the author should
+/// An expression costs more than [`QueryLimits`] allow: the search ends, and the author should
 /// simplify the query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BudgetError {

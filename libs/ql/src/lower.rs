@@ -3,7 +3,7 @@
 //! raises when evaluated, and it is reported as a warning.
 
 mod access;
-mod fold;
+mod constant_folding;
 mod literal;
 mod scope;
 
@@ -11,20 +11,20 @@ use ruff_python_ast as ast;
 use ruff_python_ast::Expr;
 use ruff_text_size::{Ranged, TextRange};
 
-use crate::Options;
+use crate::QueryOptions;
 use crate::error::Fault;
 use crate::names::{Builtin, Property};
 use crate::tree::{
     Assign, Binary, Chain, Clause, Collect, Compare, Comparison, Comprehension, Constant, Display, Item,
     Lambda, Node, Operator, Parameter, Target, Unary,
 };
-use fold::Folder;
-use scope::{Kind, Scopes};
+use constant_folding::ConstantFolder;
+use scope::{ScopeKind, Scopes};
 
 /// A lowered query.
-pub(crate) struct Lowered {
+pub(crate) struct LoweredQuery {
     pub(crate) root: Node,
-    /// Slots of the query's own frame.
+    /// Slots of the query's own environment.
     pub(crate) slots: u16,
     /// Unbound names with their positions.
     pub(crate) unknown: Vec<(String, TextRange)>,
@@ -35,10 +35,10 @@ pub(crate) struct Lowered {
     pub(crate) times: Vec<(f64, TextRange)>,
 }
 
-pub(crate) fn lower(expression: &Expr, options: &Options) -> Result<Lowered, Fault> {
-    let (scopes, folder) = (Scopes::default(), Folder::new(options));
+pub(crate) fn lower(expression: &Expr, options: &QueryOptions) -> Result<LoweredQuery, Fault> {
+    let (scopes, folder) = (Scopes::default(), ConstantFolder::new(options));
     let mut lowering = Lowering { options, scopes, folder, unknown: Vec::new(), times: Vec::new() };
-    lowering.scopes.enter(Kind::Query, scope::assigned(expression));
+    lowering.scopes.enter(ScopeKind::Query, scope::assigned(expression));
     let query = lowering.node(expression)?;
     let slots = lowering.scopes.leave();
     let is_filtered = !mentions_archived(expression);
@@ -46,7 +46,7 @@ pub(crate) fn lower(expression: &Expr, options: &Options) -> Result<Lowered, Fau
         true => Node::And(Box::new([not_archived(), query])),
         false => query,
     };
-    Ok(Lowered { root, slots, unknown: lowering.unknown, is_filtered, times: lowering.times })
+    Ok(LoweredQuery { root, slots, unknown: lowering.unknown, is_filtered, times: lowering.times })
 }
 
 /// Returns `run.is_archived == False`, the filter that applies unless the query compares this
@@ -81,9 +81,9 @@ fn is_archived(operand: &Expr) -> bool {
 }
 
 struct Lowering<'o> {
-    options: &'o Options,
+    options: &'o QueryOptions,
     scopes: Scopes,
-    folder: Folder<'o>,
+    folder: ConstantFolder<'o>,
     unknown: Vec<(String, TextRange)>,
     times: Vec<(f64, TextRange)>,
 }
@@ -283,7 +283,7 @@ impl Lowering<'_> {
         };
         let (rest, keywords) = (extra(&declared.vararg), extra(&declared.kwarg));
         names.extend(scope::assigned(&node.body));
-        self.scopes.enter(Kind::Lambda, names);
+        self.scopes.enter(ScopeKind::Lambda, names);
         let body = self.node(&node.body);
         let slots = self.scopes.leave();
         Ok(Node::Lambda(Box::new(Lambda {
@@ -308,19 +308,19 @@ impl Lowering<'_> {
         let first = self.node(&generators[0].iter)?;
         let mut names = Vec::new();
         generators.iter().for_each(|clause| crate::check::names_of_target(&clause.target, &mut names));
-        self.scopes.enter(Kind::Comprehension, names.into_iter().map(str::to_owned));
-        let inside = self.inside_comprehension(element, value, generators);
+        self.scopes.enter(ScopeKind::Comprehension, names.into_iter().map(str::to_owned));
+        let inside = self.comprehension_parts(element, value, generators);
         let slots = self.scopes.leave();
         let (clauses, element, value) = inside?;
         Ok(Node::Comprehension(Box::new(Comprehension { collect, first, clauses, element, value, slots })))
     }
 
-    fn inside_comprehension(
+    fn comprehension_parts(
         &mut self,
         element: &Expr,
         value: Option<&Expr>,
         generators: &[ast::Comprehension],
-    ) -> Result<Inside, Fault> {
+    ) -> Result<ComprehensionParts, Fault> {
         let mut clauses = Vec::with_capacity(generators.len());
         for (position, clause) in generators.iter().enumerate() {
             clauses.push(Clause {
@@ -356,7 +356,7 @@ impl Lowering<'_> {
 }
 
 /// The clauses, the element and the value of a comprehension.
-type Inside = (Box<[Clause]>, Node, Option<Node>);
+type ComprehensionParts = (Box<[Clause]>, Node, Option<Node>);
 
 fn slot(position: usize) -> u16 {
     u16::try_from(position).expect("a query of at most 64 KiB has fewer than 2^16 names")

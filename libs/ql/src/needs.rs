@@ -6,24 +6,24 @@ use std::collections::BTreeSet;
 
 use crate::names::{Property, SequenceField};
 use crate::tree::Node;
-use crate::view::Path;
+use crate::view::KeyPath;
 
 /// A set that may comprise everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wanted<T> {
-    These(BTreeSet<T>),
+pub enum NeedSet<T> {
+    Only(BTreeSet<T>),
     All,
 }
 
-impl<T: Ord> Wanted<T> {
+impl<T: Ord> NeedSet<T> {
     fn add(&mut self, item: T) {
-        if let Wanted::These(items) = self {
+        if let NeedSet::Only(items) = self {
             items.insert(item);
         }
     }
 
     pub fn is_nothing(&self) -> bool {
-        matches!(self, Wanted::These(items) if items.is_empty())
+        matches!(self, NeedSet::Only(items) if items.is_empty())
     }
 }
 
@@ -35,38 +35,38 @@ pub struct Needs {
     /// The names of tags.
     pub tags: bool,
     /// Params at and below these paths.
-    pub params: Wanted<Path>,
+    pub params: NeedSet<KeyPath>,
     /// Sequences with these names, in addition to the sequence under evaluation.
-    pub sequences: Wanted<Box<str>>,
+    pub sequences: NeedSet<Box<str>>,
     /// Whether point summaries are needed: of those sequences and of the one under
     /// evaluation.
     pub summaries: bool,
 }
 
 impl Needs {
-    pub(crate) fn of(root: &Node) -> Self {
-        let (params, sequences) = (Wanted::These(BTreeSet::new()), Wanted::These(BTreeSet::new()));
+    pub(crate) fn for_query(root: &Node) -> Self {
+        let (params, sequences) = (NeedSet::Only(BTreeSet::new()), NeedSet::Only(BTreeSet::new()));
         let mut needs = Self { experiment: false, tags: false, params, sequences, summaries: false };
-        root.walk(&mut |node| needs.note(node));
+        root.walk(&mut |node| needs.add_node(node));
         needs
     }
 
-    fn note(&mut self, node: &Node) {
-        self.summaries |= tells_of_points(node);
+    fn add_node(&mut self, node: &Node) {
+        self.summaries |= reads_points(node);
         match node {
             // A sequence refers to its run: `metric.run`.
             Node::Run | Node::Sequence | Node::SequenceField(SequenceField::Run) => {
-                let (params, sequences) = (Wanted::All, Wanted::All);
+                let (params, sequences) = (NeedSet::All, NeedSet::All);
                 *self = Self { experiment: true, tags: true, params, sequences, summaries: true };
             }
             Node::Tags => self.tags = true,
             Node::Property(Property::Experiment) => self.experiment = true,
             Node::Param(lookup) | Node::ParamOr(lookup, _) => self.params.add(lookup.path.clone()),
-            Node::Metrics => self.sequences = Wanted::All,
+            Node::Metrics => self.sequences = NeedSet::All,
             Node::HasSequence(names) => names.iter().for_each(|name| self.sequences.add(name.clone())),
             Node::Metric(metric) => match metric.name.text() {
                 Some(name) => self.sequences.add(name.into()),
-                None => self.sequences = Wanted::All,
+                None => self.sequences = NeedSet::All,
             },
             _ => {}
         }
@@ -74,7 +74,7 @@ impl Needs {
 }
 
 /// Whether a node gives access to the points of a sequence: a sequence held as a value does.
-fn tells_of_points(node: &Node) -> bool {
+fn reads_points(node: &Node) -> bool {
     use SequenceField::{Context, Dtype, Name, Run};
     match node {
         Node::SequenceField(field) => !matches!(field, Name | Context | Dtype | Run),

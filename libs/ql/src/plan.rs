@@ -10,8 +10,8 @@ mod names;
 
 use std::fmt;
 
-use crate::view::Path;
-pub use choose::{Access, Choice, Statistics};
+use crate::view::KeyPath;
+pub use choose::{AccessChoice, AccessPath, Statistics};
 pub(crate) use derive::derive;
 pub use interval::Interval;
 
@@ -55,8 +55,8 @@ pub enum Probe {
     /// In Unix seconds; only runs that have ended.
     EndTime(Interval<f64>),
     Param {
-        path: Path,
-        keys: Keys,
+        path: KeyPath,
+        keys: ParamKeys,
     },
     /// Runs with a sequence whose name is in the interval, of any dtype and context.
     Sequence(Interval<Box<str>>),
@@ -69,7 +69,7 @@ pub enum Probe {
 /// has its bytes as its key, which sort by code point. The intervals of a plan account for the
 /// rounding of integers beyond 2^53.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Keys {
+pub enum ParamKeys {
     Numbers(Interval<f64>),
     Texts(Interval<Box<str>>),
 }
@@ -163,10 +163,12 @@ impl fmt::Display for Probe {
             Probe::Tag(name) => write!(f, "tag {name:?}"),
             Probe::CreatedAt(times) => times.describe(f, "created_at"),
             Probe::EndTime(times) => times.describe(f, "end_time"),
-            Probe::Param { path, keys: Keys::Numbers(numbers) } => {
+            Probe::Param { path, keys: ParamKeys::Numbers(numbers) } => {
                 numbers.describe(f, &format!("param {path}"))
             }
-            Probe::Param { path, keys: Keys::Texts(texts) } => texts.describe(f, &format!("param {path}")),
+            Probe::Param { path, keys: ParamKeys::Texts(texts) } => {
+                texts.describe(f, &format!("param {path}"))
+            }
             Probe::Sequence(names) => names.describe(f, "sequence"),
         }
     }

@@ -7,9 +7,9 @@ use std::ops::Range;
 use ruff_text_size::TextRange;
 
 use crate::error::{ErrorKind, Fault, QueryError};
-use crate::eval::{Raise, Stop, Workspace};
-use crate::limits::{BudgetError, Limits};
-use crate::lower::{Lowered, lower, not_archived};
+use crate::eval::{EvalError, Exception, Workspace};
+use crate::limits::{BudgetError, QueryLimits};
+use crate::lower::{LoweredQuery, lower, not_archived};
 use crate::needs::Needs;
 use crate::plan::{self, Plan};
 use crate::source::Source;
@@ -61,7 +61,7 @@ impl Endpoint {
 
 /// Parameters of a query in addition to its text.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Options {
+pub struct QueryOptions {
     pub endpoint: Endpoint,
     /// Minutes to add to the caller's local time to get UTC: the unmodified header
     /// `X-Timezone-Offset`.
@@ -87,7 +87,7 @@ pub struct Warning {
 pub struct Query {
     statement: String,
     normalized: String,
-    options: Options,
+    options: QueryOptions,
     root: Node,
     slots: u16,
     height: u32,
@@ -96,13 +96,13 @@ pub struct Query {
 }
 
 /// Compiles a query as typed. The empty text matches every run that is not archived.
-pub fn compile(text: &str, options: Options) -> Result<Query, QueryError> {
+pub fn compile(text: &str, options: QueryOptions) -> Result<Query, QueryError> {
     let source = Source::new(text)?;
     let compiled = |fault: Fault| source.error(fault);
     let (lowered, height) = match source.is_empty() {
         true => {
             let (unknown, times) = (Vec::new(), Vec::new());
-            (Lowered { root: not_archived(), slots: 0, unknown, is_filtered: true, times }, 1)
+            (LoweredQuery { root: not_archived(), slots: 0, unknown, is_filtered: true, times }, 1)
         }
         false => {
             let expression = parse::parse(source.wrapped()).map_err(compiled)?;
@@ -117,7 +117,7 @@ pub fn compile(text: &str, options: Options) -> Result<Query, QueryError> {
         statement: source.statement().to_owned(),
         options,
         warnings: warnings.collect(),
-        needs: Needs::of(&lowered.root),
+        needs: Needs::for_query(&lowered.root),
         root: lowered.root,
         slots: lowered.slots,
         height,
@@ -125,7 +125,7 @@ pub fn compile(text: &str, options: Options) -> Result<Query, QueryError> {
 }
 
 /// Returns the statement with the default filter, and with times as numbers.
-fn normalized(source: &Source<'_>, lowered: &Lowered) -> String {
+fn normalized(source: &Source<'_>, lowered: &LoweredQuery) -> String {
     const FILTER: &str = "run.is_archived == False";
     if source.is_empty() {
         return FILTER.to_owned();
@@ -173,7 +173,7 @@ impl Query {
         &self.normalized
     }
 
-    pub fn options(&self) -> &Options {
+    pub fn options(&self) -> &QueryOptions {
         &self.options
     }
 
@@ -191,7 +191,7 @@ impl Query {
         plan::derive(&self.root, self.options.endpoint)
     }
 
-    pub fn evaluator(&self, limits: Limits) -> Evaluator<'_> {
+    pub fn evaluator(&self, limits: QueryLimits) -> Evaluator<'_> {
         Evaluator { query: self, workspace: Workspace::new(limits) }
     }
 
@@ -215,7 +215,7 @@ pub enum Outcome {
     NoMatch,
     /// Evaluation raised, which counts as no match. A search in which every candidate
     /// raises deserves a warning.
-    Raised(Raise),
+    Raised(Exception),
 }
 
 impl Outcome {
@@ -231,7 +231,7 @@ pub struct Evaluator<'q> {
 }
 
 impl Evaluator<'_> {
-    /// Returns the remainder of [`Limits::steps_in_total`], for a search that continues
+    /// Returns the remainder of [`QueryLimits::steps_in_total`], for a search that continues
     /// with another evaluator.
     pub fn steps_left(&self) -> u64 {
         self.workspace.steps_left()
@@ -260,8 +260,8 @@ impl Evaluator<'_> {
         match self.workspace.truth(self.query, run, sequence) {
             Ok(true) => Ok(Outcome::Match),
             Ok(false) => Ok(Outcome::NoMatch),
-            Err(Stop::Raise(raise)) => Ok(Outcome::Raised(raise)),
-            Err(Stop::Budget(budget)) => Err(budget),
+            Err(EvalError::Exception(raise)) => Ok(Outcome::Raised(raise)),
+            Err(EvalError::Budget(budget)) => Err(budget),
         }
     }
 }

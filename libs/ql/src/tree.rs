@@ -4,7 +4,7 @@
 mod walk;
 
 use crate::names::{Builtin, Member, Property, SequenceField};
-use crate::view::Path;
+use crate::view::KeyPath;
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Constant {
@@ -70,10 +70,10 @@ pub(crate) enum Node {
     Comprehension(Box<Comprehension>),
     Lambda(Box<Lambda>),
     Assign(Box<Assign>),
-    Format(Box<[Piece]>),
+    Format(Box<[FormatPiece]>),
 }
 
-/// A bound name: the number of frames outward, the slot, and the meaning of the name while the
+/// A bound name: the number of environments outward, the slot, and the meaning of the name while the
 /// slot is empty.
 #[derive(Debug)]
 pub(crate) struct Local {
@@ -85,12 +85,12 @@ pub(crate) struct Local {
 /// A path into params or a context, with the syntax of each step.
 #[derive(Debug)]
 pub(crate) struct Lookup {
-    pub(crate) path: Path,
-    pub(crate) steps: Box<[Step]>,
+    pub(crate) path: KeyPath,
+    pub(crate) steps: Box<[PathStep]>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum PathStep {
     /// `.key`: None if absent, unless a value of some type has such a member.
     Attribute(Option<Member>),
     /// `["key"]`: raises if absent.
@@ -103,7 +103,7 @@ impl Lookup {
     /// Whether the value is None if the path does not exist. If not, the steps must be
     /// taken one by one.
     pub(crate) fn absent_is_none(&self) -> bool {
-        self.steps.iter().all(|step| matches!(step, Step::Attribute(None) | Step::Lenient))
+        self.steps.iter().all(|step| matches!(step, PathStep::Attribute(None) | PathStep::Lenient))
     }
 }
 
@@ -224,7 +224,7 @@ pub(crate) enum Collect {
 #[derive(Debug)]
 pub(crate) struct Comprehension {
     pub(crate) collect: Collect,
-    /// Evaluated in the outer scope, before the frame is created.
+    /// Evaluated in the outer scope, before the environment is created.
     pub(crate) first: Node,
     pub(crate) clauses: Box<[Clause]>,
     pub(crate) element: Node,
@@ -277,9 +277,9 @@ pub(crate) struct Assign {
 
 /// A part of an f-string.
 #[derive(Debug)]
-pub(crate) enum Piece {
+pub(crate) enum FormatPiece {
     Text(Box<str>),
-    Value { value: Node, conversion: Conversion, spec: Option<Box<[Piece]>> },
+    Value { value: Node, conversion: Conversion, spec: Option<Box<[FormatPiece]>> },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,7 +16,7 @@ pub(crate) enum Value<'a> {
     None,
     Bool(bool),
     Int(i64),
-    Big(Big<'a>),
+    Big(BigInteger<'a>),
     Float(f64),
     /// A point in time: a float of Unix seconds that also has a calendar.
     Time(f64),
@@ -41,9 +41,9 @@ pub(crate) enum Value<'a> {
     /// are None.
     NoSequence,
     Builtin(Builtin),
-    Bound(&'a Bound<'a>),
+    BoundMethod(&'a BoundMethod<'a>),
     Closure(&'a Closure<'a>),
-    Iterator(&'a Lazy<'a>),
+    Iterator(&'a LazyIterator<'a>),
     /// The result of calling an exception class.
     Exception(u8),
 }
@@ -51,7 +51,7 @@ pub(crate) enum Value<'a> {
 /// An integer beyond 64 bits, as 32-bit digits, least significant first, the most significant
 /// one nonzero.
 #[derive(Clone, Copy)]
-pub(crate) struct Big<'a> {
+pub(crate) struct BigInteger<'a> {
     pub(crate) negative: bool,
     pub(crate) digits: &'a [u32],
 }
@@ -81,15 +81,15 @@ impl Range {
 }
 
 /// A method with its receiver. If the receiver is a class, the first argument replaces it.
-pub(crate) struct Bound<'a> {
+pub(crate) struct BoundMethod<'a> {
     pub(crate) receiver: Value<'a>,
     pub(crate) member: Member,
 }
 
-/// A lambda with the frame it captures.
+/// A lambda with the environment it captures.
 pub(crate) struct Closure<'a> {
     pub(crate) lambda: &'a Lambda,
-    pub(crate) frame: Frame<'a>,
+    pub(crate) environment: Environment<'a>,
     /// One value per parameter that has a default, in order.
     pub(crate) defaults: &'a [Value<'a>],
 }
@@ -97,22 +97,22 @@ pub(crate) struct Closure<'a> {
 /// Variables of a scope. They are cells, because a closure sees later assignments.
 pub(crate) struct Slots<'a> {
     pub(crate) values: &'a [Cell<Option<Value<'a>>>],
-    pub(crate) outer: Frame<'a>,
+    pub(crate) outer: Environment<'a>,
 }
 
-pub(crate) type Frame<'a> = Option<&'a Slots<'a>>;
+pub(crate) type Environment<'a> = Option<&'a Slots<'a>>;
 
 /// A lazy iterator. Each use walks it from the start and skips the elements taken before, which
 /// works because expressions have no side effects.
-pub(crate) struct Lazy<'a> {
+pub(crate) struct LazyIterator<'a> {
     pub(crate) kind: LazyKind<'a>,
     pub(crate) taken: Cell<u64>,
     pub(crate) finished: Cell<bool>,
 }
 
 pub(crate) enum LazyKind<'a> {
-    /// The comprehension, its first iterable, and the frame around it.
-    Generator(&'a Comprehension, Value<'a>, Frame<'a>),
+    /// The comprehension, its first iterable, and the environment around it.
+    Generator(&'a Comprehension, Value<'a>, Environment<'a>),
     Zip(&'a [Value<'a>]),
     Map(Value<'a>, &'a [Value<'a>]),
     Filter(Value<'a>, Value<'a>),
@@ -126,7 +126,7 @@ impl<'a> Value<'a> {
             Constant::None => Value::None,
             Constant::Bool(value) => Value::Bool(*value),
             Constant::Int(value) => Value::Int(*value),
-            Constant::Big(big) => Value::Big(Big { negative: big.negative, digits: &big.digits }),
+            Constant::Big(big) => Value::Big(BigInteger { negative: big.negative, digits: &big.digits }),
             Constant::Float(value) => Value::Float(*value),
             Constant::Time(value) => Value::Time(*value),
             Constant::Span(value) => Value::Span(*value),
@@ -178,7 +178,7 @@ impl<'a> Value<'a> {
     }
 }
 
-impl<'a> Lazy<'a> {
+impl<'a> LazyIterator<'a> {
     pub(crate) fn new(kind: LazyKind<'a>) -> Self {
         Self { kind, taken: Cell::new(0), finished: Cell::new(false) }
     }

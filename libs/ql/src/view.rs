@@ -26,7 +26,7 @@ pub trait RunView {
     }
     /// The value at a path of object keys, or `None` if it does not exist; never called
     /// with an empty path.
-    fn param(&self, path: &Path) -> Option<Datum<'_>>;
+    fn param(&self, path: &KeyPath) -> Option<Datum<'_>>;
     /// The sequences with that name, of any dtype, in order of context id.
     fn sequences(&self, name: &str) -> Vec<&dyn SequenceView>;
 }
@@ -36,14 +36,14 @@ pub trait SequenceView {
     fn name(&self) -> &str;
     fn dtype(&self) -> &str;
     /// The value at a path in the context; the empty path is the entire context.
-    fn context(&self, path: &Path) -> Option<Datum<'_>>;
-    fn summary(&self) -> Summary;
+    fn context(&self, path: &KeyPath) -> Option<Datum<'_>>;
+    fn summary(&self) -> SequenceSummary;
 }
 
 /// Summary of a sequence, available without reading its points; `last` is the value written
 /// last, not that of the largest step.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Summary {
+pub struct SequenceSummary {
     pub first: Option<f64>,
     pub last: Option<f64>,
     pub min: Option<f64>,
@@ -72,9 +72,9 @@ pub enum Datum<'v> {
 
 /// Keys from the outermost to the innermost, split once when the query is compiled.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Path(Box<[Box<str>]>);
+pub struct KeyPath(Box<[Box<str>]>);
 
-impl Path {
+impl KeyPath {
     pub fn new<K: Into<Box<str>>>(keys: impl IntoIterator<Item = K>) -> Self {
         Self(keys.into_iter().map(Into::into).collect())
     }
@@ -90,7 +90,7 @@ impl Path {
 
 /// Keys joined by dots; a key that is not a plain word is quoted, so that distinct paths have
 /// distinct texts.
-impl fmt::Display for Path {
+impl fmt::Display for KeyPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (position, key) in self.0.iter().enumerate() {
             if position > 0 {
@@ -105,8 +105,8 @@ impl fmt::Display for Path {
     }
 }
 
-impl fmt::Debug for Path {
+impl fmt::Debug for KeyPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Path({self})")
+        write!(f, "KeyPath({self})")
     }
 }

@@ -9,7 +9,9 @@ mod memory;
 #[path = "contract/language.rs"]
 mod language;
 
-use matyan_ql::{Endpoint, ErrorKind, Limits, Options, Outcome, Raise, Summary, compile};
+use matyan_ql::{
+    Endpoint, ErrorKind, Exception, Outcome, QueryLimits, QueryOptions, SequenceSummary, compile,
+};
 use memory::{Run, Sequence};
 use serde_json::json;
 
@@ -20,21 +22,21 @@ const NEW_YEAR: f64 = 1_704_067_200.0;
 enum Is {
     True,
     False,
-    Raises(Raise),
+    Raises(Exception),
 }
 
-use Is::{False, Raises, True};
-use Raise::{
+use Exception::{
     IndexError, KeyError, NameError, NotImplementedError, OverflowError, TypeError, ValueError,
     ZeroDivisionError,
 };
+use Is::{False, Raises, True};
 
 fn run() -> Run {
     let sequence = |name: &str, context, last: f64| Sequence {
         name: name.to_owned(),
         context,
         dtype: "float".to_owned(),
-        summary: Summary {
+        summary: SequenceSummary {
             first: Some(9.0),
             last: Some(last),
             min: Some(0.25),
@@ -70,8 +72,8 @@ fn run() -> Run {
     }
 }
 
-fn options(endpoint: Endpoint) -> Options {
-    Options { endpoint, offset_minutes: -240, now: NEW_YEAR + 86_400.0 }
+fn options(endpoint: Endpoint) -> QueryOptions {
+    QueryOptions { endpoint, offset_minutes: -240, now: NEW_YEAR + 86_400.0 }
 }
 
 fn verdict(outcome: Outcome) -> Is {
@@ -87,8 +89,10 @@ fn rows(table: &[(&str, Is)]) {
     let run = run();
     for (text, expected) in table {
         let query = compile(text, options(Endpoint::Run)).unwrap_or_else(|error| panic!("{text}: {error}"));
-        let outcome =
-            query.evaluator(Limits::default()).run(&run).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let outcome = query
+            .evaluator(QueryLimits::default())
+            .run(&run)
+            .unwrap_or_else(|error| panic!("{text}: {error}"));
         assert_eq!(verdict(outcome), *expected, "{text}");
     }
 }
@@ -99,7 +103,7 @@ fn metric_rows(table: &[(&str, Is)]) {
     for (text, expected) in table {
         let query =
             compile(text, options(Endpoint::Metric)).unwrap_or_else(|error| panic!("{text}: {error}"));
-        let outcome = query.evaluator(Limits::default()).sequence(&run, &run.sequences[1]);
+        let outcome = query.evaluator(QueryLimits::default()).sequence(&run, &run.sequences[1]);
         assert_eq!(verdict(outcome.unwrap()), *expected, "{text}");
     }
 }

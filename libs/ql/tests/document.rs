@@ -3,7 +3,7 @@
 
 #![cfg(test)]
 
-use matyan_ql::{Endpoint, Options, compile};
+use matyan_ql::{Endpoint, QueryOptions, compile};
 
 const ENDPOINTS: [Endpoint; 7] = [
     Endpoint::Run,
@@ -32,7 +32,7 @@ fn examples(fence: &str) -> Vec<&'static str> {
 /// Whether some kind of search accepts the query and knows every name in it.
 fn is_taken(query: &str) -> bool {
     ENDPOINTS.iter().any(|endpoint| {
-        let options = Options { endpoint: *endpoint, offset_minutes: 0, now: 0.0 };
+        let options = QueryOptions { endpoint: *endpoint, offset_minutes: 0, now: 0.0 };
         compile(query, options).is_ok_and(|query| query.warnings().is_empty())
     })
 }
@@ -51,7 +51,7 @@ fn refused_examples_are_refused() {
     assert!(examples.len() > 3, "only {} examples found", examples.len());
     for query in examples {
         for endpoint in ENDPOINTS {
-            compile(query, Options { endpoint, offset_minutes: 0, now: 0.0 }).expect_err(query);
+            compile(query, QueryOptions { endpoint, offset_minutes: 0, now: 0.0 }).expect_err(query);
         }
     }
 }

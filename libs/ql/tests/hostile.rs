@@ -6,13 +6,15 @@
 #[path = "support/memory.rs"]
 mod memory;
 
-use matyan_ql::{BudgetError, Endpoint, ErrorKind, Limits, Options, Outcome, QueryError, Raise, compile};
+use matyan_ql::{
+    BudgetError, Endpoint, ErrorKind, Exception, Outcome, QueryError, QueryLimits, QueryOptions, compile,
+};
 use memory::{Run, Sequence};
 use proptest::prelude::*;
 use serde_json::json;
 
-fn options() -> Options {
-    Options { endpoint: Endpoint::Run, offset_minutes: 0, now: 1e9 }
+fn options() -> QueryOptions {
+    QueryOptions { endpoint: Endpoint::Run, offset_minutes: 0, now: 1e9 }
 }
 
 fn run() -> Run {
@@ -35,7 +37,7 @@ enum End {
     OverBudget(BudgetError),
 }
 
-fn end(text: &str, limits: Limits) -> End {
+fn end(text: &str, limits: QueryLimits) -> End {
     match compile(text, options()) {
         Err(error) => End::Refused(error),
         Ok(query) => match query.evaluator(limits).run(&run()) {
@@ -99,7 +101,7 @@ fn expensive_expressions_exceed_the_budget() {
         ("run.text.replace('x', '\\n\\n').splitlines() * 3", Memory),
     ] {
         let start = std::time::Instant::now();
-        let found = end(text, Limits::default());
+        let found = end(text, QueryLimits::default());
         println!("{:>6} us  {text}", start.elapsed().as_micros());
         if found != End::OverBudget(budget) {
             wrong.push(format!("{text}: {found:?}"));
@@ -139,9 +141,9 @@ fn odd_arguments_match_nothing() {
         "math.ldexp(1.5, 2**62)",
         "1 >> 2**62 == 0 and 1 >> -1",
     ] {
-        let options = Options { offset_minutes: 240, ..options() };
+        let options = QueryOptions { offset_minutes: 240, ..options() };
         let query = compile(text, options).unwrap_or_else(|error| panic!("{text}: {error}"));
-        let outcome = query.evaluator(Limits::default()).run(&run());
+        let outcome = query.evaluator(QueryLimits::default()).run(&run());
         assert!(matches!(outcome, Ok(outcome) if !outcome.is_match()), "{text}: {outcome:?}");
     }
 }
@@ -157,7 +159,7 @@ fn long_texts_are_searched_in_linear_time() {
         "(run.text * 20).strip(run.text.replace('x', 'y') * 15 + 'x') != ''",
         "(lambda a, b: any(a is b for x in range(100) for y in range(1000)))(run.text * 30, run.text * 30)",
     ] {
-        assert_eq!(end(text, Limits::default()), End::Evaluated(Outcome::NoMatch), "{text}");
+        assert_eq!(end(text, QueryLimits::default()), End::Evaluated(Outcome::NoMatch), "{text}");
     }
 }
 
@@ -168,13 +170,16 @@ fn huge_values_of_one_run_do_not_end_a_search() {
     let deep = (0..120).fold(json!(1), |inner, _| json!([inner]));
     let huge = Run { params: json!({ "list": list, "deep": deep, "x": 1 }), ..Run::default() };
     let query = compile("3 in run.list or run.deep", options()).unwrap();
-    let mut evaluator = query.evaluator(Limits::default());
-    assert_eq!(evaluator.run(&huge), Ok(Outcome::Raised(Raise::MemoryError)));
+    let mut evaluator = query.evaluator(QueryLimits::default());
+    assert_eq!(evaluator.run(&huge), Ok(Outcome::Raised(Exception::MemoryError)));
     assert_eq!(evaluator.run(&run()), Ok(Outcome::Match));
     let beside = compile("run.x == 1", options()).unwrap();
-    assert_eq!(beside.evaluator(Limits::default()).run(&huge), Ok(Outcome::Match));
+    assert_eq!(beside.evaluator(QueryLimits::default()).run(&huge), Ok(Outcome::Match));
     let deep = compile("run.deep == 1", options()).unwrap();
-    assert_eq!(deep.evaluator(Limits::default()).run(&huge), Ok(Outcome::Raised(Raise::MemoryError)));
+    assert_eq!(
+        deep.evaluator(QueryLimits::default()).run(&huge),
+        Ok(Outcome::Raised(Exception::MemoryError))
+    );
 }
 
 #[test]
@@ -195,7 +200,7 @@ fn deep_values_do_not_overflow_the_stack() {
         "(x := int) and any((x := (x,)) == 1 for i in range(1000) for j in range(90)) or isinstance(1, x)",
         "(x := int) and any((x := (x,)) == 1 for i in range(1000) for j in range(90)) or issubclass(int, x)",
     ] {
-        assert!(!matches!(end(text, Limits::default()), End::Refused(_)), "{text}");
+        assert!(!matches!(end(text, QueryLimits::default()), End::Refused(_)), "{text}");
     }
 }
 
@@ -269,9 +274,9 @@ fn wide_texts_are_fine() {
     ] {
         let short: String = text.chars().take(40).collect();
         assert!(
-            matches!(end(&text, Limits::default()), End::Evaluated(_)),
+            matches!(end(&text, QueryLimits::default()), End::Evaluated(_)),
             "{short}: {:?}",
-            end(&text, Limits::default())
+            end(&text, QueryLimits::default())
         );
     }
 }
@@ -292,9 +297,9 @@ fn the_deepest_trees_fit_the_stack() {
     for text in [sum, lists, calls, texts, choices, loops, generators, lambda] {
         let short: String = text.chars().take(40).collect();
         assert!(
-            !matches!(end(&text, Limits::default()), End::Refused(_)),
+            !matches!(end(&text, QueryLimits::default()), End::Refused(_)),
             "{short}: {:?}",
-            end(&text, Limits::default())
+            end(&text, QueryLimits::default())
         );
     }
 }
@@ -302,14 +307,14 @@ fn the_deepest_trees_fit_the_stack() {
 #[test]
 fn custom_limits_are_enforced() {
     let text = "any(x == len(run.name) for x in range(900))";
-    let limits = Limits { steps_per_candidate: 1_000, ..Limits::default() };
+    let limits = QueryLimits { steps_per_candidate: 1_000, ..QueryLimits::default() };
     assert_eq!(end(text, limits), End::OverBudget(BudgetError::CandidateSteps));
-    assert!(matches!(end(text, Limits::default()), End::Evaluated(_)));
-    let limits = Limits { memory: 10_000, ..Limits::default() };
+    assert!(matches!(end(text, QueryLimits::default()), End::Evaluated(_)));
+    let limits = QueryLimits { memory: 10_000, ..QueryLimits::default() };
     assert_eq!(end("[x for x in range(1000)] == []", limits), End::OverBudget(BudgetError::Memory));
 
     let query = compile("run.name == 'x'", options()).unwrap();
-    let mut evaluator = query.evaluator(Limits { steps_in_total: 20, ..Limits::default() });
+    let mut evaluator = query.evaluator(QueryLimits { steps_in_total: 20, ..QueryLimits::default() });
     let outcomes: Vec<_> = (0..8).map(|_| evaluator.run(&run())).collect();
     assert!(outcomes[0].is_ok() && outcomes[7] == Err(BudgetError::TotalSteps), "{outcomes:?}");
 }
@@ -317,7 +322,7 @@ fn custom_limits_are_enforced() {
 #[test]
 fn too_much_folding_is_refused() {
     let text = vec!["sum([1, 2, 3] * 20000) > 1"; 60].join(" or ");
-    match end(&text, Limits::default()) {
+    match end(&text, QueryLimits::default()) {
         End::Refused(error) => assert_eq!(error.kind, ErrorKind::Limit),
         other => panic!("{other:?}"),
     }
@@ -428,7 +433,7 @@ const WORDS: &[&str] = &[
 ];
 
 fn holds_budget(text: &str) -> Result<(), TestCaseError> {
-    let limits = Limits { steps_per_candidate: 20_000, steps_in_total: 100_000, memory: 1 << 20 };
+    let limits = QueryLimits { steps_per_candidate: 20_000, steps_in_total: 100_000, memory: 1 << 20 };
     if let End::Refused(error) = end(text, limits) {
         prop_assert!(error.line >= 1 && error.column >= 1);
         prop_assert!((error.end_line, error.end_column) >= (error.line, error.column));

@@ -10,18 +10,21 @@ mod indexes;
 mod memory;
 
 use indexes::{proposed, proposed_by_probe};
-use matyan_ql::{Access, Endpoint, Limits, Options, Outcome, Plan, Probe, Statistics, Summary, compile};
+use matyan_ql::{
+    AccessPath, Endpoint, Outcome, Plan, Probe, QueryLimits, QueryOptions, SequenceSummary, Statistics,
+    compile,
+};
 use memory::{Run, Sequence};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-fn found(access: &Access<'_>, run: &Run) -> bool {
+fn found(access: &AccessPath<'_>, run: &Run) -> bool {
     match access {
-        Access::Scan => true,
-        Access::Nothing => false,
-        Access::Probe(probe) => proposed_by_probe(probe, run),
-        Access::Intersect(parts) => parts.iter().all(|part| found(part, run)),
-        Access::Union(parts) => parts.iter().any(|part| found(part, run)),
+        AccessPath::Scan => true,
+        AccessPath::Nothing => false,
+        AccessPath::Probe(probe) => proposed_by_probe(probe, run),
+        AccessPath::Intersect(parts) => parts.iter().all(|part| found(part, run)),
+        AccessPath::Union(parts) => parts.iter().any(|part| found(part, run)),
     }
 }
 
@@ -98,7 +101,7 @@ fn sequences() -> impl Strategy<Value = Vec<Sequence>> {
             name: name.to_owned(),
             context: if fold == 0 { json!({}) } else { json!({ "fold": fold }) },
             dtype: dtype.to_owned(),
-            summary: Summary { last, last_step: last.map(|_| fold), ..Summary::default() },
+            summary: SequenceSummary { last, last_step: last.map(|_| fold), ..SequenceSummary::default() },
         };
         list.into_iter().map(sequence).collect()
     })
@@ -275,11 +278,11 @@ fn queries() -> impl Strategy<Value = String> {
 }
 
 fn check_runs(query: &str, runs: &[Run], seed: u64) -> Result<(), TestCaseError> {
-    let options = Options { endpoint: Endpoint::Run, offset_minutes: 0, now: 1e9 };
+    let options = QueryOptions { endpoint: Endpoint::Run, offset_minutes: 0, now: 1e9 };
     let query = compile(query, options).map_err(|error| TestCaseError::fail(error.to_string()))?;
     let plan = query.plan();
     let choice = plan.choose(&Counts(seed));
-    let mut evaluator = query.evaluator(Limits::default());
+    let mut evaluator = query.evaluator(QueryLimits::default());
     for run in runs {
         let matches = evaluator.run(run) == Ok(Outcome::Match);
         let (planned, chosen) = (proposed(&plan.runs, run), found(&choice.access, run));
@@ -298,10 +301,10 @@ fn wanted_name(plan: &Plan, sequence: &Sequence) -> bool {
 }
 
 fn check_sequences(query: &str, runs: &[Run]) -> Result<(), TestCaseError> {
-    let options = Options { endpoint: Endpoint::Metric, offset_minutes: 0, now: 1e9 };
+    let options = QueryOptions { endpoint: Endpoint::Metric, offset_minutes: 0, now: 1e9 };
     let query = compile(query, options).map_err(|error| TestCaseError::fail(error.to_string()))?;
     let plan = query.plan();
-    let mut evaluator = query.evaluator(Limits::default());
+    let mut evaluator = query.evaluator(QueryLimits::default());
     for run in runs {
         for sequence in run.sequences.iter().filter(|sequence| options.endpoint.accepts(&sequence.dtype)) {
             let matches = evaluator.sequence(run, sequence) == Ok(Outcome::Match);

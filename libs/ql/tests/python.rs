@@ -4,16 +4,16 @@
 
 #![cfg(test)]
 
-use matyan_ql::{Endpoint, Limits, Options, Outcome, compile};
+use matyan_ql::{Endpoint, Outcome, QueryLimits, QueryOptions, compile};
 use serde_json::Value;
 
 #[path = "support/memory.rs"]
 mod memory;
 
 fn evaluate(text: &str) -> Result<Outcome, String> {
-    let options = Options { endpoint: Endpoint::Run, offset_minutes: 0, now: 0.0 };
+    let options = QueryOptions { endpoint: Endpoint::Run, offset_minutes: 0, now: 0.0 };
     let query = compile(text, options).map_err(|error| error.to_string())?;
-    query.evaluator(Limits::default()).run(&memory::Run::default()).map_err(|error| error.to_string())
+    query.evaluator(QueryLimits::default()).run(&memory::Run::default()).map_err(|error| error.to_string())
 }
 
 fn literal(text: &str) -> String {
@@ -56,7 +56,7 @@ fn expressions_evaluate_as_in_cpython() {
 fn texts_are_refused_where_cpython_refuses_them() {
     let rows = include_str!("data/syntax.jsonl");
     let rows: Vec<Value> = rows.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let options = Options { endpoint: Endpoint::Run, offset_minutes: 0, now: 0.0 };
+    let options = QueryOptions { endpoint: Endpoint::Run, offset_minutes: 0, now: 0.0 };
     for row in &rows {
         let line = compile(row["q"].as_str().unwrap(), options).err().map(|error| u64::from(error.line));
         assert_eq!(line, row["line"].as_u64(), "{}", row["q"]);

@@ -12,7 +12,7 @@ mod memory;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use matyan_ql::{Endpoint, Limits, Options, Outcome, Raise, Summary, compile};
+use matyan_ql::{Endpoint, Exception, Outcome, QueryLimits, QueryOptions, SequenceSummary, compile};
 use memory::{Run, Sequence};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -91,10 +91,10 @@ fn sequence(value: &Value) -> Sequence {
         name: value["name"].as_str().unwrap().to_owned(),
         context: value["context"].clone(),
         dtype: value["dtype"].as_str().unwrap().to_owned(),
-        summary: Summary {
+        summary: SequenceSummary {
             last: value["last"].as_f64(),
             last_step: value["last_step"].as_i64(),
-            ..Summary::default()
+            ..SequenceSummary::default()
         },
     }
 }
@@ -125,14 +125,15 @@ struct Answer {
 fn answer(vector: &Value, runs: &[Run]) -> Answer {
     let endpoint = endpoint(vector["mode"].as_str().unwrap());
     let offset_minutes = vector["tz_offset_min"].as_i64().unwrap_or(0) as i32;
-    let query = match compile(vector["q"].as_str().unwrap(), Options { endpoint, offset_minutes, now: NOW }) {
-        Ok(query) => query,
-        Err(error) => {
-            let place = Some((error.line, error.column));
-            return Answer { refused: Some(error.to_string()), place, ..Answer::default() };
-        }
-    };
-    let mut evaluator = query.evaluator(Limits::default());
+    let query =
+        match compile(vector["q"].as_str().unwrap(), QueryOptions { endpoint, offset_minutes, now: NOW }) {
+            Ok(query) => query,
+            Err(error) => {
+                let place = Some((error.line, error.column));
+                return Answer { refused: Some(error.to_string()), place, ..Answer::default() };
+            }
+        };
+    let mut evaluator = query.evaluator(QueryLimits::default());
     let mut answer = Answer::default();
     for run in runs {
         let candidates: Vec<Option<&Sequence>> = match endpoint {
@@ -160,7 +161,7 @@ fn answer(vector: &Value, runs: &[Run]) -> Answer {
     answer
 }
 
-fn exception(raise: Raise) -> String {
+fn exception(raise: Exception) -> String {
     format!("{raise:?}")
 }
 
@@ -269,7 +270,7 @@ fn vectors_matyanql_plans() {
         for vector in content["vectors"].as_array().unwrap() {
             let endpoint = endpoint(vector["mode"].as_str().unwrap());
             let offset_minutes = vector["tz_offset_min"].as_i64().unwrap_or(0) as i32;
-            let options = Options { endpoint, offset_minutes, now: NOW };
+            let options = QueryOptions { endpoint, offset_minutes, now: NOW };
             let Ok(query) = compile(vector["q"].as_str().unwrap(), options) else { continue };
             let plan = query.plan();
             let found = answer(vector, &runs).matches;

@@ -7,10 +7,10 @@ mod numbers;
 
 pub(super) use complex::parts as complex_parts;
 
-use super::{Machine, Raise, Result};
+use super::{Exception, Machine, Result};
 use crate::limits::BudgetError;
 use crate::tree::{Operator, Unary};
-use crate::value::table::{Builder, Entry};
+use crate::value::table::{TableBuilder, TableEntry};
 use crate::value::{Set, Value};
 
 impl<'a> Machine<'a> {
@@ -20,7 +20,7 @@ impl<'a> Machine<'a> {
                 Ok(operand)
             }
             (Unary::Plus, Value::Big(_)) => Ok(operand),
-            (Unary::Plus, value) => Ok(Value::Int(value.small_int().ok_or(Raise::TypeError)?)),
+            (Unary::Plus, value) => Ok(Value::Int(value.small_int().ok_or(Exception::TypeError)?)),
             (Unary::Minus, Value::Span(value)) => Ok(Value::Span(-value)),
             (Unary::Minus, Value::Complex(real, imaginary)) => Ok(Value::Complex(-real, -imaginary)),
             (Unary::Minus, Value::Big(big)) => self.integer(-big.to_bigint()),
@@ -30,10 +30,10 @@ impl<'a> Machine<'a> {
                     None => self.integer(-num_bigint::BigInt::from(int)),
                 },
                 (None, Some(float)) => Ok(Value::Float(-float)),
-                (None, None) => Err(Raise::TypeError.into()),
+                (None, None) => Err(Exception::TypeError.into()),
             },
             (Unary::Invert, Value::Big(big)) => self.integer(!big.to_bigint()),
-            (Unary::Invert, value) => Ok(Value::Int(!value.small_int().ok_or(Raise::TypeError)?)),
+            (Unary::Invert, value) => Ok(Value::Int(!value.small_int().ok_or(Exception::TypeError)?)),
         }
     }
 
@@ -84,13 +84,13 @@ impl<'a> Machine<'a> {
                 Value::Dict(left) | Value::Object(left),
                 Value::Dict(right) | Value::Object(right),
             ) => {
-                let mut merged = Builder::default();
+                let mut merged = TableBuilder::default();
                 for entry in left.entries().iter().chain(right.entries()) {
                     self.insert(&mut merged, *entry)?;
                 }
                 self.dict(merged)
             }
-            _ => Err(Raise::TypeError.into()),
+            _ => Err(Exception::TypeError.into()),
         }
     }
 
@@ -123,7 +123,7 @@ impl<'a> Machine<'a> {
             }
             Value::List(items) => self.list(&self.repeated_items(items, times)?),
             Value::Tuple(items) => self.tuple(&self.repeated_items(items, times)?),
-            _ => Err(Raise::TypeError.into()),
+            _ => Err(Exception::TypeError.into()),
         }
     }
 
@@ -138,14 +138,14 @@ impl<'a> Machine<'a> {
         left: &'a Set<'a>,
         right: &'a Set<'a>,
     ) -> Result<Value<'a>> {
-        let mut result = Builder::default();
+        let mut result = TableBuilder::default();
         let mut take = |from: &'a Set<'a>, other: &'a Set<'a>, wanted: fn(bool) -> bool| {
             for item in from.items() {
                 if wanted(self.in_set(other, item)?) {
                     self.insert(&mut result, *item)?;
                 }
             }
-            Ok::<(), super::Stop>(())
+            Ok::<(), super::EvalError>(())
         };
         match operator {
             Operator::And => take(left, right, |common| common)?,
@@ -158,30 +158,30 @@ impl<'a> Machine<'a> {
                 take(left, right, |_| true)?;
                 take(right, left, |common| !common)?;
             }
-            _ => return Err(Raise::TypeError.into()),
+            _ => return Err(Exception::TypeError.into()),
         }
         // As in Python, the left operand decides between `set` and `frozenset`.
         self.set(result, left.frozen)
     }
 
-    pub(super) fn insert(&self, builder: &mut Builder<'a>, entry: Entry<'a>) -> Result<()> {
+    pub(super) fn insert(&self, builder: &mut TableBuilder<'a>, entry: TableEntry<'a>) -> Result<()> {
         self.spend(1)?;
         builder.insert(entry, |known| self.equal(*known, entry.key))
     }
 
-    pub(super) fn dict(&self, builder: Builder<'a>) -> Result<Value<'a>> {
+    pub(super) fn dict(&self, builder: TableBuilder<'a>) -> Result<Value<'a>> {
         builder.dict(self.bump).map(Value::Dict).ok_or(BudgetError::Memory.into())
     }
 
-    pub(super) fn set(&self, builder: Builder<'a>, frozen: bool) -> Result<Value<'a>> {
+    pub(super) fn set(&self, builder: TableBuilder<'a>, frozen: bool) -> Result<Value<'a>> {
         builder.set(self.bump, frozen).map(Value::Set).ok_or(BudgetError::Memory.into())
     }
 
     pub(super) fn text_dict(&self, entries: &[(&'a str, Value<'a>)]) -> Result<Value<'a>> {
-        let mut builder = Builder::default();
+        let mut builder = TableBuilder::default();
         for &(key, value) in entries {
             let hash = super::compare::hash_text(key);
-            self.insert(&mut builder, Entry { hash, key: Value::Text(key), value })?;
+            self.insert(&mut builder, TableEntry { hash, key: Value::Text(key), value })?;
         }
         self.dict(builder)
     }

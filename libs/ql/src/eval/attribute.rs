@@ -1,9 +1,9 @@
 //! Attributes of any value. By contract, attribute access never fails: a missing attribute is
 //! None. On a stored object the keys come first and hide the methods of a dict.
 
-use super::{Machine, Raise, Result};
+use super::{Exception, Machine, Result};
 use crate::names::{self, Builtin, Member, Property, SequenceField};
-use crate::value::{Bound, Dict, Value};
+use crate::value::{BoundMethod, Dict, Value};
 
 impl<'a> Machine<'a> {
     pub(super) fn attribute(
@@ -51,7 +51,7 @@ impl<'a> Machine<'a> {
             (Some(function), _, _) => self.builtin(function),
             // An unbound method such as `str.lower`.
             (None, Builtin::Class(_), Some(member)) => {
-                self.alloc(Bound { receiver: Value::Builtin(owner), member }).map(Value::Bound)
+                self.alloc(BoundMethod { receiver: Value::Builtin(owner), member }).map(Value::BoundMethod)
             }
             _ => Ok(Value::None),
         }
@@ -61,7 +61,7 @@ impl<'a> Machine<'a> {
     /// reference.
     pub(super) fn builtin(&self, builtin: Builtin) -> Result<Value<'a>> {
         match builtin {
-            Builtin::Formatter => Err(Raise::NotImplementedError.into()),
+            Builtin::Formatter => Err(Exception::NotImplementedError.into()),
             _ => Ok(Value::Builtin(builtin)),
         }
     }
@@ -69,7 +69,7 @@ impl<'a> Machine<'a> {
     /// Returns the value at a string key of a dict.
     pub(super) fn entry(&self, dict: &'a Dict<'a>, key: &str) -> Result<Option<Value<'a>>> {
         self.spend(1)?;
-        let same = |known: &Value<'a>| Ok::<bool, super::Stop>(known.text() == Some(key));
+        let same = |known: &Value<'a>| Ok::<bool, super::EvalError>(known.text() == Some(key));
         Ok(dict.find(super::compare::hash_text(key), same)?.map(|entry| entry.value))
     }
 
@@ -80,7 +80,7 @@ impl<'a> Machine<'a> {
             return Ok(value);
         }
         match self.has_method(object, member) {
-            true => self.alloc(Bound { receiver: object, member }).map(Value::Bound),
+            true => self.alloc(BoundMethod { receiver: object, member }).map(Value::BoundMethod),
             false => Ok(Value::None),
         }
     }

@@ -7,10 +7,10 @@ use std::cmp::Ordering;
 use num_bigint::BigInt;
 use num_traits::Signed;
 
-use super::call::take;
+use super::call::bind_arguments;
 use super::integer::Number;
 use super::names::Arguments;
-use super::{Machine, Raise, Result, Stop};
+use super::{EvalError, Exception, Machine, Result};
 use crate::limits::MAX_VALUE_DEPTH;
 use crate::names::{Builtin, Class, Function};
 use crate::tree::Operator;
@@ -19,36 +19,36 @@ use crate::value::Value;
 impl<'a> Machine<'a> {
     pub(super) fn function(&self, function: Function, arguments: Arguments<'a>) -> Result<Value<'a>> {
         match function {
-            Function::Max => return self.extreme(arguments, Ordering::Greater),
-            Function::Min => return self.extreme(arguments, Ordering::Less),
+            Function::Max => return self.min_or_max(arguments, Ordering::Greater),
+            Function::Min => return self.min_or_max(arguments, Ordering::Less),
             Function::Sorted => return self.sorted(arguments),
             Function::Sum => {
-                let [items, start] = take(arguments, ["", "start"], 1)?;
+                let [items, start] = bind_arguments(arguments, ["", "start"], 1)?;
                 return self.sum(items, start);
             }
             Function::Round => {
-                let [number, digits] = take(arguments, ["number", "ndigits"], 1)?;
+                let [number, digits] = bind_arguments(arguments, ["number", "ndigits"], 1)?;
                 return self.round(number.unwrap_or(Value::None), digits.unwrap_or(Value::None));
             }
             Function::Pow => {
-                let [base, exponent, modulus] = take(arguments, ["base", "exp", "mod"], 2)?;
+                let [base, exponent, modulus] = bind_arguments(arguments, ["base", "exp", "mod"], 2)?;
                 return self.pow(base, exponent, modulus.unwrap_or(Value::None));
             }
-            _ if !arguments.keywords.is_empty() => return Err(Raise::TypeError.into()),
+            _ if !arguments.keywords.is_empty() => return Err(Exception::TypeError.into()),
             _ => {}
         }
         match (function, arguments.positional) {
             (Function::Abs, [value]) => self.absolute(*value),
-            (Function::All, [items]) => self.decide(*items, false),
-            (Function::Any, [items]) => self.decide(*items, true),
+            (Function::All, [items]) => self.any_or_all(*items, false),
+            (Function::Any, [items]) => self.any_or_all(*items, true),
             (Function::Callable, [value]) => Ok(Value::Bool(is_callable(*value))),
             (Function::Chr, [value]) => {
                 let code = match value {
-                    Value::Big(_) => return Err(Raise::OverflowError.into()),
-                    value => value.small_int().ok_or(Raise::TypeError)?,
+                    Value::Big(_) => return Err(Exception::OverflowError.into()),
+                    value => value.small_int().ok_or(Exception::TypeError)?,
                 };
-                let code = i32::try_from(code).map_err(|_| Raise::OverflowError)?.cast_unsigned();
-                let character = char::from_u32(code).ok_or(Raise::ValueError)?;
+                let code = i32::try_from(code).map_err(|_| Exception::OverflowError)?.cast_unsigned();
+                let character = char::from_u32(code).ok_or(Exception::ValueError)?;
                 self.text(character.encode_utf8(&mut [0; 4]))
             }
             (Function::DivMod, [a, b]) => {
@@ -66,9 +66,9 @@ impl<'a> Machine<'a> {
             },
             (Function::Id, [value]) => match self.hash(*value) {
                 Ok(hash) => Ok(Value::Int((hash >> 1).cast_signed() | 1)),
-                Err(Stop::Budget(budget)) => Err(budget.into()),
+                Err(EvalError::Budget(budget)) => Err(budget.into()),
                 // Unhashable values all have the same id.
-                Err(Stop::Raise(_)) => Ok(Value::Int(1)),
+                Err(EvalError::Exception(_)) => Ok(Value::Int(1)),
             },
             (Function::Hex, [value]) => self.in_radix(*value, 16, "0x"),
             (Function::Oct, [value]) => self.in_radix(*value, 8, "0o"),
@@ -86,12 +86,12 @@ impl<'a> Machine<'a> {
             }
             (Function::Test, arguments) => test(arguments),
             (Function::Reorder, [items, by]) => self.reorder(*items, *by),
-            _ => Err(Raise::TypeError.into()),
+            _ => Err(Exception::TypeError.into()),
         }
     }
 
     /// `any` and `all`: stops at the first element whose truth decides the result.
-    fn decide(&self, items: Value<'a>, decisive: bool) -> Result<Value<'a>> {
+    fn any_or_all(&self, items: Value<'a>, decisive: bool) -> Result<Value<'a>> {
         let mut found = false;
         self.each(items, &mut |item| {
             found = item.truth() == decisive;
@@ -104,7 +104,7 @@ impl<'a> Machine<'a> {
         match value {
             Value::Complex(real, imaginary) => Ok(Value::Float(real.hypot(imaginary))),
             Value::Span(seconds) => Ok(Value::Span(seconds.abs())),
-            value => match Number::of(value).ok_or(Raise::TypeError)? {
+            value => match Number::from_value(value).ok_or(Exception::TypeError)? {
                 Number::Int(int) => self.integer(BigInt::from(int).abs()),
                 Number::Big(big) => self.integer(big.abs()),
                 Number::Float(float) => Ok(Value::Float(float.abs())),
@@ -124,22 +124,24 @@ impl<'a> Machine<'a> {
             Value::Set(set) => set.items().len(),
             Value::Range(range) => return Ok(Value::Int(range.len())),
             Value::Tags => self.run.tags().len(),
-            _ => return Err(Raise::TypeError.into()),
+            _ => return Err(Exception::TypeError.into()),
         };
         Ok(Value::Int(i64::try_from(length).unwrap_or(i64::MAX)))
     }
 
-    fn extreme(&self, arguments: Arguments<'a>, wanted: Ordering) -> Result<Value<'a>> {
+    fn min_or_max(&self, arguments: Arguments<'a>, wanted: Ordering) -> Result<Value<'a>> {
         let keyword =
             |name: &str| arguments.keywords.iter().find(|(known, _)| *known == name).map(|(_, v)| *v);
         if arguments.keywords.iter().any(|(name, _)| !matches!(*name, "key" | "default")) {
-            return Err(Raise::TypeError.into());
+            return Err(Exception::TypeError.into());
         }
         let items = match arguments.positional {
             [items] => self.collect(*items)?,
-            [] => return Err(Raise::TypeError.into()),
+            [] => return Err(Exception::TypeError.into()),
             items if keyword("default").is_some() => {
-                return Err(if items.is_empty() { Raise::ValueError } else { Raise::TypeError }.into());
+                return Err(
+                    if items.is_empty() { Exception::ValueError } else { Exception::TypeError }.into()
+                );
             }
             items => items.to_vec(),
         };
@@ -156,13 +158,13 @@ impl<'a> Machine<'a> {
                 best = Some((item, rank));
             }
         }
-        best.map(|(item, _)| item).or(keyword("default")).ok_or(Raise::ValueError.into())
+        best.map(|(item, _)| item).or(keyword("default")).ok_or(Exception::ValueError.into())
     }
 
     fn rank(&self, key: Value<'a>, item: Value<'a>) -> Result<Value<'a>> {
         match key {
             Value::None => Ok(item),
-            key => self.call_value(key, Arguments::of(std::slice::from_ref(self.alloc(item)?))),
+            key => self.call_value(key, Arguments::from_positional(std::slice::from_ref(self.alloc(item)?))),
         }
     }
 
@@ -182,13 +184,13 @@ impl<'a> Machine<'a> {
     }
 
     fn sorted(&self, arguments: Arguments<'a>) -> Result<Value<'a>> {
-        let [items] = arguments.positional else { return Err(Raise::TypeError.into()) };
+        let [items] = arguments.positional else { return Err(Exception::TypeError.into()) };
         let (mut key, mut reverse) = (Value::None, false);
         for (name, value) in arguments.keywords {
             match *name {
                 "key" => key = *value,
                 "reverse" => reverse = value.truth(),
-                _ => return Err(Raise::TypeError.into()),
+                _ => return Err(Exception::TypeError.into()),
             }
         }
         let mut ranked = Vec::new();
@@ -232,7 +234,7 @@ impl<'a> Machine<'a> {
     fn sum(&self, items: Option<Value<'a>>, start: Option<Value<'a>>) -> Result<Value<'a>> {
         let mut total = start.unwrap_or(Value::Int(0));
         if matches!(total, Value::Text(_) | Value::Bytes(_)) {
-            return Err(Raise::TypeError.into());
+            return Err(Exception::TypeError.into());
         }
         // Neumaier summation: rounding errors of floats are accumulated separately, as
         // in Python 3.12.
@@ -268,27 +270,30 @@ impl<'a> Machine<'a> {
         if matches!(modulus, Value::None) {
             return self.binary(Operator::Power, base, exponent);
         }
-        let integer = |value| Number::of(value).and_then(|number| number.to_bigint()).ok_or(Raise::TypeError);
+        let integer = |value| {
+            Number::from_value(value).and_then(|number| number.to_bigint()).ok_or(Exception::TypeError)
+        };
         let (base, exponent, modulus) = (integer(base)?, integer(exponent)?, integer(modulus)?);
         if modulus == BigInt::ZERO {
-            return Err(Raise::ValueError.into());
+            return Err(Exception::ValueError.into());
         }
         self.spend(exponent.bits() * (modulus.bits() / 64 + 1) * (modulus.bits() / 64 + 1) / 8)?;
         if exponent.is_negative() {
-            let inverse = base.modinv(&modulus).ok_or(Raise::ValueError)?;
+            let inverse = base.modinv(&modulus).ok_or(Exception::ValueError)?;
             return self.integer(inverse.modpow(&-exponent, &modulus));
         }
         self.integer(base.modpow(&exponent, &modulus))
     }
 
     fn in_radix(&self, value: Value<'a>, radix: u32, prefix: &str) -> Result<Value<'a>> {
-        let integer = Number::of(value).and_then(|number| number.to_bigint()).ok_or(Raise::TypeError)?;
+        let integer =
+            Number::from_value(value).and_then(|number| number.to_bigint()).ok_or(Exception::TypeError)?;
         let sign = if integer.is_negative() { "-" } else { "" };
         self.text(&format!("{sign}{prefix}{}", integer.abs().to_str_radix(radix)))
     }
 
     fn is_instance(&self, value: Value<'a>, classes: Value<'a>, depth: u32) -> Result<bool> {
-        self.one_class(depth)?;
+        self.check_class_depth(depth)?;
         match classes {
             Value::Builtin(Builtin::Class(class)) => Ok(self.is_instance_of(value, class)),
             Value::Builtin(Builtin::Exception(kind)) => {
@@ -302,7 +307,7 @@ impl<'a> Machine<'a> {
                 }
                 Ok(false)
             }
-            _ => Err(Raise::TypeError.into()),
+            _ => Err(Exception::TypeError.into()),
         }
     }
 
@@ -317,12 +322,12 @@ impl<'a> Machine<'a> {
     }
 
     /// Checks the depth, as tuples of classes may be nested.
-    fn one_class(&self, depth: u32) -> Result<()> {
-        if depth > MAX_VALUE_DEPTH { Err(Raise::RecursionError.into()) } else { self.spend(1) }
+    fn check_class_depth(&self, depth: u32) -> Result<()> {
+        if depth > MAX_VALUE_DEPTH { Err(Exception::RecursionError.into()) } else { self.spend(1) }
     }
 
     fn is_subclass(&self, class: Value<'a>, classes: Value<'a>, depth: u32) -> Result<bool> {
-        self.one_class(depth)?;
+        self.check_class_depth(depth)?;
         match (class, classes) {
             (Value::Builtin(Builtin::Class(class)), Value::Builtin(Builtin::Class(other))) => {
                 Ok(class == other || (class, other) == (Class::Bool, Class::Int))
@@ -338,7 +343,7 @@ impl<'a> Machine<'a> {
             (Value::Builtin(Builtin::Exception(class)), Value::Builtin(Builtin::Exception(other))) => {
                 Ok(class == other)
             }
-            _ => Err(Raise::TypeError.into()),
+            _ => Err(Exception::TypeError.into()),
         }
     }
 
@@ -370,18 +375,18 @@ fn ordinal<'a>(value: Value<'a>) -> Result<Value<'a>> {
             let mut characters = text.chars();
             match (characters.next(), characters.next()) {
                 (Some(character), None) => Ok(Value::Int(i64::from(u32::from(character)))),
-                _ => Err(Raise::TypeError.into()),
+                _ => Err(Exception::TypeError.into()),
             }
         }
         Value::Bytes([byte]) => Ok(Value::Int(i64::from(*byte))),
-        _ => Err(Raise::TypeError.into()),
+        _ => Err(Exception::TypeError.into()),
     }
 }
 
 fn is_callable(value: Value<'_>) -> bool {
     match value {
         Value::Builtin(builtin) => !matches!(builtin, Builtin::Module(_)),
-        Value::Bound(_) | Value::Closure(_) => true,
+        Value::BoundMethod(_) | Value::Closure(_) => true,
         _ => false,
     }
 }
@@ -409,7 +414,7 @@ pub(super) fn type_name(value: Value<'_>) -> &'static str {
         Value::Sequence(_) | Value::NoSequence => "Sequence",
         Value::Builtin(Builtin::Class(_) | Builtin::Exception(_)) => "type",
         Value::Builtin(Builtin::Module(_)) => "module",
-        Value::Builtin(_) | Value::Bound(_) => "builtin_function_or_method",
+        Value::Builtin(_) | Value::BoundMethod(_) => "builtin_function_or_method",
         Value::Closure(_) => "function",
         Value::Iterator(lazy) => lazy.type_name(),
         Value::Exception(_) => "Exception",

@@ -6,12 +6,12 @@ use std::cmp::Ordering;
 use std::hash::Hasher;
 
 use super::integer::{Number, compare_big_float, compare_int_float};
-use super::{Machine, Raise, Result};
+use super::{Exception, Machine, Result};
 use crate::limits::MAX_VALUE_DEPTH;
 use crate::tree::{Comparison, Display, Node};
-use crate::value::table::Entry;
+use crate::value::table::TableEntry;
 use crate::value::{Dict, Set, Value};
-use crate::view::Path;
+use crate::view::KeyPath;
 
 /// FNV-1a with a final mix. It suits short keys and has no seed, so results do not depend on
 /// the process.
@@ -78,7 +78,7 @@ impl<'a> Machine<'a> {
 
     fn equal_within(&self, left: Value<'a>, right: Value<'a>, depth: u32) -> Result<bool> {
         if depth > MAX_VALUE_DEPTH {
-            return Err(Raise::RecursionError.into());
+            return Err(Exception::RecursionError.into());
         }
         self.spend(1)?;
         let depth = depth + 1;
@@ -158,11 +158,11 @@ impl<'a> Machine<'a> {
         dict: &'a Dict<'a>,
         hash: u64,
         key: Value<'a>,
-    ) -> Result<Option<&'a Entry<'a>>> {
+    ) -> Result<Option<&'a TableEntry<'a>>> {
         dict.find(hash, |known| self.equal(*known, key))
     }
 
-    pub(super) fn in_set(&self, set: &'a Set<'a>, item: &Entry<'a>) -> Result<bool> {
+    pub(super) fn in_set(&self, set: &'a Set<'a>, item: &TableEntry<'a>) -> Result<bool> {
         self.spend(1)?;
         Ok(set.find(item.hash, |known| self.equal(*known, item.key))?.is_some())
     }
@@ -184,7 +184,7 @@ impl<'a> Machine<'a> {
 
     fn same_part(&self, left: Value<'a>, right: Value<'a>, exact: bool, depth: u32) -> Result<bool> {
         if depth > MAX_VALUE_DEPTH {
-            return Err(Raise::RecursionError.into());
+            return Err(Exception::RecursionError.into());
         }
         let all = |left: &[Value<'a>], right: &[Value<'a>]| {
             for (left, right) in left.iter().zip(right) {
@@ -236,7 +236,7 @@ impl<'a> Machine<'a> {
     /// holds.
     pub(super) fn order(&self, left: Value<'a>, right: Value<'a>, depth: u32) -> Result<Option<Ordering>> {
         if depth > MAX_VALUE_DEPTH {
-            return Err(Raise::RecursionError.into());
+            return Err(Exception::RecursionError.into());
         }
         self.spend(1)?;
         match (left, right) {
@@ -257,7 +257,7 @@ impl<'a> Machine<'a> {
                 Ok(Some(left.len().cmp(&right.len())))
             }
             _ if is_real(left) && is_real(right) => Ok(numeric(left, right)),
-            _ => Err(Raise::TypeError.into()),
+            _ => Err(Exception::TypeError.into()),
         }
     }
 
@@ -279,13 +279,13 @@ impl<'a> Machine<'a> {
     pub(super) fn contains(&self, container: Value<'a>, item: Value<'a>) -> Result<bool> {
         match container {
             Value::Text(text) => {
-                let part = item.text().ok_or(Raise::TypeError)?;
+                let part = item.text().ok_or(Exception::TypeError)?;
                 self.spend_bytes(text.len())?;
                 Ok(text.contains(part))
             }
             Value::Tags => Ok(item.text().is_some_and(|name| self.run.has_tag(name))),
             Value::Metrics => self.has_sequence(item),
-            Value::Run => Ok(item.text().is_some_and(|key| self.run.param(&Path::new([key])).is_some())),
+            Value::Run => Ok(item.text().is_some_and(|key| self.run.param(&KeyPath::new([key])).is_some())),
             Value::Dict(dict) | Value::Object(dict) => {
                 Ok(self.find_entry(dict, self.hash(item)?, item)?.is_some())
             }
@@ -295,7 +295,7 @@ impl<'a> Machine<'a> {
                     Value::Set(inner) => self.alloc(inner.frozen()).map(Value::Set)?,
                     item => item,
                 };
-                let entry = Entry { hash: self.hash(key)?, key, value: Value::None };
+                let entry = TableEntry { hash: self.hash(key)?, key, value: Value::None };
                 self.in_set(set, &entry)
             }
             Value::Bytes(bytes) => self.bytes_contain(bytes, item),
@@ -320,8 +320,8 @@ impl<'a> Machine<'a> {
         match item {
             Value::Bytes(part) => Ok(memchr::memmem::find(bytes, part).is_some()),
             item => {
-                let byte = u8::try_from(item.small_int().ok_or(Raise::TypeError)?);
-                Ok(bytes.contains(&byte.map_err(|_| Raise::ValueError)?))
+                let byte = u8::try_from(item.small_int().ok_or(Exception::TypeError)?);
+                Ok(bytes.contains(&byte.map_err(|_| Exception::ValueError)?))
             }
         }
     }
@@ -332,7 +332,7 @@ impl<'a> Machine<'a> {
 
     fn hash_within(&self, value: Value<'a>, depth: u32) -> Result<u64> {
         if depth > MAX_VALUE_DEPTH {
-            return Err(Raise::RecursionError.into());
+            return Err(Exception::RecursionError.into());
         }
         self.spend(1)?;
         Ok(match value {
@@ -370,7 +370,7 @@ impl<'a> Machine<'a> {
             }
             Value::Range(range) => hash_bytes(b'r', &range.len().to_le_bytes()),
             Value::List(_) | Value::Dict(_) | Value::Object(_) | Value::Set(_) | Value::Slice(_) => {
-                return Err(Raise::TypeError.into());
+                return Err(Exception::TypeError.into());
             }
             _ => hash_bytes(b'o', &[]),
         })
@@ -445,7 +445,7 @@ fn identical<'a>(left: Value<'a>, right: Value<'a>) -> bool {
         (Value::Slice(left), Value::Slice(right)) => std::ptr::eq(left, right),
         (Value::Sequence(left), Value::Sequence(right)) => std::ptr::addr_eq(left, right),
         (Value::Builtin(left), Value::Builtin(right)) => left == right,
-        (Value::Bound(left), Value::Bound(right)) => std::ptr::eq(left, right),
+        (Value::BoundMethod(left), Value::BoundMethod(right)) => std::ptr::eq(left, right),
         (Value::Closure(left), Value::Closure(right)) => std::ptr::eq(left, right),
         (Value::Iterator(left), Value::Iterator(right)) => std::ptr::eq(left, right),
         _ => false,

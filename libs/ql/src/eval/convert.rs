@@ -5,13 +5,13 @@
 use num_bigint::BigInt;
 use num_traits::{FromPrimitive, Num, ToPrimitive};
 
-use super::call::take;
+use super::call::bind_arguments;
 use super::integer::Number;
 use super::names::Arguments;
-use super::{Machine, Raise, Result};
+use super::{Exception, Machine, Result};
 use crate::limits::{MAX_INT_DIGITS, MAX_RANGE};
 use crate::names::Class;
-use crate::value::table::{Builder, Entry};
+use crate::value::table::{TableBuilder, TableEntry};
 use crate::value::{Range, Value};
 
 impl<'a> Machine<'a> {
@@ -21,21 +21,25 @@ impl<'a> Machine<'a> {
             Class::TimeDelta => return self.make_span(arguments),
             Class::Dict => return self.make_dict(arguments),
             Class::Enumerate => {
-                let [_, start] = take(arguments, ["iterable", "start"], 1)?;
-                let start = start.map_or(Some(0), |start| start.small_int()).ok_or(Raise::TypeError)?;
-                return self.make_lazy(class, arguments.positional.get(..1).ok_or(Raise::TypeError)?, start);
+                let [_, start] = bind_arguments(arguments, ["iterable", "start"], 1)?;
+                let start = start.map_or(Some(0), |start| start.small_int()).ok_or(Exception::TypeError)?;
+                return self.make_lazy(
+                    class,
+                    arguments.positional.get(..1).ok_or(Exception::TypeError)?,
+                    start,
+                );
             }
             Class::Complex => {
-                return match take(arguments, ["real", "imag"], 0)? {
+                return match bind_arguments(arguments, ["real", "imag"], 0)? {
                     [Some(Value::Text(text)), None] => {
                         self.spend_bytes(text.len())?;
-                        parse_complex(&ascii_digits(text)).ok_or(Raise::ValueError.into())
+                        parse_complex(&ascii_digits(text)).ok_or(Exception::ValueError.into())
                     }
                     [real, imaginary] => make_complex(real, imaginary),
                 };
             }
             Class::Int => {
-                let [value, base] = take(arguments, ["", "base"], 0)?;
+                let [value, base] = bind_arguments(arguments, ["", "base"], 0)?;
                 return self.make_int(value, base);
             }
             _ => {}
@@ -54,50 +58,50 @@ impl<'a> Machine<'a> {
             (Class::Float, Some(value)) => self.make_float(value),
             (Class::List, None) => self.list(&[]),
             (Class::Tuple, None) => self.tuple(&[]),
-            (Class::List | Class::Tuple, Some(Value::Text(_))) => Err(Raise::TypeError.into()),
+            (Class::List | Class::Tuple, Some(Value::Text(_))) => Err(Exception::TypeError.into()),
             (Class::List, Some(value)) => self.list(&self.collect(value)?),
             (Class::Tuple, Some(value)) => self.tuple(&self.collect(value)?),
             (Class::Set | Class::FrozenSet, value) => match value {
                 Some(value) => self.collect_set(value, class == Class::FrozenSet),
-                None => self.set(Builder::default(), class == Class::FrozenSet),
+                None => self.set(TableBuilder::default(), class == Class::FrozenSet),
             },
-            _ => Err(Raise::TypeError.into()),
+            _ => Err(Exception::TypeError.into()),
         }
     }
 
     fn make_dict(&self, arguments: Arguments<'a>) -> Result<Value<'a>> {
-        let mut builder = Builder::default();
+        let mut builder = TableBuilder::default();
         match arguments.positional {
             [] => {}
             [Value::Dict(dict) | Value::Object(dict)] => {
                 dict.entries().iter().try_for_each(|entry| self.insert(&mut builder, *entry))?;
             }
             [pairs] => self.each(*pairs, &mut |pair| {
-                let [key, value] = self.collect(pair)?[..] else { return Err(Raise::ValueError.into()) };
-                self.insert(&mut builder, Entry { hash: self.hash(key)?, key, value })?;
+                let [key, value] = self.collect(pair)?[..] else { return Err(Exception::ValueError.into()) };
+                self.insert(&mut builder, TableEntry { hash: self.hash(key)?, key, value })?;
                 Ok(true)
             })?,
-            _ => return Err(Raise::TypeError.into()),
+            _ => return Err(Exception::TypeError.into()),
         }
         for &(name, value) in arguments.keywords {
             let hash = super::compare::hash_text(name);
-            self.insert(&mut builder, Entry { hash, key: Value::Text(name), value })?;
+            self.insert(&mut builder, TableEntry { hash, key: Value::Text(name), value })?;
         }
         self.dict(builder)
     }
 
     fn make_range(&self, arguments: &[Value<'a>]) -> Result<Value<'a>> {
         let integers: Option<Vec<i64>> = arguments.iter().map(Value::small_int).collect();
-        let range = match integers.ok_or(Raise::TypeError)?[..] {
+        let range = match integers.ok_or(Exception::TypeError)?[..] {
             [stop] => Range { start: 0, stop, step: 1 },
             [start, stop] => Range { start, stop, step: 1 },
-            [_, _, 0] => return Err(Raise::ValueError.into()),
+            [_, _, 0] => return Err(Exception::ValueError.into()),
             [start, stop, step] => Range { start, stop, step },
-            _ => return Err(Raise::TypeError.into()),
+            _ => return Err(Exception::TypeError.into()),
         };
         match range.len() <= MAX_RANGE {
             true => self.alloc(range).map(Value::Range),
-            false => Err(Raise::ValueError.into()),
+            false => Err(Exception::ValueError.into()),
         }
     }
 
@@ -106,7 +110,7 @@ impl<'a> Machine<'a> {
             [stop] => [Value::None, stop, Value::None],
             [start, stop] => [start, stop, Value::None],
             [start, stop, step] => [start, stop, step],
-            _ => return Err(Raise::TypeError.into()),
+            _ => return Err(Exception::TypeError.into()),
         };
         self.alloc(parts).map(Value::Slice)
     }
@@ -115,18 +119,18 @@ impl<'a> Machine<'a> {
         match value {
             None => Ok(Value::Bytes(&[])),
             Some(Value::Bytes(bytes)) => Ok(Value::Bytes(bytes)),
-            Some(Value::Text(_)) => Err(Raise::TypeError.into()),
+            Some(Value::Text(_)) => Err(Exception::TypeError.into()),
             Some(length) if length.small_int().is_some() => {
                 let length = usize::try_from(length.small_int().unwrap_or_default());
-                let length = length.map_err(|_| Raise::ValueError)?;
+                let length = length.map_err(|_| Exception::ValueError)?;
                 self.check_size(length)?;
                 self.alloc_bytes(&vec![0; length]).map(Value::Bytes)
             }
             Some(items) => {
                 let mut bytes = Vec::new();
                 self.each(items, &mut |item| {
-                    let byte = u8::try_from(item.small_int().ok_or(Raise::TypeError)?);
-                    bytes.push(byte.map_err(|_| Raise::ValueError)?);
+                    let byte = u8::try_from(item.small_int().ok_or(Exception::TypeError)?);
+                    bytes.push(byte.map_err(|_| Exception::ValueError)?);
                     Ok(true)
                 })?;
                 self.alloc_bytes(&bytes).map(Value::Bytes)
@@ -137,21 +141,21 @@ impl<'a> Machine<'a> {
     fn make_int(&self, value: Option<Value<'a>>, base: Option<Value<'a>>) -> Result<Value<'a>> {
         let base = match base {
             None => None,
-            Some(base) => Some(base.small_int().ok_or(Raise::TypeError)?),
+            Some(base) => Some(base.small_int().ok_or(Exception::TypeError)?),
         };
         match (value, base) {
             (None, None) => Ok(Value::Int(0)),
-            (None, Some(_)) => Err(Raise::TypeError.into()),
+            (None, Some(_)) => Err(Exception::TypeError.into()),
             (Some(Value::Text(text)), base) => self.parse_int(text, base.unwrap_or(10)),
             (Some(Value::Bytes(bytes)), base) => {
-                let text = std::str::from_utf8(bytes).map_err(|_| Raise::ValueError)?;
+                let text = std::str::from_utf8(bytes).map_err(|_| Exception::ValueError)?;
                 self.parse_int(text, base.unwrap_or(10))
             }
-            (Some(_), Some(_)) => Err(Raise::TypeError.into()),
+            (Some(_), Some(_)) => Err(Exception::TypeError.into()),
             (Some(value), None) => match value.float() {
                 Some(float) => self.truncated(float),
                 None => self.unary(crate::tree::Unary::Plus, value).and_then(|value| match value {
-                    Value::Complex(..) => Err(Raise::TypeError.into()),
+                    Value::Complex(..) => Err(Exception::TypeError.into()),
                     value => Ok(value),
                 }),
             },
@@ -165,12 +169,12 @@ impl<'a> Machine<'a> {
         let (radix, digits, prefixed) = radix(digits, base)?;
         // As in CPython, the limit does not apply to bases that are powers of two.
         if digits.len() > MAX_INT_DIGITS && !radix.is_power_of_two() {
-            return Err(Raise::ValueError.into());
+            return Err(Exception::ValueError.into());
         }
         // Parsing takes quadratic time.
         self.check_size(digits.len() * digits.len() / 16)?;
-        let plain = without_underscores(digits, prefixed).ok_or(Raise::ValueError)?;
-        let value = BigInt::from_str_radix(&plain, radix).map_err(|_| Raise::ValueError)?;
+        let plain = without_underscores(digits, prefixed).ok_or(Exception::ValueError)?;
+        let value = BigInt::from_str_radix(&plain, radix).map_err(|_| Exception::ValueError)?;
         self.integer(if negative { -value } else { value })
     }
 
@@ -178,26 +182,26 @@ impl<'a> Machine<'a> {
         match value {
             Value::Text(text) => {
                 self.spend_bytes(text.len())?;
-                parse_float(&ascii_digits(text)).map(Value::Float).ok_or(Raise::ValueError.into())
+                parse_float(&ascii_digits(text)).map(Value::Float).ok_or(Exception::ValueError.into())
             }
             Value::Bytes(bytes) => {
-                let text = std::str::from_utf8(bytes).map_err(|_| Raise::ValueError)?;
-                parse_float(text).map(Value::Float).ok_or(Raise::ValueError.into())
+                let text = std::str::from_utf8(bytes).map_err(|_| Exception::ValueError)?;
+                parse_float(text).map(Value::Float).ok_or(Exception::ValueError.into())
             }
-            value => Number::of(value).ok_or(Raise::TypeError)?.to_float().map(Value::Float),
+            value => Number::from_value(value).ok_or(Exception::TypeError)?.to_float().map(Value::Float),
         }
     }
 
     pub(super) fn round(&self, number: Value<'a>, digits: Value<'a>) -> Result<Value<'a>> {
         let digits = match digits {
             Value::None => None,
-            digits => Some(digits.small_int().ok_or(Raise::TypeError)?),
+            digits => Some(digits.small_int().ok_or(Exception::TypeError)?),
         };
-        match (Number::of(number).ok_or(Raise::TypeError)?, digits) {
+        match (Number::from_value(number).ok_or(Exception::TypeError)?, digits) {
             (Number::Float(value), None) => self.truncated(value.round_ties_even()),
             (Number::Float(value), Some(digits)) => round_float(value, digits).map(Value::Float),
             (integer, digits) => {
-                let value = integer.to_bigint().ok_or(Raise::TypeError)?;
+                let value = integer.to_bigint().ok_or(Exception::TypeError)?;
                 self.integer(round_integer(value, digits.unwrap_or(0)))
             }
         }
@@ -211,7 +215,7 @@ fn take_one<'a>(class: Class, arguments: Arguments<'a>) -> Result<Option<Value<'
         ([], []) => Ok(None),
         ([value], []) => Ok(Some(*value)),
         ([], [("object", value)]) if class == Class::Str => Ok(Some(*value)),
-        _ => Err(Raise::TypeError.into()),
+        _ => Err(Exception::TypeError.into()),
     }
 }
 
@@ -272,14 +276,14 @@ fn radix(digits: &str, base: i64) -> Result<(u32, &str, bool)> {
             // As in literals, leading zeros are allowed only for zero itself.
             let zeros = digits.chars().all(|c| matches!(c, '0' | '_'));
             if digits.starts_with('0') && !zeros {
-                Err(Raise::ValueError.into())
+                Err(Exception::ValueError.into())
             } else {
                 Ok((10, digits, false))
             }
         }
         (base, Some(radix)) if base == i64::from(radix) => Ok((radix, &digits[2..], true)),
         (2..=36, _) => Ok((u32::try_from(base).unwrap_or(10), digits, false)),
-        _ => Err(Raise::ValueError.into()),
+        _ => Err(Exception::ValueError.into()),
     }
 }
 
@@ -335,7 +339,7 @@ fn round_float(value: f64, digits: i64) -> Result<f64> {
     }
     if digits >= 0 {
         let digits = usize::try_from(digits).unwrap_or_default();
-        return format!("{value:.digits$}").parse().map_err(|_| Raise::ValueError.into());
+        return format!("{value:.digits$}").parse().map_err(|_| Exception::ValueError.into());
     }
     let whole = BigInt::from_f64(value.abs()).unwrap_or_default();
     // With a fractional part, a tie of the integral part is no longer a tie.
@@ -347,7 +351,7 @@ fn round_float(value: f64, digits: i64) -> Result<f64> {
     };
     match rounded.to_f64().filter(|rounded| rounded.is_finite()) {
         Some(rounded) => Ok(rounded.copysign(value)),
-        None => Err(Raise::OverflowError.into()),
+        None => Err(Exception::OverflowError.into()),
     }
 }
 

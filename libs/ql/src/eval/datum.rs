@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use num_bigint::{BigInt, Sign};
 
-use super::{Machine, Raise, Result, Stop};
+use super::{EvalError, Exception, Machine, Result};
 use crate::limits::{BudgetError, MAX_VALUE_DEPTH};
 use crate::tree::Lookup;
 use crate::value::Value;
@@ -14,12 +14,12 @@ use crate::view::Datum;
 
 impl<'a> Machine<'a> {
     /// Returns the list or object that this lookup has already built.
-    pub(super) fn built(&self, lookup: &'a Lookup) -> Option<Value<'a>> {
+    pub(super) fn cached_container(&self, lookup: &'a Lookup) -> Option<Value<'a>> {
         let containers = self.containers.borrow();
         containers.iter().find(|(known, _)| std::ptr::eq(*known, lookup)).map(|(_, value)| *value)
     }
 
-    pub(super) fn built_once(&self, lookup: &'a Lookup, datum: Datum<'a>) -> Result<Value<'a>> {
+    pub(super) fn build_container(&self, lookup: &'a Lookup, datum: Datum<'a>) -> Result<Value<'a>> {
         let value = self.datum(datum)?;
         if let Value::List(_) | Value::Object(_) = value {
             self.containers.borrow_mut().push((lookup, value));
@@ -77,10 +77,10 @@ impl<'a> Machine<'a> {
 
 /// Turns a budget error into an exception: a single run with a huge value is no match, but must
 /// not end the search.
-fn too_large(stop: Stop) -> Stop {
+fn too_large(stop: EvalError) -> EvalError {
     match stop {
-        Stop::Budget(BudgetError::TotalSteps) => stop,
-        Stop::Budget(_) => Raise::MemoryError.into(),
+        EvalError::Budget(BudgetError::TotalSteps) => stop,
+        EvalError::Budget(_) => Exception::MemoryError.into(),
         raised => raised,
     }
 }

@@ -5,26 +5,30 @@ mod float;
 mod percent;
 mod spec;
 
-use super::{Machine, Raise, Result};
-use crate::tree::{Conversion, Piece};
-use crate::value::{Frame, Value};
-pub(super) use spec::Spec;
+use super::{Exception, Machine, Result};
+use crate::tree::{Conversion, FormatPiece};
+use crate::value::{Environment, Value};
+pub(super) use spec::FormatSpec;
 
 impl<'a> Machine<'a> {
-    pub(super) fn f_string(&self, frame: Frame<'a>, pieces: &'a [Piece]) -> Result<Value<'a>> {
-        let text = self.pieces(frame, pieces)?;
+    pub(super) fn f_string(
+        &self,
+        environment: Environment<'a>,
+        pieces: &'a [FormatPiece],
+    ) -> Result<Value<'a>> {
+        let text = self.pieces(environment, pieces)?;
         self.text(&text)
     }
 
-    fn pieces(&self, frame: Frame<'a>, pieces: &'a [Piece]) -> Result<String> {
+    fn pieces(&self, environment: Environment<'a>, pieces: &'a [FormatPiece]) -> Result<String> {
         let mut text = String::new();
         for piece in pieces {
             match piece {
-                Piece::Text(literal) => text.push_str(literal),
-                Piece::Value { value, conversion, spec } => {
-                    let value = self.converted(self.eval(frame, value)?, *conversion)?;
+                FormatPiece::Text(literal) => text.push_str(literal),
+                FormatPiece::Value { value, conversion, spec } => {
+                    let value = self.converted(self.eval(environment, value)?, *conversion)?;
                     let spec = match spec {
-                        Some(spec) => self.pieces(frame, spec)?,
+                        Some(spec) => self.pieces(environment, spec)?,
                         None => String::new(),
                     };
                     text.push_str(&self.formatted(value, &spec)?);
@@ -61,14 +65,14 @@ impl<'a> Machine<'a> {
         {
             return self.strftime(seconds, spec);
         }
-        let spec = Spec::parse(spec).ok_or(Raise::ValueError)?;
+        let spec = FormatSpec::parse(spec).ok_or(Exception::ValueError)?;
         // Refuses huge padding before it is built.
         self.check_size(spec.width.max(spec.precision.unwrap_or(0)))?;
         match value {
             Value::Text(text) => spec.text(text),
             Value::Bool(_) | Value::Int(_) | Value::Big(_) => spec.integer(value),
             Value::Float(number) | Value::Time(number) | Value::Span(number) => spec.float(number),
-            _ => Err(Raise::TypeError.into()),
+            _ => Err(Exception::TypeError.into()),
         }
     }
 }

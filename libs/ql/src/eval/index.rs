@@ -1,7 +1,7 @@
 //! Indexing and slicing; positions in strings count characters. Access to a missing item fails.
 //! Slices are clamped as in Python, and steps may be negative.
 
-use super::{Machine, Raise, Result};
+use super::{Exception, Machine, Result};
 use crate::value::{Range, Value};
 
 impl<'a> Machine<'a> {
@@ -13,7 +13,7 @@ impl<'a> Machine<'a> {
             Value::Dict(dict) | Value::Object(dict) => {
                 let hash = self.hash(index)?;
                 let found = dict.find(hash, |known| self.equal(*known, index))?;
-                Ok(found.ok_or(Raise::KeyError)?.value)
+                Ok(found.ok_or(Exception::KeyError)?.value)
             }
             Value::List(items) | Value::Tuple(items) => Ok(items[self.position(index, items.len())?]),
             Value::Text(text) => self.character(text, index),
@@ -31,20 +31,20 @@ impl<'a> Machine<'a> {
                 Value::Tuple([name, context]) => self.metric_of(*name, Some(*context)),
                 name => self.metric_of(name, None),
             },
-            _ => Err(Raise::TypeError.into()),
+            _ => Err(Exception::TypeError.into()),
         }
     }
 
     fn position(&self, index: Value<'a>, length: usize) -> Result<usize> {
         let index = match index {
-            Value::Big(_) => return Err(Raise::IndexError.into()),
-            index => index.small_int().ok_or(Raise::TypeError)?,
+            Value::Big(_) => return Err(Exception::IndexError.into()),
+            index => index.small_int().ok_or(Exception::TypeError)?,
         };
         let length = i64::try_from(length).unwrap_or(i64::MAX);
         let index = if index < 0 { index.saturating_add(length) } else { index };
         match (0..length).contains(&index) {
             true => Ok(index as usize),
-            false => Err(Raise::IndexError.into()),
+            false => Err(Exception::IndexError.into()),
         }
     }
 
@@ -56,7 +56,7 @@ impl<'a> Machine<'a> {
             return Ok(Value::Text(&text[at..=at]));
         }
         let at = self.position(index, text.chars().count())?;
-        let (start, character) = text.char_indices().nth(at).ok_or(Raise::IndexError)?;
+        let (start, character) = text.char_indices().nth(at).ok_or(Exception::IndexError)?;
         Ok(Value::Text(&text[start..start + character.len_utf8()]))
     }
 
@@ -71,7 +71,7 @@ impl<'a> Machine<'a> {
             }
             Value::Text(text) => self.sliced_text(text, parts),
             Value::Range(range) => self.sliced_range(range, parts),
-            _ => Err(Raise::TypeError.into()),
+            _ => Err(Exception::TypeError.into()),
         }
     }
 
@@ -101,7 +101,7 @@ impl<'a> Machine<'a> {
         let sliced = Range {
             start: range.at(start),
             stop: range.at(stop),
-            step: range.step.checked_mul(step).ok_or(Raise::OverflowError)?,
+            step: range.step.checked_mul(step).ok_or(Exception::OverflowError)?,
         };
         self.alloc(sliced).map(Value::Range)
     }
@@ -121,12 +121,12 @@ impl<'a> Machine<'a> {
         let part = |value: Value<'a>| match value {
             Value::None => Ok(None),
             Value::Big(big) => Ok(Some(if big.negative { i64::MIN } else { i64::MAX })),
-            value => value.small_int().map(Some).ok_or(Raise::TypeError),
+            value => value.small_int().map(Some).ok_or(Exception::TypeError),
         };
         let length = i64::try_from(length).unwrap_or(i64::MAX);
         let step = part(parts[2])?.unwrap_or(1);
         if step == 0 {
-            return Err(Raise::ValueError.into());
+            return Err(Exception::ValueError.into());
         }
         let (low, high) = if step > 0 { (0, length) } else { (-1, length - 1) };
         let clamp = |bound: i64| {

@@ -6,9 +6,9 @@ use std::cmp::Ordering;
 use num_bigint::{BigInt, Sign};
 use num_traits::{FromPrimitive, ToPrimitive};
 
-use super::{Machine, Raise, Result};
+use super::{Exception, Machine, Result};
 use crate::limits::{BudgetError, MAX_INT_BITS};
-use crate::value::{Big, Value};
+use crate::value::{BigInteger, Value};
 
 /// An operand of arithmetic: an integer or a float.
 pub(super) enum Number {
@@ -18,7 +18,7 @@ pub(super) enum Number {
 }
 
 impl Number {
-    pub(super) fn of(value: Value<'_>) -> Option<Self> {
+    pub(super) fn from_value(value: Value<'_>) -> Option<Self> {
         match value {
             Value::Big(big) => Some(Number::Big(big.to_bigint())),
             value => value.small_int().map(Number::Int).or_else(|| value.float().map(Number::Float)),
@@ -31,7 +31,7 @@ impl Number {
             Number::Int(value) => Ok(*value as f64),
             Number::Float(value) => Ok(*value),
             Number::Big(value) => {
-                value.to_f64().filter(|float| float.is_finite()).ok_or(Raise::OverflowError.into())
+                value.to_f64().filter(|float| float.is_finite()).ok_or(Exception::OverflowError.into())
             }
         }
     }
@@ -45,12 +45,12 @@ impl Number {
     }
 }
 
-impl Big<'_> {
+impl BigInteger<'_> {
     pub(super) fn to_bigint(self) -> BigInt {
         BigInt::from_slice(if self.negative { Sign::Minus } else { Sign::Plus }, self.digits)
     }
 
-    pub(super) fn compare(self, other: Big<'_>) -> Ordering {
+    pub(super) fn compare(self, other: BigInteger<'_>) -> Ordering {
         let magnitude =
             |a: &[u32], b: &[u32]| a.len().cmp(&b.len()).then_with(|| a.iter().rev().cmp(b.iter().rev()));
         match (self.negative, other.negative) {
@@ -77,15 +77,15 @@ impl<'a> Machine<'a> {
         }
         let (sign, digits) = value.to_u32_digits();
         let digits = self.bump.try_alloc_slice_copy(&digits).map_err(|_| BudgetError::Memory)?;
-        Ok(Value::Big(Big { negative: sign == Sign::Minus, digits }))
+        Ok(Value::Big(BigInteger { negative: sign == Sign::Minus, digits }))
     }
 
     /// Returns the integer part of a float.
     pub(super) fn truncated(&self, value: f64) -> Result<Value<'a>> {
         if value.is_nan() {
-            return Err(Raise::ValueError.into());
+            return Err(Exception::ValueError.into());
         }
-        let integer = BigInt::from_f64(value).ok_or(Raise::OverflowError)?;
+        let integer = BigInt::from_f64(value).ok_or(Exception::OverflowError)?;
         self.integer(integer)
     }
 }
@@ -108,7 +108,7 @@ pub(super) fn compare_int_float(int: i64, float: f64) -> Option<Ordering> {
     Some(int.cmp(&(whole as i64)).then_with(|| whole.total_cmp(&float)))
 }
 
-pub(super) fn compare_big_float(big: Big<'_>, float: f64) -> Option<Ordering> {
+pub(super) fn compare_big_float(big: BigInteger<'_>, float: f64) -> Option<Ordering> {
     if float.is_nan() {
         return None;
     }

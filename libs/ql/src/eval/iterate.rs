@@ -4,12 +4,12 @@
 
 use std::cell::Cell;
 
-use super::{Machine, Raise, Result, Stop};
+use super::{EvalError, Exception, Machine, Result};
 use crate::limits::BudgetError;
 use crate::names::Class;
 use crate::tree::{Clause, Collect, Comprehension, Display, Item, Node, Target};
-use crate::value::table::{Builder, Entry};
-use crate::value::{Frame, Lazy, LazyKind, Slots, Value};
+use crate::value::table::{TableBuilder, TableEntry};
+use crate::value::{Environment, LazyIterator, LazyKind, Slots, Value};
 
 /// Receives an element; returns whether more are wanted.
 pub(super) type Visit<'v, 'a> = &'v mut dyn FnMut(Value<'a>) -> Result<bool>;
@@ -31,7 +31,7 @@ impl<'a> Machine<'a> {
             Value::Range(range) => self.each_of((0..range.len()).map(|at| Value::Int(range.at(at))), visit),
             Value::Tags => self.each_of(self.run.tags().into_iter().map(Value::Text), visit),
             Value::Iterator(lazy) => self.each_lazy(lazy, visit),
-            _ => Err(Raise::TypeError.into()),
+            _ => Err(Exception::TypeError.into()),
         }
     }
 
@@ -46,7 +46,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Resumes an iterator by walking it again and skipping the elements already taken.
-    fn each_lazy(&self, lazy: &'a Lazy<'a>, visit: Visit<'_, 'a>) -> Result<()> {
+    fn each_lazy(&self, lazy: &'a LazyIterator<'a>, visit: Visit<'_, 'a>) -> Result<()> {
         if lazy.finished.get() {
             return Ok(());
         }
@@ -71,22 +71,23 @@ impl<'a> Machine<'a> {
     fn walk(&self, kind: &'a LazyKind<'a>, visit: Visit<'_, 'a>) -> Result<()> {
         match kind {
             LazyKind::Generator(comprehension, first, outer) => {
-                let frame = self.frame(comprehension.slots, *outer)?;
-                self.clauses(comprehension, *first, frame, &mut |machine, frame| {
-                    visit(machine.eval(frame, &comprehension.element)?)
+                let environment = self.new_environment(comprehension.slots, *outer)?;
+                self.clauses(comprehension, *first, environment, &mut |machine, environment| {
+                    visit(machine.eval(environment, &comprehension.element)?)
                 })
             }
             LazyKind::Zip(sources) => self.each_together(sources, &mut |items| visit(self.tuple(items)?)),
             LazyKind::Map(function, sources) => self.each_together(sources, &mut |items| {
                 let arguments = self.alloc_values(items)?;
-                visit(self.call_value(*function, super::names::Arguments::of(arguments))?)
+                visit(self.call_value(*function, super::names::Arguments::from_positional(arguments))?)
             }),
             LazyKind::Filter(function, source) => self.each(*source, &mut |item| {
                 let keep = match function {
                     Value::None => item.truth(),
                     function => {
                         let arguments = self.alloc_values(&[item])?;
-                        self.call_value(*function, super::names::Arguments::of(arguments))?.truth()
+                        self.call_value(*function, super::names::Arguments::from_positional(arguments))?
+                            .truth()
                     }
                 };
                 if keep { visit(item) } else { Ok(true) }
@@ -95,7 +96,7 @@ impl<'a> Machine<'a> {
                 let mut count = *start;
                 self.each(*source, &mut |item| {
                     let numbered = self.tuple(&[Value::Int(count), item])?;
-                    count = count.checked_add(1).ok_or(Raise::OverflowError)?;
+                    count = count.checked_add(1).ok_or(Exception::OverflowError)?;
                     visit(numbered)
                 })
             }
@@ -119,7 +120,7 @@ impl<'a> Machine<'a> {
                 self.check_items(items.len())?;
                 Ok(true)
             });
-            if let Err(Stop::Budget(budget)) = end {
+            if let Err(EvalError::Budget(budget)) = end {
                 return Err(budget.into());
             }
             columns.push((items, end));
@@ -164,7 +165,7 @@ impl<'a> Machine<'a> {
     }
 
     pub(super) fn collect_set(&self, value: Value<'a>, frozen: bool) -> Result<Value<'a>> {
-        let mut builder = Builder::default();
+        let mut builder = TableBuilder::default();
         self.each(value, &mut |item| {
             self.insert_item(&mut builder, item)?;
             Ok(true)
@@ -172,9 +173,9 @@ impl<'a> Machine<'a> {
         self.set(builder, frozen)
     }
 
-    fn insert_item(&self, builder: &mut Builder<'a>, item: Value<'a>) -> Result<()> {
+    fn insert_item(&self, builder: &mut TableBuilder<'a>, item: Value<'a>) -> Result<()> {
         self.check_items(builder.len() * 2)?;
-        self.insert(builder, Entry { hash: self.hash(item)?, key: item, value: Value::None })
+        self.insert(builder, TableEntry { hash: self.hash(item)?, key: item, value: Value::None })
     }
 
     /// Fails unless a value is iterable. Checked before a generator is created, as in
@@ -183,29 +184,34 @@ impl<'a> Machine<'a> {
         match value {
             Value::List(_) | Value::Tuple(_) | Value::Text(_) | Value::Bytes(_) | Value::Dict(_) => Ok(()),
             Value::Object(_) | Value::Set(_) | Value::Range(_) | Value::Tags | Value::Iterator(_) => Ok(()),
-            _ => Err(Raise::TypeError.into()),
+            _ => Err(Exception::TypeError.into()),
         }
     }
 
     /// Evaluates the items of a display or of positional arguments.
-    pub(super) fn items(&self, frame: Frame<'a>, items: &'a [Item]) -> Result<Vec<Value<'a>>> {
+    pub(super) fn items(&self, environment: Environment<'a>, items: &'a [Item]) -> Result<Vec<Value<'a>>> {
         let mut values = Vec::with_capacity(items.len());
         for item in items {
             match item {
-                Item::One(node) => values.push(self.eval(frame, node)?),
-                Item::Spread(node) => values.extend(self.collect(self.eval(frame, node)?)?),
+                Item::One(node) => values.push(self.eval(environment, node)?),
+                Item::Spread(node) => values.extend(self.collect(self.eval(environment, node)?)?),
             }
         }
         Ok(values)
     }
 
-    pub(super) fn display(&self, frame: Frame<'a>, kind: Display, items: &'a [Item]) -> Result<Value<'a>> {
-        let values = self.items(frame, items)?;
+    pub(super) fn display(
+        &self,
+        environment: Environment<'a>,
+        kind: Display,
+        items: &'a [Item],
+    ) -> Result<Value<'a>> {
+        let values = self.items(environment, items)?;
         match kind {
             Display::List => self.list(&values),
             Display::Tuple => self.tuple(&values),
             Display::Set => {
-                let mut builder = Builder::default();
+                let mut builder = TableBuilder::default();
                 values.into_iter().try_for_each(|value| self.insert_item(&mut builder, value))?;
                 self.set(builder, false)
             }
@@ -214,23 +220,23 @@ impl<'a> Machine<'a> {
 
     pub(super) fn dict_display(
         &self,
-        frame: Frame<'a>,
+        environment: Environment<'a>,
         items: &'a [(Option<Node>, Node)],
     ) -> Result<Value<'a>> {
-        let mut builder = Builder::default();
+        let mut builder = TableBuilder::default();
         for (key, value) in items {
             match key {
                 Some(key) => {
-                    let (key, value) = (self.eval(frame, key)?, self.eval(frame, value)?);
-                    self.insert(&mut builder, Entry { hash: self.hash(key)?, key, value })?;
+                    let (key, value) = (self.eval(environment, key)?, self.eval(environment, value)?);
+                    self.insert(&mut builder, TableEntry { hash: self.hash(key)?, key, value })?;
                 }
-                None => match self.eval(frame, value)? {
+                None => match self.eval(environment, value)? {
                     Value::Dict(dict) | Value::Object(dict) => {
                         for entry in dict.entries() {
                             self.insert(&mut builder, *entry)?;
                         }
                     }
-                    _ => return Err(Raise::TypeError.into()),
+                    _ => return Err(Exception::TypeError.into()),
                 },
             }
         }
@@ -239,26 +245,28 @@ impl<'a> Machine<'a> {
 
     pub(super) fn comprehension(
         &self,
-        outer: Frame<'a>,
+        outer: Environment<'a>,
         comprehension: &'a Comprehension,
     ) -> Result<Value<'a>> {
         let first = self.eval(outer, &comprehension.first)?;
         self.check_iterable(first)?;
         if comprehension.collect == Collect::Generator {
-            let lazy = Lazy::new(LazyKind::Generator(comprehension, first, outer));
+            let lazy = LazyIterator::new(LazyKind::Generator(comprehension, first, outer));
             return self.alloc(lazy).map(Value::Iterator);
         }
-        let frame = self.frame(comprehension.slots, outer)?;
-        let (mut list, mut builder) = (Vec::new(), Builder::default());
-        self.clauses(comprehension, first, frame, &mut |machine, frame| {
-            let element = machine.eval(frame, &comprehension.element)?;
+        let environment = self.new_environment(comprehension.slots, outer)?;
+        let (mut list, mut builder) = (Vec::new(), TableBuilder::default());
+        self.clauses(comprehension, first, environment, &mut |machine, environment| {
+            let element = machine.eval(environment, &comprehension.element)?;
             match (comprehension.collect, &comprehension.value) {
                 (Collect::Set, _) => machine.insert_item(&mut builder, element)?,
                 (Collect::Dict, Some(value)) => {
-                    let value = machine.eval(frame, value)?;
+                    let value = machine.eval(environment, value)?;
                     machine.check_items(builder.len() * 2)?;
-                    machine
-                        .insert(&mut builder, Entry { hash: machine.hash(element)?, key: element, value })?;
+                    machine.insert(
+                        &mut builder,
+                        TableEntry { hash: machine.hash(element)?, key: element, value },
+                    )?;
                 }
                 _ => {
                     list.push(element);
@@ -280,65 +288,66 @@ impl<'a> Machine<'a> {
         &self,
         comprehension: &'a Comprehension,
         first: Value<'a>,
-        frame: Frame<'a>,
-        body: &mut dyn FnMut(&Self, Frame<'a>) -> Result<bool>,
+        environment: Environment<'a>,
+        body: &mut dyn FnMut(&Self, Environment<'a>) -> Result<bool>,
     ) -> Result<()> {
-        self.clause(&comprehension.clauses, Some(first), frame, body).map(|_| ())
+        self.clause(&comprehension.clauses, Some(first), environment, body).map(|_| ())
     }
 
     fn clause(
         &self,
         clauses: &'a [Clause],
         first: Option<Value<'a>>,
-        frame: Frame<'a>,
-        body: &mut dyn FnMut(&Self, Frame<'a>) -> Result<bool>,
+        environment: Environment<'a>,
+        body: &mut dyn FnMut(&Self, Environment<'a>) -> Result<bool>,
     ) -> Result<bool> {
-        let Some((clause, inner)) = clauses.split_first() else { return body(self, frame) };
+        let Some((clause, inner)) = clauses.split_first() else { return body(self, environment) };
         let iterable = match (first, &clause.iterable) {
             (Some(first), _) => first,
-            (None, Some(iterable)) => self.eval(frame, iterable)?,
-            (None, None) => return Err(Raise::TypeError.into()),
+            (None, Some(iterable)) => self.eval(environment, iterable)?,
+            (None, None) => return Err(Exception::TypeError.into()),
         };
         let mut more = true;
         self.each(iterable, &mut |item| {
-            self.bind_target(&clause.target, item, frame)?;
+            self.bind_target(&clause.target, item, environment)?;
             for condition in &clause.conditions {
-                if !self.eval(frame, condition)?.truth() {
+                if !self.eval(environment, condition)?.truth() {
                     return Ok(true);
                 }
             }
-            more = self.clause(inner, None, frame, body)?;
+            more = self.clause(inner, None, environment, body)?;
             Ok(more)
         })?;
         Ok(more)
     }
 
-    fn bind_target(&self, target: &'a Target, value: Value<'a>, frame: Frame<'a>) -> Result<()> {
+    fn bind_target(&self, target: &'a Target, value: Value<'a>, environment: Environment<'a>) -> Result<()> {
         match target {
             Target::Slot(slot) => {
-                let slots: &'a Slots<'a> = frame.expect("a scope with loop variables has a frame");
+                let slots: &'a Slots<'a> =
+                    environment.expect("a scope with loop variables has an environment");
                 slots.values[usize::from(*slot)].set(Some(value));
                 Ok(())
             }
-            Target::Refused => Err(Raise::TypeError.into()),
+            Target::Refused => Err(Exception::TypeError.into()),
             Target::Unpack(before, star, after) => {
                 let items = self.collect(value)?;
                 let fixed = before.len() + after.len();
                 // A starred target may be empty.
                 let fits = if star.is_some() { items.len() >= fixed } else { items.len() == fixed };
                 if !fits {
-                    return Err(Raise::ValueError.into());
+                    return Err(Exception::ValueError.into());
                 }
                 let behind = items.len() - after.len();
                 for (target, item) in before.iter().zip(&items) {
-                    self.bind_target(target, *item, frame)?;
+                    self.bind_target(target, *item, environment)?;
                 }
                 if let Some(star) = star {
                     let middle = self.list(&items[before.len()..behind])?;
-                    self.bind_target(star, middle, frame)?;
+                    self.bind_target(star, middle, environment)?;
                 }
                 for (target, item) in after.iter().zip(&items[behind..]) {
-                    self.bind_target(target, *item, frame)?;
+                    self.bind_target(target, *item, environment)?;
                 }
                 Ok(())
             }
@@ -370,14 +379,14 @@ impl<'a> Machine<'a> {
                 LazyKind::Enumerate(*source, start)
             }
             (Class::Reversed, [source]) => match source {
-                Value::Iterator(_) | Value::Set(_) => return Err(Raise::TypeError.into()),
+                Value::Iterator(_) | Value::Set(_) => return Err(Exception::TypeError.into()),
                 source => {
                     let items = self.collect(*source)?;
                     LazyKind::Reversed(self.alloc_values(&items)?)
                 }
             },
-            _ => return Err(Raise::TypeError.into()),
+            _ => return Err(Exception::TypeError.into()),
         };
-        self.alloc(Lazy::new(kind)).map(Value::Iterator)
+        self.alloc(LazyIterator::new(kind)).map(Value::Iterator)
     }
 }

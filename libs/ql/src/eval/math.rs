@@ -6,10 +6,10 @@ use num_bigint::BigInt;
 use num_integer::Integer;
 use num_traits::{One, Signed, ToPrimitive};
 
-use super::call::take;
+use super::call::bind_arguments;
 use super::integer::Number;
 use super::names::Arguments;
-use super::{Machine, Raise, Result};
+use super::{Exception, Machine, Result};
 use crate::limits::{BudgetError, MAX_INT_BITS};
 use crate::names::MathFunction;
 use crate::tree::Operator;
@@ -20,7 +20,7 @@ impl<'a> Machine<'a> {
         match function {
             MathFunction::IsClose => return self.is_close(arguments),
             MathFunction::Prod => {
-                let [items, start] = take(arguments, ["", "start"], 1)?;
+                let [items, start] = bind_arguments(arguments, ["", "start"], 1)?;
                 let mut product = start.unwrap_or(Value::Int(1));
                 self.each(items.unwrap_or(Value::None), &mut |item| {
                     product = self.binary(Operator::Multiply, product, item)?;
@@ -28,7 +28,7 @@ impl<'a> Machine<'a> {
                 })?;
                 return Ok(product);
             }
-            _ if !arguments.keywords.is_empty() => return Err(Raise::TypeError.into()),
+            _ if !arguments.keywords.is_empty() => return Err(Exception::TypeError.into()),
             _ => {}
         }
         match (function, arguments.positional) {
@@ -39,14 +39,16 @@ impl<'a> Machine<'a> {
                         MathFunction::Floor => float.floor(),
                         _ => float,
                     }),
-                    None if matches!(value, Value::Complex(..)) => Err(Raise::TypeError.into()),
+                    None if matches!(value, Value::Complex(..)) => Err(Exception::TypeError.into()),
                     None => self.unary(crate::tree::Unary::Plus, *value),
                 }
             }
-            (MathFunction::Gcd | MathFunction::Lcm, values) => self.common(function, values),
-            (MathFunction::Factorial | MathFunction::Isqrt, [value]) => self.of_integer(function, *value),
+            (MathFunction::Gcd | MathFunction::Lcm, values) => self.gcd_or_lcm(function, values),
+            (MathFunction::Factorial | MathFunction::Isqrt, [value]) => {
+                self.integer_function(function, *value)
+            }
             (MathFunction::Comb | MathFunction::Perm, [n, k]) => self.choose(function, *n, *k),
-            (MathFunction::Perm, [n]) => self.of_integer(MathFunction::Factorial, *n),
+            (MathFunction::Perm, [n]) => self.integer_function(MathFunction::Factorial, *n),
             (MathFunction::Hypot, values) => {
                 let mut length = 0.0_f64;
                 for value in values {
@@ -58,7 +60,7 @@ impl<'a> Machine<'a> {
             (MathFunction::Dist, [p, q]) => {
                 let (p, q) = (self.collect(*p)?, self.collect(*q)?);
                 if p.len() != q.len() {
-                    return Err(Raise::ValueError.into());
+                    return Err(Exception::ValueError.into());
                 }
                 let mut length = 0.0_f64;
                 for (p, q) in p.iter().zip(&q) {
@@ -69,7 +71,7 @@ impl<'a> Machine<'a> {
             (MathFunction::SumProd, [p, q]) => {
                 let (p, q) = (self.collect(*p)?, self.collect(*q)?);
                 if p.len() != q.len() {
-                    return Err(Raise::ValueError.into());
+                    return Err(Exception::ValueError.into());
                 }
                 let mut total = Value::Int(0);
                 for (p, q) in p.iter().zip(&q) {
@@ -92,9 +94,9 @@ impl<'a> Machine<'a> {
             (MathFunction::IsFinite, [value]) => Ok(Value::Bool(real(*value)?.is_finite())),
             (MathFunction::IsInf, [value]) => Ok(Value::Bool(real(*value)?.is_infinite())),
             (MathFunction::IsNan, [value]) => Ok(Value::Bool(real(*value)?.is_nan())),
-            (function, [value]) => one(function, real(*value)?).map(Value::Float),
-            (function, [a, b]) => two(function, *a, *b).map(Value::Float),
-            _ => Err(Raise::TypeError.into()),
+            (function, [value]) => unary_function(function, real(*value)?).map(Value::Float),
+            (function, [a, b]) => binary_function(function, *a, *b).map(Value::Float),
+            _ => Err(Exception::TypeError.into()),
         }
     }
 
@@ -104,20 +106,20 @@ impl<'a> Machine<'a> {
             match *name {
                 "rel_tol" => relative = real(*value)?,
                 "abs_tol" => absolute = real(*value)?,
-                _ => return Err(Raise::TypeError.into()),
+                _ => return Err(Exception::TypeError.into()),
             }
         }
-        let [a, b] = arguments.positional else { return Err(Raise::TypeError.into()) };
+        let [a, b] = arguments.positional else { return Err(Exception::TypeError.into()) };
         let (a, b) = (real(*a)?, real(*b)?);
         if relative < 0.0 || absolute < 0.0 {
-            return Err(Raise::ValueError.into());
+            return Err(Exception::ValueError.into());
         }
         let difference = (a - b).abs();
         let near = difference <= relative * a.abs().max(b.abs()) || difference <= absolute;
         Ok(Value::Bool(a == b || !a.is_infinite() && !b.is_infinite() && near))
     }
 
-    fn common(&self, function: MathFunction, values: &[Value<'a>]) -> Result<Value<'a>> {
+    fn gcd_or_lcm(&self, function: MathFunction, values: &[Value<'a>]) -> Result<Value<'a>> {
         let mut result = BigInt::from(i32::from(function == MathFunction::Lcm));
         for value in values {
             let value = integer(*value)?;
@@ -133,10 +135,10 @@ impl<'a> Machine<'a> {
         self.integer(result.abs())
     }
 
-    fn of_integer(&self, function: MathFunction, value: Value<'a>) -> Result<Value<'a>> {
+    fn integer_function(&self, function: MathFunction, value: Value<'a>) -> Result<Value<'a>> {
         let value = integer(value)?;
         if value.is_negative() {
-            return Err(Raise::ValueError.into());
+            return Err(Exception::ValueError.into());
         }
         if function == MathFunction::Isqrt {
             self.spend(value.bits() / 8)?;
@@ -167,7 +169,7 @@ impl<'a> Machine<'a> {
             k => integer(k)?,
         };
         if n.is_negative() || k.is_negative() {
-            return Err(Raise::ValueError.into());
+            return Err(Exception::ValueError.into());
         }
         if k > n {
             return Ok(Value::Int(0));
@@ -251,16 +253,16 @@ fn rounded_sum(partials: &[f64]) -> f64 {
 }
 
 fn real(value: Value<'_>) -> Result<f64> {
-    Number::of(value).ok_or(Raise::TypeError)?.to_float()
+    Number::from_value(value).ok_or(Exception::TypeError)?.to_float()
 }
 
 fn integer(value: Value<'_>) -> Result<BigInt> {
-    Number::of(value).and_then(|number| number.to_bigint()).ok_or(Raise::TypeError.into())
+    Number::from_value(value).and_then(|number| number.to_bigint()).ok_or(Exception::TypeError.into())
 }
 
 fn log_of_big(function: MathFunction, value: &BigInt) -> Result<f64> {
     if !value.is_positive() {
-        return Err(Raise::ValueError.into());
+        return Err(Exception::ValueError.into());
     }
     // The top 64 bits determine the logarithm to the precision of a float.
     let shift = value.bits().saturating_sub(64);
@@ -273,7 +275,7 @@ fn log_of_big(function: MathFunction, value: &BigInt) -> Result<f64> {
     })
 }
 
-fn one(function: MathFunction, x: f64) -> Result<f64> {
+fn unary_function(function: MathFunction, x: f64) -> Result<f64> {
     use MathFunction as F;
     let result = match function {
         F::Acos => x.acos(),
@@ -281,7 +283,7 @@ fn one(function: MathFunction, x: f64) -> Result<f64> {
         F::Asin => x.asin(),
         F::Asinh => libm::asinh(x),
         F::Atan => x.atan(),
-        F::Atanh if x.abs() == 1.0 => return Err(Raise::ValueError.into()),
+        F::Atanh if x.abs() == 1.0 => return Err(Exception::ValueError.into()),
         F::Atanh => libm::atanh(x),
         F::Cbrt => x.cbrt(),
         F::Cos => x.cos(),
@@ -294,13 +296,15 @@ fn one(function: MathFunction, x: f64) -> Result<f64> {
         F::Expm1 => x.exp_m1(),
         F::Fabs => x.abs(),
         F::Gamma if x == 0.0 || x < 0.0 && x.fract() == 0.0 || x == f64::NEG_INFINITY => {
-            return Err(Raise::ValueError.into());
+            return Err(Exception::ValueError.into());
         }
         F::Gamma => libm::tgamma(x),
-        F::Lgamma if x <= 0.0 && x.fract() == 0.0 && x.is_finite() => return Err(Raise::ValueError.into()),
+        F::Lgamma if x <= 0.0 && x.fract() == 0.0 && x.is_finite() => {
+            return Err(Exception::ValueError.into());
+        }
         F::Lgamma => libm::lgamma(x),
-        F::Log | F::Log2 | F::Log10 if x <= 0.0 => return Err(Raise::ValueError.into()),
-        F::Log1p if x <= -1.0 => return Err(Raise::ValueError.into()),
+        F::Log | F::Log2 | F::Log10 if x <= 0.0 => return Err(Exception::ValueError.into()),
+        F::Log1p if x <= -1.0 => return Err(Exception::ValueError.into()),
         F::Log => x.ln(),
         F::Log10 => x.log10(),
         F::Log1p => x.ln_1p(),
@@ -312,18 +316,18 @@ fn one(function: MathFunction, x: f64) -> Result<f64> {
         F::Tan => x.tan(),
         F::Tanh => x.tanh(),
         F::Ulp => return Ok(ulp(x)),
-        _ => return Err(Raise::TypeError.into()),
+        _ => return Err(Exception::TypeError.into()),
     };
     checked(result, &[x])
 }
 
-fn two<'a>(function: MathFunction, a: Value<'a>, b: Value<'a>) -> Result<f64> {
+fn binary_function<'a>(function: MathFunction, a: Value<'a>, b: Value<'a>) -> Result<f64> {
     use MathFunction as F;
     if function == F::Log {
         let numerator = logarithm(a)?;
         let denominator = logarithm(b)?;
         return match denominator == 0.0 {
-            true => Err(Raise::ZeroDivisionError.into()),
+            true => Err(Exception::ZeroDivisionError.into()),
             false => Ok(numerator / denominator),
         };
     }
@@ -339,11 +343,11 @@ fn two<'a>(function: MathFunction, a: Value<'a>, b: Value<'a>) -> Result<f64> {
         F::CopySign => return Ok(x.copysign(y)),
         F::NextAfter => return Ok(libm::nextafter(x, y)),
         F::Fmod => x % y,
-        F::Remainder if y == 0.0 && !x.is_nan() => return Err(Raise::ValueError.into()),
+        F::Remainder if y == 0.0 && !x.is_nan() => return Err(Exception::ValueError.into()),
         F::Remainder => libm::remainder(x, y),
-        F::Pow if x == 0.0 && y < 0.0 && y.is_finite() => return Err(Raise::ValueError.into()),
+        F::Pow if x == 0.0 && y < 0.0 && y.is_finite() => return Err(Exception::ValueError.into()),
         F::Pow => x.powf(y),
-        _ => return Err(Raise::TypeError.into()),
+        _ => return Err(Exception::TypeError.into()),
     };
     checked(result, &[x, y])
 }
@@ -351,7 +355,7 @@ fn two<'a>(function: MathFunction, a: Value<'a>, b: Value<'a>) -> Result<f64> {
 fn logarithm(value: Value<'_>) -> Result<f64> {
     match value {
         Value::Big(big) => log_of_big(MathFunction::Log, &big.to_bigint()),
-        value => one(MathFunction::Log, real(value)?),
+        value => unary_function(MathFunction::Log, real(value)?),
     }
 }
 
@@ -359,10 +363,10 @@ fn logarithm(value: Value<'_>) -> Result<f64> {
 /// numbers.
 fn checked(result: f64, inputs: &[f64]) -> Result<f64> {
     if result.is_nan() && !inputs.iter().any(|input| input.is_nan()) {
-        return Err(Raise::ValueError.into());
+        return Err(Exception::ValueError.into());
     }
     if result.is_infinite() && inputs.iter().all(|input| input.is_finite()) {
-        return Err(Raise::OverflowError.into());
+        return Err(Exception::OverflowError.into());
     }
     Ok(result)
 }

@@ -7,7 +7,7 @@ mod search;
 mod text;
 
 use super::names::Arguments;
-use super::{Machine, Raise, Result};
+use super::{Exception, Machine, Result};
 use crate::names::Member;
 use crate::value::Value;
 
@@ -19,11 +19,13 @@ impl<'a> Machine<'a> {
         arguments: Arguments<'a>,
     ) -> Result<Value<'a>> {
         if !self.has_method(object, member) {
-            return Err(Raise::TypeError.into());
+            return Err(Exception::TypeError.into());
         }
         match object {
             Value::Text(text) => self.text_method(text, member, arguments),
-            Value::Time(seconds) if number::of_float(member) => self.float_method(seconds, member, arguments),
+            Value::Time(seconds) if number::has_float_method(member) => {
+                self.float_method(seconds, member, arguments)
+            }
             Value::Time(seconds) => self.time_method(seconds, member, arguments),
             Value::Bool(_) | Value::Int(_) | Value::Big(_) => self.int_method(object, member, arguments),
             Value::Float(value) | Value::Span(value) => self.float_method(value, member, arguments),
@@ -35,14 +37,14 @@ impl<'a> Machine<'a> {
 
     pub(super) fn has_method(&self, object: Value<'a>, member: Member) -> bool {
         match object {
-            Value::Text(_) => text::has(member),
-            Value::Bool(_) | Value::Int(_) | Value::Big(_) => number::of_int(member),
-            Value::Float(_) => number::of_float(member),
-            Value::Time(_) => number::of_time(member) || number::of_float(member),
-            Value::Span(_) => member == Member::TotalSeconds || number::of_float(member),
+            Value::Text(_) => text::has_method(member),
+            Value::Bool(_) | Value::Int(_) | Value::Big(_) => number::has_int_method(member),
+            Value::Float(_) => number::has_float_method(member),
+            Value::Time(_) => number::has_time_method(member) || number::has_float_method(member),
+            Value::Span(_) => member == Member::TotalSeconds || number::has_float_method(member),
             Value::Complex(..) => member == Member::Conjugate,
-            Value::Bytes(_) => search::of_bytes(member),
-            _ => collection::has(object, member),
+            Value::Bytes(_) => search::has_bytes_method(member),
+            _ => collection::has_method(object, member),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Bound names: reading and assigning slots, creating and calling lambdas. A closure keeps its
-//! frame, not the values in it, so later assignments are visible, as in Python.
+//! environment, not the values in it, so later assignments are visible, as in Python.
 
-use super::{Machine, Raise, Result};
+use super::{Exception, Machine, Result};
 use crate::tree::{Assign, Lambda, Local, Node};
-use crate::value::{Closure, Frame, Slots, Value};
+use crate::value::{Closure, Environment, Slots, Value};
 
 /// Evaluated arguments of a call.
 #[derive(Clone, Copy)]
@@ -13,40 +13,41 @@ pub(super) struct Arguments<'a> {
 }
 
 impl<'a> Arguments<'a> {
-    pub(super) fn of(positional: &'a [Value<'a>]) -> Self {
+    pub(super) fn from_positional(positional: &'a [Value<'a>]) -> Self {
         Self { positional, keywords: &[] }
     }
 }
 
-fn out<'a>(frame: Frame<'a>, hops: u16) -> &'a Slots<'a> {
-    let mut slots = frame.expect("the scope of a bound name has a frame");
+fn enclosing_slots<'a>(environment: Environment<'a>, hops: u16) -> &'a Slots<'a> {
+    let mut slots = environment.expect("the scope of a bound name has an environment");
     for _ in 0..hops {
-        slots = slots.outer.expect("the scope of a bound name has a frame");
+        slots = slots.outer.expect("the scope of a bound name has an environment");
     }
     slots
 }
 
 impl<'a> Machine<'a> {
-    pub(super) fn local(&self, frame: Frame<'a>, local: &'a Local) -> Result<Value<'a>> {
-        match (out(frame, local.hops).values[usize::from(local.slot)].get(), &local.unbound) {
+    pub(super) fn local(&self, environment: Environment<'a>, local: &'a Local) -> Result<Value<'a>> {
+        match (enclosing_slots(environment, local.hops).values[usize::from(local.slot)].get(), &local.unbound)
+        {
             (Some(value), _) => Ok(value),
-            (None, Some(outside)) => self.eval(frame, outside),
-            (None, None) => Err(Raise::NameError.into()),
+            (None, Some(outside)) => self.eval(environment, outside),
+            (None, None) => Err(Exception::NameError.into()),
         }
     }
 
-    pub(super) fn assign(&self, frame: Frame<'a>, assign: &'a Assign) -> Result<Value<'a>> {
-        let value = self.eval(frame, &assign.value)?;
-        out(frame, assign.hops).values[usize::from(assign.slot)].set(Some(value));
+    pub(super) fn assign(&self, environment: Environment<'a>, assign: &'a Assign) -> Result<Value<'a>> {
+        let value = self.eval(environment, &assign.value)?;
+        enclosing_slots(environment, assign.hops).values[usize::from(assign.slot)].set(Some(value));
         Ok(value)
     }
 
-    pub(super) fn lambda(&self, frame: Frame<'a>, lambda: &'a Lambda) -> Result<Value<'a>> {
+    pub(super) fn lambda(&self, environment: Environment<'a>, lambda: &'a Lambda) -> Result<Value<'a>> {
         let defaults = lambda.parameters.iter().filter_map(|parameter| parameter.default.as_ref());
         let defaults: Vec<Value<'a>> =
-            defaults.map(|default: &'a Node| self.eval(frame, default)).collect::<Result<_>>()?;
+            defaults.map(|default: &'a Node| self.eval(environment, default)).collect::<Result<_>>()?;
         let defaults = self.alloc_values(&defaults)?;
-        self.alloc(Closure { lambda, frame, defaults }).map(Value::Closure)
+        self.alloc(Closure { lambda, environment, defaults }).map(Value::Closure)
     }
 
     pub(super) fn call_closure(
@@ -55,13 +56,13 @@ impl<'a> Machine<'a> {
         arguments: Arguments<'a>,
     ) -> Result<Value<'a>> {
         let lambda = closure.lambda;
-        let frame = self.frame(lambda.slots, closure.frame)?;
-        if let Some(slots) = frame.filter(|_| lambda.slots > 0) {
+        let environment = self.new_environment(lambda.slots, closure.environment)?;
+        if let Some(slots) = environment.filter(|_| lambda.slots > 0) {
             self.bind(closure, slots, arguments)?;
         } else if !arguments.positional.is_empty() || !arguments.keywords.is_empty() {
-            return Err(Raise::TypeError.into());
+            return Err(Exception::TypeError.into());
         }
-        self.nested(|| self.eval(frame, &lambda.body))
+        self.nested(|| self.eval(environment, &lambda.body))
     }
 
     fn bind(&self, closure: &'a Closure<'a>, slots: &'a Slots<'a>, arguments: Arguments<'a>) -> Result<()> {
@@ -73,13 +74,13 @@ impl<'a> Machine<'a> {
         }
         match lambda.rest {
             Some(rest) => set(usize::from(rest), self.tuple(&arguments.positional[taken..])?),
-            None if arguments.positional.len() > taken => return Err(Raise::TypeError.into()),
+            None if arguments.positional.len() > taken => return Err(Exception::TypeError.into()),
             None => {}
         }
         let extra = self.bind_keywords(lambda, slots, arguments)?;
         match lambda.keywords {
             Some(slot) => set(usize::from(slot), self.text_dict(&extra)?),
-            None if !extra.is_empty() => return Err(Raise::TypeError.into()),
+            None if !extra.is_empty() => return Err(Exception::TypeError.into()),
             None => {}
         }
         // Parameters without an argument get their default.
@@ -88,7 +89,7 @@ impl<'a> Machine<'a> {
             let default = parameter.default.as_ref().and_then(|_| defaults.next());
             match (slots.values[slot].get(), default) {
                 (None, Some(default)) => set(slot, *default),
-                (None, None) => return Err(Raise::TypeError.into()),
+                (None, None) => return Err(Exception::TypeError.into()),
                 (Some(_), _) => {}
             }
         }
@@ -110,7 +111,7 @@ impl<'a> Machine<'a> {
                 Some(position) => {
                     let cell = &slots.values[lambda.positional_only + position];
                     if cell.replace(Some(value)).is_some() {
-                        return Err(Raise::TypeError.into());
+                        return Err(Exception::TypeError.into());
                     }
                 }
                 None => extra.push((name, value)),

@@ -4,7 +4,7 @@
 use num_bigint::BigInt;
 use num_traits::Signed;
 
-use super::{Machine, Raise, Result};
+use super::{Exception, Machine, Result};
 use crate::limits::{BudgetError, MAX_INT_DIGITS, MAX_VALUE_DEPTH};
 use crate::names::Builtin;
 use crate::value::{Set, Value};
@@ -34,7 +34,7 @@ impl<'a> Machine<'a> {
 
     pub(super) fn write_repr(&self, text: &mut String, value: Value<'a>, depth: u32) -> Result<()> {
         if depth > MAX_VALUE_DEPTH {
-            return Err(Raise::RecursionError.into());
+            return Err(Exception::RecursionError.into());
         }
         self.spend(1)?;
         if text.len() > self.bump.allocation_limit().unwrap_or(usize::MAX) {
@@ -122,7 +122,7 @@ pub(super) fn decimal(value: &BigInt) -> Result<String> {
     let text = value.to_string();
     match text.len() - usize::from(value.is_negative()) <= MAX_INT_DIGITS {
         true => Ok(text),
-        false => Err(Raise::ValueError.into()),
+        false => Err(Exception::ValueError.into()),
     }
 }
 

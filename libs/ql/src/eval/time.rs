@@ -4,10 +4,10 @@
 
 use time::{Date, Duration, Month, OffsetDateTime, PrimitiveDateTime, Time};
 
-use super::call::take;
+use super::call::bind_arguments;
 use super::integer::Number;
 use super::names::Arguments;
-use super::{Machine, Raise, Result};
+use super::{Exception, Machine, Result};
 use crate::names::{Member, TimeFunction};
 use crate::tree::Operator;
 use crate::value::Value;
@@ -19,17 +19,17 @@ impl<'a> Machine<'a> {
     pub(super) fn make_time(&self, arguments: Arguments<'a>) -> Result<Value<'a>> {
         const NAMES: [&str; 9] =
             ["year", "month", "day", "hour", "minute", "second", "microsecond", "tzinfo", "fold"];
-        let parts = take(arguments, NAMES, 3)?;
+        let parts = bind_arguments(arguments, NAMES, 3)?;
         if parts[7].is_some_and(|zone| !matches!(zone, Value::None)) {
-            return Err(Raise::TypeError.into());
+            return Err(Exception::TypeError.into());
         }
         let part = |at: usize| match parts[at] {
             None => Ok(0),
-            Some(Value::Big(_)) => Err(Raise::OverflowError),
-            Some(value) => value.small_int().ok_or(Raise::TypeError),
+            Some(Value::Big(_)) => Err(Exception::OverflowError),
+            Some(value) => value.small_int().ok_or(Exception::TypeError),
         };
         let local = civil([part(0)?, part(1)?, part(2)?, part(3)?, part(4)?, part(5)?, part(6)?]);
-        self.local_time(local.ok_or(Raise::ValueError)?)
+        self.local_time(local.ok_or(Exception::ValueError)?)
     }
 
     /// Converts a local time; UTC is local time plus the offset.
@@ -40,13 +40,13 @@ impl<'a> Machine<'a> {
     fn to_local(&self, seconds: f64) -> Result<PrimitiveDateTime> {
         let microseconds = (seconds * MICROSECONDS).round_ties_even();
         if !microseconds.is_finite() {
-            return Err(Raise::ValueError.into());
+            return Err(Exception::ValueError.into());
         }
         let utc = OffsetDateTime::from_unix_timestamp_nanos((microseconds as i128).saturating_mul(1_000));
         let local =
             utc.ok().and_then(|utc| utc.checked_sub(Duration::minutes(i64::from(self.offset_minutes))));
         // Python's calendar begins with year 1.
-        let local = local.filter(|local| local.year() >= 1).ok_or(Raise::ValueError)?;
+        let local = local.filter(|local| local.year() >= 1).ok_or(Exception::ValueError)?;
         Ok(PrimitiveDateTime::new(local.date(), local.time()))
     }
 
@@ -63,19 +63,19 @@ impl<'a> Machine<'a> {
                 TimeFunction::FromTimestamp | TimeFunction::UtcFromTimestamp,
                 [seconds] | [seconds, Value::None],
             ) => {
-                let seconds = Number::of(*seconds).ok_or(Raise::TypeError)?.to_float()?;
+                let seconds = Number::from_value(*seconds).ok_or(Exception::TypeError)?.to_float()?;
                 // Raises for times outside the calendar.
                 self.to_local(seconds)?;
                 Ok(Value::Time(seconds))
             }
             (TimeFunction::FromIsoFormat, [Value::Text(text)]) => self.parse_iso(text),
-            _ => Err(Raise::TypeError.into()),
+            _ => Err(Exception::TypeError.into()),
         }
     }
 
     /// Parses ISO 8601: a date with an optional time and an optional UTC offset.
     fn parse_iso(&self, text: &str) -> Result<Value<'a>> {
-        match parse_iso(text).ok_or(Raise::ValueError)? {
+        match parse_iso(text).ok_or(Exception::ValueError)? {
             (local, None) => self.local_time(local),
             (local, Some(offset)) => shifted(local, -offset),
         }
@@ -88,15 +88,15 @@ impl<'a> Machine<'a> {
             ["days", "seconds", "microseconds", "milliseconds", "minutes", "hours", "weeks"];
         const UNITS: [f64; 7] = [86_400e6, 1e6, 1.0, 1e3, 60e6, 3_600e6, 604_800e6];
         let mut microseconds = 0.0;
-        for (part, unit) in take(arguments, NAMES, 0)?.into_iter().zip(UNITS) {
+        for (part, unit) in bind_arguments(arguments, NAMES, 0)?.into_iter().zip(UNITS) {
             if let Some(part) = part {
-                microseconds += Number::of(part).ok_or(Raise::TypeError)?.to_float()? * unit;
+                microseconds += Number::from_value(part).ok_or(Exception::TypeError)?.to_float()? * unit;
             }
         }
         match microseconds.is_nan() {
-            true => Err(Raise::ValueError.into()),
+            true => Err(Exception::ValueError.into()),
             // The largest `timedelta` of Python.
-            false if microseconds.abs() > 999_999_999.0 * UNITS[0] => Err(Raise::OverflowError.into()),
+            false if microseconds.abs() > 999_999_999.0 * UNITS[0] => Err(Exception::OverflowError.into()),
             false => Ok(Value::Span(microseconds.round_ties_even() / MICROSECONDS)),
         }
     }
@@ -107,7 +107,7 @@ impl<'a> Machine<'a> {
         left: Value<'a>,
         right: Value<'a>,
     ) -> Result<Value<'a>> {
-        let seconds = |value| Number::of(value).ok_or(Raise::TypeError)?.to_float();
+        let seconds = |value| Number::from_value(value).ok_or(Exception::TypeError)?.to_float();
         let result = self.floats(operator, seconds(left)?, seconds(right)?)?;
         let Value::Float(result) = result else { return Ok(result) };
         Ok(match (operator, left, right) {
@@ -164,14 +164,14 @@ impl<'a> Machine<'a> {
                 let mut characters = separator.chars();
                 match (characters.next(), characters.next()) {
                     (Some(separator), None) => self.text(&iso(self.to_local(seconds)?, separator)),
-                    _ => Err(Raise::TypeError.into()),
+                    _ => Err(Exception::TypeError.into()),
                 }
             }
             (Member::StrfTime, [Value::Text(format)]) => {
                 let text = self.strftime(seconds, format)?;
                 self.text(&text)
             }
-            _ => Err(Raise::TypeError.into()),
+            _ => Err(Exception::TypeError.into()),
         }
     }
 
@@ -187,12 +187,12 @@ impl<'a> Machine<'a> {
             i64::from(local.second()),
             i64::from(local.microsecond()),
         ];
-        for (part, given) in parts.iter_mut().zip(take(arguments, NAMES, 0)?) {
+        for (part, given) in parts.iter_mut().zip(bind_arguments(arguments, NAMES, 0)?) {
             if let Some(given) = given {
-                *part = given.small_int().ok_or(Raise::TypeError)?;
+                *part = given.small_int().ok_or(Exception::TypeError)?;
             }
         }
-        self.local_time(civil(parts).ok_or(Raise::ValueError)?)
+        self.local_time(civil(parts).ok_or(Exception::ValueError)?)
     }
 
     pub(super) fn strftime(&self, seconds: f64, format: &str) -> Result<String> {
@@ -257,7 +257,7 @@ fn iso(local: PrimitiveDateTime, separator: char) -> String {
 
 /// Returns the Unix seconds of a civil time. UTC is ahead of it by `minutes`.
 fn shifted<'a>(local: PrimitiveDateTime, minutes: i64) -> Result<Value<'a>> {
-    let utc = local.assume_utc().checked_add(Duration::minutes(minutes)).ok_or(Raise::OverflowError)?;
+    let utc = local.assume_utc().checked_add(Duration::minutes(minutes)).ok_or(Exception::OverflowError)?;
     Ok(Value::Time((utc.unix_timestamp_nanos() / 1_000) as f64 / MICROSECONDS))
 }
 

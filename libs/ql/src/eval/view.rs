@@ -2,11 +2,11 @@
 //! name. A missing value is None, except that a missing item (`["key"]`) raises unless it is
 //! directly on the run.
 
-use super::{Machine, Raise, Result};
+use super::{Exception, Machine, Result};
 use crate::names::{Property, SequenceField};
-use crate::tree::{Lookup, Metric, Step};
-use crate::value::{Frame, Value};
-use crate::view::{Path, SequenceView};
+use crate::tree::{Lookup, Metric, PathStep};
+use crate::value::{Environment, Value};
+use crate::view::{KeyPath, SequenceView};
 
 impl<'a> Machine<'a> {
     pub(super) fn property(&self, property: Property) -> Result<Value<'a>> {
@@ -26,11 +26,11 @@ impl<'a> Machine<'a> {
     }
 
     pub(super) fn param(&self, lookup: &'a Lookup) -> Result<Value<'a>> {
-        if let Some(built) = self.built(lookup) {
+        if let Some(built) = self.cached_container(lookup) {
             return Ok(built);
         }
         match self.run.param(&lookup.path) {
-            Some(datum) => self.built_once(lookup, datum),
+            Some(datum) => self.build_container(lookup, datum),
             None if lookup.absent_is_none() => Ok(Value::None),
             None => {
                 // The path does not exist. Its steps decide whether the result is None or an error.
@@ -43,11 +43,11 @@ impl<'a> Machine<'a> {
 
     /// Returns a top-level param.
     pub(super) fn param_of(&self, key: &str) -> Result<Value<'a>> {
-        self.run.param(&Path::new([key])).map_or(Ok(Value::None), |datum| self.datum(datum))
+        self.run.param(&KeyPath::new([key])).map_or(Ok(Value::None), |datum| self.datum(datum))
     }
 
     pub(super) fn context(&self, lookup: &'a Lookup) -> Result<Value<'a>> {
-        let sequence = self.sequence.ok_or(Raise::NameError)?;
+        let sequence = self.sequence.ok_or(Exception::NameError)?;
         match sequence.context(&lookup.path) {
             Some(datum) => self.datum(datum),
             None if lookup.absent_is_none() => Ok(Value::None),
@@ -56,18 +56,18 @@ impl<'a> Machine<'a> {
     }
 
     fn whole_context(&self, sequence: &'a dyn SequenceView) -> Result<Value<'a>> {
-        sequence.context(&Path::default()).map_or(Ok(Value::None), |datum| self.datum(datum))
+        sequence.context(&KeyPath::default()).map_or(Ok(Value::None), |datum| self.datum(datum))
     }
 
     /// Follows a path step by step, where a missing part or a member of a type affects the
     /// result.
-    fn follow(&self, top: Value<'a>, keys: &'a [Box<str>], steps: &[Step]) -> Result<Value<'a>> {
+    fn follow(&self, top: Value<'a>, keys: &'a [Box<str>], steps: &[PathStep]) -> Result<Value<'a>> {
         let mut value = top;
         for (key, step) in keys.iter().zip(steps) {
             value = match step {
-                Step::Attribute(member) => self.attribute(value, key, *member)?,
-                Step::Item => self.index(value, Value::Text(key))?,
-                Step::Lenient => match value {
+                PathStep::Attribute(member) => self.attribute(value, key, *member)?,
+                PathStep::Item => self.index(value, Value::Text(key))?,
+                PathStep::Lenient => match value {
                     Value::Object(object) => self.entry(object, key)?.unwrap_or(Value::None),
                     _ => Value::None,
                 },
@@ -77,7 +77,7 @@ impl<'a> Machine<'a> {
     }
 
     pub(super) fn sequence_field(&self, field: SequenceField) -> Result<Value<'a>> {
-        let sequence = self.sequence.ok_or(Raise::NameError)?;
+        let sequence = self.sequence.ok_or(Exception::NameError)?;
         self.field_of(sequence, field)
     }
 
@@ -98,13 +98,13 @@ impl<'a> Machine<'a> {
         })
     }
 
-    pub(super) fn metric(&self, frame: Frame<'a>, metric: &'a Metric) -> Result<Value<'a>> {
-        let name = self.eval(frame, &metric.name)?;
+    pub(super) fn metric(&self, environment: Environment<'a>, metric: &'a Metric) -> Result<Value<'a>> {
+        let name = self.eval(environment, &metric.name)?;
         match &metric.context {
             None if matches!(name, Value::Tuple([_, _])) => self.index(Value::Metrics, name),
             None => self.metric_of(name, None),
             Some(context) => {
-                let context = self.eval(frame, context)?;
+                let context = self.eval(environment, context)?;
                 self.metric_of(name, Some(context))
             }
         }
@@ -148,7 +148,9 @@ impl<'a> Machine<'a> {
     pub(super) fn path_of(&self, first: &'a str, rest: &[Value<'a>]) -> Result<Value<'a>> {
         let rest = rest.iter().map(Value::text);
         match [Some(first)].into_iter().chain(rest).collect::<Option<Vec<&str>>>() {
-            Some(keys) => self.run.param(&Path::new(keys)).map_or(Ok(Value::None), |datum| self.datum(datum)),
+            Some(keys) => {
+                self.run.param(&KeyPath::new(keys)).map_or(Ok(Value::None), |datum| self.datum(datum))
+            }
             None => Ok(Value::None),
         }
     }

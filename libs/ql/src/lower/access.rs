@@ -6,9 +6,9 @@ use crate::Endpoint;
 use crate::error::Fault;
 use crate::names::{self, Builtin, Member, Property, SequenceField};
 use crate::tree::{
-    Arguments, Attribute, Call, Constant, Display, Item, Lookup, MethodCall, Metric, Node, Step,
+    Arguments, Attribute, Call, Constant, Display, Item, Lookup, MethodCall, Metric, Node, PathStep,
 };
-use crate::view::Path;
+use crate::view::KeyPath;
 use ruff_python_ast as ast;
 use ruff_python_ast::Expr;
 
@@ -22,12 +22,12 @@ impl Lowering<'_> {
         let member = Member::find(name);
         Ok(match object {
             Node::Run => self.run_attribute(name),
-            Node::Param(lookup) => Node::Param(extended(*lookup, name, Step::Attribute(member))),
-            Node::Context(lookup) => Node::Context(extended(*lookup, name, Step::Attribute(member))),
+            Node::Param(lookup) => Node::Param(extended(*lookup, name, PathStep::Attribute(member))),
+            Node::Context(lookup) => Node::Context(extended(*lookup, name, PathStep::Attribute(member))),
             Node::Sequence => match SequenceField::find(name) {
                 Some(SequenceField::Run) => Node::Run,
                 Some(SequenceField::Context) => {
-                    Node::Context(Box::new(Lookup { path: Path::default(), steps: Box::default() }))
+                    Node::Context(Box::new(Lookup { path: KeyPath::default(), steps: Box::default() }))
                 }
                 Some(field) => Node::SequenceField(field),
                 None => Node::Const(Constant::None),
@@ -44,7 +44,8 @@ impl Lowering<'_> {
             None if name == "tags" => Node::Tags,
             None if name == "metrics" => Node::Metrics,
             None => {
-                let lookup = Box::new(Lookup { path: Path::new([name]), steps: [Step::Lenient].into() });
+                let lookup =
+                    Box::new(Lookup { path: KeyPath::new([name]), steps: [PathStep::Lenient].into() });
                 match name == FINALIZED_AT {
                     true => Node::ParamOr(lookup, Property::EndTime),
                     false => Node::Param(lookup),
@@ -59,16 +60,16 @@ impl Lowering<'_> {
         Ok(match (object, index) {
             (Node::Run, index) => match run_path(&index) {
                 Some(path) => {
-                    let steps = path.keys().iter().map(|_| Step::Lenient).collect();
+                    let steps = path.keys().iter().map(|_| PathStep::Lenient).collect();
                     Node::Param(Box::new(Lookup { path, steps }))
                 }
                 None => Node::Index(Box::new([Node::Run, index])),
             },
             (Node::Param(lookup), Node::Const(Constant::Text(key))) => {
-                Node::Param(extended(*lookup, &key, Step::Item))
+                Node::Param(extended(*lookup, &key, PathStep::Item))
             }
             (Node::Context(lookup), Node::Const(Constant::Text(key))) => {
-                Node::Context(extended(*lookup, &key, Step::Item))
+                Node::Context(extended(*lookup, &key, PathStep::Item))
             }
             (Node::Metrics, Node::Display(Display::Tuple, items)) => metric_in_context(items),
             (Node::Metrics, name) => Node::Metric(Box::new(Metric { name, context: None })),
@@ -92,8 +93,8 @@ impl Lowering<'_> {
         Ok(match callee {
             // Equivalent to `run["key"]`.
             Callee::Method(Node::Run, "get") if only_text(&arguments).is_some() => {
-                let path = Path::new(only_text(&arguments));
-                Node::Param(Box::new(Lookup { path, steps: [Step::Lenient].into() }))
+                let path = KeyPath::new(only_text(&arguments));
+                Node::Param(Box::new(Lookup { path, steps: [PathStep::Lenient].into() }))
             }
             Callee::Function(function) => Node::Call(Box::new(Call { function, arguments })),
             Callee::Method(object, name) => Node::MethodCall(Box::new(MethodCall {
@@ -182,15 +183,15 @@ fn builtin_attribute(owner: Builtin, name: &str) -> Option<Node> {
     names::member_function(owner, name).map(Node::Builtin)
 }
 
-fn extended(lookup: Lookup, key: &str, step: Step) -> Box<Lookup> {
+fn extended(lookup: Lookup, key: &str, step: PathStep) -> Box<Lookup> {
     let steps = lookup.steps.iter().copied().chain([step]).collect();
     Box::new(Lookup { path: lookup.path.join(key), steps })
 }
 
 /// Returns the path of `run["a"]` or `run["a", "b"]` with literal keys.
-fn run_path(index: &Node) -> Option<Path> {
+fn run_path(index: &Node) -> Option<KeyPath> {
     if let Some(key) = index.text() {
-        return Some(Path::new([key]));
+        return Some(KeyPath::new([key]));
     }
     let Node::Display(Display::Tuple, items) = index else { return None };
     let keys: Option<Vec<&str>> = items
@@ -200,7 +201,7 @@ fn run_path(index: &Node) -> Option<Path> {
             Item::Spread(_) => None,
         })
         .collect();
-    keys.filter(|keys| !keys.is_empty()).map(Path::new)
+    keys.filter(|keys| !keys.is_empty()).map(KeyPath::new)
 }
 
 fn metric_in_context(items: Box<[Item]>) -> Node {

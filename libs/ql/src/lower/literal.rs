@@ -10,7 +10,7 @@ use ruff_text_size::Ranged;
 use super::Lowering;
 use crate::error::Fault;
 use crate::limits::{MAX_INT_BITS, MAX_INT_DIGITS};
-use crate::tree::{BigConstant, Constant, Conversion, Node, Piece};
+use crate::tree::{BigConstant, Constant, Conversion, FormatPiece, Node};
 
 pub(super) fn number(node: &ast::ExprNumberLiteral) -> Result<Node, Fault> {
     Ok(Node::Const(match &node.value {
@@ -51,19 +51,19 @@ impl Lowering<'_> {
         let mut pieces = Vec::new();
         for part in &node.value {
             match part {
-                ast::FStringPart::Literal(literal) => pieces.push(Piece::Text((*literal.value).into())),
+                ast::FStringPart::Literal(literal) => pieces.push(FormatPiece::Text((*literal.value).into())),
                 ast::FStringPart::FString(part) => pieces.extend(self.pieces(&part.elements)?),
             }
         }
         Ok(Node::Format(pieces.into()))
     }
 
-    fn pieces(&mut self, elements: &ast::InterpolatedStringElements) -> Result<Vec<Piece>, Fault> {
+    fn pieces(&mut self, elements: &ast::InterpolatedStringElements) -> Result<Vec<FormatPiece>, Fault> {
         let mut pieces = Vec::new();
         for element in elements {
             match element {
                 ast::InterpolatedStringElement::Literal(literal) => {
-                    pieces.push(Piece::Text(literal.value.clone()));
+                    pieces.push(FormatPiece::Text(literal.value.clone()));
                 }
                 ast::InterpolatedStringElement::Interpolation(element) => {
                     self.interpolation(element, &mut pieces)?;
@@ -76,7 +76,7 @@ impl Lowering<'_> {
     fn interpolation(
         &mut self,
         element: &ast::InterpolatedElement,
-        pieces: &mut Vec<Piece>,
+        pieces: &mut Vec<FormatPiece>,
     ) -> Result<(), Fault> {
         let mut conversion = match element.conversion {
             ast::ConversionFlag::None => Conversion::None,
@@ -87,14 +87,14 @@ impl Lowering<'_> {
         // `{x=}` writes its own source first, followed by the value as `repr` formats
         // it.
         if let Some(debug) = &element.debug_text {
-            pieces.push(Piece::Text(debug.as_str().into()));
+            pieces.push(FormatPiece::Text(debug.as_str().into()));
             if conversion == Conversion::None && element.format_spec.is_none() {
                 conversion = Conversion::Repr;
             }
         }
         let spec = element.format_spec.as_ref().map(|spec| self.pieces(&spec.elements)).transpose()?;
         let value = self.node(&element.expression)?;
-        pieces.push(Piece::Value { value, conversion, spec: spec.map(Into::into) });
+        pieces.push(FormatPiece::Value { value, conversion, spec: spec.map(Into::into) });
         Ok(())
     }
 }

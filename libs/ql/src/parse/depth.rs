@@ -11,7 +11,7 @@ use crate::limits::{MAX_BRACKETS, MAX_TOKEN_DEPTH};
 
 /// An open bracket with the depth of its content so far.
 #[derive(Default)]
-struct Group {
+struct BracketGroup {
     /// Keywords such as `not` and `lambda`, under which everything that follows may nest,
     /// even across commas.
     prefixes: usize,
@@ -24,7 +24,7 @@ struct Group {
     deepest: usize,
 }
 
-impl Group {
+impl BracketGroup {
     fn end_part(&mut self) {
         self.deepest = self.deepest.max(self.operators + self.inner);
         (self.operators, self.inner) = (0, 0);
@@ -69,29 +69,29 @@ fn first_too_deep(wrapped: &str) -> TextRange {
 
 fn measure(text: &str) -> Result<(), TooDeep> {
     let mut lexer = lexer::lex(text, Mode::Expression);
-    let mut groups = vec![Group::default()];
+    let mut groups = vec![BracketGroup::default()];
     loop {
         match lexer.next_token() {
             TokenKind::EndOfFile => return Ok(()),
             TokenKind::Lpar | TokenKind::Lsqb | TokenKind::Lbrace | TokenKind::FStringStart => {
                 groups.last_mut().expect("the outermost group is never removed").operators += 1;
-                groups.push(Group::default());
+                groups.push(BracketGroup::default());
             }
             TokenKind::Rpar | TokenKind::Rsqb | TokenKind::Rbrace | TokenKind::FStringEnd => {
                 close(&mut groups)
             }
-            kind => note(groups.last_mut().expect("the outermost group is never removed"), kind),
+            kind => count_token(groups.last_mut().expect("the outermost group is never removed"), kind),
         }
         if groups.len() > MAX_BRACKETS + 1 {
             return Err(TooDeep::Brackets);
         }
-        if groups.iter().map(Group::depth).sum::<usize>() > MAX_TOKEN_DEPTH {
+        if groups.iter().map(BracketGroup::depth).sum::<usize>() > MAX_TOKEN_DEPTH {
             return Err(TooDeep::Tree);
         }
     }
 }
 
-fn close(groups: &mut Vec<Group>) {
+fn close(groups: &mut Vec<BracketGroup>) {
     if groups.len() == 1 {
         return;
     }
@@ -100,7 +100,7 @@ fn close(groups: &mut Vec<Group>) {
     outer.inner = outer.inner.max(depth);
 }
 
-fn note(group: &mut Group, kind: TokenKind) {
+fn count_token(group: &mut BracketGroup, kind: TokenKind) {
     use TokenKind as T;
     match kind {
         T::Name | T::Int | T::Float | T::Complex | T::String | T::FStringMiddle => {}

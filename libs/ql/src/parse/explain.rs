@@ -12,7 +12,7 @@ use crate::error::Fault;
 pub(super) fn fault(wrapped: &str, tokens: &[Token], errors: &[ParseError]) -> Option<Fault> {
     let first = errors.first()?;
     let lexical = errors.iter().find(|error| is_lexical(&error.error));
-    let (mismatch, unclosed) = match bracket(wrapped, tokens) {
+    let (mismatch, unclosed) = match check_brackets(wrapped, tokens) {
         Bracket::Fits => (None, None),
         Bracket::Mismatch(fault) => (Some(fault), None),
         Bracket::Unclosed(fault) => (None, Some(fault)),
@@ -25,14 +25,14 @@ pub(super) fn fault(wrapped: &str, tokens: &[Token], errors: &[ParseError]) -> O
         return Some(fault);
     }
     if let Some(error) = lexical {
-        return Some(of_parser(error, tokens));
+        return Some(parser_fault(error, tokens));
     }
     // An open bracket explains an error on a later line or at the end.
     let later = |fault: &Fault| {
         let between = TextRange::new(fault.range.start(), first.location.start().max(fault.range.start()));
         wrapped[between].contains('\n') || first.location.end() >= TextSize::of(wrapped.trim_end_matches(')'))
     };
-    unclosed.filter(later).or_else(|| Some(of_parser(first, tokens)))
+    unclosed.filter(later).or_else(|| Some(parser_fault(first, tokens)))
 }
 
 /// Whether the text cannot even be split into tokens. `$`, `?` and a premature end are left to
@@ -54,7 +54,7 @@ enum Bracket {
     Unclosed(Fault),
 }
 
-fn bracket(wrapped: &str, tokens: &[Token]) -> Bracket {
+fn check_brackets(wrapped: &str, tokens: &[Token]) -> Bracket {
     let mut open: Vec<&Token> = Vec::new();
     for token in tokens {
         if is_open(token.kind()) {
@@ -95,9 +95,9 @@ fn closes(open: TokenKind) -> TokenKind {
     }
 }
 
-fn of_parser(error: &ParseError, tokens: &[Token]) -> Fault {
+fn parser_fault(error: &ParseError, tokens: &[Token]) -> Fault {
     let start = match error.error {
-        ParseErrorType::ExpectedToken { expected, found } if spans(expected, found) => {
+        ParseErrorType::ExpectedToken { expected, found } if covers_operand(expected, found) => {
             // Like CPython, the error covers the preceding expression.
             start_of_operand(tokens, error.location.start(), expected).unwrap_or(error.location.start())
         }
@@ -109,7 +109,7 @@ fn of_parser(error: &ParseError, tokens: &[Token]) -> Fault {
 
 /// Whether the error spans the previous operand: two adjacent expressions, or an expression
 /// that cannot be assigned to.
-fn spans(expected: TokenKind, found: TokenKind) -> bool {
+fn covers_operand(expected: TokenKind, found: TokenKind) -> bool {
     let begins = matches!(
         found,
         TokenKind::Name

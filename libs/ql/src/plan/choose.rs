@@ -22,20 +22,20 @@ pub trait Statistics {
 /// A way to find the candidates. Except for a scan, runs that are not fully indexed must be
 /// added.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Access<'p> {
+pub enum AccessPath<'p> {
     /// Every run.
     Scan,
     Nothing,
     Probe(&'p Probe),
     /// Ordered by selectivity, most selective first.
-    Intersect(Vec<Access<'p>>),
-    Union(Vec<Access<'p>>),
+    Intersect(Vec<AccessPath<'p>>),
+    Union(Vec<AccessPath<'p>>),
 }
 
 /// An access path with its guarantees.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Choice<'p> {
-    pub access: Access<'p>,
+pub struct AccessChoice<'p> {
+    pub access: AccessPath<'p>,
     /// Whether every run found that is fully indexed matches.
     pub exact: bool,
     /// Estimated number of runs found.
@@ -43,8 +43,8 @@ pub struct Choice<'p> {
 }
 
 /// A part of the access path under construction.
-struct Part<'p> {
-    access: Access<'p>,
+struct AccessPart<'p> {
+    access: AccessPath<'p>,
     /// Whether the access covers the proposal completely.
     whole: bool,
     estimate: u64,
@@ -54,15 +54,17 @@ struct Part<'p> {
 
 impl Plan {
     /// Returns the cheapest access path.
-    pub fn choose(&self, statistics: &dyn Statistics) -> Choice<'_> {
-        let part = part(&self.runs, statistics);
+    pub fn choose(&self, statistics: &dyn Statistics) -> AccessChoice<'_> {
+        let part = access_part(&self.runs, statistics);
         let runs = statistics.runs();
         let cost = part.rows.saturating_add(part.estimate.saturating_mul(FETCHED));
-        match cost < runs.saturating_mul(SCANNED) || part.access == Access::Nothing {
-            true => Choice { access: part.access, exact: self.exact && part.whole, estimate: part.estimate },
+        match cost < runs.saturating_mul(SCANNED) || part.access == AccessPath::Nothing {
+            true => {
+                AccessChoice { access: part.access, exact: self.exact && part.whole, estimate: part.estimate }
+            }
             // A scan reads every run, so it is exact only if every run matches.
-            false => Choice {
-                access: Access::Scan,
+            false => AccessChoice {
+                access: AccessPath::Scan,
                 exact: self.exact && self.runs == Proposal::Everything,
                 estimate: runs,
             },
@@ -70,29 +72,33 @@ impl Plan {
     }
 }
 
-fn part<'p>(proposal: &'p Proposal, statistics: &dyn Statistics) -> Part<'p> {
+fn access_part<'p>(proposal: &'p Proposal, statistics: &dyn Statistics) -> AccessPart<'p> {
     let runs = statistics.runs();
-    let scan = Part { access: Access::Scan, whole: false, estimate: runs, rows: 0 };
+    let scan = AccessPart { access: AccessPath::Scan, whole: false, estimate: runs, rows: 0 };
     match proposal {
-        Proposal::Everything => Part { whole: true, ..scan },
-        Proposal::Nothing => Part { access: Access::Nothing, whole: true, estimate: 0, rows: 0 },
+        Proposal::Everything => AccessPart { whole: true, ..scan },
+        Proposal::Nothing => AccessPart { access: AccessPath::Nothing, whole: true, estimate: 0, rows: 0 },
         Proposal::Probe(probe) => match statistics.count(probe) {
-            Some(count) => {
-                Part { access: Access::Probe(probe), whole: true, estimate: count.min(runs), rows: count }
-            }
+            Some(count) => AccessPart {
+                access: AccessPath::Probe(probe),
+                whole: true,
+                estimate: count.min(runs),
+                rows: count,
+            },
             None => scan,
         },
         Proposal::Union(parts) => {
-            let parts: Vec<Part<'p>> = parts.iter().map(|proposal| part(proposal, statistics)).collect();
+            let parts: Vec<AccessPart<'p>> =
+                parts.iter().map(|proposal| access_part(proposal, statistics)).collect();
             // A union with a scan reads every run anyway.
-            if parts.iter().any(|part| part.access == Access::Scan) {
+            if parts.iter().any(|part| part.access == AccessPath::Scan) {
                 return scan;
             }
-            Part {
+            AccessPart {
                 whole: parts.iter().all(|part| part.whole),
                 estimate: parts.iter().fold(0, |sum: u64, part| sum.saturating_add(part.estimate)).min(runs),
                 rows: parts.iter().fold(0, |sum, part| sum.saturating_add(part.rows)),
-                access: Access::Union(parts.into_iter().map(|part| part.access).collect()),
+                access: AccessPath::Union(parts.into_iter().map(|part| part.access).collect()),
             }
         }
         Proposal::Intersect(parts) => intersect(parts, statistics).unwrap_or(scan),
@@ -101,12 +107,13 @@ fn part<'p>(proposal: &'p Proposal, statistics: &dyn Statistics) -> Part<'p> {
 
 /// Combines the smallest part with every further one that saves more fetches than it costs in
 /// rows.
-fn intersect<'p>(proposals: &'p [Proposal], statistics: &dyn Statistics) -> Option<Part<'p>> {
+fn intersect<'p>(proposals: &'p [Proposal], statistics: &dyn Statistics) -> Option<AccessPart<'p>> {
     let runs = statistics.runs().max(1);
-    let mut parts: Vec<Part<'p>> = proposals.iter().map(|proposal| part(proposal, statistics)).collect();
+    let mut parts: Vec<AccessPart<'p>> =
+        proposals.iter().map(|proposal| access_part(proposal, statistics)).collect();
     let all = parts.len();
     // Parts without an index cannot narrow the search.
-    parts.retain(|part| part.access != Access::Scan);
+    parts.retain(|part| part.access != AccessPath::Scan);
     parts.sort_by_key(|part| part.estimate);
     let mut parts = parts.into_iter();
     let first = parts.next()?;
@@ -121,6 +128,6 @@ fn intersect<'p>(proposals: &'p [Proposal], statistics: &dyn Statistics) -> Opti
         }
     }
     whole &= chosen.len() == all;
-    let access = if chosen.len() == 1 { chosen.remove(0) } else { Access::Intersect(chosen) };
-    Some(Part { access, whole, estimate, rows })
+    let access = if chosen.len() == 1 { chosen.remove(0) } else { AccessPath::Intersect(chosen) };
+    Some(AccessPart { access, whole, estimate, rows })
 }

@@ -3,32 +3,32 @@
 //! are needed because `not` swaps them, and because an exception anywhere makes the whole query
 //! false.
 
-use super::{Keys, Plan, Probe, Proposal, leaf, names};
+use super::{ParamKeys, Plan, Probe, Proposal, leaf, names};
 use crate::Endpoint;
 use crate::tree::{Compare, Node};
 
 /// Most parts of a useful proposal; a larger one is replaced by a full scan.
 const MAX_PARTS: usize = 1_024;
 
-/// Knowledge of indexes about an expression.
+/// Sets of runs for which an expression can be true or false, as far as indexes know.
 #[derive(Debug, Clone)]
-pub(super) struct Known {
+pub(super) struct TruthSets {
     /// Contains every run for which the expression is true; if exact, no others.
-    pub(super) when_true: Set,
+    pub(super) when_true: RunSet,
     /// Contains every run for which the expression is false and does not raise.
-    pub(super) when_false: Set,
+    pub(super) when_false: RunSet,
     /// Whether it can raise. If not, `when_true` and `when_false` together comprise all
     /// runs.
     pub(super) raises: bool,
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Set {
+pub(super) struct RunSet {
     pub(super) runs: Proposal,
     pub(super) exact: bool,
 }
 
-impl Set {
+impl RunSet {
     pub(super) fn exact(runs: Proposal) -> Self {
         Self { runs, exact: true }
     }
@@ -42,14 +42,14 @@ impl Set {
     }
 }
 
-impl Known {
+impl TruthSets {
     pub(super) fn nothing() -> Self {
-        Self { when_true: Set::unknown(), when_false: Set::unknown(), raises: true }
+        Self { when_true: RunSet::unknown(), when_false: RunSet::unknown(), raises: true }
     }
 }
 
 pub(crate) fn derive(root: &Node, endpoint: Endpoint) -> Plan {
-    let known = known(root);
+    let known = truth_sets(root);
     let of_sequences = endpoint != Endpoint::Run;
     Plan {
         exact: known.when_true.exact,
@@ -58,24 +58,24 @@ pub(crate) fn derive(root: &Node, endpoint: Endpoint) -> Plan {
     }
 }
 
-fn known(node: &Node) -> Known {
+fn truth_sets(node: &Node) -> TruthSets {
     match node {
-        Node::And(nodes) => nodes.iter().map(known).reduce(and).unwrap_or_else(Known::nothing),
-        Node::Or(nodes) => nodes.iter().map(known).reduce(or).unwrap_or_else(Known::nothing),
+        Node::And(nodes) => nodes.iter().map(truth_sets).reduce(and).unwrap_or_else(TruthSets::nothing),
+        Node::Or(nodes) => nodes.iter().map(truth_sets).reduce(or).unwrap_or_else(TruthSets::nothing),
         Node::Not(operand) => {
-            let Known { when_true, when_false, raises } = known(operand);
-            Known { when_true: when_false, when_false: when_true, raises }
+            let TruthSets { when_true, when_false, raises } = truth_sets(operand);
+            TruthSets { when_true: when_false, when_false: when_true, raises }
         }
         Node::If(parts) => {
             let [test, body, otherwise] = &**parts;
-            conditional(known(test), known(body), known(otherwise))
+            conditional(truth_sets(test), truth_sets(body), truth_sets(otherwise))
         }
         Node::Chain(chain) => {
             // `a < b < c` means `a < b and b < c`.
             let pairs = std::iter::once(&chain.first).chain(chain.rest.iter().map(|(_, node)| node));
             let compared =
                 pairs.zip(&chain.rest).map(|(left, (operator, right))| leaf::compare(left, *operator, right));
-            compared.reduce(and).unwrap_or_else(Known::nothing)
+            compared.reduce(and).unwrap_or_else(TruthSets::nothing)
         }
         Node::Compare(compare) => {
             let Compare { left, operator, right } = &**compare;
@@ -86,38 +86,38 @@ fn known(node: &Node) -> Known {
 }
 
 /// `a and b`: true where both are; false where `a` is, or where `b` is and `a` is true.
-fn and(a: Known, b: Known) -> Known {
+fn and(a: TruthSets, b: TruthSets) -> TruthSets {
     let when_false = union_with(a.when_false, || intersect(a.when_true.clone(), b.when_false));
-    Known { when_true: intersect(a.when_true, b.when_true), when_false, raises: a.raises || b.raises }
+    TruthSets { when_true: intersect(a.when_true, b.when_true), when_false, raises: a.raises || b.raises }
 }
 
 /// `a or b`: true where `a` is, or where `b` is and `a` is false; false where both are.
-fn or(a: Known, b: Known) -> Known {
+fn or(a: TruthSets, b: TruthSets) -> TruthSets {
     let when_true = union_with(a.when_true, || match a.raises {
         true => intersect(a.when_false.clone(), b.when_true),
         // Without exceptions, `a` is false wherever it is not true, so `when_false`
         // would add nothing.
         false => b.when_true,
     });
-    Known { when_true, when_false: intersect(a.when_false, b.when_false), raises: a.raises || b.raises }
+    TruthSets { when_true, when_false: intersect(a.when_false, b.when_false), raises: a.raises || b.raises }
 }
 
-fn conditional(test: Known, body: Known, otherwise: Known) -> Known {
-    let both = |body: Set, otherwise: Set| {
+fn conditional(test: TruthSets, body: TruthSets, otherwise: TruthSets) -> TruthSets {
+    let both = |body: RunSet, otherwise: RunSet| {
         union(intersect(test.when_true.clone(), body), intersect(test.when_false.clone(), otherwise))
     };
-    Known {
+    TruthSets {
         when_true: both(body.when_true, otherwise.when_true),
         when_false: both(body.when_false, otherwise.when_false),
         raises: test.raises || body.raises || otherwise.raises,
     }
 }
 
-fn intersect(a: Set, b: Set) -> Set {
+fn intersect(a: RunSet, b: RunSet) -> RunSet {
     match (a, b) {
         // The empty set is exact, however it was derived.
-        (Set { runs: Proposal::Nothing, .. }, _) | (_, Set { runs: Proposal::Nothing, .. }) => {
-            Set::exact(Proposal::Nothing)
+        (RunSet { runs: Proposal::Nothing, .. }, _) | (_, RunSet { runs: Proposal::Nothing, .. }) => {
+            RunSet::exact(Proposal::Nothing)
         }
         (a, b) => {
             let exact = a.exact && b.exact;
@@ -125,7 +125,7 @@ fn intersect(a: Set, b: Set) -> Set {
                 (Proposal::Everything, runs) | (runs, Proposal::Everything) => runs,
                 (a, b) => merged(a, b),
             };
-            bounded(Set { runs, exact })
+            bounded(RunSet { runs, exact })
         }
     }
 }
@@ -164,13 +164,15 @@ fn join(a: &Probe, b: &Probe) -> Option<Option<Probe>> {
         (Probe::Active(a), Probe::Active(b)) if a != b => Some(None),
         (Probe::Hash(a), Probe::Hash(b)) if a != b => Some(None),
         (Probe::Experiment(a), Probe::Experiment(b)) if a != b => Some(None),
-        (Probe::Name(a), Probe::Name(b)) => Some(some(a.intersect(b)).map(Probe::Name)),
-        (Probe::CreatedAt(a), Probe::CreatedAt(b)) => Some(some(a.intersect(b)).map(Probe::CreatedAt)),
-        (Probe::EndTime(a), Probe::EndTime(b)) => Some(some(a.intersect(b)).map(Probe::EndTime)),
+        (Probe::Name(a), Probe::Name(b)) => Some(non_empty(a.intersect(b)).map(Probe::Name)),
+        (Probe::CreatedAt(a), Probe::CreatedAt(b)) => Some(non_empty(a.intersect(b)).map(Probe::CreatedAt)),
+        (Probe::EndTime(a), Probe::EndTime(b)) => Some(non_empty(a.intersect(b)).map(Probe::EndTime)),
         (Probe::Param { path, keys: a }, Probe::Param { path: other, keys: b }) if path == other => {
             let keys = match (a, b) {
-                (Keys::Numbers(a), Keys::Numbers(b)) => some(a.intersect(b)).map(Keys::Numbers),
-                (Keys::Texts(a), Keys::Texts(b)) => some(a.intersect(b)).map(Keys::Texts),
+                (ParamKeys::Numbers(a), ParamKeys::Numbers(b)) => {
+                    non_empty(a.intersect(b)).map(ParamKeys::Numbers)
+                }
+                (ParamKeys::Texts(a), ParamKeys::Texts(b)) => non_empty(a.intersect(b)).map(ParamKeys::Texts),
                 // No value is both a number and a string.
                 _ => None,
             };
@@ -180,24 +182,24 @@ fn join(a: &Probe, b: &Probe) -> Option<Option<Probe>> {
     }
 }
 
-fn some<T: PartialOrd>(interval: super::Interval<T>) -> Option<super::Interval<T>> {
+fn non_empty<T: PartialOrd>(interval: super::Interval<T>) -> Option<super::Interval<T>> {
     (!interval.is_empty()).then_some(interval)
 }
 
 /// Returns the union. `b` is not computed if `a` is everything already: with many terms it is
 /// large.
-fn union_with(a: Set, b: impl FnOnce() -> Set) -> Set {
+fn union_with(a: RunSet, b: impl FnOnce() -> RunSet) -> RunSet {
     if a.runs == Proposal::Everything { a } else { union(a, b()) }
 }
 
-pub(super) fn union(a: Set, b: Set) -> Set {
+pub(super) fn union(a: RunSet, b: RunSet) -> RunSet {
     let exact = a.exact && b.exact;
     match (a.runs, b.runs) {
-        (Proposal::Nothing, runs) | (runs, Proposal::Nothing) => Set { runs, exact },
+        (Proposal::Nothing, runs) | (runs, Proposal::Nothing) => RunSet { runs, exact },
         // The union is exact if one side is exactly everything.
-        (Proposal::Everything, _) if a.exact => Set::exact(Proposal::Everything),
-        (_, Proposal::Everything) if b.exact => Set::exact(Proposal::Everything),
-        (Proposal::Everything, _) | (_, Proposal::Everything) => Set::unknown(),
+        (Proposal::Everything, _) if a.exact => RunSet::exact(Proposal::Everything),
+        (_, Proposal::Everything) if b.exact => RunSet::exact(Proposal::Everything),
+        (Proposal::Everything, _) | (_, Proposal::Everything) => RunSet::unknown(),
         (a, b) => {
             let list = |proposal| match proposal {
                 Proposal::Union(parts) => parts,
@@ -213,11 +215,11 @@ pub(super) fn union(a: Set, b: Set) -> Set {
                 1 => parts.remove(0),
                 _ => Proposal::Union(parts),
             };
-            bounded(Set { runs, exact })
+            bounded(RunSet { runs, exact })
         }
     }
 }
 
-fn bounded(set: Set) -> Set {
-    if set.runs.size() > MAX_PARTS { Set::unknown() } else { set }
+fn bounded(set: RunSet) -> RunSet {
+    if set.runs.size() > MAX_PARTS { RunSet::unknown() } else { set }
 }

@@ -1,38 +1,38 @@
 //! Knowledge of indexes about a single comparison, call or bare value: the leaves of every plan.
 //! Absent values follow Python's rules: an absent value compares like None.
 
-use super::derive::{Known, Set, union};
-use super::{Interval, Keys, Probe, Proposal};
+use super::derive::{RunSet, TruthSets, union};
+use super::{Interval, ParamKeys, Probe, Proposal};
 use crate::eval;
 use crate::names::{Builtin, Member, Property};
 use crate::tree::{
-    Arguments, Attribute, Compare, Comparison, Constant, Item, Lookup, MethodCall, Node, Step,
+    Arguments, Attribute, Compare, Comparison, Constant, Item, Lookup, MethodCall, Node, PathStep,
 };
 
 /// Below this magnitude, every integer is exactly representable as a float.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// Derives a bare expression from its truth value.
-pub(super) fn truth(node: &Node) -> Known {
+pub(super) fn truth(node: &Node) -> TruthSets {
     match node {
-        Node::Const(constant) => always(eval::truth(constant)),
-        node if raises_always(node) => never(),
-        Node::Run | Node::Tags | Node::Builtin(_) => always(true),
-        Node::Property(property) => match flag(*property) {
-            Some(probe) => either(probe(true), probe(false)),
-            None => Known { raises: false, ..Known::nothing() },
+        Node::Const(constant) => constant_truth(eval::truth(constant)),
+        node if raises_always(node) => raising(),
+        Node::Run | Node::Tags | Node::Builtin(_) => constant_truth(true),
+        Node::Property(property) => match flag_probe(*property) {
+            Some(probe) => flag_sets(probe(true), probe(false)),
+            None => TruthSets { raises: false, ..TruthSets::nothing() },
         },
-        Node::Param(lookup) => Known { raises: !lookup.absent_is_none(), ..Known::nothing() },
+        Node::Param(lookup) => TruthSets { raises: !lookup.absent_is_none(), ..TruthSets::nothing() },
         Node::HasSequence(names) => {
-            let names = names.iter().map(|name| Set::exact(sequence(Interval::equal(name))));
-            true_only(names.reduce(union).unwrap_or(Set::exact(Proposal::Nothing)), false)
+            let names = names.iter().map(|name| RunSet::exact(sequence_proposal(Interval::equal(name))));
+            true_only(names.reduce(union).unwrap_or(RunSet::exact(Proposal::Nothing)), false)
         }
         Node::Metric(metric) => match metric.name.text() {
-            Some(name) => true_only(Set::superset(sequence(Interval::equal(name))), true),
-            None => Known::nothing(),
+            Some(name) => true_only(RunSet::superset(sequence_proposal(Interval::equal(name))), true),
+            None => TruthSets::nothing(),
         },
         Node::MethodCall(call) => method(call),
-        _ => Known::nothing(),
+        _ => TruthSets::nothing(),
     }
 }
 
@@ -51,9 +51,9 @@ fn raises_always(node: &Node) -> bool {
 }
 
 /// Derives `left operator right`.
-pub(super) fn compare(left: &Node, operator: Comparison, right: &Node) -> Known {
+pub(super) fn compare(left: &Node, operator: Comparison, right: &Node) -> TruthSets {
     if raises_always(left) || raises_always(right) {
-        return never();
+        return raising();
     }
     match (left, right) {
         (Node::Const(item), Node::Tags) => membership(operator, |name| Probe::Tag(name.into()), item),
@@ -63,12 +63,12 @@ pub(super) fn compare(left: &Node, operator: Comparison, right: &Node) -> Known 
         (subject, Node::Const(constant)) => compare_constant(subject, operator, constant),
         (Node::Const(constant), subject) => match mirrored(operator) {
             Some(operator) => compare_constant(subject, operator, constant),
-            None => Known::nothing(),
+            None => TruthSets::nothing(),
         },
         (subject, list) => match (operator, list.constants()) {
             (Comparison::In, Some(constants)) => one_of(subject, constants),
-            (Comparison::NotIn, Some(constants)) => swapped(one_of(subject, constants)),
-            _ => Known::nothing(),
+            (Comparison::NotIn, Some(constants)) => negated(one_of(subject, constants)),
+            _ => TruthSets::nothing(),
         },
     }
 }
@@ -86,68 +86,73 @@ pub(super) fn mirrored(operator: Comparison) -> Option<Comparison> {
 }
 
 /// Derives `"x" in run.tags` and `"x" in run.metrics`, which contain strings only.
-fn membership(operator: Comparison, probe: impl Fn(&str) -> Probe, item: &Constant) -> Known {
-    let Constant::Text(name) = item else { return Known::nothing() };
-    let known = true_only(Set::exact(Proposal::Probe(probe(name))), false);
+fn membership(operator: Comparison, probe: impl Fn(&str) -> Probe, item: &Constant) -> TruthSets {
+    let Constant::Text(name) = item else { return TruthSets::nothing() };
+    let known = true_only(RunSet::exact(Proposal::Probe(probe(name))), false);
     match operator {
         Comparison::In => known,
-        Comparison::NotIn => swapped(known),
-        _ => Known::nothing(),
+        Comparison::NotIn => negated(known),
+        _ => TruthSets::nothing(),
     }
 }
 
-fn one_of<'c>(subject: &Node, constants: impl Iterator<Item = &'c Constant>) -> Known {
+fn one_of<'c>(subject: &Node, constants: impl Iterator<Item = &'c Constant>) -> TruthSets {
     let each = constants.map(|constant| compare_constant(subject, Comparison::Eq, constant));
-    let empty = Known { when_true: Set::exact(Proposal::Nothing), ..Known::nothing() };
-    each.fold(empty, |all, one| Known {
+    let empty = TruthSets { when_true: RunSet::exact(Proposal::Nothing), ..TruthSets::nothing() };
+    each.fold(empty, |all, one| TruthSets {
         when_true: union(all.when_true, one.when_true),
-        when_false: Set::unknown(),
+        when_false: RunSet::unknown(),
         // Testing membership in a set raises for an unhashable value.
         raises: true,
     })
 }
 
-fn compare_constant(subject: &Node, operator: Comparison, constant: &Constant) -> Known {
+fn compare_constant(subject: &Node, operator: Comparison, constant: &Constant) -> TruthSets {
     match (operator, subject) {
         // Membership in a string or in a value that is not a container: whether it
         // raises depends on the subject's type.
-        (Comparison::In | Comparison::NotIn, _) => Known::nothing(),
-        (Comparison::NotEq, _) => swapped(compare_constant(subject, Comparison::Eq, constant)),
-        (Comparison::IsNot, _) => swapped(compare_constant(subject, Comparison::Is, constant)),
-        (Comparison::Is, Node::Property(property)) if flag(*property).is_none() => inexact(subject, constant),
+        (Comparison::In | Comparison::NotIn, _) => TruthSets::nothing(),
+        (Comparison::NotEq, _) => negated(compare_constant(subject, Comparison::Eq, constant)),
+        (Comparison::IsNot, _) => negated(compare_constant(subject, Comparison::Is, constant)),
+        (Comparison::Is, Node::Property(property)) if flag_probe(*property).is_none() => {
+            inexact(subject, constant)
+        }
         (Comparison::Is, Node::Param(_)) => inexact(subject, constant),
         (_, Node::Property(property)) => compare_property(*property, operator, constant),
         (_, Node::Param(lookup)) => compare_param(lookup, operator, constant),
         (_, Node::SequenceField(crate::names::SequenceField::Name)) => match constant {
             Constant::Text(text) => {
                 let names = Interval::texts(operator, text);
-                true_only(names.map_or(Set::unknown(), |names| Set::superset(sequence(names))), false)
+                true_only(
+                    names.map_or(RunSet::unknown(), |names| RunSet::superset(sequence_proposal(names))),
+                    false,
+                )
             }
-            _ => Known::nothing(),
+            _ => TruthSets::nothing(),
         },
         (_, Node::Attribute(attribute)) => compare_metric(attribute, operator, constant),
-        _ => Known::nothing(),
+        _ => TruthSets::nothing(),
     }
 }
 
 /// Derives identity from equality, which holds for more values.
-fn inexact(subject: &Node, constant: &Constant) -> Known {
+fn inexact(subject: &Node, constant: &Constant) -> TruthSets {
     let known = compare_constant(subject, Comparison::Eq, constant);
-    Known { when_true: Set::superset(known.when_true.runs), when_false: Set::unknown(), ..known }
+    TruthSets { when_true: RunSet::superset(known.when_true.runs), when_false: RunSet::unknown(), ..known }
 }
 
-fn compare_property(property: Property, operator: Comparison, constant: &Constant) -> Known {
-    if let Some(probe) = flag(property) {
+fn compare_property(property: Property, operator: Comparison, constant: &Constant) -> TruthSets {
+    if let Some(probe) = flag_probe(property) {
         let when = |value: bool| holds(&Constant::Bool(value), operator, constant);
         return match (when(true), when(false)) {
-            (Some(true), Some(true)) => always(true),
-            (Some(false), Some(false)) => always(false),
-            (Some(true), Some(false)) => either(probe(true), probe(false)),
-            (Some(false), Some(true)) => either(probe(false), probe(true)),
-            _ => never(),
+            (Some(true), Some(true)) => constant_truth(true),
+            (Some(false), Some(false)) => constant_truth(false),
+            (Some(true), Some(false)) => flag_sets(probe(true), probe(false)),
+            (Some(false), Some(true)) => flag_sets(probe(false), probe(true)),
+            _ => raising(),
         };
     }
-    let raises = ordering(operator);
+    let raises = is_ordering(operator);
     let (probe, exact) = match (property, constant) {
         (Property::Hash, Constant::Text(hash)) if operator == Comparison::Eq => {
             (Some(Probe::Hash(hash.clone())), true)
@@ -170,29 +175,29 @@ fn compare_property(property: Property, operator: Comparison, constant: &Constan
         _ => (None, false),
     };
     let when_true = match probe {
-        Some(probe) => Set { runs: Proposal::Probe(probe), exact },
-        None => Set::unknown(),
+        Some(probe) => RunSet { runs: Proposal::Probe(probe), exact },
+        None => RunSet::unknown(),
     };
     true_only(when_true, raises)
 }
 
-fn compare_param(lookup: &Lookup, operator: Comparison, constant: &Constant) -> Known {
+fn compare_param(lookup: &Lookup, operator: Comparison, constant: &Constant) -> TruthSets {
     if lookup.steps.iter().any(is_number_field) {
-        return Known::nothing();
+        return TruthSets::nothing();
     }
-    let raises = ordering(operator) || !lookup.absent_is_none();
+    let raises = is_ordering(operator) || !lookup.absent_is_none();
     let probe = |keys| Proposal::Probe(Probe::Param { path: lookup.path.clone(), keys });
     let when_true = match constant {
         Constant::Text(text) => match Interval::texts(operator, text) {
-            Some(texts) => Set::exact(probe(Keys::Texts(texts))),
-            None => Set::unknown(),
+            Some(texts) => RunSet::exact(probe(ParamKeys::Texts(texts))),
+            None => RunSet::unknown(),
         },
         // No value equals NaN or can be ordered with it.
-        Constant::Float(value) if value.is_nan() => Set::exact(Proposal::Nothing),
-        Constant::None if ordering(operator) => Set::exact(Proposal::Nothing),
+        Constant::Float(value) if value.is_nan() => RunSet::exact(Proposal::Nothing),
+        Constant::None if is_ordering(operator) => RunSet::exact(Proposal::Nothing),
         constant => match numbers(operator, constant) {
-            (Some(interval), exact) => Set { runs: probe(Keys::Numbers(interval)), exact },
-            (None, _) => Set::unknown(),
+            (Some(interval), exact) => RunSet { runs: probe(ParamKeys::Numbers(interval)), exact },
+            (None, _) => RunSet::unknown(),
         },
     };
     true_only(when_true, raises)
@@ -200,31 +205,33 @@ fn compare_param(lookup: &Lookup, operator: Comparison, constant: &Constant) -> 
 
 /// Whether a step is `.real` or a similar attribute: on a number it yields a number that no
 /// index has at that path.
-fn is_number_field(step: &Step) -> bool {
+fn is_number_field(step: &PathStep) -> bool {
     matches!(
         step,
-        Step::Attribute(Some(Member::Real | Member::Imag | Member::Numerator | Member::Denominator))
+        PathStep::Attribute(Some(Member::Real | Member::Imag | Member::Numerator | Member::Denominator))
     )
 }
 
 /// Derives a comparison of a member of `run.metrics["name"]`, which is None if the sequence
 /// does not exist.
-fn compare_metric(attribute: &Attribute, operator: Comparison, constant: &Constant) -> Known {
-    let Node::Metric(metric) = &attribute.object else { return Known::nothing() };
+fn compare_metric(attribute: &Attribute, operator: Comparison, constant: &Constant) -> TruthSets {
+    let Node::Metric(metric) = &attribute.object else { return TruthSets::nothing() };
     match (metric.name.text(), holds(&Constant::None, operator, constant)) {
-        (Some(name), None | Some(false)) => true_only(Set::superset(sequence(Interval::equal(name))), true),
-        _ => Known::nothing(),
+        (Some(name), None | Some(false)) => {
+            true_only(RunSet::superset(sequence_proposal(Interval::equal(name))), true)
+        }
+        _ => TruthSets::nothing(),
     }
 }
 
-fn method(call: &MethodCall) -> Known {
+fn method(call: &MethodCall) -> TruthSets {
     match (&call.object, call.member) {
         (Node::Tags, Some(Member::Contains)) => match only_argument(&call.arguments) {
             Some(Node::Const(item)) => membership(Comparison::In, |name| Probe::Tag(name.into()), item),
-            _ => Known::nothing(),
+            _ => TruthSets::nothing(),
         },
         (subject, Some(Member::StartsWith)) => starts_with(subject, &call.arguments),
-        _ => Known::nothing(),
+        _ => TruthSets::nothing(),
     }
 }
 
@@ -237,7 +244,7 @@ fn text_of(constant: &Constant) -> Option<&str> {
 
 /// Derives `.startswith("x")`, also with a tuple of prefixes; it raises for a subject that is
 /// not a string.
-fn starts_with(subject: &Node, arguments: &Arguments) -> Known {
+fn starts_with(subject: &Node, arguments: &Arguments) -> TruthSets {
     let prefixes: Option<Vec<&str>> = match only_argument(arguments) {
         Some(Node::Const(Constant::Text(prefix))) => Some(vec![prefix]),
         Some(tuple @ Node::Display(crate::tree::Display::Tuple, _)) => {
@@ -246,19 +253,19 @@ fn starts_with(subject: &Node, arguments: &Arguments) -> Known {
         _ => None,
     };
     let set = |names: Interval<Box<str>>| match subject {
-        Node::Property(Property::Name) => Set::exact(Proposal::Probe(Probe::Name(names))),
+        Node::Property(Property::Name) => RunSet::exact(Proposal::Probe(Probe::Name(names))),
         Node::Param(lookup) if !lookup.steps.iter().any(is_number_field) => {
-            let keys = Keys::Texts(names);
-            Set::exact(Proposal::Probe(Probe::Param { path: lookup.path.clone(), keys }))
+            let keys = ParamKeys::Texts(names);
+            RunSet::exact(Proposal::Probe(Probe::Param { path: lookup.path.clone(), keys }))
         }
-        Node::SequenceField(crate::names::SequenceField::Name) => Set::superset(sequence(names)),
-        _ => Set::unknown(),
+        Node::SequenceField(crate::names::SequenceField::Name) => RunSet::superset(sequence_proposal(names)),
+        _ => RunSet::unknown(),
     };
     match prefixes {
-        None => Known::nothing(),
+        None => TruthSets::nothing(),
         Some(prefixes) => {
             let sets = prefixes.into_iter().map(|prefix| set(Interval::prefix(prefix)));
-            true_only(sets.reduce(union).unwrap_or(Set::exact(Proposal::Nothing)), true)
+            true_only(sets.reduce(union).unwrap_or(RunSet::exact(Proposal::Nothing)), true)
         }
     }
 }
@@ -286,11 +293,11 @@ fn holds(left: &Constant, operator: Comparison, right: &Constant) -> Option<bool
     eval::condition(&Node::Compare(Box::new(Compare { left, operator, right })))
 }
 
-fn ordering(operator: Comparison) -> bool {
+fn is_ordering(operator: Comparison) -> bool {
     matches!(operator, Comparison::Less | Comparison::LessEq | Comparison::Greater | Comparison::GreaterEq)
 }
 
-fn flag(property: Property) -> Option<fn(bool) -> Probe> {
+fn flag_probe(property: Property) -> Option<fn(bool) -> Probe> {
     match property {
         Property::Active => Some(Probe::Active),
         Property::Archived | Property::IsArchived => Some(Probe::Archived),
@@ -298,34 +305,34 @@ fn flag(property: Property) -> Option<fn(bool) -> Probe> {
     }
 }
 
-fn sequence(names: Interval<Box<str>>) -> Proposal {
+fn sequence_proposal(names: Interval<Box<str>>) -> Proposal {
     Proposal::Probe(Probe::Sequence(names))
 }
 
-fn always(value: bool) -> Known {
-    let (everything, nothing) = (Set::exact(Proposal::Everything), Set::exact(Proposal::Nothing));
+fn constant_truth(value: bool) -> TruthSets {
+    let (everything, nothing) = (RunSet::exact(Proposal::Everything), RunSet::exact(Proposal::Nothing));
     let (when_true, when_false) = if value { (everything, nothing) } else { (nothing, everything) };
-    Known { when_true, when_false, raises: false }
+    TruthSets { when_true, when_false, raises: false }
 }
 
 /// Raises for every run.
-fn never() -> Known {
-    let nothing = || Set::exact(Proposal::Nothing);
-    Known { when_true: nothing(), when_false: nothing(), raises: true }
+fn raising() -> TruthSets {
+    let nothing = || RunSet::exact(Proposal::Nothing);
+    TruthSets { when_true: nothing(), when_false: nothing(), raises: true }
 }
 
-fn either(when_true: Probe, when_false: Probe) -> Known {
-    Known {
-        when_true: Set::exact(Proposal::Probe(when_true)),
-        when_false: Set::exact(Proposal::Probe(when_false)),
+fn flag_sets(when_true: Probe, when_false: Probe) -> TruthSets {
+    TruthSets {
+        when_true: RunSet::exact(Proposal::Probe(when_true)),
+        when_false: RunSet::exact(Proposal::Probe(when_false)),
         raises: false,
     }
 }
 
-fn true_only(when_true: Set, raises: bool) -> Known {
-    Known { when_true, when_false: Set::unknown(), raises }
+fn true_only(when_true: RunSet, raises: bool) -> TruthSets {
+    TruthSets { when_true, when_false: RunSet::unknown(), raises }
 }
 
-fn swapped(known: Known) -> Known {
-    Known { when_true: known.when_false, when_false: known.when_true, raises: known.raises }
+fn negated(known: TruthSets) -> TruthSets {
+    TruthSets { when_true: known.when_false, when_false: known.when_true, raises: known.raises }
 }

@@ -1,4 +1,4 @@
-//! Names that a matching sequence can have, to narrow the sequences of a proposed run before
+//! NameIntervals that a matching sequence can have, to narrow the sequences of a proposed run before
 //! they are evaluated. Only conditions that hold for every match narrow: `or` needs names on
 //! both sides, as a candidate may match by either.
 
@@ -10,22 +10,22 @@ use crate::tree::{Comparison, Constant, Node};
 /// Most intervals worth testing; more hardly narrow the search.
 const MAX_NAMES: usize = 256;
 
-/// Names in any of these intervals; `None` means any name.
-type Names = Option<Vec<Interval<Box<str>>>>;
+/// NameIntervals in any of these intervals; `None` means any name.
+type NameIntervals = Option<Vec<Interval<Box<str>>>>;
 
 #[derive(Clone)]
-pub(super) struct Possible {
-    pub(super) when_true: Names,
-    pub(super) when_false: Names,
+pub(super) struct PossibleNames {
+    pub(super) when_true: NameIntervals,
+    pub(super) when_false: NameIntervals,
 }
 
-const ANY: Possible = Possible { when_true: None, when_false: None };
+const ANY: PossibleNames = PossibleNames { when_true: None, when_false: None };
 
-pub(super) fn names(node: &Node) -> Possible {
+pub(super) fn names(node: &Node) -> PossibleNames {
     match node {
         Node::And(nodes) => nodes.iter().map(names).reduce(and).unwrap_or(ANY),
         Node::Or(nodes) => nodes.iter().map(names).reduce(or).unwrap_or(ANY),
-        Node::Not(operand) => swapped(names(operand)),
+        Node::Not(operand) => negated(names(operand)),
         Node::Chain(chain) => {
             let lefts = std::iter::once(&chain.first).chain(chain.rest.iter().map(|(_, node)| node));
             let pairs = lefts.zip(&chain.rest);
@@ -46,7 +46,7 @@ fn is_name(node: &Node) -> bool {
     matches!(node, Node::SequenceField(SequenceField::Name))
 }
 
-fn compare(left: &Node, operator: Comparison, right: &Node) -> Possible {
+fn compare(left: &Node, operator: Comparison, right: &Node) -> PossibleNames {
     let (operator, operand) = match (is_name(left), is_name(right)) {
         (true, false) => (operator, right),
         (false, true) => match mirrored(operator) {
@@ -56,7 +56,7 @@ fn compare(left: &Node, operator: Comparison, right: &Node) -> Possible {
         _ => return ANY,
     };
     match (operator, operand) {
-        (Comparison::NotEq, Node::Const(Constant::Text(text))) => swapped(only(vec![Interval::equal(text)])),
+        (Comparison::NotEq, Node::Const(Constant::Text(text))) => negated(only(vec![Interval::equal(text)])),
         (operator, Node::Const(Constant::Text(text))) => {
             Interval::texts(operator, text).map_or(ANY, |names| only(vec![names]))
         }
@@ -71,7 +71,7 @@ fn compare(left: &Node, operator: Comparison, right: &Node) -> Possible {
             });
             match (texts, operator) {
                 (Some(names), Comparison::In) => only(names),
-                (Some(names), _) => swapped(only(names)),
+                (Some(names), _) => negated(only(names)),
                 (None, _) => ANY,
             }
         }
@@ -79,29 +79,29 @@ fn compare(left: &Node, operator: Comparison, right: &Node) -> Possible {
     }
 }
 
-fn only(names: Vec<Interval<Box<str>>>) -> Possible {
-    Possible { when_true: bounded(Some(names)), when_false: None }
+fn only(names: Vec<Interval<Box<str>>>) -> PossibleNames {
+    PossibleNames { when_true: bounded(Some(names)), when_false: None }
 }
 
-fn swapped(possible: Possible) -> Possible {
-    Possible { when_true: possible.when_false, when_false: possible.when_true }
+fn negated(possible: PossibleNames) -> PossibleNames {
+    PossibleNames { when_true: possible.when_false, when_false: possible.when_true }
 }
 
-fn and(a: Possible, b: Possible) -> Possible {
-    Possible {
+fn and(a: PossibleNames, b: PossibleNames) -> PossibleNames {
+    PossibleNames {
         when_true: intersect(&a.when_true, b.when_true),
         when_false: union(a.when_false, b.when_false),
     }
 }
 
-fn or(a: Possible, b: Possible) -> Possible {
-    Possible {
+fn or(a: PossibleNames, b: PossibleNames) -> PossibleNames {
+    PossibleNames {
         when_true: union(a.when_true, b.when_true),
         when_false: intersect(&a.when_false, b.when_false),
     }
 }
 
-fn intersect(a: &Names, b: Names) -> Names {
+fn intersect(a: &NameIntervals, b: NameIntervals) -> NameIntervals {
     match (a, b) {
         (None, names) => names,
         (Some(names), None) => Some(names.clone()),
@@ -112,7 +112,7 @@ fn intersect(a: &Names, b: Names) -> Names {
     }
 }
 
-fn union(a: Names, b: Names) -> Names {
+fn union(a: NameIntervals, b: NameIntervals) -> NameIntervals {
     let (mut a, b) = (a?, b?);
     for names in b {
         if !a.contains(&names) {
@@ -122,6 +122,6 @@ fn union(a: Names, b: Names) -> Names {
     bounded(Some(a))
 }
 
-fn bounded(names: Names) -> Names {
+fn bounded(names: NameIntervals) -> NameIntervals {
     names.filter(|names| names.len() <= MAX_NAMES)
 }

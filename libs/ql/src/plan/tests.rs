@@ -1,11 +1,11 @@
 //! Plans in their textual form, and the choice among probes by counts. `tests/plans.rs`
 //! verifies over random queries and runs that no plan leaves out a match.
 
-use super::{Access, Probe, Statistics};
-use crate::{Endpoint, Options, compile};
+use super::{AccessPath, Probe, Statistics};
+use crate::{Endpoint, QueryOptions, compile};
 
 fn plan(endpoint: Endpoint, text: &str) -> String {
-    let options = Options { endpoint, offset_minutes: 0, now: 1_700_000_000.0 };
+    let options = QueryOptions { endpoint, offset_minutes: 0, now: 1_700_000_000.0 };
     compile(text, options).expect(text).plan().to_string()
 }
 
@@ -199,14 +199,14 @@ impl Statistics for Counts {
     }
 }
 
-fn described(access: &Access<'_>) -> String {
-    let list = |parts: &[Access<'_>]| parts.iter().map(described).collect::<Vec<_>>().join(", ");
+fn described(access: &AccessPath<'_>) -> String {
+    let list = |parts: &[AccessPath<'_>]| parts.iter().map(described).collect::<Vec<_>>().join(", ");
     match access {
-        Access::Scan => "scan".into(),
-        Access::Nothing => "nothing".into(),
-        Access::Probe(probe) => probe.to_string(),
-        Access::Intersect(parts) => format!("all of [{}]", list(parts)),
-        Access::Union(parts) => format!("any of [{}]", list(parts)),
+        AccessPath::Scan => "scan".into(),
+        AccessPath::Nothing => "nothing".into(),
+        AccessPath::Probe(probe) => probe.to_string(),
+        AccessPath::Intersect(parts) => format!("all of [{}]", list(parts)),
+        AccessPath::Union(parts) => format!("any of [{}]", list(parts)),
     }
 }
 
@@ -240,7 +240,7 @@ fn the_most_selective_probes_are_chosen() {
         ("'unknown' in run.tags and 'a' in run.tags", r#"tag "a""#, false, 1_000),
         ("foo", "nothing", true, 0),
     ] {
-        let options = Options { endpoint: Endpoint::Run, offset_minutes: 0, now: 0.0 };
+        let options = QueryOptions { endpoint: Endpoint::Run, offset_minutes: 0, now: 0.0 };
         let plan = compile(query, options).expect(query).plan();
         let choice = plan.choose(&counts);
         assert_eq!(
@@ -254,7 +254,7 @@ fn the_most_selective_probes_are_chosen() {
 #[test]
 fn a_choice_is_exact_if_it_covers_an_exact_plan() {
     let counts = Counts(100_000, &[("archived = true", 50), ("active = true", 60)]);
-    let options = Options { endpoint: Endpoint::Run, offset_minutes: 0, now: 0.0 };
+    let options = QueryOptions { endpoint: Endpoint::Run, offset_minutes: 0, now: 0.0 };
     for (query, access, exact) in [
         ("run.archived == True", "archived = true", true),
         ("run.archived == True and run.active", "all of [archived = true, active = true]", true),
@@ -275,7 +275,7 @@ fn hostile_queries_have_small_plans() {
     });
     let many = (0..2_000).map(|at| format!("run.x == {at}")).collect::<Vec<_>>().join(" or ");
     for query in [nested, many] {
-        let plan = compile(&query, Options { endpoint: Endpoint::Run, offset_minutes: 0, now: 0.0 });
+        let plan = compile(&query, QueryOptions { endpoint: Endpoint::Run, offset_minutes: 0, now: 0.0 });
         assert!(plan.expect("compiles").plan().probes().len() <= 4_100);
     }
 }

@@ -1,7 +1,7 @@
 //! Visits every node of a tree in unspecified order, for analyses that run once on the complete
 //! tree.
 
-use super::{Arguments, Item, Node, Piece};
+use super::{Arguments, FormatPiece, Item, Node};
 
 impl Node {
     /// Visits this node and all nodes below it.
@@ -84,9 +84,9 @@ fn walk_items<'n>(items: &'n [Item], visit: &mut dyn FnMut(&'n Node)) {
     }
 }
 
-fn walk_pieces<'n>(pieces: &'n [Piece], visit: &mut dyn FnMut(&'n Node)) {
+fn walk_pieces<'n>(pieces: &'n [FormatPiece], visit: &mut dyn FnMut(&'n Node)) {
     for piece in pieces {
-        if let Piece::Value { value, spec, .. } = piece {
+        if let FormatPiece::Value { value, spec, .. } = piece {
             value.walk(visit);
             spec.iter().for_each(|spec| walk_pieces(spec, visit));
         }

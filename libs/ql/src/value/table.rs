@@ -13,14 +13,14 @@ const LINEAR: usize = 8;
 const EMPTY: u32 = u32::MAX;
 
 #[derive(Clone, Copy)]
-pub(crate) struct Entry<'a> {
+pub(crate) struct TableEntry<'a> {
     pub(crate) hash: u64,
     pub(crate) key: Value<'a>,
     pub(crate) value: Value<'a>,
 }
 
 pub(crate) struct Dict<'a> {
-    entries: &'a [Entry<'a>],
+    entries: &'a [TableEntry<'a>],
     positions: &'a [u32],
 }
 
@@ -30,7 +30,7 @@ pub(crate) struct Set<'a> {
 }
 
 impl<'a> Dict<'a> {
-    pub(crate) fn entries(&self) -> &'a [Entry<'a>] {
+    pub(crate) fn entries(&self) -> &'a [TableEntry<'a>] {
         self.entries
     }
 
@@ -39,8 +39,8 @@ impl<'a> Dict<'a> {
         &self,
         hash: u64,
         mut is_same: impl FnMut(&Value<'a>) -> Result<bool, E>,
-    ) -> Result<Option<&'a Entry<'a>>, E> {
-        let mut test = |entry: &Entry<'a>| Ok(entry.hash == hash && is_same(&entry.key)?);
+    ) -> Result<Option<&'a TableEntry<'a>>, E> {
+        let mut test = |entry: &TableEntry<'a>| Ok(entry.hash == hash && is_same(&entry.key)?);
         if self.positions.is_empty() {
             for entry in self.entries {
                 if test(entry)? {
@@ -63,7 +63,7 @@ impl<'a> Dict<'a> {
 }
 
 impl<'a> Set<'a> {
-    pub(crate) fn items(&self) -> &'a [Entry<'a>] {
+    pub(crate) fn items(&self) -> &'a [TableEntry<'a>] {
         self.items.entries
     }
 
@@ -76,7 +76,7 @@ impl<'a> Set<'a> {
         &self,
         hash: u64,
         is_same: impl FnMut(&Value<'a>) -> Result<bool, E>,
-    ) -> Result<Option<&'a Entry<'a>>, E> {
+    ) -> Result<Option<&'a TableEntry<'a>>, E> {
         self.items.find(hash, is_same)
     }
 }
@@ -84,15 +84,15 @@ impl<'a> Set<'a> {
 /// Collects entries. A later entry with the same key replaces the value but keeps the position,
 /// as in Python.
 #[derive(Default)]
-pub(crate) struct Builder<'a> {
-    entries: Vec<Entry<'a>>,
+pub(crate) struct TableBuilder<'a> {
+    entries: Vec<TableEntry<'a>>,
     positions: Vec<u32>,
 }
 
-impl<'a> Builder<'a> {
+impl<'a> TableBuilder<'a> {
     pub(crate) fn insert<E>(
         &mut self,
-        entry: Entry<'a>,
+        entry: TableEntry<'a>,
         mut is_same: impl FnMut(&Value<'a>) -> Result<bool, E>,
     ) -> Result<(), E> {
         // The table stays at most half full, so probing soon finds a free position.

@@ -2,7 +2,7 @@
 //! model is independent of the planner and follows what the store keeps, so that a mistake in
 //! one shows up in the other.
 
-use matyan_ql::{Datum, Keys, Path, Probe, Proposal, RunView};
+use matyan_ql::{Datum, KeyPath, ParamKeys, Probe, Proposal, RunView};
 
 use crate::memory::Run;
 
@@ -12,7 +12,7 @@ enum Key {
     Text(String),
 }
 
-fn param_key(run: &Run, path: &Path) -> Option<Key> {
+fn param_key(run: &Run, path: &KeyPath) -> Option<Key> {
     match run.param(path)? {
         Datum::Bool(value) => Some(Key::Number(f64::from(u8::from(value)))),
         Datum::Int(value) => Some(Key::Number(value as f64)),
@@ -37,8 +37,8 @@ pub(crate) fn proposed_by_probe(probe: &Probe, run: &Run) -> bool {
         Probe::EndTime(times) => run.end_time.is_some_and(|end| times.contains(&end)),
         Probe::Sequence(names) => run.sequences.iter().any(|s| names.contains(&s.name.as_str().into())),
         Probe::Param { path, keys } => match (param_key(run, path), keys) {
-            (Some(Key::Number(number)), Keys::Numbers(numbers)) => numbers.contains(&number),
-            (Some(Key::Text(text)), Keys::Texts(texts)) => texts.contains(&text.into()),
+            (Some(Key::Number(number)), ParamKeys::Numbers(numbers)) => numbers.contains(&number),
+            (Some(Key::Text(text)), ParamKeys::Texts(texts)) => texts.contains(&text.into()),
             _ => false,
         },
     }

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use matyan_ql::{Datum, Path, RunView, SequenceView, Summary};
+use matyan_ql::{Datum, KeyPath, RunView, SequenceSummary, SequenceView};
 use serde_json::Value;
 
 #[derive(Debug, Clone, Default)]
@@ -26,7 +26,7 @@ pub(crate) struct Sequence {
     pub(crate) name: String,
     pub(crate) context: Value,
     pub(crate) dtype: String,
-    pub(crate) summary: Summary,
+    pub(crate) summary: SequenceSummary,
 }
 
 impl RunView for Run {
@@ -57,7 +57,7 @@ impl RunView for Run {
     fn tags(&self) -> Vec<&str> {
         self.tags.iter().map(String::as_str).collect()
     }
-    fn param(&self, path: &Path) -> Option<Datum<'_>> {
+    fn param(&self, path: &KeyPath) -> Option<Datum<'_>> {
         at(&self.params, path).map(datum)
     }
     fn sequences(&self, name: &str) -> Vec<&dyn SequenceView> {
@@ -73,15 +73,15 @@ impl SequenceView for Sequence {
     fn dtype(&self) -> &str {
         &self.dtype
     }
-    fn context(&self, path: &Path) -> Option<Datum<'_>> {
+    fn context(&self, path: &KeyPath) -> Option<Datum<'_>> {
         at(&self.context, path).map(datum)
     }
-    fn summary(&self) -> Summary {
+    fn summary(&self) -> SequenceSummary {
         self.summary
     }
 }
 
-fn at<'v>(value: &'v Value, path: &Path) -> Option<&'v Value> {
+fn at<'v>(value: &'v Value, path: &KeyPath) -> Option<&'v Value> {
     path.keys().iter().try_fold(value, |value, key| value.as_object()?.get(&**key))
 }
 

@@ -13,7 +13,7 @@ use matyan_model::{
     series::Header,
     value::{Map, Value},
 };
-use matyan_ql::{Datum, Path, RunView, SequenceView, Summary};
+use matyan_ql::{Datum, KeyPath, RunView, SequenceSummary, SequenceView};
 
 /// A run to be evaluated against a query.
 pub(crate) struct Candidate {
@@ -32,7 +32,7 @@ pub(crate) struct Sequence {
     pub(crate) number: SeriesNumber,
     pub(crate) header: SequenceHeader,
     pub(super) context: Arc<SequenceContext>,
-    pub(super) summary: Summary,
+    pub(super) summary: SequenceSummary,
 }
 
 pub(crate) enum SequenceHeader {
@@ -93,7 +93,7 @@ impl RunView for Candidate {
         self.tags.iter().any(|tag| **tag == *name)
     }
 
-    fn param(&self, path: &Path) -> Option<Datum<'_>> {
+    fn param(&self, path: &KeyPath) -> Option<Datum<'_>> {
         let found = cbor::find(&self.params, path.keys()).and_then(|found| found.map(encoded).transpose());
         found.unwrap_or_else(|error| {
             tracing::error!(
@@ -126,7 +126,7 @@ impl SequenceView for Sequence {
         }
     }
 
-    fn context(&self, path: &Path) -> Option<Datum<'_>> {
+    fn context(&self, path: &KeyPath) -> Option<Datum<'_>> {
         let Some((first, rest)) = path.keys().split_first() else {
             return Some(object(&self.context.values));
         };
@@ -134,7 +134,7 @@ impl SequenceView for Sequence {
         rest.iter().try_fold(top, |value, key| value.as_map()?.get(&**key)).map(datum)
     }
 
-    fn summary(&self) -> Summary {
+    fn summary(&self) -> SequenceSummary {
         self.summary
     }
 }

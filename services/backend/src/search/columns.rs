@@ -12,7 +12,7 @@ use matyan_model::{
     index::{Column, Told, rows_proposed},
     keys,
 };
-use matyan_ql::{Datum, Endpoint, Limits, Outcome, Path, Query, RunView, SequenceView, Wanted};
+use matyan_ql::{Datum, Endpoint, KeyPath, NeedSet, Outcome, Query, QueryLimits, RunView, SequenceView};
 use matyan_store::{Error as StoreError, Key, Range, Snapshot};
 
 use super::judge::Tally;
@@ -37,9 +37,9 @@ pub(super) struct Sieved {
 }
 
 /// The params a query reads, if columns can answer it; `None` if it reads more than params.
-pub(super) fn paths(query: &Query) -> Option<Vec<Path>> {
+pub(super) fn paths(query: &Query) -> Option<Vec<KeyPath>> {
     let needs = query.needs();
-    let Wanted::These(paths) = &needs.params else { return None };
+    let NeedSet::Only(paths) = &needs.params else { return None };
     let is_of_params = query.options().endpoint == Endpoint::Run
         && needs.sequences.is_nothing()
         && (1..=PATHS).contains(&paths.len());
@@ -51,10 +51,10 @@ pub(super) struct Scan {
     pub(super) project: Project,
     pub(super) query: Arc<Query>,
     /// The result of `paths`.
-    pub(super) paths: Vec<Path>,
+    pub(super) paths: Vec<KeyPath>,
     /// Only documents before this key are left.
     pub(super) end: Key,
-    pub(super) limits: Limits,
+    pub(super) limits: QueryLimits,
 }
 
 /// Evaluates the query on columns. Returns `None` if the documents have to be scanned.
@@ -85,7 +85,7 @@ async fn sieved(snapshot: &dyn Snapshot, scan: Scan) -> Result<Option<Sieved>> {
     all.truncate(all.partition_point(|(number, _)| keys::document(project, *number) < end));
     // Two threads evaluate one half each, with half of the budget.
     let second = all.split_off(all.len() / 2);
-    let limits = Limits { steps_in_total: limits.steps_in_total / 2, ..limits };
+    let limits = QueryLimits { steps_in_total: limits.steps_in_total / 2, ..limits };
     let half = |runs: Vec<(RunNumber, bool)>| {
         let (columns, query) = (columns.clone(), query.clone());
         away(move || columns.sieve(&query, limits, &runs))
@@ -113,7 +113,7 @@ async fn away<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> R
 async fn column(
     snapshot: &dyn Snapshot,
     project: Project,
-    path: &Path,
+    path: &KeyPath,
     most: usize,
 ) -> Result<Option<Column>> {
     let path: Vec<Cow<'_, str>> = path.keys().iter().map(|key| Cow::Borrowed(&**key)).collect();
@@ -150,13 +150,13 @@ async fn runs(snapshot: &dyn Snapshot, range: Range) -> Result<Option<Vec<RunNum
 }
 
 struct Columns {
-    paths: Vec<Path>,
+    paths: Vec<KeyPath>,
     columns: Vec<Column>,
 }
 
 impl Columns {
     /// Returns `None` if too many runs remain, or the query exceeds its budget.
-    fn sieve(&self, query: &Query, limits: Limits, runs: &[(RunNumber, bool)]) -> Option<Sieved> {
+    fn sieve(&self, query: &Query, limits: QueryLimits, runs: &[(RunNumber, bool)]) -> Option<Sieved> {
         let mut evaluator = query.evaluator(limits);
         let mut places: Vec<usize> = match runs.first() {
             Some((first, _)) => self.columns.iter().map(|column| column.place(*first)).collect(),
@@ -188,7 +188,7 @@ impl Columns {
 
 /// A run as seen through the columns.
 struct Row<'c> {
-    paths: &'c [Path],
+    paths: &'c [KeyPath],
     values: &'c [Option<Told<'c>>],
     archived: bool,
     /// Set when the query reads a value that only the document has; the verdict is then
@@ -240,7 +240,7 @@ impl RunView for Row<'_> {
         self.unknown()
     }
 
-    fn param(&self, path: &Path) -> Option<Datum<'_>> {
+    fn param(&self, path: &KeyPath) -> Option<Datum<'_>> {
         let known = self.paths.iter().position(|known| known == path).and_then(|place| self.values[place]);
         match known {
             Some(Told::Null) => Some(Datum::None),

@@ -1,7 +1,7 @@
 //! Explains the meaning and the execution plan of a query without running it.
 
 use matyan_proto::search::v1::{ExplainRequest, ExplainResponse, QueryError, SearchKind};
-use matyan_ql::{Access, Endpoint, Plan, Statistics};
+use matyan_ql::{AccessPath, Endpoint, Plan, Statistics};
 
 use super::{
     index,
@@ -52,7 +52,7 @@ pub(super) async fn explain(
         error: None,
         normalized: compiled.query.normalized().to_owned(),
         plan: lines(&plan, &choice.access, &counts),
-        full_scan: choice.access == Access::Scan,
+        full_scan: choice.access == AccessPath::Scan,
         exact: choice.exact,
         candidates: candidates.min(COUNTED as u64),
         warnings: compiled.warnings,
@@ -60,7 +60,7 @@ pub(super) async fn explain(
 }
 
 /// Renders one node per line, each with the number of runs it proposes.
-fn lines(plan: &Plan, access: &Access<'_>, counts: &dyn Statistics) -> String {
+fn lines(plan: &Plan, access: &AccessPath<'_>, counts: &dyn Statistics) -> String {
     let mut text = String::new();
     write(&mut text, 0, access, counts);
     if let Some(names) = &plan.sequences {
@@ -76,21 +76,21 @@ fn lines(plan: &Plan, access: &Access<'_>, counts: &dyn Statistics) -> String {
     text
 }
 
-fn write(text: &mut String, depth: usize, access: &Access<'_>, counts: &dyn Statistics) {
+fn write(text: &mut String, depth: usize, access: &AccessPath<'_>, counts: &dyn Statistics) {
     let line = match access {
-        Access::Scan => format!("every run: {}", counts.runs()),
-        Access::Nothing => "nothing".to_owned(),
-        Access::Probe(probe) => match counts.count(probe) {
+        AccessPath::Scan => format!("every run: {}", counts.runs()),
+        AccessPath::Nothing => "nothing".to_owned(),
+        AccessPath::Probe(probe) => match counts.count(probe) {
             Some(count) => format!("{probe}: {count}"),
             None => probe.to_string(),
         },
-        Access::Intersect(_) => "all of".to_owned(),
-        Access::Union(_) => "any of".to_owned(),
+        AccessPath::Intersect(_) => "all of".to_owned(),
+        AccessPath::Union(_) => "any of".to_owned(),
     };
     text.push_str(&"  ".repeat(depth));
     text.push_str(&line);
     text.push('\n');
-    if let Access::Intersect(parts) | Access::Union(parts) = access {
+    if let AccessPath::Intersect(parts) | AccessPath::Union(parts) = access {
         parts.iter().for_each(|part| write(text, depth + 1, part, counts));
     }
 }

@@ -12,7 +12,7 @@ use matyan_model::{
     project::project_count,
     run::head_live,
 };
-use matyan_ql::{Access, Interval, Keys, Path, Plan, Probe, Statistics};
+use matyan_ql::{AccessPath, Interval, KeyPath, ParamKeys, Plan, Probe, Statistics};
 use matyan_store::{Range, Snapshot};
 
 use crate::{Context, error::Result};
@@ -72,7 +72,7 @@ pub(crate) async fn counts<'p>(
                 one.go_on(snapshot, most.min(left)).await?;
                 left -= one.count.unwrap_or(0).min(left);
             }
-            if plan.choose(&known(runs, &counting)).access != Access::Scan {
+            if plan.choose(&known(runs, &counting)).access != AccessPath::Scan {
                 return Ok(known(runs, &counting));
             }
         }
@@ -198,20 +198,20 @@ fn text_bytes(texts: &Interval<Box<str>>) -> usize {
 
 /// The index range of a param probe; `None` if its keys would be longer than those of any row.
 /// Runs with such values are in the index of partially indexed runs.
-fn param(project: Project, path: &Path, keys: &Keys) -> Option<Range> {
+fn param(project: Project, path: &KeyPath, keys: &ParamKeys) -> Option<Range> {
     if path.keys().iter().map(|key| key.len()).sum::<usize>() > MAX_KEY_BYTES {
         return None;
     }
     let path: Vec<Cow<'_, str>> = path.keys().iter().map(|key| Cow::Borrowed(&**key)).collect();
     let (low, high) = match keys {
-        Keys::Numbers(numbers) => {
+        ParamKeys::Numbers(numbers) => {
             let (lowest, highest) = number_bounds();
             let key = |number: f64| Scalar::Number(number).key();
             let low = closed(numbers.low.map(key), Bound::Included(lowest));
             (low, closed(numbers.high.map(key), Bound::Included(highest)))
         }
-        Keys::Texts(texts) if text_bytes(texts) > MAX_TEXT_BYTES => return None,
-        Keys::Texts(texts) => {
+        ParamKeys::Texts(texts) if text_bytes(texts) > MAX_TEXT_BYTES => return None,
+        ParamKeys::Texts(texts) => {
             let (lowest, above) = text_bounds();
             let key = |text: &str| Scalar::Text(text).key();
             let low = closed(text(&texts.low).map(key), Bound::Included(lowest));
@@ -264,7 +264,7 @@ fn first_where(holds: impl Fn(f64) -> bool) -> i64 {
 pub(crate) async fn proposed(
     context: &Context,
     project: Project,
-    access: &Access<'_>,
+    access: &AccessPath<'_>,
 ) -> Result<Option<Vec<RunNumber>>> {
     let mut reader = Reader { context, project, snapshot: context.store.snapshot().await? };
     let Some(found) = reader.runs(access).await? else { return Ok(None) };
@@ -280,16 +280,16 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    async fn runs(&mut self, access: &Access<'_>) -> Result<Option<Vec<RunNumber>>> {
+    async fn runs(&mut self, access: &AccessPath<'_>) -> Result<Option<Vec<RunNumber>>> {
         Ok(match access {
-            Access::Scan => None,
-            Access::Nothing => Some(Vec::new()),
-            Access::Probe(probe) => match rows_of(self.snapshot.as_ref(), self.project, probe).await? {
+            AccessPath::Scan => None,
+            AccessPath::Nothing => Some(Vec::new()),
+            AccessPath::Probe(probe) => match rows_of(self.snapshot.as_ref(), self.project, probe).await? {
                 None => None,
                 Some(Rows::Runs(runs)) => Some(runs),
                 Some(Rows::Ranges(ranges)) => Some(self.scanned(ranges).await?),
             },
-            Access::Intersect(parts) => {
+            AccessPath::Intersect(parts) => {
                 let mut all: Option<Vec<RunNumber>> = None;
                 for part in parts.iter() {
                     if all.as_ref().is_some_and(Vec::is_empty) {
@@ -305,7 +305,7 @@ impl Reader<'_> {
                 }
                 all
             }
-            Access::Union(parts) => {
+            AccessPath::Union(parts) => {
                 let mut all = Vec::new();
                 for part in parts.iter() {
                     match Box::pin(self.runs(part)).await? {

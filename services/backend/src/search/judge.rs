@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use matyan_ql::{BudgetError, Interval, Limits, Outcome, Query, SequenceView};
+use matyan_ql::{BudgetError, Interval, Outcome, Query, QueryLimits, SequenceView};
 
 use super::candidate::Candidate;
 use crate::error::{Error, Result};
@@ -47,7 +47,7 @@ impl Tally {
 
 impl Judge {
     pub(crate) fn new(query: Arc<Query>, narrowed: Option<Vec<Interval<Box<str>>>>) -> Self {
-        let steps_left = Limits::default().steps_in_total;
+        let steps_left = QueryLimits::default().steps_in_total;
         Self { rules: Arc::new(Rules { query, narrowed }), steps_left, tally: Tally::default() }
     }
 
@@ -75,8 +75,8 @@ impl Judge {
     }
 
     /// The remaining budget.
-    pub(super) fn limits(&self) -> Limits {
-        Limits { steps_in_total: self.steps_left, ..Limits::default() }
+    pub(super) fn limits(&self) -> QueryLimits {
+        QueryLimits { steps_in_total: self.steps_left, ..QueryLimits::default() }
     }
 
     /// Adds verdicts made elsewhere on the same budget.
@@ -94,7 +94,7 @@ impl Judge {
 impl Rules {
     fn evaluate(
         &self,
-        limits: Limits,
+        limits: QueryLimits,
         candidates: Vec<Candidate>,
     ) -> Result<(Vec<Matched>, u64, Tally), BudgetError> {
         let endpoint = self.query.options().endpoint;

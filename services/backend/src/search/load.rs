@@ -20,7 +20,7 @@ use matyan_model::{
     series::{RunPlace, RunSeries},
     value::{Map, Value},
 };
-use matyan_ql::{Endpoint, Interval, Query, SequenceView, Summary, Wanted};
+use matyan_ql::{Endpoint, Interval, NeedSet, Query, SequenceSummary, SequenceView};
 use matyan_store::Snapshot;
 
 use super::candidate::{Candidate, Sequence, SequenceContext, SequenceHeader};
@@ -150,7 +150,7 @@ impl Loader {
 
 /// The sequences named in the query and, in a search of sequences, those that can match.
 fn names(query: &Query, narrowed: Option<&[Interval<Box<str>>]>) -> Names {
-    let Wanted::These(named) = &query.needs().sequences else { return Names::All };
+    let NeedSet::Only(named) = &query.needs().sequences else { return Names::All };
     let mut names = named.clone();
     if query.options().endpoint != Endpoint::Run {
         let Some(narrowed) = narrowed else { return Names::All };
@@ -171,7 +171,7 @@ fn single(names: &Interval<Box<str>>) -> Option<&str> {
     }
 }
 
-type Found = (SeriesNumber, SequenceHeader, Summary);
+type Found = (SeriesNumber, SequenceHeader, SequenceSummary);
 
 async fn metrics(
     snapshot: &dyn Snapshot,
@@ -191,7 +191,7 @@ async fn metrics(
             numbers.into_iter().zip(headers).filter_map(|(it, header)| Some((it, header?))).collect()
         }
     };
-    let mut summaries = vec![Summary::default(); headers.len()];
+    let mut summaries = vec![SequenceSummary::default(); headers.len()];
     if with_summaries && !headers.is_empty() {
         let opened = RunSeries::open(snapshot, place).await?;
         let numbers: Vec<SeriesNumber> = headers.iter().map(|(number, _)| *number).collect();
@@ -204,9 +204,9 @@ async fn metrics(
     Ok(found.map(|((number, header), summary)| (number, SequenceHeader::Metric(header), summary)).collect())
 }
 
-fn summary(points: &matyan_model::series::Summary) -> Summary {
+fn summary(points: &matyan_model::series::Summary) -> SequenceSummary {
     let finite = points.finite() > 0;
-    Summary {
+    SequenceSummary {
         first: Some(points.first.value),
         last: Some(points.last.value),
         min: finite.then_some(points.min),
@@ -235,11 +235,11 @@ async fn objects(
     };
     let told = |(number, header): (SeriesNumber, ObjectHeader)| {
         // Objects have no value to compare; users expect 0.
-        let summary = Summary {
+        let summary = SequenceSummary {
             last: Some(0.0),
             first_step: (header.count > 0).then_some(header.first_step),
             last_step: (header.count > 0).then_some(header.last_step),
-            ..Summary::default()
+            ..SequenceSummary::default()
         };
         (number, SequenceHeader::Object(header), summary)
     };

@@ -35,10 +35,10 @@ use crate::{
 /// The data requested for each series.
 pub(super) struct Metrics {
     steps: StepRange,
-    wanted: Wanted,
+    wanted: NeedSet,
 }
 
-enum Wanted {
+enum NeedSet {
     /// Every point, in pieces.
     Whole {
         columns: PointColumns,
@@ -86,16 +86,16 @@ pub(super) fn search(
                 convert::at_most("x_axis", name.len(), limits::NAME_BYTES)?;
             }
             match density {
-                0 => Wanted::Whole { columns, x_axis: request.x_axis },
-                density => Wanted::Short(Short::Points { density, columns, x_axis: request.x_axis }),
+                0 => NeedSet::Whole { columns, x_axis: request.x_axis },
+                density => NeedSet::Short(Short::Points { density, columns, x_axis: request.x_axis }),
             }
         }
         Some(Points::Pixels(0)) => return Err(Error::field("pixels", "is 0: give at least 1")),
         Some(Points::Pixels(pixels)) => {
             convert::at_most("pixels", pixels as usize, limits::POINTS_PER_SERIES)?;
-            Wanted::Short(Short::Buckets { pixels: pixels as usize, columns: bucket_columns })
+            NeedSet::Short(Short::Buckets { pixels: pixels as usize, columns: bucket_columns })
         }
-        Some(Points::None(_)) | None => Wanted::Short(Short::Info),
+        Some(Points::None(_)) | None => NeedSet::Short(Short::Info),
     };
     let compiled = text::compiled(&context, request.query, Endpoint::Metric)?;
     let search = SequenceSearch::new(context, call, compiled, request.parts, request.limit)?;
@@ -118,7 +118,7 @@ impl Kind for Metrics {
         open: &mut Open,
     ) -> Result<(Vec<Piece>, usize)> {
         match &self.wanted {
-            Wanted::Whole { columns, x_axis } => {
+            NeedSet::Whole { columns, x_axis } => {
                 let Some(sequence) = sequences.first() else { return Ok((Vec::new(), 0)) };
                 // An open series was not sent completely by the previous call.
                 if open.series.is_none() {
@@ -134,7 +134,7 @@ impl Kind for Metrics {
                 let pieces = piece.map(|piece| Piece::Points(Box::new(piece)));
                 Ok((pieces.into_iter().collect(), usize::from(is_read)))
             }
-            Wanted::Short(short) => {
+            NeedSet::Short(short) => {
                 let sequences = &sequences[..sequences.len().min(at_once(short.points()))];
                 let opened = opened(&mut open.run, snapshot, run).await?;
                 Ok((self.short(snapshot, opened, run, sequences, short).await?, sequences.len()))

@@ -10,7 +10,7 @@ use matyan_model::{
     run::{Document, documents_get, runs_list},
 };
 use matyan_proto::common::v1::Progress;
-use matyan_ql::{Endpoint, Path, Plan};
+use matyan_ql::{Endpoint, KeyPath, Plan};
 use matyan_store::{Error as StoreError, Range, Scan, Snapshot};
 
 use super::{
@@ -53,7 +53,7 @@ pub(crate) struct Scanner {
     loader: Loader,
     judge: Judge,
     /// Params whose columns may replace the rest of a scan; taken once that has been tried.
-    columns: Option<Vec<Path>>,
+    columns: Option<Vec<KeyPath>>,
     checked: u64,
     total: u64,
     /// All runs are scanned although the indexes know the matches exactly, as most runs

@@ -4,7 +4,7 @@
 use std::{ops::Range, sync::Arc};
 
 use matyan_proto::search::v1::{self as pb};
-use matyan_ql::{Endpoint, Options, Query, QueryError, compile};
+use matyan_ql::{Endpoint, Query, QueryError, QueryOptions, compile};
 
 use crate::{
     Context,
@@ -56,7 +56,7 @@ pub(crate) struct Compiled {
 pub(crate) fn compiled(context: &Context, query: Option<pb::Query>, endpoint: Endpoint) -> Result<Compiled> {
     let pb::Query { text, timezone_offset_min, report_progress } = query.unwrap_or_default();
     let now = (context.clock)() as f64 / 1e6;
-    let options = Options { endpoint, offset_minutes: timezone_offset_min, now };
+    let options = QueryOptions { endpoint, offset_minutes: timezone_offset_min, now };
     let query = compile(&text, options).map_err(|error| refused(&text, error))?;
     let warnings = query.warnings().iter().map(|warning| {
         let Place { line, column, end_column } = Place::of(&text, &warning.typed);

@@ -8,7 +8,8 @@ use matyan_model::{
     value::{Map, Value},
 };
 use matyan_ql::{
-    Datum, Endpoint, Evaluator, Limits, Options, Outcome, Path, RunView, SequenceView, Summary, compile,
+    Datum, Endpoint, Evaluator, KeyPath, Outcome, QueryLimits, QueryOptions, RunView, SequenceSummary,
+    SequenceView, compile,
 };
 
 use crate::world::{NOW_US, Sequence, Spec, is_object};
@@ -30,7 +31,7 @@ fn datum(value: &Value) -> Datum<'_> {
     }
 }
 
-fn at<'a>(map: &'a Map, path: &Path) -> Option<Datum<'a>> {
+fn at<'a>(map: &'a Map, path: &KeyPath) -> Option<Datum<'a>> {
     let Some((first, rest)) = path.keys().split_first() else {
         return Some(Datum::Object(map.iter().map(|(k, v)| (Cow::Borrowed(&**k), datum(v))).collect()));
     };
@@ -65,7 +66,7 @@ impl RunView for View<'_> {
     fn tags(&self) -> Vec<&str> {
         self.0.tags.iter().map(String::as_str).collect()
     }
-    fn param(&self, path: &Path) -> Option<Datum<'_>> {
+    fn param(&self, path: &KeyPath) -> Option<Datum<'_>> {
         at(&self.0.params, path)
     }
     fn sequences(&self, name: &str) -> Vec<&dyn SequenceView> {
@@ -82,21 +83,21 @@ impl SequenceView for Sequence {
     fn dtype(&self) -> &str {
         &self.dtype
     }
-    fn context(&self, path: &Path) -> Option<Datum<'_>> {
+    fn context(&self, path: &KeyPath) -> Option<Datum<'_>> {
         at(&self.context, path)
     }
-    fn summary(&self) -> Summary {
+    fn summary(&self) -> SequenceSummary {
         let (first, last) = (self.points.first(), self.points.last());
-        let steps = Summary {
+        let steps = SequenceSummary {
             first_step: first.map(|it| it.0),
             last_step: last.map(|it| it.0),
-            ..Summary::default()
+            ..SequenceSummary::default()
         };
         if is_object(&self.dtype) {
-            return Summary { last: Some(0.0), ..steps };
+            return SequenceSummary { last: Some(0.0), ..steps };
         }
         let finite = || self.points.iter().map(|it| it.1).filter(|value| value.is_finite());
-        Summary {
+        SequenceSummary {
             first: first.map(|it| it.1),
             last: last.map(|it| it.1),
             min: finite().reduce(f64::min),
@@ -112,12 +113,12 @@ pub(crate) struct Naive {
 
 impl Naive {
     pub(crate) fn new(text: &str, endpoint: Endpoint) -> Self {
-        let options = Options { endpoint, offset_minutes: 0, now: NOW_US as f64 / 1e6 };
+        let options = QueryOptions { endpoint, offset_minutes: 0, now: NOW_US as f64 / 1e6 };
         Self { query: compile(text, options).unwrap_or_else(|error| panic!("{text}: {error}")) }
     }
 
     fn evaluator(&self) -> Evaluator<'_> {
-        self.query.evaluator(Limits::default())
+        self.query.evaluator(QueryLimits::default())
     }
 
     pub(crate) fn matches(&self, run: &Spec) -> bool {

@@ -2,7 +2,7 @@
 //! They have no ordering, floor division or remainder.
 
 use crate::eval::integer::Number;
-use crate::eval::{Machine, Raise, Result};
+use crate::eval::{Exception, Machine, Result};
 use crate::tree::Operator;
 use crate::value::Value;
 
@@ -20,14 +20,14 @@ impl<'a> Machine<'a> {
             Operator::Add => (a + c, b + d),
             Operator::Subtract => (a - c, b - d),
             Operator::Multiply => multiply((a, b), (c, d)),
-            Operator::Divide if c == 0.0 && d == 0.0 => return Err(Raise::ZeroDivisionError.into()),
+            Operator::Divide if c == 0.0 && d == 0.0 => return Err(Exception::ZeroDivisionError.into()),
             Operator::Divide => divide((a, b), (c, d)),
             Operator::Power => power((a, b), (c, d))?,
-            _ => return Err(Raise::TypeError.into()),
+            _ => return Err(Exception::TypeError.into()),
         };
         let finite = [a, b, c, d].iter().all(|part| part.is_finite());
         match finite && !(real.is_finite() && imaginary.is_finite()) && operator == Operator::Power {
-            true => Err(Raise::OverflowError.into()),
+            true => Err(Exception::OverflowError.into()),
             false => Ok(Value::Complex(real, imaginary)),
         }
     }
@@ -36,7 +36,7 @@ impl<'a> Machine<'a> {
 pub(in crate::eval) fn parts(value: Value<'_>) -> Result<Parts> {
     match value {
         Value::Complex(real, imaginary) => Ok((real, imaginary)),
-        value => Ok((Number::of(value).ok_or(Raise::TypeError)?.to_float()?, 0.0)),
+        value => Ok((Number::from_value(value).ok_or(Exception::TypeError)?.to_float()?, 0.0)),
     }
 }
 
@@ -64,7 +64,7 @@ fn power((a, b): Parts, (c, d): Parts) -> Result<Parts> {
     }
     if a == 0.0 && b == 0.0 {
         return match c < 0.0 || d != 0.0 {
-            true => Err(Raise::ZeroDivisionError.into()),
+            true => Err(Exception::ZeroDivisionError.into()),
             false => Ok((0.0, 0.0)),
         };
     }

@@ -7,7 +7,7 @@ use num_integer::Integer;
 use num_traits::{Signed, ToPrimitive, Zero};
 
 use crate::eval::integer::Number;
-use crate::eval::{Machine, Raise, Result};
+use crate::eval::{Exception, Machine, Result};
 use crate::limits::{BudgetError, MAX_INT_BITS};
 use crate::tree::Operator;
 use crate::value::Value;
@@ -33,8 +33,8 @@ impl<'a> Machine<'a> {
                 return Ok(value);
             }
         }
-        let (Some(left), Some(right)) = (Number::of(left), Number::of(right)) else {
-            return Err(Raise::TypeError.into());
+        let (Some(left), Some(right)) = (Number::from_value(left), Number::from_value(right)) else {
+            return Err(Exception::TypeError.into());
         };
         match (left.to_bigint(), right.to_bigint()) {
             (Some(a), Some(b)) => self.integers(operator, &a, &b),
@@ -51,8 +51,8 @@ impl<'a> Machine<'a> {
             Operator::Subtract => self.integer(a - b),
             Operator::Multiply => self.integer(a * b),
             Operator::Divide => true_quotient(a, b).map(Value::Float),
-            Operator::FloorDivide if b.is_zero() => Err(Raise::ZeroDivisionError.into()),
-            Operator::Modulo if b.is_zero() => Err(Raise::ZeroDivisionError.into()),
+            Operator::FloorDivide if b.is_zero() => Err(Exception::ZeroDivisionError.into()),
+            Operator::Modulo if b.is_zero() => Err(Exception::ZeroDivisionError.into()),
             Operator::FloorDivide => self.integer(a.div_floor(b)),
             Operator::Modulo => self.integer(a.mod_floor(b)),
             Operator::Power => self.integer_power(a, b),
@@ -60,7 +60,7 @@ impl<'a> Machine<'a> {
             Operator::And => self.integer(a & b),
             Operator::Or => self.integer(a | b),
             Operator::Xor => self.integer(a ^ b),
-            Operator::MatrixMultiply => Err(Raise::TypeError.into()),
+            Operator::MatrixMultiply => Err(Exception::TypeError.into()),
         }
     }
 
@@ -88,7 +88,7 @@ impl<'a> Machine<'a> {
 
     fn shift(&self, operator: Operator, a: &BigInt, b: &BigInt) -> Result<Value<'a>> {
         if b.is_negative() {
-            return Err(Raise::ValueError.into());
+            return Err(Exception::ValueError.into());
         }
         match (operator, b.to_u64()) {
             (Operator::ShiftLeft, _) if a.is_zero() => Ok(Value::Int(0)),
@@ -102,7 +102,7 @@ impl<'a> Machine<'a> {
 
     pub(in crate::eval) fn floats(&self, operator: Operator, a: f64, b: f64) -> Result<Value<'a>> {
         if b == 0.0 && matches!(operator, Operator::Divide | Operator::FloorDivide | Operator::Modulo) {
-            return Err(Raise::ZeroDivisionError.into());
+            return Err(Exception::ZeroDivisionError.into());
         }
         Ok(Value::Float(match operator {
             Operator::Add => a + b,
@@ -112,13 +112,13 @@ impl<'a> Machine<'a> {
             Operator::FloorDivide => floor_divide(a, b).0,
             Operator::Modulo => floor_divide(a, b).1,
             Operator::Power => return self.float_power(a, b),
-            _ => return Err(Raise::TypeError.into()),
+            _ => return Err(Exception::TypeError.into()),
         }))
     }
 
     fn float_power(&self, a: f64, b: f64) -> Result<Value<'a>> {
         if a == 0.0 && b < 0.0 && b.is_finite() {
-            return Err(Raise::ZeroDivisionError.into());
+            return Err(Exception::ZeroDivisionError.into());
         }
         // A root of a negative number is complex.
         if a < 0.0 && a.is_finite() && b.is_finite() && b.fract() != 0.0 {
@@ -126,7 +126,7 @@ impl<'a> Machine<'a> {
         }
         match a.powf(b) {
             power if power.is_infinite() && a.is_finite() && b.is_finite() => {
-                Err(Raise::OverflowError.into())
+                Err(Exception::OverflowError.into())
             }
             power => Ok(Value::Float(power)),
         }
@@ -137,7 +137,7 @@ impl<'a> Machine<'a> {
 fn small<'a>(operator: Operator, a: i64, b: i64) -> Result<Option<Value<'a>>> {
     let zero = b == 0 && matches!(operator, Operator::Divide | Operator::FloorDivide | Operator::Modulo);
     if zero {
-        return Err(Raise::ZeroDivisionError.into());
+        return Err(Exception::ZeroDivisionError.into());
     }
     // Integers up to 2^53 convert to floats exactly, so the quotient is rounded only once.
     let exact = |value: i64| value.unsigned_abs() <= 1 << 53;
@@ -181,7 +181,7 @@ fn floor_divide(a: f64, b: f64) -> (f64, f64) {
 /// The quotient of two integers with a single rounding.
 fn true_quotient(a: &BigInt, b: &BigInt) -> Result<f64> {
     if b.is_zero() {
-        return Err(Raise::ZeroDivisionError.into());
+        return Err(Exception::ZeroDivisionError.into());
     }
     // Keeps enough bits that the discarded ones can only break ties; a sticky bit records
     // whether any of them is set.
@@ -197,6 +197,6 @@ fn true_quotient(a: &BigInt, b: &BigInt) -> Result<f64> {
         libm::ldexp(sticky.to_f64().unwrap_or(f64::INFINITY), i32::try_from(-shift).unwrap_or(i32::MAX));
     match magnitude.is_finite() {
         true => Ok(if a.is_negative() != b.is_negative() { -magnitude } else { magnitude }),
-        false => Err(Raise::OverflowError.into()),
+        false => Err(Exception::OverflowError.into()),
     }
 }

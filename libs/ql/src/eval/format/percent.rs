@@ -7,7 +7,7 @@ use num_traits::Signed;
 use super::float;
 use super::spec::pad;
 use crate::eval::integer::Number;
-use crate::eval::{Machine, Raise, Result};
+use crate::eval::{Exception, Machine, Result};
 use crate::limits::MAX_PRECISION;
 use crate::value::Value;
 
@@ -42,7 +42,7 @@ impl<'a> Machine<'a> {
         text.push_str(template.rest);
         match template.all_used() {
             true => self.text(&text),
-            false => Err(Raise::TypeError.into()),
+            false => Err(Exception::TypeError.into()),
         }
     }
 
@@ -55,12 +55,12 @@ impl<'a> Machine<'a> {
         }
         let named = match template.rest.strip_prefix('(') {
             Some(behind) => {
-                let (name, rest) = behind.split_once(')').ok_or(Raise::ValueError)?;
+                let (name, rest) = behind.split_once(')').ok_or(Exception::ValueError)?;
                 template.rest = rest;
                 let name = self.text(name)?;
                 match template.values {
                     Value::Dict(_) | Value::Object(_) => Some(self.index(template.values, name)?),
-                    _ => return Err(Raise::TypeError.into()),
+                    _ => return Err(Exception::TypeError.into()),
                 }
             }
             None => None,
@@ -79,7 +79,7 @@ impl<'a> Machine<'a> {
         self.check_size(directive.width.max(directive.precision.unwrap_or(0)))?;
         // As in CPython, length modifiers of C are accepted and ignored.
         template.rest = template.rest.trim_start_matches(['h', 'l', 'L']);
-        let kind = template.rest.chars().next().ok_or(Raise::ValueError)?;
+        let kind = template.rest.chars().next().ok_or(Exception::ValueError)?;
         template.rest = &template.rest[kind.len_utf8()..];
         let value = match named {
             Some(value) => value,
@@ -105,9 +105,9 @@ impl<'a> Machine<'a> {
             'c' => match value {
                 Value::Text(text) if text.chars().count() == 1 => Ok(directive.padded("", text, false)),
                 value => {
-                    let code = value.small_int().ok_or(Raise::TypeError)?;
+                    let code = value.small_int().ok_or(Exception::TypeError)?;
                     let character = u32::try_from(code).ok().and_then(char::from_u32);
-                    Ok(directive.padded("", &character.ok_or(Raise::OverflowError)?.to_string(), false))
+                    Ok(directive.padded("", &character.ok_or(Exception::OverflowError)?.to_string(), false))
                 }
             },
             'd' | 'i' | 'u' => {
@@ -125,23 +125,23 @@ impl<'a> Machine<'a> {
                 Ok(if kind == 'X' { text.to_uppercase() } else { text })
             }
             'e' | 'E' | 'f' | 'F' | 'g' | 'G' => {
-                let number = Number::of(value).ok_or(Raise::TypeError)?.to_float()?;
+                let number = Number::from_value(value).ok_or(Exception::TypeError)?.to_float()?;
                 let precision = directive.precision.unwrap_or(6);
                 if precision > MAX_PRECISION {
-                    return Err(Raise::ValueError.into());
+                    return Err(Exception::ValueError.into());
                 }
                 let text = float::by_kind(number.abs(), kind, precision, directive.alternate);
                 let text = if kind.is_uppercase() { text.to_uppercase() } else { text };
                 let negative = number.is_sign_negative() && !number.is_nan();
                 Ok(directive.padded(directive.sign(negative), &text, true))
             }
-            _ => Err(Raise::ValueError.into()),
+            _ => Err(Exception::ValueError.into()),
         }
     }
 }
 
 fn integer_of(value: Value<'_>) -> Result<BigInt> {
-    Number::of(value).and_then(|number| number.to_bigint()).ok_or(Raise::TypeError.into())
+    Number::from_value(value).and_then(|number| number.to_bigint()).ok_or(Exception::TypeError.into())
 }
 
 impl Directive {
@@ -191,23 +191,23 @@ impl<'a> Template<'_, 'a> {
     fn size(&mut self) -> Result<Option<i64>> {
         if let Some(rest) = self.rest.strip_prefix('*') {
             self.rest = rest;
-            return Ok(Some(self.take()?.small_int().ok_or(Raise::TypeError)?));
+            return Ok(Some(self.take()?.small_int().ok_or(Exception::TypeError)?));
         }
         let end = self.rest.bytes().take_while(u8::is_ascii_digit).count();
         let (digits, rest) = self.rest.split_at(end);
         self.rest = rest;
         match digits.is_empty() {
             true => Ok(None),
-            false => digits.parse().map(Some).map_err(|_| Raise::ValueError.into()),
+            false => digits.parse().map(Some).map_err(|_| Exception::ValueError.into()),
         }
     }
 
     fn take(&mut self) -> Result<Value<'a>> {
         self.next += 1;
         match self.values {
-            Value::Tuple(values) => values.get(self.next - 1).copied().ok_or(Raise::TypeError.into()),
+            Value::Tuple(values) => values.get(self.next - 1).copied().ok_or(Exception::TypeError.into()),
             value if self.next == 1 => Ok(value),
-            _ => Err(Raise::TypeError.into()),
+            _ => Err(Exception::TypeError.into()),
         }
     }
 

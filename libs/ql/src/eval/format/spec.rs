@@ -7,7 +7,7 @@ use num_traits::{Signed, ToPrimitive};
 
 use super::float;
 use crate::eval::integer::Number;
-use crate::eval::{Raise, Result};
+use crate::eval::{Exception, Result};
 use crate::limits::MAX_PRECISION;
 use crate::value::Value;
 
@@ -15,7 +15,7 @@ use crate::value::Value;
 const MAX_SIZE: usize = 1 << 30;
 
 #[derive(Debug, Clone, Copy, Default)]
-pub(in crate::eval) struct Spec {
+pub(in crate::eval) struct FormatSpec {
     fill: Option<char>,
     align: Option<char>,
     sign: Option<char>,
@@ -28,7 +28,7 @@ pub(in crate::eval) struct Spec {
     pub(in crate::eval) kind: Option<char>,
 }
 
-impl Spec {
+impl FormatSpec {
     pub(in crate::eval) fn parse(text: &str) -> Option<Self> {
         let mut spec = Self::default();
         let is_align = |c: char| matches!(c, '<' | '>' | '=' | '^');
@@ -85,7 +85,7 @@ impl Spec {
             || self.align == Some('=')
             || !matches!(self.kind, None | Some('s'));
         if refused {
-            return Err(Raise::ValueError.into());
+            return Err(Exception::ValueError.into());
         }
         let cut: String = text.chars().take(self.precision.unwrap_or(usize::MAX)).collect();
         let fill = self.fill.unwrap_or(if self.zero { '0' } else { ' ' });
@@ -93,13 +93,13 @@ impl Spec {
     }
 
     pub(in crate::eval) fn integer(&self, value: Value<'_>) -> Result<String> {
-        let number = Number::of(value).ok_or(Raise::TypeError)?;
+        let number = Number::from_value(value).ok_or(Exception::TypeError)?;
         if matches!(self.kind, Some('e' | 'E' | 'f' | 'F' | 'g' | 'G' | '%')) {
             return self.float(number.to_float()?);
         }
-        let integer = number.to_bigint().ok_or(Raise::TypeError)?;
+        let integer = number.to_bigint().ok_or(Exception::TypeError)?;
         if self.precision.is_some() || self.no_negative_zero {
-            return Err(Raise::ValueError.into());
+            return Err(Exception::ValueError.into());
         }
         let (digits, prefix) = match self.kind {
             None | Some('d' | 'n') => (crate::eval::repr::decimal(&integer.abs())?, ""),
@@ -108,11 +108,11 @@ impl Spec {
             Some('x') => (integer.abs().to_str_radix(16), "0x"),
             Some('X') => (integer.abs().to_str_radix(16).to_uppercase(), "0X"),
             Some('c') => return self.character(&integer),
-            Some(_) => return Err(Raise::ValueError.into()),
+            Some(_) => return Err(Exception::ValueError.into()),
         };
         let refused = self.grouping == Some(',') && !matches!(self.kind, None | Some('d'));
         if refused || self.grouping.is_some() && self.kind == Some('n') {
-            return Err(Raise::ValueError.into());
+            return Err(Exception::ValueError.into());
         }
         // Python groups binary, octal and hexadecimal digits by four.
         let group = if prefix.is_empty() { 3 } else { 4 };
@@ -123,19 +123,19 @@ impl Spec {
 
     fn character(&self, code: &BigInt) -> Result<String> {
         if self.sign.is_some() || self.grouping.is_some() || self.alternate {
-            return Err(Raise::ValueError.into());
+            return Err(Exception::ValueError.into());
         }
-        let character = code.to_u32().and_then(char::from_u32).ok_or(Raise::OverflowError)?;
+        let character = code.to_u32().and_then(char::from_u32).ok_or(Exception::OverflowError)?;
         Ok(self.number("", &character.to_string(), "", usize::MAX))
     }
 
     pub(in crate::eval) fn float(&self, value: f64) -> Result<String> {
         let kind = self.kind.unwrap_or('\0');
         if !matches!(kind, '\0' | 'e' | 'E' | 'f' | 'F' | 'g' | 'G' | 'n' | '%') {
-            return Err(Raise::ValueError.into());
+            return Err(Exception::ValueError.into());
         }
         if self.precision.is_some_and(|precision| precision > MAX_PRECISION) {
-            return Err(Raise::ValueError.into());
+            return Err(Exception::ValueError.into());
         }
         let text = match (kind, self.precision) {
             ('\0', None) => crate::eval::repr::float(value.abs()),

@@ -1,14 +1,14 @@
 //! Methods of lists, tuples, dicts, stored objects, sets, ranges, tags and the run. Mutating
 //! methods are deliberately absent.
 
-use crate::eval::call::take;
+use crate::eval::call::bind_arguments;
 use crate::eval::names::Arguments;
-use crate::eval::{Machine, Raise, Result};
+use crate::eval::{Exception, Machine, Result};
 use crate::names::Member;
 use crate::tree::Operator;
 use crate::value::{Set, Value};
 
-pub(super) fn has(object: Value<'_>, member: Member) -> bool {
+pub(super) fn has_method(object: Value<'_>, member: Member) -> bool {
     match object {
         Value::List(_) => matches!(member, Member::Copy | Member::Count | Member::Index),
         Value::Tuple(_) | Value::Range(_) => matches!(member, Member::Count | Member::Index),
@@ -40,18 +40,18 @@ impl<'a> Machine<'a> {
         arguments: Arguments<'a>,
     ) -> Result<Value<'a>> {
         if !arguments.keywords.is_empty() {
-            return Err(Raise::TypeError.into());
+            return Err(Exception::TypeError.into());
         }
         match (object, member, arguments.positional) {
             (Value::Tags, Member::Contains, [name]) => self.contains(object, *name).map(Value::Bool),
             (Value::Run, Member::Get, _) => self.run_get(arguments),
             (Value::Dict(dict) | Value::Object(dict), member, _) => {
-                let parts = |of: fn(&crate::value::table::Entry<'a>) -> Value<'a>| {
+                let parts = |of: fn(&crate::value::table::TableEntry<'a>) -> Value<'a>| {
                     dict.entries().iter().map(of).collect::<Vec<_>>()
                 };
                 match (member, arguments.positional) {
                     (Member::Get, _) => {
-                        let [key, default] = take(arguments, ["", ""], 1)?;
+                        let [key, default] = bind_arguments(arguments, ["", ""], 1)?;
                         let key = key.unwrap_or(Value::None);
                         let found = self.find_entry(dict, self.hash(key)?, key)?;
                         Ok(found.map(|entry| entry.value).or(default).unwrap_or(Value::None))
@@ -63,7 +63,7 @@ impl<'a> Machine<'a> {
                         self.list(&pairs.collect::<Result<Vec<_>>>()?)
                     }
                     (Member::Copy, []) => Ok(object),
-                    _ => Err(Raise::TypeError.into()),
+                    _ => Err(Exception::TypeError.into()),
                 }
             }
             (Value::Set(set), member, others) => self.set_method(set, member, others),
@@ -77,12 +77,12 @@ impl<'a> Machine<'a> {
                 Ok(Value::Int(count))
             }
             (_, Member::Index, [wanted, bounds @ ..]) => self.position_of(object, *wanted, bounds),
-            _ => Err(Raise::TypeError.into()),
+            _ => Err(Exception::TypeError.into()),
         }
     }
 
     fn run_get(&self, arguments: Arguments<'a>) -> Result<Value<'a>> {
-        let [key, default] = take(arguments, ["", ""], 1)?;
+        let [key, default] = bind_arguments(arguments, ["", ""], 1)?;
         match self.index(Value::Run, key.unwrap_or(Value::None))? {
             Value::None => Ok(default.unwrap_or(Value::None)),
             value => Ok(value),
@@ -95,19 +95,19 @@ impl<'a> Machine<'a> {
         let bound = |at: usize, default: i64| match bounds.get(at) {
             None => Ok(default),
             Some(value) => {
-                let value = value.small_int().ok_or(Raise::TypeError)?;
-                Ok::<i64, Raise>(if value < 0 { (value + length).max(0) } else { value.min(length) })
+                let value = value.small_int().ok_or(Exception::TypeError)?;
+                Ok::<i64, Exception>(if value < 0 { (value + length).max(0) } else { value.min(length) })
             }
         };
         if bounds.len() > 2 {
-            return Err(Raise::TypeError.into());
+            return Err(Exception::TypeError.into());
         }
         for at in bound(0, 0)?..bound(1, length)? {
             if self.equal(items[at as usize], wanted)? {
                 return Ok(Value::Int(at));
             }
         }
-        Err(Raise::ValueError.into())
+        Err(Exception::ValueError.into())
     }
 
     fn set_method(&self, set: &'a Set<'a>, member: Member, others: &[Value<'a>]) -> Result<Value<'a>> {
@@ -120,20 +120,20 @@ impl<'a> Machine<'a> {
             _ => return self.set_test(set, member, others),
         };
         if member == Member::SymmetricDifference && others.len() != 1 {
-            return Err(Raise::TypeError.into());
+            return Err(Exception::TypeError.into());
         }
         let mut result = set;
         for other in others {
             result = match self.set_operation(operator, result, self.as_set(*other)?)? {
                 Value::Set(set) => set,
-                _ => return Err(Raise::TypeError.into()),
+                _ => return Err(Exception::TypeError.into()),
             };
         }
         Ok(Value::Set(result))
     }
 
     fn set_test(&self, set: &'a Set<'a>, member: Member, others: &[Value<'a>]) -> Result<Value<'a>> {
-        let [other] = others else { return Err(Raise::TypeError.into()) };
+        let [other] = others else { return Err(Exception::TypeError.into()) };
         let other = self.as_set(*other)?;
         Ok(Value::Bool(match member {
             Member::IsSubset => self.is_subset(set, other)?,
@@ -145,7 +145,7 @@ impl<'a> Machine<'a> {
                 }
                 disjoint
             }
-            _ => return Err(Raise::TypeError.into()),
+            _ => return Err(Exception::TypeError.into()),
         }))
     }
 
@@ -154,7 +154,7 @@ impl<'a> Machine<'a> {
             Value::Set(set) => Ok(set),
             value => match self.collect_set(value, false)? {
                 Value::Set(set) => Ok(set),
-                _ => Err(Raise::TypeError.into()),
+                _ => Err(Exception::TypeError.into()),
             },
         }
     }

@@ -5,22 +5,22 @@ use num_bigint::BigInt;
 
 use crate::eval::integer::Number;
 use crate::eval::names::Arguments;
-use crate::eval::{Machine, Raise, Result};
+use crate::eval::{Exception, Machine, Result};
 use crate::names::Member;
 use crate::value::Value;
 
-pub(super) fn of_int(member: Member) -> bool {
+pub(super) fn has_int_method(member: Member) -> bool {
     matches!(
         member,
         Member::AsIntegerRatio | Member::BitCount | Member::BitLength | Member::Conjugate | Member::IsInteger
     )
 }
 
-pub(super) fn of_float(member: Member) -> bool {
+pub(super) fn has_float_method(member: Member) -> bool {
     matches!(member, Member::AsIntegerRatio | Member::Conjugate | Member::Hex | Member::IsInteger)
 }
 
-pub(super) fn of_time(member: Member) -> bool {
+pub(super) fn has_time_method(member: Member) -> bool {
     matches!(
         member,
         Member::Date
@@ -41,7 +41,8 @@ impl<'a> Machine<'a> {
         arguments: Arguments<'a>,
     ) -> Result<Value<'a>> {
         no_arguments(arguments)?;
-        let integer = Number::of(object).and_then(|number| number.to_bigint()).ok_or(Raise::TypeError)?;
+        let integer =
+            Number::from_value(object).and_then(|number| number.to_bigint()).ok_or(Exception::TypeError)?;
         match member {
             Member::BitLength => Ok(Value::Int(integer.bits().cast_signed())),
             Member::BitCount => {
@@ -71,10 +72,10 @@ impl<'a> Machine<'a> {
 
     fn ratio(&self, value: f64) -> Result<Value<'a>> {
         if value.is_nan() {
-            return Err(Raise::ValueError.into());
+            return Err(Exception::ValueError.into());
         }
         if value.is_infinite() {
-            return Err(Raise::OverflowError.into());
+            return Err(Exception::OverflowError.into());
         }
         let (mut fraction, mut exponent) = libm::frexp(value);
         // Ends after at most 53 rounds, as a float has no more significant bits.
@@ -94,7 +95,7 @@ impl<'a> Machine<'a> {
 fn no_arguments(arguments: Arguments<'_>) -> Result<()> {
     match arguments.positional.is_empty() && arguments.keywords.is_empty() {
         true => Ok(()),
-        false => Err(Raise::TypeError.into()),
+        false => Err(Exception::TypeError.into()),
     }
 }
 

@@ -1,14 +1,14 @@
 //! Searching and splitting of strings, and the methods of bytes. Positions count characters, so
 //! on non-ASCII strings they are converted to byte offsets and back.
 
-use crate::eval::call::take;
+use crate::eval::call::bind_arguments;
 use crate::eval::names::Arguments;
 use crate::eval::unicode::is_space;
-use crate::eval::{Machine, Raise, Result};
+use crate::eval::{Exception, Machine, Result};
 use crate::names::Member;
 use crate::value::Value;
 
-pub(super) fn of_bytes(member: Member) -> bool {
+pub(super) fn has_bytes_method(member: Member) -> bool {
     matches!(
         member,
         Member::Count
@@ -24,22 +24,22 @@ pub(super) fn of_bytes(member: Member) -> bool {
 }
 
 /// Part of a string between two positions, with its start in characters.
-struct Window<'t> {
+struct TextWindow<'t> {
     text: &'t str,
     start: i64,
 }
 
 impl<'a> Machine<'a> {
     /// Returns `text[start:stop]`, or `None` if the start is past the end.
-    fn window(&self, text: &'a str, bounds: &[Option<Value<'a>>]) -> Result<Option<Window<'a>>> {
+    fn window(&self, text: &'a str, bounds: &[Option<Value<'a>>]) -> Result<Option<TextWindow<'a>>> {
         self.spend_bytes(text.len())?;
         let bound = |at: usize| match bounds.get(at).copied().flatten() {
             None | Some(Value::None) => Ok(None),
-            Some(value) => value.small_int().map(Some).ok_or(Raise::TypeError),
+            Some(value) => value.small_int().map(Some).ok_or(Exception::TypeError),
         };
         let (start, stop) = (bound(0)?, bound(1)?);
         if start.is_none() && stop.is_none() {
-            return Ok(Some(Window { text, start: 0 }));
+            return Ok(Some(TextWindow { text, start: 0 }));
         }
         let length = i64::try_from(text.chars().count()).unwrap_or(i64::MAX);
         let clamp = |at: i64| if at < 0 { (at + length).max(0) } else { at };
@@ -48,7 +48,7 @@ impl<'a> Machine<'a> {
             return Ok(None);
         }
         let byte = |at: i64| text.char_indices().nth(at as usize).map_or(text.len(), |(byte, _)| byte);
-        Ok(Some(Window { text: &text[byte(start)..byte(stop)], start }))
+        Ok(Some(TextWindow { text: &text[byte(start)..byte(stop)], start }))
     }
 
     pub(super) fn find_text(
@@ -57,8 +57,8 @@ impl<'a> Machine<'a> {
         member: Member,
         arguments: Arguments<'a>,
     ) -> Result<Value<'a>> {
-        let [part, bounds @ ..] = take(arguments, ["", "", ""], 1)?;
-        let part = part.and_then(|part| part.text()).ok_or(Raise::TypeError)?;
+        let [part, bounds @ ..] = bind_arguments(arguments, ["", "", ""], 1)?;
+        let part = part.and_then(|part| part.text()).ok_or(Exception::TypeError)?;
         let found = self.window(text, &bounds)?.and_then(|window| {
             let at = match member {
                 Member::Find | Member::Index => window.text.find(part),
@@ -69,13 +69,13 @@ impl<'a> Machine<'a> {
         match (found, member) {
             (Some(at), _) => Ok(Value::Int(at)),
             (None, Member::Find | Member::Rfind) => Ok(Value::Int(-1)),
-            (None, _) => Err(Raise::ValueError.into()),
+            (None, _) => Err(Exception::ValueError.into()),
         }
     }
 
     pub(super) fn count_text(&self, text: &'a str, arguments: Arguments<'a>) -> Result<Value<'a>> {
-        let [part, bounds @ ..] = take(arguments, ["", "", ""], 1)?;
-        let part = part.and_then(|part| part.text()).ok_or(Raise::TypeError)?;
+        let [part, bounds @ ..] = bind_arguments(arguments, ["", "", ""], 1)?;
+        let part = part.and_then(|part| part.text()).ok_or(Exception::TypeError)?;
         let count = self.window(text, &bounds)?.map_or(0, |window| window.text.matches(part).count());
         Ok(Value::Int(i64::try_from(count).unwrap_or(i64::MAX)))
     }
@@ -85,10 +85,10 @@ impl<'a> Machine<'a> {
         if let ([Value::Text(affix)], []) = (arguments.positional, arguments.keywords) {
             return self.has_affix(text, affix, member).map(Value::Bool);
         }
-        let [affix, bounds @ ..] = take(arguments, ["", "", ""], 1)?;
+        let [affix, bounds @ ..] = bind_arguments(arguments, ["", "", ""], 1)?;
         let window = self.window(text, &bounds)?;
         let test = |affix: Value<'a>| {
-            let affix = affix.text().ok_or(Raise::TypeError)?;
+            let affix = affix.text().ok_or(Exception::TypeError)?;
             match &window {
                 Some(window) => self.has_affix(window.text, affix, member),
                 None => Ok(false),
@@ -116,15 +116,15 @@ impl<'a> Machine<'a> {
     }
 
     pub(super) fn split(&self, text: &'a str, member: Member, arguments: Arguments<'a>) -> Result<Value<'a>> {
-        let [separator, limit] = take(arguments, ["sep", "maxsplit"], 0)?;
-        let limit = limit.map_or(Some(-1), |limit| limit.small_int()).ok_or(Raise::TypeError)?;
+        let [separator, limit] = bind_arguments(arguments, ["sep", "maxsplit"], 0)?;
+        let limit = limit.map_or(Some(-1), |limit| limit.small_int()).ok_or(Exception::TypeError)?;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX - 1);
         self.spend_bytes(text.len() * 8)?;
         // One part more than fits is enough to detect that the parts do not fit.
         let most = self.most_items() + 1;
         let parts: Vec<&'a str> = match separator {
             None | Some(Value::None) => split_blanks(text, member, limit, most),
-            Some(Value::Text("")) => return Err(Raise::ValueError.into()),
+            Some(Value::Text("")) => return Err(Exception::ValueError.into()),
             Some(Value::Text(separator)) => match member {
                 Member::Split => text.splitn(limit.saturating_add(1), separator).take(most).collect(),
                 _ => {
@@ -134,7 +134,7 @@ impl<'a> Machine<'a> {
                     parts
                 }
             },
-            Some(_) => return Err(Raise::TypeError.into()),
+            Some(_) => return Err(Exception::TypeError.into()),
         };
         self.texts(parts)
     }
@@ -151,9 +151,9 @@ impl<'a> Machine<'a> {
         member: Member,
         arguments: Arguments<'a>,
     ) -> Result<Value<'a>> {
-        let [Value::Text(separator)] = arguments.positional else { return Err(Raise::TypeError.into()) };
+        let [Value::Text(separator)] = arguments.positional else { return Err(Exception::TypeError.into()) };
         if separator.is_empty() {
-            return Err(Raise::ValueError.into());
+            return Err(Exception::ValueError.into());
         }
         self.spend_bytes(text.len())?;
         let (before, middle, after) = match member {
@@ -170,7 +170,7 @@ impl<'a> Machine<'a> {
     }
 
     pub(super) fn split_lines(&self, text: &'a str, arguments: Arguments<'a>) -> Result<Value<'a>> {
-        let [keep] = take(arguments, ["keepends"], 0)?;
+        let [keep] = bind_arguments(arguments, ["keepends"], 0)?;
         let keep = keep.is_some_and(|keep| keep.truth());
         self.spend_bytes(text.len() * 8)?;
         let mut lines = Vec::new();
@@ -207,7 +207,7 @@ impl<'a> Machine<'a> {
         self.spend_bytes(bytes.len())?;
         match (member, arguments.positional) {
             (Member::Decode, []) | (Member::Decode, [Value::Text("utf-8" | "utf8" | "UTF-8" | "ascii")]) => {
-                std::str::from_utf8(bytes).map(Value::Text).map_err(|_| Raise::ValueError.into())
+                std::str::from_utf8(bytes).map(Value::Text).map_err(|_| Exception::ValueError.into())
             }
             (Member::Hex, []) => {
                 let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -229,7 +229,7 @@ impl<'a> Machine<'a> {
             (Member::Count, [Value::Bytes(part)]) => {
                 Ok(Value::Int(memchr::memmem::find_iter(bytes, part).count() as i64))
             }
-            _ => Err(Raise::TypeError.into()),
+            _ => Err(Exception::TypeError.into()),
         }
     }
 }

@@ -3,14 +3,14 @@
 
 use std::collections::BTreeSet;
 
-use crate::eval::call::take;
+use crate::eval::call::bind_arguments;
 use crate::eval::names::Arguments;
 use crate::eval::unicode;
-use crate::eval::{Machine, Raise, Result};
+use crate::eval::{Exception, Machine, Result};
 use crate::names::Member;
 use crate::value::Value;
 
-pub(super) fn has(member: Member) -> bool {
+pub(super) fn has_method(member: Member) -> bool {
     use Member as M;
     matches!(
         member,
@@ -81,8 +81,8 @@ impl<'a> Machine<'a> {
             M::Partition | M::Rpartition => return self.partition(text, member, arguments),
             M::ExpandTabs => return self.expand_tabs(text, arguments),
             M::Encode => return self.encode(text, arguments),
-            M::Format | M::FormatMap => return Err(Raise::NotImplementedError.into()),
-            _ if !arguments.keywords.is_empty() => return Err(Raise::TypeError.into()),
+            M::Format | M::FormatMap => return Err(Exception::NotImplementedError.into()),
+            _ if !arguments.keywords.is_empty() => return Err(Exception::TypeError.into()),
             _ => {}
         }
         self.spend_bytes(text.len())?;
@@ -90,7 +90,7 @@ impl<'a> Machine<'a> {
             (M::Join, [parts]) => self.join(text, *parts),
             (M::Replace, [Value::Text(old), Value::Text(new)]) => self.replace(text, old, new, -1),
             (M::Replace, [Value::Text(old), Value::Text(new), count]) => {
-                self.replace(text, old, new, count.small_int().ok_or(Raise::TypeError)?)
+                self.replace(text, old, new, count.small_int().ok_or(Exception::TypeError)?)
             }
             (M::Strip | M::Lstrip | M::Rstrip, []) => Ok(Value::Text(strip(text, member, unicode::is_space))),
             (M::Strip | M::Lstrip | M::Rstrip, [Value::None]) => {
@@ -112,14 +112,14 @@ impl<'a> Machine<'a> {
                 let mut fill = fill.chars();
                 match (fill.next(), fill.next()) {
                     (Some(fill), None) => self.justify(text, member, *width, fill),
-                    _ => Err(Raise::TypeError.into()),
+                    _ => Err(Exception::TypeError.into()),
                 }
             }
             (M::Zfill, [width]) => self.zero_fill(text, *width),
             (M::Translate, [table]) => self.translate(text, *table),
             (M::MakeTrans, arguments) => self.make_table(arguments),
             (_, []) => self.case_method(text, member),
-            _ => Err(Raise::TypeError.into()),
+            _ => Err(Exception::TypeError.into()),
         }
     }
 
@@ -153,7 +153,7 @@ impl<'a> Machine<'a> {
                     && !text.chars().any(|c| c.is_lowercase() || unicode::is_title(c))
             }
             Member::IsTitle => is_title(text),
-            _ => return Err(Raise::TypeError.into()),
+            _ => return Err(Exception::TypeError.into()),
         }))
     }
 
@@ -165,7 +165,7 @@ impl<'a> Machine<'a> {
                 text.push_str(separator);
             }
             first = false;
-            let part = part.text().ok_or(Raise::TypeError)?;
+            let part = part.text().ok_or(Exception::TypeError)?;
             self.spend_bytes(part.len())?;
             text.push_str(part);
             self.check_length(text.len())?;
@@ -190,7 +190,7 @@ impl<'a> Machine<'a> {
     }
 
     fn justify(&self, text: &'a str, member: Member, width: Value<'a>, fill: char) -> Result<Value<'a>> {
-        let width = usize::try_from(width.small_int().ok_or(Raise::TypeError)?).unwrap_or(0);
+        let width = usize::try_from(width.small_int().ok_or(Exception::TypeError)?).unwrap_or(0);
         let missing = width.saturating_sub(text.chars().count());
         if missing == 0 {
             return Ok(Value::Text(text));
@@ -208,7 +208,7 @@ impl<'a> Machine<'a> {
     }
 
     fn zero_fill(&self, text: &'a str, width: Value<'a>) -> Result<Value<'a>> {
-        let width = usize::try_from(width.small_int().ok_or(Raise::TypeError)?).unwrap_or(0);
+        let width = usize::try_from(width.small_int().ok_or(Exception::TypeError)?).unwrap_or(0);
         let missing = width.saturating_sub(text.chars().count());
         self.check_size(missing.saturating_add(text.len()))?;
         let (sign, digits) = text.split_at(usize::from(text.starts_with(['+', '-'])));
@@ -216,8 +216,8 @@ impl<'a> Machine<'a> {
     }
 
     fn expand_tabs(&self, text: &str, arguments: Arguments<'a>) -> Result<Value<'a>> {
-        let [size] = take(arguments, ["tabsize"], 0)?;
-        let size = size.map_or(Some(8), |size| size.small_int()).ok_or(Raise::TypeError)?;
+        let [size] = bind_arguments(arguments, ["tabsize"], 0)?;
+        let size = size.map_or(Some(8), |size| size.small_int()).ok_or(Exception::TypeError)?;
         let size = usize::try_from(size).unwrap_or(0);
         self.check_size(text.matches('\t').count().saturating_mul(size).saturating_add(text.len()))?;
         let (mut expanded, mut column) = (String::new(), 0);
@@ -243,17 +243,19 @@ impl<'a> Machine<'a> {
     }
 
     fn encode(&self, text: &'a str, arguments: Arguments<'a>) -> Result<Value<'a>> {
-        let [encoding, _] = take(arguments, ["encoding", "errors"], 0)?;
+        let [encoding, _] = bind_arguments(arguments, ["encoding", "errors"], 0)?;
         match encoding.map_or(Some("utf-8"), |encoding| encoding.text()) {
             Some("utf-8" | "utf8" | "UTF-8" | "UTF8") => Ok(Value::Bytes(text.as_bytes())),
             Some("ascii") if text.is_ascii() => Ok(Value::Bytes(text.as_bytes())),
-            Some(_) => Err(Raise::ValueError.into()),
-            None => Err(Raise::TypeError.into()),
+            Some(_) => Err(Exception::ValueError.into()),
+            None => Err(Exception::TypeError.into()),
         }
     }
 
     fn translate(&self, text: &str, table: Value<'a>) -> Result<Value<'a>> {
-        let (Value::Dict(table) | Value::Object(table)) = table else { return Err(Raise::TypeError.into()) };
+        let (Value::Dict(table) | Value::Object(table)) = table else {
+            return Err(Exception::TypeError.into());
+        };
         let mut translated = String::new();
         for character in text.chars() {
             let key = Value::Int(i64::from(u32::from(character)));
@@ -264,7 +266,7 @@ impl<'a> Machine<'a> {
                 Some(Value::Text(other)) => translated.push_str(other),
                 Some(value) => {
                     let code = value.small_int().and_then(|code| u32::try_from(code).ok());
-                    translated.push(code.and_then(char::from_u32).ok_or(Raise::TypeError)?);
+                    translated.push(code.and_then(char::from_u32).ok_or(Exception::TypeError)?);
                 }
             }
             self.check_length(translated.len())?;
@@ -274,17 +276,17 @@ impl<'a> Machine<'a> {
 
     /// `str.maketrans`, from a dict or from two or three strings.
     fn make_table(&self, arguments: &[Value<'a>]) -> Result<Value<'a>> {
-        use crate::value::table::{Builder, Entry};
-        let mut table = Builder::default();
+        use crate::value::table::{TableBuilder, TableEntry};
+        let mut table = TableBuilder::default();
         let mut add = |key: Value<'a>, value: Value<'a>| {
             let key = match key {
                 Value::Text(text) => match text.chars().next().filter(|c| c.len_utf8() == text.len()) {
                     Some(character) => Value::Int(i64::from(u32::from(character))),
-                    None => return Err(Raise::ValueError.into()),
+                    None => return Err(Exception::ValueError.into()),
                 },
                 key => key,
             };
-            self.insert(&mut table, Entry { hash: self.hash(key)?, key, value })
+            self.insert(&mut table, TableEntry { hash: self.hash(key)?, key, value })
         };
         let code = |c: char| Value::Int(i64::from(u32::from(c)));
         match *arguments {
@@ -293,14 +295,14 @@ impl<'a> Machine<'a> {
             }
             [Value::Text(from), Value::Text(to)] | [Value::Text(from), Value::Text(to), Value::Text(_)] => {
                 if from.chars().count() != to.chars().count() {
-                    return Err(Raise::ValueError.into());
+                    return Err(Exception::ValueError.into());
                 }
                 from.chars().zip(to.chars()).try_for_each(|(from, to)| add(code(from), code(to)))?;
                 if let [_, _, Value::Text(dropped)] = arguments {
                     dropped.chars().try_for_each(|c| add(code(c), Value::None))?;
                 }
             }
-            _ => return Err(Raise::TypeError.into()),
+            _ => return Err(Exception::TypeError.into()),
         }
         self.dict(table)
     }

@@ -4,19 +4,19 @@
 
 use ruff_text_size::TextRange;
 
-use crate::Options;
+use crate::QueryOptions;
 use crate::error::{ErrorKind, Fault};
 use crate::eval;
 use crate::limits::MAX_FOLD_STEPS;
 use crate::tree::{Arguments, Item, Node};
 
-pub(super) struct Folder<'o> {
-    options: &'o Options,
+pub(super) struct ConstantFolder<'o> {
+    options: &'o QueryOptions,
     steps: u64,
 }
 
-impl<'o> Folder<'o> {
-    pub(super) fn new(options: &'o Options) -> Self {
+impl<'o> ConstantFolder<'o> {
+    pub(super) fn new(options: &'o QueryOptions) -> Self {
         Self { options, steps: MAX_FOLD_STEPS }
     }
 
