@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use matyan_proto::backup::v1 as pb;
 use sha2::{Digest, Sha256};
 
-use super::{Result, at, damaged, sums::Summed};
+use super::{Result, checksums::SummedFile, damaged, file_error};
 
 /// Longest file name that file systems accept.
 const NAME_BYTES: usize = 255;
@@ -30,7 +30,7 @@ fn file_name(path: &str, all: &BTreeSet<String>) -> String {
 
 /// A blob that is being received into its file.
 pub struct BlobFile {
-    file: Summed,
+    file: SummedFile,
     /// Path below `blobs`.
     pub(super) name: String,
     pub(super) blob: pb::Blob,
@@ -40,12 +40,12 @@ pub struct BlobFile {
 impl BlobFile {
     /// Creates the file in the folder of its run, given the paths of `all` blobs of the
     /// run.
-    pub fn create(place: &Path, blob: pb::Blob, all: &BTreeSet<String>) -> Result<Self> {
+    pub fn create(folder: &Path, blob: pb::Blob, all: &BTreeSet<String>) -> Result<Self> {
         let name = file_name(&blob.path, all);
-        let path = place.join("blobs").join(&name);
-        let parent = path.parent().unwrap_or(place);
-        fs::create_dir_all(parent).map_err(at(parent))?;
-        Ok(Self { file: Summed::create(&path)?, name, left: blob.size, blob })
+        let path = folder.join("blobs").join(&name);
+        let parent = path.parent().unwrap_or(folder);
+        fs::create_dir_all(parent).map_err(file_error(parent))?;
+        Ok(Self { file: SummedFile::create(&path)?, name, left: blob.size, blob })
     }
 
     pub fn write(&mut self, chunk: &[u8]) -> Result<()> {

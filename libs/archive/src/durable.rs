@@ -7,29 +7,29 @@ use std::{
     path::Path,
 };
 
-use super::{Result, at};
+use super::{Result, file_error};
 
 /// Writes a file atomically.
 pub(super) fn put(root: &Path, name: &str, text: &str) -> Result<()> {
     let (part, path) = (root.join(".part"), root.join(name));
-    let mut file = File::create(&part).map_err(at(&part))?;
+    let mut file = File::create(&part).map_err(file_error(&part))?;
     // Synced before the rename, or a power failure could leave an incomplete file under the final
     // name.
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(at(&part))?;
-    fs::rename(&part, &path).map_err(at(&path))?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(file_error(&part))?;
+    fs::rename(&part, &path).map_err(file_error(&path))?;
     sync(root)
 }
 
 /// Makes the entries of a folder durable. The contents of its files must be synced separately.
 pub(super) fn sync(folder: &Path) -> Result<()> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(at(folder))
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(file_error(folder))
 }
 
 /// As `sync`, recursively.
 pub(super) fn sync_all(folder: &Path) -> Result<()> {
-    for entry in fs::read_dir(folder).map_err(at(folder))? {
-        let entry = entry.map_err(at(folder))?;
-        if entry.file_type().map_err(at(folder))?.is_dir() {
+    for entry in fs::read_dir(folder).map_err(file_error(folder))? {
+        let entry = entry.map_err(file_error(folder))?;
+        if entry.file_type().map_err(file_error(folder))?.is_dir() {
             sync_all(&entry.path())?;
         }
     }

@@ -8,7 +8,7 @@ use matyan_proto::{
 };
 use prost::Message as _;
 
-use super::{Error, Fields, Record, Result};
+use super::{Error, Fields, JsonObject, Result};
 
 /// Returns the type of an entity and its line.
 pub(crate) fn entity_line(entity: &pb::Entity) -> (&'static str, String) {
@@ -66,18 +66,18 @@ fn note_data(data: Fields, note: &pb::Note) -> Fields {
 
 /// Parses an entity. Returns `None` for an unknown kind, which an archive of another version
 /// may contain.
-pub(crate) fn entity(line: &Record, now_us: i64) -> Result<Option<pb::Entity>> {
+pub(crate) fn entity(line: &JsonObject, now_us: i64) -> Result<Option<pb::Entity>> {
     let data = line.inner("data")?.ok_or_else(|| line.error("`data` is missing"))?;
     let text = |key: &str| Ok::<_, Error>(data.text(key)?.unwrap_or_default());
     let archived = || Ok::<_, Error>(data.bool("is_archived")?.unwrap_or_default());
-    let kind = match line.needed_text("entity_type")?.as_str() {
+    let kind = match line.required_text("entity_type")?.as_str() {
         "experiment" => Kind::Experiment(pb::Experiment {
-            name: data.needed_text("name")?,
+            name: data.required_text("name")?,
             description: text("description")?,
             archived: archived()?,
         }),
         "tag" => Kind::Tag(pb::Tag {
-            name: data.needed_text("name")?,
+            name: data.required_text("name")?,
             color: text("color")?,
             description: text("description")?,
             archived: archived()?,
@@ -103,7 +103,7 @@ pub(crate) fn entity(line: &Record, now_us: i64) -> Result<Option<pb::Entity>> {
     };
     let created_us = data.time("created_at")?.unwrap_or(now_us);
     Ok(Some(pb::Entity {
-        id: data.needed_text("id")?,
+        id: data.required_text("id")?,
         created_us,
         updated_us: data.time("updated_at")?.unwrap_or(created_us),
         kind: Some(kind),
@@ -111,7 +111,7 @@ pub(crate) fn entity(line: &Record, now_us: i64) -> Result<Option<pb::Entity>> {
 }
 
 /// Parses the state of an app, which may be JSON text inside JSON.
-fn state(data: &Record) -> Result<Value> {
+fn state(data: &JsonObject) -> Result<Value> {
     let state = match data.exact("state")? {
         None | Some(Value::Null) => return Ok(Value::Map(Default::default())),
         Some(Value::Text(text)) => {
@@ -125,7 +125,7 @@ fn state(data: &Record) -> Result<Value> {
     }
 }
 
-fn note(data: &Record) -> Result<pb::Note> {
+fn note(data: &JsonObject) -> Result<pb::Note> {
     let owner = match (data.text("run_hash")?, data.text("experiment_id")?) {
         (Some(run_id), _) => Some(Owner::RunId(run_id)),
         (None, Some(id)) => {
@@ -147,10 +147,10 @@ pub(crate) fn settings_fields(settings: &pb::Settings) -> Fields {
         .set("pinned_sequences", Value::List(pinned.collect()))
 }
 
-pub(crate) fn settings(record: &Record) -> Result<pb::Settings> {
+pub(crate) fn settings(record: &JsonObject) -> Result<pb::Settings> {
     let mut pinned = Vec::new();
     for key in record.list("pinned_sequences")? {
-        let (name, context) = (key.needed_text("name")?, key.text("context")?.unwrap_or_default());
+        let (name, context) = (key.required_text("name")?, key.text("context")?.unwrap_or_default());
         pinned.push(common::SeriesKey { name, context }.encode_to_vec().into());
     }
     let text = |key: &str| Ok::<_, Error>(record.text(key)?.unwrap_or_default());
@@ -158,11 +158,11 @@ pub(crate) fn settings(record: &Record) -> Result<pb::Settings> {
 }
 
 fn position(fields: Fields, at: common::LogPosition) -> Fields {
-    let fields = fields.natural("log", at.log.into()).natural("partition", at.partition.into());
-    fields.natural("offset", at.offset)
+    let fields = fields.unsigned("log", at.log.into()).unsigned("partition", at.partition.into());
+    fields.unsigned("offset", at.offset)
 }
 
-fn position_of(record: &Record) -> Result<common::LogPosition> {
+fn position_of(record: &JsonObject) -> Result<common::LogPosition> {
     Ok(common::LogPosition {
         log: record.number("log")?,
         partition: record.number("partition")?,
@@ -171,10 +171,10 @@ fn position_of(record: &Record) -> Result<common::LogPosition> {
 }
 
 pub(crate) fn cursor_fields(cursor: &pb::Cursor) -> Fields {
-    position(Fields::default(), cursor.position.unwrap_or_default()).natural("item", cursor.item.into())
+    position(Fields::default(), cursor.position.unwrap_or_default()).unsigned("item", cursor.item.into())
 }
 
-pub(crate) fn cursor(record: &Record) -> Result<pb::Cursor> {
+pub(crate) fn cursor(record: &JsonObject) -> Result<pb::Cursor> {
     Ok(pb::Cursor { position: Some(position_of(record)?), item: record.number("item")? })
 }
 
@@ -188,9 +188,9 @@ pub(crate) fn tombstone_line(tombstone: &pb::Tombstone) -> String {
     }
 }
 
-pub(crate) fn tombstone(record: &Record) -> Result<pb::Tombstone> {
+pub(crate) fn tombstone(record: &JsonObject) -> Result<pb::Tombstone> {
     Ok(pb::Tombstone {
-        run_id: record.needed_text("run_hash")?,
+        run_id: record.required_text("run_hash")?,
         at: record.inner("at")?.map(|at| position_of(&at)).transpose()?,
         deleted_us: record.time("deleted_at")?.unwrap_or_default(),
         cursor: record.inner("cursor")?.map(|at| cursor(&at)).transpose()?,
@@ -200,32 +200,32 @@ pub(crate) fn tombstone(record: &Record) -> Result<pb::Tombstone> {
 pub(crate) fn cut_fields(cut: &pb::Cut) -> Fields {
     let applied = cut.applied.iter().map(|applied| {
         let fields = Fields::default()
-            .natural("partition", applied.partition.into())
-            .natural("log", applied.log.into())
-            .natural("next", applied.next);
+            .unsigned("partition", applied.partition.into())
+            .unsigned("log", applied.log.into())
+            .unsigned("next", applied.next);
         match applied.last_offset {
             None => fields.value(),
             Some(offset) => fields
-                .natural("last_offset", offset)
+                .unsigned("last_offset", offset)
                 .text("digest", &hex::encode(&applied.digest))
                 .time("appended_at", applied.appended_us)
                 .value(),
         }
     });
     Fields::default()
-        .natural("number", cut.log.into())
+        .unsigned("number", cut.log.into())
         .text("identity", &hex::encode(&cut.identity))
-        .natural("partitions", cut.partitions.into())
+        .unsigned("partitions", cut.partitions.into())
         .set("applied", Value::List(applied.collect()))
 }
 
-pub(crate) fn cut(record: &Record) -> Result<pb::Cut> {
+pub(crate) fn cut(record: &JsonObject) -> Result<pb::Cut> {
     let applied = record.list("applied")?.into_iter().map(|applied| {
         Ok(pb::Applied {
             partition: applied.number("partition")?,
             log: applied.number("log")?,
             next: applied.number("next")?,
-            last_offset: applied.natural("last_offset")?,
+            last_offset: applied.unsigned("last_offset")?,
             digest: applied.bytes("digest")?.into(),
             appended_us: applied.time("appended_at")?.unwrap_or_default(),
         })
@@ -246,8 +246,8 @@ mod tests {
 
     use super::*;
 
-    fn parsed(text: &str) -> Record {
-        Record::parse(Path::new("x"), 1, text).unwrap()
+    fn parsed(text: &str) -> JsonObject {
+        JsonObject::parse(Path::new("x"), 1, text).unwrap()
     }
 
     #[test]

@@ -39,7 +39,7 @@ impl Fields {
         self.set(key, Value::Integer(integer))
     }
 
-    pub(crate) fn natural(self, key: &str, natural: u64) -> Self {
+    pub(crate) fn unsigned(self, key: &str, natural: u64) -> Self {
         // `Value::Integer` is signed, so large numbers become big integers.
         self.set(key, Value::integer(false, &natural.to_be_bytes()))
     }
@@ -90,16 +90,16 @@ pub(super) fn microseconds(seconds: f64) -> i64 {
 
 /// A JSON object read from a file.
 #[derive(Debug)]
-pub(crate) struct Record {
+pub(crate) struct JsonObject {
     file: PathBuf,
     /// Line number from 1, or 0 if the file is a single object.
     line: usize,
     map: Map,
 }
 
-impl Record {
+impl JsonObject {
     pub(crate) fn parse(file: &Path, line: usize, text: &str) -> Result<Self> {
-        let fail = |reason: String| damaged(file, place(line, reason));
+        let fail = |reason: String| damaged(file, at_line(line, reason));
         match parser::parse(text).map_err(|error| fail(error.to_string()))? {
             Value::Map(map) => Ok(Self { file: file.to_owned(), line, map }),
             _ => Err(fail("not a JSON object".to_owned())),
@@ -107,7 +107,7 @@ impl Record {
     }
 
     pub(crate) fn error(&self, reason: impl Into<String>) -> Error {
-        damaged(&self.file, place(self.line, reason.into()))
+        damaged(&self.file, at_line(self.line, reason.into()))
     }
 
     fn wrong(&self, key: &str, wanted: &str) -> Error {
@@ -165,7 +165,7 @@ impl Record {
         }
     }
 
-    pub(crate) fn needed_text(&self, key: &str) -> Result<String> {
+    pub(crate) fn required_text(&self, key: &str) -> Result<String> {
         self.text(key)?.ok_or_else(|| self.wrong(key, "present"))
     }
 
@@ -190,11 +190,11 @@ impl Record {
         }
     }
 
-    pub(crate) fn needed_integer(&self, key: &str) -> Result<i64> {
+    pub(crate) fn required_integer(&self, key: &str) -> Result<i64> {
         self.integer(key)?.ok_or_else(|| self.wrong(key, "present"))
     }
 
-    pub(crate) fn natural(&self, key: &str) -> Result<Option<u64>> {
+    pub(crate) fn unsigned(&self, key: &str) -> Result<Option<u64>> {
         match self.get(key) {
             Some(Value::Big(big)) if !big.is_negative() && big.magnitude().len() <= 8 => {
                 Ok(Some(big.magnitude().iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte))))
@@ -208,7 +208,7 @@ impl Record {
     }
 
     pub(crate) fn number<T: TryFrom<u64> + Default>(&self, key: &str) -> Result<T> {
-        let number = self.natural(key)?.unwrap_or_default();
+        let number = self.unsigned(key)?.unwrap_or_default();
         T::try_from(number).map_err(|_| self.wrong(key, "in the range of its type"))
     }
 
@@ -243,7 +243,7 @@ impl Record {
     }
 }
 
-fn place(line: usize, reason: String) -> String {
+fn at_line(line: usize, reason: String) -> String {
     if line == 0 { reason } else { format!("line {line}: {reason}") }
 }
 
@@ -255,7 +255,7 @@ mod tests {
     fn times_round_trip_to_the_microsecond() {
         for time_us in [0, 1, -1, 1_700_000_000_123_457, i64::MAX, i64::MIN, i64::MIN + 1] {
             let text = Fields::default().time("at", time_us).json();
-            let read = Record::parse(Path::new("x"), 0, &text).unwrap();
+            let read = JsonObject::parse(Path::new("x"), 0, &text).unwrap();
             assert_eq!(read.time("at").unwrap(), Some(time_us), "{text}");
         }
         let usual = Fields::default().time("at", 1_700_000_000_123_457);
@@ -266,22 +266,22 @@ mod tests {
     fn values_that_json_cannot_represent_round_trip() {
         let value =
             Value::List(vec![Value::Bytes(vec![0, 1]), Value::Float(f64::from_bits(0x7ff8_dead_0000_0001))]);
-        let read =
-            Record::parse(Path::new("x"), 0, &Fields::default().exact("v", value.clone()).json()).unwrap();
+        let read = JsonObject::parse(Path::new("x"), 0, &Fields::default().exact("v", value.clone()).json())
+            .unwrap();
         assert_eq!(read.exact("v").unwrap(), Some(value));
     }
 
     #[test]
     fn errors_name_file_line_and_field() {
         let record =
-            Record::parse(Path::new("runs/a/run.json"), 3, r#"{"n": "x", "big": 18446744073709551615}"#)
+            JsonObject::parse(Path::new("runs/a/run.json"), 3, r#"{"n": "x", "big": 18446744073709551615}"#)
                 .unwrap();
         assert_eq!(
             record.integer("n").unwrap_err().to_string(),
             "runs/a/run.json: line 3: `n` is not an integer"
         );
-        assert_eq!(record.natural("big").unwrap(), Some(u64::MAX));
-        let broken = Record::parse(Path::new("a.json"), 0, "{").unwrap_err().to_string();
+        assert_eq!(record.unsigned("big").unwrap(), Some(u64::MAX));
+        let broken = JsonObject::parse(Path::new("a.json"), 0, "{").unwrap_err().to_string();
         assert!(broken.starts_with("a.json: not valid JSON at byte 1"), "{broken}");
     }
 }

@@ -21,6 +21,7 @@
 //! is not a valid folder name, after the digest of the id.
 
 mod blob_file;
+mod checksums;
 mod durable;
 mod entities;
 mod fields;
@@ -31,14 +32,13 @@ mod run_files;
 mod run_reader;
 mod run_writer;
 mod series;
-mod sums;
 #[cfg(test)]
 mod tests;
 
 pub mod reader;
 pub mod writer;
 
-pub(crate) use fields::{Fields, Record};
+pub(crate) use fields::{Fields, JsonObject};
 pub use pack::{pack, unpack};
 
 use std::{io, path::Path, path::PathBuf};
@@ -66,7 +66,7 @@ pub enum Error {
     #[error("{}", path.display())]
     File { path: PathBuf, source: io::Error },
     #[error("{0}")]
-    NoArchive(String),
+    NotAnArchive(String),
 }
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -76,12 +76,12 @@ pub(crate) fn damaged(file: impl Into<PathBuf>, reason: impl Into<String>) -> Er
 }
 
 /// Adds the path to an I/O error.
-pub(crate) fn at(path: &Path) -> impl Fn(io::Error) -> Error + '_ {
+pub(crate) fn file_error(path: &Path) -> impl Fn(io::Error) -> Error + '_ {
     |source| Error::File { path: path.to_owned(), source }
 }
 
 /// Returns the name of a run's folder below `runs`.
-pub(crate) fn folder(run_id: &str) -> String {
+pub(crate) fn run_folder(run_id: &str) -> String {
     let is_plain = !run_id.is_empty()
         && run_id.len() <= 200
         // A leading `~` marks a digest, and a leading dot includes `.` and `..`.

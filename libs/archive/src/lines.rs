@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Record, Result, at, damaged};
+use super::{JsonObject, Result, damaged, file_error};
 
 /// Upper bound of an object's JSON text; the largest stored object stays below it.
 const MAX_LINE: u64 = 128 << 20;
@@ -23,7 +23,7 @@ pub(super) fn check_size(bytes: usize, name: impl FnOnce() -> String) -> Result<
     ))
 }
 
-pub(super) struct Lines {
+pub(super) struct LineReader {
     /// Path on disk, followed by the name used in errors.
     path: PathBuf,
     name: PathBuf,
@@ -34,7 +34,7 @@ pub(super) struct Lines {
     buffer: Vec<u8>,
 }
 
-impl Lines {
+impl LineReader {
     /// Opens a file at byte `offset`, which must be the start of a line. Returns `None` if
     /// the file does not exist.
     pub(super) fn open(root: &Path, name: &str, offset: u64) -> Result<Option<Self>> {
@@ -42,8 +42,8 @@ impl Lines {
         if !path.exists() {
             return Ok(None);
         }
-        let mut file = File::open(&path).map_err(at(&path))?;
-        file.seek(SeekFrom::Start(offset)).map_err(at(&path))?;
+        let mut file = File::open(&path).map_err(file_error(&path))?;
+        file.seek(SeekFrom::Start(offset)).map_err(file_error(&path))?;
         let (name, file) = (PathBuf::from(name), BufReader::with_capacity(1 << 18, file));
         Ok(Some(Self { path, name, file, number: 0, offset, buffer: Vec::new() }))
     }
@@ -54,11 +54,11 @@ impl Lines {
 
     /// Returns the next object, skipping blank lines. Line numbers in errors count from the
     /// opening offset.
-    pub(super) fn next(&mut self) -> Result<Option<Record>> {
+    pub(super) fn next(&mut self) -> Result<Option<JsonObject>> {
         loop {
             self.buffer.clear();
             let mut limited = (&mut self.file).take(MAX_LINE);
-            let read = limited.read_until(b'\n', &mut self.buffer).map_err(at(&self.path))?;
+            let read = limited.read_until(b'\n', &mut self.buffer).map_err(file_error(&self.path))?;
             self.offset += read as u64;
             self.number += 1;
             if read == 0 {
@@ -74,23 +74,23 @@ impl Lines {
             let text = std::str::from_utf8(&self.buffer);
             let text = text.map_err(|error| damaged(&self.name, format!("line {}: {error}", self.number)))?;
             if !text.trim().is_empty() {
-                return Record::parse(&self.name, self.number, text).map(Some);
+                return JsonObject::parse(&self.name, self.number, text).map(Some);
             }
         }
     }
 }
 
 /// Reads a file that consists of one object.
-pub(super) fn object(root: &Path, name: &str) -> Result<Record> {
-    Record::parse(Path::new(name), 0, &text(root, name)?)
+pub(super) fn object(root: &Path, name: &str) -> Result<JsonObject> {
+    JsonObject::parse(Path::new(name), 0, &text(root, name)?)
 }
 
 pub(super) fn text(root: &Path, name: &str) -> Result<String> {
     let path = root.join(name);
-    match std::fs::metadata(&path).map_err(at(&path))?.len() {
+    match std::fs::metadata(&path).map_err(file_error(&path))?.len() {
         size if size >= MAX_LINE => Err(damaged(name, "is too large")),
         _ => {
-            let bytes = std::fs::read(&path).map_err(at(&path))?;
+            let bytes = std::fs::read(&path).map_err(file_error(&path))?;
             String::from_utf8(bytes).map_err(|error| damaged(name, error.to_string()))
         }
     }
@@ -106,7 +106,7 @@ mod tests {
         let mut line = vec![b' '; bytes];
         line[bytes - 1] = b'\n';
         std::fs::write(root.path().join("f"), line).unwrap();
-        let mut lines = Lines::open(root.path(), "f", 0).unwrap().unwrap();
+        let mut lines = LineReader::open(root.path(), "f", 0).unwrap().unwrap();
         lines.next().is_ok() && text(root.path(), "f").is_ok()
     }
 

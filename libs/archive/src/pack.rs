@@ -13,7 +13,7 @@ use std::{
 use flate2::{Compression, read::MultiGzDecoder, write::GzEncoder};
 use tempfile::{TempDir, TempPath};
 
-use super::{Result, at, damaged, durable};
+use super::{Result, damaged, durable, file_error};
 
 /// Largest growth factor accepted. Numbers as text compress to a tenth; an archive that claims
 /// to grow more than this is meant to fill a disk.
@@ -38,35 +38,35 @@ fn name(root: &Path) -> String {
 pub fn pack(root: &Path) -> Result<PathBuf> {
     let (name, target) = (name(root), packed(root));
     let part = root.with_file_name(format!("{name}.tar.gz.part"));
-    let file = File::create(&part).map_err(at(&part))?;
+    let file = File::create(&part).map_err(file_error(&part))?;
     // The file is removed when this value is dropped.
-    let part = TempPath::try_from_path(&part).map_err(at(&part))?;
+    let part = TempPath::try_from_path(&part).map_err(file_error(&part))?;
     let encoder = GzEncoder::new(BufWriter::new(file), Compression::default());
     let mut tar = tar::Builder::new(encoder);
     tar.mode(tar::HeaderMode::Deterministic);
     tar.follow_symlinks(false);
     let written = tar.append_dir_all(&name, root).and_then(|()| tar.into_inner()?.finish());
     let synced = written.and_then(|file| file.into_inner()?.sync_all());
-    synced.map_err(at(&part))?;
-    part.persist_noclobber(&target).map_err(|error| at(&target)(error.error))?;
+    synced.map_err(file_error(&part))?;
+    part.persist_noclobber(&target).map_err(|error| file_error(&target)(error.error))?;
     if let Some(beside) = target.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         durable::sync(beside)?;
     }
-    fs::remove_dir_all(root).map_err(at(root))?;
+    fs::remove_dir_all(root).map_err(file_error(root))?;
     Ok(target)
 }
 
 /// Unpacks an archive into a temporary folder. Returns that folder, which is removed on drop,
 /// and the path of the archive inside it.
 pub fn unpack(path: &Path) -> Result<(TempDir, PathBuf)> {
-    let packed = fs::metadata(path).map_err(at(path))?.len();
+    let packed = fs::metadata(path).map_err(file_error(path))?.len();
     let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = tempfile::Builder::new().prefix(".matyan-restore-").tempdir_in(beside);
     // The directory of the archive may be read-only.
-    let folder = folder.or_else(|_| tempfile::tempdir()).map_err(at(beside))?;
-    let file = File::open(path).map_err(at(path))?;
+    let folder = folder.or_else(|_| tempfile::tempdir()).map_err(file_error(beside))?;
+    let file = File::open(path).map_err(file_error(path))?;
     let meter = Rc::new(Cell::new(MAX_BETWEEN));
-    let metered = Metered { inner: MultiGzDecoder::new(BufReader::new(file)), left: meter.clone() };
+    let metered = MeteredReader { inner: MultiGzDecoder::new(BufReader::new(file)), left: meter.clone() };
     let mut tar = tar::Archive::new(metered);
     let mut left = packed.saturating_mul(MAX_GROWTH).saturating_add(MAX_GROWTH_FREE);
     let mut top: Option<PathBuf> = None;
@@ -89,7 +89,7 @@ pub fn unpack(path: &Path) -> Result<(TempDir, PathBuf)> {
         // Allows the content of this file and the metadata up to the next one.
         meter.set(size.saturating_add(MAX_BETWEEN));
         match entry.header().entry_type() {
-            tar::EntryType::Directory => fs::create_dir_all(&target).map_err(at(&target))?,
+            tar::EntryType::Directory => fs::create_dir_all(&target).map_err(file_error(&target))?,
             tar::EntryType::Regular => unpack_file(&mut entry, &target).map_err(unreadable)?,
             _ => return Err(refuse("is neither a file nor a folder")),
         }
@@ -102,12 +102,12 @@ pub fn unpack(path: &Path) -> Result<(TempDir, PathBuf)> {
 
 /// Reads up to the allowed number of bytes and then fails, so that a consumer never buffers
 /// more than that.
-struct Metered<R> {
+struct MeteredReader<R> {
     inner: R,
     left: Rc<Cell<u64>>,
 }
 
-impl<R: Read> Read for Metered<R> {
+impl<R: Read> Read for MeteredReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
         let left = self.left.get().checked_sub(read as u64);

@@ -12,41 +12,41 @@ use matyan_proto::backup::v1 as pb;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-pub use super::run_reader::{Run, Step};
+pub use super::run_reader::{RunReader, RunStep};
 use super::{
-    ENTITIES, Error, MANIFEST, PROJECT, RUNS, Record, Result, TOMBSTONES, UNFINISHED, VERSION, at, damaged,
-    entities, folder,
-    lines::{self, Lines},
-    sums::{self, Sums},
-    unpack,
-    writer::UNSUMMED,
+    ENTITIES, Error, JsonObject, MANIFEST, PROJECT, RUNS, Result, TOMBSTONES, UNFINISHED, VERSION,
+    checksums::{self, Checksums},
+    damaged, entities, file_error,
+    lines::{self, LineReader},
+    run_folder, unpack,
+    writer::NOT_CHECKSUMMED,
 };
 
-pub struct Archive {
+pub struct ArchiveReader {
     root: PathBuf,
     /// Removes the unpacked files on drop.
     _unpacked: Option<TempDir>,
-    manifest: Record,
+    manifest: JsonObject,
     /// Folders of the runs, sorted.
     pub runs: Vec<String>,
     /// Checksums of all files, from the archive's list or computed.
-    sums: Sums,
+    sums: Checksums,
     is_summed: bool,
 }
 
 /// Progress of a check, reported after each file.
-pub struct Checked {
+pub struct CheckProgress {
     pub files: u64,
-    pub of: u64,
+    pub total: u64,
 }
 
 const NEEDED: [&str; 4] = ["run.json", "attrs.json", "traces.json", "contexts.json"];
 
-impl Archive {
+impl ArchiveReader {
     /// Opens a folder or a `.tar.gz` and checks that the required files exist.
     pub fn open(path: &Path) -> Result<Self> {
         if !path.exists() {
-            return Err(Error::NoArchive(format!("archive {} not found", path.display())));
+            return Err(Error::NotAnArchive(format!("archive {} not found", path.display())));
         }
         let (unpacked, root) = match path.is_dir() {
             true => (None, path.to_owned()),
@@ -54,10 +54,10 @@ impl Archive {
         };
         if root.join(UNFINISHED).exists() {
             let reason = "is an unfinished backup: run the same `matyan backup` again to finish it";
-            return Err(Error::NoArchive(format!("{} {reason}", path.display())));
+            return Err(Error::NotAnArchive(format!("{} {reason}", path.display())));
         }
         if !root.join(MANIFEST).is_file() {
-            return Err(Error::NoArchive(format!(
+            return Err(Error::NotAnArchive(format!(
                 "{} is not an archive: it has no {MANIFEST}",
                 path.display()
             )));
@@ -72,20 +72,20 @@ impl Archive {
             None => return Err(manifest.error("`format_version` is missing")),
         }
         let runs = runs(&root, &manifest)?;
-        let sums = sums::read(&root)?;
+        let sums = checksums::read(&root)?;
         let is_summed = sums.is_some();
         Ok(Self { root, _unpacked: unpacked, manifest, runs, sums: sums.unwrap_or_default(), is_summed })
     }
 
     /// Checks every file by its checksum and, if the archive has none or `every_line` is
     /// set, by reading its whole content.
-    pub fn check(&mut self, every_line: bool, mut told: impl FnMut(Checked)) -> Result<()> {
+    pub fn check(&mut self, every_line: bool, mut progress: impl FnMut(CheckProgress)) -> Result<()> {
         let mut files = BTreeSet::new();
-        collect(&self.root, Path::new(""), &mut files)?;
-        let of = files.len() as u64;
-        let mut found = Sums::new();
+        collect_files(&self.root, Path::new(""), &mut files)?;
+        let total = files.len() as u64;
+        let mut found = Checksums::new();
         for (file, number) in files.iter().zip(1..) {
-            let sum = sums::sum(&self.root.join(file))?;
+            let sum = checksums::sum(&self.root.join(file))?;
             if self.is_summed {
                 match self.sums.get(file) {
                     Some(expected) if *expected == sum => {}
@@ -99,12 +99,12 @@ impl Archive {
                 }
             }
             found.insert(file.clone(), sum);
-            told(Checked { files: number, of });
+            progress(CheckProgress { files: number, total });
         }
         if let Some(missing) = self.sums.keys().find(|file| !found.contains_key(*file)) {
             return Err(damaged(missing, "is missing"));
         }
-        // `source` needs them even if the archive has no list of checksums.
+        // `content_id` needs them even if the archive has no list of checksums.
         self.sums = found;
         if every_line || !self.is_summed {
             self.check_lines()?;
@@ -118,7 +118,7 @@ impl Archive {
         self.tombstones()?;
         self.cut()?;
         for folder in &self.runs {
-            let mut run = self.run(folder, true, 0)?;
+            let mut run = self.open_run(folder, true, 0)?;
             while run.next_step()?.is_some() {}
         }
         Ok(())
@@ -126,7 +126,7 @@ impl Archive {
 
     /// Returns an identifier of a run's content: it is the same only for the same content,
     /// as this reader sees it.
-    pub fn source(&self, folder: &str, with_blobs: bool) -> [u8; 32] {
+    pub fn content_id(&self, folder: &str, with_blobs: bool) -> [u8; 32] {
         let mut digest = Sha256::new();
         digest.update(if with_blobs { "matyan run 1" } else { "matyan run 1 without blobs" });
         let prefix = format!("{RUNS}/{folder}/");
@@ -137,15 +137,15 @@ impl Archive {
         digest.finalize().into()
     }
 
-    pub fn run(&self, folder: &str, with_blobs: bool, position: u64) -> Result<Run> {
-        Run::open(&self.root, folder, with_blobs, position)
+    pub fn open_run(&self, folder: &str, with_blobs: bool, position: u64) -> Result<RunReader> {
+        RunReader::open(&self.root, folder, with_blobs, position)
     }
 
     /// Returns all entities except those of unknown kinds. A missing creation time is
     /// replaced by `now_us`.
     pub fn entities(&self, now_us: i64) -> Result<Vec<pb::Entity>> {
         let mut found = Vec::new();
-        if let Some(mut lines) = Lines::open(&self.root, ENTITIES, 0)? {
+        if let Some(mut lines) = LineReader::open(&self.root, ENTITIES, 0)? {
             while let Some(line) = lines.next()? {
                 found.extend(entities::entity(&line, now_us)?);
             }
@@ -162,7 +162,7 @@ impl Archive {
 
     pub fn tombstones(&self) -> Result<Vec<pb::Tombstone>> {
         let mut found = Vec::new();
-        if let Some(mut lines) = Lines::open(&self.root, TOMBSTONES, 0)? {
+        if let Some(mut lines) = LineReader::open(&self.root, TOMBSTONES, 0)? {
             while let Some(line) = lines.next()? {
                 found.push(entities::tombstone(&line)?);
             }
@@ -172,7 +172,7 @@ impl Archive {
 
     /// Returns the number of blobs that were missing at backup time.
     pub fn blobs_lost(&self) -> Result<u64> {
-        Ok(self.manifest.natural("blobs_lost")?.unwrap_or_default())
+        Ok(self.manifest.unsigned("blobs_lost")?.unwrap_or_default())
     }
 
     /// Returns the log positions of the snapshot; archives made by other programs have
@@ -190,18 +190,18 @@ impl Archive {
         for run in &self.runs {
             let record = lines::object(&self.root, &format!("{RUNS}/{run}/run.json"))?;
             if let Some(parent) = record.inner("parent")? {
-                let parent = parent.needed_text("hash")?;
+                let parent = parent.required_text("hash")?;
                 // The parent is named by its id, which need not be the name of its folder.
                 let is_folder = self.runs.binary_search(&parent).is_ok();
-                parents.insert(run.clone(), if is_folder { parent } else { folder(&parent) });
+                parents.insert(run.clone(), if is_folder { parent } else { run_folder(&parent) });
             }
         }
-        Ok(behind_parents(&self.runs, &parents))
+        Ok(parents_before_children(&self.runs, &parents))
     }
 }
 
 /// Orders the runs; a cycle is broken where it was entered.
-fn behind_parents(runs: &[String], parents: &BTreeMap<String, String>) -> Vec<String> {
+fn parents_before_children(runs: &[String], parents: &BTreeMap<String, String>) -> Vec<String> {
     let (mut left, mut order): (BTreeSet<_>, _) = (runs.iter().collect(), Vec::new());
     for run in runs {
         let (mut line, mut next) = (Vec::new(), Some(run));
@@ -216,16 +216,16 @@ fn behind_parents(runs: &[String], parents: &BTreeMap<String, String>) -> Vec<St
 }
 
 /// Returns the folders of all runs, after checking them against the manifest.
-fn runs(root: &Path, manifest: &Record) -> Result<Vec<String>> {
-    let place = root.join(RUNS);
-    if !place.is_dir() {
+fn runs(root: &Path, manifest: &JsonObject) -> Result<Vec<String>> {
+    let folder = root.join(RUNS);
+    if !folder.is_dir() {
         return Err(damaged(RUNS, "is missing"));
     }
     let mut found = BTreeSet::new();
-    for entry in fs::read_dir(&place).map_err(at(&place))? {
-        let entry = entry.map_err(at(&place))?;
+    for entry in fs::read_dir(&folder).map_err(file_error(&folder))? {
+        let entry = entry.map_err(file_error(&folder))?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if !entry.file_type().map_err(at(&place))?.is_dir() {
+        if !entry.file_type().map_err(file_error(&folder))?.is_dir() {
             return Err(damaged(format!("{RUNS}/{name}"), "is not a run folder"));
         }
         found.insert(name);
@@ -240,7 +240,7 @@ fn runs(root: &Path, manifest: &Record) -> Result<Vec<String>> {
     }
     for run in &found {
         for file in NEEDED {
-            if !place.join(run).join(file).is_file() {
+            if !folder.join(run).join(file).is_file() {
                 return Err(damaged(format!("{RUNS}/{run}/{file}"), "is missing"));
             }
         }
@@ -251,24 +251,24 @@ fn runs(root: &Path, manifest: &Record) -> Result<Vec<String>> {
 /// Returns the folder that an entry of the manifest names: our own archives list folders,
 /// others list run ids.
 fn named_folder(found: &BTreeSet<String>, run: &str) -> String {
-    if found.contains(run) { run.to_owned() } else { folder(run) }
+    if found.contains(run) { run.to_owned() } else { run_folder(run) }
 }
 
 /// Collects every file by its path inside the archive. Refuses links and other special files.
-pub(super) fn collect(root: &Path, inside: &Path, files: &mut BTreeSet<String>) -> Result<()> {
-    let place = root.join(inside);
-    for entry in fs::read_dir(&place).map_err(at(&place))? {
-        let entry = entry.map_err(at(&place))?;
-        let kind = entry.file_type().map_err(at(&place))?;
+pub(super) fn collect_files(root: &Path, inside: &Path, files: &mut BTreeSet<String>) -> Result<()> {
+    let folder = root.join(inside);
+    for entry in fs::read_dir(&folder).map_err(file_error(&folder))? {
+        let entry = entry.map_err(file_error(&folder))?;
+        let kind = entry.file_type().map_err(file_error(&folder))?;
         let path = inside.join(entry.file_name());
         let Some(name) = path.to_str() else {
             return Err(damaged(&path, "has a name that is not valid UTF-8"));
         };
         if kind.is_dir() {
-            collect(root, &path, files)?;
+            collect_files(root, &path, files)?;
         } else if !kind.is_file() {
             return Err(damaged(&path, "is neither a file nor a folder"));
-        } else if !UNSUMMED.contains(&name) {
+        } else if !NOT_CHECKSUMMED.contains(&name) {
             files.insert(name.to_owned());
         }
     }
@@ -285,7 +285,7 @@ mod tests {
         let runs = texts(&["a", "b", "c", "d", "e", "x", "y", "z"]);
         let links = [("a", "c"), ("c", "z"), ("b", "z"), ("d", "gone"), ("x", "y"), ("y", "x"), ("e", "e")];
         let parents = links.map(|(child, parent)| (child.to_owned(), parent.to_owned())).into();
-        let order = behind_parents(&runs, &parents);
+        let order = parents_before_children(&runs, &parents);
         assert_eq!(order, texts(&["z", "c", "a", "b", "d", "e", "y", "x"]));
     }
 
@@ -299,7 +299,7 @@ mod tests {
                 "log": {{"number": 3, "identity": "", "partitions": 1, "applied": []}}}}"#
             );
             fs::write(root.path().join(MANIFEST), manifest).unwrap();
-            let cut = Archive::open(root.path()).unwrap().cut().unwrap().unwrap();
+            let cut = ArchiveReader::open(root.path()).unwrap().cut().unwrap().unwrap();
             assert_eq!((cut.log, cut.filtered), (3, filtered), "{filters}");
         }
     }

@@ -14,16 +14,17 @@ use matyan_model::{
 use matyan_proto::backup::v1::{self as pb, piece::Content};
 
 use super::{
-    Record, Result, at, damaged,
+    JsonObject, Result, damaged,
     entities::cursor,
-    folder,
-    lines::{self, Lines},
-    run_reader::{BLOBS, PIECE_BYTES, Step, piece},
+    file_error,
+    lines::{self, LineReader},
+    run_folder,
+    run_reader::{BLOBS, PIECE_BYTES, RunStep, piece},
 };
 
-pub(super) fn head(run: &Record, name: &str) -> Result<pb::RunHead> {
+pub(super) fn head(run: &JsonObject, name: &str) -> Result<pb::RunHead> {
     let run_id = run.text("hash")?.unwrap_or_else(|| name.to_owned());
-    if run_id != name && folder(&run_id) != name {
+    if run_id != name && run_folder(&run_id) != name {
         return Err(run.error(format!("the run `{run_id}` is in the folder of another run")));
     }
     let created_us = run.time("created_at")?.or(run.time("client_start_ts")?).unwrap_or_default();
@@ -34,9 +35,9 @@ pub(super) fn head(run: &Record, name: &str) -> Result<pb::RunHead> {
     };
     let tags = run.list("tags")?.into_iter();
     let tags = tags.map(|tag| Ok(link(tag.text("id")?, tag.text("name")?).unwrap_or_default()));
-    let parent = run
-        .inner("parent")?
-        .map(|parent| Ok(pb::Parent { run_id: parent.needed_text("hash")?, step: parent.integer("step")? }));
+    let parent = run.inner("parent")?.map(|parent| {
+        Ok(pb::Parent { run_id: parent.required_text("hash")?, step: parent.integer("step")? })
+    });
     let client_started_us = run.time("client_start_ts")?;
     Ok(pb::RunHead {
         name: run.text("name")?.unwrap_or_else(|| format!("Run: {run_id}")),
@@ -63,7 +64,7 @@ pub(super) fn head(run: &Record, name: &str) -> Result<pb::RunHead> {
 }
 
 /// Returns the exact params if the run has a file with them, otherwise those in the JSON.
-pub(super) fn params_of(root: &Path, exact: &str, params: &mut Record) -> Result<bytes::Bytes> {
+pub(super) fn params_of(root: &Path, exact: &str, params: &mut JsonObject) -> Result<bytes::Bytes> {
     if root.join(exact).exists() {
         let text = lines::text(root, exact)?;
         let bytes = hex::decode(text.trim()).map_err(|error| damaged(exact, error.to_string()))?;
@@ -78,7 +79,7 @@ pub(super) fn params_of(root: &Path, exact: &str, params: &mut Record) -> Result
     Ok(cbor::encode_map(&map).into())
 }
 
-pub(super) fn artifacts(params: &Record) -> Result<Vec<Content>> {
+pub(super) fn artifacts(params: &JsonObject) -> Result<Vec<Content>> {
     let Some(blobs) = params.inner("__blobs__")? else { return Ok(Vec::new()) };
     let mut found = Vec::new();
     for (path, _) in blobs.entries() {
@@ -87,7 +88,7 @@ pub(super) fn artifacts(params: &Record) -> Result<Vec<Content>> {
             path: path.clone(),
             blob_key: blob.text("s3_key")?.unwrap_or_default(),
             content_type: blob.text("content_type")?.unwrap_or_default(),
-            size: blob.natural("size")?,
+            size: blob.unsigned("size")?,
             content_hash: blob.bytes("blake3")?.into(),
             time_us: blob.time("time")?.unwrap_or_default(),
         }));
@@ -97,14 +98,14 @@ pub(super) fn artifacts(params: &Record) -> Result<Vec<Content>> {
 
 /// Reads the traces, the only file that is a JSON list; wrapping it makes it an object like the
 /// others.
-pub(super) fn traces(root: &Path, file: &str) -> Result<Vec<Record>> {
+pub(super) fn traces(root: &Path, file: &str) -> Result<Vec<JsonObject>> {
     let text = format!("{{\"traces\": {}}}", lines::text(root, file)?);
-    Record::parse(Path::new(file), 0, &text)?.list("traces")
+    JsonObject::parse(Path::new(file), 0, &text)?.list("traces")
 }
 
 pub(super) fn producers(root: &Path, file: &str) -> Result<Vec<pb::Piece>> {
     let mut pieces = Vec::new();
-    let Some(mut lines) = Lines::open(root, file, 0)? else { return Ok(pieces) };
+    let Some(mut lines) = LineReader::open(root, file, 0)? else { return Ok(pieces) };
     while let Some(line) = lines.next()? {
         let id = bytes::Bytes::from(line.bytes("producer")?);
         let mut definitions = Vec::new();
@@ -116,7 +117,7 @@ pub(super) fn producers(root: &Path, file: &str) -> Result<Vec<pb::Piece>> {
                 dtype: text("dtype")?,
             });
         }
-        pieces.push(piece(match line.natural("sequence")? {
+        pieces.push(piece(match line.unsigned("sequence")? {
             Some(sequence) => Content::Producer(pb::Producer {
                 id,
                 sequence,
@@ -133,7 +134,7 @@ pub(super) fn producers(root: &Path, file: &str) -> Result<Vec<pb::Piece>> {
     Ok(pieces)
 }
 
-pub(super) fn log_record(line: &Record, value: Value) -> Result<(Content, usize)> {
+pub(super) fn log_record(line: &JsonObject, value: Value) -> Result<(Content, usize)> {
     let Value::Map(map) = value else { return Err(line.error("`value` is not a log record")) };
     let value = line.with(map);
     // A field of another type was already converted by the program that wrote the archive.
@@ -157,7 +158,7 @@ pub(super) fn log_record(line: &Record, value: Value) -> Result<(Content, usize)
 }
 
 /// Parses a level: a number, or its name in Python's logging.
-fn level(value: &Record) -> Result<i64> {
+fn level(value: &JsonObject) -> Result<i64> {
     const NAMES: [(&str, i64); 6] =
         [("CRITICAL", 50), ("ERROR", 40), ("WARNING", 30), ("INFO", 20), ("DEBUG", 10), ("NOTSET", 0)];
     match value.get("log_level") {
@@ -172,29 +173,29 @@ fn level(value: &Record) -> Result<i64> {
 }
 
 /// Returns the files below `blobs`, sorted, with their content types where known.
-pub(super) fn blobs(root: &Path, place: &str, artifacts: &[Content]) -> Result<VecDeque<Step>> {
+pub(super) fn blobs(root: &Path, folder: &str, artifacts: &[Content]) -> Result<VecDeque<RunStep>> {
     // Keyed by file: the path of the blob and its content type.
-    let mut told: BTreeMap<String, (String, String)> = BTreeMap::new();
+    let mut described: BTreeMap<String, (String, String)> = BTreeMap::new();
     for artifact in artifacts {
         if let Content::Artifact(pb::Artifact { path, content_type, .. }) = artifact {
-            told.insert(path.clone(), (path.clone(), content_type.clone()));
+            described.insert(path.clone(), (path.clone(), content_type.clone()));
         }
     }
-    if let Some(mut lines) = Lines::open(root, &format!("{place}/blobs.jsonl"), 0)? {
+    if let Some(mut lines) = LineReader::open(root, &format!("{folder}/blobs.jsonl"), 0)? {
         while let Some(line) = lines.next()? {
-            let path = line.needed_text("path")?;
+            let path = line.required_text("path")?;
             let file = line.text("file")?.unwrap_or_else(|| path.clone());
-            told.insert(file, (path, line.text("content_type")?.unwrap_or_default()));
+            described.insert(file, (path, line.text("content_type")?.unwrap_or_default()));
         }
     }
     let mut steps = VecDeque::new();
-    for (name, number) in files(&root.join(place).join("blobs"))?.into_iter().zip(1..) {
-        let file = root.join(place).join("blobs").join(&name);
-        let size = fs::metadata(&file).map_err(at(&file))?.len();
+    for (name, number) in files(&root.join(folder).join("blobs"))?.into_iter().zip(1..) {
+        let file = root.join(folder).join("blobs").join(&name);
+        let size = fs::metadata(&file).map_err(file_error(&file))?.len();
         // A file that is not described anywhere is named by its path.
-        let (path, content_type) = told.remove(&name).unwrap_or((name, String::new()));
+        let (path, content_type) = described.remove(&name).unwrap_or((name, String::new()));
         let blob = pb::Blob { path, content_type, size };
-        steps.push_back(Step::Blob { blob, file, position: BLOBS | number });
+        steps.push_back(RunStep::Blob { blob, file, position: BLOBS | number });
     }
     Ok(steps)
 }
@@ -203,8 +204,8 @@ pub(super) fn blobs(root: &Path, place: &str, artifacts: &[Content]) -> Result<V
 fn files(folder: &Path) -> Result<Vec<String>> {
     let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
     while let Some(next) = folders.pop().filter(|next| next.is_dir()) {
-        for entry in fs::read_dir(&next).map_err(at(&next))? {
-            let path = entry.map_err(at(&next))?.path();
+        for entry in fs::read_dir(&next).map_err(file_error(&next))? {
+            let path = entry.map_err(file_error(&next))?.path();
             if path.is_dir() {
                 folders.push(path);
             } else if let Some(name) = path.strip_prefix(folder).ok().and_then(Path::to_str) {
@@ -218,8 +219,8 @@ fn files(folder: &Path) -> Result<Vec<String>> {
 
 /// Returns the blob files by the stem of their name, which an archive made over REST derives
 /// from opaque URIs.
-pub(super) fn payloads(root: &Path, place: &str) -> Result<BTreeMap<String, String>> {
-    let paths = files(&root.join(place).join("blobs"))?.into_iter();
+pub(super) fn payloads(root: &Path, folder: &str) -> Result<BTreeMap<String, String>> {
+    let paths = files(&root.join(folder).join("blobs"))?.into_iter();
     Ok(paths.map(|path| (sanitised(path.rsplit('/').next().unwrap_or_default()), path)).collect())
 }
 

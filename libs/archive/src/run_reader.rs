@@ -12,10 +12,10 @@ use matyan_model::{cbor, value::Value};
 use matyan_proto::backup::v1::{self as pb, piece::Content};
 
 use super::{
-    RUNS, Record, Result,
-    lines::{self, Lines},
+    JsonObject, RUNS, Result,
+    lines::{self, LineReader},
     run_files::{artifacts, blobs, head, log_record, params_of, payloads, producers, sanitised, traces},
-    series::Known,
+    series::RunSeries,
 };
 
 const ABSENT: i64 = i64::MIN;
@@ -34,17 +34,17 @@ const MESSAGE_PIECES: usize = 2_048;
 
 /// A part of a run to be sent, with the position after it.
 #[derive(Debug)]
-pub enum Step {
+pub enum RunStep {
     Blob { blob: pb::Blob, file: PathBuf, position: u64 },
     Pieces { pieces: Vec<pb::Piece>, position: u64 },
 }
 
-pub struct Run {
+pub struct RunReader {
     pub head: pb::RunHead,
-    blobs: VecDeque<Step>,
-    early: VecDeque<Step>,
-    known: Known,
-    lines: Option<Lines>,
+    blobs: VecDeque<RunStep>,
+    early: VecDeque<RunStep>,
+    known: RunSeries,
+    lines: Option<LineReader>,
     /// A line that was read but did not fit into the previous message.
     held: Option<(Content, usize, u64)>,
     /// Time of an object that has none.
@@ -55,19 +55,19 @@ pub struct Run {
     pub objects_lost: u64,
 }
 
-impl Run {
+impl RunReader {
     pub(super) fn open(root: &Path, name: &str, with_blobs: bool, position: u64) -> Result<Self> {
-        let place = format!("{RUNS}/{name}");
-        let file = |file: &str| format!("{place}/{file}");
+        let folder = format!("{RUNS}/{name}");
+        let file = |file: &str| format!("{folder}/{file}");
         let record = lines::object(root, &file("run.json"))?;
         let mut head = head(&record, name)?;
         let mut params = lines::object(root, &file("attrs.json"))?;
         let artifacts = artifacts(&params)?;
         head.params = params_of(root, &file("attrs.cbor"), &mut params)?;
         let contexts = lines::object(root, &file("contexts.json"))?;
-        let known = Known::read(&traces(root, &file("traces.json"))?, &contexts)?;
-        let named = payloads(root, &place)?;
-        let blobs = if with_blobs { blobs(root, &place, &artifacts)? } else { VecDeque::new() };
+        let known = RunSeries::read(&traces(root, &file("traces.json"))?, &contexts)?;
+        let named = payloads(root, &folder)?;
+        let blobs = if with_blobs { blobs(root, &folder, &artifacts)? } else { VecDeque::new() };
         let mut early: Vec<pb::Piece> = artifacts.into_iter().map(piece).collect();
         early.extend(producers(root, &file("producers.jsonl"))?);
         // All other stages come before the first line.
@@ -78,7 +78,7 @@ impl Run {
             blobs,
             early: messages(early),
             known,
-            lines: Lines::open(root, &file("sequences.jsonl"), offset)?,
+            lines: LineReader::open(root, &file("sequences.jsonl"), offset)?,
             held: None,
             named,
             objects_lost: 0,
@@ -89,8 +89,8 @@ impl Run {
 
     /// Skips the steps up to a position.
     fn pass(&mut self, position: u64) {
-        let behind = |step: &Step| match step {
-            Step::Blob { position: own, .. } | Step::Pieces { position: own, .. } => *own > position,
+        let behind = |step: &RunStep| match step {
+            RunStep::Blob { position: own, .. } | RunStep::Pieces { position: own, .. } => *own > position,
         };
         self.blobs.retain(behind);
         self.early.retain(behind);
@@ -101,11 +101,11 @@ impl Run {
         self.blobs.len() as u64
     }
 
-    pub fn next_step(&mut self) -> Result<Option<Step>> {
+    pub fn next_step(&mut self) -> Result<Option<RunStep>> {
         if let Some(step) = self.blobs.pop_front().or_else(|| self.early.pop_front()) {
             return Ok(Some(step));
         }
-        let mut message = Message::default();
+        let mut message = MessageBuilder::default();
         while let Some((content, bytes, end)) = self.line()? {
             if message.is_full(bytes) {
                 self.held = Some((content, bytes, end));
@@ -134,8 +134,8 @@ impl Run {
 
     /// Parses a line. Returns `None` if a number stands for an object: the published client
     /// writes an object's index in a list instead of the object.
-    fn content(&self, line: &Record) -> Result<Option<(Content, usize)>> {
-        let (name, step) = (line.needed_text("name")?, line.needed_integer("step")?);
+    fn content(&self, line: &JsonObject) -> Result<Option<(Content, usize)>> {
+        let (name, step) = (line.required_text("name")?, line.required_integer("step")?);
         let id = line.integer("ctx_id")?.unwrap_or_default();
         let value = line.exact("value")?.unwrap_or(Value::Null);
         if self.known.is_record(id, &name, &value) {
@@ -152,14 +152,14 @@ impl Run {
         }
     }
 
-    fn context(&self, line: &Record, id: i64) -> Result<String> {
+    fn context(&self, line: &JsonObject, id: i64) -> Result<String> {
         let context = self.known.context(id);
         context.map(str::to_owned).ok_or_else(|| line.error(format!("context {id} is not in contexts.json")))
     }
 
     fn point(
         &self,
-        line: &Record,
+        line: &JsonObject,
         (id, name, step): (i64, String, i64),
         value: &Value,
     ) -> Result<(Content, usize)> {
@@ -187,7 +187,7 @@ impl Run {
 
     fn object(
         &self,
-        line: &Record,
+        line: &JsonObject,
         (id, name, step): (i64, String, i64),
         value: Value,
     ) -> Result<(Content, usize)> {
@@ -237,13 +237,13 @@ impl Run {
 
 /// A message assembled from lines. Consecutive points of one series form one piece.
 #[derive(Default)]
-struct Message {
+struct MessageBuilder {
     pieces: Vec<pb::Piece>,
     bytes: usize,
     end: u64,
 }
 
-impl Message {
+impl MessageBuilder {
     fn is_full(&self, bytes: usize) -> bool {
         let is_over = self.bytes + bytes > MESSAGE_BYTES || self.pieces.len() >= MESSAGE_PIECES;
         !self.pieces.is_empty() && is_over
@@ -269,9 +269,9 @@ impl Message {
         self.pieces.push(piece(content));
     }
 
-    fn step(self) -> Option<Step> {
+    fn step(self) -> Option<RunStep> {
         let Self { pieces, end, .. } = self;
-        (!pieces.is_empty()).then_some(Step::Pieces { pieces, position: LINES | end })
+        (!pieces.is_empty()).then_some(RunStep::Pieces { pieces, position: LINES | end })
     }
 }
 
@@ -280,12 +280,12 @@ pub(super) fn piece(content: Content) -> pb::Piece {
 }
 
 /// Splits pieces that are already in memory into messages.
-fn messages(pieces: Vec<pb::Piece>) -> VecDeque<Step> {
+fn messages(pieces: Vec<pb::Piece>) -> VecDeque<RunStep> {
     let (mut steps, mut message, mut bytes) = (VecDeque::new(), Vec::new(), 0);
-    let end = |steps: &mut VecDeque<Step>, message: &mut Vec<pb::Piece>| {
+    let end = |steps: &mut VecDeque<RunStep>, message: &mut Vec<pb::Piece>| {
         if !message.is_empty() {
             let position = PIECES | (steps.len() as u64 + 1);
-            steps.push_back(Step::Pieces { pieces: std::mem::take(message), position });
+            steps.push_back(RunStep::Pieces { pieces: std::mem::take(message), position });
         }
     };
     for piece in pieces {

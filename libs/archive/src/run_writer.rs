@@ -14,13 +14,13 @@ use matyan_model::{
 use matyan_proto::backup::v1::{self as pb, lost_blob::What, piece::Content};
 
 use super::{
-    Fields, LOST, PARTS, RUNS, Result, at,
+    Fields, LOST, PARTS, RUNS, Result,
     blob_file::BlobFile,
+    checksums::{Checksums, SummedFile, append},
     damaged, durable,
     entities::cursor_fields,
-    folder, json, lines,
-    series::{LINES, RECORDS, Traces},
-    sums::{Summed, Sums, append},
+    file_error, json, lines, run_folder,
+    series::{LINES, RECORDS, TraceList},
 };
 
 /// Marks a missing epoch or time in a column.
@@ -31,13 +31,13 @@ const GATHERED_BYTES: usize = 1 << 16;
 pub struct RunWriter {
     root: PathBuf,
     /// Temporary folder of the run, and the name of its final folder.
-    place: PathBuf,
+    folder: PathBuf,
     name: String,
-    sums: Sums,
+    sums: Checksums,
     head: pb::RunHead,
     artifacts: Map,
-    traces: Traces,
-    sequences: Summed,
+    traces: TraceList,
+    sequences: SummedFile,
     producers: String,
     blobs: String,
     lost: String,
@@ -53,14 +53,14 @@ struct OpenTrace {
     name: String,
     context: String,
     dtype: String,
-    form: Form,
+    form: StepKind,
     id: u64,
     last: (Value, i64),
 }
 
 /// Kind of the steps in a trace. Traces of the same name may differ in this only.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
+enum StepKind {
     Points,
     Objects,
     Lines,
@@ -69,22 +69,22 @@ enum Form {
 
 impl RunWriter {
     pub(super) fn begin(root: &Path, head: pb::RunHead) -> Result<Self> {
-        let name = folder(&head.run_id);
-        let place = root.join(PARTS).join(&name);
+        let name = run_folder(&head.run_id);
+        let folder = root.join(PARTS).join(&name);
         // Left by an interrupted attempt.
-        if place.exists() {
-            fs::remove_dir_all(&place).map_err(at(&place))?;
+        if folder.exists() {
+            fs::remove_dir_all(&folder).map_err(file_error(&folder))?;
         }
-        fs::create_dir_all(&place).map_err(at(&place))?;
+        fs::create_dir_all(&folder).map_err(file_error(&folder))?;
         Ok(Self {
-            sequences: Summed::create(&place.join("sequences.jsonl"))?,
+            sequences: SummedFile::create(&folder.join("sequences.jsonl"))?,
             root: root.to_owned(),
-            place,
+            folder,
             name,
-            sums: Sums::new(),
+            sums: Checksums::new(),
             head,
             artifacts: Map::new(),
-            traces: Traces::default(),
+            traces: TraceList::default(),
             producers: String::new(),
             blobs: String::new(),
             lost: String::new(),
@@ -122,7 +122,12 @@ impl RunWriter {
 
     /// Ends the previous series if this is another one, and returns the number of the
     /// context.
-    fn trace(&mut self, (name, context, dtype): (&str, &str, &str), form: Form, last: (Value, i64)) -> u64 {
+    fn trace(
+        &mut self,
+        (name, context, dtype): (&str, &str, &str),
+        form: StepKind,
+        last: (Value, i64),
+    ) -> u64 {
         let is_same = |open: &OpenTrace| open.name == name && open.context == context && open.form == form;
         if let Some(open) = self.open.as_mut().filter(|open| is_same(open)) {
             open.last = last;
@@ -170,7 +175,7 @@ impl RunWriter {
     fn points(&mut self, points: &pb::Points) -> Result<()> {
         let (Some(step), Some(value)) = (points.steps.last(), points.values.last()) else { return Ok(()) };
         let last = (Value::Float(*value), *step);
-        let id = self.trace((&points.name, &points.context, &points.dtype), Form::Points, last);
+        let id = self.trace((&points.name, &points.context, &points.dtype), StepKind::Points, last);
         let optional = |column: &[i64], at: usize| column.get(at).copied().filter(|value| *value != ABSENT);
         for (at, (step, value)) in points.steps.iter().zip(&points.values).enumerate() {
             self.begin_line(id, &points.name, *step);
@@ -187,7 +192,7 @@ impl RunWriter {
     fn object(&mut self, object: &pb::Object) -> Result<()> {
         let value = decoded(&self.name, &object.value)?;
         let last = (Value::Float(0.0), object.step);
-        let id = self.trace((&object.name, &object.context, &object.dtype), Form::Objects, last);
+        let id = self.trace((&object.name, &object.context, &object.dtype), StepKind::Objects, last);
         self.begin_line(id, &object.name, object.step);
         let exact = Fields::default().exact("value", value).json();
         // `{"value": …}` without the opening that `begin_line` has written and without
@@ -198,7 +203,7 @@ impl RunWriter {
 
     fn line(&mut self, line: &pb::TerminalLine) -> Result<()> {
         let last = (Value::Text(line.text.clone()), line.number);
-        let id = self.trace((LINES.0, "", LINES.1), Form::Lines, last);
+        let id = self.trace((LINES.0, "", LINES.1), StepKind::Lines, last);
         self.begin_line(id, LINES.0, line.number);
         json::put_text(&mut self.text, &line.text);
         self.end_line(None, None)
@@ -215,7 +220,7 @@ impl RunWriter {
             .exact("timestamp", Value::Float(record.timestamp))
             .exact("args", part(&self.name, &record.extra_args)?)
             .exact("logger_info", part(&self.name, &record.logger_info)?);
-        let id = self.trace((RECORDS.0, "", RECORDS.1), Form::Records, (Value::Null, self.records));
+        let id = self.trace((RECORDS.0, "", RECORDS.1), StepKind::Records, (Value::Null, self.records));
         self.begin_line(id, RECORDS.0, self.records);
         self.text.push_str(&value.json());
         self.records += 1;
@@ -228,7 +233,7 @@ impl RunWriter {
             .text("content_type", &artifact.content_type)
             .time("time", artifact.time_us);
         let fields = match artifact.size {
-            Some(size) => fields.natural("size", size),
+            Some(size) => fields.unsigned("size", size),
             None => fields,
         };
         let fields = match artifact.content_hash.is_empty() {
@@ -241,8 +246,8 @@ impl RunWriter {
     fn producer(&mut self, producer: &pb::Producer) {
         let fields = Fields::default()
             .text("producer", &hex::encode(&producer.id))
-            .natural("sequence", producer.sequence)
-            .natural("items", producer.items.into())
+            .unsigned("sequence", producer.sequence)
+            .unsigned("items", producer.items.into())
             .time("seen_at", producer.seen_us);
         self.producers.push_str(&(fields.json() + "\n"));
     }
@@ -258,13 +263,13 @@ impl RunWriter {
         let definitions = Value::List(dictionary.definitions.iter().map(definition).collect());
         let fields = Fields::default()
             .text("producer", &hex::encode(&dictionary.producer))
-            .natural("first", dictionary.first.into())
+            .unsigned("first", dictionary.first.into())
             .set("definitions", definitions);
         self.producers.push_str(&(fields.json() + "\n"));
     }
 
     /// Records a blob that the server could not send because its blob store has lost it.
-    pub fn lost(&mut self, lost: &pb::LostBlob) {
+    pub fn record_lost_blob(&mut self, lost: &pb::LostBlob) {
         let fields = Fields::default().text("s3_key", &lost.blob_key);
         let fields = match &lost.what {
             Some(What::Artifact(path)) => fields.text("artifact", path),
@@ -278,15 +283,15 @@ impl RunWriter {
     }
 
     /// Returns the folder in which blob files are created.
-    pub fn place(&self) -> PathBuf {
-        self.place.clone()
+    pub fn folder(&self) -> PathBuf {
+        self.folder.clone()
     }
 
-    pub fn blob_end(&mut self, blob: BlobFile) -> Result<()> {
+    pub fn finish_blob(&mut self, blob: BlobFile) -> Result<()> {
         let fields = Fields::default()
             .text("path", &blob.blob.path)
             .text("content_type", &blob.blob.content_type)
-            .natural("size", blob.blob.size);
+            .unsigned("size", blob.blob.size);
         let fields = if blob.name == blob.blob.path { fields } else { fields.text("file", &blob.name) };
         self.blobs.push_str(&(fields.json() + "\n"));
         self.sums.insert(format!("{RUNS}/{}/blobs/{}", self.name, blob.name), blob.finish()?);
@@ -300,7 +305,7 @@ impl RunWriter {
     }
 
     fn file(&mut self, name: &str, text: &str) -> Result<()> {
-        let mut file = Summed::create(&self.place.join(name))?;
+        let mut file = SummedFile::create(&self.folder.join(name))?;
         file.write(text.as_bytes())?;
         self.sums.insert(format!("{RUNS}/{}/{name}", self.name), file.finish()?);
         Ok(())
@@ -339,10 +344,10 @@ impl RunWriter {
         let sum = self.sequences.finish()?;
         self.sums.insert(format!("{RUNS}/{}/sequences.jsonl", self.name), sum);
         // The files must be on disk before the run appears.
-        durable::sync_all(&self.place)?;
+        durable::sync_all(&self.folder)?;
         let runs = self.root.join(RUNS);
-        let place = runs.join(&self.name);
-        fs::rename(&self.place, &place).map_err(at(&place))?;
+        let folder = runs.join(&self.name);
+        fs::rename(&self.folder, &folder).map_err(file_error(&folder))?;
         durable::sync(&runs)?;
         // A run counts as complete once all of its files are listed, so this comes last.
         append(&self.root, &self.sums)

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use matyan_model::{context::Context, value::Value};
 
-use super::{Fields, Record, Result, json};
+use super::{Fields, JsonObject, Result, json};
 
 /// Names and types of terminal lines and log records, which archives store as if they were
 /// series.
@@ -15,13 +15,13 @@ pub(super) const RECORDS: (&str, &str) = ("__log_records", "log_records");
 
 /// Series and contexts of a run being written.
 #[derive(Default)]
-pub(super) struct Traces {
+pub(super) struct TraceList {
     ids: HashMap<String, u64>,
     contexts: BTreeMap<u64, String>,
     traces: Vec<String>,
 }
 
-impl Traces {
+impl TraceList {
     /// Returns the number of a context, given in its stored form.
     pub(super) fn context(&mut self, stored: &str) -> u64 {
         if let Some(id) = self.ids.get(stored) {
@@ -38,7 +38,7 @@ impl Traces {
     }
 
     pub(super) fn add(&mut self, name: &str, id: u64, dtype: &str, last: Option<(Value, i64)>) {
-        let fields = Fields::default().text("name", name).natural("context_id", id).text("dtype", dtype);
+        let fields = Fields::default().text("name", name).unsigned("context_id", id).text("dtype", dtype);
         self.traces.push(match last {
             Some((last, step)) => fields.set("last", last).integer("last_step", step).json(),
             None => fields.json(),
@@ -64,7 +64,7 @@ impl Traces {
 
 /// Series of a run being read.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct RunSeries {
     contexts: HashMap<i64, String>,
     metrics: HashMap<(i64, String), String>,
     objects: HashMap<(i64, String), String>,
@@ -73,8 +73,8 @@ pub(super) struct Known {
     has_records: bool,
 }
 
-impl Known {
-    pub(super) fn read(traces: &[Record], contexts: &Record) -> Result<Self> {
+impl RunSeries {
+    pub(super) fn read(traces: &[JsonObject], contexts: &JsonObject) -> Result<Self> {
         let mut known = Self::default();
         let error = |id: &str| contexts.error(format!("`{id}` is not a context"));
         for (id, context) in contexts.entries() {
@@ -83,7 +83,7 @@ impl Known {
             known.contexts.insert(number, Context::new(map).stored().to_owned());
         }
         for trace in traces {
-            let key = (trace.integer("context_id")?.unwrap_or_default(), trace.needed_text("name")?);
+            let key = (trace.integer("context_id")?.unwrap_or_default(), trace.required_text("name")?);
             let dtype = trace.text("dtype")?.unwrap_or_default();
             match (key.1.as_str(), dtype.as_str()) {
                 LINES => known.has_lines = true,
@@ -129,8 +129,8 @@ impl Known {
     /// itself.
     pub(super) fn object(&self, id: i64, name: &str, own: Option<&str>) -> String {
         let key = (id, name.to_owned());
-        let told = self.objects.get(&key).or_else(|| self.metrics.get(&key)).map(String::as_str);
-        told.filter(|dtype| !dtype.is_empty()).or(own).unwrap_or("custom").to_owned()
+        let described = self.objects.get(&key).or_else(|| self.metrics.get(&key)).map(String::as_str);
+        described.filter(|dtype| !dtype.is_empty()).or(own).unwrap_or("custom").to_owned()
     }
 }
 
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn contexts_keep_their_numbers_and_never_share_one() {
-        let mut traces = Traces::default();
+        let mut traces = TraceList::default();
         assert_eq!(traces.context(""), 0);
         let own = u64::from(Context::parse(r#"{"a":1}"#).unwrap().id());
         // As if another context already had the number.

@@ -8,18 +8,18 @@ use matyan_proto::{
 use time::OffsetDateTime;
 
 use super::{
-    folder, reader,
-    run_reader::Step,
-    writer::{self, Filters, Origin},
+    reader, run_folder,
+    run_reader::RunStep,
+    writer::{self, BackupFilters, BackupOrigin},
 };
 
 #[test]
 fn every_run_id_has_a_folder_name() {
     for plain in ["3fd1c0", "a b", "ü", "run.1"] {
-        assert_eq!(folder(plain), plain);
+        assert_eq!(run_folder(plain), plain);
     }
     for odd in ["", ".", "..", "../x", "a/b", "a\\b", "~x", "\n", ".unfinished.json", &"x".repeat(201)] {
-        let folder = folder(odd);
+        let folder = run_folder(odd);
         assert!(folder.starts_with('~') && folder.len() == 65 && !folder.contains('/'), "{odd}");
     }
 }
@@ -27,22 +27,23 @@ fn every_run_id_has_a_folder_name() {
 /// Writes a run to an archive and returns it as read back.
 fn archived(head: &pb::RunHead, contents: Vec<Content>) -> (pb::RunHead, Vec<Content>) {
     let output = tempfile::tempdir().unwrap();
-    let origin = Origin { server: "http://a".into(), cut: pb::Cut::default() };
+    let origin = BackupOrigin { server: "http://a".into(), cut: pb::Cut::default() };
     let now = OffsetDateTime::UNIX_EPOCH;
-    let mut archive = writer::Archive::begin(output.path(), &Filters::default(), &origin, now).unwrap();
-    let mut run = archive.run(head.clone()).unwrap();
+    let mut archive =
+        writer::ArchiveWriter::begin(output.path(), &BackupFilters::default(), &origin, now).unwrap();
+    let mut run = archive.begin_run(head.clone()).unwrap();
     for content in contents {
         run.add(pb::Piece { content: Some(content) }).unwrap();
     }
     run.finish().unwrap();
-    archive.run_done(&head.run_id);
+    archive.mark_run_done(&head.run_id);
     let (root, _) = archive.finish(&pb::Settings::default(), &[], &[]).unwrap();
-    let mut archive = reader::Archive::open(&root).unwrap();
+    let mut archive = reader::ArchiveReader::open(&root).unwrap();
     archive.check(true, |_| {}).unwrap();
-    let mut run = archive.run(&archive.runs[0], true, 0).unwrap();
+    let mut run = archive.open_run(&archive.runs[0], true, 0).unwrap();
     let mut contents = Vec::new();
     while let Some(step) = run.next_step().unwrap() {
-        let Step::Pieces { pieces, .. } = step else { panic!("the run has no blobs") };
+        let RunStep::Pieces { pieces, .. } = step else { panic!("the run has no blobs") };
         contents.extend(pieces.into_iter().map(|piece| piece.content.unwrap()));
     }
     (run.head, contents)

@@ -14,12 +14,14 @@ use matyan_proto::backup::v1 as pb;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description};
 
 use super::{
-    CHECKSUMS, ENTITIES, Error, Fields, LOST, MANIFEST, PARTS, PROJECT, RUNS, Record, Result, TOMBSTONES,
-    UNFINISHED, VERSION, at, durable, entities, folder,
-    lines::{self, Lines},
+    CHECKSUMS, ENTITIES, Error, Fields, JsonObject, LOST, MANIFEST, PARTS, PROJECT, RUNS, Result, TOMBSTONES,
+    UNFINISHED, VERSION,
+    checksums::{self, Checksums},
+    durable, entities, file_error,
+    lines::{self, LineReader},
     pack::packed,
-    reader::collect,
-    sums::{self, Sums},
+    reader::collect_files,
+    run_folder,
 };
 pub use super::{blob_file::BlobFile, run_writer::RunWriter};
 
@@ -27,7 +29,7 @@ const PREFIX: &str = "matyan-backup-";
 
 /// The scope of a backup.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Filters {
+pub struct BackupFilters {
     pub runs: Vec<String>,
     pub experiment: Option<String>,
     /// The text given by the user.
@@ -35,7 +37,7 @@ pub struct Filters {
     pub blobs: bool,
 }
 
-impl Filters {
+impl BackupFilters {
     fn fields(&self) -> Fields {
         let mut fields = Fields::default();
         if !self.runs.is_empty() {
@@ -51,19 +53,19 @@ impl Filters {
     }
 
     /// Returns the filters as they appear in the marker file.
-    fn marked(&self) -> String {
+    fn marker_text(&self) -> String {
         self.fields().bool("blobs", self.blobs).json()
     }
 }
 
 /// The server that a backup reads, and the positions of its log.
 #[derive(Clone, Debug, Default)]
-pub struct Origin {
+pub struct BackupOrigin {
     pub server: String,
     pub cut: pb::Cut,
 }
 
-impl Origin {
+impl BackupOrigin {
     /// Whether the log is the one of this cut and has not moved back since.
     fn follows(&self, cut: &pb::Cut) -> bool {
         let is_behind = |before: &pb::Applied, now: &pb::Applied| {
@@ -74,10 +76,10 @@ impl Origin {
     }
 }
 
-pub struct Archive {
+pub struct ArchiveWriter {
     pub root: PathBuf,
     pub is_resumed: bool,
-    filters: Filters,
+    filters: BackupFilters,
     created: OffsetDateTime,
     cut: pb::Cut,
     /// Folders of the complete runs.
@@ -88,7 +90,7 @@ pub struct Archive {
 
 /// Summary of a finished archive.
 #[derive(Debug, Default)]
-pub struct Contents {
+pub struct ArchiveContents {
     pub runs: usize,
     pub entities: BTreeMap<&'static str, u64>,
     pub blobs: u64,
@@ -99,18 +101,18 @@ pub struct Contents {
     pub lost_in: Vec<String>,
 }
 
-impl Archive {
+impl ArchiveWriter {
     /// Returns the unfinished archive of the same backup from the same server below
     /// `output`, if any.
-    pub fn resume(output: &Path, filters: &Filters, origin: &Origin) -> Result<Option<Self>> {
+    pub fn resume(output: &Path, filters: &BackupFilters, origin: &BackupOrigin) -> Result<Option<Self>> {
         let entries = match fs::read_dir(output) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(at(output)(error)),
+            Err(error) => return Err(file_error(output)(error)),
         };
         let mut roots = Vec::new();
         for entry in entries {
-            let entry = entry.map_err(at(output))?;
+            let entry = entry.map_err(file_error(output))?;
             if entry.file_name().to_string_lossy().starts_with(PREFIX)
                 && entry.path().join(UNFINISHED).is_file()
             {
@@ -123,7 +125,7 @@ impl Archive {
             let mark = lines::object(&root, UNFINISHED)?;
             let cut = mark.inner("log")?.ok_or_else(|| mark.error("`log` is missing"))?;
             let cut = entities::cut(&cut)?;
-            let is_same = mark.needed_text("filters")? == filters.marked()
+            let is_same = mark.required_text("filters")? == filters.marker_text()
                 && mark.text("server")?.as_ref() == Some(&origin.server);
             if is_same
                 && origin.follows(&cut)
@@ -135,57 +137,68 @@ impl Archive {
         Ok(None)
     }
 
-    fn open(root: PathBuf, lock: File, filters: &Filters, cut: pb::Cut, mark: &Record) -> Result<Self> {
-        let created = OffsetDateTime::parse(&mark.needed_text("created_at")?, &Rfc3339);
+    fn open(
+        root: PathBuf,
+        lock: File,
+        filters: &BackupFilters,
+        cut: pb::Cut,
+        mark: &JsonObject,
+    ) -> Result<Self> {
+        let created = OffsetDateTime::parse(&mark.required_text("created_at")?, &Rfc3339);
         let created = created.map_err(|error| mark.error(format!("`created_at`: {error}")))?;
-        let (done, sums) = whole_runs(&root, &sums::read(&root)?.unwrap_or_default())?;
+        let (done, sums) = complete_runs(&root, &checksums::read(&root)?.unwrap_or_default())?;
         // Removes the checksums of incomplete runs.
-        sums::write(&root, &sums)?;
+        checksums::write(&root, &sums)?;
         Ok(Self { root, is_resumed: true, filters: filters.clone(), created, cut, done, _lock: lock })
     }
 
-    /// Creates an archive. Fails with an error that `exists` recognizes if `output` already
+    /// Creates an archive. Fails with an error that `is_already_exists` recognizes if `output` already
     /// has an archive, packed or not, of the same second.
-    pub fn begin(output: &Path, filters: &Filters, origin: &Origin, now: OffsetDateTime) -> Result<Self> {
+    pub fn begin(
+        output: &Path,
+        filters: &BackupFilters,
+        origin: &BackupOrigin,
+        now: OffsetDateTime,
+    ) -> Result<Self> {
         let name = now.format(format_description!("[year][month][day]-[hour][minute][second]"));
         let root = output.join(format!("{PREFIX}{}", name.expect("numeric components can be formatted")));
-        fs::create_dir_all(output).map_err(at(output))?;
-        fs::create_dir(&root).map_err(at(&root))?;
+        fs::create_dir_all(output).map_err(file_error(output))?;
+        fs::create_dir(&root).map_err(file_error(&root))?;
         // Checked after the folder is created: packing removes the folder only once the
         // file exists.
         if packed(&root).exists() {
-            fs::remove_dir(&root).map_err(at(&root))?;
-            return Err(taken(&root));
+            fs::remove_dir(&root).map_err(file_error(&root))?;
+            return Err(already_exists(&root));
         }
         let runs = root.join(RUNS);
-        fs::create_dir(&runs).map_err(at(&runs))?;
+        fs::create_dir(&runs).map_err(file_error(&runs))?;
         let mark = Fields::default()
-            .text("filters", &filters.marked())
+            .text("filters", &filters.marker_text())
             .text("server", &origin.server)
-            .text("created_at", &written(now))
+            .text("created_at", &rfc3339(now))
             .set("log", entities::cut_fields(&origin.cut).value());
         durable::put(&root, UNFINISHED, &mark.json())?;
         // A process that requested the same backup at the same time may have resumed
         // this one already.
-        let lock = lock(&root)?.ok_or_else(|| taken(&root))?;
+        let lock = lock(&root)?.ok_or_else(|| already_exists(&root))?;
         let (filters, cut) = (filters.clone(), origin.cut.clone());
         Ok(Self { root, is_resumed: false, filters, created: now, cut, done: BTreeSet::new(), _lock: lock })
     }
 
-    pub fn has(&self, run_id: &str) -> bool {
-        self.done.contains(&folder(run_id))
+    pub fn has_run(&self, run_id: &str) -> bool {
+        self.done.contains(&run_folder(run_id))
     }
 
-    pub fn has_blobs(&self) -> bool {
+    pub fn includes_blobs(&self) -> bool {
         self.filters.blobs
     }
 
-    pub fn run(&self, head: pb::RunHead) -> Result<RunWriter> {
+    pub fn begin_run(&self, head: pb::RunHead) -> Result<RunWriter> {
         RunWriter::begin(&self.root, head)
     }
 
-    pub fn run_done(&mut self, run_id: &str) {
-        self.done.insert(folder(run_id));
+    pub fn mark_run_done(&mut self, run_id: &str) {
+        self.done.insert(run_folder(run_id));
     }
 
     fn put(&self, name: &str, text: &str) -> Result<()> {
@@ -199,10 +212,10 @@ impl Archive {
         settings: &pb::Settings,
         entities: &[pb::Entity],
         tombstones: &[pb::Tombstone],
-    ) -> Result<(PathBuf, Contents)> {
+    ) -> Result<(PathBuf, ArchiveContents)> {
         // Removes runs that were begun but not finished.
         remove_folder(&self.root.join(PARTS))?;
-        let mut contents = Contents { runs: self.done.len(), ..Contents::default() };
+        let mut contents = ArchiveContents { runs: self.done.len(), ..ArchiveContents::default() };
         let mut text = String::new();
         for entity in entities {
             let (kind, line) = entities::entity_line(entity);
@@ -213,34 +226,34 @@ impl Archive {
         self.put(PROJECT, &(entities::settings_fields(settings).json() + "\n"))?;
         // A run in the archive existed when it was read, so its later deletion is not
         // part of the archive.
-        let deleted = tombstones.iter().filter(|tombstone| !self.has(&tombstone.run_id));
+        let deleted = tombstones.iter().filter(|tombstone| !self.has_run(&tombstone.run_id));
         let deleted: String = deleted.map(|tombstone| entities::tombstone_line(tombstone) + "\n").collect();
         self.put(TOMBSTONES, &deleted)?;
         self.count_blobs(&mut contents)?;
         self.put(MANIFEST, &self.manifest(&contents))?;
-        let mut own = sums::Sums::new();
+        let mut own = checksums::Checksums::new();
         for name in [ENTITIES, PROJECT, TOMBSTONES, MANIFEST] {
-            own.insert(name.to_owned(), sums::sum(&self.root.join(name))?);
+            own.insert(name.to_owned(), checksums::sum(&self.root.join(name))?);
         }
-        sums::append(&self.root, &own)?;
+        checksums::append(&self.root, &own)?;
         // Removed last, as the archive counts as complete without it.
         let mark = self.root.join(UNFINISHED);
-        fs::remove_file(&mark).map_err(at(&mark))?;
+        fs::remove_file(&mark).map_err(file_error(&mark))?;
         durable::sync(&self.root)?;
         Ok((self.root, contents))
     }
 
     /// Counts the blobs, including those of runs read by an earlier attempt.
-    fn count_blobs(&self, contents: &mut Contents) -> Result<()> {
+    fn count_blobs(&self, contents: &mut ArchiveContents) -> Result<()> {
         for run in &self.done {
-            if let Some(mut lines) = Lines::open(&self.root, &format!("{RUNS}/{run}/blobs.jsonl"), 0)? {
+            if let Some(mut lines) = LineReader::open(&self.root, &format!("{RUNS}/{run}/blobs.jsonl"), 0)? {
                 while let Some(blob) = lines.next()? {
                     contents.blobs += 1;
-                    contents.blob_bytes += blob.natural("size")?.unwrap_or_default();
+                    contents.blob_bytes += blob.unsigned("size")?.unwrap_or_default();
                 }
             }
             let lost = format!("{RUNS}/{run}/{LOST}");
-            if let Some(mut lines) = Lines::open(&self.root, &lost, 0)? {
+            if let Some(mut lines) = LineReader::open(&self.root, &lost, 0)? {
                 while lines.next()?.is_some() {
                     contents.lost += 1;
                 }
@@ -250,21 +263,21 @@ impl Archive {
         Ok(())
     }
 
-    fn manifest(&self, contents: &Contents) -> String {
+    fn manifest(&self, contents: &ArchiveContents) -> String {
         let hashes = self.done.iter().map(|run| Value::Text(run.clone()));
         let counts = contents
             .entities
             .iter()
-            .fold(Fields::default(), |fields, (kind, count)| fields.natural(kind, *count));
+            .fold(Fields::default(), |fields, (kind, count)| fields.unsigned(kind, *count));
         Fields::default()
             .integer("format_version", VERSION)
-            .text("created_at", &written(self.created))
-            .natural("run_count", contents.runs as u64)
+            .text("created_at", &rfc3339(self.created))
+            .unsigned("run_count", contents.runs as u64)
             .set("run_hashes", Value::List(hashes.collect()))
             .set("entity_counts", counts.value())
-            .natural("blob_count", contents.blobs)
-            .natural("blob_bytes", contents.blob_bytes)
-            .natural("blobs_lost", contents.lost)
+            .unsigned("blob_count", contents.blobs)
+            .unsigned("blob_bytes", contents.blob_bytes)
+            .unsigned("blobs_lost", contents.lost)
             .set("filters", self.filters.fields().value())
             .bool("include_blobs", self.filters.blobs)
             .set("log", entities::cut_fields(&self.cut).value())
@@ -275,14 +288,14 @@ impl Archive {
 
 /// Returns the runs whose files are all listed, with their checksums. Any other run folder is
 /// incomplete and is removed; its run may have been deleted by now.
-fn whole_runs(root: &Path, listed: &Sums) -> Result<(BTreeSet<String>, Sums)> {
-    let (mut done, mut sums) = (BTreeSet::new(), Sums::new());
-    let place = root.join(RUNS);
-    for entry in fs::read_dir(&place).map_err(at(&place))? {
-        let entry = entry.map_err(at(&place))?;
+fn complete_runs(root: &Path, listed: &Checksums) -> Result<(BTreeSet<String>, Checksums)> {
+    let (mut done, mut sums) = (BTreeSet::new(), Checksums::new());
+    let folder = root.join(RUNS);
+    for entry in fs::read_dir(&folder).map_err(file_error(&folder))? {
+        let entry = entry.map_err(file_error(&folder))?;
         let run = entry.file_name().to_string_lossy().into_owned();
         let mut files = BTreeSet::new();
-        collect(root, &Path::new(RUNS).join(&run), &mut files)?;
+        collect_files(root, &Path::new(RUNS).join(&run), &mut files)?;
         let prefix = format!("{RUNS}/{run}/");
         let named = listed.range(prefix.clone()..).take_while(|(file, _)| file.starts_with(&prefix));
         if !files.is_empty() && files.iter().eq(named.clone().map(|(file, _)| file)) {
@@ -297,12 +310,12 @@ fn whole_runs(root: &Path, listed: &Sums) -> Result<(BTreeSet<String>, Sums)> {
 
 fn remove_folder(folder: &Path) -> Result<()> {
     match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(folder)(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file_error(folder)(error)),
         _ => Ok(()),
     }
 }
 
-fn written(moment: OffsetDateTime) -> String {
+fn rfc3339(moment: OffsetDateTime) -> String {
     moment.format(&Rfc3339).expect("a current time can be formatted")
 }
 
@@ -315,7 +328,7 @@ fn lock(root: &Path) -> Result<Option<File>> {
     let mark = match OpenOptions::new().read(true).write(true).open(&path) {
         Ok(mark) => mark,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(at(&path)(error)),
+        Err(error) => return Err(file_error(&path)(error)),
     };
     match mark.try_lock() {
         // The previous holder may have finished the archive before it released the lock.
@@ -327,17 +340,17 @@ fn lock(root: &Path) -> Result<Option<File>> {
     }
 }
 
-fn taken(root: &Path) -> Error {
-    at(root)(io::ErrorKind::AlreadyExists.into())
+fn already_exists(root: &Path) -> Error {
+    file_error(root)(io::ErrorKind::AlreadyExists.into())
 }
 
 /// Whether an error means that an archive exists already, such as one made in the same second.
-pub fn exists(error: &Error) -> bool {
+pub fn is_already_exists(error: &Error) -> bool {
     matches!(error, Error::File { source, .. } if source.kind() == io::ErrorKind::AlreadyExists)
 }
 
 /// Files next to the runs that the checksums do not cover.
-pub(super) const UNSUMMED: [&str; 2] = [CHECKSUMS, UNFINISHED];
+pub(super) const NOT_CHECKSUMMED: [&str; 2] = [CHECKSUMS, UNFINISHED];
 
 #[cfg(test)]
 mod tests;

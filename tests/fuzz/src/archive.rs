@@ -11,8 +11,8 @@ use std::{
 
 use flate2::{Compression, write::GzEncoder};
 use matyan_archive::{
-    reader::Archive,
-    writer::{self, BlobFile, Filters, Origin},
+    reader::ArchiveReader,
+    writer::{self, BackupFilters, BackupOrigin, BlobFile},
 };
 use matyan_proto::backup::v1::{self as pb, piece::Content};
 use sha2::{Digest, Sha256};
@@ -31,7 +31,7 @@ pub(crate) fn read(text: &[u8]) {
     fs::create_dir_all(&beside).expect("directories can be created");
     let packed = beside.join("archive.tar.gz");
     pack(text, &packed);
-    if let Ok(mut archive) = Archive::open(&packed) {
+    if let Ok(mut archive) = ArchiveReader::open(&packed) {
         // Errors are valid results.
         let _whole_or_not = archive.check(true, |_| {});
         let _found_or_not = (archive.cut(), archive.blobs_lost());
@@ -133,21 +133,21 @@ fn gather(folder: &Path, name: &Path, add: &mut impl FnMut(&str, &[u8])) {
 }
 
 fn written(output: &Path) -> matyan_archive::Result<std::path::PathBuf> {
-    let filters = Filters { blobs: true, ..Filters::default() };
+    let filters = BackupFilters { blobs: true, ..BackupFilters::default() };
     let mut archive =
-        writer::Archive::begin(output, &filters, &Origin::default(), OffsetDateTime::UNIX_EPOCH)?;
+        writer::ArchiveWriter::begin(output, &filters, &BackupOrigin::default(), OffsetDateTime::UNIX_EPOCH)?;
     let tag = pb::Link { id: "t".into(), name: "good".into() };
     let head = pb::RunHead { run_id: "r".into(), tags: vec![tag], created_us: 1, ..Default::default() };
-    let mut run = archive.run(head)?;
+    let mut run = archive.begin_run(head)?;
     for content in contents() {
         run.add(pb::Piece { content: Some(content) })?;
     }
     let blob = pb::Blob { path: "a.bin".into(), content_type: "text/plain".into(), size: 4 };
-    let mut file = BlobFile::create(&run.place(), blob, &BTreeSet::from(["a.bin".to_owned()]))?;
+    let mut file = BlobFile::create(&run.folder(), blob, &BTreeSet::from(["a.bin".to_owned()]))?;
     file.write(b"blob")?;
-    run.blob_end(file)?;
+    run.finish_blob(file)?;
     run.finish()?;
-    archive.run_done("r");
+    archive.mark_run_done("r");
     let experiment = pb::Experiment { name: "baseline".into(), ..Default::default() };
     let entity = pb::Entity {
         id: "e".into(),
@@ -201,7 +201,7 @@ mod tests {
         let check = |text: &str| {
             let packed = folder.path().join("archive.tar.gz");
             pack(text.as_bytes(), &packed);
-            Archive::open(&packed)?.check(true, |_| {})
+            ArchiveReader::open(&packed)?.check(true, |_| {})
         };
         assert!(summed.contains("checksums.sha256") && check(&summed).is_ok());
         assert!(check(&summed.replace("a line", "a longer line")).is_ok());

@@ -6,7 +6,9 @@ use std::{collections::BTreeSet, path::Path};
 use futures::{StreamExt, TryStreamExt, stream};
 use matyan_archive::{
     pack,
-    writer::{Archive, BlobFile, Contents, Filters, Origin, RunWriter, exists},
+    writer::{
+        ArchiveContents, ArchiveWriter, BackupFilters, BackupOrigin, BlobFile, RunWriter, is_already_exists,
+    },
 };
 use matyan_proto::backup::v1::{
     Blob, Entity, ListRunsRequest, ReadBlobRequest, ReadProjectRequest, ReadRunRequest, Settings, Tombstone,
@@ -27,7 +29,7 @@ const BLOBS_AT_ONCE: usize = 8;
 const ATTEMPTS: usize = 5;
 
 pub(super) async fn run(flags: BackupFlags, out: &mut Output) -> Result<(), Error> {
-    let filters = Filters {
+    let filters = BackupFilters {
         runs: flags.runs.clone(),
         experiment: flags.experiment.clone(),
         since: flags.since.clone(),
@@ -36,7 +38,7 @@ pub(super) async fn run(flags: BackupFlags, out: &mut Output) -> Result<(), Erro
     let since_us = flags.since.as_deref().map(since).transpose()?;
     let mut client = client!(BackupServiceClient, connect(&flags.client.server).await?);
     let origin = origin(&mut client, &flags.client.server).await?;
-    let mut archive = match Archive::resume(&flags.output, &filters, &origin)? {
+    let mut archive = match ArchiveWriter::resume(&flags.output, &filters, &origin)? {
         Some(archive) => archive,
         None => create(&flags.output, &filters, &origin)?,
     };
@@ -44,9 +46,9 @@ pub(super) async fn run(flags: BackupFlags, out: &mut Output) -> Result<(), Erro
     let progress = Progress::new(runs.len() as u64, "runs", out.json);
     let mut skipped = 0_u64;
     for run_id in runs {
-        if !archive.has(&run_id) {
+        if !archive.has_run(&run_id) {
             match Box::pin(read(&mut client, &archive, &run_id, &progress)).await? {
-                true => archive.run_done(&run_id),
+                true => archive.mark_run_done(&run_id),
                 false => skipped += 1,
             }
         }
@@ -70,7 +72,7 @@ pub(super) async fn run(flags: BackupFlags, out: &mut Output) -> Result<(), Erro
 fn tell(
     out: &mut Output,
     path: &Path,
-    contents: &Contents,
+    contents: &ArchiveContents,
     skipped: u64,
     is_resumed: bool,
 ) -> std::io::Result<()> {
@@ -114,28 +116,34 @@ fn since(text: &str) -> Result<i64, Error> {
 }
 
 /// Where the backup comes from. The log positions come first, before any run is read.
-async fn origin(client: &mut Client, server: &str) -> Result<Origin, Error> {
+async fn origin(client: &mut Client, server: &str) -> Result<BackupOrigin, Error> {
     let mut messages = client.read_project(ReadProjectRequest {}).await?.into_inner();
     let first = messages.message().await?.and_then(|message| message.content);
     let Some(Content::Cut(cut)) = first else {
-        return Err(Error::Told("the server sent no log positions: run `matyan status` to see its version".into()));
+        return Err(Error::Told(
+            "the server sent no log positions: run `matyan status` to see its version".into(),
+        ));
     };
-    Ok(Origin { server: server.trim_end_matches('/').to_owned(), cut })
+    Ok(BackupOrigin { server: server.trim_end_matches('/').to_owned(), cut })
 }
 
-fn create(output: &Path, filters: &Filters, origin: &Origin) -> Result<Archive, Error> {
+fn create(output: &Path, filters: &BackupFilters, origin: &BackupOrigin) -> Result<ArchiveWriter, Error> {
     let mut now = OffsetDateTime::from(std::time::SystemTime::now());
     loop {
-        match Archive::begin(output, filters, origin, now) {
+        match ArchiveWriter::begin(output, filters, origin, now) {
             // Another backup started within this second: take the name of the next
             // second.
-            Err(error) if exists(&error) => now += time::Duration::SECOND,
+            Err(error) if is_already_exists(&error) => now += time::Duration::SECOND,
             made => return Ok(made?),
         }
     }
 }
 
-async fn list(client: &mut Client, filters: &Filters, since_us: Option<i64>) -> Result<Vec<String>, Error> {
+async fn list(
+    client: &mut Client,
+    filters: &BackupFilters,
+    since_us: Option<i64>,
+) -> Result<Vec<String>, Error> {
     let experiment = filters.experiment.clone().unwrap_or_default();
     let request = ListRunsRequest { run_ids: filters.runs.clone(), experiment, since_us };
     let mut messages = client.list_runs(request).await?.into_inner();
@@ -149,7 +157,7 @@ async fn list(client: &mut Client, filters: &Filters, since_us: Option<i64>) -> 
 /// Reads a run into the archive. Returns false if the run has been deleted.
 async fn read(
     client: &mut Client,
-    archive: &Archive,
+    archive: &ArchiveWriter,
     run_id: &str,
     progress: &Progress,
 ) -> Result<bool, Error> {
@@ -166,7 +174,7 @@ async fn read(
 
 async fn read_once(
     client: &mut Client,
-    archive: &Archive,
+    archive: &ArchiveWriter,
     run_id: &str,
     progress: &Progress,
 ) -> Result<(), Failure> {
@@ -174,7 +182,7 @@ async fn read_once(
     let mut messages = client.read_run(request).await?.into_inner();
     let head = messages.message().await?.and_then(|message| message.head);
     let head = head.ok_or_else(|| Status::internal("the server sent no head for a run"))?;
-    let mut run = archive.run(head)?;
+    let mut run = archive.begin_run(head)?;
     let mut blobs = Vec::new();
     while let Some(message) = messages.message().await? {
         progress.bytes(prost_len(&message));
@@ -182,9 +190,9 @@ async fn read_once(
             run.add(piece)?;
         }
         blobs.extend(message.blobs);
-        message.lost.iter().for_each(|lost| run.lost(lost));
+        message.lost.iter().for_each(|lost| run.record_lost_blob(lost));
     }
-    if archive.has_blobs() {
+    if archive.includes_blobs() {
         read_blobs(client, &mut run, run_id, blobs, progress).await?;
     }
     Ok(run.finish()?)
@@ -202,14 +210,14 @@ async fn read_blobs(
     blobs: Vec<Blob>,
     progress: &Progress,
 ) -> Result<(), Failure> {
-    let (place, paths) = (run.place(), blobs.into_iter().map(|blob| blob.path).collect());
+    let (place, paths) = (run.folder(), blobs.into_iter().map(|blob| blob.path).collect());
     let reads = BTreeSet::iter(&paths).map(|path| {
         let request = ReadBlobRequest { run_id: run_id.to_owned(), path: path.clone() };
         read_blob(client.clone(), request, (place.as_path(), &paths), progress)
     });
     let mut done = std::pin::pin!(stream::iter(reads).buffered(BLOBS_AT_ONCE));
     while let Some(file) = done.try_next().await? {
-        run.blob_end(file)?;
+        run.finish_blob(file)?;
     }
     Ok(())
 }

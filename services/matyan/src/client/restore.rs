@@ -14,7 +14,7 @@ use std::{
 };
 
 use futures::{StreamExt, stream};
-use matyan_archive::reader::{Archive, Run, Step};
+use matyan_archive::reader::{ArchiveReader, RunReader, RunStep};
 use matyan_proto::{
     backup::v1::{
         BeginRunRequest, Blob, Cut, Entity, FinishRunRequest, RestoreProjectRequest, RestoreProjectResponse,
@@ -64,9 +64,9 @@ struct Positions {
 }
 
 pub(super) async fn run(flags: RestoreFlags, out: &mut Output) -> Result<(), Error> {
-    let mut archive = Archive::open(&flags.path)?;
+    let mut archive = ArchiveReader::open(&flags.path)?;
     let checking = Progress::new(0, "files", out.json);
-    archive.check(flags.dry_run, |checked| checking.at(checked.files, checked.of))?;
+    archive.check(flags.dry_run, |checked| checking.at(checked.files, checked.total))?;
     checking.finish();
     let mut client = client!(BackupServiceClient, connect(&flags.client.server).await?)
         .max_encoding_message_size(limits::MESSAGE_BYTES);
@@ -106,7 +106,10 @@ fn tell(out: &mut Output, flags: &RestoreFlags, told: &Told) -> std::io::Result<
         }));
     }
     let (would, restored, again) = (if flags.dry_run { "would be " } else { "" }, told.restored, told.again);
-    out.line(format!("{restored} runs {would}restored with {} blobs; {again} had been restored before", told.blobs))?;
+    out.line(format!(
+        "{restored} runs {would}restored with {} blobs; {again} had been restored before",
+        told.blobs
+    ))?;
     let (made, kept) = (told.entities_made, told.entities_kept);
     out.line(format!("{made} entities {would}created; {kept} already exist"))?;
     if !told.kept.is_empty() {
@@ -121,7 +124,10 @@ fn tell(out: &mut Output, flags: &RestoreFlags, told: &Told) -> std::io::Result<
         out.line(format!("{links} links and {notes} notes refer to runs or entities that exist neither here nor in the archive"))?;
     }
     if told.blobs_lost > 0 {
-        out.line(format!("{} blobs were missing when the backup was made: see runs/*/lost.jsonl", told.blobs_lost))?;
+        out.line(format!(
+            "{} blobs were missing when the backup was made: see runs/*/lost.jsonl",
+            told.blobs_lost
+        ))?;
     }
     if told.objects_lost > 0 {
         out.line(format!(
@@ -137,7 +143,9 @@ fn tell(out: &mut Output, flags: &RestoreFlags, told: &Told) -> std::io::Result<
 
 fn log_goes_on(positions: Positions) -> String {
     let goes_on = match positions.filtered {
-        true => "workers read the log from its start, and skip records that the archive already has for its runs",
+        true => {
+            "workers read the log from its start, and skip records that the archive already has for its runs"
+        }
         false => "the log continues from the backup position",
     };
     match positions.records_lost {
@@ -147,7 +155,7 @@ fn log_goes_on(positions: Positions) -> String {
 }
 
 struct Restore<'a> {
-    archive: &'a Archive,
+    archive: &'a ArchiveReader,
     flags: &'a RestoreFlags,
     client: &'a mut Client,
     told: Told,
@@ -210,8 +218,8 @@ impl Restore<'_> {
 
     async fn run(&mut self, folder: &str, cut: Option<&Cut>, progress: &Progress) -> Result<(), Error> {
         let with_blobs = !self.flags.skip_blobs;
-        let source: bytes::Bytes = self.archive.source(folder, with_blobs).to_vec().into();
-        let head = self.archive.run(folder, false, 0)?.head;
+        let source: bytes::Bytes = self.archive.content_id(folder, with_blobs).to_vec().into();
+        let head = self.archive.open_run(folder, false, 0)?.head;
         let begun = self.client.begin_run(BeginRunRequest {
             run_id: head.run_id.clone(),
             source: source.clone(),
@@ -224,10 +232,10 @@ impl Restore<'_> {
             RunState::Live => self.told.kept.push(head.run_id),
             RunState::Open | RunState::Unspecified if self.flags.dry_run => {
                 self.told.restored += 1;
-                self.told.blobs += self.archive.run(folder, with_blobs, begun.position)?.blobs();
+                self.told.blobs += self.archive.open_run(folder, with_blobs, begun.position)?.blobs();
             }
             RunState::Open | RunState::Unspecified => {
-                let run = self.archive.run(folder, with_blobs, begun.position)?;
+                let run = self.archive.open_run(folder, with_blobs, begun.position)?;
                 let run_id = head.run_id.clone();
                 match self.whole(run, (head, source, cut.cloned()), progress).await {
                     Ok(()) => self.told.restored += 1,
@@ -244,7 +252,7 @@ impl Restore<'_> {
 
     async fn whole(
         &mut self,
-        run: Run,
+        run: RunReader,
         (head, source, cut): (RunHead, bytes::Bytes, Option<Cut>),
         progress: &Progress,
     ) -> Result<(), Failure> {
@@ -256,16 +264,16 @@ impl Restore<'_> {
         Ok(())
     }
 
-    async fn content(&mut self, run: Run, target: &Target, progress: &Progress) -> Result<(), Failure> {
+    async fn content(&mut self, run: RunReader, target: &Target, progress: &Progress) -> Result<(), Failure> {
         let mut run = run;
         let mut next = run.next_step()?;
-        while let Some(Step::Blob { blob, file, position }) = next {
+        while let Some(RunStep::Blob { blob, file, position }) = next {
             progress.bytes(blob.size);
             self.blob(target, blob, &file, position).await?;
             self.told.blobs += 1;
             next = run.next_step()?;
         }
-        let Some(Step::Pieces { pieces, position }) = next else {
+        let Some(RunStep::Pieces { pieces, position }) = next else {
             self.told.objects_lost += run.objects_lost;
             return Ok(());
         };
@@ -335,15 +343,18 @@ impl Ended {
 }
 
 /// The remaining pieces of a run, as messages. An error ends the stream.
-fn steps(mut run: Run, ended: Arc<Ended>) -> impl futures::Stream<Item = WriteRunRequest> + Send + 'static {
+fn steps(
+    mut run: RunReader,
+    ended: Arc<Ended>,
+) -> impl futures::Stream<Item = WriteRunRequest> + Send + 'static {
     stream::iter(std::iter::from_fn(move || {
         let step = run.next_step();
         ended.objects_lost.store(run.objects_lost, Ordering::Relaxed);
         match step {
-            Ok(Some(Step::Pieces { pieces, position })) => {
+            Ok(Some(RunStep::Pieces { pieces, position })) => {
                 Some(WriteRunRequest { pieces, position, ..Default::default() })
             }
-            Ok(Some(Step::Blob { .. }) | None) => None,
+            Ok(Some(RunStep::Blob { .. }) | None) => None,
             Err(error) => {
                 ended.fail(error);
                 None

@@ -10,74 +10,74 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::{CHECKSUMS, Result, at, damaged, durable};
+use super::{CHECKSUMS, Result, damaged, durable, file_error};
 
 /// Hexadecimal digests by path inside the archive.
-pub(super) type Sums = BTreeMap<String, String>;
+pub(super) type Checksums = BTreeMap<String, String>;
 
 /// A file being written, with its running checksum.
-pub(super) struct Summed {
+pub(super) struct SummedFile {
     path: PathBuf,
     file: io::BufWriter<File>,
     digest: Sha256,
 }
 
-impl Summed {
+impl SummedFile {
     pub(super) fn create(path: &Path) -> Result<Self> {
-        let file = File::create_new(path).map_err(at(path))?;
+        let file = File::create_new(path).map_err(file_error(path))?;
         Ok(Self { path: path.to_owned(), file: io::BufWriter::new(file), digest: Sha256::new() })
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.digest.update(bytes);
-        self.file.write_all(bytes).map_err(at(&self.path))
+        self.file.write_all(bytes).map_err(file_error(&self.path))
     }
 
     /// Closes the file, which is then on disk, and returns its checksum.
     pub(super) fn finish(self) -> Result<String> {
         let file = self.file.into_inner().map_err(io::IntoInnerError::into_error);
-        file.and_then(|file| file.sync_all()).map_err(at(&self.path))?;
+        file.and_then(|file| file.sync_all()).map_err(file_error(&self.path))?;
         Ok(hex::encode(self.digest.finalize()))
     }
 }
 
 pub(super) fn sum(path: &Path) -> Result<String> {
-    let mut file = File::open(path).map_err(at(path))?;
+    let mut file = File::open(path).map_err(file_error(path))?;
     let mut digest = Sha256::new();
     let mut buffer = vec![0; 1 << 16];
     loop {
-        match file.read(&mut buffer).map_err(at(path))? {
+        match file.read(&mut buffer).map_err(file_error(path))? {
             0 => return Ok(hex::encode(digest.finalize())),
             read => digest.update(&buffer[..read]),
         }
     }
 }
 
-pub(super) fn append(root: &Path, sums: &Sums) -> Result<()> {
+pub(super) fn append(root: &Path, sums: &Checksums) -> Result<()> {
     let path = root.join(CHECKSUMS);
-    let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(at(&path))?;
-    file.write_all(lines(sums).as_bytes()).and_then(|()| file.sync_all()).map_err(at(&path))
+    let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(file_error(&path))?;
+    file.write_all(lines(sums).as_bytes()).and_then(|()| file.sync_all()).map_err(file_error(&path))
 }
 
-fn lines(sums: &Sums) -> String {
+fn lines(sums: &Checksums) -> String {
     sums.iter().map(|(path, sum)| format!("{sum}  {path}\n")).collect()
 }
 
-pub(super) fn write(root: &Path, sums: &Sums) -> Result<()> {
+pub(super) fn write(root: &Path, sums: &Checksums) -> Result<()> {
     durable::put(root, CHECKSUMS, &lines(sums))
 }
 
 /// Reads the list, or returns `None` if there is none. An unterminated last line was being
 /// written when the backup was interrupted.
-pub(super) fn read(root: &Path) -> Result<Option<Sums>> {
+pub(super) fn read(root: &Path) -> Result<Option<Checksums>> {
     let path = root.join(CHECKSUMS);
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(at(&path)(error)),
+        Err(error) => return Err(file_error(&path)(error)),
     };
     let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
-    let mut sums = Sums::new();
+    let mut sums = Checksums::new();
     for (line, number) in whole.lines().zip(1..) {
         let Some((sum, file)) = line.split_once("  ") else {
             return Err(damaged(CHECKSUMS, format!("line {number} is not a checksum")));
