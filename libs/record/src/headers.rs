@@ -1,0 +1,82 @@
+//! Names of headers and content types, of log records and of gRPC calls alike. Matyan 0.3 ignores all of them.
+
+use bytes::Bytes;
+
+/// The headers of a record, in order.
+pub type Headers = Vec<(String, Bytes)>;
+
+/// The project by its name; absent for the default one. Of records and calls.
+pub const PROJECT: &str = "matyan-project";
+/// The identity of the caller; absent if it is unknown. Of records and calls.
+pub const CALLER: &str = "matyan-caller";
+/// The log positions that an answer must include. Of calls.
+pub const AFTER: &str = "matyan-after";
+/// The id of a request in the logs of all services. Of calls.
+pub const REQUEST_ID: &str = "x-request-id";
+/// The trace context in W3C's form. Of records and calls.
+pub const TRACEPARENT: &str = "traceparent";
+
+/// The content type of a record's value.
+pub const CONTENT_TYPE: &str = "content-type";
+/// The id of a control event, in hexadecimal digits.
+pub const EVENT: &str = "matyan-event";
+/// The number of a deleted run.
+pub const RUN_NUMBER: &str = "matyan-run-number";
+/// The reason why the original of a dead letter was parked.
+pub const REASON: &str = "matyan-reason";
+/// The position of the original of a dead letter: log, partition, offset, and item.
+pub const POSITION: &str = "matyan-position";
+
+/// The id of a producer, in hexadecimal digits. This and the next five are of envelopes.
+pub const PRODUCER: &str = "matyan-producer";
+/// The number of the batch among those of its producer.
+pub const SEQUENCE: &str = "matyan-sequence";
+/// The last batch that the client knows to be durable.
+pub const ACKNOWLEDGED: &str = "matyan-acknowledged";
+/// The number of the item in its batch.
+pub const ITEM: &str = "matyan-item";
+/// The number of items in the batch.
+pub const ITEMS: &str = "matyan-items";
+/// `1` for a producer that lives no longer than its connection.
+pub const EPHEMERAL: &str = "matyan-ephemeral";
+
+/// A format byte and a `LogEntry`.
+pub const LOG_ENTRY_TYPE: &str = "application/x-protobuf;type=matyan.log.v1.LogEntry";
+/// A batch on its own, as it is parked.
+pub const BATCH_TYPE: &str = "application/x-protobuf;type=matyan.ingest.v1.IngestionBatch";
+/// An envelope or a control event.
+pub const JSON_TYPE: &str = "application/json";
+/// Anything else.
+pub const UNKNOWN_TYPE: &str = "application/octet-stream";
+
+/// Returns a header.
+pub fn header(name: &str, value: impl Into<Bytes>) -> (String, Bytes) {
+    (name.to_owned(), value.into())
+}
+
+/// Appends project and caller, without those that are empty.
+pub fn push_author(headers: &mut Headers, project: &str, caller: &str) {
+    for (name, value) in [(PROJECT, project), (CALLER, caller)] {
+        if !value.is_empty() {
+            headers.push(header(name, value.to_owned()));
+        }
+    }
+}
+
+/// Returns the value of the first header with this name.
+///
+/// ```
+/// use matyan_record::headers::{PROJECT, find, header, text};
+///
+/// let headers = vec![header(PROJECT, "vision")];
+/// assert_eq!(find(&headers, PROJECT).unwrap(), "vision");
+/// assert_eq!(text(&headers, PROJECT).as_deref(), Some("vision"));
+/// ```
+pub fn find<'h>(headers: &'h Headers, name: &str) -> Option<&'h Bytes> {
+    headers.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+}
+
+/// Returns the same as text. Bytes that are not UTF-8 are replaced.
+pub fn text(headers: &Headers, name: &str) -> Option<String> {
+    find(headers, name).map(|value| String::from_utf8_lossy(value).into_owned())
+}

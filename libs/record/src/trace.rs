@@ -1,0 +1,103 @@
+//! Propagation of traces across process boundaries: out of a span into a header, and out of a header into a span. Every hop
+//! (edge to service, service to log, log to worker) uses these functions, so that one trace runs from a frame to the commit
+//! of its contents. Where nothing is exported, spans of `TARGET` are disabled and cost a branch.
+
+use std::collections::HashMap;
+
+use http::{HeaderMap, HeaderValue};
+use opentelemetry::propagation::TextMapPropagator;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use crate::headers::TRACEPARENT;
+
+/// Target of the spans of single frames, batches, and records. They are for export only: no log line shows them.
+pub const TARGET: &str = "matyan_trace";
+
+/// Returns the trace context of a span, for the header of a hop; `None` if the span is not exported.
+///
+/// ```
+/// assert_eq!(matyan_record::trace::traceparent(&tracing::Span::none()), None);
+/// ```
+pub fn traceparent(span: &Span) -> Option<String> {
+    if span.is_disabled() {
+        return None;
+    }
+    let mut headers = HashMap::new();
+    TraceContextPropagator::new().inject_context(&span.context(), &mut headers);
+    headers.remove(TRACEPARENT)
+}
+
+/// Adds the trace context of the current span to the headers of a call.
+pub fn stamp(headers: &mut HeaderMap) {
+    if let Some(trace) = traceparent(&Span::current()).and_then(|it| HeaderValue::from_str(&it).ok()) {
+        headers.insert(TRACEPARENT, trace);
+    }
+}
+
+/// Makes `span`, which must be new, continue the trace of `traceparent`. With any other text it begins a trace of its own.
+pub fn follow(span: &Span, traceparent: &[u8]) {
+    let Ok(traceparent) = std::str::from_utf8(traceparent) else { return };
+    if span.is_disabled() || traceparent.is_empty() {
+        return;
+    }
+    let headers = HashMap::from([(TRACEPARENT.to_owned(), traceparent.to_owned())]);
+    let context = TraceContextPropagator::new().extract(&headers);
+    // This fails only where nothing exports the span.
+    span.set_parent(context).ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::trace::TracerProvider;
+    use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider};
+    use tracing_subscriber::prelude::*;
+
+    use super::*;
+
+    /// Runs `work` where spans are exported, and returns name, trace, and parent of each.
+    fn exported(work: impl FnOnce()) -> Vec<(String, String, String)> {
+        let exporter = InMemorySpanExporter::default();
+        let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), work);
+        let spans = exporter.get_finished_spans().expect("the exporter is not shut down");
+        let facts = |span: opentelemetry_sdk::trace::SpanData| {
+            let (trace, parent) = (span.span_context.trace_id().to_string(), span.parent_span_id.to_string());
+            (span.name.into_owned(), trace, parent)
+        };
+        spans.into_iter().map(facts).collect()
+    }
+
+    #[test]
+    fn a_trace_continues_after_a_header() {
+        let spans = exported(|| {
+            let sender = tracing::info_span!(target: TARGET, "sender");
+            let header = traceparent(&sender).expect("the span is exported");
+            let receiver = tracing::info_span!(target: TARGET, parent: None, "receiver");
+            follow(&receiver, header.as_bytes());
+        });
+        let [receiver, sender] = &spans[..] else { panic!("{spans:?}") };
+        assert_eq!((&*receiver.0, &*sender.0), ("receiver", "sender"));
+        assert_eq!(receiver.1, sender.1, "one trace");
+        assert_ne!(receiver.2, "0000000000000000", "it has a parent");
+    }
+
+    #[test]
+    fn a_header_without_a_trace_context_begins_a_new_trace() {
+        for header in ["", "00-zz", "nonsense", "00-00000000000000000000000000000000-0000000000000000-01"] {
+            let spans = exported(|| {
+                let span = tracing::info_span!(target: TARGET, parent: None, "receiver");
+                follow(&span, header.as_bytes());
+            });
+            assert_eq!(spans[0].2, "0000000000000000", "{header}");
+        }
+    }
+
+    #[test]
+    fn a_span_that_is_not_exported_has_no_context() {
+        assert_eq!(traceparent(&Span::none()), None);
+        follow(&Span::none(), b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+    }
+}

@@ -1,0 +1,262 @@
+//! Parts of encoded maps that our writer made, at their paths: borrowed or copied as they are. A search reads a few params
+//! of many thousands of runs, so everything else is skipped by its length alone.
+
+use std::{borrow::Cow, cmp::Ordering};
+
+use super::{
+    CborError,
+    head::{self, BYTES, LIST, MAP, NEGATIVE, TAG, TEXT, UNSIGNED},
+};
+
+/// A scalar inside of encoded bytes. Its text is UTF-8, as `str` or as the bytes of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum CborLeaf<'b, T: ?Sized = str> {
+    /// `null`.
+    Null,
+    /// A boolean.
+    Bool(bool),
+    /// An integer inside of `i64`.
+    Integer(i64),
+    /// A float.
+    Float(f64),
+    /// Text.
+    Text(&'b T),
+}
+
+/// Returns the encoded value at a path of keys. Nothing else is decoded.
+///
+/// ```
+/// # use matyan_value::{cbor, json};
+/// let params = cbor::encode(&json::parse(r#"{"model": {"depth": 5}}"#)?);
+/// assert_eq!(cbor::find(&params, &["model", "depth"]), Ok(Some(&[5][..])));
+/// assert_eq!(cbor::find(&params, &["optimizer"]), Ok(None));
+/// # Ok::<(), json::JsonError>(())
+/// ```
+pub fn find<'b>(mut bytes: &'b [u8], path: &[impl AsRef<str>]) -> Result<Option<&'b [u8]>, CborError> {
+    for key in path {
+        match find_key(bytes, key.as_ref().as_bytes()).ok_or(MALFORMED)? {
+            Some(inner) => bytes = inner,
+            None => return Ok(None),
+        }
+    }
+    let end = length(bytes).ok_or(MALFORMED)?;
+    Ok(Some(&bytes[..end]))
+}
+
+const MALFORMED: CborError =
+    CborError::Syntax { at: 0, reason: "it is cut off, or not in the form that is stored" };
+
+/// Returns the scalar that an encoded value is, or `None` for anything larger, which `decode` reads.
+pub fn leaf(bytes: &[u8]) -> Result<Option<CborLeaf<'_>>, CborError> {
+    Ok(match stored_leaf(bytes) {
+        Some((CborLeaf::Null, _)) => Some(CborLeaf::Null),
+        Some((CborLeaf::Bool(bool), _)) => Some(CborLeaf::Bool(bool)),
+        Some((CborLeaf::Integer(integer), _)) => Some(CborLeaf::Integer(integer)),
+        Some((CborLeaf::Float(float), _)) => Some(CborLeaf::Float(float)),
+        Some((CborLeaf::Text(text), _)) => {
+            Some(CborLeaf::Text(std::str::from_utf8(text).map_err(|_| MALFORMED)?))
+        }
+        None => None,
+    })
+}
+
+/// Reads a scalar in the form in which nearly all are stored, and its length. Text is not checked.
+#[inline]
+pub(super) fn stored_leaf(bytes: &[u8]) -> Option<(CborLeaf<'_, [u8]>, usize)> {
+    Some(match *bytes {
+        [byte @ ..=0x17, ..] => (CborLeaf::Integer(byte.into()), 1),
+        [0x18, byte, ..] => (CborLeaf::Integer(byte.into()), 2),
+        [byte @ 0x20..=0x37, ..] => (CborLeaf::Integer(0x1f - i64::from(byte)), 1),
+        [byte @ 0x60..=0x77, ref rest @ ..] => {
+            let length = usize::from(byte - 0x60);
+            (CborLeaf::Text(rest.get(..length)?), 1 + length)
+        }
+        [byte @ 0xf4..=0xf5, ..] => (CborLeaf::Bool(byte == 0xf5), 1),
+        [0xf6, ..] => (CborLeaf::Null, 1),
+        [0xfb, a, b, c, d, e, f, g, h, ..] => {
+            (CborLeaf::Float(f64::from_be_bytes([a, b, c, d, e, f, g, h])), 9)
+        }
+        _ => {
+            let (major, argument, size) = head::read(bytes)?;
+            match major {
+                UNSIGNED => (CborLeaf::Integer(argument.try_into().ok()?), size),
+                NEGATIVE => (CborLeaf::Integer(-1 - i64::try_from(argument).ok()?), size),
+                TEXT => {
+                    let end = size.checked_add(argument.try_into().ok()?)?;
+                    (CborLeaf::Text(bytes.get(size..end)?), end)
+                }
+                _ => return None,
+            }
+        }
+    })
+}
+
+/// Returns the bytes from a key's value on. An outer `None` means malformed.
+fn find_key<'b>(bytes: &'b [u8], wanted: &[u8]) -> Option<Option<&'b [u8]>> {
+    let mut entries = MapEntries::new(bytes)?;
+    while let Some(entry) = entries.next()? {
+        match entry.key.cmp(wanted) {
+            Ordering::Less => entries.skip_value()?,
+            Ordering::Equal => return Some(bytes.get(entry.value..)),
+            // Keys are sorted.
+            Ordering::Greater => break,
+        }
+    }
+    Some(None)
+}
+
+/// Bytes of a value by its first byte, where that is enough: numbers and short texts, which nearly all values are. 0 for
+/// others.
+const SCALAR_BYTES: [u8; 256] = {
+    let mut bytes = [0; 256];
+    let mut first = 0;
+    while first < bytes.len() {
+        bytes[first] = match (first as u8 >> 5, first as u8 & 0x1f) {
+            (BYTES | TEXT, size @ 0..24) => 1 + size,
+            (BYTES..=TAG, _) => 0,
+            (_, 0..24) => 1,
+            (_, 24) => 2,
+            (_, 25) => 3,
+            (_, 26) => 5,
+            (_, 27) => 9,
+            _ => 0,
+        };
+        first += 1;
+    }
+    bytes
+};
+
+/// Bytes of the value at the beginning of `bytes`.
+fn length(bytes: &[u8]) -> Option<usize> {
+    let (mut at, mut values) = (0_usize, 1_u64);
+    while values > 0 {
+        let first = *bytes.get(at)?;
+        values -= 1;
+        let scalar = SCALAR_BYTES[usize::from(first)];
+        if scalar > 0 {
+            at += usize::from(scalar);
+            continue;
+        }
+        let (major, argument, size) = head::read(&bytes[at..])?;
+        at += size;
+        match major {
+            BYTES | TEXT => at = at.checked_add(usize::try_from(argument).ok()?)?,
+            LIST => values = values.checked_add(argument)?,
+            MAP => values = values.checked_add(argument.checked_mul(2)?)?,
+            TAG => values += 1,
+            _ => {}
+        }
+    }
+    (at <= bytes.len()).then_some(at)
+}
+
+/// Returns the map without one of its keys.
+pub fn without<'b>(bytes: &'b [u8], key: &str) -> Result<Cow<'b, [u8]>, CborError> {
+    without_key(bytes, key.as_bytes()).ok_or(MALFORMED)
+}
+
+fn without_key<'b>(bytes: &'b [u8], key: &[u8]) -> Option<Cow<'b, [u8]>> {
+    let mut entries = MapEntries::new(bytes)?;
+    let (count, first) = (entries.left, entries.at);
+    while let Some(entry) = entries.next()? {
+        entries.skip_value()?;
+        match entry.key.cmp(key) {
+            Ordering::Less => {}
+            Ordering::Equal => {
+                let mut out = Vec::with_capacity(bytes.len());
+                head::write(&mut out, MAP, count - 1);
+                out.extend_from_slice(&bytes[first..entry.at]);
+                out.extend_from_slice(&bytes[entries.at..]);
+                return Some(out.into());
+            }
+            Ordering::Greater => break,
+        }
+    }
+    Some(bytes.into())
+}
+
+/// Returns a map of only the values at some paths. The paths are sorted and have at least one key; those that lead to nothing
+/// are left out.
+pub fn pick(bytes: &[u8], paths: &[&[String]]) -> Result<Vec<u8>, CborError> {
+    let mut out = Vec::new();
+    pick_into(bytes, paths, 0, &mut out).ok_or(MALFORMED)?;
+    Ok(out)
+}
+
+/// Does the same for paths that have the first `depth` keys in common. Returns the number of entries that it wrote.
+fn pick_into(bytes: &[u8], mut paths: &[&[String]], depth: usize, out: &mut Vec<u8>) -> Option<u64> {
+    let mut entries = MapEntries::new(bytes)?;
+    let (start, mut count) = (out.len(), 0);
+    while let Some(entry) = entries.next()? {
+        let is_before = |path: &&&[String]| path[depth].as_bytes() < entry.key;
+        paths = &paths[paths.iter().take_while(is_before).count()..];
+        let is_here = |path: &&&[String]| path[depth].as_bytes() == entry.key;
+        let (here, after) = paths.split_at(paths.iter().take_while(is_here).count());
+        paths = after;
+        match here.first() {
+            None if paths.is_empty() => break,
+            None => entries.skip_value()?,
+            Some(path) if path.len() == depth + 1 => {
+                entries.skip_value()?;
+                out.extend_from_slice(&bytes[entry.at..entries.at]);
+                count += 1;
+            }
+            Some(_) => {
+                let before = out.len();
+                out.extend_from_slice(&bytes[entry.at..entry.value]);
+                match pick_into(&bytes[entry.value..], here, depth + 1, out)? {
+                    0 => out.truncate(before),
+                    _ => count += 1,
+                }
+                if paths.is_empty() {
+                    break;
+                }
+                entries.skip_value()?;
+            }
+        }
+    }
+    let mut head = Vec::with_capacity(9);
+    head::write(&mut head, MAP, count);
+    out.splice(start..start, head);
+    Some(count)
+}
+
+/// The entries of an encoded map; none for anything else. After a key its value is skipped before the next key is read.
+struct MapEntries<'b> {
+    bytes: &'b [u8],
+    left: u64,
+    at: usize,
+}
+
+/// Positions of an entry, and its key.
+struct MapEntry<'b> {
+    key: &'b [u8],
+    at: usize,
+    value: usize,
+}
+
+impl<'b> MapEntries<'b> {
+    /// Returns `None` for malformed bytes.
+    fn new(bytes: &'b [u8]) -> Option<Self> {
+        let (major, entries, at) = head::read(bytes)?;
+        Some(Self { bytes, left: if major == MAP { entries } else { 0 }, at })
+    }
+
+    fn next(&mut self) -> Option<Option<MapEntry<'b>>> {
+        if self.left == 0 {
+            return Some(None);
+        }
+        let at = self.at;
+        let (major, size, header) = head::read(self.bytes.get(at..)?)?;
+        let value = (at + header).checked_add(usize::try_from(size).ok()?)?;
+        let key = self.bytes.get(at + header..value).filter(|_| major == TEXT)?;
+        self.at = value;
+        self.left -= 1;
+        Some(Some(MapEntry { key, at, value }))
+    }
+
+    fn skip_value(&mut self) -> Option<()> {
+        self.at += length(self.bytes.get(self.at..)?)?;
+        Some(())
+    }
+}

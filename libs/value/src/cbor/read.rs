@@ -1,0 +1,413 @@
+//! The reader of CBOR: a pull reader that borrows from the bytes, and the tree and the check that are built on it.
+//!
+//! Readable is well-formed CBOR whose map keys are text, nested no deeper than `MAX_DEPTH`. Tags other than those of big
+//! integers only annotate what they enclose: they count as a level of nesting and are dropped. No announced length is
+//! trusted with memory.
+
+use std::borrow::Cow;
+
+use matyan_proto::limits::INTEGER_BYTES;
+
+use super::{
+    CborError,
+    head::{self, BYTES, LIST, MAP, NEGATIVE, NEGATIVE_BIGNUM, POSITIVE_BIGNUM, TAG, TEXT, UNSIGNED},
+    path::{CborLeaf, stored_leaf},
+};
+use crate::{
+    MAX_DEPTH,
+    value::{Map, Value},
+};
+
+/// One item: a scalar, or the beginning of a list or map, whose members the reader yields next.
+#[derive(Debug)]
+pub enum CborItem<'b> {
+    /// `null` or `undefined`.
+    Null,
+    /// A boolean.
+    Bool(bool),
+    /// An integer inside of `i64`.
+    Integer(i64),
+    /// The integer of a big-endian magnitude, or `-1 - magnitude`. Not normalized: it may be small.
+    Big {
+        /// Whether the number is below zero.
+        negative: bool,
+        /// Big-endian, possibly with leading zeros.
+        magnitude: Cow<'b, [u8]>,
+    },
+    /// A float of any width.
+    Float(f64),
+    /// Text, in one piece or many.
+    Text(Cow<'b, str>),
+    /// Bytes, in one piece or many.
+    Bytes(Cow<'b, [u8]>),
+    /// A list.
+    List(CborMembers),
+    /// A map: each member is a key and an item.
+    Map(CborMembers),
+}
+
+/// Progress through the members of a list or map.
+#[derive(Debug)]
+pub struct CborMembers {
+    /// `None` if only an end mark shows the end.
+    left: Option<u64>,
+    taken: u64,
+    /// Nesting around the container.
+    depth: usize,
+}
+
+impl CborMembers {
+    /// Returns true at the first member, before which a text format writes no separator.
+    pub fn is_first(&self) -> bool {
+        self.taken == 1
+    }
+}
+
+/// A pull reader over encoded bytes.
+///
+/// ```
+/// use matyan_value::cbor::{CborError, CborItem, CborReader};
+///
+/// // {"a": [1, 2]}
+/// let mut reader = CborReader::new(&[0xa1, 0x61, b'a', 0x82, 0x01, 0x02]);
+/// let CborItem::Map(mut members) = reader.item()? else { panic!() };
+/// assert!(reader.more(&mut members)?);
+/// assert_eq!(reader.key()?, "a");
+/// let CborItem::List(mut list) = reader.item()? else { panic!() };
+/// let mut sum = 0;
+/// while reader.more(&mut list)? {
+///     let CborItem::Integer(integer) = reader.item()? else { panic!() };
+///     sum += integer;
+/// }
+/// assert_eq!(sum, 3);
+/// assert!(!reader.more(&mut members)?);
+/// # Ok::<(), CborError>(())
+/// ```
+#[derive(Debug)]
+pub struct CborReader<'b> {
+    bytes: &'b [u8],
+    at: usize,
+    depth: usize,
+}
+
+const INDEFINITE: u8 = 0x1f;
+const BREAK: u8 = 0xff;
+
+impl<'b> CborReader<'b> {
+    /// Starts at the first byte.
+    pub fn new(bytes: &'b [u8]) -> Self {
+        Self { bytes, at: 0, depth: 0 }
+    }
+
+    /// Returns the position in bytes.
+    pub fn position(&self) -> usize {
+        self.at
+    }
+
+    /// Reads the next item.
+    pub fn item(&mut self) -> Result<CborItem<'b>, CborError> {
+        let mut depth = self.depth;
+        loop {
+            let start = self.at;
+            let first = *self.bytes.get(start).ok_or(self.fault("it is cut off"))?;
+            if first & INDEFINITE == INDEFINITE {
+                return self.indefinite(first >> 5, depth);
+            }
+            let (major, argument, size) = self.head()?;
+            let eight_bytes = self.at - size_of::<u64>().min(size)..self.at;
+            let big = |negative| CborItem::Big { negative, magnitude: self.bytes[eight_bytes].into() };
+            return Ok(match major {
+                UNSIGNED => i64::try_from(argument).map_or_else(|_| big(false), CborItem::Integer),
+                NEGATIVE => {
+                    i64::try_from(argument).map_or_else(|_| big(true), |it| CborItem::Integer(-1 - it))
+                }
+                BYTES => CborItem::Bytes(self.take(argument)?.into()),
+                TEXT => CborItem::Text(self.text(argument)?.into()),
+                LIST => CborItem::List(self.open(Some(argument), depth)?),
+                MAP => CborItem::Map(self.open(Some(argument), depth)?),
+                TAG if matches!(argument, POSITIVE_BIGNUM | NEGATIVE_BIGNUM) => {
+                    CborItem::Big { negative: argument == NEGATIVE_BIGNUM, magnitude: self.byte_string()? }
+                }
+                TAG if depth == MAX_DEPTH => return Err(CborError::TooDeep),
+                TAG => {
+                    depth += 1;
+                    continue;
+                }
+                _ => self.simple(start, argument)?,
+            });
+        }
+    }
+
+    /// Reads the next scalar if it has the form in which nearly all are stored, and text that is valid UTF-8. `None` reads
+    /// nothing: `item` takes everything else, and reports faults. It is several times quicker.
+    #[inline]
+    pub fn stored_leaf(&mut self) -> Option<CborLeaf<'b, [u8]>> {
+        let (leaf, length) = stored_leaf(self.bytes.get(self.at..)?)?;
+        // Nearly all text is ASCII, which takes less time to see.
+        let is_sound = |text: &[u8]| text.is_ascii() || std::str::from_utf8(text).is_ok();
+        if matches!(leaf, CborLeaf::Text(text) if !is_sound(text)) {
+            return None;
+        }
+        self.at += length;
+        Some(leaf)
+    }
+
+    /// Steps to the next member of a container; false at its end. Every container must be read to its end.
+    pub fn more(&mut self, members: &mut CborMembers) -> Result<bool, CborError> {
+        let more = match members.left {
+            Some(left) => {
+                members.left = Some(left.saturating_sub(1));
+                left > 0
+            }
+            None => match self.bytes.get(self.at) {
+                Some(&BREAK) => {
+                    self.at += 1;
+                    false
+                }
+                _ => true,
+            },
+        };
+        match more {
+            true => members.taken += 1,
+            false => self.depth = members.depth,
+        }
+        Ok(more)
+    }
+
+    /// Reads the key of a map's member.
+    pub fn key(&mut self) -> Result<Cow<'b, str>, CborError> {
+        match self.bytes.get(self.at).map(|first| (first >> 5, first & INDEFINITE)) {
+            Some((TEXT, INDEFINITE)) => self.text_pieces(),
+            Some((TEXT, _)) => {
+                let (_, length, _) = self.head()?;
+                Ok(self.text(length)?.into())
+            }
+            Some(_) => Err(CborError::Key { at: self.at }),
+            None => Err(self.fault("it is cut off")),
+        }
+    }
+
+    /// Reads an item to its end and drops it.
+    pub fn skip(&mut self, item: CborItem<'b>) -> Result<(), CborError> {
+        match item {
+            CborItem::List(mut members) => {
+                while self.more(&mut members)? {
+                    self.check()?;
+                }
+            }
+            CborItem::Map(mut members) => {
+                while self.more(&mut members)? {
+                    self.key()?;
+                    self.check()?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn check(&mut self) -> Result<(), CborError> {
+        match self.item()? {
+            CborItem::Big { magnitude, .. } if magnitude.len() > INTEGER_BYTES => Err(CborError::LongInteger),
+            item => self.skip(item),
+        }
+    }
+
+    fn value(&mut self) -> Result<Value, CborError> {
+        Ok(match self.item()? {
+            CborItem::Null => Value::Null,
+            CborItem::Bool(bool) => Value::Bool(bool),
+            CborItem::Integer(integer) => Value::Integer(integer),
+            CborItem::Big { negative, magnitude } => Value::integer(negative, &magnitude),
+            CborItem::Float(float) => Value::Float(float),
+            CborItem::Text(text) => Value::Text(text.into_owned()),
+            CborItem::Bytes(bytes) => Value::Bytes(bytes.into_owned()),
+            CborItem::List(mut members) => {
+                let mut list = Vec::new();
+                while self.more(&mut members)? {
+                    list.push(self.value()?);
+                }
+                Value::List(list)
+            }
+            CborItem::Map(mut members) => {
+                let mut map = Map::new();
+                while self.more(&mut members)? {
+                    let key = self.key()?.into_owned();
+                    map.insert(key, self.value()?);
+                }
+                Value::Map(map)
+            }
+        })
+    }
+
+    fn end(&self) -> Result<(), CborError> {
+        if self.at == self.bytes.len() { Ok(()) } else { Err(CborError::Trailing { at: self.at }) }
+    }
+
+    fn head(&mut self) -> Result<(u8, u64, usize), CborError> {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let head = head::read(rest).ok_or(self.fault("a head is cut off or has no meaning"))?;
+        self.at += head.2;
+        Ok(head)
+    }
+
+    fn take(&mut self, length: u64) -> Result<&'b [u8], CborError> {
+        let rest = &self.bytes[self.at..];
+        let taken = usize::try_from(length).ok().and_then(|length| rest.get(..length));
+        let taken = taken.ok_or(self.fault("it is cut off"))?;
+        self.at += taken.len();
+        Ok(taken)
+    }
+
+    fn text(&mut self, length: u64) -> Result<&'b str, CborError> {
+        let fault = self.fault("text is not UTF-8");
+        std::str::from_utf8(self.take(length)?).map_err(|_| fault)
+    }
+
+    fn open(&mut self, left: Option<u64>, depth: usize) -> Result<CborMembers, CborError> {
+        if depth == MAX_DEPTH {
+            return Err(CborError::TooDeep);
+        }
+        let members = CborMembers { left, taken: 0, depth: self.depth };
+        self.depth = depth + 1;
+        Ok(members)
+    }
+
+    fn simple(&self, start: usize, argument: u64) -> Result<CborItem<'b>, CborError> {
+        Ok(match self.bytes[start] & 0x1f {
+            20 => CborItem::Bool(false),
+            21 => CborItem::Bool(true),
+            22 | 23 => CborItem::Null,
+            25 => CborItem::Float(half_float(argument as u16)),
+            26 => CborItem::Float(f64::from(f32::from_bits(argument as u32))),
+            27 => CborItem::Float(f64::from_bits(argument)),
+            _ => return Err(CborError::Syntax { at: start, reason: "a simple value has no meaning here" }),
+        })
+    }
+
+    fn indefinite(&mut self, major: u8, depth: usize) -> Result<CborItem<'b>, CborError> {
+        Ok(match major {
+            BYTES => CborItem::Bytes(self.byte_string()?),
+            TEXT => CborItem::Text(self.text_pieces()?),
+            LIST | MAP => {
+                let members = self.open(None, depth)?;
+                self.at += 1;
+                if major == LIST { CborItem::List(members) } else { CborItem::Map(members) }
+            }
+            _ => return Err(self.fault("it has no meaning here")),
+        })
+    }
+
+    fn byte_string(&mut self) -> Result<Cow<'b, [u8]>, CborError> {
+        match self.bytes.get(self.at).map(|first| (first >> 5, first & INDEFINITE)) {
+            Some((BYTES, INDEFINITE)) => {
+                let mut bytes = Vec::new();
+                while let Some(length) = self.piece(BYTES)? {
+                    bytes.extend_from_slice(self.take(length)?);
+                }
+                Ok(bytes.into())
+            }
+            Some((BYTES, _)) => {
+                let (_, length, _) = self.head()?;
+                Ok(self.take(length)?.into())
+            }
+            _ => Err(self.fault("bytes were expected")),
+        }
+    }
+
+    fn text_pieces(&mut self) -> Result<Cow<'b, str>, CborError> {
+        let mut text = String::new();
+        while let Some(length) = self.piece(TEXT)? {
+            text.push_str(self.text(length)?);
+        }
+        Ok(text.into())
+    }
+
+    /// Length of the next piece of a string, of which the first call skips the opening; `None` at the end mark.
+    fn piece(&mut self, major: u8) -> Result<Option<u64>, CborError> {
+        if self.bytes.get(self.at) == Some(&(major << 5 | INDEFINITE)) {
+            self.at += 1;
+        }
+        if self.bytes.get(self.at) == Some(&BREAK) {
+            self.at += 1;
+            return Ok(None);
+        }
+        match self.head()? {
+            (found, length, _) if found == major => Ok(Some(length)),
+            _ => Err(self.fault("a piece of a string has another type")),
+        }
+    }
+
+    fn fault(&self, reason: &'static str) -> CborError {
+        CborError::Syntax { at: self.at, reason }
+    }
+}
+
+/// A float of 16 bits. Its exponents 0 and 31 are special, as in wider floats.
+fn half_float(bits: u16) -> f64 {
+    let (sign, exponent, fraction) = (bits >> 15, bits >> 10 & 0x1f, bits & 0x3ff);
+    let size = match exponent {
+        0 => f64::from(fraction) * 2_f64.powi(-24),
+        31 if fraction == 0 => f64::INFINITY,
+        31 => f64::NAN,
+        _ => f64::from(0x400 | fraction) * 2_f64.powi(i32::from(exponent) - 25),
+    };
+    if sign == 1 { -size } else { size }
+}
+
+/// Decodes exactly one value.
+pub fn decode(bytes: &[u8]) -> Result<Value, CborError> {
+    let mut reader = CborReader::new(bytes);
+    let value = reader.value()?;
+    reader.end()?;
+    Ok(value)
+}
+
+/// Decodes exactly one map.
+pub fn decode_map(bytes: &[u8]) -> Result<Map, CborError> {
+    match decode(bytes)? {
+        Value::Map(map) => Ok(map),
+        _ => Err(CborError::NotAMap),
+    }
+}
+
+/// Checks that the bytes are exactly one value within all limits. It builds nothing in memory.
+///
+/// ```
+/// # use matyan_value::cbor;
+/// assert_eq!(cbor::check(&[0x82, 0x01, 0x02]), Ok(()));
+/// assert!(cbor::check(&[0x82, 0x01]).is_err());
+/// ```
+pub fn check(bytes: &[u8]) -> Result<(), CborError> {
+    let mut reader = CborReader::new(bytes);
+    reader.check()?;
+    reader.end()
+}
+
+/// Returns whether the bytes begin like a map, without a tag.
+pub fn is_map(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(|first| first >> 5 == MAP)
+}
+
+/// Returns whether the bytes begin like a list, without a tag.
+pub fn is_list(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(|first| first >> 5 == LIST)
+}
+
+/// Returns the text at a key of an encoded map, in any form of CBOR. The last of equal keys counts.
+pub fn map_text<'b>(bytes: &'b [u8], key: &str) -> Option<Cow<'b, str>> {
+    let mut reader = CborReader::new(bytes);
+    let CborItem::Map(mut members) = reader.item().ok()? else { return None };
+    let mut found = None;
+    while reader.more(&mut members).ok()? {
+        let is_wanted = reader.key().ok()? == key;
+        match reader.item().ok()? {
+            CborItem::Text(text) if is_wanted => found = Some(text),
+            item => {
+                reader.skip(item).ok()?;
+                found = found.filter(|_| !is_wanted);
+            }
+        }
+    }
+    found
+}

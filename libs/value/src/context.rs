@@ -1,0 +1,96 @@
+//! Contexts of series: from JSON text to one canonical text, and from that to a name of 32 bits and a key of 128.
+//!
+//! The 32-bit id is what clients and the UI know; two contexts of one run may share it. The digest is what keys hold.
+//! Both are parts of the SHA-256 of the canonical text. An absent context and the empty object are the same, with id 0.
+
+use sha2::{Digest, Sha256};
+
+use crate::{
+    json::{self, JsonError, JsonStyle},
+    value::{Map, Value},
+};
+
+/// The context of a series, such as `{"subset":"val"}`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Context {
+    canonical: String,
+    hash: [u8; 32],
+}
+
+/// The reason why a text is not a context.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ContextError {
+    /// It is not JSON.
+    #[error("the context is {0}")]
+    Json(#[from] JsonError),
+    /// It is JSON of another kind.
+    #[error("the context is neither an object nor null")]
+    NotAnObject,
+}
+
+impl Context {
+    /// Reads JSON text in any notation; equal contexts get equal canonical texts.
+    ///
+    /// ```
+    /// # use matyan_value::Context;
+    /// let context = Context::parse(r#"{ "subset": "val", "fold": 1 }"#)?;
+    /// assert_eq!(context.canonical(), r#"{"fold":1,"subset":"val"}"#);
+    /// assert_eq!(Context::parse("")?.id(), 0);
+    /// # Ok::<(), matyan_value::ContextError>(())
+    /// ```
+    pub fn parse(text: &str) -> Result<Self, ContextError> {
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
+        match json::parse(text)? {
+            Value::Null => Ok(Self::default()),
+            Value::Map(map) => Ok(Self::new(&map)),
+            _ => Err(ContextError::NotAnObject),
+        }
+    }
+
+    /// Returns the context with these members.
+    pub fn new(map: &Map) -> Self {
+        Self::from_canonical(json::map_text(map, JsonStyle::CANONICAL))
+    }
+
+    /// Restores a context from a text that `canonical` or `stored` returned.
+    pub fn from_canonical(canonical: String) -> Self {
+        if canonical.is_empty() || canonical == "{}" {
+            return Self::default();
+        }
+        let hash = Sha256::digest(&canonical).into();
+        Self { canonical, hash }
+    }
+
+    /// Returns ASCII JSON with sorted keys; `{}` for no context.
+    pub fn canonical(&self) -> &str {
+        &self.canonical
+    }
+
+    /// Returns the form that headers of series store: the canonical text, but empty for no context.
+    pub fn stored(&self) -> &str {
+        if self.hash == [0; 32] { "" } else { &self.canonical }
+    }
+
+    /// Returns the id that clients and the UI know.
+    pub fn id(&self) -> u32 {
+        u32::from_be_bytes([self.hash[0], self.hash[1], self.hash[2], self.hash[3]])
+    }
+
+    /// Returns the digest that keys hold.
+    pub fn digest(&self) -> [u8; 16] {
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&self.hash[..16]);
+        digest
+    }
+}
+
+impl Default for Context {
+    fn default() -> Self {
+        Self { canonical: "{}".to_owned(), hash: [0; 32] }
+    }
+}
+
+#[cfg(test)]
+mod tests;

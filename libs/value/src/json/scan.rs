@@ -1,0 +1,353 @@
+//! A pull scanner over JSON text: one pass, no recursion, no allocation but the stack of open brackets. It checks the whole
+//! grammar, so that everything that uses it may rely on well-formed text. Beyond strict JSON it takes NaN, Infinity, and
+//! -Infinity, as Python writes them; like Python it refuses control characters in strings.
+
+use super::JsonSyntaxError;
+
+/// The kind of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JsonKind {
+    /// `null`
+    Null,
+    /// `true`
+    True,
+    /// `false`
+    False,
+    /// A number without a fraction and an exponent.
+    Integer,
+    /// Any other number, NaN and both infinities included.
+    Float,
+    /// A string without an escape.
+    Text,
+    /// A string with at least one escape.
+    EscapedText,
+    /// An array, with everything in it.
+    Array,
+    /// An object, with everything in it.
+    Object,
+}
+
+impl JsonKind {
+    /// Returns the noun that messages have for it.
+    pub fn noun(self) -> &'static str {
+        match self {
+            JsonKind::Null => "null",
+            JsonKind::True | JsonKind::False => "a boolean",
+            JsonKind::Integer => "an integer",
+            JsonKind::Float => "a number",
+            JsonKind::Text | JsonKind::EscapedText => "text",
+            JsonKind::Array => "an array",
+            JsonKind::Object => "an object",
+        }
+    }
+}
+
+/// One value. `text` is the inside of the quotes of a string, and the whole text of everything else.
+#[derive(Clone, Copy, Debug)]
+pub struct JsonToken<'a> {
+    /// Kind of the value.
+    pub kind: JsonKind,
+    /// Nesting of an array or object, including itself; saturates.
+    pub depth: u16,
+    /// Text of the value.
+    pub text: &'a str,
+}
+
+impl<'a> JsonToken<'a> {
+    /// `null`, of no text in particular.
+    pub const NULL: JsonToken<'static> = JsonToken { kind: JsonKind::Null, depth: 0, text: "null" };
+
+    fn scalar(kind: JsonKind, text: &'a str) -> Self {
+        JsonToken { kind, depth: 0, text }
+    }
+}
+
+/// A position in JSON text.
+///
+/// ```
+/// use matyan_value::json::{JsonSyntaxError, JsonKind, JsonScanner};
+///
+/// let mut scanner = JsonScanner::new(r#"{"loss": NaN}"#);
+/// scanner.open();
+/// assert_eq!(scanner.key()?.text, "loss");
+/// assert_eq!(scanner.value()?.kind, JsonKind::Float);
+/// assert!(!scanner.next_or_close(b'}')?);
+/// scanner.end()?;
+/// # Ok::<(), JsonSyntaxError>(())
+/// ```
+#[derive(Debug)]
+pub struct JsonScanner<'a> {
+    text: &'a str,
+    at: usize,
+    /// Closing brackets that are still expected, innermost last.
+    open: Vec<u8>,
+}
+
+impl<'a> JsonScanner<'a> {
+    /// Starts at the first byte.
+    pub fn new(text: &'a str) -> Self {
+        JsonScanner { text, at: 0, open: Vec::new() }
+    }
+
+    /// Returns the next byte; `None` at the end.
+    #[inline]
+    pub fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    /// Skips white space.
+    #[inline]
+    pub fn blank(&mut self) {
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    /// Refuses anything but white space.
+    pub fn end(&mut self) -> Result<(), JsonSyntaxError> {
+        self.blank();
+        if self.peek().is_none() { Ok(()) } else { self.expected("the end") }
+    }
+
+    /// Skips an opening bracket, which the caller has seen.
+    #[inline]
+    pub fn open(&mut self) {
+        self.at += 1;
+        self.blank();
+    }
+
+    /// Skips `closer` if it is next.
+    #[inline]
+    pub fn close(&mut self, closer: u8) -> bool {
+        let here = self.peek() == Some(closer);
+        self.at += usize::from(here);
+        here
+    }
+
+    /// Skips what follows an element: true for a comma and another element, false for the `closer` of the list.
+    #[inline]
+    pub fn next_or_close(&mut self, closer: u8) -> Result<bool, JsonSyntaxError> {
+        self.blank();
+        if self.close(closer) {
+            return Ok(false);
+        }
+        if !self.close(b',') {
+            return self.expected(if closer == b']' { "`,` or `]`" } else { "`,` or `}`" });
+        }
+        self.blank();
+        Ok(true)
+    }
+
+    /// Reads a member's key and the colon after it.
+    pub fn key(&mut self) -> Result<JsonToken<'a>, JsonSyntaxError> {
+        if self.peek() != Some(b'"') {
+            return self.expected("a key in double quotes");
+        }
+        let key = self.string()?;
+        self.blank();
+        if !self.close(b':') {
+            return self.expected("`:`");
+        }
+        self.blank();
+        Ok(key)
+    }
+
+    /// Skips `text` if it is next, and the white space after it.
+    #[inline]
+    pub fn skip(&mut self, text: &str) -> bool {
+        let here = self.text.as_bytes()[self.at..].starts_with(text.as_bytes());
+        if here {
+            self.at += text.len();
+            self.blank();
+        }
+        here
+    }
+
+    /// Skips one byte of a character in ASCII.
+    #[inline]
+    pub(super) fn step(&mut self) {
+        self.at += 1;
+    }
+
+    /// Returns the position in bytes.
+    #[inline]
+    pub fn position(&self) -> usize {
+        self.at
+    }
+
+    /// Returns the text since the position `start`.
+    #[inline]
+    pub fn read_since(&self, start: usize) -> &'a str {
+        &self.text[start..self.at]
+    }
+
+    /// Reads the next value, however large.
+    #[inline]
+    pub fn value(&mut self) -> Result<JsonToken<'a>, JsonSyntaxError> {
+        match self.peek() {
+            Some(b'{' | b'[') => self.container(),
+            _ => self.scalar(),
+        }
+    }
+
+    /// Reads an array or object without recursion.
+    fn container(&mut self) -> Result<JsonToken<'a>, JsonSyntaxError> {
+        let start = self.at;
+        let kind = if self.peek() == Some(b'{') { JsonKind::Object } else { JsonKind::Array };
+        let mut depth = 0;
+        self.open.clear();
+        loop {
+            match self.peek() {
+                Some(bracket @ (b'{' | b'[')) => {
+                    self.open();
+                    // `}` and `]` are two characters after their partners in ASCII.
+                    let closer = bracket + 2;
+                    self.open.push(closer);
+                    depth = depth.max(self.open.len());
+                    if !self.close(closer) {
+                        if closer == b'}' {
+                            self.key()?;
+                        }
+                        continue;
+                    }
+                    self.open.pop();
+                }
+                _ => {
+                    self.scalar()?;
+                }
+            }
+            while let Some(&closer) = self.open.last() {
+                if self.next_or_close(closer)? {
+                    if closer == b'}' {
+                        self.key()?;
+                    }
+                    break;
+                }
+                self.open.pop();
+            }
+            if self.open.is_empty() {
+                let depth = u16::try_from(depth).unwrap_or(u16::MAX);
+                return Ok(JsonToken { kind, depth, text: &self.text[start..self.at] });
+            }
+        }
+    }
+
+    fn scalar(&mut self) -> Result<JsonToken<'a>, JsonSyntaxError> {
+        match self.peek() {
+            Some(b'"') => self.string(),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(b'n') => self.word("null", JsonKind::Null),
+            Some(b't') => self.word("true", JsonKind::True),
+            Some(b'f') => self.word("false", JsonKind::False),
+            Some(b'N') => self.word("NaN", JsonKind::Float),
+            Some(b'I') => self.word("Infinity", JsonKind::Float),
+            _ => self.expected("a value"),
+        }
+    }
+
+    fn word(&mut self, word: &'static str, kind: JsonKind) -> Result<JsonToken<'a>, JsonSyntaxError> {
+        if !self.text[self.at..].starts_with(word) {
+            return self.expected("a value");
+        }
+        self.at += word.len();
+        Ok(JsonToken::scalar(kind, word))
+    }
+
+    fn number(&mut self) -> Result<JsonToken<'a>, JsonSyntaxError> {
+        let start = self.at;
+        self.close(b'-');
+        match self.peek() {
+            Some(b'I') => {
+                self.word("Infinity", JsonKind::Float)?;
+                return Ok(JsonToken::scalar(JsonKind::Float, "-Infinity"));
+            }
+            Some(b'0') => self.at += 1,
+            _ => self.digits()?,
+        }
+        let mut kind = JsonKind::Integer;
+        if self.close(b'.') {
+            kind = JsonKind::Float;
+            self.digits()?;
+        }
+        if self.close(b'e') || self.close(b'E') {
+            kind = JsonKind::Float;
+            if !self.close(b'-') {
+                self.close(b'+');
+            }
+            self.digits()?;
+        }
+        Ok(JsonToken::scalar(kind, &self.text[start..self.at]))
+    }
+
+    fn digits(&mut self) -> Result<(), JsonSyntaxError> {
+        let start = self.at;
+        while let Some(b'0'..=b'9') = self.peek() {
+            self.at += 1;
+        }
+        if self.at > start { Ok(()) } else { self.expected("a digit") }
+    }
+
+    fn string(&mut self) -> Result<JsonToken<'a>, JsonSyntaxError> {
+        self.at += 1;
+        let start = self.at;
+        let mut kind = JsonKind::Text;
+        loop {
+            self.at += plain_length(&self.text.as_bytes()[self.at..]);
+            match self.peek() {
+                Some(b'"') => break,
+                Some(b'\\') => {
+                    kind = JsonKind::EscapedText;
+                    self.escape()?;
+                }
+                Some(_) => return self.expected("no control character in a string"),
+                None => return self.expected("the end of a string"),
+            }
+        }
+        let text = &self.text[start..self.at];
+        self.at += 1;
+        Ok(JsonToken::scalar(kind, text))
+    }
+
+    fn escape(&mut self) -> Result<(), JsonSyntaxError> {
+        self.at += 1;
+        match self.peek() {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
+            Some(b'u') => {
+                self.at += 1;
+                for _ in 0..4 {
+                    if !self.peek().is_some_and(|byte| byte.is_ascii_hexdigit()) {
+                        return self.expected("four hexadecimal digits");
+                    }
+                    self.at += 1;
+                }
+            }
+            _ => return self.expected("an escape"),
+        }
+        Ok(())
+    }
+
+    fn expected<T>(&self, expected: &'static str) -> Result<T, JsonSyntaxError> {
+        Err(JsonSyntaxError { at: self.at, expected })
+    }
+}
+
+/// Bytes before the first quote, backslash or control character. Eight at a time: this is where most of a frame is read.
+fn plain_length(bytes: &[u8]) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    // The highest bit of each byte of `word` that is below `limit`; exact up to the first such byte.
+    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & HIGHS;
+
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    for (index, chunk) in chunks.iter().enumerate() {
+        let word = u64::from_le_bytes(*chunk);
+        let special = below(word, 0x20)
+            | below(word ^ (ONES * u64::from(b'"')), 1)
+            | below(word ^ (ONES * u64::from(b'\\')), 1);
+        if special != 0 {
+            return index * 8 + special.trailing_zeros() as usize / 8;
+        }
+    }
+    let special = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
+    bytes.len() - rest.len() + rest.iter().position(special).unwrap_or(rest.len())
+}
