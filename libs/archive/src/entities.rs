@@ -1,11 +1,11 @@
 //! JSON form of the parts of a project that belong to no run: entities, settings, tombstones,
 //! log positions.
 
-use matyan_model::{cbor, json as parser, value::Value};
 use matyan_proto::{
     backup::v1::{self as pb, entity::Kind, note::Owner},
     common::v1 as common,
 };
+use matyan_value::{Value, cbor, json};
 use prost::Message as _;
 
 use super::{Error, Fields, JsonObject, Result};
@@ -115,7 +115,7 @@ fn state(data: &JsonObject) -> Result<Value> {
     let state = match data.exact("state")? {
         None | Some(Value::Null) => return Ok(Value::Map(Default::default())),
         Some(Value::Text(text)) => {
-            parser::parse(&text).map_err(|error| data.error(format!("`state`: {error}")))?
+            json::parse(&text).map_err(|error| data.error(format!("`state`: {error}")))?
         }
         Some(state) => state,
     };

@@ -3,12 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use matyan_model::{
-    cbor, json as parser,
-    value::{Map, Value},
+use matyan_value::{
+    Map, Value, cbor,
+    json::{self, JsonStyle},
 };
 
-use super::{Error, Result, damaged, json};
+use super::{Error, Result, damaged};
 
 /// A JSON object to be written.
 #[derive(Debug, Default)]
@@ -76,7 +76,7 @@ impl Fields {
     }
 
     pub(crate) fn json(&self) -> String {
-        json::map_text(&self.0)
+        json::map_text(&self.0, JsonStyle::ARCHIVE)
     }
 }
 
@@ -100,7 +100,7 @@ pub(crate) struct JsonObject {
 impl JsonObject {
     pub(crate) fn parse(file: &Path, line: usize, text: &str) -> Result<Self> {
         let fail = |reason: String| damaged(file, at_line(line, reason));
-        match parser::parse(text).map_err(|error| fail(error.to_string()))? {
+        match json::parse(text).map_err(|error| fail(error.to_string()))? {
             Value::Map(map) => Ok(Self { file: file.to_owned(), line, map }),
             _ => Err(fail("not a JSON object".to_owned())),
         }

@@ -7,11 +7,8 @@ use std::{
     path::Path,
 };
 
-use matyan_model::{
-    cbor,
-    value::{Map, Value},
-};
 use matyan_proto::backup::v1::{self as pb, piece::Content};
+use matyan_value::{Map, Value, cbor};
 
 use super::{
     JsonObject, Result, damaged,

@@ -8,8 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use matyan_model::{cbor, value::Value};
 use matyan_proto::backup::v1::{self as pb, piece::Content};
+use matyan_value::{Value, cbor};
 
 use super::{
     JsonObject, RUNS, Result,

@@ -7,11 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use matyan_model::{
-    cbor,
-    value::{Map, Value},
-};
 use matyan_proto::backup::v1::{self as pb, lost_blob::What, piece::Content};
+use matyan_value::{
+    Map, Value, cbor,
+    json::{self, JsonStyle},
+};
 
 use super::{
     Fields, LOST, PARTS, RUNS, Result,
@@ -19,7 +19,7 @@ use super::{
     checksums::{Checksums, SummedFile, append},
     damaged, durable,
     entities::cursor_fields,
-    file_error, json, lines, run_folder,
+    file_error, lines, run_folder,
     series::{LINES, RECORDS, TraceList},
 };
 
@@ -151,7 +151,7 @@ impl RunWriter {
         self.text.push_str("{\"ctx_id\": ");
         self.text.push_str(&id.to_string());
         self.text.push_str(", \"name\": ");
-        json::put_text(&mut self.text, name);
+        json::write_text(&mut self.text, name, JsonStyle::ARCHIVE);
         self.text.push_str(", \"step\": ");
         self.text.push_str(&step.to_string());
         self.text.push_str(", \"value\": ");
@@ -180,7 +180,7 @@ impl RunWriter {
         for (at, (step, value)) in points.steps.iter().zip(&points.values).enumerate() {
             self.begin_line(id, &points.name, *step);
             let exact = Value::Float(*value);
-            json::put(&mut self.text, &exact);
+            json::write_value(&mut self.text, &exact, JsonStyle::ARCHIVE);
             if json::is_lossy(&exact) {
                 self.text.push_str(&format!(", \"value_cbor\": \"{}\"", hex::encode(cbor::encode(&exact))));
             }
@@ -205,7 +205,7 @@ impl RunWriter {
         let last = (Value::Text(line.text.clone()), line.number);
         let id = self.trace((LINES.0, "", LINES.1), StepKind::Lines, last);
         self.begin_line(id, LINES.0, line.number);
-        json::put_text(&mut self.text, &line.text);
+        json::write_text(&mut self.text, &line.text, JsonStyle::ARCHIVE);
         self.end_line(None, None)
     }
 
@@ -328,7 +328,7 @@ impl RunWriter {
             self.object_file("attrs.cbor", &hex::encode(cbor::encode(&whole)))?;
         }
         params.insert("__blobs__".to_owned(), Value::Map(std::mem::take(&mut self.artifacts)));
-        self.object_file("attrs.json", &json::map_text(&params))?;
+        self.object_file("attrs.json", &json::map_text(&params, JsonStyle::ARCHIVE))?;
         self.object_file("run.json", &run_json(&self.head))?;
         self.object_file("traces.json", &self.traces.traces_json())?;
         self.object_file("contexts.json", &self.traces.contexts_json())?;

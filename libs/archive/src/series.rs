@@ -4,9 +4,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use matyan_model::{context::Context, value::Value};
+use matyan_value::{
+    Context, Value,
+    json::{self, JsonStyle},
+};
 
-use super::{Fields, JsonObject, Result, json};
+use super::{Fields, JsonObject, Result};
 
 /// Names and types of terminal lines and log records, which archives store as if they were
 /// series.
@@ -53,7 +56,7 @@ impl TraceList {
         let mut out = String::from("{");
         for (at, (id, canonical)) in self.contexts.iter().enumerate() {
             out.push_str(if at > 0 { ",\n" } else { "" });
-            json::put_text(&mut out, &id.to_string());
+            json::write_text(&mut out, &id.to_string(), JsonStyle::ARCHIVE);
             out.push_str(": ");
             out.push_str(canonical);
         }
@@ -135,7 +138,7 @@ impl RunSeries {
 }
 
 fn is_object(dtype: &str) -> bool {
-    let singular = matyan_model::object::singular(dtype);
+    let singular = matyan_model::object::singular_dtype(dtype);
     ["image", "text", "distribution", "audio", "figure", "custom"].contains(&singular)
 }
 

@@ -1,10 +1,10 @@
 //! Round trips: what is written to an archive is read back unchanged.
 
-use matyan_model::value::{Map, Value};
 use matyan_proto::{
     backup::v1::{self as pb, piece::Content},
     common::v1::LogPosition,
 };
+use matyan_value::{Map, Value};
 use time::OffsetDateTime;
 
 use super::{
@@ -69,7 +69,7 @@ fn whole_head() -> pb::RunHead {
         duration_us: Some(6),
         parent: Some(pb::Parent { run_id: "p".to_owned(), step: Some(-7) }),
         implicit: true,
-        params: matyan_model::cbor::encode_map(&params).into(),
+        params: matyan_value::cbor::encode_map(&params).into(),
         last_data_us: 1_700_000_000_000_008,
         cursor: Some(pb::Cursor { position: Some(position), item: 9 }),
         given_up: true,

@@ -9,8 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use matyan_model::value::Value;
 use matyan_proto::backup::v1 as pb;
+use matyan_value::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description};
 
 use super::{

@@ -6,8 +6,8 @@
 mod column;
 mod repair;
 
-pub use column::{Column, Told};
-pub use repair::{Wanted, index_repair, link_count, rows_clear, rows_doubted};
+pub use column::{IndexedValue, ParamColumn};
+pub use repair::{DocumentRows, index_repair, run_count_repair, stale_rows_clear, stale_rows_find};
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -18,8 +18,8 @@ use crate::{
     ids::{Project, RunNumber},
     keys, params,
     run::Props,
-    value::{Map, Value},
 };
+use matyan_value::{Map, Value};
 
 /// Maximum number of indexed scalars per run. Runs with more are listed as not fully indexed.
 pub const MAX_PARAMS: usize = limits::INDEXED_PARAMS;
@@ -47,7 +47,7 @@ const TEXT: u8 = 2;
 
 impl<'a> Scalar<'a> {
     /// Returns `None` for values that are not indexed: maps, lists, bytes, and NaN.
-    pub fn of(value: &'a Value) -> Option<Self> {
+    pub fn from_value(value: &'a Value) -> Option<Self> {
         match value {
             Value::Null => Some(Self::Null),
             Value::Bool(bool) => Some(Self::Number(f64::from(u8::from(*bool)))),
@@ -77,7 +77,7 @@ impl<'a> Scalar<'a> {
 }
 
 /// Index rows by key. Only param rows have a value: the type of the param.
-pub(crate) type Rows = BTreeMap<Key, &'static [u8]>;
+pub(crate) type IndexRows = BTreeMap<Key, &'static [u8]>;
 
 /// The keys of the lowest and the highest number, for ranges with an open end.
 pub fn number_bounds() -> (Vec<u8>, Vec<u8>) {
@@ -91,9 +91,9 @@ pub fn text_bounds() -> (Vec<u8>, Vec<u8>) {
 
 /// Index rows of everything but the params. A run that is pending deletion has none, so that
 /// counting index rows counts visible runs only.
-pub(crate) fn props_rows(project: Project, number: RunNumber, props: &Props) -> Rows {
+pub(crate) fn props_rows(project: Project, number: RunNumber, props: &Props) -> IndexRows {
     if props.pending_delete {
-        return Rows::new();
+        return IndexRows::new();
     }
     let mut rows = vec![
         keys::index_created(project, props.created_us, number),
@@ -111,15 +111,15 @@ pub(crate) fn props_rows(project: Project, number: RunNumber, props: &Props) -> 
 const EMPTY: &[u8] = &[];
 
 /// Index rows of the params, in the order of their paths, up to the limits.
-pub(crate) fn params_rows(project: Project, number: RunNumber, tree: &Map) -> Rows {
-    let mut rows = Rows::new();
+pub(crate) fn params_rows(project: Project, number: RunNumber, tree: &Map) -> IndexRows {
+    let mut rows = IndexRows::new();
     let (mut bytes, mut is_partial) = (0, false);
     params::scalars(tree, &mut |path, value| {
-        let Some(scalar) = Scalar::of(value) else { return };
+        let Some(scalar) = Scalar::from_value(value) else { return };
         if rows.len() < MAX_PARAMS && bytes < MAX_ROWS_BYTES && fits(path, &scalar) {
             let key = keys::index_param(project, path, &scalar.key(), number);
             bytes += key.len();
-            rows.insert(key, column::told_type(value));
+            rows.insert(key, column::value_type(value));
         } else {
             is_partial = true;
         }
@@ -136,7 +136,7 @@ fn fits(path: &[Cow<'_, str>], scalar: &Scalar<'_>) -> bool {
 }
 
 /// Writes the difference between two sets of rows.
-pub(crate) fn write_difference(batch: &mut Batch, before: &Rows, after: &Rows) {
+pub(crate) fn write_difference(batch: &mut Batch, before: &IndexRows, after: &IndexRows) {
     for key in before.keys().filter(|key| !after.contains_key(*key)) {
         batch.clear(key.clone());
     }
@@ -146,7 +146,7 @@ pub(crate) fn write_difference(batch: &mut Batch, before: &Rows, after: &Rows) {
 }
 
 /// Counts the rows of one page of an index. Also returns the range of the rest.
-pub async fn rows_counted(
+pub async fn index_page_count(
     snapshot: &dyn Snapshot,
     range: &Range,
     rows: usize,
@@ -158,30 +158,30 @@ pub async fn rows_counted(
 
 /// One page of the run numbers that an index range proposes, in key order, and the range of the
 /// rest. The last element of each key is the run number.
-pub async fn runs_proposed(
+pub async fn index_runs_page(
     snapshot: &dyn Snapshot,
     range: &Range,
     rows: usize,
 ) -> Result<(Vec<RunNumber>, Option<Range>)> {
     let Page { rows, more } = snapshot.scan(range, Scan { rows, ..Scan::default() }).await?;
     let rest = rows.last().filter(|_| more).map(|(key, _)| range.after(key));
-    Ok((rows_proposed(&rows)?, rest))
+    Ok((index_rows_runs(&rows)?, rest))
 }
 
-/// Like `runs_proposed`, but from the end of the range, for example to list the newest runs of
+/// Like `index_runs_page`, but from the end of the range, for example to list the newest runs of
 /// a tag first.
-pub async fn runs_proposed_last(
+pub async fn index_runs_page_reverse(
     snapshot: &dyn Snapshot,
     range: &Range,
     rows: usize,
 ) -> Result<(Vec<RunNumber>, Option<Range>)> {
     let Page { rows, more } = snapshot.scan(range, Scan { rows, reverse: true, ..Scan::default() }).await?;
     let rest = rows.last().filter(|_| more).map(|(key, _)| range.before(key));
-    Ok((rows_proposed(&rows)?, rest))
+    Ok((index_rows_runs(&rows)?, rest))
 }
 
 /// The run numbers that index rows propose.
-pub fn rows_proposed(rows: &[(Key, Bytes)]) -> Result<Vec<RunNumber>> {
+pub fn index_rows_runs(rows: &[(Key, Bytes)]) -> Result<Vec<RunNumber>> {
     rows.iter().map(|(key, _)| keys::index_run(key)).collect()
 }
 

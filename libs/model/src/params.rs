@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use crate::value::{Map, Value};
+use matyan_value::{Map, Value};
 
 /// Applies a message to `tree`. An empty message changes nothing.
 pub fn merge(tree: &mut Map, message: Map) {
@@ -67,7 +67,7 @@ pub fn scalars<'a>(tree: &'a Map, visit: &mut dyn FnMut(&[Cow<'a, str>], &'a Val
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::json;
+    use matyan_value::json;
 
     fn map(text: &str) -> Map {
         match json::parse(text).unwrap() {

@@ -12,28 +12,29 @@ use std::ops::Range as Span;
 use matyan_store::{Error, Key, Range, Result, Value as Bytes};
 
 use super::{NULL, NUMBER, TEXT};
-use crate::{ids::RunNumber, keys, value::Value};
+use crate::{ids::RunNumber, keys};
+use matyan_value::Value;
 
-const WHOLE: &[u8] = &[0];
+const KEY_ONLY: &[u8] = &[0];
 const BOOL: &[u8] = &[1];
 const INTEGER: &[u8] = &[2];
 /// Every integer up to this one has an exact float representation.
-const EXACT: u64 = 1 << 53;
+const MAX_EXACT: u64 = 1 << 53;
 
 /// The value of the index row of a scalar.
-pub(super) fn told_type(value: &Value) -> &'static [u8] {
+pub(super) fn value_type(value: &Value) -> &'static [u8] {
     match value {
-        Value::Null | Value::Text(_) => WHOLE,
-        Value::Float(float) if float.to_bits() != (-0.0_f64).to_bits() => WHOLE,
+        Value::Null | Value::Text(_) => KEY_ONLY,
+        Value::Float(float) if float.to_bits() != (-0.0_f64).to_bits() => KEY_ONLY,
         Value::Bool(_) => BOOL,
-        Value::Integer(integer) if integer.unsigned_abs() <= EXACT => INTEGER,
+        Value::Integer(integer) if integer.unsigned_abs() <= MAX_EXACT => INTEGER,
         _ => &[],
     }
 }
 
 /// A value that was read from an index row.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Told<'c> {
+pub enum IndexedValue<'c> {
     Null,
     Bool(bool),
     Integer(i64),
@@ -44,7 +45,7 @@ pub enum Told<'c> {
 /// One param of all runs that have a scalar at its path, by run number. A run is missing if its
 /// value is a map or a list, or if it has too many params to index.
 #[derive(Debug, Default)]
-pub struct Column {
+pub struct ParamColumn {
     cells: Vec<(RunNumber, Cell)>,
     // One buffer for the texts of all cells, which refer to ranges of it.
     texts: String,
@@ -60,7 +61,7 @@ enum Cell {
     Text(Span<u32>),
 }
 
-impl Column {
+impl ParamColumn {
     /// The number of rows, including those whose value is not in the index.
     pub fn len(&self) -> usize {
         self.cells.len()
@@ -73,7 +74,7 @@ impl Column {
     /// The value of a run, or `None` if the index does not hold it. `from` is a position at
     /// or before this run, and is advanced to it, so that looking up runs in ascending
     /// order needs no search.
-    pub fn at(&self, from: &mut usize, number: RunNumber) -> Option<Told<'_>> {
+    pub fn value_at(&self, from: &mut usize, number: RunNumber) -> Option<IndexedValue<'_>> {
         while self.cells.get(*from).is_some_and(|(other, _)| *other < number) {
             *from += 1;
         }
@@ -84,16 +85,16 @@ impl Column {
         }
         Some(match cell {
             Cell::Unknown => return None,
-            Cell::Null => Told::Null,
-            Cell::Bool(value) => Told::Bool(*value),
-            Cell::Integer(value) => Told::Integer(*value),
-            Cell::Float(value) => Told::Float(*value),
-            Cell::Text(span) => Told::Text(&self.texts[span.start as usize..span.end as usize]),
+            Cell::Null => IndexedValue::Null,
+            Cell::Bool(value) => IndexedValue::Bool(*value),
+            Cell::Integer(value) => IndexedValue::Integer(*value),
+            Cell::Float(value) => IndexedValue::Float(*value),
+            Cell::Text(span) => IndexedValue::Text(&self.texts[span.start as usize..span.end as usize]),
         })
     }
 
     /// The position of the first run with this number or a higher one.
-    pub fn place(&self, number: RunNumber) -> usize {
+    pub fn position(&self, number: RunNumber) -> usize {
         self.cells.partition_point(|(other, _)| *other < number)
     }
 
@@ -101,9 +102,9 @@ impl Column {
     /// values are looked up.
     pub fn add(&mut self, range: &Range, rows: &[(Key, Bytes)]) -> Result<()> {
         self.cells.reserve(rows.len());
-        for (key, told) in rows {
-            let (value, number) = keys::index_param_of(range, key)?;
-            let cell = self.cell(&value, told).ok_or_else(|| corrupt(key))?;
+        for (key, stored) in rows {
+            let (value, number) = keys::decode_index_param(range, key)?;
+            let cell = self.cell(&value, stored).ok_or_else(|| corrupt(key))?;
             self.cells.push((number, cell));
         }
         Ok(())
@@ -114,15 +115,15 @@ impl Column {
     }
 
     /// Returns `None` if the row is malformed.
-    fn cell(&mut self, value: &[u8], told: &[u8]) -> Option<Cell> {
+    fn cell(&mut self, value: &[u8], stored: &[u8]) -> Option<Cell> {
         let (kind, value) = value.split_first()?;
-        Some(match (*kind, told) {
+        Some(match (*kind, stored) {
             (_, []) => Cell::Unknown,
-            (NULL, WHOLE) => Cell::Null,
-            (NUMBER, WHOLE) => Cell::Float(number(value)?),
+            (NULL, KEY_ONLY) => Cell::Null,
+            (NUMBER, KEY_ONLY) => Cell::Float(number(value)?),
             (NUMBER, BOOL) => Cell::Bool(number(value)? != 0.0),
             (NUMBER, INTEGER) => Cell::Integer(number(value)? as i64),
-            (TEXT, WHOLE) => {
+            (TEXT, KEY_ONLY) => {
                 let start = u32::try_from(self.texts.len()).ok()?;
                 self.texts.push_str(std::str::from_utf8(value).ok()?);
                 Cell::Text(start..u32::try_from(self.texts.len()).ok()?)
@@ -146,53 +147,57 @@ fn corrupt(key: &Key) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{index::Scalar, json};
+    use crate::index::Scalar;
+    use matyan_value::json;
 
-    fn cell(text: &str) -> (Column, Cell) {
+    fn cell(text: &str) -> (ParamColumn, Cell) {
         let value = json::parse(text).unwrap();
-        let mut column = Column::default();
-        let cell = column.cell(&Scalar::of(&value).unwrap().key(), told_type(&value)).unwrap();
+        let mut column = ParamColumn::default();
+        let cell = column.cell(&Scalar::from_value(&value).unwrap().key(), value_type(&value)).unwrap();
         (column, cell)
     }
 
     #[test]
     fn values_survive_the_round_trip_through_their_row() {
         let number = RunNumber(7);
-        for (text, told) in [
-            ("null", Some(Told::Null)),
-            ("true", Some(Told::Bool(true))),
-            ("false", Some(Told::Bool(false))),
-            ("1", Some(Told::Integer(1))),
-            ("-9007199254740992", Some(Told::Integer(-9_007_199_254_740_992))),
+        for (text, stored) in [
+            ("null", Some(IndexedValue::Null)),
+            ("true", Some(IndexedValue::Bool(true))),
+            ("false", Some(IndexedValue::Bool(false))),
+            ("1", Some(IndexedValue::Integer(1))),
+            ("-9007199254740992", Some(IndexedValue::Integer(-9_007_199_254_740_992))),
             ("9007199254740993", None),
             ("99999999999999999999", None),
-            ("1.0", Some(Told::Float(1.0))),
-            ("0.0", Some(Told::Float(0.0))),
+            ("1.0", Some(IndexedValue::Float(1.0))),
+            ("0.0", Some(IndexedValue::Float(0.0))),
             ("-0.0", None),
-            ("-1.5e300", Some(Told::Float(-1.5e300))),
-            ("-Infinity", Some(Told::Float(f64::NEG_INFINITY))),
-            (r#""""#, Some(Told::Text(""))),
-            (r#""a\u0000é""#, Some(Told::Text("a\0é"))),
+            ("-1.5e300", Some(IndexedValue::Float(-1.5e300))),
+            ("-Infinity", Some(IndexedValue::Float(f64::NEG_INFINITY))),
+            (r#""""#, Some(IndexedValue::Text(""))),
+            (r#""a\u0000é""#, Some(IndexedValue::Text("a\0é"))),
         ] {
             let (mut column, cell) = cell(text);
             column.cells.push((number, cell));
-            assert_eq!(column.at(&mut 0, number), told, "{text}");
+            assert_eq!(column.value_at(&mut 0, number), stored, "{text}");
         }
     }
 
     #[test]
     fn runs_are_looked_up_in_ascending_order() {
         let cells = [3, 5, 9, 12, 12].map(|number| (RunNumber(number), Cell::Integer(number.cast_signed())));
-        let column = Column { cells: cells.into(), texts: String::new() };
-        let mut from = column.place(RunNumber(4));
+        let column = ParamColumn { cells: cells.into(), texts: String::new() };
+        let mut from = column.position(RunNumber(4));
         assert_eq!(from, 1);
-        let told = [4, 5, 6, 9, 10, 12].map(|number| column.at(&mut from, RunNumber(number)));
-        assert_eq!(told, [None, Some(Told::Integer(5)), None, Some(Told::Integer(9)), None, None]);
+        let stored = [4, 5, 6, 9, 10, 12].map(|number| column.value_at(&mut from, RunNumber(number)));
+        assert_eq!(
+            stored,
+            [None, Some(IndexedValue::Integer(5)), None, Some(IndexedValue::Integer(9)), None, None]
+        );
     }
 
     #[test]
     fn malformed_rows_are_rejected() {
-        for (value, told) in [
+        for (value, stored) in [
             (&[][..], &[0][..]),
             (&[NUMBER, 1], &[0]),
             (&[NUMBER, 0, 0, 0, 0, 0, 0, 0, 0], &[7]),
@@ -200,7 +205,7 @@ mod tests {
             (&[TEXT], &[2]),
             (&[9], &[0]),
         ] {
-            assert!(Column::default().cell(value, told).is_none(), "{value:?} {told:?}");
+            assert!(ParamColumn::default().cell(value, stored).is_none(), "{value:?} {stored:?}");
         }
     }
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::json;
+use matyan_value::json;
 
 fn key(text: &str) -> Vec<u8> {
-    Scalar::of(&json::parse(text).unwrap()).unwrap().key()
+    Scalar::from_value(&json::parse(text).unwrap()).unwrap().key()
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn scalars_order_as_python_compares_them() {
     assert_eq!(key("1"), key("1.0"));
     assert_eq!(key("1"), key("true"));
     assert_eq!(key("0.0"), key("-0.0"));
-    assert_eq!(Scalar::of(&Value::Float(f64::NAN)), None);
+    assert_eq!(Scalar::from_value(&Value::Float(f64::NAN)), None);
 }
 
 fn tree(text: &str) -> Map {

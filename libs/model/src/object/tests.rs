@@ -3,7 +3,8 @@
 use matyan_store::Store;
 
 use super::*;
-use crate::{context::Context, testing::TestStore};
+use crate::testing::TestStore;
+use matyan_value::Context;
 
 const P: Project = Project(0);
 const N: RunNumber = RunNumber(1);

@@ -8,13 +8,12 @@ use matyan_store::{Batch, Result, Snapshot, Transaction};
 
 use super::{Document, Params, Props, read};
 use crate::{
-    cbor,
     ids::{Project, RunNumber},
     index,
     keys::{self, Counter, EntityKind},
     params, rows,
-    value::Map,
 };
+use matyan_value::{Map, cbor};
 
 /// Largest params that are stored in the document. Larger ones would slow down every scan of
 /// the run list.
@@ -96,8 +95,8 @@ impl RunEdit {
     }
 
     pub fn tag_add(&mut self, tag: &str) {
-        if let Err(place) = self.props.tags.binary_search_by(|known| known.as_str().cmp(tag)) {
-            self.props.tags.insert(place, tag.to_owned());
+        if let Err(position) = self.props.tags.binary_search_by(|known| known.as_str().cmp(tag)) {
+            self.props.tags.insert(position, tag.to_owned());
         }
     }
 
@@ -136,7 +135,7 @@ impl RunEdit {
     pub async fn clear(mut self, snapshot: &dyn Snapshot, batch: &mut Batch) -> Result<()> {
         let tree = self.params(snapshot).await?.clone();
         let rows = index::params_rows(self.project, self.number, &tree);
-        index::write_difference(batch, &rows, &index::Rows::new());
+        index::write_difference(batch, &rows, &index::IndexRows::new());
         let before = self.before.as_ref().map(|document| &document.props);
         write_links(batch, self.project, self.number, before, None);
         batch.clear(keys::document(self.project, self.number));
@@ -172,7 +171,7 @@ fn write_links(
 ) {
     let rows = |props: Option<&Props>| match props {
         Some(props) => index::props_rows(project, number, props),
-        None => index::Rows::new(),
+        None => index::IndexRows::new(),
     };
     index::write_difference(batch, &rows(before), &rows(after));
     // As in the index rows, hidden runs are not counted.

@@ -6,11 +6,10 @@ use matyan_store::{Key, Range, Result, Scan, Snapshot, Value};
 
 use super::{Document, Params, head_live};
 use crate::{
-    cbor,
     ids::{Project, RunId, RunNumber},
     keys, rows,
-    value::Map,
 };
+use matyan_value::{Map, cbor};
 
 /// The live run with this id, even if it is pending deletion.
 pub async fn run_find(
@@ -55,7 +54,7 @@ pub async fn documents_get(
 }
 
 /// The run id that a number was assigned to, even if the run is dead.
-pub async fn run_id_of(
+pub async fn run_id_get(
     snapshot: &dyn Snapshot,
     project: Project,
     number: RunNumber,
@@ -65,7 +64,7 @@ pub async fn run_id_of(
 }
 
 /// The ids of several runs, in the given order.
-pub async fn run_ids_of(
+pub async fn run_ids_get(
     snapshot: &dyn Snapshot,
     project: Project,
     numbers: &[RunNumber],
@@ -80,7 +79,7 @@ pub async fn run_ids_of(
 
 /// A page of runs in scan order, and the range of the rest.
 #[derive(Debug, Default)]
-pub struct ListPage {
+pub struct RunPage {
     pub runs: Vec<(RunNumber, Document)>,
     pub rest: Option<Range>,
 }
@@ -93,7 +92,7 @@ pub async fn runs_list(
     project: Project,
     range: &Range,
     scan: Scan,
-) -> Result<ListPage> {
+) -> Result<RunPage> {
     let prefix = keys::documents(project).start;
     let page = snapshot.scan(range, scan).await?;
     let mut runs = Vec::with_capacity(page.rows.len());
@@ -106,7 +105,7 @@ pub async fn runs_list(
         .last()
         .filter(|_| page.more)
         .map(|(last, _)| if scan.reverse { range.before(last) } else { range.after(last) });
-    Ok(ListPage { runs, rest })
+    Ok(RunPage { runs, rest })
 }
 
 /// The encoded map of the params, without decoding it.

@@ -6,14 +6,14 @@
 use matyan_store::{Batch, Result, Snapshot, Store, Transaction, transact};
 use minicbor::{Decode, Encode, bytes::ByteArray};
 
-use super::{Head, Props, RunEdit, life};
+use super::{Head, Props, RunEdit, lifecycle};
 use crate::{
     ids::{Project, RunId, RunNumber},
     keys::{self, Counter},
     rows,
-    series::Live,
-    value::Map,
+    series::LiveRow,
 };
+use matyan_value::Map;
 
 /// How long an interrupted restore can be resumed, in microseconds. The sweep of orphaned blobs
 /// must wait longer than that.
@@ -21,7 +21,7 @@ pub const RESTORE_KEPT_US: i64 = 3 * 24 * 3_600 * 1_000_000;
 
 /// A restore in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Staged {
+pub struct StagedRun {
     pub number: RunNumber,
     /// Identifies the content that is restored.
     pub source: [u8; 32],
@@ -39,7 +39,7 @@ struct StagedRow {
     begun_us: i64,
 }
 
-impl Staged {
+impl StagedRun {
     fn encode(&self) -> matyan_store::Value {
         let (number, source) = (self.number.0, self.source.into());
         rows::encode(&StagedRow { number, source, begun_us: self.begun_us })
@@ -47,8 +47,8 @@ impl Staged {
 
     /// The row that exists while this restore is in progress: folds check it, and every
     /// transaction expects it.
-    pub fn live(&self, project: Project, id: &RunId) -> Live {
-        Live { key: keys::staged(project, id), value: self.encode() }
+    pub fn live(&self, project: Project, id: &RunId) -> LiveRow {
+        LiveRow { key: keys::staged(project, id), value: self.encode() }
     }
 
     /// Makes the batch fail if the restore has ended meanwhile.
@@ -57,9 +57,9 @@ impl Staged {
     }
 }
 
-pub async fn staged_get(snapshot: &dyn Snapshot, project: Project, id: &RunId) -> Result<Option<Staged>> {
+pub async fn staged_get(snapshot: &dyn Snapshot, project: Project, id: &RunId) -> Result<Option<StagedRun>> {
     let row: Option<StagedRow> = rows::get(snapshot, &keys::staged(project, id)).await?;
-    Ok(row.map(|row| Staged {
+    Ok(row.map(|row| StagedRun {
         number: RunNumber(row.number),
         source: row.source.into(),
         begun_us: row.begun_us,
@@ -67,11 +67,11 @@ pub async fn staged_get(snapshot: &dyn Snapshot, project: Project, id: &RunId) -
 }
 
 /// The progress of the restore, as the caller stored it; 0 at the beginning.
-pub async fn staged_position(snapshot: &dyn Snapshot, project: Project, id: &RunId) -> Result<u64> {
+pub async fn staged_progress_get(snapshot: &dyn Snapshot, project: Project, id: &RunId) -> Result<u64> {
     Ok(rows::get(snapshot, &keys::staged_progress(project, id)).await?.unwrap_or_default())
 }
 
-pub fn staged_position_put(batch: &mut Batch, project: Project, id: &RunId, position: u64) {
+pub fn staged_progress_put(batch: &mut Batch, project: Project, id: &RunId, position: u64) {
     batch.set(keys::staged_progress(project, id), rows::encode(&position));
 }
 
@@ -82,18 +82,18 @@ pub async fn staged_begin(
     id: &RunId,
     source: [u8; 32],
     (created_us, now_us): (i64, i64),
-) -> Result<Staged> {
-    let number = life::number_take(transaction, project, id, created_us).await?;
-    let staged = Staged { number, source, begun_us: now_us };
+) -> Result<StagedRun> {
+    let number = lifecycle::number_assign(transaction, project, id, created_us).await?;
+    let staged = StagedRun { number, source, begun_us: now_us };
     let batch = transaction.batch();
     batch.expect(keys::staged(project, id), None);
     batch.set(keys::staged(project, id), staged.encode());
-    staged_position_put(batch, project, id, 0);
+    staged_progress_put(batch, project, id, 0);
     Ok(staged)
 }
 
 /// Abandons a restore. The sweep clears what it has written.
-pub fn staged_drop(batch: &mut Batch, project: Project, id: &RunId, staged: &Staged) {
+pub fn staged_drop(batch: &mut Batch, project: Project, id: &RunId, staged: &StagedRun) {
     staged.expect(batch, project, id);
     forget(batch, project, id);
     batch.set(keys::dead_run(project, staged.number), Vec::new());
@@ -137,7 +137,7 @@ pub async fn staged_link(
     transaction: &mut Transaction,
     project: Project,
     id: &RunId,
-    staged: &Staged,
+    staged: &StagedRun,
     (props, params): (Props, Map),
 ) -> Result<()> {
     let mut edit = RunEdit::create(project, staged.number, props);

@@ -6,14 +6,13 @@ use matyan_store::Store;
 use super::*;
 use crate::{
     ids::{Project, RunId, RunNumber},
-    index::runs_proposed,
-    json,
+    index::index_runs_page,
     keys::{self, Counter, EntityKind},
     position::LogPosition,
     project::project_count,
     testing::TestStore,
-    value::Value as Tree,
 };
+use matyan_value::{Value as Tree, json};
 
 const P: Project = Project(0);
 
@@ -46,8 +45,8 @@ fn the_end_of_a_run_follows_the_client_clock_if_possible() {
 #[test]
 fn the_first_explicit_creation_dates_a_run_created_by_data() {
     let mut props = Props::new("r", 100);
-    props.announced(150);
-    props.announced(200);
+    props.set_created(150);
+    props.set_created(200);
     assert_eq!(props.created_us, 150);
 }
 
@@ -80,7 +79,7 @@ async fn edit(store: &TestStore, number: RunNumber, change: impl Fn(&mut Props),
 }
 
 async fn proposed(store: &TestStore, range: matyan_store::Range) -> Vec<RunNumber> {
-    runs_proposed(&*store.snapshot().await.unwrap(), &range, 100).await.unwrap().0
+    index_runs_page(&*store.snapshot().await.unwrap(), &range, 100).await.unwrap().0
 }
 
 #[tokio::test]
@@ -95,8 +94,8 @@ async fn rule_11_run_numbers_are_never_reused() {
     while !sweep_step(&*store, P, RunNumber(1_001)).await.unwrap() {}
     assert_eq!(create(&store, "d", 1_001).await, RunNumber(1_003));
     let snapshot = store.snapshot().await.unwrap();
-    assert_eq!(run_id_of(&*snapshot, P, RunNumber(1_001)).await.unwrap(), Some(RunId::new("b")));
-    let ids = run_ids_of(&*snapshot, P, &[RunNumber(1_001), RunNumber(9)]).await.unwrap();
+    assert_eq!(run_id_get(&*snapshot, P, RunNumber(1_001)).await.unwrap(), Some(RunId::new("b")));
+    let ids = run_ids_get(&*snapshot, P, &[RunNumber(1_001), RunNumber(9)]).await.unwrap();
     assert_eq!(ids, [Some(RunId::new("b")), None]);
     assert_eq!(project_count(&*snapshot, P, Counter::Runs).await.unwrap(), 3);
 }
@@ -197,14 +196,14 @@ async fn large_params_move_out_of_the_document_and_back() {
         (params_get(&*snapshot, P, number, &document).await.unwrap(), document.params)
     };
     edit(&store, number, |_| {}, Some(&large)).await;
-    let (tree, place) = read().await;
-    assert_eq!((Tree::Map(tree), place), (json::parse(&large).unwrap(), Params::Pieces));
+    let (tree, params) = read().await;
+    assert_eq!((Tree::Map(tree), params), (json::parse(&large).unwrap(), Params::Pieces));
     edit(&store, number, |props| props.name = "n".into(), None).await;
     assert_eq!(read().await.1, Params::Pieces, "the params must not be touched");
     edit(&store, number, |_| {}, Some(r#"{"a":1}"#)).await;
-    let (tree, place) = read().await;
+    let (tree, params) = read().await;
     assert_eq!(tree, json::parse(r#"{"a":1}"#).unwrap().as_map().unwrap().clone());
-    assert!(matches!(place, Params::Inline(_)));
+    assert!(matches!(params, Params::Inline(_)));
 }
 
 #[tokio::test]
@@ -213,7 +212,7 @@ async fn rule_12_a_pending_delete_hides_only_the_intended_run() {
     let id = RunId::new("r");
     let old = create(&store, "r", 1_000).await;
     let pend = async |number| {
-        store.run(async |transaction| delete_pending_put(transaction, P, &id, number).await).await.unwrap()
+        store.run(async |transaction| pending_delete_put(transaction, P, &id, number).await).await.unwrap()
     };
     let is_hidden = async || {
         let snapshot = store.snapshot().await.unwrap();
@@ -222,16 +221,16 @@ async fn rule_12_a_pending_delete_hides_only_the_intended_run() {
     assert!(pend(old).await && is_hidden().await);
     let clearing =
         async || store.run(async |transaction| tombstone_clear(transaction, P, &id).await).await.unwrap();
-    assert_eq!(clearing().await, Clearing::Waiting, "the delete has yet to be applied");
+    assert_eq!(clearing().await, ClearOutcome::Waiting, "the delete has yet to be applied");
     delete(&store, "r").await;
-    assert_eq!(clearing().await, Clearing::Waiting, "blobs have yet to be deleted");
+    assert_eq!(clearing().await, ClearOutcome::Waiting, "blobs have yet to be deleted");
     let gone = async |number| {
-        store.run(async |transaction| blobs_gone_put(transaction, P, &id, number).await).await.unwrap()
+        store.run(async |transaction| blobs_deleted_put(transaction, P, &id, number).await).await.unwrap()
     };
     assert!(!gone(RunNumber(7)).await && gone(old).await);
-    assert_eq!(clearing().await, Clearing::Free);
+    assert_eq!(clearing().await, ClearOutcome::Free);
     let new = create(&store, "r", 2_000).await;
-    assert_eq!(clearing().await, Clearing::Live);
+    assert_eq!(clearing().await, ClearOutcome::Live);
     // The pending delete of the old run arrives late.
     assert!(!pend(old).await && !is_hidden().await);
     assert!(!gone(new).await, "a live run has no tombstone");
