@@ -9,6 +9,7 @@ use axum::response::Response;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, header};
 use matyan_proto::DESCRIPTORS;
+use matyan_record::headers::CALLER;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
@@ -16,9 +17,6 @@ use tonic_web::GrpcWebLayer;
 use tower::{Layer, Service, ServiceExt};
 
 use crate::transport::Transport;
-
-/// Set only by the access layer; a value sent by a client is removed.
-const CALLER: &str = "matyan-caller";
 
 /// Returns whether a request is gRPC or gRPC-web.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
@@ -52,6 +50,7 @@ impl Grpc {
 
     /// Answers one call.
     pub(crate) async fn answer(&self, mut request: Request<axum::body::Body>) -> Response {
+        // Set only by the access layer.
         request.headers_mut().remove(CALLER);
         let web = GrpcWebLayer::new().layer(self.clone());
         match web.oneshot(request.map(Body::new)).await {

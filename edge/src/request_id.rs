@@ -3,7 +3,8 @@
 //! appears in the proxy's log.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
-use matyan_trace::{REQUEST_ID, TRACEPARENT, follow};
+use matyan_record::headers::{REQUEST_ID, TRACEPARENT};
+use matyan_record::trace::{self, follow};
 use tracing::{Instrument, Span};
 use uuid::Uuid;
 
@@ -47,7 +48,7 @@ pub(crate) fn propagate(headers: &mut HeaderMap) {
     if let Ok(id) = ID.try_with(HeaderValue::clone) {
         headers.insert(HEADER, id);
     }
-    matyan_trace::stamp(headers);
+    trace::stamp(headers);
 }
 
 #[cfg(test)]

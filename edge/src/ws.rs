@@ -23,7 +23,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use matyan_proto::system::v1::ReadinessRequest;
 use matyan_proto::system::v1::system_service_client::SystemServiceClient;
-use matyan_trace::TARGET;
+use matyan_record::trace::TARGET;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;

@@ -4,9 +4,9 @@ use http::StatusCode;
 use matyan_proto::common::v1::{IndexRange, SeriesKey, SeriesType, StepRange};
 use matyan_proto::limits::POINTS_PER_SERIES;
 use matyan_proto::runs::v1 as pb;
+use matyan_value::datetime::UtcTime;
 use serde::Serialize;
 use serde_json::Value;
-use time::OffsetDateTime;
 
 use super::call::Call;
 use super::request_schema::{Member, RequestSchema};
@@ -51,6 +51,7 @@ pub(crate) fn series_keys(list: &Value) -> Vec<SeriesKey> {
 }
 
 pub(crate) fn series_key(item: &Value) -> SeriesKey {
+    // An empty object means no context.
     let context = item.get("context").filter(|context| context.as_object().is_some_and(|it| !it.is_empty()));
     SeriesKey {
         name: item["name"].as_str().unwrap_or_default().to_owned(),
@@ -101,30 +102,23 @@ pub(crate) fn seconds(time_us: i64) -> f64 {
     time_us as f64 / 1e6
 }
 
-/// `2026-01-02T03:04:05.678Z`
+/// Formats a time as `2026-01-02T03:04:05.678Z`. Empty outside of the years 1 to 9999.
 pub(crate) fn iso(time_us: i64) -> String {
-    let Some(time) = utc_time(time_us.div_euclid(1_000_000)) else { return String::new() };
-    let millis = time_us.rem_euclid(1_000_000) / 1000;
-    format!("{}T{:02}:{:02}:{:02}.{millis:03}Z", date(time), time.hour(), time.minute(), time.second())
+    UtcTime::from_us(time_us).map(UtcTime::millis).unwrap_or_default()
 }
 
-/// `2026-01-02T03:00:00`, from wall-clock seconds.
+/// Formats wall-clock seconds as `2026-01-02T03:00:00`.
 pub(crate) fn hour_key(local_s: i64) -> String {
-    utc_time(local_s).map(|time| format!("{}T{:02}:00:00", date(time), time.hour())).unwrap_or_default()
+    wall_clock(local_s).map(|time| format!("{}T{:02}:00:00", time.date(), time.hour())).unwrap_or_default()
 }
 
-/// `2026-01-02T00:00:00`, from wall-clock seconds.
+/// Formats wall-clock seconds as `2026-01-02T00:00:00`.
 pub(crate) fn day_key(local_s: i64) -> String {
-    utc_time(local_s).map(|time| format!("{}T00:00:00", date(time))).unwrap_or_default()
+    wall_clock(local_s).map(|time| format!("{}T00:00:00", time.date())).unwrap_or_default()
 }
 
-/// `None` for years with more than four digits.
-fn utc_time(unix_s: i64) -> Option<OffsetDateTime> {
-    OffsetDateTime::from_unix_timestamp(unix_s).ok()
-}
-
-fn date(time: OffsetDateTime) -> String {
-    format!("{:04}-{:02}-{:02}", time.year(), u8::from(time.month()), time.day())
+fn wall_clock(local_s: i64) -> Option<UtcTime> {
+    UtcTime::from_us(local_s.checked_mul(1_000_000)?)
 }
 
 /// Schema of `Props`.

@@ -142,8 +142,8 @@ impl Connection {
             (Some(RequestMessage::Batch(mut batch)), Some(session)) => {
                 let (sequence, bytes) = (batch.sequence, batch.batch.len());
                 let span = super::frame_span(&self.deps.run_id, bytes);
-                matyan_trace::follow(&span, batch.traceparent.as_bytes());
-                batch.traceparent = matyan_trace::traceparent(&span).unwrap_or(batch.traceparent);
+                matyan_record::trace::follow(&span, batch.traceparent.as_bytes());
+                batch.traceparent = matyan_record::trace::traceparent(&span).unwrap_or(batch.traceparent);
                 self.waiting.push_back(PendingBatch { sequence, bytes, share, _span: span });
                 self.waiting_bytes += bytes;
                 session.send(batch);

@@ -261,7 +261,7 @@ impl Connection {
         match encoded {
             Ok(EncodedFrame { mut batches, rejections }) => {
                 frame.rejections = rejections;
-                if let Some(trace) = matyan_trace::traceparent(&frame.span) {
+                if let Some(trace) = matyan_record::trace::traceparent(&frame.span) {
                     batches.iter_mut().for_each(|batch| batch.traceparent.clone_from(&trace));
                 }
                 frame.state = if batches.is_empty() {

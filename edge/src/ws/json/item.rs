@@ -5,45 +5,11 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use matyan_proto::ingest::v1::{self as pb, event::Kind as EventKind};
+use matyan_record::MessageType;
 use matyan_value::json::{JsonKind, JsonScanner, JsonToken};
 
 use super::convert::{self, Reason};
 use super::{ABSENT, Frame, FrameError, Metric, Rejection};
-
-/// Which form a message has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum MessageType {
-    CreateRun,
-    LogMetric,
-    LogHparams,
-    FinishRun,
-    SetRunProperty,
-    AddTag,
-    RemoveTag,
-    LogCustomObject,
-    LogTerminalLine,
-    LogRecord,
-    BlobRef,
-}
-
-impl MessageType {
-    fn from_name(name: &str) -> Option<Self> {
-        Some(match name {
-            "create_run" => MessageType::CreateRun,
-            "log_metric" => MessageType::LogMetric,
-            "log_hparams" => MessageType::LogHparams,
-            "finish_run" => MessageType::FinishRun,
-            "set_run_property" => MessageType::SetRunProperty,
-            "add_tag" => MessageType::AddTag,
-            "remove_tag" => MessageType::RemoveTag,
-            "log_custom_object" => MessageType::LogCustomObject,
-            "log_terminal_line" => MessageType::LogTerminalLine,
-            "log_record" => MessageType::LogRecord,
-            "blob_ref" => MessageType::BlobRef,
-            _ => return None,
-        })
-    }
-}
 
 /// Declares every member that any form knows: the enum, its names, and the way back.
 macro_rules! fields {
@@ -92,7 +58,11 @@ type Convert<'a, T> = fn(&JsonToken<'a>) -> Result<T, Reason>;
 
 impl<'a> Fields<'a> {
     pub(super) fn new() -> Self {
-        Fields { tokens: [JsonToken::NULL; Field::COUNT], seen: 0, expected: Vec::with_capacity(Field::COUNT) }
+        Fields {
+            tokens: [JsonToken::NULL; Field::COUNT],
+            seen: 0,
+            expected: Vec::with_capacity(Field::COUNT),
+        }
     }
 
     /// Reads an object that begins here.
@@ -182,10 +152,7 @@ pub(super) fn read<'a>(
 
 fn file<'a>(fields: &Fields<'a>, item: u32, frame: &mut Frame<'a>) -> Result<(), Invalid> {
     let name = fields.required(Field::Type, convert::text)?;
-    let Some(message_type) = MessageType::from_name(&name) else {
-        let reason = format!("no message type is called `{}`", shortened(&name));
-        return Err(Invalid { field: Field::Type, reason: reason.into() });
-    };
+    let message_type = MessageType::from_name(&name).ok_or_else(|| unknown_type(&name))?;
     if message_type == MessageType::LogMetric && !is_object_of_metric(fields)? {
         let metric = metric(fields, item)?;
         if frame.metrics.len() == 1 {
@@ -199,10 +166,15 @@ fn file<'a>(fields: &Fields<'a>, item: u32, frame: &mut Frame<'a>) -> Result<(),
     Ok(())
 }
 
-/// Items of a frame of the Python client, at most.
+fn unknown_type(name: &str) -> Invalid {
+    let reason = format!("no message type is called `{}`", shortened(name));
+    Invalid { field: Field::Type, reason: reason.into() }
+}
+
+/// Most items that the Python client puts into a frame.
 const USUAL_ITEMS: usize = 100;
 
-/// Names that go into an answer are cut: an answer has to stay small.
+/// Truncates a name for an answer, which has to stay small.
 fn shortened(name: &str) -> &str {
     const LONGEST: usize = 64;
     &name[..name.floor_char_boundary(LONGEST)]
@@ -239,7 +211,14 @@ fn event(fields: &Fields<'_>, message_type: MessageType) -> Result<pb::Event, In
         MessageType::FinishRun | MessageType::LogCustomObject => {
             fields.optional_or_null(Field::ClientDatetime, convert::time_us)?
         }
-        _ => None,
+        MessageType::LogHparams
+        | MessageType::SetRunProperty
+        | MessageType::AddTag
+        | MessageType::RemoveTag
+        | MessageType::LogTerminalLine
+        | MessageType::LogRecord
+        | MessageType::BlobRef
+        | MessageType::DeleteRun => None,
     };
     let kind = match message_type {
         MessageType::CreateRun => EventKind::CreateRun(pb::CreateRun {
@@ -265,6 +244,8 @@ fn event(fields: &Fields<'_>, message_type: MessageType) -> Result<pb::Event, In
         }),
         MessageType::LogRecord => EventKind::LogRecord(log_record(fields)?),
         MessageType::BlobRef => EventKind::BlobRef(blob_ref(fields)?),
+        // Servers write it; for clients there is a call.
+        MessageType::DeleteRun => return Err(unknown_type(message_type.name())),
     };
     Ok(pb::Event { client_time_us: time, kind: Some(kind) })
 }
