@@ -2,18 +2,21 @@
 //! A composer belongs to one stream or call, because the dictionary does.
 
 use bytes::Bytes;
-use matyan_log::RecordFormat;
 use matyan_proto::ingest::v1 as pb;
-use matyan_trace::TARGET;
+use matyan_record::{
+    ingestion::RecordFormat,
+    legacy_json::EnvelopeSeries,
+    trace::{self, TARGET},
+};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use crate::{
     Shared,
     batch::{self, Dictionary},
-    envelope::{self, Definitions},
+    envelope,
     error::Result,
-    metrics::Items,
-    pipeline::Frame,
+    metrics::ItemCounts,
+    pipeline::LogBatch,
     record::{self, Author, Stamp},
 };
 
@@ -23,7 +26,7 @@ const HEAVY_BYTES: usize = 256 << 10;
 
 /// A batch as received.
 #[derive(Debug)]
-pub(crate) struct Arrival {
+pub(crate) struct ReceivedBatch {
     sequence: u64,
     trace: Option<Bytes>,
     batch: Bytes,
@@ -31,7 +34,7 @@ pub(crate) struct Arrival {
     received: Instant,
 }
 
-impl Arrival {
+impl ReceivedBatch {
     pub(crate) fn new(shared: &Shared, sequence: u64, trace: Option<Bytes>, batch: Bytes) -> Self {
         Self { sequence, trace, batch, received_us: (shared.clock)(), received: Instant::now() }
     }
@@ -46,7 +49,7 @@ pub(crate) struct Composer {
     author: Author,
     dictionary: Dictionary,
     /// `None` if records are protobuf.
-    definitions: Option<Definitions>,
+    definitions: Option<EnvelopeSeries>,
 }
 
 impl Composer {
@@ -54,24 +57,28 @@ impl Composer {
     /// stream.
     pub(crate) fn new(format: RecordFormat, author: Author, mut series: Vec<pb::SeriesDef>) -> Self {
         let dictionary = Dictionary::new(&mut series);
-        let definitions = (format == RecordFormat::Json).then(|| Definitions::new(&series));
+        let definitions = (format == RecordFormat::Json).then(|| {
+            let mut definitions = EnvelopeSeries::default();
+            definitions.extend(&series);
+            definitions
+        });
         Self { author, dictionary, definitions }
     }
 
     /// Prepares a batch for the log. Everything up to `acknowledged` is durable.
-    pub(crate) async fn frame(
+    pub(crate) async fn compose_batch(
         mut self,
         shared: &Shared,
-        arrival: Arrival,
+        received: ReceivedBatch,
         acknowledged: u64,
-    ) -> (Self, Result<Frame>) {
-        let (composer, composed) = if arrival.bytes() <= HEAVY_BYTES {
-            let composed = self.compose(arrival, acknowledged);
+    ) -> (Self, Result<LogBatch>) {
+        let (composer, composed) = if received.bytes() <= HEAVY_BYTES {
+            let composed = self.compose(received, acknowledged);
             (self, composed)
         } else {
             let _permit = shared.heavy_checks.acquire().await.expect("the semaphore is never closed");
             let work = move || {
-                let composed = self.compose(arrival, acknowledged);
+                let composed = self.compose(received, acknowledged);
                 (self, composed)
             };
             match tokio::task::spawn_blocking(work).await {
@@ -84,24 +91,24 @@ impl Composer {
                 },
             }
         };
-        let frame = composed.map(|(frame, items)| {
+        let batch = composed.map(|(batch, items)| {
             shared.metrics.count_items(items);
-            shared.metrics.rejected_items.inc_by(frame.rejections.total() as u64);
-            frame
+            shared.metrics.rejected_items.inc_by(batch.rejections.total() as u64);
+            batch
         });
-        (composer, frame)
+        (composer, batch)
     }
 
-    fn compose(&mut self, arrival: Arrival, acknowledged: u64) -> Result<(Frame, Items)> {
-        let Arrival { sequence, trace, batch, received_us, received } = arrival;
+    fn compose(&mut self, received: ReceivedBatch, acknowledged: u64) -> Result<(LogBatch, ItemCounts)> {
+        let ReceivedBatch { sequence, trace, batch, received_us, received } = received;
         let bytes = batch.len();
         let run_id = self.author.run.as_str();
         let span = tracing::info_span!(target: TARGET, parent: None, "publish", run_id, sequence, bytes);
-        matyan_trace::follow(&span, trace.as_deref().unwrap_or_default());
-        let trace = matyan_trace::traceparent(&span).map(Bytes::from).or(trace);
-        let also = if self.definitions.is_some() { envelope::check } else { |_: &pb::Event| Ok(()) };
-        let checked = batch::check(&self.author.run, &mut self.dictionary, also, batch)?;
-        let items = Items::of(&checked.batch);
+        trace::follow(&span, trace.as_deref().unwrap_or_default());
+        let trace = trace::traceparent(&span).map(Bytes::from).or(trace);
+        let extra_check = if self.definitions.is_some() { envelope::check } else { |_: &pb::Event| Ok(()) };
+        let checked = batch::check(&self.author.run, &mut self.dictionary, extra_check, batch)?;
+        let items = ItemCounts::of_batch(&checked.batch);
         let stamp = Stamp { received_us, sequence, acknowledged, trace };
         let records = match &mut self.definitions {
             None => vec![record::encode(&self.author, stamp, checked.bytes)],
@@ -110,19 +117,19 @@ impl Composer {
                 envelope::encode(&self.author, &stamp, definitions, &checked.batch)?
             }
         };
-        let held = match &self.definitions {
+        let held_bytes = match &self.definitions {
             None => bytes,
             Some(_) => records.iter().map(envelope::held).sum(),
         };
         let rejections = checked.rejections;
-        Ok((Frame { sequence, records, rejections, bytes, held, received, _span: span }, items))
+        Ok((LogBatch { sequence, records, rejections, bytes, held_bytes, received, _span: span }, items))
     }
 }
 
 impl Shared {
     /// Takes a batch's share of the memory budget of all streams, if it is available
     /// without waiting.
-    pub(crate) fn share_now(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    pub(crate) fn try_share(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         self.budget.clone().try_acquire_many_owned(self.permits(bytes)).ok()
     }
 
@@ -145,15 +152,15 @@ impl Shared {
 
     /// Adjusts a share to the actual size: returns the excess, or takes as much more as is
     /// available.
-    pub(crate) fn share_set(&self, share: &mut OwnedSemaphorePermit, held: usize) {
+    pub(crate) fn resize_share(&self, share: &mut OwnedSemaphorePermit, held_bytes: usize) {
         let has = share.num_permits();
-        if let Some(more) = held.checked_sub(has) {
+        if let Some(more) = held_bytes.checked_sub(has) {
             let most = more.min(self.budget.available_permits()) as u32;
             if let Ok(more) = self.budget.clone().try_acquire_many_owned(most) {
                 share.merge(more);
             }
         } else {
-            drop(share.split(has - held));
+            drop(share.split(has - held_bytes));
         }
     }
 }

@@ -7,6 +7,7 @@ use std::fmt;
 use bytes::Bytes;
 use matyan_blob::{BlobKey, RunFolder, is_reserved_path, is_valid_folder_name};
 use matyan_proto::{ingest::v1 as pb, limits};
+use matyan_record::headers;
 use tonic::metadata::MetadataMap;
 
 use crate::{
@@ -66,12 +67,12 @@ pub(crate) struct Caller {
 
 impl Caller {
     pub(crate) fn parse(metadata: &MetadataMap) -> Result<Self> {
-        let project = text(metadata, "matyan-project", limits::PROJECT_BYTES)?;
+        let project = text(metadata, headers::PROJECT, limits::PROJECT_BYTES)?;
         if !project.is_empty() && !is_valid_folder_name(project) {
-            return Err(Error::field("matyan-project", "is not a valid project name"));
+            return Err(Error::field(headers::PROJECT, "is not a valid project name"));
         }
-        let identity = text(metadata, "matyan-caller", limits::NAME_BYTES)?;
-        let trace = metadata.get("traceparent").and_then(|trace| traceparent(trace.as_bytes()));
+        let identity = text(metadata, headers::CALLER, limits::NAME_BYTES)?;
+        let trace = metadata.get(headers::TRACEPARENT).and_then(|trace| traceparent(trace.as_bytes()));
         Ok(Self { project: project.to_owned(), identity: identity.to_owned(), trace })
     }
 
@@ -123,14 +124,14 @@ impl Producer {
 }
 
 #[derive(Debug)]
-pub(crate) struct Open {
+pub(crate) struct OpenCommand {
     pub(crate) run: RunId,
     pub(crate) producer: Producer,
     pub(crate) series: Vec<pb::SeriesDef>,
     pub(crate) acknowledged: u64,
 }
 
-impl Open {
+impl OpenCommand {
     pub(crate) fn parse(open: pb::StreamOpen, new_id: impl FnOnce() -> [u8; 16]) -> Result<Self> {
         let series =
             batch::decode_series(&open.dictionary).map_err(|reason| Error::field("dictionary", reason))?;
@@ -149,14 +150,14 @@ impl Open {
 }
 
 #[derive(Debug)]
-pub(crate) struct Publish {
+pub(crate) struct PublishCommand {
     pub(crate) run: RunId,
     pub(crate) producer: Producer,
     pub(crate) sequence: u64,
     pub(crate) batch: Bytes,
 }
 
-impl Publish {
+impl PublishCommand {
     pub(crate) fn parse(request: pb::PublishRequest, new_id: impl FnOnce() -> [u8; 16]) -> Result<Self> {
         let producer = Producer::parse(&request.producer_id, new_id)?;
         let sequence = match (producer.ephemeral, request.sequence) {
@@ -170,14 +171,14 @@ impl Publish {
 }
 
 #[derive(Debug)]
-pub(crate) struct Presign {
+pub(crate) struct PresignCommand {
     pub(crate) key: BlobKey,
     /// Reference to the blob from within the run.
     pub(crate) reference: String,
     pub(crate) content_type: String,
 }
 
-impl Presign {
+impl PresignCommand {
     pub(crate) fn parse(caller: &Caller, request: pb::PresignRequest) -> Result<Self> {
         let run = RunId::from_field(request.run_id)?;
         artifact_path_check(&request.artifact_path)

@@ -1,7 +1,8 @@
 //! All metrics of the frontier. Labels are resolved once, here, so that counting a batch costs
 //! only some additions.
 
-use matyan_proto::{MESSAGE_TYPES, MessageCounts, ingest::v1 as pb, message_type};
+use matyan_proto::ingest::v1 as pb;
+use matyan_record::{MessageCounts, MessageType};
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, core::Collector,
 };
@@ -12,21 +13,22 @@ const ACK_SECONDS: [f64; 16] =
 
 /// Number of items of each type in a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Items(MessageCounts);
+pub(crate) struct ItemCounts(MessageCounts);
 
-impl Items {
-    pub(crate) fn of(batch: &pb::IngestionBatch) -> Self {
+impl ItemCounts {
+    pub(crate) fn of_batch(batch: &pb::IngestionBatch) -> Self {
         let mut items = MessageCounts::default();
-        items[0] = batch.points.iter().map(|group| group.values.len() as u64).sum();
+        items[MessageType::LogMetric as usize] =
+            batch.points.iter().map(|group| group.values.len() as u64).sum();
         for kind in batch.events.iter().filter_map(|event| event.kind.as_ref()) {
-            items[message_type(kind)] += 1;
+            items[MessageType::of_event(kind) as usize] += 1;
         }
         Self(items)
     }
 }
 
 pub struct Metrics {
-    messages: [IntCounter; MESSAGE_TYPES.len()],
+    messages: [IntCounter; MessageType::ALL.len()],
     pub(crate) rejected_items: IntCounter,
     pub(crate) streams: IntGauge,
     pub(crate) batches: IntCounter,
@@ -56,7 +58,7 @@ impl Metrics {
         let counter = |name, help| add(registry, IntCounter::new(name, help)?);
         let gauge = |name, help| add(registry, IntGauge::new(name, help)?);
         Ok(Self {
-            messages: MESSAGE_TYPES.map(|message_type| messages.with_label_values(&[message_type])),
+            messages: MessageType::ALL.map(|message_type| messages.with_label_values(&[message_type.name()])),
             rejected_items: counter("matyan_ingest_rejected_items_total", "Items rejected as invalid")?,
             streams: gauge("matyan_ingest_streams_active", "Open ingestion streams")?,
             batches: counter("matyan_ingest_batches_total", "Acknowledged batches")?,
@@ -83,7 +85,7 @@ impl Metrics {
         })
     }
 
-    pub(crate) fn count_items(&self, items: Items) {
+    pub(crate) fn count_items(&self, items: ItemCounts) {
         for (counter, count) in self.messages.iter().zip(items.0).filter(|(_, count)| *count > 0) {
             counter.inc_by(count);
         }

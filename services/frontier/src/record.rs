@@ -1,19 +1,13 @@
-//! From a batch to what stands in the log, as `matyan/log/v1/record.proto` describes it: one record with a `LogEntry` that holds
-//! the bytes of the batch, encoded once.
+//! The log record of a batch: one `LogEntry` that holds the bytes of the batch, encoded once.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use matyan_log::NewRecord;
 use matyan_proto::log::v1::LogEntry;
-use prost::Message;
+use matyan_record::ingestion;
 
 use crate::convert::{Caller, Producer, RunId};
 
-/// The layout of what follows.
-const FORMAT: u8 = 1;
-
-const CONTENT_TYPE: &str = "application/x-protobuf;type=matyan.log.v1.LogEntry";
-
-/// What the records of one stream, or of one call, have in common.
+/// The facts that the records of one stream, or of one call, have in common.
 #[derive(Debug)]
 pub(crate) struct Author {
     pub(crate) run: RunId,
@@ -21,12 +15,12 @@ pub(crate) struct Author {
     pub(crate) caller: Caller,
 }
 
-/// What is told of one batch beside its items.
+/// The facts about one batch besides its items.
 #[derive(Clone, Debug)]
 pub(crate) struct Stamp {
     pub(crate) received_us: i64,
     pub(crate) sequence: u64,
-    /// Up to here the client has its acknowledgements.
+    /// The last batch that the client knows to be durable.
     pub(crate) acknowledged: u64,
     pub(crate) trace: Option<Bytes>,
 }
@@ -50,14 +44,9 @@ pub(crate) fn encode(author: &Author, stamp: Stamp, batch: Bytes) -> NewRecord {
         batch,
         ephemeral_producer: author.producer.ephemeral,
     };
-    let mut value = BytesMut::with_capacity(1 + entry.encoded_len());
-    value.put_u8(FORMAT);
-    entry.encode(&mut value).expect("the buffer has room for the entry");
-    NewRecord { key: author.key(), value: value.freeze(), headers: headers(CONTENT_TYPE, stamp.trace) }
-}
-
-pub(crate) fn headers(content_type: &'static str, trace: Option<Bytes>) -> Vec<(String, Bytes)> {
-    let mut headers = vec![("content-type".to_owned(), Bytes::from_static(content_type.as_bytes()))];
-    headers.extend(trace.map(|trace| ("traceparent".to_owned(), trace)));
-    headers
+    NewRecord {
+        key: author.key(),
+        value: ingestion::encode(&entry),
+        headers: ingestion::headers(stamp.trace),
+    }
 }

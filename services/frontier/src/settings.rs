@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use matyan_log::RecordFormat;
+use matyan_record::ingestion::RecordFormat;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {

@@ -6,7 +6,7 @@ use matyan_proto::{
     limits,
 };
 
-use super::{Problem, cbor, context};
+use super::{Problem, values};
 use crate::convert::{RunId, artifact_path_check, content_type_check};
 
 pub(super) fn check(run: &RunId, event: &pb::Event) -> Result<(), Problem> {
@@ -57,15 +57,15 @@ fn log_params(params: &pb::LogParams) -> Result<(), Problem> {
     if params.value.len() > limits::PARAMS_BYTES {
         return Err(Problem::too_long("value", params.value.len(), limits::PARAMS_BYTES));
     }
-    cbor::check_map("value", &params.value)
+    values::check_map("value", &params.value)
 }
 
 fn log_object(run: &RunId, object: &pb::LogObject) -> Result<(), Problem> {
     size("name", &object.name, limits::NAME_BYTES)?;
     size("dtype", &object.dtype, limits::DTYPE_BYTES)?;
-    context::check(&object.context)?;
-    cbor::check_map("value", &object.value)?;
-    match cbor::map_text(&object.value, "s3_key") {
+    values::check_context(&object.context)?;
+    values::check_map("value", &object.value)?;
+    match matyan_value::cbor::map_text(&object.value, "s3_key") {
         Some(key) => payload_key(run, &key),
         None => Ok(()),
     }
@@ -88,10 +88,10 @@ fn log_record(record: &pb::LogRecord) -> Result<(), Problem> {
         return Err(Problem::too_long("message", bytes, limits::LOG_BYTES));
     }
     if !record.logger_info.is_empty() {
-        cbor::check_list("logger_info", &record.logger_info)?;
+        values::check_list("logger_info", &record.logger_info)?;
     }
     if !record.extra_args.is_empty() {
-        cbor::check_map("extra_args", &record.extra_args)?;
+        values::check_map("extra_args", &record.extra_args)?;
     }
     Ok(())
 }

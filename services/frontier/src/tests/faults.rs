@@ -9,14 +9,12 @@ use std::{
     time::Duration,
 };
 
-use matyan_log::{
-    RecordFormat,
-    layers::{AppendFault, Faults, Rates},
-};
+use matyan_log::layers::{AppendFault, Faults, Rates};
 use matyan_proto::{
     ingest::v1::{self as pb, stream_request::Message},
     log::v1::LogEntry,
 };
+use matyan_record::ingestion::RecordFormat;
 use prost::Message as _;
 use tonic::Code;
 
@@ -37,8 +35,8 @@ fn applied(entries: &[LogEntry]) -> Vec<u64> {
     applied
 }
 
-async fn send_and_finish(world: &World, batches: u64) {
-    let stream = world.stream_open(open_producer(0), &[]).await;
+async fn send_and_finish(env: &TestEnv, batches: u64) {
+    let stream = env.stream_open(open_producer(0), &[]).await;
     for sequence in 1..=batches {
         stream.send(sequence, &tag(&sequence.to_string())).await;
     }
@@ -49,42 +47,42 @@ async fn send_and_finish(world: &World, batches: u64) {
 
 #[tokio::test]
 async fn a_failed_append_is_retried() {
-    let world = World::new().await;
-    world.faults.script_appends([Some(AppendFault::ErrorBefore), Some(AppendFault::ErrorBefore)]);
-    send_and_finish(&world, 1).await;
-    assert_eq!(world.entries().await.len(), 1);
-    assert_eq!(world.metric("matyan_ingest_append_failures_total"), 2.0);
+    let env = TestEnv::new().await;
+    env.faults.script_appends([Some(AppendFault::ErrorBefore), Some(AppendFault::ErrorBefore)]);
+    send_and_finish(&env, 1).await;
+    assert_eq!(env.entries().await.len(), 1);
+    assert_eq!(env.metric("matyan_ingest_append_failures_total"), 2.0);
 }
 
 #[tokio::test]
 async fn after_a_failed_append_in_between_the_log_still_ends_in_order() {
-    let world = World::new().await;
-    world.faults.script_appends([None, Some(AppendFault::ErrorBefore), None, Some(AppendFault::ErrorAfter)]);
-    send_and_finish(&world, 6).await;
-    let entries = world.entries().await;
+    let env = TestEnv::new().await;
+    env.faults.script_appends([None, Some(AppendFault::ErrorBefore), None, Some(AppendFault::ErrorAfter)]);
+    send_and_finish(&env, 6).await;
+    let entries = env.entries().await;
     assert_eq!(applied(&entries), [1, 2, 3, 4, 5, 6]);
 }
 
 #[tokio::test]
 async fn a_batch_in_flight_is_not_appended_again_after_a_failure() {
     const UNDER_WAY: Duration = Duration::from_secs(2);
-    let world = World::new().await;
+    let env = TestEnv::new().await;
     // The other batches arrive while the first is in flight, however slow the machine is.
     let faults = [AppendFault::Delay(3 * UNDER_WAY), AppendFault::ErrorBefore, AppendFault::Delay(UNDER_WAY)];
-    world.faults.script_appends(faults.map(Some));
+    env.faults.script_appends(faults.map(Some));
     let start = tokio::time::Instant::now();
-    send_and_finish(&world, 3).await;
+    send_and_finish(&env, 3).await;
     assert!(start.elapsed() >= UNDER_WAY, "{:?}", start.elapsed());
-    let sequences: Vec<_> = world.entries().await.iter().map(|entry| entry.sequence).collect();
+    let sequences: Vec<_> = env.entries().await.iter().map(|entry| entry.sequence).collect();
     assert_eq!(sequences, [1, 3, 2, 3], "the batch after the gap is appended again");
 }
 
 #[tokio::test]
 async fn a_lost_answer_duplicates_nothing() {
-    let world = World::new().await;
-    world.faults.script_appends([Some(AppendFault::ErrorAfter)]);
-    send_and_finish(&world, 1).await;
-    let entries = world.entries().await;
+    let env = TestEnv::new().await;
+    env.faults.script_appends([Some(AppendFault::ErrorAfter)]);
+    send_and_finish(&env, 1).await;
+    let entries = env.entries().await;
     assert_eq!(entries.len(), 2);
     assert_eq!(entries[0], entries[1], "the repeat has the same ids, so a worker drops it");
 }
@@ -101,10 +99,10 @@ async fn a_log_that_often_fails_neither_loses_nor_duplicates_anything() {
             ..Rates::default()
         };
         let settings = Settings { hold: Duration::from_secs(3_600), ..Settings::default() };
-        let world =
-            World::build(settings, true, Faults::seeded(seed, rates, Duration::from_secs(3_600))).await;
-        send_and_finish(&world, BATCHES).await;
-        let entries = world.entries().await;
+        let env =
+            TestEnv::build(settings, true, Faults::seeded(seed, rates, Duration::from_secs(3_600))).await;
+        send_and_finish(&env, BATCHES).await;
+        let entries = env.entries().await;
         assert_eq!(applied(&entries), (1..=BATCHES).collect::<Vec<_>>());
         let names = |entry: &LogEntry| pb::IngestionBatch::decode(entry.batch.clone()).unwrap();
         assert!(entries.iter().all(|entry| names(entry) == tag(&entry.sequence.to_string())));
@@ -114,31 +112,31 @@ async fn a_log_that_often_fails_neither_loses_nor_duplicates_anything() {
 #[tokio::test]
 async fn an_unavailable_log_ends_the_stream_and_its_client_continues_later() {
     let settings = Settings { hold: LONG_ENOUGH, ..Settings::default() };
-    let world = World::build(settings, true, Faults::scripted(Duration::ZERO)).await;
-    let mut stream = world.stream_open(open_producer(0), &[]).await;
+    let env = TestEnv::build(settings, true, Faults::scripted(Duration::ZERO)).await;
+    let mut stream = env.stream_open(open_producer(0), &[]).await;
     stream.send(1, &tag("a")).await;
     stream.acknowledged(1).await;
-    world.faults.stop();
+    env.faults.stop();
     stream.send(2, &tag("b")).await;
     stream.send(3, &tag("c")).await;
     let status = stream.finish().await.1.unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "UNAVAILABLE"));
-    assert!(world.metric("matyan_ingest_append_failures_total") > 1.0);
-    assert_eq!(world.metric("matyan_ingest_in_flight_bytes"), 0.0);
+    assert!(env.metric("matyan_ingest_append_failures_total") > 1.0);
+    assert_eq!(env.metric("matyan_ingest_in_flight_bytes"), 0.0);
 
-    world.faults.resume();
-    let mut stream = world.stream_open(open_producer(1), &[]).await;
+    env.faults.resume();
+    let mut stream = env.stream_open(open_producer(1), &[]).await;
     stream.send(2, &tag("b")).await;
     stream.send(3, &tag("c")).await;
     stream.acknowledged(3).await;
-    assert_eq!(applied(&world.entries().await), [1, 2, 3]);
+    assert_eq!(applied(&env.entries().await), [1, 2, 3]);
 }
 
 #[tokio::test]
 async fn a_log_that_never_answers_ends_the_stream() {
-    let world = World::with(Settings { hold: Duration::from_millis(100), ..Settings::default() }).await;
-    world.faults.script_appends([Some(AppendFault::NoAnswer)]);
-    let stream = world.stream().await;
+    let env = TestEnv::with(Settings { hold: Duration::from_millis(100), ..Settings::default() }).await;
+    env.faults.script_appends([Some(AppendFault::NoAnswer)]);
+    let stream = env.stream().await;
     stream.send(1, &tag("a")).await;
     let (last, ended) = stream.finish().await;
     assert_eq!((last, ended.unwrap_err().code()), (0, Code::Unavailable));
@@ -148,15 +146,15 @@ async fn a_log_that_never_answers_ends_the_stream() {
 #[tokio::test]
 async fn durable_batches_are_acknowledged_before_the_stream_fails() {
     const DURABLE: usize = 10;
-    let world = World::with(Settings { hold: LONG_ENOUGH, ..Settings::default() }).await;
+    let env = TestEnv::with(Settings { hold: LONG_ENOUGH, ..Settings::default() }).await;
     let faults = std::iter::repeat_n(None, DURABLE).chain([Some(AppendFault::NoAnswer)]);
-    world.faults.script_appends(faults);
-    let mut stream = world.stream().await;
+    env.faults.script_appends(faults);
+    let mut stream = env.stream().await;
     for sequence in 1..=DURABLE as u64 + 1 {
         stream.send(sequence, &points(0, &[], &[7])).await;
     }
-    world.until("matyan_ingest_batches_total", |batches| batches == DURABLE as f64).await;
-    world.until("matyan_ingest_in_flight_bytes", |bytes| bytes == 0.0).await;
+    env.until("matyan_ingest_batches_total", |batches| batches == DURABLE as f64).await;
+    env.until("matyan_ingest_in_flight_bytes", |bytes| bytes == 0.0).await;
     for sequence in 1..=DURABLE as u64 {
         let answer = stream.answer().await.unwrap().unwrap();
         assert_eq!((answer.sequence, answer.rejected_items), (sequence, 1));
@@ -166,29 +164,29 @@ async fn durable_batches_are_acknowledged_before_the_stream_fails() {
 
 #[tokio::test]
 async fn a_client_that_disconnects_loses_nothing_that_was_read() {
-    let world = World::new().await;
-    world.faults.script_appends([Some(AppendFault::ErrorBefore)]);
-    let stream = world.stream().await;
+    let env = TestEnv::new().await;
+    env.faults.script_appends([Some(AppendFault::ErrorBefore)]);
+    let stream = env.stream().await;
     stream.send(1, &tag("a")).await;
     stream.send(2, &tag("b")).await;
-    world.until("matyan_ws_messages_total", |messages| messages == 2.0).await;
+    env.until("matyan_ws_messages_total", |messages| messages == 2.0).await;
     stream.hang_up();
-    world.until("matyan_ingest_streams_active", |streams| streams == 0.0).await;
-    assert_eq!(applied(&world.entries().await), [1, 2]);
+    env.until("matyan_ingest_streams_active", |streams| streams == 0.0).await;
+    assert_eq!(applied(&env.entries().await), [1, 2]);
 }
 
 #[tokio::test]
 async fn a_repeated_batch_in_flight_is_not_appended_again() {
-    let world = World::new().await;
-    world.faults.script_appends([Some(AppendFault::Delay(Duration::from_millis(50)))]);
-    let stream = world.stream().await;
+    let env = TestEnv::new().await;
+    env.faults.script_appends([Some(AppendFault::Delay(Duration::from_millis(50)))]);
+    let stream = env.stream().await;
     stream.send(1, &tag("a")).await;
     stream.send(1, &tag("a")).await;
     stream.send(2, &tag("b")).await;
     let (last, ended) = stream.finish().await;
     ended.unwrap();
     assert_eq!(last, 2);
-    assert!(world.entries().await.iter().map(|entry| entry.sequence).eq(1..=2));
+    assert!(env.entries().await.iter().map(|entry| entry.sequence).eq(1..=2));
 }
 
 /// Sends batches of this size in an endless loop, and counts them.
@@ -220,33 +218,33 @@ const BATCH: usize = 100 << 10;
 
 #[tokio::test]
 async fn a_stream_is_not_read_beyond_its_byte_limit() {
-    let world = World::with(Settings { stream_bytes: 10 * BATCH, ..Settings::default() }).await;
-    world.faults.stop();
-    let mut stream = world.stream().await;
+    let env = TestEnv::with(Settings { stream_bytes: 10 * BATCH, ..Settings::default() }).await;
+    env.faults.stop();
+    let mut stream = env.stream().await;
     let (sent, task) = flood(&stream, BATCH);
-    world.until("matyan_ingest_in_flight_bytes", |bytes| bytes >= (10 * BATCH) as f64).await;
+    env.until("matyan_ingest_in_flight_bytes", |bytes| bytes >= (10 * BATCH) as f64).await;
     settle().await;
-    let in_flight = world.metric("matyan_ingest_in_flight_bytes");
+    let in_flight = env.metric("matyan_ingest_in_flight_bytes");
     assert!(in_flight < (11 * BATCH) as f64, "{in_flight}");
     // Other batches wait in the channel and in the transport.
     let sent = sent.load(Ordering::Relaxed);
     assert!((10..20).contains(&sent), "{sent}");
 
-    world.faults.resume();
+    env.faults.resume();
     stream.reached(50).await;
     task.abort();
 }
 
 #[tokio::test]
 async fn a_stream_is_not_read_beyond_its_batch_limit() {
-    let world = World::with(Settings { stream_batches: 7, ..Settings::default() }).await;
-    world.faults.stop();
-    let mut stream = world.stream().await;
+    let env = TestEnv::with(Settings { stream_batches: 7, ..Settings::default() }).await;
+    env.faults.stop();
+    let mut stream = env.stream().await;
     let (_, task) = flood(&stream, 10);
-    world.until("matyan_ws_messages_total", |messages| messages >= 7.0).await;
+    env.until("matyan_ws_messages_total", |messages| messages >= 7.0).await;
     settle().await;
-    assert_eq!(world.metric("matyan_ws_messages_total"), 7.0);
-    world.faults.resume();
+    assert_eq!(env.metric("matyan_ws_messages_total"), 7.0);
+    env.faults.resume();
     stream.reached(50).await;
     task.abort();
 }
@@ -255,25 +253,25 @@ async fn a_stream_is_not_read_beyond_its_batch_limit() {
 async fn all_streams_together_are_not_read_beyond_the_total_byte_limit() {
     const STREAMS: usize = 20;
     let total_bytes = 16 << 20;
-    let world = World::with(Settings { total_bytes, stream_bytes: 2 << 20, ..Settings::default() }).await;
-    world.faults.stop();
+    let env = TestEnv::with(Settings { total_bytes, stream_bytes: 2 << 20, ..Settings::default() }).await;
+    env.faults.stop();
     let mut streams = Vec::new();
     let mut tasks = Vec::new();
     for _ in 0..STREAMS {
-        let stream = world.stream().await;
+        let stream = env.stream().await;
         tasks.push(flood(&stream, 1 << 20).1);
         streams.push(stream);
     }
-    world.until("matyan_ingest_in_flight_bytes", |bytes| bytes >= (15 << 20) as f64).await;
+    env.until("matyan_ingest_in_flight_bytes", |bytes| bytes >= (15 << 20) as f64).await;
     settle().await;
-    let in_flight = world.metric("matyan_ingest_in_flight_bytes");
+    let in_flight = env.metric("matyan_ingest_in_flight_bytes");
     assert!(in_flight <= total_bytes as f64, "{in_flight}");
     // Only batches with a share are decoded; a batch has one item.
-    let decoded = world.metric("matyan_ws_messages_total");
+    let decoded = env.metric("matyan_ws_messages_total");
     assert!(decoded <= (total_bytes >> 20) as f64, "{decoded}");
 
     // Each stream makes progress once there is room.
-    world.faults.resume();
+    env.faults.resume();
     for stream in &mut streams {
         stream.reached(3).await;
     }
@@ -287,23 +285,23 @@ async fn batches_that_grow_as_json_are_counted_at_their_grown_size() {
     const POINTS: usize = 1_000;
     let total_bytes = 4 << 20;
     let settings = Settings { total_bytes, format: RecordFormat::Json, ..Settings::default() };
-    let world = World::with(settings).await;
-    world.faults.stop();
+    let env = TestEnv::with(settings).await;
+    env.faults.stop();
     let mut streams = Vec::new();
     for _ in 0..STREAMS {
-        let stream = world.stream().await;
+        let stream = env.stream().await;
         stream.send(1, &points(0, &["loss"], &[0; POINTS])).await;
         streams.push(stream);
     }
-    world.until("matyan_ingest_in_flight_bytes", |bytes| bytes > (total_bytes / 2) as f64).await;
+    env.until("matyan_ingest_in_flight_bytes", |bytes| bytes > (total_bytes / 2) as f64).await;
     settle().await;
-    let in_flight = world.metric("matyan_ingest_in_flight_bytes");
+    let in_flight = env.metric("matyan_ingest_in_flight_bytes");
     assert!(in_flight <= total_bytes as f64, "{in_flight}");
-    world.faults.resume();
+    env.faults.resume();
     for stream in &mut streams {
         stream.reached(1).await;
     }
-    assert_eq!(world.metric("matyan_ingest_in_flight_bytes"), 0.0);
+    assert_eq!(env.metric("matyan_ingest_in_flight_bytes"), 0.0);
 }
 
 /// A batch that may outgrow the whole budget waits for some room, but not until all other
@@ -311,15 +309,15 @@ async fn batches_that_grow_as_json_are_counted_at_their_grown_size() {
 #[tokio::test]
 async fn a_large_batch_as_json_is_held_together_with_others() {
     let total_bytes = 4 << 20;
-    let world =
-        World::with(Settings { total_bytes, format: RecordFormat::Json, ..Settings::default() }).await;
-    world.faults.stop();
-    let (mut small, mut large) = (world.stream().await, world.stream().await);
+    let env =
+        TestEnv::with(Settings { total_bytes, format: RecordFormat::Json, ..Settings::default() }).await;
+    env.faults.stop();
+    let (mut small, mut large) = (env.stream().await, env.stream().await);
     small.send(1, &tag("small")).await;
-    world.until("matyan_ingest_in_flight_bytes", |bytes| bytes > 0.0).await;
+    env.until("matyan_ingest_in_flight_bytes", |bytes| bytes > 0.0).await;
     large.send(1, &heavy(1 << 20)).await;
-    world.until("matyan_ingest_in_flight_bytes", |bytes| bytes > (1 << 20) as f64).await;
-    world.faults.resume();
+    env.until("matyan_ingest_in_flight_bytes", |bytes| bytes > (1 << 20) as f64).await;
+    env.faults.resume();
     small.reached(1).await;
     large.reached(1).await;
 }
@@ -328,14 +326,14 @@ async fn a_large_batch_as_json_is_held_together_with_others() {
 async fn acknowledgements_of_a_run_that_sends_too_fast_are_delayed() {
     // The first batch uses up the burst; the second is due when it is paid for.
     let bytes = heavy(10_000).encoded_len() as u64;
-    let world = World::with(Settings { run_bytes_per_second: bytes, ..Settings::default() }).await;
+    let env = TestEnv::with(Settings { run_bytes_per_second: bytes, ..Settings::default() }).await;
     let start = tokio::time::Instant::now();
-    let mut stream = world.stream().await;
+    let mut stream = env.stream().await;
     stream.send(1, &heavy(10_000)).await;
     stream.acknowledged(1).await;
-    assert_eq!(world.metric("matyan_ingest_delayed_acks_total"), 0.0);
+    assert_eq!(env.metric("matyan_ingest_delayed_acks_total"), 0.0);
     stream.send(2, &heavy(10_000)).await;
     stream.acknowledged(2).await;
-    assert_eq!(world.metric("matyan_ingest_delayed_acks_total"), 1.0);
+    assert_eq!(env.metric("matyan_ingest_delayed_acks_total"), 1.0);
     assert!(start.elapsed() >= Duration::from_millis(990), "{:?}", start.elapsed());
 }

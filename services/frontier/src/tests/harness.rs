@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use matyan_blob::{Blobs, UrlSigner, fs::FsBlobs};
 use matyan_log::{
-    Delivery, LogReader, Record, RecordFormat, Topic,
+    Delivery, LogReader, Record, Topic,
     embedded::{EmbeddedLog, Settings as LogSettings},
     layers::{Faults, FaultyWriter},
 };
@@ -23,6 +23,7 @@ use matyan_proto::{
     },
     log::v1::LogEntry,
 };
+use matyan_record::ingestion::RecordFormat;
 use prometheus::Registry;
 use prost::Message as _;
 use tempfile::TempDir;
@@ -30,7 +31,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status, Streaming};
 
-use crate::{Components, Frontier, Metrics, Settings};
+use crate::{Deps, Frontier, Metrics, Settings};
 
 pub(super) const NOW_US: i64 = 1_767_323_045_678_901;
 
@@ -39,7 +40,7 @@ const NEVER: Duration = Duration::from_secs(3_600);
 
 pub(super) type Client = IngestServiceClient<IngestServiceServer<Frontier>>;
 
-pub(super) struct World {
+pub(super) struct TestEnv {
     pub(super) frontier: Frontier,
     pub(super) faults: Arc<Faults>,
     pub(super) log: Arc<EmbeddedLog>,
@@ -49,7 +50,7 @@ pub(super) struct World {
     _directory: TempDir,
 }
 
-impl World {
+impl TestEnv {
     pub(super) async fn new() -> Self {
         Self::with(Settings::default()).await
     }
@@ -77,7 +78,7 @@ impl World {
             Arc::new(FsBlobs::open(&directory.path().join("blobs"), signer.clone(), clock.clone()).unwrap());
         let next_id = AtomicU8::new(1);
         let registry = Registry::new();
-        let components = Components {
+        let deps = Deps {
             log: Arc::new(FaultyWriter::new(log.clone(), faults.clone())),
             blobs: blobs.clone(),
             uploads: takes_uploads.then_some(signer),
@@ -85,13 +86,13 @@ impl World {
             new_id: Arc::new(move || [next_id.fetch_add(1, Ordering::Relaxed); 16]),
             metrics: Metrics::new(&registry).unwrap(),
         };
-        let frontier = Frontier::new(components, settings);
+        let frontier = Frontier::new(deps, settings);
         Self { frontier, faults, log, blobs, now_us, registry, _directory: directory }
     }
 
     /// Creates another frontier with this blob store.
     pub(super) fn with_blobs(&self, blobs: Arc<dyn Blobs>) -> Frontier {
-        let components = Components {
+        let deps = Deps {
             log: self.log.clone(),
             blobs,
             uploads: None,
@@ -99,7 +100,7 @@ impl World {
             new_id: Arc::new(|| [0; 16]),
             metrics: Metrics::new(&Registry::new()).unwrap(),
         };
-        Frontier::new(components, Settings::default())
+        Frontier::new(deps, Settings::default())
     }
 
     pub(super) fn client(&self) -> Client {
